@@ -1,0 +1,169 @@
+# make            build/kvstored, build/kvctl, build/libkvstore.a and .so
+# make run        set up, build, and run the daemon here in the foreground
+# make check      set up, build, and run every test, with sanitizers and without
+# make help       the rest
+
+VERSION := 0.1.0
+SOVERSION := 0
+
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+SBINDIR ?= $(PREFIX)/sbin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+
+# --- How to compile ----------------------------------------------------------------------------
+# VARIANT=asan builds the same things under build/asan with AddressSanitizer and UBSan.
+
+VARIANT ?= release
+ifeq ($(VARIANT),asan)
+B := build/asan
+OPTIMISE := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+else
+B := build
+OPTIMISE := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+endif
+
+CC ?= cc
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+PKGS := libnats libuv $(shell pkg-config --exists msgpack-c && echo msgpack-c || echo msgpack) yaml-0.1 jansson libcrypto libsystemd
+CLIENT_PKGS := $(shell pkg-config --exists msgpack-c && echo msgpack-c || echo msgpack)
+CFLAGS ?= -g
+CPPFLAGS += -I. -D_GNU_SOURCE -DKVSTORED_VERSION='"$(VERSION)"'
+COMPILE = $(CC) -std=gnu11 $(OPTIMISE) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP
+LINK = $(CC) $(OPTIMISE) $(CFLAGS) $(LDFLAGS)
+LIBS = $(shell pkg-config --libs $(PKGS)) -lpthread -lm
+CLIENT_LIBS = $(shell pkg-config --libs $(CLIENT_PKGS))
+
+# --- What is built from what ---------------------------------------------------------------------
+
+PROTO := $(wildcard proto/*.c)
+CONF := $(wildcard conf/*.c)
+DAEMON := $(wildcard daemon/*.c daemon/*/*.c)
+LIBKVSTORE := $(wildcard client/*.c)
+KVCTL := $(wildcard client/kvctl/*.c)
+EXAMPLES := $(wildcard client/examples/*.c)
+UNIT := $(wildcard tests/unit/*.c)
+INTEGRATION := $(wildcard tests/integration/*.c)
+
+objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
+pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))
+
+.PHONY: all
+all: $(B)/kvstored $(B)/kvctl $(B)/libkvstore.a $(B)/libkvstore.so
+
+$(B)/kvstored: $(call objects,$(PROTO) $(CONF) $(DAEMON))
+	$(LINK) -pie -o $@ $^ $(LIBS)
+
+$(B)/libkvstore.a: $(call pic_objects,$(PROTO) $(LIBKVSTORE))
+	rm -f $@ && ar rcs $@ $^
+
+$(B)/libkvstore.so.$(SOVERSION): $(call pic_objects,$(PROTO) $(LIBKVSTORE)) client/libkvstore.map
+	$(LINK) -shared -Wl,-soname,libkvstore.so.$(SOVERSION) -Wl,--version-script=client/libkvstore.map -o $@ $(filter %.o,$^) $(CLIENT_LIBS)
+
+$(B)/libkvstore.so: $(B)/libkvstore.so.$(SOVERSION)
+	ln -sf libkvstore.so.$(SOVERSION) $@
+
+$(B)/kvctl: $(call objects,$(KVCTL)) $(B)/libkvstore.a
+	$(LINK) -pie -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs jansson) -lm
+
+.PHONY: examples
+examples: $(patsubst client/examples/%.c,$(B)/examples/%,$(EXAMPLES))
+$(B)/examples/%: $(B)/obj/client/examples/%.o $(B)/libkvstore.a
+	@mkdir -p $(@D)
+	$(LINK) -pie -o $@ $^ $(CLIENT_LIBS)
+
+$(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(DAEMON)))
+	$(LINK) -o $@ $^ $(LIBS) $(shell pkg-config --libs check)
+
+$(B)/integration: $(call objects,$(INTEGRATION)) $(B)/libkvstore.a
+	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson) -lpthread
+
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIE -c -o $@ $<
+
+$(B)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIC -c -o $@ $<
+
+-include $(shell find $(B)/obj $(B)/pic -name '*.d' 2>/dev/null)
+
+# --- Running it here -----------------------------------------------------------------------------
+
+.PHONY: run
+run:
+	@./bootstrap run
+	@$(MAKE) --no-print-directory -s all
+	@mkdir -p run
+	@[ -e run/kvstored.yaml ] || printf '%s\n' \
+	    'listen:' '  path: run/kvstored.sock' \
+	    'nats:' '  mode: embedded' '  data_dir: run/data' "  server: $$(cat build/nats-server.path)" >run/kvstored.yaml
+	@exec build/kvstored --config run/kvstored.yaml --hints
+
+# --- Tests -----------------------------------------------------------------------------------------
+
+.PHONY: check
+check:
+	@./bootstrap check
+	@$(MAKE) --no-print-directory -s all VARIANT=asan
+	@$(MAKE) --no-print-directory -s all
+	@tests/run
+
+.PHONY: fuzz
+FUZZ_SECONDS ?= 600
+fuzz:
+	@./bootstrap check
+	tests/fuzz/run $(FUZZ_SECONDS)
+
+.PHONY: lint format
+lint:
+	@./bootstrap check
+	tests/lint
+format:
+	git ls-files '*.c' '*.h' | xargs clang-format -i
+
+# --- Installing ------------------------------------------------------------------------------------
+
+.PHONY: install
+install: all
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
+	    $(DESTDIR)$(SYSCONFDIR)/kvstored $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)
+	install -m 755 $(B)/kvstored $(DESTDIR)$(SBINDIR)/kvstored
+	install -m 755 $(B)/kvctl $(DESTDIR)$(BINDIR)/kvctl
+	install -m 644 $(B)/libkvstore.a $(DESTDIR)$(LIBDIR)/libkvstore.a
+	install -m 755 $(B)/libkvstore.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libkvstore.so.$(SOVERSION)
+	ln -sf libkvstore.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libkvstore.so
+	install -m 644 client/kvstore.h $(DESTDIR)$(INCLUDEDIR)/kvstore.h
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|; s|@REQUIRES@|$(CLIENT_PKGS)|' \
+	    client/kvstore.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc
+	[ -e $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml ] || \
+	    install -m 640 conf/kvstored.yaml $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml
+	sed -e 's|@SBINDIR@|$(SBINDIR)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|' systemd/kvstored.service.in >$(DESTDIR)$(UNITDIR)/kvstored.service
+	install -m 644 systemd/kvstored.socket $(DESTDIR)$(UNITDIR)/kvstored.socket
+	install -m 644 systemd/kvstored.sysusers $(DESTDIR)$(SYSUSERSDIR)/kvstored.conf
+	install -m 644 systemd/kvstored.tmpfiles $(DESTDIR)$(TMPFILESDIR)/kvstored.conf
+	for page in $(wildcard docs/man/*.[1-8]); do \
+	    install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; done
+
+.PHONY: clean distclean
+clean:
+	rm -rf build/asan build/obj build/pic build/examples build/fuzz \
+	    build/kvstored build/kvctl build/libkvstore.* build/unit build/integration
+distclean:
+	rm -rf build run
+
+.PHONY: help
+help:
+	@echo 'make                 build/kvstored, build/kvctl, build/libkvstore.a and .so'
+	@echo 'make run             set up, build, run the daemon in the foreground, data under ./run'
+	@echo 'make check           set up, build, run every test, with sanitizers and without'
+	@echo 'make fuzz            fuzz the protocol for FUZZ_SECONDS (600)'
+	@echo 'make lint, format    check and apply the layout, check the code'
+	@echo 'make install         below PREFIX (/usr/local), staged below DESTDIR'
+	@echo 'make clean           what was built; distclean: also what was fetched, and ./run'

@@ -1,0 +1,148 @@
+#include "proto/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const names[ERROR_CODE_COUNT] = {
+    [ERROR_NONE] = "none",
+    [ERROR_INVALID_ARGUMENT] = "invalid_argument",
+    [ERROR_BUCKET_NOT_FOUND] = "bucket_not_found",
+    [ERROR_ALREADY_EXISTS] = "already_exists",
+    [ERROR_CONFLICT] = "conflict",
+    [ERROR_TOO_LARGE] = "too_large",
+    [ERROR_PERMISSION_DENIED] = "permission_denied",
+    [ERROR_UNSUPPORTED] = "unsupported",
+    [ERROR_RESOURCE_EXHAUSTED] = "resource_exhausted",
+    [ERROR_UNAVAILABLE] = "unavailable",
+    [ERROR_DEADLINE_EXCEEDED] = "deadline_exceeded",
+    [ERROR_INTERNAL] = "internal",
+};
+
+const char *error_code_name(enum error_code code)
+{
+    return (unsigned)code < ERROR_CODE_COUNT ? names[code] : "internal";
+}
+
+enum error_code error_code_from_name(const char *name, size_t length)
+{
+    for (unsigned code = 1; code < ERROR_CODE_COUNT; code++) {
+        if (strlen(names[code]) == length && memcmp(names[code], name, length) == 0)
+            return (enum error_code)code;
+    }
+    return ERROR_INTERNAL;
+}
+
+/* Drops an UTF-8 character that the buffer's end cut in two: a str on the wire must be whole characters. */
+static void drop_cut_character(char *text)
+{
+    size_t length = strlen(text), start = length;
+
+    while (start > 0 && ((unsigned char)text[start - 1] & 0xC0) == 0x80)
+        start--;
+    if (start == 0)
+        return;
+    unsigned char lead = (unsigned char)text[start - 1];
+    size_t whole = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+    if (length - (start - 1) < whole)
+        text[start - 1] = '\0';
+}
+
+void error_set(struct error *error, enum error_code code, const char *format, ...)
+{
+    va_list args;
+
+    memset(error, 0, sizeof(*error));
+    error->code = code;
+    error->retryable = code == ERROR_UNAVAILABLE || code == ERROR_DEADLINE_EXCEEDED || code == ERROR_RESOURCE_EXHAUSTED;
+    va_start(args, format);
+    if (vsnprintf(error->message, sizeof(error->message), format, args) >= (int)sizeof(error->message))
+        drop_cut_character(error->message);
+    va_end(args);
+}
+
+static void pack_str(msgpack_packer *packer, const char *text)
+{
+    msgpack_pack_str_with_body(packer, text, strlen(text));
+}
+
+void error_pack(const struct error *error, msgpack_packer *packer)
+{
+    size_t members = 3u + (error->bucket != NULL) + (error->key != NULL) + error->has_revision +
+                     (error->outcome != ERROR_OUTCOME_ABSENT);
+
+    msgpack_pack_map(packer, members);
+    pack_str(packer, "code");
+    pack_str(packer, error_code_name(error->code));
+    pack_str(packer, "message");
+    pack_str(packer, error->message);
+    pack_str(packer, "retryable");
+    if (error->retryable)
+        msgpack_pack_true(packer);
+    else
+        msgpack_pack_false(packer);
+    if (error->bucket != NULL) {
+        pack_str(packer, "bucket");
+        pack_str(packer, error->bucket);
+    }
+    if (error->key != NULL) {
+        pack_str(packer, "key");
+        pack_str(packer, error->key);
+    }
+    if (error->has_revision) {
+        pack_str(packer, "revision");
+        msgpack_pack_uint64(packer, error->revision);
+    }
+    if (error->outcome != ERROR_OUTCOME_ABSENT) {
+        pack_str(packer, "outcome");
+        pack_str(packer, error->outcome == ERROR_OUTCOME_NONE ? "none" : "unknown");
+    }
+}
+
+static bool is_name(const msgpack_object *object, const char *name)
+{
+    return object->type == MSGPACK_OBJECT_STR && object->via.str.size == strlen(name) &&
+           memcmp(object->via.str.ptr, name, object->via.str.size) == 0;
+}
+
+bool error_unpack(const msgpack_object *object, struct error *error, size_t *bucket_length, size_t *key_length)
+{
+    bool has_code = false;
+
+    memset(error, 0, sizeof(*error));
+    if (object->type != MSGPACK_OBJECT_MAP)
+        return false;
+    for (uint32_t i = 0; i < object->via.map.size; i++) {
+        const msgpack_object *name = &object->via.map.ptr[i].key;
+        const msgpack_object *value = &object->via.map.ptr[i].val;
+        bool is_str = value->type == MSGPACK_OBJECT_STR;
+
+        if (is_str && is_name(name, "code")) {
+            error->code = error_code_from_name(value->via.str.ptr, value->via.str.size);
+            has_code = true;
+        } else if (is_str && is_name(name, "message")) {
+            size_t length = value->via.str.size;
+            if (length >= sizeof(error->message))
+                length = sizeof(error->message) - 1;
+            memcpy(error->message, value->via.str.ptr, length);
+            error->message[length] = '\0';
+            drop_cut_character(error->message);
+        } else if (is_str && is_name(name, "bucket")) {
+            error->bucket = value->via.str.ptr;
+            if (bucket_length != NULL)
+                *bucket_length = value->via.str.size;
+        } else if (is_str && is_name(name, "key")) {
+            error->key = value->via.str.ptr;
+            if (key_length != NULL)
+                *key_length = value->via.str.size;
+        } else if (is_str && is_name(name, "outcome")) {
+            error->outcome = is_name(value, "none") ? ERROR_OUTCOME_NONE : ERROR_OUTCOME_UNKNOWN;
+        } else if (value->type == MSGPACK_OBJECT_BOOLEAN && is_name(name, "retryable")) {
+            error->retryable = value->via.boolean;
+        } else if (value->type == MSGPACK_OBJECT_POSITIVE_INTEGER && is_name(name, "revision")) {
+            error->revision = value->via.u64;
+            error->has_revision = true;
+        }
+    }
+    return has_code;
+}

@@ -1,0 +1,76 @@
+/*
+ * error: the codes that a call can fail with, and one failure of a call.
+ *
+ * Used by the daemon (which makes errors) and by the client library (which
+ * receives them). The codes and their meaning: proto/protocol.md, "Errors".
+ */
+#ifndef PROTO_ERROR_H
+#define PROTO_ERROR_H
+
+#include <msgpack.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum error_code {
+    ERROR_NONE = 0,
+    ERROR_INVALID_ARGUMENT,
+    ERROR_BUCKET_NOT_FOUND,
+    ERROR_ALREADY_EXISTS,
+    ERROR_CONFLICT,
+    ERROR_TOO_LARGE,
+    ERROR_PERMISSION_DENIED,
+    ERROR_UNSUPPORTED,
+    ERROR_RESOURCE_EXHAUSTED,
+    ERROR_UNAVAILABLE,
+    ERROR_DEADLINE_EXCEEDED,
+    ERROR_INTERNAL,
+    ERROR_CODE_COUNT
+};
+
+/* What is known about a write that failed. Absent from the wire when NONE of it applies. */
+enum error_outcome {
+    ERROR_OUTCOME_ABSENT = 0, /* not a write, or the code says it all */
+    ERROR_OUTCOME_NONE,       /* nothing was written */
+    ERROR_OUTCOME_UNKNOWN     /* it may have been written */
+};
+
+#define ERROR_MESSAGE_BYTES 256
+
+struct error {
+    enum error_code code;
+    bool retryable;
+    enum error_outcome outcome;
+    bool has_revision;
+    uint64_t revision;  /* the key's current revision, on conflict */
+    const char *bucket; /* borrowed, may be NULL */
+    const char *key;    /* borrowed, may be NULL */
+    char message[ERROR_MESSAGE_BYTES];
+};
+
+/* The code's name on the wire, such as "bucket_not_found". */
+const char *error_code_name(enum error_code code);
+
+/* The code of a name of length bytes; ERROR_INTERNAL for a name this version does not know. */
+enum error_code error_code_from_name(const char *name, size_t length);
+
+/*
+ * Fills *error with a code and a sentence that says what to do about it
+ * (printf-style, cut at ERROR_MESSAGE_BYTES on a character's boundary).
+ * retryable is set as the code has it by default: only unavailable,
+ * deadline_exceeded and resource_exhausted are. All other members are cleared.
+ */
+void error_set(struct error *error, enum error_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Packs the error as its map of the protocol. */
+void error_pack(const struct error *error, msgpack_packer *packer);
+
+/*
+ * Reads an error map. bucket, key and message are cut to what fits; bucket and
+ * key point into the object and live as long as it does, and may not end in NUL:
+ * their lengths are stored where asked for. False when object is no error map.
+ */
+bool error_unpack(const msgpack_object *object, struct error *error, size_t *bucket_length, size_t *key_length);
+
+#endif
