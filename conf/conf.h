@@ -129,6 +129,9 @@ int conf_set_defaults(struct conf *conf);
  */
 int conf_read(struct conf *conf, const char *path, char error[CONF_ERROR_BYTES]);
 
+/* As conf_read, from length bytes of text in memory; name stands for the file in errors. */
+int conf_parse(struct conf *conf, const char *name, const char *text, size_t length, char error[CONF_ERROR_BYTES]);
+
 /* Frees what *conf owns and empties it. */
 void conf_free(struct conf *conf);
 
@@ -136,7 +139,8 @@ void conf_free(struct conf *conf);
  * Compares for a reload: moves what can be applied to a running daemon (log, access,
  * buckets, calls, limits, and of nats the reconnect, ping and outage times) from
  * fresh into running; calls changed_fixed for every other setting that differs,
- * with its dotted name ("listen.path"): it takes a restart.
+ * with its dotted name ("listen.path"): it takes a restart. What it replaced is
+ * in fresh afterwards: release that with conf_free as ever.
  */
 void conf_apply_live(struct conf *running, struct conf *fresh, void (*changed_fixed)(void *arg, const char *name),
                      void *arg);

@@ -1,0 +1,151 @@
+#include "conf/conf.h"
+
+#include "conf/combination.h"
+#include "conf/reader.h"
+#include "conf/setting.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Far above any real file: a wrong path (a device, a log) is refused instead of read for ever. */
+#define FILE_BYTES_MAX ((size_t)1024 * 1024)
+
+/*
+ * Under systemd the socket goes where the unit's RuntimeDirectory is; of several,
+ * the first. One that is not absolute or too long for a socket's path is not systemd's.
+ */
+static enum setting_result take_runtime_directory(struct conf *conf)
+{
+    const struct setting *path_setting = setting_find("listen.path");
+    const char *directories = getenv("RUNTIME_DIRECTORY");
+    char path[4096];
+
+    if (directories == NULL || *directories != '/')
+        return SETTING_TAKEN;
+    int length = snprintf(path, sizeof(path), "%.*s/kvstored.sock", (int)strcspn(directories, ":"), directories);
+    if (length < 0 || (uint64_t)length > path_setting->max)
+        return SETTING_TAKEN;
+    return setting_take(path_setting, conf, path, (size_t)length);
+}
+
+/* What follows from other members, and has no setting of its own. */
+static void derive_members(struct conf *conf)
+{
+    conf->nats.sync_always = conf->nats.sync_interval_ms == 0;
+}
+
+int conf_set_defaults(struct conf *conf)
+{
+    memset(conf, 0, sizeof(*conf));
+    for (size_t i = 0; i < conf_setting_count; i++) {
+        const struct setting *setting = &conf_settings[i];
+
+        if (setting->initial == NULL)
+            continue;
+        if (setting_take(setting, conf, setting->initial, strlen(setting->initial)) == SETTING_NO_MEMORY)
+            goto no_memory;
+    }
+    if (take_runtime_directory(conf) == SETTING_NO_MEMORY)
+        goto no_memory;
+    derive_members(conf);
+    return 0;
+
+no_memory:
+    conf_free(conf);
+    return -1;
+}
+
+int conf_parse(struct conf *conf, const char *name, const char *text, size_t length, char error[CONF_ERROR_BYTES])
+{
+    struct reader reader;
+
+    memset(conf, 0, sizeof(*conf));
+    if (reader_init(&reader, name, error) != 0)
+        return -1;
+    if (conf_set_defaults(conf) != 0) {
+        reader_fail(&reader, (struct reader_place){0, 0}, "out of memory");
+        goto failed;
+    }
+    if (reader_read(&reader, conf, text, length) != 0 || combination_check(&reader, conf) != 0)
+        goto failed;
+    derive_members(conf);
+    reader_free(&reader);
+    return 0;
+
+failed:
+    reader_free(&reader);
+    conf_free(conf);
+    return -1;
+}
+
+int conf_read(struct conf *conf, const char *path, char error[CONF_ERROR_BYTES])
+{
+    const struct reader unread = {.name = path, .error = error};
+    const struct reader_place nowhere = {0, 0};
+    char *text = NULL;
+    int result = -1;
+
+    memset(conf, 0, sizeof(*conf));
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return reader_fail(&unread, nowhere, "cannot be opened (%s): expected a readable file", strerror(errno));
+    text = malloc(FILE_BYTES_MAX + 1);
+    if (text == NULL) {
+        reader_fail(&unread, nowhere, "out of memory");
+        goto file_over;
+    }
+
+    size_t length = fread(text, 1, FILE_BYTES_MAX + 1, file);
+    if (ferror(file))
+        reader_fail(&unread, nowhere, "cannot be read (%s): expected a readable file", strerror(errno));
+    else if (length > FILE_BYTES_MAX)
+        reader_fail(&unread, nowhere, "has too many bytes: expected at most %zu", FILE_BYTES_MAX);
+    else
+        result = conf_parse(conf, path, text, length, error);
+    free(text);
+
+file_over:
+    fclose(file);
+    return result;
+}
+
+static void free_access(struct conf *conf)
+{
+    for (size_t i = 0; i < conf->access.count; i++) {
+        for (size_t k = 0; k < conf_rule_setting_count; k++)
+            setting_clear(&conf_rule_settings[k], &conf->access.rules[i]);
+    }
+    free(conf->access.rules);
+}
+
+void conf_free(struct conf *conf)
+{
+    for (size_t i = 0; i < conf_setting_count; i++)
+        setting_clear(&conf_settings[i], conf);
+    free_access(conf);
+    memset(conf, 0, sizeof(*conf));
+}
+
+void conf_apply_live(struct conf *running, struct conf *fresh, void (*changed_fixed)(void *arg, const char *name),
+                     void *arg)
+{
+    for (size_t i = 0; i < conf_setting_count; i++) {
+        const struct setting *setting = &conf_settings[i];
+
+        if ((setting->flags & SETTING_LIVE) != 0)
+            setting_exchange(setting, running, fresh);
+        else if (!setting_is_equal(setting, running, fresh))
+            changed_fixed(arg, setting->name);
+    }
+    if (running->nats.tls.enabled != fresh->nats.tls.enabled)
+        changed_fixed(arg, "nats.tls");
+
+    struct conf_access_rule *rules = running->access.rules;
+    size_t count = running->access.count;
+    running->access.rules = fresh->access.rules;
+    running->access.count = fresh->access.count;
+    fresh->access.rules = rules;
+    fresh->access.count = count;
+}
