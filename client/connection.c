@@ -1,0 +1,415 @@
+#include "client/connection.h"
+
+#include "client/call.h"
+#include "client/failure.h"
+#include "proto/rpc.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DEFAULT_PATH              "/run/kvstored/kvstored.sock"
+#define DEFAULT_CONNECT_TIMEOUT_S 5.0
+#define DEFAULT_MESSAGE_BYTES     (64u * 1024 * 1024)
+#define DEFAULT_QUEUED_BYTES      (64u * 1024 * 1024)
+#define DEFAULT_IN_FLIGHT         65536u
+#define LARGEST_IN_FLIGHT         (1u << 24)
+#define PAUSE_MIN_MS              50u
+#define PAUSE_MAX_MS              2000u
+#define FULL_PAUSE_MS             5 /* while the daemon's queue of new connections is full */
+#define READ_BYTES                (64u * 1024)
+#define READS_PER_RUN             16 /* then others get their turn on the caller's loop */
+
+/* A list of all a huge bucket's keys must fit; and the unpacker of msgpack-c has 32 levels. */
+#define MESSAGE_ELEMENTS (4u * 1024 * 1024)
+#define MESSAGE_DEPTH    32u
+
+int64_t connection_now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* --- Opening ------------------------------------------------------------------------------ */
+
+/* Opens the socket without waiting. 0, or the errno: EAGAIN while the daemon's queue of connections is full. */
+static int open_socket(struct kvs *kvs)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return errno;
+    memcpy(address.sun_path, kvs->path, strlen(kvs->path) + 1);
+    while (connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
+        if (errno == EINTR)
+            continue;
+        int reason = errno;
+        close(fd);
+        return reason;
+    }
+
+    kvs->fd = fd;
+    frame_init(&kvs->scan, &kvs->limits);
+    kvs->queued_bytes = 0;
+    kvs->sent_bytes = 0;
+    kvs->cannot_send = false;
+    kvs->pause_ms = 0;
+    return 0;
+}
+
+static enum kvs_code report_no_connection(struct kvs *kvs, int reason)
+{
+    const char *advice = reason == ENOENT || reason == ECONNREFUSED ? ": is kvstored running?"
+                         : reason == EACCES                         ? ": ask for access to the socket"
+                                                                    : "";
+
+    failure_set(&kvs->lost, KVS_IO, "cannot connect to %.120s: %s%s", kvs->path, strerror(reason), advice);
+    kvs->lost.outcome = KVS_OUTCOME_NONE;
+    kvs->error = kvs->lost;
+    return KVS_IO;
+}
+
+/* xorshift: only spreads attempts of many processes in time */
+static uint32_t random_below(struct kvs *kvs, uint32_t bound)
+{
+    kvs->jitter ^= kvs->jitter << 13;
+    kvs->jitter ^= kvs->jitter >> 17;
+    kvs->jitter ^= kvs->jitter << 5;
+    return kvs->jitter % bound;
+}
+
+enum kvs_code connection_ensure(struct kvs *kvs)
+{
+    if (kvs->fd >= 0)
+        return KVS_OK;
+    if (!kvs->options.reconnect || connection_now_ms() < kvs->next_attempt_ms) {
+        kvs->error = kvs->lost;
+        kvs->error.outcome = KVS_OUTCOME_NONE; /* of the call that is now refused */
+        return kvs->error.code;
+    }
+
+    int reason = open_socket(kvs);
+    if (reason == 0)
+        return KVS_OK;
+    /* Half of the pause is jitter: not all clients of a restarted daemon come back in the same millisecond. */
+    kvs->pause_ms = kvs->pause_ms == 0                 ? PAUSE_MIN_MS
+                    : kvs->pause_ms * 2 < PAUSE_MAX_MS ? kvs->pause_ms * 2
+                                                       : PAUSE_MAX_MS;
+    kvs->next_attempt_ms = connection_now_ms() + kvs->pause_ms / 2 + random_below(kvs, kvs->pause_ms / 2 + 1);
+    return report_no_connection(kvs, reason);
+}
+
+static enum kvs_code set_options(struct kvs *kvs, const struct kvs_options *options)
+{
+    struct kvs_options *own = &kvs->options;
+
+    if (options != NULL)
+        *own = *options;
+    if (!(own->connect_timeout_s >= 0) || !(own->timeout_s >= 0))
+        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "a timeout must be a number of seconds, or 0");
+    if (own->connect_timeout_s <= 0)
+        own->connect_timeout_s = DEFAULT_CONNECT_TIMEOUT_S;
+    if (own->max_message_bytes == 0)
+        own->max_message_bytes = DEFAULT_MESSAGE_BYTES;
+    if (own->max_queued_bytes == 0)
+        own->max_queued_bytes = DEFAULT_QUEUED_BYTES;
+    if (own->max_in_flight == 0)
+        own->max_in_flight = DEFAULT_IN_FLIGHT;
+    if (own->max_in_flight > LARGEST_IN_FLIGHT)
+        own->max_in_flight = LARGEST_IN_FLIGHT;
+    kvs->limits = (struct frame_limits){
+        .size_bytes = own->max_message_bytes, .elements = MESSAGE_ELEMENTS, .depth = MESSAGE_DEPTH};
+    return KVS_OK;
+}
+
+static enum kvs_code set_path(struct kvs *kvs, const char *path)
+{
+    if (path == NULL)
+        path = getenv("KVSTORED_SOCKET");
+    if (path == NULL || *path == '\0')
+        path = DEFAULT_PATH;
+    if (strlen(path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "the socket's path is longer than %zu bytes: %.150s",
+                           sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1, path);
+    kvs->path = strdup(path);
+    return kvs->path != NULL ? KVS_OK : failure_set(&kvs->error, KVS_NO_MEMORY, "out of memory");
+}
+
+static enum kvs_code connect_first(struct kvs *kvs)
+{
+    int64_t give_up_ms = connection_now_ms() + (int64_t)(kvs->options.connect_timeout_s * 1000);
+    int reason;
+
+    while ((reason = open_socket(kvs)) == EAGAIN && connection_now_ms() < give_up_ms)
+        poll(NULL, 0, FULL_PAUSE_MS);
+    return reason == 0 ? KVS_OK : report_no_connection(kvs, reason);
+}
+
+static void release(struct kvs *kvs)
+{
+    request_release(&kvs->scratch);
+    buffer_free(&kvs->in);
+    buffer_free(&kvs->out);
+    msgpack_zone_free(kvs->zone);
+    free(kvs->calls);
+    free(kvs->path);
+    free(kvs);
+}
+
+struct kvs *kvs_connect(const char *path, const struct kvs_options *options, struct kvs_error *error)
+{
+    struct kvs *kvs = calloc(1, sizeof(*kvs));
+    msgpack_zone *zone = msgpack_zone_new(MSGPACK_ZONE_CHUNK_SIZE);
+    struct kvs_error ignored;
+
+    if (error == NULL)
+        error = &ignored;
+    if (kvs == NULL || zone == NULL) {
+        failure_set(error, KVS_NO_MEMORY, "out of memory");
+        msgpack_zone_free(zone);
+        free(kvs);
+        return NULL;
+    }
+    kvs->fd = -1;
+    kvs->zone = zone;
+    kvs->next_deadline_ms = INT64_MAX;
+    kvs->jitter = ((uint32_t)getpid() << 16 ^ (uint32_t)connection_now_ms()) | 1u;
+    if (set_options(kvs, options) != KVS_OK || set_path(kvs, path) != KVS_OK || connect_first(kvs) != KVS_OK) {
+        *error = kvs->error;
+        release(kvs);
+        return NULL;
+    }
+    failure_set(error, KVS_OK, "%s", "");
+    return kvs;
+}
+
+void kvs_close(struct kvs *kvs)
+{
+    struct kvs_error reason;
+
+    if (kvs == NULL)
+        return;
+    kvs->options.reconnect = false; /* a function that submits once more is refused */
+    failure_set(&reason, KVS_IO, "the program closed the connection");
+    connection_lose(kvs, &reason);
+    release(kvs);
+}
+
+const struct kvs_error *kvs_last_error(const struct kvs *kvs)
+{
+    return &kvs->error;
+}
+
+/* --- Losing ------------------------------------------------------------------------------- */
+
+enum kvs_code connection_lose(struct kvs *kvs, const struct kvs_error *reason)
+{
+    struct kvs_error kept = *reason;
+
+    if (kvs->fd >= 0)
+        close(kvs->fd);
+    kvs->fd = -1;
+    kvs->lost = kept;
+    kvs->next_attempt_ms = 0;
+    buffer_clear(&kvs->in);
+    buffer_clear(&kvs->out);
+    call_end_all(kvs, &kept);
+    kvs->error = kept;
+    return kept.code;
+}
+
+static enum kvs_code lose_socket(struct kvs *kvs, const char *what, int reason)
+{
+    struct kvs_error error;
+
+    failure_set(&error, KVS_IO, "the connection to the daemon was lost (%s%s%s)", what, reason != 0 ? ": " : "",
+                reason != 0 ? strerror(reason) : "");
+    return connection_lose(kvs, &error);
+}
+
+static enum kvs_code lose_for_bytes(struct kvs *kvs, const char *what)
+{
+    struct kvs_error error;
+
+    failure_set(&error, KVS_PROTOCOL, "a message from the daemon is wrong: %s", what);
+    return connection_lose(kvs, &error);
+}
+
+/* --- Sending and receiving ------------------------------------------------------------------ */
+
+static enum kvs_code send_queued(struct kvs *kvs)
+{
+    while (buffer_size(&kvs->out) > 0 && !kvs->cannot_send) {
+        ssize_t sent = send(kvs->fd, kvs->out.bytes + kvs->out.begin, buffer_size(&kvs->out), MSG_NOSIGNAL);
+        if (sent >= 0) {
+            buffer_consume(&kvs->out, (size_t)sent);
+            kvs->sent_bytes += (uint64_t)sent;
+        } else if (errno == EAGAIN) {
+            break;
+        } else if (errno == EPIPE || errno == ECONNRESET) {
+            kvs->cannot_send = true; /* its last words may say why */
+        } else if (errno != EINTR) {
+            return lose_socket(kvs, "send", errno);
+        }
+    }
+    return KVS_OK;
+}
+
+/* A response without a msgid: the daemon gives up this session and says why. */
+static enum kvs_code lose_for_response(struct kvs *kvs, const struct rpc_message *message)
+{
+    struct kvs_error error, reason;
+
+    if (!failure_read(&error, &message->error))
+        return lose_for_bytes(kvs, "it has no msgid and no error");
+    failure_set(&reason, KVS_PROTOCOL, "the daemon ended the session: %.200s", error.message);
+    return connection_lose(kvs, &reason);
+}
+
+static void hand_notification(struct kvs *kvs, const struct rpc_message *message)
+{
+    char method[64];
+
+    if (kvs->options.on_notification == NULL || message->method_length >= sizeof(method))
+        return;
+    memcpy(method, message->method, message->method_length);
+    method[message->method_length] = '\0';
+    kvs->in_callback = true;
+    kvs->options.on_notification(kvs, method, (const struct kvs_value *)&message->params,
+                                 kvs->options.notification_context);
+    kvs->in_callback = false;
+}
+
+static enum kvs_code handle_message(struct kvs *kvs, const char *bytes, size_t size)
+{
+    struct rpc_message message;
+    const char *wrong = rpc_decode(bytes, size, kvs->zone, &message);
+
+    if (wrong == NULL && message.type == RPC_NOTIFICATION) {
+        hand_notification(kvs, &message);
+    } else if (wrong == NULL && message.type == RPC_RESPONSE) {
+        if (!message.has_msgid)
+            return lose_for_response(kvs, &message);
+        wrong = call_answer(kvs, &message);
+    } else if (wrong == NULL) {
+        wrong = "it is a request";
+    }
+    return wrong == NULL ? KVS_OK : lose_for_bytes(kvs, wrong);
+}
+
+/* Handles the whole messages that are there. */
+static enum kvs_code handle_received(struct kvs *kvs)
+{
+    while (buffer_size(&kvs->in) > 0) {
+        const char *bytes = kvs->in.bytes + kvs->in.begin;
+        enum frame_status status = frame_scan(&kvs->scan, (const uint8_t *)bytes, buffer_size(&kvs->in));
+
+        if (status == FRAME_PARTIAL)
+            break;
+        if (status != FRAME_COMPLETE)
+            return lose_for_bytes(kvs, frame_status_text(status));
+        size_t size = kvs->scan.offset;
+        enum kvs_code code = handle_message(kvs, bytes, size);
+        msgpack_zone_clear(kvs->zone);
+        if (code != KVS_OK)
+            return code;
+        buffer_consume(&kvs->in, size);
+        frame_init(&kvs->scan, &kvs->limits);
+    }
+    return KVS_OK;
+}
+
+static enum kvs_code receive(struct kvs *kvs)
+{
+    for (int reads = 0; reads < READS_PER_RUN; reads++) {
+        enum kvs_code code;
+        struct kvs_error error;
+
+        if (!buffer_reserve(&kvs->in, READ_BYTES)) {
+            failure_set(&error, KVS_NO_MEMORY, "out of memory for the daemon's answer");
+            return connection_lose(kvs, &error);
+        }
+        size_t room = kvs->in.capacity - kvs->in.end;
+        ssize_t received = recv(kvs->fd, kvs->in.bytes + kvs->in.end, room, 0);
+        if (received > 0) {
+            kvs->in.end += (size_t)received;
+            if ((code = handle_received(kvs)) != KVS_OK)
+                return code;
+            if ((size_t)received < room && !kvs->cannot_send)
+                return KVS_OK; /* as a rule there is no more: poll will tell otherwise */
+        } else if (received == 0) {
+            return lose_socket(kvs, "the daemon closed it", 0);
+        } else if (errno == EAGAIN) {
+            return kvs->cannot_send ? lose_socket(kvs, "the daemon takes no more requests", 0) : KVS_OK;
+        } else if (errno != EINTR) {
+            return lose_socket(kvs, "recv", errno);
+        }
+    }
+    return KVS_OK;
+}
+
+enum kvs_code connection_run(struct kvs *kvs)
+{
+    enum kvs_code code;
+
+    if (kvs->fd < 0) {
+        kvs->error = kvs->lost;
+        return kvs->lost.code;
+    }
+    if ((code = send_queued(kvs)) != KVS_OK || (code = receive(kvs)) != KVS_OK)
+        return code;
+    /* What the functions of the answers have submitted goes out in the same turn. */
+    if ((code = send_queued(kvs)) != KVS_OK)
+        return code;
+    call_expire(kvs, connection_now_ms());
+    return KVS_OK;
+}
+
+/* --- The caller's loop ---------------------------------------------------------------------- */
+
+enum kvs_code kvs_process(struct kvs *kvs)
+{
+    if (kvs->in_callback)
+        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT,
+                           "kvs_process from inside a function that receives an answer");
+    return connection_run(kvs);
+}
+
+int kvs_fd(const struct kvs *kvs)
+{
+    return kvs->fd;
+}
+
+short kvs_events(const struct kvs *kvs)
+{
+    if (kvs->fd < 0)
+        return 0;
+    return buffer_size(&kvs->out) > 0 && !kvs->cannot_send ? POLLIN | POLLOUT : POLLIN;
+}
+
+int kvs_timeout_ms(const struct kvs *kvs)
+{
+    if (kvs->in_flight == 0)
+        return -1;
+    int64_t left = kvs->next_deadline_ms - connection_now_ms();
+    return left < 0 ? 0 : left < INT_MAX ? (int)left : INT_MAX;
+}
+
+size_t kvs_in_flight(const struct kvs *kvs)
+{
+    return kvs->in_flight;
+}
+
+const char *kvs_version(void)
+{
+    return KVSTORED_VERSION;
+}
