@@ -151,8 +151,8 @@ const struct setting conf_settings[] = {
     {"limits.frame_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(limits.frame_bytes), 4 * KIB, GIB, .initial = "16M"},
     {"limits.frame_elements", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.frame_elements), 64, 16777216,
      .initial = "262144"},
-    /* 8: the deepest call, a transaction whose operations have headers, needs 6. 64: FRAME_DEPTH_MAX. */
-    {"limits.frame_depth", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.frame_depth), 8, 64, .initial = "32"},
+    /* 8: the deepest call, a transaction whose operations have headers, needs 6. 32: FRAME_DEPTH_MAX. */
+    {"limits.frame_depth", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.frame_depth), 8, 32, .initial = "32"},
     {"limits.sessions", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.sessions), 1, 1048576, .initial = "4096"},
     {"limits.calls", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.calls), 1, 1048576, .initial = "65536"},
     {"limits.calls_per_session", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.calls_per_session), 1, 1048576,

@@ -23,7 +23,10 @@ static uint64_t read_big_endian(const uint8_t *bytes, unsigned width)
     return value;
 }
 
-/* Reads the header that begins at bytes. The formats: the MessagePack specification, "Formats". */
+/*
+ * Reads the header that begins at bytes; of one that is cut, only header_bytes.
+ * The formats: the MessagePack specification, "Formats".
+ */
 static enum header_status read_header(const uint8_t *bytes, size_t length, struct header *header)
 {
     uint8_t first = bytes[0];
@@ -106,9 +109,9 @@ static enum header_status read_header(const uint8_t *bytes, size_t length, struc
         }
     }
 
-    if (length < 1u + length_width)
-        return HEADER_CUT;
     header->header_bytes = 1u + length_width;
+    if (length < header->header_bytes)
+        return HEADER_CUT;
     uint64_t units = read_big_endian(bytes + 1, length_width);
     header->body_bytes = fixed_body + units * per_unit_bytes;
     header->children += units * per_unit_children;
@@ -155,7 +158,7 @@ enum frame_status frame_scan(struct frame *frame, const uint8_t *bytes, size_t l
         case HEADER_WHOLE:
             break;
         case HEADER_CUT:
-            return FRAME_PARTIAL;
+            return header.header_bytes > limits->size_bytes - frame->offset ? FRAME_TOO_LARGE : FRAME_PARTIAL;
         case HEADER_RESERVED:
             return FRAME_MALFORMED;
         }

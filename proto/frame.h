@@ -19,8 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The deepest nesting that any configuration may allow. */
-#define FRAME_DEPTH_MAX 64u
+/* The deepest nesting that any configuration may allow: msgpack-c's unpacker has a stack of 32 and fails beyond. */
+#define FRAME_DEPTH_MAX 32u
 
 struct frame_limits {
     size_t size_bytes; /* of one message */
@@ -56,6 +56,8 @@ void frame_init(struct frame *frame, const struct frame_limits *limits);
  * on (0 for a caller who keeps the whole value), length bytes of it by now.
  * A caller who only wants to get past the value may let go of bytes that are
  * walked: advance base by as many, at most to offset.
+ * FRAME_PARTIAL promises that the value may still fit: a caller with room for
+ * size_bytes never has to grow it.
  * On FRAME_COMPLETE, frame->offset is the value's size and bytes after it are the
  * next value's. After COMPLETE or an error, frame_init before the next value.
  */

@@ -1,0 +1,22 @@
+#include "tests/unit/suites.h"
+
+#include <stdlib.h>
+
+static Suite *(*const suites[])(void) = {
+    conf_suite,
+    error_suite,
+    frame_suite,
+    rpc_suite,
+};
+
+int main(void)
+{
+    SRunner *runner = srunner_create(suites[0]());
+
+    for (size_t i = 1; i < sizeof(suites) / sizeof(suites[0]); i++)
+        srunner_add_suite(runner, suites[i]());
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,15 @@
+/*
+ * suites: every suite of unit tests, one file NAME_test.c each, for main.c to run.
+ * The tests run at the root of the tree, as tests/run does it.
+ */
+#ifndef UNIT_SUITES_H
+#define UNIT_SUITES_H
+
+#include <check.h>
+
+Suite *conf_suite(void);
+Suite *error_suite(void);
+Suite *frame_suite(void);
+Suite *rpc_suite(void);
+
+#endif
