@@ -1,0 +1,278 @@
+/* The verbs on buckets. */
+#include "client/kvctl/kvctl.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Settings ------------------------------------------------------------------------------ */
+
+/* The settings on the command line, and the lists that they borrow. */
+struct settings {
+    struct kvs_bucket_options options;
+    const char **tags;
+    const char **sources;
+    struct kvs_header *metadata;
+};
+
+static bool read_unsigned(const struct invocation *invocation, const char *name, unsigned *number)
+{
+    uint64_t wide = *number;
+
+    if (!given_number(invocation, name, &wide))
+        return false;
+    if (wide > UINT_MAX)
+        return report("--%s is too large", name) == STATUS_OK;
+    *number = (unsigned)wide;
+    return true;
+}
+
+static bool read_storage(const struct invocation *invocation, enum kvs_storage *storage)
+{
+    const char *text = given_value(invocation, "storage");
+
+    if (text == NULL)
+        *storage = KVS_STORAGE_DEFAULT;
+    else if (strcmp(text, "file") == 0)
+        *storage = KVS_STORAGE_FILE;
+    else if (strcmp(text, "memory") == 0)
+        *storage = KVS_STORAGE_MEMORY;
+    else
+        return report("--storage must be file or memory, not '%.100s'", text) == STATUS_OK;
+    return true;
+}
+
+static bool read_compression(const struct invocation *invocation, enum kvs_switch *compression)
+{
+    const char *text = given_value(invocation, "compression");
+
+    if (text == NULL)
+        *compression = KVS_SWITCH_DEFAULT;
+    else if (strcmp(text, "on") == 0)
+        *compression = KVS_SWITCH_ON;
+    else if (strcmp(text, "off") == 0)
+        *compression = KVS_SWITCH_OFF;
+    else
+        return report("--compression must be on or off, not '%.100s'", text) == STATUS_OK;
+    return true;
+}
+
+static bool settings_read(struct settings *settings, const struct invocation *invocation)
+{
+    struct kvs_bucket_options *options = &settings->options;
+
+    *settings = (struct settings){.options = {.timeout_s = invocation->timeout_s}};
+    options->description = given_value(invocation, "description");
+    options->placement_cluster = given_value(invocation, "cluster");
+    options->republish_source = given_value(invocation, "republish-from");
+    options->republish_destination = given_value(invocation, "republish-to");
+    options->republish_headers_only = given_flag(invocation, "republish-headers-only");
+    options->mirror = given_value(invocation, "mirror");
+    if (!read_unsigned(invocation, "history", &options->history) ||
+        !read_unsigned(invocation, "replicas", &options->replicas) ||
+        !given_duration(invocation, "ttl", &options->ttl_s) ||
+        !given_duration(invocation, "marker-ttl", &options->limit_marker_ttl_s) ||
+        !given_size(invocation, "max-bytes", &options->max_bytes) ||
+        !given_size(invocation, "max-value-size", &options->max_value_size) ||
+        !read_storage(invocation, &options->storage) || !read_compression(invocation, &options->compression) ||
+        !given_list(invocation, "tag", &settings->tags, &options->placement_tag_count) ||
+        !given_list(invocation, "source", &settings->sources, &options->source_count) ||
+        !given_pairs(invocation, "metadata", &settings->metadata, &options->metadata_count))
+        return false;
+    options->placement_tags = settings->tags;
+    options->sources = settings->sources;
+    options->metadata = settings->metadata;
+    if (options->republish_destination == NULL && given_flag(invocation, "republish-from"))
+        return report("--republish-from needs --republish-to") == STATUS_OK;
+    return true;
+}
+
+static void settings_free(struct settings *settings)
+{
+    free(settings->tags);
+    free(settings->sources);
+    free(settings->metadata);
+}
+
+/* Settings that have units. */
+static bool text_of_setting(const char *name, const struct kvs_value *value, struct short_text *text)
+{
+    static const struct {
+        const char *name;
+        bool is_duration;
+    } settings[] = {
+        {"ttl", true}, {"limit_marker_ttl", true}, {"bytes", false}, {"max_bytes", false}, {"max_value_size", false}};
+    int64_t number = kvs_value_integer(value);
+
+    for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++) {
+        if (strcmp(name, settings[i].name) != 0 || kvs_value_type(value) != KVS_INTEGER)
+            continue;
+        if (number <= 0 && strcmp(name, "bytes") != 0)
+            *text = (struct short_text){.text = "none"};
+        else
+            *text = settings[i].is_duration ? text_of_duration(number) : text_of_size((uint64_t)number);
+        return true;
+    }
+    return false;
+}
+
+enum status bucket_add(struct invocation *invocation)
+{
+    struct settings settings;
+    struct answer answer = {0};
+    enum status status = STATUS_FAILED;
+
+    if (settings_read(&settings, invocation))
+        status = answer_wait_and_print(
+            invocation,
+            kvs_async_bucket_create(invocation->kvs, invocation->arguments[0], &settings.options, answer_take, &answer),
+            &answer);
+    if (status == STATUS_OK && !invocation->json)
+        print_map(answer.value, text_of_setting);
+    kvs_free(answer.value);
+    settings_free(&settings);
+    return status;
+}
+
+enum status bucket_edit(struct invocation *invocation)
+{
+    struct settings settings;
+    struct answer answer = {0};
+    enum status status = STATUS_FAILED;
+
+    if (settings_read(&settings, invocation))
+        status = answer_wait_and_print(
+            invocation,
+            kvs_async_bucket_update(invocation->kvs, invocation->arguments[0], &settings.options, answer_take, &answer),
+            &answer);
+    if (status == STATUS_OK && !invocation->json)
+        print_map(answer.value, text_of_setting);
+    kvs_free(answer.value);
+    settings_free(&settings);
+    return status;
+}
+
+/* --- Whole buckets --------------------------------------------------------------------------- */
+
+enum status bucket_info(struct invocation *invocation)
+{
+    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    struct answer answer = {0};
+    enum kvs_code submitted =
+        invocation->argument_count == 0
+            ? kvs_async_daemon_info(invocation->kvs, &options, answer_take, &answer)
+            : kvs_async_bucket_info(invocation->kvs, invocation->arguments[0], &options, answer_take, &answer);
+
+    enum status status = answer_wait_and_print(invocation, submitted, &answer);
+    if (status == STATUS_OK && !invocation->json)
+        print_map(answer.value, text_of_setting);
+    kvs_free(answer.value);
+    return status;
+}
+
+enum status bucket_rm(struct invocation *invocation)
+{
+    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+
+    if (kvs_bucket_delete(invocation->kvs, invocation->arguments[0], &options) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    if (invocation->json)
+        puts("null");
+    return STATUS_OK;
+}
+
+/* Where a limit is not set, people see a dash. */
+static void add_limit(struct table *table, uint64_t limit, struct short_text text)
+{
+    table_add(table, "%s", limit > 0 ? text.text : "-");
+}
+
+static void add_bucket(struct table *table, const char *name, const struct answer *answer)
+{
+    const struct kvs_value *info = answer->value;
+
+    table_add(table, "%s", name);
+    if (info == NULL) {
+        for (int column = 1; column < 6; column++)
+            table_add(table, "?");
+        table_add(table, "%s", answer->error.message);
+        return;
+    }
+    int64_t ttl_s = kvs_value_integer(kvs_value_member(info, "ttl"));
+    int64_t max_bytes = kvs_value_integer(kvs_value_member(info, "max_bytes"));
+    table_add(table, "%" PRIu64, kvs_value_unsigned(kvs_value_member(info, "values")));
+    table_add(table, "%s", text_of_size(kvs_value_unsigned(kvs_value_member(info, "bytes"))).text);
+    add_limit(table, max_bytes > 0, text_of_size((uint64_t)max_bytes));
+    table_add(table, "%" PRIu64, kvs_value_unsigned(kvs_value_member(info, "history")));
+    add_limit(table, ttl_s > 0, text_of_duration(ttl_s));
+    table_add(table, "%s", text_of_bytes(kvs_value_member(info, "description")).text);
+}
+
+static enum status print_buckets(char **names, const struct answer *answers, size_t count)
+{
+    static const char *const titles[] = {"BUCKET", "VALUES", "SIZE", "LIMIT", "HISTORY", "TTL", "DESCRIPTION"};
+    struct table table;
+
+    table_begin(&table, sizeof(titles) / sizeof(*titles));
+    for (size_t i = 0; i < sizeof(titles) / sizeof(*titles); i++)
+        table_add(&table, "%s", titles[i]);
+    for (size_t i = 0; i < count; i++)
+        add_bucket(&table, names[i], &answers[i]);
+    return table_print(&table);
+}
+
+/* Asks for the infos of all buckets at once. A bucket that vanishes meanwhile has an error in its row. */
+static enum status print_infos(struct invocation *invocation, char **names, size_t count)
+{
+    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    struct answer *answers = calloc(count + 1, sizeof(*answers));
+    enum status status = STATUS_OK;
+
+    if (answers == NULL)
+        return report("out of memory");
+    for (size_t i = 0; i < count; i++) {
+        if (kvs_async_bucket_info(invocation->kvs, names[i], &options, answer_take, &answers[i]) != KVS_OK) {
+            status = report_error(kvs_last_error(invocation->kvs));
+            break;
+        }
+    }
+    while (kvs_process(invocation->kvs) == KVS_OK && kvs_in_flight(invocation->kvs) > 0) {
+        struct pollfd waited = {.fd = kvs_fd(invocation->kvs), .events = kvs_events(invocation->kvs)};
+        poll(&waited, 1, kvs_timeout_ms(invocation->kvs));
+    }
+    if (status == STATUS_OK)
+        status = print_buckets(names, answers, count);
+    for (size_t i = 0; i < count; i++)
+        kvs_free(answers[i].value);
+    free(answers);
+    return status;
+}
+
+enum status bucket_ls(struct invocation *invocation)
+{
+    struct kvs_list_options options = {.filter = invocation->argument_count > 0 ? invocation->arguments[0] : NULL,
+                                       .timeout_s = invocation->timeout_s};
+    char **names;
+    size_t count;
+    enum status status = STATUS_OK;
+
+    if (kvs_bucket_list(invocation->kvs, &options, &names, &count) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    if (invocation->json) {
+        /* Bucket names have only letters, digits, - and _. */
+        putchar('[');
+        for (size_t i = 0; i < count; i++)
+            printf("%s\"%s\"", i > 0 ? "," : "", names[i]);
+        puts("]");
+    } else if (given_flag(invocation, "long") || (invocation->terminal && !given_flag(invocation, "names"))) {
+        status = print_infos(invocation, names, count);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            puts(names[i]);
+    }
+    kvs_free(names);
+    return status;
+}

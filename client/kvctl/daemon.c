@@ -1,0 +1,114 @@
+/* The verbs about the daemon itself. */
+#include "client/kvctl/kvctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define PINGS_DEFAULT 100u
+#define PINGS_MAX     1000000u
+
+enum status daemon_health(struct invocation *invocation)
+{
+    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    struct answer answer = {0};
+    const char *bucket = invocation->argument_count > 0 ? invocation->arguments[0] : NULL;
+
+    enum status status = answer_wait_and_print(
+        invocation, kvs_async_health(invocation->kvs, bucket, &options, answer_take, &answer), &answer);
+    if (status == STATUS_OK) {
+        size_t size;
+        const char *why = kvs_value_bytes(kvs_value_member(answer.value, "error"), &size);
+        if (!invocation->json)
+            print_map(answer.value, NULL);
+        if (!kvs_value_boolean(kvs_value_member(answer.value, "healthy")))
+            status = why != NULL ? report("not healthy: %.*s", (int)size, why) : report("not healthy");
+    }
+    kvs_free(answer.value);
+    return status;
+}
+
+enum status daemon_stats(struct invocation *invocation)
+{
+    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    struct answer answer = {0};
+
+    enum status status = answer_wait_and_print(
+        invocation, kvs_async_daemon_stats(invocation->kvs, &options, answer_take, &answer), &answer);
+    if (status == STATUS_OK && !invocation->json)
+        print_map(answer.value, NULL);
+    kvs_free(answer.value);
+    return status;
+}
+
+/* --- ping ---------------------------------------------------------------------------------- */
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int compare(const void *left, const void *right)
+{
+    int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
+
+    return (a > b) - (a < b);
+}
+
+/* Times count calls of health.check, which the daemon answers from memory. *nats_us: NATS' own figure, or 0. */
+static enum status measure(struct invocation *invocation, int64_t *times_ns, uint64_t count, uint64_t *nats_us)
+{
+    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+
+    for (uint64_t i = 0; i < count; i++) {
+        struct kvs_value *health;
+        int64_t begin_ns = now_ns();
+        if (kvs_health(invocation->kvs, NULL, &options, &health) != KVS_OK)
+            return report_error(kvs_last_error(invocation->kvs));
+        times_ns[i] = now_ns() - begin_ns;
+        const struct kvs_value *nats = kvs_value_member(health, "nats");
+        *nats_us = kvs_value_boolean(kvs_value_member(nats, "connected"))
+                       ? kvs_value_unsigned(kvs_value_member(nats, "rtt_us"))
+                       : 0;
+        kvs_free(health);
+    }
+    qsort(times_ns, count, sizeof(*times_ns), compare);
+    return STATUS_OK;
+}
+
+enum status daemon_ping(struct invocation *invocation)
+{
+    uint64_t count = PINGS_DEFAULT, nats_us = 0;
+
+    if (!given_number(invocation, "count", &count))
+        return STATUS_FAILED;
+    if (count == 0 || count > PINGS_MAX)
+        return report("--count must be from 1 to %u", PINGS_MAX);
+    int64_t *times_ns = calloc(count, sizeof(*times_ns));
+    if (times_ns == NULL)
+        return report("out of memory");
+    enum status status = measure(invocation, times_ns, count, &nats_us);
+    double min_us = (double)times_ns[0] / 1000, median_us = (double)times_ns[count / 2] / 1000,
+           max_us = (double)times_ns[count - 1] / 1000;
+    free(times_ns);
+    if (status != STATUS_OK)
+        return status;
+
+    if (invocation->json) {
+        printf("{\"count\":%" PRIu64 ",\"min_us\":%.1f,\"median_us\":%.1f,\"max_us\":%.1f,\"nats_rtt_us\":", count,
+               min_us, median_us, max_us);
+        printf(nats_us > 0 ? "%" PRIu64 "}\n" : "null}\n", nats_us);
+        return STATUS_OK;
+    }
+    printf("kvstored: median %.1f us, min %.1f us, max %.1f us (%" PRIu64 " round trips)\n", median_us, min_us, max_us,
+           count);
+    if (nats_us > 0)
+        printf("nats:     %" PRIu64 " us from kvstored to the server and back\n", nats_us);
+    else
+        puts("nats:     not connected, or not measured yet");
+    return STATUS_OK;
+}

@@ -1,0 +1,249 @@
+#include "client/kvctl/kvctl.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LARGEST_INPUT_BYTES (64u * 1024 * 1024) /* what the library sends at most */
+
+const char *given_value(const struct invocation *invocation, const char *name)
+{
+    const char *value = NULL;
+
+    for (size_t i = 0; i < invocation->given_count; i++) {
+        if (strcmp(invocation->given[i].name, name) == 0)
+            value = invocation->given[i].value;
+    }
+    return value;
+}
+
+bool given_flag(const struct invocation *invocation, const char *name)
+{
+    for (size_t i = 0; i < invocation->given_count; i++) {
+        if (strcmp(invocation->given[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool read_number(const char *text, const char *what, uint64_t *number)
+{
+    char *end;
+
+    errno = 0;
+    *number = strtoumax(text, &end, 10);
+    if (isdigit((unsigned char)*text) && *end == '\0' && errno == 0)
+        return true;
+    report("%s must be a whole number, not '%.100s'", what, text);
+    return false;
+}
+
+bool given_number(const struct invocation *invocation, const char *name, uint64_t *number)
+{
+    const char *text = given_value(invocation, name);
+    char what[64];
+
+    if (text == NULL)
+        return true;
+    snprintf(what, sizeof(what), "--%s", name);
+    return read_number(text, what, number);
+}
+
+/* --- Numbers with units ---------------------------------------------------------------------- */
+
+/* Reads digits at *text and multiplies them by what unit_of says of the letters behind them. */
+static bool read_quantity(const char **text, int64_t (*unit_of)(const char **text), int64_t *quantity)
+{
+    char *end;
+
+    if (!isdigit((unsigned char)**text))
+        return false;
+    errno = 0;
+    intmax_t number = strtoimax(*text, &end, 10);
+    if (errno != 0)
+        return false;
+    *text = end;
+    int64_t unit = unit_of(text);
+    return unit > 0 && !__builtin_mul_overflow(number, unit, quantity);
+}
+
+static int64_t unit_of_size(const char **text)
+{
+    static const char letters[] = "KMGT";
+    const char *letter = **text != '\0' ? strchr(letters, toupper((unsigned char)**text)) : NULL;
+    int64_t unit = 1;
+
+    if (letter != NULL) {
+        unit <<= 10 * (letter - letters + 1);
+        (*text)++;
+        if (**text == 'i')
+            (*text)++;
+    }
+    if (**text == 'B' || **text == 'b')
+        (*text)++;
+    return unit;
+}
+
+static int64_t unit_of_duration(const char **text)
+{
+    switch (**text) {
+    case '\0':
+        return 1;
+    case 's':
+        (*text)++;
+        return 1;
+    case 'm':
+        (*text)++;
+        return 60;
+    case 'h':
+        (*text)++;
+        return 60 * 60;
+    case 'd':
+        (*text)++;
+        return 24 * 60 * 60;
+    case 'w':
+        (*text)++;
+        return 7 * 24 * 60 * 60;
+    default:
+        return 0;
+    }
+}
+
+bool given_size(const struct invocation *invocation, const char *name, int64_t *size_bytes)
+{
+    const char *text = given_value(invocation, name), *rest = text;
+
+    if (text == NULL)
+        return true;
+    if (strcmp(text, "none") == 0) {
+        *size_bytes = -1;
+        return true;
+    }
+    if (read_quantity(&rest, unit_of_size, size_bytes) && *rest == '\0' && *size_bytes > 0)
+        return true;
+    report("--%s must be a size such as 4096, 64K, 10M or 2G, or none; not '%.100s'", name, text);
+    return false;
+}
+
+bool given_duration(const struct invocation *invocation, const char *name, int64_t *duration_s)
+{
+    const char *text = given_value(invocation, name), *rest = text;
+    int64_t total = 0, part;
+
+    if (text == NULL)
+        return true;
+    if (strcmp(text, "none") == 0) {
+        *duration_s = -1;
+        return true;
+    }
+    do {
+        if (!read_quantity(&rest, unit_of_duration, &part) || __builtin_add_overflow(total, part, &total)) {
+            total = 0;
+            break;
+        }
+    } while (*rest != '\0');
+    if (total <= 0) {
+        report("--%s must be a time of at least a second such as 30, 90s, 1h30m or 7d, or none; not '%.100s'", name,
+               text);
+        return false;
+    }
+    *duration_s = total;
+    return true;
+}
+
+/* --- Options that may be repeated --------------------------------------------------------------- */
+
+bool given_list(const struct invocation *invocation, const char *name, const char ***values, size_t *count)
+{
+    *count = 0;
+    *values = calloc(invocation->given_count + 1, sizeof(**values));
+    if (*values == NULL) {
+        report("out of memory");
+        return false;
+    }
+    for (size_t i = 0; i < invocation->given_count; i++) {
+        if (strcmp(invocation->given[i].name, name) == 0)
+            (*values)[(*count)++] = invocation->given[i].value;
+    }
+    return true;
+}
+
+bool given_pairs(const struct invocation *invocation, const char *name, struct kvs_header **pairs, size_t *count)
+{
+    size_t text_size = 0;
+
+    *count = 0;
+    *pairs = NULL;
+    for (size_t i = 0; i < invocation->given_count; i++) {
+        if (strcmp(invocation->given[i].name, name) == 0)
+            text_size += strlen(invocation->given[i].value) + 1;
+    }
+    struct kvs_header *block = malloc(invocation->given_count * sizeof(*block) + text_size + 1);
+    if (block == NULL) {
+        report("out of memory");
+        return false;
+    }
+    char *place = (char *)(block + invocation->given_count);
+    for (size_t i = 0; i < invocation->given_count; i++) {
+        const char *text = invocation->given[i].value;
+        if (strcmp(invocation->given[i].name, name) != 0)
+            continue;
+        size_t length = strlen(text);
+        memcpy(place, text, length + 1);
+        char *equals = strchr(place, '=');
+        if (equals == NULL || equals == place) {
+            report("--%s must be NAME=VALUE, not '%.100s'", name, text);
+            free(block);
+            return false;
+        }
+        *equals = '\0';
+        block[(*count)++] = (struct kvs_header){.name = place, .value = equals + 1};
+        place += length + 1;
+    }
+    *pairs = block;
+    return true;
+}
+
+/* --- Values ------------------------------------------------------------------------------------- */
+
+bool content_read(struct content *content, const char *argument)
+{
+    size_t capacity = 64 * 1024;
+
+    *content = (struct content){0};
+    if (strcmp(argument, "-") != 0) {
+        content->bytes = strdup(argument);
+        content->size = strlen(argument);
+        if (content->bytes == NULL)
+            report("out of memory");
+        return content->bytes != NULL;
+    }
+
+    for (;;) {
+        char *bytes = realloc(content->bytes, capacity);
+        if (bytes == NULL) {
+            report("out of memory for the value");
+            break;
+        }
+        content->bytes = bytes;
+        content->size += fread(bytes + content->size, 1, capacity - content->size, stdin);
+        if (ferror(stdin)) {
+            report("cannot read standard input: %s", strerror(errno));
+            break;
+        }
+        if (feof(stdin))
+            return true;
+        if (content->size > LARGEST_INPUT_BYTES) {
+            report("the value on standard input is longer than %u bytes", LARGEST_INPUT_BYTES);
+            break;
+        }
+        if (content->size == capacity)
+            capacity *= 2;
+    }
+    free(content->bytes);
+    *content = (struct content){0};
+    return false;
+}

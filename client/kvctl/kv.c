@@ -1,0 +1,273 @@
+/* The verbs on keys. */
+#include "client/kvctl/kvctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEYS_PER_PAGE 1000u
+
+static enum status absent(const struct invocation *invocation)
+{
+    report("there is no key %s in the bucket %s", invocation->arguments[1], invocation->arguments[0]);
+    return STATUS_ABSENT;
+}
+
+/* --- Reading ------------------------------------------------------------------------------- */
+
+static bool read_consistency(const struct invocation *invocation, enum kvs_consistency *consistency)
+{
+    const char *text = given_value(invocation, "consistency");
+
+    if (text == NULL || strcmp(text, "direct") == 0)
+        *consistency = KVS_CONSISTENCY_DIRECT;
+    else if (strcmp(text, "leader") == 0)
+        *consistency = KVS_CONSISTENCY_LEADER;
+    else if (strcmp(text, "cached") == 0)
+        *consistency = KVS_CONSISTENCY_CACHED;
+    else
+        return report("--consistency must be direct, leader or cached, not '%.100s'", text) == STATUS_OK;
+    return true;
+}
+
+enum status kv_get(struct invocation *invocation)
+{
+    struct kvs_get_options options = {.timeout_s = invocation->timeout_s};
+    struct answer answer = {0};
+    size_t size;
+
+    if (!given_number(invocation, "revision", &options.revision) || !read_consistency(invocation, &options.consistency))
+        return STATUS_FAILED;
+    enum status status = answer_wait_and_print(invocation,
+                                               kvs_async_get(invocation->kvs, invocation->arguments[0],
+                                                             invocation->arguments[1], &options, answer_take, &answer),
+                                               &answer);
+    if (status == STATUS_OK && kvs_value_type(answer.value) == KVS_NIL) {
+        status = absent(invocation);
+    } else if (status == STATUS_OK && !invocation->json) {
+        const char *bytes = kvs_value_bytes(kvs_value_member(answer.value, "value"), &size);
+        if (bytes == NULL)
+            status = report("the daemon's answer is no entry");
+        else
+            fwrite(bytes, 1, size, stdout);
+        if (invocation->terminal && bytes != NULL && size > 0 && bytes[size - 1] != '\n')
+            putchar('\n');
+    }
+    kvs_free(answer.value);
+    return status;
+}
+
+enum status kv_history(struct invocation *invocation)
+{
+    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    struct answer answer = {0};
+    struct table table;
+
+    enum status status =
+        answer_wait_and_print(invocation,
+                              kvs_async_history(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
+                                                &options, answer_take, &answer),
+                              &answer);
+    if (status == STATUS_OK && kvs_value_count(answer.value) == 0) {
+        status = absent(invocation);
+    } else if (status == STATUS_OK && !invocation->json) {
+        table_begin(&table, 4);
+        table_add(&table, "REVISION");
+        table_add(&table, "CREATED");
+        table_add(&table, "OPERATION");
+        table_add(&table, "VALUE");
+        for (size_t i = 0; i < kvs_value_count(answer.value); i++) {
+            const struct kvs_value *entry = kvs_value_item(answer.value, i);
+            table_add(&table, "%" PRIu64, kvs_value_unsigned(kvs_value_member(entry, "revision")));
+            table_add(&table, "%s", text_of_time(kvs_value_integer(kvs_value_member(entry, "created"))).text);
+            table_add(&table, "%s", text_of_bytes(kvs_value_member(entry, "operation")).text);
+            table_add(&table, "%s", text_of_bytes(kvs_value_member(entry, "value")).text);
+        }
+        status = table_print(&table);
+    }
+    kvs_free(answer.value);
+    return status;
+}
+
+/* Prints one page of keys. before tells whether others were printed before. */
+static enum status print_keys(const struct invocation *invocation, char **keys, size_t count, bool before)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (invocation->json)
+            /* Keys have only letters, digits and -/_=. : nothing in them needs an escape. */
+            printf("%s\"%s\"", before || i > 0 ? "," : "[", keys[i]);
+        else
+            puts(keys[i]);
+    }
+    return ferror(stdout) ? STATUS_FAILED : STATUS_OK;
+}
+
+enum status kv_keys(struct invocation *invocation)
+{
+    uint64_t limit = UINT64_MAX, printed = 0;
+    char *after = NULL;
+    enum status status = STATUS_OK;
+    struct kvs_keys_options options = {.filter = invocation->argument_count > 1 ? invocation->arguments[1] : NULL,
+                                       .after = given_value(invocation, "after"),
+                                       .timeout_s = invocation->timeout_s};
+
+    if (!given_number(invocation, "limit", &limit))
+        return STATUS_FAILED;
+    while (status == STATUS_OK && printed < limit) {
+        char **keys;
+        size_t count;
+
+        options.limit = limit - printed < KEYS_PER_PAGE ? limit - printed : KEYS_PER_PAGE;
+        if (kvs_keys(invocation->kvs, invocation->arguments[0], &options, &keys, &count) != KVS_OK) {
+            status = report_error(kvs_last_error(invocation->kvs));
+            break;
+        }
+        status = print_keys(invocation, keys, count, printed > 0);
+        printed += count;
+        bool last = count < options.limit;
+        /* The next page begins behind this one's last key. */
+        if (!last) {
+            free(after);
+            if ((after = strdup(keys[count - 1])) == NULL)
+                status = report("out of memory");
+            options.after = after;
+        }
+        kvs_free(keys);
+        if (last)
+            break;
+    }
+    if (invocation->json && (status == STATUS_OK || printed > 0))
+        puts(printed > 0 ? "]" : "[]");
+    free(after);
+    return status;
+}
+
+/* --- Writing ------------------------------------------------------------------------------- */
+
+/* Prints the revision that a write has answered. */
+static enum status print_revision(struct invocation *invocation, enum kvs_code code, const uint64_t *revision)
+{
+    if (code != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    printf(invocation->json ? "{\"revision\":%" PRIu64 "}\n" : "%" PRIu64 "\n", *revision);
+    return STATUS_OK;
+}
+
+/* A write as it stands on the command line. */
+struct write {
+    struct content value;
+    struct kvs_header *headers;
+    struct kvs_put_options options;
+};
+
+static bool write_begin(struct write *write, const struct invocation *invocation)
+{
+    *write = (struct write){.options = {.timeout_s = invocation->timeout_s}};
+    if (!given_duration(invocation, "ttl", &write->options.ttl_s) ||
+        !given_pairs(invocation, "header", &write->headers, &write->options.header_count))
+        return false;
+    if (write->options.ttl_s < 0)
+        write->options.ttl_s = 0;
+    write->options.headers = write->headers;
+    return content_read(&write->value, invocation->arguments[2]);
+}
+
+static void write_end(struct write *write)
+{
+    free(write->value.bytes);
+    free(write->headers);
+}
+
+enum status kv_put(struct invocation *invocation)
+{
+    struct write write;
+    uint64_t revision = 0;
+    enum status status = STATUS_FAILED;
+
+    if (write_begin(&write, invocation))
+        status = print_revision(invocation,
+                                kvs_put(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
+                                        write.value.bytes, write.value.size, &write.options, &revision),
+                                &revision);
+    write_end(&write);
+    return status;
+}
+
+enum status kv_create(struct invocation *invocation)
+{
+    struct write write;
+    uint64_t revision = 0;
+    enum status status = STATUS_FAILED;
+
+    if (write_begin(&write, invocation))
+        status = print_revision(invocation,
+                                kvs_create(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
+                                           write.value.bytes, write.value.size, &write.options, &revision),
+                                &revision);
+    write_end(&write);
+    return status;
+}
+
+enum status kv_update(struct invocation *invocation)
+{
+    struct write write;
+    uint64_t expected, revision = 0;
+    enum status status = STATUS_FAILED;
+
+    if (!read_number(invocation->arguments[3], "REVISION", &expected))
+        return STATUS_FAILED;
+    if (write_begin(&write, invocation))
+        status = print_revision(invocation,
+                                kvs_update(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
+                                           write.value.bytes, write.value.size, expected, &write.options, &revision),
+                                &revision);
+    write_end(&write);
+    return status;
+}
+
+enum status kv_del(struct invocation *invocation)
+{
+    struct kvs_delete_options options = {.timeout_s = invocation->timeout_s};
+    uint64_t revision = 0;
+
+    if (!given_number(invocation, "revision", &options.revision))
+        return STATUS_FAILED;
+    return print_revision(
+        invocation,
+        kvs_delete(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &revision),
+        &revision);
+}
+
+static enum status purge_bucket(struct invocation *invocation)
+{
+    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+
+    if (!given_flag(invocation, "all"))
+        return report("name a KEY, or say --all to empty the whole bucket");
+    if (invocation->given_count > 1)
+        return report("--all goes with no other option of purge");
+    if (kvs_bucket_purge(invocation->kvs, invocation->arguments[0], &options) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    if (invocation->json)
+        puts("null");
+    return STATUS_OK;
+}
+
+enum status kv_purge(struct invocation *invocation)
+{
+    struct kvs_delete_options options = {.timeout_s = invocation->timeout_s};
+    uint64_t revision = 0;
+
+    if (invocation->argument_count < 2)
+        return purge_bucket(invocation);
+    if (given_flag(invocation, "all"))
+        return report("--all empties the whole bucket and goes without a KEY");
+    if (!given_number(invocation, "revision", &options.revision) || !given_duration(invocation, "ttl", &options.ttl_s))
+        return STATUS_FAILED;
+    if (options.ttl_s < 0)
+        options.ttl_s = 0;
+    return print_revision(
+        invocation, kvs_purge(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &revision),
+        &revision);
+}

@@ -1,0 +1,170 @@
+/*
+ * kvctl: the command. Its one table of verbs is in main.c; the verbs are in kv.c,
+ * bucket.c and daemon.c. A verb gets an invocation (arguments and options checked
+ * against its row of the table, the connection open), prints its result and
+ * answers the exit status.
+ */
+#ifndef KVCTL_H
+#define KVCTL_H
+
+#include "client/kvstore.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum status {
+    STATUS_OK = 0,
+    STATUS_ABSENT = 1, /* what was asked for is not there */
+    STATUS_FAILED = 2  /* anything else; one line on standard error says what */
+};
+
+#define OPTIONS_MAX 24 /* of one verb, with the NULL at the end */
+
+struct verb_option {
+    const char *name;
+    const char *argument; /* as the help shows it; NULL for an option without one */
+    const char *help;
+};
+
+struct invocation;
+
+struct verb {
+    const char *name;
+    const char *arguments; /* as the help shows them */
+    int arguments_min;
+    int arguments_max;
+    const char *summary; /* one line */
+    const char *description;
+    const char *examples;
+    const struct verb_option *options; /* the last has no name; NULL: none */
+    enum status (*run)(struct invocation *invocation);
+};
+
+/* An option as it stands on the command line. */
+struct given {
+    const char *name;
+    const char *value; /* NULL for an option without an argument */
+};
+
+struct invocation {
+    const struct verb *verb;
+    struct kvs *kvs;
+    bool json;
+    bool terminal; /* standard output is one */
+    double timeout_s;
+    char **arguments;
+    int argument_count;
+    struct given *given;
+    size_t given_count;
+};
+
+/* --- given.c: options and values from the command line ------------------------------------- */
+
+/* The last value of an option (NULL where it is not given); whether an option is given; how often. */
+const char *given_value(const struct invocation *invocation, const char *name);
+bool given_flag(const struct invocation *invocation, const char *name);
+
+/*
+ * Read an option's value into *number where the option is given. False after a message about a
+ * value that is no number, size ("10M", "2GiB", "none" for -1) or duration ("90", "1h30m", "7d", "none" for -1).
+ */
+bool given_number(const struct invocation *invocation, const char *name, uint64_t *number);
+bool given_size(const struct invocation *invocation, const char *name, int64_t *size_bytes);
+bool given_duration(const struct invocation *invocation, const char *name, int64_t *duration_s);
+
+/* Reads text as a number from 0 to 2^64-1; what is its name in the message about one that is none. */
+bool read_number(const char *text, const char *what, uint64_t *number);
+
+/* All values of an option: *values is an array to be freed. False after a message. */
+bool given_list(const struct invocation *invocation, const char *name, const char ***values, size_t *count);
+
+/* All values NAME=VALUE of an option: *pairs is one block to be freed. False after a message. */
+bool given_pairs(const struct invocation *invocation, const char *name, struct kvs_header **pairs, size_t *count);
+
+/* The value that an argument stands for: its own text, or for "-" all of standard input. */
+struct content {
+    char *bytes;
+    size_t size;
+};
+bool content_read(struct content *content, const char *argument); /* false after a message; bytes are to be freed */
+
+/* --- answer.c: from a call to its answer ---------------------------------------------------- */
+
+/* What a call has answered. */
+struct answer {
+    bool finished;
+    struct kvs_error error;  /* code KVS_OK: none */
+    struct kvs_value *value; /* to be freed with kvs_free */
+};
+
+/* Gets the answer of a kvs_async_ call whose context is a struct answer. */
+void answer_take(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context);
+
+/*
+ * Waits until all calls are answered. submitted is what kvs_async_… returned: where it refused the call, or the
+ * call failed, the error is reported. STATUS_OK where answer->value is there.
+ */
+enum status answer_wait(struct invocation *invocation, enum kvs_code submitted, struct answer *answer);
+
+/* answer_wait, then prints the answer where --json asks for it; STATUS_OK also then. */
+enum status answer_wait_and_print(struct invocation *invocation, enum kvs_code submitted, struct answer *answer);
+
+/* --- output.c ---------------------------------------------------------------------------------- */
+
+/* Prints "kvctl: " and one line on standard error. Always STATUS_FAILED. */
+enum status report(const char *format, ...) __attribute__((format(printf, 1, 2)));
+enum status report_error(const struct kvs_error *error);
+
+/* Prints the value as one line of JSON. */
+enum status print_json(const struct kvs_value *value);
+
+/* A table with aligned columns that is printed once all its rows are known. */
+struct table {
+    size_t columns;
+    size_t cells;
+    size_t capacity;
+    char **texts;
+    bool no_memory;
+};
+void table_begin(struct table *table, size_t columns);
+void table_add(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+enum status table_print(struct table *table); /* and frees it */
+
+/* Text for people, in static-size buffers. */
+struct short_text {
+    char text[80];
+};
+struct short_text text_of_size(uint64_t size_bytes);
+struct short_text text_of_duration(int64_t duration_s);
+struct short_text text_of_time(int64_t time_us);
+struct short_text text_of_bytes(const struct kvs_value *value); /* cut, with '.' for what cannot be printed */
+
+/* Writes a member's value as people read it. False where the name is none that it knows. */
+typedef bool text_of_member_fn(const char *name, const struct kvs_value *value, struct short_text *text);
+
+/* Prints a map as aligned lines "name: value", members of members as "name.member". text_of_member may be NULL. */
+void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member);
+
+/* --- The verbs ------------------------------------------------------------------------------- */
+
+enum status kv_get(struct invocation *invocation);
+enum status kv_put(struct invocation *invocation);
+enum status kv_create(struct invocation *invocation);
+enum status kv_update(struct invocation *invocation);
+enum status kv_del(struct invocation *invocation);
+enum status kv_purge(struct invocation *invocation);
+enum status kv_history(struct invocation *invocation);
+enum status kv_keys(struct invocation *invocation);
+
+enum status bucket_add(struct invocation *invocation);
+enum status bucket_edit(struct invocation *invocation);
+enum status bucket_ls(struct invocation *invocation);
+enum status bucket_info(struct invocation *invocation);
+enum status bucket_rm(struct invocation *invocation);
+
+enum status daemon_health(struct invocation *invocation);
+enum status daemon_stats(struct invocation *invocation);
+enum status daemon_ping(struct invocation *invocation);
+
+#endif

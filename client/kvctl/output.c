@@ -1,0 +1,228 @@
+#include "client/kvctl/kvctl.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* --- Errors -------------------------------------------------------------------------------- */
+
+enum status report(const char *format, ...)
+{
+    char line[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    /* One line, whatever the names in it contain. */
+    for (char *c = line; *c != '\0'; c++) {
+        if (iscntrl((unsigned char)*c))
+            *c = ' ';
+    }
+    fprintf(stderr, "kvctl: %s\n", line);
+    return STATUS_FAILED;
+}
+
+enum status report_error(const struct kvs_error *error)
+{
+    report("%s%s", error->message,
+           error->outcome == KVS_OUTCOME_UNKNOWN ? " (it is not known whether the write happened)" : "");
+    return error->code == KVS_BUCKET_NOT_FOUND ? STATUS_ABSENT : STATUS_FAILED;
+}
+
+/* --- JSON ---------------------------------------------------------------------------------- */
+
+enum status print_json(const struct kvs_value *value)
+{
+    char *json = kvs_value_json(value);
+
+    if (json == NULL)
+        return report("out of memory for the output");
+    puts(json);
+    kvs_free(json);
+    return STATUS_OK;
+}
+
+/* --- Text for people ----------------------------------------------------------------------- */
+
+struct short_text text_of_size(uint64_t size_bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double size = (double)size_bytes;
+    size_t unit = 0;
+    struct short_text text;
+
+    while (size >= 1024 && unit + 1 < sizeof(units) / sizeof(*units)) {
+        size /= 1024;
+        unit++;
+    }
+    snprintf(text.text, sizeof(text.text), unit == 0 || size >= 100 ? "%.0f %s" : "%.1f %s", size, units[unit]);
+    return text;
+}
+
+struct short_text text_of_duration(int64_t duration_s)
+{
+    static const struct {
+        int64_t seconds;
+        char letter;
+    } units[] = {{24 * 60 * 60, 'd'}, {60 * 60, 'h'}, {60, 'm'}, {1, 's'}};
+    struct short_text text = {.text = "0s"};
+    size_t length = 0;
+
+    for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++) {
+        if (duration_s / units[i].seconds > 0)
+            length += (size_t)snprintf(text.text + length, sizeof(text.text) - length, "%" PRId64 "%c",
+                                       duration_s / units[i].seconds, units[i].letter);
+        duration_s %= units[i].seconds;
+    }
+    return text;
+}
+
+struct short_text text_of_time(int64_t time_us)
+{
+    time_t seconds = (time_t)(time_us / 1000000);
+    struct short_text text = {.text = "?"};
+    struct tm local;
+
+    if (localtime_r(&seconds, &local) != NULL)
+        strftime(text.text, sizeof(text.text), "%Y-%m-%d %H:%M:%S", &local);
+    return text;
+}
+
+struct short_text text_of_bytes(const struct kvs_value *value)
+{
+    struct short_text text;
+    size_t size, length = 0, room = sizeof(text.text) - 4;
+    const char *bytes = kvs_value_bytes(value, &size);
+
+    for (; length < size && length < room; length++) {
+        unsigned char byte = (unsigned char)bytes[length];
+        text.text[length] = byte < 0x20 || byte == 0x7f ? '.' : (char)byte;
+    }
+    if (length < size) {
+        /* Not in the middle of an UTF-8 character: the first byte that is left out must begin one. */
+        while (length > room - 3 && ((unsigned char)bytes[length] & 0xc0) == 0x80)
+            length--;
+        strcpy(text.text + length, "...");
+    } else {
+        text.text[length] = '\0';
+    }
+    return text;
+}
+
+/* --- Tables -------------------------------------------------------------------------------- */
+
+void table_begin(struct table *table, size_t columns)
+{
+    *table = (struct table){.columns = columns};
+}
+
+void table_add(struct table *table, const char *format, ...)
+{
+    va_list args;
+    char *text;
+
+    if (table->cells == table->capacity) {
+        size_t capacity = table->capacity > 0 ? table->capacity * 2 : 64;
+        char **texts = realloc(table->texts, capacity * sizeof(*texts));
+        if (texts == NULL) {
+            table->no_memory = true;
+            return;
+        }
+        table->texts = texts;
+        table->capacity = capacity;
+    }
+    va_start(args, format);
+    if (vasprintf(&text, format, args) < 0)
+        table->no_memory = true;
+    else
+        table->texts[table->cells++] = text;
+    va_end(args);
+}
+
+/* Characters, not bytes: continuation bytes of UTF-8 take no place. */
+static size_t width_of(const char *text)
+{
+    size_t width = 0;
+
+    for (; *text != '\0'; text++)
+        width += ((unsigned char)*text & 0xc0) != 0x80;
+    return width;
+}
+
+static size_t column_width(const struct table *table, size_t column)
+{
+    size_t widest = 0;
+
+    for (size_t cell = column; cell < table->cells; cell += table->columns) {
+        size_t width = width_of(table->texts[cell]);
+        if (width > widest)
+            widest = width;
+    }
+    return widest;
+}
+
+enum status table_print(struct table *table)
+{
+    for (size_t cell = 0; cell < table->cells && !table->no_memory; cell++) {
+        size_t column = cell % table->columns;
+        const char *text = table->texts[cell];
+        if (column + 1 == table->columns)
+            printf("%s\n", text);
+        else
+            printf("%s%*s", text, (int)(column_width(table, column) - width_of(text) + 2), "");
+    }
+    for (size_t cell = 0; cell < table->cells; cell++)
+        free(table->texts[cell]);
+    free(table->texts);
+    return table->no_memory ? report("out of memory for the output") : STATUS_OK;
+}
+
+/* --- Maps ---------------------------------------------------------------------------------- */
+
+static void add_member(struct table *table, const char *name, const struct kvs_value *value,
+                       text_of_member_fn *text_of_member)
+{
+    if (kvs_value_type(value) == KVS_MAP) {
+        for (size_t i = 0; i < kvs_value_count(value); i++) {
+            struct short_text member = text_of_bytes(kvs_value_key(value, i));
+            char *path;
+            if (asprintf(&path, "%s%s%s", name, *name != '\0' ? "." : "", member.text) < 0) {
+                table->no_memory = true;
+                return;
+            }
+            add_member(table, path, kvs_value_item(value, i), text_of_member);
+            free(path);
+        }
+        return;
+    }
+    struct short_text text;
+    table_add(table, "%s:", name);
+    if (text_of_member != NULL && text_of_member(name, value, &text)) {
+        table_add(table, "%s", text.text);
+        return;
+    }
+    if (kvs_value_bytes(value, NULL) != NULL) {
+        table_add(table, "%s", text_of_bytes(value).text);
+        return;
+    }
+    char *json = kvs_value_json(value);
+    if (json == NULL)
+        table->no_memory = true;
+    else
+        table_add(table, "%s", kvs_value_type(value) == KVS_NIL ? "-" : json);
+    kvs_free(json);
+}
+
+void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member)
+{
+    struct table table;
+
+    table_begin(&table, 2);
+    add_member(&table, "", map, text_of_member);
+    table_print(&table);
+}
