@@ -58,6 +58,7 @@ static int open_socket(struct kvs *kvs)
     }
 
     kvs->fd = fd;
+    kvs->connections++;
     frame_init(&kvs->scan, &kvs->limits);
     kvs->queued_bytes = 0;
     kvs->sent_bytes = 0;
@@ -387,6 +388,11 @@ enum kvs_code kvs_process(struct kvs *kvs)
 int kvs_fd(const struct kvs *kvs)
 {
     return kvs->fd;
+}
+
+uint64_t kvs_connection_count(const struct kvs *kvs)
+{
+    return kvs->connections;
 }
 
 short kvs_events(const struct kvs *kvs)

@@ -38,6 +38,7 @@ struct kvs {
     struct kvs_options options; /* defaults filled in */
     char *path;
     int fd;                /* -1: lost */
+    uint64_t connections;  /* opened so far */
     struct kvs_error lost; /* why */
 
     struct frame_limits limits; /* of one message from the daemon, and of one to it */

@@ -430,8 +430,11 @@ enum kvs_code kvs_async_daemon_stats(struct kvs *kvs, const struct kvs_call_opti
  * wait for: ask again before each wait.
  */
 
-/* The socket, or -1 (which poll ignores) while there is no connection. Changes with a reconnect. */
+/* The socket, or -1 (which poll ignores) while there is no connection. The library closes it when it is lost. */
 int kvs_fd(const struct kvs *kvs);
+
+/* How often this handle has connected: where it has changed kvs_fd is a new socket, even if the number is the same. */
+uint64_t kvs_connection_count(const struct kvs *kvs);
 
 /* POLLIN, and POLLOUT while requests wait for being sent; 0 while there is no connection. */
 short kvs_events(const struct kvs *kvs);

@@ -1,0 +1,54 @@
+/*
+ * Adds one to a counter that many programs may count on at once: read, change, and write only if
+ * nobody else has written meanwhile; otherwise begin again. Before: kvctl add demo
+ */
+#include "client/kvstore.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* One round. KVS_CONFLICT: somebody else was faster. */
+static enum kvs_code try_to_count(struct kvs *kvs, uint64_t *counter)
+{
+    /* The leader's answer has every earlier write: a replica's could be late, and cost one more round. */
+    struct kvs_get_options options = {.consistency = KVS_CONSISTENCY_LEADER};
+    struct kvs_entry *entry;
+    uint64_t revision = 0; /* is not there yet */
+    char text[24];
+
+    enum kvs_code code = kvs_get(kvs, "demo", "counter", &options, &entry);
+    if (code != KVS_OK)
+        return code;
+    *counter = 0;
+    if (entry != NULL) {
+        *counter = strtoull(entry->value, NULL, 10);
+        revision = entry->revision;
+        kvs_free(entry);
+    }
+
+    ++*counter;
+    int length = snprintf(text, sizeof(text), "%" PRIu64, *counter);
+    return kvs_update(kvs, "demo", "counter", text, (size_t)length, revision, NULL, NULL);
+}
+
+int main(void)
+{
+    struct kvs_error error;
+    struct kvs *kvs = kvs_connect(NULL, NULL, &error);
+    enum kvs_code code;
+    uint64_t counter = 0;
+
+    if (kvs == NULL) {
+        fprintf(stderr, "%s\n", error.message);
+        return 1;
+    }
+    while ((code = try_to_count(kvs, &counter)) == KVS_CONFLICT)
+        ;
+    if (code == KVS_OK)
+        printf("%" PRIu64 "\n", counter);
+    else
+        fprintf(stderr, "%s\n", kvs_last_error(kvs)->message);
+    kvs_close(kvs);
+    return code == KVS_OK ? 0 : 1;
+}

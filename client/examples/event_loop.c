@@ -1,0 +1,136 @@
+/*
+ * A program with a loop of its own, here epoll with a timer, and kvstored plugged into it with two
+ * calls: plug_before tells the loop what to wait for, plug_after lets the library work.
+ * Any other loop is plugged in the same way; with libuv the first call goes into a uv_prepare_t
+ * (uv_poll_start, uv_timer_start) and the second one into the functions of the poll and the timer.
+ * Every 100 ms a tick is written and read back; after ten it ends. Before: kvctl add demo
+ */
+#include "client/kvstore.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define TICKS 10
+
+struct program {
+    int epoll;
+    int timer;
+    struct kvs *kvs;
+    uint64_t plugged_connection; /* what epoll knows of the library: which connection, */
+    short plugged_events;        /* and what it waits for, as bits of poll(2) */
+    unsigned ticks;
+    unsigned answers;
+};
+
+/* --- The plug -------------------------------------------------------------------------------- */
+
+/* Tells epoll what the library waits for, where that has changed. Answers the longest wait in milliseconds. */
+static int plug_before(struct program *program)
+{
+    int fd = kvs_fd(program->kvs);
+    short events = kvs_events(program->kvs);
+
+    /* A socket that was closed has left epoll by itself, and the next one may have its number. */
+    bool is_new = kvs_connection_count(program->kvs) != program->plugged_connection;
+    if (fd >= 0 && (is_new || events != program->plugged_events)) {
+        struct epoll_event wanted = {.data.fd = fd};
+        if ((events & POLLIN) != 0)
+            wanted.events |= EPOLLIN;
+        if ((events & POLLOUT) != 0)
+            wanted.events |= EPOLLOUT;
+        epoll_ctl(program->epoll, is_new ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &wanted);
+        program->plugged_connection = kvs_connection_count(program->kvs);
+        program->plugged_events = events;
+    }
+    return kvs_timeout_ms(program->kvs);
+}
+
+static void plug_after(struct program *program)
+{
+    /* Its result is not needed: the functions of the calls hear what happens to them. */
+    kvs_process(program->kvs);
+}
+
+/* --- What the program does --------------------------------------------------------------------- */
+
+static void on_get(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+{
+    struct program *program = context;
+
+    (void)kvs;
+    program->answers++;
+    if (error != NULL) {
+        fprintf(stderr, "%s\n", error->message);
+        return;
+    }
+    struct kvs_entry *entry = kvs_value_entry(result); /* NULL where the key is not there */
+    if (entry != NULL)
+        printf("%s is %s (revision %" PRIu64 ")\n", entry->key, entry->value, entry->revision);
+    kvs_free(entry);
+}
+
+/* The put is done: read it back. */
+static void on_put(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+{
+    (void)result;
+    if (error != NULL)
+        on_get(kvs, error, NULL, context);
+    else if (kvs_async_get(kvs, "demo", "tick", NULL, on_get, context) != KVS_OK)
+        on_get(kvs, kvs_last_error(kvs), NULL, context);
+}
+
+static void on_timer(struct program *program)
+{
+    uint64_t expirations;
+    char text[16];
+
+    if (read(program->timer, &expirations, sizeof(expirations)) < 0 || program->ticks == TICKS)
+        return;
+    int length = snprintf(text, sizeof(text), "%u", ++program->ticks);
+    if (kvs_async_put(program->kvs, "demo", "tick", text, (size_t)length, NULL, on_put, program) != KVS_OK)
+        on_get(program->kvs, kvs_last_error(program->kvs), NULL, program);
+}
+
+static void run_loop(struct program *program)
+{
+    while (program->answers < TICKS) {
+        struct epoll_event happened[4];
+        int timeout_ms = plug_before(program);
+        int count = epoll_wait(program->epoll, happened, 4, timeout_ms);
+        for (int i = 0; i < count; i++) {
+            if (happened[i].data.fd == program->timer)
+                on_timer(program);
+        }
+        plug_after(program);
+    }
+}
+
+int main(void)
+{
+    struct program program = {.epoll = epoll_create1(EPOLL_CLOEXEC),
+                              .timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)};
+    struct itimerspec every = {.it_value.tv_nsec = 100000000, .it_interval.tv_nsec = 100000000};
+    struct epoll_event timer_wanted = {.events = EPOLLIN, .data.fd = program.timer};
+    struct kvs_options options = {.reconnect = true};
+    struct kvs_error error;
+
+    if (program.epoll < 0 || program.timer < 0 || timerfd_settime(program.timer, 0, &every, NULL) != 0 ||
+        epoll_ctl(program.epoll, EPOLL_CTL_ADD, program.timer, &timer_wanted) != 0) {
+        perror("event_loop");
+        return 1;
+    }
+    program.kvs = kvs_connect(NULL, &options, &error);
+    if (program.kvs == NULL) {
+        fprintf(stderr, "%s\n", error.message);
+        return 1;
+    }
+    run_loop(&program);
+    kvs_close(program.kvs);
+    close(program.timer);
+    close(program.epoll);
+    return 0;
+}
