@@ -57,6 +57,20 @@ static void tell(struct kvs *kvs, const struct call *call, const struct kvs_erro
     kvs->in_callback = false;
 }
 
+/* A call that writes nothing has no outcome to be unsure of. A method that is not known here may write. */
+static bool only_reads(const char *method)
+{
+    static const char *const methods[] = {"kv.get",     "kv.get_json",  "kv.history",  "kv.keys",
+                                          "bulk.get",   "bucket.info",  "bucket.list", "watch.start",
+                                          "watch.stop", "health.check", "daemon.info", "daemon.stats"};
+
+    for (size_t i = 0; i < sizeof(methods) / sizeof(*methods); i++) {
+        if (strcmp(method, methods[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* --- The way out ------------------------------------------------------------------------- */
 
 /* The parameters must be one whole array: a wrong count would make the daemon misread all that follows. */
@@ -139,6 +153,7 @@ static enum kvs_code submit(struct kvs *kvs, const struct kvs_request *request, 
     *call = (struct call){.state = CALL_IN_FLIGHT,
                           .done = done,
                           .context = context,
+                          .only_reads = only_reads(request->method),
                           .deadline_ms = deadline_ms,
                           .sent_at = kvs->queued_bytes};
     if (kvs->in_flight == 0 || deadline_ms < kvs->next_deadline_ms)
@@ -178,10 +193,10 @@ const char *call_answer(struct kvs *kvs, const struct rpc_message *message)
     struct kvs_error error;
 
     if (msgid >= kvs->call_slots || kvs->calls[msgid].state == CALL_FREE)
-        return "it answers a call that was not made";
+        return "answers a call that was not made";
     bool failed = message->error.type != MSGPACK_OBJECT_NIL;
     if (failed && !failure_read(&error, &message->error))
-        return "its error is not an error map";
+        return "has an error that is no error map";
 
     /* The slot is free before the function runs, which may submit the next call. */
     struct call call = kvs->calls[msgid];
@@ -201,7 +216,6 @@ void call_expire(struct kvs *kvs, int64_t now_ms)
     if (kvs->in_flight == 0 || now_ms < kvs->next_deadline_ms)
         return;
     failure_set(&error, KVS_DEADLINE_EXCEEDED, "the daemon did not answer in time: is it alive?");
-    error.outcome = KVS_OUTCOME_UNKNOWN;
 
     /* Calls that the functions submit meanwhile lower next_deadline_ms by themselves. */
     kvs->next_deadline_ms = INT64_MAX;
@@ -216,6 +230,7 @@ void call_expire(struct kvs *kvs, int64_t now_ms)
         struct call call = kvs->calls[msgid];
         kvs->calls[msgid].state = CALL_GIVEN_UP;
         kvs->in_flight--;
+        error.outcome = call.only_reads ? KVS_OUTCOME_ABSENT : KVS_OUTCOME_UNKNOWN;
         tell(kvs, &call, &error, NULL);
     }
     if (next < kvs->next_deadline_ms)
@@ -240,7 +255,10 @@ void call_end_all(struct kvs *kvs, const struct kvs_error *reason)
         if (calls[i].state != CALL_IN_FLIGHT)
             continue;
         struct kvs_error error = *reason;
-        error.outcome = calls[i].sent_at > sent_bytes ? KVS_OUTCOME_NONE : KVS_OUTCOME_UNKNOWN;
+        if (calls[i].sent_at > sent_bytes)
+            error.outcome = KVS_OUTCOME_NONE;
+        else
+            error.outcome = calls[i].only_reads ? KVS_OUTCOME_ABSENT : KVS_OUTCOME_UNKNOWN;
         tell(kvs, &calls[i], &error, NULL);
     }
     free(calls);
@@ -299,6 +317,25 @@ static enum kvs_code wait_for_connection(struct kvs *kvs, int64_t give_up_ms)
     return code;
 }
 
+/* Submits the request and waits for its end, which is left in *waiter; or answers why it was refused. */
+static enum kvs_code submit_and_wait(struct kvs *kvs, const struct kvs_request *request, int64_t deadline_ms,
+                                     struct waiter *waiter)
+{
+    enum kvs_code code;
+
+    waiter->finished = false;
+    waiter->error.code = KVS_OK;
+    if ((code = wait_for_connection(kvs, deadline_ms - GRACE_MS)) != KVS_OK ||
+        (code = submit(kvs, request, deadline_ms, waiter_done, waiter)) != KVS_OK)
+        return code;
+    connection_run(kvs);
+    while (!waiter->finished) {
+        wait_for_socket(kvs, kvs_timeout_ms(kvs));
+        connection_run(kvs);
+    }
+    return KVS_OK;
+}
+
 static enum kvs_code run(struct kvs *kvs, const struct kvs_request *request, double timeout_s, call_reader *reader,
                          void *out)
 {
@@ -309,16 +346,12 @@ static enum kvs_code run(struct kvs *kvs, const struct kvs_request *request, dou
     if (kvs->in_callback)
         return failure_set(&kvs->error, KVS_INVALID_ARGUMENT,
                            "a blocking call from inside a function that receives an answer: use the asynchronous one");
-    if ((code = wait_for_connection(kvs, deadline_ms)) != KVS_OK)
-        return code;
-    if ((code = submit(kvs, request, deadline_ms, waiter_done, &waiter)) != KVS_OK)
-        return code;
-
-    connection_run(kvs);
-    while (!waiter.finished) {
-        wait_for_socket(kvs, kvs_timeout_ms(kvs));
-        connection_run(kvs);
-    }
+    /* A connection that was lost while nobody looked shows when the request does not leave: then it may go again. */
+    do {
+        if ((code = submit_and_wait(kvs, request, deadline_ms, &waiter)) != KVS_OK)
+            return code;
+    } while (kvs->options.reconnect && waiter.error.code == KVS_IO && waiter.error.outcome == KVS_OUTCOME_NONE &&
+             connection_now_ms() < deadline_ms - GRACE_MS);
 
     if (waiter.error.code == KVS_OK)
         return KVS_OK;

@@ -27,7 +27,7 @@ enum kvs_code call_submit(struct kvs *kvs, double timeout_s, kvs_done_fn *done, 
 /* Sends what call_begin began, waits for the answer and has it read into *out (reader may be NULL). */
 enum kvs_code call_run(struct kvs *kvs, double timeout_s, call_reader *reader, void *out);
 
-/* An answer has arrived. NULL, or a sentence about what is wrong with it. */
+/* An answer has arrived. NULL, or what is wrong with it, to follow on "its message ". */
 const char *call_answer(struct kvs *kvs, const struct rpc_message *message);
 
 /* Ends the calls whose deadline has passed. */

@@ -63,7 +63,7 @@ static int open_socket(struct kvs *kvs)
     kvs->queued_bytes = 0;
     kvs->sent_bytes = 0;
     kvs->cannot_send = false;
-    kvs->pause_ms = 0;
+    kvs->has_answered = false;
     return 0;
 }
 
@@ -88,6 +88,16 @@ static uint32_t random_below(struct kvs *kvs, uint32_t bound)
     return kvs->jitter % bound;
 }
 
+/* Half of the pause is jitter: not all clients of a restarted daemon come back in the same millisecond. */
+static void pause_attempts(struct kvs *kvs)
+{
+    if (kvs->pause_ms == 0)
+        kvs->pause_ms = PAUSE_MIN_MS;
+    else if (kvs->pause_ms < PAUSE_MAX_MS)
+        kvs->pause_ms = kvs->pause_ms * 2 < PAUSE_MAX_MS ? kvs->pause_ms * 2 : PAUSE_MAX_MS;
+    kvs->next_attempt_ms = connection_now_ms() + kvs->pause_ms / 2 + random_below(kvs, kvs->pause_ms / 2 + 1);
+}
+
 enum kvs_code connection_ensure(struct kvs *kvs)
 {
     if (kvs->fd >= 0)
@@ -101,11 +111,7 @@ enum kvs_code connection_ensure(struct kvs *kvs)
     int reason = open_socket(kvs);
     if (reason == 0)
         return KVS_OK;
-    /* Half of the pause is jitter: not all clients of a restarted daemon come back in the same millisecond. */
-    kvs->pause_ms = kvs->pause_ms == 0                 ? PAUSE_MIN_MS
-                    : kvs->pause_ms * 2 < PAUSE_MAX_MS ? kvs->pause_ms * 2
-                                                       : PAUSE_MAX_MS;
-    kvs->next_attempt_ms = connection_now_ms() + kvs->pause_ms / 2 + random_below(kvs, kvs->pause_ms / 2 + 1);
+    pause_attempts(kvs);
     return report_no_connection(kvs, reason);
 }
 
@@ -220,7 +226,11 @@ enum kvs_code connection_lose(struct kvs *kvs, const struct kvs_error *reason)
         close(kvs->fd);
     kvs->fd = -1;
     kvs->lost = kept;
-    kvs->next_attempt_ms = 0;
+    /* A daemon that takes connections only to close them is not to be asked again and again at once. */
+    if (kvs->has_answered)
+        kvs->next_attempt_ms = 0;
+    else
+        pause_attempts(kvs);
     buffer_clear(&kvs->in);
     buffer_clear(&kvs->out);
     call_end_all(kvs, &kept);
@@ -237,11 +247,23 @@ static enum kvs_code lose_socket(struct kvs *kvs, const char *what, int reason)
     return connection_lose(kvs, &error);
 }
 
-static enum kvs_code lose_for_bytes(struct kvs *kvs, const char *what)
+/* what goes on after "its message ". */
+static enum kvs_code lose_for_message(struct kvs *kvs, const char *what)
 {
     struct kvs_error error;
 
-    failure_set(&error, KVS_PROTOCOL, "a message from the daemon is wrong: %s", what);
+    failure_set(&error, KVS_PROTOCOL, "the daemon broke the protocol: its message %s", what);
+    return connection_lose(kvs, &error);
+}
+
+static enum kvs_code lose_for_envelope(struct kvs *kvs, const char *wrong)
+{
+    struct kvs_error error;
+
+    if (strcmp(wrong, "out of memory") == 0)
+        failure_set(&error, KVS_NO_MEMORY, "out of memory for the daemon's answer");
+    else
+        failure_set(&error, KVS_PROTOCOL, "the daemon broke the protocol: %s", wrong);
     return connection_lose(kvs, &error);
 }
 
@@ -271,7 +293,7 @@ static enum kvs_code lose_for_response(struct kvs *kvs, const struct rpc_message
     struct kvs_error error, reason;
 
     if (!failure_read(&error, &message->error))
-        return lose_for_bytes(kvs, "it has no msgid and no error");
+        return lose_for_message(kvs, "has no msgid and no error");
     failure_set(&reason, KVS_PROTOCOL, "the daemon ended the session: %.200s", error.message);
     return connection_lose(kvs, &reason);
 }
@@ -295,16 +317,23 @@ static enum kvs_code handle_message(struct kvs *kvs, const char *bytes, size_t s
     struct rpc_message message;
     const char *wrong = rpc_decode(bytes, size, kvs->zone, &message);
 
-    if (wrong == NULL && message.type == RPC_NOTIFICATION) {
+    if (wrong != NULL)
+        return lose_for_envelope(kvs, wrong);
+    kvs->has_answered = true;
+    kvs->pause_ms = 0;
+    switch (message.type) {
+    case RPC_NOTIFICATION:
         hand_notification(kvs, &message);
-    } else if (wrong == NULL && message.type == RPC_RESPONSE) {
+        return KVS_OK;
+    case RPC_RESPONSE:
         if (!message.has_msgid)
             return lose_for_response(kvs, &message);
         wrong = call_answer(kvs, &message);
-    } else if (wrong == NULL) {
-        wrong = "it is a request";
+        break;
+    default:
+        wrong = "is a request";
     }
-    return wrong == NULL ? KVS_OK : lose_for_bytes(kvs, wrong);
+    return wrong == NULL ? KVS_OK : lose_for_message(kvs, wrong);
 }
 
 /* Handles the whole messages that are there. */
@@ -317,7 +346,7 @@ static enum kvs_code handle_received(struct kvs *kvs)
         if (status == FRAME_PARTIAL)
             break;
         if (status != FRAME_COMPLETE)
-            return lose_for_bytes(kvs, frame_status_text(status));
+            return lose_for_message(kvs, frame_status_text(status));
         size_t size = kvs->scan.offset;
         enum kvs_code code = handle_message(kvs, bytes, size);
         msgpack_zone_clear(kvs->zone);
@@ -332,7 +361,6 @@ static enum kvs_code handle_received(struct kvs *kvs)
 static enum kvs_code receive(struct kvs *kvs)
 {
     for (int reads = 0; reads < READS_PER_RUN; reads++) {
-        enum kvs_code code;
         struct kvs_error error;
 
         if (!buffer_reserve(&kvs->in, READ_BYTES)) {
@@ -343,7 +371,8 @@ static enum kvs_code receive(struct kvs *kvs)
         ssize_t received = recv(kvs->fd, kvs->in.bytes + kvs->in.end, room, 0);
         if (received > 0) {
             kvs->in.end += (size_t)received;
-            if ((code = handle_received(kvs)) != KVS_OK)
+            enum kvs_code code = handle_received(kvs);
+            if (code != KVS_OK)
                 return code;
             if ((size_t)received < room && !kvs->cannot_send)
                 return KVS_OK; /* as a rule there is no more: poll will tell otherwise */

@@ -30,6 +30,7 @@ struct call {
     uint32_t next_free;
     kvs_done_fn *done;
     void *context;
+    bool only_reads;
     int64_t deadline_ms; /* on the clock of connection_now_ms */
     uint64_t sent_at;    /* handle's sent_bytes when the request's last byte has left */
 };
@@ -49,7 +50,8 @@ struct kvs {
     struct buffer out;
     uint64_t queued_bytes; /* since the connection was opened, also those that have left */
     uint64_t sent_bytes;
-    bool cannot_send; /* the daemon has closed its side: what it said before is still to be read */
+    bool has_answered; /* anything, on this connection */
+    bool cannot_send;  /* the daemon has closed its side: what it said before is still to be read */
 
     struct call *calls;
     uint32_t call_slots;
@@ -58,7 +60,7 @@ struct kvs {
     uint32_t in_flight;
     int64_t next_deadline_ms; /* no call's is earlier */
 
-    unsigned pause_ms; /* before the next attempt to connect; 0: the last one succeeded */
+    unsigned pause_ms; /* before the next attempt to connect; 0: the last connection worked */
     int64_t next_attempt_ms;
     uint32_t jitter; /* state of the random numbers that spread attempts */
 

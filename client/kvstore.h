@@ -99,7 +99,8 @@ struct kvs_options {
      * false: once the connection is lost every call fails with KVS_IO; close the handle and connect again.
      * true: the next call connects again, with pauses that grow from 50 ms to 2 s between attempts. A
      * blocking call goes on trying until its timeout; an asynchronous one is refused with KVS_IO until
-     * the daemon is back. In both cases calls that were in flight fail and are never sent again by the library.
+     * the daemon is back. In both cases calls that were in flight fail with KVS_IO and are never sent again by
+     * the library; their outcome is KVS_OUTCOME_NONE where the request had not left, otherwise, of a write, UNKNOWN.
      */
     bool reconnect;
 

@@ -20,12 +20,11 @@ enum status answer_wait(struct invocation *invocation, enum kvs_code submitted, 
 
     if (submitted != KVS_OK)
         return report_error(kvs_last_error(kvs));
+    kvs_process(kvs); /* a lost connection ends the call, too */
     while (!answer->finished) {
-        kvs_process(kvs); /* a lost connection ends the call, too */
-        if (answer->finished)
-            break;
         struct pollfd waited = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
         poll(&waited, 1, kvs_timeout_ms(kvs));
+        kvs_process(kvs);
     }
     return answer->error.code == KVS_OK ? STATUS_OK : report_error(&answer->error);
 }
