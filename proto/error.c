@@ -105,6 +105,12 @@ static bool is_name(const msgpack_object *object, const char *name)
            memcmp(object->via.str.ptr, name, object->via.str.size) == 0;
 }
 
+/* msgpack-c gives an empty str the pointer NULL, which would read as 'not there'. */
+static const char *str_text(const msgpack_object *object)
+{
+    return object->via.str.size > 0 ? object->via.str.ptr : "";
+}
+
 bool error_unpack(const msgpack_object *object, struct error *error, size_t *bucket_length, size_t *key_length)
 {
     bool has_code = false;
@@ -118,21 +124,23 @@ bool error_unpack(const msgpack_object *object, struct error *error, size_t *buc
         bool is_str = value->type == MSGPACK_OBJECT_STR;
 
         if (is_str && is_name(name, "code")) {
-            error->code = error_code_from_name(value->via.str.ptr, value->via.str.size);
+            error->code = error_code_from_name(str_text(value), value->via.str.size);
             has_code = true;
         } else if (is_str && is_name(name, "message")) {
             size_t length = value->via.str.size;
-            if (length >= sizeof(error->message))
+            bool is_cut = length >= sizeof(error->message);
+            if (is_cut)
                 length = sizeof(error->message) - 1;
-            memcpy(error->message, value->via.str.ptr, length);
+            memcpy(error->message, str_text(value), length);
             error->message[length] = '\0';
-            drop_cut_character(error->message);
+            if (is_cut)
+                drop_cut_character(error->message);
         } else if (is_str && is_name(name, "bucket")) {
-            error->bucket = value->via.str.ptr;
+            error->bucket = str_text(value);
             if (bucket_length != NULL)
                 *bucket_length = value->via.str.size;
         } else if (is_str && is_name(name, "key")) {
-            error->key = value->via.str.ptr;
+            error->key = str_text(value);
             if (key_length != NULL)
                 *key_length = value->via.str.size;
         } else if (is_str && is_name(name, "outcome")) {

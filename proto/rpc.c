@@ -12,7 +12,7 @@ static const char *decode_request(const msgpack_object_array *envelope, struct r
         return "the method must be a str";
     if (params->type != MSGPACK_OBJECT_ARRAY)
         return "params must be an array";
-    message->method = method->via.str.ptr;
+    message->method = method->via.str.size > 0 ? method->via.str.ptr : "";
     message->method_length = method->via.str.size;
     message->params = *params;
     return NULL;

@@ -195,6 +195,22 @@ static bool unpack_bytes(const char *bytes, size_t length, struct error *error)
     return is_error;
 }
 
+START_TEST(an_empty_text_is_a_text)
+{
+    /* {"code": "", "message": "", "bucket": "", "key": ""} */
+    static const char bytes[] = "\x84\xa4"
+                                "code\xa0\xa7message\xa0\xa6"
+                                "bucket\xa0\xa3key\xa0";
+    struct error error;
+
+    ck_assert(unpack_bytes(bytes, sizeof(bytes) - 1, &error));
+    ck_assert_int_eq(error.code, ERROR_INTERNAL);
+    ck_assert_str_eq(error.message, "");
+    ck_assert_ptr_nonnull(error.bucket);
+    ck_assert_ptr_nonnull(error.key);
+}
+END_TEST
+
 START_TEST(members_that_are_unknown_or_of_another_type_are_passed_over)
 {
     /* {"code": "conflict", "message": 5, 7: 8, "later": [1], "revision": -1, "retryable": nil} */
@@ -269,6 +285,7 @@ Suite *error_suite(void)
     suite_add_tcase(suite, messages);
     tcase_add_test(wire, an_error_comes_through_the_wire_as_it_was);
     tcase_add_test(wire, what_does_not_apply_is_not_on_the_wire);
+    tcase_add_test(wire, an_empty_text_is_a_text);
     tcase_add_test(wire, members_that_are_unknown_or_of_another_type_are_passed_over);
     tcase_add_test(wire, what_is_no_error_map_is_told_apart);
     tcase_add_test(wire, a_strangers_long_message_is_cut_between_characters);
