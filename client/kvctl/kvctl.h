@@ -119,6 +119,8 @@ enum status report_error(const struct kvs_error *error);
 /* Prints the value as one line of JSON. */
 enum status print_json(const struct kvs_value *value);
 
+#define TABLE_COLUMNS_MAX 8
+
 /* A table with aligned columns that is printed once all its rows are known. */
 struct table {
     size_t columns;

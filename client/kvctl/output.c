@@ -168,13 +168,17 @@ static size_t column_width(const struct table *table, size_t column)
 
 enum status table_print(struct table *table)
 {
+    size_t widths[TABLE_COLUMNS_MAX];
+
+    for (size_t column = 0; column < table->columns; column++)
+        widths[column] = column_width(table, column);
     for (size_t cell = 0; cell < table->cells && !table->no_memory; cell++) {
         size_t column = cell % table->columns;
         const char *text = table->texts[cell];
         if (column + 1 == table->columns)
             printf("%s\n", text);
         else
-            printf("%s%*s", text, (int)(column_width(table, column) - width_of(text) + 2), "");
+            printf("%s%*s", text, (int)(widths[column] - width_of(text) + 2), "");
     }
     for (size_t cell = 0; cell < table->cells; cell++)
         free(table->texts[cell]);
