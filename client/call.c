@@ -341,15 +341,15 @@ static enum kvs_code run(struct kvs *kvs, const struct kvs_request *request, dou
 {
     struct waiter waiter = {.reader = reader, .out = out};
     int64_t deadline_ms = connection_now_ms() + wait_ms(timeout_s);
-    enum kvs_code code;
 
     if (kvs->in_callback)
         return failure_set(&kvs->error, KVS_INVALID_ARGUMENT,
                            "a blocking call from inside a function that receives an answer: use the asynchronous one");
     /* A connection that was lost while nobody looked shows when the request does not leave: then it may go again. */
     do {
-        if ((code = submit_and_wait(kvs, request, deadline_ms, &waiter)) != KVS_OK)
-            return code;
+        enum kvs_code refused = submit_and_wait(kvs, request, deadline_ms, &waiter);
+        if (refused != KVS_OK)
+            return refused;
     } while (kvs->options.reconnect && waiter.error.code == KVS_IO && waiter.error.outcome == KVS_OUTCOME_NONE &&
              connection_now_ms() < deadline_ms - GRACE_MS);
 

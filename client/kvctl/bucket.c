@@ -243,6 +243,10 @@ static enum status print_infos(struct invocation *invocation, char **names, size
         struct pollfd waited = {.fd = kvs_fd(invocation->kvs), .events = kvs_events(invocation->kvs)};
         poll(&waited, 1, kvs_timeout_ms(invocation->kvs));
     }
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        if (answers[i].error.code != KVS_OK && answers[i].error.code != KVS_BUCKET_NOT_FOUND)
+            status = report_error(&answers[i].error);
+    }
     if (status == STATUS_OK)
         status = print_buckets(names, answers, count);
     for (size_t i = 0; i < count; i++)

@@ -377,10 +377,10 @@ int main(int argc, char **argv)
     struct command_line line = {.given = calloc((size_t)argc + 1, sizeof(struct given))};
 
     if (line.given == NULL)
-        return report("out of memory");
+        return (int)report("out of memory");
     enum status status = run(&line, argc, argv);
     free(line.given);
     if (fflush(stdout) != 0 || ferror(stdout))
         status = report("cannot write the output: %s", strerror(errno));
-    return status;
+    return (int)status;
 }
