@@ -358,9 +358,9 @@ static int read_access(struct walk *walk, const yaml_node_t *node)
     size_t count = (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
     if (count == 0)
         return 0;
-    if (count > SETTING_ITEMS_MAX)
+    if (count > SETTING_RULES_MAX)
         return reader_fail(walk->reader, place_of_node(node), "access is too long: expected at most %u rules",
-                           SETTING_ITEMS_MAX);
+                           SETTING_RULES_MAX);
 
     conf->access.rules = calloc(count, sizeof(*conf->access.rules));
     if (conf->access.rules == NULL)

@@ -52,8 +52,11 @@ extern const size_t conf_setting_count;
 extern const struct setting conf_rule_settings[];
 extern const size_t conf_rule_setting_count;
 
-/* More items than any list of the file may have, and more rules than the access list may. */
+/* Items of one list of the file at most. */
 #define SETTING_ITEMS_MAX 1024u
+
+/* Rules of the access list at most: the daemon keeps in 64 bits which of them name a session's peer. */
+#define SETTING_RULES_MAX 64u
 
 enum setting_result { SETTING_TAKEN, SETTING_WRONG, SETTING_NO_MEMORY };
 

@@ -597,10 +597,10 @@ START_TEST(a_list_without_end_is_refused)
     sprintf(text + used, "]}]");
     refuse(text, "t.yaml:1:33: access[1].buckets is too long: expected at most 1024 items");
     used = (size_t)sprintf(text, "access: [");
-    for (unsigned i = 0; i <= SETTING_ITEMS_MAX; i++)
+    for (unsigned i = 0; i <= SETTING_RULES_MAX; i++)
         used += (size_t)sprintf(text + used, "{},");
     sprintf(text + used, "]");
-    refuse(text, "t.yaml:1:9: access is too long: expected at most 1024 rules");
+    refuse(text, "t.yaml:1:9: access is too long: expected at most 64 rules");
     free(text);
 }
 END_TEST
