@@ -2,6 +2,32 @@
 
 #include <string.h>
 
+/*
+ * msgpack-c gives a str of the shortest form that is empty the pointer NULL. Whoever
+ * gets it would have to remember that at each memcpy, strndup and comparison.
+ */
+static void point_empty_strings(msgpack_object *object)
+{
+    switch (object->type) {
+    case MSGPACK_OBJECT_STR:
+        if (object->via.str.ptr == NULL)
+            object->via.str.ptr = "";
+        break;
+    case MSGPACK_OBJECT_ARRAY:
+        for (uint32_t i = 0; i < object->via.array.size; i++)
+            point_empty_strings(&object->via.array.ptr[i]);
+        break;
+    case MSGPACK_OBJECT_MAP:
+        for (uint32_t i = 0; i < object->via.map.size; i++) {
+            point_empty_strings(&object->via.map.ptr[i].key);
+            point_empty_strings(&object->via.map.ptr[i].val);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
 static const char *decode_request(const msgpack_object_array *envelope, struct rpc_message *message)
 {
     bool is_request = message->type == RPC_REQUEST;
@@ -12,7 +38,7 @@ static const char *decode_request(const msgpack_object_array *envelope, struct r
         return "the method must be a str";
     if (params->type != MSGPACK_OBJECT_ARRAY)
         return "params must be an array";
-    message->method = method->via.str.size > 0 ? method->via.str.ptr : "";
+    message->method = method->via.str.ptr;
     message->method_length = method->via.str.size;
     message->params = *params;
     return NULL;
@@ -29,6 +55,7 @@ const char *rpc_decode(const char *bytes, size_t size, msgpack_zone *zone, struc
         return "out of memory";
     if (unpacked != MSGPACK_UNPACK_SUCCESS && unpacked != MSGPACK_UNPACK_EXTRA_BYTES)
         return "the message is not MessagePack";
+    point_empty_strings(&root);
 
     if (root.type != MSGPACK_OBJECT_ARRAY || root.via.array.size == 0)
         return "a message must be an array [type, ...]";

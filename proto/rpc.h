@@ -4,8 +4,8 @@
  *
  * Used by the daemon's session and the client library, each its own half.
  * Decoding never copies a body: strings in the decoded message point into the
- * bytes that were decoded, containers live in the caller's zone. msgpack-c gives
- * an empty str within params, error or result the pointer NULL.
+ * bytes that were decoded, containers live in the caller's zone. No str has the
+ * pointer NULL, not even an empty one, which msgpack-c alone would give it.
  */
 #ifndef PROTO_RPC_H
 #define PROTO_RPC_H
@@ -23,7 +23,7 @@ struct rpc_message {
     enum rpc_type type;
     uint32_t msgid;        /* of a request or a response */
     bool has_msgid;        /* false in a response to a message whose msgid could not be read */
-    const char *method;    /* of a request or a notification; not NUL-terminated, never NULL in these */
+    const char *method;    /* of a request or a notification; not NUL-terminated */
     size_t method_length;  /* bytes */
     msgpack_object params; /* an array; of a request or a notification */
     msgpack_object error;  /* nil where all went well; of a response */

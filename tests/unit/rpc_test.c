@@ -117,13 +117,19 @@ START_TEST(a_method_may_be_str_or_bin)
 }
 END_TEST
 
-START_TEST(an_empty_method_is_a_name_like_any_other)
+START_TEST(an_empty_string_has_a_pointer_like_any_other)
 {
     struct rpc_message message;
 
-    ck_assert_ptr_null(rpc_decode("\x94\x00\x05\xa0\x90", 5, &zone, &message));
-    ck_assert_ptr_nonnull(message.method);
+    /* [0, 5, "", ["", [""], {"": ""}]] */
+    ck_assert_ptr_null(rpc_decode("\x94\x00\x05\xa0\x93\xa0\x91\xa0\x81\xa0\xa0", 11, &zone, &message));
     ck_assert_uint_eq(message.method_length, 0);
+    ck_assert_ptr_nonnull(message.method);
+    const msgpack_object *params = message.params.via.array.ptr;
+    ck_assert_ptr_nonnull(params[0].via.str.ptr);
+    ck_assert_ptr_nonnull(params[1].via.array.ptr[0].via.str.ptr);
+    ck_assert_ptr_nonnull(params[2].via.map.ptr[0].key.via.str.ptr);
+    ck_assert_ptr_nonnull(params[2].via.map.ptr[0].val.via.str.ptr);
 }
 END_TEST
 
@@ -252,7 +258,7 @@ Suite *rpc_suite(void)
     tcase_add_test(decode, an_error_arrives_with_its_msgid_or_with_none);
     tcase_add_test(decode, a_notification_arrives_as_it_was_packed);
     tcase_add_test(decode, a_method_may_be_str_or_bin);
-    tcase_add_test(decode, an_empty_method_is_a_name_like_any_other);
+    tcase_add_test(decode, an_empty_string_has_a_pointer_like_any_other);
     tcase_add_test(decode, decoding_copies_no_body);
     tcase_add_test(decode, the_deepest_message_that_frame_lets_through_is_decoded);
     tcase_add_test(decode, a_wrong_envelope_is_named_and_its_msgid_kept_where_it_can_be_read);
