@@ -30,7 +30,7 @@ OPTIMISE := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 endif
 
 CC ?= cc
-WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation -Werror
 PKGS := libnats libuv $(shell pkg-config --exists msgpack-c && echo msgpack-c || echo msgpack) yaml-0.1 jansson libcrypto libsystemd
 CLIENT_PKGS := $(shell pkg-config --exists msgpack-c && echo msgpack-c || echo msgpack)
 CFLAGS ?= -g

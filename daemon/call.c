@@ -1,0 +1,163 @@
+#include "daemon/call.h"
+
+#include "daemon/dispatch.h"
+#include "daemon/log.h"
+#include "daemon/metrics.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARENA_CHUNK_BYTES 4096u
+#define POOL_MAX          256u
+
+struct call *call_new(struct call_pool *pool, struct dispatcher *dispatcher, struct session *session, size_t bytes)
+{
+    struct call *call = pool->spare;
+
+    if (call != NULL) {
+        struct arena arena = call->arena;
+        pool->spare = call->next;
+        pool->count--;
+        memset(call, 0, sizeof(*call));
+        call->arena = arena;
+    } else {
+        call = calloc(1, sizeof(*call));
+        if (call == NULL)
+            return NULL;
+        if (!msgpack_zone_init(&call->arena.zone, ARENA_CHUNK_BYTES)) {
+            free(call);
+            return NULL;
+        }
+    }
+    call->dispatcher = dispatcher;
+    call->session = session;
+    call->bytes = bytes;
+    session_add_call(session, call, bytes);
+    return call;
+}
+
+static void release(struct call *call)
+{
+    struct call_pool *pool = &call->dispatcher->pool;
+
+    if (call->session != NULL)
+        session_remove_call(call->session, call, call->bytes);
+    if (pool->count >= POOL_MAX) {
+        msgpack_zone_destroy(&call->arena.zone);
+        free(call);
+        return;
+    }
+    msgpack_zone_clear(&call->arena.zone);
+    call->next = pool->spare;
+    pool->spare = call;
+    pool->count++;
+}
+
+void call_pool_free(struct call_pool *pool)
+{
+    while (pool->spare != NULL) {
+        struct call *call = pool->spare;
+        pool->spare = call->next;
+        msgpack_zone_destroy(&call->arena.zone);
+        free(call);
+    }
+    pool->count = 0;
+}
+
+static void note(struct call *call, enum error_code code)
+{
+    if (code != ERROR_NONE)
+        call->dispatcher->metrics->errors[code]++;
+    if (call->metrics == NULL)
+        return;
+    if (code != ERROR_NONE)
+        call->metrics->errors++;
+    metrics_note_latency(&call->metrics->latency, (uv_hrtime() - call->started_ns) / 1000);
+}
+
+/* Who reads no answer gets none: the result is packed all the same, into a buffer of nobody's. */
+msgpack_packer *call_begin_result(struct call *call)
+{
+    bool is_wanted = call->session != NULL && !call->is_notification;
+
+    call->out = is_wanted ? session_out(call->session) : &call->dispatcher->discarded;
+    call->result_start = call->out->size;
+    msgpack_packer_init(&call->packer, call->out, msgpack_sbuffer_write);
+    rpc_pack_result(&call->packer, call->msgid);
+    return &call->packer;
+}
+
+void call_end_result(struct call *call)
+{
+    const struct conf *conf = call->dispatcher->conf;
+    size_t bytes = call->out->size - call->result_start;
+
+    if (call->out == &call->dispatcher->discarded) {
+        msgpack_sbuffer_clear(call->out);
+        note(call, ERROR_NONE);
+        release(call);
+        return;
+    }
+    size_t unread = session_unread_bytes(call->session);
+    if (bytes > conf->limits.frame_bytes) {
+        call->out->size = call->result_start;
+        call_fail_with(call, ERROR_TOO_LARGE, "the answer has %zu bytes, over the limit of %zu (limits.frame_bytes)",
+                       bytes, conf->limits.frame_bytes);
+        return;
+    }
+    if (unread > bytes && unread > conf->limits.out_buffer_bytes) {
+        call->out->size = call->result_start;
+        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
+                       "%zu bytes of answers wait to be read, and there is no room for another of %zu "
+                       "(limits.out_buffer_bytes); read faster or ask for less at a time",
+                       unread - bytes, bytes);
+        return;
+    }
+    session_answered(call->session);
+    note(call, ERROR_NONE);
+    release(call);
+}
+
+void call_fail(struct call *call, const struct error *error)
+{
+    struct error complete = *error;
+
+    if (complete.bucket == NULL)
+        complete.bucket = call->bucket;
+    if (complete.code == ERROR_INTERNAL)
+        log_error("internal error in %s: %s", call->method != NULL ? method_name(call->method) : "a call",
+                  complete.message);
+    if (call->session != NULL && !call->is_notification) {
+        msgpack_packer packer;
+        msgpack_packer_init(&packer, session_out(call->session), msgpack_sbuffer_write);
+        rpc_pack_error(&packer, &call->msgid, &complete);
+        session_answered(call->session);
+    }
+    note(call, complete.code);
+    release(call);
+}
+
+void call_fail_with(struct call *call, enum error_code code, const char *format, ...)
+{
+    struct error error;
+    char message[ERROR_MESSAGE_BYTES];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    error_set(&error, code, "%s", message);
+    call_fail(call, &error);
+}
+
+void call_drop(struct call *call)
+{
+    release(call);
+}
+
+void call_fail_out_of_memory(struct call *call)
+{
+    call_fail_with(call, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+}

@@ -1,0 +1,268 @@
+#include "daemon/dispatch.h"
+
+#include "daemon/handlers/arguments.h"
+#include "daemon/handlers/handlers.h"
+#include "daemon/log.h"
+#include "daemon/nats/kv.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What a call of no bytes to speak of costs in memory: its struct, its arena, its place in the store. */
+#define CALL_OVERHEAD_BYTES 6144u
+
+struct method {
+    const char *name;
+    void (*handle)(struct call *call);
+    uint32_t arguments_min, arguments_max; /* positional */
+    enum conf_access access;               /* NONE: for everybody */
+    bool names_bucket;                     /* the first argument is a bucket's name */
+    bool needs_nats;
+    const char *options; /* names, each followed by a blank; timeout is everywhere */
+};
+
+#define BUCKET_OPTIONS                                                                                                 \
+    "description history ttl max_value_size max_bytes storage replicas compression placement republish mirror "        \
+    "sources metadata limit_marker_ttl "
+
+static const struct method methods[] = {
+    {"kv.get", handle_kv_get, 2, 2, CONF_ACCESS_READ, true, true, "revision consistency "},
+    {"kv.get_json", handle_kv_get_json, 2, 2, CONF_ACCESS_READ, true, true, "revision consistency "},
+    {"kv.put", handle_kv_put, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers "},
+    {"kv.create", handle_kv_create, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers "},
+    {"kv.update", handle_kv_update, 4, 4, CONF_ACCESS_WRITE, true, true, "ttl headers "},
+    {"kv.delete", handle_kv_delete, 2, 2, CONF_ACCESS_WRITE, true, true, "revision "},
+    {"kv.purge", handle_kv_purge, 2, 2, CONF_ACCESS_WRITE, true, true, "revision ttl "},
+    {"kv.history", handle_kv_history, 2, 2, CONF_ACCESS_READ, true, true, ""},
+    {"kv.keys", handle_kv_keys, 1, 1, CONF_ACCESS_READ, true, true, "filter limit after "},
+    {"bucket.create", handle_bucket_create, 1, 1, CONF_ACCESS_ADMIN, true, true, BUCKET_OPTIONS},
+    {"bucket.update", handle_bucket_update, 1, 1, CONF_ACCESS_ADMIN, true, true, BUCKET_OPTIONS},
+    {"bucket.delete", handle_bucket_delete, 1, 1, CONF_ACCESS_ADMIN, true, true, ""},
+    {"bucket.purge", handle_bucket_purge, 1, 1, CONF_ACCESS_ADMIN, true, true, ""},
+    {"bucket.info", handle_bucket_info, 1, 1, CONF_ACCESS_READ, true, true, ""},
+    {"bucket.list", handle_bucket_list, 0, 0, CONF_ACCESS_NONE, false, true, "filter "},
+    {"health.check", handle_health_check, 0, 1, CONF_ACCESS_READ, true, false, ""},
+    {"daemon.info", handle_daemon_info, 0, 0, CONF_ACCESS_NONE, false, false, ""},
+    {"daemon.stats", handle_daemon_stats, 0, 0, CONF_ACCESS_NONE, false, false, ""},
+};
+#define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
+
+static_assert(METHOD_COUNT <= METRICS_METHODS_MAX, "more methods than metrics has room for");
+
+const char *method_name(const struct method *method)
+{
+    return method->name;
+}
+
+const char *method_name_at(size_t row)
+{
+    return row < METHOD_COUNT ? methods[row].name : NULL;
+}
+
+/* --- The envelope ---------------------------------------------------------------------------------- */
+
+static void refuse_envelope(struct session *session, const struct rpc_message *message, const char *wrong)
+{
+    msgpack_packer packer;
+    struct error error;
+
+    error_set(&error, ERROR_INVALID_ARGUMENT, "%s", wrong);
+    msgpack_packer_init(&packer, session_out(session), msgpack_sbuffer_write);
+    rpc_pack_error(&packer, message->has_msgid ? &message->msgid : NULL, &error);
+    session->list->metrics->errors[error.code]++;
+    session_answered(session);
+}
+
+/* The daemon's limits over all sessions. False: the call is answered. */
+static bool check_limits(struct call *call)
+{
+    const struct conf *conf = call->dispatcher->conf;
+    const struct metrics *metrics = call->dispatcher->metrics;
+
+    if (metrics->calls > conf->limits.calls) {
+        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
+                       "the daemon has %u calls in flight, which is its limit (limits.calls)", conf->limits.calls);
+        return false;
+    }
+    if (metrics->call_bytes > conf->limits.call_bytes) {
+        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
+                       "the daemon's calls in flight take %llu bytes, over its limit of %zu (limits.call_bytes)",
+                       (unsigned long long)metrics->call_bytes, conf->limits.call_bytes);
+        return false;
+    }
+    return true;
+}
+
+/* --- The row --------------------------------------------------------------------------------------- */
+
+static const struct method *find_method(const char *name, size_t length)
+{
+    for (size_t row = 0; row < METHOD_COUNT; row++) {
+        if (strlen(methods[row].name) == length && memcmp(methods[row].name, name, length) == 0)
+            return &methods[row];
+    }
+    return NULL;
+}
+
+/* Parts params into the positional arguments and the map of options behind them. False: the call is answered. */
+static bool part_params(struct call *call, const msgpack_object_array *params)
+{
+    const struct method *method = call->method;
+    uint32_t count = params->size;
+
+    call->arguments = params->ptr;
+    bool has_options = count > method->arguments_min && params->ptr[count - 1].type == MSGPACK_OBJECT_MAP;
+    if (has_options) {
+        count--;
+        call->options = &params->ptr[count].via.map;
+    }
+    call->argument_count = count;
+    if (count < method->arguments_min || count > method->arguments_max) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s takes %u%s arguments and then a map of options; there were %u",
+                       method->name, method->arguments_min,
+                       method->arguments_max > method->arguments_min ? " or more" : "", count);
+        return false;
+    }
+    return true;
+}
+
+static bool is_option(const struct method *method, const char *name, size_t length)
+{
+    if (length == strlen("timeout") && memcmp(name, "timeout", length) == 0)
+        return true;
+    for (const char *known = method->options; *known != '\0'; known = strchr(known, ' ') + 1) {
+        if (strcspn(known, " ") == length && memcmp(known, name, length) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* False: the call is answered. */
+static bool check_options(struct call *call)
+{
+    double timeout_s;
+
+    for (uint32_t i = 0; call->options != NULL && i < call->options->size; i++) {
+        const msgpack_object *name = &call->options->ptr[i].key;
+        if (name->type != MSGPACK_OBJECT_STR) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "an option's name must be a str");
+            return false;
+        }
+        if (!is_option(call->method, name->via.str.ptr, name->via.str.size)) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has no option \"%.*s\"; it has: %stimeout",
+                           call->method->name, (int)(name->via.str.size < 64 ? name->via.str.size : 64),
+                           name->via.str.ptr, call->method->options);
+            return false;
+        }
+    }
+
+    const struct conf *conf = call->dispatcher->conf;
+    double max_s = conf->calls.max_timeout_ms / 1000.0;
+    if (!option_number(call, "timeout", conf->calls.timeout_ms / 1000.0, &timeout_s))
+        return false;
+    if (!(timeout_s > 0 && timeout_s <= max_s)) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "timeout is in seconds, over 0 and up to %.3g (calls.max_timeout)",
+                       max_s);
+        return false;
+    }
+    call->deadline_ms = uv_now(call->store->loop) + (uint64_t)ceil(timeout_s * 1000);
+    return true;
+}
+
+/* False: the call is answered. */
+static bool check_bucket_and_access(struct call *call)
+{
+    const struct method *method = call->method;
+
+    if (!method->names_bucket || call->argument_count == 0)
+        return true;
+    if (!argument_bucket(call, 0, &call->bucket))
+        return false;
+    enum conf_access allowed =
+        access_of(&call->dispatcher->access, &call->session->access, session_socket(call->session), call->bucket);
+    if (allowed < method->access) {
+        log_info("session of pid %d uid %u: %s refused for bucket %s", (int)call->session->pid,
+                 (unsigned)call->session->uid, method->name, call->bucket);
+        call_fail_with(call, ERROR_PERMISSION_DENIED,
+                       "uid %u may not call %s for this bucket; the access rules say who may",
+                       (unsigned)call->session->uid, method->name);
+        return false;
+    }
+    return true;
+}
+
+static void dispatch_call(struct call *call, const struct rpc_message *message)
+{
+    struct error error;
+
+    call->method = find_method(message->method, message->method_length);
+    if (call->method == NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "unknown method \"%.*s\"",
+                       (int)(message->method_length < 64 ? message->method_length : 64), message->method);
+        return;
+    }
+    call->metrics = &call->dispatcher->metrics->methods[call->method - methods];
+    call->metrics->calls++;
+    if (!check_limits(call) || !part_params(call, &message->params.via.array) || !check_options(call) ||
+        !check_bucket_and_access(call))
+        return;
+    if (call->method->needs_nats && !store_is_available(call->store, &error)) {
+        call_fail(call, &error);
+        return;
+    }
+    call->method->handle(call);
+}
+
+void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size)
+{
+    struct rpc_message message;
+    struct call *call = call_new(&dispatcher->pool, dispatcher, session, size + CALL_OVERHEAD_BYTES);
+
+    if (call == NULL) {
+        memset(&message, 0, sizeof(message));
+        refuse_envelope(session, &message, "out of memory");
+        return;
+    }
+    call->store = dispatcher->store;
+    call->started_ns = uv_hrtime();
+
+    /* The bytes are the session's only until it reads on; the call's arguments point into a copy. */
+    char *copy = arena_strndup(&call->arena, (const char *)bytes, size);
+    const char *wrong = copy != NULL ? rpc_decode(copy, size, &call->arena.zone, &message) : "out of memory";
+    if (copy == NULL)
+        memset(&message, 0, sizeof(message));
+    if (wrong == NULL && message.type == RPC_RESPONSE)
+        wrong = "the daemon sends no requests, so there is nothing to respond to";
+    if (wrong != NULL) {
+        refuse_envelope(session, &message, wrong);
+        call->is_notification = true;
+        call_drop(call);
+        return;
+    }
+    call->msgid = message.msgid;
+    call->is_notification = message.type == RPC_NOTIFICATION;
+    dispatch_call(call, &message);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+int dispatcher_init(struct dispatcher *dispatcher, const struct conf *conf, struct store *store,
+                    struct metrics *metrics, char error[CONF_ERROR_BYTES])
+{
+    memset(dispatcher, 0, sizeof(*dispatcher));
+    dispatcher->conf = conf;
+    dispatcher->store = store;
+    dispatcher->metrics = metrics;
+    dispatcher->started_ms = uv_now(store->loop);
+    msgpack_sbuffer_init(&dispatcher->discarded);
+    return access_set_rules(&dispatcher->access, conf, error);
+}
+
+void dispatcher_free(struct dispatcher *dispatcher)
+{
+    call_pool_free(&dispatcher->pool);
+    access_free(&dispatcher->access);
+    msgpack_sbuffer_destroy(&dispatcher->discarded);
+}

@@ -1,0 +1,42 @@
+/*
+ * dispatch: which function answers which method.
+ *
+ * Used by session with each whole message. It decodes the envelope, finds the row
+ * of the method table, checks the number of arguments, the options' names, access
+ * and limits, and calls the handler. A new method is a function in a file of
+ * handlers/ and a row here.
+ */
+#ifndef DAEMON_DISPATCH_H
+#define DAEMON_DISPATCH_H
+
+#include "daemon/access.h"
+#include "daemon/call.h"
+#include "daemon/metrics.h"
+#include "daemon/store/store.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct dispatcher {
+    const struct conf *conf;
+    struct store *store;
+    struct metrics *metrics;
+    struct access access;
+    struct call_pool pool;
+    msgpack_sbuffer discarded; /* where answers go that nobody waits for */
+    uint64_t started_ms;       /* loop time of the daemon's start */
+};
+
+/* 0, or -1 with a sentence in error. What is pointed to is borrowed. */
+int dispatcher_init(struct dispatcher *dispatcher, const struct conf *conf, struct store *store,
+                    struct metrics *metrics, char error[CONF_ERROR_BYTES]);
+void dispatcher_free(struct dispatcher *dispatcher);
+
+/* Takes one whole message that frame has let through. The bytes are borrowed for the call only. */
+void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size);
+
+/* The method's name, and those of all rows in the table's order; NULL behind the last. */
+const char *method_name(const struct method *method);
+const char *method_name_at(size_t row);
+
+#endif

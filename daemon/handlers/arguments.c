@@ -1,0 +1,235 @@
+#include "daemon/handlers/arguments.h"
+
+#include "daemon/handlers/json.h"
+#include "daemon/nats/kv.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+const msgpack_object *map_find(const msgpack_object_map *map, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (uint32_t i = 0; i < map->size; i++) {
+        const msgpack_object *key = &map->ptr[i].key, *value = &map->ptr[i].val;
+        if (key->type == MSGPACK_OBJECT_STR && key->via.str.size == length &&
+            memcmp(key->via.str.ptr, name, length) == 0)
+            return value->type == MSGPACK_OBJECT_NIL ? NULL : value;
+    }
+    return NULL;
+}
+
+const msgpack_object *option_find(const struct call *call, const char *name)
+{
+    return call->options != NULL ? map_find(call->options, name) : NULL;
+}
+
+/* --- Values ---------------------------------------------------------------------------------------- */
+
+static bool is_string(const msgpack_object *value)
+{
+    return value->type == MSGPACK_OBJECT_STR || value->type == MSGPACK_OBJECT_BIN;
+}
+
+bool value_string(struct call *call, const msgpack_object *value, const char *what, const char **text)
+{
+    if (!is_string(value)) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be a str", what);
+        return false;
+    }
+    if (memchr(value->via.str.ptr, '\0', value->via.str.size) != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has a NUL in it", what);
+        return false;
+    }
+    *text = arena_strndup(&call->arena, value->via.str.ptr, value->via.str.size);
+    if (*text == NULL)
+        call_fail_out_of_memory(call);
+    return *text != NULL;
+}
+
+bool value_pairs(struct call *call, const msgpack_object *value, const char *what, struct bucket_pair **pairs,
+                 size_t *count)
+{
+    if (value->type != MSGPACK_OBJECT_MAP) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be a map of str to str", what);
+        return false;
+    }
+    const msgpack_object_map *map = &value->via.map;
+    *pairs = arena_alloc(&call->arena, (map->size + 1) * sizeof(**pairs));
+    if (*pairs == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    *count = map->size;
+    for (uint32_t i = 0; i < map->size; i++) {
+        if (!value_string(call, &map->ptr[i].key, what, &(*pairs)[i].name) ||
+            !value_string(call, &map->ptr[i].val, what, &(*pairs)[i].value))
+            return false;
+    }
+    return true;
+}
+
+/* --- Positional arguments -------------------------------------------------------------------------- */
+
+/* A name whose form check knows. */
+static bool argument_name(struct call *call, uint32_t position, const char *what,
+                          const char *(*check)(const char *text, size_t length), const char **name)
+{
+    const msgpack_object *argument = &call->arguments[position];
+
+    if (!is_string(argument)) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument %u must be a %s, as a str", position + 1, what);
+        return false;
+    }
+    const char *wrong = check(argument->via.str.ptr, argument->via.str.size);
+    if (wrong != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s", wrong);
+        return false;
+    }
+    *name = arena_strndup(&call->arena, argument->via.str.ptr, argument->via.str.size);
+    if (*name == NULL)
+        call_fail_out_of_memory(call);
+    return *name != NULL;
+}
+
+bool argument_bucket(struct call *call, uint32_t position, const char **name)
+{
+    return argument_name(call, position, "bucket's name", kv_check_bucket, name);
+}
+
+bool argument_key(struct call *call, uint32_t position, const char **key)
+{
+    return argument_name(call, position, "key", kv_check_key, key);
+}
+
+bool argument_revision(struct call *call, uint32_t position, uint64_t *revision)
+{
+    const msgpack_object *argument = &call->arguments[position];
+
+    if (argument->type != MSGPACK_OBJECT_POSITIVE_INTEGER) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument %u must be a revision, an integer of at least 0",
+                       position + 1);
+        return false;
+    }
+    *revision = argument->via.u64;
+    return true;
+}
+
+bool argument_value(struct call *call, uint32_t position, const char **value, size_t *bytes)
+{
+    const msgpack_object *argument = &call->arguments[position];
+
+    if (is_string(argument)) {
+        *value = argument->via.str.ptr;
+        *bytes = argument->via.str.size;
+        return true;
+    }
+    if (argument->type != MSGPACK_OBJECT_MAP && argument->type != MSGPACK_OBJECT_ARRAY) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                       "a value must be a str, a bin, or a map or array that is stored as JSON");
+        return false;
+    }
+    const char *wrong = json_from_msgpack(&call->arena, argument, value, bytes);
+    if (wrong != NULL)
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "the value cannot be stored as JSON: %s", wrong);
+    return wrong == NULL;
+}
+
+/* --- Options --------------------------------------------------------------------------------------- */
+
+bool option_string(struct call *call, const char *name, const char **text)
+{
+    const msgpack_object *option = option_find(call, name);
+
+    *text = NULL;
+    return option == NULL || value_string(call, option, name, text);
+}
+
+bool option_bool(struct call *call, const char *name, bool *flag)
+{
+    const msgpack_object *option = option_find(call, name);
+
+    *flag = false;
+    if (option == NULL)
+        return true;
+    if (option->type != MSGPACK_OBJECT_BOOLEAN) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be true or false", name);
+        return false;
+    }
+    *flag = option->via.boolean;
+    return true;
+}
+
+bool option_number(struct call *call, const char *name, double standard, double *number)
+{
+    const msgpack_object *option = option_find(call, name);
+
+    *number = standard;
+    if (option == NULL)
+        return true;
+    switch (option->type) {
+    case MSGPACK_OBJECT_POSITIVE_INTEGER:
+        *number = (double)option->via.u64;
+        return true;
+    case MSGPACK_OBJECT_NEGATIVE_INTEGER:
+        *number = (double)option->via.i64;
+        return true;
+    case MSGPACK_OBJECT_FLOAT32:
+    case MSGPACK_OBJECT_FLOAT64:
+        *number = option->via.f64;
+        return true;
+    default:
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be a number", name);
+        return false;
+    }
+}
+
+bool option_integer(struct call *call, const char *name, int64_t min, int64_t max, int64_t standard, int64_t *number)
+{
+    const msgpack_object *option = option_find(call, name);
+    bool fits = true;
+
+    *number = standard;
+    if (option == NULL)
+        return true;
+    if (option->type == MSGPACK_OBJECT_POSITIVE_INTEGER && option->via.u64 <= INT64_MAX)
+        *number = (int64_t)option->via.u64;
+    else if (option->type == MSGPACK_OBJECT_NEGATIVE_INTEGER)
+        *number = option->via.i64;
+    else
+        fits = false;
+    if (!fits || *number < min || *number > max) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be an integer from %" PRId64 " to %" PRId64, name, min,
+                       max);
+        return false;
+    }
+    return true;
+}
+
+bool option_headers(struct call *call, const char *name, const struct message_header **headers, size_t *count)
+{
+    const msgpack_object *option = option_find(call, name);
+    struct bucket_pair *pairs;
+
+    *headers = NULL;
+    *count = 0;
+    if (option == NULL)
+        return true;
+    if (!value_pairs(call, option, name, &pairs, count))
+        return false;
+    struct message_header *checked = arena_alloc(&call->arena, (*count + 1) * sizeof(*checked));
+    if (checked == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    for (size_t i = 0; i < *count; i++) {
+        const char *wrong = kv_check_header(pairs[i].name, pairs[i].value);
+        if (wrong != NULL) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s (\"%.64s\")", wrong, pairs[i].name);
+            return false;
+        }
+        checked[i] = (struct message_header){pairs[i].name, pairs[i].value};
+    }
+    *headers = checked;
+    return true;
+}

@@ -1,0 +1,443 @@
+#include "daemon/access.h"
+#include "daemon/call.h"
+#include "daemon/dispatch.h"
+#include "daemon/handlers/arguments.h"
+#include "daemon/handlers/entry.h"
+#include "daemon/handlers/handlers.h"
+#include "daemon/nats/kv.h"
+#include "daemon/store/admin.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#define TTL_MAX_S (100LL * 365 * 24 * 3600)
+
+/* --- Settings from options ------------------------------------------------------------------------- */
+
+static bool take_integer(struct call *call, struct bucket_config *config, const char *name, unsigned bit, int64_t min,
+                         int64_t max, int64_t *number)
+{
+    if (option_find(call, name) == NULL)
+        return true;
+    config->set |= bit;
+    return option_integer(call, name, min, max, 0, number);
+}
+
+static bool take_storage(struct call *call, struct bucket_config *config)
+{
+    const char *storage;
+
+    if (!option_string(call, "storage", &storage))
+        return false;
+    if (storage == NULL)
+        return true;
+    config->set |= BUCKET_STORAGE;
+    config->in_memory = strcmp(storage, "memory") == 0;
+    if (!config->in_memory && strcmp(storage, "file") != 0) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "storage must be \"file\" or \"memory\"");
+        return false;
+    }
+    return true;
+}
+
+/* A map's members must be among names (each followed by a blank). */
+static bool check_members(struct call *call, const msgpack_object *value, const char *what, const char *names)
+{
+    if (value->type != MSGPACK_OBJECT_MAP) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be a map of: %s", what, names);
+        return false;
+    }
+    for (uint32_t i = 0; i < value->via.map.size; i++) {
+        const msgpack_object *key = &value->via.map.ptr[i].key;
+        bool known = false;
+        for (const char *name = names; key->type == MSGPACK_OBJECT_STR && *name != '\0'; name = strchr(name, ' ') + 1)
+            known = known ||
+                    (strcspn(name, " ") == key->via.str.size && memcmp(name, key->via.str.ptr, key->via.str.size) == 0);
+        if (!known) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has only these members: %s", what, names);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool take_placement(struct call *call, struct bucket_config *config)
+{
+    const msgpack_object *placement = option_find(call, "placement");
+
+    if (placement == NULL)
+        return true;
+    config->set |= BUCKET_PLACEMENT;
+    if (!check_members(call, placement, "placement", "cluster tags "))
+        return false;
+    const msgpack_object *cluster = map_find(&placement->via.map, "cluster");
+    const msgpack_object *tags = map_find(&placement->via.map, "tags");
+    if (cluster != NULL && !value_string(call, cluster, "placement's cluster", &config->placement_cluster))
+        return false;
+    if (tags == NULL)
+        return true;
+    if (tags->type != MSGPACK_OBJECT_ARRAY) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "placement's tags must be an array of str");
+        return false;
+    }
+    config->placement_tag_count = tags->via.array.size;
+    config->placement_tags = arena_alloc(&call->arena, (tags->via.array.size + 1) * sizeof(*config->placement_tags));
+    if (config->placement_tags == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    for (uint32_t i = 0; i < tags->via.array.size; i++) {
+        if (!value_string(call, &tags->via.array.ptr[i], "a placement tag", &config->placement_tags[i]))
+            return false;
+    }
+    return true;
+}
+
+static bool take_republish(struct call *call, struct bucket_config *config)
+{
+    const msgpack_object *republish = option_find(call, "republish");
+
+    if (republish == NULL)
+        return true;
+    config->set |= BUCKET_REPUBLISH;
+    if (!check_members(call, republish, "republish", "source destination headers_only "))
+        return false;
+    const msgpack_object_map *map = &republish->via.map;
+    const msgpack_object *source = map_find(map, "source"), *destination = map_find(map, "destination");
+    const msgpack_object *headers_only = map_find(map, "headers_only");
+    config->republish_source = ">";
+    if (destination == NULL || (headers_only != NULL && headers_only->type != MSGPACK_OBJECT_BOOLEAN)) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                       "republish needs a destination, a subject; headers_only is true or false");
+        return false;
+    }
+    config->republish_headers_only = headers_only != NULL && headers_only->via.boolean;
+    return (source == NULL || value_string(call, source, "republish's source", &config->republish_source)) &&
+           value_string(call, destination, "republish's destination", &config->republish_destination);
+}
+
+/* A bucket's name, or a map with it. */
+static bool take_source(struct call *call, const msgpack_object *value, const char *what, struct bucket_source *source)
+{
+    memset(source, 0, sizeof(*source));
+    if (value->type != MSGPACK_OBJECT_MAP) {
+        if (!value_string(call, value, what, &source->bucket))
+            return false;
+    } else {
+        if (!check_members(call, value, what, "bucket domain filter "))
+            return false;
+        const msgpack_object *bucket = map_find(&value->via.map, "bucket");
+        const msgpack_object *domain = map_find(&value->via.map, "domain");
+        const msgpack_object *filter = map_find(&value->via.map, "filter");
+        if (bucket == NULL) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s needs a bucket", what);
+            return false;
+        }
+        if (!value_string(call, bucket, what, &source->bucket) ||
+            (domain != NULL && !value_string(call, domain, "a domain", &source->domain)) ||
+            (filter != NULL && !value_string(call, filter, "a filter", &source->filter)))
+            return false;
+    }
+    const char *wrong = kv_check_bucket(source->bucket, strlen(source->bucket));
+    if (wrong == NULL && source->domain != NULL && strlen(source->domain) > 100)
+        wrong = "a domain has at most 100 characters";
+    if (wrong == NULL && source->filter != NULL)
+        wrong = kv_check_filter(source->filter, strlen(source->filter));
+    if (wrong != NULL)
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s: %s", what, wrong);
+    return wrong == NULL;
+}
+
+static bool take_mirror_and_sources(struct call *call, struct bucket_config *config)
+{
+    const msgpack_object *mirror = option_find(call, "mirror"), *sources = option_find(call, "sources");
+
+    if (mirror != NULL) {
+        config->set |= BUCKET_MIRROR;
+        if (!take_source(call, mirror, "mirror", &config->mirror))
+            return false;
+        if (config->mirror.filter != NULL) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "a mirror has the whole bucket: only sources have filters");
+            return false;
+        }
+    }
+    if (sources == NULL)
+        return true;
+    config->set |= BUCKET_SOURCES;
+    if (sources->type != MSGPACK_OBJECT_ARRAY) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "sources must be an array of buckets' names or maps");
+        return false;
+    }
+    config->source_count = sources->via.array.size;
+    config->sources = arena_alloc(&call->arena, (config->source_count + 1) * sizeof(*config->sources));
+    if (config->sources == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    for (size_t i = 0; i < config->source_count; i++) {
+        if (!take_source(call, &sources->via.array.ptr[i], "a source", &config->sources[i]))
+            return false;
+    }
+    return true;
+}
+
+static bool take_metadata(struct call *call, struct bucket_config *config)
+{
+    const msgpack_object *metadata = option_find(call, "metadata");
+
+    if (metadata == NULL)
+        return true;
+    config->set |= BUCKET_METADATA;
+    if (!value_pairs(call, metadata, "metadata", &config->metadata, &config->metadata_count))
+        return false;
+    for (size_t i = 0; i < config->metadata_count; i++) {
+        if (strncmp(config->metadata[i].name, "_nats.", 6) == 0 ||
+            strncmp(config->metadata[i].name, "kvstored.", 9) == 0) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                           "metadata that begins with _nats. or kvstored. is not yours to set");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* All settings of the call; NULL when it is answered. */
+static struct bucket_config *take_config(struct call *call)
+{
+    struct bucket_config *config = arena_zalloc(&call->arena, sizeof(*config));
+
+    if (config == NULL) {
+        call_fail_out_of_memory(call);
+        return NULL;
+    }
+    if (option_find(call, "description") != NULL)
+        config->set |= BUCKET_DESCRIPTION;
+    if (option_find(call, "compression") != NULL)
+        config->set |= BUCKET_COMPRESSION;
+    if (!option_string(call, "description", &config->description) ||
+        !option_bool(call, "compression", &config->compression) ||
+        !take_integer(call, config, "history", BUCKET_HISTORY, 1, KV_HISTORY_MAX, &config->history) ||
+        !take_integer(call, config, "ttl", BUCKET_TTL, 0, TTL_MAX_S, &config->ttl_s) ||
+        !take_integer(call, config, "max_value_size", BUCKET_MAX_VALUE_SIZE, -1, INT32_MAX - KV_HEADER_ROOM_BYTES,
+                      &config->max_value_size) ||
+        !take_integer(call, config, "max_bytes", BUCKET_MAX_BYTES, -1, INT64_MAX, &config->max_bytes) ||
+        !take_integer(call, config, "replicas", BUCKET_REPLICAS, 1, 5, &config->replicas) ||
+        !take_integer(call, config, "limit_marker_ttl", BUCKET_LIMIT_MARKER_TTL, 0, TTL_MAX_S,
+                      &config->limit_marker_ttl_s) ||
+        !take_storage(call, config) || !take_placement(call, config) || !take_republish(call, config) ||
+        !take_mirror_and_sources(call, config) || !take_metadata(call, config))
+        return NULL;
+    return config;
+}
+
+/* --- Info to a map --------------------------------------------------------------------------------- */
+
+static void pack_named_integer(msgpack_packer *packer, const char *name, int64_t number)
+{
+    pack_str(packer, name);
+    msgpack_pack_int64(packer, number);
+}
+
+static void pack_named_str(msgpack_packer *packer, const char *name, const char *text)
+{
+    pack_str(packer, name);
+    pack_str(packer, text);
+}
+
+static void pack_bool(msgpack_packer *packer, const char *name, bool flag)
+{
+    pack_str(packer, name);
+    if (flag)
+        msgpack_pack_true(packer);
+    else
+        msgpack_pack_false(packer);
+}
+
+static void pack_source(msgpack_packer *packer, const struct bucket_source *source)
+{
+    msgpack_pack_map(packer, 1u + (source->domain != NULL) + (source->filter != NULL));
+    pack_named_str(packer, "bucket", source->bucket);
+    if (source->domain != NULL)
+        pack_named_str(packer, "domain", source->domain);
+    if (source->filter != NULL)
+        pack_named_str(packer, "filter", source->filter);
+}
+
+static void pack_placement(msgpack_packer *packer, const struct bucket_config *config)
+{
+    pack_str(packer, "placement");
+    msgpack_pack_map(packer, 1u + (config->placement_cluster != NULL));
+    if (config->placement_cluster != NULL)
+        pack_named_str(packer, "cluster", config->placement_cluster);
+    pack_str(packer, "tags");
+    msgpack_pack_array(packer, config->placement_tag_count);
+    for (size_t i = 0; i < config->placement_tag_count; i++)
+        pack_str(packer, config->placement_tags[i]);
+}
+
+static void pack_republish(msgpack_packer *packer, const struct bucket_config *config)
+{
+    pack_str(packer, "republish");
+    msgpack_pack_map(packer, 3);
+    pack_named_str(packer, "source", config->republish_source != NULL ? config->republish_source : "");
+    pack_named_str(packer, "destination", config->republish_destination != NULL ? config->republish_destination : "");
+    pack_bool(packer, "headers_only", config->republish_headers_only);
+}
+
+static void pack_info(msgpack_packer *packer, const struct bucket_info *info)
+{
+    const struct bucket_config *config = &info->config;
+    /* The settings that not every bucket has */
+    unsigned optional = config->set & (BUCKET_DESCRIPTION | BUCKET_PLACEMENT | BUCKET_REPUBLISH | BUCKET_MIRROR |
+                                       BUCKET_SOURCES | BUCKET_METADATA);
+
+    msgpack_pack_map(packer, 14u + (unsigned)__builtin_popcount(optional));
+    pack_named_str(packer, "bucket", info->name);
+    pack_named_integer(packer, "history", config->history);
+    pack_named_integer(packer, "ttl", config->ttl_s);
+    pack_named_integer(packer, "max_value_size", config->max_value_size);
+    pack_named_integer(packer, "max_bytes", config->max_bytes);
+    pack_named_str(packer, "storage", config->in_memory ? "memory" : "file");
+    pack_named_integer(packer, "replicas", config->replicas);
+    pack_bool(packer, "compression", config->compression);
+    pack_named_integer(packer, "limit_marker_ttl", config->limit_marker_ttl_s);
+    pack_bool(packer, "allows_ttl", info->allows_ttl);
+    pack_bool(packer, "allows_atomic", info->allows_atomic);
+    pack_named_integer(packer, "values", (int64_t)info->values);
+    pack_named_integer(packer, "bytes", (int64_t)info->bytes);
+    pack_named_integer(packer, "last_revision", (int64_t)info->last_revision);
+    if (optional & BUCKET_DESCRIPTION)
+        pack_named_str(packer, "description", config->description);
+    if (optional & BUCKET_PLACEMENT)
+        pack_placement(packer, config);
+    if (optional & BUCKET_REPUBLISH)
+        pack_republish(packer, config);
+    if (optional & BUCKET_MIRROR) {
+        pack_str(packer, "mirror");
+        pack_source(packer, &config->mirror);
+    }
+    if (optional & BUCKET_SOURCES) {
+        pack_str(packer, "sources");
+        msgpack_pack_array(packer, config->source_count);
+        for (size_t i = 0; i < config->source_count; i++)
+            pack_source(packer, &config->sources[i]);
+    }
+    if (optional & BUCKET_METADATA) {
+        pack_str(packer, "metadata");
+        msgpack_pack_map(packer, config->metadata_count);
+        for (size_t i = 0; i < config->metadata_count; i++)
+            pack_named_str(packer, config->metadata[i].name, config->metadata[i].value);
+    }
+}
+
+/* --- Methods --------------------------------------------------------------------------------------- */
+
+static void answer_info(void *arg, const struct bucket_info *info, const struct error *error)
+{
+    struct call *call = arg;
+
+    if (error != NULL) {
+        call_fail(call, error);
+        return;
+    }
+    msgpack_packer *packer = call_begin_result(call);
+    if (info != NULL)
+        pack_info(packer, info);
+    else
+        msgpack_pack_nil(packer);
+    call_end_result(call);
+}
+
+typedef void admin_fn(struct store *store, struct arena *arena, struct admin *admin);
+
+static void start_admin(struct call *call, admin_fn *start, const struct bucket_config *config)
+{
+    struct admin *admin = arena_zalloc(&call->arena, sizeof(*admin));
+
+    if (admin == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    admin->bucket = call->bucket;
+    admin->config = config;
+    admin->deadline_ms = call->deadline_ms;
+    admin->done = answer_info;
+    admin->arg = call;
+    start(call->store, &call->arena, admin);
+}
+
+void handle_bucket_create(struct call *call)
+{
+    const struct bucket_config *config = take_config(call);
+
+    if (config != NULL)
+        start_admin(call, admin_create, config);
+}
+
+void handle_bucket_update(struct call *call)
+{
+    const struct bucket_config *config = take_config(call);
+
+    if (config != NULL)
+        start_admin(call, admin_update, config);
+}
+
+void handle_bucket_delete(struct call *call)
+{
+    start_admin(call, admin_delete, NULL);
+}
+
+void handle_bucket_purge(struct call *call)
+{
+    start_admin(call, admin_purge, NULL);
+}
+
+void handle_bucket_info(struct call *call)
+{
+    start_admin(call, admin_info, NULL);
+}
+
+/* A peer is told of the buckets that it may read. Where its session is gone, nobody is told anything. */
+static bool may_see(struct call *call, const char *name)
+{
+    struct session *session = call->session;
+
+    return session != NULL &&
+           access_of(&call->dispatcher->access, &session->access, session_socket(session), name) >= CONF_ACCESS_READ;
+}
+
+static void answer_names(void *arg, const char *const *names, size_t count, const struct error *error)
+{
+    struct call *call = arg;
+    size_t visible = 0;
+
+    if (error != NULL) {
+        call_fail(call, error);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        visible += may_see(call, names[i]);
+    msgpack_packer *packer = call_begin_result(call);
+    msgpack_pack_array(packer, visible);
+    for (size_t i = 0; i < count; i++) {
+        if (may_see(call, names[i]))
+            pack_str(packer, names[i]);
+    }
+    call_end_result(call);
+}
+
+void handle_bucket_list(struct call *call)
+{
+    struct admin *admin = arena_zalloc(&call->arena, sizeof(*admin));
+
+    if (admin == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!option_string(call, "filter", &admin->filter))
+        return;
+    admin->deadline_ms = call->deadline_ms;
+    admin->listed = answer_names;
+    admin->arg = call;
+    admin_list(call->store, &call->arena, admin);
+}

@@ -1,0 +1,234 @@
+#include "daemon/call.h"
+#include "daemon/dispatch.h"
+#include "daemon/handlers/entry.h"
+#include "daemon/handlers/handlers.h"
+#include "daemon/store/admin.h"
+
+#include <nats/version.h>
+#include <string.h>
+#include <uv.h>
+
+static void pack_number(msgpack_packer *packer, const char *name, uint64_t number)
+{
+    pack_str(packer, name);
+    msgpack_pack_uint64(packer, number);
+}
+
+static void pack_flag(msgpack_packer *packer, const char *name, bool flag)
+{
+    pack_str(packer, name);
+    if (flag)
+        msgpack_pack_true(packer);
+    else
+        msgpack_pack_false(packer);
+}
+
+static void pack_text(msgpack_packer *packer, const char *name, const char *text)
+{
+    pack_str(packer, name);
+    pack_str(packer, text);
+}
+
+/* --- health.check ---------------------------------------------------------------------------------- */
+
+static void pack_nats(msgpack_packer *packer, const struct store *store)
+{
+    const struct link_status *status = link_get_status(store->link);
+
+    pack_str(packer, "nats");
+    msgpack_pack_map(packer, 5);
+    pack_flag(packer, "connected", status->connected);
+    pack_text(packer, "url", status->url);
+    pack_text(packer, "version", store->jetstream.server_version);
+    pack_number(packer, "rtt_us", status->rtt_us);
+    pack_number(packer, "reconnects", status->reconnects);
+}
+
+/* Health is an answer, not an error: what is wrong is in it. */
+static void answer_health(struct call *call, const struct bucket_info *info, const char *wrong)
+{
+    bool healthy = wrong == NULL;
+    msgpack_packer *packer = call_begin_result(call);
+
+    msgpack_pack_map(packer, 2u + (call->bucket != NULL) + (info != NULL ? 5u : 0u) + !healthy);
+    pack_flag(packer, "healthy", healthy);
+    pack_nats(packer, call->store);
+    if (call->bucket != NULL)
+        pack_text(packer, "bucket", call->bucket);
+    if (info != NULL) {
+        pack_number(packer, "values", info->values);
+        pack_number(packer, "history", (uint64_t)info->config.history);
+        pack_number(packer, "ttl", (uint64_t)info->config.ttl_s);
+        pack_str(packer, "max_value_size");
+        msgpack_pack_int64(packer, info->config.max_value_size);
+        pack_number(packer, "replicas", (uint64_t)info->config.replicas);
+    }
+    if (!healthy)
+        pack_text(packer, "error", wrong);
+    call_end_result(call);
+}
+
+static void on_bucket_info(void *arg, const struct bucket_info *info, const struct error *error)
+{
+    answer_health(arg, info, error != NULL ? error->message : NULL);
+}
+
+void handle_health_check(struct call *call)
+{
+    const struct link_status *status = link_get_status(call->store->link);
+    char wrong[ERROR_MESSAGE_BYTES];
+
+    if (!status->connected) {
+        snprintf(wrong, sizeof(wrong), "no connection to NATS%s%s", status->last_error[0] != '\0' ? ": " : "",
+                 status->last_error);
+        answer_health(call, NULL, wrong);
+        return;
+    }
+    if (call->bucket == NULL) {
+        answer_health(call, NULL, NULL);
+        return;
+    }
+    struct admin *admin = arena_zalloc(&call->arena, sizeof(*admin));
+    if (admin == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    admin->bucket = call->bucket;
+    admin->deadline_ms = call->deadline_ms;
+    admin->done = on_bucket_info;
+    admin->arg = call;
+    admin_info(call->store, &call->arena, admin);
+}
+
+/* --- daemon.info ----------------------------------------------------------------------------------- */
+
+static void pack_limits(msgpack_packer *packer, const struct conf *conf)
+{
+    pack_str(packer, "limits");
+    msgpack_pack_map(packer, 12);
+    pack_number(packer, "frame_bytes", conf->limits.frame_bytes);
+    pack_number(packer, "frame_elements", conf->limits.frame_elements);
+    pack_number(packer, "frame_depth", conf->limits.frame_depth);
+    pack_number(packer, "sessions", conf->limits.sessions);
+    pack_number(packer, "calls", conf->limits.calls);
+    pack_number(packer, "calls_per_session", conf->limits.calls_per_session);
+    pack_number(packer, "call_bytes", conf->limits.call_bytes);
+    pack_number(packer, "call_bytes_per_session", conf->limits.call_bytes_per_session);
+    pack_number(packer, "out_buffer_bytes", conf->limits.out_buffer_bytes);
+    pack_str(packer, "stall_timeout");
+    msgpack_pack_double(packer, conf->limits.stall_timeout_ms / 1000.0);
+    pack_str(packer, "timeout");
+    msgpack_pack_double(packer, conf->calls.timeout_ms / 1000.0);
+    pack_str(packer, "max_timeout");
+    msgpack_pack_double(packer, conf->calls.max_timeout_ms / 1000.0);
+}
+
+static void pack_server(msgpack_packer *packer, const struct store *store)
+{
+    const struct link_status *status = link_get_status(store->link);
+    const struct jetstream *jetstream = &store->jetstream;
+
+    pack_str(packer, "nats");
+    msgpack_pack_map(packer, 7);
+    pack_text(packer, "mode", store->conf->nats.mode == CONF_NATS_EMBEDDED ? "embedded" : "external");
+    pack_flag(packer, "connected", status->connected);
+    pack_text(packer, "url", status->url);
+    pack_text(packer, "version", jetstream->server_version);
+    pack_text(packer, "cluster", jetstream->cluster);
+    pack_number(packer, "max_payload", status->max_payload_bytes);
+    pack_str(packer, "features");
+    msgpack_pack_map(packer, 3);
+    pack_number(packer, "api_level", jetstream->level);
+    pack_flag(packer, "ttl", jetstream->level >= JETSTREAM_LEVEL_TTL);
+    pack_flag(packer, "atomic_batches", jetstream->level >= JETSTREAM_LEVEL_ATOMIC);
+}
+
+void handle_daemon_info(struct call *call)
+{
+    msgpack_packer *packer = call_begin_result(call);
+    size_t count = 0;
+
+    while (method_name_at(count) != NULL)
+        count++;
+    msgpack_pack_map(packer, 5);
+    pack_text(packer, "version", KVSTORED_VERSION);
+    pack_number(packer, "pid", (uint64_t)uv_os_getpid());
+    pack_limits(packer, call->dispatcher->conf);
+    pack_server(packer, call->store);
+    pack_str(packer, "methods");
+    msgpack_pack_array(packer, count);
+    for (size_t row = 0; row < count; row++)
+        pack_str(packer, method_name_at(row));
+    call_end_result(call);
+}
+
+/* --- daemon.stats ---------------------------------------------------------------------------------- */
+
+static void pack_methods(msgpack_packer *packer, const struct metrics *metrics)
+{
+    uint32_t used = 0;
+
+    for (size_t row = 0; method_name_at(row) != NULL; row++)
+        used += metrics->methods[row].calls > 0;
+    pack_str(packer, "methods");
+    msgpack_pack_map(packer, used);
+    for (size_t row = 0; method_name_at(row) != NULL; row++) {
+        const struct metrics_method *method = &metrics->methods[row];
+        if (method->calls == 0)
+            continue;
+        pack_str(packer, method_name_at(row));
+        msgpack_pack_map(packer, 6);
+        pack_number(packer, "calls", method->calls);
+        pack_number(packer, "errors", method->errors);
+        pack_number(packer, "p50_us", metrics_quantile_us(&method->latency, 0.5));
+        pack_number(packer, "p99_us", metrics_quantile_us(&method->latency, 0.99));
+        pack_number(packer, "p999_us", metrics_quantile_us(&method->latency, 0.999));
+        pack_number(packer, "max_us", method->latency.max_us);
+    }
+}
+
+static void pack_errors(msgpack_packer *packer, const struct metrics *metrics)
+{
+    uint32_t used = 0;
+
+    for (unsigned code = 1; code < ERROR_CODE_COUNT; code++)
+        used += metrics->errors[code] > 0;
+    pack_str(packer, "errors");
+    msgpack_pack_map(packer, used);
+    for (unsigned code = 1; code < ERROR_CODE_COUNT; code++) {
+        if (metrics->errors[code] > 0)
+            pack_number(packer, error_code_name((enum error_code)code), metrics->errors[code]);
+    }
+}
+
+static void pack_sessions(msgpack_packer *packer, const struct metrics *metrics)
+{
+    pack_str(packer, "sessions");
+    msgpack_pack_map(packer, 4);
+    pack_number(packer, "open", metrics->sessions);
+    pack_number(packer, "total", metrics->sessions_total);
+    pack_number(packer, "refused", metrics->sessions_refused);
+    pack_number(packer, "ended", metrics->sessions_ended);
+}
+
+void handle_daemon_stats(struct call *call)
+{
+    const struct metrics *metrics = call->dispatcher->metrics;
+    struct store *store = call->store;
+    msgpack_packer *packer = call_begin_result(call);
+
+    msgpack_pack_map(packer, 11);
+    pack_str(packer, "uptime");
+    msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);
+    pack_number(packer, "calls_in_flight", metrics->calls);
+    pack_number(packer, "call_bytes", metrics->call_bytes);
+    pack_number(packer, "bytes_in", metrics->bytes_in);
+    pack_number(packer, "bytes_out", metrics->bytes_out);
+    pack_number(packer, "retries", store->requests.retries);
+    pack_number(packer, "requests_in_flight", store->requests.sent.count + store->requests.waiting.count);
+    pack_sessions(packer, metrics);
+    pack_nats(packer, store);
+    pack_methods(packer, metrics);
+    pack_errors(packer, metrics);
+    call_end_result(call);
+}

@@ -1,0 +1,280 @@
+#include "daemon/call.h"
+#include "daemon/dispatch.h"
+#include "daemon/handlers/arguments.h"
+#include "daemon/handlers/entry.h"
+#include "daemon/handlers/handlers.h"
+#include "daemon/handlers/json.h"
+#include "daemon/store/read.h"
+#include "daemon/store/scan.h"
+#include "daemon/store/write.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A TTL longer than this overflows the server's nanoseconds. */
+#define TTL_MAX_S (100LL * 365 * 24 * 3600)
+
+/* --- Reads ----------------------------------------------------------------------------------------- */
+
+static bool option_consistency(struct call *call, enum read_consistency *consistency)
+{
+    const char *text;
+
+    if (!option_string(call, "consistency", &text))
+        return false;
+    /* There is no near cache yet: 'cached' promises no more than 'direct' keeps. */
+    if (text == NULL || strcmp(text, "direct") == 0 || strcmp(text, "cached") == 0) {
+        *consistency = READ_DIRECT;
+    } else if (strcmp(text, "leader") == 0) {
+        *consistency = READ_LEADER;
+    } else {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "consistency must be \"direct\", \"leader\" or \"cached\"");
+        return false;
+    }
+    return true;
+}
+
+static void start_get(struct call *call, read_entry_fn *done)
+{
+    struct read_get *get = arena_zalloc(&call->arena, sizeof(*get));
+    int64_t revision;
+
+    if (get == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!argument_key(call, 1, &get->key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
+        !option_consistency(call, &get->consistency))
+        return;
+    get->bucket = call->bucket;
+    get->revision = (uint64_t)revision;
+    get->deadline_ms = call->deadline_ms;
+    get->done = done;
+    get->arg = call;
+    read_get(call->store, &call->arena, get);
+}
+
+static void answer_entry(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct call *call = arg;
+
+    if (error != NULL) {
+        call_fail(call, error);
+        return;
+    }
+    msgpack_packer *packer = call_begin_result(call);
+    if (entry != NULL)
+        entry_pack(entry, packer);
+    else
+        msgpack_pack_nil(packer);
+    call_end_result(call);
+}
+
+void handle_kv_get(struct call *call)
+{
+    start_get(call, answer_entry);
+}
+
+static msgpack_packer *begin_result(void *arg)
+{
+    return call_begin_result(arg);
+}
+
+/* The answer's own containers count too: the envelope is one. */
+static void answer_json(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct call *call = arg;
+    char reason[JSON_REASON_BYTES];
+
+    if (error != NULL || entry == NULL) {
+        answer_entry(arg, entry, error);
+        return;
+    }
+    const char *wrong = json_to_msgpack(entry->value, entry->value_bytes,
+                                        call->dispatcher->conf->limits.frame_depth - 1, begin_result, call, reason);
+    if (wrong != NULL)
+        call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                       "the value is not JSON that can be sent (%s); kv.get answers its bytes", wrong);
+    else
+        call_end_result(call);
+}
+
+void handle_kv_get_json(struct call *call)
+{
+    start_get(call, answer_json);
+}
+
+static void answer_history(void *arg, const struct kv_entry *entries, size_t count, const struct error *error)
+{
+    struct call *call = arg;
+
+    if (error != NULL) {
+        call_fail(call, error);
+        return;
+    }
+    msgpack_packer *packer = call_begin_result(call);
+    msgpack_pack_array(packer, count);
+    for (size_t i = 0; i < count; i++)
+        entry_pack(&entries[i], packer);
+    call_end_result(call);
+}
+
+void handle_kv_history(struct call *call)
+{
+    struct read_history *history = arena_zalloc(&call->arena, sizeof(*history));
+
+    if (history == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!argument_key(call, 1, &history->key))
+        return;
+    history->bucket = call->bucket;
+    history->deadline_ms = call->deadline_ms;
+    history->bytes_max = call->dispatcher->conf->limits.frame_bytes;
+    history->done = answer_history;
+    history->arg = call;
+    read_history(call->store, &call->arena, history);
+}
+
+static void answer_keys(void *arg, const char *const *keys, size_t count, const struct error *error)
+{
+    struct call *call = arg;
+
+    if (error != NULL) {
+        call_fail(call, error);
+        return;
+    }
+    msgpack_packer *packer = call_begin_result(call);
+    msgpack_pack_array(packer, count);
+    for (size_t i = 0; i < count; i++)
+        pack_str(packer, keys[i]);
+    call_end_result(call);
+}
+
+void handle_kv_keys(struct call *call)
+{
+    struct read_keys *keys = arena_zalloc(&call->arena, sizeof(*keys));
+    int64_t limit;
+
+    if (keys == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!option_string(call, "filter", &keys->filter) || !option_string(call, "after", &keys->after) ||
+        !option_integer(call, "limit", 1, 1000000000, 0, &limit))
+        return;
+    const char *wrong = keys->filter != NULL ? kv_check_filter(keys->filter, strlen(keys->filter)) : NULL;
+    if (wrong != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s", wrong);
+        return;
+    }
+    keys->bucket = call->bucket;
+    keys->limit = (size_t)limit;
+    keys->deadline_ms = call->deadline_ms;
+    keys->bytes_max = call->dispatcher->conf->limits.frame_bytes;
+    keys->done = answer_keys;
+    keys->arg = call;
+    read_keys(call->store, &call->arena, keys);
+}
+
+/* --- Writes ---------------------------------------------------------------------------------------- */
+
+static void answer_revision(void *arg, uint64_t revision, const struct error *error)
+{
+    struct call *call = arg;
+
+    if (error != NULL) {
+        struct error complete = *error;
+        if (call->argument_count > 1) /* checked to be a key when the write was made */
+            complete.key = arena_strndup(&call->arena, call->arguments[1].via.str.ptr, call->arguments[1].via.str.size);
+        call_fail(call, &complete);
+        return;
+    }
+    msgpack_pack_uint64(call_begin_result(call), revision);
+    call_end_result(call);
+}
+
+/* A write of the call's bucket and key; NULL when the call is answered. */
+static struct write *new_write(struct call *call, enum kv_operation operation)
+{
+    struct write *write = arena_zalloc(&call->arena, sizeof(*write));
+
+    if (write == NULL) {
+        call_fail_out_of_memory(call);
+        return NULL;
+    }
+    if (!argument_key(call, 1, &write->key))
+        return NULL;
+    write->bucket = call->bucket;
+    write->operation = operation;
+    write->value = "";
+    write->deadline_ms = call->deadline_ms;
+    write->done = answer_revision;
+    write->arg = call;
+    return write;
+}
+
+static bool take_ttl(struct call *call, struct write *write)
+{
+    return option_integer(call, "ttl", 1, TTL_MAX_S, 0, &write->ttl_s);
+}
+
+/* What put, create and update share: a value, a TTL, headers. */
+static void start_put(struct call *call, enum write_condition condition)
+{
+    struct write *write = new_write(call, KV_PUT);
+
+    if (write == NULL || !argument_value(call, 2, &write->value, &write->value_bytes) || !take_ttl(call, write) ||
+        !option_headers(call, "headers", &write->headers, &write->header_count))
+        return;
+    write->condition = condition;
+    if (condition == WRITE_IF_AT_REVISION && !argument_revision(call, 3, &write->revision))
+        return;
+    write_start(call->store, &call->arena, write);
+}
+
+void handle_kv_put(struct call *call)
+{
+    start_put(call, WRITE_ALWAYS);
+}
+
+void handle_kv_create(struct call *call)
+{
+    start_put(call, WRITE_IF_ABSENT);
+}
+
+void handle_kv_update(struct call *call)
+{
+    start_put(call, WRITE_IF_AT_REVISION);
+}
+
+/* A removal may ask for a revision. */
+static void start_removal(struct call *call, struct write *write)
+{
+    int64_t revision;
+
+    if (!option_integer(call, "revision", 1, INT64_MAX, 0, &revision))
+        return;
+    if (revision > 0) {
+        write->condition = WRITE_IF_AT_REVISION;
+        write->revision = (uint64_t)revision;
+    }
+    write_start(call->store, &call->arena, write);
+}
+
+void handle_kv_delete(struct call *call)
+{
+    struct write *write = new_write(call, KV_DELETE);
+
+    if (write != NULL)
+        start_removal(call, write);
+}
+
+void handle_kv_purge(struct call *call)
+{
+    struct write *write = new_write(call, KV_PURGE);
+
+    if (write != NULL && take_ttl(call, write))
+        start_removal(call, write);
+}

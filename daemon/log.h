@@ -1,0 +1,31 @@
+/*
+ * log: one line per event on standard error.
+ *
+ * Used by every room of the daemon. A line has a level, what happened and to
+ * whom. Under systemd (standard error is the journal) it begins with the priority
+ * that journald reads, elsewhere with the time. The level is the process's own,
+ * as standard error is, so it is kept here and not passed around.
+ */
+#ifndef DAEMON_LOG_H
+#define DAEMON_LOG_H
+
+#include "conf/conf.h"
+
+/* Chooses the form of the lines; call once, first of all. */
+void log_open(void);
+
+/* From now on, lines above this level are dropped. */
+void log_set_level(enum conf_log_level level);
+
+/* Whether a line of this level would be written: for lines that cost something to make. */
+int log_is_on(enum conf_log_level level);
+
+/* Writes one line (printf-style, without the newline; control characters are replaced). */
+void log_write(enum conf_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#define log_error(...)   log_write(CONF_LOG_ERROR, __VA_ARGS__)
+#define log_warning(...) log_write(CONF_LOG_WARNING, __VA_ARGS__)
+#define log_info(...)    log_write(CONF_LOG_INFO, __VA_ARGS__)
+#define log_debug(...)   log_write(CONF_LOG_DEBUG, __VA_ARGS__)
+
+#endif

@@ -1,0 +1,407 @@
+/*
+ * kvstored: the process. Reads the configuration, makes the rooms, runs the loop,
+ * obeys signals and the service manager, and takes everything down again in order.
+ */
+#include "conf/conf.h"
+#include "daemon/dispatch.h"
+#include "daemon/log.h"
+#include "daemon/metrics.h"
+#include "daemon/nats/embedded.h"
+#include "daemon/server.h"
+#include "daemon/session.h"
+#include "daemon/store/store.h"
+#include "daemon/timers.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <nats/nats.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+/* How often a draining daemon, and one that waits to be ready, looks whether it is. */
+#define LOOK_MS 10u
+
+enum daemon_state { DAEMON_RUNNING, DAEMON_DRAINING, DAEMON_STOPPING };
+
+/* All of the process's state. */
+struct daemon {
+    uv_loop_t loop;
+    struct conf conf;
+    const char *conf_path; /* NULL: the defaults */
+    bool with_hints;       /* say on standard output what to try */
+    enum daemon_state state;
+    struct metrics metrics;
+    struct timers timers;
+    struct store store;
+    struct embedded *embedded; /* NULL in external mode */
+    struct dispatcher dispatcher;
+    struct session_list sessions;
+    struct server server;
+    const char *const *urls; /* of external mode */
+    uv_signal_t signals[3];  /* SIGTERM, SIGINT, SIGHUP */
+    uv_prepare_t turn_end;
+    uv_timer_t watchdog;
+    uv_timer_t look; /* until the daemon is ready */
+    uv_timer_t drain_limit;
+    bool is_ready;
+};
+
+/* --- The turn of the loop -------------------------------------------------------------------------- */
+
+/*
+ * Runs before the loop waits: what this turn asked of NATS leaves in one write, and so do the
+ * answers to each client. NATS first, so that the server works while we write.
+ */
+static void on_turn_end(uv_prepare_t *handle)
+{
+    struct daemon *daemon = handle->data;
+
+    link_flush(daemon->store.link);
+    session_list_flush(&daemon->sessions);
+    /* Answering may have let waiting calls go on, which asked more. */
+    link_flush(daemon->store.link);
+}
+
+/* --- The end --------------------------------------------------------------------------------------- */
+
+static void close_handle(uv_handle_t *handle)
+{
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static void close_own_handles(struct daemon *daemon)
+{
+    for (size_t i = 0; i < sizeof(daemon->signals) / sizeof(daemon->signals[0]); i++)
+        close_handle((uv_handle_t *)&daemon->signals[i]);
+    close_handle((uv_handle_t *)&daemon->turn_end);
+    close_handle((uv_handle_t *)&daemon->watchdog);
+    close_handle((uv_handle_t *)&daemon->look);
+    close_handle((uv_handle_t *)&daemon->drain_limit);
+    timers_close(&daemon->timers);
+}
+
+static void on_embedded_stopped(void *arg)
+{
+    close_own_handles(arg);
+}
+
+static void on_store_stopped(void *arg)
+{
+    struct daemon *daemon = arg;
+
+    if (daemon->embedded != NULL)
+        embedded_stop(daemon->embedded, on_embedded_stopped, daemon);
+    else
+        close_own_handles(daemon);
+}
+
+/* Every session is gone: lets go of NATS, then of the server, then of the loop. */
+static void on_sessions_gone(void *arg)
+{
+    struct daemon *daemon = arg;
+
+    if (daemon->state == DAEMON_STOPPING)
+        return;
+    daemon->state = DAEMON_STOPPING;
+    uv_timer_stop(&daemon->drain_limit);
+    store_stop(&daemon->store, on_store_stopped, daemon);
+}
+
+static void on_drain_limit(uv_timer_t *timer)
+{
+    struct daemon *daemon = timer->data;
+
+    log_warning("%u calls are not answered after %.3g s (calls.drain_timeout)", daemon->metrics.calls,
+                daemon->conf.calls.drain_timeout_ms / 1000.0);
+    session_list_end(&daemon->sessions);
+}
+
+static void drain(struct daemon *daemon)
+{
+    if (daemon->state != DAEMON_RUNNING)
+        return;
+    daemon->state = DAEMON_DRAINING;
+    sd_notify(0, "STOPPING=1");
+    log_info("ending: %u sessions, %u calls in flight", daemon->metrics.sessions, daemon->metrics.calls);
+    server_close(&daemon->server);
+    uv_timer_start(&daemon->drain_limit, on_drain_limit, daemon->conf.calls.drain_timeout_ms, 0);
+    session_list_drain(&daemon->sessions, on_sessions_gone, daemon);
+}
+
+/* --- Reload ---------------------------------------------------------------------------------------- */
+
+static void say_fixed(void *arg, const char *name)
+{
+    (void)arg;
+    log_warning("reload: %s has changed, which takes a restart", name);
+}
+
+static void reload(struct daemon *daemon)
+{
+    struct conf fresh;
+    char error[CONF_ERROR_BYTES];
+
+    if (daemon->conf_path == NULL) {
+        log_warning("reload: the daemon runs without a configuration file");
+        return;
+    }
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(uv_hrtime() / 1000));
+    if (conf_read(&fresh, daemon->conf_path, error) != 0) {
+        log_error("reload: %s; nothing was changed", error);
+    } else {
+        struct access tried = {0};
+        /* Unknown users must not take effect as rules that name nobody. */
+        if (access_set_rules(&tried, &fresh, error) != 0) {
+            log_error("reload: %s; nothing was changed", error);
+        } else {
+            conf_apply_live(&daemon->conf, &fresh, say_fixed, NULL);
+            if (access_set_rules(&daemon->dispatcher.access, &daemon->conf, error) != 0)
+                log_error("reload: %s", error);
+            log_set_level(daemon->conf.log.level);
+            session_list_set_limits(&daemon->sessions);
+            log_info("reload: %s is in effect", daemon->conf_path);
+        }
+        access_free(&tried);
+        conf_free(&fresh);
+    }
+    sd_notify(0, "READY=1");
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *daemon = handle->data;
+
+    if (number == SIGHUP)
+        reload(daemon);
+    else
+        drain(daemon);
+}
+
+/* --- Being ready ----------------------------------------------------------------------------------- */
+
+static void print_hints(const struct daemon *daemon)
+{
+    printf("\nkvstored is ready. In another terminal, from this directory:\n\n"
+           "    export KVSTORED_SOCKET=%s\n"
+           "    build/kvctl add demo\n"
+           "    build/kvctl put demo greeting 'hello, world'\n"
+           "    build/kvctl get demo greeting\n"
+           "    build/kvctl --help\n\n"
+           "Ctrl-C stops it; the data stays in %s.\n\n",
+           daemon->server.path, daemon->conf.nats.mode == CONF_NATS_EMBEDDED ? daemon->conf.nats.data_dir : "NATS");
+    fflush(stdout);
+}
+
+/* An external NATS may come later; our own is part of us, so ready means that it answers. */
+static void on_look(uv_timer_t *timer)
+{
+    struct daemon *daemon = timer->data;
+
+    if (daemon->embedded != NULL && !link_is_up(daemon->store.link))
+        return;
+    uv_timer_stop(timer);
+    daemon->is_ready = true;
+    sd_notify(0, "READY=1");
+    log_info("ready: kvstored %s, pid %d, socket %s", KVSTORED_VERSION, (int)getpid(), daemon->server.path);
+    if (daemon->with_hints)
+        print_hints(daemon);
+}
+
+static void on_watchdog(uv_timer_t *timer)
+{
+    (void)timer;
+    sd_notify(0, "WATCHDOG=1");
+}
+
+static void start_watchdog(struct daemon *daemon)
+{
+    uint64_t limit_us = 0;
+
+    if (sd_watchdog_enabled(0, &limit_us) > 0 && limit_us > 0)
+        uv_timer_start(&daemon->watchdog, on_watchdog, 0, limit_us / 2000);
+}
+
+/* --- Starting -------------------------------------------------------------------------------------- */
+
+static void on_server_ready(void *arg, const struct link_target *target)
+{
+    link_start(((struct daemon *)arg)->store.link, target);
+}
+
+static int start_nats(struct daemon *daemon)
+{
+    char error[EMBEDDED_ERROR_BYTES];
+
+    if (daemon->conf.nats.mode == CONF_NATS_EXTERNAL) {
+        struct link_target target = {(const char *const *)daemon->conf.nats.servers.items,
+                                     daemon->conf.nats.servers.count, NULL, NULL};
+        link_start(daemon->store.link, &target);
+        return 0;
+    }
+    daemon->embedded = embedded_start(&daemon->loop, &daemon->conf, on_server_ready, daemon, error);
+    if (daemon->embedded == NULL) {
+        log_error("%s", error);
+        return -1;
+    }
+    return 0;
+}
+
+/* Every session is a descriptor. */
+static void raise_descriptor_limit(const struct conf *conf)
+{
+    struct rlimit limit;
+    rlim_t wanted = conf->limits.sessions + 128u;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted)
+        log_warning("the limit of open files is %llu, too few for limits.sessions of %u",
+                    (unsigned long long)limit.rlim_cur, conf->limits.sessions);
+}
+
+static void init_own_handles(struct daemon *daemon)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        uv_signal_init(&daemon->loop, &daemon->signals[i]);
+        daemon->signals[i].data = daemon;
+        uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
+    }
+    uv_prepare_init(&daemon->loop, &daemon->turn_end);
+    uv_timer_init(&daemon->loop, &daemon->watchdog);
+    uv_timer_init(&daemon->loop, &daemon->look);
+    uv_timer_init(&daemon->loop, &daemon->drain_limit);
+    daemon->turn_end.data = daemon->watchdog.data = daemon->look.data = daemon->drain_limit.data = daemon;
+    uv_prepare_start(&daemon->turn_end, on_turn_end);
+}
+
+static int start(struct daemon *daemon)
+{
+    char error[SERVER_ERROR_BYTES > CONF_ERROR_BYTES ? SERVER_ERROR_BYTES : CONF_ERROR_BYTES];
+
+    raise_descriptor_limit(&daemon->conf);
+    timers_init(&daemon->timers, &daemon->loop);
+    init_own_handles(daemon);
+    if (store_init(&daemon->store, &daemon->loop, &daemon->timers, &daemon->conf) != 0 ||
+        session_list_init(&daemon->sessions, &daemon->loop, &daemon->timers, &daemon->conf, &daemon->metrics,
+                          &daemon->dispatcher) != 0) {
+        log_error("out of memory");
+        return -1;
+    }
+    if (dispatcher_init(&daemon->dispatcher, &daemon->conf, &daemon->store, &daemon->metrics, error) != 0 ||
+        server_open(&daemon->server, &daemon->loop, &daemon->conf, &daemon->sessions, error) != 0) {
+        log_error("%s", error);
+        return -1;
+    }
+    if (start_nats(daemon) != 0) {
+        server_close(&daemon->server);
+        return -1;
+    }
+    start_watchdog(daemon);
+    uv_timer_start(&daemon->look, on_look, 0, LOOK_MS);
+    return 0;
+}
+
+static int run(struct daemon *daemon)
+{
+    uv_loop_init(&daemon->loop);
+    if (start(daemon) != 0)
+        return 1; /* nothing was begun that would outlive the process */
+    uv_run(&daemon->loop, UV_RUN_DEFAULT);
+
+    store_free(&daemon->store);
+    embedded_free(daemon->embedded);
+    dispatcher_free(&daemon->dispatcher);
+    session_list_free(&daemon->sessions);
+    uv_loop_close(&daemon->loop);
+    log_info("ended");
+    return 0;
+}
+
+/* --- The command line ------------------------------------------------------------------------------ */
+
+static void print_help(void)
+{
+    printf("usage: kvstored [--config FILE] [--check-config] [--version]\n"
+           "\n"
+           "Serves a transactional key-value store, kept in NATS JetStream, on a Unix socket.\n"
+           "\n"
+           "  -c, --config FILE   read the configuration from FILE (YAML); without it, the defaults:\n"
+           "                      an embedded nats-server, and $RUNTIME_DIRECTORY/kvstored.sock or\n"
+           "                      /run/kvstored/kvstored.sock\n"
+           "      --check-config  read the configuration, say what is wrong with it, and exit\n"
+           "      --hints         when ready, say on standard output what to try first\n"
+           "  -V, --version       print the version and exit\n"
+           "  -h, --help          print this and exit\n"
+           "\n"
+           "SIGTERM and SIGINT end it when the calls in flight are answered; SIGHUP reads the\n"
+           "configuration again.\n");
+}
+
+int main(int argc, char **argv)
+{
+    enum { CHECK_CONFIG = 256, HINTS };
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"check-config", no_argument, NULL, CHECK_CONFIG},
+        {"hints", no_argument, NULL, HINTS},      {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    static struct daemon daemon;
+    char error[CONF_ERROR_BYTES];
+    bool check_only = false;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "c:Vh", options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            daemon.conf_path = optarg;
+            break;
+        case CHECK_CONFIG:
+            check_only = true;
+            break;
+        case HINTS:
+            daemon.with_hints = true;
+            break;
+        case 'V':
+            printf("kvstored %s\n", KVSTORED_VERSION);
+            return 0;
+        case 'h':
+            print_help();
+            return 0;
+        default:
+            fprintf(stderr, "Try 'kvstored --help'.\n");
+            return 2;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "kvstored: unexpected argument '%s'; try 'kvstored --help'\n", argv[optind]);
+        return 2;
+    }
+
+    int read =
+        daemon.conf_path != NULL ? conf_read(&daemon.conf, daemon.conf_path, error) : conf_set_defaults(&daemon.conf);
+    if (read != 0) {
+        fprintf(stderr, "kvstored: %s\n", daemon.conf_path != NULL ? error : "out of memory");
+        return 2;
+    }
+    int status = 0;
+    if (check_only) {
+        printf("%s: the configuration is well\n", daemon.conf_path != NULL ? daemon.conf_path : "defaults");
+    } else {
+        signal(SIGPIPE, SIG_IGN);
+        log_open();
+        log_set_level(daemon.conf.log.level);
+        status = run(&daemon);
+        nats_CloseAndWait(1000);
+    }
+    conf_free(&daemon.conf);
+    return status;
+}

@@ -1,0 +1,49 @@
+#include "daemon/metrics.h"
+
+/* Bucket number: values below METRICS_STEPS have one each, then METRICS_STEPS per doubling. */
+static unsigned bucket_of(uint64_t value)
+{
+    if (value < METRICS_STEPS)
+        return (unsigned)value;
+    unsigned exponent = 63u - (unsigned)__builtin_clzll(value); /* at least 3 */
+    unsigned step = (unsigned)(value >> (exponent - 3)) & (METRICS_STEPS - 1);
+    unsigned bucket = (exponent - 2) * METRICS_STEPS + step;
+
+    return bucket < METRICS_BUCKETS ? bucket : METRICS_BUCKETS - 1;
+}
+
+/* The largest value that falls into the bucket. */
+static uint64_t bucket_top(unsigned bucket)
+{
+    if (bucket < METRICS_STEPS)
+        return bucket;
+    unsigned exponent = bucket / METRICS_STEPS + 2;
+    uint64_t step = bucket % METRICS_STEPS;
+
+    return ((METRICS_STEPS + step + 1) << (exponent - 3)) - 1;
+}
+
+void metrics_note_latency(struct metrics_latency *latency, uint64_t latency_us)
+{
+    latency->count++;
+    latency->buckets[bucket_of(latency_us)]++;
+    if (latency_us > latency->max_us)
+        latency->max_us = latency_us;
+}
+
+uint64_t metrics_quantile_us(const struct metrics_latency *latency, double quantile)
+{
+    uint64_t wanted = (uint64_t)(quantile * (double)latency->count);
+    uint64_t seen = 0;
+
+    if (latency->count == 0)
+        return 0;
+    for (unsigned bucket = 0; bucket < METRICS_BUCKETS; bucket++) {
+        seen += latency->buckets[bucket];
+        if (seen > wanted || seen == latency->count) {
+            uint64_t top = bucket_top(bucket);
+            return top < latency->max_us ? top : latency->max_us;
+        }
+    }
+    return latency->max_us;
+}

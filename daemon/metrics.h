@@ -1,0 +1,53 @@
+/*
+ * metrics: what the daemon has done, counted.
+ *
+ * Filled by call and session, read by the handler of daemon.stats. Counting a call
+ * is a handful of additions; nothing is allocated.
+ */
+#ifndef DAEMON_METRICS_H
+#define DAEMON_METRICS_H
+
+#include "proto/error.h"
+
+#include <stdint.h>
+
+/* Room for the method table's rows. */
+#define METRICS_METHODS_MAX 32u
+
+/*
+ * Latencies are kept in a histogram with eight steps per doubling, so that a
+ * quantile is right to an eighth: from 1 us up to over a minute.
+ */
+#define METRICS_STEPS   8u
+#define METRICS_BUCKETS (28u * METRICS_STEPS)
+
+struct metrics_latency {
+    uint64_t count;
+    uint64_t max_us;
+    uint32_t buckets[METRICS_BUCKETS];
+};
+
+struct metrics_method {
+    uint64_t calls; /* that were begun */
+    uint64_t errors;
+    struct metrics_latency latency; /* from the decoded frame to the answer */
+};
+
+struct metrics {
+    struct metrics_method methods[METRICS_METHODS_MAX];
+    uint64_t errors[ERROR_CODE_COUNT];
+    uint64_t sessions_total;
+    uint64_t sessions_refused;
+    uint64_t sessions_ended; /* by the daemon, for what they did or did not do */
+    uint64_t bytes_in, bytes_out;
+    unsigned sessions;
+    unsigned calls; /* in flight */
+    uint64_t call_bytes;
+};
+
+void metrics_note_latency(struct metrics_latency *latency, uint64_t latency_us);
+
+/* The latency in us that the given share of the calls did not exceed; 0 where there were none. */
+uint64_t metrics_quantile_us(const struct metrics_latency *latency, double quantile);
+
+#endif

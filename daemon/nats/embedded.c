@@ -1,0 +1,627 @@
+#include "daemon/nats/embedded.h"
+
+#include "daemon/backoff.h"
+#include "daemon/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define USER "kvstored"
+
+/* How long a server may take to end before it is killed. */
+#define STOP_TIMEOUT_MS 10000u
+/* How long one that was left behind may take to die. */
+#define LEFTOVER_TIMEOUT_MS 5000
+
+#define RESTART_MIN_MS 100u
+#define RESTART_MAX_MS 10000u
+/* A server that ran for so long did not fail to start. */
+#define STEADY_MS 10000u
+
+enum embedded_state {
+    EMBEDDED_STARTING, /* the process runs, its port is not known yet */
+    EMBEDDED_READY,
+    EMBEDDED_WAITING, /* it ended; the backoff's timer runs */
+    EMBEDDED_STOPPING,
+    EMBEDDED_STOPPED
+};
+
+struct embedded {
+    uv_loop_t *loop;
+    const struct conf *conf;
+    void (*ready)(void *arg, const struct link_target *target);
+    void (*stopped)(void *arg);
+    void *arg;
+    void *stopped_arg;
+
+    enum embedded_state state;
+    char directory[PATH_MAX - 64]; /* absolute */
+    char program[PATH_MAX];
+    char secret[65];
+    int lock;
+    unsigned port; /* 0: not known yet */
+    char url[64];
+    const char *urls[1];
+    pid_t pid; /* 0: none runs */
+    uint64_t started_ms;
+    unsigned failures;
+
+    uv_signal_t child_signal;
+    uv_timer_t timer;
+    uv_fs_event_t ports_watch;
+    uv_pipe_t *output; /* what the server writes */
+    char line[1024];
+    size_t line_length;
+    unsigned open_handles;
+};
+
+/* --- Files ----------------------------------------------------------------------------------------- */
+
+static void path_in(const struct embedded *embedded, const char *name, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%s/%s", embedded->directory, name);
+}
+
+static bool make_directory(const char *path, char error[EMBEDDED_ERROR_BYTES])
+{
+    char parent[PATH_MAX];
+
+    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+        return true;
+    if (errno == ENOENT) {
+        snprintf(parent, sizeof(parent), "%s", path);
+        char *slash = strrchr(parent, '/');
+        if (slash != NULL && slash != parent) {
+            *slash = '\0';
+            if (make_directory(parent, error) && (mkdir(path, 0700) == 0 || errno == EEXIST))
+                return true;
+        }
+    }
+    snprintf(error, EMBEDDED_ERROR_BYTES, "cannot make the directory %s: %s", path, strerror(errno));
+    return false;
+}
+
+static bool open_directory(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+{
+    const char *path = embedded->conf->nats.data_dir;
+    char resolved[PATH_MAX], ports[PATH_MAX];
+
+    if (!make_directory(path, error))
+        return false;
+    if (realpath(path, resolved) == NULL || strlen(resolved) >= sizeof(embedded->directory)) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "nats.data_dir %s: %s", path, strerror(errno));
+        return false;
+    }
+    if (strpbrk(resolved, "\"\\\n") != NULL) {
+        snprintf(error, EMBEDDED_ERROR_BYTES,
+                 "nats.data_dir %s: quotes, backslashes and line breaks do not go into nats-server's configuration",
+                 path);
+        return false;
+    }
+    strcpy(embedded->directory, resolved);
+    path_in(embedded, "ports", ports);
+    return make_directory(ports, error);
+}
+
+static bool take_lock(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+{
+    char path[PATH_MAX], holder[32] = "";
+
+    path_in(embedded, "kvstored.lock", path);
+    embedded->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (embedded->lock < 0) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot open %s: %s", path, strerror(errno));
+        return false;
+    }
+    if (flock(embedded->lock, LOCK_EX | LOCK_NB) != 0) {
+        ssize_t length = read(embedded->lock, holder, sizeof(holder) - 1);
+        holder[length > 0 ? length : 0] = '\0';
+        holder[strcspn(holder, "\n")] = '\0';
+        snprintf(error, EMBEDDED_ERROR_BYTES,
+                 "nats.data_dir %s is in use by another kvstored (pid %s): end that one, or give this one a directory "
+                 "of its own",
+                 embedded->directory, holder);
+        return false;
+    }
+    if (ftruncate(embedded->lock, 0) != 0 || dprintf(embedded->lock, "%d\n", (int)getpid()) < 0) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot write %s: %s", path, strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+static bool find_program(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+{
+    const char *name = embedded->conf->nats.server;
+    const char *path = getenv("PATH");
+    char places[8192];
+
+    if (strchr(name, '/') != NULL) {
+        if (realpath(name, embedded->program) != NULL && access(embedded->program, X_OK) == 0)
+            return true;
+        snprintf(error, EMBEDDED_ERROR_BYTES, "nats.server %s cannot be run: %s", name, strerror(errno));
+        return false;
+    }
+    /* Debian has it in /usr/sbin, which is not on everybody's PATH. */
+    snprintf(places, sizeof(places), "%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", path != NULL ? path : "");
+    char *rest = places, *place;
+    while ((place = strsep(&rest, ":")) != NULL) {
+        if (place[0] == '\0')
+            continue;
+        snprintf(embedded->program, sizeof(embedded->program), "%s/%s", place, name);
+        if (access(embedded->program, X_OK) == 0)
+            return true;
+    }
+    snprintf(error, EMBEDDED_ERROR_BYTES,
+             "the program %s is not found: install nats-server 2.12 or later, or say where it is in nats.server", name);
+    return false;
+}
+
+static void make_secret(struct embedded *embedded)
+{
+    unsigned char random[32];
+
+    /* Blocks until the kernel has enough, which after boot is at once. */
+    while (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        ;
+    for (size_t i = 0; i < sizeof(random); i++)
+        snprintf(embedded->secret + 2 * i, 3, "%02x", random[i]);
+}
+
+/* The configuration holds the secret: written to a new file of our own, then put in place. */
+static bool write_configuration(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+{
+    const struct conf *conf = embedded->conf;
+    char path[PATH_MAX], fresh[PATH_MAX], port[16] = "-1", sync_interval[32] = "always", max_store[64] = "";
+
+    path_in(embedded, "nats-server.conf", path);
+    path_in(embedded, "nats-server.conf.new", fresh);
+    if (embedded->port != 0)
+        snprintf(port, sizeof(port), "%u", embedded->port);
+    if (!conf->nats.sync_always)
+        snprintf(sync_interval, sizeof(sync_interval), "\"%ums\"", conf->nats.sync_interval_ms);
+    if (conf->nats.max_store_bytes > 0)
+        snprintf(max_store, sizeof(max_store), "  max_file_store: %llu\n",
+                 (unsigned long long)conf->nats.max_store_bytes);
+
+    unlink(fresh);
+    int descriptor = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    FILE *file = descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
+    if (file != NULL) {
+        fprintf(file,
+                "# Written by kvstored at each start of its nats-server; changes are lost.\n"
+                "host: \"127.0.0.1\"\n"
+                "port: %s\n"
+                "server_name: \"kvstored\"\n"
+                "authorization { user: \"" USER "\", password: \"%s\" }\n"
+                "jetstream {\n"
+                "  store_dir: \"%s\"\n"
+                "  sync_interval: %s\n"
+                "%s"
+                "}\n"
+                "ports_file_dir: \"%s/ports\"\n"
+                "pid_file: \"%s/nats-server.pid\"\n"
+                "logtime: false\n",
+                port, embedded->secret, embedded->directory, sync_interval, max_store, embedded->directory,
+                embedded->directory);
+        if (fclose(file) == 0 && rename(fresh, path) == 0)
+            return true;
+    } else if (descriptor >= 0) {
+        close(descriptor);
+    }
+    snprintf(error, EMBEDDED_ERROR_BYTES, "cannot write %s: %s", path, strerror(errno));
+    return false;
+}
+
+static void remove_ports_files(struct embedded *embedded)
+{
+    char path[PATH_MAX], file[PATH_MAX + 256];
+    struct dirent *entry;
+
+    path_in(embedded, "ports", path);
+    DIR *directory = opendir(path);
+    if (directory == NULL)
+        return;
+    while ((entry = readdir(directory)) != NULL) {
+        if (strstr(entry->d_name, ".ports") == NULL)
+            continue;
+        snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
+        unlink(file);
+    }
+    closedir(directory);
+}
+
+/* --- A server that was left behind ----------------------------------------------------------------- */
+
+/* Whether the process is a server that was started on this directory's configuration. */
+static bool is_our_server(const struct embedded *embedded, pid_t pid)
+{
+    char path[64], command[8192], configuration[PATH_MAX];
+    bool found = false;
+
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+    path_in(embedded, "nats-server.conf", configuration);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return false;
+    ssize_t length = read(descriptor, command, sizeof(command) - 1);
+    close(descriptor);
+    command[length > 0 ? length : 0] = '\0';
+    for (ssize_t at = 0; at < length && !found; at += (ssize_t)strlen(command + at) + 1)
+        found = strcmp(command + at, configuration) == 0;
+    return found;
+}
+
+/* We hold the directory's lock, so a server that still runs on it has lost its daemon. */
+static bool end_leftover(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+{
+    char path[PATH_MAX];
+    int pid = 0;
+
+    path_in(embedded, "nats-server.pid", path);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return true;
+    if (fscanf(file, "%d", &pid) != 1)
+        pid = 0;
+    fclose(file);
+    if (pid <= 1)
+        return true;
+
+    /* The descriptor names the process for good: a pid that is given out anew meanwhile is not meant. */
+    int descriptor = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (descriptor < 0)
+        return true;
+    bool ended = true;
+    if (is_our_server(embedded, pid)) {
+        struct pollfd death = {.fd = descriptor, .events = POLLIN};
+        log_warning("nats-server: ending pid %d, which an earlier daemon left behind", pid);
+        syscall(SYS_pidfd_send_signal, descriptor, SIGKILL, NULL, 0);
+        ended = poll(&death, 1, LEFTOVER_TIMEOUT_MS) == 1;
+        if (!ended)
+            snprintf(error, EMBEDDED_ERROR_BYTES, "nats-server pid %d still runs on %s and cannot be ended", pid,
+                     embedded->directory);
+    }
+    close(descriptor);
+    return ended;
+}
+
+/* --- The server's output --------------------------------------------------------------------------- */
+
+/* "[pid] [INF] text": its levels become ours. What it says of its ordinary start and end is for debugging. */
+static void log_line(const char *line)
+{
+    const char *level = strstr(line, "] [");
+    enum conf_log_level ours = CONF_LOG_DEBUG;
+
+    if (level == NULL || strlen(level) < 8) {
+        log_warning("nats-server: %s", line);
+        return;
+    }
+    if (strncmp(level + 3, "ERR", 3) == 0 || strncmp(level + 3, "FTL", 3) == 0)
+        ours = CONF_LOG_ERROR;
+    else if (strncmp(level + 3, "WRN", 3) == 0)
+        ours = CONF_LOG_WARNING;
+    /* It warns of the plain password in its configuration: that is our secret, in a file of mode 0600. */
+    if (strstr(line, "Plaintext passwords detected") != NULL)
+        ours = CONF_LOG_DEBUG;
+    log_write(ours, "nats-server: %s", level + 8);
+}
+
+static void on_output_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct embedded *embedded = handle->data;
+
+    (void)suggested;
+    if (embedded->line_length >= sizeof(embedded->line) - 1) { /* a line too long is cut */
+        embedded->line[embedded->line_length] = '\0';
+        log_line(embedded->line);
+        embedded->line_length = 0;
+    }
+    *buffer = uv_buf_init(embedded->line + embedded->line_length,
+                          (unsigned)(sizeof(embedded->line) - 1 - embedded->line_length));
+}
+
+static void count_closed(struct embedded *embedded)
+{
+    if (--embedded->open_handles == 0)
+        embedded->stopped(embedded->stopped_arg);
+}
+
+static void on_output_closed(uv_handle_t *handle)
+{
+    struct embedded *embedded = handle->data;
+
+    free(handle);
+    count_closed(embedded);
+}
+
+static void close_output(struct embedded *embedded)
+{
+    if (embedded->output == NULL)
+        return;
+    uv_close((uv_handle_t *)embedded->output, on_output_closed);
+    embedded->output = NULL;
+}
+
+static void on_output(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
+{
+    struct embedded *embedded = stream->data;
+    char *newline;
+
+    (void)buffer;
+    if (length < 0) {
+        if ((uv_pipe_t *)stream == embedded->output)
+            close_output(embedded);
+        return;
+    }
+    embedded->line_length += (size_t)length;
+    embedded->line[embedded->line_length] = '\0';
+    while ((newline = memchr(embedded->line, '\n', embedded->line_length)) != NULL) {
+        *newline = '\0';
+        log_line(embedded->line);
+        size_t rest = embedded->line_length - (size_t)(newline + 1 - embedded->line);
+        memmove(embedded->line, newline + 1, rest);
+        embedded->line_length = rest;
+    }
+}
+
+/* --- The process ----------------------------------------------------------------------------------- */
+
+/* Between fork and exec only calls that are safe in a copy of a process with threads. */
+static void become_server(const char *program, const char *configuration, int output, pid_t parent)
+{
+    sigset_t none;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(126); /* the daemon died before the line above */
+    setpgid(0, 0);  /* a Ctrl-C at the terminal is the daemon's to pass on */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    dup2(output, STDOUT_FILENO);
+    dup2(output, STDERR_FILENO);
+    execl(program, program, "-c", configuration, (char *)NULL);
+    _exit(127);
+}
+
+static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+{
+    char configuration[PATH_MAX];
+    int ends[2];
+    uv_pipe_t *output = malloc(sizeof(*output));
+
+    path_in(embedded, "nats-server.conf", configuration);
+    remove_ports_files(embedded);
+    close_output(embedded);
+    if (output == NULL || !write_configuration(embedded, error)) {
+        free(output);
+        return false;
+    }
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot make a pipe: %s", strerror(errno));
+        free(output);
+        return false;
+    }
+
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0)
+        become_server(embedded->program, configuration, ends[1], parent);
+    close(ends[1]);
+    if (pid < 0) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot start %s: %s", embedded->program, strerror(errno));
+        close(ends[0]);
+        free(output);
+        return false;
+    }
+
+    uv_pipe_init(embedded->loop, output, 0);
+    output->data = embedded;
+    embedded->open_handles++;
+    embedded->output = output;
+    embedded->line_length = 0;
+    uv_pipe_open(output, ends[0]);
+    uv_read_start((uv_stream_t *)output, on_output_alloc, on_output);
+    embedded->pid = pid;
+    embedded->state = EMBEDDED_STARTING;
+    embedded->started_ms = uv_now(embedded->loop);
+    log_debug("nats-server: started %s as pid %d", embedded->program, (int)pid);
+    return true;
+}
+
+/* Reads the file that the server writes when it listens. False: not there, or not whole yet. */
+static bool read_port(struct embedded *embedded, unsigned *port)
+{
+    char path[PATH_MAX], name[64];
+
+    /* <program>_<pid>.ports; a JSON object of lists of URLs */
+    const char *program = strrchr(embedded->program, '/');
+    snprintf(name, sizeof(name), "ports/%.40s_%d.ports", program != NULL ? program + 1 : embedded->program,
+             (int)embedded->pid);
+    path_in(embedded, name, path);
+    json_t *ports = json_load_file(path, 0, NULL);
+    const char *url = json_string_value(json_array_get(json_object_get(ports, "nats"), 0));
+    const char *colon = url != NULL ? strrchr(url, ':') : NULL;
+    *port = colon != NULL ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
+    json_decref(ports);
+    return *port != 0;
+}
+
+static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, int status)
+{
+    struct embedded *embedded = watch->data;
+    unsigned port;
+
+    (void)file;
+    (void)events;
+    (void)status;
+    if (embedded->state != EMBEDDED_STARTING || !read_port(embedded, &port))
+        return;
+    embedded->state = EMBEDDED_READY;
+    embedded->port = port;
+    snprintf(embedded->url, sizeof(embedded->url), "nats://127.0.0.1:%u", port);
+    embedded->urls[0] = embedded->url;
+    log_info("nats-server: listens on 127.0.0.1:%u, pid %d, data in %s", port, (int)embedded->pid, embedded->directory);
+    struct link_target target = {embedded->urls, 1, USER, embedded->secret};
+    embedded->ready(embedded->arg, &target);
+}
+
+static void wait_and_restart(struct embedded *embedded);
+
+static void on_restart(uv_timer_t *timer)
+{
+    struct embedded *embedded = timer->data;
+    char error[EMBEDDED_ERROR_BYTES] = "";
+
+    if (!spawn(embedded, error)) {
+        log_error("nats-server: %s", error);
+        wait_and_restart(embedded);
+    }
+}
+
+static void wait_and_restart(struct embedded *embedded)
+{
+    embedded->failures++;
+    /* It may be the port that somebody else has taken meanwhile. */
+    if (embedded->failures > 2)
+        embedded->port = 0;
+    embedded->state = EMBEDDED_WAITING;
+    uv_timer_start(&embedded->timer, on_restart, backoff_ms(embedded->failures, RESTART_MIN_MS, RESTART_MAX_MS), 0);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    count_closed(handle->data);
+}
+
+static void finish_stop(struct embedded *embedded)
+{
+    char path[PATH_MAX];
+
+    embedded->state = EMBEDDED_STOPPED;
+    path_in(embedded, "nats-server.pid", path);
+    unlink(path);
+    remove_ports_files(embedded);
+    close_output(embedded);
+    uv_close((uv_handle_t *)&embedded->child_signal, on_handle_closed);
+    uv_close((uv_handle_t *)&embedded->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&embedded->ports_watch, on_handle_closed);
+}
+
+static void on_child_signal(uv_signal_t *handle, int number)
+{
+    struct embedded *embedded = handle->data;
+    int status;
+
+    (void)number;
+    if (embedded->pid == 0 || waitpid(embedded->pid, &status, WNOHANG) != embedded->pid)
+        return;
+    pid_t pid = embedded->pid;
+    embedded->pid = 0;
+    if (embedded->state == EMBEDDED_STOPPING) {
+        uv_timer_stop(&embedded->timer);
+        finish_stop(embedded);
+        return;
+    }
+    if (WIFSIGNALED(status))
+        log_error("nats-server: pid %d was ended by signal %d; starting it again", (int)pid, WTERMSIG(status));
+    else
+        log_error("nats-server: pid %d ended with status %d; starting it again", (int)pid, WEXITSTATUS(status));
+    if (uv_now(embedded->loop) - embedded->started_ms > STEADY_MS)
+        embedded->failures = 0;
+    wait_and_restart(embedded);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf,
+                                void (*ready)(void *arg, const struct link_target *target), void *arg,
+                                char error[EMBEDDED_ERROR_BYTES])
+{
+    struct embedded *embedded = calloc(1, sizeof(*embedded));
+    char ports[PATH_MAX];
+
+    if (embedded == NULL) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "out of memory");
+        return NULL;
+    }
+    embedded->loop = loop;
+    embedded->conf = conf;
+    embedded->ready = ready;
+    embedded->arg = arg;
+    embedded->lock = -1;
+    if (!open_directory(embedded, error) || !take_lock(embedded, error) || !find_program(embedded, error) ||
+        !end_leftover(embedded, error))
+        goto fail;
+
+    make_secret(embedded);
+    uv_signal_init(loop, &embedded->child_signal);
+    uv_timer_init(loop, &embedded->timer);
+    uv_fs_event_init(loop, &embedded->ports_watch);
+    embedded->child_signal.data = embedded->timer.data = embedded->ports_watch.data = embedded;
+    embedded->open_handles = 3;
+    uv_signal_start(&embedded->child_signal, on_child_signal, SIGCHLD);
+    path_in(embedded, "ports", ports);
+    int watched = uv_fs_event_start(&embedded->ports_watch, on_ports_change, ports, 0);
+    if (watched != 0)
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot watch %s: %s", ports, uv_strerror(watched));
+    if (watched == 0 && spawn(embedded, error))
+        return embedded;
+
+    /* The handles are on the loop, which never ran: it closes them when the daemon ends. */
+    log_error("nats-server: %s", error);
+    uv_close((uv_handle_t *)&embedded->child_signal, NULL);
+    uv_close((uv_handle_t *)&embedded->timer, NULL);
+    uv_close((uv_handle_t *)&embedded->ports_watch, NULL);
+    uv_run(loop, UV_RUN_NOWAIT);
+fail:
+    if (embedded->lock >= 0)
+        close(embedded->lock);
+    free(embedded);
+    return NULL;
+}
+
+static void on_stop_timeout(uv_timer_t *timer)
+{
+    struct embedded *embedded = timer->data;
+
+    log_warning("nats-server: pid %d does not end; killing it", (int)embedded->pid);
+    kill(embedded->pid, SIGKILL);
+}
+
+void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *arg)
+{
+    embedded->stopped = stopped;
+    embedded->stopped_arg = arg;
+    uv_timer_stop(&embedded->timer);
+    if (embedded->pid == 0) {
+        finish_stop(embedded);
+        return;
+    }
+    embedded->state = EMBEDDED_STOPPING;
+    kill(embedded->pid, SIGTERM);
+    uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
+}
+
+void embedded_free(struct embedded *embedded)
+{
+    if (embedded == NULL)
+        return;
+    close(embedded->lock);
+    free(embedded);
+}

@@ -1,0 +1,368 @@
+#include "daemon/nats/jetstream.h"
+
+#include "daemon/log.h"
+
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Errors ---------------------------------------------------------------------------------------- */
+
+bool jetstream_get_error(json_t *answer, struct jetstream_error *error)
+{
+    json_t *object = json_object_get(answer, "error");
+
+    if (!json_is_object(object))
+        return false;
+    error->code = (unsigned)json_integer_value(json_object_get(object, "code"));
+    error->err_code = (unsigned)json_integer_value(json_object_get(object, "err_code"));
+    error->description = json_string_value(json_object_get(object, "description"));
+    if (error->description == NULL)
+        error->description = "no description";
+    return true;
+}
+
+enum request_trouble jetstream_healable(const struct jetstream_error *error)
+{
+    switch (error->err_code) {
+    case 10004: /* incomplete results */
+    case 10007: /* cluster not assigned to this server */
+    case 10008: /* system temporarily unavailable */
+    case 10009: /* cluster can not handle request */
+    case 10118: /* stream is offline */
+    case 10163: /* expected last sequence per subject temporarily unavailable */
+    case 10158: /* duplicate message id is in process */
+    case 10167: /* too many requests */
+    case 10210: /* too many batches in flight */
+    case 10211:
+        return REQUEST_NO_LEADER;
+    default:
+        return REQUEST_NO_TROUBLE;
+    }
+}
+
+void jetstream_set_error(struct error *error, const struct jetstream_error *from)
+{
+    enum error_code code = from->code >= 400 && from->code < 500 ? ERROR_INVALID_ARGUMENT : ERROR_INTERNAL;
+
+    switch (from->err_code) {
+    case JETSTREAM_STREAM_NOT_FOUND:
+        code = ERROR_BUCKET_NOT_FOUND;
+        break;
+    case JETSTREAM_STREAM_NAME_IN_USE:
+    case 10065: /* subjects overlap with an existing stream */
+        code = ERROR_ALREADY_EXISTS;
+        break;
+    case JETSTREAM_WRONG_LAST_SEQUENCE:
+    case JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT:
+        code = ERROR_CONFLICT;
+        break;
+    case 10054: /* message size exceeds maximum allowed */
+    case 10097: /* header size exceeds maximum allowed */
+    case 10199: /* batch is too large */
+        code = ERROR_TOO_LARGE;
+        break;
+    case 10002: /* resource limits exceeded for account */
+    case 10023: /* insufficient resources */
+    case 10026: /* maximum consumers */
+    case 10027: /* maximum streams */
+    case 10028: /* insufficient memory */
+    case 10047: /* insufficient storage */
+    case 10077: /* store failed: maximum bytes or messages exceeded */
+    case 10113: /* max bytes required */
+    case 10120: /* no limits for this tier */
+    case 10122: /* max stream bytes exceeds account limit */
+        code = ERROR_RESOURCE_EXHAUSTED;
+        break;
+    case 10005: /* no suitable peers */
+    case 10010: /* clustering required */
+    case 10036: /* not supported in clustered mode */
+    case 10055: /* mirror configuration can not be updated */
+    case 10061: /* replicas not updatable */
+    case 10074: /* replicas > 1 without a cluster */
+    case 10109: /* sealed */
+    case 10166: /* per-message TTL is disabled */
+    case 10174: /* atomic publish is disabled */
+    case 10185: /* API level required */
+        code = ERROR_UNSUPPORTED;
+        break;
+    case 10035: /* account not found */
+    case 10039: /* not enabled for account */
+    case 10076: /* not enabled */
+        code = ERROR_UNAVAILABLE;
+        break;
+    case 10052: /* invalid stream configuration */
+    case 10069: /* stream update error */
+        code = ERROR_INVALID_ARGUMENT;
+        break;
+    default:
+        if (jetstream_healable(from) != REQUEST_NO_TROUBLE)
+            code = ERROR_UNAVAILABLE;
+        break;
+    }
+    error_set(error, code, "NATS: %s (err_code %u)", from->description, from->err_code);
+}
+
+/* --- Calls ----------------------------------------------------------------------------------------- */
+
+static void release(struct jetstream_call *call)
+{
+    request_end(&call->request);
+    free(call->subject);
+    free(call->body);
+    call->subject = NULL;
+    call->body = NULL;
+}
+
+static struct jetstream_call *call_of(struct request *request)
+{
+    return (struct jetstream_call *)((char *)request - offsetof(struct jetstream_call, request));
+}
+
+static enum link_publish_result send_call(struct request *request, unsigned attempt)
+{
+    struct jetstream_call *call = call_of(request);
+
+    (void)attempt;
+    return request_publish(request, call->subject, NULL, 0, call->body, call->body != NULL ? strlen(call->body) : 0);
+}
+
+static enum request_verdict take_answer(struct request *request, unsigned attempt, struct message *message)
+{
+    struct jetstream_call *call = call_of(request);
+    struct jetstream_error failure;
+    struct error error;
+    json_error_t where;
+
+    (void)attempt;
+    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, &where);
+    if (answer == NULL) {
+        error_set(&error, ERROR_INTERNAL, "the NATS server's answer is not JSON: %s", where.text);
+        release(call);
+        call->done(call->arg, NULL, 0, &error);
+        return REQUEST_DONE;
+    }
+    if (!jetstream_get_error(answer, &failure)) {
+        release(call);
+        call->done(call->arg, answer, 0, NULL);
+        json_decref(answer);
+        return REQUEST_DONE;
+    }
+    if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
+        request_retry_reason(request, jetstream_healable(&failure));
+        request_clear_doubt(request);
+        json_decref(answer);
+        return REQUEST_RETRY;
+    }
+    jetstream_set_error(&error, &failure);
+    release(call);
+    call->done(call->arg, NULL, failure.err_code, &error);
+    json_decref(answer);
+    return REQUEST_DONE;
+}
+
+static void fail_call(struct request *request, const struct error *error)
+{
+    struct jetstream_call *call = call_of(request);
+
+    release(call);
+    call->done(call->arg, NULL, 0, error);
+}
+
+static const struct request_ops call_ops = {.send = send_call, .reply = take_answer, .fail = fail_call};
+
+void jetstream_call(struct jetstream *jetstream, struct jetstream_call *call, const char *verb, const char *name,
+                    json_t *body, uint64_t deadline_ms, jetstream_call_fn *done, void *arg)
+{
+    call->jetstream = jetstream;
+    call->done = done;
+    call->arg = arg;
+    call->body = NULL;
+    if (asprintf(&call->subject, "%s.%s%s%s", jetstream->prefix, verb, name != NULL ? "." : "",
+                 name != NULL ? name : "") < 0)
+        call->subject = NULL;
+    if (body != NULL)
+        call->body = json_dumps(body, JSON_COMPACT);
+    /* Out of memory: a deadline that is over fails the call from the loop, and nothing is sent. */
+    if (call->subject == NULL || (body != NULL && call->body == NULL))
+        deadline_ms = 0;
+    json_decref(body);
+    request_start(jetstream->requests, &call->request, &call_ops, deadline_ms);
+}
+
+void jetstream_cancel(struct jetstream_call *call)
+{
+    release(call);
+}
+
+/* --- Stored messages as JSON ----------------------------------------------------------------------- */
+
+#define STORED_HEADERS_MAX 64u
+
+/* Decodes base64 into the arena; NULL where it is none. */
+static char *decode_base64(struct arena *arena, const char *text, size_t *length)
+{
+    size_t text_length = strlen(text);
+    char *bytes = arena_alloc(arena, text_length / 4 * 3 + 1);
+
+    if (bytes == NULL || text_length % 4 != 0 || text_length > INT32_MAX)
+        return NULL;
+    int decoded = EVP_DecodeBlock((unsigned char *)bytes, (const unsigned char *)text, (int)text_length);
+    if (decoded < 0)
+        return NULL;
+    /* The decoder counts what the padding stands for as bytes. */
+    *length = (size_t)decoded;
+    for (size_t i = text_length; i > 0 && text[i - 1] == '=' && *length > 0; i--)
+        (*length)--;
+    bytes[*length] = '\0';
+    return bytes;
+}
+
+static bool read_stored(struct arena *arena, json_t *stored, struct message *message)
+{
+    const char *subject = json_string_value(json_object_get(stored, "subject"));
+    const char *time = json_string_value(json_object_get(stored, "time"));
+    const char *block = json_string_value(json_object_get(stored, "hdrs"));
+    const char *payload = json_string_value(json_object_get(stored, "data"));
+    char *sequence = arena_alloc(arena, 24);
+    struct message_header *headers = arena_alloc(arena, (STORED_HEADERS_MAX + 3) * sizeof(*headers));
+    size_t block_length = 0;
+
+    memset(message, 0, sizeof(*message));
+    if (subject == NULL || time == NULL || sequence == NULL || headers == NULL)
+        return false;
+    snprintf(sequence, 24, "%lld", (long long)json_integer_value(json_object_get(stored, "seq")));
+    message->subject = arena_strdup(arena, subject);
+    message->payload = decode_base64(arena, payload != NULL ? payload : "", &message->payload_bytes);
+    headers[0] = (struct message_header){"Nats-Subject", message->subject};
+    headers[1] = (struct message_header){"Nats-Sequence", sequence};
+    headers[2] = (struct message_header){"Nats-Time-Stamp", arena_strdup(arena, time)};
+    message->headers = headers;
+    message->header_count = 3;
+    if (block != NULL) {
+        char *text = decode_base64(arena, block, &block_length);
+        if (text == NULL)
+            return false;
+        message->header_count += message_parse_headers(text, block_length, headers + 3, STORED_HEADERS_MAX);
+    }
+    return message->subject != NULL && message->payload != NULL && headers[2].value != NULL;
+}
+
+enum jetstream_unwrap jetstream_unwrap_message(struct arena *arena, const struct message *answer,
+                                               struct message *message, struct jetstream_error *error)
+{
+    enum jetstream_unwrap result = JETSTREAM_UNWRAP_MALFORMED;
+    json_t *parsed = json_loadb(answer->payload, answer->payload_bytes, 0, NULL);
+
+    if (parsed != NULL && jetstream_get_error(parsed, error)) {
+        error->description = arena_strdup(arena, error->description);
+        if (error->description != NULL)
+            result = JETSTREAM_UNWRAP_ERROR;
+    } else if (parsed != NULL && read_stored(arena, json_object_get(parsed, "message"), message)) {
+        result = JETSTREAM_UNWRAPPED;
+    }
+    json_decref(parsed);
+    return result;
+}
+
+/* --- What the server is ---------------------------------------------------------------------------- */
+
+struct jetstream_probe {
+    struct jetstream_call info;
+    struct request server;
+};
+
+/* How long the server may take to say what it is; nobody waits for it. */
+#define PROBE_TIMEOUT_MS 30000u
+
+static void take_account_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct jetstream *jetstream = arg;
+
+    (void)err_code;
+    if (answer == NULL) {
+        log_warning("nats: JetStream does not say what it can: %s", error->message);
+        return;
+    }
+    jetstream->level = (unsigned)json_integer_value(json_object_get(json_object_get(answer, "api"), "level"));
+    jetstream->is_known = true;
+    log_info("nats: JetStream API level %u", jetstream->level);
+}
+
+static enum link_publish_result send_server_info(struct request *request, unsigned attempt)
+{
+    (void)attempt;
+    return request_publish(request, "$SYS.REQ.USER.INFO", NULL, 0, "", 0);
+}
+
+static enum request_verdict take_server_info(struct request *request, unsigned attempt, struct message *message)
+{
+    struct jetstream_probe *probe =
+        (struct jetstream_probe *)((char *)request - offsetof(struct jetstream_probe, server));
+    struct jetstream *jetstream = probe->info.jetstream;
+    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
+    json_t *server = json_object_get(answer, "server");
+    const char *version = json_string_value(json_object_get(server, "ver"));
+    const char *cluster = json_string_value(json_object_get(server, "cluster"));
+
+    (void)attempt;
+    snprintf(jetstream->server_version, sizeof(jetstream->server_version), "%s", version != NULL ? version : "");
+    snprintf(jetstream->cluster, sizeof(jetstream->cluster), "%s", cluster != NULL ? cluster : "");
+    json_decref(answer);
+    request_end(request);
+    return REQUEST_DONE;
+}
+
+static void no_server_info(struct request *request, const struct error *error)
+{
+    (void)request;
+    log_debug("nats: the server does not say its version: %s", error->message);
+}
+
+/* Accounts with narrow permissions may not ask; not knowing the version is no reason to ask again and again. */
+static bool nobody_tells_server_info(struct request *request)
+{
+    request_end(request);
+    return false;
+}
+
+static const struct request_ops server_ops = {.send = send_server_info,
+                                              .reply = take_server_info,
+                                              .fail = no_server_info,
+                                              .no_responders = nobody_tells_server_info};
+
+void jetstream_probe(struct jetstream *jetstream)
+{
+    struct jetstream_probe *probe = jetstream->probe;
+    uint64_t deadline_ms = uv_now(jetstream->requests->loop) + PROBE_TIMEOUT_MS;
+
+    if (probe->info.request.state != REQUEST_IDLE)
+        jetstream_cancel(&probe->info);
+    request_end(&probe->server);
+    jetstream_call(jetstream, &probe->info, "INFO", NULL, NULL, deadline_ms, take_account_info, jetstream);
+    request_start(jetstream->requests, &probe->server, &server_ops, deadline_ms);
+}
+
+int jetstream_init(struct jetstream *jetstream, struct requests *requests, const char *domain)
+{
+    memset(jetstream, 0, sizeof(*jetstream));
+    jetstream->requests = requests;
+    jetstream->probe = calloc(1, sizeof(*jetstream->probe));
+    if (domain != NULL)
+        snprintf(jetstream->prefix, sizeof(jetstream->prefix), "$JS.%s.API", domain);
+    else
+        snprintf(jetstream->prefix, sizeof(jetstream->prefix), "$JS.API");
+    return jetstream->probe != NULL ? 0 : -1;
+}
+
+void jetstream_free(struct jetstream *jetstream)
+{
+    if (jetstream->probe == NULL)
+        return;
+    if (jetstream->probe->info.request.state != REQUEST_IDLE)
+        jetstream_cancel(&jetstream->probe->info);
+    request_end(&jetstream->probe->server);
+    free(jetstream->probe);
+    jetstream->probe = NULL;
+}

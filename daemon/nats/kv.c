@@ -1,0 +1,243 @@
+#include "daemon/nats/kv.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+/* --- Names ----------------------------------------------------------------------------------------- */
+
+static bool is_alphanumeric(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+const char *kv_check_bucket(const char *name, size_t length)
+{
+    if (length == 0)
+        return "a bucket's name must not be empty";
+    if (length > KV_BUCKET_LENGTH_MAX)
+        return "a bucket's name has at most 252 characters";
+    for (size_t i = 0; i < length; i++) {
+        if (!is_alphanumeric(name[i]) && name[i] != '_' && name[i] != '-')
+            return "a bucket's name consists of letters, digits, '_' and '-'";
+    }
+    return NULL;
+}
+
+static const char *check_tokens(const char *key, size_t length, bool is_filter)
+{
+    size_t token = 0; /* where the present one begins */
+
+    if (length == 0)
+        return is_filter ? "a filter must not be empty" : "a key must not be empty";
+    if (length > KV_KEY_LENGTH_MAX)
+        return is_filter ? "a filter has at most 1024 characters" : "a key has at most 1024 characters";
+    for (size_t i = 0; i <= length; i++) {
+        char c = i < length ? key[i] : '.';
+        if (c == '.') {
+            if (i == token)
+                return "there must be a token before, after and between the dots";
+            token = i + 1;
+        } else if (c == '*' || c == '>') {
+            bool alone = i == token && (i + 1 == length || key[i + 1] == '.');
+            if (!is_filter)
+                return "a key consists of letters, digits and any of -/_=.";
+            if (!alone || (c == '>' && i + 1 != length))
+                return "in a filter, * stands for one whole token and > for the rest, at the end";
+        } else if (!is_alphanumeric(c) && strchr("-/_=", c) == NULL) {
+            return is_filter ? "a filter consists of letters, digits, any of -/_=. and the tokens * and >"
+                             : "a key consists of letters, digits and any of -/_=.";
+        } else if (c == '\0') {
+            return "a key has no NUL";
+        }
+    }
+    return NULL;
+}
+
+const char *kv_check_key(const char *key, size_t length)
+{
+    return check_tokens(key, length, false);
+}
+
+const char *kv_check_filter(const char *filter, size_t length)
+{
+    return check_tokens(filter, length, true);
+}
+
+bool kv_is_internal_header(const char *name)
+{
+    return strncasecmp(name, "Nats-", 5) == 0 || strncasecmp(name, "KV-", 3) == 0;
+}
+
+const char *kv_check_header(const char *name, const char *value)
+{
+    if (name[0] == '\0')
+        return "a header's name must not be empty";
+    if (kv_is_internal_header(name))
+        return "headers that begin with Nats- or KV- are the server's";
+    if (strcasecmp(name, "Status") == 0 || strcasecmp(name, "Description") == 0)
+        return "the headers Status and Description are the server's";
+    for (const char *c = name; *c != '\0'; c++) {
+        if (*c <= ' ' || *c >= 0x7f || *c == ':')
+            return "a header's name consists of visible ASCII characters without a colon";
+    }
+    if (strpbrk(value, "\r\n") != NULL)
+        return "a header's value has no line breaks";
+    return NULL;
+}
+
+bool kv_filter_matches(const char *filter, const char *key)
+{
+    for (;;) {
+        size_t filter_length = strcspn(filter, "."), key_length = strcspn(key, ".");
+        if (filter[0] == '>')
+            return key_length > 0;
+        bool any = filter_length == 1 && filter[0] == '*';
+        if (!any && (filter_length != key_length || memcmp(filter, key, key_length) != 0))
+            return false;
+        filter += filter_length;
+        key += key_length;
+        if (*filter == '\0' || *key == '\0')
+            return *filter == *key;
+        filter++;
+        key++;
+    }
+}
+
+/* --- Entries --------------------------------------------------------------------------------------- */
+
+int64_t kv_parse_time_us(const char *text)
+{
+    struct tm utc = {0};
+    int consumed = 0;
+    int64_t fraction_us = 0, scale = 100000;
+
+    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d%n", &utc.tm_year, &utc.tm_mon, &utc.tm_mday, &utc.tm_hour, &utc.tm_min,
+               &utc.tm_sec, &consumed) != 6)
+        return -1;
+    text += consumed;
+    if (*text == '.') {
+        for (text++; *text >= '0' && *text <= '9'; text++) {
+            fraction_us += scale * (*text - '0');
+            scale /= 10;
+        }
+    }
+    if (strcmp(text, "Z") != 0)
+        return -1;
+    utc.tm_year -= 1900;
+    utc.tm_mon -= 1;
+    return (int64_t)timegm(&utc) * 1000000 + fraction_us;
+}
+
+static enum kv_operation read_operation(struct message *message)
+{
+    const char *operation = message_header(message, KV_HEADER_OPERATION);
+
+    if (operation != NULL)
+        return strcmp(operation, "DEL") == 0 ? KV_DELETE : strcmp(operation, "PURGE") == 0 ? KV_PURGE : KV_PUT;
+    /* A marker that the server left: ADR-48 says how each reason reads. */
+    const char *reason = message_header(message, KV_HEADER_MARKER_REASON);
+    if (reason == NULL)
+        return KV_PUT;
+    return strcmp(reason, "Remove") == 0 ? KV_DELETE : KV_PURGE;
+}
+
+bool kv_read_entry(struct message *message, const char *subject, const char *prefix, uint64_t sequence,
+                   int64_t created_us, struct kv_entry *entry)
+{
+    size_t prefix_length = strlen(prefix);
+
+    if (strncmp(subject, prefix, prefix_length) != 0)
+        return false;
+    entry->key = subject + prefix_length;
+    entry->value = message->payload;
+    entry->value_bytes = message->payload_bytes;
+    entry->revision = sequence;
+    entry->created_us = created_us;
+    entry->operation = read_operation(message);
+    entry->message = message;
+    return true;
+}
+
+bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv_entry *entry)
+{
+    const char *subject = message_header(message, KV_HEADER_SUBJECT);
+    const char *sequence = message_header(message, KV_HEADER_SEQUENCE);
+    const char *time_stamp = message_header(message, KV_HEADER_TIME_STAMP);
+
+    if (subject == NULL || sequence == NULL || time_stamp == NULL)
+        return false;
+    return kv_read_entry(message, subject, prefix, strtoull(sequence, NULL, 10), kv_parse_time_us(time_stamp), entry);
+}
+
+/*
+ * Nearly every ack is {"stream":"KV_b","seq":12} or that with a duplicate's mark: read without building a tree.
+ * False where it is anything else.
+ */
+static bool read_plain_ack(const struct message *message, struct kv_ack *ack)
+{
+    static const char sequence_key[] = "\",\"seq\":";
+    const char *at = message->payload, *end = message->payload + message->payload_bytes;
+
+    if (message->payload_bytes < 16 || memcmp(at, "{\"stream\":\"", 11) != 0)
+        return false;
+    at = memchr(at + 11, '"', message->payload_bytes - 11);
+    if (at == NULL || (size_t)(end - at) < sizeof(sequence_key) ||
+        memcmp(at, sequence_key, sizeof(sequence_key) - 1) != 0)
+        return false;
+    for (at += sizeof(sequence_key) - 1; at < end && *at >= '0' && *at <= '9'; at++)
+        ack->sequence = ack->sequence * 10 + (uint64_t)(*at - '0');
+    return end - at == 1 && *at == '}' && ack->sequence > 0;
+}
+
+bool kv_read_ack(const struct message *message, struct kv_ack *ack)
+{
+    memset(ack, 0, sizeof(*ack));
+    if (read_plain_ack(message, ack))
+        return true;
+    ack->sequence = 0;
+
+    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
+    json_t *error = json_object_get(answer, "error");
+    if (json_is_object(error)) {
+        const char *description = json_string_value(json_object_get(error, "description"));
+        ack->code = (unsigned)json_integer_value(json_object_get(error, "code"));
+        ack->err_code = (unsigned)json_integer_value(json_object_get(error, "err_code"));
+        if (ack->err_code == 0)
+            ack->err_code = ack->code;
+        snprintf(ack->description, sizeof(ack->description), "%s", description != NULL ? description : "");
+    } else {
+        ack->sequence = (uint64_t)json_integer_value(json_object_get(answer, "seq"));
+        ack->batch_count = (uint64_t)json_integer_value(json_object_get(answer, "count"));
+        ack->is_duplicate = json_is_true(json_object_get(answer, "duplicate"));
+    }
+    json_decref(answer);
+    return ack->err_code != 0 || ack->sequence > 0;
+}
+
+bool kv_read_delivery(const struct message *message, struct kv_delivery *delivery)
+{
+    const char *tokens[13];
+    unsigned count = 0;
+
+    if (message->reply == NULL || strncmp(message->reply, "$JS.ACK.", 8) != 0)
+        return false;
+    for (const char *at = message->reply; at != NULL && count < 13; count++) {
+        tokens[count] = at;
+        at = strchr(at, '.');
+        if (at != NULL)
+            at++;
+    }
+    /* Nine tokens, or with the domain and the account before the stream eleven and more. */
+    unsigned first = count == 9 ? 5 : 7;
+    if (count < 9 || count == 10)
+        return false;
+    delivery->stream_sequence = strtoull(tokens[first], NULL, 10);
+    delivery->consumer_sequence = strtoull(tokens[first + 1], NULL, 10);
+    delivery->created_us = strtoll(tokens[first + 2], NULL, 10) / 1000;
+    delivery->pending = strtoull(tokens[first + 3], NULL, 10);
+    return true;
+}

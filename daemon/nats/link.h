@@ -1,0 +1,96 @@
+/*
+ * link: the daemon's one connection to NATS.
+ *
+ * Used by request, which puts replies to their requests; main starts and stops it.
+ * The library runs in its event-loop mode on the daemon's loop. Only the act of
+ * connecting blocks, so it runs on one of libuv's worker threads; from then on the
+ * connection belongs to the loop's thread alone. The link promises to connect again
+ * for ever after a loss, with backoff and jitter, each time with a new connection of
+ * the library: there is one way to come up, from start or after a loss, and the
+ * library never buffers or sends on its own what we send again ourselves.
+ */
+#ifndef DAEMON_NATS_LINK_H
+#define DAEMON_NATS_LINK_H
+
+#include "conf/conf.h"
+#include "daemon/nats/message.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct link;
+
+/* What the link tells its one user, always from the loop. */
+struct link_events {
+    /* The link is up: publish again. */
+    void (*up)(void *arg);
+    /* The link is lost: nothing that is in flight will be answered. */
+    void (*down)(void *arg);
+    /* A message to the inbox or a consumer's delivery. It is over after the call. */
+    void (*message)(void *arg, struct message *message);
+    /*
+     * Nobody listens on the subject of one of the requests in flight: the library
+     * takes the server's 503 out of the inbox without telling whose it was.
+     */
+    void (*no_responders)(void *arg);
+    void *arg;
+};
+
+/* Where to connect to. Strings are borrowed until the next call of link_start or link_stop. */
+struct link_target {
+    const char *const *urls;
+    size_t url_count;
+    const char *user; /* NULL: as the configuration says */
+    const char *password;
+};
+
+struct link_status {
+    bool connected;
+    bool was_connected; /* since the start */
+    uint64_t lost_ms;   /* loop time of the last loss or, before the first connection, of the start */
+    uint64_t rtt_us;    /* of the last round-trip check; 0 before the first */
+    unsigned reconnects;
+    size_t max_payload_bytes;
+    char url[256];        /* of the server, without credentials; "" while not connected */
+    char last_error[256]; /* why the last attempt failed; "" where none did */
+};
+
+/* NULL when memory ran out. *conf is borrowed for the link's life. */
+struct link *link_new(uv_loop_t *loop, const struct conf *conf, const struct link_events *events);
+
+/* Connects to target, and again whenever the connection is lost. May be called again to change the target. */
+void link_start(struct link *link, const struct link_target *target);
+
+/*
+ * Lets go of the connection and stops connecting; stopped is called from the loop when no
+ * thread and no handle of the link is left. Then link_free.
+ */
+void link_stop(struct link *link, void (*stopped)(void *arg), void *arg);
+void link_free(struct link *link);
+
+bool link_is_up(const struct link *link);
+const struct link_status *link_get_status(const struct link *link);
+
+/* The inbox's subject without its last token: "_INBOX.<unique>.". The link listens on all tokens behind it. */
+const char *link_inbox(const struct link *link);
+
+/* What is unique about this daemon's run: 22 characters. */
+const char *link_unique_id(const struct link *link);
+
+enum link_publish_result { LINK_PUBLISHED, LINK_NOT_UP, LINK_CONGESTED, LINK_NO_MEMORY };
+
+/*
+ * Puts a message into the connection's buffer; link_flush sends it. reply may be
+ * NULL, headers NULL with a count of 0. Nothing is kept of what the arguments point
+ * to. CONGESTED: the server reads too slowly, try again later.
+ */
+enum link_publish_result link_publish(struct link *link, const char *subject, const char *reply,
+                                      const struct message_header *headers, size_t header_count, const void *payload,
+                                      size_t payload_bytes);
+
+/* Writes what was published since the last call; once at the end of each turn of the loop. */
+void link_flush(struct link *link);
+
+#endif

@@ -1,0 +1,89 @@
+#include "daemon/nats/message.h"
+
+#include <nats/nats.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *message_header(struct message *message, const char *name)
+{
+    const char *value = NULL;
+
+    if (message->native != NULL)
+        return natsMsgHeader_Get(message->native, name, &value) == NATS_OK ? value : NULL;
+    for (size_t i = 0; i < message->header_count; i++) {
+        if (strcmp(message->headers[i].name, name) == 0)
+            return message->headers[i].value;
+    }
+    return NULL;
+}
+
+unsigned message_status(struct message *message)
+{
+    const char *status = message_header(message, "Status");
+
+    return status != NULL ? (unsigned)strtoul(status, NULL, 10) : 0;
+}
+
+const char *message_status_text(struct message *message)
+{
+    const char *text = message_header(message, "Description");
+
+    return text != NULL ? text : "";
+}
+
+bool message_each_header(struct message *message, bool (*visit)(void *arg, const char *name, const char *value),
+                         void *arg)
+{
+    const char **names = NULL;
+    int count = 0;
+
+    if (message->native == NULL) {
+        for (size_t i = 0; i < message->header_count; i++) {
+            if (!visit(arg, message->headers[i].name, message->headers[i].value))
+                break;
+        }
+        return true;
+    }
+    natsStatus status = natsMsgHeader_Keys(message->native, &names, &count);
+    if (status == NATS_NOT_FOUND)
+        return true;
+    if (status != NATS_OK)
+        return false;
+    for (int i = 0; i < count; i++) {
+        const char *value = "";
+        natsMsgHeader_Get(message->native, names[i], &value);
+        if (!visit(arg, names[i], value))
+            break;
+    }
+    free((void *)names);
+    return true;
+}
+
+size_t message_parse_headers(char *text, size_t length, struct message_header *headers, size_t max)
+{
+    char *end = text + length;
+    size_t count = 0;
+
+    char *line = memchr(text, '\n', length); /* behind the version line */
+    while (line != NULL && ++line < end && count < max) {
+        char *newline = memchr(line, '\n', (size_t)(end - line));
+        if (newline == NULL)
+            break;
+        char *colon = memchr(line, ':', (size_t)(newline - line));
+        if (colon == NULL)
+            break; /* the empty line that ends the block */
+        *colon = '\0';
+        char *value = colon + 1;
+        while (value < newline && (*value == ' ' || *value == '\t'))
+            value++;
+        char *value_end = newline;
+        while (value_end > value && (value_end[-1] == '\r' || value_end[-1] == ' ' || value_end[-1] == '\t'))
+            value_end--;
+        *value_end = '\0';
+        headers[count].name = line;
+        headers[count].value = value;
+        count++;
+        line = newline;
+    }
+    return count;
+}

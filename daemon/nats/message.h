@@ -1,0 +1,53 @@
+/*
+ * message: one message that NATS delivered.
+ *
+ * Made by the link from the library's messages, and by the JetStream API from
+ * messages that come wrapped in JSON; read by everybody in nats/. All strings live
+ * as long as the message does.
+ */
+#ifndef DAEMON_NATS_MESSAGE_H
+#define DAEMON_NATS_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct message_header {
+    const char *name;
+    const char *value;
+};
+
+struct message {
+    const char *subject;
+    const char *reply; /* NULL where there is none */
+    const char *payload;
+    size_t payload_bytes;
+    void *native;                   /* the library's message, or NULL: then the headers are below */
+    struct message_header *headers; /* of a message without a native one */
+    size_t header_count;
+};
+
+/* The first value of a header, or NULL. Names are compared with their case, as the server writes them. */
+const char *message_header(struct message *message, const char *name);
+
+/* The number in a "Status" header (100 control, 204 end, 404 not there, …); 0 without one. */
+unsigned message_status(struct message *message);
+
+/* The text behind the status, such as "EOB"; "" without one. */
+const char *message_status_text(struct message *message);
+
+/*
+ * Calls visit for the first value of each header, until it answers false.
+ * False when memory ran out.
+ */
+bool message_each_header(struct message *message, bool (*visit)(void *arg, const char *name, const char *value),
+                         void *arg);
+
+/*
+ * Parses a header block as it goes over the wire ("NATS/1.0\r\nName: value\r\n…\r\n\r\n",
+ * ADR-4) in place: text is changed, headers point into it. Answers the number of
+ * headers, at most max; those beyond are left out.
+ */
+size_t message_parse_headers(char *text, size_t length, struct message_header *headers, size_t max);
+
+#endif

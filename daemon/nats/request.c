@@ -1,0 +1,454 @@
+#include "daemon/nats/request.h"
+
+#include "daemon/backoff.h"
+#include "daemon/log.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NO_SLOT      UINT32_MAX
+#define FIRST_SLOTS  64u
+#define TOKEN_LENGTH 20u /* 8 hexadecimal digits of slot, 8 of generation, 4 of attempt */
+#define ACK_PREFIX   "$JS.ACK."
+
+/* --- Queues and slots ------------------------------------------------------------------------------ */
+
+static void queue_append(struct request_queue *queue, struct request *request)
+{
+    request->next = NULL;
+    request->previous = queue->last;
+    if (queue->last != NULL)
+        queue->last->next = request;
+    else
+        queue->first = request;
+    queue->last = request;
+    queue->count++;
+}
+
+static void queue_remove(struct request_queue *queue, struct request *request)
+{
+    if (request->previous != NULL)
+        request->previous->next = request->next;
+    else
+        queue->first = request->next;
+    if (request->next != NULL)
+        request->next->previous = request->previous;
+    else
+        queue->last = request->previous;
+    queue->count--;
+}
+
+static int grow_slots(struct requests *requests)
+{
+    uint32_t count = requests->slot_count > 0 ? requests->slot_count * 2 : FIRST_SLOTS;
+    struct request_slot *slots = realloc(requests->slots, count * sizeof(*slots));
+
+    if (slots == NULL)
+        return -1;
+    for (uint32_t i = requests->slot_count; i < count; i++)
+        slots[i] = (struct request_slot){.request = NULL, .generation = 1, .next_free = i + 1};
+    slots[count - 1].next_free = requests->first_free;
+    requests->first_free = requests->slot_count;
+    requests->slots = slots;
+    requests->slot_count = count;
+    return 0;
+}
+
+static int take_slot(struct requests *requests, struct request *request)
+{
+    if (requests->first_free == NO_SLOT && grow_slots(requests) != 0)
+        return -1;
+    request->slot = requests->first_free;
+    requests->first_free = requests->slots[request->slot].next_free;
+    requests->slots[request->slot].request = request;
+    return 0;
+}
+
+static void release_slot(struct request *request)
+{
+    struct requests *requests = request->requests;
+
+    if (request->slot == NO_SLOT)
+        return;
+    struct request_slot *slot = &requests->slots[request->slot];
+
+    slot->request = NULL;
+    slot->generation++;
+    slot->next_free = requests->first_free;
+    requests->first_free = request->slot;
+}
+
+/* --- States ---------------------------------------------------------------------------------------- */
+
+static void leave_state(struct request *request)
+{
+    struct requests *requests = request->requests;
+
+    if (request->state == REQUEST_WAITING_FOR_LINK)
+        queue_remove(&requests->waiting, request);
+    else if (request->state == REQUEST_SENT)
+        queue_remove(&requests->sent, request);
+    request->state = REQUEST_IDLE;
+    timer_stop(requests->timers, &request->timer);
+}
+
+static const char *trouble_text(enum request_trouble trouble)
+{
+    switch (trouble) {
+    case REQUEST_NO_LINK:
+        return "there was no connection to NATS";
+    case REQUEST_NO_RESPONDERS:
+        return "JetStream did not answer (is it enabled, and does the stream have a leader?)";
+    case REQUEST_NO_LEADER:
+        return "the stream or the cluster has no leader";
+    case REQUEST_CONGESTED:
+        return "the NATS server reads too slowly";
+    case REQUEST_NO_ANSWER:
+    case REQUEST_NO_TROUBLE:
+        break;
+    }
+    return "the NATS server did not answer";
+}
+
+static void fail_at_deadline(struct request *request)
+{
+    struct error error;
+    double waited_s = (double)(uv_now(request->requests->loop) - request->started_ms) / 1000.0;
+    const char *text = trouble_text(request->trouble);
+
+    request_end(request);
+    if (request->in_doubt)
+        error_set(&error, ERROR_DEADLINE_EXCEEDED, "no answer within %.3g s: %s; try again, or allow a longer timeout",
+                  waited_s, text);
+    else
+        error_set(&error, ERROR_UNAVAILABLE, "%s for %.3g s; nothing was done, try again later", text, waited_s);
+    request->ops->fail(request, &error);
+}
+
+static void on_timer(struct timer *timer);
+
+static void set_timer(struct request *request, uint64_t at_ms)
+{
+    if (at_ms > request->deadline_ms)
+        at_ms = request->deadline_ms;
+    timer_start(request->requests->timers, &request->timer, at_ms, on_timer);
+}
+
+static uint64_t next_backoff_ms(const struct request *request)
+{
+    const struct conf *conf = request->requests->conf;
+
+    return backoff_ms(request->attempts, conf->calls.retry_min_ms, conf->calls.retry_max_ms);
+}
+
+static void back_off(struct request *request, enum request_trouble trouble)
+{
+    leave_state(request);
+    request->trouble = trouble;
+    request->state = REQUEST_BACKING_OFF;
+    set_timer(request, uv_now(request->requests->loop) + next_backoff_ms(request));
+}
+
+static void wait_for_link(struct request *request)
+{
+    leave_state(request);
+    request->trouble = REQUEST_NO_LINK;
+    request->state = REQUEST_WAITING_FOR_LINK;
+    queue_append(&request->requests->waiting, request);
+    set_timer(request, request->deadline_ms);
+}
+
+static void send_attempt(struct request *request)
+{
+    struct requests *requests = request->requests;
+
+    if (!link_is_up(requests->link)) {
+        wait_for_link(request);
+        return;
+    }
+    leave_state(request);
+    request->attempts++;
+    if (request->attempts > 1)
+        requests->retries++;
+    request->state = REQUEST_SENT;
+    request->suspected = false;
+    queue_append(&requests->sent, request);
+    set_timer(request, uv_now(requests->loop) + requests->conf->calls.attempt_timeout_ms);
+
+    switch (request->ops->send(request, request->attempts)) {
+    case LINK_PUBLISHED:
+        request->in_doubt = true;
+        break;
+    case LINK_NOT_UP:
+        wait_for_link(request);
+        break;
+    case LINK_CONGESTED:
+    case LINK_NO_MEMORY:
+        back_off(request, REQUEST_CONGESTED);
+        break;
+    }
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct request *request = (struct request *)((char *)timer - offsetof(struct request, timer));
+
+    if (uv_now(request->requests->loop) >= request->deadline_ms) {
+        fail_at_deadline(request);
+        return;
+    }
+    switch (request->state) {
+    case REQUEST_SENT:
+        if (!request->suspected) {
+            back_off(request, REQUEST_NO_ANSWER);
+            break;
+        }
+        request->trouble = REQUEST_NO_RESPONDERS;
+        request_park(request);
+        /* The suspicion's wait was the backoff. */
+        if (request->ops->no_responders == NULL || request->ops->no_responders(request))
+            send_attempt(request);
+        break;
+    case REQUEST_BACKING_OFF:
+        send_attempt(request);
+        break;
+    case REQUEST_WAITING_FOR_LINK:
+    case REQUEST_PARKED:
+    case REQUEST_IDLE:
+        break;
+    }
+}
+
+/* --- The link's events ----------------------------------------------------------------------------- */
+
+void requests_on_up(struct requests *requests)
+{
+    size_t count = requests->waiting.count;
+
+    while (count-- > 0 && requests->waiting.first != NULL)
+        send_attempt(requests->waiting.first);
+}
+
+void requests_on_down(struct requests *requests)
+{
+    while (requests->sent.first != NULL)
+        wait_for_link(requests->sent.first);
+}
+
+/*
+ * The library tells that one of the requests in flight has no responders, not
+ * which. All that were sent before and are still without an answer after a backoff
+ * are taken for it and sent again, which is safe for each of them. Of one request
+ * in flight it is certain, and it had no effect.
+ */
+void requests_on_no_responders(struct requests *requests)
+{
+    if (requests->sent.count == 1 && requests->sent.first->attempts == 1)
+        requests->sent.first->in_doubt = false;
+    for (struct request *request = requests->sent.last; request != NULL && !request->suspected;
+         request = request->previous) {
+        request->suspected = true;
+        set_timer(request, uv_now(requests->loop) + next_backoff_ms(request));
+    }
+}
+
+static bool parse_hex(const char *digits, unsigned count, uint32_t *value)
+{
+    *value = 0;
+    for (unsigned i = 0; i < count; i++) {
+        char digit = digits[i];
+        if (digit >= '0' && digit <= '9')
+            *value = *value << 4 | (uint32_t)(digit - '0');
+        else if (digit >= 'a' && digit <= 'f')
+            *value = *value << 4 | (uint32_t)(digit - 'a' + 10);
+        else
+            return false;
+    }
+    return true;
+}
+
+static void write_hex(char *digits, unsigned count, uint32_t value)
+{
+    while (count-- > 0) {
+        digits[count] = "0123456789abcdef"[value & 15u];
+        value >>= 4;
+    }
+}
+
+/*
+ * Where a consumer's name ends in the reply subject of a message that it pushed, and
+ * with it the token. The forms (ADR-15): $JS.ACK.<stream>.<consumer>.<5 numbers>,
+ * or $JS.ACK.<domain>.<account>.<stream>.<consumer>.<5 numbers>[.<random>].
+ */
+static const char *token_of_delivery(const char *reply)
+{
+    const char *dots[12];
+    unsigned count = 0;
+
+    for (const char *at = reply; (at = strchr(at, '.')) != NULL && count < 12; at++)
+        dots[count++] = at;
+    /* dots[i] ends token number i */
+    unsigned consumer = count < 10 ? 3 : 5;
+    if (count < 8 || dots[consumer] - dots[consumer - 1] - 1 < (ptrdiff_t)TOKEN_LENGTH)
+        return NULL;
+    return dots[consumer] - TOKEN_LENGTH;
+}
+
+static const char *token_of_message(const struct requests *requests, const struct message *message)
+{
+    const char *inbox = link_inbox(requests->link);
+    size_t inbox_length = strlen(inbox);
+
+    if (strncmp(message->subject, inbox, inbox_length) == 0)
+        return strlen(message->subject + inbox_length) == TOKEN_LENGTH ? message->subject + inbox_length : NULL;
+    if (message->reply != NULL && strncmp(message->reply, ACK_PREFIX, strlen(ACK_PREFIX)) == 0)
+        return token_of_delivery(message->reply);
+    return NULL;
+}
+
+/* The request that a message belongs to; NULL for one that is over. */
+static struct request *find_request(struct requests *requests, const struct message *message, uint32_t *attempt)
+{
+    const char *token = token_of_message(requests, message);
+    uint32_t slot, generation;
+
+    if (token == NULL || !parse_hex(token, 8, &slot) || !parse_hex(token + 8, 8, &generation) ||
+        !parse_hex(token + 16, 4, attempt))
+        return NULL;
+    if (slot >= requests->slot_count || requests->slots[slot].generation != generation)
+        return NULL;
+    return requests->slots[slot].request;
+}
+
+void requests_on_message(struct requests *requests, struct message *message)
+{
+    uint32_t attempt = 0;
+    struct request *request = find_request(requests, message, &attempt);
+
+    if (request == NULL)
+        return;
+    switch (request->ops->reply(request, attempt, message)) {
+    case REQUEST_DONE:
+        break;
+    case REQUEST_MORE:
+        if (request->state == REQUEST_SENT && !request->suspected)
+            set_timer(request, uv_now(requests->loop) + requests->conf->calls.attempt_timeout_ms);
+        break;
+    case REQUEST_RETRY:
+        if (request->state == REQUEST_SENT)
+            back_off(request, request->trouble);
+        break;
+    }
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+int requests_init(struct requests *requests, uv_loop_t *loop, struct timers *timers, const struct conf *conf)
+{
+    memset(requests, 0, sizeof(*requests));
+    requests->loop = loop;
+    requests->timers = timers;
+    requests->conf = conf;
+    requests->first_free = NO_SLOT;
+    return grow_slots(requests);
+}
+
+void requests_set_link(struct requests *requests, struct link *link)
+{
+    requests->link = link;
+}
+
+void requests_free(struct requests *requests)
+{
+    free(requests->slots);
+    requests->slots = NULL;
+    requests->slot_count = 0;
+}
+
+void request_start(struct requests *requests, struct request *request, const struct request_ops *ops,
+                   uint64_t deadline_ms)
+{
+    assert(request->state == REQUEST_IDLE);
+    request->requests = requests;
+    request->ops = ops;
+    request->deadline_ms = deadline_ms;
+    request->started_ms = uv_now(requests->loop);
+    request->attempts = 0;
+    request->trouble = REQUEST_NO_TROUBLE;
+    request->in_doubt = false;
+    if (deadline_ms <= request->started_ms || take_slot(requests, request) != 0) {
+        /* Too late, or out of memory: the deadline comes at once, but not from within this call. */
+        request->slot = NO_SLOT;
+        request->state = REQUEST_BACKING_OFF;
+        request->deadline_ms = request->started_ms;
+        set_timer(request, request->deadline_ms);
+        return;
+    }
+    send_attempt(request);
+}
+
+void request_end(struct request *request)
+{
+    if (request->state == REQUEST_IDLE)
+        return;
+    leave_state(request);
+    release_slot(request);
+}
+
+void request_park(struct request *request)
+{
+    leave_state(request);
+    request->state = REQUEST_PARKED;
+    set_timer(request, request->deadline_ms);
+}
+
+void request_resume(struct request *request)
+{
+    assert(request->state == REQUEST_PARKED);
+    send_attempt(request);
+}
+
+void request_write_token(const struct request *request, char token[REQUEST_TOKEN_BYTES])
+{
+    write_hex(token, 8, request->slot);
+    write_hex(token + 8, 8, request->requests->slots[request->slot].generation);
+    write_hex(token + 16, 4, request->attempts);
+    token[TOKEN_LENGTH] = '\0';
+}
+
+void request_write_subject(const struct request *request, char subject[REQUEST_SUBJECT_BYTES])
+{
+    const char *inbox = link_inbox(request->requests->link);
+    size_t inbox_length = strlen(inbox);
+
+    assert(inbox_length + TOKEN_LENGTH < REQUEST_SUBJECT_BYTES);
+    memcpy(subject, inbox, inbox_length);
+    request_write_token(request, subject + inbox_length);
+}
+
+enum link_publish_result request_publish(struct request *request, const char *subject,
+                                         const struct message_header *headers, size_t header_count, const void *payload,
+                                         size_t payload_bytes)
+{
+    char reply[REQUEST_SUBJECT_BYTES];
+
+    request_write_subject(request, reply);
+    return link_publish(request->requests->link, subject, reply, headers, header_count, payload, payload_bytes);
+}
+
+void request_retry_reason(struct request *request, enum request_trouble trouble)
+{
+    request->trouble = trouble;
+}
+
+void request_clear_doubt(struct request *request)
+{
+    request->in_doubt = false;
+}
+
+bool request_is_in_doubt(const struct request *request)
+{
+    return request->in_doubt;
+}

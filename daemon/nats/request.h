@@ -1,0 +1,168 @@
+/*
+ * request: one question over the link, asked until it is answered.
+ *
+ * Used by jetstream and kv. A request is published with a reply subject of
+ * its own in the link's one inbox; the token at the end of that subject finds it in
+ * one array look-up when the answer comes. The module promises that a request ends
+ * exactly once: by its reply callback saying so, by its fail callback at the
+ * deadline, or by request_end. Until then it is sent again, with backoff and full
+ * jitter, after no responders, a time without an answer, an answer that the callback
+ * calls worth retrying, or a lost link; on a lost link it waits for the next one.
+ * What is sent again must be safe to arrive twice: that is up to its send callback.
+ */
+#ifndef DAEMON_NATS_REQUEST_H
+#define DAEMON_NATS_REQUEST_H
+
+#include "conf/conf.h"
+#include "daemon/nats/link.h"
+#include "daemon/timers.h"
+#include "proto/error.h"
+
+struct request;
+
+enum request_verdict {
+    REQUEST_DONE, /* that was the answer: the callback has called request_end, and the request may be gone */
+    REQUEST_MORE, /* there is more to come */
+    REQUEST_RETRY /* ask again after a backoff; see request_retry_reason */
+};
+
+struct request_ops {
+    /*
+     * Publishes one attempt, with request_publish. attempt counts from 1. May be
+     * called several times, at any time from request_start until the request ends.
+     */
+    enum link_publish_result (*send)(struct request *request, unsigned attempt);
+
+    /* One message of the answer to the attempt given. */
+    enum request_verdict (*reply)(struct request *request, unsigned attempt, struct message *message);
+
+    /*
+     * The deadline came. error says why: unavailable where surely nothing reached a
+     * stream, else deadline_exceeded. The request is over before the call.
+     */
+    void (*fail)(struct request *request, const struct error *error);
+
+    /*
+     * Nobody listens on the request's subject. Answers true to go on retrying. False
+     * parks the request: the owner calls request_resume or request_end when it has
+     * found out more; meanwhile only the deadline runs. NULL: go on retrying.
+     */
+    bool (*no_responders)(struct request *request);
+};
+
+enum request_state { REQUEST_IDLE, REQUEST_WAITING_FOR_LINK, REQUEST_SENT, REQUEST_BACKING_OFF, REQUEST_PARKED };
+
+/* Why a request had to be asked again: what an operator is told when time runs out. */
+enum request_trouble {
+    REQUEST_NO_TROUBLE,
+    REQUEST_NO_LINK,
+    REQUEST_NO_RESPONDERS,
+    REQUEST_NO_LEADER,
+    REQUEST_NO_ANSWER,
+    REQUEST_CONGESTED
+};
+
+/* The owner embeds it, zeroed, in memory that lives until the request ends. All members are the module's. */
+struct request {
+    const struct request_ops *ops;
+    struct requests *requests;
+    struct request *next; /* in the queue of its state */
+    struct request *previous;
+    struct timer timer; /* of the attempt, the backoff or the deadline, whichever comes first */
+    uint64_t deadline_ms;
+    uint64_t started_ms;
+    enum request_state state;
+    enum request_trouble trouble;
+    uint32_t slot;
+    unsigned attempts;
+    bool suspected; /* a 503 came that may have been this attempt's */
+    bool in_doubt;  /* an attempt was sent that may have had its effect without our knowing */
+};
+
+/* A queue of requests in the order they came into it. */
+struct request_queue {
+    struct request *first, *last;
+    size_t count;
+};
+
+/* A place in the table. generation tells the answers to its earlier tenants from those to the present one. */
+struct request_slot {
+    struct request *request; /* NULL: free, next_free is the next such place */
+    uint32_t generation;
+    uint32_t next_free;
+};
+
+struct requests {
+    struct link *link;
+    struct timers *timers;
+    const struct conf *conf;
+    uv_loop_t *loop;
+    struct request_slot *slots;
+    uint32_t slot_count;
+    uint32_t first_free;
+    struct request_queue waiting; /* for the link */
+    struct request_queue sent;    /* in the order of sending */
+    uint64_t retries;             /* attempts after the first, since the start */
+};
+
+/* conf is borrowed. 0, or -1 when memory ran out. */
+int requests_init(struct requests *requests, uv_loop_t *loop, struct timers *timers, const struct conf *conf);
+
+/* The link's events, for whoever made the link to pass on. */
+void requests_on_up(struct requests *requests);
+void requests_on_down(struct requests *requests);
+void requests_on_message(struct requests *requests, struct message *message);
+void requests_on_no_responders(struct requests *requests);
+
+/* The link comes afterwards: link_new wants the events first. */
+void requests_set_link(struct requests *requests, struct link *link);
+void requests_free(struct requests *requests);
+
+/*
+ * Begins a request that may take until deadline_ms (loop time). None of its
+ * callbacks is called from within but send.
+ */
+void request_start(struct requests *requests, struct request *request, const struct request_ops *ops,
+                   uint64_t deadline_ms);
+
+/*
+ * Ends a request: when its answer is there, or when nobody wants it any more. No
+ * callback of it is called from now on. Does nothing when it is over already.
+ */
+void request_end(struct request *request);
+
+/* Within a reply callback, which then answers REQUEST_DONE or MORE: waits for request_resume or the deadline. */
+void request_park(struct request *request);
+
+/* Sends the next attempt of a parked request. */
+void request_resume(struct request *request);
+
+/* Publishes an attempt of this request; for ops->send. */
+enum link_publish_result request_publish(struct request *request, const char *subject,
+                                         const struct message_header *headers, size_t header_count, const void *payload,
+                                         size_t payload_bytes);
+
+/*
+ * An attempt's token, 20 characters: the last one of its reply subject. A message that a
+ * consumer pushes carries the subject it was stored under instead, so it is found by
+ * the consumer's name in its reply subject: a consumer whose name ends in the token of
+ * the request that made it has its messages delivered to that request.
+ */
+#define REQUEST_TOKEN_BYTES   21
+#define REQUEST_SUBJECT_BYTES 96
+void request_write_token(const struct request *request, char token[REQUEST_TOKEN_BYTES]);
+
+/* Writes the present attempt's reply subject. */
+void request_write_subject(const struct request *request, char subject[REQUEST_SUBJECT_BYTES]);
+
+/* Within a reply callback: says why it answers REQUEST_RETRY. */
+void request_retry_reason(struct request *request, enum request_trouble trouble);
+
+/* Within a reply callback: the attempt surely had no effect. Where all attempts had none, the deadline is no mystery.
+ */
+void request_clear_doubt(struct request *request);
+
+/* Whether an attempt may have had its effect without our knowing. */
+bool request_is_in_doubt(const struct request *request);
+
+#endif

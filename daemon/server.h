@@ -1,0 +1,37 @@
+/*
+ * server: the listening socket.
+ *
+ * Made by main. It binds the configured path, or takes the socket that systemd
+ * hands over, and gives each connection to session. Promises that a path is served
+ * by one daemon at a time: a second one is refused, a socket that nobody serves any
+ * more is replaced.
+ */
+#ifndef DAEMON_SERVER_H
+#define DAEMON_SERVER_H
+
+#include "conf/conf.h"
+#include "daemon/session.h"
+
+#include <stdbool.h>
+#include <uv.h>
+
+#define SERVER_ERROR_BYTES 512
+
+struct server {
+    uv_pipe_t listener;
+    struct session_list *sessions;
+    const struct conf *conf;
+    bool is_open;
+    bool is_ours; /* the path is ours to remove; systemd's is not */
+    int lock;     /* of the path; -1: none */
+    char path[108];
+};
+
+/* Listens. 0, or -1 with a sentence in error. What is pointed to is borrowed. */
+int server_open(struct server *server, uv_loop_t *loop, const struct conf *conf, struct session_list *sessions,
+                char error[SERVER_ERROR_BYTES]);
+
+/* Takes no more connections. Those that wait are refused by the kernel, but under systemd wait for the next daemon. */
+void server_close(struct server *server);
+
+#endif

@@ -1,0 +1,596 @@
+#include "daemon/session.h"
+
+#include "daemon/call.h"
+#include "daemon/dispatch.h"
+#include "daemon/log.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define READ_BUFFER_BYTES 65536u
+
+/* What a session wants to write beyond this in one turn makes its buffer not worth keeping. */
+#define OUT_KEEP_BYTES 65536u
+
+/* Bytes that came and are not dispatched yet: the beginning of a frame, or frames that back-pressure holds up. */
+struct session_input {
+    struct frame frame; /* the scan of the frame that begins at start */
+    bool is_skipping;   /* of a frame that was refused: let go of its bytes until its end */
+    size_t start;       /* of the frame within bytes */
+    size_t length;      /* of all within bytes, start included */
+    size_t capacity;
+    uint8_t *bytes;
+};
+
+static void end_session(struct session *session, enum conf_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* --- The end --------------------------------------------------------------------------------------- */
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct session *session = handle->data;
+    struct session_list *list = session->list;
+
+    if (session->input != NULL)
+        free(session->input->bytes);
+    free(session->input);
+    msgpack_sbuffer_destroy(&session->out);
+    msgpack_sbuffer_destroy(&session->writing);
+    if (session->previous != NULL)
+        session->previous->next = session->next;
+    else
+        list->first = session->next;
+    if (session->next != NULL)
+        session->next->previous = session->previous;
+    list->metrics->sessions--;
+    free(session);
+    if (list->first == NULL && list->emptied != NULL)
+        list->emptied(list->emptied_arg);
+}
+
+static void close_session(struct session *session)
+{
+    if (session->state == SESSION_CLOSING)
+        return;
+    session->state = SESSION_CLOSING;
+    /* The calls go on without it: what was sent to NATS may happen. */
+    while (session->first_call != NULL) {
+        struct call *call = session->first_call;
+        session_remove_call(session, call, call->bytes);
+        call->session = NULL;
+    }
+    timer_stop(session->list->timers, &session->stall);
+    if (session->is_dirty) {
+        struct session **at = &session->list->dirty;
+        while (*at != session)
+            at = &(*at)->next_dirty;
+        *at = session->next_dirty;
+        session->is_dirty = false;
+    }
+    uv_close((uv_handle_t *)&session->pipe, on_closed);
+}
+
+/* Ends a session for a reason, which goes to the log with whose session it was. */
+static void end_session(struct session *session, enum conf_log_level level, const char *format, ...)
+{
+    char reason[256];
+    va_list args;
+
+    if (session->state == SESSION_CLOSING)
+        return;
+    va_start(args, format);
+    vsnprintf(reason, sizeof(reason), format, args);
+    va_end(args);
+    log_write(level, "session of pid %d uid %u ended: %s", (int)session->pid, (unsigned)session->uid, reason);
+    if (level != CONF_LOG_DEBUG)
+        session->list->metrics->sessions_ended++;
+    close_session(session);
+}
+
+/* A session that reads no more ends when everything is answered and written. */
+static void end_if_done(struct session *session)
+{
+    if (session->state == SESSION_LAST_ANSWERS && session->calls == 0 && session_unread_bytes(session) == 0)
+        end_session(session, CONF_LOG_DEBUG, "the client is done");
+}
+
+static void stop_reading(struct session *session)
+{
+    if (session->is_reading)
+        uv_read_stop((uv_stream_t *)&session->pipe);
+    session->is_reading = false;
+}
+
+static void read_no_more(struct session *session)
+{
+    if (session->state != SESSION_OPEN)
+        return;
+    stop_reading(session);
+    session->state = SESSION_LAST_ANSWERS;
+}
+
+/* --- Writing --------------------------------------------------------------------------------------- */
+
+static void mark_dirty(struct session *session)
+{
+    if (session->is_dirty || session->state == SESSION_CLOSING)
+        return;
+    session->is_dirty = true;
+    session->next_dirty = session->list->dirty;
+    session->list->dirty = session;
+}
+
+msgpack_sbuffer *session_out(struct session *session)
+{
+    return &session->out;
+}
+
+void session_answered(struct session *session)
+{
+    mark_dirty(session);
+}
+
+size_t session_unread_bytes(const struct session *session)
+{
+    size_t writing = session->is_writing ? uv_stream_get_write_queue_size((const uv_stream_t *)&session->pipe) : 0;
+
+    return session->out.size + writing;
+}
+
+int session_socket(const struct session *session)
+{
+    uv_os_fd_t descriptor = -1;
+
+    uv_fileno((const uv_handle_t *)&session->pipe, &descriptor);
+    return descriptor;
+}
+
+static void on_stall(struct timer *timer)
+{
+    struct session *session = (struct session *)((char *)timer - offsetof(struct session, stall));
+    struct session_list *list = session->list;
+    size_t bytes = uv_stream_get_write_queue_size((uv_stream_t *)&session->pipe);
+
+    if (!session->is_writing)
+        return;
+    if (bytes == session->stalled_bytes) {
+        end_session(session, CONF_LOG_WARNING, "it read nothing for %.3g s with %zu bytes of answers waiting",
+                    list->conf->limits.stall_timeout_ms / 1000.0, bytes);
+        return;
+    }
+    session->stalled_bytes = bytes;
+    timer_start(list->timers, &session->stall, uv_now(list->loop) + list->conf->limits.stall_timeout_ms, on_stall);
+}
+
+static void on_written(uv_write_t *write, int status)
+{
+    struct session *session = write->data;
+
+    session->is_writing = false;
+    timer_stop(session->list->timers, &session->stall);
+    msgpack_sbuffer_destroy(&session->writing);
+    msgpack_sbuffer_init(&session->writing);
+    if (status < 0)
+        end_session(session, CONF_LOG_DEBUG, "%s", uv_strerror(status));
+    else
+        mark_dirty(session);
+}
+
+/* Leaves what the socket did not take to libuv, in a buffer that nobody else touches. */
+static void write_when_possible(struct session *session, size_t written)
+{
+    struct session_list *list = session->list;
+
+    session->writing = session->out;
+    msgpack_sbuffer_init(&session->out);
+    uv_buf_t rest = uv_buf_init(session->writing.data + written, (unsigned)(session->writing.size - written));
+    session->write.data = session;
+    session->is_writing = true;
+    int failed = uv_write(&session->write, (uv_stream_t *)&session->pipe, &rest, 1, on_written);
+    if (failed != 0) {
+        session->is_writing = false;
+        end_session(session, CONF_LOG_DEBUG, "%s", uv_strerror(failed));
+        return;
+    }
+    session->stalled_bytes = uv_stream_get_write_queue_size((uv_stream_t *)&session->pipe);
+    timer_start(list->timers, &session->stall, uv_now(list->loop) + list->conf->limits.stall_timeout_ms, on_stall);
+}
+
+static void flush_session(struct session *session)
+{
+    if (session->out.size == 0 || session->is_writing)
+        return;
+    uv_buf_t buffer = uv_buf_init(session->out.data, (unsigned)session->out.size);
+    int written = uv_try_write((uv_stream_t *)&session->pipe, &buffer, 1);
+    if (written < 0 && written != UV_EAGAIN) {
+        end_session(session, CONF_LOG_DEBUG, "%s", uv_strerror(written));
+        return;
+    }
+    session->list->metrics->bytes_out += session->out.size;
+    if (written < 0)
+        written = 0;
+    if ((size_t)written < session->out.size) {
+        write_when_possible(session, (size_t)written);
+        return;
+    }
+    /* An idle session keeps no buffer. */
+    if (session->calls == 0 || session->out.alloc > OUT_KEEP_BYTES) {
+        msgpack_sbuffer_destroy(&session->out);
+        msgpack_sbuffer_init(&session->out);
+    } else {
+        msgpack_sbuffer_clear(&session->out);
+    }
+}
+
+/* Answers a message that never becomes a call; msgid NULL for the nil of one whose msgid is not known. */
+static void refuse(struct session *session, const uint32_t *msgid, const struct error *error)
+{
+    msgpack_packer packer;
+
+    msgpack_packer_init(&packer, &session->out, msgpack_sbuffer_write);
+    rpc_pack_error(&packer, msgid, error);
+    session->list->metrics->errors[error->code]++;
+    mark_dirty(session);
+}
+
+/* --- Frames ---------------------------------------------------------------------------------------- */
+
+static bool must_wait(const struct session *session)
+{
+    const struct conf *conf = session->list->conf;
+
+    return session->calls >= conf->limits.calls_per_session ||
+           session->call_bytes >= conf->limits.call_bytes_per_session ||
+           session_unread_bytes(session) > conf->limits.out_buffer_bytes / 2;
+}
+
+/*
+ * A frame that breaks a limit or is none. What is too large but has a msgid that could be
+ * read is answered and skipped, and the session goes on; else it is answered and the
+ * session ends. False when it ended.
+ */
+static bool refuse_frame(struct session *session, struct frame *frame, enum frame_status status, const uint8_t *bytes,
+                         size_t length)
+{
+    const struct frame_limits *limits = &session->list->frame_limits;
+    enum error_code code = status == FRAME_MALFORMED ? ERROR_INVALID_ARGUMENT : ERROR_TOO_LARGE;
+    struct error error;
+    uint32_t msgid;
+    bool has_msgid = rpc_peek_msgid(bytes, length, &msgid);
+
+    (void)frame;
+    error_set(&error, code,
+              "the message %s; the limits are %zu bytes (limits.frame_bytes), %u elements (frame_elements), "
+              "nested %u deep (frame_depth)",
+              frame_status_text(status), limits->size_bytes, limits->elements, limits->depth);
+    refuse(session, has_msgid ? &msgid : NULL, &error);
+    if (status == FRAME_TOO_LARGE && has_msgid) {
+        log_info("session of pid %d uid %u: a message has too many bytes and is skipped", (int)session->pid,
+                 (unsigned)session->uid);
+        return true;
+    }
+    log_warning("session of pid %d uid %u: its message %s", (int)session->pid, (unsigned)session->uid,
+                frame_status_text(status));
+    session->list->metrics->sessions_ended++;
+    read_no_more(session);
+    return false;
+}
+
+/* The limits of a message that is skipped: its bytes are not kept, only its structure must stay within bounds. */
+static const struct frame_limits skip_limits = {SIZE_MAX, UINT32_MAX, FRAME_DEPTH_MAX};
+
+/*
+ * Dispatches the whole frames among bytes; answers how many bytes are done with. *frame is
+ * the scan of the first one and afterwards of the one that is not whole.
+ */
+static size_t take_frames(struct session *session, struct frame *frame, bool *is_skipping, const uint8_t *bytes,
+                          size_t length)
+{
+    size_t done = 0;
+
+    while (done < length && session->state == SESSION_OPEN && !(must_wait(session) && !*is_skipping)) {
+        enum frame_status status = frame_scan(frame, bytes + done, length - done);
+
+        if (status == FRAME_COMPLETE) {
+            size_t size = frame->offset - frame->base;
+            if (!*is_skipping)
+                dispatch_message(session->list->dispatcher, session, bytes + done, size);
+            done += size;
+            *is_skipping = false;
+            frame_init(frame, &session->list->frame_limits);
+        } else if (status == FRAME_PARTIAL && *is_skipping) {
+            size_t there = length - done, walked = frame->offset - frame->base;
+            size_t drop = walked < there ? walked : there;
+            frame->base += drop;
+            return done + drop;
+        } else if (status == FRAME_PARTIAL) {
+            break;
+        } else if (*is_skipping) {
+            end_session(session, CONF_LOG_WARNING, "the rest of a message that was too large %s",
+                        frame_status_text(status));
+        } else if (refuse_frame(session, frame, status, bytes + done, length - done)) {
+            *is_skipping = true;
+            frame_init(frame, &skip_limits);
+        }
+    }
+    return done;
+}
+
+/* --- Reading --------------------------------------------------------------------------------------- */
+
+/* Keeps bytes for later; the session ends when there is no memory for them. */
+static bool keep_input(struct session *session, const struct frame *frame, bool is_skipping, const uint8_t *bytes,
+                       size_t length)
+{
+    struct session_input *input = session->input;
+
+    if (input == NULL) {
+        input = calloc(1, sizeof(*input));
+        if (input == NULL)
+            goto no_memory;
+        session->input = input;
+        input->frame = *frame;
+        input->is_skipping = is_skipping;
+    }
+    if (input->start > 0 && input->length + length > input->capacity) {
+        memmove(input->bytes, input->bytes + input->start, input->length - input->start);
+        input->length -= input->start;
+        input->start = 0;
+    }
+    if (input->length + length > input->capacity) {
+        size_t capacity = input->capacity > 0 ? input->capacity : 512;
+        while (capacity < input->length + length)
+            capacity *= 2;
+        uint8_t *grown = realloc(input->bytes, capacity);
+        if (grown == NULL)
+            goto no_memory;
+        input->bytes = grown;
+        input->capacity = capacity;
+    }
+    if (length > 0)
+        memcpy(input->bytes + input->length, bytes, length);
+    input->length += length;
+    return true;
+
+no_memory:
+    end_session(session, CONF_LOG_ERROR, "out of memory");
+    return false;
+}
+
+static void drop_input(struct session *session)
+{
+    free(session->input->bytes);
+    free(session->input);
+    session->input = NULL;
+}
+
+/* Goes on with what was kept. */
+static void take_input(struct session *session)
+{
+    struct session_input *input = session->input;
+
+    input->start += take_frames(session, &input->frame, &input->is_skipping, input->bytes + input->start,
+                                input->length - input->start);
+    if (input->start == input->length && !input->is_skipping)
+        drop_input(session);
+    else if (input->start == input->length)
+        input->start = input->length = 0;
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct session *session = handle->data;
+
+    (void)suggested;
+    *buffer = uv_buf_init(session->list->read_buffer, READ_BUFFER_BYTES);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
+{
+    struct session *session = stream->data;
+
+    if (length == 0)
+        return;
+    if (length < 0) {
+        if (length != UV_EOF) {
+            end_session(session, CONF_LOG_DEBUG, "%s", uv_strerror((int)length));
+            return;
+        }
+        /* It may have shut down its sending half only: what it asked is answered. */
+        stop_reading(session);
+        session->is_at_end = true;
+        mark_dirty(session);
+        return;
+    }
+    session->list->metrics->bytes_in += (uint64_t)length;
+
+    const uint8_t *bytes = (const uint8_t *)buffer->base;
+    if (session->input != NULL) {
+        if (keep_input(session, NULL, false, bytes, (size_t)length))
+            take_input(session);
+    } else {
+        struct frame frame;
+        bool is_skipping = false;
+        frame_init(&frame, &session->list->frame_limits);
+        size_t done = take_frames(session, &frame, &is_skipping, bytes, (size_t)length);
+        if (session->state == SESSION_OPEN && (done < (size_t)length || is_skipping))
+            keep_input(session, &frame, is_skipping, bytes + done, (size_t)length - done);
+    }
+    if (session->state == SESSION_OPEN && must_wait(session))
+        stop_reading(session);
+}
+
+static void start_reading(struct session *session)
+{
+    if (session->is_reading || session->state != SESSION_OPEN)
+        return;
+    session->is_reading = uv_read_start((uv_stream_t *)&session->pipe, on_alloc, on_read) == 0;
+}
+
+/* Where back-pressure has eased: first what came before, then the socket. */
+static void go_on_reading(struct session *session)
+{
+    if (session->is_reading || session->state != SESSION_OPEN || must_wait(session))
+        return;
+    if (session->input != NULL)
+        take_input(session);
+    if (session->state != SESSION_OPEN || must_wait(session))
+        return;
+    if (session->is_at_end)
+        read_no_more(session);
+    else
+        start_reading(session);
+}
+
+void session_list_flush(struct session_list *list)
+{
+    /* Going on may answer at once and make more to write, so until nothing is left. */
+    while (list->dirty != NULL) {
+        struct session *session = list->dirty;
+        list->dirty = session->next_dirty;
+        session->is_dirty = false;
+        flush_session(session);
+        go_on_reading(session);
+        end_if_done(session);
+    }
+}
+
+/* --- Calls ----------------------------------------------------------------------------------------- */
+
+void session_add_call(struct session *session, struct call *call, size_t bytes)
+{
+    struct metrics *metrics = session->list->metrics;
+
+    call->previous = NULL;
+    call->next = session->first_call;
+    if (session->first_call != NULL)
+        session->first_call->previous = call;
+    session->first_call = call;
+    session->calls++;
+    session->call_bytes += bytes;
+    metrics->calls++;
+    metrics->call_bytes += bytes;
+}
+
+void session_remove_call(struct session *session, struct call *call, size_t bytes)
+{
+    struct metrics *metrics = session->list->metrics;
+
+    if (call->previous != NULL)
+        call->previous->next = call->next;
+    else
+        session->first_call = call->next;
+    if (call->next != NULL)
+        call->next->previous = call->previous;
+    session->calls--;
+    session->call_bytes -= bytes;
+    metrics->calls--;
+    metrics->call_bytes -= bytes;
+    mark_dirty(session);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+int session_list_init(struct session_list *list, uv_loop_t *loop, struct timers *timers, const struct conf *conf,
+                      struct metrics *metrics, struct dispatcher *dispatcher)
+{
+    memset(list, 0, sizeof(*list));
+    list->loop = loop;
+    list->timers = timers;
+    list->conf = conf;
+    list->metrics = metrics;
+    list->dispatcher = dispatcher;
+    session_list_set_limits(list);
+    list->read_buffer = malloc(READ_BUFFER_BYTES);
+    return list->read_buffer != NULL ? 0 : -1;
+}
+
+void session_list_set_limits(struct session_list *list)
+{
+    list->frame_limits = (struct frame_limits){list->conf->limits.frame_bytes, list->conf->limits.frame_elements,
+                                               list->conf->limits.frame_depth};
+}
+
+void session_list_free(struct session_list *list)
+{
+    assert(list->first == NULL);
+    free(list->read_buffer);
+}
+
+static void note_peer(struct session *session)
+{
+    struct ucred peer = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
+    socklen_t size = sizeof(peer);
+
+    getsockopt(session_socket(session), SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    session->pid = peer.pid;
+    session->uid = peer.uid;
+    session->gid = peer.gid;
+}
+
+void session_accept(struct session_list *list, uv_stream_t *listener)
+{
+    struct session *session = calloc(1, sizeof(*session));
+    struct error error;
+
+    if (session == NULL) {
+        log_error("a connection waits: out of memory");
+        return;
+    }
+    session->list = list;
+    uv_pipe_init(list->loop, &session->pipe, 0);
+    session->pipe.data = session;
+    msgpack_sbuffer_init(&session->out);
+    msgpack_sbuffer_init(&session->writing);
+    session->next = list->first;
+    if (list->first != NULL)
+        list->first->previous = session;
+    list->first = session;
+    list->metrics->sessions++;
+    list->metrics->sessions_total++;
+
+    int failed = uv_accept(listener, (uv_stream_t *)&session->pipe);
+    if (failed != 0) {
+        log_error("a connection could not be accepted: %s", uv_strerror(failed));
+        close_session(session);
+        return;
+    }
+    note_peer(session);
+    if (list->metrics->sessions > list->conf->limits.sessions) {
+        list->metrics->sessions_refused++;
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "the daemon has %u sessions, which is its limit (limits.sessions)",
+                  list->conf->limits.sessions);
+        log_warning("session of pid %d uid %u refused: %s", (int)session->pid, (unsigned)session->uid, error.message);
+        refuse(session, NULL, &error);
+        session->state = SESSION_LAST_ANSWERS;
+        return;
+    }
+    log_debug("session of pid %d uid %u began", (int)session->pid, (unsigned)session->uid);
+    start_reading(session);
+}
+
+void session_list_drain(struct session_list *list, void (*emptied)(void *arg), void *arg)
+{
+    list->is_draining = true;
+    list->emptied = emptied;
+    list->emptied_arg = arg;
+    if (list->first == NULL) {
+        emptied(arg);
+        return;
+    }
+    for (struct session *session = list->first; session != NULL; session = session->next) {
+        read_no_more(session);
+        mark_dirty(session);
+    }
+}
+
+void session_list_end(struct session_list *list)
+{
+    for (struct session *session = list->first; session != NULL; session = session->next)
+        end_session(session, CONF_LOG_WARNING, "the daemon ends, with %u calls not answered", session->calls);
+}

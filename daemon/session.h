@@ -1,0 +1,112 @@
+/*
+ * session: one client's connection.
+ *
+ * Made by server. A session reads frames, gives each to dispatch, and
+ * writes what the calls answer, once at the end of each turn of the loop. It keeps
+ * its limits by back-pressure: with too many calls in flight, or too much that the
+ * client has not read, it stops reading until that is better; a client that reads
+ * nothing at all is ended after a time.
+ */
+#ifndef DAEMON_SESSION_H
+#define DAEMON_SESSION_H
+
+#include "conf/conf.h"
+#include "daemon/access.h"
+#include "daemon/metrics.h"
+#include "daemon/timers.h"
+#include "proto/error.h"
+#include "proto/frame.h"
+
+#include <msgpack.h>
+#include <stdbool.h>
+#include <sys/types.h>
+#include <uv.h>
+
+struct call;
+struct session;
+struct session_input;
+struct dispatcher;
+
+/* What all sessions share. */
+struct session_list {
+    uv_loop_t *loop;
+    struct timers *timers;
+    const struct conf *conf;
+    struct metrics *metrics;
+    struct dispatcher *dispatcher;
+    struct session *first;
+    struct session *dirty; /* have something to write, or to go on with, at the turn's end */
+    struct frame_limits frame_limits;
+    bool is_draining;
+    void (*emptied)(void *arg); /* the last session is gone */
+    void *emptied_arg;
+    char *read_buffer; /* one for all: a frame that is whole never waits in it */
+};
+
+enum session_state {
+    SESSION_OPEN,
+    SESSION_LAST_ANSWERS, /* reads no more; ends when its calls are answered and all is written */
+    SESSION_CLOSING       /* waits for its handle to close */
+};
+
+struct session {
+    uv_pipe_t pipe;
+    struct session_list *list;
+    struct session *next, *previous;
+    struct session *next_dirty;
+    bool is_dirty;
+    bool is_reading;
+    bool is_at_end;  /* the client sends no more */
+    bool is_writing; /* a write waits for the client to read */
+    enum session_state state;
+    unsigned calls; /* in flight */
+    size_t call_bytes;
+    struct call *first_call;
+    struct session_input *input; /* what came and is not dispatched yet; NULL: nothing */
+    msgpack_sbuffer out;         /* answers of this turn */
+    msgpack_sbuffer writing;     /* answers that the client is slow to read */
+    size_t stalled_bytes;        /* of them when the timer was last set */
+    uv_write_t write;
+    struct timer stall;
+    struct access_peer access;
+    pid_t pid; /* the peer, as it was when it connected */
+    uid_t uid;
+    gid_t gid;
+};
+
+int session_list_init(struct session_list *list, uv_loop_t *loop, struct timers *timers, const struct conf *conf,
+                      struct metrics *metrics, struct dispatcher *dispatcher);
+void session_list_free(struct session_list *list);
+
+/* Takes the limits of frames from the configuration again, after a reload. */
+void session_list_set_limits(struct session_list *list);
+
+/* Takes the next connection of a listening stream, or refuses it with an error when there are too many. */
+void session_accept(struct session_list *list, uv_stream_t *listener);
+
+/* At the end of each turn: writes what was answered, goes on where back-pressure has eased. */
+void session_list_flush(struct session_list *list);
+
+/* No new calls from now on; emptied is called once, when every call was answered and every session is gone. */
+void session_list_drain(struct session_list *list, void (*emptied)(void *arg), void *arg);
+
+/* Ends all sessions at once, answered or not. */
+void session_list_end(struct session_list *list);
+
+/* --- For call ---------------------------------------------------------------------------------------- */
+
+/* Where answers go. After packing, session_answered. */
+msgpack_sbuffer *session_out(struct session *session);
+void session_answered(struct session *session);
+
+/* Bytes that the client has not read yet. */
+size_t session_unread_bytes(const struct session *session);
+
+/* A call begins and ends. */
+void session_add_call(struct session *session, struct call *call, size_t bytes);
+void session_remove_call(struct session *session, struct call *call, size_t bytes);
+
+/* The socket's descriptor, to ask about the peer. */
+int session_socket(const struct session *session);
+
+#endif

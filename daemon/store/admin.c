@@ -1,0 +1,311 @@
+#include "daemon/store/admin.h"
+
+#include "daemon/nats/kv.h"
+#include "daemon/store/bucket.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void call_stream(struct admin *admin, const char *verb, json_t *body, jetstream_call_fn *done)
+{
+    char stream[KV_STREAM_BYTES];
+
+    snprintf(stream, sizeof(stream), "KV_%s", admin->bucket);
+    jetstream_call(&admin->store->jetstream, &admin->call, verb, stream, body, admin->deadline_ms, done, admin);
+}
+
+static void begin(struct store *store, struct arena *arena, struct admin *admin)
+{
+    admin->store = store;
+    admin->arena = arena;
+}
+
+static void fail(struct admin *admin, const struct error *error)
+{
+    admin->done(admin->arg, NULL, error);
+}
+
+static void fail_not_found(struct admin *admin)
+{
+    struct error error;
+
+    error_set(&error, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\"; bucket.create makes one", admin->bucket);
+    fail(admin, &error);
+}
+
+static void answer_info(struct admin *admin, json_t *answer)
+{
+    struct bucket_info info;
+    struct error error;
+
+    if (!bucket_config_read_info(admin->arena, admin->bucket, answer, &info)) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        fail(admin, &error);
+        return;
+    }
+    admin->done(admin->arg, &info, NULL);
+}
+
+/* A write whose ack got lost may have happened. */
+static void fail_change(struct admin *admin, unsigned err_code, const struct error *error)
+{
+    struct error failure = *error;
+
+    if (err_code == JETSTREAM_STREAM_NOT_FOUND) {
+        fail_not_found(admin);
+        return;
+    }
+    if (failure.code == ERROR_DEADLINE_EXCEEDED)
+        failure.outcome = ERROR_OUTCOME_UNKNOWN;
+    fail(admin, &failure);
+}
+
+/* The window that no retry of a call outlasts. */
+static uint64_t window_ms(const struct admin *admin)
+{
+    return 2u * (uint64_t)admin->store->conf->calls.max_timeout_ms;
+}
+
+static unsigned level_in(json_t *answer)
+{
+    return (unsigned)json_integer_value(json_object_get(json_object_get(answer, "api"), "level"));
+}
+
+/* --- Create ---------------------------------------------------------------------------------------- */
+
+static void on_created(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+    struct error exists;
+
+    if (answer != NULL) {
+        bucket_forget(admin->store, admin->bucket);
+        answer_info(admin, answer);
+        return;
+    }
+    if (err_code == JETSTREAM_STREAM_NAME_IN_USE) {
+        error_set(&exists, ERROR_ALREADY_EXISTS,
+                  "bucket \"%s\" is there with other settings; bucket.info shows them, bucket.update changes them",
+                  admin->bucket);
+        error = &exists;
+    }
+    fail_change(admin, err_code, error);
+}
+
+/* What can be asked for depends on the server, and in a cluster that is being upgraded on which one. */
+static void on_create_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+    struct error wrong;
+
+    if (answer == NULL) {
+        fail(admin, error);
+        return;
+    }
+    (void)err_code;
+    json_t *stream = bucket_config_to_stream(admin->bucket, admin->config, level_in(answer), window_ms(admin), &wrong);
+    if (stream == NULL) {
+        fail(admin, &wrong);
+        return;
+    }
+    call_stream(admin, "STREAM.CREATE", stream, on_created);
+}
+
+void admin_create(struct store *store, struct arena *arena, struct admin *admin)
+{
+    begin(store, arena, admin);
+    jetstream_call(&store->jetstream, &admin->call, "INFO", NULL, NULL, admin->deadline_ms, on_create_level, admin);
+}
+
+/* --- Update ---------------------------------------------------------------------------------------- */
+
+static void on_updated(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+
+    if (answer == NULL) {
+        fail_change(admin, err_code, error);
+        return;
+    }
+    bucket_forget(admin->store, admin->bucket);
+    answer_info(admin, answer);
+}
+
+static void on_update_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+    struct error wrong;
+
+    if (answer == NULL) {
+        if (err_code == JETSTREAM_STREAM_NOT_FOUND)
+            fail_not_found(admin);
+        else
+            fail(admin, error);
+        return;
+    }
+    json_t *stream = json_incref(json_object_get(answer, "config"));
+    if (!bucket_config_update_stream(stream, admin->config, admin->level, window_ms(admin), &wrong)) {
+        json_decref(stream);
+        fail(admin, &wrong);
+        return;
+    }
+    call_stream(admin, "STREAM.UPDATE", stream, on_updated);
+}
+
+static void on_update_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+
+    (void)err_code;
+    if (answer == NULL) {
+        fail(admin, error);
+        return;
+    }
+    admin->level = level_in(answer);
+    call_stream(admin, "STREAM.INFO", NULL, on_update_info);
+}
+
+void admin_update(struct store *store, struct arena *arena, struct admin *admin)
+{
+    begin(store, arena, admin);
+    jetstream_call(&store->jetstream, &admin->call, "INFO", NULL, NULL, admin->deadline_ms, on_update_level, admin);
+}
+
+/* --- Delete, purge, info --------------------------------------------------------------------------- */
+
+static void on_removed(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+
+    bucket_forget(admin->store, admin->bucket);
+    /* A copy of the request that came too late found what the first one left. */
+    bool was_ours = err_code == JETSTREAM_STREAM_NOT_FOUND && admin->call.request.attempts > 1;
+    if (answer != NULL || was_ours)
+        admin->done(admin->arg, NULL, NULL);
+    else
+        fail_change(admin, err_code, error);
+}
+
+void admin_delete(struct store *store, struct arena *arena, struct admin *admin)
+{
+    begin(store, arena, admin);
+    call_stream(admin, "STREAM.DELETE", NULL, on_removed);
+}
+
+static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+
+    if (answer != NULL)
+        admin->done(admin->arg, NULL, NULL);
+    else
+        fail_change(admin, err_code, error);
+}
+
+void admin_purge(struct store *store, struct arena *arena, struct admin *admin)
+{
+    begin(store, arena, admin);
+    call_stream(admin, "STREAM.PURGE", NULL, on_purged);
+}
+
+static void on_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+
+    if (answer != NULL)
+        answer_info(admin, answer);
+    else if (err_code == JETSTREAM_STREAM_NOT_FOUND)
+        fail_not_found(admin);
+    else
+        fail(admin, error);
+}
+
+void admin_info(struct store *store, struct arena *arena, struct admin *admin)
+{
+    begin(store, arena, admin);
+    call_stream(admin, "STREAM.INFO", NULL, on_info);
+}
+
+/* --- List ------------------------------------------------------------------------------------------ */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void finish_list(struct admin *admin, const struct error *error)
+{
+    char **names = admin->names;
+    size_t count = admin->count;
+
+    if (error == NULL && count > 0)
+        qsort((void *)names, count, sizeof(*names), compare_names);
+    admin->listed(admin->arg, (const char *const *)names, error == NULL ? count : 0, error);
+    for (size_t i = 0; i < count; i++)
+        free(names[i]);
+    free((void *)names);
+}
+
+static bool keep_name(struct admin *admin, const char *stream)
+{
+    if (stream == NULL || strncmp(stream, "KV_", 3) != 0)
+        return true;
+    if (admin->filter != NULL && fnmatch(admin->filter, stream + 3, 0) != 0)
+        return true;
+    if (admin->count == admin->capacity) {
+        size_t capacity = admin->capacity > 0 ? admin->capacity * 2 : 64;
+        char **names = realloc((void *)admin->names, capacity * sizeof(*names));
+        if (names == NULL)
+            return false;
+        admin->names = names;
+        admin->capacity = capacity;
+    }
+    admin->names[admin->count] = strdup(stream + 3);
+    return admin->names[admin->count++] != NULL;
+}
+
+static void ask_names(struct admin *admin);
+
+static void on_names(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+    struct error memory;
+    json_t *streams = json_object_get(answer, "streams"), *stream;
+    size_t i;
+
+    (void)err_code;
+    if (answer == NULL) {
+        finish_list(admin, error);
+        return;
+    }
+    json_array_foreach(streams, i, stream)
+    {
+        if (!keep_name(admin, json_string_value(stream))) {
+            admin->count -= admin->count > 0 && admin->names[admin->count - 1] == NULL;
+            error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+            finish_list(admin, &memory);
+            return;
+        }
+    }
+    admin->offset += json_array_size(streams);
+    uint64_t total = (uint64_t)json_integer_value(json_object_get(answer, "total"));
+    if (json_array_size(streams) > 0 && admin->offset < total)
+        ask_names(admin);
+    else
+        finish_list(admin, NULL);
+}
+
+/* The API answers up to 1,024 names at a time. */
+static void ask_names(struct admin *admin)
+{
+    jetstream_call(&admin->store->jetstream, &admin->call, "STREAM.NAMES", NULL,
+                   json_pack("{s:I}", "offset", (json_int_t)admin->offset), admin->deadline_ms, on_names, admin);
+}
+
+void admin_list(struct store *store, struct arena *arena, struct admin *admin)
+{
+    begin(store, arena, admin);
+    ask_names(admin);
+}

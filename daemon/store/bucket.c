@@ -1,0 +1,280 @@
+#include "daemon/store/bucket.h"
+
+#include "daemon/store/bucket_config.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+#include <utlist.h>
+
+/* Handles that nobody uses are dropped beyond this many, the oldest first. */
+#define ENTRIES_MAX 10000u
+
+/* What is known of one name: a handle, or a look-up on its way, or both (a handle being renewed). */
+struct bucket_entry {
+    UT_hash_handle hh;
+    struct store *store;
+    struct bucket *handle;
+    uint64_t looked_up_ms;
+    bool is_looking_up;
+    bool is_stale; /* forgotten while being looked up: look again */
+    struct jetstream_call call;
+    struct bucket_wait *waiting;
+    char name[KV_BUCKET_LENGTH_MAX + 1];
+};
+
+/* --- Handles --------------------------------------------------------------------------------------- */
+
+/* One block: the handle and its strings. */
+struct bucket_memory {
+    struct bucket bucket;
+    char name[KV_BUCKET_LENGTH_MAX + 1];
+    char stream[KV_STREAM_BYTES];
+    char prefix[KV_PREFIX_BYTES];
+    char put_prefix[KV_PREFIX_BYTES + 256];
+};
+
+static void set_prefix(char *prefix, size_t size, const char *api_prefix, const char *stream)
+{
+    if (strncmp(stream, "KV_", 3) == 0)
+        stream += 3;
+    snprintf(prefix, size, "%s%s$KV.%s.", api_prefix != NULL ? api_prefix : "", api_prefix != NULL ? "." : "", stream);
+}
+
+/*
+ * A mirror stores its origin's messages under the origin's subjects and takes no
+ * writes: these go to the origin, over its domain's prefix where it has one.
+ */
+static void read_mirror(struct bucket_memory *memory, json_t *mirror)
+{
+    const char *origin = json_string_value(json_object_get(mirror, "name"));
+    const char *api = json_string_value(json_object_get(json_object_get(mirror, "external"), "api"));
+
+    if (origin == NULL)
+        return;
+    set_prefix(memory->prefix, sizeof(memory->prefix), NULL, origin);
+    set_prefix(memory->put_prefix, sizeof(memory->put_prefix), api != NULL && api[0] != '\0' ? api : NULL, origin);
+}
+
+static struct bucket *make_handle(const char *name, json_t *config)
+{
+    struct bucket_memory *memory = calloc(1, sizeof(*memory));
+
+    if (memory == NULL)
+        return NULL;
+    struct bucket *bucket = &memory->bucket;
+    snprintf(memory->name, sizeof(memory->name), "%s", name);
+    snprintf(memory->stream, sizeof(memory->stream), "KV_%s", name);
+    snprintf(memory->prefix, sizeof(memory->prefix), "$KV.%s.", name);
+    snprintf(memory->put_prefix, sizeof(memory->put_prefix), "$KV.%s.", name);
+    read_mirror(memory, json_object_get(config, "mirror"));
+    bucket->name = memory->name;
+    bucket->stream = memory->stream;
+    bucket->prefix = memory->prefix;
+    bucket->put_prefix = memory->put_prefix;
+    bucket->history = (unsigned)json_integer_value(json_object_get(config, "max_msgs_per_subject"));
+    bucket->replicas = (unsigned)json_integer_value(json_object_get(config, "num_replicas"));
+    bucket->allows_ttl = json_is_true(json_object_get(config, "allow_msg_ttl"));
+    bucket->allows_atomic = json_is_true(json_object_get(config, "allow_atomic"));
+    bucket->allows_direct =
+        json_is_true(json_object_get(config, "allow_direct")) || json_is_true(json_object_get(config, "mirror_direct"));
+    bucket->max_value_size = bucket_config_max_value_size(config);
+    bucket->duplicate_window_ms = (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;
+    bucket->references = 1;
+    return bucket;
+}
+
+void bucket_release(struct bucket *bucket)
+{
+    assert(bucket->references > 0);
+    if (--bucket->references == 0)
+        free(bucket); /* the first member of its block */
+}
+
+/* --- Waiting --------------------------------------------------------------------------------------- */
+
+static void remove_wait(struct bucket_wait *wait)
+{
+    DL_DELETE2(wait->entry->waiting, wait, previous, next);
+    wait->entry = NULL;
+    timer_stop(wait->store->timers, &wait->timer);
+}
+
+static void on_wait_over(struct timer *timer)
+{
+    struct bucket_wait *wait = (struct bucket_wait *)((char *)timer - offsetof(struct bucket_wait, timer));
+    struct error error;
+
+    error_set(&error, ERROR_UNAVAILABLE,
+              "the bucket could not be looked up in time; nothing was done, try again later");
+    remove_wait(wait);
+    wait->ready(wait->arg, NULL, &error);
+}
+
+/* --- Looking up ------------------------------------------------------------------------------------ */
+
+static void drop_entry(struct bucket_entry *entry)
+{
+    HASH_DEL(entry->store->buckets, entry);
+    if (entry->handle != NULL)
+        bucket_release(entry->handle);
+    free(entry);
+}
+
+static void start_look_up(struct bucket_entry *entry);
+
+static void answer_waiting(struct bucket_entry *entry, const struct error *error)
+{
+    struct bucket_wait *wait;
+    unsigned count;
+
+    /* Those who come while these are answered wait for the next look-up. */
+    DL_COUNT2(entry->waiting, wait, count, next);
+    while (count-- > 0 && (wait = entry->waiting) != NULL) {
+        remove_wait(wait);
+        if (error == NULL)
+            entry->handle->references++;
+        wait->ready(wait->arg, error == NULL ? entry->handle : NULL, error);
+    }
+}
+
+static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct bucket_entry *entry = arg;
+    struct error failure;
+
+    (void)err_code;
+    if (entry->is_stale && entry->waiting != NULL) {
+        start_look_up(entry);
+        return;
+    }
+    if (entry->handle != NULL)
+        bucket_release(entry->handle);
+    entry->handle = NULL;
+
+    if (answer != NULL) {
+        entry->handle = make_handle(entry->name, json_object_get(answer, "config"));
+        entry->looked_up_ms = uv_now(entry->store->loop);
+        if (entry->handle == NULL)
+            error_set(&failure, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
+        error_set(&failure, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\"; bucket.create makes one", entry->name);
+    } else {
+        failure = *error;
+    }
+
+    /* Still counts as looking up: whoever is answered may forget the bucket or ask for it again. */
+    answer_waiting(entry, entry->handle != NULL ? NULL : &failure);
+    entry->is_looking_up = false;
+    if (entry->waiting != NULL)
+        start_look_up(entry);
+    else if (entry->handle == NULL || entry->is_stale)
+        drop_entry(entry);
+}
+
+/* Every one who waits has a deadline of its own, so the look-up itself may take as long as any call. */
+static void start_look_up(struct bucket_entry *entry)
+{
+    struct store *store = entry->store;
+    char stream[KV_STREAM_BYTES];
+
+    entry->is_looking_up = true;
+    entry->is_stale = false;
+    snprintf(stream, sizeof(stream), "KV_%s", entry->name);
+    jetstream_call(&store->jetstream, &entry->call, "STREAM.INFO", stream, NULL,
+                   uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_looked_up, entry);
+}
+
+/* Makes room: the least recently looked up handle that nobody else holds goes. uthash keeps the order of insertion. */
+static void evict(struct store *store)
+{
+    struct bucket_entry *entry, *next;
+
+    HASH_ITER(hh, store->buckets, entry, next)
+    {
+        if (HASH_COUNT(store->buckets) < ENTRIES_MAX)
+            return;
+        if (!entry->is_looking_up && entry->waiting == NULL)
+            drop_entry(entry);
+    }
+}
+
+static struct bucket_entry *find_entry(struct store *store, const char *name)
+{
+    struct bucket_entry *entry = NULL;
+
+    HASH_FIND_STR(store->buckets, name, entry);
+    return entry;
+}
+
+static struct bucket_entry *add_entry(struct store *store, const char *name)
+{
+    struct bucket_entry *entry = calloc(1, sizeof(*entry));
+
+    if (entry == NULL)
+        return NULL;
+    if (HASH_COUNT(store->buckets) >= ENTRIES_MAX)
+        evict(store);
+    entry->store = store;
+    snprintf(entry->name, sizeof(entry->name), "%s", name);
+    HASH_ADD_STR(store->buckets, name, entry);
+    return entry;
+}
+
+void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, uint64_t deadline_ms,
+                 bucket_ready_fn *ready, void *arg)
+{
+    struct bucket_entry *entry = find_entry(store, name);
+    struct error error;
+
+    if (entry == NULL && (entry = add_entry(store, name)) == NULL) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        ready(arg, NULL, &error);
+        return;
+    }
+    if (entry->handle != NULL && !entry->is_looking_up &&
+        uv_now(store->loop) - entry->looked_up_ms < (uint64_t)store->conf->buckets.handle_ttl_s * 1000) {
+        entry->handle->references++;
+        ready(arg, entry->handle, NULL);
+        return;
+    }
+    wait->store = store;
+    wait->ready = ready;
+    wait->arg = arg;
+    wait->entry = entry;
+    DL_APPEND2(entry->waiting, wait, previous, next);
+    timer_start(store->timers, &wait->timer, deadline_ms, on_wait_over);
+    if (!entry->is_looking_up)
+        start_look_up(entry);
+}
+
+void bucket_wait_cancel(struct bucket_wait *wait)
+{
+    if (wait->entry != NULL)
+        remove_wait(wait);
+}
+
+void bucket_forget(struct store *store, const char *name)
+{
+    struct bucket_entry *entry = find_entry(store, name);
+
+    if (entry == NULL)
+        return;
+    if (entry->is_looking_up)
+        entry->is_stale = true;
+    else
+        drop_entry(entry);
+}
+
+void bucket_forget_all(struct store *store)
+{
+    struct bucket_entry *entry, *next;
+
+    HASH_ITER(hh, store->buckets, entry, next)
+    {
+        if (entry->is_looking_up)
+            jetstream_cancel(&entry->call);
+        drop_entry(entry);
+    }
+}

@@ -1,0 +1,61 @@
+/*
+ * bucket: handles of buckets, with what must be known to read and write them.
+ *
+ * Used by read, write and admin. A handle is looked up once with the stream's
+ * info and trusted for buckets.handle_ttl; many callers who ask for an unknown one
+ * at the same time cause one look-up. It is dropped when the daemon changes the
+ * bucket, and when an answer shows that somebody else has.
+ */
+#ifndef DAEMON_STORE_BUCKET_H
+#define DAEMON_STORE_BUCKET_H
+
+#include "daemon/nats/kv.h"
+#include "daemon/store/store.h"
+
+struct bucket {
+    const char *name;
+    const char *stream;     /* "KV_b" */
+    const char *prefix;     /* of the subjects that its keys are stored under: "$KV.b." */
+    const char *put_prefix; /* of the subjects to publish to: another one for a mirror */
+    unsigned history;
+    unsigned replicas;
+    bool allows_ttl;        /* TTL per key */
+    bool allows_atomic;     /* atomic batches */
+    bool allows_direct;     /* direct gets */
+    int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
+    uint64_t duplicate_window_ms;
+
+    /* private */
+    unsigned references;
+};
+
+typedef void bucket_ready_fn(void *arg, struct bucket *bucket, const struct error *error);
+
+/* One who waits for a handle. The owner embeds it, zeroed; the memory lives until ready was called. */
+struct bucket_wait {
+    struct bucket_wait *next;
+    struct bucket_wait *previous;
+    struct timer timer;
+    struct store *store;
+    struct bucket_entry *entry; /* NULL: waits for nothing */
+    bucket_ready_fn *ready;
+    void *arg;
+};
+
+/*
+ * Finds the handle of a bucket whose name is well-formed. ready is called once, maybe from
+ * within: with a handle that the callee must bucket_release, or with an error.
+ */
+void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, uint64_t deadline_ms,
+                 bucket_ready_fn *ready, void *arg);
+
+/* Waits no longer; ready is not called. Does nothing when it was called already. */
+void bucket_wait_cancel(struct bucket_wait *wait);
+
+void bucket_release(struct bucket *bucket);
+
+/* The next bucket_open looks the bucket up anew. Handles in use stay as they are. */
+void bucket_forget(struct store *store, const char *name);
+void bucket_forget_all(struct store *store);
+
+#endif

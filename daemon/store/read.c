@@ -1,0 +1,197 @@
+#include "daemon/store/read.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* --- Asking ---------------------------------------------------------------------------------------- */
+
+static struct read_get *get_of(struct request *request)
+{
+    return (struct read_get *)((char *)request - offsetof(struct read_get, request));
+}
+
+static bool asks_leader(const struct read_get *get)
+{
+    return get->consistency == READ_LEADER || !get->handle->allows_direct;
+}
+
+/* Both kinds of get take the same JSON; a direct get of a key's last entry has it in the subject instead. */
+static char *make_body(struct read_get *get)
+{
+    size_t size = 64 + strlen(get->handle->prefix) + strlen(get->key);
+    char *body = arena_alloc(get->arena, size);
+
+    if (body == NULL)
+        return NULL;
+    if (get->revision > 0)
+        snprintf(body, size, "{\"seq\":%llu}", (unsigned long long)get->revision);
+    else if (asks_leader(get)) /* keys need no escaping: kv_check_key lets nothing through that would */
+        snprintf(body, size, "{\"last_by_subj\":\"%s%s\"}", get->handle->prefix, get->key);
+    else
+        body[0] = '\0';
+    return body;
+}
+
+static enum link_publish_result send_get(struct request *request, unsigned attempt)
+{
+    struct read_get *get = get_of(request);
+    const char *prefix = get->store->jetstream.prefix;
+    char subject[sizeof(get->store->jetstream.prefix) + 32 + KV_STREAM_BYTES + KV_SUBJECT_BYTES];
+
+    (void)attempt;
+    if (asks_leader(get))
+        snprintf(subject, sizeof(subject), "%s.STREAM.MSG.GET.%s", prefix, get->handle->stream);
+    else if (get->revision > 0)
+        snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", prefix, get->handle->stream);
+    else
+        snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s.%s%s", prefix, get->handle->stream, get->handle->prefix,
+                 get->key);
+    return request_publish(request, subject, NULL, 0, get->body, strlen(get->body));
+}
+
+/* --- Answers --------------------------------------------------------------------------------------- */
+
+static void finish_get(struct read_get *get, const struct kv_entry *entry, const struct error *error)
+{
+    struct bucket *handle = get->handle;
+
+    request_end(&get->request);
+    bucket_wait_cancel(&get->wait);
+    get->done(get->arg, entry, error);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+/* The entry that was found may be of another key (by revision), or be a marker. */
+static void answer_entry(struct read_get *get, const struct kv_entry *entry)
+{
+    bool is_it = strcmp(entry->key, get->key) == 0 && (entry->operation == KV_PUT || get->with_markers);
+
+    finish_get(get, is_it ? entry : NULL, NULL);
+}
+
+static enum request_verdict take_direct(struct read_get *get, struct message *message)
+{
+    struct kv_entry entry;
+    struct error error;
+    unsigned status = message_status(message);
+
+    if (status == 404) {
+        finish_get(get, NULL, NULL);
+    } else if (status != 0) {
+        error_set(&error, ERROR_INTERNAL, "NATS: %u %s", status, message_status_text(message));
+        finish_get(get, NULL, &error);
+    } else if (kv_read_direct_entry(message, get->handle->prefix, &entry)) {
+        answer_entry(get, &entry);
+    } else {
+        finish_get(get, NULL, NULL); /* a revision of the stream that is no key's */
+    }
+    return REQUEST_DONE;
+}
+
+static enum request_verdict take_from_leader(struct read_get *get, struct message *answer)
+{
+    struct message message;
+    struct jetstream_error failure;
+    struct kv_entry entry;
+    struct error error;
+
+    switch (jetstream_unwrap_message(get->arena, answer, &message, &failure)) {
+    case JETSTREAM_UNWRAPPED:
+        if (kv_read_direct_entry(&message, get->handle->prefix, &entry))
+            answer_entry(get, &entry);
+        else
+            finish_get(get, NULL, NULL);
+        return REQUEST_DONE;
+    case JETSTREAM_UNWRAP_ERROR:
+        if (failure.err_code == JETSTREAM_MESSAGE_NOT_FOUND) {
+            finish_get(get, NULL, NULL);
+            return REQUEST_DONE;
+        }
+        if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
+            request_retry_reason(&get->request, jetstream_healable(&failure));
+            return REQUEST_RETRY;
+        }
+        if (failure.err_code == JETSTREAM_STREAM_NOT_FOUND)
+            bucket_forget(get->store, get->bucket);
+        jetstream_set_error(&error, &failure);
+        break;
+    case JETSTREAM_UNWRAP_MALFORMED:
+        error_set(&error, ERROR_INTERNAL, "the NATS server's answer to a get could not be read");
+        break;
+    }
+    finish_get(get, NULL, &error);
+    return REQUEST_DONE;
+}
+
+static enum request_verdict take_get(struct request *request, unsigned attempt, struct message *message)
+{
+    struct read_get *get = get_of(request);
+
+    (void)attempt;
+    return asks_leader(get) ? take_from_leader(get, message) : take_direct(get, message);
+}
+
+static void fail_get(struct request *request, const struct error *error)
+{
+    finish_get(get_of(request), NULL, error);
+}
+
+/* --- A bucket that changed ------------------------------------------------------------------------- */
+
+static void on_get_handle_again(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct read_get *get = arg;
+
+    if (error != NULL) {
+        finish_get(get, NULL, error);
+        return;
+    }
+    bucket_release(get->handle);
+    get->handle = bucket;
+    get->body = make_body(get);
+    if (get->body == NULL) {
+        struct error memory;
+        error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        finish_get(get, NULL, &memory);
+        return;
+    }
+    request_resume(&get->request);
+}
+
+/* No stream listens: it went, or it no longer allows direct gets. */
+static bool get_found_nobody(struct request *request)
+{
+    struct read_get *get = get_of(request);
+
+    bucket_forget(get->store, get->bucket);
+    bucket_open(get->store, &get->wait, get->bucket, get->deadline_ms, on_get_handle_again, get);
+    return false;
+}
+
+static const struct request_ops get_ops = {
+    .send = send_get, .reply = take_get, .fail = fail_get, .no_responders = get_found_nobody};
+
+static void on_get_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct read_get *get = arg;
+    struct error memory;
+
+    get->handle = bucket;
+    if (error == NULL && (get->body = make_body(get)) == NULL) {
+        error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        error = &memory;
+    }
+    if (error != NULL) {
+        finish_get(get, NULL, error);
+        return;
+    }
+    request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
+}
+
+void read_get(struct store *store, struct arena *arena, struct read_get *get)
+{
+    get->store = store;
+    get->arena = arena;
+    bucket_open(store, &get->wait, get->bucket, get->deadline_ms, on_get_handle, get);
+}

@@ -1,0 +1,49 @@
+/*
+ * read: getting one entry out of a bucket.
+ *
+ * Used by the handlers and by write. Finds the bucket's handle first, asks in the
+ * way that the bucket allows, and calls back once, with the answer or an error.
+ */
+#ifndef DAEMON_STORE_READ_H
+#define DAEMON_STORE_READ_H
+
+#include "daemon/arena.h"
+#include "daemon/nats/kv.h"
+#include "daemon/store/bucket.h"
+#include "daemon/store/store.h"
+
+enum read_consistency {
+    READ_DIRECT, /* any replica may answer */
+    READ_LEADER, /* the stream's leader answers: whatever was acknowledged before is seen */
+};
+
+/* The entry, or NULL where the key is not there (never was, is deleted or has expired), or an error. */
+typedef void read_entry_fn(void *arg, const struct kv_entry *entry, const struct error *error);
+
+struct read_get {
+    /* Set by the caller; strings are borrowed until done was called. */
+    const char *bucket;
+    const char *key;
+    uint64_t revision; /* 0: the last one */
+    enum read_consistency consistency;
+    bool with_markers; /* a delete or purge marker is an answer too */
+    uint64_t deadline_ms;
+    read_entry_fn *done;
+    void *arg;
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct bucket *handle;
+    struct bucket_wait wait;
+    struct request request;
+    char *body;
+};
+
+/*
+ * Gets one entry. The memory of *get, zeroed but for what the caller sets, and the arena
+ * live until done was called; the entry lives as long as that call.
+ */
+void read_get(struct store *store, struct arena *arena, struct read_get *get);
+
+#endif

@@ -1,0 +1,292 @@
+#include "daemon/store/scan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --- A key's history ------------------------------------------------------------------------------- */
+
+static void finish_history(struct read_history *history, const struct error *error)
+{
+    struct bucket *handle = history->handle;
+
+    if (error == NULL && history->error.code != ERROR_NONE)
+        error = &history->error;
+    history->done(history->arg, history->entries, error == NULL ? history->count : 0, error);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+static void restart_history(void *arg)
+{
+    struct read_history *history = arg;
+
+    history->count = 0;
+    history->bytes = 0;
+}
+
+struct header_copy {
+    struct arena *arena;
+    struct message *message;
+    size_t capacity;
+    bool failed;
+};
+
+static bool copy_header(void *arg, const char *name, const char *value)
+{
+    struct header_copy *copy = arg;
+    struct message *message = copy->message;
+
+    if (kv_is_internal_header(name))
+        return true;
+    if (message->header_count == copy->capacity) {
+        size_t capacity = copy->capacity > 0 ? copy->capacity * 2 : 4;
+        struct message_header *headers = arena_alloc(copy->arena, capacity * sizeof(*headers));
+        if (headers == NULL) {
+            copy->failed = true;
+            return false;
+        }
+        if (message->header_count > 0)
+            memcpy(headers, message->headers, message->header_count * sizeof(*headers));
+        message->headers = headers;
+        copy->capacity = capacity;
+    }
+    struct message_header *header = &message->headers[message->header_count++];
+    header->name = arena_strdup(copy->arena, name);
+    header->value = arena_strdup(copy->arena, value);
+    copy->failed = header->name == NULL || header->value == NULL;
+    return !copy->failed;
+}
+
+static bool copy_headers_into(struct arena *arena, struct message *from, struct message *to)
+{
+    struct header_copy copy = {.arena = arena, .message = to};
+
+    return message_each_header(from, copy_header, &copy) && !copy.failed;
+}
+
+/* Entries outlive their messages, so they are copied into the arena, headers and all. */
+static bool keep_entry(struct read_history *history, const struct kv_entry *entry)
+{
+    if (history->count == history->capacity) {
+        size_t capacity = history->capacity > 0 ? history->capacity * 2 : 8;
+        struct kv_entry *entries = arena_alloc(history->arena, capacity * sizeof(*entries));
+        if (entries == NULL)
+            return false;
+        if (history->count > 0)
+            memcpy(entries, history->entries, history->count * sizeof(*entries));
+        history->entries = entries;
+        history->capacity = capacity;
+    }
+    struct kv_entry *kept = &history->entries[history->count];
+    struct message *message = arena_zalloc(history->arena, sizeof(*message));
+    *kept = *entry;
+    kept->key = history->key;
+    kept->value = arena_strndup(history->arena, entry->value, entry->value_bytes);
+    kept->message = message;
+    if (message == NULL || kept->value == NULL || !copy_headers_into(history->arena, entry->message, message))
+        return false;
+    history->count++;
+    return true;
+}
+
+static bool take_history_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+{
+    struct read_history *history = arg;
+    struct kv_entry entry;
+
+    if (!kv_read_entry(message, message->subject, history->handle->prefix, delivery->stream_sequence,
+                       delivery->created_us, &entry))
+        return true;
+    history->bytes += entry.value_bytes;
+    if (history->bytes > history->bytes_max) {
+        error_set(&history->error, ERROR_TOO_LARGE,
+                  "the history's values have more than %zu bytes (limits.frame_bytes); get the revisions one by one",
+                  history->bytes_max);
+        return false;
+    }
+    if (!keep_entry(history, &entry)) {
+        error_set(&history->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return false;
+    }
+    return true;
+}
+
+static void end_history(void *arg, const struct error *error)
+{
+    finish_history(arg, error);
+}
+
+static const struct consumer_ops history_ops = {restart_history, take_history_message, end_history};
+
+static void on_history_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct read_history *history = arg;
+    char *subject = NULL;
+    struct error memory;
+
+    history->handle = bucket;
+    if (error == NULL) {
+        size_t size = strlen(bucket->prefix) + strlen(history->key) + 1;
+        subject = arena_alloc(history->arena, size);
+        if (subject == NULL) {
+            error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+            error = &memory;
+        } else {
+            strcpy(stpcpy(subject, bucket->prefix), history->key);
+        }
+    }
+    if (error != NULL) {
+        finish_history(history, error);
+        return;
+    }
+    consumer_read(&history->store->jetstream, &history->reading, bucket->stream, subject, false, false,
+                  history->deadline_ms, &history_ops, history);
+}
+
+void read_history(struct store *store, struct arena *arena, struct read_history *history)
+{
+    history->store = store;
+    history->arena = arena;
+    bucket_open(store, &history->wait, history->bucket, history->deadline_ms, on_history_handle, history);
+}
+
+/* --- A bucket's keys ------------------------------------------------------------------------------- */
+
+/*
+ * With a limit, only the lowest keys so far are kept: up to this many times the
+ * limit are collected before the rest is thrown away, so that sorting stays cheap.
+ */
+#define KEYS_SLACK 2u
+
+/* What a key takes in the answer at most: its bytes and a str 16 header. */
+static size_t packed_bytes(const char *key)
+{
+    return strlen(key) + 3;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void free_keys(struct read_keys *keys, size_t from)
+{
+    for (size_t i = from; i < keys->count; i++) {
+        keys->bytes -= packed_bytes(keys->keys[i]);
+        free(keys->keys[i]);
+    }
+    if (from < keys->count)
+        keys->count = from;
+}
+
+static void keep_lowest_keys(struct read_keys *keys)
+{
+    if (keys->count > 0)
+        qsort((void *)keys->keys, keys->count, sizeof(*keys->keys), compare_keys);
+    if (keys->limit > 0)
+        free_keys(keys, keys->limit);
+}
+
+static void finish_keys(struct read_keys *keys, const struct error *error)
+{
+    struct bucket *handle = keys->handle;
+
+    if (error == NULL && keys->error.code != ERROR_NONE)
+        error = &keys->error;
+    if (error == NULL)
+        keep_lowest_keys(keys);
+    /* done may free the memory that *keys is in, so its strings go first out of reach, then away. */
+    char **list = keys->keys;
+    size_t count = keys->count;
+    keys->done(keys->arg, (const char *const *)list, error == NULL ? count : 0, error);
+    for (size_t i = 0; i < count; i++)
+        free(list[i]);
+    free((void *)list);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+static void restart_keys(void *arg)
+{
+    free_keys(arg, 0);
+}
+
+static bool keep_key(struct read_keys *keys, const char *key)
+{
+    if (keys->count == keys->capacity) {
+        size_t capacity = keys->capacity > 0 ? keys->capacity * 2 : 64;
+        char **list = realloc((void *)keys->keys, capacity * sizeof(*list));
+        if (list == NULL)
+            return false;
+        keys->keys = list;
+        keys->capacity = capacity;
+    }
+    keys->keys[keys->count] = strdup(key);
+    if (keys->keys[keys->count] == NULL)
+        return false;
+    keys->count++;
+    keys->bytes += packed_bytes(key);
+    return true;
+}
+
+static bool take_key_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+{
+    struct read_keys *keys = arg;
+    struct kv_entry entry;
+
+    if (!kv_read_entry(message, message->subject, keys->handle->prefix, delivery->stream_sequence, delivery->created_us,
+                       &entry) ||
+        entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
+        return true;
+    if (!keep_key(keys, entry.key)) {
+        error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return false;
+    }
+    if (keys->limit > 0 && keys->count >= keys->limit * KEYS_SLACK + 1024)
+        keep_lowest_keys(keys);
+    if (keys->bytes > keys->bytes_max) {
+        error_set(&keys->error, ERROR_TOO_LARGE,
+                  "the keys have more than %zu bytes (limits.frame_bytes); ask for them in pages with limit and after",
+                  keys->bytes_max);
+        return false;
+    }
+    return true;
+}
+
+static void end_keys(void *arg, const struct error *error)
+{
+    finish_keys(arg, error);
+}
+
+static const struct consumer_ops keys_ops = {restart_keys, take_key_message, end_keys};
+
+static void on_keys_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct read_keys *keys = arg;
+    struct error memory;
+    const char *filter = keys->filter != NULL ? keys->filter : ">";
+
+    keys->handle = bucket;
+    if (error == NULL) {
+        keys->subject = arena_alloc(keys->arena, strlen(bucket->prefix) + strlen(filter) + 1);
+        if (keys->subject == NULL) {
+            error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+            error = &memory;
+        } else {
+            strcpy(stpcpy(keys->subject, bucket->prefix), filter);
+        }
+    }
+    if (error != NULL) {
+        finish_keys(keys, error);
+        return;
+    }
+    consumer_read(&keys->store->jetstream, &keys->reading, bucket->stream, keys->subject, true, true, keys->deadline_ms,
+                  &keys_ops, keys);
+}
+
+void read_keys(struct store *store, struct arena *arena, struct read_keys *keys)
+{
+    keys->store = store;
+    keys->arena = arena;
+    bucket_open(store, &keys->wait, keys->bucket, keys->deadline_ms, on_keys_handle, keys);
+}

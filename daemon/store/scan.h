@@ -1,0 +1,63 @@
+/*
+ * scan: reading what a bucket holds: a key's history, the bucket's keys.
+ *
+ * Used by the handlers. Both read an ordered consumer to its end and call back once,
+ * with everything or an error; what they keep meanwhile is bounded.
+ */
+#ifndef DAEMON_STORE_SCAN_H
+#define DAEMON_STORE_SCAN_H
+
+#include "daemon/arena.h"
+#include "daemon/nats/consumer.h"
+#include "daemon/nats/kv.h"
+#include "daemon/store/bucket.h"
+#include "daemon/store/store.h"
+
+struct read_history {
+    const char *bucket;
+    const char *key;
+    uint64_t deadline_ms;
+    /* The entries, oldest first, in the arena and without their messages; or an error. */
+    void (*done)(void *arg, const struct kv_entry *entries, size_t count, const struct error *error);
+    void *arg;
+    size_t bytes_max; /* of values, before it fails as too_large */
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct bucket *handle;
+    struct bucket_wait wait;
+    struct consumer_reading reading;
+    struct kv_entry *entries;
+    size_t count, capacity, bytes;
+    struct error error;
+};
+
+void read_history(struct store *store, struct arena *arena, struct read_history *history);
+
+struct read_keys {
+    const char *bucket;
+    const char *filter; /* NULL: all */
+    const char *after;  /* NULL: from the beginning; else only keys behind this one in byte order */
+    size_t limit;       /* 0: all that bytes_max allows */
+    uint64_t deadline_ms;
+    size_t bytes_max; /* of keys, before it fails as too_large */
+    /* The keys that are there, in byte order; or an error. They live as long as the call. */
+    void (*done)(void *arg, const char *const *keys, size_t count, const struct error *error);
+    void *arg;
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct bucket *handle;
+    struct bucket_wait wait;
+    struct consumer_reading reading;
+    char *subject;
+    char **keys;
+    size_t count, capacity, bytes;
+    struct error error;
+};
+
+void read_keys(struct store *store, struct arena *arena, struct read_keys *keys);
+
+#endif

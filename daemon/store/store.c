@@ -1,0 +1,82 @@
+#include "daemon/store/store.h"
+
+#include "daemon/store/bucket.h"
+
+#include <string.h>
+
+/* The link's events are the requests'; the store listens in to ask a new server what it is. */
+
+static void on_link_up(void *arg)
+{
+    struct store *store = arg;
+
+    jetstream_probe(&store->jetstream);
+    requests_on_up(&store->requests);
+}
+
+static void on_link_down(void *arg)
+{
+    requests_on_down(&((struct store *)arg)->requests);
+}
+
+static void on_link_message(void *arg, struct message *message)
+{
+    requests_on_message(&((struct store *)arg)->requests, message);
+}
+
+static void on_link_no_responders(void *arg)
+{
+    requests_on_no_responders(&((struct store *)arg)->requests);
+}
+
+int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, const struct conf *conf)
+{
+    struct link_events events = {on_link_up, on_link_down, on_link_message, on_link_no_responders, store};
+
+    memset(store, 0, sizeof(*store));
+    store->loop = loop;
+    store->conf = conf;
+    store->timers = timers;
+    if (requests_init(&store->requests, loop, timers, conf) != 0)
+        return -1;
+    if (jetstream_init(&store->jetstream, &store->requests, conf->nats.domain) != 0)
+        goto free_requests;
+    store->link = link_new(loop, conf, &events);
+    if (store->link == NULL)
+        goto free_jetstream;
+    requests_set_link(&store->requests, store->link);
+    return 0;
+
+free_jetstream:
+    jetstream_free(&store->jetstream);
+free_requests:
+    requests_free(&store->requests);
+    return -1;
+}
+
+void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
+{
+    link_stop(store->link, stopped, arg);
+}
+
+void store_free(struct store *store)
+{
+    bucket_forget_all(store);
+    jetstream_free(&store->jetstream);
+    requests_free(&store->requests);
+    link_free(store->link);
+}
+
+bool store_is_available(const struct store *store, struct error *error)
+{
+    const struct link_status *status = link_get_status(store->link);
+
+    if (status->connected)
+        return true;
+    uint64_t away_ms = uv_now(store->loop) - status->lost_ms;
+    if (status->was_connected && away_ms < store->conf->nats.outage_wait_ms)
+        return true;
+    error_set(error, ERROR_UNAVAILABLE, "no connection to NATS for %.3g s%s%s; try again later",
+              (double)away_ms / 1000.0, status->last_error[0] != '\0' ? ": " : "", status->last_error);
+    return false;
+}

@@ -1,0 +1,46 @@
+/*
+ * store: what the rooms above NATS share.
+ *
+ * Made by main; its parts are bucket (handles), read, write and admin. The
+ * store knows buckets, keys and revisions; it has never heard of a session.
+ */
+#ifndef DAEMON_STORE_STORE_H
+#define DAEMON_STORE_STORE_H
+
+#include "conf/conf.h"
+#include "daemon/nats/jetstream.h"
+#include "daemon/nats/link.h"
+#include "daemon/nats/request.h"
+#include "daemon/timers.h"
+
+#include <stdint.h>
+#include <uv.h>
+
+struct bucket_entry;
+
+struct store {
+    uv_loop_t *loop;
+    const struct conf *conf;
+    struct timers *timers;
+    struct link *link;
+    struct requests requests;
+    struct jetstream jetstream;
+    struct bucket_entry *buckets; /* by name: uthash */
+    uint64_t writes;              /* numbers the ids of writes */
+};
+
+/* 0, or -1 when memory ran out. conf and timers are borrowed. */
+int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, const struct conf *conf);
+
+/* Stops the link; stopped is called from the loop, then store_free. */
+void store_stop(struct store *store, void (*stopped)(void *arg), void *arg);
+void store_free(struct store *store);
+
+/*
+ * Whether it makes sense to begin a call that needs NATS. False, with an error
+ * of unavailable, before the first connection and when the link has been away for
+ * longer than nats.outage_wait; shortly after a loss a call may wait.
+ */
+bool store_is_available(const struct store *store, struct error *error);
+
+#endif

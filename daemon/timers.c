@@ -1,0 +1,99 @@
+#include "daemon/timers.h"
+
+#include <string.h>
+
+static void unlink_timer(struct timer *timer)
+{
+    *timer->link = timer->next;
+    if (timer->next != NULL)
+        timer->next->link = timer->link;
+    timer->link = NULL;
+}
+
+static void link_timer(struct timer **head, struct timer *timer)
+{
+    timer->next = *head;
+    timer->link = head;
+    if (*head != NULL)
+        (*head)->link = &timer->next;
+    *head = timer;
+}
+
+/* Calls the timers of one slot that are due. Their callbacks may start and stop any timer, so they leave the slot
+ * first. */
+static void expire_slot(struct timers *timers, unsigned slot, uint64_t now_ms)
+{
+    struct timer *due = NULL;
+
+    for (struct timer *timer = timers->slots[slot], *next; timer != NULL; timer = next) {
+        next = timer->next;
+        if (timer->expires_ms <= now_ms) {
+            unlink_timer(timer);
+            link_timer(&due, timer);
+        }
+    }
+    while (due != NULL) {
+        struct timer *timer = due;
+        unlink_timer(timer);
+        timers->count--;
+        timer->expired(timer);
+    }
+}
+
+static void on_tick(uv_timer_t *handle)
+{
+    struct timers *timers = handle->data;
+    uint64_t now_ms = uv_now(handle->loop);
+    uint64_t tick = now_ms / TIMERS_TICK_MS;
+
+    /* After a long turn of the loop, one round of the wheel looks at everything. */
+    if (tick - timers->done_tick > TIMERS_SLOTS)
+        timers->done_tick = tick - TIMERS_SLOTS;
+    while (timers->done_tick < tick) {
+        timers->done_tick++;
+        expire_slot(timers, (unsigned)(timers->done_tick % TIMERS_SLOTS), now_ms);
+    }
+    if (timers->count == 0)
+        uv_timer_stop(&timers->tick);
+}
+
+void timers_init(struct timers *timers, uv_loop_t *loop)
+{
+    memset(timers, 0, sizeof(*timers));
+    uv_timer_init(loop, &timers->tick);
+    timers->tick.data = timers;
+}
+
+void timers_close(struct timers *timers)
+{
+    uv_close((uv_handle_t *)&timers->tick, NULL);
+}
+
+void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms, void (*expired)(struct timer *timer))
+{
+    uint64_t now_tick = uv_now(timers->tick.loop) / TIMERS_TICK_MS;
+
+    if (timer->link != NULL)
+        timer_stop(timers, timer);
+    if (timers->count == 0 && !uv_is_active((uv_handle_t *)&timers->tick)) {
+        timers->done_tick = now_tick;
+        uv_timer_start(&timers->tick, on_tick, TIMERS_TICK_MS, TIMERS_TICK_MS);
+    }
+
+    /* The slot of the first tick at which the timer is due, and not one that the wheel has passed already. */
+    uint64_t tick = (expires_ms + TIMERS_TICK_MS - 1) / TIMERS_TICK_MS;
+    if (tick <= timers->done_tick)
+        tick = timers->done_tick + 1;
+    timer->expires_ms = expires_ms;
+    timer->expired = expired;
+    link_timer(&timers->slots[tick % TIMERS_SLOTS], timer);
+    timers->count++;
+}
+
+void timer_stop(struct timers *timers, struct timer *timer)
+{
+    if (timer->link == NULL)
+        return;
+    unlink_timer(timer);
+    timers->count--;
+}
