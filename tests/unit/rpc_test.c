@@ -2,6 +2,7 @@
 #include "proto/rpc.h"
 #include "tests/unit/suites.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -246,11 +247,85 @@ START_TEST(no_msgid_is_read_from_what_is_no_request)
 }
 END_TEST
 
+/* Reads the next block of hex that the protocol's page shows. Its lines have bytes, two blanks, an explanation. */
+static size_t read_hex_block(FILE *page, uint8_t *bytes, size_t size)
+{
+    char line[512];
+    size_t length = 0;
+
+    do
+        ck_assert_ptr_nonnull(fgets(line, sizeof(line), page));
+    while (strcmp(line, "```hex\n") != 0);
+    while (fgets(line, sizeof(line), page) != NULL && strcmp(line, "```\n") != 0) {
+        unsigned byte;
+
+        for (const char *at = line; sscanf(at, "%2x", &byte) == 1 && length < size; at += 3) {
+            bytes[length++] = (uint8_t)byte;
+            if (at[2] != ' ' || at[3] == ' ')
+                break;
+        }
+    }
+    return length;
+}
+
+static void pack_text(const char *text)
+{
+    msgpack_pack_str_with_body(&packer, text, strlen(text));
+}
+
+static void check_block(FILE *page)
+{
+    uint8_t bytes[512];
+
+    ck_assert_uint_eq(read_hex_block(page, bytes, sizeof(bytes)), buffer.size);
+    ck_assert_mem_eq(bytes, buffer.data, buffer.size);
+    msgpack_sbuffer_clear(&buffer);
+}
+
+START_TEST(the_examples_of_the_page_are_the_bytes_that_are_sent)
+{
+    FILE *page = fopen("proto/protocol.md", "re");
+    const uint32_t msgid = 2;
+    struct error error;
+
+    ck_assert_msg(page != NULL, "run the tests at the root of the tree");
+    rpc_pack_request(&packer, 1, "kv.get");
+    msgpack_pack_array(&packer, 2);
+    pack_text("settings");
+    pack_text("color");
+    check_block(page);
+
+    rpc_pack_result(&packer, 1);
+    msgpack_pack_map(&packer, 5);
+    pack_text("key");
+    pack_text("color");
+    pack_text("value");
+    msgpack_pack_bin_with_body(&packer, "blue", 4);
+    pack_text("revision");
+    msgpack_pack_uint64(&packer, 7);
+    pack_text("created");
+    msgpack_pack_int64(&packer, 1767225600000000);
+    pack_text("operation");
+    pack_text("put");
+    check_block(page);
+
+    error_set(&error, ERROR_CONFLICT, "the key is at revision 7, not 3; get it and try again");
+    error.bucket = "settings";
+    error.key = "color";
+    error.has_revision = true;
+    error.revision = 7;
+    rpc_pack_error(&packer, &msgid, &error);
+    check_block(page);
+    fclose(page);
+}
+END_TEST
+
 Suite *rpc_suite(void)
 {
     Suite *suite = suite_create("rpc");
     TCase *decode = tcase_create("decode");
     TCase *peek = tcase_create("peek");
+    TCase *page = tcase_create("page");
 
     tcase_add_checked_fixture(decode, set_up, tear_down);
     tcase_add_test(decode, a_request_arrives_as_it_was_packed);
@@ -267,5 +342,8 @@ Suite *rpc_suite(void)
     tcase_add_test(peek, a_msgid_is_read_from_a_request_as_soon_as_it_is_there_and_not_before);
     tcase_add_test(peek, no_msgid_is_read_from_what_is_no_request);
     suite_add_tcase(suite, peek);
+    tcase_add_checked_fixture(page, set_up, tear_down);
+    tcase_add_test(page, the_examples_of_the_page_are_the_bytes_that_are_sent);
+    suite_add_tcase(suite, page);
     return suite;
 }
