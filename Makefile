@@ -61,7 +61,10 @@ $(B)/kvstored: $(call objects,$(PROTO) $(CONF) $(DAEMON))
 	$(LINK) -pie -o $@ $^ $(LIBS)
 
 $(B)/libkvstore.a: $(call pic_objects,$(PROTO) $(LIBKVSTORE))
-	rm -f $@ && ar rcs $@ $^
+	@# One object whose only global names are kvs_*: the others cannot clash with a program's own.
+	ld -r -o $(B)/libkvstore.o $^
+	objcopy --wildcard --keep-global-symbol='kvs_*' $(B)/libkvstore.o
+	rm -f $@ && ar rcs $@ $(B)/libkvstore.o
 
 $(B)/libkvstore.so.$(SOVERSION): $(call pic_objects,$(PROTO) $(LIBKVSTORE)) client/libkvstore.map
 	$(LINK) -shared -Wl,-soname,libkvstore.so.$(SOVERSION) -Wl,--version-script=client/libkvstore.map -o $@ $(filter %.o,$^) $(CLIENT_LIBS)
@@ -70,7 +73,7 @@ $(B)/libkvstore.so: $(B)/libkvstore.so.$(SOVERSION)
 	ln -sf libkvstore.so.$(SOVERSION) $@
 
 $(B)/kvctl: $(call objects,$(KVCTL)) $(B)/libkvstore.a
-	$(LINK) -pie -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs jansson) -lm
+	$(LINK) -pie -o $@ $^ $(CLIENT_LIBS) -lm
 
 .PHONY: examples
 examples: $(patsubst client/examples/%.c,$(B)/examples/%,$(EXAMPLES))
@@ -83,6 +86,9 @@ $(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(
 
 $(B)/integration: $(call objects,$(INTEGRATION)) $(B)/libkvstore.a
 	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson) -lpthread
+
+# Examples say #include <kvstore.h>, as a user's program does.
+$(B)/obj/client/examples/%.o: CPPFLAGS += -Iclient
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -99,7 +105,7 @@ $(B)/pic/%.o: %.c
 .PHONY: run
 run:
 	@./bootstrap run
-	@$(MAKE) --no-print-directory -s all
+	@$(MAKE) --no-print-directory -s -j2 all
 	@mkdir -p run
 	@[ -e run/kvstored.yaml ] || printf '%s\n' \
 	    'listen:' '  path: run/kvstored.sock' \
@@ -111,8 +117,8 @@ run:
 .PHONY: check
 check:
 	@./bootstrap check
-	@$(MAKE) --no-print-directory -s all VARIANT=asan
-	@$(MAKE) --no-print-directory -s all
+	@$(MAKE) --no-print-directory -s -j2 all VARIANT=asan
+	@$(MAKE) --no-print-directory -s -j2 all
 	@tests/run
 
 .PHONY: fuzz
@@ -154,7 +160,7 @@ install: all
 .PHONY: clean distclean
 clean:
 	rm -rf build/asan build/obj build/pic build/examples build/fuzz \
-	    build/kvstored build/kvctl build/libkvstore.* build/unit build/integration
+	    build/kvstored build/kvctl build/libkvstore* build/unit build/integration
 distclean:
 	rm -rf build run
 

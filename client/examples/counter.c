@@ -2,7 +2,7 @@
  * Adds one to a counter that many programs may count on at once: read, change, and write only if
  * nobody else has written meanwhile; otherwise begin again. Before: kvctl add demo
  */
-#include "client/kvstore.h"
+#include <kvstore.h>
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
  * (uv_poll_start, uv_timer_start) and the second one into the functions of the poll and the timer.
  * Every 100 ms a tick is written and read back; after ten it ends. Before: kvctl add demo
  */
-#include "client/kvstore.h"
+#include <kvstore.h>
 
 #include <inttypes.h>
 #include <poll.h>

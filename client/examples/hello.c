@@ -1,5 +1,5 @@
 /* Writes a key and reads it back. Before: kvctl add demo */
-#include "client/kvstore.h"
+#include <kvstore.h>
 
 #include <inttypes.h>
 #include <stdio.h>

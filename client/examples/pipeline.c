@@ -2,7 +2,7 @@
  * Writes 1,000 keys without waiting for one answer before the next request: all are submitted,
  * then poll() waits while the answers come in, in any order. Before: kvctl add demo
  */
-#include "client/kvstore.h"
+#include <kvstore.h>
 
 #include <poll.h>
 #include <stdio.h>

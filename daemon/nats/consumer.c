@@ -4,9 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The server forgets a consumer that nobody listens to after this long, should its removal get lost. */
+/* The server forgets a consumer that nobody pulls from after this long, should its removal get lost. */
 #define INACTIVE_THRESHOLD_NS 10000000000LL
-#define IDLE_HEARTBEAT_NS     500000000LL
+
+/* Messages per pull: what the server may have on its way to us at a time. Values have up to a megabyte each. */
+#define PULL_HEADERS 1000u
+#define PULL_VALUES  16u
 
 #define CONSUMER_NAME_BYTES 64
 
@@ -32,28 +35,24 @@ static void remove_consumer(struct consumer_reading *reading)
 
     if (reading->attempt == 0)
         return;
+    reading->attempt = 0;
     write_name(reading, name);
     snprintf(subject, sizeof(subject), "%s.CONSUMER.DELETE.%s.%s", reading->jetstream->prefix, reading->stream, name);
     link_publish(reading->request.requests->link, subject, NULL, NULL, 0, "", 0);
-    reading->attempt = 0;
 }
 
 static enum link_publish_result send_create(struct request *request, unsigned attempt)
 {
     struct consumer_reading *reading = reading_of(request);
     char name[CONSUMER_NAME_BYTES];
-    char deliver[REQUEST_SUBJECT_BYTES];
     char subject[512];
 
     write_name(reading, name);
-    request_write_subject(request, deliver);
-    json_t *body =
-        json_pack("{s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:i, s:b, s:b}}", "stream_name",
-                  reading->stream, "config", "name", name, "deliver_subject", deliver, "deliver_policy",
-                  reading->last_per_subject ? "last_per_subject" : "all", "ack_policy", "none", "replay_policy",
-                  "instant", "filter_subject", reading->filter, "flow_control", 1, "idle_heartbeat",
-                  (json_int_t)IDLE_HEARTBEAT_NS, "inactive_threshold", (json_int_t)INACTIVE_THRESHOLD_NS,
-                  "num_replicas", 1, "mem_storage", 1, "headers_only", reading->headers_only);
+    json_t *body = json_pack(
+        "{s:s, s:{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:b, s:b}}", "stream_name", reading->stream, "config", "name",
+        name, "deliver_policy", reading->last_per_subject ? "last_per_subject" : "all", "ack_policy", "none",
+        "replay_policy", "instant", "filter_subject", reading->filter, "inactive_threshold",
+        (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1, "headers_only", reading->headers_only);
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
     json_decref(body);
     if (text == NULL)
@@ -64,11 +63,27 @@ static enum link_publish_result send_create(struct request *request, unsigned at
     free(text);
     if (result == LINK_PUBLISHED) {
         reading->attempt = attempt;
-        reading->is_created = false;
+        reading->pulled = 0;
         reading->consumer_sequence = 0;
         reading->ops->restart(reading->arg);
     }
     return result;
+}
+
+/* Asks for the next messages. With no_wait the server says at once when there are no more. */
+static enum request_verdict pull(struct consumer_reading *reading)
+{
+    char name[CONSUMER_NAME_BYTES], subject[512], body[64];
+    unsigned batch = reading->headers_only ? PULL_HEADERS : PULL_VALUES;
+
+    write_name(reading, name);
+    snprintf(subject, sizeof(subject), "%s.CONSUMER.MSG.NEXT.%s.%s", reading->jetstream->prefix, reading->stream, name);
+    snprintf(body, sizeof(body), "{\"batch\":%u,\"no_wait\":true}", batch);
+    reading->pulled = batch;
+    if (request_publish(&reading->request, subject, NULL, 0, body, strlen(body)) == LINK_PUBLISHED)
+        return REQUEST_MORE;
+    request_retry_reason(&reading->request, REQUEST_CONGESTED);
+    return REQUEST_RETRY;
 }
 
 static enum request_verdict finish(struct consumer_reading *reading, const struct error *error)
@@ -91,50 +106,33 @@ static enum request_verdict take_created(struct consumer_reading *reading, struc
     json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
     struct jetstream_error failure;
     struct error error;
-    enum request_verdict verdict = REQUEST_MORE;
+    enum request_verdict verdict;
 
     if (answer == NULL) {
         error_set(&error, ERROR_INTERNAL, "the NATS server's answer is not JSON");
         return finish(reading, &error);
     }
-    if (jetstream_get_error(answer, &failure)) {
-        if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
-            request_retry_reason(&reading->request, jetstream_healable(&failure));
-            verdict = REQUEST_RETRY;
-        } else {
-            jetstream_set_error(&error, &failure);
-            verdict = finish(reading, &error);
-        }
+    if (!jetstream_get_error(answer, &failure)) {
+        bool is_empty = json_integer_value(json_object_get(answer, "num_pending")) == 0;
+        verdict = is_empty ? finish(reading, NULL) : pull(reading);
+    } else if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
+        request_retry_reason(&reading->request, jetstream_healable(&failure));
+        verdict = REQUEST_RETRY;
     } else {
-        reading->is_created = true;
-        if (json_integer_value(json_object_get(answer, "num_pending")) == 0 && reading->consumer_sequence == 0)
-            verdict = finish(reading, NULL);
+        jetstream_set_error(&error, &failure);
+        verdict = finish(reading, &error);
     }
     json_decref(answer);
     return verdict;
 }
 
-/* Heartbeats and flow control (ADR-17; status 100). */
-static enum request_verdict take_control(struct consumer_reading *reading, struct message *message)
+/* What a pull ends with: 404 where there are no more messages; anything else, such as 409, means that it was in vain.
+ */
+static enum request_verdict take_status(struct consumer_reading *reading, unsigned status)
 {
-    struct link *link = reading->request.requests->link;
-    const char *stalled = message_header(message, KV_HEADER_CONSUMER_STALLED);
-    const char *last = message_header(message, KV_HEADER_LAST_CONSUMER);
-
-    if (message->reply != NULL) {
-        link_publish(link, message->reply, NULL, NULL, 0, "", 0);
-        return REQUEST_MORE;
-    }
-    if (stalled != NULL)
-        link_publish(link, stalled, NULL, NULL, 0, "", 0);
-    if (last == NULL)
-        return REQUEST_MORE;
-    if (strtoull(last, NULL, 10) != reading->consumer_sequence)
-        return start_over(reading);
-    /* Idle, and nothing on its way: what was still to come has been removed from the stream meanwhile. */
-    if (reading->is_created && stalled == NULL)
+    if (status == 404)
         return finish(reading, NULL);
-    return REQUEST_MORE;
+    return start_over(reading);
 }
 
 static enum request_verdict take_message(struct request *request, unsigned attempt, struct message *message)
@@ -144,15 +142,17 @@ static enum request_verdict take_message(struct request *request, unsigned attem
 
     if (attempt != reading->attempt)
         return REQUEST_MORE; /* of a consumer that was given up */
-    if (!kv_read_delivery(message, &delivery))
-        return message_status(message) == 100 ? take_control(reading, message) : take_created(reading, message);
+    if (!kv_read_delivery(message, &delivery)) {
+        unsigned status = message_status(message);
+        return status != 0 ? take_status(reading, status) : take_created(reading, message);
+    }
 
     if (delivery.consumer_sequence != reading->consumer_sequence + 1)
         return start_over(reading);
     reading->consumer_sequence++;
     if (!reading->ops->message(reading->arg, message, &delivery) || delivery.pending == 0)
         return finish(reading, NULL);
-    return REQUEST_MORE;
+    return --reading->pulled == 0 ? pull(reading) : REQUEST_MORE;
 }
 
 static void fail(struct request *request, const struct error *error)

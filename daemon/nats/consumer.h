@@ -1,10 +1,12 @@
 /*
  * consumer: what a stream holds, read once from beginning to end.
  *
- * Used by the store for histories and keys. An ordered push consumer (ADR-17) that
- * is made for one reading and removed after it. A hole in the deliveries, a silence
- * or a lost link starts the reading over with a new consumer; the reader is told to
- * forget what it has.
+ * Used by the store for histories and keys. A pull consumer without acks (ADR-13,
+ * ADR-37) that is made for one reading and removed after it. Pulling, not pushing:
+ * the server pushes only to a subscription on just the deliver subject, which the
+ * link's wildcard is not (measured: a consumer with a deliver subject under it never
+ * delivers). A hole in the deliveries, a silence or a lost link starts the reading over
+ * with a new consumer; the reader is told to forget what it has.
  */
 #ifndef DAEMON_NATS_CONSUMER_H
 #define DAEMON_NATS_CONSUMER_H
@@ -33,8 +35,8 @@ struct consumer_reading {
     const char *filter;
     bool last_per_subject;
     bool headers_only;
-    bool is_created; /* the server has answered for this attempt */
-    unsigned attempt;
+    unsigned attempt; /* that the present consumer was made by; 0: there is none */
+    unsigned pulled;  /* messages that the present pull may still bring */
     uint64_t consumer_sequence;
 };
 

@@ -104,12 +104,18 @@ static natsStatus adapter_attach(void **user_data, void *loop, natsConnection *c
     return NATS_OK;
 }
 
+static void count_closed(struct link *link)
+{
+    if (--link->open_handles == 0)
+        link->stopped(link->stopped_arg);
+}
+
 static void on_poll_closed(uv_handle_t *handle)
 {
     struct link *link = handle->data;
 
     free(handle);
-    link->open_handles--;
+    count_closed(link);
 }
 
 static natsStatus adapter_read(void *user_data, bool add)
@@ -689,11 +695,7 @@ void link_start(struct link *link, const struct link_target *target)
 
 static void on_handle_closed(uv_handle_t *handle)
 {
-    struct link *link = handle->data;
-
-    link->open_handles--;
-    if (link->open_handles == 0)
-        link->stopped(link->stopped_arg);
+    count_closed(handle->data);
 }
 
 static void finish_stop(struct link *link)
