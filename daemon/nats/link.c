@@ -13,12 +13,12 @@
 #include <sys/socket.h>
 
 /*
- * The library hands each destroyed message to a thread of its own, and wakes it
- * with a futex when it sleeps. Messages are collected and let go of in one
- * stroke, so that one wake-up serves many.
+ * The library hands each destroyed message, received or published, to a thread of its own to be
+ * freed, and wakes it with a futex when it sleeps. Messages are collected and let
+ * go of in one stroke, so that one wake-up serves many.
  */
-#define TRASH_MESSAGES 128u
-#define TRASH_BYTES    (1024u * 1024u)
+#define TRASH_MESSAGES 2048u
+#define TRASH_BYTES    (4u * 1024u * 1024u)
 
 /* Publishing stops while the server has this much to read: what waits stays in the requests, which have limits. */
 #define CONGESTED_BYTES (32 * 1024 * 1024)
@@ -165,6 +165,14 @@ static void empty_trash(struct link *link)
     link->trash_bytes = 0;
 }
 
+static void throw_away(struct link *link, natsMsg *message)
+{
+    link->trash[link->trash_count++] = message;
+    link->trash_bytes += (size_t)natsMsg_GetDataLength(message);
+    if (link->trash_count == TRASH_MESSAGES || link->trash_bytes > TRASH_BYTES)
+        empty_trash(link);
+}
+
 static void on_backoff_over(uv_timer_t *timer)
 {
     start_connecting(timer->data);
@@ -241,14 +249,11 @@ static void hand_over(struct link *link, natsMsg *native)
         .native = native,
     };
 
-    link->trash_bytes += message.payload_bytes;
     if (strcmp(message.subject, link->ping_subject) == 0)
         on_pong(link);
     else
         link->events.message(link->events.arg, &message);
-    link->trash[link->trash_count++] = native;
-    if (link->trash_count == TRASH_MESSAGES || link->trash_bytes > TRASH_BYTES)
-        empty_trash(link);
+    throw_away(link, native);
 }
 
 /* Takes everything out of the inbox that the last read brought. */
@@ -341,7 +346,8 @@ enum link_publish_result link_publish(struct link *link, const char *subject, co
             status = natsMsgHeader_Set(message, headers[i].name, headers[i].value);
         if (status == NATS_OK)
             status = natsConnection_PublishMsg(link->connection, message);
-        natsMsg_Destroy(message);
+        if (message != NULL)
+            throw_away(link, message);
     }
     if (status == NATS_OK)
         return LINK_PUBLISHED;
