@@ -21,6 +21,8 @@ struct conf_strings {
 };
 
 enum conf_nats_mode { CONF_NATS_EMBEDDED, CONF_NATS_EXTERNAL };
+/* When independent writes to one bucket go out as one atomic batch. */
+enum conf_group_commit { CONF_GROUP_COMMIT_AUTO, CONF_GROUP_COMMIT_ON, CONF_GROUP_COMMIT_OFF };
 enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARNING, CONF_LOG_INFO, CONF_LOG_DEBUG };
 
 /* What a rule of the access list allows; each includes the ones before it. */
@@ -79,6 +81,7 @@ struct conf {
 
     struct {
         unsigned handle_ttl_s;
+        enum conf_group_commit group_commit;
     } buckets;
 
     struct {

@@ -16,6 +16,7 @@
 
 static const char *const nats_modes[] = {"embedded", "external", NULL};
 static const char *const access_words[] = {"none", "read", "write", "admin", NULL};
+static const char *const group_commits[] = {"auto", "on", "off", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
 static bool is_decimal(char c)
@@ -137,6 +138,8 @@ const struct setting conf_settings[] = {
     {"nats.outage_wait", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(nats.outage_wait_ms), 0, 3600000, .initial = "10"},
 
     {"buckets.handle_ttl", SETTING_SECONDS, SETTING_LIVE, MEMBER(buckets.handle_ttl_s), 1, 86400, .initial = "300"},
+    {"buckets.group_commit", SETTING_CHOICE, SETTING_LIVE, MEMBER(buckets.group_commit), 0, 2, .initial = "auto",
+     .words = group_commits},
 
     {"calls.timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.timeout_ms), 10, 3600000, .initial = "5"},
     {"calls.max_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.max_timeout_ms), 10, 3600000,

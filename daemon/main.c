@@ -61,10 +61,10 @@ static void on_turn_end(uv_prepare_t *handle)
 {
     struct daemon *daemon = handle->data;
 
-    link_flush(daemon->store.link);
+    store_flush(&daemon->store);
     session_list_flush(&daemon->sessions);
     /* Answering may have let waiting calls go on, which asked more. */
-    link_flush(daemon->store.link);
+    store_flush(&daemon->store);
 }
 
 /* --- The end --------------------------------------------------------------------------------------- */

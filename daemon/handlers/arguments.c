@@ -4,6 +4,7 @@
 #include "daemon/nats/kv.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 const msgpack_object *map_find(const msgpack_object_map *map, const char *name)
@@ -69,6 +70,25 @@ bool value_pairs(struct call *call, const msgpack_object *value, const char *wha
     return true;
 }
 
+const char *value_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count)
+{
+    if (is_string(value)) {
+        *bytes = value->via.str.ptr;
+        *count = value->via.str.size;
+        return NULL;
+    }
+    if (value->type != MSGPACK_OBJECT_MAP && value->type != MSGPACK_OBJECT_ARRAY)
+        return "a value must be a str, a bin, or a map or array that is stored as JSON";
+    const char *reason = json_from_msgpack(&call->arena, value, bytes, count);
+    if (reason == NULL)
+        return NULL;
+    char *wrong = arena_alloc(&call->arena, JSON_REASON_BYTES);
+    if (wrong == NULL)
+        return "out of memory";
+    snprintf(wrong, JSON_REASON_BYTES, "the value cannot be stored as JSON: %s", reason);
+    return wrong;
+}
+
 /* --- Positional arguments -------------------------------------------------------------------------- */
 
 /* A name whose form check knows. */
@@ -117,21 +137,10 @@ bool argument_revision(struct call *call, uint32_t position, uint64_t *revision)
 
 bool argument_value(struct call *call, uint32_t position, const char **value, size_t *bytes)
 {
-    const msgpack_object *argument = &call->arguments[position];
+    const char *wrong = value_bytes(call, &call->arguments[position], value, bytes);
 
-    if (is_string(argument)) {
-        *value = argument->via.str.ptr;
-        *bytes = argument->via.str.size;
-        return true;
-    }
-    if (argument->type != MSGPACK_OBJECT_MAP && argument->type != MSGPACK_OBJECT_ARRAY) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT,
-                       "a value must be a str, a bin, or a map or array that is stored as JSON");
-        return false;
-    }
-    const char *wrong = json_from_msgpack(&call->arena, argument, value, bytes);
     if (wrong != NULL)
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "the value cannot be stored as JSON: %s", wrong);
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s", wrong);
     return wrong == NULL;
 }
 
@@ -231,5 +240,31 @@ bool option_headers(struct call *call, const char *name, const struct message_he
         checked[i] = (struct message_header){pairs[i].name, pairs[i].value};
     }
     *headers = checked;
+    return true;
+}
+
+/* A TTL longer than this overflows the server's nanoseconds. */
+#define TTL_MAX_S (100LL * 365 * 24 * 3600)
+
+bool option_ttl(struct call *call, int64_t *ttl_s)
+{
+    return option_integer(call, "ttl", 1, TTL_MAX_S, 0, ttl_s);
+}
+
+bool option_consistency(struct call *call, enum read_consistency *consistency)
+{
+    const char *text;
+
+    if (!option_string(call, "consistency", &text))
+        return false;
+    /* There is no near cache yet: 'cached' promises no more than 'direct' keeps. */
+    if (text == NULL || strcmp(text, "direct") == 0 || strcmp(text, "cached") == 0) {
+        *consistency = READ_DIRECT;
+    } else if (strcmp(text, "leader") == 0) {
+        *consistency = READ_LEADER;
+    } else {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "consistency must be \"direct\", \"leader\" or \"cached\"");
+        return false;
+    }
     return true;
 }

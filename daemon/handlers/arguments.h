@@ -12,6 +12,7 @@
 #include "daemon/call.h"
 #include "daemon/nats/message.h"
 #include "daemon/store/bucket_config.h"
+#include "daemon/store/read.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -37,7 +38,16 @@ bool option_number(struct call *call, const char *name, double standard, double 
 bool option_integer(struct call *call, const char *name, int64_t min, int64_t max, int64_t standard, int64_t *number);
 bool option_headers(struct call *call, const char *name, const struct message_header **headers, size_t *count);
 
+bool option_ttl(struct call *call, int64_t *ttl_s); /* default 0: none */
+bool option_consistency(struct call *call, enum read_consistency *consistency);
+
 /* --- Values anywhere in the arguments --- */
+
+/*
+ * A value: the bytes of a str or bin as they came, or the JSON text of a map or an array. NULL, or what is
+ * wrong with it: then the call goes on.
+ */
+const char *value_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count);
 
 /* A copy of a str or bin; what names it in the error. */
 bool value_string(struct call *call, const msgpack_object *value, const char *what, const char **text);

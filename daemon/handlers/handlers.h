@@ -22,6 +22,14 @@ void handle_kv_purge(struct call *call);
 void handle_kv_history(struct call *call);
 void handle_kv_keys(struct call *call);
 
+/* bulk */
+void handle_bulk_get(struct call *call);
+void handle_bulk_put(struct call *call);
+void handle_bulk_delete(struct call *call);
+
+/* txn */
+void handle_txn_commit(struct call *call);
+
 /* bucket */
 void handle_bucket_create(struct call *call);
 void handle_bucket_update(struct call *call);

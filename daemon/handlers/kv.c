@@ -11,28 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A TTL longer than this overflows the server's nanoseconds. */
-#define TTL_MAX_S (100LL * 365 * 24 * 3600)
-
 /* --- Reads ----------------------------------------------------------------------------------------- */
-
-static bool option_consistency(struct call *call, enum read_consistency *consistency)
-{
-    const char *text;
-
-    if (!option_string(call, "consistency", &text))
-        return false;
-    /* There is no near cache yet: 'cached' promises no more than 'direct' keeps. */
-    if (text == NULL || strcmp(text, "direct") == 0 || strcmp(text, "cached") == 0) {
-        *consistency = READ_DIRECT;
-    } else if (strcmp(text, "leader") == 0) {
-        *consistency = READ_LEADER;
-    } else {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "consistency must be \"direct\", \"leader\" or \"cached\"");
-        return false;
-    }
-    return true;
-}
 
 static void start_get(struct call *call, read_entry_fn *done)
 {
@@ -196,7 +175,7 @@ static void answer_revision(void *arg, uint64_t revision, const struct error *er
 }
 
 /* A write of the call's bucket and key; NULL when the call is answered. */
-static struct write *new_write(struct call *call, enum kv_operation operation)
+static struct write *new_write(struct call *call, enum kv_operation kind)
 {
     struct write *write = arena_zalloc(&call->arena, sizeof(*write));
 
@@ -204,49 +183,45 @@ static struct write *new_write(struct call *call, enum kv_operation operation)
         call_fail_out_of_memory(call);
         return NULL;
     }
-    if (!argument_key(call, 1, &write->key))
+    if (!argument_key(call, 1, &write->operation.key))
         return NULL;
     write->bucket = call->bucket;
-    write->operation = operation;
-    write->value = "";
+    write->operation.kind = kind;
+    write->operation.value = "";
     write->deadline_ms = call->deadline_ms;
     write->done = answer_revision;
     write->arg = call;
     return write;
 }
 
-static bool take_ttl(struct call *call, struct write *write)
-{
-    return option_integer(call, "ttl", 1, TTL_MAX_S, 0, &write->ttl_s);
-}
-
 /* What put, create and update share: a value, a TTL, headers. */
-static void start_put(struct call *call, enum write_condition condition)
+static void start_put(struct call *call, enum operation_condition condition)
 {
     struct write *write = new_write(call, KV_PUT);
 
-    if (write == NULL || !argument_value(call, 2, &write->value, &write->value_bytes) || !take_ttl(call, write) ||
-        !option_headers(call, "headers", &write->headers, &write->header_count))
+    if (write == NULL || !argument_value(call, 2, &write->operation.value, &write->operation.value_bytes) ||
+        !option_ttl(call, &write->operation.ttl_s) ||
+        !option_headers(call, "headers", &write->operation.headers, &write->operation.header_count))
         return;
-    write->condition = condition;
-    if (condition == WRITE_IF_AT_REVISION && !argument_revision(call, 3, &write->revision))
+    write->operation.condition = condition;
+    if (condition == OPERATION_IF_AT_REVISION && !argument_revision(call, 3, &write->operation.revision))
         return;
     write_start(call->store, &call->arena, write);
 }
 
 void handle_kv_put(struct call *call)
 {
-    start_put(call, WRITE_ALWAYS);
+    start_put(call, OPERATION_ALWAYS);
 }
 
 void handle_kv_create(struct call *call)
 {
-    start_put(call, WRITE_IF_ABSENT);
+    start_put(call, OPERATION_IF_ABSENT);
 }
 
 void handle_kv_update(struct call *call)
 {
-    start_put(call, WRITE_IF_AT_REVISION);
+    start_put(call, OPERATION_IF_AT_REVISION);
 }
 
 /* A removal may ask for a revision. */
@@ -257,8 +232,8 @@ static void start_removal(struct call *call, struct write *write)
     if (!option_integer(call, "revision", 1, INT64_MAX, 0, &revision))
         return;
     if (revision > 0) {
-        write->condition = WRITE_IF_AT_REVISION;
-        write->revision = (uint64_t)revision;
+        write->operation.condition = OPERATION_IF_AT_REVISION;
+        write->operation.revision = (uint64_t)revision;
     }
     write_start(call->store, &call->arena, write);
 }
@@ -275,6 +250,6 @@ void handle_kv_purge(struct call *call)
 {
     struct write *write = new_write(call, KV_PURGE);
 
-    if (write != NULL && take_ttl(call, write))
+    if (write != NULL && option_ttl(call, &write->operation.ttl_s))
         start_removal(call, write);
 }

@@ -655,6 +655,7 @@ struct link *link_new(uv_loop_t *loop, const struct conf *conf, const struct lin
         goto free_inbox;
 
     link->loop = loop;
+    link->status.lost_ms = uv_now(loop);
     link->conf = conf;
     link->events = *events;
     /* "_INBOX." and a unique id */

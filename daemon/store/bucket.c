@@ -1,6 +1,7 @@
 #include "daemon/store/bucket.h"
 
 #include "daemon/store/bucket_config.h"
+#include "daemon/store/group.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -88,8 +89,18 @@ static struct bucket *make_handle(const char *name, json_t *config)
 void bucket_release(struct bucket *bucket)
 {
     assert(bucket->references > 0);
-    if (--bucket->references == 0)
-        free(bucket); /* the first member of its block */
+    if (--bucket->references > 0)
+        return;
+    group_release(bucket->group);
+    free(bucket); /* the first member of its block */
+}
+
+uint64_t bucket_bound_deadline(const struct store *store, const struct bucket *bucket, uint64_t deadline_ms)
+{
+    uint64_t window_ms = bucket->duplicate_window_ms;
+    uint64_t last_ms = uv_now(store->loop) + window_ms - window_ms / 8;
+
+    return window_ms > 0 && last_ms < deadline_ms ? last_ms : deadline_ms;
 }
 
 /* --- Waiting --------------------------------------------------------------------------------------- */
@@ -149,12 +160,15 @@ static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const str
         start_look_up(entry);
         return;
     }
-    if (entry->handle != NULL)
-        bucket_release(entry->handle);
+    struct bucket *old = entry->handle;
     entry->handle = NULL;
 
     if (answer != NULL) {
         entry->handle = make_handle(entry->name, json_object_get(answer, "config"));
+        /* Writes that wait keep their place before those to come. */
+        if (entry->handle != NULL)
+            entry->handle->group =
+                old != NULL && old->group != NULL ? group_retain(old->group) : group_new(entry->store);
         entry->looked_up_ms = uv_now(entry->store->loop);
         if (entry->handle == NULL)
             error_set(&failure, ERROR_RESOURCE_EXHAUSTED, "out of memory");
@@ -163,6 +177,9 @@ static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const str
     } else {
         failure = *error;
     }
+
+    if (old != NULL)
+        bucket_release(old);
 
     /* Still counts as looking up: whoever is answered may forget the bucket or ask for it again. */
     answer_waiting(entry, entry->handle != NULL ? NULL : &failure);

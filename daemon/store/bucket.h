@@ -25,6 +25,8 @@ struct bucket {
     int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
     uint64_t duplicate_window_ms;
 
+    struct group *group; /* commits its writes; shared by the handles of one bucket */
+
     /* private */
     unsigned references;
 };
@@ -53,6 +55,12 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
 void bucket_wait_cancel(struct bucket_wait *wait);
 
 void bucket_release(struct bucket *bucket);
+
+/*
+ * The server knows a write's id only for the bucket's duplicate window: a copy sent after it could be written
+ * twice. The deadline, or where the window ends first, that.
+ */
+uint64_t bucket_bound_deadline(const struct store *store, const struct bucket *bucket, uint64_t deadline_ms);
 
 /* The next bucket_open looks the bucket up anew. Handles in use stay as they are. */
 void bucket_forget(struct store *store, const char *name);

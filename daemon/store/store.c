@@ -1,7 +1,10 @@
 #include "daemon/store/store.h"
 
 #include "daemon/store/bucket.h"
+#include "daemon/store/group.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* The link's events are the requests'; the store listens in to ask a new server what it is. */
@@ -74,9 +77,22 @@ bool store_is_available(const struct store *store, struct error *error)
     if (status->connected)
         return true;
     uint64_t away_ms = uv_now(store->loop) - status->lost_ms;
-    if (status->was_connected && away_ms < store->conf->nats.outage_wait_ms)
+    /* Our own server is on its way when there was no connection yet; of somebody else's nobody knows. */
+    bool is_expected = status->was_connected || store->conf->nats.mode == CONF_NATS_EMBEDDED;
+    if (is_expected && away_ms < store->conf->nats.outage_wait_ms)
         return true;
     error_set(error, ERROR_UNAVAILABLE, "no connection to NATS for %.3g s%s%s; try again later",
               (double)away_ms / 1000.0, status->last_error[0] != '\0' ? ": " : "", status->last_error);
     return false;
+}
+
+void store_flush(struct store *store)
+{
+    group_flush_all(store);
+    link_flush(store->link);
+}
+
+void store_make_write_id(struct store *store, char id[STORE_ID_BYTES])
+{
+    snprintf(id, STORE_ID_BYTES, "%s-%" PRIx64, link_unique_id(store->link), ++store->writes);
 }

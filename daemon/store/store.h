@@ -27,6 +27,12 @@ struct store {
     struct jetstream jetstream;
     struct bucket_entry *buckets; /* by name: uthash */
     uint64_t writes;              /* numbers the ids of writes */
+    struct group *dirty_groups;   /* have something to send at the turn's end */
+    struct {
+        uint64_t batches; /* group commits */
+        uint64_t grouped; /* writes in them */
+        uint64_t failed;  /* batches whose writes were sent again one by one */
+    } group_stats;
 };
 
 /* 0, or -1 when memory ran out. conf and timers are borrowed. */
@@ -36,11 +42,18 @@ int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, cons
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg);
 void store_free(struct store *store);
 
+/* At the end of each turn of the loop: sends what was gathered in it. */
+void store_flush(struct store *store);
+
 /*
  * Whether it makes sense to begin a call that needs NATS. False, with an error
  * of unavailable, before the first connection and when the link has been away for
  * longer than nats.outage_wait; shortly after a loss a call may wait.
  */
 bool store_is_available(const struct store *store, struct error *error);
+
+/* A new id for a write or a batch, unique among all daemons: the Nats-Msg-Id that it is sent with. */
+#define STORE_ID_BYTES 48
+void store_make_write_id(struct store *store, char id[STORE_ID_BYTES]);
 
 #endif

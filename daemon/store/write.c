@@ -1,15 +1,14 @@
 #include "daemon/store/write.h"
 
+#include "daemon/store/group.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Id, expectation, operation, rollup, TTL and the batch's three. */
-#define OWN_HEADERS_MAX 8u
-
-/* A create over a delete marker looks and tries again when others write to the key at the same moment. */
-#define MARKER_TRIES_MAX 8u
+/* A condition that holds but names another sequence is tried again when others write to the key at the same moment. */
+#define CONDITION_TRIES_MAX 8u
 
 static void finish(struct write *write, uint64_t revision, const struct error *error)
 {
@@ -17,9 +16,16 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
 
     request_end(&write->request);
     bucket_wait_cancel(&write->wait);
+    if (write->group != NULL)
+        group_write_ended(write, error);
     write->done(write->arg, revision, error);
     if (handle != NULL)
         bucket_release(handle);
+}
+
+void write_finish(struct write *write, uint64_t revision, const struct error *error)
+{
+    finish(write, revision, error);
 }
 
 static void finish_out_of_memory(struct write *write)
@@ -35,7 +41,7 @@ static void finish_out_of_memory(struct write *write)
 
 static bool is_conditional(const struct write *write)
 {
-    return write->condition != WRITE_ALWAYS;
+    return write->operation.condition != OPERATION_ALWAYS;
 }
 
 /* Whether this attempt must go as an atomic batch of one: there the id is checked before the condition. */
@@ -44,39 +50,27 @@ static bool needs_batch(const struct write *write, unsigned attempt)
     return attempt > 1 && is_conditional(write) && !write->settle && write->handle->allows_atomic;
 }
 
-static size_t add_header(struct message_header *headers, size_t count, const char *name, const char *value)
-{
-    headers[count].name = name;
-    headers[count].value = value;
-    return count + 1;
-}
+/* What the headers of one attempt need in text; the library copies it. */
+struct write_texts {
+    char expected[24];
+    char batch_id[64];
+};
 
-static size_t fill_headers(struct write *write, unsigned attempt)
+static size_t add_headers(struct write *write, unsigned attempt, struct write_texts *texts)
 {
-    struct message_header *headers = write->wire_headers;
-    size_t count = 0;
+    struct message_header *headers = write->message.headers;
+    size_t count = write->message.header_count;
 
-    for (; count < write->header_count; count++)
-        headers[count] = write->headers[count];
-    count = add_header(headers, count, KV_HEADER_MSG_ID, write->id);
-    if (write->operation == KV_DELETE)
-        count = add_header(headers, count, KV_HEADER_OPERATION, "DEL");
-    if (write->operation == KV_PURGE)
-        count = add_header(headers, count, KV_HEADER_OPERATION, "PURGE");
-    /* With a TTL on a bucket with history: when it expires, no older value may come back into view. */
-    if (write->operation == KV_PURGE || (write->ttl_s > 0 && write->handle->history > 1))
-        count = add_header(headers, count, KV_HEADER_ROLLUP, "sub");
-    if (write->ttl_s > 0)
-        count = add_header(headers, count, KV_HEADER_TTL, write->ttl_text);
+    operation_add_header(headers, &count, KV_HEADER_MSG_ID, write->id);
     if (is_conditional(write) && !write->settle) {
-        snprintf(write->expected_text, sizeof(write->expected_text), "%" PRIu64, write->expected);
-        count = add_header(headers, count, KV_HEADER_EXPECTED_SUBJECT, write->expected_text);
+        snprintf(texts->expected, sizeof(texts->expected), "%" PRIu64, write->expected);
+        operation_add_header(headers, &count, KV_HEADER_EXPECTED_SUBJECT, texts->expected);
     }
     if (needs_batch(write, attempt)) {
-        snprintf(write->batch_id, sizeof(write->batch_id), "%s-%u", write->id, attempt);
-        count = add_header(headers, count, KV_HEADER_BATCH_ID, write->batch_id);
-        count = add_header(headers, count, KV_HEADER_BATCH_SEQUENCE, "1");
-        count = add_header(headers, count, KV_HEADER_BATCH_COMMIT, "1");
+        snprintf(texts->batch_id, sizeof(texts->batch_id), "%s-%u", write->id, attempt);
+        operation_add_header(headers, &count, KV_HEADER_BATCH_ID, texts->batch_id);
+        operation_add_header(headers, &count, KV_HEADER_BATCH_SEQUENCE, "1");
+        operation_add_header(headers, &count, KV_HEADER_BATCH_COMMIT, "1");
     }
     return count;
 }
@@ -89,44 +83,43 @@ static struct write *write_of(struct request *request)
 static enum link_publish_result send_write(struct request *request, unsigned attempt)
 {
     struct write *write = write_of(request);
-    size_t count = fill_headers(write, attempt);
+    struct write_texts texts;
+    size_t count = add_headers(write, attempt, &texts);
 
-    return request_publish(request, write->subject, write->wire_headers, count, write->value, write->value_bytes);
+    return request_publish(request, write->message.subject, write->message.headers, count, write->operation.value,
+                           write->operation.value_bytes);
 }
 
 /* --- Looking at the key's last message ------------------------------------------------------------- */
 
 static void look_at_key(struct write *write, read_entry_fn *seen)
 {
-    memset(&write->look, 0, sizeof(write->look));
-    write->look.bucket = write->bucket;
-    write->look.key = write->key;
-    write->look.consistency = READ_LEADER;
-    write->look.with_markers = true;
-    write->look.deadline_ms = write->deadline_ms;
-    write->look.done = seen;
-    write->look.arg = write;
-    read_get(write->store, write->arena, &write->look);
+    struct read_get *look = arena_zalloc(write->arena, sizeof(*look));
+
+    if (look == NULL) {
+        finish_out_of_memory(write);
+        return;
+    }
+    look->bucket = write->bucket;
+    look->key = write->operation.key;
+    look->consistency = READ_LEADER;
+    look->with_markers = true;
+    look->deadline_ms = write->deadline_ms;
+    look->done = seen;
+    look->arg = write;
+    read_get(write->store, write->arena, look);
 }
 
-static void start_request(struct write *write);
-
-/* Answers that the condition does not hold; entry, where known, is what the key holds instead. */
 static void answer_condition_failed(struct write *write, uint64_t current)
 {
-    struct error *error = &write->error;
-
-    if (write->condition == WRITE_IF_ABSENT)
-        error_set(error, ERROR_ALREADY_EXISTS, "the key is there, at revision %" PRIu64, current);
-    else
-        error_set(error, ERROR_CONFLICT, "the key is at revision %" PRIu64 ", not %" PRIu64 "; get it and try again",
-                  current, write->revision);
-    error->has_revision = true;
-    error->revision = current;
-    finish(write, 0, error);
+    operation_set_condition_error(&write->operation, current, &write->error);
+    finish(write, 0, &write->error);
 }
 
-/* A condition failed. A create may go over a marker; every other one answers the key's revision. */
+/*
+ * A condition failed, as the server sees it: it compares sequences, and to it a delete marker is a
+ * message like any other. Where the condition holds in our sense, the write names what is there.
+ */
 static void on_key_seen(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct write *write = arg;
@@ -137,13 +130,11 @@ static void on_key_seen(void *arg, const struct kv_entry *entry, const struct er
         finish(write, 0, &write->error);
         return;
     }
-    bool is_there = entry != NULL && entry->operation == KV_PUT;
     uint64_t current = entry != NULL ? entry->revision : 0;
-
-    bool may_try_again = write->condition == WRITE_IF_ABSENT ? !is_there : current == write->revision;
-    if (may_try_again && write->marker_tries++ < MARKER_TRIES_MAX) {
+    bool holds = operation_condition_holds(&write->operation, entry);
+    if (holds && write->condition_tries++ < CONDITION_TRIES_MAX) {
         write->expected = current;
-        start_request(write);
+        write_send_alone(write);
         return;
     }
     answer_condition_failed(write, current);
@@ -198,8 +189,8 @@ static enum request_verdict take_condition_failed(struct write *write, const str
     const char *number = strrchr(failure->description, ' ');
     uint64_t current = number != NULL ? strtoull(number, NULL, 10) : 0;
     request_end(request);
-    if (write->condition == WRITE_IF_AT_REVISION && failure->err_code == JETSTREAM_WRONG_LAST_SEQUENCE &&
-        current != write->revision)
+    if (write->operation.condition == OPERATION_IF_AT_REVISION && failure->err_code == JETSTREAM_WRONG_LAST_SEQUENCE &&
+        current != write->operation.revision)
         answer_condition_failed(write, current);
     else
         look_at_key(write, on_key_seen);
@@ -303,62 +294,14 @@ static const struct request_ops write_ops = {
 
 /* --- Starting -------------------------------------------------------------------------------------- */
 
-/* The server knows an id only for the bucket's duplicate window: a copy sent later could be written twice. */
-static uint64_t bound_deadline(const struct write *write)
+void write_send_alone(struct write *write)
 {
-    uint64_t window_ms = write->handle->duplicate_window_ms;
-    uint64_t last_ms = uv_now(write->store->loop) + window_ms - window_ms / 8;
+    struct store *store = write->store;
 
-    return window_ms > 0 && last_ms < write->deadline_ms ? last_ms : write->deadline_ms;
-}
-
-static void start_request(struct write *write)
-{
     /* An id stands for one write with one condition. */
-    snprintf(write->id, sizeof(write->id), "%s-%" PRIx64, link_unique_id(write->store->link), ++write->store->writes);
-    request_start(&write->store->requests, &write->request, &write_ops, bound_deadline(write));
-}
-
-/* What the bucket cannot take is said before anything is sent. False: *error says what. */
-static bool check_bucket(const struct write *write, const struct bucket *bucket, struct error *error)
-{
-    size_t max_payload = link_get_status(write->store->link)->max_payload_bytes;
-
-    if (bucket->max_value_size >= 0 && write->value_bytes > (size_t)bucket->max_value_size) {
-        error_set(error, ERROR_TOO_LARGE,
-                  "the value has %zu bytes; the bucket takes up to %" PRId64 " (max_value_size)", write->value_bytes,
-                  bucket->max_value_size);
-        return false;
-    }
-    if (max_payload > 0 && write->value_bytes > max_payload) {
-        error_set(error, ERROR_TOO_LARGE, "the value has %zu bytes; the NATS server takes up to %zu (max_payload)",
-                  write->value_bytes, max_payload);
-        return false;
-    }
-    if (write->ttl_s > 0 && !bucket->allows_ttl) {
-        if (write->store->jetstream.is_known && write->store->jetstream.level < JETSTREAM_LEVEL_TTL)
-            error_set(error, ERROR_UNSUPPORTED, "a TTL per key needs nats-server 2.11 or later");
-        else
-            error_set(error, ERROR_UNSUPPORTED, "the bucket takes no TTL per key; bucket.update switches it on");
-        return false;
-    }
-    return true;
-}
-
-static bool prepare(struct write *write)
-{
-    size_t prefix_length = strlen(write->handle->put_prefix);
-    char *subject = arena_alloc(write->arena, prefix_length + strlen(write->key) + 1);
-
-    write->wire_headers =
-        arena_alloc(write->arena, (write->header_count + OWN_HEADERS_MAX) * sizeof(*write->wire_headers));
-    if (subject == NULL || write->wire_headers == NULL)
-        return false;
-    strcpy(stpcpy(subject, write->handle->put_prefix), write->key);
-    write->subject = subject;
-    write->expected = write->condition == WRITE_IF_AT_REVISION ? write->revision : 0;
-    snprintf(write->ttl_text, sizeof(write->ttl_text), "%" PRId64 "s", write->ttl_s);
-    return true;
+    store_make_write_id(store, write->id);
+    request_start(&store->requests, &write->request, &write_ops,
+                  bucket_bound_deadline(store, write->handle, write->deadline_ms));
 }
 
 static void on_handle(void *arg, struct bucket *bucket, const struct error *error)
@@ -371,15 +314,16 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
         finish(write, 0, error);
         return;
     }
-    if (!check_bucket(write, bucket, &failure)) {
+    if (!operation_check(&write->operation, write->store, bucket, &failure)) {
         finish(write, 0, &failure);
         return;
     }
-    if (!prepare(write)) {
+    if (!operation_make_message(write->arena, &write->operation, bucket, &write->message)) {
         finish_out_of_memory(write);
         return;
     }
-    start_request(write);
+    write->expected = write->operation.condition == OPERATION_IF_AT_REVISION ? write->operation.revision : 0;
+    group_submit(write);
 }
 
 void write_start(struct store *store, struct arena *arena, struct write *write)

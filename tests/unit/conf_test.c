@@ -460,7 +460,7 @@ START_TEST(an_unknown_key_gets_the_nearest_known_one)
     refuse("acess: []", "t.yaml:1:1: unknown key acess: did you mean access?");
     refuse("retry-max: 3", "t.yaml:1:1: unknown key retry-max: did you mean calls.retry_max?");
     refuse("zzz: 3", "t.yaml:1:1: unknown key zzz: expected one of listen, nats, buckets, calls, limits, log, access");
-    refuse("buckets: {zzz: 3}", "t.yaml:1:11: unknown key buckets.zzz: expected one of handle_ttl");
+    refuse("buckets: {zzz: 3}", "t.yaml:1:11: unknown key buckets.zzz: expected one of handle_ttl, group_commit");
     refuse("listen.path: x",
            "t.yaml:1:1: unknown key \"listen.path\": expected a section's name, and its keys indented below it");
     refuse("'': x", "t.yaml:1:1: unknown key : expected one of listen, nats, buckets, calls, limits, log, access");

@@ -1,0 +1,279 @@
+#include "daemon/store/bulk.h"
+#include "daemon/call.h"
+#include "daemon/dispatch.h"
+#include "daemon/handlers/arguments.h"
+#include "daemon/handlers/entry.h"
+#include "daemon/handlers/handlers.h"
+#include "daemon/nats/kv.h"
+
+#include <string.h>
+#include <uthash.h>
+
+/* --- Keys ------------------------------------------------------------------------------------------ */
+
+static bool is_string(const msgpack_object *value)
+{
+    return value->type == MSGPACK_OBJECT_STR || value->type == MSGPACK_OBJECT_BIN;
+}
+
+static bool fail_not_strings(struct call *call)
+{
+    call_fail_with(call, ERROR_INVALID_ARGUMENT, "keys must be str");
+    return false;
+}
+
+static char *copy_key(struct call *call, const msgpack_object *key)
+{
+    return arena_strndup(&call->arena, key->via.str.ptr, key->via.str.size);
+}
+
+/* One key of a call, to find the second mention of it. */
+struct mention {
+    UT_hash_handle hh;
+    const char *key;
+};
+
+/* False where it was mentioned before. */
+static bool mention(struct mention **mentions, struct mention *mention, const char *key)
+{
+    struct mention *found = NULL;
+
+    HASH_FIND_STR(*mentions, key, found);
+    if (found != NULL)
+        return false;
+    mention->key = key;
+    HASH_ADD_KEYPTR(hh, *mentions, mention->key, strlen(key), mention);
+    return true;
+}
+
+/* --- bulk.get -------------------------------------------------------------------------------------- */
+
+struct get_call {
+    struct bulk_get bulk;
+    struct call *call;
+    const char **keys;
+    bool *is_there;
+    msgpack_sbuffer entries; /* keys and entries that are there, as they come */
+    msgpack_packer packer;
+};
+
+static void forget_entries(void *arg)
+{
+    struct get_call *get = arg;
+
+    msgpack_sbuffer_clear(&get->entries);
+    memset(get->is_there, 0, get->bulk.count);
+}
+
+static void keep_entry(void *arg, size_t index, const struct kv_entry *entry)
+{
+    struct get_call *get = arg;
+
+    get->is_there[index] = true;
+    pack_str(&get->packer, get->keys[index]);
+    entry_pack(entry, &get->packer);
+}
+
+static void answer_entries(void *arg, const struct error *error)
+{
+    struct get_call *get = arg;
+    struct call *call = get->call;
+
+    if (error != NULL) {
+        msgpack_sbuffer_destroy(&get->entries);
+        call_fail(call, error);
+        return;
+    }
+    msgpack_packer *packer = call_begin_result(call);
+    msgpack_pack_map(packer, get->bulk.count);
+    msgpack_sbuffer_write(call->out, get->entries.data, get->entries.size);
+    for (size_t i = 0; i < get->bulk.count; i++) {
+        if (!get->is_there[i]) {
+            pack_str(packer, get->keys[i]);
+            msgpack_pack_nil(packer);
+        }
+    }
+    msgpack_sbuffer_destroy(&get->entries);
+    call_end_result(call);
+}
+
+/* The keys of an array, each once. False: the call is answered. */
+static bool take_keys(struct call *call, const char ***keys, size_t *count)
+{
+    const msgpack_object *array = &call->arguments[1];
+    struct mention *mentions = NULL, *room;
+
+    if (array->type != MSGPACK_OBJECT_ARRAY) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be an array of keys");
+        return false;
+    }
+    *count = 0;
+    *keys = arena_alloc(&call->arena, (array->via.array.size + 1) * sizeof(**keys));
+    room = arena_zalloc(&call->arena, (array->via.array.size + 1) * sizeof(*room));
+    if (*keys == NULL || room == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    for (uint32_t i = 0; i < array->via.array.size; i++) {
+        const msgpack_object *item = &array->via.array.ptr[i];
+        const char *wrong = is_string(item) ? kv_check_key(item->via.str.ptr, item->via.str.size) : "keys must be str";
+        char *key = wrong == NULL ? copy_key(call, item) : NULL;
+        if (key == NULL) {
+            HASH_CLEAR(hh, mentions);
+            call_fail_with(call, wrong != NULL ? ERROR_INVALID_ARGUMENT : ERROR_RESOURCE_EXHAUSTED, "key number %u: %s",
+                           i + 1, wrong != NULL ? wrong : "out of memory");
+            return false;
+        }
+        if (mention(&mentions, &room[i], key))
+            (*keys)[(*count)++] = key;
+    }
+    HASH_CLEAR(hh, mentions);
+    return true;
+}
+
+void handle_bulk_get(struct call *call)
+{
+    struct get_call *get = arena_zalloc(&call->arena, sizeof(*get));
+
+    if (get == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!take_keys(call, &get->keys, &get->bulk.count) || !option_consistency(call, &get->bulk.consistency))
+        return;
+    get->is_there = arena_zalloc(&call->arena, get->bulk.count + 1);
+    if (get->is_there == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    get->call = call;
+    msgpack_sbuffer_init(&get->entries);
+    msgpack_packer_init(&get->packer, &get->entries, msgpack_sbuffer_write);
+    get->bulk.bucket = call->bucket;
+    get->bulk.keys = get->keys;
+    get->bulk.deadline_ms = call->deadline_ms;
+    get->bulk.bytes_max = call->dispatcher->conf->limits.frame_bytes;
+    get->bulk.restart = forget_entries;
+    get->bulk.entry = keep_entry;
+    get->bulk.done = answer_entries;
+    get->bulk.arg = get;
+    bulk_get(call->store, &call->arena, &get->bulk);
+}
+
+/* --- bulk.put and bulk.delete ---------------------------------------------------------------------- */
+
+struct write_call {
+    struct bulk_write bulk;
+    struct call *call;
+    struct operation *operations;
+};
+
+static void answer_results(void *arg)
+{
+    struct write_call *write = arg;
+    struct call *call = write->call;
+    msgpack_packer *packer = call_begin_result(call);
+
+    msgpack_pack_map(packer, write->bulk.count);
+    for (size_t i = 0; i < write->bulk.count; i++) {
+        const struct bulk_result *result = &write->bulk.results[i];
+        pack_str(packer, write->operations[i].key);
+        if (result->error != NULL)
+            error_pack(result->error, packer);
+        else
+            msgpack_pack_uint64(packer, result->revision);
+    }
+    call_end_result(call);
+}
+
+static struct write_call *new_write_call(struct call *call, size_t count)
+{
+    struct write_call *write = arena_zalloc(&call->arena, sizeof(*write));
+
+    if (write != NULL) {
+        write->operations = arena_zalloc(&call->arena, (count + 1) * sizeof(*write->operations));
+        write->bulk.results = arena_zalloc(&call->arena, (count + 1) * sizeof(*write->bulk.results));
+    }
+    if (write == NULL || write->operations == NULL || write->bulk.results == NULL) {
+        call_fail_out_of_memory(call);
+        return NULL;
+    }
+    write->call = call;
+    write->bulk.bucket = call->bucket;
+    write->bulk.operations = write->operations;
+    write->bulk.deadline_ms = call->deadline_ms;
+    write->bulk.done = answer_results;
+    write->bulk.arg = write;
+    return write;
+}
+
+/* One key's own mistake is that key's answer. */
+static void refuse_key(struct call *call, struct bulk_result *result, const char *wrong)
+{
+    result->error = arena_alloc(&call->arena, sizeof(*result->error));
+    if (result->error != NULL)
+        error_set(result->error, ERROR_INVALID_ARGUMENT, "%s", wrong);
+}
+
+/* Adds an operation for a key, with the answer already where the key is wrong. NULL: the call is answered. */
+static struct operation *add_operation(struct call *call, struct write_call *write, const msgpack_object *key)
+{
+    struct operation *operation = &write->operations[write->bulk.count];
+
+    if (!is_string(key)) {
+        fail_not_strings(call);
+        return NULL;
+    }
+    operation->key = copy_key(call, key);
+    operation->value = "";
+    if (operation->key == NULL) {
+        call_fail_out_of_memory(call);
+        return NULL;
+    }
+    const char *wrong = kv_check_key(key->via.str.ptr, key->via.str.size);
+    if (wrong != NULL)
+        refuse_key(call, &write->bulk.results[write->bulk.count], wrong);
+    write->bulk.count++;
+    return operation;
+}
+
+void handle_bulk_put(struct call *call)
+{
+    const msgpack_object *map = &call->arguments[1];
+    int64_t ttl_s;
+
+    if (map->type != MSGPACK_OBJECT_MAP) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be a map of keys to values");
+        return;
+    }
+    struct write_call *write = new_write_call(call, map->via.map.size);
+    if (write == NULL || !option_ttl(call, &ttl_s))
+        return;
+    for (uint32_t i = 0; i < map->via.map.size; i++) {
+        struct operation *operation = add_operation(call, write, &map->via.map.ptr[i].key);
+        if (operation == NULL)
+            return;
+        operation->kind = KV_PUT;
+        operation->ttl_s = ttl_s;
+        const char *wrong = value_bytes(call, &map->via.map.ptr[i].val, &operation->value, &operation->value_bytes);
+        if (wrong != NULL)
+            refuse_key(call, &write->bulk.results[i], wrong);
+    }
+    bulk_write(call->store, &call->arena, &write->bulk);
+}
+
+void handle_bulk_delete(struct call *call)
+{
+    const char **keys;
+    size_t count;
+
+    if (!take_keys(call, &keys, &count))
+        return;
+    struct write_call *write = new_write_call(call, count);
+    if (write == NULL)
+        return;
+    for (size_t i = 0; i < count; i++)
+        write->operations[i] = (struct operation){.key = keys[i], .kind = KV_DELETE, .value = ""};
+    write->bulk.count = count;
+    bulk_write(call->store, &call->arena, &write->bulk);
+}

@@ -1,0 +1,208 @@
+#include "daemon/store/txn.h"
+#include "daemon/call.h"
+#include "daemon/dispatch.h"
+#include "daemon/handlers/arguments.h"
+#include "daemon/handlers/entry.h"
+#include "daemon/handlers/handlers.h"
+#include "daemon/nats/kv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A part of the transaction, for the sentences about it: "operation 3". */
+struct part {
+    const char *what;
+    uint32_t number;
+};
+
+static bool fail_part(struct call *call, struct part part, const char *wrong)
+{
+    call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s %u: %s", part.what, part.number, wrong);
+    return false;
+}
+
+static bool take_key(struct call *call, struct part part, const msgpack_object *object, const char **key)
+{
+    if (object->type != MSGPACK_OBJECT_STR && object->type != MSGPACK_OBJECT_BIN)
+        return fail_part(call, part, "the key must be a str");
+    const char *wrong = kv_check_key(object->via.str.ptr, object->via.str.size);
+    if (wrong != NULL)
+        return fail_part(call, part, wrong);
+    *key = arena_strndup(&call->arena, object->via.str.ptr, object->via.str.size);
+    if (*key == NULL)
+        call_fail_out_of_memory(call);
+    return *key != NULL;
+}
+
+static bool take_revision(struct call *call, struct part part, const msgpack_object *object, uint64_t *revision)
+{
+    if (object->type != MSGPACK_OBJECT_POSITIVE_INTEGER)
+        return fail_part(call, part, "the revision must be an integer of at least 0");
+    *revision = object->via.u64;
+    return true;
+}
+
+static bool take_checks(struct call *call, struct txn *txn)
+{
+    const msgpack_object *array = &call->arguments[1];
+
+    if (array->type != MSGPACK_OBJECT_ARRAY) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "the checks must be an array of [key, revision]");
+        return false;
+    }
+    struct txn_check *checks = arena_alloc(&call->arena, (array->via.array.size + 1) * sizeof(*checks));
+    if (checks == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    for (uint32_t i = 0; i < array->via.array.size; i++) {
+        const msgpack_object *pair = &array->via.array.ptr[i];
+        struct part part = {"check", i + 1};
+        if (pair->type != MSGPACK_OBJECT_ARRAY || pair->via.array.size != 2)
+            return fail_part(call, part, "it must be [key, revision]");
+        if (!take_key(call, part, &pair->via.array.ptr[0], &checks[i].key) ||
+            !take_revision(call, part, &pair->via.array.ptr[1], &checks[i].revision))
+            return false;
+    }
+    txn->checks = checks;
+    txn->check_count = array->via.array.size;
+    return true;
+}
+
+/* --- Operations ------------------------------------------------------------------------------------ */
+
+static const struct form {
+    const char *name;
+    enum kv_operation kind;
+    enum operation_condition condition;
+    uint32_t elements; /* name, key and what else is positional; a map of options may follow a put, create or update */
+} forms[] = {
+    {"put", KV_PUT, OPERATION_ALWAYS, 3},
+    {"create", KV_PUT, OPERATION_IF_ABSENT, 3},
+    {"update", KV_PUT, OPERATION_IF_AT_REVISION, 4},
+    {"delete", KV_DELETE, OPERATION_ALWAYS, 2},
+    {"purge", KV_PURGE, OPERATION_ALWAYS, 2},
+};
+
+static const struct form *find_form(const msgpack_object *name)
+{
+    for (size_t i = 0; name->type == MSGPACK_OBJECT_STR && i < sizeof(forms) / sizeof(forms[0]); i++) {
+        if (strlen(forms[i].name) == name->via.str.size &&
+            memcmp(forms[i].name, name->via.str.ptr, name->via.str.size) == 0)
+            return &forms[i];
+    }
+    return NULL;
+}
+
+/* An operation's options are a call's: the same functions check them. */
+static bool take_options(struct call *call, struct part part, const msgpack_object *options,
+                         struct operation *operation)
+{
+    const msgpack_object_map *outer = call->options;
+
+    if (options->type != MSGPACK_OBJECT_MAP)
+        return fail_part(call, part, "the options must be a map of ttl and headers");
+    for (uint32_t i = 0; i < options->via.map.size; i++) {
+        const msgpack_object *name = &options->via.map.ptr[i].key;
+        bool known = name->type == MSGPACK_OBJECT_STR &&
+                     ((name->via.str.size == 3 && memcmp(name->via.str.ptr, "ttl", 3) == 0) ||
+                      (name->via.str.size == 7 && memcmp(name->via.str.ptr, "headers", 7) == 0));
+        if (!known)
+            return fail_part(call, part, "its options are ttl and headers");
+    }
+    call->options = &options->via.map;
+    bool taken = option_ttl(call, &operation->ttl_s) &&
+                 option_headers(call, "headers", &operation->headers, &operation->header_count);
+    if (taken)
+        call->options = outer;
+    return taken;
+}
+
+static bool take_operation(struct call *call, struct part part, const msgpack_object *object,
+                           struct operation *operation)
+{
+    const msgpack_object_array *array = &object->via.array;
+    const struct form *form = NULL;
+
+    if (object->type == MSGPACK_OBJECT_ARRAY && array->size > 1)
+        form = find_form(&array->ptr[0]);
+    bool may_have_options = form != NULL && form->kind == KV_PUT;
+    if (form == NULL || array->size < form->elements || array->size > form->elements + may_have_options)
+        return fail_part(call, part,
+                         "it must be [\"put\" or \"create\", key, value, options], [\"update\", key, value, revision, "
+                         "options], [\"delete\", key] or [\"purge\", key]");
+    memset(operation, 0, sizeof(*operation));
+    operation->kind = form->kind;
+    operation->condition = form->condition;
+    operation->value = "";
+    if (!take_key(call, part, &array->ptr[1], &operation->key))
+        return false;
+    if (form->kind == KV_PUT) {
+        const char *wrong = value_bytes(call, &array->ptr[2], &operation->value, &operation->value_bytes);
+        if (wrong != NULL)
+            return fail_part(call, part, wrong);
+    }
+    if (form->condition == OPERATION_IF_AT_REVISION && !take_revision(call, part, &array->ptr[3], &operation->revision))
+        return false;
+    return array->size == form->elements || take_options(call, part, &array->ptr[form->elements], operation);
+}
+
+static bool take_operations(struct call *call, struct txn *txn)
+{
+    const msgpack_object *array = &call->arguments[2];
+
+    if (array->type != MSGPACK_OBJECT_ARRAY || array->via.array.size == 0) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "the operations must be an array of at least one");
+        return false;
+    }
+    if (array->via.array.size > BATCH_MESSAGES_MAX) {
+        call_fail_with(call, ERROR_TOO_LARGE, "a transaction has up to %u operations; this one has %u",
+                       BATCH_MESSAGES_MAX, array->via.array.size);
+        return false;
+    }
+    struct operation *operations = arena_alloc(&call->arena, array->via.array.size * sizeof(*operations));
+    if (operations == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    for (uint32_t i = 0; i < array->via.array.size; i++) {
+        if (!take_operation(call, (struct part){"operation", i + 1}, &array->via.array.ptr[i], &operations[i]))
+            return false;
+    }
+    txn->operations = operations;
+    txn->operation_count = array->via.array.size;
+    return true;
+}
+
+static void answer_revisions(void *arg, uint64_t first_revision, const struct error *error)
+{
+    struct call *call = arg;
+
+    if (error != NULL) {
+        call_fail(call, error);
+        return;
+    }
+    uint32_t count = call->arguments[2].via.array.size;
+    msgpack_packer *packer = call_begin_result(call);
+    msgpack_pack_array(packer, count);
+    for (uint32_t i = 0; i < count; i++)
+        msgpack_pack_uint64(packer, first_revision + i);
+    call_end_result(call);
+}
+
+void handle_txn_commit(struct call *call)
+{
+    struct txn *txn = arena_zalloc(&call->arena, sizeof(*txn));
+
+    if (txn == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!take_checks(call, txn) || !take_operations(call, txn))
+        return;
+    txn->bucket = call->bucket;
+    txn->deadline_ms = call->deadline_ms;
+    txn->done = answer_revisions;
+    txn->arg = call;
+    txn_commit(call->store, &call->arena, txn);
+}

@@ -1,0 +1,82 @@
+/*
+ * bulk: many keys in one call, each with an answer of its own.
+ *
+ * Used by the handlers. Writes go the way of single ones, up to a window of them at
+ * a time; gets are one point in time per 1,024 keys where the server can read so,
+ * else single ones.
+ */
+#ifndef DAEMON_STORE_BULK_H
+#define DAEMON_STORE_BULK_H
+
+#include "daemon/arena.h"
+#include "daemon/store/operation.h"
+#include "daemon/store/read.h"
+#include "daemon/store/write.h"
+
+/* --- Writes --- */
+
+struct bulk_result {
+    uint64_t revision;
+    struct error *error; /* NULL: it was written */
+};
+
+struct bulk_write {
+    /* Set by the caller; borrowed until done was called. */
+    const char *bucket;
+    const struct operation *operations;
+    size_t count;
+    struct bulk_result *results; /* as many; those with an error already are left out */
+    uint64_t deadline_ms;
+    void (*done)(void *arg);
+    void *arg;
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct bulk_slot *spare;
+    size_t next;
+    size_t in_flight;
+    bool is_filling;
+};
+
+/* Writes all. done is called once, when each has its result; maybe from within. */
+void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bulk);
+
+/* --- Gets --- */
+
+struct bulk_get {
+    /* Set by the caller; borrowed until done was called. */
+    const char *bucket;
+    const char *const *keys; /* each once */
+    size_t count;
+    enum read_consistency consistency;
+    uint64_t deadline_ms;
+    size_t bytes_max; /* of values, before it fails as too_large */
+    /* The reading begins, or begins again: entries that came before do not count. */
+    void (*restart)(void *arg);
+    /* A key that is there, as keys[index]; it lives as long as the call. */
+    void (*entry)(void *arg, size_t index, const struct kv_entry *entry);
+    /* All that are there were told, or it failed. */
+    void (*done)(void *arg, const struct error *error);
+    void *arg;
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct bucket *handle;
+    struct bucket_wait wait;
+    struct bulk_key *by_name; /* uthash */
+    struct bulk_key *all;
+    struct request request; /* of a multi-last read */
+    struct bulk_get_slot *spare;
+    char *body;
+    size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
+    size_t next, in_flight;
+    size_t bytes;
+    bool is_filling;
+    struct error error; /* the first one of single gets */
+};
+
+void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk);
+
+#endif

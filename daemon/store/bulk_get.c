@@ -1,0 +1,305 @@
+#include "daemon/store/bulk.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+/* What one multi-last read may match (ADR-31). */
+#define CHUNK_MAX 1024u
+
+/* Single gets of one call that are on their way at a time. */
+#define WINDOW 256u
+
+struct bulk_key {
+    UT_hash_handle hh;
+    const char *name;
+    size_t index;
+};
+
+struct bulk_get_slot {
+    struct read_get get;
+    struct bulk_get *bulk;
+    struct bulk_get_slot *next_spare;
+    size_t index;
+};
+
+static void finish(struct bulk_get *bulk, const struct error *error)
+{
+    struct bucket *handle = bulk->handle;
+
+    request_end(&bulk->request);
+    bucket_wait_cancel(&bulk->wait);
+    HASH_CLEAR(hh, bulk->by_name);
+    free(bulk->body);
+    bulk->body = NULL;
+    bulk->done(bulk->arg, error);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+static void finish_with(struct bulk_get *bulk, enum error_code code, const char *sentence)
+{
+    struct error error;
+
+    error_set(&error, code, "%s", sentence);
+    finish(bulk, &error);
+}
+
+/* False, and the call is over, when the answer has become too large. */
+static bool tell(struct bulk_get *bulk, size_t index, const struct kv_entry *entry)
+{
+    bulk->bytes += entry->value_bytes;
+    if (bulk->bytes <= bulk->bytes_max) {
+        bulk->entry(bulk->arg, index, entry);
+        return true;
+    }
+    if (bulk->error.code == ERROR_NONE)
+        error_set(&bulk->error, ERROR_TOO_LARGE,
+                  "the values have more than %zu bytes together (limits.frame_bytes); ask for fewer keys at a time",
+                  bulk->bytes_max);
+    return false;
+}
+
+/* --- One point in time: multi-last (ADR-31) -------------------------------------------------------- */
+
+static void start_chunk(struct bulk_get *bulk);
+
+/* The JSON of the next chunk: as many keys as the server takes in one read and in one message. */
+static bool make_body(struct bulk_get *bulk)
+{
+    size_t prefix_length = strlen(bulk->handle->prefix);
+    size_t max_bytes = link_get_status(bulk->store->link)->max_payload_bytes;
+    size_t size = sizeof("{\"multi_last\":[]}") + 1, count = 0;
+
+    while (bulk->chunk_start + count < bulk->count && count < CHUNK_MAX) {
+        size_t more = prefix_length + strlen(bulk->keys[bulk->chunk_start + count]) + 3;
+        if (count > 0 && max_bytes > 0 && size + more > max_bytes)
+            break;
+        size += more;
+        count++;
+    }
+    bulk->chunk_count = count;
+    free(bulk->body);
+    bulk->body = malloc(size);
+    if (bulk->body == NULL)
+        return false;
+    char *at = stpcpy(bulk->body, "{\"multi_last\":[");
+    for (size_t i = 0; i < count; i++) { /* keys need no escaping */
+        *at++ = '"';
+        at = stpcpy(stpcpy(at, bulk->handle->prefix), bulk->keys[bulk->chunk_start + i]);
+        *at++ = '"';
+        *at++ = i + 1 < count ? ',' : ']';
+    }
+    strcpy(at, "}");
+    return true;
+}
+
+static struct bulk_get *bulk_of(struct request *request)
+{
+    return (struct bulk_get *)((char *)request - offsetof(struct bulk_get, request));
+}
+
+static enum link_publish_result send_chunk(struct request *request, unsigned attempt)
+{
+    struct bulk_get *bulk = bulk_of(request);
+    char subject[sizeof(bulk->store->jetstream.prefix) + KV_STREAM_BYTES + 16];
+
+    /* A chunk that is read again would tell its keys twice: all is read again. */
+    if (attempt > 1) {
+        bulk->chunk_start = 0;
+        if (!make_body(bulk))
+            return LINK_NO_MEMORY;
+    }
+    if (bulk->chunk_start == 0) {
+        bulk->bytes = 0;
+        bulk->restart(bulk->arg);
+    }
+    snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", bulk->store->jetstream.prefix, bulk->handle->stream);
+    return request_publish(request, subject, NULL, 0, bulk->body, strlen(bulk->body));
+}
+
+static enum request_verdict take_chunk(struct request *request, unsigned attempt, struct message *message)
+{
+    struct bulk_get *bulk = bulk_of(request);
+    unsigned status = message_status(message);
+    struct kv_entry entry;
+    struct bulk_key *key = NULL;
+    struct error error;
+
+    if (attempt != request->attempts)
+        return REQUEST_MORE;
+    if (status == 204 || status == 404) { /* EOB, or none of them is there */
+        request_end(request);
+        bulk->chunk_start += bulk->chunk_count;
+        start_chunk(bulk);
+        return REQUEST_DONE;
+    }
+    if (status != 0) {
+        error_set(&error, status == 413 ? ERROR_TOO_LARGE : ERROR_INTERNAL, "NATS: %u %s", status,
+                  message_status_text(message));
+        finish(bulk, &error);
+        return REQUEST_DONE;
+    }
+    if (!kv_read_direct_entry(message, bulk->handle->prefix, &entry)) {
+        request_retry_reason(request, REQUEST_NO_ANSWER);
+        return REQUEST_RETRY;
+    }
+    HASH_FIND_STR(bulk->by_name, entry.key, key);
+    if (key != NULL && entry.operation == KV_PUT && !tell(bulk, key->index, &entry)) {
+        error = bulk->error;
+        finish(bulk, &error);
+        return REQUEST_DONE;
+    }
+    return REQUEST_MORE;
+}
+
+static void fail_chunk(struct request *request, const struct error *error)
+{
+    finish(bulk_of(request), error);
+}
+
+static void on_handle_again(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct bulk_get *bulk = arg;
+
+    if (error != NULL) {
+        finish(bulk, error);
+        return;
+    }
+    bucket_release(bulk->handle);
+    bulk->handle = bucket;
+    request_resume(&bulk->request);
+}
+
+static bool found_nobody(struct request *request)
+{
+    struct bulk_get *bulk = bulk_of(request);
+
+    bucket_forget(bulk->store, bulk->bucket);
+    bucket_open(bulk->store, &bulk->wait, bulk->bucket, bulk->deadline_ms, on_handle_again, bulk);
+    return false;
+}
+
+static const struct request_ops chunk_ops = {
+    .send = send_chunk, .reply = take_chunk, .fail = fail_chunk, .no_responders = found_nobody};
+
+static void start_chunk(struct bulk_get *bulk)
+{
+    if (bulk->chunk_start == bulk->count) {
+        finish(bulk, NULL);
+        return;
+    }
+    if (!make_body(bulk)) {
+        finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return;
+    }
+    request_start(&bulk->store->requests, &bulk->request, &chunk_ops, bulk->deadline_ms);
+}
+
+/* --- Single gets ----------------------------------------------------------------------------------- */
+
+static void fill(struct bulk_get *bulk);
+
+static void on_got(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct bulk_get_slot *slot = arg;
+    struct bulk_get *bulk = slot->bulk;
+
+    if (error != NULL && bulk->error.code == ERROR_NONE)
+        bulk->error = *error;
+    if (entry != NULL && bulk->error.code == ERROR_NONE)
+        tell(bulk, slot->index, entry);
+    slot->next_spare = bulk->spare;
+    bulk->spare = slot;
+    bulk->in_flight--;
+    fill(bulk);
+}
+
+static bool start_next(struct bulk_get *bulk)
+{
+    struct bulk_get_slot *slot = bulk->spare;
+
+    if (slot != NULL)
+        bulk->spare = slot->next_spare;
+    else
+        slot = arena_alloc(bulk->arena, sizeof(*slot));
+    if (slot == NULL) {
+        error_set(&bulk->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return false;
+    }
+    memset(slot, 0, sizeof(*slot));
+    slot->bulk = bulk;
+    slot->index = bulk->next++;
+    slot->get.bucket = bulk->bucket;
+    slot->get.key = bulk->keys[slot->index];
+    slot->get.consistency = bulk->consistency;
+    slot->get.deadline_ms = bulk->deadline_ms;
+    slot->get.done = on_got;
+    slot->get.arg = slot;
+    bulk->in_flight++;
+    read_get(bulk->store, bulk->arena, &slot->get);
+    return true;
+}
+
+/* Gets may end while they are begun: only the outermost call goes on and says when all are done. */
+static void fill(struct bulk_get *bulk)
+{
+    if (bulk->is_filling)
+        return;
+    bulk->is_filling = true;
+    while (bulk->error.code == ERROR_NONE && bulk->next < bulk->count && bulk->in_flight < WINDOW)
+        if (!start_next(bulk))
+            break;
+    bulk->is_filling = false;
+    if (bulk->in_flight == 0 && (bulk->next == bulk->count || bulk->error.code != ERROR_NONE)) {
+        struct error error = bulk->error;
+        finish(bulk, error.code != ERROR_NONE ? &error : NULL);
+    }
+}
+
+/* --- Either ---------------------------------------------------------------------------------------- */
+
+static bool index_keys(struct bulk_get *bulk)
+{
+    bulk->all = arena_zalloc(bulk->arena, (bulk->count + 1) * sizeof(*bulk->all));
+    if (bulk->all == NULL)
+        return false;
+    for (size_t i = 0; i < bulk->count; i++) {
+        struct bulk_key *key = &bulk->all[i];
+        key->name = bulk->keys[i];
+        key->index = i;
+        HASH_ADD_KEYPTR(hh, bulk->by_name, key->name, strlen(key->name), key);
+    }
+    return true;
+}
+
+static void on_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct bulk_get *bulk = arg;
+    const struct jetstream *jetstream = &bulk->store->jetstream;
+
+    bulk->handle = bucket;
+    if (error != NULL) {
+        finish(bulk, error);
+        return;
+    }
+    /* Multi-last came with TTLs, in 2.11. */
+    bool has_multi_last = jetstream->is_known && jetstream->level >= JETSTREAM_LEVEL_TTL && bucket->allows_direct;
+    if (bulk->consistency == READ_DIRECT && has_multi_last) {
+        if (index_keys(bulk))
+            start_chunk(bulk);
+        else
+            finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    } else {
+        bulk->restart(bulk->arg);
+        fill(bulk);
+    }
+}
+
+void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk)
+{
+    bulk->store = store;
+    bulk->arena = arena;
+    bucket_open(store, &bulk->wait, bulk->bucket, bulk->deadline_ms, on_handle, bulk);
+}

@@ -1,0 +1,357 @@
+#include "daemon/store/group.h"
+
+#include "daemon/store/batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/* What a batch takes before one was measured: 3.1 ms of fixed cost on one server, and its messages. */
+#define BATCH_BASE_US 3500.0
+#define BATCH_EACH_US 12.0
+
+/* Acks per estimate of the pace. */
+#define PACE_ACKS 16u
+
+/* Bytes of values in one batch. */
+#define BATCH_BYTES_MAX (8u * 1024u * 1024u)
+
+/* A write with less time than this goes alone: in a batch it would end the others' tries with its own. */
+#define DEADLINE_MIN_MS 1000u
+/* In one batch deadlines differ by no more than this, since the first one ends the tries of all. */
+#define DEADLINE_SPREAD_MS 1000u
+
+/* After a condition failed a whole batch, conditional writes go alone for this long. */
+#define CONDITION_PAUSE_MS 1000u
+
+struct group {
+    struct store *store;
+    unsigned references;
+    struct group *next_dirty;
+    bool is_dirty;
+    bool cannot_batch; /* the server has said so */
+    struct write *waiting;
+    size_t waiting_count;
+    size_t alone;    /* writes in flight that were sent alone */
+    size_t in_batch; /* writes in the batch that is in flight; 0: none is */
+
+    /* Measured. */
+    double single_us;     /* between acks of single writes while several are in flight; 0: not known yet */
+    double batch_base_us; /* of a batch, without its messages */
+    double concurrency;   /* writes that wait for an answer at the same time, of late */
+    uint64_t last_ack_ns;
+    uint64_t busy_ns; /* of the estimate under way */
+    unsigned busy_acks;
+    uint64_t conditions_alone_until_ms;
+};
+
+struct group_batch {
+    struct batch batch;
+    struct group *group;
+    uint64_t sent_ns;
+    struct write *writes[BATCH_MESSAGES_MAX];
+    struct batch_message messages[BATCH_MESSAGES_MAX];
+};
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct group *group_new(struct store *store)
+{
+    struct group *group = calloc(1, sizeof(*group));
+
+    if (group == NULL)
+        return NULL;
+    group->store = store;
+    group->references = 1;
+    group->batch_base_us = BATCH_BASE_US;
+    return group;
+}
+
+struct group *group_retain(struct group *group)
+{
+    group->references++;
+    return group;
+}
+
+static void mark_dirty(struct group *group)
+{
+    if (group->is_dirty)
+        return;
+    group->is_dirty = true;
+    group->next_dirty = group->store->dirty_groups;
+    group->store->dirty_groups = group_retain(group);
+}
+
+void group_release(struct group *group)
+{
+    if (group != NULL && --group->references == 0)
+        free(group);
+}
+
+/* --- Deciding -------------------------------------------------------------------------------------- */
+
+/* Whether count writes are sooner done in a batch than one after the other. */
+static bool batch_pays(const struct group *group, double count)
+{
+    if (group->cannot_batch || count < 2 || group->store->conf->buckets.group_commit == CONF_GROUP_COMMIT_OFF)
+        return false;
+    if (group->store->conf->buckets.group_commit == CONF_GROUP_COMMIT_ON)
+        return true;
+    return count * group->single_us > group->batch_base_us + count * BATCH_EACH_US;
+}
+
+static void note_concurrency(struct group *group)
+{
+    double now = (double)(group->waiting_count + group->alone + group->in_batch);
+
+    group->concurrency = now > group->concurrency ? now : group->concurrency * 0.95 + now * 0.05;
+}
+
+/* The pace: the time between acks while the server has more to do. Of one write alone only an upper bound is learnt. */
+static void note_ack(struct group *group, const struct write *write)
+{
+    uint64_t now_ns = uv_hrtime();
+    bool was_busy = group->last_ack_ns > write->sent_ns;
+
+    if (!was_busy) {
+        double latency_us = (double)(now_ns - write->sent_ns) / 1000.0;
+        if (latency_us < group->single_us)
+            group->single_us = latency_us;
+    } else {
+        group->busy_ns += now_ns - group->last_ack_ns;
+        if (++group->busy_acks == PACE_ACKS) {
+            double pace_us = (double)group->busy_ns / 1000.0 / PACE_ACKS;
+            group->single_us = group->single_us > 0 ? (group->single_us + pace_us) / 2 : pace_us;
+            group->busy_acks = 0;
+            group->busy_ns = 0;
+        }
+    }
+    group->last_ack_ns = now_ns;
+}
+
+static void note_batch(struct group *group, const struct group_batch *batch)
+{
+    double took_us = (double)(uv_hrtime() - batch->sent_ns) / 1000.0;
+    double base_us = took_us - (double)batch->batch.count * BATCH_EACH_US;
+
+    if (base_us < 100)
+        base_us = 100;
+    group->batch_base_us = group->batch_base_us * 0.75 + base_us * 0.25;
+}
+
+/* --- Sending --------------------------------------------------------------------------------------- */
+
+static void on_waited_too_long(struct timer *timer);
+
+static void take_from_queue(struct group *group, struct write *write)
+{
+    DL_DELETE2(group->waiting, write, previous_in_group, next_in_group);
+    group->waiting_count--;
+    timer_stop(group->store->timers, &write->group_timer);
+}
+
+static void on_waited_too_long(struct timer *timer)
+{
+    struct write *write = (struct write *)((char *)timer - offsetof(struct write, group_timer));
+    struct group *group = write->group;
+    struct error error;
+
+    take_from_queue(group, write);
+    write->group = NULL;
+    error_set(&error, ERROR_UNAVAILABLE, "the writes before this one were not answered in time; nothing was written");
+    error.outcome = ERROR_OUTCOME_NONE;
+    write_finish(write, 0, &error);
+    group_release(group);
+}
+
+static void send_alone(struct group *group, struct write *write)
+{
+    group->alone++;
+    write->sent_ns = uv_hrtime();
+    write_send_alone(write);
+}
+
+static void send_all_alone(struct group *group)
+{
+    while (group->waiting != NULL) {
+        struct write *write = group->waiting;
+        take_from_queue(group, write);
+        send_alone(group, write);
+    }
+}
+
+static void on_batch_done(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error)
+{
+    struct group_batch *batch = arg;
+    struct group *group = batch->group;
+    size_t count = batch->batch.count;
+    bool is_refused = error != NULL && err_code != 0;
+
+    note_batch(group, batch);
+    group->in_batch = 0;
+    if (is_refused) {
+        /* Nothing was written. One of them is to blame: alone, each gets the answer that is its own. */
+        group->store->group_stats.failed++;
+        group->conditions_alone_until_ms = uv_now(group->store->loop) + CONDITION_PAUSE_MS;
+        if (err_code == JETSTREAM_ATOMIC_DISABLED)
+            group->cannot_batch = true;
+        for (size_t i = 0; i < count; i++)
+            send_alone(group, batch->writes[i]);
+    }
+    for (size_t i = 0; !is_refused && i < count; i++) {
+        struct write *write = batch->writes[i];
+        write->group = NULL;
+        write_finish(write, error == NULL ? first_sequence + i : 0, error);
+        group_release(group);
+    }
+    bucket_release(batch->batch.bucket);
+    mark_dirty(group);
+    free(batch);
+    group_release(group);
+}
+
+/* Whether the batch has a message for the key already: no condition may come after it. */
+static bool batch_has_key(const struct group_batch *batch, const char *key)
+{
+    for (size_t i = 0; i < batch->batch.count; i++) {
+        if (strcmp(batch->messages[i].operation->key, key) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Whether the write may join what the batch has by now. */
+static bool fits(const struct group *group, const struct group_batch *batch, const struct write *write, size_t bytes)
+{
+    uint64_t now_ms = uv_now(group->store->loop);
+    bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
+
+    if (batch->batch.count == BATCH_MESSAGES_MAX || write->deadline_ms < now_ms + DEADLINE_MIN_MS)
+        return false;
+    if (is_conditional && (now_ms < group->conditions_alone_until_ms || batch_has_key(batch, write->operation.key)))
+        return false;
+    if (batch->batch.count == 0)
+        return true;
+    uint64_t first_ms = batch->writes[0]->deadline_ms;
+    return bytes + write->operation.value_bytes <= BATCH_BYTES_MAX &&
+           write->deadline_ms <= first_ms + DEADLINE_SPREAD_MS && write->deadline_ms + DEADLINE_SPREAD_MS >= first_ms;
+}
+
+static void add_to_batch(struct group_batch *batch, struct write *write)
+{
+    struct batch_message *message = &batch->messages[batch->batch.count];
+
+    message->operation = &write->operation;
+    message->message = write->message;
+    message->has_condition = write->operation.condition != OPERATION_ALWAYS;
+    message->expected = write->expected;
+    message->condition_subject = NULL;
+    batch->writes[batch->batch.count++] = write;
+    if (batch->batch.count == 1 || write->deadline_ms < batch->batch.deadline_ms)
+        batch->batch.deadline_ms = write->deadline_ms;
+}
+
+static void send_batch(struct group *group)
+{
+    struct store *store = group->store;
+    struct group_batch *batch = malloc(sizeof(*batch));
+    size_t bytes = 0;
+
+    if (batch == NULL) {
+        send_all_alone(group);
+        return;
+    }
+    memset(&batch->batch, 0, sizeof(batch->batch));
+    batch->group = group;
+    while (group->waiting != NULL && fits(group, batch, group->waiting, bytes)) {
+        struct write *write = group->waiting;
+        take_from_queue(group, write);
+        bytes += write->operation.value_bytes;
+        add_to_batch(batch, write);
+    }
+    /* What stands before the first that fits, or a company of one, goes alone; those behind it keep their place. */
+    if (batch->batch.count < 2) {
+        struct write *write = batch->batch.count == 1 ? batch->writes[0] : group->waiting;
+        if (batch->batch.count == 0)
+            take_from_queue(group, write);
+        free(batch);
+        send_alone(group, write);
+        return;
+    }
+    batch->batch.bucket = batch->writes[0]->handle;
+    batch->batch.bucket->references++;
+    batch->batch.messages = batch->messages;
+    batch->batch.done = on_batch_done;
+    batch->batch.arg = batch;
+    batch->sent_ns = uv_hrtime();
+    group->in_batch = batch->batch.count;
+    store->group_stats.batches++;
+    store->group_stats.grouped += batch->batch.count;
+    group_retain(group);
+    batch_start(store, &batch->batch);
+}
+
+/*
+ * One commit at a time, where batches pay: what comes while one is on its way waits for its
+ * end. Where they do not, everything is sent as it comes.
+ */
+static void flush_group(struct group *group)
+{
+    note_concurrency(group);
+    if (group->waiting_count == 0 || group->in_batch > 0)
+        return;
+    if (group->alone > 0) {
+        if (!batch_pays(group, group->concurrency))
+            send_all_alone(group);
+        return;
+    }
+    if (batch_pays(group, (double)group->waiting_count)) {
+        send_batch(group);
+    } else if (batch_pays(group, group->concurrency)) {
+        /* Others are about to come: the first goes at once, and they gather behind it. */
+        struct write *write = group->waiting;
+        take_from_queue(group, write);
+        send_alone(group, write);
+    } else {
+        send_all_alone(group);
+    }
+}
+
+void group_flush_all(struct store *store)
+{
+    while (store->dirty_groups != NULL) {
+        struct group *group = store->dirty_groups;
+        store->dirty_groups = group->next_dirty;
+        group->is_dirty = false;
+        flush_group(group);
+        group_release(group);
+    }
+}
+
+void group_submit(struct write *write)
+{
+    struct store *store = write->store;
+    struct group *group = write->handle->group;
+
+    if (group == NULL || !write->handle->allows_atomic) {
+        write_send_alone(write);
+        return;
+    }
+    write->group = group_retain(group);
+    DL_APPEND2(group->waiting, write, previous_in_group, next_in_group);
+    group->waiting_count++;
+    timer_start(store->timers, &write->group_timer, write->deadline_ms, on_waited_too_long);
+    mark_dirty(group);
+}
+
+void group_write_ended(struct write *write, const struct error *error)
+{
+    struct group *group = write->group;
+
+    write->group = NULL;
+    group->alone--;
+    if (error == NULL)
+        note_ack(group, write);
+    mark_dirty(group);
+    group_release(group);
+}

@@ -1,0 +1,31 @@
+/*
+ * group: group commit. Writes that wait at the same time go out as one atomic batch.
+ *
+ * Used by write, one group per bucket. Where each ack takes an fsync, one for
+ * all is what makes the difference; where it does not, a batch's fixed cost of some
+ * milliseconds would only slow things down. So the group measures: the pace at
+ * which single writes are acknowledged while several are in flight, and what its
+ * batches take. It never holds back a write that is alone, and it keeps the order in
+ * which the writes of a key came.
+ */
+#ifndef DAEMON_STORE_GROUP_H
+#define DAEMON_STORE_GROUP_H
+
+#include "daemon/store/bucket.h"
+#include "daemon/store/write.h"
+
+/* A group for the writes of one bucket; NULL when memory ran out. Handles of the same bucket share it. */
+struct group *group_new(struct store *store);
+struct group *group_retain(struct group *group);
+void group_release(struct group *group);
+
+/* Sends the write, now or in company soon: write_send_alone or write_finish is called. */
+void group_submit(struct write *write);
+
+/* A write that was sent alone is over. */
+void group_write_ended(struct write *write, const struct error *error);
+
+/* At the end of each turn: sends what was gathered. */
+void group_flush_all(struct store *store);
+
+#endif

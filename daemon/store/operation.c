@@ -1,0 +1,89 @@
+#include "daemon/store/operation.h"
+
+#include "daemon/store/store.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+bool operation_check(const struct operation *operation, const struct store *store, const struct bucket *bucket,
+                     struct error *error)
+{
+    size_t max_payload = link_get_status(store->link)->max_payload_bytes;
+
+    if (bucket->max_value_size >= 0 && operation->value_bytes > (size_t)bucket->max_value_size) {
+        error_set(error, ERROR_TOO_LARGE,
+                  "the value has %zu bytes; the bucket takes up to %" PRId64 " (max_value_size)",
+                  operation->value_bytes, bucket->max_value_size);
+        return false;
+    }
+    if (max_payload > 0 && operation->value_bytes > max_payload) {
+        error_set(error, ERROR_TOO_LARGE, "the value has %zu bytes; the NATS server takes up to %zu (max_payload)",
+                  operation->value_bytes, max_payload);
+        return false;
+    }
+    if (operation->ttl_s > 0 && !bucket->allows_ttl) {
+        if (store->jetstream.is_known && store->jetstream.level < JETSTREAM_LEVEL_TTL)
+            error_set(error, ERROR_UNSUPPORTED, "a TTL per key needs nats-server 2.11 or later");
+        else
+            error_set(error, ERROR_UNSUPPORTED, "the bucket takes no TTL per key; bucket.update switches it on");
+        return false;
+    }
+    return true;
+}
+
+bool operation_make_message(struct arena *arena, const struct operation *operation, const struct bucket *bucket,
+                            struct operation_message *message)
+{
+    char *subject = arena_alloc(arena, strlen(bucket->put_prefix) + strlen(operation->key) + 1);
+    struct message_header *headers =
+        arena_alloc(arena, (operation->header_count + OPERATION_OWN_HEADERS) * sizeof(*headers));
+    size_t count = operation->header_count;
+
+    if (subject == NULL || headers == NULL)
+        return false;
+    strcpy(stpcpy(subject, bucket->put_prefix), operation->key);
+    if (count > 0)
+        memcpy(headers, operation->headers, count * sizeof(*headers));
+    if (operation->kind == KV_DELETE)
+        operation_add_header(headers, &count, KV_HEADER_OPERATION, "DEL");
+    if (operation->kind == KV_PURGE)
+        operation_add_header(headers, &count, KV_HEADER_OPERATION, "PURGE");
+    if (operation->kind == KV_PURGE || (operation->ttl_s > 0 && bucket->history > 1))
+        operation_add_header(headers, &count, KV_HEADER_ROLLUP, "sub");
+    if (operation->ttl_s > 0) {
+        char *ttl = arena_alloc(arena, 24);
+        if (ttl == NULL)
+            return false;
+        snprintf(ttl, 24, "%" PRId64, operation->ttl_s);
+        operation_add_header(headers, &count, KV_HEADER_TTL, ttl);
+    }
+    message->subject = subject;
+    message->headers = headers;
+    message->header_count = count;
+    return true;
+}
+
+void operation_set_condition_error(const struct operation *operation, uint64_t current, struct error *error)
+{
+    if (operation->condition == OPERATION_IF_ABSENT)
+        error_set(error, ERROR_ALREADY_EXISTS, "the key is there, at revision %" PRIu64, current);
+    else
+        error_set(error, ERROR_CONFLICT, "the key is at revision %" PRIu64 ", not %" PRIu64 "; get it and try again",
+                  current, operation->revision);
+    error->has_revision = true;
+    error->revision = current;
+}
+
+bool operation_condition_holds(const struct operation *operation, const struct kv_entry *last)
+{
+    switch (operation->condition) {
+    case OPERATION_IF_ABSENT:
+        return last == NULL || last->operation != KV_PUT;
+    case OPERATION_IF_AT_REVISION:
+        return operation->revision == (last != NULL ? last->revision : 0);
+    case OPERATION_ALWAYS:
+        break;
+    }
+    return true;
+}
