@@ -217,7 +217,7 @@ void handle_daemon_stats(struct call *call)
     struct store *store = call->store;
     msgpack_packer *packer = call_begin_result(call);
 
-    msgpack_pack_map(packer, 11);
+    msgpack_pack_map(packer, 12);
     pack_str(packer, "uptime");
     msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);
     pack_number(packer, "calls_in_flight", metrics->calls);
@@ -226,6 +226,11 @@ void handle_daemon_stats(struct call *call)
     pack_number(packer, "bytes_out", metrics->bytes_out);
     pack_number(packer, "retries", store->requests.retries);
     pack_number(packer, "requests_in_flight", store->requests.sent.count + store->requests.waiting.count);
+    pack_str(packer, "group_commit");
+    msgpack_pack_map(packer, 3);
+    pack_number(packer, "batches", store->group_stats.batches);
+    pack_number(packer, "writes", store->group_stats.grouped);
+    pack_number(packer, "failed", store->group_stats.failed);
     pack_sessions(packer, metrics);
     pack_nats(packer, store);
     pack_methods(packer, metrics);

@@ -10,8 +10,9 @@
 #define BATCH_BASE_US 3500.0
 #define BATCH_EACH_US 12.0
 
-/* Acks per estimate of the pace. */
-#define PACE_ACKS 16u
+/* The pace is estimated from a stretch of acks: so many at least, or as many as come in so long. */
+#define PACE_ACKS_MIN   4u
+#define PACE_STRETCH_US 20000.0
 
 /* Bytes of values in one batch. */
 #define BATCH_BYTES_MAX (8u * 1024u * 1024u)
@@ -36,11 +37,10 @@ struct group {
     size_t in_batch; /* writes in the batch that is in flight; 0: none is */
 
     /* Measured. */
-    double single_us;     /* between acks of single writes while several are in flight; 0: not known yet */
-    double batch_base_us; /* of a batch, without its messages */
-    double concurrency;   /* writes that wait for an answer at the same time, of late */
-    uint64_t last_ack_ns;
-    uint64_t busy_ns; /* of the estimate under way */
+    double single_us;       /* between acks of single writes while several are in flight; 0: not known yet */
+    double batch_base_us;   /* of a batch, without its messages */
+    double concurrency;     /* writes that wait for an answer at the same time, of late */
+    uint64_t busy_since_ns; /* when the stretch of acks under way began */
     unsigned busy_acks;
     uint64_t conditions_alone_until_ms;
 };
@@ -107,26 +107,26 @@ static void note_concurrency(struct group *group)
     group->concurrency = now > group->concurrency ? now : group->concurrency * 0.95 + now * 0.05;
 }
 
-/* The pace: the time between acks while the server has more to do. Of one write alone only an upper bound is learnt. */
-static void note_ack(struct group *group, const struct write *write)
+/*
+ * The pace: how long the server takes for a write while it has more to do. Acks may come in bursts (a server that
+ * syncs tells of many at once), so it is taken over a stretch of them. A write alone tells only that a
+ * server is no slower.
+ */
+static void note_ack(struct group *group)
 {
-    uint64_t now_ns = uv_hrtime();
-    bool was_busy = group->last_ack_ns > write->sent_ns;
+    double elapsed_us = (double)(uv_hrtime() - group->busy_since_ns) / 1000.0;
+    bool is_drained = group->alone == 0;
 
-    if (!was_busy) {
-        double latency_us = (double)(now_ns - write->sent_ns) / 1000.0;
-        if (latency_us < group->single_us)
-            group->single_us = latency_us;
-    } else {
-        group->busy_ns += now_ns - group->last_ack_ns;
-        if (++group->busy_acks == PACE_ACKS) {
-            double pace_us = (double)group->busy_ns / 1000.0 / PACE_ACKS;
-            group->single_us = group->single_us > 0 ? (group->single_us + pace_us) / 2 : pace_us;
-            group->busy_acks = 0;
-            group->busy_ns = 0;
-        }
+    group->busy_acks++;
+    if (is_drained && group->busy_acks < PACE_ACKS_MIN) {
+        if (elapsed_us < group->single_us)
+            group->single_us = elapsed_us;
+    } else if (is_drained || elapsed_us > PACE_STRETCH_US) {
+        double pace_us = elapsed_us / group->busy_acks;
+        group->single_us = group->single_us > 0 ? (group->single_us + pace_us) / 2 : pace_us;
+        group->busy_since_ns = uv_hrtime();
+        group->busy_acks = 0;
     }
-    group->last_ack_ns = now_ns;
 }
 
 static void note_batch(struct group *group, const struct group_batch *batch)
@@ -166,8 +166,10 @@ static void on_waited_too_long(struct timer *timer)
 
 static void send_alone(struct group *group, struct write *write)
 {
-    group->alone++;
-    write->sent_ns = uv_hrtime();
+    if (group->alone++ == 0) {
+        group->busy_since_ns = uv_hrtime();
+        group->busy_acks = 0;
+    }
     write_send_alone(write);
 }
 
@@ -351,7 +353,7 @@ void group_write_ended(struct write *write, const struct error *error)
     write->group = NULL;
     group->alone--;
     if (error == NULL)
-        note_ack(group, write);
+        note_ack(group);
     mark_dirty(group);
     group_release(group);
 }

@@ -45,7 +45,6 @@ struct write {
     struct group *group; /* NULL: has none, or is through with it */
     struct write *next_in_group, *previous_in_group;
     struct timer group_timer;
-    uint64_t sent_ns;
 };
 
 /* Writes. The memory of *write, zeroed but for what the caller sets, and the arena live until done was called. */
