@@ -25,12 +25,20 @@
 /* After a condition failed a whole batch, conditional writes go alone for this long. */
 #define CONDITION_PAUSE_MS 1000u
 
+/* How long a batch waits at most for writes that are about to come, and which share of the usual company is enough. */
+#define GATHER_MS      2u
+#define GATHERED_SHARE 0.9
+
 struct group {
     struct store *store;
     unsigned references;
     struct group *next_dirty;
+    struct group *next_gathering;
     bool is_dirty;
     bool cannot_batch; /* the server has said so */
+    bool is_gathering; /* writes wait for the others that are about to come */
+    bool has_gathered; /* for as long as they may */
+    bool is_listed;    /* among those whom the timer tells */
     struct write *waiting;
     size_t waiting_count;
     size_t alone;    /* writes in flight that were sent alone */
@@ -71,6 +79,24 @@ struct group *group_retain(struct group *group)
 {
     group->references++;
     return group;
+}
+
+static void mark_dirty(struct group *group);
+
+/* The moment is over for all groups that gather: one that began late in it gathers less. */
+static void on_gathered(uv_timer_t *timer)
+{
+    struct store *store = timer->data;
+
+    while (store->gathering_groups != NULL) {
+        struct group *group = store->gathering_groups;
+        store->gathering_groups = group->next_gathering;
+        group->is_listed = false;
+        group->has_gathered = group->is_gathering;
+        group->is_gathering = false;
+        mark_dirty(group);
+        group_release(group);
+    }
 }
 
 static void mark_dirty(struct group *group)
@@ -294,6 +320,31 @@ static void send_batch(struct group *group)
 }
 
 /*
+ * Those who were answered a moment ago are about to write again. Two half-full batches take nearly
+ * twice the time of a full one, so the next batch waits a moment for them. (A write that is alone does not.)
+ */
+static bool gathers_more(struct group *group)
+{
+    struct store *store = group->store;
+
+    if (group->has_gathered || (double)group->waiting_count >= group->concurrency * GATHERED_SHARE ||
+        group->waiting_count >= BATCH_MESSAGES_MAX) {
+        group->is_gathering = false;
+        group->has_gathered = false;
+        return false;
+    }
+    group->is_gathering = true;
+    if (!group->is_listed) {
+        group->is_listed = true;
+        group->next_gathering = store->gathering_groups;
+        store->gathering_groups = group_retain(group);
+        if (!uv_is_active((uv_handle_t *)&store->gather_timer))
+            uv_timer_start(&store->gather_timer, on_gathered, GATHER_MS, 0);
+    }
+    return true;
+}
+
+/*
  * One commit at a time, where batches pay: what comes while one is on its way waits for its
  * end. Where they do not, everything is sent as it comes.
  */
@@ -308,7 +359,8 @@ static void flush_group(struct group *group)
         return;
     }
     if (batch_pays(group, (double)group->waiting_count)) {
-        send_batch(group);
+        if (!gathers_more(group))
+            send_batch(group);
     } else if (batch_pays(group, group->concurrency)) {
         /* Others are about to come: the first goes at once, and they gather behind it. */
         struct write *write = group->waiting;
@@ -317,6 +369,17 @@ static void flush_group(struct group *group)
     } else {
         send_all_alone(group);
     }
+}
+
+void group_init_all(struct store *store)
+{
+    uv_timer_init(store->loop, &store->gather_timer);
+    store->gather_timer.data = store;
+}
+
+void group_close_all(struct store *store)
+{
+    uv_close((uv_handle_t *)&store->gather_timer, NULL);
 }
 
 void group_flush_all(struct store *store)

@@ -25,6 +25,10 @@ void group_submit(struct write *write);
 /* A write that was sent alone is over. */
 void group_write_ended(struct write *write, const struct error *error);
 
+/* Of the store: before the first group and after the last write. */
+void group_init_all(struct store *store);
+void group_close_all(struct store *store);
+
 /* At the end of each turn: sends what was gathered. */
 void group_flush_all(struct store *store);
 

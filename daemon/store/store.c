@@ -48,6 +48,7 @@ int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, cons
     if (store->link == NULL)
         goto free_jetstream;
     requests_set_link(&store->requests, store->link);
+    group_init_all(store);
     return 0;
 
 free_jetstream:
@@ -59,6 +60,7 @@ free_requests:
 
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
 {
+    group_close_all(store);
     link_stop(store->link, stopped, arg);
 }
 

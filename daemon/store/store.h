@@ -25,9 +25,11 @@ struct store {
     struct link *link;
     struct requests requests;
     struct jetstream jetstream;
-    struct bucket_entry *buckets; /* by name: uthash */
-    uint64_t writes;              /* numbers the ids of writes */
-    struct group *dirty_groups;   /* have something to send at the turn's end */
+    struct bucket_entry *buckets;   /* by name: uthash */
+    uint64_t writes;                /* numbers the ids of writes */
+    struct group *dirty_groups;     /* have something to send at the turn's end */
+    struct group *gathering_groups; /* wait a moment for company */
+    uv_timer_t gather_timer;
     struct {
         uint64_t batches; /* group commits */
         uint64_t grouped; /* writes in them */
