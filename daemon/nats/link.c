@@ -5,6 +5,7 @@
 #include "daemon/nats/nkey.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <nats/nats.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -24,6 +25,15 @@
 #define CONGESTED_BYTES (32 * 1024 * 1024)
 
 #define IO_BUFFER_BYTES (128 * 1024)
+
+/*
+ * The receive buffer of a TLS connection. A record has up to 16 KB, but the kernel counts whole packet buffers, and
+ * a window that closes in the middle of a record which we wait for would stay closed
+ * (measured with the 128 KB that it begins with).
+ */
+#define TLS_RECEIVE_BYTES (1024 * 1024)
+/* Records that are read in one go. */
+#define TLS_RECORDS 16u
 
 enum link_state {
     LINK_STOPPED,    /* not wanted */
@@ -61,6 +71,7 @@ struct link {
     int poll_events;
     bool write_wanted; /* the library has something in its buffer */
     bool is_tls;
+    int low_water; /* SO_RCVLOWAT of the socket */
 
     /* the round-trip check */
     uv_timer_t timer; /* of the check while up, of the backoff while waiting */
@@ -280,7 +291,8 @@ static void drain_inbox(struct link *link)
 
 /*
  * Over TLS the library's read blocks until the record that has begun is whole.
- * Lets it read only when that is so; else asks the kernel to wake us when it is.
+ * Lets it read only when that is so; else asks the kernel to wake us when it is. The kernel
+ * must have room for a whole record beside what it holds of the last ones (see TLS_RECEIVE_BYTES).
  */
 static bool tls_record_is_there(struct link *link)
 {
@@ -288,16 +300,32 @@ static bool tls_record_is_there(struct link *link)
     int available = 0, low_water = 1;
     ssize_t peeked = recv(link->socket, header, sizeof(header), MSG_PEEK | MSG_DONTWAIT);
 
+    if (peeked < 0 && errno == EAGAIN)
+        return false;
     if (peeked <= 0)
         return true; /* closed or failed: the library's to find out */
     if (ioctl(link->socket, FIONREAD, &available) != 0)
         return true;
     int wanted = peeked < 5 ? 5 : 5 + (header[3] << 8 | header[4]);
-    bool whole = available >= wanted;
-    if (!whole)
+    if (available < wanted)
         low_water = wanted;
-    setsockopt(link->socket, SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof(low_water));
-    return whole;
+    if (low_water != link->low_water)
+        setsockopt(link->socket, SOL_SOCKET, SO_RCVLOWAT, &low_water, sizeof(low_water));
+    link->low_water = low_water;
+    return available >= wanted;
+}
+
+static void read_some(struct link *link, int poll_status)
+{
+    if (!link->is_tls || poll_status != 0) {
+        natsConnection_ProcessReadEvent(link->connection);
+        return;
+    }
+    for (unsigned i = 0; i < TLS_RECORDS && !natsConnection_IsClosed(link->connection); i++) {
+        if (!tls_record_is_there(link))
+            return;
+        natsConnection_ProcessReadEvent(link->connection);
+    }
 }
 
 static void on_poll(uv_poll_t *handle, int status, int events)
@@ -305,8 +333,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     struct link *link = handle->data;
 
     if (status != 0 || events & (UV_READABLE | UV_DISCONNECT)) {
-        if (!link->is_tls || status != 0 || tls_record_is_there(link))
-            natsConnection_ProcessReadEvent(link->connection);
+        read_some(link, status);
         drain_inbox(link);
     }
     if (events & UV_WRITABLE && link->connection != NULL)
@@ -449,11 +476,23 @@ static natsStatus set_nkey(struct link *link, natsOptions *options)
     return natsOptions_SetNKeyFromSeed(options, public_key, seed_path);
 }
 
-static natsStatus set_tls(const struct conf *conf, natsOptions *options)
+/* A section tls: in the configuration asks for TLS, and so does a URL of that scheme. */
+static bool wants_tls(const struct link *link)
 {
+    bool wants = link->conf->nats.tls.enabled;
+
+    for (size_t i = 0; i < link->target.url_count; i++)
+        wants = wants || strncmp(link->target.urls[i], "tls://", 6) == 0;
+    return wants && link->target.user == NULL; /* our own server has none: it is on loopback */
+}
+
+static natsStatus set_tls(struct link *link, natsOptions *options)
+{
+    const struct conf *conf = link->conf;
     natsStatus status = NATS_OK;
 
-    if (!conf->nats.tls.enabled)
+    link->is_tls = wants_tls(link);
+    if (!link->is_tls)
         return NATS_OK;
     status = natsOptions_SetSecure(options, true);
     if (status == NATS_OK && conf->nats.tls.ca != NULL)
@@ -492,8 +531,8 @@ static natsStatus make_options(struct link *link, natsOptions **made)
         status = set_credentials(link, options);
     if (status == NATS_OK && link->target.user == NULL)
         status = set_nkey(link, options);
-    if (status == NATS_OK && link->target.user == NULL)
-        status = set_tls(link->conf, options);
+    if (status == NATS_OK)
+        status = set_tls(link, options);
     if (status != NATS_OK) {
         natsOptions_Destroy(options);
         options = NULL;
@@ -549,6 +588,9 @@ static natsStatus take_over(struct link *link)
         link->poll = NULL;
         return NATS_ERR;
     }
+    link->low_water = 1;
+    if (link->is_tls)
+        setsockopt(link->socket, SOL_SOCKET, SO_RCVBUF, &(int){TLS_RECEIVE_BYTES}, sizeof(int));
     link->open_handles++;
     link->poll->data = link;
     link->poll_events = 0;
