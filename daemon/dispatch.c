@@ -175,6 +175,14 @@ static bool check_options(struct call *call)
     return true;
 }
 
+enum conf_access call_access(const struct call *call, const char *bucket)
+{
+    struct session *session = call->session;
+
+    return session != NULL ? access_of(&call->dispatcher->access, &session->access, session_socket(session), bucket)
+                           : CONF_ACCESS_NONE;
+}
+
 /* False: the call is answered. */
 static bool check_bucket_and_access(struct call *call)
 {
@@ -184,8 +192,7 @@ static bool check_bucket_and_access(struct call *call)
         return true;
     if (!argument_bucket(call, 0, &call->bucket))
         return false;
-    enum conf_access allowed =
-        access_of(&call->dispatcher->access, &call->session->access, session_socket(call->session), call->bucket);
+    enum conf_access allowed = call_access(call, call->bucket);
     if (allowed < method->access) {
         log_info("session of pid %d uid %u: %s refused for bucket %s", (int)call->session->pid,
                  (unsigned)call->session->uid, method->name, call->bucket);

@@ -35,6 +35,9 @@ void dispatcher_free(struct dispatcher *dispatcher);
 /* Takes one whole message that frame has let through. The bytes are borrowed for the call only. */
 void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size);
 
+/* What the call's peer may do to a bucket; nothing where its session is gone. */
+enum conf_access call_access(const struct call *call, const char *bucket);
+
 /* The method's name, and those of all rows in the table's order; NULL behind the last. */
 const char *method_name(const struct method *method);
 const char *method_name_at(size_t row);

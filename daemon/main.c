@@ -161,8 +161,12 @@ static void reload(struct daemon *daemon)
             log_error("reload: %s; nothing was changed", error);
         } else {
             conf_apply_live(&daemon->conf, &fresh, say_fixed, NULL);
-            if (access_set_rules(&daemon->dispatcher.access, &daemon->conf, error) != 0)
-                log_error("reload: %s", error);
+            /* The rules moved from the fresh configuration to the running one as they are. */
+            tried.generation += daemon->dispatcher.access.generation;
+            access_free(&daemon->dispatcher.access);
+            daemon->dispatcher.access = tried;
+            memset(&tried, 0, sizeof(tried));
+            link_set_ping_interval(daemon->store.link);
             log_set_level(daemon->conf.log.level);
             session_list_set_limits(&daemon->sessions);
             log_info("reload: %s is in effect", daemon->conf_path);
@@ -331,7 +335,7 @@ static int run(struct daemon *daemon)
 
 static void print_help(void)
 {
-    printf("usage: kvstored [--config FILE] [--check-config] [--version]\n"
+    printf("usage: kvstored [--config FILE] [--check-config] [--hints] [--version]\n"
            "\n"
            "Serves a transactional key-value store, kept in NATS JetStream, on a Unix socket.\n"
            "\n"

@@ -112,8 +112,16 @@ static bool take_republish(struct call *call, struct bucket_config *config)
         return false;
     }
     config->republish_headers_only = headers_only != NULL && headers_only->via.boolean;
-    return (source == NULL || value_string(call, source, "republish's source", &config->republish_source)) &&
-           value_string(call, destination, "republish's destination", &config->republish_destination);
+    if ((source != NULL && !value_string(call, source, "republish's source", &config->republish_source)) ||
+        !value_string(call, destination, "republish's destination", &config->republish_destination))
+        return false;
+    /* $KV. is other buckets, $JS. the server's own; a wildcard in front could become either. */
+    if (call->dispatcher->access.count > 0 && strchr("$*>{", config->republish_destination[0]) != NULL) {
+        call_fail_with(call, ERROR_PERMISSION_DENIED,
+                       "where access rules are in force, republish's destination must not begin with $ or a wildcard");
+        return false;
+    }
+    return true;
 }
 
 /* A bucket's name, or a map with it. */
@@ -148,13 +156,24 @@ static bool take_source(struct call *call, const msgpack_object *value, const ch
     return wrong == NULL;
 }
 
+/* Whoever may not read a bucket must not have it copied, nor write to a bucket by way of another's republishing. */
+static bool may_feed_from(struct call *call, const struct bucket_source *source)
+{
+    if (call_access(call, source->bucket) >= CONF_ACCESS_READ)
+        return true;
+    call_fail_with(call, ERROR_PERMISSION_DENIED,
+                   "uid %u may not read the bucket \"%s\", which this one would be fed from",
+                   (unsigned)call->session->uid, source->bucket);
+    return false;
+}
+
 static bool take_mirror_and_sources(struct call *call, struct bucket_config *config)
 {
     const msgpack_object *mirror = option_find(call, "mirror"), *sources = option_find(call, "sources");
 
     if (mirror != NULL) {
         config->set |= BUCKET_MIRROR;
-        if (!take_source(call, mirror, "mirror", &config->mirror))
+        if (!take_source(call, mirror, "mirror", &config->mirror) || !may_feed_from(call, &config->mirror))
             return false;
         if (config->mirror.filter != NULL) {
             call_fail_with(call, ERROR_INVALID_ARGUMENT, "a mirror has the whole bucket: only sources have filters");
@@ -175,7 +194,8 @@ static bool take_mirror_and_sources(struct call *call, struct bucket_config *con
         return false;
     }
     for (size_t i = 0; i < config->source_count; i++) {
-        if (!take_source(call, &sources->via.array.ptr[i], "a source", &config->sources[i]))
+        if (!take_source(call, &sources->via.array.ptr[i], "a source", &config->sources[i]) ||
+            !may_feed_from(call, &config->sources[i]))
             return false;
     }
     return true;
@@ -397,15 +417,6 @@ void handle_bucket_info(struct call *call)
     start_admin(call, admin_info, NULL);
 }
 
-/* A peer is told of the buckets that it may read. Where its session is gone, nobody is told anything. */
-static bool may_see(struct call *call, const char *name)
-{
-    struct session *session = call->session;
-
-    return session != NULL &&
-           access_of(&call->dispatcher->access, &session->access, session_socket(session), name) >= CONF_ACCESS_READ;
-}
-
 static void answer_names(void *arg, const char *const *names, size_t count, const struct error *error)
 {
     struct call *call = arg;
@@ -416,11 +427,11 @@ static void answer_names(void *arg, const char *const *names, size_t count, cons
         return;
     }
     for (size_t i = 0; i < count; i++)
-        visible += may_see(call, names[i]);
+        visible += call_access(call, names[i]) >= CONF_ACCESS_READ;
     msgpack_packer *packer = call_begin_result(call);
     msgpack_pack_array(packer, visible);
     for (size_t i = 0; i < count; i++) {
-        if (may_see(call, names[i]))
+        if (call_access(call, names[i]) >= CONF_ACCESS_READ)
             pack_str(packer, names[i]);
     }
     call_end_result(call);

@@ -249,16 +249,29 @@ void handle_bulk_put(struct call *call)
     struct write_call *write = new_write_call(call, map->via.map.size);
     if (write == NULL || !option_ttl(call, &ttl_s))
         return;
+    struct mention *mentions = NULL, *room = arena_zalloc(&call->arena, (map->via.map.size + 1) * sizeof(*room));
+    if (room == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
     for (uint32_t i = 0; i < map->via.map.size; i++) {
         struct operation *operation = add_operation(call, write, &map->via.map.ptr[i].key);
-        if (operation == NULL)
+        if (operation == NULL) {
+            HASH_CLEAR(hh, mentions);
             return;
+        }
+        if (!mention(&mentions, &room[i], operation->key)) {
+            HASH_CLEAR(hh, mentions);
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "the key \"%.64s\" is there twice", operation->key);
+            return;
+        }
         operation->kind = KV_PUT;
         operation->ttl_s = ttl_s;
         const char *wrong = value_bytes(call, &map->via.map.ptr[i].val, &operation->value, &operation->value_bytes);
         if (wrong != NULL)
             refuse_key(call, &write->bulk.results[i], wrong);
     }
+    HASH_CLEAR(hh, mentions);
     bulk_write(call->store, &call->arena, &write->bulk);
 }
 

@@ -37,7 +37,7 @@
 #define KV_HEADER_TTL              "Nats-TTL"
 #define KV_HEADER_MSG_ID           "Nats-Msg-Id"
 #define KV_HEADER_EXPECTED_SUBJECT "Nats-Expected-Last-Subject-Sequence"
-#define KV_HEADER_EXPECTED_OTHER     "Nats-Expected-Last-Subject-Sequence-Subject"
+#define KV_HEADER_EXPECTED_OTHER   "Nats-Expected-Last-Subject-Sequence-Subject"
 #define KV_HEADER_EXPECTED_STREAM  "Nats-Expected-Last-Sequence"
 #define KV_HEADER_BATCH_ID         "Nats-Batch-Id"
 #define KV_HEADER_BATCH_SEQUENCE   "Nats-Batch-Sequence"

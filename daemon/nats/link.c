@@ -378,6 +378,8 @@ enum link_publish_result link_publish(struct link *link, const char *subject, co
     }
     if (status == NATS_OK)
         return LINK_PUBLISHED;
+    if (status == NATS_MAX_PAYLOAD)
+        return LINK_TOO_LARGE;
     return status == NATS_NO_MEMORY ? LINK_NO_MEMORY : LINK_NOT_UP;
 }
 
@@ -781,6 +783,12 @@ void link_free(struct link *link)
     assert(link->open_handles == 0);
     uv_mutex_destroy(&link->complaint_lock);
     free(link);
+}
+
+void link_set_ping_interval(struct link *link)
+{
+    if (link->state == LINK_UP)
+        uv_timer_start(&link->timer, on_check, link->conf->nats.ping_interval_ms, link->conf->nats.ping_interval_ms);
 }
 
 bool link_is_up(const struct link *link)

@@ -63,6 +63,9 @@ struct link *link_new(uv_loop_t *loop, const struct conf *conf, const struct lin
 /* Connects to target, and again whenever the connection is lost. May be called again to change the target. */
 void link_start(struct link *link, const struct link_target *target);
 
+/* Takes nats.ping_interval from the configuration again, after a reload. */
+void link_set_ping_interval(struct link *link);
+
 /*
  * Lets go of the connection and stops connecting; stopped is called from the loop when no
  * thread and no handle of the link is left. Then link_free.
@@ -79,12 +82,13 @@ const char *link_inbox(const struct link *link);
 /* What is unique about this daemon's run: 22 characters. */
 const char *link_unique_id(const struct link *link);
 
-enum link_publish_result { LINK_PUBLISHED, LINK_NOT_UP, LINK_CONGESTED, LINK_NO_MEMORY };
+enum link_publish_result { LINK_PUBLISHED, LINK_NOT_UP, LINK_CONGESTED, LINK_NO_MEMORY, LINK_TOO_LARGE };
 
 /*
  * Puts a message into the connection's buffer; link_flush sends it. reply may be
  * NULL, headers NULL with a count of 0. Nothing is kept of what the arguments point
- * to. CONGESTED: the server reads too slowly, try again later.
+ * to. CONGESTED: the server reads too slowly, try again later. TOO_LARGE: headers and
+ * payload are over the server's max_payload.
  */
 enum link_publish_result link_publish(struct link *link, const char *subject, const char *reply,
                                       const struct message_header *headers, size_t header_count, const void *payload,

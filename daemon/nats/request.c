@@ -107,6 +107,7 @@ static const char *trouble_text(enum request_trouble trouble)
         return "the NATS server reads too slowly";
     case REQUEST_NO_ANSWER:
     case REQUEST_NO_TROUBLE:
+    case REQUEST_TOO_LARGE:
         break;
     }
     return "the NATS server did not answer";
@@ -119,7 +120,10 @@ static void fail_at_deadline(struct request *request)
     const char *text = trouble_text(request->trouble);
 
     request_end(request);
-    if (request->in_doubt)
+    if (request->trouble == REQUEST_TOO_LARGE)
+        error_set(&error, ERROR_TOO_LARGE,
+                  "with its headers the message is over the NATS server's limit (max_payload)");
+    else if (request->in_doubt)
         error_set(&error, ERROR_DEADLINE_EXCEEDED, "no answer within %.3g s: %s; try again, or allow a longer timeout",
                   waited_s, text);
     else
@@ -183,6 +187,10 @@ static void send_attempt(struct request *request)
         break;
     case LINK_NOT_UP:
         wait_for_link(request);
+        break;
+    case LINK_TOO_LARGE:
+        request->deadline_ms = uv_now(requests->loop);
+        back_off(request, REQUEST_TOO_LARGE);
         break;
     case LINK_CONGESTED:
     case LINK_NO_MEMORY:

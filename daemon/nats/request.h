@@ -38,7 +38,7 @@ struct request_ops {
 
     /*
      * The deadline came. error says why: unavailable where surely nothing reached a
-     * stream, else deadline_exceeded. The request is over before the call.
+     * stream, else deadline_exceeded; too_large where it cannot be sent at all. The request is over before the call.
      */
     void (*fail)(struct request *request, const struct error *error);
 
@@ -59,7 +59,8 @@ enum request_trouble {
     REQUEST_NO_RESPONDERS,
     REQUEST_NO_LEADER,
     REQUEST_NO_ANSWER,
-    REQUEST_CONGESTED
+    REQUEST_CONGESTED,
+    REQUEST_TOO_LARGE /* ends it: no other time is better */
 };
 
 /* The owner embeds it, zeroed, in memory that lives until the request ends. All members are the module's. */

@@ -44,21 +44,23 @@ static void set_prefix(char *prefix, size_t size, const char *api_prefix, const 
 }
 
 /*
- * A mirror stores its origin's messages under the origin's subjects and takes no
- * writes: these go to the origin, over its domain's prefix where it has one.
+ * A mirror stores its origin's messages under the origin's subjects and takes no writes: these
+ * go to the origin. In another JetStream domain subjects are reached behind its API's prefix.
  */
-static void read_mirror(struct bucket_memory *memory, json_t *mirror)
+static void set_prefixes(struct bucket_memory *memory, const struct store *store, const char *name, json_t *mirror)
 {
     const char *origin = json_string_value(json_object_get(mirror, "name"));
     const char *api = json_string_value(json_object_get(json_object_get(mirror, "external"), "api"));
 
     if (origin == NULL)
-        return;
+        origin = name;
+    if (api == NULL || api[0] == '\0')
+        api = store->conf->nats.domain != NULL ? store->jetstream.prefix : NULL;
     set_prefix(memory->prefix, sizeof(memory->prefix), NULL, origin);
-    set_prefix(memory->put_prefix, sizeof(memory->put_prefix), api != NULL && api[0] != '\0' ? api : NULL, origin);
+    set_prefix(memory->put_prefix, sizeof(memory->put_prefix), api, origin);
 }
 
-static struct bucket *make_handle(const char *name, json_t *config)
+static struct bucket *make_handle(const struct store *store, const char *name, json_t *config)
 {
     struct bucket_memory *memory = calloc(1, sizeof(*memory));
 
@@ -67,9 +69,7 @@ static struct bucket *make_handle(const char *name, json_t *config)
     struct bucket *bucket = &memory->bucket;
     snprintf(memory->name, sizeof(memory->name), "%s", name);
     snprintf(memory->stream, sizeof(memory->stream), "KV_%s", name);
-    snprintf(memory->prefix, sizeof(memory->prefix), "$KV.%s.", name);
-    snprintf(memory->put_prefix, sizeof(memory->put_prefix), "$KV.%s.", name);
-    read_mirror(memory, json_object_get(config, "mirror"));
+    set_prefixes(memory, store, name, json_object_get(config, "mirror"));
     bucket->name = memory->name;
     bucket->stream = memory->stream;
     bucket->prefix = memory->prefix;
@@ -164,7 +164,7 @@ static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const str
     entry->handle = NULL;
 
     if (answer != NULL) {
-        entry->handle = make_handle(entry->name, json_object_get(answer, "config"));
+        entry->handle = make_handle(entry->store, entry->name, json_object_get(answer, "config"));
         /* Writes that wait keep their place before those to come. */
         if (entry->handle != NULL)
             entry->handle->group =

@@ -17,9 +17,14 @@ bool operation_check(const struct operation *operation, const struct store *stor
                   operation->value_bytes, bucket->max_value_size);
         return false;
     }
-    if (max_payload > 0 && operation->value_bytes > max_payload) {
-        error_set(error, ERROR_TOO_LARGE, "the value has %zu bytes; the NATS server takes up to %zu (max_payload)",
-                  operation->value_bytes, max_payload);
+    size_t headers = KV_HEADER_ROOM_BYTES + strlen(operation->key);
+    for (size_t i = 0; i < operation->header_count; i++)
+        headers += strlen(operation->headers[i].name) + strlen(operation->headers[i].value) + 4;
+    if (max_payload > 0 && operation->value_bytes + headers > max_payload) {
+        error_set(
+            error, ERROR_TOO_LARGE,
+            "the value has %zu bytes; the NATS server takes up to %zu (max_payload), of which headers take up to %zu",
+            operation->value_bytes, max_payload, headers);
         return false;
     }
     if (operation->ttl_s > 0 && !bucket->allows_ttl) {
