@@ -152,6 +152,19 @@ void call_fail_with(struct call *call, enum error_code code, const char *format,
     call_fail(call, &error);
 }
 
+bool call_take_memory(void *arg, size_t bytes)
+{
+    struct call *call = arg;
+    struct metrics *metrics = call->dispatcher->metrics;
+
+    call->bytes += bytes;
+    if (call->session != NULL) {
+        call->session->call_bytes += bytes;
+        metrics->call_bytes += bytes;
+    }
+    return metrics->call_bytes <= call->dispatcher->conf->limits.call_bytes;
+}
+
 void call_drop(struct call *call)
 {
     release(call);

@@ -68,6 +68,12 @@ void call_fail_with(struct call *call, enum error_code code, const char *format,
 
 void call_fail_out_of_memory(struct call *call);
 
+/*
+ * Accounts for memory that the call's answer takes while it is gathered. False: all calls together have reached
+ * limits.call_bytes, and the call must fail with resource_exhausted.
+ */
+bool call_take_memory(void *call, size_t bytes);
+
 /* Lets go of a call that was answered otherwise. */
 void call_drop(struct call *call);
 

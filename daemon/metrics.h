@@ -43,6 +43,7 @@ struct metrics {
     unsigned sessions;
     unsigned calls; /* in flight */
     uint64_t call_bytes;
+    uint64_t input_bytes; /* of messages that are not whole yet, or wait for back-pressure to ease */
 };
 
 void metrics_note_latency(struct metrics_latency *latency, uint64_t latency_us);

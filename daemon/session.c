@@ -29,6 +29,8 @@ struct session_input {
 static void end_session(struct session *session, enum conf_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+static void drop_input(struct session *session);
+
 /* --- The end --------------------------------------------------------------------------------------- */
 
 static void on_closed(uv_handle_t *handle)
@@ -37,8 +39,7 @@ static void on_closed(uv_handle_t *handle)
     struct session_list *list = session->list;
 
     if (session->input != NULL)
-        free(session->input->bytes);
-    free(session->input);
+        drop_input(session);
     msgpack_sbuffer_destroy(&session->out);
     msgpack_sbuffer_destroy(&session->writing);
     if (session->previous != NULL)
@@ -323,6 +324,21 @@ static size_t take_frames(struct session *session, struct frame *frame, bool *is
 
 /* --- Reading --------------------------------------------------------------------------------------- */
 
+/* All sessions' unfinished messages together are as bounded as all calls are; this one goes over. */
+static void refuse_for_room(struct session *session)
+{
+    struct error error;
+
+    error_set(
+        &error, ERROR_RESOURCE_EXHAUSTED,
+        "the messages that the daemon has received in part take %zu bytes, which is its limit (limits.call_bytes)",
+        session->list->conf->limits.call_bytes);
+    refuse(session, NULL, &error);
+    log_warning("session of pid %d uid %u: %s", (int)session->pid, (unsigned)session->uid, error.message);
+    session->list->metrics->sessions_ended++;
+    read_no_more(session);
+}
+
 /* Keeps bytes for later; the session ends when there is no memory for them. */
 static bool keep_input(struct session *session, const struct frame *frame, bool is_skipping, const uint8_t *bytes,
                        size_t length)
@@ -346,9 +362,14 @@ static bool keep_input(struct session *session, const struct frame *frame, bool 
         size_t capacity = input->capacity > 0 ? input->capacity : 512;
         while (capacity < input->length + length)
             capacity *= 2;
+        struct metrics *metrics = session->list->metrics;
+        size_t more = capacity - input->capacity;
+        if (metrics->input_bytes + more > session->list->conf->limits.call_bytes)
+            goto no_room;
         uint8_t *grown = realloc(input->bytes, capacity);
         if (grown == NULL)
             goto no_memory;
+        metrics->input_bytes += more;
         input->bytes = grown;
         input->capacity = capacity;
     }
@@ -357,6 +378,9 @@ static bool keep_input(struct session *session, const struct frame *frame, bool 
     input->length += length;
     return true;
 
+no_room:
+    refuse_for_room(session);
+    return false;
 no_memory:
     end_session(session, CONF_LOG_ERROR, "out of memory");
     return false;
@@ -364,6 +388,7 @@ no_memory:
 
 static void drop_input(struct session *session)
 {
+    session->list->metrics->input_bytes -= session->input->capacity;
     free(session->input->bytes);
     free(session->input);
     session->input = NULL;

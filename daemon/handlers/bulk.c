@@ -153,6 +153,8 @@ void handle_bulk_get(struct call *call)
     get->bulk.keys = get->keys;
     get->bulk.deadline_ms = call->deadline_ms;
     get->bulk.bytes_max = call->dispatcher->conf->limits.frame_bytes;
+    get->bulk.take_memory = call_take_memory;
+    get->bulk.memory_arg = call;
     get->bulk.restart = forget_entries;
     get->bulk.entry = keep_entry;
     get->bulk.done = answer_entries;

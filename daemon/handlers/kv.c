@@ -111,6 +111,8 @@ void handle_kv_history(struct call *call)
     history->bucket = call->bucket;
     history->deadline_ms = call->deadline_ms;
     history->bytes_max = call->dispatcher->conf->limits.frame_bytes;
+    history->take_memory = call_take_memory;
+    history->memory_arg = call;
     history->done = answer_history;
     history->arg = call;
     read_history(call->store, &call->arena, history);
@@ -152,6 +154,8 @@ void handle_kv_keys(struct call *call)
     keys->limit = (size_t)limit;
     keys->deadline_ms = call->deadline_ms;
     keys->bytes_max = call->dispatcher->conf->limits.frame_bytes;
+    keys->take_memory = call_take_memory;
+    keys->memory_arg = call;
     keys->done = answer_keys;
     keys->arg = call;
     read_keys(call->store, &call->arena, keys);

@@ -51,7 +51,9 @@ struct bulk_get {
     size_t count;
     enum read_consistency consistency;
     uint64_t deadline_ms;
-    size_t bytes_max; /* of values, before it fails as too_large */
+    size_t bytes_max;                             /* of values, before it fails as too_large */
+    bool (*take_memory)(void *arg, size_t bytes); /* accounts for what is gathered; false: there is no more */
+    void *memory_arg;
     /* The reading begins, or begins again: entries that came before do not count. */
     void (*restart)(void *arg);
     /* A key that is there, as keys[index]; it lives as long as the call. */

@@ -49,6 +49,14 @@ static void finish_with(struct bulk_get *bulk, enum error_code code, const char 
 /* False, and the call is over, when the answer has become too large. */
 static bool tell(struct bulk_get *bulk, size_t index, const struct kv_entry *entry)
 {
+    if (!bulk->take_memory(bulk->memory_arg, entry->value_bytes)) {
+        if (bulk->error.code == ERROR_NONE)
+            error_set(
+                &bulk->error, ERROR_RESOURCE_EXHAUSTED,
+                "the daemon's calls in flight have reached its limit of memory (limits.call_bytes); try again, or "
+                "ask for fewer keys");
+        return false;
+    }
     bulk->bytes += entry->value_bytes;
     if (bulk->bytes <= bulk->bytes_max) {
         bulk->entry(bulk->arg, index, entry);

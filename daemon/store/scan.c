@@ -3,6 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void set_memory_error(struct error *error)
+{
+    error_set(error, ERROR_RESOURCE_EXHAUSTED,
+              "the daemon's calls in flight have reached its limit of memory (limits.call_bytes); try again, or ask "
+              "for less");
+}
+
 /* --- A key's history ------------------------------------------------------------------------------- */
 
 static void finish_history(struct read_history *history, const struct error *error)
@@ -102,6 +109,10 @@ static bool take_history_message(void *arg, struct message *message, const struc
         error_set(&history->error, ERROR_TOO_LARGE,
                   "the history's values have more than %zu bytes (limits.frame_bytes); get the revisions one by one",
                   history->bytes_max);
+        return false;
+    }
+    if (!history->take_memory(history->memory_arg, entry.value_bytes + sizeof(entry))) {
+        set_memory_error(&history->error);
         return false;
     }
     if (!keep_entry(history, &entry)) {
@@ -238,6 +249,10 @@ static bool take_key_message(void *arg, struct message *message, const struct kv
                        &entry) ||
         entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
         return true;
+    if (!keys->take_memory(keys->memory_arg, packed_bytes(entry.key))) {
+        set_memory_error(&keys->error);
+        return false;
+    }
     if (!keep_key(keys, entry.key)) {
         error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return false;

@@ -20,7 +20,9 @@ struct read_history {
     /* The entries, oldest first, in the arena and without their messages; or an error. */
     void (*done)(void *arg, const struct kv_entry *entries, size_t count, const struct error *error);
     void *arg;
-    size_t bytes_max; /* of values, before it fails as too_large */
+    size_t bytes_max;                             /* of values, before it fails as too_large */
+    bool (*take_memory)(void *arg, size_t bytes); /* accounts for what is gathered; false: there is no more */
+    void *memory_arg;
 
     /* private */
     struct store *store;
@@ -41,7 +43,9 @@ struct read_keys {
     const char *after;  /* NULL: from the beginning; else only keys behind this one in byte order */
     size_t limit;       /* 0: all that bytes_max allows */
     uint64_t deadline_ms;
-    size_t bytes_max; /* of keys, before it fails as too_large */
+    size_t bytes_max;                             /* of keys, before it fails as too_large */
+    bool (*take_memory)(void *arg, size_t bytes); /* accounts for what is gathered; false: there is no more */
+    void *memory_arg;
     /* The keys that are there, in byte order; or an error. They live as long as the call. */
     void (*done)(void *arg, const char *const *keys, size_t count, const struct error *error);
     void *arg;
