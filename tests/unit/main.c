@@ -3,10 +3,7 @@
 #include <stdlib.h>
 
 static Suite *(*const suites[])(void) = {
-    conf_suite,
-    error_suite,
-    frame_suite,
-    rpc_suite,
+    conf_suite, error_suite, frame_suite, ground_suite, kv_suite, rpc_suite,
 };
 
 int main(void)

@@ -11,5 +11,7 @@ Suite *conf_suite(void);
 Suite *error_suite(void);
 Suite *frame_suite(void);
 Suite *rpc_suite(void);
+Suite *kv_suite(void);
+Suite *ground_suite(void);
 
 #endif
