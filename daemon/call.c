@@ -34,6 +34,8 @@ struct call *call_new(struct call_pool *pool, struct dispatcher *dispatcher, str
     call->dispatcher = dispatcher;
     call->session = session;
     call->bytes = bytes;
+    dispatcher->metrics->calls++;
+    dispatcher->metrics->call_bytes += bytes;
     session_add_call(session, call, bytes);
     return call;
 }
@@ -42,6 +44,9 @@ static void release(struct call *call)
 {
     struct call_pool *pool = &call->dispatcher->pool;
 
+    /* Calls whose session is gone count until they are over: their memory is still there. */
+    call->dispatcher->metrics->calls--;
+    call->dispatcher->metrics->call_bytes -= call->bytes;
     if (call->session != NULL)
         session_remove_call(call->session, call, call->bytes);
     if (pool->count >= POOL_MAX) {
@@ -158,10 +163,9 @@ bool call_take_memory(void *arg, size_t bytes)
     struct metrics *metrics = call->dispatcher->metrics;
 
     call->bytes += bytes;
-    if (call->session != NULL) {
+    metrics->call_bytes += bytes;
+    if (call->session != NULL)
         call->session->call_bytes += bytes;
-        metrics->call_bytes += bytes;
-    }
     return metrics->call_bytes <= call->dispatcher->conf->limits.call_bytes;
 }
 

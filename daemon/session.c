@@ -489,8 +489,6 @@ void session_list_flush(struct session_list *list)
 
 void session_add_call(struct session *session, struct call *call, size_t bytes)
 {
-    struct metrics *metrics = session->list->metrics;
-
     call->previous = NULL;
     call->next = session->first_call;
     if (session->first_call != NULL)
@@ -498,14 +496,10 @@ void session_add_call(struct session *session, struct call *call, size_t bytes)
     session->first_call = call;
     session->calls++;
     session->call_bytes += bytes;
-    metrics->calls++;
-    metrics->call_bytes += bytes;
 }
 
 void session_remove_call(struct session *session, struct call *call, size_t bytes)
 {
-    struct metrics *metrics = session->list->metrics;
-
     if (call->previous != NULL)
         call->previous->next = call->next;
     else
@@ -514,8 +508,6 @@ void session_remove_call(struct session *session, struct call *call, size_t byte
         call->next->previous = call->previous;
     session->calls--;
     session->call_bytes -= bytes;
-    metrics->calls--;
-    metrics->call_bytes -= bytes;
     mark_dirty(session);
 }
 

@@ -90,6 +90,12 @@ void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms
     timers->count++;
 }
 
+void timers_expire_all(struct timers *timers)
+{
+    for (unsigned slot = 0; slot < TIMERS_SLOTS; slot++)
+        expire_slot(timers, slot, UINT64_MAX);
+}
+
 void timer_stop(struct timers *timers, struct timer *timer)
 {
     if (timer->link == NULL)

@@ -42,6 +42,9 @@ void timers_close(struct timers *timers);
  */
 void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms, void (*expired)(struct timer *timer));
 
+/* Lets every timer that is set ring now, those that are set meanwhile included or not: at the end of everything. */
+void timers_expire_all(struct timers *timers);
+
 /* Takes the deadline back. Does nothing when the timer is not set. */
 void timer_stop(struct timers *timers, struct timer *timer);
 

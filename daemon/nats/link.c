@@ -26,6 +26,10 @@
 
 #define IO_BUFFER_BYTES (128 * 1024)
 
+/* So much published is written before the turn ends; a message counts with what surrounds its payload. */
+#define EARLY_BYTES         (32u * 1024u)
+#define EARLY_MESSAGE_BYTES 128u
+
 /*
  * The receive buffer of a TLS connection. A record has up to 16 KB, but the kernel counts whole packet buffers, and
  * a window that closes in the middle of a record which we wait for would stay closed
@@ -69,7 +73,8 @@ struct link {
     uv_os_sock_t socket; /* as the library attached it */
     uv_poll_t *poll;
     int poll_events;
-    bool write_wanted; /* the library has something in its buffer */
+    bool write_wanted;      /* the library has something in its buffer */
+    size_t unwritten_bytes; /* published since the last write, about */
     bool is_tls;
     int low_water; /* SO_RCVLOWAT of the socket */
 
@@ -351,6 +356,19 @@ static void set_poll_events(struct link *link, int events)
 
 /* --- Writing --------------------------------------------------------------------------------------- */
 
+/*
+ * In a turn that publishes much the server begins before the turn ends. What goes wrong here is found out at the turn's
+ * end: whoever publishes does not expect to lose the link in the middle of it.
+ */
+static void write_early(struct link *link, size_t bytes)
+{
+    link->unwritten_bytes += bytes + EARLY_MESSAGE_BYTES;
+    if (link->unwritten_bytes < EARLY_BYTES || link->poll_events & UV_WRITABLE || !link->write_wanted)
+        return;
+    link->unwritten_bytes = 0;
+    natsConnection_ProcessWriteEvent(link->connection);
+}
+
 enum link_publish_result link_publish(struct link *link, const char *subject, const char *reply,
                                       const struct message_header *headers, size_t header_count, const void *payload,
                                       size_t payload_bytes)
@@ -376,8 +394,10 @@ enum link_publish_result link_publish(struct link *link, const char *subject, co
         if (message != NULL)
             throw_away(link, message);
     }
-    if (status == NATS_OK)
+    if (status == NATS_OK) {
+        write_early(link, payload_bytes);
         return LINK_PUBLISHED;
+    }
     if (status == NATS_MAX_PAYLOAD)
         return LINK_TOO_LARGE;
     return status == NATS_NO_MEMORY ? LINK_NO_MEMORY : LINK_NOT_UP;
@@ -387,6 +407,7 @@ void link_flush(struct link *link)
 {
     if (link->state != LINK_UP)
         return;
+    link->unwritten_bytes = 0;
     if (link->write_wanted && !(link->poll_events & UV_WRITABLE))
         natsConnection_ProcessWriteEvent(link->connection);
     /* What the socket did not take waits for it. */

@@ -368,6 +368,26 @@ void requests_set_link(struct requests *requests, struct link *link)
     requests->link = link;
 }
 
+size_t requests_fail_all(struct requests *requests)
+{
+    struct error error;
+    size_t count = 0;
+
+    error_set(&error, ERROR_UNAVAILABLE, "the daemon ends");
+    for (uint32_t slot = 0; slot < requests->slot_count; slot++) {
+        struct request *request = requests->slots[slot].request;
+        if (request == NULL)
+            continue;
+        if (request->in_doubt)
+            error.code = ERROR_DEADLINE_EXCEEDED;
+        request_end(request);
+        request->ops->fail(request, &error);
+        error.code = ERROR_UNAVAILABLE;
+        count++;
+    }
+    return count;
+}
+
 void requests_free(struct requests *requests)
 {
     free(requests->slots);

@@ -115,6 +115,9 @@ void requests_on_down(struct requests *requests);
 void requests_on_message(struct requests *requests, struct message *message);
 void requests_on_no_responders(struct requests *requests);
 
+/* Fails every request, as unavailable: when the daemon ends. Answers how many there were. */
+size_t requests_fail_all(struct requests *requests);
+
 /* The link comes afterwards: link_new wants the events first. */
 void requests_set_link(struct requests *requests, struct link *link);
 void requests_free(struct requests *requests);

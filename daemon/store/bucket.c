@@ -284,6 +284,25 @@ void bucket_forget(struct store *store, const char *name)
         drop_entry(entry);
 }
 
+size_t bucket_fail_waiting(struct store *store)
+{
+    struct bucket_entry *entry, *next;
+    struct error error;
+    size_t count = 0;
+
+    error_set(&error, ERROR_UNAVAILABLE, "the daemon ends");
+    HASH_ITER(hh, store->buckets, entry, next)
+    {
+        while (entry->waiting != NULL) {
+            struct bucket_wait *wait = entry->waiting;
+            remove_wait(wait);
+            wait->ready(wait->arg, NULL, &error);
+            count++;
+        }
+    }
+    return count;
+}
+
 void bucket_forget_all(struct store *store)
 {
     struct bucket_entry *entry, *next;

@@ -66,4 +66,7 @@ uint64_t bucket_bound_deadline(const struct store *store, const struct bucket *b
 void bucket_forget(struct store *store, const char *name);
 void bucket_forget_all(struct store *store);
 
+/* Fails everybody who waits for a handle: when the daemon ends. Answers how many there were. */
+size_t bucket_fail_waiting(struct store *store);
+
 #endif

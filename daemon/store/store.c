@@ -64,8 +64,21 @@ void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
     link_stop(store->link, stopped, arg);
 }
 
+/* Calls whose clients are gone may still be on their way. Ending one may begin the next step of another. */
+static void fail_everything(struct store *store)
+{
+    size_t failed;
+
+    do {
+        timers_expire_all(store->timers);
+        group_flush_all(store);
+        failed = requests_fail_all(&store->requests) + bucket_fail_waiting(store);
+    } while (failed > 0);
+}
+
 void store_free(struct store *store)
 {
+    fail_everything(store);
     bucket_forget_all(store);
     jetstream_free(&store->jetstream);
     requests_free(&store->requests);
