@@ -86,6 +86,9 @@ const char *kv_check_header(const char *name, const char *value)
     }
     if (strpbrk(value, "\r\n") != NULL)
         return "a header's value has no line breaks";
+    /* Clients of NATS skip blanks; the C library takes an empty value's next line for the value. */
+    if (value[0] == '\0' || strchr(" \t", value[0]) != NULL || strchr(" \t", value[strlen(value) - 1]) != NULL)
+        return "a header's value is not empty, and has no blanks at its ends";
     return NULL;
 }
 
