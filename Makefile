@@ -85,7 +85,7 @@ $(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(
 	$(LINK) -o $@ $^ $(LIBS) $(shell pkg-config --libs check)
 
 $(B)/integration: $(call objects,$(INTEGRATION)) $(B)/libkvstore.a
-	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson) -lpthread
+	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libcrypto) -lpthread
 
 # Examples say #include <kvstore.h>, as a user's program does.
 $(B)/obj/client/examples/%.o: CPPFLAGS += -Iclient

@@ -1,0 +1,447 @@
+#include "tests/integration/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define READ_BYTES 65536u
+
+struct waiting_answer {
+    struct waiting_answer *next;
+    struct answer answer;
+};
+
+struct client {
+    int socket;
+    uint32_t last_msgid;
+    msgpack_unpacker unpacker;
+    struct waiting_answer *waiting; /* came while another one was waited for, the latest first */
+};
+
+/* --- Connections ----------------------------------------------------------------------------------- */
+
+struct client *client_open_path(const char *path)
+{
+    struct client *client = keep(calloc(1, sizeof(*client)));
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    ck_assert_uint_lt(strlen(path), sizeof(address.sun_path));
+    strcpy(address.sun_path, path);
+    client->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_msg(connect(client->socket, (struct sockaddr *)&address, sizeof(address)) == 0, "%s: %s", path,
+                  strerror(errno));
+    ck_assert(msgpack_unpacker_init(&client->unpacker, READ_BYTES));
+    return client;
+}
+
+struct client *client_open(const struct daemon *daemon)
+{
+    return client_open_path(daemon->socket_path);
+}
+
+struct client *client_open_shared(void)
+{
+    return client_open(&shared_daemon);
+}
+
+void client_close(struct client *client)
+{
+    close(client->socket);
+    client->socket = -1;
+}
+
+int client_socket(const struct client *client)
+{
+    return client->socket;
+}
+
+/* --- Sending --------------------------------------------------------------------------------------- */
+
+void client_write(struct client *client, const void *bytes, size_t size)
+{
+    const char *at = bytes;
+
+    while (size > 0) {
+        ssize_t written = send(client->socket, at, size, MSG_NOSIGNAL);
+        ck_assert_msg(written > 0, "cannot write to the daemon: %s", strerror(errno));
+        at += written;
+        size -= (size_t)written;
+    }
+}
+
+size_t client_write_some(struct client *client, const void *bytes, size_t size)
+{
+    struct pollfd writable = {.fd = client->socket, .events = POLLOUT};
+    size_t done = 0;
+
+    while (done < size && poll(&writable, 1, 1000) == 1) {
+        ssize_t written = send(client->socket, (const char *)bytes + done, size - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (written < 0 && errno == EAGAIN)
+            continue;
+        if (written < 0)
+            break;
+        done += (size_t)written;
+    }
+    return done;
+}
+
+void client_shut_down(struct client *client)
+{
+    ck_assert_int_eq(shutdown(client->socket, SHUT_WR), 0);
+}
+
+static void pack_json(msgpack_packer *packer, json_t *value)
+{
+    const char *name;
+    json_t *member;
+    size_t i;
+
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        msgpack_pack_map(packer, json_object_size(value));
+        json_object_foreach(value, name, member)
+        {
+            msgpack_pack_str_with_body(packer, name, strlen(name));
+            pack_json(packer, member);
+        }
+        break;
+    case JSON_ARRAY:
+        msgpack_pack_array(packer, json_array_size(value));
+        json_array_foreach(value, i, member)
+        {
+            pack_json(packer, member);
+        }
+        break;
+    case JSON_STRING:
+        msgpack_pack_str_with_body(packer, json_string_value(value), json_string_length(value));
+        break;
+    case JSON_INTEGER:
+        msgpack_pack_int64(packer, json_integer_value(value));
+        break;
+    case JSON_REAL:
+        msgpack_pack_double(packer, json_real_value(value));
+        break;
+    case JSON_TRUE:
+        msgpack_pack_true(packer);
+        break;
+    case JSON_FALSE:
+        msgpack_pack_false(packer);
+        break;
+    case JSON_NULL:
+        msgpack_pack_nil(packer);
+        break;
+    }
+}
+
+static void begin_request(msgpack_packer *packer, msgpack_sbuffer *buffer, uint32_t msgid, const char *method)
+{
+    msgpack_packer_init(packer, buffer, msgpack_sbuffer_write);
+    msgpack_pack_array(packer, 4);
+    msgpack_pack_int(packer, 0);
+    msgpack_pack_uint32(packer, msgid);
+    msgpack_pack_str_with_body(packer, method, strlen(method));
+}
+
+static void pack_request_args(msgpack_sbuffer *buffer, uint32_t msgid, const char *method, const char *params,
+                              va_list args)
+{
+    msgpack_packer packer;
+    json_error_t where;
+    char *text = NULL;
+
+    ck_assert_int_ge(vasprintf(&text, params, args), 0);
+    for (char *c = text; *c != '\0'; c++) {
+        if (*c == '\'')
+            *c = '"';
+    }
+    json_t *json = json_loads(text, JSON_ALLOW_NUL, &where);
+    ck_assert_msg(json != NULL, "the test's own parameters are no JSON: %s: %s", where.text, text);
+    begin_request(&packer, buffer, msgid, method);
+    pack_json(&packer, json);
+    json_decref(json);
+    free(text);
+}
+
+void pack_request(msgpack_sbuffer *buffer, uint32_t msgid, const char *method, const char *params, ...)
+{
+    va_list args;
+
+    va_start(args, params);
+    pack_request_args(buffer, msgid, method, params, args);
+    va_end(args);
+}
+
+void pack_put(msgpack_sbuffer *buffer, uint32_t msgid, const char *bucket, const char *key, const void *value,
+              size_t size)
+{
+    msgpack_packer packer;
+
+    begin_request(&packer, buffer, msgid, "kv.put");
+    msgpack_pack_array(&packer, 3);
+    msgpack_pack_str_with_body(&packer, bucket, strlen(bucket));
+    msgpack_pack_str_with_body(&packer, key, strlen(key));
+    msgpack_pack_bin_with_body(&packer, value, size);
+}
+
+static uint32_t send_args(struct client *client, const char *method, const char *params, va_list args)
+{
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    pack_request_args(&buffer, ++client->last_msgid, method, params, args);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    return client->last_msgid;
+}
+
+uint32_t client_send(struct client *client, const char *method, const char *params, ...)
+{
+    va_list args;
+
+    va_start(args, params);
+    uint32_t msgid = send_args(client, method, params, args);
+    va_end(args);
+    return msgid;
+}
+
+/* --- Receiving ------------------------------------------------------------------------------------- */
+
+/* False: the connection has ended. */
+static bool read_more(struct client *client, unsigned patience_ms)
+{
+    struct pollfd readable = {.fd = client->socket, .events = POLLIN};
+
+    ck_assert(msgpack_unpacker_reserve_buffer(&client->unpacker, READ_BYTES));
+    int ready = poll(&readable, 1, (int)patience_ms);
+    ck_assert_msg(ready == 1, "the daemon does not answer");
+    ssize_t received = recv(client->socket, msgpack_unpacker_buffer(&client->unpacker), READ_BYTES, 0);
+    if (received <= 0)
+        return false;
+    msgpack_unpacker_buffer_consumed(&client->unpacker, (size_t)received);
+    return true;
+}
+
+/* The next message that has arrived as a whole. */
+static bool next_message(struct client *client, msgpack_object *message)
+{
+    msgpack_unpacked *unpacked = keep(calloc(1, sizeof(*unpacked)));
+
+    msgpack_unpack_return found = msgpack_unpacker_next(&client->unpacker, unpacked);
+    ck_assert_msg(found == MSGPACK_UNPACK_SUCCESS || found == MSGPACK_UNPACK_CONTINUE,
+                  "the daemon has sent something that is not MessagePack");
+    if (found == MSGPACK_UNPACK_CONTINUE)
+        return false;
+    if (unpacked->zone != NULL)
+        keep(unpacked->zone);
+    *message = unpacked->data;
+    return true;
+}
+
+struct answer *client_receive(struct client *client)
+{
+    struct answer *answer = keep(calloc(1, sizeof(*answer)));
+    msgpack_object message;
+
+    while (!next_message(client, &message)) {
+        bool is_open = read_more(client, PATIENCE_MS);
+        ck_assert_msg(is_open, "the daemon has ended the session");
+    }
+    ck_assert_int_eq(message.type, MSGPACK_OBJECT_ARRAY);
+    ck_assert_uint_eq(message.via.array.size, 4);
+    const msgpack_object *parts = message.via.array.ptr;
+    ck_assert_uint_eq(parts[0].via.u64, 1);
+    answer->has_msgid = parts[1].type == MSGPACK_OBJECT_POSITIVE_INTEGER;
+    answer->msgid = answer->has_msgid ? (uint32_t)parts[1].via.u64 : 0;
+    answer->error = parts[2];
+    answer->result = parts[3];
+    ck_assert_msg(answer->error.type == MSGPACK_OBJECT_NIL || answer->result.type == MSGPACK_OBJECT_NIL,
+                  "an answer has an error and a result");
+    return answer;
+}
+
+struct answer *client_wait(struct client *client, uint32_t msgid)
+{
+    for (struct waiting_answer **at = &client->waiting; *at != NULL; at = &(*at)->next) {
+        struct waiting_answer *found = *at;
+        if (found->answer.msgid == msgid) {
+            *at = found->next;
+            return &found->answer;
+        }
+    }
+    for (;;) {
+        struct answer *answer = client_receive(client);
+        ck_assert_msg(answer->has_msgid, "an answer without msgid: %s", answer_error(answer));
+        if (answer->msgid == msgid)
+            return answer;
+        struct waiting_answer *waiting = keep(calloc(1, sizeof(*waiting)));
+        *waiting = (struct waiting_answer){client->waiting, *answer};
+        client->waiting = waiting;
+    }
+}
+
+bool client_is_quiet(struct client *client, unsigned time_ms)
+{
+    struct pollfd readable = {.fd = client->socket, .events = POLLIN};
+
+    return poll(&readable, 1, (int)time_ms) == 0;
+}
+
+void client_expect_end(struct client *client)
+{
+    msgpack_object message;
+
+    do {
+        ck_assert_msg(!next_message(client, &message), "the daemon has sent %s", object_text(&message));
+    } while (read_more(client, PATIENCE_MS));
+}
+
+struct answer *client_call(struct client *client, const char *method, const char *params, ...)
+{
+    va_list args;
+
+    va_start(args, params);
+    uint32_t msgid = send_args(client, method, params, args);
+    va_end(args);
+    return client_wait(client, msgid);
+}
+
+struct answer *client_put(struct client *client, const char *bucket, const char *key, const void *value, size_t size)
+{
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    pack_put(&buffer, ++client->last_msgid, bucket, key, value, size);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    return client_wait(client, client->last_msgid);
+}
+
+const char *client_new_bucket(struct client *client, const char *options)
+{
+    static unsigned count;
+    const char *name = format_text("test-%d-%u", (int)getpid(), ++count);
+
+    assert_ok(client_call(client, "bucket.create", "['%s', {%s}]", name, options != NULL ? options : ""));
+    return name;
+}
+
+/* --- Looking at answers ---------------------------------------------------------------------------- */
+
+const char *object_text(const msgpack_object *object)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+
+    msgpack_object_print(stream, *object);
+    fclose(stream);
+    keep(text);
+    if (size > 2000)
+        strcpy(text + 2000, "...");
+    return text;
+}
+
+const char *answer_error(const struct answer *answer)
+{
+    return answer->error.type == MSGPACK_OBJECT_NIL ? "no error" : object_text(&answer->error);
+}
+
+const char *answer_code(const struct answer *answer)
+{
+    return answer->error.type == MSGPACK_OBJECT_NIL ? "ok" : text_at(&answer->error, "code");
+}
+
+static const msgpack_object *find_step(const msgpack_object *object, const char *name, size_t length)
+{
+    if (object->type == MSGPACK_OBJECT_ARRAY) {
+        size_t place = strtoul(name, NULL, 10);
+        return place < object->via.array.size ? &object->via.array.ptr[place] : NULL;
+    }
+    if (object->type != MSGPACK_OBJECT_MAP)
+        return NULL;
+    for (uint32_t i = 0; i < object->via.map.size; i++) {
+        const msgpack_object *key = &object->via.map.ptr[i].key;
+        if (key->type == MSGPACK_OBJECT_STR && key->via.str.size == length &&
+            memcmp(key->via.str.ptr, name, length) == 0)
+            return &object->via.map.ptr[i].val;
+    }
+    return NULL;
+}
+
+const msgpack_object *find_at(const msgpack_object *object, const char *path)
+{
+    while (object != NULL && *path != '\0') {
+        size_t length = strcspn(path, ".");
+        /* Methods have dots in their names: the rest may be one name. */
+        const msgpack_object *whole = find_step(object, path, strlen(path));
+        if (whole != NULL && object->type == MSGPACK_OBJECT_MAP)
+            return whole;
+        object = find_step(object, path, length);
+        path += length + (path[length] == '.');
+    }
+    return object;
+}
+
+static const msgpack_object *need_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = find_at(object, path);
+
+    ck_assert_msg(found != NULL, "there is no %s in %s", path, object_text(object));
+    return found;
+}
+
+const char *text_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = need_at(object, path);
+
+    ck_assert_msg(found->type == MSGPACK_OBJECT_STR || found->type == MSGPACK_OBJECT_BIN, "%s is no text in %s", path,
+                  object_text(object));
+    return format_text("%.*s", (int)found->via.str.size, found->via.str.size > 0 ? found->via.str.ptr : "");
+}
+
+uint64_t number_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = need_at(object, path);
+
+    ck_assert_msg(found->type == MSGPACK_OBJECT_POSITIVE_INTEGER, "%s is no number in %s", path, object_text(object));
+    return found->via.u64;
+}
+
+double double_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = need_at(object, path);
+
+    ck_assert_msg(found->type == MSGPACK_OBJECT_FLOAT64, "%s is no double in %s", path, object_text(object));
+    return found->via.f64;
+}
+
+bool bool_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = need_at(object, path);
+
+    ck_assert_msg(found->type == MSGPACK_OBJECT_BOOLEAN, "%s is no bool in %s", path, object_text(object));
+    return found->via.boolean;
+}
+
+size_t count_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = need_at(object, path);
+
+    ck_assert_msg(found->type == MSGPACK_OBJECT_ARRAY || found->type == MSGPACK_OBJECT_MAP, "%s is no list in %s", path,
+                  object_text(object));
+    return found->type == MSGPACK_OBJECT_ARRAY ? found->via.array.size : found->via.map.size;
+}
+
+uint64_t revision_of(const struct answer *answer)
+{
+    assert_ok(answer);
+    return number_at(&answer->result, "");
+}

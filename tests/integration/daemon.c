@@ -1,0 +1,170 @@
+#include "tests/integration/daemon.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+struct daemon shared_daemon;
+
+void daemon_prepare(struct daemon *daemon)
+{
+    memset(daemon, 0, sizeof(*daemon));
+    scene_make_directory(daemon->directory);
+    snprintf(daemon->process.log_path, PATH_BYTES, "%.200s/log", daemon->directory);
+    snprintf(daemon->socket_path, PATH_BYTES, "%.200s/kvstored.sock", daemon->directory);
+    snprintf(daemon->conf_path, PATH_BYTES, "%.200s/kvstored.yaml", daemon->directory);
+    snprintf(daemon->data_dir, PATH_BYTES, "%.200s/data", daemon->directory);
+}
+
+void daemon_configure(struct daemon *daemon, const char *nats, const char *more)
+{
+    char *embedded =
+        format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", daemon->data_dir, scene_nats_server());
+    /* A section that more brings itself must not be there twice. */
+    bool has_listen = more != NULL && strncmp(more, "listen:", strlen("listen:")) == 0;
+    char *listen = has_listen ? "" : format_text("listen:\n  path: %s\n", daemon->socket_path);
+
+    write_file(daemon->conf_path,
+               format_text("%snats:\n%s%s", listen, nats != NULL ? nats : embedded, more != NULL ? more : ""));
+}
+
+void daemon_spawn(struct daemon *daemon, char *const *extra, int fd_3)
+{
+    char *arguments[] = {keep(strdup(scene_daemon())), "--config", daemon->conf_path, NULL};
+
+    process_start(&daemon->process, arguments, extra, fd_3);
+}
+
+const char *daemon_log(const struct daemon *daemon)
+{
+    const char *log = read_file(daemon->process.log_path);
+    size_t length = strlen(log);
+
+    return log + (daemon->log_mark < length ? daemon->log_mark : length);
+}
+
+void daemon_mark_log(struct daemon *daemon)
+{
+    daemon->log_mark = strlen(read_file(daemon->process.log_path));
+}
+
+void daemon_wait_log(struct daemon *daemon, const char *text)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    for (;;) {
+        bool has_ended = process_has_ended(&daemon->process);
+        const char *log = daemon_log(daemon), *found = strstr(log, text);
+
+        if (found != NULL) {
+            daemon->log_mark += (size_t)(found - log) + strlen(text);
+            return;
+        }
+        ck_assert_msg(!has_ended && now_ms() < end, "the daemon %s, and its log does not say \"%s\":\n%s",
+                      has_ended ? "has ended" : "runs", text, read_file(daemon->process.log_path));
+        pause_shortly();
+    }
+}
+
+void daemon_wait_ready(struct daemon *daemon)
+{
+    daemon_wait_log(daemon, "ready: kvstored");
+}
+
+void daemon_start(struct daemon *daemon, const char *nats, const char *more)
+{
+    daemon_prepare(daemon);
+    daemon_configure(daemon, nats, more);
+    daemon_spawn(daemon, NULL, -1);
+    daemon_wait_ready(daemon);
+}
+
+void daemon_restart(struct daemon *daemon)
+{
+    daemon_mark_log(daemon);
+    daemon_spawn(daemon, NULL, -1);
+    daemon_wait_ready(daemon);
+}
+
+/* NULL where all is well. */
+static const char *what_is_wrong(const struct daemon *daemon)
+{
+    static const char *const reports[] = {"AddressSanitizer", "LeakSanitizer", "runtime error:", "internal error"};
+    const char *log = read_file(daemon->process.log_path);
+
+    for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
+        const char *found = strstr(log, reports[i]);
+        if (found != NULL)
+            return format_text("its log has \"%s\":\n%.6000s", reports[i], found);
+    }
+    if (!WIFEXITED(daemon->process.status) || WEXITSTATUS(daemon->process.status) != 0)
+        return format_text("its wait status is 0x%x; its log:\n%s", (unsigned)daemon->process.status, log);
+    return NULL;
+}
+
+void daemon_expect_good_end(struct daemon *daemon)
+{
+    process_wait(&daemon->process);
+    const char *wrong = what_is_wrong(daemon);
+    ck_assert_msg(wrong == NULL, "the daemon has not ended well: %s", wrong);
+}
+
+void daemon_stop(struct daemon *daemon)
+{
+    process_signal(&daemon->process, SIGTERM);
+    daemon_expect_good_end(daemon);
+}
+
+pid_t daemon_nats_pid(const struct daemon *daemon)
+{
+    const char *text = read_file(format_text("%s/nats-server.pid", daemon->data_dir));
+    pid_t pid = (pid_t)atoi(text);
+
+    ck_assert_int_gt(pid, 1);
+    return pid;
+}
+
+/* --- One daemon for the tests of a case ------------------------------------------------------------ */
+
+void shared_daemon_setup(void)
+{
+    daemon_start(&shared_daemon, NULL, NULL);
+}
+
+void shared_daemon_teardown(void)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    /* Outside of the tests' processes nothing may fail: the next case looks at the outcome. */
+    if (shared_daemon.process.pid == 0)
+        return;
+    kill(shared_daemon.process.pid, SIGTERM);
+    while (!process_has_ended(&shared_daemon.process) && now_ms() < end)
+        pause_shortly();
+}
+
+START_TEST(the_daemon_of_these_tests_has_ended_well)
+{
+    daemon_expect_good_end(&shared_daemon);
+}
+END_TEST
+
+TCase *shared_daemon_case_with(Suite *suite, const char *name, void (*setup)(void), void (*teardown)(void))
+{
+    TCase *tests = tcase_create(name), *end = tcase_create("end");
+
+    tcase_add_unchecked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(end, 60);
+    tcase_add_test(end, the_daemon_of_these_tests_has_ended_well);
+    suite_add_tcase(suite, tests);
+    suite_add_tcase(suite, end);
+    return tests;
+}
+
+TCase *shared_daemon_case(Suite *suite, const char *name)
+{
+    return shared_daemon_case_with(suite, name, shared_daemon_setup, shared_daemon_teardown);
+}

@@ -1,0 +1,79 @@
+/*
+ * scene: what every integration test stands on: the programs under test, directories, processes.
+ *
+ * A process that a test starts dies with the test: nothing is left behind when one fails
+ * or runs out of time. Only processes that were started here are ever signalled, by pid.
+ */
+#ifndef INTEGRATION_SCENE_H
+#define INTEGRATION_SCENE_H
+
+#include <check.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PATH_BYTES 256
+
+/* How long a test waits for what must come: far more than it takes, so that only a fault runs into it. */
+#define PATIENCE_MS 20000u
+
+/* Takes the build's programs from beside this one (argv[0]), makes the directory of this run. */
+void scene_begin(const char *self);
+
+/* Removes the directory; keep: leaves it, and says where it is. */
+void scene_end(bool keep);
+
+/* "build/kvstored" or "build/asan/kvstored"; the nats-server that bootstrap has found. */
+const char *scene_daemon(void);
+const char *scene_nats_server(void);
+
+/* A new directory within that of the run, mode 0700. */
+void scene_make_directory(char path[PATH_BYTES]);
+
+/* A TCP port of 127.0.0.1 that nobody uses. */
+unsigned scene_free_port(void);
+
+uint64_t now_ms(void);
+
+/* Between two looks at something that must come. */
+void pause_shortly(void);
+
+/* What was allocated with malloc and is to live until the test ends. */
+void *keep(void *block);
+char *format_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+void write_file(const char *path, const char *text);
+char *read_file(const char *path); /* "" where there is none */
+
+/* --- Processes ------------------------------------------------------------------------------------- */
+
+struct process {
+    pid_t pid; /* 0: does not run */
+    int status;
+    char log_path[PATH_BYTES]; /* its standard output and error */
+};
+
+/* extra: NULL, or "NAME=value" settings of its environment, up to a NULL; fd_3: -1, or what it gets as descriptor 3. */
+void process_start(struct process *process, char *const *arguments, char *const *extra, int fd_3);
+
+/* Whether it has ended; then status is waitpid's. */
+bool process_has_ended(struct process *process);
+
+/* Waits until it ends; the test fails when it does not. */
+void process_wait(struct process *process);
+
+void process_signal(struct process *process, int number);
+
+/* SIGKILL, and waits. Does nothing when it does not run. */
+void process_kill(struct process *process);
+
+/* Runs a program to its end: its exit status, and what it wrote in *output. */
+int run_program(char *const *arguments, char **output);
+
+bool pid_is_alive(pid_t pid);
+
+/* Kilobytes of memory that a process has resident (VmRSS). */
+uint64_t resident_kb(pid_t pid);
+
+#endif

@@ -1,0 +1,12 @@
+/*
+ * suites: every suite of integration tests, one file NAME_test.c each, for main.c to run.
+ * They run at the root of the tree, with the programs of the same build beside them.
+ */
+#ifndef INTEGRATION_SUITES_H
+#define INTEGRATION_SUITES_H
+
+#include <check.h>
+
+Suite *kv_suite(void);
+
+#endif
