@@ -6,6 +6,16 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What the caller's headers take in a message, with room for ours. */
+static size_t header_bytes(const struct operation *operation)
+{
+    size_t bytes = KV_HEADER_ROOM_BYTES;
+
+    for (size_t i = 0; i < operation->header_count; i++)
+        bytes += strlen(operation->headers[i].name) + strlen(operation->headers[i].value) + strlen(": \r\n");
+    return bytes;
+}
+
 bool operation_check(const struct operation *operation, const struct store *store, const struct bucket *bucket,
                      struct error *error)
 {
@@ -17,14 +27,11 @@ bool operation_check(const struct operation *operation, const struct store *stor
                   operation->value_bytes, bucket->max_value_size);
         return false;
     }
-    size_t headers = KV_HEADER_ROOM_BYTES + strlen(operation->key);
-    for (size_t i = 0; i < operation->header_count; i++)
-        headers += strlen(operation->headers[i].name) + strlen(operation->headers[i].value) + 4;
+    size_t headers = header_bytes(operation);
     if (max_payload > 0 && operation->value_bytes + headers > max_payload) {
-        error_set(
-            error, ERROR_TOO_LARGE,
-            "the value has %zu bytes; the NATS server takes up to %zu (max_payload), of which headers take up to %zu",
-            operation->value_bytes, max_payload, headers);
+        error_set(error, ERROR_TOO_LARGE,
+                  "the value has %zu bytes, with its headers up to %zu; the NATS server takes up to %zu (max_payload)",
+                  operation->value_bytes, operation->value_bytes + headers, max_payload);
         return false;
     }
     if (operation->ttl_s > 0 && !bucket->allows_ttl) {
