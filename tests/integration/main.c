@@ -2,7 +2,7 @@
  * integration: drives the real kvstored with a real nats-server behind it.
  *   build/integration             all of it
  *   CK_RUN_SUITE=kv build/integration
- *   CK_FORK=no is not possible: the tests' processes end with them
+ * Each test is a process of its own (CK_FORK=no is overruled): what it starts ends with it.
  */
 #include "tests/integration/scene.h"
 #include "tests/integration/suites.h"
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 static Suite *(*const suites[])(void) = {
-    kv_suite,
+    argument_suite, bucket_suite, keys_suite, kv_suite, ttl_suite,
 };
 
 int main(int argc, char **argv)

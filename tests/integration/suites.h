@@ -7,6 +7,10 @@
 
 #include <check.h>
 
+Suite *argument_suite(void);
+Suite *bucket_suite(void);
+Suite *keys_suite(void);
 Suite *kv_suite(void);
+Suite *ttl_suite(void);
 
 #endif

@@ -1,0 +1,314 @@
+/* What callers get wrong: each mistake is told apart, nothing happens, and the session goes on. */
+#include "tests/integration/client.h"
+#include "tests/integration/suites.h"
+
+#include <jansson.h>
+#include <math.h>
+
+struct mistake {
+    const char *method;
+    const char *params; /* %s: the bucket */
+};
+
+/* Each must be answered invalid_argument, and leave the bucket as it was. */
+static void try_mistakes(const struct mistake *mistakes, size_t count)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
+    for (size_t i = 0; i < count; i++) {
+        const char *at = strstr(mistakes[i].params, "%s");
+        const char *params =
+            at == NULL ? mistakes[i].params
+                       : format_text("%.*s%s%s", (int)(at - mistakes[i].params), mistakes[i].params, bucket, at + 2);
+        struct answer *answer = client_call(client, mistakes[i].method, "%s", params);
+        ck_assert_msg(strcmp(answer_code(answer), "invalid_argument") == 0, "%s %s answers %s: %s", mistakes[i].method,
+                      params, answer_code(answer), answer_error(answer));
+        ck_assert(!bool_at(&answer->error, "retryable"));
+        ck_assert_str_ne(text_at(&answer->error, "message"), "");
+    }
+    struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(number_at(&answer->result, "last_revision"), 1);
+    answer = client_call(client, "kv.get", "['%s', 'color']", bucket);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "blue");
+}
+#define TRY(...)                                                                                                       \
+    do {                                                                                                               \
+        static const struct mistake try_these[] = {__VA_ARGS__};                                                       \
+        try_mistakes(try_these, sizeof(try_these) / sizeof(try_these[0]));                                             \
+    } while (0)
+
+START_TEST(a_method_that_there_is_not_is_named)
+{
+    struct client *client = client_open_shared();
+    const char *methods[] = {"kv.gett", "", "kv", "KV.GET", "kv.get ", "watch"};
+
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+        struct answer *answer = client_call(client, methods[i], "['b', 'k']");
+        assert_code_says(answer, "invalid_argument", format_text("unknown method \"%s\"", methods[i]));
+    }
+}
+END_TEST
+
+START_TEST(too_few_and_too_many_arguments_are_refused)
+{
+    TRY({"kv.get", "[]"}, {"kv.get", "['%s']"}, {"kv.get", "['%s', 'a', 'b']"}, {"kv.get", "['%s', 'a', 'b', {}]"},
+        {"kv.get", "['%s', {}]"}, {"kv.get_json", "['%s']"}, {"kv.put", "['%s', 'a']"},
+        {"kv.put", "['%s', 'a', 'b', 'c']"}, {"kv.create", "['%s', 'a']"}, {"kv.update", "['%s', 'a', 'b']"},
+        {"kv.update", "['%s', 'a', 'b', 1, 2]"}, {"kv.delete", "['%s']"}, {"kv.purge", "['%s']"},
+        {"kv.history", "['%s']"}, {"kv.keys", "[]"}, {"kv.keys", "['%s', 'color']"}, {"bucket.create", "[]"},
+        {"bucket.update", "[{}]"}, {"bucket.delete", "[]"}, {"bucket.delete", "['%s', 'other']"},
+        {"bucket.purge", "[]"}, {"bucket.info", "[]"}, {"bucket.list", "['filter']"},
+        {"health.check", "['%s', 'other']"}, {"daemon.info", "[1]"}, {"daemon.stats", "['x']"});
+}
+END_TEST
+
+START_TEST(a_bucket_must_have_a_buckets_name)
+{
+    TRY({"kv.get", "['', 'a']"}, {"kv.get", "['a.b', 'a']"}, {"kv.get", "['a b', 'a']"}, {"kv.get", "['a*', 'a']"},
+        {"kv.get", "['\u00fc', 'a']"}, {"kv.get", "['a\\u0000b', 'a']"}, {"kv.get", "[1, 'a']"},
+        {"kv.get", "[null, 'a']"}, {"kv.get", "[['%s'], 'a']"}, {"kv.put", "['a/b', 'a', 'v']"}, {"kv.keys", "['>']"},
+        {"kv.keys", "[{}]"}, {"bucket.create", "['a.b']"}, {"bucket.create", "['']"}, {"bucket.delete", "['*']"},
+        {"bucket.purge", "['KV>']"}, {"bucket.info", "[17]"}, {"health.check", "['a.b']"}, {"health.check", "[17]"});
+
+    struct client *client = client_open_shared();
+    char name[254];
+    memset(name, 'b', sizeof(name));
+    name[253] = '\0';
+    assert_code(client_call(client, "bucket.create", "['%s']", name), "invalid_argument");
+}
+END_TEST
+
+START_TEST(a_key_must_have_a_keys_form)
+{
+    TRY({"kv.get", "['%s', '']"}, {"kv.get", "['%s', '.a']"}, {"kv.get", "['%s', 'a.']"}, {"kv.get", "['%s', 'a..b']"},
+        {"kv.get", "['%s', '.']"}, {"kv.get", "['%s', 'a b']"}, {"kv.get", "['%s', '*']"}, {"kv.get", "['%s', 'a.>']"},
+        {"kv.get", "['%s', '\u00e4']"}, {"kv.get", "['%s', 'a\\u0000b']"}, {"kv.get", "['%s', 'a\\nb']"},
+        {"kv.get", "['%s', 1]"}, {"kv.get", "['%s', null]"}, {"kv.get", "['%s', ['a']]"},
+        {"kv.get_json", "['%s', '*']"}, {"kv.put", "['%s', '*', 'v']"}, {"kv.put", "['%s', '', 'v']"},
+        {"kv.create", "['%s', '>', 'v']"}, {"kv.update", "['%s', 'a..b', 'v', 1]"}, {"kv.delete", "['%s', '>']"},
+        {"kv.purge", "['%s', '>']"}, {"kv.history", "['%s', '*']"});
+}
+END_TEST
+
+START_TEST(a_value_must_be_bytes_a_map_or_an_array)
+{
+    TRY({"kv.put", "['%s', 'a', 1]"}, {"kv.put", "['%s', 'a', -1]"}, {"kv.put", "['%s', 'a', 1.5]"},
+        {"kv.put", "['%s', 'a', null]"}, {"kv.put", "['%s', 'a', true]"}, {"kv.create", "['%s', 'a', 1]"},
+        {"kv.update", "['%s', 'a', 1, 0]"});
+}
+END_TEST
+
+START_TEST(a_map_that_is_no_json_is_no_value)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (unsigned i = 0; i < 4; i++) {
+        msgpack_sbuffer buffer;
+        msgpack_packer packer;
+
+        msgpack_sbuffer_init(&buffer);
+        msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+        msgpack_pack_array(&packer, 4);
+        msgpack_pack_int(&packer, 0);
+        msgpack_pack_uint32(&packer, 100 + i);
+        msgpack_pack_str_with_body(&packer, "kv.put", 6);
+        msgpack_pack_array(&packer, 3);
+        msgpack_pack_str_with_body(&packer, bucket, strlen(bucket));
+        msgpack_pack_str_with_body(&packer, "key", 3);
+        if (i == 0) { /* a bin */
+            msgpack_pack_array(&packer, 1);
+            msgpack_pack_bin_with_body(&packer, "bin", 3);
+        } else if (i == 1) { /* a key that is no str */
+            msgpack_pack_map(&packer, 1);
+            msgpack_pack_int(&packer, 1);
+            msgpack_pack_int(&packer, 2);
+        } else if (i == 2) { /* not a number */
+            msgpack_pack_array(&packer, 1);
+            msgpack_pack_double(&packer, (double)NAN);
+        } else { /* a str that is not UTF-8 */
+            msgpack_pack_array(&packer, 1);
+            msgpack_pack_str_with_body(&packer, "\xff", 1);
+        }
+        client_write(client, buffer.data, buffer.size);
+        msgpack_sbuffer_destroy(&buffer);
+        assert_code(client_wait(client, 100 + i), "invalid_argument");
+    }
+}
+END_TEST
+
+START_TEST(a_revision_must_be_an_integer_that_can_be_one)
+{
+    TRY({"kv.update", "['%s', 'a', 'v', -1]"}, {"kv.update", "['%s', 'a', 'v', '1']"},
+        {"kv.update", "['%s', 'a', 'v', 1.0]"}, {"kv.update", "['%s', 'a', 'v', null]"},
+        {"kv.get", "['%s', 'a', {'revision': 0}]"}, {"kv.get", "['%s', 'a', {'revision': -1}]"},
+        {"kv.get", "['%s', 'a', {'revision': '1'}]"}, {"kv.delete", "['%s', 'color', {'revision': 'x'}]"},
+        {"kv.delete", "['%s', 'color', {'revision': 0}]"}, {"kv.purge", "['%s', 'color', {'revision': 1.5}]"});
+}
+END_TEST
+
+START_TEST(an_option_that_there_is_not_is_refused_by_name)
+{
+    TRY({"kv.get", "['%s', 'color', {'ttl': 1}]"}, {"kv.get", "['%s', 'color', {'Revision': 1}]"},
+        {"kv.get_json", "['%s', 'color', {'x': 1}]"}, {"kv.put", "['%s', 'a', 'v', {'revision': 1}]"},
+        {"kv.put", "['%s', 'a', 'v', {'ttl ': 1}]"}, {"kv.put", "['%s', 'a', 'v', {'': 1}]"},
+        {"kv.create", "['%s', 'a', 'v', {'if': 1}]"}, {"kv.update", "['%s', 'a', 'v', 0, {'revision': 1}]"},
+        {"kv.delete", "['%s', 'color', {'ttl': 1}]"}, {"kv.purge", "['%s', 'color', {'headers': {}}]"},
+        {"kv.history", "['%s', 'color', {'limit': 1}]"}, {"kv.keys", "['%s', {'offset': 1}]"},
+        {"bucket.create", "['unmade', {'max_age': 1}]"}, {"bucket.update", "['%s', {'max_age': 1}]"},
+        {"bucket.delete", "['%s', {'force': true}]"}, {"bucket.purge", "['%s', {'filter': 'a'}]"},
+        {"bucket.info", "['%s', {'x': 1}]"}, {"bucket.list", "[{'limit': 1}]"},
+        {"health.check", "['%s', {'deep': true}]"}, {"daemon.info", "[{'x': 1}]"},
+        {"daemon.stats", "[{'reset': true}]"});
+
+    struct client *client = client_open_shared();
+    struct answer *answer = client_call(client, "kv.get", "['b', 'k', {'speed': 1}]");
+    assert_code_says(answer, "invalid_argument", "\"speed\"");
+    assert_code_says(answer, "invalid_argument", "revision consistency timeout");
+}
+END_TEST
+
+START_TEST(an_option_must_have_its_type_and_range)
+{
+    TRY({"kv.get", "['%s', 'color', {'consistency': 'eventual'}]"}, {"kv.get", "['%s', 'color', {'consistency': 1}]"},
+        {"kv.put", "['%s', 'a', 'v', {'ttl': 0}]"}, {"kv.put", "['%s', 'a', 'v', {'ttl': -1}]"},
+        {"kv.put", "['%s', 'a', 'v', {'ttl': 1.5}]"}, {"kv.put", "['%s', 'a', 'v', {'ttl': '1'}]"},
+        {"kv.put", "['%s', 'a', 'v', {'ttl': 9223372036854775807}]"}, {"kv.put", "['%s', 'a', 'v', {'headers': 'x'}]"},
+        {"kv.put", "['%s', 'a', 'v', {'headers': [1]}]"}, {"kv.put", "['%s', 'a', 'v', {'headers': {'a': 1}}]"},
+        {"kv.put", "['%s', 'a', 'v', {'headers': {'': 'x'}}]"},
+        {"kv.put", "['%s', 'a', 'v', {'headers': {'a:b': 'x'}}]"},
+        {"kv.put", "['%s', 'a', 'v', {'headers': {'a b': 'x'}}]"}, {"kv.purge", "['%s', 'color', {'ttl': 0}]"},
+        {"kv.keys", "['%s', {'limit': 0}]"}, {"kv.keys", "['%s', {'limit': 'x'}]"}, {"kv.keys", "['%s', {'after': 1}]"},
+        {"kv.keys", "['%s', {'filter': ''}]"}, {"kv.keys", "['%s', {'filter': 'a.>.b'}]"},
+        {"kv.keys", "['%s', {'filter': 'a*'}]"}, {"kv.keys", "['%s', {'filter': 1}]"},
+        {"bucket.list", "[{'filter': 1}]"});
+}
+END_TEST
+
+START_TEST(an_option_that_is_nil_counts_as_not_given)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': null, 'description': null");
+
+    assert_ok(
+        client_call(client, "kv.put", "['%s', 'a', 'v', {'ttl': null, 'headers': null, 'timeout': null}]", bucket));
+    struct answer *answer =
+        client_call(client, "kv.get", "['%s', 'a', {'revision': null, 'consistency': null}]", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "v");
+    /* But its name must be right. */
+    assert_code(client_call(client, "kv.get", "['%s', 'a', {'colour': null}]", bucket), "invalid_argument");
+}
+END_TEST
+
+START_TEST(a_timeout_must_be_seconds_that_are_allowed)
+{
+    TRY({"kv.get", "['%s', 'color', {'timeout': 0}]"}, {"kv.get", "['%s', 'color', {'timeout': -1}]"},
+        {"kv.get", "['%s', 'color', {'timeout': 61}]"}, {"kv.get", "['%s', 'color', {'timeout': '5'}]"},
+        {"kv.put", "['%s', 'a', 'v', {'timeout': true}]"}, {"bucket.info", "['%s', {'timeout': 1e300}]"},
+        {"daemon.info", "[{'timeout': -0.5}]"});
+
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    assert_ok(client_call(client, "kv.get", "['%s', 'a', {'timeout': 60}]", bucket));
+    assert_ok(client_call(client, "kv.get", "['%s', 'a', {'timeout': 0.5}]", bucket));
+    assert_ok(client_call(client, "daemon.stats", "[{'timeout': 2.5}]"));
+}
+END_TEST
+
+START_TEST(a_buckets_settings_must_have_their_type_and_range)
+{
+    TRY({"bucket.update", "['%s', {'history': 0}]"}, {"bucket.update", "['%s', {'history': 65}]"},
+        {"bucket.update", "['%s', {'history': '5'}]"}, {"bucket.update", "['%s', {'ttl': -1}]"},
+        {"bucket.update", "['%s', {'ttl': 0.5}]"}, {"bucket.update", "['%s', {'max_value_size': -2}]"},
+        {"bucket.update", "['%s', {'max_bytes': 'much'}]"}, {"bucket.update", "['%s', {'storage': 'disk'}]"},
+        {"bucket.update", "['%s', {'replicas': 0}]"}, {"bucket.update", "['%s', {'replicas': 6}]"},
+        {"bucket.update", "['%s', {'compression': 1}]"}, {"bucket.update", "['%s', {'description': 1}]"},
+        {"bucket.update", "['%s', {'placement': 'here'}]"}, {"bucket.update", "['%s', {'placement': {'zone': 'a'}}]"},
+        {"bucket.update", "['%s', {'placement': {'tags': 'a'}}]"}, {"bucket.update", "['%s', {'republish': {}}]"},
+        {"bucket.update", "['%s', {'republish': {'destination': 1}}]"},
+        {"bucket.update", "['%s', {'republish': {'destination': 'a', 'headers_only': 1}}]"},
+        {"bucket.update", "['%s', {'mirror': 1}]"}, {"bucket.update", "['%s', {'mirror': 'a.b'}]"},
+        {"bucket.create", "['unmade', {'mirror': {'bucket': 'a', 'filter': 'x'}}]"},
+        {"bucket.create", "['unmade', {'mirror': 'a', 'sources': ['b']}]"},
+        {"bucket.update", "['%s', {'sources': 'a'}]"}, {"bucket.update", "['%s', {'sources': [1]}]"},
+        {"bucket.update", "['%s', {'sources': [{'filter': 'a'}]}]"},
+        {"bucket.update", "['%s', {'sources': [{'bucket': 'a', 'filter': 'x*'}]}]"},
+        {"bucket.update", "['%s', {'metadata': 'x'}]"}, {"bucket.update", "['%s', {'metadata': {'a': 1}}]"},
+        {"bucket.update", "['%s', {'metadata': {'_nats.x': '1'}}]"},
+        {"bucket.update", "['%s', {'metadata': {'kvstored.x': '1'}}]"},
+        {"bucket.update", "['%s', {'limit_marker_ttl': -1}]"}, {"bucket.update", "['%s', {'limit_marker_ttl': 'x'}]"});
+}
+END_TEST
+
+START_TEST(a_bucket_that_there_is_not_is_not_found)
+{
+    struct client *client = client_open_shared();
+    static const struct mistake calls[] = {
+        {"kv.get", "['nowhere', 'a']"},
+        {"kv.get_json", "['nowhere', 'a']"},
+        {"kv.put", "['nowhere', 'a', 'v']"},
+        {"kv.create", "['nowhere', 'a', 'v']"},
+        {"kv.update", "['nowhere', 'a', 'v', 1]"},
+        {"kv.delete", "['nowhere', 'a']"},
+        {"kv.purge", "['nowhere', 'a']"},
+        {"kv.history", "['nowhere', 'a']"},
+        {"kv.keys", "['nowhere']"},
+        {"bucket.update", "['nowhere', {'history': 2}]"},
+        {"bucket.delete", "['nowhere']"},
+        {"bucket.purge", "['nowhere']"},
+        {"bucket.info", "['nowhere']"},
+    };
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        struct answer *answer = client_call(client, calls[i].method, "%s", calls[i].params);
+        assert_code(answer, "bucket_not_found");
+        ck_assert_str_eq(text_at(&answer->error, "bucket"), "nowhere");
+        ck_assert(!bool_at(&answer->error, "retryable"));
+    }
+}
+END_TEST
+
+START_TEST(an_error_says_at_most_255_bytes_and_stays_utf8)
+{
+    struct client *client = client_open_shared();
+    char method[400];
+
+    for (size_t i = 0; i + 1 < sizeof(method); i += 2)
+        memcpy(method + i, "\u00fc", 2);
+    method[399] = '\0';
+    method[398] = '\0';
+    struct answer *answer = client_call(client, method, "[]");
+    assert_code(answer, "invalid_argument");
+    const char *message = text_at(&answer->error, "message");
+    ck_assert_uint_le(strlen(message), 255);
+    json_t *text = json_string(message); /* NULL where it is not UTF-8 */
+    ck_assert_ptr_nonnull(text);
+    json_decref(text);
+}
+END_TEST
+
+Suite *argument_suite(void)
+{
+    Suite *suite = suite_create("argument");
+    TCase *tests = shared_daemon_case(suite, "mistakes");
+
+    tcase_add_test(tests, a_method_that_there_is_not_is_named);
+    tcase_add_test(tests, too_few_and_too_many_arguments_are_refused);
+    tcase_add_test(tests, a_bucket_must_have_a_buckets_name);
+    tcase_add_test(tests, a_key_must_have_a_keys_form);
+    tcase_add_test(tests, a_value_must_be_bytes_a_map_or_an_array);
+    tcase_add_test(tests, a_map_that_is_no_json_is_no_value);
+    tcase_add_test(tests, a_revision_must_be_an_integer_that_can_be_one);
+    tcase_add_test(tests, an_option_that_there_is_not_is_refused_by_name);
+    tcase_add_test(tests, an_option_must_have_its_type_and_range);
+    tcase_add_test(tests, an_option_that_is_nil_counts_as_not_given);
+    tcase_add_test(tests, a_timeout_must_be_seconds_that_are_allowed);
+    tcase_add_test(tests, a_buckets_settings_must_have_their_type_and_range);
+    tcase_add_test(tests, a_bucket_that_there_is_not_is_not_found);
+    tcase_add_test(tests, an_error_says_at_most_255_bytes_and_stays_utf8);
+    return suite;
+}

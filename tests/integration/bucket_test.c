@@ -1,0 +1,393 @@
+/* bucket.*: their settings, and what they hold. */
+#include "tests/integration/client.h"
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+
+START_TEST(a_bucket_has_the_defaults_that_the_protocol_names)
+{
+    struct client *client = client_open_shared();
+
+    struct answer *answer = client_call(client, "bucket.create", "['defaults']");
+    assert_ok(answer);
+    const msgpack_object *info = &answer->result;
+    ck_assert_str_eq(text_at(info, "bucket"), "defaults");
+    ck_assert_uint_eq(number_at(info, "history"), 1);
+    ck_assert_uint_eq(number_at(info, "ttl"), 0);
+    ck_assert_int_eq(find_at(info, "max_value_size")->via.i64, -1);
+    ck_assert_int_eq(find_at(info, "max_bytes")->via.i64, -1);
+    ck_assert_str_eq(text_at(info, "storage"), "file");
+    ck_assert_uint_eq(number_at(info, "replicas"), 1);
+    ck_assert(!bool_at(info, "compression"));
+    ck_assert_uint_eq(number_at(info, "limit_marker_ttl"), 0);
+    ck_assert_uint_eq(number_at(info, "values"), 0);
+    ck_assert_uint_eq(number_at(info, "bytes"), 0);
+    ck_assert_uint_eq(number_at(info, "last_revision"), 0);
+    ck_assert(bool_at(info, "allows_ttl"));
+    ck_assert(bool_at(info, "allows_atomic"));
+    const char *optional[] = {"description", "placement", "republish", "mirror", "sources", "metadata"};
+    for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++)
+        ck_assert_ptr_null(find_at(info, optional[i]));
+}
+END_TEST
+
+START_TEST(every_setting_comes_back_in_the_info)
+{
+    struct client *client = client_open_shared();
+
+    assert_ok(client_call(client, "bucket.create",
+                          "['full', {'description': 'what for', 'history': 7, 'ttl': 3600, 'max_value_size': 1000, "
+                          "'max_bytes': 1000000, 'storage': 'memory', 'replicas': 1, 'compression': true, 'republish': "
+                          "{'source': '>', 'destination': 'copies.>', 'headers_only': true}, 'metadata': {'team': 'a', "
+                          "'tier': '2'}, 'limit_marker_ttl': 30}]"));
+    struct answer *answer = client_call(client, "bucket.info", "['full']");
+    assert_ok(answer);
+    const msgpack_object *info = &answer->result;
+    ck_assert_str_eq(text_at(info, "description"), "what for");
+    ck_assert_uint_eq(number_at(info, "history"), 7);
+    ck_assert_uint_eq(number_at(info, "ttl"), 3600);
+    ck_assert_uint_eq(number_at(info, "max_value_size"), 1000);
+    ck_assert_uint_eq(number_at(info, "max_bytes"), 1000000);
+    ck_assert_str_eq(text_at(info, "storage"), "memory");
+    ck_assert(bool_at(info, "compression"));
+    ck_assert_str_eq(text_at(info, "republish.destination"), "copies.>");
+    ck_assert_str_eq(text_at(info, "republish.source"), ">");
+    ck_assert(bool_at(info, "republish.headers_only"));
+    ck_assert_uint_eq(count_at(info, "metadata"), 2);
+    ck_assert_str_eq(text_at(info, "metadata.team"), "a");
+    ck_assert_uint_eq(number_at(info, "limit_marker_ttl"), 30);
+}
+END_TEST
+
+START_TEST(a_bucket_is_made_once_and_again_with_the_same_settings)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 3");
+
+    assert_ok(client_call(client, "bucket.create", "['%s', {'history': 3}]", bucket));
+    struct answer *answer = client_call(client, "bucket.create", "['%s', {'history': 4}]", bucket);
+    assert_code(answer, "already_exists");
+    ck_assert_str_eq(text_at(&answer->error, "bucket"), bucket);
+    answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "history"), 3);
+}
+END_TEST
+
+START_TEST(an_update_changes_what_is_given_and_nothing_else)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(
+        client, "'description': 'before', 'history': 3, 'max_bytes': 1000000, 'metadata': {'a': '1'}");
+
+    for (unsigned i = 0; i < 4; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', 'n', '%u']", bucket, i));
+    struct answer *answer =
+        client_call(client, "bucket.update", "['%s', {'description': 'after', 'history': 5}]", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "description"), "after");
+    ck_assert_uint_eq(number_at(&answer->result, "history"), 5);
+    ck_assert_uint_eq(number_at(&answer->result, "max_bytes"), 1000000);
+    ck_assert_str_eq(text_at(&answer->result, "metadata.a"), "1");
+    ck_assert_uint_eq(number_at(&answer->result, "values"), 3);
+    for (unsigned i = 4; i < 9; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', 'n', '%u']", bucket, i));
+    answer = client_call(client, "kv.history", "['%s', 'n']", bucket);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 5);
+}
+END_TEST
+
+START_TEST(an_update_of_max_value_size_holds_at_once)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'a', '123456789']", bucket));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'max_value_size': 8}]", bucket));
+    assert_code(client_call(client, "kv.put", "['%s', 'a', '123456789']", bucket), "too_large");
+    assert_ok(client_call(client, "kv.put", "['%s', 'a', '12345678']", bucket));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'max_value_size': -1}]", bucket));
+    assert_ok(client_call(client, "kv.put", "['%s', 'a', '123456789']", bucket));
+}
+END_TEST
+
+START_TEST(a_setting_that_cannot_change_is_unsupported)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_code(client_call(client, "bucket.update", "['%s', {'storage': 'memory'}]", bucket), "unsupported");
+    assert_code(client_call(client, "bucket.update", "['%s', {'mirror': 'other'}]", bucket), "unsupported");
+    assert_ok(client_call(client, "bucket.update", "['%s', {'storage': 'file'}]", bucket));
+}
+END_TEST
+
+START_TEST(what_one_server_cannot_do_is_unsupported)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    struct answer *answer = client_call(client, "bucket.create", "['three', {'replicas': 3}]");
+    assert_code(answer, "unsupported");
+    ck_assert(!bool_at(&answer->error, "retryable"));
+    assert_code(client_call(client, "bucket.info", "['three']"), "bucket_not_found");
+    assert_code(client_call(client, "bucket.update", "['%s', {'replicas': 3}]", bucket), "unsupported");
+}
+END_TEST
+
+START_TEST(a_deleted_bucket_is_gone_with_its_values)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
+    struct answer *answer = client_call(client, "bucket.delete", "['%s']", bucket);
+    assert_ok(answer);
+    ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+    assert_code(client_call(client, "kv.get", "['%s', 'color']", bucket), "bucket_not_found");
+    assert_code(client_call(client, "kv.put", "['%s', 'color', 'v']", bucket), "bucket_not_found");
+    assert_code(client_call(client, "bucket.delete", "['%s']", bucket), "bucket_not_found");
+    assert_ok(client_call(client, "bucket.create", "['%s']", bucket));
+    answer = client_call(client, "kv.get", "['%s', 'color']", bucket);
+    assert_ok(answer);
+    ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+}
+END_TEST
+
+START_TEST(a_purged_bucket_is_empty_and_there)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 3");
+
+    for (unsigned i = 0; i < 10; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i));
+    struct answer *answer = client_call(client, "bucket.purge", "['%s']", bucket);
+    assert_ok(answer);
+    ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+    answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "values"), 0);
+    ck_assert_uint_eq(number_at(&answer->result, "history"), 3);
+    answer = client_call(client, "kv.keys", "['%s']", bucket);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 0);
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.create", "['%s', 'k1', 'v']", bucket)), 11);
+}
+END_TEST
+
+START_TEST(buckets_are_listed_by_name)
+{
+    struct client *client = client_open_shared();
+    const char *names[] = {"list-b", "list-a", "List-c"};
+
+    for (size_t i = 0; i < 3; i++)
+        assert_ok(client_call(client, "bucket.create", "['%s']", names[i]));
+    struct answer *answer = client_call(client, "bucket.list", "[{'filter': '[Ll]ist-*'}]");
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 3);
+    ck_assert_str_eq(text_at(&answer->result, "0"), "List-c");
+    ck_assert_str_eq(text_at(&answer->result, "1"), "list-a");
+    ck_assert_str_eq(text_at(&answer->result, "2"), "list-b");
+    answer = client_call(client, "bucket.list", "[]");
+    ck_assert_uint_ge(count_at(&answer->result, ""), 3);
+    answer = client_call(client, "bucket.list", "[{'filter': 'none*'}]");
+    ck_assert_uint_eq(count_at(&answer->result, ""), 0);
+}
+END_TEST
+
+START_TEST(streams_that_are_no_buckets_are_not_listed)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+
+    nats_api(nats, "STREAM.CREATE", "ORDERS", "{'name': 'ORDERS', 'subjects': ['orders.>']}");
+    struct answer *answer = client_call(client, "bucket.list", "[]");
+    assert_ok(answer);
+    for (size_t i = 0; i < count_at(&answer->result, ""); i++)
+        ck_assert_str_ne(text_at(&answer->result, format_text("%zu", i)), "ORDERS");
+}
+END_TEST
+
+START_TEST(the_info_counts_what_is_stored)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 2");
+
+    for (unsigned i = 0; i < 5; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', 'n', 'value']", bucket));
+    assert_ok(client_call(client, "kv.delete", "['%s', 'n']", bucket));
+    struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "values"), 2);
+    ck_assert_uint_eq(number_at(&answer->result, "last_revision"), 6);
+    ck_assert_uint_gt(number_at(&answer->result, "bytes"), 10);
+}
+END_TEST
+
+/* --- Limits of a bucket ---------------------------------------------------------------------------- */
+
+START_TEST(a_value_over_the_buckets_limit_is_too_large)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'max_value_size': 100");
+    char value[101];
+
+    memset(value, 'v', sizeof(value));
+    struct answer *answer = client_put(client, bucket, "k", value, 101);
+    assert_code_says(answer, "too_large", "max_value_size");
+    assert_code_says(answer, "too_large", "100");
+    /* Headers and the daemon's own take nothing from it. */
+    assert_ok(client_put(client, bucket, "k", value, 100));
+    value[100] = '\0';
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', '%s', {'ttl': 60, 'headers': {'Content-Type': 'text/plain'}}]",
+                          bucket, value));
+    assert_ok(client_call(client, "kv.delete", "['%s', 'k']", bucket));
+}
+END_TEST
+
+START_TEST(a_value_over_the_servers_limit_is_too_large)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    size_t limit = 1024 * 1024;
+    char *value = keep(calloc(1, limit + 1));
+
+    struct answer *answer = client_put(client, bucket, "k", value, limit + 1);
+    assert_code_says(answer, "too_large", "max_payload");
+    /* Where the headers make it too much: the same, at once. */
+    uint64_t start = now_ms();
+    answer = client_put(client, bucket, "k", value, limit);
+    assert_code_says(answer, "too_large", "max_payload");
+    ck_assert_uint_lt(now_ms() - start, 3000);
+    assert_ok(client_put(client, bucket, "k", value, limit - 512));
+    /* And the connection is as it was. */
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    answer = client_call(client, "health.check", "[]");
+    ck_assert_uint_eq(number_at(&answer->result, "nats.reconnects"), 0);
+}
+END_TEST
+
+START_TEST(a_full_bucket_is_resource_exhausted)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'max_bytes': 10000");
+    char value[3000];
+    struct answer *answer = NULL;
+
+    memset(value, 'v', sizeof(value));
+    for (unsigned i = 0; i < 5; i++) {
+        answer = client_put(client, bucket, format_text("k%u", i), value, sizeof(value));
+        if (answer->error.type != MSGPACK_OBJECT_NIL)
+            break;
+    }
+    assert_code(answer, "resource_exhausted");
+    ck_assert(bool_at(&answer->error, "retryable"));
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+    /* What is there stays there. */
+    answer = client_call(client, "kv.get", "['%s', 'k0']", bucket);
+    ck_assert_uint_eq(find_at(&answer->result, "value")->via.bin.size, sizeof(value));
+}
+END_TEST
+
+/* --- Mirrors, sources, republish ------------------------------------------------------------------- */
+
+static void expect_value(struct client *client, const char *bucket, const char *key, const char *value)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    for (;;) {
+        struct answer *answer = client_call(client, "kv.get", "['%s', '%s']", bucket, key);
+        assert_ok(answer);
+        if (answer->result.type == MSGPACK_OBJECT_MAP && strcmp(text_at(&answer->result, "value"), value) == 0) {
+            ck_assert_str_eq(text_at(&answer->result, "key"), key);
+            return;
+        }
+        ck_assert_msg(now_ms() < end, "%s has no %s with the value %s: %s", bucket, key, value,
+                      object_text(&answer->result));
+        pause_shortly();
+    }
+}
+
+START_TEST(a_mirror_follows_its_bucket_and_takes_writes_for_it)
+{
+    struct client *client = client_open_shared();
+    const char *origin = client_new_bucket(client, "'history': 3");
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", origin));
+    const char *mirror = client_new_bucket(client, format_text("'mirror': '%s', 'history': 3", origin));
+    expect_value(client, mirror, "color", "blue");
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'red']", origin));
+    expect_value(client, mirror, "color", "red");
+    /* A write to the mirror goes to its origin. */
+    assert_ok(client_call(client, "kv.put", "['%s', 'size', 'large']", mirror));
+    expect_value(client, origin, "size", "large");
+    expect_value(client, mirror, "size", "large");
+
+    struct answer *answer = client_call(client, "kv.keys", "['%s']", mirror);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 2);
+    answer = client_call(client, "kv.history", "['%s', 'color']", mirror);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 2);
+    ck_assert_str_eq(text_at(&answer->result, "0.key"), "color");
+    answer = client_call(client, "kv.get", "['%s', 'color', {'consistency': 'leader'}]", mirror);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "red");
+    answer = client_call(client, "bucket.info", "['%s']", mirror);
+    ck_assert_str_eq(text_at(&answer->result, "mirror.bucket"), origin);
+}
+END_TEST
+
+START_TEST(a_bucket_gathers_its_sources)
+{
+    struct client *client = client_open_shared();
+    const char *a = client_new_bucket(client, NULL), *b = client_new_bucket(client, NULL);
+
+    const char *all =
+        client_new_bucket(client, format_text("'sources': ['%s', {'bucket': '%s', 'filter': 'eu.*.name'}]", a, b));
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", a));
+    assert_ok(client_call(client, "kv.put", "['%s', 'us.alice.name', 'no']", b));
+    assert_ok(client_call(client, "kv.put", "['%s', 'eu.bob.name', 'Bob']", b));
+    expect_value(client, all, "color", "blue");
+    expect_value(client, all, "eu.bob.name", "Bob");
+    assert_ok(client_call(client, "kv.put", "['%s', 'own', 'value']", all));
+    struct answer *answer = client_call(client, "kv.keys", "['%s']", all);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 3);
+    answer = client_call(client, "bucket.info", "['%s']", all);
+    ck_assert_uint_eq(count_at(&answer->result, "sources"), 2);
+    ck_assert_str_eq(text_at(&answer->result, "sources.0.bucket"), a);
+    ck_assert_str_eq(text_at(&answer->result, "sources.1.filter"), "eu.*.name");
+}
+END_TEST
+
+START_TEST(what_is_written_is_published_again_where_the_bucket_says)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+    const char *bucket = client_new_bucket(client, "'republish': {'destination': 'again.>'}");
+
+    nats_subscribe(nats, "again.>");
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
+    ck_assert_str_eq(nats_next(nats), "blue");
+}
+END_TEST
+
+Suite *bucket_suite(void)
+{
+    Suite *suite = suite_create("bucket");
+    TCase *tests = shared_daemon_case(suite, "buckets");
+
+    tcase_add_test(tests, a_bucket_has_the_defaults_that_the_protocol_names);
+    tcase_add_test(tests, every_setting_comes_back_in_the_info);
+    tcase_add_test(tests, a_bucket_is_made_once_and_again_with_the_same_settings);
+    tcase_add_test(tests, an_update_changes_what_is_given_and_nothing_else);
+    tcase_add_test(tests, an_update_of_max_value_size_holds_at_once);
+    tcase_add_test(tests, a_setting_that_cannot_change_is_unsupported);
+    tcase_add_test(tests, what_one_server_cannot_do_is_unsupported);
+    tcase_add_test(tests, a_deleted_bucket_is_gone_with_its_values);
+    tcase_add_test(tests, a_purged_bucket_is_empty_and_there);
+    tcase_add_test(tests, buckets_are_listed_by_name);
+    tcase_add_test(tests, streams_that_are_no_buckets_are_not_listed);
+    tcase_add_test(tests, the_info_counts_what_is_stored);
+    tcase_add_test(tests, a_value_over_the_buckets_limit_is_too_large);
+    tcase_add_test(tests, a_value_over_the_servers_limit_is_too_large);
+    tcase_add_test(tests, a_full_bucket_is_resource_exhausted);
+    tcase_add_test(tests, a_mirror_follows_its_bucket_and_takes_writes_for_it);
+    tcase_add_test(tests, a_bucket_gathers_its_sources);
+    tcase_add_test(tests, what_is_written_is_published_again_where_the_bucket_says);
+    return suite;
+}

@@ -1,0 +1,183 @@
+/* kv.keys: which keys a bucket has. */
+#include "tests/integration/client.h"
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+
+/* Puts count keys k00000 to k(count-1), pipelined. */
+static void put_many(struct client *client, const char *bucket, unsigned count)
+{
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    for (unsigned i = 0; i < count; i++)
+        pack_request(&buffer, 1000000 + i, "kv.put", "['%s', 'k%05u', 'value']", bucket, i);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    for (unsigned i = 0; i < count; i++)
+        assert_ok(client_receive(client));
+}
+
+static void assert_keys(const struct answer *answer, const char *const *keys, size_t count)
+{
+    assert_ok(answer);
+    ck_assert_msg(count_at(&answer->result, "") == count, "%zu keys instead of %zu: %s", count_at(&answer->result, ""),
+                  count, object_text(&answer->result));
+    for (size_t i = 0; i < count; i++) {
+        ck_assert_str_eq(text_at(&answer->result, format_text("%zu", i)), keys[i]);
+        ck_assert_int_eq(answer->result.via.array.ptr[i].type, MSGPACK_OBJECT_STR);
+    }
+}
+#define ASSERT_KEYS(answer, ...)                                                                                       \
+    do {                                                                                                               \
+        static const char *const these_keys[] = {__VA_ARGS__};                                                         \
+        assert_keys(answer, these_keys, sizeof(these_keys) / sizeof(these_keys[0]));                                   \
+    } while (0)
+
+START_TEST(keys_come_in_byte_order)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    const char *keys[] = {"b", "a.b", "a-b", "a", "Z", "a_b", "a/b", "a=b", "a0", "0", "aa", "a.B"};
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        assert_ok(client_call(client, "kv.put", "['%s', '%s', 'v']", bucket, keys[i]));
+    ASSERT_KEYS(client_call(client, "kv.keys", "['%s']", bucket), "0", "Z", "a", "a-b", "a.B", "a.b", "a/b", "a0",
+                "a=b", "a_b", "aa", "b");
+}
+END_TEST
+
+START_TEST(an_empty_bucket_has_no_keys)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    struct answer *answer = client_call(client, "kv.keys", "['%s']", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 0);
+}
+END_TEST
+
+START_TEST(removed_keys_are_not_listed)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 5");
+    const char *keys[] = {"a", "b", "c", "d"};
+
+    for (size_t i = 0; i < 4; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', '%s', 'v']", bucket, keys[i]));
+    assert_ok(client_call(client, "kv.delete", "['%s', 'b']", bucket));
+    assert_ok(client_call(client, "kv.purge", "['%s', 'c']", bucket));
+    ASSERT_KEYS(client_call(client, "kv.keys", "['%s']", bucket), "a", "d");
+    /* And back again. */
+    assert_ok(client_call(client, "kv.put", "['%s', 'b', 'v']", bucket));
+    assert_ok(client_call(client, "kv.create", "['%s', 'c', 'v']", bucket));
+    ASSERT_KEYS(client_call(client, "kv.keys", "['%s']", bucket), "a", "b", "c", "d");
+}
+END_TEST
+
+START_TEST(a_filter_names_tokens)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    const char *keys[] = {"app.web.port", "app.web.host", "app.db.port", "app", "sys.db.port", "app.web.tls.port"};
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        assert_ok(client_call(client, "kv.put", "['%s', '%s', 'v']", bucket, keys[i]));
+    ASSERT_KEYS(client_call(client, "kv.keys", "['%s', {'filter': 'app.*.port'}]", bucket), "app.db.port",
+                "app.web.port");
+    ASSERT_KEYS(client_call(client, "kv.keys", "['%s', {'filter': 'app.web.>'}]", bucket), "app.web.host",
+                "app.web.port", "app.web.tls.port");
+    ASSERT_KEYS(client_call(client, "kv.keys", "['%s', {'filter': '*'}]", bucket), "app");
+    ASSERT_KEYS(client_call(client, "kv.keys", "['%s', {'filter': '*.db.>'}]", bucket), "app.db.port", "sys.db.port");
+    ASSERT_KEYS(client_call(client, "kv.keys", "['%s', {'filter': 'app'}]", bucket), "app");
+    struct answer *answer = client_call(client, "kv.keys", "['%s', {'filter': 'none.>'}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 0);
+    ASSERT_KEYS(
+        client_call(client, "kv.keys", "['%s', {'filter': 'app.>', 'limit': 2, 'after': 'app.db.port'}]", bucket),
+        "app.web.host", "app.web.port");
+}
+END_TEST
+
+START_TEST(pages_of_keys_make_up_the_whole)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    const char *after = "";
+    unsigned seen = 0;
+
+    put_many(client, bucket, 1000);
+    assert_ok(client_call(client, "kv.delete", "['%s', 'k00500']", bucket));
+    for (;;) {
+        struct answer *answer = client_call(client, "kv.keys", "['%s', {'limit': 300, 'after': '%s'}]", bucket, after);
+        assert_ok(answer);
+        size_t count = count_at(&answer->result, "");
+        for (size_t i = 0; i < count; i++, seen++)
+            ck_assert_str_eq(text_at(&answer->result, format_text("%zu", i)),
+                             format_text("k%05u", seen < 500 ? seen : seen + 1));
+        if (count < 300)
+            break;
+        after = text_at(&answer->result, "299");
+    }
+    ck_assert_uint_eq(seen, 999);
+}
+END_TEST
+
+START_TEST(ten_thousand_keys_come_at_once)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+
+    put_many(client, bucket, 10000);
+    struct answer *answer = client_call(client, "kv.keys", "['%s']", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 10000);
+    for (unsigned i = 0; i < 10000; i += 333)
+        ck_assert_str_eq(text_at(&answer->result, format_text("%u", i)), format_text("k%05u", i));
+    /* A limit far below, with more keys than it keeps at a time. */
+    answer = client_call(client, "kv.keys", "['%s', {'limit': 10, 'after': 'k09000'}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 10);
+    ck_assert_str_eq(text_at(&answer->result, "0"), "k09001");
+    ck_assert_str_eq(text_at(&answer->result, "9"), "k09010");
+}
+END_TEST
+
+START_TEST(listing_keys_leaves_no_consumer_behind)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'a', 'v']", bucket));
+    for (unsigned i = 0; i < 20; i++) {
+        assert_ok(client_call(client, "kv.keys", "['%s']", bucket));
+        assert_ok(client_call(client, "kv.history", "['%s', 'a']", bucket));
+    }
+    /* The last one's removal may still be on its way. */
+    for (;;) {
+        json_t *info = nats_api(nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
+        json_int_t consumers = json_integer_value(json_object_get(json_object_get(info, "state"), "consumer_count"));
+        if (consumers == 0)
+            break;
+        ck_assert_msg(now_ms() < end, "%d consumers are left", (int)consumers);
+        pause_shortly();
+    }
+}
+END_TEST
+
+Suite *keys_suite(void)
+{
+    Suite *suite = suite_create("keys");
+    TCase *tests = shared_daemon_case(suite, "keys");
+
+    tcase_add_test(tests, keys_come_in_byte_order);
+    tcase_add_test(tests, an_empty_bucket_has_no_keys);
+    tcase_add_test(tests, removed_keys_are_not_listed);
+    tcase_add_test(tests, a_filter_names_tokens);
+    tcase_add_test(tests, pages_of_keys_make_up_the_whole);
+    tcase_add_test(tests, ten_thousand_keys_come_at_once);
+    tcase_add_test(tests, listing_keys_leaves_no_consumer_behind);
+    return suite;
+}
