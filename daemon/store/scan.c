@@ -257,7 +257,9 @@ static bool take_key_message(void *arg, struct message *message, const struct kv
         error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return false;
     }
-    if (keys->limit > 0 && keys->count >= keys->limit * KEYS_SLACK + 1024)
+    /* Only what is to be answered counts against the bytes. */
+    bool has_slack = keys->limit > 0 && keys->count > keys->limit;
+    if (has_slack && (keys->count >= keys->limit * KEYS_SLACK + 1024 || keys->bytes > keys->bytes_max))
         keep_lowest_keys(keys);
     if (keys->bytes > keys->bytes_max) {
         error_set(&keys->error, ERROR_TOO_LARGE,
