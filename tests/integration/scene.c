@@ -195,6 +195,7 @@ static void become(const struct process *process, char *const *arguments, char *
         setenv("LISTEN_FDS", "1", 1);
         setenv("LISTEN_PID", text, 1);
     }
+    setenv("LSAN_OPTIONS", "suppressions=tests/integration/lsan.suppressions:print_suppressions=0", 0);
     for (; extra != NULL && *extra != NULL; extra++)
         putenv(*extra);
     execvp(arguments[0], arguments);

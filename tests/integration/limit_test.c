@@ -1,0 +1,538 @@
+/* What one client can make the daemon hold: each limit of protocol.md, "Limits". */
+#include "tests/integration/client.h"
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+/* Small limits for the tests of frames, which share a daemon. */
+static void setup_small_frames(void)
+{
+    daemon_start(&shared_daemon, NULL, "limits:\n  frame_bytes: 64K\n  frame_elements: 1000\n  frame_depth: 8\n");
+}
+
+/* --- One message ----------------------------------------------------------------------------------- */
+
+START_TEST(a_message_that_is_too_large_is_skipped_and_the_session_goes_on)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    size_t size = 100000;
+    char *value = keep(calloc(1, size));
+    msgpack_sbuffer buffer;
+
+    /* At once with what comes behind it. */
+    msgpack_sbuffer_init(&buffer);
+    pack_put(&buffer, 4711, bucket, "large", value, size);
+    pack_request(&buffer, 4712, "kv.put", "['%s', 'small', 'v']", bucket);
+    pack_put(&buffer, 4713, bucket, "large", value, size);
+    client_write(client, buffer.data, buffer.size);
+    assert_code_says(client_wait(client, 4711), "too_large", "limits.frame_bytes");
+    assert_ok(client_wait(client, 4712));
+    assert_code(client_wait(client, 4713), "too_large");
+    assert_ok(client_call(client, "kv.put", "['%s', 'small', 'v']", bucket));
+    struct answer *answer = client_call(client, "kv.keys", "['%s']", bucket);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+    msgpack_sbuffer_destroy(&buffer);
+}
+END_TEST
+
+START_TEST(a_message_that_is_too_large_is_answered_before_it_is_whole)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    size_t size = 100000;
+    char *value = keep(calloc(1, size));
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    pack_put(&buffer, 4711, bucket, "large", value, size);
+    client_write(client, buffer.data, 100);
+    assert_code(client_wait(client, 4711), "too_large");
+    for (size_t at = 100; at < buffer.size; at += 7001)
+        client_write(client, buffer.data + at, buffer.size - at < 7001 ? buffer.size - at : 7001);
+    assert_ok(client_call(client, "daemon.info", "[]"));
+    msgpack_sbuffer_destroy(&buffer);
+}
+END_TEST
+
+START_TEST(a_message_of_just_the_limit_is_taken)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    char *value = keep(calloc(1, 65536));
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    pack_put(&buffer, 1000000, bucket, "k", value, 60000);
+    size_t overhead = buffer.size - 60000;
+    buffer.size = 0;
+    pack_put(&buffer, 1000000, bucket, "k", value, 65536 - overhead);
+    ck_assert_uint_eq(buffer.size, 65536);
+    client_write(client, buffer.data, buffer.size);
+    assert_ok(client_wait(client, 1000000));
+    buffer.size = 0;
+    pack_put(&buffer, 1000001, bucket, "k", value, 65537 - overhead);
+    client_write(client, buffer.data, buffer.size);
+    assert_code(client_wait(client, 1000001), "too_large");
+    assert_ok(client_call(client, "daemon.info", "[]"));
+    msgpack_sbuffer_destroy(&buffer);
+}
+END_TEST
+
+START_TEST(a_large_message_whose_msgid_cannot_be_read_ends_the_session)
+{
+    struct client *client = client_open_shared();
+    /* [2, "kv.put", [bin of 1 MB… */
+    client_write(client, "\x93\x02\xa6kv.put\x91\xc6\x00\x10\x00\x00", 15);
+    struct answer *answer = client_receive(client);
+    assert_code(answer, "too_large");
+    ck_assert(!answer->has_msgid);
+    client_expect_end(client);
+}
+END_TEST
+
+/* Sends count elements in the params of a request with msgid 77. */
+static void send_elements(struct client *client, unsigned count)
+{
+    msgpack_sbuffer buffer;
+    msgpack_packer packer;
+
+    msgpack_sbuffer_init(&buffer);
+    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+    msgpack_pack_array(&packer, 4);
+    msgpack_pack_int(&packer, 0);
+    msgpack_pack_int(&packer, 77);
+    msgpack_pack_str_with_body(&packer, "daemon.info", 11);
+    msgpack_pack_array(&packer, count);
+    for (unsigned i = 0; i < count; i++)
+        msgpack_pack_nil(&packer);
+    client_write_some(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+}
+
+START_TEST(a_message_with_too_many_elements_ends_the_session)
+{
+    struct client *client = client_open_shared();
+
+    send_elements(client, 900); /* of 1,000, with the envelope's own */
+    assert_code(client_wait(client, 77), "invalid_argument");
+    send_elements(client, 1001);
+    struct answer *answer = client_receive(client);
+    assert_code_says(answer, "too_large", "frame_elements");
+    ck_assert(answer->has_msgid);
+    ck_assert_uint_eq(answer->msgid, 77);
+    client_expect_end(client);
+}
+END_TEST
+
+START_TEST(a_message_that_is_nested_too_deep_ends_the_session)
+{
+    struct client *client = client_open_shared();
+
+    /* Eight deep: the envelope, params and six more. */
+    client_write(client, "\x94\x00\x07\xa1m\x91\x91\x91\x91\x91\x91\x90", 12);
+    assert_code_says(client_wait(client, 7), "invalid_argument", "unknown method");
+    client_write(client, "\x94\x00\x08\xa1m\x91\x91\x91\x91\x91\x91\x91\x90", 13);
+    struct answer *answer = client_receive(client);
+    assert_code_says(answer, "too_large", "frame_depth");
+    ck_assert_uint_eq(answer->msgid, 8);
+    client_expect_end(client);
+}
+END_TEST
+
+START_TEST(bytes_that_are_no_messagepack_end_the_session)
+{
+    struct client *client = client_open_shared(), *other = client_open_shared();
+
+    client_write(client, "\xc1", 1);
+    struct answer *answer = client_receive(client);
+    assert_code(answer, "invalid_argument");
+    ck_assert(!answer->has_msgid);
+    client_expect_end(client);
+
+    /* Calls before it are answered; the msgid is told where it was there. */
+    client = client_open_shared();
+    client_write(client, "\x94\x00\x05\xabkv.nonsense\x90\x94\x00\x06\xa1m\x91\xc1", 23);
+    assert_code(client_wait(client, 5), "invalid_argument");
+    answer = client_receive(client);
+    assert_code(answer, "invalid_argument");
+    ck_assert(answer->has_msgid);
+    ck_assert_uint_eq(answer->msgid, 6);
+    client_expect_end(client);
+
+    daemon_wait_log(&shared_daemon, format_text("pid %d uid %u", (int)getpid(), (unsigned)getuid()));
+    assert_ok(client_call(other, "daemon.info", "[]"));
+}
+END_TEST
+
+START_TEST(a_header_that_claims_four_billion_elements_costs_nothing)
+{
+    uint64_t before_kb = resident_kb(shared_daemon.process.pid);
+
+    for (unsigned i = 0; i < 100; i++) {
+        struct client *client = client_open_shared();
+        bool is_map = i % 2 == 1;
+        client_write(client, is_map ? "\xdf\xff\xff\xff\xff" : "\xdd\xff\xff\xff\xff", 5);
+        struct answer *answer = client_receive(client);
+        assert_code(answer, "too_large");
+        ck_assert(!answer->has_msgid);
+        client_expect_end(client);
+        client_close(client);
+
+        client = client_open_shared();
+        client_write(client,
+                     is_map ? "\x94\x00\x09\xa1m\x91\xdf\xff\xff\xff\xff" : "\x94\x00\x09\xa1m\xdd\xff\xff\xff\xff",
+                     is_map ? 11 : 10);
+        answer = client_receive(client);
+        assert_code(answer, "too_large");
+        ck_assert_uint_eq(answer->msgid, 9);
+        client_expect_end(client);
+        client_close(client);
+    }
+    ck_assert_uint_lt(resident_kb(shared_daemon.process.pid), before_kb + 20000);
+}
+END_TEST
+
+START_TEST(a_str_that_claims_four_gigabytes_costs_nothing)
+{
+    struct client *client = client_open_shared();
+    uint64_t before_kb = resident_kb(shared_daemon.process.pid);
+    char *bytes = keep(calloc(1, 1000000));
+
+    client_write(client,
+                 "\x94\x00\x09\xa6kv.put\x93\xa1"
+                 "b\xa1k\xc6\xff\xff\xff\xff",
+                 20);
+    struct answer *answer = client_receive(client);
+    assert_code(answer, "too_large");
+    ck_assert_uint_eq(answer->msgid, 9);
+    /* What comes is let go of. */
+    for (unsigned i = 0; i < 50; i++)
+        client_write(client, bytes, 1000000);
+    ck_assert_uint_lt(resident_kb(shared_daemon.process.pid), before_kb + 20000);
+    client_close(client);
+    assert_ok(client_call(client_open_shared(), "daemon.info", "[]"));
+}
+END_TEST
+
+START_TEST(an_answer_that_would_be_too_large_is_an_error)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 5");
+    char *value = keep(malloc(30000));
+
+    memset(value, 'v', 30000);
+    for (unsigned i = 0; i < 3; i++)
+        assert_ok(client_put(client, bucket, "k", value, 30000));
+    assert_code_says(client_call(client, "kv.history", "['%s', 'k']", bucket), "too_large", "frame_bytes");
+    assert_ok(client_call(client, "kv.get", "['%s', 'k']", bucket));
+
+    /* Keys: by pages they come. */
+    memset(value, 'k', 1000);
+    value[1000] = '\0';
+    for (unsigned i = 0; i < 80; i++)
+        client_send(client, "kv.put", "['%s', '%s.%02u', 'v']", bucket, value, i);
+    for (unsigned i = 0; i < 80; i++)
+        assert_ok(client_receive(client));
+    assert_code_says(client_call(client, "kv.keys", "['%s']", bucket), "too_large", "limit");
+    struct answer *answer = client_call(client, "kv.keys", "['%s', {'limit': 50}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 50);
+}
+END_TEST
+
+START_TEST(daemon_info_tells_the_limits)
+{
+    struct client *client = client_open_shared();
+    struct answer *answer = client_call(client, "daemon.info", "[]");
+
+    assert_ok(answer);
+    ck_assert_uint_eq(number_at(&answer->result, "limits.frame_bytes"), 65536);
+    ck_assert_uint_eq(number_at(&answer->result, "limits.frame_elements"), 1000);
+    ck_assert_uint_eq(number_at(&answer->result, "limits.frame_depth"), 8);
+    ck_assert_uint_eq(number_at(&answer->result, "limits.sessions"), 4096);
+    ck_assert_double_eq(double_at(&answer->result, "limits.stall_timeout"), 30);
+}
+END_TEST
+
+/* --- Calls under way: the server is stopped, so that they stay so ---------------------------------- */
+
+static struct daemon daemon_of_test;
+
+static void start_with_limits(const char *limits)
+{
+    daemon_start(&daemon_of_test, NULL, format_text("limits:\n%s", limits));
+}
+
+static void pause_server(void)
+{
+    ck_assert_int_eq(kill(daemon_nats_pid(&daemon_of_test), SIGSTOP), 0);
+}
+
+static void resume_server(void)
+{
+    ck_assert_int_eq(kill(daemon_nats_pid(&daemon_of_test), SIGCONT), 0);
+}
+
+/* Waits until daemon.stats has this number at path. */
+static void wait_for_stat(struct client *client, const char *path, uint64_t wanted)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    for (;;) {
+        struct answer *answer = client_call(client, "daemon.stats", "[]");
+        if (number_at(&answer->result, path) == wanted)
+            return;
+        ck_assert_msg(now_ms() < end, "%s is %llu, not %llu", path,
+                      (unsigned long long)number_at(&answer->result, path), (unsigned long long)wanted);
+        pause_shortly();
+    }
+}
+
+START_TEST(beyond_calls_per_session_the_daemon_reads_no_more_and_loses_nothing)
+{
+    start_with_limits("  calls_per_session: 10\n");
+    struct client *busy = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(busy, NULL);
+
+    assert_ok(client_call(busy, "kv.put", "['%s', 'k', 'v']", bucket));
+    pause_server();
+    for (unsigned i = 0; i < 300; i++)
+        client_send(busy, "kv.get", "['%s', 'k']", bucket);
+    wait_for_stat(other, "calls_in_flight", 10 + 1);
+    ck_assert(client_is_quiet(busy, 200));
+    wait_for_stat(other, "calls_in_flight", 10 + 1);
+    resume_server();
+    for (unsigned i = 0; i < 300; i++)
+        assert_ok(client_receive(busy));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(beyond_the_calls_of_all_sessions_more_are_refused)
+{
+    start_with_limits("  calls: 10\n  calls_per_session: 10\n");
+    struct client *a = client_open(&daemon_of_test), *b = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(a, NULL);
+
+    assert_ok(client_call(a, "kv.put", "['%s', 'k', 'v']", bucket));
+    pause_server();
+    for (unsigned i = 0; i < 9; i++)
+        client_send(a, "kv.get", "['%s', 'k']", bucket);
+    for (unsigned i = 0; i < 4; i++)
+        client_send(b, "kv.get", "['%s', 'k']", bucket);
+    for (unsigned i = 0; i < 3; i++) {
+        struct answer *answer = client_receive(b);
+        assert_code_says(answer, "resource_exhausted", "limits.calls");
+        ck_assert(bool_at(&answer->error, "retryable"));
+    }
+    ck_assert(client_is_quiet(b, 50));
+    resume_server();
+    for (unsigned i = 0; i < 9; i++)
+        assert_ok(client_receive(a));
+    assert_ok(client_receive(b));
+    assert_ok(client_call(b, "kv.get", "['%s', 'k']", bucket));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(beyond_call_bytes_per_session_the_daemon_reads_no_more_and_loses_nothing)
+{
+    start_with_limits("  frame_bytes: 1M\n  call_bytes_per_session: 1M\n");
+    struct client *busy = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(busy, "'storage': 'memory'");
+    char *value = keep(calloc(1, 200000));
+    msgpack_sbuffer buffer;
+
+    pause_server();
+    msgpack_sbuffer_init(&buffer);
+    for (unsigned i = 0; i < 50; i++)
+        pack_put(&buffer, 1000 + i, bucket, "k", value, 200000);
+    size_t sent = client_write_some(busy, buffer.data, buffer.size);
+    ck_assert_uint_lt(sent, 3000000); /* the limit, and what the kernel holds */
+    struct answer *answer = client_call(other, "daemon.stats", "[]");
+    ck_assert_uint_lt(number_at(&answer->result, "call_bytes"), 1300000);
+    ck_assert_uint_gt(number_at(&answer->result, "call_bytes"), 900000);
+    resume_server();
+    client_write(busy, buffer.data + sent, buffer.size - sent);
+    for (unsigned i = 0; i < 50; i++)
+        assert_ok(client_wait(busy, 1000 + i));
+    msgpack_sbuffer_destroy(&buffer);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(beyond_the_call_bytes_of_all_sessions_more_are_refused)
+{
+    start_with_limits("  frame_bytes: 1M\n  call_bytes_per_session: 1M\n  call_bytes: 1M\n");
+    struct client *a = client_open(&daemon_of_test), *b = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(a, "'storage': 'memory'");
+    char *value = keep(calloc(1, 400000));
+    msgpack_sbuffer buffer;
+
+    pause_server();
+    msgpack_sbuffer_init(&buffer);
+    pack_put(&buffer, 1, bucket, "a", value, 400000);
+    pack_put(&buffer, 2, bucket, "b", value, 400000);
+    client_write(a, buffer.data, buffer.size);
+    struct answer *answer;
+    uint64_t end = now_ms() + PATIENCE_MS;
+    do {
+        answer = client_call(b, "daemon.stats", "[]");
+        ck_assert_uint_lt(now_ms(), end);
+    } while (number_at(&answer->result, "call_bytes") < 800000);
+    buffer.size = 0;
+    pack_put(&buffer, 3000, bucket, "c", value, 400000);
+    client_write(b, buffer.data, buffer.size);
+    assert_code_says(client_wait(b, 3000), "resource_exhausted", "limits.call_bytes");
+    resume_server();
+    assert_ok(client_wait(a, 1));
+    assert_ok(client_wait(a, 2));
+    msgpack_sbuffer_destroy(&buffer);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* --- Answers that nobody reads --------------------------------------------------------------------- */
+
+START_TEST(a_client_that_does_not_read_is_held_up_and_then_ended)
+{
+    start_with_limits("  frame_bytes: 256K\n  calls_per_session: 200\n  out_buffer_bytes: 2M\n  stall_timeout: 1\n");
+    struct client *greedy = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(other, "'storage': 'memory'");
+    char *value = keep(calloc(1, 100000));
+    msgpack_sbuffer buffer;
+
+    assert_ok(client_put(other, bucket, "k", value, 100000));
+    uint64_t before_kb = resident_kb(daemon_of_test.process.pid);
+    msgpack_sbuffer_init(&buffer);
+    for (unsigned i = 0; i < 20000; i++)
+        pack_request(&buffer, i, "kv.get", "['%s', 'k']", bucket);
+    size_t sent = client_write_some(greedy, buffer.data, buffer.size);
+    ck_assert_uint_lt(sent, buffer.size);
+    /* Two gigabytes were asked for. Sanitizers keep what was freed for a while. */
+    ck_assert_uint_lt(resident_kb(daemon_of_test.process.pid), before_kb + 200000);
+    assert_ok(client_call(other, "kv.get", "['%s', 'k']", bucket));
+    daemon_wait_log(&daemon_of_test, "it read nothing for 1 s");
+    wait_for_stat(other, "sessions.open", 1);
+    wait_for_stat(other, "sessions.ended", 1);
+    msgpack_sbuffer_destroy(&buffer);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_slow_reader_that_does_read_is_not_ended)
+{
+    start_with_limits("  frame_bytes: 256K\n  out_buffer_bytes: 1M\n  stall_timeout: 0.5\n");
+    struct client *slow = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(slow, "'storage': 'memory'");
+    char *value = keep(calloc(1, 100000));
+    uint64_t start = now_ms();
+
+    assert_ok(client_put(slow, bucket, "k", value, 100000));
+    for (unsigned i = 0; i < 30; i++)
+        client_send(slow, "kv.get", "['%s', 'k']", bucket);
+    for (unsigned i = 0; i < 30; i++) {
+        struct answer *answer = client_receive(slow);
+        if (answer->error.type != MSGPACK_OBJECT_NIL)
+            assert_code_says(answer, "resource_exhausted", "limits.out_buffer_bytes");
+        usleep(60000); /* this reader takes its time: longer in all than the timeout, each time shorter */
+    }
+    ck_assert_uint_gt(now_ms() - start, 1500);
+    assert_ok(client_call(slow, "daemon.info", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(answers_that_do_not_fit_become_errors_and_none_is_missing)
+{
+    start_with_limits("  frame_bytes: 256K\n  out_buffer_bytes: 1M\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    char *value = keep(calloc(1, 100000));
+    unsigned ok = 0, refused = 0;
+    msgpack_sbuffer buffer;
+
+    assert_ok(client_put(client, bucket, "k", value, 100000));
+    msgpack_sbuffer_init(&buffer);
+    for (unsigned i = 0; i < 500; i++)
+        pack_request(&buffer, 1000 + i, "kv.get", "['%s', 'k']", bucket);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    struct client *other = client_open(&daemon_of_test);
+    wait_for_stat(other, "calls_in_flight", 1);
+    for (unsigned i = 0; i < 500; i++) {
+        struct answer *answer = client_receive(client);
+        if (answer->error.type == MSGPACK_OBJECT_NIL) {
+            ok++;
+            continue;
+        }
+        assert_code_says(answer, "resource_exhausted", "limits.out_buffer_bytes");
+        refused++;
+    }
+    ck_assert_uint_ge(ok, 10);
+    ck_assert_uint_ge(refused, 10);
+    assert_ok(client_call(client, "kv.get", "['%s', 'k']", bucket));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* --- Sessions -------------------------------------------------------------------------------------- */
+
+START_TEST(one_session_too_many_is_told_and_closed)
+{
+    start_with_limits("  sessions: 3\n");
+    struct client *clients[3];
+
+    for (unsigned i = 0; i < 3; i++) {
+        clients[i] = client_open(&daemon_of_test);
+        assert_ok(client_call(clients[i], "daemon.info", "[]"));
+    }
+    struct client *more = client_open(&daemon_of_test);
+    struct answer *answer = client_receive(more);
+    assert_code_says(answer, "resource_exhausted", "limits.sessions");
+    ck_assert(!answer->has_msgid);
+    client_expect_end(more);
+    client_close(more);
+    wait_for_stat(clients[0], "sessions.open", 3);
+    wait_for_stat(clients[0], "sessions.refused", 1);
+
+    client_close(clients[2]);
+    wait_for_stat(clients[0], "sessions.open", 2);
+    assert_ok(client_call(client_open(&daemon_of_test), "daemon.info", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+Suite *limit_suite(void)
+{
+    Suite *suite = suite_create("limit");
+    TCase *frames = shared_daemon_case_with(suite, "frames", setup_small_frames, shared_daemon_teardown);
+    TCase *calls = tcase_create("calls");
+
+    tcase_add_test(frames, a_message_that_is_too_large_is_skipped_and_the_session_goes_on);
+    tcase_add_test(frames, a_message_that_is_too_large_is_answered_before_it_is_whole);
+    tcase_add_test(frames, a_message_of_just_the_limit_is_taken);
+    tcase_add_test(frames, a_large_message_whose_msgid_cannot_be_read_ends_the_session);
+    tcase_add_test(frames, a_message_with_too_many_elements_ends_the_session);
+    tcase_add_test(frames, a_message_that_is_nested_too_deep_ends_the_session);
+    tcase_add_test(frames, bytes_that_are_no_messagepack_end_the_session);
+    tcase_add_test(frames, a_header_that_claims_four_billion_elements_costs_nothing);
+    tcase_add_test(frames, a_str_that_claims_four_gigabytes_costs_nothing);
+    tcase_add_test(frames, an_answer_that_would_be_too_large_is_an_error);
+    tcase_add_test(frames, daemon_info_tells_the_limits);
+
+    tcase_set_timeout(calls, 60);
+    tcase_add_test(calls, beyond_calls_per_session_the_daemon_reads_no_more_and_loses_nothing);
+    tcase_add_test(calls, beyond_the_calls_of_all_sessions_more_are_refused);
+    tcase_add_test(calls, beyond_call_bytes_per_session_the_daemon_reads_no_more_and_loses_nothing);
+    tcase_add_test(calls, beyond_the_call_bytes_of_all_sessions_more_are_refused);
+    tcase_add_test(calls, a_client_that_does_not_read_is_held_up_and_then_ended);
+    tcase_add_test(calls, a_slow_reader_that_does_read_is_not_ended);
+    tcase_add_test(calls, answers_that_do_not_fit_become_errors_and_none_is_missing);
+    tcase_add_test(calls, one_session_too_many_is_told_and_closed);
+    suite_add_tcase(suite, calls);
+    return suite;
+}

@@ -1,0 +1,238 @@
+/* Sessions: how bytes become calls, and what becomes of the calls when a client leaves. */
+#include "tests/integration/client.h"
+#include "tests/integration/suites.h"
+
+#include <unistd.h>
+
+#define PIPELINED 5000u
+
+START_TEST(a_request_may_come_byte_by_byte)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    pack_request(&buffer, 1001, "kv.put", "['%s', 'color', 'blue', {'headers': {'Content-Type': 'text/plain'}}]",
+                 bucket);
+    pack_request(&buffer, 1002, "kv.get", "['%s', 'nowhere']", bucket);
+    for (size_t i = 0; i < buffer.size; i++) {
+        client_write(client, buffer.data + i, 1);
+        if (i % 16 == 0)
+            usleep(200); /* so that they do not all arrive in one read */
+    }
+    msgpack_sbuffer_destroy(&buffer);
+    assert_ok(client_wait(client, 1001));
+    assert_ok(client_wait(client, 1002));
+    ck_assert(client_is_quiet(client, 20));
+}
+END_TEST
+
+START_TEST(thousands_of_requests_in_one_write_are_each_answered_once)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    bool *answered = keep(calloc(PIPELINED, sizeof(bool)));
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    for (unsigned i = 0; i < PIPELINED; i++)
+        pack_request(&buffer, i, i % 3 == 2 ? "kv.get" : "kv.put", i % 3 == 2 ? "['%s', 'k%u']" : "['%s', 'k%u', 'v']",
+                     bucket, i % 100);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    for (unsigned i = 0; i < PIPELINED; i++) {
+        struct answer *answer = client_receive(client);
+        assert_ok(answer);
+        ck_assert_uint_lt(answer->msgid, PIPELINED);
+        ck_assert(!answered[answer->msgid]);
+        answered[answer->msgid] = true;
+    }
+    ck_assert(client_is_quiet(client, 20));
+    struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "last_revision"), PIPELINED - PIPELINED / 3);
+}
+END_TEST
+
+START_TEST(a_client_that_has_shut_down_its_half_gets_its_answers_and_then_the_end)
+{
+    struct client *client = client_open_shared(), *half = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    uint32_t msgids[200];
+
+    for (unsigned i = 0; i < 200; i++)
+        msgids[i] = client_send(half, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
+    client_shut_down(half);
+    for (unsigned i = 0; i < 200; i++)
+        assert_ok(client_wait(half, msgids[i]));
+    client_expect_end(half);
+}
+END_TEST
+
+START_TEST(half_a_request_and_the_end_is_no_call)
+{
+    struct client *client = client_open_shared(), *half = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    pack_request(&buffer, 1, "kv.put", "['%s', 'color', 'blue']", bucket);
+    client_write(half, buffer.data, buffer.size - 1);
+    msgpack_sbuffer_destroy(&buffer);
+    client_shut_down(half);
+    client_expect_end(half);
+    struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "last_revision"), 0);
+}
+END_TEST
+
+START_TEST(a_client_that_leaves_with_calls_under_way_harms_nobody)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    for (unsigned i = 0; i < 20; i++) {
+        struct client *leaving = client_open_shared();
+        for (unsigned k = 0; k < 50; k++) {
+            client_send(leaving, "kv.put", "['%s', 'k%u', 'v']", bucket, i * 50 + k);
+            client_send(leaving, "kv.keys", "['%s']", bucket);
+            client_send(leaving, "bucket.list", "[]");
+        }
+        client_close(leaving);
+    }
+    for (;;) {
+        struct answer *answer = client_call(client, "daemon.stats", "[]");
+        assert_ok(answer);
+        if (number_at(&answer->result, "calls_in_flight") == 1 && number_at(&answer->result, "sessions.open") == 1)
+            break; /* only the one that asks */
+        ck_assert_msg(now_ms() < end, "calls are left: %s", object_text(&answer->result));
+        pause_shortly();
+    }
+    /* Whoever leaves without reading has no promise for the last of them. */
+    struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_gt(number_at(&answer->result, "values"), 0);
+    ck_assert_uint_le(number_at(&answer->result, "values"), 1000);
+}
+END_TEST
+
+START_TEST(every_msgid_comes_back_as_it_was)
+{
+    struct client *client = client_open_shared();
+    const uint32_t msgids[] = {0, 1, 127, 128, 255, 256, 65535, 65536, 4294967295u};
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    for (size_t i = 0; i < sizeof(msgids) / sizeof(msgids[0]); i++)
+        pack_request(&buffer, msgids[i], "daemon.info", "[]");
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    for (size_t i = 0; i < sizeof(msgids) / sizeof(msgids[0]); i++)
+        assert_ok(client_wait(client, msgids[i]));
+}
+END_TEST
+
+START_TEST(messages_in_unusual_forms_are_understood)
+{
+    struct client *client = client_open_shared();
+    /* array 32, uint 64, int 64, str 32, array 16: [0, 7, "daemon.info", []] */
+    static const char long_forms[] = "\xdd\0\0\0\4"
+                                     "\xcf\0\0\0\0\0\0\0\0"
+                                     "\xd3\0\0\0\0\0\0\0\7"
+                                     "\xdb\0\0\0\x0b"
+                                     "daemon.info"
+                                     "\xdc\0\0";
+
+    client_write(client, long_forms, sizeof(long_forms) - 1);
+    assert_ok(client_wait(client, 7));
+}
+END_TEST
+
+START_TEST(a_hundred_sessions_work_at_the_same_time)
+{
+    struct client *clients[100];
+    uint32_t msgids[100];
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+
+    for (unsigned i = 0; i < 100; i++)
+        clients[i] = client_open_shared();
+    for (unsigned round = 0; round < 10; round++) {
+        for (unsigned i = 0; i < 100; i++)
+            msgids[i] = client_send(clients[i], "kv.put", "['%s', 'k%u', '%u']", bucket, i, round);
+        for (unsigned i = 0; i < 100; i++)
+            assert_ok(client_wait(clients[i], msgids[i]));
+        for (unsigned i = 0; i < 100; i++)
+            msgids[i] =
+                client_send(clients[i], "kv.get", "['%s', 'k%u', {'consistency': 'leader'}]", bucket, (i + 1) % 100);
+        for (unsigned i = 0; i < 100; i++) {
+            struct answer *answer = client_wait(clients[i], msgids[i]);
+            assert_ok(answer);
+            ck_assert_str_eq(text_at(&answer->result, "value"), format_text("%u", round));
+        }
+    }
+}
+END_TEST
+
+/* --- Wrong envelopes ------------------------------------------------------------------------------- */
+
+START_TEST(a_wrong_envelope_is_answered_and_the_session_goes_on)
+{
+    static const struct {
+        const char *bytes;
+        size_t size;
+        int64_t msgid; /* -1: nil */
+    } messages[] = {
+#define BYTES(text) text, sizeof(text) - 1
+        {BYTES("\x11"), -1},                                  /* 17 */
+        {BYTES("\xc0"), -1},                                  /* nil */
+        {BYTES("\xa1x"), -1},                                 /* "x" */
+        {BYTES("\x80"), -1},                                  /* {} */
+        {BYTES("\x90"), -1},                                  /* [] */
+        {BYTES("\x92\x00\x05"), 5},                           /* [0, 5] */
+        {BYTES("\x95\x00\x05\xa1m\x90\xc0"), -2},             /* five elements */
+        {BYTES("\x94\x07\x05\xa1m\x90"), -2},                 /* type 7 */
+        {BYTES("\x94\xa1x\x05\xa1m\x90"), -2},                /* type "x" */
+        {BYTES("\x94\x00\xa1x\xa1m\x90"), -1},                /* msgid "x" */
+        {BYTES("\x94\x00\xff\xa1m\x90"), -1},                 /* msgid -1 */
+        {BYTES("\x94\x00\xcf\0\0\0\1\0\0\0\0\xa1m\x90"), -1}, /* msgid 2^32 */
+        {BYTES("\x94\x00\xc0\xa1m\x90"), -1},                 /* msgid nil */
+        {BYTES("\x94\x00\x05\x06\x90"), 5},                   /* method 6 */
+        {BYTES("\x94\x00\x05\xa1m\x80"), 5},                  /* params {} */
+        {BYTES("\x94\x00\x05\xa1m\xc0"), 5},                  /* params nil */
+        {BYTES("\x94\x01\x05\xc0\xc0"), -2},                  /* a response */
+        {BYTES("\x93\x02\x06\x90"), -1},                      /* a notification whose method is 6 */
+        {BYTES("\x93\x02\xa1m\x80"), -1},                     /* a notification with params {} */
+        {BYTES("\x94\xc7\x01\x05x\x05\xa1m\x90"), -2},        /* an ext */
+    };
+    struct client *client = client_open_shared();
+
+    for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
+        client_write(client, messages[i].bytes, messages[i].size);
+        struct answer *answer = client_receive(client);
+        assert_code(answer, "invalid_argument");
+        if (messages[i].msgid >= -1) /* -2: one may or may not be told */
+            ck_assert_msg(answer->has_msgid == (messages[i].msgid >= 0) &&
+                              (!answer->has_msgid || answer->msgid == messages[i].msgid),
+                          "message %zu is answered with msgid %d %u", i, answer->has_msgid, answer->msgid);
+        assert_ok(client_call(client, "daemon.info", "[]"));
+    }
+}
+END_TEST
+
+Suite *session_suite(void)
+{
+    Suite *suite = suite_create("session");
+    TCase *tests = shared_daemon_case(suite, "sessions");
+
+    tcase_add_test(tests, a_request_may_come_byte_by_byte);
+    tcase_add_test(tests, thousands_of_requests_in_one_write_are_each_answered_once);
+    tcase_add_test(tests, a_client_that_has_shut_down_its_half_gets_its_answers_and_then_the_end);
+    tcase_add_test(tests, half_a_request_and_the_end_is_no_call);
+    tcase_add_test(tests, a_client_that_leaves_with_calls_under_way_harms_nobody);
+    tcase_add_test(tests, every_msgid_comes_back_as_it_was);
+    tcase_add_test(tests, messages_in_unusual_forms_are_understood);
+    tcase_add_test(tests, a_hundred_sessions_work_at_the_same_time);
+    tcase_add_test(tests, a_wrong_envelope_is_answered_and_the_session_goes_on);
+    return suite;
+}
