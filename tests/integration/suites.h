@@ -9,9 +9,11 @@
 
 Suite *argument_suite(void);
 Suite *bucket_suite(void);
+Suite *embedded_suite(void);
 Suite *health_suite(void);
 Suite *keys_suite(void);
 Suite *kv_suite(void);
+Suite *life_suite(void);
 Suite *limit_suite(void);
 Suite *session_suite(void);
 Suite *ttl_suite(void);

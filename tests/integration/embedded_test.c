@@ -1,0 +1,188 @@
+/* The nats-server that the daemon runs by itself. */
+#include "tests/integration/client.h"
+#include "tests/integration/load.h"
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct daemon daemon_of_test;
+
+static void wait_until_dead(pid_t pid)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    while (pid_is_alive(pid)) {
+        ck_assert_msg(now_ms() < end, "pid %d is still there", (int)pid);
+        pause_shortly();
+    }
+}
+
+START_TEST(what_was_written_is_there_after_a_restart)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'history': 3");
+
+    uint64_t revision = revision_of(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
+    daemon_stop(&daemon_of_test);
+    daemon_restart(&daemon_of_test);
+    client = client_open(&daemon_of_test);
+    struct answer *answer = client_call(client, "kv.get", "['%s', 'color']", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "blue");
+    ck_assert_uint_eq(number_at(&answer->result, "revision"), revision);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_killed_daemon_leaves_no_server_behind_and_no_write_is_lost)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    pid_t server = daemon_nats_pid(&daemon_of_test);
+
+    for (unsigned i = 0; i < 100; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', 'k%u', '%u']", bucket, i, i));
+    process_kill(&daemon_of_test.process);
+    wait_until_dead(server);
+    /* The socket's file is there still, and nobody serves it. */
+    ck_assert_int_eq(access(daemon_of_test.socket_path, F_OK), 0);
+    daemon_restart(&daemon_of_test);
+    client = client_open(&daemon_of_test);
+    for (unsigned i = 0; i < 100; i++) {
+        struct answer *answer = client_call(client, "kv.get", "['%s', 'k%u']", bucket, i);
+        assert_ok(answer);
+        ck_assert_str_eq(text_at(&answer->result, "value"), format_text("%u", i));
+    }
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_killed_server_is_started_again_and_no_call_notices)
+{
+    struct load load;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    pid_t before = daemon_nats_pid(&daemon_of_test);
+    load_begin(&load, &daemon_of_test, 1500);
+    load_wait_for_some(&load, 200);
+    ck_assert_int_eq(kill(before, SIGKILL), 0);
+    load_wait_for_some(&load, 700);
+    load_finish(&load);
+    pid_t after = daemon_nats_pid(&daemon_of_test);
+    ck_assert_int_ne(before, after);
+    struct answer *answer = client_call(client_open(&daemon_of_test), "health.check", "[]");
+    ck_assert(bool_at(&answer->result, "healthy"));
+    ck_assert_uint_eq(number_at(&answer->result, "nats.reconnects"), 1);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_server_that_is_killed_again_and_again_loses_nothing)
+{
+    struct load load;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    load_begin(&load, &daemon_of_test, 1200);
+    for (unsigned i = 0; i < 3; i++) {
+        load_wait_for_some(&load, 300);
+        ck_assert_int_eq(kill(daemon_nats_pid(&daemon_of_test), SIGKILL), 0);
+        /* The file names the next one once that listens. */
+        daemon_wait_log(&daemon_of_test, "starting it again");
+        daemon_wait_log(&daemon_of_test, "nats: connected");
+    }
+    load_finish(&load);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_server_that_is_killed_while_idle_is_back_for_the_next_call)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
+    ck_assert_int_eq(kill(daemon_nats_pid(&daemon_of_test), SIGKILL), 0);
+    daemon_wait_log(&daemon_of_test, "starting it again");
+    struct answer *answer = client_call(client, "kv.get", "['%s', 'color']", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "blue");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(nobody_else_can_speak_to_the_server)
+{
+    struct stat status;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    /* The secret is for the daemon's user alone. */
+    const char *conf = format_text("%s/nats-server.conf", daemon_of_test.data_dir);
+    ck_assert_int_eq(stat(conf, &status), 0);
+    ck_assert_uint_eq(status.st_mode & 0777, 0600);
+    ck_assert_int_eq(stat(daemon_of_test.data_dir, &status), 0);
+    ck_assert_uint_eq(status.st_mode & 0777, 0700);
+    const char *text = read_file(conf);
+    ck_assert_ptr_nonnull(strstr(text, "host: \"127.0.0.1\""));
+    ck_assert_ptr_nonnull(strstr(text, "sync_interval: always"));
+    /* With it, it answers. */
+    nats_connect_embedded(daemon_of_test.data_dir);
+    const char *first = format_text("%s", strstr(text, "password:"));
+    daemon_stop(&daemon_of_test);
+    daemon_restart(&daemon_of_test);
+    ck_assert_msg(strncmp(strstr(read_file(conf), "password:"), first, 40) != 0, "the secret is the same as before");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_server_that_cannot_start_is_tried_again_and_told_of)
+{
+    daemon_prepare(&daemon_of_test);
+    const char *program = format_text("%s/nats-server", daemon_of_test.directory);
+    write_file(program, "#!/bin/sh\necho 'no such luck' >&2\nexit 3\n");
+    ck_assert_int_eq(chmod(program, 0755), 0);
+    daemon_configure(&daemon_of_test, format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, program),
+                     NULL);
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_log(&daemon_of_test, "no such luck");
+    daemon_wait_log(&daemon_of_test, "ended with status 3");
+    daemon_wait_log(&daemon_of_test, "ended with status 3");
+    /* Meanwhile it answers what it can. */
+    struct client *client = client_open(&daemon_of_test);
+    struct answer *answer = client_call(client, "health.check", "[]");
+    assert_ok(answer);
+    ck_assert(!bool_at(&answer->result, "healthy"));
+    assert_code(client_call(client, "kv.get", "['b', 'k']"), "unavailable");
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "ready:"));
+
+    /* The next try finds what was mended. */
+    const char *link = format_text("%s.new", program);
+    ck_assert_int_eq(symlink(scene_nats_server(), link), 0);
+    ck_assert_int_eq(rename(link, program), 0);
+    daemon_wait_ready(&daemon_of_test);
+    client_new_bucket(client, NULL);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+Suite *embedded_suite(void)
+{
+    Suite *suite = suite_create("embedded");
+    TCase *tests = tcase_create("embedded");
+
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, what_was_written_is_there_after_a_restart);
+    tcase_add_test(tests, a_killed_daemon_leaves_no_server_behind_and_no_write_is_lost);
+    tcase_add_test(tests, a_killed_server_is_started_again_and_no_call_notices);
+    tcase_add_test(tests, a_server_that_is_killed_again_and_again_loses_nothing);
+    tcase_add_test(tests, a_server_that_is_killed_while_idle_is_back_for_the_next_call);
+    tcase_add_test(tests, nobody_else_can_speak_to_the_server);
+    tcase_add_test(tests, a_server_that_cannot_start_is_tried_again_and_told_of);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

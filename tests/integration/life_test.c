@@ -1,0 +1,493 @@
+/* The daemon as a process: its start and end, its socket, its service manager, its configuration. */
+#include "tests/integration/client.h"
+#include "tests/integration/suites.h"
+
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct daemon daemon_of_test;
+
+/* Starts kvstored with arguments to its end: its exit status, and what it wrote. */
+static int run_daemon(const char *option, const char *value, const char *more, char **output)
+{
+    char *arguments[] = {keep(strdup(scene_daemon())), keep(strdup(option)), value != NULL ? keep(strdup(value)) : NULL,
+                         more != NULL ? keep(strdup(more)) : NULL, NULL};
+
+    return run_program(arguments, output);
+}
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    strcpy(address.sun_path, path);
+    if (connect(made, (struct sockaddr *)&address, sizeof(address)) == 0)
+        return made;
+    close(made);
+    return -1;
+}
+
+static int listen_at(const char *path, int type)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int made = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+    strcpy(address.sun_path, path);
+    ck_assert_int_eq(bind(made, (struct sockaddr *)&address, sizeof(address)), 0);
+    if (type == SOCK_STREAM)
+        ck_assert_int_eq(listen(made, 8), 0);
+    return made;
+}
+
+/* --- Command line and configuration ---------------------------------------------------------------- */
+
+START_TEST(the_command_line_says_what_it_is)
+{
+    char *output;
+
+    ck_assert_int_eq(run_daemon("--version", NULL, NULL, &output), 0);
+    ck_assert_int_eq(strncmp(output, "kvstored ", 9), 0);
+    ck_assert_int_eq(run_daemon("--help", NULL, NULL, &output), 0);
+    ck_assert_ptr_nonnull(strstr(output, "--check-config"));
+    ck_assert_int_ne(run_daemon("--nonsense", NULL, NULL, &output), 0);
+    ck_assert_int_ne(run_daemon("nonsense", NULL, NULL, &output), 0);
+    ck_assert_ptr_nonnull(strstr(output, "'nonsense'"));
+}
+END_TEST
+
+START_TEST(check_config_tells_a_good_file_from_a_bad_one)
+{
+    char directory[PATH_BYTES], *output;
+
+    scene_make_directory(directory);
+    const char *path = format_text("%s/conf.yaml", directory);
+    write_file(path, "limits:\n  calls: 100\n  calls_per_session: 100\n");
+    ck_assert_int_eq(run_daemon("--config", path, "--check-config", &output), 0);
+    write_file(path, "limits:\n  cals: 100\n");
+    ck_assert_int_ne(run_daemon("--config", path, "--check-config", &output), 0);
+    ck_assert_msg(strstr(output, format_text("%s:2:3:", path)) != NULL, "%s", output);
+    ck_assert_msg(strstr(output, "cals") != NULL, "%s", output);
+    write_file(path, "limits:\n  calls: many\n");
+    ck_assert_int_ne(run_daemon("--config", path, "--check-config", &output), 0);
+    ck_assert_msg(strstr(output, format_text("%s:2:10:", path)) != NULL, "%s", output);
+    ck_assert_int_ne(run_daemon("--config", format_text("%s/none", directory), "--check-config", &output), 0);
+    ck_assert_msg(strstr(output, "none") != NULL, "%s", output);
+    /* The sample is good as it is. */
+    ck_assert_int_eq(run_daemon("--config", "conf/kvstored.yaml", "--check-config", &output), 0);
+}
+END_TEST
+
+START_TEST(a_bad_file_stops_the_start)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, "limits:\n  calls: -1\n");
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    process_wait(&daemon_of_test.process);
+    ck_assert(WIFEXITED(daemon_of_test.process.status));
+    ck_assert_int_ne(WEXITSTATUS(daemon_of_test.process.status), 0);
+    ck_assert_ptr_nonnull(strstr(daemon_log(&daemon_of_test), "kvstored.yaml:8:"));
+    ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
+}
+END_TEST
+
+START_TEST(a_server_program_that_is_not_there_stops_the_start)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test,
+                     format_text("  data_dir: %s\n  server: /nowhere/nats-server\n", daemon_of_test.data_dir), NULL);
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    process_wait(&daemon_of_test.process);
+    ck_assert_int_ne(WEXITSTATUS(daemon_of_test.process.status), 0);
+    ck_assert_ptr_nonnull(strstr(daemon_log(&daemon_of_test), "/nowhere/nats-server"));
+    ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
+}
+END_TEST
+
+START_TEST(the_socket_is_at_runtime_directory_when_no_path_is_given)
+{
+    daemon_prepare(&daemon_of_test);
+    write_file(daemon_of_test.conf_path,
+               format_text("nats:\n  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, scene_nats_server()));
+    char *extra[] = {format_text("RUNTIME_DIRECTORY=%s", daemon_of_test.directory), NULL};
+    daemon_spawn(&daemon_of_test, extra, -1);
+    daemon_wait_ready(&daemon_of_test);
+    assert_ok(client_call(client_open(&daemon_of_test), "daemon.info", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* --- The socket ------------------------------------------------------------------------------------ */
+
+START_TEST(the_socket_has_the_mode_that_was_asked_for)
+{
+    struct stat status;
+
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL,
+                     format_text("listen:\n  path: %s\n  mode: \"0640\"\n", daemon_of_test.socket_path));
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_ready(&daemon_of_test);
+    ck_assert_int_eq(stat(daemon_of_test.socket_path, &status), 0);
+    ck_assert(S_ISSOCK(status.st_mode));
+    ck_assert_uint_eq(status.st_mode & 07777, 0640);
+    daemon_stop(&daemon_of_test);
+    ck_assert_int_ne(stat(daemon_of_test.socket_path, &status), 0);
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    ck_assert_int_eq(stat(daemon_of_test.socket_path, &status), 0);
+    ck_assert_uint_eq(status.st_mode & 07777, 0660);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_socket_that_nobody_serves_is_replaced)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    close(listen_at(daemon_of_test.socket_path, SOCK_STREAM));
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_ready(&daemon_of_test);
+    assert_ok(client_call(client_open(&daemon_of_test), "daemon.info", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_socket_that_another_program_serves_is_left_alone)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    int served = listen_at(daemon_of_test.socket_path, SOCK_STREAM);
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    process_wait(&daemon_of_test.process);
+    ck_assert_int_ne(WEXITSTATUS(daemon_of_test.process.status), 0);
+    ck_assert_ptr_nonnull(strstr(daemon_log(&daemon_of_test), "served by another program"));
+    ck_assert_int_eq(access(daemon_of_test.socket_path, F_OK), 0);
+    close(served);
+}
+END_TEST
+
+START_TEST(a_file_that_is_no_socket_is_left_alone)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    write_file(daemon_of_test.socket_path, "precious");
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    process_wait(&daemon_of_test.process);
+    ck_assert_int_ne(WEXITSTATUS(daemon_of_test.process.status), 0);
+    ck_assert_ptr_nonnull(strstr(daemon_log(&daemon_of_test), "is no socket"));
+    ck_assert_str_eq(read_file(daemon_of_test.socket_path), "precious");
+}
+END_TEST
+
+START_TEST(a_second_daemon_on_the_same_socket_is_refused_by_name)
+{
+    struct daemon second;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    daemon_prepare(&second);
+    strcpy(second.socket_path, daemon_of_test.socket_path);
+    daemon_configure(&second, NULL, NULL);
+    daemon_spawn(&second, NULL, -1);
+    process_wait(&second.process);
+    ck_assert_int_ne(WEXITSTATUS(second.process.status), 0);
+    ck_assert_ptr_nonnull(strstr(daemon_log(&second),
+                                 format_text("served by another kvstored (pid %d)", (int)daemon_of_test.process.pid)));
+    assert_ok(client_call(client_open(&daemon_of_test), "kv.get", "['%s', 'k']",
+                          client_new_bucket(client_open(&daemon_of_test), NULL)));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_second_daemon_on_the_same_data_is_refused_by_name)
+{
+    struct daemon second;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    daemon_prepare(&second);
+    strcpy(second.data_dir, daemon_of_test.data_dir);
+    daemon_configure(&second, NULL, NULL);
+    daemon_spawn(&second, NULL, -1);
+    process_wait(&second.process);
+    ck_assert_int_ne(WEXITSTATUS(second.process.status), 0);
+    ck_assert_ptr_nonnull(strstr(daemon_log(&second),
+                                 format_text("in use by another kvstored (pid %d)", (int)daemon_of_test.process.pid)));
+    ck_assert_int_ne(access(second.socket_path, F_OK), 0);
+    assert_ok(client_call(client_open(&daemon_of_test), "health.check", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* --- The service manager --------------------------------------------------------------------------- */
+
+START_TEST(a_socket_of_the_service_manager_is_served)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    const char *path = format_text("%s/handed-over.sock", daemon_of_test.directory);
+    int listener = listen_at(path, SOCK_STREAM);
+    /* Who connects before the daemon runs is served when it does. */
+    struct client *early = client_open_path(path);
+    uint32_t msgid = client_send(early, "daemon.info", "[]");
+
+    daemon_spawn(&daemon_of_test, NULL, listener);
+    daemon_wait_log(&daemon_of_test, "handed over by the service manager");
+    daemon_wait_ready(&daemon_of_test);
+    assert_ok(client_wait(early, msgid));
+    ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
+    client_close(early);
+    daemon_stop(&daemon_of_test);
+    /* It is the service manager's: it stays for the next start. */
+    ck_assert_int_eq(access(path, F_OK), 0);
+    daemon_mark_log(&daemon_of_test);
+    daemon_spawn(&daemon_of_test, NULL, listener);
+    daemon_wait_ready(&daemon_of_test);
+    assert_ok(client_call(client_open_path(path), "daemon.info", "[]"));
+    daemon_stop(&daemon_of_test);
+    close(listener);
+}
+END_TEST
+
+/* The next message of the notify socket. */
+static const char *next_notification(int socket)
+{
+    struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
+    char *text = keep(calloc(1, 4096));
+
+    setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    ck_assert_msg(recv(socket, text, 4095, 0) > 0, "the service manager is told nothing");
+    return text;
+}
+
+static void expect_notification(int socket, const char *line)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    while (strstr(next_notification(socket), line) == NULL)
+        ck_assert_msg(now_ms() < end, "the service manager is not told %s", line);
+}
+
+START_TEST(the_service_manager_is_told_how_the_daemon_is)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    const char *path = format_text("%s/notify", daemon_of_test.directory);
+    int notify = listen_at(path, SOCK_DGRAM);
+    char *extra[] = {format_text("NOTIFY_SOCKET=%s", path), "WATCHDOG_USEC=200000", NULL};
+
+    uint64_t start = now_ms();
+    daemon_spawn(&daemon_of_test, extra, -1);
+    expect_notification(notify, "READY=1");
+    /* Ready means that it can be used. */
+    assert_ok(client_call(client_open(&daemon_of_test), "bucket.create", "['b']"));
+    for (unsigned i = 0; i < 5; i++)
+        expect_notification(notify, "WATCHDOG=1");
+    ck_assert_uint_ge(now_ms() - start, 400 - 100);
+    process_signal(&daemon_of_test.process, SIGHUP);
+    expect_notification(notify, "RELOADING=1");
+    expect_notification(notify, "READY=1");
+    process_signal(&daemon_of_test.process, SIGTERM);
+    expect_notification(notify, "STOPPING=1");
+    daemon_expect_good_end(&daemon_of_test);
+    close(notify);
+}
+END_TEST
+
+START_TEST(a_busy_daemon_still_tells_that_it_is_alive)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    const char *path = format_text("%s/notify", daemon_of_test.directory);
+    int notify = listen_at(path, SOCK_DGRAM);
+    char *extra[] = {format_text("NOTIFY_SOCKET=%s", path), "WATCHDOG_USEC=1000000", NULL};
+    unsigned alive = 0;
+
+    daemon_spawn(&daemon_of_test, extra, -1);
+    expect_notification(notify, "READY=1");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    uint64_t end = now_ms() + 1500;
+    while (now_ms() < end) {
+        for (unsigned i = 0; i < 500; i++)
+            client_send(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
+        for (unsigned i = 0; i < 500; i++)
+            assert_ok(client_receive(client));
+    }
+    char text[256];
+    while (recv(notify, text, sizeof(text), MSG_DONTWAIT) > 0)
+        alive++;
+    ck_assert_uint_ge(alive, 2);
+    daemon_stop(&daemon_of_test);
+    close(notify);
+}
+END_TEST
+
+/* --- Its end --------------------------------------------------------------------------------------- */
+
+START_TEST(sigterm_and_sigint_end_it_with_its_server)
+{
+    int signals[] = {SIGTERM, SIGINT};
+
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    for (size_t i = 0; i < 2; i++) {
+        daemon_restart(&daemon_of_test);
+        pid_t server = daemon_nats_pid(&daemon_of_test);
+        struct client *idle = client_open(&daemon_of_test);
+        process_signal(&daemon_of_test.process, signals[i]);
+        client_expect_end(idle);
+        daemon_expect_good_end(&daemon_of_test);
+        ck_assert(!pid_is_alive(server));
+        ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
+    }
+}
+END_TEST
+
+START_TEST(it_ends_while_it_is_still_starting)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    for (unsigned i = 0; i < 5; i++) {
+        daemon_mark_log(&daemon_of_test);
+        daemon_spawn(&daemon_of_test, NULL, -1);
+        daemon_wait_log(&daemon_of_test, "listening on");
+        usleep(i * 3000);
+        daemon_stop(&daemon_of_test);
+    }
+}
+END_TEST
+
+START_TEST(calls_under_way_are_answered_before_it_ends)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    pid_t server = daemon_nats_pid(&daemon_of_test);
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    ck_assert_int_eq(kill(server, SIGSTOP), 0);
+    for (unsigned i = 0; i < 50; i++)
+        client_send(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
+    /* They are under way when all were read: the one behind them is answered. */
+    uint32_t last = client_send(client, "daemon.info", "[]");
+    assert_ok(client_wait(client, last));
+    process_signal(&daemon_of_test.process, SIGTERM);
+    daemon_wait_log(&daemon_of_test, "ending: 1 sessions, 50 calls in flight");
+    ck_assert_int_lt(connect_to(daemon_of_test.socket_path), 0);
+    ck_assert_int_eq(kill(server, SIGCONT), 0);
+    for (unsigned i = 0; i < 50; i++)
+        assert_ok(client_receive(client));
+    client_expect_end(client);
+    daemon_expect_good_end(&daemon_of_test);
+
+    daemon_restart(&daemon_of_test);
+    client = client_open(&daemon_of_test);
+    struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "values"), 51);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(calls_that_take_too_long_do_not_hold_up_the_end)
+{
+    daemon_start(&daemon_of_test, NULL, "calls:\n  drain_timeout: 0.3\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    pid_t server = daemon_nats_pid(&daemon_of_test);
+
+    ck_assert_int_eq(kill(server, SIGSTOP), 0);
+    client_send(client, "kv.put", "['%s', 'k', 'v']", bucket);
+    assert_ok(client_wait(client, client_send(client, "daemon.info", "[]")));
+    process_signal(&daemon_of_test.process, SIGTERM);
+    daemon_wait_log(&daemon_of_test, "1 calls are not answered after 0.3 s");
+    ck_assert_int_eq(kill(server, SIGCONT), 0);
+    client_expect_end(client);
+    daemon_expect_good_end(&daemon_of_test);
+}
+END_TEST
+
+/* --- Reload ---------------------------------------------------------------------------------------- */
+
+START_TEST(a_reload_applies_what_may_change_and_names_what_may_not)
+{
+    daemon_start(&daemon_of_test, NULL, "limits:\n  calls_per_session: 11\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    const char *other_path = format_text("%s/other.sock", daemon_of_test.directory);
+
+    /* Another limit, another level: both at once, and nobody's session ends. */
+    daemon_configure(
+        &daemon_of_test, NULL,
+        "limits:\n  calls_per_session: 22\n  frame_bytes: 8K\ncalls:\n  timeout: 3\nlog:\n  level: debug\n");
+    process_signal(&daemon_of_test.process, SIGHUP);
+    daemon_wait_log(&daemon_of_test, "is in effect");
+    struct answer *answer = client_call(client, "daemon.info", "[]");
+    ck_assert_uint_eq(number_at(&answer->result, "limits.calls_per_session"), 22);
+    ck_assert_double_eq(double_at(&answer->result, "limits.timeout"), 3);
+    assert_code(client_put(client, bucket, "k", keep(calloc(1, 9000)), 9000), "too_large");
+    client_open(&daemon_of_test);
+    daemon_wait_log(&daemon_of_test, "debug: session of pid");
+
+    daemon_configure(&daemon_of_test, NULL, format_text("listen:\n  path: %s\n", other_path));
+    process_signal(&daemon_of_test.process, SIGHUP);
+    daemon_wait_log(&daemon_of_test, "listen.path has changed, which takes a restart");
+    daemon_wait_log(&daemon_of_test, "is in effect");
+    ck_assert_int_ne(access(other_path, F_OK), 0);
+    assert_ok(client_call(client_open(&daemon_of_test), "daemon.info", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_reload_of_a_broken_file_changes_nothing)
+{
+    daemon_start(&daemon_of_test, NULL, "limits:\n  calls_per_session: 11\n");
+    struct client *client = client_open(&daemon_of_test);
+
+    daemon_configure(&daemon_of_test, NULL, "limits:\n  calls_per_session: 22\n  nonsense: 1\n");
+    process_signal(&daemon_of_test.process, SIGHUP);
+    daemon_wait_log(&daemon_of_test, "kvstored.yaml:9:3:");
+    daemon_wait_log(&daemon_of_test, "nothing was changed");
+    struct answer *answer = client_call(client, "daemon.info", "[]");
+    ck_assert_uint_eq(number_at(&answer->result, "limits.calls_per_session"), 11);
+
+    unlink(daemon_of_test.conf_path);
+    process_signal(&daemon_of_test.process, SIGHUP);
+    daemon_wait_log(&daemon_of_test, "nothing was changed");
+    assert_ok(client_call(client, "daemon.info", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+Suite *life_suite(void)
+{
+    Suite *suite = suite_create("life");
+    TCase *tests = tcase_create("life");
+
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, the_command_line_says_what_it_is);
+    tcase_add_test(tests, check_config_tells_a_good_file_from_a_bad_one);
+    tcase_add_test(tests, a_bad_file_stops_the_start);
+    tcase_add_test(tests, a_server_program_that_is_not_there_stops_the_start);
+    tcase_add_test(tests, the_socket_is_at_runtime_directory_when_no_path_is_given);
+    tcase_add_test(tests, the_socket_has_the_mode_that_was_asked_for);
+    tcase_add_test(tests, a_socket_that_nobody_serves_is_replaced);
+    tcase_add_test(tests, a_socket_that_another_program_serves_is_left_alone);
+    tcase_add_test(tests, a_file_that_is_no_socket_is_left_alone);
+    tcase_add_test(tests, a_second_daemon_on_the_same_socket_is_refused_by_name);
+    tcase_add_test(tests, a_second_daemon_on_the_same_data_is_refused_by_name);
+    tcase_add_test(tests, a_socket_of_the_service_manager_is_served);
+    tcase_add_test(tests, the_service_manager_is_told_how_the_daemon_is);
+    tcase_add_test(tests, a_busy_daemon_still_tells_that_it_is_alive);
+    tcase_add_test(tests, sigterm_and_sigint_end_it_with_its_server);
+    tcase_add_test(tests, it_ends_while_it_is_still_starting);
+    tcase_add_test(tests, calls_under_way_are_answered_before_it_ends);
+    tcase_add_test(tests, calls_that_take_too_long_do_not_hold_up_the_end);
+    tcase_add_test(tests, a_reload_applies_what_may_change_and_names_what_may_not);
+    tcase_add_test(tests, a_reload_of_a_broken_file_changes_nothing);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
