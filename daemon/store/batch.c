@@ -93,6 +93,7 @@ static enum request_verdict take_refusal(struct batch *batch, const struct kv_ac
 
     if (ack->err_code == JETSTREAM_ATOMIC_DUPLICATE) {
         batch->settle = true;
+        batch->settle_after = request->attempts;
         request_park(request);
         request_resume(request);
         return REQUEST_MORE;
@@ -129,7 +130,8 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
         finish(batch, 0, 0, &error);
         return REQUEST_DONE;
     }
-    if (ack.err_code == 0 && batch->settle && attempt == request->attempts) {
+    /* Asked more than once, any answer to the question will do: one may be late. */
+    if (ack.err_code == 0 && batch->settle && attempt > batch->settle_after) {
         finish(batch, ack.sequence, 0, NULL);
         return REQUEST_DONE;
     }

@@ -46,7 +46,8 @@ struct batch {
     struct store *store;
     struct request request;
     struct bucket_wait wait;
-    bool settle; /* a copy was refused as a duplicate: ask for the first one's sequence */
+    bool settle;           /* a copy was refused as a duplicate: ask for the first one's sequence */
+    unsigned settle_after; /* the attempt that was refused; those after it are the question */
     char id[48];
 };
 
