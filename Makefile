@@ -50,6 +50,7 @@ KVCTL := $(wildcard client/kvctl/*.c)
 EXAMPLES := $(wildcard client/examples/*.c)
 UNIT := $(wildcard tests/unit/*.c)
 INTEGRATION := $(wildcard tests/integration/*.c)
+FAULT := $(wildcard tests/fault/*.c)
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))
@@ -86,6 +87,11 @@ $(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(
 
 $(B)/integration: $(call objects,$(INTEGRATION)) $(B)/libkvstore.a
 	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libcrypto) -lpthread
+
+.PHONY: fault
+fault: $(B)/fault
+$(B)/fault: $(call objects,$(FAULT)) $(B)/libkvstore.a
+	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson) -lpthread
 
 # Examples say #include <kvstore.h>, as a user's program does.
 $(B)/obj/client/examples/%.o: CPPFLAGS += -Iclient
@@ -160,7 +166,7 @@ install: all
 .PHONY: clean distclean
 clean:
 	rm -rf build/asan build/obj build/pic build/examples build/fuzz \
-	    build/kvstored build/kvctl build/libkvstore* build/unit build/integration
+	    build/kvstored build/kvctl build/libkvstore* build/unit build/integration build/fault
 distclean:
 	rm -rf build run
 

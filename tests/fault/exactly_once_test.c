@@ -1,0 +1,273 @@
+/* Retries never write twice: each kind of write under each fault, on one server and on three. */
+#include "tests/fault/suites.h"
+#include "tests/fault/trial.h"
+
+#include <string.h>
+
+static struct stage stage;
+
+static void begin_one(void)
+{
+    stage_begin(&stage, 1, NULL);
+    stage_make_bucket(&stage, "b", NULL);
+}
+
+static void begin_three(void)
+{
+    stage_begin(&stage, CLUSTER_SERVERS, NULL);
+    stage_make_bucket(&stage, "b", NULL);
+}
+
+static void end(void)
+{
+    stage_end(&stage);
+}
+
+/* --- The fault strikes, and the daemon heals it ---------------------------------------------------- */
+
+/* One write of the kind. The fault must have struck, or the test has tested nothing. */
+static void try_fault(enum trial_kind kind, struct proxy_fault fault)
+{
+    struct trial trial;
+
+    trial_prepare(&trial, &stage, "b", kind);
+    fault.subject = trial.subject;
+    proxy_arm(stage.proxy, fault);
+    trial_send(&trial);
+    trial_wait(&trial);
+    ck_assert_msg(proxy_strikes(stage.proxy) > 0, "%s: the fault has not struck", trial_name(kind));
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    trial_expect_once(&trial);
+}
+
+START_TEST(a_write_whose_ack_is_lost_is_stored_once)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
+        try_fault(kind, (struct proxy_fault){.kind = PROXY_DROP_ACK, .count = trial_acks(kind)});
+}
+END_TEST
+
+START_TEST(a_write_whose_acks_are_lost_again_and_again_is_stored_once)
+{
+    /* Five of each: also those to the questions of what became of the write. */
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
+        try_fault(kind, (struct proxy_fault){.kind = PROXY_DROP_ACK, .count = 5 * trial_acks(kind)});
+}
+END_TEST
+
+START_TEST(a_write_that_is_lost_is_stored_once)
+{
+    /* Of a batch each message in turn. */
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+        for (unsigned skip = 0; skip < trial_messages(kind); skip++)
+            try_fault(kind, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .skip = skip});
+    }
+}
+END_TEST
+
+START_TEST(a_write_before_which_the_connection_is_cut_is_stored_once)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+        for (unsigned skip = 0; skip < trial_messages(kind); skip++)
+            try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_BEFORE_PUBLISH, .skip = skip});
+    }
+}
+END_TEST
+
+START_TEST(a_write_behind_which_the_connection_is_cut_is_stored_once)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+        for (unsigned skip = 0; skip < trial_messages(kind); skip++)
+            try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_AFTER_PUBLISH, .skip = skip});
+    }
+}
+END_TEST
+
+START_TEST(a_write_whose_connection_is_cut_instead_of_the_ack_is_stored_once)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+        try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_BEFORE_ACK});
+        try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_BEFORE_ACK, .count = 3});
+        try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_AFTER_ACK});
+    }
+}
+END_TEST
+
+/* --- Nothing passes for longer than the daemon waits ----------------------------------------------- */
+
+static void try_hold(enum trial_kind kind, enum proxy_fault_kind where)
+{
+    struct trial trial;
+
+    trial_prepare(&trial, &stage, "b", kind);
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = where, .subject = trial.subject});
+    uint64_t retries = stage_retries(&stage);
+    trial_send(&trial);
+    wait_until(proxy_strikes(stage.proxy) > 0, "the write");
+    wait_until(stage_retries(&stage) >= retries + 2, "the second retry");
+    proxy_release(stage.proxy);
+    trial_wait(&trial);
+    trial_expect_once(&trial);
+}
+
+START_TEST(a_write_that_is_late_is_stored_once)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
+        try_hold(kind, PROXY_HOLD_BEFORE_PUBLISH);
+}
+END_TEST
+
+START_TEST(a_write_whose_ack_is_late_is_stored_once)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+        try_hold(kind, PROXY_HOLD_AFTER_PUBLISH);
+        try_hold(kind, PROXY_HOLD_BEFORE_ACK);
+    }
+}
+END_TEST
+
+/* The ack is lost, the copy is refused as a duplicate, and the answer to the question for its revision is late. */
+START_TEST(the_revision_is_right_when_it_was_asked_for_twice)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+        struct trial trial;
+        unsigned messages = trial_acks(kind) > 1 ? 0 : trial_messages(kind);
+
+        trial_prepare(&trial, &stage, "b", kind);
+        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
+                                                    .subject = trial.subject,
+                                                    .skip = trial_skip(kind),
+                                                    .count = trial_acks(kind),
+                                                    .then_hold = true});
+        trial_send(&trial);
+        wait_until(proxy_strikes(stage.proxy) == trial_acks(kind), "the lost ack");
+        /* What is published next after the refused copy; a plain put ends with its copy. */
+        bool asks = kind != TRIAL_PUT && kind != TRIAL_DELETE && kind != TRIAL_PURGE && kind != TRIAL_BULK_PUT;
+        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_HOLD_AFTER_PUBLISH,
+                                                    .subject = trial.subject,
+                                                    .skip = asks ? messages : 0});
+        proxy_release(stage.proxy);
+        wait_until(proxy_strikes(stage.proxy) == 1, "the question");
+        uint64_t retries = stage_retries(&stage);
+        wait_until(stage_retries(&stage) >= retries + 1, "the second question");
+        proxy_release(stage.proxy);
+        trial_wait(&trial);
+        trial_expect_once(&trial);
+    }
+}
+END_TEST
+
+/* --- Others write meanwhile ------------------------------------------------------------------------ */
+
+START_TEST(a_write_that_others_have_overwritten_before_its_retry_is_stored_once)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+        struct trial trial;
+
+        trial_prepare(&trial, &stage, "b", kind);
+        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
+                                                    .subject = trial.subject,
+                                                    .skip = trial_skip(kind),
+                                                    .count = trial_acks(kind),
+                                                    .then_hold = true});
+        trial_send(&trial);
+        wait_until(proxy_strikes(stage.proxy) == trial_acks(kind), "the lost ack");
+        trial_interfere(&trial);
+        proxy_release(stage.proxy);
+        trial_wait(&trial);
+        trial_expect_once(&trial);
+    }
+}
+END_TEST
+
+START_TEST(a_write_that_was_lost_is_judged_by_what_others_wrote_before_its_retry)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+        struct trial trial;
+
+        trial_prepare(&trial, &stage, "b", kind);
+        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
+                                                    .subject = trial.subject,
+                                                    .count = trial_messages(kind),
+                                                    .then_hold = true});
+        trial_send(&trial);
+        wait_until(proxy_strikes(stage.proxy) == trial_messages(kind), "the lost write");
+        trial_interfere(&trial);
+        proxy_release(stage.proxy);
+        trial_wait(&trial);
+        trial_expect_once_or_refused(&trial);
+    }
+}
+END_TEST
+
+/* --- The server dies ------------------------------------------------------------------------------- */
+
+static void try_kill(enum trial_kind kind, struct proxy_fault fault)
+{
+    struct trial trial;
+
+    trial_prepare(&trial, &stage, "b", kind);
+    struct server *victim = stage.server_count > 1 ? stage_leader(&stage, "b") : &stage.servers[0];
+    fault.subject = trial.subject;
+    proxy_arm(stage.proxy, fault);
+    trial_send(&trial);
+    wait_until(proxy_strikes(stage.proxy) == (fault.count > 0 ? fault.count : 1), "the write");
+    server_kill(victim);
+    if (stage.server_count == 1)
+        server_restart(victim);
+    proxy_release(stage.proxy);
+    trial_wait(&trial);
+    if (stage.server_count > 1)
+        server_restart(victim);
+    stage_reconnect_nats(&stage);
+    trial_expect_once(&trial);
+}
+
+START_TEST(a_write_whose_server_dies_before_the_ack_is_stored_once)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
+        try_kill(kind,
+                 (struct proxy_fault){
+                     .kind = PROXY_DROP_ACK, .skip = trial_skip(kind), .count = trial_acks(kind), .then_hold = true});
+}
+END_TEST
+
+START_TEST(a_write_whose_server_dies_before_it_is_stored_once)
+{
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
+        try_kill(kind, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH});
+}
+END_TEST
+
+Suite *exactly_once_suite(void)
+{
+    const TTest *const tests[] = {
+        a_write_whose_ack_is_lost_is_stored_once,
+        a_write_whose_acks_are_lost_again_and_again_is_stored_once,
+        a_write_that_is_lost_is_stored_once,
+        a_write_before_which_the_connection_is_cut_is_stored_once,
+        a_write_behind_which_the_connection_is_cut_is_stored_once,
+        a_write_whose_connection_is_cut_instead_of_the_ack_is_stored_once,
+        a_write_that_is_late_is_stored_once,
+        a_write_whose_ack_is_late_is_stored_once,
+        the_revision_is_right_when_it_was_asked_for_twice,
+        a_write_that_others_have_overwritten_before_its_retry_is_stored_once,
+        a_write_that_was_lost_is_judged_by_what_others_wrote_before_its_retry,
+    };
+    Suite *suite = suite_create("exactly once");
+    TCase *one = tcase_create("one server"), *three = tcase_create("three servers");
+
+    tcase_add_checked_fixture(one, begin_one, end);
+    tcase_add_checked_fixture(three, begin_three, end);
+    tcase_set_timeout(one, 60);
+    tcase_set_timeout(three, 60);
+    for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+        tcase_add_test(one, tests[i]);
+        tcase_add_test(three, tests[i]);
+    }
+    tcase_add_test(one, a_write_whose_server_dies_before_the_ack_is_stored_once);
+    tcase_add_test(one, a_write_whose_server_dies_before_it_is_stored_once);
+    suite_add_tcase(suite, one);
+    suite_add_tcase(suite, three);
+    return suite;
+}

@@ -1,0 +1,301 @@
+#include "tests/fault/nats.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct nats {
+    int socket;
+    char *bytes;
+    size_t size, room;
+    bool has_ended;
+};
+
+/* --- The connection -------------------------------------------------------------------------------- */
+
+static void write_text(struct nats *nats, const char *text)
+{
+    size_t size = strlen(text);
+
+    while (size > 0) {
+        ssize_t written = send(nats->socket, text, size, MSG_NOSIGNAL);
+        if (written <= 0) {
+            nats->has_ended = true;
+            return;
+        }
+        text += written;
+        size -= (size_t)written;
+    }
+}
+
+/* False: nothing came until then, or the connection has ended. */
+static bool read_some(struct nats *nats, uint64_t until_ms)
+{
+    struct pollfd readable = {.fd = nats->socket, .events = POLLIN};
+    uint64_t now = now_ms();
+
+    if (nats->has_ended || poll(&readable, 1, now < until_ms ? (int)(until_ms - now) : 0) != 1)
+        return false;
+    if (nats->room - nats->size < 65536) {
+        nats->room = nats->room * 2 + 131072;
+        nats->bytes = realloc(nats->bytes, nats->room);
+        ck_assert_ptr_nonnull(nats->bytes);
+    }
+    ssize_t received = recv(nats->socket, nats->bytes + nats->size, nats->room - nats->size, 0);
+    nats->has_ended = received <= 0;
+    nats->size += received > 0 ? (size_t)received : 0;
+    return received > 0;
+}
+
+/* So many bytes as a text that lives on. */
+static char *take_bytes(struct nats *nats, size_t size)
+{
+    char *text = keep(strndup(nats->bytes, size));
+
+    nats->size -= size;
+    memmove(nats->bytes, nats->bytes + size, nats->size);
+    return text;
+}
+
+/* Without its end; NULL: none came until then. */
+static char *read_line(struct nats *nats, uint64_t until_ms)
+{
+    const char *end;
+
+    while ((end = nats->size > 0 ? memmem(nats->bytes, nats->size, "\r\n", 2) : NULL) == NULL) {
+        if (!read_some(nats, until_ms))
+            return NULL;
+    }
+    char *line = take_bytes(nats, (size_t)(end - nats->bytes) + 2);
+    line[strlen(line) - 2] = '\0';
+    return line;
+}
+
+static bool greet(struct nats *nats)
+{
+    uint64_t until_ms = now_ms() + 2000;
+    const char *line;
+
+    if (read_line(nats, until_ms) == NULL)
+        return false;
+    write_text(
+        nats,
+        "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB _INBOX.fault.* 1\r\nPING\r\n");
+    while ((line = read_line(nats, until_ms)) != NULL) {
+        if (strcmp(line, "PONG") == 0)
+            return true;
+    }
+    return false;
+}
+
+struct nats *nats_connect(const unsigned *ports, unsigned count)
+{
+    struct nats *nats = keep(calloc(1, sizeof(*nats)));
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    for (unsigned i = 0;; i = (i + 1) % count) {
+        nats->socket = scene_dial(ports[i]);
+        if (nats->socket >= 0 && greet(nats))
+            return nats;
+        ck_assert_msg(now_ms() < end, "cannot connect to nats-server on port %u", ports[i]);
+        if (nats->socket >= 0)
+            nats_close(nats);
+        pause_shortly();
+    }
+}
+
+void nats_close(struct nats *nats)
+{
+    close(nats->socket);
+    free(nats->bytes);
+    memset(nats, 0, sizeof(*nats));
+    nats->socket = -1;
+}
+
+/* --- Requests -------------------------------------------------------------------------------------- */
+
+/* The payload of the message that line begins; NULL: not all of it came. */
+static const char *read_payload(struct nats *nats, char *line, uint64_t until_ms)
+{
+    char *rest = line, *word, *last = NULL, *before = NULL;
+    bool has_headers = line[0] == 'H';
+
+    while ((word = strsep(&rest, " ")) != NULL) {
+        before = last;
+        last = word;
+    }
+    size_t total = strtoul(last, NULL, 10), headers = has_headers ? strtoul(before, NULL, 10) : 0;
+    while (nats->size < total + 2) {
+        if (!read_some(nats, until_ms))
+            return NULL;
+    }
+    char *payload = take_bytes(nats, total + 2);
+    payload[total] = '\0';
+    bool has_nobody = has_headers && strncmp(payload, "NATS/1.0 503", 12) == 0;
+    return has_nobody ? NULL : payload + headers;
+}
+
+const char *nats_try_request(struct nats *nats, const char *subject, const char *payload, unsigned patience_ms)
+{
+    static unsigned requests;
+    uint64_t until_ms = now_ms() + patience_ms;
+    const char *inbox = format_text("_INBOX.fault.%u", __atomic_add_fetch(&requests, 1, __ATOMIC_RELAXED));
+    char *line;
+
+    write_text(nats, format_text("PUB %s %s %zu\r\n%s\r\n", subject, inbox, strlen(payload), payload));
+    while ((line = read_line(nats, until_ms)) != NULL) {
+        bool is_ours = strstr(line, inbox) != NULL && strstr(line, inbox)[strlen(inbox)] == ' ';
+        if (strcmp(line, "PING") == 0)
+            write_text(nats, "PONG\r\n");
+        if (strncmp(line, "MSG ", 4) != 0 && strncmp(line, "HMSG ", 5) != 0)
+            continue;
+        const char *answer = read_payload(nats, line, until_ms);
+        if (is_ours)
+            return answer;
+    }
+    return NULL;
+}
+
+static json_t *parse(const char *subject, const char *text)
+{
+    json_t *json = text != NULL ? json_loads(text, 0, NULL) : NULL;
+
+    ck_assert_msg(json != NULL, "%s: nats-server's answer is no JSON: %s", subject, text != NULL ? text : "none came");
+    return keep(json);
+}
+
+json_t *nats_api(struct nats *nats, const char *verb_and_name, const char *payload, ...)
+{
+    const char *subject = format_text("$JS.API.%s", verb_and_name);
+    uint64_t end = now_ms() + PATIENCE_MS;
+    char *body = NULL;
+    va_list args;
+
+    va_start(args, payload);
+    ck_assert_int_ge(vasprintf(&body, payload, args), 0);
+    va_end(args);
+    keep(body);
+    for (char *c = body; *c != '\0'; c++) {
+        if (*c == '\'')
+            *c = '"';
+    }
+    for (;;) {
+        /* While a cluster has no leader, nobody answers. */
+        const char *text = nats_try_request(nats, subject, body, 1000);
+        if (text == NULL && now_ms() < end && !nats->has_ended)
+            continue;
+        return parse(subject, text);
+    }
+}
+
+uint64_t nats_put(struct nats *nats, const char *bucket, const char *key, const char *value)
+{
+    const char *subject = format_text("$KV.%s.%s", bucket, key);
+    json_t *ack = parse(subject, nats_try_request(nats, subject, value, PATIENCE_MS));
+
+    ck_assert_msg(json_object_get(ack, "error") == NULL, "nats-server refuses %s", subject);
+    return (uint64_t)json_integer_value(json_object_get(ack, "seq"));
+}
+
+/* --- What a bucket's stream holds ------------------------------------------------------------------ */
+
+static char *decode_base64(const char *text)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *decoded = keep(calloc(1, strlen(text) + 1)), *out = decoded;
+    unsigned value = 0, bits = 0;
+
+    for (; *text != '\0' && *text != '='; text++) {
+        value = value << 6 | (unsigned)(strchr(digits, *text) - digits);
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            *out++ = (char)(value >> bits & 255u);
+        }
+    }
+    return decoded;
+}
+
+static const char *header_value(const char *headers, const char *name)
+{
+    const char *found = strstr(headers, name);
+
+    if (found == NULL)
+        return NULL;
+    found += strlen(name);
+    found += strspn(found, ": ");
+    return format_text("%.*s", (int)strcspn(found, "\r"), found);
+}
+
+static void add_entry(struct stream_log *log, const char *bucket, const json_t *message)
+{
+    const char *subject = json_string_value(json_object_get(message, "subject"));
+    const char *value = json_string_value(json_object_get(message, "data"));
+    const char *block = json_string_value(json_object_get(message, "hdrs"));
+    const char *operation = block != NULL ? header_value(decode_base64(block), "KV-Operation") : NULL;
+
+    log->entries[log->count++] = (struct stored){
+        .revision = (uint64_t)json_integer_value(json_object_get(message, "seq")),
+        .key = subject + strlen("$KV.") + strlen(bucket) + 1,
+        .operation = operation != NULL ? operation : "put",
+        .value = value != NULL ? decode_base64(value) : "",
+    };
+}
+
+struct stream_log nats_read_log(struct nats *nats, const char *bucket)
+{
+    struct stream_log log = {0};
+    json_t *info = nats_api(nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    json_t *state = json_object_get(info, "state");
+    uint64_t last = (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
+    uint64_t next = (uint64_t)json_integer_value(json_object_get(state, "first_seq"));
+
+    ck_assert_msg(state != NULL, "no state of %s", bucket);
+    log.entries =
+        keep(calloc((size_t)json_integer_value(json_object_get(state, "messages")) + 1, sizeof(*log.entries)));
+    while (next > 0 && next <= last) {
+        json_t *answer = nats_api(nats, format_text("STREAM.MSG.GET.KV_%s", bucket),
+                                  "{'seq': %llu, 'next_by_subj': '>'}", (unsigned long long)next);
+        const json_t *message = json_object_get(answer, "message");
+        if (message == NULL)
+            break;
+        add_entry(&log, bucket, message);
+        next = log.entries[log.count - 1].revision + 1;
+    }
+    return log;
+}
+
+unsigned log_count(const struct stream_log *log, const char *key, const char *operation, const char *value,
+                   uint64_t *revision)
+{
+    unsigned count = 0;
+
+    *revision = 0;
+    for (size_t i = 0; i < log->count; i++) {
+        const struct stored *entry = &log->entries[i];
+        if (strcmp(entry->key, key) != 0 || strcmp(entry->operation, operation) != 0 ||
+            strcmp(entry->value, value) != 0)
+            continue;
+        count++;
+        *revision = entry->revision;
+    }
+    return count;
+}
+
+const char *log_text(const struct stream_log *log)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+
+    for (size_t i = 0; i < log->count && i < 100; i++)
+        fprintf(stream, "%llu %s %s %.40s\n", (unsigned long long)log->entries[i].revision, log->entries[i].operation,
+                log->entries[i].key, log->entries[i].value);
+    fclose(stream);
+    return keep(text);
+}

@@ -1,0 +1,459 @@
+#include "tests/fault/proxy.h"
+
+#include "tests/fault/scene.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define PAIRS_MAX     16
+#define READ_BYTES    65536u
+#define REPLIES_MAX   64u
+#define SUBJECT_BYTES 256u
+#define LINE_BYTES    8192u /* of a line that the proxy looks at; longer ones are no publish and no message */
+
+/* One direction of a connection. */
+struct stream {
+    int from, to;
+    char *bytes;
+    size_t size, room;
+    bool has_ended;
+};
+
+struct pair {
+    bool is_open;
+    struct stream up, down; /* to the server, to the daemon */
+};
+
+struct proxy {
+    pthread_t thread;
+    pthread_mutex_t lock; /* of all that follows */
+    int listener, wake;
+    unsigned port;
+    unsigned servers[PROXY_SERVERS_MAX];
+    unsigned server_count, preferred;
+    struct pair pairs[PAIRS_MAX];
+    struct proxy_fault fault;
+    unsigned strikes, publishes;
+    bool is_holding, cut_wanted, stop_wanted;
+    /* Reply subjects of the publishes whose acks the fault waits for. */
+    char replies[REPLIES_MAX][SUBJECT_BYTES];
+    unsigned reply_count;
+};
+
+/* --- Messages -------------------------------------------------------------------------------------- */
+
+struct frame {
+    size_t size; /* with its payload and line ends */
+    bool is_publish, is_delivery;
+    char subject[SUBJECT_BYTES];
+    char reply[SUBJECT_BYTES]; /* "": none */
+};
+
+/* A subject against a pattern with * and >. */
+static bool subject_matches(const char *pattern, const char *subject)
+{
+    for (;;) {
+        if (strcmp(pattern, ">") == 0)
+            return *subject != '\0';
+        size_t wanted = strcspn(pattern, "."), found = strcspn(subject, ".");
+        bool is_star = wanted == 1 && pattern[0] == '*';
+        if (!is_star && (wanted != found || memcmp(pattern, subject, wanted) != 0))
+            return false;
+        pattern += wanted;
+        subject += found;
+        if (*pattern == '\0' || *subject == '\0')
+            return *pattern == *subject;
+        pattern++;
+        subject++;
+    }
+}
+
+/* What the line of a message says: PUB subject [reply] size, HPUB subject [reply] headers size, MSG subject sid ... */
+static void read_line(struct frame *frame, char *line)
+{
+    char *words[8], *rest = NULL;
+    unsigned count = 0;
+
+    for (char *word = strtok_r(line, " \t", &rest); word != NULL && count < 8; word = strtok_r(NULL, " \t", &rest))
+        words[count++] = word;
+    if (count == 0)
+        return;
+    bool has_headers = words[0][0] == 'H' || words[0][0] == 'h';
+    const char *verb = words[0] + has_headers;
+    frame->is_publish = strcasecmp(verb, "PUB") == 0;
+    frame->is_delivery = strcasecmp(verb, "MSG") == 0;
+    unsigned least = 3u + has_headers + frame->is_delivery;
+    if ((!frame->is_publish && !frame->is_delivery) || count < least)
+        return;
+    frame->size += strtoul(words[count - 1], NULL, 10) + 2;
+    snprintf(frame->subject, sizeof(frame->subject), "%s", words[1]);
+    if (count > least)
+        snprintf(frame->reply, sizeof(frame->reply), "%s", words[2 + frame->is_delivery]);
+}
+
+/* The first message of what has come; false: it is not all there yet. */
+static bool next_frame(const struct stream *stream, struct frame *frame)
+{
+    char line[LINE_BYTES];
+    const char *end = stream->size > 0 ? memmem(stream->bytes, stream->size, "\r\n", 2) : NULL;
+
+    if (end == NULL)
+        return false;
+    size_t length = (size_t)(end - stream->bytes);
+    memset(frame, 0, sizeof(*frame));
+    frame->size = length + 2;
+    if (length < sizeof(line)) {
+        memcpy(line, stream->bytes, length);
+        line[length] = '\0';
+        read_line(frame, line);
+    }
+    return frame->size <= stream->size;
+}
+
+/* --- Passing on ------------------------------------------------------------------------------------ */
+
+static void drop_bytes(struct stream *stream, size_t size)
+{
+    stream->size -= size;
+    memmove(stream->bytes, stream->bytes + size, stream->size);
+}
+
+static void pass(struct stream *stream, size_t size)
+{
+    size_t done = 0;
+
+    while (done < size) {
+        ssize_t written = send(stream->to, stream->bytes + done, size - done, MSG_NOSIGNAL);
+        if (written <= 0) {
+            stream->has_ended = true;
+            break;
+        }
+        done += (size_t)written;
+    }
+    drop_bytes(stream, size);
+}
+
+static void close_pair(struct pair *pair)
+{
+    close(pair->up.from);
+    close(pair->down.from);
+    free(pair->up.bytes);
+    free(pair->down.bytes);
+    memset(pair, 0, sizeof(*pair));
+}
+
+/* --- Faults ---------------------------------------------------------------------------------------- */
+
+static bool is_of_ack(enum proxy_fault_kind kind)
+{
+    return kind == PROXY_DROP_ACK || kind == PROXY_CUT_BEFORE_ACK || kind == PROXY_CUT_AFTER_ACK ||
+           kind == PROXY_HOLD_BEFORE_ACK;
+}
+
+static bool take_reply(struct proxy *proxy, const char *subject)
+{
+    for (unsigned i = 0; i < proxy->reply_count; i++) {
+        if (strcmp(proxy->replies[i], subject) != 0)
+            continue;
+        proxy->reply_count--;
+        memmove(proxy->replies[i], proxy->replies[i + 1], (proxy->reply_count - i) * SUBJECT_BYTES);
+        return true;
+    }
+    return false;
+}
+
+/* Whether the fault strikes at this message. Marks the reply subject of a publish whose ack it waits for. */
+static bool strikes(struct proxy *proxy, const struct frame *frame)
+{
+    struct proxy_fault *fault = &proxy->fault;
+
+    if (fault->kind == PROXY_NO_FAULT)
+        return false;
+    if (frame->is_delivery)
+        return is_of_ack(fault->kind) && proxy->strikes < fault->count && take_reply(proxy, frame->subject);
+    if (!frame->is_publish || !subject_matches(fault->subject, frame->subject))
+        return false;
+    bool is_due = ++proxy->publishes > fault->skip;
+    if (!is_of_ack(fault->kind))
+        return is_due && proxy->strikes < fault->count;
+    if (is_due && frame->reply[0] != '\0' && proxy->reply_count < REPLIES_MAX)
+        strcpy(proxy->replies[proxy->reply_count++], frame->reply);
+    return false;
+}
+
+/* What becomes of a message that the fault has struck. False: the pair has ended. */
+static bool suffer(struct proxy *proxy, struct pair *pair, struct stream *stream, size_t size)
+{
+    const struct proxy_fault *fault = &proxy->fault;
+
+    proxy->strikes++;
+    if (fault->then_hold && proxy->strikes == fault->count)
+        proxy->is_holding = true;
+    switch (fault->kind) {
+    case PROXY_DROP_PUBLISH:
+    case PROXY_DROP_ACK:
+        drop_bytes(stream, size);
+        return true;
+    case PROXY_CUT_AFTER_PUBLISH:
+    case PROXY_CUT_AFTER_ACK:
+        pass(stream, size);
+        close_pair(pair);
+        return false;
+    case PROXY_CUT_BEFORE_PUBLISH:
+    case PROXY_CUT_BEFORE_ACK:
+        close_pair(pair);
+        return false;
+    case PROXY_HOLD_AFTER_PUBLISH:
+        pass(stream, size);
+        proxy->is_holding = true;
+        return true;
+    case PROXY_HOLD_BEFORE_PUBLISH:
+    case PROXY_HOLD_BEFORE_ACK:
+        proxy->is_holding = true;
+        return true;
+    case PROXY_NO_FAULT:
+        break;
+    }
+    return true;
+}
+
+/* Passes on what is whole. False: the pair has ended. */
+static bool work_off(struct proxy *proxy, struct pair *pair, struct stream *stream)
+{
+    struct frame frame;
+    size_t ready = 0;
+
+    /* Messages that nothing happens to leave together. */
+    while (!proxy->is_holding && stream->size > ready) {
+        struct stream rest = {.bytes = stream->bytes + ready, .size = stream->size - ready};
+        if (!next_frame(&rest, &frame))
+            break;
+        if (!strikes(proxy, &frame)) {
+            ready += frame.size;
+            continue;
+        }
+        pass(stream, ready);
+        ready = 0;
+        if (!suffer(proxy, pair, stream, frame.size))
+            return false;
+    }
+    pass(stream, ready);
+    if (stream->has_ended && !proxy->is_holding) {
+        close_pair(pair);
+        return false;
+    }
+    return true;
+}
+
+/* --- The loop -------------------------------------------------------------------------------------- */
+
+static void take_bytes(struct stream *stream)
+{
+    if (stream->room - stream->size < READ_BYTES) {
+        stream->room = stream->room * 2 + READ_BYTES;
+        stream->bytes = realloc(stream->bytes, stream->room);
+        if (stream->bytes == NULL)
+            abort();
+    }
+    ssize_t received = recv(stream->from, stream->bytes + stream->size, READ_BYTES, MSG_DONTWAIT);
+    if (received > 0)
+        stream->size += (size_t)received;
+    else if (received == 0 || errno != EAGAIN)
+        stream->has_ended = true;
+}
+
+static void begin_pair(struct proxy *proxy)
+{
+    int daemon = accept4(proxy->listener, NULL, NULL, SOCK_CLOEXEC), server = -1, on = 1;
+    struct pair *pair = NULL;
+
+    if (daemon < 0)
+        return;
+    for (unsigned i = 0; i < proxy->server_count && server < 0; i++)
+        server = scene_dial(proxy->servers[(proxy->preferred + i) % proxy->server_count]);
+    for (unsigned i = 0; i < PAIRS_MAX && pair == NULL; i++)
+        pair = proxy->pairs[i].is_open ? NULL : &proxy->pairs[i];
+    if (server < 0 || pair == NULL) {
+        close(daemon);
+        if (server >= 0)
+            close(server);
+        return;
+    }
+    setsockopt(daemon, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    *pair =
+        (struct pair){.is_open = true, .up = {.from = daemon, .to = server}, .down = {.from = server, .to = daemon}};
+}
+
+static void work_pairs(struct proxy *proxy)
+{
+    for (unsigned i = 0; i < PAIRS_MAX; i++) {
+        struct pair *pair = &proxy->pairs[i];
+        if (pair->is_open && proxy->cut_wanted)
+            close_pair(pair);
+        else if (pair->is_open && work_off(proxy, pair, &pair->up))
+            work_off(proxy, pair, &pair->down);
+    }
+    proxy->cut_wanted = false;
+}
+
+/* Waits for what may happen. What was read belongs to the stream of the same place in streams. */
+static void poll_all(struct proxy *proxy)
+{
+    struct pollfd polled[2 + 2 * PAIRS_MAX];
+    struct stream *streams[2 + 2 * PAIRS_MAX];
+    nfds_t count = 2;
+    uint64_t rung;
+
+    polled[0] = (struct pollfd){.fd = proxy->wake, .events = POLLIN};
+    polled[1] = (struct pollfd){.fd = proxy->listener, .events = proxy->is_holding ? 0 : POLLIN};
+    for (unsigned i = 0; i < PAIRS_MAX && !proxy->is_holding; i++) {
+        struct pair *pair = &proxy->pairs[i];
+        if (!pair->is_open)
+            continue;
+        streams[count] = &pair->up;
+        polled[count++] = (struct pollfd){.fd = pair->up.from, .events = POLLIN};
+        streams[count] = &pair->down;
+        polled[count++] = (struct pollfd){.fd = pair->down.from, .events = POLLIN};
+    }
+    pthread_mutex_unlock(&proxy->lock);
+    poll(polled, count, -1);
+    pthread_mutex_lock(&proxy->lock);
+    if (polled[0].revents != 0 && read(proxy->wake, &rung, sizeof(rung)) < 0)
+        abort();
+    for (nfds_t i = 2; i < count; i++) {
+        if (polled[i].revents != 0)
+            take_bytes(streams[i]);
+    }
+    if (polled[1].revents != 0)
+        begin_pair(proxy);
+}
+
+static void *run(void *arg)
+{
+    struct proxy *proxy = arg;
+
+    pthread_mutex_lock(&proxy->lock);
+    while (!proxy->stop_wanted) {
+        work_pairs(proxy);
+        poll_all(proxy);
+    }
+    proxy->cut_wanted = true;
+    work_pairs(proxy);
+    pthread_mutex_unlock(&proxy->lock);
+    return NULL;
+}
+
+/* --- The test's side ------------------------------------------------------------------------------- */
+
+static void ring(struct proxy *proxy)
+{
+    uint64_t one = 1;
+
+    ck_assert_int_eq(write(proxy->wake, &one, sizeof(one)), sizeof(one));
+}
+
+struct proxy *proxy_start(const unsigned *server_ports, unsigned count)
+{
+    struct proxy *proxy = keep(calloc(1, sizeof(*proxy)));
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+
+    memcpy(proxy->servers, server_ports, count * sizeof(*server_ports));
+    proxy->server_count = count;
+    pthread_mutex_init(&proxy->lock, NULL);
+    proxy->wake = eventfd(0, EFD_CLOEXEC);
+    proxy->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(proxy->listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(getsockname(proxy->listener, (struct sockaddr *)&address, &size), 0);
+    ck_assert_int_eq(listen(proxy->listener, 64), 0);
+    proxy->port = ntohs(address.sin_port);
+    ck_assert_int_eq(pthread_create(&proxy->thread, NULL, run, proxy), 0);
+    return proxy;
+}
+
+void proxy_stop(struct proxy *proxy)
+{
+    pthread_mutex_lock(&proxy->lock);
+    proxy->stop_wanted = true;
+    pthread_mutex_unlock(&proxy->lock);
+    ring(proxy);
+    pthread_join(proxy->thread, NULL);
+    close(proxy->listener);
+    close(proxy->wake);
+}
+
+unsigned proxy_port(const struct proxy *proxy)
+{
+    return proxy->port;
+}
+
+void proxy_arm(struct proxy *proxy, struct proxy_fault fault)
+{
+    if (fault.count == 0)
+        fault.count = 1;
+    pthread_mutex_lock(&proxy->lock);
+    proxy->fault = fault;
+    proxy->strikes = 0;
+    proxy->publishes = 0;
+    proxy->reply_count = 0;
+    pthread_mutex_unlock(&proxy->lock);
+}
+
+unsigned proxy_strikes(struct proxy *proxy)
+{
+    pthread_mutex_lock(&proxy->lock);
+    unsigned count = proxy->strikes;
+    pthread_mutex_unlock(&proxy->lock);
+    return count;
+}
+
+unsigned proxy_publishes(struct proxy *proxy)
+{
+    pthread_mutex_lock(&proxy->lock);
+    unsigned count = proxy->publishes;
+    pthread_mutex_unlock(&proxy->lock);
+    return count;
+}
+
+static void set_holding(struct proxy *proxy, bool is_holding)
+{
+    pthread_mutex_lock(&proxy->lock);
+    proxy->is_holding = is_holding;
+    pthread_mutex_unlock(&proxy->lock);
+    ring(proxy);
+}
+
+void proxy_hold(struct proxy *proxy)
+{
+    set_holding(proxy, true);
+}
+
+void proxy_release(struct proxy *proxy)
+{
+    set_holding(proxy, false);
+}
+
+void proxy_cut(struct proxy *proxy)
+{
+    pthread_mutex_lock(&proxy->lock);
+    proxy->cut_wanted = true;
+    pthread_mutex_unlock(&proxy->lock);
+    ring(proxy);
+}
+
+void proxy_prefer(struct proxy *proxy, unsigned index)
+{
+    pthread_mutex_lock(&proxy->lock);
+    proxy->preferred = index;
+    pthread_mutex_unlock(&proxy->lock);
+}

@@ -1,0 +1,64 @@
+/*
+ * proxy: stands between the daemon and nats-server, and spoils what the test tells it to.
+ *
+ * It speaks enough of the NATS protocol to find where messages begin and end, and which
+ * message answers which publish. One fault is armed at a time; it strikes at the
+ * next publish whose subject matches, or at its ack, and everything else passes. A thread of
+ * its own does the work; the functions may be called from any thread.
+ */
+#ifndef FAULT_PROXY_H
+#define FAULT_PROXY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PROXY_SERVERS_MAX 3
+
+enum proxy_fault_kind {
+    PROXY_NO_FAULT,
+    PROXY_DROP_PUBLISH,        /* it never reaches the server */
+    PROXY_DROP_ACK,            /* the server has done it, and the daemon is not told */
+    PROXY_CUT_BEFORE_PUBLISH,  /* the connection ends instead */
+    PROXY_CUT_AFTER_PUBLISH,   /* the publish is passed on, and the connection ends at once */
+    PROXY_CUT_BEFORE_ACK,      /* the server has done it, and the connection ends instead of the ack */
+    PROXY_CUT_AFTER_ACK,       /* the ack is passed on, and the connection ends at once */
+    PROXY_HOLD_BEFORE_PUBLISH, /* nothing passes in either direction until proxy_release, this publish first */
+    PROXY_HOLD_AFTER_PUBLISH,
+    PROXY_HOLD_BEFORE_ACK
+};
+
+struct proxy_fault {
+    enum proxy_fault_kind kind;
+    const char *subject; /* with * and > as in NATS; borrowed until the next proxy_arm */
+    unsigned skip;       /* so many publishes that match pass before */
+    unsigned count;      /* how often it strikes; 0: once */
+    bool then_hold;      /* after the last strike nothing passes until proxy_release */
+};
+
+struct proxy;
+
+/* Listens on a port of 127.0.0.1. A connection goes on to the first of the servers' ports that accepts it. */
+struct proxy *proxy_start(const unsigned *server_ports, unsigned count);
+void proxy_stop(struct proxy *proxy);
+unsigned proxy_port(const struct proxy *proxy);
+
+/* Replaces the armed fault. Strikes are counted anew. */
+void proxy_arm(struct proxy *proxy, struct proxy_fault fault);
+
+/* How often the armed fault has struck. */
+unsigned proxy_strikes(struct proxy *proxy);
+
+/* How many publishes have come whose subject is that of the armed fault, since then. */
+unsigned proxy_publishes(struct proxy *proxy);
+
+/* Nothing passes in either direction; and all passes again, what waited first. */
+void proxy_hold(struct proxy *proxy);
+void proxy_release(struct proxy *proxy);
+
+/* Ends all connections that there are. */
+void proxy_cut(struct proxy *proxy);
+
+/* The next connections go to this server first. */
+void proxy_prefer(struct proxy *proxy, unsigned index);
+
+#endif

@@ -1,0 +1,81 @@
+/*
+ * scene: what the fault tests stand on: the programs under test, directories, processes, time.
+ *
+ * A process that a test starts dies with the test. Only processes that were started
+ * here are ever signalled, by pid. Everything here may be used from several threads.
+ */
+#ifndef FAULT_SCENE_H
+#define FAULT_SCENE_H
+
+#include <check.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PATH_BYTES 256
+
+/* How long a test waits for what must come: far more than it takes, so that only a fault runs into it. */
+#define PATIENCE_MS 20000u
+
+/* Takes the build's programs from beside this one (argv[0]), makes the directory of this run. */
+void scene_begin(const char *self);
+
+/* Removes the directory; keep_directory: leaves it, and says where it is. */
+void scene_end(bool keep_directory);
+
+const char *scene_daemon(void);
+const char *scene_nats_server(void);
+
+/* A new directory within that of the run, mode 0700. */
+void scene_make_directory(char path[PATH_BYTES]);
+
+/* A TCP port of 127.0.0.1 that nobody uses. */
+unsigned scene_free_port(void);
+
+/* Connects to it; -1: nobody listens. */
+int scene_dial(unsigned port);
+
+uint64_t now_ms(void);
+uint64_t now_ns(void);
+
+/* Between two looks at something that must come. */
+void pause_shortly(void);
+
+/* Waits until the condition holds; the test fails with what when it does not. */
+#define wait_until(condition, what)                                                                                    \
+    do {                                                                                                               \
+        uint64_t wait_until_end = now_ms() + PATIENCE_MS;                                                              \
+        while (!(condition)) {                                                                                         \
+            ck_assert_msg(now_ms() < wait_until_end, "in vain waited for: %s", what);                                  \
+            pause_shortly();                                                                                           \
+        }                                                                                                              \
+    } while (0)
+
+/* What was allocated with malloc and is to live until the test ends. */
+void *keep(void *block);
+char *format_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+void write_file(const char *path, const char *text);
+char *read_file(const char *path); /* "" where there is none */
+
+/* --- Processes ------------------------------------------------------------------------------------- */
+
+struct process {
+    pid_t pid; /* 0: does not run */
+    int status;
+    char log_path[PATH_BYTES]; /* its standard output and error */
+};
+
+void process_start(struct process *process, char *const *arguments);
+
+/* Whether it has ended; then status is waitpid's. */
+bool process_has_ended(struct process *process);
+
+/* Waits until it ends; the test fails when it does not. */
+void process_wait(struct process *process);
+
+/* SIGKILL, and waits. Does nothing when it does not run. */
+void process_kill(struct process *process);
+
+#endif

@@ -1,0 +1,300 @@
+#include "tests/fault/session.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define READ_BYTES 65536u
+
+struct session {
+    int socket;
+    uint32_t last_msgid;
+    msgpack_unpacker unpacker;
+    struct answer *answers; /* the latest first */
+};
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct session *session_open(const char *path)
+{
+    struct session *session = keep(calloc(1, sizeof(*session)));
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    ck_assert_uint_lt(strlen(path), sizeof(address.sun_path));
+    strcpy(address.sun_path, path);
+    session->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_msg(connect(session->socket, (struct sockaddr *)&address, sizeof(address)) == 0, "%s: %s", path,
+                  strerror(errno));
+    ck_assert(msgpack_unpacker_init(&session->unpacker, READ_BYTES));
+    return session;
+}
+
+void session_forget(struct session *session)
+{
+    while (session->answers != NULL) {
+        struct answer *answer = session->answers;
+        session->answers = answer->next;
+        msgpack_unpacked_destroy(&answer->message);
+        free(answer);
+    }
+}
+
+void session_close(struct session *session)
+{
+    session_forget(session);
+    msgpack_unpacker_destroy(&session->unpacker);
+    close(session->socket);
+    session->socket = -1;
+}
+
+/* --- Sending --------------------------------------------------------------------------------------- */
+
+static void pack_json(msgpack_packer *packer, json_t *value)
+{
+    const char *name;
+    json_t *member;
+    size_t i;
+
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        msgpack_pack_map(packer, json_object_size(value));
+        json_object_foreach(value, name, member)
+        {
+            msgpack_pack_str_with_body(packer, name, strlen(name));
+            pack_json(packer, member);
+        }
+        break;
+    case JSON_ARRAY:
+        msgpack_pack_array(packer, json_array_size(value));
+        json_array_foreach(value, i, member)
+        {
+            pack_json(packer, member);
+        }
+        break;
+    case JSON_STRING:
+        msgpack_pack_str_with_body(packer, json_string_value(value), json_string_length(value));
+        break;
+    case JSON_INTEGER:
+        msgpack_pack_int64(packer, json_integer_value(value));
+        break;
+    case JSON_REAL:
+        msgpack_pack_double(packer, json_real_value(value));
+        break;
+    case JSON_TRUE:
+        msgpack_pack_true(packer);
+        break;
+    case JSON_FALSE:
+        msgpack_pack_false(packer);
+        break;
+    case JSON_NULL:
+        msgpack_pack_nil(packer);
+        break;
+    }
+}
+
+static void write_all(const struct session *session, const char *bytes, size_t size)
+{
+    while (size > 0) {
+        ssize_t written = send(session->socket, bytes, size, MSG_NOSIGNAL);
+        ck_assert_msg(written > 0, "cannot write to the daemon: %s", strerror(errno));
+        bytes += written;
+        size -= (size_t)written;
+    }
+}
+
+static uint32_t send_args(struct session *session, const char *method, const char *params, va_list args)
+{
+    msgpack_sbuffer buffer;
+    msgpack_packer packer;
+    json_error_t where;
+    char *text = NULL;
+
+    ck_assert_int_ge(vasprintf(&text, params, args), 0);
+    for (char *c = text; *c != '\0'; c++) {
+        if (*c == '\'')
+            *c = '"';
+    }
+    json_t *json = json_loads(text, 0, &where);
+    ck_assert_msg(json != NULL, "the test's own parameters are no JSON: %s: %s", where.text, text);
+    msgpack_sbuffer_init(&buffer);
+    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+    msgpack_pack_array(&packer, 4);
+    msgpack_pack_int(&packer, 0);
+    msgpack_pack_uint32(&packer, ++session->last_msgid);
+    msgpack_pack_str_with_body(&packer, method, strlen(method));
+    pack_json(&packer, json);
+    write_all(session, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    json_decref(json);
+    free(text);
+    return session->last_msgid;
+}
+
+uint32_t session_send(struct session *session, const char *method, const char *params, ...)
+{
+    va_list args;
+
+    va_start(args, params);
+    uint32_t msgid = send_args(session, method, params, args);
+    va_end(args);
+    return msgid;
+}
+
+/* --- Receiving ------------------------------------------------------------------------------------- */
+
+static void take_message(struct session *session, struct answer *answer)
+{
+    const msgpack_object *parts = answer->message.data.via.array.ptr;
+
+    ck_assert(answer->message.data.type == MSGPACK_OBJECT_ARRAY && answer->message.data.via.array.size == 4);
+    ck_assert_msg(parts[1].type == MSGPACK_OBJECT_POSITIVE_INTEGER, "an answer without msgid");
+    answer->msgid = (uint32_t)parts[1].via.u64;
+    answer->error = &parts[2];
+    answer->result = &parts[3];
+    answer->next = session->answers;
+    session->answers = answer;
+}
+
+/* Takes what comes within the time. */
+static void read_some(struct session *session, unsigned patience_ms)
+{
+    struct pollfd readable = {.fd = session->socket, .events = POLLIN};
+    struct answer *answer;
+
+    if (poll(&readable, 1, (int)patience_ms) != 1)
+        return;
+    ck_assert(msgpack_unpacker_reserve_buffer(&session->unpacker, READ_BYTES));
+    ssize_t received = recv(session->socket, msgpack_unpacker_buffer(&session->unpacker), READ_BYTES, 0);
+    ck_assert_msg(received > 0, "the daemon has ended the session");
+    msgpack_unpacker_buffer_consumed(&session->unpacker, (size_t)received);
+    for (;;) {
+        answer = calloc(1, sizeof(*answer));
+        ck_assert_ptr_nonnull(answer);
+        msgpack_unpacked_init(&answer->message);
+        if (msgpack_unpacker_next(&session->unpacker, &answer->message) != MSGPACK_UNPACK_SUCCESS)
+            break;
+        take_message(session, answer);
+    }
+    msgpack_unpacked_destroy(&answer->message);
+    free(answer);
+}
+
+static const struct answer *find_answer(const struct session *session, uint32_t msgid)
+{
+    for (const struct answer *answer = session->answers; answer != NULL; answer = answer->next) {
+        if (answer->msgid == msgid)
+            return answer;
+    }
+    return NULL;
+}
+
+bool session_has(struct session *session, uint32_t msgid)
+{
+    read_some(session, 0);
+    return find_answer(session, msgid) != NULL;
+}
+
+const struct answer *session_wait(struct session *session, uint32_t msgid)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+    const struct answer *answer;
+
+    while ((answer = find_answer(session, msgid)) == NULL) {
+        ck_assert_msg(now_ms() < end, "the daemon does not answer");
+        read_some(session, 1000);
+    }
+    return answer;
+}
+
+const struct answer *session_call(struct session *session, const char *method, const char *params, ...)
+{
+    va_list args;
+
+    va_start(args, params);
+    uint32_t msgid = send_args(session, method, params, args);
+    va_end(args);
+    return session_wait(session, msgid);
+}
+
+/* --- Looking at answers ---------------------------------------------------------------------------- */
+
+const char *answer_code(const struct answer *answer)
+{
+    return answer->error->type == MSGPACK_OBJECT_NIL ? "ok" : text_at(answer->error, "code");
+}
+
+const char *answer_outcome(const struct answer *answer)
+{
+    return object_at(answer->error, "outcome") != NULL ? text_at(answer->error, "outcome") : "";
+}
+
+const char *answer_text(const struct answer *answer)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+
+    msgpack_object_print(stream, answer->error->type != MSGPACK_OBJECT_NIL ? *answer->error : *answer->result);
+    fclose(stream);
+    keep(text);
+    if (size > 1000)
+        strcpy(text + 1000, "...");
+    return text;
+}
+
+uint64_t answer_revision(const struct answer *answer)
+{
+    assert_ok(answer);
+    return number_at(answer->result, "");
+}
+
+static const msgpack_object *find_step(const msgpack_object *object, const char *name, size_t length)
+{
+    if (object->type == MSGPACK_OBJECT_ARRAY) {
+        size_t place = strtoul(name, NULL, 10);
+        return place < object->via.array.size ? &object->via.array.ptr[place] : NULL;
+    }
+    if (object->type != MSGPACK_OBJECT_MAP)
+        return NULL;
+    for (uint32_t i = 0; i < object->via.map.size; i++) {
+        const msgpack_object *key = &object->via.map.ptr[i].key;
+        if (key->type == MSGPACK_OBJECT_STR && key->via.str.size == length &&
+            memcmp(key->via.str.ptr, name, length) == 0)
+            return &object->via.map.ptr[i].val;
+    }
+    return NULL;
+}
+
+const msgpack_object *object_at(const msgpack_object *object, const char *path)
+{
+    while (object != NULL && *path != '\0') {
+        size_t length = strcspn(path, ".");
+        object = find_step(object, path, length);
+        path += length + (path[length] == '.');
+    }
+    return object;
+}
+
+uint64_t number_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = object_at(object, path);
+
+    ck_assert_msg(found != NULL && found->type == MSGPACK_OBJECT_POSITIVE_INTEGER, "%s is no number", path);
+    return found->via.u64;
+}
+
+const char *text_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = object_at(object, path);
+
+    ck_assert_msg(found != NULL && (found->type == MSGPACK_OBJECT_STR || found->type == MSGPACK_OBJECT_BIN),
+                  "%s is no text", path);
+    return format_text("%.*s", (int)found->via.str.size, found->via.str.size > 0 ? found->via.str.ptr : "");
+}

@@ -1,0 +1,129 @@
+#include "tests/fault/stage.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static unsigned server_ports(const struct stage *stage, unsigned ports[CLUSTER_SERVERS])
+{
+    for (unsigned i = 0; i < stage->server_count; i++)
+        ports[i] = stage->servers[i].port;
+    return stage->server_count;
+}
+
+/* Attempts and pauses are short, so that many of them fit into a call's five seconds. */
+static void start_daemon(struct stage *stage, const char *more)
+{
+    char *conf = format_text("%s/kvstored.yaml", stage->directory);
+    char *arguments[] = {keep(strdup(scene_daemon())), "--config", conf, NULL};
+
+    write_file(conf, format_text("listen:\n  path: %s\n"
+                                 "nats:\n  mode: external\n  servers: [nats://127.0.0.1:%u]\n"
+                                 "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
+                                 "calls:\n  attempt_timeout: 0.15\n  retry_min: 0.01\n  retry_max: 0.1\n%s",
+                                 stage->socket_path, proxy_port(stage->proxy), more != NULL ? more : ""));
+    process_start(&stage->daemon, arguments);
+    wait_until(strstr(read_file(stage->daemon.log_path), "ready: kvstored") != NULL ||
+                   process_has_ended(&stage->daemon),
+               "the daemon");
+    ck_assert_msg(stage->daemon.pid != 0, "the daemon does not start:\n%s", read_file(stage->daemon.log_path));
+}
+
+static bool is_connected(struct stage *stage)
+{
+    const struct answer *answer = session_call(stage->session, "health.check", "[]");
+
+    return object_at(answer->result, "nats.connected")->via.boolean;
+}
+
+void stage_begin(struct stage *stage, unsigned server_count, const char *more)
+{
+    unsigned ports[CLUSTER_SERVERS];
+
+    memset(stage, 0, sizeof(*stage));
+    stage->server_count = server_count;
+    if (server_count == 1)
+        server_start(&stage->servers[0]);
+    else
+        cluster_start(stage->servers);
+    server_ports(stage, ports);
+    stage->proxy = proxy_start(ports, server_count);
+    scene_make_directory(stage->directory);
+    snprintf(stage->daemon.log_path, PATH_BYTES, "%.200s/log", stage->directory);
+    snprintf(stage->socket_path, PATH_BYTES, "%.200s/kvstored.sock", stage->directory);
+    start_daemon(stage, more);
+    stage->session = session_open(stage->socket_path);
+    wait_until(is_connected(stage), "the daemon's connection to NATS");
+    stage->nats = nats_connect(ports, server_count);
+}
+
+/* NULL where all is well. */
+static const char *what_is_wrong(const struct stage *stage)
+{
+    static const char *const reports[] = {"AddressSanitizer", "LeakSanitizer", "runtime error:", "internal error"};
+    const char *log = read_file(stage->daemon.log_path);
+
+    for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
+        const char *found = strstr(log, reports[i]);
+        if (found != NULL)
+            return format_text("its log has \"%s\":\n%.6000s", reports[i], found);
+    }
+    if (!WIFEXITED(stage->daemon.status) || WEXITSTATUS(stage->daemon.status) != 0)
+        return format_text("its wait status is 0x%x; its log:\n%s", (unsigned)stage->daemon.status, log);
+    return NULL;
+}
+
+void stage_end(struct stage *stage)
+{
+    session_close(stage->session);
+    if (!process_has_ended(&stage->daemon))
+        kill(stage->daemon.pid, SIGTERM);
+    process_wait(&stage->daemon);
+    const char *wrong = what_is_wrong(stage);
+    ck_assert_msg(wrong == NULL, "the daemon has not ended well: %s", wrong);
+    proxy_stop(stage->proxy);
+    nats_close(stage->nats);
+    for (unsigned i = 0; i < stage->server_count; i++)
+        server_kill(&stage->servers[i]);
+}
+
+void stage_make_bucket(struct stage *stage, const char *name, const char *options)
+{
+    assert_ok(session_call(stage->session, "bucket.create",
+                           "['%s', {'history': 64, 'replicas': %u%s%s, 'timeout': 20}]", name, stage->server_count,
+                           options != NULL ? ", " : "", options != NULL ? options : ""));
+}
+
+void stage_reconnect_nats(struct stage *stage)
+{
+    unsigned ports[CLUSTER_SERVERS];
+    unsigned count = server_ports(stage, ports);
+
+    nats_close(stage->nats);
+    stage->nats = nats_connect(ports, count);
+}
+
+struct server *stage_leader(struct stage *stage, const char *bucket)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    while (now_ms() < end) {
+        json_t *info = nats_api(stage->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+        const char *leader = json_string_value(json_object_get(json_object_get(info, "cluster"), "leader"));
+        for (unsigned i = 0; leader != NULL && i < stage->server_count; i++) {
+            if (strcmp(stage->servers[i].name, leader) == 0)
+                return &stage->servers[i];
+        }
+        pause_shortly();
+    }
+    ck_abort_msg("the stream of %s has no leader", bucket);
+    return NULL;
+}
+
+uint64_t stage_retries(struct stage *stage)
+{
+    return number_at(session_call(stage->session, "daemon.stats", "[]")->result, "retries");
+}

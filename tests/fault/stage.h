@@ -1,0 +1,42 @@
+/*
+ * stage: one or three nats-servers, the proxy in front of them, and a daemon that knows
+ * NATS only through the proxy.
+ */
+#ifndef FAULT_STAGE_H
+#define FAULT_STAGE_H
+
+#include "tests/fault/nats.h"
+#include "tests/fault/proxy.h"
+#include "tests/fault/server.h"
+#include "tests/fault/session.h"
+
+struct stage {
+    struct server servers[CLUSTER_SERVERS];
+    unsigned server_count;
+    struct proxy *proxy;
+    struct process daemon;
+    char directory[PATH_BYTES];
+    char socket_path[PATH_BYTES];
+    struct nats *nats; /* past the proxy */
+    struct session *session;
+};
+
+/* Starts all of it. more: further sections of the daemon's configuration (not nats, calls), or NULL. */
+void stage_begin(struct stage *stage, unsigned server_count, const char *more);
+
+/* The daemon must end with status 0 and without a sanitizer's report. Ends the servers. */
+void stage_end(struct stage *stage);
+
+/* A bucket of history 64 and a replica on each server, of this name. options: further members, or NULL. */
+void stage_make_bucket(struct stage *stage, const char *name, const char *options);
+
+/* Connects stage->nats anew: after its server was killed. */
+void stage_reconnect_nats(struct stage *stage);
+
+/* The server that leads a bucket's stream; waits until one does. */
+struct server *stage_leader(struct stage *stage, const char *bucket);
+
+/* Attempts after the first that the daemon has made. */
+uint64_t stage_retries(struct stage *stage);
+
+#endif

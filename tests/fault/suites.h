@@ -1,0 +1,11 @@
+/*
+ * suites: one per file of tests.
+ */
+#ifndef FAULT_SUITES_H
+#define FAULT_SUITES_H
+
+#include <check.h>
+
+Suite *exactly_once_suite(void);
+
+#endif
