@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -115,6 +116,7 @@ struct nats *nats_connect(unsigned port, const char *user, const char *password)
 
     nats->socket = dial(port);
     ck_assert_msg(nats->socket >= 0, "cannot connect to nats-server on port %u", port);
+    setsockopt(nats->socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     setsockopt(nats->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     nats->in = fdopen(nats->socket, "r");
     ck_assert_ptr_nonnull(nats->in);

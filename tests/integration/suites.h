@@ -7,14 +7,19 @@
 
 #include <check.h>
 
+Suite *access_suite(void);
 Suite *argument_suite(void);
 Suite *bucket_suite(void);
 Suite *embedded_suite(void);
+Suite *external_suite(void);
+Suite *foreign_suite(void);
 Suite *health_suite(void);
 Suite *keys_suite(void);
 Suite *kv_suite(void);
+Suite *library_suite(void);
 Suite *life_suite(void);
 Suite *limit_suite(void);
+Suite *outage_suite(void);
 Suite *session_suite(void);
 Suite *ttl_suite(void);
 

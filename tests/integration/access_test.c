@@ -1,0 +1,230 @@
+/* Who may do what: the rules of the section access. */
+#include "tests/integration/client.h"
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+
+#include <grp.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NOBODY 65534u
+
+static const char *rules_for(unsigned user)
+{
+    return format_text("access:\n"
+                       "  - {users: [%u], buckets: [\"read-*\"], allow: read}\n"
+                       "  - {users: [%u], buckets: [\"write-*\"], allow: write}\n"
+                       "  - {users: [%u], buckets: [\"admin-*\", other], allow: admin}\n"
+                       "  - {users: [4242424], buckets: [\"*\"], allow: admin}\n",
+                       user, user, user);
+}
+
+static void setup(void)
+{
+    daemon_start(&shared_daemon, NULL, rules_for((unsigned)getuid()));
+}
+
+/* What every user may at a level, and what not. %s: the bucket. */
+static const struct {
+    const char *method, *params;
+    unsigned level; /* 1: read, 2: write, 3: admin */
+} calls[] = {
+    {"kv.get", "['%s', 'k']", 1},
+    {"kv.get_json", "['%s', 'j']", 1},
+    {"kv.history", "['%s', 'k']", 1},
+    {"kv.keys", "['%s']", 1},
+    {"bucket.info", "['%s']", 1},
+    {"health.check", "['%s']", 1},
+    {"kv.put", "['%s', 'k', 'v']", 2},
+    {"kv.create", "['%s', 'new', 'v']", 2},
+    {"kv.update", "['%s', 'up', 'v', 0]", 2},
+    {"kv.delete", "['%s', 'new']", 2},
+    {"kv.purge", "['%s', 'up']", 2},
+    {"bucket.update", "['%s', {'description': 'x'}]", 3},
+    {"bucket.purge", "['%s']", 3},
+    {"bucket.delete", "['%s']", 3},
+};
+
+static void try_all(struct client *client, const char *bucket, unsigned level)
+{
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        const char *at = strstr(calls[i].params, "%s");
+        struct answer *answer = client_call(client, calls[i].method, "%.*s%s%s", (int)(at - calls[i].params),
+                                            calls[i].params, bucket, at + 2);
+        if (calls[i].level <= level) {
+            ck_assert_msg(answer->error.type == MSGPACK_OBJECT_NIL, "%s of %s: %s", calls[i].method, bucket,
+                          answer_error(answer));
+            continue;
+        }
+        ck_assert_msg(strcmp(answer_code(answer), "permission_denied") == 0, "%s of %s: %s", calls[i].method, bucket,
+                      answer_error(answer));
+        ck_assert(!bool_at(&answer->error, "retryable"));
+    }
+}
+
+START_TEST(a_user_may_do_what_the_first_rule_that_fits_says)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+    const char *buckets[] = {"none-1", "read-1", "write-1", "admin-1"};
+
+    for (unsigned level = 0; level < 4; level++) {
+        nats_api(nats, "STREAM.CREATE", format_text("KV_%s", buckets[level]),
+                 "{'name': 'KV_%s', 'description': 'x', 'subjects': ['$KV.%s.>'], 'max_msgs_per_subject': 1, "
+                 "'allow_rollup_hdrs': true, 'allow_direct': true}",
+                 buckets[level], buckets[level]);
+        nats_request_json(nats, format_text("$KV.%s.k", buckets[level]), NULL, "value");
+        nats_request_json(nats, format_text("$KV.%s.j", buckets[level]), NULL, "{}");
+        try_all(client, buckets[level], level);
+    }
+    assert_ok(client_call(client, "bucket.create", "['admin-1']"));
+    assert_ok(client_call(client, "bucket.create", "['other']"));
+    /* The log says whose it was. */
+    daemon_wait_log(&shared_daemon, format_text("uid %u: kv.get refused for bucket none-1", (unsigned)getuid()));
+}
+END_TEST
+
+START_TEST(a_list_shows_what_may_be_read)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+
+    nats_api(nats, "STREAM.CREATE", "KV_hidden", "{'name': 'KV_hidden', 'subjects': ['$KV.hidden.>']}");
+    nats_api(nats, "STREAM.CREATE", "KV_read-2", "{'name': 'KV_read-2', 'subjects': ['$KV.read-2.>']}");
+    struct answer *answer = client_call(client, "bucket.list", "[]");
+    bool has_readable = false;
+    assert_ok(answer);
+    for (size_t i = 0; i < count_at(&answer->result, ""); i++) {
+        const char *name = text_at(&answer->result, format_text("%zu", i));
+        ck_assert_str_ne(name, "hidden");
+        has_readable = has_readable || strcmp(name, "read-2") == 0;
+    }
+    ck_assert(has_readable);
+    /* These are for everybody. */
+    assert_ok(client_call(client, "health.check", "[]"));
+    assert_ok(client_call(client, "daemon.info", "[]"));
+    assert_ok(client_call(client, "daemon.stats", "[]"));
+}
+END_TEST
+
+START_TEST(a_bucket_that_is_not_there_is_no_secret_door)
+{
+    struct client *client = client_open_shared();
+
+    /* Denied before it is looked for. */
+    assert_code(client_call(client, "kv.get", "['nowhere', 'k']"), "permission_denied");
+    assert_code(client_call(client, "kv.get", "['read-nowhere', 'k']"), "bucket_not_found");
+    assert_code(client_call(client, "bucket.create", "['write-new']"), "permission_denied");
+}
+END_TEST
+
+/* --- Reload and other users ------------------------------------------------------------------------ */
+
+static struct daemon daemon_of_test;
+
+START_TEST(a_reload_changes_the_rules_for_sessions_that_are_there)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+
+    assert_ok(client_call(client, "bucket.create", "['write-1']"));
+    assert_ok(client_call(client, "kv.put", "['write-1', 'k', 'v']"));
+    daemon_configure(&daemon_of_test, NULL, "access:\n  - {buckets: [\"write-*\"], allow: read}\n");
+    process_signal(&daemon_of_test.process, SIGHUP);
+    daemon_wait_log(&daemon_of_test, "is in effect");
+    assert_ok(client_call(client, "kv.get", "['write-1', 'k']"));
+    assert_code(client_call(client, "kv.put", "['write-1', 'k', 'v']"), "permission_denied");
+    /* A user that there is not takes no effect as a rule that names nobody. */
+    daemon_configure(&daemon_of_test, NULL, "access:\n  - {users: [no-such-user], buckets: [\"*\"], allow: read}\n");
+    process_signal(&daemon_of_test.process, SIGHUP);
+    daemon_wait_log(&daemon_of_test, "there is no user \"no-such-user\"; nothing was changed");
+    assert_ok(client_call(client, "kv.get", "['write-1', 'k']"));
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    process_signal(&daemon_of_test.process, SIGHUP);
+    daemon_wait_log(&daemon_of_test, "is in effect");
+    assert_ok(client_call(client, "kv.put", "['write-1', 'k', 'v']"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(users_and_groups_are_told_apart)
+{
+    /* Only root can be somebody else. */
+    if (geteuid() != 0)
+        return;
+    daemon_prepare(&daemon_of_test);
+    ck_assert_int_eq(chmod(daemon_of_test.directory, 0711), 0);
+    char parent[PATH_BYTES];
+    snprintf(parent, sizeof(parent), "%s", daemon_of_test.directory);
+    *strrchr(parent, '/') = '\0';
+    ck_assert_int_eq(chmod(parent, 0711), 0);
+    daemon_configure(&daemon_of_test, NULL,
+                     format_text("listen:\n  path: %s\n  mode: \"0666\"\naccess:\n"
+                                 "  - {users: [0], buckets: [\"*\"], allow: admin}\n"
+                                 "  - {users: [%u], buckets: [mine], allow: write}\n"
+                                 "  - {groups: [4001], buckets: [ours], allow: write}\n"
+                                 "  - {groups: [4002], buckets: [ours], allow: read}\n"
+                                 "  - {buckets: [open], allow: read}\n",
+                                 daemon_of_test.socket_path, NOBODY));
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_ready(&daemon_of_test);
+    struct client *root = client_open(&daemon_of_test);
+    const char *buckets[] = {"mine", "ours", "open", "closed"};
+    for (size_t i = 0; i < 4; i++)
+        assert_ok(client_call(root, "bucket.create", "['%s']", buckets[i]));
+
+    static const struct {
+        unsigned user, group, other_group;
+        const char *put[4], *get[4];
+    } peers[] = {
+        {0, 0, 0, {"ok", "ok", "ok", "ok"}, {"ok", "ok", "ok", "ok"}},
+        {NOBODY,
+         NOBODY,
+         NOBODY,
+         {"ok", "permission_denied", "permission_denied", "permission_denied"},
+         {"ok", "permission_denied", "ok", "permission_denied"}},
+        {4000,
+         4001,
+         4001,
+         {"permission_denied", "ok", "permission_denied", "permission_denied"},
+         {"permission_denied", "ok", "ok", "permission_denied"}},
+        /* A group beside the main one counts as well. */
+        {4000,
+         4000,
+         4002,
+         {"permission_denied", "permission_denied", "permission_denied", "permission_denied"},
+         {"permission_denied", "ok", "ok", "permission_denied"}},
+    };
+    for (size_t i = 0; i < sizeof(peers) / sizeof(peers[0]); i++) {
+        gid_t other = peers[i].other_group;
+        ck_assert_int_eq(setgroups(1, &other), 0);
+        ck_assert_int_eq(setegid(peers[i].group), 0);
+        ck_assert_int_eq(seteuid(peers[i].user), 0);
+        struct client *client = client_open(&daemon_of_test);
+        ck_assert_int_eq(seteuid(0), 0);
+        ck_assert_int_eq(setegid(0), 0);
+        for (size_t k = 0; k < 4; k++) {
+            assert_code(client_call(client, "kv.put", "['%s', 'k', 'v']", buckets[k]), peers[i].put[k]);
+            assert_code(client_call(client, "kv.get", "['%s', 'k']", buckets[k]), peers[i].get[k]);
+        }
+    }
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+Suite *access_suite(void)
+{
+    Suite *suite = suite_create("access");
+    TCase *tests = shared_daemon_case_with(suite, "rules", setup, shared_daemon_teardown);
+    TCase *own = tcase_create("reload");
+
+    tcase_add_test(tests, a_user_may_do_what_the_first_rule_that_fits_says);
+    tcase_add_test(tests, a_list_shows_what_may_be_read);
+    tcase_add_test(tests, a_bucket_that_is_not_there_is_no_secret_door);
+    tcase_set_timeout(own, 60);
+    tcase_add_test(own, a_reload_changes_the_rules_for_sessions_that_are_there);
+    tcase_add_test(own, users_and_groups_are_told_apart);
+    suite_add_tcase(suite, own);
+    return suite;
+}

@@ -1,0 +1,313 @@
+/* A NATS that is there already: how the daemon finds it, proves who it is, and is encrypted. */
+#include "tests/integration/client.h"
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct daemon daemon_of_test;
+static struct nats_server server;
+
+/* A daemon with these members beside the server's in its nats section works. */
+static void expect_service(const char *members)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+    struct answer *answer;
+
+    daemon_start(&daemon_of_test, members, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    do {
+        answer = client_call(client, "health.check", "[]");
+        ck_assert_msg(now_ms() < end, "no connection: %s", object_text(&answer->result));
+        pause_shortly();
+    } while (!bool_at(&answer->result, "healthy"));
+    const char *bucket = client_new_bucket(client, NULL);
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
+    answer = client_call(client, "kv.get", "['%s', 'color']", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "blue");
+    answer = client_call(client, "kv.keys", "['%s']", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+    daemon_stop(&daemon_of_test);
+}
+
+/* One with these does not get in, says why, and is there all the same. */
+static void expect_refusal(const char *members, const char *why)
+{
+    daemon_start(&daemon_of_test, members, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    daemon_wait_log(&daemon_of_test, why);
+    struct answer *answer = client_call(client, "health.check", "[]");
+    assert_ok(answer);
+    ck_assert(!bool_at(&answer->result, "healthy"));
+    assert_code(client_call(client, "kv.get", "['b', 'k']"), "unavailable");
+    daemon_stop(&daemon_of_test);
+}
+
+START_TEST(an_open_server_needs_no_proof)
+{
+    nats_server_start(&server, NULL);
+    expect_service(nats_server_section(&server));
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_user_and_a_password_are_shown)
+{
+    nats_server_start(&server, "authorization { user: \"alice\", password: \"it's a: secret\" }");
+    expect_service(format_text("%s  user: alice\n  password: \"it's a: secret\"\n", nats_server_section(&server)));
+    expect_refusal(format_text("%s  user: alice\n  password: wrong\n", nats_server_section(&server)), "uthorization");
+    expect_refusal(nats_server_section(&server), "uthorization");
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_token_is_shown)
+{
+    nats_server_start(&server, "authorization { token: \"t0k3n\" }");
+    expect_service(format_text("%s  token: t0k3n\n", nats_server_section(&server)));
+    expect_refusal(format_text("%s  token: other\n", nats_server_section(&server)), "uthorization");
+    nats_server_stop(&server);
+}
+END_TEST
+
+/* --- NKeys: base32 of prefix, key and CRC-16 ------------------------------------------------------- */
+
+static char *encode_nkey(const unsigned char *raw, size_t length)
+{
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    unsigned char bytes[64];
+    unsigned crc = 0, bits = 0, held = 0;
+    char *text = keep(calloc(1, 128)), *at = text;
+
+    memcpy(bytes, raw, length);
+    for (size_t i = 0; i < length; i++) {
+        crc ^= (unsigned)raw[i] << 8;
+        for (unsigned bit = 0; bit < 8; bit++)
+            crc = crc & 0x8000 ? (crc << 1 ^ 0x1021) & 0xffff : crc << 1 & 0xffff;
+    }
+    bytes[length++] = (unsigned char)(crc & 0xff);
+    bytes[length++] = (unsigned char)(crc >> 8);
+    for (size_t i = 0; i < length; i++) {
+        held = held << 8 | bytes[i];
+        for (bits += 8; bits >= 5; bits -= 5)
+            *at++ = alphabet[held >> (bits - 5) & 31];
+    }
+    if (bits > 0)
+        *at++ = alphabet[held << (5 - bits) & 31];
+    return text;
+}
+
+static void make_nkey(char **seed, char **public_key)
+{
+    enum { PREFIX_SEED = 18 << 3, PREFIX_USER = 20 << 3 };
+    unsigned char raw[34], public_raw[33];
+    size_t length = 32;
+
+    raw[0] = PREFIX_SEED | PREFIX_USER >> 5;
+    raw[1] = (PREFIX_USER & 31) << 3;
+    ck_assert_int_eq(RAND_bytes(raw + 2, 32), 1);
+    EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, raw + 2, 32);
+    public_raw[0] = PREFIX_USER;
+    ck_assert_int_eq(EVP_PKEY_get_raw_public_key(key, public_raw + 1, &length), 1);
+    EVP_PKEY_free(key);
+    *seed = encode_nkey(raw, sizeof(raw));
+    *public_key = encode_nkey(public_raw, sizeof(public_raw));
+}
+
+START_TEST(an_nkey_signs_what_the_server_asks)
+{
+    char *seed, *public_key, *other_seed, *other_key, directory[PATH_BYTES];
+
+    make_nkey(&seed, &public_key);
+    make_nkey(&other_seed, &other_key);
+    ck_assert_int_eq(strncmp(seed, "SU", 2), 0);
+    ck_assert_int_eq(public_key[0], 'U');
+    scene_make_directory(directory);
+    const char *path = format_text("%s/user.nk", directory), *other_path = format_text("%s/other.nk", directory);
+    write_file(path, format_text("%s\n", seed));
+    write_file(other_path, other_seed);
+    nats_server_start(&server, format_text("authorization { users: [ { nkey: %s } ] }", public_key));
+    expect_service(format_text("%s  nkey_seed: %s\n", nats_server_section(&server), path));
+    expect_refusal(format_text("%s  nkey_seed: %s\n", nats_server_section(&server), other_path), "uthorization");
+    nats_server_stop(&server);
+}
+END_TEST
+
+/* --- TLS ------------------------------------------------------------------------------------------- */
+
+static void run_openssl(const char *directory, const char *command)
+{
+    char *output;
+    char *arguments[] = {"sh", "-c", format_text("cd %s && openssl %s", directory, command), NULL};
+
+    int status = run_program(arguments, &output);
+    ck_assert_msg(status == 0, "openssl %s: %s", command, output);
+}
+
+/* ca.pem, and server.pem and client.pem that it has signed, with their keys; other.pem is another authority. */
+static void make_certificates(const char *directory)
+{
+    static const char *const names[] = {"server", "client"};
+
+    for (unsigned i = 0; i < 2; i++)
+        run_openssl(directory, format_text("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+                                           "-subj '/CN=%s' -keyout %s.key -out %s.pem",
+                                           i == 0 ? "test authority" : "another", i == 0 ? "ca" : "other",
+                                           i == 0 ? "ca" : "other"));
+    write_file(format_text("%s/names", directory), "subjectAltName=DNS:nats.test,IP:127.0.0.1\n");
+    for (unsigned i = 0; i < 2; i++) {
+        run_openssl(directory, format_text("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj '/CN=%s' "
+                                           "-keyout %s.key -out %s.csr",
+                                           names[i], names[i], names[i]));
+        run_openssl(directory, format_text("x509 -req -in %s.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 "
+                                           "-extfile names -out %s.pem",
+                                           names[i], names[i]));
+    }
+}
+
+START_TEST(tls_shows_certificates_both_ways)
+{
+    char directory[PATH_BYTES];
+
+    scene_make_directory(directory);
+    make_certificates(directory);
+    nats_server_start(&server, format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\", ca_file: "
+                                           "\"%s/ca.pem\", verify: true }",
+                                           directory, directory, directory));
+    const char *servers = format_text("  mode: external\n  servers: [tls://127.0.0.1:%u]\n", server.port);
+    const char *own = format_text("    certificate: %s/client.pem\n    key: %s/client.key\n", directory, directory);
+    expect_service(format_text("%s  tls:\n    ca: %s/ca.pem\n%s", servers, directory, own));
+    expect_service(format_text("%s  tls:\n    ca: %s/ca.pem\n    server_name: nats.test\n%s", servers, directory, own));
+    /* Another authority; a name that the certificate does not have; no certificate of our own. */
+    expect_refusal(format_text("%s  tls:\n    ca: %s/other.pem\n%s", servers, directory, own), "nats:");
+    expect_refusal(format_text("%s  tls:\n    ca: %s/ca.pem\n    server_name: other.test\n%s", servers, directory, own),
+                   "nats:");
+    expect_refusal(format_text("%s  tls:\n    ca: %s/ca.pem\n", servers, directory), "nats:");
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(large_and_many_messages_pass_over_tls)
+{
+    char directory[PATH_BYTES];
+    size_t size = 900000;
+    char *value = keep(malloc(size));
+
+    scene_make_directory(directory);
+    make_certificates(directory);
+    nats_server_start(&server, format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\" }",
+                                           directory, directory));
+    daemon_start(&daemon_of_test,
+                 format_text("  mode: external\n  servers: [tls://127.0.0.1:%u]\n  tls:\n    ca: %s/ca.pem\n",
+                             server.port, directory),
+                 NULL);
+    daemon_wait_log(&daemon_of_test, "JetStream API level");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    for (size_t i = 0; i < size; i++)
+        value[i] = (char)(i * i >> 5);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_ok(client_put(client, bucket, "large", value, size));
+        struct answer *answer = client_call(client, "kv.get", "['%s', 'large']", bucket);
+        assert_ok(answer);
+        ck_assert_uint_eq(find_at(&answer->result, "value")->via.bin.size, size);
+        ck_assert_mem_eq(find_at(&answer->result, "value")->via.bin.ptr, value, size);
+    }
+    for (unsigned i = 0; i < 2000; i++)
+        client_send(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
+    for (unsigned i = 0; i < 2000; i++)
+        assert_ok(client_receive(client));
+    struct answer *answer = client_call(client, "kv.keys", "['%s']", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 2001);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+/* --- Domains and several servers ------------------------------------------------------------------- */
+
+START_TEST(a_domain_can_be_named)
+{
+    nats_server_start(&server, "# domain");
+    expect_service(format_text("%s  domain: hub\n", nats_server_section(&server)));
+    expect_service(nats_server_section(&server));
+
+    daemon_start(&daemon_of_test, format_text("%s  domain: elsewhere\n", nats_server_section(&server)), NULL);
+    daemon_wait_log(&daemon_of_test, "nats: connected");
+    struct client *client = client_open(&daemon_of_test);
+    struct answer *answer = client_call(client, "bucket.create", "['b', {'timeout': 0.5}]");
+    ck_assert_ptr_nonnull(strstr(text_at(&answer->error, "message"), "JetStream"));
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(the_first_server_may_be_down)
+{
+    unsigned nobody = scene_free_port();
+
+    nats_server_start(&server, NULL);
+    expect_service(format_text("  mode: external\n  servers: [nats://127.0.0.1:%u, %s]\n", nobody, server.url));
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(when_one_server_goes_another_takes_over)
+{
+    struct nats_server other;
+
+    nats_server_start(&server, NULL);
+    nats_server_start(&other, NULL);
+    daemon_start(&daemon_of_test, format_text("  mode: external\n  servers: [%s, %s]\n", server.url, other.url), NULL);
+    daemon_wait_log(&daemon_of_test, "nats: connected to nats://127.0.0.1:");
+    struct client *client = client_open(&daemon_of_test);
+    struct answer *answer = client_call(client, "health.check", "[]");
+    bool first = strcmp(text_at(&answer->result, "nats.url"), server.url) == 0;
+    process_kill(first ? &server.process : &other.process);
+    daemon_wait_log(&daemon_of_test, "lost:");
+    daemon_wait_log(&daemon_of_test, "nats: connected to");
+    answer = client_call(client, "health.check", "[]");
+    ck_assert_str_eq(text_at(&answer->result, "nats.url"), first ? other.url : server.url);
+    /* It is no cluster: the other one has other buckets, which the daemon must notice. */
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    assert_ok(client_call(client, "kv.put", "['b', 'k', 'v']"));
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(first ? &other : &server);
+}
+END_TEST
+
+START_TEST(a_user_who_may_not_ask_for_the_servers_version_is_served)
+{
+    nats_server_start(&server,
+                      "accounts { A { jetstream: enabled, users: [ { user: a, password: a, permissions { publish: "
+                      "[\"$JS.>\", \"$KV.>\", \"_INBOX.>\"], subscribe: [\"_INBOX.>\"] } } ] } }");
+    expect_service(format_text("%s  user: a\n  password: a\n", nats_server_section(&server)));
+    nats_server_stop(&server);
+}
+END_TEST
+
+Suite *external_suite(void)
+{
+    Suite *suite = suite_create("external");
+    TCase *tests = tcase_create("external");
+
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, an_open_server_needs_no_proof);
+    tcase_add_test(tests, a_user_and_a_password_are_shown);
+    tcase_add_test(tests, a_token_is_shown);
+    tcase_add_test(tests, an_nkey_signs_what_the_server_asks);
+    tcase_add_test(tests, tls_shows_certificates_both_ways);
+    tcase_add_test(tests, large_and_many_messages_pass_over_tls);
+    tcase_add_test(tests, a_domain_can_be_named);
+    tcase_add_test(tests, the_first_server_may_be_down);
+    tcase_add_test(tests, when_one_server_goes_another_takes_over);
+    tcase_add_test(tests, a_user_who_may_not_ask_for_the_servers_version_is_served);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

@@ -1,0 +1,244 @@
+/* Buckets that other NATS clients have made and write to at the same time. */
+#include "tests/integration/client.h"
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+
+#include <unistd.h>
+
+/* A bucket as an older client makes it: more is added to its stream's configuration. */
+static const char *make_bucket(struct nats *nats, const char *more)
+{
+    static unsigned count;
+    const char *name = format_text("foreign-%d-%u", (int)getpid(), ++count);
+
+    nats_api(nats, "STREAM.CREATE", format_text("KV_%s", name),
+             "{'name': 'KV_%s', 'subjects': ['$KV.%s.>'], 'max_msgs_per_subject': 5, 'discard': 'new', "
+             "'allow_rollup_hdrs': true, 'deny_delete': true, 'num_replicas': 1%s}",
+             name, name, more);
+    return name;
+}
+
+static struct nats *connect_nats(void)
+{
+    return nats_connect_embedded(shared_daemon.data_dir);
+}
+
+/* Another client's put: the sequence. */
+static uint64_t put_there(struct nats *nats, const char *bucket, const char *key, const char *headers,
+                          const char *value)
+{
+    json_t *ack = nats_request_json(nats, format_text("$KV.%s.%s", bucket, key), headers, value);
+
+    return (uint64_t)json_integer_value(json_object_get(ack, "seq"));
+}
+
+START_TEST(a_bucket_without_direct_reads_is_read_and_written)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = make_bucket(nats, "");
+
+    uint64_t theirs = put_there(nats, bucket, "theirs", "Color: blue\r\n", "value");
+    struct answer *answer = client_call(client, "kv.get", "['%s', 'theirs']", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "value");
+    ck_assert_str_eq(text_at(&answer->result, "headers.Color"), "blue");
+    ck_assert_uint_eq(number_at(&answer->result, "revision"), theirs);
+    uint64_t ours = revision_of(client_call(client, "kv.put", "['%s', 'ours', 'v1']", bucket));
+    assert_ok(client_call(client, "kv.update", "['%s', 'ours', 'v2', %llu]", bucket, (unsigned long long)ours));
+    assert_code(client_call(client, "kv.update", "['%s', 'ours', 'v3', %llu]", bucket, (unsigned long long)ours),
+                "conflict");
+    answer = client_call(client, "kv.get", "['%s', 'ours', {'revision': %llu}]", bucket, (unsigned long long)ours);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "v1");
+    answer = client_call(client, "kv.get", "['%s', 'theirs', {'revision': %llu}]", bucket, (unsigned long long)ours);
+    ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+    answer = client_call(client, "kv.get", "['%s', 'nowhere']", bucket);
+    assert_ok(answer);
+    ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+    answer = client_call(client, "kv.history", "['%s', 'ours']", bucket);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 2);
+    assert_code(client_call(client, "kv.create", "['%s', 'ours', 'v']", bucket), "already_exists");
+    assert_ok(client_call(client, "kv.delete", "['%s', 'ours']", bucket));
+    assert_ok(client_call(client, "kv.create", "['%s', 'ours', 'v']", bucket));
+    answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert(!bool_at(&answer->result, "allows_ttl"));
+    ck_assert(!bool_at(&answer->result, "allows_atomic"));
+}
+END_TEST
+
+START_TEST(a_ttl_on_a_bucket_that_takes_none_is_unsupported_until_an_update)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = make_bucket(connect_nats(), ", 'allow_direct': true");
+
+    struct answer *answer = client_call(client, "kv.put", "['%s', 'k', 'v', {'ttl': 60}]", bucket);
+    assert_code_says(answer, "unsupported", "bucket.update");
+    ck_assert(!bool_at(&answer->error, "retryable"));
+    answer = client_call(client, "kv.get", "['%s', 'k']", bucket);
+    ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+    answer = client_call(client, "bucket.update", "['%s']", bucket);
+    assert_ok(answer);
+    ck_assert(bool_at(&answer->result, "allows_ttl"));
+    ck_assert(bool_at(&answer->result, "allows_atomic"));
+    ck_assert_uint_eq(number_at(&answer->result, "history"), 5);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', {'ttl': 60}]", bucket));
+}
+END_TEST
+
+START_TEST(markers_of_other_clients_are_understood)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = make_bucket(nats, ", 'allow_direct': true");
+    static const struct {
+        const char *headers, *operation;
+    } markers[] = {{"KV-Operation: DEL\r\n", "delete"},
+                   {"KV-Operation: PURGE\r\nNats-Rollup: sub\r\n", "purge"},
+                   {"Nats-Marker-Reason: MaxAge\r\n", "purge"},
+                   {"Nats-Marker-Reason: Purge\r\n", "purge"},
+                   {"Nats-Marker-Reason: Remove\r\n", "delete"}};
+
+    for (size_t i = 0; i < sizeof(markers) / sizeof(markers[0]); i++) {
+        const char *key = format_text("k%zu", i);
+        put_there(nats, bucket, key, NULL, "value");
+        put_there(nats, bucket, key, markers[i].headers, "");
+        struct answer *answer = client_call(client, "kv.get", "['%s', '%s']", bucket, key);
+        assert_ok(answer);
+        ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+        answer = client_call(client, "kv.history", "['%s', '%s']", bucket, key);
+        size_t last = count_at(&answer->result, "") - 1;
+        ck_assert_str_eq(text_at(&answer->result, format_text("%zu.operation", last)), markers[i].operation);
+        assert_ok(client_call(client, "kv.create", "['%s', '%s', 'v']", bucket, key));
+    }
+}
+END_TEST
+
+START_TEST(what_the_daemon_writes_is_what_other_clients_expect)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = client_new_bucket(client, "'history': 5");
+    const char *stream = format_text("KV_%s", bucket);
+
+    json_t *info = nats_api(nats, "STREAM.INFO", stream, "{}");
+    json_t *config = json_object_get(info, "config");
+    ck_assert_str_eq(json_string_value(json_array_get(json_object_get(config, "subjects"), 0)),
+                     format_text("$KV.%s.>", bucket));
+    ck_assert_str_eq(json_string_value(json_object_get(config, "discard")), "new");
+    ck_assert(json_is_true(json_object_get(config, "allow_rollup_hdrs")));
+    ck_assert(json_is_true(json_object_get(config, "deny_delete")));
+    ck_assert(json_is_true(json_object_get(config, "allow_direct")));
+    ck_assert_int_eq(json_integer_value(json_object_get(config, "max_msgs_per_subject")), 5);
+    /* The window must outlast the longest call: 60 s. */
+    ck_assert_int_ge(json_integer_value(json_object_get(config, "duplicate_window")), 120000000000LL);
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue', {'headers': {'Shade': 'dark'}}]", bucket));
+    ck_assert_str_eq(nats_request(nats, format_text("$JS.API.DIRECT.GET.%s.$KV.%s.color", stream, bucket), NULL, ""),
+                     "blue");
+    assert_ok(client_call(client, "kv.delete", "['%s', 'color']", bucket));
+    json_t *message = nats_api(nats, "STREAM.MSG.GET", stream, "{'last_by_subj': '$KV.%s.color'}", bucket);
+    ck_assert_ptr_null(json_object_get(json_object_get(message, "message"), "data"));
+}
+END_TEST
+
+START_TEST(a_write_of_another_client_is_seen_at_once)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (unsigned i = 0; i < 50; i++) {
+        unsigned long long sequence = put_there(nats, bucket, "n", NULL, format_text("%u", i));
+        struct answer *answer = client_call(client, "kv.get", "['%s', 'n', {'consistency': '%s'}]", bucket,
+                                            i % 2 == 0 ? "direct" : "leader");
+        assert_ok(answer);
+        ck_assert_str_eq(text_at(&answer->result, "value"), format_text("%u", i));
+        assert_code(client_call(client, "kv.update", "['%s', 'n', 'x', %llu]", bucket, sequence - 1), "conflict");
+    }
+}
+END_TEST
+
+START_TEST(a_bucket_that_another_client_deletes_and_makes_anew_is_noticed)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = make_bucket(nats, ", 'allow_direct': true");
+    const char *stream = format_text("KV_%s", bucket);
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'old']", bucket));
+    nats_api(nats, "STREAM.DELETE", stream, "{}");
+    assert_code(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket), "bucket_not_found");
+    assert_code(client_call(client, "kv.get", "['%s', 'k']", bucket), "bucket_not_found");
+    nats_api(nats, "STREAM.CREATE", stream, "{'name': '%s', 'subjects': ['$KV.%s.>'], 'max_msgs_per_subject': 1}",
+             stream, bucket);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'new']", bucket));
+    struct answer *answer = client_call(client, "kv.get", "['%s', 'k']", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "new");
+    ck_assert_uint_eq(number_at(&answer->result, "revision"), 1);
+}
+END_TEST
+
+START_TEST(a_bucket_that_lost_direct_reads_meanwhile_is_read)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = make_bucket(nats, ", 'allow_direct': true");
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    assert_ok(client_call(client, "kv.get", "['%s', 'k']", bucket));
+    nats_api(nats, "STREAM.UPDATE", format_text("KV_%s", bucket),
+             "{'name': 'KV_%s', 'subjects': ['$KV.%s.>'], 'max_msgs_per_subject': 5, 'discard': 'new', "
+             "'allow_rollup_hdrs': true, 'deny_delete': true, 'allow_direct': false}",
+             bucket, bucket);
+    struct answer *answer = client_call(client, "kv.get", "['%s', 'k']", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "v");
+}
+END_TEST
+
+START_TEST(a_bucket_with_a_short_ttl_of_another_client_keeps_its_duplicate_window_bounded)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = make_bucket(connect_nats(), ", 'max_age': 5000000000, 'duplicate_window': 5000000000");
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    struct answer *answer = client_call(client, "bucket.update", "['%s', {'description': 'mine'}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(number_at(&answer->result, "ttl"), 5);
+    /* A call may not last longer than the server remembers it. */
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', {'timeout': 60}]", bucket));
+}
+END_TEST
+
+START_TEST(a_key_that_no_protocol_allows_does_not_harm_a_listing)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = make_bucket(nats, ", 'allow_direct': true");
+
+    put_there(nats, bucket, "fine", NULL, "v");
+    put_there(nats, bucket, "sch\u00f6n", NULL, "v");
+    struct answer *answer = client_call(client, "kv.keys", "['%s']", bucket);
+    assert_ok(answer);
+    ck_assert_uint_ge(count_at(&answer->result, ""), 1);
+    ck_assert_str_eq(text_at(&answer->result, "0"), "fine");
+}
+END_TEST
+
+Suite *foreign_suite(void)
+{
+    Suite *suite = suite_create("foreign");
+    TCase *tests = shared_daemon_case(suite, "others");
+
+    tcase_add_test(tests, a_bucket_without_direct_reads_is_read_and_written);
+    tcase_add_test(tests, a_ttl_on_a_bucket_that_takes_none_is_unsupported_until_an_update);
+    tcase_add_test(tests, markers_of_other_clients_are_understood);
+    tcase_add_test(tests, what_the_daemon_writes_is_what_other_clients_expect);
+    tcase_add_test(tests, a_write_of_another_client_is_seen_at_once);
+    tcase_add_test(tests, a_bucket_that_another_client_deletes_and_makes_anew_is_noticed);
+    tcase_add_test(tests, a_bucket_that_lost_direct_reads_meanwhile_is_read);
+    tcase_add_test(tests, a_bucket_with_a_short_ttl_of_another_client_keeps_its_duplicate_window_bounded);
+    tcase_add_test(tests, a_key_that_no_protocol_allows_does_not_harm_a_listing);
+    return suite;
+}

@@ -1,0 +1,571 @@
+/* libkvstore, as programs use it: kvstore.h and nothing else of ours. */
+#include "client/kvstore.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/suites.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define assert_done(call)                                                                                              \
+    do {                                                                                                               \
+        enum kvs_code assert_done_code = (call);                                                                       \
+        ck_assert_msg(assert_done_code == KVS_OK, "%s: %s: %s", #call, kvs_code_name(assert_done_code),                \
+                      kvs_last_error(kvs)->message);                                                                   \
+    } while (0)
+
+static struct kvs *connect_with(const struct daemon *daemon, const struct kvs_options *options)
+{
+    struct kvs_error error;
+    struct kvs *kvs = kvs_connect(daemon->socket_path, options, &error);
+
+    ck_assert_msg(kvs != NULL, "%s", error.message);
+    return kvs;
+}
+
+static const char *new_bucket(struct kvs *kvs, unsigned history)
+{
+    static unsigned count;
+    const char *bucket = format_text("library-%d-%u", (int)getpid(), ++count);
+    struct kvs_bucket_options options = {.history = history};
+
+    assert_done(kvs_bucket_create(kvs, bucket, &options, NULL));
+    return bucket;
+}
+
+/* --- Blocking -------------------------------------------------------------------------------------- */
+
+START_TEST(keys_are_put_got_created_updated_and_removed)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    const char *bucket = new_bucket(kvs, 5);
+    struct kvs_header headers[] = {{"Content-Type", "text/plain"}, {"Color", "blue"}};
+    struct kvs_put_options put = {.headers = headers, .header_count = 2, .timeout_s = 10};
+    struct kvs_entry *entry = NULL;
+    uint64_t first, second, third;
+
+    assert_done(kvs_put(kvs, bucket, "k", "one\0two", 7, &put, &first));
+    assert_done(kvs_get(kvs, bucket, "k", NULL, &entry));
+    ck_assert_ptr_nonnull(entry);
+    ck_assert_str_eq(entry->key, "k");
+    ck_assert_uint_eq(entry->value_size, 7);
+    ck_assert_mem_eq(entry->value, "one\0two", 8); /* and a NUL behind them */
+    ck_assert_uint_eq(entry->revision, first);
+    ck_assert_int_gt(entry->created_us, 1600000000000000);
+    ck_assert_int_eq(entry->operation, KVS_OPERATION_PUT);
+    ck_assert_uint_eq(entry->header_count, 2);
+    kvs_free(entry);
+
+    assert_done(kvs_update(kvs, bucket, "k", "two", 3, first, NULL, &second));
+    ck_assert_int_eq(kvs_update(kvs, bucket, "k", "three", 5, first, NULL, NULL), KVS_CONFLICT);
+    ck_assert(kvs_last_error(kvs)->has_revision);
+    ck_assert_uint_eq(kvs_last_error(kvs)->revision, second);
+    ck_assert_str_eq(kvs_last_error(kvs)->bucket, bucket);
+    ck_assert_str_eq(kvs_last_error(kvs)->key, "k");
+    ck_assert_int_eq(kvs_create(kvs, bucket, "k", "x", 1, NULL, NULL), KVS_ALREADY_EXISTS);
+
+    struct kvs_get_options old = {.revision = first, .consistency = KVS_CONSISTENCY_LEADER};
+    assert_done(kvs_get(kvs, bucket, "k", &old, &entry));
+    ck_assert_uint_eq(entry->revision, first);
+    kvs_free(entry);
+
+    struct kvs_delete_options at = {.revision = first};
+    ck_assert_int_eq(kvs_delete(kvs, bucket, "k", &at, NULL), KVS_CONFLICT);
+    at.revision = second;
+    assert_done(kvs_delete(kvs, bucket, "k", &at, &third));
+    assert_done(kvs_get(kvs, bucket, "k", NULL, &entry));
+    ck_assert_ptr_null(entry);
+
+    struct kvs_entry *entries = NULL;
+    size_t count;
+    assert_done(kvs_history(kvs, bucket, "k", NULL, &entries, &count));
+    ck_assert_uint_eq(count, 3);
+    ck_assert_uint_eq(entries[0].revision, first);
+    ck_assert_str_eq(entries[1].value, "two");
+    ck_assert_int_eq(entries[2].operation, KVS_OPERATION_DELETE);
+    ck_assert_uint_eq(entries[2].revision, third);
+    kvs_free(entries);
+
+    assert_done(kvs_purge(kvs, bucket, "k", NULL, NULL));
+    assert_done(kvs_history(kvs, bucket, "k", NULL, &entries, &count));
+    ck_assert_uint_eq(count, 1);
+    ck_assert_int_eq(entries[0].operation, KVS_OPERATION_PURGE);
+    kvs_free(entries);
+    assert_done(kvs_create(kvs, bucket, "k", "again", 5, NULL, NULL));
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(json_and_keys_are_read)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    const char *bucket = new_bucket(kvs, 1);
+    char *json = NULL, **keys = NULL;
+    size_t count;
+
+    assert_done(kvs_put(kvs, bucket, "b.json", "{\"port\": 80, \"names\": [\"a\"]}", 28, NULL, NULL));
+    assert_done(kvs_put(kvs, bucket, "a", "{", 1, NULL, NULL));
+    assert_done(kvs_put(kvs, bucket, "b.c", "x", 1, NULL, NULL));
+    assert_done(kvs_get_json(kvs, bucket, "b.json", NULL, &json));
+    ck_assert_str_eq(json, "{\"port\":80,\"names\":[\"a\"]}");
+    kvs_free(json);
+    ck_assert_int_eq(kvs_get_json(kvs, bucket, "a", NULL, &json), KVS_INVALID_ARGUMENT);
+    ck_assert_ptr_null(json);
+    assert_done(kvs_get_json(kvs, bucket, "nowhere", NULL, &json));
+    ck_assert_ptr_null(json);
+
+    assert_done(kvs_keys(kvs, bucket, NULL, &keys, &count));
+    ck_assert_uint_eq(count, 3);
+    ck_assert_str_eq(keys[0], "a");
+    ck_assert_str_eq(keys[2], "b.json");
+    kvs_free(keys);
+    struct kvs_keys_options page = {.filter = "b.*", .limit = 1, .after = "b.c"};
+    assert_done(kvs_keys(kvs, bucket, &page, &keys, &count));
+    ck_assert_uint_eq(count, 1);
+    ck_assert_str_eq(keys[0], "b.json");
+    kvs_free(keys);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(a_value_can_expire)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    const char *bucket = new_bucket(kvs, 5);
+    struct kvs_put_options put = {.ttl_s = 1};
+    uint64_t end = now_ms() + PATIENCE_MS;
+    struct kvs_entry *entry;
+
+    assert_done(kvs_put(kvs, bucket, "k", "old", 3, NULL, NULL));
+    assert_done(kvs_put(kvs, bucket, "k", "new", 3, &put, NULL));
+    for (;;) {
+        assert_done(kvs_get(kvs, bucket, "k", NULL, &entry));
+        if (entry == NULL)
+            break;
+        ck_assert_str_eq(entry->value, "new");
+        kvs_free(entry);
+        ck_assert_uint_lt(now_ms(), end);
+        pause_shortly();
+    }
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(buckets_are_made_changed_listed_and_removed)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    struct kvs_header metadata[] = {{"team", "a"}};
+    struct kvs_bucket_options options = {.description = "what for",
+                                         .history = 7,
+                                         .ttl_s = 3600,
+                                         .max_value_size = 1000,
+                                         .max_bytes = 1000000,
+                                         .storage = KVS_STORAGE_MEMORY,
+                                         .replicas = 1,
+                                         .compression = KVS_SWITCH_ON,
+                                         .limit_marker_ttl_s = 30,
+                                         .metadata = metadata,
+                                         .metadata_count = 1};
+    struct kvs_bucket_info *info = NULL;
+    char **names;
+    size_t count;
+
+    assert_done(kvs_bucket_create(kvs, "library-full", &options, &info));
+    ck_assert_str_eq(info->bucket, "library-full");
+    ck_assert_str_eq(info->description, "what for");
+    ck_assert_uint_eq(info->history, 7);
+    ck_assert_int_eq(info->ttl_s, 3600);
+    ck_assert_int_eq(info->max_value_size, 1000);
+    ck_assert_int_eq(info->max_bytes, 1000000);
+    ck_assert_int_eq(info->storage, KVS_STORAGE_MEMORY);
+    ck_assert(info->compression);
+    ck_assert_int_eq(info->limit_marker_ttl_s, 30);
+    kvs_free(info);
+
+    struct kvs_bucket_options change = {.history = 3, .ttl_s = -1, .max_value_size = -1};
+    assert_done(kvs_bucket_update(kvs, "library-full", &change, &info));
+    ck_assert_uint_eq(info->history, 3);
+    ck_assert_int_eq(info->ttl_s, 0);
+    ck_assert_int_eq(info->max_value_size, 0);
+    ck_assert_str_eq(info->description, "what for");
+    kvs_free(info);
+
+    assert_done(kvs_put(kvs, "library-full", "k", "v", 1, NULL, NULL));
+    assert_done(kvs_bucket_info(kvs, "library-full", NULL, &info));
+    ck_assert_uint_eq(info->values, 1);
+    ck_assert_uint_eq(info->last_revision, 1);
+    kvs_free(info);
+    assert_done(kvs_bucket_purge(kvs, "library-full", NULL));
+    assert_done(kvs_bucket_info(kvs, "library-full", NULL, &info));
+    ck_assert_uint_eq(info->values, 0);
+    kvs_free(info);
+
+    struct kvs_list_options list = {.filter = "library-f*"};
+    assert_done(kvs_bucket_list(kvs, &list, &names, &count));
+    ck_assert_uint_eq(count, 1);
+    ck_assert_str_eq(names[0], "library-full");
+    kvs_free(names);
+    assert_done(kvs_bucket_delete(kvs, "library-full", NULL));
+    ck_assert_int_eq(kvs_bucket_info(kvs, "library-full", NULL, &info), KVS_BUCKET_NOT_FOUND);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(the_daemon_tells_of_itself)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    const char *bucket = new_bucket(kvs, 1);
+    struct kvs_value *value = NULL;
+
+    assert_done(kvs_health(kvs, bucket, NULL, &value));
+    ck_assert(kvs_value_boolean(kvs_value_member(value, "healthy")));
+    ck_assert_uint_eq(kvs_value_unsigned(kvs_value_member(value, "history")), 1);
+    kvs_free(value);
+    assert_done(kvs_health(kvs, NULL, NULL, &value));
+    char *json = kvs_value_json(value);
+    ck_assert_ptr_nonnull(strstr(json, "\"healthy\":true"));
+    kvs_free(json);
+    kvs_free(value);
+    assert_done(kvs_daemon_info(kvs, NULL, &value));
+    ck_assert_uint_eq(kvs_value_unsigned(kvs_value_member(value, "pid")), (uint64_t)shared_daemon.process.pid);
+    kvs_free(value);
+    assert_done(kvs_daemon_stats(kvs, NULL, &value));
+    ck_assert_uint_gt(kvs_value_unsigned(kvs_value_member(value, "bytes_in")), 0);
+    kvs_free(value);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(any_method_can_be_called)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    const char *bucket = new_bucket(kvs, 1);
+    struct kvs_request *request = kvs_request_new("kv.put", 4);
+    struct kvs_value *value = NULL;
+
+    kvs_request_string(request, bucket);
+    kvs_request_string(request, "k");
+    kvs_request_map(request, 1);
+    kvs_request_string(request, "list");
+    kvs_request_array(request, 2);
+    kvs_request_integer(request, -1);
+    kvs_request_boolean(request, true);
+    kvs_request_map(request, 1);
+    kvs_request_string(request, "ttl");
+    kvs_request_unsigned(request, 600);
+    assert_done(kvs_call(kvs, request, 0, &value));
+    ck_assert_uint_eq(kvs_value_unsigned(value), 1);
+    kvs_free(value);
+    /* It can be sent again. */
+    assert_done(kvs_call(kvs, request, 0, &value));
+    ck_assert_uint_eq(kvs_value_unsigned(value), 2);
+    kvs_free(value);
+    kvs_request_free(request);
+    char *json;
+    assert_done(kvs_get_json(kvs, bucket, "k", NULL, &json));
+    ck_assert_str_eq(json, "{\"list\":[-1,true]}");
+    kvs_free(json);
+
+    request = kvs_request_new("kv.nonsense", 0);
+    ck_assert_int_eq(kvs_call(kvs, request, 0, &value), KVS_INVALID_ARGUMENT);
+    ck_assert_ptr_null(value);
+    kvs_request_free(request);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(what_goes_wrong_is_told_with_a_sentence)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    struct kvs_error error;
+    struct kvs_entry *entry;
+
+    ck_assert_int_eq(kvs_get(kvs, "nowhere", "k", NULL, &entry), KVS_BUCKET_NOT_FOUND);
+    ck_assert_ptr_null(entry);
+    ck_assert_int_eq(kvs_last_error(kvs)->code, KVS_BUCKET_NOT_FOUND);
+    ck_assert_str_eq(kvs_last_error(kvs)->bucket, "nowhere");
+    ck_assert_ptr_nonnull(strstr(kvs_last_error(kvs)->message, "nowhere"));
+    ck_assert(!kvs_last_error(kvs)->retryable);
+    ck_assert_int_eq(kvs_put(kvs, "a.b", "k", "v", 1, NULL, NULL), KVS_INVALID_ARGUMENT);
+    char *large = keep(calloc(1, 2000000));
+    const char *bucket = new_bucket(kvs, 1);
+    ck_assert_int_eq(kvs_put(kvs, bucket, "k", large, 2000000, NULL, NULL), KVS_TOO_LARGE);
+    assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
+    kvs_close(kvs);
+
+    ck_assert_ptr_null(kvs_connect("/nowhere/kvstored.sock", NULL, &error));
+    ck_assert_int_eq(error.code, KVS_IO);
+    ck_assert_ptr_nonnull(strstr(error.message, "/nowhere/kvstored.sock"));
+    setenv("KVSTORED_SOCKET", shared_daemon.socket_path, 1);
+    kvs = kvs_connect(NULL, NULL, &error);
+    ck_assert_ptr_nonnull(kvs);
+    kvs_close(kvs);
+    ck_assert_str_eq(kvs_code_name(KVS_CONFLICT), "conflict");
+}
+END_TEST
+
+/* --- Asynchronous ---------------------------------------------------------------------------------- */
+
+struct outcome {
+    unsigned ok, failed;
+    enum kvs_code last_code;
+    enum kvs_outcome last_outcome;
+    char *json; /* the last result */
+};
+
+static void count(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+{
+    struct outcome *outcome = context;
+
+    (void)kvs;
+    if (error != NULL) {
+        outcome->failed++;
+        outcome->last_code = error->code;
+        outcome->last_outcome = error->outcome;
+        return;
+    }
+    outcome->ok++;
+    kvs_free(outcome->json);
+    outcome->json = kvs_value_json(result);
+}
+
+/* Runs a loop of the program's own until nothing is in flight. */
+static enum kvs_code run_loop(struct kvs *kvs)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+    enum kvs_code code = KVS_OK;
+
+    while (kvs_in_flight(kvs) > 0 && code == KVS_OK) {
+        struct pollfd wait = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
+        int timeout_ms = kvs_timeout_ms(kvs);
+        ck_assert_msg(now_ms() < end, "%zu calls are in flight", kvs_in_flight(kvs));
+        poll(&wait, 1, timeout_ms < 0 || timeout_ms > 1000 ? 1000 : timeout_ms);
+        code = kvs_process(kvs);
+    }
+    return code;
+}
+
+/* Submits, runs the loop, and looks at the result as JSON. */
+#define expect_json(call, text)                                                                                        \
+    do {                                                                                                               \
+        struct outcome *done_context = &outcome;                                                                       \
+        assert_done(call);                                                                                             \
+        ck_assert_int_eq(run_loop(kvs), KVS_OK);                                                                       \
+        ck_assert_msg(done_context->failed == 0, "%s: %s", #call, kvs_code_name(done_context->last_code));             \
+        ck_assert_msg(strstr(outcome.json, text) != NULL, "%s: %s instead of %s", #call, outcome.json, text);          \
+    } while (0)
+
+START_TEST(every_call_has_its_asynchronous_form)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    struct outcome outcome = {0};
+    struct kvs_bucket_options bucket = {.history = 3}, change = {.history = 4};
+    struct kvs_keys_options keys = {.limit = 10};
+    struct kvs_list_options list = {.filter = "async"};
+
+    expect_json(kvs_async_bucket_create(kvs, "async", &bucket, count, &outcome), "\"history\":3");
+    expect_json(kvs_async_put(kvs, "async", "k", "1", 1, NULL, count, &outcome), "1");
+    expect_json(kvs_async_update(kvs, "async", "k", "2", 1, 1, NULL, count, &outcome), "2");
+    expect_json(kvs_async_create(kvs, "async", "j", "[3]", 3, NULL, count, &outcome), "3");
+    expect_json(kvs_async_get(kvs, "async", "k", NULL, count, &outcome), "\"value\":\"2\"");
+    expect_json(kvs_async_get_json(kvs, "async", "j", NULL, count, &outcome), "[3]");
+    expect_json(kvs_async_keys(kvs, "async", &keys, count, &outcome), "[\"j\",\"k\"]");
+    expect_json(kvs_async_history(kvs, "async", "k", NULL, count, &outcome), "\"value\":\"1\"");
+    expect_json(kvs_async_delete(kvs, "async", "k", NULL, count, &outcome), "4");
+    expect_json(kvs_async_purge(kvs, "async", "k", NULL, count, &outcome), "5");
+    expect_json(kvs_async_get(kvs, "async", "k", NULL, count, &outcome), "null");
+    expect_json(kvs_async_bucket_update(kvs, "async", &change, count, &outcome), "\"history\":4");
+    expect_json(kvs_async_bucket_info(kvs, "async", NULL, count, &outcome), "\"last_revision\":5");
+    expect_json(kvs_async_bucket_list(kvs, &list, count, &outcome), "[\"async\"]");
+    expect_json(kvs_async_bucket_purge(kvs, "async", NULL, count, &outcome), "null");
+    expect_json(kvs_async_health(kvs, "async", NULL, count, &outcome), "\"healthy\":true");
+    expect_json(kvs_async_daemon_info(kvs, NULL, count, &outcome), "\"version\"");
+    expect_json(kvs_async_daemon_stats(kvs, NULL, count, &outcome), "\"uptime\"");
+    expect_json(kvs_async_bucket_delete(kvs, "async", NULL, count, &outcome), "null");
+    ck_assert_uint_eq(outcome.ok, 19);
+    struct kvs_request *request = kvs_request_new("daemon.info", 0);
+    expect_json(kvs_submit(kvs, request, 0, count, &outcome), "\"methods\"");
+    kvs_request_free(request);
+    kvs_free(outcome.json);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(thousands_of_calls_are_in_flight_on_one_handle)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    const char *bucket = new_bucket(kvs, 1);
+    struct outcome outcome = {0};
+    char **keys;
+    size_t key_count;
+
+    for (unsigned i = 0; i < 5000; i++) {
+        const char *key = format_text("k%u", i);
+        assert_done(kvs_async_put(kvs, bucket, key, key, strlen(key), NULL, count, &outcome));
+    }
+    ck_assert_uint_eq(kvs_in_flight(kvs), 5000);
+    /* A blocking call makes the others go on as well. */
+    assert_done(kvs_put(kvs, bucket, "last", "v", 1, NULL, NULL));
+    ck_assert_int_eq(run_loop(kvs), KVS_OK);
+    ck_assert_uint_eq(outcome.ok, 5000);
+    ck_assert_uint_eq(outcome.failed, 0);
+    assert_done(kvs_keys(kvs, bucket, NULL, &keys, &key_count));
+    ck_assert_uint_eq(key_count, 5001);
+    kvs_free(keys);
+    kvs_free(outcome.json);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(one_call_too_many_is_refused_by_the_handle)
+{
+    struct kvs_options options = {.max_in_flight = 2};
+    struct kvs *kvs = connect_with(&shared_daemon, &options);
+    struct outcome outcome = {0};
+
+    for (unsigned i = 0; i < 2; i++)
+        assert_done(kvs_async_daemon_info(kvs, NULL, count, &outcome));
+    ck_assert_int_eq(kvs_async_daemon_info(kvs, NULL, count, &outcome), KVS_RESOURCE_EXHAUSTED);
+    ck_assert_int_eq(run_loop(kvs), KVS_OK);
+    ck_assert_uint_eq(outcome.ok, 2);
+    assert_done(kvs_async_daemon_info(kvs, NULL, count, &outcome));
+    kvs_close(kvs); /* with a call in flight, which ends */
+    ck_assert_uint_eq(outcome.failed, 1);
+    ck_assert_int_eq(outcome.last_code, KVS_IO);
+    kvs_free(outcome.json);
+}
+END_TEST
+
+/* --- Loss ------------------------------------------------------------------------------------------ */
+
+static struct daemon daemon_of_test;
+
+START_TEST(without_reconnect_a_lost_connection_stays_lost)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = connect_with(&daemon_of_test, NULL);
+    const char *bucket = new_bucket(kvs, 1);
+
+    daemon_stop(&daemon_of_test);
+    ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL), KVS_IO);
+    ck_assert(strlen(kvs_last_error(kvs)->message) > 0);
+    daemon_restart(&daemon_of_test);
+    ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL), KVS_IO);
+    kvs_close(kvs);
+    kvs = connect_with(&daemon_of_test, NULL);
+    assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(with_reconnect_the_next_call_finds_the_daemon_again)
+{
+    struct kvs_options options = {.reconnect = true};
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = connect_with(&daemon_of_test, &options);
+    const char *bucket = new_bucket(kvs, 1);
+    ck_assert_uint_eq(kvs_connection_count(kvs), 1);
+
+    daemon_stop(&daemon_of_test);
+    daemon_restart(&daemon_of_test);
+    assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
+    ck_assert_uint_eq(kvs_connection_count(kvs), 2);
+
+    /* While nobody is there a blocking call tries until its time is over. */
+    daemon_stop(&daemon_of_test);
+    struct kvs_put_options put = {.timeout_s = 0.5};
+    uint64_t start = now_ms();
+    ck_assert_int_ne(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_OK);
+    ck_assert_uint_ge(now_ms() - start, 400);
+    daemon_restart(&daemon_of_test);
+    assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(writes_in_flight_at_a_loss_end_with_an_unknown_outcome)
+{
+    struct outcome outcome = {0};
+    struct outcome reads = {0};
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = connect_with(&daemon_of_test, NULL);
+    const char *bucket = new_bucket(kvs, 1);
+    pid_t server = daemon_nats_pid(&daemon_of_test);
+
+    ck_assert_int_eq(kill(server, SIGSTOP), 0);
+    assert_done(kvs_async_put(kvs, bucket, "k", "v", 1, NULL, count, &outcome));
+    assert_done(kvs_async_get(kvs, bucket, "k", NULL, count, &reads));
+    kvs_process(kvs);
+    /* Both have left when a later call is answered. */
+    struct kvs_value *info;
+    assert_done(kvs_daemon_info(kvs, NULL, &info));
+    kvs_free(info);
+    process_kill(&daemon_of_test.process);
+    ck_assert_int_ne(run_loop(kvs), KVS_OK);
+    ck_assert_uint_eq(outcome.failed, 1);
+    ck_assert_int_eq(outcome.last_code, KVS_IO);
+    ck_assert_int_eq(outcome.last_outcome, KVS_OUTCOME_UNKNOWN);
+    ck_assert_uint_eq(reads.failed, 1);
+    ck_assert_int_ne(reads.last_outcome, KVS_OUTCOME_UNKNOWN);
+    ck_assert_int_lt(kvs_fd(kvs), 0);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(a_call_that_is_not_answered_ends_at_its_time)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = connect_with(&daemon_of_test, NULL);
+    const char *bucket = new_bucket(kvs, 1);
+    pid_t server = daemon_nats_pid(&daemon_of_test);
+    struct kvs_put_options put = {.timeout_s = 0.3};
+
+    assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
+    ck_assert_int_eq(kill(server, SIGSTOP), 0);
+    ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_DEADLINE_EXCEEDED);
+    ck_assert_int_eq(kvs_last_error(kvs)->outcome, KVS_OUTCOME_UNKNOWN);
+    ck_assert(kvs_last_error(kvs)->retryable);
+    ck_assert_int_eq(kill(server, SIGCONT), 0);
+
+    /* The daemon itself stands still: the library has a clock of its own. */
+    process_signal(&daemon_of_test.process, SIGSTOP);
+    uint64_t start = now_ms();
+    ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_DEADLINE_EXCEEDED);
+    ck_assert_uint_lt(now_ms() - start, 5000);
+    process_signal(&daemon_of_test.process, SIGCONT);
+    assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+Suite *library_suite(void)
+{
+    Suite *suite = suite_create("library");
+    TCase *tests = shared_daemon_case(suite, "calls");
+    TCase *loss = tcase_create("loss");
+
+    tcase_add_test(tests, keys_are_put_got_created_updated_and_removed);
+    tcase_add_test(tests, json_and_keys_are_read);
+    tcase_add_test(tests, a_value_can_expire);
+    tcase_add_test(tests, buckets_are_made_changed_listed_and_removed);
+    tcase_add_test(tests, the_daemon_tells_of_itself);
+    tcase_add_test(tests, any_method_can_be_called);
+    tcase_add_test(tests, what_goes_wrong_is_told_with_a_sentence);
+    tcase_add_test(tests, every_call_has_its_asynchronous_form);
+    tcase_add_test(tests, thousands_of_calls_are_in_flight_on_one_handle);
+    tcase_add_test(tests, one_call_too_many_is_refused_by_the_handle);
+    tcase_set_timeout(loss, 60);
+    tcase_add_test(loss, without_reconnect_a_lost_connection_stays_lost);
+    tcase_add_test(loss, with_reconnect_the_next_call_finds_the_daemon_again);
+    tcase_add_test(loss, writes_in_flight_at_a_loss_end_with_an_unknown_outcome);
+    tcase_add_test(loss, a_call_that_is_not_answered_ends_at_its_time);
+    suite_add_tcase(suite, loss);
+    return suite;
+}

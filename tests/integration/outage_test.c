@@ -1,0 +1,270 @@
+/* A NATS that is not there, goes away, or stands still. */
+#include "tests/integration/client.h"
+#include "tests/integration/load.h"
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+static struct daemon daemon_of_test;
+static struct nats_server server;
+
+/* Waits until the health is as wanted. */
+static void wait_for_health(struct client *client, bool wanted)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    for (;;) {
+        struct answer *answer = client_call(client, "health.check", "[]");
+        assert_ok(answer);
+        if (bool_at(&answer->result, "healthy") == wanted)
+            return;
+        ck_assert_msg(now_ms() < end, "the health is %s", object_text(&answer->result));
+        pause_shortly();
+    }
+}
+
+START_TEST(the_daemon_starts_without_nats_and_connects_when_it_appears)
+{
+    nats_server_prepare(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    struct client *client = client_open(&daemon_of_test);
+    struct answer *answer = client_call(client, "health.check", "[]");
+
+    assert_ok(answer);
+    ck_assert(!bool_at(&answer->result, "healthy"));
+    ck_assert(!bool_at(&answer->result, "nats.connected"));
+    ck_assert_str_ne(text_at(&answer->result, "error"), "");
+    answer = client_call(client, "health.check", "['b']");
+    assert_ok(answer);
+    ck_assert(!bool_at(&answer->result, "healthy"));
+    ck_assert_str_eq(text_at(&answer->result, "bucket"), "b");
+    answer = client_call(client, "daemon.info", "[]");
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "nats.mode"), "external");
+    ck_assert(!bool_at(&answer->result, "nats.connected"));
+    assert_ok(client_call(client, "daemon.stats", "[]"));
+
+    static const struct {
+        const char *method, *params;
+    } calls[] = {{"kv.get", "['b', 'k']"},     {"kv.put", "['b', 'k', 'v']"}, {"kv.keys", "['b']"},
+                 {"kv.history", "['b', 'k']"}, {"bucket.create", "['b']"},    {"bucket.list", "[]"},
+                 {"bucket.info", "['b']"},     {"kv.delete", "['b', 'k']"}};
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        uint64_t start = now_ms();
+        answer = client_call(client, calls[i].method, "%s", calls[i].params);
+        assert_code(answer, "unavailable");
+        ck_assert(bool_at(&answer->error, "retryable"));
+        ck_assert_uint_lt(now_ms() - start, 1000);
+    }
+    /* Mistakes are told all the same. */
+    assert_code(client_call(client, "kv.get", "['b']"), "invalid_argument");
+
+    nats_server_run(&server);
+    wait_for_health(client, true);
+    const char *bucket = client_new_bucket(client, NULL);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_server_without_jetstream_is_unavailable)
+{
+    nats_server_prepare(&server, NULL);
+    write_file(format_text("%s/conf", server.directory), format_text("host: 127.0.0.1\nport: %u\n", server.port));
+    nats_server_run(&server);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    struct client *client = client_open(&daemon_of_test);
+    wait_for_health(client, true);
+    assert_code(client_call(client, "kv.get", "['b', 'k', {'timeout': 0.5}]"), "unavailable");
+    assert_code(client_call(client, "kv.put", "['b', 'k', 'v', {'timeout': 0.5}]"), "unavailable");
+    struct answer *answer = client_call(client, "bucket.create", "['b', {'timeout': 0.5}]");
+    ck_assert_ptr_nonnull(strstr(text_at(&answer->error, "message"), "JetStream"));
+    ck_assert(bool_at(&answer->error, "retryable"));
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(when_time_runs_out_a_write_says_that_it_may_have_happened)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    struct client *client = client_open(&daemon_of_test);
+    wait_for_health(client, true);
+    const char *bucket = client_new_bucket(client, NULL);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'old']", bucket));
+
+    process_signal(&server.process, SIGSTOP);
+    static const struct {
+        const char *method, *rest;
+        const char *outcome;
+    } calls[] = {{"kv.get", "", "none"},
+                 {"kv.history", "", "none"},
+                 {"kv.put", "'new', ", "unknown"},
+                 {"kv.create", "'new', ", "unknown"},
+                 {"kv.update", "'new', 1, ", "unknown"},
+                 {"kv.delete", "", "unknown"},
+                 {"kv.purge", "", "unknown"}};
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        uint64_t start = now_ms();
+        struct answer *answer =
+            client_call(client, calls[i].method, "['%s', 'k%zu', %s{'timeout': 0.3}]", bucket, i, calls[i].rest);
+        assert_code(answer, "deadline_exceeded");
+        ck_assert(bool_at(&answer->error, "retryable"));
+        bool has_outcome = find_at(&answer->error, "outcome") != NULL;
+        ck_assert_msg(has_outcome ? strcmp(text_at(&answer->error, "outcome"), calls[i].outcome) == 0
+                                  : strcmp(calls[i].outcome, "none") == 0,
+                      "%s: %s", calls[i].method, answer_error(answer));
+        ck_assert_uint_ge(now_ms() - start, 290);
+        ck_assert_uint_lt(now_ms() - start, 2000);
+    }
+    process_signal(&server.process, SIGCONT);
+    struct answer *answer = client_call(client, "kv.get", "['%s', 'k']", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "old");
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_server_that_stood_still_for_a_while_costs_nothing_but_time)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  attempt_timeout: 0.1\n");
+    struct client *client = client_open(&daemon_of_test);
+    wait_for_health(client, true);
+    const char *bucket = client_new_bucket(client, "'history': 10");
+
+    /* Each is sent several times: the server must take each once. */
+    process_signal(&server.process, SIGSTOP);
+    uint32_t msgids[9];
+    for (unsigned i = 0; i < 9; i++)
+        msgids[i] = client_send(client,
+                                i % 3 == 0   ? "kv.put"
+                                : i % 3 == 1 ? "kv.create"
+                                             : "kv.update",
+                                "['%s', 'k%u', 'v'%s]", bucket, i, i % 3 == 2 ? ", 0" : "");
+    ck_assert(client_is_quiet(client, 800));
+    process_signal(&server.process, SIGCONT);
+    for (unsigned i = 0; i < 9; i++)
+        assert_ok(client_wait(client, msgids[i]));
+    struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "last_revision"), 9);
+    answer = client_call(client, "daemon.stats", "[]");
+    ck_assert_uint_ge(number_at(&answer->result, "retries"), 1);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(calls_wait_for_a_server_that_comes_back)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    struct client *client = client_open(&daemon_of_test);
+    wait_for_health(client, true);
+    const char *bucket = client_new_bucket(client, NULL);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+
+    nats_server_stop(&server);
+    daemon_wait_log(&daemon_of_test, "lost:");
+    uint32_t put = client_send(client, "kv.put", "['%s', 'k', 'new', {'timeout': 30}]", bucket);
+    uint32_t get = client_send(client, "kv.get", "['%s', 'k', {'timeout': 30}]", bucket);
+    uint32_t info = client_send(client, "bucket.info", "['%s', {'timeout': 30}]", bucket);
+    ck_assert(client_is_quiet(client, 300));
+    nats_server_run(&server);
+    ck_assert_uint_eq(revision_of(client_wait(client, put)), 2);
+    assert_ok(client_wait(client, get));
+    assert_ok(client_wait(client, info));
+    struct answer *answer = client_call(client, "health.check", "[]");
+    ck_assert_uint_eq(number_at(&answer->result, "nats.reconnects"), 1);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(after_a_while_calls_do_not_wait_any_more)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, format_text("%s  outage_wait: 0.3\n", nats_server_section(&server)), NULL);
+    struct client *client = client_open(&daemon_of_test);
+    wait_for_health(client, true);
+    const char *bucket = client_new_bucket(client, NULL);
+
+    nats_server_stop(&server);
+    daemon_wait_log(&daemon_of_test, "lost:");
+    /* One that waits has its own time. */
+    struct answer *answer = client_call(client, "kv.put", "['%s', 'k', 'v', {'timeout': 0.5}]", bucket);
+    assert_code(answer, "unavailable");
+    uint64_t start = now_ms();
+    answer = client_call(client, "kv.put", "['%s', 'k', 'v', {'timeout': 30}]", bucket);
+    assert_code(answer, "unavailable");
+    ck_assert(bool_at(&answer->error, "retryable"));
+    ck_assert_uint_lt(now_ms() - start, 5000);
+    wait_for_health(client, false);
+    nats_server_run(&server);
+    wait_for_health(client, true);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_server_that_answers_no_more_counts_as_lost)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, format_text("%s  ping_interval: 0.1\n", nats_server_section(&server)), NULL);
+    struct client *client = client_open(&daemon_of_test);
+    wait_for_health(client, true);
+    process_signal(&server.process, SIGSTOP);
+    daemon_wait_log(&daemon_of_test, "lost: the server does not answer");
+    wait_for_health(client, false);
+    process_signal(&server.process, SIGCONT);
+    wait_for_health(client, true);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_server_that_restarts_under_load_loses_nothing_and_writes_nothing_twice)
+{
+    struct load load;
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    wait_for_health(client_open(&daemon_of_test), true);
+    load_begin(&load, &daemon_of_test, 3000);
+    for (unsigned i = 0; i < 2; i++) {
+        load_wait_for_some(&load, 300);
+        if (i == 0)
+            process_kill(&server.process);
+        else
+            nats_server_stop(&server);
+        nats_server_run(&server);
+    }
+    load_finish(&load);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+Suite *outage_suite(void)
+{
+    Suite *suite = suite_create("outage");
+    TCase *tests = tcase_create("outage");
+
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, the_daemon_starts_without_nats_and_connects_when_it_appears);
+    tcase_add_test(tests, a_server_without_jetstream_is_unavailable);
+    tcase_add_test(tests, when_time_runs_out_a_write_says_that_it_may_have_happened);
+    tcase_add_test(tests, a_server_that_stood_still_for_a_while_costs_nothing_but_time);
+    tcase_add_test(tests, calls_wait_for_a_server_that_comes_back);
+    tcase_add_test(tests, after_a_while_calls_do_not_wait_any_more);
+    tcase_add_test(tests, a_server_that_answers_no_more_counts_as_lost);
+    tcase_add_test(tests, a_server_that_restarts_under_load_loses_nothing_and_writes_nothing_twice);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
