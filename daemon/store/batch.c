@@ -71,7 +71,7 @@ static enum link_publish_result send_batch(struct request *request, unsigned att
         size_t headers = add_batch_headers(batch, i, &texts);
         enum link_publish_result result;
 
-        if (i + 1 == count)
+        if (i + 1 == count || batch->asks_each)
             result = request_publish(request, message->message.subject, message->message.headers, headers,
                                      operation->value, operation->value_bytes);
         else
@@ -98,7 +98,9 @@ static enum request_verdict take_refusal(struct batch *batch, const struct kv_ac
         request_resume(request);
         return REQUEST_MORE;
     }
+    /* A message was lost; or the server has refused one of the first, which it tells only where it was asked to. */
     if (ack->err_code == ATOMIC_INCOMPLETE) {
+        batch->asks_each = true;
         request_retry_reason(request, REQUEST_NO_ANSWER);
         return REQUEST_RETRY;
     }
@@ -124,6 +126,9 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
     struct kv_ack ack;
     struct error error;
 
+    /* To a message before the last one: it was taken. */
+    if (message->payload_bytes == 0)
+        return REQUEST_MORE;
     if (!kv_read_ack(message, &ack)) {
         error_set(&error, ERROR_INTERNAL, "the NATS server's ack could not be read");
         error.outcome = ERROR_OUTCOME_UNKNOWN;
@@ -188,6 +193,7 @@ void batch_start(struct store *store, struct batch *batch)
 {
     batch->store = store;
     batch->settle = false;
+    batch->asks_each = false;
     store_make_write_id(store, batch->id);
     request_start(&store->requests, &batch->request, &batch_ops,
                   bucket_bound_deadline(store, batch->bucket, batch->deadline_ms));

@@ -48,6 +48,7 @@ struct batch {
     struct bucket_wait wait;
     bool settle;           /* a copy was refused as a duplicate: ask for the first one's sequence */
     unsigned settle_after; /* the attempt that was refused; those after it are the question */
+    bool asks_each;        /* each message asks for an answer: the batch came out incomplete */
     char id[48];
 };
 
