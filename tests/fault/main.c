@@ -13,6 +13,8 @@
 
 static Suite *(*const suites[])(void) = {
     exactly_once_suite,
+    group_suite,
+    transaction_suite,
 };
 
 int main(int argc, char **argv)

@@ -7,5 +7,7 @@
 #include <check.h>
 
 Suite *exactly_once_suite(void);
+Suite *group_suite(void);
+Suite *transaction_suite(void);
 
 #endif

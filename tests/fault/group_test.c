@@ -1,0 +1,186 @@
+/* Group commit: writes that go out as one batch are each stored once, and each has its own answer. */
+#include "tests/fault/stage.h"
+#include "tests/fault/suites.h"
+
+#include <string.h>
+
+#define WRITES 200u
+
+static struct stage stage;
+
+static void begin(void)
+{
+    stage_begin(&stage, 1, "buckets:\n  group_commit: on\n");
+    stage_make_bucket(&stage, "b", NULL);
+}
+
+static void end(void)
+{
+    stage_end(&stage);
+}
+
+static uint64_t batches(void)
+{
+    return number_at(session_call(stage.session, "daemon.stats", "[]")->result, "group_commit.batches");
+}
+
+static void send_puts(uint32_t msgids[WRITES])
+{
+    for (unsigned i = 0; i < WRITES; i++)
+        msgids[i] = session_send(stage.session, "kv.put", "['b', 'k.%u', 'v%u']", i, i);
+}
+
+static void expect_puts(const uint32_t msgids[WRITES])
+{
+    for (unsigned i = 0; i < WRITES; i++)
+        session_wait(stage.session, msgids[i]);
+    struct stream_log log = nats_read_log(stage.nats, "b");
+    for (unsigned i = 0; i < WRITES; i++) {
+        const struct answer *answer = session_wait(stage.session, msgids[i]);
+        uint64_t stored;
+        assert_ok(answer);
+        unsigned count = log_count(&log, format_text("k.%u", i), "put", format_text("v%u", i), &stored);
+        ck_assert_msg(count == 1 && stored == answer_revision(answer),
+                      "k.%u is stored %u times, at %llu; answered %llu", i, count, (unsigned long long)stored,
+                      (unsigned long long)answer_revision(answer));
+    }
+}
+
+static void try_fault(struct proxy_fault fault)
+{
+    uint32_t msgids[WRITES];
+    uint64_t before = batches();
+
+    fault.subject = "$KV.b.k.>";
+    proxy_arm(stage.proxy, fault);
+    send_puts(msgids);
+    expect_puts(msgids);
+    ck_assert_uint_gt(proxy_strikes(stage.proxy), 0);
+    ck_assert_uint_gt(batches(), before);
+}
+
+START_TEST(each_write_of_a_batch_whose_ack_is_lost_is_stored_once)
+{
+    try_fault((struct proxy_fault){.kind = PROXY_DROP_ACK, .count = 3});
+}
+END_TEST
+
+START_TEST(each_write_of_a_batch_of_which_a_message_is_lost_is_stored_once)
+{
+    try_fault((struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .skip = WRITES / 2});
+}
+END_TEST
+
+START_TEST(each_write_of_a_batch_that_is_cut_off_is_stored_once)
+{
+    try_fault((struct proxy_fault){.kind = PROXY_CUT_BEFORE_PUBLISH, .skip = WRITES / 2});
+}
+END_TEST
+
+START_TEST(each_write_of_a_batch_whose_connection_is_cut_instead_of_the_ack_is_stored_once)
+{
+    try_fault((struct proxy_fault){.kind = PROXY_CUT_BEFORE_ACK, .count = 3});
+}
+END_TEST
+
+START_TEST(each_write_of_a_batch_whose_server_dies_before_the_ack_is_stored_once)
+{
+    uint32_t msgids[WRITES];
+
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.b.k.>", .then_hold = true});
+    send_puts(msgids);
+    wait_until(proxy_strikes(stage.proxy) == 1, "the batch");
+    server_kill(&stage.servers[0]);
+    server_restart(&stage.servers[0]);
+    proxy_release(stage.proxy);
+    stage_reconnect_nats(&stage);
+    expect_puts(msgids);
+    ck_assert_uint_gt(batches(), 0);
+}
+END_TEST
+
+/* --- One of them is to blame ----------------------------------------------------------------------- */
+
+START_TEST(a_condition_that_fails_in_a_batch_fails_alone)
+{
+    uint32_t msgids[WRITES], wrong[2] = {0}, right = 0;
+
+    uint64_t there = answer_revision(session_call(stage.session, "kv.put", "['b', 'there', 'x']"));
+    for (unsigned i = 0; i < WRITES; i++) {
+        msgids[i] = session_send(stage.session, "kv.put", "['b', 'k.%u', 'v%u']", i, i);
+        if (i == WRITES / 2) {
+            wrong[0] = session_send(stage.session, "kv.create", "['b', 'there', 'never']");
+            wrong[1] = session_send(stage.session, "kv.update", "['b', 'k.0', 'never', 999999]");
+            right = session_send(stage.session, "kv.create", "['b', 'new', 'once']");
+        }
+    }
+    expect_puts(msgids);
+    assert_code(session_wait(stage.session, wrong[0]), "already_exists");
+    ck_assert_uint_eq(number_at(session_wait(stage.session, wrong[0])->error, "revision"), there);
+    assert_code(session_wait(stage.session, wrong[1]), "conflict");
+    struct stream_log log = nats_read_log(stage.nats, "b");
+    uint64_t stored;
+    ck_assert_uint_eq(log_count(&log, "there", "put", "never", &stored), 0);
+    ck_assert_uint_eq(log_count(&log, "k.0", "put", "never", &stored), 0);
+    ck_assert_uint_eq(log_count(&log, "new", "put", "once", &stored), 1);
+    ck_assert_uint_eq(answer_revision(session_wait(stage.session, right)), stored);
+    ck_assert_uint_gt(number_at(session_call(stage.session, "daemon.stats", "[]")->result, "group_commit.failed"), 0);
+}
+END_TEST
+
+START_TEST(a_value_that_is_too_large_for_the_bucket_fails_alone)
+{
+    uint32_t msgids[WRITES], large[2] = {0};
+    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO.KV_b", "{}"), "config");
+
+    /* Before the daemon knows of the limit the server refuses the whole batch; afterwards the daemon the one value. */
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'x']"));
+    json_object_set_new(config, "max_msg_size", json_integer(400));
+    nats_api(stage.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    for (unsigned i = 0; i < WRITES; i++) {
+        msgids[i] = session_send(stage.session, "kv.put", "['b', 'k.%u', 'v%u']", i, i);
+        if (i == WRITES / 2 || i == WRITES / 2 + 1)
+            large[i - WRITES / 2] = session_send(stage.session, "kv.put", "['b', 'large', '%0500u']", 0u);
+    }
+    expect_puts(msgids);
+    assert_code(session_wait(stage.session, large[0]), "too_large");
+    assert_code(session_wait(stage.session, large[1]), "too_large");
+    ck_assert_uint_gt(number_at(session_call(stage.session, "daemon.stats", "[]")->result, "group_commit.failed"), 0);
+}
+END_TEST
+
+START_TEST(writes_of_one_key_in_a_batch_keep_their_order)
+{
+    uint32_t msgids[WRITES / 4];
+    uint64_t last = 0;
+
+    for (unsigned i = 0; i < WRITES / 4; i++)
+        msgids[i] = session_send(stage.session, "kv.put", "['b', 'one', '%u']", i);
+    for (unsigned i = 0; i < WRITES / 4; i++) {
+        uint64_t revision = answer_revision(session_wait(stage.session, msgids[i]));
+        ck_assert_uint_gt(revision, last);
+        last = revision;
+    }
+    const struct answer *read = session_call(stage.session, "kv.get", "['b', 'one']");
+    ck_assert_str_eq(text_at(read->result, "value"), format_text("%u", WRITES / 4 - 1));
+}
+END_TEST
+
+Suite *group_suite(void)
+{
+    Suite *suite = suite_create("group commit");
+    TCase *tests = tcase_create("one server");
+
+    tcase_add_checked_fixture(tests, begin, end);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, each_write_of_a_batch_whose_ack_is_lost_is_stored_once);
+    tcase_add_test(tests, each_write_of_a_batch_of_which_a_message_is_lost_is_stored_once);
+    tcase_add_test(tests, each_write_of_a_batch_that_is_cut_off_is_stored_once);
+    tcase_add_test(tests, each_write_of_a_batch_whose_connection_is_cut_instead_of_the_ack_is_stored_once);
+    tcase_add_test(tests, each_write_of_a_batch_whose_server_dies_before_the_ack_is_stored_once);
+    tcase_add_test(tests, a_condition_that_fails_in_a_batch_fails_alone);
+    tcase_add_test(tests, a_value_that_is_too_large_for_the_bucket_fails_alone);
+    tcase_add_test(tests, writes_of_one_key_in_a_batch_keep_their_order);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

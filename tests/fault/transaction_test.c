@@ -1,0 +1,295 @@
+/* Transactions are atomic and serialisable, also where the server's own checks are not enough. */
+#include "tests/fault/suites.h"
+#include "tests/fault/trial.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct stage stage;
+
+static void begin(void)
+{
+    stage_begin(&stage, 1, NULL);
+    stage_make_bucket(&stage, "b", NULL);
+}
+
+static void end(void)
+{
+    stage_end(&stage);
+}
+
+/* --- Writers at once ------------------------------------------------------------------------------- */
+
+#define WRITERS 4u
+#define ROUNDS  25u
+
+START_TEST(transactions_that_write_one_key_at_once_all_commit)
+{
+    uint32_t msgids[WRITERS * ROUNDS];
+    struct stream_log log;
+
+    for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
+        msgids[i] = session_send(stage.session, "txn.commit",
+                                 "['b', [], [['put', 'shared', '%u'], ['put', 'own.%u', 'x']]]", i, i);
+    for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
+        assert_ok(session_wait(stage.session, msgids[i]));
+    log = nats_read_log(stage.nats, "b");
+    for (unsigned i = 0; i < WRITERS * ROUNDS; i++) {
+        uint64_t own;
+        ck_assert_uint_eq(log_count(&log, format_text("own.%u", i), "put", "x", &own), 1);
+        ck_assert_uint_eq(own, number_at(session_wait(stage.session, msgids[i])->result, "1"));
+    }
+}
+END_TEST
+
+/* Counts by reading and committing on what was read; gives way to those who were faster. */
+static void *count_up(void *arg)
+{
+    struct session *session = session_open(stage.socket_path);
+    unsigned long long *commits = arg;
+
+    for (unsigned i = 0; i < ROUNDS;) {
+        const struct answer *read = session_call(session, "kv.get", "['b', 'counter', {'consistency': 'leader'}]");
+        assert_ok(read);
+        const struct answer *answer = session_call(
+            session, "txn.commit", "['b', [['counter', %llu]], [['put', 'counter', '%lu'], ['put', 'log', 'x']]]",
+            (unsigned long long)number_at(read->result, "revision"),
+            strtoul(text_at(read->result, "value"), NULL, 10) + 1);
+        if (strcmp(answer_code(answer), "ok") == 0) {
+            i++;
+            ++*commits;
+        } else {
+            assert_code(answer, "conflict");
+            ck_assert_str_eq(text_at(answer->error, "key"), "counter");
+            ck_assert_uint_gt(number_at(answer->error, "revision"), number_at(read->result, "revision"));
+        }
+        session_forget(session);
+    }
+    session_close(session);
+    return NULL;
+}
+
+START_TEST(a_counter_that_many_transactions_raise_loses_none)
+{
+    pthread_t threads[WRITERS];
+    unsigned long long commits[WRITERS] = {0};
+
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'counter', '0']"));
+    for (unsigned i = 0; i < WRITERS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, count_up, &commits[i]), 0);
+    for (unsigned i = 0; i < WRITERS; i++)
+        pthread_join(threads[i], NULL);
+    const struct answer *read = session_call(stage.session, "kv.get", "['b', 'counter']");
+    ck_assert_str_eq(text_at(read->result, "value"), format_text("%u", WRITERS * ROUNDS));
+}
+END_TEST
+
+/* --- More checks than messages --------------------------------------------------------------------- */
+
+struct disturber {
+    pthread_t thread;
+    bool stop_wanted;
+    unsigned writes;
+};
+
+static void *disturb(void *arg)
+{
+    struct disturber *disturber = arg;
+    const unsigned port = stage.servers[0].port;
+    struct nats *nats = nats_connect(&port, 1);
+
+    while (!__atomic_load_n(&disturber->stop_wanted, __ATOMIC_RELAXED)) {
+        nats_put(nats, "b", "unrelated", "x");
+        __atomic_add_fetch(&disturber->writes, 1, __ATOMIC_RELAXED);
+        /* A pace at which a read and a commit fit in between now and then. */
+        for (unsigned i = 0; i < 5; i++)
+            pause_shortly();
+    }
+    nats_close(nats);
+    return NULL;
+}
+
+START_TEST(many_checks_commit_while_others_write_elsewhere)
+{
+    struct disturber disturber = {0};
+    unsigned long long revisions[5];
+
+    for (unsigned i = 0; i < 5; i++)
+        revisions[i] = answer_revision(session_call(stage.session, "kv.put", "['b', 'k%u', 'x']", i));
+    ck_assert_int_eq(pthread_create(&disturber.thread, NULL, disturb, &disturber), 0);
+    wait_until(__atomic_load_n(&disturber.writes, __ATOMIC_RELAXED) > 3, "the other writer");
+    for (unsigned i = 0; i < 20; i++) {
+        const struct answer *answer = session_call(
+            stage.session, "txn.commit",
+            "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu], ['k4', %llu]], [['put', 'out', '%u']]]",
+            revisions[0], revisions[1], revisions[2], revisions[3], revisions[4], i);
+        assert_ok(answer);
+    }
+    /* And a real conflict is one. */
+    unsigned long long newer = answer_revision(session_call(stage.session, "kv.put", "['b', 'k3', 'y']"));
+    const struct answer *answer =
+        session_call(stage.session, "txn.commit",
+                     "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu]], [['put', 'out', 'never']]]",
+                     revisions[0], revisions[1], revisions[2], revisions[3]);
+    assert_code(answer, "conflict");
+    ck_assert_str_eq(text_at(answer->error, "key"), "k3");
+    ck_assert_uint_eq(number_at(answer->error, "revision"), newer);
+    __atomic_store_n(&disturber.stop_wanted, true, __ATOMIC_RELAXED);
+    pthread_join(disturber.thread, NULL);
+    struct stream_log log = nats_read_log(stage.nats, "b");
+    uint64_t revision;
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_uint_eq(log_count(&log, "out", "put", format_text("%u", i), &revision), 1);
+    ck_assert_uint_eq(log_count(&log, "out", "put", "never", &revision), 0);
+}
+END_TEST
+
+START_TEST(checks_that_a_key_is_not_there_see_markers_as_nothing)
+{
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'gone', 'x']"));
+    assert_ok(session_call(stage.session, "kv.delete", "['b', 'gone']"));
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'purged', 'x']"));
+    assert_ok(session_call(stage.session, "kv.purge", "['b', 'purged']"));
+    /* In messages of its own, on another's message, and on the stream. */
+    assert_ok(session_call(stage.session, "txn.commit",
+                           "['b', [['purged', 0]], [['put', 'a', '1'], ['create', 'gone', '1']]]"));
+    assert_ok(session_call(stage.session, "txn.commit",
+                           "['b', [['purged', 0], ['never', 0], ['nor', 0]], [['put', 'a', '2']]]"));
+    const struct answer *answer =
+        session_call(stage.session, "txn.commit", "['b', [], [['put', 'a', '3'], ['create', 'gone', '3']]]");
+    assert_code(answer, "already_exists");
+    ck_assert_str_eq(text_at(answer->error, "key"), "gone");
+    const struct answer *read = session_call(stage.session, "kv.get", "['b', 'a']");
+    ck_assert_str_eq(text_at(read->result, "value"), "2");
+}
+END_TEST
+
+START_TEST(a_value_that_the_server_refuses_ends_its_transaction_at_once)
+{
+    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO.KV_b", "{}"), "config");
+
+    /* The daemon does not know of the limit. */
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'x']"));
+    json_object_set_new(config, "max_msg_size", json_integer(400));
+    nats_api(stage.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    for (unsigned at = 0; at < 3; at++) {
+        int size[3] = {1, 1, 1};
+        size[at] = 500;
+        const struct answer *answer =
+            session_call(stage.session, "txn.commit",
+                         "['b', [], [['put', 'a', '%0*u'], ['put', 'b', '%0*u'], ['put', 'c', '%0*u']]]", size[0], 0u,
+                         size[1], 0u, size[2], 0u);
+        assert_code(answer, "too_large");
+        ck_assert_str_ne(answer_outcome(answer), "unknown");
+    }
+    ck_assert_uint_eq(nats_read_log(stage.nats, "b").count, 1);
+}
+END_TEST
+
+/* --- Buckets without batches ----------------------------------------------------------------------- */
+
+/* As another program made it, years ago. */
+static void make_old_bucket(const char *name)
+{
+    json_t *answer =
+        nats_api(stage.nats, format_text("STREAM.CREATE.KV_%s", name),
+                 "{'name': 'KV_%s', 'subjects': ['$KV.%s.>'], 'max_msgs_per_subject': 64, 'discard': 'new', "
+                 "'allow_rollup_hdrs': true, 'deny_delete': true, 'allow_direct': true, 'num_replicas': 1}",
+                 name, name);
+
+    ck_assert_ptr_null(json_object_get(answer, "error"));
+}
+
+START_TEST(a_bucket_without_batches_refuses_transactions_until_it_is_updated)
+{
+    make_old_bucket("old");
+    assert_ok(session_call(stage.session, "kv.put", "['old', 'k', 'x']"));
+    const struct answer *answer =
+        session_call(stage.session, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
+    assert_code(answer, "unsupported");
+    ck_assert_msg(strstr(text_at(answer->error, "message"), "bucket.update") != NULL, "%s", answer_text(answer));
+    ck_assert_uint_eq(nats_read_log(stage.nats, "old").count, 1);
+    assert_ok(session_call(stage.session, "bucket.update", "['old', {}]"));
+    assert_ok(session_call(stage.session, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]"));
+    ck_assert_uint_eq(nats_read_log(stage.nats, "old").count, 3);
+}
+END_TEST
+
+START_TEST(a_bucket_whose_batches_others_switch_off_refuses_transactions)
+{
+    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO.KV_b", "{}"), "config");
+
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'x']"));
+    json_object_set_new(config, "allow_atomic", json_false());
+    nats_api(stage.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    const struct answer *answer =
+        session_call(stage.session, "txn.commit", "['b', [['k', 1]], [['put', 'a', '1'], ['put', 'b', '1']]]");
+    assert_code(answer, "unsupported");
+    ck_assert_str_ne(answer_outcome(answer), "unknown");
+    ck_assert_uint_eq(nats_read_log(stage.nats, "b").count, 1);
+}
+END_TEST
+
+START_TEST(a_mirror_refuses_transactions)
+{
+    assert_ok(session_call(stage.session, "bucket.create", "['reflection', {'mirror': 'b'}]"));
+    const struct answer *answer =
+        session_call(stage.session, "txn.commit", "['reflection', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
+    assert_code(answer, "unsupported");
+    ck_assert_uint_eq(nats_read_log(stage.nats, "b").count, 0);
+}
+END_TEST
+
+/* Where the id is not checked before the condition, the key's last message tells what became of the write. */
+START_TEST(without_batches_too_no_write_is_stored_twice)
+{
+    make_old_bucket("old");
+    for (unsigned overwrites = 0; overwrites < 2; overwrites++) {
+        for (enum trial_kind kind = 0; kind <= TRIAL_BULK_PUT; kind++) {
+            struct trial trial;
+
+            trial_prepare(&trial, &stage, "old", kind);
+            proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
+                                                        .subject = trial.subject,
+                                                        .skip = trial_skip(kind),
+                                                        .count = trial_acks(kind),
+                                                        .then_hold = true});
+            trial_send(&trial);
+            wait_until(proxy_strikes(stage.proxy) == trial_acks(kind), "the lost ack");
+            if (overwrites > 0)
+                trial_interfere(&trial);
+            proxy_release(stage.proxy);
+            trial_wait(&trial);
+            if (overwrites > 0)
+                trial_expect_truth(&trial);
+            else
+                trial_expect_once(&trial);
+        }
+    }
+}
+END_TEST
+
+Suite *transaction_suite(void)
+{
+    Suite *suite = suite_create("transactions");
+    TCase *at_once = tcase_create("at once"), *tests = tcase_create("one server");
+
+    tcase_add_checked_fixture(at_once, begin, end);
+    tcase_set_timeout(at_once, 60);
+    tcase_add_test(at_once, transactions_that_write_one_key_at_once_all_commit);
+    tcase_add_test(at_once, a_counter_that_many_transactions_raise_loses_none);
+    suite_add_tcase(suite, at_once);
+
+    tcase_add_checked_fixture(tests, begin, end);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, many_checks_commit_while_others_write_elsewhere);
+    tcase_add_test(tests, checks_that_a_key_is_not_there_see_markers_as_nothing);
+    tcase_add_test(tests, a_value_that_the_server_refuses_ends_its_transaction_at_once);
+    tcase_add_test(tests, a_bucket_without_batches_refuses_transactions_until_it_is_updated);
+    tcase_add_test(tests, a_bucket_whose_batches_others_switch_off_refuses_transactions);
+    tcase_add_test(tests, a_mirror_refuses_transactions);
+    tcase_add_test(tests, without_batches_too_no_write_is_stored_twice);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
