@@ -85,6 +85,9 @@ $(B)/examples/%: $(B)/obj/client/examples/%.o $(B)/libkvstore.a
 $(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(DAEMON)))
 	$(LINK) -o $@ $^ $(LIBS) $(shell pkg-config --libs check)
 
+$(B)/bench: $(call objects,tests/bench/bench.c) $(B)/libkvstore.a
+	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs libnats) -lpthread
+
 $(B)/integration: $(call objects,$(INTEGRATION)) $(B)/libkvstore.a
 	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libcrypto) -lpthread
 
@@ -133,6 +136,13 @@ fuzz:
 	@./bootstrap check
 	tests/fuzz/run $(FUZZ_SECONDS)
 
+.PHONY: bench
+bench:
+	@./bootstrap run
+	@$(MAKE) --no-print-directory -s -j2 all build/bench
+	@rm -rf build/bench.d && mkdir -p build/bench.d
+	@build/bench build/kvstored "$$(cat build/nats-server.path)" build/bench.d
+
 .PHONY: lint format
 lint:
 	@./bootstrap check
@@ -175,6 +185,7 @@ help:
 	@echo 'make                 build/kvstored, build/kvctl, build/libkvstore.a and .so'
 	@echo 'make run             set up, build, run the daemon in the foreground, data under ./run'
 	@echo 'make check           set up, build, run every test, with sanitizers and without'
+	@echo 'make bench           kvstored beside its peers: ratios from one run'
 	@echo 'make fuzz            fuzz the protocol for FUZZ_SECONDS (600)'
 	@echo 'make lint, format    check and apply the layout, check the code'
 	@echo 'make install         below PREFIX (/usr/local), staged below DESTDIR'

@@ -14,6 +14,15 @@
 #define PACE_ACKS_MIN   4u
 #define PACE_STRETCH_US 20000.0
 
+/*
+ * While batches are sent, few writes go alone, and the pace of those says little: a lone write's latency is mostly the
+ * way to the server and back. So now and then some that wait are sent one after the other, to measure.
+ */
+#define PROBE_WRITES   32u
+#define PROBE_EVERY_MS 1000u
+/* A batch must be clearly better: the measure is rough, and a batch makes the first of its writes wait for the last. */
+#define BATCH_ADVANTAGE 1.5
+
 /* Bytes of values in one batch. */
 #define BATCH_BYTES_MAX (8u * 1024u * 1024u)
 
@@ -51,6 +60,8 @@ struct group {
     uint64_t busy_since_ns; /* when the stretch of acks under way began */
     unsigned busy_acks;
     uint64_t conditions_alone_until_ms;
+    uint64_t next_probe_ms;
+    bool is_probing; /* the stretch of acks under way is for measuring */
 };
 
 struct group_batch {
@@ -123,7 +134,7 @@ static bool batch_pays(const struct group *group, double count)
         return false;
     if (group->store->conf->buckets.group_commit == CONF_GROUP_COMMIT_ON)
         return true;
-    return count * group->single_us > group->batch_base_us + count * BATCH_EACH_US;
+    return count * group->single_us > BATCH_ADVANTAGE * (group->batch_base_us + count * BATCH_EACH_US);
 }
 
 static void note_concurrency(struct group *group)
@@ -149,7 +160,8 @@ static void note_ack(struct group *group)
             group->single_us = elapsed_us;
     } else if (is_drained || elapsed_us > PACE_STRETCH_US) {
         double pace_us = elapsed_us / group->busy_acks;
-        group->single_us = group->single_us > 0 ? (group->single_us + pace_us) / 2 : pace_us;
+        group->single_us = group->single_us > 0 && !group->is_probing ? (group->single_us + pace_us) / 2 : pace_us;
+        group->is_probing = false;
         group->busy_since_ns = uv_hrtime();
         group->busy_acks = 0;
     }
@@ -319,6 +331,23 @@ static void send_batch(struct group *group)
     batch_start(store, &batch->batch);
 }
 
+static bool must_probe(const struct group *group)
+{
+    return group->store->conf->buckets.group_commit == CONF_GROUP_COMMIT_AUTO &&
+           group->waiting_count >= PACE_ACKS_MIN && uv_now(group->store->loop) >= group->next_probe_ms;
+}
+
+static void probe(struct group *group)
+{
+    for (unsigned i = 0; i < PROBE_WRITES && group->waiting != NULL; i++) {
+        struct write *write = group->waiting;
+        take_from_queue(group, write);
+        send_alone(group, write);
+    }
+    group->is_probing = true;
+    group->next_probe_ms = uv_now(group->store->loop) + PROBE_EVERY_MS;
+}
+
 /*
  * Those who were answered a moment ago are about to write again. Two half-full batches take nearly
  * twice the time of a full one, so the next batch waits a moment for them. (A write that is alone does not.)
@@ -359,7 +388,9 @@ static void flush_group(struct group *group)
         return;
     }
     if (batch_pays(group, (double)group->waiting_count)) {
-        if (!gathers_more(group))
+        if (must_probe(group))
+            probe(group);
+        else if (!gathers_more(group))
             send_batch(group);
     } else if (batch_pays(group, group->concurrency)) {
         /* Others are about to come: the first goes at once, and they gather behind it. */
