@@ -37,24 +37,42 @@ static void add_republish(struct kvs_request *request, const struct kvs_bucket_o
     request_option(request, "republish");
     kvs_request_map(request, options->republish_source != NULL ? 3 : 2);
     if (options->republish_source != NULL) {
-        kvs_request_string(request, "src");
+        kvs_request_string(request, "source");
         kvs_request_string(request, options->republish_source);
     }
-    kvs_request_string(request, "dest");
+    kvs_request_string(request, "destination");
     kvs_request_string(request, options->republish_destination);
     kvs_request_string(request, "headers_only");
     kvs_request_boolean(request, options->republish_headers_only);
 }
 
-static void add_sources(struct kvs_request *request, const struct kvs_bucket_options *options)
+static void add_source(struct kvs_request *request, const struct kvs_bucket_source *source)
 {
-    request_option_string(request, "mirror", options->mirror);
+    kvs_request_map(request, 1 + (size_t)(source->domain != NULL) + (source->filter != NULL));
+    kvs_request_string(request, "bucket");
+    kvs_request_string(request, source->bucket);
+    if (source->domain != NULL) {
+        kvs_request_string(request, "domain");
+        kvs_request_string(request, source->domain);
+    }
+    if (source->filter != NULL) {
+        kvs_request_string(request, "filter");
+        kvs_request_string(request, source->filter);
+    }
+}
+
+static void add_mirror_and_sources(struct kvs_request *request, const struct kvs_bucket_options *options)
+{
+    if (options->mirror.bucket != NULL) {
+        request_option(request, "mirror");
+        add_source(request, &options->mirror);
+    }
     if (options->source_count == 0)
         return;
     request_option(request, "sources");
     kvs_request_array(request, options->source_count);
     for (size_t i = 0; i < options->source_count; i++)
-        kvs_request_string(request, options->sources[i]);
+        add_source(request, &options->sources[i]);
 }
 
 /* Seconds on the wire have no -1: there 0 is for ever. */
@@ -90,7 +108,7 @@ static void build_settings(struct kvs *kvs, const char *method, const char *buck
     add_seconds(request, "limit_marker_ttl", options->limit_marker_ttl_s);
     add_placement(request, options);
     add_republish(request, options);
-    add_sources(request, options);
+    add_mirror_and_sources(request, options);
     request_option_headers(request, "metadata", options->metadata, options->metadata_count);
 }
 

@@ -240,6 +240,13 @@ enum kvs_code kvs_keys(struct kvs *kvs, const char *bucket, const struct kvs_key
 enum kvs_storage { KVS_STORAGE_DEFAULT = 0, KVS_STORAGE_FILE, KVS_STORAGE_MEMORY };
 enum kvs_switch { KVS_SWITCH_DEFAULT = 0, KVS_SWITCH_ON, KVS_SWITCH_OFF };
 
+/* A bucket that another one is fed from. */
+struct kvs_bucket_source {
+    const char *bucket;
+    const char *domain; /* JetStream domain that it is in; NULL: ours */
+    const char *filter; /* of the keys; NULL: all. Not of a mirror, which has the whole bucket */
+};
+
 /* A bucket's settings. In kvs_bucket_create 0 and NULL are the server's defaults, in kvs_bucket_update 'as it was'. */
 struct kvs_bucket_options {
     const char *description;
@@ -256,12 +263,12 @@ struct kvs_bucket_options {
     const char *const *placement_tags;
     size_t placement_tag_count;
 
-    const char *republish_source; /* subject filter of what is published again … */
-    const char *republish_destination;
-    bool republish_headers_only;
+    const char *republish_destination; /* subject on which what is written is published again */
+    const char *republish_source;      /* … where its own subject matches this filter; NULL: all */
+    bool republish_headers_only;       /* … without the values */
 
-    const char *mirror;         /* bucket that this one mirrors */
-    const char *const *sources; /* buckets that this one gathers */
+    struct kvs_bucket_source mirror;         /* bucket that this one follows; its bucket is NULL: none */
+    const struct kvs_bucket_source *sources; /* buckets that this one gathers */
     size_t source_count;
 
     const struct kvs_header *metadata;
@@ -270,7 +277,7 @@ struct kvs_bucket_options {
     double timeout_s; /* of this call */
 };
 
-/* A bucket's state and its settings, as far as they are plain ones; 0 where there is no limit. */
+/* A bucket's state and its settings; 0 where there is no limit. One block with all that it points to. */
 struct kvs_bucket_info {
     const char *bucket;
     const char *description; /* "" where there is none */
@@ -285,6 +292,23 @@ struct kvs_bucket_info {
     int64_t limit_marker_ttl_s;
     enum kvs_storage storage;
     bool compression;
+    bool allows_ttl;    /* a value can have a TTL of its own */
+    bool allows_atomic; /* transactions are possible */
+
+    const char *placement_cluster; /* NULL where none is set */
+    const char *const *placement_tags;
+    size_t placement_tag_count;
+
+    const char *republish_destination; /* NULL where nothing is published again */
+    const char *republish_source;
+    bool republish_headers_only;
+
+    struct kvs_bucket_source mirror; /* its bucket is NULL where this one is no mirror */
+    const struct kvs_bucket_source *sources;
+    size_t source_count;
+
+    const struct kvs_header *metadata;
+    size_t metadata_count;
 };
 
 /* Creates a bucket; KVS_ALREADY_EXISTS where there is one with other settings. info may be NULL. */

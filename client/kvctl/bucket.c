@@ -14,7 +14,8 @@
 struct settings {
     struct kvs_bucket_options options;
     const char **tags;
-    const char **sources;
+    struct kvs_bucket_source *sources;
+    char **source_texts; /* what the mirror and the sources point into; the last is NULL */
     struct kvs_header *metadata;
 };
 
@@ -60,6 +61,60 @@ static bool read_compression(const struct invocation *invocation, enum kvs_switc
     return true;
 }
 
+/* Parts BUCKET[,domain=NAME][,filter=KEYS] in place. */
+static bool part_source(const char *option, char *text, struct kvs_bucket_source *source)
+{
+    char *rest = text;
+
+    source->bucket = strsep(&rest, ",");
+    while (rest != NULL) {
+        const char *part = strsep(&rest, ",");
+        if (strncmp(part, "domain=", 7) == 0)
+            source->domain = part + 7;
+        else if (strncmp(part, "filter=", 7) == 0 && strcmp(option, "source") == 0)
+            source->filter = part + 7;
+        else
+            return report("behind the bucket of --%s may stand ,domain=NAME%s, not ',%.100s'", option,
+                          strcmp(option, "source") == 0 ? " and ,filter=KEYS" : "", part) == STATUS_OK;
+    }
+    return true;
+}
+
+static bool read_mirror_and_sources(const struct invocation *invocation, struct settings *settings)
+{
+    const char *mirror = given_value(invocation, "mirror");
+    const char **values;
+    size_t count, copies = 0;
+    bool read = false;
+
+    if (!given_list(invocation, "source", &values, &count))
+        return false;
+    settings->sources = calloc(count + 1, sizeof(*settings->sources));
+    settings->source_texts = calloc(count + 2, sizeof(*settings->source_texts));
+    if (settings->sources == NULL || settings->source_texts == NULL)
+        goto no_memory;
+    for (size_t i = 0; i < count + (mirror != NULL); i++) {
+        bool is_mirror = i == count;
+        char *copy = strdup(is_mirror ? mirror : values[i]);
+        if (copy == NULL)
+            goto no_memory;
+        settings->source_texts[copies++] = copy;
+        if (!part_source(is_mirror ? "mirror" : "source", copy,
+                         is_mirror ? &settings->options.mirror : &settings->sources[i]))
+            goto done;
+    }
+    settings->options.sources = settings->sources;
+    settings->options.source_count = count;
+    read = true;
+    goto done;
+
+no_memory:
+    report("out of memory");
+done:
+    free(values);
+    return read;
+}
+
 static bool settings_read(struct settings *settings, const struct invocation *invocation)
 {
     struct kvs_bucket_options *options = &settings->options;
@@ -70,7 +125,6 @@ static bool settings_read(struct settings *settings, const struct invocation *in
     options->republish_source = given_value(invocation, "republish-from");
     options->republish_destination = given_value(invocation, "republish-to");
     options->republish_headers_only = given_flag(invocation, "republish-headers-only");
-    options->mirror = given_value(invocation, "mirror");
     if (!read_unsigned(invocation, "history", &options->history) ||
         !read_unsigned(invocation, "replicas", &options->replicas) ||
         !given_duration(invocation, "ttl", &options->ttl_s) ||
@@ -79,14 +133,14 @@ static bool settings_read(struct settings *settings, const struct invocation *in
         !given_size(invocation, "max-value-size", &options->max_value_size) ||
         !read_storage(invocation, &options->storage) || !read_compression(invocation, &options->compression) ||
         !given_list(invocation, "tag", &settings->tags, &options->placement_tag_count) ||
-        !given_list(invocation, "source", &settings->sources, &options->source_count) ||
+        !read_mirror_and_sources(invocation, settings) ||
         !given_pairs(invocation, "metadata", &settings->metadata, &options->metadata_count))
         return false;
     options->placement_tags = settings->tags;
-    options->sources = settings->sources;
     options->metadata = settings->metadata;
-    if (options->republish_destination == NULL && given_flag(invocation, "republish-from"))
-        return report("--republish-from needs --republish-to") == STATUS_OK;
+    if (options->republish_destination == NULL &&
+        (given_flag(invocation, "republish-from") || given_flag(invocation, "republish-headers-only")))
+        return report("--republish-from and --republish-headers-only need --republish-to") == STATUS_OK;
     return true;
 }
 
@@ -94,6 +148,9 @@ static void settings_free(struct settings *settings)
 {
     free(settings->tags);
     free(settings->sources);
+    for (size_t i = 0; settings->source_texts != NULL && settings->source_texts[i] != NULL; i++)
+        free(settings->source_texts[i]);
+    free(settings->source_texts);
     free(settings->metadata);
 }
 
