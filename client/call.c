@@ -302,6 +302,27 @@ static void wait_for_socket(struct kvs *kvs, int timeout_ms)
     connection_lose(kvs, &reason);
 }
 
+enum kvs_code call_check_blocking(struct kvs *kvs)
+{
+    if (!kvs->in_callback)
+        return KVS_OK;
+    return failure_set(&kvs->error, KVS_INVALID_ARGUMENT,
+                       "a blocking call from inside a function that receives an answer: use the asynchronous one");
+}
+
+void call_pause(struct kvs *kvs, uint32_t pause_ms)
+{
+    int64_t until_ms = connection_now_ms() + pause_ms, now_ms;
+
+    while ((now_ms = connection_now_ms()) < until_ms) {
+        int timeout_ms = kvs_timeout_ms(kvs);
+        if (timeout_ms < 0 || timeout_ms > until_ms - now_ms)
+            timeout_ms = (int)(until_ms - now_ms);
+        wait_for_socket(kvs, timeout_ms);
+        connection_run(kvs);
+    }
+}
+
 /* Opens a lost connection, with pauses, until give_up_ms. */
 static enum kvs_code wait_for_connection(struct kvs *kvs, int64_t give_up_ms)
 {
@@ -342,9 +363,9 @@ static enum kvs_code run(struct kvs *kvs, const struct kvs_request *request, dou
     struct waiter waiter = {.reader = reader, .out = out};
     int64_t deadline_ms = connection_now_ms() + wait_ms(timeout_s);
 
-    if (kvs->in_callback)
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT,
-                           "a blocking call from inside a function that receives an answer: use the asynchronous one");
+    enum kvs_code code = call_check_blocking(kvs);
+    if (code != KVS_OK)
+        return code;
     /* A connection that was lost while nobody looked shows when the request does not leave: then it may go again. */
     do {
         enum kvs_code refused = submit_and_wait(kvs, request, deadline_ms, &waiter);

@@ -27,6 +27,12 @@ enum kvs_code call_submit(struct kvs *kvs, double timeout_s, kvs_done_fn *done, 
 /* Sends what call_begin began, waits for the answer and has it read into *out (reader may be NULL). */
 enum kvs_code call_run(struct kvs *kvs, double timeout_s, call_reader *reader, void *out);
 
+/* KVS_OK, or KVS_INVALID_ARGUMENT with the reason in kvs->error: here nothing may block. */
+enum kvs_code call_check_blocking(struct kvs *kvs);
+
+/* Lets pause_ms pass, while the asynchronous calls make progress. */
+void call_pause(struct kvs *kvs, uint32_t pause_ms);
+
 /* An answer has arrived. NULL, or what is wrong with it, to follow on "its message ". */
 const char *call_answer(struct kvs *kvs, const struct rpc_message *message);
 

@@ -80,7 +80,7 @@ static enum kvs_code report_no_connection(struct kvs *kvs, int reason)
 }
 
 /* xorshift: only spreads attempts of many processes in time */
-static uint32_t random_below(struct kvs *kvs, uint32_t bound)
+uint32_t connection_random_below(struct kvs *kvs, uint32_t bound)
 {
     kvs->jitter ^= kvs->jitter << 13;
     kvs->jitter ^= kvs->jitter >> 17;
@@ -95,7 +95,8 @@ static void pause_attempts(struct kvs *kvs)
         kvs->pause_ms = PAUSE_MIN_MS;
     else if (kvs->pause_ms < PAUSE_MAX_MS)
         kvs->pause_ms = kvs->pause_ms * 2 < PAUSE_MAX_MS ? kvs->pause_ms * 2 : PAUSE_MAX_MS;
-    kvs->next_attempt_ms = connection_now_ms() + kvs->pause_ms / 2 + random_below(kvs, kvs->pause_ms / 2 + 1);
+    kvs->next_attempt_ms =
+        connection_now_ms() + kvs->pause_ms / 2 + connection_random_below(kvs, kvs->pause_ms / 2 + 1);
 }
 
 enum kvs_code connection_ensure(struct kvs *kvs)
@@ -189,7 +190,8 @@ struct kvs *kvs_connect(const char *path, const struct kvs_options *options, str
     kvs->fd = -1;
     kvs->zone = zone;
     kvs->next_deadline_ms = INT64_MAX;
-    kvs->jitter = ((uint32_t)getpid() << 16 ^ (uint32_t)connection_now_ms()) | 1u;
+    /* Handles of one process that are opened in the same millisecond differ in their address. */
+    kvs->jitter = ((uint32_t)getpid() << 16 ^ (uint32_t)connection_now_ms() ^ (uint32_t)((uintptr_t)kvs >> 4)) | 1u;
     if (set_options(kvs, options) != KVS_OK || set_path(kvs, path) != KVS_OK || connect_first(kvs) != KVS_OK) {
         *error = kvs->error;
         release(kvs);

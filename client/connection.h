@@ -71,6 +71,9 @@ struct kvs {
 
 int64_t connection_now_ms(void);
 
+/* A random number from 0 to bound - 1: good for pauses. */
+uint32_t connection_random_below(struct kvs *kvs, uint32_t bound);
+
 /*
  * Sees that the connection is open. KVS_OK, or KVS_IO or KVS_NO_MEMORY with the reason in kvs->error: it
  * is lost, and may not be or could not be opened again, or next_attempt_ms is still to come.

@@ -22,18 +22,7 @@ static void build_get(struct kvs *kvs, const char *method, const char *bucket, c
     if (options == NULL)
         return;
     request_option_unsigned(request, "revision", options->revision);
-    switch (options->consistency) {
-    case KVS_CONSISTENCY_DIRECT:
-        break;
-    case KVS_CONSISTENCY_LEADER:
-        request_option_string(request, "consistency", "leader");
-        break;
-    case KVS_CONSISTENCY_CACHED:
-        request_option_string(request, "consistency", "cached");
-        break;
-    default:
-        request->wrong = "consistency is none of enum kvs_consistency";
-    }
+    request_option_consistency(request, options->consistency);
 }
 
 enum kvs_code kvs_get(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_get_options *options,

@@ -235,6 +235,143 @@ struct kvs_keys_options {
 enum kvs_code kvs_keys(struct kvs *kvs, const char *bucket, const struct kvs_keys_options *options, char ***keys,
                        size_t *count);
 
+/* --- Many keys at once ---------------------------------------------------------------------- */
+/*
+ * One request for many keys of a bucket, each with an answer of its own. The daemon takes requests up to
+ * its limits.frame_bytes (16 MiB unless configured otherwise) and limits.frame_elements (262,144: each key
+ * and each value is one): send more than that in several calls. Keys may be in any order.
+ */
+
+struct kvs_bulk_get_options {
+    enum kvs_consistency consistency;
+    double timeout_s;
+};
+
+/*
+ * Reads key_count keys: *entries is an array of as many pointers, in the order of keys, with NULL where a key
+ * is not there; all of it is one block. With KVS_CONSISTENCY_DIRECT, and nats-server 2.11 or later, they are as
+ * they were at one point in time: all of them, or where there are more than 1,024, each 1,024 of them. With
+ * KVS_CONSISTENCY_LEADER each key is read by itself. A key that cannot be one fails the whole call.
+ */
+enum kvs_code kvs_bulk_get(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
+                           const struct kvs_bulk_get_options *options, struct kvs_entry ***entries);
+
+/* What became of one key. */
+struct kvs_bulk_result {
+    uint64_t revision;             /* the new one, of a delete its marker's; 0 where it failed */
+    const struct kvs_error *error; /* NULL: it was written */
+};
+
+/* A key and what to write to it. */
+struct kvs_pair {
+    const char *key;
+    const void *value;
+    size_t value_size;
+};
+
+struct kvs_bulk_put_options {
+    int64_t ttl_s; /* the values expire after so many seconds; 0: never */
+    double timeout_s;
+};
+
+/*
+ * Writes pair_count keys, each independent of the others (all or nothing is a transaction's: see there); no key
+ * twice. KVS_OK: the daemon has answered for each: *results is an array of pair_count in the order of pairs, one
+ * block, and *failed_count (may be NULL) says how many keys failed. A caller who passes NULL for results wants all
+ * to be written: where a key failed, the first such key's error is the call's.
+ */
+enum kvs_code kvs_bulk_put(struct kvs *kvs, const char *bucket, const struct kvs_pair *pairs, size_t pair_count,
+                           const struct kvs_bulk_put_options *options, struct kvs_bulk_result **results,
+                           size_t *failed_count);
+
+/* Deletes key_count keys as kvs_delete does; results and failed_count as in kvs_bulk_put. */
+enum kvs_code kvs_bulk_delete(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
+                              const struct kvs_call_options *options, struct kvs_bulk_result **results,
+                              size_t *failed_count);
+
+/* --- Transactions ------------------------------------------------------------------------------ */
+/*
+ * Several writes of one bucket that happen together or not at all, if what they rest on still holds: the
+ * keys that were read in the transaction (kvs_txn_get), those that were named (kvs_txn_check), and the
+ * conditions of its creates and updates. All of these are about the state before the transaction. The
+ * transaction lives in the library: until kvs_txn_commit nothing is written, locked or known to others.
+ *
+ *     static enum kvs_code count(struct kvs_txn *txn, void *context)
+ *     {
+ *         char text[16];
+ *         const struct kvs_entry *entry;
+ *         enum kvs_code code = kvs_txn_get(txn, "counter", &entry);
+ *         int length = snprintf(text, sizeof(text), "%d", entry != NULL ? atoi(entry->value) + 1 : 1);
+ *         kvs_txn_put(txn, "counter", text, (size_t)length, NULL);
+ *         return code;
+ *     }
+ *     …
+ *     code = kvs_txn_run(kvs, "demo", count, NULL, NULL);
+ *
+ * Where it rests on more keys than it has operations, it commits only in a moment in which nobody else writes to
+ * the bucket: beside a steady stream of writes it may come to KVS_DEADLINE_EXCEEDED. Let it write what it reads.
+ *
+ * Needs nats-server 2.12 or later and a bucket that allows it, as those that kvstored makes do
+ * (kvs_bucket_update upgrades others); otherwise the commit is KVS_UNSUPPORTED.
+ */
+struct kvs_txn;
+
+/* Begins a transaction. NULL when out of memory, which the functions below take, and kvs_txn_commit reports. */
+struct kvs_txn *kvs_txn_begin(struct kvs *kvs, const char *bucket);
+
+/* Ends it; what was not committed never happens. Also after kvs_close. NULL is fine. */
+void kvs_txn_free(struct kvs_txn *txn);
+
+/*
+ * Reads a key with KVS_CONSISTENCY_LEADER, and makes the commit depend on it: it will be a KVS_CONFLICT where
+ * the key has changed by then. A key that is not there (or is deleted) is KVS_OK with *entry NULL, and must
+ * still not be there then. The entry is the transaction's: not to be freed, and valid as long as the transaction is.
+ * A key that is read again has the same entry again, whatever happened meanwhile, and also where
+ * the transaction is going to write it. Two keys that others change together may be read one before and one after
+ * that; the commit does not succeed then. Where it fails, the commit will fail, too.
+ */
+enum kvs_code kvs_txn_get(struct kvs_txn *txn, const char *key, const struct kvs_entry **entry);
+
+/* Makes the commit depend on a key's revision, as kvs_get told it; 0: it must not be there. */
+void kvs_txn_check(struct kvs_txn *txn, const char *key, uint64_t revision);
+
+/*
+ * Add one operation, up to 1,000 of them, with what their namesakes without txn promise. What is wrong with an
+ * argument is reported by the commit. timeout_s of the options does not count: the commit has its own.
+ */
+void kvs_txn_put(struct kvs_txn *txn, const char *key, const void *value, size_t value_size,
+                 const struct kvs_put_options *options);
+void kvs_txn_create(struct kvs_txn *txn, const char *key, const void *value, size_t value_size,
+                    const struct kvs_put_options *options);
+void kvs_txn_update(struct kvs_txn *txn, const char *key, const void *value, size_t value_size, uint64_t expected,
+                    const struct kvs_put_options *options);
+void kvs_txn_delete(struct kvs_txn *txn, const char *key);
+void kvs_txn_purge(struct kvs_txn *txn, const char *key);
+
+/*
+ * Commits. KVS_OK: all is written; *revisions is an array of *count, one for each operation in their order, one
+ * block (both may be NULL). KVS_CONFLICT, KVS_ALREADY_EXISTS: a condition does not hold, nothing was written, and
+ * kvs_error.key says which key's. After any other failure mind kvs_error.outcome.
+ * A transaction without operations has nothing to write: it is KVS_OK at once, without asking the daemon
+ * whether its checks hold. What was committed cannot be committed again; what failed can.
+ */
+enum kvs_code kvs_txn_commit(struct kvs_txn *txn, const struct kvs_call_options *options, uint64_t **revisions,
+                             size_t *count);
+
+/*
+ * Reads and adds operations to txn, for kvs_txn_run, which commits it where this returns KVS_OK and otherwise ends
+ * with what it returned. It may be called several times, and must not commit or free txn.
+ */
+typedef enum kvs_code kvs_txn_fn(struct kvs_txn *txn, void *context);
+
+/*
+ * Read, change, write: calls function with a new transaction and commits it, and does so again after a short random
+ * pause while the commit fails because a key that the transaction had read has changed, until the time is
+ * over: the option timeout_s, or else the handle's, or else 5 seconds; then the last round's error is the answer.
+ */
+enum kvs_code kvs_txn_run(struct kvs *kvs, const char *bucket, kvs_txn_fn *function, void *context,
+                          const struct kvs_call_options *options);
+
 /* --- Buckets ------------------------------------------------------------------------------- */
 
 enum kvs_storage { KVS_STORAGE_DEFAULT = 0, KVS_STORAGE_FILE, KVS_STORAGE_MEMORY };
@@ -392,12 +529,16 @@ char *kvs_value_json(const struct kvs_value *value);
 /* The value as an entry. NULL when it is none or out of memory. Release with kvs_free. */
 struct kvs_entry *kvs_value_entry(const struct kvs_value *value);
 
+/* Whether the value is an error map, such as a key's in the result of bulk.put; then *error is filled from it. */
+bool kvs_value_error(const struct kvs_value *value, struct kvs_error *error);
+
 /* --- Asynchronous calls ------------------------------------------------------------------------ */
 
 /*
  * Receives a call's answer, once, from inside kvs_process, a blocking call or kvs_close.
  * Success: error is NULL and result is what protocol.md says the method answers (a revision is a
- * KVS_INTEGER, an entry is read with kvs_value_entry, a key that is not there is KVS_NIL).
+ * KVS_INTEGER, an entry is read with kvs_value_entry, a key that is not there is KVS_NIL; of a bulk call it is
+ * a map of the keys, each once, to an entry or KVS_NIL, or to a revision or an error that kvs_value_error reads).
  * Failure: result is NULL. Both live until the function returns. It may submit further calls.
  */
 typedef void kvs_done_fn(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context);
@@ -428,6 +569,20 @@ enum kvs_code kvs_async_history(struct kvs *kvs, const char *bucket, const char 
                                 const struct kvs_call_options *options, kvs_done_fn *done, void *context);
 enum kvs_code kvs_async_keys(struct kvs *kvs, const char *bucket, const struct kvs_keys_options *options,
                              kvs_done_fn *done, void *context);
+enum kvs_code kvs_async_bulk_get(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
+                                 const struct kvs_bulk_get_options *options, kvs_done_fn *done, void *context);
+enum kvs_code kvs_async_bulk_put(struct kvs *kvs, const char *bucket, const struct kvs_pair *pairs, size_t pair_count,
+                                 const struct kvs_bulk_put_options *options, kvs_done_fn *done, void *context);
+enum kvs_code kvs_async_bulk_delete(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
+                                    const struct kvs_call_options *options, kvs_done_fn *done, void *context);
+
+/*
+ * The transaction may be freed as soon as this returns, and is not to be committed again. One without operations
+ * is KVS_INVALID_ARGUMENT: there would be no answer to wait for. Programs that must not block say with
+ * kvs_txn_check what they have read with kvs_async_get.
+ */
+enum kvs_code kvs_async_txn_commit(struct kvs_txn *txn, const struct kvs_call_options *options, kvs_done_fn *done,
+                                   void *context);
 enum kvs_code kvs_async_bucket_create(struct kvs *kvs, const char *bucket, const struct kvs_bucket_options *options,
                                       kvs_done_fn *done, void *context);
 enum kvs_code kvs_async_bucket_update(struct kvs *kvs, const char *bucket, const struct kvs_bucket_options *options,

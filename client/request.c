@@ -40,6 +40,19 @@ void request_begin(struct kvs_request *request, const char *method, unsigned pos
     msgpack_pack_array(&request->packer, positions);
 }
 
+void request_begin_part(struct kvs_request *part)
+{
+    reset(part, NULL);
+}
+
+void request_add_part(struct kvs_request *request, const struct kvs_request *part)
+{
+    append(request, part->params.bytes + part->params.begin, buffer_size(&part->params));
+    if (part->wrong != NULL)
+        request->wrong = part->wrong;
+    request->no_memory = request->no_memory || part->no_memory;
+}
+
 void request_option(struct kvs_request *request, const char *name)
 {
     if (request->options++ == 0) {
@@ -73,16 +86,37 @@ void request_option_string(struct kvs_request *request, const char *name, const 
     kvs_request_string(request, text);
 }
 
+void request_headers(struct kvs_request *request, const struct kvs_header *headers, size_t count)
+{
+    kvs_request_map(request, count);
+    for (size_t i = 0; i < count; i++) {
+        kvs_request_string(request, headers[i].name);
+        kvs_request_string(request, headers[i].value);
+    }
+}
+
 void request_option_headers(struct kvs_request *request, const char *name, const struct kvs_header *headers,
                             size_t count)
 {
     if (count == 0)
         return;
     request_option(request, name);
-    kvs_request_map(request, count);
-    for (size_t i = 0; i < count; i++) {
-        kvs_request_string(request, headers[i].name);
-        kvs_request_string(request, headers[i].value);
+    request_headers(request, headers, count);
+}
+
+void request_option_consistency(struct kvs_request *request, enum kvs_consistency consistency)
+{
+    switch (consistency) {
+    case KVS_CONSISTENCY_DIRECT:
+        break;
+    case KVS_CONSISTENCY_LEADER:
+        request_option_string(request, "consistency", "leader");
+        break;
+    case KVS_CONSISTENCY_CACHED:
+        request_option_string(request, "consistency", "cached");
+        break;
+    default:
+        request->wrong = "consistency is none of enum kvs_consistency";
     }
 }
 

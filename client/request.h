@@ -1,8 +1,8 @@
 /*
  * request: builds one call's parameters.
  *
- * Used by the methods' files (kv.c, bucket.c, daemon.c), which fill the handle's one
- * scratch request, and by programs through the kvs_request_ functions of kvstore.h.
+ * Used by the methods' files (kv.c, bulk.c, txn.c, bucket.c, daemon.c), which fill the
+ * handle's one scratch request, and by programs through the kvs_request_ functions of kvstore.h.
  * What goes wrong is kept in the request and reported when it is submitted.
  */
 #ifndef CLIENT_REQUEST_H
@@ -29,8 +29,17 @@ struct kvs_request {
 /* Begins a request anew in memory that an earlier one left. Add the positions parameters, then options. */
 void request_begin(struct kvs_request *request, const char *method, unsigned positions);
 
+/* Begins values that will become a part of another request: neither a method nor parameters. */
+void request_begin_part(struct kvs_request *part);
+
+/* Adds the values of a part, and what went wrong with them. */
+void request_add_part(struct kvs_request *request, const struct kvs_request *part);
+
 /* Begins one option: its value is to be added next. */
 void request_option(struct kvs_request *request, const char *name);
+
+/* Adds a map of headers that is not an option's value. */
+void request_headers(struct kvs_request *request, const struct kvs_header *headers, size_t count);
 
 /* Adds an option unless it has its default, 0 or NULL. */
 void request_option_integer(struct kvs_request *request, const char *name, int64_t value);
@@ -38,6 +47,7 @@ void request_option_unsigned(struct kvs_request *request, const char *name, uint
 void request_option_string(struct kvs_request *request, const char *name, const char *text);
 void request_option_headers(struct kvs_request *request, const char *name, const struct kvs_header *headers,
                             size_t count);
+void request_option_consistency(struct kvs_request *request, enum kvs_consistency consistency);
 
 /* Adds the option timeout, where it or else the handle's default is set, and ends the request. */
 void request_end(struct kvs_request *request, double timeout_s, double default_s);
