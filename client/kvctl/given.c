@@ -52,6 +52,21 @@ bool given_number(const struct invocation *invocation, const char *name, uint64_
     return read_number(text, what, number);
 }
 
+bool given_consistency(const struct invocation *invocation, enum kvs_consistency *consistency)
+{
+    const char *text = given_value(invocation, "consistency");
+
+    if (text == NULL || strcmp(text, "direct") == 0)
+        *consistency = KVS_CONSISTENCY_DIRECT;
+    else if (strcmp(text, "leader") == 0)
+        *consistency = KVS_CONSISTENCY_LEADER;
+    else if (strcmp(text, "cached") == 0)
+        *consistency = KVS_CONSISTENCY_CACHED;
+    else
+        return report("--consistency must be direct, leader or cached, not '%.100s'", text) == STATUS_OK;
+    return true;
+}
+
 /* --- Numbers with units ---------------------------------------------------------------------- */
 
 /* Reads digits at *text and multiplies them by what unit_of says of the letters behind them. */
@@ -209,41 +224,61 @@ bool given_pairs(const struct invocation *invocation, const char *name, struct k
 
 /* --- Values ------------------------------------------------------------------------------------- */
 
-bool content_read(struct content *content, const char *argument)
+/* Reads all of file, whose name is for the messages. */
+static bool read_file(struct content *content, FILE *file, const char *name)
 {
     size_t capacity = 64 * 1024;
 
     *content = (struct content){0};
-    if (strcmp(argument, "-") != 0) {
-        content->bytes = strdup(argument);
-        content->size = strlen(argument);
-        if (content->bytes == NULL)
-            report("out of memory");
-        return content->bytes != NULL;
-    }
-
     for (;;) {
         char *bytes = realloc(content->bytes, capacity);
         if (bytes == NULL) {
-            report("out of memory for the value");
+            report("out of memory for %.200s", name);
             break;
         }
         content->bytes = bytes;
-        content->size += fread(bytes + content->size, 1, capacity - content->size, stdin);
-        if (ferror(stdin)) {
-            report("cannot read standard input: %s", strerror(errno));
+        content->size += fread(bytes + content->size, 1, capacity - 1 - content->size, file);
+        if (ferror(file)) {
+            report("cannot read %.200s: %s", name, strerror(errno));
             break;
         }
-        if (feof(stdin))
+        if (feof(file)) {
+            bytes[content->size] = '\0';
             return true;
+        }
         if (content->size > LARGEST_INPUT_BYTES) {
-            report("the value on standard input is longer than %u bytes", LARGEST_INPUT_BYTES);
+            report("%.200s is longer than %u bytes", name, LARGEST_INPUT_BYTES);
             break;
         }
-        if (content->size == capacity)
+        if (content->size == capacity - 1)
             capacity *= 2;
     }
     free(content->bytes);
     *content = (struct content){0};
     return false;
+}
+
+bool content_read_file(struct content *content, const char *path)
+{
+    if (strcmp(path, "-") == 0)
+        return read_file(content, stdin, "standard input");
+
+    FILE *file = fopen(path, "re");
+    *content = (struct content){0};
+    if (file == NULL)
+        return report("cannot open %.200s: %s", path, strerror(errno)) == STATUS_OK;
+    bool read = read_file(content, file, path);
+    fclose(file);
+    return read;
+}
+
+bool content_read(struct content *content, const char *argument)
+{
+    if (strcmp(argument, "-") == 0)
+        return content_read_file(content, "-");
+    content->bytes = strdup(argument);
+    content->size = strlen(argument);
+    if (content->bytes == NULL)
+        report("out of memory");
+    return content->bytes != NULL;
 }

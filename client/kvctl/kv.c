@@ -16,19 +16,24 @@ static enum status absent(const struct invocation *invocation)
 
 /* --- Reading ------------------------------------------------------------------------------- */
 
-static bool read_consistency(const struct invocation *invocation, enum kvs_consistency *consistency)
+/* Prints the value that the daemon has parsed. A key that is not there and the value null look alike: both are absent.
+ */
+static enum status get_json(struct invocation *invocation)
 {
-    const char *text = given_value(invocation, "consistency");
+    struct kvs_get_options options = {.timeout_s = invocation->timeout_s};
+    struct answer answer = {0};
 
-    if (text == NULL || strcmp(text, "direct") == 0)
-        *consistency = KVS_CONSISTENCY_DIRECT;
-    else if (strcmp(text, "leader") == 0)
-        *consistency = KVS_CONSISTENCY_LEADER;
-    else if (strcmp(text, "cached") == 0)
-        *consistency = KVS_CONSISTENCY_CACHED;
-    else
-        return report("--consistency must be direct, leader or cached, not '%.100s'", text) == STATUS_OK;
-    return true;
+    if (!given_number(invocation, "revision", &options.revision) ||
+        !given_consistency(invocation, &options.consistency))
+        return STATUS_FAILED;
+    enum status status = answer_wait(invocation,
+                                     kvs_async_get_json(invocation->kvs, invocation->arguments[0],
+                                                        invocation->arguments[1], &options, answer_take, &answer),
+                                     &answer);
+    if (status == STATUS_OK)
+        status = kvs_value_type(answer.value) == KVS_NIL ? absent(invocation) : print_json(answer.value);
+    kvs_free(answer.value);
+    return status;
 }
 
 enum status kv_get(struct invocation *invocation)
@@ -37,7 +42,10 @@ enum status kv_get(struct invocation *invocation)
     struct answer answer = {0};
     size_t size;
 
-    if (!given_number(invocation, "revision", &options.revision) || !read_consistency(invocation, &options.consistency))
+    if (given_flag(invocation, "as-json"))
+        return get_json(invocation);
+    if (!given_number(invocation, "revision", &options.revision) ||
+        !given_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     enum status status = answer_wait_and_print(invocation,
                                                kvs_async_get(invocation->kvs, invocation->arguments[0],

@@ -1,6 +1,6 @@
 /*
  * kvctl: the command. Its one table of verbs is in main.c; the verbs are in kv.c,
- * bucket.c and daemon.c. A verb gets an invocation (arguments and options checked
+ * bulk.c, txn.c, bucket.c and daemon.c. A verb gets an invocation (arguments and options checked
  * against its row of the table, the connection open), prints its result and
  * answers the exit status.
  */
@@ -82,12 +82,46 @@ bool given_list(const struct invocation *invocation, const char *name, const cha
 /* All values NAME=VALUE of an option: *pairs is one block to be freed. False after a message. */
 bool given_pairs(const struct invocation *invocation, const char *name, struct kvs_header **pairs, size_t *count);
 
-/* The value that an argument stands for: its own text, or for "-" all of standard input. */
+/* Reads --consistency, direct where it is not given. False after a message. */
+bool given_consistency(const struct invocation *invocation, enum kvs_consistency *consistency);
+
+/* Bytes, with a NUL behind them; to be freed. */
 struct content {
     char *bytes;
     size_t size;
 };
-bool content_read(struct content *content, const char *argument); /* false after a message; bytes are to be freed */
+
+/* Reads the value that an argument stands for: its own text, or for "-" all of standard input. False after a message.
+ */
+bool content_read(struct content *content, const char *argument);
+
+/* Reads all of a file, for "-" of standard input. False after a message. */
+bool content_read_file(struct content *content, const char *path);
+
+/* --- json.c: what JSON has in its text, read in place ---------------------------------------- */
+
+/* A place in a text that ends with a NUL. Begin with all but at zero. */
+struct json {
+    char *at;
+    const char *wrong; /* why something cannot be read; NULL: all is well */
+    bool is_inside;    /* some member of the object was read */
+};
+
+/*
+ * Reads a string in quotes at json->at. Its bytes, of any escapes freed, stay where they are in the text, *size of them
+ * with a NUL behind. Besides JSON's escapes there is \xHH for one byte. NULL, with the reason, where there is none.
+ */
+char *json_read_string(struct json *json, size_t *size);
+
+/* Begins and goes through the members of an object: false at its end, or with the reason in json->wrong. */
+bool json_begin_object(struct json *json);
+bool json_next_member(struct json *json, char **name, size_t *name_size);
+
+/* Reads a member's value: a string's own bytes, of anything else the text as it stands. False with the reason. */
+bool json_read_member(struct json *json, const char **bytes, size_t *size);
+
+/* False, with the reason, where anything but blanks follows. */
+bool json_end(struct json *json);
 
 /* --- answer.c: from a call to its answer ---------------------------------------------------- */
 
@@ -158,6 +192,10 @@ enum status kv_del(struct invocation *invocation);
 enum status kv_purge(struct invocation *invocation);
 enum status kv_history(struct invocation *invocation);
 enum status kv_keys(struct invocation *invocation);
+
+enum status bulk_mget(struct invocation *invocation);
+enum status bulk_mput(struct invocation *invocation);
+enum status txn_run(struct invocation *invocation);
 
 enum status bucket_add(struct invocation *invocation);
 enum status bucket_edit(struct invocation *invocation);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,12 +22,23 @@
     "VALUE is taken as it is; with - it is read from standard input, byte for byte, to its\n"                          \
     "end. A VALUE that begins with a dash goes behind --."
 
+#define CONSISTENCY_OPTION                                                                                             \
+    {                                                                                                                  \
+        "consistency", "WHICH",                                                                                        \
+            "direct (any replica, the default), leader (sees every write\nacknowledged before) or cached (the "        \
+            "daemon's near cache)"                                                                                     \
+    }
+
 static const struct verb_option get_options[] = {
     {"revision", "N", "the value that this revision wrote, if the history still has it"},
-    {"consistency", "WHICH",
-     "direct (any replica, the default), leader (sees every write\nacknowledged before) or cached (the daemon's near "
-     "cache)"},
+    CONSISTENCY_OPTION,
+    {"as-json", NULL, "the value is JSON: print it parsed and written anew"},
     {0}};
+static const struct verb_option mget_options[] = {CONSISTENCY_OPTION, {0}};
+static const struct verb_option mput_options[] = {
+    {"ttl", "TIME", "the values expire after this time (30, 90s, 1h30m, 7d)"},
+    {0},
+};
 static const struct verb_option put_options[] = {WRITE_OPTIONS};
 static const struct verb_option del_options[] = {
     {"revision", "N", "only if the key still has this revision"},
@@ -106,6 +118,7 @@ static const struct verb verbs[] = {
      "headers. The exit status is 1 if the key is not there.",
      "  kvctl get config port\n"
      "  kvctl get config logo >logo.png\n"
+     "  kvctl get config limits --as-json | jq .memory\n"
      "  kvctl --json get config port | jq .revision\n",
      get_options, kv_get},
     {"put", "BUCKET KEY VALUE|-", 3, 3, "write a key",
@@ -147,6 +160,44 @@ static const struct verb verbs[] = {
      "  kvctl keys users 'eu.*.name'\n"
      "  kvctl keys users --limit 100 --after eu.alice.name\n",
      keys_options, kv_keys},
+    {"mget", "BUCKET KEY...", 2, INT_MAX, "print the values of many keys",
+     "Prints KEY, a tab and VALUE for each key that is there, one a line, in the order of the\n"
+     "command line; with --json an object of the whole entries, null for a key that is not there.\n"
+     "The values are of one point in time (up to 1,024 keys, not with --consistency leader).\n"
+     "The exit status is 1 if a key is missing.",
+     "  kvctl mget config host port\n"
+     "  kvctl keys config | xargs kvctl --json mget config | jq .port.value\n",
+     mget_options, bulk_mget},
+    {"mput", "BUCKET KEY=VALUE...|-", 2, INT_MAX, "write many keys",
+     "Writes each KEY whatever it had before and prints KEY and its new revision, one a line.\n"
+     "With - instead reads standard input: lines KEY=VALUE (empty ones and those that begin with\n"
+     "# are left out), or one JSON object of keys and values, in which strings are written as\n"
+     "their text and other values as JSON. A KEY with = in it needs that form. Each key is written\n"
+     "by itself: where some fail there is a line for each on standard error, the others\n"
+     "are written, and the exit status is 2. All or nothing is what txn does.",
+     "  kvctl mput config host=db1 port=5432\n"
+     "  kvctl mput config - <defaults.env\n"
+     "  echo '{\"host\": \"db1\", \"limits\": {\"memory\": 512}}' | kvctl mput config -\n",
+     mput_options, bulk_mput},
+    {"txn", "BUCKET [FILE|-]", 1, 2, "write several keys together or not at all",
+     "Reads operations from FILE or standard input, commits them as one transaction and prints\n"
+     "the new revision of each, one a line. If one of the conditions does not hold nothing is\n"
+     "written, and the exit status is 2. One a line:\n"
+     "\n"
+     "  check KEY REVISION          only if KEY has this revision (0: is not there)\n"
+     "  put KEY VALUE               write KEY whatever it has\n"
+     "  create KEY VALUE            write KEY, only if it is not there\n"
+     "  update KEY REVISION VALUE   write KEY, only if it has this revision\n"
+     "  delete KEY                  delete it, keep its history\n"
+     "  purge KEY                   delete it and its history\n"
+     "  # a comment\n"
+     "\n"
+     "VALUE is the rest of the line, or in quotes \"...\" with the escapes of JSON and \\xHH for a\n"
+     "byte. Conditions are about the state before the transaction.",
+     "  printf '%s\\n' 'check leader 17' 'put config.port 8080' 'delete config.old' |\n"
+     "      kvctl txn demo\n"
+     "  kvctl txn demo changes.txt\n",
+     NULL, txn_run},
     {"health", "[BUCKET]", 0, 1, "is all well?",
      "Prints the state of the daemon and its NATS connection, and of BUCKET. The exit status\n"
      "is 0 if it is healthy and 2 if it is not.",

@@ -1,0 +1,277 @@
+/* The verbs on many keys at once. */
+#include "client/kvctl/kvctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One request of mput: far below the daemon's limits, and enough for it to work on. */
+#define PAIRS_PER_CALL 4096u
+#define BYTES_PER_CALL (4u * 1024 * 1024)
+
+/* --- mget ---------------------------------------------------------------------------------- */
+
+static void print_entry(const char *key, const struct kvs_entry *entry)
+{
+    printf("%s\t", key);
+    fwrite(entry->value, 1, entry->value_size, stdout);
+    putchar('\n');
+}
+
+static enum status mget_json(struct invocation *invocation, const char *const *keys, size_t count,
+                             const struct kvs_bulk_get_options *options)
+{
+    struct answer answer = {0};
+    enum status status = answer_wait_and_print(
+        invocation,
+        kvs_async_bulk_get(invocation->kvs, invocation->arguments[0], keys, count, options, answer_take, &answer),
+        &answer);
+
+    for (size_t i = 0; i < kvs_value_count(answer.value) && status == STATUS_OK; i++) {
+        if (kvs_value_type(kvs_value_item(answer.value, i)) == KVS_NIL)
+            status = STATUS_ABSENT;
+    }
+    kvs_free(answer.value);
+    return status;
+}
+
+enum status bulk_mget(struct invocation *invocation)
+{
+    struct kvs_bulk_get_options options = {.timeout_s = invocation->timeout_s};
+    const char *const *keys = (const char *const *)(invocation->arguments + 1);
+    size_t count = (size_t)invocation->argument_count - 1;
+    struct kvs_entry **entries;
+    enum status status = STATUS_OK;
+
+    if (!given_consistency(invocation, &options.consistency))
+        return STATUS_FAILED;
+    if (invocation->json)
+        return mget_json(invocation, keys, count, &options);
+    if (kvs_bulk_get(invocation->kvs, invocation->arguments[0], keys, count, &options, &entries) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i] != NULL) {
+            print_entry(keys[i], entries[i]);
+            continue;
+        }
+        report("there is no key %s in the bucket %s", keys[i], invocation->arguments[0]);
+        status = STATUS_ABSENT;
+    }
+    kvs_free(entries);
+    return status;
+}
+
+/* --- What mput is to write ------------------------------------------------------------------- */
+
+/* The pairs point into the arguments or into the input. */
+struct pairs {
+    struct kvs_pair *pairs;
+    size_t count;
+    size_t capacity;
+    struct content input;
+};
+
+static bool add_pair(struct pairs *pairs, const char *key, const void *value, size_t value_size)
+{
+    if (pairs->count == pairs->capacity) {
+        size_t capacity = pairs->capacity > 0 ? pairs->capacity * 2 : 64;
+        struct kvs_pair *larger = realloc(pairs->pairs, capacity * sizeof(*larger));
+        if (larger == NULL)
+            return report("out of memory") == STATUS_OK;
+        pairs->pairs = larger;
+        pairs->capacity = capacity;
+    }
+    pairs->pairs[pairs->count++] = (struct kvs_pair){.key = key, .value = value, .value_size = value_size};
+    return true;
+}
+
+/* Parts KEY=VALUE of size bytes in place. line: its number, or 0 for an argument. */
+static bool add_text(struct pairs *pairs, char *text, size_t size, unsigned line)
+{
+    char *equals = memchr(text, '=', size);
+
+    if (equals == NULL || equals == text) {
+        if (line > 0)
+            report("standard input, line %u: must be KEY=VALUE, not '%.100s'", line, text);
+        else
+            report("what to write must be KEY=VALUE, not '%.100s'", text);
+        return false;
+    }
+    *equals = '\0';
+    if (text + strlen(text) < equals)
+        return report("a key has a NUL in it") == STATUS_OK;
+    return add_pair(pairs, text, equals + 1, size - (size_t)(equals + 1 - text));
+}
+
+static bool add_lines(struct pairs *pairs)
+{
+    char *end = pairs->input.bytes + pairs->input.size, *next;
+    unsigned line = 1;
+
+    for (char *text = pairs->input.bytes; text < end; text = next, line++) {
+        char *newline = memchr(text, '\n', (size_t)(end - text));
+        char *stop = newline != NULL ? newline : end;
+        next = stop + 1;
+        *stop = '\0';
+        if (stop > text && *text != '#' && !add_text(pairs, text, (size_t)(stop - text), line))
+            return false;
+    }
+    return true;
+}
+
+static bool add_object(struct pairs *pairs)
+{
+    struct json json = {.at = pairs->input.bytes};
+    const char *value;
+    char *key;
+    size_t key_size, value_size;
+
+    if (json_begin_object(&json)) {
+        while (json_next_member(&json, &key, &key_size) && json_read_member(&json, &value, &value_size)) {
+            if (strlen(key) != key_size)
+                return report("a key has a NUL in it") == STATUS_OK;
+            if (!add_pair(pairs, key, value, value_size))
+                return false;
+        }
+        if (json.wrong == NULL && json_end(&json) && json.at == pairs->input.bytes + pairs->input.size)
+            return true;
+    }
+    if (json.wrong == NULL)
+        json.wrong = "there is a NUL in it";
+    report("standard input is no JSON object: %s, at byte %zu", json.wrong, (size_t)(json.at - pairs->input.bytes) + 1);
+    return false;
+}
+
+static int compare_keys(const void *left, const void *right)
+{
+    return strcmp(*(const char *const *)left, *(const char *const *)right);
+}
+
+/* Of two values for one key, which is meant? */
+static bool check_twins(const struct pairs *pairs)
+{
+    const char **keys = calloc(pairs->count + 1, sizeof(*keys));
+    bool has_twins = false;
+
+    if (keys == NULL)
+        return report("out of memory") == STATUS_OK;
+    for (size_t i = 0; i < pairs->count; i++)
+        keys[i] = pairs->pairs[i].key;
+    qsort(keys, pairs->count, sizeof(*keys), compare_keys);
+    for (size_t i = 1; i < pairs->count && !has_twins; i++) {
+        has_twins = strcmp(keys[i - 1], keys[i]) == 0;
+        if (has_twins)
+            report("there are two values for the key %.200s", keys[i]);
+    }
+    free(keys);
+    return !has_twins;
+}
+
+static bool pairs_read(struct pairs *pairs, const struct invocation *invocation)
+{
+    if (invocation->argument_count == 2 && strcmp(invocation->arguments[1], "-") == 0) {
+        if (!content_read_file(&pairs->input, "-"))
+            return false;
+        const char *first = pairs->input.bytes + strspn(pairs->input.bytes, " \t\r\n");
+        return (*first == '{' ? add_object(pairs) : add_lines(pairs)) && check_twins(pairs);
+    }
+    for (int i = 1; i < invocation->argument_count; i++) {
+        char *text = invocation->arguments[i];
+        if (!add_text(pairs, text, strlen(text), 0))
+            return false;
+    }
+    return check_twins(pairs);
+}
+
+/* --- mput ---------------------------------------------------------------------------------- */
+
+/* Prints one key's result. *before tells whether another one was printed before. */
+static enum status print_result(const struct invocation *invocation, const struct kvs_value *key,
+                                const struct kvs_value *result, bool *before)
+{
+    enum status status = STATUS_OK;
+    struct kvs_error error;
+    size_t size;
+    const char *name = kvs_value_bytes(key, &size);
+
+    if (kvs_value_error(result, &error)) {
+        const char *doubt = error.outcome == KVS_OUTCOME_UNKNOWN ? " (it is not known whether it was written)" : "";
+        status = report("%.*s: %s%s", (int)(size < 200 ? size : 200), name != NULL ? name : "", error.message, doubt);
+    } else if (!invocation->json) {
+        printf("%.*s %" PRIu64 "\n", (int)size, name != NULL ? name : "", kvs_value_unsigned(result));
+    }
+    if (invocation->json) {
+        char *name_json = kvs_value_json(key), *result_json = kvs_value_json(result);
+        if (name_json == NULL || result_json == NULL)
+            status = report("out of memory for the output");
+        else
+            printf("%s%s:%s", *before ? "," : "{", name_json, result_json);
+        kvs_free(name_json);
+        kvs_free(result_json);
+    }
+    *before = true;
+    return status;
+}
+
+/* Writes one call's worth of pairs. *answered: for each of them there was an answer. */
+static enum status write_pairs(struct invocation *invocation, const struct kvs_pair *pairs, size_t count,
+                               const struct kvs_bulk_put_options *options, bool *before, bool *answered)
+{
+    struct answer answer = {0};
+    enum status status = answer_wait(
+        invocation,
+        kvs_async_bulk_put(invocation->kvs, invocation->arguments[0], pairs, count, options, answer_take, &answer),
+        &answer);
+
+    *answered = status == STATUS_OK;
+    for (size_t i = 0; i < kvs_value_count(answer.value); i++) {
+        enum status one =
+            print_result(invocation, kvs_value_key(answer.value, i), kvs_value_item(answer.value, i), before);
+        if (one != STATUS_OK)
+            status = one;
+    }
+    kvs_free(answer.value);
+    return status;
+}
+
+static size_t count_for_call(const struct pairs *pairs, size_t begin)
+{
+    size_t count = 0, bytes = 0;
+
+    while (begin + count < pairs->count && count < PAIRS_PER_CALL) {
+        bytes += pairs->pairs[begin + count].value_size;
+        if (count > 0 && bytes > BYTES_PER_CALL)
+            break;
+        count++;
+    }
+    return count;
+}
+
+enum status bulk_mput(struct invocation *invocation)
+{
+    struct kvs_bulk_put_options options = {.timeout_s = invocation->timeout_s};
+    struct pairs pairs = {0};
+    enum status status = STATUS_FAILED;
+    bool before = false, answered = true;
+
+    if (!given_duration(invocation, "ttl", &options.ttl_s) || !pairs_read(&pairs, invocation))
+        goto done;
+    if (options.ttl_s < 0)
+        options.ttl_s = 0;
+    status = STATUS_OK;
+    /* Where a call as a whole failed, the next one would, too. */
+    for (size_t begin = 0, count; begin < pairs.count && answered; begin += count) {
+        count = count_for_call(&pairs, begin);
+        enum status call = write_pairs(invocation, pairs.pairs + begin, count, &options, &before, &answered);
+        if (call != STATUS_OK)
+            status = call;
+    }
+    if (invocation->json && (before || status == STATUS_OK))
+        puts(before ? "}" : "{}");
+
+done:
+    free(pairs.pairs);
+    free(pairs.input.bytes);
+    return status;
+}

@@ -1,0 +1,279 @@
+/* The verb txn: a transaction from a text, one operation a line. */
+#include "client/kvctl/kvctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Where an operation or a check stands, for the messages about it. */
+struct statement {
+    unsigned line;
+    const char *key; /* in the script's text */
+    bool is_check;
+    bool has_condition;
+};
+
+/* The text that is being read, in place. */
+struct script {
+    const char *name; /* of the file, for the messages */
+    struct content text;
+    struct json at; /* in the line that is being read, which ends with a NUL */
+    unsigned line;
+    struct statement *statements;
+    size_t statement_count;
+    size_t operation_count;
+    struct kvs_txn *txn;
+};
+
+static bool fail(const struct script *script, const char *wrong)
+{
+    return report("%.200s, line %u: %s", script->name, script->line, wrong) == STATUS_OK;
+}
+
+/* --- The words of a line ------------------------------------------------------------------------ */
+
+static void skip_blanks(struct script *script)
+{
+    script->at.at += strspn(script->at.at, " \t\r");
+}
+
+/* The next word, with a NUL behind it; "" at the line's end. */
+static char *read_word(struct script *script)
+{
+    skip_blanks(script);
+    char *word = script->at.at;
+    script->at.at += strcspn(word, " \t\r");
+    if (*script->at.at != '\0')
+        *script->at.at++ = '\0';
+    return word;
+}
+
+static bool read_revision(struct script *script, uint64_t *revision)
+{
+    char what[300];
+
+    snprintf(what, sizeof(what), "%.200s, line %u: the REVISION", script->name, script->line);
+    return read_number(read_word(script), what, revision);
+}
+
+/* Nothing but a comment may follow. */
+static bool read_end(struct script *script)
+{
+    skip_blanks(script);
+    return *script->at.at == '\0' || *script->at.at == '#' || fail(script, "there is too much on it");
+}
+
+/* A value in quotes, or all that is left of the line. */
+static bool read_value(struct script *script, const char **value, size_t *size)
+{
+    skip_blanks(script);
+    if (*script->at.at == '\0')
+        return fail(script, "the VALUE is missing; an empty one is \"\"");
+    if (*script->at.at == '"') {
+        *value = json_read_string(&script->at, size);
+        return *value != NULL ? read_end(script) : fail(script, script->at.wrong);
+    }
+    *value = script->at.at;
+    *size = strlen(*value);
+    return true;
+}
+
+/* --- Statements ------------------------------------------------------------------------------------ */
+
+enum verb_kind { CHECK, PUT, CREATE, UPDATE, DELETE, PURGE, VERB_KINDS };
+
+static const char *const verb_names[VERB_KINDS] = {"check", "put", "create", "update", "delete", "purge"};
+
+static bool read_verb(struct script *script, enum verb_kind *kind)
+{
+    const char *word = read_word(script);
+
+    for (size_t i = 0; i < VERB_KINDS; i++) {
+        if (strcmp(word, verb_names[i]) == 0) {
+            *kind = (enum verb_kind)i;
+            return true;
+        }
+    }
+    return fail(script, "it must begin with check, put, create, update, delete or purge");
+}
+
+static void add_to_txn(struct kvs_txn *txn, enum verb_kind kind, const char *key, uint64_t revision, const char *value,
+                       size_t size)
+{
+    switch (kind) {
+    case CHECK:
+        kvs_txn_check(txn, key, revision);
+        break;
+    case PUT:
+        kvs_txn_put(txn, key, value, size, NULL);
+        break;
+    case CREATE:
+        kvs_txn_create(txn, key, value, size, NULL);
+        break;
+    case UPDATE:
+        kvs_txn_update(txn, key, value, size, revision, NULL);
+        break;
+    case DELETE:
+        kvs_txn_delete(txn, key);
+        break;
+    default:
+        kvs_txn_purge(txn, key);
+    }
+}
+
+/* Reads the line at script->at into the transaction. */
+static bool read_statement(struct script *script)
+{
+    enum verb_kind kind = CHECK;
+    uint64_t revision = 0;
+    const char *value = "";
+    size_t size = 0;
+
+    skip_blanks(script);
+    if (*script->at.at == '\0' || *script->at.at == '#')
+        return true;
+    if (!read_verb(script, &kind))
+        return false;
+    const char *key = read_word(script);
+    if (*key == '\0')
+        return fail(script, "the KEY is missing");
+    if ((kind == CHECK || kind == UPDATE) && !read_revision(script, &revision))
+        return false;
+    bool has_value = kind == PUT || kind == CREATE || kind == UPDATE;
+    if (has_value ? !read_value(script, &value, &size) : !read_end(script))
+        return false;
+
+    add_to_txn(script->txn, kind, key, revision, value, size);
+    script->statements[script->statement_count++] =
+        (struct statement){.line = script->line,
+                           .key = key,
+                           .is_check = kind == CHECK,
+                           .has_condition = kind == CHECK || kind == CREATE || kind == UPDATE};
+    script->operation_count += kind != CHECK;
+    return true;
+}
+
+static size_t count_lines(const struct content *text)
+{
+    size_t lines = 1;
+
+    for (const char *at = text->bytes; (at = strchr(at, '\n')) != NULL; at++)
+        lines++;
+    return lines;
+}
+
+static bool script_read(struct script *script, const char *path)
+{
+    script->name = strcmp(path, "-") == 0 ? "standard input" : path;
+    if (!content_read_file(&script->text, path))
+        return false;
+    if (strlen(script->text.bytes) < script->text.size)
+        return report("%.200s has a NUL in it; in quotes it is \\x00", script->name) == STATUS_OK;
+    if ((script->statements = calloc(count_lines(&script->text), sizeof(*script->statements))) == NULL)
+        return report("out of memory") == STATUS_OK;
+    for (char *rest = script->text.bytes; rest != NULL;) {
+        script->line++;
+        script->at.at = strsep(&rest, "\n");
+        if (!read_statement(script))
+            return false;
+    }
+    return true;
+}
+
+static void script_free(struct script *script)
+{
+    free(script->statements);
+    free(script->text.bytes);
+}
+
+/* --- Committing ------------------------------------------------------------------------------------ */
+
+/* The line of the check or operation of this number, 0 where there is none. */
+static unsigned line_of_part(const struct script *script, bool is_check, unsigned number)
+{
+    unsigned place = 0;
+
+    for (size_t i = 0; i < script->statement_count; i++) {
+        if (script->statements[i].is_check == is_check && ++place == number)
+            return script->statements[i].line;
+    }
+    return 0;
+}
+
+/* The first line about the key, where conditional with a condition on it; 0 where there is none. */
+static unsigned line_of_key(const struct script *script, const char *key, bool conditional)
+{
+    for (size_t i = 0; i < script->statement_count; i++) {
+        const struct statement *statement = &script->statements[i];
+        /* An error has the beginning of a very long key. */
+        if (strncmp(statement->key, key, sizeof(((struct kvs_error *)NULL)->key) - 1) == 0 &&
+            (statement->has_condition || !conditional))
+            return statement->line;
+    }
+    return 0;
+}
+
+/* The daemon says which part it cannot read ("check 2: …"), of any other failure which key it is about. */
+static enum status report_failure(const struct script *script, const struct kvs_error *error)
+{
+    struct kvs_error named = *error;
+    unsigned number, line;
+    int skipped = 0;
+
+    if (sscanf(error->message, "check %u: %n", &number, &skipped) == 1)
+        line = line_of_part(script, true, number);
+    else if (sscanf(error->message, "operation %u: %n", &number, &skipped) == 1)
+        line = line_of_part(script, false, number);
+    else
+        line = line_of_key(script, error->key, error->code == KVS_CONFLICT || error->code == KVS_ALREADY_EXISTS);
+    if (line > 0)
+        snprintf(named.message, sizeof(named.message), "%.100s, line %u: %s", script->name, line,
+                 error->message + skipped);
+    return report_error(&named);
+}
+
+static void print_revisions(const struct invocation *invocation, const uint64_t *revisions, size_t count)
+{
+    if (invocation->json)
+        putchar('[');
+    for (size_t i = 0; i < count; i++) {
+        if (invocation->json)
+            printf("%s%" PRIu64, i > 0 ? "," : "", revisions[i]);
+        else
+            printf("%" PRIu64 "\n", revisions[i]);
+    }
+    if (invocation->json)
+        puts("]");
+}
+
+static enum status commit(struct invocation *invocation, const struct script *script)
+{
+    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    uint64_t *revisions;
+    size_t count;
+
+    /* The library would not even look at checks that nothing rests on. */
+    if (script->operation_count == 0 && script->statement_count > 0)
+        return report("%.200s has checks but no operation that rests on them", script->name);
+    if (kvs_txn_commit(script->txn, &options, &revisions, &count) != KVS_OK)
+        return report_failure(script, kvs_last_error(invocation->kvs));
+    print_revisions(invocation, revisions, count);
+    kvs_free(revisions);
+    return STATUS_OK;
+}
+
+enum status txn_run(struct invocation *invocation)
+{
+    struct script script = {.txn = kvs_txn_begin(invocation->kvs, invocation->arguments[0])};
+    const char *path = invocation->argument_count > 1 ? invocation->arguments[1] : "-";
+    enum status status = STATUS_FAILED;
+
+    if (script.txn == NULL)
+        return report("out of memory");
+    if (script_read(&script, path))
+        status = commit(invocation, &script);
+    script_free(&script);
+    kvs_txn_free(script.txn);
+    return status;
+}
