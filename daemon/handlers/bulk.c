@@ -180,10 +180,14 @@ static void answer_results(void *arg)
     for (size_t i = 0; i < write->bulk.count; i++) {
         const struct bulk_result *result = &write->bulk.results[i];
         pack_str(packer, write->operations[i].key);
-        if (result->error != NULL)
-            error_pack(result->error, packer);
-        else
+        if (result->error != NULL) {
+            struct error complete = *result->error;
+            complete.bucket = call->bucket;
+            complete.key = write->operations[i].key;
+            error_pack(&complete, packer);
+        } else {
             msgpack_pack_uint64(packer, result->revision);
+        }
     }
     call_end_result(call);
 }
@@ -212,9 +216,11 @@ static struct write_call *new_write_call(struct call *call, size_t count)
 /* One key's own mistake is that key's answer. */
 static void refuse_key(struct call *call, struct bulk_result *result, const char *wrong)
 {
-    result->error = arena_alloc(&call->arena, sizeof(*result->error));
-    if (result->error != NULL)
-        error_set(result->error, ERROR_INVALID_ARGUMENT, "%s", wrong);
+    struct error error;
+
+    error_set(&error, ERROR_INVALID_ARGUMENT, "%s", wrong);
+    error.outcome = ERROR_OUTCOME_NONE;
+    result->error = bulk_copy_error(&call->arena, &error);
 }
 
 /* Adds an operation for a key, with the answer already where the key is wrong. NULL: the call is answered. */
@@ -279,16 +285,34 @@ void handle_bulk_put(struct call *call)
 
 void handle_bulk_delete(struct call *call)
 {
-    const char **keys;
-    size_t count;
+    const msgpack_object *array = &call->arguments[1];
+    struct mention *mentions = NULL;
 
-    if (!take_keys(call, &keys, &count))
+    if (array->type != MSGPACK_OBJECT_ARRAY) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be an array of keys");
         return;
-    struct write_call *write = new_write_call(call, count);
+    }
+    struct mention *room = arena_zalloc(&call->arena, (array->via.array.size + 1) * sizeof(*room));
+    if (room == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    struct write_call *write = new_write_call(call, array->via.array.size);
     if (write == NULL)
         return;
-    for (size_t i = 0; i < count; i++)
-        write->operations[i] = (struct operation){.key = keys[i], .kind = KV_DELETE, .value = ""};
-    write->bulk.count = count;
+    for (uint32_t i = 0; i < array->via.array.size; i++) {
+        struct operation *operation = add_operation(call, write, &array->via.array.ptr[i]);
+        if (operation == NULL) {
+            HASH_CLEAR(hh, mentions);
+            return;
+        }
+        operation->kind = KV_DELETE;
+        /* Named twice, deleted once. */
+        if (!mention(&mentions, &room[i], operation->key)) {
+            write->bulk.count--;
+            write->bulk.results[write->bulk.count].error = NULL;
+        }
+    }
+    HASH_CLEAR(hh, mentions);
     bulk_write(call->store, &call->arena, &write->bulk);
 }

@@ -42,6 +42,12 @@ struct bulk_write {
 /* Writes all. done is called once, when each has its result; maybe from within. */
 void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bulk);
 
+/*
+ * A key's error, in the arena. A failed key must never look like a written one: where there is no memory to say
+ * why, it says that (also for an arena of NULL).
+ */
+struct error *bulk_copy_error(struct arena *arena, const struct error *error);
+
 /* --- Gets --- */
 
 struct bulk_get {

@@ -12,6 +12,18 @@ struct bulk_slot {
     size_t index;
 };
 
+struct error *bulk_copy_error(struct arena *arena, const struct error *error)
+{
+    static struct error out_of_memory = {
+        .code = ERROR_RESOURCE_EXHAUSTED, .retryable = true, .message = "out of memory"};
+    struct error *copy = arena != NULL ? arena_alloc(arena, sizeof(*copy)) : NULL;
+
+    if (copy == NULL)
+        return &out_of_memory;
+    *copy = *error;
+    return copy;
+}
+
 static void fill(struct bulk_write *bulk);
 
 static void on_written(void *arg, uint64_t revision, const struct error *error)
@@ -22,9 +34,7 @@ static void on_written(void *arg, uint64_t revision, const struct error *error)
 
     result->revision = revision;
     if (error != NULL) {
-        result->error = arena_alloc(bulk->arena, sizeof(*result->error));
-        if (result->error != NULL)
-            *result->error = *error;
+        result->error = bulk_copy_error(bulk->arena, error);
     }
     slot->next_spare = bulk->spare;
     bulk->spare = slot;
@@ -48,9 +58,7 @@ static void start_next(struct bulk_write *bulk)
     size_t index = bulk->next++;
 
     if (slot == NULL) {
-        bulk->results[index].error = arena_alloc(bulk->arena, sizeof(struct error));
-        if (bulk->results[index].error != NULL)
-            error_set(bulk->results[index].error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        bulk->results[index].error = bulk_copy_error(NULL, NULL);
         return;
     }
     memset(slot, 0, sizeof(*slot));

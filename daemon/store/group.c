@@ -250,7 +250,7 @@ static void on_batch_done(void *arg, uint64_t first_sequence, unsigned err_code,
     group_release(group);
 }
 
-/* Whether the batch has a message for the key already: no condition may come after it. */
+/* Whether the batch has a message for the key already: no condition and no roll-up may come after it. */
 static bool batch_has_key(const struct group_batch *batch, const char *key)
 {
     for (size_t i = 0; i < batch->batch.count; i++) {
@@ -268,7 +268,10 @@ static bool fits(const struct group *group, const struct group_batch *batch, con
 
     if (batch->batch.count == BATCH_MESSAGES_MAX || write->deadline_ms < now_ms + DEADLINE_MIN_MS)
         return false;
-    if (is_conditional && (now_ms < group->conditions_alone_until_ms || batch_has_key(batch, write->operation.key)))
+    if (is_conditional && now_ms < group->conditions_alone_until_ms)
+        return false;
+    if ((is_conditional || operation_rolls_up(&write->operation, write->handle)) &&
+        batch_has_key(batch, write->operation.key))
         return false;
     if (batch->batch.count == 0)
         return true;

@@ -44,6 +44,11 @@ bool operation_check(const struct operation *operation, const struct store *stor
     return true;
 }
 
+bool operation_rolls_up(const struct operation *operation, const struct bucket *bucket)
+{
+    return operation->kind == KV_PURGE || (operation->ttl_s > 0 && bucket->history > 1);
+}
+
 bool operation_make_message(struct arena *arena, const struct operation *operation, const struct bucket *bucket,
                             struct operation_message *message)
 {
@@ -61,7 +66,7 @@ bool operation_make_message(struct arena *arena, const struct operation *operati
         operation_add_header(headers, &count, KV_HEADER_OPERATION, "DEL");
     if (operation->kind == KV_PURGE)
         operation_add_header(headers, &count, KV_HEADER_OPERATION, "PURGE");
-    if (operation->kind == KV_PURGE || (operation->ttl_s > 0 && bucket->history > 1))
+    if (operation_rolls_up(operation, bucket))
         operation_add_header(headers, &count, KV_HEADER_ROLLUP, "sub");
     if (operation->ttl_s > 0) {
         char *ttl = arena_alloc(arena, 24);

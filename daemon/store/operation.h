@@ -51,6 +51,12 @@ bool operation_check(const struct operation *operation, const struct store *stor
 bool operation_make_message(struct arena *arena, const struct operation *operation, const struct bucket *bucket,
                             struct operation_message *message);
 
+/*
+ * Whether the operation's message removes what its key had before (Nats-Rollup). In an atomic batch such a message must
+ * be the first on its key (err_code 10111).
+ */
+bool operation_rolls_up(const struct operation *operation, const struct bucket *bucket);
+
 /* The error of a condition that does not hold: the key is at current (0: not there). */
 void operation_set_condition_error(const struct operation *operation, uint64_t current, struct error *error);
 

@@ -314,6 +314,44 @@ static bool check_batches(struct txn *txn)
     return false;
 }
 
+/* A key of the transaction's operations, to find one that is written after another. */
+struct written_key {
+    UT_hash_handle hh;
+    const char *key;
+};
+
+/* What the bucket cannot take, and what the server takes only first on its key. False: txn->error says what. */
+static bool check_operations(struct txn *txn)
+{
+    struct written_key *written = NULL, *found, *room;
+    bool is_well = true;
+
+    room = arena_zalloc(txn->arena, txn->operation_count * sizeof(*room));
+    if (room == NULL) {
+        error_set(&txn->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return false;
+    }
+    for (size_t i = 0; is_well && i < txn->operation_count; i++) {
+        const struct operation *operation = &txn->operations[i];
+        is_well = operation_check(operation, txn->store, txn->handle, &txn->error);
+        HASH_FIND_STR(written, operation->key, found);
+        if (is_well && found != NULL && operation_rolls_up(operation, txn->handle)) {
+            error_set(
+                &txn->error, ERROR_INVALID_ARGUMENT,
+                "a purge, and in a bucket with history a write with a TTL, must be the first operation on its key");
+            is_well = false;
+        }
+        if (!is_well)
+            txn->error.key = operation->key;
+        room[i].key = operation->key;
+        if (found == NULL)
+            HASH_ADD_KEYPTR(hh, written, room[i].key, strlen(room[i].key), &room[i]);
+    }
+    HASH_CLEAR(hh, written);
+    txn->error.outcome = ERROR_OUTCOME_NONE;
+    return is_well;
+}
+
 static bool make_messages(struct txn *txn)
 {
     struct batch *batch = &txn->batch;
@@ -341,14 +379,11 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
     }
     if (!check_batches(txn))
         return;
-    for (size_t i = 0; i < txn->operation_count; i++) {
-        if (!operation_check(&txn->operations[i], txn->store, bucket, &txn->error)) {
-            txn->error.key = txn->operations[i].key;
-            txn->error.outcome = ERROR_OUTCOME_NONE;
-            finish(txn, 0, &txn->error);
-            return;
-        }
+    if (!check_operations(txn)) {
+        finish(txn, 0, &txn->error);
+        return;
     }
+    memset(&txn->error, 0, sizeof(txn->error));
     if (!make_messages(txn) || !collect_conditions(txn)) {
         finish_with(txn, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return;
