@@ -498,7 +498,7 @@ START_TEST(writes_in_flight_at_a_loss_end_with_an_unknown_outcome)
     const char *bucket = new_bucket(kvs, 1);
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
-    ck_assert_int_eq(kill(server, SIGSTOP), 0);
+    pid_stand_still(server);
     assert_done(kvs_async_put(kvs, bucket, "k", "v", 1, NULL, count, &outcome));
     assert_done(kvs_async_get(kvs, bucket, "k", NULL, count, &reads));
     kvs_process(kvs);
@@ -527,18 +527,18 @@ START_TEST(a_call_that_is_not_answered_ends_at_its_time)
     struct kvs_put_options put = {.timeout_s = 0.3};
 
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
-    ck_assert_int_eq(kill(server, SIGSTOP), 0);
+    pid_stand_still(server);
     ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_DEADLINE_EXCEEDED);
     ck_assert_int_eq(kvs_last_error(kvs)->outcome, KVS_OUTCOME_UNKNOWN);
     ck_assert(kvs_last_error(kvs)->retryable);
-    ck_assert_int_eq(kill(server, SIGCONT), 0);
+    pid_go_on(server);
 
     /* The daemon itself stands still: the library has a clock of its own. */
-    process_signal(&daemon_of_test.process, SIGSTOP);
+    pid_stand_still(daemon_of_test.process.pid);
     uint64_t start = now_ms();
     ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_DEADLINE_EXCEEDED);
     ck_assert_uint_lt(now_ms() - start, 5000);
-    process_signal(&daemon_of_test.process, SIGCONT);
+    pid_go_on(daemon_of_test.process.pid);
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);

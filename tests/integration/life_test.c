@@ -369,7 +369,7 @@ START_TEST(calls_under_way_are_answered_before_it_ends)
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
     assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
-    ck_assert_int_eq(kill(server, SIGSTOP), 0);
+    pid_stand_still(server);
     for (unsigned i = 0; i < 50; i++)
         client_send(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
     /* They are under way when all were read: the one behind them is answered. */
@@ -378,7 +378,7 @@ START_TEST(calls_under_way_are_answered_before_it_ends)
     process_signal(&daemon_of_test.process, SIGTERM);
     daemon_wait_log(&daemon_of_test, "ending: 1 sessions, 50 calls in flight");
     ck_assert_int_lt(connect_to(daemon_of_test.socket_path), 0);
-    ck_assert_int_eq(kill(server, SIGCONT), 0);
+    pid_go_on(server);
     for (unsigned i = 0; i < 50; i++)
         assert_ok(client_receive(client));
     client_expect_end(client);
@@ -399,12 +399,12 @@ START_TEST(calls_that_take_too_long_do_not_hold_up_the_end)
     const char *bucket = client_new_bucket(client, NULL);
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
-    ck_assert_int_eq(kill(server, SIGSTOP), 0);
+    pid_stand_still(server);
     client_send(client, "kv.put", "['%s', 'k', 'v']", bucket);
     assert_ok(client_wait(client, client_send(client, "daemon.info", "[]")));
     process_signal(&daemon_of_test.process, SIGTERM);
     daemon_wait_log(&daemon_of_test, "1 calls are not answered after 0.3 s");
-    ck_assert_int_eq(kill(server, SIGCONT), 0);
+    pid_go_on(server);
     client_expect_end(client);
     daemon_expect_good_end(&daemon_of_test);
 }

@@ -97,7 +97,7 @@ START_TEST(when_time_runs_out_a_write_says_that_it_may_have_happened)
     const char *bucket = client_new_bucket(client, NULL);
     assert_ok(client_call(client, "kv.put", "['%s', 'k', 'old']", bucket));
 
-    process_signal(&server.process, SIGSTOP);
+    pid_stand_still(server.process.pid);
     static const struct {
         const char *method, *rest;
         const char *outcome;
@@ -121,7 +121,7 @@ START_TEST(when_time_runs_out_a_write_says_that_it_may_have_happened)
         ck_assert_uint_ge(now_ms() - start, 290);
         ck_assert_uint_lt(now_ms() - start, 2000);
     }
-    process_signal(&server.process, SIGCONT);
+    pid_go_on(server.process.pid);
     struct answer *answer = client_call(client, "kv.get", "['%s', 'k']", bucket);
     assert_ok(answer);
     ck_assert_str_eq(text_at(&answer->result, "value"), "old");
@@ -139,7 +139,7 @@ START_TEST(a_server_that_stood_still_for_a_while_costs_nothing_but_time)
     const char *bucket = client_new_bucket(client, "'history': 10");
 
     /* Each is sent several times: the server must take each once. */
-    process_signal(&server.process, SIGSTOP);
+    pid_stand_still(server.process.pid);
     uint32_t msgids[9];
     for (unsigned i = 0; i < 9; i++)
         msgids[i] = client_send(client,
@@ -148,7 +148,7 @@ START_TEST(a_server_that_stood_still_for_a_while_costs_nothing_but_time)
                                              : "kv.update",
                                 "['%s', 'k%u', 'v'%s]", bucket, i, i % 3 == 2 ? ", 0" : "");
     ck_assert(client_is_quiet(client, 800));
-    process_signal(&server.process, SIGCONT);
+    pid_go_on(server.process.pid);
     for (unsigned i = 0; i < 9; i++)
         assert_ok(client_wait(client, msgids[i]));
     struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
@@ -219,10 +219,10 @@ START_TEST(a_server_that_answers_no_more_counts_as_lost)
     daemon_start(&daemon_of_test, format_text("%s  ping_interval: 0.1\n", nats_server_section(&server)), NULL);
     struct client *client = client_open(&daemon_of_test);
     wait_for_health(client, true);
-    process_signal(&server.process, SIGSTOP);
+    pid_stand_still(server.process.pid);
     daemon_wait_log(&daemon_of_test, "lost: the server does not answer");
     wait_for_health(client, false);
-    process_signal(&server.process, SIGCONT);
+    pid_go_on(server.process.pid);
     wait_for_health(client, true);
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);

@@ -1,6 +1,7 @@
 #include "tests/integration/scene.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -261,15 +262,54 @@ int run_program(char *const *arguments, char **output)
     return WEXITSTATUS(process.status);
 }
 
-bool pid_is_alive(pid_t pid)
+/* The letter of a process's or thread's state in its /proc/…/stat; 'X' where it is not there. */
+static char state_in(const char *path)
 {
     char state = 'X';
-    const char *text = read_file(format_text("/proc/%d/stat", (int)pid));
+    const char *text = read_file(path);
     const char *behind_name = strrchr(text, ')');
 
     if (behind_name != NULL)
         sscanf(behind_name + 1, " %c", &state);
+    return state;
+}
+
+bool pid_is_alive(pid_t pid)
+{
+    char state = state_in(format_text("/proc/%d/stat", (int)pid));
+
     return state != 'X' && state != 'Z'; /* a zombie is dead, somebody has only to notice */
+}
+
+static bool has_running_thread(pid_t pid)
+{
+    DIR *threads = opendir(format_text("/proc/%d/task", (int)pid));
+    struct dirent *thread;
+    bool runs = false;
+
+    ck_assert_ptr_nonnull(threads);
+    while ((thread = readdir(threads)) != NULL) {
+        if (thread->d_name[0] != '.' && state_in(format_text("/proc/%d/task/%s/stat", (int)pid, thread->d_name)) != 'T')
+            runs = true;
+    }
+    closedir(threads);
+    return runs;
+}
+
+void pid_stand_still(pid_t pid)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+    while (has_running_thread(pid)) {
+        ck_assert_msg(now_ms() < end, "pid %d does not stop", (int)pid);
+        pause_shortly();
+    }
+}
+
+void pid_go_on(pid_t pid)
+{
+    ck_assert_int_eq(kill(pid, SIGCONT), 0);
 }
 
 uint64_t resident_kb(pid_t pid)

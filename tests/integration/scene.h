@@ -73,6 +73,10 @@ int run_program(char *const *arguments, char **output);
 
 bool pid_is_alive(pid_t pid);
 
+/* Stops a process (SIGSTOP), and waits until each of its threads stands still. */
+void pid_stand_still(pid_t pid);
+void pid_go_on(pid_t pid);
+
 /* Kilobytes of memory that a process has resident (VmRSS). */
 uint64_t resident_kb(pid_t pid);
 
