@@ -6,6 +6,7 @@
 
 #include <check.h>
 
+Suite *bank_suite(void);
 Suite *exactly_once_suite(void);
 Suite *group_suite(void);
 Suite *transaction_suite(void);

@@ -1,0 +1,238 @@
+/* Money is neither made nor lost: transfers between accounts while everything breaks. */
+#include "tests/fault/chaos.h"
+#include "tests/fault/suites.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ACCOUNTS      20u
+#define TELLERS       8u
+#define AUDITORS      2u
+#define START_BALANCE 100
+#define TIME_MS       12000u
+#define TRANSFERS_MAX 20000u
+
+static struct stage stage;
+
+enum transfer_fate { TRANSFER_NONE, TRANSFER_DONE, TRANSFER_UNKNOWN };
+
+struct teller {
+    pthread_t thread;
+    unsigned number;
+    unsigned transfers; /* made, or tried */
+    enum transfer_fate fates[TRANSFERS_MAX];
+};
+
+struct auditor {
+    pthread_t thread;
+    unsigned audits;
+};
+
+static struct teller tellers[TELLERS];
+static struct auditor auditors[AUDITORS];
+static unsigned progress;
+static bool is_closing_time;
+
+static void begin(void)
+{
+    stage_begin(&stage, 1, NULL);
+    assert_ok(session_call(stage.session, "bucket.create", "['bank']"));
+    for (unsigned i = 0; i < ACCOUNTS; i++)
+        assert_ok(session_call(stage.session, "kv.put", "['bank', 'account.%u', '%d']", i, START_BALANCE));
+}
+
+static void end(void)
+{
+    stage_end(&stage);
+}
+
+/* An outage may fail a call, but must say so. */
+static void expect_outage(const struct answer *answer)
+{
+    const char *code = answer_code(answer);
+
+    ck_assert_msg(strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0, "%s",
+                  answer_text(answer));
+}
+
+/* --- Tellers --------------------------------------------------------------------------------------- */
+
+static const msgpack_object *entry_of(const struct answer *answer, const char *key)
+{
+    for (uint32_t i = 0; i < answer->result->via.map.size; i++) {
+        const msgpack_object_kv *member = &answer->result->via.map.ptr[i];
+        if (member->key.via.str.size == strlen(key) && memcmp(member->key.via.str.ptr, key, strlen(key)) == 0)
+            return &member->val;
+    }
+    ck_abort_msg("no %s in %s", key, answer_text(answer));
+    return NULL;
+}
+
+static void transfer(struct teller *teller, struct session *session, unsigned *seed)
+{
+    unsigned from = (unsigned)rand_r(seed) % ACCOUNTS;
+    unsigned to = (from + 1 + (unsigned)rand_r(seed) % (ACCOUNTS - 1)) % ACCOUNTS;
+    int amount = 1 + rand_r(seed) % 5;
+    char from_key[32], to_key[32];
+
+    snprintf(from_key, sizeof(from_key), "account.%u", from);
+    snprintf(to_key, sizeof(to_key), "account.%u", to);
+    const struct answer *read = session_call(session, "bulk.get", "['bank', ['%s', '%s']]", from_key, to_key);
+    if (strcmp(answer_code(read), "ok") != 0) {
+        expect_outage(read);
+        return;
+    }
+    const msgpack_object *from_entry = entry_of(read, from_key), *to_entry = entry_of(read, to_key);
+    int from_balance = atoi(text_at(from_entry, "value")), to_balance = atoi(text_at(to_entry, "value"));
+    if (from_balance < amount)
+        return;
+
+    unsigned number = teller->transfers++;
+    ck_assert_uint_lt(number, TRANSFERS_MAX);
+    const struct answer *answer =
+        session_call(session, "txn.commit",
+                     "['bank', [['%s', %llu], ['%s', %llu]], [['put', '%s', '%d'], ['put', '%s', '%d'], "
+                     "['create', 'log.%u.%u', '%u %u %d']], {'timeout': 2}]",
+                     from_key, (unsigned long long)number_at(from_entry, "revision"), to_key,
+                     (unsigned long long)number_at(to_entry, "revision"), from_key, from_balance - amount, to_key,
+                     to_balance + amount, teller->number, number, from, to, amount);
+    if (strcmp(answer_code(answer), "ok") == 0) {
+        teller->fates[number] = TRANSFER_DONE;
+        __atomic_add_fetch(&progress, 1, __ATOMIC_RELAXED);
+    } else if (strcmp(answer_outcome(answer), "unknown") == 0) {
+        teller->fates[number] = TRANSFER_UNKNOWN;
+    } else if (strcmp(answer_code(answer), "conflict") != 0) {
+        expect_outage(answer);
+    }
+}
+
+static void *run_teller(void *arg)
+{
+    struct teller *teller = arg;
+    struct session *session = session_open(stage.socket_path);
+    unsigned seed = teller->number + 1;
+
+    while (!__atomic_load_n(&is_closing_time, __ATOMIC_RELAXED)) {
+        transfer(teller, session, &seed);
+        session_forget(session);
+    }
+    session_close(session);
+    return NULL;
+}
+
+/* --- Auditors -------------------------------------------------------------------------------------- */
+
+static char *all_accounts(void)
+{
+    char *keys = format_text("'account.0'");
+
+    for (unsigned i = 1; i < ACCOUNTS; i++)
+        keys = format_text("%s, 'account.%u'", keys, i);
+    return keys;
+}
+
+static int sum_of(const struct answer *answer)
+{
+    int sum = 0;
+
+    ck_assert_uint_eq(answer->result->via.map.size, ACCOUNTS);
+    for (uint32_t i = 0; i < ACCOUNTS; i++)
+        sum += atoi(text_at(&answer->result->via.map.ptr[i].val, "value"));
+    return sum;
+}
+
+static void *run_auditor(void *arg)
+{
+    struct auditor *auditor = arg;
+    struct session *session = session_open(stage.socket_path);
+    const char *keys = all_accounts();
+
+    while (!__atomic_load_n(&is_closing_time, __ATOMIC_RELAXED)) {
+        const struct answer *answer = session_call(session, "bulk.get", "['bank', [%s]]", keys);
+        if (strcmp(answer_code(answer), "ok") == 0) {
+            ck_assert_int_eq(sum_of(answer), (int)ACCOUNTS * START_BALANCE);
+            auditor->audits++;
+        } else {
+            expect_outage(answer);
+        }
+        session_forget(session);
+    }
+    session_close(session);
+    return NULL;
+}
+
+/* --- The books ------------------------------------------------------------------------------------- */
+
+/* Each acknowledged transfer is there, each refused one is not, and the balances are what the log says. */
+static void balance_books(void)
+{
+    struct stream_log log = nats_read_log(stage.nats, "bank");
+    int balances[ACCOUNTS];
+    bool *is_logged[TELLERS];
+
+    for (unsigned i = 0; i < ACCOUNTS; i++)
+        balances[i] = START_BALANCE;
+    for (unsigned i = 0; i < TELLERS; i++)
+        is_logged[i] = keep(calloc(TRANSFERS_MAX, sizeof(bool)));
+    for (size_t i = 0; i < log.count; i++) {
+        unsigned teller, number, from, to;
+        int amount;
+        if (sscanf(log.entries[i].key, "log.%u.%u", &teller, &number) != 2)
+            continue;
+        ck_assert_int_eq(sscanf(log.entries[i].value, "%u %u %d", &from, &to, &amount), 3);
+        ck_assert_msg(!is_logged[teller][number], "log.%u.%u is there twice", teller, number);
+        is_logged[teller][number] = true;
+        balances[from] -= amount;
+        balances[to] += amount;
+    }
+    for (unsigned i = 0; i < TELLERS; i++) {
+        for (unsigned j = 0; j < tellers[i].transfers; j++) {
+            if (tellers[i].fates[j] == TRANSFER_UNKNOWN)
+                continue;
+            ck_assert_msg(is_logged[i][j] == (tellers[i].fates[j] == TRANSFER_DONE), "transfer %u.%u was %s, but is %s",
+                          i, j, tellers[i].fates[j] == TRANSFER_DONE ? "acknowledged" : "refused",
+                          is_logged[i][j] ? "there" : "not there");
+        }
+    }
+    for (unsigned i = 0; i < ACCOUNTS; i++) {
+        const struct answer *read = session_call(stage.session, "kv.get", "['bank', 'account.%u']", i);
+        ck_assert_int_eq(atoi(text_at(read->result, "value")), balances[i]);
+    }
+    ck_assert_int_eq(sum_of(session_call(stage.session, "bulk.get", "['bank', [%s]]", all_accounts())),
+                     (int)ACCOUNTS * START_BALANCE);
+}
+
+START_TEST(no_money_is_made_or_lost_while_everything_breaks)
+{
+    for (unsigned i = 0; i < TELLERS; i++) {
+        tellers[i].number = i;
+        ck_assert_int_eq(pthread_create(&tellers[i].thread, NULL, run_teller, &tellers[i]), 0);
+    }
+    for (unsigned i = 0; i < AUDITORS; i++)
+        ck_assert_int_eq(pthread_create(&auditors[i].thread, NULL, run_auditor, &auditors[i]), 0);
+    unsigned faults = chaos_run(&stage, "bank", &progress, TIME_MS);
+    __atomic_store_n(&is_closing_time, true, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < TELLERS; i++)
+        pthread_join(tellers[i].thread, NULL);
+    for (unsigned i = 0; i < AUDITORS; i++)
+        pthread_join(auditors[i].thread, NULL);
+    ck_assert_uint_ge(faults, 8);
+    for (unsigned i = 0; i < AUDITORS; i++)
+        ck_assert_uint_gt(auditors[i].audits, 0);
+    balance_books();
+}
+END_TEST
+
+Suite *bank_suite(void)
+{
+    Suite *suite = suite_create("bank");
+    TCase *tests = tcase_create("one server");
+
+    tcase_add_checked_fixture(tests, begin, end);
+    tcase_set_timeout(tests, 90);
+    tcase_add_test(tests, no_money_is_made_or_lost_while_everything_breaks);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

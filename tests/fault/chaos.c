@@ -1,0 +1,67 @@
+#include "tests/fault/chaos.h"
+
+static void kill_and_restart(struct stage *stage, const char *bucket)
+{
+    struct server *victim = stage->server_count > 1 ? stage_leader(stage, bucket) : &stage->servers[0];
+
+    server_kill(victim);
+    server_restart(victim);
+    stage_reconnect_nats(stage);
+}
+
+static void hold_past_attempts(struct stage *stage)
+{
+    uint64_t retries = stage_retries(stage);
+
+    proxy_hold(stage->proxy);
+    wait_until(stage_retries(stage) >= retries + 3, "retries");
+    proxy_release(stage->proxy);
+}
+
+static void spoil(struct stage *stage, const char *bucket, unsigned number)
+{
+    struct proxy_fault fault = {.subject = format_text("$KV.%s.>", bucket), .count = 3};
+
+    switch (number % 8) {
+    case 0:
+        fault.kind = PROXY_DROP_ACK;
+        break;
+    case 1:
+        proxy_cut(stage->proxy);
+        return;
+    case 2:
+        fault.kind = PROXY_CUT_BEFORE_ACK;
+        break;
+    case 3:
+        kill_and_restart(stage, bucket);
+        return;
+    case 4:
+        fault.kind = PROXY_DROP_PUBLISH;
+        break;
+    case 5:
+        hold_past_attempts(stage);
+        return;
+    case 6:
+        fault.kind = PROXY_CUT_AFTER_PUBLISH;
+        break;
+    default:
+        fault.kind = PROXY_CUT_BEFORE_PUBLISH;
+        break;
+    }
+    proxy_arm(stage->proxy, fault);
+    wait_until(proxy_strikes(stage->proxy) == fault.count, "the fault to strike");
+}
+
+unsigned chaos_run(struct stage *stage, const char *bucket, const unsigned *progress, unsigned time_ms)
+{
+    uint64_t end_ms = now_ms() + time_ms;
+    unsigned faults = 0;
+
+    while (now_ms() < end_ms) {
+        unsigned before = __atomic_load_n(progress, __ATOMIC_RELAXED);
+        spoil(stage, bucket, faults++);
+        wait_until(__atomic_load_n(progress, __ATOMIC_RELAXED) >= before + 20, "calls that succeed again");
+    }
+    proxy_arm(stage->proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    return faults;
+}

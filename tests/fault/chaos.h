@@ -1,0 +1,15 @@
+/*
+ * chaos: one fault after the other while calls go on, as fast as the daemon gets over them.
+ */
+#ifndef FAULT_CHAOS_H
+#define FAULT_CHAOS_H
+
+#include "tests/fault/stage.h"
+
+/*
+ * Until the time is over: spoils something, and waits until *progress, which the callers raise
+ * with each success, shows that all is well again. Answers how many faults there were.
+ */
+unsigned chaos_run(struct stage *stage, const char *bucket, const unsigned *progress, unsigned time_ms);
+
+#endif
