@@ -124,7 +124,8 @@ static bool next_frame(const struct stream *stream, struct frame *frame)
 static void drop_bytes(struct stream *stream, size_t size)
 {
     stream->size -= size;
-    memmove(stream->bytes, stream->bytes + size, stream->size);
+    if (stream->size > 0)
+        memmove(stream->bytes, stream->bytes + size, stream->size);
 }
 
 static void pass(struct stream *stream, size_t size)
