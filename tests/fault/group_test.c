@@ -27,7 +27,7 @@ static uint64_t batches(void)
 static void send_puts(uint32_t msgids[WRITES])
 {
     for (unsigned i = 0; i < WRITES; i++)
-        msgids[i] = session_send(stage.session, "kv.put", "['b', 'k.%u', 'v%u']", i, i);
+        msgids[i] = session_send(stage.session, "kv.put", "['b', 'k.%u', 'v%u', {'timeout': 20}]", i, i);
 }
 
 static void expect_puts(const uint32_t msgids[WRITES])
@@ -107,11 +107,11 @@ START_TEST(a_condition_that_fails_in_a_batch_fails_alone)
 
     uint64_t there = answer_revision(session_call(stage.session, "kv.put", "['b', 'there', 'x']"));
     for (unsigned i = 0; i < WRITES; i++) {
-        msgids[i] = session_send(stage.session, "kv.put", "['b', 'k.%u', 'v%u']", i, i);
+        msgids[i] = session_send(stage.session, "kv.put", "['b', 'k.%u', 'v%u', {'timeout': 20}]", i, i);
         if (i == WRITES / 2) {
-            wrong[0] = session_send(stage.session, "kv.create", "['b', 'there', 'never']");
-            wrong[1] = session_send(stage.session, "kv.update", "['b', 'k.0', 'never', 999999]");
-            right = session_send(stage.session, "kv.create", "['b', 'new', 'once']");
+            wrong[0] = session_send(stage.session, "kv.create", "['b', 'there', 'never', {'timeout': 20}]");
+            wrong[1] = session_send(stage.session, "kv.update", "['b', 'k.0', 'never', 999999, {'timeout': 20}]");
+            right = session_send(stage.session, "kv.create", "['b', 'new', 'once', {'timeout': 20}]");
         }
     }
     expect_puts(msgids);
@@ -138,9 +138,10 @@ START_TEST(a_value_that_is_too_large_for_the_bucket_fails_alone)
     json_object_set_new(config, "max_msg_size", json_integer(400));
     nats_api(stage.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     for (unsigned i = 0; i < WRITES; i++) {
-        msgids[i] = session_send(stage.session, "kv.put", "['b', 'k.%u', 'v%u']", i, i);
+        msgids[i] = session_send(stage.session, "kv.put", "['b', 'k.%u', 'v%u', {'timeout': 20}]", i, i);
         if (i == WRITES / 2 || i == WRITES / 2 + 1)
-            large[i - WRITES / 2] = session_send(stage.session, "kv.put", "['b', 'large', '%0500u']", 0u);
+            large[i - WRITES / 2] =
+                session_send(stage.session, "kv.put", "['b', 'large', '%0500u', {'timeout': 20}]", 0u);
     }
     expect_puts(msgids);
     assert_code(session_wait(stage.session, large[0]), "too_large");
@@ -155,7 +156,7 @@ START_TEST(writes_of_one_key_in_a_batch_keep_their_order)
     uint64_t last = 0;
 
     for (unsigned i = 0; i < WRITES / 4; i++)
-        msgids[i] = session_send(stage.session, "kv.put", "['b', 'one', '%u']", i);
+        msgids[i] = session_send(stage.session, "kv.put", "['b', 'one', '%u', {'timeout': 20}]", i);
     for (unsigned i = 0; i < WRITES / 4; i++) {
         uint64_t revision = answer_revision(session_wait(stage.session, msgids[i]));
         ck_assert_uint_gt(revision, last);

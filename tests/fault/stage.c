@@ -23,7 +23,7 @@ static void start_daemon(struct stage *stage, const char *more)
     write_file(conf, format_text("listen:\n  path: %s\n"
                                  "nats:\n  mode: external\n  servers: [nats://127.0.0.1:%u]\n"
                                  "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
-                                 "calls:\n  attempt_timeout: 0.15\n  retry_min: 0.01\n  retry_max: 0.1\n%s",
+                                 "calls:\n  attempt_timeout: 0.1\n  retry_min: 0.01\n  retry_max: 0.1\n%s",
                                  stage->socket_path, proxy_port(stage->proxy), more != NULL ? more : ""));
     process_start(&stage->daemon, arguments);
     wait_until(strstr(read_file(stage->daemon.log_path), "ready: kvstored") != NULL ||
@@ -121,6 +121,25 @@ struct server *stage_leader(struct stage *stage, const char *bucket)
     }
     ck_abort_msg("the stream of %s has no leader", bucket);
     return NULL;
+}
+
+static bool is_current(struct stage *stage, const char *bucket)
+{
+    json_t *info = nats_api(stage->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    json_t *cluster = json_object_get(info, "cluster"), *replicas = json_object_get(cluster, "replicas"), *replica;
+    size_t i, current = 0;
+
+    json_array_foreach(replicas, i, replica)
+    {
+        current +=
+            json_is_true(json_object_get(replica, "current")) && !json_is_true(json_object_get(replica, "offline"));
+    }
+    return json_object_get(cluster, "leader") != NULL && current + 1 == stage->server_count;
+}
+
+void stage_wait_current(struct stage *stage, const char *bucket)
+{
+    wait_until(is_current(stage, bucket), "all replicas");
 }
 
 uint64_t stage_retries(struct stage *stage)

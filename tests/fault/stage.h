@@ -36,6 +36,9 @@ void stage_reconnect_nats(struct stage *stage);
 /* The server that leads a bucket's stream; waits until one does. */
 struct server *stage_leader(struct stage *stage, const char *bucket);
 
+/* Waits until all replicas of a bucket's stream are there and have everything. */
+void stage_wait_current(struct stage *stage, const char *bucket);
+
 /* Attempts after the first that the daemon has made. */
 uint64_t stage_retries(struct stage *stage);
 

@@ -9,6 +9,7 @@
 Suite *bank_suite(void);
 Suite *exactly_once_suite(void);
 Suite *group_suite(void);
+Suite *linear_suite(void);
 Suite *transaction_suite(void);
 
 #endif

@@ -31,7 +31,7 @@ START_TEST(transactions_that_write_one_key_at_once_all_commit)
 
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
         msgids[i] = session_send(stage.session, "txn.commit",
-                                 "['b', [], [['put', 'shared', '%u'], ['put', 'own.%u', 'x']]]", i, i);
+                                 "['b', [], [['put', 'shared', '%u'], ['put', 'own.%u', 'x']], {'timeout': 20}]", i, i);
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
         assert_ok(session_wait(stage.session, msgids[i]));
     log = nats_read_log(stage.nats, "b");
@@ -53,7 +53,8 @@ static void *count_up(void *arg)
         const struct answer *read = session_call(session, "kv.get", "['b', 'counter', {'consistency': 'leader'}]");
         assert_ok(read);
         const struct answer *answer = session_call(
-            session, "txn.commit", "['b', [['counter', %llu]], [['put', 'counter', '%lu'], ['put', 'log', 'x']]]",
+            session, "txn.commit",
+            "['b', [['counter', %llu]], [['put', 'counter', '%lu'], ['put', 'log', 'x']], {'timeout': 20}]",
             (unsigned long long)number_at(read->result, "revision"),
             strtoul(text_at(read->result, "value"), NULL, 10) + 1);
         if (strcmp(answer_code(answer), "ok") == 0) {
@@ -120,10 +121,11 @@ START_TEST(many_checks_commit_while_others_write_elsewhere)
     ck_assert_int_eq(pthread_create(&disturber.thread, NULL, disturb, &disturber), 0);
     wait_until(__atomic_load_n(&disturber.writes, __ATOMIC_RELAXED) > 3, "the other writer");
     for (unsigned i = 0; i < 20; i++) {
-        const struct answer *answer = session_call(
-            stage.session, "txn.commit",
-            "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu], ['k4', %llu]], [['put', 'out', '%u']]]",
-            revisions[0], revisions[1], revisions[2], revisions[3], revisions[4], i);
+        const struct answer *answer =
+            session_call(stage.session, "txn.commit",
+                         "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu], ['k4', %llu]], [['put', "
+                         "'out', '%u']], {'timeout': 20}]",
+                         revisions[0], revisions[1], revisions[2], revisions[3], revisions[4], i);
         assert_ok(answer);
     }
     /* And a real conflict is one. */

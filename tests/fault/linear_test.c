@@ -1,0 +1,352 @@
+/* Calls on a key happen one after the other, as far as anybody can tell; and the checker that says so is right. */
+#include "tests/fault/chaos.h"
+#include "tests/fault/linear.h"
+#include "tests/fault/suites.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- The checker ----------------------------------------------------------------------------------- */
+
+#define GET(value, revision, begin, end)                                                                               \
+    {                                                                                                                  \
+        LINEAR_GET, LINEAR_OK, 0, value, 0, revision, begin, end                                                       \
+    }
+#define PUT(value, revision, begin, end)                                                                               \
+    {                                                                                                                  \
+        LINEAR_PUT, LINEAR_OK, 0, value, 0, revision, begin, end                                                       \
+    }
+#define LOST_PUT(value, begin)                                                                                         \
+    {                                                                                                                  \
+        LINEAR_PUT, LINEAR_UNKNOWN, 0, value, 0, 0, begin, 0                                                           \
+    }
+#define CREATE(value, revision, begin, end)                                                                            \
+    {                                                                                                                  \
+        LINEAR_CREATE, LINEAR_OK, 0, value, 0, revision, begin, end                                                    \
+    }
+#define REFUSED_CREATE(revision, begin, end)                                                                           \
+    {                                                                                                                  \
+        LINEAR_CREATE, LINEAR_REFUSED, 0, 99, 0, revision, begin, end                                                  \
+    }
+#define UPDATE(value, expected, revision, begin, end)                                                                  \
+    {                                                                                                                  \
+        LINEAR_UPDATE, LINEAR_OK, 0, value, expected, revision, begin, end                                             \
+    }
+#define LOST_UPDATE(value, expected, begin)                                                                            \
+    {                                                                                                                  \
+        LINEAR_UPDATE, LINEAR_UNKNOWN, 0, value, expected, 0, begin, 0                                                 \
+    }
+#define REFUSED_UPDATE(expected, revision, begin, end)                                                                 \
+    {                                                                                                                  \
+        LINEAR_UPDATE, LINEAR_REFUSED, 0, 99, expected, revision, begin, end                                           \
+    }
+#define DELETE(revision, begin, end)                                                                                   \
+    {                                                                                                                  \
+        LINEAR_DELETE, LINEAR_OK, 0, 0, 0, revision, begin, end                                                        \
+    }
+#define LOST_DELETE(begin)                                                                                             \
+    {                                                                                                                  \
+        LINEAR_DELETE, LINEAR_UNKNOWN, 0, 0, 0, 0, begin, 0                                                            \
+    }
+
+struct history {
+    const char *what;
+    struct linear_call calls[8];
+};
+
+static const struct history right[] = {
+    {"one after the other", {GET(0, 0, 1, 2), PUT(1, 5, 3, 4), GET(1, 5, 5, 6), DELETE(6, 7, 8), GET(0, 0, 9, 10)}},
+    {"a get beside a put sees the old", {PUT(1, 5, 1, 2), PUT(2, 6, 3, 9), GET(1, 5, 4, 5), GET(2, 6, 6, 7)}},
+    {"a get beside a put sees the new", {PUT(1, 5, 1, 2), PUT(2, 6, 3, 9), GET(2, 6, 4, 5), GET(2, 6, 6, 7)}},
+    {"two puts beside each other, in the other order", {PUT(2, 6, 1, 9), PUT(1, 5, 2, 8), GET(2, 6, 10, 11)}},
+    {"a lost put is seen late", {PUT(1, 5, 1, 2), LOST_PUT(2, 3), GET(1, 5, 4, 5), GET(2, 7, 6, 7)}},
+    {"a lost put is never seen", {PUT(1, 5, 1, 2), LOST_PUT(2, 3), GET(1, 5, 4, 5)}},
+    {"a lost put is overwritten unseen", {PUT(1, 5, 1, 2), LOST_PUT(2, 3), PUT(3, 9, 4, 5), GET(3, 9, 6, 7)}},
+    {"a lost delete makes room", {PUT(1, 5, 1, 2), LOST_DELETE(3), CREATE(2, 9, 4, 5), GET(2, 9, 6, 7)}},
+    {"a lost put is why an update is refused",
+     {PUT(1, 5, 1, 2), LOST_PUT(2, 3), REFUSED_UPDATE(5, 7, 4, 5), GET(2, 7, 6, 7)}},
+    {"a lost update happens or does not",
+     {PUT(1, 5, 1, 2), LOST_UPDATE(2, 5, 3), LOST_UPDATE(3, 5, 3), GET(3, 8, 4, 5)}},
+    {"a create is refused beside the put", {PUT(1, 5, 1, 9), REFUSED_CREATE(5, 2, 3), GET(1, 5, 4, 5)}},
+    {"an update of what was found", {PUT(1, 5, 1, 2), UPDATE(2, 5, 6, 3, 4), REFUSED_UPDATE(5, 6, 5, 6)}},
+};
+
+static const struct history wrong[] = {
+    {"a stale get", {PUT(1, 5, 1, 2), PUT(2, 6, 3, 4), GET(1, 5, 5, 6)}},
+    {"a lost write that was acknowledged", {PUT(1, 5, 1, 2), GET(0, 0, 3, 4)}},
+    {"back in time", {PUT(1, 5, 1, 2), PUT(2, 6, 3, 12), GET(2, 6, 4, 5), GET(1, 5, 6, 7)}},
+    {"a value that nobody wrote", {PUT(1, 5, 1, 2), GET(7, 6, 3, 4)}},
+    {"a value before it was written", {GET(1, 5, 1, 2), PUT(1, 5, 3, 4)}},
+    {"the wrong revision", {PUT(1, 5, 1, 2), GET(1, 6, 3, 4)}},
+    {"a revision that falls", {PUT(1, 5, 1, 2), PUT(2, 4, 3, 4)}},
+    {"two creates", {CREATE(1, 5, 1, 9), CREATE(2, 6, 2, 8)}},
+    {"two updates of one revision", {PUT(1, 5, 1, 2), UPDATE(2, 5, 6, 3, 9), UPDATE(3, 5, 7, 4, 8)}},
+    {"a create that is refused where nothing is", {DELETE(5, 1, 2), REFUSED_CREATE(5, 3, 4)}},
+    {"an update that is refused though it should not be", {PUT(1, 5, 1, 2), REFUSED_UPDATE(5, 5, 3, 4)}},
+    {"a write that happens twice", {LOST_PUT(1, 1), GET(1, 5, 2, 3), PUT(2, 6, 4, 5), GET(1, 7, 6, 7)}},
+    {"a lost update that could not happen", {PUT(1, 5, 1, 2), PUT(2, 6, 3, 4), LOST_UPDATE(3, 5, 5), GET(3, 7, 6, 7)}},
+    {"a deleted key that comes back", {PUT(1, 5, 1, 2), DELETE(6, 3, 4), GET(1, 5, 5, 6)}},
+};
+
+static size_t count_calls(const struct history *history)
+{
+    size_t count = 0;
+
+    while (count < 8 && history->calls[count].begin_ns != 0)
+        count++;
+    return count;
+}
+
+START_TEST(the_checker_accepts_what_is_right)
+{
+    unsigned key;
+
+    for (size_t i = 0; i < sizeof(right) / sizeof(right[0]); i++)
+        ck_assert_msg(linear_check(right[i].calls, count_calls(&right[i]), 1, &key), "%s", right[i].what);
+}
+END_TEST
+
+START_TEST(the_checker_refuses_what_is_wrong)
+{
+    unsigned key;
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        ck_assert_msg(!linear_check(wrong[i].calls, count_calls(&wrong[i]), 1, &key), "%s", wrong[i].what);
+}
+END_TEST
+
+/* A register that is right, its calls stretched so that up to overlap of them run at a time. */
+static void make_history(struct linear_call *calls, size_t count, unsigned *seed, unsigned overlap)
+{
+    uint64_t value = 0, revision = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        uint64_t happens_ns = (i + 1) * 100;
+        struct linear_call *call = &calls[i];
+        *call = (struct linear_call){
+            .kind = rand_r(seed) % 2 > 0 ? LINEAR_GET : LINEAR_PUT,
+            .begin_ns = happens_ns - (uint64_t)rand_r(seed) % (happens_ns < 100 * overlap ? happens_ns : 100 * overlap),
+            .end_ns = happens_ns + 1 + (uint64_t)rand_r(seed) % (100 * overlap),
+        };
+        if (call->kind == LINEAR_PUT) {
+            value = i + 1;
+            revision += 1 + (uint64_t)rand_r(seed) % 3;
+        }
+        call->value = value;
+        call->revision = revision;
+        if (call->kind == LINEAR_PUT && rand_r(seed) % 300 == 0) {
+            call->result = LINEAR_UNKNOWN;
+            call->revision = 0;
+        }
+    }
+}
+
+START_TEST(the_checker_is_right_about_long_histories)
+{
+    enum { CALLS = 3000 };
+    struct linear_call *calls = keep(calloc(CALLS, sizeof(*calls)));
+    unsigned key, seed = 7;
+
+    for (unsigned i = 0; i < 5; i++) {
+        make_history(calls, CALLS, &seed, 6);
+        ck_assert(linear_check(calls, CALLS, 1, &key));
+        /* One get that finds what was long gone. */
+        struct linear_call *late = &calls[CALLS - 1];
+        late->kind = LINEAR_GET;
+        late->result = LINEAR_OK;
+        late->value = calls[CALLS / 2].value;
+        late->revision = calls[CALLS / 2].revision;
+        ck_assert(!linear_check(calls, CALLS, 1, &key));
+    }
+}
+END_TEST
+
+/* --- The daemon ------------------------------------------------------------------------------------ */
+
+#define KEYS      4u
+#define CALLERS   6u
+#define CALLS_MAX 20000u
+#define TIME_MS   6000u
+
+struct caller {
+    pthread_t thread;
+    unsigned number;
+    struct linear_call *calls;
+    size_t count;
+    /* What it last found, to update. */
+    uint64_t seen[KEYS];
+};
+
+static struct stage stage;
+static struct caller callers[CALLERS];
+static unsigned progress;
+static bool is_over;
+
+static void begin_one(void)
+{
+    stage_begin(&stage, 1, NULL);
+    stage_make_bucket(&stage, "b", NULL);
+}
+
+static void begin_three(void)
+{
+    stage_begin(&stage, CLUSTER_SERVERS, NULL);
+    stage_make_bucket(&stage, "b", NULL);
+}
+
+static void end(void)
+{
+    stage_end(&stage);
+}
+
+static const struct answer *make_call(struct session *session, struct linear_call *call)
+{
+    unsigned long long value = call->value, expected = call->expected;
+
+    switch (call->kind) {
+    case LINEAR_GET:
+        return session_call(session, "kv.get", "['b', 'k%u', {'consistency': 'leader', 'timeout': 2}]", call->key);
+    case LINEAR_PUT:
+        return session_call(session, "kv.put", "['b', 'k%u', '%llu', {'timeout': 2}]", call->key, value);
+    case LINEAR_CREATE:
+        return session_call(session, "kv.create", "['b', 'k%u', '%llu', {'timeout': 2}]", call->key, value);
+    case LINEAR_UPDATE:
+        return session_call(session, "kv.update", "['b', 'k%u', '%llu', %llu, {'timeout': 2}]", call->key, value,
+                            expected);
+    case LINEAR_DELETE:
+        return session_call(session, "kv.delete", "['b', 'k%u', {'timeout': 2}]", call->key);
+    }
+    return NULL;
+}
+
+/* What the answer says. False: the call surely did nothing, and tells nothing. */
+static bool take_answer(struct linear_call *call, const struct answer *answer)
+{
+    const char *code = answer_code(answer);
+
+    if (strcmp(code, "ok") == 0) {
+        call->result = LINEAR_OK;
+        if (call->kind != LINEAR_GET) {
+            call->revision = number_at(answer->result, "");
+        } else if (answer->result->type != MSGPACK_OBJECT_NIL) {
+            call->value = strtoull(text_at(answer->result, "value"), NULL, 10);
+            call->revision = number_at(answer->result, "revision");
+        }
+        return true;
+    }
+    if (strcmp(answer_outcome(answer), "unknown") == 0) {
+        call->result = LINEAR_UNKNOWN;
+        return call->kind != LINEAR_GET;
+    }
+    if (strcmp(code, "conflict") == 0 || strcmp(code, "already_exists") == 0) {
+        call->result = LINEAR_REFUSED;
+        call->revision = object_at(answer->error, "revision") != NULL ? number_at(answer->error, "revision") : 0;
+        return true;
+    }
+    ck_assert_msg(strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0, "%s",
+                  answer_text(answer));
+    return false;
+}
+
+static void *run_caller(void *arg)
+{
+    struct caller *caller = arg;
+    struct session *session = session_open(stage.socket_path);
+    unsigned seed = caller->number + 1;
+
+    while (!__atomic_load_n(&is_over, __ATOMIC_RELAXED) && caller->count < CALLS_MAX) {
+        static const enum linear_kind mix[] = {LINEAR_GET, LINEAR_GET,    LINEAR_GET,    LINEAR_PUT,
+                                               LINEAR_PUT, LINEAR_CREATE, LINEAR_UPDATE, LINEAR_UPDATE};
+        struct linear_call *call = &caller->calls[caller->count];
+        *call = (struct linear_call){.kind = mix[(unsigned)rand_r(&seed) % 8], .key = (unsigned)rand_r(&seed) % KEYS};
+        if (rand_r(&seed) % 12 == 0)
+            call->kind = LINEAR_DELETE;
+        if (call->kind == LINEAR_UPDATE && (call->expected = caller->seen[call->key]) == 0)
+            call->kind = LINEAR_GET;
+        if (call->kind != LINEAR_GET && call->kind != LINEAR_DELETE)
+            call->value = caller->number * CALLS_MAX + caller->count + 1;
+        call->begin_ns = now_ns();
+        const struct answer *answer = make_call(session, call);
+        call->end_ns = now_ns();
+        if (take_answer(call, answer)) {
+            caller->count++;
+            if (call->result == LINEAR_OK) {
+                caller->seen[call->key] = call->kind == LINEAR_DELETE ? 0 : call->revision;
+                __atomic_add_fetch(&progress, 1, __ATOMIC_RELAXED);
+            }
+        }
+        session_forget(session);
+    }
+    session_close(session);
+    return NULL;
+}
+
+/* For people: what was called on a key. */
+static void write_history(const struct linear_call *calls, size_t count, unsigned key)
+{
+    static const char *const kinds[] = {"get", "put", "create", "update", "delete"};
+    static const char *const results[] = {"ok", "refused", "unknown"};
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+
+    for (size_t i = 0; i < count; i++) {
+        if (calls[i].key == key)
+            fprintf(stream, "%llu %llu %s %s value %llu expected %llu revision %llu\n",
+                    (unsigned long long)calls[i].begin_ns, (unsigned long long)calls[i].end_ns, kinds[calls[i].kind],
+                    results[calls[i].result], (unsigned long long)calls[i].value, (unsigned long long)calls[i].expected,
+                    (unsigned long long)calls[i].revision);
+    }
+    fclose(stream);
+    keep(text);
+    write_file(format_text("%s/history", stage.directory), text);
+}
+
+START_TEST(calls_on_a_key_are_linearizable_while_everything_breaks)
+{
+    struct linear_call *calls = keep(calloc(CALLERS * CALLS_MAX, sizeof(*calls)));
+    size_t count = 0;
+    unsigned key;
+
+    for (unsigned i = 0; i < CALLERS; i++) {
+        callers[i].number = i;
+        callers[i].calls = keep(calloc(CALLS_MAX, sizeof(*calls)));
+        ck_assert_int_eq(pthread_create(&callers[i].thread, NULL, run_caller, &callers[i]), 0);
+    }
+    chaos_run(&stage, "b", &progress, TIME_MS);
+    __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < CALLERS; i++) {
+        pthread_join(callers[i].thread, NULL);
+        memcpy(calls + count, callers[i].calls, callers[i].count * sizeof(*calls));
+        count += callers[i].count;
+    }
+    ck_assert_uint_gt(count, 200);
+    if (linear_check(calls, count, KEYS, &key))
+        return;
+    write_history(calls, count, key);
+    ck_abort_msg("the calls on k%u are not linearizable: see %s/history", key, stage.directory);
+}
+END_TEST
+
+Suite *linear_suite(void)
+{
+    Suite *suite = suite_create("linear");
+    TCase *checker = tcase_create("checker"), *one = tcase_create("one server"), *three = tcase_create("three servers");
+
+    tcase_set_timeout(checker, 60);
+    tcase_add_test(checker, the_checker_accepts_what_is_right);
+    tcase_add_test(checker, the_checker_refuses_what_is_wrong);
+    tcase_add_test(checker, the_checker_is_right_about_long_histories);
+    tcase_add_checked_fixture(one, begin_one, end);
+    tcase_add_checked_fixture(three, begin_three, end);
+    tcase_set_timeout(one, 90);
+    tcase_set_timeout(three, 90);
+    tcase_add_test(one, calls_on_a_key_are_linearizable_while_everything_breaks);
+    tcase_add_test(three, calls_on_a_key_are_linearizable_while_everything_breaks);
+    suite_add_tcase(suite, checker);
+    suite_add_tcase(suite, one);
+    suite_add_tcase(suite, three);
+    return suite;
+}
