@@ -2,7 +2,7 @@
 
 #include "daemon/backoff.h"
 #include "daemon/log.h"
-#include "daemon/nats/nkey.h"
+#include "daemon/nats/identity.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -467,66 +467,6 @@ static void on_wake(uv_async_t *async)
     check_connection(link);
 }
 
-static natsStatus set_credentials(struct link *link, natsOptions *options)
-{
-    const struct conf *conf = link->conf;
-    natsStatus status = NATS_OK;
-
-    if (link->target.user != NULL)
-        return natsOptions_SetUserInfo(options, link->target.user, link->target.password);
-    if (conf->nats.credentials != NULL)
-        status = natsOptions_SetUserCredentialsFromFiles(options, conf->nats.credentials, NULL);
-    else if (conf->nats.user != NULL)
-        status = natsOptions_SetUserInfo(options, conf->nats.user, conf->nats.password);
-    else if (conf->nats.token != NULL)
-        status = natsOptions_SetToken(options, conf->nats.token);
-    return status;
-}
-
-/* The library wants an nkey's public half beside the file of its seed. */
-static natsStatus set_nkey(struct link *link, natsOptions *options)
-{
-    const char *seed_path = link->conf->nats.nkey_seed;
-    char public_key[NKEY_PUBLIC_BYTES];
-
-    if (seed_path == NULL)
-        return NATS_OK;
-    const char *wrong = nkey_read_public(seed_path, public_key);
-    if (wrong != NULL) {
-        log_error("nats: nkey_seed %s: %s", seed_path, wrong);
-        return NATS_INVALID_ARG;
-    }
-    return natsOptions_SetNKeyFromSeed(options, public_key, seed_path);
-}
-
-/* A section tls: in the configuration asks for TLS, and so does a URL of that scheme. */
-static bool wants_tls(const struct link *link)
-{
-    bool wants = link->conf->nats.tls.enabled;
-
-    for (size_t i = 0; i < link->target.url_count; i++)
-        wants = wants || strncmp(link->target.urls[i], "tls://", 6) == 0;
-    return wants && link->target.user == NULL; /* our own server has none: it is on loopback */
-}
-
-static natsStatus set_tls(struct link *link, natsOptions *options)
-{
-    const struct conf *conf = link->conf;
-    natsStatus status = NATS_OK;
-
-    link->is_tls = wants_tls(link);
-    if (!link->is_tls)
-        return NATS_OK;
-    status = natsOptions_SetSecure(options, true);
-    if (status == NATS_OK && conf->nats.tls.ca != NULL)
-        status = natsOptions_LoadCATrustedCertificates(options, conf->nats.tls.ca);
-    if (status == NATS_OK && conf->nats.tls.certificate != NULL)
-        status = natsOptions_LoadCertificatesChain(options, conf->nats.tls.certificate, conf->nats.tls.key);
-    if (status == NATS_OK && conf->nats.tls.server_name != NULL)
-        status = natsOptions_SetExpectedHostname(options, conf->nats.tls.server_name);
-    return status;
-}
-
 static natsStatus make_options(struct link *link, natsOptions **made)
 {
     natsOptions *options = NULL;
@@ -551,11 +491,8 @@ static natsStatus make_options(struct link *link, natsOptions **made)
     if (status == NATS_OK)
         status = natsOptions_SetEventLoop(options, link, adapter_attach, adapter_read, adapter_write, adapter_detach);
     if (status == NATS_OK)
-        status = set_credentials(link, options);
-    if (status == NATS_OK && link->target.user == NULL)
-        status = set_nkey(link, options);
-    if (status == NATS_OK)
-        status = set_tls(link, options);
+        status = identity_set(options, link->conf, &link->target);
+    link->is_tls = identity_wants_tls(link->conf, &link->target);
     if (status != NATS_OK) {
         natsOptions_Destroy(options);
         options = NULL;

@@ -1,0 +1,68 @@
+#include "daemon/nats/identity.h"
+
+#include "daemon/log.h"
+#include "daemon/nats/nkey.h"
+
+#include <string.h>
+
+static natsStatus set_credentials(natsOptions *options, const struct conf *conf)
+{
+    if (conf->nats.credentials != NULL)
+        return natsOptions_SetUserCredentialsFromFiles(options, conf->nats.credentials, NULL);
+    if (conf->nats.user != NULL)
+        return natsOptions_SetUserInfo(options, conf->nats.user, conf->nats.password);
+    if (conf->nats.token != NULL)
+        return natsOptions_SetToken(options, conf->nats.token);
+    return NATS_OK;
+}
+
+/* The library wants an nkey's public half beside the file of its seed. */
+static natsStatus set_nkey(natsOptions *options, const char *seed_path)
+{
+    char public_key[NKEY_PUBLIC_BYTES];
+
+    if (seed_path == NULL)
+        return NATS_OK;
+    const char *wrong = nkey_read_public(seed_path, public_key);
+    if (wrong != NULL) {
+        log_error("nats: nkey_seed %s: %s", seed_path, wrong);
+        return NATS_INVALID_ARG;
+    }
+    return natsOptions_SetNKeyFromSeed(options, public_key, seed_path);
+}
+
+bool identity_wants_tls(const struct conf *conf, const struct link_target *target)
+{
+    bool wants = conf->nats.tls.enabled;
+
+    for (size_t i = 0; i < target->url_count; i++)
+        wants = wants || strncmp(target->urls[i], "tls://", 6) == 0;
+    return wants && target->user == NULL; /* our own server has none: it is on loopback */
+}
+
+static natsStatus set_tls(natsOptions *options, const struct conf *conf)
+{
+    natsStatus status = natsOptions_SetSecure(options, true);
+
+    if (status == NATS_OK && conf->nats.tls.ca != NULL)
+        status = natsOptions_LoadCATrustedCertificates(options, conf->nats.tls.ca);
+    if (status == NATS_OK && conf->nats.tls.certificate != NULL)
+        status = natsOptions_LoadCertificatesChain(options, conf->nats.tls.certificate, conf->nats.tls.key);
+    if (status == NATS_OK && conf->nats.tls.server_name != NULL)
+        status = natsOptions_SetExpectedHostname(options, conf->nats.tls.server_name);
+    return status;
+}
+
+natsStatus identity_set(natsOptions *options, const struct conf *conf, const struct link_target *target)
+{
+    natsStatus status;
+
+    if (target->user != NULL)
+        return natsOptions_SetUserInfo(options, target->user, target->password);
+    status = set_credentials(options, conf);
+    if (status == NATS_OK)
+        status = set_nkey(options, conf->nats.nkey_seed);
+    if (status == NATS_OK && identity_wants_tls(conf, target))
+        status = set_tls(options, conf);
+    return status;
+}
