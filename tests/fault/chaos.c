@@ -60,7 +60,7 @@ unsigned chaos_run(struct stage *stage, const char *bucket, const unsigned *prog
     while (now_ms() < end_ms) {
         unsigned before = __atomic_load_n(progress, __ATOMIC_RELAXED);
         spoil(stage, bucket, faults++);
-        wait_until(__atomic_load_n(progress, __ATOMIC_RELAXED) >= before + 20, "calls that succeed again");
+        wait_until(__atomic_load_n(progress, __ATOMIC_RELAXED) >= before + 50, "calls that succeed again");
     }
     proxy_arm(stage->proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
     return faults;

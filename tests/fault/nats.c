@@ -122,7 +122,8 @@ void nats_close(struct nats *nats)
 /* The payload of the message that line begins; NULL: not all of it came. */
 static const char *read_payload(struct nats *nats, char *line, uint64_t until_ms)
 {
-    char *rest = line, *word, *last = line, *before = line;
+    const char *last = "", *before = "";
+    char *rest = line, *word;
     bool has_headers = line[0] == 'H';
 
     while ((word = strsep(&rest, " ")) != NULL) {

@@ -132,6 +132,8 @@ static void pass(struct stream *stream, size_t size)
 {
     size_t done = 0;
 
+    if (size == 0)
+        return;
     while (done < size) {
         ssize_t written = send(stream->to, stream->bytes + done, size - done, MSG_NOSIGNAL);
         if (written <= 0) {
