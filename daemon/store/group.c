@@ -340,6 +340,16 @@ static bool must_probe(const struct group *group)
            group->waiting_count >= PACE_ACKS_MIN && uv_now(group->store->loop) >= group->next_probe_ms;
 }
 
+/* Many writes at once before anything is known of the pace: some go first, and tell how the others should. */
+static bool must_probe_first(struct group *group)
+{
+    bool has_failed = group->is_probing; /* the probe is over and nothing was measured */
+
+    group->is_probing = false;
+    return group->store->conf->buckets.group_commit == CONF_GROUP_COMMIT_AUTO && !group->cannot_batch && !has_failed &&
+           group->single_us <= 0 && group->waiting_count > PROBE_WRITES;
+}
+
 static void probe(struct group *group)
 {
     for (unsigned i = 0; i < PROBE_WRITES && group->waiting != NULL; i++) {
@@ -386,8 +396,12 @@ static void flush_group(struct group *group)
     if (group->waiting_count == 0 || group->in_batch > 0)
         return;
     if (group->alone > 0) {
-        if (!batch_pays(group, group->concurrency))
+        if (!group->is_probing && !batch_pays(group, group->concurrency))
             send_all_alone(group);
+        return;
+    }
+    if (must_probe_first(group)) {
+        probe(group);
         return;
     }
     if (batch_pays(group, (double)group->waiting_count)) {
@@ -449,7 +463,8 @@ void group_write_ended(struct write *write, const struct error *error)
 
     write->group = NULL;
     group->alone--;
-    if (error == NULL)
+    /* A refusal takes the server as long as an ack does. */
+    if (error == NULL || !error->retryable)
         note_ack(group);
     mark_dirty(group);
     group_release(group);
