@@ -20,6 +20,7 @@ Suite *library_suite(void);
 Suite *life_suite(void);
 Suite *limit_suite(void);
 Suite *outage_suite(void);
+Suite *overload_suite(void);
 Suite *session_suite(void);
 Suite *ttl_suite(void);
 
