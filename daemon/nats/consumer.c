@@ -150,6 +150,8 @@ static enum request_verdict take_message(struct request *request, unsigned attem
     if (delivery.consumer_sequence != reading->consumer_sequence + 1)
         return start_over(reading);
     reading->consumer_sequence++;
+    if (!reading->headers_only)
+        requests_note_reply(reading->request.requests, message->payload_bytes);
     if (!reading->ops->message(reading->arg, message, &delivery) || delivery.pending == 0)
         return finish(reading, NULL);
     return --reading->pulled == 0 ? pull(reading) : REQUEST_MORE;
@@ -176,6 +178,8 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
     reading->ops = ops;
     reading->arg = arg;
     reading->attempt = 0;
+    if (!headers_only)
+        reading->request.expected_bytes = requests_expect_bytes(jetstream->requests, PULL_VALUES);
     request_start(jetstream->requests, &reading->request, &reading_ops, deadline_ms);
 }
 

@@ -11,7 +11,17 @@
 #define NO_SLOT      UINT32_MAX
 #define FIRST_SLOTS  64u
 #define TOKEN_LENGTH 20u /* 8 hexadecimal digits of slot, 8 of generation, 4 of attempt */
-#define ACK_PREFIX   "$JS.ACK."
+/*
+ * Answers with values that may be on their way together: half of what the server keeps for a connection by default.
+ * What one takes is not known before: it is taken to be the most that came of late, and at first the most that can
+ * come.
+ */
+#define ANSWERS_BYTES_MAX    (32u * 1024u * 1024u)
+#define REPLY_BYTES_FIRST    (1024u * 1024u)
+#define REPLY_OVERHEAD_BYTES 512u
+#define REPLY_DECAY          64u
+
+#define ACK_PREFIX "$JS.ACK."
 
 /* --- Queues and slots ------------------------------------------------------------------------------ */
 
@@ -90,6 +100,10 @@ static void leave_state(struct request *request)
         queue_remove(&requests->waiting, request);
     else if (request->state == REQUEST_SENT)
         queue_remove(&requests->sent, request);
+    else if (request->state == REQUEST_HELD)
+        queue_remove(&requests->held, request);
+    requests->expected_in_flight -= request->charged_bytes;
+    request->charged_bytes = 0;
     request->state = REQUEST_IDLE;
     timer_stop(requests->timers, &request->timer);
 }
@@ -164,6 +178,44 @@ static void wait_for_link(struct request *request)
     set_timer(request, request->deadline_ms);
 }
 
+/* --- Room for answers ------------------------------------------------------------------------------ */
+
+size_t requests_expect_bytes(const struct requests *requests, size_t count)
+{
+    return requests->reply_bytes * count;
+}
+
+void requests_note_reply(struct requests *requests, size_t bytes)
+{
+    requests->reply_bytes -= requests->reply_bytes / REPLY_DECAY;
+    if (bytes + REPLY_OVERHEAD_BYTES > requests->reply_bytes)
+        requests->reply_bytes = bytes + REPLY_OVERHEAD_BYTES;
+}
+
+/* One may always go, however large. */
+static bool has_room(const struct request *request)
+{
+    size_t in_flight = request->requests->expected_in_flight;
+
+    return request->expected_bytes == 0 || in_flight == 0 || in_flight + request->expected_bytes <= ANSWERS_BYTES_MAX;
+}
+
+static void hold(struct request *request)
+{
+    leave_state(request);
+    request->state = REQUEST_HELD;
+    queue_append(&request->requests->held, request);
+    set_timer(request, request->deadline_ms);
+}
+
+static void send_attempt(struct request *request);
+
+void requests_flush(struct requests *requests)
+{
+    while (requests->held.first != NULL && has_room(requests->held.first))
+        send_attempt(requests->held.first);
+}
+
 static void send_attempt(struct request *request)
 {
     struct requests *requests = request->requests;
@@ -172,7 +224,15 @@ static void send_attempt(struct request *request)
         wait_for_link(request);
         return;
     }
+    /* Those that were held come first, but for requests whose answers are small. */
+    bool is_next = requests->held.first == NULL || requests->held.first == request;
+    if (request->expected_bytes > 0 && (!is_next || !has_room(request))) {
+        hold(request);
+        return;
+    }
     leave_state(request);
+    request->charged_bytes = request->expected_bytes;
+    requests->expected_in_flight += request->charged_bytes;
     request->attempts++;
     if (request->attempts > 1)
         requests->retries++;
@@ -224,6 +284,7 @@ static void on_timer(struct timer *timer)
         break;
     case REQUEST_WAITING_FOR_LINK:
     case REQUEST_PARKED:
+    case REQUEST_HELD:
     case REQUEST_IDLE:
         break;
     }
@@ -360,6 +421,7 @@ int requests_init(struct requests *requests, uv_loop_t *loop, struct timers *tim
     requests->timers = timers;
     requests->conf = conf;
     requests->first_free = NO_SLOT;
+    requests->reply_bytes = REPLY_BYTES_FIRST;
     return grow_slots(requests);
 }
 

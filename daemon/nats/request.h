@@ -50,7 +50,14 @@ struct request_ops {
     bool (*no_responders)(struct request *request);
 };
 
-enum request_state { REQUEST_IDLE, REQUEST_WAITING_FOR_LINK, REQUEST_SENT, REQUEST_BACKING_OFF, REQUEST_PARKED };
+enum request_state {
+    REQUEST_IDLE,
+    REQUEST_WAITING_FOR_LINK,
+    REQUEST_SENT,
+    REQUEST_BACKING_OFF,
+    REQUEST_PARKED,
+    REQUEST_HELD
+};
 
 /* Why a request had to be asked again: what an operator is told when time runs out. */
 enum request_trouble {
@@ -63,8 +70,15 @@ enum request_trouble {
     REQUEST_TOO_LARGE /* ends it: no other time is better */
 };
 
-/* The owner embeds it, zeroed, in memory that lives until the request ends. All members are the module's. */
+/*
+ * The owner embeds it, zeroed, in memory that lives until the request ends. All members are the module's but
+ * expected_bytes: what the answer will take, from requests_expect_bytes, for requests whose answers are values. The
+ * server has a limit for what a connection has not read (max_pending, 64 MB by default) and cuts it beyond: so those
+ * that would bring too much at a time are held until others are answered.
+ */
 struct request {
+    size_t expected_bytes;
+    size_t charged_bytes; /* of the attempt that is in flight */
     const struct request_ops *ops;
     struct requests *requests;
     struct request *next; /* in the queue of its state */
@@ -103,6 +117,9 @@ struct requests {
     uint32_t first_free;
     struct request_queue waiting; /* for the link */
     struct request_queue sent;    /* in the order of sending */
+    struct request_queue held;    /* until there is room for their answers */
+    size_t expected_in_flight;    /* bytes of the answers that are on their way, about */
+    size_t reply_bytes;           /* what an answer with a value takes: the most of late */
     uint64_t retries;             /* attempts after the first, since the start */
 };
 
@@ -114,6 +131,15 @@ void requests_on_up(struct requests *requests);
 void requests_on_down(struct requests *requests);
 void requests_on_message(struct requests *requests, struct message *message);
 void requests_on_no_responders(struct requests *requests);
+
+/* What count answers with values will take, as far as the last ones tell. */
+size_t requests_expect_bytes(const struct requests *requests, size_t count);
+
+/* An answer with a value came. */
+void requests_note_reply(struct requests *requests, size_t bytes);
+
+/* At the end of each turn: sends what was held, where there is room by now. */
+void requests_flush(struct requests *requests);
 
 /* Fails every request, as unavailable: when the daemon ends. Answers how many there were. */
 size_t requests_fail_all(struct requests *requests);

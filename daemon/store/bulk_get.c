@@ -73,12 +73,18 @@ static bool tell(struct bulk_get *bulk, size_t index, const struct kv_entry *ent
 
 static void start_chunk(struct bulk_get *bulk);
 
+/* What the server sends at most: just more than what makes the call too_large. */
+static size_t answer_max(const struct bulk_get *bulk)
+{
+    return bulk->bytes_max + bulk->bytes_max / 2 + 1024 * 1024;
+}
+
 /* The JSON of the next chunk: as many keys as the server takes in one read and in one message. */
 static bool make_body(struct bulk_get *bulk)
 {
     size_t prefix_length = strlen(bulk->handle->prefix);
     size_t max_bytes = link_get_status(bulk->store->link)->max_payload_bytes;
-    size_t size = sizeof("{\"multi_last\":[]}") + 1, count = 0;
+    size_t size = sizeof("{\"max_bytes\":,\"multi_last\":[]}") + 24, count = 0;
 
     while (bulk->chunk_start + count < bulk->count && count < CHUNK_MAX) {
         size_t more = prefix_length + strlen(bulk->keys[bulk->chunk_start + count]) + 3;
@@ -92,7 +98,7 @@ static bool make_body(struct bulk_get *bulk)
     bulk->body = malloc(size);
     if (bulk->body == NULL)
         return false;
-    char *at = stpcpy(bulk->body, "{\"multi_last\":[");
+    char *at = bulk->body + snprintf(bulk->body, size, "{\"max_bytes\":%zu,\"multi_last\":[", answer_max(bulk));
     for (size_t i = 0; i < count; i++) { /* keys need no escaping */
         *at++ = '"';
         at = stpcpy(stpcpy(at, bulk->handle->prefix), bulk->keys[bulk->chunk_start + i]);
@@ -153,6 +159,7 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
         request_retry_reason(request, REQUEST_NO_ANSWER);
         return REQUEST_RETRY;
     }
+    requests_note_reply(&bulk->store->requests, message->payload_bytes);
     HASH_FIND_STR(bulk->by_name, entry.key, key);
     if (key != NULL && entry.operation == KV_PUT && !tell(bulk, key->index, &entry)) {
         error = bulk->error;
@@ -202,6 +209,9 @@ static void start_chunk(struct bulk_get *bulk)
         finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
+    bulk->request.expected_bytes = requests_expect_bytes(&bulk->store->requests, bulk->chunk_count);
+    if (bulk->request.expected_bytes > answer_max(bulk))
+        bulk->request.expected_bytes = answer_max(bulk);
     request_start(&bulk->store->requests, &bulk->request, &chunk_ops, bulk->deadline_ms);
 }
 

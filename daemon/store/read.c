@@ -129,6 +129,7 @@ static enum request_verdict take_get(struct request *request, unsigned attempt, 
     struct read_get *get = get_of(request);
 
     (void)attempt;
+    requests_note_reply(&get->store->requests, message->payload_bytes);
     return asks_leader(get) ? take_from_leader(get, message) : take_direct(get, message);
 }
 
@@ -186,6 +187,7 @@ static void on_get_handle(void *arg, struct bucket *bucket, const struct error *
         finish_get(get, NULL, error);
         return;
     }
+    get->request.expected_bytes = requests_expect_bytes(&get->store->requests, 1);
     request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
 }
 

@@ -104,6 +104,7 @@ bool store_is_available(const struct store *store, struct error *error)
 void store_flush(struct store *store)
 {
     group_flush_all(store);
+    requests_flush(&store->requests);
     link_flush(store->link);
 }
 
