@@ -37,6 +37,9 @@
 /* How long a batch waits at most for writes that are about to come, and which share of the usual company is enough. */
 #define GATHER_MS      2u
 #define GATHERED_SHARE 0.9
+/* What the gathering costs, about: on a busy machine single writes look slow too, and batches must not be taken for the
+ * cure. */
+#define GATHER_US 1500.0
 
 struct group {
     struct store *store;
@@ -134,7 +137,7 @@ static bool batch_pays(const struct group *group, double count)
         return false;
     if (group->store->conf->buckets.group_commit == CONF_GROUP_COMMIT_ON)
         return true;
-    return count * group->single_us > BATCH_ADVANTAGE * (group->batch_base_us + count * BATCH_EACH_US);
+    return count * group->single_us > BATCH_ADVANTAGE * (group->batch_base_us + GATHER_US + count * BATCH_EACH_US);
 }
 
 static void note_concurrency(struct group *group)
