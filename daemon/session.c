@@ -255,8 +255,7 @@ static bool must_wait(const struct session *session)
  * read is answered and skipped, and the session goes on; else it is answered and the
  * session ends. False when it ended.
  */
-static bool refuse_frame(struct session *session, struct frame *frame, enum frame_status status, const uint8_t *bytes,
-                         size_t length)
+static bool refuse_frame(struct session *session, enum frame_status status, const uint8_t *bytes, size_t length)
 {
     const struct frame_limits *limits = &session->list->frame_limits;
     enum error_code code = status == FRAME_MALFORMED ? ERROR_INVALID_ARGUMENT : ERROR_TOO_LARGE;
@@ -264,7 +263,6 @@ static bool refuse_frame(struct session *session, struct frame *frame, enum fram
     uint32_t msgid;
     bool has_msgid = rpc_peek_msgid(bytes, length, &msgid);
 
-    (void)frame;
     error_set(&error, code,
               "the message %s; the limits are %zu bytes (limits.frame_bytes), %u elements (frame_elements), "
               "nested %u deep (frame_depth)",
@@ -314,7 +312,7 @@ static size_t take_frames(struct session *session, struct frame *frame, bool *is
         } else if (*is_skipping) {
             end_session(session, CONF_LOG_WARNING, "the rest of a message that was too large %s",
                         frame_status_text(status));
-        } else if (refuse_frame(session, frame, status, bytes + done, length - done)) {
+        } else if (refuse_frame(session, status, bytes + done, length - done)) {
             *is_skipping = true;
             frame_init(frame, &skip_limits);
         }
@@ -593,7 +591,6 @@ void session_accept(struct session_list *list, uv_stream_t *listener)
 
 void session_list_drain(struct session_list *list, void (*emptied)(void *arg), void *arg)
 {
-    list->is_draining = true;
     list->emptied = emptied;
     list->emptied_arg = arg;
     if (list->first == NULL) {

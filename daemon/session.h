@@ -37,7 +37,6 @@ struct session_list {
     struct session *first;
     struct session *dirty; /* have something to write, or to go on with, at the turn's end */
     struct frame_limits frame_limits;
-    bool is_draining;
     void (*emptied)(void *arg); /* the last session is gone */
     void *emptied_arg;
     char *read_buffer; /* one for all: a frame that is whole never waits in it */

@@ -27,14 +27,14 @@ const msgpack_object *option_find(const struct call *call, const char *name)
 
 /* --- Values ---------------------------------------------------------------------------------------- */
 
-static bool is_string(const msgpack_object *value)
+bool value_is_string(const msgpack_object *value)
 {
     return value->type == MSGPACK_OBJECT_STR || value->type == MSGPACK_OBJECT_BIN;
 }
 
 bool value_string(struct call *call, const msgpack_object *value, const char *what, const char **text)
 {
-    if (!is_string(value)) {
+    if (!value_is_string(value)) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be a str", what);
         return false;
     }
@@ -72,7 +72,7 @@ bool value_pairs(struct call *call, const msgpack_object *value, const char *wha
 
 const char *value_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count)
 {
-    if (is_string(value)) {
+    if (value_is_string(value)) {
         *bytes = value->via.str.ptr;
         *count = value->via.str.size;
         return NULL;
@@ -97,7 +97,7 @@ static bool argument_name(struct call *call, uint32_t position, const char *what
 {
     const msgpack_object *argument = &call->arguments[position];
 
-    if (!is_string(argument)) {
+    if (!value_is_string(argument)) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument %u must be a %s, as a str", position + 1, what);
         return false;
     }
@@ -242,9 +242,6 @@ bool option_headers(struct call *call, const char *name, const struct message_he
     *headers = checked;
     return true;
 }
-
-/* A TTL longer than this overflows the server's nanoseconds. */
-#define TTL_MAX_S (100LL * 365 * 24 * 3600)
 
 bool option_ttl(struct call *call, int64_t *ttl_s)
 {

@@ -18,6 +18,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A TTL far below what overflows the server's nanoseconds. */
+#define TTL_MAX_S (100LL * 365 * 24 * 3600)
+
 /* --- Positional arguments, counted from 0 --- */
 
 bool argument_bucket(struct call *call, uint32_t position, const char **name);
@@ -48,6 +51,9 @@ bool option_consistency(struct call *call, enum read_consistency *consistency);
  * wrong with it: then the call goes on.
  */
 const char *value_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count);
+
+/* Whether the value is a str or a bin: both are strings of bytes. */
+bool value_is_string(const msgpack_object *value);
 
 /* A copy of a str or bin; what names it in the error. */
 bool value_string(struct call *call, const msgpack_object *value, const char *what, const char **text);

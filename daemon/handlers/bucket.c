@@ -10,8 +10,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#define TTL_MAX_S (100LL * 365 * 24 * 3600)
-
 /* --- Settings from options ------------------------------------------------------------------------- */
 
 static bool take_integer(struct call *call, struct bucket_config *config, const char *name, unsigned bit, int64_t min,

@@ -11,11 +11,6 @@
 
 /* --- Keys ------------------------------------------------------------------------------------------ */
 
-static bool is_string(const msgpack_object *value)
-{
-    return value->type == MSGPACK_OBJECT_STR || value->type == MSGPACK_OBJECT_BIN;
-}
-
 static bool fail_not_strings(struct call *call)
 {
     call_fail_with(call, ERROR_INVALID_ARGUMENT, "keys must be str");
@@ -116,7 +111,8 @@ static bool take_keys(struct call *call, const char ***keys, size_t *count)
     }
     for (uint32_t i = 0; i < array->via.array.size; i++) {
         const msgpack_object *item = &array->via.array.ptr[i];
-        const char *wrong = is_string(item) ? kv_check_key(item->via.str.ptr, item->via.str.size) : "keys must be str";
+        const char *wrong =
+            value_is_string(item) ? kv_check_key(item->via.str.ptr, item->via.str.size) : "keys must be str";
         char *key = wrong == NULL ? copy_key(call, item) : NULL;
         if (key == NULL) {
             HASH_CLEAR(hh, mentions);
@@ -228,7 +224,7 @@ static struct operation *add_operation(struct call *call, struct write_call *wri
 {
     struct operation *operation = &write->operations[write->bulk.count];
 
-    if (!is_string(key)) {
+    if (!value_is_string(key)) {
         fail_not_strings(call);
         return NULL;
     }

@@ -182,11 +182,3 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
         reading->request.expected_bytes = requests_expect_bytes(jetstream->requests, PULL_VALUES);
     request_start(jetstream->requests, &reading->request, &reading_ops, deadline_ms);
 }
-
-void consumer_cancel(struct consumer_reading *reading)
-{
-    if (reading->request.state == REQUEST_IDLE)
-        return;
-    remove_consumer(reading);
-    request_end(&reading->request);
-}

@@ -49,7 +49,4 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
                    const char *filter, bool last_per_subject, bool headers_only, uint64_t deadline_ms,
                    const struct consumer_ops *ops, void *arg);
 
-/* Ends the reading without calling done. Does nothing when it is over. */
-void consumer_cancel(struct consumer_reading *reading);
-
 #endif

@@ -198,9 +198,3 @@ void batch_start(struct store *store, struct batch *batch)
     request_start(&store->requests, &batch->request, &batch_ops,
                   bucket_bound_deadline(store, batch->bucket, batch->deadline_ms));
 }
-
-void batch_cancel(struct batch *batch)
-{
-    request_end(&batch->request);
-    bucket_wait_cancel(&batch->wait);
-}

@@ -256,17 +256,22 @@ static void on_stream_sequence(void *arg, json_t *answer, unsigned err_code, con
     read_keys_of_conditions(txn);
 }
 
+static void begin_verifying(struct txn *txn)
+{
+    if (txn->on_stream)
+        jetstream_call(&txn->store->jetstream, &txn->info, "STREAM.INFO", txn->handle->stream, NULL, txn->deadline_ms,
+                       on_stream_sequence, txn);
+    else
+        read_keys_of_conditions(txn);
+}
+
 static void verify(struct txn *txn)
 {
     if (txn->tries++ > 1) {
         pause_and_verify(txn);
         return;
     }
-    if (txn->on_stream)
-        jetstream_call(&txn->store->jetstream, &txn->info, "STREAM.INFO", txn->handle->stream, NULL, txn->deadline_ms,
-                       on_stream_sequence, txn);
-    else
-        read_keys_of_conditions(txn);
+    begin_verifying(txn);
 }
 
 static void on_pause_over(struct timer *timer)
@@ -281,11 +286,7 @@ static void on_pause_over(struct timer *timer)
         finish(txn, 0, &txn->error);
         return;
     }
-    if (txn->on_stream)
-        jetstream_call(&txn->store->jetstream, &txn->info, "STREAM.INFO", txn->handle->stream, NULL, txn->deadline_ms,
-                       on_stream_sequence, txn);
-    else
-        read_keys_of_conditions(txn);
+    begin_verifying(txn);
 }
 
 static void pause_and_verify(struct txn *txn)
