@@ -72,6 +72,7 @@ struct conf {
         } tls;
 
         /* both */
+        char *name; /* of the daemon's connection and consumers; NULL: made of the host's name and listen.path */
         unsigned connect_timeout_ms;
         unsigned reconnect_min_ms; /* backoff between attempts, full jitter */
         unsigned reconnect_max_ms;
@@ -83,6 +84,22 @@ struct conf {
         unsigned handle_ttl_s;
         enum conf_group_commit group_commit;
     } buckets;
+
+    struct {
+        unsigned heartbeat_ms;      /* of a followed bucket's consumer; two missing ones: it is made anew */
+        unsigned check_interval_ms; /* between looks for keys that vanished without a message */
+        size_t buffer_bytes;        /* unread by a session when a watch of it ends */
+        unsigned per_session;
+        unsigned total;
+        unsigned buckets; /* followed at a time, for watches and the near cache */
+    } watches;
+
+    struct {
+        struct conf_strings buckets; /* shell patterns; cached from the start */
+        size_t max_bytes;
+        unsigned max_staleness_ms;
+        unsigned idle_timeout_ms; /* without a cached read a bucket that is in no pattern leaves the cache */
+    } cache;
 
     struct {
         unsigned timeout_ms;         /* default deadline of a call */
@@ -140,7 +157,7 @@ void conf_free(struct conf *conf);
 
 /*
  * Compares for a reload: moves what can be applied to a running daemon (log, access,
- * buckets, calls, limits, and of nats the reconnect, ping and outage times) from
+ * buckets, watches, cache, calls, limits, and of nats the reconnect, ping and outage times) from
  * fresh into running; calls changed_fixed for every other setting that differs,
  * with its dotted name ("listen.path"): it takes a restart. What it replaced is
  * in fresh afterwards: release that with conf_free as ever.

@@ -82,6 +82,16 @@ static bool is_domain(const char *text)
     return true;
 }
 
+/* It becomes the name of consumers, and with it a token of subjects. */
+static bool is_consumer_name(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (!is_host_char(*text) || *text == '.')
+            return false;
+    }
+    return true;
+}
+
 /* clang-format off: one row, one line or two */
 #define MEMBER(member)      offsetof(struct conf, member), sizeof(((struct conf *)0)->member)
 #define RULE_MEMBER(member) offsetof(struct conf_access_rule, member), sizeof(((struct conf_access_rule *)0)->member)
@@ -128,6 +138,8 @@ const struct setting conf_settings[] = {
      .expects = "the path of a PEM file", .example = "/etc/kvstored/client-key.pem"},
     {"nats.tls.server_name", SETTING_STRING, SETTING_EXTERNAL, MEMBER(nats.tls.server_name), 1, NAME_BYTES_MAX,
      .expects = "a host name", .example = "nats.example.com"},
+    {"nats.name", SETTING_STRING, 0, MEMBER(nats.name), 1, 64, .expects = "1 to 64 letters, digits, '_' and '-'",
+     .example = "kvstored-web1", .is_valid = is_consumer_name},
     {"nats.connect_timeout", SETTING_MILLISECONDS, 0, MEMBER(nats.connect_timeout_ms), 100, 60000, .initial = "2"},
     {"nats.reconnect_min", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(nats.reconnect_min_ms), 1, 60000,
      .initial = "0.05"},
@@ -140,6 +152,24 @@ const struct setting conf_settings[] = {
     {"buckets.handle_ttl", SETTING_SECONDS, SETTING_LIVE, MEMBER(buckets.handle_ttl_s), 1, 86400, .initial = "300"},
     {"buckets.group_commit", SETTING_CHOICE, SETTING_LIVE, MEMBER(buckets.group_commit), 0, 2, .initial = "auto",
      .words = group_commits},
+
+    /* 100 ms: the shortest that the server takes. */
+    {"watches.heartbeat", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(watches.heartbeat_ms), 100, 60000, .initial = "2"},
+    {"watches.check_interval", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(watches.check_interval_ms), 100, 86400000,
+     .initial = "60"},
+    {"watches.buffer_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(watches.buffer_bytes), 4 * KIB, 1024 * GIB,
+     .initial = "8M"},
+    {"watches.per_session", SETTING_COUNT, SETTING_LIVE, MEMBER(watches.per_session), 1, 1048576, .initial = "1024"},
+    {"watches.total", SETTING_COUNT, SETTING_LIVE, MEMBER(watches.total), 1, 1048576, .initial = "65536"},
+    {"watches.buckets", SETTING_COUNT, SETTING_LIVE, MEMBER(watches.buckets), 1, 1048576, .initial = "1024"},
+
+    {"cache.buckets", SETTING_STRINGS, SETTING_LIVE, MEMBER(cache.buckets), 1, NAME_BYTES_MAX,
+     .expects = "shell patterns of buckets' names", .example = "[settings, \"app-*\"]"},
+    {"cache.max_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(cache.max_bytes), 64 * KIB, 1024 * GIB, .initial = "256M"},
+    {"cache.max_staleness", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(cache.max_staleness_ms), 0, 3600000,
+     .initial = "10"},
+    {"cache.idle_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(cache.idle_timeout_ms), 100, 86400000,
+     .initial = "300"},
 
     {"calls.timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.timeout_ms), 10, 3600000, .initial = "5"},
     {"calls.max_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.max_timeout_ms), 10, 3600000,
