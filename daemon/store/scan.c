@@ -96,30 +96,30 @@ static bool keep_entry(struct read_history *history, const struct kv_entry *entr
     return true;
 }
 
-static bool take_history_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+static enum consumer_verdict take_history_message(void *arg, struct message *message, const struct kv_delivery *delivery)
 {
     struct read_history *history = arg;
     struct kv_entry entry;
 
     if (!kv_read_entry(message, message->subject, history->handle->prefix, delivery->stream_sequence,
                        delivery->created_us, &entry))
-        return true;
+        return CONSUMER_MORE;
     history->bytes += entry.value_bytes;
     if (history->bytes > history->bytes_max) {
         error_set(&history->error, ERROR_TOO_LARGE,
                   "the history's values have more than %zu bytes (limits.frame_bytes); get the revisions one by one",
                   history->bytes_max);
-        return false;
+        return CONSUMER_ENOUGH;
     }
     if (!history->take_memory(history->memory_arg, entry.value_bytes + sizeof(entry))) {
         set_memory_error(&history->error);
-        return false;
+        return CONSUMER_ENOUGH;
     }
     if (!keep_entry(history, &entry)) {
         error_set(&history->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        return false;
+        return CONSUMER_ENOUGH;
     }
-    return true;
+    return CONSUMER_MORE;
 }
 
 static void end_history(void *arg, const struct error *error)
@@ -150,8 +150,8 @@ static void on_history_handle(void *arg, struct bucket *bucket, const struct err
         finish_history(history, error);
         return;
     }
-    consumer_read(&history->store->jetstream, &history->reading, bucket->stream, subject, false, false,
-                  history->deadline_ms, &history_ops, history);
+    struct consumer_scope scope = {.stream = bucket->stream, .filter = subject};
+    consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &history_ops, history);
 }
 
 void read_history(struct store *store, struct arena *arena, struct read_history *history)
@@ -240,7 +240,7 @@ static bool keep_key(struct read_keys *keys, const char *key)
     return true;
 }
 
-static bool take_key_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+static enum consumer_verdict take_key_message(void *arg, struct message *message, const struct kv_delivery *delivery)
 {
     struct read_keys *keys = arg;
     struct kv_entry entry;
@@ -248,14 +248,14 @@ static bool take_key_message(void *arg, struct message *message, const struct kv
     if (!kv_read_entry(message, message->subject, keys->handle->prefix, delivery->stream_sequence, delivery->created_us,
                        &entry) ||
         entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
-        return true;
+        return CONSUMER_MORE;
     if (!keys->take_memory(keys->memory_arg, packed_bytes(entry.key))) {
         set_memory_error(&keys->error);
-        return false;
+        return CONSUMER_ENOUGH;
     }
     if (!keep_key(keys, entry.key)) {
         error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        return false;
+        return CONSUMER_ENOUGH;
     }
     /* Only what is to be answered counts against the bytes. */
     bool has_slack = keys->limit > 0 && keys->count > keys->limit;
@@ -265,9 +265,9 @@ static bool take_key_message(void *arg, struct message *message, const struct kv
         error_set(&keys->error, ERROR_TOO_LARGE,
                   "the keys have more than %zu bytes (limits.frame_bytes); ask for them in pages with limit and after",
                   keys->bytes_max);
-        return false;
+        return CONSUMER_ENOUGH;
     }
-    return true;
+    return CONSUMER_MORE;
 }
 
 static void end_keys(void *arg, const struct error *error)
@@ -297,8 +297,9 @@ static void on_keys_handle(void *arg, struct bucket *bucket, const struct error 
         finish_keys(keys, error);
         return;
     }
-    consumer_read(&keys->store->jetstream, &keys->reading, bucket->stream, keys->subject, true, true, keys->deadline_ms,
-                  &keys_ops, keys);
+    struct consumer_scope scope = {
+        .stream = bucket->stream, .filter = keys->subject, .last_per_subject = true, .headers_only = true};
+    consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
 }
 
 void read_keys(struct store *store, struct arena *arena, struct read_keys *keys)
