@@ -49,11 +49,18 @@ static json_t *make_config(const struct consumer_reading *reading, const char *n
                          : scope->start_sequence > 0 ? "by_start_sequence"
                                                      : "all";
     json_t *config =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:b, s:b}", "name", name, "deliver_policy", policy, "ack_policy",
-                  "none", "replay_policy", "instant", "filter_subject", scope->filter, "inactive_threshold",
-                  (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1, "headers_only",
-                  scope->headers_only);
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:b, s:b}", "name", name, "deliver_policy", policy, "ack_policy",
+                  "none", "replay_policy", "instant", "inactive_threshold", (json_int_t)INACTIVE_THRESHOLD_NS,
+                  "num_replicas", 1, "mem_storage", 1, "headers_only", scope->headers_only);
 
+    if (config != NULL && scope->filter_count == 1) {
+        json_object_set_new(config, "filter_subject", json_string(scope->filters[0]));
+    } else if (config != NULL) { /* several: nats-server 2.10 */
+        json_t *filters = json_array();
+        for (size_t i = 0; i < scope->filter_count; i++)
+            json_array_append_new(filters, json_string(scope->filters[i]));
+        json_object_set_new(config, "filter_subjects", filters);
+    }
     if (config != NULL && !scope->last_per_subject && scope->start_sequence > 0)
         json_object_set_new(config, "opt_start_seq", json_integer((json_int_t)scope->start_sequence));
     return config;

@@ -16,10 +16,12 @@
 
 struct consumer_reading;
 
-/* What is read: of the messages of stream whose subjects match filter. Strings are borrowed until the reading is over. */
+/* What is read: of the messages of stream whose subjects match a filter. Strings are borrowed until the reading is
+ * over. */
 struct consumer_scope {
     const char *stream;
-    const char *filter;
+    const char *const *filters; /* of subjects; no two may match the same one (the server refuses it) */
+    size_t filter_count;
     bool last_per_subject;   /* the last message of each subject, otherwise all */
     bool headers_only;       /* without their payload */
     uint64_t start_sequence; /* not last_per_subject: from here on; 0: from the beginning */

@@ -123,9 +123,9 @@ struct requests {
     struct request_queue sent;    /* in the order of sending */
     struct request_queue held;    /* until there is room for their answers */
     struct request_queue listening;
-    size_t expected_in_flight;    /* bytes of the answers that are on their way, about */
-    size_t reply_bytes;           /* what an answer with a value takes: the most of late */
-    uint64_t retries;             /* attempts after the first, since the start */
+    size_t expected_in_flight; /* bytes of the answers that are on their way, about */
+    size_t reply_bytes;        /* what an answer with a value takes: the most of late */
+    uint64_t retries;          /* attempts after the first, since the start */
 };
 
 /* conf is borrowed. 0, or -1 when memory ran out. */

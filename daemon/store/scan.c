@@ -1,5 +1,7 @@
 #include "daemon/store/scan.h"
 
+#include "daemon/store/replica.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,7 +98,8 @@ static bool keep_entry(struct read_history *history, const struct kv_entry *entr
     return true;
 }
 
-static enum consumer_verdict take_history_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+static enum consumer_verdict take_history_message(void *arg, struct message *message,
+                                                  const struct kv_delivery *delivery)
 {
     struct read_history *history = arg;
     struct kv_entry entry;
@@ -104,6 +107,7 @@ static enum consumer_verdict take_history_message(void *arg, struct message *mes
     if (!kv_read_entry(message, message->subject, history->handle->prefix, delivery->stream_sequence,
                        delivery->created_us, &entry))
         return CONSUMER_MORE;
+    replica_note_revision(history->store, history->bucket, history->key, entry.revision, false);
     history->bytes += entry.value_bytes;
     if (history->bytes > history->bytes_max) {
         error_set(&history->error, ERROR_TOO_LARGE,
@@ -150,7 +154,8 @@ static void on_history_handle(void *arg, struct bucket *bucket, const struct err
         finish_history(history, error);
         return;
     }
-    struct consumer_scope scope = {.stream = bucket->stream, .filter = subject};
+    history->subject = subject;
+    struct consumer_scope scope = {.stream = bucket->stream, .filters = &history->subject, .filter_count = 1};
     consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &history_ops, history);
 }
 
@@ -246,8 +251,10 @@ static enum consumer_verdict take_key_message(void *arg, struct message *message
     struct kv_entry entry;
 
     if (!kv_read_entry(message, message->subject, keys->handle->prefix, delivery->stream_sequence, delivery->created_us,
-                       &entry) ||
-        entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
+                       &entry))
+        return CONSUMER_MORE;
+    replica_note_revision(keys->store, keys->bucket, entry.key, entry.revision, false);
+    if (entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
         return CONSUMER_MORE;
     if (!keys->take_memory(keys->memory_arg, packed_bytes(entry.key))) {
         set_memory_error(&keys->error);
@@ -285,20 +292,24 @@ static void on_keys_handle(void *arg, struct bucket *bucket, const struct error 
 
     keys->handle = bucket;
     if (error == NULL) {
-        keys->subject = arena_alloc(keys->arena, strlen(bucket->prefix) + strlen(filter) + 1);
-        if (keys->subject == NULL) {
+        char *subject = arena_alloc(keys->arena, strlen(bucket->prefix) + strlen(filter) + 1);
+        if (subject == NULL) {
             error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
             error = &memory;
         } else {
-            strcpy(stpcpy(keys->subject, bucket->prefix), filter);
+            strcpy(stpcpy(subject, bucket->prefix), filter);
+            keys->subject = subject;
         }
     }
     if (error != NULL) {
         finish_keys(keys, error);
         return;
     }
-    struct consumer_scope scope = {
-        .stream = bucket->stream, .filter = keys->subject, .last_per_subject = true, .headers_only = true};
+    struct consumer_scope scope = {.stream = bucket->stream,
+                                   .filters = &keys->subject,
+                                   .filter_count = 1,
+                                   .last_per_subject = true,
+                                   .headers_only = true};
     consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
 }
 
