@@ -70,16 +70,17 @@ static int64_t now_us(void)
 /* The key is not in the stream any more, and no message said so. */
 static void vanish(struct replica *replica, struct cache_key *key)
 {
-    char name[KV_KEY_LENGTH_MAX + 1];
+    char *name = strdup(cache_key_name(key)); /* foreign clients' keys may be longer than ours */
     struct message message = {0};
     uint64_t serial = ++replica->store->entry_serial;
     bool was_there = cache_operation(key) == KV_PUT;
     struct watch *watch, *next;
 
-    snprintf(name, sizeof(name), "%s", cache_key_name(key));
     cache_remove(&replica->cache, key);
-    if (!was_there)
-        return; /* a marker that expired is no news */
+    if (!was_there || name == NULL) { /* a marker that expired is no news */
+        free(name);
+        return;
+    }
     replica->store->watch_stats.vanished++;
     struct kv_entry entry = {.key = name,
                              .value = "",
@@ -91,6 +92,7 @@ static void vanish(struct replica *replica, struct cache_key *key)
     {
         watch_tell_vanished(watch, &entry, serial);
     }
+    free(name);
 }
 
 /* --- What the cache takes -------------------------------------------------------------------------- */
