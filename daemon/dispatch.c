@@ -19,8 +19,8 @@ struct method {
     uint32_t arguments_min, arguments_max; /* positional */
     enum conf_access access;               /* NONE: for everybody */
     bool names_bucket;                     /* the first argument is a bucket's name */
-    bool needs_nats;
-    const char *options; /* names, each followed by a blank; timeout is everywhere */
+    bool needs_nats;                       /* always; others ask for it with call_needs_nats where it is so */
+    const char *options;                   /* names, each followed by a blank; timeout is everywhere */
 };
 
 #define BUCKET_OPTIONS                                                                                                 \
@@ -28,16 +28,16 @@ struct method {
     "sources metadata limit_marker_ttl "
 
 static const struct method methods[] = {
-    {"kv.get", handle_kv_get, 2, 2, CONF_ACCESS_READ, true, true, "revision consistency "},
-    {"kv.get_json", handle_kv_get_json, 2, 2, CONF_ACCESS_READ, true, true, "revision consistency "},
+    {"kv.get", handle_kv_get, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency "},
+    {"kv.get_json", handle_kv_get_json, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency "},
     {"kv.put", handle_kv_put, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers "},
     {"kv.create", handle_kv_create, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers "},
     {"kv.update", handle_kv_update, 4, 4, CONF_ACCESS_WRITE, true, true, "ttl headers "},
     {"kv.delete", handle_kv_delete, 2, 2, CONF_ACCESS_WRITE, true, true, "revision "},
     {"kv.purge", handle_kv_purge, 2, 2, CONF_ACCESS_WRITE, true, true, "revision ttl "},
     {"kv.history", handle_kv_history, 2, 2, CONF_ACCESS_READ, true, true, ""},
-    {"kv.keys", handle_kv_keys, 1, 1, CONF_ACCESS_READ, true, true, "filter limit after "},
-    {"bulk.get", handle_bulk_get, 2, 2, CONF_ACCESS_READ, true, true, "consistency "},
+    {"kv.keys", handle_kv_keys, 1, 1, CONF_ACCESS_READ, true, false, "filter limit after consistency "},
+    {"bulk.get", handle_bulk_get, 2, 2, CONF_ACCESS_READ, true, false, "consistency "},
     {"bulk.put", handle_bulk_put, 2, 2, CONF_ACCESS_WRITE, true, true, "ttl "},
     {"bulk.delete", handle_bulk_delete, 2, 2, CONF_ACCESS_WRITE, true, true, ""},
     {"txn.commit", handle_txn_commit, 3, 3, CONF_ACCESS_WRITE, true, true, ""},
@@ -47,6 +47,9 @@ static const struct method methods[] = {
     {"bucket.purge", handle_bucket_purge, 1, 1, CONF_ACCESS_ADMIN, true, true, ""},
     {"bucket.info", handle_bucket_info, 1, 1, CONF_ACCESS_READ, true, true, ""},
     {"bucket.list", handle_bucket_list, 0, 0, CONF_ACCESS_NONE, false, true, "filter "},
+    {"watch.start", handle_watch_start, 1, 1, CONF_ACCESS_READ, true, true,
+     "filter include_history ignore_deletes meta_only updates_only from_revision "},
+    {"watch.stop", handle_watch_stop, 1, 1, CONF_ACCESS_NONE, false, false, ""},
     {"health.check", handle_health_check, 0, 1, CONF_ACCESS_READ, true, false, ""},
     {"daemon.info", handle_daemon_info, 0, 0, CONF_ACCESS_NONE, false, false, ""},
     {"daemon.stats", handle_daemon_stats, 0, 0, CONF_ACCESS_NONE, false, false, ""},
@@ -204,10 +207,18 @@ static bool check_bucket_and_access(struct call *call)
     return true;
 }
 
-static void dispatch_call(struct call *call, const struct rpc_message *message)
+bool call_needs_nats(struct call *call)
 {
     struct error error;
 
+    if (store_is_available(call->store, &error))
+        return true;
+    call_fail(call, &error);
+    return false;
+}
+
+static void dispatch_call(struct call *call, const struct rpc_message *message)
+{
     call->method = find_method(message->method, message->method_length);
     if (call->method == NULL) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "unknown method \"%.*s\"",
@@ -219,10 +230,8 @@ static void dispatch_call(struct call *call, const struct rpc_message *message)
     if (!check_limits(call) || !part_params(call, &message->params.via.array) || !check_options(call) ||
         !check_bucket_and_access(call))
         return;
-    if (call->method->needs_nats && !store_is_available(call->store, &error)) {
-        call_fail(call, &error);
+    if (call->method->needs_nats && !call_needs_nats(call))
         return;
-    }
     call->method->handle(call);
 }
 
@@ -268,6 +277,8 @@ int dispatcher_init(struct dispatcher *dispatcher, const struct conf *conf, stru
     dispatcher->metrics = metrics;
     dispatcher->started_ms = uv_now(store->loop);
     msgpack_sbuffer_init(&dispatcher->discarded);
+    msgpack_sbuffer_init(&dispatcher->packed[0].bytes);
+    msgpack_sbuffer_init(&dispatcher->packed[1].bytes);
     return access_set_rules(&dispatcher->access, conf, error);
 }
 
@@ -276,4 +287,6 @@ void dispatcher_free(struct dispatcher *dispatcher)
     call_pool_free(&dispatcher->pool);
     access_free(&dispatcher->access);
     msgpack_sbuffer_destroy(&dispatcher->discarded);
+    msgpack_sbuffer_destroy(&dispatcher->packed[0].bytes);
+    msgpack_sbuffer_destroy(&dispatcher->packed[1].bytes);
 }

@@ -17,14 +17,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* An entry as it goes to the clients, packed once for all watches. */
+struct dispatcher_entry {
+    uint64_t serial; /* 0: none */
+    msgpack_sbuffer bytes;
+};
+
 struct dispatcher {
     const struct conf *conf;
     struct store *store;
     struct metrics *metrics;
     struct access access;
     struct call_pool pool;
-    msgpack_sbuffer discarded; /* where answers go that nobody waits for */
-    uint64_t started_ms;       /* loop time of the daemon's start */
+    msgpack_sbuffer discarded;         /* where answers go that nobody waits for */
+    uint64_t started_ms;               /* loop time of the daemon's start */
+    uint64_t watch_ids;                /* so many were given */
+    struct dispatcher_entry packed[2]; /* with the value, and without */
 };
 
 /* 0, or -1 with a sentence in error. What is pointed to is borrowed. */
@@ -37,6 +45,9 @@ void dispatch_message(struct dispatcher *dispatcher, struct session *session, co
 
 /* What the call's peer may do to a bucket; nothing where its session is gone. */
 enum conf_access call_access(const struct call *call, const char *bucket);
+
+/* Whether it makes sense to ask NATS now; false: the call is answered with unavailable. */
+bool call_needs_nats(struct call *call);
 
 /* The method's name, and those of all rows in the table's order; NULL behind the last. */
 const char *method_name(const struct method *method);

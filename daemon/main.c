@@ -4,6 +4,7 @@
  */
 #include "conf/conf.h"
 #include "daemon/dispatch.h"
+#include "daemon/handlers/handlers.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/nats/embedded.h"
@@ -45,6 +46,7 @@ struct daemon {
     const char *const *urls; /* of external mode */
     uv_signal_t signals[3];  /* SIGTERM, SIGINT, SIGHUP */
     uv_prepare_t turn_end;
+    uv_idle_t more; /* while a turn must follow at once */
     uv_timer_t watchdog;
     uv_timer_t look; /* until the daemon is ready */
     uv_timer_t drain_limit;
@@ -52,6 +54,12 @@ struct daemon {
 };
 
 /* --- The turn of the loop -------------------------------------------------------------------------- */
+
+/* Keeps the loop from waiting, once: there is something to write already. */
+static void on_more(uv_idle_t *handle)
+{
+    uv_idle_stop(handle);
+}
 
 /*
  * Runs before the loop waits: what this turn asked of NATS leaves in one write, and so do the
@@ -63,8 +71,10 @@ static void on_turn_end(uv_prepare_t *handle)
 
     store_flush(&daemon->store);
     session_list_flush(&daemon->sessions);
-    /* Answering may have let waiting calls go on, which asked more. */
+    /* Answering may have let waiting calls go on, which asked more, and watches, which told more. */
     store_flush(&daemon->store);
+    if (daemon->sessions.dirty != NULL)
+        uv_idle_start(&daemon->more, on_more);
 }
 
 /* --- The end --------------------------------------------------------------------------------------- */
@@ -80,6 +90,7 @@ static void close_own_handles(struct daemon *daemon)
     for (size_t i = 0; i < sizeof(daemon->signals) / sizeof(daemon->signals[0]); i++)
         close_handle((uv_handle_t *)&daemon->signals[i]);
     close_handle((uv_handle_t *)&daemon->turn_end);
+    close_handle((uv_handle_t *)&daemon->more);
     close_handle((uv_handle_t *)&daemon->watchdog);
     close_handle((uv_handle_t *)&daemon->look);
     close_handle((uv_handle_t *)&daemon->drain_limit);
@@ -166,9 +177,11 @@ static void reload(struct daemon *daemon)
             access_free(&daemon->dispatcher.access);
             daemon->dispatcher.access = tried;
             memset(&tried, 0, sizeof(tried));
-            link_set_ping_interval(daemon->store.link);
             log_set_level(daemon->conf.log.level);
             session_list_set_limits(&daemon->sessions);
+            for (struct session *session = daemon->sessions.first; session != NULL; session = session->next)
+                watches_check_access(&daemon->dispatcher, session);
+            store_reload(&daemon->store);
             log_info("reload: %s is in effect", daemon->conf_path);
         }
         access_free(&tried);
@@ -281,6 +294,7 @@ static void init_own_handles(struct daemon *daemon)
         uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
     }
     uv_prepare_init(&daemon->loop, &daemon->turn_end);
+    uv_idle_init(&daemon->loop, &daemon->more);
     uv_timer_init(&daemon->loop, &daemon->watchdog);
     uv_timer_init(&daemon->loop, &daemon->look);
     uv_timer_init(&daemon->loop, &daemon->drain_limit);

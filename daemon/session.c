@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <utlist.h>
 
 #define READ_BUFFER_BYTES 65536u
 
@@ -64,6 +65,11 @@ static void close_session(struct session *session)
         struct call *call = session->first_call;
         session_remove_call(session, call, call->bytes);
         call->session = NULL;
+    }
+    while (session->resources != NULL) {
+        struct session_resource *resource = session->resources;
+        session_remove_resource(session, resource);
+        resource->release(resource);
     }
     timer_stop(session->list->timers, &session->stall);
     if (session->is_dirty) {
@@ -143,6 +149,18 @@ size_t session_unread_bytes(const struct session *session)
     return session->out.size + writing;
 }
 
+void session_add_resource(struct session *session, struct session_resource *resource)
+{
+    DL_APPEND2(session->resources, resource, previous, next);
+    session->resource_count++;
+}
+
+void session_remove_resource(struct session *session, struct session_resource *resource)
+{
+    DL_DELETE2(session->resources, resource, previous, next);
+    session->resource_count--;
+}
+
 int session_socket(const struct session *session)
 {
     uv_os_fd_t descriptor = -1;
@@ -206,6 +224,7 @@ static void flush_session(struct session *session)
 {
     if (session->out.size == 0 || session->is_writing)
         return;
+    session->flushes++;
     uv_buf_t buffer = uv_buf_init(session->out.data, (unsigned)session->out.size);
     int written = uv_try_write((uv_stream_t *)&session->pipe, &buffer, 1);
     if (written < 0 && written != UV_EAGAIN) {

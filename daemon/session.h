@@ -27,6 +27,13 @@ struct session;
 struct session_input;
 struct dispatcher;
 
+/* Something that lives no longer than a session: a watch. The owner embeds it. */
+struct session_resource {
+    struct session_resource *next, *previous;
+    /* The session is gone: its memory is the owner's to free. It is in no list any more. */
+    void (*release)(struct session_resource *resource);
+};
+
 /* What all sessions share. */
 struct session_list {
     uv_loop_t *loop;
@@ -61,6 +68,9 @@ struct session {
     unsigned calls; /* in flight */
     size_t call_bytes;
     struct call *first_call;
+    struct session_resource *resources;
+    unsigned resource_count;
+    uint64_t flushes;            /* of out: what was packed before is out of reach */
     struct session_input *input; /* what came and is not dispatched yet; NULL: nothing */
     msgpack_sbuffer out;         /* answers of this turn */
     msgpack_sbuffer writing;     /* answers that the client is slow to read */
@@ -104,6 +114,10 @@ size_t session_unread_bytes(const struct session *session);
 /* A call begins and ends. */
 void session_add_call(struct session *session, struct call *call, size_t bytes);
 void session_remove_call(struct session *session, struct call *call, size_t bytes);
+
+/* Adds and takes away what lives no longer than the session. */
+void session_add_resource(struct session *session, struct session_resource *resource);
+void session_remove_resource(struct session *session, struct session_resource *resource);
 
 /* The socket's descriptor, to ask about the peer. */
 int session_socket(const struct session *session);

@@ -254,9 +254,10 @@ bool option_consistency(struct call *call, enum read_consistency *consistency)
 
     if (!option_string(call, "consistency", &text))
         return false;
-    /* There is no near cache yet: 'cached' promises no more than 'direct' keeps. */
-    if (text == NULL || strcmp(text, "direct") == 0 || strcmp(text, "cached") == 0) {
+    if (text == NULL || strcmp(text, "direct") == 0) {
         *consistency = READ_DIRECT;
+    } else if (strcmp(text, "cached") == 0) {
+        *consistency = READ_CACHED;
     } else if (strcmp(text, "leader") == 0) {
         *consistency = READ_LEADER;
     } else {

@@ -12,6 +12,9 @@
 /* Packs the map of the protocol: key, value, revision, created, operation, and headers where there are any. */
 void entry_pack(const struct kv_entry *entry, msgpack_packer *packer);
 
+/* The same with size, the value's bytes, in place of value. */
+void entry_pack_meta(const struct kv_entry *entry, msgpack_packer *packer);
+
 static inline void pack_str(msgpack_packer *packer, const char *text)
 {
     msgpack_pack_str_with_body(packer, text, strlen(text));

@@ -10,6 +10,8 @@
 #define DAEMON_HANDLERS_HANDLERS_H
 
 struct call;
+struct dispatcher;
+struct session;
 
 /* kv */
 void handle_kv_get(struct call *call);
@@ -37,6 +39,12 @@ void handle_bucket_delete(struct call *call);
 void handle_bucket_purge(struct call *call);
 void handle_bucket_info(struct call *call);
 void handle_bucket_list(struct call *call);
+
+/* watch */
+void handle_watch_start(struct call *call);
+void handle_watch_stop(struct call *call);
+/* The access rules have changed: ends those watches of the session that they do not allow any more. */
+void watches_check_access(struct dispatcher *dispatcher, struct session *session);
 
 /* health */
 void handle_health_check(struct call *call);

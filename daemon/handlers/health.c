@@ -3,6 +3,7 @@
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/handlers.h"
 #include "daemon/store/admin.h"
+#include "daemon/store/replica.h"
 
 #include <nats/version.h>
 #include <string.h>
@@ -201,6 +202,31 @@ static void pack_errors(msgpack_packer *packer, const struct metrics *metrics)
     }
 }
 
+static void pack_watches(msgpack_packer *packer, const struct store *store, const struct replica_totals *totals)
+{
+    pack_str(packer, "watches");
+    msgpack_pack_map(packer, 7);
+    pack_number(packer, "open", store->watch_stats.open);
+    pack_number(packer, "total", store->watch_stats.total);
+    pack_number(packer, "ended", store->watch_stats.ended);
+    pack_number(packer, "buckets", totals->buckets);
+    pack_number(packer, "entries", store->watch_stats.entries);
+    pack_number(packer, "resyncs", store->watch_stats.resyncs);
+    pack_number(packer, "vanished", store->watch_stats.vanished);
+}
+
+static void pack_cache(msgpack_packer *packer, const struct store *store, const struct replica_totals *totals)
+{
+    pack_str(packer, "cache");
+    msgpack_pack_map(packer, 6);
+    pack_number(packer, "buckets", totals->cached_buckets);
+    pack_number(packer, "keys", totals->keys);
+    pack_number(packer, "bytes", store->cache_budget.bytes);
+    pack_number(packer, "hits", store->cache_stats.hits);
+    pack_number(packer, "misses", store->cache_stats.misses);
+    pack_number(packer, "evicted", store->cache_budget.evicted);
+}
+
 static void pack_sessions(msgpack_packer *packer, const struct metrics *metrics)
 {
     pack_str(packer, "sessions");
@@ -215,9 +241,11 @@ void handle_daemon_stats(struct call *call)
 {
     const struct metrics *metrics = call->dispatcher->metrics;
     struct store *store = call->store;
+    struct replica_totals totals;
     msgpack_packer *packer = call_begin_result(call);
 
-    msgpack_pack_map(packer, 12);
+    replica_total(store, &totals);
+    msgpack_pack_map(packer, 14);
     pack_str(packer, "uptime");
     msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);
     pack_number(packer, "calls_in_flight", metrics->calls);
@@ -232,6 +260,8 @@ void handle_daemon_stats(struct call *call)
     pack_number(packer, "writes", store->group_stats.grouped);
     pack_number(packer, "failed", store->group_stats.failed);
     pack_sessions(packer, metrics);
+    pack_watches(packer, store, &totals);
+    pack_cache(packer, store, &totals);
     pack_nats(packer, store);
     pack_methods(packer, metrics);
     pack_errors(packer, metrics);

@@ -4,6 +4,7 @@
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/handlers.h"
 #include "daemon/handlers/json.h"
+#include "daemon/store/near.h"
 #include "daemon/store/read.h"
 #include "daemon/store/scan.h"
 #include "daemon/store/write.h"
@@ -13,20 +14,61 @@
 
 /* --- Reads ----------------------------------------------------------------------------------------- */
 
-static void start_get(struct call *call, read_entry_fn *done)
+/* From memory, or else together with others who ask for the same. */
+static void start_cached_get(struct call *call, const char *key, read_entry_fn *done)
 {
-    struct read_get *get = arena_zalloc(&call->arena, sizeof(*get));
-    int64_t revision;
+    struct cache_view view;
+    struct near_get *get;
 
+    switch (near_look(call->store, call->bucket, key, strlen(key), &view)) {
+    case REPLICA_HAS:
+        done(call, &view.entry, NULL);
+        return;
+    case REPLICA_LACKS:
+        done(call, NULL, NULL);
+        return;
+    case REPLICA_UNSURE:
+        break;
+    }
+    if (!call_needs_nats(call))
+        return;
+    get = arena_zalloc(&call->arena, sizeof(*get));
     if (get == NULL) {
         call_fail_out_of_memory(call);
         return;
     }
-    if (!argument_key(call, 1, &get->key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
-        !option_consistency(call, &get->consistency))
-        return;
     get->bucket = call->bucket;
+    get->key = key;
+    get->deadline_ms = call->deadline_ms;
+    get->done = done;
+    get->arg = call;
+    near_get(call->store, get);
+}
+
+static void start_get(struct call *call, read_entry_fn *done)
+{
+    enum read_consistency consistency;
+    const char *key;
+    int64_t revision;
+
+    if (!argument_key(call, 1, &key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
+        !option_consistency(call, &consistency))
+        return;
+    if (consistency == READ_CACHED && revision == 0) {
+        start_cached_get(call, key, done);
+        return;
+    }
+    if (!call_needs_nats(call))
+        return;
+    struct read_get *get = arena_zalloc(&call->arena, sizeof(*get));
+    if (get == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    get->bucket = call->bucket;
+    get->key = key;
     get->revision = (uint64_t)revision;
+    get->consistency = consistency;
     get->deadline_ms = call->deadline_ms;
     get->done = done;
     get->arg = call;
@@ -136,6 +178,7 @@ static void answer_keys(void *arg, const char *const *keys, size_t count, const 
 void handle_kv_keys(struct call *call)
 {
     struct read_keys *keys = arena_zalloc(&call->arena, sizeof(*keys));
+    enum read_consistency consistency;
     int64_t limit;
 
     if (keys == NULL) {
@@ -143,8 +186,12 @@ void handle_kv_keys(struct call *call)
         return;
     }
     if (!option_string(call, "filter", &keys->filter) || !option_string(call, "after", &keys->after) ||
-        !option_integer(call, "limit", 1, 1000000000, 0, &limit))
+        !option_integer(call, "limit", 1, 1000000000, 0, &limit) || !option_consistency(call, &consistency))
         return;
+    if (consistency == READ_LEADER) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "consistency of kv.keys must be \"direct\" or \"cached\"");
+        return;
+    }
     const char *wrong = keys->filter != NULL ? kv_check_filter(keys->filter, strlen(keys->filter)) : NULL;
     if (wrong != NULL) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s", wrong);
@@ -158,7 +205,13 @@ void handle_kv_keys(struct call *call)
     keys->memory_arg = call;
     keys->done = answer_keys;
     keys->arg = call;
-    read_keys(call->store, &call->arena, keys);
+    bool is_cached = consistency == READ_CACHED;
+    if (!(is_cached && near_can_answer(call->store, call->bucket)) && !call_needs_nats(call))
+        return;
+    if (is_cached)
+        near_keys(call->store, &call->arena, keys);
+    else
+        read_keys(call->store, &call->arena, keys);
 }
 
 /* --- Writes ---------------------------------------------------------------------------------------- */

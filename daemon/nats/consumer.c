@@ -7,9 +7,9 @@
 /* The server forgets a consumer that nobody pulls from after this long, should its removal get lost. */
 #define INACTIVE_THRESHOLD_NS 10000000000LL
 
-/* Messages per pull: what the server may have on its way to us at a time. Values have up to a megabyte each. */
-#define PULL_HEADERS 1000u
-#define PULL_VALUES  16u
+/* What the server may have on its way to us at a time. */
+#define PULL_MESSAGES 1000u
+#define PULL_BYTES    (2u * 1024u * 1024u)
 
 #define CONSUMER_NAME_BYTES 64
 
@@ -37,8 +37,33 @@ static void remove_consumer(struct consumer_reading *reading)
         return;
     reading->attempt = 0;
     write_name(reading, name);
-    snprintf(subject, sizeof(subject), "%s.CONSUMER.DELETE.%s.%s", reading->jetstream->prefix, reading->stream, name);
+    snprintf(subject, sizeof(subject), "%s.CONSUMER.DELETE.%s.%s", reading->jetstream->prefix, reading->scope.stream,
+             name);
     link_publish(reading->request.requests->link, subject, NULL, NULL, 0, "", 0);
+}
+
+static json_t *make_config(const struct consumer_reading *reading, const char *name)
+{
+    const struct consumer_scope *scope = &reading->scope;
+    const char *policy = scope->last_per_subject     ? "last_per_subject"
+                         : scope->start_sequence > 0 ? "by_start_sequence"
+                                                     : "all";
+    json_t *config =
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:b, s:b}", "name", name, "deliver_policy", policy, "ack_policy",
+                  "none", "replay_policy", "instant", "inactive_threshold", (json_int_t)INACTIVE_THRESHOLD_NS,
+                  "num_replicas", 1, "mem_storage", 1, "headers_only", scope->headers_only);
+
+    if (config != NULL && scope->filter_count == 1) {
+        json_object_set_new(config, "filter_subject", json_string(scope->filters[0]));
+    } else if (config != NULL) { /* several: nats-server 2.10 */
+        json_t *filters = json_array();
+        for (size_t i = 0; i < scope->filter_count; i++)
+            json_array_append_new(filters, json_string(scope->filters[i]));
+        json_object_set_new(config, "filter_subjects", filters);
+    }
+    if (config != NULL && !scope->last_per_subject && scope->start_sequence > 0)
+        json_object_set_new(config, "opt_start_seq", json_integer((json_int_t)scope->start_sequence));
+    return config;
 }
 
 static enum link_publish_result send_create(struct request *request, unsigned attempt)
@@ -47,43 +72,72 @@ static enum link_publish_result send_create(struct request *request, unsigned at
     char name[CONSUMER_NAME_BYTES];
     char subject[512];
 
+    reading->ops->restart(reading->arg);
     write_name(reading, name);
-    json_t *body = json_pack(
-        "{s:s, s:{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:b, s:b}}", "stream_name", reading->stream, "config", "name",
-        name, "deliver_policy", reading->last_per_subject ? "last_per_subject" : "all", "ack_policy", "none",
-        "replay_policy", "instant", "filter_subject", reading->filter, "inactive_threshold",
-        (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1, "headers_only", reading->headers_only);
+    json_t *body = json_pack("{s:s, s:o*}", "stream_name", reading->scope.stream, "config", make_config(reading, name));
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
     json_decref(body);
     if (text == NULL)
         return LINK_NO_MEMORY;
 
-    snprintf(subject, sizeof(subject), "%s.CONSUMER.CREATE.%s.%s", reading->jetstream->prefix, reading->stream, name);
+    snprintf(subject, sizeof(subject), "%s.CONSUMER.CREATE.%s.%s", reading->jetstream->prefix, reading->scope.stream,
+             name);
     enum link_publish_result result = request_publish(request, subject, NULL, 0, text, strlen(text));
     free(text);
     if (result == LINK_PUBLISHED) {
         reading->attempt = attempt;
         reading->pulled = 0;
         reading->consumer_sequence = 0;
-        reading->ops->restart(reading->arg);
     }
     return result;
+}
+
+size_t consumer_pull_bytes(const struct link *link)
+{
+    size_t payload_bytes = link_get_status(link)->max_payload_bytes;
+
+    return payload_bytes * 2 > PULL_BYTES ? payload_bytes * 2 : PULL_BYTES;
 }
 
 /* Asks for the next messages. With no_wait the server says at once when there are no more. */
 static enum request_verdict pull(struct consumer_reading *reading)
 {
-    char name[CONSUMER_NAME_BYTES], subject[512], body[64];
-    unsigned batch = reading->headers_only ? PULL_HEADERS : PULL_VALUES;
+    char name[CONSUMER_NAME_BYTES], subject[512], body[96];
 
     write_name(reading, name);
-    snprintf(subject, sizeof(subject), "%s.CONSUMER.MSG.NEXT.%s.%s", reading->jetstream->prefix, reading->stream, name);
-    snprintf(body, sizeof(body), "{\"batch\":%u,\"no_wait\":true}", batch);
-    reading->pulled = batch;
+    snprintf(subject, sizeof(subject), "%s.CONSUMER.MSG.NEXT.%s.%s", reading->jetstream->prefix, reading->scope.stream,
+             name);
+    snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"no_wait\":true}", PULL_MESSAGES,
+             consumer_pull_bytes(reading->request.requests->link));
+    reading->pulled = PULL_MESSAGES;
     if (request_publish(&reading->request, subject, NULL, 0, body, strlen(body)) == LINK_PUBLISHED)
         return REQUEST_MORE;
     request_retry_reason(&reading->request, REQUEST_CONGESTED);
     return REQUEST_RETRY;
+}
+
+/* The present pull has brought what it could. */
+static enum request_verdict pull_more(struct consumer_reading *reading)
+{
+    reading->pulled = 0;
+    if (!reading->is_paused)
+        return pull(reading);
+    request_park(&reading->request);
+    return REQUEST_MORE;
+}
+
+void consumer_go_on(struct consumer_reading *reading)
+{
+    struct request *request = &reading->request;
+
+    if (!reading->is_paused)
+        return;
+    reading->is_paused = false;
+    if (request->state != REQUEST_PARKED || reading->pulled > 0)
+        return;
+    request_listen(request, request->requests->conf->calls.attempt_timeout_ms);
+    if (pull(reading) != REQUEST_MORE)
+        request_again(request, REQUEST_CONGESTED);
 }
 
 static enum request_verdict finish(struct consumer_reading *reading, const struct error *error)
@@ -126,12 +180,20 @@ static enum request_verdict take_created(struct consumer_reading *reading, struc
     return verdict;
 }
 
-/* What a pull ends with: 404 where there are no more messages; anything else, such as 409, means that it was in vain.
+/*
+ * What a pull ends with: 404 where there are no more messages. A pull with max_bytes also ends where the next message
+ * would be too many, and says so when it is complete, which we know. Anything else means that it was in vain.
  */
-static enum request_verdict take_status(struct consumer_reading *reading, unsigned status)
+static enum request_verdict take_status(struct consumer_reading *reading, struct message *message, unsigned status)
 {
+    const char *text = message_status_text(message);
+
     if (status == 404)
         return finish(reading, NULL);
+    if (status == 409 && strcmp(text, "Batch Completed") == 0)
+        return REQUEST_MORE;
+    if (status == 409 && strcmp(text, "Message Size Exceeds MaxBytes") == 0)
+        return pull_more(reading);
     return start_over(reading);
 }
 
@@ -144,17 +206,27 @@ static enum request_verdict take_message(struct request *request, unsigned attem
         return REQUEST_MORE; /* of a consumer that was given up */
     if (!kv_read_delivery(message, &delivery)) {
         unsigned status = message_status(message);
-        return status != 0 ? take_status(reading, status) : take_created(reading, message);
+        return status != 0 ? take_status(reading, message, status) : take_created(reading, message);
     }
 
     if (delivery.consumer_sequence != reading->consumer_sequence + 1)
         return start_over(reading);
     reading->consumer_sequence++;
-    if (!reading->headers_only)
-        requests_note_reply(reading->request.requests, message->payload_bytes);
-    if (!reading->ops->message(reading->arg, message, &delivery) || delivery.pending == 0)
+    request_heard(request, uv_now(request->requests->loop));
+    if (!reading->scope.headers_only)
+        requests_note_reply(request->requests, message->payload_bytes);
+    switch (reading->ops->message(reading->arg, message, &delivery)) {
+    case CONSUMER_ENOUGH:
         return finish(reading, NULL);
-    return --reading->pulled == 0 ? pull(reading) : REQUEST_MORE;
+    case CONSUMER_PAUSE:
+        reading->is_paused = true;
+        break;
+    case CONSUMER_MORE:
+        break;
+    }
+    if (delivery.pending == 0)
+        return finish(reading, NULL);
+    return --reading->pulled == 0 ? pull_more(reading) : REQUEST_MORE;
 }
 
 static void fail(struct request *request, const struct error *error)
@@ -166,19 +238,24 @@ static void fail(struct request *request, const struct error *error)
 
 static const struct request_ops reading_ops = {.send = send_create, .reply = take_message, .fail = fail};
 
-void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading, const char *stream,
-                   const char *filter, bool last_per_subject, bool headers_only, uint64_t deadline_ms,
-                   const struct consumer_ops *ops, void *arg)
+void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading, const struct consumer_scope *scope,
+                   uint64_t deadline_ms, const struct consumer_ops *ops, void *arg)
 {
     reading->jetstream = jetstream;
-    reading->stream = stream;
-    reading->filter = filter;
-    reading->last_per_subject = last_per_subject;
-    reading->headers_only = headers_only;
+    reading->scope = *scope;
     reading->ops = ops;
     reading->arg = arg;
     reading->attempt = 0;
-    if (!headers_only)
-        reading->request.expected_bytes = requests_expect_bytes(jetstream->requests, PULL_VALUES);
+    reading->is_paused = false;
+    if (!scope->headers_only)
+        reading->request.expected_bytes = consumer_pull_bytes(jetstream->requests->link);
     request_start(jetstream->requests, &reading->request, &reading_ops, deadline_ms);
+}
+
+void consumer_stop(struct consumer_reading *reading)
+{
+    if (reading->request.state == REQUEST_IDLE)
+        return;
+    remove_consumer(reading);
+    request_end(&reading->request);
 }

@@ -16,11 +16,31 @@
 
 struct consumer_reading;
 
+/* What is read: of the messages of stream whose subjects match a filter. Strings are borrowed until the reading is
+ * over. */
+struct consumer_scope {
+    const char *stream;
+    const char *const *filters; /* of subjects; no two may match the same one (the server refuses it) */
+    size_t filter_count;
+    bool last_per_subject;   /* the last message of each subject, otherwise all */
+    bool headers_only;       /* without their payload */
+    uint64_t start_sequence; /* not last_per_subject: from here on; 0: from the beginning */
+};
+
+enum consumer_verdict {
+    CONSUMER_MORE,
+    CONSUMER_ENOUGH, /* the reading is over, and done is called with no error */
+    CONSUMER_PAUSE   /* what is on its way still comes, then nothing more until consumer_go_on */
+};
+
 struct consumer_ops {
-    /* The reading begins, or begins again: nothing that was read before counts. */
+    /*
+     * The reading begins, or begins again: nothing that was read before counts, unless the reader knows what it has,
+     * and moves scope.start_sequence.
+     */
     void (*restart)(void *arg);
-    /* One message. False: enough, the reading is over and done is called with no error. */
-    bool (*message)(void *arg, struct message *message, const struct kv_delivery *delivery);
+    /* One message, in the order of the stream. */
+    enum consumer_verdict (*message)(void *arg, struct message *message, const struct kv_delivery *delivery);
     /* Everything was read (error NULL), or it could not be. Called once. */
     void (*done)(void *arg, const struct error *error);
 };
@@ -31,22 +51,27 @@ struct consumer_reading {
     struct jetstream *jetstream;
     const struct consumer_ops *ops;
     void *arg;
-    const char *stream;
-    const char *filter;
-    bool last_per_subject;
-    bool headers_only;
+    struct consumer_scope scope;
+    bool is_paused;
     unsigned attempt; /* that the present consumer was made by; 0: there is none */
     unsigned pulled;  /* messages that the present pull may still bring */
     uint64_t consumer_sequence;
 };
 
 /*
- * Reads the messages of stream whose subjects match filter, in the order of their
- * sequences: all of them, or the last one of each subject; with or without their
- * payload. Strings are borrowed until done.
+ * Reads what scope says, in the order of the sequences, to the end of the stream. A reading without a deadline has
+ * UINT64_MAX.
  */
-void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading, const char *stream,
-                   const char *filter, bool last_per_subject, bool headers_only, uint64_t deadline_ms,
-                   const struct consumer_ops *ops, void *arg);
+void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading, const struct consumer_scope *scope,
+                   uint64_t deadline_ms, const struct consumer_ops *ops, void *arg);
+
+/* Goes on after a pause. Does nothing where there is none. */
+void consumer_go_on(struct consumer_reading *reading);
+
+/* Ends a reading before its end: nothing more is called. Does nothing when it is over. */
+void consumer_stop(struct consumer_reading *reading);
+
+/* What a pull takes in bytes at most: there is always room for one message. */
+size_t consumer_pull_bytes(const struct link *link);
 
 #endif

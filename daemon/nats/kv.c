@@ -238,6 +238,10 @@ bool kv_read_delivery(const struct message *message, struct kv_delivery *deliver
     unsigned first = count == 9 ? 5 : 7;
     if (count < 9 || count == 10)
         return false;
+    delivery->stream = tokens[first - 3];
+    delivery->stream_length = (size_t)(tokens[first - 2] - tokens[first - 3]) - 1;
+    delivery->consumer = tokens[first - 2];
+    delivery->consumer_length = (size_t)(tokens[first - 1] - tokens[first - 2]) - 1;
     delivery->stream_sequence = strtoull(tokens[first], NULL, 10);
     delivery->consumer_sequence = strtoull(tokens[first + 1], NULL, 10);
     delivery->created_us = strtoll(tokens[first + 2], NULL, 10) / 1000;

@@ -84,6 +84,9 @@ bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv
 
 /* What a message that a consumer pushed tells in its reply subject (ADR-15). */
 struct kv_delivery {
+    const char *stream; /* names within the message's reply subject, with their lengths */
+    const char *consumer;
+    size_t stream_length, consumer_length;
     uint64_t stream_sequence;
     uint64_t consumer_sequence;
     int64_t created_us;

@@ -102,6 +102,8 @@ static void leave_state(struct request *request)
         queue_remove(&requests->sent, request);
     else if (request->state == REQUEST_HELD)
         queue_remove(&requests->held, request);
+    else if (request->state == REQUEST_LISTENING)
+        queue_remove(&requests->listening, request);
     requests->expected_in_flight -= request->charged_bytes;
     request->charged_bytes = 0;
     request->state = REQUEST_IDLE;
@@ -158,7 +160,8 @@ static uint64_t next_backoff_ms(const struct request *request)
 {
     const struct conf *conf = request->requests->conf;
 
-    return backoff_ms(request->attempts, conf->calls.retry_min_ms, conf->calls.retry_max_ms);
+    return backoff_ms(request->attempts - request->settled_attempts, conf->calls.retry_min_ms,
+                      conf->calls.retry_max_ms);
 }
 
 static void back_off(struct request *request, enum request_trouble trouble)
@@ -282,6 +285,12 @@ static void on_timer(struct timer *timer)
     case REQUEST_BACKING_OFF:
         send_attempt(request);
         break;
+    case REQUEST_LISTENING:
+        if (uv_now(request->requests->loop) < request->heard_ms + request->silence_ms)
+            set_timer(request, request->heard_ms + request->silence_ms);
+        else
+            back_off(request, REQUEST_NO_ANSWER);
+        break;
     case REQUEST_WAITING_FOR_LINK:
     case REQUEST_PARKED:
     case REQUEST_HELD:
@@ -304,6 +313,8 @@ void requests_on_down(struct requests *requests)
 {
     while (requests->sent.first != NULL)
         wait_for_link(requests->sent.first);
+    while (requests->listening.first != NULL)
+        wait_for_link(requests->listening.first);
 }
 
 /*
@@ -406,7 +417,7 @@ void requests_on_message(struct requests *requests, struct message *message)
             set_timer(request, uv_now(requests->loop) + requests->conf->calls.attempt_timeout_ms);
         break;
     case REQUEST_RETRY:
-        if (request->state == REQUEST_SENT)
+        if (request->state == REQUEST_SENT || request->state == REQUEST_LISTENING)
             back_off(request, request->trouble);
         break;
     }
@@ -466,6 +477,7 @@ void request_start(struct requests *requests, struct request *request, const str
     request->deadline_ms = deadline_ms;
     request->started_ms = uv_now(requests->loop);
     request->attempts = 0;
+    request->settled_attempts = 0;
     request->trouble = REQUEST_NO_TROUBLE;
     request->in_doubt = false;
     if (deadline_ms <= request->started_ms || take_slot(requests, request) != 0) {
@@ -497,6 +509,31 @@ void request_park(struct request *request)
 void request_resume(struct request *request)
 {
     assert(request->state == REQUEST_PARKED);
+    send_attempt(request);
+}
+
+void request_listen(struct request *request, unsigned silence_ms)
+{
+    leave_state(request);
+    request->state = REQUEST_LISTENING;
+    request->silence_ms = silence_ms;
+    request->heard_ms = uv_now(request->requests->loop);
+    queue_append(&request->requests->listening, request);
+    set_timer(request, request->heard_ms + silence_ms);
+}
+
+void request_settle(struct request *request)
+{
+    request->settled_attempts = request->attempts;
+}
+
+void request_again(struct request *request, enum request_trouble trouble)
+{
+    back_off(request, trouble);
+}
+
+void request_again_now(struct request *request)
+{
     send_attempt(request);
 }
 

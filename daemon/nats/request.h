@@ -56,7 +56,8 @@ enum request_state {
     REQUEST_SENT,
     REQUEST_BACKING_OFF,
     REQUEST_PARKED,
-    REQUEST_HELD
+    REQUEST_HELD,
+    REQUEST_LISTENING
 };
 
 /* Why a request had to be asked again: what an operator is told when time runs out. */
@@ -90,6 +91,9 @@ struct request {
     enum request_trouble trouble;
     uint32_t slot;
     unsigned attempts;
+    unsigned settled_attempts; /* up to here all is forgiven: the backoff counts from it */
+    uint64_t heard_ms;         /* while it listens: loop time of the last sign of life */
+    unsigned silence_ms;
     bool suspected; /* a 503 came that may have been this attempt's */
     bool in_doubt;  /* an attempt was sent that may have had its effect without our knowing */
 };
@@ -118,9 +122,10 @@ struct requests {
     struct request_queue waiting; /* for the link */
     struct request_queue sent;    /* in the order of sending */
     struct request_queue held;    /* until there is room for their answers */
-    size_t expected_in_flight;    /* bytes of the answers that are on their way, about */
-    size_t reply_bytes;           /* what an answer with a value takes: the most of late */
-    uint64_t retries;             /* attempts after the first, since the start */
+    struct request_queue listening;
+    size_t expected_in_flight; /* bytes of the answers that are on their way, about */
+    size_t reply_bytes;        /* what an answer with a value takes: the most of late */
+    uint64_t retries;          /* attempts after the first, since the start */
 };
 
 /* conf is borrowed. 0, or -1 when memory ran out. */
@@ -166,6 +171,26 @@ void request_park(struct request *request);
 
 /* Sends the next attempt of a parked request. */
 void request_resume(struct request *request);
+
+/*
+ * For requests without an end, whose deadline is UINT64_MAX: what was asked for has begun, and from now on messages may
+ * come at any time. Longer than silence_ms without request_heard is trouble: the next attempt is sent after a backoff.
+ * A request that listens is no suspect when somebody has no responders.
+ */
+void request_listen(struct request *request, unsigned silence_ms);
+
+/* A sign of life of what a listening request listens to. Cheap. */
+static inline void request_heard(struct request *request, uint64_t now_ms)
+{
+    request->heard_ms = now_ms;
+}
+
+/* All is well again: a later backoff begins with the shortest pause. */
+void request_settle(struct request *request);
+
+/* From outside a reply callback: sends the next attempt, after a backoff or at once. */
+void request_again(struct request *request, enum request_trouble trouble);
+void request_again_now(struct request *request);
 
 /* Publishes an attempt of this request; for ops->send. */
 enum link_publish_result request_publish(struct request *request, const char *subject,

@@ -2,6 +2,7 @@
 
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket.h"
+#include "daemon/store/replica.h"
 
 #include <fnmatch.h>
 #include <stdio.h>
@@ -82,6 +83,7 @@ static void on_created(void *arg, json_t *answer, unsigned err_code, const struc
 
     if (answer != NULL) {
         bucket_forget(admin->store, admin->bucket);
+        replica_follow_configured(admin->store);
         answer_info(admin, answer);
         return;
     }
@@ -130,6 +132,7 @@ static void on_updated(void *arg, json_t *answer, unsigned err_code, const struc
         return;
     }
     bucket_forget(admin->store, admin->bucket);
+    replica_distrust(admin->store, admin->bucket);
     answer_info(admin, answer);
 }
 
@@ -180,6 +183,7 @@ static void on_removed(void *arg, json_t *answer, unsigned err_code, const struc
     struct admin *admin = arg;
 
     bucket_forget(admin->store, admin->bucket);
+    replica_distrust(admin->store, admin->bucket);
     /* A copy of the request that came too late found what the first one left. */
     bool was_ours = err_code == JETSTREAM_STREAM_NOT_FOUND && admin->call.request.attempts > 1;
     if (answer != NULL || was_ours)
@@ -198,6 +202,7 @@ static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct
 {
     struct admin *admin = arg;
 
+    replica_distrust(admin->store, admin->bucket);
     if (answer != NULL)
         admin->done(admin->arg, NULL, NULL);
     else

@@ -1,5 +1,7 @@
 #include "daemon/store/bulk.h"
 
+#include "daemon/store/replica.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,8 @@ struct bulk_key {
     UT_hash_handle hh;
     const char *name;
     size_t index;
+    uint64_t seen_revision; /* in the near cache, when NATS was asked */
+    bool is_told;
 };
 
 struct bulk_get_slot {
@@ -114,6 +118,24 @@ static struct bulk_get *bulk_of(struct request *request)
     return (struct bulk_get *)((char *)request - offsetof(struct bulk_get, request));
 }
 
+static void note_seen(struct bulk_get *bulk)
+{
+    for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
+        bulk->all[i].seen_revision = replica_revision_of(bulk->store, bulk->bucket, bulk->all[i].name);
+        bulk->all[i].is_told = false;
+    }
+}
+
+/* What the chunk did not bring is not there. */
+static void note_absent(struct bulk_get *bulk)
+{
+    for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
+        if (!bulk->all[i].is_told && bulk->all[i].seen_revision > 0)
+            replica_note_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].seen_revision,
+                                bulk->handle->replicas <= 1);
+    }
+}
+
 static enum link_publish_result send_chunk(struct request *request, unsigned attempt)
 {
     struct bulk_get *bulk = bulk_of(request);
@@ -129,6 +151,8 @@ static enum link_publish_result send_chunk(struct request *request, unsigned att
         bulk->bytes = 0;
         bulk->restart(bulk->arg);
     }
+    if (bulk->store->replicas != NULL)
+        note_seen(bulk);
     snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", bulk->store->jetstream.prefix, bulk->handle->stream);
     return request_publish(request, subject, NULL, 0, bulk->body, strlen(bulk->body));
 }
@@ -145,6 +169,8 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
         return REQUEST_MORE;
     if (status == 204 || status == 404) { /* EOB, or none of them is there */
         request_end(request);
+        if (bulk->store->replicas != NULL)
+            note_absent(bulk);
         bulk->chunk_start += bulk->chunk_count;
         start_chunk(bulk);
         return REQUEST_DONE;
@@ -160,7 +186,10 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
         return REQUEST_RETRY;
     }
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
+    replica_note_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
     HASH_FIND_STR(bulk->by_name, entry.key, key);
+    if (key != NULL)
+        key->is_told = true;
     if (key != NULL && entry.operation == KV_PUT && !tell(bulk, key->index, &entry)) {
         error = bulk->error;
         finish(bulk, &error);

@@ -1,5 +1,7 @@
 #include "daemon/store/read.h"
 
+#include "daemon/store/replica.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -39,6 +41,8 @@ static enum link_publish_result send_get(struct request *request, unsigned attem
     char subject[sizeof(get->store->jetstream.prefix) + 32 + KV_STREAM_BYTES + KV_SUBJECT_BYTES];
 
     (void)attempt;
+    if (get->store->replicas != NULL)
+        get->seen_revision = replica_revision_of(get->store, get->bucket, get->key);
     if (asks_leader(get))
         snprintf(subject, sizeof(subject), "%s.STREAM.MSG.GET.%s", prefix, get->handle->stream);
     else if (get->revision > 0)
@@ -57,14 +61,26 @@ static void finish_get(struct read_get *get, const struct kv_entry *entry, const
 
     request_end(&get->request);
     bucket_wait_cancel(&get->wait);
+    get->handle = NULL;
     get->done(get->arg, entry, error);
     if (handle != NULL)
         bucket_release(handle);
 }
 
+static void answer_absent(struct read_get *get)
+{
+    bool is_certain = asks_leader(get) || get->handle->replicas <= 1;
+
+    if (get->store->replicas != NULL && get->revision == 0)
+        replica_note_absent(get->store, get->bucket, get->key, get->seen_revision, is_certain);
+    finish_get(get, NULL, NULL);
+}
+
 /* The entry that was found may be of another key (by revision), or be a marker. */
 static void answer_entry(struct read_get *get, const struct kv_entry *entry)
 {
+    if (get->revision == 0)
+        replica_note_revision(get->store, get->bucket, get->key, entry->revision, false);
     bool is_it = strcmp(entry->key, get->key) == 0 && (entry->operation == KV_PUT || get->with_markers);
 
     finish_get(get, is_it ? entry : NULL, NULL);
@@ -77,7 +93,7 @@ static enum request_verdict take_direct(struct read_get *get, struct message *me
     unsigned status = message_status(message);
 
     if (status == 404) {
-        finish_get(get, NULL, NULL);
+        answer_absent(get);
     } else if (status != 0) {
         error_set(&error, ERROR_INTERNAL, "NATS: %u %s", status, message_status_text(message));
         finish_get(get, NULL, &error);
@@ -105,7 +121,7 @@ static enum request_verdict take_from_leader(struct read_get *get, struct messag
         return REQUEST_DONE;
     case JETSTREAM_UNWRAP_ERROR:
         if (failure.err_code == JETSTREAM_MESSAGE_NOT_FOUND) {
-            finish_get(get, NULL, NULL);
+            answer_absent(get);
             return REQUEST_DONE;
         }
         if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
@@ -196,4 +212,15 @@ void read_get(struct store *store, struct arena *arena, struct read_get *get)
     get->store = store;
     get->arena = arena;
     bucket_open(store, &get->wait, get->bucket, get->deadline_ms, on_get_handle, get);
+}
+
+void read_get_cancel(struct read_get *get)
+{
+    struct bucket *handle = get->handle;
+
+    request_end(&get->request);
+    bucket_wait_cancel(&get->wait);
+    get->handle = NULL;
+    if (handle != NULL)
+        bucket_release(handle);
 }

@@ -15,6 +15,7 @@
 enum read_consistency {
     READ_DIRECT, /* any replica may answer */
     READ_LEADER, /* the stream's leader answers: whatever was acknowledged before is seen */
+    READ_CACHED  /* the near cache: see near; here the same as DIRECT */
 };
 
 /* The entry, or NULL where the key is not there (never was, is deleted or has expired), or an error. */
@@ -38,6 +39,7 @@ struct read_get {
     struct bucket_wait wait;
     struct request request;
     char *body;
+    uint64_t seen_revision; /* the key's in the near cache, when NATS was asked */
 };
 
 /*
@@ -45,5 +47,8 @@ struct read_get {
  * live until done was called; the entry lives as long as that call.
  */
 void read_get(struct store *store, struct arena *arena, struct read_get *get);
+
+/* Ends it without calling done. Does nothing where it is over, or never began. */
+void read_get_cancel(struct read_get *get);
 
 #endif

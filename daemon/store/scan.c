@@ -1,5 +1,7 @@
 #include "daemon/store/scan.h"
 
+#include "daemon/store/replica.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,30 +98,32 @@ static bool keep_entry(struct read_history *history, const struct kv_entry *entr
     return true;
 }
 
-static bool take_history_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+static enum consumer_verdict take_history_message(void *arg, struct message *message,
+                                                  const struct kv_delivery *delivery)
 {
     struct read_history *history = arg;
     struct kv_entry entry;
 
     if (!kv_read_entry(message, message->subject, history->handle->prefix, delivery->stream_sequence,
                        delivery->created_us, &entry))
-        return true;
+        return CONSUMER_MORE;
+    replica_note_revision(history->store, history->bucket, history->key, entry.revision, false);
     history->bytes += entry.value_bytes;
     if (history->bytes > history->bytes_max) {
         error_set(&history->error, ERROR_TOO_LARGE,
                   "the history's values have more than %zu bytes (limits.frame_bytes); get the revisions one by one",
                   history->bytes_max);
-        return false;
+        return CONSUMER_ENOUGH;
     }
     if (!history->take_memory(history->memory_arg, entry.value_bytes + sizeof(entry))) {
         set_memory_error(&history->error);
-        return false;
+        return CONSUMER_ENOUGH;
     }
     if (!keep_entry(history, &entry)) {
         error_set(&history->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        return false;
+        return CONSUMER_ENOUGH;
     }
-    return true;
+    return CONSUMER_MORE;
 }
 
 static void end_history(void *arg, const struct error *error)
@@ -150,8 +154,9 @@ static void on_history_handle(void *arg, struct bucket *bucket, const struct err
         finish_history(history, error);
         return;
     }
-    consumer_read(&history->store->jetstream, &history->reading, bucket->stream, subject, false, false,
-                  history->deadline_ms, &history_ops, history);
+    history->subject = subject;
+    struct consumer_scope scope = {.stream = bucket->stream, .filters = &history->subject, .filter_count = 1};
+    consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &history_ops, history);
 }
 
 void read_history(struct store *store, struct arena *arena, struct read_history *history)
@@ -240,22 +245,24 @@ static bool keep_key(struct read_keys *keys, const char *key)
     return true;
 }
 
-static bool take_key_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+static enum consumer_verdict take_key_message(void *arg, struct message *message, const struct kv_delivery *delivery)
 {
     struct read_keys *keys = arg;
     struct kv_entry entry;
 
     if (!kv_read_entry(message, message->subject, keys->handle->prefix, delivery->stream_sequence, delivery->created_us,
-                       &entry) ||
-        entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
-        return true;
+                       &entry))
+        return CONSUMER_MORE;
+    replica_note_revision(keys->store, keys->bucket, entry.key, entry.revision, false);
+    if (entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
+        return CONSUMER_MORE;
     if (!keys->take_memory(keys->memory_arg, packed_bytes(entry.key))) {
         set_memory_error(&keys->error);
-        return false;
+        return CONSUMER_ENOUGH;
     }
     if (!keep_key(keys, entry.key)) {
         error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        return false;
+        return CONSUMER_ENOUGH;
     }
     /* Only what is to be answered counts against the bytes. */
     bool has_slack = keys->limit > 0 && keys->count > keys->limit;
@@ -265,9 +272,9 @@ static bool take_key_message(void *arg, struct message *message, const struct kv
         error_set(&keys->error, ERROR_TOO_LARGE,
                   "the keys have more than %zu bytes (limits.frame_bytes); ask for them in pages with limit and after",
                   keys->bytes_max);
-        return false;
+        return CONSUMER_ENOUGH;
     }
-    return true;
+    return CONSUMER_MORE;
 }
 
 static void end_keys(void *arg, const struct error *error)
@@ -285,20 +292,25 @@ static void on_keys_handle(void *arg, struct bucket *bucket, const struct error 
 
     keys->handle = bucket;
     if (error == NULL) {
-        keys->subject = arena_alloc(keys->arena, strlen(bucket->prefix) + strlen(filter) + 1);
-        if (keys->subject == NULL) {
+        char *subject = arena_alloc(keys->arena, strlen(bucket->prefix) + strlen(filter) + 1);
+        if (subject == NULL) {
             error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
             error = &memory;
         } else {
-            strcpy(stpcpy(keys->subject, bucket->prefix), filter);
+            strcpy(stpcpy(subject, bucket->prefix), filter);
+            keys->subject = subject;
         }
     }
     if (error != NULL) {
         finish_keys(keys, error);
         return;
     }
-    consumer_read(&keys->store->jetstream, &keys->reading, bucket->stream, keys->subject, true, true, keys->deadline_ms,
-                  &keys_ops, keys);
+    struct consumer_scope scope = {.stream = bucket->stream,
+                                   .filters = &keys->subject,
+                                   .filter_count = 1,
+                                   .last_per_subject = true,
+                                   .headers_only = true};
+    consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
 }
 
 void read_keys(struct store *store, struct arena *arena, struct read_keys *keys)

@@ -30,6 +30,7 @@ struct read_history {
     struct bucket *handle;
     struct bucket_wait wait;
     struct consumer_reading reading;
+    const char *subject;
     struct kv_entry *entries;
     size_t count, capacity, bytes;
     struct error error;
@@ -56,7 +57,8 @@ struct read_keys {
     struct bucket *handle;
     struct bucket_wait wait;
     struct consumer_reading reading;
-    char *subject;
+    struct timer timer; /* of near */
+    const char *subject;
     char **keys;
     size_t count, capacity, bytes;
     struct error error;

@@ -1,11 +1,16 @@
 #include "daemon/store/store.h"
 
 #include "daemon/store/bucket.h"
+#include "daemon/store/feed.h"
 #include "daemon/store/group.h"
+#include "daemon/store/replica.h"
+#include "daemon/store/watch.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The link's events are the requests'; the store listens in to ask a new server what it is. */
 
@@ -15,6 +20,7 @@ static void on_link_up(void *arg)
 
     jetstream_probe(&store->jetstream);
     requests_on_up(&store->requests);
+    replica_follow_configured(store);
 }
 
 static void on_link_down(void *arg)
@@ -24,12 +30,37 @@ static void on_link_down(void *arg)
 
 static void on_link_message(void *arg, struct message *message)
 {
-    requests_on_message(&((struct store *)arg)->requests, message);
+    struct store *store = arg;
+
+    if (!feed_take_message(store, message))
+        requests_on_message(&store->requests, message);
 }
 
 static void on_link_no_responders(void *arg)
 {
     requests_on_no_responders(&((struct store *)arg)->requests);
+}
+
+/* Any host name becomes a name for a consumer; the path of the socket tells daemons of one host from each other. */
+static void set_name(struct store *store)
+{
+    char host[33] = "host";
+    uint32_t hash = 2166136261u; /* FNV-1a */
+
+    if (store->conf->nats.name != NULL) {
+        snprintf(store->name, sizeof(store->name), "%s", store->conf->nats.name);
+        return;
+    }
+    if (gethostname(host, sizeof(host)) != 0)
+        strcpy(host, "host");
+    host[sizeof(host) - 1] = '\0';
+    for (char *c = host; *c != '\0'; c++) {
+        if (!isalnum((unsigned char)*c) && *c != '-' && *c != '_')
+            *c = '-';
+    }
+    for (const char *c = store->conf->listen.path; *c != '\0'; c++)
+        hash = (hash ^ (unsigned char)*c) * 16777619u;
+    snprintf(store->name, sizeof(store->name), "kvstored-%s-%08" PRIx32, host, hash);
 }
 
 int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, const struct conf *conf)
@@ -40,8 +71,11 @@ int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, cons
     store->loop = loop;
     store->conf = conf;
     store->timers = timers;
-    if (requests_init(&store->requests, loop, timers, conf) != 0)
+    set_name(store);
+    if (replica_init_all(store) != 0)
         return -1;
+    if (requests_init(&store->requests, loop, timers, conf) != 0)
+        goto end_replicas;
     if (jetstream_init(&store->jetstream, &store->requests, conf->nats.domain) != 0)
         goto free_requests;
     store->link = link_new(loop, conf, &events);
@@ -55,12 +89,15 @@ free_jetstream:
     jetstream_free(&store->jetstream);
 free_requests:
     requests_free(&store->requests);
+end_replicas:
+    replica_free_all(store);
     return -1;
 }
 
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
 {
     group_close_all(store);
+    replica_end_all(store);
     link_stop(store->link, stopped, arg);
 }
 
@@ -80,6 +117,7 @@ void store_free(struct store *store)
 {
     fail_everything(store);
     bucket_forget_all(store);
+    replica_free_all(store);
     jetstream_free(&store->jetstream);
     requests_free(&store->requests);
     link_free(store->link);
@@ -101,8 +139,16 @@ bool store_is_available(const struct store *store, struct error *error)
     return false;
 }
 
+void store_reload(struct store *store)
+{
+    store->cache_budget.max_bytes = store->conf->cache.max_bytes;
+    link_set_ping_interval(store->link);
+    replica_follow_configured(store);
+}
+
 void store_flush(struct store *store)
 {
+    watch_go_on_all(store);
     group_flush_all(store);
     requests_flush(&store->requests);
     link_flush(store->link);

@@ -1,16 +1,18 @@
 /*
  * store: what the rooms above NATS share.
  *
- * Made by main; its parts are bucket (handles), read, write and admin. The
- * store knows buckets, keys and revisions; it has never heard of a session.
+ * Made by main; its parts are bucket (handles), read, write, admin, and what follows buckets: feed, replica, watch,
+ * near. The store knows buckets, keys and revisions; it has never heard of a session.
  */
 #ifndef DAEMON_STORE_STORE_H
 #define DAEMON_STORE_STORE_H
 
 #include "conf/conf.h"
+#include "daemon/arena.h"
 #include "daemon/nats/jetstream.h"
 #include "daemon/nats/link.h"
 #include "daemon/nats/request.h"
+#include "daemon/store/cache.h"
 #include "daemon/timers.h"
 
 #include <stdint.h>
@@ -25,7 +27,17 @@ struct store {
     struct link *link;
     struct requests requests;
     struct jetstream jetstream;
-    struct bucket_entry *buckets;   /* by name: uthash */
+    struct bucket_entry *buckets; /* by name: uthash */
+    struct feed *feeds;           /* by their streams: uthash */
+    struct replica *replicas;     /* of followed buckets, by name: uthash */
+    struct near_fetch *fetches;   /* cached reads that ask NATS: uthash */
+    struct watch *paused_watches; /* wait for room */
+    struct cache_budget cache_budget;
+    uint64_t entry_serial;   /* numbers what watches are told */
+    struct arena list_arena; /* of the listing for cache.buckets */
+    struct timer list_timer;
+    bool is_listing;
+    char name[72];                  /* that NATS knows this daemon by: nats.name, or its default */
     uint64_t writes;                /* numbers the ids of writes */
     struct group *dirty_groups;     /* have something to send at the turn's end */
     struct group *gathering_groups; /* wait a moment for company */
@@ -35,6 +47,17 @@ struct store {
         uint64_t grouped; /* writes in them */
         uint64_t failed;  /* batches whose writes were sent again one by one */
     } group_stats;
+    struct {
+        unsigned open;
+        uint64_t total;
+        uint64_t ended; /* by the daemon */
+        uint64_t entries;
+        uint64_t resyncs;
+        uint64_t vanished;
+    } watch_stats;
+    struct {
+        uint64_t hits, misses;
+    } cache_stats;
 };
 
 /* 0, or -1 when memory ran out. conf and timers are borrowed. */
@@ -43,6 +66,9 @@ int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, cons
 /* Stops the link; stopped is called from the loop, then store_free. */
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg);
 void store_free(struct store *store);
+
+/* The configuration was read again. */
+void store_reload(struct store *store);
 
 /* At the end of each turn of the loop: sends what was gathered in it. */
 void store_flush(struct store *store);

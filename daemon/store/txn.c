@@ -1,6 +1,7 @@
 #include "daemon/store/txn.h"
 
 #include "daemon/backoff.h"
+#include "daemon/store/replica.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -31,6 +32,10 @@ static void finish(struct txn *txn, uint64_t first_revision, const struct error 
 
     timer_stop(txn->store->timers, &txn->pause);
     HASH_CLEAR(hh, txn->by_key);
+    for (size_t i = 0; error == NULL && i < txn->operation_count; i++)
+        replica_note_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
+    if (error != NULL && error->has_revision && error->key != NULL)
+        replica_note_revision(txn->store, txn->bucket, error->key, error->revision, false);
     txn->done(txn->arg, first_revision, error);
     if (handle != NULL)
         bucket_release(handle);

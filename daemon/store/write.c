@@ -1,6 +1,7 @@
 #include "daemon/store/write.h"
 
 #include "daemon/store/group.h"
+#include "daemon/store/replica.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,6 +19,10 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
     bucket_wait_cancel(&write->wait);
     if (write->group != NULL)
         group_write_ended(write, error);
+    if (error == NULL)
+        replica_note_revision(write->store, write->bucket, write->operation.key, revision, true);
+    else if (error->has_revision)
+        replica_note_revision(write->store, write->bucket, write->operation.key, error->revision, false);
     write->done(write->arg, revision, error);
     if (handle != NULL)
         bucket_release(handle);

@@ -1,0 +1,346 @@
+#include "daemon/store/watch.h"
+
+#include "daemon/call.h"
+#include "daemon/dispatch.h"
+#include "daemon/handlers/arguments.h"
+#include "daemon/handlers/entry.h"
+#include "daemon/handlers/handlers.h"
+#include "daemon/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A notification of more is a second one: clients have limits of one message. */
+#define NOTIFICATION_BYTES (256u * 1024u)
+
+/* An array header of 5 bytes (array 32), whose number is set when it is known. */
+#define ARRAY_HEADER_BYTES 5u
+
+/* One watch of a session. */
+struct session_watch {
+    struct session_resource resource;
+    struct watch watch;
+    struct session *session;
+    struct dispatcher *dispatcher;
+    struct call *call; /* until it has begun */
+    uint64_t id;
+    bool is_meta_only;
+    char *bucket;
+    char *filters[WATCH_FILTERS_MAX];
+
+    /* The notification that more entries can be added to, as long as it is the last of what was packed. */
+    uint64_t flushes; /* of the session, when it was begun */
+    size_t start, end;
+    uint32_t count;
+};
+
+static void free_watch(struct session_watch *watch)
+{
+    for (size_t i = 0; i < watch->watch.filter_count; i++)
+        free(watch->filters[i]);
+    free(watch->bucket);
+    free(watch);
+}
+
+/* --- Notifications --------------------------------------------------------------------------------- */
+
+static void begin_notification(struct session_watch *watch, msgpack_packer *packer, const char *method, unsigned params)
+{
+    msgpack_packer_init(packer, session_out(watch->session), msgpack_sbuffer_write);
+    rpc_pack_notification(packer, method);
+    msgpack_pack_array(packer, params);
+    msgpack_pack_uint64(packer, watch->id);
+}
+
+static void set_array_header(unsigned char *header, uint32_t count)
+{
+    header[0] = 0xdd;
+    header[1] = (unsigned char)(count >> 24);
+    header[2] = (unsigned char)(count >> 16);
+    header[3] = (unsigned char)(count >> 8);
+    header[4] = (unsigned char)count;
+}
+
+static void add_entry(struct session_watch *watch, const msgpack_sbuffer *packed)
+{
+    struct session *session = watch->session;
+    msgpack_sbuffer *out = session_out(session);
+    bool goes_on = watch->count > 0 && watch->flushes == session->flushes && watch->end == out->size &&
+                   out->size - watch->start < NOTIFICATION_BYTES;
+
+    if (!goes_on) {
+        msgpack_packer packer;
+        unsigned char header[ARRAY_HEADER_BYTES];
+        begin_notification(watch, &packer, "watch.entries", 2);
+        watch->flushes = session->flushes;
+        watch->start = out->size;
+        watch->count = 0;
+        set_array_header(header, 0);
+        msgpack_sbuffer_write(out, (const char *)header, sizeof(header));
+    }
+    msgpack_sbuffer_write(out, packed->data, packed->size);
+    set_array_header((unsigned char *)out->data + watch->start, ++watch->count);
+    watch->end = out->size;
+    session_answered(session);
+}
+
+/* --- What the watch says --------------------------------------------------------------------------- */
+
+static struct session_watch *watch_of(void *arg)
+{
+    return arg;
+}
+
+static size_t room_of(const struct session_watch *watch)
+{
+    const struct conf *conf = watch->dispatcher->conf;
+    size_t own = conf->watches.buffer_bytes, all = conf->limits.out_buffer_bytes;
+
+    return own < all ? own : all;
+}
+
+static void on_started(void *arg)
+{
+    struct session_watch *watch = watch_of(arg);
+    struct call *call = watch->call;
+
+    watch->call = NULL;
+    msgpack_pack_uint64(call_begin_result(call), watch->id);
+    call_end_result(call);
+}
+
+/* Many watches are told of the same entry: it is packed once. */
+static const msgpack_sbuffer *pack_entry(struct session_watch *watch, const struct kv_entry *entry, uint64_t serial)
+{
+    struct dispatcher_entry *packed = &watch->dispatcher->packed[watch->is_meta_only];
+    msgpack_packer packer;
+
+    if (packed->serial == serial)
+        return &packed->bytes;
+    if (packed->bytes.alloc > NOTIFICATION_BYTES)
+        msgpack_sbuffer_destroy(&packed->bytes); /* one large value need not be kept */
+    msgpack_sbuffer_clear(&packed->bytes);
+    msgpack_packer_init(&packer, &packed->bytes, msgpack_sbuffer_write);
+    if (watch->is_meta_only)
+        entry_pack_meta(entry, &packer);
+    else
+        entry_pack(entry, &packer);
+    packed->serial = serial;
+    return &packed->bytes;
+}
+
+static bool on_entry(void *arg, const struct kv_entry *entry, uint64_t serial)
+{
+    struct session_watch *watch = watch_of(arg);
+    const msgpack_sbuffer *packed = pack_entry(watch, entry, serial);
+    size_t unread = session_unread_bytes(watch->session);
+
+    if (unread > 0 && unread + packed->size > room_of(watch))
+        return false;
+    add_entry(watch, packed);
+    return true;
+}
+
+static bool has_room(void *arg)
+{
+    struct session_watch *watch = watch_of(arg);
+
+    return session_unread_bytes(watch->session) < room_of(watch) / 2;
+}
+
+static void on_ready(void *arg)
+{
+    struct session_watch *watch = watch_of(arg);
+    msgpack_packer packer;
+
+    begin_notification(watch, &packer, "watch.ready", 1);
+    session_answered(watch->session);
+}
+
+static void on_ended(void *arg, const struct error *error)
+{
+    struct session_watch *watch = watch_of(arg);
+    struct error complete = *error;
+    msgpack_packer packer;
+
+    session_remove_resource(watch->session, &watch->resource);
+    if (watch->call != NULL) {
+        call_fail(watch->call, error);
+    } else {
+        complete.bucket = watch->bucket;
+        begin_notification(watch, &packer, "watch.ended", 2);
+        error_pack(&complete, &packer);
+        session_answered(watch->session);
+    }
+    free_watch(watch);
+}
+
+static const struct watch_ops watch_ops = {on_started, on_entry, has_room, on_ready, on_ended};
+
+static void on_session_gone(struct session_resource *resource)
+{
+    struct session_watch *watch = (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
+
+    watch_stop(&watch->watch);
+    if (watch->call != NULL)
+        call_drop(watch->call);
+    free_watch(watch);
+}
+
+/* --- watch.start ----------------------------------------------------------------------------------- */
+
+static const char *add_filter(struct session_watch *watch, const char *text, size_t length)
+{
+    const char *wrong = kv_check_filter(text, length);
+
+    if (wrong != NULL)
+        return wrong;
+    watch->filters[watch->watch.filter_count] = strndup(text, length);
+    if (watch->filters[watch->watch.filter_count] == NULL)
+        return "out of memory";
+    watch->watch.filter_count++;
+    return NULL;
+}
+
+/* NULL, or what is wrong with them. */
+static const char *take_filters(struct session_watch *watch, const msgpack_object *option)
+{
+    if (option == NULL)
+        return add_filter(watch, ">", 1);
+    if (value_is_string(option))
+        return add_filter(watch, option->via.str.ptr, option->via.str.size);
+    if (option->type != MSGPACK_OBJECT_ARRAY || option->via.array.size == 0 ||
+        option->via.array.size > WATCH_FILTERS_MAX)
+        return "filter is a str, or an array of 1 to 64 str";
+    for (uint32_t i = 0; i < option->via.array.size; i++) {
+        const msgpack_object *item = &option->via.array.ptr[i];
+        const char *wrong = value_is_string(item) ? add_filter(watch, item->via.str.ptr, item->via.str.size)
+                                                  : "filter is a str, or an array of 1 to 64 str";
+        if (wrong != NULL)
+            return wrong;
+    }
+    return NULL;
+}
+
+/* False: the call is answered. */
+static bool take_options(struct call *call, struct session_watch *watch)
+{
+    bool with_history, updates_only;
+    int64_t revision;
+
+    if (!option_bool(call, "include_history", &with_history) || !option_bool(call, "updates_only", &updates_only) ||
+        !option_bool(call, "ignore_deletes", &watch->watch.ignores_deletes) ||
+        !option_bool(call, "meta_only", &watch->is_meta_only) ||
+        !option_integer(call, "from_revision", 1, INT64_MAX, 0, &revision))
+        return false;
+    if (with_history + updates_only + (revision > 0) > 1) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                       "at most one of include_history, updates_only and from_revision can be given");
+        return false;
+    }
+    const char *wrong = take_filters(watch, option_find(call, "filter"));
+    if (wrong != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s", wrong);
+        return false;
+    }
+    watch->watch.from = with_history   ? WATCH_HISTORY
+                        : updates_only ? WATCH_UPDATES
+                        : revision > 0 ? WATCH_REVISION
+                                       : WATCH_LAST;
+    watch->watch.from_revision = (uint64_t)revision;
+    return true;
+}
+
+/* False: the call is answered. */
+static bool check_limits(struct call *call)
+{
+    const struct conf *conf = call->dispatcher->conf;
+
+    if (call->session->resource_count >= conf->watches.per_session) {
+        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
+                       "this session has %u watches, which is the limit (watches.per_session)",
+                       call->session->resource_count);
+        return false;
+    }
+    if (call->store->watch_stats.open >= conf->watches.total) {
+        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED, "there are %u watches, which is the limit (watches.total)",
+                       call->store->watch_stats.open);
+        return false;
+    }
+    return true;
+}
+
+void handle_watch_start(struct call *call)
+{
+    if (call->is_notification) {
+        call_drop(call); /* nobody would learn the id */
+        return;
+    }
+    if (!check_limits(call))
+        return;
+    struct session_watch *watch = calloc(1, sizeof(*watch));
+    if (watch == NULL || (watch->bucket = strdup(call->bucket)) == NULL) {
+        free(watch);
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!take_options(call, watch)) {
+        free_watch(watch);
+        return;
+    }
+    watch->session = call->session;
+    watch->dispatcher = call->dispatcher;
+    watch->call = call;
+    watch->id = ++call->dispatcher->watch_ids;
+    watch->watch.filters = (const char *const *)watch->filters;
+    watch->watch.ops = &watch_ops;
+    watch->watch.arg = watch;
+    watch->resource.release = on_session_gone;
+    session_add_resource(call->session, &watch->resource);
+    watch_start(call->store, &watch->watch, call->bucket, call->deadline_ms);
+}
+
+/* --- watch.stop ------------------------------------------------------------------------------------ */
+
+void handle_watch_stop(struct call *call)
+{
+    const msgpack_object *id = &call->arguments[0];
+    struct session_resource *resource = call->session != NULL ? call->session->resources : NULL;
+
+    if (id->type != MSGPACK_OBJECT_POSITIVE_INTEGER) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 1 must be a watch id, as watch.start answered it");
+        return;
+    }
+    for (; resource != NULL; resource = resource->next) {
+        struct session_watch *watch =
+            (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
+        if (watch->id != id->via.u64)
+            continue;
+        watch_stop(&watch->watch);
+        session_remove_resource(watch->session, resource);
+        if (watch->call != NULL)
+            call_fail_with(watch->call, ERROR_UNAVAILABLE, "the watch was stopped before it had begun");
+        free_watch(watch);
+        break;
+    }
+    msgpack_pack_nil(call_begin_result(call));
+    call_end_result(call);
+}
+
+void watches_check_access(struct dispatcher *dispatcher, struct session *session)
+{
+    struct session_resource *resource = session->resources, *next;
+
+    for (; resource != NULL; resource = next) {
+        struct session_watch *watch =
+            (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
+        struct error error;
+        next = resource->next;
+        if (access_of(&dispatcher->access, &session->access, session_socket(session), watch->bucket) >=
+            CONF_ACCESS_READ)
+            continue;
+        error_set(&error, ERROR_PERMISSION_DENIED,
+                  "the access rules have changed: this bucket may not be read any more");
+        watch_end(&watch->watch, &error);
+    }
+}

@@ -1,0 +1,126 @@
+/*
+ * cache: the keys of one bucket in memory, and their values as far as there is room.
+ *
+ * Used by replica, which feeds it, and through that by reads and watches. It knows nothing of NATS but the form of an
+ * entry. A key is one block of memory: what is known of its last entry, its name, and its value unless that was
+ * evicted. The blocks are found by an open-addressing table, and stand in a list from the oldest revision to the
+ * newest. When all caches together are over their budget, values leave by the CLOCK algorithm (second chance), which
+ * keeps those that were read of late.
+ */
+#ifndef DAEMON_STORE_CACHE_H
+#define DAEMON_STORE_CACHE_H
+
+#include "daemon/nats/kv.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Of a key with more, the value is not kept. */
+#define CACHE_HEADERS_MAX 16u
+
+/* One key; all that is behind a cache_view is private. 40 bytes, and what malloc and the table add: about 80 a key. */
+struct cache_key {
+    struct cache_key *older, *newer;
+    uint64_t revision;
+    int64_t created_us;
+    uint32_t value_bytes; /* also of a value that was evicted */
+    uint16_t key_length;
+    uint8_t flags; /* enum kv_operation is among them */
+    uint8_t mark;
+    char bytes[]; /* the key and a NUL; then, by the flags, when it expires; headers; the value */
+};
+
+/* What all caches share. */
+struct cache_budget {
+    struct cache *first; /* all of them */
+    size_t bytes;        /* of blocks, with malloc's own, and of tables */
+    size_t max_bytes;
+    uint64_t evicted;
+};
+
+/* A walk over the keys from the oldest to the newest, while they change: what changes is met again, or later. */
+struct cache_cursor {
+    struct cache_cursor *next_cursor;
+    struct cache_key *next; /* NULL: at the end, for now */
+};
+
+struct cache {
+    struct cache *next, *previous;
+    struct cache_budget *budget;
+    struct cache_key **slots;
+    uint32_t *hashes; /* of the keys in slots, so that growing does not look at each block */
+    size_t capacity;  /* a power of two, or 0 */
+    size_t count;
+    size_t bytes;
+    size_t value_bytes; /* of the values that are there */
+    size_t hand;        /* of the clock */
+    uint64_t seed;
+    struct cache_key *oldest, *newest;
+    struct cache_cursor *cursors;
+    uint8_t mark; /* what a marked key has */
+};
+
+/* An entry as it is in the cache; lives until the cache is changed. */
+struct cache_view {
+    struct kv_entry entry;
+    struct message message;
+    struct message_header headers[CACHE_HEADERS_MAX];
+};
+
+void cache_init(struct cache *cache, struct cache_budget *budget);
+void cache_clear(struct cache *cache);
+
+/* The key, or NULL. */
+struct cache_key *cache_find(const struct cache *cache, const char *key, size_t length);
+
+/*
+ * Takes an entry, in place of what the key had, as the newest. expires_us: since the epoch, 0 for never. Without
+ * with_value the value is not kept. Values of this and other caches may be evicted. NULL when memory ran out, or when
+ * the budget has no room for keys alone.
+ */
+struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, int64_t expires_us, bool with_value);
+
+/* Gives a key the value of its revision, which it had lost. The key may move in memory. */
+void cache_restore(struct cache *cache, struct cache_key *key, const struct kv_entry *entry, int64_t expires_us);
+
+void cache_remove(struct cache *cache, struct cache_key *key);
+
+/* Lets go of all values; the keys stay. */
+void cache_drop_values(struct cache *cache);
+
+static inline const char *cache_key_name(const struct cache_key *key)
+{
+    return key->bytes;
+}
+
+static inline enum kv_operation cache_operation(const struct cache_key *key)
+{
+    return (enum kv_operation)(key->flags & 3u);
+}
+
+/* Whether its value is there, or it is a marker, which has none. */
+bool cache_has_value(const struct cache_key *key);
+
+/* When its time is over, in us since the epoch; 0: never, as of most. */
+int64_t cache_expiry(const struct cache_key *key);
+
+/* Notes that it was used, and shows it. */
+void cache_read(struct cache_key *key, struct cache_view *view);
+
+/* --- Marks: which keys were met, in a look at all that the bucket has --- */
+
+/* From now on no key is marked but those that are set or marked. (Keys that 255 looks on end did not meet are marked
+ * again.) */
+void cache_unmark_all(struct cache *cache);
+void cache_mark(struct cache *cache, struct cache_key *key);
+bool cache_is_marked(const struct cache *cache, const struct cache_key *key);
+
+/* --- Walks --- */
+
+void cache_cursor_begin(struct cache *cache, struct cache_cursor *cursor);
+/* The next key, NULL at the end; it goes on when there is more. */
+struct cache_key *cache_cursor_next(struct cache_cursor *cursor);
+void cache_cursor_end(struct cache *cache, struct cache_cursor *cursor);
+
+#endif

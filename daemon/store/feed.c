@@ -1,0 +1,369 @@
+#include "daemon/store/feed.h"
+
+#include "daemon/log.h"
+#include "daemon/nats/consumer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the server may have on its way to us at a time; the next pull is sent when half of it has come. */
+#define PULL_MESSAGES   1000u
+#define PULL_EXPIRES_NS 300000000000LL
+
+/* How long the server keeps a consumer that nobody pulls from. */
+#define INACTIVE_THRESHOLD_NS 60000000000LL
+
+/* What a heartbeat may be late. */
+#define HEARTBEAT_SLACK_MS 250u
+
+/* So often within a minute somebody else takes a consumer of this name away: then it is two daemons that have one name.
+ */
+#define THEFTS_MAX 2u
+
+static struct feed *feed_of(struct request *request)
+{
+    return (struct feed *)((char *)request - offsetof(struct feed, request));
+}
+
+static enum link_publish_result publish(struct feed *feed, const char *verb, bool with_consumer, const char *body)
+{
+    char subject[512];
+
+    snprintf(subject, sizeof(subject), "%s.%s.%s%s%s", feed->store->jetstream.prefix, verb, feed->bucket->stream,
+             with_consumer ? "." : "", with_consumer ? feed->consumer : "");
+    return request_publish(&feed->request, subject, NULL, 0, body, strlen(body));
+}
+
+/* The next step of making the consumer. */
+static enum request_verdict step(struct feed *feed, enum feed_phase phase, const char *verb, const char *body)
+{
+    feed->phase = phase;
+    if (publish(feed, verb, true, body) == LINK_PUBLISHED)
+        return REQUEST_MORE;
+    request_retry_reason(&feed->request, REQUEST_CONGESTED);
+    return REQUEST_RETRY;
+}
+
+/* The consumer is of no use any more: it is made anew after a backoff. */
+static enum request_verdict lose(struct feed *feed, enum request_trouble trouble)
+{
+    feed->phase = FEED_BROKEN;
+    request_again(&feed->request, trouble);
+    return REQUEST_DONE;
+}
+
+/* --- The stream ------------------------------------------------------------------------------------ */
+
+static enum link_publish_result send_feed(struct request *request, unsigned attempt)
+{
+    struct feed *feed = feed_of(request);
+
+    if (attempt > 1 && feed->is_placed)
+        feed->resyncs++;
+    feed->phase = FEED_ASKING;
+    return publish(feed, "STREAM.INFO", false, "");
+}
+
+static void end(struct feed *feed, const struct error *error)
+{
+    feed_stop(feed);
+    feed->ops->ended(feed->arg, error);
+}
+
+/* An answer with an error: tried again for ever, unless the bucket is gone. */
+static enum request_verdict take_failure(struct feed *feed, const struct jetstream_error *failure)
+{
+    struct error error;
+
+    if (failure->err_code == JETSTREAM_STREAM_NOT_FOUND) {
+        bucket_forget(feed->store, feed->bucket->name);
+        error_set(&error, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\" (any more)", feed->bucket->name);
+        end(feed, &error);
+        return REQUEST_DONE;
+    }
+    jetstream_set_error(&error, failure);
+    if (jetstream_healable(failure) == REQUEST_NO_TROUBLE && feed->error.code == ERROR_NONE)
+        log_warning("bucket %s cannot be followed: %s; trying again", feed->bucket->name, error.message);
+    feed->error = error;
+    request_retry_reason(&feed->request, REQUEST_NO_LEADER);
+    return REQUEST_RETRY;
+}
+
+void feed_read_info(json_t *answer, struct feed_info *info)
+{
+    json_t *config = json_object_get(answer, "config");
+    json_t *state = json_object_get(answer, "state");
+    bool can_expire = json_integer_value(json_object_get(config, "max_age")) > 0 ||
+                      json_is_true(json_object_get(config, "allow_msg_ttl"));
+
+    info->first_sequence = (uint64_t)json_integer_value(json_object_get(state, "first_seq"));
+    info->last_sequence = (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
+    info->subjects = (uint64_t)json_integer_value(json_object_get(state, "num_subjects"));
+    info->replicas = (unsigned)json_integer_value(json_object_get(config, "num_replicas"));
+    info->max_age_us = json_integer_value(json_object_get(config, "max_age")) / 1000;
+    info->expires_silently =
+        can_expire && json_integer_value(json_object_get(config, "subject_delete_marker_ttl")) == 0;
+}
+
+static enum request_verdict make_consumer(struct feed *feed)
+{
+    /* What an earlier run, or the last connection, has left. */
+    return step(feed, FEED_REMOVING, "CONSUMER.DELETE", "");
+}
+
+static enum request_verdict take_info(struct feed *feed, json_t *answer)
+{
+    const char *created = json_string_value(json_object_get(answer, "created"));
+    bool is_met = feed->created[0] != '\0';
+
+    if (created == NULL)
+        created = "?";
+    feed_read_info(answer, &feed->info);
+    bool is_anew = is_met && (strcmp(created, feed->created) != 0 || (feed->is_placed && feed->info.replicas <= 1 &&
+                                                                      feed->info.last_sequence < feed->position));
+    snprintf(feed->created, sizeof(feed->created), "%s", created);
+    if (feed->is_placed && !is_anew)
+        return make_consumer(feed);
+    if (is_anew)
+        log_warning("bucket %s was made anew", feed->bucket->name);
+    feed->is_placed = false;
+    feed->position = 0;
+    feed->phase = FEED_HELD;
+    request_park(&feed->request);
+    feed->ops->begin(feed->arg, is_anew);
+    return REQUEST_DONE; /* it may be over, or going on */
+}
+
+void feed_go(struct feed *feed, uint64_t position)
+{
+    feed->position = position;
+    feed->is_placed = true;
+    if (feed->phase != FEED_HELD)
+        return;
+    request_listen(&feed->request, feed->store->conf->calls.attempt_timeout_ms);
+    if (make_consumer(feed) != REQUEST_MORE)
+        request_again(&feed->request, REQUEST_CONGESTED);
+}
+
+/* --- The consumer ---------------------------------------------------------------------------------- */
+
+static enum request_verdict create_consumer(struct feed *feed)
+{
+    char filter[KV_PREFIX_BYTES + 2];
+
+    snprintf(filter, sizeof(filter), "%s>", feed->bucket->prefix);
+    json_t *body =
+        json_pack("{s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:i, s:b}}", "stream_name", feed->bucket->stream,
+                  "config", "name", feed->consumer, "deliver_policy", "by_start_sequence", "opt_start_seq",
+                  (json_int_t)(feed->position + 1), "ack_policy", "none", "replay_policy", "instant", "filter_subject",
+                  filter, "inactive_threshold", (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1);
+    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    enum request_verdict verdict = REQUEST_RETRY;
+
+    json_decref(body);
+    if (text != NULL)
+        verdict = step(feed, FEED_CREATING, "CONSUMER.CREATE", text);
+    free(text);
+    return verdict;
+}
+
+/* Asks for more: within the limits of bytes and messages it comes as it is written. */
+static bool pull(struct feed *feed)
+{
+    char body[160];
+
+    snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}",
+             PULL_MESSAGES, consumer_pull_bytes(feed->store->link), PULL_EXPIRES_NS,
+             (long long)feed->store->conf->watches.heartbeat_ms * 1000000);
+    if (publish(feed, "CONSUMER.MSG.NEXT", true, body) != LINK_PUBLISHED)
+        return false;
+    feed->pulled += PULL_MESSAGES;
+    return true;
+}
+
+static void pull_if_low(struct feed *feed)
+{
+    if (feed->pulled <= PULL_MESSAGES / 2 && !pull(feed))
+        lose(feed, REQUEST_CONGESTED);
+}
+
+/* That all was told is certain where the consumer's server has what the leader has. */
+static void note_caught_up(struct feed *feed, bool is_idle)
+{
+    feed->heard_ms = uv_now(feed->store->loop);
+    if (feed->phase != FEED_CATCHING_UP)
+        return;
+    if (feed->info.replicas > 1 && feed->position < feed->info.last_sequence && !is_idle)
+        return;
+    feed->phase = FEED_LIVE;
+    feed->error.code = ERROR_NONE;
+    if (feed->position < feed->info.last_sequence)
+        feed->position = feed->info.last_sequence; /* the last messages are gone */
+    request_settle(&feed->request);
+    feed->ops->caught_up(feed->arg);
+}
+
+static enum request_verdict take_created(struct feed *feed, json_t *answer)
+{
+    unsigned heartbeat_ms = feed->store->conf->watches.heartbeat_ms;
+
+    feed->phase = FEED_CATCHING_UP;
+    feed->consumer_sequence = 0;
+    feed->pulled = 0;
+    request_listen(&feed->request, 2 * heartbeat_ms + HEARTBEAT_SLACK_MS);
+    if (!pull(feed))
+        return lose(feed, REQUEST_CONGESTED);
+    if (json_integer_value(json_object_get(answer, "num_pending")) == 0)
+        note_caught_up(feed, false);
+    return REQUEST_DONE; /* it may have been stopped */
+}
+
+static enum request_verdict take_answer(struct feed *feed, const struct message *message)
+{
+    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
+    struct jetstream_error failure = {.description = "the answer is not JSON"};
+    enum request_verdict verdict;
+
+    if (feed->phase == FEED_REMOVING && answer != NULL)
+        verdict = create_consumer(feed); /* it may not have been there */
+    else if (answer == NULL || jetstream_get_error(answer, &failure))
+        verdict = take_failure(feed, &failure);
+    else
+        verdict = feed->phase == FEED_ASKING ? take_info(feed, answer) : take_created(feed, answer);
+    json_decref(answer);
+    return verdict;
+}
+
+/* --- What the consumer says ------------------------------------------------------------------------ */
+
+/*
+ * Two daemons with one name take the consumer away from each other. This one then takes a name that is
+ * its own for as long as it runs.
+ */
+static void note_theft(struct feed *feed)
+{
+    uint64_t now_ms = uv_now(feed->store->loop);
+
+    feed->thefts = now_ms - feed->theft_ms < 60000 ? feed->thefts + 1 : 1;
+    feed->theft_ms = now_ms;
+    if (feed->thefts < THEFTS_MAX || strcmp(feed->consumer, feed->store->name) != 0)
+        return;
+    log_warning("bucket %s: the consumer %s was removed %u times; if another daemon has this name too, set nats.name",
+                feed->bucket->name, feed->consumer, feed->thefts);
+    snprintf(feed->consumer, sizeof(feed->consumer), "%s-%.12s", feed->store->name, link_unique_id(feed->store->link));
+}
+
+static enum request_verdict take_status(struct feed *feed, struct message *message, unsigned status)
+{
+    const char *text = message_status_text(message);
+    const char *pending = message_header(message, "Nats-Pending-Messages");
+    const char *last = message_header(message, KV_HEADER_LAST_CONSUMER);
+
+    if (status == 100) {
+        if (last != NULL && strtoull(last, NULL, 10) != feed->consumer_sequence)
+            return lose(feed, REQUEST_NO_ANSWER); /* what was delivered last got lost */
+        request_heard(&feed->request, uv_now(feed->store->loop));
+        note_caught_up(feed, true);
+        return REQUEST_DONE;
+    }
+    if (pending != NULL) { /* a pull is over: so many it did not bring */
+        unsigned long count = strtoul(pending, NULL, 10);
+        feed->pulled = count < feed->pulled ? feed->pulled - (unsigned)count : 0;
+        pull_if_low(feed);
+        return REQUEST_DONE;
+    }
+    if (strcmp(text, "Consumer Deleted") == 0)
+        note_theft(feed);
+    log_debug("bucket %s: the consumer says %u %s", feed->bucket->name, status, text);
+    return lose(feed, REQUEST_NO_LEADER);
+}
+
+static enum request_verdict take_reply(struct request *request, unsigned attempt, struct message *message)
+{
+    struct feed *feed = feed_of(request);
+    unsigned status;
+
+    if (attempt != (request->attempts & 0xffffu) || feed->phase == FEED_HELD || feed->phase == FEED_BROKEN)
+        return REQUEST_MORE; /* of an attempt that was given up */
+    status = message_status(message);
+    if (feed->phase >= FEED_CATCHING_UP)
+        return status != 0 ? take_status(feed, message, status) : REQUEST_MORE;
+    return take_answer(feed, message);
+}
+
+static void take_delivery(struct feed *feed, struct message *message, const struct kv_delivery *delivery)
+{
+    struct kv_entry entry;
+
+    if (feed->phase < FEED_CATCHING_UP)
+        return; /* of a consumer that was given up */
+    if (delivery->consumer_sequence != feed->consumer_sequence + 1) {
+        lose(feed, REQUEST_NO_ANSWER);
+        return;
+    }
+    feed->consumer_sequence++;
+    request_heard(&feed->request, uv_now(feed->store->loop));
+    feed->position = delivery->stream_sequence;
+    if (kv_read_entry(message, message->subject, feed->bucket->prefix, delivery->stream_sequence, delivery->created_us,
+                      &entry))
+        feed->ops->entry(feed->arg, &entry);
+    if (feed->pulled > 0)
+        feed->pulled--;
+    pull_if_low(feed);
+    if (delivery->pending == 0 && feed->phase >= FEED_CATCHING_UP)
+        note_caught_up(feed, false);
+}
+
+bool feed_take_message(struct store *store, struct message *message)
+{
+    struct kv_delivery delivery;
+    struct feed *feed = NULL;
+
+    if (store->feeds == NULL || message->reply == NULL || !kv_read_delivery(message, &delivery))
+        return false;
+    HASH_FIND(hh, store->feeds, delivery.stream, delivery.stream_length, feed);
+    if (feed == NULL || strlen(feed->consumer) != delivery.consumer_length ||
+        memcmp(feed->consumer, delivery.consumer, delivery.consumer_length) != 0)
+        return false;
+    take_delivery(feed, message, &delivery);
+    return true;
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+static void fail_feed(struct request *request, const struct error *error)
+{
+    end(feed_of(request), error);
+}
+
+static const struct request_ops feed_request_ops = {.send = send_feed, .reply = take_reply, .fail = fail_feed};
+
+void feed_start(struct store *store, struct feed *feed, struct bucket *bucket, const struct feed_ops *ops, void *arg)
+{
+    feed->store = store;
+    feed->bucket = bucket;
+    feed->ops = ops;
+    feed->arg = arg;
+    feed->phase = FEED_ASKING;
+    snprintf(feed->consumer, sizeof(feed->consumer), "%s", store->name);
+    HASH_ADD_KEYPTR(hh, store->feeds, bucket->stream, strlen(bucket->stream), feed);
+    request_start(&store->requests, &feed->request, &feed_request_ops, UINT64_MAX);
+}
+
+void feed_stop(struct feed *feed)
+{
+    char subject[512];
+
+    if (feed->phase == FEED_STOPPED)
+        return;
+    if (feed->phase >= FEED_CREATING) {
+        snprintf(subject, sizeof(subject), "%s.CONSUMER.DELETE.%s.%s", feed->store->jetstream.prefix,
+                 feed->bucket->stream, feed->consumer);
+        link_publish(feed->store->link, subject, NULL, NULL, 0, "", 0);
+    }
+    feed->phase = FEED_STOPPED;
+    request_end(&feed->request);
+    HASH_DEL(feed->store->feeds, feed);
+}

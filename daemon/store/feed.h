@@ -1,0 +1,106 @@
+/*
+ * feed: every message of one bucket, as it is written, in order and without a hole.
+ *
+ * Used by replica. A feed has one consumer in NATS, without acks, which has the daemon's name: a daemon that comes
+ * again removes what it left there and makes it anew. It pulls (ADR-13, ADR-37), with idle heartbeats: what is pushed
+ * needs a subscription on just its subject, which the link's one inbox is not. A hole in the deliveries, two missing
+ * heartbeats, a consumer that went with its server, a lost link: each time the consumer is made anew behind the last
+ * message that came, after a backoff with jitter. So a feed has no end, but for the bucket's.
+ */
+#ifndef DAEMON_STORE_FEED_H
+#define DAEMON_STORE_FEED_H
+
+#include "daemon/nats/kv.h"
+#include "daemon/nats/request.h"
+#include "daemon/store/bucket.h"
+#include "daemon/store/store.h"
+
+#include <jansson.h>
+#include <uthash.h>
+
+/* What the stream was when the feed last asked. */
+struct feed_info {
+    uint64_t first_sequence; /* nothing before it is there any more */
+    uint64_t last_sequence;
+    uint64_t subjects; /* that have a message: keys, those of markers included */
+    unsigned replicas;
+    bool expires_silently; /* values may expire and leave no marker */
+    int64_t max_age_us;    /* of every message; 0: for ever */
+};
+
+/* Reads it out of an answer of STREAM.INFO. */
+void feed_read_info(json_t *answer, struct feed_info *info);
+
+/* All are called from the loop. The feed may be stopped from within begin, caught_up and ended, not from within entry.
+ */
+struct feed_ops {
+    /*
+     * The bucket is met for the first time, or (is_anew) it is another one than before under the same name. Nothing
+     * is told until feed_go.
+     */
+    void (*begin)(void *arg, bool is_anew);
+    void (*entry)(void *arg, const struct kv_entry *entry);
+    /* Everything that was there when the consumer was made, now or again, was told. */
+    void (*caught_up)(void *arg);
+    /* There is no such bucket (any more). The feed is over. */
+    void (*ended)(void *arg, const struct error *error);
+};
+
+enum feed_phase {
+    FEED_STOPPED,
+    FEED_BROKEN, /* until the next attempt */
+    FEED_ASKING, /* what the stream is */
+    FEED_HELD,   /* until feed_go */
+    FEED_REMOVING,
+    FEED_CREATING,
+    FEED_CATCHING_UP,
+    FEED_LIVE
+};
+
+/* The owner embeds it, zeroed. */
+struct feed {
+    UT_hash_handle hh; /* by its stream's name */
+    struct request request;
+    struct store *store;
+    struct bucket *bucket; /* borrowed */
+    const struct feed_ops *ops;
+    void *arg;
+    enum feed_phase phase;
+    struct feed_info info;
+    char created[40]; /* the stream's: another time is another stream; "": not met yet */
+    bool is_placed;   /* position is known */
+    uint64_t position;
+    uint64_t consumer_sequence;
+    unsigned pulled;   /* messages that the pulls under way may still bring */
+    uint64_t heard_ms; /* loop time when NATS last told that all was told; 0: never */
+    unsigned thefts;   /* of the consumer, of late */
+    uint64_t theft_ms;
+    unsigned resyncs;   /* times that it had to be made anew */
+    struct error error; /* why it could not be made, if so */
+    char consumer[96];
+};
+
+/* bucket is borrowed until feed_stop. */
+void feed_start(struct store *store, struct feed *feed, struct bucket *bucket, const struct feed_ops *ops, void *arg);
+
+/* Once begin was called: tells everything behind position. */
+void feed_go(struct feed *feed, uint64_t position);
+
+/* Nothing is called any more; the consumer is removed. */
+void feed_stop(struct feed *feed);
+
+/* Everything up to this revision was told; while the feed is live, well below a millisecond ago as a rule. */
+static inline uint64_t feed_position(const struct feed *feed)
+{
+    return feed->position;
+}
+
+static inline bool feed_is_live(const struct feed *feed)
+{
+    return feed->phase == FEED_LIVE && feed->request.state == REQUEST_LISTENING;
+}
+
+/* Gives a message to the feed whose consumer delivered it. False: it is none of theirs. */
+bool feed_take_message(struct store *store, struct message *message);
+
+#endif

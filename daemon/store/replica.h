@@ -1,0 +1,174 @@
+/*
+ * replica: what this daemon knows of a bucket that it follows.
+ *
+ * Used by watch and near. A replica is made when somebody watches a bucket, or reads it with consistency cached, or the
+ * configuration wants it cached; it goes a little after the last of them. Its feed tells it every change. It keeps the
+ * bucket's keys in a cache: with their values for the near cache, else only those that watches were told of, to notice
+ * when one vanishes without a message. It tells watches what changed, and reads whether what it has may be answered.
+ */
+#ifndef DAEMON_STORE_REPLICA_H
+#define DAEMON_STORE_REPLICA_H
+
+#include "daemon/nats/consumer.h"
+#include "daemon/store/bucket.h"
+#include "daemon/store/cache.h"
+#include "daemon/store/feed.h"
+#include "daemon/store/store.h"
+
+struct watch;
+struct replica_floor;
+
+/* A reading of all that the bucket has beside the feed. */
+enum replica_reading {
+    REPLICA_READS_NOTHING,
+    REPLICA_ASKS,  /* the stream, whether a look is worth while */
+    REPLICA_LOADS, /* keys and values: before the feed begins, or for the near cache */
+    REPLICA_CHECKS /* keys: which are still there */
+};
+
+struct replica {
+    UT_hash_handle hh; /* by its name */
+    struct store *store;
+    struct bucket *bucket; /* NULL until it is looked up */
+    struct bucket_wait wait;
+    struct feed feed;
+    struct timer timer; /* for what is periodic */
+
+    struct cache cache;
+    bool keeps_values;  /* wanted by the near cache */
+    bool is_configured; /* by cache.buckets */
+    bool is_loaded;     /* the cache has every key, and may answer */
+    bool is_partial;    /* there was no room for the keys alone */
+    bool is_opening;    /* the bucket is being looked up */
+    bool is_over;       /* there is no such bucket: goes at the next tick */
+    uint64_t read_ms;   /* loop time of the last cached read */
+    uint64_t used_ms;   /* the same, or of the last watch's end */
+
+    struct consumer_reading reading;
+    enum replica_reading reads;
+    struct jetstream_call ask;
+    const char **filters; /* subjects, of a check */
+    size_t filter_count;
+    bool tells_load; /* watches are told what the reading finds */
+    bool has_load;   /* all was read since values are kept; the feed may still have to come up to it */
+    bool wants_load; /* at the next tick */
+    bool wants_check;
+    bool is_distrusted;     /* until a check was done */
+    unsigned seen_resyncs;  /* of the feed */
+    uint64_t reading_from;  /* the feed's position when the reading began */
+    uint64_t reading_upto;  /* the last revision that it found */
+    unsigned reading_tries; /* that came from a server which was behind */
+    uint64_t checked_ms;
+    uint64_t checked_subjects; /* in the stream, at the last look */
+
+    struct watch *watches;
+    unsigned watch_count;
+    unsigned beginning_count; /* watches that are not done with what was there at their beginning */
+
+    struct replica_floor *floors; /* uthash: keys that were written or answered ahead of the feed */
+    struct replica_floor *first_floor, *last_floor;
+    uint64_t floor_all; /* for all keys, when there were too many */
+    uint64_t acked;     /* the highest revision that this host has written */
+
+    char name[KV_BUCKET_LENGTH_MAX + 1];
+};
+
+/* For what a bucket is followed. */
+enum replica_use { REPLICA_FOR_WATCH, REPLICA_FOR_CACHE, REPLICA_CONFIGURED };
+
+/*
+ * The replica of a bucket, made where there is none. NULL, with an error of resource_exhausted, where too many buckets
+ * are followed already.
+ */
+struct replica *replica_obtain(struct store *store, const char *bucket, enum replica_use use, struct error *error);
+
+/* The one that is there, or NULL. */
+struct replica *replica_find(const struct store *store, const char *bucket);
+
+/* --- For watch --- */
+
+/* Whether watches can begin: the feed is there. */
+static inline bool replica_is_following(const struct replica *replica)
+{
+    return feed_is_live(&replica->feed);
+}
+
+/* Why it does not follow the bucket yet; code ERROR_NONE where nothing is known. */
+const struct error *replica_trouble(const struct replica *replica);
+
+void replica_add_watch(struct replica *replica, struct watch *watch);
+void replica_remove_watch(struct replica *replica, struct watch *watch);
+
+/* A watch was told of an entry that was read beside the feed. */
+void replica_note_told(struct replica *replica, const struct kv_entry *entry);
+
+/* --- For near --- */
+
+enum replica_answer {
+    REPLICA_HAS,    /* the entry is in the view */
+    REPLICA_LACKS,  /* the key is not there */
+    REPLICA_UNSURE, /* ask NATS */
+};
+
+/* What may be answered of a key, of those keys that the cache can vouch for. */
+enum replica_answer replica_get(struct replica *replica, const char *key, size_t length, struct cache_view *view);
+
+/* Whether the cache has every key, as new as is promised. */
+bool replica_can_answer(const struct replica *replica);
+
+/* The revision that an answer about the key must have at least; 0 for any. */
+uint64_t replica_floor_of(struct replica *replica, const char *key, size_t length);
+
+/* The revision up to which all keys must be known so that none is answered too old; 0 for any. */
+uint64_t replica_highest_floor(struct replica *replica);
+
+/* NATS has answered about a key: its last entry, a marker included. The cache may have lost the value. */
+void replica_note_read(struct replica *replica, const char *key, const struct kv_entry *entry);
+
+/* --- For read and write --- */
+
+/* A key was written, or answered, at a revision. Cheap where nothing is followed. */
+void replica_note_revision_of(struct store *store, const char *bucket, const char *key, uint64_t revision,
+                              bool is_write);
+
+static inline void replica_note_revision(struct store *store, const char *bucket, const char *key, uint64_t revision,
+                                         bool is_write)
+{
+    if (store->replicas != NULL)
+        replica_note_revision_of(store, bucket, key, revision, is_write);
+}
+
+/* The revision of the key's entry in the cache; 0 for none. */
+uint64_t replica_revision_of(const struct store *store, const char *bucket, const char *key);
+
+/*
+ * NATS has answered that the key is not there, to a question that was asked when the cache had it at revision_before.
+ * is_certain: the answer is not of a follower that may be behind.
+ */
+void replica_note_absent(struct store *store, const char *bucket, const char *key, uint64_t revision_before,
+                         bool is_certain);
+
+/* This host has purged, changed or removed the bucket: nothing is answered from memory before a look at it. */
+void replica_distrust(struct store *store, const char *bucket);
+
+/* --- For store --- */
+
+/*
+ * Follows the buckets that cache.buckets names: when the link is up, when a bucket was made, when the configuration was
+ * read again, and now and then, for what others make.
+ */
+void replica_follow_configured(struct store *store);
+/* 0, or -1 when memory ran out. */
+int replica_init_all(struct store *store);
+void replica_free_all(struct store *store);
+
+/* Ends all, consumers included. */
+void replica_end_all(struct store *store);
+
+struct replica_totals {
+    unsigned buckets, cached_buckets;
+    uint64_t keys;
+};
+void replica_total(const struct store *store, struct replica_totals *totals);
+
+#endif

@@ -1,0 +1,495 @@
+#include "daemon/store/watch.h"
+
+#include "daemon/store/filter.h"
+#include "daemon/store/replica.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/* Filters of a reading's consumer at most; beyond, all is read and looked through here. */
+#define READING_FILTERS_MAX 16u
+
+/* Before a replicated bucket is looked at a second time: a follower that is further behind is not in the cluster. */
+#define SETTLE_MS 200u
+
+/* Before something is tried again that the server refused. */
+#define RETRY_MS 250u
+
+static void walk(struct watch *watch);
+static void read_on(struct watch *watch);
+
+/* --- Telling --------------------------------------------------------------------------------------- */
+
+static bool is_beginning(const struct watch *watch)
+{
+    return watch->state > WATCH_OPENING && watch->state < WATCH_LIVE;
+}
+
+static bool matches(const struct watch *watch, const char *key)
+{
+    return filter_any_matches(watch->filters, watch->filter_count, key);
+}
+
+static void end_slow(struct watch *watch, uint64_t revision)
+{
+    struct error error;
+
+    error_set(&error, ERROR_RESOURCE_EXHAUSTED,
+              "this watch was not read as fast as its bucket changes (watches.buffer_bytes); watch again with "
+              "from_revision %" PRIu64,
+              revision);
+    error.has_revision = true;
+    error.revision = revision;
+    watch_end(watch, &error);
+}
+
+/* False: there was no room. */
+static bool give(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
+{
+    bool is_wanted = entry->operation == KV_PUT || !watch->ignores_deletes;
+
+    if (is_wanted && !watch->ops->entry(watch->arg, entry, serial))
+        return false;
+    if (entry->revision > watch->told)
+        watch->told = entry->revision;
+    watch->store->watch_stats.entries += is_wanted;
+    return true;
+}
+
+static void pause_watch(struct watch *watch)
+{
+    if (watch->is_paused)
+        return;
+    watch->is_paused = true;
+    LL_PREPEND2(watch->store->paused_watches, watch, next_paused);
+}
+
+static void unpause(struct watch *watch)
+{
+    if (!watch->is_paused)
+        return;
+    watch->is_paused = false;
+    LL_DELETE2(watch->store->paused_watches, watch, next_paused);
+}
+
+static void go_live(struct watch *watch)
+{
+    watch->replica->beginning_count--;
+    watch->state = WATCH_LIVE;
+    if (!watch->is_ready)
+        watch->ops->ready(watch->arg);
+    watch->is_ready = true;
+}
+
+/* --- From the cache -------------------------------------------------------------------------------- */
+
+static void on_retry(struct timer *timer);
+
+static void retry_later(struct watch *watch, enum watch_state state, unsigned after_ms)
+{
+    watch->state = state;
+    timer_start(watch->store->timers, &watch->timer, uv_now(watch->store->loop) + after_ms, on_retry);
+}
+
+static void on_fetched(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct watch *watch = arg;
+
+    if (error != NULL) {
+        retry_later(watch, WATCH_FETCHING, RETRY_MS);
+        return;
+    }
+    watch->state = WATCH_WALKING;
+    /* One that is gone was written anew, or removed: the walk meets it again, or never. */
+    if (entry != NULL && !give(watch, entry, ++watch->store->entry_serial))
+        end_slow(watch, entry->revision);
+    else
+        pause_watch(watch); /* goes on at the turn's end, not within this answer */
+}
+
+static void start_fetch(struct watch *watch)
+{
+    struct read_get get = watch->get;
+
+    watch->state = WATCH_FETCHING;
+    memset(&watch->get, 0, sizeof(watch->get));
+    watch->get.bucket = watch->replica->name;
+    watch->get.key = get.key;
+    watch->get.revision = get.revision;
+    watch->get.consistency = watch->replica->feed.info.replicas > 1 ? READ_LEADER : READ_DIRECT;
+    watch->get.with_markers = true;
+    watch->get.deadline_ms = uv_now(watch->store->loop) + watch->store->conf->calls.timeout_ms;
+    watch->get.done = on_fetched;
+    watch->get.arg = watch;
+    read_get(watch->store, watch->arena, &watch->get);
+}
+
+static void fetch(struct watch *watch, const struct cache_key *key)
+{
+    if (watch->arena == NULL) {
+        watch->arena = calloc(1, sizeof(*watch->arena));
+        if (watch->arena == NULL || !msgpack_zone_init(&watch->arena->zone, 1024)) {
+            free(watch->arena);
+            watch->arena = NULL;
+            watch_leave_cache(watch);
+            return;
+        }
+    }
+    msgpack_zone_clear(&watch->arena->zone);
+    watch->get.revision = key->revision;
+    watch->get.key = arena_strdup(watch->arena, cache_key_name(key));
+    if (watch->get.key == NULL)
+        watch_leave_cache(watch);
+    else
+        start_fetch(watch);
+}
+
+static void walk(struct watch *watch)
+{
+    struct cache_view view;
+
+    while (watch->ops->has_room(watch->arg)) {
+        struct cache_key *key = cache_cursor_next(&watch->cursor);
+        if (key == NULL) {
+            cache_cursor_end(&watch->replica->cache, &watch->cursor);
+            watch->told = feed_position(&watch->replica->feed);
+            go_live(watch);
+            return;
+        }
+        if (!matches(watch, cache_key_name(key)))
+            continue;
+        if (!cache_has_value(key)) {
+            fetch(watch, key);
+            return;
+        }
+        cache_read(key, &view);
+        if (!give(watch, &view.entry, ++watch->store->entry_serial)) {
+            end_slow(watch, view.entry.revision);
+            return;
+        }
+    }
+    pause_watch(watch);
+}
+
+static int compare_revisions(const void *a, const void *b)
+{
+    const struct cache_key *one = *(struct cache_key *const *)a, *other = *(struct cache_key *const *)b;
+
+    return (one->revision > other->revision) - (one->revision < other->revision);
+}
+
+/* Of single keys whose values are there nothing else needs to be looked at. False: it is not so. */
+static bool tell_keys(struct watch *watch)
+{
+    struct cache_key *keys[WATCH_FILTERS_MAX];
+    struct cache_view view;
+    size_t count = 0;
+
+    for (size_t i = 0; i < watch->filter_count; i++) {
+        if (!filter_is_key(watch->filters[i]))
+            return false;
+        struct cache_key *key = cache_find(&watch->replica->cache, watch->filters[i], strlen(watch->filters[i]));
+        if (key != NULL && !cache_has_value(key))
+            return false;
+        if (key != NULL)
+            keys[count++] = key;
+    }
+    if (count > 0)
+        qsort((void *)keys, count, sizeof(*keys), compare_revisions);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && keys[i] == keys[i - 1])
+            continue; /* named twice */
+        cache_read(keys[i], &view);
+        if (!give(watch, &view.entry, ++watch->store->entry_serial)) {
+            end_slow(watch, view.entry.revision);
+            return true;
+        }
+    }
+    watch->told = feed_position(&watch->replica->feed);
+    go_live(watch);
+    return true;
+}
+
+static void begin_walk(struct watch *watch)
+{
+    watch->state = WATCH_SETTLING; /* no cursor yet */
+    if (tell_keys(watch))
+        return;
+    watch->state = WATCH_WALKING;
+    cache_cursor_begin(&watch->replica->cache, &watch->cursor);
+    walk(watch);
+}
+
+void watch_leave_cache(struct watch *watch)
+{
+    if (watch->state != WATCH_WALKING && watch->state != WATCH_FETCHING)
+        return;
+    unpause(watch);
+    timer_stop(watch->store->timers, &watch->timer);
+    read_get_cancel(&watch->get);
+    cache_cursor_end(&watch->replica->cache, &watch->cursor);
+    read_on(watch);
+}
+
+/* --- From the stream ------------------------------------------------------------------------------- */
+
+static void on_reading_restart(void *arg)
+{
+    struct watch *watch = arg;
+
+    watch->reading_from = feed_position(&watch->replica->feed);
+    if (watch->told > 0 && !watch->reading.scope.last_per_subject)
+        watch->reading.scope.start_sequence = watch->told + 1;
+}
+
+static enum consumer_verdict on_reading_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+{
+    struct watch *watch = arg;
+    struct kv_entry entry;
+
+    if (!kv_read_entry(message, message->subject, watch->replica->bucket->prefix, delivery->stream_sequence,
+                       delivery->created_us, &entry) ||
+        entry.revision <= watch->told || (!watch->is_narrow && !matches(watch, entry.key)))
+        return CONSUMER_MORE;
+    if (!give(watch, &entry, ++watch->store->entry_serial)) {
+        watch->is_full = true;
+        return CONSUMER_ENOUGH;
+    }
+    replica_note_told(watch->replica, &entry);
+    if (watch->ops->has_room(watch->arg))
+        return CONSUMER_MORE;
+    pause_watch(watch);
+    return CONSUMER_PAUSE;
+}
+
+static void on_reading_done(void *arg, const struct error *error)
+{
+    struct watch *watch = arg;
+    struct replica *replica = watch->replica;
+
+    unpause(watch);
+    if (error != NULL) {
+        retry_later(watch, WATCH_SETTLING, RETRY_MS);
+        return;
+    }
+    if (watch->is_full) {
+        end_slow(watch, watch->told + 1);
+        return;
+    }
+    if (replica->feed.info.replicas > 1 && !watch->is_confirmed) {
+        watch->is_confirmed = true;
+        retry_later(watch, WATCH_SETTLING, SETTLE_MS);
+        return;
+    }
+    if (watch->reading_from > watch->told)
+        watch->told = watch->reading_from;
+    if (feed_position(&replica->feed) <= watch->told)
+        go_live(watch);
+    else
+        read_on(watch);
+}
+
+static const struct consumer_ops reading_ops = {on_reading_restart, on_reading_message, on_reading_done};
+
+/* The subjects that the filters stand for. */
+static bool make_subjects(struct watch *watch)
+{
+    const char *prefix = watch->replica->bucket->prefix;
+    const char *filters[WATCH_FILTERS_MAX];
+
+    if (watch->subjects != NULL)
+        return true;
+    memcpy((void *)filters, (const void *)watch->filters, watch->filter_count * sizeof(*filters));
+    size_t count = filter_reduce(filters, watch->filter_count, READING_FILTERS_MAX);
+    watch->is_narrow = true;
+    for (size_t i = 0; i < watch->filter_count; i++)
+        watch->is_narrow &= count > 1 || strcmp(filters[0], ">") != 0 || strcmp(watch->filters[i], ">") == 0;
+    watch->subjects = calloc(count, sizeof(*watch->subjects));
+    if (watch->subjects == NULL)
+        return false;
+    for (; watch->subject_count < count; watch->subject_count++) {
+        char *subject = malloc(strlen(prefix) + strlen(filters[watch->subject_count]) + 1);
+        if (subject == NULL)
+            return false;
+        strcpy(stpcpy(subject, prefix), filters[watch->subject_count]);
+        watch->subjects[watch->subject_count] = subject;
+    }
+    return true;
+}
+
+/* Reads what comes behind what was told. */
+static void read_on(struct watch *watch)
+{
+    struct error error;
+
+    if (!make_subjects(watch)) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        watch_end(watch, &error);
+        return;
+    }
+    struct consumer_scope scope = {.stream = watch->replica->bucket->stream,
+                                   .filters = watch->subjects,
+                                   .filter_count = watch->subject_count,
+                                   .last_per_subject = watch->from == WATCH_LAST && watch->told == 0,
+                                   .start_sequence = watch->told > 0 ? watch->told + 1 : watch->from_revision};
+    watch->state = WATCH_READING;
+    consumer_read(&watch->store->jetstream, &watch->reading, &scope, UINT64_MAX, &reading_ops, watch);
+}
+
+static void on_retry(struct timer *timer)
+{
+    struct watch *watch = (struct watch *)((char *)timer - offsetof(struct watch, timer));
+
+    if (watch->state == WATCH_FETCHING)
+        start_fetch(watch);
+    else
+        read_on(watch);
+}
+
+/* --- For replica ----------------------------------------------------------------------------------- */
+
+void watch_begin(struct watch *watch)
+{
+    struct replica *replica = watch->replica;
+    uint64_t position = feed_position(&replica->feed);
+
+    timer_stop(watch->store->timers, &watch->timer);
+    watch->ops->started(watch->arg);
+    replica->beginning_count++;
+    if (watch->from == WATCH_UPDATES) {
+        watch->told = position > replica->acked ? position : replica->acked;
+        go_live(watch);
+    } else if (watch->from == WATCH_LAST && replica_can_answer(replica)) {
+        begin_walk(watch);
+    } else {
+        read_on(watch);
+    }
+}
+
+bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
+{
+    if (watch->state != WATCH_LIVE || !matches(watch, entry->key))
+        return false;
+    if (entry->revision > watch->told && !give(watch, entry, serial))
+        end_slow(watch, entry->revision);
+    return true;
+}
+
+void watch_tell_vanished(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
+{
+    if (watch->state == WATCH_LIVE && matches(watch, entry->key) && !give(watch, entry, serial))
+        end_slow(watch, entry->revision);
+}
+
+/* Stops what it does to begin. */
+static void stop_beginning(struct watch *watch)
+{
+    timer_stop(watch->store->timers, &watch->timer);
+    unpause(watch);
+    if (!is_beginning(watch))
+        return;
+    if (watch->state == WATCH_WALKING || watch->state == WATCH_FETCHING)
+        cache_cursor_end(&watch->replica->cache, &watch->cursor);
+    read_get_cancel(&watch->get);
+    consumer_stop(&watch->reading);
+    watch->replica->beginning_count--;
+}
+
+void watch_follow_anew(struct watch *watch)
+{
+    if (watch->state <= WATCH_OPENING)
+        return;
+    stop_beginning(watch);
+    watch->told = 0;
+    watch->state = WATCH_LIVE;
+    if (!watch->is_ready)
+        watch->ops->ready(watch->arg);
+    watch->is_ready = true;
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+static void on_opening_too_long(struct timer *timer)
+{
+    struct watch *watch = (struct watch *)((char *)timer - offsetof(struct watch, timer));
+    const struct error *trouble = replica_trouble(watch->replica);
+    struct error error;
+
+    if (trouble->code != ERROR_NONE)
+        error = *trouble;
+    else
+        error_set(&error, ERROR_UNAVAILABLE, "the bucket could not be followed in time; try again later");
+    watch_end(watch, &error);
+}
+
+void watch_start(struct store *store, struct watch *watch, const char *bucket, uint64_t deadline_ms)
+{
+    struct error error;
+
+    watch->store = store;
+    watch->replica = replica_obtain(store, bucket, REPLICA_FOR_WATCH, &error);
+    if (watch->replica == NULL) {
+        watch->ops->ended(watch->arg, &error);
+        return;
+    }
+    store->watch_stats.open++;
+    store->watch_stats.total++;
+    watch->state = WATCH_OPENING;
+    replica_add_watch(watch->replica, watch);
+    if (replica_is_following(watch->replica))
+        watch_begin(watch);
+    else
+        timer_start(store->timers, &watch->timer, deadline_ms, on_opening_too_long);
+}
+
+void watch_stop(struct watch *watch)
+{
+    if (watch->state == WATCH_OVER)
+        return;
+    stop_beginning(watch);
+    watch->state = WATCH_OVER;
+    replica_remove_watch(watch->replica, watch);
+    watch->store->watch_stats.open--;
+    for (size_t i = 0; i < watch->subject_count; i++)
+        free((void *)watch->subjects[i]);
+    free((void *)watch->subjects);
+    watch->subjects = NULL;
+    if (watch->arena != NULL)
+        msgpack_zone_destroy(&watch->arena->zone);
+    free(watch->arena);
+    watch->arena = NULL;
+}
+
+void watch_end(struct watch *watch, const struct error *error)
+{
+    struct error complete = *error;
+
+    if (!complete.has_revision && watch->state > WATCH_OPENING) {
+        uint64_t position = feed_position(&watch->replica->feed);
+        complete.has_revision = true;
+        complete.revision = (watch->state == WATCH_LIVE && position > watch->told ? position : watch->told) + 1;
+    }
+    if (watch->state > WATCH_OPENING)
+        watch->store->watch_stats.ended++;
+    watch_stop(watch);
+    watch->ops->ended(watch->arg, &complete);
+}
+
+void watch_go_on_all(struct store *store)
+{
+    struct watch *paused = store->paused_watches, *watch;
+
+    store->paused_watches = NULL;
+    while ((watch = paused) != NULL) {
+        paused = watch->next_paused;
+        watch->is_paused = false;
+        if (!watch->ops->has_room(watch->arg))
+            pause_watch(watch);
+        else if (watch->state == WATCH_WALKING)
+            walk(watch);
+        else if (watch->state == WATCH_READING)
+            consumer_go_on(&watch->reading);
+    }
+}

@@ -1,0 +1,122 @@
+/*
+ * watch: one watcher of a bucket.
+ *
+ * Used by the handlers; replica tells it what changes. A watch begins with what the bucket holds, as its options say,
+ * and goes over to the changes without a hole or a repeat. What is there at the beginning comes from the near cache
+ * where the bucket is in it, in the order of revisions, else from a reading of the stream, which goes on from where it
+ * ended until it has met the replica's feed.
+ */
+#ifndef DAEMON_STORE_WATCH_H
+#define DAEMON_STORE_WATCH_H
+
+#include "daemon/arena.h"
+#include "daemon/nats/consumer.h"
+#include "daemon/store/cache.h"
+#include "daemon/store/read.h"
+#include "daemon/store/store.h"
+
+#define WATCH_FILTERS_MAX 64u
+
+enum watch_from {
+    WATCH_LAST,     /* the last entry of each key */
+    WATCH_HISTORY,  /* all entries */
+    WATCH_REVISION, /* all from a revision on */
+    WATCH_UPDATES   /* nothing but what is written from now on */
+};
+
+/* None of them may end the watch from within, but entry by its answer. */
+struct watch_ops {
+    /* It has begun: told before anything else. */
+    void (*started)(void *arg);
+    /*
+     * An entry. serial is the same for all watches that are told of the same one. False: there is no room, the watch
+     * ends with resource_exhausted.
+     */
+    bool (*entry)(void *arg, const struct kv_entry *entry, uint64_t serial);
+    /* While the watch begins: whether it should go on telling now. */
+    bool (*has_room)(void *arg);
+    /* All that was there is told. */
+    void (*ready)(void *arg);
+    /* It could not begin, or must end; the last call. error has a revision where it is known from where to go on. */
+    void (*ended)(void *arg, const struct error *error);
+};
+
+enum watch_state {
+    WATCH_OVER,
+    WATCH_OPENING,  /* the bucket is not followed yet */
+    WATCH_WALKING,  /* over the cache */
+    WATCH_FETCHING, /* a value that was evicted, on the way */
+    WATCH_READING,  /* the stream */
+    WATCH_SETTLING, /* before it reads on: a server that is behind may have answered */
+    WATCH_LIVE
+};
+
+/* The owner allocates it, zeroed; it may go when ended was called, or after watch_stop. */
+struct watch {
+    /* Set by the owner; borrowed for the watch's life. */
+    const char *const *filters;
+    size_t filter_count;
+    enum watch_from from;
+    uint64_t from_revision;
+    bool ignores_deletes;
+    const struct watch_ops *ops;
+    void *arg;
+
+    /* private */
+    struct watch *next, *previous; /* of the replica */
+    struct watch *next_paused;
+    bool is_paused;
+    struct store *store;
+    struct replica *replica;
+    enum watch_state state;
+    struct timer timer;
+    uint64_t told; /* all up to this revision was told */
+    bool is_ready;
+
+    struct cache_cursor cursor;
+    struct read_get get;
+    struct arena *arena; /* of get */
+
+    struct consumer_reading reading;
+    const char **subjects;
+    size_t subject_count;
+    bool is_narrow;        /* subjects say just what filters say */
+    bool is_full;          /* there was no room for what was read */
+    bool is_confirmed;     /* by a second look, where servers may be behind */
+    uint64_t reading_from; /* the feed's position when the reading began */
+};
+
+/*
+ * Begins a watch of a bucket whose name is well-formed. ops->started or ops->ended is called within deadline_ms (loop
+ * time), maybe from within.
+ */
+void watch_start(struct store *store, struct watch *watch, const char *bucket, uint64_t deadline_ms);
+
+/* Ends it without a word. Does nothing when it is over. */
+void watch_stop(struct watch *watch);
+
+/* --- For replica --- */
+
+/* The feed is there. */
+void watch_begin(struct watch *watch);
+
+/* Something changed. Answers whether the watch wants to hear of such a key. */
+bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
+
+/* A key is not there any more. */
+void watch_tell_vanished(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
+
+/* The bucket was made anew: all that it holds is told as changes. */
+void watch_follow_anew(struct watch *watch);
+
+/* The cache goes: it must read on from the stream. */
+void watch_leave_cache(struct watch *watch);
+
+void watch_end(struct watch *watch, const struct error *error);
+
+/* --- For store --- */
+
+/* At the end of each turn: those go on that waited for room. */
+void watch_go_on_all(struct store *store);
+
+#endif
