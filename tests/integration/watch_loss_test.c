@@ -2,6 +2,8 @@
 #include "tests/integration/suites.h"
 #include "tests/integration/watched.h"
 
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -155,6 +157,50 @@ START_TEST(a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing)
 }
 END_TEST
 
+/* Until kvctl has printed text, on standard output or standard error. */
+static void wait_for_print(const struct process *kvctl, const char *text)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    while (strstr(read_file(kvctl->log_path), text) == NULL) {
+        ck_assert_msg(now_ms() < end, "kvctl prints, without %s:\n%s", text, read_file(kvctl->log_path));
+        pause_shortly();
+    }
+}
+
+START_TEST(kvctl_watch_says_that_the_daemon_was_away_and_goes_on)
+{
+    struct kvs_options options = {.reconnect = true};
+    struct process kvctl = {0};
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
+    const char *bucket = watched_bucket(kvs, 1);
+    const char *program =
+        format_text("%.*s/kvctl", (int)(strrchr(scene_daemon(), '/') - scene_daemon()), scene_daemon());
+    char *arguments[] = {keep(strdup(program)), "--json", "--socket", daemon_of_test.socket_path, "watch",
+                         keep(strdup(bucket)),  NULL};
+    snprintf(kvctl.log_path, sizeof(kvctl.log_path), "%.200s/kvctl.log", daemon_of_test.directory);
+    watched_put(kvs, bucket, "a", "1");
+    process_start(&kvctl, arguments, NULL, -1);
+    wait_for_print(&kvctl, "\"revision\":1,");
+    process_kill(&daemon_of_test.process);
+    wait_for_print(&kvctl, "waiting for the daemon\n");
+    daemon_restart(&daemon_of_test);
+    watched_put(kvs, bucket, "a", "2");
+    watched_put(kvs, bucket, "a", "3");
+    wait_for_print(&kvctl, "the daemon is back\n");
+    wait_for_print(&kvctl, "\"revision\":3,");
+    const char *first = strstr(read_file(kvctl.log_path), "\"revision\":1,");
+    ck_assert_ptr_null(strstr(first + 1, "\"revision\":1,"));
+    process_signal(&kvctl, SIGINT);
+    process_wait(&kvctl);
+    ck_assert_int_eq(kvctl.status, 0);
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *watch_loss_suite(void)
 {
     Suite *suite = suite_create("watch_loss");
@@ -165,6 +211,7 @@ Suite *watch_loss_suite(void)
     tcase_add_test(loss, with_reconnect_a_watch_goes_on_behind_what_it_told);
     tcase_add_test(loss, a_loss_among_the_first_entries_leaves_none_out);
     tcase_add_test(loss, a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing);
+    tcase_add_test(loss, kvctl_watch_says_that_the_daemon_was_away_and_goes_on);
     suite_add_tcase(suite, loss);
     return suite;
 }
