@@ -51,6 +51,7 @@ EXAMPLES := $(wildcard client/examples/*.c)
 UNIT := $(wildcard tests/unit/*.c)
 INTEGRATION := $(wildcard tests/integration/*.c)
 FAULT := $(wildcard tests/fault/*.c)
+BENCH := $(wildcard tests/bench/*.c)
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))
@@ -85,7 +86,7 @@ $(B)/examples/%: $(B)/obj/client/examples/%.o $(B)/libkvstore.a
 $(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(DAEMON)))
 	$(LINK) -o $@ $^ $(LIBS) $(shell pkg-config --libs check)
 
-$(B)/bench: $(call objects,tests/bench/bench.c) $(B)/libkvstore.a
+$(B)/bench: $(call objects,$(BENCH)) $(B)/libkvstore.a
 	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs libnats) -lpthread
 
 $(B)/integration: $(call objects,$(INTEGRATION)) $(B)/libkvstore.a
@@ -136,12 +137,15 @@ fuzz:
 	@./bootstrap check
 	tests/fuzz/run $(FUZZ_SECONDS)
 
+# ROWS='bulk*' measures only the rows whose names match the pattern.
 .PHONY: bench
+ROWS ?=
 bench:
-	@./bootstrap run
-	@$(MAKE) --no-print-directory -s -j2 all build/bench
+	@./bootstrap bench
+	@$(MAKE) --no-print-directory -s -j2 all $(B)/bench
 	@rm -rf build/bench.d && mkdir -p build/bench.d
-	@build/bench build/kvstored "$$(cat build/nats-server.path)" build/bench.d
+	@$(B)/bench "$(CURDIR)/$(B)/kvstored" "$$(cat build/nats-server.path)" "$$(cat build/redis-server.path)" \
+	    "$(CURDIR)/build/bench.d" "$(CURDIR)/build/bench.json" $(if $(ROWS),'$(ROWS)')
 
 .PHONY: lint format
 lint:
@@ -185,7 +189,7 @@ help:
 	@echo 'make                 build/kvstored, build/kvctl, build/libkvstore.a and .so'
 	@echo 'make run             set up, build, run the daemon in the foreground, data under ./run'
 	@echo 'make check           set up, build, run every test, with sanitizers and without'
-	@echo 'make bench           kvstored beside its peers: ratios from one run'
+	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them'
 	@echo 'make fuzz            fuzz the protocol for FUZZ_SECONDS (600)'
 	@echo 'make lint, format    check and apply the layout, check the code'
 	@echo 'make install         below PREFIX (/usr/local), staged below DESTDIR'

@@ -1,0 +1,125 @@
+/*
+ * bench: kvstored beside its peers, on the same servers, in alternating rounds of one run.
+ *
+ * What each row does, and why that is fair: README.md beside this file. main.c has the
+ * table of rows, each other file one subject of them. Whatever is measured runs in
+ * processes of its own, which the parent forks: the parent itself never opens a
+ * connection of the NATS library, whose threads a fork would not take along.
+ */
+#ifndef TESTS_BENCH_BENCH_H
+#define TESTS_BENCH_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define BENCH_BUCKET      "bench"
+#define BENCH_VALUE_BYTES 128u
+#define BENCH_PROCESSES   64u
+#define BENCH_ROUND_S     1.0
+
+/* A nats-server, and a kvstored in front of it. */
+struct bench_place {
+    const char *name;
+    char socket_path[104];
+    char url[64];
+    int port;
+    pid_t server, daemon;
+};
+
+/* A Redis on a Unix socket. */
+struct bench_redis {
+    char socket_path[104];
+    pid_t server;
+};
+
+struct bench {
+    const char *kvstored, *nats_server, *redis_server;
+    struct bench_place ordinary; /* nats-server's defaults */
+    struct bench_place durable;  /* sync_interval: always */
+    struct bench_redis redis;    /* keeps nothing */
+    struct bench_redis redis_durable;
+    bool has_watches; /* the daemon knows watch.start, and with it the near cache */
+};
+
+/* --- Rows, by subject. Each measures one round of one side, and dies of a wrong answer. -------------- */
+
+typedef double bench_row_fn(const struct bench *bench, bool is_ours);
+
+/* clients.c: programs that make one call after the other */
+bench_row_fn one_put_us, one_get_us, many_clients_per_s, durable_clients_per_s;
+/* bulk.c: many keys in one call */
+bench_row_fn bulk_put_per_s, bulk_get_per_s, txn_us;
+/* pipelines.c: many calls in flight, and Redis */
+bench_row_fn pipelined_put_per_s, pipelined_get_per_s, durable_deep_per_s, redis_set_durable_per_s, redis_get_per_s;
+/* scale.c: what one call costs the daemon when there is more of everything; 'peer' is less of it */
+bench_row_fn idle_sessions_us, many_buckets_us, in_flight_us;
+/* memory.c */
+bench_row_fn idle_memory_kb, idle_client_kb, first_answer_ms;
+/* cache.c: with a daemon that has watches and the near cache */
+bench_row_fn cached_one_us, cached_many_per_s, cached_pipelined_per_s, cached_key_bytes, fan_out_p99_ms;
+
+/* --- places.c: the servers. All files are in the working directory, which is the benchmark's own. ------ */
+
+/* Starts everything; the bucket is there afterwards. */
+void bench_start(struct bench *bench);
+void bench_stop(struct bench *bench);
+
+/* One more daemon in front of a place's server, and one more Redis, under a name of their own. */
+void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name);
+void bench_start_redis(const struct bench *bench, struct bench_redis *redis, const char *name, bool is_durable);
+
+/* --- process.c ----------------------------------------------------------------------------------------- */
+
+_Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+double bench_now_s(void);
+
+/* Starts a program in the background; what it says goes to NAME.log. */
+pid_t bench_spawn(const char *name, char *const argv[]);
+
+/* Ends a process that bench_spawn or bench_hold has started, and waits for it. */
+void bench_end(pid_t pid);
+
+/* Resident memory of a process, and the processor time that it has taken in all its threads. */
+double bench_rss_kb(pid_t pid);
+double bench_cpu_us(pid_t pid);
+
+/* What the clients of one round share with the parent. */
+struct bench_client {
+    unsigned number;
+    const struct bench *bench;
+    const struct bench_place *place;
+    bool is_ours;
+    void *context; /* of the row */
+    double result; /* of bench_alone */
+    uint64_t operations;
+};
+
+/* Runs one client in a process of its own and answers its result. */
+double bench_alone(const struct bench_client *client, void (*run)(struct bench_client *client));
+
+/*
+ * Runs count clients at the same time, each in a process of its own: every one opens what it
+ * needs, calls bench_wait_for_all, and counts operations for BENCH_ROUND_S. Answers their sum per second.
+ */
+double bench_together(const struct bench_client *client, unsigned count, void (*run)(struct bench_client *client));
+void bench_wait_for_all(void);
+
+/* Keeps the revision of a write. At the end of the round all of them must differ. */
+void bench_note_revision(uint64_t revision);
+void bench_forget_revisions(void);
+void bench_check_revisions(void);
+
+/* A process that holds something open until bench_end; returns when open_all has returned there. */
+pid_t bench_hold(void (*open_all)(const void *context), const void *context);
+
+/* --- Keys and values ----------------------------------------------------------------------------------- */
+
+/* A value that tells its key, and its number: "<key>:<number>:vvv…". */
+void bench_make_value(char value[BENCH_VALUE_BYTES], const char *key, unsigned number);
+
+/* Whether bytes are a value of the key; number UINT32_MAX: any. */
+bool bench_is_value(const char *bytes, size_t size, const char *key, unsigned number);
+
+#endif

@@ -1,0 +1,109 @@
+#include "tests/bench/bench.h"
+
+#include "tests/bench/load.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define IDLE_CLIENTS 1000u
+#define SETTLE_US    500000
+
+/* A server of its own for each round: what earlier rows have left behind does not count. */
+struct fresh {
+    struct bench_place place;
+    struct bench_redis redis;
+    const char *socket_path;
+    pid_t pid;
+    const struct load_protocol *protocol;
+};
+
+static void start(const struct bench *bench, bool is_ours, struct fresh *fresh)
+{
+    static unsigned number;
+    char name[32];
+
+    snprintf(name, sizeof(name), "fresh-%u", ++number);
+    memset(fresh, 0, sizeof(*fresh));
+    if (is_ours) {
+        fresh->place = bench->ordinary;
+        bench_start_daemon(bench, &fresh->place, name);
+        fresh->socket_path = fresh->place.socket_path;
+        fresh->pid = fresh->place.daemon;
+        fresh->protocol = &load_kvstored;
+    } else {
+        bench_start_redis(bench, &fresh->redis, name, false);
+        fresh->socket_path = fresh->redis.socket_path;
+        fresh->pid = fresh->redis.server;
+        fresh->protocol = &load_redis;
+    }
+}
+
+static void await_answer(const struct fresh *fresh)
+{
+    const struct load load = {.protocol = fresh->protocol, .where = fresh->socket_path, .prefix = "first", .keys = 1};
+
+    load_await(&load);
+}
+
+double first_answer_ms(const struct bench *bench, bool is_ours)
+{
+    struct fresh fresh;
+    double begin_s = bench_now_s();
+
+    start(bench, is_ours, &fresh);
+    await_answer(&fresh);
+    double took_ms = (bench_now_s() - begin_s) * 1e3;
+    bench_end(fresh.pid);
+    return took_ms;
+}
+
+double idle_memory_kb(const struct bench *bench, bool is_ours)
+{
+    struct fresh fresh;
+
+    start(bench, is_ours, &fresh);
+    await_answer(&fresh);
+    usleep(SETTLE_US);
+    double rss_kb = bench_rss_kb(fresh.pid);
+    bench_end(fresh.pid);
+    return rss_kb;
+}
+
+/* Connections that each have asked for something once. */
+static void open_clients(const void *context)
+{
+    const struct fresh *fresh = context;
+    const struct load load = {.prefix = "first", .keys = 1};
+    char request[LOAD_REQUEST_BYTES], answer[4096];
+
+    for (unsigned i = 0; i < IDLE_CLIENTS; i++) {
+        int fd = load_connect_unix(fresh->socket_path);
+        size_t length = fresh->protocol->request(request, LOAD_GET, &load, i);
+        uint64_t revision;
+        bool is_answer;
+        if (send(fd, request, length, MSG_NOSIGNAL) != (ssize_t)length)
+            bench_die("send: %s", strerror(errno));
+        ssize_t received = recv(fd, answer, sizeof(answer), 0);
+        if (received <= 0 || fresh->protocol->take(answer, (size_t)received, LOAD_GET, &is_answer, &revision) == 0)
+            bench_die("an idle client was not answered");
+    }
+}
+
+double idle_client_kb(const struct bench *bench, bool is_ours)
+{
+    struct fresh fresh;
+
+    start(bench, is_ours, &fresh);
+    await_answer(&fresh);
+    usleep(SETTLE_US);
+    double before_kb = bench_rss_kb(fresh.pid);
+    pid_t holder = bench_hold(open_clients, &fresh);
+    usleep(SETTLE_US);
+    double more_kb = bench_rss_kb(fresh.pid) - before_kb;
+    bench_end(holder);
+    bench_end(fresh.pid);
+    return more_kb / IDLE_CLIENTS;
+}

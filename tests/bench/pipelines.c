@@ -1,0 +1,67 @@
+#include "tests/bench/load.h"
+
+#define KEYS 1000u
+
+static double pipelined_per_s(const struct bench *bench, bool is_ours, enum load_operation operation)
+{
+    const struct bench_place *place = &bench->ordinary;
+    struct load load = {.operation = operation, .prefix = "deep", .connections = 1, .depth = 1024, .keys = KEYS};
+
+    load.protocol = is_ours ? &load_kvstored : &load_nats;
+    load.where = is_ours ? (const void *)place->socket_path : &place->port;
+    if (operation == LOAD_GET)
+        load_fill(&load);
+    return load_per_s(&load);
+}
+
+double pipelined_put_per_s(const struct bench *bench, bool is_ours)
+{
+    return pipelined_per_s(bench, is_ours, LOAD_PUT);
+}
+
+double pipelined_get_per_s(const struct bench *bench, bool is_ours)
+{
+    return pipelined_per_s(bench, is_ours, LOAD_GET);
+}
+
+double durable_deep_per_s(const struct bench *bench, bool is_ours)
+{
+    const struct load load = {.protocol = &load_kvstored,
+                              .where = bench->durable.socket_path,
+                              .operation = LOAD_PUT,
+                              .prefix = "deep",
+                              .connections = 16,
+                              .depth = 64,
+                              .keys = 4096};
+
+    return is_ours ? load_per_s(&load) : durable_clients_per_s(bench, false);
+}
+
+/* --- Beside Redis: the same client on both sides -------------------------------------------------------- */
+
+double redis_set_durable_per_s(const struct bench *bench, bool is_ours)
+{
+    const struct load load = {.protocol = is_ours ? &load_kvstored : &load_redis,
+                              .where = is_ours ? bench->durable.socket_path : bench->redis_durable.socket_path,
+                              .operation = LOAD_PUT,
+                              .prefix = "set",
+                              .connections = 64,
+                              .depth = 1,
+                              .keys = KEYS};
+
+    return load_per_s(&load);
+}
+
+double redis_get_per_s(const struct bench *bench, bool is_ours)
+{
+    const struct load load = {.protocol = is_ours ? &load_kvstored : &load_redis,
+                              .where = is_ours ? bench->ordinary.socket_path : bench->redis.socket_path,
+                              .operation = LOAD_GET,
+                              .prefix = "get",
+                              .connections = 50,
+                              .depth = 1,
+                              .keys = KEYS};
+
+    load_fill(&load);
+    return load_per_s(&load);
+}

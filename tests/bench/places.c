@@ -1,0 +1,180 @@
+#include "client/kvstore.h"
+#include "tests/bench/bench.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define START_S 20.0
+
+static FILE *create(const char *path)
+{
+    FILE *file = fopen(path, "w");
+
+    if (file == NULL)
+        bench_die("cannot write %s", path);
+    return file;
+}
+
+/* A port that was free a moment ago. */
+static int free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    int probe = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (probe < 0 || bind(probe, (struct sockaddr *)&address, size) != 0 ||
+        getsockname(probe, (struct sockaddr *)&address, &size) != 0)
+        bench_die("no port is free");
+    close(probe);
+    return ntohs(address.sin_port);
+}
+
+static void start_nats(const struct bench *bench, struct bench_place *place, bool is_durable)
+{
+    char conf[256];
+
+    place->port = free_port();
+    snprintf(place->url, sizeof(place->url), "nats://127.0.0.1:%d", place->port);
+    snprintf(conf, sizeof(conf), "%s.conf", place->name);
+    FILE *file = create(conf);
+    fprintf(file, "listen: \"127.0.0.1:%d\"\njetstream { store_dir: \"%s\"%s }\n", place->port, place->name,
+            is_durable ? ", sync_interval: always" : "");
+    fclose(file);
+    char *argv[] = {(char *)bench->nats_server, "-c", conf, NULL};
+    place->server = bench_spawn(place->name, argv);
+}
+
+void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name)
+{
+    char conf[256];
+
+    snprintf(place->socket_path, sizeof(place->socket_path), "%s.sock", name);
+    snprintf(conf, sizeof(conf), "%s.yaml", name);
+    FILE *file = create(conf);
+    fprintf(file,
+            "listen: {path: %s}\n"
+            "nats: {mode: external, servers: [\"%s\"]}\n"
+            "limits: {sessions: 12000}\n",
+            place->socket_path, place->url);
+    fclose(file);
+    char *argv[] = {(char *)bench->kvstored, "--config", conf, NULL};
+    place->daemon = bench_spawn(name, argv);
+}
+
+static void make_bucket(const struct bench_place *place)
+{
+    double give_up_s = bench_now_s() + START_S;
+    struct kvs_error error;
+
+    for (;;) {
+        struct kvs *kvs = kvs_connect(place->socket_path, NULL, &error);
+        enum kvs_code code = kvs != NULL ? kvs_bucket_create(kvs, BENCH_BUCKET, NULL, NULL) : KVS_IO;
+        if (code != KVS_OK && kvs != NULL)
+            error = *kvs_last_error(kvs);
+        kvs_close(kvs);
+        if (code == KVS_OK)
+            return;
+        if (bench_now_s() > give_up_s)
+            bench_die("the daemon does not serve: %s", error.message);
+        usleep(20000);
+    }
+}
+
+void bench_start_redis(const struct bench *bench, struct bench_redis *redis, const char *name, bool is_durable)
+{
+    char path[160];
+
+    if (mkdir(name, 0700) != 0)
+        bench_die("cannot make %s", name);
+    snprintf(redis->socket_path, sizeof(redis->socket_path), "%s.sock", name);
+    snprintf(path, sizeof(path), "../%s", redis->socket_path); /* it goes to its directory first */
+    char *argv[] = {(char *)bench->redis_server,
+                    "--port",
+                    "0",
+                    "--unixsocket",
+                    path,
+                    "--dir",
+                    (char *)name,
+                    "--save",
+                    "",
+                    "--appendonly",
+                    is_durable ? "yes" : "no",
+                    "--appendfsync",
+                    "always",
+                    "--maxclients",
+                    "12000",
+                    NULL};
+    redis->server = bench_spawn(name, argv);
+}
+
+static void await_redis(const struct bench_redis *redis)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    double give_up_s = bench_now_s() + START_S;
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", redis->socket_path);
+    for (;;) {
+        int probe = socket(AF_UNIX, SOCK_STREAM, 0);
+        bool is_there = connect(probe, (struct sockaddr *)&address, sizeof(address)) == 0;
+        close(probe);
+        if (is_there)
+            return;
+        if (bench_now_s() > give_up_s)
+            bench_die("redis-server does not serve");
+        usleep(20000);
+    }
+}
+
+/* watch.start came with the near cache. */
+static bool knows_watches(const struct bench_place *place)
+{
+    struct kvs_error error;
+    struct kvs *kvs = kvs_connect(place->socket_path, NULL, &error);
+    struct kvs_value *info = NULL;
+    bool has_watches = false;
+
+    if (kvs == NULL || kvs_daemon_info(kvs, NULL, &info) != KVS_OK)
+        bench_die("the daemon does not say what it is");
+    const struct kvs_value *methods = kvs_value_member(info, "methods");
+    for (size_t i = 0; i < kvs_value_count(methods); i++) {
+        size_t size;
+        const char *name = kvs_value_bytes(kvs_value_item(methods, i), &size);
+        has_watches = has_watches || (size == strlen("watch.start") && memcmp(name, "watch.start", size) == 0);
+    }
+    kvs_free(info);
+    kvs_close(kvs);
+    return has_watches;
+}
+
+void bench_start(struct bench *bench)
+{
+    bench->ordinary.name = "ordinary";
+    bench->durable.name = "durable";
+    start_nats(bench, &bench->ordinary, false);
+    start_nats(bench, &bench->durable, true);
+    bench_start_daemon(bench, &bench->ordinary, "kvstored");
+    bench_start_daemon(bench, &bench->durable, "kvstored-durable");
+    bench_start_redis(bench, &bench->redis, "redis", false);
+    bench_start_redis(bench, &bench->redis_durable, "redis-durable", true);
+    make_bucket(&bench->ordinary);
+    make_bucket(&bench->durable);
+    await_redis(&bench->redis);
+    await_redis(&bench->redis_durable);
+    bench->has_watches = knows_watches(&bench->ordinary);
+}
+
+void bench_stop(struct bench *bench)
+{
+    bench_end(bench->ordinary.daemon);
+    bench_end(bench->durable.daemon);
+    bench_end(bench->ordinary.server);
+    bench_end(bench->durable.server);
+    bench_end(bench->redis.server);
+    bench_end(bench->redis_durable.server);
+}

@@ -1,0 +1,40 @@
+/*
+ * table: what a run has measured, for people and for programs.
+ */
+#ifndef TESTS_BENCH_TABLE_H
+#define TESTS_BENCH_TABLE_H
+
+#include "tests/bench/bench.h"
+
+#define TABLE_ROUNDS 5u
+
+/* A row and what it must reach. A ratio is ours / peer; 0: nothing is asked of it. */
+struct table_row {
+    const char *section; /* a heading before the first row of one; the same pointer for all of it */
+    const char *name, *unit;
+    bool is_more_better;
+    bool needs_watches;
+    double must, aim;
+    double must_absolute; /* of ours, whatever the peer's */
+    bench_row_fn *measure;
+};
+
+/* Of one row, each sorted. */
+struct table_result {
+    const struct table_row *row;
+    double ours[TABLE_ROUNDS], peer[TABLE_ROUNDS];
+};
+
+double table_ratio(const struct table_result *result);
+bool table_is_reached(const struct table_result *result);
+
+void table_print_head(void);
+void table_print_section(const char *section);
+/* Shows which row is measured, where somebody watches; the row itself takes its place. */
+void table_print_progress(const struct table_row *row, unsigned round);
+void table_print_row(const struct table_result *result);
+
+/* An array of objects: "name", "ours", "peer", "ratio", "unit", "better", and the spread. */
+void table_write_json(const char *path, const struct table_result *results, size_t count);
+
+#endif
