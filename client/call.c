@@ -2,7 +2,6 @@
 
 #include "client/failure.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,7 @@
 #define LARGEST_HEADER  128u /* [0, msgid, method: the longest method's name is far shorter */
 #define LONGEST_METHOD  100u
 
-static int64_t wait_ms(double timeout_s)
+int64_t call_wait_ms(double timeout_s)
 {
     if (timeout_s <= 0)
         return UNNAMED_WAIT_MS;
@@ -163,18 +162,24 @@ static enum kvs_code submit(struct kvs *kvs, const struct kvs_request *request, 
     return KVS_OK;
 }
 
+/* A function may make a call while a blocking one waits, which keeps its request: it may have to go again. */
+static struct kvs_request *scratch_of(struct kvs *kvs)
+{
+    return kvs->in_callback ? &kvs->inner : &kvs->scratch;
+}
+
 struct kvs_request *call_begin(struct kvs *kvs, const char *method, unsigned positions)
 {
-    request_begin(&kvs->scratch, method, positions);
-    return &kvs->scratch;
+    request_begin(scratch_of(kvs), method, positions);
+    return scratch_of(kvs);
 }
 
 enum kvs_code call_submit(struct kvs *kvs, double timeout_s, kvs_done_fn *done, void *context)
 {
-    struct kvs_request *request = &kvs->scratch;
+    struct kvs_request *request = scratch_of(kvs);
 
     request_end(request, timeout_s, kvs->options.timeout_s);
-    return submit(kvs, request, connection_now_ms() + wait_ms(request->timeout_s), done, context);
+    return submit(kvs, request, connection_now_ms() + call_wait_ms(request->timeout_s), done, context);
 }
 
 enum kvs_code kvs_submit(struct kvs *kvs, const struct kvs_request *request, double timeout_s, kvs_done_fn *done,
@@ -182,7 +187,7 @@ enum kvs_code kvs_submit(struct kvs *kvs, const struct kvs_request *request, dou
 {
     double timeout = timeout_s > 0 ? timeout_s : kvs->options.timeout_s;
 
-    return submit(kvs, request, connection_now_ms() + wait_ms(timeout), done, context);
+    return submit(kvs, request, connection_now_ms() + call_wait_ms(timeout), done, context);
 }
 
 /* --- The way back ------------------------------------------------------------------------ */
@@ -291,17 +296,6 @@ static void waiter_done(struct kvs *kvs, const struct kvs_error *error, const st
         failure_set(&waiter->error, code, "the daemon's answer is not what this method answers");
 }
 
-static void wait_for_socket(struct kvs *kvs, int timeout_ms)
-{
-    struct pollfd waited = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
-
-    if (poll(&waited, 1, timeout_ms) >= 0 || errno == EINTR)
-        return;
-    struct kvs_error reason;
-    failure_set(&reason, KVS_IO, "poll: %s", strerror(errno));
-    connection_lose(kvs, &reason);
-}
-
 enum kvs_code call_check_blocking(struct kvs *kvs)
 {
     if (!kvs->in_callback)
@@ -318,13 +312,12 @@ void call_pause(struct kvs *kvs, uint32_t pause_ms)
         int timeout_ms = kvs_timeout_ms(kvs);
         if (timeout_ms < 0 || timeout_ms > until_ms - now_ms)
             timeout_ms = (int)(until_ms - now_ms);
-        wait_for_socket(kvs, timeout_ms);
+        connection_wait(kvs, timeout_ms);
         connection_run(kvs);
     }
 }
 
-/* Opens a lost connection, with pauses, until give_up_ms. */
-static enum kvs_code wait_for_connection(struct kvs *kvs, int64_t give_up_ms)
+enum kvs_code call_wait_for_connection(struct kvs *kvs, int64_t give_up_ms)
 {
     enum kvs_code code;
 
@@ -346,12 +339,12 @@ static enum kvs_code submit_and_wait(struct kvs *kvs, const struct kvs_request *
 
     waiter->finished = false;
     waiter->error.code = KVS_OK;
-    if ((code = wait_for_connection(kvs, deadline_ms - GRACE_MS)) != KVS_OK ||
+    if ((code = call_wait_for_connection(kvs, deadline_ms - GRACE_MS)) != KVS_OK ||
         (code = submit(kvs, request, deadline_ms, waiter_done, waiter)) != KVS_OK)
         return code;
     connection_run(kvs);
     while (!waiter->finished) {
-        wait_for_socket(kvs, kvs_timeout_ms(kvs));
+        connection_wait(kvs, kvs_timeout_ms(kvs));
         connection_run(kvs);
     }
     return KVS_OK;
@@ -361,7 +354,7 @@ static enum kvs_code run(struct kvs *kvs, const struct kvs_request *request, dou
                          void *out)
 {
     struct waiter waiter = {.reader = reader, .out = out};
-    int64_t deadline_ms = connection_now_ms() + wait_ms(timeout_s);
+    int64_t deadline_ms = connection_now_ms() + call_wait_ms(timeout_s);
 
     enum kvs_code code = call_check_blocking(kvs);
     if (code != KVS_OK)
@@ -384,8 +377,10 @@ static enum kvs_code run(struct kvs *kvs, const struct kvs_request *request, dou
 
 enum kvs_code call_run(struct kvs *kvs, double timeout_s, call_reader *reader, void *out)
 {
-    request_end(&kvs->scratch, timeout_s, kvs->options.timeout_s);
-    return run(kvs, &kvs->scratch, kvs->scratch.timeout_s, reader, out);
+    struct kvs_request *request = scratch_of(kvs); /* from inside a function only to be refused */
+
+    request_end(request, timeout_s, kvs->options.timeout_s);
+    return run(kvs, request, request->timeout_s, reader, out);
 }
 
 static enum kvs_code read_copy(const struct kvs_value *result, void *out)

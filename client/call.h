@@ -18,7 +18,7 @@ typedef enum kvs_code call_reader(const struct kvs_value *result, void *out);
 /* The timeout among the options of a call, of whatever type; a caller without options has the default. */
 #define CALL_TIMEOUT(options) ((options) != NULL ? (options)->timeout_s : 0)
 
-/* Begins the handle's scratch request: see request_begin. */
+/* Begins the handle's scratch request (from inside a function another one): see request_begin. */
 struct kvs_request *call_begin(struct kvs *kvs, const char *method, unsigned positions);
 
 /* Submits what call_begin began; timeout_s is the caller's option. As the functions kvs_async_. */
@@ -29,6 +29,12 @@ enum kvs_code call_run(struct kvs *kvs, double timeout_s, call_reader *reader, v
 
 /* KVS_OK, or KVS_INVALID_ARGUMENT with the reason in kvs->error: here nothing may block. */
 enum kvs_code call_check_blocking(struct kvs *kvs);
+
+/* How long an answer is waited for. timeout_s is what the daemon was told, 0: nothing. */
+int64_t call_wait_ms(double timeout_s);
+
+/* Opens a lost connection, with pauses, until give_up_ms. As connection_ensure. */
+enum kvs_code call_wait_for_connection(struct kvs *kvs, int64_t give_up_ms);
 
 /* Lets pause_ms pass, while the asynchronous calls make progress. */
 void call_pause(struct kvs *kvs, uint32_t pause_ms);

@@ -2,6 +2,7 @@
 
 #include "client/call.h"
 #include "client/failure.h"
+#include "client/watch.h"
 #include "proto/rpc.h"
 
 #include <errno.h>
@@ -89,14 +90,18 @@ uint32_t connection_random_below(struct kvs *kvs, uint32_t bound)
 }
 
 /* Half of the pause is jitter: not all clients of a restarted daemon come back in the same millisecond. */
+uint32_t connection_grow_pause(struct kvs *kvs, unsigned *pause_ms)
+{
+    if (*pause_ms == 0)
+        *pause_ms = PAUSE_MIN_MS;
+    else if (*pause_ms < PAUSE_MAX_MS)
+        *pause_ms = *pause_ms * 2 < PAUSE_MAX_MS ? *pause_ms * 2 : PAUSE_MAX_MS;
+    return *pause_ms / 2 + connection_random_below(kvs, *pause_ms / 2 + 1);
+}
+
 static void pause_attempts(struct kvs *kvs)
 {
-    if (kvs->pause_ms == 0)
-        kvs->pause_ms = PAUSE_MIN_MS;
-    else if (kvs->pause_ms < PAUSE_MAX_MS)
-        kvs->pause_ms = kvs->pause_ms * 2 < PAUSE_MAX_MS ? kvs->pause_ms * 2 : PAUSE_MAX_MS;
-    kvs->next_attempt_ms =
-        connection_now_ms() + kvs->pause_ms / 2 + connection_random_below(kvs, kvs->pause_ms / 2 + 1);
+    kvs->next_attempt_ms = connection_now_ms() + connection_grow_pause(kvs, &kvs->pause_ms);
 }
 
 enum kvs_code connection_ensure(struct kvs *kvs)
@@ -164,7 +169,9 @@ static enum kvs_code connect_first(struct kvs *kvs)
 
 static void release(struct kvs *kvs)
 {
+    watch_free_all(kvs);
     request_release(&kvs->scratch);
+    request_release(&kvs->inner);
     buffer_free(&kvs->in);
     buffer_free(&kvs->out);
     msgpack_zone_free(kvs->zone);
@@ -190,6 +197,7 @@ struct kvs *kvs_connect(const char *path, const struct kvs_options *options, str
     kvs->fd = -1;
     kvs->zone = zone;
     kvs->next_deadline_ms = INT64_MAX;
+    kvs->watch_due_ms = INT64_MAX;
     /* Handles of one process that are opened in the same millisecond differ in their address. */
     kvs->jitter = ((uint32_t)getpid() << 16 ^ (uint32_t)connection_now_ms() ^ (uint32_t)((uintptr_t)kvs >> 4)) | 1u;
     if (set_options(kvs, options) != KVS_OK || set_path(kvs, path) != KVS_OK || connect_first(kvs) != KVS_OK) {
@@ -235,7 +243,10 @@ enum kvs_code connection_lose(struct kvs *kvs, const struct kvs_error *reason)
         pause_attempts(kvs);
     buffer_clear(&kvs->in);
     buffer_clear(&kvs->out);
+    kvs->has_unhandled = false;
+    watch_lose_all(kvs, &kept);
     call_end_all(kvs, &kept);
+    watch_tell_ends(kvs);
     kvs->error = kept;
     return kept.code;
 }
@@ -297,6 +308,7 @@ static enum kvs_code lose_for_response(struct kvs *kvs, const struct rpc_message
     if (!failure_read(&error, &message->error))
         return lose_for_message(kvs, "has no msgid and no error");
     failure_set(&reason, KVS_PROTOCOL, "the daemon ended the session: %.200s", error.message);
+    reason.retryable = error.retryable; /* there were too many sessions: watches come again */
     return connection_lose(kvs, &reason);
 }
 
@@ -325,8 +337,9 @@ static enum kvs_code handle_message(struct kvs *kvs, const char *bytes, size_t s
     kvs->pause_ms = 0;
     switch (message.type) {
     case RPC_NOTIFICATION:
-        hand_notification(kvs, &message);
-        return KVS_OK;
+        if (!watch_take(kvs, &message, &wrong))
+            hand_notification(kvs, &message);
+        break;
     case RPC_RESPONSE:
         if (!message.has_msgid)
             return lose_for_response(kvs, &message);
@@ -338,10 +351,15 @@ static enum kvs_code handle_message(struct kvs *kvs, const char *bytes, size_t s
     return wrong == NULL ? KVS_OK : lose_for_message(kvs, wrong);
 }
 
-/* Handles the whole messages that are there. */
+/* Handles the whole messages that are there, or as many as it takes until the awaited watch has an event. */
 static enum kvs_code handle_received(struct kvs *kvs)
 {
+    kvs->has_unhandled = false;
     while (buffer_size(&kvs->in) > 0) {
+        if (kvs->awaited != NULL && watch_has_event(kvs->awaited)) {
+            kvs->has_unhandled = true;
+            break;
+        }
         const char *bytes = kvs->in.bytes + kvs->in.begin;
         enum frame_status status = frame_scan(&kvs->scan, (const uint8_t *)bytes, buffer_size(&kvs->in));
 
@@ -374,7 +392,7 @@ static enum kvs_code receive(struct kvs *kvs)
         if (received > 0) {
             kvs->in.end += (size_t)received;
             enum kvs_code code = handle_received(kvs);
-            if (code != KVS_OK)
+            if (code != KVS_OK || kvs->has_unhandled)
                 return code;
             if ((size_t)received < room && !kvs->cannot_send)
                 return KVS_OK; /* as a rule there is no more: poll will tell otherwise */
@@ -393,11 +411,14 @@ enum kvs_code connection_run(struct kvs *kvs)
 {
     enum kvs_code code;
 
-    if (kvs->fd < 0) {
+    if (kvs->fd < 0 && (connection_now_ms() < kvs->watch_due_ms || connection_ensure(kvs) != KVS_OK)) {
         kvs->error = kvs->lost;
         return kvs->lost.code;
     }
-    if ((code = send_queued(kvs)) != KVS_OK || (code = receive(kvs)) != KVS_OK)
+    watch_run(kvs);
+    if ((code = send_queued(kvs)) != KVS_OK || (kvs->has_unhandled && (code = handle_received(kvs)) != KVS_OK))
+        return code;
+    if (!kvs->has_unhandled && (code = receive(kvs)) != KVS_OK)
         return code;
     /* What the functions of the answers have submitted goes out in the same turn. */
     if ((code = send_queued(kvs)) != KVS_OK)
@@ -435,10 +456,29 @@ short kvs_events(const struct kvs *kvs)
 
 int kvs_timeout_ms(const struct kvs *kvs)
 {
-    if (kvs->in_flight == 0)
+    int64_t due_ms = kvs->watch_due_ms;
+
+    if (kvs->has_unhandled)
+        return 0;
+    if (kvs->fd < 0 && due_ms < kvs->next_attempt_ms)
+        due_ms = kvs->next_attempt_ms;
+    if (kvs->in_flight > 0 && kvs->next_deadline_ms < due_ms)
+        due_ms = kvs->next_deadline_ms;
+    if (due_ms == INT64_MAX)
         return -1;
-    int64_t left = kvs->next_deadline_ms - connection_now_ms();
+    int64_t left = due_ms - connection_now_ms();
     return left < 0 ? 0 : left < INT_MAX ? (int)left : INT_MAX;
+}
+
+void connection_wait(struct kvs *kvs, int timeout_ms)
+{
+    struct pollfd waited = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
+
+    if (poll(&waited, 1, timeout_ms) >= 0 || errno == EINTR)
+        return;
+    struct kvs_error reason;
+    failure_set(&reason, KVS_IO, "poll: %s", strerror(errno));
+    connection_lose(kvs, &reason);
 }
 
 size_t kvs_in_flight(const struct kvs *kvs)

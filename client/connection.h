@@ -45,6 +45,7 @@ struct kvs {
     struct frame_limits limits; /* of one message from the daemon, and of one to it */
     struct frame scan;          /* of the message that in begins with */
     struct buffer in;
+    bool has_unhandled; /* in may begin with a whole message: awaited has an event, and the rest can wait */
     msgpack_zone *zone; /* the message that is being handled */
 
     struct buffer out;
@@ -64,8 +65,13 @@ struct kvs {
     int64_t next_attempt_ms;
     uint32_t jitter; /* state of the random numbers that spread attempts */
 
+    struct kvs_watch *watches; /* the newest first */
+    int64_t watch_due_ms;      /* when the first of them that waits is to be started or stopped; INT64_MAX: none */
+    struct kvs_watch *awaited; /* what kvs_watch_next waits for, or NULL */
+
     bool in_callback;
     struct kvs_request scratch; /* the method that is being called */
+    struct kvs_request inner;   /* … by a function, while a blocking call may want to send scratch again */
     struct kvs_error error;     /* of the last function that failed */
 };
 
@@ -87,5 +93,12 @@ enum kvs_code connection_lose(struct kvs *kvs, const struct kvs_error *reason);
 
 /* Sends and receives what can be without waiting, ends the calls whose time ran out. As kvs_process. */
 enum kvs_code connection_run(struct kvs *kvs);
+
+/* Waits until there is something for connection_run to do, for at most timeout_ms; -1: for ever. */
+void connection_wait(struct kvs *kvs, int timeout_ms);
+
+/* How long to wait before the next of many attempts, half of it by chance; *pause_ms is that of the last one, 0: none.
+ */
+uint32_t connection_grow_pause(struct kvs *kvs, unsigned *pause_ms);
 
 #endif

@@ -6,15 +6,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *const operation_names[] = {
+    [KVS_OPERATION_PUT] = "put", [KVS_OPERATION_DELETE] = "delete", [KVS_OPERATION_PURGE] = "purge"};
+
+const char *entry_operation_name(enum kvs_operation operation)
+{
+    return operation_names[operation];
+}
+
 static bool read_operation(const struct kvs_value *name, enum kvs_operation *operation)
 {
-    static const char *const names[] = {
-        [KVS_OPERATION_PUT] = "put", [KVS_OPERATION_DELETE] = "delete", [KVS_OPERATION_PURGE] = "purge"};
     size_t size;
     const char *bytes = kvs_value_bytes(name, &size);
 
-    for (size_t i = 0; bytes != NULL && i < sizeof(names) / sizeof(*names); i++) {
-        if (size == strlen(names[i]) && memcmp(bytes, names[i], size) == 0) {
+    for (size_t i = 0; bytes != NULL && i < sizeof(operation_names) / sizeof(*operation_names); i++) {
+        if (size == strlen(operation_names[i]) && memcmp(bytes, operation_names[i], size) == 0) {
             *operation = (enum kvs_operation)i;
             return true;
         }
@@ -22,13 +28,26 @@ static bool read_operation(const struct kvs_value *name, enum kvs_operation *ope
     return false;
 }
 
-static bool is_entry(const struct kvs_value *value)
+static bool has_value(const struct kvs_value *value, bool of_watch)
+{
+    return text_is(kvs_value_member(value, "value")) ||
+           (of_watch && kvs_value_type(kvs_value_member(value, "size")) == KVS_INTEGER);
+}
+
+static bool has_revision(const struct kvs_value *value, bool of_watch)
+{
+    const struct kvs_value *revision = kvs_value_member(value, "revision");
+
+    return kvs_value_unsigned(revision) > 0 ||
+           (of_watch && kvs_value_type(revision) == KVS_INTEGER && kvs_value_integer(revision) == 0);
+}
+
+static bool is_entry(const struct kvs_value *value, bool of_watch)
 {
     const struct kvs_value *headers = kvs_value_member(value, "headers");
     enum kvs_operation operation;
 
-    return text_is(kvs_value_member(value, "key")) && text_is(kvs_value_member(value, "value")) &&
-           kvs_value_unsigned(kvs_value_member(value, "revision")) > 0 &&
+    return text_is(kvs_value_member(value, "key")) && has_value(value, of_watch) && has_revision(value, of_watch) &&
            kvs_value_type(kvs_value_member(value, "created")) == KVS_INTEGER &&
            read_operation(kvs_value_member(value, "operation"), &operation) &&
            (kvs_value_type(headers) == KVS_NIL || text_is_map(headers));
@@ -36,7 +55,7 @@ static bool is_entry(const struct kvs_value *value)
 
 bool entry_measure(const struct kvs_value *value, struct entry_space *space)
 {
-    if (!is_entry(value))
+    if (!is_entry(value, space->of_watch))
         return false;
     const struct kvs_value *headers = kvs_value_member(value, "headers");
     space->entries++;
@@ -80,9 +99,13 @@ struct kvs_entry *entry_read(const struct kvs_value *value, struct entry_places 
     struct kvs_entry *entry = places->entries++;
 
     memset(entry, 0, sizeof(*entry));
-    kvs_value_bytes(content, &entry->value_size);
     entry->key = text_copy(&places->text, kvs_value_member(value, "key"));
-    entry->value = text_copy(&places->text, content);
+    if (text_is(content)) {
+        kvs_value_bytes(content, &entry->value_size);
+        entry->value = text_copy(&places->text, content);
+    } else {
+        entry->value_size = (size_t)kvs_value_unsigned(kvs_value_member(value, "size"));
+    }
     entry->revision = kvs_value_unsigned(kvs_value_member(value, "revision"));
     entry->created_us = kvs_value_integer(kvs_value_member(value, "created"));
     read_operation(kvs_value_member(value, "operation"), &entry->operation);

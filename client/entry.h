@@ -9,8 +9,9 @@
 
 #include "client/kvstore.h"
 
-/* What entries need; all zero at the beginning. */
+/* What entries need; all zero at the beginning, but for of_watch. */
 struct entry_space {
+    bool of_watch; /* an entry may have its value's size in place of it, and the revision 0 (of a bucket made anew) */
     size_t entries;
     size_t headers;
     size_t text_bytes;
@@ -22,6 +23,9 @@ struct entry_places {
     struct kvs_header *headers;
     char *text;
 };
+
+/* The operation's name in the protocol, such as "put". */
+const char *entry_operation_name(enum kvs_operation operation);
 
 /* Adds what one entry needs. False where value is none. */
 bool entry_measure(const struct kvs_value *value, struct entry_space *space);

@@ -1,5 +1,6 @@
-/* A tree of values as JSON text. */
+/* A tree of values, and an entry, as JSON text. */
 #include "client/buffer.h"
+#include "client/entry.h"
 #include "client/kvstore.h"
 
 #include <inttypes.h>
@@ -115,11 +116,8 @@ static bool write_base64(struct buffer *json, const char *bytes, size_t length)
     return write_text(json, "\"}");
 }
 
-static bool write_bytes(struct buffer *json, const struct kvs_value *value)
+static bool write_bytes(struct buffer *json, const char *bytes, size_t size)
 {
-    size_t size;
-    const char *bytes = kvs_value_bytes(value, &size);
-
     return is_utf8(bytes, size) ? write_string(json, bytes, size) : write_base64(json, bytes, size);
 }
 
@@ -169,7 +167,8 @@ static bool write_number(struct buffer *json, const struct kvs_value *value)
 static bool write_value(struct buffer *json, const struct kvs_value *value)
 {
     enum kvs_type type = kvs_value_type(value);
-    size_t count = kvs_value_count(value);
+    size_t count = kvs_value_count(value), size;
+    const char *bytes = kvs_value_bytes(value, &size);
 
     switch (type) {
     case KVS_NIL:
@@ -181,7 +180,7 @@ static bool write_value(struct buffer *json, const struct kvs_value *value)
         return write_number(json, value);
     case KVS_STRING:
     case KVS_BINARY:
-        return write_bytes(json, value);
+        return write_bytes(json, bytes, size);
     case KVS_ARRAY:
     case KVS_MAP:
         break;
@@ -206,6 +205,55 @@ char *kvs_value_json(const struct kvs_value *value)
 
     if (write_value(&json, value) && buffer_append(&json, "", 1))
         return json.bytes; /* begins at 0: nothing was consumed */
+    buffer_free(&json);
+    return NULL;
+}
+
+/* --- Entries --------------------------------------------------------------------------------- */
+
+static bool write_named(struct buffer *json, const char *name, const char *bytes, size_t size)
+{
+    return write_text(json, name) && write_bytes(json, bytes, size);
+}
+
+static bool write_headers(struct buffer *json, const struct kvs_entry *entry)
+{
+    for (size_t i = 0; i < entry->header_count; i++) {
+        const struct kvs_header *header = &entry->headers[i];
+        if (!write_text(json, i == 0 ? ",\"headers\":{" : ",") ||
+            !write_string(json, header->name, strlen(header->name)) || !write_text(json, ":") ||
+            !write_bytes(json, header->value, strlen(header->value)))
+            return false;
+    }
+    return entry->header_count == 0 || write_text(json, "}");
+}
+
+static bool write_entry(struct buffer *json, const struct kvs_entry *entry)
+{
+    const char *operation = entry_operation_name(entry->operation);
+    char numbers[80];
+
+    if (!write_named(json, "{\"key\":", entry->key, strlen(entry->key)))
+        return false;
+    if (entry->value != NULL && !write_named(json, ",\"value\":", entry->value, entry->value_size))
+        return false;
+    if (entry->value == NULL) {
+        snprintf(numbers, sizeof(numbers), ",\"size\":%zu", entry->value_size);
+        if (!write_text(json, numbers))
+            return false;
+    }
+    snprintf(numbers, sizeof(numbers), ",\"revision\":%" PRIu64 ",\"created\":%" PRId64, entry->revision,
+             entry->created_us);
+    return write_text(json, numbers) && write_named(json, ",\"operation\":", operation, strlen(operation)) &&
+           write_headers(json, entry) && write_text(json, "}");
+}
+
+char *kvs_entry_json(const struct kvs_entry *entry)
+{
+    struct buffer json = {0};
+
+    if (write_entry(&json, entry) && buffer_append(&json, "", 1))
+        return json.bytes;
     buffer_free(&json);
     return NULL;
 }

@@ -81,6 +81,7 @@ static void build_keys(struct kvs *kvs, const char *bucket, const struct kvs_key
     request_option_string(request, "filter", options->filter);
     request_option_unsigned(request, "limit", options->limit);
     request_option_string(request, "after", options->after);
+    request_option_consistency(request, options->consistency);
 }
 
 enum kvs_code kvs_keys(struct kvs *kvs, const char *bucket, const struct kvs_keys_options *options, char ***keys,

@@ -74,7 +74,8 @@ struct kvs_error {
     bool retryable; /* the same call may succeed later; but mind the outcome */
     enum kvs_outcome outcome;
     bool has_revision;
-    uint64_t revision; /* the key's current revision, on KVS_CONFLICT, where has_revision */
+    uint64_t revision; /* where has_revision: the key's current one, on KVS_CONFLICT; of a watch that has ended,
+                        * the from_revision with which another one misses nothing */
     char bucket[128];
     char key[512];
     char message[KVS_MESSAGE_BYTES]; /* a sentence that says what to do about it */
@@ -101,6 +102,7 @@ struct kvs_options {
      * blocking call goes on trying until its timeout; an asynchronous one is refused with KVS_IO until
      * the daemon is back. In both cases calls that were in flight fail with KVS_IO and are never sent again by
      * the library; their outcome is KVS_OUTCOME_NONE where the request had not left, otherwise, of a write, UNKNOWN.
+     * Watches go on by themselves with true, and end with false: see "Watches".
      */
     bool reconnect;
 
@@ -108,7 +110,7 @@ struct kvs_options {
     size_t max_queued_bytes;  /* of requests that wait for being sent; default 64 MiB */
     unsigned max_in_flight;   /* calls without an answer; default 65,536; one more is KVS_RESOURCE_EXHAUSTED */
 
-    kvs_notification_fn *on_notification; /* default: notifications are dropped */
+    kvs_notification_fn *on_notification; /* of all but those of kvs_watch…; default: they are dropped */
     void *notification_context;
 };
 
@@ -154,7 +156,7 @@ enum kvs_operation { KVS_OPERATION_PUT = 0, KVS_OPERATION_DELETE, KVS_OPERATION_
 
 struct kvs_entry {
     const char *key;
-    const char *value; /* value_size bytes, and a NUL behind them */
+    const char *value; /* value_size bytes, and a NUL behind them; NULL in a watch with meta_only */
     size_t value_size;
     uint64_t revision;
     int64_t created_us; /* microseconds since the Unix epoch */
@@ -225,9 +227,10 @@ enum kvs_code kvs_history(struct kvs *kvs, const char *bucket, const char *key, 
                           struct kvs_entry **entries, size_t *count);
 
 struct kvs_keys_options {
-    const char *filter; /* a NATS subject filter such as "user.*.name" or "user.>"; NULL: all */
-    uint64_t limit;     /* at most so many; 0: the daemon's limit */
-    const char *after;  /* only keys behind this one in byte order: the last one of the page before */
+    const char *filter;               /* a NATS subject filter such as "user.*.name" or "user.>"; NULL: all */
+    uint64_t limit;                   /* at most so many; 0: the daemon's limit */
+    const char *after;                /* only keys behind this one in byte order: the last one of the page before */
+    enum kvs_consistency consistency; /* KVS_CONSISTENCY_DIRECT or _CACHED */
     double timeout_s;
 };
 
@@ -529,6 +532,12 @@ char *kvs_value_json(const struct kvs_value *value);
 /* The value as an entry. NULL when it is none or out of memory. Release with kvs_free. */
 struct kvs_entry *kvs_value_entry(const struct kvs_value *value);
 
+/*
+ * An entry as JSON text, with the members that protocol.md gives it and in the form of kvs_value_json. NULL when out
+ * of memory. Release with kvs_free.
+ */
+char *kvs_entry_json(const struct kvs_entry *entry);
+
 /* Whether the value is an error map, such as a key's in the result of bulk.put; then *error is filled from it. */
 bool kvs_value_error(const struct kvs_value *value, struct kvs_error *error);
 
@@ -602,6 +611,98 @@ enum kvs_code kvs_async_daemon_info(struct kvs *kvs, const struct kvs_call_optio
 enum kvs_code kvs_async_daemon_stats(struct kvs *kvs, const struct kvs_call_options *options, kvs_done_fn *done,
                                      void *context);
 
+/* --- Watches ------------------------------------------------------------------------------- */
+/*
+ * A watch tells what is in a bucket, then that this was all, then every change: each once, in the order of the
+ * revisions (protocol.md, "Watches"). It has two faces: kvs_watch with kvs_watch_next, which waits for the next
+ * event, and kvs_async_watch with a function that is called with each. A handle can have several watches of both
+ * kinds, and calls beside them.
+ *
+ *     struct kvs_watch *watch;
+ *     struct kvs_event event;
+ *     enum kvs_code code = kvs_watch(kvs, "config", NULL, &watch);
+ *     while (code == KVS_OK && (code = kvs_watch_next(watch, -1, &event)) == KVS_OK && event.type != KVS_EVENT_ENDED) {
+ *         if (event.type == KVS_EVENT_ENTRY)
+ *             printf("%s\n", event.entry->key);
+ *     }
+ *     kvs_watch_stop(watch);
+ *
+ * When the connection is lost a watch ends with KVS_IO. On a handle with the option reconnect it goes on by
+ * itself, as soon as the daemon is back, behind the last revision that it told: no change is missing or told
+ * twice, and KVS_EVENT_READY comes once. What it cannot know is what vanished without a message (a value that
+ * expired in a bucket without limit_marker_ttl, a bucket that was emptied or made anew) while it was away; of a bucket
+ * that was made anew with fewer revisions all entries follow. It then needs somebody to work on the handle: it goes on
+ * inside kvs_watch_next, kvs_process or a blocking call.
+ */
+
+struct kvs_watch;
+
+/* At most one of include_history, updates_only and from_revision. */
+struct kvs_watch_options {
+    const char *const *filters; /* only keys that match one of them, such as "user.*.name" or "user.>"; default: all */
+    size_t filter_count;
+    bool include_history;   /* begin with all that the bucket still has of the keys, not only the last entry of each */
+    bool updates_only;      /* begin with what is written from now on */
+    uint64_t from_revision; /* begin with the entry of this revision and all behind it */
+    bool ignore_deletes;    /* no deletes and purges */
+    bool meta_only;         /* entries without their value: it is NULL, value_size tells its size */
+
+    /*
+     * Of kvs_watch: bytes of entries that were received and not taken yet. More than one message's worth waits
+     * only when the program does something else on the handle meanwhile. Beyond it the watch ends with
+     * KVS_RESOURCE_EXHAUSTED behind those that wait. Default 8 MiB.
+     */
+    size_t max_queued_bytes;
+
+    double timeout_s; /* of the calls that start it */
+};
+
+enum kvs_event_type {
+    KVS_EVENT_NONE = 0, /* of kvs_watch_next: nothing has come in time */
+    KVS_EVENT_ENTRY,    /* a key's entry: what is there, or a change */
+    KVS_EVENT_READY,    /* what was there at the beginning has been told; once, also where there was nothing */
+    KVS_EVENT_ENDED     /* nothing more will come; with the reason */
+};
+
+struct kvs_event {
+    enum kvs_event_type type;
+    const struct kvs_entry *entry; /* of KVS_EVENT_ENTRY, otherwise NULL */
+    const struct kvs_error *error; /* of KVS_EVENT_ENDED, otherwise NULL. KVS_RESOURCE_EXHAUSTED: the program was too
+                                    * slow; its revision is the from_revision to go on with */
+};
+
+/* Begins a watch, once the daemon has taken it. *watch is to be ended with kvs_watch_stop; NULL on failure. */
+enum kvs_code kvs_watch(struct kvs *kvs, const char *bucket, const struct kvs_watch_options *options,
+                        struct kvs_watch **watch);
+
+/*
+ * Waits for the next event of a watch that kvs_watch began, for at most timeout_s: 0 does not wait, a negative one
+ * waits until there is one. What *event points to lives until the next kvs_watch_next or kvs_watch_stop on this watch.
+ * KVS_OK also with KVS_EVENT_NONE and KVS_EVENT_ENDED, which comes again each time. KVS_INVALID_ARGUMENT from inside a
+ * function that the library calls, and for a watch of kvs_async_watch.
+ * The socket is read only while no event of this watch waits: a program that takes none lets the daemon wait,
+ * which ends the watch when it has watches.buffer_bytes for it, and the connection after limits.stall_timeout (30 s).
+ */
+enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct kvs_event *event);
+
+/*
+ * Ends a watch of either kind and frees it: no function of it is called any more, also for what has arrived. Every
+ * watch is ended with it, those that have ended by themselves, too; kvs_close does it for those that are left.
+ * It does not wait for the daemon, and may be called from inside the watch's own function. NULL is fine.
+ */
+void kvs_watch_stop(struct kvs_watch *watch);
+
+/* Receives an event of a watch, from inside kvs_process, a blocking call or kvs_close. It lives until this returns. */
+typedef void kvs_event_fn(struct kvs *kvs, struct kvs_watch *watch, const struct kvs_event *event, void *context);
+
+/*
+ * The asynchronous form. KVS_OK: the request waits for being sent; on_event will be called, also with why the daemon
+ * did not take it (KVS_EVENT_ENDED). Otherwise it was refused, as other asynchronous calls are. watch may be NULL for a
+ * caller who has it from on_event. max_queued_bytes does not count: nothing is queued.
+ */
+enum kvs_code kvs_async_watch(struct kvs *kvs, const char *bucket, const struct kvs_watch_options *options,
+                              kvs_event_fn *on_event, void *context, struct kvs_watch **watch);
+
 /* --- The loop ------------------------------------------------------------------------------------ */
 /*
  * Before the program's loop waits: wait for kvs_events on kvs_fd, no longer than kvs_timeout_ms.
@@ -624,8 +725,9 @@ int kvs_timeout_ms(const struct kvs *kvs);
 
 /*
  * Sends and receives what it can without waiting, calls the functions of calls that are answered
- * or over time. KVS_OK, also when single calls failed; KVS_IO or KVS_PROTOCOL when the connection is
- * lost or was so before: all calls in flight have ended.
+ * or over time, and those of watches. KVS_OK, also when single calls failed; KVS_IO or KVS_PROTOCOL when the
+ * connection is lost or was so before: all calls in flight have ended. Where a watch is to go on it is opened
+ * again here, at the time that kvs_timeout_ms tells.
  */
 enum kvs_code kvs_process(struct kvs *kvs);
 

@@ -62,6 +62,14 @@ void request_option(struct kvs_request *request, const char *name)
     kvs_request_string(request, name);
 }
 
+void request_option_boolean(struct kvs_request *request, const char *name, bool value)
+{
+    if (!value)
+        return;
+    request_option(request, name);
+    kvs_request_boolean(request, true);
+}
+
 void request_option_integer(struct kvs_request *request, const char *name, int64_t value)
 {
     if (value == 0)

@@ -1,7 +1,7 @@
 /*
  * request: builds one call's parameters.
  *
- * Used by the methods' files (kv.c, bulk.c, txn.c, bucket.c, daemon.c), which fill the
+ * Used by the methods' files (kv.c, bulk.c, txn.c, bucket.c, watch.c, daemon.c), which fill the
  * handle's one scratch request, and by programs through the kvs_request_ functions of kvstore.h.
  * What goes wrong is kept in the request and reported when it is submitted.
  */
@@ -41,7 +41,8 @@ void request_option(struct kvs_request *request, const char *name);
 /* Adds a map of headers that is not an option's value. */
 void request_headers(struct kvs_request *request, const struct kvs_header *headers, size_t count);
 
-/* Adds an option unless it has its default, 0 or NULL. */
+/* Adds an option unless it has its default, false, 0 or NULL. */
+void request_option_boolean(struct kvs_request *request, const char *name, bool value);
 void request_option_integer(struct kvs_request *request, const char *name, int64_t value);
 void request_option_unsigned(struct kvs_request *request, const char *name, uint64_t value);
 void request_option_string(struct kvs_request *request, const char *name, const char *text);

@@ -29,19 +29,6 @@ enum status daemon_health(struct invocation *invocation)
     return status;
 }
 
-enum status daemon_stats(struct invocation *invocation)
-{
-    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
-    struct answer answer = {0};
-
-    enum status status = answer_wait_and_print(
-        invocation, kvs_async_daemon_stats(invocation->kvs, &options, answer_take, &answer), &answer);
-    if (status == STATUS_OK && !invocation->json)
-        print_map(answer.value, NULL);
-    kvs_free(answer.value);
-    return status;
-}
-
 /* --- ping ---------------------------------------------------------------------------------- */
 
 static int64_t now_ns(void)

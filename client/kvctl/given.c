@@ -56,6 +56,11 @@ bool given_consistency(const struct invocation *invocation, enum kvs_consistency
 {
     const char *text = given_value(invocation, "consistency");
 
+    if (given_flag(invocation, "cached")) {
+        if (text != NULL && strcmp(text, "cached") != 0)
+            return report("--cached and --consistency %.100s cannot both be", text) == STATUS_OK;
+        text = "cached";
+    }
     if (text == NULL || strcmp(text, "direct") == 0)
         *consistency = KVS_CONSISTENCY_DIRECT;
     else if (strcmp(text, "leader") == 0)

@@ -120,7 +120,7 @@ enum status kv_keys(struct invocation *invocation)
                                        .after = given_value(invocation, "after"),
                                        .timeout_s = invocation->timeout_s};
 
-    if (!given_number(invocation, "limit", &limit))
+    if (!given_number(invocation, "limit", &limit) || !given_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     while (status == STATUS_OK && printed < limit) {
         char **keys;

@@ -1,6 +1,6 @@
 /*
- * kvctl: the command. Its one table of verbs is in main.c; the verbs are in kv.c,
- * bulk.c, txn.c, bucket.c and daemon.c. A verb gets an invocation (arguments and options checked
+ * kvctl: the command. Its one table of verbs is in verbs.c; the verbs are in kv.c, watch.c,
+ * bulk.c, txn.c, bucket.c, daemon.c, stats.c and bench.c. A verb gets an invocation (arguments and options checked
  * against its row of the table, the connection open), prints its result and
  * answers the exit status.
  */
@@ -50,6 +50,7 @@ struct given {
 struct invocation {
     const struct verb *verb;
     struct kvs *kvs;
+    const char *socket; /* NULL: kvs_connect knows */
     bool json;
     bool terminal; /* standard output is one */
     double timeout_s;
@@ -58,6 +59,14 @@ struct invocation {
     struct given *given;
     size_t given_count;
 };
+
+/* --- verbs.c -------------------------------------------------------------------------------- */
+
+extern const struct verb verbs[]; /* in the order of the help */
+extern const size_t verb_count;
+
+/* NULL where there is none of this name. */
+const struct verb *verb_find(const char *name);
 
 /* --- given.c: options and values from the command line ------------------------------------- */
 
@@ -82,7 +91,7 @@ bool given_list(const struct invocation *invocation, const char *name, const cha
 /* All values NAME=VALUE of an option: *pairs is one block to be freed. False after a message. */
 bool given_pairs(const struct invocation *invocation, const char *name, struct kvs_header **pairs, size_t *count);
 
-/* Reads --consistency, direct where it is not given. False after a message. */
+/* Reads --consistency and --cached, direct where none is given. False after a message. */
 bool given_consistency(const struct invocation *invocation, enum kvs_consistency *consistency);
 
 /* Bytes, with a NUL behind them; to be freed. */
@@ -174,10 +183,18 @@ struct short_text {
 struct short_text text_of_size(uint64_t size_bytes);
 struct short_text text_of_duration(int64_t duration_s);
 struct short_text text_of_time(int64_t time_us);
+struct short_text text_of_count(uint64_t count);                /* "12,345" */
+struct short_text text_of_microseconds(double us);              /* "1.5 ms" */
 struct short_text text_of_bytes(const struct kvs_value *value); /* cut, with '.' for what cannot be printed */
 
 /* Writes a member's value as people read it. False where the name is none that it knows. */
 typedef bool text_of_member_fn(const char *name, const struct kvs_value *value, struct short_text *text);
+
+/*
+ * Prints bytes on one line, in at most columns places, whatever they are: what would do something to a terminal
+ * or is no UTF-8 is written as an escape. What does not fit is cut, with "..." at the end.
+ */
+void print_safely(const char *bytes, size_t size, size_t columns);
 
 /* Prints a map as aligned lines "name: value", members of members as "name.member". text_of_member may be NULL. */
 void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member);
@@ -192,6 +209,7 @@ enum status kv_del(struct invocation *invocation);
 enum status kv_purge(struct invocation *invocation);
 enum status kv_history(struct invocation *invocation);
 enum status kv_keys(struct invocation *invocation);
+enum status watch_run(struct invocation *invocation);
 
 enum status bulk_mget(struct invocation *invocation);
 enum status bulk_mput(struct invocation *invocation);
@@ -204,7 +222,8 @@ enum status bucket_info(struct invocation *invocation);
 enum status bucket_rm(struct invocation *invocation);
 
 enum status daemon_health(struct invocation *invocation);
-enum status daemon_stats(struct invocation *invocation);
 enum status daemon_ping(struct invocation *invocation);
+enum status stats_run(struct invocation *invocation);
+enum status bench_run(struct invocation *invocation);
 
 #endif

@@ -114,6 +114,101 @@ struct short_text text_of_bytes(const struct kvs_value *value)
     return text;
 }
 
+struct short_text text_of_count(uint64_t count)
+{
+    struct short_text text;
+    char digits[24];
+    size_t length = (size_t)snprintf(digits, sizeof(digits), "%" PRIu64, count), written = 0;
+
+    for (size_t i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0)
+            text.text[written++] = ',';
+        text.text[written++] = digits[i];
+    }
+    text.text[written] = '\0';
+    return text;
+}
+
+struct short_text text_of_microseconds(double us)
+{
+    struct short_text text;
+
+    if (us < 999.5)
+        snprintf(text.text, sizeof(text.text), us < 9.95 ? "%.1f us" : "%.0f us", us);
+    else if (us < 999500)
+        snprintf(text.text, sizeof(text.text), us < 9995 ? "%.2f ms" : "%.1f ms", us / 1000);
+    else
+        snprintf(text.text, sizeof(text.text), "%.2f s", us / 1000000);
+    return text;
+}
+
+/* --- Bytes on a terminal ---------------------------------------------------------------------- */
+
+/* Reads the UTF-8 character at bytes: its size, or 0 where there is none. */
+static size_t read_character(const unsigned char *bytes, size_t left, uint32_t *character)
+{
+    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    unsigned char first = bytes[0];
+    size_t size = first < 0x80 ? 1 : first >= 0xf0 && first < 0xf8 ? 4 : first >= 0xe0 ? 3 : 2;
+
+    if (size > left || (first >= 0x80 && first < 0xc0) || first >= 0xf8)
+        return 0;
+    *character = size == 1 ? first : first & (0x7fu >> size);
+    for (size_t i = 1; i < size; i++) {
+        if ((bytes[i] & 0xc0) != 0x80)
+            return 0;
+        *character = *character << 6 | (bytes[i] & 0x3f);
+    }
+    bool is_surrogate = *character >= 0xd800 && *character <= 0xdfff;
+    return *character >= smallest[size] && *character <= 0x10ffff && !is_surrogate ? size : 0;
+}
+
+/* Whether a character does something else than to be shown: controls, and marks that turn the direction of the line. */
+static bool is_active(uint32_t character)
+{
+    return character < 0x20 || (character >= 0x7f && character < 0xa0) || character == 0x200e || character == 0x200f ||
+           (character >= 0x2028 && character <= 0x202e) || (character >= 0x2066 && character <= 0x2069);
+}
+
+/* Writes what stands for the beginning of bytes, which take *size of them: how many columns that has. */
+static size_t write_safely(const char *bytes, size_t left, char text[8], size_t *size)
+{
+    static const char letters[] = "\n\r\t\\", names[] = "nrt\\";
+    uint32_t character;
+
+    *size = read_character((const unsigned char *)bytes, left, &character);
+    const char *letter = *bytes != '\0' ? strchr(letters, *bytes) : NULL;
+    if (letter != NULL)
+        return (size_t)snprintf(text, 8, "\\%c", names[letter - letters]);
+    if (*size > 0 && !is_active(character)) {
+        memcpy(text, bytes, *size);
+        text[*size] = '\0';
+        return 1;
+    }
+    *size = 1;
+    return (size_t)snprintf(text, 8, "\\x%02x", (unsigned)(unsigned char)*bytes);
+}
+
+void print_safely(const char *bytes, size_t size, size_t columns)
+{
+    size_t taken, width = 0, end = 0;
+    char text[8];
+
+    /* Where it must be cut: end is the last place before which, with the dots, all fits. */
+    for (size_t i = 0; i < size && width <= columns; i += taken) {
+        if (width + 3 <= columns)
+            end = i;
+        width += write_safely(bytes + i, size - i, text, &taken);
+    }
+    bool cut = width > columns;
+    for (size_t i = 0; i < (cut ? end : size); i += taken) {
+        write_safely(bytes + i, size - i, text, &taken);
+        fputs(text, stdout);
+    }
+    if (cut)
+        fputs("...", stdout);
+}
+
 /* --- Tables -------------------------------------------------------------------------------- */
 
 void table_begin(struct table *table, size_t columns)

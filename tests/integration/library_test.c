@@ -126,6 +126,13 @@ START_TEST(json_and_keys_are_read)
     ck_assert_uint_eq(count, 1);
     ck_assert_str_eq(keys[0], "b.json");
     kvs_free(keys);
+    struct kvs_keys_options cached = {.consistency = KVS_CONSISTENCY_CACHED};
+    for (unsigned i = 0; i < 2; i++) {
+        assert_done(kvs_put(kvs, bucket, format_text("c%u", i), "x", 1, NULL, NULL));
+        assert_done(kvs_keys(kvs, bucket, &cached, &keys, &count)); /* and it has what was written before */
+        ck_assert_uint_eq(count, 4 + i);
+        kvs_free(keys);
+    }
     kvs_close(kvs);
 }
 END_TEST

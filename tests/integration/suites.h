@@ -23,5 +23,7 @@ Suite *outage_suite(void);
 Suite *overload_suite(void);
 Suite *session_suite(void);
 Suite *ttl_suite(void);
+Suite *watch_library_suite(void);
+Suite *watch_loss_suite(void);
 
 #endif

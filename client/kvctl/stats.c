@@ -1,0 +1,170 @@
+/* The verb stats: what daemon.stats answers, for people. */
+#include "client/kvctl/kvctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Members ------------------------------------------------------------------------------- */
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t length = strlen(name), end_length = strlen(end);
+
+    return length >= end_length && strcmp(name + length - end_length, end) == 0;
+}
+
+static struct short_text name_of(const struct kvs_value *map, size_t place)
+{
+    return text_of_bytes(kvs_value_key(map, place));
+}
+
+/* A value that is no map, by what its name says it is. */
+static struct short_text text_of_figure(const char *name, const struct kvs_value *value)
+{
+    struct short_text text = {.text = "-"};
+
+    switch (kvs_value_type(value)) {
+    case KVS_NIL:
+        return text;
+    case KVS_BOOLEAN:
+        strcpy(text.text, kvs_value_boolean(value) ? "yes" : "no");
+        return text;
+    case KVS_INTEGER:
+    case KVS_DOUBLE:
+        break;
+    default:
+        return text_of_bytes(value);
+    }
+    if (strcmp(name, "uptime") == 0)
+        return text_of_duration((int64_t)kvs_value_double(value));
+    if (ends_with(name, "_us"))
+        return text_of_microseconds(kvs_value_double(value));
+    if (strstr(name, "bytes") != NULL)
+        return text_of_size(kvs_value_unsigned(value));
+    if (kvs_value_type(value) == KVS_INTEGER)
+        return text_of_count(kvs_value_unsigned(value));
+    snprintf(text.text, sizeof(text.text), "%.3f", kvs_value_double(value));
+    return text;
+}
+
+/* People read "rtt 80 us", and not "rtt_us". */
+static void print_name(const char *name)
+{
+    size_t length = strlen(name);
+
+    if (ends_with(name, "_us"))
+        length -= 3;
+    for (size_t i = 0; i < length; i++)
+        putchar(name[i] == '_' ? ' ' : name[i]);
+}
+
+static void print_heading(const char *name)
+{
+    size_t width = strlen(name) + 1;
+
+    print_name(name);
+    printf(":%*s", width < 20 ? (int)(20 - width) : 1, "");
+}
+
+/* How many of the reads the cache has answered. */
+static void print_hit_rate(const struct kvs_value *cache)
+{
+    uint64_t hits = kvs_value_unsigned(kvs_value_member(cache, "hits"));
+    uint64_t asked = hits + kvs_value_unsigned(kvs_value_member(cache, "misses"));
+
+    if (asked > 0)
+        printf(" (%.1f %% hits)", 100.0 * (double)hits / (double)asked);
+}
+
+/* A map of figures, on one line. */
+static void print_figures(const char *name, const struct kvs_value *map)
+{
+    print_heading(name);
+    for (size_t i = 0; i < kvs_value_count(map); i++) {
+        struct short_text member = name_of(map, i);
+        fputs(i > 0 ? ", " : "", stdout);
+        print_name(member.text);
+        printf(" %s", text_of_figure(member.text, kvs_value_item(map, i)).text);
+    }
+    if (kvs_value_count(map) == 0)
+        fputs("none", stdout);
+    if (strcmp(name, "cache") == 0)
+        print_hit_rate(map);
+    putchar('\n');
+}
+
+/* --- Methods ------------------------------------------------------------------------------- */
+
+static const struct kvs_value *calls_of(const struct kvs_value *methods, size_t place)
+{
+    return kvs_value_member(kvs_value_item(methods, place), "calls");
+}
+
+/* Places of the methods, those that are called most first. NULL when out of memory. */
+static size_t *order_methods(const struct kvs_value *methods)
+{
+    size_t count = kvs_value_count(methods);
+    size_t *places = calloc(count + 1, sizeof(*places));
+
+    for (size_t i = 0; i < count && places != NULL; i++) {
+        size_t at = i;
+        for (;
+             at > 0 && kvs_value_unsigned(calls_of(methods, places[at - 1])) < kvs_value_unsigned(calls_of(methods, i));
+             at--)
+            places[at] = places[at - 1];
+        places[at] = i;
+    }
+    return places;
+}
+
+static enum status print_methods(const struct kvs_value *methods)
+{
+    static const char *const columns[] = {"calls", "errors", "p50_us", "p99_us", "p999_us", "max_us"};
+    static const char *const titles[] = {"CALLS", "ERRORS", "P50", "P99", "P99.9", "MAX"};
+    size_t *places = order_methods(methods);
+    struct table table;
+
+    if (places == NULL)
+        return report("out of memory for the output");
+    table_begin(&table, 7);
+    table_add(&table, "METHOD");
+    for (size_t i = 0; i < 6; i++)
+        table_add(&table, "%10s", titles[i]);
+    for (size_t i = 0; i < kvs_value_count(methods); i++) {
+        const struct kvs_value *method = kvs_value_item(methods, places[i]);
+        table_add(&table, "%s", name_of(methods, places[i]).text);
+        for (size_t column = 0; column < 6; column++)
+            table_add(&table, "%10s", text_of_figure(columns[column], kvs_value_member(method, columns[column])).text);
+    }
+    free(places);
+    putchar('\n');
+    return table_print(&table);
+}
+
+enum status stats_run(struct invocation *invocation)
+{
+    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    struct answer answer = {0};
+
+    enum status status = answer_wait_and_print(
+        invocation, kvs_async_daemon_stats(invocation->kvs, &options, answer_take, &answer), &answer);
+    if (status == STATUS_OK && !invocation->json) {
+        for (size_t i = 0; i < kvs_value_count(answer.value); i++) {
+            struct short_text name = name_of(answer.value, i);
+            const struct kvs_value *value = kvs_value_item(answer.value, i);
+            if (strcmp(name.text, "methods") == 0)
+                continue;
+            if (kvs_value_type(value) == KVS_MAP) {
+                print_figures(name.text, value);
+            } else {
+                print_heading(name.text);
+                puts(text_of_figure(name.text, value).text);
+            }
+        }
+        status = print_methods(kvs_value_member(answer.value, "methods"));
+    }
+    kvs_free(answer.value);
+    return status;
+}

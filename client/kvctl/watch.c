@@ -1,0 +1,240 @@
+/* The verb watch: prints changes as they come, until it is told to end. */
+#include "client/kvctl/kvctl.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KEY_COLUMNS_MIN  12u
+#define KEY_COLUMNS_MAX  40u
+#define NARROWEST_COLUMN 16u /* for a value, however narrow the terminal is */
+
+static volatile sig_atomic_t is_interrupted;
+
+struct watching {
+    struct invocation *invocation;
+    struct kvs_watch_options options;
+    struct kvs_watch *watch; /* NULL: it was stopped */
+    bool colors;
+    size_t key_columns; /* grows with the keys, so that most values stand below each other */
+    bool until_ready;
+    uint64_t left; /* entries to print before the end */
+    bool is_done;
+    bool begins_again; /* where options.from_revision says */
+    enum status status;
+};
+
+/* --- Printing ------------------------------------------------------------------------------ */
+
+static size_t terminal_columns(void)
+{
+    struct winsize size;
+
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+        return size.ws_col;
+    return 80;
+}
+
+static const char *color(const struct watching *watching, const char *code)
+{
+    return watching->colors ? code : "";
+}
+
+static const char *color_of(const struct watching *watching, enum kvs_operation operation)
+{
+    return color(watching, operation == KVS_OPERATION_PUT ? "\033[32m" : "\033[31m");
+}
+
+static void print_line(struct watching *watching, const struct kvs_entry *entry)
+{
+    static const char *const names[] = {
+        [KVS_OPERATION_PUT] = "put", [KVS_OPERATION_DELETE] = "delete", [KVS_OPERATION_PURGE] = "purge"};
+    size_t key_length = strlen(entry->key);
+    char revision[24];
+
+    if (key_length > watching->key_columns)
+        watching->key_columns = key_length < KEY_COLUMNS_MAX ? key_length : KEY_COLUMNS_MAX;
+    int used = snprintf(revision, sizeof(revision), "%8" PRIu64, entry->revision);
+    printf("%s%s.%03d%s  %s  %s%-6s%s  %s", color(watching, "\033[2m"), text_of_time(entry->created_us).text,
+           (int)(entry->created_us / 1000 % 1000), color(watching, "\033[0m"), revision,
+           color_of(watching, entry->operation), names[entry->operation], color(watching, "\033[0m"),
+           color(watching, "\033[1m"));
+    print_safely(entry->key, key_length, SIZE_MAX);
+    fputs(color(watching, "\033[0m"), stdout);
+    if (entry->operation == KVS_OPERATION_PUT) {
+        size_t key_columns = key_length > watching->key_columns ? key_length : watching->key_columns;
+        size_t before = sizeof("2026-01-01 00:00:00.000") - 1 + 2 + (size_t)used + 2 + 6 + 2 + key_columns + 2;
+        size_t columns = watching->invocation->terminal ? terminal_columns() : SIZE_MAX;
+        printf("%*s", (int)(key_columns - key_length) + 2, "");
+        if (entry->value == NULL)
+            fputs(text_of_size(entry->value_size).text, stdout);
+        else
+            print_safely(entry->value, entry->value_size,
+                         columns > before + NARROWEST_COLUMN ? columns - before : NARROWEST_COLUMN);
+    }
+    putchar('\n');
+}
+
+static enum status print_entry(struct watching *watching, const struct kvs_entry *entry)
+{
+    if (watching->invocation->json) {
+        char *json = kvs_entry_json(entry);
+        if (json == NULL)
+            return report("out of memory for the output");
+        puts(json);
+        kvs_free(json);
+    } else {
+        print_line(watching, entry);
+    }
+    /* Whoever reads this waits for it now. */
+    return fflush(stdout) == 0 ? STATUS_OK : STATUS_FAILED;
+}
+
+/* --- Events -------------------------------------------------------------------------------- */
+
+static void finish(struct watching *watching, enum status status)
+{
+    watching->is_done = true;
+    watching->status = status;
+}
+
+/* A reader that is too slow, such as a pager, is no reason to end: nothing is missing behind the revision. */
+static void on_end(struct watching *watching, const struct kvs_error *error)
+{
+    if (error->code == KVS_RESOURCE_EXHAUSTED && error->has_revision) {
+        report("the output is read too slowly: going on from revision %" PRIu64, error->revision);
+        watching->options.include_history = false;
+        watching->options.updates_only = false;
+        watching->options.from_revision = error->revision;
+        watching->begins_again = true;
+        return;
+    }
+    finish(watching, report_error(error));
+}
+
+static void stop(struct watching *watching)
+{
+    kvs_watch_stop(watching->watch);
+    watching->watch = NULL;
+}
+
+static void on_event(struct kvs *kvs, struct kvs_watch *watch, const struct kvs_event *event, void *context)
+{
+    struct watching *watching = context;
+
+    (void)kvs;
+    (void)watch;
+    if (event->type == KVS_EVENT_ENTRY) {
+        enum status status = print_entry(watching, event->entry);
+        if (--watching->left == 0 || status != STATUS_OK)
+            finish(watching, status);
+    } else if (event->type == KVS_EVENT_READY) {
+        if (watching->until_ready)
+            finish(watching, STATUS_OK);
+    } else {
+        on_end(watching, event->error);
+    }
+    if (watching->is_done || watching->begins_again)
+        stop(watching);
+}
+
+/* --- The loop ------------------------------------------------------------------------------ */
+
+static void on_signal(int number)
+{
+    (void)number;
+    is_interrupted = 1;
+}
+
+/* Signals come only while the loop waits: *waiting is the mask for that. */
+static void catch_signals(sigset_t *waiting)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigset_t caught;
+
+    sigemptyset(&caught);
+    sigaddset(&caught, SIGINT);
+    sigaddset(&caught, SIGTERM);
+    sigprocmask(SIG_BLOCK, &caught, waiting);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* Waits for the daemon or a signal. False when nobody reads the output any more. */
+static bool wait_for_events(struct kvs *kvs, const sigset_t *waiting)
+{
+    struct pollfd waited[] = {{.fd = kvs_fd(kvs), .events = kvs_events(kvs)}, {.fd = STDOUT_FILENO}};
+    int timeout_ms = kvs_timeout_ms(kvs);
+    struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};
+
+    ppoll(waited, 2, timeout_ms < 0 ? NULL : &timeout, waiting);
+    return (waited[1].revents & (POLLERR | POLLHUP)) == 0;
+}
+
+/* Says on standard error when the daemon goes away and when it is back. */
+static void tell_of_connection(struct kvs *kvs, bool *is_away)
+{
+    if (!*is_away && kvs_fd(kvs) < 0)
+        report("%s; waiting for the daemon", kvs_last_error(kvs)->message);
+    else if (*is_away && kvs_fd(kvs) >= 0)
+        report("the daemon is back");
+    *is_away = kvs_fd(kvs) < 0;
+}
+
+static enum status watch_until_end(struct watching *watching)
+{
+    struct kvs *kvs = watching->invocation->kvs;
+    bool is_away = false, is_read = true;
+    sigset_t waiting;
+
+    catch_signals(&waiting);
+    watching->begins_again = true;
+    while (!watching->is_done && !is_interrupted && is_read) {
+        if (watching->begins_again && kvs_async_watch(kvs, watching->invocation->arguments[0], &watching->options,
+                                                      on_event, watching, &watching->watch) != KVS_OK)
+            return report_error(kvs_last_error(kvs));
+        watching->begins_again = false;
+        kvs_process(kvs);
+        if (watching->is_done || watching->begins_again)
+            continue;
+        tell_of_connection(kvs, &is_away);
+        is_read = wait_for_events(kvs, &waiting);
+    }
+    stop(watching);
+    return watching->status;
+}
+
+enum status watch_run(struct invocation *invocation)
+{
+    const char *const *filters = (const char *const *)(invocation->arguments + 1);
+    size_t filter_count = (size_t)invocation->argument_count - 1;
+    struct watching watching = {
+        .invocation = invocation,
+        .options = {.filters = filters,
+                    .filter_count = filter_count,
+                    .include_history = given_flag(invocation, "history"),
+                    .updates_only = given_flag(invocation, "updates-only"),
+                    .ignore_deletes = given_flag(invocation, "ignore-deletes"),
+                    .meta_only = given_flag(invocation, "meta-only"),
+                    .timeout_s = invocation->timeout_s},
+        .colors = invocation->terminal && getenv("NO_COLOR") == NULL,
+        .key_columns = KEY_COLUMNS_MIN,
+        .until_ready = given_flag(invocation, "until-ready"),
+        .left = UINT64_MAX,
+    };
+
+    if (!given_number(invocation, "from-revision", &watching.options.from_revision) ||
+        !given_number(invocation, "count", &watching.left))
+        return STATUS_FAILED;
+    if (watching.left == 0)
+        return report("--count must be at least 1");
+    if (given_value(invocation, "from-revision") != NULL && watching.options.from_revision == 0)
+        return report("--from-revision must be at least 1");
+    return watch_until_end(&watching);
+}

@@ -1,0 +1,284 @@
+/* The watches of libkvstore, both faces of them: what they tell. */
+#include "tests/integration/suites.h"
+#include "tests/integration/watched.h"
+
+#include <string.h>
+
+/* --- Blocking -------------------------------------------------------------------------------------- */
+
+START_TEST(a_watch_tells_what_is_there_then_each_change)
+{
+    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
+    struct kvs *other = watched_connect(&shared_daemon, NULL);
+    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs_watch *watch;
+
+    watched_put(kvs, bucket, "a", "1");
+    watched_put(kvs, bucket, "b", "2");
+    watched_put(kvs, bucket, "a", "3");
+    assert_done(kvs_delete(kvs, bucket, "b", NULL, NULL));
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    watched_expect(watch, "a=3@3 -b@4 ready");
+    watched_expect_nothing(watch);
+    watched_put(other, bucket, "c", "5");
+    watched_put(other, bucket, "c", "6");
+    assert_done(kvs_purge(other, bucket, "c", NULL, NULL));
+    watched_expect(watch, "c=5@5 c=6@6 -c@7");
+
+    /* What is not taken is not lost by a call beside it. */
+    watched_put(other, bucket, "d", "8");
+    watched_put(kvs, bucket, "d", "9");
+    watched_expect(watch, "d=8@8 d=9@9");
+    kvs_watch_stop(watch);
+    watched_put(kvs, bucket, "d", "10");
+    kvs_close(other);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(an_empty_bucket_is_ready_at_once)
+{
+    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
+    struct kvs_watch *watch;
+    struct kvs_event event;
+
+    assert_done(kvs_watch(kvs, watched_bucket(kvs, 1), NULL, &watch));
+    watched_expect(watch, "ready");
+    uint64_t start = now_ms();
+    assert_done(kvs_watch_next(watch, 0, &event));
+    ck_assert_int_eq(event.type, KVS_EVENT_NONE);
+    ck_assert_uint_lt(now_ms() - start, 1000);
+    assert_done(kvs_watch_next(watch, 0.3, &event));
+    ck_assert_int_eq(event.type, KVS_EVENT_NONE);
+    ck_assert_uint_ge(now_ms() - start, 290);
+    kvs_close(kvs); /* which frees the watch, too */
+}
+END_TEST
+
+START_TEST(options_choose_what_a_watch_tells)
+{
+    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
+    const char *bucket = watched_bucket(kvs, 5);
+    const char *const filters[] = {"x.*", "y.>"};
+    struct kvs_watch *watch;
+
+    watched_put(kvs, bucket, "x.a", "one");
+    watched_put(kvs, bucket, "x.a", "two");
+    watched_put(kvs, bucket, "x.b.c", "three");
+    watched_put(kvs, bucket, "y.b.c", "four");
+    assert_done(kvs_delete(kvs, bucket, "y.b.c", NULL, NULL));
+
+    struct kvs_watch_options some = {.filters = filters, .filter_count = 2};
+    assert_done(kvs_watch(kvs, bucket, &some, &watch));
+    watched_expect(watch, "x.a=two@2 -y.b.c@5 ready");
+    kvs_watch_stop(watch);
+    struct kvs_watch_options history = {.filters = filters, .filter_count = 1, .include_history = true};
+    assert_done(kvs_watch(kvs, bucket, &history, &watch));
+    watched_expect(watch, "x.a=one@1 x.a=two@2 ready");
+    kvs_watch_stop(watch);
+    struct kvs_watch_options from = {.from_revision = 3, .ignore_deletes = true, .meta_only = true};
+    assert_done(kvs_watch(kvs, bucket, &from, &watch));
+    watched_expect(watch, "+x.b.c:5@3 +y.b.c:4@4 ready");
+    kvs_watch_stop(watch);
+    struct kvs_watch_options updates = {.updates_only = true};
+    assert_done(kvs_watch(kvs, bucket, &updates, &watch));
+    watched_expect(watch, "ready");
+    watched_put(kvs, bucket, "x.a", "six");
+    watched_expect(watch, "x.a=six@6");
+    kvs_watch_stop(watch);
+
+    struct kvs_watch_options both = {.updates_only = true, .from_revision = 1};
+    ck_assert_int_eq(kvs_watch(kvs, bucket, &both, &watch), KVS_INVALID_ARGUMENT);
+    ck_assert_ptr_null(watch);
+    const char *const wrong[] = {"a*b"};
+    struct kvs_watch_options no_filter = {.filters = wrong, .filter_count = 1};
+    ck_assert_int_eq(kvs_watch(kvs, bucket, &no_filter, &watch), KVS_INVALID_ARGUMENT);
+    ck_assert_int_eq(kvs_watch(kvs, "nowhere", NULL, &watch), KVS_BUCKET_NOT_FOUND);
+    ck_assert_str_eq(kvs_last_error(kvs)->bucket, "nowhere");
+    ck_assert_int_eq(kvs_watch(kvs, NULL, NULL, &watch), KVS_INVALID_ARGUMENT);
+    kvs_watch_stop(NULL);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(an_entry_has_its_json)
+{
+    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
+    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs_header headers[] = {{"Color", "\"blue\""}};
+    struct kvs_put_options options = {.headers = headers, .header_count = 1};
+    struct kvs_watch_options meta = {.meta_only = true};
+    struct kvs_watch *watch;
+
+    assert_done(kvs_put(kvs, bucket, "k", "\xff\x00", 2, &options, NULL));
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    struct kvs_event event = watched_next(watch);
+    ck_assert_int_eq(event.type, KVS_EVENT_ENTRY);
+    char *json = keep(kvs_entry_json(event.entry));
+    ck_assert_str_eq(json, format_text("{\"key\":\"k\",\"value\":{\"base64\":\"/wA=\"},\"revision\":1,\"created\":%lld,"
+                                       "\"operation\":\"put\",\"headers\":{\"Color\":\"\\\"blue\\\"\"}}",
+                                       (long long)event.entry->created_us));
+    kvs_watch_stop(watch);
+    assert_done(kvs_watch(kvs, bucket, &meta, &watch));
+    event = watched_next(watch);
+    json = keep(kvs_entry_json(event.entry));
+    ck_assert_ptr_nonnull(strstr(json, "{\"key\":\"k\",\"size\":2,\"revision\":1,"));
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(a_bucket_that_is_deleted_ends_its_watches)
+{
+    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
+    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs_watch *watch;
+
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    watched_expect(watch, "ready");
+    assert_done(kvs_bucket_delete(kvs, bucket, NULL));
+    watched_expect(watch, "ended: bucket_not_found");
+    struct kvs_event event = watched_next(watch); /* and stays so */
+    ck_assert_int_eq(event.type, KVS_EVENT_ENDED);
+    kvs_watch_stop(watch);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(what_waits_for_a_slow_program_is_bounded)
+{
+    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
+    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs_watch_options small = {.max_queued_bytes = 4096};
+    struct kvs_watch *watch, *other;
+    struct kvs_event event;
+    unsigned told = 0;
+    uint64_t last = 0;
+
+    assert_done(kvs_watch(kvs, bucket, &small, &watch));
+    assert_done(kvs_watch(kvs, bucket, NULL, &other));
+    for (unsigned i = 0; i < 200; i++)
+        watched_put(kvs, bucket, format_text("k%u", i),
+                    "some value"); /* entries arrive meanwhile, and nobody takes them */
+    for (event = watched_next(watch); event.type != KVS_EVENT_ENDED; event = watched_next(watch)) {
+        if (event.type != KVS_EVENT_ENTRY)
+            continue;
+        ck_assert_uint_eq(event.entry->revision, last + 1);
+        last++;
+        told++;
+    }
+    ck_assert_int_eq(event.error->code, KVS_RESOURCE_EXHAUSTED);
+    ck_assert_uint_gt(told, 0);
+    ck_assert_uint_lt(told, 200);
+    ck_assert(event.error->has_revision);
+    ck_assert_uint_eq(event.error->revision, last + 1);
+
+    struct kvs_watch_options from = {.from_revision = event.error->revision};
+    kvs_watch_stop(watch);
+    assert_done(kvs_watch(kvs, bucket, &from, &watch));
+    for (event = watched_next(watch); event.type == KVS_EVENT_ENTRY; event = watched_next(watch))
+        ck_assert_uint_eq(event.entry->revision, ++last);
+    ck_assert_int_eq(event.type, KVS_EVENT_READY);
+    ck_assert_uint_eq(last, 200);
+    kvs_watch_stop(watch);
+
+    /* The other one has its default, far above that. */
+    last = 0;
+    watched_expect(other, "ready");
+    while (last < 200)
+        watched_expect_behind(other, &last);
+    kvs_watch_stop(other);
+    kvs_close(kvs);
+}
+END_TEST
+
+/* --- Asynchronous ---------------------------------------------------------------------------------- */
+
+START_TEST(a_function_is_told_each_event)
+{
+    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
+    const char *bucket = watched_bucket(kvs, 1);
+    struct told first = {0}, second = {.stops = true}, none = {0};
+    struct kvs_watch *watch, *iterator;
+    struct kvs_event event;
+
+    watched_put(kvs, bucket, "a", "1");
+    watched_put(kvs, bucket, "b", "2");
+    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &first, &watch));
+    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &second, NULL));
+    assert_done(kvs_async_watch(kvs, "nowhere", NULL, watched_tell, &none, NULL));
+    assert_done(kvs_watch(kvs, bucket, NULL, &iterator));
+    watched_run_until(kvs, &first.ready, 1, PATIENCE_MS);
+    watched_run_until(kvs, &none.ended, 1, PATIENCE_MS);
+    ck_assert_str_eq(first.text, "a=1@1 b=2@2 ready ");
+    ck_assert_str_eq(none.text, "ended: bucket_not_found ");
+    watched_put(kvs, bucket, "c", "3");
+    watched_run_until(kvs, &first.entries, 3, PATIENCE_MS);
+    ck_assert_str_eq(first.text, "a=1@1 b=2@2 ready c=3@3 ");
+    ck_assert_str_eq(second.text, "a=1@1 "); /* it has stopped itself */
+    watched_expect(iterator, "a=1@1 b=2@2 ready c=3@3");
+    ck_assert_int_eq(kvs_watch_next(watch, 0, &event), KVS_INVALID_ARGUMENT);
+    ck_assert_int_eq(kvs_async_watch(kvs, bucket, NULL, NULL, NULL, NULL), KVS_INVALID_ARGUMENT);
+
+    kvs_watch_stop(watch);
+    watched_put(kvs, bucket, "d", "4");
+    watched_run_until(kvs, &first.entries, 4, 200);
+    ck_assert_uint_eq(first.entries, 3);
+    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &first, &watch));
+    watched_run_until(kvs, &first.ready, 2, PATIENCE_MS);
+    kvs_close(kvs); /* with two watches, one of which hears of it */
+    ck_assert_uint_eq(first.ended, 1);
+    ck_assert_int_eq(first.error.code, KVS_IO);
+    ck_assert_uint_eq(first.error.revision, 5);
+    ck_assert_uint_eq(second.ended, 0);
+}
+END_TEST
+
+static void on_notification(struct kvs *kvs, const char *method, const struct kvs_value *params, void *context)
+{
+    const char **methods = context;
+
+    (void)kvs;
+    ck_assert_uint_ge(kvs_value_count(params), 1);
+    *methods = format_text("%s%s ", *methods, method);
+}
+
+START_TEST(other_notifications_go_to_their_own_function)
+{
+    const char *methods = "";
+    struct kvs_options options = {.on_notification = on_notification, .notification_context = &methods};
+    struct kvs *kvs = watched_connect(&shared_daemon, &options);
+    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs_request *request = kvs_request_new("watch.start", 1);
+    struct kvs_value *id;
+    struct kvs_watch *watch;
+
+    watched_put(kvs, bucket, "a", "1");
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    watched_expect(watch, "a=1@1 ready");
+    watched_expect_nothing(watch);
+    ck_assert_str_eq(methods, "");
+    kvs_request_string(request, bucket);
+    assert_done(kvs_call(kvs, request, 0, &id));
+    kvs_request_free(request);
+    watched_expect_nothing(watch);
+    ck_assert_str_eq(methods, "watch.entries watch.ready ");
+    kvs_free(id);
+    kvs_close(kvs);
+}
+END_TEST
+
+Suite *watch_library_suite(void)
+{
+    Suite *suite = suite_create("watch_library");
+    TCase *tests = shared_daemon_case(suite, "watches");
+
+    tcase_add_test(tests, a_watch_tells_what_is_there_then_each_change);
+    tcase_add_test(tests, an_empty_bucket_is_ready_at_once);
+    tcase_add_test(tests, options_choose_what_a_watch_tells);
+    tcase_add_test(tests, an_entry_has_its_json);
+    tcase_add_test(tests, a_bucket_that_is_deleted_ends_its_watches);
+    tcase_add_test(tests, what_waits_for_a_slow_program_is_bounded);
+    tcase_add_test(tests, a_function_is_told_each_event);
+    tcase_add_test(tests, other_notifications_go_to_their_own_function);
+    return suite;
+}

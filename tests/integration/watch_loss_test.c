@@ -1,0 +1,217 @@
+/* Watches of libkvstore whose daemon goes away: they end, or go on without a change missing or told twice. */
+#include "tests/integration/suites.h"
+#include "tests/integration/watched.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct daemon daemon_of_test;
+
+START_TEST(without_reconnect_a_watch_ends_with_its_connection)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = watched_connect(&daemon_of_test, NULL);
+    const char *bucket = watched_bucket(kvs, 1);
+    struct told told = {0};
+    struct kvs_watch *watch;
+
+    watched_put(kvs, bucket, "a", "1");
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &told, NULL));
+    watched_expect(watch, "a=1@1 ready");
+    watched_run_until(kvs, &told.ready, 1, PATIENCE_MS);
+    daemon_stop(&daemon_of_test);
+    watched_expect(watch, "ended: io");
+    struct kvs_event event = watched_next(watch);
+    ck_assert(event.error->has_revision);
+    ck_assert_uint_eq(event.error->revision, 2);
+    ck_assert_str_eq(told.text, "a=1@1 ready ended: io ");
+    ck_assert_int_eq(kvs_watch(kvs, bucket, NULL, &watch), KVS_IO);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(with_reconnect_a_watch_goes_on_behind_what_it_told)
+{
+    struct kvs_options options = {.reconnect = true};
+    struct kvs_watch_options updates = {.updates_only = true};
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
+    struct kvs *writer = watched_connect(&daemon_of_test, &options);
+    const char *bucket = watched_bucket(kvs, 10), *empty = watched_bucket(kvs, 10);
+    struct kvs_watch *watch, *late, *of_empty;
+    struct told told = {0};
+
+    watched_put(writer, bucket, "a", "1");
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    assert_done(kvs_watch(kvs, bucket, &updates, &late));
+    assert_done(kvs_watch(kvs, empty, NULL, &of_empty));
+    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &told, NULL));
+    watched_expect(watch, "a=1@1 ready");
+    watched_expect(late, "ready");
+    watched_expect(of_empty, "ready");
+    watched_run_until(kvs, &told.ready, 1, PATIENCE_MS);
+
+    daemon_stop(&daemon_of_test);
+    watched_expect_nothing(watch);
+    daemon_restart(&daemon_of_test);
+    watched_put(writer, bucket, "a", "2"); /* before the watches are there again, or behind it: it is told once */
+    watched_put(writer, bucket, "a", "3");
+    assert_done(kvs_delete(writer, bucket, "a", NULL, NULL));
+    watched_put(writer, empty, "x", "1");
+    watched_put(writer, empty, "x", "2");
+    watched_expect(watch, "a=2@2 a=3@3 -a@4");
+    watched_expect(late, "a=2@2 a=3@3 -a@4"); /* it had told nothing yet */
+    watched_expect(of_empty, "x=1@1 x=2@2");
+    watched_expect_nothing(watch);
+
+    /* A blocking call brings watches back as well; and what was stopped while it was away does not come again. */
+    process_kill(&daemon_of_test.process);
+    watched_expect_nothing(watch);
+    kvs_watch_stop(late);
+    daemon_restart(&daemon_of_test);
+    watched_put(kvs, bucket, "b", "5");
+    watched_expect(watch, "b=5@5");
+    watched_expect_nothing(watch);
+    watched_expect_nothing(of_empty);
+    watched_run_until(kvs, &told.entries, 5, PATIENCE_MS);
+    ck_assert_str_eq(told.text, "a=1@1 ready a=2@2 a=3@3 -a@4 b=5@5 ");
+    kvs_close(writer);
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_loss_among_the_first_entries_leaves_none_out)
+{
+    struct kvs_options options = {.reconnect = true};
+    enum { KEYS = 3000 };
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
+    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs_pair *pairs = keep(calloc(KEYS, sizeof(*pairs)));
+    char *value = keep(calloc(1, 2000)); /* in all far more than a socket holds */
+    struct kvs_watch *watch;
+    uint64_t last = 0;
+
+    memset(value, 'v', 1999);
+    for (unsigned i = 0; i < KEYS; i++)
+        pairs[i] = (struct kvs_pair){.key = format_text("k%u", i), .value = value, .value_size = 2000};
+    for (unsigned i = 0; i < KEYS; i += 500)
+        assert_done(kvs_bulk_put(kvs, bucket, pairs + i, 500, NULL, NULL, NULL));
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    while (last < KEYS) {
+        watched_expect_behind(watch, &last);
+        if (last == 10 || last == 1500) {
+            process_kill(&daemon_of_test.process);
+            daemon_restart(&daemon_of_test);
+        }
+    }
+    watched_expect(watch, "ready");
+    watched_expect_nothing(watch);
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing)
+{
+    struct kvs_options options = {.reconnect = true};
+    enum { ROUNDS = 4, PUTS = 150 };
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
+    struct kvs *writer = watched_connect(&daemon_of_test, &options);
+    const char *bucket = watched_bucket(kvs, 64);
+    struct told told = {0};
+    struct kvs_watch *watch;
+    uint64_t last = 0, written = 0;
+
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &told, NULL));
+    watched_expect(watch, "ready");
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < PUTS; i++) {
+            written = watched_put(writer, bucket, format_text("k%u", i), format_text("%u", round));
+            if (i % 3 == 0)
+                watched_expect_behind(watch, &last);
+        }
+        process_kill(&daemon_of_test.process);
+        daemon_restart(&daemon_of_test);
+    }
+    while (last < written)
+        watched_expect_behind(watch, &last);
+    watched_expect_nothing(watch);
+    watched_run_until(kvs, &told.entries, (unsigned)written, PATIENCE_MS);
+    ck_assert_uint_eq(told.entries, written);
+    ck_assert_uint_eq(told.last, written);
+    ck_assert_uint_eq(told.ready, 1);
+    ck_assert_uint_eq(told.ended, 0);
+    kvs_close(writer);
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* Until kvctl has printed text, on standard output or standard error. */
+static void wait_for_print(const struct process *kvctl, const char *text)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    while (strstr(read_file(kvctl->log_path), text) == NULL) {
+        ck_assert_msg(now_ms() < end, "kvctl prints, without %s:\n%s", text, read_file(kvctl->log_path));
+        pause_shortly();
+    }
+}
+
+START_TEST(kvctl_watch_says_that_the_daemon_was_away_and_goes_on)
+{
+    struct kvs_options options = {.reconnect = true};
+    struct process kvctl = {0};
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
+    const char *bucket = watched_bucket(kvs, 1);
+    const char *program =
+        format_text("%.*s/kvctl", (int)(strrchr(scene_daemon(), '/') - scene_daemon()), scene_daemon());
+    char *arguments[] = {keep(strdup(program)), "--json", "--socket", daemon_of_test.socket_path, "watch",
+                         keep(strdup(bucket)),  NULL};
+    snprintf(kvctl.log_path, sizeof(kvctl.log_path), "%.200s/kvctl.log", daemon_of_test.directory);
+    watched_put(kvs, bucket, "a", "1");
+    process_start(&kvctl, arguments, NULL, -1);
+    wait_for_print(&kvctl, "\"revision\":1,");
+    process_kill(&daemon_of_test.process);
+    wait_for_print(&kvctl, "waiting for the daemon\n");
+    daemon_restart(&daemon_of_test);
+    watched_put(kvs, bucket, "a", "2");
+    watched_put(kvs, bucket, "a", "3");
+    wait_for_print(&kvctl, "the daemon is back\n");
+    wait_for_print(&kvctl, "\"revision\":3,");
+    const char *first = strstr(read_file(kvctl.log_path), "\"revision\":1,");
+    ck_assert_ptr_null(strstr(first + 1, "\"revision\":1,"));
+    process_signal(&kvctl, SIGINT);
+    process_wait(&kvctl);
+    ck_assert_int_eq(kvctl.status, 0);
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+Suite *watch_loss_suite(void)
+{
+    Suite *suite = suite_create("watch_loss");
+    TCase *loss = tcase_create("loss");
+
+    tcase_set_timeout(loss, 60);
+    tcase_add_test(loss, without_reconnect_a_watch_ends_with_its_connection);
+    tcase_add_test(loss, with_reconnect_a_watch_goes_on_behind_what_it_told);
+    tcase_add_test(loss, a_loss_among_the_first_entries_leaves_none_out);
+    tcase_add_test(loss, a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing);
+    tcase_add_test(loss, kvctl_watch_says_that_the_daemon_was_away_and_goes_on);
+    suite_add_tcase(suite, loss);
+    return suite;
+}
