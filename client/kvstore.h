@@ -614,7 +614,8 @@ enum kvs_code kvs_async_daemon_stats(struct kvs *kvs, const struct kvs_call_opti
 /* --- Watches ------------------------------------------------------------------------------- */
 /*
  * A watch tells what is in a bucket, then that this was all, then every change: each once, in the order of the
- * revisions (protocol.md, "Watches"). It has two faces: kvs_watch with kvs_watch_next, which waits for the next
+ * revisions (protocol.md, "Watches"). Only a value that was overwritten before it could be sent, beyond the bucket's
+ * history, is left out. It has two faces: kvs_watch with kvs_watch_next, which waits for the next
  * event, and kvs_async_watch with a function that is called with each. A handle can have several watches of both
  * kinds, and calls beside them.
  *

@@ -1,4 +1,5 @@
 /* Watches of libkvstore whose daemon goes away: they end, or go on without a change missing or told twice. */
+#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watched.h"
 
@@ -157,6 +158,119 @@ START_TEST(a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing)
 }
 END_TEST
 
+START_TEST(a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning)
+{
+    struct kvs_options options = {.reconnect = true};
+    struct nats_server server;
+    struct daemon other;
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    daemon_start(&other, nats_server_section(&server), NULL);
+    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
+    struct kvs *writer = watched_connect(&other, NULL);
+    struct kvs_watch *watch;
+    const char *bucket = watched_bucket(kvs, 5);
+
+    for (unsigned i = 0; i < 5; i++)
+        watched_put(kvs, bucket, "a", "old");
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    watched_expect(watch, "a=old@5 ready");
+    daemon_stop(&daemon_of_test);
+    assert_done(kvs_bucket_delete(writer, bucket, NULL));
+    assert_done(kvs_bucket_create(writer, bucket, NULL, NULL));
+    watched_put(writer, bucket, "b", "new");
+    watched_put(writer, bucket, "c", "newer");
+    daemon_restart(&daemon_of_test);
+    watched_expect(watch, "b=new@1 c=newer@2");
+    watched_put(writer, bucket, "c", "newest");
+    watched_expect(watch, "c=newest@3");
+    watched_expect_nothing(watch);
+
+    /* One that is not there any more ends the watch. */
+    daemon_stop(&daemon_of_test);
+    assert_done(kvs_bucket_delete(writer, bucket, NULL));
+    daemon_restart(&daemon_of_test);
+    watched_expect(watch, "ended: bucket_not_found");
+    kvs_close(writer);
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+    daemon_stop(&other);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_daemon_that_comes_back_without_nats_is_waited_for)
+{
+    struct kvs_options options = {.reconnect = true};
+    struct nats_server server;
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
+    struct kvs_watch_options quick = {.timeout_s = 0.2};
+    struct kvs_watch *watch;
+    const char *bucket = watched_bucket(kvs, 1);
+
+    watched_put(kvs, bucket, "a", "1");
+    assert_done(kvs_watch(kvs, bucket, &quick, &watch));
+    watched_expect(watch, "a=1@1 ready");
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+    daemon_restart(&daemon_of_test);
+    for (unsigned i = 0; i < 5; i++)
+        watched_expect_nothing(watch);
+    ck_assert_int_ge(kvs_fd(kvs), 0);
+    nats_server_run(&server);
+    uint64_t end = now_ms() + PATIENCE_MS;
+    while (kvs_put(kvs, bucket, "a", "2", 1, NULL, NULL) != KVS_OK) {
+        ck_assert_msg(now_ms() < end, "%s", kvs_last_error(kvs)->message);
+        pause_shortly();
+    }
+    watched_expect(watch, "a=2@2");
+    watched_expect_nothing(watch);
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_program_that_takes_nothing_hears_where_to_go_on)
+{
+    enum { PUTS = 1500, SIZE = 10000 }; /* in all far more than watches.buffer_bytes */
+    struct kvs_pair *pairs = keep(calloc(PUTS, sizeof(*pairs)));
+    char *value = keep(calloc(1, SIZE));
+    struct kvs_watch *watch;
+    struct kvs_event event;
+    uint64_t last = 0;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct kvs *kvs = watched_connect(&daemon_of_test, NULL);
+    struct kvs *writer = watched_connect(&daemon_of_test, NULL);
+    const char *bucket = watched_bucket(kvs, 1);
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    watched_expect(watch, "ready");
+    for (unsigned i = 0; i < PUTS; i++)
+        pairs[i] = (struct kvs_pair){.key = format_text("k%u", i), .value = value, .value_size = SIZE};
+    for (unsigned i = 0; i < PUTS; i += 100)
+        assert_done(kvs_bulk_put(writer, bucket, pairs + i, 100, NULL, NULL, NULL));
+    for (event = watched_next(watch); event.type == KVS_EVENT_ENTRY; event = watched_next(watch))
+        ck_assert_uint_eq(event.entry->revision, ++last);
+    ck_assert_str_eq(text_of_event(&event), "ended: resource_exhausted");
+    ck_assert_uint_lt(last, PUTS);
+    ck_assert_uint_eq(event.error->revision, last + 1);
+    struct kvs_watch_options from = {.from_revision = event.error->revision};
+    kvs_watch_stop(watch);
+    assert_done(kvs_watch(kvs, bucket, &from, &watch));
+    while (last < PUTS)
+        watched_expect_behind(watch, &last);
+    watched_expect(watch, "ready");
+    kvs_close(writer);
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 /* Until kvctl has printed text, on standard output or standard error. */
 static void wait_for_print(const struct process *kvctl, const char *text)
 {
@@ -211,6 +325,9 @@ Suite *watch_loss_suite(void)
     tcase_add_test(loss, with_reconnect_a_watch_goes_on_behind_what_it_told);
     tcase_add_test(loss, a_loss_among_the_first_entries_leaves_none_out);
     tcase_add_test(loss, a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing);
+    tcase_add_test(loss, a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning);
+    tcase_add_test(loss, a_daemon_that_comes_back_without_nats_is_waited_for);
+    tcase_add_test(loss, a_program_that_takes_nothing_hears_where_to_go_on);
     tcase_add_test(loss, kvctl_watch_says_that_the_daemon_was_away_and_goes_on);
     suite_add_tcase(suite, loss);
     return suite;
