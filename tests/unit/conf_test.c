@@ -459,13 +459,16 @@ START_TEST(an_unknown_key_gets_the_nearest_known_one)
     refuse("nats: {sever: a}", "t.yaml:1:8: unknown key nats.sever: did you mean nats.server?");
     refuse("acess: []", "t.yaml:1:1: unknown key acess: did you mean access?");
     refuse("retry-max: 3", "t.yaml:1:1: unknown key retry-max: did you mean calls.retry_max?");
-    refuse("zzz: 3", "t.yaml:1:1: unknown key zzz: expected one of listen, nats, buckets, watches, cache, calls, limits, log, access");
+    refuse("zzz: 3", "t.yaml:1:1: unknown key zzz: expected one of listen, nats, buckets, watches, cache, calls, "
+                     "limits, log, access");
     refuse("buckets: {zzz: 3}", "t.yaml:1:11: unknown key buckets.zzz: expected one of handle_ttl, group_commit");
     refuse("listen.path: x",
            "t.yaml:1:1: unknown key \"listen.path\": expected a section's name, and its keys indented below it");
-    refuse("'': x", "t.yaml:1:1: unknown key : expected one of listen, nats, buckets, watches, cache, calls, limits, log, access");
-    refuse("<<: {listen: {}}",
-           "t.yaml:1:1: unknown key <<: expected one of listen, nats, buckets, watches, cache, calls, limits, log, access");
+    refuse(
+        "'': x",
+        "t.yaml:1:1: unknown key : expected one of listen, nats, buckets, watches, cache, calls, limits, log, access");
+    refuse("<<: {listen: {}}", "t.yaml:1:1: unknown key <<: expected one of listen, nats, buckets, watches, cache, "
+                               "calls, limits, log, access");
 }
 END_TEST
 
@@ -630,8 +633,9 @@ START_TEST(a_strangers_text_stays_within_one_line_of_the_message)
 {
     refuse("log: {level: \"a\\nb\\e[31m\"}",
            "t.yaml:1:14: log.level is \"a?b?[31m\": expected error, warning, info or debug");
-    refuse("\"a\\nb\": 1", "t.yaml:1:1: unknown key a?b: expected one of listen, nats, buckets, watches, cache, calls, limits, log, "
-                           "access");
+    refuse("\"a\\nb\": 1",
+           "t.yaml:1:1: unknown key a?b: expected one of listen, nats, buckets, watches, cache, calls, limits, log, "
+           "access");
     /* 60 bytes would end within the last euro sign. */
     refuse(
         "log: {level: \xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac"

@@ -7,8 +7,11 @@
 
 #include <check.h>
 
+Suite *cache_suite(void);
+Suite *cache_model_suite(void);
 Suite *conf_suite(void);
 Suite *error_suite(void);
+Suite *filter_suite(void);
 Suite *frame_suite(void);
 Suite *rpc_suite(void);
 Suite *kv_suite(void);

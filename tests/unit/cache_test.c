@@ -1,0 +1,583 @@
+/* The keys of a bucket in memory: what is found, in which order, and what leaves when there is too much. */
+#include "daemon/store/cache.h"
+#include "tests/unit/suites.h"
+
+#include <check.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PLENTY (64u * 1024u * 1024u)
+
+static struct cache_budget budget;
+static struct cache cache;
+
+static void begin(void)
+{
+    budget = (struct cache_budget){.max_bytes = PLENTY};
+    cache_init(&cache, &budget);
+}
+
+static void end(void)
+{
+    cache_clear(&cache);
+    ck_assert_uint_eq(budget.bytes, 0);
+    ck_assert_ptr_null(budget.first);
+}
+
+/* --- Short ways ------------------------------------------------------------------------------------ */
+
+static struct kv_entry entry_of(const char *key, const char *value, size_t value_bytes, uint64_t revision)
+{
+    static struct message no_headers;
+
+    return (struct kv_entry){.key = key,
+                             .value = value,
+                             .value_bytes = value_bytes,
+                             .revision = revision,
+                             .created_us = (int64_t)revision * 10,
+                             .message = &no_headers};
+}
+
+static struct cache_key *set(const char *key, const char *value, uint64_t revision)
+{
+    struct kv_entry entry = entry_of(key, value, strlen(value), revision);
+
+    return cache_set(&cache, &entry, 0, true);
+}
+
+static struct cache_key *find(const char *key)
+{
+    return cache_find(&cache, key, strlen(key));
+}
+
+/* "k1" and so on, of a value of so many bytes. */
+static struct cache_key *set_numbered(struct cache *into, unsigned number, size_t value_bytes, uint64_t revision)
+{
+    char key[32], value[4096];
+
+    snprintf(key, sizeof(key), "k%u", number);
+    memset(value, 'a' + (int)(number % 26), sizeof(value));
+    struct kv_entry entry = entry_of(key, value, value_bytes, revision);
+    return cache_set(into, &entry, 0, true);
+}
+
+static struct cache_key *find_numbered(unsigned number)
+{
+    char key[32];
+
+    snprintf(key, sizeof(key), "k%u", number);
+    return find(key);
+}
+
+static void expect_value(const char *key, const char *value, uint64_t revision)
+{
+    struct cache_view view;
+    struct cache_key *found = find(key);
+
+    ck_assert_msg(found != NULL, "%s is not found", key);
+    ck_assert(cache_has_value(found));
+    cache_read(found, &view);
+    ck_assert_str_eq(view.entry.key, key);
+    ck_assert_uint_eq(view.entry.value_bytes, strlen(value));
+    ck_assert_int_eq(memcmp(view.entry.value, value, strlen(value)), 0);
+    ck_assert_uint_eq(view.entry.revision, revision);
+    ck_assert_int_eq(view.entry.created_us, (int64_t)revision * 10);
+    ck_assert_int_eq(view.entry.operation, KV_PUT);
+}
+
+/* The names from the oldest to the newest, with a blank between. */
+static const char *order(void)
+{
+    static char text[512];
+    const struct cache_key *before = NULL;
+    size_t count = 0;
+
+    text[0] = '\0';
+    for (const struct cache_key *key = cache.oldest; key != NULL; before = key, key = key->newer, count++) {
+        ck_assert_ptr_eq(key->older, before);
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", count > 0 ? " " : "", cache_key_name(key));
+    }
+    ck_assert_ptr_eq(cache.newest, before);
+    ck_assert_uint_eq(cache.count, count);
+    return text;
+}
+
+static const char *next_name(struct cache_cursor *cursor)
+{
+    struct cache_key *key = cache_cursor_next(cursor);
+
+    return key != NULL ? cache_key_name(key) : "none";
+}
+
+/* --- Finding --------------------------------------------------------------------------------------- */
+
+START_TEST(a_key_is_found_by_its_whole_name)
+{
+    ck_assert_ptr_null(find("a"));
+    set("a", "1", 1);
+    set("ab", "2", 2);
+    expect_value("a", "1", 1);
+    expect_value("ab", "2", 2);
+    ck_assert_ptr_null(find("abc"));
+    ck_assert_ptr_null(find("b"));
+    ck_assert_ptr_null(cache_find(&cache, "ab", 0));
+}
+END_TEST
+
+START_TEST(the_latest_entry_takes_the_place_of_the_one_before)
+{
+    set("a", "a value that is long", 1);
+    set("a", "", 2);
+    expect_value("a", "", 2);
+    set("a", "long again, and longer than it was before", 3);
+    expect_value("a", "long again, and longer than it was before", 3);
+    ck_assert_uint_eq(cache.count, 1);
+}
+END_TEST
+
+START_TEST(a_marker_is_known_as_one)
+{
+    struct kv_entry entry = entry_of("a", "", 0, 7);
+
+    entry.operation = KV_PURGE;
+    struct cache_key *key = cache_set(&cache, &entry, 0, false);
+    ck_assert_int_eq(cache_operation(key), KV_PURGE);
+    ck_assert(cache_has_value(key));
+    entry.operation = KV_DELETE;
+    ck_assert_int_eq(cache_operation(cache_set(&cache, &entry, 0, false)), KV_DELETE);
+}
+END_TEST
+
+START_TEST(a_value_that_is_not_kept_is_known_to_be_missing)
+{
+    struct kv_entry entry = entry_of("a", "value", 5, 7);
+    struct cache_view view;
+
+    struct cache_key *key = cache_set(&cache, &entry, 0, false);
+    ck_assert(!cache_has_value(key));
+    cache_read(key, &view);
+    ck_assert_uint_eq(view.entry.value_bytes, 5); /* its size is known all the same */
+    ck_assert_uint_eq(view.entry.revision, 7);
+}
+END_TEST
+
+START_TEST(many_keys_are_found_whatever_was_removed_between)
+{
+    for (unsigned i = 0; i < 20000; i++)
+        set_numbered(&cache, i, 3, i + 1);
+    for (unsigned i = 0; i < 20000; i += 3)
+        cache_remove(&cache, find_numbered(i));
+    for (unsigned i = 0; i < 20000; i++) {
+        struct cache_key *key = find_numbered(i);
+        ck_assert((key == NULL) == (i % 3 == 0));
+        ck_assert(key == NULL || key->revision == i + 1);
+    }
+    ck_assert_uint_eq(cache.count, 20000 - 6667);
+}
+END_TEST
+
+/* --- Order, and walks ------------------------------------------------------------------------------ */
+
+START_TEST(keys_stand_from_the_oldest_revision_to_the_newest)
+{
+    set("a", "1", 1);
+    set("b", "1", 2);
+    set("c", "1", 3);
+    ck_assert_str_eq(order(), "a b c");
+    set("a", "2", 4);
+    ck_assert_str_eq(order(), "b c a");
+    cache_remove(&cache, find("c"));
+    ck_assert_str_eq(order(), "b a");
+    cache_drop_values(&cache);
+    ck_assert_str_eq(order(), "b a");
+}
+END_TEST
+
+START_TEST(a_walk_meets_what_changes_behind_it_again)
+{
+    struct cache_cursor cursor;
+
+    set("a", "1", 1);
+    set("b", "1", 2);
+    cache_cursor_begin(&cache, &cursor);
+    ck_assert_str_eq(next_name(&cursor), "a");
+    set("a", "2", 3);
+    ck_assert_str_eq(next_name(&cursor), "b");
+    ck_assert_str_eq(next_name(&cursor), "a");
+    ck_assert_str_eq(next_name(&cursor), "none");
+    set("c", "1", 4); /* it goes on where there is more */
+    ck_assert_str_eq(next_name(&cursor), "c");
+    ck_assert_str_eq(next_name(&cursor), "none");
+    cache_cursor_end(&cache, &cursor);
+    ck_assert_ptr_null(cache.cursors);
+}
+END_TEST
+
+START_TEST(a_walk_goes_on_when_its_next_key_goes_or_moves)
+{
+    struct cache_cursor cursor, other;
+    struct kv_entry entry = entry_of("c", "value", 5, 3);
+
+    set("a", "value", 1);
+    set("b", "value", 2);
+    set("c", "value", 3);
+    set("d", "value", 4);
+    cache_cursor_begin(&cache, &cursor);
+    cache_cursor_begin(&cache, &other);
+    ck_assert_str_eq(next_name(&cursor), "a");
+    cache_remove(&cache, find("b"));
+    cache_drop_values(&cache); /* all blocks move */
+    cache_restore(&cache, find("c"), &entry, 0);
+    ck_assert_str_eq(next_name(&cursor), "c");
+    set("d", "2", 5);
+    ck_assert_str_eq(next_name(&cursor), "d");
+    ck_assert_str_eq(next_name(&cursor), "none");
+    ck_assert_str_eq(next_name(&other), "a");
+    ck_assert_str_eq(next_name(&other), "c");
+    cache_cursor_end(&cache, &cursor);
+    ck_assert_str_eq(next_name(&other), "d");
+    cache_cursor_end(&cache, &other);
+}
+END_TEST
+
+START_TEST(a_walk_over_nothing_waits_for_the_first_key)
+{
+    struct cache_cursor cursor;
+
+    cache_cursor_begin(&cache, &cursor);
+    ck_assert_str_eq(next_name(&cursor), "none");
+    set("a", "1", 1);
+    ck_assert_str_eq(next_name(&cursor), "a");
+    cache_cursor_end(&cache, &cursor);
+}
+END_TEST
+
+/* --- Eviction -------------------------------------------------------------------------------------- */
+
+START_TEST(beyond_the_budget_values_leave_and_keys_stay)
+{
+    budget.max_bytes = 256 * 1024;
+    for (unsigned i = 0; i < 1000; i++) {
+        ck_assert_ptr_nonnull(set_numbered(&cache, i, 1000, i + 1));
+        ck_assert_uint_le(budget.bytes, budget.max_bytes);
+    }
+    unsigned kept = 0;
+    for (unsigned i = 0; i < 1000; i++) {
+        struct cache_key *key = find_numbered(i);
+        ck_assert_ptr_nonnull(key);
+        ck_assert_uint_eq(key->revision, i + 1);
+        kept += cache_has_value(key);
+    }
+    ck_assert_uint_eq(budget.evicted, 1000 - kept);
+    /* It is used, and not half empty. */
+    ck_assert_uint_gt(budget.bytes, budget.max_bytes - 2 * 1100);
+}
+END_TEST
+
+START_TEST(what_was_read_stays_before_what_was_not)
+{
+    struct cache_view view;
+
+    for (unsigned i = 0; i < 1000; i++)
+        set_numbered(&cache, i, 1000, i + 1);
+    for (unsigned i = 0; i < 1000; i += 4)
+        cache_read(find_numbered(i), &view);
+    budget.max_bytes = budget.bytes - 500 * 1000;
+    set_numbered(&cache, 1000, 1000, 1001);
+
+    unsigned read_kept = 0;
+    for (unsigned i = 0; i < 1000; i += 4)
+        read_kept += cache_has_value(find_numbered(i));
+    ck_assert_uint_eq(read_kept, 250);
+}
+END_TEST
+
+START_TEST(what_was_read_long_ago_leaves_as_well)
+{
+    struct cache_view view;
+
+    budget.max_bytes = 128 * 1024;
+    for (unsigned i = 0; i < 50; i++) {
+        set_numbered(&cache, i, 1000, i + 1);
+        cache_read(find_numbered(i), &view);
+    }
+    /* Each of the new ones is read too: in the end nothing old is left. */
+    for (unsigned i = 50; i < 1000; i++) {
+        set_numbered(&cache, i, 1000, i + 1);
+        if (cache_has_value(find_numbered(i)))
+            cache_read(find_numbered(i), &view);
+    }
+    for (unsigned i = 0; i < 50; i++)
+        ck_assert(!cache_has_value(find_numbered(i)));
+}
+END_TEST
+
+START_TEST(there_is_no_room_for_keys_alone_beyond_the_budget)
+{
+    unsigned i = 0;
+
+    budget.max_bytes = 64 * 1024;
+    while (i < 10000 && set_numbered(&cache, i, 100, i + 1) != NULL)
+        i++;
+    ck_assert_uint_lt(i, 10000);
+    /* Not before: a key takes some tens of bytes. */
+    ck_assert_uint_gt(i, 64 * 1024 / 150);
+    ck_assert_uint_eq(cache.value_bytes, 0);
+}
+END_TEST
+
+START_TEST(values_of_the_fullest_bucket_leave_first)
+{
+    struct cache other;
+
+    cache_init(&other, &budget);
+    budget.max_bytes = 256 * 1024;
+    for (unsigned i = 0; i < 20; i++)
+        set_numbered(&other, i, 1000, i + 1);
+    for (unsigned i = 0; i < 1000; i++)
+        set_numbered(&cache, i, 1000, i + 1);
+    ck_assert_uint_eq(other.value_bytes, 20 * 1000);
+    ck_assert_uint_le(budget.bytes, budget.max_bytes);
+    ck_assert_uint_eq(budget.bytes, cache.bytes + other.bytes);
+    cache_clear(&other);
+    ck_assert_uint_eq(budget.bytes, cache.bytes);
+}
+END_TEST
+
+START_TEST(an_evicted_value_comes_back_in_its_place)
+{
+    struct kv_entry entry = entry_of("b", "value of b", 10, 2);
+
+    set("a", "value of a", 1);
+    set("b", "value of b", 2);
+    set("c", "value of c", 3);
+    cache_drop_values(&cache);
+    ck_assert_uint_eq(cache.value_bytes, 0);
+    ck_assert(!cache_has_value(find("a")) && !cache_has_value(find("b")) && !cache_has_value(find("c")));
+    cache_restore(&cache, find("b"), &entry, 0);
+    expect_value("b", "value of b", 2);
+    ck_assert_str_eq(order(), "a b c");
+    ck_assert(!cache_has_value(find("a")) && !cache_has_value(find("c")));
+    ck_assert_uint_eq(cache.value_bytes, 10);
+}
+END_TEST
+
+START_TEST(only_the_value_of_the_same_revision_comes_back)
+{
+    struct kv_entry old = entry_of("a", "old", 3, 1), new = entry_of("a", "new", 3, 2);
+
+    set("a", "new", 2);
+    cache_restore(&cache, find("a"), &old, 0); /* it has one */
+    expect_value("a", "new", 2);
+    cache_drop_values(&cache);
+    cache_restore(&cache, find("a"), &old, 0);
+    ck_assert(!cache_has_value(find("a")));
+    cache_restore(&cache, find("a"), &new, 0);
+    expect_value("a", "new", 2);
+}
+END_TEST
+
+START_TEST(a_value_without_bytes_is_never_missed)
+{
+    set("a", "", 1);
+    set("b", "value", 2);
+    budget.max_bytes = budget.bytes - 1;
+    set("c", "", 3);
+    expect_value("a", "", 1);
+    expect_value("c", "", 3);
+    ck_assert(!cache_has_value(find("b")));
+}
+END_TEST
+
+/* --- Accounts -------------------------------------------------------------------------------------- */
+
+#if defined(__SANITIZE_ADDRESS__)
+size_t __sanitizer_get_current_allocated_bytes(void);
+#endif
+
+/* Of the process, as the allocator has it. */
+static size_t real_bytes(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    return __sanitizer_get_current_allocated_bytes();
+#else
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+#endif
+}
+
+/* The sanitizer tells the bytes that were asked for, without what an allocator has before each block. */
+static size_t accounted_bytes(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    return budget.bytes - cache.count * sizeof(size_t);
+#else
+    return budget.bytes;
+#endif
+}
+
+static void expect_within_a_tenth(size_t real, size_t accounted)
+{
+    ck_assert_msg(accounted >= real - real / 10 && accounted <= real + real / 10, "%zu bytes are accounted, %zu taken",
+                  accounted, real);
+}
+
+START_TEST(the_accounts_are_the_memory_to_within_a_tenth)
+{
+    static const size_t sizes[] = {0, 1, 10, 100, 1000, 4000};
+    size_t before = real_bytes();
+
+    for (unsigned i = 0; i < 6; i++) {
+        for (unsigned k = 0; k < 5000; k++)
+            set_numbered(&cache, k, sizes[(k + i) % 6], i * 5000 + k + 1);
+        expect_within_a_tenth(real_bytes() - before, accounted_bytes());
+    }
+    cache_drop_values(&cache);
+    expect_within_a_tenth(real_bytes() - before, accounted_bytes());
+    for (unsigned k = 0; k < 5000; k++)
+        cache_remove(&cache, find_numbered(k));
+    expect_within_a_tenth(real_bytes() - before, accounted_bytes());
+}
+END_TEST
+
+START_TEST(a_small_key_takes_little_beside_itself)
+{
+    size_t of_keys = 0;
+
+    /* A table just grown is the worst there is, one just before that the best: the mean counts. */
+    for (unsigned i = 0; i < 150000; i++) {
+        char key[32];
+        of_keys += (size_t)snprintf(key, sizeof(key), "k%u", i) + 32;
+        set_numbered(&cache, i, 32, i + 1);
+    }
+    ck_assert_uint_le((budget.bytes - of_keys) / 150000, 96);
+}
+END_TEST
+
+/* --- Marks ----------------------------------------------------------------------------------------- */
+
+START_TEST(marks_tell_which_keys_a_look_has_met)
+{
+    struct kv_entry entry = entry_of("b", "value", 5, 2);
+
+    set("a", "value", 1);
+    set("b", "value", 2);
+    set("c", "value", 3);
+    ck_assert(cache_is_marked(&cache, find("a")));
+    cache_unmark_all(&cache);
+    ck_assert(!cache_is_marked(&cache, find("a")));
+    ck_assert(!cache_is_marked(&cache, find("b")));
+    cache_mark(&cache, find("a"));
+    set("c", "new", 4); /* it is there, obviously */
+    cache_drop_values(&cache);
+    cache_restore(&cache, find("b"), &entry, 0);
+    ck_assert(cache_is_marked(&cache, find("a")));
+    ck_assert(!cache_is_marked(&cache, find("b")));
+    ck_assert(cache_is_marked(&cache, find("c")));
+}
+END_TEST
+
+/* --- What else an entry has ------------------------------------------------------------------------ */
+
+START_TEST(an_expiry_is_kept_and_outlives_its_value)
+{
+    struct kv_entry entry = entry_of("a", "value", 5, 1);
+
+    ck_assert_int_eq(cache_expiry(cache_set(&cache, &entry, 123456789, true)), 123456789);
+    expect_value("a", "value", 1);
+    cache_drop_values(&cache);
+    ck_assert_int_eq(cache_expiry(find("a")), 123456789);
+    cache_restore(&cache, find("a"), &entry, cache_expiry(find("a")));
+    ck_assert_int_eq(cache_expiry(find("a")), 123456789);
+    expect_value("a", "value", 1);
+    set("a", "for ever", 2);
+    ck_assert_int_eq(cache_expiry(find("a")), 0);
+}
+END_TEST
+
+static struct cache_key *set_with_headers(struct message_header *headers, size_t count, int64_t expires_us)
+{
+    struct message message = {.headers = headers, .header_count = count};
+    struct kv_entry entry = entry_of("a", "value", 5, 1);
+
+    entry.message = &message;
+    return cache_set(&cache, &entry, expires_us, true);
+}
+
+START_TEST(headers_come_back_as_they_were_but_the_servers_own)
+{
+    struct message_header headers[] = {{"Nats-Msg-Id", "id"}, {"Color", "blue"}, {"Empty", ""}, {"color", "red"}};
+    struct cache_view view;
+
+    cache_read(set_with_headers(headers, 4, 99), &view);
+    ck_assert_uint_eq(view.message.header_count, 3);
+    ck_assert_str_eq(view.headers[0].name, "Color");
+    ck_assert_str_eq(view.headers[0].value, "blue");
+    ck_assert_str_eq(view.headers[1].name, "Empty");
+    ck_assert_str_eq(view.headers[1].value, "");
+    ck_assert_str_eq(view.headers[2].name, "color");
+    ck_assert_str_eq(view.headers[2].value, "red");
+    ck_assert_ptr_eq(view.entry.message, &view.message);
+    ck_assert_int_eq(memcmp(view.entry.value, "value", 5), 0);
+    ck_assert_int_eq(cache_expiry(find("a")), 99);
+
+    cache_drop_values(&cache); /* the headers go with the value */
+    cache_read(find("a"), &view);
+    ck_assert_uint_eq(view.message.header_count, 0);
+    ck_assert(!cache_has_value(find("a")));
+}
+END_TEST
+
+START_TEST(an_entry_of_more_headers_than_there_is_room_for_is_read_through)
+{
+    struct message_header headers[CACHE_HEADERS_MAX + 1];
+    char names[CACHE_HEADERS_MAX + 1][8];
+    struct cache_view view;
+
+    for (size_t i = 0; i <= CACHE_HEADERS_MAX; i++) {
+        snprintf(names[i], sizeof(names[i]), "H%zu", i);
+        headers[i] = (struct message_header){names[i], "x"};
+    }
+    cache_read(set_with_headers(headers, CACHE_HEADERS_MAX, 0), &view);
+    ck_assert(cache_has_value(find("a")));
+    ck_assert_uint_eq(view.message.header_count, CACHE_HEADERS_MAX);
+    set_with_headers(headers, CACHE_HEADERS_MAX + 1, 0);
+    ck_assert(!cache_has_value(find("a")));
+}
+END_TEST
+
+Suite *cache_suite(void)
+{
+    Suite *suite = suite_create("cache");
+    TCase *tests = tcase_create("cache");
+
+    tcase_add_checked_fixture(tests, begin, end);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, a_key_is_found_by_its_whole_name);
+    tcase_add_test(tests, the_latest_entry_takes_the_place_of_the_one_before);
+    tcase_add_test(tests, a_marker_is_known_as_one);
+    tcase_add_test(tests, a_value_that_is_not_kept_is_known_to_be_missing);
+    tcase_add_test(tests, many_keys_are_found_whatever_was_removed_between);
+    tcase_add_test(tests, keys_stand_from_the_oldest_revision_to_the_newest);
+    tcase_add_test(tests, a_walk_meets_what_changes_behind_it_again);
+    tcase_add_test(tests, a_walk_goes_on_when_its_next_key_goes_or_moves);
+    tcase_add_test(tests, a_walk_over_nothing_waits_for_the_first_key);
+    tcase_add_test(tests, beyond_the_budget_values_leave_and_keys_stay);
+    tcase_add_test(tests, what_was_read_stays_before_what_was_not);
+    tcase_add_test(tests, what_was_read_long_ago_leaves_as_well);
+    tcase_add_test(tests, there_is_no_room_for_keys_alone_beyond_the_budget);
+    tcase_add_test(tests, values_of_the_fullest_bucket_leave_first);
+    tcase_add_test(tests, an_evicted_value_comes_back_in_its_place);
+    tcase_add_test(tests, only_the_value_of_the_same_revision_comes_back);
+    tcase_add_test(tests, a_value_without_bytes_is_never_missed);
+    tcase_add_test(tests, the_accounts_are_the_memory_to_within_a_tenth);
+    tcase_add_test(tests, a_small_key_takes_little_beside_itself);
+    tcase_add_test(tests, marks_tell_which_keys_a_look_has_met);
+    tcase_add_test(tests, an_expiry_is_kept_and_outlives_its_value);
+    tcase_add_test(tests, headers_come_back_as_they_were_but_the_servers_own);
+    tcase_add_test(tests, an_entry_of_more_headers_than_there_is_room_for_is_read_through);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
