@@ -221,7 +221,8 @@ START_TEST(whatever_is_done_to_it_the_cache_is_as_the_model_says)
             compare(model);
     }
     compare(model);
-    ck_assert_msg((model->budget.evicted > 100) == (_i % 2 == 1), "%llu were evicted", (unsigned long long)model->budget.evicted);
+    ck_assert_msg((model->budget.evicted > 100) == (_i % 2 == 1), "%llu were evicted",
+                  (unsigned long long)model->budget.evicted);
     if (model->is_walking)
         cache_cursor_end(&model->cache, &model->cursor);
     cache_clear(&model->cache);
