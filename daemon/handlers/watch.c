@@ -129,13 +129,13 @@ static const msgpack_sbuffer *pack_entry(struct session_watch *watch, const stru
     return &packed->bytes;
 }
 
-static bool on_entry(void *arg, const struct kv_entry *entry, uint64_t serial)
+static bool on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit)
 {
     struct session_watch *watch = watch_of(arg);
     const msgpack_sbuffer *packed = pack_entry(watch, entry, serial);
     size_t unread = session_unread_bytes(watch->session);
 
-    if (unread > 0 && unread + packed->size > room_of(watch))
+    if (must_fit && unread > 0 && unread + packed->size > room_of(watch))
         return false;
     add_entry(watch, packed);
     return true;

@@ -59,6 +59,11 @@ static bool tell(struct replica *replica, const struct kv_entry *entry)
     return is_wanted;
 }
 
+static bool is_before_feed(const struct replica *replica)
+{
+    return replica->feed.phase == FEED_HELD;
+}
+
 static int64_t now_us(void)
 {
     struct timespec now;
@@ -84,7 +89,8 @@ static void vanish(struct replica *replica, struct cache_key *key)
     replica->store->watch_stats.vanished++;
     struct kv_entry entry = {.key = name,
                              .value = "",
-                             .revision = feed_position(&replica->feed),
+                             .revision =
+                                 is_before_feed(replica) ? replica->reading_upto : feed_position(&replica->feed),
                              .created_us = now_us(),
                              .operation = KV_DELETE,
                              .message = &message};
@@ -330,11 +336,6 @@ uint64_t replica_revision_of(struct store *store, const char *bucket, const char
 
 /* --- Reading all that there is --------------------------------------------------------------------- */
 
-static bool is_before_feed(const struct replica *replica)
-{
-    return replica->feed.phase == FEED_HELD;
-}
-
 static void on_reading_restart(void *arg)
 {
     struct replica *replica = arg;
@@ -510,7 +511,8 @@ static void read_all(struct replica *replica, enum replica_reading reads)
     struct consumer_scope scope = {.stream = replica->bucket->stream,
                                    .filters = replica->filters,
                                    .filter_count = replica->filter_count,
-                                   .last_per_subject = true,
+                                   /* Of a bucket that was made anew watches are told all that it has. */
+                                   .last_per_subject = !(loads && replica->tells_load),
                                    .headers_only = !loads};
     replica->reads = reads;
     consumer_read(&replica->store->jetstream, &replica->reading, &scope, UINT64_MAX, &reading_ops, replica);
