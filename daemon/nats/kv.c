@@ -9,10 +9,15 @@
 
 /* --- Names ----------------------------------------------------------------------------------------- */
 
-static bool is_alphanumeric(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-}
+/* What a character may be part of. Every call's bucket and key are looked through. */
+enum { IN_KEY = 1, IN_BUCKET = 3 };
+#define FIVE(c)                                                                                                        \
+    [c] = IN_BUCKET, [(c) + 1] = IN_BUCKET, [(c) + 2] = IN_BUCKET, [(c) + 3] = IN_BUCKET, [(c) + 4] = IN_BUCKET
+static const unsigned char character_kinds[256] = {
+    FIVE('0'),         FIVE('5'),         FIVE('A'),         FIVE('F'),         FIVE('K'),      FIVE('P'),
+    FIVE('U'),         FIVE('a'),         FIVE('f'),         FIVE('k'),         FIVE('p'),      FIVE('u'),
+    ['Z'] = IN_BUCKET, ['z'] = IN_BUCKET, ['_'] = IN_BUCKET, ['-'] = IN_BUCKET, ['/'] = IN_KEY, ['='] = IN_KEY,
+};
 
 const char *kv_check_bucket(const char *name, size_t length)
 {
@@ -21,7 +26,7 @@ const char *kv_check_bucket(const char *name, size_t length)
     if (length > KV_BUCKET_LENGTH_MAX)
         return "a bucket's name has at most 252 characters";
     for (size_t i = 0; i < length; i++) {
-        if (!is_alphanumeric(name[i]) && name[i] != '_' && name[i] != '-')
+        if (character_kinds[(unsigned char)name[i]] != IN_BUCKET)
             return "a bucket's name consists of letters, digits, '_' and '-'";
     }
     return NULL;
@@ -37,6 +42,8 @@ static const char *check_tokens(const char *key, size_t length, bool is_filter)
         return is_filter ? "a filter has at most 1024 characters" : "a key has at most 1024 characters";
     for (size_t i = 0; i <= length; i++) {
         char c = i < length ? key[i] : '.';
+        if (character_kinds[(unsigned char)c] & IN_KEY)
+            continue;
         if (c == '.') {
             if (i == token)
                 return "there must be a token before, after and between the dots";
@@ -47,11 +54,11 @@ static const char *check_tokens(const char *key, size_t length, bool is_filter)
                 return "a key consists of letters, digits and any of -/_=.";
             if (!alone || (c == '>' && i + 1 != length))
                 return "in a filter, * stands for one whole token and > for the rest, at the end";
-        } else if (!is_alphanumeric(c) && strchr("-/_=", c) == NULL) {
-            return is_filter ? "a filter consists of letters, digits, any of -/_=. and the tokens * and >"
-                             : "a key consists of letters, digits and any of -/_=.";
         } else if (c == '\0') {
             return "a key has no NUL";
+        } else {
+            return is_filter ? "a filter consists of letters, digits, any of -/_=. and the tokens * and >"
+                             : "a key consists of letters, digits and any of -/_=.";
         }
     }
     return NULL;

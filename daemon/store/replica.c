@@ -320,7 +320,7 @@ void replica_note_absent(struct store *store, const char *bucket, const char *ke
     replica->wants_check = true;
 }
 
-uint64_t replica_revision_of(const struct store *store, const char *bucket, const char *key)
+uint64_t replica_revision_of(struct store *store, const char *bucket, const char *key)
 {
     const struct replica *replica = replica_find(store, bucket);
     const struct cache_key *known = replica != NULL ? cache_find(&replica->cache, key, strlen(key)) : NULL;
@@ -679,11 +679,16 @@ void replica_remove_watch(struct replica *replica, struct watch *watch)
         replica->used_ms = uv_now(replica->store->loop);
 }
 
-struct replica *replica_find(const struct store *store, const char *bucket)
+struct replica *replica_find(struct store *store, const char *bucket)
 {
-    struct replica *replica = NULL;
+    struct replica *replica = store->found_replica;
 
+    /* Mostly it is the one that was asked for last. */
+    if (replica != NULL && strcmp(replica->name, bucket) == 0)
+        return replica;
     HASH_FIND_STR(store->replicas, bucket, replica);
+    if (replica != NULL)
+        store->found_replica = replica;
     return replica;
 }
 
@@ -698,6 +703,7 @@ static void close_replica(struct replica *replica)
     if (replica->bucket != NULL)
         bucket_release(replica->bucket);
     HASH_DEL(replica->store->replicas, replica);
+    replica->store->found_replica = NULL;
     free(replica);
 }
 
