@@ -117,8 +117,10 @@ static const msgpack_sbuffer *pack_entry(struct session_watch *watch, const stru
 
     if (packed->serial == serial)
         return &packed->bytes;
-    if (packed->bytes.alloc > NOTIFICATION_BYTES)
-        msgpack_sbuffer_destroy(&packed->bytes); /* one large value need not be kept */
+    if (packed->bytes.alloc > NOTIFICATION_BYTES) { /* one large value need not be kept */
+        msgpack_sbuffer_destroy(&packed->bytes);
+        msgpack_sbuffer_init(&packed->bytes);
+    }
     msgpack_sbuffer_clear(&packed->bytes);
     msgpack_packer_init(&packer, &packed->bytes, msgpack_sbuffer_write);
     if (watch->is_meta_only)
