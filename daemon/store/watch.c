@@ -352,6 +352,8 @@ void watch_begin(struct watch *watch)
     timer_stop(watch->store->timers, &watch->timer);
     watch->ops->started(watch->arg);
     replica->beginning_count++;
+    if (watch->from == WATCH_REVISION)
+        watch->told = watch->from_revision - 1; /* which may still lie ahead */
     if (watch->from == WATCH_UPDATES) {
         watch->told = position > replica->acked ? position : replica->acked;
         go_live(watch);
