@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 /* --- Names ----------------------------------------------------------------------------------------- */
 
@@ -119,27 +118,47 @@ bool kv_filter_matches(const char *filter, const char *key)
 
 /* --- Entries --------------------------------------------------------------------------------------- */
 
+/* count digits as a number. */
+static int read_digits(const char *text, unsigned count)
+{
+    int number = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        number = number * 10 + (text[i] - '0');
+    return number;
+}
+
+/* Days from 1970-01-01 in the Gregorian calendar (the months counted from March, so that the leap day is the last). */
+static int64_t days_of(int64_t year, int month, int day)
+{
+    year -= month <= 2;
+    int64_t era = year / 400, year_of_era = year % 400;
+    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+
+    return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719468;
+}
+
+/* Each direct get has one: sscanf and timegm together were a twentieth of what a get cost. */
 int64_t kv_parse_time_us(const char *text)
 {
-    struct tm utc = {0};
-    int consumed = 0;
+    static const char form[] = "dddd-dd-ddTdd:dd:dd";
     int64_t fraction_us = 0, scale = 100000;
 
-    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d%n", &utc.tm_year, &utc.tm_mon, &utc.tm_mday, &utc.tm_hour, &utc.tm_min,
-               &utc.tm_sec, &consumed) != 6)
-        return -1;
-    text += consumed;
+    for (unsigned i = 0; i < sizeof(form) - 1; i++) {
+        bool is_digit = text[i] >= '0' && text[i] <= '9';
+        if (form[i] == 'd' ? !is_digit : text[i] != form[i])
+            return -1;
+    }
+    int64_t seconds = days_of(read_digits(text, 4), read_digits(text + 5, 2), read_digits(text + 8, 2)) * 86400 +
+                      read_digits(text + 11, 2) * 3600 + read_digits(text + 14, 2) * 60 + read_digits(text + 17, 2);
+    text += sizeof(form) - 1;
     if (*text == '.') {
         for (text++; *text >= '0' && *text <= '9'; text++) {
             fraction_us += scale * (*text - '0');
             scale /= 10;
         }
     }
-    if (strcmp(text, "Z") != 0)
-        return -1;
-    utc.tm_year -= 1900;
-    utc.tm_mon -= 1;
-    return (int64_t)timegm(&utc) * 1000000 + fraction_us;
+    return strcmp(text, "Z") == 0 ? seconds * 1000000 + fraction_us : -1;
 }
 
 static enum kv_operation read_operation(struct message *message)
