@@ -348,7 +348,11 @@ void requests_on_no_responders(struct requests *requests)
 /* Where the wire reads, the 503 comes to the request that it is about: no other is a suspect. */
 static void take_no_responders(struct request *request, unsigned attempt)
 {
-    if (request->state != REQUEST_SENT || attempt != request->attempts)
+    if (attempt != (request->attempts & 0xffffu))
+        return;
+    if (request->state == REQUEST_LISTENING) /* what it listens to is gone */
+        back_off(request, REQUEST_NO_RESPONDERS);
+    if (request->state != REQUEST_SENT)
         return;
     if (request->attempts == 1)
         request->in_doubt = false;
