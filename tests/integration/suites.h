@@ -25,5 +25,6 @@ Suite *session_suite(void);
 Suite *ttl_suite(void);
 Suite *watch_library_suite(void);
 Suite *watch_loss_suite(void);
+Suite *watch_suite(void);
 
 #endif
