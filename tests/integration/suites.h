@@ -19,6 +19,7 @@ Suite *kv_suite(void);
 Suite *library_suite(void);
 Suite *life_suite(void);
 Suite *limit_suite(void);
+Suite *near_suite(void);
 Suite *outage_suite(void);
 Suite *overload_suite(void);
 Suite *session_suite(void);
