@@ -25,6 +25,7 @@ Suite *overload_suite(void);
 Suite *session_suite(void);
 Suite *ttl_suite(void);
 Suite *watch_library_suite(void);
+Suite *watch_limit_suite(void);
 Suite *watch_loss_suite(void);
 Suite *watch_suite(void);
 
