@@ -235,6 +235,11 @@ static void dispatch_call(struct call *call, const struct rpc_message *message)
     call->method->handle(call);
 }
 
+void dispatch_begin(struct dispatcher *dispatcher)
+{
+    dispatcher->came_ns = uv_hrtime();
+}
+
 void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size)
 {
     struct rpc_message message;
@@ -246,7 +251,7 @@ void dispatch_message(struct dispatcher *dispatcher, struct session *session, co
         return;
     }
     call->store = dispatcher->store;
-    call->started_ns = uv_hrtime();
+    call->started_ns = dispatcher->came_ns;
 
     /* The bytes are the session's only until it reads on; the call's arguments point into a copy. */
     char *copy = arena_strndup(&call->arena, (const char *)bytes, size);

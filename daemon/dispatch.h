@@ -31,6 +31,7 @@ struct dispatcher {
     struct call_pool pool;
     msgpack_sbuffer discarded;         /* where answers go that nobody waits for */
     uint64_t started_ms;               /* loop time of the daemon's start */
+    uint64_t came_ns;                  /* when the messages came that are being dispatched */
     uint64_t watch_ids;                /* so many were given */
     struct dispatcher_entry packed[2]; /* with the value, and without */
 };
@@ -39,6 +40,9 @@ struct dispatcher {
 int dispatcher_init(struct dispatcher *dispatcher, const struct conf *conf, struct store *store,
                     struct metrics *metrics, char error[CONF_ERROR_BYTES]);
 void dispatcher_free(struct dispatcher *dispatcher);
+
+/* Messages follow that came together: one look at the clock serves all. */
+void dispatch_begin(struct dispatcher *dispatcher);
 
 /* Takes one whole message that frame has let through. The bytes are borrowed for the call only. */
 void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size);

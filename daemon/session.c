@@ -311,6 +311,7 @@ static size_t take_frames(struct session *session, struct frame *frame, bool *is
 {
     size_t done = 0;
 
+    dispatch_begin(session->list->dispatcher);
     while (done < length && session->state == SESSION_OPEN && !(must_wait(session) && !*is_skipping)) {
         enum frame_status status = frame_scan(frame, bytes + done, length - done);
 

@@ -3,8 +3,8 @@
  *
  * Used for calls, requests and sessions, whose deadlines are nearly always taken
  * back before they come. A hashed timing wheel (Varghese and Lauck, 1987) under
- * one libuv timer, which runs only while a deadline is set: starting and stopping
- * are a few stores. Deadlines are kept to TIMERS_TICK_MS.
+ * one libuv timer, which wakes the loop for the next of few deadlines, or, where there are many, every tick: starting
+ * and stopping are a few stores. Deadlines are kept to TIMERS_TICK_MS.
  */
 #ifndef DAEMON_TIMERS_H
 #define DAEMON_TIMERS_H
@@ -26,6 +26,7 @@ struct timer {
 
 struct timers {
     uv_timer_t tick;
+    uint64_t wake_ms; /* loop time at which it rings next */
     uint64_t done_tick; /* every timer up to this tick has been looked at */
     unsigned count;
     struct timer *slots[TIMERS_SLOTS];

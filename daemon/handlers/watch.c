@@ -117,8 +117,10 @@ static const msgpack_sbuffer *pack_entry(struct session_watch *watch, const stru
 
     if (packed->serial == serial)
         return &packed->bytes;
-    if (packed->bytes.alloc > NOTIFICATION_BYTES)
-        msgpack_sbuffer_destroy(&packed->bytes); /* one large value need not be kept */
+    if (packed->bytes.alloc > NOTIFICATION_BYTES) { /* one large value need not be kept */
+        msgpack_sbuffer_destroy(&packed->bytes);
+        msgpack_sbuffer_init(&packed->bytes);
+    }
     msgpack_sbuffer_clear(&packed->bytes);
     msgpack_packer_init(&packer, &packed->bytes, msgpack_sbuffer_write);
     if (watch->is_meta_only)
@@ -129,13 +131,13 @@ static const msgpack_sbuffer *pack_entry(struct session_watch *watch, const stru
     return &packed->bytes;
 }
 
-static bool on_entry(void *arg, const struct kv_entry *entry, uint64_t serial)
+static bool on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit)
 {
     struct session_watch *watch = watch_of(arg);
     const msgpack_sbuffer *packed = pack_entry(watch, entry, serial);
     size_t unread = session_unread_bytes(watch->session);
 
-    if (unread > 0 && unread + packed->size > room_of(watch))
+    if (must_fit && unread > 0 && unread + packed->size > room_of(watch))
         return false;
     add_entry(watch, packed);
     return true;

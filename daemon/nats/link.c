@@ -3,6 +3,7 @@
 #include "daemon/backoff.h"
 #include "daemon/log.h"
 #include "daemon/nats/identity.h"
+#include "daemon/nats/wire.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -24,7 +25,9 @@
 /* Publishing stops while the server has this much to read: what waits stays in the requests, which have limits. */
 #define CONGESTED_BYTES (32 * 1024 * 1024)
 
-#define IO_BUFFER_BYTES (128 * 1024)
+/* The library's buffers: on a plain connection the wire has its own, and these serve only to connect. */
+#define TLS_BUFFER_BYTES     (128 * 1024)
+#define CONNECT_BUFFER_BYTES (4 * 1024)
 
 /* So much published is written before the turn ends; a message counts with what surrounds its payload. */
 #define EARLY_BYTES         (32u * 1024u)
@@ -36,6 +39,9 @@
  * (measured with the 128 KB that it begins with).
  */
 #define TLS_RECEIVE_BYTES (1024 * 1024)
+/* The wire's one subscription. */
+#define INBOX_SID 1u
+
 /* Records that are read in one go. */
 #define TLS_RECORDS 16u
 
@@ -73,10 +79,11 @@ struct link {
     uv_os_sock_t socket; /* as the library attached it */
     uv_poll_t *poll;
     int poll_events;
+    struct wire wire;       /* of a plain connection; one with TLS is the library's to read and write */
     bool write_wanted;      /* the library has something in its buffer */
     size_t unwritten_bytes; /* published since the last write, about */
-    bool is_tls;
-    int low_water; /* SO_RCVLOWAT of the socket */
+    bool is_tls;            /* also found out by the attempt: a server may insist on it */
+    int low_water;          /* SO_RCVLOWAT of the socket */
 
     /* the round-trip check */
     uv_timer_t timer; /* of the check while up, of the backoff while waiting */
@@ -207,6 +214,7 @@ static void drop_connection(struct link *link)
 {
     uv_timer_stop(&link->timer);
     empty_trash(link);
+    wire_close(&link->wire);
     natsSubscription_Destroy(link->subscription);
     link->subscription = NULL;
     if (!natsConnection_IsClosed(link->connection)) {
@@ -255,6 +263,16 @@ static void on_pong(struct link *link)
     link->pings_missed = 0;
 }
 
+static void take_message(void *arg, struct message *message)
+{
+    struct link *link = arg;
+
+    if (strcmp(message->subject, link->ping_subject) == 0)
+        on_pong(link);
+    else
+        link->events.message(link->events.arg, message);
+}
+
 static void hand_over(struct link *link, natsMsg *native)
 {
     struct message message = {
@@ -265,11 +283,14 @@ static void hand_over(struct link *link, natsMsg *native)
         .native = native,
     };
 
-    if (strcmp(message.subject, link->ping_subject) == 0)
-        on_pong(link);
-    else
-        link->events.message(link->events.arg, &message);
+    take_message(link, &message);
     throw_away(link, native);
+}
+
+static void take_complaint(void *arg, const char *text)
+{
+    (void)arg;
+    log_warning("nats: %s", text);
 }
 
 /* Takes everything out of the inbox that the last read brought. */
@@ -333,11 +354,29 @@ static void read_some(struct link *link, int poll_status)
     }
 }
 
+/* The wire is gone when the link was stopped from within. */
+static void move_wire(struct link *link, bool is_readable)
+{
+    bool is_well = !is_readable || wire_read(&link->wire);
+
+    if (is_well && link->wire.is_open && wire_unwritten_bytes(&link->wire) > 0 && link->poll_events & UV_WRITABLE)
+        is_well = wire_write(&link->wire);
+    if (!is_well)
+        lose_connection(link, link->wire.lost);
+}
+
 static void on_poll(uv_poll_t *handle, int status, int events)
 {
     struct link *link = handle->data;
+    bool is_readable = status != 0 || events & (UV_READABLE | UV_DISCONNECT);
 
-    if (status != 0 || events & (UV_READABLE | UV_DISCONNECT)) {
+    if (link->wire.is_open) {
+        move_wire(link, is_readable);
+        if (status != 0) /* the poll has stopped */
+            lose_connection(link, uv_strerror(status));
+        return;
+    }
+    if (is_readable) {
         read_some(link, status);
         drain_inbox(link);
     }
@@ -363,10 +402,31 @@ static void set_poll_events(struct link *link, int events)
 static void write_early(struct link *link, size_t bytes)
 {
     link->unwritten_bytes += bytes + EARLY_MESSAGE_BYTES;
-    if (link->unwritten_bytes < EARLY_BYTES || link->poll_events & UV_WRITABLE || !link->write_wanted)
+    if (link->unwritten_bytes < EARLY_BYTES || link->poll_events & UV_WRITABLE)
         return;
     link->unwritten_bytes = 0;
-    natsConnection_ProcessWriteEvent(link->connection);
+    if (link->wire.is_open)
+        wire_write(&link->wire);
+    else if (link->write_wanted)
+        natsConnection_ProcessWriteEvent(link->connection);
+}
+
+static enum link_publish_result publish_on_wire(struct link *link, const char *subject, const char *reply,
+                                                const struct message_header *headers, size_t header_count,
+                                                const void *payload, size_t payload_bytes)
+{
+    if (wire_unwritten_bytes(&link->wire) > CONGESTED_BYTES)
+        return LINK_CONGESTED;
+    switch (wire_publish(&link->wire, subject, reply, headers, header_count, payload, payload_bytes)) {
+    case WIRE_DONE:
+        break;
+    case WIRE_TOO_LARGE:
+        return LINK_TOO_LARGE;
+    case WIRE_NO_MEMORY:
+        return LINK_NO_MEMORY;
+    }
+    write_early(link, payload_bytes);
+    return LINK_PUBLISHED;
 }
 
 enum link_publish_result link_publish(struct link *link, const char *subject, const char *reply,
@@ -377,6 +437,8 @@ enum link_publish_result link_publish(struct link *link, const char *subject, co
 
     if (link->state != LINK_UP)
         return LINK_NOT_UP;
+    if (link->wire.is_open)
+        return publish_on_wire(link, subject, reply, headers, header_count, payload, payload_bytes);
     if (natsConnection_Buffered(link->connection) > CONGESTED_BYTES)
         return LINK_CONGESTED;
 
@@ -408,6 +470,14 @@ void link_flush(struct link *link)
     if (link->state != LINK_UP)
         return;
     link->unwritten_bytes = 0;
+    if (link->wire.is_open) {
+        if (!(link->poll_events & UV_WRITABLE) && !wire_write(&link->wire)) {
+            lose_connection(link, link->wire.lost);
+            return;
+        }
+        set_poll_events(link, wire_unwritten_bytes(&link->wire) > 0 ? UV_READABLE | UV_WRITABLE : UV_READABLE);
+        return;
+    }
     if (link->write_wanted && !(link->poll_events & UV_WRITABLE))
         natsConnection_ProcessWriteEvent(link->connection);
     /* What the socket did not take waits for it. */
@@ -484,15 +554,15 @@ static natsStatus make_options(struct link *link, natsOptions **made)
         status = natsOptions_SetPingInterval(options, 0);
     if (status == NATS_OK)
         status = natsOptions_SetSendAsap(options, true);
+    link->is_tls = identity_wants_tls(link->conf, &link->target);
     if (status == NATS_OK)
-        status = natsOptions_SetIOBufSize(options, IO_BUFFER_BYTES);
+        status = natsOptions_SetIOBufSize(options, link->is_tls ? TLS_BUFFER_BYTES : CONNECT_BUFFER_BYTES);
     if (status == NATS_OK)
         status = natsOptions_SetErrorHandler(options, on_library_error, link);
     if (status == NATS_OK)
         status = natsOptions_SetEventLoop(options, link, adapter_attach, adapter_read, adapter_write, adapter_detach);
     if (status == NATS_OK)
         status = identity_set(options, link->conf, &link->target);
-    link->is_tls = identity_wants_tls(link->conf, &link->target);
     if (status != NATS_OK) {
         natsOptions_Destroy(options);
         options = NULL;
@@ -501,12 +571,32 @@ static natsStatus make_options(struct link *link, natsOptions **made)
     return status;
 }
 
+/*
+ * A plain connection becomes the wire's. The library turns to TLS by itself where the server insists on it, and does
+ * not tell: so the server is asked, before anything is sent that is nobody's business. False: it does not understand.
+ */
+static bool open_wire(struct link *link)
+{
+    if (!wire_open(&link->wire, link->socket, (size_t)natsConnection_GetMaxPayload(link->connecting)))
+        return false;
+    if (wire_prove(&link->wire, link->conf->nats.connect_timeout_ms))
+        return true;
+    wire_close(&link->wire);
+    return false;
+}
+
 /* On a worker thread: nothing of the link but the attempt's own members is touched. */
 static void connect_on_thread(uv_work_t *work)
 {
     struct link *link = work->data;
 
     link->connect_result = natsConnection_Connect(&link->connecting, link->options);
+    if (link->connect_result == NATS_OK && !link->is_tls && !open_wire(link)) {
+        link->is_tls = true;
+        natsConnection_Destroy(link->connecting);
+        link->connecting = NULL;
+        link->connect_result = natsConnection_Connect(&link->connecting, link->options);
+    }
     if (link->connect_result != NATS_OK) {
         natsStatus status;
         const char *text = nats_GetLastError(&status);
@@ -530,13 +620,19 @@ static void connect_failed(struct link *link, const char *why)
 /* The connection is made: polls it, and listens on the inbox. */
 static natsStatus take_over(struct link *link)
 {
+    const struct wire_events events = {take_message, take_complaint, link};
     natsStatus status;
     char subject[sizeof(link->inbox) + 2];
 
     snprintf(subject, sizeof(subject), "%s>", link->inbox);
-    status = natsConnection_SubscribeSync(&link->subscription, link->connection, subject);
-    if (status == NATS_OK)
-        status = natsSubscription_SetPendingLimits(link->subscription, -1, -1);
+    if (link->wire.is_open) {
+        wire_set_events(&link->wire, &events);
+        status = wire_subscribe(&link->wire, subject, INBOX_SID) ? NATS_OK : NATS_NO_MEMORY;
+    } else {
+        status = natsConnection_SubscribeSync(&link->subscription, link->connection, subject);
+        if (status == NATS_OK)
+            status = natsSubscription_SetPendingLimits(link->subscription, -1, -1);
+    }
     if (status != NATS_OK)
         return status;
 
@@ -610,6 +706,7 @@ static void on_connect_done(uv_work_t *work, int cancelled)
     link->options = NULL;
 
     if (link->state == LINK_ENDING || link->target_changed) {
+        wire_close(&link->wire);
         if (link->connect_result == NATS_OK)
             natsConnection_Destroy(link->connecting);
         link->connecting = NULL;
@@ -723,7 +820,10 @@ void link_stop(struct link *link, void (*stopped)(void *arg), void *arg)
         link->state = LINK_ENDING;
         return;
     case LINK_UP:
-        natsConnection_ProcessWriteEvent(link->connection);
+        if (link->wire.is_open)
+            wire_write(&link->wire);
+        else
+            natsConnection_ProcessWriteEvent(link->connection);
         drop_connection(link);
         break;
     case LINK_WAITING:

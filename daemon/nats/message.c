@@ -31,6 +31,16 @@ const char *message_status_text(struct message *message)
     return text != NULL ? text : "";
 }
 
+/* Whether an earlier header has the same name. */
+static bool is_repeated(const struct message *message, size_t place)
+{
+    for (size_t i = 0; i < place; i++) {
+        if (strcmp(message->headers[i].name, message->headers[place].name) == 0)
+            return true;
+    }
+    return false;
+}
+
 bool message_each_header(struct message *message, bool (*visit)(void *arg, const char *name, const char *value),
                          void *arg)
 {
@@ -39,7 +49,7 @@ bool message_each_header(struct message *message, bool (*visit)(void *arg, const
 
     if (message->native == NULL) {
         for (size_t i = 0; i < message->header_count; i++) {
-            if (!visit(arg, message->headers[i].name, message->headers[i].value))
+            if (!is_repeated(message, i) && !visit(arg, message->headers[i].name, message->headers[i].value))
                 break;
         }
         return true;

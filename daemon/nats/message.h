@@ -1,8 +1,8 @@
 /*
  * message: one message that NATS delivered.
  *
- * Made by the link from the library's messages, and by the JetStream API from
- * messages that come wrapped in JSON; read by everybody in nats/. All strings live
+ * Made by the wire from what it reads, by the link from the library's messages, and by the JetStream API
+ * from messages that come wrapped in JSON; read by everybody in nats/. All strings live
  * as long as the message does.
  */
 #ifndef DAEMON_NATS_MESSAGE_H

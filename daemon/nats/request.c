@@ -23,6 +23,9 @@
 
 #define ACK_PREFIX "$JS.ACK."
 
+/* The server's status where nobody listens on a request's subject. */
+#define NO_RESPONDERS 503u
+
 /* --- Queues and slots ------------------------------------------------------------------------------ */
 
 static void queue_append(struct request_queue *queue, struct request *request)
@@ -85,7 +88,11 @@ static void release_slot(struct request *request)
     struct request_slot *slot = &requests->slots[request->slot];
 
     slot->request = NULL;
-    slot->generation++;
+    /* Nothing more can come for who has its one answer: the next tenant may have the same subject. */
+    if (requests->answered == request)
+        requests->answered = NULL;
+    else
+        slot->generation++;
     slot->next_free = requests->first_free;
     requests->first_free = request->slot;
 }
@@ -317,6 +324,12 @@ void requests_on_down(struct requests *requests)
         wait_for_link(requests->listening.first);
 }
 
+static void suspect(struct request *request)
+{
+    request->suspected = true;
+    set_timer(request, uv_now(request->requests->loop) + next_backoff_ms(request));
+}
+
 /*
  * The library tells that one of the requests in flight has no responders, not
  * which. All that were sent before and are still without an answer after a backoff
@@ -328,10 +341,18 @@ void requests_on_no_responders(struct requests *requests)
     if (requests->sent.count == 1 && requests->sent.first->attempts == 1)
         requests->sent.first->in_doubt = false;
     for (struct request *request = requests->sent.last; request != NULL && !request->suspected;
-         request = request->previous) {
-        request->suspected = true;
-        set_timer(request, uv_now(requests->loop) + next_backoff_ms(request));
-    }
+         request = request->previous)
+        suspect(request);
+}
+
+/* Where the wire reads, the 503 comes to the request that it is about: no other is a suspect. */
+static void take_no_responders(struct request *request, unsigned attempt)
+{
+    if (request->state != REQUEST_SENT || attempt != request->attempts)
+        return;
+    if (request->attempts == 1)
+        request->in_doubt = false;
+    suspect(request);
 }
 
 static bool parse_hex(const char *digits, unsigned count, uint32_t *value)
@@ -409,7 +430,14 @@ void requests_on_message(struct requests *requests, struct message *message)
 
     if (request == NULL)
         return;
-    switch (request->ops->reply(request, attempt, message)) {
+    if (message->payload_bytes == 0 && message_status(message) == NO_RESPONDERS) {
+        take_no_responders(request, attempt);
+        return;
+    }
+    requests->answered = request->answers_once && request->attempts == 1 ? request : NULL;
+    enum request_verdict verdict = request->ops->reply(request, attempt, message);
+    requests->answered = NULL;
+    switch (verdict) {
     case REQUEST_DONE:
         break;
     case REQUEST_MORE:

@@ -73,9 +73,14 @@ enum request_trouble {
 
 /*
  * The owner embeds it, zeroed, in memory that lives until the request ends. All members are the module's but
- * expected_bytes: what the answer will take, from requests_expect_bytes, for requests whose answers are values. The
- * server has a limit for what a connection has not read (max_pending, 64 MB by default) and cuts it beyond: so those
- * that would bring too much at a time are held until others are answered.
+ * answers_once, and expected_bytes: what the answer will take, from requests_expect_bytes, for requests whose answers
+ * are values. The server has a limit for what a connection has not read (max_pending, 64 MB by default) and cuts it
+ * beyond: so those that would bring too much at a time are held until others are answered.
+ *
+ * answers_once: an attempt has one message for an answer, and never another. Its reply subject then serves the next
+ * request as soon as the answer has come: a server remembers who listens to which subject, and must look up every new
+ * one (measured: a quarter of what a get costs it). It is so of direct gets, which one member of a queue group answers.
+ * It is not of writes and of what a leader answers: a new leader may answer again what the old one did.
  */
 struct request {
     size_t expected_bytes;
@@ -94,8 +99,9 @@ struct request {
     unsigned settled_attempts; /* up to here all is forgiven: the backoff counts from it */
     uint64_t heard_ms;         /* while it listens: loop time of the last sign of life */
     unsigned silence_ms;
-    bool suspected; /* a 503 came that may have been this attempt's */
-    bool in_doubt;  /* an attempt was sent that may have had its effect without our knowing */
+    bool suspected;    /* a 503 came that may have been this attempt's */
+    bool answers_once; /* set by the owner: see above */
+    bool in_doubt;     /* an attempt was sent that may have had its effect without our knowing */
 };
 
 /* A queue of requests in the order they came into it. */
@@ -125,6 +131,7 @@ struct requests {
     struct request_queue listening;
     size_t expected_in_flight; /* bytes of the answers that are on their way, about */
     size_t reply_bytes;        /* what an answer with a value takes: the most of late */
+    struct request *answered;  /* whose one answer is being handed over */
     uint64_t retries;          /* attempts after the first, since the start */
 };
 

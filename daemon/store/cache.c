@@ -285,7 +285,6 @@ static void drop_value(struct cache *cache, size_t slot)
     memcpy(smaller, key, size);
     smaller->flags &= (uint8_t) ~(HAS_VALUE | HAS_HEADERS);
     cache->value_bytes -= smaller->value_bytes;
-    cache->budget->evicted++;
     account(cache, block_bytes(smaller), before);
     move_key(cache, slot, key, smaller);
     free(key);
@@ -304,6 +303,7 @@ static bool evict_one(struct cache *cache)
             continue;
         if (!(key->flags & IS_USED)) {
             drop_value(cache, slot);
+            cache->budget->evicted++;
             return true;
         }
         key->flags &= (uint8_t)~IS_USED;

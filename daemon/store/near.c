@@ -41,14 +41,14 @@ enum replica_answer near_look(struct store *store, const char *bucket, const cha
     return answer;
 }
 
-bool near_can_answer(const struct store *store, const char *bucket)
+bool near_can_answer(struct store *store, const char *bucket)
 {
     const struct replica *replica = replica_find(store, bucket);
 
     return replica != NULL && replica_can_answer(replica);
 }
 
-enum read_consistency near_consistency(const struct store *store, const char *bucket)
+enum read_consistency near_consistency(struct store *store, const char *bucket)
 {
     const struct replica *replica = replica_find(store, bucket);
     bool is_alone = replica != NULL && replica->feed.info.replicas == 1;

@@ -19,10 +19,10 @@ enum replica_answer near_look(struct store *store, const char *bucket, const cha
                               struct cache_view *view);
 
 /* Whether the bucket's near cache can answer at all at this moment, as far as it is known without a look at a key. */
-bool near_can_answer(const struct store *store, const char *bucket);
+bool near_can_answer(struct store *store, const char *bucket);
 
 /* How NATS must be asked so that an answer is as new as near promises. */
-enum read_consistency near_consistency(const struct store *store, const char *bucket);
+enum read_consistency near_consistency(struct store *store, const char *bucket);
 
 /* One get that asks NATS, maybe together with others. The owner embeds it, zeroed; it lives until done was called. */
 struct near_get {

@@ -203,6 +203,7 @@ static void on_get_handle(void *arg, struct bucket *bucket, const struct error *
         finish_get(get, NULL, error);
         return;
     }
+    get->request.answers_once = !asks_leader(get);
     get->request.expected_bytes = requests_expect_bytes(&get->store->requests, 1);
     request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
 }

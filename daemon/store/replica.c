@@ -59,6 +59,11 @@ static bool tell(struct replica *replica, const struct kv_entry *entry)
     return is_wanted;
 }
 
+static bool is_before_feed(const struct replica *replica)
+{
+    return replica->feed.phase == FEED_HELD;
+}
+
 static int64_t now_us(void)
 {
     struct timespec now;
@@ -84,7 +89,8 @@ static void vanish(struct replica *replica, struct cache_key *key)
     replica->store->watch_stats.vanished++;
     struct kv_entry entry = {.key = name,
                              .value = "",
-                             .revision = feed_position(&replica->feed),
+                             .revision =
+                                 is_before_feed(replica) ? replica->reading_upto : feed_position(&replica->feed),
                              .created_us = now_us(),
                              .operation = KV_DELETE,
                              .message = &message};
@@ -320,7 +326,7 @@ void replica_note_absent(struct store *store, const char *bucket, const char *ke
     replica->wants_check = true;
 }
 
-uint64_t replica_revision_of(const struct store *store, const char *bucket, const char *key)
+uint64_t replica_revision_of(struct store *store, const char *bucket, const char *key)
 {
     const struct replica *replica = replica_find(store, bucket);
     const struct cache_key *known = replica != NULL ? cache_find(&replica->cache, key, strlen(key)) : NULL;
@@ -329,11 +335,6 @@ uint64_t replica_revision_of(const struct store *store, const char *bucket, cons
 }
 
 /* --- Reading all that there is --------------------------------------------------------------------- */
-
-static bool is_before_feed(const struct replica *replica)
-{
-    return replica->feed.phase == FEED_HELD;
-}
 
 static void on_reading_restart(void *arg)
 {
@@ -510,7 +511,8 @@ static void read_all(struct replica *replica, enum replica_reading reads)
     struct consumer_scope scope = {.stream = replica->bucket->stream,
                                    .filters = replica->filters,
                                    .filter_count = replica->filter_count,
-                                   .last_per_subject = true,
+                                   /* Of a bucket that was made anew watches are told all that it has. */
+                                   .last_per_subject = !(loads && replica->tells_load),
                                    .headers_only = !loads};
     replica->reads = reads;
     consumer_read(&replica->store->jetstream, &replica->reading, &scope, UINT64_MAX, &reading_ops, replica);
@@ -679,11 +681,16 @@ void replica_remove_watch(struct replica *replica, struct watch *watch)
         replica->used_ms = uv_now(replica->store->loop);
 }
 
-struct replica *replica_find(const struct store *store, const char *bucket)
+struct replica *replica_find(struct store *store, const char *bucket)
 {
-    struct replica *replica = NULL;
+    struct replica *replica = store->found_replica;
 
+    /* Mostly it is the one that was asked for last. */
+    if (replica != NULL && strcmp(replica->name, bucket) == 0)
+        return replica;
     HASH_FIND_STR(store->replicas, bucket, replica);
+    if (replica != NULL)
+        store->found_replica = replica;
     return replica;
 }
 
@@ -698,6 +705,7 @@ static void close_replica(struct replica *replica)
     if (replica->bucket != NULL)
         bucket_release(replica->bucket);
     HASH_DEL(replica->store->replicas, replica);
+    replica->store->found_replica = NULL;
     free(replica);
 }
 

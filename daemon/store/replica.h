@@ -83,7 +83,7 @@ enum replica_use { REPLICA_FOR_WATCH, REPLICA_FOR_CACHE, REPLICA_CONFIGURED };
 struct replica *replica_obtain(struct store *store, const char *bucket, enum replica_use use, struct error *error);
 
 /* The one that is there, or NULL. */
-struct replica *replica_find(const struct store *store, const char *bucket);
+struct replica *replica_find(struct store *store, const char *bucket);
 
 /* --- For watch --- */
 
@@ -139,7 +139,7 @@ static inline void replica_note_revision(struct store *store, const char *bucket
 }
 
 /* The revision of the key's entry in the cache; 0 for none. */
-uint64_t replica_revision_of(const struct store *store, const char *bucket, const char *key);
+uint64_t replica_revision_of(struct store *store, const char *bucket, const char *key);
 
 /*
  * NATS has answered that the key is not there, to a question that was asked when the cache had it at revision_before.

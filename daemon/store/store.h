@@ -27,11 +27,12 @@ struct store {
     struct link *link;
     struct requests requests;
     struct jetstream jetstream;
-    struct bucket_entry *buckets; /* by name: uthash */
-    struct feed *feeds;           /* by their streams: uthash */
-    struct replica *replicas;     /* of followed buckets, by name: uthash */
-    struct near_fetch *fetches;   /* cached reads that ask NATS: uthash */
-    struct watch *paused_watches; /* wait for room */
+    struct bucket_entry *buckets;  /* by name: uthash */
+    struct feed *feeds;            /* by their streams: uthash */
+    struct replica *replicas;      /* of followed buckets, by name: uthash */
+    struct replica *found_replica; /* the last one that was looked for */
+    struct near_fetch *fetches;    /* cached reads that ask NATS: uthash */
+    struct watch *paused_watches;  /* wait for room */
     struct cache_budget cache_budget;
     uint64_t entry_serial;   /* numbers what watches are told */
     struct arena list_arena; /* of the listing for cache.buckets */

@@ -32,30 +32,38 @@ static bool matches(const struct watch *watch, const char *key)
     return filter_any_matches(watch->filters, watch->filter_count, key);
 }
 
-static void end_slow(struct watch *watch, uint64_t revision)
-{
-    struct error error;
-
-    error_set(&error, ERROR_RESOURCE_EXHAUSTED,
-              "this watch was not read as fast as its bucket changes (watches.buffer_bytes); watch again with "
-              "from_revision %" PRIu64,
-              revision);
-    error.has_revision = true;
-    error.revision = revision;
-    watch_end(watch, &error);
-}
-
-/* False: there was no room. */
-static bool give(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
+/* While it begins a watch waits for room, and what it is told then need not fit. */
+static void give(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
 {
     bool is_wanted = entry->operation == KV_PUT || !watch->ignores_deletes;
 
-    if (is_wanted && !watch->ops->entry(watch->arg, entry, serial))
-        return false;
+    if (is_wanted)
+        watch->ops->entry(watch->arg, entry, serial, false);
     if (entry->revision > watch->told)
         watch->told = entry->revision;
     watch->store->watch_stats.entries += is_wanted;
-    return true;
+}
+
+/* Of a live watch: the others do not wait for it. */
+static void give_live(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
+{
+    struct error error;
+
+    if (entry->operation != KV_PUT && watch->ignores_deletes)
+        return;
+    if (watch->ops->entry(watch->arg, entry, serial, true)) {
+        if (entry->revision > watch->told)
+            watch->told = entry->revision;
+        watch->store->watch_stats.entries++;
+        return;
+    }
+    error_set(&error, ERROR_RESOURCE_EXHAUSTED,
+              "this watch was not read as fast as its bucket changes (watches.buffer_bytes); watch again with "
+              "from_revision %" PRIu64,
+              entry->revision);
+    error.has_revision = true;
+    error.revision = entry->revision;
+    watch_end(watch, &error);
 }
 
 static void pause_watch(struct watch *watch)
@@ -103,10 +111,9 @@ static void on_fetched(void *arg, const struct kv_entry *entry, const struct err
     }
     watch->state = WATCH_WALKING;
     /* One that is gone was written anew, or removed: the walk meets it again, or never. */
-    if (entry != NULL && !give(watch, entry, ++watch->store->entry_serial))
-        end_slow(watch, entry->revision);
-    else
-        pause_watch(watch); /* goes on at the turn's end, not within this answer */
+    if (entry != NULL)
+        give(watch, entry, ++watch->store->entry_serial);
+    pause_watch(watch); /* goes on at the turn's end, not within this answer */
 }
 
 static void start_fetch(struct watch *watch)
@@ -165,10 +172,7 @@ static void walk(struct watch *watch)
             return;
         }
         cache_read(key, &view);
-        if (!give(watch, &view.entry, ++watch->store->entry_serial)) {
-            end_slow(watch, view.entry.revision);
-            return;
-        }
+        give(watch, &view.entry, ++watch->store->entry_serial);
     }
     pause_watch(watch);
 }
@@ -202,10 +206,7 @@ static bool tell_keys(struct watch *watch)
         if (i > 0 && keys[i] == keys[i - 1])
             continue; /* named twice */
         cache_read(keys[i], &view);
-        if (!give(watch, &view.entry, ++watch->store->entry_serial)) {
-            end_slow(watch, view.entry.revision);
-            return true;
-        }
+        give(watch, &view.entry, ++watch->store->entry_serial);
     }
     watch->told = feed_position(&watch->replica->feed);
     go_live(watch);
@@ -253,10 +254,7 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
                        delivery->created_us, &entry) ||
         entry.revision <= watch->told || (!watch->is_narrow && !matches(watch, entry.key)))
         return CONSUMER_MORE;
-    if (!give(watch, &entry, ++watch->store->entry_serial)) {
-        watch->is_full = true;
-        return CONSUMER_ENOUGH;
-    }
+    give(watch, &entry, ++watch->store->entry_serial);
     replica_note_told(watch->replica, &entry);
     if (watch->ops->has_room(watch->arg))
         return CONSUMER_MORE;
@@ -272,10 +270,6 @@ static void on_reading_done(void *arg, const struct error *error)
     unpause(watch);
     if (error != NULL) {
         retry_later(watch, WATCH_SETTLING, RETRY_MS);
-        return;
-    }
-    if (watch->is_full) {
-        end_slow(watch, watch->told + 1);
         return;
     }
     if (replica->feed.info.replicas > 1 && !watch->is_confirmed) {
@@ -358,6 +352,8 @@ void watch_begin(struct watch *watch)
     timer_stop(watch->store->timers, &watch->timer);
     watch->ops->started(watch->arg);
     replica->beginning_count++;
+    if (watch->from == WATCH_REVISION)
+        watch->told = watch->from_revision - 1; /* which may still lie ahead */
     if (watch->from == WATCH_UPDATES) {
         watch->told = position > replica->acked ? position : replica->acked;
         go_live(watch);
@@ -372,15 +368,15 @@ bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t seri
 {
     if (watch->state != WATCH_LIVE || !matches(watch, entry->key))
         return false;
-    if (entry->revision > watch->told && !give(watch, entry, serial))
-        end_slow(watch, entry->revision);
+    if (entry->revision > watch->told)
+        give_live(watch, entry, serial);
     return true;
 }
 
 void watch_tell_vanished(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
 {
-    if (watch->state == WATCH_LIVE && matches(watch, entry->key) && !give(watch, entry, serial))
-        end_slow(watch, entry->revision);
+    if (watch->state == WATCH_LIVE && matches(watch, entry->key))
+        give_live(watch, entry, serial);
 }
 
 /* Stops what it does to begin. */

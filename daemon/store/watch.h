@@ -24,16 +24,19 @@ enum watch_from {
     WATCH_UPDATES   /* nothing but what is written from now on */
 };
 
-/* None of them may end the watch from within, but entry by its answer. */
+/* None of them may end the watch from within. */
 struct watch_ops {
     /* It has begun: told before anything else. */
     void (*started)(void *arg);
     /*
-     * An entry. serial is the same for all watches that are told of the same one. False: there is no room, the watch
-     * ends with resource_exhausted.
+     * An entry. serial is the same for all watches that are told of the same one. False, where it must fit: there is
+     * no room, and the watch ends with resource_exhausted.
      */
-    bool (*entry)(void *arg, const struct kv_entry *entry, uint64_t serial);
-    /* While the watch begins: whether it should go on telling now. */
+    bool (*entry)(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit);
+    /*
+     * While the watch begins: whether it should go on telling now. What is on its way already need not fit: it is no
+     * more than a pull brings.
+     */
     bool (*has_room)(void *arg);
     /* All that was there is told. */
     void (*ready)(void *arg);
@@ -81,7 +84,6 @@ struct watch {
     const char **subjects;
     size_t subject_count;
     bool is_narrow;        /* subjects say just what filters say */
-    bool is_full;          /* there was no room for what was read */
     bool is_confirmed;     /* by a second look, where servers may be behind */
     uint64_t reading_from; /* the feed's position when the reading began */
 };

@@ -2,6 +2,7 @@
 #include "tests/integration/suites.h"
 #include "tests/integration/watched.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* --- Blocking -------------------------------------------------------------------------------------- */
@@ -98,6 +99,35 @@ START_TEST(options_choose_what_a_watch_tells)
     ck_assert_str_eq(kvs_last_error(kvs)->bucket, "nowhere");
     ck_assert_int_eq(kvs_watch(kvs, NULL, NULL, &watch), KVS_INVALID_ARGUMENT);
     kvs_watch_stop(NULL);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(large_values_and_small_ones_come_as_they_are)
+{
+    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
+    const char *bucket = watched_bucket(kvs, 5);
+    struct kvs_watch_options meta = {.meta_only = true};
+    struct kvs_watch *watch, *sizes;
+    char *large = keep(malloc(700001));
+
+    memset(large, 'x', 700000);
+    large[700000] = '\0';
+    watched_put(kvs, bucket, "a", large);
+    watched_put(kvs, bucket, "b", "2");
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    assert_done(kvs_watch(kvs, bucket, &meta, &sizes));
+    watched_expect(watch, format_text("a=%s@1 b=2@2 ready", large));
+    watched_expect(sizes, "+a:700000@1 +b:1@2 ready");
+    /* The same of changes: the room that an entry was packed in is used again. */
+    watched_put(kvs, bucket, "b", large);
+    watched_put(kvs, bucket, "b", "4");
+    large[400000] = '\0';
+    watched_put(kvs, bucket, "b", large);
+    watched_put(kvs, bucket, "b", "6");
+    watched_expect(sizes, "+b:700000@3 +b:1@4 +b:400000@5 +b:1@6");
+    watched_next(watch);
+    watched_expect(watch, format_text("b=4@4 b=%s@5 b=6@6", large));
     kvs_close(kvs);
 }
 END_TEST
@@ -276,6 +306,7 @@ Suite *watch_library_suite(void)
     tcase_add_test(tests, a_watch_tells_what_is_there_then_each_change);
     tcase_add_test(tests, an_empty_bucket_is_ready_at_once);
     tcase_add_test(tests, options_choose_what_a_watch_tells);
+    tcase_add_test(tests, large_values_and_small_ones_come_as_they_are);
     tcase_add_test(tests, an_entry_has_its_json);
     tcase_add_test(tests, a_bucket_that_is_deleted_ends_its_watches);
     tcase_add_test(tests, what_waits_for_a_slow_program_is_bounded);

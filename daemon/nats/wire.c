@@ -1,0 +1,501 @@
+#include "daemon/nats/wire.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* What both buffers begin with, and go back to after something large. */
+#define BUFFER_BYTES (128u * 1024u)
+
+/* A line of the protocol: a subject, a reply subject and some numbers; INFO tells of all servers of a cluster. */
+#define LINE_BYTES_MAX (1024u * 1024u)
+
+/* nats-server's max_payload goes up to 64 MB; a size beyond that is no size. */
+#define MESSAGE_BYTES_MAX (128u * 1024u * 1024u)
+
+/* Headers of one message beyond this are not looked at. */
+#define HEADERS_MAX 1024u
+
+/* Reads in one turn, of a buffer each: then the sessions have theirs. */
+#define READS_PER_TURN 8u
+
+#define VERSION_LINE "NATS/1.0"
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+bool wire_open(struct wire *wire, int socket, size_t max_payload_bytes)
+{
+    memset(wire, 0, sizeof(*wire));
+    wire->in = malloc(BUFFER_BYTES);
+    wire->out = malloc(BUFFER_BYTES);
+    if (wire->in == NULL || wire->out == NULL) {
+        free(wire->in);
+        free(wire->out);
+        memset(wire, 0, sizeof(*wire));
+        return false;
+    }
+    wire->in_capacity = wire->out_capacity = BUFFER_BYTES;
+    wire->socket = socket;
+    wire->max_payload_bytes = max_payload_bytes;
+    wire->is_open = true;
+    return true;
+}
+
+void wire_set_events(struct wire *wire, const struct wire_events *events)
+{
+    wire->events = *events;
+}
+
+static void release(struct wire *wire)
+{
+    free(wire->in);
+    free(wire->out);
+    free(wire->headers);
+    memset(wire, 0, sizeof(*wire));
+}
+
+void wire_close(struct wire *wire)
+{
+    wire->is_open = false;
+    /* Who reads lets go of the buffer when the message that it is looking at is over. */
+    if (!wire->is_reading)
+        release(wire);
+}
+
+/* --- Writing --------------------------------------------------------------------------------------- */
+
+/* Room for so many bytes behind what is there; NULL: out of memory. */
+static char *reserve(struct wire *wire, size_t bytes)
+{
+    if (wire->out_start == wire->out_length)
+        wire->out_start = wire->out_length = 0;
+    if (wire->out_length + bytes > wire->out_capacity && wire->out_start > 0) {
+        memmove(wire->out, wire->out + wire->out_start, wire->out_length - wire->out_start);
+        wire->out_length -= wire->out_start;
+        wire->out_start = 0;
+    }
+    if (wire->out_length + bytes > wire->out_capacity) {
+        size_t capacity = wire->out_capacity;
+        while (capacity < wire->out_length + bytes)
+            capacity *= 2;
+        char *grown = realloc(wire->out, capacity);
+        if (grown == NULL)
+            return NULL;
+        wire->out = grown;
+        wire->out_capacity = capacity;
+    }
+    return wire->out + wire->out_length;
+}
+
+static char *put_bytes(char *at, const char *bytes, size_t length)
+{
+    if (length > 0)
+        memcpy(at, bytes, length);
+    return at + length;
+}
+
+static char *put_number(char *at, size_t number)
+{
+    char digits[20];
+    size_t count = 0;
+
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    while (count > 0)
+        *at++ = digits[--count];
+    return at;
+}
+
+#define PUT_LITERAL(at, literal) put_bytes((at), (literal), sizeof(literal) - 1)
+
+static size_t header_bytes(const struct message_header *headers, size_t count)
+{
+    size_t bytes = count > 0 ? sizeof(VERSION_LINE "\r\n\r\n") - 1 : 0;
+
+    for (size_t i = 0; i < count; i++)
+        bytes += strlen(headers[i].name) + strlen(headers[i].value) + 4; /* ": " and a line's end */
+    return bytes;
+}
+
+bool wire_subscribe(struct wire *wire, const char *subject, unsigned sid)
+{
+    size_t length = strlen(subject);
+    char *at = reserve(wire, length + 32);
+
+    if (at == NULL)
+        return false;
+    at = PUT_LITERAL(at, "SUB ");
+    at = put_bytes(at, subject, length);
+    *at++ = ' ';
+    at = put_number(at, sid);
+    at = PUT_LITERAL(at, "\r\n");
+    wire->out_length = (size_t)(at - wire->out);
+    return true;
+}
+
+enum wire_result wire_publish(struct wire *wire, const char *subject, const char *reply,
+                              const struct message_header *headers, size_t header_count, const void *payload,
+                              size_t payload_bytes)
+{
+    size_t subject_length = strlen(subject), reply_length = reply != NULL ? strlen(reply) : 0;
+    size_t headers_length = header_bytes(headers, header_count);
+    size_t total = headers_length + payload_bytes;
+
+    if (total > wire->max_payload_bytes)
+        return WIRE_TOO_LARGE;
+    char *at = reserve(wire, subject_length + reply_length + total + 64);
+    if (at == NULL)
+        return WIRE_NO_MEMORY;
+
+    at = header_count > 0 ? PUT_LITERAL(at, "HPUB ") : PUT_LITERAL(at, "PUB ");
+    at = put_bytes(at, subject, subject_length);
+    *at++ = ' ';
+    if (reply_length > 0) {
+        at = put_bytes(at, reply, reply_length);
+        *at++ = ' ';
+    }
+    if (header_count > 0) {
+        at = put_number(at, headers_length);
+        *at++ = ' ';
+    }
+    at = put_number(at, total);
+    at = PUT_LITERAL(at, "\r\n");
+    if (header_count > 0)
+        at = PUT_LITERAL(at, VERSION_LINE "\r\n");
+    for (size_t i = 0; i < header_count; i++) {
+        at = put_bytes(at, headers[i].name, strlen(headers[i].name));
+        at = PUT_LITERAL(at, ": ");
+        at = put_bytes(at, headers[i].value, strlen(headers[i].value));
+        at = PUT_LITERAL(at, "\r\n");
+    }
+    if (header_count > 0)
+        at = PUT_LITERAL(at, "\r\n");
+    at = put_bytes(at, payload, payload_bytes);
+    at = PUT_LITERAL(at, "\r\n");
+    wire->out_length = (size_t)(at - wire->out);
+    return WIRE_DONE;
+}
+
+static bool lose(struct wire *wire, const char *why)
+{
+    snprintf(wire->lost, sizeof(wire->lost), "%s", why);
+    return false;
+}
+
+bool wire_write(struct wire *wire)
+{
+    while (wire->out_start < wire->out_length) {
+        ssize_t sent = send(wire->socket, wire->out + wire->out_start, wire->out_length - wire->out_start,
+                            MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent >= 0)
+            wire->out_start += (size_t)sent;
+        else if (errno == EAGAIN)
+            return true;
+        else if (errno != EINTR)
+            return lose(wire, strerror(errno));
+    }
+    wire->out_start = wire->out_length = 0;
+    if (wire->out_capacity > BUFFER_BYTES) {
+        char *smaller = realloc(wire->out, BUFFER_BYTES);
+        if (smaller != NULL) {
+            wire->out = smaller;
+            wire->out_capacity = BUFFER_BYTES;
+        }
+    }
+    return true;
+}
+
+/* --- Reading: messages ----------------------------------------------------------------------------- */
+
+static bool add_header(struct wire *wire, struct message *message, const char *name, const char *value)
+{
+    if (message->header_count == wire->header_capacity) {
+        size_t capacity = wire->header_capacity > 0 ? wire->header_capacity * 2 : 16;
+        struct message_header *grown = realloc(wire->headers, capacity * sizeof(*grown));
+        if (grown == NULL)
+            return false;
+        wire->headers = grown;
+        wire->header_capacity = capacity;
+    }
+    message->headers = wire->headers;
+    message->headers[message->header_count++] = (struct message_header){name, value};
+    return true;
+}
+
+/* Of the version's line what is behind it: "503", or "404 Message Not Found". They read as the library reads them. */
+static bool take_status(struct wire *wire, struct message *message, char *at, char *line_end)
+{
+    while (at < line_end && *at == ' ')
+        at++;
+    if (at == line_end)
+        return true;
+    *line_end = '\0';
+    char *text = strchr(at, ' ');
+    if (text != NULL)
+        *text++ = '\0';
+    return add_header(wire, message, "Status", at) && (text == NULL || add_header(wire, message, "Description", text));
+}
+
+/* Parts a block of headers into names and values, in place. False: it is none, or memory ran out. */
+static bool take_headers(struct wire *wire, struct message *message, char *at, size_t length)
+{
+    char *end = at + length, *line_end = memchr(at, '\n', length);
+    size_t version = sizeof(VERSION_LINE) - 1;
+
+    if (line_end == NULL || length < version + 2 || memcmp(at, VERSION_LINE, version) != 0 || line_end[-1] != '\r' ||
+        !take_status(wire, message, at + version, line_end - 1))
+        return false;
+    for (at = line_end + 1; (line_end = memchr(at, '\n', (size_t)(end - at))) != NULL; at = line_end + 1) {
+        char *colon = memchr(at, ':', (size_t)(line_end - at));
+        if (colon == NULL || message->header_count == HEADERS_MAX)
+            break; /* the empty line that ends the block */
+        char *value = colon + 1, *value_end = line_end;
+        while (value < value_end && (*value == ' ' || *value == '\t'))
+            value++;
+        while (value_end > value && (value_end[-1] == '\r' || value_end[-1] == ' ' || value_end[-1] == '\t'))
+            value_end--;
+        *colon = '\0';
+        *value_end = '\0'; /* at most the line's own end */
+        if (!add_header(wire, message, at, value))
+            return false;
+    }
+    return true;
+}
+
+/* "MSG subject sid [reply] bytes" or "HMSG subject sid [reply] header-bytes bytes", without what is before the subject.
+ */
+struct message_line {
+    char *subject, *reply; /* not ended by NUL */
+    size_t subject_length, reply_length;
+    size_t header_bytes, total_bytes;
+};
+
+static bool read_number(const char *at, const char *end, size_t *number)
+{
+    *number = 0;
+    if (at == end || end - at > 9)
+        return false;
+    for (; at < end; at++) {
+        if (*at < '0' || *at > '9')
+            return false;
+        *number = *number * 10 + (size_t)(*at - '0');
+    }
+    return true;
+}
+
+static bool read_message_line(char *at, char *end, bool has_headers, struct message_line *line)
+{
+    char *tokens[6], *ends[6];
+    unsigned count = 0, least = has_headers ? 4 : 3;
+
+    while (at < end && count < 6) {
+        char *space = memchr(at, ' ', (size_t)(end - at));
+        tokens[count] = at;
+        ends[count++] = space != NULL ? space : end;
+        at = space != NULL ? space + 1 : end;
+    }
+    if (count < least || count > least + 1)
+        return false;
+    line->subject = tokens[0];
+    line->subject_length = (size_t)(ends[0] - tokens[0]);
+    line->reply = count > least ? tokens[2] : NULL;
+    line->reply_length = count > least ? (size_t)(ends[2] - tokens[2]) : 0;
+    line->header_bytes = 0;
+    return read_number(tokens[count - 1], ends[count - 1], &line->total_bytes) &&
+           (!has_headers || read_number(tokens[count - 2], ends[count - 2], &line->header_bytes)) &&
+           line->header_bytes <= line->total_bytes && line->total_bytes <= MESSAGE_BYTES_MAX;
+}
+
+enum taken { TAKEN, NOT_WHOLE, BROKEN };
+
+/* A message whose line goes from at to line_end (its "\r\n" not counted). */
+static enum taken take_message(struct wire *wire, char *at, char *line_end, bool has_headers)
+{
+    struct message message = {0};
+    struct message_line line;
+    char *body = line_end + 2, *first = wire->in + wire->in_start;
+
+    if (!read_message_line(at, line_end, has_headers, &line))
+        return BROKEN;
+    size_t whole = (size_t)(body - first) + line.total_bytes + 2;
+    if (wire->in_length - wire->in_start < whole) {
+        wire->in_wanted = whole;
+        return NOT_WHOLE;
+    }
+
+    /* It is all there: now its parts may be ended in place. */
+    line.subject[line.subject_length] = '\0';
+    if (line.reply != NULL)
+        line.reply[line.reply_length] = '\0';
+    if (has_headers && !take_headers(wire, &message, body, line.header_bytes))
+        return BROKEN;
+    message.subject = line.subject;
+    message.reply = line.reply;
+    message.payload = body + line.header_bytes;
+    message.payload_bytes = line.total_bytes - line.header_bytes;
+    body[line.total_bytes] = '\0';
+    wire->in_start += whole;
+    wire->in_wanted = 0;
+    wire->complaint[0] = '\0';
+    wire->events.message(wire->events.arg, &message);
+    return TAKEN;
+}
+
+/* --- Reading: the rest ------------------------------------------------------------------------------- */
+
+/* "-ERR 'text'": most of them come right before the server closes, a lack of permission does not. */
+static void take_complaint(struct wire *wire, const char *at, const char *line_end)
+{
+    while (at < line_end && (*at == ' ' || *at == '\''))
+        at++;
+    while (line_end > at && line_end[-1] == '\'')
+        line_end--;
+    snprintf(wire->complaint, sizeof(wire->complaint), "%.*s", (int)(line_end - at), at);
+    wire->events.complaint(wire->events.arg, wire->complaint);
+}
+
+static bool starts_with(const char *at, const char *line_end, const char *word)
+{
+    size_t length = strlen(word);
+
+    return (size_t)(line_end - at) >= length && memcmp(at, word, length) == 0;
+}
+
+/* Takes what is first in the buffer. */
+static enum taken take_next(struct wire *wire)
+{
+    char *at = wire->in + wire->in_start;
+    size_t there = wire->in_length - wire->in_start;
+
+    if (there == 0 || there < wire->in_wanted)
+        return NOT_WHOLE;
+    char *line_end = memchr(at, '\n', there);
+    if (line_end == NULL)
+        return there < LINE_BYTES_MAX ? NOT_WHOLE : BROKEN;
+    if (line_end == at || line_end[-1] != '\r')
+        return BROKEN;
+    line_end--;
+    if (starts_with(at, line_end, "MSG "))
+        return take_message(wire, at + 4, line_end, false);
+    if (starts_with(at, line_end, "HMSG "))
+        return take_message(wire, at + 5, line_end, true);
+
+    wire->in_start += (size_t)(line_end + 2 - at);
+    if (starts_with(at, line_end, "PING")) {
+        char *pong = reserve(wire, 6);
+        if (pong == NULL)
+            return BROKEN;
+        PUT_LITERAL(pong, "PONG\r\n");
+        wire->out_length += 6;
+    } else if (starts_with(at, line_end, "-ERR")) {
+        take_complaint(wire, at + 4, line_end);
+    } else if (!starts_with(at, line_end, "INFO ") && !starts_with(at, line_end, "PONG") &&
+               !starts_with(at, line_end, "+OK")) {
+        return BROKEN;
+    }
+    return TAKEN;
+}
+
+/* Makes room for the rest of what has begun. False: out of memory. */
+static bool make_room(struct wire *wire)
+{
+    size_t there = wire->in_length - wire->in_start;
+    size_t wanted = wire->in_wanted > there ? wire->in_wanted : there + 1;
+
+    if (there > 0 && wire->in_start > 0)
+        memmove(wire->in, wire->in + wire->in_start, there);
+    wire->in_start = 0;
+    wire->in_length = there;
+    size_t capacity = wire->in_capacity;
+    while (capacity < wanted)
+        capacity *= 2;
+    if (there == 0)
+        capacity = BUFFER_BYTES;
+    if (capacity == wire->in_capacity)
+        return true;
+    char *moved = realloc(wire->in, capacity);
+    if (moved == NULL)
+        return false;
+    wire->in = moved;
+    wire->in_capacity = capacity;
+    return true;
+}
+
+static bool read_once(struct wire *wire, bool *is_drained)
+{
+    if (!make_room(wire))
+        return lose(wire, "out of memory");
+    size_t room = wire->in_capacity - wire->in_length;
+    ssize_t received = recv(wire->socket, wire->in + wire->in_length, room, MSG_DONTWAIT);
+    *is_drained = received < 0 || (size_t)received < room;
+    if (received < 0)
+        return errno == EAGAIN || errno == EINTR || lose(wire, strerror(errno));
+    if (received == 0)
+        return lose(wire, wire->complaint[0] != '\0' ? wire->complaint : "closed by the server");
+    wire->in_length += (size_t)received;
+
+    enum taken taken;
+    do
+        taken = take_next(wire);
+    while (taken == TAKEN && wire->is_open);
+    return taken != BROKEN || lose(wire, "the server's bytes are not NATS' protocol");
+}
+
+bool wire_read(struct wire *wire)
+{
+    bool is_well = true, is_drained = false;
+
+    assert(wire->is_open && !wire->is_reading);
+    wire->is_reading = true;
+    for (unsigned reads = 0; is_well && wire->is_open && !is_drained && reads < READS_PER_TURN; reads++)
+        is_well = read_once(wire, &is_drained);
+    wire->is_reading = false;
+    if (!wire->is_open) {
+        release(wire);
+        return true;
+    }
+    return is_well;
+}
+
+/* --- Proving ----------------------------------------------------------------------------------------- */
+
+/* What there is so far: only lines that a server sends unasked, and the answer. */
+static enum taken find_pong(const struct wire *wire)
+{
+    const char *at = wire->in, *end = wire->in + wire->in_length, *line_end;
+
+    for (; (line_end = memchr(at, '\n', (size_t)(end - at))) != NULL; at = line_end + 1) {
+        if (starts_with(at, line_end, "PONG"))
+            return TAKEN;
+        if (!starts_with(at, line_end, "INFO ") && !starts_with(at, line_end, "PING"))
+            return BROKEN;
+    }
+    /* Of an encrypted connection the first byte is no letter (RFC 8446, 5.1). */
+    return at < end && (*at < 'A' || *at > 'Z') ? BROKEN : NOT_WHOLE;
+}
+
+bool wire_prove(struct wire *wire, unsigned timeout_ms)
+{
+    static const char ping[] = "PING\r\n";
+    struct pollfd wait = {.fd = wire->socket, .events = POLLIN};
+    enum taken taken = NOT_WHOLE;
+
+    if (send(wire->socket, ping, sizeof(ping) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(ping) - 1)
+        return false;
+    while (taken == NOT_WHOLE && wire->in_length < wire->in_capacity) {
+        if (poll(&wait, 1, (int)timeout_ms) <= 0)
+            return false;
+        ssize_t received =
+            recv(wire->socket, wire->in + wire->in_length, wire->in_capacity - wire->in_length, MSG_DONTWAIT);
+        if (received <= 0)
+            return false;
+        wire->in_length += (size_t)received;
+        taken = find_pong(wire);
+    }
+    return taken == TAKEN; /* what came is taken with the rest, by wire_read */
+}

@@ -1,0 +1,86 @@
+/*
+ * wire: the NATS client protocol on a plain socket.
+ *
+ * Used by link, where a connection has no TLS: the library has connected and proven who we are; from then on
+ * the wire alone reads and writes the socket. What it is for: a message that comes is looked at where the socket
+ * put it, and one that goes is written once into the buffer that is sent. (The library makes an object of each, with a
+ * table of headers, and has it freed by another thread: more than half of what a call cost the daemon.) Specified in
+ * the documentation of NATS, "Client Protocol", and ADR-4 for headers.
+ */
+#ifndef DAEMON_NATS_WIRE_H
+#define DAEMON_NATS_WIRE_H
+
+#include "daemon/nats/message.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Told of what comes, from within wire_read. */
+struct wire_events {
+    /* A message. It is over after the call. */
+    void (*message)(void *arg, struct message *message);
+    /* The server complains, and goes on. text has no line break. */
+    void (*complaint)(void *arg, const char *text);
+    void *arg;
+};
+
+/* Zeroed: a wire that is closed. All members are the module's own. */
+struct wire {
+    int socket; /* borrowed */
+    size_t max_payload_bytes;
+    struct wire_events events;
+    bool is_open, is_reading;
+
+    char *in;
+    size_t in_start, in_length, in_capacity; /* what came and is not handed over lies from start to length */
+    size_t in_wanted;                        /* bytes from start on that the message there has; 0: not known yet */
+    struct message_header *headers;          /* of the message that is handed over */
+    size_t header_capacity;
+
+    char *out;
+    size_t out_start, out_length, out_capacity;
+
+    char complaint[128]; /* the server's, if it came last */
+    char lost[128];      /* why wire_read or wire_write said that the connection is lost */
+};
+
+/*
+ * Takes over a connected socket, with nothing subscribed yet. False: out of memory. max_payload_bytes is what the
+ * server takes of headers and payload.
+ */
+bool wire_open(struct wire *wire, int socket, size_t max_payload_bytes);
+void wire_set_events(struct wire *wire, const struct wire_events *events);
+
+/*
+ * Asks the server for a sign that it understands, and waits for it, so not on the loop. False: it does not answer, or
+ * what comes is something else: the connection is encrypted, and is of no use any more.
+ */
+bool wire_prove(struct wire *wire, unsigned timeout_ms);
+
+/* Lets go of the socket, which stays open, and of what is not written. Also from within an event. */
+void wire_close(struct wire *wire);
+
+/* Listens on a subject; the subscription has the number sid. False: out of memory. */
+bool wire_subscribe(struct wire *wire, const char *subject, unsigned sid);
+
+enum wire_result { WIRE_DONE, WIRE_TOO_LARGE, WIRE_NO_MEMORY };
+
+/* Puts a message into the buffer. reply may be NULL. Subjects and headers have nothing in them that would break the
+ * protocol's lines: whoever makes them sees to that. */
+enum wire_result wire_publish(struct wire *wire, const char *subject, const char *reply,
+                              const struct message_header *headers, size_t header_count, const void *payload,
+                              size_t payload_bytes);
+
+/* Reads what is there and hands it over. False: the connection is lost, and wire->lost says why. */
+bool wire_read(struct wire *wire);
+
+/* Writes as much of the buffer as the socket takes. False: lost. */
+bool wire_write(struct wire *wire);
+
+/* Bytes that are not written yet. */
+static inline size_t wire_unwritten_bytes(const struct wire *wire)
+{
+    return wire->out_length - wire->out_start;
+}
+
+#endif
