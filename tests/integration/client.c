@@ -24,6 +24,7 @@ struct client {
     uint32_t last_msgid;
     msgpack_unpacker unpacker;
     struct waiting_answer *waiting; /* came while another one was waited for, the latest first */
+    struct notification *notifications, **end_of_notifications; /* that nobody has taken, the oldest first */
 };
 
 /* --- Connections ----------------------------------------------------------------------------------- */
@@ -39,6 +40,7 @@ struct client *client_open_path(const char *path)
     ck_assert_msg(connect(client->socket, (struct sockaddr *)&address, sizeof(address)) == 0, "%s: %s", path,
                   strerror(errno));
     ck_assert(msgpack_unpacker_init(&client->unpacker, READ_BYTES));
+    client->end_of_notifications = &client->notifications;
     return client;
 }
 
@@ -245,7 +247,19 @@ static bool next_message(struct client *client, msgpack_object *message)
     return true;
 }
 
-struct answer *client_receive(struct client *client)
+static void keep_notification(struct client *client, const msgpack_object *message)
+{
+    struct notification *notification = keep(calloc(1, sizeof(*notification)));
+
+    notification->method = text_at(message, "1");
+    notification->watch = number_at(message, "2.0");
+    notification->params = *find_at(message, "2");
+    *client->end_of_notifications = notification;
+    client->end_of_notifications = &notification->next;
+}
+
+/* The next response; or NULL, when a notification came before it, which is kept. */
+static struct answer *receive_one(struct client *client)
 {
     struct answer *answer = keep(calloc(1, sizeof(*answer)));
     msgpack_object message;
@@ -255,8 +269,12 @@ struct answer *client_receive(struct client *client)
         ck_assert_msg(is_open, "the daemon has ended the session");
     }
     ck_assert_int_eq(message.type, MSGPACK_OBJECT_ARRAY);
-    ck_assert_uint_eq(message.via.array.size, 4);
     const msgpack_object *parts = message.via.array.ptr;
+    if (message.via.array.size == 3 && parts[0].via.u64 == 2) {
+        keep_notification(client, &message);
+        return NULL;
+    }
+    ck_assert_uint_eq(message.via.array.size, 4);
     ck_assert_uint_eq(parts[0].via.u64, 1);
     answer->has_msgid = parts[1].type == MSGPACK_OBJECT_POSITIVE_INTEGER;
     answer->msgid = answer->has_msgid ? (uint32_t)parts[1].via.u64 : 0;
@@ -265,6 +283,24 @@ struct answer *client_receive(struct client *client)
     ck_assert_msg(answer->error.type == MSGPACK_OBJECT_NIL || answer->result.type == MSGPACK_OBJECT_NIL,
                   "an answer has an error and a result");
     return answer;
+}
+
+struct answer *client_receive(struct client *client)
+{
+    struct answer *answer;
+
+    while ((answer = receive_one(client)) == NULL)
+        ;
+    return answer;
+}
+
+static void keep_answer(struct client *client, const struct answer *answer)
+{
+    struct waiting_answer *waiting = keep(calloc(1, sizeof(*waiting)));
+
+    ck_assert_msg(answer->has_msgid, "an answer without msgid: %s", answer_error(answer));
+    *waiting = (struct waiting_answer){client->waiting, *answer};
+    client->waiting = waiting;
 }
 
 struct answer *client_wait(struct client *client, uint32_t msgid)
@@ -278,13 +314,36 @@ struct answer *client_wait(struct client *client, uint32_t msgid)
     }
     for (;;) {
         struct answer *answer = client_receive(client);
-        ck_assert_msg(answer->has_msgid, "an answer without msgid: %s", answer_error(answer));
-        if (answer->msgid == msgid)
+        if (answer->has_msgid && answer->msgid == msgid)
             return answer;
-        struct waiting_answer *waiting = keep(calloc(1, sizeof(*waiting)));
-        *waiting = (struct waiting_answer){client->waiting, *answer};
-        client->waiting = waiting;
+        keep_answer(client, answer);
     }
+}
+
+struct notification *client_find_notification(struct client *client, uint64_t watch)
+{
+    struct notification **at = &client->notifications, *found;
+
+    while (*at != NULL && (*at)->watch != watch)
+        at = &(*at)->next;
+    if ((found = *at) == NULL)
+        return NULL;
+    *at = found->next;
+    if (*at == NULL)
+        client->end_of_notifications = at;
+    return found;
+}
+
+struct notification *client_wait_notification(struct client *client, uint64_t watch)
+{
+    struct notification *found;
+
+    while ((found = client_find_notification(client, watch)) == NULL) {
+        const struct answer *answer = receive_one(client);
+        if (answer != NULL)
+            keep_answer(client, answer);
+    }
+    return found;
 }
 
 bool client_is_quiet(struct client *client, unsigned time_ms)

@@ -22,6 +22,14 @@ struct answer {
     msgpack_object result;
 };
 
+/* One of a watch: watch.entries, watch.ready or watch.ended. */
+struct notification {
+    struct notification *next;
+    const char *method;
+    uint64_t watch;
+    msgpack_object params; /* the watch's id is the first */
+};
+
 struct client *client_open(const struct daemon *daemon);
 struct client *client_open_path(const char *path);
 
@@ -61,6 +69,12 @@ struct answer *client_receive(struct client *client);
 
 /* The answer to a msgid; those to others that come before it are kept for later. */
 struct answer *client_wait(struct client *client, uint32_t msgid);
+
+/* The next notification of a watch; what comes before it is kept for later, as notifications are in client_wait. */
+struct notification *client_wait_notification(struct client *client, uint64_t watch);
+
+/* One of those of a watch that have been read already, or NULL. */
+struct notification *client_find_notification(struct client *client, uint64_t watch);
 
 /* Whether nothing comes for time_ms. */
 bool client_is_quiet(struct client *client, unsigned time_ms);

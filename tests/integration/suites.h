@@ -19,11 +19,14 @@ Suite *kv_suite(void);
 Suite *library_suite(void);
 Suite *life_suite(void);
 Suite *limit_suite(void);
+Suite *near_suite(void);
 Suite *outage_suite(void);
 Suite *overload_suite(void);
 Suite *session_suite(void);
 Suite *ttl_suite(void);
 Suite *watch_library_suite(void);
+Suite *watch_limit_suite(void);
 Suite *watch_loss_suite(void);
+Suite *watch_suite(void);
 
 #endif

@@ -1,0 +1,245 @@
+/* The near cache: reads with consistency cached. */
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+#include "tests/integration/watching.h"
+
+#include <string.h>
+
+static void setup(void)
+{
+    daemon_start(&shared_daemon, NULL, "watches:\n  check_interval: 0.2\n");
+}
+
+START_TEST(cached_reads_are_answered_from_memory_and_counted)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    put_text(client, bucket, "a", "[1]");
+    put_text(client, bucket, "b", "2");
+    delete_key(client, bucket, "gone");
+    wait_until_cached(client, bucket, "a");
+    uint64_t hits = stat_of(client, "cache.hits"), misses = stat_of(client, "cache.misses");
+    ck_assert_str_eq(cached_text(client, bucket, "a"), "[1]");
+    ck_assert_ptr_null(cached_text(client, bucket, "gone"));
+    ck_assert_ptr_null(cached_text(client, bucket, "missing")); /* known to be missing */
+    const struct answer *answer = client_call(client, "kv.get_json", "['%s', 'a', {'consistency': 'cached'}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(number_at(&answer->result, "0"), 1);
+    ck_assert_uint_eq(stat_of(client, "cache.hits"), hits + 4);
+    answer =
+        client_call(client, "bulk.get", "['%s', ['a', 'gone', 'missing', 'b'], {'consistency': 'cached'}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 4);
+    ck_assert_str_eq(text_at(&answer->result, "b.value"), "2");
+    ck_assert_int_eq(find_at(&answer->result, "missing")->type, MSGPACK_OBJECT_NIL);
+    ck_assert_int_eq(find_at(&answer->result, "gone")->type, MSGPACK_OBJECT_NIL);
+    answer = client_call(client, "kv.keys", "['%s', {'consistency': 'cached'}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 2);
+    ck_assert_str_eq(text_at(&answer->result, "0"), "a");
+    ck_assert_str_eq(text_at(&answer->result, "1"), "b");
+    ck_assert_uint_eq(stat_of(client, "cache.misses"), misses);
+}
+END_TEST
+
+/* Each kind of write in turn, read by another session right behind its ack. */
+START_TEST(a_cached_read_is_never_older_than_what_was_acknowledged)
+{
+    struct client *writer = client_open_shared(), *reader = client_open_shared();
+    const char *bucket = client_new_bucket(writer, NULL);
+    unsigned long long revision = put_text(writer, bucket, "k", "begin");
+
+    wait_until_cached(reader, bucket, "k");
+    for (unsigned i = 0; i < 600; i++) {
+        const char *value = format_text("v%u", i), *seen;
+        const struct answer *answer;
+        switch (i % 5) {
+        case 0:
+            revision = put_text(writer, bucket, "k", value);
+            break;
+        case 1:
+            revision =
+                revision_of(client_call(writer, "kv.update", "['%s', 'k', '%s', %llu]", bucket, value, revision));
+            break;
+        case 2:
+            answer = client_call(writer, "bulk.put", "['%s', {'k': '%s', 'other': 'x'}]", bucket, value);
+            assert_ok(answer);
+            break;
+        case 3:
+            answer = client_call(writer, "txn.commit", "['%s', [], [['put', 'other', 'y'], ['put', 'k', '%s']]]",
+                                 bucket, value);
+            assert_ok(answer);
+            break;
+        default:
+            delete_key(writer, bucket, "k");
+            value = NULL;
+        }
+        seen = cached_text(reader, bucket, "k");
+        ck_assert_msg((seen == NULL) == (value == NULL) && (value == NULL || strcmp(seen, value) == 0),
+                      "round %u: %s was written, %s is read", i, value != NULL ? value : "nothing",
+                      seen != NULL ? seen : "nothing");
+        answer = client_call(reader, "kv.keys", "['%s', {'consistency': 'cached', 'filter': 'k'}]", bucket);
+        assert_ok(answer);
+        ck_assert_uint_eq(count_at(&answer->result, ""), value != NULL);
+    }
+}
+END_TEST
+
+START_TEST(what_is_purged_is_never_read_again)
+{
+    struct client *client = client_open_shared(), *reader = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (unsigned i = 0; i < 20; i++) {
+        put_text(client, bucket, "a", "1");
+        put_text(client, bucket, "b", "1");
+        wait_until_cached(reader, bucket, "a");
+        assert_ok(client_call(client, "bucket.purge", "['%s']", bucket));
+        ck_assert_ptr_null(cached_text(reader, bucket, "a"));
+        const struct answer *answer = client_call(reader, "kv.keys", "['%s', {'consistency': 'cached'}]", bucket);
+        assert_ok(answer);
+        ck_assert_uint_eq(count_at(&answer->result, ""), 0);
+        put_text(client, bucket, "b", "2");
+        ck_assert_str_eq(cached_text(reader, bucket, "b"), "2");
+    }
+    assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
+    assert_code(client_call(reader, "kv.get", "['%s', 'b', {'consistency': 'cached'}]", bucket), "bucket_not_found");
+    assert_ok(client_call(client, "bucket.create", "['%s']", bucket));
+    ck_assert_ptr_null(cached_text(reader, bucket, "b"));
+}
+END_TEST
+
+static void wait_until_gone(struct client *client, const char *bucket, const char *key)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    while (cached_text(client, bucket, key) != NULL) {
+        ck_assert_msg(now_ms() < end, "%s is still read", key);
+        pause_shortly();
+    }
+}
+
+START_TEST(a_purge_by_another_client_is_noticed)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+    const char *bucket = client_new_bucket(client, NULL);
+
+    put_text(client, bucket, "a", "1");
+    put_text(client, bucket, "b", "1");
+    wait_until_cached(client, bucket, "a");
+    nats_api(nats, "STREAM.PURGE", format_text("KV_%s", bucket), "{}");
+    wait_until_gone(client, bucket, "a");
+    wait_until_gone(client, bucket, "b");
+}
+END_TEST
+
+START_TEST(a_value_is_not_read_when_its_ttl_is_over)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    put_text(client, bucket, "stays", "1");
+    wait_until_cached(client, bucket, "stays");
+    assert_ok(client_call(client, "kv.put", "['%s', 'a', 'v', {'ttl': 1}]", bucket));
+    ck_assert_str_eq(cached_text(client, bucket, "a"), "v");
+    uint64_t acked = now_ms();
+    wait_until_gone(client, bucket, "a");
+    ck_assert_uint_lt(now_ms() - acked, 5000);
+    ck_assert_str_eq(cached_text(client, bucket, "stays"), "1");
+}
+END_TEST
+
+START_TEST(what_other_clients_write_is_read)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+    const char *bucket = client_new_bucket(client, NULL), *seen;
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    put_text(client, bucket, "a", "ours");
+    wait_until_cached(client, bucket, "a");
+    nats_request_json(nats, format_text("$KV.%s.a", bucket), NULL, "theirs");
+    while (strcmp(seen = cached_text(client, bucket, "a"), "theirs") != 0) {
+        ck_assert_str_eq(seen, "ours");
+        ck_assert_uint_lt(now_ms(), end);
+    }
+}
+END_TEST
+
+static struct daemon daemon_of_test;
+
+START_TEST(beyond_max_bytes_values_are_read_through_and_stay_right)
+{
+    enum { KEYS = 400, LIMIT = 262144 };
+
+    daemon_start(&daemon_of_test, NULL, "cache:\n  max_bytes: 256K\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    put_many(client, bucket, "k", 0, KEYS, 2000);
+    put_text(client, bucket, "probe", "p");
+    wait_until_cached(client, bucket, "missing");
+    for (unsigned i = 0; i < KEYS; i++) {
+        const char *value = cached_text(client, bucket, format_text("k%06u", i));
+        ck_assert_ptr_nonnull(value);
+        ck_assert_uint_eq(strlen(value), 2000);
+        if (i % 50 == 0)
+            ck_assert_uint_le(stat_of(client, "cache.bytes"), LIMIT);
+    }
+    ck_assert_uint_gt(stat_of(client, "cache.evicted"), 0);
+    put_text(client, bucket, "k000001", "new");
+    ck_assert_str_eq(cached_text(client, bucket, "k000001"), "new");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(without_nats_answers_go_on_for_max_staleness_and_no_longer)
+{
+    struct nats_server server;
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server),
+                 "cache:\n  max_staleness: 2\n  buckets: [\"test-*\"]\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    put_text(client, bucket, "a", "1");
+    /* It is loaded without a cached read. */
+    wait_for_stat(client, "cache.keys", 1);
+    wait_until_cached(client, bucket, "a");
+    nats_server_stop(&server);
+    uint64_t stopped = now_ms();
+    ck_assert_str_eq(cached_text(client, bucket, "a"), "1");
+    const struct answer *answer;
+    do {
+        answer = client_call(client, "kv.get", "['%s', 'a', {'consistency': 'cached', 'timeout': 0.2}]", bucket);
+        ck_assert_uint_lt(now_ms(), stopped + PATIENCE_MS);
+    } while (answer->error.type == MSGPACK_OBJECT_NIL);
+    ck_assert_uint_ge(now_ms() - stopped, 1500);
+    assert_code(answer, "unavailable");
+    nats_server_run(&server);
+    wait_until_cached(client, bucket, "a");
+    ck_assert_str_eq(cached_text(client, bucket, "a"), "1");
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+Suite *near_suite(void)
+{
+    Suite *suite = suite_create("near");
+    TCase *tests = shared_daemon_case_with(suite, "reads", setup, shared_daemon_teardown);
+    TCase *own = tcase_create("own daemon");
+
+    tcase_add_test(tests, cached_reads_are_answered_from_memory_and_counted);
+    tcase_add_test(tests, a_cached_read_is_never_older_than_what_was_acknowledged);
+    tcase_add_test(tests, what_is_purged_is_never_read_again);
+    tcase_add_test(tests, a_purge_by_another_client_is_noticed);
+    tcase_add_test(tests, a_value_is_not_read_when_its_ttl_is_over);
+    tcase_add_test(tests, what_other_clients_write_is_read);
+    tcase_set_timeout(own, 60);
+    tcase_add_test(own, beyond_max_bytes_values_are_read_through_and_stay_right);
+    tcase_add_test(own, without_nats_answers_go_on_for_max_staleness_and_no_longer);
+    suite_add_tcase(suite, own);
+    return suite;
+}

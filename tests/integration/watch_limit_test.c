@@ -1,0 +1,233 @@
+/* Watches: how many there may be, those who read slowly, who may watch, and what vanishes. */
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+#include "tests/integration/watching.h"
+
+#include <signal.h>
+#include <string.h>
+
+static struct daemon daemon_of_test;
+
+START_TEST(there_are_no_more_watches_than_the_limits_say)
+{
+    daemon_start(&daemon_of_test, NULL, "watches:\n  per_session: 3\n  total: 5\n  buckets: 2\n");
+    struct client *one = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(one, NULL), *second = client_new_bucket(one, NULL),
+               *third = client_new_bucket(one, NULL);
+    struct watching *watching = NULL;
+
+    for (unsigned i = 0; i < 3; i++)
+        watching = watching_start(one, bucket, NULL);
+    assert_code_says(client_call(one, "watch.start", "['%s']", bucket), "resource_exhausted", "watches.per_session");
+    watching_start(other, second, NULL);
+    assert_code_says(client_call(other, "watch.start", "['%s']", third), "resource_exhausted", "watches.buckets");
+    watching_start(other, bucket, NULL);
+    assert_code_says(client_call(other, "watch.start", "['%s']", bucket), "resource_exhausted", "watches.total");
+    watching_stop(watching);
+    watching_start(other, bucket, NULL);
+    client_close(other);
+    wait_for_stat(one, "watches.open", 2);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_thousand_watches_share_one_consumer)
+{
+    enum { SESSIONS = 10, EACH = 100 };
+    struct watching *watches[SESSIONS * EACH];
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    put_text(client, bucket, "a", "1");
+    for (size_t session = 0; session < SESSIONS; session++) {
+        struct client *watcher = client_open(&daemon_of_test);
+        for (size_t i = 0; i < EACH; i++)
+            watches[session * EACH + i] =
+                watching_start(watcher, bucket, i % 2 == 0 ? "'updates_only': true" : "'filter': 'a'");
+    }
+    for (size_t i = 0; i < SESSIONS * EACH; i++)
+        watching_expect(watches[i], i % 2 == 0 ? "ready" : "a=1@1 ready");
+    put_text(client, bucket, "a", "2");
+    for (size_t i = 0; i < SESSIONS * EACH; i++)
+        watching_expect(watches[i], "a=2@2");
+    struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
+    json_t *info = nats_api(nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
+    json_t *count = json_object_get(json_object_get(info, "state"), "consumer_count");
+    ck_assert_int_eq((int)json_integer_value(count), 1);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(who_does_not_read_is_told_where_to_go_on_and_holds_up_nobody)
+{
+    enum { PUTS = 3000, AT_ONCE = 100 };
+
+    daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 64K\n");
+    struct client *writer = client_open(&daemon_of_test), *slow = client_open(&daemon_of_test),
+                  *fast = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(writer, NULL);
+    struct watching *sleeps = watching_start(slow, bucket, NULL), *reads = watching_start(fast, bucket, NULL);
+    uint64_t last = 0;
+
+    watching_expect(reads, "ready");
+    for (unsigned i = 0; i < PUTS; i += AT_ONCE) {
+        put_many(writer, bucket, "k", i, AT_ONCE, 300);
+        while (last < i + AT_ONCE) {
+            ck_assert_int_eq(watching_next(reads), WATCHING_ENTRY);
+            ck_assert_uint_eq(reads->revision, ++last);
+        }
+    }
+    watching_expect(sleeps, "ready");
+    last = 0;
+    enum watching_event event;
+    while ((event = watching_next(sleeps)) == WATCHING_ENTRY)
+        ck_assert_uint_eq(sleeps->revision, ++last);
+    ck_assert_int_eq(event, WATCHING_ENDED);
+    ck_assert_str_eq(text_at(sleeps->object, "code"), "resource_exhausted");
+    ck_assert_uint_eq(number_at(sleeps->object, "revision"), last + 1);
+    struct watching *again = watching_start(slow, bucket, format_text("'from_revision': %u", (unsigned)last + 1));
+    while (last < PUTS) {
+        ck_assert_int_eq(watching_next(again), WATCHING_ENTRY);
+        ck_assert_uint_eq(again->revision, ++last);
+    }
+    watching_expect(again, "ready");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* More than watches.buffer_bytes, while other keys are written. */
+START_TEST(a_large_bucket_comes_whole_while_writes_go_on)
+{
+    enum { KEYS = 20000, AT_ONCE = 1000 };
+
+    daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 256K\n");
+    struct client *writer = client_open(&daemon_of_test), *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(writer, NULL);
+    for (unsigned i = 0; i < KEYS; i += AT_ONCE)
+        put_many(writer, bucket, "k", i, AT_ONCE, 100);
+    for (unsigned round = 0; round < 2; round++) {
+        struct watching *watching = watching_start(client, bucket, NULL);
+        uint64_t last = 0, entries = 0, wanted = 0;
+        enum watching_event event;
+        while ((event = watching_next(watching)) == WATCHING_ENTRY) {
+            ck_assert_uint_gt(watching->revision, last);
+            last = watching->revision;
+            if (++entries % 1000 == 0 && entries <= KEYS)
+                wanted = put_text(writer, bucket, format_text("new%u", (unsigned)entries), "v");
+        }
+        ck_assert_msg(event == WATCHING_READY, "%s", object_text(watching->object));
+        ck_assert_uint_ge(entries, KEYS);
+        while (last < wanted) {
+            ck_assert_int_eq(watching_next(watching), WATCHING_ENTRY);
+            ck_assert_uint_gt(watching->revision, last);
+            last = watching->revision;
+        }
+        watching_stop(watching);
+        wait_until_cached(writer, bucket, "k000001");
+    }
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(only_who_may_read_may_watch_and_only_as_long)
+{
+    static const char open[] = "access:\n  - {buckets: [\"hidden\"], allow: none}\n"
+                               "  - {buckets: [\"*\"], allow: admin}\n";
+
+    daemon_start(&daemon_of_test, NULL, open);
+    struct client *client = client_open(&daemon_of_test);
+    assert_code(client_call(client, "watch.start", "['hidden']"), "permission_denied");
+    assert_ok(client_call(client, "bucket.create", "['stays']"));
+    assert_ok(client_call(client, "bucket.create", "['goes']"));
+    struct watching *stays = watching_start(client, "stays", NULL), *goes = watching_start(client, "goes", NULL);
+    watching_expect(stays, "ready");
+    watching_expect(goes, "ready");
+    daemon_configure(&daemon_of_test, NULL, "access:\n  - {buckets: [stays], allow: admin}\n");
+    process_signal(&daemon_of_test.process, SIGHUP);
+    watching_expect_end(goes, "permission_denied");
+    put_text(client, "stays", "a", "1");
+    watching_expect(stays, "a=1@1");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* The keys a and b are told as deleted, in any order. */
+static void expect_both_deleted(struct watching *watching)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(watching_next(watching), WATCHING_ENTRY);
+        ck_assert_str_eq(text_at(watching->object, "operation"), "delete");
+        ck_assert_str_eq(text_at(watching->object, "value"), "");
+        ck_assert_uint_eq(strlen(text_at(watching->object, "key")), 1);
+    }
+}
+
+START_TEST(what_vanishes_is_told_as_deleted)
+{
+    daemon_start(&daemon_of_test, NULL, "watches:\n  check_interval: 0.2\n");
+    struct client *client = client_open(&daemon_of_test);
+    struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
+    const char *bucket = client_new_bucket(client, NULL);
+    struct watching *watching = watching_start(client, bucket, NULL);
+
+    watching_expect(watching, "ready");
+    put_text(client, bucket, "a", "1");
+    put_text(client, bucket, "b", "1");
+    watching_expect(watching, "a=1@1 b=1@2");
+    assert_ok(client_call(client, "bucket.purge", "['%s']", bucket));
+    expect_both_deleted(watching);
+    put_text(client, bucket, "a", "2");
+    put_text(client, bucket, "b", "2");
+    watching_expect(watching, "a=2@3 b=2@4");
+    nats_api(nats, "STREAM.PURGE", format_text("KV_%s", bucket), "{}");
+    expect_both_deleted(watching);
+    /* And by its TTL, in a bucket without markers; with markers the server says so. */
+    assert_ok(client_call(client, "kv.put", "['%s', 'c', 'v', {'ttl': 1}]", bucket));
+    watching_expect(watching, "c=v@5 -c@5");
+    const char *marking = client_new_bucket(client, "'limit_marker_ttl': 60");
+    struct watching *marked = watching_start(client, marking, NULL);
+    watching_expect(marked, "ready");
+    assert_ok(client_call(client, "kv.put", "['%s', 'c', 'v', {'ttl': 1}]", marking));
+    watching_expect(marked, "c=v@1 !c@2");
+    assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
+    watching_expect_end(watching, "bucket_not_found");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_transaction_comes_in_the_order_of_its_operations)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
+    const char *bucket = client_new_bucket(client, NULL);
+    struct watching *watching = watching_start(client, bucket, NULL);
+
+    watching_expect(watching, "ready"); /* until then what is overwritten may be left out */
+    assert_ok(client_call(client, "txn.commit", "['%s', [], [['put', 'b', '1'], ['put', 'a', '1'], ['delete', 'c']]]",
+                          bucket));
+    nats_request_json(nats, format_text("$KV.%s.a", bucket), NULL, "theirs");
+    nats_request_json(nats, format_text("$KV.%s.a", bucket), "KV-Operation: DEL\r\n", "");
+    put_text(client, bucket, "end", "1");
+    watching_expect(watching, "b=1@1 a=1@2 -c@3 a=theirs@4 -a@5 end=1@6");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+Suite *watch_limit_suite(void)
+{
+    Suite *suite = suite_create("watch_limit");
+    TCase *tests = tcase_create("own daemon");
+
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, there_are_no_more_watches_than_the_limits_say);
+    tcase_add_test(tests, a_thousand_watches_share_one_consumer);
+    tcase_add_test(tests, who_does_not_read_is_told_where_to_go_on_and_holds_up_nobody);
+    tcase_add_test(tests, a_large_bucket_comes_whole_while_writes_go_on);
+    tcase_add_test(tests, only_who_may_read_may_watch_and_only_as_long);
+    tcase_add_test(tests, what_vanishes_is_told_as_deleted);
+    tcase_add_test(tests, a_transaction_comes_in_the_order_of_its_operations);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

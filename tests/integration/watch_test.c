@@ -1,0 +1,328 @@
+/* watch.start and watch.stop: what a watch begins with, its options, and what is refused. */
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+#include "tests/integration/watching.h"
+
+static const char history[] = "'history': 5";
+
+START_TEST(a_watch_begins_with_the_last_entry_of_each_key_and_goes_on_with_what_changes)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, history);
+
+    put_text(client, bucket, "b", "1");
+    put_text(client, bucket, "a", "1");
+    put_text(client, bucket, "b", "2");
+    put_text(client, bucket, "c", "1");
+    delete_key(client, bucket, "a");
+    struct watching *watching = watching_start(client, bucket, NULL);
+    watching_expect(watching, "b=2@3 c=1@4 -a@5 ready");
+    put_text(client, bucket, "d", "1");
+    delete_key(client, bucket, "b");
+    assert_ok(client_call(client, "kv.purge", "['%s', 'c']", bucket));
+    put_text(client, bucket, "d", "2");
+    watching_expect(watching, "d=1@6 -b@7 !c@8 d=2@9");
+}
+END_TEST
+
+START_TEST(ready_comes_also_where_nothing_is_there)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    struct watching *empty = watching_start(client, bucket, NULL);
+
+    watching_expect(empty, "ready");
+    put_text(client, bucket, "a", "1");
+    watching_expect(empty, "a=1@1");
+    struct watching *unmatched = watching_start(client, bucket, "'filter': 'b.>'");
+    watching_expect(unmatched, "ready");
+    struct watching *future = watching_start(client, bucket, "'from_revision': 2");
+    watching_expect(future, "ready");
+    put_text(client, bucket, "b.c", "2");
+    watching_expect(unmatched, "b.c=2@2");
+    watching_expect(future, "b.c=2@2");
+    wait_until_cached(client, bucket, "a");
+    unmatched = watching_start(client, bucket, "'filter': 'x'");
+    watching_expect(unmatched, "ready");
+}
+END_TEST
+
+static const struct {
+    const char *filter, *begins, *goes_on;
+} filters[] = {
+    {"'a.x'", "a.x=1@1 ready", "a.x=2@7"},
+    {"['a.x', 'a.x']", "a.x=1@1 ready", "a.x=2@7"},
+    {"['c.d.e', 'a.x']", "a.x=1@1 c.d.e=1@4 ready", "a.x=2@7"},
+    {"'a.>'", "a.x=1@1 -a.y@5 ready", "a.x=2@7 a.y=2@8"},
+    {"'*.x'", "a.x=1@1 b.x=1@3 ready", "a.x=2@7"},
+    {"['a.>', '*.x', 'a.x', 'b.*']", "a.x=1@1 b.x=1@3 -a.y@5 ready", "a.x=2@7 a.y=2@8"},
+    {"['c.>', 'top']", "c.d.e=1@4 top=1@6 ready", "top=2@9"},
+    {"['c.*', 'top', '>']", "a.x=1@1 b.x=1@3 c.d.e=1@4 -a.y@5 top=1@6 ready", "a.x=2@7 a.y=2@8 top=2@9"},
+};
+#define FILTERS (sizeof(filters) / sizeof(filters[0]))
+
+/* All that is told is of a key that matches, once where several do: from memory as from a reading. */
+static void try_filters(bool from_memory)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    struct watching *watches[FILTERS];
+
+    put_text(client, bucket, "a.x", "1");
+    put_text(client, bucket, "a.y", "1");
+    put_text(client, bucket, "b.x", "1");
+    put_text(client, bucket, "c.d.e", "1");
+    delete_key(client, bucket, "a.y");
+    put_text(client, bucket, "top", "1");
+    if (from_memory)
+        wait_until_cached(client, bucket, "top");
+    for (size_t i = 0; i < FILTERS; i++) {
+        watches[i] = watching_start(client, bucket, format_text("'filter': %s", filters[i].filter));
+        watching_expect(watches[i], filters[i].begins);
+    }
+    put_text(client, bucket, "a.x", "2");
+    put_text(client, bucket, "a.y", "2");
+    put_text(client, bucket, "top", "2");
+    for (size_t i = 0; i < FILTERS; i++)
+        watching_expect(watches[i], filters[i].goes_on);
+}
+
+START_TEST(several_filters_tell_each_entry_once_also_where_they_overlap)
+{
+    try_filters(false);
+}
+END_TEST
+
+START_TEST(filters_tell_the_same_from_memory)
+{
+    try_filters(true);
+}
+END_TEST
+
+START_TEST(a_watch_begins_with_the_same_from_memory_as_from_a_reading)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, history);
+
+    put_many(client, bucket, "k", 0, 300, 50);
+    put_many(client, bucket, "k", 100, 100, 10);
+    assert_ok(client_call(client, "bulk.delete", "['%s', ['k000050', 'k000150', 'k000250']]", bucket));
+    assert_ok(client_call(client, "kv.put", "['%s', 'h', 'v', {'headers': {'Color': 'blue'}}]", bucket));
+    struct watching *reading = watching_start(client, bucket, NULL);
+    const char *read = watching_text_to_ready(reading);
+    wait_until_cached(client, bucket, "h");
+    struct watching *walking = watching_start(client, bucket, NULL);
+    ck_assert_str_eq(watching_text_to_ready(walking), read);
+}
+END_TEST
+
+START_TEST(include_history_begins_with_all_that_the_bucket_has)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 2");
+
+    for (unsigned i = 1; i <= 3; i++)
+        put_text(client, bucket, "a", format_text("%u", i));
+    put_text(client, bucket, "b", "1");
+    delete_key(client, bucket, "b");
+    put_text(client, bucket, "c.d", "1");
+    struct watching *all = watching_start(client, bucket, "'include_history': true");
+    struct watching *some = watching_start(client, bucket, "'include_history': true, 'filter': ['b', 'c.*']");
+    watching_expect(all, "a=2@2 a=3@3 b=1@4 -b@5 c.d=1@6 ready");
+    watching_expect(some, "b=1@4 -b@5 c.d=1@6 ready");
+    put_text(client, bucket, "b", "2");
+    watching_expect(all, "b=2@7");
+    watching_expect(some, "b=2@7");
+}
+END_TEST
+
+START_TEST(updates_only_begins_with_what_is_written_after_the_answer)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, history);
+
+    /* Also right behind a write, before the feed has brought it. */
+    for (unsigned long long i = 1; i < 40; i += 2) {
+        put_text(client, bucket, "a", "before");
+        struct watching *watching = watching_start(client, bucket, "'updates_only': true");
+        put_text(client, bucket, "a", "behind");
+        watching_expect(watching, format_text("ready a=behind@%llu", i + 1));
+        watching_stop(watching);
+    }
+}
+END_TEST
+
+START_TEST(from_revision_begins_with_that_entry_and_all_behind_it)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, history);
+
+    for (unsigned i = 1; i <= 3; i++) {
+        put_text(client, bucket, "a", format_text("%u", i));
+        put_text(client, bucket, "b", format_text("%u", i));
+    }
+    struct watching *third = watching_start(client, bucket, "'from_revision': 3");
+    struct watching *some = watching_start(client, bucket, "'from_revision': 3, 'filter': 'b'");
+    watching_expect(third, "a=2@3 b=2@4 a=3@5 b=3@6 ready");
+    watching_expect(some, "b=2@4 b=3@6 ready");
+    put_text(client, bucket, "b", "4");
+    watching_expect(third, "b=4@7");
+    watching_expect(some, "b=4@7");
+}
+END_TEST
+
+START_TEST(ignore_deletes_leaves_deletes_and_purges_out)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, history);
+
+    put_text(client, bucket, "a", "1");
+    put_text(client, bucket, "b", "1");
+    delete_key(client, bucket, "a");
+    struct watching *last = watching_start(client, bucket, "'ignore_deletes': true");
+    struct watching *all = watching_start(client, bucket, "'ignore_deletes': true, 'include_history': true");
+    watching_expect(last, "b=1@2 ready");
+    watching_expect(all, "a=1@1 b=1@2 ready");
+    assert_ok(client_call(client, "kv.purge", "['%s', 'b']", bucket));
+    put_text(client, bucket, "c", "1");
+    watching_expect(last, "c=1@5");
+    watching_expect(all, "c=1@5");
+}
+END_TEST
+
+START_TEST(meta_only_tells_the_size_in_place_of_the_value)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    put_text(client, bucket, "a", "12345");
+    put_text(client, bucket, "empty", "");
+    delete_key(client, bucket, "gone");
+    for (unsigned round = 0; round < 2; round++) {
+        struct watching *watching = watching_start(client, bucket, "'meta_only': true");
+        watching_expect(watching, "+a:5@1 +empty:0@2 -gone@3 ready");
+        wait_until_cached(client, bucket, "a");
+    }
+    struct watching *meta = watching_start(client, bucket, "'meta_only': true, 'updates_only': true");
+    struct watching *whole = watching_start(client, bucket, "'updates_only': true");
+    put_text(client, bucket, "a", "123");
+    watching_expect(meta, "ready +a:3@4");
+    watching_expect(whole, "ready a=123@4");
+}
+END_TEST
+
+START_TEST(an_entry_is_the_one_that_get_answers)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'a', 'v', {'headers': {'Color': 'blue'}}]", bucket));
+    const struct answer *answer = client_call(client, "kv.get", "['%s', 'a', {'consistency': 'leader'}]", bucket);
+    for (unsigned round = 0; round < 2; round++) {
+        struct watching *watching = watching_start(client, bucket, NULL);
+        ck_assert_int_eq(watching_next(watching), WATCHING_ENTRY);
+        ck_assert_str_eq(object_text(watching->object), object_text(&answer->result));
+        wait_until_cached(client, bucket, "a");
+    }
+}
+END_TEST
+
+START_TEST(wrong_arguments_are_refused)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL), *many = "'a'";
+    static const char *const wrong[] = {"'include_history': true, 'updates_only': true",
+                                        "'include_history': true, 'from_revision': 1",
+                                        "'updates_only': true, 'from_revision': 1",
+                                        "'from_revision': 0",
+                                        "'from_revision': -1",
+                                        "'from_revision': 'x'",
+                                        "'include_history': 1",
+                                        "'meta_only': 'yes'",
+                                        "'filter': ''",
+                                        "'filter': 'a..b'",
+                                        "'filter': 'a.>.b'",
+                                        "'filter': 'a*'",
+                                        "'filter': []",
+                                        "'filter': ['a', 1]",
+                                        "'filter': {}",
+                                        "'unknown': true"};
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        const struct answer *answer = client_call(client, "watch.start", "['%s', {%s}]", bucket, wrong[i]);
+        ck_assert_msg(strcmp(answer_code(answer), "invalid_argument") == 0, "%s: %s", wrong[i], answer_code(answer));
+    }
+    for (unsigned i = 1; i < 64; i++)
+        many = format_text("%s, 'a%u'", many, i);
+    watching_expect(watching_start(client, bucket, format_text("'filter': [%s]", many)), "ready");
+    assert_code(client_call(client, "watch.start", "['%s', {'filter': [%s, 'b']}]", bucket, many), "invalid_argument");
+    assert_code(client_call(client, "watch.start", "['a b']"), "invalid_argument");
+    assert_code(client_call(client, "watch.start", "[]"), "invalid_argument");
+    assert_code(client_call(client, "watch.stop", "['x']"), "invalid_argument");
+    assert_code(client_call(client, "watch.stop", "[-1]"), "invalid_argument");
+    assert_code(client_call(client, "watch.stop", "[]"), "invalid_argument");
+}
+END_TEST
+
+START_TEST(a_bucket_that_is_not_there_cannot_be_watched_until_it_is_made)
+{
+    struct client *client = client_open_shared();
+
+    for (unsigned i = 0; i < 2; i++)
+        assert_code(client_call(client, "watch.start", "['not-yet']"), "bucket_not_found");
+    assert_ok(client_call(client, "bucket.create", "['not-yet']"));
+    watching_expect(watching_start(client, "not-yet", NULL), "ready");
+}
+END_TEST
+
+START_TEST(nothing_of_a_watch_comes_behind_the_answer_to_its_stop)
+{
+    struct client *client = client_open_shared(), *writer = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    struct watching *stays = watching_start(client, bucket, NULL);
+
+    watching_expect(stays, "ready");
+    for (unsigned i = 0; i < 20; i++) {
+        struct watching *goes = watching_start(client, bucket, "'updates_only': true");
+        uint32_t write = 0;
+        for (unsigned put = 0; put < 20; put++)
+            write = client_send(writer, "kv.put", "['%s', 'k%u', 'v']", bucket, put);
+        watching_stop(goes);
+        while (client_find_notification(client, goes->id) != NULL)
+            ; /* came before the answer */
+        client_wait(writer, write);
+        put_text(client, bucket, "last", format_text("%u", i));
+        do
+            ck_assert_int_eq(watching_next(stays), WATCHING_ENTRY);
+        while (strcmp(text_at(stays->object, "key"), "last") != 0);
+        ck_assert_ptr_null(client_find_notification(client, goes->id));
+        watching_stop(goes); /* is no error */
+    }
+    /* Another session's id names nothing. */
+    assert_ok(client_call(writer, "watch.stop", "[%llu]", (unsigned long long)stays->id));
+    unsigned long long revision = put_text(client, bucket, "a", "1");
+    watching_expect(stays, format_text("a=1@%llu", revision));
+}
+END_TEST
+
+Suite *watch_suite(void)
+{
+    Suite *suite = suite_create("watch");
+    TCase *tests = shared_daemon_case(suite, "begin");
+
+    tcase_add_test(tests, a_watch_begins_with_the_last_entry_of_each_key_and_goes_on_with_what_changes);
+    tcase_add_test(tests, ready_comes_also_where_nothing_is_there);
+    tcase_add_test(tests, several_filters_tell_each_entry_once_also_where_they_overlap);
+    tcase_add_test(tests, filters_tell_the_same_from_memory);
+    tcase_add_test(tests, a_watch_begins_with_the_same_from_memory_as_from_a_reading);
+    tcase_add_test(tests, include_history_begins_with_all_that_the_bucket_has);
+    tcase_add_test(tests, updates_only_begins_with_what_is_written_after_the_answer);
+    tcase_add_test(tests, from_revision_begins_with_that_entry_and_all_behind_it);
+    tcase_add_test(tests, ignore_deletes_leaves_deletes_and_purges_out);
+    tcase_add_test(tests, meta_only_tells_the_size_in_place_of_the_value);
+    tcase_add_test(tests, an_entry_is_the_one_that_get_answers);
+    tcase_add_test(tests, wrong_arguments_are_refused);
+    tcase_add_test(tests, a_bucket_that_is_not_there_cannot_be_watched_until_it_is_made);
+    tcase_add_test(tests, nothing_of_a_watch_comes_behind_the_answer_to_its_stop);
+    return suite;
+}
