@@ -130,8 +130,12 @@ bool store_is_available(const struct store *store, struct error *error)
     if (status->connected)
         return true;
     uint64_t away_ms = uv_now(store->loop) - status->lost_ms;
-    /* Our own server is on its way when there was no connection yet; of somebody else's nobody knows. */
-    bool is_expected = status->was_connected || store->conf->nats.mode == CONF_NATS_EMBEDDED;
+    /*
+     * Our own server is on its way when there was no connection yet; of somebody else's nobody knows once it could not
+     * be reached.
+     */
+    bool is_expected = status->was_connected || store->conf->nats.mode == CONF_NATS_EMBEDDED ||
+                       status->last_error[0] == '\0';
     if (is_expected && away_ms < store->conf->nats.outage_wait_ms)
         return true;
     error_set(error, ERROR_UNAVAILABLE, "no connection to NATS for %.3g s%s%s; try again later",

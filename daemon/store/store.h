@@ -76,8 +76,8 @@ void store_flush(struct store *store);
 
 /*
  * Whether it makes sense to begin a call that needs NATS. False, with an error
- * of unavailable, before the first connection and when the link has been away for
- * longer than nats.outage_wait; shortly after a loss a call may wait.
+ * of unavailable, when NATS could not be reached at the start and when the link has been away for
+ * longer than nats.outage_wait; shortly after a loss, and while the first attempt is under way, a call may wait.
  */
 bool store_is_available(const struct store *store, struct error *error);
 
