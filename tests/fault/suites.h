@@ -11,5 +11,6 @@ Suite *exactly_once_suite(void);
 Suite *group_suite(void);
 Suite *linear_suite(void);
 Suite *transaction_suite(void);
+Suite *watch_fault_suite(void);
 
 #endif
