@@ -510,7 +510,8 @@ static void read_all(struct replica *replica, enum replica_reading reads)
     struct consumer_scope scope = {.stream = replica->bucket->stream,
                                    .filters = replica->filters,
                                    .filter_count = replica->filter_count,
-                                   .last_per_subject = true,
+                                   /* Of a bucket that was made anew watches are told all that it has. */
+                                   .last_per_subject = !(loads && replica->tells_load),
                                    .headers_only = !loads};
     replica->reads = reads;
     consumer_read(&replica->store->jetstream, &replica->reading, &scope, UINT64_MAX, &reading_ops, replica);
