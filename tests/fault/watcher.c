@@ -20,6 +20,8 @@ void watcher_begin(struct watcher *watcher, const char *socket_path, const char 
 void watcher_end(struct watcher *watcher)
 {
     session_close(watcher->session);
+    free(watcher->told);
+    watcher->told = NULL;
 }
 
 static void add_entry(struct watcher *watcher, const msgpack_object *entry)
