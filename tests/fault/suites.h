@@ -11,6 +11,7 @@ Suite *exactly_once_suite(void);
 Suite *group_suite(void);
 Suite *linear_suite(void);
 Suite *near_fault_suite(void);
+Suite *partition_suite(void);
 Suite *transaction_suite(void);
 Suite *watch_fault_suite(void);
 
