@@ -167,6 +167,30 @@ START_TEST(writes_of_one_key_in_a_batch_keep_their_order)
 }
 END_TEST
 
+START_TEST(a_bulk_put_that_runs_out_of_time_says_so_for_each_key_and_tells_the_truth)
+{
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'before', 'x']")); /* the bucket is known */
+    proxy_hold(stage.proxy);
+    const struct answer *answer =
+        session_call(stage.session, "bulk.put", "['b', {'x': 'mine', 'y': 'mine', 'z': 'mine'}, {'timeout': 0.5}]");
+    assert_ok(answer);
+    proxy_release(stage.proxy);
+    /* What was sent at last is stored before this one. */
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'behind', 'x', {'timeout': 20}]"));
+    struct stream_log log = nats_read_log(stage.nats, "b");
+    for (const char *const *key = (const char *const[]){"x", "y", "z", NULL}; *key != NULL; key++) {
+        uint64_t stored;
+        unsigned count = log_count(&log, *key, "put", "mine", &stored);
+        const msgpack_object *error = object_at(answer->result, *key);
+        const msgpack_object *outcome = object_at(error, "outcome"); /* 'unavailable' is 'none' without it */
+        bool is_unknown = outcome != NULL && strcmp(text_at(outcome, ""), "unknown") == 0;
+        bool is_late = strcmp(text_at(error, "code"), "deadline_exceeded") == 0;
+        ck_assert_msg(is_late || strcmp(text_at(error, "code"), "unavailable") == 0, "%s", answer_text(answer));
+        ck_assert_uint_le(count, is_unknown);
+    }
+}
+END_TEST
+
 Suite *group_suite(void)
 {
     Suite *suite = suite_create("group commit");
@@ -182,6 +206,7 @@ Suite *group_suite(void)
     tcase_add_test(tests, a_condition_that_fails_in_a_batch_fails_alone);
     tcase_add_test(tests, a_value_that_is_too_large_for_the_bucket_fails_alone);
     tcase_add_test(tests, writes_of_one_key_in_a_batch_keep_their_order);
+    tcase_add_test(tests, a_bulk_put_that_runs_out_of_time_says_so_for_each_key_and_tells_the_truth);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -20,6 +20,9 @@
 #define SUBJECT_BYTES 256u
 #define LINE_BYTES    8192u /* of a line that the proxy looks at; longer ones are no publish and no message */
 
+/* How the headers of a consumer's heartbeat begin. */
+#define HEARTBEAT "NATS/1.0 100"
+
 /* One direction of a connection. */
 struct stream {
     int from, to;
@@ -53,7 +56,7 @@ struct proxy {
 
 struct frame {
     size_t size; /* with its payload and line ends */
-    bool is_publish, is_delivery;
+    bool is_publish, is_delivery, is_heartbeat;
     char subject[SUBJECT_BYTES];
     char reply[SUBJECT_BYTES]; /* "": none */
 };
@@ -116,7 +119,11 @@ static bool next_frame(const struct stream *stream, struct frame *frame)
         line[length] = '\0';
         read_line(frame, line);
     }
-    return frame->size <= stream->size;
+    if (frame->size > stream->size)
+        return false;
+    frame->is_heartbeat = frame->is_delivery && frame->size > length + 2 + sizeof(HEARTBEAT) &&
+                          memcmp(end + 2, HEARTBEAT, sizeof(HEARTBEAT) - 1) == 0;
+    return true;
 }
 
 /* --- Passing on ------------------------------------------------------------------------------------ */
@@ -162,6 +169,11 @@ static bool is_of_ack(enum proxy_fault_kind kind)
            kind == PROXY_HOLD_BEFORE_ACK;
 }
 
+static bool is_of_delivery(enum proxy_fault_kind kind)
+{
+    return kind == PROXY_DROP_DELIVERY || kind == PROXY_CUT_BEFORE_DELIVERY || kind == PROXY_DROP_HEARTBEAT;
+}
+
 static bool take_reply(struct proxy *proxy, const char *subject)
 {
     for (unsigned i = 0; i < proxy->reply_count; i++) {
@@ -181,6 +193,12 @@ static bool strikes(struct proxy *proxy, const struct frame *frame)
 
     if (fault->kind == PROXY_NO_FAULT)
         return false;
+    if (is_of_delivery(fault->kind)) {
+        bool matches = fault->kind == PROXY_DROP_HEARTBEAT
+                           ? frame->is_heartbeat
+                           : frame->is_delivery && subject_matches(fault->subject, frame->subject);
+        return matches && ++proxy->publishes > fault->skip && proxy->strikes < fault->count;
+    }
     if (frame->is_delivery)
         return is_of_ack(fault->kind) && proxy->strikes < fault->count && take_reply(proxy, frame->subject);
     if (!frame->is_publish || !subject_matches(fault->subject, frame->subject))
@@ -204,6 +222,8 @@ static bool suffer(struct proxy *proxy, struct pair *pair, struct stream *stream
     switch (fault->kind) {
     case PROXY_DROP_PUBLISH:
     case PROXY_DROP_ACK:
+    case PROXY_DROP_DELIVERY:
+    case PROXY_DROP_HEARTBEAT:
         drop_bytes(stream, size);
         return true;
     case PROXY_CUT_AFTER_PUBLISH:
@@ -213,6 +233,7 @@ static bool suffer(struct proxy *proxy, struct pair *pair, struct stream *stream
         return false;
     case PROXY_CUT_BEFORE_PUBLISH:
     case PROXY_CUT_BEFORE_ACK:
+    case PROXY_CUT_BEFORE_DELIVERY:
         close_pair(pair);
         return false;
     case PROXY_HOLD_AFTER_PUBLISH:

@@ -3,8 +3,8 @@
  *
  * It speaks enough of the NATS protocol to find where messages begin and end, and which
  * message answers which publish. One fault is armed at a time; it strikes at the
- * next publish whose subject matches, or at its ack, and everything else passes. A thread of
- * its own does the work; the functions may be called from any thread.
+ * next publish whose subject matches, at its ack, or at what a consumer delivers of such a subject,
+ * and everything else passes. A thread of its own does the work; the functions may be called from any thread.
  */
 #ifndef FAULT_PROXY_H
 #define FAULT_PROXY_H
@@ -24,13 +24,17 @@ enum proxy_fault_kind {
     PROXY_CUT_AFTER_ACK,       /* the ack is passed on, and the connection ends at once */
     PROXY_HOLD_BEFORE_PUBLISH, /* nothing passes in either direction until proxy_release, this publish first */
     PROXY_HOLD_AFTER_PUBLISH,
-    PROXY_HOLD_BEFORE_ACK
+    PROXY_HOLD_BEFORE_ACK,
+    /* Of what consumers bring: */
+    PROXY_DROP_DELIVERY,       /* the server counts it as told, and the daemon never sees it */
+    PROXY_CUT_BEFORE_DELIVERY, /* the connection ends instead */
+    PROXY_DROP_HEARTBEAT       /* a status 100, whatever the subject */
 };
 
 struct proxy_fault {
     enum proxy_fault_kind kind;
-    const char *subject; /* with * and > as in NATS; borrowed until the next proxy_arm */
-    unsigned skip;       /* so many publishes that match pass before */
+    const char *subject; /* with * and > as in NATS, of the publish or delivery; borrowed until the next proxy_arm */
+    unsigned skip;       /* so many that match pass before */
     unsigned count;      /* how often it strikes; 0: once */
     bool then_hold;      /* after the last strike nothing passes until proxy_release */
 };
@@ -48,7 +52,7 @@ void proxy_arm(struct proxy *proxy, struct proxy_fault fault);
 /* How often the armed fault has struck. */
 unsigned proxy_strikes(struct proxy *proxy);
 
-/* How many publishes have come whose subject is that of the armed fault, since then. */
+/* How many publishes, or deliveries, have come whose subject is that of the armed fault, since then. */
 unsigned proxy_publishes(struct proxy *proxy);
 
 /* Nothing passes in either direction; and all passes again, what waited first. */

@@ -83,6 +83,16 @@ void server_kill(struct server *server)
     process_kill(&server->process);
 }
 
+void server_freeze(struct server *server)
+{
+    ck_assert_int_eq(kill(server->process.pid, SIGSTOP), 0);
+}
+
+void server_thaw(struct server *server)
+{
+    ck_assert_int_eq(kill(server->process.pid, SIGCONT), 0);
+}
+
 void server_restart(struct server *server)
 {
     run(server);

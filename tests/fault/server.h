@@ -24,6 +24,10 @@ void cluster_start(struct server servers[CLUSTER_SERVERS]);
 /* SIGKILL. */
 void server_kill(struct server *server);
 
+/* SIGSTOP: the others hear nothing of it, and its connections stay; and SIGCONT. */
+void server_freeze(struct server *server);
+void server_thaw(struct server *server);
+
 /* Starts it again, on the same port and files, and waits until it listens. */
 void server_restart(struct server *server);
 

@@ -18,6 +18,9 @@ struct session {
     uint32_t last_msgid;
     msgpack_unpacker unpacker;
     struct answer *answers; /* the latest first */
+    struct notice *notices; /* in their order */
+    struct notice **notices_end;
+    struct notice *taken;
 };
 
 /* --- Life ------------------------------------------------------------------------------------------ */
@@ -33,6 +36,7 @@ struct session *session_open(const char *path)
     ck_assert_msg(connect(session->socket, (struct sockaddr *)&address, sizeof(address)) == 0, "%s: %s", path,
                   strerror(errno));
     ck_assert(msgpack_unpacker_init(&session->unpacker, READ_BYTES));
+    session->notices_end = &session->notices;
     return session;
 }
 
@@ -46,9 +50,25 @@ void session_forget(struct session *session)
     }
 }
 
+static void free_notice(struct notice *notice)
+{
+    if (notice == NULL)
+        return;
+    msgpack_unpacked_destroy(&notice->message);
+    free(notice);
+}
+
 void session_close(struct session *session)
 {
+    struct notice *notice;
+
     session_forget(session);
+    free_notice(session->taken);
+    session->taken = NULL;
+    while ((notice = session->notices) != NULL) {
+        session->notices = notice->next;
+        free_notice(notice);
+    }
     msgpack_unpacker_destroy(&session->unpacker);
     close(session->socket);
     session->socket = -1;
@@ -149,12 +169,31 @@ uint32_t session_send(struct session *session, const char *method, const char *p
 
 /* --- Receiving ------------------------------------------------------------------------------------- */
 
-static void take_message(struct session *session, struct answer *answer)
+/* The notice takes over what the message has. */
+static void take_notice(struct session *session, msgpack_unpacked *message)
 {
-    const msgpack_object *parts = answer->message.data.via.array.ptr;
+    const msgpack_object *parts = message->data.via.array.ptr;
+    struct notice *notice = calloc(1, sizeof(*notice));
 
-    ck_assert(answer->message.data.type == MSGPACK_OBJECT_ARRAY && answer->message.data.via.array.size == 4);
+    ck_assert_ptr_nonnull(notice);
+    ck_assert(parts[0].via.u64 == 2 && parts[2].type == MSGPACK_OBJECT_ARRAY);
+    notice->message = *message;
+    msgpack_unpacked_init(message);
+    notice->method = text_at(&parts[1], "");
+    notice->params = &parts[2];
+    *session->notices_end = notice;
+    session->notices_end = &notice->next;
+}
+
+static void take_answer(struct session *session, msgpack_unpacked *message)
+{
+    const msgpack_object *parts = message->data.via.array.ptr;
+    struct answer *answer = calloc(1, sizeof(*answer));
+
+    ck_assert_ptr_nonnull(answer);
     ck_assert_msg(parts[1].type == MSGPACK_OBJECT_POSITIVE_INTEGER, "an answer without msgid");
+    answer->message = *message;
+    msgpack_unpacked_init(message);
     answer->msgid = (uint32_t)parts[1].via.u64;
     answer->error = &parts[2];
     answer->result = &parts[3];
@@ -166,7 +205,7 @@ static void take_message(struct session *session, struct answer *answer)
 static void read_some(struct session *session, unsigned patience_ms)
 {
     struct pollfd readable = {.fd = session->socket, .events = POLLIN};
-    struct answer *answer;
+    msgpack_unpacked message;
 
     if (poll(&readable, 1, (int)patience_ms) != 1)
         return;
@@ -174,16 +213,16 @@ static void read_some(struct session *session, unsigned patience_ms)
     ssize_t received = recv(session->socket, msgpack_unpacker_buffer(&session->unpacker), READ_BYTES, 0);
     ck_assert_msg(received > 0, "the daemon has ended the session");
     msgpack_unpacker_buffer_consumed(&session->unpacker, (size_t)received);
-    for (;;) {
-        answer = calloc(1, sizeof(*answer));
-        ck_assert_ptr_nonnull(answer);
-        msgpack_unpacked_init(&answer->message);
-        if (msgpack_unpacker_next(&session->unpacker, &answer->message) != MSGPACK_UNPACK_SUCCESS)
-            break;
-        take_message(session, answer);
+    msgpack_unpacked_init(&message);
+    while (msgpack_unpacker_next(&session->unpacker, &message) == MSGPACK_UNPACK_SUCCESS) {
+        bool is_array = message.data.type == MSGPACK_OBJECT_ARRAY;
+        ck_assert(is_array && (message.data.via.array.size == 3 || message.data.via.array.size == 4));
+        if (message.data.via.array.size == 3)
+            take_notice(session, &message);
+        else
+            take_answer(session, &message);
     }
-    msgpack_unpacked_destroy(&answer->message);
-    free(answer);
+    msgpack_unpacked_destroy(&message);
 }
 
 static const struct answer *find_answer(const struct session *session, uint32_t msgid)
@@ -221,6 +260,28 @@ const struct answer *session_call(struct session *session, const char *method, c
     uint32_t msgid = send_args(session, method, params, args);
     va_end(args);
     return session_wait(session, msgid);
+}
+
+/* --- Notifications --------------------------------------------------------------------------------- */
+
+const struct notice *session_next_notice(struct session *session, unsigned patience_ms)
+{
+    uint64_t end = now_ms() + patience_ms;
+
+    free_notice(session->taken);
+    session->taken = NULL;
+    if (session->notices == NULL)
+        read_some(session, 0);
+    while (session->notices == NULL && now_ms() < end)
+        read_some(session, (unsigned)(end - now_ms()));
+    struct notice *notice = session->notices;
+    if (notice == NULL)
+        return NULL;
+    session->notices = notice->next;
+    if (session->notices == NULL)
+        session->notices_end = &session->notices;
+    session->taken = notice;
+    return notice;
 }
 
 /* --- Looking at answers ---------------------------------------------------------------------------- */

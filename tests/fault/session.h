@@ -3,7 +3,7 @@
  *
  * Parameters are written as JSON with ' for ", as in
  *     session_call(session, "kv.put", "['%s', 'color', 'blue']", bucket)
- * An answer lives until its session is closed.
+ * An answer lives until its session is closed. Notifications are kept beside the answers, in their order.
  */
 #ifndef FAULT_SESSION_H
 #define FAULT_SESSION_H
@@ -40,6 +40,18 @@ const struct answer *session_call(struct session *session, const char *method, c
 
 /* Frees the answers that there are. */
 void session_forget(struct session *session);
+
+/* --- Notifications --------------------------------------------------------------------------------- */
+
+struct notice {
+    struct notice *next;
+    msgpack_unpacked message;
+    const char *method;
+    const msgpack_object *params;
+};
+
+/* The first that was not taken yet, or that comes within the time; NULL: none. It lives until the next call. */
+const struct notice *session_next_notice(struct session *session, unsigned patience_ms);
 
 /* --- Looking at answers ---------------------------------------------------------------------------- */
 

@@ -14,21 +14,42 @@ static unsigned server_ports(const struct stage *stage, unsigned ports[CLUSTER_S
     return stage->server_count;
 }
 
-/* Attempts and pauses are short, so that many of them fit into a call's five seconds. */
-static void start_daemon(struct stage *stage, const char *more)
+static char *conf_path(const struct stage *stage)
 {
-    char *conf = format_text("%s/kvstored.yaml", stage->directory);
-    char *arguments[] = {keep(strdup(scene_daemon())), "--config", conf, NULL};
+    return format_text("%s/kvstored.yaml", stage->directory);
+}
 
-    write_file(conf, format_text("listen:\n  path: %s\n"
-                                 "nats:\n  mode: external\n  servers: [nats://127.0.0.1:%u]\n"
-                                 "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
-                                 "calls:\n  attempt_timeout: 0.1\n  retry_min: 0.01\n  retry_max: 0.1\n%s",
-                                 stage->socket_path, proxy_port(stage->proxy), more != NULL ? more : ""));
+/* Attempts and pauses are short, so that many of them fit into a call's five seconds. */
+static void write_conf(const struct stage *stage, const char *more)
+{
+    write_file(conf_path(stage),
+               format_text("listen:\n  path: %s\n"
+                           "nats:\n  mode: external\n  name: kvstored-fault\n  servers: [nats://127.0.0.1:%u]\n"
+                           "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
+                           "calls:\n  attempt_timeout: 0.1\n  retry_min: 0.01\n  retry_max: 0.1\n%s",
+                           stage->socket_path, proxy_port(stage->proxy), more != NULL ? more : ""));
+}
+
+static bool says_ready(const struct stage *stage, unsigned times)
+{
+    const char *found = read_file(stage->daemon.log_path);
+
+    for (unsigned i = 0; i < times; i++) {
+        found = strstr(found, "ready: kvstored");
+        if (found == NULL)
+            return false;
+        found++;
+    }
+    return true;
+}
+
+static void start_daemon(struct stage *stage)
+{
+    char *arguments[] = {keep(strdup(scene_daemon())), "--config", conf_path(stage), NULL};
+
+    stage->starts++;
     process_start(&stage->daemon, arguments);
-    wait_until(strstr(read_file(stage->daemon.log_path), "ready: kvstored") != NULL ||
-                   process_has_ended(&stage->daemon),
-               "the daemon");
+    wait_until(says_ready(stage, stage->starts) || process_has_ended(&stage->daemon), "the daemon");
     ck_assert_msg(stage->daemon.pid != 0, "the daemon does not start:\n%s", read_file(stage->daemon.log_path));
 }
 
@@ -39,25 +60,57 @@ static bool is_connected(struct stage *stage)
     return object_at(answer->result, "nats.connected")->via.boolean;
 }
 
-void stage_begin(struct stage *stage, unsigned server_count, const char *more)
+static void meet_daemon(struct stage *stage)
+{
+    stage->session = session_open(stage->socket_path);
+    wait_until(is_connected(stage), "the daemon's connection to NATS");
+}
+
+static void begin_daemon(struct stage *stage, const char *more)
 {
     unsigned ports[CLUSTER_SERVERS];
 
+    server_ports(stage, ports);
+    stage->proxy = proxy_start(ports, stage->server_count);
+    scene_make_directory(stage->directory);
+    snprintf(stage->daemon.log_path, PATH_BYTES, "%.200s/log", stage->directory);
+    snprintf(stage->socket_path, PATH_BYTES, "%.200s/kvstored.sock", stage->directory);
+    write_conf(stage, more);
+    start_daemon(stage);
+    meet_daemon(stage);
+    stage->nats = nats_connect(ports, stage->server_count);
+}
+
+void stage_begin(struct stage *stage, unsigned server_count, const char *more)
+{
     memset(stage, 0, sizeof(*stage));
     stage->server_count = server_count;
     if (server_count == 1)
         server_start(&stage->servers[0]);
     else
         cluster_start(stage->servers);
-    server_ports(stage, ports);
-    stage->proxy = proxy_start(ports, server_count);
-    scene_make_directory(stage->directory);
-    snprintf(stage->daemon.log_path, PATH_BYTES, "%.200s/log", stage->directory);
-    snprintf(stage->socket_path, PATH_BYTES, "%.200s/kvstored.sock", stage->directory);
-    start_daemon(stage, more);
-    stage->session = session_open(stage->socket_path);
-    wait_until(is_connected(stage), "the daemon's connection to NATS");
-    stage->nats = nats_connect(ports, server_count);
+    begin_daemon(stage, more);
+}
+
+void stage_join(struct stage *stage, const struct stage *host, const char *more)
+{
+    memset(stage, 0, sizeof(*stage));
+    stage->is_guest = true;
+    stage->server_count = host->server_count;
+    memcpy(stage->servers, host->servers, sizeof(stage->servers)); /* their ports are what counts */
+    begin_daemon(stage, more);
+}
+
+void stage_kill_daemon(struct stage *stage)
+{
+    session_close(stage->session);
+    process_kill(&stage->daemon);
+}
+
+void stage_restart_daemon(struct stage *stage)
+{
+    start_daemon(stage);
+    meet_daemon(stage);
 }
 
 /* NULL where all is well. */
@@ -86,7 +139,7 @@ void stage_end(struct stage *stage)
     ck_assert_msg(wrong == NULL, "the daemon has not ended well: %s", wrong);
     proxy_stop(stage->proxy);
     nats_close(stage->nats);
-    for (unsigned i = 0; i < stage->server_count; i++)
+    for (unsigned i = 0; i < stage->server_count && !stage->is_guest; i++)
         server_kill(&stage->servers[i]);
 }
 
@@ -142,7 +195,12 @@ void stage_wait_current(struct stage *stage, const char *bucket)
     wait_until(is_current(stage, bucket), "all replicas");
 }
 
+uint64_t stage_stat(struct stage *stage, const char *path)
+{
+    return number_at(session_call(stage->session, "daemon.stats", "[]")->result, path);
+}
+
 uint64_t stage_retries(struct stage *stage)
 {
-    return number_at(session_call(stage->session, "daemon.stats", "[]")->result, "retries");
+    return stage_stat(stage, "retries");
 }

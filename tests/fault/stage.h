@@ -15,6 +15,8 @@ struct stage {
     unsigned server_count;
     struct proxy *proxy;
     struct process daemon;
+    unsigned starts; /* of the daemon */
+    bool is_guest;   /* the servers are another stage's */
     char directory[PATH_BYTES];
     char socket_path[PATH_BYTES];
     struct nats *nats; /* past the proxy */
@@ -24,11 +26,24 @@ struct stage {
 /* Starts all of it. more: further sections of the daemon's configuration (not nats, calls), or NULL. */
 void stage_begin(struct stage *stage, unsigned server_count, const char *more);
 
+/*
+ * Another daemon, behind a proxy of its own, with the servers of another stage. All daemons have one name in NATS: they
+ * are in each other's way where a name counts. Ends before its host does.
+ */
+void stage_join(struct stage *stage, const struct stage *host, const char *more);
+
+/* SIGKILL, with all its sessions; and its start with the same configuration, behind which stage->session is anew. */
+void stage_kill_daemon(struct stage *stage);
+void stage_restart_daemon(struct stage *stage);
+
 /* The daemon must end with status 0 and without a sanitizer's report. Ends the servers. */
 void stage_end(struct stage *stage);
 
 /* A bucket of history 64 and a replica on each server, of this name. options: further members, or NULL. */
 void stage_make_bucket(struct stage *stage, const char *name, const char *options);
+
+/* A number out of daemon.stats, as "watches.resyncs". */
+uint64_t stage_stat(struct stage *stage, const char *path);
 
 /* Connects stage->nats anew: after its server was killed. */
 void stage_reconnect_nats(struct stage *stage);

@@ -10,6 +10,10 @@ Suite *bank_suite(void);
 Suite *exactly_once_suite(void);
 Suite *group_suite(void);
 Suite *linear_suite(void);
+Suite *near_fault_suite(void);
+Suite *partition_suite(void);
 Suite *transaction_suite(void);
+Suite *ttl_fault_suite(void);
+Suite *watch_fault_suite(void);
 
 #endif

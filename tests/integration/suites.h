@@ -10,6 +10,7 @@
 Suite *access_suite(void);
 Suite *argument_suite(void);
 Suite *bucket_suite(void);
+Suite *bulk_suite(void);
 Suite *embedded_suite(void);
 Suite *external_suite(void);
 Suite *foreign_suite(void);
@@ -24,6 +25,7 @@ Suite *outage_suite(void);
 Suite *overload_suite(void);
 Suite *session_suite(void);
 Suite *ttl_suite(void);
+Suite *txn_suite(void);
 Suite *watch_library_suite(void);
 Suite *watch_limit_suite(void);
 Suite *watch_loss_suite(void);

@@ -1,0 +1,250 @@
+/* Cached reads while everything breaks: never older than an acknowledged write, never backwards. */
+#include "tests/fault/chaos.h"
+#include "tests/fault/suites.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEYS         4u
+#define WRITERS      3u
+#define READERS      4u
+#define CALLERS      (WRITERS + READERS)
+#define SIGHTS_MAX   20000u
+#define TIME_MS      6000u
+#define NOTHING_SEEN 0u
+
+/* Of one key: what was answered, and when. */
+struct sight {
+    uint64_t begin_ns, end_ns;
+    uint64_t revision; /* NOTHING_SEEN: the key was not there */
+    unsigned key;
+    bool is_bound; /* a cached read, of which something is promised; else it only binds those behind it */
+};
+
+struct caller {
+    pthread_t thread;
+    unsigned number;
+    struct sight *sights;
+    size_t count;
+};
+
+/* --- The checker ----------------------------------------------------------------------------------- */
+
+static int compare_begins(const void *a, const void *b)
+{
+    const struct sight *one = a, *other = b;
+
+    return (one->begin_ns > other->begin_ns) - (one->begin_ns < other->begin_ns);
+}
+
+/* The first marker of the key behind a revision, that one included; 0: there is none. */
+static uint64_t marker_from(const struct sight *markers, size_t count, unsigned key, uint64_t revision)
+{
+    uint64_t first = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (markers[i].key == key && markers[i].revision >= revision && (first == 0 || markers[i].revision < first))
+            first = markers[i].revision;
+    }
+    return first;
+}
+
+/*
+ * NULL, or the first sight that is too old. Sorts them. One that saw nothing is taken for the earliest marker that it
+ * may have seen: all that is promised are lower bounds, so that this is the mildest reading.
+ */
+static const struct sight *find_old(struct sight *sights, size_t count, const struct sight *markers,
+                                    size_t marker_count)
+{
+    qsort(sights, count, sizeof(*sights), compare_begins);
+    for (size_t i = 0; i < count; i++) {
+        struct sight *sight = &sights[i];
+        uint64_t floor = 0;
+        for (size_t j = 0; j < i; j++) {
+            if (sights[j].key == sight->key && sights[j].end_ns < sight->begin_ns && sights[j].revision > floor)
+                floor = sights[j].revision;
+        }
+        if (sight->revision == NOTHING_SEEN && floor > 0)
+            sight->revision = marker_from(markers, marker_count, sight->key, floor);
+        if (sight->is_bound && sight->revision < floor)
+            return sight;
+    }
+    return NULL;
+}
+
+START_TEST(the_checker_knows_old_from_new)
+{
+    const struct sight marker = {.revision = 7};
+    struct sight right[] = {{1, 2, 5, 0, false}, {3, 4, 5, 0, true}, {5, 9, 7, 0, true}, {6, 8, 5, 0, true}};
+    struct sight gone[] = {{1, 2, 5, 0, false}, {3, 4, NOTHING_SEEN, 0, true}, {5, 6, 7, 0, true}};
+    struct sight stale[] = {{1, 2, 5, 0, false}, {3, 4, 4, 0, true}};
+    struct sight backwards[] = {{1, 9, 6, 0, false}, {2, 3, 6, 0, true}, {4, 5, 5, 0, true}};
+    struct sight revenant[] = {{1, 2, 5, 0, false}, {3, 4, NOTHING_SEEN, 0, true}, {5, 6, 5, 0, true}};
+    struct sight lost[] = {{1, 2, 8, 0, false}, {3, 4, NOTHING_SEEN, 0, true}};
+
+    ck_assert_ptr_null(find_old(right, 4, &marker, 1));
+    ck_assert_ptr_null(find_old(gone, 3, &marker, 1));
+    ck_assert_ptr_nonnull(find_old(stale, 2, &marker, 1));
+    ck_assert_ptr_nonnull(find_old(backwards, 3, &marker, 1));
+    ck_assert_ptr_nonnull(find_old(revenant, 3, &marker, 1));
+    ck_assert_ptr_nonnull(find_old(lost, 2, &marker, 1));
+}
+END_TEST
+
+/* --- The daemon ------------------------------------------------------------------------------------ */
+
+static struct stage stage;
+static struct caller callers[CALLERS];
+static unsigned progress;
+static bool is_over;
+
+/* The checker needs each marker: the stream keeps more than a bucket's history may have. */
+static void begin_with(unsigned server_count)
+{
+    stage_begin(&stage, server_count, "watches:\n  heartbeat: 0.2\ncache:\n  buckets: [b]\n  max_staleness: 1\n");
+    stage_make_bucket(&stage, "b", NULL);
+    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    json_object_set_new(config, "max_msgs_per_subject", json_integer(100000));
+    nats_api(stage.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+}
+
+static void begin_one(void)
+{
+    begin_with(1);
+}
+
+static void begin_three(void)
+{
+    begin_with(CLUSTER_SERVERS);
+}
+
+static void end(void)
+{
+    stage_end(&stage);
+}
+
+static void note(struct caller *caller, const struct sight *sight, unsigned key, uint64_t revision)
+{
+    if (caller->count == SIGHTS_MAX)
+        return;
+    caller->sights[caller->count] = *sight;
+    caller->sights[caller->count].key = key;
+    caller->sights[caller->count++].revision = revision;
+}
+
+static void write_one(struct caller *caller, struct session *session, unsigned *seed, uint64_t seen[KEYS])
+{
+    unsigned key = (unsigned)rand_r(seed) % KEYS, way = (unsigned)rand_r(seed) % 8;
+    struct sight sight = {.begin_ns = now_ns()};
+    const struct answer *answer;
+
+    if (way == 0)
+        answer = session_call(session, "kv.delete", "['b', 'k%u', {'timeout': 2}]", key);
+    else if (way == 1)
+        answer =
+            session_call(session, "txn.commit", "['b', [], [['put', 'k%u', 't'], ['put', 'k%u', 't']], {'timeout': 2}]",
+                         key, (key + 1) % KEYS);
+    else if (way < 4 && seen[key] > 0)
+        answer = session_call(session, "kv.update", "['b', 'k%u', 'u', %llu, {'timeout': 2}]", key,
+                              (unsigned long long)seen[key]);
+    else
+        answer = session_call(session, "kv.put", "['b', 'k%u', 'p', {'timeout': 2}]", key);
+    sight.end_ns = now_ns();
+    if (strcmp(answer_code(answer), "ok") != 0) {
+        seen[key] = 0;
+        return;
+    }
+    seen[key] = number_at(answer->result, way == 1 ? "0" : "");
+    note(caller, &sight, key, seen[key]);
+    if (way == 1)
+        note(caller, &sight, (key + 1) % KEYS, number_at(answer->result, "1"));
+    __atomic_add_fetch(&progress, 1, __ATOMIC_RELAXED);
+}
+
+static void read_one(struct caller *caller, struct session *session, unsigned *seed)
+{
+    unsigned key = (unsigned)rand_r(seed) % KEYS;
+    bool is_cached = rand_r(seed) % 8 > 0, is_bulk = rand_r(seed) % 4 == 0;
+    const char *way = is_cached ? "cached" : "leader";
+    struct sight sight = {.begin_ns = now_ns(), .is_bound = is_cached};
+    const struct answer *answer =
+        is_bulk ? session_call(session, "bulk.get", "['b', ['k%u'], {'consistency': '%s', 'timeout': 2}]", key, way)
+                : session_call(session, "kv.get", "['b', 'k%u', {'consistency': '%s', 'timeout': 2}]", key, way);
+
+    sight.end_ns = now_ns();
+    if (strcmp(answer_code(answer), "ok") != 0)
+        return;
+    const msgpack_object *entry = object_at(answer->result, is_bulk ? format_text("k%u", key) : "");
+    ck_assert_ptr_nonnull(entry);
+    note(caller, &sight, key, entry->type == MSGPACK_OBJECT_NIL ? NOTHING_SEEN : number_at(entry, "revision"));
+}
+
+static void *run_caller(void *arg)
+{
+    struct caller *caller = arg;
+    struct session *session = session_open(stage.socket_path);
+    unsigned seed = caller->number + 1;
+    uint64_t seen[KEYS] = {0};
+
+    while (!__atomic_load_n(&is_over, __ATOMIC_RELAXED) && caller->count < SIGHTS_MAX) {
+        if (caller->number < WRITERS)
+            write_one(caller, session, &seed, seen);
+        else
+            read_one(caller, session, &seed);
+        session_forget(session);
+        pause_shortly(); /* few enough to be checked each against each */
+    }
+    session_close(session);
+    return NULL;
+}
+
+START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
+{
+    struct sight *sights = keep(calloc(CALLERS * SIGHTS_MAX, sizeof(*sights)));
+    size_t count = 0, marker_count = 0;
+
+    for (unsigned i = 0; i < CALLERS; i++) {
+        callers[i].number = i;
+        callers[i].sights = keep(calloc(SIGHTS_MAX, sizeof(*sights)));
+        ck_assert_int_eq(pthread_create(&callers[i].thread, NULL, run_caller, &callers[i]), 0);
+    }
+    chaos_run(&stage, "b", &progress, TIME_MS);
+    __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < CALLERS; i++) {
+        pthread_join(callers[i].thread, NULL);
+        memcpy(sights + count, callers[i].sights, callers[i].count * sizeof(*sights));
+        count += callers[i].count;
+    }
+    struct stream_log log = nats_read_log(stage.nats, "b");
+    struct sight *markers = keep(calloc(log.count + 1, sizeof(*markers)));
+    for (size_t i = 0; i < log.count; i++) {
+        if (strcmp(log.entries[i].operation, "DEL") == 0)
+            markers[marker_count++] =
+                (struct sight){.key = (unsigned)atoi(log.entries[i].key + 1), .revision = log.entries[i].revision};
+    }
+    ck_assert_uint_gt(stage_stat(&stage, "cache.hits"), 200);
+    const struct sight *old = find_old(sights, count, markers, marker_count);
+    ck_assert_msg(old == NULL, "k%u was answered at revision %llu, which is too old, between %llu and %llu ns",
+                  old->key, (unsigned long long)old->revision, (unsigned long long)old->begin_ns,
+                  (unsigned long long)old->end_ns);
+}
+END_TEST
+
+Suite *near_fault_suite(void)
+{
+    Suite *suite = suite_create("near faults");
+    TCase *checker = tcase_create("checker"), *one = tcase_create("one server"), *three = tcase_create("three servers");
+
+    tcase_add_test(checker, the_checker_knows_old_from_new);
+    tcase_add_checked_fixture(one, begin_one, end);
+    tcase_add_checked_fixture(three, begin_three, end);
+    tcase_set_timeout(one, 90);
+    tcase_set_timeout(three, 90);
+    tcase_add_test(one, cached_reads_are_never_old_and_never_go_back_while_everything_breaks);
+    tcase_add_test(three, cached_reads_are_never_old_and_never_go_back_while_everything_breaks);
+    suite_add_tcase(suite, checker);
+    suite_add_tcase(suite, one);
+    suite_add_tcase(suite, three);
+    return suite;
+}

@@ -1,0 +1,131 @@
+/* Servers of a cluster that stand still under writes: nothing acknowledged is lost, and outcomes are true. */
+#include "tests/fault/stage.h"
+#include "tests/fault/suites.h"
+
+#include <string.h>
+
+#define WRITES 40u
+
+static struct stage stage;
+
+static void begin(void)
+{
+    stage_begin(&stage, CLUSTER_SERVERS, NULL);
+    stage_make_bucket(&stage, "b", NULL);
+    stage_wait_current(&stage, "b");
+}
+
+static void end(void)
+{
+    stage_end(&stage);
+}
+
+/* Every second one has a condition, so that its copy could be refused. */
+static void send_writes(uint32_t msgids[WRITES], unsigned round, const char *timeout)
+{
+    for (unsigned i = 0; i < WRITES; i++)
+        msgids[i] = session_send(stage.session, i % 2 == 0 ? "kv.put" : "kv.create",
+                                 "['b', 'k.%u.%u', 'mine', {'timeout': %s}]", round, i, timeout);
+}
+
+/* Each is stored once at its revision, or not at all and said so, or said to be unknown. Answers how many succeeded. */
+static unsigned expect_truth(const uint32_t msgids[WRITES], unsigned round)
+{
+    unsigned done = 0;
+
+    for (unsigned i = 0; i < WRITES; i++)
+        session_wait(stage.session, msgids[i]);
+    stage_reconnect_nats(&stage);
+    stage_wait_current(&stage, "b");
+    struct stream_log log = nats_read_log(stage.nats, "b");
+    for (unsigned i = 0; i < WRITES; i++) {
+        const struct answer *answer = session_wait(stage.session, msgids[i]);
+        uint64_t stored;
+        unsigned count = log_count(&log, format_text("k.%u.%u", round, i), "put", "mine", &stored);
+        bool is_done = strcmp(answer_code(answer), "ok") == 0;
+        bool is_unknown = strcmp(answer_outcome(answer), "unknown") == 0;
+        ck_assert_msg(is_unknown ? count <= 1 : count == is_done, "k.%u.%u is stored %u times; answered %s", round, i,
+                      count, answer_text(answer));
+        if (is_done)
+            ck_assert_uint_eq(answer_revision(answer), stored);
+        done += is_done;
+    }
+    return done;
+}
+
+START_TEST(writes_go_on_while_a_follower_stands_still)
+{
+    uint32_t msgids[WRITES];
+    struct server *leader = stage_leader(&stage, "b");
+    struct server *follower = leader == &stage.servers[1] ? &stage.servers[2] : &stage.servers[1];
+
+    proxy_prefer(stage.proxy, (unsigned)(leader - stage.servers));
+    proxy_cut(stage.proxy);
+    server_freeze(follower);
+    send_writes(msgids, 0, "15");
+    for (unsigned i = 0; i < WRITES; i++)
+        assert_ok(session_wait(stage.session, msgids[i]));
+    server_thaw(follower);
+    ck_assert_uint_eq(expect_truth(msgids, 0), WRITES);
+}
+END_TEST
+
+START_TEST(without_a_majority_no_write_is_acknowledged_and_outcomes_are_true)
+{
+    uint32_t msgids[WRITES];
+    struct server *leader = stage_leader(&stage, "b");
+
+    proxy_prefer(stage.proxy, (unsigned)(leader - stage.servers));
+    proxy_cut(stage.proxy);
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'before', 'x', {'timeout': 15}]"));
+    for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
+        if (&stage.servers[i] != leader)
+            server_freeze(&stage.servers[i]);
+    }
+    send_writes(msgids, 0, "2");
+    for (unsigned i = 0; i < WRITES; i++)
+        ck_assert_str_ne(answer_code(session_wait(stage.session, msgids[i])), "ok");
+    for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
+        if (&stage.servers[i] != leader)
+            server_thaw(&stage.servers[i]);
+    }
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'behind', 'x', {'timeout': 20}]"));
+    ck_assert_uint_eq(expect_truth(msgids, 0), 0);
+}
+END_TEST
+
+START_TEST(writes_that_wait_for_the_majority_are_stored_once)
+{
+    uint32_t msgids[WRITES];
+    struct server *leader = stage_leader(&stage, "b");
+
+    proxy_prefer(stage.proxy, (unsigned)(leader - stage.servers));
+    proxy_cut(stage.proxy);
+    for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
+        if (&stage.servers[i] != leader)
+            server_freeze(&stage.servers[i]);
+    }
+    uint64_t retries = stage_retries(&stage);
+    send_writes(msgids, 0, "18");
+    wait_until(stage_retries(&stage) >= retries + 3 * WRITES, "retries of each");
+    for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
+        if (&stage.servers[i] != leader)
+            server_thaw(&stage.servers[i]);
+    }
+    ck_assert_uint_gt(expect_truth(msgids, 0), 0);
+}
+END_TEST
+
+Suite *partition_suite(void)
+{
+    Suite *suite = suite_create("partition");
+    TCase *tests = tcase_create("three servers");
+
+    tcase_add_checked_fixture(tests, begin, end);
+    tcase_set_timeout(tests, 90);
+    tcase_add_test(tests, writes_go_on_while_a_follower_stands_still);
+    tcase_add_test(tests, without_a_majority_no_write_is_acknowledged_and_outcomes_are_true);
+    tcase_add_test(tests, writes_that_wait_for_the_majority_are_stored_once);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

@@ -1,0 +1,81 @@
+/* A value with a TTL whose ack is lost is stored once, expires, and no older value comes back. */
+#include "tests/fault/stage.h"
+#include "tests/fault/suites.h"
+
+#include <string.h>
+
+static struct stage stage;
+
+static void begin(void)
+{
+    stage_begin(&stage, 1, NULL);
+    assert_ok(session_call(stage.session, "bucket.create", "['h1', {'history': 1}]"));
+    assert_ok(session_call(stage.session, "bucket.create", "['h64', {'history': 64}]"));
+}
+
+static void end(void)
+{
+    stage_end(&stage);
+}
+
+static bool is_gone(const char *bucket, const char *key)
+{
+    const struct answer *answer =
+        session_call(stage.session, "kv.get", "['%s', '%s', {'consistency': 'leader'}]", bucket, key);
+
+    assert_ok(answer);
+    ck_assert_msg(answer->result->type == MSGPACK_OBJECT_NIL || strcmp(text_at(answer->result, "value"), "mine") == 0,
+                  "another value came back: %s", answer_text(answer));
+    return answer->result->type == MSGPACK_OBJECT_NIL;
+}
+
+static void try_fault(const char *bucket, const char *key, enum proxy_fault_kind kind)
+{
+    uint64_t stored, unused;
+
+    assert_ok(session_call(stage.session, "kv.put", "['%s', '%s', 'old']", bucket, key));
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = kind, .subject = format_text("$KV.%s.%s", bucket, key)});
+    uint64_t revision = answer_revision(
+        session_call(stage.session, "kv.put", "['%s', '%s', 'mine', {'ttl': 2, 'timeout': 20}]", bucket, key));
+    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
+    struct stream_log log = nats_read_log(stage.nats, bucket);
+    ck_assert_uint_eq(log_count(&log, key, "put", "mine", &stored), 1);
+    ck_assert_uint_eq(stored, revision);
+    wait_until(is_gone(bucket, key), "the value's end");
+    /* The stream has no value of it that a later read could find. */
+    log = nats_read_log(stage.nats, bucket);
+    ck_assert_uint_eq(log_count(&log, key, "put", "mine", &unused), 0);
+    ck_assert(is_gone(bucket, key));
+}
+
+static void try_faults(const char *bucket)
+{
+    try_fault(bucket, "ack", PROXY_DROP_ACK);
+    try_fault(bucket, "put", PROXY_DROP_PUBLISH);
+    try_fault(bucket, "cut", PROXY_CUT_BEFORE_ACK);
+}
+
+START_TEST(a_put_with_ttl_under_faults_is_stored_once_and_ends_with_history_1)
+{
+    try_faults("h1");
+}
+END_TEST
+
+START_TEST(a_put_with_ttl_under_faults_is_stored_once_and_ends_with_history_64)
+{
+    try_faults("h64");
+}
+END_TEST
+
+Suite *ttl_fault_suite(void)
+{
+    Suite *suite = suite_create("ttl faults");
+    TCase *tests = tcase_create("one server");
+
+    tcase_add_checked_fixture(tests, begin, end);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, a_put_with_ttl_under_faults_is_stored_once_and_ends_with_history_1);
+    tcase_add_test(tests, a_put_with_ttl_under_faults_is_stored_once_and_ends_with_history_64);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

@@ -1,0 +1,669 @@
+/* Watchers are told every change, in order, none missing and none twice, whatever happens between daemon and NATS. */
+#include "tests/fault/stage.h"
+#include "tests/fault/suites.h"
+#include "tests/fault/watcher.h"
+
+#include <pthread.h>
+#include <string.h>
+
+/* Silence is found soon: two missing heartbeats are less than a second. */
+#define SETTINGS   "watches:\n  heartbeat: 0.2\n  check_interval: 0.5\n"
+#define SILENCE_MS 800u
+
+#define BUCKET    "b"
+#define CONSUMERS "KV_" BUCKET
+
+/* No key is written more often than the bucket's history keeps. */
+#define KEYS     400u
+#define PUTS_MAX (KEYS * 60u)
+
+static struct stage stage;
+
+/* From the beginning, with a filter beside it, and some that came later. */
+#define WATCHERS_MAX 24u
+static struct watcher watchers[WATCHERS_MAX];
+static unsigned watcher_count;
+
+static void begin_watcher(const char *filter, const char *options)
+{
+    ck_assert_uint_lt(watcher_count, WATCHERS_MAX);
+    watcher_begin(&watchers[watcher_count++], stage.socket_path, BUCKET, filter, options);
+}
+
+static void begin_with(unsigned server_count)
+{
+    stage_begin(&stage, server_count, SETTINGS);
+    stage_make_bucket(&stage, BUCKET, NULL);
+    begin_watcher(">", "");
+    begin_watcher("even.>", "'include_history': true");
+    watcher_wait_ready(&watchers[0]);
+    watcher_wait_ready(&watchers[1]);
+}
+
+static void begin_one(void)
+{
+    begin_with(1);
+}
+
+static void begin_three(void)
+{
+    begin_with(CLUSTER_SERVERS);
+}
+
+static void end(void)
+{
+    for (unsigned i = 0; i < watcher_count; i++)
+        watcher_end(&watchers[i]);
+    stage_end(&stage);
+}
+
+/* A late one, which must come to the same. */
+static void begin_late_watcher(void)
+{
+    begin_watcher(watcher_count % 2 == 0 ? ">" : "odd.>", "'include_history': true");
+}
+
+/* --- Writing --------------------------------------------------------------------------------------- */
+
+static unsigned put_count;
+
+/* The next key's name. */
+static const char *next_key(void)
+{
+    unsigned number = put_count++;
+
+    ck_assert_uint_lt(number, PUTS_MAX);
+    return format_text("%s.%u", number % 2 == 0 ? "even" : "odd", number % KEYS);
+}
+
+/* Past the proxy: it is written however bad the daemon's link is. */
+static void put_some(struct nats *nats, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        nats_put(nats, BUCKET, next_key(), format_text("value %u", put_count));
+}
+
+/* Through the daemon, deletes too. */
+static void write_some(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (i % 4 == 3)
+            assert_ok(session_call(stage.session, "kv.delete", "['b', '%s', {'timeout': 20}]", next_key()));
+        else
+            assert_ok(session_call(stage.session, "kv.put", "['b', '%s', 'mine %u', {'timeout': 20}]", next_key(),
+                                   put_count));
+    }
+}
+
+/* Another program that writes all the while. */
+struct scribe {
+    pthread_t thread;
+    struct nats *nats;
+    bool is_over;
+};
+
+static void *run_scribe(void *arg)
+{
+    struct scribe *scribe = arg;
+
+    for (; !__atomic_load_n(&scribe->is_over, __ATOMIC_RELAXED) && put_count < PUTS_MAX / 2; pause_shortly())
+        put_some(scribe->nats, 1);
+    return NULL;
+}
+
+static void begin_scribe(struct scribe *scribe)
+{
+    scribe->is_over = false;
+    scribe->nats = nats_connect(&stage.servers[0].port, 1);
+    ck_assert_int_eq(pthread_create(&scribe->thread, NULL, run_scribe, scribe), 0);
+}
+
+static void end_scribe(struct scribe *scribe)
+{
+    __atomic_store_n(&scribe->is_over, true, __ATOMIC_RELAXED);
+    pthread_join(scribe->thread, NULL);
+    nats_close(scribe->nats);
+}
+
+/* --- What must come of it -------------------------------------------------------------------------- */
+
+static uint64_t resyncs(void)
+{
+    return stage_stat(&stage, "watches.resyncs");
+}
+
+/* What was told last must have come through before the end can be told from a hole. */
+static void expect_all_told(void)
+{
+    uint64_t even = nats_put(stage.nats, BUCKET, "even.last", "x"), odd = nats_put(stage.nats, BUCKET, "odd.last", "x");
+
+    for (unsigned i = 0; i < watcher_count; i++)
+        watcher_wait(&watchers[i], strcmp(watchers[i].prefix, "even.") == 0 ? even : odd);
+    struct stream_log log = nats_read_log(stage.nats, BUCKET);
+    for (unsigned i = 0; i < watcher_count; i++)
+        watcher_expect(&watchers[i], &log, 1);
+}
+
+static unsigned consumer_count(void)
+{
+    json_t *state = json_object_get(nats_api(stage.nats, "STREAM.INFO." CONSUMERS, "{}"), "state");
+
+    return (unsigned)json_integer_value(json_object_get(state, "consumer_count"));
+}
+
+/* What a reading left behind when its link was cut goes after its ten seconds. */
+static void expect_one_consumer(void)
+{
+    wait_until(consumer_count() == 1, "the one consumer");
+    json_t *names = json_object_get(nats_api(stage.nats, "CONSUMER.NAMES." CONSUMERS, "{}"), "consumers");
+    ck_assert_str_eq(json_string_value(json_array_get(names, 0)), "kvstored-fault");
+}
+
+static uint64_t reconnects(void)
+{
+    return number_at(session_call(stage.session, "health.check", "[]")->result, "nats.reconnects");
+}
+
+/* --- Cuts and stalls ------------------------------------------------------------------------------- */
+
+START_TEST(fifty_cuts_leave_no_hole_no_repeat_and_one_consumer)
+{
+    struct scribe scribe;
+
+    begin_scribe(&scribe);
+    for (unsigned i = 0; i < 50; i++) {
+        uint64_t before = reconnects();
+        proxy_cut(stage.proxy);
+        wait_until(reconnects() > before, "the link");
+        /* Every third time all is well again before the next cut; else it comes while things are being mended. */
+        if (i % 3 == 0)
+            write_some(4);
+        if (i == 17 || i == 34)
+            begin_late_watcher();
+        watcher_take(&watchers[0], 1 + i % 20);
+    }
+    end_scribe(&scribe);
+    expect_all_told();
+    expect_one_consumer();
+    ck_assert_uint_ge(reconnects(), 50);
+}
+END_TEST
+
+START_TEST(a_cut_in_the_middle_of_what_is_told_again_leaves_no_hole_and_no_repeat)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        proxy_hold(stage.proxy);
+        put_some(stage.nats, 200);
+        proxy_arm(
+            stage.proxy,
+            (struct proxy_fault){.kind = PROXY_CUT_BEFORE_DELIVERY, .subject = "$KV.b.>", .skip = 40 * i, .count = 3});
+        proxy_cut(stage.proxy);
+        proxy_release(stage.proxy);
+        if (i == 3)
+            begin_late_watcher();
+        wait_until(proxy_strikes(stage.proxy) == 3, "three cuts");
+    }
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    expect_all_told();
+}
+END_TEST
+
+START_TEST(a_stall_leaves_no_hole_and_no_repeat)
+{
+    static const unsigned stalls_ms[] = {50, SILENCE_MS, 300, 2 * SILENCE_MS, 20};
+
+    for (unsigned i = 0; i < sizeof(stalls_ms) / sizeof(stalls_ms[0]); i++) {
+        write_some(5);
+        proxy_hold(stage.proxy);
+        put_some(stage.nats, 100);
+        uint64_t until_ms = now_ms() + stalls_ms[i];
+        wait_until(now_ms() >= until_ms, "the end of the stall");
+        put_some(stage.nats, 100);
+        proxy_release(stage.proxy);
+        if (i == 1)
+            begin_late_watcher();
+    }
+    expect_all_told();
+    ck_assert_uint_gt(resyncs(), 0);
+}
+END_TEST
+
+START_TEST(thousands_of_changes_during_a_resynchronisation_are_all_told)
+{
+    struct scribe scribe;
+
+    write_some(20);
+    proxy_hold(stage.proxy);
+    put_some(stage.nats, 4000);
+    begin_scribe(&scribe);
+    proxy_cut(stage.proxy);
+    proxy_release(stage.proxy);
+    begin_late_watcher();
+    /* In the midst of them, once more. */
+    watcher_wait(&watchers[0], 1000);
+    proxy_cut(stage.proxy);
+    begin_late_watcher();
+    watcher_wait(&watchers[0], 4000);
+    end_scribe(&scribe);
+    expect_all_told();
+}
+END_TEST
+
+/* --- Lost messages --------------------------------------------------------------------------------- */
+
+/* The fault must have struck, and what it lost be found missing. */
+static void lose_and_find(struct proxy_fault fault, unsigned puts)
+{
+    uint64_t before = resyncs();
+
+    proxy_arm(stage.proxy, fault);
+    put_some(stage.nats, puts);
+    wait_until(proxy_strikes(stage.proxy) >= (fault.count > 0 ? fault.count : 1), "the lost message");
+    wait_until(resyncs() > before, "another consumer");
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+}
+
+START_TEST(a_lost_delivery_is_told_all_the_same)
+{
+    struct proxy_fault fault = {.kind = PROXY_DROP_DELIVERY, .subject = "$KV.b.>"};
+
+    write_some(5);
+    for (unsigned i = 0; i < 4; i++) {
+        /* The first of some, one of them, several of them; and the last, which only a heartbeat can tell. */
+        fault.skip = i == 0 ? 0 : (i == 3 ? 29 : 13);
+        fault.count = i == 2 ? 7 : 1;
+        lose_and_find(fault, 30);
+        if (i == 1) {
+            /* What is lost next must be the followers' own. */
+            begin_late_watcher();
+            watcher_wait_ready(&watchers[watcher_count - 1]);
+        }
+    }
+    expect_all_told();
+}
+END_TEST
+
+START_TEST(entries_that_are_lost_while_a_watch_begins_are_told_all_the_same)
+{
+    put_some(stage.nats, 300);
+    watcher_wait(&watchers[0], 300);
+    for (unsigned i = 0; i < 3; i++) {
+        proxy_arm(stage.proxy,
+                  (struct proxy_fault){.kind = PROXY_DROP_DELIVERY, .subject = "$KV.b.>", .skip = 149 * i, .count = 1});
+        begin_watcher(">", "'include_history': true");
+        put_some(stage.nats, 20);
+        watcher_wait_ready(&watchers[watcher_count - 1]);
+        wait_until(proxy_strikes(stage.proxy) == 1, "the lost message");
+    }
+    expect_all_told();
+}
+END_TEST
+
+START_TEST(lost_heartbeats_cost_a_consumer_and_no_change)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        lose_and_find((struct proxy_fault){.kind = PROXY_DROP_HEARTBEAT, .subject = ">", .count = 4}, 10);
+        write_some(5);
+    }
+    begin_late_watcher();
+    expect_all_told();
+    expect_one_consumer();
+}
+END_TEST
+
+/* --- The consumer's making ------------------------------------------------------------------------- */
+
+START_TEST(whatever_is_lost_while_the_consumer_is_made_leaves_one_and_no_hole)
+{
+    static const char *const subjects[] = {
+        "$JS.API.STREAM.INFO." CONSUMERS,
+        "$JS.API.CONSUMER.DELETE." CONSUMERS ".>",
+        "$JS.API.CONSUMER.CREATE." CONSUMERS ".>",
+        "$JS.API.CONSUMER.MSG.NEXT." CONSUMERS ".>",
+    };
+    static const enum proxy_fault_kind kinds[] = {PROXY_DROP_ACK, PROXY_DROP_PUBLISH, PROXY_CUT_AFTER_PUBLISH};
+
+    for (unsigned i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++) {
+        for (unsigned j = 0; j < sizeof(kinds) / sizeof(kinds[0]); j++) {
+            put_some(stage.nats, 10);
+            watcher_wait(&watchers[0], put_count);
+            proxy_arm(stage.proxy, (struct proxy_fault){.kind = kinds[j], .subject = subjects[i], .count = 2});
+            proxy_cut(stage.proxy);
+            put_some(stage.nats, 10);
+            wait_until(proxy_strikes(stage.proxy) == 2, subjects[i]);
+            proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+        }
+    }
+    begin_late_watcher();
+    expect_all_told();
+    expect_one_consumer();
+}
+END_TEST
+
+START_TEST(a_consumer_that_somebody_removes_is_made_anew)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        put_some(stage.nats, 50);
+        nats_api(stage.nats, "CONSUMER.DELETE." CONSUMERS ".kvstored-fault", "{}");
+        put_some(stage.nats, 50);
+        watcher_wait(&watchers[0], put_count);
+    }
+    expect_all_told();
+    wait_until(consumer_count() == 1, "the one consumer");
+}
+END_TEST
+
+/* --- The server dies ------------------------------------------------------------------------------- */
+
+START_TEST(a_server_that_is_killed_and_comes_back_leaves_no_hole_and_no_repeat)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        write_some(30);
+        server_kill(&stage.servers[0]);
+        server_restart(&stage.servers[0]);
+        stage_reconnect_nats(&stage);
+        put_some(stage.nats, 30);
+        if (i == 1)
+            begin_late_watcher();
+        if (i % 2 == 0)
+            write_some(20);
+    }
+    expect_all_told();
+    expect_one_consumer();
+}
+END_TEST
+
+START_TEST(a_leader_that_dies_leaves_no_hole_and_no_repeat)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        write_some(50);
+        stage_wait_current(&stage, BUCKET);
+        struct server *leader = stage_leader(&stage, BUCKET);
+        server_kill(leader);
+        write_some(50); /* under the next one */
+        begin_late_watcher();
+        server_restart(leader);
+        stage_reconnect_nats(&stage);
+        write_some(20);
+    }
+    expect_all_told();
+}
+END_TEST
+
+START_TEST(cuts_before_a_cluster_leave_no_hole_and_no_repeat)
+{
+    /* Each time to another server, which may be behind. */
+    for (unsigned i = 0; i < 15; i++) {
+        write_some(10);
+        uint64_t before = reconnects();
+        proxy_prefer(stage.proxy, i % CLUSTER_SERVERS);
+        proxy_cut(stage.proxy);
+        put_some(stage.nats, 10);
+        wait_until(reconnects() > before, "the link");
+        if (i % 5 == 4)
+            begin_late_watcher();
+    }
+    expect_all_told();
+}
+END_TEST
+
+/* --- The bucket is not what it was ----------------------------------------------------------------- */
+
+#define OLD_KEYS 40u
+
+/* What the server of a daemon that cannot hear it is made to do, and then it is killed and comes back. */
+static void restart_server(void)
+{
+    server_kill(&stage.servers[0]);
+    server_restart(&stage.servers[0]);
+    stage_reconnect_nats(&stage);
+    proxy_release(stage.proxy);
+}
+
+/* Of those told from a place on: how many have this key and operation. */
+static unsigned count_told(const struct watcher *watcher, size_t from, const char *key, const char *operation)
+{
+    unsigned count = 0;
+
+    for (size_t i = from; i < watcher->count; i++)
+        count += strcmp(watcher->told[i].key, key) == 0 && strcmp(watcher->told[i].operation, operation) == 0;
+    return count;
+}
+
+static void put_old_keys(size_t told[2])
+{
+    for (unsigned i = 0; i < OLD_KEYS; i++)
+        nats_put(stage.nats, BUCKET, format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i), "old");
+    for (unsigned i = 0; i < 2; i++) {
+        watcher_wait(&watchers[i], i == 0 ? OLD_KEYS : OLD_KEYS - 1);
+        told[i] = watchers[i].count;
+    }
+}
+
+/* One notice of the end of each of the old keys, and nothing but them up to a place. */
+static void expect_all_vanished(const struct watcher *watcher, size_t from)
+{
+    size_t count = 0;
+
+    for (unsigned i = 0; i < OLD_KEYS; i++) {
+        const char *key = format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i);
+        if (strncmp(key, watcher->prefix, strlen(watcher->prefix)) != 0)
+            continue;
+        ck_assert_msg(count_told(watcher, from, key, "DEL") == 1, "%s has vanished, which was told %u times", key,
+                      count_told(watcher, from, key, "DEL"));
+        count++;
+    }
+    ck_assert_uint_eq(watcher->count, from + count);
+}
+
+static void wait_for_count(struct watcher *watcher, size_t count)
+{
+    uint64_t end_ms = now_ms() + PATIENCE_MS;
+
+    for (watcher_take(watcher, 0); watcher->count < count; watcher_take(watcher, 100))
+        ck_assert_msg(now_ms() < end_ms, "%zu entries were told, and not %zu", watcher->count, count);
+}
+
+START_TEST(a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_deleted)
+{
+    size_t told[2];
+
+    put_old_keys(told);
+    proxy_hold(stage.proxy);
+    nats_api(stage.nats, "STREAM.PURGE." CONSUMERS, "{}");
+    restart_server();
+    wait_for_count(&watchers[0], told[0] + OLD_KEYS);
+    wait_for_count(&watchers[1], told[1] + OLD_KEYS / 2);
+    for (unsigned i = 0; i < 2; i++)
+        expect_all_vanished(&watchers[i], told[i]);
+    /* And what comes then comes as ever. */
+    begin_late_watcher();
+    uint64_t from = nats_put(stage.nats, BUCKET, "even.0", "new");
+    put_some(stage.nats, 50);
+    uint64_t last = nats_put(stage.nats, BUCKET, "even.last", "x");
+    struct stream_log log = nats_read_log(stage.nats, BUCKET);
+    for (unsigned i = 0; i < 2; i++) {
+        watcher_wait(&watchers[i], last);
+        watcher_expect(&watchers[i], &log, from);
+    }
+}
+END_TEST
+
+/* Some that the old one had too, and some that it had not; some of them twice. */
+static void make_anew(unsigned puts)
+{
+    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO." CONSUMERS, "{}"), "config");
+
+    nats_api(stage.nats, "STREAM.DELETE." CONSUMERS, "{}");
+    nats_api(stage.nats, "STREAM.CREATE." CONSUMERS, "%s", (char *)keep(json_dumps(config, 0)));
+    for (unsigned i = 0; i < puts; i++)
+        nats_put(stage.nats, BUCKET, format_text("%s.%u", i % 2 == 0 ? "even" : "odd", OLD_KEYS / 2 + i % OLD_KEYS),
+                 format_text("new %u", i));
+}
+
+/* From a place on: each entry of the new bucket in its order, and the end of each key that it does not have, once. */
+static void expect_the_new_one(const struct watcher *watcher, size_t from, const struct stream_log *log)
+{
+    struct watcher changes = *watcher;
+    unsigned vanished = 0;
+
+    changes.told = keep(calloc(watcher->count + 1, sizeof(*changes.told)));
+    changes.count = 0;
+    for (size_t i = from; i < watcher->count; i++) {
+        if (strcmp(watcher->told[i].operation, "DEL") != 0)
+            changes.told[changes.count++] = watcher->told[i];
+        else
+            vanished++;
+    }
+    watcher_expect(&changes, log, 1);
+    for (unsigned i = 0; i < OLD_KEYS / 2; i++) {
+        const char *key = format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i);
+        if (strncmp(key, watcher->prefix, strlen(watcher->prefix)) != 0)
+            continue;
+        ck_assert_msg(count_told(watcher, from, key, "DEL") == 1, "%s has vanished, which was told %u times", key,
+                      count_told(watcher, from, key, "DEL"));
+        vanished--;
+    }
+    ck_assert_uint_eq(vanished, 0);
+}
+
+static void try_made_anew(unsigned puts)
+{
+    size_t told[2];
+
+    put_old_keys(told);
+    proxy_hold(stage.proxy);
+    make_anew(puts);
+    restart_server();
+    /* Those that vanished, and the first of the new ones. */
+    wait_for_count(&watchers[0], told[0] + OLD_KEYS / 2 + 1);
+    put_some(stage.nats, 20);
+    uint64_t last = nats_put(stage.nats, BUCKET, "even.last", "x");
+    struct stream_log log = nats_read_log(stage.nats, BUCKET);
+    for (unsigned i = 0; i < 2; i++) {
+        wait_until((watcher_take(&watchers[i], 10), count_told(&watchers[i], told[i], "even.last", "put") == 1),
+                   "the last entry");
+        ck_assert_uint_eq(watcher_last(&watchers[i]), last);
+        expect_the_new_one(&watchers[i], told[i], &log);
+    }
+}
+
+START_TEST(a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning)
+{
+    try_made_anew(OLD_KEYS / 2);
+}
+END_TEST
+
+START_TEST(a_bucket_that_was_made_anew_and_is_ahead_of_the_old_one_is_told_from_its_beginning)
+{
+    try_made_anew(3 * OLD_KEYS);
+}
+END_TEST
+
+START_TEST(a_bucket_that_was_deleted_while_nobody_could_hear_it_ends_its_watches)
+{
+    put_some(stage.nats, 10);
+    watcher_wait(&watchers[0], 10);
+    proxy_hold(stage.proxy);
+    nats_api(stage.nats, "STREAM.DELETE." CONSUMERS, "{}");
+    restart_server();
+    for (unsigned i = 0; i < 2; i++) {
+        wait_until((watcher_take(&watchers[i], 10), watchers[i].ended != NULL), "watch.ended");
+        ck_assert_str_eq(watchers[i].ended, "bucket_not_found");
+    }
+}
+END_TEST
+
+/* --- The daemon dies ------------------------------------------------------------------------------- */
+
+START_TEST(a_daemon_that_is_killed_takes_its_consumer_back)
+{
+    write_some(50);
+    watcher_wait(&watchers[0], 50);
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t next[2] = {watcher_last(&watchers[0]) + 1, watcher_last(&watchers[1]) + 1};
+        unsigned count = put_count;
+        for (unsigned j = 0; j < 2; j++)
+            watcher_end(&watchers[j]);
+        stage_kill_daemon(&stage);
+        put_some(stage.nats, 30); /* nobody follows */
+        stage_restart_daemon(&stage);
+        watcher_count = 0;
+        for (unsigned j = 0; j < 2; j++)
+            begin_watcher(j == 0 ? ">" : "even.>", format_text("'from_revision': %llu", (unsigned long long)next[j]));
+        write_some(20);
+        struct stream_log log = nats_read_log(stage.nats, BUCKET);
+        for (unsigned j = 0; j < 2; j++) {
+            watcher_wait(&watchers[j], count + 49 + (j == 0));
+            watcher_expect(&watchers[j], &log, next[j]);
+        }
+        expect_one_consumer();
+    }
+}
+END_TEST
+
+START_TEST(two_daemons_of_one_name_both_tell_everything_and_come_to_rest)
+{
+    struct stage other;
+    struct scribe scribe;
+
+    stage_join(&other, &stage, SETTINGS);
+    begin_scribe(&scribe);
+    watcher_begin(&watchers[watcher_count++], other.socket_path, BUCKET, ">", "'include_history': true");
+    watcher_begin(&watchers[watcher_count++], other.socket_path, BUCKET, "odd.>", "'include_history': true");
+    watcher_wait_ready(&watchers[2]);
+    /* After a while neither takes the other's away any more. */
+    uint64_t end_ms = now_ms() + PATIENCE_MS, rest_ms = 0, before = UINT64_MAX;
+    while (rest_ms == 0 || now_ms() < rest_ms) {
+        uint64_t now = resyncs() + stage_stat(&other, "watches.resyncs");
+        if (now != before)
+            rest_ms = now_ms() + 3 * SILENCE_MS;
+        before = now;
+        ck_assert_msg(rest_ms < end_ms, "they do not come to rest: %llu consumers were made anew",
+                      (unsigned long long)now);
+        watcher_take(&watchers[2], 10);
+    }
+    wait_until(consumer_count() == 2, "a consumer of each");
+    end_scribe(&scribe);
+    expect_all_told();
+    watcher_end(&watchers[--watcher_count]);
+    watcher_end(&watchers[--watcher_count]);
+    stage_end(&other);
+}
+END_TEST
+
+Suite *watch_fault_suite(void)
+{
+    const TTest *const tests[] = {
+        fifty_cuts_leave_no_hole_no_repeat_and_one_consumer,
+        a_cut_in_the_middle_of_what_is_told_again_leaves_no_hole_and_no_repeat,
+        a_stall_leaves_no_hole_and_no_repeat,
+        thousands_of_changes_during_a_resynchronisation_are_all_told,
+        a_lost_delivery_is_told_all_the_same,
+        entries_that_are_lost_while_a_watch_begins_are_told_all_the_same,
+        lost_heartbeats_cost_a_consumer_and_no_change,
+        whatever_is_lost_while_the_consumer_is_made_leaves_one_and_no_hole,
+        a_consumer_that_somebody_removes_is_made_anew,
+        a_server_that_is_killed_and_comes_back_leaves_no_hole_and_no_repeat,
+        a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_deleted,
+        a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning,
+        a_bucket_that_was_made_anew_and_is_ahead_of_the_old_one_is_told_from_its_beginning,
+        a_bucket_that_was_deleted_while_nobody_could_hear_it_ends_its_watches,
+        a_daemon_that_is_killed_takes_its_consumer_back,
+        two_daemons_of_one_name_both_tell_everything_and_come_to_rest,
+    };
+    Suite *suite = suite_create("watch faults");
+    TCase *one = tcase_create("one server"), *three = tcase_create("three servers");
+
+    tcase_add_checked_fixture(one, begin_one, end);
+    tcase_add_checked_fixture(three, begin_three, end);
+    tcase_set_timeout(one, 60);
+    tcase_set_timeout(three, 90);
+    for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+        tcase_add_test(one, tests[i]);
+    tcase_add_test(three, a_leader_that_dies_leaves_no_hole_and_no_repeat);
+    tcase_add_test(three, cuts_before_a_cluster_leave_no_hole_and_no_repeat);
+    suite_add_tcase(suite, one);
+    suite_add_tcase(suite, three);
+    return suite;
+}

@@ -1,0 +1,113 @@
+/* bulk.*: many keys in one call, one result for each. */
+#include "tests/integration/client.h"
+#include "tests/integration/suites.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* count pieces of text, each with its number in it, with commas between them. */
+static char *repeat(const char *piece, unsigned count)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+
+    for (unsigned i = 0; i < count; i++) {
+        if (i > 0)
+            fputs(", ", stream);
+        for (const char *c = piece; *c != '\0'; c++) {
+            if (*c == '#')
+                fprintf(stream, "%u", i);
+            else
+                fputc(*c, stream);
+        }
+    }
+    fclose(stream);
+    return keep(text);
+}
+
+START_TEST(a_thousand_keys_are_written_read_and_deleted)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    struct answer *put = client_call(client, "bulk.put", "['%s', {%s}]", bucket, repeat("'k#': 'v#'", 1000));
+
+    assert_ok(put);
+    ck_assert_uint_eq(count_at(&put->result, ""), 1000);
+    struct answer *got = client_call(client, "bulk.get", "['%s', [%s, 'k0', 'nowhere']]", bucket, repeat("'k#'", 1000));
+    assert_ok(got);
+    ck_assert_uint_eq(count_at(&got->result, ""), 1001);
+    for (unsigned i = 0; i < 1000; i += 37) {
+        char path[32], value[32];
+        snprintf(path, sizeof(path), "k%u", i);
+        uint64_t revision = number_at(&put->result, path);
+        snprintf(path, sizeof(path), "k%u.revision", i);
+        ck_assert_uint_eq(number_at(&got->result, path), revision);
+        snprintf(path, sizeof(path), "k%u.value", i);
+        snprintf(value, sizeof(value), "v%u", i);
+        ck_assert_str_eq(text_at(&got->result, path), value);
+    }
+    ck_assert_int_eq(find_at(&got->result, "nowhere")->type, MSGPACK_OBJECT_NIL);
+    struct answer *gone = client_call(client, "bulk.delete", "['%s', [%s, 'k0']]", bucket, repeat("'k#'", 1000));
+    assert_ok(gone);
+    ck_assert_uint_eq(count_at(&gone->result, ""), 1000);
+    struct answer *keys = client_call(client, "kv.keys", "['%s']", bucket);
+    ck_assert_uint_eq(count_at(&keys->result, ""), 0);
+}
+END_TEST
+
+START_TEST(the_failure_of_one_key_hides_no_other)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'max_value_size': 400");
+    struct answer *put = client_call(
+        client, "bulk.put", "['%s', {'good': 'x', 'bad key': 'x', 'large': '%0500u', 'other': 'y'}]", bucket, 0u);
+
+    assert_ok(put);
+    ck_assert_uint_gt(number_at(&put->result, "good"), 0);
+    ck_assert_uint_gt(number_at(&put->result, "other"), 0);
+    ck_assert_str_eq(text_at(&put->result, "bad key.code"), "invalid_argument");
+    ck_assert_str_eq(text_at(&put->result, "large.code"), "too_large");
+    struct answer *gone = client_call(client, "bulk.delete", "['%s', ['good', 'bad key']]", bucket);
+    ck_assert_uint_gt(number_at(&gone->result, "good"), 0);
+    ck_assert_str_eq(text_at(&gone->result, "bad key.code"), "invalid_argument");
+    assert_code(client_call(client, "bulk.get", "['%s', ['other', 'bad key']]", bucket), "invalid_argument");
+}
+END_TEST
+
+START_TEST(a_bucket_that_is_not_there_is_told_for_each_key)
+{
+    struct client *client = client_open_shared();
+    struct answer *put = client_call(client, "bulk.put", "['nowhere', {'a': 'x', 'b': 'x'}]");
+
+    assert_ok(put);
+    ck_assert_str_eq(text_at(&put->result, "a.code"), "bucket_not_found");
+    ck_assert_str_eq(text_at(&put->result, "b.code"), "bucket_not_found");
+    assert_code(client_call(client, "bulk.get", "['nowhere', ['a']]"), "bucket_not_found");
+}
+END_TEST
+
+START_TEST(arguments_that_cannot_be_fail_the_call)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_code(client_call(client, "bulk.put", "['%s', ['a']]", bucket), "invalid_argument");
+    assert_code(client_call(client, "bulk.get", "['%s', {'a': 1}]", bucket), "invalid_argument");
+    assert_code(client_call(client, "bulk.delete", "['%s', 'a']", bucket), "invalid_argument");
+}
+END_TEST
+
+Suite *bulk_suite(void)
+{
+    Suite *suite = suite_create("bulk");
+    TCase *tests = shared_daemon_case(suite, "bulk");
+
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, a_thousand_keys_are_written_read_and_deleted);
+    tcase_add_test(tests, the_failure_of_one_key_hides_no_other);
+    tcase_add_test(tests, a_bucket_that_is_not_there_is_told_for_each_key);
+    tcase_add_test(tests, arguments_that_cannot_be_fail_the_call);
+    return suite;
+}
