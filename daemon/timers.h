@@ -26,7 +26,7 @@ struct timer {
 
 struct timers {
     uv_timer_t tick;
-    uint64_t wake_ms; /* loop time at which it rings next */
+    uint64_t wake_ms;   /* loop time at which it rings next */
     uint64_t done_tick; /* every timer up to this tick has been looked at */
     unsigned count;
     struct timer *slots[TIMERS_SLOTS];

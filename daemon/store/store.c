@@ -134,8 +134,8 @@ bool store_is_available(const struct store *store, struct error *error)
      * Our own server is on its way when there was no connection yet; of somebody else's nobody knows once it could not
      * be reached.
      */
-    bool is_expected = status->was_connected || store->conf->nats.mode == CONF_NATS_EMBEDDED ||
-                       status->last_error[0] == '\0';
+    bool is_expected =
+        status->was_connected || store->conf->nats.mode == CONF_NATS_EMBEDDED || status->last_error[0] == '\0';
     if (is_expected && away_ms < store->conf->nats.outage_wait_ms)
         return true;
     error_set(error, ERROR_UNAVAILABLE, "no connection to NATS for %.3g s%s%s; try again later",
