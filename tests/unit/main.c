@@ -4,7 +4,7 @@
 
 static Suite *(*const suites[])(void) = {
     cache_suite, cache_model_suite, conf_suite, error_suite, filter_suite,
-    frame_suite, ground_suite,      kv_suite,   rpc_suite,
+    frame_suite, ground_suite,      kv_suite,   rpc_suite,   wire_suite,
 };
 
 int main(void)

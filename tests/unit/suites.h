@@ -14,6 +14,7 @@ Suite *error_suite(void);
 Suite *filter_suite(void);
 Suite *frame_suite(void);
 Suite *rpc_suite(void);
+Suite *wire_suite(void);
 Suite *kv_suite(void);
 Suite *ground_suite(void);
 

@@ -1,0 +1,286 @@
+#include "daemon/nats/wire.h"
+#include "tests/unit/suites.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MAX_PAYLOAD 4096u
+#define TOLD_BYTES  8192u
+
+/* A wire, the server's end of its socket, and what it told, as text. */
+struct line {
+    struct wire wire;
+    int server;
+    bool closes; /* at the next message */
+    char told[TOLD_BYTES];
+};
+
+static void tell(struct line *line, const char *text)
+{
+    size_t length = strlen(line->told);
+
+    snprintf(line->told + length, sizeof(line->told) - length, "%s", text);
+}
+
+static bool tell_header(void *arg, const char *name, const char *value)
+{
+    tell(arg, " ");
+    tell(arg, name);
+    tell(arg, "=");
+    tell(arg, value);
+    return true;
+}
+
+static void on_message(void *arg, struct message *message)
+{
+    struct line *line = arg;
+
+    tell(line, message->subject);
+    tell(line, " reply=");
+    tell(line, message->reply != NULL ? message->reply : "none");
+    message_each_header(message, tell_header, line);
+    tell(line, " [");
+    ck_assert_uint_eq(strlen(message->payload), message->payload_bytes);
+    tell(line, message->payload);
+    tell(line, "]\n");
+    if (line->closes)
+        wire_close(&line->wire);
+}
+
+static void on_complaint(void *arg, const char *text)
+{
+    tell(arg, "complaint ");
+    tell(arg, text);
+    tell(arg, "\n");
+}
+
+static void line_begin(struct line *line)
+{
+    const struct wire_events events = {on_message, on_complaint, line};
+    int ends[2];
+
+    memset(line, 0, sizeof(*line));
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    line->server = ends[1];
+    ck_assert(wire_open(&line->wire, ends[0], MAX_PAYLOAD));
+    wire_set_events(&line->wire, &events);
+}
+
+static void line_end(struct line *line)
+{
+    close(line->wire.socket);
+    close(line->server);
+    wire_close(&line->wire);
+}
+
+/* What the server sends; answers whether the connection is still well. */
+static bool say(struct line *line, const char *bytes, size_t length)
+{
+    ck_assert_int_eq(send(line->server, bytes, length, MSG_NOSIGNAL), (ssize_t)length);
+    return wire_read(&line->wire);
+}
+
+/* What the wire has sent. */
+static void heard(struct line *line, char *text, size_t size)
+{
+    ck_assert(wire_write(&line->wire));
+    ssize_t length = recv(line->server, text, size - 1, MSG_DONTWAIT);
+    text[length > 0 ? length : 0] = '\0';
+}
+
+static const char conversation[] = "INFO {\"server_id\":\"x\"}\r\n"
+                                   "PING\r\n"
+                                   "MSG a.b 1 5\r\nhello\r\n"
+                                   "MSG a.b 1 $JS.ACK.1 0\r\n\r\n"
+                                   "HMSG in.box 1 28 33\r\nNATS/1.0\r\nA: b\r\nC:  d e \r\n\r\nworld\r\n"
+                                   "HMSG in.box 1 re.ply 34 34\r\nNATS/1.0 404 Message Not Found\r\n\r\n\r\n"
+                                   "-ERR 'Permissions Violation'\r\n"
+                                   "+OK\r\n"
+                                   "HMSG x 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n";
+static const char told[] = "a.b reply=none [hello]\n"
+                           "a.b reply=$JS.ACK.1 []\n"
+                           "in.box reply=none A=b C=d e [world]\n"
+                           "in.box reply=re.ply Status=404 Description=Message Not Found []\n"
+                           "complaint Permissions Violation\n"
+                           "x reply=none Status=503 []\n";
+
+START_TEST(messages_are_the_same_in_whatever_pieces_they_come)
+{
+    struct line line;
+    char answer[64];
+    size_t size = (size_t)_i + 1;
+
+    line_begin(&line);
+    for (size_t at = 0; at < sizeof(conversation) - 1; at += size) {
+        size_t left = sizeof(conversation) - 1 - at;
+        ck_assert_msg(say(&line, conversation + at, left < size ? left : size), "%s", line.wire.lost);
+    }
+    ck_assert_str_eq(line.told, told);
+    heard(&line, answer, sizeof(answer));
+    ck_assert_str_eq(answer, "PONG\r\n");
+    line_end(&line);
+}
+END_TEST
+
+START_TEST(an_empty_header_value_is_empty_and_of_one_name_the_first_counts)
+{
+    static const char bytes[] = "HMSG x 1 33 33\r\nNATS/1.0\r\nA:\r\nB: 1\r\nB: 2\r\nC: \r\n\r\n\r\n";
+    struct line line;
+
+    line_begin(&line);
+    ck_assert(say(&line, bytes, sizeof(bytes) - 1));
+    ck_assert_str_eq(line.told, "x reply=none A= B=1 C= []\n");
+    line_end(&line);
+}
+END_TEST
+
+START_TEST(what_is_not_the_protocol_loses_the_link)
+{
+    static const char *const wrong[] = {"HELLO\r\n",
+                                        "MSG a 1\r\n",
+                                        "MSG a 1 x\r\n",
+                                        "MSG a 1 -1\r\n",
+                                        "MSG a 1 9999999999\r\n",
+                                        "MSG a 1 b c 5\r\n",
+                                        "HMSG a 1 10 5\r\nNATS/1.0\r\n\r\n",
+                                        "HMSG a 1 5\r\n",
+                                        "\n",
+                                        "MSG a 1 5\nhello\r\n",
+                                        "HMSG a 1 10 10\r\nHTTP/1.0\r\n\r\n\r\n",
+                                        "\x16\x03\x01\x02\n"};
+    struct line line;
+
+    line_begin(&line);
+    ck_assert(!say(&line, wrong[_i], strlen(wrong[_i])));
+    ck_assert_str_ne(line.wire.lost, "");
+    ck_assert_str_eq(line.told, "");
+    line_end(&line);
+}
+END_TEST
+
+START_TEST(a_server_that_closes_is_lost_for_the_reason_that_it_gave)
+{
+    static const char bytes[] = "-ERR 'Stale Connection'\r\n";
+    struct line line;
+
+    line_begin(&line);
+    ck_assert(say(&line, bytes, sizeof(bytes) - 1));
+    shutdown(line.server, SHUT_WR);
+    ck_assert(!wire_read(&line.wire));
+    ck_assert_str_eq(line.wire.lost, "Stale Connection");
+    line_end(&line);
+}
+END_TEST
+
+START_TEST(what_is_published_goes_as_the_protocol_has_it)
+{
+    const struct message_header headers[] = {{"Nats-Msg-Id", "7"}, {"A", "b c"}};
+    struct line line;
+    char sent[512];
+
+    line_begin(&line);
+    ck_assert(wire_subscribe(&line.wire, "_INBOX.x.>", 1));
+    ck_assert_int_eq(wire_publish(&line.wire, "a", NULL, NULL, 0, "", 0), WIRE_DONE);
+    ck_assert_int_eq(wire_publish(&line.wire, "a", "r", NULL, 0, "hello", 5), WIRE_DONE);
+    ck_assert_int_eq(wire_publish(&line.wire, "a", "r", headers, 2, "hello", 5), WIRE_DONE);
+    heard(&line, sent, sizeof(sent));
+    ck_assert_str_eq(sent, "SUB _INBOX.x.> 1\r\n"
+                           "PUB a 0\r\n\r\n"
+                           "PUB a r 5\r\nhello\r\n"
+                           "HPUB a r 36 41\r\nNATS/1.0\r\nNats-Msg-Id: 7\r\nA: b c\r\n\r\nhello\r\n");
+    ck_assert_uint_eq(wire_unwritten_bytes(&line.wire), 0);
+    line_end(&line);
+}
+END_TEST
+
+START_TEST(more_than_the_server_takes_is_refused_headers_counted)
+{
+    static const char payload[MAX_PAYLOAD + 1];
+    const struct message_header header = {"A", "b"};
+    struct line line;
+
+    line_begin(&line);
+    ck_assert_int_eq(wire_publish(&line.wire, "a", NULL, NULL, 0, payload, MAX_PAYLOAD), WIRE_DONE);
+    ck_assert_int_eq(wire_publish(&line.wire, "a", NULL, NULL, 0, payload, MAX_PAYLOAD + 1), WIRE_TOO_LARGE);
+    ck_assert_int_eq(wire_publish(&line.wire, "a", NULL, &header, 1, payload, MAX_PAYLOAD - 8), WIRE_TOO_LARGE);
+    line_end(&line);
+}
+END_TEST
+
+START_TEST(a_wire_may_be_closed_by_who_hears_a_message)
+{
+    struct line line;
+
+    line_begin(&line);
+    int own_end = line.wire.socket;
+    line.closes = true;
+    ck_assert(say(&line, conversation, sizeof(conversation) - 1));
+    ck_assert_str_eq(line.told, "a.b reply=none [hello]\n");
+    ck_assert(!line.wire.is_open);
+    ck_assert_ptr_null(line.wire.in);
+    close(own_end);
+    close(line.server);
+}
+END_TEST
+
+START_TEST(only_a_server_that_answers_in_plain_text_is_proven)
+{
+    static const struct {
+        const char *bytes;
+        bool is_plain;
+    } servers[] = {{"PONG\r\n", true},
+                   {"INFO {}\r\nPING\r\nPONG\r\n", true},
+                   {"\x15\x03\x03", false}, /* a TLS alert */
+                   {"HTTP/1.1 400 Bad Request\r\n", false},
+                   {"", false}};
+    struct line line;
+
+    line_begin(&line);
+    send(line.server, servers[_i].bytes, strlen(servers[_i].bytes), MSG_NOSIGNAL);
+    ck_assert_int_eq(wire_prove(&line.wire, 50), servers[_i].is_plain);
+    line_end(&line);
+}
+END_TEST
+
+/* Whatever comes, the wire reads within its buffers (the sanitizers look), and either goes on or is lost. */
+START_TEST(bytes_that_were_spoiled_do_no_harm)
+{
+    struct line line;
+    char bytes[sizeof(conversation)];
+
+    srand((unsigned)_i + 1);
+    for (unsigned round = 0; round < 2000; round++) {
+        memcpy(bytes, conversation, sizeof(bytes));
+        for (unsigned i = 0; i < 1 + round % 4; i++)
+            bytes[(size_t)rand() % (sizeof(bytes) - 1)] = (char)(1 + rand() % 255); /* told as text: no NUL */
+        line_begin(&line);
+        size_t cut = (size_t)rand() % (sizeof(bytes) - 1);
+        if (cut == 0 || say(&line, bytes, cut))
+            say(&line, bytes + cut, sizeof(bytes) - 1 - cut);
+        line_end(&line);
+    }
+}
+END_TEST
+
+Suite *wire_suite(void)
+{
+    Suite *suite = suite_create("wire");
+    TCase *tests = tcase_create("wire");
+
+    tcase_set_timeout(tests, 30);
+    tcase_add_loop_test(tests, messages_are_the_same_in_whatever_pieces_they_come, 0, 64);
+    tcase_add_test(tests, an_empty_header_value_is_empty_and_of_one_name_the_first_counts);
+    tcase_add_loop_test(tests, what_is_not_the_protocol_loses_the_link, 0, 12);
+    tcase_add_test(tests, a_server_that_closes_is_lost_for_the_reason_that_it_gave);
+    tcase_add_test(tests, what_is_published_goes_as_the_protocol_has_it);
+    tcase_add_test(tests, more_than_the_server_takes_is_refused_headers_counted);
+    tcase_add_test(tests, a_wire_may_be_closed_by_who_hears_a_message);
+    tcase_add_loop_test(tests, only_a_server_that_answers_in_plain_text_is_proven, 0, 5);
+    tcase_add_loop_test(tests, bytes_that_were_spoiled_do_no_harm, 0, 3);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
