@@ -138,6 +138,14 @@ fuzz:
 	tests/fuzz/run $(FUZZ_SECONDS)
 
 # ROWS='bulk*' measures only the rows whose names match the pattern.
+# A near cache of KEYS keys: what it takes, and how long.
+.PHONY: soak
+KEYS ?= 1000000
+soak:
+	@./bootstrap check
+	@$(MAKE) --no-print-directory -s -j2 all
+	@BUILD=build tests/with_daemon tests/soak $(KEYS)
+
 .PHONY: bench
 ROWS ?=
 bench:
@@ -190,6 +198,7 @@ help:
 	@echo 'make run             set up, build, run the daemon in the foreground, data under ./run'
 	@echo 'make check           set up, build, run every test, with sanitizers and without'
 	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them'
+	@echo 'make soak            a near cache of a million keys: memory, time to load, time of a look-up'
 	@echo 'make fuzz            fuzz the protocol for FUZZ_SECONDS (600)'
 	@echo 'make lint, format    check and apply the layout, check the code'
 	@echo 'make install         below PREFIX (/usr/local), staged below DESTDIR'
