@@ -231,6 +231,39 @@ START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
 }
 END_TEST
 
+/* The bucket is followed from the first cached read on, so what comes at once with it finds nothing in memory. */
+START_TEST(many_who_ask_for_one_key_that_is_not_cached_make_one_request)
+{
+    enum { ASKERS = 40 };
+    const struct proxy_fault hold = {.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$JS.API.*.MSG.GET.KV_cold"};
+    struct session *other = session_open(stage.socket_path);
+    uint32_t msgids[ASKERS];
+
+    stage_make_bucket(&stage, "cold", NULL);
+    uint64_t revision = answer_revision(session_call(stage.session, "kv.put", "['cold', 'color', 'blue']"));
+    uint64_t retries = stage_retries(&stage);
+    proxy_arm(stage.proxy, hold);
+    for (unsigned i = 0; i < ASKERS; i++)
+        msgids[i] = session_send(i % 2 == 0 ? stage.session : other, "kv.get",
+                                 "['cold', 'color', {'consistency': 'cached', 'timeout': 15}]");
+    wait_until(proxy_strikes(stage.proxy) == 1, "the question to NATS");
+    struct session *third = session_open(stage.socket_path);
+    wait_until(number_at(session_call(third, "daemon.stats", "[]")->result, "calls_in_flight") > ASKERS,
+               "all calls to be under way");
+    proxy_release(stage.proxy);
+    for (unsigned i = 0; i < ASKERS; i++) {
+        const struct answer *answer = session_wait(i % 2 == 0 ? stage.session : other, msgids[i]);
+        assert_ok(answer);
+        ck_assert_uint_eq(number_at(answer->result, "revision"), revision);
+    }
+    /* While it was held the one question may have been asked again. */
+    ck_assert_uint_le(proxy_publishes(stage.proxy), 1 + stage_retries(&stage) - retries);
+    ck_assert_uint_lt(proxy_publishes(stage.proxy), ASKERS / 4);
+    session_close(third);
+    session_close(other);
+}
+END_TEST
+
 Suite *near_fault_suite(void)
 {
     Suite *suite = suite_create("near faults");
@@ -243,6 +276,7 @@ Suite *near_fault_suite(void)
     tcase_set_timeout(three, 90);
     tcase_add_test(one, cached_reads_are_never_old_and_never_go_back_while_everything_breaks);
     tcase_add_test(three, cached_reads_are_never_old_and_never_go_back_while_everything_breaks);
+    tcase_add_test(one, many_who_ask_for_one_key_that_is_not_cached_make_one_request);
     suite_add_tcase(suite, checker);
     suite_add_tcase(suite, one);
     suite_add_tcase(suite, three);
