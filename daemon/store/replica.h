@@ -67,8 +67,9 @@ struct replica {
 
     struct replica_floor *floors; /* uthash: keys that were written or answered ahead of the feed */
     struct replica_floor *first_floor, *last_floor;
-    uint64_t floor_all; /* for all keys, when there were too many */
-    uint64_t acked;     /* the highest revision that this host has written */
+    unsigned doubt_count; /* of floors */
+    uint64_t floor_all;   /* for all keys, when there were too many */
+    uint64_t acked;       /* the highest revision that this host has written */
 
     char name[KV_BUCKET_LENGTH_MAX + 1];
 };

@@ -1,0 +1,57 @@
+/*
+ * replica_parts: what the files of a replica share, and nobody else sees.
+ *
+ * replica.c has its life, its feed and what it tells; freshness.c what may be answered from it; survey.c the readings
+ * of all that a bucket has, beside the feed; following.c the buckets that the configuration names.
+ */
+#ifndef DAEMON_STORE_REPLICA_PARTS_H
+#define DAEMON_STORE_REPLICA_PARTS_H
+
+#include "daemon/store/replica.h"
+
+/* How often a replica looks whether there is something to do. */
+#define REPLICA_TICK_MS 1000u
+
+/* Microseconds since the epoch. */
+int64_t replica_now_us(void);
+
+/* The feed waits for a reading of all there is. */
+bool replica_is_before_feed(const struct replica *replica);
+
+/* Tells the watches; answers whether one of them wants to hear of such a key. */
+bool replica_tell(struct replica *replica, const struct kv_entry *entry);
+
+/* The key is not in the stream any more, and no message said so: it leaves the cache, and watches are told. */
+void replica_vanish(struct replica *replica, struct cache_key *key);
+
+/*
+ * When an entry expires by the bucket's age or its own TTL, in us since the epoch; 0: never. -1: its TTL is not
+ * understood, and its value must not be kept.
+ */
+int64_t replica_expiry_of(const struct replica *replica, const struct kv_entry *entry);
+
+/* Takes an entry into the cache; where there is no room for the keys alone, the cache is given up. */
+void replica_take(struct replica *replica, const struct kv_entry *entry);
+
+/* All is there once the load is done and the feed has come up to it: then the cache may answer. */
+void replica_settle(struct replica *replica);
+
+/* --- freshness.c --- */
+
+void replica_drop_floors(struct replica *replica);
+/* Those that the feed has reached. */
+void replica_drop_reached_floors(struct replica *replica);
+/* The key's entry is a new one: it is not in doubt any more. */
+void replica_drop_doubt(struct replica *replica, const char *key);
+/* A look at all keys has been: none is in doubt any more. */
+void replica_drop_doubts(struct replica *replica);
+
+/* --- survey.c --- */
+
+/* Reads all keys and values. */
+void replica_load(struct replica *replica);
+/* Looks for what vanished, if it is time, or wanted, and possible now. */
+void replica_check_if_possible(struct replica *replica);
+void replica_stop_reading(struct replica *replica);
+
+#endif

@@ -1,0 +1,257 @@
+#include "daemon/store/replica_parts.h"
+
+#include "daemon/log.h"
+#include "daemon/store/filter.h"
+#include "daemon/store/watch.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/* Readings that a follower of a replicated bucket answered which was behind, before it is taken for all there is. */
+#define READING_TRIES_MAX 5u
+
+/* Filters of a check's consumer at most. */
+#define CHECK_FILTERS_MAX 16u
+
+/* A bucket of no more keys is looked through now and then, where values expire without a word. */
+#define CHECK_KEYS_MAX 10000u
+
+/* --- Reading all that there is --------------------------------------------------------------------- */
+
+static void on_reading_restart(void *arg)
+{
+    struct replica *replica = arg;
+
+    cache_unmark_all(&replica->cache);
+    replica->reading_from = feed_position(&replica->feed);
+    replica->reading_upto = 0;
+}
+
+static void take_loaded(struct replica *replica, const struct kv_entry *entry)
+{
+    struct cache_key *key = cache_find(&replica->cache, entry->key, strlen(entry->key));
+    bool is_same = key != NULL && key->revision == entry->revision && key->created_us == entry->created_us;
+
+    if (key != NULL && !is_same && !replica_is_before_feed(replica) && key->revision > entry->revision)
+        is_same = true; /* the feed was faster */
+    if (is_same) {
+        cache_mark(&replica->cache, key);
+        if (replica->keeps_values && key->revision == entry->revision && !cache_has_value(key)) {
+            int64_t expires_us = replica_expiry_of(replica, entry);
+            if (expires_us >= 0)
+                cache_restore(&replica->cache, key, entry, expires_us);
+        }
+        return;
+    }
+    bool is_wanted = replica->tells_load && replica_tell(replica, entry);
+    if (is_wanted || replica->keeps_values)
+        replica_take(replica, entry);
+}
+
+static enum consumer_verdict on_reading_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+{
+    struct replica *replica = arg;
+    struct kv_entry entry;
+
+    if (!kv_read_entry(message, message->subject, replica->bucket->prefix, delivery->stream_sequence,
+                       delivery->created_us, &entry))
+        return CONSUMER_MORE;
+    replica->reading_upto = entry.revision;
+    if (replica->reads == REPLICA_LOADS) {
+        take_loaded(replica, &entry);
+    } else {
+        struct cache_key *key = cache_find(&replica->cache, entry.key, strlen(entry.key));
+        /* The leader said what is gone; a follower that is behind may still have it. */
+        if (key != NULL && entry.revision >= replica->feed.info.first_sequence)
+            cache_mark(&replica->cache, key);
+    }
+    return CONSUMER_MORE;
+}
+
+/* What the reading did not meet is gone, as far as it is older than the reading. */
+static void sweep(struct replica *replica)
+{
+    uint64_t limit = replica->reading_from;
+    struct cache_key *next;
+
+    if (replica_is_before_feed(replica))
+        limit = UINT64_MAX;
+    else if (replica->feed.info.replicas > 1 && replica->reading_upto < limit)
+        /* A follower may have answered that is behind. But what the leader said is gone is gone. */
+        limit = replica->reading_upto + 1 > replica->feed.info.first_sequence
+                    ? replica->reading_upto
+                    : (limit < replica->feed.info.first_sequence ? limit : replica->feed.info.first_sequence - 1);
+    for (struct cache_key *key = replica->cache.oldest; key != NULL; key = next) {
+        next = key->newer;
+        if (!cache_is_marked(&replica->cache, key) && key->revision <= limit)
+            replica_vanish(replica, key);
+    }
+}
+
+static void free_filters(struct replica *replica)
+{
+    for (size_t i = 0; i < replica->filter_count; i++)
+        free((void *)replica->filters[i]);
+    free((void *)replica->filters);
+    replica->filters = NULL;
+    replica->filter_count = 0;
+}
+
+static void finish_load(struct replica *replica)
+{
+    bool is_behind = replica->feed.info.replicas > 1 && replica->reading_upto < replica->reading_from;
+
+    if (!replica_is_before_feed(replica) && is_behind && replica->reading_tries++ < READING_TRIES_MAX) {
+        replica->wants_load = true; /* at the next tick */
+        return;
+    }
+    replica->reading_tries = 0;
+    sweep(replica);
+    replica->has_load = true;
+    replica->tells_load = false;
+    if (replica_is_before_feed(replica))
+        feed_go(&replica->feed, replica->reading_upto);
+    replica_settle(replica);
+}
+
+static void on_reading_done(void *arg, const struct error *error)
+{
+    struct replica *replica = arg;
+    enum replica_reading reads = replica->reads;
+
+    replica->reads = REPLICA_READS_NOTHING;
+    free_filters(replica);
+    if (error != NULL) {
+        log_warning("bucket %s could not be read: %s; trying again", replica->name, error->message);
+        if (reads == REPLICA_LOADS)
+            replica->wants_load = true;
+        else
+            replica->wants_check = true;
+    } else if (reads == REPLICA_LOADS) {
+        finish_load(replica);
+    } else {
+        sweep(replica);
+        replica->is_distrusted = false;
+        replica_drop_doubts(replica);
+    }
+}
+
+static const struct consumer_ops reading_ops = {on_reading_restart, on_reading_message, on_reading_done};
+
+/* The subjects of all keys, or of those that watches were told of. False: out of memory. */
+static bool make_filters(struct replica *replica, bool of_all)
+{
+    const char *filters[WATCH_FILTERS_MAX];
+    size_t count = 0;
+    struct watch *watch;
+
+    filters[0] = ">";
+    DL_FOREACH(replica->watches, watch)
+    {
+        for (size_t i = 0; !of_all && i < watch->filter_count; i++) {
+            if (count == WATCH_FILTERS_MAX)
+                count = filter_reduce(filters, count, CHECK_FILTERS_MAX);
+            if (count < WATCH_FILTERS_MAX)
+                filters[count++] = watch->filters[i];
+        }
+    }
+    count = of_all || count == 0 ? 1 : filter_reduce(filters, count, CHECK_FILTERS_MAX);
+    replica->filters = calloc(count, sizeof(*replica->filters));
+    if (replica->filters == NULL)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        char *subject = malloc(strlen(replica->bucket->prefix) + strlen(filters[i]) + 1);
+        if (subject == NULL)
+            return false;
+        strcpy(stpcpy(subject, replica->bucket->prefix), filters[i]);
+        replica->filters[replica->filter_count++] = subject;
+    }
+    return true;
+}
+
+static void read_all(struct replica *replica, enum replica_reading reads)
+{
+    bool loads = reads == REPLICA_LOADS;
+
+    if (!make_filters(replica, loads || replica->keeps_values)) {
+        free_filters(replica);
+        replica->wants_load |= loads;
+        return;
+    }
+    struct consumer_scope scope = {.stream = replica->bucket->stream,
+                                   .filters = replica->filters,
+                                   .filter_count = replica->filter_count,
+                                   /* Of a bucket that was made anew watches are told all that it has. */
+                                   .last_per_subject = !(loads && replica->tells_load),
+                                   .headers_only = !loads};
+    replica->reads = reads;
+    consumer_read(&replica->store->jetstream, &replica->reading, &scope, UINT64_MAX, &reading_ops, replica);
+}
+
+void replica_load(struct replica *replica)
+{
+    replica->wants_load = false;
+    read_all(replica, REPLICA_LOADS);
+}
+
+void replica_stop_reading(struct replica *replica)
+{
+    if (replica->reads == REPLICA_ASKS)
+        jetstream_cancel(&replica->ask);
+    else
+        consumer_stop(&replica->reading);
+    replica->reads = REPLICA_READS_NOTHING;
+    free_filters(replica);
+}
+
+/* --- Looking for what vanished --------------------------------------------------------------------- */
+
+static void on_asked(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct replica *replica = arg;
+    struct feed_info info = {0};
+    bool is_forced = replica->wants_check;
+
+    (void)err_code;
+    (void)error; /* of a bucket that is gone the feed hears too */
+    replica->reads = REPLICA_READS_NOTHING;
+    replica->checked_ms = uv_now(replica->store->loop);
+    if (answer == NULL || !feed_is_live(&replica->feed))
+        return;
+    feed_read_info(answer, &info);
+    replica->feed.info = info;
+    replica->wants_check = false;
+
+    uint64_t known = replica->cache.count;
+    bool has_less = replica->keeps_values ? info.subjects < known : info.subjects < replica->checked_subjects;
+    bool may_have_expired = !replica->keeps_values && info.expires_silently && known <= CHECK_KEYS_MAX;
+    bool has_doubts = replica->doubt_count > 0;
+    replica->checked_subjects = info.subjects;
+    bool is_worth_while = known > 0 && (has_less || may_have_expired || has_doubts || replica->is_distrusted ||
+                                        (is_forced && !replica->keeps_values));
+    if (is_worth_while && !(replica->keeps_values && !replica->has_load))
+        read_all(replica, REPLICA_CHECKS);
+    else
+        replica->is_distrusted = false;
+}
+
+static void check(struct replica *replica)
+{
+    struct store *store = replica->store;
+
+    replica->reads = REPLICA_ASKS;
+    jetstream_call(&store->jetstream, &replica->ask, "STREAM.INFO", replica->bucket->stream, NULL,
+                   uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_asked, replica);
+}
+
+/* What is told of a check would come in the middle of what a watch is told at its beginning. */
+void replica_check_if_possible(struct replica *replica)
+{
+    unsigned interval_ms = replica->store->conf->watches.check_interval_ms;
+    bool is_time = uv_now(replica->store->loop) - replica->checked_ms >= interval_ms;
+
+    if (replica->reads == REPLICA_READS_NOTHING && feed_is_live(&replica->feed) && replica->beginning_count == 0 &&
+        (replica->wants_check || is_time))
+        check(replica);
+}
