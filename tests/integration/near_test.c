@@ -202,7 +202,12 @@ START_TEST(without_nats_answers_go_on_for_max_staleness_and_no_longer)
     daemon_start(&daemon_of_test, nats_server_section(&server),
                  "cache:\n  max_staleness: 2\n  buckets: [\"test-*\"]\n");
     struct client *client = client_open(&daemon_of_test);
-    const char *bucket = client_new_bucket(client, NULL);
+    const char *bucket = "test-external";
+    const struct answer *answer;
+    /* It is ready before it is connected. */
+    uint64_t end = now_ms() + PATIENCE_MS;
+    while ((answer = client_call(client, "bucket.create", "['%s']", bucket))->error.type != MSGPACK_OBJECT_NIL)
+        ck_assert_msg(now_ms() < end, "%s", answer_error(answer));
     put_text(client, bucket, "a", "1");
     /* It is loaded without a cached read. */
     wait_for_stat(client, "cache.keys", 1);
@@ -210,7 +215,6 @@ START_TEST(without_nats_answers_go_on_for_max_staleness_and_no_longer)
     nats_server_stop(&server);
     uint64_t stopped = now_ms();
     ck_assert_str_eq(cached_text(client, bucket, "a"), "1");
-    const struct answer *answer;
     do {
         answer = client_call(client, "kv.get", "['%s', 'a', {'consistency': 'cached', 'timeout': 0.2}]", bucket);
         ck_assert_uint_lt(now_ms(), stopped + PATIENCE_MS);
@@ -222,6 +226,41 @@ START_TEST(without_nats_answers_go_on_for_max_staleness_and_no_longer)
     ck_assert_str_eq(cached_text(client, bucket, "a"), "1");
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_bucket_whose_keys_alone_are_too_many_is_read_through)
+{
+    enum { KEYS = 3000 };
+
+    daemon_start(&daemon_of_test, NULL, "cache:\n  max_bytes: 64K\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    put_many(client, bucket, "k", 0, KEYS, 10);
+    cached_text(client, bucket, "k000000");
+    daemon_wait_log(&daemon_of_test, "is cached no more");
+    for (unsigned i = 0; i < KEYS; i += 300)
+        ck_assert_str_eq(cached_text(client, bucket, format_text("k%06u", i)), "vvvvvvvvvv");
+    ck_assert_ptr_null(cached_text(client, bucket, "missing"));
+    const struct answer *answer = client_call(client, "kv.keys", "['%s', {'consistency': 'cached'}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), KEYS);
+    ck_assert_uint_le(stat_of(client, "cache.bytes"), 65536);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_bucket_that_is_not_read_leaves_memory)
+{
+    daemon_start(&daemon_of_test, NULL, "cache:\n  idle_timeout: 0.5\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    put_text(client, bucket, "a", "1");
+    wait_until_cached(client, bucket, "a");
+    wait_for_stat(client, "cache.buckets", 0);
+    ck_assert_uint_eq(stat_of(client, "cache.bytes"), 0);
+    ck_assert_str_eq(cached_text(client, bucket, "a"), "1");
+    daemon_stop(&daemon_of_test);
 }
 END_TEST
 
@@ -240,6 +279,8 @@ Suite *near_suite(void)
     tcase_set_timeout(own, 60);
     tcase_add_test(own, beyond_max_bytes_values_are_read_through_and_stay_right);
     tcase_add_test(own, without_nats_answers_go_on_for_max_staleness_and_no_longer);
+    tcase_add_test(own, a_bucket_whose_keys_alone_are_too_many_is_read_through);
+    tcase_add_test(own, a_bucket_that_is_not_read_leaves_memory);
     suite_add_tcase(suite, own);
     return suite;
 }
