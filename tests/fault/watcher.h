@@ -35,6 +35,6 @@ void watcher_wait_ready(struct watcher *watcher);
 uint64_t watcher_last(const struct watcher *watcher);
 
 /* It was told each entry of the log from this revision on whose key it means: in order, none missing, none twice. */
-void watcher_expect(const struct watcher *watcher, const struct stream_log *log, uint64_t from_revision);
+void watcher_expect(struct watcher *watcher, const struct stream_log *log, uint64_t from_revision);
 
 #endif
