@@ -134,6 +134,12 @@ static void mark_dirty(struct session *session)
 
 msgpack_sbuffer *session_out(struct session *session)
 {
+    msgpack_sbuffer *spare = &session->list->spare_out;
+
+    if (session->out.alloc == 0 && spare->alloc > 0) {
+        session->out = *spare;
+        msgpack_sbuffer_init(spare);
+    }
     return &session->out;
 }
 
@@ -220,6 +226,17 @@ static void write_when_possible(struct session *session, size_t written)
     timer_start(list->timers, &session->stall, uv_now(list->loop) + list->conf->limits.stall_timeout_ms, on_stall);
 }
 
+static void put_away(struct session *session)
+{
+    msgpack_sbuffer *spare = &session->list->spare_out;
+
+    if (spare->alloc == 0 && session->out.alloc <= OUT_KEEP_BYTES)
+        *spare = session->out;
+    else
+        msgpack_sbuffer_destroy(&session->out);
+    msgpack_sbuffer_init(&session->out);
+}
+
 static void flush_session(struct session *session)
 {
     if (session->out.size == 0 || session->is_writing)
@@ -238,13 +255,10 @@ static void flush_session(struct session *session)
         write_when_possible(session, (size_t)written);
         return;
     }
-    /* An idle session keeps no buffer. */
-    if (session->calls == 0 || session->out.alloc > OUT_KEEP_BYTES) {
-        msgpack_sbuffer_destroy(&session->out);
-        msgpack_sbuffer_init(&session->out);
-    } else {
-        msgpack_sbuffer_clear(&session->out);
-    }
+    msgpack_sbuffer_clear(&session->out);
+    /* An idle session keeps no buffer; one is kept for all. */
+    if (session->calls == 0 || session->out.alloc > OUT_KEEP_BYTES)
+        put_away(session);
 }
 
 /* Answers a message that never becomes a call; msgid NULL for the nil of one whose msgid is not known. */
@@ -555,6 +569,7 @@ void session_list_free(struct session_list *list)
 {
     assert(list->first == NULL);
     free(list->read_buffer);
+    msgpack_sbuffer_destroy(&list->spare_out);
 }
 
 static void note_peer(struct session *session)

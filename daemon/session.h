@@ -46,7 +46,8 @@ struct session_list {
     struct frame_limits frame_limits;
     void (*emptied)(void *arg); /* the last session is gone */
     void *emptied_arg;
-    char *read_buffer; /* one for all: a frame that is whole never waits in it */
+    msgpack_sbuffer spare_out; /* an idle session's, for the next one that answers */
+    char *read_buffer;         /* one for all: a frame that is whole never waits in it */
 };
 
 enum session_state {

@@ -114,10 +114,17 @@ void rpc_pack_request(msgpack_packer *packer, uint32_t msgid, const char *method
 
 void rpc_pack_result(msgpack_packer *packer, uint32_t msgid)
 {
-    msgpack_pack_array(packer, 4);
-    msgpack_pack_uint8(packer, RPC_RESPONSE);
-    msgpack_pack_uint32(packer, msgid);
-    msgpack_pack_nil(packer);
+    /* Every answer has it: in one stroke. An array of 4, the type, the msgid in its shortest form, nil. */
+    char bytes[8] = {(char)0x94, RPC_RESPONSE};
+    size_t length = 2;
+    unsigned digits = msgid < 0x80 ? 0 : msgid <= UINT8_MAX ? 1 : msgid <= UINT16_MAX ? 2 : 4;
+
+    if (digits > 0)
+        bytes[length++] = (char)(digits == 1 ? 0xcc : digits == 2 ? 0xcd : 0xce);
+    for (unsigned i = digits > 0 ? digits : 1; i-- > 0;)
+        bytes[length++] = (char)(msgid >> (8 * i));
+    bytes[length++] = (char)0xc0;
+    packer->callback(packer->data, bytes, length);
 }
 
 void rpc_pack_error(msgpack_packer *packer, const uint32_t *msgid, const struct error *error)
