@@ -564,11 +564,6 @@ void request_again(struct request *request, enum request_trouble trouble)
     back_off(request, trouble);
 }
 
-void request_again_now(struct request *request)
-{
-    send_attempt(request);
-}
-
 void request_write_token(const struct request *request, char token[REQUEST_TOKEN_BYTES])
 {
     write_hex(token, 8, request->slot);

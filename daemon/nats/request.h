@@ -195,9 +195,8 @@ static inline void request_heard(struct request *request, uint64_t now_ms)
 /* All is well again: a later backoff begins with the shortest pause. */
 void request_settle(struct request *request);
 
-/* From outside a reply callback: sends the next attempt, after a backoff or at once. */
+/* From outside a reply callback: sends the next attempt, after a backoff. */
 void request_again(struct request *request, enum request_trouble trouble);
-void request_again_now(struct request *request);
 
 /* Publishes an attempt of this request; for ops->send. */
 enum link_publish_result request_publish(struct request *request, const char *subject,

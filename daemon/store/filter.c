@@ -2,6 +2,7 @@
 
 #include "daemon/nats/kv.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_any(const char *token, size_t length)
@@ -83,4 +84,27 @@ size_t filter_reduce(const char **filters, size_t count, size_t most)
         kept = 1;
     }
     return kept;
+}
+
+const char **filter_make_subjects(const char *prefix, const char *const *filters, size_t count)
+{
+    const char **subjects = calloc(count, sizeof(*subjects));
+
+    for (size_t i = 0; subjects != NULL && i < count; i++) {
+        char *subject = malloc(strlen(prefix) + strlen(filters[i]) + 1);
+        if (subject == NULL) {
+            filter_free_subjects(subjects, i);
+            return NULL;
+        }
+        strcpy(stpcpy(subject, prefix), filters[i]);
+        subjects[i] = subject;
+    }
+    return subjects;
+}
+
+void filter_free_subjects(const char **subjects, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free((void *)subjects[i]);
+    free((void *)subjects);
 }

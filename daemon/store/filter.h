@@ -28,4 +28,9 @@ bool filter_any_matches(const char *const *filters, size_t count, const char *ke
  */
 size_t filter_reduce(const char **filters, size_t count, size_t most);
 
+/* The subjects that filters stand for behind a bucket's prefix; NULL: out of memory. filter_free_subjects frees them.
+ */
+const char **filter_make_subjects(const char *prefix, const char *const *filters, size_t count);
+void filter_free_subjects(const char **subjects, size_t count);
+
 #endif

@@ -175,9 +175,7 @@ void replica_note_read(struct replica *replica, const char *key, const struct kv
 {
     struct cache_key *known = cache_find(&replica->cache, key, strlen(key));
 
-    if (entry != NULL && entry->revision > feed_position(&replica->feed))
-        set_floor(replica, key, entry->revision);
-    else if (entry != NULL && known != NULL && known->revision == entry->revision && replica->keeps_values)
+    if (known != NULL && known->revision == entry->revision && replica->keeps_values)
         cache_restore(&replica->cache, known, entry, cache_expiry(known));
 }
 

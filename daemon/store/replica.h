@@ -123,7 +123,10 @@ uint64_t replica_floor_of(struct replica *replica, const char *key, size_t lengt
 /* The revision up to which all keys must be known so that none is answered too old; 0 for any. */
 uint64_t replica_highest_floor(struct replica *replica);
 
-/* NATS has answered about a key: its last entry, a marker included. The cache may have lost the value. */
+/*
+ * NATS has answered about a key: its last entry, a marker included. The cache may have lost the value, and takes it
+ * again. (What the answer's revision means, read has noted.)
+ */
 void replica_note_read(struct replica *replica, const char *key, const struct kv_entry *entry);
 
 /* --- For read and write --- */

@@ -91,9 +91,7 @@ static void sweep(struct replica *replica)
 
 static void free_filters(struct replica *replica)
 {
-    for (size_t i = 0; i < replica->filter_count; i++)
-        free((void *)replica->filters[i]);
-    free((void *)replica->filters);
+    filter_free_subjects(replica->filters, replica->filter_count);
     replica->filters = NULL;
     replica->filter_count = 0;
 }
@@ -157,17 +155,9 @@ static bool make_filters(struct replica *replica, bool of_all)
         }
     }
     count = of_all || count == 0 ? 1 : filter_reduce(filters, count, CHECK_FILTERS_MAX);
-    replica->filters = calloc(count, sizeof(*replica->filters));
-    if (replica->filters == NULL)
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        char *subject = malloc(strlen(replica->bucket->prefix) + strlen(filters[i]) + 1);
-        if (subject == NULL)
-            return false;
-        strcpy(stpcpy(subject, replica->bucket->prefix), filters[i]);
-        replica->filters[replica->filter_count++] = subject;
-    }
-    return true;
+    replica->filters = filter_make_subjects(replica->bucket->prefix, filters, count);
+    replica->filter_count = replica->filters != NULL ? count : 0;
+    return replica->filters != NULL;
 }
 
 static void read_all(struct replica *replica, enum replica_reading reads)
@@ -175,7 +165,6 @@ static void read_all(struct replica *replica, enum replica_reading reads)
     bool loads = reads == REPLICA_LOADS;
 
     if (!make_filters(replica, loads || replica->keeps_values)) {
-        free_filters(replica);
         replica->wants_load |= loads;
         return;
     }

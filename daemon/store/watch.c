@@ -290,7 +290,6 @@ static const struct consumer_ops reading_ops = {on_reading_restart, on_reading_m
 /* The subjects that the filters stand for. */
 static bool make_subjects(struct watch *watch)
 {
-    const char *prefix = watch->replica->bucket->prefix;
     const char *filters[WATCH_FILTERS_MAX];
 
     if (watch->subjects != NULL)
@@ -300,17 +299,9 @@ static bool make_subjects(struct watch *watch)
     watch->is_narrow = true;
     for (size_t i = 0; i < watch->filter_count; i++)
         watch->is_narrow &= count > 1 || strcmp(filters[0], ">") != 0 || strcmp(watch->filters[i], ">") == 0;
-    watch->subjects = calloc(count, sizeof(*watch->subjects));
-    if (watch->subjects == NULL)
-        return false;
-    for (; watch->subject_count < count; watch->subject_count++) {
-        char *subject = malloc(strlen(prefix) + strlen(filters[watch->subject_count]) + 1);
-        if (subject == NULL)
-            return false;
-        strcpy(stpcpy(subject, prefix), filters[watch->subject_count]);
-        watch->subjects[watch->subject_count] = subject;
-    }
-    return true;
+    watch->subjects = filter_make_subjects(watch->replica->bucket->prefix, filters, count);
+    watch->subject_count = watch->subjects != NULL ? count : 0;
+    return watch->subjects != NULL;
 }
 
 /* Reads what comes behind what was told. */
@@ -448,9 +439,7 @@ void watch_stop(struct watch *watch)
     watch->state = WATCH_OVER;
     replica_remove_watch(watch->replica, watch);
     watch->store->watch_stats.open--;
-    for (size_t i = 0; i < watch->subject_count; i++)
-        free((void *)watch->subjects[i]);
-    free((void *)watch->subjects);
+    filter_free_subjects(watch->subjects, watch->subject_count);
     watch->subjects = NULL;
     if (watch->arena != NULL)
         msgpack_zone_destroy(&watch->arena->zone);
