@@ -615,6 +615,7 @@ static void connect_failed(struct link *link, const char *why)
                     link->target.url_count > 1 ? " and the others" : "", why);
     snprintf(link->status.last_error, sizeof(link->status.last_error), "%s", why);
     wait_and_connect(link);
+    link->events.unreachable(link->events.arg);
 }
 
 /* The connection is made: polls it, and listens on the inbox. */

@@ -28,6 +28,8 @@ struct link_events {
     void (*up)(void *arg);
     /* The link is lost: nothing that is in flight will be answered. */
     void (*down)(void *arg);
+    /* One more attempt to connect was in vain; the next one follows by itself. */
+    void (*unreachable)(void *arg);
     /* A message to the inbox or a consumer's delivery. It is over after the call. */
     void (*message)(void *arg, struct message *message);
     /*

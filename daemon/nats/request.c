@@ -324,6 +324,17 @@ void requests_on_down(struct requests *requests)
         wait_for_link(requests->listening.first);
 }
 
+void requests_fail_waiting(struct requests *requests, const struct error *error)
+{
+    size_t count = requests->waiting.count;
+
+    while (count-- > 0 && requests->waiting.first != NULL) {
+        struct request *request = requests->waiting.first;
+        request_end(request);
+        request->ops->fail(request, error);
+    }
+}
+
 static void suspect(struct request *request)
 {
     request->suspected = true;

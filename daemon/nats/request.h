@@ -153,6 +153,9 @@ void requests_note_reply(struct requests *requests, size_t bytes);
 /* At the end of each turn: sends what was held, where there is room by now. */
 void requests_flush(struct requests *requests);
 
+/* Fails with error those that wait for the link. None of them may have been sent. */
+void requests_fail_waiting(struct requests *requests, const struct error *error);
+
 /* Fails every request, as unavailable: when the daemon ends. Answers how many there were. */
 size_t requests_fail_all(struct requests *requests);
 

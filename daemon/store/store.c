@@ -28,6 +28,16 @@ static void on_link_down(void *arg)
     requests_on_down(&((struct store *)arg)->requests);
 }
 
+/* Who waits for a first connection has reason to until the first attempt fails; after a loss each waits as it chose. */
+static void on_link_unreachable(void *arg)
+{
+    struct store *store = arg;
+    struct error error;
+
+    if (!link_get_status(store->link)->was_connected && !store_is_available(store, &error))
+        requests_fail_waiting(&store->requests, &error);
+}
+
 static void on_link_message(void *arg, struct message *message)
 {
     struct store *store = arg;
@@ -65,7 +75,8 @@ static void set_name(struct store *store)
 
 int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, const struct conf *conf)
 {
-    struct link_events events = {on_link_up, on_link_down, on_link_message, on_link_no_responders, store};
+    struct link_events events = {on_link_up,      on_link_down,          on_link_unreachable,
+                                 on_link_message, on_link_no_responders, store};
 
     memset(store, 0, sizeof(*store));
     store->loop = loop;

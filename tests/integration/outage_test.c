@@ -4,7 +4,9 @@
 #include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static struct daemon daemon_of_test;
@@ -67,6 +69,34 @@ START_TEST(the_daemon_starts_without_nats_and_connects_when_it_appears)
     assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_call_that_waits_for_the_first_connection_hears_that_it_failed)
+{
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(address);
+    char section[128];
+
+    /* It takes connections and says nothing, until the attempt is given up. */
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, length), 0);
+    ck_assert_int_eq(listen(listener, 8), 0);
+    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+    snprintf(section, sizeof(section), "  mode: external\n  servers: ['nats://127.0.0.1:%d']\n  connect_timeout: 0.5\n",
+             ntohs(address.sin_port));
+    daemon_start(&daemon_of_test, section, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    uint64_t start = now_ms();
+
+    struct answer *answer = client_call(client, "kv.put", "['b', 'k', 'v', {'timeout': 30}]");
+    assert_code(answer, "unavailable");
+    ck_assert(bool_at(&answer->error, "retryable"));
+    ck_assert_uint_lt(now_ms() - start, 5000);
+    assert_code(client_call(client, "watch.start", "['b', {'filter': '>', 'timeout': 30}]"), "unavailable");
+    ck_assert_uint_lt(now_ms() - start, 10000);
+    daemon_stop(&daemon_of_test);
+    close(listener);
 }
 END_TEST
 
@@ -258,6 +288,7 @@ Suite *outage_suite(void)
 
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, the_daemon_starts_without_nats_and_connects_when_it_appears);
+    tcase_add_test(tests, a_call_that_waits_for_the_first_connection_hears_that_it_failed);
     tcase_add_test(tests, a_server_without_jetstream_is_unavailable);
     tcase_add_test(tests, when_time_runs_out_a_write_says_that_it_may_have_happened);
     tcase_add_test(tests, a_server_that_stood_still_for_a_while_costs_nothing_but_time);
