@@ -22,6 +22,7 @@ struct conf_strings {
 
 enum conf_nats_mode { CONF_NATS_EMBEDDED, CONF_NATS_EXTERNAL };
 /* When independent writes to one bucket go out as one atomic batch. */
+enum conf_busy_poll { CONF_BUSY_POLL_AUTO, CONF_BUSY_POLL_OFF };
 enum conf_group_commit { CONF_GROUP_COMMIT_AUTO, CONF_GROUP_COMMIT_ON, CONF_GROUP_COMMIT_OFF };
 enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARNING, CONF_LOG_INFO, CONF_LOG_DEBUG };
 
@@ -108,6 +109,7 @@ struct conf {
         unsigned retry_min_ms;       /* backoff, full jitter */
         unsigned retry_max_ms;
         unsigned drain_timeout_ms; /* at the daemon's end, for calls in flight */
+        enum conf_busy_poll busy_poll;
     } calls;
 
     struct {

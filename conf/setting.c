@@ -17,6 +17,7 @@
 static const char *const nats_modes[] = {"embedded", "external", NULL};
 static const char *const access_words[] = {"none", "read", "write", "admin", NULL};
 static const char *const group_commits[] = {"auto", "on", "off", NULL};
+static const char *const busy_polls[] = {"auto", "off", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
 static bool is_decimal(char c)
@@ -180,6 +181,8 @@ const struct setting conf_settings[] = {
     {"calls.retry_max", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.retry_max_ms), 1, 3600000, .initial = "2"},
     {"calls.drain_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.drain_timeout_ms), 0, 3600000,
      .initial = "10"},
+    {"calls.busy_poll", SETTING_CHOICE, SETTING_LIVE, MEMBER(calls.busy_poll), 0, 1, .initial = "auto",
+     .words = busy_polls},
 
     {"limits.frame_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(limits.frame_bytes), 4 * KIB, GIB, .initial = "16M"},
     {"limits.frame_elements", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.frame_elements), 64, 16777216,

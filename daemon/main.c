@@ -3,6 +3,7 @@
  * obeys signals and the service manager, and takes everything down again in order.
  */
 #include "conf/conf.h"
+#include "daemon/busy_poll.h"
 #include "daemon/dispatch.h"
 #include "daemon/handlers/handlers.h"
 #include "daemon/log.h"
@@ -47,6 +48,8 @@ struct daemon {
     uv_signal_t signals[3];  /* SIGTERM, SIGINT, SIGHUP */
     uv_prepare_t turn_end;
     uv_idle_t more; /* while a turn must follow at once */
+    struct busy_poll busy_poll;
+    uint64_t reads; /* of sockets, until the last turn */
     uv_timer_t watchdog;
     uv_timer_t look; /* until the daemon is ready */
     uv_timer_t drain_limit;
@@ -68,6 +71,7 @@ static void on_more(uv_idle_t *handle)
 static void on_turn_end(uv_prepare_t *handle)
 {
     struct daemon *daemon = handle->data;
+    uint64_t reads = daemon->sessions.reads + link_get_status(daemon->store.link)->reads;
 
     store_flush(&daemon->store);
     session_list_flush(&daemon->sessions);
@@ -75,6 +79,8 @@ static void on_turn_end(uv_prepare_t *handle)
     store_flush(&daemon->store);
     if (daemon->sessions.dirty != NULL)
         uv_idle_start(&daemon->more, on_more);
+    busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, uv_hrtime());
+    daemon->reads = reads;
 }
 
 /* --- The end --------------------------------------------------------------------------------------- */
@@ -91,6 +97,7 @@ static void close_own_handles(struct daemon *daemon)
         close_handle((uv_handle_t *)&daemon->signals[i]);
     close_handle((uv_handle_t *)&daemon->turn_end);
     close_handle((uv_handle_t *)&daemon->more);
+    close_handle((uv_handle_t *)&daemon->busy_poll.idle);
     close_handle((uv_handle_t *)&daemon->watchdog);
     close_handle((uv_handle_t *)&daemon->look);
     close_handle((uv_handle_t *)&daemon->drain_limit);
@@ -182,6 +189,7 @@ static void reload(struct daemon *daemon)
             for (struct session *session = daemon->sessions.first; session != NULL; session = session->next)
                 watches_check_access(&daemon->dispatcher, session);
             store_reload(&daemon->store);
+            busy_poll_allow(&daemon->busy_poll, daemon->conf.calls.busy_poll == CONF_BUSY_POLL_AUTO);
             log_info("reload: %s is in effect", daemon->conf_path);
         }
         access_free(&tried);
@@ -295,6 +303,8 @@ static void init_own_handles(struct daemon *daemon)
     }
     uv_prepare_init(&daemon->loop, &daemon->turn_end);
     uv_idle_init(&daemon->loop, &daemon->more);
+    busy_poll_init(&daemon->busy_poll, &daemon->loop);
+    busy_poll_allow(&daemon->busy_poll, daemon->conf.calls.busy_poll == CONF_BUSY_POLL_AUTO);
     uv_timer_init(&daemon->loop, &daemon->watchdog);
     uv_timer_init(&daemon->loop, &daemon->look);
     uv_timer_init(&daemon->loop, &daemon->drain_limit);

@@ -465,6 +465,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
         return;
     }
     session->list->metrics->bytes_in += (uint64_t)length;
+    session->list->reads++;
 
     const uint8_t *bytes = (const uint8_t *)buffer->base;
     if (session->input != NULL) {

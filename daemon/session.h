@@ -48,6 +48,7 @@ struct session_list {
     void *emptied_arg;
     msgpack_sbuffer spare_out; /* an idle session's, for the next one that answers */
     char *read_buffer;         /* one for all: a frame that is whole never waits in it */
+    uint64_t reads;            /* of all sessions, since the start */
 };
 
 enum session_state {

@@ -370,6 +370,8 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     struct link *link = handle->data;
     bool is_readable = status != 0 || events & (UV_READABLE | UV_DISCONNECT);
 
+    link->status.reads += is_readable;
+
     if (link->wire.is_open) {
         move_wire(link, is_readable);
         if (status != 0) /* the poll has stopped */

@@ -54,6 +54,7 @@ struct link_status {
     uint64_t lost_ms;   /* loop time of the last loss or, before the first connection, of the start */
     uint64_t rtt_us;    /* of the last round-trip check; 0 before the first */
     unsigned reconnects;
+    uint64_t reads; /* how often the connection had something to read */
     size_t max_payload_bytes;
     char url[256];        /* of the server, without credentials; "" while not connected */
     char last_error[256]; /* why the last attempt failed; "" where none did */

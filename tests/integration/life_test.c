@@ -326,6 +326,31 @@ START_TEST(a_busy_daemon_still_tells_that_it_is_alive)
 }
 END_TEST
 
+/* Nanoseconds that the daemon's loop has had a processor for. */
+static unsigned long long processor_ns(const struct daemon *daemon)
+{
+    unsigned long long spent = 0;
+    FILE *file = fopen(format_text("/proc/%d/schedstat", (int)daemon->process.pid), "re");
+
+    ck_assert(file != NULL && fscanf(file, "%llu", &spent) == 1);
+    fclose(file);
+    return spent;
+}
+
+START_TEST(a_daemon_that_was_busy_sleeps_when_nobody_calls)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    for (unsigned i = 0; i < 2000; i++)
+        assert_ok(client_call(client, "health.check", "[]"));
+
+    unsigned long long before = processor_ns(&daemon_of_test);
+    usleep(500000);
+    ck_assert_uint_lt(processor_ns(&daemon_of_test) - before, 50000000u);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 /* --- Its end --------------------------------------------------------------------------------------- */
 
 START_TEST(sigterm_and_sigint_end_it_with_its_server)
@@ -482,6 +507,7 @@ Suite *life_suite(void)
     tcase_add_test(tests, a_socket_of_the_service_manager_is_served);
     tcase_add_test(tests, the_service_manager_is_told_how_the_daemon_is);
     tcase_add_test(tests, a_busy_daemon_still_tells_that_it_is_alive);
+    tcase_add_test(tests, a_daemon_that_was_busy_sleeps_when_nobody_calls);
     tcase_add_test(tests, sigterm_and_sigint_end_it_with_its_server);
     tcase_add_test(tests, it_ends_while_it_is_still_starting);
     tcase_add_test(tests, calls_under_way_are_answered_before_it_ends);

@@ -80,6 +80,7 @@ static void check_is_default(const struct conf *conf)
     ck_assert_uint_eq(conf->calls.retry_min_ms, 50);
     ck_assert_uint_eq(conf->calls.retry_max_ms, 2000);
     ck_assert_uint_eq(conf->calls.drain_timeout_ms, 10000);
+    ck_assert_int_eq(conf->calls.busy_poll, CONF_BUSY_POLL_AUTO);
     ck_assert_uint_eq(conf->limits.frame_bytes, 16u << 20);
     ck_assert_uint_eq(conf->limits.frame_elements, 262144);
     ck_assert_uint_eq(conf->limits.frame_depth, 32);
@@ -171,7 +172,7 @@ START_TEST(every_embedded_setting_reaches_its_member)
                  "  outage_wait: 0\n"
                  "buckets: {handle_ttl: 60}\n"
                  "calls: {timeout: 1.25, max_timeout: 30, attempt_timeout: 0.5, retry_min: 0.1, retry_max: 1.0,\n"
-                 "        drain_timeout: 3}\n"
+                 "        drain_timeout: 3, busy_poll: off}\n"
                  "limits: {frame_bytes: 64K, frame_elements: 1000, frame_depth: 10, sessions: 5, calls: 50,\n"
                  "         calls_per_session: 10, call_bytes: 2m, call_bytes_per_session: 1048576,\n"
                  "         out_buffer_bytes: 131072, stall_timeout: 5}\n"
@@ -198,6 +199,7 @@ START_TEST(every_embedded_setting_reaches_its_member)
     ck_assert_uint_eq(conf.calls.retry_min_ms, 100);
     ck_assert_uint_eq(conf.calls.retry_max_ms, 1000);
     ck_assert_uint_eq(conf.calls.drain_timeout_ms, 3000);
+    ck_assert_int_eq(conf.calls.busy_poll, CONF_BUSY_POLL_OFF);
     ck_assert_uint_eq(conf.limits.frame_bytes, 65536);
     ck_assert_uint_eq(conf.limits.frame_elements, 1000);
     ck_assert_uint_eq(conf.limits.frame_depth, 10);
@@ -793,7 +795,7 @@ START_TEST(a_reload_applies_what_a_running_daemon_can_change)
     parse(&fresh, "nats: {reconnect_min: 0.1, reconnect_max: 3, ping_interval: 4, outage_wait: 5}\n"
                   "buckets: {handle_ttl: 7}\n"
                   "calls: {timeout: 8, max_timeout: 9, attempt_timeout: 1, retry_min: 1, retry_max: 3,\n"
-                  "        drain_timeout: 1}\n"
+                  "        drain_timeout: 1, busy_poll: off}\n"
                   "limits: {sessions: 9, frame_bytes: 1M}\n"
                   "access: [{buckets: [b], allow: write}, {buckets: [c], allow: none}]\n"
                   "log: {level: debug}\n");
@@ -806,6 +808,7 @@ START_TEST(a_reload_applies_what_a_running_daemon_can_change)
     ck_assert_uint_eq(running.buckets.handle_ttl_s, 7);
     ck_assert_uint_eq(running.calls.timeout_ms, 8000);
     ck_assert_uint_eq(running.calls.drain_timeout_ms, 1000);
+    ck_assert_int_eq(running.calls.busy_poll, CONF_BUSY_POLL_OFF);
     ck_assert_uint_eq(running.limits.sessions, 9);
     ck_assert_uint_eq(running.limits.frame_bytes, 1u << 20);
     ck_assert_uint_eq(running.access.count, 2);

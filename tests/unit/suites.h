@@ -7,6 +7,7 @@
 
 #include <check.h>
 
+Suite *busy_poll_suite(void);
 Suite *cache_suite(void);
 Suite *cache_model_suite(void);
 Suite *conf_suite(void);

@@ -1,0 +1,157 @@
+/* When the loop may poll without sleeping: the clock is the test's own. */
+#include "daemon/busy_poll.h"
+
+#include "tests/unit/suites.h"
+
+#include <check.h>
+
+#define US 1000u
+
+static uv_loop_t loop;
+static struct busy_poll poll;
+static uint64_t now_ns;
+
+static void set_up(void)
+{
+    now_ns = 1000000000;
+    uv_loop_init(&loop);
+    busy_poll_init(&poll, &loop);
+    poll.is_allowed = true; /* also where the tests have one processor */
+}
+
+static void tear_down(void)
+{
+    uv_close((uv_handle_t *)&poll.idle, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+}
+
+static bool turn_after(unsigned us, unsigned sockets)
+{
+    now_ns += (uint64_t)us * US;
+    busy_poll_turn(&poll, sockets, now_ns);
+    ck_assert_int_eq(uv_is_active((uv_handle_t *)&poll.idle) != 0, poll.is_polling);
+    return poll.is_polling;
+}
+
+static bool polls_after_turns(unsigned turns, unsigned us, unsigned sockets)
+{
+    bool polls = false;
+
+    while (turns-- > 0)
+        polls = turn_after(us, sockets);
+    return polls;
+}
+
+/* Turns without work, a microsecond each. */
+static bool polls_for(unsigned us)
+{
+    while (us-- > 0) {
+        if (!turn_after(1, 0))
+            return false;
+    }
+    return true;
+}
+
+START_TEST(a_loop_that_nothing_comes_to_sleeps)
+{
+    ck_assert(!turn_after(10, 0));
+    ck_assert(!turn_after(1000000, 0));
+}
+END_TEST
+
+START_TEST(a_first_message_lets_nobody_poll)
+{
+    ck_assert(!turn_after(1000, 1));
+}
+END_TEST
+
+START_TEST(messages_one_after_the_other_are_polled_for)
+{
+    ck_assert(polls_after_turns(10, 30, 1));
+    ck_assert(polls_for(BUSY_POLL_MAX_US - 1));
+}
+END_TEST
+
+START_TEST(a_message_that_does_not_come_in_time_ends_it)
+{
+    ck_assert(polls_after_turns(10, 30, 1));
+    ck_assert(!polls_for(BUSY_POLL_MAX_US + 1));
+    ck_assert(!turn_after(1, 0));
+    /* and when it comes late, the next one is not polled for */
+    ck_assert(!turn_after(1000, 1));
+}
+END_TEST
+
+START_TEST(messages_further_apart_than_the_longest_window_are_never_polled_for)
+{
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert(!turn_after(BUSY_POLL_MAX_US + 1, 1));
+}
+END_TEST
+
+START_TEST(the_window_grows_from_a_short_one)
+{
+    turn_after(1000, 1);
+    ck_assert(turn_after(15, 1));
+    ck_assert(!polls_for(25)); /* a message 15 us after the last buys little */
+    ck_assert(turn_after(10, 1));
+    ck_assert(polls_for(25));
+}
+END_TEST
+
+START_TEST(many_sockets_at_a_time_are_not_polled_for)
+{
+    ck_assert(!polls_after_turns(100, 10, 3));
+    /* one alone again is, after some turns */
+    ck_assert(polls_after_turns(30, 10, 1));
+}
+END_TEST
+
+START_TEST(whoever_else_wants_the_processor_gets_it)
+{
+    ck_assert(polls_after_turns(10, 30, 1));
+    ck_assert(polls_for(5));
+    ck_assert(!turn_after(100, 0)); /* a turn without work took 100 us */
+    ck_assert(!turn_after(50, 1));
+    ck_assert(!turn_after(50, 1));
+    ck_assert(!polls_after_turns(5, 100, 1));
+    /* and has had it for some times as long */
+    ck_assert(polls_after_turns(10, 60, 1));
+}
+END_TEST
+
+START_TEST(it_can_be_forbidden_while_it_polls)
+{
+    ck_assert(polls_after_turns(10, 30, 1));
+    busy_poll_allow(&poll, false);
+    ck_assert(!uv_is_active((uv_handle_t *)&poll.idle));
+    ck_assert(!polls_after_turns(10, 30, 1));
+}
+END_TEST
+
+START_TEST(the_processors_are_at_least_a_part_of_one)
+{
+    ck_assert(busy_poll_processors() > 0);
+}
+END_TEST
+
+Suite *busy_poll_suite(void)
+{
+    Suite *suite = suite_create("busy_poll");
+    TCase *tests = tcase_create("busy_poll");
+
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, a_loop_that_nothing_comes_to_sleeps);
+    tcase_add_test(tests, a_first_message_lets_nobody_poll);
+    tcase_add_test(tests, messages_one_after_the_other_are_polled_for);
+    tcase_add_test(tests, a_message_that_does_not_come_in_time_ends_it);
+    tcase_add_test(tests, messages_further_apart_than_the_longest_window_are_never_polled_for);
+    tcase_add_test(tests, the_window_grows_from_a_short_one);
+    tcase_add_test(tests, many_sockets_at_a_time_are_not_polled_for);
+    tcase_add_test(tests, whoever_else_wants_the_processor_gets_it);
+    tcase_add_test(tests, it_can_be_forbidden_while_it_polls);
+    tcase_add_test(tests, the_processors_are_at_least_a_part_of_one);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
