@@ -332,6 +332,16 @@ static const struct request_ops server_ops = {.send = send_server_info,
                                               .fail = no_server_info,
                                               .no_responders = nobody_tells_server_info};
 
+bool jetstream_has_multi_last(const struct jetstream *jetstream)
+{
+    return jetstream->is_known && jetstream->level >= JETSTREAM_LEVEL_TTL;
+}
+
+bool jetstream_reads_are_isolated(const struct jetstream *jetstream)
+{
+    return jetstream->is_known && jetstream->level >= JETSTREAM_LEVEL_ISOLATED && jetstream->cluster[0] == '\0';
+}
+
 void jetstream_probe(struct jetstream *jetstream)
 {
     struct jetstream_probe *probe = jetstream->probe;

@@ -30,8 +30,8 @@ enum jetstream_err_code {
     JETSTREAM_ATOMIC_DUPLICATE = 10201
 };
 
-/* The API's level, of which the daemon asks: 0 before 2.11, 1 from 2.11, 2 from 2.12. */
-enum jetstream_level { JETSTREAM_LEVEL_TTL = 1, JETSTREAM_LEVEL_ATOMIC = 2 };
+/* The API's level, of which the daemon asks: 0 before 2.11, 1 from 2.11, 2 from 2.12, 5 from 2.15. */
+enum jetstream_level { JETSTREAM_LEVEL_TTL = 1, JETSTREAM_LEVEL_ATOMIC = 2, JETSTREAM_LEVEL_ISOLATED = 5 };
 
 struct jetstream {
     struct requests *requests;
@@ -49,6 +49,15 @@ void jetstream_free(struct jetstream *jetstream);
 
 /* Asks the server what it is; once after each connection. Until the answer, level is what it was before. */
 void jetstream_probe(struct jetstream *jetstream);
+
+/* Reads of many keys (ADR-31) came with TTLs, in 2.11. */
+bool jetstream_has_multi_last(const struct jetstream *jetstream);
+
+/*
+ * Whether a key that such a read has not brought is surely not there. Before 2.15 the server does not keep writes away
+ * while it reads, and misses a key that is overwritten meanwhile; in a cluster nobody knows which server reads.
+ */
+bool jetstream_reads_are_isolated(const struct jetstream *jetstream);
 
 /*
  * The answer of one call of the API: the parsed object, borrowed, or NULL and the error.

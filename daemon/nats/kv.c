@@ -202,6 +202,24 @@ bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv
     return kv_read_entry(message, subject, prefix, strtoull(sequence, NULL, 10), kv_parse_time_us(time_stamp), entry);
 }
 
+enum kv_read_progress kv_read_progress(struct message *message)
+{
+    unsigned status = message_status(message);
+    const char *pending;
+
+    switch (status) {
+    case 0:
+        return KV_READ_GOES_ON;
+    case 204:
+        pending = message_header(message, KV_HEADER_PENDING);
+        return pending == NULL || strtoull(pending, NULL, 10) == 0 ? KV_READ_ENDED : KV_READ_CUT;
+    case 404:
+        return strcmp(message_status_text(message), "No Results") == 0 ? KV_READ_ENDED : KV_READ_DISTURBED;
+    default:
+        return KV_READ_FAILED;
+    }
+}
+
 /*
  * Nearly every ack is {"stream":"KV_b","seq":12} or that with a duplicate's mark: read without building a tree.
  * False where it is anything else.

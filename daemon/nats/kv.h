@@ -48,6 +48,7 @@
 #define KV_HEADER_SUBJECT          "Nats-Subject"
 #define KV_HEADER_LAST_CONSUMER    "Nats-Last-Consumer"
 #define KV_HEADER_CONSUMER_STALLED "Nats-Consumer-Stalled"
+#define KV_HEADER_PENDING          "Nats-Num-Pending"
 
 enum kv_operation { KV_PUT, KV_DELETE, KV_PURGE };
 
@@ -81,6 +82,14 @@ bool kv_read_entry(struct message *message, const char *subject, const char *pre
 
 /* Reads a reply to a direct get, whose headers say where and when it was stored (ADR-31). */
 bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv_entry *entry);
+
+/*
+ * What a message says of the multi-last read that it belongs to (ADR-31). CUT: the server stopped at the limit of
+ * bytes. DISTURBED: a message went while it read ("404 Message Not Found"; that of no key being there is "404 No
+ * Results"). After these two, what has not come may be there all the same.
+ */
+enum kv_read_progress { KV_READ_GOES_ON, KV_READ_ENDED, KV_READ_CUT, KV_READ_DISTURBED, KV_READ_FAILED };
+enum kv_read_progress kv_read_progress(struct message *message);
 
 /* What a message that a consumer pushed tells in its reply subject (ADR-15). */
 struct kv_delivery {

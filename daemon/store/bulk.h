@@ -79,6 +79,9 @@ struct bulk_get {
     struct bulk_get_slot *spare;
     char *body;
     size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
+    unsigned reads;                  /* of all chunks, so far */
+    bool is_verifying;               /* asks singly for what the chunk has not brought */
+    bool has_missed;                 /* and found that some of it is there */
     size_t next, in_flight;
     size_t bytes;
     bool is_filling;

@@ -10,6 +10,9 @@
 /* What one multi-last read may match (ADR-31). */
 #define CHUNK_MAX 1024u
 
+/* After so many reads that missed a key, what single gets find of it is taken. */
+#define READS_MAX 4u
+
 /* Single gets of one call that are on their way at a time. */
 #define WINDOW 256u
 
@@ -126,6 +129,14 @@ static void note_seen(struct bulk_get *bulk)
     }
 }
 
+static void fill(struct bulk_get *bulk);
+
+static void next_chunk(struct bulk_get *bulk)
+{
+    bulk->chunk_start += bulk->chunk_count;
+    start_chunk(bulk);
+}
+
 /* What the chunk did not bring is not there. */
 static void note_absent(struct bulk_get *bulk)
 {
@@ -133,6 +144,36 @@ static void note_absent(struct bulk_get *bulk)
         if (!bulk->all[i].is_told && bulk->all[i].seen_revision > 0)
             replica_note_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].seen_revision,
                                 bulk->handle->replicas <= 1);
+    }
+}
+
+/*
+ * All that the server found has come. Where it may have missed a key, each that has not come is asked for singly; if
+ * one is there, the moment that was read is not whole, and all is read again.
+ */
+static void end_chunk(struct bulk_get *bulk)
+{
+    request_end(&bulk->request);
+    if (jetstream_reads_are_isolated(&bulk->store->jetstream)) {
+        if (bulk->store->replicas != NULL)
+            note_absent(bulk);
+        next_chunk(bulk);
+        return;
+    }
+    bulk->is_verifying = true;
+    bulk->has_missed = false;
+    bulk->next = bulk->chunk_start;
+    fill(bulk);
+}
+
+static void end_verifying(struct bulk_get *bulk)
+{
+    bulk->is_verifying = false;
+    if (bulk->has_missed && bulk->reads < READS_MAX) {
+        bulk->chunk_start = 0;
+        start_chunk(bulk);
+    } else {
+        next_chunk(bulk);
     }
 }
 
@@ -148,11 +189,11 @@ static enum link_publish_result send_chunk(struct request *request, unsigned att
             return LINK_NO_MEMORY;
     }
     if (bulk->chunk_start == 0) {
+        bulk->reads++;
         bulk->bytes = 0;
         bulk->restart(bulk->arg);
     }
-    if (bulk->store->replicas != NULL)
-        note_seen(bulk);
+    note_seen(bulk);
     snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", bulk->store->jetstream.prefix, bulk->handle->stream);
     return request_publish(request, subject, NULL, 0, bulk->body, strlen(bulk->body));
 }
@@ -160,24 +201,30 @@ static enum link_publish_result send_chunk(struct request *request, unsigned att
 static enum request_verdict take_chunk(struct request *request, unsigned attempt, struct message *message)
 {
     struct bulk_get *bulk = bulk_of(request);
-    unsigned status = message_status(message);
     struct kv_entry entry;
     struct bulk_key *key = NULL;
     struct error error;
 
     if (attempt != request->attempts)
         return REQUEST_MORE;
-    if (status == 204 || status == 404) { /* EOB, or none of them is there */
-        request_end(request);
-        if (bulk->store->replicas != NULL)
-            note_absent(bulk);
-        bulk->chunk_start += bulk->chunk_count;
-        start_chunk(bulk);
+    switch (kv_read_progress(message)) {
+    case KV_READ_GOES_ON:
+        break;
+    case KV_READ_ENDED:
+        end_chunk(bulk);
         return REQUEST_DONE;
-    }
-    if (status != 0) {
-        error_set(&error, status == 413 ? ERROR_TOO_LARGE : ERROR_INTERNAL, "NATS: %u %s", status,
-                  message_status_text(message));
+    case KV_READ_DISTURBED:
+        request_retry_reason(request, REQUEST_NO_ANSWER);
+        return REQUEST_RETRY;
+    case KV_READ_CUT:
+        finish_with(
+            bulk, ERROR_TOO_LARGE,
+            "the values have too many bytes together, with their headers (limits.frame_bytes); ask for fewer keys at a "
+            "time");
+        return REQUEST_DONE;
+    case KV_READ_FAILED:
+        error_set(&error, message_status(message) == 413 ? ERROR_TOO_LARGE : ERROR_INTERNAL, "NATS: %u %s",
+                  message_status(message), message_status_text(message));
         finish(bulk, &error);
         return REQUEST_DONE;
     }
@@ -246,8 +293,6 @@ static void start_chunk(struct bulk_get *bulk)
 
 /* --- Single gets ----------------------------------------------------------------------------------- */
 
-static void fill(struct bulk_get *bulk);
-
 static void on_got(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct bulk_get_slot *slot = arg;
@@ -255,7 +300,8 @@ static void on_got(void *arg, const struct kv_entry *entry, const struct error *
 
     if (error != NULL && bulk->error.code == ERROR_NONE)
         bulk->error = *error;
-    if (entry != NULL && bulk->error.code == ERROR_NONE)
+    bulk->has_missed |= entry != NULL;
+    if (entry != NULL && bulk->error.code == ERROR_NONE && (!bulk->is_verifying || bulk->reads >= READS_MAX))
         tell(bulk, slot->index, entry);
     slot->next_spare = bulk->spare;
     bulk->spare = slot;
@@ -289,20 +335,37 @@ static bool start_next(struct bulk_get *bulk)
     return true;
 }
 
+/* Whether there is a key left to ask for singly; it is at next then. */
+static bool has_next(struct bulk_get *bulk)
+{
+    size_t end = bulk->is_verifying ? bulk->chunk_start + bulk->chunk_count : bulk->count;
+
+    while (bulk->is_verifying && bulk->next < end && bulk->all[bulk->next].is_told)
+        bulk->next++;
+    return bulk->error.code == ERROR_NONE && bulk->next < end;
+}
+
 /* Gets may end while they are begun: only the outermost call goes on and says when all are done. */
 static void fill(struct bulk_get *bulk)
 {
+    struct error error;
+
     if (bulk->is_filling)
         return;
     bulk->is_filling = true;
-    while (bulk->error.code == ERROR_NONE && bulk->next < bulk->count && bulk->in_flight < WINDOW)
+    while (bulk->in_flight < WINDOW && has_next(bulk))
         if (!start_next(bulk))
             break;
     bulk->is_filling = false;
-    if (bulk->in_flight == 0 && (bulk->next == bulk->count || bulk->error.code != ERROR_NONE)) {
-        struct error error = bulk->error;
-        finish(bulk, error.code != ERROR_NONE ? &error : NULL);
-    }
+    if (bulk->in_flight > 0 || has_next(bulk))
+        return;
+    error = bulk->error;
+    if (error.code != ERROR_NONE)
+        finish(bulk, &error);
+    else if (bulk->is_verifying)
+        end_verifying(bulk);
+    else
+        finish(bulk, NULL);
 }
 
 /* --- Either ---------------------------------------------------------------------------------------- */
@@ -331,9 +394,7 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
         finish(bulk, error);
         return;
     }
-    /* Multi-last came with TTLs, in 2.11. */
-    bool has_multi_last = jetstream->is_known && jetstream->level >= JETSTREAM_LEVEL_TTL && bucket->allows_direct;
-    if (bulk->consistency == READ_DIRECT && has_multi_last) {
+    if (bulk->consistency == READ_DIRECT && bucket->allows_direct && jetstream_has_multi_last(jetstream)) {
         if (index_keys(bulk))
             start_chunk(bulk);
         else

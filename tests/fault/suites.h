@@ -7,6 +7,7 @@
 #include <check.h>
 
 Suite *bank_suite(void);
+Suite *bulk_fault_suite(void);
 Suite *exactly_once_suite(void);
 Suite *group_suite(void);
 Suite *linear_suite(void);
