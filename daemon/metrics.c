@@ -23,27 +23,27 @@ static uint64_t bucket_top(unsigned bucket)
     return ((METRICS_STEPS + step + 1) << (exponent - 3)) - 1;
 }
 
-void metrics_note_latency(struct metrics_latency *latency, uint64_t latency_us)
+void metrics_note(struct metrics_histogram *histogram, uint64_t value)
 {
-    latency->count++;
-    latency->buckets[bucket_of(latency_us)]++;
-    if (latency_us > latency->max_us)
-        latency->max_us = latency_us;
+    histogram->count++;
+    histogram->buckets[bucket_of(value)]++;
+    if (value > histogram->max)
+        histogram->max = value;
 }
 
-uint64_t metrics_quantile_us(const struct metrics_latency *latency, double quantile)
+uint64_t metrics_quantile(const struct metrics_histogram *histogram, double quantile)
 {
-    uint64_t wanted = (uint64_t)(quantile * (double)latency->count);
+    uint64_t wanted = (uint64_t)(quantile * (double)histogram->count);
     uint64_t seen = 0;
 
-    if (latency->count == 0)
+    if (histogram->count == 0)
         return 0;
     for (unsigned bucket = 0; bucket < METRICS_BUCKETS; bucket++) {
-        seen += latency->buckets[bucket];
-        if (seen > wanted || seen == latency->count) {
+        seen += histogram->buckets[bucket];
+        if (seen > wanted || seen == histogram->count) {
             uint64_t top = bucket_top(bucket);
-            return top < latency->max_us ? top : latency->max_us;
+            return top < histogram->max ? top : histogram->max;
         }
     }
-    return latency->max_us;
+    return histogram->max;
 }

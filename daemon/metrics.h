@@ -15,22 +15,22 @@
 #define METRICS_METHODS_MAX 32u
 
 /*
- * Latencies are kept in a histogram with eight steps per doubling, so that a
- * quantile is right to an eighth: from 1 us up to over a minute.
+ * A histogram has eight steps per doubling, so that a quantile is right to an eighth: for latencies from 1 us up to
+ * over a minute.
  */
 #define METRICS_STEPS   8u
 #define METRICS_BUCKETS (28u * METRICS_STEPS)
 
-struct metrics_latency {
+struct metrics_histogram {
     uint64_t count;
-    uint64_t max_us;
+    uint64_t max;
     uint32_t buckets[METRICS_BUCKETS];
 };
 
 struct metrics_method {
     uint64_t calls; /* that were begun */
     uint64_t errors;
-    struct metrics_latency latency; /* from the decoded frame to the answer */
+    struct metrics_histogram latency; /* us, from the decoded frame to the answer */
 };
 
 struct metrics {
@@ -46,9 +46,9 @@ struct metrics {
     uint64_t input_bytes; /* of messages that are not whole yet, or wait for back-pressure to ease */
 };
 
-void metrics_note_latency(struct metrics_latency *latency, uint64_t latency_us);
+void metrics_note(struct metrics_histogram *histogram, uint64_t value);
 
-/* The latency in us that the given share of the calls did not exceed; 0 where there were none. */
-uint64_t metrics_quantile_us(const struct metrics_latency *latency, double quantile);
+/* The value that the given share of those that were noted did not exceed; 0 where there were none. */
+uint64_t metrics_quantile(const struct metrics_histogram *histogram, double quantile);
 
 #endif

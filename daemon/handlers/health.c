@@ -181,10 +181,10 @@ static void pack_methods(msgpack_packer *packer, const struct metrics *metrics)
         msgpack_pack_map(packer, 6);
         pack_number(packer, "calls", method->calls);
         pack_number(packer, "errors", method->errors);
-        pack_number(packer, "p50_us", metrics_quantile_us(&method->latency, 0.5));
-        pack_number(packer, "p99_us", metrics_quantile_us(&method->latency, 0.99));
-        pack_number(packer, "p999_us", metrics_quantile_us(&method->latency, 0.999));
-        pack_number(packer, "max_us", method->latency.max_us);
+        pack_number(packer, "p50_us", metrics_quantile(&method->latency, 0.5));
+        pack_number(packer, "p99_us", metrics_quantile(&method->latency, 0.99));
+        pack_number(packer, "p999_us", metrics_quantile(&method->latency, 0.999));
+        pack_number(packer, "max_us", method->latency.max);
     }
 }
 
@@ -227,6 +227,20 @@ static void pack_cache(msgpack_packer *packer, const struct store *store, const 
     pack_number(packer, "evicted", store->cache_budget.evicted);
 }
 
+static void pack_group_commit(msgpack_packer *packer, const struct store *store)
+{
+    const struct metrics_histogram *sizes = &store->group_stats.sizes;
+
+    pack_str(packer, "group_commit");
+    msgpack_pack_map(packer, 6);
+    pack_number(packer, "batches", store->group_stats.batches);
+    pack_number(packer, "writes", store->group_stats.grouped);
+    pack_number(packer, "failed", store->group_stats.failed);
+    pack_number(packer, "size_p50", metrics_quantile(sizes, 0.5));
+    pack_number(packer, "size_p99", metrics_quantile(sizes, 0.99));
+    pack_number(packer, "size_max", sizes->max);
+}
+
 static void pack_sessions(msgpack_packer *packer, const struct metrics *metrics)
 {
     pack_str(packer, "sessions");
@@ -254,11 +268,7 @@ void handle_daemon_stats(struct call *call)
     pack_number(packer, "bytes_out", metrics->bytes_out);
     pack_number(packer, "retries", store->requests.retries);
     pack_number(packer, "requests_in_flight", store->requests.sent.count + store->requests.waiting.count);
-    pack_str(packer, "group_commit");
-    msgpack_pack_map(packer, 3);
-    pack_number(packer, "batches", store->group_stats.batches);
-    pack_number(packer, "writes", store->group_stats.grouped);
-    pack_number(packer, "failed", store->group_stats.failed);
+    pack_group_commit(packer, store);
     pack_sessions(packer, metrics);
     pack_watches(packer, store, &totals);
     pack_cache(packer, store, &totals);

@@ -333,6 +333,7 @@ static void send_batch(struct group *group)
     group->in_batch = batch->batch.count;
     store->group_stats.batches++;
     store->group_stats.grouped += batch->batch.count;
+    metrics_note(&store->group_stats.sizes, batch->batch.count);
     group_retain(group);
     batch_start(store, &batch->batch);
 }

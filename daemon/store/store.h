@@ -9,6 +9,7 @@
 
 #include "conf/conf.h"
 #include "daemon/arena.h"
+#include "daemon/metrics.h"
 #include "daemon/nats/jetstream.h"
 #include "daemon/nats/link.h"
 #include "daemon/nats/request.h"
@@ -46,7 +47,8 @@ struct store {
     struct {
         uint64_t batches; /* group commits */
         uint64_t grouped; /* writes in them */
-        uint64_t failed;  /* batches whose writes were sent again one by one */
+        struct metrics_histogram sizes;
+        uint64_t failed; /* batches whose writes were sent again one by one */
     } group_stats;
     struct {
         unsigned open;

@@ -263,7 +263,7 @@ static void fail_write(struct request *request, const struct error *error)
     struct write *write = write_of(request);
 
     write->error = *error;
-    write->error.outcome = error->code == ERROR_DEADLINE_EXCEEDED ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_ABSENT;
+    write->error.outcome = error->code == ERROR_DEADLINE_EXCEEDED ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
     finish(write, 0, &write->error);
 }
 

@@ -57,6 +57,12 @@ static void try_fault(struct proxy_fault fault)
     expect_puts(msgids);
     ck_assert_uint_gt(proxy_strikes(stage.proxy), 0);
     ck_assert_uint_gt(batches(), before);
+
+    const msgpack_object *stats = session_call(stage.session, "daemon.stats", "[]")->result;
+    ck_assert_uint_ge(number_at(stats, "group_commit.size_p50"), 2);
+    ck_assert_uint_ge(number_at(stats, "group_commit.size_p99"), number_at(stats, "group_commit.size_p50"));
+    ck_assert_uint_ge(number_at(stats, "group_commit.size_max"), number_at(stats, "group_commit.size_p99"));
+    ck_assert_uint_le(number_at(stats, "group_commit.size_max"), WRITES);
 }
 
 START_TEST(each_write_of_a_batch_whose_ack_is_lost_is_stored_once)
