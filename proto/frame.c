@@ -1,122 +1,8 @@
 #include "proto/frame.h"
 
+#include "proto/format.h"
+
 #include <assert.h>
-#include <stdbool.h>
-#include <string.h>
-
-/* The header of one value: its own bytes, the bytes of body that follow, the values it contains. */
-struct header {
-    size_t header_bytes;
-    uint64_t body_bytes;
-    uint64_t children;
-    bool is_container;
-};
-
-enum header_status { HEADER_WHOLE, HEADER_CUT, HEADER_RESERVED };
-
-static uint64_t read_big_endian(const uint8_t *bytes, unsigned width)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < width; i++)
-        value = value << 8 | bytes[i];
-    return value;
-}
-
-/*
- * Reads the header that begins at bytes; of one that is cut, only header_bytes.
- * The formats: the MessagePack specification, "Formats".
- */
-static enum header_status read_header(const uint8_t *bytes, size_t length, struct header *header)
-{
-    uint8_t first = bytes[0];
-    unsigned length_width = 0;   /* bytes of the length field behind the first byte */
-    unsigned fixed_body = 0;     /* bytes of the body, or of the type behind a length field */
-    uint64_t per_unit_bytes = 0; /* what one unit of the length field stands for */
-    uint64_t per_unit_children = 0;
-
-    memset(header, 0, sizeof(*header));
-    if (first <= 0x7f || first >= 0xe0) { /* fixint */
-    } else if (first <= 0x8f) {           /* fixmap */
-        header->is_container = true;
-        header->children = 2u * (first & 0x0fu);
-    } else if (first <= 0x9f) { /* fixarray */
-        header->is_container = true;
-        header->children = first & 0x0fu;
-    } else if (first <= 0xbf) { /* fixstr */
-        fixed_body = first & 0x1fu;
-    } else {
-        switch (first) {
-        case 0xc0:
-        case 0xc2:
-        case 0xc3: /* nil, false, true */
-            break;
-        case 0xc1:
-            return HEADER_RESERVED;
-        case 0xc4:
-        case 0xc5:
-        case 0xc6: /* bin 8, 16, 32 */
-            length_width = 1u << (first - 0xc4);
-            per_unit_bytes = 1;
-            break;
-        case 0xc7:
-        case 0xc8:
-        case 0xc9: /* ext 8, 16, 32: a type byte more */
-            length_width = 1u << (first - 0xc7);
-            fixed_body = 1;
-            per_unit_bytes = 1;
-            break;
-        case 0xca:
-        case 0xcb: /* float 32, 64 */
-            fixed_body = 4u << (first - 0xca);
-            break;
-        case 0xcc:
-        case 0xcd:
-        case 0xce:
-        case 0xcf: /* uint */
-            fixed_body = 1u << (first - 0xcc);
-            break;
-        case 0xd0:
-        case 0xd1:
-        case 0xd2:
-        case 0xd3: /* int */
-            fixed_body = 1u << (first - 0xd0);
-            break;
-        case 0xd4:
-        case 0xd5:
-        case 0xd6:
-        case 0xd7:
-        case 0xd8: /* fixext 1 to 16 */
-            fixed_body = 1u + (1u << (first - 0xd4));
-            break;
-        case 0xd9:
-        case 0xda:
-        case 0xdb: /* str 8, 16, 32 */
-            length_width = 1u << (first - 0xd9);
-            per_unit_bytes = 1;
-            break;
-        case 0xdc:
-        case 0xdd: /* array 16, 32 */
-            header->is_container = true;
-            length_width = 2u << (first - 0xdc);
-            per_unit_children = 1;
-            break;
-        default: /* 0xde, 0xdf: map 16, 32 */
-            header->is_container = true;
-            length_width = 2u << (first - 0xde);
-            per_unit_children = 2;
-            break;
-        }
-    }
-
-    header->header_bytes = 1u + length_width;
-    if (length < header->header_bytes)
-        return HEADER_CUT;
-    uint64_t units = read_big_endian(bytes + 1, length_width);
-    header->body_bytes = fixed_body + units * per_unit_bytes;
-    header->children += units * per_unit_children;
-    return HEADER_WHOLE;
-}
 
 void frame_init(struct frame *frame, const struct frame_limits *limits)
 {
@@ -146,7 +32,7 @@ enum frame_status frame_scan(struct frame *frame, const uint8_t *bytes, size_t l
     size_t available = frame->base + length;
 
     while (!frame->headers_done) {
-        struct header header;
+        struct format format;
 
         /* Every value that is still to come takes a byte at least. */
         if (frame->offset >= limits->size_bytes)
@@ -154,30 +40,28 @@ enum frame_status frame_scan(struct frame *frame, const uint8_t *bytes, size_t l
         if (frame->offset >= available)
             return FRAME_PARTIAL;
 
-        switch (read_header(bytes + (frame->offset - frame->base), available - frame->offset, &header)) {
-        case HEADER_WHOLE:
-            break;
-        case HEADER_CUT:
-            return header.header_bytes > limits->size_bytes - frame->offset ? FRAME_TOO_LARGE : FRAME_PARTIAL;
-        case HEADER_RESERVED:
+        size_t room_bytes = limits->size_bytes - frame->offset;
+        if (!format_read(bytes + (frame->offset - frame->base), available - frame->offset, &format))
+            return format.header_bytes > room_bytes ? FRAME_TOO_LARGE : FRAME_PARTIAL;
+        if (format.kind == FORMAT_RESERVED)
             return FRAME_MALFORMED;
-        }
 
         /* Believe no count before it is known to fit. */
-        size_t room_bytes = limits->size_bytes - frame->offset;
-        if (header.header_bytes > room_bytes || header.body_bytes > room_bytes - header.header_bytes)
+        bool is_container = format.kind == FORMAT_ARRAY || format.kind == FORMAT_MAP;
+        uint64_t children = format.kind == FORMAT_MAP ? 2 * format.count : format.count;
+        if (format.header_bytes > room_bytes || format.body_bytes > room_bytes - format.header_bytes)
             return FRAME_TOO_LARGE;
-        if (frame->elements + 1 + header.children > limits->elements)
+        if (frame->elements + 1 + children > limits->elements)
             return FRAME_TOO_MANY_ELEMENTS;
-        if (header.children > room_bytes - header.header_bytes)
+        if (children > room_bytes - format.header_bytes)
             return FRAME_TOO_LARGE;
-        if (header.is_container && frame->depth >= limits->depth)
+        if (is_container && frame->depth >= limits->depth)
             return FRAME_TOO_DEEP;
 
-        frame->offset += header.header_bytes + (size_t)header.body_bytes;
+        frame->offset += format.header_bytes + (size_t)format.body_bytes;
         frame->elements++;
-        if (header.is_container && header.children > 0)
-            frame->pending[frame->depth++] = header.children;
+        if (is_container && children > 0)
+            frame->pending[frame->depth++] = children;
         else
             frame->headers_done = value_ends(frame);
     }

@@ -1,32 +1,8 @@
 #include "proto/rpc.h"
 
-#include <string.h>
+#include "proto/decode.h"
 
-/*
- * msgpack-c gives a str of the shortest form that is empty the pointer NULL. Whoever
- * gets it would have to remember that at each memcpy, strndup and comparison.
- */
-static void point_empty_strings(msgpack_object *object)
-{
-    switch (object->type) {
-    case MSGPACK_OBJECT_STR:
-        if (object->via.str.ptr == NULL)
-            object->via.str.ptr = "";
-        break;
-    case MSGPACK_OBJECT_ARRAY:
-        for (uint32_t i = 0; i < object->via.array.size; i++)
-            point_empty_strings(&object->via.array.ptr[i]);
-        break;
-    case MSGPACK_OBJECT_MAP:
-        for (uint32_t i = 0; i < object->via.map.size; i++) {
-            point_empty_strings(&object->via.map.ptr[i].key);
-            point_empty_strings(&object->via.map.ptr[i].val);
-        }
-        break;
-    default:
-        break;
-    }
-}
+#include <string.h>
 
 static const char *decode_request(const msgpack_object_array *envelope, struct rpc_message *message)
 {
@@ -47,15 +23,16 @@ static const char *decode_request(const msgpack_object_array *envelope, struct r
 const char *rpc_decode(const char *bytes, size_t size, msgpack_zone *zone, struct rpc_message *message)
 {
     msgpack_object root;
-    size_t offset = 0;
 
     memset(message, 0, sizeof(*message));
-    msgpack_unpack_return unpacked = msgpack_unpack(bytes, size, &offset, zone, &root);
-    if (unpacked == MSGPACK_UNPACK_NOMEM_ERROR)
-        return "out of memory";
-    if (unpacked != MSGPACK_UNPACK_SUCCESS && unpacked != MSGPACK_UNPACK_EXTRA_BYTES)
+    switch (decode_value(bytes, size, zone, &root)) {
+    case DECODE_DONE:
+        break;
+    case DECODE_MALFORMED:
         return "the message is not MessagePack";
-    point_empty_strings(&root);
+    case DECODE_NO_MEMORY:
+        return "out of memory";
+    }
 
     if (root.type != MSGPACK_OBJECT_ARRAY || root.via.array.size == 0)
         return "a message must be an array [type, ...]";

@@ -1,11 +1,13 @@
 /*
  * Gives any bytes the way of a message: frame, then rpc, then error. What the
  * daemon reads from the first bytes (the msgid of a message that it will not keep)
- * must be what decoding the whole finds; what was decoded must point into the
- * message; and an error that was unpacked must survive being packed again.
+ * must be what decoding the whole finds; what was decoded must be what msgpack-c's own
+ * unpacker makes of it, and point into the message; and an error that was unpacked must survive being packed again.
  */
+#include "proto/decode.h"
 #include "proto/frame.h"
 #include "proto/rpc.h"
+#include "tests/unit/same_object.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +84,16 @@ static void check_error(const msgpack_object *object)
     free(bucket);
 }
 
+static void check_object(const char *bytes, size_t size, msgpack_zone *zone)
+{
+    msgpack_object ours, theirs;
+    size_t offset = 0;
+
+    REQUIRE(msgpack_unpack(bytes, size, &offset, zone, &theirs) == MSGPACK_UNPACK_SUCCESS);
+    REQUIRE(decode_value(bytes, size, zone, &ours) == DECODE_DONE);
+    REQUIRE(same_object(&ours, &theirs));
+}
+
 static void check_message(const struct rpc_message *message, const char *bytes, size_t size)
 {
     if (message->type == RPC_RESPONSE) {
@@ -115,6 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
     char *bytes = malloc(frame.offset);
     memcpy(bytes, input, frame.offset);
     REQUIRE(msgpack_zone_init(&zone, 8192));
+    check_object(bytes, frame.offset, &zone);
     const char *wrong = rpc_decode(bytes, frame.offset, &zone, &message);
     REQUIRE(wrong == NULL || (strcmp(wrong, "the message is not MessagePack") != 0 && *wrong != '\0'));
     if (has_peeked)

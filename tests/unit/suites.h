@@ -11,6 +11,7 @@ Suite *busy_poll_suite(void);
 Suite *cache_suite(void);
 Suite *cache_model_suite(void);
 Suite *conf_suite(void);
+Suite *decode_suite(void);
 Suite *error_suite(void);
 Suite *filter_suite(void);
 Suite *frame_suite(void);
