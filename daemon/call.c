@@ -79,7 +79,7 @@ static void note(struct call *call, enum error_code code)
         return;
     if (code != ERROR_NONE)
         call->metrics->errors++;
-    metrics_note(&call->metrics->latency, (uv_hrtime() - call->started_ns) / 1000);
+    metrics_end_call(call->dispatcher->metrics, call->metrics, call->started_ns);
 }
 
 /* Who reads no answer gets none: the result is packed all the same, into a buffer of nobody's. */

@@ -79,7 +79,9 @@ static void on_turn_end(uv_prepare_t *handle)
     store_flush(&daemon->store);
     if (daemon->sessions.dirty != NULL)
         uv_idle_start(&daemon->more, on_more);
-    busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, uv_hrtime());
+    uint64_t now_ns = uv_hrtime();
+    metrics_settle(&daemon->metrics, now_ns);
+    busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, now_ns);
     daemon->reads = reads;
 }
 

@@ -1,5 +1,7 @@
 #include "daemon/metrics.h"
 
+#include <uv.h>
+
 /* Bucket number: values below METRICS_STEPS have one each, then METRICS_STEPS per doubling. */
 static unsigned bucket_of(uint64_t value)
 {
@@ -29,6 +31,20 @@ void metrics_note(struct metrics_histogram *histogram, uint64_t value)
     histogram->buckets[bucket_of(value)]++;
     if (value > histogram->max)
         histogram->max = value;
+}
+
+void metrics_settle(struct metrics *metrics, uint64_t now_ns)
+{
+    for (unsigned i = 0; i < metrics->ended_count; i++)
+        metrics_note(&metrics->ended[i].method->latency, (now_ns - metrics->ended[i].started_ns) / 1000);
+    metrics->ended_count = 0;
+}
+
+void metrics_end_call(struct metrics *metrics, struct metrics_method *method, uint64_t started_ns)
+{
+    if (metrics->ended_count == METRICS_ENDED_MAX)
+        metrics_settle(metrics, uv_hrtime());
+    metrics->ended[metrics->ended_count++] = (struct metrics_ended){method, started_ns};
 }
 
 uint64_t metrics_quantile(const struct metrics_histogram *histogram, double quantile)

@@ -134,12 +134,10 @@ static void mark_dirty(struct session *session)
 
 msgpack_sbuffer *session_out(struct session *session)
 {
-    msgpack_sbuffer *spare = &session->list->spare_out;
+    struct session_list *list = session->list;
 
-    if (session->out.alloc == 0 && spare->alloc > 0) {
-        session->out = *spare;
-        msgpack_sbuffer_init(spare);
-    }
+    if (session->out.alloc == 0 && list->spare_count > 0)
+        session->out = list->spare[--list->spare_count];
     return &session->out;
 }
 
@@ -228,10 +226,11 @@ static void write_when_possible(struct session *session, size_t written)
 
 static void put_away(struct session *session)
 {
-    msgpack_sbuffer *spare = &session->list->spare_out;
+    struct session_list *list = session->list;
 
-    if (spare->alloc == 0 && session->out.alloc <= OUT_KEEP_BYTES)
-        *spare = session->out;
+    msgpack_sbuffer_clear(&session->out);
+    if (list->spare_count < SESSION_SPARE_MAX && session->out.alloc > 0 && session->out.alloc <= OUT_KEEP_BYTES)
+        list->spare[list->spare_count++] = session->out;
     else
         msgpack_sbuffer_destroy(&session->out);
     msgpack_sbuffer_init(&session->out);
@@ -570,7 +569,8 @@ void session_list_free(struct session_list *list)
 {
     assert(list->first == NULL);
     free(list->read_buffer);
-    msgpack_sbuffer_destroy(&list->spare_out);
+    while (list->spare_count > 0)
+        msgpack_sbuffer_destroy(&list->spare[--list->spare_count]);
 }
 
 static void note_peer(struct session *session)

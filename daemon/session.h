@@ -35,6 +35,9 @@ struct session_resource {
 };
 
 /* What all sessions share. */
+/* As many as answer in a turn under most loads. */
+#define SESSION_SPARE_MAX 16u
+
 struct session_list {
     uv_loop_t *loop;
     struct timers *timers;
@@ -46,9 +49,10 @@ struct session_list {
     struct frame_limits frame_limits;
     void (*emptied)(void *arg); /* the last session is gone */
     void *emptied_arg;
-    msgpack_sbuffer spare_out; /* an idle session's, for the next one that answers */
-    char *read_buffer;         /* one for all: a frame that is whole never waits in it */
-    uint64_t reads;            /* of all sessions, since the start */
+    msgpack_sbuffer spare[SESSION_SPARE_MAX]; /* buffers of sessions without answers, for the next that have some */
+    unsigned spare_count;
+    char *read_buffer; /* one for all: a frame that is whole never waits in it */
+    uint64_t reads;    /* of all sessions, since the start */
 };
 
 enum session_state {

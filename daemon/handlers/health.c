@@ -253,9 +253,11 @@ static void pack_sessions(msgpack_packer *packer, const struct metrics *metrics)
 
 void handle_daemon_stats(struct call *call)
 {
-    const struct metrics *metrics = call->dispatcher->metrics;
+    struct metrics *metrics = call->dispatcher->metrics;
     struct store *store = call->store;
     struct replica_totals totals;
+
+    metrics_settle(metrics, uv_hrtime());
     msgpack_packer *packer = call_begin_result(call);
 
     replica_total(store, &totals);
