@@ -17,6 +17,9 @@
 #define CROWD_ONE 16u
 #define CROWD_MAX 28u
 
+/* More calls under way are no client that waits alone. */
+#define CALLS_MAX 2u
+
 #define CGROUP_ROOT "/sys/fs/cgroup"
 
 /* --- Processors ------------------------------------------------------------------------------------ */
@@ -119,7 +122,7 @@ static void note_work(struct busy_poll *poll, uint64_t now_ns, uint64_t sockets)
     poll->last_work_ns = now_ns;
 }
 
-void busy_poll_turn(struct busy_poll *poll, uint64_t sockets, uint64_t now_ns)
+void busy_poll_turn(struct busy_poll *poll, uint64_t sockets, unsigned calls, uint64_t now_ns)
 {
     if (!poll->is_allowed)
         return;
@@ -130,6 +133,6 @@ void busy_poll_turn(struct busy_poll *poll, uint64_t sockets, uint64_t now_ns)
         poll->quiet_until_ns = now_ns + QUIET_TIMES * (now_ns - poll->last_turn_ns);
     }
     poll->last_turn_ns = now_ns;
-    set_polling(poll, now_ns - poll->last_work_ns < poll->window_ns && poll->crowd <= CROWD_MAX &&
+    set_polling(poll, now_ns - poll->last_work_ns < poll->window_ns && calls <= CALLS_MAX && poll->crowd <= CROWD_MAX &&
                           now_ns >= poll->quiet_until_ns);
 }

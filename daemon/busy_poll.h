@@ -5,8 +5,8 @@
  * that on a virtual machine, whose processor halts. So where messages come one after the other in a pace
  * of at most BUSY_POLL_MAX_US, as from one client that waits for each answer, the loop looks for the next one without
  * sleeping. It follows the rule of the kernel's haltpoll governor: the time that it looks grows while messages come
- * within it, and is nothing as soon as one takes longer. It never looks while many messages come at a time, nor where
- * somebody else wants the processor.
+ * within it, and is nothing as soon as one takes longer. It never looks while many calls are under way or many messages
+ * come at a time, for then NATS and the clients have better use for the processor, nor where somebody else wants it.
  */
 #ifndef DAEMON_BUSY_POLL_H
 #define DAEMON_BUSY_POLL_H
@@ -36,8 +36,8 @@ void busy_poll_init(struct busy_poll *poll, uv_loop_t *loop);
  */
 void busy_poll_allow(struct busy_poll *poll, bool is_wanted);
 
-/* At the end of each turn, with how many sockets had something to read in it, and the time (uv_hrtime). */
-void busy_poll_turn(struct busy_poll *poll, uint64_t sockets, uint64_t now_ns);
+/* At the end of each turn: how many sockets had something to read in it, the calls in flight, the time (uv_hrtime). */
+void busy_poll_turn(struct busy_poll *poll, uint64_t sockets, unsigned calls, uint64_t now_ns);
 
 /* Processors that the daemon may use: by its affinity mask and by the cpu.max of its control groups. */
 double busy_poll_processors(void);

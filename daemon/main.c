@@ -81,7 +81,7 @@ static void on_turn_end(uv_prepare_t *handle)
         uv_idle_start(&daemon->more, on_more);
     uint64_t now_ns = uv_hrtime();
     metrics_settle(&daemon->metrics, now_ns);
-    busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, now_ns);
+    busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, daemon->metrics.calls, now_ns);
     daemon->reads = reads;
 }
 

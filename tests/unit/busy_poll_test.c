@@ -10,10 +10,12 @@
 static uv_loop_t loop;
 static struct busy_poll poll;
 static uint64_t now_ns;
+static unsigned calls; /* in flight */
 
 static void set_up(void)
 {
     now_ns = 1000000000;
+    calls = 1;
     uv_loop_init(&loop);
     busy_poll_init(&poll, &loop);
     poll.is_allowed = true; /* also where the tests have one processor */
@@ -29,7 +31,7 @@ static void tear_down(void)
 static bool turn_after(unsigned us, unsigned sockets)
 {
     now_ns += (uint64_t)us * US;
-    busy_poll_turn(&poll, sockets, now_ns);
+    busy_poll_turn(&poll, sockets, calls, now_ns);
     ck_assert_int_eq(uv_is_active((uv_handle_t *)&poll.idle) != 0, poll.is_polling);
     return poll.is_polling;
 }
@@ -108,6 +110,16 @@ START_TEST(many_sockets_at_a_time_are_not_polled_for)
 }
 END_TEST
 
+START_TEST(nothing_is_polled_for_while_many_calls_are_under_way)
+{
+    ck_assert(polls_after_turns(10, 30, 1));
+    calls = 3;
+    ck_assert(!polls_after_turns(10, 30, 1));
+    calls = 0;
+    ck_assert(turn_after(30, 1));
+}
+END_TEST
+
 START_TEST(whoever_else_wants_the_processor_gets_it)
 {
     ck_assert(polls_after_turns(10, 30, 1));
@@ -149,6 +161,7 @@ Suite *busy_poll_suite(void)
     tcase_add_test(tests, messages_further_apart_than_the_longest_window_are_never_polled_for);
     tcase_add_test(tests, the_window_grows_from_a_short_one);
     tcase_add_test(tests, many_sockets_at_a_time_are_not_polled_for);
+    tcase_add_test(tests, nothing_is_polled_for_while_many_calls_are_under_way);
     tcase_add_test(tests, whoever_else_wants_the_processor_gets_it);
     tcase_add_test(tests, it_can_be_forbidden_while_it_polls);
     tcase_add_test(tests, the_processors_are_at_least_a_part_of_one);
