@@ -6,20 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEYS         4u
-#define WRITERS      3u
-#define READERS      4u
-#define CALLERS      (WRITERS + READERS)
-#define SIGHTS_MAX   20000u
-#define TIME_MS      6000u
-#define NOTHING_SEEN 0u
+#define KEYS       4u
+#define WRITERS    3u
+#define READERS    4u
+#define CALLERS    (WRITERS + READERS)
+#define SIGHTS_MAX 20000u
+#define TIME_MS    6000u
+
+/* In place of a revision: the key was not there; it was listed, and with which value is not known. */
+#define NOTHING_SEEN   0u
+#define SOMETHING_SEEN UINT64_MAX
 
 /* Of one key: what was answered, and when. */
 struct sight {
     uint64_t begin_ns, end_ns;
-    uint64_t revision; /* NOTHING_SEEN: the key was not there */
+    uint64_t revision;
     unsigned key;
     bool is_bound; /* a cached read, of which something is promised; else it only binds those behind it */
+};
+
+/* What the stream has. */
+struct version {
+    uint64_t revision;
+    unsigned key;
+    bool is_marker;
 };
 
 struct caller {
@@ -38,24 +48,27 @@ static int compare_begins(const void *a, const void *b)
     return (one->begin_ns > other->begin_ns) - (one->begin_ns < other->begin_ns);
 }
 
-/* The first marker of the key behind a revision, that one included; 0: there is none. */
-static uint64_t marker_from(const struct sight *markers, size_t count, unsigned key, uint64_t revision)
+/* The first marker, or put, of the key from a revision on, that one included; 0: there is none. */
+static uint64_t version_from(const struct version *versions, size_t count, const struct sight *sight, uint64_t revision)
 {
+    bool wants_marker = sight->revision == NOTHING_SEEN;
     uint64_t first = 0;
 
     for (size_t i = 0; i < count; i++) {
-        if (markers[i].key == key && markers[i].revision >= revision && (first == 0 || markers[i].revision < first))
-            first = markers[i].revision;
+        if (versions[i].key == sight->key && versions[i].is_marker == wants_marker &&
+            versions[i].revision >= revision && (first == 0 || versions[i].revision < first))
+            first = versions[i].revision;
     }
     return first;
 }
 
 /*
  * NULL, or the first sight that is too old. Sorts them. One that saw nothing is taken for the earliest marker that it
- * may have seen: all that is promised are lower bounds, so that this is the mildest reading.
+ * may have seen, one that saw something for the earliest put: all that is promised are lower bounds, so that this is
+ * the mildest reading.
  */
-static const struct sight *find_old(struct sight *sights, size_t count, const struct sight *markers,
-                                    size_t marker_count)
+static const struct sight *find_old(struct sight *sights, size_t count, const struct version *versions,
+                                    size_t version_count)
 {
     qsort(sights, count, sizeof(*sights), compare_begins);
     for (size_t i = 0; i < count; i++) {
@@ -65,8 +78,8 @@ static const struct sight *find_old(struct sight *sights, size_t count, const st
             if (sights[j].key == sight->key && sights[j].end_ns < sight->begin_ns && sights[j].revision > floor)
                 floor = sights[j].revision;
         }
-        if (sight->revision == NOTHING_SEEN && floor > 0)
-            sight->revision = marker_from(markers, marker_count, sight->key, floor);
+        if (sight->revision == NOTHING_SEEN || sight->revision == SOMETHING_SEEN)
+            sight->revision = floor > 0 ? version_from(versions, version_count, sight, floor) : 0;
         if (sight->is_bound && sight->revision < floor)
             return sight;
     }
@@ -75,20 +88,27 @@ static const struct sight *find_old(struct sight *sights, size_t count, const st
 
 START_TEST(the_checker_knows_old_from_new)
 {
-    const struct sight marker = {.revision = 7};
+    const struct version versions[] = {{5, 0, false}, {7, 0, true}, {9, 0, false}};
     struct sight right[] = {{1, 2, 5, 0, false}, {3, 4, 5, 0, true}, {5, 9, 7, 0, true}, {6, 8, 5, 0, true}};
     struct sight gone[] = {{1, 2, 5, 0, false}, {3, 4, NOTHING_SEEN, 0, true}, {5, 6, 7, 0, true}};
     struct sight stale[] = {{1, 2, 5, 0, false}, {3, 4, 4, 0, true}};
     struct sight backwards[] = {{1, 9, 6, 0, false}, {2, 3, 6, 0, true}, {4, 5, 5, 0, true}};
     struct sight revenant[] = {{1, 2, 5, 0, false}, {3, 4, NOTHING_SEEN, 0, true}, {5, 6, 5, 0, true}};
     struct sight lost[] = {{1, 2, 8, 0, false}, {3, 4, NOTHING_SEEN, 0, true}};
+    struct sight listed[] = {{1, 2, 7, 0, false}, {3, 4, SOMETHING_SEEN, 0, true}, {5, 6, 9, 0, true}};
+    struct sight still_listed[] = {{1, 2, 11, 0, false}, {3, 4, SOMETHING_SEEN, 0, true}};
+    struct sight unlisted_again[] = {
+        {1, 2, 7, 0, false}, {3, 4, SOMETHING_SEEN, 0, true}, {5, 6, NOTHING_SEEN, 0, true}};
 
-    ck_assert_ptr_null(find_old(right, 4, &marker, 1));
-    ck_assert_ptr_null(find_old(gone, 3, &marker, 1));
-    ck_assert_ptr_nonnull(find_old(stale, 2, &marker, 1));
-    ck_assert_ptr_nonnull(find_old(backwards, 3, &marker, 1));
-    ck_assert_ptr_nonnull(find_old(revenant, 3, &marker, 1));
-    ck_assert_ptr_nonnull(find_old(lost, 2, &marker, 1));
+    ck_assert_ptr_null(find_old(right, 4, versions, 3));
+    ck_assert_ptr_null(find_old(gone, 3, versions, 3));
+    ck_assert_ptr_nonnull(find_old(stale, 2, versions, 3));
+    ck_assert_ptr_nonnull(find_old(backwards, 3, versions, 3));
+    ck_assert_ptr_nonnull(find_old(revenant, 3, versions, 3));
+    ck_assert_ptr_nonnull(find_old(lost, 2, versions, 3));
+    ck_assert_ptr_null(find_old(listed, 3, versions, 3));
+    ck_assert_ptr_nonnull(find_old(still_listed, 2, versions, 3));
+    ck_assert_ptr_nonnull(find_old(unlisted_again, 3, versions, 3));
 }
 END_TEST
 
@@ -180,6 +200,24 @@ static void read_one(struct caller *caller, struct session *session, unsigned *s
     note(caller, &sight, key, entry->type == MSGPACK_OBJECT_NIL ? NOTHING_SEEN : number_at(entry, "revision"));
 }
 
+static void list_once(struct caller *caller, struct session *session)
+{
+    struct sight sight = {.begin_ns = now_ns(), .is_bound = true};
+    const struct answer *answer = session_call(session, "kv.keys", "['b', {'consistency': 'cached', 'timeout': 2}]");
+    bool is_listed[KEYS] = {false};
+
+    sight.end_ns = now_ns();
+    if (strcmp(answer_code(answer), "ok") != 0)
+        return;
+    for (uint32_t i = 0; i < answer->result->via.array.size; i++) {
+        const msgpack_object *name = &answer->result->via.array.ptr[i];
+        ck_assert(name->type == MSGPACK_OBJECT_STR && name->via.str.size == 2);
+        is_listed[name->via.str.ptr[1] - '0'] = true;
+    }
+    for (unsigned key = 0; key < KEYS; key++)
+        note(caller, &sight, key, is_listed[key] ? SOMETHING_SEEN : NOTHING_SEEN);
+}
+
 static void *run_caller(void *arg)
 {
     struct caller *caller = arg;
@@ -190,6 +228,8 @@ static void *run_caller(void *arg)
     while (!__atomic_load_n(&is_over, __ATOMIC_RELAXED) && caller->count < SIGHTS_MAX) {
         if (caller->number < WRITERS)
             write_one(caller, session, &seed, seen);
+        else if (rand_r(&seed) % 8 == 0)
+            list_once(caller, session);
         else
             read_one(caller, session, &seed);
         session_forget(session);
@@ -202,7 +242,7 @@ static void *run_caller(void *arg)
 START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
 {
     struct sight *sights = keep(calloc(CALLERS * SIGHTS_MAX, sizeof(*sights)));
-    size_t count = 0, marker_count = 0;
+    size_t count = 0;
 
     for (unsigned i = 0; i < CALLERS; i++) {
         callers[i].number = i;
@@ -217,14 +257,14 @@ START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
         count += callers[i].count;
     }
     struct stream_log log = nats_read_log(stage.nats, "b");
-    struct sight *markers = keep(calloc(log.count + 1, sizeof(*markers)));
+    struct version *versions = keep(calloc(log.count + 1, sizeof(*versions)));
     for (size_t i = 0; i < log.count; i++) {
-        if (strcmp(log.entries[i].operation, "DEL") == 0)
-            markers[marker_count++] =
-                (struct sight){.key = (unsigned)atoi(log.entries[i].key + 1), .revision = log.entries[i].revision};
+        versions[i].key = (unsigned)atoi(log.entries[i].key + 1);
+        versions[i].revision = log.entries[i].revision;
+        versions[i].is_marker = strcmp(log.entries[i].operation, "DEL") == 0;
     }
     ck_assert_uint_gt(stage_stat(&stage, "cache.hits"), 200);
-    const struct sight *old = find_old(sights, count, markers, marker_count);
+    const struct sight *old = find_old(sights, count, versions, log.count);
     ck_assert_msg(old == NULL, "k%u was answered at revision %llu, which is too old, between %llu and %llu ns",
                   old->key, (unsigned long long)old->revision, (unsigned long long)old->begin_ns,
                   (unsigned long long)old->end_ns);
