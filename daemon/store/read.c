@@ -37,19 +37,15 @@ static char *make_body(struct read_get *get)
 static enum link_publish_result send_get(struct request *request, unsigned attempt)
 {
     struct read_get *get = get_of(request);
-    const char *prefix = get->store->jetstream.prefix;
     char subject[sizeof(get->store->jetstream.prefix) + 32 + KV_STREAM_BYTES + KV_SUBJECT_BYTES];
+    char *at = stpcpy(subject, get->store->jetstream.prefix);
 
     (void)attempt;
     if (get->store->replicas != NULL)
         get->seen_revision = replica_revision_of(get->store, get->bucket, get->key);
-    if (asks_leader(get))
-        snprintf(subject, sizeof(subject), "%s.STREAM.MSG.GET.%s", prefix, get->handle->stream);
-    else if (get->revision > 0)
-        snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", prefix, get->handle->stream);
-    else
-        snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s.%s%s", prefix, get->handle->stream, get->handle->prefix,
-                 get->key);
+    at = stpcpy(stpcpy(at, asks_leader(get) ? ".STREAM.MSG.GET." : ".DIRECT.GET."), get->handle->stream);
+    if (get->revision == 0 && !asks_leader(get))
+        stpcpy(stpcpy(stpcpy(at, "."), get->handle->prefix), get->key);
     return request_publish(request, subject, NULL, 0, get->body, strlen(get->body));
 }
 

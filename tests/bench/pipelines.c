@@ -2,26 +2,46 @@
 
 #define KEYS 1000u
 
-static double pipelined_per_s(const struct bench *bench, bool is_ours, enum load_operation operation)
+static struct load pipeline_of(const struct bench *bench, bool is_ours, enum load_operation operation)
 {
     const struct bench_place *place = &bench->ordinary;
     struct load load = {.operation = operation, .prefix = "deep", .connections = 1, .depth = 1024, .keys = KEYS};
 
     load.protocol = is_ours ? &load_kvstored : &load_nats;
     load.where = is_ours ? (const void *)place->socket_path : &place->port;
-    if (operation == LOAD_GET)
-        load_fill(&load);
+    return load;
+}
+
+/* Gets entries that the daemon wrote, or that the raw socket did. */
+static double pipelined_get_of_per_s(const struct bench *bench, bool is_ours, bool are_ours)
+{
+    const struct load written = pipeline_of(bench, are_ours, LOAD_PUT), load = pipeline_of(bench, is_ours, LOAD_GET);
+
+    load_fill(&written);
     return load_per_s(&load);
 }
 
 double pipelined_put_per_s(const struct bench *bench, bool is_ours)
 {
-    return pipelined_per_s(bench, is_ours, LOAD_PUT);
+    const struct load load = pipeline_of(bench, is_ours, LOAD_PUT);
+
+    return load_per_s(&load);
 }
 
+/* Each side what it wrote itself. */
 double pipelined_get_per_s(const struct bench *bench, bool is_ours)
 {
-    return pipelined_per_s(bench, is_ours, LOAD_GET);
+    return pipelined_get_of_per_s(bench, is_ours, is_ours);
+}
+
+double pipelined_get_ours_per_s(const struct bench *bench, bool is_ours)
+{
+    return pipelined_get_of_per_s(bench, is_ours, true);
+}
+
+double pipelined_get_foreign_per_s(const struct bench *bench, bool is_ours)
+{
+    return pipelined_get_of_per_s(bench, is_ours, false);
 }
 
 double durable_deep_per_s(const struct bench *bench, bool is_ours)
