@@ -5,6 +5,7 @@
 #include "daemon/log.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,10 +242,10 @@ static void flush_session(struct session *session)
     if (session->out.size == 0 || session->is_writing)
         return;
     session->flushes++;
-    uv_buf_t buffer = uv_buf_init(session->out.data, (unsigned)session->out.size);
-    int written = uv_try_write((uv_stream_t *)&session->pipe, &buffer, 1);
-    if (written < 0 && written != UV_EAGAIN) {
-        end_session(session, CONF_LOG_DEBUG, "%s", uv_strerror(written));
+    /* Not uv_try_write: write(2) has more layers to go through than send(2), about 3 % of a cached get. */
+    ssize_t written = send(session_socket(session), session->out.data, session->out.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (written < 0 && errno != EAGAIN && errno != EINTR) {
+        end_session(session, CONF_LOG_DEBUG, "%s", strerror(errno));
         return;
     }
     session->list->metrics->bytes_out += session->out.size;
