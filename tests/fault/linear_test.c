@@ -242,7 +242,7 @@ static bool take_answer(struct linear_call *call, const struct answer *answer)
     }
     if (strcmp(code, "conflict") == 0 || strcmp(code, "already_exists") == 0) {
         call->result = LINEAR_REFUSED;
-        call->revision = object_at(answer->error, "revision") != NULL ? number_at(answer->error, "revision") : 0;
+        call->revision = find_at(answer->error, "revision") != NULL ? number_at(answer->error, "revision") : 0;
         return true;
     }
     ck_assert_msg(strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0, "%s",

@@ -5,8 +5,8 @@
  *   CK_RUN_SUITE=bank build/fault
  *   CK_RUN_CASE='one server' build/fault
  */
-#include "tests/fault/scene.h"
 #include "tests/fault/suites.h"
+#include "tests/ground/scene.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     signal(SIGPIPE, SIG_IGN);
-    scene_begin(argv[0]);
+    scene_begin(argv[0], "fault");
     SRunner *runner = srunner_create(suites[0]());
     for (size_t i = 1; i < sizeof(suites) / sizeof(suites[0]); i++)
         srunner_add_suite(runner, suites[i]());

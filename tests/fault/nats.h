@@ -5,7 +5,7 @@
 #ifndef FAULT_NATS_H
 #define FAULT_NATS_H
 
-#include "tests/fault/scene.h"
+#include "tests/ground/scene.h"
 
 #include <jansson.h>
 

@@ -195,7 +195,7 @@ static void read_one(struct caller *caller, struct session *session, unsigned *s
     sight.end_ns = now_ns();
     if (strcmp(answer_code(answer), "ok") != 0)
         return;
-    const msgpack_object *entry = object_at(answer->result, is_bulk ? format_text("k%u", key) : "");
+    const msgpack_object *entry = find_at(answer->result, is_bulk ? format_text("k%u", key) : "");
     ck_assert_ptr_nonnull(entry);
     note(caller, &sight, key, entry->type == MSGPACK_OBJECT_NIL ? NOTHING_SEEN : number_at(entry, "revision"));
 }

@@ -1,6 +1,6 @@
 #include "tests/fault/proxy.h"
 
-#include "tests/fault/scene.h"
+#include "tests/ground/scene.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

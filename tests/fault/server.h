@@ -4,7 +4,7 @@
 #ifndef FAULT_SERVER_H
 #define FAULT_SERVER_H
 
-#include "tests/fault/scene.h"
+#include "tests/ground/scene.h"
 
 #define CLUSTER_SERVERS 3u
 

@@ -1,7 +1,6 @@
 #include "tests/fault/session.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -76,49 +75,6 @@ void session_close(struct session *session)
 
 /* --- Sending --------------------------------------------------------------------------------------- */
 
-static void pack_json(msgpack_packer *packer, json_t *value)
-{
-    const char *name;
-    json_t *member;
-    size_t i;
-
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        msgpack_pack_map(packer, json_object_size(value));
-        json_object_foreach(value, name, member)
-        {
-            msgpack_pack_str_with_body(packer, name, strlen(name));
-            pack_json(packer, member);
-        }
-        break;
-    case JSON_ARRAY:
-        msgpack_pack_array(packer, json_array_size(value));
-        json_array_foreach(value, i, member)
-        {
-            pack_json(packer, member);
-        }
-        break;
-    case JSON_STRING:
-        msgpack_pack_str_with_body(packer, json_string_value(value), json_string_length(value));
-        break;
-    case JSON_INTEGER:
-        msgpack_pack_int64(packer, json_integer_value(value));
-        break;
-    case JSON_REAL:
-        msgpack_pack_double(packer, json_real_value(value));
-        break;
-    case JSON_TRUE:
-        msgpack_pack_true(packer);
-        break;
-    case JSON_FALSE:
-        msgpack_pack_false(packer);
-        break;
-    case JSON_NULL:
-        msgpack_pack_nil(packer);
-        break;
-    }
-}
-
 static void write_all(const struct session *session, const char *bytes, size_t size)
 {
     while (size > 0) {
@@ -133,27 +89,12 @@ static uint32_t send_args(struct session *session, const char *method, const cha
 {
     msgpack_sbuffer buffer;
     msgpack_packer packer;
-    json_error_t where;
-    char *text = NULL;
 
-    ck_assert_int_ge(vasprintf(&text, params, args), 0);
-    for (char *c = text; *c != '\0'; c++) {
-        if (*c == '\'')
-            *c = '"';
-    }
-    json_t *json = json_loads(text, 0, &where);
-    ck_assert_msg(json != NULL, "the test's own parameters are no JSON: %s: %s", where.text, text);
     msgpack_sbuffer_init(&buffer);
     msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
-    msgpack_pack_array(&packer, 4);
-    msgpack_pack_int(&packer, 0);
-    msgpack_pack_uint32(&packer, ++session->last_msgid);
-    msgpack_pack_str_with_body(&packer, method, strlen(method));
-    pack_json(&packer, json);
+    pack_call(&packer, ++session->last_msgid, method, params, args);
     write_all(session, buffer.data, buffer.size);
     msgpack_sbuffer_destroy(&buffer);
-    json_decref(json);
-    free(text);
     return session->last_msgid;
 }
 
@@ -293,69 +234,16 @@ const char *answer_code(const struct answer *answer)
 
 const char *answer_outcome(const struct answer *answer)
 {
-    return object_at(answer->error, "outcome") != NULL ? text_at(answer->error, "outcome") : "";
+    return find_at(answer->error, "outcome") != NULL ? text_at(answer->error, "outcome") : "";
 }
 
 const char *answer_text(const struct answer *answer)
 {
-    char *text = NULL;
-    size_t size = 0;
-    FILE *stream = open_memstream(&text, &size);
-
-    msgpack_object_print(stream, answer->error->type != MSGPACK_OBJECT_NIL ? *answer->error : *answer->result);
-    fclose(stream);
-    keep(text);
-    if (size > 1000)
-        strcpy(text + 1000, "...");
-    return text;
+    return object_text(answer->error->type != MSGPACK_OBJECT_NIL ? answer->error : answer->result);
 }
 
 uint64_t answer_revision(const struct answer *answer)
 {
     assert_ok(answer);
     return number_at(answer->result, "");
-}
-
-static const msgpack_object *find_step(const msgpack_object *object, const char *name, size_t length)
-{
-    if (object->type == MSGPACK_OBJECT_ARRAY) {
-        size_t place = strtoul(name, NULL, 10);
-        return place < object->via.array.size ? &object->via.array.ptr[place] : NULL;
-    }
-    if (object->type != MSGPACK_OBJECT_MAP)
-        return NULL;
-    for (uint32_t i = 0; i < object->via.map.size; i++) {
-        const msgpack_object *key = &object->via.map.ptr[i].key;
-        if (key->type == MSGPACK_OBJECT_STR && key->via.str.size == length &&
-            memcmp(key->via.str.ptr, name, length) == 0)
-            return &object->via.map.ptr[i].val;
-    }
-    return NULL;
-}
-
-const msgpack_object *object_at(const msgpack_object *object, const char *path)
-{
-    while (object != NULL && *path != '\0') {
-        size_t length = strcspn(path, ".");
-        object = find_step(object, path, length);
-        path += length + (path[length] == '.');
-    }
-    return object;
-}
-
-uint64_t number_at(const msgpack_object *object, const char *path)
-{
-    const msgpack_object *found = object_at(object, path);
-
-    ck_assert_msg(found != NULL && found->type == MSGPACK_OBJECT_POSITIVE_INTEGER, "%s is no number", path);
-    return found->via.u64;
-}
-
-const char *text_at(const msgpack_object *object, const char *path)
-{
-    const msgpack_object *found = object_at(object, path);
-
-    ck_assert_msg(found != NULL && (found->type == MSGPACK_OBJECT_STR || found->type == MSGPACK_OBJECT_BIN),
-                  "%s is no text", path);
-    return format_text("%.*s", (int)found->via.str.size, found->via.str.size > 0 ? found->via.str.ptr : "");
 }

@@ -8,7 +8,8 @@
 #ifndef FAULT_SESSION_H
 #define FAULT_SESSION_H
 
-#include "tests/fault/scene.h"
+#include "tests/ground/object.h"
+#include "tests/ground/scene.h"
 
 #include <msgpack.h>
 
@@ -66,11 +67,6 @@ const char *answer_text(const struct answer *answer);
 
 /* The result as a revision; the test fails when it is an error. */
 uint64_t answer_revision(const struct answer *answer);
-
-/* What is at a path of members and places, as in "0.key"; "" is the object itself. NULL where there is nothing. */
-const msgpack_object *object_at(const msgpack_object *object, const char *path);
-uint64_t number_at(const msgpack_object *object, const char *path);
-const char *text_at(const msgpack_object *object, const char *path);
 
 #define assert_ok(given)                                                                                               \
     do {                                                                                                               \

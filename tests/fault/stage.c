@@ -57,7 +57,7 @@ static bool is_connected(struct stage *stage)
 {
     const struct answer *answer = session_call(stage->session, "health.check", "[]");
 
-    return object_at(answer->result, "nats.connected")->via.boolean;
+    return find_at(answer->result, "nats.connected")->via.boolean;
 }
 
 static void meet_daemon(struct stage *stage)

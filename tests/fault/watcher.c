@@ -48,7 +48,7 @@ static void take_notice(struct watcher *watcher, const struct notice *notice)
     ck_assert_uint_eq(number_at(notice->params, "0"), watcher->id);
     ck_assert_msg(watcher->ended == NULL, "%s behind watch.ended", notice->method);
     if (strcmp(notice->method, "watch.entries") == 0) {
-        const msgpack_object *entries = object_at(notice->params, "1");
+        const msgpack_object *entries = find_at(notice->params, "1");
         for (uint32_t i = 0; i < entries->via.array.size; i++)
             add_entry(watcher, &entries->via.array.ptr[i]);
     } else if (strcmp(notice->method, "watch.ready") == 0) {

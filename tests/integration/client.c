@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -100,76 +99,13 @@ void client_shut_down(struct client *client)
     ck_assert_int_eq(shutdown(client->socket, SHUT_WR), 0);
 }
 
-static void pack_json(msgpack_packer *packer, json_t *value)
-{
-    const char *name;
-    json_t *member;
-    size_t i;
-
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        msgpack_pack_map(packer, json_object_size(value));
-        json_object_foreach(value, name, member)
-        {
-            msgpack_pack_str_with_body(packer, name, strlen(name));
-            pack_json(packer, member);
-        }
-        break;
-    case JSON_ARRAY:
-        msgpack_pack_array(packer, json_array_size(value));
-        json_array_foreach(value, i, member)
-        {
-            pack_json(packer, member);
-        }
-        break;
-    case JSON_STRING:
-        msgpack_pack_str_with_body(packer, json_string_value(value), json_string_length(value));
-        break;
-    case JSON_INTEGER:
-        msgpack_pack_int64(packer, json_integer_value(value));
-        break;
-    case JSON_REAL:
-        msgpack_pack_double(packer, json_real_value(value));
-        break;
-    case JSON_TRUE:
-        msgpack_pack_true(packer);
-        break;
-    case JSON_FALSE:
-        msgpack_pack_false(packer);
-        break;
-    case JSON_NULL:
-        msgpack_pack_nil(packer);
-        break;
-    }
-}
-
-static void begin_request(msgpack_packer *packer, msgpack_sbuffer *buffer, uint32_t msgid, const char *method)
-{
-    msgpack_packer_init(packer, buffer, msgpack_sbuffer_write);
-    msgpack_pack_array(packer, 4);
-    msgpack_pack_int(packer, 0);
-    msgpack_pack_uint32(packer, msgid);
-    msgpack_pack_str_with_body(packer, method, strlen(method));
-}
-
 static void pack_request_args(msgpack_sbuffer *buffer, uint32_t msgid, const char *method, const char *params,
                               va_list args)
 {
     msgpack_packer packer;
-    json_error_t where;
-    char *text = NULL;
 
-    ck_assert_int_ge(vasprintf(&text, params, args), 0);
-    for (char *c = text; *c != '\0'; c++) {
-        if (*c == '\'')
-            *c = '"';
-    }
-    json_t *json = json_loads(text, JSON_ALLOW_NUL, &where);
-    ck_assert_msg(json != NULL, "the test's own parameters are no JSON: %s: %s", where.text, text);
-    begin_request(&packer, buffer, msgid, method);
-    pack_json(&packer, json);
-    json_decref(json);
-    free(text);
+    msgpack_packer_init(&packer, buffer, msgpack_sbuffer_write);
+    pack_call(&packer, msgid, method, params, args);
 }
 
 void pack_request(msgpack_sbuffer *buffer, uint32_t msgid, const char *method, const char *params, ...)
@@ -186,7 +122,8 @@ void pack_put(msgpack_sbuffer *buffer, uint32_t msgid, const char *bucket, const
 {
     msgpack_packer packer;
 
-    begin_request(&packer, buffer, msgid, "kv.put");
+    msgpack_packer_init(&packer, buffer, msgpack_sbuffer_write);
+    pack_call_head(&packer, msgid, "kv.put");
     msgpack_pack_array(&packer, 3);
     msgpack_pack_str_with_body(&packer, bucket, strlen(bucket));
     msgpack_pack_str_with_body(&packer, key, strlen(key));
@@ -394,20 +331,6 @@ const char *client_new_bucket(struct client *client, const char *options)
 
 /* --- Looking at answers ---------------------------------------------------------------------------- */
 
-const char *object_text(const msgpack_object *object)
-{
-    char *text = NULL;
-    size_t size = 0;
-    FILE *stream = open_memstream(&text, &size);
-
-    msgpack_object_print(stream, *object);
-    fclose(stream);
-    keep(text);
-    if (size > 2000)
-        strcpy(text + 2000, "...");
-    return text;
-}
-
 const char *answer_error(const struct answer *answer)
 {
     return answer->error.type == MSGPACK_OBJECT_NIL ? "no error" : object_text(&answer->error);
@@ -416,87 +339,6 @@ const char *answer_error(const struct answer *answer)
 const char *answer_code(const struct answer *answer)
 {
     return answer->error.type == MSGPACK_OBJECT_NIL ? "ok" : text_at(&answer->error, "code");
-}
-
-static const msgpack_object *find_step(const msgpack_object *object, const char *name, size_t length)
-{
-    if (object->type == MSGPACK_OBJECT_ARRAY) {
-        size_t place = strtoul(name, NULL, 10);
-        return place < object->via.array.size ? &object->via.array.ptr[place] : NULL;
-    }
-    if (object->type != MSGPACK_OBJECT_MAP)
-        return NULL;
-    for (uint32_t i = 0; i < object->via.map.size; i++) {
-        const msgpack_object *key = &object->via.map.ptr[i].key;
-        if (key->type == MSGPACK_OBJECT_STR && key->via.str.size == length &&
-            memcmp(key->via.str.ptr, name, length) == 0)
-            return &object->via.map.ptr[i].val;
-    }
-    return NULL;
-}
-
-const msgpack_object *find_at(const msgpack_object *object, const char *path)
-{
-    while (object != NULL && *path != '\0') {
-        size_t length = strcspn(path, ".");
-        /* Methods have dots in their names: the rest may be one name. */
-        const msgpack_object *whole = find_step(object, path, strlen(path));
-        if (whole != NULL && object->type == MSGPACK_OBJECT_MAP)
-            return whole;
-        object = find_step(object, path, length);
-        path += length + (path[length] == '.');
-    }
-    return object;
-}
-
-static const msgpack_object *need_at(const msgpack_object *object, const char *path)
-{
-    const msgpack_object *found = find_at(object, path);
-
-    ck_assert_msg(found != NULL, "there is no %s in %s", path, object_text(object));
-    return found;
-}
-
-const char *text_at(const msgpack_object *object, const char *path)
-{
-    const msgpack_object *found = need_at(object, path);
-
-    ck_assert_msg(found->type == MSGPACK_OBJECT_STR || found->type == MSGPACK_OBJECT_BIN, "%s is no text in %s", path,
-                  object_text(object));
-    return format_text("%.*s", (int)found->via.str.size, found->via.str.size > 0 ? found->via.str.ptr : "");
-}
-
-uint64_t number_at(const msgpack_object *object, const char *path)
-{
-    const msgpack_object *found = need_at(object, path);
-
-    ck_assert_msg(found->type == MSGPACK_OBJECT_POSITIVE_INTEGER, "%s is no number in %s", path, object_text(object));
-    return found->via.u64;
-}
-
-double double_at(const msgpack_object *object, const char *path)
-{
-    const msgpack_object *found = need_at(object, path);
-
-    ck_assert_msg(found->type == MSGPACK_OBJECT_FLOAT64, "%s is no double in %s", path, object_text(object));
-    return found->via.f64;
-}
-
-bool bool_at(const msgpack_object *object, const char *path)
-{
-    const msgpack_object *found = need_at(object, path);
-
-    ck_assert_msg(found->type == MSGPACK_OBJECT_BOOLEAN, "%s is no bool in %s", path, object_text(object));
-    return found->via.boolean;
-}
-
-size_t count_at(const msgpack_object *object, const char *path)
-{
-    const msgpack_object *found = need_at(object, path);
-
-    ck_assert_msg(found->type == MSGPACK_OBJECT_ARRAY || found->type == MSGPACK_OBJECT_MAP, "%s is no list in %s", path,
-                  object_text(object));
-    return found->type == MSGPACK_OBJECT_ARRAY ? found->via.array.size : found->via.map.size;
 }
 
 uint64_t revision_of(const struct answer *answer)

@@ -8,6 +8,7 @@
 #ifndef INTEGRATION_CLIENT_H
 #define INTEGRATION_CLIENT_H
 
+#include "tests/ground/object.h"
 #include "tests/integration/daemon.h"
 
 #include <msgpack.h>
@@ -94,9 +95,6 @@ const char *client_new_bucket(struct client *client, const char *options);
 
 /* --- Looking at answers ---------------------------------------------------------------------------- */
 
-/* An object as text for people. */
-const char *object_text(const msgpack_object *object);
-
 /* "ok", or the error's code. */
 const char *answer_code(const struct answer *answer);
 
@@ -127,19 +125,6 @@ const char *answer_error(const struct answer *answer);
         ck_assert_msg(strstr(text_at(&assert_says_answer->error, "message"), text) != NULL, "'%s' does not say '%s'",  \
                       text_at(&assert_says_answer->error, "message"), text);                                           \
     } while (0)
-
-/*
- * What is at a path of members and places, as in "nats.features.ttl" or "0.key"; "" is the object
- * itself. NULL where there is nothing.
- */
-const msgpack_object *find_at(const msgpack_object *object, const char *path);
-
-/* The same; the test fails where it is not there or of another type. Text may be a str or a bin. */
-const char *text_at(const msgpack_object *object, const char *path);
-uint64_t number_at(const msgpack_object *object, const char *path);
-double double_at(const msgpack_object *object, const char *path);
-bool bool_at(const msgpack_object *object, const char *path);
-size_t count_at(const msgpack_object *object, const char *path);
 
 /* The result as a revision. */
 uint64_t revision_of(const struct answer *answer);

@@ -34,7 +34,7 @@ void daemon_spawn(struct daemon *daemon, char *const *extra, int fd_3)
 {
     char *arguments[] = {keep(strdup(scene_daemon())), "--config", daemon->conf_path, NULL};
 
-    process_start(&daemon->process, arguments, extra, fd_3);
+    process_start_with(&daemon->process, arguments, extra, fd_3);
 }
 
 const char *daemon_log(const struct daemon *daemon)

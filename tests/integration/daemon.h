@@ -4,7 +4,7 @@
 #ifndef INTEGRATION_DAEMON_H
 #define INTEGRATION_DAEMON_H
 
-#include "tests/integration/scene.h"
+#include "tests/ground/scene.h"
 
 struct daemon {
     struct process process;

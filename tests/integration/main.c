@@ -4,7 +4,7 @@
  *   CK_RUN_SUITE=kv build/integration
  * Each test is a process of its own (CK_FORK=no is overruled): what it starts ends with it.
  */
-#include "tests/integration/scene.h"
+#include "tests/ground/scene.h"
 #include "tests/integration/suites.h"
 
 #include <signal.h>
@@ -21,7 +21,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     signal(SIGPIPE, SIG_IGN);
-    scene_begin(argv[0]);
+    scene_begin(argv[0], "integration");
     SRunner *runner = srunner_create(suites[0]());
     for (size_t i = 1; i < sizeof(suites) / sizeof(suites[0]); i++)
         srunner_add_suite(runner, suites[i]());

@@ -46,7 +46,7 @@ void nats_server_run(struct nats_server *server)
     uint64_t end = now_ms() + PATIENCE_MS;
     int probe;
 
-    process_start(&server->process, arguments, NULL, -1);
+    process_start(&server->process, arguments);
     while ((probe = dial(server->port)) < 0) {
         ck_assert_msg(!process_has_ended(&server->process) && now_ms() < end, "nats-server does not listen:\n%s",
                       read_file(server->process.log_path));

@@ -5,7 +5,7 @@
 #ifndef INTEGRATION_NATS_H
 #define INTEGRATION_NATS_H
 
-#include "tests/integration/scene.h"
+#include "tests/ground/scene.h"
 
 #include <jansson.h>
 

@@ -296,7 +296,7 @@ START_TEST(kvctl_watch_says_that_the_daemon_was_away_and_goes_on)
                          keep(strdup(bucket)),  NULL};
     snprintf(kvctl.log_path, sizeof(kvctl.log_path), "%.200s/kvctl.log", daemon_of_test.directory);
     watched_put(kvs, bucket, "a", "1");
-    process_start(&kvctl, arguments, NULL, -1);
+    process_start(&kvctl, arguments);
     wait_for_print(&kvctl, "\"revision\":1,");
     process_kill(&daemon_of_test.process);
     wait_for_print(&kvctl, "waiting for the daemon\n");

@@ -1,11 +1,14 @@
 /*
- * scene: what every integration test stands on: the programs under test, directories, processes.
+ * scene: what the tests with real programs stand on: the programs under test, directories, processes, time.
+ *
+ * Used by tests/integration and tests/fault.
  *
  * A process that a test starts dies with the test: nothing is left behind when one fails
  * or runs out of time. Only processes that were started here are ever signalled, by pid.
+ * Everything here may be used from several threads.
  */
-#ifndef INTEGRATION_SCENE_H
-#define INTEGRATION_SCENE_H
+#ifndef GROUND_SCENE_H
+#define GROUND_SCENE_H
 
 #include <check.h>
 #include <stdbool.h>
@@ -18,8 +21,10 @@
 /* How long a test waits for what must come: far more than it takes, so that only a fault runs into it. */
 #define PATIENCE_MS 20000u
 
-/* Takes the build's programs from beside this one (argv[0]), makes the directory of this run. */
-void scene_begin(const char *self);
+/*
+ * Takes the build's programs from beside this one (argv[0]), makes the directory of this run. name says whose it is.
+ */
+void scene_begin(const char *self, const char *name);
 
 /* Removes the directory; keep: leaves it, and says where it is. */
 void scene_end(bool keep);
@@ -34,10 +39,24 @@ void scene_make_directory(char path[PATH_BYTES]);
 /* A TCP port of 127.0.0.1 that nobody uses. */
 unsigned scene_free_port(void);
 
+/* Connects to a TCP port of 127.0.0.1; -1: nobody listens. */
+int scene_dial(unsigned port);
+
 uint64_t now_ms(void);
+uint64_t now_ns(void);
 
 /* Between two looks at something that must come. */
 void pause_shortly(void);
+
+/* Waits until the condition holds; the test fails with what when it does not. */
+#define wait_until(condition, what)                                                                                    \
+    do {                                                                                                               \
+        uint64_t wait_until_end = now_ms() + PATIENCE_MS;                                                              \
+        while (!(condition)) {                                                                                         \
+            ck_assert_msg(now_ms() < wait_until_end, "in vain waited for: %s", what);                                  \
+            pause_shortly();                                                                                           \
+        }                                                                                                              \
+    } while (0)
 
 /* What was allocated with malloc and is to live until the test ends. */
 void *keep(void *block);
@@ -54,8 +73,10 @@ struct process {
     char log_path[PATH_BYTES]; /* its standard output and error */
 };
 
+void process_start(struct process *process, char *const *arguments);
+
 /* extra: NULL, or "NAME=value" settings of its environment, up to a NULL; fd_3: -1, or what it gets as descriptor 3. */
-void process_start(struct process *process, char *const *arguments, char *const *extra, int fd_3);
+void process_start_with(struct process *process, char *const *arguments, char *const *extra, int fd_3);
 
 /* Whether it has ended; then status is waitpid's. */
 bool process_has_ended(struct process *process);

@@ -1,6 +1,7 @@
-#include "tests/fault/scene.h"
+#include "tests/ground/scene.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,14 +23,16 @@ static struct {
     char daemon[PATH_MAX];
     char nats_server[PATH_MAX];
     char directory[64];
+    const char *name;
 } scene;
 
 /* --- The run --------------------------------------------------------------------------------------- */
 
-void scene_begin(const char *self)
+void scene_begin(const char *self, const char *name)
 {
     char absolute[PATH_MAX];
 
+    scene.name = name;
     if (realpath(self, absolute) == NULL) {
         perror(self);
         exit(EXIT_FAILURE);
@@ -36,20 +40,21 @@ void scene_begin(const char *self)
     *strrchr(absolute, '/') = '\0';
     snprintf(scene.daemon, sizeof(scene.daemon), "%.*s/kvstored", PATH_MAX - 16, absolute);
 
+    /* Check's assertions work within tests only, and this is before them. */
     FILE *server = fopen("build/nats-server.path", "re");
     if (server != NULL && fgets(scene.nats_server, sizeof(scene.nats_server), server) != NULL)
         scene.nats_server[strcspn(scene.nats_server, "\n")] = '\0';
     if (server != NULL)
         fclose(server);
     if (access(scene.daemon, X_OK) != 0 || access(scene.nats_server, X_OK) != 0) {
-        fprintf(stderr, "fault: %s and the nats-server of build/nats-server.path must be there: make check\n",
+        fprintf(stderr, "%s: %s and the nats-server of build/nats-server.path must be there: make check\n", name,
                 scene.daemon);
         exit(EXIT_FAILURE);
     }
     /* Short: a socket's path has 107 bytes. */
     const char *place = getenv("TMPDIR");
-    bool is_short = place != NULL && strlen(place) < 40;
-    snprintf(scene.directory, sizeof(scene.directory), "%s/kvstored-fault-XXXXXX", is_short ? place : "/tmp");
+    bool fits = place != NULL && strlen(place) < sizeof(scene.directory) - sizeof("/kvstored-test-XXXXXX");
+    snprintf(scene.directory, sizeof(scene.directory), "%s/kvstored-test-XXXXXX", fits ? place : "/tmp");
     if (mkdtemp(scene.directory) == NULL) {
         perror(scene.directory);
         exit(EXIT_FAILURE);
@@ -68,7 +73,7 @@ static int remove_one(const char *path, const struct stat *status, int type, str
 void scene_end(bool keep_directory)
 {
     if (keep_directory)
-        printf("fault: logs and data of this run are in %s\n", scene.directory);
+        printf("%s: logs and data of this run are in %s\n", scene.name, scene.directory);
     else
         nftw(scene.directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
@@ -192,8 +197,9 @@ char *read_file(const char *path)
 
 /* --- Processes ------------------------------------------------------------------------------------- */
 
-static void become(const struct process *process, char *const *arguments, pid_t parent)
+static void become(const struct process *process, char *const *arguments, char *const *extra, int fd_3, pid_t parent)
 {
+    char text[32];
     sigset_t none;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -206,11 +212,28 @@ static void become(const struct process *process, char *const *arguments, pid_t 
     dup2(nothing, STDIN_FILENO);
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
-    execv(arguments[0], arguments);
+    if (fd_3 >= 0) {
+        if (fd_3 == 3)
+            fcntl(fd_3, F_SETFD, 0);
+        else
+            dup2(fd_3, 3);
+        snprintf(text, sizeof(text), "%d", (int)getpid());
+        setenv("LISTEN_FDS", "1", 1);
+        setenv("LISTEN_PID", text, 1);
+    }
+    setenv("LSAN_OPTIONS", "suppressions=tests/ground/lsan.suppressions:print_suppressions=0", 0);
+    for (; extra != NULL && *extra != NULL; extra++)
+        putenv(*extra);
+    execvp(arguments[0], arguments);
     _exit(127);
 }
 
 void process_start(struct process *process, char *const *arguments)
+{
+    process_start_with(process, arguments, NULL, -1);
+}
+
+void process_start_with(struct process *process, char *const *arguments, char *const *extra, int fd_3)
 {
     pid_t parent = getpid();
 
@@ -218,7 +241,7 @@ void process_start(struct process *process, char *const *arguments)
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0)
-        become(process, arguments, parent);
+        become(process, arguments, extra, fd_3, parent);
     ck_assert_int_gt(pid, 0);
     process->pid = pid;
 }
@@ -241,10 +264,89 @@ void process_wait(struct process *process)
     }
 }
 
+void process_signal(struct process *process, int number)
+{
+    ck_assert_int_gt(process->pid, 0);
+    ck_assert_int_eq(kill(process->pid, number), 0);
+}
+
 void process_kill(struct process *process)
 {
     if (process_has_ended(process))
         return;
     kill(process->pid, SIGKILL);
     process_wait(process);
+}
+
+int run_program(char *const *arguments, char **output)
+{
+    struct process process = {0};
+    char directory[PATH_BYTES];
+
+    scene_make_directory(directory);
+    snprintf(process.log_path, sizeof(process.log_path), "%.200s/output", directory);
+    process_start(&process, arguments);
+    process_wait(&process);
+    *output = read_file(process.log_path);
+    ck_assert_msg(WIFEXITED(process.status), "%s was ended by a signal: %s", arguments[0], *output);
+    return WEXITSTATUS(process.status);
+}
+
+/* The letter of a process's or thread's state in its /proc/…/stat; 'X' where it is not there. */
+static char state_in(const char *path)
+{
+    char state = 'X';
+    const char *text = read_file(path);
+    const char *behind_name = strrchr(text, ')');
+
+    if (behind_name != NULL)
+        sscanf(behind_name + 1, " %c", &state);
+    return state;
+}
+
+bool pid_is_alive(pid_t pid)
+{
+    char state = state_in(format_text("/proc/%d/stat", (int)pid));
+
+    return state != 'X' && state != 'Z'; /* a zombie is dead, somebody has only to notice */
+}
+
+static bool has_running_thread(pid_t pid)
+{
+    DIR *threads = opendir(format_text("/proc/%d/task", (int)pid));
+    struct dirent *thread;
+    bool runs = false;
+
+    ck_assert_ptr_nonnull(threads);
+    while ((thread = readdir(threads)) != NULL) {
+        if (thread->d_name[0] != '.' && state_in(format_text("/proc/%d/task/%s/stat", (int)pid, thread->d_name)) != 'T')
+            runs = true;
+    }
+    closedir(threads);
+    return runs;
+}
+
+void pid_stand_still(pid_t pid)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+    while (has_running_thread(pid)) {
+        ck_assert_msg(now_ms() < end, "pid %d does not stop", (int)pid);
+        pause_shortly();
+    }
+}
+
+void pid_go_on(pid_t pid)
+{
+    ck_assert_int_eq(kill(pid, SIGCONT), 0);
+}
+
+uint64_t resident_kb(pid_t pid)
+{
+    const char *text = read_file(format_text("/proc/%d/status", (int)pid));
+    const char *line = strstr(text, "VmRSS:");
+
+    ck_assert_ptr_nonnull(line);
+    return strtoull(line + strlen("VmRSS:"), NULL, 10);
 }

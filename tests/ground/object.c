@@ -1,0 +1,176 @@
+#include "tests/ground/object.h"
+
+#include "tests/ground/scene.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Packing --------------------------------------------------------------------------------------- */
+
+static void pack_json(msgpack_packer *packer, json_t *value)
+{
+    const char *name;
+    json_t *member;
+    size_t i;
+
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        msgpack_pack_map(packer, json_object_size(value));
+        json_object_foreach(value, name, member)
+        {
+            msgpack_pack_str_with_body(packer, name, strlen(name));
+            pack_json(packer, member);
+        }
+        break;
+    case JSON_ARRAY:
+        msgpack_pack_array(packer, json_array_size(value));
+        json_array_foreach(value, i, member)
+        {
+            pack_json(packer, member);
+        }
+        break;
+    case JSON_STRING:
+        msgpack_pack_str_with_body(packer, json_string_value(value), json_string_length(value));
+        break;
+    case JSON_INTEGER:
+        msgpack_pack_int64(packer, json_integer_value(value));
+        break;
+    case JSON_REAL:
+        msgpack_pack_double(packer, json_real_value(value));
+        break;
+    case JSON_TRUE:
+        msgpack_pack_true(packer);
+        break;
+    case JSON_FALSE:
+        msgpack_pack_false(packer);
+        break;
+    case JSON_NULL:
+        msgpack_pack_nil(packer);
+        break;
+    }
+}
+
+void pack_call_head(msgpack_packer *packer, uint32_t msgid, const char *method)
+{
+    msgpack_pack_array(packer, 4);
+    msgpack_pack_int(packer, 0);
+    msgpack_pack_uint32(packer, msgid);
+    msgpack_pack_str_with_body(packer, method, strlen(method));
+}
+
+void pack_call(msgpack_packer *packer, uint32_t msgid, const char *method, const char *params, va_list args)
+{
+    json_error_t where;
+    char *text = NULL;
+
+    ck_assert_int_ge(vasprintf(&text, params, args), 0);
+    for (char *c = text; *c != '\0'; c++) {
+        if (*c == '\'')
+            *c = '"';
+    }
+    json_t *json = json_loads(text, JSON_ALLOW_NUL, &where);
+    ck_assert_msg(json != NULL, "the test's own parameters are no JSON: %s: %s", where.text, text);
+    pack_call_head(packer, msgid, method);
+    pack_json(packer, json);
+    json_decref(json);
+    free(text);
+}
+
+/* --- Looking --------------------------------------------------------------------------------------- */
+
+const char *object_text(const msgpack_object *object)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+
+    msgpack_object_print(stream, *object);
+    fclose(stream);
+    keep(text);
+    if (size > 2000)
+        strcpy(text + 2000, "...");
+    return text;
+}
+
+static const msgpack_object *find_step(const msgpack_object *object, const char *name, size_t length)
+{
+    if (object->type == MSGPACK_OBJECT_ARRAY) {
+        size_t place = strtoul(name, NULL, 10);
+        return place < object->via.array.size ? &object->via.array.ptr[place] : NULL;
+    }
+    if (object->type != MSGPACK_OBJECT_MAP)
+        return NULL;
+    for (uint32_t i = 0; i < object->via.map.size; i++) {
+        const msgpack_object *key = &object->via.map.ptr[i].key;
+        if (key->type == MSGPACK_OBJECT_STR && key->via.str.size == length &&
+            memcmp(key->via.str.ptr, name, length) == 0)
+            return &object->via.map.ptr[i].val;
+    }
+    return NULL;
+}
+
+const msgpack_object *find_at(const msgpack_object *object, const char *path)
+{
+    while (object != NULL && *path != '\0') {
+        size_t length = strcspn(path, ".");
+        /* Methods have dots in their names: the rest may be one name. */
+        const msgpack_object *whole = find_step(object, path, strlen(path));
+        if (whole != NULL && object->type == MSGPACK_OBJECT_MAP)
+            return whole;
+        object = find_step(object, path, length);
+        path += length + (path[length] == '.');
+    }
+    return object;
+}
+
+static const msgpack_object *need_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = find_at(object, path);
+
+    ck_assert_msg(found != NULL, "there is no %s in %s", path, object_text(object));
+    return found;
+}
+
+const char *text_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = need_at(object, path);
+
+    ck_assert_msg(found->type == MSGPACK_OBJECT_STR || found->type == MSGPACK_OBJECT_BIN, "%s is no text in %s", path,
+                  object_text(object));
+    return format_text("%.*s", (int)found->via.str.size, found->via.str.size > 0 ? found->via.str.ptr : "");
+}
+
+uint64_t number_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = need_at(object, path);
+
+    ck_assert_msg(found->type == MSGPACK_OBJECT_POSITIVE_INTEGER, "%s is no number in %s", path, object_text(object));
+    return found->via.u64;
+}
+
+double double_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = need_at(object, path);
+
+    ck_assert_msg(found->type == MSGPACK_OBJECT_FLOAT64, "%s is no double in %s", path, object_text(object));
+    return found->via.f64;
+}
+
+bool bool_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = need_at(object, path);
+
+    ck_assert_msg(found->type == MSGPACK_OBJECT_BOOLEAN, "%s is no bool in %s", path, object_text(object));
+    return found->via.boolean;
+}
+
+size_t count_at(const msgpack_object *object, const char *path)
+{
+    const msgpack_object *found = need_at(object, path);
+
+    ck_assert_msg(found->type == MSGPACK_OBJECT_ARRAY || found->type == MSGPACK_OBJECT_MAP, "%s is no list in %s", path,
+                  object_text(object));
+    return found->type == MSGPACK_OBJECT_ARRAY ? found->via.array.size : found->via.map.size;
+}
