@@ -21,8 +21,9 @@ struct conf_strings {
 };
 
 enum conf_nats_mode { CONF_NATS_EMBEDDED, CONF_NATS_EXTERNAL };
-/* When independent writes to one bucket go out as one atomic batch. */
+/* Whether the loop may look for the next message without sleeping. */
 enum conf_busy_poll { CONF_BUSY_POLL_AUTO, CONF_BUSY_POLL_OFF };
+/* When independent writes to one bucket go out as one atomic batch. */
 enum conf_group_commit { CONF_GROUP_COMMIT_AUTO, CONF_GROUP_COMMIT_ON, CONF_GROUP_COMMIT_OFF };
 enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARNING, CONF_LOG_INFO, CONF_LOG_DEBUG };
 

@@ -39,7 +39,7 @@ void busy_poll_allow(struct busy_poll *poll, bool is_wanted);
 /* At the end of each turn: how many sockets had something to read in it, the calls in flight, the time (uv_hrtime). */
 void busy_poll_turn(struct busy_poll *poll, uint64_t sockets, unsigned calls, uint64_t now_ns);
 
-/* Processors that the daemon may use: by its affinity mask and by the cpu.max of its control groups. */
+/* Processors that the daemon may use: by its affinity mask and by the cpu.max of its control groups (version 2). */
 double busy_poll_processors(void);
 
 #endif

@@ -213,6 +213,8 @@ bool call_needs_nats(struct call *call)
 
     if (store_is_available(call->store, &error))
         return true;
+    if (call->method->access == CONF_ACCESS_WRITE)
+        error.outcome = ERROR_OUTCOME_NONE;
     call_fail(call, &error);
     return false;
 }

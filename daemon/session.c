@@ -244,7 +244,7 @@ static void flush_session(struct session *session)
     session->flushes++;
     /* Not uv_try_write: write(2) has more layers to go through than send(2), about 3 % of a cached get. */
     ssize_t written = send(session_socket(session), session->out.data, session->out.size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (written < 0 && errno != EAGAIN && errno != EINTR) {
+    if (written < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
         end_session(session, CONF_LOG_DEBUG, "%s", strerror(errno));
         return;
     }

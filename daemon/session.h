@@ -34,10 +34,10 @@ struct session_resource {
     void (*release)(struct session_resource *resource);
 };
 
-/* What all sessions share. */
 /* As many as answer in a turn under most loads. */
 #define SESSION_SPARE_MAX 16u
 
+/* What all sessions share. */
 struct session_list {
     uv_loop_t *loop;
     struct timers *timers;

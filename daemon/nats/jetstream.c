@@ -337,11 +337,6 @@ bool jetstream_has_multi_last(const struct jetstream *jetstream)
     return jetstream->is_known && jetstream->level >= JETSTREAM_LEVEL_TTL;
 }
 
-bool jetstream_reads_are_isolated(const struct jetstream *jetstream)
-{
-    return jetstream->is_known && jetstream->level >= JETSTREAM_LEVEL_ISOLATED && jetstream->cluster[0] == '\0';
-}
-
 void jetstream_probe(struct jetstream *jetstream)
 {
     struct jetstream_probe *probe = jetstream->probe;

@@ -54,12 +54,6 @@ void jetstream_probe(struct jetstream *jetstream);
 bool jetstream_has_multi_last(const struct jetstream *jetstream);
 
 /*
- * Whether a key that such a read has not brought is surely not there. Before 2.15 the server does not keep writes away
- * while it reads, and misses a key that is overwritten meanwhile; in a cluster nobody knows which server reads.
- */
-bool jetstream_reads_are_isolated(const struct jetstream *jetstream);
-
-/*
  * The answer of one call of the API: the parsed object, borrowed, or NULL and the error.
  * err_code is the server's, 0 where the error is none of its.
  */

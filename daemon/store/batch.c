@@ -154,8 +154,7 @@ static void fail_batch(struct request *request, const struct error *error)
     struct batch *batch = batch_of(request);
     struct error failure = *error;
 
-    if (failure.code == ERROR_DEADLINE_EXCEEDED)
-        failure.outcome = ERROR_OUTCOME_UNKNOWN;
+    failure.outcome = request_is_in_doubt(request) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
     finish(batch, 0, 0, &failure);
 }
 

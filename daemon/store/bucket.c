@@ -60,8 +60,10 @@ static void set_prefixes(struct bucket_memory *memory, const struct store *store
     set_prefix(memory->put_prefix, sizeof(memory->put_prefix), api, origin);
 }
 
-static struct bucket *make_handle(const struct store *store, const char *name, json_t *config)
+/* info: what STREAM.INFO answers. Of a server by itself it has a leader and no cluster's name. */
+static struct bucket *make_handle(const struct store *store, const char *name, json_t *info)
 {
+    json_t *config = json_object_get(info, "config"), *cluster = json_object_get(info, "cluster");
     struct bucket_memory *memory = calloc(1, sizeof(*memory));
 
     if (memory == NULL)
@@ -80,6 +82,7 @@ static struct bucket *make_handle(const struct store *store, const char *name, j
     bucket->allows_atomic = json_is_true(json_object_get(config, "allow_atomic"));
     bucket->allows_direct =
         json_is_true(json_object_get(config, "allow_direct")) || json_is_true(json_object_get(config, "mirror_direct"));
+    bucket->is_clustered = !json_is_object(cluster) || json_object_get(cluster, "name") != NULL;
     bucket->max_value_size = bucket_config_max_value_size(config);
     bucket->duplicate_window_ms = (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;
     bucket->references = 1;
@@ -164,7 +167,7 @@ static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const str
     entry->handle = NULL;
 
     if (answer != NULL) {
-        entry->handle = make_handle(entry->store, entry->name, json_object_get(answer, "config"));
+        entry->handle = make_handle(entry->store, entry->name, answer);
         /* Writes that wait keep their place before those to come. */
         if (entry->handle != NULL)
             entry->handle->group =

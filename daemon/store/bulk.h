@@ -79,11 +79,12 @@ struct bulk_get {
     struct bulk_get_slot *spare;
     char *body;
     size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
-    unsigned reads;                  /* of all chunks, so far */
+    unsigned misses;                 /* readings that missed a key */
     bool is_verifying;               /* asks singly for what the chunk has not brought */
     bool has_missed;                 /* and found that some of it is there */
     size_t next, in_flight;
-    size_t bytes;
+    size_t bytes;       /* of values, in this reading */
+    size_t taken_bytes; /* of memory: the most of all readings */
     bool is_filling;
     struct error error; /* the first one of single gets */
 };

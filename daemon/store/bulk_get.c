@@ -56,7 +56,10 @@ static void finish_with(struct bulk_get *bulk, enum error_code code, const char 
 /* False, and the call is over, when the answer has become too large. */
 static bool tell(struct bulk_get *bulk, size_t index, const struct kv_entry *entry)
 {
-    if (!bulk->take_memory(bulk->memory_arg, entry->value_bytes)) {
+    size_t bytes = bulk->bytes + entry->value_bytes;
+
+    /* What an earlier reading has taken is ours still. */
+    if (bytes > bulk->taken_bytes && !bulk->take_memory(bulk->memory_arg, bytes - bulk->taken_bytes)) {
         if (bulk->error.code == ERROR_NONE)
             error_set(
                 &bulk->error, ERROR_RESOURCE_EXHAUSTED,
@@ -64,8 +67,10 @@ static bool tell(struct bulk_get *bulk, size_t index, const struct kv_entry *ent
                 "ask for fewer keys");
         return false;
     }
-    bulk->bytes += entry->value_bytes;
-    if (bulk->bytes <= bulk->bytes_max) {
+    bulk->bytes = bytes;
+    if (bytes > bulk->taken_bytes)
+        bulk->taken_bytes = bytes;
+    if (bytes <= bulk->bytes_max) {
         bulk->entry(bulk->arg, index, entry);
         return true;
     }
@@ -148,13 +153,22 @@ static void note_absent(struct bulk_get *bulk)
 }
 
 /*
+ * Whether a key that did not come is surely not there. Before 2.15 the server does not keep writes away while it reads,
+ * and misses a key that is overwritten meanwhile; the servers of a cluster may be of several versions.
+ */
+static bool is_isolated(const struct bulk_get *bulk)
+{
+    return bulk->store->jetstream.level >= JETSTREAM_LEVEL_ISOLATED && !bulk->handle->is_clustered;
+}
+
+/*
  * All that the server found has come. Where it may have missed a key, each that has not come is asked for singly; if
  * one is there, the moment that was read is not whole, and all is read again.
  */
 static void end_chunk(struct bulk_get *bulk)
 {
     request_end(&bulk->request);
-    if (jetstream_reads_are_isolated(&bulk->store->jetstream)) {
+    if (is_isolated(bulk)) {
         if (bulk->store->replicas != NULL)
             note_absent(bulk);
         next_chunk(bulk);
@@ -169,7 +183,7 @@ static void end_chunk(struct bulk_get *bulk)
 static void end_verifying(struct bulk_get *bulk)
 {
     bulk->is_verifying = false;
-    if (bulk->has_missed && bulk->reads < READS_MAX) {
+    if (bulk->has_missed && ++bulk->misses < READS_MAX) {
         bulk->chunk_start = 0;
         start_chunk(bulk);
     } else {
@@ -189,7 +203,6 @@ static enum link_publish_result send_chunk(struct request *request, unsigned att
             return LINK_NO_MEMORY;
     }
     if (bulk->chunk_start == 0) {
-        bulk->reads++;
         bulk->bytes = 0;
         bulk->restart(bulk->arg);
     }
@@ -300,8 +313,10 @@ static void on_got(void *arg, const struct kv_entry *entry, const struct error *
 
     if (error != NULL && bulk->error.code == ERROR_NONE)
         bulk->error = *error;
+    /* Also a marker is a message that the read should have brought. */
     bulk->has_missed |= entry != NULL;
-    if (entry != NULL && bulk->error.code == ERROR_NONE && (!bulk->is_verifying || bulk->reads >= READS_MAX))
+    if (entry != NULL && entry->operation == KV_PUT && bulk->error.code == ERROR_NONE &&
+        (!bulk->is_verifying || bulk->misses + 1 >= READS_MAX))
         tell(bulk, slot->index, entry);
     slot->next_spare = bulk->spare;
     bulk->spare = slot;
@@ -327,6 +342,7 @@ static bool start_next(struct bulk_get *bulk)
     slot->get.bucket = bulk->bucket;
     slot->get.key = bulk->keys[slot->index];
     slot->get.consistency = bulk->consistency;
+    slot->get.with_markers = bulk->is_verifying;
     slot->get.deadline_ms = bulk->deadline_ms;
     slot->get.done = on_got;
     slot->get.arg = slot;

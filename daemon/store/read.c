@@ -18,19 +18,19 @@ static bool asks_leader(const struct read_get *get)
 }
 
 /* Both kinds of get take the same JSON; a direct get of a key's last entry has it in the subject instead. */
-static char *make_body(struct read_get *get)
+static const char *make_body(struct read_get *get)
 {
     size_t size = 64 + strlen(get->handle->prefix) + strlen(get->key);
-    char *body = arena_alloc(get->arena, size);
 
+    if (get->revision == 0 && !asks_leader(get))
+        return "";
+    char *body = arena_alloc(get->arena, size);
     if (body == NULL)
         return NULL;
     if (get->revision > 0)
         snprintf(body, size, "{\"seq\":%llu}", (unsigned long long)get->revision);
-    else if (asks_leader(get)) /* keys need no escaping: kv_check_key lets nothing through that would */
+    else /* keys need no escaping: kv_check_key lets nothing through that would */
         snprintf(body, size, "{\"last_by_subj\":\"%s%s\"}", get->handle->prefix, get->key);
-    else
-        body[0] = '\0';
     return body;
 }
 

@@ -38,7 +38,7 @@ struct read_get {
     struct bucket *handle;
     struct bucket_wait wait;
     struct request request;
-    char *body;
+    const char *body;
     uint64_t seen_revision; /* the key's in the near cache, when NATS was asked */
 };
 

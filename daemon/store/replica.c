@@ -281,6 +281,9 @@ static void on_bucket(void *arg, struct bucket *bucket, const struct error *erro
         end_watches(replica, error);
     } else {
         replica->feed.error = *error;
+        /* Nobody has anything to go on with, and who asks hears at once that there is no NATS. */
+        if (!link_get_status(replica->store->link)->was_connected)
+            end_watches(replica, error);
     }
 }
 

@@ -171,7 +171,7 @@ void store_flush(struct store *store)
 
 void store_make_write_id(struct store *store, char id[STORE_ID_BYTES])
 {
-    char *at = stpcpy(stpcpy(id, link_unique_id(store->link)), "-");
+    char *at = stpcpy(stpcpy(id, link_unique_id(store->link)), "-"); /* 22 characters, and one */
     uint64_t number = ++store->writes;
     unsigned digits = (67 - (unsigned)__builtin_clzll(number)) / 4; /* each write has one: snprintf was a tenth of it */
 

@@ -263,7 +263,7 @@ static void fail_write(struct request *request, const struct error *error)
     struct write *write = write_of(request);
 
     write->error = *error;
-    write->error.outcome = error->code == ERROR_DEADLINE_EXCEEDED ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+    write->error.outcome = request_is_in_doubt(request) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
     finish(write, 0, &write->error);
 }
 
@@ -316,7 +316,9 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
 
     write->handle = bucket;
     if (error != NULL) {
-        finish(write, 0, error);
+        failure = *error;
+        failure.outcome = ERROR_OUTCOME_NONE;
+        finish(write, 0, &failure);
         return;
     }
     if (!operation_check(&write->operation, write->store, bucket, &failure)) {

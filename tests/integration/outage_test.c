@@ -89,11 +89,19 @@ START_TEST(a_call_that_waits_for_the_first_connection_hears_that_it_failed)
     struct client *client = client_open(&daemon_of_test);
     uint64_t start = now_ms();
 
+    uint32_t watch = client_send(client, "watch.start", "['b', {'timeout': 30}]");
+    uint32_t cached = client_send(client, "kv.get", "['b', 'k', {'consistency': 'cached', 'timeout': 30}]");
     struct answer *answer = client_call(client, "kv.put", "['b', 'k', 'v', {'timeout': 30}]");
     assert_code(answer, "unavailable");
     ck_assert(bool_at(&answer->error, "retryable"));
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+    assert_code(client_wait(client, watch), "unavailable");
+    assert_code(client_wait(client, cached), "unavailable");
     ck_assert_uint_lt(now_ms() - start, 5000);
-    assert_code(client_call(client, "watch.start", "['b', {'filter': '>', 'timeout': 30}]"), "unavailable");
+    answer = client_call(client, "kv.put", "['b', 'k', 'v', {'timeout': 30}]");
+    assert_code(answer, "unavailable");
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+    assert_code(client_call(client, "watch.start", "['b', {'timeout': 30}]"), "unavailable");
     ck_assert_uint_lt(now_ms() - start, 10000);
     daemon_stop(&daemon_of_test);
     close(listener);
