@@ -204,7 +204,10 @@ enum kvs_code kvs_put(struct kvs *kvs, const char *bucket, const char *key, cons
 enum kvs_code kvs_create(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                          const struct kvs_put_options *options, uint64_t *revision);
 
-/* Writes a key that still has the revision expected (0: is not there); KVS_CONFLICT where it has another one. */
+/*
+ * Writes a key that still has the revision expected (0: is not there, or is deleted or expired); KVS_CONFLICT where it
+ * has another one.
+ */
 enum kvs_code kvs_update(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                          uint64_t expected, const struct kvs_put_options *options, uint64_t *revision);
 

@@ -15,6 +15,7 @@
 #include "daemon/timers.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <nats/nats.h>
 #include <signal.h>
@@ -377,6 +378,15 @@ static void print_help(void)
            "configuration again.\n");
 }
 
+/* Where one of the standard descriptors is closed, the next one that is opened takes its place, and is written to. */
+static void open_standard_descriptors(void)
+{
+    for (int descriptor = 0; descriptor < 3; descriptor++) {
+        if (fcntl(descriptor, F_GETFD) < 0 && open("/dev/null", O_RDWR) != descriptor)
+            exit(EXIT_FAILURE);
+    }
+}
+
 int main(int argc, char **argv)
 {
     enum { CHECK_CONFIG = 256, HINTS };
@@ -389,6 +399,7 @@ int main(int argc, char **argv)
     bool check_only = false;
     int option;
 
+    open_standard_descriptors();
     while ((option = getopt_long(argc, argv, "c:Vh", options, NULL)) != -1) {
         switch (option) {
         case 'c':

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <utlist.h>
 
@@ -17,6 +18,9 @@
 
 /* What a session wants to write beyond this in one turn makes its buffer not worth keeping. */
 #define OUT_KEEP_BYTES 65536u
+
+/* File descriptors that are kept from sessions: for the connection to NATS, and to refuse with. */
+#define DESCRIPTOR_RESERVE 10u
 
 /* Bytes that came and are not dispatched yet: the beginning of a frame, or frames that back-pressure holds up. */
 struct session_input {
@@ -585,6 +589,28 @@ static void note_peer(struct session *session)
     session->gid = peer.gid;
 }
 
+/* Whether there is no room for the session; *error says why. */
+static bool is_one_too_many(const struct session *session, struct error *error)
+{
+    const struct session_list *list = session->list;
+    struct rlimit files = {.rlim_cur = RLIM_INFINITY};
+
+    if (list->metrics->sessions > list->conf->limits.sessions) {
+        error_set(error, ERROR_RESOURCE_EXHAUSTED, "the daemon has %u sessions, which is its limit (limits.sessions)",
+                  list->conf->limits.sessions);
+        return true;
+    }
+    getrlimit(RLIMIT_NOFILE, &files);
+    /* The lowest free number is given: without some in reserve, libuv would close the next connection without a word.
+     */
+    if ((rlim_t)session_socket(session) + DESCRIPTOR_RESERVE < files.rlim_cur)
+        return false;
+    error_set(error, ERROR_RESOURCE_EXHAUSTED,
+              "the daemon may open %llu files (ulimit -n, LimitNOFILE=), and that is its limit",
+              (unsigned long long)files.rlim_cur);
+    return true;
+}
+
 void session_accept(struct session_list *list, uv_stream_t *listener)
 {
     struct session *session = calloc(1, sizeof(*session));
@@ -613,10 +639,8 @@ void session_accept(struct session_list *list, uv_stream_t *listener)
         return;
     }
     note_peer(session);
-    if (list->metrics->sessions > list->conf->limits.sessions) {
+    if (is_one_too_many(session, &error)) {
         list->metrics->sessions_refused++;
-        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "the daemon has %u sessions, which is its limit (limits.sessions)",
-                  list->conf->limits.sessions);
         log_warning("session of pid %d uid %u refused: %s", (int)session->pid, (unsigned)session->uid, error.message);
         refuse(session, NULL, &error);
         session->state = SESSION_LAST_ANSWERS;

@@ -216,6 +216,9 @@ static void live(struct shared *shared, struct client *client, uint64_t place)
 
 /* --- kvctl's side --------------------------------------------------------------------------------- */
 
+/* What ends a bench; its bucket is removed first. */
+static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+
 static void on_signal(int number)
 {
     (void)number;
@@ -226,8 +229,8 @@ void bench_catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal};
 
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        sigaction(signals[i], &action, NULL);
 }
 
 static void *share(size_t size)
@@ -245,8 +248,8 @@ static pid_t fork_client(struct shared *shared, struct client *client, uint64_t 
     if (pid != 0)
         return pid;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        signal(signals[i], SIG_DFL);
     if (getppid() == parent)
         live(shared, client, place);
     _exit(0); /* what kvctl has in its output buffer is kvctl's */

@@ -1,6 +1,7 @@
 #include "client/kvctl/kvctl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>
@@ -209,15 +210,30 @@ static enum status run(struct command_line *line, int argc, char **argv)
     return run_verb(verb, line, argc - optind, argv + optind);
 }
 
+/*
+ * Where one of the standard descriptors is closed, the next one that is opened takes its place: that must not be the
+ * daemon's socket. They are opened the wrong way round, so that who uses them gets an error.
+ */
+static void open_standard_descriptors(void)
+{
+    static const int modes[] = {O_WRONLY, O_RDONLY, O_RDONLY};
+
+    for (int descriptor = 0; descriptor < 3; descriptor++) {
+        if (fcntl(descriptor, F_GETFD) < 0 && open("/dev/null", modes[descriptor]) != descriptor)
+            exit(STATUS_FAILED);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    open_standard_descriptors();
     struct command_line line = {.given = calloc((size_t)argc + 1, sizeof(struct given))};
 
     if (line.given == NULL)
         return (int)report("out of memory");
     enum status status = run(&line, argc, argv);
     free(line.given);
-    if (fflush(stdout) != 0 || ferror(stdout))
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status != STATUS_FAILED)
         status = report("cannot write the output: %s", strerror(errno));
     return (int)status;
 }

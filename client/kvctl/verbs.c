@@ -155,7 +155,8 @@ const struct verb verbs[] = {
      "status is 2 if it is there. Of many who try at once, one succeeds.\n" VALUE_TEXT,
      "  kvctl create locks backup \"$HOSTNAME\" --ttl 10m && run-backup\n", put_options, kv_create},
     {"update", "BUCKET KEY VALUE|- REVISION", 4, 4, "write a key that nobody else has written meanwhile",
-     "Writes KEY only if it still has REVISION (0: is not there) and prints the new revision;\n"
+     "Writes KEY only if it still has REVISION (0: is not there, or is deleted or expired) and\n"
+     "prints the new revision;\n"
      "the exit status is 2 if somebody else was faster.\n" VALUE_TEXT,
      "  revision=$(kvctl --json get config port | jq .revision)\n"
      "  kvctl update config port 8081 \"$revision\"\n",

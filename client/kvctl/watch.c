@@ -152,6 +152,13 @@ static void on_signal(int number)
     is_interrupted = 1;
 }
 
+/* Nobody reads the output any more. */
+static void on_pipe(int number)
+{
+    (void)number;
+    _exit(STATUS_OK);
+}
+
 /* Signals come only while the loop waits: *waiting is the mask for that. */
 static void catch_signals(sigset_t *waiting)
 {
@@ -164,6 +171,8 @@ static void catch_signals(sigset_t *waiting)
     sigprocmask(SIG_BLOCK, &caught, waiting);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    action.sa_handler = on_pipe;
+    sigaction(SIGPIPE, &action, NULL);
 }
 
 /* Waits for the daemon or a signal. False when nobody reads the output any more. */

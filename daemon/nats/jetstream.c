@@ -271,23 +271,42 @@ enum jetstream_unwrap jetstream_unwrap_message(struct arena *arena, const struct
 struct jetstream_probe {
     struct jetstream_call info;
     struct request server;
+    bool has_complained;
 };
 
-/* How long the server may take to say what it is; nobody waits for it. */
-#define PROBE_TIMEOUT_MS 30000u
+/* How long JetStream may take to say what it can before the log says so, and how long it is asked at all. */
+#define PROBE_COMPLAIN_MS 3000u
+#define PROBE_TIMEOUT_MS  (24u * 3600 * 1000)
+
+/* How long the server may take to say its version and its cluster; nobody waits for it. */
+#define SERVER_TIMEOUT_MS 30000u
+
+static void ask_account_info(struct jetstream *jetstream);
 
 static void take_account_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct jetstream *jetstream = arg;
 
     (void)err_code;
-    if (answer == NULL) {
+    if (answer == NULL && !jetstream->probe->has_complained) {
         log_warning("nats: JetStream does not say what it can: %s", error->message);
-        return;
+        jetstream->probe->has_complained = true;
+        ask_account_info(jetstream);
     }
+    if (answer == NULL)
+        return;
     jetstream->level = (unsigned)json_integer_value(json_object_get(json_object_get(answer, "api"), "level"));
     jetstream->is_known = true;
     log_info("nats: JetStream API level %u", jetstream->level);
+}
+
+static void ask_account_info(struct jetstream *jetstream)
+{
+    struct jetstream_probe *probe = jetstream->probe;
+    uint64_t timeout_ms = probe->has_complained ? PROBE_TIMEOUT_MS : PROBE_COMPLAIN_MS;
+
+    jetstream_call(jetstream, &probe->info, "INFO", NULL, NULL, uv_now(jetstream->requests->loop) + timeout_ms,
+                   take_account_info, jetstream);
 }
 
 static enum link_publish_result send_server_info(struct request *request, unsigned attempt)
@@ -340,13 +359,14 @@ bool jetstream_has_multi_last(const struct jetstream *jetstream)
 void jetstream_probe(struct jetstream *jetstream)
 {
     struct jetstream_probe *probe = jetstream->probe;
-    uint64_t deadline_ms = uv_now(jetstream->requests->loop) + PROBE_TIMEOUT_MS;
 
     if (probe->info.request.state != REQUEST_IDLE)
         jetstream_cancel(&probe->info);
     request_end(&probe->server);
-    jetstream_call(jetstream, &probe->info, "INFO", NULL, NULL, deadline_ms, take_account_info, jetstream);
-    request_start(jetstream->requests, &probe->server, &server_ops, deadline_ms);
+    probe->has_complained = false;
+    ask_account_info(jetstream);
+    request_start(jetstream->requests, &probe->server, &server_ops,
+                  uv_now(jetstream->requests->loop) + SERVER_TIMEOUT_MS);
 }
 
 int jetstream_init(struct jetstream *jetstream, struct requests *requests, const char *domain)

@@ -23,7 +23,7 @@ const char *kv_check_bucket(const char *name, size_t length)
     if (length == 0)
         return "a bucket's name must not be empty";
     if (length > KV_BUCKET_LENGTH_MAX)
-        return "a bucket's name has at most 252 characters";
+        return "a bucket's name has at most 251 characters";
     for (size_t i = 0; i < length; i++) {
         if (character_kinds[(unsigned char)name[i]] != IN_BUCKET)
             return "a bucket's name consists of letters, digits, '_' and '-'";

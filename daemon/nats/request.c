@@ -117,9 +117,9 @@ static void leave_state(struct request *request)
     timer_stop(requests->timers, &request->timer);
 }
 
-static const char *trouble_text(enum request_trouble trouble)
+const char *request_trouble_text(const struct request *request)
 {
-    switch (trouble) {
+    switch (request->trouble) {
     case REQUEST_NO_LINK:
         return "there was no connection to NATS";
     case REQUEST_NO_RESPONDERS:
@@ -140,7 +140,7 @@ static void fail_at_deadline(struct request *request)
 {
     struct error error;
     double waited_s = (double)(uv_now(request->requests->loop) - request->started_ms) / 1000.0;
-    const char *text = trouble_text(request->trouble);
+    const char *text = request_trouble_text(request);
 
     request_end(request);
     if (request->trouble == REQUEST_TOO_LARGE)

@@ -219,6 +219,9 @@ void request_write_token(const struct request *request, char token[REQUEST_TOKEN
 /* Writes the present attempt's reply subject. */
 void request_write_subject(const struct request *request, char subject[REQUEST_SUBJECT_BYTES]);
 
+/* Why it has no answer yet, as a part of a sentence. */
+const char *request_trouble_text(const struct request *request);
+
 /* Within a reply callback: says why it answers REQUEST_RETRY. */
 void request_retry_reason(struct request *request, enum request_trouble trouble);
 

@@ -121,7 +121,8 @@ static void on_wait_over(struct timer *timer)
     struct error error;
 
     error_set(&error, ERROR_UNAVAILABLE,
-              "the bucket could not be looked up in time; nothing was done, try again later");
+              "the bucket could not be looked up in time: %s; nothing was done, try again later",
+              request_trouble_text(&wait->entry->call.request));
     remove_wait(wait);
     wait->ready(wait->arg, NULL, &error);
 }

@@ -98,7 +98,9 @@ bool operation_condition_holds(const struct operation *operation, const struct k
     case OPERATION_IF_ABSENT:
         return last == NULL || last->operation != KV_PUT;
     case OPERATION_IF_AT_REVISION:
-        return operation->revision == (last != NULL ? last->revision : 0);
+        if (operation->revision == 0)
+            return last == NULL || last->operation != KV_PUT;
+        return last != NULL && operation->revision == last->revision;
     case OPERATION_ALWAYS:
         break;
     }

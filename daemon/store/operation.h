@@ -14,7 +14,7 @@
 enum operation_condition {
     OPERATION_ALWAYS,
     OPERATION_IF_ABSENT,     /* the key is not there, or was deleted, or has expired */
-    OPERATION_IF_AT_REVISION /* the key's last message has the revision given */
+    OPERATION_IF_AT_REVISION /* the key's last message has the revision given; 0: as IF_ABSENT */
 };
 
 struct operation {

@@ -52,9 +52,7 @@ static void finish_with(struct txn *txn, enum error_code code, const char *sente
 
 static bool same_condition(const struct operation *a, const struct operation *b)
 {
-    bool absent_a = a->condition == OPERATION_IF_ABSENT, absent_b = b->condition == OPERATION_IF_ABSENT;
-
-    return absent_a == absent_b && (absent_a || a->revision == b->revision);
+    return a->revision == b->revision; /* which is 0 where the key must not be there */
 }
 
 /* Several conditions on one key are one, or cannot hold together. */

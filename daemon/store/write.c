@@ -194,8 +194,8 @@ static enum request_verdict take_condition_failed(struct write *write, const str
     const char *number = strrchr(failure->description, ' ');
     uint64_t current = number != NULL ? strtoull(number, NULL, 10) : 0;
     request_end(request);
-    if (write->operation.condition == OPERATION_IF_AT_REVISION && failure->err_code == JETSTREAM_WRONG_LAST_SEQUENCE &&
-        current != write->operation.revision)
+    if (write->operation.condition == OPERATION_IF_AT_REVISION && write->operation.revision > 0 &&
+        failure->err_code == JETSTREAM_WRONG_LAST_SEQUENCE && current != write->operation.revision)
         answer_condition_failed(write, current);
     else
         look_at_key(write, on_key_seen);

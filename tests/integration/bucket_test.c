@@ -152,6 +152,24 @@ START_TEST(a_deleted_bucket_is_gone_with_its_values)
 }
 END_TEST
 
+START_TEST(a_bucket_of_the_longest_name_is_gone_too_when_it_is_deleted)
+{
+    struct client *client = client_open_shared();
+    char name[253];
+
+    memset(name, 'q', sizeof(name) - 1);
+    name[252] = '\0';
+    assert_code(client_call(client, "bucket.create", "['%s']", name), "invalid_argument");
+    name[251] = '\0';
+    for (unsigned i = 0; i < 2; i++) {
+        assert_ok(client_call(client, "bucket.create", "['%s']", name));
+        ck_assert_uint_eq(count_at(&client_call(client, "kv.keys", "['%s']", name)->result, ""), 0);
+        ck_assert_uint_eq(revision_of(client_call(client, "kv.put", "['%s', 'k', 'v']", name)), 1);
+        assert_ok(client_call(client, "bucket.delete", "['%s']", name));
+    }
+}
+END_TEST
+
 START_TEST(a_purged_bucket_is_empty_and_there)
 {
     struct client *client = client_open_shared();
@@ -379,6 +397,7 @@ Suite *bucket_suite(void)
     tcase_add_test(tests, a_setting_that_cannot_change_is_unsupported);
     tcase_add_test(tests, what_one_server_cannot_do_is_unsupported);
     tcase_add_test(tests, a_deleted_bucket_is_gone_with_its_values);
+    tcase_add_test(tests, a_bucket_of_the_longest_name_is_gone_too_when_it_is_deleted);
     tcase_add_test(tests, a_purged_bucket_is_empty_and_there);
     tcase_add_test(tests, buckets_are_listed_by_name);
     tcase_add_test(tests, streams_that_are_no_buckets_are_not_listed);

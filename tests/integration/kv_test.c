@@ -364,6 +364,27 @@ START_TEST(an_update_at_revision_0_needs_the_key_not_to_be_there)
 }
 END_TEST
 
+START_TEST(an_update_at_revision_0_takes_a_deleted_key_for_one_that_is_not_there)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 3"), *removals[] = {"kv.delete", "kv.purge"};
+
+    for (unsigned i = 0; i < 2; i++) {
+        assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
+        assert_ok(client_call(client, removals[i], "['%s', 'color']", bucket));
+        uint64_t revision = revision_of(client_call(client, "kv.update", "['%s', 'color', 'red', 0]", bucket));
+        ck_assert_uint_eq(number_at(&client_call(client, "kv.get", "['%s', 'color']", bucket)->result, "revision"),
+                          revision);
+        assert_code(client_call(client, "kv.update", "['%s', 'color', 'green', 0]", bucket), "conflict");
+        assert_ok(client_call(client, removals[i], "['%s', 'color']", bucket));
+        assert_ok(
+            client_call(client, "txn.commit", "['%s', [['color', 0]], [['update', 'color', 'pink', 0]]]", bucket));
+        assert_code(client_call(client, "txn.commit", "['%s', [], [['update', 'color', 'grey', 0]]]", bucket),
+                    "conflict");
+    }
+}
+END_TEST
+
 START_TEST(an_update_of_a_key_that_is_not_there_is_a_conflict)
 {
     struct client *client = client_open_shared();
@@ -734,6 +755,7 @@ Suite *kv_suite(void)
     tcase_add_test(tests, of_many_who_create_one_key_at_once_one_succeeds);
     tcase_add_test(tests, an_update_needs_the_keys_revision);
     tcase_add_test(tests, an_update_at_revision_0_needs_the_key_not_to_be_there);
+    tcase_add_test(tests, an_update_at_revision_0_takes_a_deleted_key_for_one_that_is_not_there);
     tcase_add_test(tests, an_update_of_a_key_that_is_not_there_is_a_conflict);
     tcase_add_test(tests, of_many_updates_at_one_revision_one_succeeds);
     tcase_add_test(tests, a_deleted_key_is_not_there_but_has_its_history);

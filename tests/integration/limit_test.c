@@ -4,6 +4,7 @@
 #include "tests/integration/suites.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* Small limits for the tests of frames, which share a daemon. */
@@ -512,6 +513,30 @@ START_TEST(one_session_too_many_is_told_and_closed)
 }
 END_TEST
 
+START_TEST(a_session_for_which_there_is_no_file_descriptor_is_told_and_closed)
+{
+    const struct rlimit few = {60, 60};
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *first = client_open(&daemon_of_test), *last = NULL;
+    ck_assert_int_eq(prlimit(daemon_of_test.process.pid, RLIMIT_NOFILE, &few, NULL), 0);
+    for (unsigned i = 0; i < few.rlim_cur; i++) {
+        last = client_open(&daemon_of_test);
+        client_send(last, "daemon.info", "[]");
+        if (!client_receive(last)->has_msgid)
+            break;
+    }
+    client_expect_end(last);
+    last = client_open(&daemon_of_test);
+    assert_code_says(client_receive(last), "resource_exhausted", "ulimit -n");
+    client_expect_end(last);
+    wait_for_stat(first, "sessions.refused", 2);
+    const char *bucket = client_new_bucket(first, NULL);
+    assert_ok(client_call(first, "kv.put", "['%s', 'k', 'v']", bucket));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *limit_suite(void)
 {
     Suite *suite = suite_create("limit");
@@ -539,6 +564,7 @@ Suite *limit_suite(void)
     tcase_add_test(calls, a_slow_reader_that_does_read_is_not_ended);
     tcase_add_test(calls, answers_that_do_not_fit_become_errors_and_none_is_missing);
     tcase_add_test(calls, one_session_too_many_is_told_and_closed);
+    tcase_add_test(calls, a_session_for_which_there_is_no_file_descriptor_is_told_and_closed);
     suite_add_tcase(suite, calls);
     return suite;
 }

@@ -121,6 +121,8 @@ START_TEST(a_server_without_jetstream_is_unavailable)
     struct answer *answer = client_call(client, "bucket.create", "['b', {'timeout': 0.5}]");
     ck_assert_ptr_nonnull(strstr(text_at(&answer->error, "message"), "JetStream"));
     ck_assert(bool_at(&answer->error, "retryable"));
+    assert_code_says(client_call(client, "kv.get", "['b', 'k', {'timeout': 0.5}]"), "unavailable", "JetStream");
+    daemon_wait_log(&daemon_of_test, "JetStream does not say what it can");
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
 }
