@@ -136,6 +136,10 @@ static bool settings_read(struct settings *settings, const struct invocation *in
         !read_mirror_and_sources(invocation, settings) ||
         !given_pairs(invocation, "metadata", &settings->metadata, &options->metadata_count))
         return false;
+    if (given_value(invocation, "history") != NULL && options->history == 0) {
+        report("--history must be from 1 to 64");
+        return false;
+    }
     options->placement_tags = settings->tags;
     options->metadata = settings->metadata;
     if (options->republish_destination == NULL &&

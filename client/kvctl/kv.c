@@ -10,7 +10,13 @@
 
 static enum status absent(const struct invocation *invocation)
 {
-    report("there is no key %s in the bucket %s", invocation->arguments[1], invocation->arguments[0]);
+    const char *revision = given_value(invocation, "revision");
+
+    if (revision != NULL)
+        report("the bucket %s has no revision %s of the key %s", invocation->arguments[0], revision,
+               invocation->arguments[1]);
+    else
+        report("there is no key %s in the bucket %s", invocation->arguments[1], invocation->arguments[0]);
     return STATUS_ABSENT;
 }
 

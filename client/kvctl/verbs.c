@@ -99,7 +99,9 @@ static const struct verb_option bucket_options[] = {
     {"republish-to", "SUBJECT", "publish what is written again on this subject"},
     {"republish-from", "SUBJECT", "... of what is written to these subjects only"},
     {"republish-headers-only", NULL, "... without the values"},
-    {"mirror", "BUCKET", "be a read-only copy of this bucket;\nBUCKET,domain=NAME of one in another JetStream domain"},
+    {"mirror", "BUCKET",
+     "be a copy of this bucket; what is written to it goes there;\nBUCKET,domain=NAME of one in another JetStream "
+     "domain"},
     {"source", "BUCKET",
      "gather what is written to this bucket; may be repeated;\nBUCKET,domain=NAME,filter=KEYS of some of its keys"},
     {"metadata", "NAME=VALUE", "a note that is kept with the bucket; may be repeated"},

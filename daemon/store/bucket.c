@@ -82,6 +82,7 @@ static struct bucket *make_handle(const struct store *store, const char *name, j
     bucket->allows_atomic = json_is_true(json_object_get(config, "allow_atomic"));
     bucket->allows_direct =
         json_is_true(json_object_get(config, "allow_direct")) || json_is_true(json_object_get(config, "mirror_direct"));
+    bucket->is_mirror = json_is_object(json_object_get(config, "mirror"));
     bucket->is_clustered = !json_is_object(cluster) || json_object_get(cluster, "name") != NULL;
     bucket->max_value_size = bucket_config_max_value_size(config);
     bucket->duplicate_window_ms = (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;

@@ -22,6 +22,7 @@ struct bucket {
     bool allows_ttl;        /* TTL per key */
     bool allows_atomic;     /* atomic batches */
     bool allows_direct;     /* direct gets */
+    bool is_mirror;         /* written to through the bucket that it copies */
     bool is_clustered;      /* nobody knows which server reads it */
     int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
     uint64_t duplicate_window_ms;

@@ -312,6 +312,8 @@ static bool check_batches(struct txn *txn)
         return true;
     if (jetstream->is_known && jetstream->level < JETSTREAM_LEVEL_ATOMIC)
         finish_with(txn, ERROR_UNSUPPORTED, "transactions need nats-server 2.12 or later");
+    else if (txn->handle->is_mirror)
+        finish_with(txn, ERROR_UNSUPPORTED, "the bucket is a mirror: transactions go to the bucket that it copies");
     else
         finish_with(txn, ERROR_UNSUPPORTED,
                     "the bucket takes no atomic batches, which transactions need; bucket.update switches them on");

@@ -346,6 +346,8 @@ START_TEST(a_mirror_follows_its_bucket_and_takes_writes_for_it)
     ck_assert_str_eq(text_at(&answer->result, "value"), "red");
     answer = client_call(client, "bucket.info", "['%s']", mirror);
     ck_assert_str_eq(text_at(&answer->result, "mirror.bucket"), origin);
+    assert_code_says(client_call(client, "txn.commit", "['%s', [], [['put', 'k', 'v']]]", mirror), "unsupported",
+                     "mirror");
 }
 END_TEST
 
