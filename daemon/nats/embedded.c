@@ -144,6 +144,17 @@ static bool take_lock(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES
     return true;
 }
 
+/* A directory may be entered, which is no help here. */
+static bool is_program(const char *path)
+{
+    struct stat status;
+
+    if (access(path, X_OK) != 0 || stat(path, &status) != 0)
+        return false;
+    errno = EACCES;
+    return S_ISREG(status.st_mode);
+}
+
 static bool find_program(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
     const char *name = embedded->conf->nats.server;
@@ -151,7 +162,7 @@ static bool find_program(struct embedded *embedded, char error[EMBEDDED_ERROR_BY
     char places[8192];
 
     if (strchr(name, '/') != NULL) {
-        if (realpath(name, embedded->program) != NULL && access(embedded->program, X_OK) == 0)
+        if (realpath(name, embedded->program) != NULL && is_program(embedded->program))
             return true;
         snprintf(error, EMBEDDED_ERROR_BYTES, "nats.server %s cannot be run: %s", name, strerror(errno));
         return false;
@@ -163,7 +174,7 @@ static bool find_program(struct embedded *embedded, char error[EMBEDDED_ERROR_BY
         if (place[0] == '\0')
             continue;
         snprintf(embedded->program, sizeof(embedded->program), "%s/%s", place, name);
-        if (access(embedded->program, X_OK) == 0)
+        if (is_program(embedded->program))
             return true;
     }
     snprintf(error, EMBEDDED_ERROR_BYTES,

@@ -97,14 +97,19 @@ END_TEST
 
 START_TEST(a_server_program_that_is_not_there_stops_the_start)
 {
-    daemon_prepare(&daemon_of_test);
-    daemon_configure(&daemon_of_test,
-                     format_text("  data_dir: %s\n  server: /nowhere/nats-server\n", daemon_of_test.data_dir), NULL);
-    daemon_spawn(&daemon_of_test, NULL, -1);
-    process_wait(&daemon_of_test.process);
-    ck_assert_int_ne(WEXITSTATUS(daemon_of_test.process.status), 0);
-    ck_assert_ptr_nonnull(strstr(daemon_log(&daemon_of_test), "/nowhere/nats-server"));
-    ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
+    static const char *const programs[] = {"/nowhere/nats-server", "/usr"};
+
+    for (unsigned i = 0; i < 2; i++) {
+        daemon_prepare(&daemon_of_test);
+        daemon_configure(&daemon_of_test,
+                         format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, programs[i]), NULL);
+        daemon_spawn(&daemon_of_test, NULL, -1);
+        process_wait(&daemon_of_test.process);
+        ck_assert_int_ne(WEXITSTATUS(daemon_of_test.process.status), 0);
+        ck_assert_ptr_nonnull(
+            strstr(daemon_log(&daemon_of_test), format_text("nats.server %s cannot be run", programs[i])));
+        ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
+    }
 }
 END_TEST
 
