@@ -1,6 +1,7 @@
 #include "daemon/store/group.h"
 
 #include "daemon/store/batch.h"
+#include "daemon/store/pace.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +10,8 @@
 /* What a batch takes before one was measured: 3.1 ms of fixed cost on one server, and its messages. */
 #define BATCH_BASE_US 3500.0
 #define BATCH_EACH_US 12.0
-
-/* The pace is estimated from a stretch of acks: so many at least, or as many as come in so long. */
-#define PACE_ACKS_MIN   4u
-#define PACE_STRETCH_US 20000.0
+/* Where batches have become too slow to be sent, none tells when they are quicker again: the measure is forgotten. */
+#define BATCH_FORGETTING 0.02
 
 /*
  * While batches are sent, few writes go alone, and the pace of those says little: a lone write's latency is mostly the
@@ -57,11 +56,10 @@ struct group {
     size_t in_batch; /* writes in the batch that is in flight; 0: none is */
 
     /* Measured. */
-    double single_us;       /* between acks of single writes while several are in flight; 0: not known yet */
-    double batch_base_us;   /* of a batch, without its messages */
-    double concurrency;     /* writes that wait for an answer at the same time, of late */
-    uint64_t busy_since_ns; /* when the stretch of acks under way began */
-    unsigned busy_acks;
+    struct pace pace;        /* of single writes */
+    struct quickest batches; /* what they took without their messages */
+    double batch_base_us;    /* what the next one is expected to take without its messages */
+    double concurrency;      /* writes that wait for an answer at the same time, of late */
     uint64_t conditions_alone_until_ms;
     uint64_t next_probe_ms;
     bool is_probing; /* the stretch of acks under way is for measuring */
@@ -137,7 +135,7 @@ static bool batch_pays(const struct group *group, double count)
         return false;
     if (group->store->conf->buckets.group_commit == CONF_GROUP_COMMIT_ON)
         return true;
-    return count * group->single_us > BATCH_ADVANTAGE * (group->batch_base_us + GATHER_US + count * BATCH_EACH_US);
+    return count * group->pace.write.us > BATCH_ADVANTAGE * (group->batch_base_us + GATHER_US + count * BATCH_EACH_US);
 }
 
 static void note_concurrency(struct group *group)
@@ -147,27 +145,13 @@ static void note_concurrency(struct group *group)
     group->concurrency = now > group->concurrency ? now : group->concurrency * 0.95 + now * 0.05;
 }
 
-/*
- * The pace: how long the server takes for a write while it has more to do. Acks may come in bursts (a server that
- * syncs tells of many at once), so it is taken over a stretch of them. A write alone tells only that a
- * server is no slower.
- */
-static void note_ack(struct group *group)
+/* What this turn's acks tell of the server's pace. */
+static void settle_pace(struct group *group)
 {
-    double elapsed_us = (double)(uv_hrtime() - group->busy_since_ns) / 1000.0;
-    bool is_drained = group->alone == 0;
-
-    group->busy_acks++;
-    if (is_drained && group->busy_acks < PACE_ACKS_MIN) {
-        if (elapsed_us < group->single_us)
-            group->single_us = elapsed_us;
-    } else if (is_drained || elapsed_us > PACE_STRETCH_US) {
-        double pace_us = elapsed_us / group->busy_acks;
-        group->single_us = group->single_us > 0 && !group->is_probing ? (group->single_us + pace_us) / 2 : pace_us;
-        group->is_probing = false;
-        group->busy_since_ns = uv_hrtime();
-        group->busy_acks = 0;
-    }
+    if (group->pace.acks == 0 || !pace_settle(&group->pace, group->alone == 0, uv_hrtime()))
+        return;
+    group->is_probing = false;
+    group->batch_base_us += (BATCH_BASE_US - group->batch_base_us) * BATCH_FORGETTING;
 }
 
 static void note_batch(struct group *group, const struct group_batch *batch)
@@ -175,9 +159,8 @@ static void note_batch(struct group *group, const struct group_batch *batch)
     double took_us = (double)(uv_hrtime() - batch->sent_ns) / 1000.0;
     double base_us = took_us - (double)batch->batch.count * BATCH_EACH_US;
 
-    if (base_us < 100)
-        base_us = 100;
-    group->batch_base_us = group->batch_base_us * 0.75 + base_us * 0.25;
+    quickest_note(&group->batches, base_us < 100 ? 100 : base_us);
+    group->batch_base_us = group->batches.us;
 }
 
 /* --- Sending --------------------------------------------------------------------------------------- */
@@ -207,10 +190,8 @@ static void on_waited_too_long(struct timer *timer)
 
 static void send_alone(struct group *group, struct write *write)
 {
-    if (group->alone++ == 0) {
-        group->busy_since_ns = uv_hrtime();
-        group->busy_acks = 0;
-    }
+    if (group->alone++ == 0)
+        pace_begin(&group->pace, uv_hrtime());
     write_send_alone(write);
 }
 
@@ -351,7 +332,7 @@ static bool must_probe_first(struct group *group)
 
     group->is_probing = false;
     return group->store->conf->buckets.group_commit == CONF_GROUP_COMMIT_AUTO && !group->cannot_batch && !has_failed &&
-           group->single_us <= 0 && group->waiting_count > PROBE_WRITES;
+           group->pace.write.us <= 0 && group->waiting_count > PROBE_WRITES;
 }
 
 static void probe(struct group *group)
@@ -396,6 +377,7 @@ static bool gathers_more(struct group *group)
  */
 static void flush_group(struct group *group)
 {
+    settle_pace(group);
     note_concurrency(group);
     if (group->waiting_count == 0 || group->in_batch > 0)
         return;
@@ -469,7 +451,7 @@ void group_write_ended(struct write *write, const struct error *error)
     group->alone--;
     /* A refusal takes the server as long as an ack does. */
     if (error == NULL || !error->retryable)
-        note_ack(group);
+        pace_ack(&group->pace);
     mark_dirty(group);
     group_release(group);
 }

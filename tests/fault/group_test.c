@@ -5,12 +5,19 @@
 #include <string.h>
 
 #define WRITES 200u
+#define SOME   64u
 
 static struct stage stage;
 
 static void begin(void)
 {
     stage_begin(&stage, 1, "buckets:\n  group_commit: on\n");
+    stage_make_bucket(&stage, "b", NULL);
+}
+
+static void begin_auto(void)
+{
+    stage_begin(&stage, 1, "buckets:\n  group_commit: auto\n");
     stage_make_bucket(&stage, "b", NULL);
 }
 
@@ -197,6 +204,38 @@ START_TEST(a_bulk_put_that_runs_out_of_time_says_so_for_each_key_and_tells_the_t
 }
 END_TEST
 
+/* --- When ------------------------------------------------------------------------------------------ */
+
+static void put_some(unsigned stall_ms)
+{
+    uint32_t msgids[SOME];
+
+    if (stall_ms > 0)
+        proxy_hold(stage.proxy);
+    for (unsigned i = 0; i < SOME; i++)
+        msgids[i] = session_send(stage.session, "kv.put", "['b', 'k.%u', 'v', {'timeout': 20}]", i);
+    for (uint64_t end_ms = now_ms() + stall_ms; now_ms() < end_ms;)
+        pause_shortly();
+    if (stall_ms > 0)
+        proxy_release(stage.proxy);
+    for (unsigned i = 0; i < SOME; i++)
+        assert_ok(session_wait(stage.session, msgids[i]));
+}
+
+/* A batch takes a server that does not sync longer than its messages do. */
+START_TEST(a_server_that_stalls_now_and_then_is_not_taken_for_one_that_syncs)
+{
+    for (unsigned i = 0; i < 20; i++)
+        put_some(0);
+    uint64_t before = batches();
+    for (unsigned i = 0; i < 5; i++) {
+        put_some(60);
+        put_some(0);
+    }
+    ck_assert_uint_eq(batches(), before);
+}
+END_TEST
+
 Suite *group_suite(void)
 {
     Suite *suite = suite_create("group commit");
@@ -213,6 +252,12 @@ Suite *group_suite(void)
     tcase_add_test(tests, a_value_that_is_too_large_for_the_bucket_fails_alone);
     tcase_add_test(tests, writes_of_one_key_in_a_batch_keep_their_order);
     tcase_add_test(tests, a_bulk_put_that_runs_out_of_time_says_so_for_each_key_and_tells_the_truth);
+    suite_add_tcase(suite, tests);
+
+    tests = tcase_create("as the acks tell");
+    tcase_add_checked_fixture(tests, begin_auto, end);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, a_server_that_stalls_now_and_then_is_not_taken_for_one_that_syncs);
     suite_add_tcase(suite, tests);
     return suite;
 }
