@@ -138,6 +138,15 @@ static bool batch_pays(const struct group *group, double count)
     return count * group->pace.write.us > BATCH_ADVANTAGE * (group->batch_base_us + GATHER_US + count * BATCH_EACH_US);
 }
 
+/* Whether no company is large enough: then the server begins with the first of many writes while the others are read.
+ */
+static bool never_pays(const struct group *group)
+{
+    if (group->store->conf->buckets.group_commit == CONF_GROUP_COMMIT_AUTO && group->pace.write.us <= 0)
+        return false; /* nobody knows */
+    return group->in_batch == 0 && !group->is_probing && !batch_pays(group, BATCH_MESSAGES_MAX);
+}
+
 static void note_concurrency(struct group *group)
 {
     double now = (double)(group->waiting_count + group->alone + group->in_batch);
@@ -437,6 +446,10 @@ void group_submit(struct write *write)
         return;
     }
     write->group = group_retain(group);
+    if (group->waiting == NULL && never_pays(group)) {
+        send_alone(group, write);
+        return;
+    }
     DL_APPEND2(group->waiting, write, previous_in_group, next_in_group);
     group->waiting_count++;
     timer_start(store->timers, &write->group_timer, write->deadline_ms, on_waited_too_long);
