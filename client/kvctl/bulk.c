@@ -114,7 +114,8 @@ static bool add_lines(struct pairs *pairs)
         char *stop = newline != NULL ? newline : end;
         next = stop + 1;
         *stop = '\0';
-        if (stop > text && *text != '#' && !add_text(pairs, text, (size_t)(stop - text), line))
+        size_t size = line_trim(text, (size_t)(stop - text));
+        if (size > 0 && *text != '#' && !add_text(pairs, text, size, line))
             return false;
     }
     return true;

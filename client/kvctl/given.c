@@ -165,6 +165,9 @@ bool given_duration(const struct invocation *invocation, const char *name, int64
             break;
         }
     } while (*rest != '\0');
+    /* 1h30: half an hour, or half a minute? */
+    if (total > 0 && isdigit((unsigned char)rest[-1]) && strspn(text, "0123456789") < strlen(text))
+        total = 0;
     if (total <= 0) {
         report("--%s must be a time of at least a second such as 30, 90s, 1h30m or 7d, or none; not '%.100s'", name,
                text);
@@ -275,6 +278,13 @@ bool content_read_file(struct content *content, const char *path)
     bool read = read_file(content, file, path);
     fclose(file);
     return read;
+}
+
+size_t line_trim(char *line, size_t size)
+{
+    if (size > 0 && line[size - 1] == '\r')
+        line[--size] = '\0';
+    return size;
 }
 
 bool content_read(struct content *content, const char *argument)

@@ -107,6 +107,9 @@ bool content_read(struct content *content, const char *argument);
 /* Reads all of a file, for "-" of standard input. False after a message. */
 bool content_read_file(struct content *content, const char *path);
 
+/* Takes off what is left of a line's CR LF; answers the line's size then. */
+size_t line_trim(char *line, size_t size);
+
 /* --- json.c: what JSON has in its text, read in place ---------------------------------------- */
 
 /* A place in a text that ends with a NUL. Begin with all but at zero. */

@@ -97,6 +97,8 @@ static bool take_global(struct command_line *line, const char *name)
 {
     if (strcmp(name, "socket") == 0) {
         line->socket = optarg;
+        if (*optarg == '\0') /* a shell's variable that is not set */
+            return report("--socket must name the daemon's socket; it is empty") == STATUS_OK;
     } else if (strcmp(name, "json") == 0) {
         line->json = true;
     } else if (strcmp(name, "help") == 0) {

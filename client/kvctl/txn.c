@@ -175,6 +175,7 @@ static bool script_read(struct script *script, const char *path)
     for (char *rest = script->text.bytes; rest != NULL;) {
         script->line++;
         script->at.at = strsep(&rest, "\n");
+        line_trim(script->at.at, strlen(script->at.at));
         if (!read_statement(script))
             return false;
     }

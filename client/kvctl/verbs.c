@@ -90,7 +90,7 @@ static const struct verb_option bucket_options[] = {
     {"ttl", "TIME", "values expire after this time (1h, 7d); none: never"},
     {"max-bytes", "SIZE", "of the whole bucket (10M, 2G); none: no limit"},
     {"max-value-size", "SIZE", "of one value (64K); none: no limit"},
-    {"storage", "KIND", "file or memory"},
+    {"storage", "KIND", "file or memory; cannot be changed later"},
     {"replicas", "N", "servers of the cluster that hold the bucket"},
     {"compression", "on|off", "compress what is stored"},
     {"marker-ttl", "TIME", "leave a marker for this time when a value expires, so\nthat watchers hear of it"},
@@ -101,7 +101,7 @@ static const struct verb_option bucket_options[] = {
     {"republish-headers-only", NULL, "... without the values"},
     {"mirror", "BUCKET",
      "be a copy of this bucket; what is written to it goes there;\nBUCKET,domain=NAME of one in another JetStream "
-     "domain"},
+     "domain;\ncannot be changed later"},
     {"source", "BUCKET",
      "gather what is written to this bucket; may be repeated;\nBUCKET,domain=NAME,filter=KEYS of some of its keys"},
     {"metadata", "NAME=VALUE", "a note that is kept with the bucket; may be repeated"},

@@ -113,6 +113,10 @@ static bool take_republish(struct call *call, struct bucket_config *config)
     if ((source != NULL && !value_string(call, source, "republish's source", &config->republish_source)) ||
         !value_string(call, destination, "republish's destination", &config->republish_destination))
         return false;
+    if (config->republish_destination[0] == '\0') {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "republish's destination must not be empty");
+        return false;
+    }
     /* $KV. is other buckets, $JS. the server's own; a wildcard in front could become either. */
     if (call->dispatcher->access.count > 0 && strchr("$*>{", config->republish_destination[0]) != NULL) {
         call_fail_with(call, ERROR_PERMISSION_DENIED,
@@ -245,6 +249,9 @@ static struct bucket_config *take_config(struct call *call)
         !take_storage(call, config) || !take_placement(call, config) || !take_republish(call, config) ||
         !take_mirror_and_sources(call, config) || !take_metadata(call, config))
         return NULL;
+    /* As in NATS and its clients. */
+    if (config->max_value_size == 0)
+        config->max_value_size = -1;
     return config;
 }
 

@@ -74,6 +74,57 @@ static unsigned level_in(json_t *answer)
     return (unsigned)json_integer_value(json_object_get(json_object_get(answer, "api"), "level"));
 }
 
+/* --- Asking for settings ---------------------------------------------------------------------------- */
+
+/* The mirror's origin first, then the sources; NULL behind the last. Those of another domain cannot be looked for. */
+static const char *next_origin(struct admin *admin)
+{
+    const struct bucket_config *config = admin->config;
+
+    for (; admin->origin <= config->source_count; admin->origin++) {
+        const struct bucket_source *origin = admin->origin == 0 ? &config->mirror : &config->sources[admin->origin - 1];
+        if (origin->bucket != NULL && origin->domain == NULL)
+            return origin->bucket;
+    }
+    return NULL;
+}
+
+static void change_stream(struct admin *admin);
+
+static void on_origin(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+    struct error missing;
+
+    if (answer != NULL) {
+        admin->origin++;
+        change_stream(admin);
+        return;
+    }
+    if (err_code == JETSTREAM_STREAM_NOT_FOUND) {
+        error_set(&missing, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\" to be fed from; bucket.create makes one",
+                  next_origin(admin));
+        error = &missing;
+    }
+    json_decref(admin->stream);
+    fail(admin, error);
+}
+
+/* The server takes a bucket that is fed from nowhere, and whoever writes to such a mirror waits in vain. */
+static void change_stream(struct admin *admin)
+{
+    const char *origin = next_origin(admin);
+    char stream[KV_STREAM_BYTES];
+
+    if (origin == NULL) {
+        call_stream(admin, admin->verb, admin->stream, admin->changed);
+        return;
+    }
+    snprintf(stream, sizeof(stream), "KV_%s", origin);
+    jetstream_call(&admin->store->jetstream, &admin->call, "STREAM.INFO", stream, NULL, admin->deadline_ms, on_origin,
+                   admin);
+}
+
 /* --- Create ---------------------------------------------------------------------------------------- */
 
 static void on_created(void *arg, json_t *answer, unsigned err_code, const struct error *error)
@@ -107,12 +158,14 @@ static void on_create_level(void *arg, json_t *answer, unsigned err_code, const 
         return;
     }
     (void)err_code;
-    json_t *stream = bucket_config_to_stream(admin->bucket, admin->config, level_in(answer), window_ms(admin), &wrong);
-    if (stream == NULL) {
+    admin->stream = bucket_config_to_stream(admin->bucket, admin->config, level_in(answer), window_ms(admin), &wrong);
+    if (admin->stream == NULL) {
         fail(admin, &wrong);
         return;
     }
-    call_stream(admin, "STREAM.CREATE", stream, on_created);
+    admin->verb = "STREAM.CREATE";
+    admin->changed = on_created;
+    change_stream(admin);
 }
 
 void admin_create(struct store *store, struct arena *arena, struct admin *admin)
@@ -148,13 +201,15 @@ static void on_update_info(void *arg, json_t *answer, unsigned err_code, const s
             fail(admin, error);
         return;
     }
-    json_t *stream = json_incref(json_object_get(answer, "config"));
-    if (!bucket_config_update_stream(stream, admin->config, admin->level, window_ms(admin), &wrong)) {
-        json_decref(stream);
+    admin->stream = json_incref(json_object_get(answer, "config"));
+    if (!bucket_config_update_stream(admin->stream, admin->config, admin->level, window_ms(admin), &wrong)) {
+        json_decref(admin->stream);
         fail(admin, &wrong);
         return;
     }
-    call_stream(admin, "STREAM.UPDATE", stream, on_updated);
+    admin->verb = "STREAM.UPDATE";
+    admin->changed = on_updated;
+    change_stream(admin);
 }
 
 static void on_update_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)

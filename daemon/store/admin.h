@@ -34,6 +34,10 @@ struct admin {
     struct arena *arena;
     struct jetstream_call call;
     unsigned level;
+    json_t *stream;   /* the settings to ask for */
+    const char *verb; /* … and how */
+    jetstream_call_fn *changed;
+    size_t origin; /* of those that the bucket is to be fed from: the next to be looked for */
     char **names;
     size_t count, capacity;
     uint64_t offset;

@@ -230,6 +230,7 @@ START_TEST(a_buckets_settings_must_have_their_type_and_range)
         {"bucket.update", "['%s', {'placement': 'here'}]"}, {"bucket.update", "['%s', {'placement': {'zone': 'a'}}]"},
         {"bucket.update", "['%s', {'placement': {'tags': 'a'}}]"}, {"bucket.update", "['%s', {'republish': {}}]"},
         {"bucket.update", "['%s', {'republish': {'destination': 1}}]"},
+        {"bucket.update", "['%s', {'republish': {'destination': ''}}]"},
         {"bucket.update", "['%s', {'republish': {'destination': 'a', 'headers_only': 1}}]"},
         {"bucket.update", "['%s', {'mirror': 1}]"}, {"bucket.update", "['%s', {'mirror': 'a.b'}]"},
         {"bucket.create", "['unmade', {'mirror': {'bucket': 'a', 'filter': 'x'}}]"},

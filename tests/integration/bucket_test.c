@@ -321,6 +321,34 @@ static void expect_value(struct client *client, const char *bucket, const char *
     }
 }
 
+START_TEST(a_bucket_is_not_made_that_would_be_fed_from_nowhere)
+{
+    struct client *client = client_open_shared();
+    const char *origin = client_new_bucket(client, NULL), *fed = client_new_bucket(client, NULL);
+
+    assert_code_says(client_call(client, "bucket.create", "['unmade', {'mirror': 'nobody'}]"), "bucket_not_found",
+                     "\"nobody\"");
+    assert_code_says(client_call(client, "bucket.create", "['unmade', {'sources': ['%s', 'nobody']}]", origin),
+                     "bucket_not_found", "\"nobody\"");
+    assert_code(client_call(client, "bucket.info", "['unmade']"), "bucket_not_found");
+    assert_code_says(client_call(client, "bucket.update", "['%s', {'sources': ['nobody']}]", fed), "bucket_not_found",
+                     "\"nobody\"");
+    assert_ok(client_call(client, "bucket.update", "['%s', {'sources': ['%s']}]", fed, origin));
+}
+END_TEST
+
+START_TEST(a_limit_of_nothing_is_none)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'max_value_size': 0, 'max_bytes': 0");
+    struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
+
+    ck_assert_int_eq(find_at(&answer->result, "max_value_size")->via.i64, -1);
+    ck_assert_int_eq(find_at(&answer->result, "max_bytes")->via.i64, -1);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'a value']", bucket));
+}
+END_TEST
+
 START_TEST(a_mirror_follows_its_bucket_and_takes_writes_for_it)
 {
     struct client *client = client_open_shared();
@@ -407,6 +435,8 @@ Suite *bucket_suite(void)
     tcase_add_test(tests, a_value_over_the_buckets_limit_is_too_large);
     tcase_add_test(tests, a_value_over_the_servers_limit_is_too_large);
     tcase_add_test(tests, a_full_bucket_is_resource_exhausted);
+    tcase_add_test(tests, a_bucket_is_not_made_that_would_be_fed_from_nowhere);
+    tcase_add_test(tests, a_limit_of_nothing_is_none);
     tcase_add_test(tests, a_mirror_follows_its_bucket_and_takes_writes_for_it);
     tcase_add_test(tests, a_bucket_gathers_its_sources);
     tcase_add_test(tests, what_is_written_is_published_again_where_the_bucket_says);
