@@ -27,9 +27,36 @@ enum status report(const char *format, ...)
     return STATUS_FAILED;
 }
 
+/* The daemon advises its methods; here they are verbs. A key that looks like one stands in quotes. */
+static void put_verbs(char *text, size_t bytes, const char *message)
+{
+    static const char *const names[][2] = {
+        {" bucket.create ", " kvctl add "}, {" bucket.update ", " kvctl edit "}, {" bucket.info ", " kvctl info "}};
+    size_t length = 0;
+
+    while (*message != '\0' && length + 1 < bytes) {
+        const char *verb = NULL;
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && verb == NULL; i++) {
+            size_t size = strlen(names[i][0]);
+            if (strncmp(message, names[i][0], size) != 0)
+                continue;
+            verb = names[i][1];
+            message += size;
+        }
+        if (verb == NULL)
+            text[length++] = *message++;
+        for (; verb != NULL && *verb != '\0' && length + 1 < bytes; verb++)
+            text[length++] = *verb;
+    }
+    text[length] = '\0';
+}
+
 enum status report_error(const struct kvs_error *error)
 {
-    report("%s%s", error->message,
+    char message[sizeof(error->message)];
+
+    put_verbs(message, sizeof(message), error->message);
+    report("%s%s", message,
            error->outcome == KVS_OUTCOME_UNKNOWN ? " (it is not known whether the write happened)" : "");
     return error->code == KVS_BUCKET_NOT_FOUND ? STATUS_ABSENT : STATUS_FAILED;
 }
