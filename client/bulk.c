@@ -34,12 +34,11 @@ static bool index_answer(struct index *index, const struct kvs_value *answer)
         const char *bytes = kvs_value_bytes(kvs_value_key(answer, i), &size);
         index_add(index, bytes, size, i);
     }
-    index_sort(index);
     return true;
 }
 
 /* The place in the answer of the caller's key at place. */
-static size_t place_in_answer(const struct bulk *bulk, const struct index *index, size_t place)
+static size_t place_in_answer(const struct bulk *bulk, struct index *index, size_t place)
 {
     const char *key = key_at(bulk, place);
 
@@ -47,7 +46,7 @@ static size_t place_in_answer(const struct bulk *bulk, const struct index *index
 }
 
 /* One block: the caller's pointers, then the entries. found has room for as many as the answer has members. */
-static enum kvs_code place_entries(struct bulk *bulk, const struct kvs_value *answer, const struct index *index,
+static enum kvs_code place_entries(struct bulk *bulk, const struct kvs_value *answer, struct index *index,
                                    struct kvs_entry **found)
 {
     struct entry_space space = {0};
@@ -96,7 +95,7 @@ static enum kvs_code read_entries(const struct kvs_value *answer, void *out)
 }
 
 /* One block: a result for each of the caller's keys, then the errors. */
-static enum kvs_code place_results(struct bulk *bulk, const struct kvs_value *answer, const struct index *index)
+static enum kvs_code place_results(struct bulk *bulk, const struct kvs_value *answer, struct index *index)
 {
     size_t failures = 0;
 
@@ -225,7 +224,6 @@ static void check_twins(struct kvs_request *request, const struct kvs_pair *pair
     }
     for (size_t i = 0; i < pair_count; i++)
         index_add(&index, pairs[i].key, strlen(pairs[i].key), i);
-    index_sort(&index);
     if (index_has_twins(&index))
         request->wrong = "two of the pairs have the same key";
     index_free(&index);

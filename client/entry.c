@@ -14,6 +14,51 @@ const char *entry_operation_name(enum kvs_operation operation)
     return operation_names[operation];
 }
 
+/* The members of an entry's map, NULL where one is not there. */
+struct members {
+    const struct kvs_value *key, *value, *size, *revision, *created, *operation, *headers;
+};
+
+static bool is_named(const char *name, size_t length, const char *wanted)
+{
+    return memcmp(name, wanted, length) == 0;
+}
+
+/* Which of the members has this name; NULL: none of them. */
+static const struct kvs_value **find_member(struct members *members, const char *name, size_t length)
+{
+    switch (length) {
+    case 3:
+        return is_named(name, length, "key") ? &members->key : NULL;
+    case 4:
+        return is_named(name, length, "size") ? &members->size : NULL;
+    case 5:
+        return is_named(name, length, "value") ? &members->value : NULL;
+    case 7:
+        if (is_named(name, length, "created"))
+            return &members->created;
+        return is_named(name, length, "headers") ? &members->headers : NULL;
+    case 8:
+        return is_named(name, length, "revision") ? &members->revision : NULL;
+    case 9:
+        return is_named(name, length, "operation") ? &members->operation : NULL;
+    default:
+        return NULL;
+    }
+}
+
+static void read_members(const struct kvs_value *map, struct members *members)
+{
+    *members = (struct members){0};
+    for (size_t i = 0; i < kvs_value_count(map); i++) {
+        size_t length;
+        const char *name = kvs_value_bytes(kvs_value_key(map, i), &length);
+        const struct kvs_value **member = name != NULL ? find_member(members, name, length) : NULL;
+        if (member != NULL && *member == NULL)
+            *member = kvs_value_item(map, i);
+    }
+}
+
 static bool read_operation(const struct kvs_value *name, enum kvs_operation *operation)
 {
     size_t size;
@@ -28,41 +73,39 @@ static bool read_operation(const struct kvs_value *name, enum kvs_operation *ope
     return false;
 }
 
-static bool has_value(const struct kvs_value *value, bool of_watch)
+static bool has_value(const struct members *members, bool of_watch)
 {
-    return text_is(kvs_value_member(value, "value")) ||
-           (of_watch && kvs_value_type(kvs_value_member(value, "size")) == KVS_INTEGER);
+    return text_is(members->value) || (of_watch && kvs_value_type(members->size) == KVS_INTEGER);
 }
 
-static bool has_revision(const struct kvs_value *value, bool of_watch)
+static bool has_revision(const struct members *members, bool of_watch)
 {
-    const struct kvs_value *revision = kvs_value_member(value, "revision");
-
-    return kvs_value_unsigned(revision) > 0 ||
-           (of_watch && kvs_value_type(revision) == KVS_INTEGER && kvs_value_integer(revision) == 0);
+    return kvs_value_unsigned(members->revision) > 0 ||
+           (of_watch && kvs_value_type(members->revision) == KVS_INTEGER && kvs_value_integer(members->revision) == 0);
 }
 
-static bool is_entry(const struct kvs_value *value, bool of_watch)
+static bool is_entry(const struct members *members, bool of_watch)
 {
-    const struct kvs_value *headers = kvs_value_member(value, "headers");
     enum kvs_operation operation;
 
-    return text_is(kvs_value_member(value, "key")) && has_value(value, of_watch) && has_revision(value, of_watch) &&
-           kvs_value_type(kvs_value_member(value, "created")) == KVS_INTEGER &&
-           read_operation(kvs_value_member(value, "operation"), &operation) &&
-           (kvs_value_type(headers) == KVS_NIL || text_is_map(headers));
+    return text_is(members->key) && has_value(members, of_watch) && has_revision(members, of_watch) &&
+           kvs_value_type(members->created) == KVS_INTEGER && read_operation(members->operation, &operation) &&
+           (kvs_value_type(members->headers) == KVS_NIL || text_is_map(members->headers));
 }
 
 bool entry_measure(const struct kvs_value *value, struct entry_space *space)
 {
-    if (!is_entry(value, space->of_watch))
+    struct members members;
+
+    read_members(value, &members);
+    if (!is_entry(&members, space->of_watch))
         return false;
-    const struct kvs_value *headers = kvs_value_member(value, "headers");
     space->entries++;
-    space->headers += kvs_value_count(headers);
-    space->text_bytes += text_space(kvs_value_member(value, "key")) + text_space(kvs_value_member(value, "value"));
-    for (size_t i = 0; i < kvs_value_count(headers); i++)
-        space->text_bytes += text_space(kvs_value_key(headers, i)) + text_space(kvs_value_item(headers, i));
+    space->headers += kvs_value_count(members.headers);
+    space->text_bytes += text_space(members.key) + text_space(members.value);
+    for (size_t i = 0; i < kvs_value_count(members.headers); i++)
+        space->text_bytes +=
+            text_space(kvs_value_key(members.headers, i)) + text_space(kvs_value_item(members.headers, i));
     return true;
 }
 
@@ -95,21 +138,22 @@ static void read_headers(struct kvs_entry *entry, const struct kvs_value *header
 
 struct kvs_entry *entry_read(const struct kvs_value *value, struct entry_places *places)
 {
-    const struct kvs_value *content = kvs_value_member(value, "value");
     struct kvs_entry *entry = places->entries++;
+    struct members members;
 
     memset(entry, 0, sizeof(*entry));
-    entry->key = text_copy(&places->text, kvs_value_member(value, "key"));
-    if (text_is(content)) {
-        kvs_value_bytes(content, &entry->value_size);
-        entry->value = text_copy(&places->text, content);
+    read_members(value, &members);
+    entry->key = text_copy(&places->text, members.key);
+    if (text_is(members.value)) {
+        kvs_value_bytes(members.value, &entry->value_size);
+        entry->value = text_copy(&places->text, members.value);
     } else {
-        entry->value_size = (size_t)kvs_value_unsigned(kvs_value_member(value, "size"));
+        entry->value_size = (size_t)kvs_value_unsigned(members.size);
     }
-    entry->revision = kvs_value_unsigned(kvs_value_member(value, "revision"));
-    entry->created_us = kvs_value_integer(kvs_value_member(value, "created"));
-    read_operation(kvs_value_member(value, "operation"), &entry->operation);
-    read_headers(entry, kvs_value_member(value, "headers"), places);
+    entry->revision = kvs_value_unsigned(members.revision);
+    entry->created_us = kvs_value_integer(members.created);
+    read_operation(members.operation, &entry->operation);
+    read_headers(entry, members.headers, places);
     return entry;
 }
 

@@ -14,7 +14,7 @@ static int compare(const void *left, const void *right)
 
 bool index_make(struct index *index, size_t capacity)
 {
-    index->count = 0;
+    *index = (struct index){0};
     index->keys = calloc(capacity + 1, sizeof(*index->keys));
     return index->keys != NULL;
 }
@@ -24,21 +24,30 @@ void index_add(struct index *index, const char *bytes, size_t size, size_t place
     index->keys[index->count++] = (struct index_key){.bytes = bytes, .size = size, .place = place};
 }
 
-void index_sort(struct index *index)
+static void sort(struct index *index)
 {
-    qsort(index->keys, index->count, sizeof(*index->keys), compare);
+    if (!index->is_sorted)
+        qsort(index->keys, index->count, sizeof(*index->keys), compare);
+    index->is_sorted = true;
 }
 
-size_t index_find(const struct index *index, const char *bytes, size_t size)
+size_t index_find(struct index *index, const char *bytes, size_t size)
 {
     const struct index_key wanted = {.bytes = bytes, .size = size};
+
+    if (index->next == index->count)
+        index->next = 0;
+    if (!index->is_sorted && index->count > 0 && compare(&wanted, &index->keys[index->next]) == 0)
+        return index->keys[index->next++].place;
+    sort(index);
     const struct index_key *found = bsearch(&wanted, index->keys, index->count, sizeof(*index->keys), compare);
 
     return found != NULL ? found->place : INDEX_NONE;
 }
 
-bool index_has_twins(const struct index *index)
+bool index_has_twins(struct index *index)
 {
+    sort(index);
     for (size_t i = 1; i < index->count; i++) {
         if (compare(&index->keys[i - 1], &index->keys[i]) == 0)
             return true;

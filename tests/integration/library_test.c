@@ -98,6 +98,46 @@ START_TEST(keys_are_put_got_created_updated_and_removed)
 }
 END_TEST
 
+START_TEST(many_keys_are_answered_in_the_order_in_which_they_were_asked_for)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    const char *bucket = new_bucket(kvs, 1);
+    const struct kvs_pair pairs[] = {{"d", "4", 1}, {"a", "1", 1}, {"no..key", "x", 1}, {"b", "2", 1}, {"c", "3", 1}};
+    const char *const orders[][6] = {{"a", "b", "c", "d", "none", NULL},
+                                     {"d", "none", "c", "b", "a", NULL},
+                                     {"b", "b", "a", "d", "b", NULL},
+                                     {"none", "c", "none", "c", "d", NULL}};
+    struct kvs_bulk_result *results = NULL;
+    size_t failed;
+
+    assert_done(kvs_bulk_put(kvs, bucket, pairs, 5, NULL, &results, &failed));
+    ck_assert_uint_eq(failed, 1);
+    for (size_t i = 0; i < 5; i++) {
+        struct kvs_entry *entry = NULL;
+        ck_assert_int_eq(results[i].error != NULL, i == 2);
+        if (i == 2)
+            continue;
+        assert_done(kvs_get(kvs, bucket, pairs[i].key, NULL, &entry));
+        ck_assert_uint_eq(results[i].revision, entry->revision);
+        kvs_free(entry);
+    }
+    kvs_free(results);
+
+    for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+        struct kvs_entry **entries = NULL;
+        assert_done(kvs_bulk_get(kvs, bucket, orders[i], 5, NULL, &entries));
+        for (size_t k = 0; k < 5; k++) {
+            bool is_there = strcmp(orders[i][k], "none") != 0;
+            ck_assert_int_eq(entries[k] != NULL, is_there);
+            ck_assert(!is_there || strcmp(entries[k]->key, orders[i][k]) == 0);
+            ck_assert(!is_there || *(const char *)entries[k]->value == orders[i][k][0] - 'a' + '1');
+        }
+        kvs_free(entries);
+    }
+    kvs_close(kvs);
+}
+END_TEST
+
 START_TEST(json_and_keys_are_read)
 {
     struct kvs *kvs = connect_with(&shared_daemon, NULL);
@@ -559,6 +599,7 @@ Suite *library_suite(void)
     TCase *loss = tcase_create("loss");
 
     tcase_add_test(tests, keys_are_put_got_created_updated_and_removed);
+    tcase_add_test(tests, many_keys_are_answered_in_the_order_in_which_they_were_asked_for);
     tcase_add_test(tests, json_and_keys_are_read);
     tcase_add_test(tests, a_value_can_expire);
     tcase_add_test(tests, buckets_are_made_changed_listed_and_removed);
