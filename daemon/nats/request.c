@@ -127,7 +127,7 @@ const char *request_trouble_text(const struct request *request)
     case REQUEST_NO_LEADER:
         return "the stream or the cluster has no leader";
     case REQUEST_CONGESTED:
-        return "the NATS server reads too slowly";
+        return "the NATS server does not keep up";
     case REQUEST_NO_ANSWER:
     case REQUEST_NO_TROUBLE:
     case REQUEST_TOO_LARGE:
@@ -553,6 +553,12 @@ void request_resume(struct request *request)
 {
     assert(request->state == REQUEST_PARKED);
     send_attempt(request);
+}
+
+void request_hurry(struct request *request)
+{
+    if (request->state == REQUEST_SENT || request->state == REQUEST_BACKING_OFF)
+        send_attempt(request);
 }
 
 void request_listen(struct request *request, unsigned silence_ms)

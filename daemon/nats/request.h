@@ -182,6 +182,9 @@ void request_park(struct request *request);
 /* Sends the next attempt of a parked request. */
 void request_resume(struct request *request);
 
+/* Within a reply callback: sends the next attempt at once. Of a parked request that is still its owner's to do. */
+void request_hurry(struct request *request);
+
 /*
  * For requests without an end, whose deadline is UINT64_MAX: what was asked for has begun, and from now on messages may
  * come at any time. Longer than silence_ms without request_heard is trouble: the next attempt is sent after a backoff.

@@ -92,10 +92,11 @@ static enum request_verdict take_refusal(struct batch *batch, const struct kv_ac
     struct error error;
 
     if (ack->err_code == JETSTREAM_ATOMIC_DUPLICATE) {
-        batch->settle = true;
-        batch->settle_after = request->attempts;
-        request_park(request);
-        request_resume(request);
+        if (!batch->settle) {
+            batch->settle = true;
+            batch->settle_after = request->attempts;
+            request_hurry(request);
+        }
         return REQUEST_MORE;
     }
     /* A message was lost; or the server has refused one of the first, which it tells only where it was asked to. */
@@ -145,8 +146,10 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
         finish(batch, ack.sequence - (batch->count - 1), 0, NULL);
         return REQUEST_DONE;
     }
-    /* Of an earlier attempt only success is news. */
-    return attempt == request->attempts ? take_refusal(batch, &ack) : REQUEST_MORE;
+    /* Of an earlier attempt only that a copy has landed is news. */
+    if (attempt != request->attempts && ack.err_code != JETSTREAM_ATOMIC_DUPLICATE)
+        return REQUEST_MORE;
+    return take_refusal(batch, &ack);
 }
 
 static void fail_batch(struct request *request, const struct error *error)

@@ -11,10 +11,25 @@
 /* A condition that holds but names another sequence is tried again when others write to the key at the same moment. */
 #define CONDITION_TRIES_MAX 8u
 
+/*
+ * Conditional writes that are sent again at a time, over all buckets. Each is an atomic batch of one, which takes the
+ * server some milliseconds: after a restart with a thousand of them in flight none would be answered before its next
+ * attempt, and the server would have ever more to do.
+ */
+#define RETRYING_MAX 16u
+
+static void leave_retrying(struct write *write)
+{
+    if (write->is_retrying)
+        write->store->retrying_writes--;
+    write->is_retrying = false;
+}
+
 static void finish(struct write *write, uint64_t revision, const struct error *error)
 {
     struct bucket *handle = write->handle;
 
+    leave_retrying(write);
     request_end(&write->request);
     bucket_wait_cancel(&write->wait);
     if (write->group != NULL)
@@ -89,8 +104,15 @@ static enum link_publish_result send_write(struct request *request, unsigned att
 {
     struct write *write = write_of(request);
     struct write_texts texts;
-    size_t count = add_headers(write, attempt, &texts);
 
+    leave_retrying(write);
+    if (needs_batch(write, attempt)) {
+        if (write->store->retrying_writes == RETRYING_MAX)
+            return LINK_CONGESTED; /* the backoff spreads those that wait for their turn */
+        write->store->retrying_writes++;
+        write->is_retrying = true;
+    }
+    size_t count = add_headers(write, attempt, &texts);
     return request_publish(request, write->message.subject, write->message.headers, count, write->operation.value,
                            write->operation.value_bytes);
 }
@@ -213,9 +235,10 @@ static enum request_verdict take_failure(struct write *write, const struct jetst
         return take_condition_failed(write, failure);
     case JETSTREAM_ATOMIC_DUPLICATE:
         /* An earlier copy landed. Sent once more without the condition, it is a certain duplicate, whose ack tells. */
-        write->settle = true;
-        request_park(request);
-        request_resume(request);
+        if (!write->settle) {
+            write->settle = true;
+            request_hurry(request);
+        }
         return REQUEST_MORE;
     case JETSTREAM_STREAM_NOT_FOUND:
         bucket_forget(write->store, write->bucket);
@@ -251,8 +274,8 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
         finish(write, ack.sequence, NULL);
         return REQUEST_DONE;
     }
-    /* Of an earlier attempt only success is news: the latest one will tell how it ended. */
-    if (attempt != request->attempts)
+    /* Of an earlier attempt only that a copy has landed is news: the latest one will tell how it ended. */
+    if (attempt != request->attempts && ack.err_code != JETSTREAM_ATOMIC_DUPLICATE)
         return REQUEST_MORE;
     struct jetstream_error failure = {ack.code, ack.err_code, ack.description};
     return take_failure(write, &failure);

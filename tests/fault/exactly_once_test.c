@@ -4,11 +4,19 @@
 
 #include <string.h>
 
+#define CROWD 1000u
+
 static struct stage stage;
 
 static void begin_one(void)
 {
     stage_begin(&stage, 1, NULL);
+    stage_make_bucket(&stage, "b", NULL);
+}
+
+static void begin_crowd(void)
+{
+    stage_begin(&stage, 1, "buckets:\n  group_commit: off\n");
     stage_make_bucket(&stage, "b", NULL);
 }
 
@@ -22,6 +30,31 @@ static void end(void)
 {
     stage_end(&stage);
 }
+
+/* --- Very many at once ------------------------------------------------------------------------------ */
+
+/* Sent again, each is an atomic batch of one, and all of them take the server many times as long as an attempt waits.
+ */
+START_TEST(a_thousand_conditional_writes_whose_acks_are_lost_are_each_stored_once)
+{
+    static uint32_t msgids[CROWD];
+
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.b.crowd.>", .count = CROWD});
+    for (unsigned i = 0; i < CROWD; i++)
+        msgids[i] = session_send(stage.session, "kv.create", "['b', 'crowd.%u', 'v', {'timeout': 30}]", i);
+    for (unsigned i = 0; i < CROWD; i++)
+        session_wait(stage.session, msgids[i]);
+    ck_assert_uint_eq(proxy_strikes(stage.proxy), CROWD);
+    struct stream_log log = nats_read_log(stage.nats, "b");
+    for (unsigned i = 0; i < CROWD; i++) {
+        const struct answer *answer = session_wait(stage.session, msgids[i]);
+        uint64_t stored;
+        assert_ok(answer);
+        ck_assert_uint_eq(log_count(&log, format_text("crowd.%u", i), "put", "v", &stored), 1);
+        ck_assert_uint_eq(answer_revision(answer), stored);
+    }
+}
+END_TEST
 
 /* --- The fault strikes, and the daemon heals it ---------------------------------------------------- */
 
@@ -266,10 +299,14 @@ Suite *exactly_once_suite(void)
         a_write_that_was_lost_is_judged_by_what_others_wrote_before_its_retry,
     };
     Suite *suite = suite_create("exactly once");
-    TCase *one = tcase_create("one server"), *three = tcase_create("three servers");
+    TCase *one = tcase_create("one server"), *three = tcase_create("three servers"), *crowd = tcase_create("a crowd");
 
     tcase_add_checked_fixture(one, begin_one, end);
     tcase_add_checked_fixture(three, begin_three, end);
+    tcase_add_checked_fixture(crowd, begin_crowd, end);
+    tcase_set_timeout(crowd, 60);
+    tcase_add_test(crowd, a_thousand_conditional_writes_whose_acks_are_lost_are_each_stored_once);
+    suite_add_tcase(suite, crowd);
     tcase_set_timeout(one, 60);
     tcase_set_timeout(three, 60);
     for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
