@@ -244,8 +244,6 @@ static void send_attempt(struct request *request)
     request->charged_bytes = request->expected_bytes;
     requests->expected_in_flight += request->charged_bytes;
     request->attempts++;
-    if (request->attempts > 1)
-        requests->retries++;
     request->state = REQUEST_SENT;
     request->suspected = false;
     queue_append(&requests->sent, request);
@@ -253,6 +251,8 @@ static void send_attempt(struct request *request)
 
     switch (request->ops->send(request, request->attempts)) {
     case LINK_PUBLISHED:
+        requests->retries += request->was_sent;
+        request->was_sent = true;
         request->in_doubt = true;
         break;
     case LINK_NOT_UP:
@@ -523,6 +523,7 @@ void request_start(struct requests *requests, struct request *request, const str
     request->settled_attempts = 0;
     request->trouble = REQUEST_NO_TROUBLE;
     request->in_doubt = false;
+    request->was_sent = false;
     if (deadline_ms <= request->started_ms || take_slot(requests, request) != 0) {
         /* Too late, or out of memory: the deadline comes at once, but not from within this call. */
         request->slot = NO_SLOT;

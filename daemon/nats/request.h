@@ -101,6 +101,7 @@ struct request {
     unsigned silence_ms;
     bool suspected;    /* a 503 came that may have been this attempt's */
     bool answers_once; /* set by the owner: see above */
+    bool was_sent;     /* any attempt: the others may have waited for room */
     bool in_doubt;     /* an attempt was sent that may have had its effect without our knowing */
 };
 
@@ -132,7 +133,7 @@ struct requests {
     size_t expected_in_flight; /* bytes of the answers that are on their way, about */
     size_t reply_bytes;        /* what an answer with a value takes: the most of late */
     struct request *answered;  /* whose one answer is being handed over */
-    uint64_t retries;          /* attempts after the first, since the start */
+    uint64_t retries;          /* attempts that were sent after the first, since the start */
 };
 
 /* conf is borrowed. 0, or -1 when memory ran out. */
@@ -182,7 +183,7 @@ void request_park(struct request *request);
 /* Sends the next attempt of a parked request. */
 void request_resume(struct request *request);
 
-/* Within a reply callback: sends the next attempt at once. Of a parked request that is still its owner's to do. */
+/* Sends the next attempt at once, whatever it waits for; of a parked request that is its owner's to do, with resume. */
 void request_hurry(struct request *request);
 
 /*

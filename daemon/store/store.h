@@ -42,6 +42,8 @@ struct store {
     char name[72];                  /* that NATS knows this daemon by: nats.name, or its default */
     uint64_t writes;                /* numbers the ids of writes */
     unsigned retrying_writes;       /* conditional ones that are on their way once more */
+    unsigned batches;               /* on their way */
+    struct batch *waiting_batches;  /* for their turn */
     struct group *dirty_groups;     /* have something to send at the turn's end */
     struct group *gathering_groups; /* wait a moment for company */
     uv_timer_t gather_timer;

@@ -102,6 +102,26 @@ START_TEST(an_operation_has_its_own_ttl_and_headers)
 }
 END_TEST
 
+/* Each takes the server some milliseconds, all of them longer than an attempt waits for its answer. */
+#define CROWD 2000u
+
+START_TEST(transactions_beyond_what_the_server_does_at_a_time_wait_for_their_turn)
+{
+    static uint32_t msgids[CROWD];
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (unsigned i = 0; i < CROWD; i++)
+        msgids[i] =
+            client_send(client, "txn.commit",
+                        "['%s', [], [['put', 'a.%u', 'v'], ['put', 'b.%u', 'v']], {'timeout': 30}]", bucket, i, i);
+    for (unsigned i = 0; i < CROWD; i++)
+        assert_ok(client_wait(client, msgids[i]));
+    struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "last_revision"), 2 * CROWD);
+}
+END_TEST
+
 Suite *txn_suite(void)
 {
     Suite *suite = suite_create("txn");
@@ -112,5 +132,6 @@ Suite *txn_suite(void)
     tcase_add_test(tests, a_condition_that_does_not_hold_names_its_key_and_nothing_is_written);
     tcase_add_test(tests, a_create_over_a_marker_succeeds);
     tcase_add_test(tests, an_operation_has_its_own_ttl_and_headers);
+    tcase_add_test(tests, transactions_beyond_what_the_server_does_at_a_time_wait_for_their_turn);
     return suite;
 }
