@@ -28,34 +28,24 @@ enum status report(const char *format, ...)
 }
 
 /* The daemon advises its methods; here they are verbs. A key that looks like one stands in quotes. */
-static void put_verbs(char *text, size_t bytes, const char *message)
+static void put_verb(char *message, size_t bytes, const char *method, const char *verb)
 {
-    static const char *const names[][2] = {
-        {" bucket.create ", " kvctl add "}, {" bucket.update ", " kvctl edit "}, {" bucket.info ", " kvctl info "}};
-    size_t length = 0;
+    char rest[KVS_MESSAGE_BYTES], *at;
 
-    while (*message != '\0' && length + 1 < bytes) {
-        const char *verb = NULL;
-        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && verb == NULL; i++) {
-            size_t size = strlen(names[i][0]);
-            if (strncmp(message, names[i][0], size) != 0)
-                continue;
-            verb = names[i][1];
-            message += size;
-        }
-        if (verb == NULL)
-            text[length++] = *message++;
-        for (; verb != NULL && *verb != '\0' && length + 1 < bytes; verb++)
-            text[length++] = *verb;
+    while ((at = strstr(message, method)) != NULL) {
+        snprintf(rest, sizeof(rest), "%s", at + strlen(method));
+        snprintf(at, bytes - (size_t)(at - message), "%s%s", verb, rest);
     }
-    text[length] = '\0';
 }
 
 enum status report_error(const struct kvs_error *error)
 {
     char message[sizeof(error->message)];
 
-    put_verbs(message, sizeof(message), error->message);
+    snprintf(message, sizeof(message), "%s", error->message);
+    put_verb(message, sizeof(message), " bucket.create ", " kvctl add ");
+    put_verb(message, sizeof(message), " bucket.update ", " kvctl edit ");
+    put_verb(message, sizeof(message), " bucket.info ", " kvctl info ");
     report("%s%s", message,
            error->outcome == KVS_OUTCOME_UNKNOWN ? " (it is not known whether the write happened)" : "");
     return error->code == KVS_BUCKET_NOT_FOUND ? STATUS_ABSENT : STATUS_FAILED;

@@ -9,12 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void call_stream(struct admin *admin, const char *verb, json_t *body, jetstream_call_fn *done)
+static void call_stream_of(struct admin *admin, const char *bucket, const char *verb, json_t *body,
+                           jetstream_call_fn *done)
 {
     char stream[KV_STREAM_BYTES];
 
-    snprintf(stream, sizeof(stream), "KV_%s", admin->bucket);
+    snprintf(stream, sizeof(stream), "KV_%s", bucket);
     jetstream_call(&admin->store->jetstream, &admin->call, verb, stream, body, admin->deadline_ms, done, admin);
+}
+
+static void call_stream(struct admin *admin, const char *verb, json_t *body, jetstream_call_fn *done)
+{
+    call_stream_of(admin, admin->bucket, verb, body, done);
 }
 
 static void begin(struct store *store, struct arena *arena, struct admin *admin)
@@ -114,15 +120,11 @@ static void on_origin(void *arg, json_t *answer, unsigned err_code, const struct
 static void change_stream(struct admin *admin)
 {
     const char *origin = next_origin(admin);
-    char stream[KV_STREAM_BYTES];
 
-    if (origin == NULL) {
+    if (origin != NULL)
+        call_stream_of(admin, origin, "STREAM.INFO", NULL, on_origin);
+    else
         call_stream(admin, admin->verb, admin->stream, admin->changed);
-        return;
-    }
-    snprintf(stream, sizeof(stream), "KV_%s", origin);
-    jetstream_call(&admin->store->jetstream, &admin->call, "STREAM.INFO", stream, NULL, admin->deadline_ms, on_origin,
-                   admin);
 }
 
 /* --- Create ---------------------------------------------------------------------------------------- */

@@ -247,8 +247,6 @@ void batch_start(struct store *store, struct batch *batch)
     batch->store = store;
     batch->settle = false;
     batch->asks_each = false;
-    batch->has_turn = false;
-    batch->is_waiting = false;
     store_make_write_id(store, batch->id);
     request_start(&store->requests, &batch->request, &batch_ops,
                   bucket_bound_deadline(store, batch->bucket, batch->deadline_ms));

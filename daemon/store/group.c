@@ -138,8 +138,7 @@ static bool batch_pays(const struct group *group, double count)
     return count * group->pace.write.us > BATCH_ADVANTAGE * (group->batch_base_us + GATHER_US + count * BATCH_EACH_US);
 }
 
-/* Whether no company is large enough: then the server begins with the first of many writes while the others are read.
- */
+/* Whether no company is large enough: then the server may begin with the first of many writes at once. */
 static bool never_pays(const struct group *group)
 {
     if (group->store->conf->buckets.group_commit == CONF_GROUP_COMMIT_AUTO && group->pace.write.us <= 0)

@@ -33,8 +33,7 @@ static void end(void)
 
 /* --- Very many at once ------------------------------------------------------------------------------ */
 
-/* Sent again, each is an atomic batch of one, and all of them take the server many times as long as an attempt waits.
- */
+/* Sent again, each is an atomic batch of one, and all take the server many times as long as an attempt waits. */
 START_TEST(a_thousand_conditional_writes_whose_acks_are_lost_are_each_stored_once)
 {
     static uint32_t msgids[CROWD];
