@@ -227,6 +227,17 @@ static void pack_cache(msgpack_packer *packer, const struct store *store, const 
     pack_number(packer, "evicted", store->cache_budget.evicted);
 }
 
+static void pack_recall(msgpack_packer *packer, const struct recall_all *recall)
+{
+    pack_str(packer, "recall");
+    msgpack_pack_map(packer, 5);
+    pack_number(packer, "keys", recall->entries);
+    pack_number(packer, "bytes", recall->bytes);
+    pack_number(packer, "answered", recall->answered);
+    pack_number(packer, "checks", recall->checks);
+    pack_number(packer, "failed", recall->failed_checks);
+}
+
 static void pack_group_commit(msgpack_packer *packer, const struct store *store)
 {
     const struct metrics_histogram *sizes = &store->group_stats.sizes;
@@ -261,7 +272,7 @@ void handle_daemon_stats(struct call *call)
     msgpack_packer *packer = call_begin_result(call);
 
     replica_total(store, &totals);
-    msgpack_pack_map(packer, 14);
+    msgpack_pack_map(packer, 15);
     pack_str(packer, "uptime");
     msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);
     pack_number(packer, "calls_in_flight", metrics->calls);
@@ -274,6 +285,7 @@ void handle_daemon_stats(struct call *call)
     pack_sessions(packer, metrics);
     pack_watches(packer, store, &totals);
     pack_cache(packer, store, &totals);
+    pack_recall(packer, &store->recall);
     pack_nats(packer, store);
     pack_methods(packer, metrics);
     pack_errors(packer, metrics);

@@ -202,17 +202,22 @@ bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv
     return kv_read_entry(message, subject, prefix, strtoull(sequence, NULL, 10), kv_parse_time_us(time_stamp), entry);
 }
 
+uint64_t kv_header_number(struct message *message, const char *name)
+{
+    const char *number = message_header(message, name);
+
+    return number != NULL ? strtoull(number, NULL, 10) : 0;
+}
+
 enum kv_read_progress kv_read_progress(struct message *message)
 {
     unsigned status = message_status(message);
-    const char *pending;
 
     switch (status) {
     case 0:
         return KV_READ_GOES_ON;
     case 204:
-        pending = message_header(message, KV_HEADER_PENDING);
-        return pending == NULL || strtoull(pending, NULL, 10) == 0 ? KV_READ_ENDED : KV_READ_CUT;
+        return kv_header_number(message, KV_HEADER_PENDING) == 0 ? KV_READ_ENDED : KV_READ_CUT;
     case 404:
         return strcmp(message_status_text(message), "No Results") == 0 ? KV_READ_ENDED : KV_READ_DISTURBED;
     default:

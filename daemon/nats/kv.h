@@ -52,6 +52,8 @@
 #define KV_HEADER_LAST_CONSUMER    "Nats-Last-Consumer"
 #define KV_HEADER_CONSUMER_STALLED "Nats-Consumer-Stalled"
 #define KV_HEADER_PENDING          "Nats-Num-Pending"
+#define KV_HEADER_LAST             "Nats-Last-Sequence"
+#define KV_HEADER_UPTO             "Nats-UpTo-Sequence"
 
 enum kv_operation { KV_PUT, KV_DELETE, KV_PURGE };
 
@@ -93,6 +95,9 @@ bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv
  */
 enum kv_read_progress { KV_READ_GOES_ON, KV_READ_ENDED, KV_READ_CUT, KV_READ_DISTURBED, KV_READ_FAILED };
 enum kv_read_progress kv_read_progress(struct message *message);
+
+/* The number in a header; 0 without one. */
+uint64_t kv_header_number(struct message *message, const char *name);
 
 /* What a message that a consumer pushed tells in its reply subject (ADR-15). */
 struct kv_delivery {

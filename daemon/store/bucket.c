@@ -61,7 +61,7 @@ static void set_prefixes(struct bucket_memory *memory, const struct store *store
 }
 
 /* info: what STREAM.INFO answers. Of a server by itself it has a leader and no cluster's name. */
-static struct bucket *make_handle(const struct store *store, const char *name, json_t *info)
+static struct bucket *make_handle(struct store *store, const char *name, json_t *info)
 {
     json_t *config = json_object_get(info, "config"), *cluster = json_object_get(info, "cluster");
     struct bucket_memory *memory = calloc(1, sizeof(*memory));
@@ -87,6 +87,13 @@ static struct bucket *make_handle(const struct store *store, const char *name, j
     bucket->max_value_size = bucket_config_max_value_size(config);
     bucket->duplicate_window_ms = (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;
     bucket->references = 1;
+    recall_init(&bucket->recall, store);
+    return bucket;
+}
+
+struct bucket *bucket_retain(struct bucket *bucket)
+{
+    bucket->references++;
     return bucket;
 }
 
@@ -96,6 +103,7 @@ void bucket_release(struct bucket *bucket)
     if (--bucket->references > 0)
         return;
     group_release(bucket->group);
+    recall_clear(&bucket->recall);
     free(bucket); /* the first member of its block */
 }
 
@@ -149,9 +157,7 @@ static void answer_waiting(struct bucket_entry *entry, const struct error *error
     DL_COUNT2(entry->waiting, wait, count, next);
     while (count-- > 0 && (wait = entry->waiting) != NULL) {
         remove_wait(wait);
-        if (error == NULL)
-            entry->handle->references++;
-        wait->ready(wait->arg, error == NULL ? entry->handle : NULL, error);
+        wait->ready(wait->arg, error == NULL ? bucket_retain(entry->handle) : NULL, error);
     }
 }
 
@@ -257,8 +263,7 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
     }
     if (entry->handle != NULL && !entry->is_looking_up &&
         uv_now(store->loop) - entry->looked_up_ms < (uint64_t)store->conf->buckets.handle_ttl_s * 1000) {
-        entry->handle->references++;
-        ready(arg, entry->handle, NULL);
+        ready(arg, bucket_retain(entry->handle), NULL);
         return;
     }
     wait->store = store;

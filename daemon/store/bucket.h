@@ -10,6 +10,7 @@
 #define DAEMON_STORE_BUCKET_H
 
 #include "daemon/nats/kv.h"
+#include "daemon/store/recall.h"
 #include "daemon/store/store.h"
 
 struct bucket {
@@ -27,7 +28,12 @@ struct bucket {
     int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
     uint64_t duplicate_window_ms;
 
-    struct group *group; /* commits its writes; shared by the handles of one bucket */
+    struct group *group;  /* commits its writes; shared by the handles of one bucket */
+    struct recall recall; /* entries that were read with this handle */
+
+    /* of coalesce */
+    struct read_get *waiting_gets;
+    struct bucket *next_waiting;
 
     /* private */
     unsigned references;
@@ -56,6 +62,7 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
 /* Waits no longer; ready is not called. Does nothing when it was called already. */
 void bucket_wait_cancel(struct bucket_wait *wait);
 
+struct bucket *bucket_retain(struct bucket *bucket);
 void bucket_release(struct bucket *bucket);
 
 /*

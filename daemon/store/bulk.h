@@ -11,6 +11,7 @@
 #include "daemon/arena.h"
 #include "daemon/store/operation.h"
 #include "daemon/store/read.h"
+#include "daemon/store/recall.h"
 #include "daemon/store/write.h"
 
 /* --- Writes --- */
@@ -76,8 +77,12 @@ struct bulk_get {
     struct bulk_key *by_name; /* uthash */
     struct bulk_key *all;
     struct request request; /* of a multi-last read */
+    char *body;             /* its JSON */
+    size_t body_bytes;
+    struct recall_load load;
+    struct recall_check check; /* in place of it */
+    bool has_newer;            /* that the check told of */
     struct bulk_get_slot *spare;
-    char *body;
     size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
     unsigned misses;                 /* readings that missed a key */
     bool is_verifying;               /* asks singly for what the chunk has not brought */

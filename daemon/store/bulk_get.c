@@ -1,14 +1,12 @@
 #include "daemon/store/bulk.h"
 
+#include "daemon/store/multi_last.h"
 #include "daemon/store/replica.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
-
-/* What one multi-last read may match (ADR-31). */
-#define CHUNK_MAX 1024u
 
 /* After so many reads that missed a key, what single gets find of it is taken. */
 #define READS_MAX 4u
@@ -38,6 +36,7 @@ static void finish(struct bulk_get *bulk, const struct error *error)
     request_end(&bulk->request);
     bucket_wait_cancel(&bulk->wait);
     HASH_CLEAR(hh, bulk->by_name);
+    recall_load_end(&bulk->load, 0);
     free(bulk->body);
     bulk->body = NULL;
     bulk->done(bulk->arg, error);
@@ -91,14 +90,13 @@ static size_t answer_max(const struct bulk_get *bulk)
     return bulk->bytes_max + bulk->bytes_max / 2 + 1024 * 1024;
 }
 
-/* The JSON of the next chunk: as many keys as the server takes in one read and in one message. */
-static bool make_body(struct bulk_get *bulk)
+/* The next chunk: as many keys as the server takes in one read and in one message. */
+static void measure_chunk(struct bulk_get *bulk)
 {
-    size_t prefix_length = strlen(bulk->handle->prefix);
+    size_t prefix_length = strlen(bulk->handle->prefix), size = 128, count = 0;
     size_t max_bytes = link_get_status(bulk->store->link)->max_payload_bytes;
-    size_t size = sizeof("{\"max_bytes\":,\"multi_last\":[]}") + 24, count = 0;
 
-    while (bulk->chunk_start + count < bulk->count && count < CHUNK_MAX) {
+    while (bulk->chunk_start + count < bulk->count && count < MULTI_LAST_KEYS_MAX) {
         size_t more = prefix_length + strlen(bulk->keys[bulk->chunk_start + count]) + 3;
         if (count > 0 && max_bytes > 0 && size + more > max_bytes)
             break;
@@ -106,19 +104,30 @@ static bool make_body(struct bulk_get *bulk)
         count++;
     }
     bulk->chunk_count = count;
+}
+
+/* The chunk's JSON, with the key that a load wants to see. */
+static bool make_body(struct bulk_get *bulk)
+{
+    const char **keys = malloc((bulk->chunk_count + 1) * sizeof(*keys));
+    const char *anchor = NULL;
+    size_t count = bulk->chunk_count;
+    char options[40];
+
     free(bulk->body);
-    bulk->body = malloc(size);
-    if (bulk->body == NULL)
+    bulk->body = NULL;
+    recall_load_end(&bulk->load, 0);
+    if (keys == NULL)
         return false;
-    char *at = bulk->body + snprintf(bulk->body, size, "{\"max_bytes\":%zu,\"multi_last\":[", answer_max(bulk));
-    for (size_t i = 0; i < count; i++) { /* keys need no escaping */
-        *at++ = '"';
-        at = stpcpy(stpcpy(at, bulk->handle->prefix), bulk->keys[bulk->chunk_start + i]);
-        *at++ = '"';
-        *at++ = i + 1 < count ? ',' : ']';
-    }
-    strcpy(at, "}");
-    return true;
+    memcpy((void *)keys, &bulk->keys[bulk->chunk_start], count * sizeof(*keys));
+    if (recall_is_possible(bulk->store, bulk->handle))
+        anchor = recall_load_begin(&bulk->load, &bulk->handle->recall, count < MULTI_LAST_KEYS_MAX);
+    if (anchor != NULL)
+        keys[count++] = anchor;
+    snprintf(options, sizeof(options), "\"max_bytes\":%zu,", answer_max(bulk));
+    bulk->body = multi_last_body(options, bulk->handle->prefix, keys, count, &bulk->body_bytes);
+    free((void *)keys);
+    return bulk->body != NULL;
 }
 
 static struct bulk_get *bulk_of(struct request *request)
@@ -165,9 +174,10 @@ static bool is_isolated(const struct bulk_get *bulk)
  * All that the server found has come. Where it may have missed a key, each that has not come is asked for singly; if
  * one is there, the moment that was read is not whole, and all is read again.
  */
-static void end_chunk(struct bulk_get *bulk)
+static void end_chunk(struct bulk_get *bulk, uint64_t upto)
 {
     request_end(&bulk->request);
+    recall_load_end(&bulk->load, upto);
     if (is_isolated(bulk)) {
         if (bulk->store->replicas != NULL)
             note_absent(bulk);
@@ -191,6 +201,15 @@ static void end_verifying(struct bulk_get *bulk)
     }
 }
 
+static void begin_chunk(struct bulk_get *bulk)
+{
+    if (bulk->chunk_start == 0) {
+        bulk->bytes = 0;
+        bulk->restart(bulk->arg);
+    }
+    note_seen(bulk);
+}
+
 static enum link_publish_result send_chunk(struct request *request, unsigned attempt)
 {
     struct bulk_get *bulk = bulk_of(request);
@@ -199,16 +218,13 @@ static enum link_publish_result send_chunk(struct request *request, unsigned att
     /* A chunk that is read again would tell its keys twice: all is read again. */
     if (attempt > 1) {
         bulk->chunk_start = 0;
+        measure_chunk(bulk);
         if (!make_body(bulk))
             return LINK_NO_MEMORY;
     }
-    if (bulk->chunk_start == 0) {
-        bulk->bytes = 0;
-        bulk->restart(bulk->arg);
-    }
-    note_seen(bulk);
+    begin_chunk(bulk);
     snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", bulk->store->jetstream.prefix, bulk->handle->stream);
-    return request_publish(request, subject, NULL, 0, bulk->body, strlen(bulk->body));
+    return request_publish(request, subject, NULL, 0, bulk->body, bulk->body_bytes);
 }
 
 static enum request_verdict take_chunk(struct request *request, unsigned attempt, struct message *message)
@@ -224,7 +240,7 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     case KV_READ_GOES_ON:
         break;
     case KV_READ_ENDED:
-        end_chunk(bulk);
+        end_chunk(bulk, kv_header_number(message, KV_HEADER_UPTO));
         return REQUEST_DONE;
     case KV_READ_DISTURBED:
         request_retry_reason(request, REQUEST_NO_ANSWER);
@@ -248,6 +264,8 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
     replica_note_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
     HASH_FIND_STR(bulk->by_name, entry.key, key);
+    if (bulk->load.recall != NULL)
+        recall_load_take(&bulk->load, &entry, key != NULL && recall_meet(bulk->load.recall, entry.key));
     if (key != NULL)
         key->is_told = true;
     if (key != NULL && entry.operation == KV_PUT && !tell(bulk, key->index, &entry)) {
@@ -288,12 +306,8 @@ static bool found_nobody(struct request *request)
 static const struct request_ops chunk_ops = {
     .send = send_chunk, .reply = take_chunk, .fail = fail_chunk, .no_responders = found_nobody};
 
-static void start_chunk(struct bulk_get *bulk)
+static void read_chunk(struct bulk_get *bulk)
 {
-    if (bulk->chunk_start == bulk->count) {
-        finish(bulk, NULL);
-        return;
-    }
     if (!make_body(bulk)) {
         finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return;
@@ -302,6 +316,98 @@ static void start_chunk(struct bulk_get *bulk)
     if (bulk->request.expected_bytes > answer_max(bulk))
         bulk->request.expected_bytes = answer_max(bulk);
     request_start(&bulk->store->requests, &bulk->request, &chunk_ops, bulk->deadline_ms);
+}
+
+/* --- What was read before -------------------------------------------------------------------------- */
+
+static void on_newer(void *arg, size_t index, const struct kv_entry *entry)
+{
+    struct bulk_get *bulk = arg;
+
+    (void)index;
+    (void)entry;
+    bulk->has_newer = true;
+}
+
+static bool tell_remembered(struct bulk_get *bulk)
+{
+    struct kv_entry entry;
+    struct message message;
+
+    begin_chunk(bulk);
+    for (size_t i = 0; i < bulk->check.count; i++) {
+        recall_view(bulk->check.entries[i], &entry, &message);
+        bulk->all[bulk->chunk_start + i].is_told = true;
+        if (!tell(bulk, bulk->chunk_start + i, &entry))
+            return false;
+    }
+    bulk->store->recall.answered += bulk->check.count;
+    return true;
+}
+
+/* What changed while it was asked would be of another moment: then all is read. */
+static void on_checked(void *arg, bool is_proven)
+{
+    struct bulk_get *bulk = arg;
+    struct error error;
+    bool is_told = is_proven && !bulk->has_newer;
+    bool has_failed = is_told && !tell_remembered(bulk);
+
+    for (size_t i = 0; i < bulk->check.count; i++)
+        recall_release(bulk->check.entries[i]);
+    bulk->check.count = 0;
+    if (has_failed) {
+        error = bulk->error;
+        finish(bulk, &error);
+    } else if (is_told) {
+        next_chunk(bulk);
+    } else {
+        read_chunk(bulk);
+    }
+}
+
+/* Where all keys of the chunk are remembered, it is enough to ask whether that is still so. */
+static bool check_chunk(struct bulk_get *bulk)
+{
+    struct recall_check *check = &bulk->check;
+    struct recall *recall = &bulk->handle->recall;
+    uint64_t now_ms = uv_now(bulk->store->loop), half_ms = (bulk->deadline_ms - now_ms) / 2;
+    unsigned attempt_ms = bulk->store->conf->calls.attempt_timeout_ms;
+
+    if (bulk->chunk_count < RECALL_CHECK_MIN || recall->by_key == NULL || bulk->deadline_ms <= now_ms ||
+        !recall_is_possible(bulk->store, bulk->handle))
+        return false;
+    for (size_t i = 0; i < bulk->chunk_count; i++) {
+        if (recall_find(recall, bulk->keys[bulk->chunk_start + i]) == NULL)
+            return false;
+    }
+    *check = (struct recall_check){.handle = bulk->handle,
+                                   .deadline_ms = now_ms + (half_ms < attempt_ms ? half_ms : attempt_ms),
+                                   .newer = on_newer,
+                                   .done = on_checked,
+                                   .arg = bulk};
+    check->entries = arena_alloc(bulk->arena, bulk->chunk_count * sizeof(struct recall_entry *));
+    if (check->entries == NULL)
+        return false;
+    for (size_t i = 0; i < bulk->chunk_count; i++)
+        recall_check_add(check, recall_find(recall, bulk->keys[bulk->chunk_start + i]));
+    bulk->has_newer = false;
+    if (recall_check_start(bulk->store, check))
+        return true;
+    while (check->count > 0)
+        recall_release(check->entries[--check->count]);
+    return false;
+}
+
+static void start_chunk(struct bulk_get *bulk)
+{
+    if (bulk->chunk_start == bulk->count) {
+        finish(bulk, NULL);
+        return;
+    }
+    measure_chunk(bulk);
+    if (!check_chunk(bulk))
+        read_chunk(bulk);
 }
 
 /* --- Single gets ----------------------------------------------------------------------------------- */

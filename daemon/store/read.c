@@ -1,7 +1,9 @@
 #include "daemon/store/read.h"
 
+#include "daemon/store/coalesce.h"
 #include "daemon/store/replica.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,6 +36,12 @@ static const char *make_body(struct read_get *get)
     return body;
 }
 
+static void note_seen(struct read_get *get)
+{
+    if (get->store->replicas != NULL)
+        get->seen_revision = replica_revision_of(get->store, get->bucket, get->key);
+}
+
 static enum link_publish_result send_get(struct request *request, unsigned attempt)
 {
     struct read_get *get = get_of(request);
@@ -41,8 +49,7 @@ static enum link_publish_result send_get(struct request *request, unsigned attem
     char *at = stpcpy(subject, get->store->jetstream.prefix);
 
     (void)attempt;
-    if (get->store->replicas != NULL)
-        get->seen_revision = replica_revision_of(get->store, get->bucket, get->key);
+    note_seen(get);
     at = stpcpy(stpcpy(at, asks_leader(get) ? ".STREAM.MSG.GET." : ".DIRECT.GET."), get->handle->stream);
     if (get->revision == 0 && !asks_leader(get))
         stpcpy(stpcpy(stpcpy(at, "."), get->handle->prefix), get->key);
@@ -199,9 +206,27 @@ static void on_get_handle(void *arg, struct bucket *bucket, const struct error *
         finish_get(get, NULL, error);
         return;
     }
+    if (get->is_together && get->revision == 0 && !asks_leader(get)) {
+        note_seen(get);
+        coalesce_submit(get);
+    } else {
+        read_get_alone(get);
+    }
+}
+
+void read_get_alone(struct read_get *get)
+{
     get->request.answers_once = !asks_leader(get);
     get->request.expected_bytes = requests_expect_bytes(&get->store->requests, 1);
     request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
+}
+
+void read_get_answer(struct read_get *get, const struct kv_entry *entry)
+{
+    if (entry != NULL)
+        answer_entry(get, entry);
+    else
+        answer_absent(get);
 }
 
 void read_get(struct store *store, struct arena *arena, struct read_get *get)
@@ -215,6 +240,7 @@ void read_get_cancel(struct read_get *get)
 {
     struct bucket *handle = get->handle;
 
+    assert(!get->is_together);
     request_end(&get->request);
     bucket_wait_cancel(&get->wait);
     get->handle = NULL;

@@ -1,6 +1,7 @@
 #include "daemon/store/store.h"
 
 #include "daemon/store/bucket.h"
+#include "daemon/store/coalesce.h"
 #include "daemon/store/feed.h"
 #include "daemon/store/group.h"
 #include "daemon/store/replica.h"
@@ -25,7 +26,10 @@ static void on_link_up(void *arg)
 
 static void on_link_down(void *arg)
 {
-    requests_on_down(&((struct store *)arg)->requests);
+    struct store *store = arg;
+
+    recall_clear_all(store); /* who answers next may be another server */
+    requests_on_down(&store->requests);
 }
 
 /* Who waits for a first connection has reason to until the first attempt fails; after a loss each waits as it chose. */
@@ -120,6 +124,7 @@ static void fail_everything(struct store *store)
     do {
         timers_expire_all(store->timers);
         group_flush_all(store);
+        coalesce_flush_all(store);
         failed = requests_fail_all(&store->requests) + bucket_fail_waiting(store);
     } while (failed > 0);
 }
@@ -128,6 +133,7 @@ void store_free(struct store *store)
 {
     fail_everything(store);
     bucket_forget_all(store);
+    recall_free_all(store);
     replica_free_all(store);
     jetstream_free(&store->jetstream);
     requests_free(&store->requests);
@@ -157,6 +163,7 @@ bool store_is_available(const struct store *store, struct error *error)
 void store_reload(struct store *store)
 {
     store->cache_budget.max_bytes = store->conf->cache.max_bytes;
+    recall_reload(store);
     link_set_ping_interval(store->link);
     replica_follow_configured(store);
 }
@@ -165,6 +172,7 @@ void store_flush(struct store *store)
 {
     watch_go_on_all(store);
     group_flush_all(store);
+    coalesce_flush_all(store);
     requests_flush(&store->requests);
     link_flush(store->link);
 }

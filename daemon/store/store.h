@@ -14,6 +14,7 @@
 #include "daemon/nats/link.h"
 #include "daemon/nats/request.h"
 #include "daemon/store/cache.h"
+#include "daemon/store/recall.h"
 #include "daemon/timers.h"
 
 #include <stdint.h>
@@ -39,11 +40,13 @@ struct store {
     struct arena list_arena; /* of the listing for cache.buckets */
     struct timer list_timer;
     bool is_listing;
-    char name[72];                  /* that NATS knows this daemon by: nats.name, or its default */
-    uint64_t writes;                /* numbers the ids of writes */
-    unsigned retrying_writes;       /* conditional ones that are on their way once more */
-    unsigned batches;               /* on their way */
-    struct batch *waiting_batches;  /* for their turn */
+    char name[72];                 /* that NATS knows this daemon by: nats.name, or its default */
+    uint64_t writes;               /* numbers the ids of writes */
+    unsigned retrying_writes;      /* conditional ones that are on their way once more */
+    unsigned batches;              /* on their way */
+    struct batch *waiting_batches; /* for their turn */
+    struct recall_all recall;
+    struct bucket *waiting_buckets; /* have gets to send at the turn's end */
     struct group *dirty_groups;     /* have something to send at the turn's end */
     struct group *gathering_groups; /* wait a moment for company */
     uv_timer_t gather_timer;

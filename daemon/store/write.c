@@ -34,6 +34,8 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
     bucket_wait_cancel(&write->wait);
     if (write->group != NULL)
         group_write_ended(write, error);
+    if (handle != NULL && error == NULL)
+        recall_forget(&handle->recall, write->operation.key);
     if (error == NULL)
         replica_note_revision(write->store, write->bucket, write->operation.key, revision, true);
     else if (error->has_revision)

@@ -50,10 +50,10 @@ typedef double bench_row_fn(const struct bench *bench, bool is_ours);
 /* clients.c: programs that make one call after the other */
 bench_row_fn one_put_us, one_get_us, many_clients_per_s, durable_clients_per_s;
 /* bulk.c: many keys in one call */
-bench_row_fn bulk_put_per_s, bulk_get_per_s, txn_us;
+bench_row_fn bulk_put_per_s, bulk_get_per_s, bulk_get_new_per_s, txn_us;
 /* pipelines.c: many calls in flight, and Redis */
 bench_row_fn pipelined_put_per_s, pipelined_get_per_s, pipelined_get_ours_per_s, pipelined_get_foreign_per_s,
-    durable_deep_per_s, redis_set_durable_per_s, redis_get_per_s;
+    pipelined_get_once_per_s, durable_deep_per_s, redis_set_durable_per_s, redis_get_per_s;
 /* scale.c: what one call costs the daemon when there is more of everything; 'peer' is less of it */
 bench_row_fn idle_sessions_us, many_buckets_us, in_flight_us;
 /* memory.c */

@@ -56,7 +56,10 @@ static void get_ours(struct kvs *kvs, const struct keys *keys)
     kvs_free(entries);
 }
 
-static void run_ours(struct bench_client *client, bool is_put)
+/* What one call does that is measured, and what is done for it before. */
+enum bulk_work { BULK_PUTS, BULK_GETS, BULK_GETS_OF_NEW };
+
+static void run_ours(struct bench_client *client, enum bulk_work work)
 {
     static struct keys keys;
     struct kvs_error error;
@@ -69,15 +72,17 @@ static void run_ours(struct bench_client *client, bool is_put)
     make_keys(&keys, 0);
     put_ours(kvs, &keys);
     while (spent_s < BENCH_ROUND_S) {
-        if (is_put)
+        if (work != BULK_GETS)
             make_keys(&keys, calls);
+        if (work == BULK_GETS_OF_NEW)
+            put_ours(kvs, &keys);
         begin_s = bench_now_s();
-        if (is_put)
+        if (work == BULK_PUTS)
             put_ours(kvs, &keys);
         else
             get_ours(kvs, &keys);
         spent_s += bench_now_s() - begin_s;
-        if (is_put)
+        if (work == BULK_PUTS)
             get_ours(kvs, &keys);
         calls++;
     }
@@ -124,7 +129,7 @@ static void run_peer(struct bench_client *client, bool is_put)
 static void run_bulk_put(struct bench_client *client)
 {
     if (client->is_ours)
-        run_ours(client, true);
+        run_ours(client, BULK_PUTS);
     else
         run_peer(client, true);
 }
@@ -132,7 +137,15 @@ static void run_bulk_put(struct bench_client *client)
 static void run_bulk_get(struct bench_client *client)
 {
     if (client->is_ours)
-        run_ours(client, false);
+        run_ours(client, BULK_GETS);
+    else
+        run_peer(client, false);
+}
+
+static void run_bulk_get_new(struct bench_client *client)
+{
+    if (client->is_ours)
+        run_ours(client, BULK_GETS_OF_NEW);
     else
         run_peer(client, false);
 }
@@ -149,6 +162,13 @@ double bulk_get_per_s(const struct bench *bench, bool is_ours)
     const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
 
     return bench_alone(&client, run_bulk_get);
+}
+
+double bulk_get_new_per_s(const struct bench *bench, bool is_ours)
+{
+    const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
+
+    return bench_alone(&client, run_bulk_get_new);
 }
 
 /* --- Transactions: 100 puts, or a plain socket that writes an atomic batch ------------------------------ */

@@ -1,6 +1,7 @@
 #include "tests/bench/load.h"
 
-#define KEYS 1000u
+#define KEYS      1000u
+#define ONCE_KEYS 100000u
 
 static struct load pipeline_of(const struct bench *bench, bool is_ours, enum load_operation operation)
 {
@@ -42,6 +43,19 @@ double pipelined_get_ours_per_s(const struct bench *bench, bool is_ours)
 double pipelined_get_foreign_per_s(const struct bench *bench, bool is_ours)
 {
     return pipelined_get_of_per_s(bench, is_ours, false);
+}
+
+/* Each key is new, and read for the first time: nothing of it is remembered. */
+double pipelined_get_once_per_s(const struct bench *bench, bool is_ours)
+{
+    struct load load = pipeline_of(bench, is_ours, LOAD_GET);
+
+    load.prefix = "once";
+    load.keys = ONCE_KEYS;
+    load.has_total = true;
+    load.total = ONCE_KEYS;
+    load_fill(&load);
+    return load_per_s(&load);
 }
 
 double durable_deep_per_s(const struct bench *bench, bool is_ours)
