@@ -11,47 +11,44 @@
 #define PULL_MESSAGES 1000u
 #define PULL_BYTES    (2u * 1024u * 1024u)
 
-#define CONSUMER_NAME_BYTES 64
-
 static struct consumer_reading *reading_of(struct request *request)
 {
     return (struct consumer_reading *)((char *)request - offsetof(struct consumer_reading, request));
 }
 
 /* The name ends in the attempt's token: that is how request finds whose a delivery is. */
-static void write_name(const struct consumer_reading *reading, char name[CONSUMER_NAME_BYTES])
+static void make_name(struct consumer_reading *reading)
 {
     char token[REQUEST_TOKEN_BYTES];
 
     request_write_token(&reading->request, token);
-    snprintf(name, CONSUMER_NAME_BYTES, "kvstored-%.12s-%s", link_unique_id(reading->request.requests->link), token);
+    snprintf(reading->name, sizeof(reading->name), "kvstored-%.12s-%s", link_unique_id(reading->request.requests->link),
+             token);
 }
 
 /* Asks for the consumer's removal; nobody waits for the answer. */
 static void remove_consumer(struct consumer_reading *reading)
 {
-    char name[CONSUMER_NAME_BYTES];
     char subject[512];
 
     if (reading->attempt == 0)
         return;
     reading->attempt = 0;
-    write_name(reading, name);
     snprintf(subject, sizeof(subject), "%s.CONSUMER.DELETE.%s.%s", reading->jetstream->prefix, reading->scope.stream,
-             name);
+             reading->name);
     link_publish(reading->request.requests->link, subject, NULL, NULL, 0, "", 0);
 }
 
-static json_t *make_config(const struct consumer_reading *reading, const char *name)
+static json_t *make_config(const struct consumer_reading *reading)
 {
     const struct consumer_scope *scope = &reading->scope;
     const char *policy = scope->last_per_subject     ? "last_per_subject"
                          : scope->start_sequence > 0 ? "by_start_sequence"
                                                      : "all";
-    json_t *config =
-        json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:b, s:b}", "name", name, "deliver_policy", policy, "ack_policy",
-                  "none", "replay_policy", "instant", "inactive_threshold", (json_int_t)INACTIVE_THRESHOLD_NS,
-                  "num_replicas", 1, "mem_storage", 1, "headers_only", scope->headers_only);
+    json_t *config = json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:b, s:b}", "name", reading->name, "deliver_policy",
+                               policy, "ack_policy", "none", "replay_policy", "instant", "inactive_threshold",
+                               (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1, "headers_only",
+                               scope->headers_only);
 
     if (config != NULL && scope->filter_count == 1) {
         json_object_set_new(config, "filter_subject", json_string(scope->filters[0]));
@@ -69,19 +66,18 @@ static json_t *make_config(const struct consumer_reading *reading, const char *n
 static enum link_publish_result send_create(struct request *request, unsigned attempt)
 {
     struct consumer_reading *reading = reading_of(request);
-    char name[CONSUMER_NAME_BYTES];
     char subject[512];
 
     reading->ops->restart(reading->arg);
-    write_name(reading, name);
-    json_t *body = json_pack("{s:s, s:o*}", "stream_name", reading->scope.stream, "config", make_config(reading, name));
+    make_name(reading);
+    json_t *body = json_pack("{s:s, s:o*}", "stream_name", reading->scope.stream, "config", make_config(reading));
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
     json_decref(body);
     if (text == NULL)
         return LINK_NO_MEMORY;
 
     snprintf(subject, sizeof(subject), "%s.CONSUMER.CREATE.%s.%s", reading->jetstream->prefix, reading->scope.stream,
-             name);
+             reading->name);
     enum link_publish_result result = request_publish(request, subject, NULL, 0, text, strlen(text));
     free(text);
     if (result == LINK_PUBLISHED) {
@@ -102,11 +98,10 @@ size_t consumer_pull_bytes(const struct link *link)
 /* Asks for the next messages. With no_wait the server says at once when there are no more. */
 static enum request_verdict pull(struct consumer_reading *reading)
 {
-    char name[CONSUMER_NAME_BYTES], subject[512], body[96];
+    char subject[512], body[96];
 
-    write_name(reading, name);
     snprintf(subject, sizeof(subject), "%s.CONSUMER.MSG.NEXT.%s.%s", reading->jetstream->prefix, reading->scope.stream,
-             name);
+             reading->name);
     snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"no_wait\":true}", PULL_MESSAGES,
              consumer_pull_bytes(reading->request.requests->link));
     reading->pulled = PULL_MESSAGES;
@@ -233,6 +228,7 @@ static void fail(struct request *request, const struct error *error)
 {
     struct consumer_reading *reading = reading_of(request);
 
+    remove_consumer(reading);
     reading->ops->done(reading->arg, error);
 }
 

@@ -52,6 +52,7 @@ struct consumer_reading {
     const struct consumer_ops *ops;
     void *arg;
     struct consumer_scope scope;
+    char name[64]; /* of the present consumer */
     bool is_paused;
     unsigned attempt; /* that the present consumer was made by; 0: there is none */
     unsigned pulled;  /* messages that the present pull may still bring */

@@ -111,6 +111,8 @@ static void leave_state(struct request *request)
         queue_remove(&requests->held, request);
     else if (request->state == REQUEST_LISTENING)
         queue_remove(&requests->listening, request);
+    else if (request->state == REQUEST_QUEUED)
+        queue_remove(&request->limit->waiting, request);
     requests->expected_in_flight -= request->charged_bytes;
     request->charged_bytes = 0;
     request->state = REQUEST_IDLE;
@@ -226,6 +228,42 @@ void requests_flush(struct requests *requests)
         send_attempt(requests->held.first);
 }
 
+/* --- Places ---------------------------------------------------------------------------------------- */
+
+/* False: it waits for one. */
+static bool take_place(struct request *request)
+{
+    struct request_limit *limit = request->limit;
+
+    if (limit == NULL || request->has_place)
+        return true;
+    if (limit->taken < limit->max) {
+        limit->taken++;
+        request->has_place = true;
+        return true;
+    }
+    leave_state(request);
+    request->trouble = REQUEST_CONGESTED;
+    request->state = REQUEST_QUEUED;
+    queue_append(&limit->waiting, request);
+    set_timer(request, request->deadline_ms);
+    return false;
+}
+
+static void leave_place(struct request *request)
+{
+    struct request_limit *limit = request->limit;
+
+    if (!request->has_place)
+        return;
+    request->has_place = false;
+    limit->taken--;
+    if (limit->waiting.first != NULL)
+        send_attempt(limit->waiting.first);
+}
+
+/* --- Attempts -------------------------------------------------------------------------------------- */
+
 static void send_attempt(struct request *request)
 {
     struct requests *requests = request->requests;
@@ -234,6 +272,8 @@ static void send_attempt(struct request *request)
         wait_for_link(request);
         return;
     }
+    if (!take_place(request))
+        return;
     /* Those that were held come first, but for requests whose answers are small. */
     bool is_next = requests->held.first == NULL || requests->held.first == request;
     if (request->expected_bytes > 0 && (!is_next || !has_room(request))) {
@@ -301,6 +341,7 @@ static void on_timer(struct timer *timer)
     case REQUEST_WAITING_FOR_LINK:
     case REQUEST_PARKED:
     case REQUEST_HELD:
+    case REQUEST_QUEUED:
     case REQUEST_IDLE:
         break;
     }
@@ -524,6 +565,7 @@ void request_start(struct requests *requests, struct request *request, const str
     request->trouble = REQUEST_NO_TROUBLE;
     request->in_doubt = false;
     request->was_sent = false;
+    request->has_place = false;
     if (deadline_ms <= request->started_ms || take_slot(requests, request) != 0) {
         /* Too late, or out of memory: the deadline comes at once, but not from within this call. */
         request->slot = NO_SLOT;
@@ -541,6 +583,7 @@ void request_end(struct request *request)
         return;
     leave_state(request);
     release_slot(request);
+    leave_place(request);
 }
 
 void request_park(struct request *request)

@@ -57,6 +57,7 @@ enum request_state {
     REQUEST_BACKING_OFF,
     REQUEST_PARKED,
     REQUEST_HELD,
+    REQUEST_QUEUED, /* for a place */
     REQUEST_LISTENING
 };
 
@@ -71,8 +72,25 @@ enum request_trouble {
     REQUEST_TOO_LARGE /* ends it: no other time is better */
 };
 
+/* A queue of requests in the order they came into it. */
+struct request_queue {
+    struct request *first, *last;
+    size_t count;
+};
+
 /*
- * The owner embeds it, zeroed, in memory that lives until the request ends. All members are the module's but
+ * How many requests of a kind may be at the server at a time; the others wait for a place, first come first served. It
+ * is for what takes the server milliseconds: of a thousand at once most would be sent again before they are answered,
+ * and the server would have ever more to do. Zeroed but for max.
+ */
+struct request_limit {
+    unsigned max;
+    unsigned taken;
+    struct request_queue waiting;
+};
+
+/*
+ * The owner embeds it, zeroed, in memory that lives until the request ends. All members are the module's but limit,
  * answers_once, and expected_bytes: what the answer will take, from requests_expect_bytes, for requests whose answers
  * are values. The server has a limit for what a connection has not read (max_pending, 64 MB by default) and cuts it
  * beyond: so those that would bring too much at a time are held until others are answered.
@@ -83,6 +101,7 @@ enum request_trouble {
  * It is not of writes and of what a leader answers: a new leader may answer again what the old one did.
  */
 struct request {
+    struct request_limit *limit; /* NULL: none. From the attempt that is sent after it was set, to the end */
     size_t expected_bytes;
     size_t charged_bytes; /* of the attempt that is in flight */
     const struct request_ops *ops;
@@ -102,13 +121,8 @@ struct request {
     bool suspected;    /* a 503 came that may have been this attempt's */
     bool answers_once; /* set by the owner: see above */
     bool was_sent;     /* any attempt: the others may have waited for room */
+    bool has_place;    /* of its limit */
     bool in_doubt;     /* an attempt was sent that may have had its effect without our knowing */
-};
-
-/* A queue of requests in the order they came into it. */
-struct request_queue {
-    struct request *first, *last;
-    size_t count;
 };
 
 /* A place in the table. generation tells the answers to its earlier tenants from those to the present one. */

@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <utlist.h>
 
 /* ADR-50, "Error handling" */
 enum { ATOMIC_INCOMPLETE = 10176 };
@@ -13,58 +12,10 @@ static struct batch *batch_of(struct request *request)
     return (struct batch *)((char *)request - offsetof(struct batch, request));
 }
 
-/* --- Turns ----------------------------------------------------------------------------------------- */
-
-/*
- * Batches that are on their way at a time. Each takes the server some milliseconds: of a thousand at once most would be
- * sent again before they are answered, and the server would have ever more to do.
- */
-#define BATCHES_MAX 32u
-
-static void stop_waiting(struct batch *batch)
-{
-    if (batch->is_waiting)
-        DL_DELETE2(batch->store->waiting_batches, batch, previous_waiting, next_waiting);
-    batch->is_waiting = false;
-}
-
-/* False: it must wait, and is called when its turn comes. */
-static bool take_turn(struct batch *batch)
-{
-    struct store *store = batch->store;
-
-    if (batch->has_turn)
-        return true;
-    if (store->batches == BATCHES_MAX) {
-        if (!batch->is_waiting)
-            DL_APPEND2(store->waiting_batches, batch, previous_waiting, next_waiting);
-        batch->is_waiting = true;
-        return false;
-    }
-    stop_waiting(batch);
-    batch->has_turn = true;
-    store->batches++;
-    return true;
-}
-
-static void leave_turn(struct batch *batch)
-{
-    struct store *store = batch->store;
-
-    stop_waiting(batch);
-    if (!batch->has_turn)
-        return;
-    batch->has_turn = false;
-    store->batches--;
-    if (store->waiting_batches != NULL)
-        request_hurry(&store->waiting_batches->request);
-}
-
 static void finish(struct batch *batch, uint64_t first_sequence, unsigned err_code, const struct error *error)
 {
     request_end(&batch->request);
     bucket_wait_cancel(&batch->wait);
-    leave_turn(batch);
     batch->done(batch->arg, first_sequence, err_code, error);
 }
 
@@ -112,8 +63,6 @@ static enum link_publish_result send_batch(struct request *request, unsigned att
     struct batch_texts texts;
     size_t count = batch->settle ? 1 : batch->count;
 
-    if (!take_turn(batch))
-        return LINK_CONGESTED;
     /* A batch that was begun and not finished must not be taken for this one. */
     snprintf(texts.batch_id, sizeof(texts.batch_id), "%s-%u", batch->id, attempt);
     for (size_t i = 0; i < count; i++) {
@@ -247,6 +196,7 @@ void batch_start(struct store *store, struct batch *batch)
     batch->store = store;
     batch->settle = false;
     batch->asks_each = false;
+    batch->request.limit = &store->batches;
     store_make_write_id(store, batch->id);
     request_start(&store->requests, &batch->request, &batch_ops,
                   bucket_bound_deadline(store, batch->bucket, batch->deadline_ms));

@@ -50,9 +50,6 @@ struct batch {
     unsigned settle_after; /* the attempt that was refused; those after it are the question */
     bool asks_each;        /* each message asks for an answer: the batch came out incomplete */
     char id[48];
-    bool has_turn; /* one of store->batches */
-    bool is_waiting;
-    struct batch *next_waiting, *previous_waiting;
 };
 
 /* Sends the batch. *batch, zeroed but for what the caller sets, lives until done was called, never from within. */

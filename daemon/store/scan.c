@@ -156,6 +156,7 @@ static void on_history_handle(void *arg, struct bucket *bucket, const struct err
     }
     history->subject = subject;
     struct consumer_scope scope = {.stream = bucket->stream, .filters = &history->subject, .filter_count = 1};
+    history->reading.request.limit = &history->store->readings;
     consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &history_ops, history);
 }
 
@@ -310,6 +311,7 @@ static void on_keys_handle(void *arg, struct bucket *bucket, const struct error 
                                    .filter_count = 1,
                                    .last_per_subject = true,
                                    .headers_only = true};
+    keys->reading.request.limit = &keys->store->readings;
     consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
 }
 

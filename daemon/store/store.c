@@ -13,6 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What the server does at a time; see struct request_limit. A batch takes it milliseconds, a reading as long as there
+ * is to read. */
+#define BATCHES_MAX  32u
+#define READINGS_MAX 16u
+
 /* The link's events are the requests'; the store listens in to ask a new server what it is. */
 
 static void on_link_up(void *arg)
@@ -86,6 +91,8 @@ int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, cons
     store->loop = loop;
     store->conf = conf;
     store->timers = timers;
+    store->batches.max = BATCHES_MAX;
+    store->readings.max = READINGS_MAX;
     set_name(store);
     if (replica_init_all(store) != 0)
         return -1;

@@ -42,9 +42,8 @@ struct store {
     bool is_listing;
     char name[72];                 /* that NATS knows this daemon by: nats.name, or its default */
     uint64_t writes;               /* numbers the ids of writes */
-    unsigned retrying_writes;      /* conditional ones that are on their way once more */
-    unsigned batches;              /* on their way */
-    struct batch *waiting_batches; /* for their turn */
+    struct request_limit batches;  /* atomic batches, and conditional writes that are sent again, which are such */
+    struct request_limit readings; /* of histories and keys, each of which has a consumer */
     struct recall_all recall;
     struct bucket *waiting_buckets; /* have gets to send at the turn's end */
     struct group *dirty_groups;     /* have something to send at the turn's end */

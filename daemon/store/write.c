@@ -11,25 +11,10 @@
 /* A condition that holds but names another sequence is tried again when others write to the key at the same moment. */
 #define CONDITION_TRIES_MAX 8u
 
-/*
- * Conditional writes that are sent again at a time, over all buckets. Each is an atomic batch of one, which takes the
- * server some milliseconds: after a restart with a thousand of them in flight none would be answered before its next
- * attempt, and the server would have ever more to do.
- */
-#define RETRYING_MAX 16u
-
-static void leave_retrying(struct write *write)
-{
-    if (write->is_retrying)
-        write->store->retrying_writes--;
-    write->is_retrying = false;
-}
-
 static void finish(struct write *write, uint64_t revision, const struct error *error)
 {
     struct bucket *handle = write->handle;
 
-    leave_retrying(write);
     request_end(&write->request);
     bucket_wait_cancel(&write->wait);
     if (write->group != NULL)
@@ -106,15 +91,9 @@ static enum link_publish_result send_write(struct request *request, unsigned att
 {
     struct write *write = write_of(request);
     struct write_texts texts;
-
-    leave_retrying(write);
-    if (needs_batch(write, attempt)) {
-        if (write->store->retrying_writes == RETRYING_MAX)
-            return LINK_CONGESTED; /* the backoff spreads those that wait for their turn */
-        write->store->retrying_writes++;
-        write->is_retrying = true;
-    }
     size_t count = add_headers(write, attempt, &texts);
+    if (needs_batch(write, attempt + 1))
+        request->limit = &write->store->batches;
     return request_publish(request, write->message.subject, write->message.headers, count, write->operation.value,
                            write->operation.value_bytes);
 }
@@ -330,6 +309,7 @@ void write_send_alone(struct write *write)
 
     /* An id stands for one write with one condition. */
     store_make_write_id(store, write->id);
+    write->request.limit = NULL;
     request_start(&store->requests, &write->request, &write_ops,
                   bucket_bound_deadline(store, write->handle, write->deadline_ms));
 }

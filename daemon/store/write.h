@@ -39,7 +39,6 @@ struct write {
     struct operation_message message;
     uint64_t expected; /* sequence that the condition names */
     bool settle;       /* the batch of one said 'duplicate': ask for its sequence */
-    bool is_retrying;  /* one of store->retrying_writes */
     unsigned condition_tries;
     char id[STORE_ID_BYTES];
     /* of group */

@@ -1,6 +1,10 @@
 /* One client that asks for much at once: the others, and the connection to NATS, must not suffer. */
 #include "tests/integration/client.h"
+#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
+#include "tests/integration/watching.h"
+
+#include <string.h>
 
 START_TEST(large_values_that_are_read_at_once_do_not_cost_the_connection)
 {
@@ -33,11 +37,77 @@ START_TEST(large_values_that_are_read_at_once_do_not_cost_the_connection)
 }
 END_TEST
 
+/* Each has a consumer of its own, of which a server has a thousand at most. */
+START_TEST(more_histories_than_the_server_reads_at_a_time_are_answered_one_after_the_other)
+{
+    enum { CALLS = 1500 };
+    struct client *client = client_open_shared(), *other = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 3");
+    msgpack_sbuffer buffer;
+
+    put_many(client, bucket, "k.", 0, 100, 16);
+    uint64_t retries = stat_of(client, "retries");
+    msgpack_sbuffer_init(&buffer);
+    for (unsigned i = 0; i < CALLS; i++)
+        pack_request(&buffer, 1000 + i, "kv.history", "['%s', 'k.%06u', {'timeout': 60}]", bucket, i % 100);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    for (unsigned i = 0; i < CALLS; i++) {
+        const struct answer *answer = client_wait(client, 1000 + i);
+        assert_ok(answer);
+        ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+        if (i % 100 == 0)
+            assert_ok(client_call(other, "kv.get", "['%s', 'k.000000']", bucket));
+    }
+    ck_assert_uint_eq(stat_of(client, "retries"), retries);
+}
+END_TEST
+
+static uint64_t consumers_of(struct nats *nats, const char *bucket)
+{
+    json_t *info = nats_api(nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
+
+    return (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "consumer_count"));
+}
+
+START_TEST(listings_that_get_no_turn_in_time_say_so_and_leave_nothing_behind)
+{
+    enum { CALLS = 400 };
+    struct client *client = client_open_shared();
+    struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
+    const char *bucket = client_new_bucket(client, NULL);
+    unsigned listed = 0;
+    msgpack_sbuffer buffer;
+
+    put_many(client, bucket, "k.", 0, 5000, 16);
+    msgpack_sbuffer_init(&buffer);
+    for (unsigned i = 0; i < CALLS; i++)
+        pack_request(&buffer, 1000 + i, "kv.keys", "['%s', {'limit': 1, 'timeout': 0.3}]", bucket);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    for (unsigned i = 0; i < CALLS; i++) {
+        const struct answer *answer = client_wait(client, 1000 + i);
+        if (answer->error.type == MSGPACK_OBJECT_NIL)
+            listed++;
+        else if (strcmp(answer_code(answer), "deadline_exceeded") != 0)
+            assert_code_says(answer, "unavailable", "does not keep up");
+    }
+    ck_assert_uint_ge(listed, 16);
+    ck_assert_uint_lt(listed, CALLS);
+    uint64_t answered_ms = now_ms();
+    wait_until(consumers_of(nats, bucket) == 0, "the removal of all consumers");
+    ck_assert_uint_lt(now_ms() - answered_ms, 5000); /* a server forgets by itself those that are idle for 10 s */
+    assert_ok(client_call(client, "kv.keys", "['%s', {'limit': 1}]", bucket));
+}
+END_TEST
+
 Suite *overload_suite(void)
 {
     Suite *suite = suite_create("overload");
     TCase *tests = shared_daemon_case(suite, "overload");
 
     tcase_add_test(tests, large_values_that_are_read_at_once_do_not_cost_the_connection);
+    tcase_add_test(tests, more_histories_than_the_server_reads_at_a_time_are_answered_one_after_the_other);
+    tcase_add_test(tests, listings_that_get_no_turn_in_time_say_so_and_leave_nothing_behind);
     return suite;
 }
