@@ -235,17 +235,19 @@ static bool read_stored(struct arena *arena, json_t *stored, struct message *mes
     snprintf(sequence, 24, "%lld", (long long)json_integer_value(json_object_get(stored, "seq")));
     message->subject = arena_strdup(arena, subject);
     message->payload = decode_base64(arena, payload != NULL ? payload : "", &message->payload_bytes);
-    headers[0] = (struct message_header){"Nats-Subject", message->subject};
-    headers[1] = (struct message_header){"Nats-Sequence", sequence};
-    headers[2] = (struct message_header){"Nats-Time-Stamp", arena_strdup(arena, time)};
     message->headers = headers;
-    message->header_count = 3;
     if (block != NULL) {
         char *text = decode_base64(arena, block, &block_length);
         if (text == NULL)
             return false;
-        message->header_count += message_parse_headers(text, block_length, headers + 3, STORED_HEADERS_MAX);
+        message->header_count = message_parse_headers(text, block_length, headers, STORED_HEADERS_MAX);
     }
+    /* Behind those that a client may have sent under these names, as in a direct get. */
+    headers += message->header_count;
+    headers[0] = (struct message_header){"Nats-Subject", message->subject};
+    headers[1] = (struct message_header){"Nats-Sequence", sequence};
+    headers[2] = (struct message_header){"Nats-Time-Stamp", arena_strdup(arena, time)};
+    message->header_count += 3;
     return message->subject != NULL && message->payload != NULL && headers[2].value != NULL;
 }
 

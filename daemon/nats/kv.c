@@ -193,9 +193,9 @@ bool kv_read_entry(struct message *message, const char *subject, const char *pre
 
 bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv_entry *entry)
 {
-    const char *subject = message_header(message, KV_HEADER_SUBJECT);
-    const char *sequence = message_header(message, KV_HEADER_SEQUENCE);
-    const char *time_stamp = message_header(message, KV_HEADER_TIME_STAMP);
+    const char *subject = message_last_header(message, KV_HEADER_SUBJECT);
+    const char *sequence = message_last_header(message, KV_HEADER_SEQUENCE);
+    const char *time_stamp = message_last_header(message, KV_HEADER_TIME_STAMP);
 
     if (subject == NULL || sequence == NULL || time_stamp == NULL)
         return false;
@@ -204,7 +204,7 @@ bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv
 
 uint64_t kv_header_number(struct message *message, const char *name)
 {
-    const char *number = message_header(message, name);
+    const char *number = message_last_header(message, name);
 
     return number != NULL ? strtoull(number, NULL, 10) : 0;
 }

@@ -96,7 +96,7 @@ bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv
 enum kv_read_progress { KV_READ_GOES_ON, KV_READ_ENDED, KV_READ_CUT, KV_READ_DISTURBED, KV_READ_FAILED };
 enum kv_read_progress kv_read_progress(struct message *message);
 
-/* The number in a header; 0 without one. */
+/* The number in a header of the server's; 0 without one. */
 uint64_t kv_header_number(struct message *message, const char *name);
 
 /* What a message that a consumer pushed tells in its reply subject (ADR-15). */

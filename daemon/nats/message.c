@@ -17,6 +17,24 @@ const char *message_header(struct message *message, const char *name)
     return NULL;
 }
 
+const char *message_last_header(struct message *message, const char *name)
+{
+    const char **values = NULL, *value = NULL;
+    int count = 0;
+
+    if (message->native != NULL) {
+        if (natsMsgHeader_Values(message->native, name, &values, &count) == NATS_OK && count > 0)
+            value = values[count - 1];
+        free((void *)values);
+        return value;
+    }
+    for (size_t i = message->header_count; i > 0 && value == NULL; i--) {
+        if (strcmp(message->headers[i - 1].name, name) == 0)
+            value = message->headers[i - 1].value;
+    }
+    return value;
+}
+
 unsigned message_status(struct message *message)
 {
     const char *status = message_header(message, "Status");

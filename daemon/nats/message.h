@@ -30,6 +30,12 @@ struct message {
 /* The first value of a header, or NULL. Names are compared with their case, as the server writes them. */
 const char *message_header(struct message *message, const char *name);
 
+/*
+ * The last value of a header, or NULL: what the server has added stands behind what a client has sent under the same
+ * name.
+ */
+const char *message_last_header(struct message *message, const char *name);
+
 /* The number in a "Status" header (100 control, 204 end, 404 not there, …); 0 without one. */
 unsigned message_status(struct message *message);
 

@@ -81,8 +81,8 @@ struct bulk_get {
     size_t body_bytes;
     struct recall_load load;
     struct recall_check check; /* in place of it */
-    bool has_newer;            /* that the check told of */
     struct bulk_get_slot *spare;
+    bool has_room_for_one;           /* more key in the chunk */
     size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
     unsigned misses;                 /* readings that missed a key */
     bool is_verifying;               /* asks singly for what the chunk has not brought */

@@ -104,6 +104,8 @@ static void measure_chunk(struct bulk_get *bulk)
         count++;
     }
     bulk->chunk_count = count;
+    bulk->has_room_for_one =
+        count < MULTI_LAST_KEYS_MAX && (max_bytes == 0 || size + KV_PREFIX_BYTES + KV_KEY_LENGTH_MAX + 3 <= max_bytes);
 }
 
 /* The chunk's JSON, with the key that a load wants to see. */
@@ -121,7 +123,7 @@ static bool make_body(struct bulk_get *bulk)
         return false;
     memcpy((void *)keys, &bulk->keys[bulk->chunk_start], count * sizeof(*keys));
     if (recall_is_possible(bulk->store, bulk->handle))
-        anchor = recall_load_begin(&bulk->load, &bulk->handle->recall, count < MULTI_LAST_KEYS_MAX);
+        anchor = recall_load_begin(&bulk->load, &bulk->handle->recall, bulk->has_room_for_one);
     if (anchor != NULL)
         keys[count++] = anchor;
     snprintf(options, sizeof(options), "\"max_bytes\":%zu,", answer_max(bulk));
@@ -144,6 +146,7 @@ static void note_seen(struct bulk_get *bulk)
 }
 
 static void fill(struct bulk_get *bulk);
+static void get_singly(struct bulk_get *bulk);
 
 static void next_chunk(struct bulk_get *bulk)
 {
@@ -264,6 +267,9 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
     replica_note_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
     HASH_FIND_STR(bulk->by_name, entry.key, key);
+    /* The load asks for one more, which may be another chunk's. */
+    if (key != NULL && (key->index < bulk->chunk_start || key->index >= bulk->chunk_start + bulk->chunk_count))
+        key = NULL;
     if (bulk->load.recall != NULL)
         recall_load_take(&bulk->load, &entry, key != NULL && recall_meet(bulk->load.recall, entry.key));
     if (key != NULL)
@@ -289,9 +295,15 @@ static void on_handle_again(void *arg, struct bucket *bucket, const struct error
         finish(bulk, error);
         return;
     }
+    recall_load_end(&bulk->load, 0); /* it is the old handle's */
     bucket_release(bulk->handle);
     bulk->handle = bucket;
-    request_resume(&bulk->request);
+    if (bucket->allows_direct) {
+        request_resume(&bulk->request);
+        return;
+    }
+    request_end(&bulk->request);
+    get_singly(bulk);
 }
 
 static bool found_nobody(struct request *request)
@@ -320,13 +332,12 @@ static void read_chunk(struct bulk_get *bulk)
 
 /* --- What was read before -------------------------------------------------------------------------- */
 
+/* Has been forgotten, and will be read with all others. */
 static void on_newer(void *arg, size_t index, const struct kv_entry *entry)
 {
-    struct bulk_get *bulk = arg;
-
+    (void)arg;
     (void)index;
     (void)entry;
-    bulk->has_newer = true;
 }
 
 static bool tell_remembered(struct bulk_get *bulk)
@@ -346,13 +357,15 @@ static bool tell_remembered(struct bulk_get *bulk)
 }
 
 /* What changed while it was asked would be of another moment: then all is read. */
-static void on_checked(void *arg, bool is_proven)
+static void on_checked(void *arg, enum recall_proof proof)
 {
     struct bulk_get *bulk = arg;
     struct error error;
-    bool is_told = is_proven && !bulk->has_newer;
-    bool has_failed = is_told && !tell_remembered(bulk);
+    bool is_told = proof == RECALL_PROVEN;
 
+    for (size_t i = 0; i < bulk->check.count; i++)
+        is_told = is_told && recall_check_has(&bulk->check, i);
+    bool has_failed = is_told && !tell_remembered(bulk);
     for (size_t i = 0; i < bulk->check.count; i++)
         recall_release(bulk->check.entries[i]);
     bulk->check.count = 0;
@@ -374,13 +387,14 @@ static bool check_chunk(struct bulk_get *bulk)
     uint64_t now_ms = uv_now(bulk->store->loop), half_ms = (bulk->deadline_ms - now_ms) / 2;
     unsigned attempt_ms = bulk->store->conf->calls.attempt_timeout_ms;
 
-    if (bulk->chunk_count < RECALL_CHECK_MIN || recall->by_key == NULL || bulk->deadline_ms <= now_ms ||
-        !recall_is_possible(bulk->store, bulk->handle))
+    if (recall->by_key == NULL || bulk->deadline_ms <= now_ms || !recall_is_possible(bulk->store, bulk->handle))
         return false;
     for (size_t i = 0; i < bulk->chunk_count; i++) {
         if (recall_find(recall, bulk->keys[bulk->chunk_start + i]) == NULL)
             return false;
     }
+    if (!recall_check_pays(recall, bulk->chunk_count))
+        return false;
     *check = (struct recall_check){.handle = bulk->handle,
                                    .deadline_ms = now_ms + (half_ms < attempt_ms ? half_ms : attempt_ms),
                                    .newer = on_newer,
@@ -391,7 +405,6 @@ static bool check_chunk(struct bulk_get *bulk)
         return false;
     for (size_t i = 0; i < bulk->chunk_count; i++)
         recall_check_add(check, recall_find(recall, bulk->keys[bulk->chunk_start + i]));
-    bulk->has_newer = false;
     if (recall_check_start(bulk->store, check))
         return true;
     while (check->count > 0)
@@ -490,6 +503,15 @@ static void fill(struct bulk_get *bulk)
         finish(bulk, NULL);
 }
 
+/* All of it. */
+static void get_singly(struct bulk_get *bulk)
+{
+    bulk->next = 0;
+    bulk->bytes = 0;
+    bulk->restart(bulk->arg);
+    fill(bulk);
+}
+
 /* --- Either ---------------------------------------------------------------------------------------- */
 
 static bool index_keys(struct bulk_get *bulk)
@@ -522,8 +544,7 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
         else
             finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     } else {
-        bulk->restart(bulk->arg);
-        fill(bulk);
+        get_singly(bulk);
     }
 }
 

@@ -9,15 +9,15 @@
 
 /* One question takes no longer than a part of the time that its gets have: they may have to ask again. */
 #define SHARE_OF_TIME 2u
-#define TIME_MIN_MS   50u
+#define TIME_MIN_MS   400u
 
-/* Names of one question: less than any server's limit of a message (max_payload). */
+/* Names of one question: less than a server's limit of a message is as a rule (max_payload, 1 MB). */
 #define QUESTION_BYTES_MAX (192u * 1024u)
 
 /* A key, and who asks for it. */
 struct asked {
     UT_hash_handle hh; /* in a reading */
-    const char *key;   /* of the first asker, or the entry's */
+    const char *key;   /* the first asker's */
     struct read_get *askers;
 };
 
@@ -166,7 +166,7 @@ static void on_newer(void *arg, size_t index, const struct kv_entry *entry)
     answer_askers(&checking->asked[index], entry);
 }
 
-static void on_checked(void *arg, bool is_proven)
+static void on_checked(void *arg, enum recall_proof proof)
 {
     struct checking *checking = arg;
     struct bucket *handle = checking->check.handle;
@@ -179,7 +179,7 @@ static void on_checked(void *arg, bool is_proven)
         struct kv_entry entry;
         struct message message;
         recall_view(checking->entries[i], &entry, &message);
-        if (is_proven && asked->askers != NULL) {
+        if (proof == RECALL_PROVEN && asked->askers != NULL && recall_check_has(&checking->check, i)) {
             checking->store->recall.answered++;
             answer_askers(asked, &entry);
         }
@@ -190,7 +190,9 @@ static void on_checked(void *arg, bool is_proven)
         }
         recall_release(checking->entries[i]);
     }
-    if (unanswered != NULL)
+    if (proof == RECALL_UNKNOWN)
+        ask_alone(unanswered);
+    else
         read_together(handle, unanswered, count);
     free(checking->asked);
     free(checking);
@@ -225,7 +227,7 @@ static void check_together(struct bucket *handle, struct read_get *gets, size_t 
         LL_PREPEND2(asked[index].askers, get, next_together);
     }
     if (!recall_check_start(store, &checking->check))
-        on_checked(checking, false);
+        on_checked(checking, RECALL_UNKNOWN);
 }
 
 /* --- The turn's end -------------------------------------------------------------------------------- */
@@ -282,7 +284,7 @@ static void ask_some(const struct requests *requests, struct bucket *handle)
         else
             add_get(recall_meet(&handle->recall, get->key) ? &met : &others, get);
     }
-    if (known.count >= RECALL_CHECK_MIN)
+    if (recall_check_pays(&handle->recall, known.count))
         check_together(handle, known.first, known.count);
     else
         ask_alone(known.first);

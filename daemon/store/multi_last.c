@@ -112,8 +112,11 @@ static const struct request_ops read_ops = {
 
 bool multi_last_start(struct store *store, struct multi_last *read, const char *const *keys, size_t count)
 {
+    bool is_all = !read->is_count && read->from == 0;
+    size_t expected_bytes = requests_expect_bytes(&store->requests, count);
     char options[80];
-    int length = snprintf(options, sizeof(options), "\"max_bytes\":%u,", MULTI_LAST_BYTES_MAX);
+    int length =
+        snprintf(options, sizeof(options), "\"max_bytes\":%u,", is_all ? MULTI_LAST_BYTES_MAX : MULTI_LAST_NEWS_BYTES);
 
     read->store = store;
     read->upto = read->count = read->last = 0;
@@ -125,9 +128,9 @@ bool multi_last_start(struct store *store, struct multi_last *read, const char *
     read->body = multi_last_body(options, read->handle->prefix, keys, count, &read->body_bytes);
     if (read->body == NULL)
         return false;
-    /* What is asked of entries that are known already will bring few. */
-    bool is_all = !read->is_count && read->from == 0;
-    read->request.expected_bytes = requests_expect_bytes(&store->requests, is_all ? count : 1);
+    /* What is asked of entries that are known already brings little, and two such reads must go together. */
+    if (is_all)
+        read->request.expected_bytes = expected_bytes < MULTI_LAST_BYTES_MAX ? expected_bytes : MULTI_LAST_BYTES_MAX;
     request_start(&store->requests, &read->request, &read_ops, read->deadline_ms);
     return true;
 }

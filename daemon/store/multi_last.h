@@ -18,7 +18,8 @@
  * What one read brings at most, about: a server cuts connections on which too much waits to be read (max_pending, 64
  * MB). One that would bring more is not whole.
  */
-#define MULTI_LAST_BYTES_MAX (4u * 1024u * 1024u)
+#define MULTI_LAST_BYTES_MAX  (4u * 1024u * 1024u)
+#define MULTI_LAST_NEWS_BYTES (256u * 1024u) /* of one with from */
 
 struct multi_last {
     /* Set by the caller. */

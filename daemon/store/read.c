@@ -208,6 +208,7 @@ static void on_get_handle(void *arg, struct bucket *bucket, const struct error *
     }
     if (get->is_together && get->revision == 0 && !asks_leader(get)) {
         note_seen(get);
+        get->together_ms = uv_now(get->store->loop);
         coalesce_submit(get);
     } else {
         read_get_alone(get);
@@ -219,6 +220,8 @@ void read_get_alone(struct read_get *get)
     get->request.answers_once = !asks_leader(get);
     get->request.expected_bytes = requests_expect_bytes(&get->store->requests, 1);
     request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
+    if (get->together_ms > 0)
+        get->request.started_ms = get->together_ms; /* what it says of its wait is to be true */
 }
 
 void read_get_answer(struct read_get *get, const struct kv_entry *entry)

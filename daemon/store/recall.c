@@ -125,13 +125,18 @@ bool recall_meet(struct recall *recall, const char *key)
     return is_met;
 }
 
-void recall_forget(struct recall *recall, const char *key)
+void recall_note_write(struct recall *recall, const char *key, uint64_t revision)
 {
     struct recall_entry *entry = recall_find(recall, key);
+    struct recall_check *check;
     uint32_t mark, *places;
 
     if (entry != NULL)
         forget(entry);
+    DL_FOREACH2(recall->checks, check, next)
+    {
+        check->own_writes += revision > check->upto;
+    }
     if (recall->store->recall.met == NULL)
         return;
     places = met_places(recall, key, &mark);
@@ -223,7 +228,7 @@ static bool can_remember(const struct recall_load *load, const struct kv_entry *
     bool has_own_header = false;
 
     if (entry->operation != KV_PUT || entry->value_bytes > VALUE_BYTES_MAX ||
-        load->bytes > load->recall->store->conf->cache.recall_bytes)
+        load->recall->store->recall.loading_bytes > load->recall->store->conf->cache.recall_bytes)
         return false;
     return message_header(entry->message, KV_HEADER_TTL) == NULL &&
            message_each_header(entry->message, is_own_header, &has_own_header) && !has_own_header;
@@ -252,6 +257,7 @@ void recall_load_take(struct recall_load *load, const struct kv_entry *entry, bo
     if (entry->value_bytes > 0)
         memcpy(copy->bytes + key_bytes + 1, entry->value, entry->value_bytes);
     load->bytes += entry_bytes(copy);
+    load->recall->store->recall.loading_bytes += entry_bytes(copy);
     LL_PREPEND(load->entries, copy);
 }
 
@@ -260,7 +266,7 @@ static bool can_be_added(struct recall_load *load)
 {
     struct recall *recall = load->recall;
 
-    if (load->generation != recall->generation)
+    if (load->generation != recall->generation || load->entries == NULL)
         return false;
     if (load->anchor != NULL && load->has_met_anchor)
         return true;
@@ -285,6 +291,7 @@ void recall_load_end(struct recall_load *load, uint64_t upto)
         else
             recall_release(entry);
     }
+    load->recall->store->recall.loading_bytes -= load->bytes;
     make_room(load->recall->store);
     if (load->anchor != NULL)
         recall_release(load->anchor);
@@ -293,31 +300,138 @@ void recall_load_end(struct recall_load *load, uint64_t upto)
 
 /* --- Checks ---------------------------------------------------------------------------------------- */
 
-struct recall_reads {
-    struct multi_last count, newer;
-    bool is_same_stream;
+/* After checks that others' writes disturbed at most so many are left out. */
+#define PAUSE_MAX 64u
+
+/* Where an entry is in a check. */
+struct recall_place {
+    UT_hash_handle hh;
+    size_t index;
 };
 
-static void end_check(struct recall_check *check, bool is_proven)
-{
-    struct recall_all *all = &check->entries[0]->store->recall;
-    uint64_t upto = check->reads->newer.upto;
+struct recall_reads {
+    struct multi_last newer, count;
+    bool is_newer_read;
+    bool is_same_stream;
+    bool is_disturbed;                    /* something came that cannot be */
+    uint64_t known_at;                    /* the highest of all entries */
+    struct recall_place *places, *by_key; /* uthash; NULL until something newer comes */
+};
 
-    multi_last_cancel(&check->reads->count);
-    multi_last_cancel(&check->reads->newer);
-    free(check->reads);
+bool recall_check_pays(struct recall *recall, size_t count)
+{
+    if (count < RECALL_CHECK_MIN)
+        return false;
+    if (recall->pause == 0)
+        return true;
+    recall->pause--;
+    return false;
+}
+
+size_t recall_check_add(struct recall_check *check, struct recall_entry *entry)
+{
+    if (entry->place >= check->count || check->entries[entry->place] != entry) {
+        entry->place = check->count;
+        check->entries[check->count++] = recall_retain(entry);
+    }
+    return entry->place;
+}
+
+bool recall_check_has(const struct recall_check *check, size_t index)
+{
+    return check->entries[index]->recall != NULL;
+}
+
+static void free_reads(struct recall_reads *reads)
+{
+    multi_last_cancel(&reads->newer);
+    multi_last_cancel(&reads->count);
+    HASH_CLEAR(hh, reads->by_key);
+    free(reads->places);
+    free(reads);
+}
+
+/* Where others write all the time, checks are tried ever more rarely. */
+static void note_proof(struct recall *recall, enum recall_proof proof)
+{
+    recall->store->recall.checks++;
+    recall->store->recall.failed_checks += proof != RECALL_PROVEN;
+    if (proof == RECALL_UNKNOWN)
+        recall->disturbed++;
+    else
+        recall->disturbed = 0;
+    recall->pause = recall->disturbed == 0 ? 0 : recall->disturbed < 6 ? 1u << recall->disturbed : PAUSE_MAX;
+}
+
+static void end_check(struct recall_check *check, enum recall_proof proof)
+{
+    struct recall *recall = &check->handle->recall;
+    uint64_t upto = check->reads->count.upto;
+
+    if (check->reads->is_newer_read)
+        DL_DELETE2(recall->checks, check, previous, next);
+    free_reads(check->reads);
     check->reads = NULL;
-    all->checks++;
-    all->failed_checks += !is_proven;
+    note_proof(recall, proof);
     for (size_t i = 0; i < check->count; i++) {
         struct recall_entry *entry = check->entries[i];
-        if (!is_proven)
+        if (proof == RECALL_CHANGED)
             forget(entry);
-        else if (upto > entry->known_at)
+        else if (proof == RECALL_PROVEN && upto > entry->known_at)
             entry->known_at = upto;
         touch(entry);
     }
-    check->done(check->arg, is_proven);
+    check->done(check->arg, proof);
+}
+
+/* The first entry of all that newer brings makes the table. */
+static bool index_keys(struct recall_check *check)
+{
+    struct recall_reads *reads = check->reads;
+
+    if (reads->places != NULL)
+        return true;
+    reads->places = calloc(check->count, sizeof(*reads->places));
+    for (size_t i = 0; reads->places != NULL && i < check->count; i++) {
+        struct recall_place *place = &reads->places[i];
+        place->index = i;
+        HASH_ADD_KEYPTR(hh, reads->by_key, check->entries[i]->bytes, check->entries[i]->key_bytes, place);
+    }
+    return reads->places != NULL;
+}
+
+static void take_newer(void *arg, const struct kv_entry *entry)
+{
+    struct recall_check *check = arg;
+    struct recall_place *place = NULL;
+
+    if (index_keys(check))
+        HASH_FIND(hh, check->reads->by_key, entry->key, strlen(entry->key), place);
+    if (place == NULL) {
+        check->reads->is_disturbed = true;
+        return;
+    }
+    /* What is newer than the oldest knowledge may be known all the same. */
+    if (is_the_same(check->entries[place->index], entry))
+        return;
+    forget(check->entries[place->index]);
+    check->newer(check->arg, place->index, entry);
+}
+
+static void on_newer_read(void *arg, bool is_whole)
+{
+    struct recall_check *check = arg;
+    struct recall_reads *reads = check->reads;
+
+    if (!is_whole || reads->is_disturbed) {
+        end_check(check, RECALL_UNKNOWN);
+    } else if (reads->newer.upto < reads->known_at) {
+        end_check(check, RECALL_CHANGED); /* back to an older state */
+    } else {
+        reads->is_newer_read = true;
+        check->upto = reads->newer.upto;
+        DL_APPEND2(check->handle->recall.checks, check, previous, next);
+    }
 }
 
 static void take_oldest(void *arg, const struct kv_entry *entry)
@@ -328,100 +442,60 @@ static void take_oldest(void *arg, const struct kv_entry *entry)
         check->reads->is_same_stream = is_the_same(check->entries[i], entry);
 }
 
+/* The server answers one after the other, and so the newer ones were told before. */
 static void on_counted(void *arg, bool is_whole)
 {
     struct recall_check *check = arg;
+    const struct recall_reads *reads = check->reads;
 
-    if (!is_whole || !check->reads->is_same_stream || check->reads->count.count != check->count)
-        end_check(check, false);
+    if (!is_whole || !reads->is_newer_read || reads->count.upto != check->upto + check->own_writes)
+        end_check(check, RECALL_UNKNOWN);
+    else if (reads->count.count != check->count || !reads->is_same_stream)
+        end_check(check, RECALL_CHANGED);
+    else
+        end_check(check, RECALL_PROVEN);
 }
 
-static bool has_entry(const struct recall_check *check, const struct recall_entry *entry)
-{
-    return entry->place < check->count && check->entries[entry->place] == entry;
-}
-
-size_t recall_check_add(struct recall_check *check, struct recall_entry *entry)
-{
-    if (!has_entry(check, entry)) {
-        entry->place = check->count;
-        check->entries[check->count++] = recall_retain(entry);
-    }
-    return entry->place;
-}
-
-/* The entry of a key may have been forgotten, or be in another check as well by now. */
-static size_t find_key(const struct recall_check *check, const char *key)
-{
-    const struct recall_entry *entry = recall_find(&check->handle->recall, key);
-    size_t index = 0;
-
-    if (entry != NULL && has_entry(check, entry))
-        return entry->place;
-    while (index < check->count && strcmp(check->entries[index]->bytes, key) != 0)
-        index++;
-    return index;
-}
-
-static void take_newer(void *arg, const struct kv_entry *entry)
-{
-    struct recall_check *check = arg;
-    struct recall_entry *known = recall_find(&check->handle->recall, entry->key);
-    size_t index = find_key(check, entry->key);
-
-    if (known != NULL && known->revision < entry->revision)
-        forget(known);
-    if (index < check->count)
-        check->newer(check->arg, index, entry);
-}
-
-/* The server answers one after the other; where this answer comes first, the first one's is lost. */
-static void on_newer_read(void *arg, bool is_whole)
-{
-    struct recall_check *check = arg;
-
-    end_check(check, is_whole && check->reads->count.body == NULL);
-}
-
-static const char **list_keys(const struct recall_check *check, uint64_t *known_at)
+static const char **list_keys(struct recall_check *check)
 {
     const char **keys = malloc(check->count * sizeof(*keys));
+    uint64_t least = UINT64_MAX;
 
-    *known_at = UINT64_MAX;
     for (size_t i = 0; keys != NULL && i < check->count; i++) {
-        keys[i] = check->entries[i]->bytes;
-        if (check->entries[i]->known_at < *known_at)
-            *known_at = check->entries[i]->known_at;
+        const struct recall_entry *entry = check->entries[i];
+        keys[i] = entry->bytes;
+        if (entry->known_at < least)
+            least = entry->known_at;
+        if (entry->known_at > check->reads->known_at)
+            check->reads->known_at = entry->known_at;
     }
+    check->reads->newer.from = least + 1;
     return keys;
 }
 
 bool recall_check_start(struct store *store, struct recall_check *check)
 {
-    uint64_t known_at;
     struct recall_reads *reads = calloc(1, sizeof(*reads));
-    const char **keys = list_keys(check, &known_at);
+    const char **keys = NULL;
 
+    check->own_writes = 0;
     check->reads = reads;
-    if (reads != NULL && keys != NULL) {
-        reads->count.is_count = true;
-        reads->count.entry = take_oldest;
-        reads->count.done = on_counted;
-        reads->newer.from = known_at + 1;
-        reads->newer.entry = take_newer;
-        reads->newer.done = on_newer_read;
-        reads->count.handle = reads->newer.handle = check->handle;
-        reads->count.deadline_ms = reads->newer.deadline_ms = check->deadline_ms;
-        reads->count.arg = reads->newer.arg = check;
-    }
-    bool is_started = reads != NULL && keys != NULL && multi_last_start(store, &reads->count, keys, check->count);
-    if (is_started && !multi_last_start(store, &reads->newer, keys, check->count)) {
-        multi_last_cancel(&reads->count);
-        is_started = false;
-    }
+    if (reads == NULL)
+        return false;
+    reads->newer.entry = take_newer;
+    reads->newer.done = on_newer_read;
+    reads->count.is_count = true;
+    reads->count.entry = take_oldest;
+    reads->count.done = on_counted;
+    reads->newer.handle = reads->count.handle = check->handle;
+    reads->newer.deadline_ms = reads->count.deadline_ms = check->deadline_ms;
+    reads->newer.arg = reads->count.arg = check;
+    keys = list_keys(check);
+    bool is_started = keys != NULL && multi_last_start(store, &reads->newer, keys, check->count) &&
+                      multi_last_start(store, &reads->count, keys, check->count);
     free((void *)keys);
     if (!is_started) {
-        free(reads);
+        free_reads(reads);
         check->reads = NULL;
     }
     return is_started;

@@ -4,19 +4,23 @@
  * Used by coalesce and bulk_get; each bucket's handle has one. To read an entry that is stored with a header, as all
  * are that the daemon writes, costs the server some ten times what it costs to look where its last message is. So
  * entries that are read again are remembered, and when many of them are asked for once more, the server is asked only
- * whether they are still the last of their keys, with two reads of many keys (ADR-31):
+ * whether they are still the last of their keys, with two reads of many keys (ADR-31), of which each is of one moment:
  *
- *   1. The first one is cut after one entry. It tells how many of the keys have an entry, and shows the oldest of
+ *   1. The first one asks for those that are newer than all that is known of the keys, and mostly brings none.
+ *   2. The other one is cut after one entry. It tells how many of the keys have an entry, and shows the oldest of
  * these.
- *   2. The other one asks for those that are newer than all that is known of the keys, and mostly brings none.
  *
- * When as many have an entry as are asked for, and none has a newer one, each has the one that is remembered, at the
- * moment of the first read. That the oldest one is just as remembered, to its time, tells that it is still the same
- * stream, and not one that took its name; entries are added to those that are there only when a read has shown one of
- * these as well. It takes one message a key (history 1), a server that keeps writes away while it reads (2.15), and
- * nobody else who could answer (no cluster). Where a proof fails, all is read as if it had never been known.
+ * Both tell the stream's last sequence. Where that has not moved between them but by writes of our own to other keys,
+ * nothing was stored under these: each had the entry that is remembered, or none, and when as many have one as are
+ * asked for, each has it, at the moment of the second read. Where others wrote meanwhile, nothing is proven, and the
+ * entries are read. That the oldest one is just as remembered, to its time, tells that it is still the same stream, and
+ * not one that took its name; and entries are added to those that are there only when a read has shown one of these as
+ * well. (A stream that an operator restores from a snapshot, under a live connection and its old name, is not told from
+ * the one it was before its sequences are past what is known, or the handle is looked up anew.)
  *
- * So an answer is never older than the call, and recall is no cache that could be stale: see near for that one.
+ * It takes one message a key (history 1), and a server that keeps writes away while it reads (2.15) and is none of a
+ * cluster. A mirror of the bucket that takes part in its direct gets may answer too, as it may of any get. An answer is
+ * never older than the call, and recall is no cache that could be stale: see near for that one.
  */
 #ifndef DAEMON_STORE_RECALL_H
 #define DAEMON_STORE_RECALL_H
@@ -51,13 +55,17 @@ struct recall_entry {
 struct recall {
     struct store *store;
     struct recall_entry *by_key;
-    unsigned generation; /* goes on whenever what is remembered has nothing to do with what was */
+    struct recall_check *checks; /* between their two answers */
+    unsigned disturbed;          /* checks on end that proved nothing, because others write */
+    unsigned pause;              /* so many checks are not worth while now */
+    unsigned generation;         /* goes on whenever what is remembered has nothing to do with what was */
 };
 
 /* What all buckets remember. */
 struct recall_all {
     struct recall_entry *least_used;
     size_t bytes;
+    size_t loading_bytes; /* of entries that are being read */
     uint64_t entries;
     uint32_t *met;     /* keys that were read of late, by a part of their hash; NULL until there are any */
     uint64_t answered; /* reads of keys that were answered by what was remembered */
@@ -82,8 +90,8 @@ struct recall_entry *recall_find(const struct recall *recall, const char *key);
 /* Whether the key, which is about to be read, was met of late and not written since: then it is worth remembering. */
 bool recall_meet(struct recall *recall, const char *key);
 
-/* The key was written: it will not be as it is remembered. Cheap where nothing is. */
-void recall_forget(struct recall *recall, const char *key);
+/* This host has written the key: it is not as it is remembered. Cheap where nothing is. */
+void recall_note_write(struct recall *recall, const char *key, uint64_t revision);
 
 /* Shows it as an entry; the view lives as long as the entry does. */
 void recall_view(const struct recall_entry *entry, struct kv_entry *view, struct message *message);
@@ -116,23 +124,28 @@ void recall_load_end(struct recall_load *load, uint64_t upto);
 
 /* --- Asking whether it is still so --- */
 
+enum recall_proof {
+    RECALL_PROVEN,  /* see recall_check_has */
+    RECALL_CHANGED, /* some were not as they are remembered, and all were forgotten */
+    RECALL_UNKNOWN  /* there was no answer in time, or others wrote meanwhile */
+};
+
 struct recall_check {
     /* Set by the caller. */
     struct bucket *handle; /* borrowed until done was called */
     uint64_t deadline_ms;
     /* Of entries[index] there is a newer one, which is not remembered. */
     void (*newer)(void *arg, size_t index, const struct kv_entry *entry);
-    /*
-     * is_proven: those keys of which nothing newer was told had, after the check began, the entries that are
-     * remembered. Otherwise nothing is known, and all of them were forgotten.
-     */
-    void (*done)(void *arg, bool is_proven);
+    void (*done)(void *arg, enum recall_proof proof);
     void *arg;
     struct recall_entry **entries; /* room for them */
     size_t count;                  /* 0 at first; see recall_check_add */
 
     /* private */
+    struct recall_check *next, *previous; /* of recall->checks */
     struct recall_reads *reads;
+    uint64_t upto;       /* the stream's last sequence at the first read */
+    uint64_t own_writes; /* behind it, of this host */
 };
 
 /*
@@ -141,12 +154,21 @@ struct recall_check {
  */
 size_t recall_check_add(struct recall_check *check, struct recall_entry *entry);
 
+/* Whether a check of so many entries is worth its while now; to be asked before each. */
+bool recall_check_pays(struct recall *recall, size_t count);
+
 /* For fewer entries the two questions cost as much as reading them. */
 #define RECALL_CHECK_MIN 4u
 
 /* Asks the server, of 1 to MULTI_LAST_KEYS_MAX entries. done is not called from within. False when memory ran out: then
  * it never is. */
 bool recall_check_start(struct store *store, struct recall_check *check);
+
+/*
+ * When a check is PROVEN: whether entries[index] is as it is remembered, after the check began. Not of those of which
+ * something newer was told, or that this host has written meanwhile.
+ */
+bool recall_check_has(const struct recall_check *check, size_t index);
 
 struct recall_entry *recall_retain(struct recall_entry *entry);
 void recall_release(struct recall_entry *entry);

@@ -20,7 +20,7 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
     if (write->group != NULL)
         group_write_ended(write, error);
     if (handle != NULL && error == NULL)
-        recall_forget(&handle->recall, write->operation.key);
+        recall_note_write(&handle->recall, write->operation.key, revision);
     if (error == NULL)
         replica_note_revision(write->store, write->bucket, write->operation.key, revision, true);
     else if (error->has_revision)

@@ -61,10 +61,12 @@ static void expect_bulk(void)
 static void remember(void)
 {
     uint64_t answered;
+    unsigned tries = 0;
 
     do {
         answered = stage_stat(&stage, "recall.answered");
         expect_bulk();
+        ck_assert_uint_lt(tries++, 200);
     } while (stage_stat(&stage, "recall.answered") < answered + KEYS);
 }
 
@@ -94,6 +96,65 @@ START_TEST(a_question_that_is_lost_or_cut_off_costs_time_and_no_truth)
 
     strike(kind, (unsigned)_i % 2, expect_bulk);
     strike(kind, (unsigned)_i % 2, expect_bulk);
+}
+END_TEST
+
+/*
+ * Another client overwrites a key, which is acknowledged, and removes it without a marker while the questions are
+ * asked: what is remembered of it was never true since the call began.
+ */
+START_TEST(a_key_that_goes_between_the_questions_is_not_answered_as_it_was)
+{
+    for (unsigned question = 0; question < 2; question++) {
+        bool asks_singly = _i % 2;
+        uint32_t msgids[KEYS];
+        remember();
+        nats_put(stage.nats, "b", "k3", "theirs");
+        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH,
+                                                    .subject = "$JS.API.DIRECT.GET.KV_b",
+                                                    .skip = question});
+        pid_stand_still(stage.daemon.pid);
+        for (unsigned i = 0; i < KEYS && asks_singly; i++)
+            msgids[i] = session_send(stage.session, "kv.get", "['b', 'k%u', {'timeout': 20}]", i);
+        if (!asks_singly)
+            msgids[3] = session_send(stage.session, "bulk.get", "['b', ['k0', 'k1', 'k2', 'k3', 'k4', 'k5']]");
+        pid_go_on(stage.daemon.pid);
+        wait_until(proxy_strikes(stage.proxy) == 1, "the question");
+        nats_api(stage.nats, "STREAM.PURGE.KV_b", "{'filter': '$KV.b.k3'}");
+        proxy_release(stage.proxy);
+        const struct answer *answer = session_wait(stage.session, msgids[3]);
+        assert_ok(answer);
+        const msgpack_object *entry = asks_singly ? answer->result : find_at(answer->result, "k3");
+        ck_assert_msg(entry->type == MSGPACK_OBJECT_NIL || strcmp(text_at(entry, "value"), "theirs") == 0, "%s",
+                      answer_text(answer));
+        for (unsigned i = 0; i < KEYS && asks_singly; i++) {
+            if (i != 3)
+                assert_ok(session_wait(stage.session, msgids[i]));
+        }
+        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+        nats_put(stage.nats, "b", "k3", values[3]);
+    }
+}
+END_TEST
+
+/* And one that was away, and comes again between them. */
+START_TEST(a_key_that_comes_between_the_questions_is_not_answered_as_it_was)
+{
+    uint32_t msgid;
+
+    remember();
+    nats_api(stage.nats, "STREAM.PURGE.KV_b", "{'filter': '$KV.b.k3'}");
+    proxy_arm(stage.proxy,
+              (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$JS.API.DIRECT.GET.KV_b", .skip = 1});
+    msgid = session_send(stage.session, "bulk.get", "['b', ['k0', 'k1', 'k2', 'k3', 'k4', 'k5']]");
+    wait_until(proxy_strikes(stage.proxy) == 1, "the second question");
+    nats_put(stage.nats, "b", "k3", "theirs");
+    proxy_release(stage.proxy);
+    const struct answer *answer = session_wait(stage.session, msgid);
+    assert_ok(answer);
+    const msgpack_object *entry = find_at(answer->result, "k3");
+    ck_assert_msg(entry->type == MSGPACK_OBJECT_NIL || strcmp(text_at(entry, "value"), "theirs") == 0, "%s",
+                  answer_text(answer));
 }
 END_TEST
 
@@ -151,6 +212,8 @@ Suite *recall_fault_suite(void)
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, a_question_that_is_lost_or_cut_off_costs_time_and_no_truth, 0, 12);
     tcase_add_loop_test(tests, gets_whose_common_question_is_lost_ask_each_for_themselves, 0, 12);
+    tcase_add_loop_test(tests, a_key_that_goes_between_the_questions_is_not_answered_as_it_was, 0, 2);
+    tcase_add_test(tests, a_key_that_comes_between_the_questions_is_not_answered_as_it_was);
     tcase_add_test(tests, a_server_that_comes_back_with_an_older_state_is_believed);
     suite_add_tcase(suite, tests);
     return suite;

@@ -11,10 +11,11 @@ void watcher_begin(struct watcher *watcher, const char *socket_path, const char 
     watcher->session = session_open(socket_path);
     watcher->bucket = bucket;
     snprintf(watcher->prefix, sizeof(watcher->prefix), "%.*s", (int)strcspn(filter, ">"), filter);
-    watcher->id = number_at(session_call(watcher->session, "watch.start", "['%s', {'filter': '%s', 'timeout': 20%s%s}]",
-                                         bucket, filter, *options != '\0' ? ", " : "", options)
-                                ->result,
-                            "");
+    const struct answer *answer =
+        session_call(watcher->session, "watch.start", "['%s', {'filter': '%s', 'timeout': 20%s%s}]", bucket, filter,
+                     *options != '\0' ? ", " : "", options);
+    assert_ok(answer);
+    watcher->id = number_at(answer->result, "");
 }
 
 void watcher_end(struct watcher *watcher)

@@ -148,12 +148,13 @@ static void put_there(struct scene_of_reads *scene, unsigned number, const char 
 START_TEST(what_was_read_before_is_answered_when_the_server_says_that_it_is_still_so)
 {
     struct scene_of_reads scene = begin(NULL);
-    uint64_t answered = stat_of(scene.client, "recall.answered"), checks = stat_of(scene.client, "recall.checks");
+    uint64_t answered = stat_of(scene.client, "recall.answered"), checks = stat_of(scene.client, "recall.checks"),
+             failed = stat_of(scene.client, "recall.failed");
 
     ck_assert_str_eq(bulk_get_all(scene.client, scene.bucket), expected(scene.values));
     ck_assert_uint_eq(stat_of(scene.client, "recall.answered"), answered + KEYS);
     ck_assert_uint_eq(stat_of(scene.client, "recall.checks"), checks + 1);
-    ck_assert_uint_eq(stat_of(scene.client, "recall.failed"), 0);
+    ck_assert_uint_eq(stat_of(scene.client, "recall.failed"), failed);
     ck_assert_uint_ge(stat_of(scene.client, "recall.keys"), KEYS);
     const struct answer *before = client_call(scene.client, "kv.get", "['%s', 'k.3']", scene.bucket);
     uint32_t msgids[KEYS];
@@ -199,6 +200,7 @@ END_TEST
 START_TEST(what_others_write_is_read_at_once)
 {
     struct scene_of_reads scene = begin(NULL);
+    uint64_t failed = stat_of(scene.client, "recall.failed");
 
     for (unsigned round = 0; round < 20; round++) {
         unsigned number = round * 5 % KEYS;
@@ -214,7 +216,7 @@ START_TEST(what_others_write_is_read_at_once)
         ck_assert_str_eq(get_all(scene.client, scene.bucket), expected(scene.values));
     }
     expect_all(&scene);
-    ck_assert_uint_eq(stat_of(scene.client, "recall.failed"), 0); /* the check brings what has changed */
+    ck_assert_uint_eq(stat_of(scene.client, "recall.failed"), failed); /* the check brings what has changed */
 }
 END_TEST
 
@@ -235,6 +237,7 @@ END_TEST
 START_TEST(keys_that_others_purge_without_a_marker_are_not_there)
 {
     struct scene_of_reads scene = begin(NULL);
+    uint64_t failed = stat_of(scene.client, "recall.failed");
 
     nats_api(scene.nats, "STREAM.PURGE", format_text("KV_%s", scene.bucket), "{'filter': '$KV.%s.k.5'}", scene.bucket);
     scene.values[5] = NULL;
@@ -248,7 +251,7 @@ START_TEST(keys_that_others_purge_without_a_marker_are_not_there)
     memset((void *)scene.values, 0, sizeof(scene.values));
     ck_assert_str_eq(get_all(scene.client, scene.bucket), expected(scene.values));
     expect_all(&scene);
-    ck_assert_uint_ge(stat_of(scene.client, "recall.failed"), 2);
+    ck_assert_uint_ge(stat_of(scene.client, "recall.failed"), failed + 2);
 }
 END_TEST
 
@@ -325,9 +328,7 @@ START_TEST(keys_that_expire_are_gone)
 
     assert_ok(client_call(scene.client, "kv.put", "['%s', 'k.9', 'short', {'ttl': 1}]", scene.bucket));
     put_there(&scene, 10, "Nats-TTL: 1\r\n", "theirs");
-    scene.values[9] = "short";
-    scene.values[10] = "theirs";
-    ck_assert_str_eq(get_all(scene.client, scene.bucket), expected(scene.values));
+    get_all(scene.client, scene.bucket); /* maybe before */
     scene.values[9] = scene.values[10] = NULL;
     while (strcmp(get_all(scene.client, scene.bucket), expected(scene.values)) != 0)
         ck_assert_msg(now_ms() < end, "%s", get_all(scene.client, scene.bucket));
@@ -337,7 +338,7 @@ END_TEST
 
 START_TEST(a_bucket_whose_entries_age_forgets_them)
 {
-    struct scene_of_reads scene = begin("'ttl': 2");
+    struct scene_of_reads scene = begin("'ttl': 8");
     uint64_t end = now_ms() + PATIENCE_MS, answered = stat_of(scene.client, "recall.answered");
 
     memset((void *)scene.values, 0, sizeof(scene.values));
@@ -364,6 +365,105 @@ START_TEST(headers_of_entries_are_answered_however_often_they_are_read)
             else
                 ck_assert_ptr_null(find_at(&answer->result, "headers"));
         }
+    }
+}
+END_TEST
+
+/* Writes that the server comes to between its two answers, and which are this host's, to other keys. */
+START_TEST(writes_of_this_host_do_not_disturb_the_reads_of_other_keys)
+{
+    struct scene_of_reads scene = begin(NULL);
+    struct client *writer = client_open_shared();
+    uint64_t checks = stat_of(scene.client, "recall.checks"), failed = stat_of(scene.client, "recall.failed");
+    msgpack_sbuffer puts;
+
+    msgpack_sbuffer_init(&puts);
+    for (unsigned round = 0; round < 100; round++) {
+        msgpack_sbuffer_clear(&puts);
+        for (unsigned i = 0; i < 50; i++)
+            pack_put(&puts, i, scene.bucket, format_text("other.%u", i), "x", 1);
+        client_write(writer, puts.data, puts.size);
+        ck_assert_str_eq(get_all(scene.client, scene.bucket), expected(scene.values));
+        for (unsigned i = 0; i < 50; i++)
+            assert_ok(client_wait(writer, i));
+    }
+    msgpack_sbuffer_destroy(&puts);
+    checks = stat_of(scene.client, "recall.checks") - checks;
+    failed = stat_of(scene.client, "recall.failed") - failed;
+    ck_assert_msg(checks >= 80 && failed <= 10, "%u of %u checks", (unsigned)failed, (unsigned)checks);
+}
+END_TEST
+
+START_TEST(more_keys_than_one_read_takes_are_each_answered_once)
+{
+    enum { COUNT = 1500 };
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    msgpack_sbuffer keys;
+
+    put_many(client, bucket, "m.", 0, COUNT / 2, 16);
+    put_many(client, bucket, "m.", COUNT / 2, COUNT - COUNT / 2, 16);
+    msgpack_sbuffer_init(&keys);
+    for (unsigned i = 0; i < COUNT; i++) {
+        const char *key = format_text("%s'm.%06u'", i > 0 ? ", " : "", i);
+        msgpack_sbuffer_write(&keys, key, strlen(key));
+    }
+    msgpack_sbuffer_write(&keys, "", 1);
+    uint64_t checks = stat_of(client, "recall.checks");
+    for (unsigned round = 0; round < 5; round++) {
+        const struct answer *answer = client_call(client, "bulk.get", "['%s', [%s]]", bucket, keys.data);
+        assert_ok(answer);
+        ck_assert_uint_eq(count_at(&answer->result, ""), COUNT);
+        for (uint32_t i = 0; i < answer->result.via.map.size; i++) {
+            const msgpack_object_kv *member = &answer->result.via.map.ptr[i];
+            ck_assert_int_eq(member->val.type, MSGPACK_OBJECT_MAP);
+            const char *key = text_at(&member->val, "key");
+            ck_assert_uint_eq(member->key.via.str.size, strlen(key));
+            ck_assert_int_eq(memcmp(member->key.via.str.ptr, key, strlen(key)), 0);
+        }
+    }
+    ck_assert_uint_gt(stat_of(client, "recall.checks"), checks);
+    msgpack_sbuffer_destroy(&keys);
+}
+END_TEST
+
+/* Another client's setting, while the bucket is trusted: what is read of it, and remembered, was of the other. */
+START_TEST(a_bucket_whose_direct_reads_are_switched_off_is_read_all_the_same)
+{
+    struct scene_of_reads scene = begin(NULL);
+    const char *stream = format_text("KV_%s", scene.bucket);
+    json_t *info = nats_api(scene.nats, "STREAM.INFO", stream, "{}"), *config = json_object_get(info, "config");
+
+    json_object_set_new(config, "allow_direct", json_false());
+    char *text = json_dumps(config, JSON_COMPACT);
+    nats_request_json(scene.nats, format_text("$JS.API.STREAM.UPDATE.%s", stream), NULL, text);
+    free(text);
+    put_there(&scene, 3, NULL, "theirs");
+    scene.values[3] = "theirs";
+    if (_i == 0)
+        ck_assert_str_eq(bulk_get_all(scene.client, scene.bucket), expected(scene.values));
+    ck_assert_str_eq(get_all(scene.client, scene.bucket), expected(scene.values));
+    expect_all(&scene);
+}
+END_TEST
+
+/* As a copy of an answer of NATS has it. */
+START_TEST(a_header_that_names_another_key_changes_nothing)
+{
+    struct scene_of_reads scene = begin(NULL);
+
+    for (unsigned i = 0; i < 2; i++) {
+        put_there(&scene, 5, format_text("Nats-Subject: $KV.%s.k.6\r\nNats-Sequence: 1\r\n", scene.bucket), "copy");
+        scene.values[5] = "copy";
+        ck_assert_str_eq(i > 0 ? get_all(scene.client, scene.bucket) : bulk_get_all(scene.client, scene.bucket),
+                         expected(scene.values));
+        expect_all(&scene);
+        const struct answer *answer =
+            client_call(scene.client, "kv.get", "['%s', 'k.5', {'consistency': 'leader'}]", scene.bucket);
+        assert_ok(answer);
+        ck_assert_str_eq(text_at(&answer->result, "value"), "copy");
+        ck_assert_uint_gt(number_at(&answer->result, "revision"), 1);
+        put_there(&scene, 5, NULL, "plain");
     }
 }
 END_TEST
@@ -462,6 +562,36 @@ START_TEST(what_is_remembered_stays_within_its_limit)
 }
 END_TEST
 
+/* Beside the keys that are asked for, one more is, which tells whether it is still the same stream. */
+START_TEST(a_read_that_fills_a_message_does_not_become_too_large)
+{
+    struct nats_server server;
+    struct daemon daemon;
+    const char *remembered = "", *keys = "";
+
+    nats_server_start(&server, "max_payload: 65536\n");
+    daemon_start(&daemon, nats_server_section(&server), NULL);
+    struct client *client = client_open(&daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    for (unsigned i = 0; i < 10; i++) {
+        put_text(client, bucket, format_text("known.%0900u", i), "v");
+        remembered = format_text("%s%s'known.%0900u'", remembered, i > 0 ? ", " : "", i);
+    }
+    for (unsigned round = 0; round < 3; round++)
+        assert_ok(client_call(client, "bulk.get", "['%s', [%s]]", bucket, remembered));
+    ck_assert_uint_eq(stat_of(client, "recall.keys"), 10);
+    for (unsigned i = 0; i < 700; i++)
+        keys = format_text("%s%s'long.%0*u'", keys, i > 0 ? ", " : "", (int)(160 + i % 61), i);
+    for (unsigned round = 0; round < 2; round++) {
+        const struct answer *answer = client_call(client, "bulk.get", "['%s', [%s]]", bucket, keys);
+        assert_ok(answer);
+        ck_assert_uint_eq(count_at(&answer->result, ""), 700);
+    }
+    daemon_stop(&daemon);
+    nats_server_stop(&server);
+}
+END_TEST
+
 START_TEST(a_limit_of_nothing_remembers_nothing)
 {
     struct daemon daemon;
@@ -516,6 +646,10 @@ Suite *recall_suite(void)
     tcase_add_test(answers, keys_that_expire_are_gone);
     tcase_add_test(answers, a_bucket_whose_entries_age_forgets_them);
     tcase_add_test(answers, headers_of_entries_are_answered_however_often_they_are_read);
+    tcase_add_test(answers, writes_of_this_host_do_not_disturb_the_reads_of_other_keys);
+    tcase_add_test(answers, more_keys_than_one_read_takes_are_each_answered_once);
+    tcase_add_loop_test(answers, a_bucket_whose_direct_reads_are_switched_off_is_read_all_the_same, 0, 2);
+    tcase_add_test(answers, a_header_that_names_another_key_changes_nothing);
     tcase_add_test(answers, buckets_with_history_are_always_read);
     tcase_add_test(answers, many_who_ask_for_one_key_are_all_answered);
     tcase_add_test(answers, no_read_is_older_than_what_was_acknowledged_before_it);
@@ -524,6 +658,7 @@ Suite *recall_suite(void)
     TCase *limits = tcase_create("limits");
     tcase_set_timeout(limits, 60);
     tcase_add_test(limits, what_is_remembered_stays_within_its_limit);
+    tcase_add_test(limits, a_read_that_fills_a_message_does_not_become_too_large);
     tcase_add_test(limits, a_limit_of_nothing_remembers_nothing);
     suite_add_tcase(suite, limits);
     return suite;
