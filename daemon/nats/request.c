@@ -103,20 +103,23 @@ static void leave_state(struct request *request)
 {
     struct requests *requests = request->requests;
 
-    if (request->state == REQUEST_WAITING_FOR_LINK)
-        queue_remove(&requests->waiting, request);
-    else if (request->state == REQUEST_SENT)
-        queue_remove(&requests->sent, request);
-    else if (request->state == REQUEST_HELD)
-        queue_remove(&requests->held, request);
-    else if (request->state == REQUEST_LISTENING)
-        queue_remove(&requests->listening, request);
-    else if (request->state == REQUEST_QUEUED)
-        queue_remove(&request->limit->waiting, request);
+    if (request->queue != NULL)
+        queue_remove(request->queue, request);
+    request->queue = NULL;
     requests->expected_in_flight -= request->charged_bytes;
     request->charged_bytes = 0;
     request->state = REQUEST_IDLE;
     timer_stop(requests->timers, &request->timer);
+}
+
+/* queue: where those of the state stand in the order in which they came, or NULL. */
+static void enter_state(struct request *request, enum request_state state, struct request_queue *queue)
+{
+    leave_state(request);
+    request->state = state;
+    request->queue = queue;
+    if (queue != NULL)
+        queue_append(queue, request);
 }
 
 const char *request_trouble_text(const struct request *request)
@@ -175,18 +178,15 @@ static uint64_t next_backoff_ms(const struct request *request)
 
 static void back_off(struct request *request, enum request_trouble trouble)
 {
-    leave_state(request);
+    enter_state(request, REQUEST_BACKING_OFF, NULL);
     request->trouble = trouble;
-    request->state = REQUEST_BACKING_OFF;
     set_timer(request, uv_now(request->requests->loop) + next_backoff_ms(request));
 }
 
 static void wait_for_link(struct request *request)
 {
-    leave_state(request);
+    enter_state(request, REQUEST_WAITING_FOR_LINK, &request->requests->waiting);
     request->trouble = REQUEST_NO_LINK;
-    request->state = REQUEST_WAITING_FOR_LINK;
-    queue_append(&request->requests->waiting, request);
     set_timer(request, request->deadline_ms);
 }
 
@@ -214,9 +214,7 @@ static bool has_room(const struct request *request)
 
 static void hold(struct request *request)
 {
-    leave_state(request);
-    request->state = REQUEST_HELD;
-    queue_append(&request->requests->held, request);
+    enter_state(request, REQUEST_HELD, &request->requests->held);
     set_timer(request, request->deadline_ms);
 }
 
@@ -242,10 +240,8 @@ static bool take_place(struct request *request)
         request->has_place = true;
         return true;
     }
-    leave_state(request);
+    enter_state(request, REQUEST_QUEUED, &limit->waiting);
     request->trouble = REQUEST_CONGESTED;
-    request->state = REQUEST_QUEUED;
-    queue_append(&limit->waiting, request);
     set_timer(request, request->deadline_ms);
     return false;
 }
@@ -280,13 +276,11 @@ static void send_attempt(struct request *request)
         hold(request);
         return;
     }
-    leave_state(request);
+    enter_state(request, REQUEST_SENT, &requests->sent);
     request->charged_bytes = request->expected_bytes;
     requests->expected_in_flight += request->charged_bytes;
     request->attempts++;
-    request->state = REQUEST_SENT;
     request->suspected = false;
-    queue_append(&requests->sent, request);
     set_timer(request, uv_now(requests->loop) + requests->conf->calls.attempt_timeout_ms);
 
     switch (request->ops->send(request, request->attempts)) {
@@ -588,8 +582,7 @@ void request_end(struct request *request)
 
 void request_park(struct request *request)
 {
-    leave_state(request);
-    request->state = REQUEST_PARKED;
+    enter_state(request, REQUEST_PARKED, NULL);
     set_timer(request, request->deadline_ms);
 }
 
@@ -607,11 +600,9 @@ void request_hurry(struct request *request)
 
 void request_listen(struct request *request, unsigned silence_ms)
 {
-    leave_state(request);
-    request->state = REQUEST_LISTENING;
+    enter_state(request, REQUEST_LISTENING, &request->requests->listening);
     request->silence_ms = silence_ms;
     request->heard_ms = uv_now(request->requests->loop);
-    queue_append(&request->requests->listening, request);
     set_timer(request, request->heard_ms + silence_ms);
 }
 

@@ -106,7 +106,8 @@ struct request {
     size_t charged_bytes; /* of the attempt that is in flight */
     const struct request_ops *ops;
     struct requests *requests;
-    struct request *next; /* in the queue of its state */
+    struct request_queue *queue; /* that it stands in; NULL: in none */
+    struct request *next;
     struct request *previous;
     struct timer timer; /* of the attempt, the backoff or the deadline, whichever comes first */
     uint64_t deadline_ms;

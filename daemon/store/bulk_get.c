@@ -52,6 +52,13 @@ static void finish_with(struct bulk_get *bulk, enum error_code code, const char 
     finish(bulk, &error);
 }
 
+/* What was told before does not count. */
+static void restart(struct bulk_get *bulk)
+{
+    bulk->bytes = 0;
+    bulk->restart(bulk->arg);
+}
+
 /* False, and the call is over, when the answer has become too large. */
 static bool tell(struct bulk_get *bulk, size_t index, const struct kv_entry *entry)
 {
@@ -204,19 +211,9 @@ static void end_verifying(struct bulk_get *bulk)
     }
 }
 
-static void begin_chunk(struct bulk_get *bulk)
-{
-    if (bulk->chunk_start == 0) {
-        bulk->bytes = 0;
-        bulk->restart(bulk->arg);
-    }
-    note_seen(bulk);
-}
-
 static enum link_publish_result send_chunk(struct request *request, unsigned attempt)
 {
     struct bulk_get *bulk = bulk_of(request);
-    char subject[sizeof(bulk->store->jetstream.prefix) + KV_STREAM_BYTES + 16];
 
     /* A chunk that is read again would tell its keys twice: all is read again. */
     if (attempt > 1) {
@@ -225,9 +222,10 @@ static enum link_publish_result send_chunk(struct request *request, unsigned att
         if (!make_body(bulk))
             return LINK_NO_MEMORY;
     }
-    begin_chunk(bulk);
-    snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", bulk->store->jetstream.prefix, bulk->handle->stream);
-    return request_publish(request, subject, NULL, 0, bulk->body, bulk->body_bytes);
+    if (bulk->chunk_start == 0)
+        restart(bulk);
+    note_seen(bulk);
+    return multi_last_publish(request, bulk->store, bulk->handle, bulk->body, bulk->body_bytes);
 }
 
 static enum request_verdict take_chunk(struct request *request, unsigned attempt, struct message *message)
@@ -332,23 +330,15 @@ static void read_chunk(struct bulk_get *bulk)
 
 /* --- What was read before -------------------------------------------------------------------------- */
 
-/* Has been forgotten, and will be read with all others. */
-static void on_newer(void *arg, size_t index, const struct kv_entry *entry)
-{
-    (void)arg;
-    (void)index;
-    (void)entry;
-}
-
 static bool tell_remembered(struct bulk_get *bulk)
 {
     struct kv_entry entry;
     struct message message;
 
-    begin_chunk(bulk);
+    if (bulk->chunk_start == 0)
+        restart(bulk);
     for (size_t i = 0; i < bulk->check.count; i++) {
         recall_view(bulk->check.entries[i], &entry, &message);
-        bulk->all[bulk->chunk_start + i].is_told = true;
         if (!tell(bulk, bulk->chunk_start + i, &entry))
             return false;
     }
@@ -379,32 +369,39 @@ static void on_checked(void *arg, enum recall_proof proof)
     }
 }
 
+/* The entries of the chunk's keys, if all are remembered and it is worth asking about them; else NULL. */
+static struct recall_entry **find_remembered(struct bulk_get *bulk)
+{
+    struct recall *recall = &bulk->handle->recall;
+    struct recall_entry **entries;
+
+    if (recall->by_key == NULL || !recall_is_possible(bulk->store, bulk->handle))
+        return NULL;
+    entries = arena_alloc(bulk->arena, bulk->chunk_count * sizeof(struct recall_entry *));
+    for (size_t i = 0; entries != NULL && i < bulk->chunk_count; i++) {
+        entries[i] = recall_find(recall, bulk->keys[bulk->chunk_start + i]);
+        if (entries[i] == NULL)
+            return NULL;
+    }
+    return recall_check_pays(recall, bulk->chunk_count) ? entries : NULL;
+}
+
 /* Where all keys of the chunk are remembered, it is enough to ask whether that is still so. */
 static bool check_chunk(struct bulk_get *bulk)
 {
     struct recall_check *check = &bulk->check;
-    struct recall *recall = &bulk->handle->recall;
-    uint64_t now_ms = uv_now(bulk->store->loop), half_ms = (bulk->deadline_ms - now_ms) / 2;
-    unsigned attempt_ms = bulk->store->conf->calls.attempt_timeout_ms;
+    struct recall_entry **entries;
 
-    if (recall->by_key == NULL || bulk->deadline_ms <= now_ms || !recall_is_possible(bulk->store, bulk->handle))
+    if (bulk->deadline_ms <= uv_now(bulk->store->loop) || (entries = find_remembered(bulk)) == NULL)
         return false;
-    for (size_t i = 0; i < bulk->chunk_count; i++) {
-        if (recall_find(recall, bulk->keys[bulk->chunk_start + i]) == NULL)
-            return false;
-    }
-    if (!recall_check_pays(recall, bulk->chunk_count))
-        return false;
+    /* Something newer will be read, with all others. */
     *check = (struct recall_check){.handle = bulk->handle,
-                                   .deadline_ms = now_ms + (half_ms < attempt_ms ? half_ms : attempt_ms),
-                                   .newer = on_newer,
+                                   .deadline_ms = multi_last_deadline(bulk->store, bulk->deadline_ms),
                                    .done = on_checked,
-                                   .arg = bulk};
-    check->entries = arena_alloc(bulk->arena, bulk->chunk_count * sizeof(struct recall_entry *));
-    if (check->entries == NULL)
-        return false;
+                                   .arg = bulk,
+                                   .entries = entries};
     for (size_t i = 0; i < bulk->chunk_count; i++)
-        recall_check_add(check, recall_find(recall, bulk->keys[bulk->chunk_start + i]));
+        recall_check_add(check, entries[i]);
     if (recall_check_start(bulk->store, check))
         return true;
     while (check->count > 0)
@@ -507,8 +504,7 @@ static void fill(struct bulk_get *bulk)
 static void get_singly(struct bulk_get *bulk)
 {
     bulk->next = 0;
-    bulk->bytes = 0;
-    bulk->restart(bulk->arg);
+    restart(bulk);
     fill(bulk);
 }
 

@@ -7,9 +7,8 @@
 #include <string.h>
 #include <utlist.h>
 
-/* One question takes no longer than a part of the time that its gets have: they may have to ask again. */
-#define SHARE_OF_TIME 2u
-#define TIME_MIN_MS   400u
+/* A get with less time asks for itself: the common question takes no longer than its gets can wait, and may fail. */
+#define TIME_MIN_MS 400u
 
 /* Names of one question: less than a server's limit of a message is as a rule (max_payload, 1 MB). */
 #define QUESTION_BYTES_MAX (192u * 1024u)
@@ -44,17 +43,18 @@ static void ask_alone(struct read_get *gets)
     }
 }
 
-static uint64_t first_deadline(const struct store *store, const struct read_get *gets)
+/* Of the question of all of them. */
+static uint64_t common_deadline(const struct store *store, const struct read_get *gets)
 {
-    uint64_t now_ms = uv_now(store->loop), left_ms = store->conf->calls.attempt_timeout_ms;
+    uint64_t first_ms = UINT64_MAX;
     const struct read_get *get;
 
     LL_FOREACH2(gets, get, next_together)
     {
-        if ((get->deadline_ms - now_ms) / SHARE_OF_TIME < left_ms)
-            left_ms = (get->deadline_ms - now_ms) / SHARE_OF_TIME;
+        if (get->deadline_ms < first_ms)
+            first_ms = get->deadline_ms;
     }
-    return now_ms + left_ms;
+    return multi_last_deadline(store, first_ms);
 }
 
 /* --- Reading --------------------------------------------------------------------------------------- */
@@ -131,7 +131,7 @@ static void read_together(struct bucket *handle, struct read_get *gets, size_t c
         return;
     }
     reading->read = (struct multi_last){.handle = bucket_retain(handle),
-                                        .deadline_ms = first_deadline(store, gets),
+                                        .deadline_ms = common_deadline(store, gets),
                                         .entry = on_entry,
                                         .done = on_read,
                                         .arg = reading};
@@ -154,7 +154,6 @@ static void read_together(struct bucket *handle, struct read_get *gets, size_t c
 
 struct checking {
     struct recall_check check;
-    struct store *store;
     struct asked *asked; /* as many as entries */
     struct recall_entry *entries[];
 };
@@ -178,9 +177,9 @@ static void on_checked(void *arg, enum recall_proof proof)
         struct read_get *get;
         struct kv_entry entry;
         struct message message;
-        recall_view(checking->entries[i], &entry, &message);
         if (proof == RECALL_PROVEN && asked->askers != NULL && recall_check_has(&checking->check, i)) {
-            checking->store->recall.answered++;
+            recall_view(checking->entries[i], &entry, &message);
+            handle->recall.store->recall.answered++;
             answer_askers(asked, &entry);
         }
         while ((get = asked->askers) != NULL) {
@@ -213,17 +212,16 @@ static void check_together(struct bucket *handle, struct read_get *gets, size_t 
         ask_alone(gets);
         return;
     }
-    checking->store = store;
     checking->asked = asked;
     checking->check = (struct recall_check){.handle = bucket_retain(handle),
-                                            .deadline_ms = first_deadline(store, gets),
+                                            .deadline_ms = common_deadline(store, gets),
                                             .newer = on_newer,
                                             .done = on_checked,
                                             .arg = checking,
                                             .entries = checking->entries};
     while ((get = gets) != NULL) {
         LL_DELETE2(gets, get, next_together);
-        size_t index = recall_check_add(&checking->check, recall_find(&handle->recall, get->key));
+        size_t index = recall_check_add(&checking->check, get->remembered);
         LL_PREPEND2(asked[index].askers, get, next_together);
     }
     if (!recall_check_start(store, &checking->check))
@@ -253,7 +251,6 @@ static struct read_get *take_waiting(struct bucket *handle)
     struct read_get *get = handle->waiting_gets;
 
     DL_DELETE2(handle->waiting_gets, get, previous_together, next_together);
-    get->next_together = NULL;
     return get;
 }
 
@@ -279,7 +276,8 @@ static void ask_some(const struct requests *requests, struct bucket *handle)
            bytes < QUESTION_BYTES_MAX) {
         struct read_get *get = take_waiting(handle);
         bytes += prefix_bytes + strlen(get->key);
-        if (recall_find(&handle->recall, get->key) != NULL)
+        get->remembered = recall_find(&handle->recall, get->key);
+        if (get->remembered != NULL)
             add_get(&known, get);
         else
             add_get(recall_meet(&handle->recall, get->key) ? &met : &others, get);
@@ -296,13 +294,22 @@ static void ask_some(const struct requests *requests, struct bucket *handle)
     ask_alone(others.first);
 }
 
+/* Whether there are enough for a question of all. */
+static bool are_many(const struct read_get *get)
+{
+    unsigned count = 0;
+
+    while (get != NULL && count < RECALL_CHECK_MIN) {
+        get = get->next_together;
+        count++;
+    }
+    return count == RECALL_CHECK_MIN;
+}
+
 static void flush(struct store *store, struct bucket *handle)
 {
-    struct read_get *get;
-    size_t count;
+    bool is_together = are_many(handle->waiting_gets) && link_is_up(store->link);
 
-    DL_COUNT2(handle->waiting_gets, get, count, next_together);
-    bool is_together = count >= RECALL_CHECK_MIN && link_is_up(store->link);
     while (handle->waiting_gets != NULL) {
         if (is_together)
             ask_some(&store->requests, handle);

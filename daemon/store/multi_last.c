@@ -5,6 +5,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of the time that is left, one part for the try. */
+#define SHARE_OF_TIME 2u
+
+uint64_t multi_last_deadline(const struct store *store, uint64_t deadline_ms)
+{
+    uint64_t now_ms = uv_now(store->loop), share_ms = (deadline_ms - now_ms) / SHARE_OF_TIME;
+    unsigned attempt_ms = store->conf->calls.attempt_timeout_ms;
+
+    return now_ms + (share_ms < attempt_ms ? share_ms : attempt_ms);
+}
+
+enum link_publish_result multi_last_publish(struct request *request, const struct store *store,
+                                            const struct bucket *handle, const char *body, size_t body_bytes)
+{
+    char subject[sizeof(store->jetstream.prefix) + KV_STREAM_BYTES + 16];
+
+    snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", store->jetstream.prefix, handle->stream);
+    return request_publish(request, subject, NULL, 0, body, body_bytes);
+}
+
 char *multi_last_body(const char *options, const char *prefix, const char *const *keys, size_t count, size_t *bytes)
 {
     static const char list[] = "\"multi_last\":[";
@@ -45,11 +65,9 @@ static void end(struct multi_last *read, bool is_whole)
 static enum link_publish_result send_read(struct request *request, unsigned attempt)
 {
     const struct multi_last *read = read_of(request);
-    char subject[sizeof(read->store->jetstream.prefix) + KV_STREAM_BYTES + 16];
 
     (void)attempt;
-    snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", read->store->jetstream.prefix, read->handle->stream);
-    return request_publish(request, subject, NULL, 0, read->body, read->body_bytes);
+    return multi_last_publish(request, read->store, read->handle, read->body, read->body_bytes);
 }
 
 /* Each message tells the revision of the one before it, and so does the end. */

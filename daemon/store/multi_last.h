@@ -53,6 +53,16 @@ bool multi_last_start(struct store *store, struct multi_last *read, const char *
 /* Ends it without calling done. Does nothing where it is over, or never began. */
 void multi_last_cancel(struct multi_last *read);
 
+/*
+ * How long something may be tried that may fail: no longer than an attempt, and than a part of the time that there is
+ * until deadline_ms, since another way is taken then.
+ */
+uint64_t multi_last_deadline(const struct store *store, uint64_t deadline_ms);
+
+/* Publishes an attempt of such a read; for request_ops.send. */
+enum link_publish_result multi_last_publish(struct request *request, const struct store *store,
+                                            const struct bucket *handle, const char *body, size_t body_bytes);
+
 /* The JSON of such a read, for the caller to free; NULL when memory ran out. options: members, each with a comma behind
  * it. */
 char *multi_last_body(const char *options, const char *prefix, const char *const *keys, size_t count, size_t *bytes);

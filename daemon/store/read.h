@@ -42,6 +42,7 @@ struct read_get {
     const char *body;
     uint64_t seen_revision;                             /* the key's in the near cache, when NATS was asked */
     struct read_get *next_together, *previous_together; /* of coalesce */
+    struct recall_entry *remembered;                    /* of coalesce, while it asks */
     uint64_t together_ms;                               /* loop time when it was given to coalesce; 0: it was not */
 };
 

@@ -39,10 +39,9 @@ void recall_release(struct recall_entry *entry)
 
 static void forget(struct recall_entry *entry)
 {
-    struct recall_all *all = &entry->store->recall;
-
     if (entry->recall == NULL)
         return;
+    struct recall_all *all = &entry->recall->store->recall;
     HASH_DEL(entry->recall->by_key, entry);
     DL_DELETE2(all->least_used, entry, previous, next);
     all->bytes -= entry_bytes(entry);
@@ -53,10 +52,9 @@ static void forget(struct recall_entry *entry)
 
 static void touch(struct recall_entry *entry)
 {
-    struct recall_all *all = &entry->store->recall;
-
     if (entry->recall == NULL || entry->next == NULL)
         return;
+    struct recall_all *all = &entry->recall->store->recall;
     DL_DELETE2(all->least_used, entry, previous, next);
     DL_APPEND2(all->least_used, entry, previous, next);
 }
@@ -246,7 +244,6 @@ void recall_load_take(struct recall_load *load, const struct kv_entry *entry, bo
     if (copy == NULL)
         return;
     copy->recall = NULL;
-    copy->store = load->recall->store;
     copy->revision = entry->revision;
     copy->created_us = entry->created_us;
     copy->references = 1;
@@ -300,8 +297,8 @@ void recall_load_end(struct recall_load *load, uint64_t upto)
 
 /* --- Checks ---------------------------------------------------------------------------------------- */
 
-/* After checks that others' writes disturbed at most so many are left out. */
-#define PAUSE_MAX 64u
+/* After a check that others' writes disturbed some are left out: twice as many each time, up to two to this power. */
+#define DISTURBED_MAX 6u
 
 /* Where an entry is in a check. */
 struct recall_place {
@@ -356,11 +353,11 @@ static void note_proof(struct recall *recall, enum recall_proof proof)
 {
     recall->store->recall.checks++;
     recall->store->recall.failed_checks += proof != RECALL_PROVEN;
-    if (proof == RECALL_UNKNOWN)
-        recall->disturbed++;
-    else
+    if (proof != RECALL_UNKNOWN)
         recall->disturbed = 0;
-    recall->pause = recall->disturbed == 0 ? 0 : recall->disturbed < 6 ? 1u << recall->disturbed : PAUSE_MAX;
+    else if (recall->disturbed < DISTURBED_MAX)
+        recall->disturbed++;
+    recall->pause = recall->disturbed > 0 ? 1u << recall->disturbed : 0;
 }
 
 static void end_check(struct recall_check *check, enum recall_proof proof)
@@ -415,7 +412,8 @@ static void take_newer(void *arg, const struct kv_entry *entry)
     if (is_the_same(check->entries[place->index], entry))
         return;
     forget(check->entries[place->index]);
-    check->newer(check->arg, place->index, entry);
+    if (check->newer != NULL)
+        check->newer(check->arg, place->index, entry);
 }
 
 static void on_newer_read(void *arg, bool is_whole)

@@ -41,7 +41,6 @@ struct recall_entry {
     UT_hash_handle hh;                    /* by its key */
     struct recall_entry *next, *previous; /* of all buckets, the least recently used first */
     struct recall *recall;                /* NULL: is not remembered */
-    struct store *store;
     uint64_t revision;
     int64_t created_us;
     uint64_t known_at; /* it was its key's last one when this was the stream's last sequence */
@@ -134,7 +133,7 @@ struct recall_check {
     /* Set by the caller. */
     struct bucket *handle; /* borrowed until done was called */
     uint64_t deadline_ms;
-    /* Of entries[index] there is a newer one, which is not remembered. */
+    /* Of entries[index] there is a newer one, which is not remembered. May be NULL. */
     void (*newer)(void *arg, size_t index, const struct kv_entry *entry);
     void (*done)(void *arg, enum recall_proof proof);
     void *arg;
@@ -154,11 +153,11 @@ struct recall_check {
  */
 size_t recall_check_add(struct recall_check *check, struct recall_entry *entry);
 
-/* Whether a check of so many entries is worth its while now; to be asked before each. */
-bool recall_check_pays(struct recall *recall, size_t count);
-
 /* For fewer entries the two questions cost as much as reading them. */
 #define RECALL_CHECK_MIN 4u
+
+/* Whether a check of so many entries is worth its while now; to be asked before each. */
+bool recall_check_pays(struct recall *recall, size_t count);
 
 /* Asks the server, of 1 to MULTI_LAST_KEYS_MAX entries. done is not called from within. False when memory ran out: then
  * it never is. */

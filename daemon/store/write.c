@@ -19,12 +19,12 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
     bucket_wait_cancel(&write->wait);
     if (write->group != NULL)
         group_write_ended(write, error);
-    if (handle != NULL && error == NULL)
+    if (error == NULL) {
         recall_note_write(&handle->recall, write->operation.key, revision);
-    if (error == NULL)
         replica_note_revision(write->store, write->bucket, write->operation.key, revision, true);
-    else if (error->has_revision)
+    } else if (error->has_revision) {
         replica_note_revision(write->store, write->bucket, write->operation.key, error->revision, false);
+    }
     write->done(write->arg, revision, error);
     if (handle != NULL)
         bucket_release(handle);
@@ -92,7 +92,7 @@ static enum link_publish_result send_write(struct request *request, unsigned att
     struct write *write = write_of(request);
     struct write_texts texts;
     size_t count = add_headers(write, attempt, &texts);
-    if (needs_batch(write, attempt + 1))
+    if (needs_batch(write, attempt + 1)) /* so will the next attempts, if there are any */
         request->limit = &write->store->batches;
     return request_publish(request, write->message.subject, write->message.headers, count, write->operation.value,
                            write->operation.value_bytes);

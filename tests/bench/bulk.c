@@ -126,49 +126,49 @@ static void run_peer(struct bench_client *client, bool is_put)
     client->result = calls / (bench_now_s() - begin_s);
 }
 
-static void run_bulk_put(struct bench_client *client)
+static void run_bulk(struct bench_client *client, enum bulk_work work)
 {
     if (client->is_ours)
-        run_ours(client, BULK_PUTS);
+        run_ours(client, work);
     else
-        run_peer(client, true);
+        run_peer(client, work == BULK_PUTS);
+}
+
+static void run_bulk_put(struct bench_client *client)
+{
+    run_bulk(client, BULK_PUTS);
 }
 
 static void run_bulk_get(struct bench_client *client)
 {
-    if (client->is_ours)
-        run_ours(client, BULK_GETS);
-    else
-        run_peer(client, false);
+    run_bulk(client, BULK_GETS);
 }
 
 static void run_bulk_get_new(struct bench_client *client)
 {
-    if (client->is_ours)
-        run_ours(client, BULK_GETS_OF_NEW);
-    else
-        run_peer(client, false);
+    run_bulk(client, BULK_GETS_OF_NEW);
+}
+
+static double bulk_per_s(const struct bench *bench, bool is_ours, void (*run)(struct bench_client *client))
+{
+    const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
+
+    return bench_alone(&client, run);
 }
 
 double bulk_put_per_s(const struct bench *bench, bool is_ours)
 {
-    const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
-
-    return bench_alone(&client, run_bulk_put);
+    return bulk_per_s(bench, is_ours, run_bulk_put);
 }
 
 double bulk_get_per_s(const struct bench *bench, bool is_ours)
 {
-    const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
-
-    return bench_alone(&client, run_bulk_get);
+    return bulk_per_s(bench, is_ours, run_bulk_get);
 }
 
 double bulk_get_new_per_s(const struct bench *bench, bool is_ours)
 {
-    const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
-
-    return bench_alone(&client, run_bulk_get_new);
+    return bulk_per_s(bench, is_ours, run_bulk_get_new);
 }
 
 /* --- Transactions: 100 puts, or a plain socket that writes an atomic batch ------------------------------ */

@@ -255,18 +255,25 @@ START_TEST(keys_that_others_purge_without_a_marker_are_not_there)
 }
 END_TEST
 
+/* The bucket's stream, deleted and made again. */
+static void make_bucket_anew(struct scene_of_reads *scene)
+{
+    const char *stream = format_text("KV_%s", scene->bucket);
+    json_t *info = nats_api(scene->nats, "STREAM.INFO", stream, "{}");
+    char *config = json_dumps(json_object_get(info, "config"), JSON_COMPACT);
+
+    nats_request_json(scene->nats, format_text("$JS.API.STREAM.DELETE.%s", stream), NULL, "");
+    nats_request_json(scene->nats, format_text("$JS.API.STREAM.CREATE.%s", stream), NULL, config);
+    free(config);
+}
+
 /* Its entries have the sequences that those of the other had, and then some. */
 START_TEST(a_bucket_that_others_made_anew_under_its_name_is_another)
 {
     struct scene_of_reads scene = begin(NULL);
-    const char *stream = format_text("KV_%s", scene.bucket);
 
     for (unsigned round = 0; round < 6; round++) {
-        json_t *info = nats_api(scene.nats, "STREAM.INFO", stream, "{}");
-        char *config = json_dumps(json_object_get(info, "config"), JSON_COMPACT);
-        nats_request_json(scene.nats, format_text("$JS.API.STREAM.DELETE.%s", stream), NULL, "");
-        nats_request_json(scene.nats, format_text("$JS.API.STREAM.CREATE.%s", stream), NULL, config);
-        free(config);
+        make_bucket_anew(&scene);
         for (unsigned i = 0; i < KEYS; i++) {
             /* Sometimes in another order, sometimes behind others. */
             unsigned number = round % 2 ? KEYS - 1 - i : i;
@@ -293,17 +300,13 @@ static void put_more(struct scene_of_reads *scene, unsigned count)
 START_TEST(entries_of_a_bucket_made_anew_do_not_mix_with_older_ones)
 {
     struct scene_of_reads scene = begin(NULL);
-    const char *stream = format_text("KV_%s", scene.bucket), *others = "";
-    json_t *info = nats_api(scene.nats, "STREAM.INFO", stream, "{}");
-    char *config = json_dumps(json_object_get(info, "config"), JSON_COMPACT);
+    const char *others = "";
 
     put_more(&scene, 100);
     put_there(&scene, 0, NULL, "known to be last, by now");
     scene.values[0] = "known to be last, by now";
     remember_all(scene.client, scene.bucket, scene.values);
-    nats_request_json(scene.nats, format_text("$JS.API.STREAM.DELETE.%s", stream), NULL, "");
-    nats_request_json(scene.nats, format_text("$JS.API.STREAM.CREATE.%s", stream), NULL, config);
-    free(config);
+    make_bucket_anew(&scene);
     for (unsigned i = 0; i < KEYS; i++) {
         nats_request_json(scene.nats, format_text("$KV.%s.other.%u", scene.bucket, i), NULL, "x");
         others = format_text("%s%s'other.%u'", others, i > 0 ? ", " : "", i);

@@ -1,6 +1,7 @@
 /* txn.commit: all of it or nothing. */
 #include "tests/integration/client.h"
 #include "tests/integration/suites.h"
+#include "tests/integration/watching.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,17 +106,12 @@ END_TEST
 /* Each takes the server some milliseconds, all of them longer than an attempt waits for its answer. */
 #define CROWD 2000u
 
-static uint64_t retries_of(struct client *client)
-{
-    return number_at(&client_call(client, "daemon.stats", "[]")->result, "retries");
-}
-
 START_TEST(transactions_beyond_what_the_server_does_at_a_time_wait_for_their_turn)
 {
     static uint32_t msgids[CROWD];
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
-    uint64_t retries = retries_of(client);
+    uint64_t retries = stat_of(client, "retries");
 
     for (unsigned i = 0; i < CROWD; i++)
         msgids[i] =
@@ -126,7 +122,7 @@ START_TEST(transactions_beyond_what_the_server_does_at_a_time_wait_for_their_tur
     struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
     ck_assert_uint_eq(number_at(&answer->result, "last_revision"), 2 * CROWD);
     /* Or the server would have had most of them twice. */
-    ck_assert_uint_lt(retries_of(client), retries + CROWD / 10);
+    ck_assert_uint_lt(stat_of(client, "retries"), retries + CROWD / 10);
 }
 END_TEST
 
