@@ -138,7 +138,6 @@ fuzz:
 	@./bootstrap check
 	tests/fuzz/run $(FUZZ_SECONDS)
 
-# ROWS='bulk*' measures only the rows whose names match the pattern.
 # A near cache of KEYS keys: what it takes, and how long.
 .PHONY: soak
 KEYS ?= 1000000
@@ -147,6 +146,7 @@ soak:
 	@$(MAKE) --no-print-directory -s -j2 all
 	@BUILD=build tests/with_daemon tests/soak $(KEYS)
 
+# ROWS='bulk*' measures only the rows whose names match the pattern.
 .PHONY: bench
 ROWS ?=
 bench:
