@@ -165,6 +165,10 @@ format:
 
 # --- Installing ------------------------------------------------------------------------------------
 
+# What the templates leave open.
+FILL = sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
+    -e 's|@REQUIRES@|$(CLIENT_PKGS)|; s|@SBINDIR@|$(SBINDIR)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|'
+
 .PHONY: install
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
@@ -175,14 +179,13 @@ install: all
 	install -m 755 $(B)/libkvstore.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libkvstore.so.$(SOVERSION)
 	ln -sf libkvstore.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libkvstore.so
 	install -m 644 client/kvstore.h $(DESTDIR)$(INCLUDEDIR)/kvstore.h
-	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|; s|@REQUIRES@|$(CLIENT_PKGS)|' \
-	    client/kvstore.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc
+	$(FILL) client/kvstore.pc.in | install -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc
 	[ -e $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml ] || \
 	    install -m 640 conf/kvstored.yaml $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml
-	sed -e 's|@SBINDIR@|$(SBINDIR)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|' systemd/kvstored.service.in >$(DESTDIR)$(UNITDIR)/kvstored.service
+	$(FILL) systemd/kvstored.service.in | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/kvstored.service
 	install -m 644 systemd/kvstored.socket $(DESTDIR)$(UNITDIR)/kvstored.socket
 	install -m 644 systemd/kvstored.sysusers $(DESTDIR)$(SYSUSERSDIR)/kvstored.conf
-	install -m 644 systemd/kvstored.tmpfiles $(DESTDIR)$(TMPFILESDIR)/kvstored.conf
+	$(FILL) systemd/kvstored.tmpfiles.in | install -m 644 /dev/stdin $(DESTDIR)$(TMPFILESDIR)/kvstored.conf
 	for page in $(wildcard docs/man/*.[1-8]); do \
 	    install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; done
 

@@ -1,10 +1,9 @@
 #include "daemon/access.h"
 
-#include <errno.h>
+#include "daemon/names.h"
+
 #include <fnmatch.h>
-#include <grp.h>
 #include <limits.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,38 +21,6 @@ struct access_rule {
 };
 
 /* --- Names into numbers ---------------------------------------------------------------------------- */
-
-static bool parse_number(const char *text, unsigned *number)
-{
-    char *end;
-
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || value > UINT32_MAX)
-        return false;
-    *number = (unsigned)value;
-    return true;
-}
-
-static bool find_user(const char *name, unsigned *id)
-{
-    if (parse_number(name, id))
-        return true;
-    struct passwd *user = getpwnam(name);
-    if (user != NULL)
-        *id = user->pw_uid;
-    return user != NULL;
-}
-
-static bool find_group(const char *name, unsigned *id)
-{
-    if (parse_number(name, id))
-        return true;
-    struct group *group = getgrnam(name);
-    if (group != NULL)
-        *id = group->gr_gid;
-    return group != NULL;
-}
 
 static unsigned *translate(const struct conf_strings *names, bool (*find)(const char *name, unsigned *id),
                            const char *what, char error[CONF_ERROR_BYTES])
@@ -96,8 +63,8 @@ int access_set_rules(struct access *access, const struct conf *conf, char error[
     for (size_t i = 0; i < count; i++) {
         const struct conf_access_rule *from = &conf->access.rules[i];
         rules[i].conf = from;
-        rules[i].users = translate(&from->users, find_user, "user", error);
-        rules[i].groups = translate(&from->groups, find_group, "group", error);
+        rules[i].users = translate(&from->users, names_find_user, "user", error);
+        rules[i].groups = translate(&from->groups, names_find_group, "group", error);
         if (rules[i].users == NULL || rules[i].groups == NULL) {
             free_rules(rules, i + 1);
             return -1;

@@ -197,8 +197,9 @@ static bool check_bucket_and_access(struct call *call)
         return false;
     enum conf_access allowed = call_access(call, call->bucket);
     if (allowed < method->access) {
-        log_info("session of pid %d uid %u: %s refused for bucket %s", (int)call->session->pid,
-                 (unsigned)call->session->uid, method->name, call->bucket);
+        if (log_may(&call->dispatcher->refused_log, "calls were refused"))
+            log_info("session of pid %d uid %u: %s refused for bucket %s", (int)call->session->pid,
+                     (unsigned)call->session->uid, method->name, call->bucket);
         call_fail_with(call, ERROR_PERMISSION_DENIED,
                        "uid %u may not call %s for this bucket; the access rules say who may",
                        (unsigned)call->session->uid, method->name);

@@ -11,6 +11,7 @@
 
 #include "daemon/access.h"
 #include "daemon/call.h"
+#include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/store/store.h"
 
@@ -34,6 +35,7 @@ struct dispatcher {
     uint64_t came_ns;                  /* when the messages came that are being dispatched */
     uint64_t watch_ids;                /* so many were given */
     struct dispatcher_entry packed[2]; /* with the value, and without */
+    struct log_limit refused_log;
 };
 
 /* 0, or -1 with a sentence in error. What is pointed to is borrowed. */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,4 +92,18 @@ void log_write(enum conf_log_level level, const char *format, ...)
     ssize_t ignored = write(STDERR_FILENO, line, length);
     (void)ignored;
     errno = saved_errno;
+}
+
+bool log_may(struct log_limit *limit, const char *kind)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (now.tv_sec != limit->second) {
+        if (limit->count > LOG_BURST)
+            log_info("%u more %s, too many to be told here", limit->count - LOG_BURST, kind);
+        limit->second = now.tv_sec;
+        limit->count = 0;
+    }
+    return ++limit->count <= LOG_BURST;
 }

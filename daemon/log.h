@@ -11,6 +11,8 @@
 
 #include "conf/conf.h"
 
+#include <stdbool.h>
+
 /* Chooses the form of the lines; call once, first of all. */
 void log_open(void);
 
@@ -22,6 +24,20 @@ int log_is_on(enum conf_log_level level);
 
 /* Writes one line (printf-style, without the newline; control characters are replaced). */
 void log_write(enum conf_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/*
+ * Whether one more line may be written of what clients cause as often as they like: of a kind, LOG_BURST a second.
+ * How many there were beyond is told before the next one; kind is what they are in that line. *limit is zeroed at
+ * first.
+ */
+#define LOG_BURST 10u
+
+struct log_limit {
+    long second; /* that is counted: CLOCK_MONOTONIC's */
+    unsigned count;
+};
+
+bool log_may(struct log_limit *limit, const char *kind);
 
 #define log_error(...)   log_write(CONF_LOG_ERROR, __VA_ARGS__)
 #define log_warning(...) log_write(CONF_LOG_WARNING, __VA_ARGS__)

@@ -105,6 +105,8 @@ static void close_own_handles(struct daemon *daemon)
     close_handle((uv_handle_t *)&daemon->look);
     close_handle((uv_handle_t *)&daemon->drain_limit);
     timers_close(&daemon->timers);
+    if (link_is_abandoned(daemon->store.link))
+        uv_stop(&daemon->loop);
 }
 
 static void on_embedded_stopped(void *arg)
@@ -155,6 +157,21 @@ static void drain(struct daemon *daemon)
     session_list_drain(&daemon->sessions, on_sessions_gone, daemon);
 }
 
+/* Every session is a descriptor. */
+static void raise_descriptor_limit(const struct conf *conf)
+{
+    struct rlimit limit;
+    rlim_t wanted = conf->limits.sessions + 128u;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted)
+        log_warning("the limit of open files is %llu, too few for limits.sessions of %u",
+                    (unsigned long long)limit.rlim_cur, conf->limits.sessions);
+}
+
 /* --- Reload ---------------------------------------------------------------------------------------- */
 
 static void say_fixed(void *arg, const char *name)
@@ -172,7 +189,11 @@ static void reload(struct daemon *daemon)
         log_warning("reload: the daemon runs without a configuration file");
         return;
     }
-    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(uv_hrtime() / 1000));
+    /* Before it is ready, and while it ends, systemd waits for something else. */
+    if (daemon->state != DAEMON_RUNNING)
+        return;
+    if (daemon->is_ready)
+        sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(uv_hrtime() / 1000));
     if (conf_read(&fresh, daemon->conf_path, error) != 0) {
         log_error("reload: %s; nothing was changed", error);
     } else {
@@ -188,6 +209,7 @@ static void reload(struct daemon *daemon)
             daemon->dispatcher.access = tried;
             memset(&tried, 0, sizeof(tried));
             log_set_level(daemon->conf.log.level);
+            raise_descriptor_limit(&daemon->conf);
             session_list_set_limits(&daemon->sessions);
             for (struct session *session = daemon->sessions.first; session != NULL; session = session->next)
                 watches_check_access(&daemon->dispatcher, session);
@@ -198,7 +220,8 @@ static void reload(struct daemon *daemon)
         access_free(&tried);
         conf_free(&fresh);
     }
-    sd_notify(0, "READY=1");
+    if (daemon->is_ready)
+        sd_notify(0, "READY=1");
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -280,29 +303,18 @@ static int start_nats(struct daemon *daemon)
     return 0;
 }
 
-/* Every session is a descriptor. */
-static void raise_descriptor_limit(const struct conf *conf)
-{
-    struct rlimit limit;
-    rlim_t wanted = conf->limits.sessions + 128u;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
-        return;
-    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < wanted)
-        log_warning("the limit of open files is %llu, too few for limits.sessions of %u",
-                    (unsigned long long)limit.rlim_cur, conf->limits.sessions);
-}
-
-static void init_own_handles(struct daemon *daemon)
+/* 0, or libuv's error: signals take two descriptors. */
+static int init_own_handles(struct daemon *daemon)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
 
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        uv_signal_init(&daemon->loop, &daemon->signals[i]);
+        int status = uv_signal_init(&daemon->loop, &daemon->signals[i]);
+        if (status == 0)
+            status = uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
+        if (status != 0)
+            return status;
         daemon->signals[i].data = daemon;
-        uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
     }
     uv_prepare_init(&daemon->loop, &daemon->turn_end);
     uv_idle_init(&daemon->loop, &daemon->more);
@@ -313,6 +325,7 @@ static void init_own_handles(struct daemon *daemon)
     uv_timer_init(&daemon->loop, &daemon->drain_limit);
     daemon->turn_end.data = daemon->watchdog.data = daemon->look.data = daemon->drain_limit.data = daemon;
     uv_prepare_start(&daemon->turn_end, on_turn_end);
+    return 0;
 }
 
 static int start(struct daemon *daemon)
@@ -321,7 +334,11 @@ static int start(struct daemon *daemon)
 
     raise_descriptor_limit(&daemon->conf);
     timers_init(&daemon->timers, &daemon->loop);
-    init_own_handles(daemon);
+    int status = init_own_handles(daemon);
+    if (status != 0) {
+        log_error("cannot start: %s", uv_strerror(status));
+        return -1;
+    }
     if (store_init(&daemon->store, &daemon->loop, &daemon->timers, &daemon->conf) != 0 ||
         session_list_init(&daemon->sessions, &daemon->loop, &daemon->timers, &daemon->conf, &daemon->metrics,
                           &daemon->dispatcher) != 0) {
@@ -344,10 +361,16 @@ static int start(struct daemon *daemon)
 
 static int run(struct daemon *daemon)
 {
-    uv_loop_init(&daemon->loop);
-    if (start(daemon) != 0)
+    int status = uv_loop_init(&daemon->loop);
+    if (status != 0)
+        log_error("cannot start: %s", uv_strerror(status));
+    if (status != 0 || start(daemon) != 0)
         return 1; /* nothing was begun that would outlive the process */
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
+    if (link_is_abandoned(daemon->store.link)) {
+        log_info("ended");
+        _exit(0);
+    }
 
     store_free(&daemon->store);
     embedded_free(daemon->embedded);

@@ -1,11 +1,11 @@
 #include "daemon/server.h"
 
 #include "daemon/log.h"
+#include "daemon/names.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,40 +79,19 @@ static int remove_stale(const struct server *server, const struct sockaddr_un *a
 
 /* --- Whose the socket is --------------------------------------------------------------------------- */
 
-static bool find_owner(const char *name, uid_t *owner)
-{
-    char *end;
-    unsigned long number = strtoul(name, &end, 10);
-    struct passwd *user = *end != '\0' ? getpwnam(name) : NULL;
-
-    *owner = user != NULL ? user->pw_uid : (uid_t)number;
-    return *end == '\0' || user != NULL;
-}
-
-static bool find_group(const char *name, gid_t *group)
-{
-    char *end;
-    unsigned long number = strtoul(name, &end, 10);
-    struct group *found = *end != '\0' ? getgrnam(name) : NULL;
-
-    *group = found != NULL ? found->gr_gid : (gid_t)number;
-    return *end == '\0' || found != NULL;
-}
-
 static int set_owner(const struct server *server, char error[SERVER_ERROR_BYTES])
 {
-    uid_t owner = (uid_t)-1;
-    gid_t group = (gid_t)-1;
+    unsigned owner = UINT_MAX, group = UINT_MAX; /* as it is: chown(2) */
 
-    if (server->conf->listen.owner != NULL && !find_owner(server->conf->listen.owner, &owner)) {
+    if (server->conf->listen.owner != NULL && !names_find_user(server->conf->listen.owner, &owner)) {
         snprintf(error, SERVER_ERROR_BYTES, "listen.owner: there is no user \"%s\"", server->conf->listen.owner);
         return -1;
     }
-    if (server->conf->listen.group != NULL && !find_group(server->conf->listen.group, &group)) {
+    if (server->conf->listen.group != NULL && !names_find_group(server->conf->listen.group, &group)) {
         snprintf(error, SERVER_ERROR_BYTES, "listen.group: there is no group \"%s\"", server->conf->listen.group);
         return -1;
     }
-    if ((owner != (uid_t)-1 || group != (gid_t)-1) && chown(server->path, owner, group) != 0) {
+    if ((owner != UINT_MAX || group != UINT_MAX) && chown(server->path, owner, group) != 0) {
         snprintf(error, SERVER_ERROR_BYTES, "cannot give %s to its owner and group: %s", server->path, strerror(errno));
         return -1;
     }

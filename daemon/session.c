@@ -98,7 +98,8 @@ static void end_session(struct session *session, enum conf_log_level level, cons
     va_start(args, format);
     vsnprintf(reason, sizeof(reason), format, args);
     va_end(args);
-    log_write(level, "session of pid %d uid %u ended: %s", (int)session->pid, (unsigned)session->uid, reason);
+    if (level == CONF_LOG_DEBUG || log_may(&session->list->ended_log, "sessions were ended"))
+        log_write(level, "session of pid %d uid %u ended: %s", (int)session->pid, (unsigned)session->uid, reason);
     if (level != CONF_LOG_DEBUG)
         session->list->metrics->sessions_ended++;
     close_session(session);
@@ -305,13 +306,16 @@ static bool refuse_frame(struct session *session, enum frame_status status, cons
               "nested %u deep (frame_depth)",
               frame_status_text(status), limits->size_bytes, limits->elements, limits->depth);
     refuse(session, has_msgid ? &msgid : NULL, &error);
+    bool is_told = log_may(&session->list->message_log, "messages were refused");
     if (status == FRAME_TOO_LARGE && has_msgid) {
-        log_info("session of pid %d uid %u: a message has too many bytes and is skipped", (int)session->pid,
-                 (unsigned)session->uid);
+        if (is_told)
+            log_info("session of pid %d uid %u: a message has too many bytes and is skipped", (int)session->pid,
+                     (unsigned)session->uid);
         return true;
     }
-    log_warning("session of pid %d uid %u: its message %s", (int)session->pid, (unsigned)session->uid,
-                frame_status_text(status));
+    if (is_told)
+        log_warning("session of pid %d uid %u: its message %s", (int)session->pid, (unsigned)session->uid,
+                    frame_status_text(status));
     session->list->metrics->sessions_ended++;
     read_no_more(session);
     return false;
@@ -370,7 +374,8 @@ static void refuse_for_room(struct session *session)
         "the messages that the daemon has received in part take %zu bytes, which is its limit (limits.call_bytes)",
         session->list->conf->limits.call_bytes);
     refuse(session, NULL, &error);
-    log_warning("session of pid %d uid %u: %s", (int)session->pid, (unsigned)session->uid, error.message);
+    if (log_may(&session->list->message_log, "messages were refused"))
+        log_warning("session of pid %d uid %u: %s", (int)session->pid, (unsigned)session->uid, error.message);
     session->list->metrics->sessions_ended++;
     read_no_more(session);
 }
@@ -640,8 +645,11 @@ void session_accept(struct session_list *list, uv_stream_t *listener)
     }
     note_peer(session);
     if (is_one_too_many(session, &error)) {
+        error.outcome = ERROR_OUTCOME_NONE; /* whatever it has sent already */
         list->metrics->sessions_refused++;
-        log_warning("session of pid %d uid %u refused: %s", (int)session->pid, (unsigned)session->uid, error.message);
+        if (log_may(&list->refused_log, "sessions were refused"))
+            log_warning("session of pid %d uid %u refused: %s", (int)session->pid, (unsigned)session->uid,
+                        error.message);
         refuse(session, NULL, &error);
         session->state = SESSION_LAST_ANSWERS;
         return;

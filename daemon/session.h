@@ -12,6 +12,7 @@
 
 #include "conf/conf.h"
 #include "daemon/access.h"
+#include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/timers.h"
 #include "proto/error.h"
@@ -53,6 +54,7 @@ struct session_list {
     unsigned spare_count;
     char *read_buffer; /* one for all: a frame that is whole never waits in it */
     uint64_t reads;    /* of all sessions, since the start */
+    struct log_limit refused_log, message_log, ended_log;
 };
 
 enum session_state {

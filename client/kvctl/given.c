@@ -52,6 +52,16 @@ bool given_number(const struct invocation *invocation, const char *name, uint64_
     return read_number(text, what, number);
 }
 
+bool given_revision(const struct invocation *invocation, const char *name, uint64_t *revision)
+{
+    if (!given_number(invocation, name, revision))
+        return false;
+    /* To the library 0 is none given: the condition would be no more. */
+    if (*revision > 0 || given_value(invocation, name) == NULL)
+        return true;
+    return report("--%s must be at least 1: no entry has revision 0", name) == STATUS_OK;
+}
+
 bool given_consistency(const struct invocation *invocation, enum kvs_consistency *consistency)
 {
     const char *text = given_value(invocation, "consistency");

@@ -29,7 +29,7 @@ static enum status get_json(struct invocation *invocation)
     struct kvs_get_options options = {.timeout_s = invocation->timeout_s};
     struct answer answer = {0};
 
-    if (!given_number(invocation, "revision", &options.revision) ||
+    if (!given_revision(invocation, "revision", &options.revision) ||
         !given_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     enum status status = answer_wait(invocation,
@@ -50,7 +50,7 @@ enum status kv_get(struct invocation *invocation)
 
     if (given_flag(invocation, "as-json"))
         return get_json(invocation);
-    if (!given_number(invocation, "revision", &options.revision) ||
+    if (!given_revision(invocation, "revision", &options.revision) ||
         !given_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     enum status status = answer_wait_and_print(invocation,
@@ -245,7 +245,7 @@ enum status kv_del(struct invocation *invocation)
     struct kvs_delete_options options = {.timeout_s = invocation->timeout_s};
     uint64_t revision = 0;
 
-    if (!given_number(invocation, "revision", &options.revision))
+    if (!given_revision(invocation, "revision", &options.revision))
         return STATUS_FAILED;
     return print_revision(
         invocation,
@@ -277,7 +277,8 @@ enum status kv_purge(struct invocation *invocation)
         return purge_bucket(invocation);
     if (given_flag(invocation, "all"))
         return report("--all empties the whole bucket and goes without a KEY");
-    if (!given_number(invocation, "revision", &options.revision) || !given_duration(invocation, "ttl", &options.ttl_s))
+    if (!given_revision(invocation, "revision", &options.revision) ||
+        !given_duration(invocation, "ttl", &options.ttl_s))
         return STATUS_FAILED;
     if (options.ttl_s < 0)
         options.ttl_s = 0;

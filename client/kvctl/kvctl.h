@@ -79,6 +79,7 @@ bool given_flag(const struct invocation *invocation, const char *name);
  * value that is no number, size ("10M", "2GiB", "none" for -1) or duration ("90", "1h30m", "7d", "none" for -1).
  */
 bool given_number(const struct invocation *invocation, const char *name, uint64_t *number);
+bool given_revision(const struct invocation *invocation, const char *name, uint64_t *revision); /* at least 1 */
 bool given_size(const struct invocation *invocation, const char *name, int64_t *size_bytes);
 bool given_duration(const struct invocation *invocation, const char *name, int64_t *duration_s);
 

@@ -238,12 +238,10 @@ enum status watch_run(struct invocation *invocation)
         .left = UINT64_MAX,
     };
 
-    if (!given_number(invocation, "from-revision", &watching.options.from_revision) ||
+    if (!given_revision(invocation, "from-revision", &watching.options.from_revision) ||
         !given_number(invocation, "count", &watching.left))
         return STATUS_FAILED;
     if (watching.left == 0)
         return report("--count must be at least 1");
-    if (given_value(invocation, "from-revision") != NULL && watching.options.from_revision == 0)
-        return report("--from-revision must be at least 1");
     return watch_until_end(&watching);
 }

@@ -31,6 +31,8 @@
 #define RESTART_MAX_MS 10000u
 /* A server that ran for so long did not fail to start. */
 #define STEADY_MS 10000u
+/* One that does not listen after so long is worth a line, again and again. */
+#define SLOW_START_MS 15000u
 
 enum embedded_state {
     EMBEDDED_STARTING, /* the process runs, its port is not known yet */
@@ -238,22 +240,32 @@ static bool write_configuration(struct embedded *embedded, char error[EMBEDDED_E
     return false;
 }
 
-static void remove_ports_files(struct embedded *embedded)
+/* The path of a file in which a server says its ports. It is named after the program and its pid. False: none is there.
+ */
+static bool find_ports_file(const struct embedded *embedded, char file[PATH_MAX + 256])
 {
-    char path[PATH_MAX], file[PATH_MAX + 256];
+    char path[PATH_MAX];
     struct dirent *entry;
+    bool is_found = false;
 
     path_in(embedded, "ports", path);
     DIR *directory = opendir(path);
     if (directory == NULL)
-        return;
-    while ((entry = readdir(directory)) != NULL) {
-        if (strstr(entry->d_name, ".ports") == NULL)
-            continue;
-        snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
-        unlink(file);
+        return false;
+    while (!is_found && (entry = readdir(directory)) != NULL) {
+        is_found = strstr(entry->d_name, ".ports") != NULL;
+        snprintf(file, PATH_MAX + 256, "%s/%s", path, entry->d_name);
     }
     closedir(directory);
+    return is_found;
+}
+
+static void remove_ports_files(const struct embedded *embedded)
+{
+    char file[PATH_MAX + 256];
+
+    while (find_ports_file(embedded, file) && unlink(file) == 0)
+        ;
 }
 
 /* --- A server that was left behind ----------------------------------------------------------------- */
@@ -410,6 +422,15 @@ static void become_server(const char *program, const char *configuration, int ou
     _exit(127);
 }
 
+/* It may have much to recover, so it is left alone; but whoever waits should know what for. */
+static void on_slow_start(uv_timer_t *timer)
+{
+    const struct embedded *embedded = timer->data;
+
+    log_warning("nats-server: %s, pid %d, does not listen yet, %llu s after its start", embedded->program,
+                (int)embedded->pid, (unsigned long long)(uv_now(embedded->loop) - embedded->started_ms) / 1000);
+}
+
 static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
     char configuration[PATH_MAX];
@@ -451,21 +472,21 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
     embedded->pid = pid;
     embedded->state = EMBEDDED_STARTING;
     embedded->started_ms = uv_now(embedded->loop);
+    uv_timer_start(&embedded->timer, on_slow_start, SLOW_START_MS, SLOW_START_MS);
     log_debug("nats-server: started %s as pid %d", embedded->program, (int)pid);
     return true;
 }
 
-/* Reads the file that the server writes when it listens. False: not there, or not whole yet. */
-static bool read_port(struct embedded *embedded, unsigned *port)
+/* Reads the file that the server writes when it listens: those of earlier ones are gone. False: not there, or not
+ * whole. */
+static bool read_port(const struct embedded *embedded, unsigned *port)
 {
-    char path[PATH_MAX], name[64];
+    char file[PATH_MAX + 256];
 
-    /* <program>_<pid>.ports; a JSON object of lists of URLs */
-    const char *program = strrchr(embedded->program, '/');
-    snprintf(name, sizeof(name), "ports/%.40s_%d.ports", program != NULL ? program + 1 : embedded->program,
-             (int)embedded->pid);
-    path_in(embedded, name, path);
-    json_t *ports = json_load_file(path, 0, NULL);
+    if (!find_ports_file(embedded, file))
+        return false;
+    /* a JSON object of lists of URLs */
+    json_t *ports = json_load_file(file, 0, NULL);
     const char *url = json_string_value(json_array_get(json_object_get(ports, "nats"), 0));
     const char *colon = url != NULL ? strrchr(url, ':') : NULL;
     *port = colon != NULL ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
@@ -483,6 +504,7 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
     (void)status;
     if (embedded->state != EMBEDDED_STARTING || !read_port(embedded, &port))
         return;
+    uv_timer_stop(&embedded->timer);
     embedded->state = EMBEDDED_READY;
     embedded->port = port;
     snprintf(embedded->url, sizeof(embedded->url), "nats://127.0.0.1:%u", port);
@@ -595,7 +617,6 @@ struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf,
         return embedded;
 
     /* The handles are on the loop, which never ran: it closes them when the daemon ends. */
-    log_error("nats-server: %s", error);
     uv_close((uv_handle_t *)&embedded->child_signal, NULL);
     uv_close((uv_handle_t *)&embedded->timer, NULL);
     uv_close((uv_handle_t *)&embedded->ports_watch, NULL);

@@ -1,8 +1,8 @@
 #include "daemon/nats/identity.h"
 
-#include "daemon/log.h"
 #include "daemon/nats/nkey.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static natsStatus set_credentials(natsOptions *options, const struct conf *conf)
@@ -17,7 +17,7 @@ static natsStatus set_credentials(natsOptions *options, const struct conf *conf)
 }
 
 /* The library wants an nkey's public half beside the file of its seed. */
-static natsStatus set_nkey(natsOptions *options, const char *seed_path)
+static natsStatus set_nkey(natsOptions *options, const char *seed_path, char *error, size_t error_bytes)
 {
     char public_key[NKEY_PUBLIC_BYTES];
 
@@ -25,7 +25,7 @@ static natsStatus set_nkey(natsOptions *options, const char *seed_path)
         return NATS_OK;
     const char *wrong = nkey_read_public(seed_path, public_key);
     if (wrong != NULL) {
-        log_error("nats: nkey_seed %s: %s", seed_path, wrong);
+        snprintf(error, error_bytes, "nkey_seed %s: %s", seed_path, wrong);
         return NATS_INVALID_ARG;
     }
     return natsOptions_SetNKeyFromSeed(options, public_key, seed_path);
@@ -53,7 +53,8 @@ static natsStatus set_tls(natsOptions *options, const struct conf *conf)
     return status;
 }
 
-natsStatus identity_set(natsOptions *options, const struct conf *conf, const struct link_target *target)
+natsStatus identity_set(natsOptions *options, const struct conf *conf, const struct link_target *target, char *error,
+                        size_t error_bytes)
 {
     natsStatus status;
 
@@ -61,7 +62,7 @@ natsStatus identity_set(natsOptions *options, const struct conf *conf, const str
         return natsOptions_SetUserInfo(options, target->user, target->password);
     status = set_credentials(options, conf);
     if (status == NATS_OK)
-        status = set_nkey(options, conf->nats.nkey_seed);
+        status = set_nkey(options, conf->nats.nkey_seed, error, error_bytes);
     if (status == NATS_OK && identity_wants_tls(conf, target))
         status = set_tls(options, conf);
     return status;

@@ -127,6 +127,7 @@ bool library_prepare(struct library *library, const struct conf *conf, const str
     natsOptions *options = NULL;
     natsStatus status = natsOptions_Create(&options);
 
+    error[0] = '\0';
     library->is_tls = identity_wants_tls(conf, target);
     if (status == NATS_OK)
         status = natsOptions_SetServers(options, (const char **)target->urls, (int)target->url_count);
@@ -148,12 +149,13 @@ bool library_prepare(struct library *library, const struct conf *conf, const str
         status =
             natsOptions_SetEventLoop(options, library, adapter_attach, adapter_read, adapter_write, adapter_detach);
     if (status == NATS_OK)
-        status = identity_set(options, conf, target);
+        status = identity_set(options, conf, target, error, LIBRARY_ERROR_BYTES);
     if (status == NATS_OK) {
         library->options = options;
         return true;
     }
-    write_last_error(error, status);
+    if (error[0] == '\0')
+        write_last_error(error, status);
     natsOptions_Destroy(options);
     return false;
 }

@@ -17,6 +17,10 @@
 #define EARLY_BYTES         (32u * 1024u)
 #define EARLY_MESSAGE_BYTES 128u
 
+/* The library's attempt to connect cannot be cancelled, and may take as long as nats.connect_timeout for each server.
+ */
+#define STOP_MAX_MS 2000u
+
 /* The wire's one subscription. */
 #define INBOX_SID 1u
 
@@ -25,7 +29,8 @@ enum link_state {
     LINK_CONNECTING, /* a worker thread is at it */
     LINK_UP,
     LINK_WAITING, /* until the backoff's timer */
-    LINK_ENDING   /* link_stop was called while a worker thread is at it */
+    LINK_ENDING,  /* link_stop was called while a worker thread is at it */
+    LINK_ABANDONED
 };
 
 struct link {
@@ -439,6 +444,8 @@ static void on_connect_done(uv_work_t *work, int cancelled)
     struct link *link = work->data;
 
     (void)cancelled;
+    if (link->state == LINK_ABANDONED)
+        return;
     library_settle(&link->library);
     if (link->state == LINK_ENDING || link->target_changed) {
         wire_close(&link->wire);
@@ -526,6 +533,7 @@ void link_start(struct link *link, const struct link_target *target)
         start_connecting(link);
         break;
     case LINK_ENDING:
+    case LINK_ABANDONED:
         break;
     }
 }
@@ -542,6 +550,15 @@ static void finish_stop(struct link *link)
     uv_close((uv_handle_t *)&link->wake, on_handle_closed);
 }
 
+static void on_stop_late(uv_timer_t *timer)
+{
+    struct link *link = timer->data;
+
+    log_info("nats: ending in the middle of an attempt to connect");
+    link->state = LINK_ABANDONED;
+    link->stopped(link->stopped_arg);
+}
+
 void link_stop(struct link *link, void (*stopped)(void *arg), void *arg)
 {
     link->stopped = stopped;
@@ -549,6 +566,7 @@ void link_stop(struct link *link, void (*stopped)(void *arg), void *arg)
     switch (link->state) {
     case LINK_CONNECTING:
         link->state = LINK_ENDING;
+        uv_timer_start(&link->timer, on_stop_late, STOP_MAX_MS, 0);
         return;
     case LINK_UP:
         if (link->wire.is_open)
@@ -560,9 +578,15 @@ void link_stop(struct link *link, void (*stopped)(void *arg), void *arg)
     case LINK_WAITING:
     case LINK_STOPPED:
     case LINK_ENDING:
+    case LINK_ABANDONED:
         break;
     }
     finish_stop(link);
+}
+
+bool link_is_abandoned(const struct link *link)
+{
+    return link->state == LINK_ABANDONED;
 }
 
 void link_free(struct link *link)

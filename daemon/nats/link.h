@@ -74,6 +74,12 @@ void link_set_ping_interval(struct link *link);
  * thread and no handle of the link is left. Then link_free.
  */
 void link_stop(struct link *link, void (*stopped)(void *arg), void *arg);
+
+/*
+ * After stopped was called: whether a thread is still at an attempt to connect, which would have taken too long to wait
+ * for. Then nothing of the link may be freed, and the loop would wait for it: the process has to end as it is.
+ */
+bool link_is_abandoned(const struct link *link);
 void link_free(struct link *link);
 
 bool link_is_up(const struct link *link);
