@@ -11,6 +11,10 @@
 #define PULL_MESSAGES 1000u
 #define PULL_BYTES    (2u * 1024u * 1024u)
 
+/* Where others write all the time, there is always more. A message that was passed over in each of so many laps was
+ * replaced each time just before its turn. */
+#define LAPS_MAX 8u
+
 static struct consumer_reading *reading_of(struct request *request)
 {
     return (struct consumer_reading *)((char *)request - offsetof(struct consumer_reading, request));
@@ -42,9 +46,9 @@ static void remove_consumer(struct consumer_reading *reading)
 static json_t *make_config(const struct consumer_reading *reading)
 {
     const struct consumer_scope *scope = &reading->scope;
-    const char *policy = scope->last_per_subject     ? "last_per_subject"
-                         : scope->start_sequence > 0 ? "by_start_sequence"
-                                                     : "all";
+    bool takes_last = scope->last_per_subject && reading->lap == 0;
+    uint64_t start = reading->lap > 0 ? reading->position + 1 : scope->start_sequence;
+    const char *policy = takes_last ? "last_per_subject" : start > 0 ? "by_start_sequence" : "all";
     json_t *config = json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:b, s:b}", "name", reading->name, "deliver_policy",
                                policy, "ack_policy", "none", "replay_policy", "instant", "inactive_threshold",
                                (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1, "headers_only",
@@ -58,8 +62,8 @@ static json_t *make_config(const struct consumer_reading *reading)
             json_array_append_new(filters, json_string(scope->filters[i]));
         json_object_set_new(config, "filter_subjects", filters);
     }
-    if (config != NULL && !scope->last_per_subject && scope->start_sequence > 0)
-        json_object_set_new(config, "opt_start_seq", json_integer((json_int_t)scope->start_sequence));
+    if (config != NULL && !takes_last && start > 0)
+        json_object_set_new(config, "opt_start_seq", json_integer((json_int_t)start));
     return config;
 }
 
@@ -68,7 +72,15 @@ static enum link_publish_result send_create(struct request *request, unsigned at
     struct consumer_reading *reading = reading_of(request);
     char subject[512];
 
-    reading->ops->restart(reading->arg);
+    if (reading->begins_lap) {
+        reading->lap++;
+    } else {
+        reading->lap = 0;
+        reading->position = 0;
+        reading->ops->restart(reading->arg);
+    }
+    reading->begins_lap = false;
+    reading->is_looking = false;
     make_name(reading);
     json_t *body = json_pack("{s:s, s:o*}", "stream_name", reading->scope.stream, "config", make_config(reading));
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
@@ -150,6 +162,61 @@ static enum request_verdict start_over(struct consumer_reading *reading)
     return REQUEST_RETRY;
 }
 
+/* --- Its end ---------------------------------------------------------------------------------------- */
+
+/* What came behind the position. */
+static enum request_verdict begin_lap(struct consumer_reading *reading)
+{
+    remove_consumer(reading);
+    reading->begins_lap = true;
+    request_go_on(&reading->request);
+    return REQUEST_MORE;
+}
+
+/* Asks the stream's leader for the next message behind the position. */
+static enum request_verdict look_behind(struct consumer_reading *reading)
+{
+    char subject[512];
+    json_t *body =
+        json_pack("{s:I, s:s}", "seq", (json_int_t)reading->position + 1, "next_by_subj", reading->scope.filters[0]);
+    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+
+    json_decref(body);
+    if (text == NULL)
+        return start_over(reading);
+    snprintf(subject, sizeof(subject), "%s.STREAM.MSG.GET.%s", reading->jetstream->prefix, reading->scope.stream);
+    enum link_publish_result result = request_publish(&reading->request, subject, NULL, 0, text, strlen(text));
+    free(text);
+    if (result != LINK_PUBLISHED)
+        return start_over(reading);
+    reading->is_looking = true;
+    return REQUEST_MORE;
+}
+
+/* The consumer has no more. */
+static enum request_verdict end_lap(struct consumer_reading *reading)
+{
+    if (reading->is_looking)
+        return REQUEST_MORE;
+    if (!reading->scope.last_per_subject || reading->lap == LAPS_MAX)
+        return finish(reading, NULL);
+    return reading->scope.filter_count == 1 ? look_behind(reading) : begin_lap(reading);
+}
+
+static enum request_verdict take_look(struct consumer_reading *reading, struct message *message)
+{
+    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
+    struct jetstream_error failure;
+    bool has_failed = answer != NULL && jetstream_get_error(answer, &failure);
+
+    json_decref(answer);
+    if (!has_failed)
+        return begin_lap(reading);
+    return failure.err_code == JETSTREAM_MESSAGE_NOT_FOUND ? finish(reading, NULL) : start_over(reading);
+}
+
+/* --- Its messages ----------------------------------------------------------------------------------- */
+
 static enum request_verdict take_created(struct consumer_reading *reading, struct message *message)
 {
     json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
@@ -163,7 +230,7 @@ static enum request_verdict take_created(struct consumer_reading *reading, struc
     }
     if (!jetstream_get_error(answer, &failure)) {
         bool is_empty = json_integer_value(json_object_get(answer, "num_pending")) == 0;
-        verdict = is_empty ? finish(reading, NULL) : pull(reading);
+        verdict = is_empty ? finish(reading, NULL) : pull_more(reading); /* it is no estimate yet */
     } else if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
         request_retry_reason(&reading->request, jetstream_healable(&failure));
         verdict = REQUEST_RETRY;
@@ -184,7 +251,7 @@ static enum request_verdict take_status(struct consumer_reading *reading, struct
     const char *text = message_status_text(message);
 
     if (status == 404)
-        return finish(reading, NULL);
+        return end_lap(reading);
     if (status == 409 && strcmp(text, "Batch Completed") == 0)
         return REQUEST_MORE;
     if (status == 409 && strcmp(text, "Message Size Exceeds MaxBytes") == 0)
@@ -201,12 +268,15 @@ static enum request_verdict take_message(struct request *request, unsigned attem
         return REQUEST_MORE; /* of a consumer that was given up */
     if (!kv_read_delivery(message, &delivery)) {
         unsigned status = message_status(message);
-        return status != 0 ? take_status(reading, message, status) : take_created(reading, message);
+        if (status != 0)
+            return take_status(reading, message, status);
+        return reading->is_looking ? take_look(reading, message) : take_created(reading, message);
     }
 
     if (delivery.consumer_sequence != reading->consumer_sequence + 1)
         return start_over(reading);
     reading->consumer_sequence++;
+    reading->position = delivery.stream_sequence;
     request_heard(request, uv_now(request->requests->loop));
     if (!reading->scope.headers_only)
         requests_note_reply(request->requests, message->payload_bytes);
@@ -220,7 +290,7 @@ static enum request_verdict take_message(struct request *request, unsigned attem
         break;
     }
     if (delivery.pending == 0)
-        return finish(reading, NULL);
+        return end_lap(reading);
     return --reading->pulled == 0 ? pull_more(reading) : REQUEST_MORE;
 }
 
@@ -242,6 +312,7 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
     reading->ops = ops;
     reading->arg = arg;
     reading->attempt = 0;
+    reading->begins_lap = false;
     reading->is_paused = false;
     if (!scope->headers_only)
         reading->request.expected_bytes = consumer_pull_bytes(jetstream->requests->link);

@@ -7,6 +7,11 @@
  * link's wildcard is not (measured: a consumer with a deliver subject under it never
  * delivers). A hole in the deliveries, a silence or a lost link starts the reading over
  * with a new consumer; the reader is told to forget what it has.
+ *
+ * A consumer that reads the last message of each subject passes over those that are replaced before their turn, and
+ * delivers those that replace them; but how many are pending it only estimates meanwhile, and so it may seem to be at
+ * its end before it is. So such a reading looks behind its end, and reads on in further laps while there is something:
+ * what was there all the time is then met once at least, and what is written all the time maybe several times.
  */
 #ifndef DAEMON_NATS_CONSUMER_H
 #define DAEMON_NATS_CONSUMER_H
@@ -22,7 +27,7 @@ struct consumer_scope {
     const char *stream;
     const char *const *filters; /* of subjects; no two may match the same one (the server refuses it) */
     size_t filter_count;
-    bool last_per_subject;   /* the last message of each subject, otherwise all */
+    bool last_per_subject;   /* the last message of each subject, once or more often; otherwise all messages */
     bool headers_only;       /* without their payload */
     uint64_t start_sequence; /* not last_per_subject: from here on; 0: from the beginning */
 };
@@ -57,6 +62,10 @@ struct consumer_reading {
     unsigned attempt; /* that the present consumer was made by; 0: there is none */
     unsigned pulled;  /* messages that the present pull may still bring */
     uint64_t consumer_sequence;
+    uint64_t position; /* sequence of the last message that came, of all laps */
+    unsigned lap;      /* 0: the first consumer; the others read what has come behind it */
+    bool begins_lap;   /* the next attempt does */
+    bool is_looking;   /* whether there is more behind the position */
 };
 
 /*

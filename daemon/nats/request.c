@@ -598,6 +598,13 @@ void request_hurry(struct request *request)
         send_attempt(request);
 }
 
+void request_go_on(struct request *request)
+{
+    request->settled_attempts = request->attempts;
+    request->was_sent = false;
+    send_attempt(request);
+}
+
 void request_listen(struct request *request, unsigned silence_ms)
 {
     enter_state(request, REQUEST_LISTENING, &request->requests->listening);

@@ -201,6 +201,9 @@ void request_resume(struct request *request);
 /* Sends the next attempt at once, whatever it waits for; of a parked request that is its owner's to do, with resume. */
 void request_hurry(struct request *request);
 
+/* Within a reply callback, which then answers REQUEST_MORE: all is well, and the next attempt, at once, asks for more. */
+void request_go_on(struct request *request);
+
 /*
  * For requests without an end, whose deadline is UINT64_MAX: what was asked for has begun, and from now on messages may
  * come at any time. Longer than silence_ms without request_heard is trouble: the next attempt is sent after a backoff.

@@ -196,10 +196,27 @@ static void free_keys(struct read_keys *keys, size_t from)
         keys->count = from;
 }
 
+/* A key that is written meanwhile may come several times. */
+static void drop_twins(struct read_keys *keys)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < keys->count; i++) {
+        if (kept > 0 && strcmp(keys->keys[kept - 1], keys->keys[i]) == 0) {
+            keys->bytes -= packed_bytes(keys->keys[i]);
+            free(keys->keys[i]);
+        } else {
+            keys->keys[kept++] = keys->keys[i];
+        }
+    }
+    keys->count = kept;
+}
+
 static void keep_lowest_keys(struct read_keys *keys)
 {
     if (keys->count > 0)
         qsort((void *)keys->keys, keys->count, sizeof(*keys->keys), compare_keys);
+    drop_twins(keys);
     if (keys->limit > 0)
         free_keys(keys, keys->limit);
 }

@@ -296,8 +296,9 @@ START_TEST(many_who_ask_for_one_key_that_is_not_cached_make_one_request)
         assert_ok(answer);
         ck_assert_uint_eq(number_at(answer->result, "revision"), revision);
     }
-    /* What was held is counted once more when it passes, and while it was held it may have been asked again. */
-    ck_assert_uint_le(proxy_publishes(stage.proxy), 2 + stage_retries(&stage) - retries);
+    /* What was held is counted once more when it passes, and while it was held it may have been asked again. The third
+     * is of the bucket's reading, which looks behind its end. */
+    ck_assert_uint_le(proxy_publishes(stage.proxy), 3 + stage_retries(&stage) - retries);
     ck_assert_uint_lt(proxy_publishes(stage.proxy), ASKERS / 4);
     session_close(third);
     session_close(other);

@@ -196,7 +196,7 @@ START_TEST(a_cut_in_the_middle_of_what_is_told_again_leaves_no_hole_and_no_repea
         put_some(stage.nats, 200);
         proxy_arm(
             stage.proxy,
-            (struct proxy_fault){.kind = PROXY_CUT_BEFORE_DELIVERY, .subject = "$KV.b.>", .skip = 40 * i, .count = 3});
+            (struct proxy_fault){.kind = PROXY_CUT_BEFORE_DELIVERY, .subject = "$KV.b.>", .skip = 30 * i, .count = 3});
         proxy_cut(stage.proxy);
         proxy_release(stage.proxy);
         if (i == 3)

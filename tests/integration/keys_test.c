@@ -167,6 +167,34 @@ START_TEST(listing_keys_leaves_no_consumer_behind)
 }
 END_TEST
 
+static void list_while_writing(unsigned history)
+{
+    struct client *client = client_open_shared(), *writer = client_open_shared();
+    const char *bucket = client_new_bucket(client, format_text("'history': %u", history));
+
+    for (unsigned i = 0; i < 6; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i));
+    for (unsigned round = 0; round < 25; round++) {
+        msgpack_sbuffer buffer;
+        msgpack_sbuffer_init(&buffer);
+        for (unsigned i = 0; i < 400; i++)
+            pack_request(&buffer, i, "kv.put", "['%s', 'k%u', 'v']", bucket, i % 6);
+        client_write(writer, buffer.data, buffer.size);
+        msgpack_sbuffer_destroy(&buffer);
+        for (unsigned i = 0; i < 4; i++)
+            ASSERT_KEYS(client_call(client, "kv.keys", "['%s']", bucket), "k0", "k1", "k2", "k3", "k4", "k5");
+        for (unsigned i = 0; i < 400; i++)
+            assert_ok(client_receive(writer));
+    }
+}
+
+START_TEST(keys_that_are_written_all_the_while_are_each_listed_once)
+{
+    list_while_writing(1);
+    list_while_writing(5);
+}
+END_TEST
+
 Suite *keys_suite(void)
 {
     Suite *suite = suite_create("keys");
@@ -179,5 +207,6 @@ Suite *keys_suite(void)
     tcase_add_test(tests, pages_of_keys_make_up_the_whole);
     tcase_add_test(tests, ten_thousand_keys_come_at_once);
     tcase_add_test(tests, listing_keys_leaves_no_consumer_behind);
+    tcase_add_test(tests, keys_that_are_written_all_the_while_are_each_listed_once);
     return suite;
 }
