@@ -190,9 +190,9 @@ enum kvs_code kvs_get_json(struct kvs *kvs, const char *bucket, const char *key,
                            char **json);
 
 struct kvs_put_options {
-    int64_t ttl_s; /* the value expires after so many seconds; 0: never */
-    const struct kvs_header *headers;
-    size_t header_count;
+    int64_t ttl_s;                    /* the value expires after so many seconds; 0: never */
+    const struct kvs_header *headers; /* no name twice */
+    size_t header_count;              /* up to 1,000 */
     double timeout_s;
 };
 

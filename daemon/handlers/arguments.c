@@ -5,7 +5,11 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* Of an entry. What NATS answers about it has some of its own. */
+#define HEADERS_MAX 1000u
 
 const msgpack_object *map_find(const msgpack_object_map *map, const char *name)
 {
@@ -215,6 +219,27 @@ bool option_integer(struct call *call, const char *name, int64_t min, int64_t ma
     return true;
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct message_header *)a)->name, ((const struct message_header *)b)->name);
+}
+
+/* Of a name that stands there twice only one value could be read again. NULL: there is none; else the name. */
+static const char *find_twin(struct call *call, const struct message_header *headers, size_t count)
+{
+    struct message_header *sorted = arena_alloc(&call->arena, (count + 1) * sizeof(*sorted));
+
+    if (sorted == NULL || count < 2)
+        return NULL;
+    memcpy(sorted, headers, count * sizeof(*sorted));
+    qsort(sorted, count, sizeof(*sorted), compare_names);
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(sorted[i - 1].name, sorted[i].name) == 0)
+            return sorted[i].name;
+    }
+    return NULL;
+}
+
 bool option_headers(struct call *call, const char *name, const struct message_header **headers, size_t *count)
 {
     const msgpack_object *option = option_find(call, name);
@@ -226,6 +251,10 @@ bool option_headers(struct call *call, const char *name, const struct message_he
         return true;
     if (!value_pairs(call, option, name, &pairs, count))
         return false;
+    if (*count > HEADERS_MAX) {
+        call_fail_with(call, ERROR_TOO_LARGE, "%s may have %u members, not %zu", name, HEADERS_MAX, *count);
+        return false;
+    }
     struct message_header *checked = arena_alloc(&call->arena, (*count + 1) * sizeof(*checked));
     if (checked == NULL) {
         call_fail_out_of_memory(call);
@@ -238,6 +267,11 @@ bool option_headers(struct call *call, const char *name, const struct message_he
             return false;
         }
         checked[i] = (struct message_header){pairs[i].name, pairs[i].value};
+    }
+    const char *twin = find_twin(call, checked, *count);
+    if (twin != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has \"%.64s\" twice", name, twin);
+        return false;
     }
     *headers = checked;
     return true;

@@ -315,7 +315,8 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
     reading->begins_lap = false;
     reading->is_paused = false;
     if (!scope->headers_only)
-        reading->request.expected_bytes = consumer_pull_bytes(jetstream->requests->link);
+        reading->request.expected_values = REQUEST_ALL;
+    reading->request.expected_bytes_max = consumer_pull_bytes(jetstream->requests->link);
     request_start(jetstream->requests, &reading->request, &reading_ops, deadline_ms);
 }
 

@@ -198,7 +198,20 @@ void jetstream_cancel(struct jetstream_call *call)
 
 /* --- Stored messages as JSON ----------------------------------------------------------------------- */
 
-#define STORED_HEADERS_MAX 64u
+#define STORED_HEADERS_MAX 1024u
+
+/* At most so many headers are in the block. */
+static size_t count_lines(const char *text, size_t length)
+{
+    size_t count = 0;
+
+    for (const char *at = text; count < STORED_HEADERS_MAX; count++) {
+        at = memchr(at, '\n', length - (size_t)(at - text));
+        if (at++ == NULL)
+            break;
+    }
+    return count;
+}
 
 /* Decodes base64 into the arena; NULL where it is none. */
 static char *decode_base64(struct arena *arena, const char *text, size_t *length)
@@ -226,22 +239,23 @@ static bool read_stored(struct arena *arena, json_t *stored, struct message *mes
     const char *block = json_string_value(json_object_get(stored, "hdrs"));
     const char *payload = json_string_value(json_object_get(stored, "data"));
     char *sequence = arena_alloc(arena, 24);
-    struct message_header *headers = arena_alloc(arena, (STORED_HEADERS_MAX + 3) * sizeof(*headers));
-    size_t block_length = 0;
+    size_t block_length = 0, count = 0;
 
     memset(message, 0, sizeof(*message));
-    if (subject == NULL || time == NULL || sequence == NULL || headers == NULL)
+    if (subject == NULL || time == NULL || sequence == NULL)
+        return false;
+    char *text = block != NULL ? decode_base64(arena, block, &block_length) : NULL;
+    if (text != NULL)
+        count = count_lines(text, block_length);
+    struct message_header *headers = arena_alloc(arena, (count + 3) * sizeof(*headers));
+    if (headers == NULL || (block != NULL && text == NULL))
         return false;
     snprintf(sequence, 24, "%lld", (long long)json_integer_value(json_object_get(stored, "seq")));
     message->subject = arena_strdup(arena, subject);
     message->payload = decode_base64(arena, payload != NULL ? payload : "", &message->payload_bytes);
     message->headers = headers;
-    if (block != NULL) {
-        char *text = decode_base64(arena, block, &block_length);
-        if (text == NULL)
-            return false;
-        message->header_count = message_parse_headers(text, block_length, headers, STORED_HEADERS_MAX);
-    }
+    if (text != NULL)
+        message->header_count = message_parse_headers(text, block_length, headers, count);
     /* Behind those that a client may have sent under these names, as in a direct get. */
     headers += message->header_count;
     headers[0] = (struct message_header){"Nats-Subject", message->subject};

@@ -37,14 +37,17 @@ const char *message_last_header(struct message *message, const char *name)
 
 unsigned message_status(struct message *message)
 {
-    const char *status = message_header(message, "Status");
+    const char *status = message->status;
 
+    /* The library makes headers of them, so of what it has read only this is certain: what was stored is no status. */
+    if (message->native != NULL && message_header(message, "Nats-Stream") == NULL)
+        status = message_header(message, "Status");
     return status != NULL ? (unsigned)strtoul(status, NULL, 10) : 0;
 }
 
 const char *message_status_text(struct message *message)
 {
-    const char *text = message_header(message, "Description");
+    const char *text = message->native != NULL ? message_header(message, "Description") : message->status_text;
 
     return text != NULL ? text : "";
 }

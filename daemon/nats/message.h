@@ -25,6 +25,7 @@ struct message {
     void *native;                   /* the library's message, or NULL: then the headers are below */
     struct message_header *headers; /* of a message without a native one */
     size_t header_count;
+    const char *status, *status_text; /* of a message without a native one; NULL: it has none */
 };
 
 /* The first value of a header, or NULL. Names are compared with their case, as the server writes them. */
@@ -36,7 +37,10 @@ const char *message_header(struct message *message, const char *name);
  */
 const char *message_last_header(struct message *message, const char *name);
 
-/* The number in a "Status" header (100 control, 204 end, 404 not there, …); 0 without one. */
+/*
+ * What the server says with a message that is none: 100 control, 204 end, 404 not there, …; 0: it is one. It stands on
+ * the line of the headers' version (ADR-4), so it is no header, and one that a client has named so does not count.
+ */
 unsigned message_status(struct message *message);
 
 /* The text behind the status, such as "EOB"; "" without one. */

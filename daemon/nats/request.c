@@ -19,7 +19,8 @@
 #define ANSWERS_BYTES_MAX    (32u * 1024u * 1024u)
 #define REPLY_BYTES_FIRST    (1024u * 1024u)
 #define REPLY_OVERHEAD_BYTES 512u
-#define REPLY_DECAY          64u
+#define REPLY_LATE_MS        10000u
+#define REPLY_ASSUMED        256u
 
 #define ACK_PREFIX "$JS.ACK."
 
@@ -146,16 +147,19 @@ static void fail_at_deadline(struct request *request)
     struct error error;
     double waited_s = (double)(uv_now(request->requests->loop) - request->started_ms) / 1000.0;
     const char *text = request_trouble_text(request);
+    bool is_away = request->trouble == REQUEST_NO_LINK || request->trouble == REQUEST_NO_RESPONDERS ||
+                   request->trouble == REQUEST_NO_LEADER;
 
     request_end(request);
     if (request->trouble == REQUEST_TOO_LARGE)
         error_set(&error, ERROR_TOO_LARGE,
                   "with its headers the message is over the NATS server's limit (max_payload)");
     else if (request->in_doubt)
-        error_set(&error, ERROR_DEADLINE_EXCEEDED, "no answer within %.3g s: %s; try again, or allow a longer timeout",
-                  waited_s, text);
-    else
+        error_set(&error, ERROR_DEADLINE_EXCEEDED, "no answer in time: %s; try again, or allow a longer timeout", text);
+    else if (is_away)
         error_set(&error, ERROR_UNAVAILABLE, "%s for %.3g s; nothing was done, try again later", text, waited_s);
+    else
+        error_set(&error, ERROR_DEADLINE_EXCEEDED, "%s in time; nothing was done, allow a longer timeout", text);
     request->ops->fail(request, &error);
 }
 
@@ -194,14 +198,44 @@ static void wait_for_link(struct request *request)
 
 size_t requests_expect_bytes(const struct requests *requests, size_t count)
 {
-    return requests->reply_bytes * count;
+    size_t before = requests->reply_bytes[1], late = requests->reply_bytes[0];
+    size_t known = before > late ? before : late;
+
+    return (requests->assumed_bytes > known ? requests->assumed_bytes : known) * count;
+}
+
+/* Until some have come. */
+static void assume_replies(struct requests *requests, size_t bytes)
+{
+    requests->assumed_bytes = bytes;
+    requests->assumed_replies = REPLY_ASSUMED;
 }
 
 void requests_note_reply(struct requests *requests, size_t bytes)
 {
-    requests->reply_bytes -= requests->reply_bytes / REPLY_DECAY;
-    if (bytes + REPLY_OVERHEAD_BYTES > requests->reply_bytes)
-        requests->reply_bytes = bytes + REPLY_OVERHEAD_BYTES;
+    uint64_t now_ms = uv_now(requests->loop);
+
+    if (now_ms - requests->reply_since_ms > REPLY_LATE_MS) {
+        requests->reply_since_ms = now_ms;
+        requests->reply_bytes[1] = requests->reply_bytes[0];
+        requests->reply_bytes[0] = 0;
+    }
+    if (bytes + REPLY_OVERHEAD_BYTES > requests->reply_bytes[0])
+        requests->reply_bytes[0] = bytes + REPLY_OVERHEAD_BYTES;
+    if (requests->assumed_replies > 0 && --requests->assumed_replies == 0)
+        requests->assumed_bytes = 0;
+}
+
+/* What the answer will take, as far as is known by now. */
+static size_t expected_bytes(const struct request *request)
+{
+    size_t each = requests_expect_bytes(request->requests, 1), max = request->expected_bytes_max;
+
+    if (request->expected_values == 0)
+        return 0;
+    if (request->expected_values == REQUEST_ALL || (max > 0 && each > max / request->expected_values))
+        return max;
+    return each * request->expected_values;
 }
 
 /* One may always go, however large. */
@@ -209,7 +243,7 @@ static bool has_room(const struct request *request)
 {
     size_t in_flight = request->requests->expected_in_flight;
 
-    return request->expected_bytes == 0 || in_flight == 0 || in_flight + request->expected_bytes <= ANSWERS_BYTES_MAX;
+    return in_flight == 0 || in_flight + expected_bytes(request) <= ANSWERS_BYTES_MAX;
 }
 
 static void hold(struct request *request)
@@ -272,12 +306,12 @@ static void send_attempt(struct request *request)
         return;
     /* Those that were held come first, but for requests whose answers are small. */
     bool is_next = requests->held.first == NULL || requests->held.first == request;
-    if (request->expected_bytes > 0 && (!is_next || !has_room(request))) {
+    if (request->expected_values > 0 && (!is_next || !has_room(request))) {
         hold(request);
         return;
     }
     enter_state(request, REQUEST_SENT, &requests->sent);
-    request->charged_bytes = request->expected_bytes;
+    request->charged_bytes = expected_bytes(request);
     requests->expected_in_flight += request->charged_bytes;
     request->attempts++;
     request->suspected = false;
@@ -353,6 +387,9 @@ void requests_on_up(struct requests *requests)
 
 void requests_on_down(struct requests *requests)
 {
+    /* Maybe it was cut because the answers were larger than was thought. Then they are as large as can be. */
+    if (requests->expected_in_flight > 0)
+        assume_replies(requests, link_get_status(requests->link)->max_payload_bytes);
     while (requests->sent.first != NULL)
         wait_for_link(requests->sent.first);
     while (requests->listening.first != NULL)
@@ -480,7 +517,8 @@ void requests_on_message(struct requests *requests, struct message *message)
 
     if (request == NULL)
         return;
-    if (message->payload_bytes == 0 && message_status(message) == NO_RESPONDERS) {
+    /* What a consumer delivers has a reply subject, and what its headers say is whoever wrote it's. */
+    if (message->payload_bytes == 0 && message->reply == NULL && message_status(message) == NO_RESPONDERS) {
         take_no_responders(request, attempt);
         return;
     }
@@ -510,7 +548,8 @@ int requests_init(struct requests *requests, uv_loop_t *loop, struct timers *tim
     requests->timers = timers;
     requests->conf = conf;
     requests->first_free = NO_SLOT;
-    requests->reply_bytes = REPLY_BYTES_FIRST;
+    assume_replies(requests, REPLY_BYTES_FIRST);
+    requests->reply_since_ms = uv_now(loop);
     return grow_slots(requests);
 }
 

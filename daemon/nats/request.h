@@ -91,18 +91,21 @@ struct request_limit {
 
 /*
  * The owner embeds it, zeroed, in memory that lives until the request ends. All members are the module's but limit,
- * answers_once, and expected_bytes: what the answer will take, from requests_expect_bytes, for requests whose answers
- * are values. The server has a limit for what a connection has not read (max_pending, 64 MB by default) and cuts it
- * beyond: so those that would bring too much at a time are held until others are answered.
+ * answers_once, and what says how much the answer will take, for requests whose answers are values: so many of them,
+ * and no more bytes than that. The server has a limit for what a connection has not read (max_pending, 64 MB by
+ * default) and cuts it beyond: so those that would bring too much at a time are held until others are answered.
  *
  * answers_once: an attempt has one message for an answer, and never another. Its reply subject then serves the next
  * request as soon as the answer has come: a server remembers who listens to which subject, and must look up every new
  * one (measured: a quarter of what a get costs it). It is so of direct gets, which one member of a queue group answers.
  * It is not of writes and of what a leader answers: a new leader may answer again what the old one did.
  */
+#define REQUEST_ALL SIZE_MAX
+
 struct request {
     struct request_limit *limit; /* NULL: none. From the attempt that is sent after it was set, to the end */
-    size_t expected_bytes;
+    size_t expected_values;      /* REQUEST_ALL: as many as bytes allow; 0: the answer is no value */
+    size_t expected_bytes_max;
     size_t charged_bytes; /* of the attempt that is in flight */
     const struct request_ops *ops;
     struct requests *requests;
@@ -146,7 +149,10 @@ struct requests {
     struct request_queue held;    /* until there is room for their answers */
     struct request_queue listening;
     size_t expected_in_flight; /* bytes of the answers that are on their way, about */
-    size_t reply_bytes;        /* what an answer with a value takes: the most of late */
+    size_t reply_bytes[2];     /* the most that an answer with a value took, of late and before */
+    uint64_t reply_since_ms;   /* loop time from which on it is of late */
+    size_t assumed_bytes;      /* that one takes, for so many more of them */
+    unsigned assumed_replies;
     struct request *answered;  /* whose one answer is being handed over */
     uint64_t retries;          /* attempts that were sent after the first, since the start */
 };
@@ -201,7 +207,8 @@ void request_resume(struct request *request);
 /* Sends the next attempt at once, whatever it waits for; of a parked request that is its owner's to do, with resume. */
 void request_hurry(struct request *request);
 
-/* Within a reply callback, which then answers REQUEST_MORE: all is well, and the next attempt, at once, asks for more. */
+/* Within a reply callback, which then answers REQUEST_MORE: all is well, and the next attempt, at once, asks for more.
+ */
 void request_go_on(struct request *request);
 
 /*

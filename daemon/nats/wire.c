@@ -17,8 +17,9 @@
 /* nats-server's max_payload goes up to 64 MB; a size beyond that is no size. */
 #define MESSAGE_BYTES_MAX (128u * 1024u * 1024u)
 
-/* Headers of one message beyond this are not looked at. */
-#define HEADERS_MAX 1024u
+/* Of the headers of one message the first are looked at, and the last. */
+#define HEADERS_MAX  1024u
+#define HEADERS_LAST 16u
 
 /* Reads in one turn, of a buffer each: then the sessions have theirs. */
 #define READS_PER_TURN 8u
@@ -214,6 +215,12 @@ bool wire_write(struct wire *wire)
 
 static bool add_header(struct wire *wire, struct message *message, const char *name, const char *value)
 {
+    /* The server's own come last, and say what the message is. */
+    if (message->header_count == HEADERS_MAX) {
+        struct message_header *last = &wire->headers[HEADERS_MAX - HEADERS_LAST];
+        memmove(last, last + 1, (HEADERS_LAST - 1) * sizeof(*last));
+        message->header_count--;
+    }
     if (message->header_count == wire->header_capacity) {
         size_t capacity = wire->header_capacity > 0 ? wire->header_capacity * 2 : 16;
         struct message_header *grown = realloc(wire->headers, capacity * sizeof(*grown));
@@ -227,18 +234,19 @@ static bool add_header(struct wire *wire, struct message *message, const char *n
     return true;
 }
 
-/* Of the version's line what is behind it: "503", or "404 Message Not Found". They read as the library reads them. */
-static bool take_status(struct wire *wire, struct message *message, char *at, char *line_end)
+/* Of the version's line what is behind it: "503", or "404 Message Not Found". */
+static void take_status(struct message *message, char *at, char *line_end)
 {
     while (at < line_end && *at == ' ')
         at++;
     if (at == line_end)
-        return true;
+        return;
     *line_end = '\0';
     char *text = strchr(at, ' ');
     if (text != NULL)
         *text++ = '\0';
-    return add_header(wire, message, "Status", at) && (text == NULL || add_header(wire, message, "Description", text));
+    message->status = at;
+    message->status_text = text;
 }
 
 /* Parts a block of headers into names and values, in place. False: it is none, or memory ran out. */
@@ -247,12 +255,12 @@ static bool take_headers(struct wire *wire, struct message *message, char *at, s
     char *end = at + length, *line_end = memchr(at, '\n', length);
     size_t version = sizeof(VERSION_LINE) - 1;
 
-    if (line_end == NULL || length < version + 2 || memcmp(at, VERSION_LINE, version) != 0 || line_end[-1] != '\r' ||
-        !take_status(wire, message, at + version, line_end - 1))
+    if (line_end == NULL || length < version + 2 || memcmp(at, VERSION_LINE, version) != 0 || line_end[-1] != '\r')
         return false;
+    take_status(message, at + version, line_end - 1);
     for (at = line_end + 1; (line_end = memchr(at, '\n', (size_t)(end - at))) != NULL; at = line_end + 1) {
         char *colon = memchr(at, ':', (size_t)(line_end - at));
-        if (colon == NULL || message->header_count == HEADERS_MAX)
+        if (colon == NULL)
             break; /* the empty line that ends the block */
         char *value = colon + 1, *value_end = line_end;
         while (value < value_end && (*value == ' ' || *value == '\t'))

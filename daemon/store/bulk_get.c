@@ -322,9 +322,8 @@ static void read_chunk(struct bulk_get *bulk)
         finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
-    bulk->request.expected_bytes = requests_expect_bytes(&bulk->store->requests, bulk->chunk_count);
-    if (bulk->request.expected_bytes > answer_max(bulk))
-        bulk->request.expected_bytes = answer_max(bulk);
+    bulk->request.expected_values = bulk->chunk_count;
+    bulk->request.expected_bytes_max = answer_max(bulk);
     request_start(&bulk->store->requests, &bulk->request, &chunk_ops, bulk->deadline_ms);
 }
 

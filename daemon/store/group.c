@@ -190,7 +190,8 @@ static void on_waited_too_long(struct timer *timer)
 
     take_from_queue(group, write);
     write->group = NULL;
-    error_set(&error, ERROR_UNAVAILABLE, "the writes before this one were not answered in time; nothing was written");
+    error_set(&error, ERROR_DEADLINE_EXCEEDED,
+              "the writes before this one were not answered in time; nothing was written");
     error.outcome = ERROR_OUTCOME_NONE;
     write_finish(write, 0, &error);
     group_release(group);

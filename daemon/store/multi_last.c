@@ -131,7 +131,6 @@ static const struct request_ops read_ops = {
 bool multi_last_start(struct store *store, struct multi_last *read, const char *const *keys, size_t count)
 {
     bool is_all = !read->is_count && read->from == 0;
-    size_t expected_bytes = requests_expect_bytes(&store->requests, count);
     char options[80];
     int length =
         snprintf(options, sizeof(options), "\"max_bytes\":%u,", is_all ? MULTI_LAST_BYTES_MAX : MULTI_LAST_NEWS_BYTES);
@@ -147,8 +146,8 @@ bool multi_last_start(struct store *store, struct multi_last *read, const char *
     if (read->body == NULL)
         return false;
     /* What is asked of entries that are known already brings little, and two such reads must go together. */
-    if (is_all)
-        read->request.expected_bytes = expected_bytes < MULTI_LAST_BYTES_MAX ? expected_bytes : MULTI_LAST_BYTES_MAX;
+    read->request.expected_values = is_all ? count : 0;
+    read->request.expected_bytes_max = MULTI_LAST_BYTES_MAX;
     request_start(&store->requests, &read->request, &read_ops, read->deadline_ms);
     return true;
 }

@@ -218,7 +218,7 @@ static void on_get_handle(void *arg, struct bucket *bucket, const struct error *
 void read_get_alone(struct read_get *get)
 {
     get->request.answers_once = !asks_leader(get);
-    get->request.expected_bytes = requests_expect_bytes(&get->store->requests, 1);
+    get->request.expected_values = 1;
     request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
     if (get->together_ms > 0)
         get->request.started_ms = get->together_ms; /* what it says of its wait is to be true */

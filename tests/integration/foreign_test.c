@@ -226,6 +226,61 @@ START_TEST(a_key_that_no_protocol_allows_does_not_harm_a_listing)
 }
 END_TEST
 
+static void assert_is_value(struct answer *answer, const char *status)
+{
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "v");
+    ck_assert_str_eq(text_at(&answer->result, "headers.Status"), status);
+}
+
+START_TEST(what_another_client_calls_a_status_is_a_header)
+{
+    static const char *const statuses[] = {"404", "503", "204", "100", "408", "409"};
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+
+    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+        const char *status = statuses[i], *bucket = client_new_bucket(client, NULL);
+        assert_ok(client_call(client, "kv.put", "['%s', 'a', 'v']", bucket));
+        put_there(nats, bucket, "k", format_text("Status: %s\r\n", status), "v");
+        static const char *const levels[] = {"direct", "leader", "cached", "cached"};
+        for (size_t level = 0; level < 4; level++)
+            assert_is_value(client_call(client, "kv.get", "['%s', 'k', {'consistency': '%s'}]", bucket, levels[level]),
+                            status);
+        struct answer *answer = client_call(client, "bulk.get", "['%s', ['a', 'k']]", bucket);
+        assert_ok(answer);
+        ck_assert_str_eq(text_at(&answer->result, "k.value"), "v");
+        answer = client_call(client, "kv.keys", "['%s']", bucket);
+        assert_ok(answer);
+        ck_assert_uint_eq(count_at(&answer->result, ""), 2);
+        answer = client_call(client, "kv.history", "['%s', 'k']", bucket);
+        assert_ok(answer);
+        ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+    }
+}
+END_TEST
+
+START_TEST(more_headers_than_are_looked_at_do_not_hide_a_value)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = client_new_bucket(client, NULL);
+    char *headers = keep(calloc(1, 64000));
+
+    for (unsigned i = 0, length = 0; i < 3000; i++)
+        length += (unsigned)sprintf(headers + length, "h%u: x\r\n", i);
+    put_there(nats, bucket, "k", headers, "v");
+    static const char *const levels[] = {"direct", "leader", "cached"};
+    for (size_t level = 0; level < 3; level++) {
+        struct answer *answer =
+            client_call(client, "kv.get", "['%s', 'k', {'consistency': '%s'}]", bucket, levels[level]);
+        assert_ok(answer);
+        ck_assert_str_eq(text_at(&answer->result, "value"), "v");
+        ck_assert_uint_ge(count_at(&answer->result, "headers"), 1000);
+    }
+}
+END_TEST
+
 Suite *foreign_suite(void)
 {
     Suite *suite = suite_create("foreign");
@@ -240,5 +295,7 @@ Suite *foreign_suite(void)
     tcase_add_test(tests, a_bucket_that_lost_direct_reads_meanwhile_is_read);
     tcase_add_test(tests, a_bucket_with_a_short_ttl_of_another_client_keeps_its_duplicate_window_bounded);
     tcase_add_test(tests, a_key_that_no_protocol_allows_does_not_harm_a_listing);
+    tcase_add_test(tests, what_another_client_calls_a_status_is_a_header);
+    tcase_add_test(tests, more_headers_than_are_looked_at_do_not_hide_a_value);
     return suite;
 }

@@ -602,6 +602,34 @@ START_TEST(headers_of_the_servers_own_are_refused)
 }
 END_TEST
 
+/* The parameters of a put with so many headers. */
+static const char *put_with_headers(const char *bucket, unsigned count)
+{
+    char *text = keep(malloc(64 + count * 16));
+    int length = sprintf(text, "['%s', 'k', 'v', {'headers': {", bucket);
+
+    for (unsigned i = 0; i < count; i++)
+        length += sprintf(text + length, "%s'h%u': 'x'", i > 0 ? ", " : "", i);
+    strcpy(text + length, "}}]");
+    return text;
+}
+
+START_TEST(a_value_may_have_a_thousand_headers)
+{
+    static const char *const levels[] = {"direct", "leader", "cached"};
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_ok(client_call(client, "kv.put", "%s", put_with_headers(bucket, 1000)));
+    for (size_t i = 0; i < 3; i++) {
+        struct answer *answer = client_call(client, "kv.get", "['%s', 'k', {'consistency': '%s'}]", bucket, levels[i]);
+        assert_ok(answer);
+        ck_assert_uint_eq(count_at(&answer->result, "headers"), 1000);
+    }
+    assert_code(client_call(client, "kv.put", "%s", put_with_headers(bucket, 1001)), "too_large");
+}
+END_TEST
+
 START_TEST(header_values_that_nats_would_change_are_refused)
 {
     struct client *client = client_open_shared();
@@ -768,6 +796,7 @@ Suite *kv_suite(void)
     tcase_add_test(tests, headers_come_back_as_they_were_given);
     tcase_add_test(tests, headers_of_the_servers_own_are_refused);
     tcase_add_test(tests, header_values_that_nats_would_change_are_refused);
+    tcase_add_test(tests, a_value_may_have_a_thousand_headers);
     tcase_add_test(tests, a_map_is_stored_as_json_and_comes_back_as_a_map);
     tcase_add_test(tests, an_array_is_stored_as_json);
     tcase_add_test(tests, a_map_as_the_last_argument_is_the_value_of_a_put);

@@ -43,6 +43,12 @@ static void on_message(void *arg, struct message *message)
     tell(line, " reply=");
     tell(line, message->reply != NULL ? message->reply : "none");
     message_each_header(message, tell_header, line);
+    if (message_status(message) != 0) {
+        tell(line, " status ");
+        tell(line, message->status);
+        tell(line, " ");
+        tell(line, message_status_text(message));
+    }
     tell(line, " [");
     ck_assert_uint_eq(strlen(message->payload), message->payload_bytes);
     tell(line, message->payload);
@@ -100,13 +106,15 @@ static const char conversation[] = "INFO {\"server_id\":\"x\"}\r\n"
                                    "HMSG in.box 1 re.ply 34 34\r\nNATS/1.0 404 Message Not Found\r\n\r\n\r\n"
                                    "-ERR 'Permissions Violation'\r\n"
                                    "+OK\r\n"
-                                   "HMSG x 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n";
+                                   "HMSG x 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"
+                                   "HMSG y 1 25 25\r\nNATS/1.0\r\nStatus: 503\r\n\r\n\r\n";
 static const char told[] = "a.b reply=none [hello]\n"
                            "a.b reply=$JS.ACK.1 []\n"
                            "in.box reply=none A=b C=d e [world]\n"
-                           "in.box reply=re.ply Status=404 Description=Message Not Found []\n"
+                           "in.box reply=re.ply status 404 Message Not Found []\n"
                            "complaint Permissions Violation\n"
-                           "x reply=none Status=503 []\n";
+                           "x reply=none status 503  []\n"
+                           "y reply=none Status=503 []\n";
 
 START_TEST(messages_are_the_same_in_whatever_pieces_they_come)
 {
