@@ -263,6 +263,11 @@ static struct operation *add_operation(struct call *call, struct write_call *wri
         fail_not_strings(call);
         return NULL;
     }
+    /* It could not be told from a shorter one. */
+    if (memchr(key->via.str.ptr, '\0', key->via.str.size) != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "a key has no NUL");
+        return NULL;
+    }
     operation->key = copy_key(call, key);
     operation->value = "";
     if (operation->key == NULL) {

@@ -99,6 +99,34 @@ START_TEST(arguments_that_cannot_be_fail_the_call)
 }
 END_TEST
 
+/* It is none of the shorter ones. */
+START_TEST(a_key_with_a_nul_fails_the_call_and_harms_no_other)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    msgpack_sbuffer buffer;
+    msgpack_packer packer;
+
+    uint64_t revision = revision_of(client_call(client, "kv.put", "['%s', 'a', 'v']", bucket));
+    msgpack_sbuffer_init(&buffer);
+    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+    msgpack_pack_array(&packer, 4);
+    msgpack_pack_int(&packer, 0);
+    msgpack_pack_int(&packer, 77);
+    msgpack_pack_str_with_body(&packer, "bulk.delete", strlen("bulk.delete"));
+    msgpack_pack_array(&packer, 2);
+    msgpack_pack_str_with_body(&packer, bucket, strlen(bucket));
+    msgpack_pack_array(&packer, 2);
+    msgpack_pack_str_with_body(&packer, "a\0b", 3);
+    msgpack_pack_str_with_body(&packer, "a", 1);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    assert_code(client_wait(client, 77), "invalid_argument");
+    struct answer *answer = client_call(client, "kv.get", "['%s', 'a']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "revision"), revision);
+}
+END_TEST
+
 Suite *bulk_suite(void)
 {
     Suite *suite = suite_create("bulk");
@@ -109,5 +137,6 @@ Suite *bulk_suite(void)
     tcase_add_test(tests, the_failure_of_one_key_hides_no_other);
     tcase_add_test(tests, a_bucket_that_is_not_there_is_told_for_each_key);
     tcase_add_test(tests, arguments_that_cannot_be_fail_the_call);
+    tcase_add_test(tests, a_key_with_a_nul_fails_the_call_and_harms_no_other);
     return suite;
 }
