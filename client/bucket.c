@@ -32,16 +32,20 @@ static void add_placement(struct kvs_request *request, const struct kvs_bucket_o
 
 static void add_republish(struct kvs_request *request, const struct kvs_bucket_options *options)
 {
-    if (options->republish_destination == NULL)
+    /* Without a destination the daemon says what is missing. */
+    if (options->republish_destination == NULL && options->republish_source == NULL && !options->republish_headers_only)
         return;
     request_option(request, "republish");
-    kvs_request_map(request, options->republish_source != NULL ? 3 : 2);
+    kvs_request_map(request,
+                    1u + (options->republish_source != NULL) + (size_t)(options->republish_destination != NULL));
     if (options->republish_source != NULL) {
         kvs_request_string(request, "source");
         kvs_request_string(request, options->republish_source);
     }
-    kvs_request_string(request, "destination");
-    kvs_request_string(request, options->republish_destination);
+    if (options->republish_destination != NULL) {
+        kvs_request_string(request, "destination");
+        kvs_request_string(request, options->republish_destination);
+    }
     kvs_request_string(request, "headers_only");
     kvs_request_boolean(request, options->republish_headers_only);
 }

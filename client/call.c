@@ -260,7 +260,7 @@ void call_end_all(struct kvs *kvs, const struct kvs_error *reason)
         if (calls[i].state != CALL_IN_FLIGHT)
             continue;
         struct kvs_error error = *reason;
-        if (calls[i].sent_at > sent_bytes)
+        if (calls[i].sent_at > sent_bytes || reason->outcome == KVS_OUTCOME_NONE)
             error.outcome = KVS_OUTCOME_NONE;
         else
             error.outcome = calls[i].only_reads ? KVS_OUTCOME_ABSENT : KVS_OUTCOME_UNKNOWN;
@@ -321,7 +321,7 @@ enum kvs_code call_wait_for_connection(struct kvs *kvs, int64_t give_up_ms)
 {
     enum kvs_code code;
 
-    while ((code = connection_ensure(kvs)) == KVS_IO && kvs->options.reconnect) {
+    while ((code = connection_ensure(kvs)) != KVS_OK && kvs->options.reconnect) {
         int64_t now = connection_now_ms();
         if (now >= give_up_ms)
             break;
@@ -364,7 +364,8 @@ static enum kvs_code run(struct kvs *kvs, const struct kvs_request *request, dou
         enum kvs_code refused = submit_and_wait(kvs, request, deadline_ms, &waiter);
         if (refused != KVS_OK)
             return refused;
-    } while (kvs->options.reconnect && waiter.error.code == KVS_IO && waiter.error.outcome == KVS_OUTCOME_NONE &&
+    } while (kvs->options.reconnect && (waiter.error.code == KVS_IO || waiter.error.code == KVS_PROTOCOL) &&
+             waiter.error.retryable && waiter.error.outcome == KVS_OUTCOME_NONE &&
              connection_now_ms() < deadline_ms - GRACE_MS);
 
     if (waiter.error.code == KVS_OK)

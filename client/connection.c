@@ -17,6 +17,7 @@
 
 #define DEFAULT_PATH              "/run/kvstored/kvstored.sock"
 #define DEFAULT_CONNECT_TIMEOUT_S 5.0
+#define LONGEST_CONNECT_TIMEOUT_S (365.0 * 24 * 60 * 60)
 #define DEFAULT_MESSAGE_BYTES     (64u * 1024 * 1024)
 #define DEFAULT_QUEUED_BYTES      (64u * 1024 * 1024)
 #define DEFAULT_IN_FLIGHT         65536u
@@ -131,6 +132,8 @@ static enum kvs_code set_options(struct kvs *kvs, const struct kvs_options *opti
         return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "a timeout must be a number of seconds, or 0");
     if (own->connect_timeout_s <= 0)
         own->connect_timeout_s = DEFAULT_CONNECT_TIMEOUT_S;
+    if (own->connect_timeout_s > LONGEST_CONNECT_TIMEOUT_S)
+        own->connect_timeout_s = LONGEST_CONNECT_TIMEOUT_S;
     if (own->max_message_bytes == 0)
         own->max_message_bytes = DEFAULT_MESSAGE_BYTES;
     if (own->max_queued_bytes == 0)
@@ -309,6 +312,7 @@ static enum kvs_code lose_for_response(struct kvs *kvs, const struct rpc_message
         return lose_for_message(kvs, "has no msgid and no error");
     failure_set(&reason, KVS_PROTOCOL, "the daemon ended the session: %.200s", error.message);
     reason.retryable = error.retryable; /* there were too many sessions: watches come again */
+    reason.outcome = error.outcome;     /* NONE: and it has read nothing of what was sent */
     return connection_lose(kvs, &reason);
 }
 

@@ -159,16 +159,9 @@ struct kvs_entry *entry_read(const struct kvs_value *value, struct entry_places 
 
 /* --- One, and an array -------------------------------------------------------------------------- */
 
-struct kvs_entry *kvs_value_entry(const struct kvs_value *value)
+static enum kvs_code read_entry(const struct kvs_value *result, bool of_watch, void *out)
 {
-    struct kvs_entry *entry = NULL;
-
-    return kvs_value_type(value) == KVS_MAP && result_read_entry(value, &entry) == KVS_OK ? entry : NULL;
-}
-
-enum kvs_code result_read_entry(const struct kvs_value *result, void *out)
-{
-    struct entry_space space = {0};
+    struct entry_space space = {.of_watch = of_watch};
 
     if (kvs_value_type(result) == KVS_NIL)
         return KVS_OK;
@@ -180,6 +173,18 @@ enum kvs_code result_read_entry(const struct kvs_value *result, void *out)
     struct entry_places places = entry_lay_out(block, &space);
     *(struct kvs_entry **)out = entry_read(result, &places);
     return KVS_OK;
+}
+
+struct kvs_entry *kvs_value_entry(const struct kvs_value *value)
+{
+    struct kvs_entry *entry = NULL;
+
+    return kvs_value_type(value) == KVS_MAP && read_entry(value, true, &entry) == KVS_OK ? entry : NULL;
+}
+
+enum kvs_code result_read_entry(const struct kvs_value *result, void *out)
+{
+    return read_entry(result, false, out);
 }
 
 enum kvs_code result_read_entries(const struct kvs_value *result, void *out)

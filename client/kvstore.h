@@ -55,7 +55,7 @@ enum kvs_code {
 
     /* The library's own. */
     KVS_IO = 100,  /* could not connect, or the connection was lost */
-    KVS_PROTOCOL,  /* the daemon's bytes break the protocol; the connection is closed */
+    KVS_PROTOCOL,  /* the daemon's bytes break the protocol, or it ended the session; the connection is closed */
     KVS_NO_MEMORY, /* malloc failed */
 };
 
@@ -94,12 +94,13 @@ typedef void kvs_notification_fn(struct kvs *kvs, const char *method, const stru
 
 struct kvs_options {
     double connect_timeout_s; /* default 5 */
-    double timeout_s;         /* of calls that name none; default: the daemon's own, 5 unless configured otherwise */
+    double timeout_s;         /* of calls that name none; default: the daemon's own, 5 unless configured otherwise. Of
+                               * any call up to the daemon's calls.max_timeout, 60 unless configured otherwise */
 
     /*
-     * false: once the connection is lost every call fails with KVS_IO; close the handle and connect again.
-     * true: the next call connects again, with pauses that grow from 50 ms to 2 s between attempts. A
-     * blocking call goes on trying until its timeout; an asynchronous one is refused with KVS_IO until
+     * false: once the connection is lost every call fails with the reason, as a rule KVS_IO; close the handle and
+     * connect again. true: the next call connects again, with pauses that grow from 50 ms to 2 s between attempts. A
+     * blocking call goes on trying until its timeout; an asynchronous one is refused with the reason until
      * the daemon is back. In both cases calls that were in flight fail with KVS_IO and are never sent again by
      * the library; their outcome is KVS_OUTCOME_NONE where the request had not left, otherwise, of a write, UNKNOWN.
      * Watches go on by themselves with true, and end with false: see "Watches".
@@ -183,8 +184,9 @@ enum kvs_code kvs_get(struct kvs *kvs, const char *bucket, const char *key, cons
 
 /*
  * Reads a key whose value is JSON; *json is its text, parsed and written anew by the daemon and
- * the library. KVS_OK with *json NULL where the key is not there, KVS_INVALID_ARGUMENT where the
- * value is no JSON.
+ * the library. KVS_OK with *json NULL where the key is not there, or its value is JSON's null (kvs_get tells these
+ * apart); KVS_INVALID_ARGUMENT where the value is no JSON, or has what MessagePack cannot hold: a number beyond 64
+ * bits, more than 31 levels.
  */
 enum kvs_code kvs_get_json(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_get_options *options,
                            char **json);
@@ -373,7 +375,8 @@ typedef enum kvs_code kvs_txn_fn(struct kvs_txn *txn, void *context);
 /*
  * Read, change, write: calls function with a new transaction and commits it, and does so again after a short random
  * pause while the commit fails because a key that the transaction had read has changed, until the time is
- * over: the option timeout_s, or else the handle's, or else 5 seconds; then the last round's error is the answer.
+ * over: the option timeout_s, which may be longer than one call's, or else the handle's, or else 5 seconds; then the
+ * last round's error is the answer.
  */
 enum kvs_code kvs_txn_run(struct kvs *kvs, const char *bucket, kvs_txn_fn *function, void *context,
                           const struct kvs_call_options *options);
@@ -532,7 +535,7 @@ struct kvs_value *kvs_value_copy(const struct kvs_value *value);
  */
 char *kvs_value_json(const struct kvs_value *value);
 
-/* The value as an entry. NULL when it is none or out of memory. Release with kvs_free. */
+/* The value as an entry, also of a watch. NULL when it is none or out of memory. Release with kvs_free. */
 struct kvs_entry *kvs_value_entry(const struct kvs_value *value);
 
 /*
@@ -547,7 +550,7 @@ bool kvs_value_error(const struct kvs_value *value, struct kvs_error *error);
 /* --- Asynchronous calls ------------------------------------------------------------------------ */
 
 /*
- * Receives a call's answer, once, from inside kvs_process, a blocking call or kvs_close.
+ * Receives a call's answer, once, from inside kvs_process, a blocking call, kvs_watch_stop or kvs_close.
  * Success: error is NULL and result is what protocol.md says the method answers (a revision is a
  * KVS_INTEGER, an entry is read with kvs_value_entry, a key that is not there is KVS_NIL; of a bulk call it is
  * a map of the keys, each once, to an entry or KVS_NIL, or to a revision or an error that kvs_value_error reads).
@@ -683,7 +686,8 @@ enum kvs_code kvs_watch(struct kvs *kvs, const char *bucket, const struct kvs_wa
  * Waits for the next event of a watch that kvs_watch began, for at most timeout_s: 0 does not wait, a negative one
  * waits until there is one. What *event points to lives until the next kvs_watch_next or kvs_watch_stop on this watch.
  * KVS_OK also with KVS_EVENT_NONE and KVS_EVENT_ENDED, which comes again each time. KVS_INVALID_ARGUMENT from inside a
- * function that the library calls, and for a watch of kvs_async_watch.
+ * function that the library calls, for a watch of kvs_async_watch, and where a function has stopped the watch
+ * meanwhile: then it is gone.
  * The socket is read only while no event of this watch waits: a program that takes none lets the daemon wait,
  * which ends the watch when it has watches.buffer_bytes for it, and the connection after limits.stall_timeout (30 s).
  */

@@ -111,14 +111,18 @@ static const struct condition *find_read(const struct kvs_txn *txn, const char *
     return NULL;
 }
 
-/* The seconds that are left, 0 where there is no limit. False: none are left. */
+/* The seconds that one call may have of those that are left, 0: as many as calls have. False: none are left. */
 static bool time_left(struct kvs_txn *txn, double *left_s)
 {
+    double usual_s = txn->kvs->options.timeout_s > 0 ? txn->kvs->options.timeout_s : RUN_TIMEOUT_S;
+
     *left_s = 0;
     if (txn->deadline_ms == 0)
         return true;
-    *left_s = (double)(txn->deadline_ms - connection_now_ms()) / 1000;
-    if (*left_s > 0)
+    double all_s = (double)(txn->deadline_ms - connection_now_ms()) / 1000;
+    if (all_s < usual_s)
+        *left_s = all_s;
+    if (all_s > 0)
         return true;
     failure_set(&txn->kvs->error, KVS_DEADLINE_EXCEEDED, "the transaction's time is over; nothing was written");
     txn->kvs->error.outcome = KVS_OUTCOME_NONE;

@@ -73,7 +73,7 @@ static void sweep(struct kvs *kvs)
 {
     for (struct kvs_watch **place = &kvs->watches; *place != NULL;) {
         struct kvs_watch *watch = *place;
-        if (watch->is_forgotten && watch->state == WATCH_ENDED) {
+        if (watch->is_forgotten && watch->state == WATCH_ENDED && watch != kvs->awaited) {
             *place = watch->next;
             release(watch);
         } else {
@@ -103,10 +103,19 @@ void watch_tell(struct kvs_watch *watch, const struct kvs_event *event)
     kvs->in_callback = before;
 }
 
+/* The revision up to which everything was told, or was not asked for; the bucket has had it. */
+static uint64_t known_revision(const struct kvs_watch *watch)
+{
+    return watch->has_told ? watch->told_revision : watch->base_revision;
+}
+
 /* The revision behind which the watch goes on. False where it has to begin as the program has asked. */
 static bool resume_point(const struct kvs_watch *watch, uint64_t *revision)
 {
-    *revision = watch->has_told ? watch->told_revision : watch->base_revision;
+    *revision = known_revision(watch);
+    /* It may wait for one that is to come. */
+    if (!watch->has_told && watch->options.from_revision > *revision)
+        *revision = watch->options.from_revision - 1;
     return watch->has_told || (watch->was_started && (watch->is_ready || watch->options.updates_only));
 }
 
@@ -282,7 +291,7 @@ static void on_looked(struct kvs *kvs, const struct kvs_error *error, const stru
     }
     if (!watch->was_started)
         watch->base_revision = kvs_value_unsigned(last);
-    else if (resume_point(watch, &revision) && kvs_value_unsigned(last) < revision)
+    else if (resume_point(watch, &revision) && kvs_value_unsigned(last) < known_revision(watch))
         begin_anew(watch);
     if (start(watch) != KVS_OK)
         fail_to_start(watch, &kvs->error);
@@ -373,6 +382,7 @@ void watch_lose_all(struct kvs *kvs, const struct kvs_error *reason)
 {
     bool can_heal = kvs->options.reconnect && reason->retryable;
 
+    kvs->watch_due_ms = INT64_MAX;
     for (struct kvs_watch *watch = kvs->watches; watch != NULL; watch = watch->next) {
         if (watch->state == WATCH_UNWANTED)
             watch->state = WATCH_ENDED;

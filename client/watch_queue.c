@@ -104,9 +104,12 @@ enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct k
         int64_t until_ms = moment_after(timeout_s);
         kvs->awaited = watch;
         connection_run(kvs);
-        while (!watch_has_event(watch) && connection_now_ms() < until_ms)
+        while (!watch_has_event(watch) && !watch->is_forgotten && connection_now_ms() < until_ms)
             work(kvs, until_ms);
         kvs->awaited = NULL;
+        if (watch->is_forgotten)
+            return failure_set(&kvs->error, KVS_INVALID_ARGUMENT,
+                               "the watch was stopped by a function that was called while it was waited for");
     }
     take_event(watch, event);
     return KVS_OK;

@@ -485,6 +485,40 @@ START_TEST(one_call_too_many_is_refused_by_the_handle)
 }
 END_TEST
 
+static enum kvs_code raise_counter(struct kvs_txn *txn, void *context)
+{
+    const struct kvs_entry *entry;
+    enum kvs_code code = kvs_txn_get(txn, "counter", &entry);
+
+    (void)context;
+    kvs_txn_put(txn, "counter", "1", 1, NULL);
+    return code;
+}
+
+START_TEST(a_transaction_may_take_longer_than_a_call)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    struct kvs_call_options options = {.timeout_s = 1000}; /* calls.max_timeout is 60 */
+
+    assert_done(kvs_txn_run(kvs, new_bucket(kvs, 1), raise_counter, NULL, &options));
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(settings_that_would_be_lost_are_refused)
+{
+    const struct kvs_header twins[] = {{"A", "1"}, {"A", "2"}};
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    const char *bucket = new_bucket(kvs, 1);
+    struct kvs_bucket_options republish = {.republish_source = "$KV.x.>"};
+    struct kvs_put_options put = {.headers = twins, .header_count = 2};
+
+    ck_assert_int_eq(kvs_bucket_update(kvs, bucket, &republish, NULL), KVS_INVALID_ARGUMENT);
+    ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_INVALID_ARGUMENT);
+    kvs_close(kvs);
+}
+END_TEST
+
 /* --- Loss ------------------------------------------------------------------------------------------ */
 
 static struct daemon daemon_of_test;
@@ -529,6 +563,26 @@ START_TEST(with_reconnect_the_next_call_finds_the_daemon_again)
     ck_assert_int_ne(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_OK);
     ck_assert_uint_ge(now_ms() - start, 400);
     daemon_restart(&daemon_of_test);
+    assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
+    kvs_close(kvs);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(with_reconnect_a_call_waits_for_a_session)
+{
+    struct kvs_options options = {.reconnect = true};
+    struct kvs_put_options put = {.timeout_s = 0.5};
+
+    daemon_start(&daemon_of_test, NULL, "limits:\n  sessions: 1\n");
+    struct kvs *first = connect_with(&daemon_of_test, NULL), *kvs = first;
+    const char *bucket = new_bucket(first, 1);
+    kvs = connect_with(&daemon_of_test, &options);
+    uint64_t start = now_ms();
+    ck_assert_int_ne(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_OK);
+    ck_assert_int_eq(kvs_last_error(kvs)->outcome, KVS_OUTCOME_NONE);
+    ck_assert_uint_ge(now_ms() - start, 400);
+    kvs_close(first);
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);
@@ -609,9 +663,12 @@ Suite *library_suite(void)
     tcase_add_test(tests, every_call_has_its_asynchronous_form);
     tcase_add_test(tests, thousands_of_calls_are_in_flight_on_one_handle);
     tcase_add_test(tests, one_call_too_many_is_refused_by_the_handle);
+    tcase_add_test(tests, a_transaction_may_take_longer_than_a_call);
+    tcase_add_test(tests, settings_that_would_be_lost_are_refused);
     tcase_set_timeout(loss, 60);
     tcase_add_test(loss, without_reconnect_a_lost_connection_stays_lost);
     tcase_add_test(loss, with_reconnect_the_next_call_finds_the_daemon_again);
+    tcase_add_test(loss, with_reconnect_a_call_waits_for_a_session);
     tcase_add_test(loss, writes_in_flight_at_a_loss_end_with_an_unknown_outcome);
     tcase_add_test(loss, a_call_that_is_not_answered_ends_at_its_time);
     suite_add_tcase(suite, loss);

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* --- Blocking -------------------------------------------------------------------------------------- */
 
@@ -298,6 +299,51 @@ START_TEST(other_notifications_go_to_their_own_function)
 }
 END_TEST
 
+START_TEST(a_watch_for_what_is_to_come_tells_nothing_before_it_after_a_loss)
+{
+    struct kvs_options options = {.reconnect = true};
+    struct kvs_watch_options later = {.from_revision = 4};
+    struct kvs *kvs = watched_connect(&shared_daemon, &options), *other = watched_connect(&shared_daemon, NULL);
+    const char *bucket = watched_bucket(kvs, 5);
+    struct kvs_watch *watch;
+
+    watched_put(other, bucket, "a", "1");
+    assert_done(kvs_watch(kvs, bucket, &later, &watch));
+    watched_expect(watch, "ready");
+    shutdown(kvs_fd(kvs), SHUT_RDWR);
+    watched_put(other, bucket, "b", "2");
+    watched_put(other, bucket, "c", "3");
+    watched_put(other, bucket, "d", "4");
+    watched_expect(watch, "d=4@4");
+    kvs_close(other);
+    kvs_close(kvs);
+}
+END_TEST
+
+static void stop_watch(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+{
+    (void)kvs;
+    (void)error;
+    (void)result;
+    kvs_watch_stop(context);
+}
+
+START_TEST(a_watch_that_is_stopped_while_it_is_waited_for_is_no_longer_waited_for)
+{
+    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
+    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs_watch *watch;
+    struct kvs_event event;
+
+    assert_done(kvs_watch(kvs, bucket, NULL, &watch));
+    watched_expect(watch, "ready");
+    assert_done(kvs_async_get(kvs, bucket, "a", NULL, stop_watch, watch));
+    ck_assert_int_eq(kvs_watch_next(watch, 20, &event), KVS_INVALID_ARGUMENT);
+    watched_put(kvs, bucket, "a", "1"); /* which frees it */
+    kvs_close(kvs);
+}
+END_TEST
+
 Suite *watch_library_suite(void)
 {
     Suite *suite = suite_create("watch_library");
@@ -312,5 +358,7 @@ Suite *watch_library_suite(void)
     tcase_add_test(tests, what_waits_for_a_slow_program_is_bounded);
     tcase_add_test(tests, a_function_is_told_each_event);
     tcase_add_test(tests, other_notifications_go_to_their_own_function);
+    tcase_add_test(tests, a_watch_for_what_is_to_come_tells_nothing_before_it_after_a_loss);
+    tcase_add_test(tests, a_watch_that_is_stopped_while_it_is_waited_for_is_no_longer_waited_for);
     return suite;
 }
