@@ -153,8 +153,8 @@ struct requests {
     uint64_t reply_since_ms;   /* loop time from which on it is of late */
     size_t assumed_bytes;      /* that one takes, for so many more of them */
     unsigned assumed_replies;
-    struct request *answered;  /* whose one answer is being handed over */
-    uint64_t retries;          /* attempts that were sent after the first, since the start */
+    struct request *answered; /* whose one answer is being handed over */
+    uint64_t retries;         /* attempts that were sent after the first, since the start */
 };
 
 /* conf is borrowed. 0, or -1 when memory ran out. */

@@ -170,6 +170,22 @@ START_TEST(a_server_that_cannot_start_is_tried_again_and_told_of)
 }
 END_TEST
 
+/* A server names the file with its port after itself, whatever the program's name was here. */
+START_TEST(a_script_may_start_the_server)
+{
+    daemon_prepare(&daemon_of_test);
+    const char *program =
+        format_text("%s/nats-server-of-this-host-with-the-settings-that-we-have-agreed-on", daemon_of_test.directory);
+    write_file(program, format_text("#!/bin/sh\nexec %s \"$@\"\n", scene_nats_server()));
+    ck_assert_int_eq(chmod(program, 0755), 0);
+    daemon_configure(&daemon_of_test, format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, program),
+                     NULL);
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_ready(&daemon_of_test);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *embedded_suite(void)
 {
     Suite *suite = suite_create("embedded");
@@ -183,6 +199,7 @@ Suite *embedded_suite(void)
     tcase_add_test(tests, a_server_that_is_killed_while_idle_is_back_for_the_next_call);
     tcase_add_test(tests, nobody_else_can_speak_to_the_server);
     tcase_add_test(tests, a_server_that_cannot_start_is_tried_again_and_told_of);
+    tcase_add_test(tests, a_script_may_start_the_server);
     suite_add_tcase(suite, tests);
     return suite;
 }

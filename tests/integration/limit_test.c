@@ -513,6 +513,40 @@ START_TEST(one_session_too_many_is_told_and_closed)
 }
 END_TEST
 
+static unsigned count_lines_with(const char *text, const char *what)
+{
+    unsigned count = 0;
+
+    for (const char *at = text; (at = strstr(at, what)) != NULL; at += strlen(what))
+        count++;
+    return count;
+}
+
+START_TEST(clients_cannot_fill_the_log)
+{
+    enum { ATTEMPTS = 300 };
+    start_with_limits("  sessions: 1\n");
+    struct client *first = client_open(&daemon_of_test);
+
+    assert_ok(client_call(first, "daemon.info", "[]"));
+    daemon_mark_log(&daemon_of_test);
+    uint64_t start = now_ms();
+    for (unsigned i = 0; i < ATTEMPTS; i++) {
+        struct client *more = client_open(&daemon_of_test);
+        assert_code(client_receive(more), "resource_exhausted");
+        client_close(more);
+    }
+    unsigned seconds = (unsigned)((now_ms() - start) / 1000) + 2;
+    ck_assert_uint_le(count_lines_with(daemon_log(&daemon_of_test), " refused: "), seconds * 10);
+
+    /* What was not told is counted, when there is one more. */
+    wait_until(now_ms() - start > (seconds + 1) * 1000, "another second");
+    client_receive(client_open(&daemon_of_test));
+    daemon_wait_log(&daemon_of_test, "more sessions were refused");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(a_session_for_which_there_is_no_file_descriptor_is_told_and_closed)
 {
     const struct rlimit few = {60, 60};
@@ -569,6 +603,7 @@ Suite *limit_suite(void)
     tcase_add_test(calls, a_slow_reader_that_does_read_is_not_ended);
     tcase_add_test(calls, answers_that_do_not_fit_become_errors_and_none_is_missing);
     tcase_add_test(calls, one_session_too_many_is_told_and_closed);
+    tcase_add_test(calls, clients_cannot_fill_the_log);
     tcase_add_test(calls, a_session_for_which_there_is_no_file_descriptor_is_told_and_closed);
     suite_add_tcase(suite, calls);
     return suite;

@@ -72,20 +72,39 @@ START_TEST(the_daemon_starts_without_nats_and_connects_when_it_appears)
 }
 END_TEST
 
-START_TEST(a_call_that_waits_for_the_first_connection_hears_that_it_failed)
+/* A server that takes connections and says nothing, until the attempt is given up. Answers its descriptor. */
+static int start_with_mute_server(const char *connect_timeout)
 {
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof(address);
-    char section[128];
 
-    /* It takes connections and says nothing, until the attempt is given up. */
     ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, length), 0);
     ck_assert_int_eq(listen(listener, 8), 0);
     ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &length), 0);
-    snprintf(section, sizeof(section), "  mode: external\n  servers: ['nats://127.0.0.1:%d']\n  connect_timeout: 0.5\n",
-             ntohs(address.sin_port));
-    daemon_start(&daemon_of_test, section, NULL);
+    daemon_start(&daemon_of_test,
+                 format_text("  mode: external\n  servers: ['nats://127.0.0.1:%d']\n  connect_timeout: %s\n",
+                             ntohs(address.sin_port), connect_timeout),
+                 NULL);
+    return listener;
+}
+
+START_TEST(an_attempt_to_connect_does_not_hold_up_the_end)
+{
+    int listener = start_with_mute_server("50");
+
+    client_call(client_open(&daemon_of_test), "health.check", "[]");
+    uint64_t start = now_ms();
+    daemon_stop(&daemon_of_test);
+    ck_assert_uint_lt(now_ms() - start, 10000);
+    ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
+    close(listener);
+}
+END_TEST
+
+START_TEST(a_call_that_waits_for_the_first_connection_hears_that_it_failed)
+{
+    int listener = start_with_mute_server("0.5");
     struct client *client = client_open(&daemon_of_test);
     uint64_t start = now_ms();
 
@@ -298,6 +317,7 @@ Suite *outage_suite(void)
 
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, the_daemon_starts_without_nats_and_connects_when_it_appears);
+    tcase_add_test(tests, an_attempt_to_connect_does_not_hold_up_the_end);
     tcase_add_test(tests, a_call_that_waits_for_the_first_connection_hears_that_it_failed);
     tcase_add_test(tests, a_server_without_jetstream_is_unavailable);
     tcase_add_test(tests, when_time_runs_out_a_write_says_that_it_may_have_happened);
