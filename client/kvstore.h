@@ -475,7 +475,7 @@ enum kvs_code kvs_bucket_info(struct kvs *kvs, const char *bucket, const struct 
                               struct kvs_bucket_info **info);
 
 struct kvs_list_options {
-    const char *filter; /* of bucket names; NULL: all */
+    const char *filter; /* of bucket names: "*" for any characters, "?" for one; NULL: all */
     double timeout_s;
 };
 
