@@ -85,12 +85,12 @@ void server_kill(struct server *server)
 
 void server_freeze(struct server *server)
 {
-    ck_assert_int_eq(kill(server->process.pid, SIGSTOP), 0);
+    pid_stand_still(server->process.pid);
 }
 
 void server_thaw(struct server *server)
 {
-    ck_assert_int_eq(kill(server->process.pid, SIGCONT), 0);
+    pid_go_on(server->process.pid);
 }
 
 void server_restart(struct server *server)
