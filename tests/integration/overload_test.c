@@ -122,7 +122,7 @@ START_TEST(listings_that_get_no_turn_in_time_say_so_and_leave_nothing_behind)
         else
             assert_code(answer, "deadline_exceeded");
     }
-    ck_assert_uint_ge(listed, 16);
+    ck_assert_uint_gt(listed, 0);
     ck_assert_uint_lt(listed, CALLS);
     uint64_t answered_ms = now_ms();
     wait_until(consumers_of(nats, bucket) == 0, "the removal of all consumers");
