@@ -17,7 +17,6 @@
 
 #define DEFAULT_PATH              "/run/kvstored/kvstored.sock"
 #define DEFAULT_CONNECT_TIMEOUT_S 5.0
-#define LONGEST_CONNECT_TIMEOUT_S (365.0 * 24 * 60 * 60)
 #define DEFAULT_MESSAGE_BYTES     (64u * 1024 * 1024)
 #define DEFAULT_QUEUED_BYTES      (64u * 1024 * 1024)
 #define DEFAULT_IN_FLIGHT         65536u
@@ -38,6 +37,15 @@ int64_t connection_now_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t connection_moment_after(double seconds)
+{
+    int64_t now_ms = connection_now_ms();
+
+    if (seconds < 0 || seconds > (double)(INT64_MAX / 2 - now_ms) / 1000)
+        return INT64_MAX;
+    return now_ms + (int64_t)(seconds * 1000);
 }
 
 /* --- Opening ------------------------------------------------------------------------------ */
@@ -132,8 +140,6 @@ static enum kvs_code set_options(struct kvs *kvs, const struct kvs_options *opti
         return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "a timeout must be a number of seconds, or 0");
     if (own->connect_timeout_s <= 0)
         own->connect_timeout_s = DEFAULT_CONNECT_TIMEOUT_S;
-    if (own->connect_timeout_s > LONGEST_CONNECT_TIMEOUT_S)
-        own->connect_timeout_s = LONGEST_CONNECT_TIMEOUT_S;
     if (own->max_message_bytes == 0)
         own->max_message_bytes = DEFAULT_MESSAGE_BYTES;
     if (own->max_queued_bytes == 0)
@@ -162,7 +168,7 @@ static enum kvs_code set_path(struct kvs *kvs, const char *path)
 
 static enum kvs_code connect_first(struct kvs *kvs)
 {
-    int64_t give_up_ms = connection_now_ms() + (int64_t)(kvs->options.connect_timeout_s * 1000);
+    int64_t give_up_ms = connection_moment_after(kvs->options.connect_timeout_s);
     int reason;
 
     while ((reason = open_socket(kvs)) == EAGAIN && connection_now_ms() < give_up_ms)

@@ -77,6 +77,9 @@ struct kvs {
 
 int64_t connection_now_ms(void);
 
+/* So many seconds from now; INT64_MAX where that is too far to count, and for a negative number. */
+int64_t connection_moment_after(double seconds);
+
 /* A random number from 0 to bound - 1: good for pauses. */
 uint32_t connection_random_below(struct kvs *kvs, uint32_t bound);
 

@@ -10,7 +10,6 @@
 #define RUN_TIMEOUT_S 5.0 /* the daemon's own default for one call */
 #define PAUSE_MIN_MS  4u  /* a commit takes about as long: who comes back sooner meets the same one again */
 #define PAUSE_MAX_MS  250u
-#define LONGEST_RUN_S (365.0 * 24 * 60 * 60)
 
 /* A key at whose revision the transaction rests. */
 struct condition {
@@ -353,9 +352,7 @@ enum kvs_code kvs_txn_run(struct kvs *kvs, const char *bucket, kvs_txn_fn *funct
                            "timeout_s must be a number of seconds, or 0 for the default");
     if (timeout_s <= 0)
         timeout_s = kvs->options.timeout_s > 0 ? kvs->options.timeout_s : RUN_TIMEOUT_S;
-    if (timeout_s > LONGEST_RUN_S)
-        timeout_s = LONGEST_RUN_S;
-    int64_t deadline_ms = connection_now_ms() + (int64_t)(timeout_s * 1000);
+    int64_t deadline_ms = connection_moment_after(timeout_s);
 
     for (;;) {
         struct kvs_txn *txn = kvs_txn_begin(kvs, bucket);

@@ -109,26 +109,29 @@ static uint64_t known_revision(const struct kvs_watch *watch)
     return watch->has_told ? watch->told_revision : watch->base_revision;
 }
 
-/* The revision behind which the watch goes on. False where it has to begin as the program has asked. */
-static bool resume_point(const struct kvs_watch *watch, uint64_t *revision)
+/* Whether there is something to go on from. Where not, it has to begin as the program has asked. */
+static bool can_resume(const struct kvs_watch *watch)
 {
-    *revision = known_revision(watch);
-    /* It may wait for one that is to come. */
-    if (!watch->has_told && watch->options.from_revision > *revision)
-        *revision = watch->options.from_revision - 1;
     return watch->has_told || (watch->was_started && (watch->is_ready || watch->options.updates_only));
+}
+
+/* The revision with which it goes on. */
+static uint64_t resume_revision(const struct kvs_watch *watch)
+{
+    uint64_t next = known_revision(watch) + 1;
+
+    /* It may wait for one that is to come. */
+    return !watch->has_told && watch->options.from_revision > next ? watch->options.from_revision : next;
 }
 
 static void end_untold(struct kvs_watch *watch, const struct kvs_error *reason)
 {
-    uint64_t revision;
-
     watch->state = WATCH_ENDED;
     watch->error = *reason;
     watch->owes_end = watch->on_event != NULL;
-    if (!watch->error.has_revision && resume_point(watch, &revision)) {
+    if (!watch->error.has_revision && can_resume(watch)) {
         watch->error.has_revision = true;
-        watch->error.revision = revision + 1;
+        watch->error.revision = resume_revision(watch);
     }
 }
 
@@ -248,12 +251,11 @@ static enum kvs_code start(struct kvs_watch *watch)
 {
     const struct kvs_watch_options *options = &watch->options;
     struct kvs_request *request = call_begin(watch->kvs, "watch.start", 1);
-    uint64_t revision;
 
     kvs_request_string(request, watch->bucket);
     add_filters(request, options);
-    if (resume_point(watch, &revision)) {
-        request_option_unsigned(request, "from_revision", revision + 1);
+    if (can_resume(watch)) {
+        request_option_unsigned(request, "from_revision", resume_revision(watch));
     } else {
         request_option_boolean(request, "include_history", options->include_history);
         request_option_boolean(request, "updates_only", options->updates_only);
@@ -276,7 +278,6 @@ static void on_looked(struct kvs *kvs, const struct kvs_error *error, const stru
 {
     const struct kvs_value *last = kvs_value_member(result, "last_revision");
     struct kvs_watch *watch = context;
-    uint64_t revision;
 
     if (error != NULL || watch->is_forgotten) {
         if (watch->is_forgotten)
@@ -291,7 +292,7 @@ static void on_looked(struct kvs *kvs, const struct kvs_error *error, const stru
     }
     if (!watch->was_started)
         watch->base_revision = kvs_value_unsigned(last);
-    else if (resume_point(watch, &revision) && kvs_value_unsigned(last) < known_revision(watch))
+    else if (can_resume(watch) && kvs_value_unsigned(last) < known_revision(watch))
         begin_anew(watch);
     if (start(watch) != KVS_OK)
         fail_to_start(watch, &kvs->error);

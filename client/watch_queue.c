@@ -61,15 +61,6 @@ static void take_event(struct kvs_watch *watch, struct kvs_event *event)
 
 /* --- Waiting --------------------------------------------------------------------------------------- */
 
-static int64_t moment_after(double timeout_s)
-{
-    int64_t now_ms = connection_now_ms();
-
-    if (timeout_s < 0 || timeout_s > (double)(INT64_MAX / 2 - now_ms) / 1000)
-        return INT64_MAX;
-    return now_ms + (int64_t)(timeout_s * 1000);
-}
-
 /* Lets the handle work once, waiting until until_ms at most where there is nothing to do. */
 static void work(struct kvs *kvs, int64_t until_ms)
 {
@@ -101,7 +92,7 @@ enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct k
     if (watch->first != NULL && watch->first->given == watch->first->count)
         drop_first(watch);
     if (!watch_has_event(watch)) {
-        int64_t until_ms = moment_after(timeout_s);
+        int64_t until_ms = connection_moment_after(timeout_s);
         kvs->awaited = watch;
         connection_run(kvs);
         while (!watch_has_event(watch) && !watch->is_forgotten && connection_now_ms() < until_ms)

@@ -197,9 +197,9 @@ static bool check_bucket_and_access(struct call *call)
         return false;
     enum conf_access allowed = call_access(call, call->bucket);
     if (allowed < method->access) {
-        if (log_may(&call->dispatcher->refused_log, "calls were refused"))
-            log_info("session of pid %d uid %u: %s refused for bucket %s", (int)call->session->pid,
-                     (unsigned)call->session->uid, method->name, call->bucket);
+        log_limited(&call->dispatcher->refused_log, "calls were refused", CONF_LOG_INFO,
+                    "session of pid %d uid %u: %s refused for bucket %s", (int)call->session->pid,
+                    (unsigned)call->session->uid, method->name, call->bucket);
         call_fail_with(call, ERROR_PERMISSION_DENIED,
                        "uid %u may not call %s for this bucket; the access rules say who may",
                        (unsigned)call->session->uid, method->name);

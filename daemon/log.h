@@ -43,5 +43,11 @@ bool log_may(struct log_limit *limit, const char *kind);
 #define log_warning(...) log_write(CONF_LOG_WARNING, __VA_ARGS__)
 #define log_info(...)    log_write(CONF_LOG_INFO, __VA_ARGS__)
 #define log_debug(...)   log_write(CONF_LOG_DEBUG, __VA_ARGS__)
+/* Writes the line where log_may says so. */
+#define log_limited(limit, kind, level, ...)                                                                           \
+    do {                                                                                                               \
+        if (log_may(limit, kind))                                                                                      \
+            log_write(level, __VA_ARGS__);                                                                             \
+    } while (0)
 
 #endif

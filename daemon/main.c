@@ -303,19 +303,21 @@ static int start_nats(struct daemon *daemon)
     return 0;
 }
 
-/* 0, or libuv's error: signals take two descriptors. */
-static int init_own_handles(struct daemon *daemon)
+/* The loop with our own handles. 0, or libuv's error: both take descriptors. */
+static int init_loop(struct daemon *daemon)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    int status = uv_loop_init(&daemon->loop);
 
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        int status = uv_signal_init(&daemon->loop, &daemon->signals[i]);
+    for (size_t i = 0; status == 0 && i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        status = uv_signal_init(&daemon->loop, &daemon->signals[i]);
         if (status == 0)
             status = uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
-        if (status != 0)
-            return status;
         daemon->signals[i].data = daemon;
     }
+    if (status != 0)
+        return status;
+    timers_init(&daemon->timers, &daemon->loop);
     uv_prepare_init(&daemon->loop, &daemon->turn_end);
     uv_idle_init(&daemon->loop, &daemon->more);
     busy_poll_init(&daemon->busy_poll, &daemon->loop);
@@ -333,8 +335,7 @@ static int start(struct daemon *daemon)
     char error[SERVER_ERROR_BYTES > CONF_ERROR_BYTES ? SERVER_ERROR_BYTES : CONF_ERROR_BYTES];
 
     raise_descriptor_limit(&daemon->conf);
-    timers_init(&daemon->timers, &daemon->loop);
-    int status = init_own_handles(daemon);
+    int status = init_loop(daemon);
     if (status != 0) {
         log_error("cannot start: %s", uv_strerror(status));
         return -1;
@@ -361,10 +362,7 @@ static int start(struct daemon *daemon)
 
 static int run(struct daemon *daemon)
 {
-    int status = uv_loop_init(&daemon->loop);
-    if (status != 0)
-        log_error("cannot start: %s", uv_strerror(status));
-    if (status != 0 || start(daemon) != 0)
+    if (start(daemon) != 0)
         return 1; /* nothing was begun that would outlive the process */
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     if (link_is_abandoned(daemon->store.link)) {

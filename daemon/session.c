@@ -306,16 +306,15 @@ static bool refuse_frame(struct session *session, enum frame_status status, cons
               "nested %u deep (frame_depth)",
               frame_status_text(status), limits->size_bytes, limits->elements, limits->depth);
     refuse(session, has_msgid ? &msgid : NULL, &error);
-    bool is_told = log_may(&session->list->message_log, "messages were refused");
     if (status == FRAME_TOO_LARGE && has_msgid) {
-        if (is_told)
-            log_info("session of pid %d uid %u: a message has too many bytes and is skipped", (int)session->pid,
-                     (unsigned)session->uid);
+        log_limited(&session->list->message_log, "messages were refused", CONF_LOG_INFO,
+                    "session of pid %d uid %u: a message has too many bytes and is skipped", (int)session->pid,
+                    (unsigned)session->uid);
         return true;
     }
-    if (is_told)
-        log_warning("session of pid %d uid %u: its message %s", (int)session->pid, (unsigned)session->uid,
-                    frame_status_text(status));
+    log_limited(&session->list->message_log, "messages were refused", CONF_LOG_WARNING,
+                "session of pid %d uid %u: its message %s", (int)session->pid, (unsigned)session->uid,
+                frame_status_text(status));
     session->list->metrics->sessions_ended++;
     read_no_more(session);
     return false;
@@ -374,8 +373,8 @@ static void refuse_for_room(struct session *session)
         "the messages that the daemon has received in part take %zu bytes, which is its limit (limits.call_bytes)",
         session->list->conf->limits.call_bytes);
     refuse(session, NULL, &error);
-    if (log_may(&session->list->message_log, "messages were refused"))
-        log_warning("session of pid %d uid %u: %s", (int)session->pid, (unsigned)session->uid, error.message);
+    log_limited(&session->list->message_log, "messages were refused", CONF_LOG_WARNING, "session of pid %d uid %u: %s",
+                (int)session->pid, (unsigned)session->uid, error.message);
     session->list->metrics->sessions_ended++;
     read_no_more(session);
 }
@@ -647,9 +646,8 @@ void session_accept(struct session_list *list, uv_stream_t *listener)
     if (is_one_too_many(session, &error)) {
         error.outcome = ERROR_OUTCOME_NONE; /* whatever it has sent already */
         list->metrics->sessions_refused++;
-        if (log_may(&list->refused_log, "sessions were refused"))
-            log_warning("session of pid %d uid %u refused: %s", (int)session->pid, (unsigned)session->uid,
-                        error.message);
+        log_limited(&list->refused_log, "sessions were refused", CONF_LOG_WARNING,
+                    "session of pid %d uid %u refused: %s", (int)session->pid, (unsigned)session->uid, error.message);
         refuse(session, NULL, &error);
         session->state = SESSION_LAST_ANSWERS;
         return;

@@ -227,9 +227,9 @@ static int compare_names(const void *a, const void *b)
 /* Of a name that stands there twice only one value could be read again. NULL: there is none; else the name. */
 static const char *find_twin(struct call *call, const struct message_header *headers, size_t count)
 {
-    struct message_header *sorted = arena_alloc(&call->arena, (count + 1) * sizeof(*sorted));
+    struct message_header *sorted = count > 1 ? arena_alloc(&call->arena, count * sizeof(*sorted)) : NULL;
 
-    if (sorted == NULL || count < 2)
+    if (sorted == NULL)
         return NULL;
     memcpy(sorted, headers, count * sizeof(*sorted));
     qsort(sorted, count, sizeof(*sorted), compare_names);

@@ -314,8 +314,7 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
     reading->attempt = 0;
     reading->begins_lap = false;
     reading->is_paused = false;
-    if (!scope->headers_only)
-        reading->request.expected_values = REQUEST_ALL;
+    reading->request.expected_values = scope->headers_only ? 0 : REQUEST_ALL;
     reading->request.expected_bytes_max = consumer_pull_bytes(jetstream->requests->link);
     request_start(jetstream->requests, &reading->request, &reading_ops, deadline_ms);
 }

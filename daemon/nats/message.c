@@ -92,29 +92,12 @@ bool message_each_header(struct message *message, bool (*visit)(void *arg, const
 
 size_t message_parse_headers(char *text, size_t length, struct message_header *headers, size_t max)
 {
-    char *end = text + length;
+    char *end = text + length, *at = memchr(text, '\n', length); /* behind the version line */
     size_t count = 0;
 
-    char *line = memchr(text, '\n', length); /* behind the version line */
-    while (line != NULL && ++line < end && count < max) {
-        char *newline = memchr(line, '\n', (size_t)(end - line));
-        if (newline == NULL)
-            break;
-        char *colon = memchr(line, ':', (size_t)(newline - line));
-        if (colon == NULL)
-            break; /* the empty line that ends the block */
-        *colon = '\0';
-        char *value = colon + 1;
-        while (value < newline && (*value == ' ' || *value == '\t'))
-            value++;
-        char *value_end = newline;
-        while (value_end > value && (value_end[-1] == '\r' || value_end[-1] == ' ' || value_end[-1] == '\t'))
-            value_end--;
-        *value_end = '\0';
-        headers[count].name = line;
-        headers[count].value = value;
+    if (at++ == NULL)
+        return 0;
+    while (count < max && message_next_header(&at, end, &headers[count]))
         count++;
-        line = newline;
-    }
     return count;
 }

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct message_header {
     const char *name;
@@ -52,6 +53,29 @@ const char *message_status_text(struct message *message);
  */
 bool message_each_header(struct message *message, bool (*visit)(void *arg, const char *name, const char *value),
                          void *arg);
+
+/*
+ * Parts the header line at *at ("Name: value\r\n", ADR-4) in place, into a name and a value without blanks around it,
+ * and moves *at behind it. False at the empty line that ends the block, and at end.
+ */
+static inline bool message_next_header(char **at, char *end, struct message_header *header)
+{
+    char *line = *at, *line_end = memchr(line, '\n', (size_t)(end - line));
+    char *colon = line_end != NULL ? memchr(line, ':', (size_t)(line_end - line)) : NULL;
+
+    if (colon == NULL)
+        return false;
+    char *value = colon + 1, *value_end = line_end;
+    while (value < value_end && (*value == ' ' || *value == '\t'))
+        value++;
+    while (value_end > value && (value_end[-1] == '\r' || value_end[-1] == ' ' || value_end[-1] == '\t'))
+        value_end--;
+    *colon = '\0';
+    *value_end = '\0'; /* at most the line's own end */
+    *header = (struct message_header){line, value};
+    *at = line_end + 1;
+    return true;
+}
 
 /*
  * Parses a header block as it goes over the wire ("NATS/1.0\r\nName: value\r\n…\r\n\r\n",

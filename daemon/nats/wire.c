@@ -213,7 +213,7 @@ bool wire_write(struct wire *wire)
 
 /* --- Reading: messages ----------------------------------------------------------------------------- */
 
-static bool add_header(struct wire *wire, struct message *message, const char *name, const char *value)
+static bool add_header(struct wire *wire, struct message *message, struct message_header header)
 {
     /* The server's own come last, and say what the message is. */
     if (message->header_count == HEADERS_MAX) {
@@ -230,7 +230,7 @@ static bool add_header(struct wire *wire, struct message *message, const char *n
         wire->header_capacity = capacity;
     }
     message->headers = wire->headers;
-    message->headers[message->header_count++] = (struct message_header){name, value};
+    message->headers[message->header_count++] = header;
     return true;
 }
 
@@ -254,22 +254,14 @@ static bool take_headers(struct wire *wire, struct message *message, char *at, s
 {
     char *end = at + length, *line_end = memchr(at, '\n', length);
     size_t version = sizeof(VERSION_LINE) - 1;
+    struct message_header header;
 
     if (line_end == NULL || length < version + 2 || memcmp(at, VERSION_LINE, version) != 0 || line_end[-1] != '\r')
         return false;
     take_status(message, at + version, line_end - 1);
-    for (at = line_end + 1; (line_end = memchr(at, '\n', (size_t)(end - at))) != NULL; at = line_end + 1) {
-        char *colon = memchr(at, ':', (size_t)(line_end - at));
-        if (colon == NULL)
-            break; /* the empty line that ends the block */
-        char *value = colon + 1, *value_end = line_end;
-        while (value < value_end && (*value == ' ' || *value == '\t'))
-            value++;
-        while (value_end > value && (value_end[-1] == '\r' || value_end[-1] == ' ' || value_end[-1] == '\t'))
-            value_end--;
-        *colon = '\0';
-        *value_end = '\0'; /* at most the line's own end */
-        if (!add_header(wire, message, at, value))
+    at = line_end + 1;
+    while (message_next_header(&at, end, &header)) {
+        if (!add_header(wire, message, header))
             return false;
     }
     return true;
