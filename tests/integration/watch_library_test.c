@@ -243,11 +243,12 @@ START_TEST(a_function_is_told_each_event)
     watched_run_until(kvs, &none.ended, 1, PATIENCE_MS);
     ck_assert_str_eq(first.text, "a=1@1 b=2@2 ready ");
     ck_assert_str_eq(none.text, "ended: bucket_not_found ");
+    watched_expect(iterator, "a=1@1 b=2@2 ready"); /* it began last: c might be a part of its beginning */
     watched_put(kvs, bucket, "c", "3");
     watched_run_until(kvs, &first.entries, 3, PATIENCE_MS);
     ck_assert_str_eq(first.text, "a=1@1 b=2@2 ready c=3@3 ");
     ck_assert_str_eq(second.text, "a=1@1 "); /* it has stopped itself */
-    watched_expect(iterator, "a=1@1 b=2@2 ready c=3@3");
+    watched_expect(iterator, "c=3@3");
     ck_assert_int_eq(kvs_watch_next(watch, 0, &event), KVS_INVALID_ARGUMENT);
     ck_assert_int_eq(kvs_async_watch(kvs, bucket, NULL, NULL, NULL, NULL), KVS_INVALID_ARGUMENT);
 
