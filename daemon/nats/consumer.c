@@ -11,9 +11,12 @@
 #define PULL_MESSAGES 1000u
 #define PULL_BYTES    (2u * 1024u * 1024u)
 
-/* Where others write all the time, there is always more. A message that was passed over in each of so many laps was
- * replaced each time just before its turn. */
-#define LAPS_MAX 8u
+/* Empty pulls in a row after which a list of replaced messages is given up, and the rest is read by sequence. */
+#define EMPTY_PULLS_MAX 2u
+
+/* Empty laps in a row before the next one waits. While keys are overwritten, a server's estimate can be 0 for a moment.
+ */
+#define EMPTY_LAPS_MAX 3u
 
 static struct consumer_reading *reading_of(struct request *request)
 {
@@ -43,11 +46,17 @@ static void remove_consumer(struct consumer_reading *reading)
     link_publish(reading->request.requests->link, subject, NULL, NULL, 0, "", 0);
 }
 
+/* Where the reading goes on; 0: at the beginning of the stream. */
+static uint64_t next_sequence(const struct consumer_reading *reading)
+{
+    return reading->position > 0 ? reading->position + 1 : reading->scope.start_sequence;
+}
+
 static json_t *make_config(const struct consumer_reading *reading)
 {
     const struct consumer_scope *scope = &reading->scope;
-    bool takes_last = scope->last_per_subject && reading->lap == 0;
-    uint64_t start = reading->lap > 0 ? reading->position + 1 : scope->start_sequence;
+    bool takes_last = !reading->reads_sequence;
+    uint64_t start = next_sequence(reading);
     const char *policy = takes_last ? "last_per_subject" : start > 0 ? "by_start_sequence" : "all";
     json_t *config = json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:b, s:b}", "name", reading->name, "deliver_policy",
                                policy, "ack_policy", "none", "replay_policy", "instant", "inactive_threshold",
@@ -67,21 +76,36 @@ static json_t *make_config(const struct consumer_reading *reading)
     return config;
 }
 
+/* Begins the reading, or its next lap, with a new consumer. */
+static void begin_consumer(struct consumer_reading *reading)
+{
+    if (reading->begins_lap) {
+        reading->reads_sequence = true;
+    } else {
+        reading->reads_sequence = !reading->scope.last_per_subject;
+        reading->position = 0;
+        reading->looked_from = 0;
+        reading->empty_laps = 0;
+        reading->target = 0;
+        reading->ops->restart(reading->arg);
+    }
+    reading->begins_lap = false;
+    reading->saw_end = false;
+    reading->pending = 0;
+    reading->pulled = 0;
+    reading->delivered = 0;
+    reading->empty_pulls = 0;
+    reading->consumer_sequence = 0;
+    reading->phase = CONSUMER_CREATING;
+    make_name(reading);
+}
+
 static enum link_publish_result send_create(struct request *request, unsigned attempt)
 {
     struct consumer_reading *reading = reading_of(request);
     char subject[512];
 
-    if (reading->begins_lap) {
-        reading->lap++;
-    } else {
-        reading->lap = 0;
-        reading->position = 0;
-        reading->ops->restart(reading->arg);
-    }
-    reading->begins_lap = false;
-    reading->is_looking = false;
-    make_name(reading);
+    begin_consumer(reading);
     json_t *body = json_pack("{s:s, s:o*}", "stream_name", reading->scope.stream, "config", make_config(reading));
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
     json_decref(body);
@@ -92,11 +116,8 @@ static enum link_publish_result send_create(struct request *request, unsigned at
              reading->name);
     enum link_publish_result result = request_publish(request, subject, NULL, 0, text, strlen(text));
     free(text);
-    if (result == LINK_PUBLISHED) {
+    if (result == LINK_PUBLISHED)
         reading->attempt = attempt;
-        reading->pulled = 0;
-        reading->consumer_sequence = 0;
-    }
     return result;
 }
 
@@ -116,7 +137,9 @@ static enum request_verdict pull(struct consumer_reading *reading)
              reading->name);
     snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"no_wait\":true}", PULL_MESSAGES,
              consumer_pull_bytes(reading->request.requests->link));
+    reading->phase = CONSUMER_PULLING;
     reading->pulled = PULL_MESSAGES;
+    reading->delivered = 0;
     if (request_publish(&reading->request, subject, NULL, 0, body, strlen(body)) == LINK_PUBLISHED)
         return REQUEST_MORE;
     request_retry_reason(&reading->request, REQUEST_CONGESTED);
@@ -164,94 +187,159 @@ static enum request_verdict start_over(struct consumer_reading *reading)
 
 /* --- Its end ---------------------------------------------------------------------------------------- */
 
-/* What came behind the position. */
+/* Reads on after the position. After laps that brought nothing it waits a moment: their server is behind the leader. */
 static enum request_verdict begin_lap(struct consumer_reading *reading)
 {
+    bool has_progress = reading->position > reading->looked_from;
+
     remove_consumer(reading);
     reading->begins_lap = true;
-    request_go_on(&reading->request);
-    return REQUEST_MORE;
+    reading->looked_from = reading->position;
+    reading->empty_laps = has_progress ? 0 : reading->empty_laps + 1;
+    if (reading->empty_laps < EMPTY_LAPS_MAX) {
+        request_go_on(&reading->request);
+        return REQUEST_MORE;
+    }
+    request_retry_reason(&reading->request, REQUEST_NO_LEADER);
+    return REQUEST_RETRY;
 }
 
-/* Asks the stream's leader for the next message behind the position. */
-static enum request_verdict look_behind(struct consumer_reading *reading)
+/* Asks the stream's leader; verb and body are of the JetStream API. */
+static enum request_verdict ask_leader(struct consumer_reading *reading, enum consumer_phase phase, const char *verb,
+                                       json_t *body)
 {
     char subject[512];
-    json_t *body =
-        json_pack("{s:I, s:s}", "seq", (json_int_t)reading->position + 1, "next_by_subj", reading->scope.filters[0]);
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
 
     json_decref(body);
     if (text == NULL)
         return start_over(reading);
-    snprintf(subject, sizeof(subject), "%s.STREAM.MSG.GET.%s", reading->jetstream->prefix, reading->scope.stream);
+    snprintf(subject, sizeof(subject), "%s.%s.%s", reading->jetstream->prefix, verb, reading->scope.stream);
     enum link_publish_result result = request_publish(&reading->request, subject, NULL, 0, text, strlen(text));
     free(text);
     if (result != LINK_PUBLISHED)
         return start_over(reading);
-    reading->is_looking = true;
+    reading->phase = phase;
     return REQUEST_MORE;
 }
 
-/* The consumer has no more. */
-static enum request_verdict end_lap(struct consumer_reading *reading)
+/* Asks for the next message after the position, for one filter after the other. */
+static enum request_verdict look_behind(struct consumer_reading *reading)
 {
-    if (reading->is_looking)
-        return REQUEST_MORE;
-    if (!reading->scope.last_per_subject || reading->lap == LAPS_MAX)
-        return finish(reading, NULL);
-    return reading->scope.filter_count == 1 ? look_behind(reading) : begin_lap(reading);
+    uint64_t from = next_sequence(reading);
+
+    return ask_leader(reading, CONSUMER_LOOKING, "STREAM.MSG.GET",
+                      json_pack("{s:I, s:s}", "seq", (json_int_t)(from > 0 ? from : 1), "next_by_subj",
+                                reading->scope.filters[reading->looked_filters]));
 }
 
-static enum request_verdict take_look(struct consumer_reading *reading, struct message *message)
+static enum request_verdict suppose_end(struct consumer_reading *reading)
 {
-    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
-    struct jetstream_error failure;
-    bool has_failed = answer != NULL && jetstream_get_error(answer, &failure);
+    reading->looked_filters = 0;
+    return look_behind(reading);
+}
 
-    json_decref(answer);
-    if (!has_failed)
-        return begin_lap(reading);
-    return failure.err_code == JETSTREAM_MESSAGE_NOT_FOUND ? finish(reading, NULL) : start_over(reading);
+/* The server says that there are no more messages. */
+static enum request_verdict take_no_messages(struct consumer_reading *reading)
+{
+    /* Of a list this also means that the next message was replaced. By sequence, after a delivery, it is the end. */
+    reading->saw_end = reading->reads_sequence && reading->delivered > 0;
+    reading->empty_pulls = reading->delivered > 0 ? 0 : reading->empty_pulls + 1;
+    if (!reading->reads_sequence && reading->pending > 0 && reading->empty_pulls < EMPTY_PULLS_MAX)
+        return pull_more(reading);
+    return suppose_end(reading);
+}
+
+/* The leader's answer about one filter. */
+static enum request_verdict take_look(struct consumer_reading *reading, json_t *answer)
+{
+    uint64_t next = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "message"), "seq"));
+    struct jetstream_error failure;
+    bool has_failed = jetstream_get_error(answer, &failure);
+
+    if (has_failed && failure.err_code != JETSTREAM_MESSAGE_NOT_FOUND)
+        return start_over(reading);
+    /* What is after the target was written after the reading began. */
+    bool is_complete = has_failed || (reading->saw_end && reading->target > 0 && next > reading->target);
+    if (is_complete && ++reading->looked_filters < reading->scope.filter_count)
+        return look_behind(reading);
+    if (is_complete)
+        return finish(reading, NULL);
+    if (reading->target == 0)
+        return ask_leader(reading, CONSUMER_AIMING, "STREAM.INFO", json_object());
+    return begin_lap(reading);
+}
+
+static enum request_verdict take_aim(struct consumer_reading *reading, json_t *answer)
+{
+    uint64_t last = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "state"), "last_seq"));
+
+    if (last == 0)
+        return start_over(reading);
+    reading->target = last;
+    return begin_lap(reading);
 }
 
 /* --- Its messages ----------------------------------------------------------------------------------- */
 
-static enum request_verdict take_created(struct consumer_reading *reading, struct message *message)
+static enum request_verdict take_created(struct consumer_reading *reading, json_t *answer)
 {
-    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
     struct jetstream_error failure;
     struct error error;
-    enum request_verdict verdict;
 
-    if (answer == NULL) {
-        error_set(&error, ERROR_INTERNAL, "the NATS server's answer is not JSON");
-        return finish(reading, &error);
-    }
     if (!jetstream_get_error(answer, &failure)) {
-        bool is_empty = json_integer_value(json_object_get(answer, "num_pending")) == 0;
-        verdict = is_empty ? finish(reading, NULL) : pull_more(reading); /* it is no estimate yet */
-    } else if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
+        reading->pending = (uint64_t)json_integer_value(json_object_get(answer, "num_pending"));
+        if (reading->pending > 0 || !reading->reads_sequence)
+            return pull_more(reading);
+        reading->saw_end = true; /* by sequence it is counted in the store, when the consumer is created */
+        return suppose_end(reading);
+    }
+    if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
         request_retry_reason(&reading->request, jetstream_healable(&failure));
-        verdict = REQUEST_RETRY;
-    } else {
-        jetstream_set_error(&error, &failure);
-        verdict = finish(reading, &error);
+        return REQUEST_RETRY;
+    }
+    jetstream_set_error(&error, &failure);
+    return finish(reading, &error);
+}
+
+/* An answer of the JetStream API, which is JSON. */
+static enum request_verdict take_answer(struct consumer_reading *reading, struct message *message)
+{
+    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
+    enum request_verdict verdict = REQUEST_MORE;
+
+    if (answer == NULL)
+        return start_over(reading);
+    switch (reading->phase) {
+    case CONSUMER_CREATING:
+        verdict = take_created(reading, answer);
+        break;
+    case CONSUMER_LOOKING:
+        verdict = take_look(reading, answer);
+        break;
+    case CONSUMER_AIMING:
+        verdict = take_aim(reading, answer);
+        break;
+    case CONSUMER_PULLING: /* a second copy of an answer */
+        break;
     }
     json_decref(answer);
     return verdict;
 }
 
 /*
- * What a pull ends with: 404 where there are no more messages. A pull with max_bytes also ends where the next message
- * would be too many, and says so when it is complete, which we know. Anything else means that it was in vain.
+ * What a pull ends with: 404 or 408 when there are no more messages. A pull with max_bytes also ends when the next
+ * message would exceed them, and says so when it is complete, which we know. After anything else the reading starts
+ * over.
  */
 static enum request_verdict take_status(struct consumer_reading *reading, struct message *message, unsigned status)
 {
     const char *text = message_status_text(message);
 
-    if (status == 404)
-        return end_lap(reading);
+    if (reading->phase != CONSUMER_PULLING)
+        return REQUEST_MORE;            /* of a pull that is over */
+    if (status == 404 || status == 408) /* nats-server 2.10 ends a pull without messages with 408 */
+        return take_no_messages(reading);
     if (status == 409 && strcmp(text, "Batch Completed") == 0)
         return REQUEST_MORE;
     if (status == 409 && strcmp(text, "Message Size Exceeds MaxBytes") == 0)
@@ -270,12 +358,14 @@ static enum request_verdict take_message(struct request *request, unsigned attem
         unsigned status = message_status(message);
         if (status != 0)
             return take_status(reading, message, status);
-        return reading->is_looking ? take_look(reading, message) : take_created(reading, message);
+        return take_answer(reading, message);
     }
 
     if (delivery.consumer_sequence != reading->consumer_sequence + 1)
         return start_over(reading);
     reading->consumer_sequence++;
+    reading->delivered++;
+    reading->pending = delivery.pending;
     reading->position = delivery.stream_sequence;
     request_heard(request, uv_now(request->requests->loop));
     if (!reading->scope.headers_only)
@@ -289,8 +379,6 @@ static enum request_verdict take_message(struct request *request, unsigned attem
     case CONSUMER_MORE:
         break;
     }
-    if (delivery.pending == 0)
-        return end_lap(reading);
     return --reading->pulled == 0 ? pull_more(reading) : REQUEST_MORE;
 }
 

@@ -1,17 +1,18 @@
 /*
- * consumer: what a stream holds, read once from beginning to end.
+ * consumer: reads what a stream holds, once, from beginning to end.
  *
- * Used by the store for histories and keys. A pull consumer without acks (ADR-13,
- * ADR-37) that is made for one reading and removed after it. Pulling, not pushing:
- * the server pushes only to a subscription on just the deliver subject, which the
- * link's wildcard is not (measured: a consumer with a deliver subject under it never
- * delivers). A hole in the deliveries, a silence or a lost link starts the reading over
- * with a new consumer; the reader is told to forget what it has.
+ * Used by the store for histories, keys, copies and watches. A reading has a pull consumer without acknowledgements
+ * (ADR-13, ADR-37) of its own, which is removed after it. It pulls because the server pushes only to a subscription on
+ * exactly the deliver subject, and the link has one wildcard subscription. A gap in the deliveries, a silence or a lost
+ * link starts the reading over with a new consumer, and the reader is told to forget what it has.
  *
- * A consumer that reads the last message of each subject passes over those that are replaced before their turn, and
- * delivers those that replace them; but how many are pending it only estimates meanwhile, and so it may seem to be at
- * its end before it is. So such a reading looks behind its end, and reads on in further laps while there is something:
- * what was there all the time is then met once at least, and what is written all the time maybe several times.
+ * No reading ends on an estimate. A server only estimates how many messages are pending, and ends a no_wait pull early
+ * when the next entry of a last_per_subject consumer's list was replaced (nats-server 2.15, loopAndGatherMsgs). So at a
+ * supposed end the reading asks the stream's leader for the next message after its position. If there is none, all was
+ * read. Otherwise it reads on by sequence, in laps, until it has reached the leader's last sequence at the time of the
+ * first such question and a lap ended where the store ended. Then every key that existed all the time was delivered at
+ * least once: a message that is replaced before its turn is replaced by one with a higher sequence, which is still to
+ * come. A key that is written meanwhile may be delivered several times.
  */
 #ifndef DAEMON_NATS_CONSUMER_H
 #define DAEMON_NATS_CONSUMER_H
@@ -50,6 +51,13 @@ struct consumer_ops {
     void (*done)(void *arg, const struct error *error);
 };
 
+enum consumer_phase {
+    CONSUMER_CREATING,
+    CONSUMER_PULLING,
+    CONSUMER_LOOKING, /* asks the leader for the next message after position */
+    CONSUMER_AIMING   /* asks the leader for the stream's last sequence */
+};
+
 /* The owner embeds it, zeroed, in memory that lives until done was called. */
 struct consumer_reading {
     struct request request;
@@ -57,15 +65,27 @@ struct consumer_reading {
     const struct consumer_ops *ops;
     void *arg;
     struct consumer_scope scope;
+    enum consumer_phase phase;
     char name[64]; /* of the present consumer */
     bool is_paused;
-    unsigned attempt; /* that the present consumer was made by; 0: there is none */
-    unsigned pulled;  /* messages that the present pull may still bring */
+    unsigned attempt; /* that created the present consumer; 0: there is none */
     uint64_t consumer_sequence;
     uint64_t position; /* sequence of the last message that came, of all laps */
-    unsigned lap;      /* 0: the first consumer; the others read what has come behind it */
-    bool begins_lap;   /* the next attempt does */
-    bool is_looking;   /* whether there is more behind the position */
+
+    /* Of the present consumer. */
+    bool reads_sequence; /* by sequence, and not the list of a last_per_subject consumer */
+    bool saw_end;        /* the store had no message after position that matches */
+    uint64_t pending;    /* the server's estimate */
+    unsigned pulled;     /* messages that the present pull may still bring */
+    unsigned delivered;  /* messages that it brought */
+    unsigned empty_pulls;
+
+    /* Of all laps. */
+    bool begins_lap;       /* the next attempt reads on after position */
+    size_t looked_filters; /* filters for which the leader was asked */
+    uint64_t looked_from;  /* position at the last question */
+    unsigned empty_laps;   /* in a row */
+    uint64_t target;       /* the leader's last sequence; 0: not asked for yet */
 };
 
 /*
