@@ -99,7 +99,6 @@ struct conf {
     struct {
         struct conf_strings buckets; /* shell patterns; cached from the start */
         size_t max_bytes;
-        size_t recall_bytes; /* of entries that were read before; 0: none is remembered */
         unsigned max_staleness_ms;
         unsigned idle_timeout_ms; /* without a cached read a bucket that is in no pattern leaves the cache */
     } cache;

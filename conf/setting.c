@@ -167,7 +167,6 @@ const struct setting conf_settings[] = {
     {"cache.buckets", SETTING_STRINGS, SETTING_LIVE, MEMBER(cache.buckets), 1, NAME_BYTES_MAX,
      .expects = "shell patterns of buckets' names", .example = "[settings, \"app-*\"]"},
     {"cache.max_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(cache.max_bytes), 64 * KIB, 1024 * GIB, .initial = "256M"},
-    {"cache.recall_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(cache.recall_bytes), 0, 1024 * GIB, .initial = "16M"},
     {"cache.max_staleness", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(cache.max_staleness_ms), 0, 3600000,
      .initial = "10"},
     {"cache.idle_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(cache.idle_timeout_ms), 100, 86400000,

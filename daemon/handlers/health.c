@@ -227,17 +227,6 @@ static void pack_cache(msgpack_packer *packer, const struct store *store, const 
     pack_number(packer, "evicted", store->cache_budget.evicted);
 }
 
-static void pack_recall(msgpack_packer *packer, const struct recall_all *recall)
-{
-    pack_str(packer, "recall");
-    msgpack_pack_map(packer, 5);
-    pack_number(packer, "keys", recall->entries);
-    pack_number(packer, "bytes", recall->bytes);
-    pack_number(packer, "answered", recall->answered);
-    pack_number(packer, "checks", recall->checks);
-    pack_number(packer, "failed", recall->failed_checks);
-}
-
 static void pack_group_commit(msgpack_packer *packer, const struct store *store)
 {
     const struct metrics_histogram *sizes = &store->group_stats.sizes;
@@ -285,7 +274,6 @@ void handle_daemon_stats(struct call *call)
     pack_sessions(packer, metrics);
     pack_watches(packer, store, &totals);
     pack_cache(packer, store, &totals);
-    pack_recall(packer, &store->recall);
     pack_nats(packer, store);
     pack_methods(packer, metrics);
     pack_errors(packer, metrics);

@@ -69,7 +69,6 @@ static void start_get(struct call *call, read_entry_fn *done)
     get->key = key;
     get->revision = (uint64_t)revision;
     get->consistency = consistency;
-    get->is_together = true;
     get->deadline_ms = call->deadline_ms;
     get->done = done;
     get->arg = call;

@@ -87,7 +87,6 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     bucket->max_value_size = bucket_config_max_value_size(config);
     bucket->duplicate_window_ms = (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;
     bucket->references = 1;
-    recall_init(&bucket->recall, store);
     return bucket;
 }
 
@@ -103,7 +102,6 @@ void bucket_release(struct bucket *bucket)
     if (--bucket->references > 0)
         return;
     group_release(bucket->group);
-    recall_clear(&bucket->recall);
     free(bucket); /* the first member of its block */
 }
 

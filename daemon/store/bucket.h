@@ -10,7 +10,6 @@
 #define DAEMON_STORE_BUCKET_H
 
 #include "daemon/nats/kv.h"
-#include "daemon/store/recall.h"
 #include "daemon/store/store.h"
 
 struct bucket {
@@ -28,12 +27,7 @@ struct bucket {
     int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
     uint64_t duplicate_window_ms;
 
-    struct group *group;  /* commits its writes; shared by the handles of one bucket */
-    struct recall recall; /* entries that were read with this handle */
-
-    /* of coalesce */
-    struct read_get *waiting_gets;
-    struct bucket *next_waiting;
+    struct group *group; /* commits its writes; shared by the handles of one bucket */
 
     /* private */
     unsigned references;

@@ -11,7 +11,6 @@
 #include "daemon/arena.h"
 #include "daemon/store/operation.h"
 #include "daemon/store/read.h"
-#include "daemon/store/recall.h"
 #include "daemon/store/write.h"
 
 /* --- Writes --- */
@@ -79,10 +78,7 @@ struct bulk_get {
     struct request request; /* of a multi-last read */
     char *body;             /* its JSON */
     size_t body_bytes;
-    struct recall_load load;
-    struct recall_check check; /* in place of it */
     struct bulk_get_slot *spare;
-    bool has_room_for_one;           /* more key in the chunk */
     size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
     unsigned misses;                 /* readings that missed a key */
     bool is_verifying;               /* asks singly for what the chunk has not brought */

@@ -36,7 +36,6 @@ static void finish(struct bulk_get *bulk, const struct error *error)
     request_end(&bulk->request);
     bucket_wait_cancel(&bulk->wait);
     HASH_CLEAR(hh, bulk->by_name);
-    recall_load_end(&bulk->load, 0);
     free(bulk->body);
     bulk->body = NULL;
     bulk->done(bulk->arg, error);
@@ -111,31 +110,17 @@ static void measure_chunk(struct bulk_get *bulk)
         count++;
     }
     bulk->chunk_count = count;
-    bulk->has_room_for_one =
-        count < MULTI_LAST_KEYS_MAX && (max_bytes == 0 || size + KV_PREFIX_BYTES + KV_KEY_LENGTH_MAX + 3 <= max_bytes);
 }
 
-/* The chunk's JSON, with the key that a load wants to see. */
+/* The chunk's JSON. False: out of memory. */
 static bool make_body(struct bulk_get *bulk)
 {
-    const char **keys = malloc((bulk->chunk_count + 1) * sizeof(*keys));
-    const char *anchor = NULL;
-    size_t count = bulk->chunk_count;
     char options[40];
 
     free(bulk->body);
-    bulk->body = NULL;
-    recall_load_end(&bulk->load, 0);
-    if (keys == NULL)
-        return false;
-    memcpy((void *)keys, &bulk->keys[bulk->chunk_start], count * sizeof(*keys));
-    if (recall_is_possible(bulk->store, bulk->handle))
-        anchor = recall_load_begin(&bulk->load, &bulk->handle->recall, bulk->has_room_for_one);
-    if (anchor != NULL)
-        keys[count++] = anchor;
     snprintf(options, sizeof(options), "\"max_bytes\":%zu,", answer_max(bulk));
-    bulk->body = multi_last_body(options, bulk->handle->prefix, keys, count, &bulk->body_bytes);
-    free((void *)keys);
+    bulk->body = multi_last_body(options, bulk->handle->prefix, &bulk->keys[bulk->chunk_start], bulk->chunk_count,
+                                 &bulk->body_bytes);
     return bulk->body != NULL;
 }
 
@@ -184,10 +169,9 @@ static bool is_isolated(const struct bulk_get *bulk)
  * All that the server found has come. Where it may have missed a key, each that has not come is asked for singly; if
  * one is there, the moment that was read is not whole, and all is read again.
  */
-static void end_chunk(struct bulk_get *bulk, uint64_t upto)
+static void end_chunk(struct bulk_get *bulk)
 {
     request_end(&bulk->request);
-    recall_load_end(&bulk->load, upto);
     if (is_isolated(bulk)) {
         if (bulk->store->replicas != NULL)
             note_absent(bulk);
@@ -241,7 +225,7 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     case KV_READ_GOES_ON:
         break;
     case KV_READ_ENDED:
-        end_chunk(bulk, kv_header_number(message, KV_HEADER_UPTO));
+        end_chunk(bulk);
         return REQUEST_DONE;
     case KV_READ_DISTURBED:
         request_retry_reason(request, REQUEST_NO_ANSWER);
@@ -265,11 +249,6 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
     replica_note_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
     HASH_FIND_STR(bulk->by_name, entry.key, key);
-    /* The load asks for one more, which may be another chunk's. */
-    if (key != NULL && (key->index < bulk->chunk_start || key->index >= bulk->chunk_start + bulk->chunk_count))
-        key = NULL;
-    if (bulk->load.recall != NULL)
-        recall_load_take(&bulk->load, &entry, key != NULL && recall_meet(bulk->load.recall, entry.key));
     if (key != NULL)
         key->is_told = true;
     if (key != NULL && entry.operation == KV_PUT && !tell(bulk, key->index, &entry)) {
@@ -293,7 +272,6 @@ static void on_handle_again(void *arg, struct bucket *bucket, const struct error
         finish(bulk, error);
         return;
     }
-    recall_load_end(&bulk->load, 0); /* it is the old handle's */
     bucket_release(bulk->handle);
     bulk->handle = bucket;
     if (bucket->allows_direct) {
@@ -327,87 +305,6 @@ static void read_chunk(struct bulk_get *bulk)
     request_start(&bulk->store->requests, &bulk->request, &chunk_ops, bulk->deadline_ms);
 }
 
-/* --- What was read before -------------------------------------------------------------------------- */
-
-static bool tell_remembered(struct bulk_get *bulk)
-{
-    struct kv_entry entry;
-    struct message message;
-
-    if (bulk->chunk_start == 0)
-        restart(bulk);
-    for (size_t i = 0; i < bulk->check.count; i++) {
-        recall_view(bulk->check.entries[i], &entry, &message);
-        if (!tell(bulk, bulk->chunk_start + i, &entry))
-            return false;
-    }
-    bulk->store->recall.answered += bulk->check.count;
-    return true;
-}
-
-/* What changed while it was asked would be of another moment: then all is read. */
-static void on_checked(void *arg, enum recall_proof proof)
-{
-    struct bulk_get *bulk = arg;
-    struct error error;
-    bool is_told = proof == RECALL_PROVEN;
-
-    for (size_t i = 0; i < bulk->check.count; i++)
-        is_told = is_told && recall_check_has(&bulk->check, i);
-    bool has_failed = is_told && !tell_remembered(bulk);
-    for (size_t i = 0; i < bulk->check.count; i++)
-        recall_release(bulk->check.entries[i]);
-    bulk->check.count = 0;
-    if (has_failed) {
-        error = bulk->error;
-        finish(bulk, &error);
-    } else if (is_told) {
-        next_chunk(bulk);
-    } else {
-        read_chunk(bulk);
-    }
-}
-
-/* The entries of the chunk's keys, if all are remembered and it is worth asking about them; else NULL. */
-static struct recall_entry **find_remembered(struct bulk_get *bulk)
-{
-    struct recall *recall = &bulk->handle->recall;
-    struct recall_entry **entries;
-
-    if (recall->by_key == NULL || !recall_is_possible(bulk->store, bulk->handle))
-        return NULL;
-    entries = arena_alloc(bulk->arena, bulk->chunk_count * sizeof(struct recall_entry *));
-    for (size_t i = 0; entries != NULL && i < bulk->chunk_count; i++) {
-        entries[i] = recall_find(recall, bulk->keys[bulk->chunk_start + i]);
-        if (entries[i] == NULL)
-            return NULL;
-    }
-    return recall_check_pays(recall, bulk->chunk_count) ? entries : NULL;
-}
-
-/* Where all keys of the chunk are remembered, it is enough to ask whether that is still so. */
-static bool check_chunk(struct bulk_get *bulk)
-{
-    struct recall_check *check = &bulk->check;
-    struct recall_entry **entries;
-
-    if (bulk->deadline_ms <= uv_now(bulk->store->loop) || (entries = find_remembered(bulk)) == NULL)
-        return false;
-    /* Something newer will be read, with all others. */
-    *check = (struct recall_check){.handle = bulk->handle,
-                                   .deadline_ms = multi_last_deadline(bulk->store, bulk->deadline_ms),
-                                   .done = on_checked,
-                                   .arg = bulk,
-                                   .entries = entries};
-    for (size_t i = 0; i < bulk->chunk_count; i++)
-        recall_check_add(check, entries[i]);
-    if (recall_check_start(bulk->store, check))
-        return true;
-    while (check->count > 0)
-        recall_release(check->entries[--check->count]);
-    return false;
-}
-
 static void start_chunk(struct bulk_get *bulk)
 {
     if (bulk->chunk_start == bulk->count) {
@@ -415,8 +312,7 @@ static void start_chunk(struct bulk_get *bulk)
         return;
     }
     measure_chunk(bulk);
-    if (!check_chunk(bulk))
-        read_chunk(bulk);
+    read_chunk(bulk);
 }
 
 /* --- Single gets ----------------------------------------------------------------------------------- */

@@ -1,9 +1,7 @@
 #include "daemon/store/read.h"
 
-#include "daemon/store/coalesce.h"
 #include "daemon/store/replica.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -206,30 +204,9 @@ static void on_get_handle(void *arg, struct bucket *bucket, const struct error *
         finish_get(get, NULL, error);
         return;
     }
-    if (get->is_together && get->revision == 0 && !asks_leader(get)) {
-        note_seen(get);
-        get->together_ms = uv_now(get->store->loop);
-        coalesce_submit(get);
-    } else {
-        read_get_alone(get);
-    }
-}
-
-void read_get_alone(struct read_get *get)
-{
     get->request.answers_once = !asks_leader(get);
     get->request.expected_values = 1;
     request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
-    if (get->together_ms > 0)
-        get->request.started_ms = get->together_ms; /* what it says of its wait is to be true */
-}
-
-void read_get_answer(struct read_get *get, const struct kv_entry *entry)
-{
-    if (entry != NULL)
-        answer_entry(get, entry);
-    else
-        answer_absent(get);
 }
 
 void read_get(struct store *store, struct arena *arena, struct read_get *get)
@@ -243,7 +220,6 @@ void read_get_cancel(struct read_get *get)
 {
     struct bucket *handle = get->handle;
 
-    assert(!get->is_together);
     request_end(&get->request);
     bucket_wait_cancel(&get->wait);
     get->handle = NULL;

@@ -28,7 +28,6 @@ struct read_get {
     uint64_t revision; /* 0: the last one */
     enum read_consistency consistency;
     bool with_markers; /* a delete or purge marker is an answer too */
-    bool is_together;  /* may ask together with others: see coalesce. It can't be cancelled then */
     uint64_t deadline_ms;
     read_entry_fn *done;
     void *arg;
@@ -40,10 +39,7 @@ struct read_get {
     struct bucket_wait wait;
     struct request request;
     const char *body;
-    uint64_t seen_revision;                             /* the key's in the near cache, when NATS was asked */
-    struct read_get *next_together, *previous_together; /* of coalesce */
-    struct recall_entry *remembered;                    /* of coalesce, while it asks */
-    uint64_t together_ms;                               /* loop time when it was given to coalesce; 0: it was not */
+    uint64_t seen_revision; /* the key's in the near cache, when NATS was asked */
 };
 
 /*
@@ -54,13 +50,5 @@ void read_get(struct store *store, struct arena *arena, struct read_get *get);
 
 /* Ends it without calling done. Does nothing where it is over, or never began. */
 void read_get_cancel(struct read_get *get);
-
-/* --- For coalesce ---------------------------------------------------------------------------------- */
-
-/* Asks by itself. */
-void read_get_alone(struct read_get *get);
-
-/* The key's last entry, or NULL where it has none. */
-void read_get_answer(struct read_get *get, const struct kv_entry *entry);
 
 #endif

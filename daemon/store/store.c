@@ -1,7 +1,6 @@
 #include "daemon/store/store.h"
 
 #include "daemon/store/bucket.h"
-#include "daemon/store/coalesce.h"
 #include "daemon/store/feed.h"
 #include "daemon/store/group.h"
 #include "daemon/store/replica.h"
@@ -33,7 +32,6 @@ static void on_link_down(void *arg)
 {
     struct store *store = arg;
 
-    recall_clear_all(store); /* who answers next may be another server */
     requests_on_down(&store->requests);
 }
 
@@ -131,7 +129,6 @@ static void fail_everything(struct store *store)
     do {
         timers_expire_all(store->timers);
         group_flush_all(store);
-        coalesce_flush_all(store);
         failed = requests_fail_all(&store->requests) + bucket_fail_waiting(store);
     } while (failed > 0);
 }
@@ -140,7 +137,6 @@ void store_free(struct store *store)
 {
     fail_everything(store);
     bucket_forget_all(store);
-    recall_free_all(store);
     replica_free_all(store);
     jetstream_free(&store->jetstream);
     requests_free(&store->requests);
@@ -170,7 +166,6 @@ bool store_is_available(const struct store *store, struct error *error)
 void store_reload(struct store *store)
 {
     store->cache_budget.max_bytes = store->conf->cache.max_bytes;
-    recall_reload(store);
     link_set_ping_interval(store->link);
     replica_follow_configured(store);
 }
@@ -179,7 +174,6 @@ void store_flush(struct store *store)
 {
     watch_go_on_all(store);
     group_flush_all(store);
-    coalesce_flush_all(store);
     requests_flush(&store->requests);
     link_flush(store->link);
 }

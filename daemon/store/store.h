@@ -14,7 +14,6 @@
 #include "daemon/nats/link.h"
 #include "daemon/nats/request.h"
 #include "daemon/store/cache.h"
-#include "daemon/store/recall.h"
 #include "daemon/timers.h"
 
 #include <stdint.h>
@@ -44,8 +43,6 @@ struct store {
     uint64_t writes;               /* numbers the ids of writes */
     struct request_limit batches;  /* atomic batches, and conditional writes that are sent again, which are such */
     struct request_limit readings; /* of histories and keys, each of which has a consumer */
-    struct recall_all recall;
-    struct bucket *waiting_buckets; /* have gets to send at the turn's end */
     struct group *dirty_groups;     /* have something to send at the turn's end */
     struct group *gathering_groups; /* wait a moment for company */
     uv_timer_t gather_timer;

@@ -33,7 +33,6 @@ static void finish(struct txn *txn, uint64_t first_revision, const struct error 
     timer_stop(txn->store->timers, &txn->pause);
     HASH_CLEAR(hh, txn->by_key);
     for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
-        recall_note_write(&handle->recall, txn->operations[i].key, first_revision + i);
         replica_note_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
     }
     if (error != NULL && error->has_revision && error->key != NULL)

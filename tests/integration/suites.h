@@ -23,7 +23,6 @@ Suite *limit_suite(void);
 Suite *near_suite(void);
 Suite *outage_suite(void);
 Suite *overload_suite(void);
-Suite *recall_suite(void);
 Suite *session_suite(void);
 Suite *ttl_suite(void);
 Suite *txn_suite(void);
