@@ -4,11 +4,11 @@
 #include "daemon/handlers/arguments.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/handlers.h"
+#include "daemon/key_index.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/near.h"
 
 #include <string.h>
-#include <uthash.h>
 
 /* --- Keys ------------------------------------------------------------------------------------------ */
 
@@ -21,25 +21,6 @@ static bool fail_not_strings(struct call *call)
 static char *copy_key(struct call *call, const msgpack_object *key)
 {
     return arena_strndup(&call->arena, key->via.str.ptr, key->via.str.size);
-}
-
-/* One key of a call, to find the second mention of it. */
-struct mention {
-    UT_hash_handle hh;
-    const char *key;
-};
-
-/* False where it was mentioned before. */
-static bool mention(struct mention **mentions, struct mention *mention, const char *key)
-{
-    struct mention *found = NULL;
-
-    HASH_FIND_STR(*mentions, key, found);
-    if (found != NULL)
-        return false;
-    mention->key = key;
-    HASH_ADD_KEYPTR(hh, *mentions, mention->key, strlen(key), mention);
-    return true;
 }
 
 /* --- bulk.get -------------------------------------------------------------------------------------- */
@@ -97,7 +78,7 @@ static void answer_entries(void *arg, const struct error *error)
 static bool take_keys(struct call *call, const char ***keys, size_t *count)
 {
     const msgpack_object *array = &call->arguments[1];
-    struct mention *mentions = NULL, *room;
+    struct key_index index;
 
     if (array->type != MSGPACK_OBJECT_ARRAY) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be an array of keys");
@@ -105,8 +86,7 @@ static bool take_keys(struct call *call, const char ***keys, size_t *count)
     }
     *count = 0;
     *keys = arena_alloc(&call->arena, (array->via.array.size + 1) * sizeof(**keys));
-    room = arena_zalloc(&call->arena, (array->via.array.size + 1) * sizeof(*room));
-    if (*keys == NULL || room == NULL) {
+    if (*keys == NULL || !key_index_init(&index, &call->arena, array->via.array.size)) {
         call_fail_out_of_memory(call);
         return false;
     }
@@ -116,15 +96,13 @@ static bool take_keys(struct call *call, const char ***keys, size_t *count)
             value_is_string(item) ? kv_check_key(item->via.str.ptr, item->via.str.size) : "keys must be str";
         char *key = wrong == NULL ? copy_key(call, item) : NULL;
         if (key == NULL) {
-            HASH_CLEAR(hh, mentions);
             call_fail_with(call, wrong != NULL ? ERROR_INVALID_ARGUMENT : ERROR_RESOURCE_EXHAUSTED, "key number %u: %s",
                            i + 1, wrong != NULL ? wrong : "out of memory");
             return false;
         }
-        if (mention(&mentions, &room[i], key))
+        if (key_index_add(&index, key, i) == i)
             (*keys)[(*count)++] = key;
     }
-    HASH_CLEAR(hh, mentions);
     return true;
 }
 
@@ -293,19 +271,16 @@ void handle_bulk_put(struct call *call)
     struct write_call *write = new_write_call(call, map->via.map.size);
     if (write == NULL || !option_ttl(call, &ttl_s))
         return;
-    struct mention *mentions = NULL, *room = arena_zalloc(&call->arena, (map->via.map.size + 1) * sizeof(*room));
-    if (room == NULL) {
+    struct key_index index;
+    if (!key_index_init(&index, &call->arena, map->via.map.size)) {
         call_fail_out_of_memory(call);
         return;
     }
     for (uint32_t i = 0; i < map->via.map.size; i++) {
         struct operation *operation = add_operation(call, write, &map->via.map.ptr[i].key);
-        if (operation == NULL) {
-            HASH_CLEAR(hh, mentions);
+        if (operation == NULL)
             return;
-        }
-        if (!mention(&mentions, &room[i], operation->key)) {
-            HASH_CLEAR(hh, mentions);
+        if (key_index_add(&index, operation->key, i) != i) {
             call_fail_with(call, ERROR_INVALID_ARGUMENT, "the key \"%.64s\" is there twice", operation->key);
             return;
         }
@@ -315,40 +290,35 @@ void handle_bulk_put(struct call *call)
         if (wrong != NULL)
             refuse_key(call, &write->bulk.results[i], wrong);
     }
-    HASH_CLEAR(hh, mentions);
     bulk_write(call->store, &call->arena, &write->bulk);
 }
 
 void handle_bulk_delete(struct call *call)
 {
     const msgpack_object *array = &call->arguments[1];
-    struct mention *mentions = NULL;
+    struct key_index index;
 
     if (array->type != MSGPACK_OBJECT_ARRAY) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be an array of keys");
         return;
     }
-    struct mention *room = arena_zalloc(&call->arena, (array->via.array.size + 1) * sizeof(*room));
-    if (room == NULL) {
-        call_fail_out_of_memory(call);
-        return;
-    }
     struct write_call *write = new_write_call(call, array->via.array.size);
     if (write == NULL)
         return;
+    if (!key_index_init(&index, &call->arena, array->via.array.size)) {
+        call_fail_out_of_memory(call);
+        return;
+    }
     for (uint32_t i = 0; i < array->via.array.size; i++) {
         struct operation *operation = add_operation(call, write, &array->via.array.ptr[i]);
-        if (operation == NULL) {
-            HASH_CLEAR(hh, mentions);
+        if (operation == NULL)
             return;
-        }
         operation->kind = KV_DELETE;
         /* Named twice, deleted once. */
-        if (!mention(&mentions, &room[i], operation->key)) {
+        if (key_index_add(&index, operation->key, i) != i) {
             write->bulk.count--;
             write->bulk.results[write->bulk.count].error = NULL;
         }
     }
-    HASH_CLEAR(hh, mentions);
     bulk_write(call->store, &call->arena, &write->bulk);
 }

@@ -2,11 +2,11 @@
 
 #include "daemon/store/bucket_config.h"
 #include "daemon/store/group.h"
+#include "daemon/table.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 #include <utlist.h>
 
 /* Handles that nobody uses are dropped beyond this many, the oldest first. */

@@ -9,6 +9,7 @@
 #define DAEMON_STORE_BULK_H
 
 #include "daemon/arena.h"
+#include "daemon/key_index.h"
 #include "daemon/store/operation.h"
 #include "daemon/store/read.h"
 #include "daemon/store/write.h"
@@ -73,7 +74,7 @@ struct bulk_get {
     struct arena *arena;
     struct bucket *handle;
     struct bucket_wait wait;
-    struct bulk_key *by_name; /* uthash */
+    struct key_index by_name;
     struct bulk_key *all;
     struct request request; /* of a multi-last read */
     char *body;             /* its JSON */

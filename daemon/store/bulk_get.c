@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
 /* After so many reads that missed a key, what single gets find of it is taken. */
 #define READS_MAX 4u
@@ -15,7 +14,6 @@
 #define WINDOW 256u
 
 struct bulk_key {
-    UT_hash_handle hh;
     const char *name;
     size_t index;
     uint64_t seen_revision; /* in the near cache, when NATS was asked */
@@ -35,7 +33,6 @@ static void finish(struct bulk_get *bulk, const struct error *error)
 
     request_end(&bulk->request);
     bucket_wait_cancel(&bulk->wait);
-    HASH_CLEAR(hh, bulk->by_name);
     free(bulk->body);
     bulk->body = NULL;
     bulk->done(bulk->arg, error);
@@ -248,7 +245,9 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     }
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
     replica_note_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
-    HASH_FIND_STR(bulk->by_name, entry.key, key);
+    uint32_t index = key_index_find(&bulk->by_name, entry.key);
+    if (index != KEY_INDEX_NONE)
+        key = &bulk->all[index];
     if (key != NULL)
         key->is_told = true;
     if (key != NULL && entry.operation == KV_PUT && !tell(bulk, key->index, &entry)) {
@@ -408,13 +407,13 @@ static void get_singly(struct bulk_get *bulk)
 static bool index_keys(struct bulk_get *bulk)
 {
     bulk->all = arena_zalloc(bulk->arena, (bulk->count + 1) * sizeof(*bulk->all));
-    if (bulk->all == NULL)
+    if (bulk->all == NULL || !key_index_init(&bulk->by_name, bulk->arena, bulk->count))
         return false;
     for (size_t i = 0; i < bulk->count; i++) {
         struct bulk_key *key = &bulk->all[i];
         key->name = bulk->keys[i];
         key->index = i;
-        HASH_ADD_KEYPTR(hh, bulk->by_name, key->name, strlen(key->name), key);
+        key_index_add(&bulk->by_name, key->name, (uint32_t)i);
     }
     return true;
 }

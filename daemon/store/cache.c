@@ -1,9 +1,10 @@
 #include "daemon/store/cache.h"
 
+#include "daemon/hash.h"
+
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <utlist.h>
 
 /* The lowest two bits are the operation. */
@@ -37,15 +38,9 @@ static size_t block_bytes(struct cache_key *key)
 
 /* --- The table ------------------------------------------------------------------------------------- */
 
-/* FNV-1a over a random beginning, with its high bits folded in: clients choose the keys. */
-static uint32_t hash_of(const struct cache *cache, const char *key, size_t length)
+static uint32_t hash_of(const char *key, size_t length)
 {
-    uint64_t hash = cache->seed ^ 14695981039346656037u;
-
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ (unsigned char)key[i]) * 1099511628211u;
-    hash ^= hash >> 32;
-    return (uint32_t)(hash * 0x9e3779b97f4a7c15u >> 32);
+    return (uint32_t)hash_bytes(key, length);
 }
 
 /* The slot that has the key, or the free one where it belongs. */
@@ -64,7 +59,7 @@ static size_t find_slot(const struct cache *cache, uint32_t hash, const char *ke
 
 static size_t slot_of(const struct cache *cache, const struct cache_key *key)
 {
-    return find_slot(cache, hash_of(cache, key->bytes, key->key_length), key->bytes, key->key_length);
+    return find_slot(cache, hash_of(key->bytes, key->key_length), key->bytes, key->key_length);
 }
 
 static bool grow(struct cache *cache)
@@ -333,7 +328,7 @@ struct cache_key *cache_find(const struct cache *cache, const char *key, size_t 
 {
     if (cache->capacity == 0)
         return NULL;
-    return cache->slots[find_slot(cache, hash_of(cache, key, length), key, length)];
+    return cache->slots[find_slot(cache, hash_of(key, length), key, length)];
 }
 
 /* Lets go of what a slot has, list and accounts included; the slot still points to it. */
@@ -356,7 +351,7 @@ struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, i
     struct cache_key *key = make_block(entry, length, expires_us, with_value);
     if (key == NULL)
         return NULL;
-    uint32_t hash = hash_of(cache, entry->key, length);
+    uint32_t hash = hash_of(entry->key, length);
     size_t slot = find_slot(cache, hash, entry->key, length);
     if (cache->slots[slot] != NULL) {
         key->flags |= cache->slots[slot]->flags & IS_USED;
@@ -458,8 +453,6 @@ void cache_init(struct cache *cache, struct cache_budget *budget)
 {
     memset(cache, 0, sizeof(*cache));
     cache->budget = budget;
-    if (getrandom(&cache->seed, sizeof(cache->seed), GRND_NONBLOCK) != (ssize_t)sizeof(cache->seed))
-        cache->seed = (uint64_t)(uintptr_t)cache; /* before the kernel's pool is ready */
     DL_APPEND2(budget->first, cache, previous, next);
 }
 

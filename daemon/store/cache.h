@@ -55,7 +55,6 @@ struct cache {
     size_t bytes;
     size_t value_bytes; /* of the values that are there */
     size_t hand;        /* of the clock */
-    uint64_t seed;
     struct cache_key *oldest, *newest;
     struct cache_cursor *cursors;
     uint8_t mark; /* what a marked key has */

@@ -14,9 +14,9 @@
 #include "daemon/nats/request.h"
 #include "daemon/store/bucket.h"
 #include "daemon/store/store.h"
+#include "daemon/table.h"
 
 #include <jansson.h>
-#include <uthash.h>
 
 /* What the stream was when the feed last asked. */
 struct feed_info {

@@ -1,8 +1,8 @@
 #include "daemon/store/near.h"
+#include "daemon/table.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 #include <utlist.h>
 
 /* How long after a write a listing of keys waits at a time for the feed to bring it. */

@@ -39,10 +39,10 @@ struct store {
     struct arena list_arena; /* of the listing for cache.buckets */
     struct timer list_timer;
     bool is_listing;
-    char name[72];                 /* that NATS knows this daemon by: nats.name, or its default */
-    uint64_t writes;               /* numbers the ids of writes */
-    struct request_limit batches;  /* atomic batches, and conditional writes that are sent again, which are such */
-    struct request_limit readings; /* of histories and keys, each of which has a consumer */
+    char name[72];                  /* that NATS knows this daemon by: nats.name, or its default */
+    uint64_t writes;                /* numbers the ids of writes */
+    struct request_limit batches;   /* atomic batches, and conditional writes that are sent again, which are such */
+    struct request_limit readings;  /* of histories and keys, each of which has a consumer */
     struct group *dirty_groups;     /* have something to send at the turn's end */
     struct group *gathering_groups; /* wait a moment for company */
     uv_timer_t gather_timer;

@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <uthash.h>
 
 /* Reads of conditions' keys that are on their way at a time. */
 #define WINDOW 256u
@@ -17,7 +16,6 @@
 
 /* A condition on one key, in the form of an operation's. */
 struct txn_condition {
-    UT_hash_handle hh;
     struct operation operation; /* key, condition and revision */
     uint64_t expected;          /* the sequence that the server is told */
     size_t deadline;            /* index of the last message that may carry it */
@@ -31,7 +29,6 @@ static void finish(struct txn *txn, uint64_t first_revision, const struct error 
     struct bucket *handle = txn->handle;
 
     timer_stop(txn->store->timers, &txn->pause);
-    HASH_CLEAR(hh, txn->by_key);
     for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
         replica_note_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
     }
@@ -59,14 +56,14 @@ static bool same_condition(const struct operation *a, const struct operation *b)
 /* Several conditions on one key are one, or cannot hold together. */
 static bool add_condition(struct txn *txn, const struct operation *operation)
 {
-    struct txn_condition *condition = NULL;
+    uint32_t next = (uint32_t)txn->condition_count;
+    struct txn_condition *condition = &txn->conditions[key_index_add(&txn->by_key, operation->key, next)];
 
-    HASH_FIND_STR(txn->by_key, operation->key, condition);
-    if (condition != NULL) {
+    if (condition != &txn->conditions[next]) {
         txn->contradicts = txn->contradicts || !same_condition(&condition->operation, operation);
         return true;
     }
-    condition = &txn->conditions[txn->condition_count++];
+    txn->condition_count++;
     memset(condition, 0, sizeof(*condition));
     condition->txn = txn;
     condition->operation.key = operation->key;
@@ -79,7 +76,6 @@ static bool add_condition(struct txn *txn, const struct operation *operation)
     if (condition->subject == NULL)
         return false;
     strcpy(stpcpy(condition->subject, txn->handle->put_prefix), operation->key);
-    HASH_ADD_KEYPTR(hh, txn->by_key, condition->operation.key, strlen(condition->operation.key), condition);
     return true;
 }
 
@@ -88,7 +84,7 @@ static bool collect_conditions(struct txn *txn)
     size_t most = txn->check_count + txn->operation_count;
 
     txn->conditions = arena_alloc(txn->arena, most * sizeof(*txn->conditions));
-    if (txn->conditions == NULL)
+    if (txn->conditions == NULL || !key_index_init(&txn->by_key, txn->arena, most))
         return false;
     for (size_t i = 0; i < txn->operation_count; i++) {
         if (txn->operations[i].condition != OPERATION_ALWAYS && !add_condition(txn, &txn->operations[i]))
@@ -104,10 +100,9 @@ static bool collect_conditions(struct txn *txn)
     }
     /* A condition must come no later than the first message that writes its key. */
     for (size_t i = txn->operation_count; i-- > 0;) {
-        struct txn_condition *condition = NULL;
-        HASH_FIND_STR(txn->by_key, txn->operations[i].key, condition);
-        if (condition != NULL)
-            condition->deadline = i;
+        uint32_t index = key_index_find(&txn->by_key, txn->operations[i].key);
+        if (index != KEY_INDEX_NONE)
+            txn->conditions[index].deadline = i;
     }
     return true;
 }
@@ -321,28 +316,22 @@ static bool check_batches(struct txn *txn)
     return false;
 }
 
-/* A key of the transaction's operations, to find one that is written after another. */
-struct written_key {
-    UT_hash_handle hh;
-    const char *key;
-};
-
 /* What the bucket cannot take, and what the server takes only first on its key. False: txn->error says what. */
 static bool check_operations(struct txn *txn)
 {
-    struct written_key *written = NULL, *found, *room;
+    struct key_index written;
     bool is_well = true;
 
-    room = arena_zalloc(txn->arena, txn->operation_count * sizeof(*room));
-    if (room == NULL) {
+    if (!key_index_init(&written, txn->arena, txn->operation_count)) {
         error_set(&txn->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        txn->error.outcome = ERROR_OUTCOME_NONE;
         return false;
     }
-    for (size_t i = 0; is_well && i < txn->operation_count; i++) {
+    for (uint32_t i = 0; is_well && i < txn->operation_count; i++) {
         const struct operation *operation = &txn->operations[i];
+        bool is_first = key_index_add(&written, operation->key, i) == i;
         is_well = operation_check(operation, txn->store, txn->handle, &txn->error);
-        HASH_FIND_STR(written, operation->key, found);
-        if (is_well && found != NULL && operation_rolls_up(operation, txn->handle)) {
+        if (is_well && !is_first && operation_rolls_up(operation, txn->handle)) {
             error_set(
                 &txn->error, ERROR_INVALID_ARGUMENT,
                 "a purge, and in a bucket with history a write with a TTL, must be the first operation on its key");
@@ -350,11 +339,7 @@ static bool check_operations(struct txn *txn)
         }
         if (!is_well)
             txn->error.key = operation->key;
-        room[i].key = operation->key;
-        if (found == NULL)
-            HASH_ADD_KEYPTR(hh, written, room[i].key, strlen(room[i].key), &room[i]);
     }
-    HASH_CLEAR(hh, written);
     txn->error.outcome = ERROR_OUTCOME_NONE;
     return is_well;
 }

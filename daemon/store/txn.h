@@ -13,6 +13,7 @@
 #define DAEMON_STORE_TXN_H
 
 #include "daemon/arena.h"
+#include "daemon/key_index.h"
 #include "daemon/store/batch.h"
 #include "daemon/store/operation.h"
 #include "daemon/store/read.h"
@@ -43,9 +44,9 @@ struct txn {
     struct batch batch;
     struct txn_condition *conditions; /* one per key */
     size_t condition_count;
-    struct txn_condition *by_key; /* uthash */
-    bool on_stream;               /* 'the stream has not moved' */
-    bool contradicts;             /* two conditions on one key cannot both hold */
+    struct key_index by_key;
+    bool on_stream;   /* 'the stream has not moved' */
+    bool contradicts; /* two conditions on one key cannot both hold */
     unsigned tries;
     struct timer pause;
     struct jetstream_call info;
