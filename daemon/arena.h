@@ -1,21 +1,87 @@
 /*
- * arena: the memory of one call, let go of in one stroke.
+ * arena: the memory of one call, and what is under way in it.
  *
- * Used by everything that works for a call. It is the MessagePack library's zone,
- * so that decoded parameters and our own structures share it.
+ * Used by everything that works for a call. The memory is the MessagePack library's zone, so that decoded parameters
+ * and our own structures share it, and it is freed as a whole.
+ *
+ * Whatever a call starts and does not finish at once (a read, a write, a timer, memory from malloc) is a task of the
+ * call's arena. When the arena is cleared, tasks that are still there are cancelled first. So nothing goes on in memory
+ * that is gone, however the call ended.
  */
 #ifndef DAEMON_ARENA_H
 #define DAEMON_ARENA_H
 
 #include <msgpack/zone.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
-struct arena {
-    msgpack_zone zone;
+/* The owner embeds it, zeroed, in the arena's memory. */
+struct arena_task {
+    struct arena_task *next;
+    struct arena_task **link; /* what points to this task; NULL when it is not under way */
+    /* Stop at once, release what is held outside of the arena, and call nobody back. */
+    void (*cancel)(struct arena_task *task);
 };
 
-/* size_bytes of memory, aligned for any type and not cleared, until the arena goes; NULL when memory ran out. */
+struct arena {
+    msgpack_zone zone;
+    struct arena_task *tasks; /* the newest first */
+};
+
+static inline bool arena_init(struct arena *arena, size_t chunk_bytes)
+{
+    arena->tasks = NULL;
+    return msgpack_zone_init(&arena->zone, chunk_bytes);
+}
+
+static inline void arena_begin_task(struct arena *arena, struct arena_task *task,
+                                    void (*cancel)(struct arena_task *task))
+{
+    task->cancel = cancel;
+    task->next = arena->tasks;
+    task->link = &arena->tasks;
+    if (task->next != NULL)
+        task->next->link = &task->next;
+    arena->tasks = task;
+}
+
+/* The task is finished. Does nothing when it is not under way. */
+static inline void arena_end_task(struct arena_task *task)
+{
+    if (task->link == NULL)
+        return;
+    *task->link = task->next;
+    if (task->next != NULL)
+        task->next->link = task->link;
+    task->link = NULL;
+}
+
+/* Cancel the newest tasks first: an older one may have started them. */
+static inline void arena_cancel_tasks(struct arena *arena)
+{
+    while (arena->tasks != NULL) {
+        struct arena_task *task = arena->tasks;
+        arena_end_task(task);
+        task->cancel(task);
+    }
+}
+
+/* Cancel all tasks and free all memory but the first chunk. */
+static inline void arena_clear(struct arena *arena)
+{
+    arena_cancel_tasks(arena);
+    msgpack_zone_clear(&arena->zone);
+}
+
+/* Cancel all tasks and free all memory. */
+static inline void arena_destroy(struct arena *arena)
+{
+    arena_cancel_tasks(arena);
+    msgpack_zone_destroy(&arena->zone);
+}
+
+/* size_bytes of memory, aligned for any type and not cleared, until the arena is cleared; NULL when memory ran out. */
 static inline void *arena_alloc(struct arena *arena, size_t size_bytes)
 {
     return msgpack_zone_malloc(&arena->zone, size_bytes);
@@ -45,5 +111,8 @@ static inline char *arena_strdup(struct arena *arena, const char *text)
 {
     return arena_strndup(arena, text, strlen(text));
 }
+
+/* The structure that embeds a task. */
+#define ARENA_TASK_OWNER(task, type, member) ((type *)((char *)(task)-offsetof(type, member)))
 
 #endif

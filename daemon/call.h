@@ -3,8 +3,7 @@
  *
  * Made by dispatch, answered by a handler, now or later. The call's memory is one
  * arena that goes with the answer: after call_end_result or call_fail the call and
- * all that was allocated for it are gone. When its session ends first, the call
- * goes on without one and its answer goes nowhere.
+ * all that was allocated for it are gone, and whatever it had started is cancelled.
  */
 #ifndef DAEMON_CALL_H
 #define DAEMON_CALL_H
@@ -74,7 +73,13 @@ void call_fail_out_of_memory(struct call *call);
  */
 bool call_take_memory(void *call, size_t bytes);
 
-/* Lets go of a call that was answered otherwise. */
+/* End a call without an answer of its own. What it started is cancelled. */
 void call_drop(struct call *call);
+
+/*
+ * The call's session has ended. A read is dropped. Anything else goes on without a session, since what was sent to NATS
+ * may happen, and its answer is discarded.
+ */
+void call_abandon(struct call *call);
 
 #endif

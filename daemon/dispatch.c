@@ -58,6 +58,11 @@ static const struct method methods[] = {
 
 static_assert(METHOD_COUNT <= METRICS_METHODS_MAX, "more methods than metrics has room for");
 
+bool method_only_reads(const struct method *method)
+{
+    return method->access <= CONF_ACCESS_READ;
+}
+
 const char *method_name(const struct method *method)
 {
     return method->name;

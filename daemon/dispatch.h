@@ -55,6 +55,9 @@ enum conf_access call_access(const struct call *call, const char *bucket);
 /* Whether it makes sense to ask NATS now; false: the call is answered with unavailable. */
 bool call_needs_nats(struct call *call);
 
+/* Whether calls of the method change nothing, and may be cancelled. */
+bool method_only_reads(const struct method *method);
+
 /* The method's name, and those of all rows in the table's order; NULL behind the last. */
 const char *method_name(const struct method *method);
 const char *method_name_at(size_t row);

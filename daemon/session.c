@@ -65,17 +65,13 @@ static void close_session(struct session *session)
     if (session->state == SESSION_CLOSING)
         return;
     session->state = SESSION_CLOSING;
-    /* The calls go on without it: what was sent to NATS may happen. */
-    while (session->first_call != NULL) {
-        struct call *call = session->first_call;
-        session_remove_call(session, call, call->bytes);
-        call->session = NULL;
-    }
     while (session->resources != NULL) {
         struct session_resource *resource = session->resources;
         session_remove_resource(session, resource);
         resource->release(resource);
     }
+    while (session->first_call != NULL)
+        call_abandon(session->first_call);
     timer_stop(session->list->timers, &session->stall);
     if (session->is_dirty) {
         struct session **at = &session->list->dirty;

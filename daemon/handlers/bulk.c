@@ -30,9 +30,15 @@ struct get_call {
     struct call *call;
     const char **keys;
     bool *is_there;
+    struct arena_task entries_task;
     msgpack_sbuffer entries; /* keys and entries that are there, as they come */
     msgpack_packer packer;
 };
+
+static void free_entries(struct arena_task *task)
+{
+    msgpack_sbuffer_destroy(&ARENA_TASK_OWNER(task, struct get_call, entries_task)->entries);
+}
 
 static void forget_entries(void *arg)
 {
@@ -57,7 +63,6 @@ static void answer_entries(void *arg, const struct error *error)
     struct call *call = get->call;
 
     if (error != NULL) {
-        msgpack_sbuffer_destroy(&get->entries);
         call_fail(call, error);
         return;
     }
@@ -70,7 +75,6 @@ static void answer_entries(void *arg, const struct error *error)
             msgpack_pack_nil(packer);
         }
     }
-    msgpack_sbuffer_destroy(&get->entries);
     call_end_result(call);
 }
 
@@ -148,6 +152,7 @@ void handle_bulk_get(struct call *call)
     }
     get->call = call;
     msgpack_sbuffer_init(&get->entries);
+    arena_begin_task(&call->arena, &get->entries_task, free_entries);
     msgpack_packer_init(&get->packer, &get->entries, msgpack_sbuffer_write);
     get->bulk.bucket = call->bucket;
     get->bulk.keys = get->keys;
@@ -164,10 +169,8 @@ void handle_bulk_get(struct call *call)
             return;
         get->bulk.consistency = near_consistency(call->store, call->bucket);
     }
-    if (!call_needs_nats(call)) {
-        msgpack_sbuffer_destroy(&get->entries);
+    if (!call_needs_nats(call))
         return;
-    }
     bulk_get(call->store, &call->arena, &get->bulk);
 }
 

@@ -42,7 +42,7 @@ static void start_cached_get(struct call *call, const char *key, read_entry_fn *
     get->deadline_ms = call->deadline_ms;
     get->done = done;
     get->arg = call;
-    near_get(call->store, get);
+    near_get(call->store, &call->arena, get);
 }
 
 static void start_get(struct call *call, read_entry_fn *done)

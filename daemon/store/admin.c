@@ -23,15 +23,39 @@ static void call_stream(struct admin *admin, const char *verb, json_t *body, jet
     call_stream_of(admin, admin->bucket, verb, body, done);
 }
 
+static void free_names(struct admin *admin)
+{
+    for (size_t i = 0; i < admin->count; i++)
+        free(admin->names[i]);
+    free((void *)admin->names);
+}
+
+static void cancel_admin(struct arena_task *task)
+{
+    struct admin *admin = ARENA_TASK_OWNER(task, struct admin, task);
+
+    jetstream_cancel(&admin->call);
+    json_decref(admin->stream);
+    free_names(admin);
+}
+
 static void begin(struct store *store, struct arena *arena, struct admin *admin)
 {
     admin->store = store;
     admin->arena = arena;
+    arena_begin_task(arena, &admin->task, cancel_admin);
+}
+
+static void finish(struct admin *admin, const struct bucket_info *info, const struct error *error)
+{
+    arena_end_task(&admin->task);
+    json_decref(admin->stream);
+    admin->done(admin->arg, info, error);
 }
 
 static void fail(struct admin *admin, const struct error *error)
 {
-    admin->done(admin->arg, NULL, error);
+    finish(admin, NULL, error);
 }
 
 static void fail_not_found(struct admin *admin)
@@ -52,7 +76,7 @@ static void answer_info(struct admin *admin, json_t *answer)
         fail(admin, &error);
         return;
     }
-    admin->done(admin->arg, &info, NULL);
+    finish(admin, &info, NULL);
 }
 
 /* A write whose ack got lost may have happened. */
@@ -112,7 +136,6 @@ static void on_origin(void *arg, json_t *answer, unsigned err_code, const struct
                   next_origin(admin));
         error = &missing;
     }
-    json_decref(admin->stream);
     fail(admin, error);
 }
 
@@ -124,7 +147,7 @@ static void change_stream(struct admin *admin)
     if (origin != NULL)
         call_stream_of(admin, origin, "STREAM.INFO", NULL, on_origin);
     else
-        call_stream(admin, admin->verb, admin->stream, admin->changed);
+        call_stream(admin, admin->verb, json_incref(admin->stream), admin->changed);
 }
 
 /* --- Create ---------------------------------------------------------------------------------------- */
@@ -205,7 +228,6 @@ static void on_update_info(void *arg, json_t *answer, unsigned err_code, const s
     }
     admin->stream = json_incref(json_object_get(answer, "config"));
     if (!bucket_config_update_stream(admin->stream, admin->config, admin->level, window_ms(admin), &wrong)) {
-        json_decref(admin->stream);
         fail(admin, &wrong);
         return;
     }
@@ -244,7 +266,7 @@ static void on_removed(void *arg, json_t *answer, unsigned err_code, const struc
     /* A copy of the request that came too late found what the first one left. */
     bool was_ours = err_code == JETSTREAM_STREAM_NOT_FOUND && admin->call.request.attempts > 1;
     if (answer != NULL || was_ours)
-        admin->done(admin->arg, NULL, NULL);
+        finish(admin, NULL, NULL);
     else
         fail_change(admin, err_code, error);
 }
@@ -261,7 +283,7 @@ static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct
 
     replica_distrust(admin->store, admin->bucket);
     if (answer != NULL)
-        admin->done(admin->arg, NULL, NULL);
+        finish(admin, NULL, NULL);
     else
         fail_change(admin, err_code, error);
 }
@@ -302,6 +324,7 @@ static void finish_list(struct admin *admin, const struct error *error)
     char **names = admin->names;
     size_t count = admin->count;
 
+    arena_end_task(&admin->task);
     if (error == NULL && count > 0)
         qsort((void *)names, count, sizeof(*names), compare_names);
     admin->listed(admin->arg, (const char *const *)names, error == NULL ? count : 0, error);

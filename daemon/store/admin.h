@@ -32,6 +32,7 @@ struct admin {
     /* private */
     struct store *store;
     struct arena *arena;
+    struct arena_task task;
     struct jetstream_call call;
     unsigned level;
     json_t *stream;   /* the settings to ask for */

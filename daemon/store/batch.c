@@ -191,6 +191,12 @@ static bool found_nobody(struct request *request)
 static const struct request_ops batch_ops = {
     .send = send_batch, .reply = take_ack, .fail = fail_batch, .no_responders = found_nobody};
 
+void batch_cancel(struct batch *batch)
+{
+    request_end(&batch->request);
+    bucket_wait_cancel(&batch->wait);
+}
+
 void batch_start(struct store *store, struct batch *batch)
 {
     batch->store = store;

@@ -55,4 +55,7 @@ struct batch {
 /* Sends the batch. *batch, zeroed but for what the caller sets, lives until done was called, never from within. */
 void batch_start(struct store *store, struct batch *batch);
 
+/* Ends it without calling done. Does nothing when it is over, or never began. */
+void batch_cancel(struct batch *batch);
+
 #endif

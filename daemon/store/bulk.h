@@ -72,6 +72,7 @@ struct bulk_get {
     /* private */
     struct store *store;
     struct arena *arena;
+    struct arena_task task;
     struct bucket *handle;
     struct bucket_wait wait;
     struct key_index by_name;

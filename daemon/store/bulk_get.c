@@ -27,17 +27,32 @@ struct bulk_get_slot {
     size_t index;
 };
 
-static void finish(struct bulk_get *bulk, const struct error *error)
+static void release(struct bulk_get *bulk)
 {
-    struct bucket *handle = bulk->handle;
-
     request_end(&bulk->request);
     bucket_wait_cancel(&bulk->wait);
     free(bulk->body);
     bulk->body = NULL;
+}
+
+static void finish(struct bulk_get *bulk, const struct error *error)
+{
+    struct bucket *handle = bulk->handle;
+
+    release(bulk);
+    arena_end_task(&bulk->task);
     bulk->done(bulk->arg, error);
     if (handle != NULL)
         bucket_release(handle);
+}
+
+static void cancel_bulk_get(struct arena_task *task)
+{
+    struct bulk_get *bulk = ARENA_TASK_OWNER(task, struct bulk_get, task);
+
+    release(bulk);
+    if (bulk->handle != NULL)
+        bucket_release(bulk->handle);
 }
 
 static void finish_with(struct bulk_get *bulk, enum error_code code, const char *sentence)
@@ -442,5 +457,6 @@ void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk)
 {
     bulk->store = store;
     bulk->arena = arena;
+    arena_begin_task(arena, &bulk->task, cancel_bulk_get);
     bucket_open(store, &bulk->wait, bulk->bucket, bulk->deadline_ms, on_handle, bulk);
 }

@@ -28,7 +28,7 @@ static void on_listed(void *arg, const char *const *names, size_t count, const s
     if (error != NULL)
         log_warning("the buckets that cache.buckets may name could not be listed: %s", error->message);
     store->is_listing = false;
-    msgpack_zone_clear(&store->list_arena.zone);
+    arena_clear(&store->list_arena);
     timer_start(store->timers, &store->list_timer,
                 uv_now(store->loop) + (error == NULL ? store->conf->watches.check_interval_ms : REPLICA_TICK_MS),
                 on_list_timer);

@@ -3,6 +3,7 @@
 #include "daemon/store/batch.h"
 #include "daemon/store/pace.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -228,12 +229,15 @@ static void on_batch_done(void *arg, uint64_t first_sequence, unsigned err_code,
         group->conditions_alone_until_ms = uv_now(group->store->loop) + CONDITION_PAUSE_MS;
         if (err_code == JETSTREAM_ATOMIC_DISABLED)
             group->cannot_batch = true;
-        for (size_t i = 0; i < count; i++)
+        for (size_t i = 0; i < count; i++) {
+            batch->writes[i]->is_in_batch = false;
             send_alone(group, batch->writes[i]);
+        }
     }
     for (size_t i = 0; !is_refused && i < count; i++) {
         struct write *write = batch->writes[i];
         write->group = NULL;
+        write->is_in_batch = false;
         write_finish(write, error == NULL ? first_sequence + i : 0, error);
         group_release(group);
     }
@@ -283,6 +287,7 @@ static void add_to_batch(struct group_batch *batch, struct write *write)
     message->expected = write->expected;
     message->condition_subject = NULL;
     batch->writes[batch->batch.count++] = write;
+    write->is_in_batch = true;
     if (batch->batch.count == 1 || write->deadline_ms < batch->batch.deadline_ms)
         batch->batch.deadline_ms = write->deadline_ms;
 }
@@ -308,6 +313,7 @@ static void send_batch(struct group *group)
     /* What stands before the first that fits, or a company of one, goes alone; those behind it keep their place. */
     if (batch->batch.count < 2) {
         struct write *write = batch->batch.count == 1 ? batch->writes[0] : group->waiting;
+        write->is_in_batch = false;
         if (batch->batch.count == 0)
             take_from_queue(group, write);
         free(batch);
@@ -454,6 +460,21 @@ void group_submit(struct write *write)
     group->waiting_count++;
     timer_start(store->timers, &write->group_timer, write->deadline_ms, on_waited_too_long);
     mark_dirty(group);
+}
+
+void group_cancel(struct write *write)
+{
+    struct group *group = write->group;
+
+    write->group = NULL;
+    /* A batch under way reads the writes' memory. Nobody drops a call before its write has an outcome. */
+    assert(!write->is_in_batch);
+    if (timer_is_set(&write->group_timer))
+        take_from_queue(group, write);
+    else
+        group->alone--;
+    mark_dirty(group);
+    group_release(group);
 }
 
 void group_write_ended(struct write *write, const struct error *error)

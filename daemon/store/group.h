@@ -25,6 +25,9 @@ void group_submit(struct write *write);
 /* A write that was sent alone is over. */
 void group_write_ended(struct write *write, const struct error *error);
 
+/* A write that was submitted is cancelled: nobody is called back. */
+void group_cancel(struct write *write);
+
 /* Of the store: before the first group and after the last write. */
 void group_init_all(struct store *store);
 void group_close_all(struct store *store);

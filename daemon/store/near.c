@@ -64,6 +64,15 @@ static void leave(struct near_get *get)
     DL_DELETE2(get->fetch->waiting, get, previous, next);
     get->fetch = NULL;
     timer_stop(get->store->timers, &get->timer);
+    arena_end_task(&get->task);
+}
+
+static void cancel_near_get(struct arena_task *task)
+{
+    struct near_get *get = ARENA_TASK_OWNER(task, struct near_get, task);
+
+    if (get->fetch != NULL)
+        leave(get);
 }
 
 static void on_too_long(struct timer *timer)
@@ -81,7 +90,7 @@ static void on_too_long(struct timer *timer)
 
 static void free_fetch(struct near_fetch *fetch)
 {
-    msgpack_zone_destroy(&fetch->arena.zone);
+    arena_destroy(&fetch->arena);
     free(fetch);
 }
 
@@ -101,7 +110,7 @@ static void on_fetched(void *arg, const struct kv_entry *entry, const struct err
         /* Who came while the question was under way may have to be answered something newer. */
         bool is_old = get->is_late && error == NULL && (entry != NULL ? entry->revision : 0) < get->floor;
         if (is_old)
-            near_get(store, get);
+            near_get(store, get->arena, get);
         else
             get->done(get->arg, is_there ? entry : NULL, error);
     }
@@ -113,7 +122,7 @@ static struct near_fetch *make_fetch(struct store *store, const char *bucket, co
     size_t bucket_bytes = strlen(bucket) + 1, key_bytes = strlen(key) + 1;
     struct near_fetch *fetch = calloc(1, sizeof(*fetch) + bucket_bytes + key_bytes);
 
-    if (fetch == NULL || !msgpack_zone_init(&fetch->arena.zone, 1024)) {
+    if (fetch == NULL || !arena_init(&fetch->arena, 1024)) {
         free(fetch);
         return NULL;
     }
@@ -146,13 +155,14 @@ static struct near_fetch *find_fetch(const struct store *store, const char *buck
     return fetch;
 }
 
-void near_get(struct store *store, struct near_get *get)
+void near_get(struct store *store, struct arena *arena, struct near_get *get)
 {
     struct replica *replica = replica_find(store, get->bucket);
     struct near_fetch *fetch = find_fetch(store, get->bucket, get->key);
     struct error error;
 
     get->store = store;
+    get->arena = arena;
     get->is_late = fetch != NULL;
     get->floor = replica != NULL ? replica_floor_of(replica, get->key, strlen(get->key)) : 0;
     if (!get->is_late && (fetch = make_fetch(store, get->bucket, get->key)) == NULL) {
@@ -162,6 +172,7 @@ void near_get(struct store *store, struct near_get *get)
     }
     get->fetch = fetch;
     DL_APPEND2(fetch->waiting, get, previous, next);
+    arena_begin_task(arena, &get->task, cancel_near_get);
     timer_start(store->timers, &get->timer, get->deadline_ms, on_too_long);
     if (get->is_late)
         return;
@@ -201,6 +212,7 @@ static void answer_keys(struct read_keys *keys, const struct replica *replica)
                   "the keys have more than %zu bytes (limits.frame_bytes); ask for them in pages with limit and after",
                   keys->bytes_max);
     bool has_failed = error.code != ERROR_NONE;
+    arena_end_task(&keys->task);
     keys->done(keys->arg, names, has_failed ? 0 : count, has_failed ? &error : NULL);
     free((void *)names);
 }
@@ -219,6 +231,7 @@ static void try_keys(struct read_keys *keys)
     struct error error;
 
     if (replica == NULL || !replica_can_answer(replica)) {
+        arena_end_task(&keys->task);
         read_keys(store, keys->arena, keys);
         return;
     }
@@ -227,7 +240,9 @@ static void try_keys(struct read_keys *keys)
         return;
     }
     if (uv_now(store->loop) >= keys->deadline_ms) {
-        error_set(&error, ERROR_DEADLINE_EXCEEDED, "NATS did not bring what was written last in time; try again");
+        error_set(&error, ERROR_DEADLINE_EXCEEDED,
+                  "timed out waiting for the cache to catch up with recent writes; try again");
+        arena_end_task(&keys->task);
         keys->done(keys->arg, NULL, 0, &error);
         return;
     }
@@ -241,6 +256,7 @@ void near_keys(struct store *store, struct arena *arena, struct read_keys *keys)
 
     keys->store = store;
     keys->arena = arena;
+    arena_begin_task(arena, &keys->task, read_keys_cancel);
     if (replica == NULL || !replica->keeps_values)
         replica = replica_obtain(store, keys->bucket, REPLICA_FOR_CACHE, &ignored);
     if (replica != NULL)

@@ -37,13 +37,15 @@ struct near_get {
     struct near_get *next, *previous; /* who wait for one answer */
     struct near_fetch *fetch;
     struct store *store;
+    struct arena *arena;
+    struct arena_task task;
     struct timer timer;
     uint64_t floor; /* of the answer's revision */
     bool is_late;   /* the question was under way already */
 };
 
 /* Answers as read_get does. */
-void near_get(struct store *store, struct near_get *get);
+void near_get(struct store *store, struct arena *arena, struct near_get *get);
 
 /* As read_keys, from memory where that can be; else from NATS, also where that is not as new. */
 void near_keys(struct store *store, struct arena *arena, struct read_keys *keys);

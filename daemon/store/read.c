@@ -62,6 +62,7 @@ static void finish_get(struct read_get *get, const struct kv_entry *entry, const
 
     request_end(&get->request);
     bucket_wait_cancel(&get->wait);
+    arena_end_task(&get->task);
     get->handle = NULL;
     get->done(get->arg, entry, error);
     if (handle != NULL)
@@ -209,10 +210,16 @@ static void on_get_handle(void *arg, struct bucket *bucket, const struct error *
     request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
 }
 
+static void cancel_task(struct arena_task *task)
+{
+    read_get_cancel(ARENA_TASK_OWNER(task, struct read_get, task));
+}
+
 void read_get(struct store *store, struct arena *arena, struct read_get *get)
 {
     get->store = store;
     get->arena = arena;
+    arena_begin_task(arena, &get->task, cancel_task);
     bucket_open(store, &get->wait, get->bucket, get->deadline_ms, on_get_handle, get);
 }
 
@@ -222,6 +229,7 @@ void read_get_cancel(struct read_get *get)
 
     request_end(&get->request);
     bucket_wait_cancel(&get->wait);
+    arena_end_task(&get->task);
     get->handle = NULL;
     if (handle != NULL)
         bucket_release(handle);

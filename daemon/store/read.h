@@ -35,6 +35,7 @@ struct read_get {
     /* private */
     struct store *store;
     struct arena *arena;
+    struct arena_task task;
     struct bucket *handle;
     struct bucket_wait wait;
     struct request request;

@@ -426,12 +426,12 @@ void replica_distrust(struct store *store, const char *bucket)
 int replica_init_all(struct store *store)
 {
     store->cache_budget.max_bytes = store->conf->cache.max_bytes;
-    return msgpack_zone_init(&store->list_arena.zone, 1024) ? 0 : -1;
+    return arena_init(&store->list_arena, 1024) ? 0 : -1;
 }
 
 void replica_free_all(struct store *store)
 {
-    msgpack_zone_destroy(&store->list_arena.zone);
+    arena_destroy(&store->list_arena);
 }
 
 void replica_end_all(struct store *store)

@@ -20,6 +20,7 @@ static void finish_history(struct read_history *history, const struct error *err
 
     if (error == NULL && history->error.code != ERROR_NONE)
         error = &history->error;
+    arena_end_task(&history->task);
     history->done(history->arg, history->entries, error == NULL ? history->count : 0, error);
     if (handle != NULL)
         bucket_release(handle);
@@ -160,10 +161,21 @@ static void on_history_handle(void *arg, struct bucket *bucket, const struct err
     consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &history_ops, history);
 }
 
+static void cancel_history(struct arena_task *task)
+{
+    struct read_history *history = ARENA_TASK_OWNER(task, struct read_history, task);
+
+    bucket_wait_cancel(&history->wait);
+    consumer_stop(&history->reading);
+    if (history->handle != NULL)
+        bucket_release(history->handle);
+}
+
 void read_history(struct store *store, struct arena *arena, struct read_history *history)
 {
     history->store = store;
     history->arena = arena;
+    arena_begin_task(arena, &history->task, cancel_history);
     bucket_open(store, &history->wait, history->bucket, history->deadline_ms, on_history_handle, history);
 }
 
@@ -232,6 +244,7 @@ static void finish_keys(struct read_keys *keys, const struct error *error)
     /* done may free the memory that *keys is in, so its strings go first out of reach, then away. */
     char **list = keys->keys;
     size_t count = keys->count;
+    arena_end_task(&keys->task);
     keys->done(keys->arg, (const char *const *)list, error == NULL ? count : 0, error);
     for (size_t i = 0; i < count; i++)
         free(list[i]);
@@ -332,9 +345,23 @@ static void on_keys_handle(void *arg, struct bucket *bucket, const struct error 
     consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
 }
 
+void read_keys_cancel(struct arena_task *task)
+{
+    struct read_keys *keys = ARENA_TASK_OWNER(task, struct read_keys, task);
+
+    bucket_wait_cancel(&keys->wait);
+    consumer_stop(&keys->reading);
+    timer_stop(keys->store->timers, &keys->timer);
+    free_keys(keys, 0);
+    free((void *)keys->keys);
+    if (keys->handle != NULL)
+        bucket_release(keys->handle);
+}
+
 void read_keys(struct store *store, struct arena *arena, struct read_keys *keys)
 {
     keys->store = store;
     keys->arena = arena;
+    arena_begin_task(arena, &keys->task, read_keys_cancel);
     bucket_open(store, &keys->wait, keys->bucket, keys->deadline_ms, on_keys_handle, keys);
 }

@@ -27,6 +27,7 @@ struct read_history {
     /* private */
     struct store *store;
     struct arena *arena;
+    struct arena_task task;
     struct bucket *handle;
     struct bucket_wait wait;
     struct consumer_reading reading;
@@ -54,6 +55,7 @@ struct read_keys {
     /* private */
     struct store *store;
     struct arena *arena;
+    struct arena_task task;
     struct bucket *handle;
     struct bucket_wait wait;
     struct consumer_reading reading;
@@ -65,5 +67,8 @@ struct read_keys {
 };
 
 void read_keys(struct store *store, struct arena *arena, struct read_keys *keys);
+
+/* For near, which begins such a task itself. */
+void read_keys_cancel(struct arena_task *task);
 
 #endif

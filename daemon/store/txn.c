@@ -29,6 +29,7 @@ static void finish(struct txn *txn, uint64_t first_revision, const struct error 
     struct bucket *handle = txn->handle;
 
     timer_stop(txn->store->timers, &txn->pause);
+    arena_end_task(&txn->task);
     for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
         replica_note_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
     }
@@ -395,9 +396,22 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
     }
 }
 
+static void cancel_txn(struct arena_task *task)
+{
+    struct txn *txn = ARENA_TASK_OWNER(task, struct txn, task);
+
+    bucket_wait_cancel(&txn->wait);
+    batch_cancel(&txn->batch);
+    jetstream_cancel(&txn->info);
+    timer_stop(txn->store->timers, &txn->pause);
+    if (txn->handle != NULL)
+        bucket_release(txn->handle);
+}
+
 void txn_commit(struct store *store, struct arena *arena, struct txn *txn)
 {
     txn->store = store;
     txn->arena = arena;
+    arena_begin_task(arena, &txn->task, cancel_txn);
     bucket_open(store, &txn->wait, txn->bucket, txn->deadline_ms, on_handle, txn);
 }

@@ -39,6 +39,7 @@ struct txn {
     /* private */
     struct store *store;
     struct arena *arena;
+    struct arena_task task;
     struct bucket *handle;
     struct bucket_wait wait;
     struct batch batch;

@@ -137,14 +137,14 @@ static void fetch(struct watch *watch, const struct cache_key *key)
 {
     if (watch->arena == NULL) {
         watch->arena = calloc(1, sizeof(*watch->arena));
-        if (watch->arena == NULL || !msgpack_zone_init(&watch->arena->zone, 1024)) {
+        if (watch->arena == NULL || !arena_init(watch->arena, 1024)) {
             free(watch->arena);
             watch->arena = NULL;
             watch_leave_cache(watch);
             return;
         }
     }
-    msgpack_zone_clear(&watch->arena->zone);
+    arena_clear(watch->arena);
     watch->get.revision = key->revision;
     watch->get.key = arena_strdup(watch->arena, cache_key_name(key));
     if (watch->get.key == NULL)
@@ -442,7 +442,7 @@ void watch_stop(struct watch *watch)
     filter_free_subjects(watch->subjects, watch->subject_count);
     watch->subjects = NULL;
     if (watch->arena != NULL)
-        msgpack_zone_destroy(&watch->arena->zone);
+        arena_destroy(watch->arena);
     free(watch->arena);
     watch->arena = NULL;
 }

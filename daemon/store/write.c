@@ -17,6 +17,7 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
 
     request_end(&write->request);
     bucket_wait_cancel(&write->wait);
+    arena_end_task(&write->task);
     if (write->group != NULL)
         group_write_ended(write, error);
     if (error == NULL) {
@@ -337,9 +338,23 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
     group_submit(write);
 }
 
+static void cancel_write(struct arena_task *task)
+{
+    struct write *write = ARENA_TASK_OWNER(task, struct write, task);
+    struct bucket *handle = write->handle;
+
+    request_end(&write->request);
+    bucket_wait_cancel(&write->wait);
+    if (write->group != NULL)
+        group_cancel(write);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
 void write_start(struct store *store, struct arena *arena, struct write *write)
 {
     write->store = store;
     write->arena = arena;
+    arena_begin_task(arena, &write->task, cancel_write);
     bucket_open(store, &write->wait, write->bucket, write->deadline_ms, on_handle, write);
 }

@@ -32,6 +32,7 @@ struct write {
     /* private */
     struct store *store;
     struct arena *arena;
+    struct arena_task task;
     struct bucket *handle;
     struct bucket_wait wait;
     struct request request;
@@ -45,6 +46,7 @@ struct write {
     struct group *group; /* NULL: has none, or is through with it */
     struct write *next_in_group, *previous_in_group;
     struct timer group_timer;
+    bool is_in_batch;
 };
 
 /* Writes. The memory of *write, zeroed but for what the caller sets, and the arena live until done was called. */
