@@ -133,6 +133,7 @@ struct conf {
 
     struct {
         enum conf_log_level level;
+        unsigned slow_turn_ms; /* of processor time; 0: not measured */
     } log;
 };
 

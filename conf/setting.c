@@ -202,6 +202,7 @@ const struct setting conf_settings[] = {
     {"limits.stall_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(limits.stall_timeout_ms), 100, 86400000,
      .initial = "30"},
 
+    {"log.slow_turn", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(log.slow_turn_ms), 0, 60000, .initial = "0"},
     {"log.level", SETTING_CHOICE, SETTING_LIVE, MEMBER(log.level), 0, 3, .initial = "info", .words = log_levels},
 };
 const size_t conf_setting_count = sizeof(conf_settings) / sizeof(conf_settings[0]);

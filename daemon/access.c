@@ -1,8 +1,8 @@
 #include "daemon/access.h"
 
+#include "daemon/glob.h"
 #include "daemon/names.h"
 
-#include <fnmatch.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,7 +143,7 @@ enum conf_access access_of(const struct access *access, struct access_peer *peer
         if ((peer->rules >> i & 1) == 0)
             continue;
         for (size_t k = 0; k < buckets->count; k++) {
-            if (fnmatch(buckets->items[k], bucket, 0) == 0)
+            if (glob_matches(buckets->items[k], bucket))
                 return access->rules[i].conf->allow;
         }
     }

@@ -120,6 +120,11 @@ msgpack_packer *call_begin_result(struct call *call)
     return &call->packer;
 }
 
+void call_cancel_result(struct call *call)
+{
+    call->out->size = call->result_start;
+}
+
 void call_end_result(struct call *call)
 {
     const struct conf *conf = call->dispatcher->conf;
@@ -134,13 +139,13 @@ void call_end_result(struct call *call)
     }
     size_t unread = session_unread_bytes(call->session);
     if (bytes > conf->limits.frame_bytes) {
-        call->out->size = call->result_start;
+        call_cancel_result(call);
         call_fail_with(call, ERROR_TOO_LARGE, "the answer has %zu bytes, over the limit of %zu (limits.frame_bytes)",
                        bytes, conf->limits.frame_bytes);
         return;
     }
     if (unread > bytes && unread > conf->limits.out_buffer_bytes) {
-        call->out->size = call->result_start;
+        call_cancel_result(call);
         call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
                        "%zu bytes of answers wait to be read, and there is no room for another of %zu "
                        "(limits.out_buffer_bytes); read faster or ask for less at a time",

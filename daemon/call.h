@@ -58,6 +58,9 @@ void call_pool_free(struct call_pool *pool);
 msgpack_packer *call_begin_result(struct call *call);
 void call_end_result(struct call *call);
 
+/* Take back what was packed since call_begin_result: the call is answered with an error. */
+void call_cancel_result(struct call *call);
+
 /* Answers with an error. The bucket is added where the call has one. */
 void call_fail(struct call *call, const struct error *error);
 

@@ -20,39 +20,39 @@ struct method {
     enum conf_access access;               /* NONE: for everybody */
     bool names_bucket;                     /* the first argument is a bucket's name */
     bool needs_nats;                       /* always; others ask for it with call_needs_nats where it is so */
-    const char *options;                   /* names, each followed by a blank; timeout is everywhere */
+    const char *options;                   /* names with a blank between them */
 };
 
 #define BUCKET_OPTIONS                                                                                                 \
     "description history ttl max_value_size max_bytes storage replicas compression placement republish mirror "        \
-    "sources metadata limit_marker_ttl "
+    "sources metadata limit_marker_ttl timeout"
 
 static const struct method methods[] = {
-    {"kv.get", handle_kv_get, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency "},
-    {"kv.get_json", handle_kv_get_json, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency "},
-    {"kv.put", handle_kv_put, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers "},
-    {"kv.create", handle_kv_create, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers "},
-    {"kv.update", handle_kv_update, 4, 4, CONF_ACCESS_WRITE, true, true, "ttl headers "},
-    {"kv.delete", handle_kv_delete, 2, 2, CONF_ACCESS_WRITE, true, true, "revision "},
-    {"kv.purge", handle_kv_purge, 2, 2, CONF_ACCESS_WRITE, true, true, "revision ttl "},
-    {"kv.history", handle_kv_history, 2, 2, CONF_ACCESS_READ, true, true, ""},
-    {"kv.keys", handle_kv_keys, 1, 1, CONF_ACCESS_READ, true, false, "filter limit after consistency "},
-    {"bulk.get", handle_bulk_get, 2, 2, CONF_ACCESS_READ, true, false, "consistency "},
-    {"bulk.put", handle_bulk_put, 2, 2, CONF_ACCESS_WRITE, true, true, "ttl "},
-    {"bulk.delete", handle_bulk_delete, 2, 2, CONF_ACCESS_WRITE, true, true, ""},
-    {"txn.commit", handle_txn_commit, 3, 3, CONF_ACCESS_WRITE, true, true, ""},
+    {"kv.get", handle_kv_get, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency timeout"},
+    {"kv.get_json", handle_kv_get_json, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency timeout"},
+    {"kv.put", handle_kv_put, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers timeout"},
+    {"kv.create", handle_kv_create, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers timeout"},
+    {"kv.update", handle_kv_update, 4, 4, CONF_ACCESS_WRITE, true, true, "ttl headers timeout"},
+    {"kv.delete", handle_kv_delete, 2, 2, CONF_ACCESS_WRITE, true, true, "revision timeout"},
+    {"kv.purge", handle_kv_purge, 2, 2, CONF_ACCESS_WRITE, true, true, "revision ttl timeout"},
+    {"kv.history", handle_kv_history, 2, 2, CONF_ACCESS_READ, true, true, "timeout"},
+    {"kv.keys", handle_kv_keys, 1, 1, CONF_ACCESS_READ, true, false, "filter limit after consistency timeout"},
+    {"bulk.get", handle_bulk_get, 2, 2, CONF_ACCESS_READ, true, false, "consistency timeout"},
+    {"bulk.put", handle_bulk_put, 2, 2, CONF_ACCESS_WRITE, true, true, "ttl timeout"},
+    {"bulk.delete", handle_bulk_delete, 2, 2, CONF_ACCESS_WRITE, true, true, "timeout"},
+    {"txn.commit", handle_txn_commit, 3, 3, CONF_ACCESS_WRITE, true, true, "timeout"},
     {"bucket.create", handle_bucket_create, 1, 1, CONF_ACCESS_ADMIN, true, true, BUCKET_OPTIONS},
     {"bucket.update", handle_bucket_update, 1, 1, CONF_ACCESS_ADMIN, true, true, BUCKET_OPTIONS},
-    {"bucket.delete", handle_bucket_delete, 1, 1, CONF_ACCESS_ADMIN, true, true, ""},
-    {"bucket.purge", handle_bucket_purge, 1, 1, CONF_ACCESS_ADMIN, true, true, ""},
-    {"bucket.info", handle_bucket_info, 1, 1, CONF_ACCESS_READ, true, true, ""},
-    {"bucket.list", handle_bucket_list, 0, 0, CONF_ACCESS_NONE, false, true, "filter "},
+    {"bucket.delete", handle_bucket_delete, 1, 1, CONF_ACCESS_ADMIN, true, true, "timeout"},
+    {"bucket.purge", handle_bucket_purge, 1, 1, CONF_ACCESS_ADMIN, true, true, "timeout"},
+    {"bucket.info", handle_bucket_info, 1, 1, CONF_ACCESS_READ, true, true, "timeout"},
+    {"bucket.list", handle_bucket_list, 0, 0, CONF_ACCESS_NONE, false, true, "filter timeout"},
     {"watch.start", handle_watch_start, 1, 1, CONF_ACCESS_READ, true, true,
-     "filter include_history ignore_deletes meta_only updates_only from_revision "},
-    {"watch.stop", handle_watch_stop, 1, 1, CONF_ACCESS_NONE, false, false, ""},
-    {"health.check", handle_health_check, 0, 1, CONF_ACCESS_READ, true, false, ""},
-    {"daemon.info", handle_daemon_info, 0, 0, CONF_ACCESS_NONE, false, false, ""},
-    {"daemon.stats", handle_daemon_stats, 0, 0, CONF_ACCESS_NONE, false, false, ""},
+     "filter include_history ignore_deletes meta_only updates_only from_revision timeout"},
+    {"watch.stop", handle_watch_stop, 1, 1, CONF_ACCESS_NONE, false, false, "timeout"},
+    {"health.check", handle_health_check, 0, 1, CONF_ACCESS_READ, true, false, "timeout"},
+    {"daemon.info", handle_daemon_info, 0, 0, CONF_ACCESS_NONE, false, false, "timeout"},
+    {"daemon.stats", handle_daemon_stats, 0, 0, CONF_ACCESS_NONE, false, false, "timeout"},
 };
 #define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
 
@@ -140,36 +140,12 @@ static bool part_params(struct call *call, const msgpack_object_array *params)
     return true;
 }
 
-static bool is_option(const struct method *method, const char *name, size_t length)
-{
-    if (length == strlen("timeout") && memcmp(name, "timeout", length) == 0)
-        return true;
-    for (const char *known = method->options; *known != '\0'; known = strchr(known, ' ') + 1) {
-        if (strcspn(known, " ") == length && memcmp(known, name, length) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* False: the call is answered. */
 static bool check_options(struct call *call)
 {
     double timeout_s;
 
-    for (uint32_t i = 0; call->options != NULL && i < call->options->size; i++) {
-        const msgpack_object *name = &call->options->ptr[i].key;
-        if (name->type != MSGPACK_OBJECT_STR) {
-            call_fail_with(call, ERROR_INVALID_ARGUMENT, "an option's name must be a str");
-            return false;
-        }
-        if (!is_option(call->method, name->via.str.ptr, name->via.str.size)) {
-            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has no option \"%.*s\"; it has: %stimeout",
-                           call->method->name, (int)(name->via.str.size < 64 ? name->via.str.size : 64),
-                           name->via.str.ptr, call->method->options);
-            return false;
-        }
-    }
-
+    if (call->options != NULL && !map_check_names(call, call->options, call->method->name, call->method->options))
+        return false;
     const struct conf *conf = call->dispatcher->conf;
     double max_s = conf->calls.max_timeout_ms / 1000.0;
     if (!option_number(call, "timeout", conf->calls.timeout_ms / 1000.0, &timeout_s))
@@ -225,6 +201,11 @@ bool call_needs_nats(struct call *call)
     return false;
 }
 
+const char *dispatch_last_method(const struct dispatcher *dispatcher)
+{
+    return dispatcher->last_method != NULL ? dispatcher->last_method->name : "none";
+}
+
 static void dispatch_call(struct call *call, const struct rpc_message *message)
 {
     call->method = find_method(message->method, message->method_length);
@@ -233,6 +214,7 @@ static void dispatch_call(struct call *call, const struct rpc_message *message)
                        (int)(message->method_length < 64 ? message->method_length : 64), message->method);
         return;
     }
+    call->dispatcher->last_method = call->method;
     call->metrics = &call->dispatcher->metrics->methods[call->method - methods];
     call->metrics->calls++;
     if (!check_limits(call) || !part_params(call, &message->params.via.array) || !check_options(call) ||

@@ -35,6 +35,7 @@ struct dispatcher {
     uint64_t came_ns;                  /* when the messages came that are being dispatched */
     uint64_t watch_ids;                /* so many were given */
     struct dispatcher_entry packed[2]; /* with the value, and without */
+    const struct method *last_method;
     struct log_limit refused_log;
 };
 
@@ -48,6 +49,9 @@ void dispatch_begin(struct dispatcher *dispatcher);
 
 /* Takes one whole message that frame has let through. The bytes are borrowed for the call only. */
 void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size);
+
+/* The method that was called last, for the log. */
+const char *dispatch_last_method(const struct dispatcher *dispatcher);
 
 /* What the call's peer may do to a bucket; nothing where its session is gone. */
 enum conf_access call_access(const struct call *call, const char *bucket);

@@ -73,6 +73,7 @@ static void close_session(struct session *session)
     while (session->first_call != NULL)
         call_abandon(session->first_call);
     timer_stop(session->list->timers, &session->stall);
+    jobs_remove(session->list->jobs, &session->dispatching);
     if (session->is_dirty) {
         struct session **at = &session->list->dirty;
         while (*at != session)
@@ -319,17 +320,24 @@ static bool refuse_frame(struct session *session, enum frame_status status, cons
 /* The limits of a message that is skipped: its bytes are not kept, only its structure must stay within bounds. */
 static const struct frame_limits skip_limits = {SIZE_MAX, UINT32_MAX, FRAME_DEPTH_MAX};
 
+static bool run_dispatching(struct job *job);
+
 /*
- * Dispatches the whole frames among bytes; answers how many bytes are done with. *frame is
- * the scan of the first one and afterwards of the one that is not whole.
+ * Dispatch the whole frames among bytes; return how many bytes are done with. *frame is the scan of the first one and
+ * afterwards of the one that is not whole. When the slice is over first, the session's job goes on.
  */
 static size_t take_frames(struct session *session, struct frame *frame, bool *is_skipping, const uint8_t *bytes,
                           size_t length)
 {
+    struct jobs *jobs = session->list->jobs;
     size_t done = 0;
 
     dispatch_begin(session->list->dispatcher);
     while (done < length && session->state == SESSION_OPEN && !(must_wait(session) && !*is_skipping)) {
+        if (done > 0 && jobs_slice_is_over(jobs)) {
+            jobs_add(jobs, &session->dispatching, run_dispatching);
+            break;
+        }
         enum frame_status status = frame_scan(frame, bytes + done, length - done);
 
         if (status == FRAME_COMPLETE) {
@@ -430,7 +438,7 @@ static void drop_input(struct session *session)
     session->input = NULL;
 }
 
-/* Goes on with what was kept. */
+/* Dispatch from what was kept. */
 static void take_input(struct session *session)
 {
     struct session_input *input = session->input;
@@ -443,19 +451,21 @@ static void take_input(struct session *session)
         input->start = input->length = 0;
 }
 
+/* Without a buffer libuv reads nothing, and says UV_ENOBUFS: the turn has no time left, and the next one reads. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct session *session = handle->data;
+    bool has_time = jobs_begin_slice(session->list->jobs);
 
     (void)suggested;
-    *buffer = uv_buf_init(session->list->read_buffer, READ_BUFFER_BYTES);
+    *buffer = uv_buf_init(has_time ? session->list->read_buffer : NULL, has_time ? READ_BUFFER_BYTES : 0);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
     struct session *session = stream->data;
 
-    if (length == 0)
+    if (length == 0 || length == UV_ENOBUFS)
         return;
     if (length < 0) {
         if (length != UV_EOF) {
@@ -483,7 +493,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
         if (session->state == SESSION_OPEN && (done < (size_t)length || is_skipping))
             keep_input(session, &frame, is_skipping, bytes + done, (size_t)length - done);
     }
-    if (session->state == SESSION_OPEN && must_wait(session))
+    if (session->state == SESSION_OPEN && (must_wait(session) || jobs_is_queued(&session->dispatching)))
         stop_reading(session);
 }
 
@@ -494,14 +504,10 @@ static void start_reading(struct session *session)
     session->is_reading = uv_read_start((uv_stream_t *)&session->pipe, on_alloc, on_read) == 0;
 }
 
-/* Where back-pressure has eased: first what came before, then the socket. */
-static void go_on_reading(struct session *session)
+/* What was kept is dispatched: go on with the socket, unless backpressure forbids it. */
+static void read_on(struct session *session)
 {
     if (session->is_reading || session->state != SESSION_OPEN || must_wait(session))
-        return;
-    if (session->input != NULL)
-        take_input(session);
-    if (session->state != SESSION_OPEN || must_wait(session))
         return;
     if (session->is_at_end)
         read_no_more(session);
@@ -509,9 +515,34 @@ static void go_on_reading(struct session *session)
         start_reading(session);
 }
 
+static bool run_dispatching(struct job *job)
+{
+    struct session *session = (struct session *)((char *)job - offsetof(struct session, dispatching));
+
+    if (session->input != NULL && session->state == SESSION_OPEN && !must_wait(session))
+        take_input(session);
+    /* take_frames has queued the job again when there is more; a session that was closed is still in memory. */
+    if (!jobs_is_queued(&session->dispatching)) {
+        read_on(session);
+        mark_dirty(session);
+    }
+    return false;
+}
+
+/* Backpressure may have eased: first what came before, then the socket. */
+static void go_on_reading(struct session *session)
+{
+    if (session->is_reading || session->state != SESSION_OPEN || must_wait(session) ||
+        jobs_is_queued(&session->dispatching))
+        return;
+    if (session->input != NULL && session->input->length > session->input->start)
+        jobs_add(session->list->jobs, &session->dispatching, run_dispatching);
+    else
+        read_on(session);
+}
+
 void session_list_flush(struct session_list *list)
 {
-    /* Going on may answer at once and make more to write, so until nothing is left. */
     while (list->dirty != NULL) {
         struct session *session = list->dirty;
         list->dirty = session->next_dirty;
@@ -550,11 +581,12 @@ void session_remove_call(struct session *session, struct call *call, size_t byte
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-int session_list_init(struct session_list *list, uv_loop_t *loop, struct timers *timers, const struct conf *conf,
-                      struct metrics *metrics, struct dispatcher *dispatcher)
+int session_list_init(struct session_list *list, uv_loop_t *loop, struct jobs *jobs, struct timers *timers,
+                      const struct conf *conf, struct metrics *metrics, struct dispatcher *dispatcher)
 {
     memset(list, 0, sizeof(*list));
     list->loop = loop;
+    list->jobs = jobs;
     list->timers = timers;
     list->conf = conf;
     list->metrics = metrics;

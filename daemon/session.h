@@ -3,15 +3,17 @@
  *
  * Made by server. A session reads frames, gives each to dispatch, and
  * writes what the calls answer, once at the end of each turn of the loop. It keeps
- * its limits by back-pressure: with too many calls in flight, or too much that the
+ * its limits by backpressure: with too many calls in flight, or too much that the
  * client has not read, it stops reading until that is better; a client that reads
- * nothing at all is ended after a time.
+ * nothing at all is ended after a time. Sessions take turns: one that has more
+ * messages than a slice of a turn is long goes on as a job (see jobs).
  */
 #ifndef DAEMON_SESSION_H
 #define DAEMON_SESSION_H
 
 #include "conf/conf.h"
 #include "daemon/access.h"
+#include "daemon/jobs.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/timers.h"
@@ -41,12 +43,13 @@ struct session_resource {
 /* What all sessions share. */
 struct session_list {
     uv_loop_t *loop;
+    struct jobs *jobs;
     struct timers *timers;
     const struct conf *conf;
     struct metrics *metrics;
     struct dispatcher *dispatcher;
     struct session *first;
-    struct session *dirty; /* have something to write, or to go on with, at the turn's end */
+    struct session *dirty; /* have something to write, or may read on, at the turn's end */
     struct frame_limits frame_limits;
     void (*emptied)(void *arg); /* the last session is gone */
     void *emptied_arg;
@@ -80,6 +83,7 @@ struct session {
     unsigned resource_count;
     uint64_t flushes;            /* of out: what was packed before is out of reach */
     struct session_input *input; /* what came and is not dispatched yet; NULL: nothing */
+    struct job dispatching;      /* of input, when a slice was too short for it */
     msgpack_sbuffer out;         /* answers of this turn */
     msgpack_sbuffer writing;     /* answers that the client is slow to read */
     size_t stalled_bytes;        /* of them when the timer was last set */
@@ -91,8 +95,8 @@ struct session {
     gid_t gid;
 };
 
-int session_list_init(struct session_list *list, uv_loop_t *loop, struct timers *timers, const struct conf *conf,
-                      struct metrics *metrics, struct dispatcher *dispatcher);
+int session_list_init(struct session_list *list, uv_loop_t *loop, struct jobs *jobs, struct timers *timers,
+                      const struct conf *conf, struct metrics *metrics, struct dispatcher *dispatcher);
 void session_list_free(struct session_list *list);
 
 /* Takes the limits of frames from the configuration again, after a reload. */
@@ -101,7 +105,7 @@ void session_list_set_limits(struct session_list *list);
 /* Takes the next connection of a listening stream, or refuses it with an error when there are too many. */
 void session_accept(struct session_list *list, uv_stream_t *listener);
 
-/* At the end of each turn: writes what was answered, goes on where back-pressure has eased. */
+/* At the end of each turn: write what was answered, and read on where backpressure has eased. */
 void session_list_flush(struct session_list *list);
 
 /* No new calls from now on; emptied is called once, when every call was answered and every session is gone. */

@@ -1,5 +1,6 @@
 #include "daemon/timers.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /* So many deadlines are looked through for the next one. */
@@ -25,25 +26,32 @@ static void link_timer(struct timer **head, struct timer *timer)
     *head = timer;
 }
 
-/* Calls the timers of one slot that are due. Their callbacks may start and stop any timer, so they leave the slot
- * first. */
-static void expire_slot(struct timers *timers, unsigned slot, uint64_t now_ms)
+/* Moves the timers of one slot that are due. */
+static void collect_due(struct timers *timers, unsigned slot, uint64_t now_ms)
 {
-    struct timer *due = NULL;
-
     for (struct timer *timer = timers->slots[slot], *next; timer != NULL; timer = next) {
         next = timer->next;
         if (timer->expires_ms <= now_ms) {
             unlink_timer(timer);
-            link_timer(&due, timer);
+            link_timer(&timers->due, timer);
         }
     }
-    while (due != NULL) {
-        struct timer *timer = due;
+}
+
+/* Call what is due. The callbacks may start and stop any timer. */
+static bool run_expiring(struct job *job)
+{
+    struct timers *timers = (struct timers *)((char *)job - offsetof(struct timers, expiring));
+
+    while (timers->due != NULL) {
+        struct timer *timer = timers->due;
         unlink_timer(timer);
         timers->count--;
         timer->expired(timer);
+        if (timers->due != NULL && jobs_slice_is_over(timers->jobs))
+            return true;
     }
+    return false;
 }
 
 static void on_tick(uv_timer_t *handle);
@@ -91,20 +99,25 @@ static void on_tick(uv_timer_t *handle)
         timers->done_tick = tick - TIMERS_SLOTS;
     while (timers->done_tick < tick) {
         timers->done_tick++;
-        expire_slot(timers, (unsigned)(timers->done_tick % TIMERS_SLOTS), now_ms);
+        collect_due(timers, (unsigned)(timers->done_tick % TIMERS_SLOTS), now_ms);
     }
+    jobs_begin_slice(timers->jobs);
+    if (timers->due != NULL && run_expiring(&timers->expiring))
+        jobs_add(timers->jobs, &timers->expiring, run_expiring);
     set_next_wake(timers);
 }
 
-void timers_init(struct timers *timers, uv_loop_t *loop)
+void timers_init(struct timers *timers, uv_loop_t *loop, struct jobs *jobs)
 {
     memset(timers, 0, sizeof(*timers));
+    timers->jobs = jobs;
     uv_timer_init(loop, &timers->tick);
     timers->tick.data = timers;
 }
 
 void timers_close(struct timers *timers)
 {
+    jobs_remove(timers->jobs, &timers->expiring);
     uv_close((uv_handle_t *)&timers->tick, NULL);
 }
 
@@ -135,7 +148,13 @@ void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms
 void timers_expire_all(struct timers *timers)
 {
     for (unsigned slot = 0; slot < TIMERS_SLOTS; slot++)
-        expire_slot(timers, slot, UINT64_MAX);
+        collect_due(timers, slot, UINT64_MAX);
+    while (timers->due != NULL) {
+        struct timer *timer = timers->due;
+        unlink_timer(timer);
+        timers->count--;
+        timer->expired(timer);
+    }
 }
 
 void timer_stop(struct timers *timers, struct timer *timer)

@@ -9,6 +9,8 @@
 #ifndef DAEMON_TIMERS_H
 #define DAEMON_TIMERS_H
 
+#include "daemon/jobs.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
@@ -26,20 +28,24 @@ struct timer {
 
 struct timers {
     uv_timer_t tick;
-    uint64_t wake_ms;   /* loop time at which it rings next */
-    uint64_t done_tick; /* every timer up to this tick has been looked at */
+    struct jobs *jobs;
+    struct job expiring; /* when many deadlines come together */
+    struct timer *due;   /* that have come and are not called yet */
+    uint64_t wake_ms;    /* loop time at which it rings next */
+    uint64_t done_tick;  /* every timer up to this tick has been looked at */
     unsigned count;
     struct timer *slots[TIMERS_SLOTS];
 };
 
-void timers_init(struct timers *timers, uv_loop_t *loop);
+void timers_init(struct timers *timers, uv_loop_t *loop, struct jobs *jobs);
 
 /* Closes the libuv handle; timers still set never expire. The memory may go when the loop has run once more. */
 void timers_close(struct timers *timers);
 
 /*
  * Sets the timer to call expired once, at expires_ms or up to TIMERS_TICK_MS
- * later, never from within this function. A timer that is set is moved.
+ * later, never from within this function. A timer that is set is moved. When more deadlines come together than a
+ * slice of a turn is long, the later ones are called in the next turns.
  */
 void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms, void (*expired)(struct timer *timer));
 

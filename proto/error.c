@@ -1,5 +1,7 @@
 #include "proto/error.h"
 
+#include "proto/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,19 +35,19 @@ enum error_code error_code_from_name(const char *name, size_t length)
     return ERROR_INTERNAL;
 }
 
-/* Drops an UTF-8 character that the buffer's end cut in two: a str on the wire must be whole characters. */
-static void drop_cut_character(char *text)
+/*
+ * A str on the wire is UTF-8. What a message quotes may not be, and the buffer's end may cut a character in two: what
+ * is no character becomes '?'.
+ */
+static void make_utf8(char *text)
 {
-    size_t length = strlen(text), start = length;
-
-    while (start > 0 && ((unsigned char)text[start - 1] & 0xC0) == 0x80)
-        start--;
-    if (start == 0)
-        return;
-    unsigned char lead = (unsigned char)text[start - 1];
-    size_t whole = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
-    if (length - (start - 1) < whole)
-        text[start - 1] = '\0';
+    for (size_t length = strlen(text), at = 0, count; at < length; at += count) {
+        count = utf8_character(text + at, length - at);
+        if (count > 0)
+            continue;
+        text[at] = '?';
+        count = 1;
+    }
 }
 
 void error_set(struct error *error, enum error_code code, const char *format, ...)
@@ -56,9 +58,9 @@ void error_set(struct error *error, enum error_code code, const char *format, ..
     error->code = code;
     error->retryable = code == ERROR_UNAVAILABLE || code == ERROR_DEADLINE_EXCEEDED || code == ERROR_RESOURCE_EXHAUSTED;
     va_start(args, format);
-    if (vsnprintf(error->message, sizeof(error->message), format, args) >= (int)sizeof(error->message))
-        drop_cut_character(error->message);
+    vsnprintf(error->message, sizeof(error->message), format, args);
     va_end(args);
+    make_utf8(error->message);
 }
 
 static void pack_str(msgpack_packer *packer, const char *text)
@@ -134,7 +136,7 @@ bool error_unpack(const msgpack_object *object, struct error *error, size_t *buc
             memcpy(error->message, str_text(value), length);
             error->message[length] = '\0';
             if (is_cut)
-                drop_cut_character(error->message);
+                make_utf8(error->message);
         } else if (is_str && is_name(name, "bucket")) {
             error->bucket = str_text(value);
             if (bucket_length != NULL)

@@ -24,6 +24,48 @@ const msgpack_object *map_find(const msgpack_object_map *map, const char *name)
     return NULL;
 }
 
+/* The number of a name among names, -1: it is none of them. */
+static int find_name(const char *names, const char *name, size_t length)
+{
+    const char *at = names;
+
+    for (int number = 0; *at != '\0'; number++) {
+        size_t size = strcspn(at, " ");
+        if (size == length && memcmp(at, name, length) == 0)
+            return number;
+        at += size + (at[size] == ' ');
+    }
+    return -1;
+}
+
+bool map_check_names(struct call *call, const msgpack_object_map *map, const char *what, const char *names)
+{
+    uint64_t seen = 0;
+
+    for (uint32_t i = 0; i < map->size; i++) {
+        const msgpack_object *key = &map->ptr[i].key;
+        if (key->type != MSGPACK_OBJECT_STR) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "the names in the map of %s must be str; it has: %s", what,
+                           names);
+            return false;
+        }
+        int shown = (int)(key->via.str.size < 64 ? key->via.str.size : 64);
+        int number = find_name(names, key->via.str.ptr, key->via.str.size);
+        if (number < 0) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has no option \"%.*s\"; it has: %s", what, shown,
+                           key->via.str.ptr, names);
+            return false;
+        }
+        if (seen & (uint64_t)1 << number) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has the option \"%.*s\" twice", what, shown,
+                           key->via.str.ptr);
+            return false;
+        }
+        seen |= (uint64_t)1 << number;
+    }
+    return true;
+}
+
 const msgpack_object *option_find(const struct call *call, const char *name)
 {
     return call->options != NULL ? map_find(call->options, name) : NULL;

@@ -62,6 +62,12 @@ bool value_string(struct call *call, const msgpack_object *value, const char *wh
 bool value_pairs(struct call *call, const msgpack_object *value, const char *what, struct bucket_pair **pairs,
                  size_t *count);
 
+/*
+ * Whether the keys of a map are among names (with a blank between them), and none is there twice. what has them, for
+ * the error. False: the call is answered.
+ */
+bool map_check_names(struct call *call, const msgpack_object_map *map, const char *what, const char *names);
+
 /* The value of a name in a map, NULL where it is not there or is nil. */
 const msgpack_object *map_find(const msgpack_object_map *map, const char *name);
 

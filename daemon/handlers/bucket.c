@@ -1,6 +1,7 @@
 #include "daemon/access.h"
 #include "daemon/call.h"
 #include "daemon/dispatch.h"
+#include "daemon/glob.h"
 #include "daemon/handlers/arguments.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/handlers.h"
@@ -38,25 +39,13 @@ static bool take_storage(struct call *call, struct bucket_config *config)
     return true;
 }
 
-/* A map's members must be among names (each followed by a blank). */
+/* A map whose members are among names. */
 static bool check_members(struct call *call, const msgpack_object *value, const char *what, const char *names)
 {
-    if (value->type != MSGPACK_OBJECT_MAP) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be a map of: %s", what, names);
-        return false;
-    }
-    for (uint32_t i = 0; i < value->via.map.size; i++) {
-        const msgpack_object *key = &value->via.map.ptr[i].key;
-        bool known = false;
-        for (const char *name = names; key->type == MSGPACK_OBJECT_STR && *name != '\0'; name = strchr(name, ' ') + 1)
-            known = known ||
-                    (strcspn(name, " ") == key->via.str.size && memcmp(name, key->via.str.ptr, key->via.str.size) == 0);
-        if (!known) {
-            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has only these members: %s", what, names);
-            return false;
-        }
-    }
-    return true;
+    if (value->type == MSGPACK_OBJECT_MAP)
+        return map_check_names(call, &value->via.map, what, names);
+    call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be a map of: %s", what, names);
+    return false;
 }
 
 static bool take_placement(struct call *call, struct bucket_config *config)
@@ -66,7 +55,7 @@ static bool take_placement(struct call *call, struct bucket_config *config)
     if (placement == NULL)
         return true;
     config->set |= BUCKET_PLACEMENT;
-    if (!check_members(call, placement, "placement", "cluster tags "))
+    if (!check_members(call, placement, "placement", "cluster tags"))
         return false;
     const msgpack_object *cluster = map_find(&placement->via.map, "cluster");
     const msgpack_object *tags = map_find(&placement->via.map, "tags");
@@ -98,7 +87,7 @@ static bool take_republish(struct call *call, struct bucket_config *config)
     if (republish == NULL)
         return true;
     config->set |= BUCKET_REPUBLISH;
-    if (!check_members(call, republish, "republish", "source destination headers_only "))
+    if (!check_members(call, republish, "republish", "source destination headers_only"))
         return false;
     const msgpack_object_map *map = &republish->via.map;
     const msgpack_object *source = map_find(map, "source"), *destination = map_find(map, "destination");
@@ -134,7 +123,7 @@ static bool take_source(struct call *call, const msgpack_object *value, const ch
         if (!value_string(call, value, what, &source->bucket))
             return false;
     } else {
-        if (!check_members(call, value, what, "bucket domain filter "))
+        if (!check_members(call, value, what, "bucket domain filter"))
             return false;
         const msgpack_object *bucket = map_find(&value->via.map, "bucket");
         const msgpack_object *domain = map_find(&value->via.map, "domain");
@@ -452,6 +441,11 @@ void handle_bucket_list(struct call *call)
     }
     if (!option_string(call, "filter", &admin->filter))
         return;
+    if (admin->filter != NULL && strlen(admin->filter) > GLOB_LENGTH_MAX) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter has %zu characters; a pattern has at most %u",
+                       strlen(admin->filter), GLOB_LENGTH_MAX);
+        return;
+    }
     admin->deadline_ms = call->deadline_ms;
     admin->listed = answer_names;
     admin->arg = call;

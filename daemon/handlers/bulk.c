@@ -10,6 +10,18 @@
 
 #include <string.h>
 
+/* Of one call: what it takes to look through them is a part of one turn of the loop. */
+#define KEYS_MAX 16384u
+
+static bool check_count(struct call *call, uint32_t count)
+{
+    if (count <= KEYS_MAX)
+        return true;
+    call_fail_with(call, ERROR_TOO_LARGE, "%s takes up to %u keys; this call has %u", method_name(call->method),
+                   KEYS_MAX, count);
+    return false;
+}
+
 /* --- Keys ------------------------------------------------------------------------------------------ */
 
 static bool fail_not_strings(struct call *call)
@@ -88,6 +100,8 @@ static bool take_keys(struct call *call, const char ***keys, size_t *count)
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be an array of keys");
         return false;
     }
+    if (!check_count(call, array->via.array.size))
+        return false;
     *count = 0;
     *keys = arena_alloc(&call->arena, (array->via.array.size + 1) * sizeof(**keys));
     if (*keys == NULL || !key_index_init(&index, &call->arena, array->via.array.size)) {
@@ -271,6 +285,8 @@ void handle_bulk_put(struct call *call)
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be a map of keys to values");
         return;
     }
+    if (!check_count(call, map->via.map.size))
+        return;
     struct write_call *write = new_write_call(call, map->via.map.size);
     if (write == NULL || !option_ttl(call, &ttl_s))
         return;
@@ -305,6 +321,8 @@ void handle_bulk_delete(struct call *call)
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be an array of keys");
         return;
     }
+    if (!check_count(call, array->via.array.size))
+        return;
     struct write_call *write = new_write_call(call, array->via.array.size);
     if (write == NULL)
         return;

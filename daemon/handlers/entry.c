@@ -1,7 +1,5 @@
 #include "daemon/handlers/entry.h"
 
-#include <assert.h>
-
 /*
  * Entries are most of what the daemon sends: what surrounds the value is written in one stroke each, before it and
  * behind it, and not value by value through the packer. The bytes are those of the MessagePack specification.
@@ -94,8 +92,6 @@ static void pack(const struct kv_entry *entry, bool with_value, msgpack_packer *
     size_t key_length = strlen(entry->key), headers = 0;
     char *at = before;
 
-    /* NATS' own subjects are shorter than 64 KB, whoever wrote them: kv_check_key is about ours. */
-    assert(key_length <= UINT16_MAX);
     message_each_header(entry->message, count_header, &headers);
     at = headers > 0 ? PUT_LITERAL(at, "\x86\xa3key") : PUT_LITERAL(at, "\x85\xa3key");
     if (key_length <= KV_KEY_LENGTH_MAX) {

@@ -1,7 +1,8 @@
 /*
  * json: values as JSON text and as MessagePack.
  *
- * Used for values that come as a map or an array, and for kv.get_json.
+ * Used for values that come as a map or an array, and for kv.get_json. Both directions go through the text once and
+ * build no tree: a megabyte of JSON must not stop the loop. JSON is that of RFC 8259.
  */
 #ifndef DAEMON_HANDLERS_JSON_H
 #define DAEMON_HANDLERS_JSON_H
@@ -10,16 +11,24 @@
 
 #include <msgpack.h>
 #include <stddef.h>
+#include <stdint.h>
 
-/* Writes the value as JSON text into the arena. NULL, or a sentence that says why it cannot be. */
+/* Write the value as JSON text into the arena. Return NULL, or a sentence that says why that is impossible. */
 const char *json_from_msgpack(struct arena *arena, const msgpack_object *value, const char **text, size_t *bytes);
 
+/* What the reader of an answer accepts. */
+struct json_limits {
+    unsigned depth;    /* of arrays and maps within each other */
+    uint32_t elements; /* values, both halves of a map's members counted */
+};
+
 /*
- * Parses JSON text and packs it; nothing is packed where it is none. NULL, or a sentence that says
- * what is wrong, written into reason.
+ * Parse JSON text and pack it. Arrays and maps have headers of five bytes, whatever their size. A name that an object
+ * has twice is packed twice. Integers beyond 64 bits are errors. arena is for scratch memory.
+ * Return NULL, or a sentence that says what is wrong, written into reason; then what was packed is of no use.
  */
 #define JSON_REASON_BYTES 192
-const char *json_to_msgpack(const char *text, size_t bytes, unsigned depth_max, msgpack_packer *(*begin)(void *arg),
-                            void *arg, char reason[JSON_REASON_BYTES]);
+const char *json_to_msgpack(struct arena *arena, const char *text, size_t bytes, const struct json_limits *limits,
+                            msgpack_sbuffer *out, char reason[JSON_REASON_BYTES]);
 
 #endif

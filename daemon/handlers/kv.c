@@ -96,28 +96,27 @@ void handle_kv_get(struct call *call)
     start_get(call, answer_entry);
 }
 
-static msgpack_packer *begin_result(void *arg)
-{
-    return call_begin_result(arg);
-}
-
-/* The answer's own containers count too: the envelope is one. */
+/* The answer is a message as well: what it may have is what the client can read. Its envelope has five values. */
 static void answer_json(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct call *call = arg;
+    const struct conf *conf = call->dispatcher->conf;
+    struct json_limits limits = {conf->limits.frame_depth - 1, conf->limits.frame_elements - 5};
     char reason[JSON_REASON_BYTES];
 
     if (error != NULL || entry == NULL) {
         answer_entry(arg, entry, error);
         return;
     }
-    const char *wrong = json_to_msgpack(entry->value, entry->value_bytes,
-                                        call->dispatcher->conf->limits.frame_depth - 1, begin_result, call, reason);
-    if (wrong != NULL)
-        call_fail_with(call, ERROR_INVALID_ARGUMENT,
-                       "the value is not JSON that can be sent (%s); kv.get answers its bytes", wrong);
-    else
+    call_begin_result(call);
+    const char *wrong = json_to_msgpack(&call->arena, entry->value, entry->value_bytes, &limits, call->out, reason);
+    if (wrong == NULL) {
         call_end_result(call);
+        return;
+    }
+    call_cancel_result(call);
+    call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                   "the value is not JSON that can be sent (%s); kv.get answers its bytes", wrong);
 }
 
 void handle_kv_get_json(struct call *call)

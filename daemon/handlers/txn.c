@@ -50,6 +50,11 @@ static bool take_checks(struct call *call, struct txn *txn)
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "the checks must be an array of [key, revision]");
         return false;
     }
+    if (array->via.array.size > TXN_CHECKS_MAX) {
+        call_fail_with(call, ERROR_TOO_LARGE, "a transaction has up to %u checks; this one has %u", TXN_CHECKS_MAX,
+                       array->via.array.size);
+        return false;
+    }
     struct txn_check *checks = arena_alloc(&call->arena, (array->via.array.size + 1) * sizeof(*checks));
     if (checks == NULL) {
         call_fail_out_of_memory(call);
@@ -99,17 +104,13 @@ static bool take_options(struct call *call, struct part part, const msgpack_obje
                          struct operation *operation)
 {
     const msgpack_object_map *outer = call->options;
+    char what[32];
 
     if (options->type != MSGPACK_OBJECT_MAP)
         return fail_part(call, part, "the options must be a map of ttl and headers");
-    for (uint32_t i = 0; i < options->via.map.size; i++) {
-        const msgpack_object *name = &options->via.map.ptr[i].key;
-        bool known = name->type == MSGPACK_OBJECT_STR &&
-                     ((name->via.str.size == 3 && memcmp(name->via.str.ptr, "ttl", 3) == 0) ||
-                      (name->via.str.size == 7 && memcmp(name->via.str.ptr, "headers", 7) == 0));
-        if (!known)
-            return fail_part(call, part, "its options are ttl and headers");
-    }
+    snprintf(what, sizeof(what), "%s %u", part.what, part.number);
+    if (!map_check_names(call, &options->via.map, what, "ttl headers"))
+        return false;
     call->options = &options->via.map;
     bool taken = option_ttl(call, &operation->ttl_s) &&
                  option_headers(call, "headers", &operation->headers, &operation->header_count);

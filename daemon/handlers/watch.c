@@ -254,7 +254,7 @@ static bool take_options(struct call *call, struct session_watch *watch)
 }
 
 /* False: the call is answered. */
-static bool check_limits(struct call *call)
+static bool check_session(struct call *call)
 {
     const struct conf *conf = call->dispatcher->conf;
 
@@ -264,12 +264,20 @@ static bool check_limits(struct call *call)
                        call->session->resource_count);
         return false;
     }
-    if (call->store->watch_stats.open >= conf->watches.total) {
-        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED, "there are %u watches, which is the limit (watches.total)",
-                       call->store->watch_stats.open);
-        return false;
-    }
     return true;
+}
+
+/* A watch costs what its filters do. False: the call is answered. */
+static bool check_total(struct call *call, size_t filters)
+{
+    unsigned most = call->dispatcher->conf->watches.total, open = call->store->watch_stats.filters;
+
+    if (open + filters <= most)
+        return true;
+    call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
+                   "the watches have %u filters, and %zu more would be over the limit of %u (watches.total)", open,
+                   filters, most);
+    return false;
 }
 
 void handle_watch_start(struct call *call)
@@ -278,7 +286,7 @@ void handle_watch_start(struct call *call)
         call_drop(call); /* nobody would learn the id */
         return;
     }
-    if (!check_limits(call))
+    if (!check_session(call))
         return;
     struct session_watch *watch = calloc(1, sizeof(*watch));
     if (watch == NULL || (watch->bucket = strdup(call->bucket)) == NULL) {
@@ -286,7 +294,7 @@ void handle_watch_start(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    if (!take_options(call, watch)) {
+    if (!take_options(call, watch) || !check_total(call, watch->watch.filter_count)) {
         free_watch(watch);
         return;
     }

@@ -34,6 +34,8 @@ const char *kv_check_bucket(const char *name, size_t length)
 static const char *check_tokens(const char *key, size_t length, bool is_filter)
 {
     size_t token = 0; /* where the present one begins */
+    unsigned tokens = 0;
+    bool has_wildcard = false;
 
     if (length == 0)
         return is_filter ? "a filter must not be empty" : "a key must not be empty";
@@ -47,12 +49,14 @@ static const char *check_tokens(const char *key, size_t length, bool is_filter)
             if (i == token)
                 return "there must be a token before, after and between the dots";
             token = i + 1;
+            tokens++;
         } else if (c == '*' || c == '>') {
             bool alone = i == token && (i + 1 == length || key[i + 1] == '.');
             if (!is_filter)
                 return "a key consists of letters, digits and any of -/_=.";
             if (!alone || (c == '>' && i + 1 != length))
                 return "in a filter, * stands for one whole token and > for the rest, at the end";
+            has_wildcard = true;
         } else if (c == '\0') {
             return "a key has no NUL";
         } else {
@@ -60,6 +64,8 @@ static const char *check_tokens(const char *key, size_t length, bool is_filter)
                              : "a key consists of letters, digits and any of -/_=.";
         }
     }
+    if (has_wildcard && tokens > KV_FILTER_TOKENS_MAX)
+        return "a filter with * or > has at most 32 tokens";
     return NULL;
 }
 
@@ -179,7 +185,9 @@ bool kv_read_entry(struct message *message, const char *subject, const char *pre
 {
     size_t prefix_length = strlen(prefix);
 
-    if (strncmp(subject, prefix, prefix_length) != 0)
+    /* Subjects of NATS are shorter than its control line, 4 KB by default: other clients' keys may be longer than ours.
+     */
+    if (strncmp(subject, prefix, prefix_length) != 0 || strlen(subject) > UINT16_MAX)
         return false;
     entry->key = subject + prefix_length;
     entry->value = message->payload;

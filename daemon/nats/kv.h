@@ -27,8 +27,9 @@
  */
 #define KV_BUCKET_LENGTH_MAX 251u
 /* A subject must fit the server's control line of 4,096 bytes, with a reply subject and what surrounds it. */
-#define KV_KEY_LENGTH_MAX 1024u
-#define KV_HISTORY_MAX    64u
+#define KV_KEY_LENGTH_MAX    1024u
+#define KV_FILTER_TOKENS_MAX 32u /* of one with wildcards: how many keys and filters have in common is bounded */
+#define KV_HISTORY_MAX       64u
 
 #define KV_STREAM_BYTES  (KV_BUCKET_LENGTH_MAX + 4)
 #define KV_PREFIX_BYTES  (KV_BUCKET_LENGTH_MAX + 6)

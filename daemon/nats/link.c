@@ -35,6 +35,8 @@ enum link_state {
 
 struct link {
     uv_loop_t *loop;
+    struct jobs *jobs;
+    struct job reading; /* of the wire, when a slice was too short for what came */
     const struct conf *conf;
     struct link_events events;
     struct link_target target;
@@ -119,6 +121,7 @@ static void wait_and_connect(struct link *link)
 static void drop_connection(struct link *link)
 {
     uv_timer_stop(&link->timer);
+    jobs_remove(link->jobs, &link->reading);
     wire_close(&link->wire);
     library_close(&link->library);
     link->status.connected = false;
@@ -181,10 +184,35 @@ static void take_no_responders(void *arg)
     link->events.no_responders(link->events.arg);
 }
 
-/* The wire is gone when the link was stopped from within. */
+static bool is_slice_over(void *arg)
+{
+    return jobs_slice_is_over(((struct link *)arg)->jobs);
+}
+
+static bool run_reading(struct job *job);
+
+/* Reads for a slice of the turn. The wire is gone when the link was stopped from within. */
+static bool read_wire(struct link *link)
+{
+    bool is_well = wire_read(&link->wire);
+
+    if (is_well && link->wire.is_open && link->wire.has_more)
+        jobs_add(link->jobs, &link->reading, run_reading);
+    return is_well;
+}
+
+static bool run_reading(struct job *job)
+{
+    struct link *link = (struct link *)((char *)job - offsetof(struct link, reading));
+
+    if (link->wire.is_open && !read_wire(link))
+        lose_connection(link, link->wire.lost);
+    return false;
+}
+
 static void move_wire(struct link *link, bool is_readable)
 {
-    bool is_well = !is_readable || wire_read(&link->wire);
+    bool is_well = !is_readable || jobs_is_queued(&link->reading) || read_wire(link);
 
     if (is_well && link->wire.is_open && wire_unwritten_bytes(&link->wire) > 0 && link->poll_events & UV_WRITABLE)
         is_well = wire_write(&link->wire);
@@ -198,6 +226,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     bool is_readable = status != 0 || events & (UV_READABLE | UV_DISCONNECT);
 
     link->status.reads += is_readable;
+    jobs_begin_slice(link->jobs); /* even in a turn without time: what NATS answers ends calls */
 
     if (link->wire.is_open) {
         move_wire(link, is_readable);
@@ -383,7 +412,7 @@ static void connect_failed(struct link *link, const char *why)
 /* The connection is made: polls it, and listens on the inbox. False with the reason. */
 static bool take_over(struct link *link, char error[LIBRARY_ERROR_BYTES])
 {
-    const struct wire_events events = {take_message, take_complaint, link};
+    const struct wire_events events = {take_message, take_complaint, is_slice_over, link};
     char subject[sizeof(link->inbox) + 2];
 
     snprintf(subject, sizeof(subject), "%s>", link->inbox);
@@ -477,7 +506,7 @@ static void start_connecting(struct link *link)
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-struct link *link_new(uv_loop_t *loop, const struct conf *conf, const struct link_events *events)
+struct link *link_new(uv_loop_t *loop, struct jobs *jobs, const struct conf *conf, const struct link_events *events)
 {
     struct link *link = calloc(1, sizeof(*link));
     natsInbox *inbox = NULL;
@@ -490,6 +519,7 @@ struct link *link_new(uv_loop_t *loop, const struct conf *conf, const struct lin
         goto free_inbox;
 
     link->loop = loop;
+    link->jobs = jobs;
     link->status.lost_ms = uv_now(loop);
     link->conf = conf;
     link->events = *events;

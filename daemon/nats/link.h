@@ -13,6 +13,7 @@
 #define DAEMON_NATS_LINK_H
 
 #include "conf/conf.h"
+#include "daemon/jobs.h"
 #include "daemon/nats/message.h"
 
 #include <stdbool.h>
@@ -60,8 +61,8 @@ struct link_status {
     char last_error[256]; /* why the last attempt failed; "" where none did */
 };
 
-/* NULL when memory ran out. *conf is borrowed for the link's life. */
-struct link *link_new(uv_loop_t *loop, const struct conf *conf, const struct link_events *events);
+/* NULL when memory ran out. jobs and conf are borrowed for the link's life. */
+struct link *link_new(uv_loop_t *loop, struct jobs *jobs, const struct conf *conf, const struct link_events *events);
 
 /* Connects to target, and again whenever the connection is lost. May be called again to change the target. */
 void link_start(struct link *link, const struct link_target *target);

@@ -254,10 +254,32 @@ static void hold(struct request *request)
 
 static void send_attempt(struct request *request);
 
+static bool can_send_held(const struct requests *requests)
+{
+    return requests->held.first != NULL && has_room(requests->held.first);
+}
+
+/* Thousands may wait: they go out a slice at a time. */
+static bool run_sending(struct job *job)
+{
+    struct requests *requests = (struct requests *)((char *)job - offsetof(struct requests, sending));
+
+    for (;;) {
+        if (requests->waiting.first != NULL && link_is_up(requests->link))
+            send_attempt(requests->waiting.first);
+        else if (can_send_held(requests))
+            send_attempt(requests->held.first);
+        else
+            return false;
+        if (jobs_slice_is_over(requests->jobs))
+            return true;
+    }
+}
+
 void requests_flush(struct requests *requests)
 {
-    while (requests->held.first != NULL && has_room(requests->held.first))
-        send_attempt(requests->held.first);
+    if (can_send_held(requests))
+        jobs_add(requests->jobs, &requests->sending, run_sending);
 }
 
 /* --- Places ---------------------------------------------------------------------------------------- */
@@ -379,10 +401,7 @@ static void on_timer(struct timer *timer)
 
 void requests_on_up(struct requests *requests)
 {
-    size_t count = requests->waiting.count;
-
-    while (count-- > 0 && requests->waiting.first != NULL)
-        send_attempt(requests->waiting.first);
+    jobs_add(requests->jobs, &requests->sending, run_sending);
 }
 
 void requests_on_down(struct requests *requests)
@@ -541,10 +560,12 @@ void requests_on_message(struct requests *requests, struct message *message)
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-int requests_init(struct requests *requests, uv_loop_t *loop, struct timers *timers, const struct conf *conf)
+int requests_init(struct requests *requests, uv_loop_t *loop, struct jobs *jobs, struct timers *timers,
+                  const struct conf *conf)
 {
     memset(requests, 0, sizeof(*requests));
     requests->loop = loop;
+    requests->jobs = jobs;
     requests->timers = timers;
     requests->conf = conf;
     requests->first_free = NO_SLOT;
@@ -580,6 +601,7 @@ size_t requests_fail_all(struct requests *requests)
 
 void requests_free(struct requests *requests)
 {
+    jobs_remove(requests->jobs, &requests->sending);
     free(requests->slots);
     requests->slots = NULL;
     requests->slot_count = 0;

@@ -14,6 +14,7 @@
 #define DAEMON_NATS_REQUEST_H
 
 #include "conf/conf.h"
+#include "daemon/jobs.h"
 #include "daemon/nats/link.h"
 #include "daemon/timers.h"
 #include "proto/error.h"
@@ -138,6 +139,8 @@ struct request_slot {
 
 struct requests {
     struct link *link;
+    struct jobs *jobs;
+    struct job sending; /* of those that waited for the link, or for room */
     struct timers *timers;
     const struct conf *conf;
     uv_loop_t *loop;
@@ -157,8 +160,9 @@ struct requests {
     uint64_t retries;         /* attempts that were sent after the first, since the start */
 };
 
-/* conf is borrowed. 0, or -1 when memory ran out. */
-int requests_init(struct requests *requests, uv_loop_t *loop, struct timers *timers, const struct conf *conf);
+/* All pointers are borrowed. 0, or -1 when memory ran out. */
+int requests_init(struct requests *requests, uv_loop_t *loop, struct jobs *jobs, struct timers *timers,
+                  const struct conf *conf);
 
 /* The link's events, for whoever made the link to pass on. */
 void requests_on_up(struct requests *requests);
@@ -172,7 +176,7 @@ size_t requests_expect_bytes(const struct requests *requests, size_t count);
 /* An answer with a value came. */
 void requests_note_reply(struct requests *requests, size_t bytes);
 
-/* At the end of each turn: sends what was held, where there is room by now. */
+/* At the end of each turn: send what was held, as far as there is room by now. */
 void requests_flush(struct requests *requests);
 
 /* Fails with error those that wait for the link. None of them may have been sent. */

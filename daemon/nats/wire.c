@@ -438,11 +438,21 @@ static bool read_once(struct wire *wire, bool *is_drained)
     if (received == 0)
         return lose(wire, wire->complaint[0] != '\0' ? wire->complaint : "closed by the server");
     wire->in_length += (size_t)received;
+    return true;
+}
 
+/* Take what is whole in the buffer, until the reader has no more time. */
+static bool take_all(struct wire *wire)
+{
     enum taken taken;
-    do
+
+    do {
         taken = take_next(wire);
-    while (taken == TAKEN && wire->is_open);
+        if (taken == TAKEN && wire->is_open && wire->events.is_enough(wire->events.arg)) {
+            wire->has_more = true;
+            return true;
+        }
+    } while (taken == TAKEN && wire->is_open);
     return taken != BROKEN || lose(wire, "the server's bytes are not NATS' protocol");
 }
 
@@ -452,8 +462,11 @@ bool wire_read(struct wire *wire)
 
     assert(wire->is_open && !wire->is_reading);
     wire->is_reading = true;
-    for (unsigned reads = 0; is_well && wire->is_open && !is_drained && reads < READS_PER_TURN; reads++)
-        is_well = read_once(wire, &is_drained);
+    wire->has_more = false;
+    is_well = take_all(wire); /* what an earlier call has left */
+    for (unsigned reads = 0; is_well && wire->is_open && !wire->has_more && !is_drained && reads < READS_PER_TURN;
+         reads++)
+        is_well = read_once(wire, &is_drained) && take_all(wire);
     wire->is_reading = false;
     if (!wire->is_open) {
         release(wire);

@@ -21,6 +21,8 @@ struct wire_events {
     void (*message)(void *arg, struct message *message);
     /* The server complains, and goes on. text has no line break. */
     void (*complaint)(void *arg, const char *text);
+    /* After each message: whether wire_read should return, and leave the rest to the next call. */
+    bool (*is_enough)(void *arg);
     void *arg;
 };
 
@@ -30,6 +32,7 @@ struct wire {
     size_t max_payload_bytes;
     struct wire_events events;
     bool is_open, is_reading;
+    bool has_more; /* wire_read has left messages in the buffer: call it again, even if nothing new has come */
 
     char *in;
     size_t in_start, in_length, in_capacity; /* what came and is not handed over lies from start to length */

@@ -1,10 +1,10 @@
 #include "daemon/store/admin.h"
 
+#include "daemon/glob.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket.h"
 #include "daemon/store/replica.h"
 
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -337,7 +337,7 @@ static bool keep_name(struct admin *admin, const char *stream)
 {
     if (stream == NULL || strncmp(stream, "KV_", 3) != 0)
         return true;
-    if (admin->filter != NULL && fnmatch(admin->filter, stream + 3, 0) != 0)
+    if (admin->filter != NULL && !glob_matches(admin->filter, stream + 3))
         return true;
     if (admin->count == admin->capacity) {
         size_t capacity = admin->capacity > 0 ? admin->capacity * 2 : 64;

@@ -19,7 +19,10 @@ struct bucket_entry {
     struct bucket *handle;
     uint64_t looked_up_ms;
     bool is_looking_up;
-    bool is_stale; /* forgotten while being looked up: look again */
+    bool is_stale;                   /* forgotten while being looked up: look again */
+    struct error failure;            /* of the look-up that is over, for those who still wait; code ERROR_NONE: none */
+    struct job answering;            /* of those who waited for the look-up that is over */
+    struct bucket_wait *last_waited; /* the last of them */
     struct jetstream_call call;
     struct bucket_wait *waiting;
     char name[KV_BUCKET_LENGTH_MAX + 1];
@@ -117,6 +120,11 @@ uint64_t bucket_bound_deadline(const struct store *store, const struct bucket *b
 
 static void remove_wait(struct bucket_wait *wait)
 {
+    struct bucket_entry *entry = wait->entry;
+
+    /* Of those who are being answered, the one before it is the last one then. */
+    if (entry->last_waited == wait)
+        entry->last_waited = entry->waiting == wait ? NULL : wait->previous;
     DL_DELETE2(wait->entry->waiting, wait, previous, next);
     wait->entry = NULL;
     timer_stop(wait->store->timers, &wait->timer);
@@ -139,6 +147,7 @@ static void on_wait_over(struct timer *timer)
 static void drop_entry(struct bucket_entry *entry)
 {
     HASH_DEL(entry->store->buckets, entry);
+    jobs_remove(entry->store->jobs, &entry->answering);
     if (entry->handle != NULL)
         bucket_release(entry->handle);
     free(entry);
@@ -146,32 +155,54 @@ static void drop_entry(struct bucket_entry *entry)
 
 static void start_look_up(struct bucket_entry *entry);
 
-static void answer_waiting(struct bucket_entry *entry, const struct error *error)
+static void finish_look_up(struct bucket_entry *entry)
 {
-    struct bucket_wait *wait;
-    unsigned count;
+    entry->is_looking_up = false;
+    if (entry->waiting != NULL)
+        start_look_up(entry);
+    else if (entry->handle == NULL || entry->is_stale)
+        drop_entry(entry);
+}
 
-    /* Those who come while these are answered wait for the next look-up. */
-    DL_COUNT2(entry->waiting, wait, count, next);
-    while (count-- > 0 && (wait = entry->waiting) != NULL) {
+/*
+ * Answer those who waited when the look-up ended, a slice at a time. Those who came since wait for the next look-up: it
+ * still counts as looking up, since whoever is answered may forget the bucket or ask for it again.
+ */
+static bool run_answering(struct job *job)
+{
+    struct bucket_entry *entry = (struct bucket_entry *)((char *)job - offsetof(struct bucket_entry, answering));
+    bool has_failed = entry->failure.code != ERROR_NONE;
+
+    while (entry->last_waited != NULL) {
+        struct bucket_wait *wait = entry->waiting;
         remove_wait(wait);
-        wait->ready(wait->arg, error == NULL ? bucket_retain(entry->handle) : NULL, error);
+        wait->ready(wait->arg, has_failed ? NULL : bucket_retain(entry->handle), has_failed ? &entry->failure : NULL);
+        if (entry->last_waited != NULL && jobs_slice_is_over(entry->store->jobs))
+            return true;
     }
+    finish_look_up(entry);
+    return false;
+}
+
+static void answer_waiting(struct bucket_entry *entry)
+{
+    entry->last_waited = entry->waiting != NULL ? entry->waiting->previous : NULL; /* utlist: the head's is the tail */
+    if (run_answering(&entry->answering))
+        jobs_add(entry->store->jobs, &entry->answering, run_answering);
 }
 
 static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct bucket_entry *entry = arg;
-    struct error failure;
+    struct bucket *old = entry->handle;
 
     (void)err_code;
     if (entry->is_stale && entry->waiting != NULL) {
         start_look_up(entry);
         return;
     }
-    struct bucket *old = entry->handle;
     entry->handle = NULL;
-
+    entry->failure.code = ERROR_NONE;
     if (answer != NULL) {
         entry->handle = make_handle(entry->store, entry->name, answer);
         /* Writes that wait keep their place before those to come. */
@@ -180,23 +211,16 @@ static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const str
                 old != NULL && old->group != NULL ? group_retain(old->group) : group_new(entry->store);
         entry->looked_up_ms = uv_now(entry->store->loop);
         if (entry->handle == NULL)
-            error_set(&failure, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+            error_set(&entry->failure, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
-        error_set(&failure, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\"; bucket.create makes one", entry->name);
+        error_set(&entry->failure, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\"; bucket.create makes one",
+                  entry->name);
     } else {
-        failure = *error;
+        entry->failure = *error;
     }
-
     if (old != NULL)
         bucket_release(old);
-
-    /* Still counts as looking up: whoever is answered may forget the bucket or ask for it again. */
-    answer_waiting(entry, entry->handle != NULL ? NULL : &failure);
-    entry->is_looking_up = false;
-    if (entry->waiting != NULL)
-        start_look_up(entry);
-    else if (entry->handle == NULL || entry->is_stale)
-        drop_entry(entry);
+    answer_waiting(entry);
 }
 
 /* Every one who waits has a deadline of its own, so the look-up itself may take as long as any call. */

@@ -15,13 +15,12 @@ enum cache_flags {
     HAS_HEADERS = 32
 };
 
-#define CAPACITY_FIRST 16u
+/* Chains of a segment; a power of two, as is the number of chains of a first segment that is smaller. */
+#define SEGMENT_CHAINS       256u
+#define SEGMENT_CHAINS_FIRST 8u
 
 /* malloc's own, before each block. */
 #define BLOCK_OVERHEAD sizeof(size_t)
-
-/* A slot is a pointer and a hash. */
-#define SLOT_BYTES (sizeof(struct cache_key *) + sizeof(uint32_t))
 
 /* --- Accounts -------------------------------------------------------------------------------------- */
 
@@ -38,77 +37,108 @@ static size_t block_bytes(struct cache_key *key)
 
 /* --- The table ------------------------------------------------------------------------------------- */
 
-static uint32_t hash_of(const char *key, size_t length)
+/*
+ * Linear hashing: of a table with chain_count chains, those below chain_count - 2^n are split already into themselves
+ * and one 2^n further on, where 2^n is the largest power of two that is not above chain_count.
+ */
+static size_t chain_of(const struct cache *cache, uint64_t hash)
 {
-    return (uint32_t)hash_bytes(key, length);
+    size_t low = (size_t)1 << (63 - __builtin_clzll(cache->chain_count));
+    size_t chain = hash & (2 * low - 1);
+
+    return chain < cache->chain_count ? chain : hash & (low - 1);
 }
 
-/* The slot that has the key, or the free one where it belongs. */
-static size_t find_slot(const struct cache *cache, uint32_t hash, const char *key, size_t length)
+static struct cache_key **chain_at(const struct cache *cache, size_t chain)
 {
-    size_t mask = cache->capacity - 1, slot = hash & mask;
+    return &cache->segments[chain / SEGMENT_CHAINS][chain % SEGMENT_CHAINS];
+}
 
-    while (cache->slots[slot] != NULL) {
-        const struct cache_key *at = cache->slots[slot];
-        if (cache->hashes[slot] == hash && at->key_length == length && memcmp(at->bytes, key, length) == 0)
-            break;
-        slot = (slot + 1) & mask;
+static uint64_t hash_of_key(const struct cache_key *key)
+{
+    return hash_bytes(key->bytes, key->key_length);
+}
+
+/* What points to the key, or the end of the chain where it belongs. There is a table. */
+static struct cache_key **find_link(const struct cache *cache, const char *key, size_t length)
+{
+    struct cache_key **link = chain_at(cache, chain_of(cache, hash_bytes(key, length)));
+
+    while (*link != NULL && ((*link)->key_length != length || memcmp((*link)->bytes, key, length) != 0))
+        link = &(*link)->chained;
+    return link;
+}
+
+static struct cache_key **link_of(const struct cache *cache, const struct cache_key *key)
+{
+    return find_link(cache, key->bytes, key->key_length);
+}
+
+/* A small bucket has one small segment, which becomes a whole one before there is a second. */
+static size_t segment_chains(const struct cache *cache)
+{
+    return cache->chain_count <= SEGMENT_CHAINS_FIRST ? SEGMENT_CHAINS_FIRST : SEGMENT_CHAINS;
+}
+
+static bool add_segment(struct cache *cache)
+{
+    if (cache->segment_count == cache->segment_capacity) {
+        size_t capacity = cache->segment_capacity > 0 ? cache->segment_capacity * 2 : 1;
+        struct cache_key ***segments = realloc((void *)cache->segments, capacity * sizeof(*segments));
+        if (segments == NULL)
+            return false;
+        account(cache, capacity * sizeof(*segments), cache->segment_capacity * sizeof(*segments));
+        cache->segments = segments;
+        cache->segment_capacity = capacity;
     }
-    return slot;
-}
-
-static size_t slot_of(const struct cache *cache, const struct cache_key *key)
-{
-    return find_slot(cache, hash_of(key->bytes, key->key_length), key->bytes, key->key_length);
-}
-
-static bool grow(struct cache *cache)
-{
-    size_t capacity = cache->capacity > 0 ? cache->capacity * 2 : CAPACITY_FIRST;
-    struct cache_key **slots = calloc(capacity, sizeof(struct cache_key *));
-    uint32_t *hashes = malloc(capacity * sizeof(*hashes));
-
-    if (slots == NULL || hashes == NULL) {
-        free((void *)slots);
-        free(hashes);
+    size_t chains = cache->segment_count == 0 ? SEGMENT_CHAINS_FIRST : SEGMENT_CHAINS;
+    struct cache_key **segment = calloc(chains, sizeof(*segment));
+    if (segment == NULL)
         return false;
-    }
-    for (size_t i = 0; i < cache->capacity; i++) {
-        if (cache->slots[i] == NULL)
-            continue;
-        size_t slot = cache->hashes[i] & (capacity - 1);
-        while (slots[slot] != NULL)
-            slot = (slot + 1) & (capacity - 1);
-        slots[slot] = cache->slots[i];
-        hashes[slot] = cache->hashes[i];
-    }
-    free((void *)cache->slots);
-    free(cache->hashes);
-    account(cache, capacity * SLOT_BYTES, cache->capacity * SLOT_BYTES);
-    cache->slots = slots;
-    cache->hashes = hashes;
-    cache->capacity = capacity;
-    cache->hand = 0;
+    account(cache, chains * sizeof(*segment), 0);
+    cache->segments[cache->segment_count++] = segment;
     return true;
 }
 
-/* Linear probing without tombstones: those behind that would be found no more move up. */
-static void clear_slot(struct cache *cache, size_t slot)
+static bool complete_first_segment(struct cache *cache)
 {
-    size_t mask = cache->capacity - 1, at = slot;
+    struct cache_key **segment = realloc((void *)cache->segments[0], SEGMENT_CHAINS * sizeof(*segment));
 
-    for (;;) {
-        at = (at + 1) & mask;
-        if (cache->slots[at] == NULL)
-            break;
-        size_t home = cache->hashes[at] & mask;
-        if (((at - home) & mask) >= ((at - slot) & mask)) {
-            cache->slots[slot] = cache->slots[at];
-            cache->hashes[slot] = cache->hashes[at];
-            slot = at;
-        }
+    if (segment == NULL)
+        return false;
+    memset((void *)(segment + SEGMENT_CHAINS_FIRST), 0, (SEGMENT_CHAINS - SEGMENT_CHAINS_FIRST) * sizeof(*segment));
+    account(cache, (SEGMENT_CHAINS - SEGMENT_CHAINS_FIRST) * sizeof(*segment), 0);
+    cache->segments[0] = segment;
+    return true;
+}
+
+/* Add a chain, and move to it what belongs there of the one that is split. */
+static bool grow(struct cache *cache)
+{
+    if (cache->chain_count == 0) {
+        if (!add_segment(cache))
+            return false;
+        cache->chain_count = 1;
+        return true;
     }
-    cache->slots[slot] = NULL;
+    if (cache->chain_count == SEGMENT_CHAINS_FIRST && !complete_first_segment(cache))
+        return false;
+    if (cache->chain_count % SEGMENT_CHAINS == 0 && !add_segment(cache))
+        return false;
+    size_t low = (size_t)1 << (63 - __builtin_clzll(cache->chain_count));
+    size_t split = cache->chain_count - low, added = cache->chain_count++;
+    struct cache_key **link = chain_at(cache, split);
+    while (*link != NULL) {
+        struct cache_key *key = *link;
+        if (chain_of(cache, hash_of_key(key)) == split) {
+            link = &key->chained;
+            continue;
+        }
+        *link = key->chained;
+        key->chained = *chain_at(cache, added);
+        *chain_at(cache, added) = key;
+    }
+    return true;
 }
 
 /* --- The list -------------------------------------------------------------------------------------- */
@@ -144,10 +174,11 @@ static void append_key(struct cache *cache, struct cache_key *key)
     }
 }
 
-/* A block has moved: what points to it must follow. */
-static void move_key(struct cache *cache, size_t slot, const struct cache_key *from, struct cache_key *to)
+/* A block has moved: what points to it must follow. link is what points to it in its chain. */
+static void move_key(struct cache *cache, struct cache_key **link, const struct cache_key *from, struct cache_key *to)
 {
-    cache->slots[slot] = to;
+    to->chained = from->chained;
+    *link = to;
     if (to->older != NULL)
         to->older->newer = to;
     else
@@ -267,9 +298,9 @@ void cache_read(struct cache_key *key, struct cache_view *view)
 
 /* --- Eviction -------------------------------------------------------------------------------------- */
 
-static void drop_value(struct cache *cache, size_t slot)
+static void drop_value(struct cache *cache, struct cache_key **link)
 {
-    struct cache_key *key = cache->slots[slot];
+    struct cache_key *key = *link;
     size_t before = block_bytes(key);
     int64_t expires_us = cache_expiry(key);
     size_t size = sizeof(*key) + key->key_length + 1 + (expires_us > 0 ? sizeof(expires_us) : 0);
@@ -281,27 +312,49 @@ static void drop_value(struct cache *cache, size_t slot)
     smaller->flags &= (uint8_t) ~(HAS_VALUE | HAS_HEADERS);
     cache->value_bytes -= smaller->value_bytes;
     account(cache, block_bytes(smaller), before);
-    move_key(cache, slot, key, smaller);
+    move_key(cache, link, key, smaller);
     free(key);
+}
+
+/* The link in the chain at the hand from which it goes on. */
+static struct cache_key **hand_link(struct cache *cache)
+{
+    struct cache_key **link = chain_at(cache, cache->hand);
+
+    for (unsigned i = 0; i < cache->hand_place && *link != NULL; i++)
+        link = &(*link)->chained;
+    return link;
+}
+
+/* Go on in the chain at the hand, and evict the next value that was not used since the hand came by. */
+static bool evict_from_chain(struct cache *cache)
+{
+    for (struct cache_key **link = hand_link(cache); *link != NULL; link = &(*link)->chained) {
+        struct cache_key *key = *link;
+        cache->hand_place++;
+        /* An empty value takes no room worth having. */
+        if (!(key->flags & HAS_VALUE) || key->value_bytes == 0)
+            continue;
+        if (!(key->flags & IS_USED)) {
+            drop_value(cache, link);
+            cache->budget->evicted++;
+            return true;
+        }
+        key->flags &= (uint8_t)~IS_USED;
+    }
+    return false;
 }
 
 /* The clock's hand goes on to the next value that was not used since it came by. False: there is no value. */
 static bool evict_one(struct cache *cache)
 {
-    for (size_t turned = 0; turned <= 2 * cache->capacity; turned++) {
-        size_t slot = cache->hand;
-        struct cache_key *key = cache->slots[slot];
-
-        cache->hand = (slot + 1) & (cache->capacity - 1);
-        /* An empty value takes no room worth having. */
-        if (key == NULL || !(key->flags & HAS_VALUE) || key->value_bytes == 0)
-            continue;
-        if (!(key->flags & IS_USED)) {
-            drop_value(cache, slot);
-            cache->budget->evicted++;
+    for (size_t turned = 0; turned <= 2 * cache->chain_count; turned++) {
+        if (cache->hand >= cache->chain_count)
+            cache->hand = 0;
+        if (evict_from_chain(cache))
             return true;
-        }
-        key->flags &= (uint8_t)~IS_USED;
+        cache->hand++;
+        cache->hand_place = 0;
     }
     return false;
 }
@@ -326,12 +379,12 @@ static bool make_room(struct cache_budget *budget)
 
 struct cache_key *cache_find(const struct cache *cache, const char *key, size_t length)
 {
-    if (cache->capacity == 0)
+    if (cache->chain_count == 0)
         return NULL;
-    return cache->slots[find_slot(cache, hash_of(key, length), key, length)];
+    return *find_link(cache, key, length);
 }
 
-/* Lets go of what a slot has, list and accounts included; the slot still points to it. */
+/* Free a block, list and accounts included; its chain still points to it. */
 static void forget_block(struct cache *cache, struct cache_key *key)
 {
     unlink_key(cache, key);
@@ -346,19 +399,19 @@ struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, i
 {
     size_t length = strlen(entry->key);
 
-    if (cache->count >= cache->capacity / 8 * 7 && !grow(cache))
+    if (cache->count >= cache->chain_count && !grow(cache))
         return NULL;
     struct cache_key *key = make_block(entry, length, expires_us, with_value);
     if (key == NULL)
         return NULL;
-    uint32_t hash = hash_of(entry->key, length);
-    size_t slot = find_slot(cache, hash, entry->key, length);
-    if (cache->slots[slot] != NULL) {
-        key->flags |= cache->slots[slot]->flags & IS_USED;
-        forget_block(cache, cache->slots[slot]);
+    struct cache_key **link = find_link(cache, entry->key, length), *old = *link;
+    key->chained = NULL;
+    if (old != NULL) {
+        key->flags |= old->flags & IS_USED;
+        key->chained = old->chained;
+        forget_block(cache, old);
     }
-    cache->slots[slot] = key;
-    cache->hashes[slot] = hash;
+    *link = key;
     cache->count++;
     append_key(cache, key);
     cache_mark(cache, key);
@@ -369,7 +422,7 @@ struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, i
         return key;
     /* The value may be among those that go; the key stays, but may move. */
     bool has_room = make_room(cache->budget);
-    return has_room ? cache->slots[slot] : NULL;
+    return has_room ? *find_link(cache, entry->key, length) : NULL;
 }
 
 void cache_restore(struct cache *cache, struct cache_key *key, const struct kv_entry *entry, int64_t expires_us)
@@ -379,7 +432,7 @@ void cache_restore(struct cache *cache, struct cache_key *key, const struct kv_e
     struct cache_key *full = make_block(entry, key->key_length, expires_us, true);
     if (full == NULL)
         return;
-    size_t slot = slot_of(cache, key);
+    struct cache_key **link = link_of(cache, key);
     full->flags |= IS_USED;
     full->mark = key->mark;
     full->older = key->older;
@@ -387,25 +440,23 @@ void cache_restore(struct cache *cache, struct cache_key *key, const struct kv_e
     account(cache, block_bytes(full), block_bytes(key));
     if (full->flags & HAS_VALUE)
         cache->value_bytes += full->value_bytes;
-    move_key(cache, slot, key, full);
+    move_key(cache, link, key, full);
     free(key);
     make_room(cache->budget);
 }
 
 void cache_remove(struct cache *cache, struct cache_key *key)
 {
-    size_t slot = slot_of(cache, key);
+    struct cache_key **link = link_of(cache, key);
 
+    *link = key->chained;
     forget_block(cache, key);
-    clear_slot(cache, slot);
 }
 
-void cache_drop_values(struct cache *cache)
+void cache_drop_value(struct cache *cache, struct cache_key *key)
 {
-    for (size_t slot = 0; slot < cache->capacity; slot++) {
-        if (cache->slots[slot] != NULL && cache->slots[slot]->flags & HAS_VALUE)
-            drop_value(cache, slot);
-    }
+    if (key->flags & HAS_VALUE)
+        drop_value(cache, link_of(cache, key));
 }
 
 /* --- Marks ----------------------------------------------------------------------------------------- */
@@ -458,13 +509,33 @@ void cache_init(struct cache *cache, struct cache_budget *budget)
 
 void cache_clear(struct cache *cache)
 {
-    if (cache->budget == NULL)
+    struct cache_budget *budget = cache->budget;
+
+    if (budget == NULL)
         return;
-    while (cache->oldest != NULL)
-        forget_block(cache, cache->oldest);
-    account(cache, 0, cache->capacity * SLOT_BYTES);
-    free((void *)cache->slots);
-    free(cache->hashes);
-    DL_DELETE2(cache->budget->first, cache, previous, next);
+    if (cache->newest != NULL) {
+        cache->newest->newer = budget->garbage;
+        budget->garbage = cache->oldest;
+    }
+    size_t table_bytes = cache->segment_capacity * sizeof(*cache->segments);
+    for (size_t i = 0; i < cache->segment_count; i++) {
+        table_bytes += (i == 0 ? segment_chains(cache) : SEGMENT_CHAINS) * sizeof(**cache->segments);
+        free((void *)cache->segments[i]);
+    }
+    free((void *)cache->segments);
+    account(cache, 0, table_bytes);
+    DL_DELETE2(budget->first, cache, previous, next);
     memset(cache, 0, sizeof(*cache));
+}
+
+bool cache_collect(struct cache_budget *budget, unsigned count)
+{
+    struct cache_key *key;
+
+    while (count-- > 0 && (key = budget->garbage) != NULL) {
+        budget->garbage = key->newer;
+        budget->bytes -= block_bytes(key);
+        free(key);
+    }
+    return budget->garbage != NULL;
 }

@@ -3,9 +3,10 @@
  *
  * Used by replica, which feeds it, and through that by reads and watches. It knows nothing of NATS but the form of an
  * entry. A key is one block of memory: what is known of its last entry, its name, and its value unless that was
- * evicted. The blocks are found by an open-addressing table, and stand in a list from the oldest revision to the
- * newest. When all caches together are over their budget, values leave by the CLOCK algorithm (second chance), which
- * keeps those that were read of late.
+ * evicted. The blocks are found by linear hashing (Litwin, 1980), a table that grows by one chain at a time, so that no
+ * single key waits for all to be moved. They stand in a list from the oldest revision to the newest. When all caches
+ * together are over their budget, values leave by the CLOCK algorithm (second chance), which keeps those that were read
+ * of late. A cache that is cleared leaves its blocks to the budget, which frees them a slice at a time.
  */
 #ifndef DAEMON_STORE_CACHE_H
 #define DAEMON_STORE_CACHE_H
@@ -19,9 +20,10 @@
 /* Of a key with more, the value is not kept. */
 #define CACHE_HEADERS_MAX 16u
 
-/* One key; all that is behind a cache_view is private. 40 bytes, and what malloc and the table add: about 80 a key. */
+/* One key; all that is behind a cache_view is private. 48 bytes, and what malloc and the table add: about 80 a key. */
 struct cache_key {
     struct cache_key *older, *newer;
+    struct cache_key *chained; /* the next one of its chain */
     uint64_t revision;
     int64_t created_us;
     uint32_t value_bytes; /* also of a value that was evicted */
@@ -37,6 +39,7 @@ struct cache_budget {
     size_t bytes;        /* of blocks, with malloc's own, and of tables */
     size_t max_bytes;
     uint64_t evicted;
+    struct cache_key *garbage; /* of caches that were cleared, linked by newer */
 };
 
 /* A walk over the keys from the oldest to the newest, while they change: what changes is met again, or later. */
@@ -48,13 +51,14 @@ struct cache_cursor {
 struct cache {
     struct cache *next, *previous;
     struct cache_budget *budget;
-    struct cache_key **slots;
-    uint32_t *hashes; /* of the keys in slots, so that growing does not look at each block */
-    size_t capacity;  /* a power of two, or 0 */
+    struct cache_key ***segments; /* of CACHE_SEGMENT chains each */
+    size_t segment_count, segment_capacity;
+    size_t chain_count; /* those beyond are not in use yet */
     size_t count;
     size_t bytes;
-    size_t value_bytes; /* of the values that are there */
-    size_t hand;        /* of the clock */
+    size_t value_bytes;  /* of the values that are there */
+    size_t hand;         /* of the clock: a chain, */
+    unsigned hand_place; /* and how many of its keys it has passed */
     struct cache_key *oldest, *newest;
     struct cache_cursor *cursors;
     uint8_t mark; /* what a marked key has */
@@ -68,7 +72,12 @@ struct cache_view {
 };
 
 void cache_init(struct cache *cache, struct cache_budget *budget);
+
+/* Empty the cache and leave its budget. The memory of its keys counts until cache_collect has freed it. */
 void cache_clear(struct cache *cache);
+
+/* Free up to count keys of caches that were cleared. Return whether there are more. */
+bool cache_collect(struct cache_budget *budget, unsigned count);
 
 /* The key, or NULL. */
 struct cache_key *cache_find(const struct cache *cache, const char *key, size_t length);
@@ -85,8 +94,8 @@ void cache_restore(struct cache *cache, struct cache_key *key, const struct kv_e
 
 void cache_remove(struct cache *cache, struct cache_key *key);
 
-/* Lets go of all values; the keys stay. */
-void cache_drop_values(struct cache *cache);
+/* Drop a key's value; the key stays, but may move in memory. */
+void cache_drop_value(struct cache *cache, struct cache_key *key);
 
 static inline const char *cache_key_name(const struct cache_key *key)
 {

@@ -34,11 +34,16 @@ static bool compare(const char *a, const char *b, bool overlaps)
 
 bool filter_covers(const char *wide, const char *narrow)
 {
+    /* A key may have 512 tokens, a filter with wildcards has few. */
+    if (filter_is_key(wide))
+        return strcmp(wide, narrow) == 0;
     return compare(wide, narrow, false);
 }
 
 bool filter_overlaps(const char *a, const char *b)
 {
+    if (filter_is_key(a) && filter_is_key(b))
+        return strcmp(a, b) == 0;
     return compare(a, b, true);
 }
 

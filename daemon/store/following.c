@@ -1,16 +1,15 @@
 #include "daemon/store/replica_parts.h"
 
+#include "daemon/glob.h"
 #include "daemon/log.h"
 #include "daemon/store/admin.h"
-
-#include <fnmatch.h>
 
 static void on_list_timer(struct timer *timer);
 
 static bool is_named(const struct conf *conf, const char *bucket)
 {
     for (size_t i = 0; i < conf->cache.buckets.count; i++) {
-        if (fnmatch(conf->cache.buckets.items[i], bucket, 0) == 0)
+        if (glob_matches(conf->cache.buckets.items[i], bucket))
             return true;
     }
     return false;

@@ -205,12 +205,17 @@ static void send_alone(struct group *group, struct write *write)
     write_send_alone(write);
 }
 
+/* As far as a slice of the turn goes; the group comes again for the rest. */
 static void send_all_alone(struct group *group)
 {
     while (group->waiting != NULL) {
         struct write *write = group->waiting;
         take_from_queue(group, write);
         send_alone(group, write);
+        if (jobs_slice_is_over(group->store->jobs)) {
+            mark_dirty(group);
+            return;
+        }
     }
 }
 
@@ -431,15 +436,29 @@ void group_close_all(struct store *store)
     uv_close((uv_handle_t *)&store->gather_timer, NULL);
 }
 
+static bool run_flushing(struct job *job)
+{
+    group_flush_all((struct store *)((char *)job - offsetof(struct store, group_flushing)));
+    return false;
+}
+
 void group_flush_all(struct store *store)
 {
-    while (store->dirty_groups != NULL) {
-        struct group *group = store->dirty_groups;
-        store->dirty_groups = group->next_dirty;
+    struct group *dirty = store->dirty_groups, *group;
+
+    if (dirty == NULL)
+        return;
+    jobs_begin_slice(store->jobs);
+    store->dirty_groups = NULL;
+    while ((group = dirty) != NULL) {
+        dirty = group->next_dirty;
         group->is_dirty = false;
         flush_group(group);
         group_release(group);
     }
+    /* Those that have more to send go on in the next turn, which then follows at once. */
+    if (store->dirty_groups != NULL)
+        jobs_add(store->jobs, &store->group_flushing, run_flushing);
 }
 
 void group_submit(struct write *write)

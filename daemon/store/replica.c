@@ -3,10 +3,14 @@
 #include "daemon/log.h"
 #include "daemon/store/watch.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <utlist.h>
+
+/* Keys of a cleared cache that are freed before a look at the time. */
+#define COLLECT_KEYS 64u
 
 /* A replica that nobody uses stays for so long: watchers come and go. */
 #define LINGER_MS 5000u
@@ -15,19 +19,49 @@ static void close_replica(struct replica *replica);
 
 /* --- Telling watches ------------------------------------------------------------------------------- */
 
-/* Answers whether one of them wants to hear of such a key. */
+/* A watch matches once, however many of its filters do. */
+static void note_match(void *arg, void *owner)
+{
+    struct replica *replica = arg;
+    struct watch *watch = owner;
+
+    if (watch->matched_serial == replica->store->entry_serial)
+        return;
+    watch->matched_serial = replica->store->entry_serial;
+    replica->matches[replica->match_count++] = watch;
+}
+
+/* Finds the watches that a key matches: whoever is told may end, and leave the tree. */
+static void find_matches(struct replica *replica, const char *key)
+{
+    replica->store->entry_serial++;
+    replica->match_count = 0;
+    filter_tree_match(&replica->watch_tree, key, note_match, replica);
+}
+
+/* Return whether one of them wants to hear of such a key. */
 bool replica_tell(struct replica *replica, const struct kv_entry *entry)
 {
-    uint64_t serial = ++replica->store->entry_serial;
-    struct watch *watch, *next;
     bool is_wanted = false;
 
-    DL_FOREACH_SAFE(replica->watches, watch, next)
-    {
-        if (watch_tell(watch, entry, serial))
+    find_matches(replica, entry->key);
+    for (size_t i = 0; i < replica->match_count; i++) {
+        if (watch_tell(replica->matches[i], entry, replica->store->entry_serial))
             is_wanted = true;
     }
     return is_wanted;
+}
+
+bool replica_has_room(const struct replica *replica)
+{
+    const struct watch *watch;
+
+    DL_FOREACH(replica->watches, watch)
+    {
+        if (watch->state == WATCH_LIVE && !watch->ops->has_room(watch->arg))
+            return false;
+    }
+    return true;
 }
 
 bool replica_is_before_feed(const struct replica *replica)
@@ -48,9 +82,7 @@ void replica_vanish(struct replica *replica, struct cache_key *key)
 {
     char *name = strdup(cache_key_name(key)); /* foreign clients' keys may be longer than ours */
     struct message message = {0};
-    uint64_t serial = ++replica->store->entry_serial;
     bool was_there = cache_operation(key) == KV_PUT;
-    struct watch *watch, *next;
 
     cache_remove(&replica->cache, key);
     if (!was_there || name == NULL) { /* a marker that expired is no news */
@@ -65,10 +97,9 @@ void replica_vanish(struct replica *replica, struct cache_key *key)
                              .created_us = replica_now_us(),
                              .operation = KV_DELETE,
                              .message = &message};
-    DL_FOREACH_SAFE(replica->watches, watch, next)
-    {
-        watch_tell_vanished(watch, &entry, serial);
-    }
+    find_matches(replica, name);
+    for (size_t i = 0; i < replica->match_count; i++)
+        watch_tell_vanished(replica->matches[i], &entry, replica->store->entry_serial);
     free(name);
 }
 
@@ -94,6 +125,62 @@ int64_t replica_expiry_of(const struct replica *replica, const struct kv_entry *
     return expires_us > 0 && expires_us < own_us ? expires_us : own_us;
 }
 
+/* --- Letting go of memory --- */
+
+static bool run_collecting(struct job *job)
+{
+    struct store *store = (struct store *)((char *)job - offsetof(struct store, collecting));
+
+    while (cache_collect(&store->cache_budget, COLLECT_KEYS)) {
+        if (jobs_slice_is_over(store->jobs))
+            return true;
+    }
+    return false;
+}
+
+static void stop_dropping(struct replica *replica)
+{
+    if (!replica->drops)
+        return;
+    replica->drops = false;
+    jobs_remove(replica->store->jobs, &replica->dropping);
+    cache_cursor_end(&replica->cache, &replica->drop_cursor);
+}
+
+static bool run_dropping(struct job *job)
+{
+    struct replica *replica = (struct replica *)((char *)job - offsetof(struct replica, dropping));
+    struct cache_key *key;
+
+    while ((key = cache_cursor_next(&replica->drop_cursor)) != NULL) {
+        cache_drop_value(&replica->cache, key);
+        if (jobs_slice_is_over(replica->store->jobs))
+            return true;
+    }
+    stop_dropping(replica);
+    return false;
+}
+
+/* Nobody reads the values any more. */
+static void drop_values(struct replica *replica)
+{
+    if (replica->drops)
+        return;
+    replica->drops = true;
+    cache_cursor_begin(&replica->cache, &replica->drop_cursor);
+    jobs_add(replica->store->jobs, &replica->dropping, run_dropping);
+}
+
+static void clear_cache(struct replica *replica)
+{
+    struct store *store = replica->store;
+
+    stop_dropping(replica);
+    cache_clear(&replica->cache);
+    if (store->cache_budget.garbage != NULL)
+        jobs_add(store->jobs, &store->collecting, run_collecting);
+}
+
 /* There is no room for the keys alone. */
 static void give_up_cache(struct replica *replica)
 {
@@ -113,8 +200,10 @@ static void give_up_cache(struct replica *replica)
     replica->is_partial = true;
     replica->keeps_values = false;
     replica->is_loaded = false;
-    cache_clear(&replica->cache);
+    clear_cache(replica);
     cache_init(&replica->cache, &replica->store->cache_budget);
+    if (replica->sweeps) /* it ends, with nothing left to tell */
+        cache_cursor_begin(&replica->cache, &replica->sweep_cursor);
 }
 
 void replica_take(struct replica *replica, const struct kv_entry *entry)
@@ -183,10 +272,22 @@ static void on_feed_entry(void *arg, const struct kv_entry *entry)
     }
 }
 
+void replica_begin_watches(struct replica *replica)
+{
+    struct watch *watch, *next;
+
+    if (!replica_is_following(replica))
+        return;
+    DL_FOREACH_SAFE(replica->watches, watch, next)
+    {
+        if (watch->state == WATCH_OPENING)
+            watch_begin(watch);
+    }
+}
+
 static void on_feed_caught_up(void *arg)
 {
     struct replica *replica = arg;
-    struct watch *watch, *next;
 
     replica_drop_reached_floors(replica);
     replica_settle(replica);
@@ -195,11 +296,7 @@ static void on_feed_caught_up(void *arg)
         replica->seen_resyncs = replica->feed.resyncs;
         replica->wants_check = true;
     }
-    DL_FOREACH_SAFE(replica->watches, watch, next)
-    {
-        if (watch->state == WATCH_OPENING)
-            watch_begin(watch);
-    }
+    replica_begin_watches(replica);
 }
 
 static void end_watches(struct replica *replica, const struct error *error)
@@ -226,15 +323,49 @@ const struct error *replica_trouble(const struct replica *replica)
     return &replica->feed.error;
 }
 
-void replica_add_watch(struct replica *replica, struct watch *watch)
+static bool grow_matches(struct replica *replica)
 {
+    if (replica->watch_count < replica->match_capacity)
+        return true;
+    size_t capacity = replica->match_capacity > 0 ? replica->match_capacity * 2 : 8;
+    struct watch **matches = realloc((void *)replica->matches, capacity * sizeof(struct watch *));
+    if (matches == NULL)
+        return false;
+    replica->matches = matches;
+    replica->match_capacity = capacity;
+    return true;
+}
+
+static void remove_filters(struct replica *replica, struct watch *watch)
+{
+    for (size_t i = 0; watch->refs != NULL && i < watch->filter_count; i++)
+        filter_tree_remove(&replica->watch_tree, &watch->refs[i]);
+    free(watch->refs);
+    watch->refs = NULL;
+}
+
+bool replica_add_watch(struct replica *replica, struct watch *watch)
+{
+    if (!grow_matches(replica))
+        return false;
+    watch->refs = calloc(watch->filter_count, sizeof(*watch->refs));
+    for (size_t i = 0; watch->refs != NULL && i < watch->filter_count; i++) {
+        if (!filter_tree_add(&replica->watch_tree, &watch->refs[i], watch->filters[i], watch))
+            remove_filters(replica, watch);
+    }
+    if (watch->refs == NULL)
+        return false;
     DL_APPEND2(replica->watches, watch, previous, next);
     replica->watch_count++;
+    replica->watch_filter_count += watch->filter_count;
+    return true;
 }
 
 void replica_remove_watch(struct replica *replica, struct watch *watch)
 {
     DL_DELETE2(replica->watches, watch, previous, next);
+    remove_filters(replica, watch);
+    replica->watch_filter_count -= watch->filter_count;
     if (--replica->watch_count == 0)
         replica->used_ms = uv_now(replica->store->loop);
 }
@@ -259,11 +390,12 @@ static void close_replica(struct replica *replica)
     bucket_wait_cancel(&replica->wait);
     timer_stop(replica->store->timers, &replica->timer);
     replica_drop_floors(replica);
-    cache_clear(&replica->cache);
+    clear_cache(replica);
     if (replica->bucket != NULL)
         bucket_release(replica->bucket);
     HASH_DEL(replica->store->replicas, replica);
     replica->store->found_replica = NULL;
+    free((void *)replica->matches);
     free(replica);
 }
 
@@ -318,7 +450,7 @@ static void drop_idle_values(struct replica *replica)
     replica->is_loaded = false;
     replica->has_load = false;
     replica_drop_floors(replica);
-    cache_drop_values(&replica->cache);
+    drop_values(replica);
 }
 
 static void on_tick(struct timer *timer)
@@ -370,6 +502,7 @@ static void keep_values(struct replica *replica)
     /* What there was no room for a while ago there is none for now. */
     if (replica->keeps_values || replica->is_partial)
         return;
+    stop_dropping(replica);
     replica->keeps_values = true;
     replica->has_load = false;
     /* A feed that has not begun yet waits for the load; beside one that has, it comes at the next tick, or now. */
@@ -432,6 +565,8 @@ int replica_init_all(struct store *store)
 void replica_free_all(struct store *store)
 {
     arena_destroy(&store->list_arena);
+    jobs_remove(store->jobs, &store->collecting);
+    cache_collect(&store->cache_budget, UINT_MAX);
 }
 
 void replica_end_all(struct store *store)

@@ -13,6 +13,7 @@
 #include "daemon/store/bucket.h"
 #include "daemon/store/cache.h"
 #include "daemon/store/feed.h"
+#include "daemon/store/filter_tree.h"
 #include "daemon/store/store.h"
 
 struct watch;
@@ -63,6 +64,19 @@ struct replica {
 
     struct watch *watches;
     unsigned watch_count;
+    size_t watch_filter_count;     /* of all of them */
+    struct filter_tree watch_tree; /* of their filters */
+    struct watch **matches;        /* scratch: those that a key matches */
+    size_t match_count, match_capacity;
+    struct job sweeping; /* tells of what a reading did not meet */
+    struct cache_cursor sweep_cursor;
+    struct job dropping; /* values that nobody reads any more */
+    struct cache_cursor drop_cursor;
+    bool drops;
+    struct timer sweep_timer;     /* while it waits for watches that are slow to read */
+    uint64_t sweep_limit;         /* of revisions */
+    uint64_t sweep_waits_from_ms; /* loop time; 0: it does not wait */
+    bool sweeps;
     unsigned beginning_count; /* watches that are not done with what was there at their beginning */
 
     struct replica_floor *floors; /* uthash: keys that were written or answered ahead of the feed */
@@ -91,13 +105,14 @@ struct replica *replica_find(struct store *store, const char *bucket);
 /* Whether watches can begin: the feed is there. */
 static inline bool replica_is_following(const struct replica *replica)
 {
-    return feed_is_live(&replica->feed);
+    return feed_is_live(&replica->feed) && !replica->sweeps;
 }
 
 /* Why it does not follow the bucket yet; code ERROR_NONE where nothing is known. */
 const struct error *replica_trouble(const struct replica *replica);
 
-void replica_add_watch(struct replica *replica, struct watch *watch);
+/* False: out of memory. */
+bool replica_add_watch(struct replica *replica, struct watch *watch);
 void replica_remove_watch(struct replica *replica, struct watch *watch);
 
 /* A watch was told of an entry that was read beside the feed. */

@@ -30,6 +30,12 @@ void replica_vanish(struct replica *replica, struct cache_key *key);
  */
 int64_t replica_expiry_of(const struct replica *replica, const struct kv_entry *entry);
 
+/* Whether all watches have read what they were told, but for a part that is not worth waiting for. */
+bool replica_has_room(const struct replica *replica);
+
+/* Begin watches that waited, if the bucket is followed and no sweep is under way: what they were told might vanish. */
+void replica_begin_watches(struct replica *replica);
+
 /* Takes an entry into the cache; where there is no room for the keys alone, the cache is given up. */
 void replica_take(struct replica *replica, const struct kv_entry *entry);
 

@@ -80,7 +80,7 @@ static void set_name(struct store *store)
     snprintf(store->name, sizeof(store->name), "kvstored-%s-%08" PRIx32, host, hash);
 }
 
-int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, const struct conf *conf)
+int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct timers *timers, const struct conf *conf)
 {
     struct link_events events = {on_link_up,      on_link_down,          on_link_unreachable,
                                  on_link_message, on_link_no_responders, store};
@@ -88,17 +88,18 @@ int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, cons
     memset(store, 0, sizeof(*store));
     store->loop = loop;
     store->conf = conf;
+    store->jobs = jobs;
     store->timers = timers;
     store->batches.max = BATCHES_MAX;
     store->readings.max = READINGS_MAX;
     set_name(store);
     if (replica_init_all(store) != 0)
         return -1;
-    if (requests_init(&store->requests, loop, timers, conf) != 0)
+    if (requests_init(&store->requests, loop, jobs, timers, conf) != 0)
         goto end_replicas;
     if (jetstream_init(&store->jetstream, &store->requests, conf->nats.domain) != 0)
         goto free_requests;
-    store->link = link_new(loop, conf, &events);
+    store->link = link_new(loop, jobs, conf, &events);
     if (store->link == NULL)
         goto free_jetstream;
     requests_set_link(&store->requests, store->link);
@@ -126,6 +127,7 @@ static void fail_everything(struct store *store)
 {
     size_t failed;
 
+    jobs_remove(store->jobs, &store->group_flushing);
     do {
         timers_expire_all(store->timers);
         group_flush_all(store);

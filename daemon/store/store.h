@@ -9,6 +9,7 @@
 
 #include "conf/conf.h"
 #include "daemon/arena.h"
+#include "daemon/jobs.h"
 #include "daemon/metrics.h"
 #include "daemon/nats/jetstream.h"
 #include "daemon/nats/link.h"
@@ -24,6 +25,7 @@ struct bucket_entry;
 struct store {
     uv_loop_t *loop;
     const struct conf *conf;
+    struct jobs *jobs;
     struct timers *timers;
     struct link *link;
     struct requests requests;
@@ -35,15 +37,17 @@ struct store {
     struct near_fetch *fetches;    /* cached reads that ask NATS: uthash */
     struct watch *paused_watches;  /* wait for room */
     struct cache_budget cache_budget;
+    struct job collecting;   /* the memory of caches that were cleared */
     uint64_t entry_serial;   /* numbers what watches are told */
     struct arena list_arena; /* of the listing for cache.buckets */
     struct timer list_timer;
     bool is_listing;
-    char name[72];                  /* that NATS knows this daemon by: nats.name, or its default */
-    uint64_t writes;                /* numbers the ids of writes */
-    struct request_limit batches;   /* atomic batches, and conditional writes that are sent again, which are such */
-    struct request_limit readings;  /* of histories and keys, each of which has a consumer */
-    struct group *dirty_groups;     /* have something to send at the turn's end */
+    char name[72];                 /* that NATS knows this daemon by: nats.name, or its default */
+    uint64_t writes;               /* numbers the ids of writes */
+    struct request_limit batches;  /* atomic batches, and conditional writes that are sent again, which are such */
+    struct request_limit readings; /* of histories and keys, each of which has a consumer */
+    struct group *dirty_groups;    /* have something to send at the turn's end */
+    struct job group_flushing;
     struct group *gathering_groups; /* wait a moment for company */
     uv_timer_t gather_timer;
     struct {
@@ -54,6 +58,7 @@ struct store {
     } group_stats;
     struct {
         unsigned open;
+        unsigned filters; /* of those that are open */
         uint64_t total;
         uint64_t ended; /* by the daemon */
         uint64_t entries;
@@ -65,8 +70,8 @@ struct store {
     } cache_stats;
 };
 
-/* 0, or -1 when memory ran out. conf and timers are borrowed. */
-int store_init(struct store *store, uv_loop_t *loop, struct timers *timers, const struct conf *conf);
+/* 0, or -1 when memory ran out. All pointers are borrowed. */
+int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct timers *timers, const struct conf *conf);
 
 /* Stops the link; stopped is called from the loop, then store_free. */
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg);

@@ -14,6 +14,14 @@
 /* Filters of a check's consumer at most. */
 #define CHECK_FILTERS_MAX 16u
 
+/* How long a sweep waits for watches that are slow to read, in all and at a time; and after how many keys it looks. */
+#define SWEEP_PATIENCE_MS 2000u
+#define SWEEP_WAIT_MS     5u
+#define SWEEP_ROOM_EVERY  64u
+
+/* Watches of a bucket with more filters are not worth a reading of their keys alone. */
+#define FILTERS_WORTHWHILE 256u
+
 /* A bucket of no more keys is looked through now and then, where values expire without a word. */
 #define CHECK_KEYS_MAX 10000u
 
@@ -69,24 +77,93 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
     return CONSUMER_MORE;
 }
 
-/* What the reading did not meet is gone, as far as it is older than the reading. */
-static void sweep(struct replica *replica)
+/* --- Telling what is gone --------------------------------------------------------------------------- */
+
+/* Up to this revision a key that the reading did not meet is gone. */
+static uint64_t revision_limit(const struct replica *replica)
 {
-    uint64_t limit = replica->reading_from;
-    struct cache_key *next;
+    uint64_t limit = replica->reading_from, first = replica->feed.info.first_sequence;
 
     if (replica_is_before_feed(replica))
-        limit = UINT64_MAX;
-    else if (replica->feed.info.replicas > 1 && replica->reading_upto < limit)
-        /* A follower may have answered that is behind. But what the leader said is gone is gone. */
-        limit = replica->reading_upto + 1 > replica->feed.info.first_sequence
-                    ? replica->reading_upto
-                    : (limit < replica->feed.info.first_sequence ? limit : replica->feed.info.first_sequence - 1);
-    for (struct cache_key *key = replica->cache.oldest; key != NULL; key = next) {
-        next = key->newer;
-        if (!cache_is_marked(&replica->cache, key) && key->revision <= limit)
-            replica_vanish(replica, key);
+        return UINT64_MAX;
+    if (replica->feed.info.replicas <= 1 || replica->reading_upto >= limit)
+        return limit;
+    /* A follower may have answered that is behind. But what the leader said is gone is gone. */
+    if (replica->reading_upto + 1 > first)
+        return replica->reading_upto;
+    return limit < first ? limit : first - 1;
+}
+
+static void end_sweep(struct replica *replica)
+{
+    if (!replica->sweeps)
+        return;
+    replica->sweeps = false;
+    jobs_remove(replica->store->jobs, &replica->sweeping);
+    timer_stop(replica->store->timers, &replica->sweep_timer);
+    cache_cursor_end(&replica->cache, &replica->sweep_cursor);
+}
+
+static void finish_reading(struct replica *replica);
+
+static bool run_sweep(struct job *job);
+
+static void on_sweep_timer(struct timer *timer)
+{
+    struct replica *replica = (struct replica *)((char *)timer - offsetof(struct replica, sweep_timer));
+
+    jobs_add(replica->store->jobs, &replica->sweeping, run_sweep);
+}
+
+/*
+ * A purge can make a million keys vanish at once. So watches that have not read what they were told get time to, though
+ * not for ever: then those that cannot keep up end, and the others go on.
+ */
+static bool must_wait(struct replica *replica)
+{
+    uint64_t now_ms = uv_now(replica->store->loop);
+
+    if (replica_has_room(replica)) {
+        replica->sweep_waits_from_ms = 0;
+        return false;
     }
+    if (replica->sweep_waits_from_ms == 0)
+        replica->sweep_waits_from_ms = now_ms;
+    return now_ms - replica->sweep_waits_from_ms < SWEEP_PATIENCE_MS;
+}
+
+static bool run_sweep(struct job *job)
+{
+    struct replica *replica = (struct replica *)((char *)job - offsetof(struct replica, sweeping));
+    struct store *store = replica->store;
+    struct cache_key *key;
+
+    for (unsigned told = 0;; told++) {
+        if (told % SWEEP_ROOM_EVERY == 0 && must_wait(replica)) {
+            timer_start(store->timers, &replica->sweep_timer, uv_now(store->loop) + SWEEP_WAIT_MS, on_sweep_timer);
+            return false;
+        }
+        key = cache_cursor_next(&replica->sweep_cursor);
+        if (key == NULL)
+            break;
+        if (!cache_is_marked(&replica->cache, key) && key->revision <= replica->sweep_limit)
+            replica_vanish(replica, key);
+        if (jobs_slice_is_over(store->jobs))
+            return true;
+    }
+    end_sweep(replica);
+    finish_reading(replica);
+    return false;
+}
+
+/* Tell of what the reading did not meet, a slice at a time; then the reading is finished. */
+static void begin_sweep(struct replica *replica)
+{
+    replica->sweep_limit = revision_limit(replica);
+    replica->sweep_waits_from_ms = 0;
+    replica->sweeps = true;
+    cache_cursor_begin(&replica->cache, &replica->sweep_cursor);
+    jobs_add(replica->store->jobs, &replica->sweeping, run_sweep);
 }
 
 static void free_filters(struct replica *replica)
@@ -96,43 +173,52 @@ static void free_filters(struct replica *replica)
     replica->filter_count = 0;
 }
 
-static void finish_load(struct replica *replica)
+/* --- The reading's end ------------------------------------------------------------------------------ */
+
+/* A follower that is behind the feed has answered: the load comes again, at the next tick. */
+static bool is_too_old(struct replica *replica)
 {
     bool is_behind = replica->feed.info.replicas > 1 && replica->reading_upto < replica->reading_from;
 
-    if (!replica_is_before_feed(replica) && is_behind && replica->reading_tries++ < READING_TRIES_MAX) {
-        replica->wants_load = true; /* at the next tick */
-        return;
+    return replica->reads == REPLICA_LOADS && !replica_is_before_feed(replica) && is_behind &&
+           replica->reading_tries++ < READING_TRIES_MAX;
+}
+
+/* All was read, and what is gone was told. */
+static void finish_reading(struct replica *replica)
+{
+    enum replica_reading reads = replica->reads;
+
+    replica->reads = REPLICA_READS_NOTHING;
+    if (reads == REPLICA_LOADS) {
+        replica->reading_tries = 0;
+        replica->has_load = true;
+        replica->tells_load = false;
+        if (replica_is_before_feed(replica))
+            feed_go(&replica->feed, replica->reading_upto);
+        replica_settle(replica);
+    } else {
+        replica->is_distrusted = false;
+        replica_drop_doubts(replica);
     }
-    replica->reading_tries = 0;
-    sweep(replica);
-    replica->has_load = true;
-    replica->tells_load = false;
-    if (replica_is_before_feed(replica))
-        feed_go(&replica->feed, replica->reading_upto);
-    replica_settle(replica);
+    replica_begin_watches(replica);
 }
 
 static void on_reading_done(void *arg, const struct error *error)
 {
     struct replica *replica = arg;
-    enum replica_reading reads = replica->reads;
+    bool loads = replica->reads == REPLICA_LOADS;
 
-    replica->reads = REPLICA_READS_NOTHING;
     free_filters(replica);
-    if (error != NULL) {
+    if (error != NULL)
         log_warning("bucket %s could not be read: %s; trying again", replica->name, error->message);
-        if (reads == REPLICA_LOADS)
-            replica->wants_load = true;
-        else
-            replica->wants_check = true;
-    } else if (reads == REPLICA_LOADS) {
-        finish_load(replica);
-    } else {
-        sweep(replica);
-        replica->is_distrusted = false;
-        replica_drop_doubts(replica);
+    if (error == NULL && !is_too_old(replica)) {
+        begin_sweep(replica);
+        return;
     }
+    replica->reads = REPLICA_READS_NOTHING;
+    replica->wants_load |= loads;
+    replica->wants_check |= !loads;
 }
 
 static const struct consumer_ops reading_ops = {on_reading_restart, on_reading_message, on_reading_done};
@@ -164,7 +250,7 @@ static void read_all(struct replica *replica, enum replica_reading reads)
 {
     bool loads = reads == REPLICA_LOADS;
 
-    if (!make_filters(replica, loads || replica->keeps_values)) {
+    if (!make_filters(replica, loads || replica->keeps_values || replica->watch_filter_count > FILTERS_WORTHWHILE)) {
         replica->wants_load |= loads;
         return;
     }
@@ -190,6 +276,7 @@ void replica_stop_reading(struct replica *replica)
         jetstream_cancel(&replica->ask);
     else
         consumer_stop(&replica->reading);
+    end_sweep(replica);
     replica->reads = REPLICA_READS_NOTHING;
     free_filters(replica);
 }

@@ -18,6 +18,12 @@
 #include "daemon/store/operation.h"
 #include "daemon/store/read.h"
 
+/*
+ * More checks than that cannot be committed in the time of a call: those that no message of the batch can carry are
+ * read one by one, again and again while others write to the bucket.
+ */
+#define TXN_CHECKS_MAX 4096u
+
 /* The key must be at the revision; 0: it is not there. */
 struct txn_check {
     const char *key;

@@ -357,7 +357,7 @@ void watch_begin(struct watch *watch)
 
 bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
 {
-    if (watch->state != WATCH_LIVE || !matches(watch, entry->key))
+    if (watch->state != WATCH_LIVE)
         return false;
     if (entry->revision > watch->told)
         give_live(watch, entry, serial);
@@ -366,7 +366,7 @@ bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t seri
 
 void watch_tell_vanished(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
 {
-    if (watch->state == WATCH_LIVE && matches(watch, entry->key))
+    if (watch->state == WATCH_LIVE)
         give_live(watch, entry, serial);
 }
 
@@ -421,10 +421,15 @@ void watch_start(struct store *store, struct watch *watch, const char *bucket, u
         watch->ops->ended(watch->arg, &error);
         return;
     }
+    if (!replica_add_watch(watch->replica, watch)) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        watch->ops->ended(watch->arg, &error);
+        return;
+    }
     store->watch_stats.open++;
+    store->watch_stats.filters += (unsigned)watch->filter_count;
     store->watch_stats.total++;
     watch->state = WATCH_OPENING;
-    replica_add_watch(watch->replica, watch);
     if (replica_is_following(watch->replica))
         watch_begin(watch);
     else
@@ -439,6 +444,7 @@ void watch_stop(struct watch *watch)
     watch->state = WATCH_OVER;
     replica_remove_watch(watch->replica, watch);
     watch->store->watch_stats.open--;
+    watch->store->watch_stats.filters -= (unsigned)watch->filter_count;
     filter_free_subjects(watch->subjects, watch->subject_count);
     watch->subjects = NULL;
     if (watch->arena != NULL)

@@ -69,6 +69,8 @@ struct watch {
     struct watch *next, *previous; /* of the replica */
     struct watch *next_paused;
     bool is_paused;
+    struct filter_ref *refs; /* of filters, in the replica's tree */
+    uint64_t matched_serial; /* of the last entry that a filter matched */
     struct store *store;
     struct replica *replica;
     enum watch_state state;

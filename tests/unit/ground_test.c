@@ -60,12 +60,24 @@ static void on_alarm(struct timer *timer)
 }
 
 static uv_loop_t loop;
+static struct jobs jobs;
 static struct timers timers;
 
 static void set_up(void)
 {
     uv_loop_init(&loop);
-    timers_init(&timers, &loop);
+    jobs_init(&jobs);
+    timers_init(&timers, &loop, &jobs);
+}
+
+/* Until no handle is active and no job waits. */
+static void run_loop(void)
+{
+    do {
+        uv_run(&loop, UV_RUN_DEFAULT);
+        jobs_run(&jobs);
+        jobs_end_turn(&jobs);
+    } while (jobs_are_waiting(&jobs) || uv_loop_alive(&loop));
 }
 
 static void tear_down(void)
@@ -86,7 +98,7 @@ START_TEST(a_timer_rings_once_and_never_early)
         alarms[i].timers = &timers;
         timer_start(&timers, &alarms[i].timer, begin_ms + i, on_alarm);
     }
-    uv_run(&loop, UV_RUN_DEFAULT); /* ends when no timer is left: the wheel stands still when it is empty */
+    run_loop(); /* ends when no timer is left: the wheel stands still when it is empty */
     for (unsigned i = 0; i < 200; i++) {
         ck_assert_uint_eq(alarms[i].rings, 1);
         ck_assert_uint_ge(alarms[i].rang_ms, begin_ms + i);
@@ -101,7 +113,7 @@ START_TEST(a_timer_further_away_than_the_wheel_is_round_rings_at_its_time)
     uint64_t at_ms = uv_now(&loop) + TIMERS_SLOTS * TIMERS_TICK_MS + 100;
 
     timer_start(&timers, &far.timer, at_ms, on_alarm);
-    uv_run(&loop, UV_RUN_DEFAULT);
+    run_loop();
     ck_assert_uint_eq(far.rings, 1);
     ck_assert_uint_ge(far.rang_ms, at_ms);
 }
@@ -115,7 +127,7 @@ START_TEST(a_timer_that_is_stopped_does_not_ring_even_in_its_own_turn)
     second.stops = &first;
     timer_start(&timers, &first.timer, uv_now(&loop) + 5, on_alarm);
     timer_start(&timers, &second.timer, uv_now(&loop) + 5, on_alarm);
-    uv_run(&loop, UV_RUN_DEFAULT);
+    run_loop();
     ck_assert_uint_eq(first.rings + second.rings, 1);
 }
 END_TEST
@@ -125,7 +137,7 @@ START_TEST(a_timer_may_start_itself_again)
     struct alarm alarm = {.loop = &loop, .timers = &timers, .again = 3};
 
     timer_start(&timers, &alarm.timer, uv_now(&loop) + 1, on_alarm);
-    uv_run(&loop, UV_RUN_DEFAULT);
+    run_loop();
     ck_assert_uint_eq(alarm.rings, 3);
 }
 END_TEST

@@ -64,9 +64,15 @@ static void on_complaint(void *arg, const char *text)
     tell(arg, "\n");
 }
 
+static bool is_enough(void *arg)
+{
+    (void)arg;
+    return false;
+}
+
 static void line_begin(struct line *line)
 {
-    const struct wire_events events = {on_message, on_complaint, line};
+    const struct wire_events events = {on_message, on_complaint, is_enough, line};
     int ends[2];
 
     memset(line, 0, sizeof(*line));

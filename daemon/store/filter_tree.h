@@ -1,0 +1,40 @@
+/*
+ * filter_tree: which of many filters match a key.
+ *
+ * Used by replica for its watches. A tree of tokens: a key is compared with the tokens that filters have in common
+ * once, so that filters that do not match cost nearly nothing, however many there are.
+ */
+#ifndef DAEMON_STORE_FILTER_TREE_H
+#define DAEMON_STORE_FILTER_TREE_H
+
+#include <stdbool.h>
+
+struct filter_node;
+
+/* Zeroed: an empty tree. */
+struct filter_tree {
+    struct filter_node *root; /* NULL: there is no filter */
+};
+
+/* One filter in the tree. The owner allocates it, zeroed, for as long as it is there. */
+struct filter_ref {
+    struct filter_ref *next, *previous; /* of those that end at the same node */
+    struct filter_node *node;
+    bool has_rest; /* ends in '>' */
+    void *owner;
+};
+
+/* Add a filter, in the form that kv_check_filter allows. False: out of memory. */
+bool filter_tree_add(struct filter_tree *tree, struct filter_ref *ref, const char *filter, void *owner);
+
+/* Does nothing when ref is not in the tree. */
+void filter_tree_remove(struct filter_tree *tree, struct filter_ref *ref);
+
+/*
+ * Call visit with the owner of each filter that matches the key, once for each filter. The tree must not change
+ * meanwhile.
+ */
+void filter_tree_match(const struct filter_tree *tree, const char *key, void (*visit)(void *arg, void *owner),
+                       void *arg);
+
+#endif

@@ -1,0 +1,102 @@
+/* jobs: everybody gets a share of the loop's time. */
+#include "daemon/jobs.h"
+#include "tests/unit/suites.h"
+
+#include <stddef.h>
+
+struct work {
+    struct job job;
+    struct jobs *jobs;
+    unsigned runs;
+    unsigned wanted;  /* runs */
+    bool takes_slice; /* works until its slice is over */
+    struct work *removes;
+};
+
+static bool run(struct job *job)
+{
+    struct work *work = (struct work *)((char *)job - offsetof(struct work, job));
+
+    work->runs++;
+    if (work->removes != NULL)
+        jobs_remove(work->jobs, &work->removes->job);
+    while (work->takes_slice && !jobs_slice_is_over(work->jobs))
+        ;
+    return work->runs < work->wanted;
+}
+
+START_TEST(each_job_runs_once_a_turn_until_it_is_done)
+{
+    struct jobs jobs;
+    struct work works[3] = {{.wanted = 3}, {.wanted = 1}, {.wanted = 2}};
+
+    jobs_init(&jobs);
+    for (unsigned i = 0; i < 3; i++) {
+        works[i].jobs = &jobs;
+        jobs_add(&jobs, &works[i].job, run);
+        jobs_add(&jobs, &works[i].job, run); /* it is queued already */
+    }
+    for (unsigned turn = 1; turn <= 3; turn++) {
+        ck_assert(jobs_are_waiting(&jobs));
+        jobs_run(&jobs);
+        ck_assert_uint_gt(jobs_end_turn(&jobs), 0);
+        for (unsigned i = 0; i < 3; i++)
+            ck_assert_uint_eq(works[i].runs, turn < works[i].wanted ? turn : works[i].wanted);
+    }
+    ck_assert(!jobs_are_waiting(&jobs));
+}
+END_TEST
+
+START_TEST(a_turn_ends_and_the_next_one_goes_on_with_the_others)
+{
+    enum { JOBS = 20 };
+    struct jobs jobs;
+    struct work works[JOBS] = {0};
+    unsigned turns = 0;
+
+    jobs_init(&jobs);
+    for (unsigned i = 0; i < JOBS; i++) {
+        works[i] = (struct work){.jobs = &jobs, .wanted = 2, .takes_slice = true};
+        jobs_add(&jobs, &works[i].job, run);
+    }
+    while (jobs_are_waiting(&jobs)) {
+        jobs_run(&jobs);
+        jobs_end_turn(&jobs);
+        turns++;
+        /* Nobody is two runs ahead of anybody. */
+        for (unsigned i = 1; i < JOBS; i++)
+            ck_assert_uint_le(works[i].runs, works[0].runs);
+    }
+    ck_assert_uint_ge(turns, JOBS * 2 * JOBS_SLICE_NS / (JOBS_TURN_NS + JOBS_SLICE_NS));
+    for (unsigned i = 0; i < JOBS; i++)
+        ck_assert_uint_eq(works[i].runs, 2);
+}
+END_TEST
+
+START_TEST(a_job_may_be_removed_by_another)
+{
+    struct jobs jobs;
+    struct work last = {.jobs = &jobs, .wanted = 1}, first = {.jobs = &jobs, .wanted = 1, .removes = &last};
+
+    jobs_init(&jobs);
+    jobs_add(&jobs, &first.job, run);
+    jobs_add(&jobs, &last.job, run);
+    jobs_run(&jobs);
+    ck_assert_uint_eq(first.runs, 1);
+    ck_assert_uint_eq(last.runs, 0);
+    ck_assert(!jobs_are_waiting(&jobs));
+    jobs_remove(&jobs, &last.job); /* does nothing */
+}
+END_TEST
+
+Suite *jobs_suite(void)
+{
+    Suite *suite = suite_create("jobs");
+    TCase *tests = tcase_create("jobs");
+
+    tcase_add_test(tests, each_job_runs_once_a_turn_until_it_is_done);
+    tcase_add_test(tests, a_turn_ends_and_the_next_one_goes_on_with_the_others);
+    tcase_add_test(tests, a_job_may_be_removed_by_another);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
