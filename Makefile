@@ -2,6 +2,7 @@
 # make run        set up, build, and run the daemon here in the foreground
 # make check      set up, build, and run every test, with sanitizers and without
 # make help       the rest
+# V=1 prints the full commands.
 
 VERSION := 0.1.0
 SOVERSION := 0
@@ -40,6 +41,16 @@ LINK = $(CC) $(OPTIMISE) $(CFLAGS) $(LDFLAGS)
 LIBS = $(shell pkg-config --libs $(PKGS)) -lpthread -lm
 CLIENT_LIBS = $(shell pkg-config --libs $(CLIENT_PKGS))
 
+# One line for each file that is made: $(call print,CC,FILE) in a recipe whose other commands begin with $(Q).
+ifeq ($(V),1)
+Q :=
+print = @:
+else
+Q := @
+# With make -s there is no line at all; the first word of MAKEFLAGS holds the options of one letter.
+print = @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-7s %s\n' $(1) $(2))
+endif
+
 # --- What is built from what ---------------------------------------------------------------------
 
 PROTO := $(wildcard proto/*.c)
@@ -59,55 +70,66 @@ pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))
 
 .PHONY: all
 all: $(B)/kvstored $(B)/kvctl $(B)/libkvstore.a $(B)/libkvstore.so
+	@:
 
 $(B)/kvstored: $(call objects,$(PROTO) $(CONF) $(DAEMON))
-	$(LINK) -pie -o $@ $^ $(LIBS)
+	$(call print,LD,$@)
+	$(Q)$(LINK) -pie -o $@ $^ $(LIBS)
 
 $(B)/libkvstore.a: $(call pic_objects,$(PROTO) $(LIBKVSTORE))
 	@# One object whose only global names are kvs_*: the others cannot clash with a program's own.
-	ld -r -o $(B)/libkvstore.o $^
-	objcopy --wildcard --keep-global-symbol='kvs_*' $(B)/libkvstore.o
-	rm -f $@ && ar rcs $@ $(B)/libkvstore.o
+	$(call print,AR,$@)
+	$(Q)ld -r -o $(B)/libkvstore.o $^
+	$(Q)objcopy --wildcard --keep-global-symbol='kvs_*' $(B)/libkvstore.o
+	$(Q)rm -f $@ && ar rcs $@ $(B)/libkvstore.o
 
 $(B)/libkvstore.so.$(SOVERSION): $(call pic_objects,$(PROTO) $(LIBKVSTORE)) client/libkvstore.map
-	$(LINK) -shared -Wl,-soname,libkvstore.so.$(SOVERSION) -Wl,--version-script=client/libkvstore.map -o $@ $(filter %.o,$^) $(CLIENT_LIBS)
+	$(call print,LD,$@)
+	$(Q)$(LINK) -shared -Wl,-soname,libkvstore.so.$(SOVERSION) -Wl,--version-script=client/libkvstore.map -o $@ $(filter %.o,$^) $(CLIENT_LIBS)
 
 $(B)/libkvstore.so: $(B)/libkvstore.so.$(SOVERSION)
-	ln -sf libkvstore.so.$(SOVERSION) $@
+	$(call print,LN,$@)
+	$(Q)ln -sf libkvstore.so.$(SOVERSION) $@
 
 $(B)/kvctl: $(call objects,$(KVCTL)) $(B)/libkvstore.a
-	$(LINK) -pie -o $@ $^ $(CLIENT_LIBS) -lm
+	$(call print,LD,$@)
+	$(Q)$(LINK) -pie -o $@ $^ $(CLIENT_LIBS) -lm
 
 .PHONY: examples
 examples: $(patsubst client/examples/%.c,$(B)/examples/%,$(EXAMPLES))
 $(B)/examples/%: $(B)/obj/client/examples/%.o $(B)/libkvstore.a
+	$(call print,LD,$@)
 	@mkdir -p $(@D)
-	$(LINK) -pie -o $@ $^ $(CLIENT_LIBS)
+	$(Q)$(LINK) -pie -o $@ $^ $(CLIENT_LIBS)
 
 $(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(DAEMON)))
-	$(LINK) -o $@ $^ $(LIBS) $(shell pkg-config --libs check)
+	$(call print,LD,$@)
+	$(Q)$(LINK) -o $@ $^ $(LIBS) $(shell pkg-config --libs check)
 
 $(B)/bench: $(call objects,$(BENCH)) $(B)/libkvstore.a
-	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs libnats) -lpthread
+	$(call print,LD,$@)
+	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs libnats) -lpthread
 
 $(B)/integration: $(call objects,$(INTEGRATION)) $(B)/libkvstore.a
-	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libcrypto) -lpthread
+	$(call print,LD,$@)
+	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libcrypto) -lpthread
 
-.PHONY: fault
-fault: $(B)/fault
 $(B)/fault: $(call objects,$(FAULT)) $(B)/libkvstore.a
-	$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson) -lpthread
+	$(call print,LD,$@)
+	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson) -lpthread
 
 # Examples say #include <kvstore.h>, as a user's program does.
 $(B)/obj/client/examples/%.o: CPPFLAGS += -Iclient
 
 $(B)/obj/%.o: %.c
+	$(call print,CC,$<)
 	@mkdir -p $(@D)
-	$(COMPILE) -fPIE -c -o $@ $<
+	$(Q)$(COMPILE) -fPIE -c -o $@ $<
 
 $(B)/pic/%.o: %.c
+	$(call print,CC,$<)
 	@mkdir -p $(@D)
-	$(COMPILE) -fPIC -c -o $@ $<
+	$(Q)$(COMPILE) -fPIC -c -o $@ $<
 
 -include $(shell find $(B)/obj $(B)/pic -name '*.d' 2>/dev/null)
 
@@ -116,7 +138,7 @@ $(B)/pic/%.o: %.c
 .PHONY: run
 run:
 	@./bootstrap run
-	@$(MAKE) --no-print-directory -s -j2 all
+	@$(MAKE) --no-print-directory -j2 all
 	@mkdir -p run
 	@[ -e run/kvstored.yaml ] || printf '%s\n' \
 	    'listen:' '  path: run/kvstored.sock' \
@@ -143,7 +165,7 @@ fuzz:
 KEYS ?= 1000000
 soak:
 	@./bootstrap check
-	@$(MAKE) --no-print-directory -s -j2 all
+	@$(MAKE) --no-print-directory -j2 all
 	@BUILD=build tests/with_daemon tests/soak $(KEYS)
 
 # ROWS='bulk*' measures only the rows whose names match the pattern.
@@ -151,7 +173,7 @@ soak:
 ROWS ?=
 bench:
 	@./bootstrap bench
-	@$(MAKE) --no-print-directory -s -j2 all $(B)/bench
+	@$(MAKE) --no-print-directory -j2 all $(B)/bench
 	@rm -rf build/bench.d && mkdir -p build/bench.d
 	@$(B)/bench "$(CURDIR)/$(B)/kvstored" "$$(cat build/nats-server.path)" "$$(cat build/redis-server.path)" \
 	    "$(CURDIR)/build/bench.d" "$(CURDIR)/build/bench.json" $(if $(ROWS),'$(ROWS)')
