@@ -32,8 +32,9 @@ endif
 
 CC ?= cc
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation -Werror
-PKGS := libnats libuv $(shell pkg-config --exists msgpack-c && echo msgpack-c || echo msgpack) yaml-0.1 jansson libcrypto libsystemd
-CLIENT_PKGS := $(shell pkg-config --exists msgpack-c && echo msgpack-c || echo msgpack)
+# Not expanded before something is linked: on a bare system bootstrap installs pkg-config first.
+CLIENT_PKGS = $(shell pkg-config --exists msgpack-c && echo msgpack-c || echo msgpack)
+PKGS = libnats libuv $(CLIENT_PKGS) yaml-0.1 jansson libcrypto libsystemd
 CFLAGS ?= -g
 CPPFLAGS += -I. -D_GNU_SOURCE -DKVSTORED_VERSION='"$(VERSION)"'
 COMPILE = $(CC) -std=gnu11 $(OPTIMISE) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP
