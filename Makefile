@@ -19,8 +19,10 @@ SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 
 # --- How to compile ----------------------------------------------------------------------------
-# VARIANT=asan builds the same things under build/asan with AddressSanitizer and UBSan.
+# VARIANT=asan builds the same things under build/asan with AddressSanitizer and UBSan. That is the variant in which
+# `make unit`, `make integration` and `make fault` run if VARIANT is not set.
 
+TEST_VARIANT := $(or $(VARIANT),asan)
 VARIANT ?= release
 ifeq ($(VARIANT),asan)
 B := build/asan
@@ -60,7 +62,7 @@ DAEMON := $(wildcard daemon/*.c daemon/*/*.c)
 LIBKVSTORE := $(wildcard client/*.c)
 KVCTL := $(wildcard client/kvctl/*.c)
 EXAMPLES := $(wildcard client/examples/*.c)
-UNIT := $(wildcard tests/unit/*.c)
+UNIT := $(wildcard tests/unit/*.c) tests/ground/selection.c
 GROUND := $(wildcard tests/ground/*.c)
 INTEGRATION := $(GROUND) $(wildcard tests/integration/*.c)
 FAULT := $(GROUND) $(wildcard tests/fault/*.c)
@@ -151,9 +153,17 @@ run:
 .PHONY: check
 check:
 	@./bootstrap check
-	@$(MAKE) --no-print-directory -s -j2 all VARIANT=asan
-	@$(MAKE) --no-print-directory -s -j2 all
 	@tests/run
+
+# One layer, or what SUITE and TEST select of it: names, or patterns as the shell has them.
+.PHONY: unit integration fault
+SUITE ?=
+TEST ?=
+unit integration fault:
+	@./bootstrap test
+	@$(MAKE) --no-print-directory -j2 VARIANT=$(TEST_VARIANT) tests-$@
+tests-%: all $(B)/%
+	@SUITE='$(SUITE)' TEST='$(TEST)' exec $(B)/$*
 
 .PHONY: fuzz
 FUZZ_SECONDS ?= 600
@@ -214,7 +224,7 @@ install: all
 
 .PHONY: clean distclean
 clean:
-	rm -rf build/asan build/obj build/pic build/examples build/fuzz \
+	rm -rf build/asan build/obj build/pic build/examples build/fuzz build/tests build/check build/bench \
 	    build/kvstored build/kvctl build/libkvstore* build/unit build/integration build/fault
 distclean:
 	rm -rf build run
@@ -224,6 +234,9 @@ help:
 	@echo 'make                 build/kvstored, build/kvctl, build/libkvstore.a and .so'
 	@echo 'make run             set up, build, run the daemon in the foreground, data under ./run'
 	@echo 'make check           set up, build, run every test, with sanitizers and without'
+	@echo 'make unit            one layer of the tests, with sanitizers; VARIANT=release: without'
+	@echo 'make integration     SUITE=kv TEST=name: one suite, one test, or those that match a pattern'
+	@echo 'make fault           the tests in which the network and the servers fail'
 	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them'
 	@echo 'make soak            a near cache of a million keys: memory, time to load, time of a look-up'
 	@echo 'make fuzz            fuzz the protocol for FUZZ_SECONDS (600)'

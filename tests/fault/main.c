@@ -1,9 +1,9 @@
 /*
  * fault: drives the real kvstored with a real nats-server behind a proxy that loses, holds
  * and cuts what passes.
- *   build/fault                      all of it
- *   CK_RUN_SUITE=bank build/fault
- *   CK_RUN_CASE='one server' build/fault
+ *   build/fault                              every test
+ *   SUITE=bank build/fault                   one suite, see tests/ground/selection.h
+ *   CK_RUN_CASE='one server' build/fault     the cases with that name
  */
 #include "tests/fault/suites.h"
 #include "tests/ground/scene.h"
@@ -20,14 +20,12 @@ int main(int argc, char **argv)
 {
     (void)argc;
     signal(SIGPIPE, SIG_IGN);
+    SRunner *runner = selection_create_runner(suites, sizeof(suites) / sizeof(suites[0]));
+    if (runner == NULL)
+        return EXIT_FAILURE;
     scene_begin(argv[0], "fault");
-    SRunner *runner = srunner_create(suites[0]());
-    for (size_t i = 1; i < sizeof(suites) / sizeof(suites[0]); i++)
-        srunner_add_suite(runner, suites[i]());
     srunner_set_fork_status(runner, CK_FORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    scene_end(failed > 0);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    int status = selection_run(runner);
+    scene_end(status != EXIT_SUCCESS);
+    return status;
 }

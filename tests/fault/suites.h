@@ -4,6 +4,8 @@
 #ifndef FAULT_SUITES_H
 #define FAULT_SUITES_H
 
+#include "tests/ground/selection.h"
+
 #include <check.h>
 
 Suite *bank_suite(void);

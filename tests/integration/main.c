@@ -1,7 +1,7 @@
 /*
  * integration: drives the real kvstored with a real nats-server behind it.
- *   build/integration             all of it
- *   CK_RUN_SUITE=kv build/integration
+ *   build/integration                        every test
+ *   SUITE=kv TEST='a_*' build/integration    some of them, see tests/ground/selection.h
  * Each test is a process of its own (CK_FORK=no is overruled): what it starts ends with it.
  */
 #include "tests/ground/scene.h"
@@ -22,14 +22,12 @@ int main(int argc, char **argv)
 {
     (void)argc;
     signal(SIGPIPE, SIG_IGN);
+    SRunner *runner = selection_create_runner(suites, sizeof(suites) / sizeof(suites[0]));
+    if (runner == NULL)
+        return EXIT_FAILURE;
     scene_begin(argv[0], "integration");
-    SRunner *runner = srunner_create(suites[0]());
-    for (size_t i = 1; i < sizeof(suites) / sizeof(suites[0]); i++)
-        srunner_add_suite(runner, suites[i]());
     srunner_set_fork_status(runner, CK_FORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    scene_end(failed > 0);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    int status = selection_run(runner);
+    scene_end(status != EXIT_SUCCESS);
+    return status;
 }

@@ -5,6 +5,8 @@
 #ifndef INTEGRATION_SUITES_H
 #define INTEGRATION_SUITES_H
 
+#include "tests/ground/selection.h"
+
 #include <check.h>
 
 Suite *access_suite(void);

@@ -1,3 +1,8 @@
+/*
+ * unit: calls single modules, without a daemon or a server.
+ *   build/unit                               every test
+ *   SUITE=conf TEST='a_*' build/unit         some of them, see tests/ground/selection.h
+ */
 #include "tests/unit/suites.h"
 
 #include <stdlib.h>
@@ -9,12 +14,7 @@ static Suite *(*const suites[])(void) = {
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suites[0]());
+    SRunner *runner = selection_create_runner(suites, sizeof(suites) / sizeof(suites[0]));
 
-    for (size_t i = 1; i < sizeof(suites) / sizeof(suites[0]); i++)
-        srunner_add_suite(runner, suites[i]());
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return runner == NULL ? EXIT_FAILURE : selection_run(runner);
 }

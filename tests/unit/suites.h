@@ -5,6 +5,8 @@
 #ifndef UNIT_SUITES_H
 #define UNIT_SUITES_H
 
+#include "tests/ground/selection.h"
+
 #include <check.h>
 
 Suite *busy_poll_suite(void);
