@@ -194,7 +194,8 @@ lint:
 	@./bootstrap check
 	tests/lint
 format:
-	git ls-files '*.c' '*.h' | xargs clang-format -i
+	@./bootstrap check
+	tests/lint --format
 
 # --- Installing ------------------------------------------------------------------------------------
 
@@ -242,4 +243,6 @@ help:
 	@echo 'make fuzz            fuzz the protocol for FUZZ_SECONDS (600)'
 	@echo 'make lint, format    check and apply the layout, check the code'
 	@echo 'make install         below PREFIX (/usr/local), staged below DESTDIR'
-	@echo 'make clean           what was built; distclean: also what was fetched, and ./run'
+	@echo 'make clean           remove what was built; distclean: also what was fetched, and ./run'
+	@echo
+	@echo 'The build prints one line for each file; V=1 prints the full commands, make -s nothing.'
