@@ -1,0 +1,199 @@
+"""The form of answers that proto/protocol.md promises, whatever is stored."""
+from wire import map_items, text_bytes
+
+CODES = frozenset((
+    "invalid_argument", "bucket_not_found", "already_exists", "conflict", "too_large", "permission_denied",
+    "unsupported", "resource_exhausted", "unavailable", "deadline_exceeded", "internal"))
+RETRYABLE_CODES = frozenset(("resource_exhausted", "unavailable", "deadline_exceeded"))
+MESSAGE_BYTES_MAX = 255
+OPERATIONS = ("put", "delete", "purge")
+
+
+class Wrong(Exception):
+    """The daemon breaks a promise."""
+
+
+def expect(condition, sentence, *about):
+    if not condition:
+        raise Wrong(sentence.format(*(short(part) for part in about)))
+
+
+def short(value, limit=300):
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+def is_integer(value, least=0):
+    return type(value) is int and value >= least
+
+
+def map_of(pairs):
+    """Make the map of an answer from its members. No key may be in it twice."""
+    made = dict(pairs)
+    expect(len(made) == len(pairs), "an answer has a map with a key twice: {}", pairs)
+    return made
+
+
+# --- Errors ------------------------------------------------------------------------------------------
+
+ERROR_MEMBERS = {
+    "code": lambda value: value in CODES,
+    "message": lambda value: type(value) is str and 0 < len(value.encode()) <= MESSAGE_BYTES_MAX,
+    "retryable": lambda value: type(value) is bool,
+    "bucket": lambda value: type(value) is str,
+    "key": lambda value: type(value) is str,
+    "revision": is_integer,
+    "outcome": lambda value: value in ("none", "unknown"),
+}
+
+
+def check_error(error):
+    expect(type(error) is dict, "an error is no map: {}", error)
+    for member in ("code", "message", "retryable"):
+        expect(member in error, "an error has no {}: {}", member, error)
+    for member, value in error.items():
+        expect(member in ERROR_MEMBERS, "an error has the unknown member {}: {}", member, error)
+        expect(ERROR_MEMBERS[member](value), "an error's {} cannot be {}: {}", member, value, error)
+    expect(error["code"] != "internal", "an internal error: {}", error)
+    expect(error["code"] != "already_exists" or error.get("revision") != 0, "a key that is there has revision 0: {}",
+           error)
+    expect(error["retryable"] == (error["code"] in RETRYABLE_CODES), "retryable does not fit the code: {}", error)
+
+
+# --- Results -----------------------------------------------------------------------------------------
+
+ENTRY_MEMBERS = {
+    "key": lambda value: type(value) is str and value,
+    "value": lambda value: type(value) is bytes,
+    "size": is_integer,
+    "revision": is_integer,
+    "created": lambda value: type(value) is int,
+    "operation": lambda value: value in OPERATIONS,
+    "headers": lambda value: type(value) is dict and value and all(
+        type(name) is str and type(text) is str for name, text in value.items()),
+}
+
+
+def check_entry(entry, is_meta_only=False):
+    expect(type(entry) is dict, "an entry is no map: {}", entry)
+    needed = {"key", "size" if is_meta_only else "value", "revision", "created", "operation"}
+    expect(needed <= entry.keys() <= needed | {"headers"}, "an entry's members are not those of an entry: {}", entry)
+    for member, value in entry.items():
+        expect(ENTRY_MEMBERS[member](value), "an entry's {} cannot be {}: {}", member, value, entry)
+
+
+def _entry_or_nil(result, _params):
+    if result is not None:
+        check_entry(result)
+
+
+def _anything(_result, _params):
+    pass
+
+
+def _nil(result, _params):
+    expect(result is None, "the result is {} and not nil", result)
+
+
+def _revision(result, _params):
+    expect(is_integer(result, 1), "the result is {} and no revision", result)
+
+
+def _entries(result, _params):
+    expect(type(result) is list, "the result is {} and no array of entries", result)
+    for entry in result:
+        check_entry(entry)
+
+
+def _names(result, _params):
+    expect(type(result) is list and all(type(name) is str for name in result), "the result is {} and no array of names",
+           result)
+    expect(result == sorted(set(result)), "the names are not in order, or one is there twice: {}", result)
+
+
+def asked_keys(argument):
+    """Return the keys that a bulk call names."""
+    items = map_items(argument)
+    return {(text_bytes(key) or b"").decode(errors="replace") for key in
+            ([key for key, _ in items] if items is not None else argument)}
+
+
+def _map_of_entries(result, params):
+    expect(type(result) is dict, "the result is {} and no map", result)
+    expect(result.keys() == asked_keys(params[1]), "the keys of the answer are not those of the call: {}",
+           result.keys() ^ asked_keys(params[1]))
+    for key, entry in result.items():
+        if entry is not None:
+            check_entry(entry)
+            expect(entry["key"] == key, "the key {} has the entry {}", key, entry)
+
+
+def _map_of_revisions(result, params):
+    expect(type(result) is dict, "the result is {} and no map", result)
+    expect(result.keys() == asked_keys(params[1]), "the keys of the answer are not those of the call: {}",
+           result.keys() ^ asked_keys(params[1]))
+    for key, outcome in result.items():
+        if type(outcome) is dict:
+            check_error(outcome)
+            expect(outcome.get("key") == key, "the key {} has the error {}", key, outcome)
+        else:
+            _revision(outcome, params)
+
+
+def _revisions(result, params):
+    expect(type(result) is list and len(result) == len(params[2]), "{} operations have the result {}",
+           len(params[2]), result)
+    for index, revision in enumerate(result):
+        expect(is_integer(revision, 1) and revision == result[0] + index, "the revisions have a gap: {}", result)
+
+
+def _map_with(**members):
+    """Return a check that the result is a map with these members of these types. It may have others."""
+
+    def check(result, _params):
+        expect(type(result) is dict, "the result is {} and no map", result)
+        for member, kind in members.items():
+            expect(type(result.get(member)) is kind, "the result's {} is no {}: {}", member, kind.__name__, result)
+
+    return check
+
+
+_info = _map_with(bucket=str, history=int, ttl=int, max_value_size=int, max_bytes=int, storage=str, replicas=int,
+                  compression=bool, limit_marker_ttl=int, values=int, bytes=int, last_revision=int, allows_ttl=bool,
+                  allows_atomic=bool)
+
+
+def _watch_id(result, _params):
+    expect(is_integer(result, 1), "the result is {} and no watch id", result)
+
+
+RESULTS = {
+    "kv.get": _entry_or_nil,
+    "kv.get_json": _anything,
+    "kv.put": _revision,
+    "kv.create": _revision,
+    "kv.update": _revision,
+    "kv.delete": _revision,
+    "kv.purge": _revision,
+    "kv.history": _entries,
+    "kv.keys": _names,
+    "bulk.get": _map_of_entries,
+    "bulk.put": _map_of_revisions,
+    "bulk.delete": _map_of_revisions,
+    "txn.commit": _revisions,
+    "bucket.create": _info,
+    "bucket.update": _info,
+    "bucket.delete": _nil,
+    "bucket.purge": _nil,
+    "bucket.info": _info,
+    "bucket.list": _names,
+    "watch.start": _watch_id,
+    "watch.stop": _nil,
+    "health.check": _map_with(healthy=bool, nats=dict),
+    "daemon.info": _map_with(version=str, pid=int, methods=list, limits=dict, nats=dict),
+    "daemon.stats": _map_with(uptime=float, calls_in_flight=int, sessions=dict, methods=dict, errors=dict),
+}
+
+
+def check_result(method, result, params):
+    RESULTS.get(method, _anything)(result, params)

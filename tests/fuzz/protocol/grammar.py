@@ -1,0 +1,256 @@
+"""Valid requests of the methods that proto/protocol.md describes.
+
+Each function is the grammar of a method, or of several. It takes a Context, and returns the
+positional arguments and the options. Their form is valid; the key may still be absent, or at
+another revision.
+"""
+import copy
+
+import pools
+
+CONSISTENCIES = ("direct", "leader", "cached")
+
+
+class Context:
+    """What a session draws from, and what it has learned from answers."""
+
+    def __init__(self, rng, allowance, frame_depth):
+        self.rng = rng
+        self.allowance = allowance
+        # Up to four containers are around a value: those of an operation of a transaction.
+        self.value_depth = frame_depth - 5
+        self.revisions = {}  # by (bucket, key)
+        self.watch_ids = []
+
+    def maybe(self, share):
+        return self.rng.random() < share
+
+    def bucket(self):
+        return pools.bucket(self.rng)
+
+    def key(self):
+        return pools.key(self.rng)
+
+    def value(self):
+        return pools.value(self.rng, self.allowance, self.value_depth)
+
+    def revision(self, bucket, key):
+        """Return the last revision of the key that this session knows, or another one."""
+        if self.maybe(0.8):
+            return self.revisions.get((bucket, key), 0)
+        return self.rng.choice((0, 1, 2, 5, 100, 2**32, 2**63 - 1))
+
+    def learn_revision(self, bucket, key, revision):
+        if len(self.revisions) > 200:
+            self.revisions.clear()
+        self.revisions[bucket, key] = revision
+
+
+def put_options(context):
+    options = {}
+    if context.maybe(0.2):
+        options["ttl"] = context.rng.choice((1, 1, 2, 60, 10**6))
+    if context.maybe(0.2):
+        options["headers"] = pools.headers(context.rng)
+    return options
+
+
+def kv_get(context):
+    options = {}
+    bucket, key = context.bucket(), context.key()
+    if context.maybe(0.6):
+        options["consistency"] = context.rng.choice(CONSISTENCIES)
+    if context.maybe(0.2):
+        options["revision"] = context.revision(bucket, key) or 1
+    return [bucket, key], options
+
+
+def kv_put(context):
+    value = context.value() if context.maybe(0.9) else pools.json_text(context.rng)
+    return [context.bucket(), context.key(), value], put_options(context)
+
+
+def kv_update(context):
+    bucket, key = context.bucket(), context.key()
+    return [bucket, key, context.value(), context.revision(bucket, key)], put_options(context)
+
+
+def kv_remove(context):
+    bucket, key = context.bucket(), context.key()
+    return [bucket, key], {"revision": context.revision(bucket, key) or 1} if context.maybe(0.4) else {}
+
+
+def kv_purge(context):
+    arguments, options = kv_remove(context)
+    if context.maybe(0.3):
+        options["ttl"] = context.rng.choice((1, 2, 60))
+    return arguments, options
+
+
+def kv_history(context):
+    return [context.bucket(), context.key()], {}
+
+
+def kv_keys(context):
+    options = {}
+    if context.maybe(0.6):
+        options["filter"] = context.rng.choice(pools.FILTERS)
+    if context.maybe(0.4):
+        options["limit"] = context.rng.choice((1, 2, 10, 1000, 10**9))
+    if context.maybe(0.3):
+        options["after"] = context.key()
+    if context.maybe(0.5):
+        options["consistency"] = context.rng.choice(("direct", "cached"))
+    return [context.bucket()], options
+
+
+def bulk_get(context):
+    options = {"consistency": context.rng.choice(CONSISTENCIES)} if context.maybe(0.7) else {}
+    return [context.bucket(), pools.many_keys(context.rng)], options
+
+
+def bulk_put(context):
+    keys = pools.many_keys(context.rng)
+    values = {key: context.value() for key in keys} if len(keys) <= 50 else dict.fromkeys(keys, "v")
+    return [context.bucket(), values], {"ttl": context.rng.choice((1, 60))} if context.maybe(0.2) else {}
+
+
+def bulk_delete(context):
+    return [context.bucket(), pools.many_keys(context.rng)], {}
+
+
+def operation(context, bucket):
+    kind = context.rng.choice(("put", "put", "create", "update", "delete", "purge"))
+    key = context.key()
+    made = [kind, key]
+    if kind in ("put", "create", "update"):
+        made.append(context.value() if context.maybe(0.3) else "v")
+    if kind == "update":
+        made.append(context.revision(bucket, key))
+    if kind in ("put", "create", "update") and context.maybe(0.2):
+        made.append(put_options(context))
+    return made
+
+
+def txn_commit(context):
+    bucket = context.bucket()
+    share = context.rng.random()
+    count = context.rng.randint(1, 6) if share < 0.9 else context.rng.choice((50, 999, 1000, 1001))
+    operations = ([operation(context, bucket) for _ in range(count)] if count <= 50 else
+                  [["put", key, "v"] for key in pools.numbered_keys(count)])
+    keys = [context.key() for _ in range(context.rng.choice((0, 0, 1, 2, 10, 300)))]
+    return [bucket, [[key, context.revision(bucket, key)] for key in keys], operations], {}
+
+
+def bucket_settings(context, bucket):
+    rng = context.rng
+    origins = pools.ORDERED_BUCKETS[:pools.ORDERED_BUCKETS.index(bucket)] if bucket in pools.ORDERED_BUCKETS else []
+    origin = rng.choice(origins) if origins else pools.MISSING_BUCKET
+    offered = {
+        "description": rng.choice(pools.TEXTS),
+        "history": rng.randint(1, 64),
+        "ttl": rng.choice((0, 1, 2, 3600, 10**8)),
+        "max_value_size": rng.choice((-1, 0, 1, 100, 2**20, 2**31 - 70000)),
+        "max_bytes": rng.choice((-1, 0, 1000, 10**6)),
+        "storage": rng.choice(("file", "memory")),
+        "replicas": rng.choice((1, 1, 1, 2, 5)),
+        "compression": context.maybe(0.5),
+        "placement": rng.choice(({}, {"cluster": "here"}, {"tags": ["ssd", "eu"]}, {"cluster": "", "tags": []})),
+        "republish": {"destination": rng.choice(("told.>", "told.x", "")), "source": rng.choice(("$KV.*.>", ">", "a")),
+                      "headers_only": context.maybe(0.5)},
+        "mirror": rng.choice((origin, {"bucket": origin}, {"bucket": origin, "domain": "hub"})),
+        "sources": [rng.choice((origin, {"bucket": origin, "filter": "a.*.>"}, {"bucket": origin, "domain": "hub"}))
+                    for _ in range(rng.randint(0, 3))],
+        "metadata": dict.fromkeys(rng.sample(pools.TEXTS, rng.randint(0, 4)), "m"),
+        "limit_marker_ttl": rng.choice((0, 1, 60)),
+    }
+    return {name: offered[name] for name in rng.sample(list(offered), rng.choice((0, 1, 1, 2, 3)))}
+
+
+def bucket_create(context):
+    if context.maybe(0.4):
+        bucket = context.rng.choice(list(pools.BUCKETS))
+        return [bucket], copy.deepcopy(pools.BUCKETS[bucket])  # mutations change it
+    if context.maybe(0.6):
+        return [context.rng.choice(pools.PASSING_BUCKETS)], {}
+    bucket = context.rng.choice((*pools.PASSING_BUCKETS, pools.LONG_BUCKET, context.bucket()))
+    return [bucket], bucket_settings(context, bucket)
+
+
+def bucket_update(context):
+    bucket = context.rng.choice(pools.PASSING_BUCKETS) if context.maybe(0.8) else context.bucket()
+    if bucket == pools.OLD_BUCKET and context.maybe(0.9):
+        bucket = pools.MISSING_BUCKET  # an update gives the old bucket the features that it should lack
+    return [bucket], bucket_settings(context, bucket)
+
+
+def bucket_delete(context):
+    passing = pools.PASSING_BUCKETS * 2
+    return [context.rng.choice((*passing, pools.LONG_BUCKET, "fz-expiring", "fz-fed", pools.MISSING_BUCKET))], {}
+
+
+def one_bucket(context):
+    return [context.bucket()], {}
+
+
+def bucket_list(context):
+    return [], {"filter": context.rng.choice(pools.PATTERNS)} if context.maybe(0.7) else {}
+
+
+def watch_start(context):
+    rng = context.rng
+    options = {}
+    if context.maybe(0.7):
+        count = rng.choice((1, 2, 5, 64))
+        options["filter"] = (rng.choice(pools.FILTERS) if context.maybe(0.5) else
+                             [rng.choice(pools.FILTERS) for _ in range(count)])
+    beginning = rng.choice((None, "include_history", "updates_only", "from_revision"))
+    if beginning:
+        options[beginning] = rng.choice((1, 1, 5, 1000, 2**62)) if beginning == "from_revision" else True
+    for name in ("ignore_deletes", "meta_only"):
+        if context.maybe(0.3):
+            options[name] = context.maybe(0.8)
+    return [context.bucket()], options
+
+
+def watch_stop(context):
+    if context.watch_ids and context.maybe(0.8):
+        return [context.rng.choice(context.watch_ids)], {}
+    return [context.rng.choice((0, 1, 2, 10, 2**64 - 1))], {}
+
+
+def health_check(context):
+    return [context.bucket()] if context.maybe(0.6) else [], {}
+
+
+def nothing(_context):
+    return [], {}
+
+
+# The grammar of each method, and how often it is drawn.
+METHODS = {
+    "kv.get": (kv_get, 6),
+    "kv.get_json": (kv_get, 3),
+    "kv.put": (kv_put, 8),
+    "kv.create": (kv_put, 4),
+    "kv.update": (kv_update, 5),
+    "kv.delete": (kv_remove, 4),
+    "kv.purge": (kv_purge, 3),
+    "kv.history": (kv_history, 3),
+    "kv.keys": (kv_keys, 3),
+    "bulk.get": (bulk_get, 4),
+    "bulk.put": (bulk_put, 4),
+    "bulk.delete": (bulk_delete, 3),
+    "txn.commit": (txn_commit, 6),
+    "bucket.create": (bucket_create, 3),
+    "bucket.update": (bucket_update, 2),
+    "bucket.delete": (bucket_delete, 0.5),
+    "bucket.purge": (one_bucket, 0.3),
+    "bucket.info": (one_bucket, 2),
+    "bucket.list": (bucket_list, 1),
+    "watch.start": (watch_start, 4),
+    "watch.stop": (watch_stop, 3),
+    "health.check": (health_check, 1),
+    "daemon.info": (nothing, 1),
+    "daemon.stats": (nothing, 1),
+}
