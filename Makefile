@@ -169,7 +169,8 @@ tests-%: all $(B)/%
 FUZZ_SECONDS ?= 600
 fuzz:
 	@./bootstrap check
-	tests/fuzz/run $(FUZZ_SECONDS)
+	@$(MAKE) --no-print-directory -s -j2 all VARIANT=asan
+	tests/fuzz/run $(FUZZ_SECONDS) frame rpc conf protocol
 
 # A near cache of KEYS keys: what it takes, and how long.
 .PHONY: soak
@@ -240,7 +241,7 @@ help:
 	@echo 'make fault           the tests in which the network and the servers fail'
 	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them'
 	@echo 'make soak            a near cache of a million keys: memory, time to load, time of a look-up'
-	@echo 'make fuzz            fuzz the protocol for FUZZ_SECONDS (600)'
+	@echo 'make fuzz            fuzz the protocol and its parsers for FUZZ_SECONDS (600)'
 	@echo 'make lint, format    check and apply the layout, check the code'
 	@echo 'make install         below PREFIX (/usr/local), staged below DESTDIR'
 	@echo 'make clean           remove what was built; distclean: also what was fetched, and ./run'
