@@ -36,7 +36,10 @@ const char *scene_nats_server(void);
 /* A new directory within that of the run, mode 0700. */
 void scene_make_directory(char path[PATH_BYTES]);
 
-/* A TCP port of 127.0.0.1 that nobody uses. */
+/*
+ * Returns a TCP port of 127.0.0.1 that is reserved until this process ends: a server with SO_REUSEADDR can listen on it,
+ * end and come back, and no other program gets it. Connections are refused meanwhile.
+ */
 unsigned scene_free_port(void);
 
 /* Connects to a TCP port of 127.0.0.1; -1: nobody listens. */
