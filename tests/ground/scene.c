@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,46 +20,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#define RUNS_DIRECTORY "build/tests"
+
 static struct {
     char daemon[PATH_MAX];
     char nats_server[PATH_MAX];
-    char directory[64];
+    char directory[64]; /* of this run, relative to the root of the tree */
     const char *name;
 } scene;
 
 /* --- The run --------------------------------------------------------------------------------------- */
 
-void scene_begin(const char *self, const char *name)
+/* Before the first test Check's assertions do not work. */
+static void __attribute__((noreturn)) give_up(const char *path)
 {
-    char absolute[PATH_MAX];
-
-    scene.name = name;
-    if (realpath(self, absolute) == NULL) {
-        perror(self);
-        exit(EXIT_FAILURE);
-    }
-    *strrchr(absolute, '/') = '\0';
-    snprintf(scene.daemon, sizeof(scene.daemon), "%.*s/kvstored", PATH_MAX - 16, absolute);
-
-    /* Check's assertions work within tests only, and this is before them. */
-    FILE *server = fopen("build/nats-server.path", "re");
-    if (server != NULL && fgets(scene.nats_server, sizeof(scene.nats_server), server) != NULL)
-        scene.nats_server[strcspn(scene.nats_server, "\n")] = '\0';
-    if (server != NULL)
-        fclose(server);
-    if (access(scene.daemon, X_OK) != 0 || access(scene.nats_server, X_OK) != 0) {
-        fprintf(stderr, "%s: %s and the nats-server of build/nats-server.path must be there: make check\n", name,
-                scene.daemon);
-        exit(EXIT_FAILURE);
-    }
-    /* Short: a socket's path has 107 bytes. */
-    const char *place = getenv("TMPDIR");
-    bool fits = place != NULL && strlen(place) < sizeof(scene.directory) - sizeof("/kvstored-test-XXXXXX");
-    snprintf(scene.directory, sizeof(scene.directory), "%s/kvstored-test-XXXXXX", fits ? place : "/tmp");
-    if (mkdtemp(scene.directory) == NULL) {
-        perror(scene.directory);
-        exit(EXIT_FAILURE);
-    }
+    fprintf(stderr, "%s: %s: %s\n", scene.name, path, strerror(errno));
+    exit(EXIT_FAILURE);
 }
 
 static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
@@ -70,12 +47,119 @@ static int remove_one(const char *path, const struct stat *status, int type, str
     return 0;
 }
 
+static void remove_tree(const char *path)
+{
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* The file is locked as long as this program, or a test that it has started, runs. -1: another one holds it. */
+static int lock_file(const char *path, int how)
+{
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (file < 0)
+        give_up(path);
+    if (flock(file, how) == 0)
+        return file;
+    close(file);
+    return -1;
+}
+
+/* Removes what earlier runs of this program have left, but not the directories of those that still run. */
+static void remove_ended_runs(const char *prefix)
+{
+    DIR *runs = opendir(RUNS_DIRECTORY);
+    struct dirent *run;
+    char path[PATH_MAX], lock_path[PATH_MAX];
+
+    while (runs != NULL && (run = readdir(runs)) != NULL) {
+        if (strncmp(run->d_name, prefix, strlen(prefix)) != 0)
+            continue;
+        snprintf(path, sizeof(path), RUNS_DIRECTORY "/%.255s", run->d_name);
+        snprintf(lock_path, sizeof(lock_path), RUNS_DIRECTORY "/%.255s/lock", run->d_name);
+        int lock = lock_file(lock_path, LOCK_EX | LOCK_NB);
+        if (lock < 0)
+            continue;
+        remove_tree(path);
+        close(lock);
+    }
+    if (runs != NULL)
+        closedir(runs);
+}
+
+/*
+ * build/tests/PROGRAM.NUMBER. The path is short and relative, as all programs run at the root of the tree: a socket's
+ * path has 107 bytes, and nobody knows how long that of the tree is.
+ */
+static void make_run_directory(const char *program)
+{
+    char prefix[32], lock_path[sizeof(scene.directory) + 8];
+    const char *build = "build/";
+
+    if (strncmp(program, build, strlen(build)) == 0)
+        program += strlen(build);
+    snprintf(prefix, sizeof(prefix), "%.30s.", program);
+    for (char *c = prefix; *c != '\0'; c++) {
+        if (*c == '/')
+            *c = '-';
+    }
+    if (mkdir(RUNS_DIRECTORY, 0777) != 0 && errno != EEXIST)
+        give_up(RUNS_DIRECTORY);
+    int all_runs = lock_file(RUNS_DIRECTORY "/lock", LOCK_EX);
+    remove_ended_runs(prefix);
+    for (unsigned number = 1;; number++) {
+        snprintf(scene.directory, sizeof(scene.directory), RUNS_DIRECTORY "/%s%u", prefix, number);
+        if (mkdir(scene.directory, 0777) == 0)
+            break;
+        if (errno != EEXIST)
+            give_up(scene.directory);
+    }
+    snprintf(lock_path, sizeof(lock_path), "%s/lock", scene.directory);
+    lock_file(lock_path, LOCK_EX);
+    close(all_runs);
+}
+
+void scene_begin(const char *self, const char *name)
+{
+    char absolute[PATH_MAX], root[PATH_MAX];
+
+    scene.name = name;
+    if (realpath(self, absolute) == NULL || realpath(".", root) == NULL)
+        give_up(self);
+    size_t root_length = strlen(root);
+    if (strncmp(absolute, root, root_length) != 0 || absolute[root_length] != '/' ||
+        access("tests/ground/scene.h", F_OK) != 0) {
+        fprintf(stderr, "%s: it must be run at the root of the tree that it was built in\n", name);
+        exit(EXIT_FAILURE);
+    }
+    make_run_directory(absolute + root_length + 1);
+    *strrchr(absolute, '/') = '\0';
+    snprintf(scene.daemon, sizeof(scene.daemon), "%.*s/kvstored", PATH_MAX - 16, absolute);
+
+    FILE *server = fopen("build/nats-server.path", "re");
+    if (server != NULL && fgets(scene.nats_server, sizeof(scene.nats_server), server) != NULL)
+        scene.nats_server[strcspn(scene.nats_server, "\n")] = '\0';
+    if (server != NULL)
+        fclose(server);
+    if (access(scene.daemon, X_OK) != 0 || access(scene.nats_server, X_OK) != 0) {
+        fprintf(stderr, "%s: %s and the nats-server of build/nats-server.path must be there: make check\n", name,
+                scene.daemon);
+        exit(EXIT_FAILURE);
+    }
+}
+
 void scene_end(bool keep_directory)
 {
     if (keep_directory)
-        printf("%s: logs and data of this run are in %s\n", scene.name, scene.directory);
+        printf("%s: logs and data of this run are in %s until the next run\n", scene.name, scene.directory);
     else
-        nftw(scene.directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        remove_tree(scene.directory);
+}
+
+void scene_skip(const char *what, const char *why)
+{
+    printf("SKIPPED: %s: %s\n", what, why);
+    fflush(stdout);
 }
 
 const char *scene_daemon(void)
@@ -315,7 +399,7 @@ bool pid_is_alive(pid_t pid)
 {
     char state = state_in(format_text("/proc/%d/stat", (int)pid));
 
-    return state != 'X' && state != 'Z'; /* a zombie is dead, somebody has only to notice */
+    return state != 'X' && state != 'Z'; /* a zombie has ended */
 }
 
 static bool has_running_thread(pid_t pid)
@@ -349,11 +433,21 @@ void pid_go_on(pid_t pid)
     ck_assert_int_eq(kill(pid, SIGCONT), 0);
 }
 
-uint64_t resident_kb(pid_t pid)
+static uint64_t status_number(pid_t pid, const char *name)
 {
     const char *text = read_file(format_text("/proc/%d/status", (int)pid));
-    const char *line = strstr(text, "VmRSS:");
+    const char *line = strstr(text, name);
 
     ck_assert_ptr_nonnull(line);
-    return strtoull(line + strlen("VmRSS:"), NULL, 10);
+    return strtoull(line + strlen(name), NULL, 10);
+}
+
+uint64_t resident_kb(pid_t pid)
+{
+    return status_number(pid, "VmRSS:");
+}
+
+uint64_t peak_resident_kb(pid_t pid)
+{
+    return status_number(pid, "VmHWM:");
 }

@@ -18,22 +18,27 @@
 
 #define PATH_BYTES 256
 
-/* How long a test waits for what must come: far more than it takes, so that only a fault runs into it. */
-#define PATIENCE_MS 20000u
+/* How long a test waits for an event: so much more than it takes on a busy machine that only a fault runs into it. */
+#define PATIENCE_MS 60000u
 
 /*
- * Takes the build's programs from beside this one (argv[0]), makes the directory of this run. name says whose it is.
+ * Finds the programs of the build beside this one (argv[0]), and makes the directory of this run below build/tests.
+ * Removes those that earlier runs of this program have kept. name is printed in messages. Must run at the root of the
+ * tree.
  */
 void scene_begin(const char *self, const char *name);
 
-/* Removes the directory; keep: leaves it, and says where it is. */
+/* Removes the directory, or keeps it and prints where it is. */
 void scene_end(bool keep);
+
+/* Prints the line by which tests/run counts what was left out on purpose. Return from the test after it. */
+void scene_skip(const char *what, const char *why);
 
 /* "build/kvstored" or "build/asan/kvstored"; the nats-server that bootstrap has found. */
 const char *scene_daemon(void);
 const char *scene_nats_server(void);
 
-/* A new directory within that of the run, mode 0700. */
+/* Makes a directory within that of the run, mode 0700. Its path is relative and short enough for a socket in it. */
 void scene_make_directory(char path[PATH_BYTES]);
 
 /*
@@ -56,7 +61,7 @@ void pause_shortly(void);
     do {                                                                                                               \
         uint64_t wait_until_end = now_ms() + PATIENCE_MS;                                                              \
         while (!(condition)) {                                                                                         \
-            ck_assert_msg(now_ms() < wait_until_end, "in vain waited for: %s", what);                                  \
+            ck_assert_msg(now_ms() < wait_until_end, "timed out waiting for %s", what);                                  \
             pause_shortly();                                                                                           \
         }                                                                                                              \
     } while (0)
@@ -101,7 +106,8 @@ bool pid_is_alive(pid_t pid);
 void pid_stand_still(pid_t pid);
 void pid_go_on(pid_t pid);
 
-/* Kilobytes of memory that a process has resident (VmRSS). */
+/* Kilobytes of memory that a process has resident (VmRSS), and the most that it had at any time (VmHWM). */
 uint64_t resident_kb(pid_t pid);
+uint64_t peak_resident_kb(pid_t pid);
 
 #endif
