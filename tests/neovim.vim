@@ -31,7 +31,7 @@ function! s:run() abort
 
   call rpcnotify(channel, 'kv.put', 'neovim', 'told', 'v')
   let tries = 0
-  while rpcrequest(channel, 'kv.get', 'neovim', 'told') is v:null && tries < 1000
+  while rpcrequest(channel, 'kv.get', 'neovim', 'told') is v:null && tries < 12000
     let tries += 1
     sleep 5m
   endwhile
