@@ -132,7 +132,6 @@ Suite *bulk_suite(void)
     Suite *suite = suite_create("bulk");
     TCase *tests = shared_daemon_case(suite, "bulk");
 
-    tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_thousand_keys_are_written_read_and_deleted);
     tcase_add_test(tests, the_failure_of_one_key_hides_no_other);
     tcase_add_test(tests, a_bucket_that_is_not_there_is_told_for_each_key);

@@ -6,6 +6,26 @@
 
 #include "tests/ground/scene.h"
 
+/* A test that takes longer hangs. It may run into PATIENCE_MS before, which says more. */
+#define TEST_TIMEOUT_S 240
+
+/* calls.timeout, in seconds: the daemon answers before a test's patience ends. */
+#define DAEMON_CALL_TIMEOUT_S    50
+#define DAEMON_CALL_TIMEOUT_TEXT "50"
+
+/*
+ * The call must have been answered at once, and not when its deadline came: in less than half of the time that it had.
+ * start_ms: now_ms() before it.
+ */
+#define assert_at_once(start_ms) ck_assert_uint_lt(now_ms() - (start_ms), DAEMON_CALL_TIMEOUT_S * 1000 / 2)
+
+/*
+ * For the section nats of an embedded server: whether each write is forced to the disk before it is acknowledged, which
+ * is the daemon's default. Tests begin without, because a busy disk would hold up each write.
+ */
+#define DAEMON_SYNCS_SELDOM "  sync_interval: 60\n"
+#define DAEMON_SYNCS_ALWAYS "  sync_interval: always\n"
+
 struct daemon {
     struct process process;
     char directory[PATH_BYTES];
@@ -19,10 +39,14 @@ struct daemon {
 void daemon_prepare(struct daemon *daemon);
 
 /*
- * Writes the configuration: the socket; nats, the members of that section ("  mode: external\n…"), or
- * NULL for an embedded server; and more, whole sections of YAML, or NULL.
+ * Writes the configuration: the socket; nats, the members of that section ("  mode: external\n…", or those that an
+ * embedded server has besides its directory and program), or NULL for DAEMON_SYNCS_SELDOM; and more, whole sections of
+ * YAML, or NULL. Times that neither sets are long: see daemon.c.
  */
 void daemon_configure(struct daemon *daemon, const char *nats, const char *more);
+
+/* Returns the number of the configuration's line in which the text begins. */
+unsigned daemon_conf_line(const struct daemon *daemon, const char *text);
 
 /* Starts it. extra and fd_3: see process_start. */
 void daemon_spawn(struct daemon *daemon, char *const *extra, int fd_3);

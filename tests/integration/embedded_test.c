@@ -22,7 +22,7 @@ static void wait_until_dead(pid_t pid)
 
 START_TEST(what_was_written_is_there_after_a_restart)
 {
-    daemon_start(&daemon_of_test, NULL, NULL);
+    daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, "'history': 3");
 
@@ -40,7 +40,7 @@ END_TEST
 
 START_TEST(a_killed_daemon_leaves_no_server_behind_and_no_write_is_lost)
 {
-    daemon_start(&daemon_of_test, NULL, NULL);
+    daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, NULL);
     pid_t server = daemon_nats_pid(&daemon_of_test);
@@ -66,7 +66,7 @@ START_TEST(a_killed_server_is_started_again_and_no_call_notices)
 {
     struct load load;
 
-    daemon_start(&daemon_of_test, NULL, NULL);
+    daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
     pid_t before = daemon_nats_pid(&daemon_of_test);
     load_begin(&load, &daemon_of_test, 1500);
     load_wait_for_some(&load, 200);
@@ -86,7 +86,7 @@ START_TEST(a_server_that_is_killed_again_and_again_loses_nothing)
 {
     struct load load;
 
-    daemon_start(&daemon_of_test, NULL, NULL);
+    daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
     load_begin(&load, &daemon_of_test, 1200);
     for (unsigned i = 0; i < 3; i++) {
         load_wait_for_some(&load, 300);
@@ -102,7 +102,7 @@ END_TEST
 
 START_TEST(a_server_that_is_killed_while_idle_is_back_for_the_next_call)
 {
-    daemon_start(&daemon_of_test, NULL, NULL);
+    daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, NULL);
 
@@ -120,7 +120,7 @@ START_TEST(nobody_else_can_speak_to_the_server)
 {
     struct stat status;
 
-    daemon_start(&daemon_of_test, NULL, NULL);
+    daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
     /* The secret is for the daemon's user alone. */
     const char *conf = format_text("%s/nats-server.conf", daemon_of_test.data_dir);
     ck_assert_int_eq(stat(conf, &status), 0);
@@ -157,7 +157,7 @@ START_TEST(a_server_that_cannot_start_is_tried_again_and_told_of)
     struct answer *answer = client_call(client, "health.check", "[]");
     assert_ok(answer);
     ck_assert(!bool_at(&answer->result, "healthy"));
-    assert_code(client_call(client, "kv.get", "['b', 'k']"), "unavailable");
+    assert_code(client_call(client, "kv.get", "['b', 'k', {'timeout': 0.5}]"), "unavailable");
     ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "ready:"));
 
     /* The next try finds what was mended. */
@@ -191,7 +191,7 @@ Suite *embedded_suite(void)
     Suite *suite = suite_create("embedded");
     TCase *tests = tcase_create("embedded");
 
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, what_was_written_is_there_after_a_restart);
     tcase_add_test(tests, a_killed_daemon_leaves_no_server_behind_and_no_write_is_lost);
     tcase_add_test(tests, a_killed_server_is_started_again_and_no_call_notices);

@@ -241,7 +241,7 @@ START_TEST(a_domain_can_be_named)
     daemon_start(&daemon_of_test, format_text("%s  domain: elsewhere\n", nats_server_section(&server)), NULL);
     daemon_wait_log(&daemon_of_test, "nats: connected");
     struct client *client = client_open(&daemon_of_test);
-    struct answer *answer = client_call(client, "bucket.create", "['b', {'timeout': 0.5}]");
+    struct answer *answer = client_call(client, "bucket.create", "['b', {'timeout': 5}]");
     ck_assert_ptr_nonnull(strstr(text_at(&answer->error, "message"), "JetStream"));
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
@@ -297,7 +297,7 @@ Suite *external_suite(void)
     Suite *suite = suite_create("external");
     TCase *tests = tcase_create("external");
 
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, an_open_server_needs_no_proof);
     tcase_add_test(tests, a_user_and_a_password_are_shown);
     tcase_add_test(tests, a_token_is_shown);

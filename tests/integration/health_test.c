@@ -19,7 +19,6 @@ START_TEST(health_tells_of_nats)
     ck_assert(bool_at(&answer->result, "nats.connected"));
     ck_assert_int_eq(strncmp(text_at(&answer->result, "nats.url"), "nats://127.0.0.1:", 17), 0);
     ck_assert_str_ne(text_at(&answer->result, "nats.version"), "");
-    ck_assert_uint_lt(number_at(&answer->result, "nats.rtt_us"), 10000000);
     ck_assert_uint_eq(number_at(&answer->result, "nats.reconnects"), 0);
     ck_assert_uint_eq(count_at(&answer->result, ""), 2);
 }
@@ -78,7 +77,7 @@ START_TEST(daemon_info_tells_what_the_daemon_and_its_server_can)
                             "out_buffer_bytes"};
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
         ck_assert_uint_gt(number_at(info, format_text("limits.%s", limits[i])), 0);
-    ck_assert_double_eq(double_at(info, "limits.timeout"), 5);
+    ck_assert_double_eq(double_at(info, "limits.timeout"), DAEMON_CALL_TIMEOUT_S);
     ck_assert_double_eq(double_at(info, "limits.max_timeout"), 60);
 }
 END_TEST
@@ -112,6 +111,7 @@ START_TEST(the_statistics_count_calls_and_errors)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
+    /* The first test of this daemon: nothing else has been counted. */
     struct answer *before = client_call(client, "daemon.stats", "[]");
 
     for (unsigned i = 0; i < 7; i++)

@@ -18,8 +18,12 @@
 
 static struct kvs *connect_with(const struct daemon *daemon, const struct kvs_options *options)
 {
+    struct kvs_options patient = options != NULL ? *options : (struct kvs_options){0};
     struct kvs_error error;
-    struct kvs *kvs = kvs_connect(daemon->socket_path, options, &error);
+
+    patient.connect_timeout_s = DAEMON_CALL_TIMEOUT_S;
+    patient.timeout_s = DAEMON_CALL_TIMEOUT_S;
+    struct kvs *kvs = kvs_connect(daemon->socket_path, &patient, &error);
 
     ck_assert_msg(kvs != NULL, "%s", error.message);
     return kvs;
@@ -42,7 +46,7 @@ START_TEST(keys_are_put_got_created_updated_and_removed)
     struct kvs *kvs = connect_with(&shared_daemon, NULL);
     const char *bucket = new_bucket(kvs, 5);
     struct kvs_header headers[] = {{"Content-Type", "text/plain"}, {"Color", "blue"}};
-    struct kvs_put_options put = {.headers = headers, .header_count = 2, .timeout_s = 10};
+    struct kvs_put_options put = {.headers = headers, .header_count = 2, .timeout_s = 30};
     struct kvs_entry *entry = NULL;
     uint64_t first, second, third;
 
@@ -638,7 +642,7 @@ START_TEST(a_call_that_is_not_answered_ends_at_its_time)
     pid_stand_still(daemon_of_test.process.pid);
     uint64_t start = now_ms();
     ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_DEADLINE_EXCEEDED);
-    ck_assert_uint_lt(now_ms() - start, 5000);
+    assert_at_once(start);
     pid_go_on(daemon_of_test.process.pid);
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
     kvs_close(kvs);
@@ -665,7 +669,7 @@ Suite *library_suite(void)
     tcase_add_test(tests, one_call_too_many_is_refused_by_the_handle);
     tcase_add_test(tests, a_transaction_may_take_longer_than_a_call);
     tcase_add_test(tests, settings_that_would_be_lost_are_refused);
-    tcase_set_timeout(loss, 60);
+    tcase_set_timeout(loss, TEST_TIMEOUT_S);
     tcase_add_test(loss, without_reconnect_a_lost_connection_stays_lost);
     tcase_add_test(loss, with_reconnect_the_next_call_finds_the_daemon_again);
     tcase_add_test(loss, with_reconnect_a_call_waits_for_a_session);

@@ -32,15 +32,14 @@ static int connect_to(const char *path)
     return -1;
 }
 
-static int listen_at(const char *path, int type)
+static int listen_at(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int made = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    int made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     strcpy(address.sun_path, path);
     ck_assert_int_eq(bind(made, (struct sockaddr *)&address, sizeof(address)), 0);
-    if (type == SOCK_STREAM)
-        ck_assert_int_eq(listen(made, 8), 0);
+    ck_assert_int_eq(listen(made, 8), 0);
     return made;
 }
 
@@ -90,7 +89,8 @@ START_TEST(a_bad_file_stops_the_start)
     process_wait(&daemon_of_test.process);
     ck_assert(WIFEXITED(daemon_of_test.process.status));
     ck_assert_int_ne(WEXITSTATUS(daemon_of_test.process.status), 0);
-    ck_assert_ptr_nonnull(strstr(daemon_log(&daemon_of_test), "kvstored.yaml:8:"));
+    const char *place = format_text("kvstored.yaml:%u:", daemon_conf_line(&daemon_of_test, "calls: -1"));
+    ck_assert_ptr_nonnull(strstr(daemon_log(&daemon_of_test), place));
     ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
 }
 END_TEST
@@ -118,7 +118,8 @@ START_TEST(the_socket_is_at_runtime_directory_when_no_path_is_given)
     daemon_prepare(&daemon_of_test);
     write_file(daemon_of_test.conf_path,
                format_text("nats:\n  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, scene_nats_server()));
-    char *extra[] = {format_text("RUNTIME_DIRECTORY=%s", daemon_of_test.directory), NULL};
+    /* Absolute, as it must be, and short. */
+    char *extra[] = {format_text("RUNTIME_DIRECTORY=/proc/self/cwd/%s", daemon_of_test.directory), NULL};
     daemon_spawn(&daemon_of_test, extra, -1);
     daemon_wait_ready(&daemon_of_test);
     assert_ok(client_call(client_open(&daemon_of_test), "daemon.info", "[]"));
@@ -154,7 +155,7 @@ START_TEST(a_socket_that_nobody_serves_is_replaced)
 {
     daemon_prepare(&daemon_of_test);
     daemon_configure(&daemon_of_test, NULL, NULL);
-    close(listen_at(daemon_of_test.socket_path, SOCK_STREAM));
+    close(listen_at(daemon_of_test.socket_path));
     daemon_spawn(&daemon_of_test, NULL, -1);
     daemon_wait_ready(&daemon_of_test);
     assert_ok(client_call(client_open(&daemon_of_test), "daemon.info", "[]"));
@@ -166,7 +167,7 @@ START_TEST(a_socket_that_another_program_serves_is_left_alone)
 {
     daemon_prepare(&daemon_of_test);
     daemon_configure(&daemon_of_test, NULL, NULL);
-    int served = listen_at(daemon_of_test.socket_path, SOCK_STREAM);
+    int served = listen_at(daemon_of_test.socket_path);
     daemon_spawn(&daemon_of_test, NULL, -1);
     process_wait(&daemon_of_test.process);
     ck_assert_int_ne(WEXITSTATUS(daemon_of_test.process.status), 0);
@@ -234,7 +235,7 @@ START_TEST(a_socket_of_the_service_manager_is_served)
     daemon_prepare(&daemon_of_test);
     daemon_configure(&daemon_of_test, NULL, NULL);
     const char *path = format_text("%s/handed-over.sock", daemon_of_test.directory);
-    int listener = listen_at(path, SOCK_STREAM);
+    int listener = listen_at(path);
     /* Who connects before the daemon runs is served when it does. */
     struct client *early = client_open_path(path);
     uint32_t msgid = client_send(early, "daemon.info", "[]");
@@ -256,6 +257,23 @@ START_TEST(a_socket_of_the_service_manager_is_served)
     close(listener);
 }
 END_TEST
+
+/*
+ * The service manager's socket, with an abstract name: one with a path would need an absolute one (sd_notify(3)), which
+ * may be too long. *setting is the daemon's environment.
+ */
+static int open_notify_socket(char **setting)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    socklen_t length = sizeof(address);
+    int made = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_eq(bind(made, (struct sockaddr *)&address, sizeof(address.sun_family)), 0);
+    ck_assert_int_eq(getsockname(made, (struct sockaddr *)&address, &length), 0);
+    *setting = format_text("NOTIFY_SOCKET=@%.*s", (int)(length - offsetof(struct sockaddr_un, sun_path) - 1),
+                           address.sun_path + 1);
+    return made;
+}
 
 /* The next message of the notify socket. */
 static const char *next_notification(int socket)
@@ -280,18 +298,15 @@ START_TEST(the_service_manager_is_told_how_the_daemon_is)
 {
     daemon_prepare(&daemon_of_test);
     daemon_configure(&daemon_of_test, NULL, NULL);
-    const char *path = format_text("%s/notify", daemon_of_test.directory);
-    int notify = listen_at(path, SOCK_DGRAM);
-    char *extra[] = {format_text("NOTIFY_SOCKET=%s", path), "WATCHDOG_USEC=200000", NULL};
+    char *extra[] = {NULL, "WATCHDOG_USEC=200000", NULL};
+    int notify = open_notify_socket(&extra[0]);
 
-    uint64_t start = now_ms();
     daemon_spawn(&daemon_of_test, extra, -1);
     expect_notification(notify, "READY=1");
     /* Ready means that it can be used. */
     assert_ok(client_call(client_open(&daemon_of_test), "bucket.create", "['b']"));
     for (unsigned i = 0; i < 5; i++)
         expect_notification(notify, "WATCHDOG=1");
-    ck_assert_uint_ge(now_ms() - start, 400 - 100);
     process_signal(&daemon_of_test.process, SIGHUP);
     expect_notification(notify, "RELOADING=1");
     expect_notification(notify, "READY=1");
@@ -306,26 +321,32 @@ START_TEST(a_busy_daemon_still_tells_that_it_is_alive)
 {
     daemon_prepare(&daemon_of_test);
     daemon_configure(&daemon_of_test, NULL, NULL);
-    const char *path = format_text("%s/notify", daemon_of_test.directory);
-    int notify = listen_at(path, SOCK_DGRAM);
-    char *extra[] = {format_text("NOTIFY_SOCKET=%s", path), "WATCHDOG_USEC=1000000", NULL};
+    enum { AT_ONCE = 500 };
+    char *extra[] = {NULL, "WATCHDOG_USEC=1000000", NULL}, text[256];
+    int notify = open_notify_socket(&extra[0]);
+    uint64_t end = now_ms() + PATIENCE_MS;
     unsigned alive = 0;
 
     daemon_spawn(&daemon_of_test, extra, -1);
     expect_notification(notify, "READY=1");
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, "'storage': 'memory'");
-    uint64_t end = now_ms() + 1500;
-    while (now_ms() < end) {
-        for (unsigned i = 0; i < 500; i++)
+    /* It has calls to answer all the while: the next ones are there before the last ones are done. */
+    for (unsigned i = 0; i < AT_ONCE; i++)
+        client_send(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
+    while (alive < 3) {
+        for (unsigned i = 0; i < AT_ONCE; i++)
             client_send(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
-        for (unsigned i = 0; i < 500; i++)
+        for (unsigned i = 0; i < AT_ONCE; i++)
             assert_ok(client_receive(client));
+        for (ssize_t size; (size = recv(notify, text, sizeof(text) - 1, MSG_DONTWAIT)) > 0;) {
+            text[size] = '\0';
+            alive += strstr(text, "WATCHDOG=1") != NULL;
+        }
+        ck_assert_msg(now_ms() < end, "the service manager has been told %u times", alive);
     }
-    char text[256];
-    while (recv(notify, text, sizeof(text), MSG_DONTWAIT) > 0)
-        alive++;
-    ck_assert_uint_ge(alive, 2);
+    for (unsigned i = 0; i < AT_ONCE; i++)
+        assert_ok(client_receive(client));
     daemon_stop(&daemon_of_test);
     close(notify);
 }
@@ -349,9 +370,12 @@ START_TEST(a_daemon_that_was_busy_sleeps_when_nobody_calls)
     for (unsigned i = 0; i < 2000; i++)
         assert_ok(client_call(client, "health.check", "[]"));
 
+    /* What it uses of a processor, of a time that is measured: nothing else that the machine does can add to it. */
+    uint64_t start_ns = now_ns();
     unsigned long long before = processor_ns(&daemon_of_test);
     usleep(500000);
-    ck_assert_uint_lt(processor_ns(&daemon_of_test) - before, 50000000u);
+    unsigned long long spent = processor_ns(&daemon_of_test) - before;
+    ck_assert_uint_lt(spent, (now_ns() - start_ns) / 5);
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -385,7 +409,7 @@ START_TEST(it_ends_while_it_is_still_starting)
         daemon_mark_log(&daemon_of_test);
         daemon_spawn(&daemon_of_test, NULL, -1);
         daemon_wait_log(&daemon_of_test, "listening on");
-        usleep(i * 3000);
+        usleep(i * 3000); /* wherever it is by then: it must end well at each moment */
         daemon_stop(&daemon_of_test);
     }
 }
@@ -479,7 +503,8 @@ START_TEST(a_reload_of_a_broken_file_changes_nothing)
 
     daemon_configure(&daemon_of_test, NULL, "limits:\n  calls_per_session: 22\n  nonsense: 1\n");
     process_signal(&daemon_of_test.process, SIGHUP);
-    daemon_wait_log(&daemon_of_test, "kvstored.yaml:9:3:");
+    daemon_wait_log(&daemon_of_test,
+                    format_text("kvstored.yaml:%u:3:", daemon_conf_line(&daemon_of_test, "nonsense: 1")));
     daemon_wait_log(&daemon_of_test, "nothing was changed");
     struct answer *answer = client_call(client, "daemon.info", "[]");
     ck_assert_uint_eq(number_at(&answer->result, "limits.calls_per_session"), 11);
@@ -497,7 +522,7 @@ Suite *life_suite(void)
     Suite *suite = suite_create("life");
     TCase *tests = tcase_create("life");
 
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_command_line_says_what_it_is);
     tcase_add_test(tests, check_config_tells_a_good_file_from_a_bad_one);
     tcase_add_test(tests, a_bad_file_stops_the_start);

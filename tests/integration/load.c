@@ -1,13 +1,11 @@
 #include "tests/integration/load.h"
 
-#define TIMEOUT_S 30
-
 static void pack_write(msgpack_sbuffer *buffer, const struct load *load, unsigned session, unsigned i)
 {
     static const char *const methods[] = {"kv.put", "kv.create", "kv.update"};
 
-    pack_request(buffer, i, methods[i % 3], "['%s', 's%u.k%u', 'v%u'%s, {'timeout': %d}]", load->bucket, session, i, i,
-                 i % 3 == 2 ? ", 0" : "", TIMEOUT_S);
+    pack_request(buffer, i, methods[i % 3], "['%s', 's%u.k%u', 'v%u'%s]", load->bucket, session, i, i,
+                 i % 3 == 2 ? ", 0" : "");
 }
 
 void load_begin(struct load *load, const struct daemon *daemon, unsigned writes)
