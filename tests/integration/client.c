@@ -28,19 +28,25 @@ struct client {
 
 /* --- Connections ----------------------------------------------------------------------------------- */
 
-struct client *client_open_path(const char *path)
+struct client *client_open_address(const struct sockaddr_un *address, socklen_t length)
 {
     struct client *client = keep(calloc(1, sizeof(*client)));
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-    ck_assert_uint_lt(strlen(path), sizeof(address.sun_path));
-    strcpy(address.sun_path, path);
     client->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_msg(connect(client->socket, (struct sockaddr *)&address, sizeof(address)) == 0, "%s: %s", path,
+    ck_assert_msg(connect(client->socket, (const struct sockaddr *)address, length) == 0, "%s: %s", address->sun_path,
                   strerror(errno));
     ck_assert(msgpack_unpacker_init(&client->unpacker, READ_BYTES));
     client->end_of_notifications = &client->notifications;
     return client;
+}
+
+struct client *client_open_path(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    ck_assert_uint_lt(strlen(path), sizeof(address.sun_path));
+    strcpy(address.sun_path, path);
+    return client_open_address(&address, sizeof(address));
 }
 
 struct client *client_open(const struct daemon *daemon)
@@ -80,18 +86,30 @@ void client_write(struct client *client, const void *bytes, size_t size)
 
 size_t client_write_some(struct client *client, const void *bytes, size_t size)
 {
-    struct pollfd writable = {.fd = client->socket, .events = POLLOUT};
     size_t done = 0;
 
-    while (done < size && poll(&writable, 1, 1000) == 1) {
+    while (done < size) {
         ssize_t written = send(client->socket, (const char *)bytes + done, size - done, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (written < 0 && errno == EAGAIN)
-            continue;
         if (written < 0)
             break;
         done += (size_t)written;
     }
     return done;
+}
+
+size_t client_write_to_end(struct client *client, const void *bytes, size_t size)
+{
+    struct pollfd writable = {.fd = client->socket, .events = POLLOUT};
+    size_t done = 0;
+
+    for (;;) {
+        done += client_write_some(client, (const char *)bytes + done, size - done);
+        if (done == size)
+            return done;
+        ck_assert_msg(poll(&writable, 1, PATIENCE_MS) == 1, "the daemon neither reads nor ends the session");
+        if (writable.revents & (POLLERR | POLLHUP))
+            return done;
+    }
 }
 
 void client_shut_down(struct client *client)
@@ -283,11 +301,13 @@ struct notification *client_wait_notification(struct client *client, uint64_t wa
     return found;
 }
 
-bool client_is_quiet(struct client *client, unsigned time_ms)
+void client_expect_nothing(struct client *client)
 {
-    struct pollfd readable = {.fd = client->socket, .events = POLLIN};
+    uint32_t msgid = client_send(client, "daemon.info", "[]");
+    const struct answer *answer = client_receive(client);
 
-    return poll(&readable, 1, (int)time_ms) == 0;
+    ck_assert_msg(answer->has_msgid && answer->msgid == msgid, "another answer has come, to msgid %u: %s", answer->msgid,
+                  answer_error(answer));
 }
 
 void client_expect_end(struct client *client)

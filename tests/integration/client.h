@@ -12,6 +12,8 @@
 #include "tests/integration/daemon.h"
 
 #include <msgpack.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 struct client;
 
@@ -33,6 +35,7 @@ struct notification {
 
 struct client *client_open(const struct daemon *daemon);
 struct client *client_open_path(const char *path);
+struct client *client_open_address(const struct sockaddr_un *address, socklen_t length);
 
 /* To shared_daemon; each test's own. */
 struct client *client_open_shared(void);
@@ -45,8 +48,11 @@ int client_socket(const struct client *client);
 /* All of them; blocks while the daemon does not read. */
 void client_write(struct client *client, const void *bytes, size_t size);
 
-/* As much as goes without blocking for a second: what went. */
+/* Writes what the socket has room for now: the number of bytes. */
 size_t client_write_some(struct client *client, const void *bytes, size_t size);
+
+/* Writes until the daemon has ended the session, or all is written: the number of bytes. Reads nothing. */
+size_t client_write_to_end(struct client *client, const void *bytes, size_t size);
 
 /* No more will be sent; answers still come. */
 void client_shut_down(struct client *client);
@@ -77,8 +83,8 @@ struct notification *client_wait_notification(struct client *client, uint64_t wa
 /* One of those of a watch that have been read already, or NULL. */
 struct notification *client_find_notification(struct client *client, uint64_t watch);
 
-/* Whether nothing comes for time_ms. */
-bool client_is_quiet(struct client *client, unsigned time_ms);
+/* Nothing may have come before the answer to a call that is made now. */
+void client_expect_nothing(struct client *client);
 
 /* The daemon must close the connection, with nothing before it. */
 void client_expect_end(struct client *client);

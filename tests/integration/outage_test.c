@@ -3,6 +3,7 @@
 #include "tests/integration/load.h"
 #include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
+#include "tests/integration/watching.h"
 
 #include <netinet/in.h>
 #include <signal.h>
@@ -58,7 +59,7 @@ START_TEST(the_daemon_starts_without_nats_and_connects_when_it_appears)
         answer = client_call(client, calls[i].method, "%s", calls[i].params);
         assert_code(answer, "unavailable");
         ck_assert(bool_at(&answer->error, "retryable"));
-        ck_assert_uint_lt(now_ms() - start, 1000);
+        assert_at_once(start);
     }
     /* Mistakes are told all the same. */
     assert_code(client_call(client, "kv.get", "['b']"), "invalid_argument");
@@ -96,7 +97,7 @@ START_TEST(an_attempt_to_connect_does_not_hold_up_the_end)
     client_call(client_open(&daemon_of_test), "health.check", "[]");
     uint64_t start = now_ms();
     daemon_stop(&daemon_of_test);
-    ck_assert_uint_lt(now_ms() - start, 10000);
+    assert_at_once(start);
     ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
     close(listener);
 }
@@ -108,20 +109,21 @@ START_TEST(a_call_that_waits_for_the_first_connection_hears_that_it_failed)
     struct client *client = client_open(&daemon_of_test);
     uint64_t start = now_ms();
 
-    uint32_t watch = client_send(client, "watch.start", "['b', {'timeout': 30}]");
-    uint32_t cached = client_send(client, "kv.get", "['b', 'k', {'consistency': 'cached', 'timeout': 30}]");
-    struct answer *answer = client_call(client, "kv.put", "['b', 'k', 'v', {'timeout': 30}]");
+    uint32_t watch = client_send(client, "watch.start", "['b']");
+    uint32_t cached = client_send(client, "kv.get", "['b', 'k', {'consistency': 'cached'}]");
+    struct answer *answer = client_call(client, "kv.put", "['b', 'k', 'v']");
     assert_code(answer, "unavailable");
     ck_assert(bool_at(&answer->error, "retryable"));
     ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
     assert_code(client_wait(client, watch), "unavailable");
     assert_code(client_wait(client, cached), "unavailable");
-    ck_assert_uint_lt(now_ms() - start, 5000);
-    answer = client_call(client, "kv.put", "['b', 'k', 'v', {'timeout': 30}]");
+    assert_at_once(start);
+    start = now_ms();
+    answer = client_call(client, "kv.put", "['b', 'k', 'v']");
     assert_code(answer, "unavailable");
     ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
-    assert_code(client_call(client, "watch.start", "['b', {'timeout': 30}]"), "unavailable");
-    ck_assert_uint_lt(now_ms() - start, 10000);
+    assert_code(client_call(client, "watch.start", "['b']"), "unavailable");
+    assert_at_once(start);
     daemon_stop(&daemon_of_test);
     close(listener);
 }
@@ -135,12 +137,20 @@ START_TEST(a_server_without_jetstream_is_unavailable)
     daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
     struct client *client = client_open(&daemon_of_test);
     wait_for_health(client, true);
-    assert_code(client_call(client, "kv.get", "['b', 'k', {'timeout': 0.5}]"), "unavailable");
-    assert_code(client_call(client, "kv.put", "['b', 'k', 'v', {'timeout': 0.5}]"), "unavailable");
-    struct answer *answer = client_call(client, "bucket.create", "['b', {'timeout': 0.5}]");
-    ck_assert_ptr_nonnull(strstr(text_at(&answer->error, "message"), "JetStream"));
-    ck_assert(bool_at(&answer->error, "retryable"));
-    assert_code_says(client_call(client, "kv.get", "['b', 'k', {'timeout': 0.5}]"), "unavailable", "JetStream");
+    /* All at the same time, and with time enough for the server to say that nobody answers. */
+    static const char *const methods[] = {"kv.get", "kv.put", "bucket.create"};
+    static const char *const params[] = {"['b', 'k', {'timeout': 5}]", "['b', 'k', 'v', {'timeout': 5}]",
+                                         "['b', {'timeout': 5}]"};
+    uint32_t msgids[3];
+    for (unsigned i = 0; i < 3; i++)
+        msgids[i] = client_send(client, methods[i], "%s", params[i]);
+    for (unsigned i = 0; i < 3; i++) {
+        struct answer *answer = client_wait(client, msgids[i]);
+        ck_assert_ptr_nonnull(strstr(text_at(&answer->error, "message"), "JetStream"));
+        ck_assert(bool_at(&answer->error, "retryable"));
+        if (i < 2) /* a bucket may have been made */
+            assert_code(answer, "unavailable");
+    }
     daemon_wait_log(&daemon_of_test, "JetStream does not say what it can");
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
@@ -178,7 +188,7 @@ START_TEST(when_time_runs_out_a_write_says_that_it_may_have_happened)
                                   : strcmp(calls[i].outcome, "none") == 0,
                       "%s: %s", calls[i].method, answer_error(answer));
         ck_assert_uint_ge(now_ms() - start, 290);
-        ck_assert_uint_lt(now_ms() - start, 2000);
+        assert_at_once(start);
     }
     pid_go_on(server.process.pid);
     struct answer *answer = client_call(client, "kv.get", "['%s', 'k']", bucket);
@@ -206,14 +216,12 @@ START_TEST(a_server_that_stood_still_for_a_while_costs_nothing_but_time)
                                 : i % 3 == 1 ? "kv.create"
                                              : "kv.update",
                                 "['%s', 'k%u', 'v'%s]", bucket, i, i % 3 == 2 ? ", 0" : "");
-    ck_assert(client_is_quiet(client, 800));
+    wait_until(stat_of(client, "retries") >= 2 * 9, "retries");
     pid_go_on(server.process.pid);
     for (unsigned i = 0; i < 9; i++)
         assert_ok(client_wait(client, msgids[i]));
     struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
     ck_assert_uint_eq(number_at(&answer->result, "last_revision"), 9);
-    answer = client_call(client, "daemon.stats", "[]");
-    ck_assert_uint_ge(number_at(&answer->result, "retries"), 1);
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
 }
@@ -233,7 +241,7 @@ START_TEST(calls_wait_for_a_server_that_comes_back)
     uint32_t put = client_send(client, "kv.put", "['%s', 'k', 'new', {'timeout': 30}]", bucket);
     uint32_t get = client_send(client, "kv.get", "['%s', 'k', {'timeout': 30}]", bucket);
     uint32_t info = client_send(client, "bucket.info", "['%s', {'timeout': 30}]", bucket);
-    ck_assert(client_is_quiet(client, 300));
+    wait_for_stat(client, "calls_in_flight", 3 + 1);
     nats_server_run(&server);
     ck_assert_uint_eq(revision_of(client_wait(client, put)), 2);
     assert_ok(client_wait(client, get));
@@ -259,10 +267,10 @@ START_TEST(after_a_while_calls_do_not_wait_any_more)
     struct answer *answer = client_call(client, "kv.put", "['%s', 'k', 'v', {'timeout': 0.5}]", bucket);
     assert_code(answer, "unavailable");
     uint64_t start = now_ms();
-    answer = client_call(client, "kv.put", "['%s', 'k', 'v', {'timeout': 30}]", bucket);
+    answer = client_call(client, "kv.put", "['%s', 'k', 'v']", bucket);
     assert_code(answer, "unavailable");
     ck_assert(bool_at(&answer->error, "retryable"));
-    ck_assert_uint_lt(now_ms() - start, 5000);
+    assert_at_once(start);
     wait_for_health(client, false);
     nats_server_run(&server);
     wait_for_health(client, true);
@@ -315,7 +323,7 @@ Suite *outage_suite(void)
     Suite *suite = suite_create("outage");
     TCase *tests = tcase_create("outage");
 
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_daemon_starts_without_nats_and_connects_when_it_appears);
     tcase_add_test(tests, an_attempt_to_connect_does_not_hold_up_the_end);
     tcase_add_test(tests, a_call_that_waits_for_the_first_connection_hears_that_it_failed);

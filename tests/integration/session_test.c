@@ -2,13 +2,11 @@
 #include "tests/integration/client.h"
 #include "tests/integration/suites.h"
 
-#include <unistd.h>
-
 #define PIPELINED 5000u
 
 START_TEST(a_request_may_come_byte_by_byte)
 {
-    struct client *client = client_open_shared();
+    struct client *client = client_open_shared(), *other = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
     msgpack_sbuffer buffer;
 
@@ -19,12 +17,12 @@ START_TEST(a_request_may_come_byte_by_byte)
     for (size_t i = 0; i < buffer.size; i++) {
         client_write(client, buffer.data + i, 1);
         if (i % 16 == 0)
-            usleep(200); /* so that they do not all arrive in one read */
+            client_call(other, "daemon.info", "[]"); /* the daemon has read those that are there */
     }
     msgpack_sbuffer_destroy(&buffer);
     assert_ok(client_wait(client, 1001));
     assert_ok(client_wait(client, 1002));
-    ck_assert(client_is_quiet(client, 20));
+    client_expect_nothing(client);
 }
 END_TEST
 
@@ -48,7 +46,7 @@ START_TEST(thousands_of_requests_in_one_write_are_each_answered_once)
         ck_assert(!answered[answer->msgid]);
         answered[answer->msgid] = true;
     }
-    ck_assert(client_is_quiet(client, 20));
+    client_expect_nothing(client);
     struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
     ck_assert_uint_eq(number_at(&answer->result, "last_revision"), PIPELINED - PIPELINED / 3);
 }
@@ -109,9 +107,8 @@ START_TEST(a_client_that_leaves_with_calls_under_way_harms_nobody)
         ck_assert_msg(now_ms() < end, "calls are left: %s", object_text(&answer->result));
         pause_shortly();
     }
-    /* Whoever leaves without reading has no promise for the last of them. */
+    /* Which of the writes of a client that does not wait are done is not promised. */
     struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
-    ck_assert_uint_gt(number_at(&answer->result, "values"), 0);
     ck_assert_uint_le(number_at(&answer->result, "values"), 1000);
 }
 END_TEST

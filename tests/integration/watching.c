@@ -76,6 +76,22 @@ void watching_expect(struct watching *watching, const char *wanted)
     ck_assert_str_eq(told, wanted);
 }
 
+void watching_expect_and_ready(struct watching *watching, const char *wanted)
+{
+    const char *entries = "";
+    bool is_ready = false;
+
+    while (!is_ready || strlen(entries) < strlen(wanted)) {
+        const char *next = next_text(watching);
+        ck_assert_msg(strncmp(next, "ended", 5) != 0, "%s after %s", next, entries);
+        if (!is_ready && strcmp(next, "ready") == 0)
+            is_ready = true;
+        else
+            entries = format_text("%s%s%s", entries, *entries != '\0' ? " " : "", next);
+    }
+    ck_assert_str_eq(entries, wanted);
+}
+
 const msgpack_object *watching_expect_end(struct watching *watching, const char *code)
 {
     const char *told = next_text(watching);
@@ -127,7 +143,7 @@ void put_many(struct client *client, const char *bucket, const char *prefix, uns
     for (unsigned i = first; i < first + count; i++)
         fprintf(stream, "%s'%s%06u': '%s'", i > first ? ", " : "", prefix, i, value);
     fclose(stream);
-    const struct answer *answer = client_call(client, "bulk.put", "['%s', {%s}, {'timeout': 20}]", bucket, text);
+    const struct answer *answer = client_call(client, "bulk.put", "['%s', {%s}]", bucket, text);
     free(text);
     assert_ok(answer);
     for (uint32_t i = 0; i < answer->result.via.map.size; i++)

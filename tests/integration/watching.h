@@ -29,6 +29,12 @@ enum watching_event watching_next(struct watching *watching);
 /* The next events must be these, as in "a=1@1 ready". */
 void watching_expect(struct watching *watching, const char *wanted);
 
+/*
+ * The next events must be these entries and, somewhere among them, ready: where a watch begins, it is not said whether
+ * what is written at that moment comes before ready or after it.
+ */
+void watching_expect_and_ready(struct watching *watching, const char *wanted);
+
 /* The next event must be the end, with this code: the error. */
 const msgpack_object *watching_expect_end(struct watching *watching, const char *code);
 
