@@ -6,10 +6,17 @@
 
 #define WAIT_S ((double)PATIENCE_MS / 1000)
 
+/* A pause of a program's own loop. */
+#define PUMP_MS 50
+
 struct kvs *watched_connect(const struct daemon *daemon, const struct kvs_options *options)
 {
+    struct kvs_options patient = options != NULL ? *options : (struct kvs_options){0};
     struct kvs_error error;
-    struct kvs *kvs = kvs_connect(daemon->socket_path, options, &error);
+
+    patient.connect_timeout_s = DAEMON_CALL_TIMEOUT_S;
+    patient.timeout_s = DAEMON_CALL_TIMEOUT_S;
+    struct kvs *kvs = kvs_connect(daemon->socket_path, &patient, &error);
 
     ck_assert_msg(kvs != NULL, "%s", error.message);
     return kvs;
@@ -91,11 +98,11 @@ void watched_expect_behind(struct kvs_watch *watch, uint64_t *last)
     (*last)++;
 }
 
-void watched_expect_nothing(struct kvs_watch *watch)
+void watched_pump(struct kvs_watch *watch)
 {
     struct kvs_event event;
 
-    ck_assert_int_eq(kvs_watch_next(watch, 0.2, &event), KVS_OK);
+    ck_assert_int_eq(kvs_watch_next(watch, (double)PUMP_MS / 1000, &event), KVS_OK);
     ck_assert_msg(event.type == KVS_EVENT_NONE, "%s", text_of_event(&event));
 }
 
@@ -125,16 +132,33 @@ void watched_tell(struct kvs *kvs, struct kvs_watch *watch, const struct kvs_eve
     ck_assert_int_eq(kvs_bucket_delete(kvs, "nowhere", NULL), KVS_INVALID_ARGUMENT);
 }
 
-/* A loop of the program's own, until *count is wanted; or for so long, where it must not be. */
-void watched_run_until(struct kvs *kvs, const unsigned *count, unsigned wanted, unsigned time_ms)
+void watched_run_until(struct kvs *kvs, const unsigned *count, unsigned wanted)
 {
-    uint64_t end = now_ms() + time_ms;
+    uint64_t end = now_ms() + PATIENCE_MS;
 
     kvs_process(kvs);
-    while (*count < wanted && now_ms() < end) {
+    while (*count < wanted) {
         struct pollfd wait = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
         int timeout_ms = kvs_timeout_ms(kvs);
-        poll(&wait, 1, timeout_ms < 0 || timeout_ms > 50 ? 50 : timeout_ms);
+        ck_assert_msg(now_ms() < end, "the function has been called %u times, not %u", *count, wanted);
+        poll(&wait, 1, timeout_ms < 0 || timeout_ms > PUMP_MS ? PUMP_MS : timeout_ms);
         kvs_process(kvs);
     }
+}
+
+/* --- What the daemon counts ------------------------------------------------------------------------ */
+
+uint64_t watched_stat(struct kvs *kvs, const char *section, const char *name, const char *count)
+{
+    struct kvs_value *stats;
+
+    assert_done(kvs_daemon_stats(kvs, NULL, &stats));
+    const struct kvs_value *found = kvs_value_member(stats, section);
+    if (found != NULL && name != NULL)
+        found = kvs_value_member(found, name);
+    if (found != NULL)
+        found = kvs_value_member(found, count);
+    uint64_t value = found != NULL ? kvs_value_unsigned(found) : 0;
+    kvs_free(stats);
+    return value;
 }

@@ -33,11 +33,11 @@ struct kvs_event watched_next(struct kvs_watch *watch);
 /* The next events must be these, as in "a=1@1 ready". */
 void watched_expect(struct kvs_watch *watch, const char *wanted);
 
-/* The next event must be the entry behind *last, which moves on. */
+/* The next event must be the entry after the revision *last, which becomes this one's. */
 void watched_expect_behind(struct kvs_watch *watch, uint64_t *last);
 
-/* None may come for a moment. */
-void watched_expect_nothing(struct kvs_watch *watch);
+/* Lets the library do what it has to do, for a moment. No event may come. */
+void watched_pump(struct kvs_watch *watch);
 
 /* "ready", "ended: io", "nothing", or the entry. */
 const char *text_of_event(const struct kvs_event *event);
@@ -56,7 +56,12 @@ struct told {
 /* The function of a watch; its context is a struct told. */
 void watched_tell(struct kvs *kvs, struct kvs_watch *watch, const struct kvs_event *event, void *context);
 
-/* A loop of the program's own: until *count is wanted, for time_ms at most. */
-void watched_run_until(struct kvs *kvs, const unsigned *count, unsigned wanted, unsigned time_ms);
+/* A loop of the program's own: until *count is wanted. */
+void watched_run_until(struct kvs *kvs, const unsigned *count, unsigned wanted);
+
+/* --- What the daemon counts ------------------------------------------------------------------------ */
+
+/* A number of daemon.stats, as in "watches", NULL, "ended" or "methods", "kv.get", "calls"; 0 where it is not there. */
+uint64_t watched_stat(struct kvs *kvs, const char *section, const char *name, const char *count);
 
 #endif
