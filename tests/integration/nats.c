@@ -222,6 +222,13 @@ json_t *nats_api(struct nats *nats, const char *verb, const char *stream, const 
     return nats_request_json(nats, format_text("$JS.API.%s.%s", verb, stream), NULL, body);
 }
 
+uint64_t nats_consumer_count(struct nats *nats, const char *bucket)
+{
+    json_t *info = nats_api(nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
+
+    return (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "consumer_count"));
+}
+
 void nats_subscribe(struct nats *nats, const char *subject)
 {
     write_line(nats, format_text("SUB %s 1000000", subject));

@@ -50,6 +50,9 @@ json_t *nats_request_json(struct nats *nats, const char *subject, const char *he
 json_t *nats_api(struct nats *nats, const char *verb, const char *stream, const char *payload, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The consumers of a bucket's stream. */
+uint64_t nats_consumer_count(struct nats *nats, const char *bucket);
+
 /* Subscribes; nats_next waits for the next message and answers its payload. */
 void nats_subscribe(struct nats *nats, const char *subject);
 const char *nats_next(struct nats *nats);

@@ -100,7 +100,8 @@ START_TEST(a_purge_marker_with_a_ttl_goes_away)
     assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
     assert_ok(client_call(client, "kv.purge", "['%s', 'color', {'ttl': 1}]", bucket));
     struct answer *answer = client_call(client, "kv.history", "['%s', 'color']", bucket);
-    ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+    assert_ok(answer);
+    ck_assert_uint_le(count_at(&answer->result, ""), 1); /* it may be gone by now */
     for (;;) {
         answer = client_call(client, "bucket.info", "['%s']", bucket);
         if (number_at(&answer->result, "values") == 0)
@@ -122,9 +123,13 @@ START_TEST(a_create_succeeds_over_the_marker_of_an_expired_value)
     for (size_t i = 0; i < 1; i++) {
         expect_expiry(client, buckets[i], "lock", "mine");
         /* The server's own marker is the key's last message now, and reads as a purge. */
-        struct answer *answer = client_call(client, "kv.history", "['%s', 'lock']", buckets[i]);
-        assert_ok(answer);
-        ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+        struct answer *answer;
+        uint64_t end = now_ms() + PATIENCE_MS;
+        do {
+            answer = client_call(client, "kv.history", "['%s', 'lock']", buckets[i]);
+            assert_ok(answer);
+            ck_assert_msg(now_ms() < end, "there is no marker: %s", object_text(&answer->result));
+        } while (count_at(&answer->result, "") != 1);
         ck_assert_str_eq(text_at(&answer->result, "0.operation"), "purge");
         ck_assert_ptr_null(find_at(&answer->result, "0.headers"));
         answer = client_call(client, "kv.keys", "['%s']", buckets[i]);
