@@ -42,8 +42,8 @@ const char *scene_nats_server(void);
 void scene_make_directory(char path[PATH_BYTES]);
 
 /*
- * Returns a TCP port of 127.0.0.1 that is reserved until this process ends: a server with SO_REUSEADDR can listen on it,
- * end and come back, and no other program gets it. Connections are refused meanwhile.
+ * Returns a TCP port of 127.0.0.1 that is reserved until this process ends: a server with SO_REUSEADDR can listen on
+ * it, end and come back, and no other program gets it. Connections are refused meanwhile.
  */
 unsigned scene_free_port(void);
 
@@ -61,7 +61,7 @@ void pause_shortly(void);
     do {                                                                                                               \
         uint64_t wait_until_end = now_ms() + PATIENCE_MS;                                                              \
         while (!(condition)) {                                                                                         \
-            ck_assert_msg(now_ms() < wait_until_end, "timed out waiting for %s", what);                                  \
+            ck_assert_msg(now_ms() < wait_until_end, "timed out waiting for %s", what);                                \
             pause_shortly();                                                                                           \
         }                                                                                                              \
     } while (0)

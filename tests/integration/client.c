@@ -306,8 +306,8 @@ void client_expect_nothing(struct client *client)
     uint32_t msgid = client_send(client, "daemon.info", "[]");
     const struct answer *answer = client_receive(client);
 
-    ck_assert_msg(answer->has_msgid && answer->msgid == msgid, "another answer has come, to msgid %u: %s", answer->msgid,
-                  answer_error(answer));
+    ck_assert_msg(answer->has_msgid && answer->msgid == msgid, "another answer has come, to msgid %u: %s",
+                  answer->msgid, answer_error(answer));
 }
 
 void client_expect_end(struct client *client)

@@ -43,8 +43,8 @@ static const char *nats_members(const struct daemon *daemon, const char *nats)
     bool is_whole = strstr(nats, "mode: external") != NULL || strstr(nats, "data_dir:") != NULL;
 
     if (!is_whole)
-        nats = format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n%s", daemon->data_dir,
-                           scene_nats_server(), nats);
+        nats = format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n%s", daemon->data_dir, scene_nats_server(),
+                           nats);
     return format_text("%s%s", nats, missing_members(nats, patient_nats));
 }
 

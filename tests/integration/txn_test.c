@@ -117,8 +117,8 @@ START_TEST(transactions_beyond_what_the_server_does_at_a_time_wait_for_their_tur
     assert_ok(client_call(client, "txn.commit", "['%s', [], [['put', 'a.0', 'v'], ['put', 'b.0', 'v']]]", bucket));
     pid_stand_still(server);
     for (unsigned i = 0; i < CROWD; i++)
-        msgids[i] = client_send(client, "txn.commit", "['%s', [], [['put', 'a.%u', 'v'], ['put', 'b.%u', 'v']]]",
-                                bucket, i, i);
+        msgids[i] =
+            client_send(client, "txn.commit", "['%s', [], [['put', 'a.%u', 'v'], ['put', 'b.%u', 'v']]]", bucket, i, i);
     wait_for_stat(other, "calls_in_flight", CROWD + 1);
     ck_assert_uint_gt(stat_of(other, "requests_in_flight"), 0);
     ck_assert_uint_le(stat_of(other, "requests_in_flight"), AT_A_TIME_MAX);

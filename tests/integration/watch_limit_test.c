@@ -181,7 +181,8 @@ START_TEST(what_vanishes_is_told_as_deleted)
     watching_expect(watching, "a=2@3 b=2@4");
     nats_api(nats, "STREAM.PURGE", format_text("KV_%s", bucket), "{}");
     expect_both_deleted(watching);
-    /* And by its TTL, in a bucket without markers; with markers the server says so. An expired value is not delivered. */
+    /* And by its TTL, in a bucket without markers; with markers the server says so. An expired value is not delivered.
+     */
     const char *marking = client_new_bucket(client, "'limit_marker_ttl': 60");
     struct watching *marked = watching_start(client, marking, NULL);
     watching_expect(marked, "ready");
