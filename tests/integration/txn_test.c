@@ -103,7 +103,7 @@ START_TEST(an_operation_has_its_own_ttl_and_headers)
 }
 END_TEST
 
-#define CROWD 2000u
+#define CROWD 500u
 
 /* The server stands still until all have come: it is asked for few of them at a time, and does each of them once. */
 START_TEST(transactions_beyond_what_the_server_does_at_a_time_wait_for_their_turn)
