@@ -238,9 +238,9 @@ START_TEST(calls_wait_for_a_server_that_comes_back)
 
     nats_server_stop(&server);
     daemon_wait_log(&daemon_of_test, "lost:");
-    uint32_t put = client_send(client, "kv.put", "['%s', 'k', 'new', {'timeout': 30}]", bucket);
-    uint32_t get = client_send(client, "kv.get", "['%s', 'k', {'timeout': 30}]", bucket);
-    uint32_t info = client_send(client, "bucket.info", "['%s', {'timeout': 30}]", bucket);
+    uint32_t put = client_send(client, "kv.put", "['%s', 'k', 'new']", bucket);
+    uint32_t get = client_send(client, "kv.get", "['%s', 'k']", bucket);
+    uint32_t info = client_send(client, "bucket.info", "['%s']", bucket);
     wait_for_stat(client, "calls_in_flight", 3 + 1);
     nats_server_run(&server);
     ck_assert_uint_eq(revision_of(client_wait(client, put)), 2);
