@@ -22,6 +22,9 @@
 
 #define RUNS_DIRECTORY "build/tests"
 
+/* Held while directories of runs are made and removed. */
+#define ALL_RUNS_LOCK RUNS_DIRECTORY "/lock"
+
 static struct {
     char daemon[PATH_MAX];
     char nats_server[PATH_MAX];
@@ -105,7 +108,7 @@ static void make_run_directory(const char *program)
     }
     if (mkdir(RUNS_DIRECTORY, 0777) != 0 && errno != EEXIST)
         give_up(RUNS_DIRECTORY);
-    int all_runs = lock_file(RUNS_DIRECTORY "/lock", LOCK_EX);
+    int all_runs = lock_file(ALL_RUNS_LOCK, LOCK_EX);
     remove_ended_runs(prefix);
     for (unsigned number = 1;; number++) {
         snprintf(scene.directory, sizeof(scene.directory), RUNS_DIRECTORY "/%s%u", prefix, number);
@@ -150,10 +153,13 @@ void scene_begin(const char *self, const char *name)
 
 void scene_end(bool keep_directory)
 {
-    if (keep_directory)
+    if (keep_directory) {
         printf("%s: logs and data of this run are in %s until the next run\n", scene.name, scene.directory);
-    else
-        remove_tree(scene.directory);
+        return;
+    }
+    int all_runs = lock_file(ALL_RUNS_LOCK, LOCK_EX); /* another run must not find half of it */
+    remove_tree(scene.directory);
+    close(all_runs);
 }
 
 void scene_skip(const char *what, const char *why)

@@ -118,7 +118,7 @@ static void send_listings(struct client *client, unsigned count, const char *buc
 /* The server stands still, so that none gets an answer, and most do not even get their turn to ask. */
 START_TEST(listings_that_get_no_turn_in_time_say_so_and_leave_nothing_behind)
 {
-    enum { CALLS = 400, AT_A_TIME_MAX = 64 };
+    enum { IN_TIME = 100, CALLS = 400, AT_A_TIME_MAX = 64 };
 
     daemon_start(&daemon_of_test, NULL, "calls:\n  attempt_timeout: 60\n");
     struct client *client = client_open(&daemon_of_test);
@@ -127,9 +127,9 @@ START_TEST(listings_that_get_no_turn_in_time_say_so_and_leave_nothing_behind)
     const char *bucket = client_new_bucket(client, NULL);
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
-    put_many(client, bucket, "k.", 0, 5000, 16);
-    send_listings(client, CALLS, bucket, "50");
-    for (unsigned i = 0; i < CALLS; i++)
+    put_many(client, bucket, "k.", 0, 200, 16);
+    send_listings(client, IN_TIME, bucket, "50");
+    for (unsigned i = 0; i < IN_TIME; i++)
         assert_ok(client_wait(client, 1000 + i));
     wait_until(nats_consumer_count(nats, bucket) == 0, "the removal of all consumers");
 
