@@ -71,15 +71,18 @@ END_TEST
 
 static struct daemon daemon_of_test;
 
-/*
- * Each has a consumer of its own, of which a server has a thousand at most. An attempt lasts as long as a call: it is
- * sent again only where the server refuses it.
- */
+/* Much is asked for at once, and the last of it may take long. A request is sent again only if the server refuses it. */
+static void start_patient_daemon(void)
+{
+    daemon_start(&daemon_of_test, NULL, "calls:\n  timeout: 200\n  max_timeout: 600\n  attempt_timeout: 600\n");
+}
+
+/* Each has a consumer of its own, of which a server has a thousand at most. */
 START_TEST(more_histories_than_the_server_reads_at_a_time_are_answered_one_after_the_other)
 {
-    enum { CALLS = 1500 };
+    enum { CALLS = 1100 };
 
-    daemon_start(&daemon_of_test, NULL, "calls:\n  attempt_timeout: 60\n");
+    start_patient_daemon();
     struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, "'history': 3");
     msgpack_sbuffer buffer;
@@ -120,7 +123,7 @@ START_TEST(listings_that_get_no_turn_in_time_say_so_and_leave_nothing_behind)
 {
     enum { IN_TIME = 100, CALLS = 400, AT_A_TIME_MAX = 64 };
 
-    daemon_start(&daemon_of_test, NULL, "calls:\n  attempt_timeout: 60\n");
+    start_patient_daemon();
     struct client *client = client_open(&daemon_of_test);
     struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
     struct nats *removals = nats_connect_embedded(daemon_of_test.data_dir);
@@ -128,7 +131,7 @@ START_TEST(listings_that_get_no_turn_in_time_say_so_and_leave_nothing_behind)
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
     put_many(client, bucket, "k.", 0, 200, 16);
-    send_listings(client, IN_TIME, bucket, "50");
+    send_listings(client, IN_TIME, bucket, "200");
     for (unsigned i = 0; i < IN_TIME; i++)
         assert_ok(client_wait(client, 1000 + i));
     wait_until(nats_consumer_count(nats, bucket) == 0, "the removal of all consumers");
