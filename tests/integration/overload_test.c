@@ -71,7 +71,8 @@ END_TEST
 
 static struct daemon daemon_of_test;
 
-/* Much is asked for at once, and the last of it may take long. A request is sent again only if the server refuses it. */
+/* Much is asked for at once, and the last of it may take long. A request is sent again only if the server refuses it.
+ */
 static void start_patient_daemon(void)
 {
     daemon_start(&daemon_of_test, NULL, "calls:\n  timeout: 200\n  max_timeout: 600\n  attempt_timeout: 600\n");
