@@ -5,8 +5,8 @@
  *   SUITE=bank build/fault                   one suite, see tests/ground/selection.h
  *   CK_RUN_CASE='one server' build/fault     the cases with that name
  */
+#include "tests/fault/patience.h"
 #include "tests/fault/suites.h"
-#include "tests/ground/scene.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -20,6 +20,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     signal(SIGPIPE, SIG_IGN);
+    setenv("CK_DEFAULT_TIMEOUT", TEST_SECONDS, 0); /* Check's own is 4 s */
     SRunner *runner = selection_create_runner(suites, sizeof(suites) / sizeof(suites[0]));
     if (runner == NULL)
         return EXIT_FAILURE;

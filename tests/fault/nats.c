@@ -9,6 +9,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define NO_RESPONDERS           503u  /* the status of a message */
+#define TEMPORARILY_UNAVAILABLE 503   /* the code of an error of JetStream */
+#define NO_MESSAGE_FOUND        10037 /* the err_code of one */
+
 struct nats {
     int socket;
     char *bytes;
@@ -76,9 +80,9 @@ static char *read_line(struct nats *nats, uint64_t until_ms)
     return line;
 }
 
-static bool greet(struct nats *nats)
+static bool greet(struct nats *nats, unsigned patience_ms)
 {
-    uint64_t until_ms = now_ms() + 2000;
+    uint64_t until_ms = now_ms() + patience_ms;
     const char *line;
 
     if (read_line(nats, until_ms) == NULL)
@@ -97,14 +101,19 @@ struct nats *nats_connect(const unsigned *ports, unsigned count)
 {
     struct nats *nats = keep(calloc(1, sizeof(*nats)));
     uint64_t end = now_ms() + PATIENCE_MS;
+    unsigned patience_ms = 1000;
 
-    for (unsigned i = 0;; i = (i + 1) % count) {
-        nats->socket = scene_dial(ports[i]);
-        if (nats->socket >= 0 && greet(nats))
+    for (unsigned i = 0;; i++) {
+        unsigned port = ports[i % count];
+        nats->socket = scene_dial(port);
+        if (nats->socket >= 0 && greet(nats, patience_ms))
             return nats;
-        ck_assert_msg(now_ms() < end, "cannot connect to nats-server on port %u", ports[i]);
+        ck_assert_msg(now_ms() < end, "cannot connect to nats-server on port %u", port);
         if (nats->socket >= 0)
             nats_close(nats);
+        /* One that stands still accepts, and is not waited for any longer than it takes to know of the others. */
+        if (i % count == count - 1)
+            patience_ms *= 2;
         pause_shortly();
     }
 }
@@ -119,8 +128,8 @@ void nats_close(struct nats *nats)
 
 /* --- Requests -------------------------------------------------------------------------------------- */
 
-/* The payload of the message that line begins; NULL: not all of it came. */
-static const char *read_payload(struct nats *nats, char *line, uint64_t until_ms)
+/* The message that line begins. False: not all of it came. */
+static bool read_message(struct nats *nats, char *line, uint64_t until_ms, struct nats_message *message)
 {
     const char *last = "", *before = "";
     char *rest = line, *word;
@@ -133,74 +142,177 @@ static const char *read_payload(struct nats *nats, char *line, uint64_t until_ms
     size_t total = strtoul(last, NULL, 10), headers = has_headers ? strtoul(before, NULL, 10) : 0;
     while (nats->size < total + 2) {
         if (!read_some(nats, until_ms))
-            return NULL;
+            return false;
     }
-    char *payload = take_bytes(nats, total + 2);
-    payload[total] = '\0';
-    bool has_nobody = has_headers && strncmp(payload, "NATS/1.0 503", 12) == 0;
-    return has_nobody ? NULL : payload + headers;
+    char *bytes = take_bytes(nats, total + 2);
+    bytes[total] = '\0';
+    /* "NATS/1.0 503": a status stands behind the version, and only where the message has one. */
+    message->status = has_headers ? (unsigned)strtoul(bytes + strlen("NATS/1.0"), NULL, 10) : 0;
+    message->payload = bytes + headers;
+    return true;
 }
 
-const char *nats_try_request(struct nats *nats, const char *subject, const char *payload, unsigned patience_ms)
+/* False: no answer came within the time. headers: "", or lines with their ends. */
+static bool request(struct nats *nats, const char *subject, const char *headers, const char *payload,
+                    unsigned patience_ms, struct nats_message *answer)
 {
     static unsigned requests;
     uint64_t until_ms = now_ms() + patience_ms;
     const char *inbox = format_text("_INBOX.fault.%u", __atomic_add_fetch(&requests, 1, __ATOMIC_RELAXED));
+    const char *block = *headers != '\0' ? format_text("NATS/1.0\r\n%s\r\n", headers) : "";
+    size_t size = strlen(block) + strlen(payload);
     char *line;
 
-    write_text(nats, format_text("PUB %s %s %zu\r\n%s\r\n", subject, inbox, strlen(payload), payload));
+    if (*block != '\0')
+        write_text(nats,
+                   format_text("HPUB %s %s %zu %zu\r\n%s%s\r\n", subject, inbox, strlen(block), size, block, payload));
+    else
+        write_text(nats, format_text("PUB %s %s %zu\r\n%s\r\n", subject, inbox, size, payload));
     while ((line = read_line(nats, until_ms)) != NULL) {
-        bool is_ours = strstr(line, inbox) != NULL && strstr(line, inbox)[strlen(inbox)] == ' ';
+        const char *found = strstr(line, inbox);
+        bool is_ours = found != NULL && found[strlen(inbox)] == ' ';
         if (strcmp(line, "PING") == 0)
             write_text(nats, "PONG\r\n");
         if (strncmp(line, "MSG ", 4) != 0 && strncmp(line, "HMSG ", 5) != 0)
             continue;
-        const char *answer = read_payload(nats, line, until_ms);
+        if (!read_message(nats, line, until_ms, answer))
+            return false;
         if (is_ours)
-            return answer;
+            return true;
     }
-    return NULL;
+    return false;
 }
+
+bool nats_request(struct nats *nats, const char *subject, const char *payload, struct nats_message *answer)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    /* While there is no leader nobody listens, or nobody answers: the question is asked again. */
+    for (unsigned patience_ms = 250; now_ms() < end && !nats->has_ended; patience_ms *= 2) {
+        if (request(nats, subject, "", payload, patience_ms, answer) && answer->status != NO_RESPONDERS)
+            return true;
+        pause_shortly();
+    }
+    return false;
+}
+
+/* --- JetStream ------------------------------------------------------------------------------------- */
 
 static json_t *parse(const char *subject, const char *text)
 {
-    json_t *json = text != NULL ? json_loads(text, 0, NULL) : NULL;
+    json_t *json = json_loads(text, 0, NULL);
 
-    ck_assert_msg(json != NULL, "%s: nats-server's answer is no JSON: %s", subject, text != NULL ? text : "none came");
+    ck_assert_msg(json != NULL, "%s: nats-server's answer is no JSON: %s", subject, text);
     return keep(json);
 }
 
-json_t *nats_api(struct nats *nats, const char *verb_and_name, const char *payload, ...)
+static long long error_code(const json_t *answer, const char *member)
+{
+    return json_integer_value(json_object_get(json_object_get(answer, "error"), member));
+}
+
+/* What changes something is asked for only once, if it may have been heard: the second answer would be another one. */
+static bool is_question(const char *verb_and_name)
+{
+    static const char *const questions[] = {"INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.NAMES.",
+                                            "CONSUMER.LIST."};
+
+    for (size_t i = 0; i < sizeof(questions) / sizeof(questions[0]); i++) {
+        if (strncmp(verb_and_name, questions[i], strlen(questions[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+static json_t *call_api(struct nats *nats, const char *verb_and_name, const char *body)
 {
     const char *subject = format_text("$JS.API.%s", verb_and_name);
+    unsigned patience_ms = is_question(verb_and_name) ? 250 : PATIENCE_MS;
     uint64_t end = now_ms() + PATIENCE_MS;
-    char *body = NULL;
-    va_list args;
+    struct nats_message message;
+    const char *last = "none";
 
-    va_start(args, payload);
+    for (; now_ms() < end && !nats->has_ended; pause_shortly()) {
+        if (!request(nats, subject, "", body, patience_ms, &message)) {
+            patience_ms *= 2;
+            continue;
+        }
+        if (message.status == NO_RESPONDERS)
+            continue; /* JetStream is not there yet, or has no leader */
+        json_t *answer = parse(subject, message.payload);
+        if (error_code(answer, "code") != TEMPORARILY_UNAVAILABLE)
+            return answer;
+        last = message.payload;
+    }
+    ck_abort_msg("%s: nats-server does not answer; its last answer: %s", subject, last);
+    return NULL;
+}
+
+static char *format_body(const char *payload, va_list args)
+{
+    char *body = NULL;
+
     ck_assert_int_ge(vasprintf(&body, payload, args), 0);
-    va_end(args);
-    keep(body);
     for (char *c = body; *c != '\0'; c++) {
         if (*c == '\'')
             *c = '"';
     }
-    for (;;) {
-        /* While a cluster has no leader, nobody answers. */
-        const char *text = nats_try_request(nats, subject, body, 1000);
-        if (text == NULL && now_ms() < end && !nats->has_ended)
-            continue;
-        return parse(subject, text);
-    }
+    return keep(body);
 }
 
+json_t *nats_try_api(struct nats *nats, const char *verb_and_name)
+{
+    return call_api(nats, verb_and_name, "{}");
+}
+
+json_t *nats_api(struct nats *nats, const char *verb_and_name, const char *payload, ...)
+{
+    va_list args;
+
+    va_start(args, payload);
+    json_t *answer = call_api(nats, verb_and_name, format_body(payload, args));
+    va_end(args);
+    ck_assert_msg(json_object_get(answer, "error") == NULL, "%s: %s", verb_and_name,
+                  (char *)keep(json_dumps(answer, 0)));
+    return answer;
+}
+
+/* With an id, so that the put may be sent again where a cluster has lost it with its leader. */
 uint64_t nats_put(struct nats *nats, const char *bucket, const char *key, const char *value)
 {
+    static unsigned puts;
     const char *subject = format_text("$KV.%s.%s", bucket, key);
-    json_t *ack = parse(subject, nats_try_request(nats, subject, value, PATIENCE_MS));
+    const char *headers =
+        format_text("Nats-Msg-Id: theirs-%d-%u\r\n", (int)getpid(), __atomic_add_fetch(&puts, 1, __ATOMIC_RELAXED));
+    uint64_t end = now_ms() + PATIENCE_MS;
+    unsigned patience_ms = 1000;
+    struct nats_message message;
+    const char *last = "none";
 
-    ck_assert_msg(json_object_get(ack, "error") == NULL, "nats-server refuses %s", subject);
-    return (uint64_t)json_integer_value(json_object_get(ack, "seq"));
+    for (; now_ms() < end && !nats->has_ended; pause_shortly()) {
+        if (!request(nats, subject, headers, value, patience_ms, &message)) {
+            patience_ms *= 2;
+            continue;
+        }
+        if (message.status == NO_RESPONDERS)
+            continue;
+        json_t *ack = parse(subject, message.payload);
+        if (json_object_get(ack, "error") == NULL)
+            return (uint64_t)json_integer_value(json_object_get(ack, "seq"));
+        last = message.payload;
+        ck_assert_msg(error_code(ack, "code") == TEMPORARILY_UNAVAILABLE, "%s: %s", subject, last);
+    }
+    ck_abort_msg("%s: nats-server does not acknowledge; its last answer: %s", subject, last);
+    return 0;
+}
+
+bool nats_has_revision(struct nats *nats, const char *bucket, uint64_t revision)
+{
+    struct nats_message message;
+
+    return nats_request(nats, format_text("$JS.API.DIRECT.GET.KV_%s", bucket),
+                        format_text("{\"seq\":%llu}", (unsigned long long)revision), &message) &&
+           message.status == 0;
 }
 
 /* --- What a bucket's stream holds ------------------------------------------------------------------ */
@@ -260,11 +372,13 @@ struct stream_log nats_read_log(struct nats *nats, const char *bucket)
     log.entries =
         keep(calloc((size_t)json_integer_value(json_object_get(state, "messages")) + 1, sizeof(*log.entries)));
     while (next > 0 && next <= last) {
-        json_t *answer = nats_api(nats, format_text("STREAM.MSG.GET.KV_%s", bucket),
-                                  "{'seq': %llu, 'next_by_subj': '>'}", (unsigned long long)next);
+        const char *verb = format_text("STREAM.MSG.GET.KV_%s", bucket);
+        json_t *answer =
+            call_api(nats, verb, format_text("{\"seq\":%llu,\"next_by_subj\":\">\"}", (unsigned long long)next));
         const json_t *message = json_object_get(answer, "message");
-        if (message == NULL)
+        if (error_code(answer, "err_code") == NO_MESSAGE_FOUND)
             break;
+        ck_assert_msg(message != NULL, "%s: %s", verb, (char *)keep(json_dumps(answer, 0)));
         add_entry(&log, bucket, message);
         next = log.entries[log.count - 1].revision + 1;
     }

@@ -5,7 +5,7 @@
 #ifndef FAULT_NATS_H
 #define FAULT_NATS_H
 
-#include "tests/ground/scene.h"
+#include "tests/fault/patience.h"
 
 #include <jansson.h>
 
@@ -15,15 +15,29 @@ struct nats;
 struct nats *nats_connect(const unsigned *ports, unsigned count);
 void nats_close(struct nats *nats);
 
-/* A request's answer; NULL: none within the time, nobody listens, or the connection has ended. */
-const char *nats_try_request(struct nats *nats, const char *subject, const char *payload, unsigned patience_ms);
+struct nats_message {
+    unsigned status; /* of its headers; 0: it has none */
+    const char *payload;
+};
 
-/* A call of the JetStream API, whose answer must not be an error. payload: JSON with ' for ". */
+/* A request that may be sent again. False: no answer came, or the connection has ended. */
+bool nats_request(struct nats *nats, const char *subject, const char *payload, struct nats_message *answer);
+
+/*
+ * A call of the JetStream API, whose answer must not be an error. payload: JSON with ' for ". Waits until a leader is
+ * there to answer it.
+ */
 json_t *nats_api(struct nats *nats, const char *verb_and_name, const char *payload, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Another program's put: its revision. */
+/* The same without parameters, and with an error for an answer where it has one. */
+json_t *nats_try_api(struct nats *nats, const char *verb_and_name);
+
+/* Another program's put: its revision. Waits until a leader is there to take it. */
 uint64_t nats_put(struct nats *nats, const char *bucket, const char *key, const char *value);
+
+/* Whether the replica that this connection's server asks first has the revision, and those before it. */
+bool nats_has_revision(struct nats *nats, const char *bucket, uint64_t revision);
 
 /* --- What a bucket's stream holds ------------------------------------------------------------------ */
 

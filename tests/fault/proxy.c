@@ -1,6 +1,6 @@
 #include "tests/fault/proxy.h"
 
-#include "tests/ground/scene.h"
+#include "tests/fault/patience.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,7 +16,6 @@
 
 #define PAIRS_MAX     16
 #define READ_BYTES    65536u
-#define REPLIES_MAX   64u
 #define SUBJECT_BYTES 256u
 #define LINE_BYTES    8192u /* of a line that the proxy looks at; longer ones are no publish and no message */
 
@@ -42,14 +41,14 @@ struct proxy {
     int listener, wake;
     unsigned port;
     unsigned servers[PROXY_SERVERS_MAX];
-    unsigned server_count, preferred;
+    unsigned server_count, preferred, latest_port;
     struct pair pairs[PAIRS_MAX];
     struct proxy_fault fault;
     unsigned strikes, publishes;
     bool is_holding, cut_wanted, stop_wanted;
     /* Reply subjects of the publishes whose acks the fault waits for. */
-    char replies[REPLIES_MAX][SUBJECT_BYTES];
-    unsigned reply_count;
+    char (*replies)[SUBJECT_BYTES];
+    size_t reply_count, reply_room;
 };
 
 /* --- Messages -------------------------------------------------------------------------------------- */
@@ -174,9 +173,20 @@ static bool is_of_delivery(enum proxy_fault_kind kind)
     return kind == PROXY_DROP_DELIVERY || kind == PROXY_CUT_BEFORE_DELIVERY || kind == PROXY_DROP_HEARTBEAT;
 }
 
+static void add_reply(struct proxy *proxy, const char *subject)
+{
+    if (proxy->reply_count == proxy->reply_room) {
+        proxy->reply_room = proxy->reply_room * 2 + 64;
+        proxy->replies = realloc(proxy->replies, proxy->reply_room * SUBJECT_BYTES);
+        if (proxy->replies == NULL)
+            abort();
+    }
+    strcpy(proxy->replies[proxy->reply_count++], subject);
+}
+
 static bool take_reply(struct proxy *proxy, const char *subject)
 {
-    for (unsigned i = 0; i < proxy->reply_count; i++) {
+    for (size_t i = 0; i < proxy->reply_count; i++) {
         if (strcmp(proxy->replies[i], subject) != 0)
             continue;
         proxy->reply_count--;
@@ -206,8 +216,8 @@ static bool strikes(struct proxy *proxy, const struct frame *frame)
     bool is_due = ++proxy->publishes > fault->skip;
     if (!is_of_ack(fault->kind))
         return is_due && proxy->strikes < fault->count;
-    if (is_due && frame->reply[0] != '\0' && proxy->reply_count < REPLIES_MAX)
-        strcpy(proxy->replies[proxy->reply_count++], frame->reply);
+    if (is_due && frame->reply[0] != '\0')
+        add_reply(proxy, frame->reply);
     return false;
 }
 
@@ -299,11 +309,12 @@ static void begin_pair(struct proxy *proxy)
 {
     int daemon = accept4(proxy->listener, NULL, NULL, SOCK_CLOEXEC), server = -1, on = 1;
     struct pair *pair = NULL;
+    unsigned port = 0;
 
     if (daemon < 0)
         return;
     for (unsigned i = 0; i < proxy->server_count && server < 0; i++)
-        server = scene_dial(proxy->servers[(proxy->preferred + i) % proxy->server_count]);
+        server = scene_dial(port = proxy->servers[(proxy->preferred + i) % proxy->server_count]);
     for (unsigned i = 0; i < PAIRS_MAX && pair == NULL; i++)
         pair = proxy->pairs[i].is_open ? NULL : &proxy->pairs[i];
     if (server < 0 || pair == NULL) {
@@ -314,6 +325,7 @@ static void begin_pair(struct proxy *proxy)
     }
     setsockopt(daemon, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    proxy->latest_port = port;
     *pair =
         (struct pair){.is_open = true, .up = {.from = daemon, .to = server}, .down = {.from = server, .to = daemon}};
 }
@@ -327,6 +339,8 @@ static void work_pairs(struct proxy *proxy)
         else if (pair->is_open && work_off(proxy, pair, &pair->up))
             work_off(proxy, pair, &pair->down);
     }
+    if (proxy->cut_wanted)
+        proxy->latest_port = 0;
     proxy->cut_wanted = false;
 }
 
@@ -414,6 +428,8 @@ void proxy_stop(struct proxy *proxy)
     pthread_join(proxy->thread, NULL);
     close(proxy->listener);
     close(proxy->wake);
+    free(proxy->replies);
+    proxy->replies = NULL;
 }
 
 unsigned proxy_port(const struct proxy *proxy)
@@ -480,4 +496,12 @@ void proxy_prefer(struct proxy *proxy, unsigned index)
     pthread_mutex_lock(&proxy->lock);
     proxy->preferred = index;
     pthread_mutex_unlock(&proxy->lock);
+}
+
+unsigned proxy_server_port(struct proxy *proxy)
+{
+    pthread_mutex_lock(&proxy->lock);
+    unsigned port = proxy->cut_wanted ? 0 : proxy->latest_port;
+    pthread_mutex_unlock(&proxy->lock);
+    return port;
 }

@@ -65,4 +65,7 @@ void proxy_cut(struct proxy *proxy);
 /* The next connections go to this server first. */
 void proxy_prefer(struct proxy *proxy, unsigned index);
 
+/* Where the latest connection goes to; 0: none was made since proxy_cut. */
+unsigned proxy_server_port(struct proxy *proxy);
+
 #endif

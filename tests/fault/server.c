@@ -45,24 +45,21 @@ void server_start(struct server *server)
     run(server);
 }
 
-static bool has_leader(const struct server servers[CLUSTER_SERVERS])
+static bool has_leader(struct nats *nats)
 {
-    unsigned ports[CLUSTER_SERVERS];
+    struct nats_message answer;
 
-    for (unsigned i = 0; i < CLUSTER_SERVERS; i++)
-        ports[i] = servers[i].port;
-    struct nats *nats = nats_connect(ports, CLUSTER_SERVERS);
-    const char *answer = nats_try_request(nats, "$JS.API.INFO", "", 250);
-    nats_close(nats);
-    return answer != NULL && strstr(answer, "\"error\"") == NULL;
+    return nats_request(nats, "$JS.API.INFO", "", &answer) && strstr(answer.payload, "\"error\"") == NULL;
 }
 
-void cluster_start(struct server servers[CLUSTER_SERVERS])
+void cluster_start(struct cluster *cluster)
 {
-    unsigned routes[CLUSTER_SERVERS];
+    struct server *servers = cluster->servers;
+    unsigned routes[CLUSTER_SERVERS], ports[CLUSTER_SERVERS];
 
     for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
         choose_place(&servers[i], i + 1);
+        ports[i] = servers[i].port;
         routes[i] = scene_free_port();
     }
     for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
@@ -75,7 +72,15 @@ void cluster_start(struct server servers[CLUSTER_SERVERS])
     }
     for (unsigned i = 0; i < CLUSTER_SERVERS; i++)
         run(&servers[i]);
-    wait_until(has_leader(servers), "JetStream's leader");
+    struct nats *nats = nats_connect(ports, CLUSTER_SERVERS);
+    wait_until(has_leader(nats), "JetStream's leader");
+    nats_close(nats);
+}
+
+void cluster_kill(struct cluster *cluster)
+{
+    for (unsigned i = 0; i < CLUSTER_SERVERS; i++)
+        server_kill(&cluster->servers[i]);
 }
 
 void server_kill(struct server *server)

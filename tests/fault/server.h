@@ -4,7 +4,7 @@
 #ifndef FAULT_SERVER_H
 #define FAULT_SERVER_H
 
-#include "tests/ground/scene.h"
+#include "tests/fault/patience.h"
 
 #define CLUSTER_SERVERS 3u
 
@@ -18,8 +18,16 @@ struct server {
 /* Chooses port and directory, writes the configuration, starts it and waits until it listens. */
 void server_start(struct server *server);
 
-/* The same for three that know each other; waits until JetStream has a leader. */
-void cluster_start(struct server servers[CLUSTER_SERVERS]);
+struct cluster {
+    struct server servers[CLUSTER_SERVERS];
+};
+
+/*
+ * The same for three that know each other; waits until JetStream has a leader. As the unchecked fixture of a test case
+ * it serves all of its tests: these run in processes of their own, which cannot kill or restart the servers.
+ */
+void cluster_start(struct cluster *cluster);
+void cluster_kill(struct cluster *cluster);
 
 /* SIGKILL. */
 void server_kill(struct server *server);

@@ -8,8 +8,8 @@
 #ifndef FAULT_SESSION_H
 #define FAULT_SESSION_H
 
+#include "tests/fault/patience.h"
 #include "tests/ground/object.h"
-#include "tests/ground/scene.h"
 
 #include <msgpack.h>
 

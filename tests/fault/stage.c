@@ -19,15 +19,20 @@ static char *conf_path(const struct stage *stage)
     return format_text("%s/kvstored.yaml", stage->directory);
 }
 
-/* Attempts and pauses are short, so that many of them fit into a call's five seconds. */
+/*
+ * Attempts are short, because each one that the proxy spoils lasts so long. A server may be slower than that: the
+ * pauses between attempts grow until its answer comes within one. No fault here may end in a deadline, in a refusal
+ * because of an outage, or in a connection that is given up although it is only slow.
+ */
 static void write_conf(const struct stage *stage, const char *more)
 {
     write_file(conf_path(stage),
                format_text("listen:\n  path: %s\n"
                            "nats:\n  mode: external\n  name: kvstored-fault\n  servers: [nats://127.0.0.1:%u]\n"
+                           "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
                            "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
-                           "calls:\n  attempt_timeout: 0.1\n  retry_min: 0.01\n  retry_max: 0.1\n%s",
-                           stage->socket_path, proxy_port(stage->proxy), more != NULL ? more : ""));
+                           "calls:\n  timeout: %u\n  attempt_timeout: 0.1\n  retry_min: 0.01\n  retry_max: 1\n%s",
+                           stage->socket_path, proxy_port(stage->proxy), CALL_SECONDS, more != NULL ? more : ""));
 }
 
 static bool says_ready(const struct stage *stage, unsigned times)
@@ -83,22 +88,36 @@ static void begin_daemon(struct stage *stage, const char *more)
 
 void stage_begin(struct stage *stage, unsigned server_count, const char *more)
 {
+    struct cluster cluster;
+
     memset(stage, 0, sizeof(*stage));
     stage->server_count = server_count;
-    if (server_count == 1)
+    if (server_count == 1) {
         server_start(&stage->servers[0]);
-    else
-        cluster_start(stage->servers);
+    } else {
+        cluster_start(&cluster);
+        memcpy(stage->servers, cluster.servers, sizeof(stage->servers));
+    }
     begin_daemon(stage, more);
+}
+
+static void begin_as_guest(struct stage *stage, const struct server *servers, unsigned server_count, const char *more)
+{
+    memset(stage, 0, sizeof(*stage));
+    stage->is_guest = true;
+    stage->server_count = server_count;
+    memcpy(stage->servers, servers, sizeof(stage->servers)); /* their ports are what counts */
+    begin_daemon(stage, more);
+}
+
+void stage_begin_in(struct stage *stage, const struct cluster *cluster, const char *more)
+{
+    begin_as_guest(stage, cluster->servers, CLUSTER_SERVERS, more);
 }
 
 void stage_join(struct stage *stage, const struct stage *host, const char *more)
 {
-    memset(stage, 0, sizeof(*stage));
-    stage->is_guest = true;
-    stage->server_count = host->server_count;
-    memcpy(stage->servers, host->servers, sizeof(stage->servers)); /* their ports are what counts */
-    begin_daemon(stage, more);
+    begin_as_guest(stage, host->servers, host->server_count, more);
 }
 
 void stage_kill_daemon(struct stage *stage)
@@ -145,9 +164,8 @@ void stage_end(struct stage *stage)
 
 void stage_make_bucket(struct stage *stage, const char *name, const char *options)
 {
-    assert_ok(session_call(stage->session, "bucket.create",
-                           "['%s', {'history': 64, 'replicas': %u%s%s, 'timeout': 20}]", name, stage->server_count,
-                           options != NULL ? ", " : "", options != NULL ? options : ""));
+    assert_ok(session_call(stage->session, "bucket.create", "['%s', {'history': 64, 'replicas': %u%s%s}]", name,
+                           stage->server_count, options != NULL ? ", " : "", options != NULL ? options : ""));
 }
 
 void stage_reconnect_nats(struct stage *stage)
@@ -190,9 +208,26 @@ static bool is_current(struct stage *stage, const char *bucket)
     return json_object_get(cluster, "leader") != NULL && current + 1 == stage->server_count;
 }
 
+/* Asks one server, which has its replica answer if there is one that answers at all. */
+static bool has_last(struct stage *stage, unsigned server, const char *bucket)
+{
+    json_t *info = nats_api(stage->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    uint64_t last = (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
+
+    if (last == 0)
+        return true;
+    struct nats *nats = nats_connect(&stage->servers[server].port, 1);
+    bool has_it = nats_has_revision(nats, bucket, last);
+    nats_close(nats);
+    return has_it;
+}
+
+/* One that is current has everything in its log, and may still answer from what was before. */
 void stage_wait_current(struct stage *stage, const char *bucket)
 {
     wait_until(is_current(stage, bucket), "all replicas");
+    for (unsigned i = 0; i < stage->server_count; i++)
+        wait_until(has_last(stage, i, bucket), "a replica's answer");
 }
 
 uint64_t stage_stat(struct stage *stage, const char *path)

@@ -16,7 +16,7 @@ struct stage {
     struct proxy *proxy;
     struct process daemon;
     unsigned starts; /* of the daemon */
-    bool is_guest;   /* the servers are another stage's */
+    bool is_guest;   /* the servers are another stage's, or the test case's */
     char directory[PATH_BYTES];
     char socket_path[PATH_BYTES];
     struct nats *nats; /* past the proxy */
@@ -25,6 +25,12 @@ struct stage {
 
 /* Starts all of it. more: further sections of the daemon's configuration (not nats, calls), or NULL. */
 void stage_begin(struct stage *stage, unsigned server_count, const char *more);
+
+/*
+ * With the servers of a test case's cluster, which must be left alone: they serve other tests too, which have buckets
+ * of other names.
+ */
+void stage_begin_in(struct stage *stage, const struct cluster *cluster, const char *more);
 
 /*
  * Another daemon, behind a proxy of its own, with the servers of another stage. All daemons have one name in NATS: they
@@ -51,7 +57,7 @@ void stage_reconnect_nats(struct stage *stage);
 /* The server that leads a bucket's stream; waits until one does. */
 struct server *stage_leader(struct stage *stage, const char *bucket);
 
-/* Waits until all replicas of a bucket's stream are there and have everything. */
+/* Waits until all replicas of a bucket's stream are there, and answer with all that the leader has. */
 void stage_wait_current(struct stage *stage, const char *bucket);
 
 /* Attempts after the first that the daemon has made. */

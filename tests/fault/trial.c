@@ -3,9 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Enough for a cluster to choose a new leader: no fault here may end in a deadline. */
-#define OPTIONS "{'timeout': 20}"
-
 /* What a kind writes: under prefix.key. */
 struct part {
     const char *key, *operation, *value;
@@ -61,8 +58,8 @@ unsigned trial_skip(enum trial_kind kind)
 
 static uint64_t put_base(const struct trial *trial, const char *key)
 {
-    return answer_revision(session_call(trial->stage->session, "kv.put", "['%s', '%s.%s', 'base', " OPTIONS "]",
-                                        trial->bucket, trial->prefix, key));
+    return answer_revision(
+        session_call(trial->stage->session, "kv.put", "['%s', '%s.%s', 'base']", trial->bucket, trial->prefix, key));
 }
 
 void trial_prepare(struct trial *trial, struct stage *stage, const char *bucket, enum trial_kind kind)
@@ -78,7 +75,7 @@ void trial_prepare(struct trial *trial, struct stage *stage, const char *bucket,
     if (kind != TRIAL_CREATE)
         trial->before = put_base(trial, "a");
     if (kind == TRIAL_CREATE_OVER_MARKER)
-        assert_ok(session_call(stage->session, "kv.delete", "['%s', '%s.a', " OPTIONS "]", bucket, trial->prefix));
+        assert_ok(session_call(stage->session, "kv.delete", "['%s', '%s.a']", bucket, trial->prefix));
     if (kind == TRIAL_TRANSACTION || kind == TRIAL_TRANSACTION_OF_MANY_CHECKS) {
         trial->checked[0] = put_base(trial, "c");
         trial->checked[1] = put_base(trial, "d");
@@ -95,45 +92,41 @@ void trial_send(struct trial *trial)
 
     switch (trial->kind) {
     case TRIAL_PUT:
-        trial->msgid = session_send(session, "kv.put", "['%s', '%s.a', 'mine', " OPTIONS "]", bucket, key);
+        trial->msgid = session_send(session, "kv.put", "['%s', '%s.a', 'mine']", bucket, key);
         break;
     case TRIAL_CREATE:
     case TRIAL_CREATE_OVER_MARKER:
-        trial->msgid = session_send(session, "kv.create", "['%s', '%s.a', 'mine', " OPTIONS "]", bucket, key);
+        trial->msgid = session_send(session, "kv.create", "['%s', '%s.a', 'mine']", bucket, key);
         break;
     case TRIAL_UPDATE:
-        trial->msgid =
-            session_send(session, "kv.update", "['%s', '%s.a', 'mine', %llu, " OPTIONS "]", bucket, key, before);
+        trial->msgid = session_send(session, "kv.update", "['%s', '%s.a', 'mine', %llu]", bucket, key, before);
         break;
     case TRIAL_DELETE:
-        trial->msgid = session_send(session, "kv.delete", "['%s', '%s.a', " OPTIONS "]", bucket, key);
+        trial->msgid = session_send(session, "kv.delete", "['%s', '%s.a']", bucket, key);
         break;
     case TRIAL_DELETE_AT_REVISION:
-        trial->msgid = session_send(session, "kv.delete", "['%s', '%s.a', {'revision': %llu, 'timeout': 20}]", bucket,
-                                    key, before);
+        trial->msgid = session_send(session, "kv.delete", "['%s', '%s.a', {'revision': %llu}]", bucket, key, before);
         break;
     case TRIAL_PURGE:
-        trial->msgid = session_send(session, "kv.purge", "['%s', '%s.a', " OPTIONS "]", bucket, key);
+        trial->msgid = session_send(session, "kv.purge", "['%s', '%s.a']", bucket, key);
         break;
     case TRIAL_PURGE_AT_REVISION:
-        trial->msgid =
-            session_send(session, "kv.purge", "['%s', '%s.a', {'revision': %llu, 'timeout': 20}]", bucket, key, before);
+        trial->msgid = session_send(session, "kv.purge", "['%s', '%s.a', {'revision': %llu}]", bucket, key, before);
         break;
     case TRIAL_BULK_PUT:
-        trial->msgid =
-            session_send(session, "bulk.put", "['%s', {'%s.a': 'mine', '%s.b': 'mine', '%s.f': 'mine'}, " OPTIONS "]",
-                         bucket, key, key, key);
+        trial->msgid = session_send(session, "bulk.put", "['%s', {'%s.a': 'mine', '%s.b': 'mine', '%s.f': 'mine'}]",
+                                    bucket, key, key, key);
         break;
     case TRIAL_TRANSACTION:
         trial->msgid = session_send(session, "txn.commit",
                                     "['%s', [['%s.c', %llu]], [['put', '%s.a', 'mine'], ['create', '%s.b', 'mine'], "
-                                    "['delete', '%s.f']], " OPTIONS "]",
+                                    "['delete', '%s.f']]]",
                                     bucket, key, (unsigned long long)checked[0], key, key, key);
         break;
     case TRIAL_TRANSACTION_OF_MANY_CHECKS:
         trial->msgid = session_send(session, "txn.commit",
                                     "['%s', [['%s.c', %llu], ['%s.d', %llu], ['%s.e', %llu]], "
-                                    "[['put', '%s.a', 'mine'], ['create', '%s.b', 'mine']], " OPTIONS "]",
+                                    "[['put', '%s.a', 'mine'], ['create', '%s.b', 'mine']]]",
                                     bucket, key, (unsigned long long)checked[0], key, (unsigned long long)checked[1],
                                     key, (unsigned long long)checked[2], key, key);
         break;

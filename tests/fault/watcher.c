@@ -11,9 +11,8 @@ void watcher_begin(struct watcher *watcher, const char *socket_path, const char 
     watcher->session = session_open(socket_path);
     watcher->bucket = bucket;
     snprintf(watcher->prefix, sizeof(watcher->prefix), "%.*s", (int)strcspn(filter, ">"), filter);
-    const struct answer *answer =
-        session_call(watcher->session, "watch.start", "['%s', {'filter': '%s', 'timeout': 20%s%s}]", bucket, filter,
-                     *options != '\0' ? ", " : "", options);
+    const struct answer *answer = session_call(watcher->session, "watch.start", "['%s', {'filter': '%s'%s%s}]", bucket,
+                                               filter, *options != '\0' ? ", " : "", options);
     assert_ok(answer);
     watcher->id = number_at(answer->result, "");
 }
