@@ -3,16 +3,39 @@
 #include "tests/fault/suites.h"
 
 #include <string.h>
+#include <unistd.h>
 
+static struct cluster cluster;
 static struct stage stage;
+
+/* Each test has buckets of its own in the one cluster. */
+static const char *bucket, *hot, *reads;
+
+static void begin_cluster(void)
+{
+    cluster_start(&cluster);
+}
+
+static void end_cluster(void)
+{
+    cluster_kill(&cluster);
+}
+
+static void begin_with(const char *more)
+{
+    bucket = format_text("b%d", (int)getpid());
+    hot = format_text("hot%d", (int)getpid());
+    reads = format_text("$JS.API.DIRECT.GET.KV_%s", bucket);
+    stage_begin_in(&stage, &cluster, more);
+    stage_make_bucket(&stage, bucket, NULL);
+}
 
 static void begin(void)
 {
-    stage_begin(&stage, CLUSTER_SERVERS, NULL);
-    stage_make_bucket(&stage, "b", NULL);
-    assert_ok(session_call(stage.session, "bulk.put", "['b', {'one': '1', 'two': '2', 'three': '3'}]"));
-    assert_ok(session_call(stage.session, "kv.delete", "['b', 'deleted']"));
-    stage_wait_current(&stage, "b");
+    begin_with(NULL);
+    assert_ok(session_call(stage.session, "bulk.put", "['%s', {'one': '1', 'two': '2', 'three': '3'}]", bucket));
+    assert_ok(session_call(stage.session, "kv.delete", "['%s', 'deleted']", bucket));
+    stage_wait_current(&stage, bucket);
 }
 
 static void end(void)
@@ -35,7 +58,7 @@ static const char *value_of(const struct answer *answer, const char *key)
 static const struct answer *get_all(void)
 {
     const struct answer *answer =
-        session_call(stage.session, "bulk.get", "['b', ['one', 'never', 'two', 'deleted', 'three'], {'timeout': 20}]");
+        session_call(stage.session, "bulk.get", "['%s', ['one', 'never', 'two', 'deleted', 'three']]", bucket);
 
     assert_ok(answer);
     ck_assert_uint_eq(answer->result->via.map.size, 5);
@@ -54,8 +77,7 @@ static void expect_all(const struct answer *answer)
 /* As a server does that does not keep writes away while it reads: one of the messages does not come. */
 static void miss_a_key(unsigned count)
 {
-    proxy_arm(stage.proxy,
-              (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$JS.API.DIRECT.GET.KV_b", .count = count});
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = reads, .count = count});
     const struct answer *answer = get_all();
     ck_assert_uint_eq(proxy_strikes(stage.proxy), count);
     proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
@@ -82,14 +104,14 @@ END_TEST
 
 START_TEST(keys_that_are_overwritten_all_the_time_are_never_nil)
 {
-    assert_ok(session_call(stage.session, "bucket.create", "['hot', {'history': 1, 'replicas': 3}]"));
+    assert_ok(session_call(stage.session, "bucket.create", "['%s', {'history': 1, 'replicas': 3}]", hot));
     struct session *writer = session_open(stage.socket_path);
     for (unsigned round = 0; round < 300; round++) {
         uint32_t writes[3];
         for (unsigned i = 0; i < 3; i++)
-            writes[i] = session_send(writer, "kv.put", "['hot', 'k%u', '%u', {'timeout': 20}]", i, round);
+            writes[i] = session_send(writer, "kv.put", "['%s', 'k%u', '%u']", hot, i, round);
         if (round > 0) {
-            const struct answer *answer = session_call(stage.session, "bulk.get", "['hot', ['k0', 'k1', 'k2']]");
+            const struct answer *answer = session_call(stage.session, "bulk.get", "['%s', ['k0', 'k1', 'k2']]", hot);
             assert_ok(answer);
             for (unsigned i = 0; i < 3; i++)
                 ck_assert(value_of(answer, format_text("k%u", i)) != NULL);
@@ -99,7 +121,7 @@ START_TEST(keys_that_are_overwritten_all_the_time_are_never_nil)
         session_forget(stage.session);
         session_forget(writer);
         if (round == 0)
-            stage_wait_current(&stage, "hot");
+            stage_wait_current(&stage, hot);
     }
     session_close(writer);
 }
@@ -116,22 +138,23 @@ static struct stage other;
 static void expect_whole(unsigned lost_reads, const char *operations, const char *x)
 {
     const struct proxy_fault lose = {
-        .kind = PROXY_DROP_PUBLISH, .subject = "$JS.API.DIRECT.GET.KV_b", .count = lost_reads};
-    const struct proxy_fault miss = {.kind = PROXY_DROP_ACK, .subject = "$JS.API.DIRECT.GET.KV_b", .then_hold = true};
+        .kind = PROXY_DROP_PUBLISH, .subject = reads, .count = lost_reads, .then_hold = true};
+    const struct proxy_fault miss = {.kind = PROXY_DROP_ACK, .subject = reads, .then_hold = true};
 
     stage_join(&other, &stage, NULL);
-    assert_ok(session_call(stage.session, "txn.commit", "['b', [], [['put', 'x', '1'], ['put', 'y', '1']]]"));
-    assert_ok(session_call(other.session, "kv.get", "['b', 'x']"));
-    stage_wait_current(&stage, "b");
+    assert_ok(session_call(stage.session, "txn.commit", "['%s', [], [['put', 'x', '1'], ['put', 'y', '1']]]", bucket));
+    assert_ok(session_call(other.session, "kv.get", "['%s', 'x']", bucket));
+    stage_wait_current(&stage, bucket);
     proxy_arm(stage.proxy, lost_reads > 0 ? lose : miss);
-    uint32_t msgid = session_send(stage.session, "bulk.get", "['b', ['x', 'y'], {'timeout': 50}]");
+    uint32_t msgid = session_send(stage.session, "bulk.get", "['%s', ['x', 'y']]", bucket);
     if (lost_reads > 0) {
         wait_until(proxy_strikes(stage.proxy) == lost_reads, "the reads that are lost");
         proxy_arm(stage.proxy, miss);
+        proxy_release(stage.proxy);
     }
     wait_until(proxy_strikes(stage.proxy) == 1, "the read that misses a key");
-    assert_ok(session_call(other.session, "txn.commit", "['b', [], [%s]]", operations));
-    stage_wait_current(&stage, "b");
+    assert_ok(session_call(other.session, "txn.commit", "['%s', [], [%s]]", bucket, operations));
+    stage_wait_current(&stage, bucket);
     proxy_release(stage.proxy);
     const struct answer *answer = session_wait(stage.session, msgid);
     assert_ok(answer);
@@ -162,9 +185,7 @@ END_TEST
 
 static void begin_small(void)
 {
-    stage_begin(&stage, CLUSTER_SERVERS,
-                "limits:\n  frame_bytes: 8M\n  call_bytes: 16M\n  call_bytes_per_session: 16M\n");
-    stage_make_bucket(&stage, "b", NULL);
+    begin_with("limits:\n  frame_bytes: 8M\n  call_bytes: 16M\n  call_bytes_per_session: 16M\n");
 }
 
 START_TEST(what_is_read_again_takes_no_more_memory)
@@ -173,11 +194,10 @@ START_TEST(what_is_read_again_takes_no_more_memory)
 
     memset(value, 'v', sizeof(value) - 1);
     for (unsigned i = 0; i < 6; i++)
-        assert_ok(session_call(stage.session, "kv.put", "['b', 'k%u', '%s']", i, value));
-    stage_wait_current(&stage, "b");
-    proxy_arm(stage.proxy,
-              (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$JS.API.DIRECT.GET.KV_b", .count = 3});
-    assert_ok(session_call(stage.session, "bulk.get", "['b', ['k0', 'k1', 'k2', 'k3', 'k4', 'k5'], {'timeout': 20}]"));
+        assert_ok(session_call(stage.session, "kv.put", "['%s', 'k%u', '%s']", bucket, i, value));
+    stage_wait_current(&stage, bucket);
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = reads, .count = 3});
+    assert_ok(session_call(stage.session, "bulk.get", "['%s', ['k0', 'k1', 'k2', 'k3', 'k4', 'k5']]", bucket));
     ck_assert_uint_eq(proxy_strikes(stage.proxy), 3);
 }
 END_TEST
@@ -187,8 +207,8 @@ Suite *bulk_fault_suite(void)
     Suite *suite = suite_create("bulk faults");
     TCase *tests = tcase_create("three servers"), *small = tcase_create("little memory");
 
+    tcase_add_unchecked_fixture(tests, begin_cluster, end_cluster);
     tcase_add_checked_fixture(tests, begin, end);
-    tcase_set_timeout(tests, 60);
     tcase_add_test(tests, keys_that_are_not_there_are_nil);
     tcase_add_test(tests, a_key_that_one_read_misses_is_found_by_the_next);
     tcase_add_test(tests, a_key_that_every_read_misses_is_found_by_itself);
@@ -197,8 +217,8 @@ Suite *bulk_fault_suite(void)
     tcase_add_test(tests, a_transaction_that_writes_during_the_read_is_seen_as_a_whole);
     tcase_add_test(tests, reads_that_were_lost_are_none_of_the_four);
     suite_add_tcase(suite, tests);
+    tcase_add_unchecked_fixture(small, begin_cluster, end_cluster);
     tcase_add_checked_fixture(small, begin_small, end);
-    tcase_set_timeout(small, 60);
     tcase_add_test(small, what_is_read_again_takes_no_more_memory);
     suite_add_tcase(suite, small);
     return suite;
