@@ -22,7 +22,7 @@ static void spoil(struct stage *stage, const char *bucket, unsigned number)
 {
     struct proxy_fault fault = {.subject = format_text("$KV.%s.>", bucket), .count = 3};
 
-    switch (number % 8) {
+    switch (number % CHAOS_KINDS) {
     case 0:
         fault.kind = PROXY_DROP_ACK;
         break;
@@ -52,16 +52,12 @@ static void spoil(struct stage *stage, const char *bucket, unsigned number)
     wait_until(proxy_strikes(stage->proxy) == fault.count, "the fault to strike");
 }
 
-unsigned chaos_run(struct stage *stage, const char *bucket, const unsigned *progress, unsigned time_ms)
+void chaos_run(struct stage *stage, const char *bucket, const unsigned *progress, unsigned rounds)
 {
-    uint64_t end_ms = now_ms() + time_ms;
-    unsigned faults = 0;
-
-    while (now_ms() < end_ms) {
+    for (unsigned i = 0; i < rounds * CHAOS_KINDS; i++) {
         unsigned before = __atomic_load_n(progress, __ATOMIC_RELAXED);
-        spoil(stage, bucket, faults++);
+        spoil(stage, bucket, i);
         wait_until(__atomic_load_n(progress, __ATOMIC_RELAXED) >= before + 50, "calls that succeed again");
     }
     proxy_arm(stage->proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
-    return faults;
 }

@@ -6,10 +6,12 @@
 
 #include "tests/fault/stage.h"
 
+#define CHAOS_KINDS 8u
+
 /*
- * Until the time is over: spoils something, and waits until *progress, which the callers raise
- * with each success, shows that all is well again. Answers how many faults there were.
+ * So many times each kind of fault: spoils something, and waits until *progress, which the callers raise with each
+ * success, shows that all is well again.
  */
-unsigned chaos_run(struct stage *stage, const char *bucket, const unsigned *progress, unsigned time_ms);
+void chaos_run(struct stage *stage, const char *bucket, const unsigned *progress, unsigned rounds);
 
 #endif

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEYS       4u
-#define WRITERS    3u
-#define READERS    4u
-#define CALLERS    (WRITERS + READERS)
-#define SIGHTS_MAX 20000u
-#define TIME_MS    6000u
+#define KEYS    4u
+#define WRITERS 3u
+#define READERS 4u
+#define CALLERS (WRITERS + READERS)
+#define ROUNDS  2u
+#define HITS    200u
 
 /* In place of a revision: the key was not there; it was listed, and with which value is not known. */
 #define NOTHING_SEEN   0u
@@ -36,7 +36,7 @@ struct caller {
     pthread_t thread;
     unsigned number;
     struct sight *sights;
-    size_t count;
+    size_t count, room;
 };
 
 /* --- The checker ----------------------------------------------------------------------------------- */
@@ -48,18 +48,32 @@ static int compare_begins(const void *a, const void *b)
     return (one->begin_ns > other->begin_ns) - (one->begin_ns < other->begin_ns);
 }
 
-/* The first marker, or put, of the key from a revision on, that one included; 0: there is none. */
+static int compare_ends(const void *a, const void *b)
+{
+    const struct sight *one = *(struct sight *const *)a, *other = *(struct sight *const *)b;
+
+    return (one->end_ns > other->end_ns) - (one->end_ns < other->end_ns);
+}
+
+/* The first marker, or put, of the key from a revision on, that one included; 0: there is none. In order: the versions.
+ */
 static uint64_t version_from(const struct version *versions, size_t count, const struct sight *sight, uint64_t revision)
 {
     bool wants_marker = sight->revision == NOTHING_SEEN;
-    uint64_t first = 0;
+    size_t low = 0, high = count;
 
-    for (size_t i = 0; i < count; i++) {
-        if (versions[i].key == sight->key && versions[i].is_marker == wants_marker &&
-            versions[i].revision >= revision && (first == 0 || versions[i].revision < first))
-            first = versions[i].revision;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (versions[middle].revision < revision)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    return first;
+    for (; low < count; low++) {
+        if (versions[low].key == sight->key && versions[low].is_marker == wants_marker)
+            return versions[low].revision;
+    }
+    return 0;
 }
 
 /*
@@ -70,14 +84,21 @@ static uint64_t version_from(const struct version *versions, size_t count, const
 static const struct sight *find_old(struct sight *sights, size_t count, const struct version *versions,
                                     size_t version_count)
 {
+    struct sight **by_end = keep(calloc(count + 1, sizeof(*by_end)));
+    uint64_t floors[KEYS] = {0}; /* the newest that was answered before this one began */
+    size_t ended = 0;
+
     qsort(sights, count, sizeof(*sights), compare_begins);
+    for (size_t i = 0; i < count; i++)
+        by_end[i] = &sights[i];
+    qsort((void *)by_end, count, sizeof(*by_end), compare_ends);
     for (size_t i = 0; i < count; i++) {
         struct sight *sight = &sights[i];
-        uint64_t floor = 0;
-        for (size_t j = 0; j < i; j++) {
-            if (sights[j].key == sight->key && sights[j].end_ns < sight->begin_ns && sights[j].revision > floor)
-                floor = sights[j].revision;
+        for (; by_end[ended]->end_ns < sight->begin_ns; ended++) {
+            if (by_end[ended]->revision > floors[by_end[ended]->key])
+                floors[by_end[ended]->key] = by_end[ended]->revision;
         }
+        uint64_t floor = floors[sight->key];
         if (sight->revision == NOTHING_SEEN || sight->revision == SOMETHING_SEEN)
             sight->revision = floor > 0 ? version_from(versions, version_count, sight, floor) : 0;
         if (sight->is_bound && sight->revision < floor)
@@ -146,8 +167,11 @@ static void end(void)
 
 static void note(struct caller *caller, const struct sight *sight, unsigned key, uint64_t revision)
 {
-    if (caller->count == SIGHTS_MAX)
-        return;
+    if (caller->count == caller->room) {
+        caller->room = caller->room * 2 + 1000;
+        caller->sights = realloc(caller->sights, caller->room * sizeof(*caller->sights));
+        ck_assert_ptr_nonnull(caller->sights);
+    }
     caller->sights[caller->count] = *sight;
     caller->sights[caller->count].key = key;
     caller->sights[caller->count++].revision = revision;
@@ -225,7 +249,7 @@ static void *run_caller(void *arg)
     unsigned seed = caller->number + 1;
     uint64_t seen[KEYS] = {0};
 
-    while (!__atomic_load_n(&is_over, __ATOMIC_RELAXED) && caller->count < SIGHTS_MAX) {
+    for (; !__atomic_load_n(&is_over, __ATOMIC_RELAXED); pause_shortly()) { /* few enough to be checked */
         if (caller->number < WRITERS)
             write_one(caller, session, &seed, seen);
         else if (rand_r(&seed) % 8 == 0)
@@ -233,7 +257,6 @@ static void *run_caller(void *arg)
         else
             read_one(caller, session, &seed);
         session_forget(session);
-        pause_shortly(); /* few enough to be checked each against each */
     }
     session_close(session);
     return NULL;
@@ -241,21 +264,25 @@ static void *run_caller(void *arg)
 
 START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
 {
-    struct sight *sights = keep(calloc(CALLERS * SIGHTS_MAX, sizeof(*sights)));
+    struct sight *sights = NULL;
     size_t count = 0;
 
     for (unsigned i = 0; i < CALLERS; i++) {
         callers[i].number = i;
-        callers[i].sights = keep(calloc(SIGHTS_MAX, sizeof(*sights)));
         ck_assert_int_eq(pthread_create(&callers[i].thread, NULL, run_caller, &callers[i]), 0);
     }
-    chaos_run(&stage, "b", &progress, TIME_MS);
+    chaos_run(&stage, "b", &progress, ROUNDS);
+    wait_until(stage_stat(&stage, "cache.hits") > HITS, "reads that memory answers");
     __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < CALLERS; i++) {
         pthread_join(callers[i].thread, NULL);
+        sights = realloc(sights, (count + callers[i].count) * sizeof(*sights));
+        ck_assert_ptr_nonnull(sights);
         memcpy(sights + count, callers[i].sights, callers[i].count * sizeof(*sights));
         count += callers[i].count;
+        free(callers[i].sights);
     }
+    keep(sights);
     struct stream_log log = nats_read_log(stage.nats, "b");
     struct version *versions = keep(calloc(log.count + 1, sizeof(*versions)));
     for (size_t i = 0; i < log.count; i++) {
@@ -263,7 +290,6 @@ START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
         versions[i].revision = log.entries[i].revision;
         versions[i].is_marker = strcmp(log.entries[i].operation, "DEL") == 0;
     }
-    ck_assert_uint_gt(stage_stat(&stage, "cache.hits"), 200);
     const struct sight *old = find_old(sights, count, versions, log.count);
     ck_assert_msg(old == NULL, "k%u was answered at revision %llu, which is too old, between %llu and %llu ns",
                   old->key, (unsigned long long)old->revision, (unsigned long long)old->begin_ns,
@@ -284,8 +310,8 @@ START_TEST(many_who_ask_for_one_key_that_is_not_cached_make_one_request)
     uint64_t retries = stage_retries(&stage);
     proxy_arm(stage.proxy, hold);
     for (unsigned i = 0; i < ASKERS; i++)
-        msgids[i] = session_send(i % 2 == 0 ? stage.session : other, "kv.get",
-                                 "['cold', 'color', {'consistency': 'cached', 'timeout': 15}]");
+        msgids[i] =
+            session_send(i % 2 == 0 ? stage.session : other, "kv.get", "['cold', 'color', {'consistency': 'cached'}]");
     wait_until(proxy_strikes(stage.proxy) == 1, "the question to NATS");
     struct session *third = session_open(stage.socket_path);
     wait_until(number_at(session_call(third, "daemon.stats", "[]")->result, "calls_in_flight") > ASKERS,
@@ -299,7 +325,6 @@ START_TEST(many_who_ask_for_one_key_that_is_not_cached_make_one_request)
     /* What was held is counted once more when it passes, and while it was held it may have been asked again. The third
      * is of the bucket's reading, which looks behind its end. */
     ck_assert_uint_le(proxy_publishes(stage.proxy), 3 + stage_retries(&stage) - retries);
-    ck_assert_uint_lt(proxy_publishes(stage.proxy), ASKERS / 4);
     session_close(third);
     session_close(other);
 }
@@ -313,8 +338,6 @@ Suite *near_fault_suite(void)
     tcase_add_test(checker, the_checker_knows_old_from_new);
     tcase_add_checked_fixture(one, begin_one, end);
     tcase_add_checked_fixture(three, begin_three, end);
-    tcase_set_timeout(one, 90);
-    tcase_set_timeout(three, 90);
     tcase_add_test(one, cached_reads_are_never_old_and_never_go_back_while_everything_breaks);
     tcase_add_test(three, cached_reads_are_never_old_and_never_go_back_while_everything_breaks);
     tcase_add_test(one, many_who_ask_for_one_key_that_is_not_cached_make_one_request);
