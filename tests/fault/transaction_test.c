@@ -31,7 +31,7 @@ START_TEST(transactions_that_write_one_key_at_once_all_commit)
 
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
         msgids[i] = session_send(stage.session, "txn.commit",
-                                 "['b', [], [['put', 'shared', '%u'], ['put', 'own.%u', 'x']], {'timeout': 20}]", i, i);
+                                 "['b', [], [['put', 'shared', '%u'], ['put', 'own.%u', 'x']]]", i, i);
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
         assert_ok(session_wait(stage.session, msgids[i]));
     log = nats_read_log(stage.nats, "b");
@@ -53,8 +53,7 @@ static void *count_up(void *arg)
         const struct answer *read = session_call(session, "kv.get", "['b', 'counter', {'consistency': 'leader'}]");
         assert_ok(read);
         const struct answer *answer = session_call(
-            session, "txn.commit",
-            "['b', [['counter', %llu]], [['put', 'counter', '%lu'], ['put', 'log', 'x']], {'timeout': 20}]",
+            session, "txn.commit", "['b', [['counter', %llu]], [['put', 'counter', '%lu'], ['put', 'log', 'x']]]",
             (unsigned long long)number_at(read->result, "revision"),
             strtoul(text_at(read->result, "value"), NULL, 10) + 1);
         if (strcmp(answer_code(answer), "ok") == 0) {
@@ -88,45 +87,36 @@ END_TEST
 
 /* --- More checks than messages --------------------------------------------------------------------- */
 
-struct disturber {
-    pthread_t thread;
-    bool stop_wanted;
-    unsigned writes;
-};
-
-static void *disturb(void *arg)
+/* Each try to commit is late by another program's write, until there were some; then one gets through. */
+static void disturb(unsigned writes)
 {
-    struct disturber *disturber = arg;
-    const unsigned port = stage.servers[0].port;
-    struct nats *nats = nats_connect(&port, 1);
+    struct proxy_fault hold = {.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$KV.b.out"};
 
-    while (!__atomic_load_n(&disturber->stop_wanted, __ATOMIC_RELAXED)) {
-        nats_put(nats, "b", "unrelated", "x");
-        __atomic_add_fetch(&disturber->writes, 1, __ATOMIC_RELAXED);
-        /* A pace at which a read and a commit fit in between now and then. */
-        for (unsigned i = 0; i < 5; i++)
-            pause_shortly();
+    while (writes-- > 0) {
+        wait_until(proxy_strikes(stage.proxy) == 1, "a try to commit");
+        nats_put(stage.nats, "b", "unrelated", "x");
+        hold.kind = writes > 0 ? PROXY_HOLD_BEFORE_PUBLISH : PROXY_NO_FAULT;
+        hold.skip = 1; /* the one that is late */
+        proxy_arm(stage.proxy, hold);
+        proxy_release(stage.proxy);
     }
-    nats_close(nats);
-    return NULL;
 }
 
 START_TEST(many_checks_commit_while_others_write_elsewhere)
 {
-    struct disturber disturber = {0};
     unsigned long long revisions[5];
 
     for (unsigned i = 0; i < 5; i++)
         revisions[i] = answer_revision(session_call(stage.session, "kv.put", "['b', 'k%u', 'x']", i));
-    ck_assert_int_eq(pthread_create(&disturber.thread, NULL, disturb, &disturber), 0);
-    wait_until(__atomic_load_n(&disturber.writes, __ATOMIC_RELAXED) > 3, "the other writer");
-    for (unsigned i = 0; i < 20; i++) {
-        const struct answer *answer =
-            session_call(stage.session, "txn.commit",
+    for (unsigned i = 0; i < 6; i++) {
+        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$KV.b.out"});
+        uint32_t msgid =
+            session_send(stage.session, "txn.commit",
                          "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu], ['k4', %llu]], [['put', "
-                         "'out', '%u']], {'timeout': 20}]",
+                         "'out', '%u']]]",
                          revisions[0], revisions[1], revisions[2], revisions[3], revisions[4], i);
-        assert_ok(answer);
+        disturb(1 + i % 3);
+        assert_ok(session_wait(stage.session, msgid));
     }
     /* And a real conflict is one. */
     unsigned long long newer = answer_revision(session_call(stage.session, "kv.put", "['b', 'k3', 'y']"));
@@ -137,11 +127,9 @@ START_TEST(many_checks_commit_while_others_write_elsewhere)
     assert_code(answer, "conflict");
     ck_assert_str_eq(text_at(answer->error, "key"), "k3");
     ck_assert_uint_eq(number_at(answer->error, "revision"), newer);
-    __atomic_store_n(&disturber.stop_wanted, true, __ATOMIC_RELAXED);
-    pthread_join(disturber.thread, NULL);
     struct stream_log log = nats_read_log(stage.nats, "b");
     uint64_t revision;
-    for (unsigned i = 0; i < 20; i++)
+    for (unsigned i = 0; i < 6; i++)
         ck_assert_uint_eq(log_count(&log, "out", "put", format_text("%u", i), &revision), 1);
     ck_assert_uint_eq(log_count(&log, "out", "put", "never", &revision), 0);
 }
@@ -278,13 +266,11 @@ Suite *transaction_suite(void)
     TCase *at_once = tcase_create("at once"), *tests = tcase_create("one server");
 
     tcase_add_checked_fixture(at_once, begin, end);
-    tcase_set_timeout(at_once, 60);
     tcase_add_test(at_once, transactions_that_write_one_key_at_once_all_commit);
     tcase_add_test(at_once, a_counter_that_many_transactions_raise_loses_none);
     suite_add_tcase(suite, at_once);
 
     tcase_add_checked_fixture(tests, begin, end);
-    tcase_set_timeout(tests, 60);
     tcase_add_test(tests, many_checks_commit_while_others_write_elsewhere);
     tcase_add_test(tests, checks_that_a_key_is_not_there_see_markers_as_nothing);
     tcase_add_test(tests, a_value_that_the_server_refuses_ends_its_transaction_at_once);
