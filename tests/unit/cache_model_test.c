@@ -256,7 +256,6 @@ Suite *cache_model_suite(void)
     Suite *suite = suite_create("cache_model");
     TCase *tests = tcase_create("cache_model");
 
-    tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, whatever_is_done_to_it_the_cache_is_as_the_model_says, 0, 6);
     suite_add_tcase(suite, tests);
     return suite;

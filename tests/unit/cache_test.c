@@ -568,7 +568,6 @@ Suite *cache_suite(void)
     TCase *tests = tcase_create("cache");
 
     tcase_add_checked_fixture(tests, begin, end);
-    tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_key_is_found_by_its_whole_name);
     tcase_add_test(tests, the_latest_entry_takes_the_place_of_the_one_before);
     tcase_add_test(tests, a_marker_is_known_as_one);

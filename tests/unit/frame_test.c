@@ -454,7 +454,6 @@ Suite *frame_suite(void)
     TCase *ends = tcase_create("where a value ends");
     TCase *limits = tcase_create("limits");
 
-    tcase_set_timeout(ends, 60);
     tcase_add_test(ends, every_format_ends_where_msgpack_c_ends_it);
     tcase_add_test(ends, random_values_end_where_msgpack_c_ends_them);
     tcase_add_test(ends, a_message_that_trickles_in_byte_by_byte_is_found_at_the_same_end);
@@ -462,7 +461,6 @@ Suite *frame_suite(void)
     tcase_add_test(ends, messages_back_to_back_are_found_one_by_one);
     tcase_add_test(ends, an_oversized_message_is_skipped_by_letting_go_of_what_is_walked);
     suite_add_tcase(suite, ends);
-    tcase_set_timeout(limits, 60);
     tcase_add_test(limits, a_count_of_two_billion_is_refused_before_its_elements_come);
     tcase_add_test(limits, a_count_that_its_bytes_cannot_follow_is_refused_at_once);
     tcase_add_test(limits, a_length_of_four_gigabytes_is_refused_before_its_bytes_come);

@@ -222,7 +222,6 @@ Suite *ground_suite(void)
     tcase_add_test(wheel, a_timer_further_away_than_the_wheel_is_round_rings_at_its_time);
     tcase_add_test(wheel, a_timer_that_is_stopped_does_not_ring_even_in_its_own_turn);
     tcase_add_test(wheel, a_timer_may_start_itself_again);
-    tcase_set_timeout(wheel, 20);
     suite_add_tcase(suite, wheel);
     tcase_add_test(rest, a_latencys_quantile_is_right_to_an_eighth);
     tcase_add_test(rest, an_outlier_beyond_the_histogram_is_the_maximum);

@@ -12,8 +12,12 @@ static Suite *(*const suites[])(void) = {
     ground_suite,    hash_suite,  jobs_suite,        json_suite, kv_suite,     pace_suite,  rpc_suite,    wire_suite,
 };
 
+/* Check ends a test after 4 s by itself, which a busy machine may need. Only one that hangs takes so long. */
+#define TEST_SECONDS "120"
+
 int main(void)
 {
+    setenv("CK_DEFAULT_TIMEOUT", TEST_SECONDS, 0);
     SRunner *runner = selection_create_runner(suites, sizeof(suites) / sizeof(suites[0]));
 
     return runner == NULL ? EXIT_FAILURE : selection_run(runner);

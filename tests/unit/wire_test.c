@@ -285,7 +285,6 @@ Suite *wire_suite(void)
     Suite *suite = suite_create("wire");
     TCase *tests = tcase_create("wire");
 
-    tcase_set_timeout(tests, 30);
     tcase_add_loop_test(tests, messages_are_the_same_in_whatever_pieces_they_come, 0, 64);
     tcase_add_test(tests, an_empty_header_value_is_empty_and_of_one_name_the_first_counts);
     tcase_add_loop_test(tests, what_is_not_the_protocol_loses_the_link, 0, 12);
