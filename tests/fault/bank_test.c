@@ -11,7 +11,7 @@
 #define TELLERS       8u
 #define AUDITORS      2u
 #define START_BALANCE 100
-#define ROUNDS        3u
+#define ROUNDS        2u
 
 static struct stage stage;
 

@@ -31,7 +31,7 @@ static void write_conf(const struct stage *stage, const char *more)
                            "nats:\n  mode: external\n  name: kvstored-fault\n  servers: [nats://127.0.0.1:%u]\n"
                            "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
                            "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
-                           "calls:\n  timeout: %u\n  attempt_timeout: 0.1\n  retry_min: 0.01\n  retry_max: 1\n%s",
+                           "calls:\n  timeout: %u\n  attempt_timeout: 0.1\n  retry_min: 0.01\n  retry_max: 0.5\n%s",
                            stage->socket_path, proxy_port(stage->proxy), CALL_SECONDS, more != NULL ? more : ""));
 }
 

@@ -181,9 +181,10 @@ static bool remove_follower(void)
     json_array_foreach(list, i, item)
     {
         const char *name = json_string_value(item);
-        if (strncmp(name, FOLLOWER, strlen(FOLLOWER)) == 0)
-            return json_is_true(json_object_get(
-                nats_try_api(stage.nats, format_text("CONSUMER.DELETE." CONSUMERS ".%s", name)), "success"));
+        if (strncmp(name, FOLLOWER, strlen(FOLLOWER)) != 0)
+            continue;
+        json_t *answer = nats_try_api(stage.nats, format_text("CONSUMER.DELETE." CONSUMERS ".%s", name));
+        return json_object_get(answer, "error") == NULL;
     }
     return false;
 }
