@@ -37,7 +37,7 @@ static bool is_closing_time;
 
 static void begin(void)
 {
-    stage_begin(&stage, 1, NULL);
+    stage_begin(&stage, 1, STAGE_ATTEMPTS(1));
     assert_ok(session_call(stage.session, "bucket.create", "['bank']"));
     for (unsigned i = 0; i < ACCOUNTS; i++)
         assert_ok(session_call(stage.session, "kv.put", "['bank', 'account.%u', '%d']", i, START_BALANCE));

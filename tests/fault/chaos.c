@@ -57,7 +57,7 @@ void chaos_run(struct stage *stage, const char *bucket, const unsigned *progress
     for (unsigned i = 0; i < rounds * CHAOS_KINDS; i++) {
         unsigned before = __atomic_load_n(progress, __ATOMIC_RELAXED);
         spoil(stage, bucket, i);
-        wait_until(__atomic_load_n(progress, __ATOMIC_RELAXED) >= before + 50, "calls that succeed again");
+        wait_until(__atomic_load_n(progress, __ATOMIC_RELAXED) >= before + 25, "calls that succeed again");
     }
     proxy_arm(stage->proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
 }

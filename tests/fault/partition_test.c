@@ -10,7 +10,7 @@ static struct stage stage;
 
 static void begin(void)
 {
-    stage_begin(&stage, CLUSTER_SERVERS, NULL);
+    stage_begin(&stage, CLUSTER_SERVERS, STAGE_ATTEMPTS(0.1));
     stage_make_bucket(&stage, "b", NULL);
     stage_wait_current(&stage, "b");
 }

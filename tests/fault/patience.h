@@ -10,13 +10,13 @@
 #include "tests/ground/scene.h"
 
 /* Of a call of the daemon that names no timeout: calls.timeout in the daemon's configuration. */
-#define CALL_SECONDS 60u
+#define CALL_SECONDS 120u
 
 /* Of a wait in a test: longer than a call, so that the call's error is seen. */
 #undef PATIENCE_MS
-#define PATIENCE_MS 120000u
+#define PATIENCE_MS 200000u
 
 /* Of a whole test: longer than a wait, so that the wait says what did not come. */
-#define TEST_SECONDS "400"
+#define TEST_SECONDS "900"
 
 #endif

@@ -20,19 +20,22 @@ static char *conf_path(const struct stage *stage)
 }
 
 /*
- * Attempts are short, because each one that the proxy spoils lasts so long. A server may be slower than that: the
- * pauses between attempts grow until its answer comes within one. No fault here may end in a deadline, in a refusal
- * because of an outage, or in a connection that is given up although it is only slow.
+ * Each attempt that the proxy spoils lasts as long as an attempt may: that is short. A server may be slower: the pauses
+ * between attempts grow until its answer comes within one. No fault here may end in a deadline, in a refusal because of
+ * an outage, or in a connection that is given up although it is only slow.
  */
 static void write_conf(const struct stage *stage, const char *more)
 {
+    const char *attempt = more != NULL && strstr(more, "attempt_timeout") != NULL ? "" : STAGE_ATTEMPTS(0.3);
+
     write_file(conf_path(stage),
                format_text("listen:\n  path: %s\n"
                            "nats:\n  mode: external\n  name: kvstored-fault\n  servers: [nats://127.0.0.1:%u]\n"
                            "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
                            "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
-                           "calls:\n  timeout: %u\n  attempt_timeout: 0.1\n  retry_min: 0.01\n  retry_max: 0.5\n%s",
-                           stage->socket_path, proxy_port(stage->proxy), CALL_SECONDS, more != NULL ? more : ""));
+                           "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s",
+                           stage->socket_path, proxy_port(stage->proxy), CALL_SECONDS, CALL_SECONDS, attempt,
+                           more != NULL ? more : ""));
 }
 
 static bool says_ready(const struct stage *stage, unsigned times)

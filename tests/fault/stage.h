@@ -23,7 +23,13 @@ struct stage {
     struct session *session;
 };
 
-/* Starts all of it. more: further sections of the daemon's configuration (not nats, calls), or NULL. */
+/*
+ * How long an attempt lasts, before further sections of a stage's configuration. Short where each of many attempts is
+ * spoiled; long where a server has many to work off: each copy of a batch costs it as much as the batch.
+ */
+#define STAGE_ATTEMPTS(seconds) "  attempt_timeout: " #seconds "\n"
+
+/* Starts all of it. more: STAGE_ATTEMPTS, and sections of the daemon's configuration (not nats, calls); or NULL. */
 void stage_begin(struct stage *stage, unsigned server_count, const char *more);
 
 /*

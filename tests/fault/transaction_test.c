@@ -14,6 +14,12 @@ static void begin(void)
     stage_make_bucket(&stage, "b", NULL);
 }
 
+static void begin_at_once(void)
+{
+    stage_begin(&stage, 1, STAGE_ATTEMPTS(10));
+    stage_make_bucket(&stage, "b", NULL);
+}
+
 static void end(void)
 {
     stage_end(&stage);
@@ -265,7 +271,7 @@ Suite *transaction_suite(void)
     Suite *suite = suite_create("transactions");
     TCase *at_once = tcase_create("at once"), *tests = tcase_create("one server");
 
-    tcase_add_checked_fixture(at_once, begin, end);
+    tcase_add_checked_fixture(at_once, begin_at_once, end);
     tcase_add_test(at_once, transactions_that_write_one_key_at_once_all_commit);
     tcase_add_test(at_once, a_counter_that_many_transactions_raise_loses_none);
     suite_add_tcase(suite, at_once);
