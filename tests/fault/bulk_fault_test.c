@@ -105,6 +105,7 @@ END_TEST
 START_TEST(keys_that_are_overwritten_all_the_time_are_never_nil)
 {
     assert_ok(session_call(stage.session, "bucket.create", "['%s', {'history': 1, 'replicas': 3}]", hot));
+    stage_wait_known(&stage, hot);
     struct session *writer = session_open(stage.socket_path);
     for (unsigned round = 0; round < 300; round++) {
         uint32_t writes[3];

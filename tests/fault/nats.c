@@ -12,6 +12,7 @@
 #define NO_RESPONDERS           503u  /* the status of a message */
 #define TEMPORARILY_UNAVAILABLE 503   /* the code of an error of JetStream */
 #define NO_MESSAGE_FOUND        10037 /* the err_code of one */
+#define STREAM_NOT_FOUND        10059 /* so too where JetStream's leader has not heard yet of what it has decided */
 
 struct nats {
     int socket;
@@ -214,7 +215,7 @@ static long long error_code(const json_t *answer, const char *member)
 /* What changes something is asked for only once, if it may have been heard: the second answer would be another one. */
 static bool is_question(const char *verb_and_name)
 {
-    static const char *const questions[] = {"INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.NAMES.",
+    static const char *const questions[] = {"STREAM.INFO.", "STREAM.NAMES", "STREAM.MSG.GET.", "CONSUMER.NAMES.",
                                             "CONSUMER.LIST."};
 
     for (size_t i = 0; i < sizeof(questions) / sizeof(questions[0]); i++) {
@@ -240,7 +241,8 @@ static json_t *call_api(struct nats *nats, const char *verb_and_name, const char
         if (message.status == NO_RESPONDERS)
             continue; /* JetStream is not there yet, or has no leader */
         json_t *answer = parse(subject, message.payload);
-        if (error_code(answer, "code") != TEMPORARILY_UNAVAILABLE)
+        bool is_not_known_yet = is_question(verb_and_name) && error_code(answer, "err_code") == STREAM_NOT_FOUND;
+        if (error_code(answer, "code") != TEMPORARILY_UNAVAILABLE && !is_not_known_yet)
             return answer;
         last = message.payload;
     }

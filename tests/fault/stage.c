@@ -165,10 +165,24 @@ void stage_end(struct stage *stage)
         server_kill(&stage->servers[i]);
 }
 
+/* JetStream's leader lists what it knows. */
+static bool is_known(struct stage *stage, const char *bucket)
+{
+    json_t *answer = nats_api(stage->nats, "STREAM.NAMES", "{'subject': '$KV.%s.>'}", bucket);
+
+    return json_array_size(json_object_get(answer, "streams")) == 1;
+}
+
+void stage_wait_known(struct stage *stage, const char *bucket)
+{
+    wait_until(is_known(stage, bucket), "JetStream's leader to know the bucket");
+}
+
 void stage_make_bucket(struct stage *stage, const char *name, const char *options)
 {
     assert_ok(session_call(stage->session, "bucket.create", "['%s', {'history': 64, 'replicas': %u%s%s}]", name,
                            stage->server_count, options != NULL ? ", " : "", options != NULL ? options : ""));
+    stage_wait_known(stage, name);
 }
 
 void stage_reconnect_nats(struct stage *stage)

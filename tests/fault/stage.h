@@ -51,8 +51,15 @@ void stage_restart_daemon(struct stage *stage);
 /* The daemon must end with status 0 and without a sanitizer's report. Ends the servers. */
 void stage_end(struct stage *stage);
 
-/* A bucket of history 64 and a replica on each server, of this name. options: further members, or NULL. */
+/* A bucket of history 64 and a replica on each server, of this name, which all of them know. options: further members.
+ */
 void stage_make_bucket(struct stage *stage, const char *name, const char *options);
+
+/*
+ * Waits until a bucket that was made is known. The stream's leader says that it is there, and JetStream's leader may
+ * still have to apply its own decision: until then it answers whoever asks for the stream that there is none.
+ */
+void stage_wait_known(struct stage *stage, const char *bucket);
 
 /* A number out of daemon.stats, as "watches.resyncs". */
 uint64_t stage_stat(struct stage *stage, const char *path);
