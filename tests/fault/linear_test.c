@@ -314,8 +314,7 @@ static void write_history(const struct linear_call *calls, size_t count, unsigne
 
 START_TEST(calls_on_a_key_are_linearizable_while_everything_breaks)
 {
-    struct linear_call *calls = NULL;
-    size_t count = 0;
+    size_t count = 0, copied = 0;
     unsigned key;
 
     for (unsigned i = 0; i < CALLERS; i++) {
@@ -327,13 +326,14 @@ START_TEST(calls_on_a_key_are_linearizable_while_everything_breaks)
     __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < CALLERS; i++) {
         pthread_join(callers[i].thread, NULL);
-        calls = realloc(calls, (count + callers[i].count) * sizeof(*calls));
-        ck_assert_ptr_nonnull(calls);
-        memcpy(calls + count, callers[i].calls, callers[i].count * sizeof(*calls));
         count += callers[i].count;
+    }
+    struct linear_call *calls = keep(calloc(count + 1, sizeof(*calls)));
+    for (unsigned i = 0; i < CALLERS; i++) {
+        memcpy(calls + copied, callers[i].calls, callers[i].count * sizeof(*calls));
+        copied += callers[i].count;
         free(callers[i].calls);
     }
-    keep(calls);
     if (linear_check(calls, count, KEYS, &key))
         return;
     write_history(calls, count, key);

@@ -263,8 +263,7 @@ static void *run_caller(void *arg)
 
 START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
 {
-    struct sight *sights = NULL;
-    size_t count = 0;
+    size_t count = 0, copied = 0;
 
     for (unsigned i = 0; i < CALLERS; i++) {
         callers[i].number = i;
@@ -276,13 +275,14 @@ START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
     __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < CALLERS; i++) {
         pthread_join(callers[i].thread, NULL);
-        sights = realloc(sights, (count + callers[i].count) * sizeof(*sights));
-        ck_assert_ptr_nonnull(sights);
-        memcpy(sights + count, callers[i].sights, callers[i].count * sizeof(*sights));
         count += callers[i].count;
+    }
+    struct sight *sights = keep(calloc(count + 1, sizeof(*sights)));
+    for (unsigned i = 0; i < CALLERS; i++) {
+        memcpy(sights + copied, callers[i].sights, callers[i].count * sizeof(*sights));
+        copied += callers[i].count;
         free(callers[i].sights);
     }
-    keep(sights);
     struct stream_log log = nats_read_log(stage.nats, "b");
     struct version *versions = keep(calloc(log.count + 1, sizeof(*versions)));
     for (size_t i = 0; i < log.count; i++) {
