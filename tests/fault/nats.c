@@ -215,8 +215,7 @@ static long long error_code(const json_t *answer, const char *member)
 /* What changes something is asked for only once, if it may have been heard: the second answer would be another one. */
 static bool is_question(const char *verb_and_name)
 {
-    static const char *const questions[] = {"STREAM.INFO.", "STREAM.NAMES", "STREAM.MSG.GET.", "CONSUMER.NAMES.",
-                                            "CONSUMER.LIST."};
+    static const char *const questions[] = {"STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.NAMES.", "CONSUMER.LIST."};
 
     for (size_t i = 0; i < sizeof(questions) / sizeof(questions[0]); i++) {
         if (strncmp(verb_and_name, questions[i], strlen(questions[i])) == 0)
