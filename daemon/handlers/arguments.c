@@ -2,6 +2,7 @@
 
 #include "daemon/handlers/json.h"
 #include "daemon/nats/kv.h"
+#include "proto/utf8.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -86,6 +87,10 @@ bool value_string(struct call *call, const msgpack_object *value, const char *wh
     }
     if (memchr(value->via.str.ptr, '\0', value->via.str.size) != NULL) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has a NUL in it", what);
+        return false;
+    }
+    if (!utf8_is_valid(value->via.str.ptr, value->via.str.size)) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s is not UTF-8", what);
         return false;
     }
     *text = arena_strndup(&call->arena, value->via.str.ptr, value->via.str.size);

@@ -7,6 +7,7 @@
 #include "daemon/key_index.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/near.h"
+#include "proto/utf8.h"
 
 #include <string.h>
 
@@ -258,9 +259,10 @@ static struct operation *add_operation(struct call *call, struct write_call *wri
         fail_not_strings(call);
         return NULL;
     }
-    /* It could not be told from a shorter one. */
-    if (memchr(key->via.str.ptr, '\0', key->via.str.size) != NULL) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "a key has no NUL");
+    /* It could not be a key of the answer's map, or not be told from a shorter one. */
+    if (memchr(key->via.str.ptr, '\0', key->via.str.size) != NULL ||
+        !utf8_is_valid(key->via.str.ptr, key->via.str.size)) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "a key is UTF-8 without a NUL");
         return NULL;
     }
     operation->key = copy_key(call, key);

@@ -1,5 +1,7 @@
 #include "daemon/handlers/entry.h"
 
+#include "proto/utf8.h"
+
 /*
  * Entries are most of what the daemon sends: what surrounds the value is written in one stroke each, before it and
  * behind it, and not value by value through the packer. The bytes are those of the MessagePack specification.
@@ -69,6 +71,16 @@ static char *put_operation(char *at, enum kv_operation operation)
     return PUT_LITERAL(at, "\xa5purge");
 }
 
+void pack_foreign_text(msgpack_packer *packer, const char *text)
+{
+    size_t length = strlen(text);
+
+    if (utf8_is_valid(text, length))
+        msgpack_pack_str_with_body(packer, text, length);
+    else
+        msgpack_pack_bin_with_body(packer, text, length);
+}
+
 static bool count_header(void *arg, const char *name, const char *value)
 {
     (void)value;
@@ -80,8 +92,8 @@ static bool count_header(void *arg, const char *name, const char *value)
 static bool pack_header(void *arg, const char *name, const char *value)
 {
     if (!kv_is_internal_header(name)) {
-        pack_str(arg, name);
-        pack_str(arg, value);
+        pack_foreign_text(arg, name);
+        pack_foreign_text(arg, value);
     }
     return true;
 }
@@ -94,11 +106,11 @@ static void pack(const struct kv_entry *entry, bool with_value, msgpack_packer *
 
     message_each_header(entry->message, count_header, &headers);
     at = headers > 0 ? PUT_LITERAL(at, "\x86\xa3key") : PUT_LITERAL(at, "\x85\xa3key");
-    if (key_length <= KV_KEY_LENGTH_MAX) {
+    if (key_length <= KV_KEY_LENGTH_MAX && utf8_is_valid(entry->key, key_length)) {
         at = put_key(at, entry->key, key_length);
     } else {
         packer->callback(packer->data, before, (size_t)(at - before));
-        msgpack_pack_str_with_body(packer, entry->key, key_length);
+        pack_foreign_text(packer, entry->key);
         at = before;
     }
     if (with_value) {

@@ -20,4 +20,7 @@ static inline void pack_str(msgpack_packer *packer, const char *text)
     msgpack_pack_str_with_body(packer, text, strlen(text));
 }
 
+/* What another client of NATS has written as a text: a str if it is UTF-8, else a bin. */
+void pack_foreign_text(msgpack_packer *packer, const char *text);
+
 #endif

@@ -261,9 +261,10 @@ void handle_daemon_stats(struct call *call)
     msgpack_packer *packer = call_begin_result(call);
 
     replica_total(store, &totals);
-    msgpack_pack_map(packer, 14);
+    msgpack_pack_map(packer, 15);
     pack_str(packer, "uptime");
     msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);
+    pack_number(packer, "longest_turn_us", store->jobs->longest_turn_ns / 1000);
     pack_number(packer, "calls_in_flight", metrics->calls);
     pack_number(packer, "call_bytes", metrics->call_bytes);
     pack_number(packer, "bytes_in", metrics->bytes_in);

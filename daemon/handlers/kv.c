@@ -170,7 +170,7 @@ static void answer_keys(void *arg, const char *const *keys, size_t count, const 
     msgpack_packer *packer = call_begin_result(call);
     msgpack_pack_array(packer, count);
     for (size_t i = 0; i < count; i++)
-        pack_str(packer, keys[i]);
+        pack_foreign_text(packer, keys[i]);
     call_end_result(call);
 }
 

@@ -138,7 +138,8 @@ void stage_restart_daemon(struct stage *stage)
 /* NULL where all is well. */
 static const char *what_is_wrong(const struct stage *stage)
 {
-    static const char *const reports[] = {"AddressSanitizer", "LeakSanitizer", "runtime error:", "internal error"};
+    static const char *const reports[] = {"AddressSanitizer", "LeakSanitizer", "runtime error:", "internal error",
+                                          "slow turn:"};
     const char *log = read_file(stage->daemon.log_path);
 
     for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
