@@ -5,8 +5,12 @@
 #include <string.h>
 #include <utlist.h>
 
-/* How long after a write a listing of keys waits at a time for the feed to bring it. */
-#define WAIT_MS 2u
+/*
+ * How long after a write a listing of keys waits for the feed to bring it, at a time and in all. A write that was
+ * purged before its delivery never comes.
+ */
+#define WAIT_MS     2u
+#define WAIT_MAX_MS 100u
 
 /* One question to NATS, and who waits for the answer. */
 struct near_fetch {
@@ -228,9 +232,9 @@ static void try_keys(struct read_keys *keys)
 {
     struct store *store = keys->store;
     struct replica *replica = replica_find(store, keys->bucket);
-    struct error error;
+    uint64_t now_ms = uv_now(store->loop);
 
-    if (replica == NULL || !replica_can_answer(replica)) {
+    if (replica == NULL || !replica_can_answer(replica) || now_ms >= keys->waits_until_ms) {
         arena_end_task(&keys->task);
         read_keys(store, keys->arena, keys);
         return;
@@ -239,14 +243,7 @@ static void try_keys(struct read_keys *keys)
         answer_keys(keys, replica);
         return;
     }
-    if (uv_now(store->loop) >= keys->deadline_ms) {
-        error_set(&error, ERROR_DEADLINE_EXCEEDED,
-                  "timed out waiting for the cache to catch up with recent writes; try again");
-        arena_end_task(&keys->task);
-        keys->done(keys->arg, NULL, 0, &error);
-        return;
-    }
-    timer_start(store->timers, &keys->timer, uv_now(store->loop) + WAIT_MS, on_waited);
+    timer_start(store->timers, &keys->timer, now_ms + WAIT_MS, on_waited);
 }
 
 void near_keys(struct store *store, struct arena *arena, struct read_keys *keys)
@@ -256,6 +253,7 @@ void near_keys(struct store *store, struct arena *arena, struct read_keys *keys)
 
     keys->store = store;
     keys->arena = arena;
+    keys->waits_until_ms = uv_now(store->loop) + WAIT_MAX_MS;
     arena_begin_task(arena, &keys->task, read_keys_cancel);
     if (replica == NULL || !replica->keeps_values)
         replica = replica_obtain(store, keys->bucket, REPLICA_FOR_CACHE, &ignored);

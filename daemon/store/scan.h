@@ -59,7 +59,8 @@ struct read_keys {
     struct bucket *handle;
     struct bucket_wait wait;
     struct consumer_reading reading;
-    struct timer timer; /* of near */
+    struct timer timer;      /* of near */
+    uint64_t waits_until_ms; /* of near: loop time */
     const char *subject;
     char **keys;
     size_t count, capacity, bytes;
