@@ -104,6 +104,9 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
     error_set(error, code, "NATS: %s (err_code %u)", from->description, from->err_code);
 }
 
+/* Answers in a row that there is no such stream, each after a backoff, that a cluster must give. */
+#define NOT_FOUND_TIMES 4u
+
 /* --- Calls ----------------------------------------------------------------------------------------- */
 
 static void release(struct jetstream_call *call)
@@ -149,8 +152,14 @@ static enum request_verdict take_answer(struct request *request, unsigned attemp
         json_decref(answer);
         return REQUEST_DONE;
     }
-    if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
-        request_retry_reason(request, jetstream_healable(&failure));
+    /*
+     * In a cluster a server that does not know of the stream yet, or stands still, may say so. It is believed when it
+     * is said again and again.
+     */
+    bool is_doubtful = failure.err_code == JETSTREAM_STREAM_NOT_FOUND && call->jetstream->cluster[0] != '\0' &&
+                       ++call->not_found < NOT_FOUND_TIMES;
+    if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE || is_doubtful) {
+        request_retry_reason(request, REQUEST_NO_LEADER);
         request_clear_doubt(request);
         json_decref(answer);
         return REQUEST_RETRY;
@@ -178,6 +187,7 @@ void jetstream_call(struct jetstream *jetstream, struct jetstream_call *call, co
     call->jetstream = jetstream;
     call->done = done;
     call->arg = arg;
+    call->not_found = 0;
     call->body = NULL;
     if (asprintf(&call->subject, "%s.%s%s%s", jetstream->prefix, verb, name != NULL ? "." : "",
                  name != NULL ? name : "") < 0)

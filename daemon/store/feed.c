@@ -15,6 +15,9 @@
 /* How long the server keeps a consumer that nobody pulls from. */
 #define INACTIVE_THRESHOLD_NS 60000000000LL
 
+/* A cluster must say so often in a row, each time after a backoff, that there is no such stream: see jetstream_call. */
+#define NOT_FOUND_TIMES 4u
+
 /* What a heartbeat may be late. */
 #define HEARTBEAT_SLACK_MS 250u
 
@@ -77,7 +80,9 @@ static enum request_verdict take_failure(struct feed *feed, const struct jetstre
 {
     struct error error;
 
-    if (failure->err_code == JETSTREAM_STREAM_NOT_FOUND) {
+    bool is_gone = failure->err_code == JETSTREAM_STREAM_NOT_FOUND &&
+                   (feed->store->jetstream.cluster[0] == '\0' || ++feed->not_found >= NOT_FOUND_TIMES);
+    if (is_gone) {
         bucket_forget(feed->store, feed->bucket->name);
         error_set(&error, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\" (any more)", feed->bucket->name);
         end(feed, &error);
@@ -120,6 +125,7 @@ static enum request_verdict take_info(struct feed *feed, json_t *answer)
 
     if (created == NULL)
         created = "?";
+    feed->not_found = 0;
     feed_read_info(answer, &feed->info);
     bool is_anew = is_met && (strcmp(created, feed->created) != 0 || (feed->is_placed && feed->info.replicas <= 1 &&
                                                                       feed->info.last_sequence < feed->position));
@@ -285,7 +291,7 @@ static enum request_verdict take_reply(struct request *request, unsigned attempt
     struct feed *feed = feed_of(request);
     unsigned status;
 
-    if (attempt != (request->attempts & 0xffffu) || feed->phase == FEED_HELD || feed->phase == FEED_BROKEN)
+    if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK) || feed->phase == FEED_HELD || feed->phase == FEED_BROKEN)
         return REQUEST_MORE; /* of an attempt that was given up */
     status = message_status(message);
     if (feed->phase >= FEED_CATCHING_UP)

@@ -71,9 +71,10 @@ struct feed {
     bool is_placed;   /* position is known */
     uint64_t position;
     uint64_t consumer_sequence;
-    unsigned pulled;   /* messages that the pulls under way may still bring */
-    uint64_t heard_ms; /* loop time when NATS last told that all was told; 0: never */
-    unsigned thefts;   /* of the consumer, of late */
+    unsigned pulled;    /* messages that the pulls under way may still bring */
+    uint64_t heard_ms;  /* loop time when NATS last told that all was told; 0: never */
+    unsigned not_found; /* answers in a row that there is no such stream */
+    unsigned thefts;    /* of the consumer, of late */
     uint64_t theft_ms;
     unsigned resyncs;   /* times that it had to be made anew */
     struct error error; /* why it could not be made, if so */
