@@ -352,7 +352,7 @@ static enum request_verdict take_message(struct request *request, unsigned attem
     struct consumer_reading *reading = reading_of(request);
     struct kv_delivery delivery;
 
-    if (attempt != reading->attempt)
+    if (attempt != (reading->attempt & REQUEST_ATTEMPT_MASK))
         return REQUEST_MORE; /* of a consumer that was given up */
     if (!kv_read_delivery(message, &delivery)) {
         unsigned status = message_status(message);

@@ -316,6 +316,17 @@ static void leave_place(struct request *request)
 
 /* --- Attempts -------------------------------------------------------------------------------------- */
 
+/*
+ * A server that needs longer than an attempt takes would never be heard by requests of several steps, and be given ever
+ * more to do: each attempt may take twice as long as the one before, up to eight times.
+ */
+static uint64_t attempt_timeout_ms(const struct request *request)
+{
+    unsigned retries = request->attempts - request->settled_attempts - 1;
+
+    return (uint64_t)request->requests->conf->calls.attempt_timeout_ms << (retries < 3 ? retries : 3);
+}
+
 static void send_attempt(struct request *request)
 {
     struct requests *requests = request->requests;
@@ -337,7 +348,7 @@ static void send_attempt(struct request *request)
     requests->expected_in_flight += request->charged_bytes;
     request->attempts++;
     request->suspected = false;
-    set_timer(request, uv_now(requests->loop) + requests->conf->calls.attempt_timeout_ms);
+    set_timer(request, uv_now(requests->loop) + attempt_timeout_ms(request));
 
     switch (request->ops->send(request, request->attempts)) {
     case LINK_PUBLISHED:
@@ -450,7 +461,7 @@ void requests_on_no_responders(struct requests *requests)
 /* Where the wire reads, the 503 comes to the request that it is about: no other is a suspect. */
 static void take_no_responders(struct request *request, unsigned attempt)
 {
-    if (attempt != (request->attempts & 0xffffu))
+    if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK))
         return;
     if (request->state == REQUEST_LISTENING) /* what it listens to is gone */
         back_off(request, REQUEST_NO_RESPONDERS);
@@ -549,7 +560,7 @@ void requests_on_message(struct requests *requests, struct message *message)
         break;
     case REQUEST_MORE:
         if (request->state == REQUEST_SENT && !request->suspected)
-            set_timer(request, uv_now(requests->loop) + requests->conf->calls.attempt_timeout_ms);
+            set_timer(request, uv_now(requests->loop) + attempt_timeout_ms(request));
         break;
     case REQUEST_RETRY:
         if (request->state == REQUEST_SENT || request->state == REQUEST_LISTENING)

@@ -73,6 +73,9 @@ enum request_trouble {
     REQUEST_TOO_LARGE /* ends it: no other time is better */
 };
 
+/* Of an attempt's number a reply's subject has these bits, and the reply callback is given them. */
+#define REQUEST_ATTEMPT_MASK 0xffffu
+
 /* A queue of requests in the order they came into it. */
 struct request_queue {
     struct request *first, *last;

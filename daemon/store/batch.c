@@ -147,7 +147,7 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
         return REQUEST_DONE;
     }
     /* Of an earlier attempt only that a copy has landed is news. */
-    if (attempt != request->attempts && ack.err_code != JETSTREAM_ATOMIC_DUPLICATE)
+    if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK) && ack.err_code != JETSTREAM_ATOMIC_DUPLICATE)
         return REQUEST_MORE;
     return take_refusal(batch, &ack);
 }

@@ -231,7 +231,7 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     struct bulk_key *key = NULL;
     struct error error;
 
-    if (attempt != request->attempts)
+    if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK))
         return REQUEST_MORE;
     switch (kv_read_progress(message)) {
     case KV_READ_GOES_ON:

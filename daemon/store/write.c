@@ -256,7 +256,7 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
         return REQUEST_DONE;
     }
     /* Of an earlier attempt only that a copy has landed is news: the latest one will tell how it ended. */
-    if (attempt != request->attempts && ack.err_code != JETSTREAM_ATOMIC_DUPLICATE)
+    if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK) && ack.err_code != JETSTREAM_ATOMIC_DUPLICATE)
         return REQUEST_MORE;
     struct jetstream_error failure = {ack.code, ack.err_code, ack.description};
     return take_failure(write, &failure);
