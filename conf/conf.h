@@ -124,6 +124,9 @@ struct conf {
         size_t call_bytes_per_session;
         size_t out_buffer_bytes;   /* unread answers of one session */
         unsigned stall_timeout_ms; /* a session that reads nothing for so long, with answers waiting, is ended */
+        size_t out_bytes;
+        unsigned message_timeout_ms;
+        unsigned user_percent;
     } limits;
 
     struct {

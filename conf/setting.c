@@ -199,6 +199,10 @@ const struct setting conf_settings[] = {
      1024 * GIB, .initial = "64M"},
     {"limits.out_buffer_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(limits.out_buffer_bytes), 4 * KIB, 1024 * GIB,
      .initial = "32M"},
+    {"limits.out_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(limits.out_bytes), 4 * KIB, 1024 * GIB, .initial = "512M"},
+    {"limits.message_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(limits.message_timeout_ms), 100, 86400000,
+     .initial = "30"},
+    {"limits.user_percent", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.user_percent), 1, 100, .initial = "75"},
     {"limits.stall_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(limits.stall_timeout_ms), 100, 86400000,
      .initial = "30"},
 

@@ -27,11 +27,17 @@ struct arena_task {
 struct arena {
     msgpack_zone zone;
     struct arena_task *tasks; /* the newest first */
+    size_t bytes;             /* that were allocated */
+    /* Told of each allocation; NULL: nobody counts. */
+    void (*charge)(void *arg, size_t bytes);
+    void *charge_arg;
 };
 
 static inline bool arena_init(struct arena *arena, size_t chunk_bytes)
 {
     arena->tasks = NULL;
+    arena->bytes = 0;
+    arena->charge = NULL;
     return msgpack_zone_init(&arena->zone, chunk_bytes);
 }
 
@@ -72,6 +78,7 @@ static inline void arena_clear(struct arena *arena)
 {
     arena_cancel_tasks(arena);
     msgpack_zone_clear(&arena->zone);
+    arena->bytes = 0;
 }
 
 /* Cancel all tasks and free all memory. */
@@ -81,9 +88,18 @@ static inline void arena_destroy(struct arena *arena)
     msgpack_zone_destroy(&arena->zone);
 }
 
+/* Count memory that was allocated for the arena in another way. */
+static inline void arena_charge(struct arena *arena, size_t bytes)
+{
+    arena->bytes += bytes;
+    if (arena->charge != NULL)
+        arena->charge(arena->charge_arg, bytes);
+}
+
 /* size_bytes of memory, aligned for any type and not cleared, until the arena is cleared; NULL when memory ran out. */
 static inline void *arena_alloc(struct arena *arena, size_t size_bytes)
 {
+    arena_charge(arena, size_bytes);
     return msgpack_zone_malloc(&arena->zone, size_bytes);
 }
 

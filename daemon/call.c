@@ -19,6 +19,17 @@
 #define POOL_MAX 256u
 #endif
 
+/* Memory of a call counts for its session, its user, and all. */
+static void charge_call(void *arg, size_t bytes)
+{
+    struct call *call = arg;
+
+    call->bytes += bytes;
+    usage_add(call->dispatcher->usage, call->user, USAGE_CALL_BYTES, bytes);
+    if (call->session != NULL)
+        call->session->call_bytes += bytes;
+}
+
 struct call *call_new(struct call_pool *pool, struct dispatcher *dispatcher, struct session *session, size_t bytes)
 {
     struct call *call = pool->spare;
@@ -40,10 +51,14 @@ struct call *call_new(struct call_pool *pool, struct dispatcher *dispatcher, str
     }
     call->dispatcher = dispatcher;
     call->session = session;
-    call->bytes = bytes;
+    call->arena.charge = charge_call;
+    call->arena.charge_arg = call;
+    call->user = session->user;
+    call->user->holders++;
     dispatcher->metrics->calls++;
-    dispatcher->metrics->call_bytes += bytes;
-    session_add_call(session, call, bytes);
+    usage_add(session_usage(session), call->user, USAGE_CALLS, 1);
+    session_add_call(session, call);
+    charge_call(call, bytes);
     return call;
 }
 
@@ -53,10 +68,14 @@ static void release(struct call *call)
 
     arena_cancel_tasks(&call->arena);
     /* Calls whose session is gone count until they are over: their memory is still there. */
+    struct usage *usage = call->dispatcher->usage;
     call->dispatcher->metrics->calls--;
-    call->dispatcher->metrics->call_bytes -= call->bytes;
+    usage_subtract(usage, call->user, USAGE_CALLS, 1);
+    usage_subtract(usage, call->user, USAGE_CALL_BYTES, call->bytes);
     if (call->session != NULL)
         session_remove_call(call->session, call, call->bytes);
+    usage_release(usage, call->user);
+    call->arena.charge = NULL;
     if (pool->count + 1 > POOL_MAX) {
         arena_destroy(&call->arena);
         free(call);
@@ -128,6 +147,7 @@ void call_cancel_result(struct call *call)
 void call_end_result(struct call *call)
 {
     const struct conf *conf = call->dispatcher->conf;
+    struct error full;
     size_t bytes = call->out->size - call->result_start;
 
     assert_well_formed(call->out->data + call->result_start, bytes);
@@ -142,6 +162,11 @@ void call_end_result(struct call *call)
         call_cancel_result(call);
         call_fail_with(call, ERROR_TOO_LARGE, "the answer has %zu bytes, over the limit of %zu (limits.frame_bytes)",
                        bytes, conf->limits.frame_bytes);
+        return;
+    }
+    if (unread > bytes && !session_may_answer(call->session, bytes, &full)) {
+        call_cancel_result(call);
+        call_fail(call, &full);
         return;
     }
     if (unread > bytes && unread > conf->limits.out_buffer_bytes) {
@@ -192,13 +217,10 @@ void call_fail_with(struct call *call, enum error_code code, const char *format,
 bool call_take_memory(void *arg, size_t bytes)
 {
     struct call *call = arg;
-    struct metrics *metrics = call->dispatcher->metrics;
+    struct error ignored;
 
-    call->bytes += bytes;
-    metrics->call_bytes += bytes;
-    if (call->session != NULL)
-        call->session->call_bytes += bytes;
-    return metrics->call_bytes <= call->dispatcher->conf->limits.call_bytes;
+    charge_call(call, bytes);
+    return usage_check(call->dispatcher->usage, call->user, USAGE_CALL_BYTES, 0, &ignored);
 }
 
 void call_drop(struct call *call)

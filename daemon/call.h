@@ -22,6 +22,7 @@ struct method;
 struct call {
     struct arena arena;
     struct session *session;      /* NULL when it has ended */
+    struct user *user;            /* whose session it is, or was */
     struct call *next, *previous; /* of the session */
     struct dispatcher *dispatcher;
     struct store *store;

@@ -87,24 +87,19 @@ static void refuse_envelope(struct session *session, const struct rpc_message *m
     session_answered(session);
 }
 
-/* The daemon's limits over all sessions. False: the call is answered. */
+/* The limits of the user and of all sessions. False: the call is answered. */
 static bool check_limits(struct call *call)
 {
-    const struct conf *conf = call->dispatcher->conf;
-    const struct metrics *metrics = call->dispatcher->metrics;
+    struct usage *usage = call->dispatcher->usage;
+    struct error error;
 
-    if (metrics->calls > conf->limits.calls) {
-        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                       "the daemon has %u calls in flight, which is its limit (limits.calls)", conf->limits.calls);
-        return false;
-    }
-    if (metrics->call_bytes > conf->limits.call_bytes) {
-        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                       "the daemon's calls in flight take %llu bytes, over its limit of %zu (limits.call_bytes)",
-                       (unsigned long long)metrics->call_bytes, conf->limits.call_bytes);
-        return false;
-    }
-    return true;
+    if (usage_check(usage, call->user, USAGE_CALLS, 0, &error) &&
+        usage_check(usage, call->user, USAGE_CALL_BYTES, 0, &error))
+        return true;
+    if (call->method->access == CONF_ACCESS_WRITE)
+        error.outcome = ERROR_OUTCOME_NONE;
+    call_fail(call, &error);
+    return false;
 }
 
 /* --- The row --------------------------------------------------------------------------------------- */
@@ -230,10 +225,11 @@ void dispatch_begin(struct dispatcher *dispatcher)
     dispatcher->came_ns = uv_hrtime();
 }
 
-void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size)
+void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size,
+                      uint64_t elements)
 {
     struct rpc_message message;
-    struct call *call = call_new(&dispatcher->pool, dispatcher, session, size + CALL_OVERHEAD_BYTES);
+    struct call *call = call_new(&dispatcher->pool, dispatcher, session, CALL_OVERHEAD_BYTES);
 
     if (call == NULL) {
         memset(&message, 0, sizeof(message));
@@ -248,6 +244,8 @@ void dispatch_message(struct dispatcher *dispatcher, struct session *session, co
     const char *wrong = copy != NULL ? rpc_decode(copy, size, &call->arena.zone, &message) : "out of memory";
     if (copy == NULL)
         memset(&message, 0, sizeof(message));
+    /* What is decoded takes more than its bytes: a 0 is one byte, and 24 in memory. */
+    arena_charge(&call->arena, (size_t)elements * sizeof(msgpack_object));
     if (wrong == NULL && message.type == RPC_RESPONSE)
         wrong = "the daemon sends no requests, so there is nothing to respond to";
     if (wrong != NULL) {
@@ -264,12 +262,13 @@ void dispatch_message(struct dispatcher *dispatcher, struct session *session, co
 /* --- Life ------------------------------------------------------------------------------------------ */
 
 int dispatcher_init(struct dispatcher *dispatcher, const struct conf *conf, struct store *store,
-                    struct metrics *metrics, char error[CONF_ERROR_BYTES])
+                    struct metrics *metrics, struct usage *usage, char error[CONF_ERROR_BYTES])
 {
     memset(dispatcher, 0, sizeof(*dispatcher));
     dispatcher->conf = conf;
     dispatcher->store = store;
     dispatcher->metrics = metrics;
+    dispatcher->usage = usage;
     dispatcher->started_ms = uv_now(store->loop);
     msgpack_sbuffer_init(&dispatcher->discarded);
     msgpack_sbuffer_init(&dispatcher->packed[0].bytes);

@@ -28,6 +28,7 @@ struct dispatcher {
     const struct conf *conf;
     struct store *store;
     struct metrics *metrics;
+    struct usage *usage;
     struct access access;
     struct call_pool pool;
     msgpack_sbuffer discarded;         /* where answers go that nobody waits for */
@@ -41,14 +42,15 @@ struct dispatcher {
 
 /* 0, or -1 with a sentence in error. What is pointed to is borrowed. */
 int dispatcher_init(struct dispatcher *dispatcher, const struct conf *conf, struct store *store,
-                    struct metrics *metrics, char error[CONF_ERROR_BYTES]);
+                    struct metrics *metrics, struct usage *usage, char error[CONF_ERROR_BYTES]);
 void dispatcher_free(struct dispatcher *dispatcher);
 
 /* Messages follow that came together: one look at the clock serves all. */
 void dispatch_begin(struct dispatcher *dispatcher);
 
-/* Takes one whole message that frame has let through. The bytes are borrowed for the call only. */
-void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size);
+/* Dispatch one whole message that frame has let through, and has counted. The bytes are borrowed for the call only. */
+void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size,
+                      uint64_t elements);
 
 /* The method that was called last, for the log. */
 const char *dispatch_last_method(const struct dispatcher *dispatcher);

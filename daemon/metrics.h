@@ -50,10 +50,8 @@ struct metrics {
     uint64_t bytes_in, bytes_out;
     unsigned sessions;
     unsigned calls; /* in flight */
-    uint64_t call_bytes;
     struct metrics_ended ended[METRICS_ENDED_MAX];
     unsigned ended_count;
-    uint64_t input_bytes; /* of messages that are not whole yet, or wait for back-pressure to ease */
 };
 
 /* A call is over that began at started_ns (uv_hrtime). Its latency is noted by the next metrics_settle. */

@@ -19,6 +19,9 @@
 /* What a session wants to write beyond this in one turn makes its buffer not worth keeping. */
 #define OUT_KEEP_BYTES 65536u
 
+/* A session with more unread answers does not read on while answers of its user, or of all, take half of their room. */
+#define SLOW_READER_BYTES 65536u
+
 /* File descriptors that are kept from sessions: for the connection to NATS, and to refuse with. */
 #define DESCRIPTOR_RESERVE 10u
 
@@ -48,6 +51,11 @@ static void on_closed(uv_handle_t *handle)
         drop_input(session);
     msgpack_sbuffer_destroy(&session->out);
     msgpack_sbuffer_destroy(&session->writing);
+    if (session->user != NULL) {
+        usage_subtract(&list->usage, session->user, USAGE_OUT_BYTES, session->counted_out_bytes);
+        usage_subtract(&list->usage, session->user, USAGE_SESSIONS, 1);
+        usage_release(&list->usage, session->user);
+    }
     if (session->previous != NULL)
         session->previous->next = session->next;
     else
@@ -73,6 +81,7 @@ static void close_session(struct session *session)
     while (session->first_call != NULL)
         call_abandon(session->first_call);
     timer_stop(session->list->timers, &session->stall);
+    timer_stop(session->list->timers, &session->message_limit);
     jobs_remove(session->list->jobs, &session->dispatching);
     if (session->is_dirty) {
         struct session **at = &session->list->dirty;
@@ -144,9 +153,32 @@ msgpack_sbuffer *session_out(struct session *session)
     return &session->out;
 }
 
+struct usage *session_usage(const struct session *session)
+{
+    return &session->list->usage;
+}
+
+/* What waits to be read counts for the session's user. */
+static void count_out_bytes(struct session *session)
+{
+    size_t unread = session_unread_bytes(session);
+
+    if (session->user == NULL)
+        return;
+    usage_subtract(&session->list->usage, session->user, USAGE_OUT_BYTES, session->counted_out_bytes);
+    usage_add(&session->list->usage, session->user, USAGE_OUT_BYTES, unread);
+    session->counted_out_bytes = unread;
+}
+
 void session_answered(struct session *session)
 {
+    count_out_bytes(session);
     mark_dirty(session);
+}
+
+bool session_may_answer(const struct session *session, size_t bytes, struct error *error)
+{
+    return session->user == NULL || usage_check(&session->list->usage, session->user, USAGE_OUT_BYTES, bytes, error);
 }
 
 size_t session_unread_bytes(const struct session *session)
@@ -280,9 +312,13 @@ static bool must_wait(const struct session *session)
 {
     const struct conf *conf = session->list->conf;
 
+    size_t unread = session_unread_bytes(session);
+    bool is_slow = unread > SLOW_READER_BYTES && session->user != NULL &&
+                   usage_is_high(&session->list->usage, session->user, USAGE_OUT_BYTES);
+
     return session->calls >= conf->limits.calls_per_session ||
-           session->call_bytes >= conf->limits.call_bytes_per_session ||
-           session_unread_bytes(session) > conf->limits.out_buffer_bytes / 2;
+           session->call_bytes >= conf->limits.call_bytes_per_session || is_slow ||
+           unread > conf->limits.out_buffer_bytes / 2;
 }
 
 /*
@@ -343,7 +379,7 @@ static size_t take_frames(struct session *session, struct frame *frame, bool *is
         if (status == FRAME_COMPLETE) {
             size_t size = frame->offset - frame->base;
             if (!*is_skipping)
-                dispatch_message(session->list->dispatcher, session, bytes + done, size);
+                dispatch_message(session->list->dispatcher, session, bytes + done, size, frame->elements);
             done += size;
             *is_skipping = false;
             frame_init(frame, &session->list->frame_limits);
@@ -367,20 +403,45 @@ static size_t take_frames(struct session *session, struct frame *frame, bool *is
 
 /* --- Reading --------------------------------------------------------------------------------------- */
 
-/* All sessions' unfinished messages together are as bounded as all calls are; this one goes over. */
-static void refuse_for_room(struct session *session)
+/* The session cannot go on with the message that has come in part: answers, and reads no more. */
+static void refuse_input(struct session *session, struct error *error)
 {
-    struct error error;
-
-    error_set(
-        &error, ERROR_RESOURCE_EXHAUSTED,
-        "the messages that the daemon has received in part take %zu bytes, which is its limit (limits.call_bytes)",
-        session->list->conf->limits.call_bytes);
-    refuse(session, NULL, &error);
+    error->outcome = ERROR_OUTCOME_NONE;
+    refuse(session, NULL, error);
     log_limited(&session->list->message_log, "messages were refused", CONF_LOG_WARNING, "session of pid %d uid %u: %s",
-                (int)session->pid, (unsigned)session->uid, error.message);
+                (int)session->pid, (unsigned)session->uid, error->message);
     session->list->metrics->sessions_ended++;
     read_no_more(session);
+}
+
+static void on_message_limit(struct timer *timer)
+{
+    struct session *session = (struct session *)((char *)timer - offsetof(struct session, message_limit));
+    struct error error;
+
+    if (session->state != SESSION_OPEN)
+        return;
+    error_set(&error, ERROR_DEADLINE_EXCEEDED,
+              "the rest of a message did not come within %.3g s (limits.message_timeout)",
+              session->list->conf->limits.message_timeout_ms / 1000.0);
+    refuse_input(session, &error);
+    mark_dirty(session);
+}
+
+/*
+ * While the daemon waits for the rest of a message its time runs; while it does not read for the session it does not.
+ * A timer that runs goes on: it is the whole message that has so much time.
+ */
+static void watch_input(struct session *session)
+{
+    struct session_list *list = session->list;
+    bool is_partial = session->input != NULL && session->is_reading;
+
+    if (!is_partial)
+        timer_stop(list->timers, &session->message_limit);
+    else if (!timer_is_set(&session->message_limit))
+        timer_start(list->timers, &session->message_limit, uv_now(list->loop) + list->conf->limits.message_timeout_ms,
+                    on_message_limit);
 }
 
 /* Keeps bytes for later; the session ends when there is no memory for them. */
@@ -388,6 +449,7 @@ static bool keep_input(struct session *session, const struct frame *frame, bool 
                        size_t length)
 {
     struct session_input *input = session->input;
+    struct error error;
 
     if (input == NULL) {
         input = calloc(1, sizeof(*input));
@@ -406,14 +468,15 @@ static bool keep_input(struct session *session, const struct frame *frame, bool 
         size_t capacity = input->capacity > 0 ? input->capacity : 512;
         while (capacity < input->length + length)
             capacity *= 2;
-        struct metrics *metrics = session->list->metrics;
         size_t more = capacity - input->capacity;
-        if (metrics->input_bytes + more > session->list->conf->limits.call_bytes)
-            goto no_room;
+        if (!usage_check(&session->list->usage, session->user, USAGE_INPUT_BYTES, more, &error)) {
+            refuse_input(session, &error);
+            return false;
+        }
         uint8_t *grown = realloc(input->bytes, capacity);
         if (grown == NULL)
             goto no_memory;
-        metrics->input_bytes += more;
+        usage_add(&session->list->usage, session->user, USAGE_INPUT_BYTES, more);
         input->bytes = grown;
         input->capacity = capacity;
     }
@@ -422,9 +485,6 @@ static bool keep_input(struct session *session, const struct frame *frame, bool 
     input->length += length;
     return true;
 
-no_room:
-    refuse_for_room(session);
-    return false;
 no_memory:
     end_session(session, CONF_LOG_ERROR, "out of memory");
     return false;
@@ -432,7 +492,7 @@ no_memory:
 
 static void drop_input(struct session *session)
 {
-    session->list->metrics->input_bytes -= session->input->capacity;
+    usage_subtract(&session->list->usage, session->user, USAGE_INPUT_BYTES, session->input->capacity);
     free(session->input->bytes);
     free(session->input);
     session->input = NULL;
@@ -495,6 +555,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
     }
     if (session->state == SESSION_OPEN && (must_wait(session) || jobs_is_queued(&session->dispatching)))
         stop_reading(session);
+    watch_input(session);
 }
 
 static void start_reading(struct session *session)
@@ -502,6 +563,7 @@ static void start_reading(struct session *session)
     if (session->is_reading || session->state != SESSION_OPEN)
         return;
     session->is_reading = uv_read_start((uv_stream_t *)&session->pipe, on_alloc, on_read) == 0;
+    watch_input(session);
 }
 
 /* What was kept is dispatched: go on with the socket, unless backpressure forbids it. */
@@ -548,6 +610,7 @@ void session_list_flush(struct session_list *list)
         list->dirty = session->next_dirty;
         session->is_dirty = false;
         flush_session(session);
+        count_out_bytes(session);
         go_on_reading(session);
         end_if_done(session);
     }
@@ -555,7 +618,7 @@ void session_list_flush(struct session_list *list)
 
 /* --- Calls ----------------------------------------------------------------------------------------- */
 
-void session_add_call(struct session *session, struct call *call, size_t bytes)
+void session_add_call(struct session *session, struct call *call)
 {
     call->previous = NULL;
     call->next = session->first_call;
@@ -563,7 +626,6 @@ void session_add_call(struct session *session, struct call *call, size_t bytes)
         session->first_call->previous = call;
     session->first_call = call;
     session->calls++;
-    session->call_bytes += bytes;
 }
 
 void session_remove_call(struct session *session, struct call *call, size_t bytes)
@@ -591,6 +653,7 @@ int session_list_init(struct session_list *list, uv_loop_t *loop, struct jobs *j
     list->conf = conf;
     list->metrics = metrics;
     list->dispatcher = dispatcher;
+    usage_init(&list->usage, conf);
     session_list_set_limits(list);
     list->read_buffer = malloc(READ_BUFFER_BYTES);
     return list->read_buffer != NULL ? 0 : -1;
@@ -627,11 +690,8 @@ static bool is_one_too_many(const struct session *session, struct error *error)
     const struct session_list *list = session->list;
     struct rlimit files = {.rlim_cur = RLIM_INFINITY};
 
-    if (list->metrics->sessions > list->conf->limits.sessions) {
-        error_set(error, ERROR_RESOURCE_EXHAUSTED, "the daemon has %u sessions, which is its limit (limits.sessions)",
-                  list->conf->limits.sessions);
+    if (!usage_check(&list->usage, session->user, USAGE_SESSIONS, 0, error))
         return true;
-    }
     getrlimit(RLIMIT_NOFILE, &files);
     /* The lowest free number is given: without some in reserve, libuv would close the next connection without a word.
      */
@@ -671,6 +731,13 @@ void session_accept(struct session_list *list, uv_stream_t *listener)
         return;
     }
     note_peer(session);
+    session->user = usage_hold(&list->usage, session->uid);
+    if (session->user == NULL) {
+        log_error("a connection waits: out of memory");
+        close_session(session);
+        return;
+    }
+    usage_add(&list->usage, session->user, USAGE_SESSIONS, 1);
     if (is_one_too_many(session, &error)) {
         error.outcome = ERROR_OUTCOME_NONE; /* whatever it has sent already */
         list->metrics->sessions_refused++;

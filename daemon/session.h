@@ -17,6 +17,7 @@
 #include "daemon/log.h"
 #include "daemon/metrics.h"
 #include "daemon/timers.h"
+#include "daemon/usage.h"
 #include "proto/error.h"
 #include "proto/frame.h"
 
@@ -47,6 +48,7 @@ struct session_list {
     struct timers *timers;
     const struct conf *conf;
     struct metrics *metrics;
+    struct usage usage;
     struct dispatcher *dispatcher;
     struct session *first;
     struct session *dirty; /* have something to write, or may read on, at the turn's end */
@@ -89,6 +91,9 @@ struct session {
     size_t stalled_bytes;        /* of them when the timer was last set */
     uv_write_t write;
     struct timer stall;
+    struct timer message_limit; /* of a message that has come in part */
+    size_t counted_out_bytes;   /* of unread answers, as usage knows them */
+    struct user *user;          /* NULL until it is known */
     struct access_peer access;
     pid_t pid; /* the peer, as it was when it connected */
     uid_t uid;
@@ -120,11 +125,19 @@ void session_list_end(struct session_list *list);
 msgpack_sbuffer *session_out(struct session *session);
 void session_answered(struct session *session);
 
+/*
+ * Whether so many more bytes of answers, which are packed already, may wait to be read, of the session's user and of
+ * all. False: *error says why not.
+ */
+bool session_may_answer(const struct session *session, size_t bytes, struct error *error);
+
+struct usage *session_usage(const struct session *session);
+
 /* Bytes that the client has not read yet. */
 size_t session_unread_bytes(const struct session *session);
 
 /* A call begins and ends. */
-void session_add_call(struct session *session, struct call *call, size_t bytes);
+void session_add_call(struct session *session, struct call *call);
 void session_remove_call(struct session *session, struct call *call, size_t bytes);
 
 /* Adds and takes away what lives no longer than the session. */

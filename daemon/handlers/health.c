@@ -106,7 +106,11 @@ void handle_health_check(struct call *call)
 static void pack_limits(msgpack_packer *packer, const struct conf *conf)
 {
     pack_str(packer, "limits");
-    msgpack_pack_map(packer, 12);
+    msgpack_pack_map(packer, 15);
+    pack_number(packer, "out_bytes", conf->limits.out_bytes);
+    pack_number(packer, "user_percent", conf->limits.user_percent);
+    pack_str(packer, "message_timeout");
+    msgpack_pack_double(packer, conf->limits.message_timeout_ms / 1000.0);
     pack_number(packer, "frame_bytes", conf->limits.frame_bytes);
     pack_number(packer, "frame_elements", conf->limits.frame_elements);
     pack_number(packer, "frame_depth", conf->limits.frame_depth);
@@ -266,7 +270,7 @@ void handle_daemon_stats(struct call *call)
     msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);
     pack_number(packer, "longest_turn_us", store->jobs->longest_turn_ns / 1000);
     pack_number(packer, "calls_in_flight", metrics->calls);
-    pack_number(packer, "call_bytes", metrics->call_bytes);
+    pack_number(packer, "call_bytes", call->dispatcher->usage->taken[USAGE_CALL_BYTES]);
     pack_number(packer, "bytes_in", metrics->bytes_in);
     pack_number(packer, "bytes_out", metrics->bytes_out);
     pack_number(packer, "retries", store->requests.retries);

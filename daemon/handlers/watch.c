@@ -25,6 +25,7 @@ struct session_watch {
     struct call *call; /* until it has begun */
     uint64_t id;
     bool is_meta_only;
+    size_t counted_filters; /* that count for the session's user */
     char *bucket;
     char *filters[WATCH_FILTERS_MAX];
 
@@ -36,6 +37,8 @@ struct session_watch {
 
 static void free_watch(struct session_watch *watch)
 {
+    if (watch->counted_filters > 0)
+        usage_subtract(session_usage(watch->session), watch->session->user, USAGE_FILTERS, watch->counted_filters);
     for (size_t i = 0; i < watch->watch.filter_count; i++)
         free(watch->filters[i]);
     free(watch->bucket);
@@ -137,7 +140,10 @@ static bool on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, b
     const msgpack_sbuffer *packed = pack_entry(watch, entry, serial);
     size_t unread = session_unread_bytes(watch->session);
 
-    if (must_fit && unread > 0 && unread + packed->size > room_of(watch))
+    struct error full;
+
+    if (must_fit && unread > 0 &&
+        (unread + packed->size > room_of(watch) || !session_may_answer(watch->session, packed->size, &full)))
         return false;
     add_entry(watch, packed);
     return true;
@@ -268,16 +274,19 @@ static bool check_session(struct call *call)
 }
 
 /* A watch costs what its filters do. False: the call is answered. */
-static bool check_total(struct call *call, size_t filters)
+static bool take_filters_room(struct call *call, struct session_watch *watch)
 {
-    unsigned most = call->dispatcher->conf->watches.total, open = call->store->watch_stats.filters;
+    struct usage *usage = session_usage(call->session);
+    struct error error;
 
-    if (open + filters <= most)
-        return true;
-    call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                   "the watches have %u filters, and %zu more would be over the limit of %u (watches.total)", open,
-                   filters, most);
-    return false;
+    if (!usage_check(usage, call->user, USAGE_FILTERS, watch->watch.filter_count, &error)) {
+        call_fail(call, &error);
+        return false;
+    }
+    watch->session = call->session;
+    usage_add(usage, call->user, USAGE_FILTERS, watch->watch.filter_count);
+    watch->counted_filters = watch->watch.filter_count;
+    return true;
 }
 
 void handle_watch_start(struct call *call)
@@ -294,11 +303,10 @@ void handle_watch_start(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    if (!take_options(call, watch) || !check_total(call, watch->watch.filter_count)) {
+    if (!take_options(call, watch) || !take_filters_room(call, watch)) {
         free_watch(watch);
         return;
     }
-    watch->session = call->session;
     watch->dispatcher = call->dispatcher;
     watch->call = call;
     watch->id = ++call->dispatcher->watch_ids;

@@ -58,7 +58,6 @@ struct store {
     } group_stats;
     struct {
         unsigned open;
-        unsigned filters; /* of those that are open */
         uint64_t total;
         uint64_t ended; /* by the daemon */
         uint64_t entries;

@@ -427,7 +427,6 @@ void watch_start(struct store *store, struct watch *watch, const char *bucket, u
         return;
     }
     store->watch_stats.open++;
-    store->watch_stats.filters += (unsigned)watch->filter_count;
     store->watch_stats.total++;
     watch->state = WATCH_OPENING;
     if (replica_is_following(watch->replica))
@@ -444,7 +443,6 @@ void watch_stop(struct watch *watch)
     watch->state = WATCH_OVER;
     replica_remove_watch(watch->replica, watch);
     watch->store->watch_stats.open--;
-    watch->store->watch_stats.filters -= (unsigned)watch->filter_count;
     filter_free_subjects(watch->subjects, watch->subject_count);
     watch->subjects = NULL;
     if (watch->arena != NULL)

@@ -72,9 +72,9 @@ START_TEST(daemon_info_tells_what_the_daemon_and_its_server_can)
     ck_assert_uint_ge(number_at(info, "nats.features.api_level"), 2);
     ck_assert(bool_at(info, "nats.features.ttl"));
     ck_assert(bool_at(info, "nats.features.atomic_batches"));
-    const char *limits[] = {"frame_bytes",     "frame_elements",    "frame_depth", "sessions",
-                            "calls",           "calls_per_session", "call_bytes",  "call_bytes_per_session",
-                            "out_buffer_bytes"};
+    const char *limits[] = {
+        "frame_bytes", "frame_elements",         "frame_depth",      "sessions",  "calls",       "calls_per_session",
+        "call_bytes",  "call_bytes_per_session", "out_buffer_bytes", "out_bytes", "user_percent"};
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
         ck_assert_uint_gt(number_at(info, format_text("limits.%s", limits[i])), 0);
     ck_assert_double_eq(double_at(info, "limits.timeout"), DAEMON_CALL_TIMEOUT_S);

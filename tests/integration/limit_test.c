@@ -263,9 +263,10 @@ END_TEST
 
 static struct daemon daemon_of_test;
 
+/* All clients of these tests are one user. */
 static void start_with_limits(const char *limits)
 {
-    daemon_start(&daemon_of_test, NULL, format_text("limits:\n%s", limits));
+    daemon_start(&daemon_of_test, NULL, format_text("limits:\n  user_percent: 100\n%s", limits));
 }
 
 static void pause_server(void)
@@ -587,6 +588,141 @@ START_TEST(a_session_for_which_there_is_no_file_descriptor_is_told_and_closed)
 }
 END_TEST
 
+/* --- Room: what clients take is bounded for each user and for all ------------------------------------ */
+
+/* The beginning of a message of 16 MB, of which the rest does not come. Return how much of it the daemon has read. */
+static size_t begin_message(struct client *client, size_t size)
+{
+    static const unsigned char header[] = {0x94, 0x00, 0x01, 0xa6, 'k', 'v',  '.',  'p',  'u',  't',
+                                           0x93, 0xa1, 'b',  0xa1, 'k', 0xc6, 0x00, 0xf0, 0x00, 0x00};
+
+    client_write(client, header, sizeof(header));
+    return client_write_to_end(client, keep(calloc(1, size)), size);
+}
+
+START_TEST(a_message_whose_rest_does_not_come_ends_its_session_after_a_time)
+{
+    start_with_limits("  message_timeout: 0.3\n");
+    struct client *slow = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+
+    begin_message(slow, 1000);
+    const struct answer *answer = client_receive(slow);
+    assert_code_says(answer, "deadline_exceeded", "limits.message_timeout");
+    ck_assert(!answer->has_msgid);
+    client_expect_end(slow);
+    /* One that only has nothing to say is left alone. */
+    assert_ok(client_call(other, "daemon.info", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(one_user_cannot_take_all_room_for_unfinished_messages)
+{
+    enum { SESSIONS = 8 };
+    daemon_start(&daemon_of_test, NULL, "limits:\n  call_bytes: 64M\n  user_percent: 50\n  message_timeout: 600\n");
+    struct client *other = client_open(&daemon_of_test);
+    unsigned refused = 0;
+
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        struct client *greedy = client_open(&daemon_of_test);
+        size_t size = 8 * 1024 * 1024 - 64;
+        if (begin_message(greedy, size) == size)
+            continue;
+        assert_code_says(client_receive(greedy), "resource_exhausted", "limits.user_percent");
+        refused++;
+    }
+    ck_assert_uint_ge(refused, SESSIONS / 2);
+    const char *bucket = client_new_bucket(other, NULL);
+    assert_ok(client_call(other, "kv.put", "['%s', 'k', 'v']", bucket));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(decoded_arguments_count_at_the_size_that_they_have_in_memory)
+{
+    start_with_limits("  call_bytes_per_session: 16M\n");
+    struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    size_t zeros = 100000;
+    msgpack_sbuffer buffer;
+    msgpack_packer packer;
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    pause_server();
+    msgpack_sbuffer_init(&buffer);
+    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+    for (unsigned i = 0; i < 30; i++) {
+        msgpack_pack_array(&packer, 4);
+        msgpack_pack_int(&packer, 0);
+        msgpack_pack_int(&packer, (int)(5000 + i));
+        msgpack_pack_str_with_body(&packer, "kv.put", 6);
+        msgpack_pack_array(&packer, 3);
+        msgpack_pack_str_with_body(&packer, bucket, strlen(bucket));
+        msgpack_pack_str_with_body(&packer, "k", 1);
+        msgpack_pack_array(&packer, zeros);
+        for (size_t j = 0; j < zeros; j++)
+            msgpack_pack_int(&packer, 0);
+    }
+    /* 30 messages of 100 KB, which take some 3 MB each when they are decoded. */
+    size_t written = 0;
+    wait_until((written += client_write_some(client, buffer.data + written, buffer.size - written),
+                stat_of(other, "call_bytes") > 12 * 1024 * 1024),
+               "the first of these calls");
+    ck_assert_uint_le(stat_of(other, "calls_in_flight"), 10);
+    ck_assert_uint_le(stat_of(other, "call_bytes"), 24 * 1024 * 1024);
+    msgpack_sbuffer_destroy(&buffer);
+    pid_go_on(daemon_nats_pid(&daemon_of_test));
+    client_close(client);
+    wait_until(stat_of(other, "calls_in_flight") == 1, "the end of these calls");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(unread_answers_of_all_sessions_together_are_bounded)
+{
+    enum { SESSIONS = 20, CALLS = 20, BYTES = 900000 };
+    start_with_limits("  out_bytes: 32M\n");
+    struct client *other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(other, "'storage': 'memory'");
+    struct client *greedy[SESSIONS];
+
+    assert_ok(client_put(other, bucket, "large", keep(calloc(1, BYTES)), BYTES));
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        greedy[i] = client_open(&daemon_of_test);
+        for (unsigned j = 0; j < CALLS; j++)
+            client_send(greedy[i], "kv.get", "['%s', 'large']", bucket);
+    }
+    /* Nobody reads. The answers that are there are few, whatever was asked for; and others are served. */
+    wait_until(stat_of(other, "calls_in_flight") < SESSIONS * CALLS / 2, "the gets");
+    assert_ok(client_call(other, "kv.put", "['%s', 'k', 'v']", bucket));
+    ck_assert_uint_lt(resident_kb(daemon_of_test.process.pid),
+                      400 * 1024); /* 360 MB were asked for; ASan's own is large */
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        for (unsigned j = 0; j < CALLS; j++) {
+            const struct answer *answer = client_receive(greedy[i]);
+            if (answer->error.type != MSGPACK_OBJECT_NIL)
+                assert_code(answer, "resource_exhausted");
+        }
+    }
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(one_user_cannot_hold_all_sessions)
+{
+    daemon_start(&daemon_of_test, NULL, "limits:\n  sessions: 8\n  user_percent: 50\n");
+    struct client *first = client_open(&daemon_of_test);
+
+    for (unsigned i = 1; i < 4; i++)
+        assert_ok(client_call(client_open(&daemon_of_test), "daemon.info", "[]"));
+    struct client *refused = client_open(&daemon_of_test);
+    assert_code_says(client_receive(refused), "resource_exhausted", "limits.user_percent of limits.sessions");
+    client_expect_end(refused);
+    assert_ok(client_call(first, "daemon.info", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *limit_suite(void)
 {
     Suite *suite = suite_create("limit");
@@ -608,6 +744,11 @@ Suite *limit_suite(void)
     tcase_set_timeout(calls, TEST_TIMEOUT_S);
     tcase_add_test(calls, beyond_calls_per_session_the_daemon_reads_no_more_and_loses_nothing);
     tcase_add_test(calls, beyond_the_calls_of_all_sessions_more_are_refused);
+    tcase_add_test(calls, a_message_whose_rest_does_not_come_ends_its_session_after_a_time);
+    tcase_add_test(calls, one_user_cannot_take_all_room_for_unfinished_messages);
+    tcase_add_test(calls, decoded_arguments_count_at_the_size_that_they_have_in_memory);
+    tcase_add_test(calls, unread_answers_of_all_sessions_together_are_bounded);
+    tcase_add_test(calls, one_user_cannot_hold_all_sessions);
     tcase_add_test(calls, beyond_call_bytes_per_session_the_daemon_reads_no_more_and_loses_nothing);
     tcase_add_test(calls, beyond_the_call_bytes_of_all_sessions_more_are_refused);
     tcase_add_test(calls, a_client_that_does_not_read_is_held_up_and_then_ended);

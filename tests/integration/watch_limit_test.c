@@ -10,7 +10,8 @@ static struct daemon daemon_of_test;
 
 START_TEST(there_are_no_more_watches_than_the_limits_say)
 {
-    daemon_start(&daemon_of_test, NULL, "watches:\n  per_session: 3\n  total: 5\n  buckets: 2\n");
+    daemon_start(&daemon_of_test, NULL,
+                 "watches:\n  per_session: 3\n  total: 5\n  buckets: 2\nlimits:\n  user_percent: 100\n");
     struct client *one = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(one, NULL), *second = client_new_bucket(one, NULL),
                *third = client_new_bucket(one, NULL);
