@@ -250,12 +250,19 @@ static void evict(struct store *store)
     }
 }
 
-static struct bucket_entry *find_entry(struct store *store, const char *name)
+static struct bucket_entry *find_entry(const struct store *store, const char *name)
 {
     struct bucket_entry *entry = NULL;
 
     HASH_FIND_STR(store->buckets, name, entry);
     return entry;
+}
+
+bool bucket_is_known(const struct store *store, const char *name)
+{
+    const struct bucket_entry *entry = find_entry(store, name);
+
+    return entry != NULL && entry->handle != NULL;
 }
 
 static struct bucket_entry *add_entry(struct store *store, const char *name)

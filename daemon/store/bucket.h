@@ -65,6 +65,9 @@ void bucket_release(struct bucket *bucket);
  */
 uint64_t bucket_bound_deadline(const struct store *store, const struct bucket *bucket, uint64_t deadline_ms);
 
+/* Whether the bucket was there when it was looked up last. */
+bool bucket_is_known(const struct store *store, const char *name);
+
 /* The next bucket_open looks the bucket up anew. Handles in use stay as they are. */
 void bucket_forget(struct store *store, const char *name);
 void bucket_forget_all(struct store *store);

@@ -23,6 +23,21 @@ struct near_fetch {
     char name[]; /* the bucket, a NUL, the key, a NUL */
 };
 
+/*
+ * The bucket's replica, with values. A bucket that is not known to exist gets none: what does not exist takes no room.
+ * When too many buckets are followed there is none either. Then NATS is asked.
+ */
+static struct replica *obtain(struct store *store, const char *bucket, struct replica *replica)
+{
+    struct error ignored;
+
+    if (replica != NULL && replica->keeps_values)
+        return replica;
+    if (replica == NULL && !bucket_is_known(store, bucket))
+        return NULL;
+    return replica_obtain(store, bucket, REPLICA_FOR_CACHE, &ignored);
+}
+
 /* --- At once --------------------------------------------------------------------------------------- */
 
 enum replica_answer near_look(struct store *store, const char *bucket, const char *key, size_t length,
@@ -30,10 +45,8 @@ enum replica_answer near_look(struct store *store, const char *bucket, const cha
 {
     struct replica *replica = replica_find(store, bucket);
     enum replica_answer answer = REPLICA_UNSURE;
-    struct error ignored; /* where too many are followed, NATS is asked */
 
-    if (replica == NULL || !replica->keeps_values)
-        replica = replica_obtain(store, bucket, REPLICA_FOR_CACHE, &ignored);
+    replica = obtain(store, bucket, replica);
     if (replica != NULL) {
         replica->read_ms = replica->used_ms = uv_now(store->loop);
         answer = replica_get(replica, key, length, view);
@@ -248,15 +261,12 @@ static void try_keys(struct read_keys *keys)
 
 void near_keys(struct store *store, struct arena *arena, struct read_keys *keys)
 {
-    struct replica *replica = replica_find(store, keys->bucket);
-    struct error ignored;
+    struct replica *replica = obtain(store, keys->bucket, replica_find(store, keys->bucket));
 
     keys->store = store;
     keys->arena = arena;
     keys->waits_until_ms = uv_now(store->loop) + WAIT_MAX_MS;
     arena_begin_task(arena, &keys->task, read_keys_cancel);
-    if (replica == NULL || !replica->keeps_values)
-        replica = replica_obtain(store, keys->bucket, REPLICA_FOR_CACHE, &ignored);
     if (replica != NULL)
         replica->read_ms = replica->used_ms = uv_now(store->loop);
     try_keys(keys);

@@ -511,6 +511,20 @@ static void keep_values(struct replica *replica)
         replica_load(replica);
 }
 
+/* Of buckets that turned out not to exist. They would go at their next tick. */
+static void close_those_that_are_over(struct store *store)
+{
+    struct replica *replica, *next;
+
+    HASH_ITER(hh, store->replicas, replica, next)
+    {
+        if (replica->is_over) {
+            end_watches(replica, &replica->feed.error);
+            close_replica(replica);
+        }
+    }
+}
+
 struct replica *replica_obtain(struct store *store, const char *bucket, enum replica_use use, struct error *error)
 {
     struct replica *replica = replica_find(store, bucket);
@@ -521,6 +535,8 @@ struct replica *replica_obtain(struct store *store, const char *bucket, enum rep
         replica = NULL;
     }
     bool is_new = replica == NULL;
+    if (is_new && HASH_COUNT(store->replicas) >= store->conf->watches.buckets)
+        close_those_that_are_over(store);
     if (is_new && HASH_COUNT(store->replicas) >= store->conf->watches.buckets) {
         error_set(error, ERROR_RESOURCE_EXHAUSTED,
                   "%u buckets are followed already, which is the limit "
