@@ -28,6 +28,7 @@ struct arena {
     msgpack_zone zone;
     struct arena_task *tasks; /* the newest first */
     size_t bytes;             /* that were allocated */
+    const void *owner;        /* identity of the session that all is done for; NULL: none. Never looked into */
     /* Told of each allocation; NULL: nobody counts. */
     void (*charge)(void *arg, size_t bytes);
     void *charge_arg;
@@ -37,6 +38,7 @@ static inline bool arena_init(struct arena *arena, size_t chunk_bytes)
 {
     arena->tasks = NULL;
     arena->bytes = 0;
+    arena->owner = NULL;
     arena->charge = NULL;
     return msgpack_zone_init(&arena->zone, chunk_bytes);
 }

@@ -53,6 +53,7 @@ struct call *call_new(struct call_pool *pool, struct dispatcher *dispatcher, str
     call->session = session;
     call->arena.charge = charge_call;
     call->arena.charge_arg = call;
+    call->arena.owner = session;
     call->user = session->user;
     call->user->holders++;
     dispatcher->metrics->calls++;

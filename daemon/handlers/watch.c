@@ -313,6 +313,7 @@ void handle_watch_start(struct call *call)
     watch->watch.filters = (const char *const *)watch->filters;
     watch->watch.ops = &watch_ops;
     watch->watch.arg = watch;
+    watch->watch.owner = call->session;
     watch->resource.release = on_session_gone;
     session_add_resource(call->session, &watch->resource);
     watch_start(call->store, &watch->watch, call->bucket, call->deadline_ms);

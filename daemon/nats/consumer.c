@@ -288,6 +288,8 @@ static enum request_verdict take_created(struct consumer_reading *reading, json_
     struct error error;
 
     if (!jetstream_get_error(answer, &failure)) {
+        if (reading->scope.leaves_place)
+            request_leave_place(&reading->request);
         reading->pending = (uint64_t)json_integer_value(json_object_get(answer, "num_pending"));
         if (reading->pending > 0 || !reading->reads_sequence)
             return pull_more(reading);

@@ -30,6 +30,7 @@ struct consumer_scope {
     size_t filter_count;
     bool last_per_subject;   /* the last message of each subject, once or more often; otherwise all messages */
     bool headers_only;       /* without their payload */
+    bool leaves_place;       /* of the request's limit, when the consumer is there: the reading may take long */
     uint64_t start_sequence; /* not last_per_subject: from here on; 0: from the beginning */
 };
 

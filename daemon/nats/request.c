@@ -7,16 +7,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #define NO_SLOT      UINT32_MAX
 #define FIRST_SLOTS  64u
 #define TOKEN_LENGTH 20u /* 8 hexadecimal digits of slot, 8 of generation, 4 of attempt */
 /*
- * Answers with values that may be on their way together: half of what the server keeps for a connection by default.
+ * Answers with values that may be on their way together: what a small answer waits for at most, some tens of
+ * milliseconds, and an eighth of what the server keeps for a connection by default.
  * What one takes is not known before: it is taken to be the most that came of late, and at first the most that can
  * come.
  */
-#define ANSWERS_BYTES_MAX    (32u * 1024u * 1024u)
+#define ANSWERS_BYTES_MAX    (8u * 1024u * 1024u)
 #define REPLY_BYTES_FIRST    (1024u * 1024u)
 #define REPLY_OVERHEAD_BYTES 512u
 #define REPLY_LATE_MS        10000u
@@ -52,6 +54,60 @@ static void queue_remove(struct request_queue *queue, struct request *request)
     else
         queue->last = request->previous;
     queue->count--;
+}
+
+/* --- Lines ----------------------------------------------------------------------------------------- */
+
+static struct request_owner *obtain_owner(struct request_line *line, const void *identity)
+{
+    struct request_owner *owner = NULL;
+
+    if (identity != NULL)
+        HASH_FIND_PTR(line->by_identity, &identity, owner);
+    if (owner != NULL)
+        return owner;
+    if (identity != NULL && (owner = calloc(1, sizeof(*owner))) != NULL) {
+        owner->identity = identity;
+        HASH_ADD_PTR(line->by_identity, identity, owner);
+    } else {
+        owner = &line->nobody;
+    }
+    owner->line = line;
+    return owner;
+}
+
+static void line_append(struct request_line *line, struct request *request)
+{
+    struct request_owner *owner = obtain_owner(line, request->owner);
+
+    if (owner->queue.count == 0)
+        DL_APPEND2(line->first, owner, previous, next);
+    queue_append(&owner->queue, request);
+    request->stands_with = owner;
+}
+
+/* It goes, or gives up. Whose turn it was comes again after all others. */
+static void line_remove(struct request *request)
+{
+    struct request_owner *owner = request->stands_with;
+    struct request_line *line = owner->line;
+    bool was_first = line->first == owner;
+
+    request->stands_with = NULL;
+    queue_remove(&owner->queue, request);
+    if (owner->queue.count == 0 || was_first)
+        DL_DELETE2(line->first, owner, previous, next);
+    if (owner->queue.count > 0 && was_first)
+        DL_APPEND2(line->first, owner, previous, next);
+    if (owner->queue.count == 0 && owner != &line->nobody) {
+        HASH_DEL(line->by_identity, owner);
+        free(owner);
+    }
+}
+
+static struct request *line_first(const struct request_line *line)
+{
+    return line->first != NULL ? line->first->queue.first : NULL;
 }
 
 static int grow_slots(struct requests *requests)
@@ -104,6 +160,8 @@ static void leave_state(struct request *request)
 {
     struct requests *requests = request->requests;
 
+    if (request->stands_with != NULL)
+        line_remove(request);
     if (request->queue != NULL)
         queue_remove(request->queue, request);
     request->queue = NULL;
@@ -248,7 +306,8 @@ static bool has_room(const struct request *request)
 
 static void hold(struct request *request)
 {
-    enter_state(request, REQUEST_HELD, &request->requests->held);
+    enter_state(request, REQUEST_HELD, NULL);
+    line_append(&request->requests->held, request);
     set_timer(request, request->deadline_ms);
 }
 
@@ -256,7 +315,9 @@ static void send_attempt(struct request *request);
 
 static bool can_send_held(const struct requests *requests)
 {
-    return requests->held.first != NULL && has_room(requests->held.first);
+    const struct request *first = line_first(&requests->held);
+
+    return first != NULL && has_room(first);
 }
 
 /* Thousands may wait: they go out a slice at a time. */
@@ -268,7 +329,7 @@ static bool run_sending(struct job *job)
         if (requests->waiting.first != NULL && link_is_up(requests->link))
             send_attempt(requests->waiting.first);
         else if (can_send_held(requests))
-            send_attempt(requests->held.first);
+            send_attempt(line_first(&requests->held));
         else
             return false;
         if (jobs_slice_is_over(requests->jobs))
@@ -284,6 +345,16 @@ void requests_flush(struct requests *requests)
 
 /* --- Places ---------------------------------------------------------------------------------------- */
 
+static unsigned weight_of(const struct request *request)
+{
+    return request->weight > 0 ? request->weight : 1;
+}
+
+static bool fits(const struct request_limit *limit, const struct request *request)
+{
+    return limit->taken == 0 || limit->taken + weight_of(request) <= limit->max;
+}
+
 /* False: it waits for one. */
 static bool take_place(struct request *request)
 {
@@ -291,27 +362,30 @@ static bool take_place(struct request *request)
 
     if (limit == NULL || request->has_place)
         return true;
-    if (limit->taken < limit->max) {
-        limit->taken++;
+    bool is_next = line_first(&limit->waiting) == NULL || request->stands_with != NULL;
+    if (is_next && fits(limit, request)) {
+        limit->taken += weight_of(request);
         request->has_place = true;
         return true;
     }
-    enter_state(request, REQUEST_QUEUED, &limit->waiting);
+    enter_state(request, REQUEST_QUEUED, NULL);
+    line_append(&limit->waiting, request);
     request->trouble = REQUEST_CONGESTED;
     set_timer(request, request->deadline_ms);
     return false;
 }
 
-static void leave_place(struct request *request)
+void request_leave_place(struct request *request)
 {
     struct request_limit *limit = request->limit;
+    struct request *first;
 
     if (!request->has_place)
         return;
     request->has_place = false;
-    limit->taken--;
-    if (limit->waiting.first != NULL)
-        send_attempt(limit->waiting.first);
+    limit->taken -= weight_of(request);
+    while ((first = line_first(&limit->waiting)) != NULL && fits(limit, first))
+        send_attempt(first);
 }
 
 /* --- Attempts -------------------------------------------------------------------------------------- */
@@ -338,7 +412,8 @@ static void send_attempt(struct request *request)
     if (!take_place(request))
         return;
     /* Those that were held come first, but for requests whose answers are small. */
-    bool is_next = requests->held.first == NULL || requests->held.first == request;
+    const struct request *first = line_first(&requests->held);
+    bool is_next = first == NULL || first == request;
     if (request->expected_values > 0 && (!is_next || !has_room(request))) {
         hold(request);
         return;
@@ -649,7 +724,7 @@ void request_end(struct request *request)
         return;
     leave_state(request);
     release_slot(request);
-    leave_place(request);
+    request_leave_place(request);
 }
 
 void request_park(struct request *request)

@@ -16,6 +16,7 @@
 #include "conf/conf.h"
 #include "daemon/jobs.h"
 #include "daemon/nats/link.h"
+#include "daemon/table.h"
 #include "daemon/timers.h"
 #include "proto/error.h"
 
@@ -83,14 +84,32 @@ struct request_queue {
 };
 
 /*
- * How many requests of a kind may be at the server at a time; the others wait for a place, first come first served. It
- * is for what takes the server milliseconds: of a thousand at once most would be sent again before they are answered,
- * and the server would have ever more to do. Zeroed but for max.
+ * Requests that wait for something scarce. Owners take turns, so that one who asks for much does not keep the others
+ * waiting; the requests of one owner keep their order. Zeroed: empty.
+ */
+struct request_owner {
+    UT_hash_handle hh; /* by identity */
+    struct request_owner *next, *previous;
+    struct request_line *line;
+    const void *identity;
+    struct request_queue queue;
+};
+
+struct request_line {
+    struct request_owner *by_identity; /* uthash */
+    struct request_owner *first;       /* whose turn it is */
+    struct request_owner nobody;       /* of requests without an owner, and when memory ran out */
+};
+
+/*
+ * How much of a kind may be at the server at a time; the other requests wait for a place. It is for what takes the
+ * server milliseconds: of a thousand at once most would be sent again before they are answered, and the server would
+ * have ever more to do. A request takes its weight of max, and one may always go. Zeroed but for max.
  */
 struct request_limit {
     unsigned max;
     unsigned taken;
-    struct request_queue waiting;
+    struct request_line waiting;
 };
 
 /*
@@ -107,8 +126,11 @@ struct request_limit {
 #define REQUEST_ALL SIZE_MAX
 
 struct request {
-    struct request_limit *limit; /* NULL: none. From the attempt that is sent after it was set, to the end */
-    size_t expected_values;      /* REQUEST_ALL: as many as bytes allow; 0: the answer is no value */
+    struct request_limit *limit;       /* NULL: none. From the attempt that is sent after it was set, to the end */
+    unsigned weight;                   /* of limit; 0 counts as 1 */
+    const void *owner;                 /* identity of the session that it works for; NULL: none. Never looked into */
+    struct request_owner *stands_with; /* in a line; NULL: in none */
+    size_t expected_values;            /* REQUEST_ALL: as many as bytes allow; 0: the answer is no value */
     size_t expected_bytes_max;
     size_t charged_bytes; /* of the attempt that is in flight */
     const struct request_ops *ops;
@@ -129,7 +151,7 @@ struct request {
     bool suspected;    /* a 503 came that may have been this attempt's */
     bool answers_once; /* set by the owner: see above */
     bool was_sent;     /* any attempt: the others may have waited for room */
-    bool has_place;    /* of its limit */
+    bool has_place;    /* of its limit; see request_leave_place */
     bool in_doubt;     /* an attempt was sent that may have had its effect without our knowing */
 };
 
@@ -152,7 +174,7 @@ struct requests {
     uint32_t first_free;
     struct request_queue waiting; /* for the link */
     struct request_queue sent;    /* in the order of sending */
-    struct request_queue held;    /* until there is room for their answers */
+    struct request_line held;     /* until there is room for their answers */
     struct request_queue listening;
     size_t expected_in_flight; /* bytes of the answers that are on their way, about */
     size_t reply_bytes[2];     /* the most that an answer with a value took, of late and before */
@@ -204,6 +226,9 @@ void request_start(struct requests *requests, struct request *request, const str
  * callback of it is called from now on. Does nothing when it is over already.
  */
 void request_end(struct request *request);
+
+/* What took the server long is over: the place is free for others, though the request goes on. */
+void request_leave_place(struct request *request);
 
 /* Within a reply callback, which then answers REQUEST_DONE or MORE: waits for request_resume or the deadline. */
 void request_park(struct request *request);

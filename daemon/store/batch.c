@@ -203,6 +203,8 @@ void batch_start(struct store *store, struct batch *batch)
     batch->settle = false;
     batch->asks_each = false;
     batch->request.limit = &store->batches;
+    batch->request.weight = BATCH_WEIGHT(batch->count);
+    batch->request.owner = batch->owner;
     store_make_write_id(store, batch->id);
     request_start(&store->requests, &batch->request, &batch_ops,
                   bucket_bound_deadline(store, batch->bucket, batch->deadline_ms));

@@ -16,6 +16,13 @@
 /* The server's limit (ADR-50). */
 #define BATCH_MESSAGES_MAX 1000u
 
+/*
+ * What a batch takes of the store's limit of batches: a part for the files that the server makes, and a part for its
+ * messages. 32 small ones fit, or two of 1,000.
+ */
+#define BATCH_WEIGHTS_MAX   64u
+#define BATCH_WEIGHT(count) (2u + (unsigned)(count) / 34u)
+
 struct batch_message {
     const struct operation *operation;
     struct operation_message message;
@@ -39,6 +46,7 @@ struct batch {
     bool has_expected_last; /* the stream's last sequence is expected_last */
     uint64_t expected_last;
     uint64_t deadline_ms;
+    const void *owner; /* see request */
     batch_done_fn *done;
     void *arg;
 

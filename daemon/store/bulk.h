@@ -1,9 +1,8 @@
 /*
  * bulk: many keys in one call, each with an answer of its own.
  *
- * Used by the handlers. Writes go the way of single ones, up to a window of them at
- * a time; gets are one point in time per 1,024 keys where the server can read so,
- * else single ones.
+ * Used by the handlers. Writes go the way of single ones, in a window that all calls share; gets are one point in time
+ * per 1,024 keys where the server can read so, else single ones.
  */
 #ifndef DAEMON_STORE_BULK_H
 #define DAEMON_STORE_BULK_H
@@ -34,6 +33,10 @@ struct bulk_write {
     /* private */
     struct store *store;
     struct arena *arena;
+    struct arena_task task;
+    struct bulk_window *window;
+    struct bulk_owner *owner; /* NULL: has begun all */
+    struct bulk_write *next_bulk, *previous_bulk;
     struct bulk_slot *spare;
     size_t next;
     size_t in_flight;

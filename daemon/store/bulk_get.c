@@ -315,6 +315,7 @@ static void read_chunk(struct bulk_get *bulk)
         return;
     }
     bulk->request.expected_values = bulk->chunk_count;
+    bulk->request.owner = bulk->arena->owner;
     bulk->request.expected_bytes_max = answer_max(bulk);
     request_start(&bulk->store->requests, &bulk->request, &chunk_ops, bulk->deadline_ms);
 }

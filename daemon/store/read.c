@@ -207,6 +207,7 @@ static void on_get_handle(void *arg, struct bucket *bucket, const struct error *
     }
     get->request.answers_once = !asks_leader(get);
     get->request.expected_values = 1;
+    get->request.owner = get->arena->owner;
     request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
 }
 

@@ -158,6 +158,7 @@ static void on_history_handle(void *arg, struct bucket *bucket, const struct err
     history->subject = subject;
     struct consumer_scope scope = {.stream = bucket->stream, .filters = &history->subject, .filter_count = 1};
     history->reading.request.limit = &history->store->readings;
+    history->reading.request.owner = history->arena->owner;
     consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &history_ops, history);
 }
 
@@ -342,6 +343,7 @@ static void on_keys_handle(void *arg, struct bucket *bucket, const struct error 
                                    .last_per_subject = true,
                                    .headers_only = true};
     keys->reading.request.limit = &keys->store->readings;
+    keys->reading.request.owner = keys->arena->owner;
     consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
 }
 

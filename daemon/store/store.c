@@ -1,5 +1,6 @@
 #include "daemon/store/store.h"
 
+#include "daemon/store/batch.h"
 #include "daemon/store/bucket.h"
 #include "daemon/store/feed.h"
 #include "daemon/store/group.h"
@@ -14,8 +15,8 @@
 
 /* What the server does at a time; see struct request_limit. A batch takes it milliseconds, a reading as long as there
  * is to read. */
-#define BATCHES_MAX  32u
-#define READINGS_MAX 16u
+#define READINGS_MAX  16u
+#define CREATIONS_MAX 8u
 
 /* The link's events are the requests'; the store listens in to ask a new server what it is. */
 
@@ -90,8 +91,9 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
     store->conf = conf;
     store->jobs = jobs;
     store->timers = timers;
-    store->batches.max = BATCHES_MAX;
+    store->batches.max = BATCH_WEIGHTS_MAX;
     store->readings.max = READINGS_MAX;
+    store->creations.max = CREATIONS_MAX;
     set_name(store);
     if (replica_init_all(store) != 0)
         return -1;

@@ -14,6 +14,7 @@
 #include "daemon/nats/jetstream.h"
 #include "daemon/nats/link.h"
 #include "daemon/nats/request.h"
+#include "daemon/store/bulk_writes.h"
 #include "daemon/store/cache.h"
 #include "daemon/timers.h"
 
@@ -42,11 +43,13 @@ struct store {
     struct arena list_arena; /* of the listing for cache.buckets */
     struct timer list_timer;
     bool is_listing;
-    char name[72];                 /* that NATS knows this daemon by: nats.name, or its default */
-    uint64_t writes;               /* numbers the ids of writes */
-    struct request_limit batches;  /* atomic batches, and conditional writes that are sent again, which are such */
-    struct request_limit readings; /* of histories and keys, each of which has a consumer */
-    struct group *dirty_groups;    /* have something to send at the turn's end */
+    char name[72];                  /* that NATS knows this daemon by: nats.name, or its default */
+    uint64_t writes;                /* numbers the ids of writes */
+    struct request_limit batches;   /* atomic batches, and conditional writes that are sent again, which are such */
+    struct request_limit readings;  /* of histories and keys, each of which has a consumer */
+    struct request_limit creations; /* of consumers for watches and copies, which may then read for long */
+    struct bulk_writes bulk_writes;
+    struct group *dirty_groups; /* have something to send at the turn's end */
     struct job group_flushing;
     struct group *gathering_groups; /* wait a moment for company */
     uv_timer_t gather_timer;

@@ -259,8 +259,10 @@ static void read_all(struct replica *replica, enum replica_reading reads)
                                    .filter_count = replica->filter_count,
                                    /* Of a bucket that was made anew watches are told all that it has. */
                                    .last_per_subject = !(loads && replica->tells_load),
+                                   .leaves_place = true,
                                    .headers_only = !loads};
     replica->reads = reads;
+    replica->reading.request.limit = &replica->store->creations;
     consumer_read(&replica->store->jetstream, &replica->reading, &scope, UINT64_MAX, &reading_ops, replica);
 }
 

@@ -154,6 +154,7 @@ static void commit(struct txn *txn)
     /* The form that the batch has now is new: it gets an id of its own. */
     memset(&batch->request, 0, sizeof(batch->request));
     batch->bucket = txn->handle;
+    batch->owner = txn->arena->owner;
     batch->deadline_ms = txn->deadline_ms;
     batch->done = on_committed;
     batch->arg = txn;

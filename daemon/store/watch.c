@@ -318,8 +318,11 @@ static void read_on(struct watch *watch)
                                    .filters = watch->subjects,
                                    .filter_count = watch->subject_count,
                                    .last_per_subject = watch->from == WATCH_LAST && watch->told == 0,
+                                   .leaves_place = true,
                                    .start_sequence = watch->told > 0 ? watch->told + 1 : watch->from_revision};
     watch->state = WATCH_READING;
+    watch->reading.request.limit = &watch->store->creations;
+    watch->reading.request.owner = watch->owner;
     consumer_read(&watch->store->jetstream, &watch->reading, &scope, UINT64_MAX, &reading_ops, watch);
 }
 

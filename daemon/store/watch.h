@@ -62,6 +62,7 @@ struct watch {
     enum watch_from from;
     uint64_t from_revision;
     bool ignores_deletes;
+    const void *owner; /* see request */
     const struct watch_ops *ops;
     void *arg;
 

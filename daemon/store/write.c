@@ -1,5 +1,6 @@
 #include "daemon/store/write.h"
 
+#include "daemon/store/batch.h"
 #include "daemon/store/group.h"
 #include "daemon/store/replica.h"
 
@@ -310,6 +311,8 @@ void write_send_alone(struct write *write)
     /* An id stands for one write with one condition. */
     store_make_write_id(store, write->id);
     write->request.limit = NULL;
+    write->request.weight = BATCH_WEIGHT(1);
+    write->request.owner = write->arena->owner;
     request_start(&store->requests, &write->request, &write_ops,
                   bucket_bound_deadline(store, write->handle, write->deadline_ms));
 }
