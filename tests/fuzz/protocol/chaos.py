@@ -1,6 +1,7 @@
 """What happens beside the requests: NATS crashes, the configuration changes, buckets come and go."""
 import json
 
+import grammar
 import pools
 from answers import Wrong, expect
 
@@ -8,11 +9,12 @@ from answers import Wrong, expect
 CRASH_GAP_S = 6
 # NATS must be back so long after a crash.
 RECOVERY_S = 90
-# After the first write that succeeds again, others that waited may still fail for so long.
-GRACE_S = 5
-UPKEEP_S = 2
+# After the first write that succeeds again, a call may still fail for so long.
+GRACE_S = 0.5
+UPKEEP_S = 4
 
 STORM_CALLS = 150
+FULL_KEYS = 2000
 # The settings that bucket.update can change, at their defaults.
 DEFAULT_SETTINGS = {"history": 1, "ttl": 0, "max_value_size": -1, "max_bytes": -1, "compression": False,
                     "limit_marker_ttl": 0}
@@ -42,36 +44,43 @@ def reload_profiles(frame_bytes):
     )
 
 
+class Outage:
+    """A time without NATS, from a crash until a write succeeds that began after the last crash."""
+
+    def __init__(self, crash):
+        self.first_crash = self.last_crash = crash
+        self.recovery = float("inf")
+
+
 class Outages:
-    """The times at which NATS was away, as far as the bystander can tell."""
+    """The times without NATS, as far as the bystander can tell."""
 
     def __init__(self, clock):
         self.clock = clock
-        self.crashes = []
-        self.recoveries = []
+        self.outages = []
 
     def is_open(self):
-        return len(self.crashes) > len(self.recoveries)
+        return bool(self.outages) and self.outages[-1].recovery == float("inf")
+
+    def since_crash(self):
+        return self.clock() - self.outages[-1].last_crash if self.outages else float("inf")
 
     def note_crash(self, at):
-        if not self.is_open():
-            self.crashes.append(at)
+        if self.is_open():
+            self.outages[-1].last_crash = max(at, self.outages[-1].last_crash)
+        else:
+            self.outages.append(Outage(at))
 
     def note_success(self, begin, end):
-        """A write that began after a crash succeeded: NATS is back."""
-        if self.is_open() and begin > self.crashes[-1]:
-            self.recoveries.append(end)
+        if self.is_open() and begin > self.outages[-1].last_crash:
+            self.outages[-1].recovery = end
 
     def overlap(self, begin, end):
-        for index, crash in enumerate(self.crashes):
-            recovery = self.recoveries[index] if index < len(self.recoveries) else float("inf")
-            if begin <= recovery + GRACE_S and end >= crash:
-                return True
-        return False
+        return any(begin <= outage.recovery + GRACE_S and end >= outage.first_crash for outage in self.outages)
 
     def check(self):
         if self.is_open():
-            expect(self.clock() < self.crashes[-1] + RECOVERY_S, "NATS is not back {} s after it crashed", RECOVERY_S)
+            expect(self.since_crash() < RECOVERY_S, "NATS is not back {} s after it crashed", RECOVERY_S)
 
 
 class Verdict:
@@ -105,7 +114,8 @@ class Chaos:
     def __init__(self, run):
         self.run = run
         self.rng = pools.new_rng(run.seed, "chaos")
-        self.next_at = self.upkeep_at = run.clock() + UPKEEP_S
+        self.next_at = run.clock() + 1
+        self.upkeep_at = run.clock()
         self.upkeeps = self.storms = 0
         self.counts = {"crashes": 0, "reloads": 0, "renewals of the old bucket": 0}
 
@@ -120,43 +130,44 @@ class Chaos:
             self.rng.choice((self.crash, self.crash, self.crash, self.reload, self.reload, self.renew_old_bucket))()
 
     def upkeep(self):
-        """Return calls that create the buckets that are missing, and restore the settings of the others."""
+        """Return calls that create the buckets that are missing, restore the settings, and fill a bucket."""
         calls = []
         for name, settings in pools.BUCKETS.items():
             calls.append(("bucket.create", [name, settings]))
             if "mirror" not in settings:
                 calls.append(("bucket.update", [name, {**DEFAULT_SETTINGS, **settings}]))
+        calls.append(("bulk.put", [pools.FULL_BUCKET, dict.fromkeys(pools.numbered_keys(FULL_KEYS), "v" * 100)]))
         return calls
 
     def crash(self):
-        """Kill the nats-server during conditional writes, after some of them are answered."""
-        outages = self.run.outages
-        if outages.is_open() or (outages.crashes and self.run.clock() < outages.crashes[-1] + CRASH_GAP_S):
+        """Kill the nats-server during conditional writes and long reads, after some are answered."""
+        if self.run.outages.is_open() or self.run.outages.since_crash() < CRASH_GAP_S:
             return
         self.storms += 1
-        left = self.rng.choice((1, 2, 5, 20, 50))
-
-        def count_down():
-            nonlocal left
-            left -= 1
-            if left == 0 and not outages.is_open() and self.run.daemon.kill_nats():
-                outages.note_crash(self.run.clock())
-                self.counts["crashes"] += 1
-
-        self.run.open_session(f"storm {self.storms}", self.storm(), count_down)
+        storm = Storm(self, answers_left=self.rng.choice((1, 2, 5, 20, 50)), crashes_left=self.rng.choice((1, 2, 2)))
+        self.run.open_session(f"storm {self.storms}", self.storm(), storm.on_answer)
 
     def storm(self):
-        """Return conditional writes, most of them to the bucket without atomic batches."""
+        """Return conditional writes, most of them to the bucket without atomic batches, and long reads."""
         rng, calls = self.rng, []
         for number in range(STORM_CALLS):
-            bucket = rng.choice((pools.OLD_BUCKET, pools.OLD_BUCKET, "fz-history"))
+            bucket = rng.choice((pools.OLD_BUCKET, pools.OLD_BUCKET, pools.FULL_BUCKET))
             key = f"storm{self.storms}.{number}"
+            timeout = {"timeout": rng.choice((0.2, 0.5, 1, 2))}
+            operations = [["create", f"{key}.a", "v"], ["put", f"{key}.b", "v"]]
+            consistency = {"consistency": rng.choice(grammar.CONSISTENCIES)}
+            read = rng.choice((
+                ("bulk.get", [pools.FULL_BUCKET, pools.numbered_keys(FULL_KEYS), consistency]),
+                ("kv.keys", [pools.FULL_BUCKET]),
+                ("watch.start", [bucket, {"include_history": True}]),
+            ))
+            create = ("kv.create", [bucket, key, "v", timeout])
             calls.append(rng.choice((
-                ("kv.create", [bucket, key, "v"]),
-                ("kv.create", [bucket, key, "v"]),
-                ("kv.update", [bucket, key, "v", 0]),
+                create, create, create, create, create, create,
+                ("kv.update", [bucket, key, "v", 0, timeout]),
                 ("bulk.put", [bucket, {f"{key}.{part}": "v" for part in range(10)}]),
-                ("txn.commit", ["fz-history", [[key, 0]], [["create", f"{key}.a", "v"], ["put", f"{key}.b", "v"]]]),
+                ("txn.commit", [pools.FULL_BUCKET, [[key, 0]], operations]),
+                read,
             )))
         return calls
 
@@ -183,3 +194,29 @@ class Chaos:
             pass  # NATS went away
         finally:
             nats.close()
+
+
+class Storm:
+    """Kills the nats-server during a session of many calls, and at times again as soon as it answers.
+
+    After the first crash the daemon asks what became of its writes. The second one comes meanwhile.
+    """
+
+    def __init__(self, chaos, answers_left, crashes_left):
+        self.chaos = chaos
+        self.answers_left = answers_left
+        self.crashes_left = crashes_left
+        self.killed_pid = None
+
+    def on_answer(self, error):
+        daemon, outages = self.chaos.run.daemon, self.chaos.run.outages
+        self.answers_left -= 1
+        if self.answers_left > 0 or self.crashes_left == 0:
+            return
+        if self.killed_pid is not None and (error is not None or daemon.nats_pid() in (None, self.killed_pid)):
+            return  # this answer came without the new server
+        self.killed_pid = daemon.kill_nats()
+        if self.killed_pid is not None:
+            outages.note_crash(self.chaos.run.clock())
+            self.chaos.counts["crashes"] += 1
+        self.crashes_left -= 1

@@ -120,22 +120,31 @@ class Daemon:
 
     # --- The nats-server -----------------------------------------------------------------------------
 
-    def kill_nats(self):
-        """Kill the embedded nats-server. False: none is running."""
+    def nats_pid(self):
+        """Return the pid that the embedded nats-server has written. None: there is none."""
         try:
-            pid = int((self.data_path / "nats-server.pid").read_text())
-            descriptor = os.pidfd_open(pid)
+            return int((self.data_path / "nats-server.pid").read_text())
         except (OSError, ValueError):
-            return False
+            return None
+
+    def kill_nats(self):
+        """Kill the embedded nats-server, and return its pid. None: it was not running."""
+        pid = self.nats_pid()
+        if pid is None:
+            return None
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:
+            return None
         try:
             # The descriptor stays with this process. It is our server if its parent is our daemon.
             parent = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
             if parent != self.process.pid:
-                return False
+                return None
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            return True
+            return pid
         except OSError:
-            return False
+            return None
         finally:
             os.close(descriptor)
 

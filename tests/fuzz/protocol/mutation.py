@@ -192,24 +192,53 @@ def mutate(rng, params):
             rng.choice(VALUE_MUTATIONS)(rng, slot)
 
 
-def mutate_options(rng, params):
-    """Add an option that is odd, or that is there already. If there are no options, add some."""
-    items = map_items(params[-1]) if params else None
-    if items is None:
-        items = []
-        params.append(None)
-    items = [list(item) for item in items]
-    share = rng.random()
-    if share < 0.3:
-        items.append(["timeout", rng.choice(pools.TIMEOUTS + [0, -1, 60, 60.001, 61, None, "1", 1e-9, 0.0004])])
-    elif share < 0.5:
-        items.append([rng.choice(("no-such-option", "", "timeout\0", "ttl ", Text(b"\xff"), 1, None, "x" * 300)), 1])
-    elif share < 0.8 and items:
-        name, value = rng.choice(items)
-        items.append([name, rng.choice((value, pools.junk(rng)))])
+def odd_text(rng):
+    """Return a text that is allowed in few places: not UTF-8, with control characters, or long."""
+    return rng.choice((Text(pools.broken_text(rng)), Text(pools.broken_text(rng)), pools.broken_text(rng), "a\0b",
+                       "a\r\nb: c", "", " a", "a ", "ü", "Nats-Msg-Id", "KV-Operation", "_nats.x", "kvstored.x", "*",
+                       ">", "$JS.API.>", "x" * 70_000))
+
+
+def odd_texts(rng, name):
+    """Return a map of texts, of which one is odd. The name is that of a member whose value is odd."""
+    return rng.choice((Pairs([[name, odd_text(rng)]]), Pairs([[name, odd_text(rng)]]), Pairs([[odd_text(rng), "v"]]),
+                       Pairs([[name, "a"], [name, "b"]])))
+
+
+# The values that an option may have: of the right type, and odd.
+ODD_OPTIONS = {
+    "timeout": lambda rng: rng.choice((0, -1, 60, 60.001, 61, "1", 1e-9, 0.0004, *pools.TIMEOUTS)),
+    "headers": lambda rng: odd_texts(rng, "Trace"),
+    "metadata": lambda rng: odd_texts(rng, "owner"),
+    "placement": lambda rng: odd_texts(rng, "cluster"),
+    "republish": lambda rng: odd_texts(rng, "destination"),
+    "mirror": lambda rng: odd_texts(rng, "bucket"),
+    "sources": lambda rng: [odd_texts(rng, "filter")],
+    "description": odd_text,
+    "storage": odd_text,
+    "consistency": odd_text,
+    "filter": lambda rng: rng.choice((odd_text(rng), [odd_text(rng)], ["a"] * 65)),
+    "after": odd_text,
+}
+
+
+def odd_option(rng, name):
+    """Return an odd value for an option. An option that is not known here is taken for a number."""
+    if rng.random() < 0.2:
+        return pools.junk(rng)
+    return ODD_OPTIONS[name](rng) if name in ODD_OPTIONS else rng.choice(pools.INTEGERS)
+
+
+def mutate_options(rng, options, names):
+    """Return the options with one more: of the given names or an unknown one, and with an odd value."""
+    items = list(options.items())
+    if rng.random() < 0.15:
+        unknown = ("no-such-option", "", "timeout\0", "ttl ", Text(b"\xff"), 1, None, "x" * 300)
+        items.append([rng.choice(unknown), 1])
     else:
-        items.insert(0, [rng.choice(("timeout", "ttl", "consistency", "filter", "revision")), pools.junk(rng)])
-    params[-1] = Pairs(items)
+        name = rng.choice(names)
+        items.insert(rng.choice((0, len(items))), [name, odd_option(rng, name)])
+    return Pairs(items)
 
 
 # --- Requests that must not be sent ------------------------------------------------------------------

@@ -22,6 +22,8 @@ BUCKETS = {
     "fz-mirror": {"mirror": "fz-plain"},
     "fz-fed": {"sources": ["fz-plain", {"bucket": "fz-history", "filter": "a.>"}]},
 }
+# It has some thousands of keys most of the time.
+FULL_BUCKET = "fz-history"
 # A bucket as older clients create it, without allow_atomic and allow_msg_ttl. It is created through
 # NATS, past the daemon.
 OLD_BUCKET = "fz-old"

@@ -84,7 +84,10 @@ def option_of(params, name):
 
 class Session:
     def __init__(self, run, name, script=None, on_answer=None):
-        """Connect. With a script, a list of (method, params), send these instead of random requests."""
+        """Connect. With a script, a list of (method, params), send these instead of random requests.
+
+        on_answer(error) is called after each answer.
+        """
         rng = self.rng = pools.new_rng(run.seed, name)
         self.run = run
         self.name = name
@@ -130,11 +133,12 @@ class Session:
             return self.pack(mutation.unknown_method(rng), [pools.junk(rng)], code="invalid_argument")
         if share < 0.045:
             return self.make_too_large()
-        method, params = self.make_call()
-        if rng.random() < 0.4:
+        method, arguments, options = self.make_call()
+        if rng.random() < 0.12:
+            options = mutation.mutate_options(rng, options, self.run.learned[method].options)
+        params = arguments + ([options] if options or rng.random() < 0.05 else [])
+        if rng.random() < 0.35:
             mutation.mutate(rng, params)
-        elif rng.random() < 0.15:
-            mutation.mutate_options(rng, params)
         if mutation.feeds_a_cycle(method, params):
             return None
         return self.pack(method, params, is_notification=rng.random() < 0.04)
@@ -148,7 +152,7 @@ class Session:
             arguments, options = self.run.learned[method].request(self.context)
         if rng.random() < 0.15:
             options = {**options, "timeout": rng.choice(pools.TIMEOUTS)}
-        return method, arguments + ([options] if options or rng.random() < 0.05 else [])
+        return method, arguments, options
 
     def make_broken_envelope(self):
         value, msgid = mutation.broken_envelope(self.rng, self.next_msgid())
@@ -358,7 +362,7 @@ class Session:
             raise
         self.run.note_answer(request, error)
         if self.on_answer:
-            self.on_answer()
+            self.on_answer(error)
 
     def take_pending(self, msgid, message):
         if msgid is None:
