@@ -21,6 +21,8 @@ TIMEOUT_S = 2
 TIMEOUT_MAX_S = 60
 # After so long a session sends no more requests, and another one begins.
 LIFE_S = 15
+# After `unavailable` a session pauses, as others do: otherwise most requests of a run meet no NATS.
+PAUSE_S = 0.05
 # How often a session stops reading for a while, of 10 times a second.
 DEAF_SHARE = 0.004
 MSGID_MAX = 2**32 - 1
@@ -108,6 +110,7 @@ class Session:
         self.watches = {}                      # by id
         self.began_at = self.heard_at = self.moved_at = run.clock()
         self.deaf_until = 0.0                  # it does not read until then
+        self.pauses_until = 0.0                # it makes no requests until then
         self.unpacker = wire.unpacker(answers.map_of)
         self.received = bytearray()            # the beginning of an answer
         self.socket = socket.socket(socket.AF_UNIX)
@@ -191,6 +194,8 @@ class Session:
 
     def ask(self):
         """Queue messages until the window is full."""
+        if self.run.clock() < self.pauses_until:
+            return
         while self.state is State.ASKING and len(self.pending) + len(self.nil_pending) < self.window:
             if self.left == 0:
                 self.finish()
@@ -334,8 +339,8 @@ class Session:
         """Check that the daemon may close."""
         waiting = len(self.pending) + len(self.nil_pending)
         # It ends a session before it has the whole of a message that breaks a limit.
-        may_close = self.state is State.LISTENING or (self.ending is Ending.LAST and
-                                                      all(request.is_last for _, request in self.queue))
+        may_close = self.state is State.LISTENING or self.is_noisy or (
+            self.ending is Ending.LAST and all(request.is_last for _, request in self.queue))
         if may_close and (waiting == 0 or self.is_noisy):
             self.close()
             return
@@ -356,6 +361,8 @@ class Session:
         try:
             if error is not None:
                 answers.check_error(error)
+                if error["code"] == "unavailable":
+                    self.pauses_until = self.run.clock() + PAUSE_S
             self.check_answer(request, error, result)
         except Wrong as wrong:
             wrong.request = request
