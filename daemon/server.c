@@ -1,15 +1,14 @@
 #include "daemon/server.h"
 
+#include "daemon/lock_file.h"
 #include "daemon/log.h"
 #include "daemon/names.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -24,29 +23,12 @@
  */
 static int lock_path(struct server *server, char error[SERVER_ERROR_BYTES])
 {
-    char path[sizeof(server->path) + 8], holder[32] = "";
+    char path[sizeof(server->path) + 8], what[sizeof(server->path) + 16];
 
     snprintf(path, sizeof(path), "%s.lock", server->path);
-    server->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (server->lock < 0) {
-        snprintf(error, SERVER_ERROR_BYTES, "cannot open %s: %s", path, strerror(errno));
-        return -1;
-    }
-    if (flock(server->lock, LOCK_EX | LOCK_NB) != 0) {
-        ssize_t length = read(server->lock, holder, sizeof(holder) - 1);
-        holder[length > 0 ? length : 0] = '\0';
-        holder[strcspn(holder, "\n")] = '\0';
-        snprintf(
-            error, SERVER_ERROR_BYTES,
-            "listen.path %s is served by another kvstored (pid %s): end that one, or give this one a path of its own",
-            server->path, holder);
-        return -1;
-    }
-    if (ftruncate(server->lock, 0) != 0 || dprintf(server->lock, "%d\n", (int)getpid()) < 0) {
-        snprintf(error, SERVER_ERROR_BYTES, "cannot write %s: %s", path, strerror(errno));
-        return -1;
-    }
-    return 0;
+    snprintf(what, sizeof(what), "listen.path %s", server->path);
+    server->lock = lock_file_take(path, what, error, SERVER_ERROR_BYTES);
+    return server->lock >= 0 ? 0 : -1;
 }
 
 /* Somebody else's program may serve the path without our lock: whoever accepts is alive. */

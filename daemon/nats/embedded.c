@@ -1,6 +1,7 @@
 #include "daemon/nats/embedded.h"
 
 #include "daemon/backoff.h"
+#include "daemon/lock_file.h"
 #include "daemon/log.h"
 
 #include <dirent.h>
@@ -12,7 +13,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -97,6 +97,37 @@ static bool make_directory(const char *path, char error[EMBEDDED_ERROR_BYTES])
     return false;
 }
 
+/*
+ * Whoever can write in the directory can have us and nats-server write elsewhere, by symbolic links, and can read the
+ * buckets. A directory of root's is fine: root can do that anyway.
+ */
+static bool check_directory(const char *path, const char *setting, char error[EMBEDDED_ERROR_BYTES])
+{
+    struct stat status;
+
+    if (lstat(path, &status) != 0) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "%s %s: %s", setting, path, strerror(errno));
+        return false;
+    }
+    if (!S_ISDIR(status.st_mode)) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "%s %s is not a directory", setting, path);
+        return false;
+    }
+    if (status.st_uid != 0 && status.st_uid != geteuid()) {
+        snprintf(error, EMBEDDED_ERROR_BYTES,
+                 "%s %s belongs to uid %u; it must belong to uid %u, as which kvstored runs, or to root", setting, path,
+                 (unsigned)status.st_uid, (unsigned)geteuid());
+        return false;
+    }
+    if (status.st_mode & (S_IWGRP | S_IWOTH)) {
+        snprintf(error, EMBEDDED_ERROR_BYTES,
+                 "%s %s has mode %03o, so that others than its owner can write in it; take that away (chmod go-w)",
+                 setting, path, (unsigned)status.st_mode & 07777);
+        return false;
+    }
+    return true;
+}
+
 static bool open_directory(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
     const char *path = embedded->conf->nats.data_dir;
@@ -115,35 +146,20 @@ static bool open_directory(struct embedded *embedded, char error[EMBEDDED_ERROR_
         return false;
     }
     strcpy(embedded->directory, resolved);
+    if (!check_directory(resolved, "nats.data_dir", error))
+        return false;
     path_in(embedded, "ports", ports);
-    return make_directory(ports, error);
+    return make_directory(ports, error) && check_directory(ports, "the directory", error);
 }
 
 static bool take_lock(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
-    char path[PATH_MAX], holder[32] = "";
+    char path[PATH_MAX], what[PATH_MAX + 16];
 
     path_in(embedded, "kvstored.lock", path);
-    embedded->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (embedded->lock < 0) {
-        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot open %s: %s", path, strerror(errno));
-        return false;
-    }
-    if (flock(embedded->lock, LOCK_EX | LOCK_NB) != 0) {
-        ssize_t length = read(embedded->lock, holder, sizeof(holder) - 1);
-        holder[length > 0 ? length : 0] = '\0';
-        holder[strcspn(holder, "\n")] = '\0';
-        snprintf(error, EMBEDDED_ERROR_BYTES,
-                 "nats.data_dir %s is in use by another kvstored (pid %s): end that one, or give this one a directory "
-                 "of its own",
-                 embedded->directory, holder);
-        return false;
-    }
-    if (ftruncate(embedded->lock, 0) != 0 || dprintf(embedded->lock, "%d\n", (int)getpid()) < 0) {
-        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot write %s: %s", path, strerror(errno));
-        return false;
-    }
-    return true;
+    snprintf(what, sizeof(what), "nats.data_dir %s", embedded->directory);
+    embedded->lock = lock_file_take(path, what, error, EMBEDDED_ERROR_BYTES);
+    return embedded->lock >= 0;
 }
 
 /* A directory may be entered, which is no help here. */
@@ -292,21 +308,22 @@ static bool is_our_server(const struct embedded *embedded, pid_t pid)
 /* We hold the directory's lock, so a server that still runs on it has lost its daemon. */
 static bool end_leftover(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], text[16];
     int pid = 0;
 
     path_in(embedded, "nats-server.pid", path);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
+    int descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (descriptor < 0)
         return true;
-    if (fscanf(file, "%d", &pid) != 1)
-        pid = 0;
-    fclose(file);
+    ssize_t length = read(descriptor, text, sizeof(text) - 1);
+    close(descriptor);
+    text[length > 0 ? length : 0] = '\0';
+    pid = atoi(text);
     if (pid <= 1)
         return true;
 
     /* The descriptor names the process for good: a pid that is given out anew meanwhile is not meant. */
-    int descriptor = (int)syscall(SYS_pidfd_open, pid, 0);
+    descriptor = (int)syscall(SYS_pidfd_open, pid, 0);
     if (descriptor < 0)
         return true;
     bool ended = true;
@@ -433,11 +450,13 @@ static void on_slow_start(uv_timer_t *timer)
 
 static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
-    char configuration[PATH_MAX];
+    char configuration[PATH_MAX], pid_file[PATH_MAX];
     int ends[2];
     uv_pipe_t *output = malloc(sizeof(*output));
 
     path_in(embedded, "nats-server.conf", configuration);
+    path_in(embedded, "nats-server.pid", pid_file);
+    unlink(pid_file); /* the server would follow a symbolic link */
     remove_ports_files(embedded);
     close_output(embedded);
     if (output == NULL || !write_configuration(embedded, error)) {

@@ -2,7 +2,9 @@
 #include "tests/integration/client.h"
 #include "tests/integration/suites.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -202,7 +204,7 @@ START_TEST(a_second_daemon_on_the_same_socket_is_refused_by_name)
     process_wait(&second.process);
     ck_assert_int_ne(WEXITSTATUS(second.process.status), 0);
     ck_assert_ptr_nonnull(strstr(daemon_log(&second),
-                                 format_text("served by another kvstored (pid %d)", (int)daemon_of_test.process.pid)));
+                                 format_text(".lock is locked by pid %d (kvstored)", (int)daemon_of_test.process.pid)));
     assert_ok(client_call(client_open(&daemon_of_test), "kv.get", "['%s', 'k']",
                           client_new_bucket(client_open(&daemon_of_test), NULL)));
     daemon_stop(&daemon_of_test);
@@ -220,11 +222,106 @@ START_TEST(a_second_daemon_on_the_same_data_is_refused_by_name)
     daemon_spawn(&second, NULL, -1);
     process_wait(&second.process);
     ck_assert_int_ne(WEXITSTATUS(second.process.status), 0);
-    ck_assert_ptr_nonnull(strstr(daemon_log(&second),
-                                 format_text("in use by another kvstored (pid %d)", (int)daemon_of_test.process.pid)));
+    ck_assert_ptr_nonnull(strstr(daemon_log(&second), format_text("kvstored.lock is locked by pid %d (kvstored)",
+                                                                  (int)daemon_of_test.process.pid)));
     ck_assert_int_ne(access(second.socket_path, F_OK), 0);
     assert_ok(client_call(client_open(&daemon_of_test), "health.check", "[]"));
     daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* A daemon that does not start, and says why. */
+static void expect_no_start(const char *why)
+{
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    process_wait(&daemon_of_test.process);
+    ck_assert_int_ne(WEXITSTATUS(daemon_of_test.process.status), 0);
+    ck_assert_msg(strstr(daemon_log(&daemon_of_test), why) != NULL, "the log does not say '%s': %s", why,
+                  daemon_log(&daemon_of_test));
+    daemon_mark_log(&daemon_of_test);
+}
+
+START_TEST(a_lock_file_that_is_a_link_is_not_followed)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    const char *precious = format_text("%s/precious", daemon_of_test.directory);
+    const char *locks[] = {format_text("%s.lock", daemon_of_test.socket_path),
+                           format_text("%s/kvstored.lock", daemon_of_test.data_dir)};
+
+    write_file(precious, "precious");
+    mkdir(daemon_of_test.data_dir, 0700);
+    for (size_t i = 0; i < 2; i++) {
+        ck_assert_int_eq(symlink(i == 0 ? "precious" : "../precious", locks[i]), 0);
+        expect_no_start("is a symbolic link");
+        unlink(locks[i]);
+        ck_assert_int_eq(link(precious, locks[i]), 0);
+        expect_no_start("is not a plain file with one name");
+        unlink(locks[i]);
+        ck_assert_str_eq(read_file(precious), "precious");
+    }
+}
+END_TEST
+
+START_TEST(files_of_the_embedded_server_that_are_links_are_not_followed)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    const char *precious = format_text("%s/precious", daemon_of_test.directory);
+    static const char *const names[] = {"nats-server.conf", "nats-server.conf.new", "nats-server.pid"};
+
+    write_file(precious, "precious");
+    mkdir(daemon_of_test.data_dir, 0700);
+    for (size_t i = 0; i < 3; i++)
+        ck_assert_int_eq(symlink("../precious", format_text("%s/%s", daemon_of_test.data_dir, names[i])), 0);
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_ready(&daemon_of_test);
+    ck_assert_str_eq(read_file(precious), "precious");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_data_directory_that_others_can_write_in_is_refused)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    const char *ports = format_text("%s/ports", daemon_of_test.data_dir);
+
+    mkdir(daemon_of_test.data_dir, 0700);
+    chmod(daemon_of_test.data_dir, 0770);
+    expect_no_start("has mode 770, so that others than its owner can write in it");
+    chmod(daemon_of_test.data_dir, 01707);
+    expect_no_start("has mode 1707, so that others than its owner can write in it");
+    chmod(daemon_of_test.data_dir, 0700);
+    /* The daemon removes files in this one. */
+    ck_assert_int_eq(symlink("..", ports), 0);
+    expect_no_start("is not a directory");
+    unlink(ports);
+    if (geteuid() == 0) {
+        ck_assert_int_eq(chown(daemon_of_test.data_dir, 4000, 4000), 0);
+        expect_no_start("belongs to uid 4000; it must belong to uid 0");
+        ck_assert_int_eq(chown(daemon_of_test.data_dir, 0, 0), 0);
+    } else {
+        scene_skip("a_data_directory_of_another_user_is_refused", "only root can give a directory away");
+    }
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_ready(&daemon_of_test);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_lock_that_another_program_holds_is_not_called_a_daemons)
+{
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL, NULL);
+    const char *path = format_text("%s.lock", daemon_of_test.socket_path);
+
+    write_file(path, "1\n"); /* of a daemon that is long gone */
+    int descriptor = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(flock(descriptor, LOCK_EX | LOCK_NB), 0);
+    expect_no_start(format_text("is locked by pid %d (", (int)getpid()));
+    ck_assert_str_eq(read_file(path), "1\n");
+    close(descriptor);
 }
 END_TEST
 
@@ -534,6 +631,10 @@ Suite *life_suite(void)
     tcase_add_test(tests, a_file_that_is_no_socket_is_left_alone);
     tcase_add_test(tests, a_second_daemon_on_the_same_socket_is_refused_by_name);
     tcase_add_test(tests, a_second_daemon_on_the_same_data_is_refused_by_name);
+    tcase_add_test(tests, a_lock_file_that_is_a_link_is_not_followed);
+    tcase_add_test(tests, files_of_the_embedded_server_that_are_links_are_not_followed);
+    tcase_add_test(tests, a_data_directory_that_others_can_write_in_is_refused);
+    tcase_add_test(tests, a_lock_that_another_program_holds_is_not_called_a_daemons);
     tcase_add_test(tests, a_socket_of_the_service_manager_is_served);
     tcase_add_test(tests, the_service_manager_is_told_how_the_daemon_is);
     tcase_add_test(tests, a_busy_daemon_still_tells_that_it_is_alive);
