@@ -3,14 +3,15 @@
 #include "daemon/glob.h"
 #include "daemon/names.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
-/* Groups of one peer that are looked at; the kernel allows 65,536, people have a few. */
-#define GROUPS_MAX 4096
+/* Groups of a peer that need no memory of their own. People have a few; the kernel allows 65,536. */
+#define GROUPS_USUAL 64
 
 struct access_rule {
     uid_t *users;
@@ -97,55 +98,100 @@ static bool contains(const unsigned *ids, size_t count, unsigned id)
     return false;
 }
 
-static bool names_peer(const struct access_rule *rule, const struct ucred *peer, const gid_t *groups,
-                       size_t group_count)
+/* A peer's groups. is_complete: all of them are known. */
+struct peer_groups {
+    gid_t usual[GROUPS_USUAL];
+    gid_t *ids; /* usual, or allocated */
+    size_t count;
+    bool is_complete;
+};
+
+/* As they were when the peer connected: unix(7), SO_PEERGROUPS. If there is no room the kernel says how much is needed.
+ */
+static void read_groups(int socket, struct peer_groups *groups)
+{
+    socklen_t bytes = sizeof(groups->usual);
+
+    groups->ids = groups->usual;
+    int failed = getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups->ids, &bytes);
+    if (failed != 0 && errno == ERANGE) {
+        groups->ids = malloc(bytes);
+        failed = groups->ids == NULL || getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups->ids, &bytes) != 0;
+    }
+    groups->is_complete = failed == 0;
+    groups->count = groups->is_complete ? bytes / sizeof(groups->ids[0]) : 0;
+}
+
+static void free_groups(struct peer_groups *groups)
+{
+    if (groups->ids != groups->usual)
+        free(groups->ids);
+}
+
+static bool names_peer(const struct access_rule *rule, const struct ucred *credentials,
+                       const struct peer_groups *groups)
 {
     if (rule->user_count == 0 && rule->group_count == 0)
         return true;
-    if (contains(rule->users, rule->user_count, peer->uid) || contains(rule->groups, rule->group_count, peer->gid))
+    if (contains(rule->users, rule->user_count, credentials->uid) ||
+        contains(rule->groups, rule->group_count, credentials->gid))
         return true;
-    for (size_t i = 0; i < group_count; i++) {
-        if (contains(rule->groups, rule->group_count, groups[i]))
+    for (size_t i = 0; i < groups->count; i++) {
+        if (contains(rule->groups, rule->group_count, groups->ids[i]))
             return true;
     }
     return false;
 }
 
-/* Both are as the peer was when it connected: unix(7), SO_PEERCRED and SO_PEERGROUPS. */
-static uint64_t match_peer(const struct access *access, int socket)
+/* Finds out which rules name the peer. What could not be read is tried again at the next call. */
+static void match_peer(const struct access *access, struct access_peer *peer, int socket)
 {
-    struct ucred peer = {0};
-    gid_t groups[GROUPS_MAX];
-    socklen_t peer_bytes = sizeof(peer), groups_bytes = sizeof(groups);
-    uint64_t matched = 0;
+    struct ucred credentials = {0};
+    struct peer_groups groups;
+    socklen_t bytes = sizeof(credentials);
 
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) != 0)
-        return 0;
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_bytes) != 0)
-        groups_bytes = 0;
+    peer->rules = 0;
+    peer->doubtful = 0;
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0)
+        return;
+    read_groups(socket, &groups);
     for (size_t i = 0; i < access->count; i++) {
-        if (names_peer(&access->rules[i], &peer, groups, groups_bytes / sizeof(groups[0])))
-            matched |= UINT64_C(1) << i;
+        if (names_peer(&access->rules[i], &credentials, &groups))
+            peer->rules |= UINT64_C(1) << i;
+        else if (!groups.is_complete && access->rules[i].group_count > 0)
+            peer->doubtful |= UINT64_C(1) << i;
     }
-    return matched;
+    if (groups.is_complete)
+        peer->generation = access->generation;
+    free_groups(&groups);
 }
 
+static bool names_bucket(const struct access_rule *rule, const char *bucket)
+{
+    for (size_t i = 0; i < rule->conf->buckets.count; i++) {
+        if (glob_matches(rule->conf->buckets.items[i], bucket))
+            return true;
+    }
+    return false;
+}
+
+/* A rule that may name the peer can only take rights away: it holds as far as it allows less than what follows it. */
 enum conf_access access_of(const struct access *access, struct access_peer *peer, int socket, const char *bucket)
 {
+    enum conf_access most = CONF_ACCESS_ADMIN;
+
     if (access->count == 0)
         return CONF_ACCESS_ADMIN;
-    if (peer->generation != access->generation) {
-        peer->rules = match_peer(access, socket);
-        peer->generation = access->generation;
-    }
+    if (peer->generation != access->generation)
+        match_peer(access, peer, socket);
     for (size_t i = 0; i < access->count; i++) {
-        const struct conf_strings *buckets = &access->rules[i].conf->buckets;
-        if ((peer->rules >> i & 1) == 0)
+        const struct access_rule *rule = &access->rules[i];
+        if (((peer->rules | peer->doubtful) >> i & 1) == 0 || !names_bucket(rule, bucket))
             continue;
-        for (size_t k = 0; k < buckets->count; k++) {
-            if (glob_matches(buckets->items[k], bucket))
-                return access->rules[i].conf->allow;
-        }
+        if (rule->conf->allow < most)
+            most = rule->conf->allow;
+        if (peer->rules >> i & 1)
+            return most;
     }
     return CONF_ACCESS_NONE;
 }

@@ -4,7 +4,8 @@
  * Used by dispatch before each call that names a bucket, and by the handler that
  * lists buckets. The rules are those of the configuration: the first one that names
  * the peer and the bucket decides; where there are rules and none fits, nothing is
- * allowed; where there are no rules, everything is.
+ * allowed; where there are no rules, everything is. If the groups of a peer cannot be read,
+ * a rule by group holds for it as far as it takes rights away, and gives none.
  */
 #ifndef DAEMON_ACCESS_H
 #define DAEMON_ACCESS_H
@@ -27,6 +28,7 @@ struct access {
 /* Which rules name a peer; a session keeps it. Zeroed: not looked at yet. */
 struct access_peer {
     uint64_t rules;
+    uint64_t doubtful; /* those that may name it, because its groups could not be read */
     unsigned generation;
 };
 

@@ -229,6 +229,42 @@ START_TEST(users_and_groups_are_told_apart)
 }
 END_TEST
 
+/* The kernel tells 65,536. */
+START_TEST(a_group_counts_however_many_the_peer_has)
+{
+    enum { GROUPS = 65536, BASE = 100000 };
+    struct sockaddr_un address;
+    socklen_t length;
+    gid_t *groups = keep(calloc(GROUPS, sizeof(*groups)));
+
+    if (geteuid() != 0) {
+        scene_skip("a_group_counts_however_many_the_peer_has", "only root can join groups");
+        return;
+    }
+    daemon_prepare(&daemon_of_test);
+    daemon_configure(&daemon_of_test, NULL,
+                     format_text("access:\n"
+                                 "  - {groups: [%u], buckets: [\"*\"], allow: none}\n"
+                                 "  - {buckets: [\"*\"], allow: admin}\n",
+                                 BASE + GROUPS - 1));
+    int listener = listen_without_file(&address, &length);
+    daemon_spawn(&daemon_of_test, NULL, listener);
+    daemon_wait_ready(&daemon_of_test);
+    for (unsigned i = 0; i < GROUPS; i++)
+        groups[i] = BASE + i;
+    static const size_t counts[] = {GROUPS, GROUPS - 1, 1};
+    static const char *const codes[] = {"permission_denied", "bucket_not_found", "bucket_not_found"};
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_int_eq(setgroups(counts[i], groups), 0);
+        struct client *client = client_open_address(&address, length);
+        ck_assert_int_eq(setgroups(0, NULL), 0);
+        assert_code(client_call(client, "kv.get", "['b', 'k']"), codes[i]);
+    }
+    daemon_stop(&daemon_of_test);
+    close(listener);
+}
+END_TEST
+
 Suite *access_suite(void)
 {
     Suite *suite = suite_create("access");
@@ -241,6 +277,7 @@ Suite *access_suite(void)
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_reload_changes_the_rules_for_sessions_that_are_there);
     tcase_add_test(own, users_and_groups_are_told_apart);
+    tcase_add_test(own, a_group_counts_however_many_the_peer_has);
     suite_add_tcase(suite, own);
     return suite;
 }

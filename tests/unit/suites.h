@@ -9,6 +9,7 @@
 
 #include <check.h>
 
+Suite *access_suite(void);
 Suite *busy_poll_suite(void);
 Suite *cache_suite(void);
 Suite *cache_model_suite(void);
