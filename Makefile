@@ -36,7 +36,7 @@ CC ?= cc
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation -Werror
 # Not expanded before something is linked: on a bare system bootstrap installs pkg-config first.
 CLIENT_PKGS = $(shell pkg-config --exists msgpack-c && echo msgpack-c || echo msgpack)
-PKGS = libnats libuv $(CLIENT_PKGS) yaml-0.1 jansson libcrypto libsystemd
+PKGS = libnats libuv $(CLIENT_PKGS) yaml-0.1 jansson libssl libcrypto libsystemd
 CFLAGS ?= -g
 CPPFLAGS += -I. -D_GNU_SOURCE -DKVSTORED_VERSION='"$(VERSION)"'
 COMPILE = $(CC) -std=gnu11 $(OPTIMISE) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP

@@ -2,6 +2,7 @@
 
 #include "daemon/backoff.h"
 #include "daemon/log.h"
+#include "daemon/nats/certificate.h"
 #include "daemon/nats/library.h"
 #include "daemon/nats/wire.h"
 
@@ -513,7 +514,7 @@ struct link *link_new(uv_loop_t *loop, struct jobs *jobs, const struct conf *con
 
     if (link == NULL)
         return NULL;
-    if (natsInbox_Create(&inbox) != NATS_OK)
+    if (!certificate_ignore_common_names() || natsInbox_Create(&inbox) != NATS_OK)
         goto free_link;
     if (uv_mutex_init(&link->complaint_lock) != 0)
         goto free_inbox;
