@@ -3,16 +3,61 @@
 #include "daemon/nats/nkey.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/*
+ * The library puts these texts into the JSON of its CONNECT as they are (3.4.1 to 3.14), so they are escaped here.
+ * NULL for NULL, and when memory ran out. The caller frees it.
+ */
+static char *escape_json(const char *text)
+{
+    char *escaped = text != NULL ? malloc(strlen(text) * 6 + 1) : NULL, *at = escaped;
+
+    if (escaped == NULL)
+        return NULL;
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < 0x20) {
+            at += sprintf(at, "\\u%04x", (unsigned char)*text);
+            continue;
+        }
+        if (*text == '"' || *text == '\\')
+            *at++ = '\\';
+        *at++ = *text;
+    }
+    *at = '\0';
+    return escaped;
+}
+
+static natsStatus set_user(natsOptions *options, const char *user, const char *password)
+{
+    char *escaped_user = escape_json(user), *escaped_password = escape_json(password);
+    natsStatus status = NATS_NO_MEMORY;
+
+    if (escaped_user != NULL && (password == NULL || escaped_password != NULL))
+        status = natsOptions_SetUserInfo(options, escaped_user, escaped_password);
+    free(escaped_user);
+    free(escaped_password);
+    return status;
+}
+
+static natsStatus set_token(natsOptions *options, const char *token)
+{
+    char *escaped = escape_json(token);
+    natsStatus status = escaped != NULL ? natsOptions_SetToken(options, escaped) : NATS_NO_MEMORY;
+
+    free(escaped);
+    return status;
+}
 
 static natsStatus set_credentials(natsOptions *options, const struct conf *conf)
 {
     if (conf->nats.credentials != NULL)
         return natsOptions_SetUserCredentialsFromFiles(options, conf->nats.credentials, NULL);
     if (conf->nats.user != NULL)
-        return natsOptions_SetUserInfo(options, conf->nats.user, conf->nats.password);
+        return set_user(options, conf->nats.user, conf->nats.password);
     if (conf->nats.token != NULL)
-        return natsOptions_SetToken(options, conf->nats.token);
+        return set_token(options, conf->nats.token);
     return NATS_OK;
 }
 

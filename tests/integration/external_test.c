@@ -75,6 +75,39 @@ START_TEST(a_token_is_shown)
 }
 END_TEST
 
+/* The YAML text of a value, in double quotes; it is the same in nats-server's configuration. */
+static const char *quote(const char *text)
+{
+    char *quoted = keep(calloc(2, strlen(text) + 2)), *at = quoted;
+
+    *at++ = '"';
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            *at++ = '\\';
+        *at++ = *text;
+    }
+    *at = '"';
+    return quoted;
+}
+
+/* The NATS library puts them into JSON as they are. */
+START_TEST(users_passwords_and_tokens_may_have_any_character)
+{
+    static const char *const secrets[] = {"say \"x\"", "back\\slash", "\\\"}, {\"user\":\"b\"\\", "tab\there",
+                                          "\u00e9t\u00e9"};
+
+    for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++) {
+        const char *secret = quote(secrets[i]);
+        nats_server_start(&server, format_text("authorization { user: %s, password: %s }", secret, secret));
+        expect_service(format_text("%s  user: %s\n  password: %s\n", nats_server_section(&server), secret, secret));
+        nats_server_stop(&server);
+        nats_server_start(&server, format_text("authorization { token: %s }", secret));
+        expect_service(format_text("%s  token: %s\n", nats_server_section(&server), secret));
+        nats_server_stop(&server);
+    }
+}
+END_TEST
+
 /* --- NKeys: base32 of prefix, key and CRC-16 ------------------------------------------------------- */
 
 static char *encode_nkey(const unsigned char *raw, size_t length)
@@ -192,6 +225,38 @@ START_TEST(tls_shows_certificates_both_ways)
 }
 END_TEST
 
+/* A server's certificate for it, with these lines of extensions. */
+static void make_server_certificate(const char *directory, const char *extensions)
+{
+    write_file(format_text("%s/names", directory), extensions);
+    run_openssl(directory, "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names "
+                           "-out server.pem");
+}
+
+/* RFC 9525: the common name is no name of a host. */
+START_TEST(a_certificate_without_the_name_among_its_alternative_names_is_refused)
+{
+    static const char *const extensions[] = {"basicConstraints=CA:FALSE\n", "subjectAltName=IP:127.0.0.1\n",
+                                             "subjectAltName=email:nats@nats.test\n"};
+    char directory[PATH_BYTES];
+
+    scene_make_directory(directory);
+    make_certificates(directory);
+    run_openssl(directory, "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj '/CN=nats.test' "
+                           "-keyout server.key -out server.csr");
+    for (size_t i = 0; i < sizeof(extensions) / sizeof(extensions[0]); i++) {
+        make_server_certificate(directory, extensions[i]);
+        nats_server_start(&server, format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\" }",
+                                               directory, directory));
+        expect_refusal(format_text("  mode: external\n  servers: [tls://127.0.0.1:%u]\n  tls:\n    ca: %s/ca.pem\n"
+                                   "    server_name: nats.test\n",
+                                   server.port, directory),
+                       "nats: cannot connect");
+        nats_server_stop(&server);
+    }
+}
+END_TEST
+
 START_TEST(large_and_many_messages_pass_over_tls)
 {
     char directory[PATH_BYTES];
@@ -301,8 +366,10 @@ Suite *external_suite(void)
     tcase_add_test(tests, an_open_server_needs_no_proof);
     tcase_add_test(tests, a_user_and_a_password_are_shown);
     tcase_add_test(tests, a_token_is_shown);
+    tcase_add_test(tests, users_passwords_and_tokens_may_have_any_character);
     tcase_add_test(tests, an_nkey_signs_what_the_server_asks);
     tcase_add_test(tests, tls_shows_certificates_both_ways);
+    tcase_add_test(tests, a_certificate_without_the_name_among_its_alternative_names_is_refused);
     tcase_add_test(tests, large_and_many_messages_pass_over_tls);
     tcase_add_test(tests, a_domain_can_be_named);
     tcase_add_test(tests, the_first_server_may_be_down);
