@@ -190,8 +190,8 @@ void call_fail(struct call *call, const struct error *error)
     if (complete.bucket == NULL)
         complete.bucket = call->bucket;
     if (complete.code == ERROR_INTERNAL)
-        log_error("internal error in %s: %s", call->method != NULL ? method_name(call->method) : "a call",
-                  complete.message);
+        log_limited(&call->dispatcher->internal_log, "internal errors", CONF_LOG_ERROR, "internal error in %s: %s",
+                    call->method != NULL ? method_name(call->method) : "a call", complete.message);
     if (call->session != NULL && !call->is_notification) {
         msgpack_packer packer;
         msgpack_packer_init(&packer, session_out(call->session), msgpack_sbuffer_write);

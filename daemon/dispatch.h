@@ -38,6 +38,7 @@ struct dispatcher {
     struct dispatcher_entry packed[2]; /* with the value, and without */
     const struct method *last_method;
     struct log_limit refused_log;
+    struct log_limit internal_log;
 };
 
 /* 0, or -1 with a sentence in error. What is pointed to is borrowed. */

@@ -23,8 +23,17 @@ bool jetstream_get_error(json_t *answer, struct jetstream_error *error)
     return true;
 }
 
+/* Of a stream that is being deleted, or whose server ends: the next attempt finds out which. */
+static bool is_closing(const struct jetstream_error *error)
+{
+    return error->code >= 500 && (strstr(error->description, "stream closed") != NULL ||
+                                  strstr(error->description, "store is closed") != NULL);
+}
+
 enum request_trouble jetstream_healable(const struct jetstream_error *error)
 {
+    if (is_closing(error))
+        return REQUEST_NO_LEADER;
     switch (error->err_code) {
     case 10004: /* incomplete results */
     case 10007: /* cluster not assigned to this server */
@@ -42,9 +51,52 @@ enum request_trouble jetstream_healable(const struct jetstream_error *error)
     }
 }
 
+/* Of an err_code that is not known: what went wrong on the server is no bug of ours, and may go better later. */
+static enum error_code code_by_status(unsigned status)
+{
+    switch (status) {
+    case 408: /* request timeout */
+    case 409: /* conflict with something that is under way */
+        return ERROR_UNAVAILABLE;
+    case 413:
+        return ERROR_TOO_LARGE;
+    case 429:
+    case 507: /* insufficient storage */
+        return ERROR_RESOURCE_EXHAUSTED;
+    case 501:
+        return ERROR_UNSUPPORTED;
+    default:
+        return status >= 400 && status < 500 ? ERROR_INVALID_ARGUMENT : ERROR_UNAVAILABLE;
+    }
+}
+
+/*
+ * Copy the text without the paths of the server's disk, which its errors quote ("open /data/…: no such file"). A key
+ * may begin with '/', but in a subject there is a dot before it.
+ */
+static void copy_without_paths(char *copy, size_t bytes, const char *text)
+{
+    size_t length = 0;
+
+    for (char before = ' '; *text != '\0' && length + 1 < bytes; before = *text++) {
+        if (*text == '/' && strchr(" \"'(=:", before) != NULL) {
+            length += (size_t)snprintf(copy + length, bytes - length, "(path)");
+            if (length >= bytes)
+                length = bytes - 1;
+            text += strcspn(text, " \"':,;)");
+            if (*text == '\0')
+                break;
+        }
+        if (length + 1 < bytes)
+            copy[length++] = *text;
+    }
+    copy[length] = '\0';
+}
+
 void jetstream_set_error(struct error *error, const struct jetstream_error *from)
 {
-    enum error_code code = from->code >= 400 && from->code < 500 ? ERROR_INVALID_ARGUMENT : ERROR_INTERNAL;
+    enum error_code code = code_by_status(from->code);
+    char description[ERROR_MESSAGE_BYTES];
 
     switch (from->err_code) {
     case JETSTREAM_STREAM_NOT_FOUND:
@@ -70,12 +122,14 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
     case 10028: /* insufficient memory */
     case 10047: /* insufficient storage */
     case 10077: /* store failed: maximum bytes or messages exceeded */
+    case 10053: /* stream limits */
     case 10113: /* max bytes required */
     case 10120: /* no limits for this tier */
     case 10122: /* max stream bytes exceeds account limit */
         code = ERROR_RESOURCE_EXHAUSTED;
         break;
     case 10005: /* no suitable peers */
+    case 10006: /* not in clustered mode */
     case 10010: /* clustering required */
     case 10036: /* not supported in clustered mode */
     case 10055: /* mirror configuration can not be updated */
@@ -87,6 +141,7 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
     case 10185: /* API level required */
         code = ERROR_UNSUPPORTED;
         break;
+    case 10014: /* consumer not found: it is made anew */
     case 10035: /* account not found */
     case 10039: /* not enabled for account */
     case 10076: /* not enabled */
@@ -96,12 +151,18 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
     case 10069: /* stream update error */
         code = ERROR_INVALID_ARGUMENT;
         break;
+    case 10111: /* roll-up failed */
+        error_set(error, ERROR_UNSUPPORTED,
+                  "the bucket takes no roll-ups (allow_rollup_hdrs of its stream), which a purge needs, and with a "
+                  "history a TTL; bucket.update switches them on");
+        return;
     default:
         if (jetstream_healable(from) != REQUEST_NO_TROUBLE)
             code = ERROR_UNAVAILABLE;
         break;
     }
-    error_set(error, code, "NATS: %s (err_code %u)", from->description, from->err_code);
+    copy_without_paths(description, sizeof(description) - 32, from->description);
+    error_set(error, code, "NATS: %s (err_code %u)", description, from->err_code);
 }
 
 /* Answers in a row that there is no such stream, each after a backoff, that a cluster must give. */
@@ -136,16 +197,11 @@ static enum request_verdict take_answer(struct request *request, unsigned attemp
     struct jetstream_call *call = call_of(request);
     struct jetstream_error failure;
     struct error error;
-    json_error_t where;
 
     (void)attempt;
-    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, &where);
-    if (answer == NULL) {
-        error_set(&error, ERROR_INTERNAL, "the NATS server's answer is not JSON: %s", where.text);
-        release(call);
-        call->done(call->arg, NULL, 0, &error);
-        return REQUEST_DONE;
-    }
+    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
+    if (answer == NULL) /* somebody else listens on the subject; JetStream's answer is yet to come */
+        return REQUEST_MORE;
     if (!jetstream_get_error(answer, &failure)) {
         release(call);
         call->done(call->arg, answer, 0, NULL);

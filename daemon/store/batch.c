@@ -125,17 +125,12 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
 {
     struct batch *batch = batch_of(request);
     struct kv_ack ack;
-    struct error error;
 
     /* To a message before the last one: it was taken. */
     if (message->payload_bytes == 0)
         return REQUEST_MORE;
-    if (!kv_read_ack(message, &ack)) {
-        error_set(&error, ERROR_INTERNAL, "the NATS server's ack could not be read");
-        error.outcome = ERROR_OUTCOME_UNKNOWN;
-        finish(batch, 0, 0, &error);
-        return REQUEST_DONE;
-    }
+    if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; the stream's ack is yet to come */
+        return REQUEST_MORE;
     /* Asked more than once, any answer to the question will do: one may be late. */
     if (ack.err_code == 0 && batch->settle && attempt > batch->settle_after) {
         finish(batch, ack.sequence, 0, NULL);

@@ -262,6 +262,9 @@ bool bucket_config_update_stream(json_t *stream, const struct bucket_config *con
     if (!set_settings(stream, name != NULL && strlen(name) > 3 ? name + 3 : "", config, level, error))
         return false;
     set_features(stream, level, window_ms);
+    /* The server refuses roll-ups where purging is denied. */
+    if (!is_mirror(stream) && !json_is_true(json_object_get(stream, "deny_purge")))
+        set(stream, "allow_rollup_hdrs", json_true());
     return true;
 }
 

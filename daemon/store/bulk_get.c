@@ -249,7 +249,7 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
             "time");
         return REQUEST_DONE;
     case KV_READ_FAILED:
-        error_set(&error, message_status(message) == 413 ? ERROR_TOO_LARGE : ERROR_INTERNAL, "NATS: %u %s",
+        error_set(&error, message_status(message) == 413 ? ERROR_TOO_LARGE : ERROR_UNAVAILABLE, "NATS: %u %s",
                   message_status(message), message_status_text(message));
         finish(bulk, &error);
         return REQUEST_DONE;

@@ -97,7 +97,7 @@ static enum request_verdict take_direct(struct read_get *get, struct message *me
     if (status == 404) {
         answer_absent(get);
     } else if (status != 0) {
-        error_set(&error, ERROR_INTERNAL, "NATS: %u %s", status, message_status_text(message));
+        error_set(&error, ERROR_UNAVAILABLE, "NATS: %u %s; try again later", status, message_status_text(message));
         finish_get(get, NULL, &error);
     } else if (kv_read_direct_entry(message, get->handle->prefix, &entry)) {
         answer_entry(get, &entry);
@@ -135,8 +135,7 @@ static enum request_verdict take_from_leader(struct read_get *get, struct messag
         jetstream_set_error(&error, &failure);
         break;
     case JETSTREAM_UNWRAP_MALFORMED:
-        error_set(&error, ERROR_INTERNAL, "the NATS server's answer to a get could not be read");
-        break;
+        return REQUEST_MORE; /* somebody else listens on the subject; the leader's answer is yet to come */
     }
     finish_get(get, NULL, &error);
     return REQUEST_DONE;

@@ -244,14 +244,9 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
 {
     struct write *write = write_of(request);
     struct kv_ack ack;
-    struct error error;
 
-    if (!kv_read_ack(message, &ack)) {
-        error_set(&error, ERROR_INTERNAL, "the NATS server's ack could not be read");
-        error.outcome = ERROR_OUTCOME_UNKNOWN;
-        finish(write, 0, &error);
-        return REQUEST_DONE;
-    }
+    if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; the stream's ack is yet to come */
+        return REQUEST_MORE;
     if (ack.err_code == 0) {
         finish(write, ack.sequence, NULL);
         return REQUEST_DONE;

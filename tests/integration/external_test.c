@@ -357,6 +357,28 @@ START_TEST(a_user_who_may_not_ask_for_the_servers_version_is_served)
 }
 END_TEST
 
+/* In a domain that is not there, anybody can listen where the daemon asks. */
+START_TEST(what_is_no_answer_of_jetstream_is_no_error_of_the_daemon)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, format_text("%s  domain: elsewhere\n", nats_server_section(&server)), NULL);
+    daemon_wait_log(&daemon_of_test, "nats: connected");
+    struct nats *nats = nats_connect(server.port, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+
+    nats_subscribe(nats, "$JS.elsewhere.API.STREAM.INFO.*");
+    uint32_t msgid = client_send(client, "bucket.info", "['b']");
+    nats_next(nats);
+    nats_reply(nats, "this is no JSON");
+    nats_reply(nats, "{\"error\":{\"code\":500,\"err_code\":10049,\"description\":\"could not create: open "
+                     "/secret/place/KV_b: no space\"}}");
+    struct answer *answer = client_wait(client, msgid);
+    assert_code_says(answer, "unavailable", "could not create: open (path): no space");
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 Suite *external_suite(void)
 {
     Suite *suite = suite_create("external");
@@ -375,6 +397,7 @@ Suite *external_suite(void)
     tcase_add_test(tests, the_first_server_may_be_down);
     tcase_add_test(tests, when_one_server_goes_another_takes_over);
     tcase_add_test(tests, a_user_who_may_not_ask_for_the_servers_version_is_served);
+    tcase_add_test(tests, what_is_no_answer_of_jetstream_is_no_error_of_the_daemon);
     suite_add_tcase(suite, tests);
     return suite;
 }

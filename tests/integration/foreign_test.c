@@ -281,6 +281,53 @@ START_TEST(more_headers_than_are_looked_at_do_not_hide_a_value)
 }
 END_TEST
 
+START_TEST(a_purge_of_a_bucket_without_roll_up_says_what_is_needed)
+{
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = format_text("no-roll-up-%d", (int)getpid());
+
+    nats_api(nats, "STREAM.CREATE", format_text("KV_%s", bucket),
+             "{'name': 'KV_%s', 'subjects': ['$KV.%s.>'], 'max_msgs_per_subject': 5, 'allow_direct': true, "
+             "'allow_msg_ttl': true, 'allow_atomic': true}",
+             bucket, bucket);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    assert_code_says(client_call(client, "kv.purge", "['%s', 'k']", bucket), "unsupported", "allow_rollup_hdrs");
+    assert_code_says(client_call(client, "kv.put", "['%s', 'k', 'v', {'ttl': 60}]", bucket), "unsupported",
+                     "allow_rollup_hdrs");
+    assert_code_says(client_call(client, "txn.commit", "['%s', [], [['purge', 'k']]]", bucket), "unsupported",
+                     "allow_rollup_hdrs");
+    assert_ok(client_call(client, "bucket.update", "['%s']", bucket));
+    assert_ok(client_call(client, "kv.purge", "['%s', 'k']", bucket));
+}
+END_TEST
+
+START_TEST(a_bucket_deleted_beside_writers_is_not_found)
+{
+    enum { ROUNDS = 10, WRITES = 400 };
+    struct client *client = client_open_shared(), *deleter = client_open_shared();
+
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        const char *bucket = client_new_bucket(client, NULL);
+        uint32_t first = 0, last = 0;
+        for (unsigned i = 0; i < WRITES; i++) {
+            last = client_send(client, i % 3 == 0 ? "kv.get" : "kv.put",
+                               i % 3 == 0 ? "['%s', 'k%u']" : "['%s', 'k%u', 'v']", bucket, i % 50);
+            if (i == 0)
+                first = last;
+            if (i == WRITES / 2)
+                client_send(deleter, "bucket.delete", "['%s']", bucket);
+        }
+        for (uint32_t msgid = first; msgid <= last; msgid++) {
+            struct answer *answer = client_wait(client, msgid);
+            if (answer->error.type != MSGPACK_OBJECT_NIL)
+                assert_code(answer, "bucket_not_found");
+        }
+        assert_ok(client_receive(deleter));
+    }
+}
+END_TEST
+
 Suite *foreign_suite(void)
 {
     Suite *suite = suite_create("foreign");
@@ -296,6 +343,8 @@ Suite *foreign_suite(void)
     tcase_add_test(tests, a_bucket_with_a_short_ttl_of_another_client_keeps_its_duplicate_window_bounded);
     tcase_add_test(tests, a_key_that_no_protocol_allows_does_not_harm_a_listing);
     tcase_add_test(tests, what_another_client_calls_a_status_is_a_header);
+    tcase_add_test(tests, a_purge_of_a_bucket_without_roll_up_says_what_is_needed);
+    tcase_add_test(tests, a_bucket_deleted_beside_writers_is_not_found);
     tcase_add_test(tests, more_headers_than_are_looked_at_do_not_hide_a_value);
     return suite;
 }

@@ -80,6 +80,7 @@ struct nats {
     FILE *in;
     int socket;
     unsigned inboxes;
+    const char *reply; /* subject of the message that came last; "" if it had none */
 };
 
 static void write_all(const struct nats *nats, const char *bytes, size_t size)
@@ -154,8 +155,8 @@ struct nats *nats_connect_embedded(const char *data_dir)
 static const char *read_message(struct nats *nats)
 {
     for (;;) {
-        char *line = read_line(nats), *rest = line, *word, *last = NULL, *before = NULL;
-        size_t total, headers = 0;
+        char *line = read_line(nats), *rest = line, *words[6] = {NULL}, *word, *last = NULL, *before = NULL;
+        size_t total, headers = 0, count = 0;
         bool has_headers = strncmp(line, "HMSG ", 5) == 0;
 
         if (strcmp(line, "PING") == 0) {
@@ -168,7 +169,11 @@ static const char *read_message(struct nats *nats)
         while ((word = strsep(&rest, " ")) != NULL) {
             before = last;
             last = word;
+            if (count < 6)
+                words[count++] = word;
         }
+        /* "MSG subject sid [reply] bytes", and with headers one number more */
+        nats->reply = count == (has_headers ? 6 : 5) ? words[3] : "";
         total = strtoul(last, NULL, 10);
         if (has_headers)
             headers = strtoul(before, NULL, 10);
@@ -245,4 +250,10 @@ void nats_subscribe(struct nats *nats, const char *subject)
 const char *nats_next(struct nats *nats)
 {
     return read_message(nats);
+}
+
+void nats_reply(struct nats *nats, const char *payload)
+{
+    ck_assert_str_ne(nats->reply, "");
+    write_line(nats, format_text("PUB %s %zu\r\n%s", nats->reply, strlen(payload), payload));
 }

@@ -57,4 +57,7 @@ uint64_t nats_consumer_count(struct nats *nats, const char *bucket);
 void nats_subscribe(struct nats *nats, const char *subject);
 const char *nats_next(struct nats *nats);
 
+/* Answers the message that came last. */
+void nats_reply(struct nats *nats, const char *payload);
+
 #endif

@@ -19,6 +19,7 @@ Suite *error_suite(void);
 Suite *filter_suite(void);
 Suite *frame_suite(void);
 Suite *hash_suite(void);
+Suite *jetstream_suite(void);
 Suite *jobs_suite(void);
 Suite *json_suite(void);
 Suite *rpc_suite(void);
