@@ -5,6 +5,8 @@
 #include "tests/integration/suites.h"
 
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -140,6 +142,82 @@ START_TEST(nobody_else_can_speak_to_the_server)
 }
 END_TEST
 
+/* The port that the embedded server listens on, from its log line. */
+static unsigned embedded_port(const struct daemon *daemon)
+{
+    static const char says[] = "nats-server: listens on 127.0.0.1:";
+    const char *line = strstr(read_file(daemon->process.log_path), says);
+
+    ck_assert_ptr_nonnull(line);
+    return (unsigned)atoi(line + strlen(says));
+}
+
+/* Opens a connection and sends a wrong password; waits until the server has refused it. */
+static void log_in_wrongly(unsigned port)
+{
+    static const char wrong[] = "CONNECT {\"user\":\"kvstored\",\"pass\":\"guess\"}\r\nPING\r\n";
+    char answer[4096];
+    int stranger = scene_dial(port);
+
+    ck_assert_int_ge(stranger, 0);
+    ck_assert_int_eq(write(stranger, wrong, strlen(wrong)), (ssize_t)strlen(wrong));
+    while (read(stranger, answer, sizeof(answer)) > 0)
+        ;
+    close(stranger);
+}
+
+START_TEST(strangers_cannot_fill_the_log)
+{
+    enum { ATTEMPTS = 500 };
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    unsigned port = embedded_port(&daemon_of_test);
+    uint64_t start = now_ms();
+    for (unsigned i = 0; i < ATTEMPTS; i++)
+        log_in_wrongly(port);
+    unsigned seconds = (unsigned)((now_ms() - start) / 1000) + 2;
+    daemon_wait_log(&daemon_of_test, "authentication error");
+    unsigned lines = 0;
+    for (const char *at = daemon_log(&daemon_of_test); (at = strstr(at, "authentication error")) != NULL; at++)
+        lines++;
+    ck_assert_uint_le(lines, seconds * 10);
+    ck_assert_uint_lt(lines, ATTEMPTS);
+
+    /* What was not told is counted, when there is one more. */
+    wait_until(now_ms() - start > (seconds + 1) * 1000, "another second");
+    log_in_wrongly(port);
+    daemon_wait_log(&daemon_of_test, "more logins at nats-server failed");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* Strangers who log in never may hold connections: fewer than the server takes, and not for long. */
+START_TEST(strangers_do_not_keep_the_daemon_from_its_server)
+{
+    enum { STRANGERS = 300 };
+    int held[STRANGERS];
+    char byte[1024];
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    unsigned port = embedded_port(&daemon_of_test);
+    for (unsigned i = 0; i < STRANGERS; i++)
+        ck_assert_int_ge(held[i] = scene_dial(port), 0);
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
+    /* The server closes each of them, without a word from its side. */
+    for (unsigned i = 0; i < STRANGERS; i++) {
+        while (read(held[i], byte, sizeof(byte)) > 0)
+            ;
+        close(held[i]);
+    }
+    const char *conf = read_file(format_text("%s/nats-server.conf", daemon_of_test.data_dir));
+    ck_assert_ptr_nonnull(strstr(conf, "timeout: 1 }"));
+    ck_assert_ptr_nonnull(strstr(conf, "max_connections: "));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(a_server_that_cannot_start_is_tried_again_and_told_of)
 {
     daemon_prepare(&daemon_of_test);
@@ -198,6 +276,8 @@ Suite *embedded_suite(void)
     tcase_add_test(tests, a_server_that_is_killed_again_and_again_loses_nothing);
     tcase_add_test(tests, a_server_that_is_killed_while_idle_is_back_for_the_next_call);
     tcase_add_test(tests, nobody_else_can_speak_to_the_server);
+    tcase_add_test(tests, strangers_cannot_fill_the_log);
+    tcase_add_test(tests, strangers_do_not_keep_the_daemon_from_its_server);
     tcase_add_test(tests, a_server_that_cannot_start_is_tried_again_and_told_of);
     tcase_add_test(tests, a_script_may_start_the_server);
     suite_add_tcase(suite, tests);

@@ -1,0 +1,26 @@
+/*
+ * server_output: what the embedded nats-server writes, as lines of the daemon's log.
+ *
+ * Used by embedded, once for each process of the server. The server's levels become
+ * ours. Any local user can make the server complain, by connecting to it: so each kind
+ * of line is limited as log_may does it.
+ */
+#ifndef DAEMON_NATS_SERVER_OUTPUT_H
+#define DAEMON_NATS_SERVER_OUTPUT_H
+
+#include <uv.h>
+
+struct server_output;
+
+/*
+ * Read lines from descriptor until the writer closes it; takes over the descriptor, also when it fails.
+ * closed is called from the loop after the last use of the returned object, which frees itself.
+ * NULL when memory ran out.
+ */
+struct server_output *server_output_open(uv_loop_t *loop, int descriptor,
+                                         void (*closed)(void *arg, struct server_output *output), void *arg);
+
+/* Stop reading. closed follows; a second call does nothing. */
+void server_output_close(struct server_output *output);
+
+#endif
