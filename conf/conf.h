@@ -56,6 +56,7 @@ struct conf {
         bool sync_always; /* sync_interval: always; otherwise sync_interval_ms */
         unsigned sync_interval_ms;
         uint64_t max_store_bytes; /* 0: what the server takes by default */
+        unsigned hang_timeout_ms; /* a server that does not answer for so long is replaced */
 
         /* external */
         struct conf_strings servers;
@@ -164,7 +165,7 @@ void conf_free(struct conf *conf);
 
 /*
  * Compares for a reload: moves what can be applied to a running daemon (log, access,
- * buckets, watches, cache, calls, limits, and of nats the reconnect, ping and outage times) from
+ * buckets, watches, cache, calls, limits, and of nats the hang, reconnect, ping and outage times) from
  * fresh into running; calls changed_fixed for every other setting that differs,
  * with its dotted name ("listen.path"): it takes a restart. What it replaced is
  * in fresh afterwards: release that with conf_free as ever.

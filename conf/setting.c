@@ -116,6 +116,8 @@ const struct setting conf_settings[] = {
      .initial = "always", .zero_word = "always"},
     {"nats.max_store", SETTING_BYTES, SETTING_EMBEDDED, MEMBER(nats.max_store_bytes), 0, 1024 * 1024 * GIB,
      .initial = "0", .example = "10G"},
+    {"nats.hang_timeout", SETTING_MILLISECONDS, SETTING_EMBEDDED | SETTING_LIVE, MEMBER(nats.hang_timeout_ms), 1000,
+     3600000, .initial = "10"},
     {"nats.servers", SETTING_STRINGS, SETTING_EXTERNAL, MEMBER(nats.servers), 1, NAME_BYTES_MAX + 16,
      .expects = "URLs nats://HOST[:PORT] or tls://HOST[:PORT] without user and password",
      .example = "[nats://127.0.0.1:4222]", .is_valid = is_server_url},

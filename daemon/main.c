@@ -30,6 +30,13 @@
 /* How often a draining daemon, and one that waits to be ready, looks whether it is. */
 #define LOOK_MS 10u
 
+/* While the embedded server recovers its data, the service manager gives the start so much more, again and again. */
+#define EXTEND_EVERY_MS 5000u
+#define EXTEND_BY_MS    30000u
+
+/* The exit status for what a restart does not heal; the unit does not restart then. */
+#define EXIT_CONFIGURATION 2
+
 /* The limit of a turn where the configuration has none. A sanitized daemon is one under test, and some five times
  * slower. */
 #ifdef __SANITIZE_ADDRESS__
@@ -64,9 +71,11 @@ struct daemon {
     struct busy_poll busy_poll;
     uint64_t reads; /* of sockets, until the last turn */
     uv_timer_t watchdog;
-    uv_timer_t look; /* until the daemon is ready */
+    uv_timer_t look;      /* until the daemon is ready */
+    uint64_t extended_ms; /* when the service manager was last told that the start takes longer; 0: never */
     uv_timer_t drain_limit;
     bool is_ready;
+    int exit_status;
 };
 
 /* --- The turn of the loop -------------------------------------------------------------------------- */
@@ -290,16 +299,31 @@ static void print_hints(const struct daemon *daemon)
     fflush(stdout);
 }
 
+/* The embedded server may have much to recover: the service manager's limit for a start must not end that. */
+static void extend_start(struct daemon *daemon)
+{
+    uint64_t now_ms = uv_now(&daemon->loop);
+
+    if (daemon->embedded == NULL || !embedded_is_starting(daemon->embedded) ||
+        (daemon->extended_ms != 0 && now_ms - daemon->extended_ms < EXTEND_EVERY_MS))
+        return;
+    daemon->extended_ms = now_ms;
+    sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%u\nSTATUS=%s", EXTEND_BY_MS * 1000u,
+               link_get_status(daemon->store.link)->trouble);
+}
+
 /* An external NATS may come later; our own is part of us, so ready means that it answers. */
 static void on_look(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
 
-    if (daemon->embedded != NULL && !link_is_up(daemon->store.link))
+    if (daemon->embedded != NULL && !link_is_up(daemon->store.link)) {
+        extend_start(daemon);
         return;
+    }
     uv_timer_stop(timer);
     daemon->is_ready = true;
-    sd_notify(0, "READY=1");
+    sd_notify(0, "READY=1\nSTATUS=");
     log_info("ready: kvstored %s, pid %d, socket %s", KVSTORED_VERSION, (int)getpid(), daemon->server.path);
     if (daemon->with_hints)
         print_hints(daemon);
@@ -326,9 +350,33 @@ static void on_server_ready(void *arg, const struct link_target *target)
     link_start(((struct daemon *)arg)->store.link, target);
 }
 
+static void on_server_unusable(void *arg, const char *why)
+{
+    struct daemon *daemon = arg;
+
+    log_error("%s", why);
+    if (daemon->state == DAEMON_RUNNING)
+        daemon->exit_status = EXIT_CONFIGURATION;
+    drain(daemon);
+}
+
+static void on_server_trouble(void *arg, const char *text)
+{
+    link_set_trouble(((struct daemon *)arg)->store.link, text);
+}
+
+static uint64_t on_server_heard(void *arg)
+{
+    return link_get_status(((struct daemon *)arg)->store.link)->reads;
+}
+
+/* The process's exit status if it cannot start, otherwise 0. */
 static int start_nats(struct daemon *daemon)
 {
+    const struct embedded_events events = {on_server_ready, on_server_unusable, on_server_trouble, on_server_heard,
+                                           daemon};
     char error[EMBEDDED_ERROR_BYTES];
+    bool is_unusable;
 
     if (daemon->conf.nats.mode == CONF_NATS_EXTERNAL) {
         struct link_target target = {(const char *const *)daemon->conf.nats.servers.items,
@@ -336,10 +384,10 @@ static int start_nats(struct daemon *daemon)
         link_start(daemon->store.link, &target);
         return 0;
     }
-    daemon->embedded = embedded_start(&daemon->loop, &daemon->conf, on_server_ready, daemon, error);
+    daemon->embedded = embedded_start(&daemon->loop, &daemon->conf, &events, &is_unusable, error);
     if (daemon->embedded == NULL) {
         log_error("%s", error);
-        return -1;
+        return is_unusable ? EXIT_CONFIGURATION : 1;
     }
     return 0;
 }
@@ -372,6 +420,7 @@ static int init_loop(struct daemon *daemon)
     return 0;
 }
 
+/* As start_nats. */
 static int start(struct daemon *daemon)
 {
     char error[SERVER_ERROR_BYTES > CONF_ERROR_BYTES ? SERVER_ERROR_BYTES : CONF_ERROR_BYTES];
@@ -380,23 +429,24 @@ static int start(struct daemon *daemon)
     int status = init_loop(daemon);
     if (status != 0) {
         log_error("cannot start: %s", uv_strerror(status));
-        return -1;
+        return 1;
     }
     if (store_init(&daemon->store, &daemon->loop, &daemon->jobs, &daemon->timers, &daemon->conf) != 0 ||
         session_list_init(&daemon->sessions, &daemon->loop, &daemon->jobs, &daemon->timers, &daemon->conf,
                           &daemon->metrics, &daemon->dispatcher) != 0) {
         log_error("out of memory");
-        return -1;
+        return 1;
     }
     if (dispatcher_init(&daemon->dispatcher, &daemon->conf, &daemon->store, &daemon->metrics, &daemon->sessions.usage,
                         error) != 0 ||
         server_open(&daemon->server, &daemon->loop, &daemon->conf, &daemon->sessions, error) != 0) {
         log_error("%s", error);
-        return -1;
+        return 1;
     }
-    if (start_nats(daemon) != 0) {
+    status = start_nats(daemon);
+    if (status != 0) {
         server_close(&daemon->server);
-        return -1;
+        return status;
     }
     start_watchdog(daemon);
     uv_timer_start(&daemon->look, on_look, 0, LOOK_MS);
@@ -405,12 +455,13 @@ static int start(struct daemon *daemon)
 
 static int run(struct daemon *daemon)
 {
-    if (start(daemon) != 0)
-        return 1; /* nothing was begun that would outlive the process */
+    int status = start(daemon);
+    if (status != 0)
+        return status; /* nothing was begun that would outlive the process */
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     if (link_is_abandoned(daemon->store.link)) {
         log_info("ended");
-        _exit(0);
+        _exit(daemon->exit_status);
     }
 
     store_free(&daemon->store);
@@ -419,7 +470,7 @@ static int run(struct daemon *daemon)
     session_list_free(&daemon->sessions);
     uv_loop_close(&daemon->loop);
     log_info("ended");
-    return 0;
+    return daemon->exit_status;
 }
 
 /* --- The command line ------------------------------------------------------------------------------ */
@@ -495,7 +546,7 @@ int main(int argc, char **argv)
         daemon.conf_path != NULL ? conf_read(&daemon.conf, daemon.conf_path, error) : conf_set_defaults(&daemon.conf);
     if (read != 0) {
         fprintf(stderr, "kvstored: %s\n", daemon.conf_path != NULL ? error : "out of memory");
-        return 2;
+        return EXIT_CONFIGURATION;
     }
     int status = 0;
     if (check_only) {

@@ -79,9 +79,11 @@ void handle_health_check(struct call *call)
     const struct link_status *status = link_get_status(call->store->link);
     char wrong[ERROR_MESSAGE_BYTES];
 
-    if (!status->connected) {
-        snprintf(wrong, sizeof(wrong), "no connection to NATS%s%s", status->last_error[0] != '\0' ? ": " : "",
-                 status->last_error);
+    /* What is known of our own server says more than why the connection failed. */
+    const char *why = status->trouble[0] != '\0' ? status->trouble : status->last_error;
+    if (!status->connected || status->trouble[0] != '\0') {
+        snprintf(wrong, sizeof(wrong), "%s%s%s", status->connected ? "" : "no connection to NATS",
+                 !status->connected && why[0] != '\0' ? ": " : "", why);
         answer_health(call, NULL, wrong);
         return;
     }

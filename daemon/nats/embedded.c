@@ -4,6 +4,8 @@
 #include "daemon/lock_file.h"
 #include "daemon/log.h"
 #include "daemon/nats/server_output.h"
+#include "daemon/nats/server_probe.h"
+#include "daemon/nats/server_program.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,9 +14,10 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -39,11 +42,24 @@
 #define STEADY_MS 10000u
 /* One that does not listen after so long is worth a line, again and again. */
 #define SLOW_START_MS 15000u
+/* How long the program may take to say its version. */
+#define VERSION_TIMEOUT_MS 20000u
+
+/*
+ * nats.hang_timeout in ticks. Silence is counted in ticks and not by the clock: a daemon that stood still itself, with
+ * its whole machine perhaps, has given the server no time to answer.
+ */
+#define HANG_TICKS    10u
+#define PROBE_TICKS   3u /* of silence, then a probe is sent */
+#define TROUBLE_TICKS 6u /* of silence, then health says so */
 
 enum embedded_state {
+    EMBEDDED_ASKING,   /* the program is asked for its version */
     EMBEDDED_STARTING, /* the process runs, its port is not known yet */
     EMBEDDED_READY,
-    EMBEDDED_WAITING, /* it ended; the backoff's timer runs */
+    EMBEDDED_KILLED,   /* it hung, and has not ended yet */
+    EMBEDDED_WAITING,  /* it ended; the backoff's timer runs */
+    EMBEDDED_UNUSABLE, /* the program will never do */
     EMBEDDED_STOPPING,
     EMBEDDED_STOPPED
 };
@@ -51,14 +67,13 @@ enum embedded_state {
 struct embedded {
     uv_loop_t *loop;
     const struct conf *conf;
-    void (*ready)(void *arg, const struct link_target *target);
+    struct embedded_events events;
     void (*stopped)(void *arg);
-    void *arg;
     void *stopped_arg;
 
     enum embedded_state state;
     char directory[PATH_MAX - 64]; /* absolute */
-    char program[PATH_MAX];
+    struct server_program program;
     char secret[65];
     int lock;
     unsigned port; /* 0: not known yet */
@@ -67,9 +82,14 @@ struct embedded {
     pid_t pid; /* 0: none runs */
     uint64_t started_ms;
     unsigned failures;
+    bool has_run; /* since the daemon's start */
 
     uv_signal_t child_signal;
-    uv_timer_t timer;
+    uv_timer_t timer; /* of what the state waits for */
+    uv_timer_t tick;  /* while the process runs */
+    uint64_t heard;   /* what events.heard was at the last tick */
+    unsigned silent_ticks;
+    struct server_probe *probe; /* NULL: none is out */
     uv_fs_event_t ports_watch;
     struct server_output *output; /* NULL: the server has closed it, or does not run */
     unsigned open_handles;
@@ -166,44 +186,6 @@ static bool take_lock(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES
     return embedded->lock >= 0;
 }
 
-/* A directory may be entered, which is no help here. */
-static bool is_program(const char *path)
-{
-    struct stat status;
-
-    if (access(path, X_OK) != 0 || stat(path, &status) != 0)
-        return false;
-    errno = EACCES;
-    return S_ISREG(status.st_mode);
-}
-
-static bool find_program(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
-{
-    const char *name = embedded->conf->nats.server;
-    const char *path = getenv("PATH");
-    char places[8192];
-
-    if (strchr(name, '/') != NULL) {
-        if (realpath(name, embedded->program) != NULL && is_program(embedded->program))
-            return true;
-        snprintf(error, EMBEDDED_ERROR_BYTES, "nats.server %s cannot be run: %s", name, strerror(errno));
-        return false;
-    }
-    /* Debian has it in /usr/sbin, which is not on everybody's PATH. */
-    snprintf(places, sizeof(places), "%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", path != NULL ? path : "");
-    char *rest = places, *place;
-    while ((place = strsep(&rest, ":")) != NULL) {
-        if (place[0] == '\0')
-            continue;
-        snprintf(embedded->program, sizeof(embedded->program), "%s/%s", place, name);
-        if (is_program(embedded->program))
-            return true;
-    }
-    snprintf(error, EMBEDDED_ERROR_BYTES,
-             "the program %s is not found: install nats-server 2.12 or later, or say where it is in nats.server", name);
-    return false;
-}
-
 static void make_secret(struct embedded *embedded)
 {
     unsigned char random[32];
@@ -267,8 +249,8 @@ static bool write_configuration(struct embedded *embedded, char error[EMBEDDED_E
                 "ports_file_dir: \"%s/ports\"\n"
                 "pid_file: \"%s/nats-server.pid\"\n"
                 "logtime: false\n",
-                port, embedded->secret, MAX_LOGIN_S, max_connections(), embedded->directory, sync_interval, max_store, embedded->directory,
-                embedded->directory);
+                port, embedded->secret, MAX_LOGIN_S, max_connections(), embedded->directory, sync_interval, max_store,
+                embedded->directory, embedded->directory);
         if (fclose(file) == 0 && rename(fresh, path) == 0)
             return true;
     } else if (descriptor >= 0) {
@@ -388,21 +370,23 @@ static void close_output(struct embedded *embedded)
 
 /* --- The process ----------------------------------------------------------------------------------- */
 
-/* Between fork and exec only calls that are safe in a copy of a process with threads. */
-static void become_server(const char *program, const char *configuration, int output, pid_t parent)
-{
-    sigset_t none;
+/* Tells what is wrong with the server now; "" when nothing is. */
+static void tell_trouble(struct embedded *embedded, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(126); /* the daemon died before the line above */
-    setpgid(0, 0);  /* a Ctrl-C at the terminal is the daemon's to pass on */
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    dup2(output, STDOUT_FILENO);
-    dup2(output, STDERR_FILENO);
-    execl(program, program, "-c", configuration, (char *)NULL);
-    _exit(127);
+static void tell_trouble(struct embedded *embedded, const char *format, ...)
+{
+    char text[EMBEDDED_ERROR_BYTES];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    embedded->events.trouble(embedded->events.arg, text);
+}
+
+static double seconds_since_start(const struct embedded *embedded)
+{
+    return (double)(uv_now(embedded->loop) - embedded->started_ms) / 1000.0;
 }
 
 /* It may have much to recover, so it is left alone; but whoever waits should know what for. */
@@ -410,13 +394,16 @@ static void on_slow_start(uv_timer_t *timer)
 {
     const struct embedded *embedded = timer->data;
 
-    log_warning("nats-server: %s, pid %d, does not listen yet, %llu s after its start", embedded->program,
-                (int)embedded->pid, (unsigned long long)(uv_now(embedded->loop) - embedded->started_ms) / 1000);
+    log_warning("nats-server: %s, pid %d, does not listen yet, %.0f s after its start", embedded->program.path,
+                (int)embedded->pid, seconds_since_start(embedded));
 }
+
+static void start_ticking(struct embedded *embedded);
 
 static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
     char configuration[PATH_MAX], pid_file[PATH_MAX];
+    char *arguments[] = {embedded->program.path, "-c", configuration, NULL};
     int ends[2];
 
     path_in(embedded, "nats-server.conf", configuration);
@@ -431,13 +418,11 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
         return false;
     }
 
-    pid_t parent = getpid();
-    pid_t pid = fork();
-    if (pid == 0)
-        become_server(embedded->program, configuration, ends[1], parent);
+    pid_t pid = server_program_run(embedded->program.path, arguments, ends[1]);
+    int failed = errno;
     close(ends[1]);
     if (pid < 0) {
-        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot start %s: %s", embedded->program, strerror(errno));
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot start %s: %s", embedded->program.path, strerror(failed));
         close(ends[0]);
         return false;
     }
@@ -446,10 +431,36 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
     if (embedded->output != NULL) /* without memory: the server's first line ends it, and it is started again */
         embedded->open_handles++;
     embedded->pid = pid;
+    embedded->has_run = true;
     embedded->state = EMBEDDED_STARTING;
     embedded->started_ms = uv_now(embedded->loop);
+    embedded->silent_ticks = 0;
     uv_timer_start(&embedded->timer, on_slow_start, SLOW_START_MS, SLOW_START_MS);
-    log_debug("nats-server: started %s as pid %d", embedded->program, (int)pid);
+    start_ticking(embedded);
+    tell_trouble(embedded, "nats-server, pid %d, is starting", (int)pid);
+    log_debug("nats-server: started %s as pid %d", embedded->program.path, (int)pid);
+    return true;
+}
+
+static void on_version_timeout(uv_timer_t *timer)
+{
+    struct embedded *embedded = timer->data;
+
+    log_warning("nats-server: %s --version has not ended after %u s; killing it", embedded->program.path,
+                VERSION_TIMEOUT_MS / 1000);
+    server_program_kill_asked(&embedded->program);
+}
+
+/* Spawns the server, after the question for its version unless the answer is known. */
+static bool begin_start(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+{
+    if (server_program_is_good(&embedded->program))
+        return spawn(embedded, error);
+    if (!server_program_ask(&embedded->program, error))
+        return false;
+    embedded->state = EMBEDDED_ASKING;
+    uv_timer_start(&embedded->timer, on_version_timeout, VERSION_TIMEOUT_MS, 0);
+    tell_trouble(embedded, "nats-server is starting");
     return true;
 }
 
@@ -482,13 +493,123 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
         return;
     uv_timer_stop(&embedded->timer);
     embedded->state = EMBEDDED_READY;
+    embedded->silent_ticks = 0;
     embedded->port = port;
     snprintf(embedded->url, sizeof(embedded->url), "nats://127.0.0.1:%u", port);
     embedded->urls[0] = embedded->url;
     log_info("nats-server: listens on 127.0.0.1:%u, pid %d, data in %s", port, (int)embedded->pid, embedded->directory);
     struct link_target target = {embedded->urls, 1, USER, embedded->secret};
-    embedded->ready(embedded->arg, &target);
+    tell_trouble(embedded, "%s", "");
+    embedded->events.ready(embedded->events.arg, &target);
 }
+
+/* --- A server that hangs --------------------------------------------------------------------------- */
+
+static void drop_probe(struct embedded *embedded)
+{
+    if (embedded->probe != NULL)
+        server_probe_stop(embedded->probe);
+    embedded->probe = NULL;
+}
+
+static void stop_ticking(struct embedded *embedded)
+{
+    uv_timer_stop(&embedded->tick);
+    drop_probe(embedded);
+}
+
+/* Whether somebody has stopped the process (SIGSTOP): nothing else that a start may wait for looks like that. */
+static bool is_stopped(pid_t pid)
+{
+    char path[64], text[512];
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return false;
+    ssize_t length = read(descriptor, text, sizeof(text) - 1);
+    close(descriptor);
+    text[length > 0 ? length : 0] = '\0';
+    const char *state = strrchr(text, ')'); /* behind the program's name */
+    return state != NULL && strncmp(state, ") T", 3) == 0;
+}
+
+static void note_alive(struct embedded *embedded)
+{
+    if (embedded->silent_ticks >= TROUBLE_TICKS && embedded->state == EMBEDDED_READY)
+        tell_trouble(embedded, "%s", "");
+    embedded->silent_ticks = 0;
+    drop_probe(embedded);
+}
+
+static void on_probe_done(void *arg, bool is_alive)
+{
+    struct embedded *embedded = arg;
+
+    embedded->probe = NULL;
+    if (is_alive)
+        note_alive(embedded);
+}
+
+/* A long start is left alone. */
+static void look_at_start(struct embedded *embedded)
+{
+    bool stands = is_stopped(embedded->pid);
+
+    embedded->silent_ticks = stands ? embedded->silent_ticks + 1 : 0;
+    tell_trouble(embedded, "nats-server, pid %d, %s, %.0f s after its start", (int)embedded->pid,
+                 stands ? "is stopped (SIGSTOP)" : "does not listen yet", seconds_since_start(embedded));
+}
+
+static void look_for_life(struct embedded *embedded)
+{
+    uint64_t heard = embedded->events.heard(embedded->events.arg);
+
+    if (heard != embedded->heard) {
+        embedded->heard = heard;
+        note_alive(embedded);
+        return;
+    }
+    if (embedded->silent_ticks >= PROBE_TICKS && embedded->probe == NULL) {
+        embedded->probe = server_probe_start(embedded->loop, embedded->port, on_probe_done, embedded);
+        if (embedded->probe == NULL)
+            return; /* who is not asked is not silent */
+    }
+    embedded->silent_ticks++;
+    if (embedded->silent_ticks >= TROUBLE_TICKS)
+        tell_trouble(embedded, "nats-server, pid %d, has not answered for %.1f s", (int)embedded->pid,
+                     embedded->silent_ticks * embedded->conf->nats.hang_timeout_ms / HANG_TICKS / 1000.0);
+}
+
+static void on_tick(uv_timer_t *tick)
+{
+    struct embedded *embedded = tick->data;
+
+    if (embedded->state == EMBEDDED_STARTING)
+        look_at_start(embedded);
+    else
+        look_for_life(embedded);
+    if (embedded->silent_ticks < HANG_TICKS) {
+        start_ticking(embedded);
+        return;
+    }
+    log_error("nats-server: pid %d has not answered for %.3g s (nats.hang_timeout); killing it", (int)embedded->pid,
+              embedded->conf->nats.hang_timeout_ms / 1000.0);
+    tell_trouble(embedded, "nats-server, pid %d, has not answered for %.3g s and is killed", (int)embedded->pid,
+                 embedded->conf->nats.hang_timeout_ms / 1000.0);
+    embedded->state = EMBEDDED_KILLED;
+    uv_timer_stop(&embedded->timer);
+    stop_ticking(embedded);
+    kill(embedded->pid, SIGKILL);
+}
+
+/* The next tick. Each is started anew, so that a reload changes the time. */
+static void start_ticking(struct embedded *embedded)
+{
+    uv_timer_start(&embedded->tick, on_tick, embedded->conf->nats.hang_timeout_ms / HANG_TICKS, 0);
+}
+
+/* --- The next one ---------------------------------------------------------------------------------- */
 
 static void wait_and_restart(struct embedded *embedded);
 
@@ -497,8 +618,9 @@ static void on_restart(uv_timer_t *timer)
     struct embedded *embedded = timer->data;
     char error[EMBEDDED_ERROR_BYTES] = "";
 
-    if (!spawn(embedded, error)) {
+    if (!begin_start(embedded, error)) {
         log_error("nats-server: %s", error);
+        tell_trouble(embedded, "%s", error);
         wait_and_restart(embedded);
     }
 }
@@ -529,72 +651,110 @@ static void finish_stop(struct embedded *embedded)
     close_output(embedded);
     uv_close((uv_handle_t *)&embedded->child_signal, on_handle_closed);
     uv_close((uv_handle_t *)&embedded->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&embedded->tick, on_handle_closed);
     uv_close((uv_handle_t *)&embedded->ports_watch, on_handle_closed);
 }
 
-static void on_child_signal(uv_signal_t *handle, int number)
+/* The process that was asked for its version has ended. */
+static void take_version(struct embedded *embedded, int status)
 {
-    struct embedded *embedded = handle->data;
-    int status;
+    char error[EMBEDDED_ERROR_BYTES] = "";
+    enum server_program_answer answer = server_program_take_answer(&embedded->program, status, error);
 
-    (void)number;
-    if (embedded->pid == 0 || waitpid(embedded->pid, &status, WNOHANG) != embedded->pid)
+    if (embedded->state != EMBEDDED_ASKING)
         return;
+    uv_timer_stop(&embedded->timer);
+    if (answer == SERVER_PROGRAM_GOOD && spawn(embedded, error))
+        return;
+    tell_trouble(embedded, "%s", error);
+    /* One that is replaced under a daemon that runs is tried until it is replaced again. */
+    if (answer == SERVER_PROGRAM_UNUSABLE && !embedded->has_run) {
+        embedded->state = EMBEDDED_UNUSABLE;
+        embedded->events.unusable(embedded->events.arg, error);
+        return;
+    }
+    log_error("nats-server: %s", error);
+    wait_and_restart(embedded);
+}
+
+static void take_end(struct embedded *embedded, int status)
+{
+    char how[64];
     pid_t pid = embedded->pid;
+
     embedded->pid = 0;
+    stop_ticking(embedded);
     if (embedded->state == EMBEDDED_STOPPING) {
         uv_timer_stop(&embedded->timer);
         finish_stop(embedded);
         return;
     }
     if (WIFSIGNALED(status))
-        log_error("nats-server: pid %d was ended by signal %d; starting it again", (int)pid, WTERMSIG(status));
+        snprintf(how, sizeof(how), "was ended by signal %d", WTERMSIG(status));
     else
-        log_error("nats-server: pid %d ended with status %d; starting it again", (int)pid, WEXITSTATUS(status));
+        snprintf(how, sizeof(how), "ended with status %d", WEXITSTATUS(status));
+    log_error("nats-server: pid %d %s; starting it again", (int)pid, how);
+    tell_trouble(embedded, "nats-server, pid %d, %s and is started again", (int)pid, how);
     if (uv_now(embedded->loop) - embedded->started_ms > STEADY_MS)
         embedded->failures = 0;
     wait_and_restart(embedded);
 }
 
+/* One signal may stand for the ends of both. */
+static void on_child_signal(uv_signal_t *handle, int number)
+{
+    struct embedded *embedded = handle->data;
+    int status;
+
+    (void)number;
+    if (embedded->program.asked != 0 && waitpid(embedded->program.asked, &status, WNOHANG) == embedded->program.asked)
+        take_version(embedded, status);
+    if (embedded->pid != 0 && waitpid(embedded->pid, &status, WNOHANG) == embedded->pid)
+        take_end(embedded, status);
+}
+
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf,
-                                void (*ready)(void *arg, const struct link_target *target), void *arg,
-                                char error[EMBEDDED_ERROR_BYTES])
+struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const struct embedded_events *events,
+                                bool *is_unusable, char error[EMBEDDED_ERROR_BYTES])
 {
     struct embedded *embedded = calloc(1, sizeof(*embedded));
     char ports[PATH_MAX];
 
+    *is_unusable = false;
     if (embedded == NULL) {
         snprintf(error, EMBEDDED_ERROR_BYTES, "out of memory");
         return NULL;
     }
     embedded->loop = loop;
     embedded->conf = conf;
-    embedded->ready = ready;
-    embedded->arg = arg;
+    embedded->events = *events;
     embedded->lock = -1;
-    if (!open_directory(embedded, error) || !take_lock(embedded, error) || !find_program(embedded, error) ||
-        !end_leftover(embedded, error))
+    if (!open_directory(embedded, error) || !take_lock(embedded, error))
+        goto fail;
+    *is_unusable = !server_program_find(&embedded->program, conf->nats.server, error);
+    if (*is_unusable || !end_leftover(embedded, error))
         goto fail;
 
     make_secret(embedded);
     uv_signal_init(loop, &embedded->child_signal);
     uv_timer_init(loop, &embedded->timer);
+    uv_timer_init(loop, &embedded->tick);
     uv_fs_event_init(loop, &embedded->ports_watch);
-    embedded->child_signal.data = embedded->timer.data = embedded->ports_watch.data = embedded;
-    embedded->open_handles = 3;
+    embedded->child_signal.data = embedded->timer.data = embedded->tick.data = embedded->ports_watch.data = embedded;
+    embedded->open_handles = 4;
     uv_signal_start(&embedded->child_signal, on_child_signal, SIGCHLD);
     path_in(embedded, "ports", ports);
     int watched = uv_fs_event_start(&embedded->ports_watch, on_ports_change, ports, 0);
     if (watched != 0)
         snprintf(error, EMBEDDED_ERROR_BYTES, "cannot watch %s: %s", ports, uv_strerror(watched));
-    if (watched == 0 && spawn(embedded, error))
+    if (watched == 0 && begin_start(embedded, error))
         return embedded;
 
     /* The handles are on the loop, which never ran: it closes them when the daemon ends. */
     uv_close((uv_handle_t *)&embedded->child_signal, NULL);
     uv_close((uv_handle_t *)&embedded->timer, NULL);
+    uv_close((uv_handle_t *)&embedded->tick, NULL);
     uv_close((uv_handle_t *)&embedded->ports_watch, NULL);
     uv_run(loop, UV_RUN_NOWAIT);
 fail:
@@ -617,6 +777,8 @@ void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *
     embedded->stopped = stopped;
     embedded->stopped_arg = arg;
     uv_timer_stop(&embedded->timer);
+    stop_ticking(embedded);
+    server_program_kill_asked(&embedded->program); /* init reaps it */
     if (embedded->pid == 0) {
         finish_stop(embedded);
         return;
@@ -624,6 +786,11 @@ void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *
     embedded->state = EMBEDDED_STOPPING;
     kill(embedded->pid, SIGTERM);
     uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
+}
+
+bool embedded_is_starting(const struct embedded *embedded)
+{
+    return embedded->state == EMBEDDED_ASKING || embedded->state == EMBEDDED_STARTING;
 }
 
 void embedded_free(struct embedded *embedded)

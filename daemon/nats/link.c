@@ -635,6 +635,11 @@ void link_set_ping_interval(struct link *link)
         uv_timer_start(&link->timer, on_check, link->conf->nats.ping_interval_ms, link->conf->nats.ping_interval_ms);
 }
 
+void link_set_trouble(struct link *link, const char *text)
+{
+    snprintf(link->status.trouble, sizeof(link->status.trouble), "%s", text);
+}
+
 bool link_is_up(const struct link *link)
 {
     return link->state == LINK_UP;

@@ -59,6 +59,7 @@ struct link_status {
     size_t max_payload_bytes;
     char url[256];        /* of the server, without credentials; "" while not connected */
     char last_error[256]; /* why the last attempt failed; "" where none did */
+    char trouble[256];    /* of the server itself, as link_set_trouble has it; "" if none is known */
 };
 
 /* NULL when memory ran out. jobs and conf are borrowed for the link's life. */
@@ -66,6 +67,9 @@ struct link *link_new(uv_loop_t *loop, struct jobs *jobs, const struct conf *con
 
 /* Connects to target, and again whenever the connection is lost. May be called again to change the target. */
 void link_start(struct link *link, const struct link_target *target);
+
+/* Notes what whoever runs the server knows to be wrong with it, for link_get_status; "" when it is well. */
+void link_set_trouble(struct link *link, const char *text);
 
 /* Takes nats.ping_interval from the configuration again, after a reload. */
 void link_set_ping_interval(struct link *link);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct daemon daemon_of_test;
@@ -218,14 +219,151 @@ START_TEST(strangers_do_not_keep_the_daemon_from_its_server)
 }
 END_TEST
 
+/* A program that says the version of the real server, and otherwise does what the commands say. */
+static void write_server_script(const char *path, const char *commands)
+{
+    write_file(
+        path, format_text("#!/bin/sh\n[ \"$1\" = --version ] && exec %s --version\n%s", scene_nats_server(), commands));
+    ck_assert_int_eq(chmod(path, 0755), 0);
+}
+
+static void configure_program(const char *program, const char *more)
+{
+    daemon_configure(&daemon_of_test,
+                     format_text("  data_dir: %s\n  server: %s\n%s", daemon_of_test.data_dir, program, more), NULL);
+}
+
+/* The daemon must end by itself, with the status that the unit does not restart, after saying why. */
+static void expect_refusal(const char *program, const char *why)
+{
+    configure_program(program, "");
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    process_wait(&daemon_of_test.process);
+    const char *log = daemon_log(&daemon_of_test);
+    ck_assert_msg(WIFEXITED(daemon_of_test.process.status), "%s", log);
+    ck_assert_int_eq(WEXITSTATUS(daemon_of_test.process.status), 2);
+    const char *found = strstr(log, why);
+    ck_assert_msg(found != NULL, "%s", log);
+    ck_assert_ptr_null(strstr(found + 1, why));
+    ck_assert_ptr_null(strstr(log, "starting it again"));
+    ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
+}
+
+START_TEST(a_server_that_is_too_old_is_refused_once)
+{
+    daemon_prepare(&daemon_of_test);
+    const char *program = format_text("%s/nats-server", daemon_of_test.directory);
+    write_file(program, "#!/bin/sh\necho 'nats-server: v2.11.9'\n");
+    ck_assert_int_eq(chmod(program, 0755), 0);
+    expect_refusal(program, "nats-server 2.11.9 is too old: 2.12 or later is needed");
+}
+END_TEST
+
+START_TEST(a_program_that_is_no_server_is_refused_once)
+{
+    daemon_prepare(&daemon_of_test);
+    expect_refusal("/bin/true", "/true is not a nats-server: ");
+    daemon_mark_log(&daemon_of_test);
+    const char *program = format_text("%s/nats-server", daemon_of_test.directory);
+    write_file(program, "#!/bin/sh\nexit 3\n");
+    ck_assert_int_eq(chmod(program, 0755), 0);
+    expect_refusal(program, "is not a nats-server: with --version it writes nothing and ends with status 3");
+    daemon_mark_log(&daemon_of_test);
+    write_file(program, "no program at all\n");
+    expect_refusal(program, "is not a nats-server: with --version it writes nothing and ends with status 127");
+}
+END_TEST
+
+START_TEST(the_daemon_does_not_wait_for_a_program_that_does_not_say_its_version)
+{
+    daemon_prepare(&daemon_of_test);
+    const char *program = format_text("%s/nats-server", daemon_of_test.directory);
+    write_file(program, "#!/bin/sh\nsleep 300\n");
+    ck_assert_int_eq(chmod(program, 0755), 0);
+    configure_program(program, "");
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_log(&daemon_of_test, "listening on");
+    struct answer *answer = client_call(client_open(&daemon_of_test), "health.check", "[]");
+    assert_ok(answer);
+    ck_assert(!bool_at(&answer->result, "healthy"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* Asks for the daemon's health until it says text. */
+static void wait_for_trouble(struct client *client, const char *text)
+{
+    struct answer *answer;
+
+    do {
+        answer = client_call(client, "health.check", "[]");
+        assert_ok(answer);
+    } while (bool_at(&answer->result, "healthy") || strstr(text_at(&answer->result, "error"), text) == NULL);
+}
+
+START_TEST(a_server_that_hangs_is_replaced_and_health_says_so)
+{
+    daemon_start(&daemon_of_test, DAEMON_SYNCS_SELDOM "  hang_timeout: 5\n", NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
+    pid_t server = daemon_nats_pid(&daemon_of_test);
+
+    daemon_mark_log(&daemon_of_test);
+    pid_stand_still(server);
+    uint32_t msgid = client_send(client, "kv.put", "['%s', 'color', 'red']", bucket);
+    wait_for_trouble(client_open(&daemon_of_test), format_text("nats-server, pid %d, has not answered", (int)server));
+    daemon_wait_log(&daemon_of_test, format_text("pid %d has not answered for 5 s (nats.hang_timeout)", (int)server));
+    daemon_wait_log(&daemon_of_test, "starting it again");
+    assert_ok(client_wait(client, msgid));
+    wait_until_dead(server);
+    struct answer *answer = client_call(client, "health.check", "[]");
+    ck_assert(bool_at(&answer->result, "healthy"));
+    answer = client_call(client, "kv.get", "['%s', 'color']", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "red");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_server_that_hangs_at_its_start_is_replaced)
+{
+    daemon_prepare(&daemon_of_test);
+    const char *program = format_text("%s/nats-server", daemon_of_test.directory);
+    const char *mark = format_text("%s/has-hung", daemon_of_test.directory);
+    write_server_script(program, format_text("[ -e %s ] || { : >%s; kill -STOP $$; }\nexec %s \"$@\"\n", mark, mark,
+                                             scene_nats_server()));
+    configure_program(program, "  hang_timeout: 1\n");
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_log(&daemon_of_test, "(nats.hang_timeout); killing it");
+    daemon_wait_ready(&daemon_of_test);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* The probe's answer counts, not only what the daemon's own connection brings. */
+START_TEST(a_server_that_nobody_asks_anything_is_left_alone)
+{
+    daemon_start(&daemon_of_test, DAEMON_SYNCS_SELDOM "  hang_timeout: 3\n", NULL);
+    pid_t server = daemon_nats_pid(&daemon_of_test);
+    uint64_t start = now_ms();
+    struct client *client = client_open(&daemon_of_test);
+
+    /* Longer than a hang may last; health asks the server nothing. */
+    wait_until(now_ms() - start > 5000, "five seconds");
+    assert_ok(client_call(client, "health.check", "[]"));
+    ck_assert_int_eq(daemon_nats_pid(&daemon_of_test), server);
+    ck_assert_ptr_null(strstr(read_file(daemon_of_test.process.log_path), "killing it"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(a_server_that_cannot_start_is_tried_again_and_told_of)
 {
     daemon_prepare(&daemon_of_test);
     const char *program = format_text("%s/nats-server", daemon_of_test.directory);
-    write_file(program, "#!/bin/sh\necho 'no such luck' >&2\nexit 3\n");
-    ck_assert_int_eq(chmod(program, 0755), 0);
-    daemon_configure(&daemon_of_test, format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, program),
-                     NULL);
+    write_server_script(program, "echo 'no such luck' >&2\nexit 3\n");
+    configure_program(program, "");
     daemon_spawn(&daemon_of_test, NULL, -1);
     daemon_wait_log(&daemon_of_test, "no such luck");
     daemon_wait_log(&daemon_of_test, "ended with status 3");
@@ -278,6 +416,12 @@ Suite *embedded_suite(void)
     tcase_add_test(tests, nobody_else_can_speak_to_the_server);
     tcase_add_test(tests, strangers_cannot_fill_the_log);
     tcase_add_test(tests, strangers_do_not_keep_the_daemon_from_its_server);
+    tcase_add_test(tests, a_server_that_is_too_old_is_refused_once);
+    tcase_add_test(tests, a_program_that_is_no_server_is_refused_once);
+    tcase_add_test(tests, the_daemon_does_not_wait_for_a_program_that_does_not_say_its_version);
+    tcase_add_test(tests, a_server_that_hangs_is_replaced_and_health_says_so);
+    tcase_add_test(tests, a_server_that_hangs_at_its_start_is_replaced);
+    tcase_add_test(tests, a_server_that_nobody_asks_anything_is_left_alone);
     tcase_add_test(tests, a_server_that_cannot_start_is_tried_again_and_told_of);
     tcase_add_test(tests, a_script_may_start_the_server);
     suite_add_tcase(suite, tests);

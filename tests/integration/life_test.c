@@ -414,6 +414,37 @@ START_TEST(the_service_manager_is_told_how_the_daemon_is)
 }
 END_TEST
 
+START_TEST(a_server_that_takes_long_to_start_is_given_the_time)
+{
+    daemon_prepare(&daemon_of_test);
+    const char *program = format_text("%s/nats-server", daemon_of_test.directory);
+    const char *go = format_text("%s/go", daemon_of_test.directory);
+    write_file(program, format_text("#!/bin/sh\n[ \"$1\" = --version ] && exec %s --version\n"
+                                    "while ! [ -e %s ]; do sleep 0.1; done\nexec %s \"$@\"\n",
+                                    scene_nats_server(), go, scene_nats_server()));
+    ck_assert_int_eq(chmod(program, 0755), 0);
+    daemon_configure(&daemon_of_test,
+                     format_text("  data_dir: %s\n  server: %s\n  hang_timeout: 1\n", daemon_of_test.data_dir, program),
+                     NULL);
+    char *extra[] = {NULL, NULL};
+    int notify = open_notify_socket(&extra[0]);
+
+    daemon_spawn(&daemon_of_test, extra, -1);
+    /* Each asks for 30 s more, 5 s after the last: the server has been silent for longer than hang_timeout. */
+    for (unsigned i = 0; i < 2; i++)
+        expect_notification(notify, "EXTEND_TIMEOUT_USEC=30000000");
+    struct answer *answer = client_call(client_open(&daemon_of_test), "health.check", "[]");
+    assert_ok(answer);
+    ck_assert(!bool_at(&answer->result, "healthy"));
+    ck_assert_ptr_nonnull(strstr(text_at(&answer->result, "error"), "does not listen yet"));
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "killing it"));
+    write_file(go, "");
+    expect_notification(notify, "READY=1");
+    daemon_stop(&daemon_of_test);
+    close(notify);
+}
+END_TEST
+
 START_TEST(a_busy_daemon_still_tells_that_it_is_alive)
 {
     daemon_prepare(&daemon_of_test);
@@ -637,6 +668,7 @@ Suite *life_suite(void)
     tcase_add_test(tests, a_lock_that_another_program_holds_is_not_called_a_daemons);
     tcase_add_test(tests, a_socket_of_the_service_manager_is_served);
     tcase_add_test(tests, the_service_manager_is_told_how_the_daemon_is);
+    tcase_add_test(tests, a_server_that_takes_long_to_start_is_given_the_time);
     tcase_add_test(tests, a_busy_daemon_still_tells_that_it_is_alive);
     tcase_add_test(tests, a_daemon_that_was_busy_sleeps_when_nobody_calls);
     tcase_add_test(tests, sigterm_and_sigint_end_it_with_its_server);

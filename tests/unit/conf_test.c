@@ -56,6 +56,7 @@ static void check_is_default(const struct conf *conf)
     ck_assert_str_eq(conf->nats.server, "nats-server");
     ck_assert(conf->nats.sync_always);
     ck_assert_uint_eq(conf->nats.max_store_bytes, 0);
+    ck_assert_uint_eq(conf->nats.hang_timeout_ms, 10000);
     ck_assert_uint_eq(conf->nats.servers.count, 0);
     ck_assert_ptr_null(conf->nats.domain);
     ck_assert_ptr_null(conf->nats.credentials);
@@ -165,6 +166,7 @@ START_TEST(every_embedded_setting_reaches_its_member)
                  "  server: /opt/nats-server\n"
                  "  sync_interval: 2.5\n"
                  "  max_store: 10G\n"
+                 "  hang_timeout: 1.5\n"
                  "  connect_timeout: 1\n"
                  "  reconnect_min: 0.001\n"
                  "  reconnect_max: 60\n"
@@ -187,6 +189,7 @@ START_TEST(every_embedded_setting_reaches_its_member)
     ck_assert(!conf.nats.sync_always);
     ck_assert_uint_eq(conf.nats.sync_interval_ms, 2500);
     ck_assert_uint_eq(conf.nats.max_store_bytes, (uint64_t)10 << 30);
+    ck_assert_uint_eq(conf.nats.hang_timeout_ms, 1500);
     ck_assert_uint_eq(conf.nats.connect_timeout_ms, 1000);
     ck_assert_uint_eq(conf.nats.reconnect_min_ms, 1);
     ck_assert_uint_eq(conf.nats.reconnect_max_ms, 60000);
@@ -792,7 +795,7 @@ START_TEST(a_reload_applies_what_a_running_daemon_can_change)
     struct changes changes = {""};
 
     parse(&running, "access: [{users: [old], buckets: [a], allow: read}]");
-    parse(&fresh, "nats: {reconnect_min: 0.1, reconnect_max: 3, ping_interval: 4, outage_wait: 5}\n"
+    parse(&fresh, "nats: {reconnect_min: 0.1, reconnect_max: 3, ping_interval: 4, outage_wait: 5, hang_timeout: 6}\n"
                   "buckets: {handle_ttl: 7}\n"
                   "calls: {timeout: 8, max_timeout: 9, attempt_timeout: 1, retry_min: 1, retry_max: 3,\n"
                   "        drain_timeout: 1, busy_poll: off}\n"
@@ -805,6 +808,7 @@ START_TEST(a_reload_applies_what_a_running_daemon_can_change)
     ck_assert_uint_eq(running.nats.reconnect_max_ms, 3000);
     ck_assert_uint_eq(running.nats.ping_interval_ms, 4000);
     ck_assert_uint_eq(running.nats.outage_wait_ms, 5000);
+    ck_assert_uint_eq(running.nats.hang_timeout_ms, 6000);
     ck_assert_uint_eq(running.buckets.handle_ttl_s, 7);
     ck_assert_uint_eq(running.calls.timeout_ms, 8000);
     ck_assert_uint_eq(running.calls.drain_timeout_ms, 1000);
