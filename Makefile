@@ -17,6 +17,7 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+DOCDIR ?= $(PREFIX)/share/doc/kvstored
 
 # --- How to compile ----------------------------------------------------------------------------
 # VARIANT=asan builds the same things under build/asan with AddressSanitizer and UBSan. That is the variant in which
@@ -219,6 +220,7 @@ install: all
 	    install -m 640 conf/kvstored.yaml $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml
 	$(FILL) systemd/kvstored.service.in | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/kvstored.service
 	install -m 644 systemd/kvstored.socket $(DESTDIR)$(UNITDIR)/kvstored.socket
+	install -D -m 644 systemd/private-network.conf $(DESTDIR)$(DOCDIR)/private-network.conf
 	install -m 644 systemd/kvstored.sysusers $(DESTDIR)$(SYSUSERSDIR)/kvstored.conf
 	$(FILL) systemd/kvstored.tmpfiles.in | install -m 644 /dev/stdin $(DESTDIR)$(TMPFILESDIR)/kvstored.conf
 	for page in $(wildcard docs/man/*.[1-8]); do \
