@@ -6,38 +6,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define COMMAND_BYTES 32u
 
-/*
- * Find the process that holds the lock. F_GETLK knows nothing of flock(2)'s locks; /proc/locks (proc(5)) lists both.
- * 0: it is not listed, because it runs in another PID namespace or the file system gives its files other numbers.
- */
+/* The whole file, for writing: such a lock is POSIX's, which tells who holds it on any file system (fcntl(2)). */
+static struct flock whole_file(void)
+{
+    return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET};
+}
+
+/* Find the process that holds the lock; 0: it cannot be told, because it runs in another PID namespace. */
 static pid_t find_holder(int descriptor)
 {
-    char line[256];
-    struct stat status;
-    pid_t holder = 0;
-    FILE *locks = fopen("/proc/locks", "re");
+    struct flock lock = whole_file();
 
-    if (locks == NULL)
-        return 0;
-    while (fstat(descriptor, &status) == 0 && holder == 0 && fgets(line, sizeof(line), locks) != NULL) {
-        unsigned device_major, device_minor;
-        unsigned long inode;
-        int pid;
-        /* "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; "->" marks those that wait */
-        if (strstr(line, "->") == NULL && strstr(line, "FLOCK") != NULL &&
-            sscanf(line, "%*s %*s %*s %*s %d %x:%x:%lu", &pid, &device_major, &device_minor, &inode) == 4 &&
-            inode == status.st_ino && makedev(device_major, device_minor) == status.st_dev && pid > 0)
-            holder = pid;
-    }
-    fclose(locks);
-    return holder;
+    return fcntl(descriptor, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid > 0 ? lock.l_pid : 0;
 }
 
 /* Read the name of a process's program; "" if it cannot be read. */
@@ -108,8 +93,9 @@ int lock_file_take(const char *path, const char *what, char *error, size_t error
     }
     if (!is_harmless(descriptor, path, error, error_bytes))
         goto fail;
-    if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EWOULDBLOCK)
+    struct flock lock = whole_file();
+    if (fcntl(descriptor, F_SETLK, &lock) != 0) {
+        if (errno == EACCES || errno == EAGAIN)
             describe_holder(descriptor, path, what, error, error_bytes);
         else
             snprintf(error, error_bytes, "cannot lock %s: %s", path, strerror(errno));
