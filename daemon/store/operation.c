@@ -85,6 +85,9 @@ void operation_set_condition_error(const struct operation *operation, uint64_t c
 {
     if (operation->condition == OPERATION_IF_ABSENT)
         error_set(error, ERROR_ALREADY_EXISTS, "the key is there, at revision %" PRIu64, current);
+    else if (current == 0)
+        error_set(error, ERROR_CONFLICT, "the key is not there, and not at revision %" PRIu64 "; get it and try again",
+                  operation->revision);
     else
         error_set(error, ERROR_CONFLICT, "the key is at revision %" PRIu64 ", not %" PRIu64 "; get it and try again",
                   current, operation->revision);

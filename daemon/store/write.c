@@ -1,5 +1,6 @@
 #include "daemon/store/write.h"
 
+#include "daemon/backoff.h"
 #include "daemon/store/batch.h"
 #include "daemon/store/group.h"
 #include "daemon/store/replica.h"
@@ -9,8 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A condition that holds but names another sequence is tried again when others write to the key at the same moment. */
-#define CONDITION_TRIES_MAX 8u
+/*
+ * A condition that holds, but that the server refused, is tried again: others wrote to the key at the same moment, or a
+ * replica answered that is behind. So many times at once, then with a backoff until the deadline.
+ */
+#define CONDITION_TRIES_AT_ONCE 4u
 
 static void finish(struct write *write, uint64_t revision, const struct error *error)
 {
@@ -18,6 +22,7 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
 
     request_end(&write->request);
     bucket_wait_cancel(&write->wait);
+    timer_stop(write->store->timers, &write->try_timer);
     arena_end_task(&write->task);
     if (write->group != NULL)
         group_write_ended(write, error);
@@ -99,6 +104,8 @@ static enum link_publish_result send_write(struct request *request, unsigned att
                            write->operation.value_bytes);
 }
 
+static void on_key_seen(void *arg, const struct kv_entry *entry, const struct error *error);
+
 /* --- Looking at the key's last message ------------------------------------------------------------- */
 
 static void look_at_key(struct write *write, read_entry_fn *seen)
@@ -125,6 +132,32 @@ static void answer_condition_failed(struct write *write, uint64_t current)
     finish(write, 0, &write->error);
 }
 
+static void on_try_again(struct timer *timer)
+{
+    struct write *write = (struct write *)((char *)timer - offsetof(struct write, try_timer));
+
+    if (uv_now(write->store->loop) < write->deadline_ms) {
+        look_at_key(write, on_key_seen);
+        return;
+    }
+    error_set(&write->error, ERROR_DEADLINE_EXCEEDED,
+              "gave up after %u attempts: the key was written at each of them, or a replica is behind; nothing was "
+              "written, try again",
+              write->condition_tries);
+    write->error.outcome = ERROR_OUTCOME_NONE;
+    finish(write, 0, &write->error);
+}
+
+static void try_later(struct write *write)
+{
+    const struct conf *conf = write->store->conf;
+    uint64_t at_ms = uv_now(write->store->loop) + backoff_ms(write->condition_tries - CONDITION_TRIES_AT_ONCE,
+                                                             conf->calls.retry_min_ms, conf->calls.retry_max_ms);
+
+    timer_start(write->store->timers, &write->try_timer, at_ms < write->deadline_ms ? at_ms : write->deadline_ms,
+                on_try_again);
+}
+
 /*
  * A condition failed, as the server sees it: it compares sequences, and to it a delete marker is a
  * message like any other. Where the condition holds in our sense, the write names what is there.
@@ -140,13 +173,15 @@ static void on_key_seen(void *arg, const struct kv_entry *entry, const struct er
         return;
     }
     uint64_t current = entry != NULL ? entry->revision : 0;
-    bool holds = operation_condition_holds(&write->operation, entry);
-    if (holds && write->condition_tries++ < CONDITION_TRIES_MAX) {
-        write->expected = current;
-        write_send_alone(write);
+    if (!operation_condition_holds(&write->operation, entry)) {
+        answer_condition_failed(write, current);
         return;
     }
-    answer_condition_failed(write, current);
+    write->expected = current;
+    if (++write->condition_tries <= CONDITION_TRIES_AT_ONCE)
+        write_send_alone(write);
+    else
+        try_later(write);
 }
 
 /*
@@ -343,6 +378,7 @@ static void cancel_write(struct arena_task *task)
 
     request_end(&write->request);
     bucket_wait_cancel(&write->wait);
+    timer_stop(write->store->timers, &write->try_timer);
     if (write->group != NULL)
         group_cancel(write);
     if (handle != NULL)

@@ -41,6 +41,7 @@ struct write {
     uint64_t expected; /* sequence that the condition names */
     bool settle;       /* the batch of one said 'duplicate': ask for its sequence */
     unsigned condition_tries;
+    struct timer try_timer; /* before the next of them */
     char id[STORE_ID_BYTES];
     /* of group */
     struct group *group; /* NULL: has none, or is through with it */

@@ -266,6 +266,31 @@ START_TEST(without_batches_too_no_write_is_stored_twice)
 }
 END_TEST
 
+/* The daemon looks what became of the write, and gets no answer until the call's deadline has ended the call. */
+START_TEST(a_look_that_outlasts_its_call_does_not_go_on_in_its_memory)
+{
+    make_old_bucket("old");
+    assert_ok(session_call(stage.session, "kv.put", "['old', 'k', 'v']"));
+    for (unsigned round = 0; round < 3; round++) {
+        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.old.k", .then_hold = true});
+        uint32_t msgid = session_send(stage.session, "kv.update", "['old', 'k', 'w', %u, {'timeout': 3}]", round + 1);
+        wait_until(proxy_strikes(stage.proxy) == 1, "the lost ack");
+        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
+                                                    .subject = "$JS.API.STREAM.MSG.GET.KV_old",
+                                                    .count = 1000});
+        proxy_release(stage.proxy);
+        const struct answer *answer = session_wait(stage.session, msgid);
+        assert_code(answer, "deadline_exceeded");
+        ck_assert_str_eq(answer_outcome(answer), "unknown");
+        ck_assert_uint_gt(proxy_strikes(stage.proxy), 0);
+        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+        /* The memory of the call is another one's now. */
+        for (unsigned i = 0; i < 20; i++)
+            assert_ok(session_call(stage.session, "kv.get", "['old', 'k', {'consistency': 'leader'}]"));
+    }
+}
+END_TEST
+
 Suite *transaction_suite(void)
 {
     Suite *suite = suite_create("transactions");
@@ -284,6 +309,7 @@ Suite *transaction_suite(void)
     tcase_add_test(tests, a_bucket_whose_batches_others_switch_off_refuses_transactions);
     tcase_add_test(tests, a_mirror_refuses_transactions);
     tcase_add_test(tests, without_batches_too_no_write_is_stored_twice);
+    tcase_add_test(tests, a_look_that_outlasts_its_call_does_not_go_on_in_its_memory);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -204,6 +204,60 @@ START_TEST(an_option_that_is_nil_counts_as_not_given)
 }
 END_TEST
 
+START_TEST(patterns_filters_and_options_have_a_length)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    char *pattern = keep(malloc(1000001)), filter[200] = "*";
+
+    memset(pattern, '*', 1000000);
+    pattern[1000000] = '\0';
+    assert_code_says(client_call(client, "bucket.list", "[{'filter': '%s'}]", pattern), "invalid_argument",
+                     "at most 255");
+    pattern[255] = '\0';
+    assert_ok(client_call(client, "bucket.list", "[{'filter': '%s'}]", pattern));
+    for (unsigned i = 0; i < 32; i++)
+        strcat(filter, ".a");
+    assert_code_says(client_call(client, "kv.keys", "['%s', {'filter': '%s'}]", bucket, filter), "invalid_argument",
+                     "at most 32 tokens");
+    assert_code_says(client_call(client, "watch.start", "['%s', {'filter': '%s'}]", bucket, filter), "invalid_argument",
+                     "at most 32 tokens");
+    assert_ok(client_call(client, "kv.keys", "['%s', {'filter': '%s'}]", bucket, filter + strlen("*.")));
+}
+END_TEST
+
+/* [0, 7, "kv.put", [bucket, "k", "v", {"ttl": nil, "ttl": 5}]] */
+START_TEST(an_option_is_not_given_twice)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    msgpack_sbuffer buffer;
+    msgpack_packer packer;
+
+    msgpack_sbuffer_init(&buffer);
+    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+    msgpack_pack_array(&packer, 4);
+    msgpack_pack_int(&packer, 0);
+    msgpack_pack_int(&packer, 7);
+    msgpack_pack_str_with_body(&packer, "kv.put", 6);
+    msgpack_pack_array(&packer, 4);
+    msgpack_pack_str_with_body(&packer, bucket, strlen(bucket));
+    msgpack_pack_str_with_body(&packer, "k", 1);
+    msgpack_pack_str_with_body(&packer, "v", 1);
+    msgpack_pack_map(&packer, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        msgpack_pack_str_with_body(&packer, "ttl", 3);
+        if (i == 0)
+            msgpack_pack_nil(&packer);
+        else
+            msgpack_pack_int(&packer, 5);
+    }
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    assert_code_says(client_wait(client, 7), "invalid_argument", "twice");
+}
+END_TEST
+
 START_TEST(a_timeout_must_be_seconds_that_are_allowed)
 {
     TRY({"kv.get", "['%s', 'color', {'timeout': 0}]"}, {"kv.get", "['%s', 'color', {'timeout': -1}]"},
@@ -307,6 +361,8 @@ Suite *argument_suite(void)
     tcase_add_test(tests, an_option_that_there_is_not_is_refused_by_name);
     tcase_add_test(tests, an_option_must_have_its_type_and_range);
     tcase_add_test(tests, an_option_that_is_nil_counts_as_not_given);
+    tcase_add_test(tests, an_option_is_not_given_twice);
+    tcase_add_test(tests, patterns_filters_and_options_have_a_length);
     tcase_add_test(tests, a_timeout_must_be_seconds_that_are_allowed);
     tcase_add_test(tests, a_buckets_settings_must_have_their_type_and_range);
     tcase_add_test(tests, a_bucket_that_there_is_not_is_not_found);

@@ -57,6 +57,41 @@ START_TEST(a_thousand_keys_are_written_read_and_deleted)
 }
 END_TEST
 
+/* What is wrong with the call shows when thousands of keys are looked through. The answer ends the call's memory. */
+START_TEST(a_key_that_cannot_be_answered_behind_thousands_of_good_ones_fails_the_call)
+{
+    static const char *const wrong[] = {"null", "17"};
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_code(client_call(client, "bulk.delete", "['%s', [%s, %s]]", bucket, repeat("'k#'", 5000), wrong[i]),
+                    "invalid_argument");
+        assert_code(client_call(client, "bulk.get", "['%s', [%s, %s]]", bucket, repeat("'k#'", 5000), wrong[i]),
+                    "invalid_argument");
+    }
+    assert_ok(client_call(client, "bulk.put", "['%s', {%s}]", bucket, repeat("'k#': 'v'", 5000)));
+}
+END_TEST
+
+START_TEST(more_keys_than_one_call_takes_are_refused)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_ok(client_call(client, "bulk.get", "['%s', [%s]]", bucket, repeat("'k#'", 16384)));
+    assert_code_says(client_call(client, "bulk.get", "['%s', [%s]]", bucket, repeat("'k#'", 16385)), "too_large",
+                     "16384");
+    assert_code_says(client_call(client, "bulk.delete", "['%s', [%s]]", bucket, repeat("'k#'", 16385)), "too_large",
+                     "16384");
+    assert_code_says(client_call(client, "bulk.put", "['%s', {%s}]", bucket, repeat("'k#': 'v'", 16385)), "too_large",
+                     "16384");
+    assert_code_says(
+        client_call(client, "txn.commit", "['%s', [%s], [['put', 'a', 'b']]]", bucket, repeat("['k#', 1]", 4097)),
+        "too_large", "4096");
+}
+END_TEST
+
 START_TEST(the_failure_of_one_key_hides_no_other)
 {
     struct client *client = client_open_shared();
@@ -133,6 +168,8 @@ Suite *bulk_suite(void)
     TCase *tests = shared_daemon_case(suite, "bulk");
 
     tcase_add_test(tests, a_thousand_keys_are_written_read_and_deleted);
+    tcase_add_test(tests, a_key_that_cannot_be_answered_behind_thousands_of_good_ones_fails_the_call);
+    tcase_add_test(tests, more_keys_than_one_call_takes_are_refused);
     tcase_add_test(tests, the_failure_of_one_key_hides_no_other);
     tcase_add_test(tests, a_bucket_that_is_not_there_is_told_for_each_key);
     tcase_add_test(tests, arguments_that_cannot_be_fail_the_call);

@@ -613,6 +613,26 @@ START_TEST(a_list_without_end_is_refused)
 }
 END_TEST
 
+/* libyaml took 43 s for 100 KB of '['. */
+START_TEST(brackets_nest_as_deep_as_a_configuration_needs)
+{
+    static char text[100001];
+
+    memset(text, '[', sizeof(text) - 1);
+    refuse(text, "t.yaml:1:17: brackets are nested over 16 deep");
+    for (size_t i = 0; i + 1 < sizeof(text); i++)
+        text[i] = "{\n"[i % 2];
+    refuse(text, "t.yaml:17:1: brackets are nested over 16 deep");
+    /* In quotes and in comments they are characters like any other. */
+    struct conf conf;
+    char error[CONF_ERROR_BYTES];
+    const char *harmless =
+        "cache:\n  buckets: [\"[[[[[[[[[[[[[[[[[[\", 'b#[[[[[[[[[[[[[[[[[['] # [[[[[[[[[[[[[[[[[[[[\n";
+    ck_assert_msg(conf_parse(&conf, "t.yaml", harmless, strlen(harmless), error) == 0, "%s", error);
+    conf_free(&conf);
+}
+END_TEST
+
 START_TEST(what_is_no_yaml_is_pointed_at)
 {
     refuse("log:\n  level: [info\nlisten: 3\n",
@@ -897,6 +917,7 @@ Suite *conf_suite(void)
     tcase_add_test(refusals, credentials_are_of_one_kind_and_whole);
     tcase_add_test(refusals, a_secret_is_never_shown);
     tcase_add_test(refusals, a_list_without_end_is_refused);
+    tcase_add_test(refusals, brackets_nest_as_deep_as_a_configuration_needs);
     tcase_add_test(refusals, what_is_no_yaml_is_pointed_at);
     tcase_add_test(refusals, a_second_document_is_refused);
     tcase_add_test(refusals, a_strangers_text_stays_within_one_line_of_the_message);
