@@ -2,6 +2,7 @@
 #include "daemon/dispatch.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/handlers.h"
+#include "daemon/redact.h"
 #include "daemon/store/admin.h"
 #include "daemon/store/replica.h"
 
@@ -77,13 +78,14 @@ static void on_bucket_info(void *arg, const struct bucket_info *info, const stru
 void handle_health_check(struct call *call)
 {
     const struct link_status *status = link_get_status(call->store->link);
-    char wrong[ERROR_MESSAGE_BYTES];
+    char wrong[ERROR_MESSAGE_BYTES], reason[sizeof(status->last_error)];
 
     /* What is known of our own server says more than why the connection failed. */
     const char *why = status->trouble[0] != '\0' ? status->trouble : status->last_error;
     if (!status->connected || status->trouble[0] != '\0') {
+        redact_paths(reason, sizeof(reason), why);
         snprintf(wrong, sizeof(wrong), "%s%s%s", status->connected ? "" : "no connection to NATS",
-                 !status->connected && why[0] != '\0' ? ": " : "", why);
+                 !status->connected && reason[0] != '\0' ? ": " : "", reason);
         answer_health(call, NULL, wrong);
         return;
     }

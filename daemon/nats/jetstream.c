@@ -1,6 +1,7 @@
 #include "daemon/nats/jetstream.h"
 
 #include "daemon/log.h"
+#include "daemon/redact.h"
 
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -68,29 +69,6 @@ static enum error_code code_by_status(unsigned status)
     default:
         return status >= 400 && status < 500 ? ERROR_INVALID_ARGUMENT : ERROR_UNAVAILABLE;
     }
-}
-
-/*
- * Copy the text without the paths of the server's disk, which its errors quote ("open /data/…: no such file"). A key
- * may begin with '/', but in a subject there is a dot before it.
- */
-static void copy_without_paths(char *copy, size_t bytes, const char *text)
-{
-    size_t length = 0;
-
-    for (char before = ' '; *text != '\0' && length + 1 < bytes; before = *text++) {
-        if (*text == '/' && strchr(" \"'(=:", before) != NULL) {
-            length += (size_t)snprintf(copy + length, bytes - length, "(path)");
-            if (length >= bytes)
-                length = bytes - 1;
-            text += strcspn(text, " \"':,;)");
-            if (*text == '\0')
-                break;
-        }
-        if (length + 1 < bytes)
-            copy[length++] = *text;
-    }
-    copy[length] = '\0';
 }
 
 void jetstream_set_error(struct error *error, const struct jetstream_error *from)
@@ -161,7 +139,7 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
             code = ERROR_UNAVAILABLE;
         break;
     }
-    copy_without_paths(description, sizeof(description) - 32, from->description);
+    redact_paths(description, sizeof(description) - 32, from->description);
     error_set(error, code, "NATS: %s (err_code %u)", description, from->err_code);
 }
 

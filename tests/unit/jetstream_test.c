@@ -33,6 +33,7 @@ START_TEST(paths_of_the_servers_disk_are_not_told)
         {"/data", "NATS: (path) (err_code 10077)"},
         {"rename /a /b", "NATS: rename (path) (path) (err_code 10077)"},
         {"expected subject $KV.b./a/b", "NATS: expected subject $KV.b./a/b (err_code 10077)"},
+        {"connect to nats://host:4222", "NATS: connect to nats://host:4222 (err_code 10077)"},
         {"3/4 full", "NATS: 3/4 full (err_code 10077)"},
         {"", "NATS:  (err_code 10077)"},
     };
