@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* Publishing stops while the server has this much to read: what waits stays in the requests, which have limits. */
 #define CONGESTED_BYTES (32 * 1024 * 1024)
@@ -21,6 +22,10 @@
 /* The library's attempt to connect cannot be cancelled, and may take as long as nats.connect_timeout for each server.
  */
 #define STOP_MAX_MS 2000u
+
+/* The server's complaints that wait for the loop; and a subject, with what the API's prefix and a bucket add. */
+#define COMPLAINTS_MAX 16u
+#define SUBJECT_BYTES  2048u
 
 /* The wire's one subscription. */
 #define INBOX_SID 1u
@@ -69,7 +74,11 @@ struct link {
     /* what the library says from its own threads */
     uv_async_t wake;
     uv_mutex_t complaint_lock;
-    char complaint[256];
+    char complaints[COMPLAINTS_MAX][LIBRARY_ERROR_BYTES];
+    unsigned complaint_count;
+
+    struct log_limit complaint_log;
+    bool is_deaf; /* the server has refused the subscription of the inbox */
 
     unsigned open_handles;
     void (*stopped)(void *arg);
@@ -172,10 +181,41 @@ static void take_message(void *arg, struct message *message)
         link->events.message(link->events.arg, message);
 }
 
+/*
+ * "Permissions Violation for Publish to "subject"", or "for Subscription to …". The subject is quoted as Go quotes
+ * strings; ours have nothing in them that this would change. False: it is about something else.
+ */
+static bool parse_denial(const char *text, enum link_denied *what, char subject[SUBJECT_BYTES])
+{
+    static const char *const beginnings[] = {[LINK_DENIED_PUBLISH] = "Permissions Violation for Publish to \"",
+                                             [LINK_DENIED_INBOX] = "Permissions Violation for Subscription to \""};
+
+    for (unsigned i = 0; i < sizeof(beginnings) / sizeof(beginnings[0]); i++) {
+        size_t length = strlen(beginnings[i]);
+        if (strncasecmp(text, beginnings[i], length) != 0)
+            continue;
+        *what = (enum link_denied)i;
+        snprintf(subject, SUBJECT_BYTES, "%.*s", (int)strcspn(text + length, "\""), text + length);
+        return true;
+    }
+    return false;
+}
+
 static void take_complaint(void *arg, const char *text)
 {
-    (void)arg;
-    log_warning("nats: %s", text);
+    struct link *link = arg;
+    char subject[SUBJECT_BYTES];
+    enum link_denied what;
+
+    log_limited(&link->complaint_log, "complaints of the NATS server", CONF_LOG_WARNING, "nats: %s", text);
+    if (link->state != LINK_UP || !parse_denial(text, &what, subject))
+        return;
+    if (what == LINK_DENIED_PUBLISH && strcmp(subject, link->ping_subject) == 0) {
+        on_pong(link); /* that the server refuses it is an answer, too */
+        return;
+    }
+    link->is_deaf = link->is_deaf || what == LINK_DENIED_INBOX;
+    link->events.denied(link->events.arg, what, subject);
 }
 
 static void take_no_responders(void *arg)
@@ -338,6 +378,10 @@ static void on_check(uv_timer_t *timer)
     struct link *link = timer->data;
 
     library_tidy(&link->library);
+    if (link->is_deaf) { /* the next connection finds out whether the permissions have changed */
+        lose_connection(link, "the server lets our user not subscribe to its inbox");
+        return;
+    }
     if (link->ping_sent_ns != 0 && ++link->pings_missed >= 2) {
         lose_connection(link, "the server does not answer");
         return;
@@ -355,7 +399,8 @@ static void note_complaint(void *arg, const char *text)
     struct link *link = arg;
 
     uv_mutex_lock(&link->complaint_lock);
-    snprintf(link->complaint, sizeof(link->complaint), "%s", text);
+    if (link->complaint_count < COMPLAINTS_MAX) /* else the next attempt hears it again */
+        snprintf(link->complaints[link->complaint_count++], LIBRARY_ERROR_BYTES, "%s", text);
     uv_mutex_unlock(&link->complaint_lock);
     uv_async_send(&link->wake);
 }
@@ -363,14 +408,15 @@ static void note_complaint(void *arg, const char *text)
 static void on_wake(uv_async_t *async)
 {
     struct link *link = async->data;
-    char complaint[sizeof(link->complaint)];
+    char complaints[COMPLAINTS_MAX][LIBRARY_ERROR_BYTES];
 
     uv_mutex_lock(&link->complaint_lock);
-    memcpy(complaint, link->complaint, sizeof(complaint));
-    link->complaint[0] = '\0';
+    unsigned count = link->complaint_count;
+    memcpy(complaints, link->complaints, count * sizeof(complaints[0]));
+    link->complaint_count = 0;
     uv_mutex_unlock(&link->complaint_lock);
-    if (complaint[0] != '\0')
-        log_warning("nats: %s", complaint);
+    for (unsigned i = 0; i < count; i++)
+        take_complaint(link, complaints[i]);
     check_connection(link);
 }
 
@@ -453,6 +499,7 @@ static void come_up(struct link *link)
 
     link->state = LINK_UP;
     link->failures = 0;
+    link->is_deaf = false;
     link->pings_missed = 0;
     link->ping_sent_ns = 0;
     if (link->status.was_connected)

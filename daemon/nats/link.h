@@ -23,6 +23,8 @@
 
 struct link;
 
+enum link_denied { LINK_DENIED_PUBLISH, LINK_DENIED_INBOX };
+
 /* What the link tells its one user, always from the loop. */
 struct link_events {
     /* The link is up: publish again. */
@@ -38,6 +40,12 @@ struct link_events {
      * takes the server's 503 out of the inbox without telling whose it was.
      */
     void (*no_responders)(void *arg);
+    /*
+     * The server says that our user lacks a permission: a message to subject was dropped, or what is sent to the inbox
+     * will not come. One such event comes for each message, in the order in which they were published; over TLS some
+     * may be missing, because the library keeps only the last one's text.
+     */
+    void (*denied)(void *arg, enum link_denied what, const char *subject);
     void *arg;
 };
 

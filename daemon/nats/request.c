@@ -1,6 +1,7 @@
 #include "daemon/nats/request.h"
 
 #include "daemon/backoff.h"
+#include "daemon/hash.h"
 #include "daemon/log.h"
 
 #include <assert.h>
@@ -154,6 +155,71 @@ static void release_slot(struct request *request)
     requests->first_free = request->slot;
 }
 
+/* --- Subjects in flight ---------------------------------------------------------------------------- */
+
+static void chain_remove(struct request *request)
+{
+    struct request_chain *chain = request->chain;
+
+    if (chain == NULL)
+        return;
+    if (request->chain_previous != NULL)
+        request->chain_previous->chain_next = request->chain_next;
+    else
+        chain->first = request->chain_next;
+    if (request->chain_next != NULL)
+        request->chain_next->chain_previous = request->chain_previous;
+    else
+        chain->last = request->chain_previous;
+    request->chain = NULL;
+}
+
+static void chain_append(struct request_chain *chain, struct request *request)
+{
+    request->chain = chain;
+    request->chain_next = NULL;
+    request->chain_previous = chain->last;
+    if (chain->last != NULL)
+        chain->last->chain_next = request;
+    else
+        chain->first = request;
+    chain->last = request;
+}
+
+/* It has published to subject, and waits for an answer. */
+static void note_subject(struct request *request, const char *subject)
+{
+    struct requests *requests = request->requests;
+
+    assert(request->state == REQUEST_SENT || request->state == REQUEST_LISTENING); /* leaving these unchains it */
+    chain_remove(request);
+    if (request->ops->publishes != NULL) {
+        chain_append(&requests->of_several, request);
+        return;
+    }
+    request->subject_hash = hash_bytes(subject, strlen(subject));
+    chain_append(&requests->by_subject[request->subject_hash % REQUEST_CHAINS], request);
+}
+
+/*
+ * The first that was sent: the server drops messages in the order in which they come, and complains of each. Subjects
+ * are not kept, and need not be: two that are in flight have the same 64 bits by a chance of 2^-32 at the most.
+ */
+static struct request *find_by_subject(struct requests *requests, const char *subject)
+{
+    uint64_t hash = hash_bytes(subject, strlen(subject));
+    struct request *request = requests->by_subject[hash % REQUEST_CHAINS].first;
+
+    while (request != NULL && request->subject_hash != hash)
+        request = request->chain_next;
+    if (request != NULL)
+        return request;
+    request = requests->of_several.first;
+    while (request != NULL && !request->ops->publishes(request, subject))
+        request = request->chain_next;
+    return request;
+}
+
 /* --- States ---------------------------------------------------------------------------------------- */
 
 static void leave_state(struct request *request)
@@ -165,6 +231,7 @@ static void leave_state(struct request *request)
     if (request->queue != NULL)
         queue_remove(request->queue, request);
     request->queue = NULL;
+    chain_remove(request);
     requests->expected_in_flight -= request->charged_bytes;
     request->charged_bytes = 0;
     request->state = REQUEST_IDLE;
@@ -195,6 +262,7 @@ const char *request_trouble_text(const struct request *request)
     case REQUEST_NO_ANSWER:
     case REQUEST_NO_TROUBLE:
     case REQUEST_TOO_LARGE:
+    case REQUEST_DEAF:
         break;
     }
     return "the NATS server did not answer";
@@ -212,6 +280,10 @@ static void fail_at_deadline(struct request *request)
     if (request->trouble == REQUEST_TOO_LARGE)
         error_set(&error, ERROR_TOO_LARGE,
                   "with its headers the message is over the NATS server's limit (max_payload)");
+    else if (request->trouble == REQUEST_DEAF)
+        error_set(&error, ERROR_PERMISSION_DENIED,
+                  "the NATS server does not let kvstored's user subscribe to \"%s\", to which answers come",
+                  request->requests->inbox_denied);
     else if (request->in_doubt)
         error_set(&error, ERROR_DEADLINE_EXCEEDED, "no answer in time: %s; try again, or allow a longer timeout", text);
     else if (is_away)
@@ -409,6 +481,11 @@ static void send_attempt(struct request *request)
         wait_for_link(request);
         return;
     }
+    if (requests->inbox_denied[0] != '\0') {
+        request->deadline_ms = uv_now(requests->loop);
+        back_off(request, REQUEST_DEAF);
+        return;
+    }
     if (!take_place(request))
         return;
     /* Those that were held come first, but for requests whose answers are small. */
@@ -487,6 +564,7 @@ static void on_timer(struct timer *timer)
 
 void requests_on_up(struct requests *requests)
 {
+    requests->inbox_denied[0] = '\0';
     jobs_add(requests->jobs, &requests->sending, run_sending);
 }
 
@@ -499,6 +577,32 @@ void requests_on_down(struct requests *requests)
         wait_for_link(requests->sent.first);
     while (requests->listening.first != NULL)
         wait_for_link(requests->listening.first);
+}
+
+void requests_on_publish_denied(struct requests *requests, const char *subject)
+{
+    struct request *request = find_by_subject(requests, subject);
+    struct error error;
+
+    if (request == NULL)
+        return; /* nobody waits for it any more */
+    error_set(&error, ERROR_PERMISSION_DENIED, "the NATS server does not let kvstored's user publish to \"%s\"",
+              subject);
+    if (request->attempts == 1)
+        request->in_doubt = false;
+    request_end(request);
+    request->ops->fail(request, &error);
+}
+
+void requests_on_inbox_denied(struct requests *requests, const char *inbox)
+{
+    snprintf(requests->inbox_denied, sizeof(requests->inbox_denied), "%s", inbox);
+    while (requests->sent.first != NULL)
+        wait_for_link(requests->sent.first);
+    while (requests->listening.first != NULL)
+        wait_for_link(requests->listening.first);
+    /* They fail as they are about to be sent again, a slice at a time. */
+    jobs_add(requests->jobs, &requests->sending, run_sending);
 }
 
 void requests_fail_waiting(struct requests *requests, const struct error *error)
@@ -795,7 +899,11 @@ enum link_publish_result request_publish(struct request *request, const char *su
     char reply[REQUEST_SUBJECT_BYTES];
 
     request_write_subject(request, reply);
-    return link_publish(request->requests->link, subject, reply, headers, header_count, payload, payload_bytes);
+    enum link_publish_result result =
+        link_publish(request->requests->link, subject, reply, headers, header_count, payload, payload_bytes);
+    if (result == LINK_PUBLISHED)
+        note_subject(request, subject);
+    return result;
 }
 
 void request_retry_reason(struct request *request, enum request_trouble trouble)

@@ -40,7 +40,8 @@ struct request_ops {
 
     /*
      * The deadline came. error says why: unavailable where surely nothing reached a
-     * stream, else deadline_exceeded; too_large where it cannot be sent at all. The request is over before the call.
+     * stream, else deadline_exceeded; too_large where it cannot be sent at all. Or the NATS server denies it, at any
+     * time: permission_denied. The request is over before the call.
      */
     void (*fail)(struct request *request, const struct error *error);
 
@@ -50,6 +51,12 @@ struct request_ops {
      * found out more; meanwhile only the deadline runs. NULL: go on retrying.
      */
     bool (*no_responders)(struct request *request);
+
+    /*
+     * For requests of which an attempt publishes to several subjects: whether subject is one of those. Such requests
+     * have a limit, because all of them are asked. NULL: an attempt publishes to one at a time, with request_publish.
+     */
+    bool (*publishes)(const struct request *request, const char *subject);
 };
 
 enum request_state {
@@ -71,7 +78,8 @@ enum request_trouble {
     REQUEST_NO_LEADER,
     REQUEST_NO_ANSWER,
     REQUEST_CONGESTED,
-    REQUEST_TOO_LARGE /* ends it: no other time is better */
+    REQUEST_TOO_LARGE, /* ends it: no other time is better */
+    REQUEST_DEAF       /* so does this: no answer can come */
 };
 
 /* Of an attempt's number a reply's subject has these bits, and the reply callback is given them. */
@@ -82,6 +90,12 @@ struct request_queue {
     struct request *first, *last;
     size_t count;
 };
+
+/* Those in flight whose subjects have one hash, in the order of sending. */
+struct request_chain {
+    struct request *first, *last;
+};
+#define REQUEST_CHAINS 1024u
 
 /*
  * Requests that wait for something scarce. Owners take turns, so that one who asks for much does not keep the others
@@ -138,7 +152,11 @@ struct request {
     struct request_queue *queue; /* that it stands in; NULL: in none */
     struct request *next;
     struct request *previous;
-    struct timer timer; /* of the attempt, the backoff or the deadline, whichever comes first */
+    struct request_chain *chain; /* while it is in flight; NULL: in none */
+    struct request *chain_next;
+    struct request *chain_previous;
+    uint64_t subject_hash; /* of what was published last */
+    struct timer timer;    /* of the attempt, the backoff or the deadline, whichever comes first */
     uint64_t deadline_ms;
     uint64_t started_ms;
     enum request_state state;
@@ -176,10 +194,13 @@ struct requests {
     struct request_queue sent;    /* in the order of sending */
     struct request_line held;     /* until there is room for their answers */
     struct request_queue listening;
-    size_t expected_in_flight; /* bytes of the answers that are on their way, about */
-    size_t reply_bytes[2];     /* the most that an answer with a value took, of late and before */
-    uint64_t reply_since_ms;   /* loop time from which on it is of late */
-    size_t assumed_bytes;      /* that one takes, for so many more of them */
+    struct request_chain by_subject[REQUEST_CHAINS]; /* to find the one that the server denies */
+    struct request_chain of_several;                 /* subjects, which they know themselves */
+    char inbox_denied[64];                           /* the inbox, if the server denies it; "" if not */
+    size_t expected_in_flight;                       /* bytes of the answers that are on their way, about */
+    size_t reply_bytes[2];                           /* the most that an answer with a value took, of late and before */
+    uint64_t reply_since_ms;                         /* loop time from which on it is of late */
+    size_t assumed_bytes;                            /* that one takes, for so many more of them */
     unsigned assumed_replies;
     struct request *answered; /* whose one answer is being handed over */
     uint64_t retries;         /* attempts that were sent after the first, since the start */
@@ -194,6 +215,13 @@ void requests_on_up(struct requests *requests);
 void requests_on_down(struct requests *requests);
 void requests_on_message(struct requests *requests, struct message *message);
 void requests_on_no_responders(struct requests *requests);
+
+/* The server has dropped a message to subject: fails the request whose it was. */
+void requests_on_publish_denied(struct requests *requests, const char *subject);
+
+/* The server will deliver nothing to our inbox: fails all requests that are in flight, and others until the next link.
+ */
+void requests_on_inbox_denied(struct requests *requests, const char *inbox);
 
 /* What count answers with values will take, as far as the last ones tell. */
 size_t requests_expect_bytes(const struct requests *requests, size_t count);

@@ -349,14 +349,15 @@ static enum taken take_message(struct wire *wire, char *at, char *line_end, bool
 /* --- Reading: the rest ------------------------------------------------------------------------------- */
 
 /* "-ERR 'text'": most of them come right before the server closes, a lack of permission does not. */
-static void take_complaint(struct wire *wire, const char *at, const char *line_end)
+static void take_complaint(struct wire *wire, char *at, char *line_end)
 {
     while (at < line_end && (*at == ' ' || *at == '\''))
         at++;
     while (line_end > at && line_end[-1] == '\'')
         line_end--;
-    snprintf(wire->complaint, sizeof(wire->complaint), "%.*s", (int)(line_end - at), at);
-    wire->events.complaint(wire->events.arg, wire->complaint);
+    *line_end = '\0'; /* within the line, or its "\r" */
+    snprintf(wire->complaint, sizeof(wire->complaint), "%s", at);
+    wire->events.complaint(wire->events.arg, at);
 }
 
 static bool starts_with(const char *at, const char *line_end, const char *word)

@@ -19,7 +19,7 @@
 struct wire_events {
     /* A message. It is over after the call. */
     void (*message)(void *arg, struct message *message);
-    /* The server complains, and goes on. text has no line break. */
+    /* The server complains, and goes on. text has no line break, and is over after the call. */
     void (*complaint)(void *arg, const char *text);
     /* After each message: whether wire_read should return, and leave the rest to the next call. */
     bool (*is_enough)(void *arg);

@@ -7,6 +7,9 @@
 /* ADR-50, "Error handling" */
 enum { ATOMIC_INCOMPLETE = 10176 };
 
+/* In place of an err_code: the server has dropped one of its messages, for want of a permission. */
+enum { BATCH_DENIED = 1 };
+
 static struct batch *batch_of(struct request *request)
 {
     return (struct batch *)((char *)request - offsetof(struct batch, request));
@@ -153,7 +156,20 @@ static void fail_batch(struct request *request, const struct error *error)
     struct error failure = *error;
 
     failure.outcome = request_is_in_doubt(request) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
-    finish(batch, 0, 0, &failure);
+    bool is_denied = failure.code == ERROR_PERMISSION_DENIED && failure.outcome == ERROR_OUTCOME_NONE;
+    finish(batch, 0, is_denied ? BATCH_DENIED : 0, &failure);
+}
+
+static bool publishes(const struct request *request, const char *subject)
+{
+    const struct batch *batch = (const struct batch *)((const char *)request - offsetof(struct batch, request));
+    size_t count = batch->settle ? 1 : batch->count;
+
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(batch->messages[i].message.subject, subject) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* --- A bucket that changed ------------------------------------------------------------------------- */
@@ -184,7 +200,7 @@ static bool found_nobody(struct request *request)
 }
 
 static const struct request_ops batch_ops = {
-    .send = send_batch, .reply = take_ack, .fail = fail_batch, .no_responders = found_nobody};
+    .send = send_batch, .reply = take_ack, .fail = fail_batch, .no_responders = found_nobody, .publishes = publishes};
 
 void batch_cancel(struct batch *batch)
 {

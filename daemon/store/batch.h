@@ -34,7 +34,7 @@ struct batch_message {
 
 /*
  * The sequence of the first message, the others' follow it one by one; or an error. err_code is the server's
- * where it refused the batch (nothing was written), 0 else.
+ * where it refused the batch (nothing was written), or another number where it dropped a message of it; 0 else.
  */
 typedef void batch_done_fn(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error);
 

@@ -1,5 +1,6 @@
 #include "daemon/store/store.h"
 
+#include "daemon/redact.h"
 #include "daemon/store/batch.h"
 #include "daemon/store/bucket.h"
 #include "daemon/store/feed.h"
@@ -59,6 +60,16 @@ static void on_link_no_responders(void *arg)
     requests_on_no_responders(&((struct store *)arg)->requests);
 }
 
+static void on_link_denied(void *arg, enum link_denied what, const char *subject)
+{
+    struct requests *requests = &((struct store *)arg)->requests;
+
+    if (what == LINK_DENIED_PUBLISH)
+        requests_on_publish_denied(requests, subject);
+    else
+        requests_on_inbox_denied(requests, subject);
+}
+
 /* Any host name becomes a name for a consumer; the path of the socket tells daemons of one host from each other. */
 static void set_name(struct store *store)
 {
@@ -83,8 +94,8 @@ static void set_name(struct store *store)
 
 int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct timers *timers, const struct conf *conf)
 {
-    struct link_events events = {on_link_up,      on_link_down,          on_link_unreachable,
-                                 on_link_message, on_link_no_responders, store};
+    struct link_events events = {
+        on_link_up, on_link_down, on_link_unreachable, on_link_message, on_link_no_responders, on_link_denied, store};
 
     memset(store, 0, sizeof(*store));
     store->loop = loop;
@@ -162,8 +173,10 @@ bool store_is_available(const struct store *store, struct error *error)
         status->was_connected || store->conf->nats.mode == CONF_NATS_EMBEDDED || status->last_error[0] == '\0';
     if (is_expected && away_ms < store->conf->nats.outage_wait_ms)
         return true;
+    char reason[sizeof(status->last_error)];
+    redact_paths(reason, sizeof(reason), status->last_error);
     error_set(error, ERROR_UNAVAILABLE, "no connection to NATS for %.3g s%s%s; try again later",
-              (double)away_ms / 1000.0, status->last_error[0] != '\0' ? ": " : "", status->last_error);
+              (double)away_ms / 1000.0, reason[0] != '\0' ? ": " : "", reason);
     return false;
 }
 

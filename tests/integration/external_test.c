@@ -297,6 +297,22 @@ END_TEST
 
 /* --- Domains and several servers ------------------------------------------------------------------- */
 
+START_TEST(a_file_that_is_not_there_is_named_in_the_log_only)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, format_text("%s  nkey_seed: /no/such/user.nk\n", nats_server_section(&server)), NULL);
+    daemon_wait_log(&daemon_of_test, "/no/such/user.nk");
+    struct client *client = client_open(&daemon_of_test);
+    struct answer *answer = client_call(client, "kv.get", "['b', 'k']");
+    assert_code_says(answer, "unavailable", "(path)");
+    ck_assert_ptr_null(strstr(text_at(&answer->error, "message"), "/no/such"));
+    answer = client_call(client, "health.check", "[]");
+    ck_assert_ptr_nonnull(strstr(text_at(&answer->result, "error"), "(path)"));
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 START_TEST(a_domain_can_be_named)
 {
     nats_server_start(&server, "# domain");
@@ -379,6 +395,165 @@ START_TEST(what_is_no_answer_of_jetstream_is_no_error_of_the_daemon)
 }
 END_TEST
 
+/* --- Permissions ----------------------------------------------------------------------------------- */
+
+/* A user a who may not publish to these, and a user b who may do all. */
+static const char *denying(const char *publish)
+{
+    return format_text("accounts { A { jetstream: enabled, users: [ { user: b, password: b }, { user: a, password: a, "
+                       "permissions { publish { deny: [%s] } } } ] } }",
+                       publish);
+}
+
+static struct client *open_as_a(const char *more, const char *sections)
+{
+    daemon_start(&daemon_of_test, format_text("%s  user: a\n  password: a\n", more), sections);
+    daemon_wait_log(&daemon_of_test, "JetStream API level");
+    return client_open(&daemon_of_test);
+}
+
+/* The answer came at once, and names the subject. */
+#define assert_denied(start_ms, answer, subject)                                                                       \
+    do {                                                                                                               \
+        assert_code_says(answer, "permission_denied", "\"" subject "\"");                                              \
+        assert_at_once(start_ms);                                                                                      \
+    } while (0)
+
+static void expect_denied_keys(struct client *client)
+{
+    uint64_t start_ms = now_ms();
+    struct answer *answer;
+
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    assert_ok(client_call(client, "kv.put", "['b', 'open', 'v']"));
+    answer = client_call(client, "kv.put", "['b', 'secret', 'v']");
+    assert_denied(start_ms, answer, "$KV.b.secret");
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+    ck_assert(!bool_at(&answer->error, "retryable"));
+    assert_denied(start_ms, client_call(client, "kv.create", "['b', 'secret', 'v']"), "$KV.b.secret");
+    assert_denied(start_ms, client_call(client, "kv.get", "['b', 'hidden']"), "$JS.API.DIRECT.GET.KV_b.$KV.b.hidden");
+    answer = client_call(client, "kv.get", "['b', 'open']");
+    assert_ok(answer);
+    assert_denied(start_ms,
+                  client_call(client, "txn.commit",
+                              "['b', [], [['put', 'open', 'x'], ['put', 'secret', 'x'], "
+                              "['put', 'open', 'y']]]"),
+                  "$KV.b.secret");
+    answer = client_call(client, "kv.get", "['b', 'open']");
+    ck_assert_str_eq(text_at(&answer->result, "value"), "v");
+}
+
+START_TEST(what_the_nats_user_may_not_publish_is_denied_at_once)
+{
+    nats_server_start(&server, denying("\"$KV.b.secret\", \"$JS.API.DIRECT.GET.KV_b.$KV.b.hidden\", "
+                                       "\"$JS.API.CONSUMER.CREATE.>\", \"$JS.API.STREAM.CREATE.KV_no\""));
+    struct client *client = open_as_a(nats_server_section(&server), NULL);
+    uint64_t start_ms = now_ms();
+
+    expect_denied_keys(client);
+    assert_denied(start_ms, client_call(client, "bucket.create", "['no']"), "$JS.API.STREAM.CREATE.KV_no");
+    assert_code_says(client_call(client, "kv.keys", "['b']"), "permission_denied", "\"$JS.API.CONSUMER.CREATE.KV_b.");
+    assert_code_says(client_call(client, "kv.history", "['b', 'open']"), "permission_denied",
+                     "\"$JS.API.CONSUMER.CREATE.KV_b.");
+    assert_at_once(start_ms);
+    /* A watch needs a consumer too. Its daemon goes on asking for others. */
+    struct answer *answer = client_call(client, "watch.start", "['b']");
+    if (answer->error.type == MSGPACK_OBJECT_NIL) {
+        struct notification *ended = client_wait_notification(client, answer->result.via.u64);
+        ck_assert_str_eq(ended->method, "watch.ended");
+        ck_assert_str_eq(text_at(&ended->params, "1.code"), "permission_denied");
+    } else {
+        assert_code(answer, "permission_denied");
+    }
+    assert_at_once(start_ms);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+/* Many at a time, also where they are committed together: each has its own answer. */
+START_TEST(a_denied_key_denies_no_other)
+{
+    enum { WRITES = 600 };
+    static const char *const commits[] = {"on", "off"};
+
+    nats_server_start(&server, denying("\"$KV.b.secret.*\""));
+    for (unsigned run = 0; run < 2; run++) {
+        uint32_t msgids[WRITES];
+        struct client *client =
+            open_as_a(nats_server_section(&server), format_text("buckets:\n  group_commit: %s\n", commits[run]));
+        assert_ok(client_call(client, "bucket.create", "['b']"));
+        uint64_t start_ms = now_ms();
+        for (unsigned i = 0; i < WRITES; i++)
+            msgids[i] = client_send(client, "kv.put", "['b', '%s.%u', 'v']", i % 7 == 3 ? "secret" : "open", i);
+        for (unsigned i = 0; i < WRITES; i++) {
+            struct answer *answer = client_wait(client, msgids[i]);
+            if (i % 7 != 3) {
+                assert_ok(answer);
+                continue;
+            }
+            assert_code_says(answer, "permission_denied", format_text("\"$KV.b.secret.%u\"", i));
+            ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+        }
+        assert_at_once(start_ms);
+        daemon_stop(&daemon_of_test);
+    }
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(over_tls_what_may_not_be_published_is_denied_too)
+{
+    char directory[PATH_BYTES];
+
+    scene_make_directory(directory);
+    make_certificates(directory);
+    nats_server_start(&server,
+                      format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\" }\n%s", directory,
+                                  directory, denying("\"$KV.b.secret\", \"$JS.API.DIRECT.GET.KV_b.$KV.b.hidden\"")));
+    expect_denied_keys(open_as_a(format_text("  mode: external\n  servers: [tls://127.0.0.1:%u]\n  tls:\n"
+                                             "    ca: %s/ca.pem\n",
+                                             server.port, directory),
+                                 NULL));
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+/* The check is a message to the daemon itself; that the server refuses it proves as much as its coming back. */
+START_TEST(a_user_who_may_not_publish_to_the_inbox_keeps_the_link)
+{
+    nats_server_start(&server, denying("\"_INBOX.>\""));
+    struct client *client = open_as_a(format_text("%s  ping_interval: 0.1\n", nats_server_section(&server)), NULL);
+
+    for (unsigned i = 0; i < 5; i++)
+        daemon_wait_log(&daemon_of_test, "Permissions Violation for Publish to \"_INBOX.");
+    struct answer *answer = client_call(client, "health.check", "[]");
+    ck_assert(bool_at(&answer->result, "healthy"));
+    ck_assert_uint_eq(number_at(&answer->result, "nats.reconnects"), 0);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
+START_TEST(a_user_who_may_not_hear_answers_is_told_so)
+{
+    nats_server_start(&server, "authorization { users: [ { user: a, password: a, permissions { subscribe { deny: "
+                               "[\"_INBOX.>\"] } } } ] }");
+    daemon_start(&daemon_of_test, format_text("%s  user: a\n  password: a\n", nats_server_section(&server)), NULL);
+    struct client *client = client_open(&daemon_of_test);
+    uint64_t start_ms = now_ms();
+
+    for (unsigned i = 0; i < 3; i++) {
+        struct answer *answer = client_call(client, "kv.put", "['b', 'k', 'v']");
+        assert_code_says(answer, "permission_denied", "subscribe to \"_INBOX.");
+    }
+    assert_at_once(start_ms);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 Suite *external_suite(void)
 {
     Suite *suite = suite_create("external");
@@ -393,11 +568,17 @@ Suite *external_suite(void)
     tcase_add_test(tests, tls_shows_certificates_both_ways);
     tcase_add_test(tests, a_certificate_without_the_name_among_its_alternative_names_is_refused);
     tcase_add_test(tests, large_and_many_messages_pass_over_tls);
+    tcase_add_test(tests, a_file_that_is_not_there_is_named_in_the_log_only);
     tcase_add_test(tests, a_domain_can_be_named);
     tcase_add_test(tests, the_first_server_may_be_down);
     tcase_add_test(tests, when_one_server_goes_another_takes_over);
     tcase_add_test(tests, a_user_who_may_not_ask_for_the_servers_version_is_served);
     tcase_add_test(tests, what_is_no_answer_of_jetstream_is_no_error_of_the_daemon);
+    tcase_add_test(tests, what_the_nats_user_may_not_publish_is_denied_at_once);
+    tcase_add_test(tests, a_denied_key_denies_no_other);
+    tcase_add_test(tests, over_tls_what_may_not_be_published_is_denied_too);
+    tcase_add_test(tests, a_user_who_may_not_publish_to_the_inbox_keeps_the_link);
+    tcase_add_test(tests, a_user_who_may_not_hear_answers_is_told_so);
     suite_add_tcase(suite, tests);
     return suite;
 }

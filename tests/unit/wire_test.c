@@ -152,6 +152,24 @@ START_TEST(an_empty_header_value_is_empty_and_of_one_name_the_first_counts)
 }
 END_TEST
 
+/* It names a subject, and who waits for that must be found. */
+START_TEST(a_long_complaint_comes_whole)
+{
+    char subject[1500], text[1600];
+    struct line line;
+
+    memset(subject, 's', sizeof(subject) - 1);
+    subject[sizeof(subject) - 1] = '\0';
+    int length =
+        snprintf(text, sizeof(text), "-ERR 'Permissions Violation for Publish to \"%s\"'\r\nPING\r\n", subject);
+    line_begin(&line);
+    ck_assert(say(&line, text, (size_t)length));
+    snprintf(text, sizeof(text), "complaint Permissions Violation for Publish to \"%s\"\n", subject);
+    ck_assert_str_eq(line.told, text);
+    line_end(&line);
+}
+END_TEST
+
 START_TEST(what_is_not_the_protocol_loses_the_link)
 {
     static const char *const wrong[] = {"HELLO\r\n",
@@ -287,6 +305,7 @@ Suite *wire_suite(void)
 
     tcase_add_loop_test(tests, messages_are_the_same_in_whatever_pieces_they_come, 0, 64);
     tcase_add_test(tests, an_empty_header_value_is_empty_and_of_one_name_the_first_counts);
+    tcase_add_test(tests, a_long_complaint_comes_whole);
     tcase_add_loop_test(tests, what_is_not_the_protocol_loses_the_link, 0, 12);
     tcase_add_test(tests, a_server_that_closes_is_lost_for_the_reason_that_it_gave);
     tcase_add_test(tests, what_is_published_goes_as_the_protocol_has_it);
