@@ -132,22 +132,28 @@ struct nats *nats_connect(unsigned port, const char *user, const char *password)
     return nats;
 }
 
+unsigned nats_embedded_port(const char *data_dir)
+{
+    const char *pid = read_file(format_text("%s/nats-server.pid", data_dir));
+    json_t *ports = json_load_file(format_text("%s/ports/nats-server_%d.ports", data_dir, atoi(pid)), 0, NULL);
+    const char *url = json_string_value(json_array_get(json_object_get(ports, "nats"), 0));
+
+    ck_assert_ptr_nonnull(url);
+    unsigned port = (unsigned)strtoul(strrchr(url, ':') + 1, NULL, 10);
+    json_decref(ports);
+    return port;
+}
+
 struct nats *nats_connect_embedded(const char *data_dir)
 {
     const char *conf = read_file(format_text("%s/nats-server.conf", data_dir));
     const char *user = strstr(conf, "user: \""), *password = strstr(conf, "password: \"");
-    const char *pid = read_file(format_text("%s/nats-server.pid", data_dir));
 
     ck_assert_ptr_nonnull(user);
     ck_assert_ptr_nonnull(password);
     user += strlen("user: \"");
     password += strlen("password: \"");
-    json_t *ports = json_load_file(format_text("%s/ports/nats-server_%d.ports", data_dir, atoi(pid)), 0, NULL);
-    const char *url = json_string_value(json_array_get(json_object_get(ports, "nats"), 0));
-    ck_assert_ptr_nonnull(url);
-    unsigned port = (unsigned)strtoul(strrchr(url, ':') + 1, NULL, 10);
-    json_decref(ports);
-    return nats_connect(port, format_text("%.*s", (int)strcspn(user, "\""), user),
+    return nats_connect(nats_embedded_port(data_dir), format_text("%.*s", (int)strcspn(user, "\""), user),
                         format_text("%.*s", (int)strcspn(password, "\""), password));
 }
 

@@ -37,6 +37,9 @@ struct nats;
 /* user and password may be NULL. */
 struct nats *nats_connect(unsigned port, const char *user, const char *password);
 
+/* The port of the server that a daemon has embedded. */
+unsigned nats_embedded_port(const char *data_dir);
+
 /* To the server that a daemon has embedded, with the secret of its configuration. */
 struct nats *nats_connect_embedded(const char *data_dir);
 
