@@ -1,0 +1,73 @@
+/*
+ * attack: what a careless or malicious program can do to the daemon, for as long as the caller says.
+ *
+ * Used by the suite neighbour of tests/integration, and by the benchmark: both measure what neighbour.h's client
+ * notices of it. An attack does not mind how the daemon defends itself: its calls may fail, and its sessions may be
+ * ended. Then it connects again. Nothing here needs Check.
+ */
+#ifndef GROUND_ATTACK_H
+#define GROUND_ATTACK_H
+
+#include <stdint.h>
+
+struct kvs;
+
+#define ATTACK_BUCKET "attack"
+
+struct attack {
+    const char *socket_path;
+    const char *neighbour_bucket; /* the one that the neighbour uses */
+    unsigned port;                /* of the embedded nats-server; only for attack_wrong_logins */
+    double seconds;
+    char error[512]; /* "", or why there was no attack: a mistake of the attack's own */
+};
+
+struct attack_kind {
+    const char *name;
+    void (*prepare)(struct attack *attack, struct kvs *kvs); /* NULL: nothing to prepare */
+    void (*run)(struct attack *attack);
+};
+
+extern const struct attack_kind
+    /* Many sessions, each with a message of 16 MB whose end never comes. */
+    attack_unfinished_messages,
+    /* Many sessions that ask for 20 MB each and read nothing of it. */
+    attack_unread_answers,
+    /* Arrays whose values take many times as much memory as they take in the message. */
+    attack_decoded_arrays,
+    /* Watches on another bucket that start and stop, 50 at a time. */
+    attack_watch_churn,
+    /* 128 calls of bulk.put with 1,000 keys each, in the neighbour's bucket and in another one. */
+    attack_bulk_put_same_bucket, attack_bulk_put_other_bucket,
+    /* bulk.get whose answers have 15 MB each. */
+    attack_bulk_get,
+    /* Transactions of 1,000 operations, and of one operation and 4,096 checks. */
+    attack_transactions, attack_checks,
+    /* Cached reads of 2,000 buckets that do not exist. */
+    attack_missing_buckets,
+    /* Connections that are closed as soon as they are made. */
+    attack_connections,
+    /* At the port of the embedded server: wrong passwords, and connections that say nothing. */
+    attack_wrong_logins,
+    /* 1,500 times a JSON value of 1 MB from each of four sessions. */
+    attack_json_values,
+    /* The first key of 100,000 in the near cache. */
+    attack_keys_limit_one,
+    /* bucket.list with a filter that has a star for every other character. */
+    attack_bucket_filters,
+    /* 10,000 times a key that is not there. */
+    attack_missing_keys,
+    /* 5,000 times a key's history. */
+    attack_histories,
+    /* 1,000 watches with 64 filters each on the neighbour's bucket. */
+    attack_watch_filters,
+    /* Sessions that close with thousands of calls in flight. */
+    attack_leaving;
+
+/* Makes what the attack needs: ATTACK_BUCKET and what is in it. Whatever was there before is deleted. */
+void attack_prepare(const struct attack_kind *kind, struct attack *attack);
+
+/* Attacks for attack->seconds. */
+void attack_run(const struct attack_kind *kind, struct attack *attack);
+
+#endif
