@@ -23,6 +23,7 @@ Suite *library_suite(void);
 Suite *life_suite(void);
 Suite *limit_suite(void);
 Suite *near_suite(void);
+Suite *neighbour_suite(void);
 Suite *outage_suite(void);
 Suite *overload_suite(void);
 Suite *session_suite(void);
