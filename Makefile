@@ -67,7 +67,7 @@ UNIT := $(wildcard tests/unit/*.c) tests/ground/selection.c
 GROUND := $(wildcard tests/ground/*.c)
 INTEGRATION := $(GROUND) $(wildcard tests/integration/*.c)
 FAULT := $(GROUND) $(wildcard tests/fault/*.c)
-BENCH := $(wildcard tests/bench/*.c)
+BENCH := $(wildcard tests/bench/*.c) tests/ground/attack.c tests/ground/flood.c tests/ground/neighbour.c
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))

@@ -60,6 +60,9 @@ bench_row_fn idle_sessions_us, many_buckets_us, in_flight_us;
 bench_row_fn idle_memory_kb, idle_client_kb, first_answer_ms;
 /* cache.c: with a daemon that has watches and the near cache */
 bench_row_fn cached_one_us, cached_many_per_s, cached_pipelined_per_s, cached_key_bytes, fan_out_p99_ms;
+/* neighbour.c: p99 of a well-behaved client beside an attack of tests/ground/attack.h; 'peer' is without it */
+bench_row_fn neighbour_unfinished_ms, neighbour_unread_ms, neighbour_leaving_ms, neighbour_bulk_put_ms,
+    neighbour_bulk_get_ms, neighbour_transactions_ms, neighbour_json_ms, neighbour_watch_churn_ms;
 
 /* --- places.c: the servers. All files are in the working directory, which is the benchmark's own. ------ */
 

@@ -13,10 +13,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define NEIGHBOUR_P99_MS 30 /* what an attack may cost another client */
+
 static const char clients[] = "One call after the other", pipelines[] = "Many calls in flight",
                   many_keys[] = "Many keys in one call", durable[] = "A server that syncs each write to its disk",
                   redis[] = "Beside Redis", scale[] = "What a call costs when there is more of everything",
-                  size[] = "Size", cache[] = "The near cache and watches";
+                  size[] = "Size", cache[] = "The near cache and watches",
+                  neighbour[] = "Beside a bad neighbour; the peer is without it";
 
 /* The figures: issue 4's and, for the near cache and watches, issue 5's. */
 static const struct table_row rows[] = {
@@ -49,6 +52,21 @@ static const struct table_row rows[] = {
     {scale, "cost of a call, 10000 idle sessions vs none", "us", false, false, 0, 1.0, 0, idle_sessions_us},
     {scale, "cost of a call, 8192 in flight vs 64", "us", false, false, 0, 1.0, 0, in_flight_us},
     {scale, "cost of a call, 1000 buckets vs 1", "us", false, false, 0, 1.0, 0, many_buckets_us},
+    {neighbour, "neighbour of unfinished messages of 16 MB, p99", "ms", false, false, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_unfinished_ms},
+    {neighbour, "neighbour of unread answers, p99", "ms", false, true, 0, 0, NEIGHBOUR_P99_MS, neighbour_unread_ms},
+    {neighbour, "neighbour of sessions that leave, p99", "ms", false, false, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_leaving_ms},
+    {neighbour, "neighbour of bulk.put to the same bucket, p99", "ms", false, false, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_bulk_put_ms},
+    {neighbour, "neighbour of bulk.get of 15 MB, p99", "ms", false, false, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_bulk_get_ms},
+    {neighbour, "neighbour of transactions of 1000, p99", "ms", false, false, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_transactions_ms},
+    {neighbour, "neighbour of cached JSON values of 1 MB, p99", "ms", false, true, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_json_ms},
+    {neighbour, "neighbour of watches that start and stop, p99", "ms", false, true, 0, 0, NEIGHBOUR_P99_MS,
+     neighbour_watch_churn_ms},
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
