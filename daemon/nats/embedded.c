@@ -91,6 +91,7 @@ struct embedded {
     unsigned silent_ticks;
     struct server_probe *probe; /* NULL: none is out */
     uv_fs_event_t ports_watch;
+    struct server_output_limits output_limits;
     struct server_output *output; /* NULL: the server has closed it, or does not run */
     unsigned open_handles;
 };
@@ -427,7 +428,8 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
         return false;
     }
 
-    embedded->output = server_output_open(embedded->loop, ends[0], on_output_closed, embedded);
+    embedded->output =
+        server_output_open(embedded->loop, ends[0], &embedded->output_limits, on_output_closed, embedded);
     if (embedded->output != NULL) /* without memory: the server's first line ends it, and it is started again */
         embedded->open_handles++;
     embedded->pid = pid;

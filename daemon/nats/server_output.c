@@ -9,45 +9,42 @@
 
 struct server_output {
     uv_pipe_t pipe;
+    struct server_output_limits *limits;
     void (*closed)(void *arg, struct server_output *output);
     void *arg;
     size_t length; /* of line */
     char line[1024];
 };
 
-/*
- * The first kind that fits. The limits are the process's, as the log is: a server that is started again and again gets
- * no new ones.
- */
-static struct line_kind {
+/* The first that fits; the last fits every line. */
+static const struct line_kind {
     const char *has; /* text of the line */
     const char *name;
-    struct log_limit limit;
-} line_kinds[] = {
-    {.has = "authentication ", .name = "logins at nats-server failed"},
-    {.has = "maximum connections", .name = "connections to nats-server were refused"},
-    {.has = " - cid:", .name = "complaints of nats-server about connections"},
-    {.has = "", .name = "lines of nats-server"},
+} line_kinds[SERVER_OUTPUT_KINDS] = {
+    {"authentication ", "logins at nats-server failed"},
+    {"maximum connections", "connections to nats-server were refused"},
+    {" - cid:", "complaints of nats-server about connections"},
+    {"", "lines of nats-server"},
 };
 
-static void write_limited(enum conf_log_level level, const char *line, const char *text)
+static void write_limited(struct server_output *output, enum conf_log_level level, const char *line, const char *text)
 {
-    struct line_kind *kind = line_kinds;
+    size_t kind = 0;
 
-    while (strstr(line, kind->has) == NULL)
+    while (strstr(line, line_kinds[kind].has) == NULL)
         kind++;
     if (log_is_on(level))
-        log_limited(&kind->limit, kind->name, level, "nats-server: %s", text);
+        log_limited(&output->limits->kinds[kind], line_kinds[kind].name, level, "nats-server: %s", text);
 }
 
 /* "[pid] [INF] text": its levels become ours. What it says of its ordinary start and end is for debugging. */
-static void write_line(const char *line)
+static void write_line(struct server_output *output, const char *line)
 {
     const char *level = strstr(line, "] [");
     enum conf_log_level ours = CONF_LOG_DEBUG;
 
     if (level == NULL || strlen(level) < 8) {
-        write_limited(CONF_LOG_WARNING, line, line);
+        write_limited(output, CONF_LOG_WARNING, line, line);
         return;
     }
     if (strncmp(level + 3, "ERR", 3) == 0 || strncmp(level + 3, "FTL", 3) == 0)
@@ -60,7 +57,7 @@ static void write_line(const char *line)
     /* An error of whoever connected, not of the server. */
     if (ours == CONF_LOG_ERROR && strstr(line, " - cid:") != NULL)
         ours = CONF_LOG_WARNING;
-    write_limited(ours, line, level + 8);
+    write_limited(output, ours, line, level + 8);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
@@ -70,7 +67,7 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     (void)suggested;
     if (output->length >= sizeof(output->line) - 1) { /* a line too long is cut */
         output->line[output->length] = '\0';
-        write_line(output->line);
+        write_line(output, output->line);
         output->length = 0;
     }
     *buffer = uv_buf_init(output->line + output->length, (unsigned)(sizeof(output->line) - 1 - output->length));
@@ -90,7 +87,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
     output->line[output->length] = '\0';
     while ((newline = memchr(output->line, '\n', output->length)) != NULL) {
         *newline = '\0';
-        write_line(output->line);
+        write_line(output, output->line);
         size_t rest = output->length - (size_t)(newline + 1 - output->line);
         memmove(output->line, newline + 1, rest);
         output->length = rest;
@@ -105,7 +102,7 @@ static void on_closed(uv_handle_t *handle)
     free(output);
 }
 
-struct server_output *server_output_open(uv_loop_t *loop, int descriptor,
+struct server_output *server_output_open(uv_loop_t *loop, int descriptor, struct server_output_limits *limits,
                                          void (*closed)(void *arg, struct server_output *output), void *arg)
 {
     struct server_output *output = calloc(1, sizeof(*output));
@@ -114,6 +111,7 @@ struct server_output *server_output_open(uv_loop_t *loop, int descriptor,
         close(descriptor);
         return NULL;
     }
+    output->limits = limits;
     output->closed = closed;
     output->arg = arg;
     uv_pipe_init(loop, &output->pipe, 0);

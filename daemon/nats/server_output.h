@@ -8,16 +8,26 @@
 #ifndef DAEMON_NATS_SERVER_OUTPUT_H
 #define DAEMON_NATS_SERVER_OUTPUT_H
 
+#include "daemon/log.h"
+
 #include <uv.h>
 
 struct server_output;
 
+/* How many lines of each kind were written. One for all processes of the server; zeroed at first. */
+#define SERVER_OUTPUT_KINDS 4
+
+struct server_output_limits {
+    struct log_limit kinds[SERVER_OUTPUT_KINDS];
+};
+
 /*
- * Read lines from descriptor until the writer closes it; takes over the descriptor, also when it fails.
+ * Read lines from descriptor until the writer closes it; takes over the descriptor, also when it fails. limits is
+ * borrowed.
  * closed is called from the loop after the last use of the returned object, which frees itself.
  * NULL when memory ran out.
  */
-struct server_output *server_output_open(uv_loop_t *loop, int descriptor,
+struct server_output *server_output_open(uv_loop_t *loop, int descriptor, struct server_output_limits *limits,
                                          void (*closed)(void *arg, struct server_output *output), void *arg);
 
 /* Stop reading. closed follows; a second call does nothing. */
