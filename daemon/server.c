@@ -151,7 +151,8 @@ static void on_connection(uv_stream_t *stream, int status)
     struct server *server = stream->data;
 
     if (status < 0) {
-        log_error("a connection could not be taken: %s", uv_strerror(status));
+        log_limited(&server->failure_log, "connections could not be taken", CONF_LOG_ERROR,
+                    "a connection could not be taken: %s", uv_strerror(status));
         return;
     }
     session_accept(server->sessions, stream);

@@ -10,6 +10,7 @@
 #define DAEMON_SERVER_H
 
 #include "conf/conf.h"
+#include "daemon/log.h"
 #include "daemon/session.h"
 
 #include <stdbool.h>
@@ -24,6 +25,7 @@ struct server {
     bool is_open;
     bool is_ours; /* the path is ours to remove; systemd's is not */
     int lock;     /* of the path; -1: none */
+    struct log_limit failure_log;
     char path[108];
 };
 

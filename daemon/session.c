@@ -22,8 +22,13 @@
 /* A session with more unread answers does not read on while answers of its user, or of all, take half of their room. */
 #define SLOW_READER_BYTES 65536u
 
-/* File descriptors that are kept from sessions: for the connection to NATS, and to refuse with. */
-#define DESCRIPTOR_RESERVE 10u
+/*
+ * File descriptors that are kept from sessions. At one time these may be needed: by a reload the configuration and
+ * what the lookup of users and groups opens (5), by a start of the embedded server its configuration, directory, ports
+ * and pipe (5), its probe (1), by a connection to NATS its socket, the resolver's and a TLS file (4), to refuse a
+ * session (1).
+ */
+#define DESCRIPTOR_RESERVE 24u
 
 /* Bytes that came and are not dispatched yet: the beginning of a frame, or frames that back-pressure holds up. */
 struct session_input {
@@ -726,7 +731,8 @@ void session_accept(struct session_list *list, uv_stream_t *listener)
 
     int failed = uv_accept(listener, (uv_stream_t *)&session->pipe);
     if (failed != 0) {
-        log_error("a connection could not be accepted: %s", uv_strerror(failed));
+        log_limited(&list->refused_log, "sessions were refused", CONF_LOG_ERROR,
+                    "a connection could not be accepted: %s", uv_strerror(failed));
         close_session(session);
         return;
     }
@@ -745,6 +751,9 @@ void session_accept(struct session_list *list, uv_stream_t *listener)
                     "session of pid %d uid %u refused: %s", (int)session->pid, (unsigned)session->uid, error.message);
         refuse(session, NULL, &error);
         session->state = SESSION_LAST_ANSWERS;
+        /* Now, not at the turn's end: many may come in one turn, and would use up the descriptors in reserve. */
+        flush_session(session);
+        end_if_done(session);
         return;
     }
     log_debug("session of pid %d uid %u began", (int)session->pid, (unsigned)session->uid);

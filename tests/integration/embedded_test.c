@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -249,6 +250,55 @@ static void expect_refusal(const char *program, const char *why)
     ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
 }
 
+/* Whatever sessions come, the daemon has descriptors for a reload, a new server, and a connection to it. */
+START_TEST(without_descriptors_for_sessions_the_daemon_reloads_and_replaces_its_server)
+{
+    enum { FILES = 64, AT_ONCE = 200 };
+    const struct rlimit few = {FILES, FILES};
+    struct client *late[AT_ONCE];
+    msgpack_sbuffer request;
+    unsigned refused = 0;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *first = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(first, NULL);
+    ck_assert_int_eq(prlimit(daemon_of_test.process.pid, RLIMIT_NOFILE, &few, NULL), 0);
+    for (unsigned i = 0; i < FILES; i++)
+        client_open(&daemon_of_test);
+    msgpack_sbuffer_init(&request);
+    pack_request(&request, 1, "daemon.info", "[]");
+    for (unsigned round = 0; round < 3; round++) {
+        /* All of it comes in one turn of the daemon's loop. */
+        pid_t server = daemon_nats_pid(&daemon_of_test);
+        daemon_mark_log(&daemon_of_test);
+        pid_stand_still(daemon_of_test.process.pid);
+        for (unsigned i = 0; i < AT_ONCE; i++) {
+            late[i] = client_open(&daemon_of_test);
+            client_write_some(late[i], request.data, request.size);
+        }
+        process_signal(&daemon_of_test.process, SIGHUP);
+        ck_assert_int_eq(kill(server, SIGKILL), 0);
+        pid_go_on(daemon_of_test.process.pid);
+
+        /* None is closed without a word. One may get a descriptor that the lost connection to NATS had. */
+        for (unsigned i = 0; i < AT_ONCE; i++) {
+            struct answer *answer = client_receive(late[i]);
+            if (!answer->has_msgid) {
+                assert_code_says(answer, "resource_exhausted", "ulimit -n");
+                refused++;
+            }
+            client_close(late[i]);
+        }
+        daemon_wait_log(&daemon_of_test, "is in effect");
+        assert_ok(client_call(first, "kv.put", "['%s', 'round', '%u']", bucket, round));
+        ck_assert_int_ne(daemon_nats_pid(&daemon_of_test), server);
+    }
+    ck_assert_uint_gt(refused, 2 * AT_ONCE);
+    msgpack_sbuffer_destroy(&request);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(a_server_that_is_too_old_is_refused_once)
 {
     daemon_prepare(&daemon_of_test);
@@ -416,6 +466,7 @@ Suite *embedded_suite(void)
     tcase_add_test(tests, nobody_else_can_speak_to_the_server);
     tcase_add_test(tests, strangers_cannot_fill_the_log);
     tcase_add_test(tests, strangers_do_not_keep_the_daemon_from_its_server);
+    tcase_add_test(tests, without_descriptors_for_sessions_the_daemon_reloads_and_replaces_its_server);
     tcase_add_test(tests, a_server_that_is_too_old_is_refused_once);
     tcase_add_test(tests, a_program_that_is_no_server_is_refused_once);
     tcase_add_test(tests, the_daemon_does_not_wait_for_a_program_that_does_not_say_its_version);
