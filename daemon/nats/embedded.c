@@ -1,40 +1,26 @@
 #include "daemon/nats/embedded.h"
 
 #include "daemon/backoff.h"
-#include "daemon/lock_file.h"
 #include "daemon/log.h"
+#include "daemon/nats/server_directory.h"
 #include "daemon/nats/server_output.h"
 #include "daemon/nats/server_probe.h"
 #include "daemon/nats/server_program.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define USER "kvstored"
-
 /* How long a server may take to end before it is killed. */
 #define STOP_TIMEOUT_MS 10000u
-/* How long one that was left behind may take to die. */
-#define LEFTOVER_TIMEOUT_MS 5000
-
-/* Of connections to the server that nobody but the daemon should make: see max_connections. */
-#define MAX_CONNECTIONS 8192u
-#define MAX_LOGIN_S     1
 
 #define RESTART_MIN_MS 100u
 #define RESTART_MAX_MS 10000u
@@ -72,10 +58,9 @@ struct embedded {
     void *stopped_arg;
 
     enum embedded_state state;
-    char directory[PATH_MAX - 64]; /* absolute */
+    struct server_directory directory;
     struct server_program program;
     char secret[65];
-    int lock;
     unsigned port; /* 0: not known yet */
     char url[64];
     const char *urls[1];
@@ -96,97 +81,6 @@ struct embedded {
     unsigned open_handles;
 };
 
-/* --- Files ----------------------------------------------------------------------------------------- */
-
-static void path_in(const struct embedded *embedded, const char *name, char path[PATH_MAX])
-{
-    snprintf(path, PATH_MAX, "%s/%s", embedded->directory, name);
-}
-
-static bool make_directory(const char *path, char error[EMBEDDED_ERROR_BYTES])
-{
-    char parent[PATH_MAX];
-
-    if (mkdir(path, 0700) == 0 || errno == EEXIST)
-        return true;
-    if (errno == ENOENT) {
-        snprintf(parent, sizeof(parent), "%s", path);
-        char *slash = strrchr(parent, '/');
-        if (slash != NULL && slash != parent) {
-            *slash = '\0';
-            if (make_directory(parent, error) && (mkdir(path, 0700) == 0 || errno == EEXIST))
-                return true;
-        }
-    }
-    snprintf(error, EMBEDDED_ERROR_BYTES, "cannot make the directory %s: %s", path, strerror(errno));
-    return false;
-}
-
-/*
- * Whoever can write in the directory can have us and nats-server write elsewhere, by symbolic links, and can read the
- * buckets. A directory of root's is fine: root can do that anyway.
- */
-static bool check_directory(const char *path, const char *setting, char error[EMBEDDED_ERROR_BYTES])
-{
-    struct stat status;
-
-    if (lstat(path, &status) != 0) {
-        snprintf(error, EMBEDDED_ERROR_BYTES, "%s %s: %s", setting, path, strerror(errno));
-        return false;
-    }
-    if (!S_ISDIR(status.st_mode)) {
-        snprintf(error, EMBEDDED_ERROR_BYTES, "%s %s is not a directory", setting, path);
-        return false;
-    }
-    if (status.st_uid != 0 && status.st_uid != geteuid()) {
-        snprintf(error, EMBEDDED_ERROR_BYTES,
-                 "%s %s belongs to uid %u; it must belong to uid %u, as which kvstored runs, or to root", setting, path,
-                 (unsigned)status.st_uid, (unsigned)geteuid());
-        return false;
-    }
-    if (status.st_mode & (S_IWGRP | S_IWOTH)) {
-        snprintf(error, EMBEDDED_ERROR_BYTES,
-                 "%s %s has mode %03o, so that others than its owner can write in it; take that away (chmod go-w)",
-                 setting, path, (unsigned)status.st_mode & 07777);
-        return false;
-    }
-    return true;
-}
-
-static bool open_directory(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
-{
-    const char *path = embedded->conf->nats.data_dir;
-    char resolved[PATH_MAX], ports[PATH_MAX];
-
-    if (!make_directory(path, error))
-        return false;
-    if (realpath(path, resolved) == NULL || strlen(resolved) >= sizeof(embedded->directory)) {
-        snprintf(error, EMBEDDED_ERROR_BYTES, "nats.data_dir %s: %s", path, strerror(errno));
-        return false;
-    }
-    if (strpbrk(resolved, "\"\\\n") != NULL) {
-        snprintf(error, EMBEDDED_ERROR_BYTES,
-                 "nats.data_dir %s: quotes, backslashes and line breaks do not go into nats-server's configuration",
-                 path);
-        return false;
-    }
-    strcpy(embedded->directory, resolved);
-    if (!check_directory(resolved, "nats.data_dir", error))
-        return false;
-    path_in(embedded, "ports", ports);
-    return make_directory(ports, error) && check_directory(ports, "the directory", error);
-}
-
-static bool take_lock(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
-{
-    char path[PATH_MAX], what[PATH_MAX + 16];
-
-    path_in(embedded, "kvstored.lock", path);
-    snprintf(what, sizeof(what), "nats.data_dir %s", embedded->directory);
-    embedded->lock = lock_file_take(path, what, error, EMBEDDED_ERROR_BYTES);
-    return embedded->lock >= 0;
-}
-
 static void make_secret(struct embedded *embedded)
 {
     unsigned char random[32];
@@ -196,153 +90,6 @@ static void make_secret(struct embedded *embedded)
         ;
     for (size_t i = 0; i < sizeof(random); i++)
         snprintf(embedded->secret + 2 * i, 3, "%02x", random[i]);
-}
-
-/*
- * The server counts a connection before it has logged in, so strangers can use the limit up: it must be more than they
- * can hold. They get MAX_LOGIN_S seconds each, and two processors accept some 6,000 connections a second (measured
- * with nats-server 2.15.1: of 14,000 connections that were opened again and again by each of two processes, one login
- * in six failed with a limit of 2,048, and none with 8,192). Each takes 25 KB of the server's memory. And half of the
- * descriptors are kept for its files.
- */
-static unsigned max_connections(void)
-{
-    struct rlimit files = {.rlim_max = RLIM_INFINITY};
-
-    /* The Go runtime raises the server's soft limit to the hard one. */
-    getrlimit(RLIMIT_NOFILE, &files);
-    return files.rlim_max / 2 < MAX_CONNECTIONS ? (unsigned)(files.rlim_max / 2) : MAX_CONNECTIONS;
-}
-
-/* The configuration holds the secret: written to a new file of our own, then put in place. */
-static bool write_configuration(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
-{
-    const struct conf *conf = embedded->conf;
-    char path[PATH_MAX], fresh[PATH_MAX], port[16] = "-1", sync_interval[32] = "always", max_store[64] = "";
-
-    path_in(embedded, "nats-server.conf", path);
-    path_in(embedded, "nats-server.conf.new", fresh);
-    if (embedded->port != 0)
-        snprintf(port, sizeof(port), "%u", embedded->port);
-    if (!conf->nats.sync_always)
-        snprintf(sync_interval, sizeof(sync_interval), "\"%ums\"", conf->nats.sync_interval_ms);
-    if (conf->nats.max_store_bytes > 0)
-        snprintf(max_store, sizeof(max_store), "  max_file_store: %llu\n",
-                 (unsigned long long)conf->nats.max_store_bytes);
-
-    unlink(fresh);
-    int descriptor = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    FILE *file = descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
-    if (file != NULL) {
-        fprintf(file,
-                "# Written by kvstored at each start of its nats-server; changes are lost.\n"
-                "host: \"127.0.0.1\"\n"
-                "port: %s\n"
-                "server_name: \"kvstored\"\n"
-                "authorization { user: \"" USER "\", password: \"%s\", timeout: %d }\n"
-                "max_connections: %u\n"
-                "max_closed_clients: 16\n" /* what it remembers of each; 10,000 otherwise */
-                "jetstream {\n"
-                "  store_dir: \"%s\"\n"
-                "  sync_interval: %s\n"
-                "%s"
-                "}\n"
-                "ports_file_dir: \"%s/ports\"\n"
-                "pid_file: \"%s/nats-server.pid\"\n"
-                "logtime: false\n",
-                port, embedded->secret, MAX_LOGIN_S, max_connections(), embedded->directory, sync_interval, max_store,
-                embedded->directory, embedded->directory);
-        if (fclose(file) == 0 && rename(fresh, path) == 0)
-            return true;
-    } else if (descriptor >= 0) {
-        close(descriptor);
-    }
-    snprintf(error, EMBEDDED_ERROR_BYTES, "cannot write %s: %s", path, strerror(errno));
-    return false;
-}
-
-/* The path of a file in which a server says its ports. It is named after the program and its pid. False: none is there.
- */
-static bool find_ports_file(const struct embedded *embedded, char file[PATH_MAX + 256])
-{
-    char path[PATH_MAX];
-    struct dirent *entry;
-    bool is_found = false;
-
-    path_in(embedded, "ports", path);
-    DIR *directory = opendir(path);
-    if (directory == NULL)
-        return false;
-    while (!is_found && (entry = readdir(directory)) != NULL) {
-        is_found = strstr(entry->d_name, ".ports") != NULL;
-        snprintf(file, PATH_MAX + 256, "%s/%s", path, entry->d_name);
-    }
-    closedir(directory);
-    return is_found;
-}
-
-static void remove_ports_files(const struct embedded *embedded)
-{
-    char file[PATH_MAX + 256];
-
-    while (find_ports_file(embedded, file) && unlink(file) == 0)
-        ;
-}
-
-/* --- A server that was left behind ----------------------------------------------------------------- */
-
-/* Whether the process is a server that was started on this directory's configuration. */
-static bool is_our_server(const struct embedded *embedded, pid_t pid)
-{
-    char path[64], command[8192], configuration[PATH_MAX];
-    bool found = false;
-
-    snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
-    path_in(embedded, "nats-server.conf", configuration);
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return false;
-    ssize_t length = read(descriptor, command, sizeof(command) - 1);
-    close(descriptor);
-    command[length > 0 ? length : 0] = '\0';
-    for (ssize_t at = 0; at < length && !found; at += (ssize_t)strlen(command + at) + 1)
-        found = strcmp(command + at, configuration) == 0;
-    return found;
-}
-
-/* We hold the directory's lock, so a server that still runs on it has lost its daemon. */
-static bool end_leftover(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
-{
-    char path[PATH_MAX], text[16];
-    int pid = 0;
-
-    path_in(embedded, "nats-server.pid", path);
-    int descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (descriptor < 0)
-        return true;
-    ssize_t length = read(descriptor, text, sizeof(text) - 1);
-    close(descriptor);
-    text[length > 0 ? length : 0] = '\0';
-    pid = atoi(text);
-    if (pid <= 1)
-        return true;
-
-    /* The descriptor names the process for good: a pid that is given out anew meanwhile is not meant. */
-    descriptor = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (descriptor < 0)
-        return true;
-    bool ended = true;
-    if (is_our_server(embedded, pid)) {
-        struct pollfd death = {.fd = descriptor, .events = POLLIN};
-        log_warning("nats-server: ending pid %d, which an earlier daemon left behind", pid);
-        syscall(SYS_pidfd_send_signal, descriptor, SIGKILL, NULL, 0);
-        ended = poll(&death, 1, LEFTOVER_TIMEOUT_MS) == 1;
-        if (!ended)
-            snprintf(error, EMBEDDED_ERROR_BYTES, "nats-server pid %d still runs on %s and cannot be ended", pid,
-                     embedded->directory);
-    }
-    close(descriptor);
-    return ended;
 }
 
 /* --- The server's output --------------------------------------------------------------------------- */
@@ -403,16 +150,14 @@ static void start_ticking(struct embedded *embedded);
 
 static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
-    char configuration[PATH_MAX], pid_file[PATH_MAX];
+    char configuration[PATH_MAX];
     char *arguments[] = {embedded->program.path, "-c", configuration, NULL};
     int ends[2];
 
-    path_in(embedded, "nats-server.conf", configuration);
-    path_in(embedded, "nats-server.pid", pid_file);
-    unlink(pid_file); /* the server would follow a symbolic link */
-    remove_ports_files(embedded);
+    server_directory_path(&embedded->directory, "nats-server.conf", configuration);
+    server_directory_clear(&embedded->directory); /* the server would follow symbolic links */
     close_output(embedded);
-    if (!write_configuration(embedded, error))
+    if (!server_directory_configure(&embedded->directory, embedded->conf, embedded->port, embedded->secret, error))
         return false;
     if (pipe2(ends, O_CLOEXEC) != 0) {
         snprintf(error, EMBEDDED_ERROR_BYTES, "cannot make a pipe: %s", strerror(errno));
@@ -466,23 +211,6 @@ static bool begin_start(struct embedded *embedded, char error[EMBEDDED_ERROR_BYT
     return true;
 }
 
-/* Reads the file that the server writes when it listens: those of earlier ones are gone. False: not there, or not
- * whole. */
-static bool read_port(const struct embedded *embedded, unsigned *port)
-{
-    char file[PATH_MAX + 256];
-
-    if (!find_ports_file(embedded, file))
-        return false;
-    /* a JSON object of lists of URLs */
-    json_t *ports = json_load_file(file, 0, NULL);
-    const char *url = json_string_value(json_array_get(json_object_get(ports, "nats"), 0));
-    const char *colon = url != NULL ? strrchr(url, ':') : NULL;
-    *port = colon != NULL ? (unsigned)strtoul(colon + 1, NULL, 10) : 0;
-    json_decref(ports);
-    return *port != 0;
-}
-
 static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, int status)
 {
     struct embedded *embedded = watch->data;
@@ -491,7 +219,7 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
     (void)file;
     (void)events;
     (void)status;
-    if (embedded->state != EMBEDDED_STARTING || !read_port(embedded, &port))
+    if (embedded->state != EMBEDDED_STARTING || !server_directory_read_port(&embedded->directory, &port))
         return;
     uv_timer_stop(&embedded->timer);
     embedded->state = EMBEDDED_READY;
@@ -499,8 +227,9 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
     embedded->port = port;
     snprintf(embedded->url, sizeof(embedded->url), "nats://127.0.0.1:%u", port);
     embedded->urls[0] = embedded->url;
-    log_info("nats-server: listens on 127.0.0.1:%u, pid %d, data in %s", port, (int)embedded->pid, embedded->directory);
-    struct link_target target = {embedded->urls, 1, USER, embedded->secret};
+    log_info("nats-server: listens on 127.0.0.1:%u, pid %d, data in %s", port, (int)embedded->pid,
+             embedded->directory.path);
+    struct link_target target = {embedded->urls, 1, SERVER_DIRECTORY_USER, embedded->secret};
     tell_trouble(embedded, "%s", "");
     embedded->events.ready(embedded->events.arg, &target);
 }
@@ -644,12 +373,8 @@ static void on_handle_closed(uv_handle_t *handle)
 
 static void finish_stop(struct embedded *embedded)
 {
-    char path[PATH_MAX];
-
     embedded->state = EMBEDDED_STOPPED;
-    path_in(embedded, "nats-server.pid", path);
-    unlink(path);
-    remove_ports_files(embedded);
+    server_directory_clear(&embedded->directory);
     close_output(embedded);
     uv_close((uv_handle_t *)&embedded->child_signal, on_handle_closed);
     uv_close((uv_handle_t *)&embedded->timer, on_handle_closed);
@@ -731,11 +456,12 @@ struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const 
     embedded->loop = loop;
     embedded->conf = conf;
     embedded->events = *events;
-    embedded->lock = -1;
-    if (!open_directory(embedded, error) || !take_lock(embedded, error))
-        goto fail;
+    if (!server_directory_open(&embedded->directory, conf->nats.data_dir, error)) {
+        free(embedded);
+        return NULL;
+    }
     *is_unusable = !server_program_find(&embedded->program, conf->nats.server, error);
-    if (*is_unusable || !end_leftover(embedded, error))
+    if (*is_unusable || !server_directory_end_leftover(&embedded->directory, error))
         goto fail;
 
     make_secret(embedded);
@@ -746,7 +472,7 @@ struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const 
     embedded->child_signal.data = embedded->timer.data = embedded->tick.data = embedded->ports_watch.data = embedded;
     embedded->open_handles = 4;
     uv_signal_start(&embedded->child_signal, on_child_signal, SIGCHLD);
-    path_in(embedded, "ports", ports);
+    server_directory_path(&embedded->directory, "ports", ports);
     int watched = uv_fs_event_start(&embedded->ports_watch, on_ports_change, ports, 0);
     if (watched != 0)
         snprintf(error, EMBEDDED_ERROR_BYTES, "cannot watch %s: %s", ports, uv_strerror(watched));
@@ -760,8 +486,7 @@ struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const 
     uv_close((uv_handle_t *)&embedded->ports_watch, NULL);
     uv_run(loop, UV_RUN_NOWAIT);
 fail:
-    if (embedded->lock >= 0)
-        close(embedded->lock);
+    server_directory_close(&embedded->directory);
     free(embedded);
     return NULL;
 }
@@ -799,6 +524,6 @@ void embedded_free(struct embedded *embedded)
 {
     if (embedded == NULL)
         return;
-    close(embedded->lock);
+    server_directory_close(&embedded->directory);
     free(embedded);
 }
