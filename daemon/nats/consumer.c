@@ -178,8 +178,18 @@ static enum request_verdict finish(struct consumer_reading *reading, const struc
     return REQUEST_DONE;
 }
 
+/* A paused reading is parked while its last pull comes to an end. What that brings may make it work again. */
+static void wake(struct consumer_reading *reading)
+{
+    struct request *request = &reading->request;
+
+    if (request->state == REQUEST_PARKED)
+        request_listen(request, request->requests->conf->calls.attempt_timeout_ms);
+}
+
 static enum request_verdict start_over(struct consumer_reading *reading)
 {
+    wake(reading);
     remove_consumer(reading);
     request_retry_reason(&reading->request, REQUEST_NO_ANSWER);
     return REQUEST_RETRY;
@@ -192,6 +202,7 @@ static enum request_verdict begin_lap(struct consumer_reading *reading)
 {
     bool has_progress = reading->position > reading->looked_from;
 
+    wake(reading);
     remove_consumer(reading);
     reading->begins_lap = true;
     reading->looked_from = reading->position;
@@ -214,6 +225,7 @@ static enum request_verdict ask_leader(struct consumer_reading *reading, enum co
     json_decref(body);
     if (text == NULL)
         return start_over(reading);
+    wake(reading);
     snprintf(subject, sizeof(subject), "%s.%s.%s", reading->jetstream->prefix, verb, reading->scope.stream);
     enum link_publish_result result = request_publish(&reading->request, subject, NULL, 0, text, strlen(text));
     free(text);
