@@ -19,6 +19,11 @@ struct near_fetch {
     struct arena arena;
     struct store *store;
     struct near_get *waiting;
+    struct near_fetch *next_answered, *previous_answered;
+    struct job answering;
+    struct error error; /* code ERROR_NONE: none */
+    bool has_entry;
+    struct kv_entry entry; /* a copy */
     size_t name_bytes;
     char name[]; /* the bucket, a NUL, the key, a NUL */
 };
@@ -111,27 +116,68 @@ static void free_fetch(struct near_fetch *fetch)
     free(fetch);
 }
 
+/* Who came while the question was under way may have to be answered something newer, and asks again. */
+static void answer_one(struct near_fetch *fetch)
+{
+    struct store *store = fetch->store;
+    struct near_get *get = fetch->waiting;
+    const struct error *error = fetch->error.code != ERROR_NONE ? &fetch->error : NULL;
+    bool is_there = fetch->has_entry && fetch->entry.operation == KV_PUT;
+    uint64_t revision = fetch->has_entry ? fetch->entry.revision : 0;
+
+    leave(get);
+    if (get->is_late && error == NULL && revision < get->floor)
+        near_get(store, get->arena, get);
+    else
+        get->done(get->arg, is_there ? &fetch->entry : NULL, error);
+}
+
+/* Thousands may wait for one answer: they get it a slice at a time. */
+static bool run_answering(struct job *job)
+{
+    struct near_fetch *fetch = (struct near_fetch *)((char *)job - offsetof(struct near_fetch, answering));
+
+    while (fetch->waiting != NULL) {
+        answer_one(fetch);
+        if (fetch->waiting != NULL && jobs_slice_is_over(fetch->store->jobs))
+            return true;
+    }
+    DL_DELETE2(fetch->store->answered_fetches, fetch, previous_answered, next_answered);
+    free_fetch(fetch);
+    return false;
+}
+
 static void on_fetched(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct near_fetch *fetch = arg;
     struct store *store = fetch->store;
     struct replica *replica = replica_find(store, fetch->get.bucket);
-    struct near_get *get;
-    bool is_there = entry != NULL && entry->operation == KV_PUT;
 
     HASH_DEL(store->fetches, fetch);
+    DL_APPEND2(store->answered_fetches, fetch, previous_answered, next_answered);
     if (entry != NULL && replica != NULL)
         replica_note_read(replica, fetch->get.key, entry);
-    while ((get = fetch->waiting) != NULL) {
-        leave(get);
-        /* Who came while the question was under way may have to be answered something newer. */
-        bool is_old = get->is_late && error == NULL && (entry != NULL ? entry->revision : 0) < get->floor;
-        if (is_old)
-            near_get(store, get->arena, get);
-        else
-            get->done(get->arg, is_there ? entry : NULL, error);
+    if (error != NULL)
+        fetch->error = *error;
+    /* The entry is gone after this call. */
+    fetch->has_entry = entry != NULL && read_copy_entry(&fetch->arena, entry, &fetch->entry);
+    if (entry != NULL && !fetch->has_entry)
+        error_set(&fetch->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    if (run_answering(&fetch->answering))
+        jobs_add(store->jobs, &fetch->answering, run_answering);
+}
+
+void near_end_all(struct store *store)
+{
+    struct near_fetch *fetch;
+
+    while ((fetch = store->answered_fetches) != NULL) {
+        while (fetch->waiting != NULL)
+            answer_one(fetch);
+        jobs_remove(store->jobs, &fetch->answering);
+        DL_DELETE2(store->answered_fetches, fetch, previous_answered, next_answered);
+        free_fetch(fetch);
     }
-    free_fetch(fetch);
 }
 
 static struct near_fetch *make_fetch(struct store *store, const char *bucket, const char *key)

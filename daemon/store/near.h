@@ -47,6 +47,9 @@ struct near_get {
 /* Answers as read_get does. */
 void near_get(struct store *store, struct arena *arena, struct near_get *get);
 
+/* Answer all who still wait for their turn to be answered: when the daemon ends. */
+void near_end_all(struct store *store);
+
 /* As read_keys, from memory where that can be; else from NATS, also where that is not as new. */
 void near_keys(struct store *store, struct arena *arena, struct read_keys *keys);
 

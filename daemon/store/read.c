@@ -234,3 +234,57 @@ void read_get_cancel(struct read_get *get)
     if (handle != NULL)
         bucket_release(handle);
 }
+
+/* --- Copies of entries ----------------------------------------------------------------------------- */
+
+struct header_copy {
+    struct arena *arena;
+    struct message *message;
+    size_t capacity;
+    bool failed;
+};
+
+static bool copy_header(void *arg, const char *name, const char *value)
+{
+    struct header_copy *copy = arg;
+    struct message *message = copy->message;
+
+    if (kv_is_internal_header(name))
+        return true;
+    if (message->header_count == copy->capacity) {
+        size_t capacity = copy->capacity > 0 ? copy->capacity * 2 : 4;
+        struct message_header *headers = arena_alloc(copy->arena, capacity * sizeof(*headers));
+        if (headers == NULL) {
+            copy->failed = true;
+            return false;
+        }
+        if (message->header_count > 0)
+            memcpy(headers, message->headers, message->header_count * sizeof(*headers));
+        message->headers = headers;
+        copy->capacity = capacity;
+    }
+    struct message_header *header = &message->headers[message->header_count++];
+    header->name = arena_strdup(copy->arena, name);
+    header->value = arena_strdup(copy->arena, value);
+    copy->failed = header->name == NULL || header->value == NULL;
+    return !copy->failed;
+}
+
+static bool copy_headers_into(struct arena *arena, struct message *from, struct message *to)
+{
+    struct header_copy copy = {.arena = arena, .message = to};
+
+    return message_each_header(from, copy_header, &copy) && !copy.failed;
+}
+
+bool read_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy)
+{
+    struct message *message = arena_zalloc(arena, sizeof(*message));
+
+    *copy = *entry;
+    copy->key = arena_strdup(arena, entry->key);
+    copy->value = arena_strndup(arena, entry->value, entry->value_bytes);
+    copy->message = message;
+    return message != NULL && copy->key != NULL && copy->value != NULL &&
+           copy_headers_into(arena, entry->message, message);
+}

@@ -49,6 +49,9 @@ struct read_get {
  */
 void read_get(struct store *store, struct arena *arena, struct read_get *get);
 
+/* Copy an entry into an arena, its headers included: entries live as long as the message that they came with. */
+bool read_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy);
+
 /* Ends it without calling done. Does nothing where it is over, or never began. */
 void read_get_cancel(struct read_get *get);
 

@@ -1,5 +1,6 @@
 #include "daemon/store/scan.h"
 
+#include "daemon/store/read.h"
 #include "daemon/store/replica.h"
 
 #include <stdlib.h>
@@ -34,46 +35,6 @@ static void restart_history(void *arg)
     history->bytes = 0;
 }
 
-struct header_copy {
-    struct arena *arena;
-    struct message *message;
-    size_t capacity;
-    bool failed;
-};
-
-static bool copy_header(void *arg, const char *name, const char *value)
-{
-    struct header_copy *copy = arg;
-    struct message *message = copy->message;
-
-    if (kv_is_internal_header(name))
-        return true;
-    if (message->header_count == copy->capacity) {
-        size_t capacity = copy->capacity > 0 ? copy->capacity * 2 : 4;
-        struct message_header *headers = arena_alloc(copy->arena, capacity * sizeof(*headers));
-        if (headers == NULL) {
-            copy->failed = true;
-            return false;
-        }
-        if (message->header_count > 0)
-            memcpy(headers, message->headers, message->header_count * sizeof(*headers));
-        message->headers = headers;
-        copy->capacity = capacity;
-    }
-    struct message_header *header = &message->headers[message->header_count++];
-    header->name = arena_strdup(copy->arena, name);
-    header->value = arena_strdup(copy->arena, value);
-    copy->failed = header->name == NULL || header->value == NULL;
-    return !copy->failed;
-}
-
-static bool copy_headers_into(struct arena *arena, struct message *from, struct message *to)
-{
-    struct header_copy copy = {.arena = arena, .message = to};
-
-    return message_each_header(from, copy_header, &copy) && !copy.failed;
-}
-
 /* Entries outlive their messages, so they are copied into the arena, headers and all. */
 static bool keep_entry(struct read_history *history, const struct kv_entry *entry)
 {
@@ -87,13 +48,7 @@ static bool keep_entry(struct read_history *history, const struct kv_entry *entr
         history->entries = entries;
         history->capacity = capacity;
     }
-    struct kv_entry *kept = &history->entries[history->count];
-    struct message *message = arena_zalloc(history->arena, sizeof(*message));
-    *kept = *entry;
-    kept->key = history->key;
-    kept->value = arena_strndup(history->arena, entry->value, entry->value_bytes);
-    kept->message = message;
-    if (message == NULL || kept->value == NULL || !copy_headers_into(history->arena, entry->message, message))
+    if (!read_copy_entry(history->arena, entry, &history->entries[history->count]))
         return false;
     history->count++;
     return true;

@@ -1,10 +1,10 @@
 #include "daemon/store/store.h"
 
 #include "daemon/redact.h"
-#include "daemon/store/batch.h"
 #include "daemon/store/bucket.h"
 #include "daemon/store/feed.h"
 #include "daemon/store/group.h"
+#include "daemon/store/near.h"
 #include "daemon/store/replica.h"
 #include "daemon/store/watch.h"
 
@@ -102,7 +102,6 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
     store->conf = conf;
     store->jobs = jobs;
     store->timers = timers;
-    store->batches.max = BATCH_WEIGHTS_MAX;
     store->readings.max = READINGS_MAX;
     store->creations.max = CREATIONS_MAX;
     set_name(store);
@@ -144,6 +143,7 @@ static void fail_everything(struct store *store)
     do {
         timers_expire_all(store->timers);
         group_flush_all(store);
+        near_end_all(store);
         failed = requests_fail_all(&store->requests) + bucket_fail_waiting(store);
     } while (failed > 0);
 }
