@@ -246,7 +246,7 @@ enum kvs_code kvs_keys(struct kvs *kvs, const char *bucket, const struct kvs_key
 /* --- Many keys at once ---------------------------------------------------------------------- */
 /*
  * One request for many keys of a bucket, each with an answer of its own. The daemon takes requests up to
- * its limits.frame_bytes (16 MiB unless configured otherwise) and limits.frame_elements (262,144: each key
+ * its limits.frame_bytes (16 MiB unless configured otherwise) and limits.frame_elements (131,072: each key
  * and each value is one): send more than that in several calls. Keys may be in any order.
  */
 

@@ -188,7 +188,7 @@ const struct setting conf_settings[] = {
 
     {"limits.frame_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(limits.frame_bytes), 4 * KIB, GIB, .initial = "16M"},
     {"limits.frame_elements", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.frame_elements), 64, 16777216,
-     .initial = "262144"},
+     .initial = "131072"},
     /* 8: the deepest call, a transaction whose operations have headers, needs 6. 32: FRAME_DEPTH_MAX. */
     {"limits.frame_depth", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.frame_depth), 8, 32, .initial = "32"},
     {"limits.sessions", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.sessions), 1, 1048576, .initial = "4096"},

@@ -83,7 +83,7 @@ static void check_is_default(const struct conf *conf)
     ck_assert_uint_eq(conf->calls.drain_timeout_ms, 10000);
     ck_assert_int_eq(conf->calls.busy_poll, CONF_BUSY_POLL_AUTO);
     ck_assert_uint_eq(conf->limits.frame_bytes, 16u << 20);
-    ck_assert_uint_eq(conf->limits.frame_elements, 262144);
+    ck_assert_uint_eq(conf->limits.frame_elements, 131072);
     ck_assert_uint_eq(conf->limits.frame_depth, 32);
     ck_assert_uint_eq(conf->limits.sessions, 4096);
     ck_assert_uint_eq(conf->limits.calls, 65536);
