@@ -43,6 +43,48 @@ struct session_input {
 static void end_session(struct session *session, enum conf_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* --- Buffers that are done with ---------------------------------------------------------------------- */
+
+/* The kernel takes back a buffer of 16 MB in more than a millisecond, and many sessions may end at a time. */
+#define LARGE_BYTES (1024u * 1024u)
+
+/* A large buffer that waits to be freed: this is at its beginning. */
+struct session_garbage {
+    struct session_garbage *next;
+};
+
+static bool run_freeing(struct job *job)
+{
+    struct session_list *list = (struct session_list *)((char *)job - offsetof(struct session_list, freeing));
+
+    while (list->garbage != NULL) {
+        struct session_garbage *buffer = list->garbage;
+        list->garbage = buffer->next;
+        free(buffer);
+        if (jobs_slice_is_over(list->jobs))
+            return list->garbage != NULL;
+    }
+    return false;
+}
+
+static void free_buffer(struct session_list *list, void *bytes, size_t capacity)
+{
+    if (capacity < LARGE_BYTES) {
+        free(bytes);
+        return;
+    }
+    struct session_garbage *buffer = bytes;
+    buffer->next = list->garbage;
+    list->garbage = buffer;
+    jobs_add(list->jobs, &list->freeing, run_freeing);
+}
+
+static void free_out(struct session_list *list, msgpack_sbuffer *buffer)
+{
+    free_buffer(list, buffer->data, buffer->alloc);
+    msgpack_sbuffer_init(buffer);
+}
+
 static void drop_input(struct session *session);
 
 /* --- The end --------------------------------------------------------------------------------------- */
@@ -54,8 +96,8 @@ static void on_closed(uv_handle_t *handle)
 
     if (session->input != NULL)
         drop_input(session);
-    msgpack_sbuffer_destroy(&session->out);
-    msgpack_sbuffer_destroy(&session->writing);
+    free_out(list, &session->out);
+    free_out(list, &session->writing);
     if (session->user != NULL) {
         usage_subtract(&list->usage, session->user, USAGE_OUT_BYTES, session->counted_out_bytes);
         usage_subtract(&list->usage, session->user, USAGE_SESSIONS, 1);
@@ -236,8 +278,7 @@ static void on_written(uv_write_t *write, int status)
 
     session->is_writing = false;
     timer_stop(session->list->timers, &session->stall);
-    msgpack_sbuffer_destroy(&session->writing);
-    msgpack_sbuffer_init(&session->writing);
+    free_out(session->list, &session->writing);
     if (status < 0)
         end_session(session, CONF_LOG_DEBUG, "%s", uv_strerror(status));
     else
@@ -272,7 +313,7 @@ static void put_away(struct session *session)
     if (list->spare_count < SESSION_SPARE_MAX && session->out.alloc > 0 && session->out.alloc <= OUT_KEEP_BYTES)
         list->spare[list->spare_count++] = session->out;
     else
-        msgpack_sbuffer_destroy(&session->out);
+        free_out(list, &session->out);
     msgpack_sbuffer_init(&session->out);
 }
 
@@ -498,7 +539,7 @@ no_memory:
 static void drop_input(struct session *session)
 {
     usage_subtract(&session->list->usage, session->user, USAGE_INPUT_BYTES, session->input->capacity);
-    free(session->input->bytes);
+    free_buffer(session->list, session->input->bytes, session->input->capacity);
     free(session->input);
     session->input = NULL;
 }
@@ -673,6 +714,9 @@ void session_list_set_limits(struct session_list *list)
 void session_list_free(struct session_list *list)
 {
     assert(list->first == NULL);
+    while (run_freeing(&list->freeing))
+        ;
+    jobs_remove(list->jobs, &list->freeing);
     free(list->read_buffer);
     while (list->spare_count > 0)
         msgpack_sbuffer_destroy(&list->spare[--list->spare_count]);

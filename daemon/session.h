@@ -29,6 +29,7 @@
 struct call;
 struct session;
 struct session_input;
+struct session_garbage;
 struct dispatcher;
 
 /* Something that lives no longer than a session: a watch. The owner embeds it. */
@@ -50,6 +51,8 @@ struct session_list {
     struct metrics *metrics;
     struct usage usage;
     struct dispatcher *dispatcher;
+    struct session_garbage *garbage; /* large buffers that wait to be freed */
+    struct job freeing;
     struct session *first;
     struct session *dirty; /* have something to write, or may read on, at the turn's end */
     struct frame_limits frame_limits;
