@@ -22,6 +22,8 @@ struct arena_task {
     struct arena_task **link; /* what points to this task; NULL when it is not under way */
     /* Stop at once, release what is held outside of the arena, and call nobody back. */
     void (*cancel)(struct arena_task *task);
+    /* Whether it could still be cancelled without a trace. NULL: it cannot. */
+    bool (*is_unsent)(const struct arena_task *task);
 };
 
 struct arena {
@@ -47,6 +49,7 @@ static inline void arena_begin_task(struct arena *arena, struct arena_task *task
                                     void (*cancel)(struct arena_task *task))
 {
     task->cancel = cancel;
+    task->is_unsent = NULL;
     task->next = arena->tasks;
     task->link = &arena->tasks;
     if (task->next != NULL)
@@ -63,6 +66,16 @@ static inline void arena_end_task(struct arena_task *task)
     if (task->next != NULL)
         task->next->link = task->link;
     task->link = NULL;
+}
+
+/* Whether all that is under way could still be cancelled without a trace. */
+static inline bool arena_is_unsent(const struct arena *arena)
+{
+    for (const struct arena_task *task = arena->tasks; task != NULL; task = task->next) {
+        if (task->is_unsent == NULL || !task->is_unsent(task))
+            return false;
+    }
+    return arena->tasks != NULL;
 }
 
 /* Cancel the newest tasks first: an older one may have started them. */

@@ -231,7 +231,7 @@ void call_drop(struct call *call)
 
 void call_abandon(struct call *call)
 {
-    if (method_only_reads(call->method)) {
+    if (method_only_reads(call->method) || arena_is_unsent(&call->arena)) {
         call_drop(call);
         return;
     }

@@ -81,8 +81,8 @@ bool call_take_memory(void *call, size_t bytes);
 void call_drop(struct call *call);
 
 /*
- * The call's session has ended. A read is dropped. Anything else goes on without a session, since what was sent to NATS
- * may happen, and its answer is discarded.
+ * The call's session has ended. A read is dropped, and so is a write that has not left the daemon. Anything else goes
+ * on without a session, since what was sent to NATS may happen, and its answer is discarded.
  */
 void call_abandon(struct call *call);
 

@@ -432,12 +432,15 @@ static bool take_place(struct request *request)
 {
     struct request_limit *limit = request->limit;
 
-    if (limit == NULL || request->has_place)
+    if (limit != request->place)
+        request_leave_place(request);
+    if (limit == NULL || limit == request->place)
         return true;
     bool is_next = line_first(&limit->waiting) == NULL || request->stands_with != NULL;
     if (is_next && fits(limit, request)) {
-        limit->taken += weight_of(request);
-        request->has_place = true;
+        request->place = limit;
+        request->place_weight = weight_of(request);
+        limit->taken += request->place_weight;
         return true;
     }
     enter_state(request, REQUEST_QUEUED, NULL);
@@ -449,13 +452,13 @@ static bool take_place(struct request *request)
 
 void request_leave_place(struct request *request)
 {
-    struct request_limit *limit = request->limit;
+    struct request_limit *limit = request->place;
     struct request *first;
 
-    if (!request->has_place)
+    if (limit == NULL)
         return;
-    request->has_place = false;
-    limit->taken -= weight_of(request);
+    request->place = NULL;
+    limit->taken -= request->place_weight;
     while ((first = line_first(&limit->waiting)) != NULL && fits(limit, first))
         send_attempt(first);
 }
@@ -810,7 +813,7 @@ void request_start(struct requests *requests, struct request *request, const str
     request->trouble = REQUEST_NO_TROUBLE;
     request->in_doubt = false;
     request->was_sent = false;
-    request->has_place = false;
+    request->place = NULL;
     if (deadline_ms <= request->started_ms || take_slot(requests, request) != 0) {
         /* Too late, or out of memory: the deadline comes at once, but not from within this call. */
         request->slot = NO_SLOT;

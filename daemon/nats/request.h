@@ -166,11 +166,12 @@ struct request {
     unsigned settled_attempts; /* up to here all is forgiven: the backoff counts from it */
     uint64_t heard_ms;         /* while it listens: loop time of the last sign of life */
     unsigned silence_ms;
-    bool suspected;    /* a 503 came that may have been this attempt's */
-    bool answers_once; /* set by the owner: see above */
-    bool was_sent;     /* any attempt: the others may have waited for room */
-    bool has_place;    /* of its limit; see request_leave_place */
-    bool in_doubt;     /* an attempt was sent that may have had its effect without our knowing */
+    bool suspected;              /* a 503 came that may have been this attempt's */
+    bool answers_once;           /* set by the owner: see above */
+    bool was_sent;               /* any attempt: the others may have waited for room */
+    struct request_limit *place; /* in which it has a place; NULL: in none. See request_leave_place */
+    unsigned place_weight;
+    bool in_doubt; /* an attempt was sent that may have had its effect without our knowing */
 };
 
 /* A place in the table. generation tells the answers to its earlier tenants from those to the present one. */

@@ -1,5 +1,7 @@
 #include "daemon/store/batch.h"
 
+#include "daemon/store/group.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -213,7 +215,7 @@ void batch_start(struct store *store, struct batch *batch)
     batch->store = store;
     batch->settle = false;
     batch->asks_each = false;
-    batch->request.limit = &store->batches;
+    batch->request.limit = group_batches_limit(batch->bucket->group);
     batch->request.weight = BATCH_WEIGHT(batch->count);
     batch->request.owner = batch->owner;
     store_make_write_id(store, batch->id);

@@ -23,6 +23,9 @@
 /* A batch must be clearly better: the measure is rough, and a batch makes the first of its writes wait for the last. */
 #define BATCH_ADVANTAGE 1.5
 
+/* Writes that are messages of their own and under way: a tenth of a second of a server that syncs each. */
+#define WRITES_MAX 1024u
+
 /* Bytes of values in one batch. */
 #define BATCH_BYTES_MAX (8u * 1024u * 1024u)
 
@@ -43,6 +46,7 @@
 
 struct group {
     struct store *store;
+    struct request_limit writes, batches;
     unsigned references;
     struct group *next_dirty;
     struct group *next_gathering;
@@ -57,10 +61,10 @@ struct group {
     size_t in_batch; /* writes in the batch that is in flight; 0: none is */
 
     /* Measured. */
-    struct pace pace;        /* of single writes */
-    struct quickest batches; /* what they took without their messages */
-    double batch_base_us;    /* what the next one is expected to take without its messages */
-    double concurrency;      /* writes that wait for an answer at the same time, of late */
+    struct pace pace;            /* of single writes */
+    struct quickest batch_times; /* what they took without their messages */
+    double batch_base_us;        /* what the next one is expected to take without its messages */
+    double concurrency;          /* writes that wait for an answer at the same time, of late */
     uint64_t conditions_alone_until_ms;
     uint64_t next_probe_ms;
     bool is_probing; /* the stretch of acks under way is for measuring */
@@ -84,8 +88,20 @@ struct group *group_new(struct store *store)
         return NULL;
     group->store = store;
     group->references = 1;
+    group->writes.max = WRITES_MAX;
+    group->batches.max = BATCH_WEIGHTS_MAX;
     group->batch_base_us = BATCH_BASE_US;
     return group;
+}
+
+struct request_limit *group_writes_limit(struct group *group)
+{
+    return group != NULL ? &group->writes : NULL;
+}
+
+struct request_limit *group_batches_limit(struct group *group)
+{
+    return group != NULL ? &group->batches : NULL;
 }
 
 struct group *group_retain(struct group *group)
@@ -168,8 +184,8 @@ static void note_batch(struct group *group, const struct group_batch *batch)
     double took_us = (double)(uv_hrtime() - batch->sent_ns) / 1000.0;
     double base_us = took_us - (double)batch->batch.count * BATCH_EACH_US;
 
-    quickest_note(&group->batches, base_us < 100 ? 100 : base_us);
-    group->batch_base_us = group->batches.us;
+    quickest_note(&group->batch_times, base_us < 100 ? 100 : base_us);
+    group->batch_base_us = group->batch_times.us;
 }
 
 /* --- Sending --------------------------------------------------------------------------------------- */

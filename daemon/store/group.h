@@ -19,6 +19,13 @@ struct group *group_new(struct store *store);
 struct group *group_retain(struct group *group);
 void group_release(struct group *group);
 
+/*
+ * What may be at NATS at a time: of the bucket's writes that are messages of their own, and of its atomic batches. Each
+ * bucket has limits of its own, so that one without a leader does not keep the places of others. NULL for no group.
+ */
+struct request_limit *group_writes_limit(struct group *group);
+struct request_limit *group_batches_limit(struct group *group);
+
 /* Sends the write, now or in company soon: write_send_alone or write_finish is called. */
 void group_submit(struct write *write);
 

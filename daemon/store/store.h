@@ -31,12 +31,13 @@ struct store {
     struct link *link;
     struct requests requests;
     struct jetstream jetstream;
-    struct bucket_entry *buckets;  /* by name: uthash */
-    struct feed *feeds;            /* by their streams: uthash */
-    struct replica *replicas;      /* of followed buckets, by name: uthash */
-    struct replica *found_replica; /* the last one that was looked for */
-    struct near_fetch *fetches;    /* cached reads that ask NATS: uthash */
-    struct watch *paused_watches;  /* wait for room */
+    struct bucket_entry *buckets;        /* by name: uthash */
+    struct feed *feeds;                  /* by their streams: uthash */
+    struct replica *replicas;            /* of followed buckets, by name: uthash */
+    struct replica *found_replica;       /* the last one that was looked for */
+    struct near_fetch *fetches;          /* cached reads that ask NATS: uthash */
+    struct near_fetch *answered_fetches; /* whose callers are being answered */
+    struct watch *paused_watches;        /* wait for room */
     struct cache_budget cache_budget;
     struct job collecting;   /* the memory of caches that were cleared */
     uint64_t entry_serial;   /* numbers what watches are told */
@@ -45,7 +46,6 @@ struct store {
     bool is_listing;
     char name[72];                  /* that NATS knows this daemon by: nats.name, or its default */
     uint64_t writes;                /* numbers the ids of writes */
-    struct request_limit batches;   /* atomic batches, and conditional writes that are sent again, which are such */
     struct request_limit readings;  /* of histories and keys, each of which has a consumer */
     struct request_limit creations; /* of consumers for watches and copies, which may then read for long */
     struct bulk_writes bulk_writes;

@@ -99,7 +99,10 @@ static enum link_publish_result send_write(struct request *request, unsigned att
     struct write_texts texts;
     size_t count = add_headers(write, attempt, &texts);
     if (needs_batch(write, attempt + 1)) /* so will the next attempts, if there are any */
-        request->limit = &write->store->batches;
+    {
+        request->limit = group_batches_limit(write->handle->group);
+        request->weight = BATCH_WEIGHT(1);
+    }
     return request_publish(request, write->message.subject, write->message.headers, count, write->operation.value,
                            write->operation.value_bytes);
 }
@@ -315,6 +318,9 @@ static void on_handle_again(void *arg, struct bucket *bucket, const struct error
         finish(write, 0, &failure);
         return;
     }
+    /* The place is in a limit of the old handle's group. */
+    request_leave_place(&write->request);
+    write->request.limit = group_writes_limit(bucket->group);
     bucket_release(write->handle);
     write->handle = bucket;
     request_resume(&write->request);
@@ -340,8 +346,8 @@ void write_send_alone(struct write *write)
 
     /* An id stands for one write with one condition. */
     store_make_write_id(store, write->id);
-    write->request.limit = NULL;
-    write->request.weight = BATCH_WEIGHT(1);
+    write->request.limit = group_writes_limit(write->handle->group);
+    write->request.weight = 1;
     write->request.owner = write->arena->owner;
     request_start(&store->requests, &write->request, &write_ops,
                   bucket_bound_deadline(store, write->handle, write->deadline_ms));
@@ -371,6 +377,14 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
     group_submit(write);
 }
 
+/* Nothing of it has left the daemon. */
+static bool is_unsent(const struct arena_task *task)
+{
+    const struct write *write = ARENA_TASK_OWNER(task, struct write, task);
+
+    return !write->is_in_batch && !write->request.was_sent && write->condition_tries == 0;
+}
+
 static void cancel_write(struct arena_task *task)
 {
     struct write *write = ARENA_TASK_OWNER(task, struct write, task);
@@ -390,5 +404,6 @@ void write_start(struct store *store, struct arena *arena, struct write *write)
     write->store = store;
     write->arena = arena;
     arena_begin_task(arena, &write->task, cancel_write);
+    write->task.is_unsent = is_unsent;
     bucket_open(store, &write->wait, write->bucket, write->deadline_ms, on_handle, write);
 }
