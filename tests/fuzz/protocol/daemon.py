@@ -78,9 +78,11 @@ class Daemon:
         self.configure(sections)
         self.process.send_signal(signal.SIGHUP)
 
-    def stop(self):
-        """End the daemon, and check its exit status and its log."""
+    def begin_stop(self):
         self.process.send_signal(signal.SIGTERM)
+
+    def finish_stop(self):
+        """Wait until the daemon has ended, and check its log and its exit status."""
         try:
             status = self.process.wait(STOP_PATIENCE_S)
         except subprocess.TimeoutExpired:

@@ -339,9 +339,9 @@ class Session:
         """Check that the daemon may close."""
         waiting = len(self.pending) + len(self.nil_pending)
         # It ends a session before it has the whole of a message that breaks a limit.
-        may_close = self.state is State.LISTENING or self.is_noisy or (
+        may_close = self.state is State.LISTENING or (
             self.ending is Ending.LAST and all(request.is_last for _, request in self.queue))
-        if may_close and (waiting == 0 or self.is_noisy):
+        if self.is_noisy or self.run.is_stopping or (may_close and waiting == 0):
             self.close()
             return
         raise Wrong(f"the daemon closed the session with {waiting} calls in flight" if waiting else
