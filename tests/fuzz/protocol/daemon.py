@@ -16,7 +16,8 @@ import wire
 START_PATIENCE_S = 60
 # Longer than calls.drain_timeout and the time that the nats-server needs to end.
 STOP_PATIENCE_S = 60
-FAULTS = re.compile(rb"AddressSanitizer|LeakSanitizer|^(?!.* nats-server: ).*runtime error:|internal error in|slow turn:", re.M)
+FAULTS = re.compile(
+    rb"AddressSanitizer|LeakSanitizer|^(?!.* nats-server: ).*runtime error:|Assertion `|internal error in|slow turn:", re.M)
 # A crash of the nats-server is not the daemon's fault: the daemon starts it again.
 NATS_PANIC = re.compile(rb"nats-server: (panic|fatal error): ")
 
@@ -60,7 +61,8 @@ class Daemon:
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
         self.configure({})
-        environment = {**os.environ, "LSAN_OPTIONS": "suppressions=tests/ground/lsan.suppressions:print_suppressions=0"}
+        environment = {**os.environ, "ASAN_OPTIONS": "handle_abort=1",  # a failed assertion has a stack then
+                       "LSAN_OPTIONS": "suppressions=tests/ground/lsan.suppressions:print_suppressions=0"}
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [self.program, "--config", str(self.directory / "kvstored.yaml")], stdin=subprocess.DEVNULL, stdout=log,
