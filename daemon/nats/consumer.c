@@ -33,18 +33,74 @@ static void make_name(struct consumer_reading *reading)
              token);
 }
 
-/* Asks for the consumer's removal; nobody waits for the answer. */
-static void remove_consumer(struct consumer_reading *reading)
+/* --- The removal of consumers ----------------------------------------------------------------------- */
+
+/* Lives until the server has answered, or for the time of one attempt: a consumer nobody reads from ends by itself. */
+struct consumer_removal {
+    struct jetstream_call call;
+    struct consumer_removal *next;
+    struct consumer_removal **link;
+};
+
+static void end_removal(struct consumer_removal *removal)
 {
-    char subject[512];
+    *removal->link = removal->next;
+    if (removal->next != NULL)
+        removal->next->link = removal->link;
+    free(removal);
+}
+
+static void on_removed(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    (void)answer;
+    (void)err_code;
+    (void)error;
+    end_removal(arg);
+}
+
+void consumer_end_removals(struct jetstream *jetstream)
+{
+    while (jetstream->removals != NULL) {
+        jetstream_cancel(&jetstream->removals->call);
+        end_removal(jetstream->removals);
+    }
+}
+
+/*
+ * Removes the present consumer. The removal has its reading's place at the server until it is answered, or waits for
+ * one: who starts and stops readings as fast as they can gives the server no more to do than who reads. A reading that
+ * goes on keeps its place.
+ */
+static void remove_consumer(struct consumer_reading *reading, bool is_over)
+{
+    struct request *request = &reading->request;
+    struct jetstream *jetstream = reading->jetstream;
+    char name[512];
 
     if (reading->attempt == 0)
         return;
     reading->attempt = 0;
-    snprintf(subject, sizeof(subject), "%s.CONSUMER.DELETE.%s.%s", reading->jetstream->prefix, reading->scope.stream,
-             reading->name);
-    link_publish(reading->request.requests->link, subject, NULL, NULL, 0, "", 0);
+    struct consumer_removal *removal = calloc(1, sizeof(*removal));
+    if (removal == NULL)
+        return;
+    removal->next = jetstream->removals;
+    removal->link = &jetstream->removals;
+    if (removal->next != NULL)
+        removal->next->link = &removal->next;
+    jetstream->removals = removal;
+
+    struct request *removing = &removal->call.request;
+    if (is_over)
+        request_hand_place(request, removing);
+    if (is_over || reading->scope.leaves_place)
+        removing->limit = request->limit;
+    removing->owner = request->owner;
+    snprintf(name, sizeof(name), "%s.%s", reading->scope.stream, reading->name);
+    uint64_t deadline_ms = uv_now(request->requests->loop) + request->requests->conf->calls.attempt_timeout_ms;
+    jetstream_call(jetstream, &removal->call, "CONSUMER.DELETE", name, NULL, deadline_ms, on_removed, removal);
 }
+
+/* --- The making of consumers ------------------------------------------------------------------------ */
 
 /* Where the reading goes on; 0: at the beginning of the stream. */
 static uint64_t next_sequence(const struct consumer_reading *reading)
@@ -172,7 +228,7 @@ void consumer_go_on(struct consumer_reading *reading)
 
 static enum request_verdict finish(struct consumer_reading *reading, const struct error *error)
 {
-    remove_consumer(reading);
+    remove_consumer(reading, true);
     request_end(&reading->request);
     reading->ops->done(reading->arg, error);
     return REQUEST_DONE;
@@ -190,7 +246,7 @@ static void wake(struct consumer_reading *reading)
 static enum request_verdict start_over(struct consumer_reading *reading)
 {
     wake(reading);
-    remove_consumer(reading);
+    remove_consumer(reading, false);
     request_retry_reason(&reading->request, REQUEST_NO_ANSWER);
     return REQUEST_RETRY;
 }
@@ -203,7 +259,7 @@ static enum request_verdict begin_lap(struct consumer_reading *reading)
     bool has_progress = reading->position > reading->looked_from;
 
     wake(reading);
-    remove_consumer(reading);
+    remove_consumer(reading, false);
     reading->begins_lap = true;
     reading->looked_from = reading->position;
     reading->empty_laps = has_progress ? 0 : reading->empty_laps + 1;
@@ -400,7 +456,7 @@ static void fail(struct request *request, const struct error *error)
 {
     struct consumer_reading *reading = reading_of(request);
 
-    remove_consumer(reading);
+    remove_consumer(reading, true);
     reading->ops->done(reading->arg, error);
 }
 
@@ -425,6 +481,6 @@ void consumer_stop(struct consumer_reading *reading)
 {
     if (reading->request.state == REQUEST_IDLE)
         return;
-    remove_consumer(reading);
+    remove_consumer(reading, true);
     request_end(&reading->request);
 }

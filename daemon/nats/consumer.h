@@ -102,6 +102,9 @@ void consumer_go_on(struct consumer_reading *reading);
 /* Ends a reading before its end: nothing more is called. Does nothing when it is over. */
 void consumer_stop(struct consumer_reading *reading);
 
+/* Ends the removals that are under way: at the end of the daemon. */
+void consumer_end_removals(struct jetstream *jetstream);
+
 /* What a pull takes in bytes at most: there is always room for one message. */
 size_t consumer_pull_bytes(const struct link *link);
 

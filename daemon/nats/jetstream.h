@@ -41,6 +41,7 @@ struct jetstream {
     char cluster[64];        /* the server's cluster; "" where there is none */
     bool is_known;           /* level is the connected server's, not a guess */
     struct jetstream_probe *probe;
+    struct consumer_removal *removals; /* of consumer */
 };
 
 /* domain may be NULL. 0, or -1 when memory ran out. */

@@ -463,6 +463,14 @@ void request_leave_place(struct request *request)
         send_attempt(first);
 }
 
+void request_hand_place(struct request *from, struct request *to)
+{
+    assert(to->state == REQUEST_IDLE && to->place == NULL);
+    to->place = from->place;
+    to->place_weight = from->place_weight;
+    from->place = NULL;
+}
+
 /* --- Attempts -------------------------------------------------------------------------------------- */
 
 /*
@@ -813,7 +821,6 @@ void request_start(struct requests *requests, struct request *request, const str
     request->trouble = REQUEST_NO_TROUBLE;
     request->in_doubt = false;
     request->was_sent = false;
-    request->place = NULL;
     if (deadline_ms <= request->started_ms || take_slot(requests, request) != 0) {
         /* Too late, or out of memory: the deadline comes at once, but not from within this call. */
         request->slot = NO_SLOT;

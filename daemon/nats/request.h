@@ -259,6 +259,9 @@ void request_end(struct request *request);
 /* What took the server long is over: the place is free for others, though the request goes on. */
 void request_leave_place(struct request *request);
 
+/* Gives the place to a request that has not been started, with the same limit. Does nothing where there is none. */
+void request_hand_place(struct request *from, struct request *to);
+
 /* Within a reply callback, which then answers REQUEST_DONE or MORE: waits for request_resume or the deadline. */
 void request_park(struct request *request);
 

@@ -153,6 +153,7 @@ void store_free(struct store *store)
     fail_everything(store);
     bucket_forget_all(store);
     replica_free_all(store);
+    consumer_end_removals(&store->jetstream);
     jetstream_free(&store->jetstream);
     requests_free(&store->requests);
     link_free(store->link);
