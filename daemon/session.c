@@ -40,6 +40,9 @@ struct session_input {
     uint8_t *bytes;
 };
 
+/* Calls in flight from which on a session is not read while its user, or all, have many: others are not refused then. */
+#define BUSY_SESSION_CALLS 64u
+
 static void end_session(struct session *session, enum conf_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -362,8 +365,12 @@ static bool must_wait(const struct session *session)
     bool is_slow = unread > SLOW_READER_BYTES && session->user != NULL &&
                    usage_is_high(&session->list->usage, session->user, USAGE_OUT_BYTES);
 
+    /* Its own answers make it go on, so that it is not forgotten. */
+    bool is_busy = session->calls >= BUSY_SESSION_CALLS && session->user != NULL &&
+                   usage_is_high(&session->list->usage, session->user, USAGE_CALLS);
+
     return session->calls >= conf->limits.calls_per_session ||
-           session->call_bytes >= conf->limits.call_bytes_per_session || is_slow ||
+           session->call_bytes >= conf->limits.call_bytes_per_session || is_slow || is_busy ||
            unread > conf->limits.out_buffer_bytes / 2;
 }
 

@@ -79,7 +79,7 @@ static void put_many_keys(struct attack *attack, struct kvs *kvs)
 /* 1 MB of 200,000 numbers. */
 static void put_json(struct attack *attack, struct kvs *kvs)
 {
-    enum { NUMBERS = 200000 };
+    enum { NUMBERS = 120000 };
     char *json = malloc(NUMBERS * 5 + 1);
 
     if (json == NULL)

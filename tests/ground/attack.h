@@ -49,7 +49,7 @@ extern const struct attack_kind
     attack_connections,
     /* At the port of the embedded server: wrong passwords, and connections that say nothing. */
     attack_wrong_logins,
-    /* 1,500 times a JSON value of 1 MB from each of four sessions. */
+    /* 1,500 times a JSON value of 600 kB from each of four sessions. */
     attack_json_values,
     /* The first key of 100,000 in the near cache. */
     attack_keys_limit_one,
