@@ -40,7 +40,8 @@ struct session_input {
     uint8_t *bytes;
 };
 
-/* Calls in flight from which on a session is not read while its user, or all, have many: others are not refused then. */
+/* Calls in flight from which on a session is not read while its user, or all, have many: others are not refused then.
+ */
 #define BUSY_SESSION_CALLS 64u
 
 static void end_session(struct session *session, enum conf_log_level level, const char *format, ...)

@@ -21,7 +21,7 @@
  */
 #define ANSWERS_BYTES_MAX    (8u * 1024u * 1024u)
 #define REPLY_BYTES_FIRST    (1024u * 1024u)
-#define REPLY_OVERHEAD_BYTES 512u
+#define REPLY_OVERHEAD_BYTES 4096u /* far more than its headers: for the server's work. So 2,048 are on their way */
 #define REPLY_LATE_MS        10000u
 #define REPLY_ASSUMED        256u
 
