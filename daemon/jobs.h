@@ -45,6 +45,12 @@ static inline bool jobs_slice_is_over(const struct jobs *jobs)
     return uv_hrtime() >= jobs->slice_ends_ns;
 }
 
+/* Whether the turn has twice the time it should have: not even what makes room for others is to be done in it. */
+static inline bool jobs_turn_is_long(const struct jobs *jobs)
+{
+    return jobs->turn_began_ns != 0 && uv_hrtime() >= jobs->turn_began_ns + 2u * JOBS_TURN_NS;
+}
+
 /* Queue a job. Does nothing when it is queued already. */
 void jobs_add(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +147,15 @@ static int inherited_socket(struct server *server, char error[SERVER_ERROR_BYTES
 
 /* --- Listening ------------------------------------------------------------------------------------- */
 
+static bool run_accepting(struct job *job)
+{
+    struct server *server = (struct server *)((char *)job - offsetof(struct server, accepting));
+
+    session_accept(server->sessions, (uv_stream_t *)&server->listener);
+    return false;
+}
+
+/* A connection that is not accepted at once keeps libuv from taking the next one out of the kernel. */
 static void on_connection(uv_stream_t *stream, int status)
 {
     struct server *server = stream->data;
@@ -155,7 +165,10 @@ static void on_connection(uv_stream_t *stream, int status)
                     "a connection could not be taken: %s", uv_strerror(status));
         return;
     }
-    session_accept(server->sessions, stream);
+    if (jobs_begin_slice(server->sessions->jobs))
+        session_accept(server->sessions, stream);
+    else
+        jobs_add(server->sessions->jobs, &server->accepting, run_accepting);
 }
 
 int server_open(struct server *server, uv_loop_t *loop, const struct conf *conf, struct session_list *sessions,
@@ -197,6 +210,7 @@ void server_close(struct server *server)
     if (!server->is_open)
         return;
     server->is_open = false;
+    jobs_remove(server->sessions->jobs, &server->accepting);
     if (server->is_ours)
         unlink(server->path);
     uv_close((uv_handle_t *)&server->listener, NULL);

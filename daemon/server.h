@@ -20,6 +20,7 @@
 
 struct server {
     uv_pipe_t listener;
+    struct job accepting; /* of a connection for which the turn had no time */
     struct session_list *sessions;
     const struct conf *conf;
     bool is_open;

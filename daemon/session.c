@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -575,12 +576,27 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     *buffer = uv_buf_init(has_time ? session->list->read_buffer : NULL, has_time ? READ_BUFFER_BYTES : 0);
 }
 
+/* The client has closed its socket, and not only the sending half of it. */
+static bool has_left(const struct session *session)
+{
+    struct pollfd socket = {.events = 0};
+
+    return uv_fileno((const uv_handle_t *)&session->pipe, &socket.fd) == 0 && poll(&socket, 1, 0) > 0 &&
+           (socket.revents & POLLHUP) != 0;
+}
+
 static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
     struct session *session = stream->data;
 
-    if (length == 0 || length == UV_ENOBUFS)
+    if (length == 0)
         return;
+    if (length == UV_ENOBUFS) {
+        /* Those who have not gone need the time: thousands of sessions may have left their calls behind. */
+        if (!jobs_turn_is_long(session->list->jobs) && has_left(session))
+            end_session(session, CONF_LOG_DEBUG, "its client has left");
+        return;
+    }
     if (length < 0) {
         if (length != UV_EOF) {
             end_session(session, CONF_LOG_DEBUG, "%s", uv_strerror((int)length));

@@ -30,7 +30,7 @@
 
 static struct daemon daemon_of_test;
 
-/* What the server has in hand of thousands of calls whose sessions have gone is still before the neighbour's. */
+/* Thousands of connections are accepted and closed meanwhile: 0.1 to 0.4 s on an idle machine of two processors. */
 static double p99_max_ms(const struct attack_kind *kind)
 {
     return kind == &attack_leaving ? LEAVING_P99_MAX_MS : P99_MAX_MS;
