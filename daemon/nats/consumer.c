@@ -422,8 +422,11 @@ static enum request_verdict take_message(struct request *request, unsigned attem
     struct consumer_reading *reading = reading_of(request);
     struct kv_delivery delivery;
 
-    if (attempt != (reading->attempt & REQUEST_ATTEMPT_MASK))
-        return REQUEST_MORE; /* of a consumer that was given up */
+    /* Of a consumer that was given up, or of an attempt that is over: the next one begins with another consumer. */
+    bool is_under_way =
+        request->state == REQUEST_SENT || request->state == REQUEST_LISTENING || request->state == REQUEST_PARKED;
+    if (attempt != (reading->attempt & REQUEST_ATTEMPT_MASK) || !is_under_way)
+        return REQUEST_MORE;
     if (!kv_read_delivery(message, &delivery)) {
         unsigned status = message_status(message);
         if (status != 0)

@@ -191,6 +191,28 @@ START_TEST(keys_that_are_written_all_the_while_are_each_listed_once)
 }
 END_TEST
 
+/* What comes of an attempt that is over belongs to none. Whether the listings complete is up to the machine. */
+START_TEST(messages_that_come_after_their_attempt_do_no_harm)
+{
+    struct daemon daemon;
+    msgpack_sbuffer buffer;
+
+    daemon_start(&daemon, NULL, "calls:\n  attempt_timeout: 0.01\n");
+    struct client *client = client_open(&daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    put_many(client, bucket, 2000);
+    msgpack_sbuffer_init(&buffer);
+    for (unsigned i = 0; i < 100; i++)
+        pack_request(&buffer, i, "kv.keys", "['%s']", bucket);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    for (unsigned i = 0; i < 100; i++)
+        client_receive(client);
+    client_close(client);
+    daemon_stop(&daemon);
+}
+END_TEST
+
 Suite *keys_suite(void)
 {
     Suite *suite = suite_create("keys");
@@ -204,5 +226,6 @@ Suite *keys_suite(void)
     tcase_add_test(tests, ten_thousand_keys_come_at_once);
     tcase_add_test(tests, listing_keys_leaves_no_consumer_behind);
     tcase_add_test(tests, keys_that_are_written_all_the_while_are_each_listed_once);
+    tcase_add_test(tests, messages_that_come_after_their_attempt_do_no_harm);
     return suite;
 }
