@@ -91,6 +91,7 @@ static void free_out(struct session_list *list, msgpack_sbuffer *buffer)
 }
 
 static void drop_input(struct session *session);
+static bool run_dispatching(struct job *job);
 
 /* --- The end --------------------------------------------------------------------------------------- */
 
@@ -277,6 +278,19 @@ static void on_stall(struct timer *timer)
     timer_start(list->timers, &session->stall, uv_now(list->loop) + list->conf->limits.stall_timeout_ms, on_stall);
 }
 
+/*
+ * Nothing can be written any more. Many sessions may come to that in one turn, and each may have thousands of calls and
+ * megabytes of answers: their ends take turns with everything else.
+ */
+static void break_session(struct session *session, int status)
+{
+    if (session->state == SESSION_CLOSING)
+        return;
+    session->broken = status;
+    stop_reading(session);
+    jobs_add(session->list->jobs, &session->dispatching, run_dispatching);
+}
+
 static void on_written(uv_write_t *write, int status)
 {
     struct session *session = write->data;
@@ -285,7 +299,7 @@ static void on_written(uv_write_t *write, int status)
     timer_stop(session->list->timers, &session->stall);
     free_out(session->list, &session->writing);
     if (status < 0)
-        end_session(session, CONF_LOG_DEBUG, "%s", uv_strerror(status));
+        break_session(session, status);
     else
         mark_dirty(session);
 }
@@ -324,13 +338,13 @@ static void put_away(struct session *session)
 
 static void flush_session(struct session *session)
 {
-    if (session->out.size == 0 || session->is_writing)
+    if (session->out.size == 0 || session->is_writing || session->broken != 0)
         return;
     session->flushes++;
     /* Not uv_try_write: write(2) has more layers to go through than send(2), about 3 % of a cached get. */
     ssize_t written = send(session_socket(session), session->out.data, session->out.size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (written < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
-        end_session(session, CONF_LOG_DEBUG, "%s", strerror(errno));
+        break_session(session, -errno);
         return;
     }
     session->list->metrics->bytes_out += session->out.size;
@@ -371,7 +385,7 @@ static bool must_wait(const struct session *session)
     bool is_busy = session->calls >= BUSY_SESSION_CALLS && session->user != NULL &&
                    usage_is_high(&session->list->usage, session->user, USAGE_CALLS);
 
-    return session->calls >= conf->limits.calls_per_session ||
+    return session->broken != 0 || session->calls >= conf->limits.calls_per_session ||
            session->call_bytes >= conf->limits.call_bytes_per_session || is_slow || is_busy ||
            unread > conf->limits.out_buffer_bytes / 2;
 }
@@ -410,8 +424,6 @@ static bool refuse_frame(struct session *session, enum frame_status status, cons
 
 /* The limits of a message that is skipped: its bytes are not kept, only its structure must stay within bounds. */
 static const struct frame_limits skip_limits = {SIZE_MAX, UINT32_MAX, FRAME_DEPTH_MAX};
-
-static bool run_dispatching(struct job *job);
 
 /*
  * Dispatch the whole frames among bytes; return how many bytes are done with. *frame is the scan of the first one and
@@ -651,6 +663,10 @@ static bool run_dispatching(struct job *job)
 {
     struct session *session = (struct session *)((char *)job - offsetof(struct session, dispatching));
 
+    if (session->broken != 0) {
+        end_session(session, CONF_LOG_DEBUG, "%s", uv_strerror(session->broken));
+        return false;
+    }
     if (session->input != NULL && session->state == SESSION_OPEN && !must_wait(session))
         take_input(session);
     /* take_frames has queued the job again when there is more; a session that was closed is still in memory. */
@@ -821,6 +837,8 @@ void session_accept(struct session_list *list, uv_stream_t *listener)
         session->state = SESSION_LAST_ANSWERS;
         /* Now, not at the turn's end: many may come in one turn, and would use up the descriptors in reserve. */
         flush_session(session);
+        if (session->broken != 0)
+            close_session(session);
         end_if_done(session);
         return;
     }

@@ -79,6 +79,7 @@ struct session {
     bool is_dirty;
     bool is_reading;
     bool is_at_end;  /* the client sends no more */
+    int broken;      /* what libuv or the kernel said when a write failed, negative; 0: none did */
     bool is_writing; /* a write waits for the client to read */
     enum session_state state;
     unsigned calls; /* in flight */
