@@ -27,13 +27,6 @@ def is_integer(value, least=0):
     return type(value) is int and value >= least
 
 
-def map_of(pairs):
-    """Make the map of an answer from its members. No key may be in it twice."""
-    made = dict(pairs)
-    expect(len(made) == len(pairs), "an answer has a map with a key twice: {}", pairs)
-    return made
-
-
 # --- Errors ------------------------------------------------------------------------------------------
 
 ERROR_MEMBERS = {

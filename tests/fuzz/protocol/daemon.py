@@ -224,7 +224,7 @@ class Caller:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(patience_s)
         self.socket.connect(socket_path)
-        self.unpacker = wire.unpacker(answers.map_of)
+        self.unpacker = wire.StrictUnpacker()
 
     def call(self, method, params):
         """Return the error and the result. Raise OSError if the daemon closes, or does not answer in time."""

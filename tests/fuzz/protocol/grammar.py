@@ -138,7 +138,7 @@ def txn_commit(context):
     count = context.rng.randint(1, 6) if share < 0.9 else context.rng.choice((50, 999, 1000, 1001))
     operations = ([operation(context, bucket) for _ in range(count)] if count <= 50 else
                   [["put", key, "v"] for key in pools.numbered_keys(count)])
-    keys = [context.key() for _ in range(context.rng.choice((0, 0, 0, 0, 0, 0, 1, 1, 2, 10, 300)))]
+    keys = [context.key() for _ in range(context.rng.choice((0,) * 12 + (1, 1, 1, 2, 2, 10, 300, 4097)))]
     return [bucket, [[key, context.revision(bucket, key)] for key in keys], operations], {}
 
 

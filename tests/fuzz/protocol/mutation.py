@@ -5,7 +5,7 @@ import pools
 from wire import Pairs, Text, Wide, map_items, text_bytes
 
 # How much longer lists become: enough that their end is in another chunk of memory than their beginning.
-LONG_LIST = (100, 1025, 5000)
+LONG_LIST = (100, 1025, 5000, 5000, 17_000)
 LONG_TEXT = (32, 65, 252, 256, 1025, 4096, 65536, 2**20)
 LONG_PATTERNS = ("a.", "*.", "*", "*a", "?", "[a-", "[!a]", ">", ">.", "a*", "\\", "**a*")
 

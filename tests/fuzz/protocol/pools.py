@@ -108,7 +108,7 @@ def many_keys(rng):
     share = rng.random()
     if share < 0.8:
         return [key(rng) for _ in range(rng.randint(0, 20))]
-    count = rng.randint(20, 300) if share < 0.95 else rng.choice((1000, 1023, 1024, 1025, 2000, 5000))
+    count = rng.randint(20, 300) if share < 0.95 else rng.choice((1000, 1024, 1025, 2000, 5000, 16_384, 16_385))
     # Few ranges of numbers, so that a get finds what a put has written.
     first = rng.choice((0, 0, 1000, 100_000))
     return numbered_keys(count, first)

@@ -111,7 +111,7 @@ class Session:
         self.began_at = self.heard_at = self.moved_at = run.clock()
         self.deaf_until = 0.0                  # it does not read until then
         self.pauses_until = 0.0                # it makes no requests until then
-        self.unpacker = wire.unpacker(answers.map_of)
+        self.unpacker = wire.StrictUnpacker()
         self.received = bytearray()            # the beginning of an answer
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(run.socket_path)
@@ -318,10 +318,11 @@ class Session:
                 message = self.unpacker.unpack()
             except wire.msgpack.OutOfData:
                 break
-            except (ValueError, wire.msgpack.UnpackException, Wrong) as problem:
+            except (ValueError, wire.msgpack.UnpackException) as problem:
                 raise self.wrong_bytes(problem) from problem
             del self.received[:self.unpacker.tell() - begin]
             self.on_message(message)
+            self.unpacker.repeated = None
         self.go_on()
 
     def wrong_bytes(self, problem):
@@ -350,6 +351,7 @@ class Session:
     def on_message(self, message):
         expect(type(message) is list and message, "the daemon sent {}", message)
         if message[0] == 2:
+            self.expect_unique_keys()
             self.on_notification(message)
             return
         expect(len(message) == 4 and message[0] == 1, "the daemon sent {}", message)
@@ -359,6 +361,8 @@ class Session:
         if request is None:
             return
         try:
+            if request.method != "kv.get_json" or error is not None:
+                self.expect_unique_keys()
             if error is not None:
                 answers.check_error(error)
                 if error["code"] == "unavailable":
@@ -370,6 +374,10 @@ class Session:
         self.run.note_answer(request, error)
         if self.on_answer:
             self.on_answer(error)
+
+    def expect_unique_keys(self):
+        """Check that no map of the message had a key twice. The JSON that clients store may have such maps."""
+        expect(self.unpacker.repeated is None, "an answer has a map with a key twice: {}", self.unpacker.repeated)
 
     def take_pending(self, msgid, message):
         if msgid is None:

@@ -141,10 +141,18 @@ def map_items(value):
     return value.items if type(value) is Pairs else None
 
 
-def unpacker(pairs_hook):
-    """Return a decoder for answers that is as strict as any client's may be."""
-    return msgpack.Unpacker(raw=False, strict_map_key=True, object_pairs_hook=pairs_hook,
-                            max_buffer_size=1 << 28)
+class StrictUnpacker(msgpack.Unpacker):
+    """A decoder for answers that is as strict as any client's may be."""
+
+    def __init__(self):
+        super().__init__(raw=False, strict_map_key=True, object_pairs_hook=self.map_of, max_buffer_size=1 << 28)
+        self.repeated = None  # the members of a map that has a key twice, since the caller set this to None
+
+    def map_of(self, pairs):
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            self.repeated = pairs
+        return made
 
 
 def lenient_unpacker():
