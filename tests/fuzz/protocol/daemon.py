@@ -17,7 +17,8 @@ START_PATIENCE_S = 60
 # Longer than calls.drain_timeout and the time that the nats-server needs to end.
 STOP_PATIENCE_S = 60
 FAULTS = re.compile(
-    rb"AddressSanitizer|LeakSanitizer|^(?!.* nats-server: ).*runtime error:|Assertion `|internal error in|slow turn:", re.M)
+    rb"AddressSanitizer|LeakSanitizer|^(?!.* nats-server: ).*runtime error:|Assertion `|internal error in|slow turn:",
+    re.M)
 # A crash of the nats-server is not the daemon's fault: the daemon starts it again.
 NATS_PANIC = re.compile(rb"nats-server: (panic|fatal error): ")
 
