@@ -214,9 +214,11 @@ def watch_start(context):
 
 
 def watch_stop(context):
-    if context.watch_ids and context.maybe(0.8):
-        return [context.rng.choice(context.watch_ids)], {}
-    return [context.rng.choice((0, 1, 2, 10, 2**64 - 1))], {}
+    # The draws are the same whether there are watches or not.
+    share, other = context.rng.random(), context.rng.choice((0, 1, 2, 10, 2**64 - 1))
+    if share < 0.8 and context.watch_ids:
+        return [context.watch_ids[int(share / 0.8 * len(context.watch_ids))]], {}
+    return [other], {}
 
 
 def health_check(context):

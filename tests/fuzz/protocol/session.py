@@ -91,6 +91,7 @@ class Session:
         on_answer(error) is called after each answer.
         """
         rng = self.rng = pools.new_rng(run.seed, name)
+        self.timing_rng = pools.new_rng(run.seed, name, "timing")  # for draws whose number depends on time
         self.run = run
         self.name = name
         self.context = grammar.Context(rng, run.allowance, run.limits["frame_depth"])
@@ -105,7 +106,7 @@ class Session:
         self.msgid = rng.choice((0, 0, 120, 65000, MSGID_MAX - 10))
         self.queue = collections.deque()       # [bytes that are not sent yet, their request or None]
         self.pending = {}                      # requests that wait for an answer, by msgid
-        self.nil_pending = collections.deque() # those whose answer has the msgid nil
+        self.nil_pending = collections.deque()  # those whose answer has the msgid nil
         self.is_noisy = False                  # random bytes were sent, which may be requests
         self.watches = {}                      # by id
         self.began_at = self.heard_at = self.moved_at = run.clock()
@@ -255,7 +256,7 @@ class Session:
                 size += len(part)
             return b"".join(parts) if len(parts) > 1 else front
         if self.style == "split" and len(front) > 1:
-            return front[:max(self.rng.randint(1, 40), len(front) // 20)]
+            return front[:max(self.timing_rng.randint(1, 40), len(front) // 20)]
         return front
 
     def on_writable(self):
@@ -440,8 +441,8 @@ class Session:
         self.go_on()
         if self.state is State.OVER or now < self.deaf_until:
             return
-        if not self.script and self.state is not State.LISTENING and self.rng.random() < DEAF_SHARE:
-            self.deaf_until = self.heard_at = self.moved_at = now + self.rng.choice((0.2, 1, 3))
+        if not self.script and self.state is not State.LISTENING and self.timing_rng.random() < DEAF_SHARE:
+            self.deaf_until = self.heard_at = self.moved_at = now + self.timing_rng.choice((0.2, 1, 3))
             return
         self.check_progress(now)
 
