@@ -39,7 +39,7 @@ def main():
         error, entry = caller.call("kv.get", [bucket, key, {"consistency": consistency, **options}])
         if error is None and not failed_put and (entry is None or entry["value"] != value):
             error = {"code": "wrong value", "message": f"{entry} after a put of {value}", "retryable": False}
-        report("kv.get", begin, error)
+        report(f"kv.get({consistency})", begin, error)
 
 
 if __name__ == "__main__":
