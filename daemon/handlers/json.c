@@ -60,6 +60,7 @@ static bool needs_escape(char c)
 
 static void write_escape(struct writer *writer, char c)
 {
+    static const char digits[] = "0123456789ABCDEF";
     static const char named[] = "\"\"\\\\\bb\ff\nn\rr\tt";
     char escape[8];
 
@@ -71,7 +72,9 @@ static void write_escape(struct writer *writer, char c)
             return;
         }
     }
-    snprintf(escape, sizeof(escape), "\\u%04X", (unsigned char)c);
+    memcpy(escape, "\\u00", 4);
+    escape[4] = digits[(unsigned char)c >> 4];
+    escape[5] = digits[c & 0xf];
     write_bytes(writer, escape, 6);
 }
 
