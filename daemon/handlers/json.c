@@ -15,13 +15,14 @@
 struct writer {
     struct arena *arena;
     char *text;
-    size_t length, capacity;
+    size_t length; /* of the whole; text is complete if that is at most max_bytes */
+    size_t capacity, max_bytes;
     const char *wrong; /* NULL: nothing, so far */
 };
 
 #define TEXT_BYTES_FIRST 256u
 
-/* Return where count bytes may be written, or NULL. */
+/* Return where count bytes may be written, or NULL. There must be room for them below max_bytes. */
 static char *writer_reserve(struct writer *writer, size_t count)
 {
     if (writer->length + count > writer->capacity) {
@@ -43,11 +44,11 @@ static char *writer_reserve(struct writer *writer, size_t count)
 
 static void write_bytes(struct writer *writer, const char *bytes, size_t count)
 {
-    char *at = count > 0 ? writer_reserve(writer, count) : NULL;
+    bool is_full = writer->length + count > writer->max_bytes;
+    char *at = count > 0 && !is_full ? writer_reserve(writer, count) : NULL;
 
-    if (at == NULL)
-        return;
-    memcpy(at, bytes, count);
+    if (at != NULL)
+        memcpy(at, bytes, count);
     writer->length += count;
 }
 
@@ -78,12 +79,29 @@ static void write_escape(struct writer *writer, char c)
     write_bytes(writer, escape, 6);
 }
 
+static size_t escaped_length(const char *bytes, size_t length)
+{
+    size_t escaped = length;
+
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)bytes[i];
+        bool has_name = c == '"' || c == '\\' || c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t';
+        escaped += has_name ? 1 : c < 0x20 ? 5 : 0;
+    }
+    return escaped;
+}
+
 static void write_string(struct writer *writer, const char *bytes, size_t length)
 {
     size_t plain = 0;
 
     if (!utf8_is_valid(bytes, length)) {
         writer->wrong = "a str is not UTF-8";
+        return;
+    }
+    size_t escaped = escaped_length(bytes, length);
+    if (writer->length + escaped > writer->max_bytes) { /* which is only counted */
+        writer->length += escaped + 2;
         return;
     }
     WRITE_LITERAL(writer, "\"");
@@ -204,12 +222,13 @@ static void write_value(struct writer *writer, const msgpack_object *value)
     }
 }
 
-const char *json_from_msgpack(struct arena *arena, const msgpack_object *value, const char **text, size_t *bytes)
+const char *json_from_msgpack(struct arena *arena, const msgpack_object *value, size_t max_bytes, const char **text,
+                              size_t *bytes)
 {
-    struct writer writer = {.arena = arena};
+    struct writer writer = {.arena = arena, .max_bytes = max_bytes};
 
     write_value(&writer, value);
-    *text = writer.text;
+    *text = writer.length <= max_bytes ? writer.text : NULL;
     *bytes = writer.length;
     return writer.wrong;
 }

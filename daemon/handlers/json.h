@@ -13,8 +13,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Write the value as JSON text into the arena. Return NULL, or a sentence that says why that is impossible. */
-const char *json_from_msgpack(struct arena *arena, const msgpack_object *value, const char **text, size_t *bytes);
+/*
+ * Write the value as JSON text into the arena. Return NULL, or a sentence that says why that is impossible.
+ * *bytes is its length. Of one that is longer than max_bytes only that is told: *text is NULL.
+ */
+const char *json_from_msgpack(struct arena *arena, const msgpack_object *value, size_t max_bytes, const char **text,
+                              size_t *bytes);
 
 /* What the reader of an answer accepts. */
 struct json_limits {

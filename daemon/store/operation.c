@@ -28,7 +28,8 @@ bool operation_check(const struct operation *operation, const struct store *stor
         return false;
     }
     size_t headers = header_bytes(operation);
-    if (max_payload > 0 && operation->value_bytes + headers > max_payload) {
+    bool is_left_out = operation->value == NULL && operation->value_bytes > 0; /* it was too large already as JSON */
+    if (is_left_out || (max_payload > 0 && operation->value_bytes + headers > max_payload)) {
         error_set(error, ERROR_TOO_LARGE,
                   "the value has %zu bytes, with its headers up to %zu; the NATS server takes up to %zu (max_payload)",
                   operation->value_bytes, operation->value_bytes + headers, max_payload);

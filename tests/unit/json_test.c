@@ -84,10 +84,20 @@ static void compare(const char *text, size_t length)
         /* And back: the same value again. */
         const char *again;
         size_t again_length;
-        ck_assert_ptr_null(json_from_msgpack(&arena, &unpacked.data, &again, &again_length));
+        ck_assert_ptr_null(json_from_msgpack(&arena, &unpacked.data, SIZE_MAX, &again, &again_length));
         json_t *second = json_loadb(again, again_length, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
         ck_assert_msg(second != NULL && is_same(&unpacked.data, second), "%.*s", (int)again_length, again);
         json_decref(second);
+        /* With any limit the same length, and the text only if it fits. */
+        for (size_t max = again_length < 40 ? 0 : again_length - 40; max <= again_length; max++) {
+            const char *limited;
+            size_t limited_length;
+            ck_assert_ptr_null(json_from_msgpack(&arena, &unpacked.data, max, &limited, &limited_length));
+            ck_assert_uint_eq(limited_length, again_length);
+            ck_assert((limited != NULL) == (max == again_length));
+            if (limited != NULL)
+                ck_assert_mem_eq(limited, again, again_length);
+        }
     }
     json_decref(json);
     msgpack_unpacked_destroy(&unpacked);
