@@ -186,12 +186,16 @@ static void chain_append(struct request_chain *chain, struct request *request)
     chain->last = request;
 }
 
-/* It has published to subject, and waits for an answer. */
+/*
+ * It has published to subject. Only while it waits for an answer is it to hear of a denial: leaving these states
+ * unchains it. A late message of an attempt that is over may make its owner publish between two attempts.
+ */
 static void note_subject(struct request *request, const char *subject)
 {
     struct requests *requests = request->requests;
 
-    assert(request->state == REQUEST_SENT || request->state == REQUEST_LISTENING); /* leaving these unchains it */
+    if (request->state != REQUEST_SENT && request->state != REQUEST_LISTENING)
+        return;
     chain_remove(request);
     if (request->ops->publishes != NULL) {
         chain_append(&requests->of_several, request);
