@@ -43,7 +43,7 @@ struct session_input {
 
 /* Calls in flight from which on a session is not read while its user, or all, have many: others are not refused then.
  */
-#define BUSY_SESSION_CALLS 8u
+#define BUSY_SESSION_CALLS 12u
 
 static void end_session(struct session *session, enum conf_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
