@@ -54,40 +54,49 @@ static void write_bytes(struct writer *writer, const char *bytes, size_t count)
 
 #define WRITE_LITERAL(writer, literal) write_bytes((writer), (literal), sizeof(literal) - 1)
 
-static bool needs_escape(char c)
+/* What follows the backslash in the short escape of a character; 0: it has none (RFC 8259, section 7). */
+static char short_escape(char c)
 {
-    return (unsigned char)c < 0x20 || c == '"' || c == '\\';
+    switch (c) {
+    case '"':
+    case '\\':
+        return c;
+    case '\b':
+        return 'b';
+    case '\f':
+        return 'f';
+    case '\n':
+        return 'n';
+    case '\r':
+        return 'r';
+    case '\t':
+        return 't';
+    default:
+        return 0;
+    }
+}
+
+/* Bytes that stand for a byte of a string: more than one where it must be escaped. */
+static size_t escaped_size(char c)
+{
+    return short_escape(c) != 0 ? 2 : (unsigned char)c < 0x20 ? 6 : 1;
 }
 
 static void write_escape(struct writer *writer, char c)
 {
     static const char digits[] = "0123456789ABCDEF";
-    static const char named[] = "\"\"\\\\\bb\ff\nn\rr\tt";
-    char escape[8];
+    const char named[] = {'\\', short_escape(c)};
+    const char coded[] = {'\\', 'u', '0', '0', digits[(unsigned char)c >> 4], digits[c & 0xf]};
 
-    for (size_t i = 0; i + 1 < sizeof(named); i += 2) {
-        if (named[i] == c) {
-            escape[0] = '\\';
-            escape[1] = named[i + 1];
-            write_bytes(writer, escape, 2);
-            return;
-        }
-    }
-    memcpy(escape, "\\u00", 4);
-    escape[4] = digits[(unsigned char)c >> 4];
-    escape[5] = digits[c & 0xf];
-    write_bytes(writer, escape, 6);
+    write_bytes(writer, named[1] != 0 ? named : coded, escaped_size(c));
 }
 
 static size_t escaped_length(const char *bytes, size_t length)
 {
-    size_t escaped = length;
+    size_t escaped = 0;
 
-    for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)bytes[i];
-        bool has_name = c == '"' || c == '\\' || c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t';
-        escaped += has_name ? 1 : c < 0x20 ? 5 : 0;
-    }
+    for (size_t i = 0; i < length; i++)
+        escaped += escaped_size(bytes[i]);
     return escaped;
 }
 
@@ -106,7 +115,7 @@ static void write_string(struct writer *writer, const char *bytes, size_t length
     }
     WRITE_LITERAL(writer, "\"");
     for (size_t i = 0; i < length && writer->wrong == NULL; i++) {
-        if (!needs_escape(bytes[i]))
+        if (escaped_size(bytes[i]) == 1)
             continue;
         write_bytes(writer, bytes + plain, i - plain);
         write_escape(writer, bytes[i]);
