@@ -38,16 +38,22 @@ static void collect_due(struct timers *timers, unsigned slot, uint64_t now_ms)
     }
 }
 
-/* Call what is due. The callbacks may start and stop any timer. */
+/* Call the next timer that is due. The callback may start and stop any timer. */
+static void expire_next(struct timers *timers)
+{
+    struct timer *timer = timers->due;
+
+    unlink_timer(timer);
+    timers->count--;
+    timer->expired(timer);
+}
+
 static bool run_expiring(struct job *job)
 {
     struct timers *timers = (struct timers *)((char *)job - offsetof(struct timers, expiring));
 
     while (timers->due != NULL) {
-        struct timer *timer = timers->due;
-        unlink_timer(timer);
-        timers->count--;
-        timer->expired(timer);
+        expire_next(timers);
         if (timers->due != NULL && jobs_slice_is_over(timers->jobs))
             return true;
     }
@@ -149,12 +155,8 @@ void timers_expire_all(struct timers *timers)
 {
     for (unsigned slot = 0; slot < TIMERS_SLOTS; slot++)
         collect_due(timers, slot, UINT64_MAX);
-    while (timers->due != NULL) {
-        struct timer *timer = timers->due;
-        unlink_timer(timer);
-        timers->count--;
-        timer->expired(timer);
-    }
+    while (timers->due != NULL)
+        expire_next(timers);
 }
 
 void timer_stop(struct timers *timers, struct timer *timer)
