@@ -77,7 +77,7 @@ struct kvs {
 
 int64_t connection_now_ms(void);
 
-/* So many seconds from now; INT64_MAX where that is too far to count, and for a negative number. */
+/* The deadline in the given number of seconds. INT64_MAX if the number is negative or too large: no deadline. */
 int64_t connection_moment_after(double seconds);
 
 /* A random number from 0 to bound - 1: good for pauses. */

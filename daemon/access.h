@@ -28,7 +28,7 @@ struct access {
 /* Which rules name a peer; a session keeps it. Zeroed: not looked at yet. */
 struct access_peer {
     uint64_t rules;
-    uint64_t doubtful; /* those that may name it, because its groups could not be read */
+    uint64_t doubtful; /* rules that may apply to the peer: its groups could not be read */
     unsigned generation;
 };
 

@@ -50,7 +50,7 @@ void jobs_run(struct jobs *jobs)
     struct job sentinel = {0};
     bool has_time;
 
-    /* Each job that is queued now runs once at most: those that they add wait for the next turn. */
+    /* Run each queued job at most once. Jobs that are added meanwhile stand behind the sentinel, for the next turn. */
     if (jobs->first == NULL)
         return;
     append(jobs, &sentinel);

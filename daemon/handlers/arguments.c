@@ -130,7 +130,7 @@ const char *value_bytes(struct call *call, const msgpack_object *value, const ch
     }
     if (value->type != MSGPACK_OBJECT_MAP && value->type != MSGPACK_OBJECT_ARRAY)
         return "a value must be a str, a bin, or a map or array that is stored as JSON";
-    /* Of a value that the server will not take only the size is told. */
+    /* A value that is larger than the server takes is only measured: operation_check refuses it with its size. */
     size_t max_payload = link_get_status(call->store->link)->max_payload_bytes;
     const char *reason = json_from_msgpack(&call->arena, value, max_payload > 0 ? max_payload : SIZE_MAX, bytes, count);
     if (reason == NULL)

@@ -15,7 +15,7 @@
 
 /*
  * Write the value as JSON text into the arena. Return NULL, or a sentence that says why that is impossible.
- * *bytes is its length. Of one that is longer than max_bytes only that is told: *text is NULL.
+ * *bytes is its length. A text that is longer than max_bytes is not made: *text is then NULL.
  */
 const char *json_from_msgpack(struct arena *arena, const msgpack_object *value, size_t max_bytes, const char **text,
                               size_t *bytes);

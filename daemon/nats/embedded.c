@@ -249,7 +249,7 @@ static void stop_ticking(struct embedded *embedded)
     drop_probe(embedded);
 }
 
-/* Whether somebody has stopped the process (SIGSTOP): nothing else that a start may wait for looks like that. */
+/* Whether the process is stopped (SIGSTOP, state T). A server that is slow to start is never in that state. */
 static bool is_stopped(pid_t pid)
 {
     char path[64], text[512];
@@ -334,7 +334,7 @@ static void on_tick(uv_timer_t *tick)
     kill(embedded->pid, SIGKILL);
 }
 
-/* The next tick. Each is started anew, so that a reload changes the time. */
+/* Start the timer for the next tick, with the interval that the configuration has now: a reload may change it. */
 static void start_ticking(struct embedded *embedded)
 {
     uv_timer_start(&embedded->tick, on_tick, embedded->conf->nats.hang_timeout_ms / HANG_TICKS, 0);

@@ -119,7 +119,7 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
     case 10185: /* API level required */
         code = ERROR_UNSUPPORTED;
         break;
-    case 10014: /* consumer not found: it is made anew */
+    case 10014: /* consumer not found: the caller creates another one */
     case 10035: /* account not found */
     case 10039: /* not enabled for account */
     case 10076: /* not enabled */
@@ -178,7 +178,7 @@ static enum request_verdict take_answer(struct request *request, unsigned attemp
 
     (void)attempt;
     json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
-    if (answer == NULL) /* somebody else listens on the subject; JetStream's answer is yet to come */
+    if (answer == NULL) /* not JSON: another client answered on the subject; JetStream's answer is still to come */
         return REQUEST_MORE;
     if (!jetstream_get_error(answer, &failure)) {
         release(call);

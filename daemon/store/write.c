@@ -98,8 +98,7 @@ static enum link_publish_result send_write(struct request *request, unsigned att
     struct write *write = write_of(request);
     struct write_texts texts;
     size_t count = add_headers(write, attempt, &texts);
-    if (needs_batch(write, attempt + 1)) /* so will the next attempts, if there are any */
-    {
+    if (needs_batch(write, attempt + 1)) { /* so will the next attempts, if there are any */
         request->limit = group_batches_limit(write->handle->group);
         request->weight = BATCH_WEIGHT(1);
     }
