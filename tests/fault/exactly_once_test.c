@@ -188,13 +188,7 @@ static bool try_late_revision(enum trial_kind kind)
     unsigned messages = trial_acks(kind) > 1 ? 0 : trial_messages(kind);
 
     trial_prepare(&trial, &stage, bucket, kind);
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
-                                                .subject = trial.subject,
-                                                .skip = trial_skip(kind),
-                                                .count = trial_acks(kind),
-                                                .then_hold = true});
-    trial_send(&trial);
-    wait_until(proxy_strikes(stage.proxy) == trial_acks(kind), "the lost ack");
+    trial_send_and_lose_acks(&trial);
     /* What is published next after the refused copy; a plain put ends with its copy. */
     bool asks = kind != TRIAL_PUT && kind != TRIAL_DELETE && kind != TRIAL_PURGE && kind != TRIAL_BULK_PUT;
     proxy_arm(
@@ -229,13 +223,7 @@ START_TEST(a_write_that_others_have_overwritten_before_its_retry_is_stored_once)
         struct trial trial;
 
         trial_prepare(&trial, &stage, bucket, kind);
-        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
-                                                    .subject = trial.subject,
-                                                    .skip = trial_skip(kind),
-                                                    .count = trial_acks(kind),
-                                                    .then_hold = true});
-        trial_send(&trial);
-        wait_until(proxy_strikes(stage.proxy) == trial_acks(kind), "the lost ack");
+        trial_send_and_lose_acks(&trial);
         trial_interfere(&trial);
         proxy_release(stage.proxy);
         trial_wait(&trial);

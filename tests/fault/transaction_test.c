@@ -246,13 +246,7 @@ START_TEST(without_batches_too_no_write_is_stored_twice)
             struct trial trial;
 
             trial_prepare(&trial, &stage, "old", kind);
-            proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
-                                                        .subject = trial.subject,
-                                                        .skip = trial_skip(kind),
-                                                        .count = trial_acks(kind),
-                                                        .then_hold = true});
-            trial_send(&trial);
-            wait_until(proxy_strikes(stage.proxy) == trial_acks(kind), "the lost ack");
+            trial_send_and_lose_acks(&trial);
             if (overwrites > 0)
                 trial_interfere(&trial);
             proxy_release(stage.proxy);

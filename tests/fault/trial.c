@@ -135,6 +135,19 @@ void trial_send(struct trial *trial)
     }
 }
 
+void trial_send_and_lose_acks(struct trial *trial)
+{
+    unsigned acks = trial_acks(trial->kind);
+
+    proxy_arm(trial->stage->proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
+                                                        .subject = trial->subject,
+                                                        .skip = trial_skip(trial->kind),
+                                                        .count = acks,
+                                                        .then_hold = true});
+    trial_send(trial);
+    wait_until(proxy_strikes(trial->stage->proxy) == acks, "the lost ack");
+}
+
 void trial_wait(struct trial *trial)
 {
     trial->answer = session_wait(trial->stage->session, trial->msgid);

@@ -50,6 +50,9 @@ void trial_prepare(struct trial *trial, struct stage *stage, const char *bucket,
 void trial_send(struct trial *trial);
 void trial_wait(struct trial *trial);
 
+/* Sends the call and loses its acks. Then the proxy holds what the daemon publishes: see proxy_release. */
+void trial_send_and_lose_acks(struct trial *trial);
+
 /* Another program writes to a key that the call is about. */
 void trial_interfere(struct trial *trial);
 
