@@ -159,31 +159,16 @@ static void release_slot(struct request *request)
 
 static void chain_remove(struct request *request)
 {
-    struct request_chain *chain = request->chain;
-
-    if (chain == NULL)
+    if (request->chain == NULL)
         return;
-    if (request->chain_previous != NULL)
-        request->chain_previous->chain_next = request->chain_next;
-    else
-        chain->first = request->chain_next;
-    if (request->chain_next != NULL)
-        request->chain_next->chain_previous = request->chain_previous;
-    else
-        chain->last = request->chain_previous;
+    DL_DELETE2(*request->chain, request, chain_previous, chain_next);
     request->chain = NULL;
 }
 
-static void chain_append(struct request_chain *chain, struct request *request)
+static void chain_append(struct request **chain, struct request *request)
 {
+    DL_APPEND2(*chain, request, chain_previous, chain_next);
     request->chain = chain;
-    request->chain_next = NULL;
-    request->chain_previous = chain->last;
-    if (chain->last != NULL)
-        chain->last->chain_next = request;
-    else
-        chain->first = request;
-    chain->last = request;
 }
 
 /*
@@ -212,13 +197,13 @@ static void note_subject(struct request *request, const char *subject)
 static struct request *find_by_subject(struct requests *requests, const char *subject)
 {
     uint64_t hash = hash_bytes(subject, strlen(subject));
-    struct request *request = requests->by_subject[hash % REQUEST_CHAINS].first;
+    struct request *request = requests->by_subject[hash % REQUEST_CHAINS];
 
     while (request != NULL && request->subject_hash != hash)
         request = request->chain_next;
     if (request != NULL)
         return request;
-    request = requests->of_several.first;
+    request = requests->of_several;
     while (request != NULL && !request->ops->publishes(request, subject))
         request = request->chain_next;
     return request;

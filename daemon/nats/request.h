@@ -91,10 +91,7 @@ struct request_queue {
     size_t count;
 };
 
-/* Those in flight whose subjects have one hash, in the order of sending. */
-struct request_chain {
-    struct request *first, *last;
-};
+/* Lists of the requests in flight, by their subjects' hash. */
 #define REQUEST_CHAINS 1024u
 
 /*
@@ -152,7 +149,7 @@ struct request {
     struct request_queue *queue; /* that it stands in; NULL: in none */
     struct request *next;
     struct request *previous;
-    struct request_chain *chain; /* while it is in flight; NULL: in none */
+    struct request **chain; /* the list that it is in, in the order of sending; NULL: none */
     struct request *chain_next;
     struct request *chain_previous;
     uint64_t subject_hash; /* of what was published last */
@@ -195,13 +192,13 @@ struct requests {
     struct request_queue sent;    /* in the order of sending */
     struct request_line held;     /* until there is room for their answers */
     struct request_queue listening;
-    struct request_chain by_subject[REQUEST_CHAINS]; /* to find the one that the server denies */
-    struct request_chain of_several;                 /* subjects, which they know themselves */
-    char inbox_denied[64];                           /* the inbox, if the server denies it; "" if not */
-    size_t expected_in_flight;                       /* bytes of the answers that are on their way, about */
-    size_t reply_bytes[2];                           /* the most that an answer with a value took, of late and before */
-    uint64_t reply_since_ms;                         /* loop time from which on it is of late */
-    size_t assumed_bytes;                            /* that one takes, for so many more of them */
+    struct request *by_subject[REQUEST_CHAINS]; /* lists, to find the one that the server denies */
+    struct request *of_several;                 /* a list: these publish to many subjects, which they know themselves */
+    char inbox_denied[64];                      /* the inbox, if the server denies it; "" if not */
+    size_t expected_in_flight;                  /* bytes of the answers that are on their way, about */
+    size_t reply_bytes[2];                      /* the most that an answer with a value took, of late and before */
+    uint64_t reply_since_ms;                    /* loop time from which on it is of late */
+    size_t assumed_bytes;                       /* that one takes, for so many more of them */
     unsigned assumed_replies;
     struct request *answered; /* whose one answer is being handed over */
     uint64_t retries;         /* attempts that were sent after the first, since the start */
