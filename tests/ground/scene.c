@@ -277,6 +277,12 @@ void write_file(const char *path, const char *text)
     ck_assert_int_eq(fclose(file), 0);
 }
 
+void write_program(const char *path, const char *text)
+{
+    write_file(path, text);
+    ck_assert_int_eq(chmod(path, 0755), 0);
+}
+
 char *read_file(const char *path)
 {
     FILE *file = fopen(path, "re"), *text;

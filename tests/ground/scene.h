@@ -71,7 +71,8 @@ void *keep(void *block);
 char *format_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 void write_file(const char *path, const char *text);
-char *read_file(const char *path); /* "" where there is none */
+void write_program(const char *path, const char *text); /* a file that may be executed */
+char *read_file(const char *path);                      /* "" where there is none */
 
 /* --- Processes ------------------------------------------------------------------------------------- */
 

@@ -223,9 +223,8 @@ END_TEST
 /* A program that says the version of the real server, and otherwise does what the commands say. */
 static void write_server_script(const char *path, const char *commands)
 {
-    write_file(
+    write_program(
         path, format_text("#!/bin/sh\n[ \"$1\" = --version ] && exec %s --version\n%s", scene_nats_server(), commands));
-    ck_assert_int_eq(chmod(path, 0755), 0);
 }
 
 static void configure_program(const char *program, const char *more)
@@ -303,8 +302,7 @@ START_TEST(a_server_that_is_too_old_is_refused_once)
 {
     daemon_prepare(&daemon_of_test);
     const char *program = format_text("%s/nats-server", daemon_of_test.directory);
-    write_file(program, "#!/bin/sh\necho 'nats-server: v2.11.9'\n");
-    ck_assert_int_eq(chmod(program, 0755), 0);
+    write_program(program, "#!/bin/sh\necho 'nats-server: v2.11.9'\n");
     expect_refusal(program, "nats-server 2.11.9 is too old: 2.12 or later is needed");
 }
 END_TEST
@@ -315,8 +313,7 @@ START_TEST(a_program_that_is_no_server_is_refused_once)
     expect_refusal("/bin/true", "/true is not a nats-server: ");
     daemon_mark_log(&daemon_of_test);
     const char *program = format_text("%s/nats-server", daemon_of_test.directory);
-    write_file(program, "#!/bin/sh\nexit 3\n");
-    ck_assert_int_eq(chmod(program, 0755), 0);
+    write_program(program, "#!/bin/sh\nexit 3\n");
     expect_refusal(program, "is not a nats-server: with --version it writes nothing and ends with status 3");
     daemon_mark_log(&daemon_of_test);
     write_file(program, "no program at all\n");
@@ -328,8 +325,7 @@ START_TEST(the_daemon_does_not_wait_for_a_program_that_does_not_say_its_version)
 {
     daemon_prepare(&daemon_of_test);
     const char *program = format_text("%s/nats-server", daemon_of_test.directory);
-    write_file(program, "#!/bin/sh\nsleep 300\n");
-    ck_assert_int_eq(chmod(program, 0755), 0);
+    write_program(program, "#!/bin/sh\nsleep 300\n");
     configure_program(program, "");
     daemon_spawn(&daemon_of_test, NULL, -1);
     daemon_wait_log(&daemon_of_test, "listening on");
@@ -442,8 +438,7 @@ START_TEST(a_script_may_start_the_server)
     daemon_prepare(&daemon_of_test);
     const char *program =
         format_text("%s/nats-server-of-this-host-with-the-settings-that-we-have-agreed-on", daemon_of_test.directory);
-    write_file(program, format_text("#!/bin/sh\nexec %s \"$@\"\n", scene_nats_server()));
-    ck_assert_int_eq(chmod(program, 0755), 0);
+    write_program(program, format_text("#!/bin/sh\nexec %s \"$@\"\n", scene_nats_server()));
     daemon_configure(&daemon_of_test, format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, program),
                      NULL);
     daemon_spawn(&daemon_of_test, NULL, -1);

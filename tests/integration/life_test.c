@@ -420,10 +420,9 @@ START_TEST(a_server_that_takes_long_to_start_is_given_the_time)
     daemon_prepare(&daemon_of_test);
     const char *program = format_text("%s/nats-server", daemon_of_test.directory);
     const char *go = format_text("%s/go", daemon_of_test.directory);
-    write_file(program, format_text("#!/bin/sh\n[ \"$1\" = --version ] && exec %s --version\n"
-                                    "while ! [ -e %s ]; do sleep 0.1; done\nexec %s \"$@\"\n",
-                                    scene_nats_server(), go, scene_nats_server()));
-    ck_assert_int_eq(chmod(program, 0755), 0);
+    write_program(program, format_text("#!/bin/sh\n[ \"$1\" = --version ] && exec %s --version\n"
+                                       "while ! [ -e %s ]; do sleep 0.1; done\nexec %s \"$@\"\n",
+                                       scene_nats_server(), go, scene_nats_server()));
     daemon_configure(&daemon_of_test,
                      format_text("  data_dir: %s\n  server: %s\n  hang_timeout: 1\n", daemon_of_test.data_dir, program),
                      NULL);
