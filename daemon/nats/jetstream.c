@@ -71,6 +71,31 @@ static enum error_code code_by_status(unsigned status)
     }
 }
 
+bool jetstream_means_nothing_stored(const struct jetstream_error *error)
+{
+    switch (error->err_code) {
+    case 10054: /* message size exceeds maximum allowed */
+    case JETSTREAM_STREAM_NOT_FOUND:
+    case 10060: /* expected stream does not match */
+    case JETSTREAM_WRONG_LAST_SEQUENCE:
+    case 10097: /* header size exceeds maximum allowed */
+    case 10109: /* sealed */
+    case JETSTREAM_ROLLUP_FAILED:
+    case JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT:
+    case 10165: /* invalid per-message TTL */
+    case 10166: /* per-message TTL is disabled */
+    case JETSTREAM_ATOMIC_DISABLED:
+    case 10175: /* a batch without a sequence */
+    case 10176: /* a batch that is incomplete was abandoned */
+    case 10177: /* a header that no batch may have */
+    case 10179: /* the id of a batch is too long */
+    case 10199: /* the batch is too large */
+        return true;
+    default:
+        return false;
+    }
+}
+
 void jetstream_set_error(struct error *error, const struct jetstream_error *from)
 {
     enum error_code code = code_by_status(from->code);
@@ -194,7 +219,7 @@ static enum request_verdict take_answer(struct request *request, unsigned attemp
                        ++call->not_found < NOT_FOUND_TIMES;
     if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE || is_doubtful) {
         request_retry_reason(request, REQUEST_NO_LEADER);
-        request_clear_doubt(request);
+        request_take_back(request);
         json_decref(answer);
         return REQUEST_RETRY;
     }
@@ -384,10 +409,12 @@ static enum request_verdict take_server_info(struct request *request, unsigned a
     json_t *server = json_object_get(answer, "server");
     const char *version = json_string_value(json_object_get(server, "ver"));
     const char *cluster = json_string_value(json_object_get(server, "cluster"));
+    const char *name = json_string_value(json_object_get(server, "name"));
 
     (void)attempt;
     snprintf(jetstream->server_version, sizeof(jetstream->server_version), "%s", version != NULL ? version : "");
     snprintf(jetstream->cluster, sizeof(jetstream->cluster), "%s", cluster != NULL ? cluster : "");
+    snprintf(jetstream->server_name, sizeof(jetstream->server_name), "%s", name != NULL ? name : "");
     json_decref(answer);
     request_end(request);
     return REQUEST_DONE;

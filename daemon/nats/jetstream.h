@@ -25,6 +25,7 @@ enum jetstream_err_code {
     JETSTREAM_STREAM_NAME_IN_USE = 10058,
     JETSTREAM_STREAM_NOT_FOUND = 10059,
     JETSTREAM_WRONG_LAST_SEQUENCE = 10071,
+    JETSTREAM_ROLLUP_FAILED = 10111,
     JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT = 10164,
     JETSTREAM_ATOMIC_DISABLED = 10174,
     JETSTREAM_ATOMIC_DUPLICATE = 10201
@@ -39,6 +40,7 @@ struct jetstream {
     unsigned level;
     char server_version[32]; /* "" until known */
     char cluster[64];        /* the server's cluster; "" where there is none */
+    char server_name[64];    /* the server's; "" until known */
     bool is_known;           /* level is the connected server's, not a guess */
     struct jetstream_probe *probe;
     struct consumer_removal *removals; /* of consumer */
@@ -93,6 +95,13 @@ bool jetstream_get_error(json_t *answer, struct jetstream_error *error);
 
 /* Why an error heals by itself; REQUEST_NO_TROUBLE where it does not. */
 enum request_trouble jetstream_healable(const struct jetstream_error *error);
+
+/*
+ * Whether an error that answers a message to a stream says that the message is not stored: it was refused for what it
+ * is, or for what the stream is, before the server began to write. Of the others a part of a batch may be stored, or a
+ * message that a start of the server recovers.
+ */
+bool jetstream_means_nothing_stored(const struct jetstream_error *error);
 
 /* Turns an error of the server into one of the protocol. */
 void jetstream_set_error(struct error *error, const struct jetstream_error *from);

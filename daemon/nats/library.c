@@ -186,6 +186,12 @@ void library_settle(struct library *library)
     library->options = NULL;
 }
 
+void library_write_server_id(const struct library *library, char id[LIBRARY_SERVER_ID_BYTES])
+{
+    if (natsConnection_GetConnectedServerId(library->connection, id, LIBRARY_SERVER_ID_BYTES) != NATS_OK)
+        id[0] = '\0';
+}
+
 size_t library_max_payload(const struct library *library)
 {
     return (size_t)natsConnection_GetMaxPayload(library->connection);

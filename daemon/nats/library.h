@@ -64,6 +64,10 @@ size_t library_max_payload(const struct library *library);
 /* Of the server it is connected to, without credentials. */
 void library_write_url(const struct library *library, char *url, size_t url_bytes);
 
+/* The id that the server it is connected to has since its start; "" where it is not known. */
+#define LIBRARY_SERVER_ID_BYTES 80
+void library_write_server_id(const struct library *library, char id[LIBRARY_SERVER_ID_BYTES]);
+
 /* --- Where the library reads and writes ------------------------------------------------------------ */
 
 /* Listens on a subject. False with the reason. */

@@ -3,6 +3,7 @@
 #include "daemon/backoff.h"
 #include "daemon/log.h"
 #include "daemon/nats/certificate.h"
+#include "daemon/nats/former.h"
 #include "daemon/nats/library.h"
 #include "daemon/nats/wire.h"
 
@@ -63,6 +64,9 @@ struct link {
     struct wire wire; /* of a plain connection; one with TLS is the library's to read and write */
     uv_poll_t *poll;
     int poll_events;
+    uint64_t number; /* of the connection, or of the last one; counts from 1 */
+    char server_id[LIBRARY_SERVER_ID_BYTES];
+    struct former former;   /* those before it */
     size_t unwritten_bytes; /* published since the last write, about */
 
     /* the round-trip check */
@@ -95,6 +99,11 @@ static void count_closed(struct link *link)
         link->stopped(link->stopped_arg);
 }
 
+static void on_former_closed(void *arg)
+{
+    count_closed(arg);
+}
+
 static void on_poll_closed(uv_handle_t *handle)
 {
     struct link *link = handle->data;
@@ -110,6 +119,7 @@ static void stop_polling(void *arg)
 
     if (link->poll == NULL)
         return;
+    link->open_handles += former_keep(&link->former, link->library.socket, link->number);
     uv_poll_stop(link->poll);
     uv_close((uv_handle_t *)link->poll, on_poll_closed);
     link->poll = NULL;
@@ -483,6 +493,8 @@ static bool take_over(struct link *link, char error[LIBRARY_ERROR_BYTES])
         return false;
     }
     link->open_handles++;
+    link->number++;
+    library_write_server_id(&link->library, link->server_id);
     link->poll->data = link;
     link->poll_events = 0;
     set_poll_events(link, UV_READABLE);
@@ -571,6 +583,7 @@ struct link *link_new(uv_loop_t *loop, struct jobs *jobs, const struct conf *con
     link->status.lost_ms = uv_now(loop);
     link->conf = conf;
     link->events = *events;
+    link->former = (struct former){.loop = loop, .closed = on_former_closed, .arg = link};
     link->library.events =
         (struct library_events){take_message, take_no_responders, stop_polling, note_complaint, link};
     /* "_INBOX." and a unique id */
@@ -624,6 +637,7 @@ static void on_handle_closed(uv_handle_t *handle)
 static void finish_stop(struct link *link)
 {
     link->state = LINK_STOPPED;
+    former_close_all(&link->former);
     uv_close((uv_handle_t *)&link->timer, on_handle_closed);
     uv_close((uv_handle_t *)&link->wake, on_handle_closed);
 }
@@ -690,6 +704,21 @@ void link_set_trouble(struct link *link, const char *text)
 bool link_is_up(const struct link *link)
 {
     return link->state == LINK_UP;
+}
+
+uint64_t link_number(const struct link *link)
+{
+    return link->number;
+}
+
+bool link_is_only(const struct link *link, uint64_t first)
+{
+    return former_are_over(&link->former, first);
+}
+
+const char *link_server_id(const struct link *link)
+{
+    return link->server_id;
 }
 
 const struct link_status *link_get_status(const struct link *link)

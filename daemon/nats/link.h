@@ -98,6 +98,18 @@ void link_free(struct link *link);
 bool link_is_up(const struct link *link);
 const struct link_status *link_get_status(const struct link *link);
 
+/* The number of the connection, or while there is none of the last one: counts from 1. */
+uint64_t link_number(const struct link *link);
+
+/*
+ * Whether all connections with the number first or a higher one but the present one are over at the server too: nothing
+ * of what was published on them can arrive any more.
+ */
+bool link_is_only(const struct link *link, uint64_t first);
+
+/* The id of the server that the connection was made to, which each start of a server has anew; "" before the first. */
+const char *link_server_id(const struct link *link);
+
 /* The inbox's subject without its last token: "_INBOX.<unique>.". The link listens on all tokens behind it. */
 const char *link_inbox(const struct link *link);
 

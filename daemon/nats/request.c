@@ -473,6 +473,21 @@ static uint64_t attempt_timeout_ms(const struct request *request)
     return (uint64_t)request->requests->conf->calls.attempt_timeout_ms << (retries < 3 ? retries : 3);
 }
 
+/* Whether there is something to send now. Otherwise the request waits for what its owner waits for. */
+static bool is_ready(struct request *request)
+{
+    switch (request->ops->prepare != NULL ? request->ops->prepare(request) : REQUEST_READY) {
+    case REQUEST_READY:
+        return true;
+    case REQUEST_LATER:
+        back_off(request, REQUEST_NO_ANSWER);
+        break;
+    case REQUEST_PARKED_OR_OVER:
+        break;
+    }
+    return false;
+}
+
 static void send_attempt(struct request *request)
 {
     struct requests *requests = request->requests;
@@ -486,7 +501,7 @@ static void send_attempt(struct request *request)
         back_off(request, REQUEST_DEAF);
         return;
     }
-    if (!take_place(request))
+    if (!is_ready(request) || !take_place(request))
         return;
     /* Those that were held come first, but for requests whose answers are small. */
     const struct request *first = line_first(&requests->held);
@@ -500,6 +515,7 @@ static void send_attempt(struct request *request)
     requests->expected_in_flight += request->charged_bytes;
     request->attempts++;
     request->suspected = false;
+    request->was_in_doubt = request->in_doubt;
     set_timer(request, uv_now(requests->loop) + attempt_timeout_ms(request));
 
     switch (request->ops->send(request, request->attempts)) {
@@ -588,8 +604,7 @@ void requests_on_publish_denied(struct requests *requests, const char *subject)
         return; /* nobody waits for it any more */
     error_set(&error, ERROR_PERMISSION_DENIED, "the NATS server does not let kvstored's user publish to \"%s\"",
               subject);
-    if (request->attempts == 1)
-        request->in_doubt = false;
+    request_take_back(request);
     request_end(request);
     request->ops->fail(request, &error);
 }
@@ -630,8 +645,8 @@ static void suspect(struct request *request)
  */
 void requests_on_no_responders(struct requests *requests)
 {
-    if (requests->sent.count == 1 && requests->sent.first->attempts == 1)
-        requests->sent.first->in_doubt = false;
+    if (requests->sent.count == 1)
+        request_take_back(requests->sent.first);
     for (struct request *request = requests->sent.last; request != NULL && !request->suspected;
          request = request->previous)
         suspect(request);
@@ -646,8 +661,7 @@ static void take_no_responders(struct request *request, unsigned attempt)
         back_off(request, REQUEST_NO_RESPONDERS);
     if (request->state != REQUEST_SENT)
         return;
-    if (request->attempts == 1)
-        request->in_doubt = false;
+    request_take_back(request);
     suspect(request);
 }
 
@@ -808,7 +822,7 @@ void request_start(struct requests *requests, struct request *request, const str
     request->attempts = 0;
     request->settled_attempts = 0;
     request->trouble = REQUEST_NO_TROUBLE;
-    request->in_doubt = false;
+    request_set_doubt(request, false);
     request->was_sent = false;
     if (deadline_ms <= request->started_ms || take_slot(requests, request) != 0) {
         /* Too late, or out of memory: the deadline comes at once, but not from within this call. */
@@ -910,9 +924,15 @@ void request_retry_reason(struct request *request, enum request_trouble trouble)
     request->trouble = trouble;
 }
 
-void request_clear_doubt(struct request *request)
+void request_take_back(struct request *request)
 {
-    request->in_doubt = false;
+    request->in_doubt = request->was_in_doubt;
+}
+
+void request_set_doubt(struct request *request, bool is_in_doubt)
+{
+    request->in_doubt = is_in_doubt;
+    request->was_in_doubt = is_in_doubt;
 }
 
 bool request_is_in_doubt(const struct request *request)

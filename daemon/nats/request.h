@@ -28,7 +28,20 @@ enum request_verdict {
     REQUEST_RETRY /* ask again after a backoff; see request_retry_reason */
 };
 
+/* Whether an attempt can be sent. */
+enum request_readiness {
+    REQUEST_READY,
+    REQUEST_LATER,         /* ask again after a backoff */
+    REQUEST_PARKED_OR_OVER /* the callback has parked the request, which it will resume, or the request is over */
+};
+
 struct request_ops {
+    /*
+     * Asked before each attempt, whenever the link is up and the request's turn has come; maybe several times before
+     * one is sent. For requests whose next attempt depends on what became of those before. NULL: always ready.
+     */
+    enum request_readiness (*prepare)(struct request *request);
+
     /*
      * Publishes one attempt, with request_publish. attempt counts from 1. May be
      * called several times, at any time from request_start until the request ends.
@@ -168,7 +181,8 @@ struct request {
     bool was_sent;               /* any attempt: the others may have waited for room */
     struct request_limit *place; /* in which it has a place; NULL: in none. See request_leave_place */
     unsigned place_weight;
-    bool in_doubt; /* an attempt was sent that may have had its effect without our knowing */
+    bool in_doubt;     /* an attempt was sent that may have had its effect without our knowing */
+    bool was_in_doubt; /* before the latest attempt */
 };
 
 /* A place in the table. generation tells the answers to its earlier tenants from those to the present one. */
@@ -315,9 +329,11 @@ const char *request_trouble_text(const struct request *request);
 /* Within a reply callback: says why it answers REQUEST_RETRY. */
 void request_retry_reason(struct request *request, enum request_trouble trouble);
 
-/* Within a reply callback: the attempt surely had no effect. Where all attempts had none, the deadline is no mystery.
- */
-void request_clear_doubt(struct request *request);
+/* The latest attempt surely had no effect. Where all attempts had none, the deadline is no mystery. */
+void request_take_back(struct request *request);
+
+/* What its owner has found out about all attempts by now. */
+void request_set_doubt(struct request *request, bool is_in_doubt);
 
 /* Whether an attempt may have had its effect without our knowing. */
 bool request_is_in_doubt(const struct request *request);

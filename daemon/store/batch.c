@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ADR-50, "Error handling" */
@@ -17,11 +18,70 @@ static struct batch *batch_of(struct request *request)
     return (struct batch *)((char *)request - offsetof(struct batch, request));
 }
 
-static void finish(struct batch *batch, uint64_t first_sequence, unsigned err_code, const struct error *error)
+/* --- Its keys -------------------------------------------------------------------------------------- */
+
+/* No other write may take the place of what it may have stored. Without memory for that some will. */
+static void hold_keys(struct batch *batch)
+{
+    if (batch->holds == NULL)
+        batch->holds = calloc(batch->count, sizeof(*batch->holds));
+    for (size_t i = 0; batch->holds != NULL && i < batch->count; i++)
+        ledger_hold(batch->bucket->ledger, &batch->holds[i], batch->messages[i].operation->key);
+}
+
+static void let_go(struct batch *batch)
+{
+    for (size_t i = 0; batch->holds != NULL && i < batch->count; i++)
+        ledger_let_go(&batch->holds[i]);
+    free(batch->holds);
+    batch->holds = NULL;
+}
+
+static void on_turn(struct ledger_wait *wait)
+{
+    request_resume(&((struct batch *)((char *)wait - offsetof(struct batch, turn)))->request);
+}
+
+/* Whether it waits for one of its keys; then it asks for all of them again. */
+static bool must_wait(struct batch *batch)
+{
+    batch->turn.resume = on_turn;
+    for (size_t i = 0; i < batch->count; i++) {
+        if (ledger_must_wait(batch->bucket->ledger, &batch->turn, batch->messages[i].operation->key))
+            return true;
+    }
+    return false;
+}
+
+/* Stops all that is under way for the batch. */
+static void stop(struct batch *batch)
 {
     request_end(&batch->request);
     bucket_wait_cancel(&batch->wait);
+    inquiry_cancel(batch->inquiry);
+    batch->inquiry = NULL;
+    ledger_end_wait(&batch->turn);
+    let_go(batch);
+}
+
+static void finish(struct batch *batch, uint64_t first_sequence, unsigned err_code, const struct error *error)
+{
+    stop(batch);
+    if (error == NULL)
+        ledger_note_sequence(batch->bucket->ledger, first_sequence + (batch->count - 1));
     batch->done(batch->arg, first_sequence, err_code, error);
+}
+
+static void finish_landed(struct batch *batch, uint64_t last_sequence)
+{
+    /* Its messages are consecutive (ADR-50). */
+    finish(batch, last_sequence - (batch->count - 1), 0, NULL);
+}
+
+static void finish_in_doubt(struct batch *batch)
+{
+    batch->error.outcome = ERROR_OUTCOME_UNKNOWN;
+    finish(batch, 0, 0, &batch->error);
 }
 
 /* --- Sending --------------------------------------------------------------------------------------- */
@@ -34,16 +94,20 @@ struct batch_texts {
     char expected_last[24];
 };
 
+/* Of the first message, or of the last one. */
+static const char *id_of(const struct batch *batch, size_t index)
+{
+    return index == 0 ? batch->id : batch->last_id;
+}
+
 static size_t add_batch_headers(const struct batch *batch, size_t index, struct batch_texts *texts)
 {
     const struct batch_message *message = &batch->messages[index];
     struct message_header *headers = message->message.headers;
     size_t count = message->message.header_count;
 
-    if (index == 0)
-        operation_add_header(headers, &count, KV_HEADER_MSG_ID, batch->id);
-    if (batch->settle)
-        return count;
+    if (index == 0 || index + 1 == batch->count)
+        operation_add_header(headers, &count, KV_HEADER_MSG_ID, id_of(batch, index));
     if (index == 0 && batch->has_expected_last) {
         snprintf(texts->expected_last, sizeof(texts->expected_last), "%" PRIu64, batch->expected_last);
         operation_add_header(headers, &count, KV_HEADER_EXPECTED_STREAM, texts->expected_last);
@@ -62,68 +126,217 @@ static size_t add_batch_headers(const struct batch *batch, size_t index, struct 
     return count;
 }
 
-static enum link_publish_result send_batch(struct request *request, unsigned attempt)
+static enum link_publish_result send_copy(struct batch *batch, unsigned attempt)
 {
-    struct batch *batch = batch_of(request);
+    struct request *request = &batch->request;
+    struct outcome_stream stream = bucket_stream(batch->store, batch->bucket);
+    struct link *link = batch->store->link;
     struct batch_texts texts;
-    size_t count = batch->settle ? 1 : batch->count;
 
     /* A batch that was begun and not finished must not be taken for this one. */
     snprintf(texts.batch_id, sizeof(texts.batch_id), "%s-%u", batch->id, attempt);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < batch->count; i++) {
         const struct batch_message *message = &batch->messages[i];
         const struct operation *operation = message->operation;
         size_t headers = add_batch_headers(batch, i, &texts);
         enum link_publish_result result;
 
-        if (i + 1 == count || batch->asks_each)
+        if (i + 1 == batch->count || batch->asks_each)
             result = request_publish(request, message->message.subject, message->message.headers, headers,
                                      operation->value, operation->value_bytes);
         else
-            result = link_publish(batch->store->link, message->message.subject, NULL, message->message.headers, headers,
+            result = link_publish(link, message->message.subject, NULL, message->message.headers, headers,
                                   operation->value, operation->value_bytes);
         if (result != LINK_PUBLISHED)
-            return result;
+            return result; /* without its last message it is nothing */
     }
+    batch->copy_attempt = attempt;
+    outcome_sent(&batch->outcome, inquiry_now_ms(), link_number(link), batch->bucket->duplicate_window_ms, &stream);
     return LINK_PUBLISHED;
+}
+
+static enum outcome_step next_step(const struct batch *batch)
+{
+    return outcome_next(&batch->outcome, link_is_only(batch->store->link, batch->outcome.connection));
+}
+
+static enum link_publish_result send_batch(struct request *request, unsigned attempt)
+{
+    struct batch *batch = batch_of(request);
+    enum outcome_step step = next_step(batch);
+    size_t index = step == OUTCOME_ASK_FIRST ? 0 : batch->count - 1;
+
+    if (step == OUTCOME_SEND)
+        return send_copy(batch, attempt);
+    return request_publish(request, batch->messages[index].message.subject,
+                           (struct message_header[])OPERATION_QUESTION(id_of(batch, index)), OPERATION_QUESTION_HEADERS,
+                           "", 0);
+}
+
+static void start_inquiry(struct batch *batch, enum outcome_step step);
+
+static enum request_readiness prepare_batch(struct request *request)
+{
+    struct batch *batch = batch_of(request);
+    struct outcome *outcome = &batch->outcome;
+
+    /* The copy found nobody who listens. */
+    if (!request_is_in_doubt(request) && outcome->copies > 0 && outcome->step != OUTCOME_SEND)
+        outcome_refused(outcome);
+    enum outcome_step step = next_step(batch);
+    switch (step) {
+    case OUTCOME_WAIT:
+        return REQUEST_LATER;
+    case OUTCOME_READ:
+    case OUTCOME_READ_FIRST:
+        request_park(request);
+        start_inquiry(batch, step);
+        return REQUEST_PARKED_OR_OVER;
+    case OUTCOME_SEND:
+        if (!must_wait(batch))
+            return REQUEST_READY;
+        request_park(request);
+        return REQUEST_PARKED_OR_OVER;
+    case OUTCOME_ASK:
+    case OUTCOME_ASK_FIRST:
+        break;
+    }
+    hold_keys(batch);
+    return REQUEST_READY;
+}
+
+/* --- In doubt -------------------------------------------------------------------------------------- */
+
+/* False: it goes on with the next step. */
+static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint64_t our_sequence)
+{
+    switch (verdict) {
+    case OUTCOME_OPEN:
+        return false;
+    case OUTCOME_LANDED:
+        finish_landed(batch, our_sequence);
+        return true;
+    case OUTCOME_LOST:
+        request_set_doubt(&batch->request, false);
+        let_go(batch);
+        if (!batch->has_failed)
+            return false;
+        batch->error.outcome = ERROR_OUTCOME_NONE;
+        finish(batch, 0, batch->err_code, &batch->error);
+        return true;
+    case OUTCOME_HALF:
+        error_set(
+            &batch->error, ERROR_UNAVAILABLE,
+            "the NATS server has stopped in the middle of these writes: a part of them is stored, and what becomes "
+            "of the others is not known");
+        break;
+    case OUTCOME_UNKNOWN:
+        break;
+    }
+    finish_in_doubt(batch);
+    return true;
+}
+
+static void on_inquiry_done(void *arg, const struct outcome_reading *reading, const struct error *error)
+{
+    struct batch *batch = arg;
+
+    batch->inquiry = NULL;
+    if (error != NULL) {
+        batch->error = *error;
+        finish_in_doubt(batch);
+        return;
+    }
+    enum outcome_verdict verdict = outcome_read(&batch->outcome, reading);
+    if (verdict == OUTCOME_UNKNOWN && !batch->has_failed)
+        operation_set_unknown_error(&batch->error, batch->messages[batch->count - 1].operation->key, reading);
+    if (!take_verdict(batch, verdict, reading->our_sequence))
+        request_resume(&batch->request);
+}
+
+static void start_inquiry(struct batch *batch, enum outcome_step step)
+{
+    size_t index = step == OUTCOME_READ_FIRST ? 0 : batch->count - 1;
+    struct inquiry_subject subject = {.bucket = batch->bucket,
+                                      .key = batch->messages[index].operation->key,
+                                      .id = id_of(batch, index),
+                                      .outcome = &batch->outcome,
+                                      .deadline_ms = batch->request.deadline_ms,
+                                      .owner = batch->owner};
+
+    hold_keys(batch);
+    batch->inquiry = inquiry_start(batch->store, &subject, on_inquiry_done, batch);
+    if (batch->inquiry == NULL) /* no memory now: the deadline runs on */
+        request_again(&batch->request, REQUEST_CONGESTED);
 }
 
 /* --- Acks ------------------------------------------------------------------------------------------ */
 
-static enum request_verdict take_refusal(struct batch *batch, const struct kv_ack *ack)
+/* The next step at once. A batch that is being looked for goes on with that. */
+static enum request_verdict hurry(struct batch *batch)
 {
-    struct request *request = &batch->request;
-    struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
-    struct error error;
+    request_hurry(&batch->request);
+    return REQUEST_MORE;
+}
 
-    if (ack->err_code == JETSTREAM_ATOMIC_DUPLICATE) {
-        if (!batch->settle) {
-            batch->settle = true;
-            batch->settle_after = request->attempts;
-            request_hurry(request);
-        }
-        return REQUEST_MORE;
-    }
+/* The copy is not stored, and its refusal heals by itself. */
+static enum request_verdict send_again(struct batch *batch, enum request_trouble trouble, bool is_latest)
+{
+    if (!is_latest)
+        return REQUEST_MORE; /* it is asked about already */
+    outcome_refused(&batch->outcome);
+    request_take_back(&batch->request);
+    request_retry_reason(&batch->request, trouble);
+    return REQUEST_RETRY;
+}
+
+/* The server's answer to a copy. */
+static enum request_verdict take_refusal(struct batch *batch, const struct kv_ack *ack, bool is_latest)
+{
+    struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
+
+    /* An earlier copy has landed, or has begun to. */
+    if (ack->err_code == JETSTREAM_ATOMIC_DUPLICATE)
+        return hurry(batch);
     /* A message was lost; or the server has refused one of the first, which it tells only where it was asked to. */
     if (ack->err_code == ATOMIC_INCOMPLETE) {
         batch->asks_each = true;
-        request_retry_reason(request, REQUEST_NO_ANSWER);
-        return REQUEST_RETRY;
+        return send_again(batch, REQUEST_NO_ANSWER, is_latest);
     }
-    if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
-        request_retry_reason(request, jetstream_healable(&failure));
-        if (request->attempts == 1)
-            request_clear_doubt(request);
-        return REQUEST_RETRY;
-    }
+    if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE)
+        return send_again(batch, jetstream_healable(&failure), is_latest);
     if (ack->err_code == JETSTREAM_ATOMIC_DISABLED)
-        error_set(&error, ERROR_UNSUPPORTED,
+        error_set(&batch->error, ERROR_UNSUPPORTED,
                   "the bucket takes no atomic batches, which transactions need; bucket.update switches them on");
     else
-        jetstream_set_error(&error, &failure);
-    error.outcome = ERROR_OUTCOME_NONE;
-    finish(batch, 0, ack->err_code, &error);
-    return REQUEST_DONE;
+        jetstream_set_error(&batch->error, &failure);
+    batch->err_code = ack->err_code;
+    if (batch->outcome.copies == 1 && jetstream_means_nothing_stored(&failure)) {
+        batch->error.outcome = ERROR_OUTCOME_NONE;
+        finish(batch, 0, ack->err_code, &batch->error);
+        return REQUEST_DONE;
+    }
+    batch->has_failed = true;
+    return hurry(batch);
+}
+
+/* The answer to the question for an id. */
+static enum request_verdict take_id_answer(struct batch *batch, const struct kv_ack *ack)
+{
+    struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
+    enum outcome_answer answer = OUTCOME_NO_ANSWER;
+
+    if (ack->err_code == 0) {
+        answer = OUTCOME_ID_KNOWN;
+    } else if (ack->err_code == JETSTREAM_ROLLUP_FAILED) {
+        answer = OUTCOME_ID_UNKNOWN;
+    } else if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
+        request_retry_reason(&batch->request, jetstream_healable(&failure));
+        return REQUEST_RETRY;
+    }
+    enum outcome_verdict verdict =
+        outcome_answered(&batch->outcome, answer, inquiry_now_ms(), bucket_keeper(batch->store, batch->bucket));
+    return take_verdict(batch, verdict, ack->sequence) ? REQUEST_DONE : hurry(batch);
 }
 
 static enum request_verdict take_ack(struct request *request, unsigned attempt, struct message *message)
@@ -136,20 +349,18 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
         return REQUEST_MORE;
     if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; the stream's ack is yet to come */
         return REQUEST_MORE;
-    /* Asked more than once, any answer to the question will do: one may be late. */
-    if (ack.err_code == 0 && batch->settle && attempt > batch->settle_after) {
-        finish(batch, ack.sequence, 0, NULL);
+    bool is_latest = attempt == (request->attempts & REQUEST_ATTEMPT_MASK);
+    if (attempt == (batch->copy_attempt & REQUEST_ATTEMPT_MASK) || ack.batch_count > 0) {
+        if (ack.err_code != 0)
+            return take_refusal(batch, &ack, is_latest);
+        finish_landed(batch, ack.sequence);
         return REQUEST_DONE;
     }
-    if (ack.err_code == 0) {
-        /* The batch's messages are consecutive, and the ack tells the last one (ADR-50). */
-        finish(batch, ack.sequence - (batch->count - 1), 0, NULL);
-        return REQUEST_DONE;
-    }
-    /* Of an earlier attempt only that a copy has landed is news. */
-    if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK) && ack.err_code != JETSTREAM_ATOMIC_DUPLICATE)
+    enum outcome_step step = next_step(batch);
+    /* An earlier question; or while the answer to this one was under way all was found out. */
+    if (!is_latest || (step != OUTCOME_ASK && step != OUTCOME_ASK_FIRST))
         return REQUEST_MORE;
-    return take_refusal(batch, &ack);
+    return take_id_answer(batch, &ack);
 }
 
 static void fail_batch(struct request *request, const struct error *error)
@@ -165,9 +376,8 @@ static void fail_batch(struct request *request, const struct error *error)
 static bool publishes(const struct request *request, const char *subject)
 {
     const struct batch *batch = (const struct batch *)((const char *)request - offsetof(struct batch, request));
-    size_t count = batch->settle ? 1 : batch->count;
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < batch->count; i++) {
         if (strcmp(batch->messages[i].message.subject, subject) == 0)
             return true;
     }
@@ -201,24 +411,30 @@ static bool found_nobody(struct request *request)
     return false;
 }
 
-static const struct request_ops batch_ops = {
-    .send = send_batch, .reply = take_ack, .fail = fail_batch, .no_responders = found_nobody, .publishes = publishes};
+static const struct request_ops batch_ops = {.prepare = prepare_batch,
+                                             .send = send_batch,
+                                             .reply = take_ack,
+                                             .fail = fail_batch,
+                                             .no_responders = found_nobody,
+                                             .publishes = publishes};
 
 void batch_cancel(struct batch *batch)
 {
-    request_end(&batch->request);
-    bucket_wait_cancel(&batch->wait);
+    stop(batch);
 }
 
 void batch_start(struct store *store, struct batch *batch)
 {
     batch->store = store;
-    batch->settle = false;
     batch->asks_each = false;
+    batch->has_failed = false;
+    batch->copy_attempt = 0;
+    memset(&batch->outcome, 0, sizeof(batch->outcome));
+    batch->outcome.is_batch = batch->count > 1;
     batch->request.limit = group_batches_limit(batch->bucket->group);
     batch->request.weight = BATCH_WEIGHT(batch->count);
     batch->request.owner = batch->owner;
     store_make_write_id(store, batch->id);
-    request_start(&store->requests, &batch->request, &batch_ops,
-                  bucket_bound_deadline(store, batch->bucket, batch->deadline_ms));
+    snprintf(batch->last_id, sizeof(batch->last_id), "%s-l", batch->id);
+    request_start(&store->requests, &batch->request, &batch_ops, batch->deadline_ms);
 }

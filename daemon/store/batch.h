@@ -1,15 +1,16 @@
 /*
  * batch: several messages that are written together or not at all.
  *
- * Used by txn and group. A JetStream atomic batch (ADR-50) with exactly-once: its
- * first message carries an id; when the ack of a batch that landed is lost, the
- * copy is refused as a duplicate, and the first message alone, plain, tells the
- * sequence that it has.
+ * Used by txn and group. A JetStream atomic batch (ADR-50) with exactly-once: its first message carries an id, and its
+ * last one another. When its ack does not come, what became of it is found out before it is sent a second time: outcome
+ * says how.
  */
 #ifndef DAEMON_STORE_BATCH_H
 #define DAEMON_STORE_BATCH_H
 
 #include "daemon/store/bucket.h"
+#include "daemon/store/inquiry.h"
+#include "daemon/store/ledger.h"
 #include "daemon/store/operation.h"
 #include "daemon/store/store.h"
 
@@ -33,8 +34,9 @@ struct batch_message {
 };
 
 /*
- * The sequence of the first message, the others' follow it one by one; or an error. err_code is the server's
- * where it refused the batch (nothing was written), or another number where it dropped a message of it; 0 else.
+ * The sequence of the first message, the others' follow it one by one; or an error with its outcome. err_code is the
+ * server's where it refused the batch (nothing was written), or another number where it dropped a message of it; 0
+ * else.
  */
 typedef void batch_done_fn(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error);
 
@@ -54,10 +56,17 @@ struct batch {
     struct store *store;
     struct request request;
     struct bucket_wait wait;
-    bool settle;           /* a copy was refused as a duplicate: ask for the first one's sequence */
-    unsigned settle_after; /* the attempt that was refused; those after it are the question */
-    bool asks_each;        /* each message asks for an answer: the batch came out incomplete */
-    char id[48];
+    bool asks_each; /* each message asks for an answer: the batch came out incomplete */
+    char id[STORE_ID_BYTES], last_id[STORE_ID_BYTES + 2];
+    /* While its outcome is in doubt: */
+    struct outcome outcome;
+    struct inquiry *inquiry;
+    struct ledger_hold *holds; /* one for each message, from malloc; NULL: none */
+    struct ledger_wait turn;   /* behind other writes in doubt of its keys */
+    unsigned copy_attempt;     /* the attempt that was a copy, the latest of them */
+    bool has_failed;           /* the server has said error, with err_code, which leaves open what it has stored */
+    unsigned err_code;
+    struct error error;
 };
 
 /* Sends the batch. *batch, zeroed but for what the caller sets, lives until done was called, never from within. */

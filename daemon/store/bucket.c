@@ -2,6 +2,7 @@
 
 #include "daemon/store/bucket_config.h"
 #include "daemon/store/group.h"
+#include "daemon/store/ledger.h"
 #include "daemon/table.h"
 
 #include <assert.h>
@@ -63,6 +64,66 @@ static void set_prefixes(struct bucket_memory *memory, const struct store *store
     set_prefix(memory->put_prefix, sizeof(memory->put_prefix), api, origin);
 }
 
+/* --- Streams --------------------------------------------------------------------------------------- */
+
+static const char *text_or_empty(json_t *text)
+{
+    return json_is_string(text) ? json_string_value(text) : "";
+}
+
+/* Who keeps the ids of a replicated stream: its leader, for as long as it leads. 0: this is not told. */
+static uint64_t leader_keeper(json_t *cluster)
+{
+    char text[192];
+    json_t *since = json_object_get(cluster, "leader_since");
+
+    if (!json_is_string(since))
+        return 0;
+    snprintf(text, sizeof(text), "%s %s", text_or_empty(json_object_get(cluster, "leader")), json_string_value(since));
+    return hash_bytes(text, strlen(text));
+}
+
+/*
+ * Of a stream on a server by itself it is that server's process. The connection's server must be the one: a leaf node,
+ * or a server of another domain, only passes on what it is sent.
+ */
+static uint64_t server_keeper(const struct store *store, const char *leader)
+{
+    const char *id = link_server_id(store->link);
+    bool is_it = leader[0] != '\0' && strcmp(leader, store->jetstream.server_name) == 0;
+
+    return is_it && id[0] != '\0' && store->conf->nats.domain == NULL ? hash_bytes(id, strlen(id)) : 0;
+}
+
+void bucket_read_stream(const struct store *store, json_t *info, struct outcome_stream *stream)
+{
+    json_t *cluster = json_object_get(info, "cluster");
+    const char *created = text_or_empty(json_object_get(info, "created"));
+
+    memset(stream, 0, sizeof(*stream));
+    if (json_is_object(json_object_get(json_object_get(info, "config"), "mirror")) || created[0] == '\0')
+        return;
+    stream->identity = hash_bytes(created, strlen(created));
+    stream->last_sequence = (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
+    if (json_is_string(json_object_get(cluster, "name")))
+        stream->keeper = leader_keeper(cluster);
+    else
+        stream->keeper = server_keeper(store, text_or_empty(json_object_get(cluster, "leader")));
+}
+
+struct outcome_stream bucket_stream(const struct store *store, const struct bucket *bucket)
+{
+    struct outcome_stream stream = *ledger_stream(bucket->ledger);
+
+    stream.keeper = bucket->is_clustered ? bucket->keeper : server_keeper(store, bucket->leader);
+    return stream;
+}
+
+uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket)
+{
+    return bucket->is_clustered ? 0 : server_keeper(store, bucket->leader);
+}
+
 /* info: what STREAM.INFO answers. Of a server by itself it has a leader and no cluster's name. */
 static struct bucket *make_handle(struct store *store, const char *name, json_t *info)
 {
@@ -89,6 +150,7 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     bucket->is_clustered = !json_is_object(cluster) || json_object_get(cluster, "name") != NULL;
     bucket->max_value_size = bucket_config_max_value_size(config);
     bucket->duplicate_window_ms = (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;
+    snprintf(bucket->leader, sizeof(bucket->leader), "%s", text_or_empty(json_object_get(cluster, "leader")));
     bucket->references = 1;
     return bucket;
 }
@@ -105,15 +167,9 @@ void bucket_release(struct bucket *bucket)
     if (--bucket->references > 0)
         return;
     group_release(bucket->group);
+    if (bucket->ledger != NULL)
+        ledger_release(bucket->ledger);
     free(bucket); /* the first member of its block */
-}
-
-uint64_t bucket_bound_deadline(const struct store *store, const struct bucket *bucket, uint64_t deadline_ms)
-{
-    uint64_t window_ms = bucket->duplicate_window_ms;
-    uint64_t last_ms = uv_now(store->loop) + window_ms - window_ms / 8;
-
-    return window_ms > 0 && last_ms < deadline_ms ? last_ms : deadline_ms;
 }
 
 /* --- Waiting --------------------------------------------------------------------------------------- */
@@ -191,6 +247,23 @@ static void answer_waiting(struct bucket_entry *entry)
         jobs_add(entry->store->jobs, &entry->answering, run_answering);
 }
 
+/* What all handles of the bucket share: writes that wait keep their place before those to come. False: out of memory.
+ */
+static bool share(struct bucket_entry *entry, const struct bucket *old, json_t *info)
+{
+    struct bucket *handle = entry->handle;
+    struct outcome_stream stream;
+
+    handle->group = old != NULL ? group_retain(old->group) : group_new(entry->store);
+    handle->ledger = old != NULL ? ledger_retain(old->ledger) : ledger_new(entry->store->jobs);
+    if (handle->group == NULL || handle->ledger == NULL)
+        return false;
+    bucket_read_stream(entry->store, info, &stream);
+    handle->keeper = stream.keeper;
+    ledger_note_stream(handle->ledger, &stream);
+    return true;
+}
+
 static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct bucket_entry *entry = arg;
@@ -205,10 +278,10 @@ static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const str
     entry->failure.code = ERROR_NONE;
     if (answer != NULL) {
         entry->handle = make_handle(entry->store, entry->name, answer);
-        /* Writes that wait keep their place before those to come. */
-        if (entry->handle != NULL)
-            entry->handle->group =
-                old != NULL && old->group != NULL ? group_retain(old->group) : group_new(entry->store);
+        if (entry->handle != NULL && !share(entry, old, answer)) {
+            bucket_release(entry->handle);
+            entry->handle = NULL;
+        }
         entry->looked_up_ms = uv_now(entry->store->loop);
         if (entry->handle == NULL)
             error_set(&entry->failure, ERROR_RESOURCE_EXHAUSTED, "out of memory");

@@ -10,6 +10,7 @@
 #define DAEMON_STORE_BUCKET_H
 
 #include "daemon/nats/kv.h"
+#include "daemon/store/ledger.h"
 #include "daemon/store/store.h"
 
 struct bucket {
@@ -27,9 +28,13 @@ struct bucket {
     int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
     uint64_t duplicate_window_ms;
 
-    struct group *group; /* commits its writes; shared by the handles of one bucket */
+    /* Shared by the handles of one bucket: */
+    struct group *group; /* commits its writes */
+    struct ledger *ledger;
 
     /* private */
+    uint64_t keeper; /* of its ids, as the look-up told it; 0: the connection's server, or nobody knows */
+    char leader[64]; /* the server that leads the stream; "": nobody knows */
     unsigned references;
 };
 
@@ -59,11 +64,14 @@ void bucket_wait_cancel(struct bucket_wait *wait);
 struct bucket *bucket_retain(struct bucket *bucket);
 void bucket_release(struct bucket *bucket);
 
-/*
- * The server knows a write's id only for the bucket's duplicate window: a copy sent after it could be written
- * twice. The deadline, or where the window ends first, that.
- */
-uint64_t bucket_bound_deadline(const struct store *store, const struct bucket *bucket, uint64_t deadline_ms);
+/* What an answer of STREAM.INFO tells of the stream that holds a bucket's messages. Of a mirror it tells nothing. */
+void bucket_read_stream(const struct store *store, json_t *info, struct outcome_stream *stream);
+
+/* The same, as far as it is known without asking. */
+struct outcome_stream bucket_stream(const struct store *store, const struct bucket *bucket);
+
+/* The keeper of the stream's ids that answers on the present connection; 0: the connection does not tell. */
+uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket);
 
 /* Whether the bucket was there when it was looked up last. */
 bool bucket_is_known(const struct store *store, const char *name);

@@ -96,6 +96,16 @@ void operation_set_condition_error(const struct operation *operation, uint64_t c
     error->revision = current;
 }
 
+void operation_set_unknown_error(struct error *error, const char *key, const struct outcome_reading *reading)
+{
+    error_set(error, ERROR_UNAVAILABLE,
+              "the NATS server has forgotten this write: it has started anew, or its leader has changed, before it "
+              "answered, and the key has changed since. Whether it was done is not known");
+    error->key = key;
+    error->has_revision = reading->is_there;
+    error->revision = reading->sequence;
+}
+
 bool operation_condition_holds(const struct operation *operation, const struct kv_entry *last)
 {
     switch (operation->condition) {

@@ -17,6 +17,12 @@ static bool asks_leader(const struct read_get *get)
     return get->consistency == READ_LEADER || !get->handle->allows_direct;
 }
 
+/* The key's last entry is what tells of the key. */
+static bool asks_last(const struct read_get *get)
+{
+    return get->revision == 0 && get->from_sequence == 0;
+}
+
 /* Both kinds of get take the same JSON; a direct get of a key's last entry has it in the subject instead. */
 static const char *make_body(struct read_get *get)
 {
@@ -29,6 +35,9 @@ static const char *make_body(struct read_get *get)
         return NULL;
     if (get->revision > 0)
         snprintf(body, size, "{\"seq\":%llu}", (unsigned long long)get->revision);
+    else if (get->from_sequence > 0)
+        snprintf(body, size, "{\"seq\":%llu,\"next_by_subj\":\"%s%s\"}", (unsigned long long)get->from_sequence,
+                 get->handle->prefix, get->key);
     else /* keys need no escaping: kv_check_key lets nothing through that would */
         snprintf(body, size, "{\"last_by_subj\":\"%s%s\"}", get->handle->prefix, get->key);
     return body;
@@ -73,7 +82,7 @@ static void answer_absent(struct read_get *get)
 {
     bool is_certain = asks_leader(get) || get->handle->replicas <= 1;
 
-    if (get->store->replicas != NULL && get->revision == 0)
+    if (get->store->replicas != NULL && asks_last(get))
         replica_note_absent(get->store, get->bucket, get->key, get->seen_revision, is_certain);
     finish_get(get, NULL, NULL);
 }
@@ -81,7 +90,7 @@ static void answer_absent(struct read_get *get)
 /* The entry that was found may be of another key (by revision), or be a marker. */
 static void answer_entry(struct read_get *get, const struct kv_entry *entry)
 {
-    if (get->revision == 0)
+    if (asks_last(get))
         replica_note_revision(get->store, get->bucket, get->key, entry->revision, false);
     bool is_it = strcmp(entry->key, get->key) == 0 && (entry->operation == KV_PUT || get->with_markers);
 

@@ -25,7 +25,8 @@ struct read_get {
     /* Set by the caller; strings are borrowed until done was called. */
     const char *bucket;
     const char *key;
-    uint64_t revision; /* 0: the last one */
+    uint64_t revision;      /* 0: the last one */
+    uint64_t from_sequence; /* the key's first message from it on, of the leader; 0: the last one */
     enum read_consistency consistency;
     bool with_markers; /* a delete or purge marker is an answer too */
     uint64_t deadline_ms;

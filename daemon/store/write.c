@@ -1,7 +1,6 @@
 #include "daemon/store/write.h"
 
 #include "daemon/backoff.h"
-#include "daemon/store/batch.h"
 #include "daemon/store/group.h"
 #include "daemon/store/replica.h"
 
@@ -16,17 +15,28 @@
  */
 #define CONDITION_TRIES_AT_ONCE 4u
 
+/* Stops all that is under way for the write. */
+static void stop(struct write *write)
+{
+    request_end(&write->request);
+    bucket_wait_cancel(&write->wait);
+    timer_stop(write->store->timers, &write->try_timer);
+    inquiry_cancel(write->inquiry);
+    write->inquiry = NULL;
+    ledger_end_wait(&write->turn);
+    ledger_let_go(&write->hold);
+}
+
 static void finish(struct write *write, uint64_t revision, const struct error *error)
 {
     struct bucket *handle = write->handle;
 
-    request_end(&write->request);
-    bucket_wait_cancel(&write->wait);
-    timer_stop(write->store->timers, &write->try_timer);
+    stop(write);
     arena_end_task(&write->task);
     if (write->group != NULL)
         group_write_ended(write, error);
     if (error == NULL) {
+        ledger_note_sequence(handle->ledger, revision);
         replica_note_revision(write->store, write->bucket, write->operation.key, revision, true);
     } else if (error->has_revision) {
         replica_note_revision(write->store, write->bucket, write->operation.key, error->revision, false);
@@ -50,60 +60,92 @@ static void finish_out_of_memory(struct write *write)
     finish(write, 0, &error);
 }
 
+static void finish_in_doubt(struct write *write)
+{
+    write->error.outcome = ERROR_OUTCOME_UNKNOWN;
+    finish(write, 0, &write->error);
+}
+
 /* --- Sending --------------------------------------------------------------------------------------- */
-
-static bool is_conditional(const struct write *write)
-{
-    return write->operation.condition != OPERATION_ALWAYS;
-}
-
-/* Whether this attempt must go as an atomic batch of one: there the id is checked before the condition. */
-static bool needs_batch(const struct write *write, unsigned attempt)
-{
-    return attempt > 1 && is_conditional(write) && !write->settle && write->handle->allows_atomic;
-}
-
-/* What the headers of one attempt need in text; the library copies it. */
-struct write_texts {
-    char expected[24];
-    char batch_id[64];
-};
-
-static size_t add_headers(struct write *write, unsigned attempt, struct write_texts *texts)
-{
-    struct message_header *headers = write->message.headers;
-    size_t count = write->message.header_count;
-
-    operation_add_header(headers, &count, KV_HEADER_MSG_ID, write->id);
-    if (is_conditional(write) && !write->settle) {
-        snprintf(texts->expected, sizeof(texts->expected), "%" PRIu64, write->expected);
-        operation_add_header(headers, &count, KV_HEADER_EXPECTED_SUBJECT, texts->expected);
-    }
-    if (needs_batch(write, attempt)) {
-        snprintf(texts->batch_id, sizeof(texts->batch_id), "%s-%u", write->id, attempt);
-        operation_add_header(headers, &count, KV_HEADER_BATCH_ID, texts->batch_id);
-        operation_add_header(headers, &count, KV_HEADER_BATCH_SEQUENCE, "1");
-        operation_add_header(headers, &count, KV_HEADER_BATCH_COMMIT, "1");
-    }
-    return count;
-}
 
 static struct write *write_of(struct request *request)
 {
     return (struct write *)((char *)request - offsetof(struct write, request));
 }
 
+static enum outcome_step next_step(const struct write *write)
+{
+    const struct outcome *outcome = &write->outcome;
+
+    return outcome_next(outcome, link_is_only(write->store->link, outcome->connection));
+}
+
+static enum link_publish_result send_copy(struct write *write, unsigned attempt)
+{
+    struct message_header *headers = write->message.headers;
+    size_t count = write->message.header_count;
+    struct outcome_stream stream = bucket_stream(write->store, write->handle);
+    struct link *link = write->store->link;
+    char expected[24]; /* the connection's buffer has a copy */
+
+    operation_add_header(headers, &count, KV_HEADER_MSG_ID, write->id);
+    if (write->is_expecting) {
+        snprintf(expected, sizeof(expected), "%" PRIu64, write->expected);
+        operation_add_header(headers, &count, KV_HEADER_EXPECTED_SUBJECT, expected);
+    }
+    enum link_publish_result result = request_publish(&write->request, write->message.subject, headers, count,
+                                                      write->operation.value, write->operation.value_bytes);
+    if (result != LINK_PUBLISHED)
+        return result;
+    write->copy_attempt = attempt;
+    outcome_sent(&write->outcome, inquiry_now_ms(), link_number(link), write->handle->duplicate_window_ms, &stream);
+    return result;
+}
+
 static enum link_publish_result send_write(struct request *request, unsigned attempt)
 {
     struct write *write = write_of(request);
-    struct write_texts texts;
-    size_t count = add_headers(write, attempt, &texts);
-    if (needs_batch(write, attempt + 1)) { /* so will the next attempts, if there are any */
-        request->limit = group_batches_limit(write->handle->group);
-        request->weight = BATCH_WEIGHT(1);
+
+    if (next_step(write) == OUTCOME_ASK)
+        return request_publish(request, write->message.subject, (struct message_header[])OPERATION_QUESTION(write->id),
+                               OPERATION_QUESTION_HEADERS, "", 0);
+    return send_copy(write, attempt);
+}
+
+static void start_inquiry(struct write *write);
+
+static void on_turn(struct ledger_wait *wait)
+{
+    request_resume(&((struct write *)((char *)wait - offsetof(struct write, turn)))->request);
+}
+
+static enum request_readiness prepare_write(struct request *request)
+{
+    struct write *write = write_of(request);
+    struct outcome *outcome = &write->outcome;
+    struct ledger *ledger = write->handle->ledger;
+
+    /* The copy found nobody who listens. */
+    if (!request_is_in_doubt(request) && outcome->copies > 0 && outcome->step != OUTCOME_SEND)
+        outcome_refused(outcome);
+    switch (next_step(write)) {
+    case OUTCOME_WAIT:
+        return REQUEST_LATER;
+    case OUTCOME_READ:
+        request_park(request);
+        start_inquiry(write);
+        return REQUEST_PARKED_OR_OVER;
+    case OUTCOME_SEND:
+        write->turn.resume = on_turn;
+        if (!ledger_must_wait(ledger, &write->turn, write->operation.key))
+            return REQUEST_READY;
+        request_park(request);
+        return REQUEST_PARKED_OR_OVER;
+    default:
+        break;
     }
-    return request_publish(request, write->message.subject, write->message.headers, count, write->operation.value,
-                           write->operation.value_bytes);
+    ledger_hold(ledger, &write->hold, write->operation.key);
+    return REQUEST_READY;
 }
 
 static void on_key_seen(void *arg, const struct kv_entry *entry, const struct error *error);
@@ -186,79 +228,122 @@ static void on_key_seen(void *arg, const struct kv_entry *entry, const struct er
         try_later(write);
 }
 
-/*
- * The bucket has no atomic batches and an earlier copy may have landed: the key's last message
- * tells, unless somebody else's has taken its place.
- */
-static void on_doubt_seen(void *arg, const struct kv_entry *entry, const struct error *error)
-{
-    struct write *write = arg;
+/* --- In doubt -------------------------------------------------------------------------------------- */
 
-    if (error != NULL) {
-        write->error = *error;
-        write->error.outcome = ERROR_OUTCOME_UNKNOWN;
+/* No copy is stored whose condition, or failure, could still be its answer. */
+static void conclude_refused(struct write *write)
+{
+    uint64_t current = write->refused_at;
+
+    request_end(&write->request);
+    ledger_end_wait(&write->turn);
+    if (write->operation.condition == OPERATION_IF_AT_REVISION && write->operation.revision > 0 && current > 0 &&
+        current != write->operation.revision)
+        answer_condition_failed(write, current);
+    else
+        look_at_key(write, on_key_seen);
+}
+
+/* No copy is stored. */
+static void conclude_lost(struct write *write, const struct outcome_reading *reading)
+{
+    bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
+
+    request_set_doubt(&write->request, false);
+    ledger_let_go(&write->hold);
+    if (write->has_failed) {
+        write->error.outcome = ERROR_OUTCOME_NONE;
         finish(write, 0, &write->error);
         return;
     }
-    const char *id = entry != NULL ? message_header(entry->message, KV_HEADER_MSG_ID) : NULL;
-    uint64_t current = entry != NULL ? entry->revision : 0;
-    if (id != NULL && strcmp(id, write->id) == 0) {
-        finish(write, current, NULL);
+    if (is_conditional && write->is_refused) {
+        conclude_refused(write);
         return;
     }
-    /* Nobody has written since: then our first copy has not either. */
-    if (current == write->expected) {
-        request_resume(&write->request);
+    write->is_refused = false;
+    write->is_expecting = true;
+    if (!is_conditional)
+        write->expected = reading->sequence;
+    request_resume(&write->request);
+}
+
+static void on_inquiry_done(void *arg, const struct outcome_reading *reading, const struct error *error)
+{
+    struct write *write = arg;
+
+    write->inquiry = NULL;
+    if (error != NULL) {
+        write->error = *error;
+        finish_in_doubt(write);
         return;
     }
-    error_set(&write->error, ERROR_CONFLICT,
-              "the key is at revision %" PRIu64 " by now, and whether this write came before that is not known",
-              current);
-    write->error.has_revision = true;
-    write->error.revision = current;
-    write->error.outcome = ERROR_OUTCOME_UNKNOWN;
-    finish(write, 0, &write->error);
+    switch (outcome_read(&write->outcome, reading)) {
+    case OUTCOME_LANDED:
+        finish(write, reading->our_sequence, NULL);
+        return;
+    case OUTCOME_LOST:
+        conclude_lost(write, reading);
+        return;
+    case OUTCOME_OPEN: /* a single message leaves no half */
+    case OUTCOME_HALF:
+    case OUTCOME_UNKNOWN:
+        break;
+    }
+    if (!write->has_failed)
+        operation_set_unknown_error(&write->error, write->operation.key, reading);
+    finish_in_doubt(write);
+}
+
+static void start_inquiry(struct write *write)
+{
+    struct inquiry_subject subject = {.bucket = write->handle,
+                                      .key = write->operation.key,
+                                      .id = write->id,
+                                      .outcome = &write->outcome,
+                                      .deadline_ms = write->request.deadline_ms,
+                                      .owner = write->arena->owner};
+
+    ledger_hold(write->handle->ledger, &write->hold, write->operation.key);
+    write->inquiry = inquiry_start(write->store, &subject, on_inquiry_done, write);
+    if (write->inquiry == NULL) /* no memory now: the deadline runs on */
+        request_again(&write->request, REQUEST_CONGESTED);
 }
 
 /* --- Acks ------------------------------------------------------------------------------------------ */
 
+/* The next step at once. A write that is being looked for goes on with that. */
+static enum request_verdict hurry(struct write *write)
+{
+    request_hurry(&write->request);
+    return REQUEST_MORE;
+}
+
+/* The copy's condition did not hold: nothing of it is stored. */
 static enum request_verdict take_condition_failed(struct write *write, const struct jetstream_error *failure)
 {
-    struct request *request = &write->request;
-
-    /* Tried twice without batches: the failure may be our own first copy's doing. */
-    if (request->attempts > 1 && !write->handle->allows_atomic) {
-        request_park(request);
-        look_at_key(write, on_doubt_seen);
-        return REQUEST_DONE;
-    }
     const char *number = strrchr(failure->description, ' ');
-    uint64_t current = number != NULL ? strtoull(number, NULL, 10) : 0;
-    request_end(request);
-    if (write->operation.condition == OPERATION_IF_AT_REVISION && write->operation.revision > 0 &&
-        failure->err_code == JETSTREAM_WRONG_LAST_SEQUENCE && current != write->operation.revision)
-        answer_condition_failed(write, current);
-    else
-        look_at_key(write, on_key_seen);
+    bool is_told = failure->err_code == JETSTREAM_WRONG_LAST_SEQUENCE && number != NULL;
+
+    write->is_refused = true;
+    write->refused_at = is_told ? strtoull(number, NULL, 10) : 0;
+    outcome_refused(&write->outcome);
+    if (write->outcome.copies > 0)
+        return hurry(write);
+    inquiry_cancel(write->inquiry);
+    write->inquiry = NULL;
+    ledger_let_go(&write->hold);
+    conclude_refused(write);
     return REQUEST_DONE;
 }
 
-static enum request_verdict take_failure(struct write *write, const struct jetstream_error *failure)
+static enum request_verdict take_failure(struct write *write, const struct jetstream_error *failure, bool is_latest)
 {
     struct request *request = &write->request;
-    struct error error;
 
     switch (failure->err_code) {
     case JETSTREAM_WRONG_LAST_SEQUENCE:
     case JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT:
         return take_condition_failed(write, failure);
-    case JETSTREAM_ATOMIC_DUPLICATE:
-        /* An earlier copy landed. Sent once more without the condition, it is a certain duplicate, whose ack tells. */
-        if (!write->settle) {
-            write->settle = true;
-            request_hurry(request);
-        }
-        return REQUEST_MORE;
     case JETSTREAM_STREAM_NOT_FOUND:
         bucket_forget(write->store, write->bucket);
         break;
@@ -266,15 +351,36 @@ static enum request_verdict take_failure(struct write *write, const struct jetst
         break;
     }
     if (jetstream_healable(failure) != REQUEST_NO_TROUBLE) {
+        if (!is_latest)
+            return REQUEST_MORE; /* it is asked about already */
+        outcome_refused(&write->outcome);
+        request_take_back(request);
         request_retry_reason(request, jetstream_healable(failure));
-        if (request->attempts == 1)
-            request_clear_doubt(request);
         return REQUEST_RETRY;
     }
-    jetstream_set_error(&error, failure);
-    error.outcome = ERROR_OUTCOME_NONE;
-    finish(write, 0, &error);
-    return REQUEST_DONE;
+    jetstream_set_error(&write->error, failure);
+    if (write->outcome.copies == 1 && jetstream_means_nothing_stored(failure)) {
+        write->error.outcome = ERROR_OUTCOME_NONE;
+        finish(write, 0, &write->error);
+        return REQUEST_DONE;
+    }
+    write->has_failed = true;
+    return hurry(write);
+}
+
+/* The server does not know the id, or does not answer the question. */
+static enum request_verdict take_no_id(struct write *write, const struct jetstream_error *failure)
+{
+    enum outcome_answer answer = OUTCOME_NO_ANSWER;
+
+    if (failure->err_code == JETSTREAM_ROLLUP_FAILED) {
+        answer = OUTCOME_ID_UNKNOWN;
+    } else if (jetstream_healable(failure) != REQUEST_NO_TROUBLE) {
+        request_retry_reason(&write->request, jetstream_healable(failure));
+        return REQUEST_RETRY;
+    }
+    outcome_answered(&write->outcome, answer, inquiry_now_ms(), bucket_keeper(write->store, write->handle));
+    return hurry(write);
 }
 
 static enum request_verdict take_ack(struct request *request, unsigned attempt, struct message *message)
@@ -288,11 +394,14 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
         finish(write, ack.sequence, NULL);
         return REQUEST_DONE;
     }
-    /* Of an earlier attempt only that a copy has landed is news: the latest one will tell how it ended. */
-    if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK) && ack.err_code != JETSTREAM_ATOMIC_DUPLICATE)
-        return REQUEST_MORE;
     struct jetstream_error failure = {ack.code, ack.err_code, ack.description};
-    return take_failure(write, &failure);
+    bool is_latest = attempt == (request->attempts & REQUEST_ATTEMPT_MASK);
+    if (attempt == (write->copy_attempt & REQUEST_ATTEMPT_MASK))
+        return take_failure(write, &failure, is_latest);
+    /* An earlier question; or while the answer to this one was under way all was found out. */
+    if (!is_latest || next_step(write) != OUTCOME_ASK)
+        return REQUEST_MORE;
+    return take_no_id(write, &failure);
 }
 
 static void fail_write(struct request *request, const struct error *error)
@@ -335,7 +444,7 @@ static bool found_nobody(struct request *request)
 }
 
 static const struct request_ops write_ops = {
-    .send = send_write, .reply = take_ack, .fail = fail_write, .no_responders = found_nobody};
+    .prepare = prepare_write, .send = send_write, .reply = take_ack, .fail = fail_write, .no_responders = found_nobody};
 
 /* --- Starting -------------------------------------------------------------------------------------- */
 
@@ -345,11 +454,13 @@ void write_send_alone(struct write *write)
 
     /* An id stands for one write with one condition. */
     store_make_write_id(store, write->id);
+    memset(&write->outcome, 0, sizeof(write->outcome));
+    write->is_expecting = write->operation.condition != OPERATION_ALWAYS;
+    write->is_refused = false;
+    write->copy_attempt = 0;
     write->request.limit = group_writes_limit(write->handle->group);
-    write->request.weight = 1;
     write->request.owner = write->arena->owner;
-    request_start(&store->requests, &write->request, &write_ops,
-                  bucket_bound_deadline(store, write->handle, write->deadline_ms));
+    request_start(&store->requests, &write->request, &write_ops, write->deadline_ms);
 }
 
 static void on_handle(void *arg, struct bucket *bucket, const struct error *error)
@@ -389,9 +500,7 @@ static void cancel_write(struct arena_task *task)
     struct write *write = ARENA_TASK_OWNER(task, struct write, task);
     struct bucket *handle = write->handle;
 
-    request_end(&write->request);
-    bucket_wait_cancel(&write->wait);
-    timer_stop(write->store->timers, &write->try_timer);
+    stop(write);
     if (write->group != NULL)
         group_cancel(write);
     if (handle != NULL)

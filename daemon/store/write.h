@@ -1,12 +1,9 @@
 /*
  * write: putting one entry into a bucket, exactly once.
  *
- * Used by the handlers. A write carries an id of its own, so that a copy sent
- * again after a lost ack is dropped by the server and answered with the first one's
- * revision. A write with a condition is sent again as an atomic batch of one, where
- * the server checks the id before the condition; where the bucket has no batches,
- * the key's last message is read to find out what became of the first copy. When and
- * in whose company it is sent first, group decides.
+ * Used by the handlers. A write carries an id of its own. When its ack does not come, what became of it is found out
+ * before it is sent a second time: outcome says how. The second copy has a condition, the write's own or that the key's
+ * last message is still the one that was read. When and in whose company a write is sent first, group decides.
  */
 #ifndef DAEMON_STORE_WRITE_H
 #define DAEMON_STORE_WRITE_H
@@ -14,6 +11,8 @@
 #include "daemon/arena.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket.h"
+#include "daemon/store/inquiry.h"
+#include "daemon/store/ledger.h"
 #include "daemon/store/operation.h"
 #include "daemon/store/read.h"
 #include "daemon/store/store.h"
@@ -36,12 +35,21 @@ struct write {
     struct bucket *handle;
     struct bucket_wait wait;
     struct request request;
-    struct error error; /* to answer when the look was in vain */
     struct operation_message message;
-    uint64_t expected; /* sequence that the condition names */
-    bool settle;       /* the batch of one said 'duplicate': ask for its sequence */
+    struct error error; /* to answer when a look, or an inquiry, is over */
+    uint64_t expected;  /* sequence that the condition names */
+    bool is_expecting;  /* it has one: of its own, or as a second copy */
     unsigned condition_tries;
     struct timer try_timer; /* before the next of them */
+    /* While its outcome is in doubt: */
+    struct outcome outcome;
+    struct inquiry *inquiry;
+    struct ledger_hold hold;
+    struct ledger_wait turn; /* behind other writes in doubt of its key */
+    unsigned copy_attempt;   /* the attempt that was a copy, the latest of them */
+    bool is_refused;         /* that one's condition did not hold: at the sequence refused_at, where that was told */
+    uint64_t refused_at;
+    bool has_failed; /* the server has said error, which leaves open whether the copy was stored */
     char id[STORE_ID_BYTES];
     /* of group */
     struct group *group; /* NULL: has none, or is through with it */

@@ -18,6 +18,15 @@ static void hold_past_attempts(struct stage *stage)
     proxy_release(stage->proxy);
 }
 
+/* The server forgets the ids of what was overwritten before it starts anew. */
+static void lose_acks_and_restart(struct stage *stage, const char *bucket)
+{
+    proxy_arm(stage->proxy,
+              (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = format_text("$KV.%s.>", bucket), .count = 5});
+    wait_until(proxy_strikes(stage->proxy) == 5, "lost acks");
+    kill_and_restart(stage, bucket);
+}
+
 static void spoil(struct stage *stage, const char *bucket, unsigned number)
 {
     struct proxy_fault fault = {.subject = format_text("$KV.%s.>", bucket), .count = 3};
@@ -42,6 +51,9 @@ static void spoil(struct stage *stage, const char *bucket, unsigned number)
         hold_past_attempts(stage);
         return;
     case 6:
+        lose_acks_and_restart(stage, bucket);
+        return;
+    case 7:
         fault.kind = PROXY_CUT_AFTER_PUBLISH;
         break;
     default:

@@ -6,7 +6,7 @@
 
 #include "tests/fault/stage.h"
 
-#define CHAOS_KINDS 8u
+#define CHAOS_KINDS 9u
 
 /*
  * So many times each kind of fault: spoils something, and waits until *progress, which the callers raise with each

@@ -188,10 +188,16 @@ static void begin_one(void)
     stage_make_bucket(&stage, "b", NULL);
 }
 
+static void begin_one_short(void)
+{
+    stage_begin(&stage, 1, NULL);
+    stage_make_short_bucket(&stage, "b");
+}
+
 static void begin_three(void)
 {
     stage_begin(&stage, CLUSTER_SERVERS, NULL);
-    stage_make_bucket(&stage, "b", NULL);
+    stage_make_short_bucket(&stage, "b");
 }
 
 static void end(void)
@@ -344,17 +350,21 @@ END_TEST
 Suite *linear_suite(void)
 {
     Suite *suite = suite_create("linear");
-    TCase *checker = tcase_create("checker"), *one = tcase_create("one server"), *three = tcase_create("three servers");
+    TCase *checker = tcase_create("checker"), *one = tcase_create("one server");
+    TCase *one_short = tcase_create("one server, no history"), *three = tcase_create("three servers, no history");
 
     tcase_add_test(checker, the_checker_accepts_what_is_right);
     tcase_add_test(checker, the_checker_refuses_what_is_wrong);
     tcase_add_test(checker, the_checker_is_right_about_long_histories);
     tcase_add_checked_fixture(one, begin_one, end);
+    tcase_add_checked_fixture(one_short, begin_one_short, end);
     tcase_add_checked_fixture(three, begin_three, end);
     tcase_add_test(one, calls_on_a_key_are_linearizable_while_everything_breaks);
+    tcase_add_test(one_short, calls_on_a_key_are_linearizable_while_everything_breaks);
     tcase_add_test(three, calls_on_a_key_are_linearizable_while_everything_breaks);
     suite_add_tcase(suite, checker);
     suite_add_tcase(suite, one);
+    suite_add_tcase(suite, one_short);
     suite_add_tcase(suite, three);
     return suite;
 }

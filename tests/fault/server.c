@@ -88,6 +88,12 @@ void server_kill(struct server *server)
     process_kill(&server->process);
 }
 
+void server_end(struct server *server)
+{
+    kill(server->process.pid, SIGTERM);
+    process_wait(&server->process);
+}
+
 void server_freeze(struct server *server)
 {
     pid_stand_still(server->process.pid);

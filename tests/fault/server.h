@@ -29,8 +29,9 @@ struct cluster {
 void cluster_start(struct cluster *cluster);
 void cluster_kill(struct cluster *cluster);
 
-/* SIGKILL. */
+/* SIGKILL; or SIGTERM, and waits until it has ended. */
 void server_kill(struct server *server);
+void server_end(struct server *server);
 
 /* SIGSTOP: the others hear nothing of it, and its connections stay; and SIGCONT. */
 void server_freeze(struct server *server);

@@ -176,11 +176,21 @@ void stage_wait_known(struct stage *stage, const char *bucket)
     }
 }
 
+static void make_bucket(struct stage *stage, const char *name, unsigned history, const char *options)
+{
+    assert_ok(session_call(stage->session, "bucket.create", "['%s', {'history': %u, 'replicas': %u%s%s}]", name,
+                           history, stage->server_count, options != NULL ? ", " : "", options != NULL ? options : ""));
+    stage_wait_known(stage, name);
+}
+
 void stage_make_bucket(struct stage *stage, const char *name, const char *options)
 {
-    assert_ok(session_call(stage->session, "bucket.create", "['%s', {'history': 64, 'replicas': %u%s%s}]", name,
-                           stage->server_count, options != NULL ? ", " : "", options != NULL ? options : ""));
-    stage_wait_known(stage, name);
+    make_bucket(stage, name, 64, options);
+}
+
+void stage_make_short_bucket(struct stage *stage, const char *name)
+{
+    make_bucket(stage, name, 1, NULL);
 }
 
 void stage_reconnect_nats(struct stage *stage)

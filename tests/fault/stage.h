@@ -55,6 +55,9 @@ void stage_end(struct stage *stage);
  */
 void stage_make_bucket(struct stage *stage, const char *name, const char *options);
 
+/* The same that keeps only the last message of each key. */
+void stage_make_short_bucket(struct stage *stage, const char *name);
+
 /*
  * Waits until a bucket that was made is known. The stream's leader says that it is there, and JetStream's leader may
  * still have to apply its own decision: until then it answers whoever asks for the stream that there is none.

@@ -160,6 +160,12 @@ void trial_interfere(struct trial *trial)
     trial->other = nats_put(trial->stage->nats, trial->bucket, key, "other");
 }
 
+void trial_overwrite(struct trial *trial)
+{
+    for (const struct part *part = kinds[trial->kind].parts; part->key != NULL; part++)
+        nats_put(trial->stage->nats, trial->bucket, format_text("%s.%s", trial->prefix, part->key), "other");
+}
+
 /* --- What must be stored --------------------------------------------------------------------------- */
 
 /* The answered revision of one of the parts. */
@@ -237,6 +243,43 @@ void trial_expect_once_or_refused(const struct trial *trial)
     ck_assert_uint_eq(number_at(trial->answer->error, "revision"), trial->other);
     ck_assert_str_eq(text_at(trial->answer->error, "key"), format_text("%s.%s", trial->prefix, kind->contested));
     expect_not_stored(trial, &log);
+}
+
+/* A revision, or an error that says 'unknown'. */
+static bool is_done_or_unknown(const msgpack_object *error, const msgpack_object *result)
+{
+    if (error->type == MSGPACK_OBJECT_NIL)
+        return result->type == MSGPACK_OBJECT_POSITIVE_INTEGER || result->type == MSGPACK_OBJECT_ARRAY;
+    return find_at(error, "outcome") != NULL && strcmp(text_at(error, "outcome"), "unknown") == 0;
+}
+
+static bool all_are_done_or_unknown(const struct answer *answer)
+{
+    static const msgpack_object nil = {.type = MSGPACK_OBJECT_NIL};
+
+    if (answer->error->type != MSGPACK_OBJECT_NIL || answer->result->type != MSGPACK_OBJECT_MAP)
+        return is_done_or_unknown(answer->error, answer->result);
+    for (uint32_t i = 0; i < answer->result->via.map.size; i++) {
+        const msgpack_object *value = &answer->result->via.map.ptr[i].val;
+        if (!is_done_or_unknown(value->type == MSGPACK_OBJECT_MAP ? value : &nil, value))
+            return false;
+    }
+    return true;
+}
+
+void trial_expect_others_kept(const struct trial *trial)
+{
+    struct stream_log log = nats_read_log(trial->stage->nats, trial->bucket);
+    const struct kind *kind = &kinds[trial->kind];
+
+    for (const struct part *part = kind->parts; part->key != NULL; part++) {
+        uint64_t stored;
+        ck_assert_msg(log_count(&log, format_text("%s.%s", trial->prefix, part->key), "put", "other", &stored) == 1,
+                      "%s: %s.%s of others was overwritten; answered %s. The stream:\n%s", kind->name, trial->prefix,
+                      part->key, answer_text(trial->answer), log_text(&log));
+    }
+    ck_assert_msg(all_are_done_or_unknown(trial->answer), "%s: it was done, and the answer is %s", kind->name,
+                  answer_text(trial->answer));
 }
 
 void trial_expect_truth(const struct trial *trial)

@@ -56,6 +56,12 @@ void trial_send_and_lose_acks(struct trial *trial);
 /* Another program writes to a key that the call is about. */
 void trial_interfere(struct trial *trial);
 
+/* Another program writes to each key that the call writes. */
+void trial_overwrite(struct trial *trial);
+
+/* What others have written is there still, and the call has not said that it did nothing. */
+void trial_expect_others_kept(const struct trial *trial);
+
 /* The call must have succeeded, and be stored exactly once, under the revisions that were answered. */
 void trial_expect_once(const struct trial *trial);
 

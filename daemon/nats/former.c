@@ -1,0 +1,102 @@
+#include "daemon/nats/former.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <utlist.h>
+
+/* Read at a time of what the server still sends: it is of no use. */
+#define DISCARD_BYTES (16u * 1024u)
+
+struct former_connection {
+    uv_poll_t poll; /* first: libuv gives it back */
+    struct former *owner;
+    struct former_connection *next, *previous;
+    uint64_t number;
+    int socket;
+};
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct former_connection *connection = (struct former_connection *)handle;
+    struct former *former = connection->owner;
+
+    close(connection->socket);
+    free(connection);
+    former->closed(former->arg);
+}
+
+static void let_go(struct former_connection *connection)
+{
+    struct former *former = connection->owner;
+
+    DL_DELETE2(former->first, connection, previous, next);
+    former->count--;
+    uv_poll_stop(&connection->poll);
+    uv_close((uv_handle_t *)&connection->poll, on_closed);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct former_connection *connection = (struct former_connection *)poll;
+    char discarded[DISCARD_BYTES];
+    ssize_t count = recv(connection->socket, discarded, sizeof(discarded), MSG_DONTWAIT);
+
+    (void)status;
+    (void)events;
+    if (count > 0 || (count < 0 && (errno == EAGAIN || errno == EINTR)))
+        return;
+    /* 0, or a reset: the server's side is closed. With any other error it was never heard of again. */
+    if (count < 0 && errno != ECONNRESET && connection->number > connection->owner->newest_unknown)
+        connection->owner->newest_unknown = connection->number;
+    let_go(connection);
+}
+
+bool former_keep(struct former *former, int socket, uint64_t number)
+{
+    struct former_connection *connection = former->count < FORMER_MAX ? calloc(1, sizeof(*connection)) : NULL;
+
+    if (connection == NULL)
+        goto unknown;
+    connection->owner = former;
+    connection->number = number;
+    connection->socket = dup(socket);
+    if (connection->socket < 0)
+        goto free_connection;
+    shutdown(connection->socket, SHUT_WR);
+    if (uv_poll_init_socket(former->loop, &connection->poll, connection->socket) != 0)
+        goto close_socket;
+    DL_APPEND2(former->first, connection, previous, next);
+    former->count++;
+    uv_poll_start(&connection->poll, UV_READABLE, on_readable);
+    return true;
+
+close_socket:
+    close(connection->socket);
+free_connection:
+    free(connection);
+unknown:
+    shutdown(socket, SHUT_WR);
+    if (number > former->newest_unknown)
+        former->newest_unknown = number;
+    return false;
+}
+
+bool former_are_over(const struct former *former, uint64_t first)
+{
+    const struct former_connection *connection;
+
+    DL_FOREACH2(former->first, connection, next)
+    {
+        if (connection->number >= first)
+            return false;
+    }
+    return former->newest_unknown < first;
+}
+
+void former_close_all(struct former *former)
+{
+    while (former->first != NULL)
+        let_go(former->first);
+}

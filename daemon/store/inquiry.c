@@ -1,0 +1,217 @@
+#include "daemon/store/inquiry.h"
+
+#include "daemon/store/ledger.h"
+#include "daemon/store/read.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define ARENA_CHUNK_BYTES 2048u
+
+struct inquiry {
+    struct store *store;
+    struct inquiry_subject subject;
+    inquiry_done_fn *done;
+    void *arg;
+    struct arena arena; /* of the present read */
+    bool has_arena;
+    struct read_get get;
+    struct jetstream_call info;
+    bool is_asking_info;
+    bool is_starting, has_failed; /* at once */
+    struct outcome_reading reading;
+};
+
+uint64_t inquiry_now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void end_read(struct inquiry *inquiry)
+{
+    if (!inquiry->has_arena)
+        return;
+    inquiry->has_arena = false;
+    read_get_cancel(&inquiry->get);
+    arena_destroy(&inquiry->arena);
+}
+
+static void free_inquiry(struct inquiry *inquiry)
+{
+    end_read(inquiry);
+    bucket_release(inquiry->subject.bucket);
+    free(inquiry);
+}
+
+static void finish(struct inquiry *inquiry, const struct error *error)
+{
+    inquiry_done_fn *done = inquiry->done;
+    void *arg = inquiry->arg;
+    struct outcome_reading reading = inquiry->reading;
+    struct error copy;
+
+    if (inquiry->is_starting) {
+        inquiry->has_failed = true;
+        return;
+    }
+    if (error != NULL)
+        copy = *error;
+    free_inquiry(inquiry);
+    done(arg, error == NULL ? &reading : NULL, error != NULL ? &copy : NULL);
+}
+
+/* --- The stream ------------------------------------------------------------------------------------ */
+
+static void on_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct inquiry *inquiry = arg;
+
+    (void)err_code;
+    inquiry->is_asking_info = false;
+    if (answer != NULL)
+        bucket_read_stream(inquiry->store, answer, &inquiry->reading.stream);
+    finish(inquiry, error);
+}
+
+static void ask_info(struct inquiry *inquiry)
+{
+    const struct inquiry_subject *subject = &inquiry->subject;
+
+    inquiry->is_asking_info = true;
+    inquiry->info.request.limit = ledger_readings(subject->bucket->ledger);
+    inquiry->info.request.owner = subject->owner;
+    jetstream_call(&inquiry->store->jetstream, &inquiry->info, "STREAM.INFO", subject->bucket->stream, NULL,
+                   subject->deadline_ms, on_info, inquiry);
+}
+
+/* --- The key's messages ---------------------------------------------------------------------------- */
+
+/* The key's first message from this sequence on; 0: its last one. */
+static void read_message(struct inquiry *inquiry, uint64_t from_sequence, read_entry_fn *done)
+{
+    const struct inquiry_subject *subject = &inquiry->subject;
+    struct read_get *get = &inquiry->get;
+    struct error error;
+
+    end_read(inquiry);
+    if (!arena_init(&inquiry->arena, ARENA_CHUNK_BYTES)) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        finish(inquiry, &error);
+        return;
+    }
+    inquiry->has_arena = true;
+    inquiry->arena.owner = subject->owner;
+    memset(get, 0, sizeof(*get));
+    get->bucket = subject->bucket->name;
+    get->key = subject->key;
+    get->from_sequence = from_sequence;
+    get->consistency = READ_LEADER;
+    get->with_markers = true;
+    get->deadline_ms = subject->deadline_ms;
+    get->request.limit = ledger_readings(subject->bucket->ledger);
+    get->done = done;
+    get->arg = inquiry;
+    read_get(inquiry->store, &inquiry->arena, get);
+}
+
+static bool is_ours(const struct inquiry *inquiry, const struct kv_entry *entry)
+{
+    const char *id = message_header(entry->message, KV_HEADER_MSG_ID);
+
+    return id != NULL && strcmp(id, inquiry->subject.id) == 0;
+}
+
+/* The oldest message that is kept: read behind the others, so that none of them has left since. */
+static void on_oldest(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct inquiry *inquiry = arg;
+    const struct outcome *outcome = inquiry->subject.outcome;
+
+    if (error != NULL) {
+        finish(inquiry, error);
+        return;
+    }
+    inquiry->reading.reaches_back = entry != NULL && entry->revision <= outcome->stream.last_sequence;
+    ask_info(inquiry);
+}
+
+static void on_next(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct inquiry *inquiry = arg;
+    struct outcome_reading *reading = &inquiry->reading;
+
+    if (error != NULL) {
+        finish(inquiry, error);
+        return;
+    }
+    if (entry != NULL && is_ours(inquiry, entry)) {
+        reading->is_ours_before = true;
+        reading->our_sequence = entry->revision;
+        finish(inquiry, NULL);
+        return;
+    }
+    if (entry != NULL && entry->revision < reading->sequence)
+        read_message(inquiry, entry->revision + 1, on_next);
+    else
+        read_message(inquiry, 1, on_oldest);
+}
+
+static void on_last(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct inquiry *inquiry = arg;
+    const struct inquiry_subject *subject = &inquiry->subject;
+    struct outcome_reading *reading = &inquiry->reading;
+
+    if (error != NULL) {
+        finish(inquiry, error);
+        return;
+    }
+    reading->is_there = entry != NULL;
+    if (entry != NULL) {
+        reading->sequence = entry->revision;
+        reading->is_ours = is_ours(inquiry, entry);
+        reading->our_sequence = reading->is_ours ? entry->revision : 0;
+    }
+    if (reading->is_ours)
+        finish(inquiry, NULL);
+    else if (outcome_wants_history(subject->outcome, reading, subject->bucket->history))
+        read_message(inquiry, subject->outcome->stream.last_sequence + 1, on_next);
+    else
+        ask_info(inquiry);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct inquiry *inquiry_start(struct store *store, const struct inquiry_subject *subject, inquiry_done_fn *done,
+                              void *arg)
+{
+    struct inquiry *inquiry = calloc(1, sizeof(*inquiry));
+
+    if (inquiry == NULL)
+        return NULL;
+    inquiry->store = store;
+    inquiry->subject = *subject;
+    inquiry->done = done;
+    inquiry->arg = arg;
+    bucket_retain(subject->bucket);
+    inquiry->is_starting = true;
+    read_message(inquiry, 0, on_last);
+    inquiry->is_starting = false;
+    if (!inquiry->has_failed)
+        return inquiry;
+    free_inquiry(inquiry);
+    return NULL;
+}
+
+void inquiry_cancel(struct inquiry *inquiry)
+{
+    if (inquiry == NULL)
+        return;
+    if (inquiry->is_asking_info)
+        jetstream_cancel(&inquiry->info);
+    free_inquiry(inquiry);
+}

@@ -1,0 +1,169 @@
+#include "daemon/store/ledger.h"
+
+#include "daemon/table.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/* Each is a read and a STREAM.INFO: some milliseconds of the server's API. */
+#define READINGS_MAX 16u
+
+struct ledger_key {
+    UT_hash_handle hh; /* by name */
+    const char *name;  /* behind it */
+    unsigned holds;
+    struct ledger_wait *waiting;
+};
+
+struct ledger {
+    unsigned references;
+    struct jobs *jobs;
+    struct outcome_stream stream;
+    struct request_limit readings;
+    struct ledger_key *keys; /* uthash */
+    struct ledger_wait *woken;
+    struct job waking;
+};
+
+struct ledger *ledger_new(struct jobs *jobs)
+{
+    struct ledger *ledger = calloc(1, sizeof(*ledger));
+
+    if (ledger == NULL)
+        return NULL;
+    ledger->references = 1;
+    ledger->jobs = jobs;
+    ledger->readings.max = READINGS_MAX;
+    return ledger;
+}
+
+struct ledger *ledger_retain(struct ledger *ledger)
+{
+    ledger->references++;
+    return ledger;
+}
+
+void ledger_release(struct ledger *ledger)
+{
+    if (--ledger->references > 0)
+        return;
+    assert(ledger->keys == NULL && ledger->woken == NULL);
+    jobs_remove(ledger->jobs, &ledger->waking);
+    free(ledger);
+}
+
+/* --- The stream ------------------------------------------------------------------------------------ */
+
+void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stream)
+{
+    if (stream->identity != ledger->stream.identity)
+        ledger->stream = *stream;
+    ledger_note_sequence(ledger, stream->last_sequence);
+}
+
+void ledger_note_sequence(struct ledger *ledger, uint64_t sequence)
+{
+    if (sequence > ledger->stream.last_sequence)
+        ledger->stream.last_sequence = sequence;
+}
+
+const struct outcome_stream *ledger_stream(const struct ledger *ledger)
+{
+    return &ledger->stream;
+}
+
+struct request_limit *ledger_readings(struct ledger *ledger)
+{
+    return &ledger->readings;
+}
+
+/* --- Keys in doubt --------------------------------------------------------------------------------- */
+
+static struct ledger_key *find_key(const struct ledger *ledger, const char *name)
+{
+    struct ledger_key *key = NULL;
+
+    if (ledger->keys != NULL)
+        HASH_FIND_STR(ledger->keys, name, key);
+    return key;
+}
+
+void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *name)
+{
+    struct ledger_key *key = find_key(ledger, name);
+
+    if (hold->key != NULL)
+        return;
+    if (key == NULL) {
+        size_t size = strlen(name) + 1;
+        key = calloc(1, sizeof(*key) + size);
+        if (key == NULL)
+            return;
+        key->name = memcpy(key + 1, name, size);
+        HASH_ADD_KEYPTR(hh, ledger->keys, key->name, size - 1, key);
+    }
+    key->holds++;
+    hold->key = key;
+    hold->ledger = ledger;
+}
+
+static bool run_waking(struct job *job)
+{
+    struct ledger *ledger = (struct ledger *)((char *)job - offsetof(struct ledger, waking));
+    bool has_more = false;
+
+    ledger_retain(ledger);
+    while (ledger->woken != NULL && !has_more) {
+        struct ledger_wait *wait = ledger->woken;
+        ledger_end_wait(wait);
+        wait->resume(wait);
+        has_more = jobs_slice_is_over(ledger->jobs);
+    }
+    has_more = ledger->woken != NULL;
+    ledger_release(ledger);
+    return has_more;
+}
+
+void ledger_let_go(struct ledger_hold *hold)
+{
+    struct ledger_key *key = hold->key;
+    struct ledger *ledger = hold->ledger;
+    struct ledger_wait *wait;
+
+    if (key == NULL)
+        return;
+    hold->key = NULL;
+    if (--key->holds > 0)
+        return;
+    while ((wait = key->waiting) != NULL) {
+        DL_DELETE2(key->waiting, wait, previous, next);
+        DL_APPEND2(ledger->woken, wait, previous, next);
+        wait->list = &ledger->woken;
+        jobs_add(ledger->jobs, &ledger->waking, run_waking);
+    }
+    HASH_DEL(ledger->keys, key);
+    free(key);
+}
+
+bool ledger_must_wait(struct ledger *ledger, struct ledger_wait *wait, const char *name)
+{
+    struct ledger_key *key = find_key(ledger, name);
+
+    if (key == NULL)
+        return false;
+    assert(wait->ledger == NULL);
+    wait->ledger = ledger;
+    wait->list = &key->waiting;
+    DL_APPEND2(key->waiting, wait, previous, next);
+    return true;
+}
+
+void ledger_end_wait(struct ledger_wait *wait)
+{
+    if (wait->ledger == NULL)
+        return;
+    DL_DELETE2(*wait->list, wait, previous, next);
+    wait->ledger = NULL;
+}

@@ -1,0 +1,68 @@
+/*
+ * ledger: what the daemon knows of the stream that it writes to, and the keys whose last write is in doubt.
+ *
+ * Used by write and batch, one ledger per bucket. A write whose ack did not come may have to be looked for by what its
+ * key holds. So while that is under way the key takes no other write of this daemon: it would overwrite the evidence.
+ * Writes to the key wait, in their order.
+ */
+#ifndef DAEMON_STORE_LEDGER_H
+#define DAEMON_STORE_LEDGER_H
+
+#include "daemon/jobs.h"
+#include "daemon/nats/request.h"
+#include "daemon/store/outcome.h"
+
+struct ledger;
+
+/* NULL when memory ran out. Handles of the same bucket share one. */
+struct ledger *ledger_new(struct jobs *jobs);
+struct ledger *ledger_retain(struct ledger *ledger);
+void ledger_release(struct ledger *ledger);
+
+/* --- The stream ------------------------------------------------------------------------------------ */
+
+/* As the server has just told it. */
+void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stream);
+
+/* The stream has this sequence. */
+void ledger_note_sequence(struct ledger *ledger, uint64_t sequence);
+
+/* What is known; but for the keeper, which the store knows. */
+const struct outcome_stream *ledger_stream(const struct ledger *ledger);
+
+/* Readings of writes in doubt that may be at NATS at a time. */
+struct request_limit *ledger_readings(struct ledger *ledger);
+
+/* --- Keys in doubt --------------------------------------------------------------------------------- */
+
+struct ledger_key;
+
+/* One write's hold on a key. The owner embeds it, zeroed, and lets go of it before its memory ends. */
+struct ledger_hold {
+    struct ledger *ledger;
+    struct ledger_key *key; /* NULL: it holds none */
+};
+
+/* The key takes no other write. When memory ran out it does. */
+void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *name);
+
+/* Those who wait for the key go on, from a later slice of the loop. Does nothing where none is held. */
+void ledger_let_go(struct ledger_hold *hold);
+
+/* One write that waits. The owner embeds it, zeroed but for what it sets. */
+struct ledger_wait {
+    void (*resume)(struct ledger_wait *wait);
+
+    /* private */
+    struct ledger *ledger; /* NULL: it does not wait */
+    struct ledger_wait **list;
+    struct ledger_wait *next, *previous;
+};
+
+/* Whether the key is held; then resume will be called once. */
+bool ledger_must_wait(struct ledger *ledger, struct ledger_wait *wait, const char *name);
+
+/* It waits no longer. Does nothing when it does not. */
+void ledger_end_wait(struct ledger_wait *wait);
+
+#endif

@@ -1,0 +1,113 @@
+/*
+ * outcome: what became of a write whose ack did not come, and what may be done next.
+ *
+ * Used by write and batch. A pure state machine: it is told what was sent and what was answered, and says what to do;
+ * it sends nothing and knows no clock. What it promises: of one write, no second copy is sent as long as an earlier one
+ * may be stored, or is stored already; and LANDED and LOST are said only when they are certain.
+ *
+ * It is needed because a server knows the id of a message (Nats-Msg-Id) only for the bucket's duplicate window, and
+ * forgets it earlier when it restarts after the message was overwritten. So a copy with the same id may be stored a
+ * second time, and an answer 'unknown id' does not always mean that nothing was stored.
+ *
+ * The steps, in their order:
+ *  WAIT  Earlier copies are at a connection that the server still reads.
+ *  ASK   Ask the server for the id with a message that it never stores: Nats-Rollup: none. If it knows the id, the
+ * write has landed. A batch has an id on its first message and one on its last; the last one's tells of the whole. READ
+ * Read the key's last message at the stream's leader, and the stream's state behind it. What was read decides where the
+ * server may have forgotten the id. It is compared with L0, the stream's last sequence as far as it was known when the
+ * first copy was sent: a message of the key that is not above it was not overwritten since.
+ */
+#ifndef DAEMON_STORE_OUTCOME_H
+#define DAEMON_STORE_OUTCOME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A stream, as it is known at some moment. */
+struct outcome_stream {
+    uint64_t identity;      /* of its creation: another stream of the same name has another one; 0: not known */
+    uint64_t last_sequence; /* the highest that it has had for certain */
+    uint64_t keeper;        /* the server process that keeps its ids, and since when; 0: not known */
+};
+
+enum outcome_step {
+    OUTCOME_SEND, /* a copy may be sent; outcome_sent follows */
+    OUTCOME_WAIT,
+    OUTCOME_ASK,       /* for the id of the only message, or of a batch's last one; outcome_answered follows */
+    OUTCOME_ASK_FIRST, /* for the id of a batch's first message */
+    OUTCOME_READ,      /* the key of the only message, or of a batch's last one; outcome_read follows */
+    OUTCOME_READ_FIRST
+};
+
+enum outcome_verdict {
+    OUTCOME_OPEN,    /* there is another step */
+    OUTCOME_LANDED,  /* it is stored, once */
+    OUTCOME_LOST,    /* no copy is stored, and none will be: the next step is SEND */
+    OUTCOME_UNKNOWN, /* it cannot be found out any more */
+    OUTCOME_HALF     /* of a batch: a part is stored, and the server has not finished it */
+};
+
+/* Zeroed but for is_batch: nothing was sent. */
+struct outcome {
+    bool is_batch;  /* of more than one message */
+    uint8_t copies; /* that were sent and not refused; MANY: so many or more */
+
+    /* Of the first of them. */
+    uint64_t sent_ms;
+    uint64_t connection;
+    uint64_t window_ms; /* for which its id is known */
+    struct outcome_stream stream;
+
+    enum outcome_step step; /* while there are copies */
+    bool is_id_unknown;     /* the server that was asked does not know the id, and would if the write had come to it */
+    uint64_t asked_keeper;  /* which that was; 0: not known */
+};
+
+#define OUTCOME_MANY 2u
+
+/* What comes next. is_only: see link_is_only, from the first copy's connection on. */
+enum outcome_step outcome_next(const struct outcome *outcome, bool is_only);
+
+/*
+ * A copy was sent on the connection at now_ms, of a clock that does not stand still while the machine is suspended.
+ * stream: as it was known before.
+ */
+void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, uint64_t window_ms,
+                  const struct outcome_stream *stream);
+
+/*
+ * The latest copy was refused, or never reached a stream: it is not stored. Where it is the only one all is as before
+ * it. Behind LOST it is asked anew what became of the others: a leader that was deposed may have answered.
+ */
+void outcome_refused(struct outcome *outcome);
+
+enum outcome_answer {
+    OUTCOME_ID_KNOWN,
+    OUTCOME_ID_UNKNOWN,
+    OUTCOME_NO_ANSWER /* the server refuses the question */
+};
+
+/* The question was answered. keeper: the process that did, where that is known from the connection; else 0. */
+enum outcome_verdict outcome_answered(struct outcome *outcome, enum outcome_answer answer, uint64_t now_ms,
+                                      uint64_t keeper);
+
+/* What was read: first the key's messages, then the stream. */
+struct outcome_reading {
+    bool is_there;         /* the key has a message */
+    uint64_t sequence;     /* its last one's */
+    bool is_ours;          /* that has the write's id */
+    bool is_ours_before;   /* or one before it has, of those that outcome_wants_history asks for */
+    uint64_t our_sequence; /* the sequence of that one */
+    bool reaches_back;     /* the oldest message of the key that is kept is not above L0 */
+    struct outcome_stream stream;
+};
+
+/*
+ * Whether the key's messages above L0, and its oldest one, can tell more than the last one does. keeps: how many the
+ * bucket keeps of each key.
+ */
+bool outcome_wants_history(const struct outcome *outcome, const struct outcome_reading *reading, unsigned keeps);
+
+enum outcome_verdict outcome_read(struct outcome *outcome, const struct outcome_reading *reading);
+
+#endif
