@@ -96,8 +96,6 @@ static bool check_limits(struct call *call)
     if (usage_check(usage, call->user, USAGE_CALLS, 0, &error) &&
         usage_check(usage, call->user, USAGE_CALL_BYTES, 0, &error))
         return true;
-    if (call->method->access == CONF_ACCESS_WRITE)
-        error.outcome = ERROR_OUTCOME_NONE;
     call_fail(call, &error);
     return false;
 }
@@ -190,8 +188,6 @@ bool call_needs_nats(struct call *call)
 
     if (store_is_available(call->store, &error))
         return true;
-    if (call->method->access == CONF_ACCESS_WRITE)
-        error.outcome = ERROR_OUTCOME_NONE;
     call_fail(call, &error);
     return false;
 }

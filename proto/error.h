@@ -63,6 +63,13 @@ enum error_code error_code_from_name(const char *name, size_t length);
 void error_set(struct error *error, enum error_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Of a call that changes something: nothing was written, where it does not say otherwise. */
+static inline void error_set_default_outcome(struct error *error)
+{
+    if (error->outcome == ERROR_OUTCOME_ABSENT)
+        error->outcome = ERROR_OUTCOME_NONE;
+}
+
 /* Packs the error as its map of the protocol. */
 void error_pack(const struct error *error, msgpack_packer *packer);
 

@@ -24,7 +24,7 @@ struct bulk_slot {
 struct error *bulk_copy_error(struct arena *arena, const struct error *error)
 {
     static struct error out_of_memory = {
-        .code = ERROR_RESOURCE_EXHAUSTED, .retryable = true, .message = "out of memory"};
+        .code = ERROR_RESOURCE_EXHAUSTED, .retryable = true, .outcome = ERROR_OUTCOME_NONE, .message = "out of memory"};
     struct error *copy = arena != NULL ? arena_alloc(arena, sizeof(*copy)) : NULL;
 
     if (copy == NULL)

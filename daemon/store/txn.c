@@ -43,7 +43,6 @@ static void finish(struct txn *txn, uint64_t first_revision, const struct error 
 static void finish_with(struct txn *txn, enum error_code code, const char *sentence)
 {
     error_set(&txn->error, code, "%s", sentence);
-    txn->error.outcome = ERROR_OUTCOME_NONE;
     finish(txn, 0, &txn->error);
 }
 
@@ -177,8 +176,6 @@ static void pause_and_verify(struct txn *txn);
 static void verified(struct txn *txn)
 {
     if (txn->error.code != ERROR_NONE) {
-        if (txn->error.outcome == ERROR_OUTCOME_ABSENT && txn->error.code == ERROR_DEADLINE_EXCEEDED)
-            txn->error.outcome = ERROR_OUTCOME_NONE;
         finish(txn, 0, &txn->error);
     } else if (txn->moved) {
         pause_and_verify(txn);
@@ -283,7 +280,6 @@ static void on_pause_over(struct timer *timer)
         error_set(&txn->error, ERROR_DEADLINE_EXCEEDED,
                   "others wrote to the bucket at each of %u tries to commit; nothing was written, try again",
                   txn->tries);
-        txn->error.outcome = ERROR_OUTCOME_NONE;
         finish(txn, 0, &txn->error);
         return;
     }
@@ -326,7 +322,6 @@ static bool check_operations(struct txn *txn)
 
     if (!key_index_init(&written, txn->arena, txn->operation_count)) {
         error_set(&txn->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        txn->error.outcome = ERROR_OUTCOME_NONE;
         return false;
     }
     for (uint32_t i = 0; is_well && i < txn->operation_count; i++) {
@@ -342,7 +337,6 @@ static bool check_operations(struct txn *txn)
         if (!is_well)
             txn->error.key = operation->key;
     }
-    txn->error.outcome = ERROR_OUTCOME_NONE;
     return is_well;
 }
 

@@ -30,7 +30,13 @@ static void stop(struct write *write)
 static void finish(struct write *write, uint64_t revision, const struct error *error)
 {
     struct bucket *handle = write->handle;
+    struct error complete;
 
+    if (error != NULL) {
+        complete = *error;
+        error_set_default_outcome(&complete);
+        error = &complete;
+    }
     stop(write);
     arena_end_task(&write->task);
     if (write->group != NULL)
@@ -56,7 +62,6 @@ static void finish_out_of_memory(struct write *write)
     struct error error;
 
     error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-    error.outcome = ERROR_OUTCOME_NONE;
     finish(write, 0, &error);
 }
 
@@ -470,9 +475,7 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
 
     write->handle = bucket;
     if (error != NULL) {
-        failure = *error;
-        failure.outcome = ERROR_OUTCOME_NONE;
-        finish(write, 0, &failure);
+        finish(write, 0, error);
         return;
     }
     if (!operation_check(&write->operation, write->store, bucket, &failure)) {

@@ -200,7 +200,9 @@ const struct answer *session_call(struct session *session, const char *method, c
     va_start(args, params);
     uint32_t msgid = send_args(session, method, params, args);
     va_end(args);
-    return session_wait(session, msgid);
+    const struct answer *answer = session_wait(session, msgid);
+    assert_outcome_is_told(method, answer->error, answer->result);
+    return answer;
 }
 
 /* --- Notifications --------------------------------------------------------------------------------- */

@@ -174,3 +174,43 @@ size_t count_at(const msgpack_object *object, const char *path)
                   object_text(object));
     return found->type == MSGPACK_OBJECT_ARRAY ? found->via.array.size : found->via.map.size;
 }
+
+/* --- Outcomes -------------------------------------------------------------------------------------- */
+
+static bool changes_something(const char *method)
+{
+    static const char *const changing[] = {"kv.put",        "kv.create",     "kv.update",    "kv.delete",
+                                           "kv.purge",      "bulk.put",      "bulk.delete",  "txn.commit",
+                                           "bucket.create", "bucket.update", "bucket.purge", "bucket.delete"};
+
+    for (size_t i = 0; i < sizeof(changing) / sizeof(changing[0]); i++) {
+        if (strcmp(method, changing[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void assert_has_outcome(const char *method, const msgpack_object *error)
+{
+    const msgpack_object *outcome = find_at(error, "outcome");
+
+    ck_assert_msg(outcome != NULL, "%s: an error without an outcome: %s", method, text_at(error, "message"));
+    const char *text = text_at(error, "outcome");
+    ck_assert_msg(strcmp(text, "none") == 0 || strcmp(text, "unknown") == 0, "%s: outcome %s", method, text);
+}
+
+void assert_outcome_is_told(const char *method, const msgpack_object *error, const msgpack_object *result)
+{
+    if (!changes_something(method))
+        return;
+    if (error->type == MSGPACK_OBJECT_MAP) {
+        assert_has_outcome(method, error);
+        return;
+    }
+    if (strncmp(method, "bulk.", 5) != 0 || result->type != MSGPACK_OBJECT_MAP)
+        return;
+    for (uint32_t i = 0; i < result->via.map.size; i++) {
+        if (result->via.map.ptr[i].val.type == MSGPACK_OBJECT_MAP)
+            assert_has_outcome(method, &result->via.map.ptr[i].val);
+    }
+}

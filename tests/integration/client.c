@@ -326,7 +326,9 @@ struct answer *client_call(struct client *client, const char *method, const char
     va_start(args, params);
     uint32_t msgid = send_args(client, method, params, args);
     va_end(args);
-    return client_wait(client, msgid);
+    struct answer *answer = client_wait(client, msgid);
+    assert_outcome_is_told(method, &answer->error, &answer->result);
+    return answer;
 }
 
 struct answer *client_put(struct client *client, const char *bucket, const char *key, const void *value, size_t size)
