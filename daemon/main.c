@@ -347,7 +347,10 @@ static void start_watchdog(struct daemon *daemon)
 
 static void on_server_ready(void *arg, const struct link_target *target)
 {
-    link_start(((struct daemon *)arg)->store.link, target);
+    struct daemon *daemon = arg;
+
+    room_note_started(&daemon->store);
+    link_start(daemon->store.link, target);
 }
 
 static void on_server_unusable(void *arg, const char *why)
@@ -365,6 +368,16 @@ static void on_server_trouble(void *arg, const char *text)
     link_set_trouble(((struct daemon *)arg)->store.link, text);
 }
 
+static void on_server_broken(void *arg)
+{
+    room_note_broken(&((struct daemon *)arg)->store);
+}
+
+static void restart_server(void *arg)
+{
+    embedded_restart(((struct daemon *)arg)->embedded, "it could not write, and there is room now");
+}
+
 static uint64_t on_server_heard(void *arg)
 {
     return link_get_status(((struct daemon *)arg)->store.link)->reads;
@@ -373,8 +386,8 @@ static uint64_t on_server_heard(void *arg)
 /* The process's exit status if it cannot start, otherwise 0. */
 static int start_nats(struct daemon *daemon)
 {
-    const struct embedded_events events = {on_server_ready, on_server_unusable, on_server_trouble, on_server_heard,
-                                           daemon};
+    const struct embedded_events events = {on_server_ready,  on_server_unusable, on_server_trouble,
+                                           on_server_broken, on_server_heard,    daemon};
     char error[EMBEDDED_ERROR_BYTES];
     bool is_unusable;
 
@@ -384,6 +397,8 @@ static int start_nats(struct daemon *daemon)
         link_start(daemon->store.link, &target);
         return 0;
     }
+    daemon->store.room.restart = restart_server;
+    daemon->store.room.restart_arg = daemon;
     daemon->embedded = embedded_start(&daemon->loop, &daemon->conf, &events, &is_unusable, error);
     if (daemon->embedded == NULL) {
         log_error("%s", error);

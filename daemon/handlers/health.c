@@ -46,15 +46,36 @@ static void pack_nats(msgpack_packer *packer, const struct store *store)
     pack_number(packer, "reconnects", status->reconnects);
 }
 
+/* Of the embedded server, once it is known. */
+static bool has_room(const struct store *store)
+{
+    return store->room.knows_store && store->room.knows_disk;
+}
+
+static void pack_room(msgpack_packer *packer, const struct store *store)
+{
+    const struct room *room = &store->room;
+
+    if (!has_room(store))
+        return;
+    pack_str(packer, "store");
+    msgpack_pack_map(packer, 4);
+    pack_number(packer, "used", room_used(room));
+    pack_number(packer, "limit", store->conf->nats.max_store_bytes);
+    pack_number(packer, "disk_free", room_free(room));
+    pack_number(packer, "disk_reserve", room_reserve(room));
+}
+
 /* Health is an answer, not an error: what is wrong is in it. */
 static void answer_health(struct call *call, const struct bucket_info *info, const char *wrong)
 {
     bool healthy = wrong == NULL;
     msgpack_packer *packer = call_begin_result(call);
 
-    msgpack_pack_map(packer, 2u + (call->bucket != NULL) + (info != NULL ? 5u : 0u) + !healthy);
+    msgpack_pack_map(packer, 2u + has_room(call->store) + (call->bucket != NULL) + (info != NULL ? 5u : 0u) + !healthy);
     pack_flag(packer, "healthy", healthy);
     pack_nats(packer, call->store);
+    pack_room(packer, call->store);
     if (call->bucket != NULL)
         pack_text(packer, "bucket", call->bucket);
     if (info != NULL) {
@@ -89,8 +110,8 @@ void handle_health_check(struct call *call)
         answer_health(call, NULL, wrong);
         return;
     }
-    if (call->bucket == NULL) {
-        answer_health(call, NULL, NULL);
+    if (call->store->room.trouble[0] != '\0' || call->bucket == NULL) {
+        answer_health(call, NULL, call->store->room.trouble[0] != '\0' ? call->store->room.trouble : NULL);
         return;
     }
     struct admin *admin = arena_zalloc(&call->arena, sizeof(*admin));
@@ -269,7 +290,7 @@ void handle_daemon_stats(struct call *call)
     msgpack_packer *packer = call_begin_result(call);
 
     replica_total(store, &totals);
-    msgpack_pack_map(packer, 15);
+    msgpack_pack_map(packer, 15 + has_room(store));
     pack_str(packer, "uptime");
     msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);
     pack_number(packer, "longest_turn_us", store->jobs->longest_turn_ns / 1000);
@@ -284,6 +305,7 @@ void handle_daemon_stats(struct call *call)
     pack_watches(packer, store, &totals);
     pack_cache(packer, store, &totals);
     pack_nats(packer, store);
+    pack_room(packer, store);
     pack_methods(packer, metrics);
     pack_errors(packer, metrics);
     call_end_result(call);

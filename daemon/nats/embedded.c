@@ -43,7 +43,7 @@ enum embedded_state {
     EMBEDDED_ASKING,   /* the program is asked for its version */
     EMBEDDED_STARTING, /* the process runs, its port is not known yet */
     EMBEDDED_READY,
-    EMBEDDED_KILLED,   /* it hung, and has not ended yet */
+    EMBEDDED_KILLED,   /* it hung, or could not write, and has not ended yet */
     EMBEDDED_WAITING,  /* it ended; the backoff's timer runs */
     EMBEDDED_UNUSABLE, /* the program will never do */
     EMBEDDED_STOPPING,
@@ -107,6 +107,14 @@ static void on_output_closed(void *arg, struct server_output *output)
     if (embedded->output == output)
         embedded->output = NULL;
     count_closed(embedded);
+}
+
+static void on_output_broken(void *arg)
+{
+    struct embedded *embedded = arg;
+
+    if (embedded->state == EMBEDDED_READY || embedded->state == EMBEDDED_STARTING)
+        embedded->events.broken(embedded->events.arg);
 }
 
 static void close_output(struct embedded *embedded)
@@ -173,8 +181,8 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
         return false;
     }
 
-    embedded->output =
-        server_output_open(embedded->loop, ends[0], &embedded->output_limits, on_output_closed, embedded);
+    const struct server_output_events events = {on_output_closed, on_output_broken, embedded};
+    embedded->output = server_output_open(embedded->loop, ends[0], &embedded->output_limits, &events);
     if (embedded->output != NULL) /* without memory: the server's first line ends it, and it is started again */
         embedded->open_handles++;
     embedded->pid = pid;
@@ -511,6 +519,17 @@ void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *
         return;
     }
     embedded->state = EMBEDDED_STOPPING;
+    kill(embedded->pid, SIGTERM);
+    uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
+}
+
+void embedded_restart(struct embedded *embedded, const char *why)
+{
+    if (embedded->state != EMBEDDED_READY)
+        return;
+    log_warning("nats-server: ending pid %d, and starting it again: %s", (int)embedded->pid, why);
+    embedded->state = EMBEDDED_KILLED;
+    stop_ticking(embedded);
     kill(embedded->pid, SIGTERM);
     uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
 }

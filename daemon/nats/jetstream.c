@@ -164,6 +164,8 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
             code = ERROR_UNAVAILABLE;
         break;
     }
+    if (strstr(from->description, "no space left on device") != NULL)
+        code = ERROR_RESOURCE_EXHAUSTED;
     redact_paths(description, sizeof(description) - 32, from->description);
     error_set(error, code, "NATS: %s (err_code %u)", description, from->err_code);
 }

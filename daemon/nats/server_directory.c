@@ -24,6 +24,10 @@
 #define MAX_CONNECTIONS 8192u
 #define MAX_LOGIN_S     1
 
+/* The store's limit where none is set: the disk is what ends. By default it were a part of what is free at the start.
+ */
+#define UNLIMITED_BYTES (1ull << 60)
+
 /* --- The directory --------------------------------------------------------------------------------- */
 
 void server_directory_path(const struct server_directory *directory, const char *name, char path[PATH_MAX])
@@ -154,7 +158,8 @@ static unsigned max_connections(void)
 bool server_directory_configure(const struct server_directory *directory, const struct conf *conf, unsigned server_port,
                                 const char *secret, char error[SERVER_DIRECTORY_ERROR_BYTES])
 {
-    char path[PATH_MAX], fresh[PATH_MAX], port[16] = "-1", sync_interval[32] = "always", max_store[64] = "";
+    char path[PATH_MAX], fresh[PATH_MAX], port[16] = "-1", sync_interval[32] = "always";
+    uint64_t max_store = conf->nats.max_store_bytes;
 
     server_directory_path(directory, "nats-server.conf", path);
     server_directory_path(directory, "nats-server.conf.new", fresh);
@@ -162,10 +167,6 @@ bool server_directory_configure(const struct server_directory *directory, const 
         snprintf(port, sizeof(port), "%u", server_port);
     if (!conf->nats.sync_always)
         snprintf(sync_interval, sizeof(sync_interval), "\"%ums\"", conf->nats.sync_interval_ms);
-    if (conf->nats.max_store_bytes > 0)
-        snprintf(max_store, sizeof(max_store), "  max_file_store: %llu\n",
-                 (unsigned long long)conf->nats.max_store_bytes);
-
     unlink(fresh);
     int descriptor = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     FILE *file = descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
@@ -181,12 +182,13 @@ bool server_directory_configure(const struct server_directory *directory, const 
                 "jetstream {\n"
                 "  store_dir: \"%s\"\n"
                 "  sync_interval: %s\n"
-                "%s"
+                "  max_file_store: %llu\n"
                 "}\n"
                 "ports_file_dir: \"%s/ports\"\n"
                 "pid_file: \"%s/nats-server.pid\"\n"
                 "logtime: false\n",
-                port, secret, MAX_LOGIN_S, max_connections(), directory->path, sync_interval, max_store,
+                port, secret, MAX_LOGIN_S, max_connections(), directory->path, sync_interval,
+                (unsigned long long)(max_store > 0 ? max_store + SERVER_DIRECTORY_RESERVE_BYTES : UNLIMITED_BYTES),
                 directory->path, directory->path);
         if (fclose(file) == 0 && rename(fresh, path) == 0)
             return true;

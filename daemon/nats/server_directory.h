@@ -18,6 +18,9 @@
 /* The only user of the server. */
 #define SERVER_DIRECTORY_USER "kvstored"
 
+/* What the server may store beyond nats.max_store: who gives it work keeps that for deletes and purges. */
+#define SERVER_DIRECTORY_RESERVE_BYTES (256ull * 1024 * 1024)
+
 struct server_directory {
     char path[PATH_MAX - 64]; /* absolute */
     int lock;                 /* -1: not locked */

@@ -10,8 +10,7 @@
 struct server_output {
     uv_pipe_t pipe;
     struct server_output_limits *limits;
-    void (*closed)(void *arg, struct server_output *output);
-    void *arg;
+    struct server_output_events events;
     size_t length; /* of line */
     char line[1024];
 };
@@ -58,6 +57,8 @@ static void write_line(struct server_output *output, const char *line)
     if (ours == CONF_LOG_ERROR && strstr(line, " - cid:") != NULL)
         ours = CONF_LOG_WARNING;
     write_limited(output, ours, line, level + 8);
+    if (ours == CONF_LOG_ERROR && strcasestr(line, "critical write error") != NULL)
+        output->events.broken(output->events.arg);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
@@ -98,12 +99,12 @@ static void on_closed(uv_handle_t *handle)
 {
     struct server_output *output = handle->data;
 
-    output->closed(output->arg, output);
+    output->events.closed(output->events.arg, output);
     free(output);
 }
 
 struct server_output *server_output_open(uv_loop_t *loop, int descriptor, struct server_output_limits *limits,
-                                         void (*closed)(void *arg, struct server_output *output), void *arg)
+                                         const struct server_output_events *events)
 {
     struct server_output *output = calloc(1, sizeof(*output));
 
@@ -112,8 +113,7 @@ struct server_output *server_output_open(uv_loop_t *loop, int descriptor, struct
         return NULL;
     }
     output->limits = limits;
-    output->closed = closed;
-    output->arg = arg;
+    output->events = *events;
     uv_pipe_init(loop, &output->pipe, 0);
     output->pipe.data = output;
     uv_pipe_open(&output->pipe, descriptor);

@@ -21,14 +21,25 @@ struct server_output_limits {
     struct log_limit kinds[SERVER_OUTPUT_KINDS];
 };
 
+/* All are called from the loop. */
+struct server_output_events {
+    /* The last use of the object. */
+    void (*closed)(void *arg, struct server_output *output);
+    /*
+     * The server says that it cannot write to the files of a stream: to that stream it writes no more, whatever becomes
+     * of the disk, until it is started anew (nats-server 2.15, "critical write error").
+     */
+    void (*broken)(void *arg);
+    void *arg;
+};
+
 /*
  * Read lines from descriptor until the writer closes it; takes over the descriptor, also when it fails. limits is
  * borrowed.
- * closed is called from the loop after the last use of the returned object, which frees itself.
- * NULL when memory ran out.
+ * The returned object frees itself after closed. NULL when memory ran out.
  */
 struct server_output *server_output_open(uv_loop_t *loop, int descriptor, struct server_output_limits *limits,
-                                         void (*closed)(void *arg, struct server_output *output), void *arg);
+                                         const struct server_output_events *events);
 
 /* Stop reading. closed follows; a second call does nothing. */
 void server_output_close(struct server_output *output);

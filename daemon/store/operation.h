@@ -39,8 +39,11 @@ struct operation_message {
     size_t header_count;
 };
 
-/* What the bucket or the server cannot take is said before anything is sent. False: *error says what. */
-bool operation_check(const struct operation *operation, const struct store *store, const struct bucket *bucket,
+/*
+ * What the bucket or the server cannot take, or has no room for, is said before anything is sent. False: *error says
+ * what. True: the operation is about to be sent, and counts as stored.
+ */
+bool operation_check(const struct operation *operation, struct store *store, const struct bucket *bucket,
                      struct error *error);
 
 /*

@@ -27,6 +27,7 @@ static void on_link_up(void *arg)
 
     jetstream_probe(&store->jetstream);
     requests_on_up(&store->requests);
+    room_note_connected(store);
     replica_follow_configured(store);
 }
 
@@ -116,6 +117,7 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
         goto free_jetstream;
     requests_set_link(&store->requests, store->link);
     group_init_all(store);
+    room_start(store);
     return 0;
 
 free_jetstream:
@@ -129,6 +131,7 @@ end_replicas:
 
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
 {
+    room_stop(store);
     group_close_all(store);
     replica_end_all(store);
     link_stop(store->link, stopped, arg);

@@ -16,6 +16,7 @@
 #include "daemon/nats/request.h"
 #include "daemon/store/bulk_writes.h"
 #include "daemon/store/cache.h"
+#include "daemon/store/room.h"
 #include "daemon/timers.h"
 
 #include <stdint.h>
@@ -49,6 +50,7 @@ struct store {
     struct request_limit readings;  /* of histories and keys, each of which has a consumer */
     struct request_limit creations; /* of consumers for watches and copies, which may then read for long */
     struct bulk_writes bulk_writes;
+    struct room room;           /* of the embedded server */
     struct group *dirty_groups; /* have something to send at the turn's end */
     struct job group_flushing;
     struct group *gathering_groups; /* wait a moment for company */

@@ -26,6 +26,7 @@ Suite *near_suite(void);
 Suite *neighbour_suite(void);
 Suite *outage_suite(void);
 Suite *overload_suite(void);
+Suite *room_suite(void);
 Suite *session_suite(void);
 Suite *ttl_suite(void);
 Suite *txn_suite(void);

@@ -1,0 +1,249 @@
+#include "daemon/store/room.h"
+
+#include "daemon/log.h"
+#include "daemon/nats/server_directory.h"
+#include "daemon/store/store.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ASK_EVERY_MS 1000u
+/* Near the limit it is asked so often, because what was admitted may have taken the place of something. */
+#define ASK_AGAIN_MS 100u
+
+/* Of a small disk the reserve is this part. */
+#define RESERVE_PART 10u
+
+/* Health tells so long that values were refused. */
+#define REFUSED_MS 5000u
+
+uint64_t room_reserve(const struct room *room)
+{
+    uint64_t part = room->disk_bytes / RESERVE_PART;
+
+    return part < SERVER_DIRECTORY_RESERVE_BYTES ? part : SERVER_DIRECTORY_RESERVE_BYTES;
+}
+
+static uint64_t limit_of(const struct room *room)
+{
+    return room->store->conf->nats.max_store_bytes;
+}
+
+uint64_t room_used(const struct room *room)
+{
+    return room->used_bytes + (room->admitted_bytes - room->used_at);
+}
+
+uint64_t room_free(const struct room *room)
+{
+    uint64_t taken = room->admitted_bytes - room->free_at;
+
+    return room->free_bytes > taken ? room->free_bytes - taken : 0;
+}
+
+/* --- What is told ---------------------------------------------------------------------------------- */
+
+static bool disk_is_full(const struct room *room)
+{
+    return room->knows_disk && room_free(room) < room_reserve(room);
+}
+
+static bool store_is_full(const struct room *room)
+{
+    uint64_t limit = limit_of(room);
+
+    return room->knows_store && limit > 0 && room_used(room) >= limit;
+}
+
+static bool has_refused(const struct room *room)
+{
+    return room->refused_ms > 0 && uv_now(room->store->loop) - room->refused_ms < REFUSED_MS;
+}
+
+static void write_disk_trouble(const struct room *room, char *text, size_t size)
+{
+    snprintf(text, size,
+             "the disk of nats.data_dir is full: %" PRIu64 " bytes are free, and the last %" PRIu64
+             " are for deletes and purges",
+             room_free(room), room_reserve(room));
+}
+
+static void write_store_trouble(const struct room *room, char *text, size_t size)
+{
+    snprintf(text, size,
+             "the store is full: %" PRIu64 " bytes are used of %" PRIu64
+             " (nats.max_store); delete or purge, or raise it",
+             room_used(room), limit_of(room));
+}
+
+static void write_broken_trouble(char *text, size_t size)
+{
+    snprintf(text, size,
+             "nats-server could not write to the disk of nats.data_dir; it is started anew when there is room");
+}
+
+static void look_at_trouble(struct room *room)
+{
+    bool was_well = room->trouble[0] == '\0';
+
+    room->trouble[0] = '\0';
+    if (room->is_broken)
+        write_broken_trouble(room->trouble, sizeof(room->trouble));
+    else if (disk_is_full(room))
+        write_disk_trouble(room, room->trouble, sizeof(room->trouble));
+    else if (store_is_full(room))
+        write_store_trouble(room, room->trouble, sizeof(room->trouble));
+    else if (has_refused(room))
+        snprintf(room->trouble, sizeof(room->trouble), "%s", room->refusal);
+    if (was_well && room->trouble[0] != '\0')
+        log_error("%s", room->trouble);
+    else if (!was_well && room->trouble[0] == '\0')
+        log_info("there is room for values again");
+}
+
+/* --- Asking ---------------------------------------------------------------------------------------- */
+
+static void on_time(struct timer *timer);
+
+static void ask_later(struct room *room, unsigned after_ms)
+{
+    uint64_t at_ms = uv_now(room->store->loop) + after_ms;
+
+    if (!room->is_running || room->is_asking || room->is_looking ||
+        (timer_is_set(&room->timer) && room->next_ms <= at_ms))
+        return;
+    room->next_ms = at_ms;
+    timer_start(room->store->timers, &room->timer, at_ms, on_time);
+}
+
+static void on_account(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct room *room = arg;
+
+    (void)err_code;
+    (void)error;
+    room->is_asking = false;
+    if (answer != NULL) {
+        room->used_bytes = (uint64_t)json_integer_value(json_object_get(answer, "storage"));
+        room->used_at = room->asked_at;
+        room->knows_store = true;
+    }
+    look_at_trouble(room);
+    ask_later(room, ASK_EVERY_MS);
+}
+
+void room_note_connected(struct store *store)
+{
+    ask_later(&store->room, 0);
+}
+
+/* A server that cannot write is started anew when the disk has some room, which deletes then can make more of. */
+static void heal(struct room *room)
+{
+    if (!room->is_broken || !room->knows_disk || room->free_bytes < room_reserve(room) / 4)
+        return;
+    room->is_broken = false;
+    room->restart(room->restart_arg);
+}
+
+static void on_looked(uv_fs_t *look)
+{
+    struct room *room = look->data;
+
+    room->is_looking = false;
+    if (look->result == 0) {
+        const uv_statfs_t *disk = look->ptr;
+        room->free_bytes = disk->f_bavail * disk->f_bsize;
+        room->disk_bytes = disk->f_blocks * disk->f_bsize;
+        room->free_at = room->looked_at;
+        room->knows_disk = true;
+    }
+    uv_fs_req_cleanup(look);
+    if (!room->is_running)
+        return;
+    heal(room);
+    look_at_trouble(room);
+    ask_later(room, room->knows_store ? ASK_EVERY_MS : ASK_AGAIN_MS);
+}
+
+static void on_time(struct timer *timer)
+{
+    struct room *room = (struct room *)((char *)timer - offsetof(struct room, timer));
+    struct store *store = room->store;
+
+    room->look.data = room;
+    room->looked_at = room->asked_at = room->admitted_bytes;
+    room->is_looking = uv_fs_statfs(store->loop, &room->look, store->conf->nats.data_dir, on_looked) == 0;
+    if (link_is_up(store->link)) {
+        room->is_asking = true;
+        jetstream_call(&store->jetstream, &room->info, "INFO", NULL, NULL, uv_now(store->loop) + 2 * ASK_EVERY_MS,
+                       on_account, room);
+    }
+    ask_later(room, ASK_EVERY_MS);
+}
+
+void room_start(struct store *store)
+{
+    struct room *room = &store->room;
+
+    room->store = store;
+    if (store->conf->nats.mode != CONF_NATS_EMBEDDED)
+        return;
+    room->is_running = true;
+    ask_later(room, 0);
+}
+
+void room_stop(struct store *store)
+{
+    struct room *room = &store->room;
+
+    if (!room->is_running)
+        return;
+    room->is_running = false;
+    timer_stop(store->timers, &room->timer);
+    if (room->is_asking)
+        jetstream_cancel(&room->info);
+    room->is_asking = false;
+    if (room->is_looking)
+        uv_cancel((uv_req_t *)&room->look); /* or it ends by itself, before the loop does */
+}
+
+void room_note_broken(struct store *store)
+{
+    store->room.is_broken = true;
+    look_at_trouble(&store->room);
+}
+
+void room_note_started(struct store *store)
+{
+    store->room.is_broken = false;
+    if (store->room.is_running)
+        look_at_trouble(&store->room);
+}
+
+/* --- Admitting ------------------------------------------------------------------------------------- */
+
+bool room_admit(struct store *store, size_t bytes, bool is_value, struct error *error)
+{
+    struct room *room = &store->room;
+    uint64_t limit = limit_of(room);
+
+    if (!room->is_running)
+        return true;
+    if (room->is_broken) {
+        write_broken_trouble(room->refusal, sizeof(room->refusal));
+    } else if (is_value && disk_is_full(room)) {
+        write_disk_trouble(room, room->refusal, sizeof(room->refusal));
+    } else if (is_value && limit > 0 && room->knows_store && room_used(room) + bytes > limit) {
+        write_store_trouble(room, room->refusal, sizeof(room->refusal));
+    } else {
+        room->admitted_bytes += bytes;
+        return true;
+    }
+    room->refused_ms = uv_now(store->loop);
+    look_at_trouble(room);
+    ask_later(room, ASK_AGAIN_MS);
+    error_set(error, ERROR_RESOURCE_EXHAUSTED, "%s", room->refusal);
+    return false;
+}

@@ -1,0 +1,71 @@
+/*
+ * room: whether the embedded server's store may take more.
+ *
+ * Used by the store's writes, and by health. A nats-server that meets a full disk stops to write to the bucket until it
+ * is started anew, and one that reaches its own limit refuses even deletes, or stops in the middle of a batch. So it
+ * must not come so far: the server's limit is nats.max_store and a reserve, and the daemon refuses values before the
+ * store has nats.max_store bytes, and before the disk has less than the reserve. Deletes and purges may use the
+ * reserve. What is used is asked of the server every second; what was admitted since counts as used.
+ */
+#ifndef DAEMON_STORE_ROOM_H
+#define DAEMON_STORE_ROOM_H
+
+#include "daemon/nats/jetstream.h"
+#include "daemon/timers.h"
+#include "proto/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct store;
+
+struct room {
+    /* Told when a server that cannot write any more is to be started anew. */
+    void (*restart)(void *arg);
+    void *restart_arg;
+
+    /* private */
+    struct store *store;
+    struct timer timer;
+    struct jetstream_call info;
+    uv_fs_t look;
+    bool is_asking, is_looking, is_running;
+    bool knows_store, knows_disk;
+    uint64_t next_ms;        /* loop time when it is asked again */
+    uint64_t admitted_bytes; /* in all */
+    uint64_t used_bytes;     /* with what was admitted until used_at */
+    uint64_t used_at, asked_at;
+    uint64_t free_bytes, disk_bytes; /* of the disk, with what was admitted until free_at */
+    uint64_t free_at, looked_at;
+    uint64_t refused_ms; /* loop time of the last value that was refused; 0: none was */
+    char refusal[256];   /* why */
+    bool is_broken;      /* the server has said that it cannot write */
+    char trouble[256];   /* for health; "": there is room */
+};
+
+/* Begins to ask; only in embedded mode. */
+void room_start(struct store *store);
+void room_stop(struct store *store);
+
+/* The server can be asked. */
+void room_note_connected(struct store *store);
+
+/* The server has said that it cannot write to a stream any more; and it has been started anew. */
+void room_note_broken(struct store *store);
+void room_note_started(struct store *store);
+
+/*
+ * Whether a write of so many bytes, with its headers, may be sent; is_value: it is a put, others need no more than the
+ * reserve. False: *error says what is full.
+ */
+bool room_admit(struct store *store, size_t bytes, bool is_value, struct error *error);
+
+/* What is left free of the disk; 0 before that is known. */
+uint64_t room_reserve(const struct room *room);
+
+/* What is used of nats.max_store, and what of the disk is free. */
+uint64_t room_used(const struct room *room);
+uint64_t room_free(const struct room *room);
+
+#endif

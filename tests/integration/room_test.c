@@ -1,0 +1,249 @@
+/* A store and a disk that are full: what needs room is refused at once, the rest goes on, and all heals by itself. */
+#include "tests/integration/client.h"
+#include "tests/integration/suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define VALUE_BYTES 100000u
+
+static struct daemon daemon_of_test;
+static struct client *client;
+static char value[VALUE_BYTES];
+
+/* --- A small disk ---------------------------------------------------------------------------------- */
+
+static bool write_once(const char *path, const char *text)
+{
+    int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+    bool is_written = descriptor >= 0 && write(descriptor, text, strlen(text)) == (ssize_t)strlen(text);
+
+    if (descriptor >= 0)
+        close(descriptor);
+    return is_written;
+}
+
+/* Mounts of this process and its children only; without being root, as root of a namespace of our own. */
+static bool leave_namespaces(void)
+{
+    unsigned uid = getuid(), gid = getgid();
+
+    if (unshare(CLONE_NEWNS) == 0)
+        return true;
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_once("/proc/self/setgroups", "deny") &&
+           write_once("/proc/self/uid_map", format_text("%u %u 1", uid, uid)) &&
+           write_once("/proc/self/gid_map", format_text("%u %u 1", gid, gid));
+}
+
+/* The daemon's data directory is on a disk of this size, which goes with the test's process. False: that cannot be. */
+static bool mount_small_disk(const char *size)
+{
+    daemon_prepare(&daemon_of_test);
+    ck_assert_int_eq(mkdir(daemon_of_test.data_dir, 0700), 0);
+    if (leave_namespaces() && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount("kvstored-test", daemon_of_test.data_dir, "tmpfs", 0, format_text("size=%s,mode=0700", size)) == 0)
+        return true;
+    printf("SKIPPED: a full disk: a small one cannot be mounted here: %s\n", strerror(errno));
+    return false;
+}
+
+/* Takes all that the disk has; what it holds goes with unlink. */
+static void fill_disk(const char *path)
+{
+    static char zeros[65536];
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    size_t size = sizeof(zeros);
+
+    ck_assert_int_ge(descriptor, 0);
+    while (size > 0) {
+        if (write(descriptor, zeros, size) < 0)
+            size /= 2;
+    }
+    close(descriptor);
+}
+
+/* --- Calls ----------------------------------------------------------------------------------------- */
+
+static void start(const char *nats)
+{
+    daemon_configure(&daemon_of_test, nats, NULL);
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_ready(&daemon_of_test);
+    client = client_open(&daemon_of_test);
+    memset(value, 'x', sizeof(value));
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+}
+
+static struct answer *put(unsigned number)
+{
+    return client_put(client, "b", format_text("k%u", number), value, sizeof(value));
+}
+
+/* Puts until one is refused; the number of those that were not. */
+static unsigned put_until_refused(const char *says)
+{
+    struct answer *answer = NULL;
+    unsigned count = 0;
+
+    for (; count < 2000; count++) {
+        answer = put(count);
+        if (strcmp(answer_code(answer), "ok") != 0)
+            break;
+    }
+    assert_code_says(answer, "resource_exhausted", says);
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+    ck_assert_uint_gt(count, 10);
+    return count;
+}
+
+static struct answer *health(void)
+{
+    struct answer *answer = client_call(client, "health.check", "[]");
+
+    assert_ok(answer);
+    return answer;
+}
+
+static bool is_healthy(void)
+{
+    return bool_at(&health()->result, "healthy");
+}
+
+static void wait_until_healthy(bool healthy)
+{
+    uint64_t end_ms = now_ms() + PATIENCE_MS;
+
+    while (is_healthy() != healthy) {
+        ck_assert_msg(now_ms() < end_ms, "it stays %s", healthy ? "ill" : "well");
+        pause_shortly();
+    }
+}
+
+static void wait_until_put_again(unsigned number)
+{
+    uint64_t end_ms = now_ms() + PATIENCE_MS;
+    struct answer *answer;
+
+    while (strcmp(answer_code(answer = put(number)), "ok") != 0) {
+        ck_assert_msg(now_ms() < end_ms, "it stays refused: %s", answer_error(answer));
+        pause_shortly();
+    }
+}
+
+static void expect_value(unsigned number)
+{
+    struct answer *answer = client_call(client, "kv.get", "['b', 'k%u', {'consistency': 'leader'}]", number);
+
+    assert_ok(answer);
+    ck_assert_uint_eq(find_at(&answer->result, "value")->via.bin.size, sizeof(value));
+}
+
+/* --- The tests ------------------------------------------------------------------------------------- */
+
+START_TEST(a_full_store_refuses_values_and_takes_deletes)
+{
+    daemon_prepare(&daemon_of_test);
+    start(DAEMON_SYNCS_SELDOM "  max_store: 4M\n");
+    unsigned count = put_until_refused("nats.max_store");
+    struct answer *answer = health();
+    ck_assert(!bool_at(&answer->result, "healthy"));
+    ck_assert_ptr_nonnull(strstr(text_at(&answer->result, "error"), "nats.max_store"));
+    ck_assert_uint_eq(number_at(&answer->result, "store.limit"), 4u * 1024 * 1024);
+    ck_assert_uint_gt(number_at(&answer->result, "store.used"), 3u * 1024 * 1024);
+    ck_assert_uint_gt(number_at(&answer->result, "store.disk_free"), 0);
+
+    /* A transaction is refused as a whole, and so is each key of a bulk call. */
+    answer = client_call(client, "txn.commit", "['b', [], [['put', 'small', 'x'], ['put', 'large', '%0*d']]]",
+                         (int)VALUE_BYTES * 3, 0);
+    assert_code_says(answer, "resource_exhausted", "nats.max_store");
+    answer = client_call(client, "kv.get", "['b', 'small']");
+    assert_ok(answer);
+    ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+
+    for (unsigned i = 0; i < count / 2; i++)
+        assert_ok(client_call(client, i % 2 == 0 ? "kv.delete" : "kv.purge", "['b', 'k%u']", i));
+    wait_until_put_again(0);
+    expect_value(count - 1);
+    wait_until_healthy(true);
+
+    put_until_refused("nats.max_store");
+    assert_ok(client_call(client, "bucket.purge", "['b']"));
+    wait_until_put_again(1);
+    wait_until_healthy(true);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(the_last_of_a_disk_is_for_deletes)
+{
+    if (!mount_small_disk("48m"))
+        return;
+    start(DAEMON_SYNCS_ALWAYS);
+    unsigned count = put_until_refused("disk");
+    wait_until_healthy(false);
+    ck_assert_ptr_nonnull(strstr(text_at(&health()->result, "error"), "disk"));
+    for (unsigned i = 0; i + 1 < count; i++)
+        assert_ok(client_call(client, "kv.delete", "['b', 'k%u']", i));
+    wait_until_put_again(0);
+    expect_value(count - 1);
+    wait_until_healthy(true);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* Others fill the disk to the last byte, and nats-server meets that: it writes no more until it is started anew. */
+START_TEST(a_server_that_met_a_full_disk_writes_again_when_there_is_room)
+{
+    if (!mount_small_disk("64m"))
+        return;
+    start(DAEMON_SYNCS_ALWAYS);
+    const char *path = format_text("%s/others", daemon_of_test.data_dir);
+    for (unsigned i = 0; i < 50; i++)
+        assert_ok(put(i));
+    pid_t before = daemon_nats_pid(&daemon_of_test);
+    fill_disk(path);
+
+    /* Deletes are let through until the server says that it cannot store one. */
+    unsigned refused = 0;
+    uint64_t end_ms = now_ms() + PATIENCE_MS;
+    for (unsigned i = 0; refused == 0; i++) {
+        ck_assert_msg(now_ms() < end_ms, "no delete was refused");
+        struct answer *answer = client_call(client, "kv.delete", "['b', 'more.%u', {'timeout': 1}]", i);
+        refused += strcmp(answer_code(answer), "resource_exhausted") == 0;
+    }
+    wait_until_healthy(false);
+    uint64_t start_ms = now_ms();
+    struct answer *answer = put(0);
+    assert_code_says(answer, "resource_exhausted", "disk");
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+    assert_at_once(start_ms);
+    expect_value(0);
+
+    ck_assert_int_eq(unlink(path), 0);
+    wait_until_put_again(100);
+    wait_until_healthy(true);
+    ck_assert_int_ne(daemon_nats_pid(&daemon_of_test), before);
+    for (unsigned i = 0; i < 50; i++)
+        expect_value(i);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+Suite *room_suite(void)
+{
+    Suite *suite = suite_create("room");
+    TCase *tests = tcase_create("embedded");
+
+    tcase_set_timeout(tests, TEST_TIMEOUT_S);
+    tcase_add_test(tests, a_full_store_refuses_values_and_takes_deletes);
+    tcase_add_test(tests, the_last_of_a_disk_is_for_deletes);
+    tcase_add_test(tests, a_server_that_met_a_full_disk_writes_again_when_there_is_room);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
