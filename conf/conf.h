@@ -55,7 +55,7 @@ struct conf {
         char *server;     /* path or name of the nats-server program */
         bool sync_always; /* sync_interval: always; otherwise sync_interval_ms */
         unsigned sync_interval_ms;
-        uint64_t max_store_bytes; /* 0: what the server takes by default */
+        uint64_t max_store_bytes; /* 0: as much as the disk has */
         unsigned hang_timeout_ms; /* a server that does not answer for so long is replaced */
 
         /* external */

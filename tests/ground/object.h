@@ -35,8 +35,8 @@ bool bool_at(const msgpack_object *object, const char *path);
 size_t count_at(const msgpack_object *object, const char *path);
 
 /*
- * The test fails unless each error of a call that changes something says what became of it: its own, and those of single
- * keys. The clients look at every answer.
+ * The test fails unless each error of a call that changes something says what became of it: its own, and those of
+ * single keys. The clients look at every answer.
  */
 void assert_outcome_is_told(const char *method, const msgpack_object *error, const msgpack_object *result);
 
