@@ -151,7 +151,7 @@ static enum link_publish_result send_copy(struct batch *batch, unsigned attempt)
             return result; /* without its last message it is nothing */
     }
     batch->copy_attempt = attempt;
-    outcome_sent(&batch->outcome, inquiry_now_ms(), link_number(link), batch->bucket->duplicate_window_ms, &stream);
+    outcome_sent(&batch->outcome, store_boot_ms(), link_number(link), batch->bucket->duplicate_window_ms, &stream);
     return LINK_PUBLISHED;
 }
 
@@ -335,7 +335,7 @@ static enum request_verdict take_id_answer(struct batch *batch, const struct kv_
         return REQUEST_RETRY;
     }
     enum outcome_verdict verdict =
-        outcome_answered(&batch->outcome, answer, inquiry_now_ms(), bucket_keeper(batch->store, batch->bucket));
+        outcome_answered(&batch->outcome, answer, store_boot_ms(), bucket_keeper(batch->store, batch->bucket));
     return take_verdict(batch, verdict, ack->sequence) ? REQUEST_DONE : hurry(batch);
 }
 

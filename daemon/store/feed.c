@@ -18,9 +18,6 @@
 /* A cluster must say so often in a row, each time after a backoff, that there is no such stream: see jetstream_call. */
 #define NOT_FOUND_TIMES 4u
 
-/* What a heartbeat may be late. */
-#define HEARTBEAT_SLACK_MS 250u
-
 /* So often within a minute somebody else takes a consumer of this name away: then it is two daemons that have one name.
  */
 #define THEFTS_MAX 2u
@@ -105,6 +102,8 @@ void feed_read_info(json_t *answer, struct feed_info *info)
 
     info->first_sequence = (uint64_t)json_integer_value(json_object_get(state, "first_seq"));
     info->last_sequence = (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
+    const char *last = json_string_value(json_object_get(state, "last_ts"));
+    info->last_us = last != NULL ? kv_parse_time_us(last) : 0;
     info->subjects = (uint64_t)json_integer_value(json_object_get(state, "num_subjects"));
     info->replicas = (unsigned)json_integer_value(json_object_get(config, "num_replicas"));
     info->max_age_us = json_integer_value(json_object_get(config, "max_age")) / 1000;
@@ -117,6 +116,55 @@ static enum request_verdict make_consumer(struct feed *feed)
     /* What an earlier run, or the last connection, has left. */
     return step(feed, FEED_REMOVING, "CONSUMER.DELETE", "");
 }
+
+/* --- A server that comes back older ---------------------------------------------------------------- */
+
+static uint64_t keeper_in(const struct feed *feed, json_t *info)
+{
+    struct outcome_stream stream;
+
+    bucket_read_stream(feed->store, info, &stream);
+    return stream.keeper;
+}
+
+/*
+ * A server that lost what it had not synced, or a backup that was put in its place, has fewer messages than were told;
+ * written to, it has others under the same sequences. One that has run all the time has not. Nor has our own: it is
+ * killed, and not its machine, while the daemon runs.
+ */
+static bool may_be_set_back(struct feed *feed, json_t *info)
+{
+    uint64_t before = feed->keeper;
+
+    feed->keeper = keeper_in(feed, info);
+    bool is_same = before != 0 && before == feed->keeper;
+    return !is_same && feed->store->conf->nats.mode == CONF_NATS_EXTERNAL && feed->position > 0;
+}
+
+static enum request_verdict compare_position(struct feed *feed)
+{
+    char body[48];
+
+    snprintf(body, sizeof(body), "{\"seq\":%" PRIu64 "}", feed->position);
+    feed->phase = FEED_COMPARING;
+    if (publish(feed, "STREAM.MSG.GET", false, body) == LINK_PUBLISHED)
+        return REQUEST_MORE;
+    request_retry_reason(&feed->request, REQUEST_CONGESTED);
+    return REQUEST_RETRY;
+}
+
+/* The message that was told last: there, and the same, or nobody knows. */
+static enum request_verdict take_position(struct feed *feed, json_t *answer)
+{
+    const char *time = json_string_value(json_object_get(json_object_get(answer, "message"), "time"));
+
+    if (time == NULL || feed->position_us == 0 || kv_parse_time_us(time) != feed->position_us)
+        feed->is_in_question = true;
+    feed->question_us = feed->position_us != 0 ? feed->position_us : INT64_MAX;
+    return make_consumer(feed);
+}
+
+/* --- Meeting the stream ----------------------------------------------------------------------------- */
 
 static enum request_verdict take_info(struct feed *feed, json_t *answer)
 {
@@ -131,10 +179,12 @@ static enum request_verdict take_info(struct feed *feed, json_t *answer)
                                                                       feed->info.last_sequence < feed->position));
     snprintf(feed->created, sizeof(feed->created), "%s", created);
     if (feed->is_placed && !is_anew)
-        return make_consumer(feed);
+        return may_be_set_back(feed, answer) ? compare_position(feed) : make_consumer(feed);
+    feed->keeper = keeper_in(feed, answer);
     if (is_anew)
         log_warning("bucket %s was made anew", feed->bucket->name);
     feed->is_placed = false;
+    feed->is_in_question = false;
     feed->position = 0;
     feed->phase = FEED_HELD;
     request_park(&feed->request);
@@ -145,6 +195,7 @@ static enum request_verdict take_info(struct feed *feed, json_t *answer)
 void feed_go(struct feed *feed, uint64_t position)
 {
     feed->position = position;
+    feed->position_us = position == feed->info.last_sequence ? feed->info.last_us : 0;
     feed->is_placed = true;
     if (feed->phase != FEED_HELD)
         return;
@@ -198,27 +249,29 @@ static void pull_if_low(struct feed *feed)
 /* That all was told is certain where the consumer's server has what the leader has. */
 static void note_caught_up(struct feed *feed, bool is_idle)
 {
-    feed->heard_ms = uv_now(feed->store->loop);
+    feed->heard_ms = store_boot_ms();
     if (feed->phase != FEED_CATCHING_UP)
         return;
     if (feed->info.replicas > 1 && feed->position < feed->info.last_sequence && !is_idle)
         return;
     feed->phase = FEED_LIVE;
     feed->error.code = ERROR_NONE;
-    if (feed->position < feed->info.last_sequence)
-        feed->position = feed->info.last_sequence; /* the last messages are gone */
+    if (feed->position < feed->info.last_sequence) { /* the last messages are gone */
+        feed->position = feed->info.last_sequence;
+        feed->position_us = feed->info.last_us;
+    }
     request_settle(&feed->request);
-    feed->ops->caught_up(feed->arg);
+    bool is_in_question = feed->is_in_question;
+    feed->is_in_question = false;
+    feed->ops->caught_up(feed->arg, is_in_question);
 }
 
 static enum request_verdict take_created(struct feed *feed, json_t *answer)
 {
-    unsigned heartbeat_ms = feed->store->conf->watches.heartbeat_ms;
-
     feed->phase = FEED_CATCHING_UP;
     feed->consumer_sequence = 0;
     feed->pulled = 0;
-    request_listen(&feed->request, 2 * heartbeat_ms + HEARTBEAT_SLACK_MS);
+    request_listen(&feed->request, FEED_SILENCE_MS(feed->store->conf));
     if (!pull(feed))
         return lose(feed, REQUEST_CONGESTED);
     if (json_integer_value(json_object_get(answer, "num_pending")) == 0)
@@ -232,9 +285,12 @@ static enum request_verdict take_answer(struct feed *feed, const struct message 
     struct jetstream_error failure = {.description = "the answer is not JSON"};
     enum request_verdict verdict;
 
+    bool has_failed = answer != NULL && jetstream_get_error(answer, &failure);
     if (feed->phase == FEED_REMOVING && answer != NULL)
         verdict = create_consumer(feed); /* it may not have been there */
-    else if (answer == NULL || jetstream_get_error(answer, &failure))
+    else if (feed->phase == FEED_COMPARING && (!has_failed || failure.err_code == JETSTREAM_MESSAGE_NOT_FOUND))
+        verdict = take_position(feed, answer);
+    else if (answer == NULL || has_failed)
         verdict = take_failure(feed, &failure);
     else
         verdict = feed->phase == FEED_ASKING ? take_info(feed, answer) : take_created(feed, answer);
@@ -312,6 +368,7 @@ static void take_delivery(struct feed *feed, struct message *message, const stru
     feed->consumer_sequence++;
     request_heard(&feed->request, uv_now(feed->store->loop));
     feed->position = delivery->stream_sequence;
+    feed->position_us = delivery->created_us;
     if (kv_read_entry(message, message->subject, feed->bucket->prefix, delivery->stream_sequence, delivery->created_us,
                       &entry))
         feed->ops->entry(feed->arg, &entry);

@@ -22,6 +22,7 @@
 struct feed_info {
     uint64_t first_sequence; /* nothing before it is there any more */
     uint64_t last_sequence;
+    int64_t last_us;   /* when that one was stored */
     uint64_t subjects; /* that have a message: keys, those of markers included */
     unsigned replicas;
     bool expires_silently; /* values may expire and leave no marker */
@@ -40,17 +41,21 @@ struct feed_ops {
      */
     void (*begin)(void *arg, bool is_anew);
     void (*entry)(void *arg, const struct kv_entry *entry);
-    /* Everything that was there when the consumer was made, now or again, was told. */
-    void (*caught_up)(void *arg);
+    /*
+     * Everything that was there when the consumer was made, now or again, was told. is_in_question: the stream may have
+     * lost messages that were told, and have others in their place: what is known of keys has to be compared with it.
+     */
+    void (*caught_up)(void *arg, bool is_in_question);
     /* There is no such bucket (any more). The feed is over. */
     void (*ended)(void *arg, const struct error *error);
 };
 
 enum feed_phase {
     FEED_STOPPED,
-    FEED_BROKEN, /* until the next attempt */
-    FEED_ASKING, /* what the stream is */
-    FEED_HELD,   /* until feed_go */
+    FEED_BROKEN,    /* until the next attempt */
+    FEED_ASKING,    /* what the stream is */
+    FEED_COMPARING, /* what it has at the position */
+    FEED_HELD,      /* until feed_go */
     FEED_REMOVING,
     FEED_CREATING,
     FEED_CATCHING_UP,
@@ -70,9 +75,13 @@ struct feed {
     char created[40]; /* the stream's: another time is another stream; "": not met yet */
     bool is_placed;   /* position is known */
     uint64_t position;
+    int64_t position_us; /* when the message there was stored; 0: not known */
+    uint64_t keeper;     /* the server process that the position is of: see outcome_stream; 0: not known */
+    bool is_in_question; /* the stream may have been set back behind the position, and written anew */
+    int64_t question_us; /* position_us then; INT64_MAX where that is not known */
     uint64_t consumer_sequence;
     unsigned pulled;    /* messages that the pulls under way may still bring */
-    uint64_t heard_ms;  /* loop time when NATS last told that all was told; 0: never */
+    uint64_t heard_ms;  /* store_boot_ms when NATS last told that all was told; 0: never */
     unsigned not_found; /* answers in a row that there is no such stream */
     unsigned thefts;    /* of the consumer, of late */
     uint64_t theft_ms;
@@ -100,6 +109,9 @@ static inline bool feed_is_live(const struct feed *feed)
 {
     return feed->phase == FEED_LIVE && feed->request.state == REQUEST_LISTENING;
 }
+
+/* So long a feed that is live may be silent: two heartbeats, and what one may be late. */
+#define FEED_SILENCE_MS(conf) (2u * (conf)->watches.heartbeat_ms + 250u)
 
 /* Gives a message to the feed whose consumer delivered it. False: it is none of theirs. */
 bool feed_take_message(struct store *store, struct message *message);

@@ -140,14 +140,20 @@ void replica_drop_doubts(struct replica *replica)
 
 /* --- Answers --------------------------------------------------------------------------------------- */
 
+/*
+ * A feed that is live was heard within two heartbeats, unless the daemon itself, or its machine, stood still: then it
+ * is the first turn, and nothing of what has happened since was read yet.
+ */
 bool replica_can_answer(const struct replica *replica)
 {
-    const struct store *store = replica->store;
+    const struct conf *conf = replica->store->conf;
+    uint64_t patience_ms = conf->cache.max_staleness_ms, live_ms = FEED_SILENCE_MS(conf);
 
     if (!replica->is_loaded || replica->is_distrusted)
         return false;
-    return feed_is_live(&replica->feed) ||
-           uv_now(store->loop) - replica->feed.heard_ms <= store->conf->cache.max_staleness_ms;
+    if (feed_is_live(&replica->feed) && patience_ms < live_ms)
+        patience_ms = live_ms;
+    return store_boot_ms() - replica->feed.heard_ms <= patience_ms;
 }
 
 enum replica_answer replica_get(struct replica *replica, const char *key, size_t length, struct cache_view *view)

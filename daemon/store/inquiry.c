@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define ARENA_CHUNK_BYTES 2048u
 
@@ -22,14 +21,6 @@ struct inquiry {
     bool is_starting, has_failed; /* at once */
     struct outcome_reading reading;
 };
-
-uint64_t inquiry_now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static void end_read(struct inquiry *inquiry)
 {

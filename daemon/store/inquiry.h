@@ -30,7 +30,4 @@ struct inquiry *inquiry_start(struct store *store, const struct inquiry_subject 
 /* Ends it without calling done. NULL: does nothing. */
 void inquiry_cancel(struct inquiry *inquiry);
 
-/* Of a clock that goes on while the machine is suspended: for outcome. */
-uint64_t inquiry_now_ms(void);
-
 #endif

@@ -78,6 +78,14 @@ int64_t replica_now_us(void)
 }
 
 /* The key is not in the stream any more, and no message said so. */
+bool replica_tell_again(struct replica *replica, const struct kv_entry *entry)
+{
+    find_matches(replica, entry->key);
+    for (size_t i = 0; i < replica->match_count; i++)
+        watch_tell_again(replica->matches[i], entry, replica->store->entry_serial);
+    return replica->match_count > 0;
+}
+
 void replica_vanish(struct replica *replica, struct cache_key *key)
 {
     char *name = strdup(cache_key_name(key)); /* foreign clients' keys may be longer than ours */
@@ -97,9 +105,7 @@ void replica_vanish(struct replica *replica, struct cache_key *key)
                              .created_us = replica_now_us(),
                              .operation = KV_DELETE,
                              .message = &message};
-    find_matches(replica, name);
-    for (size_t i = 0; i < replica->match_count; i++)
-        watch_tell_vanished(replica->matches[i], &entry, replica->store->entry_serial);
+    replica_tell_again(replica, &entry);
     free(name);
 }
 
@@ -246,6 +252,7 @@ static void on_feed_begin(void *arg, bool is_anew)
         replica->is_loaded = false;
         replica->has_load = false;
         replica->acked = 0;
+        replica->compares = false;
         replica_drop_floors(replica);
         DL_FOREACH_SAFE(replica->watches, watch, next)
         {
@@ -285,10 +292,23 @@ void replica_begin_watches(struct replica *replica)
     }
 }
 
-static void on_feed_caught_up(void *arg)
+/* What is known of the keys is compared with what the stream has, and until then it is not answered. */
+static void begin_comparing(struct replica *replica)
+{
+    log_warning("bucket %s may have been set back by its server: reading it anew", replica->name);
+    replica_stop_reading(replica);
+    replica->compares = true;
+    replica->lost_us = replica->feed.question_us;
+    replica->wants_load = true;
+    replica->is_distrusted = true;
+}
+
+static void on_feed_caught_up(void *arg, bool is_in_question)
 {
     struct replica *replica = arg;
 
+    if (is_in_question)
+        begin_comparing(replica);
     replica_drop_reached_floors(replica);
     replica_settle(replica);
     if (replica->feed.resyncs != replica->seen_resyncs) {

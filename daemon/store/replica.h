@@ -53,10 +53,12 @@ struct replica {
     bool tells_load; /* watches are told what the reading finds */
     bool has_load;   /* all was read since values are kept; the feed may still have to come up to it */
     bool wants_load; /* at the next tick */
+    bool compares;   /* the load that is wanted, or under way, tells of what the stream has otherwise than is known */
     bool wants_check;
     bool is_distrusted;     /* until a check was done */
     unsigned seen_resyncs;  /* of the feed */
     uint64_t reading_from;  /* the feed's position when the reading began */
+    int64_t lost_us;        /* when the last message was stored that was told before the stream was in question */
     uint64_t reading_upto;  /* the last revision that it found */
     unsigned reading_tries; /* that came from a server which was behind */
     uint64_t checked_ms;

@@ -21,6 +21,9 @@ bool replica_is_before_feed(const struct replica *replica);
 /* Tells the watches; answers whether one of them wants to hear of such a key. */
 bool replica_tell(struct replica *replica, const struct kv_entry *entry);
 
+/* The same of an entry that may have a lower revision than watches were told. */
+bool replica_tell_again(struct replica *replica, const struct kv_entry *entry);
+
 /* The key is not in the stream any more, and no message said so: it leaves the cache, and watches are told. */
 void replica_vanish(struct replica *replica, struct cache_key *key);
 

@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What the server does at a time; see struct request_limit. A batch takes it milliseconds, a reading as long as there
@@ -197,6 +198,14 @@ void store_flush(struct store *store)
     group_flush_all(store);
     requests_flush(&store->requests);
     link_flush(store->link);
+}
+
+uint64_t store_boot_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 void store_make_write_id(struct store *store, char id[STORE_ID_BYTES])

@@ -94,6 +94,12 @@ void store_flush(struct store *store);
  */
 bool store_is_available(const struct store *store, struct error *error);
 
+/*
+ * Milliseconds since the machine's start. Unlike the loop's time they go on while it is suspended: for what must not
+ * count as young when it wakes up.
+ */
+uint64_t store_boot_ms(void);
+
 /* A new id for a write or a batch, unique among all daemons: the Nats-Msg-Id that it is sent with. */
 #define STORE_ID_BYTES 48
 void store_make_write_id(struct store *store, char id[STORE_ID_BYTES]);

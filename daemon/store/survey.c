@@ -36,11 +36,29 @@ static void on_reading_restart(void *arg)
     replica->reading_upto = 0;
 }
 
+/*
+ * The stream was in question. What is known was told before that, or by the feed since; the reading has the key's last
+ * message. False: it is as known.
+ */
+static bool is_set_back(const struct replica *replica, const struct cache_key *key, const struct kv_entry *entry)
+{
+    if (entry->revision > replica->reading_from)
+        return false; /* the feed tells it */
+    if (key == NULL)  /* of keys that watches were never told of it is news if it was written since */
+        return entry->created_us > replica->lost_us;
+    return key->revision <= replica->reading_from;
+}
+
 static void take_loaded(struct replica *replica, const struct kv_entry *entry)
 {
     struct cache_key *key = cache_find(&replica->cache, entry->key, strlen(entry->key));
     bool is_same = key != NULL && key->revision == entry->revision && key->created_us == entry->created_us;
 
+    if (replica->compares && !is_same && is_set_back(replica, key, entry)) {
+        if (replica_tell_again(replica, entry) || replica->keeps_values)
+            replica_take(replica, entry);
+        return;
+    }
     if (key != NULL && !is_same && !replica_is_before_feed(replica) && key->revision > entry->revision)
         is_same = true; /* the feed was faster */
     if (is_same) {
@@ -192,8 +210,11 @@ static void finish_reading(struct replica *replica)
     replica->reads = REPLICA_READS_NOTHING;
     if (reads == REPLICA_LOADS) {
         replica->reading_tries = 0;
-        replica->has_load = true;
+        replica->has_load = !replica->wants_load; /* values may be wanted since it began */
         replica->tells_load = false;
+        if (replica->compares)
+            replica->is_distrusted = false;
+        replica->compares = false;
         if (replica_is_before_feed(replica))
             feed_go(&replica->feed, replica->reading_upto);
         replica_settle(replica);

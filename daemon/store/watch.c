@@ -367,7 +367,7 @@ bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t seri
     return true;
 }
 
-void watch_tell_vanished(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
+void watch_tell_again(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
 {
     if (watch->state == WATCH_LIVE)
         give_live(watch, entry, serial);

@@ -109,7 +109,7 @@ void watch_begin(struct watch *watch);
 bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
 
 /* A key is not there any more. */
-void watch_tell_vanished(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
+void watch_tell_again(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
 
 /* The bucket was made anew: all that it holds is told as changes. */
 void watch_follow_anew(struct watch *watch);

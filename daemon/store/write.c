@@ -103,7 +103,7 @@ static enum link_publish_result send_copy(struct write *write, unsigned attempt)
     if (result != LINK_PUBLISHED)
         return result;
     write->copy_attempt = attempt;
-    outcome_sent(&write->outcome, inquiry_now_ms(), link_number(link), write->handle->duplicate_window_ms, &stream);
+    outcome_sent(&write->outcome, store_boot_ms(), link_number(link), write->handle->duplicate_window_ms, &stream);
     return result;
 }
 
@@ -384,7 +384,7 @@ static enum request_verdict take_no_id(struct write *write, const struct jetstre
         request_retry_reason(&write->request, jetstream_healable(failure));
         return REQUEST_RETRY;
     }
-    outcome_answered(&write->outcome, answer, inquiry_now_ms(), bucket_keeper(write->store, write->handle));
+    outcome_answered(&write->outcome, answer, store_boot_ms(), bucket_keeper(write->store, write->handle));
     return hurry(write);
 }
 
