@@ -8,19 +8,21 @@ START_TEST(health_tells_of_nats)
     uint64_t end = now_ms() + PATIENCE_MS;
     struct answer *answer;
 
-    /* The round trip is known after the first ping. */
+    /* The round trip is known after the first ping, and the store when the server was asked. */
     do {
         answer = client_call(client, "health.check", "[]");
         assert_ok(answer);
         ck_assert_uint_lt(now_ms(), end);
         pause_shortly();
-    } while (number_at(&answer->result, "nats.rtt_us") == 0);
+    } while (number_at(&answer->result, "nats.rtt_us") == 0 || find_at(&answer->result, "store") == NULL);
     ck_assert(bool_at(&answer->result, "healthy"));
     ck_assert(bool_at(&answer->result, "nats.connected"));
     ck_assert_int_eq(strncmp(text_at(&answer->result, "nats.url"), "nats://127.0.0.1:", 17), 0);
     ck_assert_str_ne(text_at(&answer->result, "nats.version"), "");
     ck_assert_uint_eq(number_at(&answer->result, "nats.reconnects"), 0);
-    ck_assert_uint_eq(count_at(&answer->result, ""), 2);
+    ck_assert_uint_gt(number_at(&answer->result, "store.disk_free"), 0);
+    ck_assert_uint_eq(number_at(&answer->result, "store.limit"), 0);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 3);
 }
 END_TEST
 

@@ -414,7 +414,7 @@ static void explore(const struct world *world, unsigned depth)
 static const struct kind kinds[] = {
     {"a put", false, false, false, 1, 11},
     {"a put to a hidden server", false, false, true, 1, 11},
-    {"a put with history", false, false, false, 2, 10},
+    {"a put with history", false, false, false, 2, 9},
     {"an update", false, true, false, 1, 11},
     {"a batch", true, false, false, 1, 11},
     {"a batch to a hidden server", true, false, true, 1, 11},
