@@ -18,6 +18,7 @@ static const char *const names[ERROR_CODE_COUNT] = {
     [ERROR_RESOURCE_EXHAUSTED] = "resource_exhausted",
     [ERROR_UNAVAILABLE] = "unavailable",
     [ERROR_DEADLINE_EXCEEDED] = "deadline_exceeded",
+    [ERROR_REVISION_GONE] = "revision_gone",
     [ERROR_INTERNAL] = "internal",
 };
 

@@ -27,6 +27,7 @@ struct watching {
     uint64_t left; /* entries to print before the end */
     bool is_done;
     bool begins_again; /* where options.from_revision says */
+    bool has_begun_again;
     enum status status;
 };
 
@@ -104,15 +105,26 @@ static void finish(struct watching *watching, enum status status)
     watching->status = status;
 }
 
-/* A reader that is too slow, such as a pager, is no reason to end: nothing is missing behind the revision. */
+/*
+ * A reader that is too slow, such as a pager, is no reason to end: nothing is missing behind the revision. If keys have
+ * vanished meanwhile there is no such revision; then all is printed again. But a revision that was asked for is a must.
+ */
 static void on_end(struct watching *watching, const struct kvs_error *error)
 {
+    bool was_asked_for = watching->options.from_revision > 0 && !watching->has_begun_again;
+
+    if (error->code == KVS_REVISION_GONE && !was_asked_for) {
+        report("keys have vanished, and not all of that was told: printing all entries again");
+        watching->options.from_revision = 0;
+        watching->begins_again = watching->has_begun_again = true;
+        return;
+    }
     if (error->code == KVS_RESOURCE_EXHAUSTED && error->has_revision) {
         report("the output is read too slowly: going on from revision %" PRIu64, error->revision);
         watching->options.include_history = false;
         watching->options.updates_only = false;
         watching->options.from_revision = error->revision;
-        watching->begins_again = true;
+        watching->begins_again = watching->has_begun_again = true;
         return;
     }
     finish(watching, report_error(error));

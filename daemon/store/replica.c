@@ -98,6 +98,7 @@ void replica_vanish(struct replica *replica, struct cache_key *key)
         return;
     }
     replica->store->watch_stats.vanished++;
+    replica->vanished_at = feed_position(&replica->feed);
     struct kv_entry entry = {.key = name,
                              .value = "",
                              .revision = replica_is_before_feed(replica) ? replica->reading_upto

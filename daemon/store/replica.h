@@ -85,6 +85,7 @@ struct replica {
     struct replica_floor *first_floor, *last_floor;
     unsigned doubt_count; /* of floors */
     uint64_t floor_all;   /* for all keys, when there were too many */
+    uint64_t vanished_at; /* the revision that watches were told last with a key that had vanished; 0: none had */
     uint64_t acked;       /* the highest revision that this host has written */
 
     char name[KV_BUCKET_LENGTH_MAX + 1];

@@ -44,8 +44,8 @@ static void give(struct watch *watch, const struct kv_entry *entry, uint64_t ser
     watch->store->watch_stats.entries += is_wanted;
 }
 
-/* Of a live watch: the others do not wait for it. */
-static void give_live(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
+/* Of a live watch: the others do not wait for it. is_repeatable: whoever begins at its revision is told it. */
+static void give_live(struct watch *watch, const struct kv_entry *entry, uint64_t serial, bool is_repeatable)
 {
     struct error error;
 
@@ -55,6 +55,13 @@ static void give_live(struct watch *watch, const struct kv_entry *entry, uint64_
         if (entry->revision > watch->told)
             watch->told = entry->revision;
         watch->store->watch_stats.entries++;
+        return;
+    }
+    if (!is_repeatable) {
+        error_set(&error, ERROR_REVISION_GONE,
+                  "this watch was not read as fast as keys vanished from its bucket (watches.buffer_bytes); begin it "
+                  "anew, without from_revision");
+        watch_end(watch, &error);
         return;
     }
     error_set(&error, ERROR_RESOURCE_EXHAUSTED,
@@ -338,12 +345,32 @@ static void on_retry(struct timer *timer)
 
 /* --- For replica ----------------------------------------------------------------------------------- */
 
+/*
+ * Keys have vanished since the revision that the watch goes on from, or may have: several times at one revision.
+ * Whoever begins at the first one knows of none.
+ */
+static bool is_gone(const struct watch *watch)
+{
+    return watch->from == WATCH_REVISION && watch->from_revision > 1 && watch->replica->vanished_at > 0 &&
+           watch->from_revision <= watch->replica->vanished_at + 1;
+}
+
 void watch_begin(struct watch *watch)
 {
     struct replica *replica = watch->replica;
     uint64_t position = feed_position(&replica->feed);
+    struct error error;
 
     timer_stop(watch->store->timers, &watch->timer);
+    if (is_gone(watch)) {
+        error_set(&error, ERROR_REVISION_GONE,
+                  "since revision %" PRIu64
+                  " keys have vanished without a message (they expired, or were purged): begin "
+                  "anew, without from_revision",
+                  watch->from_revision);
+        watch_end(watch, &error);
+        return;
+    }
     watch->ops->started(watch->arg);
     replica->beginning_count++;
     if (watch->from == WATCH_REVISION)
@@ -363,14 +390,14 @@ bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t seri
     if (watch->state != WATCH_LIVE)
         return false;
     if (entry->revision > watch->told)
-        give_live(watch, entry, serial);
+        give_live(watch, entry, serial, true);
     return true;
 }
 
 void watch_tell_again(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
 {
     if (watch->state == WATCH_LIVE)
-        give_live(watch, entry, serial);
+        give_live(watch, entry, serial, false);
 }
 
 /* Stops what it does to begin. */
@@ -458,7 +485,7 @@ void watch_end(struct watch *watch, const struct error *error)
 {
     struct error complete = *error;
 
-    if (!complete.has_revision && watch->state > WATCH_OPENING) {
+    if (!complete.has_revision && complete.code != ERROR_REVISION_GONE && watch->state > WATCH_OPENING) {
         uint64_t position = feed_position(&watch->replica->feed);
         complete.has_revision = true;
         complete.revision = (watch->state == WATCH_LIVE && position > watch->told ? position : watch->told) + 1;

@@ -108,7 +108,7 @@ void watch_begin(struct watch *watch);
 /* Something changed. Answers whether the watch wants to hear of such a key. */
 bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
 
-/* A key is not there any more. */
+/* A key is not there any more, or is as it was: no revision tells it to who begins again. */
 void watch_tell_again(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
 
 /* The bucket was made anew: all that it holds is told as changes. */

@@ -96,6 +96,51 @@ START_TEST(who_does_not_read_is_told_where_to_go_on_and_holds_up_nobody)
 }
 END_TEST
 
+/* Keys that vanish have no message that could be told again. */
+START_TEST(who_does_not_read_while_keys_vanish_must_begin_anew)
+{
+    enum { KEYS = 20000, AT_ONCE = 1000 };
+
+    daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 64K\n");
+    struct client *writer = client_open(&daemon_of_test), *slow = client_open(&daemon_of_test),
+                  *fast = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(writer, NULL);
+    for (unsigned i = 0; i < KEYS; i += AT_ONCE)
+        put_many(writer, bucket, "k", i, AT_ONCE, 10);
+    struct watching *sleeps = watching_start(slow, bucket, NULL), *reads = watching_start(fast, bucket, NULL);
+    watching_text_to_ready(sleeps);
+    watching_text_to_ready(reads);
+    assert_ok(client_call(writer, "bucket.purge", "['%s']", bucket));
+    for (unsigned i = 0; i < KEYS; i++) {
+        ck_assert_int_eq(watching_next(reads), WATCHING_ENTRY);
+        ck_assert_str_eq(text_at(reads->object, "operation"), "delete");
+    }
+    enum watching_event event;
+    unsigned told = 0;
+    while ((event = watching_next(sleeps)) == WATCHING_ENTRY)
+        told++;
+    ck_assert_uint_lt(told, KEYS);
+    ck_assert_int_eq(event, WATCHING_ENDED);
+    ck_assert_str_eq(text_at(sleeps->object, "code"), "revision_gone");
+    ck_assert_ptr_null(find_at(sleeps->object, "revision"));
+
+    /* Nor does any revision before that tell it. */
+    static const unsigned revisions[] = {2, KEYS / 2, KEYS, KEYS + 1};
+    for (size_t i = 0; i < sizeof(revisions) / sizeof(revisions[0]); i++) {
+        struct answer *answer = client_call(slow, "watch.start", "['%s', {'from_revision': %u}]", bucket, revisions[i]);
+        assert_code_says(answer, "revision_gone", "begin anew");
+    }
+    put_text(writer, bucket, "new", "x");
+    struct watching *anew = watching_start(slow, bucket, NULL);
+    watching_expect(anew, format_text("new=x@%u ready", KEYS + 1));
+    struct watching *later = watching_start(slow, bucket, format_text("'from_revision': %u", KEYS + 2));
+    watching_expect(later, "ready");
+    struct watching *first = watching_start(slow, bucket, "'from_revision': 1");
+    watching_expect(first, format_text("new=x@%u ready", KEYS + 1));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 /* More than watches.buffer_bytes, while other keys are written. */
 START_TEST(a_large_bucket_comes_whole_while_writes_go_on)
 {
@@ -225,6 +270,7 @@ Suite *watch_limit_suite(void)
     tcase_add_test(tests, there_are_no_more_watches_than_the_limits_say);
     tcase_add_test(tests, a_thousand_watches_share_one_consumer);
     tcase_add_test(tests, who_does_not_read_is_told_where_to_go_on_and_holds_up_nobody);
+    tcase_add_test(tests, who_does_not_read_while_keys_vanish_must_begin_anew);
     tcase_add_test(tests, a_large_bucket_comes_whole_while_writes_go_on);
     tcase_add_test(tests, only_who_may_read_may_watch_and_only_as_long);
     tcase_add_test(tests, what_vanishes_is_told_as_deleted);
