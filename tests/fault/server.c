@@ -38,6 +38,14 @@ static const char *common_conf(const struct server *server)
                        server->port, server->directory);
 }
 
+void server_limit_store(struct server *server, uint64_t bytes)
+{
+    write_file(format_text("%s/conf", server->directory),
+               format_text("server_name: %s\nhost: 127.0.0.1\nport: %u\n"
+                           "jetstream {\n  store_dir: \"%s\"\n  max_file_store: %llu\n}\n",
+                           server->name, server->port, server->directory, (unsigned long long)bytes));
+}
+
 void server_start(struct server *server)
 {
     choose_place(server, 1);

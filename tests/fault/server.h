@@ -37,6 +37,9 @@ void server_end(struct server *server);
 void server_freeze(struct server *server);
 void server_thaw(struct server *server);
 
+/* From its next start on the server's own limit of what it stores; max_file_store. */
+void server_limit_store(struct server *server, uint64_t bytes);
+
 /* Starts it again, on the same port and files, and waits until it listens. */
 void server_restart(struct server *server);
 

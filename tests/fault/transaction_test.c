@@ -3,6 +3,7 @@
 #include "tests/fault/trial.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -282,6 +283,64 @@ START_TEST(an_inquiry_that_outlasts_its_call_does_not_go_on_in_its_memory)
 }
 END_TEST
 
+/* --- A server that stops half-way ------------------------------------------------------------------- */
+
+#define LARGE_BYTES 200000
+
+/* Restarts the server with a limit that has room for half of ten large values. */
+static void limit_store(void)
+{
+    server_end(&stage.servers[0]);
+    server_limit_store(&stage.servers[0], 1500000);
+    server_restart(&stage.servers[0]);
+    stage_reconnect_nats(&stage);
+}
+
+/* It writes the first of them, and then has no room: it says nothing, or an error that others get at once. */
+START_TEST(a_transaction_that_the_server_has_written_in_part_is_not_said_to_be_none)
+{
+    char *params = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&params, &size);
+
+    limit_store();
+    fprintf(stream, "['b', [], [");
+    for (unsigned i = 0; i < 10; i++)
+        fprintf(stream, "%s['put', 'half.%u', '%0*d']", i > 0 ? ", " : "", i, LARGE_BYTES, 0);
+    fprintf(stream, "], {'timeout': 20}]");
+    fclose(stream);
+    const struct answer *answer = session_call(stage.session, "txn.commit", "%s", params);
+    free(params);
+    struct stream_log log = nats_read_log(stage.nats, "b");
+    unsigned stored = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        uint64_t revision;
+        stored += log_count(&log, format_text("half.%u", i), "put", format_text("%0*d", LARGE_BYTES, 0), &revision);
+    }
+    ck_assert_msg(stored > 0 && stored < 10, "%u are stored, and the test has tested nothing", stored);
+    ck_assert_str_eq(answer_outcome(answer), "unknown");
+    ck_assert_str_ne(answer_code(answer), "deadline_exceeded"); /* it was found out */
+}
+END_TEST
+
+/* What comes then is refused, and nothing of it is stored: this is known too. */
+START_TEST(what_a_full_server_refuses_is_not_in_doubt)
+{
+    limit_store();
+    const struct answer *answer;
+    unsigned count = 0;
+    do
+        answer = session_call(stage.session, "kv.put", "['b', 'k.%u', '%0*d', {'timeout': 20}]", count, LARGE_BYTES, 0);
+    while (strcmp(answer_code(answer), "ok") == 0 && ++count < 20);
+    assert_code(answer, "resource_exhausted");
+    ck_assert_str_eq(answer_outcome(answer), "none");
+    answer =
+        session_call(stage.session, "txn.commit", "['b', [], [['put', 'a', 'x'], ['put', 'c', 'x']], {'timeout': 20}]");
+    assert_code(answer, "resource_exhausted");
+    ck_assert_str_eq(answer_outcome(answer), "none");
+}
+END_TEST
+
 Suite *transaction_suite(void)
 {
     Suite *suite = suite_create("transactions");
@@ -293,6 +352,8 @@ Suite *transaction_suite(void)
     suite_add_tcase(suite, at_once);
 
     tcase_add_checked_fixture(tests, begin, end);
+    tcase_add_test(tests, a_transaction_that_the_server_has_written_in_part_is_not_said_to_be_none);
+    tcase_add_test(tests, what_a_full_server_refuses_is_not_in_doubt);
     tcase_add_test(tests, many_checks_commit_while_others_write_elsewhere);
     tcase_add_test(tests, checks_that_a_key_is_not_there_see_markers_as_nothing);
     tcase_add_test(tests, a_value_that_the_server_refuses_ends_its_transaction_at_once);
