@@ -281,6 +281,7 @@ static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct
 {
     struct admin *admin = arg;
 
+    admin->store->purges++;
     replica_distrust(admin->store, admin->bucket);
     if (answer != NULL)
         finish(admin, NULL, NULL);
@@ -291,6 +292,7 @@ static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct
 void admin_purge(struct store *store, struct arena *arena, struct admin *admin)
 {
     begin(store, arena, admin);
+    store->purges++;
     call_stream(admin, "STREAM.PURGE", NULL, on_purged);
 }
 

@@ -261,6 +261,7 @@ static void start_inquiry(struct batch *batch, enum outcome_step step)
                                       .key = batch->messages[index].operation->key,
                                       .id = id_of(batch, index),
                                       .outcome = &batch->outcome,
+                                      .ttl_s = batch->messages[index].operation->ttl_s,
                                       .deadline_ms = batch->request.deadline_ms,
                                       .owner = batch->owner};
 

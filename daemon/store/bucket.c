@@ -116,6 +116,7 @@ struct outcome_stream bucket_stream(const struct store *store, const struct buck
     struct outcome_stream stream = *ledger_stream(bucket->ledger);
 
     stream.keeper = bucket->is_clustered ? bucket->keeper : server_keeper(store, bucket->leader);
+    stream.purges = store->purges;
     return stream;
 }
 
@@ -150,6 +151,7 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     bucket->is_clustered = !json_is_object(cluster) || json_object_get(cluster, "name") != NULL;
     bucket->max_value_size = bucket_config_max_value_size(config);
     bucket->duplicate_window_ms = (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;
+    bucket->max_age_ms = (uint64_t)json_integer_value(json_object_get(config, "max_age")) / 1000000u;
     snprintf(bucket->leader, sizeof(bucket->leader), "%s", text_or_empty(json_object_get(cluster, "leader")));
     bucket->references = 1;
     return bucket;

@@ -18,6 +18,7 @@ struct inquiry {
     struct read_get get;
     struct jetstream_call info;
     bool is_asking_info;
+    uint64_t walked;              /* up to here each sequence above L0 has a message */
     bool is_starting, has_failed; /* at once */
     struct outcome_reading reading;
 };
@@ -55,6 +56,60 @@ static void finish(struct inquiry *inquiry, const struct error *error)
     done(arg, error == NULL ? &reading : NULL, error != NULL ? &copy : NULL);
 }
 
+static void read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done);
+
+/* --- A key without a message ----------------------------------------------------------------------- */
+
+/* So many messages are looked at to see that none has left. */
+#define WALK_MAX 64u
+
+/* Not even half of the time is over. */
+static bool is_young(const struct inquiry *inquiry, uint64_t lives_ms)
+{
+    return lives_ms == 0 || store_boot_ms() - inquiry->subject.outcome->sent_ms < lives_ms / 2;
+}
+
+/* To the embedded server nobody speaks but us: nobody else can have purged the key. */
+static bool nothing_can_have_left(const struct inquiry *inquiry)
+{
+    const struct inquiry_subject *subject = &inquiry->subject;
+    const struct store *store = inquiry->store;
+
+    return store->conf->nats.mode == CONF_NATS_EMBEDDED && store->purges == subject->outcome->stream.purges &&
+           is_young(inquiry, (uint64_t)subject->ttl_s * 1000) && is_young(inquiry, subject->bucket->max_age_ms);
+}
+
+/* One message after the other, up to what was the last one: a hole, and what was there is not known. */
+static void on_walked(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct inquiry *inquiry = arg;
+    uint64_t last = inquiry->reading.stream.last_sequence;
+
+    if (error != NULL) {
+        finish(inquiry, error);
+        return;
+    }
+    bool is_next = entry != NULL && entry->revision == inquiry->walked + 1;
+    inquiry->walked++;
+    inquiry->reading.is_whole = is_next && inquiry->walked == last;
+    if (is_next && inquiry->walked < last)
+        read_message(inquiry, inquiry->walked + 1, true, on_walked);
+    else
+        finish(inquiry, NULL);
+}
+
+static void look_for_holes(struct inquiry *inquiry)
+{
+    uint64_t before = inquiry->subject.outcome->stream.last_sequence, last = inquiry->reading.stream.last_sequence;
+
+    inquiry->reading.is_whole = nothing_can_have_left(inquiry);
+    inquiry->walked = before;
+    if (inquiry->reading.is_whole || last <= before || last - before > WALK_MAX)
+        finish(inquiry, NULL);
+    else
+        read_message(inquiry, before + 1, true, on_walked);
+}
+
 /* --- The stream ------------------------------------------------------------------------------------ */
 
 static void on_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
@@ -63,9 +118,15 @@ static void on_info(void *arg, json_t *answer, unsigned err_code, const struct e
 
     (void)err_code;
     inquiry->is_asking_info = false;
-    if (answer != NULL)
-        bucket_read_stream(inquiry->store, answer, &inquiry->reading.stream);
-    finish(inquiry, error);
+    if (answer == NULL) {
+        finish(inquiry, error);
+        return;
+    }
+    bucket_read_stream(inquiry->store, answer, &inquiry->reading.stream);
+    if (inquiry->reading.is_there)
+        finish(inquiry, NULL);
+    else
+        look_for_holes(inquiry);
 }
 
 static void ask_info(struct inquiry *inquiry)
@@ -81,8 +142,8 @@ static void ask_info(struct inquiry *inquiry)
 
 /* --- The key's messages ---------------------------------------------------------------------------- */
 
-/* The key's first message from this sequence on; 0: its last one. */
-static void read_message(struct inquiry *inquiry, uint64_t from_sequence, read_entry_fn *done)
+/* The first message of the key, or of any one, from this sequence on; 0: the key's last one. */
+static void read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done)
 {
     const struct inquiry_subject *subject = &inquiry->subject;
     struct read_get *get = &inquiry->get;
@@ -100,6 +161,7 @@ static void read_message(struct inquiry *inquiry, uint64_t from_sequence, read_e
     get->bucket = subject->bucket->name;
     get->key = subject->key;
     get->from_sequence = from_sequence;
+    get->of_any_key = of_any_key;
     get->consistency = READ_LEADER;
     get->with_markers = true;
     get->deadline_ms = subject->deadline_ms;
@@ -146,9 +208,9 @@ static void on_next(void *arg, const struct kv_entry *entry, const struct error 
         return;
     }
     if (entry != NULL && entry->revision < reading->sequence)
-        read_message(inquiry, entry->revision + 1, on_next);
+        read_message(inquiry, entry->revision + 1, false, on_next);
     else
-        read_message(inquiry, 1, on_oldest);
+        read_message(inquiry, 1, false, on_oldest);
 }
 
 static void on_last(void *arg, const struct kv_entry *entry, const struct error *error)
@@ -170,7 +232,7 @@ static void on_last(void *arg, const struct kv_entry *entry, const struct error 
     if (reading->is_ours)
         finish(inquiry, NULL);
     else if (outcome_wants_history(subject->outcome, reading, subject->bucket->history))
-        read_message(inquiry, subject->outcome->stream.last_sequence + 1, on_next);
+        read_message(inquiry, subject->outcome->stream.last_sequence + 1, false, on_next);
     else
         ask_info(inquiry);
 }
@@ -190,7 +252,7 @@ struct inquiry *inquiry_start(struct store *store, const struct inquiry_subject 
     inquiry->arg = arg;
     bucket_retain(subject->bucket);
     inquiry->is_starting = true;
-    read_message(inquiry, 0, on_last);
+    read_message(inquiry, 0, false, on_last);
     inquiry->is_starting = false;
     if (!inquiry->has_failed)
         return inquiry;

@@ -3,6 +3,7 @@
  *
  * Used by write and batch. The key's last message, where its history may tell more also that, and then the stream's
  * state: all from the stream's leader, one after the other, so that the state is not older than the messages.
+ * For a key without a message it is looked whether one may have left.
  */
 #ifndef DAEMON_STORE_INQUIRY_H
 #define DAEMON_STORE_INQUIRY_H
@@ -17,6 +18,7 @@ struct inquiry_subject {
     struct bucket *bucket;
     const char *key, *id; /* borrowed until it is over */
     const struct outcome *outcome;
+    int64_t ttl_s; /* of the write's own; 0: none */
     uint64_t deadline_ms;
     const void *owner; /* see request */
 };

@@ -73,7 +73,7 @@ static bool is_untouched(const struct outcome *outcome, const struct outcome_rea
     if (reading->stream.last_sequence < before)
         return false; /* the stream has lost messages: its sequences were given anew */
     if (!reading->is_there)
-        return reading->stream.last_sequence == before;
+        return reading->is_whole || reading->stream.last_sequence == before;
     return reading->sequence <= before || reading->reaches_back;
 }
 

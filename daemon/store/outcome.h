@@ -16,6 +16,7 @@
  * Read the key's last message at the stream's leader, and the stream's state behind it. What was read decides where the
  * server may have forgotten the id. It is compared with L0, the stream's last sequence as far as it was known when the
  * first copy was sent: a message of the key that is not above it was not overwritten since.
+ * A key without a message tells only if none can have left: it may have been purged, or have expired.
  */
 #ifndef DAEMON_STORE_OUTCOME_H
 #define DAEMON_STORE_OUTCOME_H
@@ -28,6 +29,7 @@ struct outcome_stream {
     uint64_t identity;      /* of its creation: another stream of the same name has another one; 0: not known */
     uint64_t last_sequence; /* the highest that it has had for certain */
     uint64_t keeper;        /* the server process that keeps its ids, and since when; 0: not known */
+    uint64_t purges;        /* of buckets by this daemon: the beginning and the end of each counts */
 };
 
 enum outcome_step {
@@ -98,6 +100,7 @@ struct outcome_reading {
     bool is_ours;          /* that has the write's id */
     bool is_ours_before;   /* or one before it has, of those that outcome_wants_history asks for */
     uint64_t our_sequence; /* the sequence of that one */
+    bool is_whole;         /* no message above L0 has left the stream: a key without one has had none */
     bool reaches_back;     /* the oldest message of the key that is kept is not above L0 */
     struct outcome_stream stream;
 };

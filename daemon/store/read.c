@@ -37,7 +37,7 @@ static const char *make_body(struct read_get *get)
         snprintf(body, size, "{\"seq\":%llu}", (unsigned long long)get->revision);
     else if (get->from_sequence > 0)
         snprintf(body, size, "{\"seq\":%llu,\"next_by_subj\":\"%s%s\"}", (unsigned long long)get->from_sequence,
-                 get->handle->prefix, get->key);
+                 get->handle->prefix, get->of_any_key ? ">" : get->key);
     else /* keys need no escaping: kv_check_key lets nothing through that would */
         snprintf(body, size, "{\"last_by_subj\":\"%s%s\"}", get->handle->prefix, get->key);
     return body;
@@ -92,7 +92,8 @@ static void answer_entry(struct read_get *get, const struct kv_entry *entry)
 {
     if (asks_last(get))
         replica_note_revision(get->store, get->bucket, get->key, entry->revision, false);
-    bool is_it = strcmp(entry->key, get->key) == 0 && (entry->operation == KV_PUT || get->with_markers);
+    bool is_it =
+        (get->of_any_key || strcmp(entry->key, get->key) == 0) && (entry->operation == KV_PUT || get->with_markers);
 
     finish_get(get, is_it ? entry : NULL, NULL);
 }

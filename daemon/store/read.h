@@ -27,6 +27,7 @@ struct read_get {
     const char *key;
     uint64_t revision;      /* 0: the last one */
     uint64_t from_sequence; /* the key's first message from it on, of the leader; 0: the last one */
+    bool of_any_key;        /* with from_sequence: the first message of the bucket */
     enum read_consistency consistency;
     bool with_markers; /* a delete or purge marker is an answer too */
     uint64_t deadline_ms;

@@ -50,6 +50,7 @@ struct store {
     struct request_limit readings;  /* of histories and keys, each of which has a consumer */
     struct request_limit creations; /* of consumers for watches and copies, which may then read for long */
     struct bulk_writes bulk_writes;
+    uint64_t purges;            /* of buckets: the beginning and the end of each counts */
     struct room room;           /* of the embedded server */
     struct group *dirty_groups; /* have something to send at the turn's end */
     struct job group_flushing;

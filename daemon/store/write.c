@@ -305,6 +305,7 @@ static void start_inquiry(struct write *write)
                                       .key = write->operation.key,
                                       .id = write->id,
                                       .outcome = &write->outcome,
+                                      .ttl_s = write->operation.ttl_s,
                                       .deadline_ms = write->request.deadline_ms,
                                       .owner = write->arena->owner};
 

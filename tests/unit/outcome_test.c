@@ -48,6 +48,7 @@ struct world {
     uint8_t keeper;       /* counts its starts */
     bool is_half;         /* it stopped in the middle of the batch */
     uint8_t stored[KEYS]; /* how often ours was, ever */
+    uint32_t left;        /* of each sequence whether its message has left, by being overwritten or otherwise */
     uint8_t stored_at;    /* sequence of the last message */
     /* What it has not read yet: of each connection, the present one last. */
     struct item queues[CONNECTIONS][QUEUE];
@@ -78,8 +79,18 @@ static unsigned landed, lost, unknown, half;
 
 /* --- The server ------------------------------------------------------------------------------------ */
 
+/* The messages of the key from this place on leave. */
+static void note_left(struct world *world, unsigned key, unsigned place)
+{
+    for (; place < KEEPS_MAX; place++) {
+        if (world->keys[key].sequence[place] != 0)
+            world->left |= 1u << world->keys[key].sequence[place];
+    }
+}
+
 static void store_message(struct world *world, unsigned key, unsigned writer)
 {
+    note_left(world, key, kind->keeps - 1);
     for (unsigned i = KEEPS_MAX - 1; i > 0; i--) {
         world->keys[key].sequence[i] = i < kind->keeps ? world->keys[key].sequence[i - 1] : 0;
         world->keys[key].writer[i] = i < kind->keeps ? world->keys[key].writer[i - 1] : NOBODY;
@@ -204,6 +215,7 @@ static bool read_key(struct world *world, unsigned key)
         .is_there = world->keys[key].sequence[0] != 0,
         .sequence = world->keys[key].sequence[0],
         .is_ours = world->keys[key].writer[0] == OURS,
+        .is_whole = world->left >> (world->outcome.stream.last_sequence + 1) == 0,
         .stream = see_stream(world),
     };
 
@@ -365,6 +377,7 @@ static bool happen(struct world *world, enum event event)
     case MESSAGES_EXPIRE:
         if (world->keys[LAST].sequence[0] == 0)
             return false;
+        note_left(world, LAST, 0);
         memset(&world->keys[LAST], 0, sizeof(world->keys[LAST]));
         return true;
     case WINDOW_ENDS:
@@ -476,7 +489,7 @@ END_TEST
 
 START_TEST(a_server_that_knows_no_id_and_has_not_restarted_decides)
 {
-    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 3}};
+    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 3, 0}};
 
     send_one();
     ask_in_vain(3);
@@ -487,7 +500,7 @@ END_TEST
 
 START_TEST(after_a_restart_a_key_that_others_have_written_leaves_it_open)
 {
-    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 4}};
+    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 4, 0}};
 
     send_one();
     ask_in_vain(4);
@@ -497,7 +510,7 @@ END_TEST
 
 START_TEST(after_a_restart_a_key_that_nobody_has_written_tells)
 {
-    struct outcome_reading reading = {.is_there = true, .sequence = 90, .stream = {7, 110, 4}};
+    struct outcome_reading reading = {.is_there = true, .sequence = 90, .stream = {7, 110, 4, 0}};
 
     send_one();
     ask_in_vain(4);
@@ -507,7 +520,7 @@ END_TEST
 
 START_TEST(after_a_restart_a_history_that_reaches_back_tells)
 {
-    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 4}};
+    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 4, 0}};
 
     send_one();
     ask_in_vain(4);
@@ -524,7 +537,7 @@ END_TEST
 
 START_TEST(a_second_copy_that_is_refused_makes_the_server_be_asked_again)
 {
-    struct outcome_reading reading = {.is_there = true, .sequence = 90, .stream = {7, 110, 4}};
+    struct outcome_reading reading = {.is_there = true, .sequence = 90, .stream = {7, 110, 4, 0}};
 
     send_one();
     ask_in_vain(4);
@@ -535,9 +548,10 @@ START_TEST(a_second_copy_that_is_refused_makes_the_server_be_asked_again)
 }
 END_TEST
 
-START_TEST(an_absent_key_tells_only_while_the_stream_stands_still)
+START_TEST(an_absent_key_tells_only_where_no_message_can_have_left)
 {
     struct outcome_reading still = {.stream = {7, 100, 4}}, moved = {.stream = {7, 101, 4}};
+    struct outcome_reading whole = {.is_whole = true, .stream = {7, 101, 4}};
 
     send_one();
     ask_in_vain(4);
@@ -545,13 +559,16 @@ START_TEST(an_absent_key_tells_only_while_the_stream_stands_still)
     send_one();
     ask_in_vain(4);
     ck_assert_int_eq(outcome_read(&outcome, &moved), OUTCOME_UNKNOWN);
+    send_one();
+    ask_in_vain(4);
+    ck_assert_int_eq(outcome_read(&outcome, &whole), OUTCOME_LOST);
 }
 END_TEST
 
 START_TEST(another_stream_or_one_that_was_set_back_leaves_it_open)
 {
     struct outcome_reading another = {.is_there = true, .sequence = 90, .stream = {8, 110, 4}};
-    struct outcome_reading set_back = {.is_there = true, .sequence = 90, .stream = {7, 95, 4}};
+    struct outcome_reading set_back = {.is_there = true, .sequence = 90, .stream = {7, 95, 4, 0}};
 
     send_one();
     ask_in_vain(4);
@@ -576,7 +593,7 @@ Suite *outcome_suite(void)
     tcase_add_test(single, after_a_restart_a_key_that_nobody_has_written_tells);
     tcase_add_test(single, after_a_restart_a_history_that_reaches_back_tells);
     tcase_add_test(single, a_second_copy_that_is_refused_makes_the_server_be_asked_again);
-    tcase_add_test(single, an_absent_key_tells_only_while_the_stream_stands_still);
+    tcase_add_test(single, an_absent_key_tells_only_where_no_message_can_have_left);
     tcase_add_test(single, another_stream_or_one_that_was_set_back_leaves_it_open);
     suite_add_tcase(suite, model);
     suite_add_tcase(suite, single);
