@@ -56,15 +56,21 @@ bool message_each_header(struct message *message, bool (*visit)(void *arg, const
 
 /*
  * Parts the header line at *at ("Name: value\r\n", ADR-4) in place, into a name and a value without blanks around it,
- * and moves *at behind it. False at the empty line that ends the block, and at end.
+ * and moves *at behind it. False at end. A line without a colon, which other programs may have stored, is passed over:
+ * what the server adds stands behind it.
  */
 static inline bool message_next_header(char **at, char *end, struct message_header *header)
 {
-    char *line = *at, *line_end = memchr(line, '\n', (size_t)(end - line));
-    char *colon = line_end != NULL ? memchr(line, ':', (size_t)(line_end - line)) : NULL;
+    char *line, *line_end, *colon;
 
-    if (colon == NULL)
-        return false;
+    do {
+        line = *at;
+        line_end = memchr(line, '\n', (size_t)(end - line));
+        if (line_end == NULL)
+            return false;
+        *at = line_end + 1;
+        colon = memchr(line, ':', (size_t)(line_end - line));
+    } while (colon == NULL);
     char *value = colon + 1, *value_end = line_end;
     while (value < value_end && (*value == ' ' || *value == '\t'))
         value++;
@@ -73,7 +79,6 @@ static inline bool message_next_header(char **at, char *end, struct message_head
     *colon = '\0';
     *value_end = '\0'; /* at most the line's own end */
     *header = (struct message_header){line, value};
-    *at = line_end + 1;
     return true;
 }
 

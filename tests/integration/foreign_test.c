@@ -281,6 +281,29 @@ START_TEST(more_headers_than_are_looked_at_do_not_hide_a_value)
 }
 END_TEST
 
+/* Other programs may store what is no header line: every read answers the value all the same, and the headers behind
+ * it. */
+START_TEST(a_line_of_headers_without_a_colon_hides_nothing)
+{
+    static const char *const consistencies[] = {"direct", "leader", "cached"};
+    struct client *client = client_open_shared();
+    struct nats *nats = connect_nats();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    nats_request_json(nats, format_text("$KV.%s.k", bucket), "no colon\r\nBehind: it\r\n", "value");
+    for (size_t i = 0; i < sizeof(consistencies) / sizeof(consistencies[0]); i++) {
+        struct answer *answer =
+            client_call(client, "kv.get", "['%s', 'k', {'consistency': '%s'}]", bucket, consistencies[i]);
+        assert_ok(answer);
+        ck_assert_str_eq(text_at(&answer->result, "value"), "value");
+        ck_assert_str_eq(text_at(&answer->result, "headers.Behind"), "it");
+        answer = client_call(client, "bulk.get", "['%s', ['k'], {'consistency': '%s'}]", bucket, consistencies[i]);
+        assert_ok(answer);
+        ck_assert_str_eq(text_at(&answer->result, "k.value"), "value");
+    }
+}
+END_TEST
+
 START_TEST(a_purge_of_a_bucket_without_roll_up_says_what_is_needed)
 {
     struct client *client = client_open_shared();
@@ -343,6 +366,7 @@ Suite *foreign_suite(void)
     tcase_add_test(tests, a_bucket_with_a_short_ttl_of_another_client_keeps_its_duplicate_window_bounded);
     tcase_add_test(tests, a_key_that_no_protocol_allows_does_not_harm_a_listing);
     tcase_add_test(tests, what_another_client_calls_a_status_is_a_header);
+    tcase_add_test(tests, a_line_of_headers_without_a_colon_hides_nothing);
     tcase_add_test(tests, a_purge_of_a_bucket_without_roll_up_says_what_is_needed);
     tcase_add_test(tests, a_bucket_deleted_beside_writers_is_not_found);
     tcase_add_test(tests, more_headers_than_are_looked_at_do_not_hide_a_value);
