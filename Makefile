@@ -173,6 +173,13 @@ fuzz:
 	@$(MAKE) --no-print-directory -s -j2 all VARIANT=asan
 	tests/fuzz/run $(FUZZ_SECONDS) frame rpc conf protocol
 
+.PHONY: chaos
+CHAOS_MINUTES ?= 30
+chaos:
+	@./bootstrap check
+	@$(MAKE) --no-print-directory -s -j2 VARIANT=asan all build/asan/fault
+	tests/chaos $(CHAOS_MINUTES)
+
 # A near cache of KEYS keys: what it takes, and how long.
 .PHONY: soak
 KEYS ?= 1000000
@@ -241,6 +248,7 @@ help:
 	@echo 'make unit            one layer of the tests, with sanitizers; VARIANT=release: without'
 	@echo 'make integration     SUITE=kv TEST=name: one suite, one test, or those that match a pattern'
 	@echo 'make fault           the tests in which the network and the servers fail'
+	@echo 'make chaos           the checkers of consistency while everything breaks, for CHAOS_MINUTES (30)'
 	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them'
 	@echo 'make soak            a near cache of a million keys: memory, time to load, time of a look-up'
 	@echo 'make fuzz            fuzz the protocol and its parsers for FUZZ_SECONDS (600)'

@@ -1,5 +1,7 @@
 #include "tests/fault/chaos.h"
 
+#include <stdlib.h>
+
 static void kill_and_restart(struct stage *stage, const char *bucket)
 {
     struct server *victim = stage->server_count > 1 ? stage_leader(stage, bucket) : &stage->servers[0];
@@ -64,8 +66,17 @@ static void spoil(struct stage *stage, const char *bucket, unsigned number)
     wait_until(proxy_strikes(stage->proxy) == fault.count, "the fault to strike");
 }
 
+static unsigned chaos_factor(void)
+{
+    const char *text = getenv("CHAOS_ROUNDS");
+    unsigned long factor = text != NULL ? strtoul(text, NULL, 10) : 1;
+
+    return factor > 0 ? (unsigned)factor : 1;
+}
+
 void chaos_run(struct stage *stage, const char *bucket, const unsigned *progress, unsigned rounds)
 {
+    rounds *= chaos_factor();
     for (unsigned i = 0; i < rounds * CHAOS_KINDS; i++) {
         unsigned before = __atomic_load_n(progress, __ATOMIC_RELAXED);
         spoil(stage, bucket, i);

@@ -9,8 +9,8 @@
 #define CHAOS_KINDS 9u
 
 /*
- * So many times each kind of fault: spoils something, and waits until *progress, which the callers raise with each
- * success, shows that all is well again.
+ * So many times, or CHAOS_ROUNDS of the environment times as often, each kind of fault: spoils something, and waits
+ * until *progress, which the callers raise with each success, shows that all is well again.
  */
 void chaos_run(struct stage *stage, const char *bucket, const unsigned *progress, unsigned rounds);
 
