@@ -753,7 +753,9 @@ void requests_on_message(struct requests *requests, struct message *message)
     case REQUEST_DONE:
         break;
     case REQUEST_MORE:
-        if (request->state == REQUEST_SENT && !request->suspected)
+        /* What comes late, as the heartbeats of an earlier attempt's consumer, is no sign that this one goes on. */
+        if (request->state == REQUEST_SENT && !request->suspected &&
+            attempt == (request->attempts & REQUEST_ATTEMPT_MASK))
             set_timer(request, uv_now(requests->loop) + attempt_timeout_ms(request));
         break;
     case REQUEST_RETRY:

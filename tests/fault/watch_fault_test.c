@@ -447,6 +447,23 @@ START_TEST(a_leader_that_dies_leaves_no_hole_and_no_repeat)
 }
 END_TEST
 
+/* The pull of the consumer before the cut lives on in a cluster, and its heartbeats come to the new connection. */
+START_TEST(a_removal_that_is_lost_is_repeated_while_the_old_consumer_is_heard)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        write_some(10);
+        stage_wait_current(&stage, BUCKET);
+        proxy_arm(stage.proxy,
+                  (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$JS.API.CONSUMER.DELETE.>"});
+        proxy_prefer(stage.proxy, i % CLUSTER_SERVERS);
+        proxy_cut(stage.proxy);
+        wait_until(proxy_strikes(stage.proxy) == 1, "the lost removal");
+        put_some(stage.nats, 10);
+        expect_all_told();
+    }
+}
+END_TEST
+
 START_TEST(cuts_before_a_cluster_leave_no_hole_and_no_repeat)
 {
     /* Each time to another server, which may be behind. */
@@ -817,6 +834,7 @@ Suite *watch_fault_suite(void)
     for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
         tcase_add_test(one, tests[i]);
     tcase_add_test(three, a_leader_that_dies_leaves_no_hole_and_no_repeat);
+    tcase_add_test(three, a_removal_that_is_lost_is_repeated_while_the_old_consumer_is_heard);
     tcase_add_test(three, cuts_before_a_cluster_leave_no_hole_and_no_repeat);
     suite_add_tcase(suite, one);
     suite_add_tcase(suite, three);
