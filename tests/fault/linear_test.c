@@ -194,6 +194,12 @@ static void begin_one_short(void)
     stage_make_short_bucket(&stage, "b");
 }
 
+static void begin_embedded(void)
+{
+    stage_begin_embedded(&stage, NULL);
+    stage_make_short_bucket(&stage, "b");
+}
+
 static void begin_three(void)
 {
     stage_begin(&stage, CLUSTER_SERVERS, NULL);
@@ -318,17 +324,20 @@ static void write_history(const struct linear_call *calls, size_t count, unsigne
     write_file(format_text("%s/history", stage.directory), text);
 }
 
-START_TEST(calls_on_a_key_are_linearizable_while_everything_breaks)
+static void begin_calls(void)
 {
-    size_t count = 0, copied = 0;
-    unsigned key;
-
     for (unsigned i = 0; i < CALLERS; i++) {
         callers[i].number = i;
         ck_assert_int_eq(pthread_create(&callers[i].thread, NULL, run_caller, &callers[i]), 0);
     }
-    /* In a cluster each round has an election, which takes seconds. */
-    chaos_run(&stage, "b", &progress, stage.server_count > 1 ? 1 : 2);
+}
+
+/* Ends them, and checks what they were answered. */
+static void check_calls(void)
+{
+    size_t count = 0, copied = 0;
+    unsigned key;
+
     __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < CALLERS; i++) {
         pthread_join(callers[i].thread, NULL);
@@ -345,12 +354,34 @@ START_TEST(calls_on_a_key_are_linearizable_while_everything_breaks)
     write_history(calls, count, key);
     ck_abort_msg("the calls on k%u are not linearizable: see %s/history", key, stage.directory);
 }
+
+START_TEST(calls_on_a_key_are_linearizable_while_everything_breaks)
+{
+    begin_calls();
+    /* In a cluster each round has an election, which takes seconds. */
+    chaos_run(&stage, "b", &progress, stage.server_count > 1 ? 1 : 2);
+    check_calls();
+}
+END_TEST
+
+/* What was in flight was stored or not, and the keys are written again at once: the server has forgotten the ids. */
+START_TEST(calls_on_a_key_are_linearizable_while_the_own_server_is_killed)
+{
+    begin_calls();
+    for (unsigned i = 0; i < 8; i++) {
+        unsigned before = __atomic_load_n(&progress, __ATOMIC_RELAXED);
+        stage_kill_embedded(&stage);
+        wait_until(__atomic_load_n(&progress, __ATOMIC_RELAXED) >= before + 100, "calls that succeed again");
+    }
+    check_calls();
+}
 END_TEST
 
 Suite *linear_suite(void)
 {
     Suite *suite = suite_create("linear");
     TCase *checker = tcase_create("checker"), *one = tcase_create("one server");
+    TCase *embedded = tcase_create("embedded");
     TCase *one_short = tcase_create("one server, no history"), *three = tcase_create("three servers, no history");
 
     tcase_add_test(checker, the_checker_accepts_what_is_right);
@@ -358,13 +389,16 @@ Suite *linear_suite(void)
     tcase_add_test(checker, the_checker_is_right_about_long_histories);
     tcase_add_checked_fixture(one, begin_one, end);
     tcase_add_checked_fixture(one_short, begin_one_short, end);
+    tcase_add_checked_fixture(embedded, begin_embedded, end);
     tcase_add_checked_fixture(three, begin_three, end);
     tcase_add_test(one, calls_on_a_key_are_linearizable_while_everything_breaks);
     tcase_add_test(one_short, calls_on_a_key_are_linearizable_while_everything_breaks);
     tcase_add_test(three, calls_on_a_key_are_linearizable_while_everything_breaks);
     suite_add_tcase(suite, checker);
     suite_add_tcase(suite, one);
+    tcase_add_test(embedded, calls_on_a_key_are_linearizable_while_the_own_server_is_killed);
     suite_add_tcase(suite, one_short);
+    suite_add_tcase(suite, embedded);
     suite_add_tcase(suite, three);
     return suite;
 }

@@ -19,6 +19,11 @@ static char *conf_path(const struct stage *stage)
     return format_text("%s/kvstored.yaml", stage->directory);
 }
 
+static const char *data_dir(const struct stage *stage)
+{
+    return format_text("%s/data", stage->directory);
+}
+
 /*
  * Each attempt that the proxy spoils lasts as long as an attempt may: that is short. A server may be slower: the pauses
  * between attempts grow until its answer comes within one. No fault here may end in a deadline, in a refusal because of
@@ -27,15 +32,17 @@ static char *conf_path(const struct stage *stage)
 static void write_conf(const struct stage *stage, const char *more)
 {
     const char *attempt = more != NULL && strstr(more, "attempt_timeout") != NULL ? "" : STAGE_ATTEMPTS(0.3);
+    const char *nats =
+        stage->proxy == NULL
+            ? format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", data_dir(stage), scene_nats_server())
+            : format_text("  mode: external\n  servers: [nats://127.0.0.1:%u]\n", proxy_port(stage->proxy));
 
     write_file(conf_path(stage),
-               format_text("listen:\n  path: %s\n"
-                           "nats:\n  mode: external\n  name: kvstored-fault\n  servers: [nats://127.0.0.1:%u]\n"
+               format_text("listen:\n  path: %s\nnats:\n  name: kvstored-fault\n%s"
                            "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
                            "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
                            "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s",
-                           stage->socket_path, proxy_port(stage->proxy), CALL_SECONDS, CALL_SECONDS, attempt,
-                           more != NULL ? more : ""));
+                           stage->socket_path, nats, CALL_SECONDS, CALL_SECONDS, attempt, more != NULL ? more : ""));
 }
 
 static bool says_ready(const struct stage *stage, unsigned times)
@@ -74,19 +81,44 @@ static void meet_daemon(struct stage *stage)
     wait_until(is_connected(stage), "the daemon's connection to NATS");
 }
 
-static void begin_daemon(struct stage *stage, const char *more)
+static void begin_daemon_alone(struct stage *stage, const char *more)
 {
-    unsigned ports[CLUSTER_SERVERS];
-
-    server_ports(stage, ports);
-    stage->proxy = proxy_start(ports, stage->server_count);
     scene_make_directory(stage->directory);
     snprintf(stage->daemon.log_path, PATH_BYTES, "%.200s/log", stage->directory);
     snprintf(stage->socket_path, PATH_BYTES, "%.200s/kvstored.sock", stage->directory);
     write_conf(stage, more);
     start_daemon(stage);
     meet_daemon(stage);
+}
+
+static void begin_daemon(struct stage *stage, const char *more)
+{
+    unsigned ports[CLUSTER_SERVERS];
+
+    server_ports(stage, ports);
+    stage->proxy = proxy_start(ports, stage->server_count);
+    begin_daemon_alone(stage, more);
     stage->nats = nats_connect(ports, stage->server_count);
+}
+
+void stage_begin_embedded(struct stage *stage, const char *more)
+{
+    memset(stage, 0, sizeof(*stage));
+    begin_daemon_alone(stage, more);
+}
+
+static pid_t embedded_pid(const struct stage *stage)
+{
+    return (pid_t)strtol(read_file(format_text("%s/nats-server.pid", data_dir(stage))), NULL, 10);
+}
+
+void stage_kill_embedded(struct stage *stage)
+{
+    pid_t pid = embedded_pid(stage);
+
+    ck_assert_int_gt(pid, 1);
+    kill(pid, SIGKILL);
+    wait_until(embedded_pid(stage) > 1 && embedded_pid(stage) != pid && is_connected(stage), "the next server");
 }
 
 void stage_begin(struct stage *stage, unsigned server_count, const char *more)
@@ -160,6 +192,8 @@ void stage_end(struct stage *stage)
     process_wait(&stage->daemon);
     const char *wrong = what_is_wrong(stage);
     ck_assert_msg(wrong == NULL, "the daemon has not ended well: %s", wrong);
+    if (stage->proxy == NULL)
+        return;
     proxy_stop(stage->proxy);
     nats_close(stage->nats);
     for (unsigned i = 0; i < stage->server_count && !stage->is_guest; i++)
@@ -179,7 +213,8 @@ void stage_wait_known(struct stage *stage, const char *bucket)
 static void make_bucket(struct stage *stage, const char *name, unsigned history, const char *options)
 {
     assert_ok(session_call(stage->session, "bucket.create", "['%s', {'history': %u, 'replicas': %u%s%s}]", name,
-                           history, stage->server_count, options != NULL ? ", " : "", options != NULL ? options : ""));
+                           history, stage->server_count > 0 ? stage->server_count : 1, options != NULL ? ", " : "",
+                           options != NULL ? options : ""));
     stage_wait_known(stage, name);
 }
 

@@ -32,6 +32,12 @@ struct stage {
 /* Starts all of it. more: STAGE_ATTEMPTS, and sections of the daemon's configuration (not nats, calls); or NULL. */
 void stage_begin(struct stage *stage, unsigned server_count, const char *more);
 
+/* With the server that the daemon runs by itself, and no proxy: only the daemon and stage->session are there. */
+void stage_begin_embedded(struct stage *stage, const char *more);
+
+/* SIGKILL to that server; waits until the daemon has another one. */
+void stage_kill_embedded(struct stage *stage);
+
 /*
  * With the servers of a test case's cluster, which must be left alone: they serve other tests too, which have buckets
  * of other names.
