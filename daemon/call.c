@@ -190,7 +190,7 @@ void call_fail(struct call *call, const struct error *error)
     if (complete.bucket == NULL)
         complete.bucket = call->bucket;
     /* What may have been done is said by whoever did it. */
-    if (call->method != NULL && !method_only_reads(call->method))
+    if (call->method == NULL || !method_only_reads(call->method))
         error_set_default_outcome(&complete);
     if (complete.code == ERROR_INTERNAL)
         log_limited(&call->dispatcher->internal_log, "internal errors", CONF_LOG_ERROR, "internal error in %s: %s",

@@ -360,11 +360,15 @@ static void flush_session(struct session *session)
         put_away(session);
 }
 
-/* Answers a message that never becomes a call; msgid NULL for the nil of one whose msgid is not known. */
-static void refuse(struct session *session, const uint32_t *msgid, const struct error *error)
+/*
+ * Answers a message that never becomes a call; msgid NULL for the nil of one whose msgid is not known. Whatever it was
+ * to do, it has done nothing.
+ */
+static void refuse(struct session *session, const uint32_t *msgid, struct error *error)
 {
     msgpack_packer packer;
 
+    error_set_default_outcome(error);
     msgpack_packer_init(&packer, &session->out, msgpack_sbuffer_write);
     rpc_pack_error(&packer, msgid, error);
     session->list->metrics->errors[error->code]++;
@@ -473,7 +477,6 @@ static size_t take_frames(struct session *session, struct frame *frame, bool *is
 /* The session cannot go on with the message that has come in part: answers, and reads no more. */
 static void refuse_input(struct session *session, struct error *error)
 {
-    error->outcome = ERROR_OUTCOME_NONE;
     refuse(session, NULL, error);
     log_limited(&session->list->message_log, "messages were refused", CONF_LOG_WARNING, "session of pid %d uid %u: %s",
                 (int)session->pid, (unsigned)session->uid, error->message);
@@ -829,7 +832,6 @@ void session_accept(struct session_list *list, uv_stream_t *listener)
     }
     usage_add(&list->usage, session->user, USAGE_SESSIONS, 1);
     if (is_one_too_many(session, &error)) {
-        error.outcome = ERROR_OUTCOME_NONE; /* whatever it has sent already */
         list->metrics->sessions_refused++;
         log_limited(&list->refused_log, "sessions were refused", CONF_LOG_WARNING,
                     "session of pid %d uid %u refused: %s", (int)session->pid, (unsigned)session->uid, error.message);

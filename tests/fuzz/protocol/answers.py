@@ -3,7 +3,8 @@ from wire import map_items, text_bytes
 
 CODES = frozenset((
     "invalid_argument", "bucket_not_found", "already_exists", "conflict", "too_large", "permission_denied",
-    "unsupported", "resource_exhausted", "unavailable", "deadline_exceeded", "internal"))
+    "unsupported", "resource_exhausted", "unavailable", "deadline_exceeded", "revision_gone",
+    "internal"))
 RETRYABLE_CODES = frozenset(("resource_exhausted", "unavailable", "deadline_exceeded"))
 MESSAGE_BYTES_MAX = 255
 OPERATIONS = ("put", "delete", "purge")
@@ -29,6 +30,10 @@ def is_integer(value, least=0):
 
 # --- Errors ------------------------------------------------------------------------------------------
 
+CHANGING = frozenset((
+    "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "bulk.put", "bulk.delete", "txn.commit", "bucket.create",
+    "bucket.update", "bucket.delete", "bucket.purge"))
+
 ERROR_MEMBERS = {
     "code": lambda value: value in CODES,
     "message": lambda value: type(value) is str and 0 < len(value.encode()) <= MESSAGE_BYTES_MAX,
@@ -38,6 +43,10 @@ ERROR_MEMBERS = {
     "revision": is_integer,
     "outcome": lambda value: value in ("none", "unknown"),
 }
+
+
+def check_outcome(method, error):
+    expect(method not in CHANGING or "outcome" in error, "an error of {} has no outcome: {}", method, error)
 
 
 def check_error(error):
@@ -128,6 +137,7 @@ def _map_of_revisions(result, params):
     for key, outcome in result.items():
         if type(outcome) is dict:
             check_error(outcome)
+            expect("outcome" in outcome, "the error of a key has no outcome: {}", outcome)
             expect(outcome.get("key") == key, "the key {} has the error {}", key, outcome)
         else:
             _revision(outcome, params)

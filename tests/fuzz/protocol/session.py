@@ -366,6 +366,7 @@ class Session:
                 self.expect_unique_keys()
             if error is not None:
                 answers.check_error(error)
+                answers.check_outcome(request.method, error)
                 if error["code"] == "unavailable":
                     self.pauses_until = self.run.clock() + PAUSE_S
             self.check_answer(request, error, result)
