@@ -83,7 +83,7 @@ unknown:
     return false;
 }
 
-bool former_are_over(const struct former *former, uint64_t first)
+bool former_are_closed(const struct former *former, uint64_t first)
 {
     const struct former_connection *connection;
 

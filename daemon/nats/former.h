@@ -1,11 +1,9 @@
 /*
- * former: connections to NATS that the daemon has given up, until their servers have given them up too.
+ * former: connections to NATS that the daemon has dropped, until their servers have closed them too.
  *
- * Used by link. A server reads what lies in a connection's socket even behind its end, so a message that was sent on a
- * connection which the daemon has dropped may still be stored, whenever the server comes round to it (measured: behind
- * FIN and behind RST). It cannot once the server has closed its own side. So of each dropped connection a copy of the
- * descriptor is kept, closed for writing, until the server's end comes. Whoever must send a message a second time asks
- * former_are_over first.
+ * Used by link. A server still reads what lies in a socket when the client has closed it (measured: after FIN and after
+ * RST). Until it closes its own side, a message that was sent there may be stored. So a duplicate of the descriptor is
+ * kept, shut down for writing, until then. Whoever must send a message a second time asks former_are_closed first.
  */
 #ifndef DAEMON_NATS_FORMER_H
 #define DAEMON_NATS_FORMER_H
@@ -14,7 +12,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-/* Kept at a time; of one more it is never known that it is over. */
+/* Connections that are kept at a time. The end of one more is never known. */
 #define FORMER_MAX 16u
 
 struct former_connection;
@@ -35,8 +33,8 @@ struct former {
  */
 bool former_keep(struct former *former, int socket, uint64_t number);
 
-/* Whether no server reads any more from one of the connections that were kept with the number first or a higher one. */
-bool former_are_over(const struct former *former, uint64_t first);
+/* Whether the servers have closed every dropped connection with the number first or a higher one. */
+bool former_are_closed(const struct former *former, uint64_t first);
 
 /* Lets go of all. */
 void former_close_all(struct former *former);

@@ -711,9 +711,9 @@ uint64_t link_number(const struct link *link)
     return link->number;
 }
 
-bool link_is_only(const struct link *link, uint64_t first)
+bool link_earlier_are_closed(const struct link *link, uint64_t first)
 {
-    return former_are_over(&link->former, first);
+    return former_are_closed(&link->former, first);
 }
 
 const char *link_server_id(const struct link *link)

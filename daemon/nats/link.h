@@ -105,7 +105,7 @@ uint64_t link_number(const struct link *link);
  * Whether all connections with the number first or a higher one but the present one are over at the server too: nothing
  * of what was published on them can arrive any more.
  */
-bool link_is_only(const struct link *link, uint64_t first);
+bool link_earlier_are_closed(const struct link *link, uint64_t first);
 
 /* The id of the server that the connection was made to, which each start of a server has anew; "" before the first. */
 const char *link_server_id(const struct link *link);

@@ -46,6 +46,8 @@ static void on_turn(struct ledger_wait *wait)
 static bool must_wait(struct batch *batch)
 {
     batch->turn.resume = on_turn;
+    if (ledger_must_queue(batch->bucket->ledger, &batch->turn))
+        return true;
     for (size_t i = 0; i < batch->count; i++) {
         if (ledger_must_wait(batch->bucket->ledger, &batch->turn, batch->messages[i].operation->key))
             return true;
@@ -157,7 +159,7 @@ static enum link_publish_result send_copy(struct batch *batch, unsigned attempt)
 
 static enum outcome_step next_step(const struct batch *batch)
 {
-    return outcome_next(&batch->outcome, link_is_only(batch->store->link, batch->outcome.connection));
+    return outcome_next(&batch->outcome, link_earlier_are_closed(batch->store->link, batch->outcome.connection));
 }
 
 static enum link_publish_result send_batch(struct request *request, unsigned attempt)
@@ -211,12 +213,12 @@ static enum request_readiness prepare_batch(struct request *request)
 static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint64_t our_sequence)
 {
     switch (verdict) {
-    case OUTCOME_OPEN:
+    case OUTCOME_UNDECIDED:
         return false;
-    case OUTCOME_LANDED:
+    case OUTCOME_STORED:
         finish_landed(batch, our_sequence);
         return true;
-    case OUTCOME_LOST:
+    case OUTCOME_NOT_STORED:
         request_set_doubt(&batch->request, false);
         let_go(batch);
         if (!batch->has_failed)
@@ -224,7 +226,7 @@ static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint
         batch->error.outcome = ERROR_OUTCOME_NONE;
         finish(batch, 0, batch->err_code, &batch->error);
         return true;
-    case OUTCOME_HALF:
+    case OUTCOME_PARTIAL:
         error_set(
             &batch->error, ERROR_UNAVAILABLE,
             "the NATS server has stopped in the middle of these writes: a part of them is stored, and what becomes "
@@ -325,7 +327,7 @@ static enum request_verdict take_refusal(struct batch *batch, const struct kv_ac
 static enum request_verdict take_id_answer(struct batch *batch, const struct kv_ack *ack)
 {
     struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
-    enum outcome_answer answer = OUTCOME_NO_ANSWER;
+    enum outcome_answer answer = OUTCOME_INCONCLUSIVE;
 
     if (ack->err_code == 0) {
         answer = OUTCOME_ID_KNOWN;

@@ -91,7 +91,7 @@ static void on_walked(void *arg, const struct kv_entry *entry, const struct erro
     }
     bool is_next = entry != NULL && entry->revision == inquiry->walked + 1;
     inquiry->walked++;
-    inquiry->reading.is_whole = is_next && inquiry->walked == last;
+    inquiry->reading.none_removed = is_next && inquiry->walked == last;
     if (is_next && inquiry->walked < last)
         read_message(inquiry, inquiry->walked + 1, true, on_walked);
     else
@@ -102,9 +102,9 @@ static void look_for_holes(struct inquiry *inquiry)
 {
     uint64_t before = inquiry->subject.outcome->stream.last_sequence, last = inquiry->reading.stream.last_sequence;
 
-    inquiry->reading.is_whole = nothing_can_have_left(inquiry);
+    inquiry->reading.none_removed = nothing_can_have_left(inquiry);
     inquiry->walked = before;
-    if (inquiry->reading.is_whole || last <= before || last - before > WALK_MAX)
+    if (inquiry->reading.none_removed || last <= before || last - before > WALK_MAX)
         finish(inquiry, NULL);
     else
         read_message(inquiry, before + 1, true, on_walked);

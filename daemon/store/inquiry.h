@@ -1,9 +1,9 @@
 /*
  * inquiry: reads what the stream tells of a write in doubt.
  *
- * Used by write and batch. The key's last message, where its history may tell more also that, and then the stream's
- * state: all from the stream's leader, one after the other, so that the state is not older than the messages.
- * For a key without a message it is looked whether one may have left.
+ * Used by write and batch. It reads, from the stream's leader, the key's last message, its history where that can tell
+ * more, and then the state of the stream, which so is not older than the messages. It ends when it finds the write's
+ * id. If the key has no message, it finds out whether one can have been removed.
  */
 #ifndef DAEMON_STORE_INQUIRY_H
 #define DAEMON_STORE_INQUIRY_H

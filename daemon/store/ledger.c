@@ -118,6 +118,7 @@ static bool run_waking(struct job *job)
     while (ledger->woken != NULL && !has_more) {
         struct ledger_wait *wait = ledger->woken;
         ledger_end_wait(wait);
+        wait->is_due = true;
         wait->resume(wait);
         has_more = jobs_slice_is_over(ledger->jobs);
     }
@@ -147,16 +148,30 @@ void ledger_let_go(struct ledger_hold *hold)
     free(key);
 }
 
+static void append(struct ledger *ledger, struct ledger_wait **list, struct ledger_wait *wait)
+{
+    assert(wait->ledger == NULL);
+    wait->ledger = ledger;
+    wait->list = list;
+    wait->is_due = false;
+    DL_APPEND2(*list, wait, previous, next);
+}
+
+bool ledger_must_queue(struct ledger *ledger, struct ledger_wait *wait)
+{
+    if (ledger->woken == NULL || wait->is_due)
+        return false;
+    append(ledger, &ledger->woken, wait);
+    return true;
+}
+
 bool ledger_must_wait(struct ledger *ledger, struct ledger_wait *wait, const char *name)
 {
     struct ledger_key *key = find_key(ledger, name);
 
     if (key == NULL)
         return false;
-    assert(wait->ledger == NULL);
-    wait->ledger = ledger;
-    wait->list = &key->waiting;
-    DL_APPEND2(key->waiting, wait, previous, next);
+    append(ledger, &key->waiting, wait);
     return true;
 }
 

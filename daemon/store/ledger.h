@@ -1,9 +1,9 @@
 /*
  * ledger: what the daemon knows of the stream that it writes to, and the keys whose last write is in doubt.
  *
- * Used by write and batch, one ledger per bucket. A write whose ack did not come may have to be looked for by what its
- * key holds. So while that is under way the key takes no other write of this daemon: it would overwrite the evidence.
- * Writes to the key wait, in their order.
+ * Used by write and batch, one ledger per bucket. Where an ack is lost, the messages of the key may be the only
+ * evidence of what became of the write. So until that is found out the key takes no other write of this daemon, which
+ * could overwrite them. Those that wait go on in their order.
  */
 #ifndef DAEMON_STORE_LEDGER_H
 #define DAEMON_STORE_LEDGER_H
@@ -21,16 +21,16 @@ void ledger_release(struct ledger *ledger);
 
 /* --- The stream ------------------------------------------------------------------------------------ */
 
-/* As the server has just told it. */
+/* Records an answer of STREAM.INFO. Another identity replaces all that was known. */
 void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stream);
 
-/* The stream has this sequence. */
+/* Raises the last sequence; never lowers it. */
 void ledger_note_sequence(struct ledger *ledger, uint64_t sequence);
 
-/* What is known; but for the keeper, which the store knows. */
+/* What is known, but for keeper and purges: bucket_stream fills them in. */
 const struct outcome_stream *ledger_stream(const struct ledger *ledger);
 
-/* Readings of writes in doubt that may be at NATS at a time. */
+/* The limit of readings for writes in doubt that are at NATS at a time. */
 struct request_limit *ledger_readings(struct ledger *ledger);
 
 /* --- Keys in doubt --------------------------------------------------------------------------------- */
@@ -43,7 +43,7 @@ struct ledger_hold {
     struct ledger_key *key; /* NULL: it holds none */
 };
 
-/* The key takes no other write. When memory ran out it does. */
+/* Blocks other writes of the key. When memory runs out it is not blocked, and hold->key stays NULL. */
 void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *name);
 
 /* Those who wait for the key go on, from a later slice of the loop. Does nothing where none is held. */
@@ -55,9 +55,16 @@ struct ledger_wait {
 
     /* private */
     struct ledger *ledger; /* NULL: it does not wait */
+    bool is_due;           /* its turn has come */
     struct ledger_wait **list;
     struct ledger_wait *next, *previous;
 };
+
+/*
+ * Whether writes that waited before are still to go on; then this one waits behind them, and resume will be called
+ * once. Asked before ledger_must_wait, which resume's owner asks again.
+ */
+bool ledger_must_queue(struct ledger *ledger, struct ledger_wait *wait);
 
 /* Whether the key is held; then resume will be called once. */
 bool ledger_must_wait(struct ledger *ledger, struct ledger_wait *wait, const char *name);

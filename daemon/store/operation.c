@@ -99,8 +99,8 @@ void operation_set_condition_error(const struct operation *operation, uint64_t c
 void operation_set_unknown_error(struct error *error, const char *key, const struct outcome_reading *reading)
 {
     error_set(error, ERROR_UNAVAILABLE,
-              "the NATS server has forgotten this write: it has started anew, or its leader has changed, before it "
-              "answered, and the key has changed since. Whether it was done is not known");
+              "whether this write is stored could not be found out: the NATS server restarted, or its leader changed, "
+              "before it answered, and it does not know the write's id any more; read the key");
     error->key = key;
     error->has_revision = reading->is_there;
     error->revision = reading->sequence;

@@ -1,10 +1,10 @@
 #include "daemon/store/outcome.h"
 
-enum outcome_step outcome_next(const struct outcome *outcome, bool is_only)
+enum outcome_step outcome_next(const struct outcome *outcome, bool are_closed)
 {
     if (outcome->copies == 0)
         return OUTCOME_SEND;
-    return is_only ? outcome->step : OUTCOME_WAIT;
+    return are_closed ? outcome->step : OUTCOME_WAIT;
 }
 
 static void ask_anew(struct outcome *outcome)
@@ -46,13 +46,13 @@ enum outcome_verdict outcome_answered(struct outcome *outcome, enum outcome_answ
 
     if (answer == OUTCOME_ID_KNOWN) {
         ask_anew(outcome);
-        return is_first ? OUTCOME_HALF : OUTCOME_LANDED;
+        return is_first ? OUTCOME_PARTIAL : OUTCOME_STORED;
     }
     bool is_confirmed = !is_first || (outcome->is_id_unknown && keeper == outcome->asked_keeper);
     outcome->asked_keeper = keeper;
     outcome->is_id_unknown = answer == OUTCOME_ID_UNKNOWN && is_in_time && is_confirmed;
     outcome->step = outcome->is_batch && !is_first ? OUTCOME_ASK_FIRST : OUTCOME_READ;
-    return OUTCOME_OPEN;
+    return OUTCOME_UNDECIDED;
 }
 
 /* --- What was read --------------------------------------------------------------------------------- */
@@ -73,7 +73,7 @@ static bool is_untouched(const struct outcome *outcome, const struct outcome_rea
     if (reading->stream.last_sequence < before)
         return false; /* the stream has lost messages: its sequences were given anew */
     if (!reading->is_there)
-        return reading->is_whole || reading->stream.last_sequence == before;
+        return reading->none_removed || reading->stream.last_sequence == before;
     return reading->sequence <= before || reading->reaches_back;
 }
 
@@ -86,7 +86,7 @@ static enum outcome_verdict lose(struct outcome *outcome)
 {
     ask_anew(outcome);
     outcome->step = OUTCOME_SEND;
-    return OUTCOME_LOST;
+    return OUTCOME_NOT_STORED;
 }
 
 enum outcome_verdict outcome_read(struct outcome *outcome, const struct outcome_reading *reading)
@@ -95,7 +95,7 @@ enum outcome_verdict outcome_read(struct outcome *outcome, const struct outcome_
     bool is_same_stream = outcome->stream.identity != 0 && outcome->stream.identity == reading->stream.identity;
 
     if (reading->is_ours || reading->is_ours_before)
-        return is_first ? OUTCOME_HALF : OUTCOME_LANDED;
+        return is_first ? OUTCOME_PARTIAL : OUTCOME_STORED;
     if (!is_same_stream)
         return OUTCOME_UNKNOWN;
     if (!is_first && outcome->is_id_unknown && is_same_keeper(outcome, reading))
@@ -105,7 +105,7 @@ enum outcome_verdict outcome_read(struct outcome *outcome, const struct outcome_
     /* Of a batch that the server has stopped to write in the middle the beginning may be there. */
     if (outcome->is_batch && !is_first) {
         outcome->step = OUTCOME_READ_FIRST;
-        return OUTCOME_OPEN;
+        return OUTCOME_UNDECIDED;
     }
     return lose(outcome);
 }

@@ -2,21 +2,23 @@
  * outcome: what became of a write whose ack did not come, and what may be done next.
  *
  * Used by write and batch. A pure state machine: it is told what was sent and what was answered, and says what to do;
- * it sends nothing and knows no clock. What it promises: of one write, no second copy is sent as long as an earlier one
- * may be stored, or is stored already; and LANDED and LOST are said only when they are certain.
+ * it sends nothing and knows no clock. It promises: no copy is sent while an earlier one is stored or may yet be, and
+ * STORED and NOT_STORED are certain.
  *
  * It is needed because a server knows the id of a message (Nats-Msg-Id) only for the bucket's duplicate window, and
  * forgets it earlier when it restarts after the message was overwritten. So a copy with the same id may be stored a
- * second time, and an answer 'unknown id' does not always mean that nothing was stored.
+ * second time, and the answer 'unknown id' does not always mean that nothing was stored.
  *
  * The steps, in their order:
- *  WAIT  Earlier copies are at a connection that the server still reads.
- *  ASK   Ask the server for the id with a message that it never stores: Nats-Rollup: none. If it knows the id, the
- * write has landed. A batch has an id on its first message and one on its last; the last one's tells of the whole. READ
- * Read the key's last message at the stream's leader, and the stream's state behind it. What was read decides where the
- * server may have forgotten the id. It is compared with L0, the stream's last sequence as far as it was known when the
- * first copy was sent: a message of the key that is not above it was not overwritten since.
- * A key without a message tells only if none can have left: it may have been purged, or have expired.
+ *
+ * - WAIT until the server has closed every earlier connection that may carry a copy.
+ *
+ * - ASK for the id, with a message that is never stored (Nats-Rollup: none). If the server knows the id, the write is
+ *   stored. A batch has an id on its first message and one on its last; the last one's tells of the whole batch.
+ *
+ * - READ the key's last message, then the state of the stream. L0 is the highest sequence that was known before the
+ *   first copy was sent. If the key's last message is not above L0, the write is not stored. If the key has no message,
+ *   it is not stored either, provided that none can have been removed: a message may have been purged, or have expired.
  */
 #ifndef DAEMON_STORE_OUTCOME_H
 #define DAEMON_STORE_OUTCOME_H
@@ -42,11 +44,11 @@ enum outcome_step {
 };
 
 enum outcome_verdict {
-    OUTCOME_OPEN,    /* there is another step */
-    OUTCOME_LANDED,  /* it is stored, once */
-    OUTCOME_LOST,    /* no copy is stored, and none will be: the next step is SEND */
-    OUTCOME_UNKNOWN, /* it cannot be found out any more */
-    OUTCOME_HALF     /* of a batch: a part is stored, and the server has not finished it */
+    OUTCOME_UNDECIDED,  /* there is another step */
+    OUTCOME_STORED,     /* it is stored, once */
+    OUTCOME_NOT_STORED, /* no copy is stored, and none will be: the next step is SEND */
+    OUTCOME_UNKNOWN,    /* it cannot be found out any more */
+    OUTCOME_PARTIAL     /* of a batch: a part is stored, and the server has not finished it */
 };
 
 /* Zeroed but for is_batch: nothing was sent. */
@@ -67,8 +69,8 @@ struct outcome {
 
 #define OUTCOME_MANY 2u
 
-/* What comes next. is_only: see link_is_only, from the first copy's connection on. */
-enum outcome_step outcome_next(const struct outcome *outcome, bool is_only);
+/* What comes next. are_closed: link_earlier_are_closed, from the first copy's connection on. */
+enum outcome_step outcome_next(const struct outcome *outcome, bool are_closed);
 
 /*
  * A copy was sent on the connection at now_ms, of a clock that does not stand still while the machine is suspended.
@@ -78,15 +80,16 @@ void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection,
                   const struct outcome_stream *stream);
 
 /*
- * The latest copy was refused, or never reached a stream: it is not stored. Where it is the only one all is as before
- * it. Behind LOST it is asked anew what became of the others: a leader that was deposed may have answered.
+ * The latest copy was refused, or never reached a stream. If it was the only copy, nothing counts as sent. Otherwise
+ * the server is asked again about the earlier ones, even behind NOT_STORED: a leader that was deposed may have
+ * answered.
  */
 void outcome_refused(struct outcome *outcome);
 
 enum outcome_answer {
     OUTCOME_ID_KNOWN,
     OUTCOME_ID_UNKNOWN,
-    OUTCOME_NO_ANSWER /* the server refuses the question */
+    OUTCOME_INCONCLUSIVE /* the server refuses the question */
 };
 
 /* The question was answered. keeper: the process that did, where that is known from the connection; else 0. */
@@ -97,10 +100,10 @@ enum outcome_verdict outcome_answered(struct outcome *outcome, enum outcome_answ
 struct outcome_reading {
     bool is_there;         /* the key has a message */
     uint64_t sequence;     /* its last one's */
-    bool is_ours;          /* that has the write's id */
-    bool is_ours_before;   /* or one before it has, of those that outcome_wants_history asks for */
-    uint64_t our_sequence; /* the sequence of that one */
-    bool is_whole;         /* no message above L0 has left the stream: a key without one has had none */
+    bool is_ours;          /* that message has the write's id */
+    bool is_ours_before;   /* an older one above L0 has it: see outcome_wants_history */
+    uint64_t our_sequence; /* of the message with the write's id */
+    bool none_removed;     /* no message of the key above L0 can have been removed */
     bool reaches_back;     /* the oldest message of the key that is kept is not above L0 */
     struct outcome_stream stream;
 };

@@ -61,10 +61,10 @@ void room_note_started(struct store *store);
  */
 bool room_admit(struct store *store, size_t bytes, bool is_value, struct error *error);
 
-/* What is left free of the disk; 0 before that is known. */
+/* Bytes of the disk that are kept free for deletes and purges; 0 before its size is known. */
 uint64_t room_reserve(const struct room *room);
 
-/* What is used of nats.max_store, and what of the disk is free. */
+/* Bytes used in the store, and free on the disk. Both count the writes that were admitted. */
 uint64_t room_used(const struct room *room);
 uint64_t room_free(const struct room *room);
 

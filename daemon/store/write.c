@@ -82,7 +82,7 @@ static enum outcome_step next_step(const struct write *write)
 {
     const struct outcome *outcome = &write->outcome;
 
-    return outcome_next(outcome, link_is_only(write->store->link, outcome->connection));
+    return outcome_next(outcome, link_earlier_are_closed(write->store->link, outcome->connection));
 }
 
 static enum link_publish_result send_copy(struct write *write, unsigned attempt)
@@ -142,7 +142,7 @@ static enum request_readiness prepare_write(struct request *request)
         return REQUEST_PARKED_OR_OVER;
     case OUTCOME_SEND:
         write->turn.resume = on_turn;
-        if (!ledger_must_wait(ledger, &write->turn, write->operation.key))
+        if (!ledger_must_queue(ledger, &write->turn) && !ledger_must_wait(ledger, &write->turn, write->operation.key))
             return REQUEST_READY;
         request_park(request);
         return REQUEST_PARKED_OR_OVER;
@@ -283,14 +283,14 @@ static void on_inquiry_done(void *arg, const struct outcome_reading *reading, co
         return;
     }
     switch (outcome_read(&write->outcome, reading)) {
-    case OUTCOME_LANDED:
+    case OUTCOME_STORED:
         finish(write, reading->our_sequence, NULL);
         return;
-    case OUTCOME_LOST:
+    case OUTCOME_NOT_STORED:
         conclude_lost(write, reading);
         return;
-    case OUTCOME_OPEN: /* a single message leaves no half */
-    case OUTCOME_HALF:
+    case OUTCOME_UNDECIDED: /* a single message leaves no half */
+    case OUTCOME_PARTIAL:
     case OUTCOME_UNKNOWN:
         break;
     }
@@ -377,7 +377,7 @@ static enum request_verdict take_failure(struct write *write, const struct jetst
 /* The server does not know the id, or does not answer the question. */
 static enum request_verdict take_no_id(struct write *write, const struct jetstream_error *failure)
 {
-    enum outcome_answer answer = OUTCOME_NO_ANSWER;
+    enum outcome_answer answer = OUTCOME_INCONCLUSIVE;
 
     if (failure->err_code == JETSTREAM_ROLLUP_FAILED) {
         answer = OUTCOME_ID_UNKNOWN;

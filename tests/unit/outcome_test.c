@@ -147,7 +147,7 @@ static bool is_empty(const struct world *world, unsigned connection)
     return world->queues[connection][0].what == NOTHING;
 }
 
-static bool is_only(const struct world *world)
+static bool are_closed(const struct world *world)
 {
     for (unsigned i = (unsigned)world->outcome.connection; i < world->connection; i++) {
         if (!is_empty(world, i))
@@ -187,18 +187,18 @@ static bool put_into_queue(struct world *world, struct item item)
 static bool take_verdict(struct world *world, enum outcome_verdict verdict)
 {
     switch (verdict) {
-    case OUTCOME_OPEN:
+    case OUTCOME_UNDECIDED:
         return true;
-    case OUTCOME_LOST:
+    case OUTCOME_NOT_STORED:
         lost++;
         must(world->stored[LAST] == 0 && world->stored[FIRST] == 0);
         must(!has_copies(world));
         return true;
-    case OUTCOME_LANDED:
+    case OUTCOME_STORED:
         landed++;
         must(world->stored[LAST] == 1);
         break;
-    case OUTCOME_HALF:
+    case OUTCOME_PARTIAL:
         half++;
         must(world->stored[FIRST] == 1);
         break;
@@ -215,7 +215,7 @@ static bool read_key(struct world *world, unsigned key)
         .is_there = world->keys[key].sequence[0] != 0,
         .sequence = world->keys[key].sequence[0],
         .is_ours = world->keys[key].writer[0] == OURS,
-        .is_whole = world->left >> (world->outcome.stream.last_sequence + 1) == 0,
+        .none_removed = world->left >> (world->outcome.stream.last_sequence + 1) == 0,
         .stream = see_stream(world),
     };
 
@@ -229,7 +229,7 @@ static bool read_key(struct world *world, unsigned key)
         reading.reaches_back = oldest <= world->outcome.stream.last_sequence;
     }
     enum outcome_verdict verdict = outcome_read(&world->outcome, &reading);
-    if (verdict == OUTCOME_LOST && !kind->is_conditional && !kind->is_batch) {
+    if (verdict == OUTCOME_NOT_STORED && !kind->is_conditional && !kind->is_batch) {
         world->is_guarded = true;
         world->guard = (uint8_t)reading.sequence;
     }
@@ -241,7 +241,7 @@ static bool step_client(struct world *world)
 {
     struct outcome_stream stream = see_stream(world);
 
-    switch (outcome_next(&world->outcome, is_only(world))) {
+    switch (outcome_next(&world->outcome, are_closed(world))) {
     case OUTCOME_WAIT:
         return false;
     case OUTCOME_SEND:
@@ -293,7 +293,7 @@ static struct item take_item(struct world *world, unsigned connection)
 static bool hear(struct world *world, const struct item *item, bool is_stored)
 {
     if (item->what == COPY && is_stored)
-        return take_verdict(world, OUTCOME_LANDED);
+        return take_verdict(world, OUTCOME_STORED);
     if (item->what == COPY) {
         bool is_duplicate = world->knows[kind->is_batch ? FIRST : LAST];
         if (!is_duplicate && item->attempt == world->copy_attempt)
@@ -475,7 +475,7 @@ static void send_one(void)
 static void ask_in_vain(uint64_t keeper)
 {
     ck_assert_int_eq(outcome_next(&outcome, true), OUTCOME_ASK);
-    ck_assert_int_eq(outcome_answered(&outcome, OUTCOME_ID_UNKNOWN, 2000, keeper), OUTCOME_OPEN);
+    ck_assert_int_eq(outcome_answered(&outcome, OUTCOME_ID_UNKNOWN, 2000, keeper), OUTCOME_UNDECIDED);
     ck_assert_int_eq(outcome_next(&outcome, true), OUTCOME_READ);
 }
 
@@ -493,7 +493,7 @@ START_TEST(a_server_that_knows_no_id_and_has_not_restarted_decides)
 
     send_one();
     ask_in_vain(3);
-    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_LOST);
+    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_NOT_STORED);
     ck_assert_int_eq(outcome_next(&outcome, true), OUTCOME_SEND);
 }
 END_TEST
@@ -514,7 +514,7 @@ START_TEST(after_a_restart_a_key_that_nobody_has_written_tells)
 
     send_one();
     ask_in_vain(4);
-    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_LOST);
+    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_NOT_STORED);
 }
 END_TEST
 
@@ -527,11 +527,11 @@ START_TEST(after_a_restart_a_history_that_reaches_back_tells)
     ck_assert(!outcome_wants_history(&outcome, &reading, 1));
     ck_assert(outcome_wants_history(&outcome, &reading, 2));
     reading.reaches_back = true;
-    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_LOST);
+    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_NOT_STORED);
     send_one();
     ask_in_vain(4);
     reading.is_ours_before = true;
-    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_LANDED);
+    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_STORED);
 }
 END_TEST
 
@@ -541,7 +541,7 @@ START_TEST(a_second_copy_that_is_refused_makes_the_server_be_asked_again)
 
     send_one();
     ask_in_vain(4);
-    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_LOST);
+    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_NOT_STORED);
     outcome_sent(&outcome, 3000, 2, 120000, &reading.stream);
     outcome_refused(&outcome);
     ck_assert_int_eq(outcome_next(&outcome, true), OUTCOME_ASK);
@@ -551,17 +551,17 @@ END_TEST
 START_TEST(an_absent_key_tells_only_where_no_message_can_have_left)
 {
     struct outcome_reading still = {.stream = {7, 100, 4}}, moved = {.stream = {7, 101, 4}};
-    struct outcome_reading whole = {.is_whole = true, .stream = {7, 101, 4}};
+    struct outcome_reading whole = {.none_removed = true, .stream = {7, 101, 4}};
 
     send_one();
     ask_in_vain(4);
-    ck_assert_int_eq(outcome_read(&outcome, &still), OUTCOME_LOST);
+    ck_assert_int_eq(outcome_read(&outcome, &still), OUTCOME_NOT_STORED);
     send_one();
     ask_in_vain(4);
     ck_assert_int_eq(outcome_read(&outcome, &moved), OUTCOME_UNKNOWN);
     send_one();
     ask_in_vain(4);
-    ck_assert_int_eq(outcome_read(&outcome, &whole), OUTCOME_LOST);
+    ck_assert_int_eq(outcome_read(&outcome, &whole), OUTCOME_NOT_STORED);
 }
 END_TEST
 
