@@ -102,19 +102,14 @@ START_TEST(who_does_not_read_while_keys_vanish_must_begin_anew)
     enum { KEYS = 20000, AT_ONCE = 1000 };
 
     daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 64K\n");
-    struct client *writer = client_open(&daemon_of_test), *slow = client_open(&daemon_of_test),
-                  *fast = client_open(&daemon_of_test);
+    struct client *writer = client_open(&daemon_of_test), *slow = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(writer, NULL);
     for (unsigned i = 0; i < KEYS; i += AT_ONCE)
         put_many(writer, bucket, "k", i, AT_ONCE, 10);
-    struct watching *sleeps = watching_start(slow, bucket, NULL), *reads = watching_start(fast, bucket, NULL);
+    struct watching *sleeps = watching_start(slow, bucket, NULL);
     watching_text_to_ready(sleeps);
-    watching_text_to_ready(reads);
     assert_ok(client_call(writer, "bucket.purge", "['%s']", bucket));
-    for (unsigned i = 0; i < KEYS; i++) {
-        ck_assert_int_eq(watching_next(reads), WATCHING_ENTRY);
-        ck_assert_str_eq(text_at(reads->object, "operation"), "delete");
-    }
+    wait_until(stat_of(writer, "watches.ended") == 1, "the end of the watch");
     enum watching_event event;
     unsigned told = 0;
     while ((event = watching_next(sleeps)) == WATCHING_ENTRY)
