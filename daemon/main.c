@@ -349,7 +349,6 @@ static void on_server_ready(void *arg, const struct link_target *target)
 {
     struct daemon *daemon = arg;
 
-    room_note_started(&daemon->store);
     link_start(daemon->store.link, target);
 }
 
@@ -368,14 +367,14 @@ static void on_server_trouble(void *arg, const char *text)
     link_set_trouble(((struct daemon *)arg)->store.link, text);
 }
 
-static void on_server_broken(void *arg)
+static void on_server_broken(void *arg, bool is_broken)
 {
-    room_note_broken(&((struct daemon *)arg)->store);
+    room_note_broken(&((struct daemon *)arg)->store, is_broken);
 }
 
-static void restart_server(void *arg)
+static bool restart_server(void *arg)
 {
-    embedded_restart(((struct daemon *)arg)->embedded, "it could not write, and there is room now");
+    return embedded_restart(((struct daemon *)arg)->embedded, "it could not write, and there is room now");
 }
 
 static uint64_t on_server_heard(void *arg)

@@ -114,7 +114,7 @@ static void on_output_broken(void *arg)
     struct embedded *embedded = arg;
 
     if (embedded->state == EMBEDDED_READY || embedded->state == EMBEDDED_STARTING)
-        embedded->events.broken(embedded->events.arg);
+        embedded->events.broken(embedded->events.arg, true);
 }
 
 static void close_output(struct embedded *embedded)
@@ -188,6 +188,7 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
     embedded->pid = pid;
     embedded->has_run = true;
     embedded->state = EMBEDDED_STARTING;
+    embedded->events.broken(embedded->events.arg, false);
     embedded->started_ms = uv_now(embedded->loop);
     embedded->silent_ticks = 0;
     uv_timer_start(&embedded->timer, on_slow_start, SLOW_START_MS, SLOW_START_MS);
@@ -523,15 +524,16 @@ void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *
     uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
 }
 
-void embedded_restart(struct embedded *embedded, const char *why)
+bool embedded_restart(struct embedded *embedded, const char *why)
 {
     if (embedded->state != EMBEDDED_READY)
-        return;
+        return false;
     log_warning("nats-server: ending pid %d, and starting it again: %s", (int)embedded->pid, why);
     embedded->state = EMBEDDED_KILLED;
     stop_ticking(embedded);
     kill(embedded->pid, SIGTERM);
     uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
+    return true;
 }
 
 bool embedded_is_starting(const struct embedded *embedded)

@@ -29,8 +29,11 @@ struct embedded_events {
     void (*unusable)(void *arg, const char *why);
     /* What is wrong with the server from now on; "" when it is well. */
     void (*trouble)(void *arg, const char *text);
-    /* The server cannot write any more: embedded_restart helps, when what kept it from writing is gone. */
-    void (*broken)(void *arg);
+    /*
+     * The server cannot write any more: embedded_restart helps, when what kept it from writing is gone. Or false:
+     * another process of it is started, which can as far as is known.
+     */
+    void (*broken)(void *arg, bool is_broken);
     /* A number that changes whenever the server was heard. */
     uint64_t (*heard)(void *arg);
     void *arg;
@@ -43,8 +46,8 @@ struct embedded_events {
 struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const struct embedded_events *events,
                                 bool *is_unusable, char error[EMBEDDED_ERROR_BYTES]);
 
-/* Ends the server, and starts it again. why: a part of the line in the log. Does nothing while none runs. */
-void embedded_restart(struct embedded *embedded, const char *why);
+/* Ends the server, and starts it again. why: a part of the line in the log. False: none runs that listens. */
+bool embedded_restart(struct embedded *embedded, const char *why);
 
 /* Whether a process of the server is alive and does not listen yet. */
 bool embedded_is_starting(const struct embedded *embedded);

@@ -24,8 +24,7 @@ bool jetstream_get_error(json_t *answer, struct jetstream_error *error)
     return true;
 }
 
-/* Of a stream that is being deleted, or whose server ends: the next attempt finds out which. */
-static bool is_closing(const struct jetstream_error *error)
+bool jetstream_is_closing(const struct jetstream_error *error)
 {
     return error->code >= 500 && (strstr(error->description, "stream closed") != NULL ||
                                   strstr(error->description, "store is closed") != NULL);
@@ -33,7 +32,7 @@ static bool is_closing(const struct jetstream_error *error)
 
 enum request_trouble jetstream_healable(const struct jetstream_error *error)
 {
-    if (is_closing(error))
+    if (jetstream_is_closing(error))
         return REQUEST_NO_LEADER;
     switch (error->err_code) {
     case 10004: /* incomplete results */

@@ -93,6 +93,9 @@ struct jetstream_error {
 /* True where the answer carries an error, which then points into it. */
 bool jetstream_get_error(json_t *answer, struct jetstream_error *error);
 
+/* Of a stream that is being deleted, or whose server ends. A batch may be stored in part then. */
+bool jetstream_is_closing(const struct jetstream_error *error);
+
 /* Why an error heals by itself; REQUEST_NO_TROUBLE where it does not. */
 enum request_trouble jetstream_healable(const struct jetstream_error *error);
 

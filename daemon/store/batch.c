@@ -221,6 +221,7 @@ static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint
     case OUTCOME_NOT_STORED:
         request_set_doubt(&batch->request, false);
         let_go(batch);
+        batch->turn.is_due = true; /* before those that waited for it */
         if (!batch->has_failed)
             return false;
         batch->error.outcome = ERROR_OUTCOME_NONE;
@@ -239,6 +240,13 @@ static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint
     return true;
 }
 
+/* The key that was read is one of many, and not the one that a writer of a group asks about. */
+static void set_unknown_error(struct batch *batch, const struct outcome_reading *reading)
+{
+    operation_set_unknown_error(&batch->error, NULL, reading);
+    batch->error.has_revision = false;
+}
+
 static void on_inquiry_done(void *arg, const struct outcome_reading *reading, const struct error *error)
 {
     struct batch *batch = arg;
@@ -251,7 +259,7 @@ static void on_inquiry_done(void *arg, const struct outcome_reading *reading, co
     }
     enum outcome_verdict verdict = outcome_read(&batch->outcome, reading);
     if (verdict == OUTCOME_UNKNOWN && !batch->has_failed)
-        operation_set_unknown_error(&batch->error, batch->messages[batch->count - 1].operation->key, reading);
+        set_unknown_error(batch, reading);
     if (!take_verdict(batch, verdict, reading->our_sequence))
         request_resume(&batch->request);
 }
@@ -287,9 +295,9 @@ static enum request_verdict send_again(struct batch *batch, enum request_trouble
 {
     if (!is_latest)
         return REQUEST_MORE; /* it is asked about already */
+    request_retry_reason(&batch->request, trouble);
     outcome_refused(&batch->outcome);
     request_take_back(&batch->request);
-    request_retry_reason(&batch->request, trouble);
     return REQUEST_RETRY;
 }
 
@@ -305,6 +313,10 @@ static enum request_verdict take_refusal(struct batch *batch, const struct kv_ac
     if (ack->err_code == ATOMIC_INCOMPLETE) {
         batch->asks_each = true;
         return send_again(batch, REQUEST_NO_ANSWER, is_latest);
+    }
+    if (jetstream_is_closing(&failure) && is_latest) { /* maybe in the middle: it is asked about */
+        request_retry_reason(&batch->request, REQUEST_NO_LEADER);
+        return REQUEST_RETRY;
     }
     if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE)
         return send_again(batch, jetstream_healable(&failure), is_latest);

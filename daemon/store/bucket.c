@@ -21,6 +21,7 @@ struct bucket_entry {
     uint64_t looked_up_ms;
     bool is_looking_up;
     bool is_stale;                   /* forgotten while being looked up: look again */
+    bool is_forgotten;               /* the handle counts no more, but what handles share is kept for the next one */
     struct error failure;            /* of the look-up that is over, for those who still wait; code ERROR_NONE: none */
     struct job answering;            /* of those who waited for the look-up that is over */
     struct bucket_wait *last_waited; /* the last of them */
@@ -218,8 +219,10 @@ static void finish_look_up(struct bucket_entry *entry)
     entry->is_looking_up = false;
     if (entry->waiting != NULL)
         start_look_up(entry);
-    else if (entry->handle == NULL || entry->is_stale)
+    else if (entry->handle == NULL)
         drop_entry(entry);
+    else
+        entry->is_forgotten = entry->is_forgotten || entry->is_stale;
 }
 
 /*
@@ -277,6 +280,7 @@ static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const str
         return;
     }
     entry->handle = NULL;
+    entry->is_forgotten = false;
     entry->failure.code = ERROR_NONE;
     if (answer != NULL) {
         entry->handle = make_handle(entry->store, entry->name, answer);
@@ -292,6 +296,9 @@ static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const str
                   entry->name);
     } else {
         entry->failure = *error;
+        entry->handle = old; /* maybe it is there all the same */
+        entry->is_forgotten = true;
+        old = NULL;
     }
     if (old != NULL)
         bucket_release(old);
@@ -337,7 +344,7 @@ bool bucket_is_known(const struct store *store, const char *name)
 {
     const struct bucket_entry *entry = find_entry(store, name);
 
-    return entry != NULL && entry->handle != NULL;
+    return entry != NULL && entry->handle != NULL && !entry->is_forgotten;
 }
 
 static struct bucket_entry *add_entry(struct store *store, const char *name)
@@ -365,7 +372,7 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
         ready(arg, NULL, &error);
         return;
     }
-    if (entry->handle != NULL && !entry->is_looking_up &&
+    if (entry->handle != NULL && !entry->is_forgotten && !entry->is_looking_up &&
         uv_now(store->loop) - entry->looked_up_ms < (uint64_t)store->conf->buckets.handle_ttl_s * 1000) {
         ready(arg, bucket_retain(entry->handle), NULL);
         return;
@@ -395,7 +402,7 @@ void bucket_forget(struct store *store, const char *name)
     if (entry->is_looking_up)
         entry->is_stale = true;
     else
-        drop_entry(entry);
+        entry->is_forgotten = true;
 }
 
 size_t bucket_fail_waiting(struct store *store)

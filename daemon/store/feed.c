@@ -18,6 +18,9 @@
 /* A cluster must say so often in a row, each time after a backoff, that there is no such stream: see jetstream_call. */
 #define NOT_FOUND_TIMES 4u
 
+/* A leader must say so often in a row, each time after a backoff, that it has less than was told. */
+#define BEHIND_TIMES 4u
+
 /* So often within a minute somebody else takes a consumer of this name away: then it is two daemons that have one name.
  */
 #define THEFTS_MAX 2u
@@ -134,10 +137,8 @@ static uint64_t keeper_in(const struct feed *feed, json_t *info)
  */
 static bool may_be_set_back(struct feed *feed, json_t *info)
 {
-    uint64_t before = feed->keeper;
-
-    feed->keeper = keeper_in(feed, info);
-    bool is_same = before != 0 && before == feed->keeper;
+    feed->met_keeper = keeper_in(feed, info);
+    bool is_same = feed->keeper != 0 && feed->keeper == feed->met_keeper;
     return !is_same && feed->store->conf->nats.mode == CONF_NATS_EXTERNAL && feed->position > 0;
 }
 
@@ -161,6 +162,7 @@ static enum request_verdict take_position(struct feed *feed, json_t *answer)
     if (time == NULL || feed->position_us == 0 || kv_parse_time_us(time) != feed->position_us)
         feed->is_in_question = true;
     feed->question_us = feed->position_us != 0 ? feed->position_us : INT64_MAX;
+    feed->keeper = feed->met_keeper;
     return make_consumer(feed);
 }
 
@@ -175,11 +177,22 @@ static enum request_verdict take_info(struct feed *feed, json_t *answer)
         created = "?";
     feed->not_found = 0;
     feed_read_info(answer, &feed->info);
-    bool is_anew = is_met && (strcmp(created, feed->created) != 0 || (feed->is_placed && feed->info.replicas <= 1 &&
-                                                                      feed->info.last_sequence < feed->position));
+    bool is_behind = feed->is_placed && feed->info.last_sequence < feed->position;
+    bool is_other = is_met && strcmp(created, feed->created) != 0;
+    /* Of several replicas a leader that was deposed may have answered. */
+    feed->behind = is_behind ? feed->behind + 1 : 0;
+    if (is_behind && !is_other && feed->info.replicas > 1 && feed->behind < BEHIND_TIMES) {
+        request_retry_reason(&feed->request, REQUEST_NO_LEADER);
+        return REQUEST_RETRY;
+    }
+    bool is_anew = is_other || (is_met && is_behind);
     snprintf(feed->created, sizeof(feed->created), "%s", created);
-    if (feed->is_placed && !is_anew)
-        return may_be_set_back(feed, answer) ? compare_position(feed) : make_consumer(feed);
+    if (feed->is_placed && !is_anew) {
+        if (may_be_set_back(feed, answer))
+            return compare_position(feed);
+        feed->keeper = feed->met_keeper;
+        return make_consumer(feed);
+    }
     feed->keeper = keeper_in(feed, answer);
     if (is_anew)
         log_warning("bucket %s was made anew", feed->bucket->name);

@@ -76,6 +76,8 @@ struct feed {
     bool is_placed;   /* position is known */
     uint64_t position;
     int64_t position_us; /* when the message there was stored; 0: not known */
+    uint64_t met_keeper; /* of the stream as it was met last; that of the position once they are compared */
+    unsigned behind;     /* answers in a row of a stream with replicas that it has less than the position */
     uint64_t keeper;     /* the server process that the position is of: see outcome_stream; 0: not known */
     bool is_in_question; /* the stream may have been set back behind the position, and written anew */
     int64_t question_us; /* position_us then; INT64_MAX where that is not known */

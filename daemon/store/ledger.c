@@ -58,9 +58,7 @@ void ledger_release(struct ledger *ledger)
 
 void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stream)
 {
-    if (stream->identity != ledger->stream.identity)
-        ledger->stream = *stream;
-    ledger_note_sequence(ledger, stream->last_sequence);
+    ledger->stream = *stream; /* also if it has fewer than before: it was set back */
 }
 
 void ledger_note_sequence(struct ledger *ledger, uint64_t sequence)
@@ -106,7 +104,7 @@ void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *na
     }
     key->holds++;
     hold->key = key;
-    hold->ledger = ledger;
+    hold->ledger = ledger_retain(ledger);
 }
 
 static bool run_waking(struct job *job)
@@ -136,8 +134,10 @@ void ledger_let_go(struct ledger_hold *hold)
     if (key == NULL)
         return;
     hold->key = NULL;
-    if (--key->holds > 0)
+    if (--key->holds > 0) {
+        ledger_release(ledger);
         return;
+    }
     while ((wait = key->waiting) != NULL) {
         DL_DELETE2(key->waiting, wait, previous, next);
         DL_APPEND2(ledger->woken, wait, previous, next);
@@ -146,12 +146,13 @@ void ledger_let_go(struct ledger_hold *hold)
     }
     HASH_DEL(ledger->keys, key);
     free(key);
+    ledger_release(ledger);
 }
 
 static void append(struct ledger *ledger, struct ledger_wait **list, struct ledger_wait *wait)
 {
     assert(wait->ledger == NULL);
-    wait->ledger = ledger;
+    wait->ledger = ledger_retain(ledger);
     wait->list = list;
     wait->is_due = false;
     DL_APPEND2(*list, wait, previous, next);
@@ -179,6 +180,8 @@ void ledger_end_wait(struct ledger_wait *wait)
 {
     if (wait->ledger == NULL)
         return;
+    struct ledger *ledger = wait->ledger;
     DL_DELETE2(*wait->list, wait, previous, next);
     wait->ledger = NULL;
+    ledger_release(ledger);
 }

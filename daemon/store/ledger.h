@@ -21,7 +21,7 @@ void ledger_release(struct ledger *ledger);
 
 /* --- The stream ------------------------------------------------------------------------------------ */
 
-/* Records an answer of STREAM.INFO. Another identity replaces all that was known. */
+/* Records an answer of STREAM.INFO. It replaces all that was known, and may lower the last sequence. */
 void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stream);
 
 /* Raises the last sequence; never lowers it. */

@@ -44,9 +44,10 @@ uint64_t room_free(const struct room *room)
 
 /* --- What is told ---------------------------------------------------------------------------------- */
 
-static bool disk_is_full(const struct room *room)
+/* With so many bytes more. */
+static bool disk_is_full(const struct room *room, size_t bytes)
 {
-    return room->knows_disk && room_free(room) < room_reserve(room);
+    return room->knows_disk && room_free(room) < room_reserve(room) + bytes;
 }
 
 static bool store_is_full(const struct room *room)
@@ -90,7 +91,7 @@ static void look_at_trouble(struct room *room)
     room->trouble[0] = '\0';
     if (room->is_broken)
         write_broken_trouble(room->trouble, sizeof(room->trouble));
-    else if (disk_is_full(room))
+    else if (disk_is_full(room, 0))
         write_disk_trouble(room, room->trouble, sizeof(room->trouble));
     else if (store_is_full(room))
         write_store_trouble(room, room->trouble, sizeof(room->trouble));
@@ -126,7 +127,7 @@ static void on_account(void *arg, json_t *answer, unsigned err_code, const struc
     room->is_asking = false;
     if (answer != NULL) {
         room->used_bytes = (uint64_t)json_integer_value(json_object_get(answer, "storage"));
-        room->used_at = room->asked_at;
+        room->used_at = room->asked_before;
         room->knows_store = true;
     }
     look_at_trouble(room);
@@ -143,8 +144,7 @@ static void heal(struct room *room)
 {
     if (!room->is_broken || !room->knows_disk || room->free_bytes < room_reserve(room) / 4)
         return;
-    room->is_broken = false;
-    room->restart(room->restart_arg);
+    room->is_broken = !room->restart(room->restart_arg);
 }
 
 static void on_looked(uv_fs_t *look)
@@ -156,7 +156,7 @@ static void on_looked(uv_fs_t *look)
         const uv_statfs_t *disk = look->ptr;
         room->free_bytes = disk->f_bavail * disk->f_bsize;
         room->disk_bytes = disk->f_blocks * disk->f_bsize;
-        room->free_at = room->looked_at;
+        room->free_at = room->looked_before;
         room->knows_disk = true;
     }
     uv_fs_req_cleanup(look);
@@ -173,10 +173,13 @@ static void on_time(struct timer *timer)
     struct store *store = room->store;
 
     room->look.data = room;
-    room->looked_at = room->asked_at = room->admitted_bytes;
+    room->looked_before = room->looked_at;
+    room->looked_at = room->admitted_bytes;
     room->is_looking = uv_fs_statfs(store->loop, &room->look, store->conf->nats.data_dir, on_looked) == 0;
     if (link_is_up(store->link)) {
         room->is_asking = true;
+        room->asked_before = room->asked_at;
+        room->asked_at = room->admitted_bytes;
         jetstream_call(&store->jetstream, &room->info, "INFO", NULL, NULL, uv_now(store->loop) + 2 * ASK_EVERY_MS,
                        on_account, room);
     }
@@ -209,15 +212,9 @@ void room_stop(struct store *store)
         uv_cancel((uv_req_t *)&room->look); /* or it ends by itself, before the loop does */
 }
 
-void room_note_broken(struct store *store)
+void room_note_broken(struct store *store, bool is_broken)
 {
-    store->room.is_broken = true;
-    look_at_trouble(&store->room);
-}
-
-void room_note_started(struct store *store)
-{
-    store->room.is_broken = false;
+    store->room.is_broken = is_broken;
     if (store->room.is_running)
         look_at_trouble(&store->room);
 }
@@ -233,7 +230,7 @@ bool room_admit(struct store *store, size_t bytes, bool is_value, struct error *
         return true;
     if (room->is_broken) {
         write_broken_trouble(room->refusal, sizeof(room->refusal));
-    } else if (is_value && disk_is_full(room)) {
+    } else if (is_value && disk_is_full(room, bytes)) {
         write_disk_trouble(room, room->refusal, sizeof(room->refusal));
     } else if (is_value && limit > 0 && room->knows_store && room_used(room) + bytes > limit) {
         write_store_trouble(room, room->refusal, sizeof(room->refusal));

@@ -21,8 +21,8 @@
 struct store;
 
 struct room {
-    /* Told when a server that cannot write any more is to be started anew. */
-    void (*restart)(void *arg);
+    /* Starts a server that cannot write any more anew. False: not now. */
+    bool (*restart)(void *arg);
     void *restart_arg;
 
     /* private */
@@ -32,12 +32,15 @@ struct room {
     uv_fs_t look;
     bool is_asking, is_looking, is_running;
     bool knows_store, knows_disk;
-    uint64_t next_ms;        /* loop time when it is asked again */
-    uint64_t admitted_bytes; /* in all */
-    uint64_t used_bytes;     /* with what was admitted until used_at */
-    uint64_t used_at, asked_at;
-    uint64_t free_bytes, disk_bytes; /* of the disk, with what was admitted until free_at */
-    uint64_t free_at, looked_at;
+    uint64_t next_ms; /* loop time when it is asked again */
+    /*
+     * Bytes that were admitted, in all; and up to where they are in what the server and the disk have told. What was
+     * admitted between two questions may still be on its way at the second: it counts once more.
+     */
+    uint64_t admitted_bytes;
+    uint64_t used_bytes, used_at, asked_at, asked_before;
+    uint64_t free_bytes, free_at, looked_at, looked_before;
+    uint64_t disk_bytes; /* the size of the disk */
     uint64_t refused_ms; /* loop time of the last value that was refused; 0: none was */
     char refusal[256];   /* why */
     bool is_broken;      /* the server has said that it cannot write */
@@ -51,9 +54,8 @@ void room_stop(struct store *store);
 /* The server can be asked. */
 void room_note_connected(struct store *store);
 
-/* The server has said that it cannot write to a stream any more; and it has been started anew. */
-void room_note_broken(struct store *store);
-void room_note_started(struct store *store);
+/* The server has said that it cannot write to a stream any more; or another one is started. */
+void room_note_broken(struct store *store, bool is_broken);
 
 /*
  * Whether a write of so many bytes, with its headers, may be sent; is_value: it is a put, others need no more than the

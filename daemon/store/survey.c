@@ -55,6 +55,7 @@ static void take_loaded(struct replica *replica, const struct kv_entry *entry)
     bool is_same = key != NULL && key->revision == entry->revision && key->created_us == entry->created_us;
 
     if (replica->compares && !is_same && is_set_back(replica, key, entry)) {
+        replica->vanished_at = replica->reading_from; /* no revision tells it to who begins again */
         if (replica_tell_again(replica, entry) || replica->keeps_values)
             replica_take(replica, entry);
         return;

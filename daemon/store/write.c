@@ -240,8 +240,7 @@ static void conclude_refused(struct write *write)
 {
     uint64_t current = write->refused_at;
 
-    request_end(&write->request);
-    ledger_end_wait(&write->turn);
+    stop(write);
     if (write->operation.condition == OPERATION_IF_AT_REVISION && write->operation.revision > 0 && current > 0 &&
         current != write->operation.revision)
         answer_condition_failed(write, current);
@@ -269,6 +268,7 @@ static void conclude_lost(struct write *write, const struct outcome_reading *rea
     write->is_expecting = true;
     if (!is_conditional)
         write->expected = reading->sequence;
+    write->turn.is_due = true; /* before those that waited for it */
     request_resume(&write->request);
 }
 
