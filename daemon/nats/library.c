@@ -3,10 +3,12 @@
 #include "daemon/nats/identity.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /*
  * The library hands each destroyed message, received or published, to a thread of its own to be
@@ -263,6 +265,23 @@ static void drain_inbox(struct library *library)
 }
 
 /*
+ * The library flushes on close and would block; a socket whose other end is closed answers at once. It gets another one
+ * in the place of its own, which must not be shut down: whether the server closes it is still to be seen (see former).
+ */
+static void close_from_under(int descriptor)
+{
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+        shutdown(descriptor, SHUT_RDWR);
+        return;
+    }
+    close(ends[1]);
+    dup3(ends[0], descriptor, O_CLOEXEC);
+    close(ends[0]);
+}
+
+/*
  * Over TLS the library's read blocks until the record that has begun is whole.
  * Lets it read only when that is so; else asks the kernel to wake us when it is. The kernel
  * must have room for a whole record beside what it holds of the last ones (see TLS_RECEIVE_BYTES).
@@ -279,6 +298,12 @@ static bool record_is_there(struct library *library)
         return true; /* closed or failed: the library's to find out */
     if (ioctl(library->socket, FIONREAD, &available) != 0)
         return true;
+    /* Not encrypted after all: a cut was taken for a server that insists on it. The next attempt finds out. */
+    bool is_record = header[0] >= 20 && header[0] <= 24 && (peeked < 2 || header[1] == 3);
+    if (!is_record) {
+        close_from_under(library->socket);
+        return true;
+    }
     int wanted = peeked < 5 ? 5 : 5 + (header[3] << 8 | header[4]);
     if (available < wanted)
         low_water = wanted;
@@ -382,8 +407,7 @@ void library_close(struct library *library)
     if (library->connection == NULL)
         return;
     if (!natsConnection_IsClosed(library->connection)) {
-        /* The library flushes on close and would block; a socket that is shut down answers at once. */
-        shutdown(library->socket, SHUT_RDWR);
+        close_from_under(library->socket);
         natsConnection_ProcessReadEvent(library->connection);
     }
     natsConnection_Destroy(library->connection);

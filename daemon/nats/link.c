@@ -138,8 +138,13 @@ static void wait_and_connect(struct link *link)
     uv_timer_start(&link->timer, on_backoff_over, wait_ms, 0);
 }
 
+/*
+ * The poll stops first: the library may close the socket later, and what comes until then would be read as what an
+ * encrypted connection brings, from the socket of the next attempt (which so was left with a SO_RCVLOWAT of 20 KB).
+ */
 static void drop_connection(struct link *link)
 {
+    stop_polling(link);
     uv_timer_stop(&link->timer);
     jobs_remove(link->jobs, &link->reading);
     wire_close(&link->wire);
@@ -285,6 +290,8 @@ static void on_poll(uv_poll_t *handle, int status, int events)
             lose_connection(link, uv_strerror(status));
         return;
     }
+    if (link->state != LINK_UP || !link->library.is_tls)
+        return;
     if (is_readable)
         library_read(&link->library, status != 0);
     if (events & UV_WRITABLE && link->state == LINK_UP)
