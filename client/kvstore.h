@@ -51,7 +51,7 @@ enum kvs_code {
     KVS_RESOURCE_EXHAUSTED, /* a limit of the daemon, the bucket or this handle */
     KVS_UNAVAILABLE,        /* the daemon has no NATS; nothing was written */
     KVS_DEADLINE_EXCEEDED,
-    KVS_REVISION_GONE, /* of a watch: what has happened since a revision cannot be told any more; begin it anew */
+    KVS_REVISION_GONE, /* a watch cannot tell all changes since a revision; start it without from_revision */
     KVS_INTERNAL,
 
     /* The library's own. */

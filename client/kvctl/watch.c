@@ -114,7 +114,7 @@ static void on_end(struct watching *watching, const struct kvs_error *error)
     bool was_asked_for = watching->options.from_revision > 0 && !watching->has_begun_again;
 
     if (error->code == KVS_REVISION_GONE && !was_asked_for) {
-        report("keys have vanished, and not all of that was told: printing all entries again");
+        report("the output is read too slowly, and deletions were missed: printing all entries again");
         watching->options.from_revision = 0;
         watching->begins_again = watching->has_begun_again = true;
         return;

@@ -110,8 +110,9 @@ void handle_health_check(struct call *call)
         answer_health(call, NULL, wrong);
         return;
     }
-    if (call->store->room.trouble[0] != '\0' || call->bucket == NULL) {
-        answer_health(call, NULL, call->store->room.trouble[0] != '\0' ? call->store->room.trouble : NULL);
+    const char *trouble = room_trouble(&call->store->room);
+    if (trouble != NULL || call->bucket == NULL) {
+        answer_health(call, NULL, trouble);
         return;
     }
     struct admin *admin = arena_zalloc(&call->arena, sizeof(*admin));

@@ -107,7 +107,8 @@ uint64_t link_number(const struct link *link);
  */
 bool link_earlier_are_closed(const struct link *link, uint64_t first);
 
-/* The id of the server that the connection was made to, which each start of a server has anew; "" before the first. */
+/* The id of the server process that the connection was made to. A restart changes it. "" before the first connection.
+ */
 const char *link_server_id(const struct link *link);
 
 /* The inbox's subject without its last token: "_INBOX.<unique>.". The link listens on all tokens behind it. */

@@ -56,8 +56,8 @@ bool message_each_header(struct message *message, bool (*visit)(void *arg, const
 
 /*
  * Parts the header line at *at ("Name: value\r\n", ADR-4) in place, into a name and a value without blanks around it,
- * and moves *at behind it. False at end. A line without a colon, which other programs may have stored, is passed over:
- * what the server adds stands behind it.
+ * and moves *at behind it. False at end. Lines without a colon are skipped: other programs may have stored some, and
+ * the server's own headers come after them.
  */
 static inline bool message_next_header(char **at, char *end, struct message_header *header)
 {

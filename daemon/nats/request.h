@@ -212,7 +212,7 @@ struct requests {
     size_t expected_in_flight;                  /* bytes of the answers that are on their way, about */
     size_t reply_bytes[2];                      /* the most that an answer with a value took, of late and before */
     uint64_t reply_since_ms;                    /* loop time from which on it is of late */
-    size_t assumed_bytes;                       /* that one takes, for so many more of them */
+    size_t assumed_bytes;                       /* size of one answer, assumed for the next assumed_replies answers */
     unsigned assumed_replies;
     struct request *answered; /* whose one answer is being handed over */
     uint64_t retries;         /* attempts that were sent after the first, since the start */

@@ -26,8 +26,8 @@ struct server_output_events {
     /* The last use of the object. */
     void (*closed)(void *arg, struct server_output *output);
     /*
-     * The server says that it cannot write to the files of a stream: to that stream it writes no more, whatever becomes
-     * of the disk, until it is started anew (nats-server 2.15, "critical write error").
+     * The server reports that it cannot write a stream's files ("critical write error"). It does not write to that
+     * stream again before a restart, even if the disk has room (nats-server 2.15).
      */
     void (*broken)(void *arg);
     void *arg;

@@ -157,22 +157,15 @@ static enum link_publish_result send_copy(struct batch *batch, unsigned attempt)
     return LINK_PUBLISHED;
 }
 
-static enum outcome_step next_step(const struct batch *batch)
-{
-    return outcome_next(&batch->outcome, link_earlier_are_closed(batch->store->link, batch->outcome.connection));
-}
-
 static enum link_publish_result send_batch(struct request *request, unsigned attempt)
 {
     struct batch *batch = batch_of(request);
-    enum outcome_step step = next_step(batch);
+    enum outcome_step step = inquiry_step(batch->store, &batch->outcome);
     size_t index = step == OUTCOME_ASK_FIRST ? 0 : batch->count - 1;
 
     if (step == OUTCOME_SEND)
         return send_copy(batch, attempt);
-    return request_publish(request, batch->messages[index].message.subject,
-                           (struct message_header[])OPERATION_QUESTION(id_of(batch, index)), OPERATION_QUESTION_HEADERS,
-                           "", 0);
+    return inquiry_ask(request, batch->messages[index].message.subject, id_of(batch, index));
 }
 
 static void start_inquiry(struct batch *batch, enum outcome_step step);
@@ -180,12 +173,8 @@ static void start_inquiry(struct batch *batch, enum outcome_step step);
 static enum request_readiness prepare_batch(struct request *request)
 {
     struct batch *batch = batch_of(request);
-    struct outcome *outcome = &batch->outcome;
+    enum outcome_step step = inquiry_prepare(batch->store, &batch->outcome, request);
 
-    /* The copy found nobody who listens. */
-    if (!request_is_in_doubt(request) && outcome->copies > 0 && outcome->step != OUTCOME_SEND)
-        outcome_refused(outcome);
-    enum outcome_step step = next_step(batch);
     switch (step) {
     case OUTCOME_WAIT:
         return REQUEST_LATER;
@@ -221,7 +210,7 @@ static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint
     case OUTCOME_NOT_STORED:
         request_set_doubt(&batch->request, false);
         let_go(batch);
-        batch->turn.is_due = true; /* before those that waited for it */
+        batch->turn.is_due = true; /* this batch goes before those that waited for its keys */
         if (!batch->has_failed)
             return false;
         batch->error.outcome = ERROR_OUTCOME_NONE;
@@ -338,19 +327,10 @@ static enum request_verdict take_refusal(struct batch *batch, const struct kv_ac
 /* The answer to the question for an id. */
 static enum request_verdict take_id_answer(struct batch *batch, const struct kv_ack *ack)
 {
-    struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
-    enum outcome_answer answer = OUTCOME_INCONCLUSIVE;
+    enum outcome_verdict verdict;
 
-    if (ack->err_code == 0) {
-        answer = OUTCOME_ID_KNOWN;
-    } else if (ack->err_code == JETSTREAM_ROLLUP_FAILED) {
-        answer = OUTCOME_ID_UNKNOWN;
-    } else if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
-        request_retry_reason(&batch->request, jetstream_healable(&failure));
+    if (!inquiry_take_answer(batch->store, batch->bucket, &batch->outcome, &batch->request, ack, &verdict))
         return REQUEST_RETRY;
-    }
-    enum outcome_verdict verdict =
-        outcome_answered(&batch->outcome, answer, store_boot_ms(), bucket_keeper(batch->store, batch->bucket));
     return take_verdict(batch, verdict, ack->sequence) ? REQUEST_DONE : hurry(batch);
 }
 
@@ -371,7 +351,7 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
         finish_landed(batch, ack.sequence);
         return REQUEST_DONE;
     }
-    enum outcome_step step = next_step(batch);
+    enum outcome_step step = inquiry_step(batch->store, &batch->outcome);
     /* An earlier question; or while the answer to this one was under way all was found out. */
     if (!is_latest || (step != OUTCOME_ASK && step != OUTCOME_ASK_FIRST))
         return REQUEST_MORE;

@@ -65,7 +65,7 @@ void bucket_wait_cancel(struct bucket_wait *wait);
 struct bucket *bucket_retain(struct bucket *bucket);
 void bucket_release(struct bucket *bucket);
 
-/* What an answer of STREAM.INFO tells of the stream that holds a bucket's messages. Of a mirror it tells nothing. */
+/* Reads the state of a bucket's stream from an answer of STREAM.INFO. All members are 0 if the bucket is a mirror. */
 void bucket_read_stream(const struct store *store, json_t *info, struct outcome_stream *stream);
 
 /* The same, as far as it is known without asking. */

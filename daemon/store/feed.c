@@ -18,7 +18,7 @@
 /* A cluster must say so often in a row, each time after a backoff, that there is no such stream: see jetstream_call. */
 #define NOT_FOUND_TIMES 4u
 
-/* A leader must say so often in a row, each time after a backoff, that it has less than was told. */
+/* A stream with replicas counts as set back after so many answers in a row with a last sequence below the position. */
 #define BEHIND_TIMES 4u
 
 /* So often within a minute somebody else takes a consumer of this name away: then it is two daemons that have one name.
@@ -154,7 +154,7 @@ static enum request_verdict compare_position(struct feed *feed)
     return REQUEST_RETRY;
 }
 
-/* The message that was told last: there, and the same, or nobody knows. */
+/* Compares the message at the position with the one that was told. If it differs or is gone, all keys are compared. */
 static enum request_verdict take_position(struct feed *feed, json_t *answer)
 {
     const char *time = json_string_value(json_object_get(json_object_get(answer, "message"), "time"));

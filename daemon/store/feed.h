@@ -22,7 +22,7 @@
 struct feed_info {
     uint64_t first_sequence; /* nothing before it is there any more */
     uint64_t last_sequence;
-    int64_t last_us;   /* when that one was stored */
+    int64_t last_us;   /* time at which the message with last_sequence was stored */
     uint64_t subjects; /* that have a message: keys, those of markers included */
     unsigned replicas;
     bool expires_silently; /* values may expire and leave no marker */

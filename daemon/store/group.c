@@ -96,12 +96,12 @@ struct group *group_new(struct store *store)
 
 struct request_limit *group_writes_limit(struct group *group)
 {
-    return group != NULL ? &group->writes : NULL;
+    return &group->writes;
 }
 
 struct request_limit *group_batches_limit(struct group *group)
 {
-    return group != NULL ? &group->batches : NULL;
+    return &group->batches;
 }
 
 struct group *group_retain(struct group *group)
@@ -482,7 +482,7 @@ void group_submit(struct write *write)
     struct store *store = write->store;
     struct group *group = write->handle->group;
 
-    if (group == NULL || !write->handle->allows_atomic) {
+    if (!write->handle->allows_atomic) {
         write_send_alone(write);
         return;
     }

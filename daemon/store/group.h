@@ -21,7 +21,7 @@ void group_release(struct group *group);
 
 /*
  * What may be at NATS at a time: of the bucket's writes that are messages of their own, and of its atomic batches. Each
- * bucket has limits of its own, so that one without a leader does not keep the places of others. NULL for no group.
+ * bucket has limits of its own, so that one without a leader does not keep the places of others.
  */
 struct request_limit *group_writes_limit(struct group *group);
 struct request_limit *group_batches_limit(struct group *group);

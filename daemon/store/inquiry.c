@@ -23,6 +23,47 @@ struct inquiry {
     struct outcome_reading reading;
 };
 
+/* --- Asking for the id ----------------------------------------------------------------------------- */
+
+enum outcome_step inquiry_step(const struct store *store, const struct outcome *outcome)
+{
+    return outcome_next(outcome, link_earlier_are_closed(store->link, outcome->connection));
+}
+
+enum outcome_step inquiry_prepare(const struct store *store, struct outcome *outcome, const struct request *request)
+{
+    if (!request_is_in_doubt(request) && outcome->copies > 0 && outcome->step != OUTCOME_SEND)
+        outcome_refused(outcome);
+    return inquiry_step(store, outcome);
+}
+
+enum link_publish_result inquiry_ask(struct request *request, const char *subject, const char *id)
+{
+    const struct message_header headers[] = {{KV_HEADER_MSG_ID, id}, {KV_HEADER_ROLLUP, "none"}};
+
+    return request_publish(request, subject, headers, sizeof(headers) / sizeof(headers[0]), "", 0);
+}
+
+bool inquiry_take_answer(const struct store *store, const struct bucket *bucket, struct outcome *outcome,
+                         struct request *request, const struct kv_ack *ack, enum outcome_verdict *verdict)
+{
+    struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
+    enum outcome_answer answer = OUTCOME_INCONCLUSIVE;
+
+    if (ack->err_code == 0) {
+        answer = OUTCOME_ID_KNOWN;
+    } else if (ack->err_code == JETSTREAM_ROLLUP_FAILED) {
+        answer = OUTCOME_ID_UNKNOWN;
+    } else if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
+        request_retry_reason(request, jetstream_healable(&failure));
+        return false;
+    }
+    *verdict = outcome_answered(outcome, answer, store_boot_ms(), bucket_keeper(store, bucket));
+    return true;
+}
+
+/* --- Reading --------------------------------------------------------------------------------------- */
+
 static void end_read(struct inquiry *inquiry)
 {
     if (!inquiry->has_arena)

@@ -23,6 +23,23 @@ struct inquiry_subject {
     const void *owner; /* see request */
 };
 
+/* --- Asking for the id ----------------------------------------------------------------------------- */
+
+/* The next step of a write in doubt, on the connection that there is. */
+enum outcome_step inquiry_step(const struct store *store, const struct outcome *outcome);
+
+/* The same before an attempt of the write's request, which may have learned that nobody listened to the copy. */
+enum outcome_step inquiry_prepare(const struct store *store, struct outcome *outcome, const struct request *request);
+
+/* Publishes the question for an id, as an attempt of the request; subject: of the message that has the id. */
+enum link_publish_result inquiry_ask(struct request *request, const char *subject, const char *id);
+
+/* Takes the answer to that. False: it heals by itself, the reason is noted in the request, and it is asked again. */
+bool inquiry_take_answer(const struct store *store, const struct bucket *bucket, struct outcome *outcome,
+                         struct request *request, const struct kv_ack *ack, enum outcome_verdict *verdict);
+
+/* --- Reading --------------------------------------------------------------------------------------- */
+
 struct inquiry;
 
 /* Begins it. done is called once, never from within. NULL when memory ran out. */

@@ -66,19 +66,6 @@ void operation_set_condition_error(const struct operation *operation, uint64_t c
 /* Why it cannot be found out what became of a write to the key. */
 void operation_set_unknown_error(struct error *error, const char *key, const struct outcome_reading *reading);
 
-/*
- * The headers of a question for the id of a write (see outcome): a message that no stream takes, because its roll-up is
- * none. A server that knows the id answers as it has answered the write.
- */
-#define OPERATION_QUESTION_HEADERS 2u
-#define OPERATION_QUESTION(id)                                                                                         \
-    {                                                                                                                  \
-        {KV_HEADER_MSG_ID, (id)},                                                                                      \
-        {                                                                                                              \
-            KV_HEADER_ROLLUP, "none"                                                                                   \
-        }                                                                                                              \
-    }
-
 /* Whether the condition holds for what the key's last message is (NULL: none). */
 bool operation_condition_holds(const struct operation *operation, const struct kv_entry *last);
 

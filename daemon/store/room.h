@@ -66,6 +66,12 @@ bool room_admit(struct store *store, size_t bytes, bool is_value, struct error *
 /* Bytes of the disk that are kept free for deletes and purges; 0 before its size is known. */
 uint64_t room_reserve(const struct room *room);
 
+/* Why values are refused now, for health; NULL: they are not. */
+static inline const char *room_trouble(const struct room *room)
+{
+    return room->trouble[0] != '\0' ? room->trouble : NULL;
+}
+
 /* Bytes used in the store, and free on the disk. Both count the writes that were admitted. */
 uint64_t room_used(const struct room *room);
 uint64_t room_free(const struct room *room);

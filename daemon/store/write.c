@@ -78,13 +78,6 @@ static struct write *write_of(struct request *request)
     return (struct write *)((char *)request - offsetof(struct write, request));
 }
 
-static enum outcome_step next_step(const struct write *write)
-{
-    const struct outcome *outcome = &write->outcome;
-
-    return outcome_next(outcome, link_earlier_are_closed(write->store->link, outcome->connection));
-}
-
 static enum link_publish_result send_copy(struct write *write, unsigned attempt)
 {
     struct message_header *headers = write->message.headers;
@@ -111,9 +104,8 @@ static enum link_publish_result send_write(struct request *request, unsigned att
 {
     struct write *write = write_of(request);
 
-    if (next_step(write) == OUTCOME_ASK)
-        return request_publish(request, write->message.subject, (struct message_header[])OPERATION_QUESTION(write->id),
-                               OPERATION_QUESTION_HEADERS, "", 0);
+    if (inquiry_step(write->store, &write->outcome) == OUTCOME_ASK)
+        return inquiry_ask(request, write->message.subject, write->id);
     return send_copy(write, attempt);
 }
 
@@ -127,13 +119,9 @@ static void on_turn(struct ledger_wait *wait)
 static enum request_readiness prepare_write(struct request *request)
 {
     struct write *write = write_of(request);
-    struct outcome *outcome = &write->outcome;
     struct ledger *ledger = write->handle->ledger;
 
-    /* The copy found nobody who listens. */
-    if (!request_is_in_doubt(request) && outcome->copies > 0 && outcome->step != OUTCOME_SEND)
-        outcome_refused(outcome);
-    switch (next_step(write)) {
+    switch (inquiry_prepare(write->store, &write->outcome, request)) {
     case OUTCOME_WAIT:
         return REQUEST_LATER;
     case OUTCOME_READ:
@@ -268,7 +256,7 @@ static void conclude_lost(struct write *write, const struct outcome_reading *rea
     write->is_expecting = true;
     if (!is_conditional)
         write->expected = reading->sequence;
-    write->turn.is_due = true; /* before those that waited for it */
+    write->turn.is_due = true; /* this write goes before those that waited for the key */
     request_resume(&write->request);
 }
 
@@ -374,21 +362,6 @@ static enum request_verdict take_failure(struct write *write, const struct jetst
     return hurry(write);
 }
 
-/* The server does not know the id, or does not answer the question. */
-static enum request_verdict take_no_id(struct write *write, const struct jetstream_error *failure)
-{
-    enum outcome_answer answer = OUTCOME_INCONCLUSIVE;
-
-    if (failure->err_code == JETSTREAM_ROLLUP_FAILED) {
-        answer = OUTCOME_ID_UNKNOWN;
-    } else if (jetstream_healable(failure) != REQUEST_NO_TROUBLE) {
-        request_retry_reason(&write->request, jetstream_healable(failure));
-        return REQUEST_RETRY;
-    }
-    outcome_answered(&write->outcome, answer, store_boot_ms(), bucket_keeper(write->store, write->handle));
-    return hurry(write);
-}
-
 static enum request_verdict take_ack(struct request *request, unsigned attempt, struct message *message)
 {
     struct write *write = write_of(request);
@@ -405,9 +378,11 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
     if (attempt == (write->copy_attempt & REQUEST_ATTEMPT_MASK))
         return take_failure(write, &failure, is_latest);
     /* An earlier question; or while the answer to this one was under way all was found out. */
-    if (!is_latest || next_step(write) != OUTCOME_ASK)
+    if (!is_latest || inquiry_step(write->store, &write->outcome) != OUTCOME_ASK)
         return REQUEST_MORE;
-    return take_no_id(write, &failure);
+    enum outcome_verdict verdict;
+    bool is_taken = inquiry_take_answer(write->store, write->handle, &write->outcome, request, &ack, &verdict);
+    return is_taken ? hurry(write) : REQUEST_RETRY; /* no error decides: the next step does */
 }
 
 static void fail_write(struct request *request, const struct error *error)

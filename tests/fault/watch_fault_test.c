@@ -646,27 +646,17 @@ static void copy_directory(const char *from, const char *to)
     ck_assert_msg(run_program(copy, &output) == 0, "%s", output);
 }
 
-/* What was told last of the key; NULL: nothing, or that it is not there. */
-static const char *told_value(const struct watcher *watcher, const char *key)
+/* The key's last value; NULL: it has none, or was deleted. */
+static const char *last_value(const struct stored *entries, size_t count, const char *key)
 {
-    const char *value = NULL;
-
-    for (size_t i = 0; i < watcher->count; i++) {
-        if (strcmp(watcher->told[i].key, key) == 0)
-            value = strcmp(watcher->told[i].operation, "put") == 0 ? watcher->told[i].value : NULL;
-    }
-    return value;
+    while (count > 0 && strcmp(entries[count - 1].key, key) != 0)
+        count--;
+    return count > 0 && strcmp(entries[count - 1].operation, "put") == 0 ? entries[count - 1].value : NULL;
 }
 
-static const char *stored_value(const struct stream_log *log, const char *key)
+static const char *told_value(const struct watcher *watcher, const char *key)
 {
-    const char *value = NULL;
-
-    for (size_t i = 0; i < log->count; i++) {
-        if (strcmp(log->entries[i].key, key) == 0)
-            value = strcmp(log->entries[i].operation, "put") == 0 ? log->entries[i].value : NULL;
-    }
-    return value;
+    return last_value(watcher->told, watcher->count, key);
 }
 
 static const char *cached_value(const char *key)
@@ -693,7 +683,7 @@ static const char *set_back_key(unsigned i)
 static bool all_know(const struct stream_log *log)
 {
     for (unsigned i = 0; i < SET_BACK_KEYS; i++) {
-        const char *key = set_back_key(i), *stored = stored_value(log, key);
+        const char *key = set_back_key(i), *stored = last_value(log->entries, log->count, key);
         if (!is_text(told_value(&watchers[0], key), stored) || !is_text(cached_value(key), stored))
             return false;
         if (i % 2 == 0 && !is_text(told_value(&watchers[1], key), stored))
