@@ -2,9 +2,10 @@
 
 #include "daemon/backoff.h"
 #include "daemon/log.h"
-#include "daemon/nats/certificate.h"
+#include "daemon/nats/credentials.h"
 #include "daemon/nats/former.h"
-#include "daemon/nats/library.h"
+#include "daemon/nats/libnats.h"
+#include "daemon/nats/tls.h"
 #include "daemon/nats/wire.h"
 
 #include <assert.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 /* Publishing stops while the server has this much to read: what waits stays in the requests, which have limits. */
 #define CONGESTED_BYTES (32 * 1024 * 1024)
@@ -20,13 +22,15 @@
 #define EARLY_BYTES         (32u * 1024u)
 #define EARLY_MESSAGE_BYTES 128u
 
-/* The library's attempt to connect cannot be cancelled, and may take as long as nats.connect_timeout for each server.
- */
+/* An attempt to connect that is to end, but hangs in the resolution of a name, is waited for so long. */
 #define STOP_MAX_MS 2000u
 
-/* The server's complaints that wait for the loop; and a subject, with what the API's prefix and a bucket add. */
-#define COMPLAINTS_MAX 16u
-#define SUBJECT_BYTES  2048u
+/* While a thread connects, its sockets are checked so often in nats.connect_timeout, and when it is to end. */
+#define CHECKS_PER_TIMEOUT 10u
+#define ENDING_CHECK_MS    20u
+
+/* A subject, with what the API's prefix and a bucket add. */
+#define SUBJECT_BYTES 2048u
 
 /* The wire's one subscription. */
 #define INBOX_SID 1u
@@ -54,32 +58,28 @@ struct link {
     char inbox[64];
     char unique_id[32];
 
-    /* the attempt of the worker thread */
+    /* the worker thread's attempt to connect */
     uv_work_t work;
+    struct libnats_attempt attempt;
     bool is_reached;
-    char connect_error[LIBRARY_ERROR_BYTES];
+    bool was_slow;         /* a socket of it was ended because it took too long */
+    uint64_t end_began_ms; /* when link_stop was called in the middle of it */
 
     /* the connection */
-    struct library library;
-    struct wire wire; /* of a plain connection; one with TLS is the library's to read and write */
+    struct wire wire;
     uv_poll_t *poll;
     int poll_events;
     uint64_t number; /* of the connection, or of the last one; counts from 1 */
-    char server_id[LIBRARY_SERVER_ID_BYTES];
+    char server_id[LIBNATS_SERVER_ID_BYTES];
     struct former former;   /* those before it */
     size_t unwritten_bytes; /* published since the last write, about */
+    bool has_warned;        /* that credentials are not encrypted */
 
     /* the round-trip check */
-    uv_timer_t timer; /* of the check while up, of the backoff while waiting */
+    uv_timer_t timer; /* of the check while up, of the backoff while waiting, of the limit while connecting */
     char ping_subject[72];
     uint64_t ping_sent_ns; /* 0: none is out */
     unsigned pings_missed;
-
-    /* what the library says from its own threads */
-    uv_async_t wake;
-    uv_mutex_t complaint_lock;
-    char complaints[COMPLAINTS_MAX][LIBRARY_ERROR_BYTES];
-    unsigned complaint_count;
 
     struct log_limit complaint_log;
     bool is_deaf; /* the server has refused the subscription of the inbox */
@@ -112,14 +112,13 @@ static void on_poll_closed(uv_handle_t *handle)
     count_closed(link);
 }
 
-/* The library is about to close the socket. */
-static void stop_polling(void *arg)
+/* The socket is about to be closed. */
+static void stop_polling(struct link *link)
 {
-    struct link *link = arg;
-
     if (link->poll == NULL)
         return;
-    link->open_handles += former_keep(&link->former, link->library.socket, link->number);
+    wire_finish_writing(&link->wire);
+    link->open_handles += former_keep(&link->former, link->wire.socket, link->number);
     uv_poll_stop(link->poll);
     uv_close((uv_handle_t *)link->poll, on_poll_closed);
     link->poll = NULL;
@@ -138,17 +137,12 @@ static void wait_and_connect(struct link *link)
     uv_timer_start(&link->timer, on_backoff_over, wait_ms, 0);
 }
 
-/*
- * The poll stops first: the library may close the socket later, and what comes until then would be read as what an
- * encrypted connection brings, from the socket of the next attempt (which so was left with a SO_RCVLOWAT of 20 KB).
- */
 static void drop_connection(struct link *link)
 {
     stop_polling(link);
     uv_timer_stop(&link->timer);
     jobs_remove(link->jobs, &link->reading);
     wire_close(&link->wire);
-    library_close(&link->library);
     link->status.connected = false;
     link->status.lost_ms = uv_now(link->loop);
     link->status.url[0] = '\0';
@@ -165,15 +159,6 @@ static void lose_connection(struct link *link, const char *why)
     link->failures = 1;
     wait_and_connect(link);
     link->events.down(link->events.arg);
-}
-
-/* Whether the library has given the connection up. */
-static void check_connection(struct link *link)
-{
-    const char *why = link->state == LINK_UP ? library_lost(&link->library) : NULL;
-
-    if (why != NULL)
-        lose_connection(link, why);
 }
 
 /* --- Reading --------------------------------------------------------------------------------------- */
@@ -233,13 +218,6 @@ static void take_complaint(void *arg, const char *text)
     link->events.denied(link->events.arg, what, subject);
 }
 
-static void take_no_responders(void *arg)
-{
-    struct link *link = arg;
-
-    link->events.no_responders(link->events.arg);
-}
-
 static bool is_slice_over(void *arg)
 {
     return jobs_slice_is_over(((struct link *)arg)->jobs);
@@ -266,14 +244,22 @@ static bool run_reading(struct job *job)
     return false;
 }
 
-static void move_wire(struct link *link, bool is_readable)
-{
-    bool is_well = !is_readable || jobs_is_queued(&link->reading) || read_wire(link);
+static void set_poll_events(struct link *link);
 
-    if (is_well && link->wire.is_open && wire_unwritten_bytes(&link->wire) > 0 && link->poll_events & UV_WRITABLE)
-        is_well = wire_write(&link->wire);
+/* Over TLS each direction may have to wait for the other. */
+static void move_wire(struct link *link, bool is_readable, bool is_writable)
+{
+    struct wire *wire = &link->wire;
+    bool must_read = is_readable || (is_writable && wire->read_waits_to_write);
+    bool is_well = !must_read || jobs_is_queued(&link->reading) || read_wire(link);
+
+    bool may_write = is_writable || (is_readable && wire->write_waits_to_read);
+    if (is_well && wire->is_open && may_write && wire_unwritten_bytes(wire) > 0)
+        is_well = wire_write(wire);
     if (!is_well)
-        lose_connection(link, link->wire.lost);
+        lose_connection(link, wire->lost);
+    else if (wire->is_open)
+        set_poll_events(link);
 }
 
 static void on_poll(uv_poll_t *handle, int status, int events)
@@ -283,25 +269,16 @@ static void on_poll(uv_poll_t *handle, int status, int events)
 
     link->status.reads += is_readable;
     jobs_begin_slice(link->jobs); /* even in a turn without time: what NATS answers ends calls */
-
-    if (link->wire.is_open) {
-        move_wire(link, is_readable);
-        if (status != 0) /* the poll has stopped */
-            lose_connection(link, uv_strerror(status));
-        return;
-    }
-    if (link->state != LINK_UP || !link->library.is_tls)
-        return;
-    if (is_readable)
-        library_read(&link->library, status != 0);
-    if (events & UV_WRITABLE && link->state == LINK_UP)
-        library_write(&link->library);
-    check_connection(link);
+    move_wire(link, is_readable, (events & UV_WRITABLE) != 0);
+    if (status != 0) /* the poll has stopped */
+        lose_connection(link, uv_strerror(status));
 }
 
-static void set_poll_events(struct link *link, int events)
+static void set_poll_events(struct link *link)
 {
-    if (link->poll == NULL || link->poll_events == events)
+    int events = wire_wants_to_write(&link->wire) ? UV_READABLE | UV_WRITABLE : UV_READABLE;
+
+    if (link->poll_events == events)
         return;
     link->poll_events = events;
     uv_poll_start(link->poll, events, on_poll);
@@ -319,10 +296,7 @@ static void write_early(struct link *link, size_t bytes)
     if (link->unwritten_bytes < EARLY_BYTES || link->poll_events & UV_WRITABLE)
         return;
     link->unwritten_bytes = 0;
-    if (link->wire.is_open)
-        wire_write(&link->wire);
-    else
-        library_write(&link->library);
+    wire_write(&link->wire);
 }
 
 static enum link_publish_result publish_on_wire(struct link *link, const char *subject, const char *reply,
@@ -340,11 +314,6 @@ static enum link_publish_result publish_on_wire(struct link *link, const char *s
     return LINK_PUBLISHED;
 }
 
-static size_t unwritten_bytes(const struct link *link)
-{
-    return link->wire.is_open ? wire_unwritten_bytes(&link->wire) : library_unwritten_bytes(&link->library);
-}
-
 enum link_publish_result link_publish(struct link *link, const char *subject, const char *reply,
                                       const struct message_header *headers, size_t header_count, const void *payload,
                                       size_t payload_bytes)
@@ -353,12 +322,9 @@ enum link_publish_result link_publish(struct link *link, const char *subject, co
 
     if (link->state != LINK_UP)
         return LINK_NOT_UP;
-    if (unwritten_bytes(link) > CONGESTED_BYTES)
+    if (wire_unwritten_bytes(&link->wire) > CONGESTED_BYTES)
         return LINK_CONGESTED;
-    if (link->wire.is_open)
-        result = publish_on_wire(link, subject, reply, headers, header_count, payload, payload_bytes);
-    else
-        result = library_publish(&link->library, subject, reply, headers, header_count, payload, payload_bytes);
+    result = publish_on_wire(link, subject, reply, headers, header_count, payload, payload_bytes);
     if (result == LINK_PUBLISHED)
         write_early(link, payload_bytes);
     return result;
@@ -369,32 +335,19 @@ void link_flush(struct link *link)
     if (link->state != LINK_UP)
         return;
     link->unwritten_bytes = 0;
-    if (link->wire.is_open) {
-        if (!(link->poll_events & UV_WRITABLE) && !wire_write(&link->wire)) {
-            lose_connection(link, link->wire.lost);
-            return;
-        }
-        set_poll_events(link, wire_unwritten_bytes(&link->wire) > 0 ? UV_READABLE | UV_WRITABLE : UV_READABLE);
-        return;
-    }
-    if (!(link->poll_events & UV_WRITABLE))
-        library_write(&link->library);
-    /* What the socket did not take waits for it. */
-    set_poll_events(link, link->library.wants_write ? UV_READABLE | UV_WRITABLE : UV_READABLE);
-    check_connection(link);
+    if (!(link->poll_events & UV_WRITABLE) && !wire_write(&link->wire))
+        lose_connection(link, link->wire.lost);
+    else
+        set_poll_events(link);
 }
 
 /* --- The round-trip check -------------------------------------------------------------------------- */
 
-/*
- * A message to ourselves, instead of the library's ping: that one runs on a timer
- * thread of the library and would close the connection from there.
- */
+/* A message to ourselves: its way is that of any answer, through the inbox's subscription. */
 static void on_check(uv_timer_t *timer)
 {
     struct link *link = timer->data;
 
-    library_tidy(&link->library);
     if (link->is_deaf) { /* the next connection finds out whether the permissions have changed */
         lose_connection(link, "the server lets our user not subscribe to its inbox");
         return;
@@ -410,55 +363,12 @@ static void on_check(uv_timer_t *timer)
 
 /* --- Connecting ------------------------------------------------------------------------------------ */
 
-/* On a thread of the library's. */
-static void note_complaint(void *arg, const char *text)
-{
-    struct link *link = arg;
-
-    uv_mutex_lock(&link->complaint_lock);
-    if (link->complaint_count < COMPLAINTS_MAX) /* else the next attempt hears it again */
-        snprintf(link->complaints[link->complaint_count++], LIBRARY_ERROR_BYTES, "%s", text);
-    uv_mutex_unlock(&link->complaint_lock);
-    uv_async_send(&link->wake);
-}
-
-static void on_wake(uv_async_t *async)
-{
-    struct link *link = async->data;
-    char complaints[COMPLAINTS_MAX][LIBRARY_ERROR_BYTES];
-
-    uv_mutex_lock(&link->complaint_lock);
-    unsigned count = link->complaint_count;
-    memcpy(complaints, link->complaints, count * sizeof(complaints[0]));
-    link->complaint_count = 0;
-    uv_mutex_unlock(&link->complaint_lock);
-    for (unsigned i = 0; i < count; i++)
-        take_complaint(link, complaints[i]);
-    check_connection(link);
-}
-
-/*
- * A plain connection becomes the wire's. The library turns to TLS by itself where the server insists on it, and does
- * not tell: so the server is asked, before anything is sent that is nobody's business. False: it does not understand.
- */
-static bool open_wire(struct link *link)
-{
-    if (!wire_open(&link->wire, link->library.socket, library_max_payload(&link->library)))
-        return false;
-    if (wire_prove(&link->wire, link->conf->nats.connect_timeout_ms))
-        return true;
-    wire_close(&link->wire);
-    return false;
-}
-
 /* On a worker thread: nothing of the link but the attempt's own members is touched. */
 static void connect_on_thread(uv_work_t *work)
 {
     struct link *link = work->data;
 
-    link->is_reached = library_connect(&link->library, link->connect_error);
-    if (link->is_reached && !link->library.is_tls && !open_wire(link))
-        link->is_reached = library_connect_tls(&link->library, link->connect_error);
+    link->is_reached = libnats_connect(&link->attempt);
 }
 
 static void connect_failed(struct link *link, const char *why)
@@ -473,46 +383,69 @@ static void connect_failed(struct link *link, const char *why)
     link->events.unreachable(link->events.arg);
 }
 
-/* The connection is made: polls it, and listens on the inbox. False with the reason. */
-static bool take_over(struct link *link, char error[LIBRARY_ERROR_BYTES])
+/* Once in the daemon's life, when a server gets credentials over a network without TLS. */
+static void warn_unencrypted(struct link *link)
+{
+    const char *setting = credentials_in_clear_text(link->conf, &link->target);
+    const struct libnats_connection *connection = &link->attempt.connection;
+    struct sockaddr_storage peer;
+    struct sockaddr *address = (struct sockaddr *)&peer;
+
+    if (setting == NULL || connection->tls != NULL || link->has_warned ||
+        getpeername(connection->socket, address, &(socklen_t){sizeof(peer)}) != 0 ||
+        !credentials_leave_machine(address))
+        return;
+    link->has_warned = true;
+    log_warning("nats: the connection to %s is not encrypted: %s and all data cross the network in clear text; use "
+                "tls:// if the server has TLS",
+                connection->url, setting);
+}
+
+static void close_connection(struct libnats_connection *connection)
+{
+    SSL_free(connection->tls);
+    close(connection->socket);
+}
+
+/* Puts the new connection into the loop, and subscribes to the inbox. False with the reason. */
+static bool take_over(struct link *link, const char **error)
 {
     const struct wire_events events = {take_message, take_complaint, is_slice_over, link};
+    struct libnats_connection *connection = &link->attempt.connection;
     char subject[sizeof(link->inbox) + 2];
 
+    *error = "out of memory";
     snprintf(subject, sizeof(subject), "%s>", link->inbox);
-    snprintf(error, LIBRARY_ERROR_BYTES, "out of memory");
-    if (link->wire.is_open) {
-        wire_set_events(&link->wire, &events);
-        if (!wire_subscribe(&link->wire, subject, INBOX_SID))
-            return false;
-    } else if (!library_subscribe(&link->library, subject, error)) {
+    if (!wire_open(&link->wire, connection->socket, connection->tls, connection->max_payload_bytes, &events)) {
+        close_connection(connection);
         return false;
     }
-
-    link->poll = malloc(sizeof(*link->poll));
+    link->poll = wire_subscribe(&link->wire, subject, INBOX_SID) ? malloc(sizeof(*link->poll)) : NULL;
     if (link->poll == NULL)
         return false;
-    int status = uv_poll_init_socket(link->loop, link->poll, link->library.socket);
+    int status = uv_poll_init_socket(link->loop, link->poll, connection->socket);
     if (status != 0) {
-        snprintf(error, LIBRARY_ERROR_BYTES, "%s", uv_strerror(status));
+        *error = uv_strerror(status);
         free(link->poll);
         link->poll = NULL;
         return false;
     }
     link->open_handles++;
     link->number++;
-    library_write_server_id(&link->library, link->server_id);
+    snprintf(link->server_id, sizeof(link->server_id), "%s", connection->server_id);
     link->poll->data = link;
     link->poll_events = 0;
-    set_poll_events(link, UV_READABLE);
+    set_poll_events(link);
     return true;
 }
 
 static void come_up(struct link *link)
 {
-    if (!take_over(link, link->connect_error)) {
+    const char *error;
+
+    if (!take_over(link, &error)) {
         drop_connection(link);
-        connect_failed(link, link->connect_error);
+        connect_failed(link, error);
         return;
     }
 
@@ -526,14 +459,24 @@ static void come_up(struct link *link)
     link->status.connected = true;
     link->status.was_connected = true;
     link->status.last_error[0] = '\0';
-    link->status.max_payload_bytes = library_max_payload(&link->library);
-    library_write_url(&link->library, link->status.url, sizeof(link->status.url));
-    log_info("nats: connected to %s", link->status.url);
+    link->status.max_payload_bytes = link->attempt.connection.max_payload_bytes;
+    snprintf(link->status.url, sizeof(link->status.url), "%s", link->attempt.connection.url);
+    log_info("nats: connected to %s%s", link->status.url, link->wire.tls != NULL ? " (encrypted)" : "");
+    warn_unencrypted(link);
     uv_timer_start(&link->timer, on_check, 0, link->conf->nats.ping_interval_ms);
     link->events.up(link->events.arg);
 }
 
 static void finish_stop(struct link *link);
+
+static void attempt_failed(struct link *link)
+{
+    char slow[LIBNATS_ERROR_BYTES];
+
+    snprintf(slow, sizeof(slow), "the server did not complete the connection within %g s (nats.connect_timeout)",
+             (double)link->conf->nats.connect_timeout_ms / 1000.0);
+    connect_failed(link, link->was_slow ? slow : link->attempt.error);
+}
 
 static void on_connect_done(uv_work_t *work, int cancelled)
 {
@@ -542,32 +485,61 @@ static void on_connect_done(uv_work_t *work, int cancelled)
     (void)cancelled;
     if (link->state == LINK_ABANDONED)
         return;
-    library_settle(&link->library);
-    if (link->state == LINK_ENDING || link->target_changed) {
-        wire_close(&link->wire);
-        library_close(&link->library);
-        if (link->state == LINK_ENDING) {
-            finish_stop(link);
-        } else {
-            link->target_changed = false;
-            start_connecting(link);
-        }
-        return;
-    }
-    if (link->is_reached)
+    uv_timer_stop(&link->timer);
+    libnats_finish(&link->attempt);
+    bool is_unwanted = link->state == LINK_ENDING || link->target_changed;
+    if (is_unwanted && link->is_reached)
+        close_connection(&link->attempt.connection);
+    if (link->state == LINK_ENDING) {
+        finish_stop(link);
+    } else if (link->target_changed) {
+        link->target_changed = false;
+        start_connecting(link);
+    } else if (link->is_reached) {
         come_up(link);
-    else
-        connect_failed(link, link->connect_error);
+    } else {
+        attempt_failed(link);
+    }
+}
+
+static void abandon(struct link *link)
+{
+    log_info("nats: ending in the middle of an attempt to connect");
+    link->state = LINK_ABANDONED;
+    uv_timer_stop(&link->timer);
+    link->stopped(link->stopped_arg);
+}
+
+static void on_connect_check(uv_timer_t *timer)
+{
+    struct link *link = timer->data;
+    uint64_t now_ms = uv_now(link->loop);
+    bool is_unwanted = link->state == LINK_ENDING || link->target_changed;
+    uint64_t limit_ms = is_unwanted ? 0 : link->conf->nats.connect_timeout_ms;
+
+    if (libnats_end_slow_sockets(&link->attempt, &link->former, now_ms, limit_ms))
+        link->was_slow = true;
+    if (link->state == LINK_ENDING && now_ms - link->end_began_ms >= STOP_MAX_MS)
+        abandon(link);
+}
+
+static void check_attempt(struct link *link, uint64_t first_ms, uint64_t interval_ms)
+{
+    uv_timer_start(&link->timer, on_connect_check, first_ms, interval_ms);
 }
 
 static void start_connecting(struct link *link)
 {
-    if (!library_prepare(&link->library, link->conf, &link->target, link->connect_error)) {
-        connect_failed(link, link->connect_error);
+    uint64_t interval_ms = link->conf->nats.connect_timeout_ms / CHECKS_PER_TIMEOUT + 1;
+
+    if (!libnats_prepare(&link->attempt, link->conf, &link->target)) {
+        connect_failed(link, link->attempt.error);
         return;
     }
     link->state = LINK_CONNECTING;
+    link->was_slow = false;
     link->work.data = link;
+    check_attempt(link, interval_ms, interval_ms);
     uv_queue_work(link->loop, &link->work, connect_on_thread, on_connect_done);
 }
 
@@ -580,10 +552,10 @@ struct link *link_new(uv_loop_t *loop, struct jobs *jobs, const struct conf *con
 
     if (link == NULL)
         return NULL;
-    if (!certificate_ignore_common_names() || natsInbox_Create(&inbox) != NATS_OK)
-        goto free_link;
-    if (uv_mutex_init(&link->complaint_lock) != 0)
-        goto free_inbox;
+    if (!tls_init() || natsInbox_Create(&inbox) != NATS_OK) {
+        free(link);
+        return NULL;
+    }
 
     link->loop = loop;
     link->jobs = jobs;
@@ -591,25 +563,15 @@ struct link *link_new(uv_loop_t *loop, struct jobs *jobs, const struct conf *con
     link->conf = conf;
     link->events = *events;
     link->former = (struct former){.loop = loop, .closed = on_former_closed, .arg = link};
-    link->library.events =
-        (struct library_events){take_message, take_no_responders, stop_polling, note_complaint, link};
     /* "_INBOX." and a unique id */
     snprintf(link->unique_id, sizeof(link->unique_id), "%s", inbox + strlen("_INBOX."));
     snprintf(link->inbox, sizeof(link->inbox), "_INBOX.%s.", link->unique_id);
     snprintf(link->ping_subject, sizeof(link->ping_subject), "%sping", link->inbox);
     uv_timer_init(loop, &link->timer);
-    uv_async_init(loop, &link->wake, on_wake);
     link->timer.data = link;
-    link->wake.data = link;
-    link->open_handles = 2;
+    link->open_handles = 1;
     natsInbox_Destroy(inbox);
     return link;
-
-free_inbox:
-    natsInbox_Destroy(inbox);
-free_link:
-    free(link);
-    return NULL;
 }
 
 void link_start(struct link *link, const struct link_target *target)
@@ -622,6 +584,7 @@ void link_start(struct link *link, const struct link_target *target)
         break;
     case LINK_CONNECTING:
         link->target_changed = true;
+        check_attempt(link, 0, ENDING_CHECK_MS);
         break;
     case LINK_UP:
         lose_connection(link, "the server's address has changed");
@@ -646,16 +609,6 @@ static void finish_stop(struct link *link)
     link->state = LINK_STOPPED;
     former_close_all(&link->former);
     uv_close((uv_handle_t *)&link->timer, on_handle_closed);
-    uv_close((uv_handle_t *)&link->wake, on_handle_closed);
-}
-
-static void on_stop_late(uv_timer_t *timer)
-{
-    struct link *link = timer->data;
-
-    log_info("nats: ending in the middle of an attempt to connect");
-    link->state = LINK_ABANDONED;
-    link->stopped(link->stopped_arg);
 }
 
 void link_stop(struct link *link, void (*stopped)(void *arg), void *arg)
@@ -665,13 +618,11 @@ void link_stop(struct link *link, void (*stopped)(void *arg), void *arg)
     switch (link->state) {
     case LINK_CONNECTING:
         link->state = LINK_ENDING;
-        uv_timer_start(&link->timer, on_stop_late, STOP_MAX_MS, 0);
+        link->end_began_ms = uv_now(link->loop);
+        check_attempt(link, 0, ENDING_CHECK_MS);
         return;
     case LINK_UP:
-        if (link->wire.is_open)
-            wire_write(&link->wire);
-        else
-            library_write(&link->library);
+        wire_write(&link->wire);
         drop_connection(link);
         break;
     case LINK_WAITING:
@@ -693,7 +644,6 @@ void link_free(struct link *link)
     if (link == NULL)
         return;
     assert(link->open_handles == 0);
-    uv_mutex_destroy(&link->complaint_lock);
     free(link);
 }
 

@@ -2,12 +2,9 @@
  * link: the daemon's one connection to NATS.
  *
  * Used by request, which puts replies to their requests; main starts and stops it.
- * The library runs in its event-loop mode on the daemon's loop. Only the act of
- * connecting blocks, so it runs on one of libuv's worker threads; from then on the
- * connection belongs to the loop's thread alone. The link promises to connect again
- * for ever after a loss, with backoff and jitter, each time with a new connection of
- * the library: there is one way to come up, from start or after a loss, and the
- * library never buffers or sends on its own what we send again ourselves.
+ * Connecting blocks, so the C library of NATS does it on one of libuv's worker threads; from then on the connection
+ * belongs to the loop's thread alone, and nothing blocks (see wire). After a loss the link connects again for ever, with
+ * backoff and jitter. There is one way to come up, from the start or after a loss.
  */
 #ifndef DAEMON_NATS_LINK_H
 #define DAEMON_NATS_LINK_H
@@ -36,14 +33,8 @@ struct link_events {
     /* A message to the inbox or a consumer's delivery. It is over after the call. */
     void (*message)(void *arg, struct message *message);
     /*
-     * Nobody listens on the subject of one of the requests in flight: the library
-     * takes the server's 503 out of the inbox without telling whose it was.
-     */
-    void (*no_responders)(void *arg);
-    /*
      * The server says that our user lacks a permission: a message to subject was dropped, or what is sent to the inbox
-     * will not come. One such event comes for each message, in the order in which they were published; over TLS some
-     * may be missing, because the library keeps only the last one's text.
+     * will not come. One such event comes for each message, in the order in which they were published.
      */
     void (*denied)(void *arg, enum link_denied what, const char *subject);
     void *arg;

@@ -1,15 +1,15 @@
 #include "daemon/nats/message.h"
 
-#include <nats/nats.h>
+#include "daemon/hash.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-const char *message_header(struct message *message, const char *name)
-{
-    const char *value = NULL;
+/* Up to so many headers each is compared with all before it; more are looked up in a table. */
+#define FEW_HEADERS 16u
 
-    if (message->native != NULL)
-        return natsMsgHeader_Get(message->native, name, &value) == NATS_OK ? value : NULL;
+const char *message_header(const struct message *message, const char *name)
+{
     for (size_t i = 0; i < message->header_count; i++) {
         if (strcmp(message->headers[i].name, name) == 0)
             return message->headers[i].value;
@@ -17,87 +17,153 @@ const char *message_header(struct message *message, const char *name)
     return NULL;
 }
 
-const char *message_last_header(struct message *message, const char *name)
+const char *message_last_header(const struct message *message, const char *name)
 {
-    const char **values = NULL, *value = NULL;
-    int count = 0;
-
-    if (message->native != NULL) {
-        if (natsMsgHeader_Values(message->native, name, &values, &count) == NATS_OK && count > 0)
-            value = values[count - 1];
-        free((void *)values);
-        return value;
-    }
-    for (size_t i = message->header_count; i > 0 && value == NULL; i--) {
+    for (size_t i = message->header_count; i > 0; i--) {
         if (strcmp(message->headers[i - 1].name, name) == 0)
-            value = message->headers[i - 1].value;
+            return message->headers[i - 1].value;
     }
-    return value;
+    return NULL;
 }
 
-unsigned message_status(struct message *message)
+unsigned message_status(const struct message *message)
 {
-    const char *status = message->status;
-
-    /* The library makes headers of them, so of what it has read only this is certain: what was stored is no status. */
-    if (message->native != NULL && message_header(message, "Nats-Stream") == NULL)
-        status = message_header(message, "Status");
-    return status != NULL ? (unsigned)strtoul(status, NULL, 10) : 0;
+    return message->status != NULL ? (unsigned)strtoul(message->status, NULL, 10) : 0;
 }
 
-const char *message_status_text(struct message *message)
+const char *message_status_text(const struct message *message)
 {
-    const char *text = message->native != NULL ? message_header(message, "Description") : message->status_text;
-
-    return text != NULL ? text : "";
+    return message->status_text != NULL ? message->status_text : "";
 }
 
-/* Whether an earlier header has the same name. */
-static bool is_repeated(const struct message *message, size_t place)
+/* --- Each header once ------------------------------------------------------------------------------ */
+
+/* The names so far: a hash table with linear probing, of places in the message's headers, each plus one. */
+struct seen_names {
+    const struct message_header *headers;
+    uint32_t *places; /* NULL: there are few, or memory ran out */
+    size_t mask;
+};
+
+static void begin_seen(struct seen_names *seen, const struct message *message)
+{
+    size_t size = 4 * FEW_HEADERS;
+
+    while (size < 2 * message->header_count)
+        size *= 2;
+    seen->headers = message->headers;
+    seen->mask = size - 1;
+    seen->places = message->header_count > FEW_HEADERS ? calloc(size, sizeof(*seen->places)) : NULL;
+}
+
+static bool compare_with_all(const struct seen_names *seen, size_t place)
 {
     for (size_t i = 0; i < place; i++) {
-        if (strcmp(message->headers[i].name, message->headers[place].name) == 0)
+        if (strcmp(seen->headers[i].name, seen->headers[place].name) == 0)
             return true;
     }
     return false;
 }
 
-bool message_each_header(struct message *message, bool (*visit)(void *arg, const char *name, const char *value),
+/* Whether an earlier header has the same name as the one at this place. */
+static bool is_repeated(struct seen_names *seen, size_t place)
+{
+    const char *name = seen->headers[place].name;
+
+    if (seen->places == NULL)
+        return compare_with_all(seen, place);
+    for (size_t i = hash_bytes(name, strlen(name)) & seen->mask;; i = (i + 1) & seen->mask) {
+        if (seen->places[i] == 0) {
+            seen->places[i] = (uint32_t)place + 1;
+            return false;
+        }
+        if (strcmp(seen->headers[seen->places[i] - 1].name, name) == 0)
+            return true;
+    }
+}
+
+void message_each_header(const struct message *message, bool (*visit)(void *arg, const char *name, const char *value),
                          void *arg)
 {
-    const char **names = NULL;
-    int count = 0;
+    struct seen_names seen;
 
-    if (message->native == NULL) {
-        for (size_t i = 0; i < message->header_count; i++) {
-            if (!is_repeated(message, i) && !visit(arg, message->headers[i].name, message->headers[i].value))
-                break;
-        }
-        return true;
-    }
-    natsStatus status = natsMsgHeader_Keys(message->native, &names, &count);
-    if (status == NATS_NOT_FOUND)
-        return true;
-    if (status != NATS_OK)
-        return false;
-    for (int i = 0; i < count; i++) {
-        const char *value = "";
-        natsMsgHeader_Get(message->native, names[i], &value);
-        if (!visit(arg, names[i], value))
+    begin_seen(&seen, message);
+    for (size_t i = 0; i < message->header_count; i++) {
+        const struct message_header *header = &message->headers[i];
+        if (!is_repeated(&seen, i) && !visit(arg, header->name, header->value))
             break;
     }
-    free((void *)names);
+    free(seen.places);
+}
+
+/* --- Parsing --------------------------------------------------------------------------------------- */
+
+void message_add_header(struct message_header *headers, size_t *count, struct message_header header)
+{
+    if (*count >= MESSAGE_HEADERS_MAX && strncmp(header.name, "Nats-", 5) != 0)
+        return;
+    if (*count == MESSAGE_HEADERS_ALL) {
+        struct message_header *last = &headers[MESSAGE_HEADERS_MAX];
+        memmove(last, last + 1, (MESSAGE_NATS_HEADERS - 1) * sizeof(*last));
+        (*count)--;
+    }
+    headers[(*count)++] = header;
+}
+
+static bool is_blank(char byte)
+{
+    return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
+}
+
+/* The end of the line at a place, with the lines that continue it; its "\n" is at the end. NULL: there is none. */
+static char *find_line_end(char *at, char *end)
+{
+    char *line_end = memchr(at, '\n', (size_t)(end - at));
+
+    while (line_end != NULL && line_end + 1 < end && (line_end[1] == ' ' || line_end[1] == '\t')) {
+        char *next = memchr(line_end + 1, '\n', (size_t)(end - line_end - 1));
+        if (next == NULL)
+            break;
+        if (line_end > at && line_end[-1] == '\r')
+            line_end[-1] = ' ';
+        *line_end = ' ';
+        line_end = next;
+    }
+    return line_end;
+}
+
+bool message_next_header(char **at, char *end, struct message_header *header)
+{
+    char *line, *line_end, *colon;
+
+    do {
+        line = *at;
+        line_end = find_line_end(line, end);
+        if (line_end == NULL)
+            return false;
+        *at = line_end + 1;
+        colon = memchr(line, ':', (size_t)(line_end - line));
+    } while (colon == NULL || colon == line);
+    char *value = colon + 1, *value_end = line_end;
+    while (value < value_end && is_blank(*value))
+        value++;
+    while (value_end > value && is_blank(value_end[-1]))
+        value_end--;
+    *colon = '\0';
+    *value_end = '\0'; /* at most the line's own end */
+    *header = (struct message_header){line, value};
     return true;
 }
 
-size_t message_parse_headers(char *text, size_t length, struct message_header *headers, size_t max)
+size_t message_parse_headers(char *text, size_t length, struct message_header *headers)
 {
-    char *end = text + length, *at = memchr(text, '\n', length); /* behind the version line */
+    char *end = text + length, *at = memchr(text, '\n', length); /* the end of the version's line */
+    struct message_header header;
     size_t count = 0;
 
     if (at++ == NULL)
         return 0;
-    while (count < max && message_next_header(&at, end, &headers[count]))
-        count++;
+    while (message_next_header(&at, end, &header))
+        message_add_header(headers, &count, header);
     return count;
 }

@@ -514,7 +514,7 @@ static void send_attempt(struct request *request)
     request->charged_bytes = expected_bytes(request);
     requests->expected_in_flight += request->charged_bytes;
     request->attempts++;
-    request->suspected = false;
+    request->has_no_responders = false;
     request->was_in_doubt = request->in_doubt;
     set_timer(request, uv_now(requests->loop) + attempt_timeout_ms(request));
 
@@ -548,13 +548,13 @@ static void on_timer(struct timer *timer)
     }
     switch (request->state) {
     case REQUEST_SENT:
-        if (!request->suspected) {
+        if (!request->has_no_responders) {
             back_off(request, REQUEST_NO_ANSWER);
             break;
         }
         request->trouble = REQUEST_NO_RESPONDERS;
         request_park(request);
-        /* The suspicion's wait was the backoff. */
+        /* This was the backoff. */
         if (request->ops->no_responders == NULL || request->ops->no_responders(request))
             send_attempt(request);
         break;
@@ -631,28 +631,7 @@ void requests_fail_waiting(struct requests *requests, const struct error *error)
     }
 }
 
-static void suspect(struct request *request)
-{
-    request->suspected = true;
-    set_timer(request, uv_now(request->requests->loop) + next_backoff_ms(request));
-}
-
-/*
- * The library tells that one of the requests in flight has no responders, not
- * which. All that were sent before and are still without an answer after a backoff
- * are taken for it and sent again, which is safe for each of them. Of one request
- * in flight it is certain, and it had no effect.
- */
-void requests_on_no_responders(struct requests *requests)
-{
-    if (requests->sent.count == 1)
-        request_take_back(requests->sent.first);
-    for (struct request *request = requests->sent.last; request != NULL && !request->suspected;
-         request = request->previous)
-        suspect(request);
-}
-
-/* Where the wire reads, the 503 comes to the request that it is about: no other is a suspect. */
+/* Nobody listens on the subject: the attempt had no effect. */
 static void take_no_responders(struct request *request, unsigned attempt)
 {
     if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK))
@@ -662,7 +641,8 @@ static void take_no_responders(struct request *request, unsigned attempt)
     if (request->state != REQUEST_SENT)
         return;
     request_take_back(request);
-    suspect(request);
+    request->has_no_responders = true;
+    set_timer(request, uv_now(request->requests->loop) + next_backoff_ms(request));
 }
 
 static bool parse_hex(const char *digits, unsigned count, uint32_t *value)
@@ -753,7 +733,7 @@ void requests_on_message(struct requests *requests, struct message *message)
         break;
     case REQUEST_MORE:
         /* What comes late, as the heartbeats of an earlier attempt's consumer, is no sign that this one goes on. */
-        if (request->state == REQUEST_SENT && !request->suspected &&
+        if (request->state == REQUEST_SENT && !request->has_no_responders &&
             attempt == (request->attempts & REQUEST_ATTEMPT_MASK))
             set_timer(request, uv_now(requests->loop) + attempt_timeout_ms(request));
         break;

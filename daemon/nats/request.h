@@ -176,7 +176,7 @@ struct request {
     unsigned settled_attempts; /* up to here all is forgiven: the backoff counts from it */
     uint64_t heard_ms;         /* while it listens: loop time of the last sign of life */
     unsigned silence_ms;
-    bool suspected;              /* a 503 came that may have been this attempt's */
+    bool has_no_responders;      /* a 503 came for this attempt */
     bool answers_once;           /* set by the owner: see above */
     bool was_sent;               /* any attempt: the others may have waited for room */
     struct request_limit *place; /* in which it has a place; NULL: in none. See request_leave_place */
@@ -226,7 +226,6 @@ int requests_init(struct requests *requests, uv_loop_t *loop, struct jobs *jobs,
 void requests_on_up(struct requests *requests);
 void requests_on_down(struct requests *requests);
 void requests_on_message(struct requests *requests, struct message *message);
-void requests_on_no_responders(struct requests *requests);
 
 /* The server has dropped a message to subject: fails the request whose it was. */
 void requests_on_publish_denied(struct requests *requests, const char *subject);
@@ -289,7 +288,6 @@ void request_go_on(struct request *request);
 /*
  * For requests without an end, whose deadline is UINT64_MAX: what was asked for has begun, and from now on messages may
  * come at any time. Longer than silence_ms without request_heard is trouble: the next attempt is sent after a backoff.
- * A request that listens is no suspect when somebody has no responders.
  */
 void request_listen(struct request *request, unsigned silence_ms);
 

@@ -1,12 +1,15 @@
 #include "daemon/nats/wire.h"
 
+#include "daemon/nats/tls.h"
+
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
+#include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* What both buffers begin with, and go back to after something large. */
 #define BUFFER_BYTES (128u * 1024u)
@@ -17,18 +20,14 @@
 /* nats-server's max_payload goes up to 64 MB; a size beyond that is no size. */
 #define MESSAGE_BYTES_MAX (128u * 1024u * 1024u)
 
-/* Of the headers of one message the first are looked at, and the last. */
-#define HEADERS_MAX  1024u
-#define HEADERS_LAST 16u
-
-/* Reads in one turn, of a buffer each: then the sessions have theirs. */
-#define READS_PER_TURN 8u
+/* Bytes that one call reads, about, and writes: then the sessions have their turn. */
+#define TURN_BYTES (1024u * 1024u)
 
 #define VERSION_LINE "NATS/1.0"
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-bool wire_open(struct wire *wire, int socket, size_t max_payload_bytes)
+bool wire_open(struct wire *wire, int socket, SSL *tls, size_t max_payload_bytes, const struct wire_events *events)
 {
     memset(wire, 0, sizeof(*wire));
     wire->in = malloc(BUFFER_BYTES);
@@ -41,14 +40,11 @@ bool wire_open(struct wire *wire, int socket, size_t max_payload_bytes)
     }
     wire->in_capacity = wire->out_capacity = BUFFER_BYTES;
     wire->socket = socket;
+    wire->tls = tls;
     wire->max_payload_bytes = max_payload_bytes;
+    wire->events = *events;
     wire->is_open = true;
     return true;
-}
-
-void wire_set_events(struct wire *wire, const struct wire_events *events)
-{
-    wire->events = *events;
 }
 
 static void release(struct wire *wire)
@@ -59,10 +55,24 @@ static void release(struct wire *wire)
     memset(wire, 0, sizeof(*wire));
 }
 
+void wire_finish_writing(struct wire *wire)
+{
+    /* In the middle of a record, or after an error, the server would take it for garbage. */
+    if (wire->tls != NULL && wire->lost[0] == '\0' && wire->out_start == wire->out_length) {
+        SSL_shutdown(wire->tls);
+        ERR_clear_error();
+    }
+}
+
 void wire_close(struct wire *wire)
 {
+    if (!wire->is_open)
+        return;
     wire->is_open = false;
-    /* Who reads lets go of the buffer when the message that it is looking at is over. */
+    SSL_free(wire->tls);
+    wire->tls = NULL;
+    close(wire->socket);
+    /* If a message is being delivered, its memory is in the buffer: wire_read frees that afterwards. */
     if (!wire->is_reading)
         release(wire);
 }
@@ -188,26 +198,76 @@ static bool lose(struct wire *wire, const char *why)
     return false;
 }
 
+/* The outcome of one attempt to move bytes. */
+enum moved { MOVED, WOULD_BLOCK, LOST };
+
+/* errno is that of send or recv. */
+static enum moved judge_errno(struct wire *wire)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+        return WOULD_BLOCK;
+    lose(wire, strerror(errno));
+    return LOST;
+}
+
+static enum moved lose_tls(struct wire *wire)
+{
+    char text[sizeof(wire->lost)];
+
+    tls_describe_failure(text, sizeof(text));
+    lose(wire, text);
+    return LOST;
+}
+
+static enum moved write_tls(struct wire *wire, const char *bytes, size_t size, size_t *sent)
+{
+    enum tls_result result = tls_write(wire->tls, bytes, size, sent);
+
+    wire->write_waits_to_read = result == TLS_WAIT_TO_READ;
+    if (result == TLS_DONE)
+        return MOVED;
+    if (result == TLS_WAIT_TO_READ || result == TLS_WAIT_TO_WRITE)
+        return WOULD_BLOCK;
+    return lose_tls(wire);
+}
+
+static enum moved write_once(struct wire *wire, size_t *sent)
+{
+    const char *bytes = wire->out + wire->out_start;
+    size_t size = wire->out_length - wire->out_start;
+
+    if (wire->tls != NULL)
+        return write_tls(wire, bytes, size, sent);
+    ssize_t count = send(wire->socket, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (count < 0)
+        return judge_errno(wire);
+    *sent = (size_t)count;
+    return MOVED;
+}
+
+static void shrink_out(struct wire *wire)
+{
+    char *smaller = wire->out_capacity > BUFFER_BYTES ? realloc(wire->out, BUFFER_BYTES) : NULL;
+
+    if (smaller == NULL)
+        return;
+    wire->out = smaller;
+    wire->out_capacity = BUFFER_BYTES;
+}
+
 bool wire_write(struct wire *wire)
 {
-    while (wire->out_start < wire->out_length) {
-        ssize_t sent = send(wire->socket, wire->out + wire->out_start, wire->out_length - wire->out_start,
-                            MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent >= 0)
-            wire->out_start += (size_t)sent;
-        else if (errno == EAGAIN)
-            return true;
-        else if (errno != EINTR)
-            return lose(wire, strerror(errno));
+    enum moved moved = MOVED;
+    size_t total = 0, sent;
+
+    while (wire->out_start < wire->out_length && total < TURN_BYTES && (moved = write_once(wire, &sent)) == MOVED) {
+        wire->out_start += sent;
+        total += sent;
     }
+    if (wire->out_start < wire->out_length)
+        return moved != LOST;
     wire->out_start = wire->out_length = 0;
-    if (wire->out_capacity > BUFFER_BYTES) {
-        char *smaller = realloc(wire->out, BUFFER_BYTES);
-        if (smaller != NULL) {
-            wire->out = smaller;
-            wire->out_capacity = BUFFER_BYTES;
-        }
-    }
+    shrink_out(wire);
     return true;
 }
 
@@ -215,14 +275,10 @@ bool wire_write(struct wire *wire)
 
 static bool add_header(struct wire *wire, struct message *message, struct message_header header)
 {
-    /* The server's own come last, and say what the message is. */
-    if (message->header_count == HEADERS_MAX) {
-        struct message_header *last = &wire->headers[HEADERS_MAX - HEADERS_LAST];
-        memmove(last, last + 1, (HEADERS_LAST - 1) * sizeof(*last));
-        message->header_count--;
-    }
-    if (message->header_count == wire->header_capacity) {
+    if (message->header_count == wire->header_capacity && wire->header_capacity < MESSAGE_HEADERS_ALL) {
         size_t capacity = wire->header_capacity > 0 ? wire->header_capacity * 2 : 16;
+        if (capacity > MESSAGE_HEADERS_MAX)
+            capacity = MESSAGE_HEADERS_ALL;
         struct message_header *grown = realloc(wire->headers, capacity * sizeof(*grown));
         if (grown == NULL)
             return false;
@@ -230,7 +286,7 @@ static bool add_header(struct wire *wire, struct message *message, struct messag
         wire->header_capacity = capacity;
     }
     message->headers = wire->headers;
-    message->headers[message->header_count++] = header;
+    message_add_header(wire->headers, &message->header_count, header);
     return true;
 }
 
@@ -427,18 +483,46 @@ static bool make_room(struct wire *wire)
     return true;
 }
 
+static enum moved read_tls(struct wire *wire, char *buffer, size_t room, size_t *received)
+{
+    enum tls_result result = tls_read(wire->tls, buffer, room, received);
+
+    wire->read_waits_to_write = result == TLS_WAIT_TO_WRITE;
+    if (result == TLS_DONE || result == TLS_CLOSED)
+        return MOVED;
+    if (result == TLS_WAIT_TO_READ || result == TLS_WAIT_TO_WRITE)
+        return WOULD_BLOCK;
+    return lose_tls(wire);
+}
+
+/* Reads what there is, as far as it fits. *received is 0 when the server has closed the connection. */
+static enum moved read_bytes(struct wire *wire, char *buffer, size_t room, size_t *received)
+{
+    if (wire->tls != NULL)
+        return read_tls(wire, buffer, room, received);
+    ssize_t count = recv(wire->socket, buffer, room, MSG_DONTWAIT);
+    if (count < 0)
+        return judge_errno(wire);
+    *received = (size_t)count;
+    return MOVED;
+}
+
+/* *is_drained: the socket has no more for now. (A read that did not fill the buffer took all; TLS reads by records.) */
 static bool read_once(struct wire *wire, bool *is_drained)
 {
+    size_t received = 0;
+
     if (!make_room(wire))
         return lose(wire, "out of memory");
     size_t room = wire->in_capacity - wire->in_length;
-    ssize_t received = recv(wire->socket, wire->in + wire->in_length, room, MSG_DONTWAIT);
-    *is_drained = received < 0 || (size_t)received < room;
-    if (received < 0)
-        return errno == EAGAIN || errno == EINTR || lose(wire, strerror(errno));
+    enum moved moved = read_bytes(wire, wire->in + wire->in_length, room, &received);
+    *is_drained = moved == WOULD_BLOCK || (wire->tls == NULL && received < room);
+    if (moved != MOVED)
+        return moved == WOULD_BLOCK;
     if (received == 0)
         return lose(wire, wire->complaint[0] != '\0' ? wire->complaint : "closed by the server");
-    wire->in_length += (size_t)received;
+    wire->in_length += received;
+    wire->read_bytes += received;
     return true;
 }
 
@@ -464,52 +548,17 @@ bool wire_read(struct wire *wire)
     assert(wire->is_open && !wire->is_reading);
     wire->is_reading = true;
     wire->has_more = false;
+    wire->read_bytes = 0;
     is_well = take_all(wire); /* what an earlier call has left */
-    for (unsigned reads = 0; is_well && wire->is_open && !wire->has_more && !is_drained && reads < READS_PER_TURN;
-         reads++)
+    while (is_well && wire->is_open && !wire->has_more && !is_drained && wire->read_bytes < TURN_BYTES)
         is_well = read_once(wire, &is_drained) && take_all(wire);
     wire->is_reading = false;
     if (!wire->is_open) {
         release(wire);
         return true;
     }
+    /* What a session has read ahead makes no socket readable. */
+    if (is_well && wire->tls != NULL && !is_drained)
+        wire->has_more = true;
     return is_well;
-}
-
-/* --- Proving ----------------------------------------------------------------------------------------- */
-
-/* What there is so far: only lines that a server sends unasked, and the answer. */
-static enum taken find_pong(const struct wire *wire)
-{
-    const char *at = wire->in, *end = wire->in + wire->in_length, *line_end;
-
-    for (; (line_end = memchr(at, '\n', (size_t)(end - at))) != NULL; at = line_end + 1) {
-        if (starts_with(at, line_end, "PONG"))
-            return TAKEN;
-        if (!starts_with(at, line_end, "INFO ") && !starts_with(at, line_end, "PING"))
-            return BROKEN;
-    }
-    /* Of an encrypted connection the first byte is no letter (RFC 8446, 5.1). */
-    return at < end && (*at < 'A' || *at > 'Z') ? BROKEN : NOT_WHOLE;
-}
-
-bool wire_prove(struct wire *wire, unsigned timeout_ms)
-{
-    static const char ping[] = "PING\r\n";
-    struct pollfd wait = {.fd = wire->socket, .events = POLLIN};
-    enum taken taken = NOT_WHOLE;
-
-    if (send(wire->socket, ping, sizeof(ping) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(ping) - 1)
-        return false;
-    while (taken == NOT_WHOLE && wire->in_length < wire->in_capacity) {
-        if (poll(&wait, 1, (int)timeout_ms) <= 0)
-            return false;
-        ssize_t received =
-            recv(wire->socket, wire->in + wire->in_length, wire->in_capacity - wire->in_length, MSG_DONTWAIT);
-        if (received <= 0)
-            return false;
-        wire->in_length += (size_t)received;
-        taken = find_pong(wire);
-    }
-    return taken == TAKEN; /* what came is taken with the rest, by wire_read */
 }

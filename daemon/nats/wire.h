@@ -1,17 +1,18 @@
 /*
- * wire: the NATS client protocol on a plain socket.
+ * wire: the NATS client protocol on a connected socket, encrypted or not.
  *
- * Used by link, where a connection has no TLS: the library has connected and proven who we are; from then on
- * the wire alone reads and writes the socket. What it is for: a message that comes is looked at where the socket
- * put it, and one that goes is written once into the buffer that is sent. (The library makes an object of each, with a
- * table of headers, and has it freed by another thread: more than half of what a call cost the daemon.) Specified in
- * the documentation of NATS, "Client Protocol", and ADR-4 for headers.
+ * Used by link. The library has connected and logged in; from then on the wire alone reads and writes the socket, and
+ * never blocks. A received message is parsed in the buffer into which the socket's bytes were read; a published one is
+ * written once, into the buffer that is sent. (The library allocates an object for each message, with a hash table of
+ * headers, and frees it in another thread: more than half of what a call cost the daemon.) Specified in the
+ * documentation of NATS, "Client Protocol", and ADR-4 for headers.
  */
 #ifndef DAEMON_NATS_WIRE_H
 #define DAEMON_NATS_WIRE_H
 
 #include "daemon/nats/message.h"
 
+#include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -28,15 +29,19 @@ struct wire_events {
 
 /* Zeroed: a wire that is closed. All members are the module's own. */
 struct wire {
-    int socket; /* borrowed */
+    int socket;
+    SSL *tls; /* NULL: the connection is not encrypted */
     size_t max_payload_bytes;
     struct wire_events events;
     bool is_open, is_reading;
-    bool has_more; /* wire_read has left messages in the buffer: call it again, even if nothing new has come */
+    bool has_more; /* wire_read has left messages in a buffer: call it again, even if nothing new has come */
+    /* TLS: what keeps us from reading is a socket that is not writable, and the other way round */
+    bool read_waits_to_write, write_waits_to_read;
 
     char *in;
     size_t in_start, in_length, in_capacity; /* what came and is not handed over lies from start to length */
     size_t in_wanted;                        /* bytes from start on that the message there has; 0: not known yet */
+    size_t read_bytes;                       /* by the present call of wire_read */
     struct message_header *headers;          /* of the message that is handed over */
     size_t header_capacity;
 
@@ -48,19 +53,15 @@ struct wire {
 };
 
 /*
- * Takes over a connected socket, with nothing subscribed yet. False: out of memory. max_payload_bytes is what the
- * server takes of headers and payload.
+ * Takes over a connected socket and, if it is encrypted, its session; nothing is subscribed yet. False: out of memory;
+ * then they stay the caller's. max_payload_bytes is the server's limit for headers and payload together.
  */
-bool wire_open(struct wire *wire, int socket, size_t max_payload_bytes);
-void wire_set_events(struct wire *wire, const struct wire_events *events);
+bool wire_open(struct wire *wire, int socket, SSL *tls, size_t max_payload_bytes, const struct wire_events *events);
 
-/*
- * Asks the server for a sign that it understands, and waits for it, so not on the loop. False: it does not answer, or
- * what comes is something else: the connection is encrypted, and is of no use any more.
- */
-bool wire_prove(struct wire *wire, unsigned timeout_ms);
+/* Tells an encrypted server that nothing more will be written (RFC 8446, 6.1). Before the socket is shut down. */
+void wire_finish_writing(struct wire *wire);
 
-/* Lets go of the socket, which stays open, and of what is not written. Also from within an event. */
+/* Closes the socket, and drops what is not written. Also from within an event. */
 void wire_close(struct wire *wire);
 
 /* Listens on a subject; the subscription has the number sid. False: out of memory. */
@@ -79,6 +80,14 @@ bool wire_read(struct wire *wire);
 
 /* Writes as much of the buffer as the socket takes. False: lost. */
 bool wire_write(struct wire *wire);
+
+/* Whether wire_write or wire_read has something to do as soon as the socket is writable. */
+static inline bool wire_wants_to_write(const struct wire *wire)
+{
+    bool has_bytes = wire->out_length > wire->out_start;
+
+    return (has_bytes && !wire->write_waits_to_read) || wire->read_waits_to_write;
+}
 
 /* Bytes that are not written yet. */
 static inline size_t wire_unwritten_bytes(const struct wire *wire)

@@ -227,8 +227,9 @@ static struct cache_key *make_block(const struct kv_entry *entry, size_t key_len
 {
     struct header_tally tally = {0};
 
-    if (with_value && (!message_each_header(entry->message, tally_header, &tally) || tally.count > CACHE_HEADERS_MAX))
-        with_value = false;
+    if (with_value)
+        message_each_header(entry->message, tally_header, &tally);
+    with_value = with_value && tally.count <= CACHE_HEADERS_MAX;
     bool has_headers = with_value && tally.count > 0;
     struct cache_key *key = malloc(sizeof(*key) + key_length + 1 + (expires_us > 0 ? sizeof(expires_us) : 0) +
                                    (has_headers ? tally.bytes + 1 : 0) + (with_value ? entry->value_bytes : 0));

@@ -284,7 +284,8 @@ static bool copy_headers_into(struct arena *arena, struct message *from, struct 
 {
     struct header_copy copy = {.arena = arena, .message = to};
 
-    return message_each_header(from, copy_header, &copy) && !copy.failed;
+    message_each_header(from, copy_header, &copy);
+    return !copy.failed;
 }
 
 bool read_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy)

@@ -57,11 +57,6 @@ static void on_link_message(void *arg, struct message *message)
         requests_on_message(&store->requests, message);
 }
 
-static void on_link_no_responders(void *arg)
-{
-    requests_on_no_responders(&((struct store *)arg)->requests);
-}
-
 static void on_link_denied(void *arg, enum link_denied what, const char *subject)
 {
     struct requests *requests = &((struct store *)arg)->requests;
@@ -97,7 +92,7 @@ static void set_name(struct store *store)
 int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct timers *timers, const struct conf *conf)
 {
     struct link_events events = {
-        on_link_up, on_link_down, on_link_unreachable, on_link_message, on_link_no_responders, on_link_denied, store};
+        on_link_up, on_link_down, on_link_unreachable, on_link_message, on_link_denied, store};
 
     memset(store, 0, sizeof(*store));
     store->loop = loop;

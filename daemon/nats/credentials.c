@@ -1,7 +1,9 @@
-#include "daemon/nats/identity.h"
+#include "daemon/nats/credentials.h"
 
 #include "daemon/nats/nkey.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,13 +78,13 @@ static natsStatus set_nkey(natsOptions *options, const char *seed_path, char *er
     return natsOptions_SetNKeyFromSeed(options, public_key, seed_path);
 }
 
-bool identity_wants_tls(const struct conf *conf, const struct link_target *target)
+static bool wants_tls(const struct conf *conf, const struct link_target *target)
 {
     bool wants = conf->nats.tls.enabled;
 
     for (size_t i = 0; i < target->url_count; i++)
         wants = wants || strncmp(target->urls[i], "tls://", 6) == 0;
-    return wants && target->user == NULL; /* our own server has none: it is on loopback */
+    return wants;
 }
 
 static natsStatus set_tls(natsOptions *options, const struct conf *conf)
@@ -98,17 +100,42 @@ static natsStatus set_tls(natsOptions *options, const struct conf *conf)
     return status;
 }
 
-natsStatus identity_set(natsOptions *options, const struct conf *conf, const struct link_target *target, char *error,
-                        size_t error_bytes)
+natsStatus credentials_set(natsOptions *options, const struct conf *conf, const struct link_target *target, char *error,
+                           size_t error_bytes)
 {
     natsStatus status;
 
+    /* The embedded server has no TLS: it listens on a loopback address. */
     if (target->user != NULL)
         return natsOptions_SetUserInfo(options, target->user, target->password);
     status = set_credentials(options, conf);
     if (status == NATS_OK)
         status = set_nkey(options, conf->nats.nkey_seed, error, error_bytes);
-    if (status == NATS_OK && identity_wants_tls(conf, target))
+    if (status == NATS_OK && wants_tls(conf, target))
         status = set_tls(options, conf);
     return status;
+}
+
+const char *credentials_in_clear_text(const struct conf *conf, const struct link_target *target)
+{
+    if (target->user != NULL)
+        return NULL;
+    if (conf->nats.password != NULL)
+        return "nats.password";
+    if (conf->nats.token != NULL)
+        return "nats.token";
+    /* Of an nkey only a signature is sent; with a credentials file a JWT as well. */
+    return conf->nats.credentials != NULL ? "the JWT of nats.credentials" : NULL;
+}
+
+bool credentials_leave_machine(const struct sockaddr *address)
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+
+    if (address->sa_family == AF_INET)
+        return ntohl(v4->sin_addr.s_addr) >> 24 != 127;
+    if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+        return v6->sin6_addr.s6_addr[12] != 127;
+    return !IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
 }

@@ -1,0 +1,266 @@
+#include "daemon/nats/libnats.h"
+
+#include "daemon/nats/credentials.h"
+#include "daemon/nats/tls.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The library's buffers: it sends CONNECT and PING through them, and nothing else. */
+#define BUFFER_BYTES (4 * 1024)
+
+/* --- The library's event-loop adapter -------------------------------------------------------------- */
+
+/*
+ * In its event-loop mode the library starts no threads that read and write. It calls attach with the socket when it is
+ * connected. The connection never gets as far as a loop: it is taken out before.
+ */
+
+static natsStatus adapter_attach(void **user_data, void *loop, natsConnection *connection, natsSock socket)
+{
+    struct libnats_attempt *attempt = loop;
+
+    attempt->attached = connection;
+    attempt->socket = socket;
+    *user_data = attempt;
+    return NATS_OK;
+}
+
+static natsStatus adapter_read(void *user_data, bool add)
+{
+    struct libnats_attempt *attempt = user_data;
+
+    (void)attempt;
+#if NATS_VERSION_NUMBER >= 0x030A00
+    /* Since 3.10 the library leaves it to the adapter to close the socket. */
+    if (!add)
+        natsConnection_ProcessCloseEvent(&attempt->socket);
+#else
+    (void)add;
+#endif
+    return NATS_OK;
+}
+
+/* A library that is closed from outside sends a PING and waits for the answer, unless that fails. */
+static natsStatus adapter_write(void *user_data, bool add)
+{
+    (void)user_data;
+    return add ? NATS_CONNECTION_CLOSED : NATS_OK;
+}
+
+static natsStatus adapter_detach(void *user_data)
+{
+    struct libnats_attempt *attempt = user_data;
+
+#if NATS_VERSION_NUMBER >= 0x030B00
+    natsConnection_ProcessDetachedEvent(attempt->attached);
+#endif
+    attempt->attached = NULL;
+    return NATS_OK;
+}
+
+/* --- Connecting ------------------------------------------------------------------------------------ */
+
+static void note_last_error(struct libnats_attempt *attempt, natsStatus status)
+{
+    natsStatus last;
+    const char *text = nats_GetLastError(&last);
+
+    snprintf(attempt->error, sizeof(attempt->error), "%s",
+             text != NULL && text[0] != '\0' ? text : natsStatus_GetText(status));
+}
+
+bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct link_target *target)
+{
+    natsOptions *options = NULL;
+    natsStatus status = natsOptions_Create(&options);
+
+    memset(attempt, 0, sizeof(*attempt));
+    if (status == NATS_OK)
+        status = natsOptions_SetServers(options, (const char **)target->urls, (int)target->url_count);
+    if (status == NATS_OK)
+        status = natsOptions_SetName(options, "kvstored");
+    if (status == NATS_OK)
+        status = natsOptions_SetTimeout(options, conf->nats.connect_timeout_ms);
+    if (status == NATS_OK)
+        status = natsOptions_SetAllowReconnect(options, false);
+    if (status == NATS_OK)
+        status = natsOptions_SetPingInterval(options, 0);
+    if (status == NATS_OK)
+        status = natsOptions_SetSendAsap(options, true);
+    if (status == NATS_OK)
+        status = natsOptions_SetIOBufSize(options, BUFFER_BYTES);
+    if (status == NATS_OK)
+        status =
+            natsOptions_SetEventLoop(options, attempt, adapter_attach, adapter_read, adapter_write, adapter_detach);
+    if (status == NATS_OK)
+        status = credentials_set(options, conf, target, attempt->error, sizeof(attempt->error));
+    if (status == NATS_OK) {
+        attempt->options = options;
+        return true;
+    }
+    if (attempt->error[0] == '\0')
+        note_last_error(attempt, status);
+    natsOptions_Destroy(options);
+    return false;
+}
+
+/* scheme://user:password@host without the user and the password. */
+static void write_url(natsConnection *connection, char written[LIBNATS_URL_BYTES])
+{
+    char url[LIBNATS_URL_BYTES] = "";
+
+    natsConnection_GetConnectedUrl(connection, url, sizeof(url));
+    const char *at = strrchr(url, '@');
+    const char *scheme_end = strstr(url, "://");
+    if (at != NULL && scheme_end != NULL && at > scheme_end)
+        snprintf(written, LIBNATS_URL_BYTES, "%.*s%s", (int)(scheme_end + 3 - url), url, at + 1);
+    else
+        snprintf(written, LIBNATS_URL_BYTES, "%s", url);
+}
+
+/* Puts a socket whose other end is closed in the place of the library's, which is about to shut its socket down. */
+static bool replace_socket(int descriptor)
+{
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+        return false;
+    close(ends[1]);
+    bool is_replaced = dup3(ends[0], descriptor, O_CLOEXEC) == descriptor;
+    close(ends[0]);
+    return is_replaced;
+}
+
+/*
+ * Takes socket and session out of the library, which keeps a socket that is good for nothing. The session has one
+ * reference of the library's and one of ours. False with the reason.
+ */
+static bool take_out(struct libnats_attempt *attempt, natsConnection *connection, SSL *session)
+{
+    struct libnats_connection *taken = &attempt->connection;
+
+    taken->socket = fcntl(attempt->socket, F_DUPFD_CLOEXEC, 0);
+    if (taken->socket < 0)
+        goto failed;
+    if (session != NULL && !tls_adopt(session, taken->socket))
+        goto close_socket;
+    if (!replace_socket(attempt->socket))
+        goto close_socket;
+    if (session != NULL)
+        SSL_up_ref(session);
+    taken->tls = session;
+    taken->max_payload_bytes = (size_t)natsConnection_GetMaxPayload(connection);
+    write_url(connection, taken->url);
+    if (natsConnection_GetConnectedServerId(connection, taken->server_id, sizeof(taken->server_id)) != NATS_OK)
+        taken->server_id[0] = '\0';
+    return true;
+
+close_socket:
+    close(taken->socket);
+failed:
+    snprintf(attempt->error, sizeof(attempt->error), "too few descriptors, or out of memory");
+    return false;
+}
+
+bool libnats_connect(struct libnats_attempt *attempt)
+{
+    struct tls_observer tls = {0};
+    natsConnection *connection = NULL;
+
+    tls_observe(&tls);
+    natsStatus status = natsConnection_Connect(&connection, attempt->options);
+    tls_observe(NULL);
+    bool is_connected = status == NATS_OK && take_out(attempt, connection, tls.session);
+    if (status != NATS_OK && tls.alert != NULL)
+        snprintf(attempt->error, sizeof(attempt->error), "the server ended the TLS handshake: %s", tls.alert);
+    else if (status != NATS_OK)
+        note_last_error(attempt, status);
+    natsConnection_Destroy(connection);
+    nats_ReleaseThreadMemory();
+    return is_connected;
+}
+
+void libnats_finish(struct libnats_attempt *attempt)
+{
+    natsOptions_Destroy(attempt->options);
+    attempt->options = NULL;
+}
+
+/* --- The limit ------------------------------------------------------------------------------------- */
+
+/*
+ * The library does not tell the socket before it is connected. But the daemon has no internet sockets other than those
+ * to NATS: the attempt's, and former connections.
+ */
+static bool is_of_attempt(int descriptor, const struct former *former, uint64_t *inode)
+{
+    int domain = 0, type = 0;
+    struct stat status;
+
+    if (getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof(domain)}) != 0 ||
+        (domain != AF_INET && domain != AF_INET6) ||
+        getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof(type)}) != 0 || type != SOCK_STREAM ||
+        former_has_socket(former, descriptor) || fstat(descriptor, &status) != 0)
+        return false;
+    *inode = status.st_ino;
+    return true;
+}
+
+/* The place of a socket, or a free one with is_seen false; NULL: there is none. */
+static struct libnats_socket *find_socket(struct libnats_attempt *attempt, uint64_t inode)
+{
+    struct libnats_socket *free_place = NULL;
+
+    for (unsigned i = 0; i < LIBNATS_SOCKETS_MAX; i++) {
+        if (attempt->sockets[i].inode == inode)
+            return &attempt->sockets[i];
+        if (attempt->sockets[i].inode == 0)
+            free_place = &attempt->sockets[i];
+    }
+    return free_place;
+}
+
+static void forget_closed_sockets(struct libnats_attempt *attempt)
+{
+    for (unsigned i = 0; i < LIBNATS_SOCKETS_MAX; i++) {
+        if (!attempt->sockets[i].is_seen)
+            attempt->sockets[i].inode = 0;
+        attempt->sockets[i].is_seen = false;
+    }
+}
+
+bool libnats_end_slow_sockets(struct libnats_attempt *attempt, const struct former *former, uint64_t now_ms,
+                              uint64_t limit_ms)
+{
+    DIR *descriptors = opendir("/proc/self/fd");
+    const struct dirent *entry;
+    bool has_ended = false;
+    uint64_t inode;
+
+    while (descriptors != NULL && (entry = readdir(descriptors)) != NULL) {
+        int descriptor = (int)strtol(entry->d_name, NULL, 10);
+        if (entry->d_name[0] == '.' || !is_of_attempt(descriptor, former, &inode))
+            continue;
+        struct libnats_socket *place = find_socket(attempt, inode);
+        if (place == NULL)
+            continue;
+        if (place->inode == 0)
+            *place = (struct libnats_socket){.inode = inode, .since_ms = now_ms};
+        place->is_seen = true;
+        if (place->is_ended || now_ms - place->since_ms < limit_ms)
+            continue;
+        place->is_ended = shutdown(descriptor, SHUT_RDWR) == 0;
+        has_ended = has_ended || place->is_ended;
+    }
+    if (descriptors != NULL)
+        closedir(descriptors);
+    forget_closed_sockets(attempt);
+    return has_ended;
+}
