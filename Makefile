@@ -116,11 +116,11 @@ $(B)/bench: $(call objects,$(BENCH)) $(B)/libkvstore.a
 
 $(B)/integration: $(call objects,$(INTEGRATION)) $(B)/libkvstore.a
 	$(call print,LD,$@)
-	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libcrypto) -lpthread
+	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libssl libcrypto) -lpthread
 
 $(B)/fault: $(call objects,$(FAULT)) $(B)/libkvstore.a
 	$(call print,LD,$@)
-	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson) -lpthread
+	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libssl libcrypto) -lpthread
 
 # Examples say #include <kvstore.h>, as a user's program does.
 $(B)/obj/client/examples/%.o: CPPFLAGS += -Iclient

@@ -15,8 +15,8 @@
 #include <sys/socket.h>
 
 /*
- * Sets all of them in the library's options. If the library refuses one (a missing file), its status is returned. If the
- * library does not know the reason, error says it; otherwise error stays as it is.
+ * Sets all of them in the library's options. If the library refuses one (a missing file), its status is returned. If
+ * the library does not know the reason, error says it; otherwise error stays as it is.
  */
 natsStatus credentials_set(natsOptions *options, const struct conf *conf, const struct link_target *target, char *error,
                            size_t error_bytes);

@@ -317,8 +317,8 @@ static bool read_stored(struct arena *arena, json_t *stored, struct message *mes
     char *text = block != NULL ? decode_base64(arena, block, &block_length) : NULL;
     if (text != NULL)
         count = count_lines(text, block_length);
-    if (count > MESSAGE_HEADERS_ALL)
-        count = MESSAGE_HEADERS_ALL;
+    if (count > MESSAGE_HEADERS_MAX)
+        count = MESSAGE_HEADERS_MAX;
     struct message_header *headers = arena_alloc(arena, (count + 3) * sizeof(*headers));
     if (headers == NULL || (block != NULL && text == NULL))
         return false;
@@ -327,7 +327,7 @@ static bool read_stored(struct arena *arena, json_t *stored, struct message *mes
     message->payload = decode_base64(arena, payload != NULL ? payload : "", &message->payload_bytes);
     message->headers = headers;
     if (text != NULL)
-        message->header_count = message_parse_headers(text, block_length, headers);
+        message->header_count = message_parse_headers(text, block_length, headers, count);
     /* Behind those that a client may have sent under these names, as in a direct get. */
     headers += message->header_count;
     headers[0] = (struct message_header){"Nats-Subject", message->subject};

@@ -190,11 +190,12 @@ bool kv_read_entry(struct message *message, const char *subject, const char *pre
     if (strncmp(subject, prefix, prefix_length) != 0 || strlen(subject) > UINT16_MAX)
         return false;
     entry->key = subject + prefix_length;
-    entry->value = message->payload;
-    entry->value_bytes = message->payload_bytes;
+    entry->operation = read_operation(message);
+    /* What other programs may have stored with a marker is no value (ADR-8). */
+    entry->value = entry->operation == KV_PUT ? message->payload : "";
+    entry->value_bytes = entry->operation == KV_PUT ? message->payload_bytes : 0;
     entry->revision = sequence;
     entry->created_us = created_us;
-    entry->operation = read_operation(message);
     entry->message = message;
     return true;
 }

@@ -178,8 +178,9 @@ bool libnats_connect(struct libnats_attempt *attempt)
     natsStatus status = natsConnection_Connect(&connection, attempt->options);
     tls_observe(NULL);
     bool is_connected = status == NATS_OK && take_out(attempt, connection, tls.session);
-    if (status != NATS_OK && tls.alert != NULL)
-        snprintf(attempt->error, sizeof(attempt->error), "the server ended the TLS handshake: %s", tls.alert);
+    if (status != NATS_OK && tls.alert != 0)
+        snprintf(attempt->error, sizeof(attempt->error), "the server ended the TLS handshake: %s",
+                 tls_alert_text(tls.alert));
     else if (status != NATS_OK)
         note_last_error(attempt, status);
     natsConnection_Destroy(connection);

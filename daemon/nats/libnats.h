@@ -1,9 +1,9 @@
 /*
  * libnats: connect to a NATS server with the C library of NATS.
  *
- * Used by link. The library tries the servers, performs the TLS handshake and logs in. All of this blocks, so it runs on
- * a worker thread. Then the connection is taken out of the library, which is left with nothing: the wire reads and writes
- * the socket, whether it is encrypted or not.
+ * Used by link. The library tries the servers, performs the TLS handshake and logs in. All of this blocks, so it runs
+ * on a worker thread. Then the connection is taken out of the library, which is left with nothing: the wire reads and
+ * writes the socket, whether it is encrypted or not.
  */
 #ifndef DAEMON_NATS_LIBNATS_H
 #define DAEMON_NATS_LIBNATS_H

@@ -3,8 +3,8 @@
  *
  * Used by request, which puts replies to their requests; main starts and stops it.
  * Connecting blocks, so the C library of NATS does it on one of libuv's worker threads; from then on the connection
- * belongs to the loop's thread alone, and nothing blocks (see wire). After a loss the link connects again for ever, with
- * backoff and jitter. There is one way to come up, from the start or after a loss.
+ * belongs to the loop's thread alone, and nothing blocks (see wire). After a loss the link connects again for ever,
+ * with backoff and jitter. There is one way to come up, from the start or after a loss.
  */
 #ifndef DAEMON_NATS_LINK_H
 #define DAEMON_NATS_LINK_H

@@ -98,18 +98,6 @@ void message_each_header(const struct message *message, bool (*visit)(void *arg,
 
 /* --- Parsing --------------------------------------------------------------------------------------- */
 
-void message_add_header(struct message_header *headers, size_t *count, struct message_header header)
-{
-    if (*count >= MESSAGE_HEADERS_MAX && strncmp(header.name, "Nats-", 5) != 0)
-        return;
-    if (*count == MESSAGE_HEADERS_ALL) {
-        struct message_header *last = &headers[MESSAGE_HEADERS_MAX];
-        memmove(last, last + 1, (MESSAGE_NATS_HEADERS - 1) * sizeof(*last));
-        (*count)--;
-    }
-    headers[(*count)++] = header;
-}
-
 static bool is_blank(char byte)
 {
     return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
@@ -155,15 +143,14 @@ bool message_next_header(char **at, char *end, struct message_header *header)
     return true;
 }
 
-size_t message_parse_headers(char *text, size_t length, struct message_header *headers)
+size_t message_parse_headers(char *text, size_t length, struct message_header *headers, size_t max)
 {
     char *end = text + length, *at = memchr(text, '\n', length); /* the end of the version's line */
-    struct message_header header;
     size_t count = 0;
 
     if (at++ == NULL)
         return 0;
-    while (message_next_header(&at, end, &header))
-        message_add_header(headers, &count, header);
+    while (count < max && message_next_header(&at, end, &headers[count]))
+        count++;
     return count;
 }

@@ -1,8 +1,8 @@
 /*
  * message: one message that NATS delivered.
  *
- * Made by the wire of what it reads, and by the JetStream API of messages that come wrapped in JSON; read by everybody in
- * nats/. All strings live as long as the message does.
+ * Made by the wire of what it reads, and by the JetStream API of messages that come wrapped in JSON; read by everybody
+ * in nats/. All strings live as long as the message does.
  */
 #ifndef DAEMON_NATS_MESSAGE_H
 #define DAEMON_NATS_MESSAGE_H
@@ -50,28 +50,22 @@ void message_each_header(const struct message *message, bool (*visit)(void *arg,
                          void *arg);
 
 /*
- * The headers of one message that are kept: the first MESSAGE_HEADERS_MAX. Of those after them the ones of NATS are kept,
- * the last MESSAGE_NATS_HEADERS, because the server puts its own headers behind those of clients.
+ * Headers of one message that are kept; those after them are dropped. JetStream stores no header block over 64 KiB, so
+ * no stored message has more: the shortest line has four bytes. The rest is for the server's own headers.
  */
-#define MESSAGE_HEADERS_MAX  (16u * 1024u)
-#define MESSAGE_NATS_HEADERS 32u
-#define MESSAGE_HEADERS_ALL  (MESSAGE_HEADERS_MAX + MESSAGE_NATS_HEADERS)
-
-/* Adds a header to *count others, or drops it. There must be room for one more, unless *count is MESSAGE_HEADERS_ALL. */
-void message_add_header(struct message_header *headers, size_t *count, struct message_header header);
+#define MESSAGE_HEADERS_MAX (16u * 1024u + 64u)
 
 /*
  * Splits the header line at *at ("Name: value\r\n", ADR-4) in place, into a name and a value without blanks around it,
- * and moves *at to the next line. False at end. Lines that begin with a blank continue the value of the line before them
- * (RFC 5322, 2.2.3). Lines without a name or a colon are skipped: other programs may have stored some.
+ * and moves *at to the next line. False at end. Lines that begin with a blank continue the value of the line before
+ * them (RFC 5322, 2.2.3). Lines without a name or a colon are skipped: other programs may have stored some.
  */
 bool message_next_header(char **at, char *end, struct message_header *header);
 
 /*
  * Parses a header block ("NATS/1.0\r\nName: value\r\n…\r\n\r\n", ADR-4) in place: text is changed, and headers
- * point into it. Returns the number of headers. There must be room for as many as the text has lines, or for
- * MESSAGE_HEADERS_ALL.
+ * point into it. Returns the number of headers, at most max.
  */
-size_t message_parse_headers(char *text, size_t length, struct message_header *headers);
+size_t message_parse_headers(char *text, size_t length, struct message_header *headers, size_t max);
 
 #endif

@@ -16,8 +16,8 @@ static void ignore_common_name(const SSL *session)
 {
     X509_VERIFY_PARAM *parameters = SSL_get0_param((SSL *)session);
 
-    X509_VERIFY_PARAM_set_hostflags(parameters, X509_VERIFY_PARAM_get_hostflags(parameters) |
-                                                    X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+    X509_VERIFY_PARAM_set_hostflags(parameters,
+                                    X509_VERIFY_PARAM_get_hostflags(parameters) | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
 }
 
 static void on_event(const SSL *session, int where, int value)
@@ -27,7 +27,13 @@ static void on_event(const SSL *session, int where, int value)
     /* In the upper byte is the level, in the lower one the reason (RFC 8446, 6). */
     bool is_fatal_alert = (where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && value >> 8 == SSL3_AL_FATAL;
     if (is_fatal_alert && observer != NULL)
-        observer->alert = SSL_alert_desc_string_long(value);
+        observer->alert = value & 0xff;
+}
+
+const char *tls_alert_text(int alert)
+{
+    /* OpenSSL 3.0 has no text for this one of TLS 1.3. */
+    return alert == TLS13_AD_CERTIFICATE_REQUIRED ? "certificate required" : SSL_alert_desc_string_long(alert);
 }
 
 static void on_new(void *parent, void *data, CRYPTO_EX_DATA *all, int index, long number, void *pointer)

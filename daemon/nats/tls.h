@@ -15,12 +15,15 @@
 
 /* What a thread learns of the session that it is creating. Zeroed: nothing yet. */
 struct tls_observer {
-    SSL *session;      /* the newest that is not freed; NULL: none */
-    const char *alert; /* the last fatal alert that the server sent, in OpenSSL's words; NULL: none */
+    SSL *session; /* the newest that is not freed; NULL: none */
+    int alert;    /* the last fatal alert that the server sent (RFC 8446, 6); 0: none */
 };
 
 /* Registers the callbacks, once in the process. False: OpenSSL has no memory or place for them. */
 bool tls_init(void);
+
+/* "certificate required", for example. */
+const char *tls_alert_text(int alert);
 
 /* From now on the observer is told of the sessions of the calling thread; NULL: nobody is. */
 void tls_observe(struct tls_observer *observer);

@@ -275,10 +275,10 @@ bool wire_write(struct wire *wire)
 
 static bool add_header(struct wire *wire, struct message *message, struct message_header header)
 {
-    if (message->header_count == wire->header_capacity && wire->header_capacity < MESSAGE_HEADERS_ALL) {
+    if (message->header_count == MESSAGE_HEADERS_MAX)
+        return true;
+    if (message->header_count == wire->header_capacity) {
         size_t capacity = wire->header_capacity > 0 ? wire->header_capacity * 2 : 16;
-        if (capacity > MESSAGE_HEADERS_MAX)
-            capacity = MESSAGE_HEADERS_ALL;
         struct message_header *grown = realloc(wire->headers, capacity * sizeof(*grown));
         if (grown == NULL)
             return false;
@@ -286,7 +286,7 @@ static bool add_header(struct wire *wire, struct message *message, struct messag
         wire->header_capacity = capacity;
     }
     message->headers = wire->headers;
-    message_add_header(wire->headers, &message->header_count, header);
+    message->headers[message->header_count++] = header;
     return true;
 }
 

@@ -91,8 +91,7 @@ static void set_name(struct store *store)
 
 int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct timers *timers, const struct conf *conf)
 {
-    struct link_events events = {
-        on_link_up, on_link_down, on_link_unreachable, on_link_message, on_link_denied, store};
+    struct link_events events = {on_link_up, on_link_down, on_link_unreachable, on_link_message, on_link_denied, store};
 
     memset(store, 0, sizeof(*store));
     store->loop = loop;

@@ -24,6 +24,15 @@ static const char *data_dir(const struct stage *stage)
     return format_text("%s/data", stage->directory);
 }
 
+static const char *nats_section(const struct stage *stage)
+{
+    if (stage->front != NULL)
+        return tls_front_section(stage->front);
+    if (stage->proxy != NULL)
+        return format_text("  mode: external\n  servers: [nats://127.0.0.1:%u]\n", proxy_port(stage->proxy));
+    return format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", data_dir(stage), scene_nats_server());
+}
+
 /*
  * Each attempt that the proxy spoils lasts as long as an attempt may: that is short. A server may be slower: the pauses
  * between attempts grow until its answer comes within one. No fault here may end in a deadline, in a refusal because of
@@ -32,17 +41,13 @@ static const char *data_dir(const struct stage *stage)
 static void write_conf(const struct stage *stage, const char *more)
 {
     const char *attempt = more != NULL && strstr(more, "attempt_timeout") != NULL ? "" : STAGE_ATTEMPTS(0.3);
-    const char *nats =
-        stage->proxy == NULL
-            ? format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", data_dir(stage), scene_nats_server())
-            : format_text("  mode: external\n  servers: [nats://127.0.0.1:%u]\n", proxy_port(stage->proxy));
-
     write_file(conf_path(stage),
                format_text("listen:\n  path: %s\nnats:\n  name: kvstored-fault\n%s"
                            "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
                            "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
                            "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s",
-                           stage->socket_path, nats, CALL_SECONDS, CALL_SECONDS, attempt, more != NULL ? more : ""));
+                           stage->socket_path, nats_section(stage), CALL_SECONDS, CALL_SECONDS, attempt,
+                           more != NULL ? more : ""));
 }
 
 static bool says_ready(const struct stage *stage, unsigned times)
@@ -97,6 +102,8 @@ static void begin_daemon(struct stage *stage, const char *more)
 
     server_ports(stage, ports);
     stage->proxy = proxy_start(ports, stage->server_count);
+    if (tls_front_wanted() != NULL)
+        stage->front = tls_front_start(proxy_port(stage->proxy), tls_front_wanted());
     begin_daemon_alone(stage, more);
     stage->nats = nats_connect(ports, stage->server_count);
 }
@@ -194,6 +201,8 @@ void stage_end(struct stage *stage)
     ck_assert_msg(wrong == NULL, "the daemon has not ended well: %s", wrong);
     if (stage->proxy == NULL)
         return;
+    if (stage->front != NULL)
+        tls_front_stop(stage->front);
     proxy_stop(stage->proxy);
     nats_close(stage->nats);
     for (unsigned i = 0; i < stage->server_count && !stage->is_guest; i++)

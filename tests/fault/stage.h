@@ -9,11 +9,13 @@
 #include "tests/fault/proxy.h"
 #include "tests/fault/server.h"
 #include "tests/fault/session.h"
+#include "tests/ground/tls_front.h"
 
 struct stage {
     struct server servers[CLUSTER_SERVERS];
     unsigned server_count;
     struct proxy *proxy;
+    struct tls_front *front; /* between the daemon and the proxy, if the tests are run over TLS; else NULL */
     struct process daemon;
     unsigned starts; /* of the daemon */
     bool is_guest;   /* the servers are another stage's, or the test case's */

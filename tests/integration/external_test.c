@@ -1,4 +1,5 @@
 /* A NATS that is there already: how the daemon finds it, proves who it is, and is encrypted. */
+#include "tests/ground/certificate.h"
 #include "tests/integration/client.h"
 #include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
@@ -173,42 +174,12 @@ END_TEST
 
 /* --- TLS ------------------------------------------------------------------------------------------- */
 
-static void run_openssl(const char *directory, const char *command)
-{
-    char *output;
-    char *arguments[] = {"sh", "-c", format_text("cd %s && openssl %s", directory, command), NULL};
-
-    int status = run_program(arguments, &output);
-    ck_assert_msg(status == 0, "openssl %s: %s", command, output);
-}
-
-/* ca.pem, and server.pem and client.pem that it has signed, with their keys; other.pem is another authority. */
-static void make_certificates(const char *directory)
-{
-    static const char *const names[] = {"server", "client"};
-
-    for (unsigned i = 0; i < 2; i++)
-        run_openssl(directory, format_text("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
-                                           "-subj '/CN=%s' -keyout %s.key -out %s.pem",
-                                           i == 0 ? "test authority" : "another", i == 0 ? "ca" : "other",
-                                           i == 0 ? "ca" : "other"));
-    write_file(format_text("%s/names", directory), "subjectAltName=DNS:nats.test,IP:127.0.0.1\n");
-    for (unsigned i = 0; i < 2; i++) {
-        run_openssl(directory, format_text("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj '/CN=%s' "
-                                           "-keyout %s.key -out %s.csr",
-                                           names[i], names[i], names[i]));
-        run_openssl(directory, format_text("x509 -req -in %s.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 "
-                                           "-extfile names -out %s.pem",
-                                           names[i], names[i]));
-    }
-}
-
 START_TEST(tls_shows_certificates_both_ways)
 {
     char directory[PATH_BYTES];
 
     scene_make_directory(directory);
-    make_certificates(directory);
+    certificate_make_all(directory);
     nats_server_start(&server, format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\", ca_file: "
                                            "\"%s/ca.pem\", verify: true }",
                                            directory, directory, directory));
@@ -225,14 +196,6 @@ START_TEST(tls_shows_certificates_both_ways)
 }
 END_TEST
 
-/* A server's certificate for it, with these lines of extensions. */
-static void make_server_certificate(const char *directory, const char *extensions)
-{
-    write_file(format_text("%s/names", directory), extensions);
-    run_openssl(directory, "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names "
-                           "-out server.pem");
-}
-
 /* RFC 9525: the common name is no name of a host. */
 START_TEST(a_certificate_without_the_name_among_its_alternative_names_is_refused)
 {
@@ -241,11 +204,11 @@ START_TEST(a_certificate_without_the_name_among_its_alternative_names_is_refused
     char directory[PATH_BYTES];
 
     scene_make_directory(directory);
-    make_certificates(directory);
-    run_openssl(directory, "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj '/CN=nats.test' "
-                           "-keyout server.key -out server.csr");
+    certificate_make_all(directory);
+    certificate_run_openssl(directory, "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj '/CN=nats.test' "
+                                       "-keyout server.key -out server.csr");
     for (size_t i = 0; i < sizeof(extensions) / sizeof(extensions[0]); i++) {
-        make_server_certificate(directory, extensions[i]);
+        certificate_sign_server(directory, extensions[i], 2);
         nats_server_start(&server, format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\" }",
                                                directory, directory));
         expect_refusal(format_text("  mode: external\n  servers: [tls://127.0.0.1:%u]\n  tls:\n    ca: %s/ca.pem\n"
@@ -264,7 +227,7 @@ START_TEST(large_and_many_messages_pass_over_tls)
     char *value = keep(malloc(size));
 
     scene_make_directory(directory);
-    make_certificates(directory);
+    certificate_make_all(directory);
     nats_server_start(&server, format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\" }",
                                            directory, directory));
     daemon_start(&daemon_of_test,
@@ -507,7 +470,7 @@ START_TEST(over_tls_what_may_not_be_published_is_denied_too)
     char directory[PATH_BYTES];
 
     scene_make_directory(directory);
-    make_certificates(directory);
+    certificate_make_all(directory);
     nats_server_start(&server,
                       format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\" }\n%s", directory,
                                   directory, denying("\"$KV.b.secret\", \"$JS.API.DIRECT.GET.KV_b.$KV.b.hidden\"")));

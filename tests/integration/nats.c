@@ -53,6 +53,8 @@ void nats_server_run(struct nats_server *server)
         pause_shortly();
     }
     close(probe);
+    if (tls_front_wanted() != NULL && server->front == NULL)
+        server->front = tls_front_start(server->port, tls_front_wanted());
 }
 
 void nats_server_start(struct nats_server *server, const char *more)
@@ -71,7 +73,8 @@ void nats_server_stop(struct nats_server *server)
 
 const char *nats_server_section(const struct nats_server *server)
 {
-    return format_text("  mode: external\n  servers: [%s]\n", server->url);
+    return server->front != NULL ? tls_front_section(server->front)
+                                 : format_text("  mode: external\n  servers: [%s]\n", server->url);
 }
 
 /* --- A client -------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #define INTEGRATION_NATS_H
 
 #include "tests/ground/scene.h"
+#include "tests/ground/tls_front.h"
 
 #include <jansson.h>
 
@@ -15,7 +16,8 @@ struct nats_server {
     struct process process;
     char directory[PATH_BYTES];
     unsigned port;
-    char url[64]; /* nats://127.0.0.1:PORT */
+    char url[64];            /* nats://127.0.0.1:PORT */
+    struct tls_front *front; /* if the tests are run over TLS; else NULL */
 };
 
 /* Chooses a port and a directory, writes the configuration; more: further lines of it, or NULL. */
@@ -27,7 +29,7 @@ void nats_server_run(struct nats_server *server);
 void nats_server_start(struct nats_server *server, const char *more);
 void nats_server_stop(struct nats_server *server);
 
-/* The member "servers" of the daemon's nats section for this server. */
+/* The members "servers" and, if the tests are run over TLS, "tls" of the daemon's nats section for this server. */
 const char *nats_server_section(const struct nats_server *server);
 
 /* --- A client -------------------------------------------------------------------------------------- */

@@ -103,6 +103,28 @@ START_TEST(an_attempt_to_connect_does_not_hold_up_the_end)
 }
 END_TEST
 
+/* The library of 3.4.1 waits for the answer to its CONNECT in a busy loop, for ever. */
+START_TEST(a_server_that_falls_silent_after_its_first_line_is_given_up)
+{
+    static const char info[] = "INFO {\"server_id\":\"A\",\"version\":\"2.15.1\",\"max_payload\":1048576,"
+                               "\"headers\":true,\"proto\":1}\r\n";
+    int listener = start_with_mute_server("0.2");
+    struct client *client = client_open(&daemon_of_test);
+
+    for (unsigned i = 0; i < 3; i++) { /* attempts */
+        int connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        ck_assert_int_ge(connection, 0);
+        ck_assert_int_eq(send(connection, info, sizeof(info) - 1, MSG_NOSIGNAL), sizeof(info) - 1);
+    }
+    daemon_wait_log(&daemon_of_test, "did not complete the connection within 0.2 s");
+    struct answer *health = client_call(client, "health.check", "[]");
+    ck_assert_msg(strstr(object_text(&health->result), "did not complete the connection") != NULL, "%s",
+                  object_text(&health->result));
+    daemon_stop(&daemon_of_test);
+    close(listener);
+}
+END_TEST
+
 START_TEST(a_call_that_waits_for_the_first_connection_hears_that_it_failed)
 {
     int listener = start_with_mute_server("0.5");
@@ -327,6 +349,7 @@ Suite *outage_suite(void)
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_daemon_starts_without_nats_and_connects_when_it_appears);
     tcase_add_test(tests, an_attempt_to_connect_does_not_hold_up_the_end);
+    tcase_add_test(tests, a_server_that_falls_silent_after_its_first_line_is_given_up);
     tcase_add_test(tests, a_call_that_waits_for_the_first_connection_hears_that_it_failed);
     tcase_add_test(tests, a_server_without_jetstream_is_unavailable);
     tcase_add_test(tests, when_time_runs_out_a_write_says_that_it_may_have_happened);

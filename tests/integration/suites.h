@@ -28,6 +28,7 @@ Suite *outage_suite(void);
 Suite *overload_suite(void);
 Suite *room_suite(void);
 Suite *session_suite(void);
+Suite *tls_suite(void);
 Suite *ttl_suite(void);
 Suite *txn_suite(void);
 Suite *watch_library_suite(void);

@@ -207,7 +207,7 @@ START_TEST(a_header_block_is_parsed_in_place)
     char block[] = "NATS/1.0\r\nNats-Msg-Id: x1\r\nTrace:y: z \r\nEmpty:\r\n\r\n";
     struct message_header headers[4];
 
-    ck_assert_uint_eq(message_parse_headers(block, strlen(block), headers), 3);
+    ck_assert_uint_eq(message_parse_headers(block, strlen(block), headers, 4), 3);
     ck_assert_str_eq(headers[0].name, "Nats-Msg-Id");
     ck_assert_str_eq(headers[0].value, "x1");
     ck_assert_str_eq(headers[1].name, "Trace");
@@ -224,7 +224,7 @@ START_TEST(a_header_block_that_is_cut_is_read_as_far_as_it_goes)
     for (size_t length = 0; length < strlen(whole); length++) {
         char *block = malloc(length + 1); /* of just that size, so that a sanitizer sees a read beyond it */
         memcpy(block, whole, length);
-        ck_assert_uint_le(message_parse_headers(block, length, headers), 2);
+        ck_assert_uint_le(message_parse_headers(block, length, headers, 4), 2);
         free(block);
     }
 }

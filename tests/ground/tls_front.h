@@ -1,0 +1,40 @@
+/*
+ * tls_front: encrypts connections to a server that has no TLS.
+ *
+ * It listens on a port of its own, and passes on what comes to the server's. To the client it says in the server's INFO
+ * that TLS is required, and then speaks TLS with it. So every test that starts a nats-server, or the proxy in front of
+ * one, can be run over TLS. It is a process, which dies with the test that started it.
+ */
+#ifndef GROUND_TLS_FRONT_H
+#define GROUND_TLS_FRONT_H
+
+#include <stddef.h>
+
+struct tls_front;
+
+/* The version of TLS that the tests shall be run over, "1.2" or "1.3", from KVSTORED_TEST_TLS; NULL: none. */
+const char *tls_front_wanted(void);
+
+/* In front of a port of 127.0.0.1. version: "1.2" or "1.3". */
+struct tls_front *tls_front_start(unsigned server_port, const char *version);
+void tls_front_stop(struct tls_front *front);
+
+/* The members "servers" and "tls" of the section nats of the daemon's configuration. */
+const char *tls_front_section(const struct tls_front *front);
+
+unsigned tls_front_port(const struct tls_front *front);
+
+/* The authority whose certificate it shows. */
+const char *tls_front_authority(const struct tls_front *front);
+
+/* From now on each new connection falls silent after so many bytes to the client. SIZE_MAX: never. */
+void tls_front_fall_silent_after(struct tls_front *front, size_t bytes);
+
+/* The same, but the connection ends there: FIN in the middle of a record, perhaps. */
+void tls_front_end_after(struct tls_front *front, size_t bytes);
+
+/* Bytes to the client so far, of the newest connection; and connections that were accepted. */
+size_t tls_front_bytes(const struct tls_front *front);
+unsigned tls_front_connections(const struct tls_front *front);
+
+#endif
