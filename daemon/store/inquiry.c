@@ -139,11 +139,23 @@ static void on_walked(void *arg, const struct kv_entry *entry, const struct erro
         finish(inquiry, NULL);
 }
 
-static void look_for_holes(struct inquiry *inquiry)
+/* Whether every sequence after L0 has a message, as far as the numbers in an answer of STREAM.INFO tell. */
+static bool has_no_holes(const struct inquiry *inquiry, json_t *info)
+{
+    json_t *state = json_object_get(info, "state");
+    json_int_t first = json_integer_value(json_object_get(state, "first_seq"));
+    json_int_t last = json_integer_value(json_object_get(state, "last_seq"));
+    uint64_t before = inquiry->subject.outcome->stream.last_sequence;
+
+    return first > 0 && (uint64_t)first <= before + 1 &&
+           json_integer_value(json_object_get(state, "messages")) == last + 1 - first;
+}
+
+static void look_for_holes(struct inquiry *inquiry, json_t *info)
 {
     uint64_t before = inquiry->subject.outcome->stream.last_sequence, last = inquiry->reading.stream.last_sequence;
 
-    inquiry->reading.none_removed = nothing_can_have_left(inquiry);
+    inquiry->reading.none_removed = nothing_can_have_left(inquiry) || has_no_holes(inquiry, info);
     inquiry->walked = before;
     if (inquiry->reading.none_removed || last <= before || last - before > WALK_MAX)
         finish(inquiry, NULL);
@@ -167,7 +179,7 @@ static void on_info(void *arg, json_t *answer, unsigned err_code, const struct e
     if (inquiry->reading.is_there)
         finish(inquiry, NULL);
     else
-        look_for_holes(inquiry);
+        look_for_holes(inquiry, answer);
 }
 
 static void ask_info(struct inquiry *inquiry)
