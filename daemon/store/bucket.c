@@ -189,14 +189,19 @@ static void remove_wait(struct bucket_wait *wait)
     timer_stop(wait->store->timers, &wait->timer);
 }
 
+void bucket_wait_set_late(const struct bucket_wait *wait, struct error *error)
+{
+    error_set(error, ERROR_UNAVAILABLE,
+              "the bucket could not be looked up in time: %s; nothing was done, try again later",
+              request_trouble_text(&wait->entry->call.request));
+}
+
 static void on_wait_over(struct timer *timer)
 {
     struct bucket_wait *wait = (struct bucket_wait *)((char *)timer - offsetof(struct bucket_wait, timer));
     struct error error;
 
-    error_set(&error, ERROR_UNAVAILABLE,
-              "the bucket could not be looked up in time: %s; nothing was done, try again later",
-              request_trouble_text(&wait->entry->call.request));
+    bucket_wait_set_late(wait, &error);
     remove_wait(wait);
     wait->ready(wait->arg, NULL, &error);
 }

@@ -62,6 +62,13 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
 /* Waits no longer; ready is not called. Does nothing when it was called already. */
 void bucket_wait_cancel(struct bucket_wait *wait);
 
+/* Whether it waits; and if so, the error that says why the handle was not there in time. */
+static inline bool bucket_is_waited_for(const struct bucket_wait *wait)
+{
+    return wait->entry != NULL;
+}
+void bucket_wait_set_late(const struct bucket_wait *wait, struct error *error);
+
 struct bucket *bucket_retain(struct bucket *bucket);
 void bucket_release(struct bucket *bucket);
 
@@ -73,6 +80,15 @@ struct outcome_stream bucket_stream(const struct store *store, const struct buck
 
 /* The keeper of the stream's ids that answers on the present connection; 0: the connection does not tell. */
 uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket);
+
+/*
+ * After a direct read had no responders for the nth time on end: whether to ask again at once, and not to look the
+ * bucket up, for which its stream needs a leader. After the loss of a server the other replicas answer in a moment.
+ */
+static inline bool bucket_may_have_responders(const struct bucket *bucket, unsigned times)
+{
+    return bucket->replicas > 1 && times % 4 != 0;
+}
 
 /* Whether the bucket was there when it was looked up last. */
 bool bucket_is_known(const struct store *store, const char *name);

@@ -86,6 +86,7 @@ struct bulk_get {
     struct bulk_get_slot *spare;
     size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
     unsigned misses;                 /* readings that missed a key */
+    unsigned unserved;               /* attempts on end that had no responders */
     bool is_verifying;               /* asks singly for what the chunk has not brought */
     bool has_missed;                 /* and found that some of it is there */
     size_t next, in_flight;

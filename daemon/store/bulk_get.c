@@ -300,6 +300,8 @@ static bool found_nobody(struct request *request)
 {
     struct bulk_get *bulk = bulk_of(request);
 
+    if (bucket_may_have_responders(bulk->handle, ++bulk->unserved))
+        return true;
     bucket_forget(bulk->store, bulk->bucket);
     bucket_open(bulk->store, &bulk->wait, bulk->bucket, bulk->deadline_ms, on_handle_again, bulk);
     return false;

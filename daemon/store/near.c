@@ -102,7 +102,9 @@ static void on_too_long(struct timer *timer)
     struct near_get *get = (struct near_get *)((char *)timer - offsetof(struct near_get, timer));
     struct error error;
 
-    if (link_is_up(get->store->link))
+    if (bucket_is_waited_for(&get->fetch->get.wait))
+        bucket_wait_set_late(&get->fetch->get.wait, &error);
+    else if (link_is_up(get->store->link))
         error_set(&error, ERROR_DEADLINE_EXCEEDED, "no answer in time: the NATS server did not answer; try again");
     else
         error_set(&error, ERROR_UNAVAILABLE, "there was no connection to NATS in time; try again later");

@@ -187,11 +187,13 @@ static void on_get_handle_again(void *arg, struct bucket *bucket, const struct e
     request_resume(&get->request);
 }
 
-/* No stream listens: it went, or it no longer allows direct gets. */
+/* No stream listens: it is gone, or it no longer allows direct gets. */
 static bool get_found_nobody(struct request *request)
 {
     struct read_get *get = get_of(request);
 
+    if (bucket_may_have_responders(get->handle, ++get->unserved))
+        return true;
     bucket_forget(get->store, get->bucket);
     bucket_open(get->store, &get->wait, get->bucket, get->deadline_ms, on_get_handle_again, get);
     return false;

@@ -42,6 +42,7 @@ struct read_get {
     struct bucket_wait wait;
     struct request request;
     const char *body;
+    unsigned unserved;      /* attempts on end that had no responders */
     uint64_t seen_revision; /* the key's in the near cache, when NATS was asked */
 };
 

@@ -10,8 +10,8 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
-#include <stdatomic.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -259,8 +259,8 @@ static void wait_for_events(struct front *front)
         bool may_send = filled(&bridge->to_client) > 0 && bridge->passed < bridge->limit;
         bool may_read_client = bridge->is_encrypted && !bridge->client_has_ended && filled(&bridge->to_server) == 0;
         bool may_read_server = !bridge->server_has_ended && filled(&bridge->to_client) == 0;
-        polled[count++] = (struct pollfd){
-            .fd = bridge->client, .events = (short)((may_read_client ? POLLIN : 0) | (may_send ? POLLOUT : 0))};
+        polled[count++] = (struct pollfd){.fd = bridge->client,
+                                          .events = (short)((may_read_client ? POLLIN : 0) | (may_send ? POLLOUT : 0))};
         polled[count++] = (struct pollfd){
             .fd = bridge->server,
             .events = (short)((may_read_server ? POLLIN : 0) | (filled(&bridge->to_server) > 0 ? POLLOUT : 0))};
@@ -294,8 +294,8 @@ static SSL_CTX *make_context(const char *directory, const char *version)
     ck_assert_int_eq(SSL_CTX_set_min_proto_version(context, number), 1);
     ck_assert_int_eq(SSL_CTX_set_max_proto_version(context, number), 1);
     ck_assert_int_eq(SSL_CTX_use_certificate_chain_file(context, format_text("%s/server.pem", directory)), 1);
-    ck_assert_int_eq(
-        SSL_CTX_use_PrivateKey_file(context, format_text("%s/server.key", directory), SSL_FILETYPE_PEM), 1);
+    ck_assert_int_eq(SSL_CTX_use_PrivateKey_file(context, format_text("%s/server.key", directory), SSL_FILETYPE_PEM),
+                     1);
     return context;
 }
 

@@ -103,6 +103,40 @@ START_TEST(an_attempt_to_connect_does_not_hold_up_the_end)
 }
 END_TEST
 
+START_TEST(without_jetstream_every_method_is_unavailable)
+{
+    static const char *const calls[][2] = {{"kv.put", "['b', 'k', 'v']"},
+                                           {"kv.get", "['b', 'k']"},
+                                           {"kv.delete", "['b', 'k']"},
+                                           {"kv.keys", "['b']"},
+                                           {"kv.history", "['b', 'k']"},
+                                           {"kv.get", "['b', 'k', {'consistency': 'cached'}]"},
+                                           {"bulk.get", "['b', ['k']]"},
+                                           {"txn.commit", "['b', [], [['put', 'k', 'v']]]"},
+                                           {"watch.start", "['b']"},
+                                           {"bucket.create", "['b']"},
+                                           {"bucket.delete", "['b']"},
+                                           {"bucket.list", "[]"},
+                                           {"bucket.info", "['b']"},
+                                           {"bucket.purge", "['b']"},
+                                           {"bucket.update", "['b', {'history': 3}]"}};
+    struct answer *answer;
+
+    nats_server_prepare(&server, NULL);
+    write_file(format_text("%s/conf", server.directory), format_text("host: 127.0.0.1\nport: %u\n", server.port));
+    nats_server_run(&server);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  timeout: 1\n");
+    struct client *client = client_open(&daemon_of_test);
+    for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        answer = client_call(client, calls[i][0], "%s", calls[i][1]);
+        ck_assert_msg(strcmp(answer_code(answer), "unavailable") == 0, "%s %s: %s", calls[i][0], calls[i][1],
+                      object_text(&answer->error));
+    }
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 /* The library of 3.4.1 waits for the answer to its CONNECT in a busy loop, for ever. */
 START_TEST(a_server_that_falls_silent_after_its_first_line_is_given_up)
 {
@@ -349,6 +383,7 @@ Suite *outage_suite(void)
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_daemon_starts_without_nats_and_connects_when_it_appears);
     tcase_add_test(tests, an_attempt_to_connect_does_not_hold_up_the_end);
+    tcase_add_test(tests, without_jetstream_every_method_is_unavailable);
     tcase_add_test(tests, a_server_that_falls_silent_after_its_first_line_is_given_up);
     tcase_add_test(tests, a_call_that_waits_for_the_first_connection_hears_that_it_failed);
     tcase_add_test(tests, a_server_without_jetstream_is_unavailable);

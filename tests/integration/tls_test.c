@@ -83,7 +83,8 @@ static char *read_in_all_ways(struct client *client, const char *bucket, const c
     assert_ok(direct);
     ck_assert_str_eq(object_text(&direct->result), object_text(&leader->result));
     ck_assert_str_eq(object_text(&direct->result), object_text(&cached->result));
-    return format_text("%s\n%s\n%s", object_text(&direct->result), object_text(&bulk->result), object_text(&history->result));
+    return format_text("%s\n%s\n%s", object_text(&direct->result), object_text(&bulk->result),
+                       object_text(&history->result));
 }
 
 static const char *read_all(struct client *client, const char *bucket)
@@ -282,9 +283,10 @@ static void start_encrypted_server(const char *more)
 
 static const char *encrypted_section(const char *more)
 {
-    return format_text("  mode: external\n  servers: [tls://127.0.0.1:%u]\n  reconnect_min: 0.01\n  reconnect_max: 0.05\n"
-                       "  tls:\n    ca: %s/ca.pem\n%s",
-                       server.port, directory, more);
+    return format_text(
+        "  mode: external\n  servers: [tls://127.0.0.1:%u]\n  reconnect_min: 0.01\n  reconnect_max: 0.05\n"
+        "  tls:\n    ca: %s/ca.pem\n%s",
+        server.port, directory, more);
 }
 
 static void restart_server(void)
@@ -361,10 +363,10 @@ START_TEST(a_server_that_insists_on_tls_is_not_talked_to_in_plain_text)
     scene_make_directory(directory);
     certificate_make_all(directory);
     start_encrypted_server("");
-    daemon_start(&daemon_of_test,
-                 format_text("  mode: external\n  servers: [nats://127.0.0.1:%u]\n  user: u\n  password: secret\n",
-                             server.port),
-                 NULL);
+    daemon_start(
+        &daemon_of_test,
+        format_text("  mode: external\n  servers: [nats://127.0.0.1:%u]\n  user: u\n  password: secret\n", server.port),
+        NULL);
     daemon_wait_log(&daemon_of_test, "unable to get local issuer certificate");
     assert_code(client_call(client_open(&daemon_of_test), "kv.get", "['b', 'k']"), "unavailable");
     daemon_stop(&daemon_of_test);
