@@ -4,9 +4,153 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+
+/* One record has up to 16 KiB and its header. */
+#define BUFFER_BYTES (128u * 1024u)
 
 static _Thread_local struct tls_observer *observer;
+
+/* --- The socket of a session ----------------------------------------------------------------------- */
+
+/* Bytes between a session and its socket, as a source and sink of OpenSSL's (BIO). */
+struct channel {
+    int socket;
+    bool is_drained, has_ended; /* of what the server sends: nothing more for now; nothing more at all */
+    struct channel_buffer {
+        size_t start, end;
+        char bytes[BUFFER_BYTES];
+    } in, out;
+};
+
+static BIO_METHOD *channel_method;
+
+static struct channel *channel_of(const SSL *session)
+{
+    return BIO_get_data(SSL_get_rbio(session));
+}
+
+static int channel_create(BIO *bio)
+{
+    BIO_set_init(bio, 1);
+    return 1;
+}
+
+static int channel_destroy(BIO *bio)
+{
+    free(BIO_get_data(bio));
+    return 1;
+}
+
+static long channel_control(BIO *bio, int command, long number, void *pointer)
+{
+    const struct channel *channel = BIO_get_data(bio);
+
+    (void)number;
+    (void)pointer;
+    if (command == BIO_CTRL_EOF)
+        return channel->has_ended;
+    return command == BIO_CTRL_FLUSH; /* for later: see tls_flush */
+}
+
+static bool would_block(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+/* False: nothing is there, for now, at all, or because of errno. */
+static bool fill(struct channel *channel)
+{
+    struct channel_buffer *in = &channel->in;
+
+    if (channel->is_drained) {
+        errno = EAGAIN;
+        return false;
+    }
+    ssize_t received = recv(channel->socket, in->bytes, sizeof(in->bytes), MSG_DONTWAIT);
+    channel->is_drained = received < (ssize_t)sizeof(in->bytes);
+    channel->has_ended = received == 0;
+    in->start = 0;
+    in->end = received > 0 ? (size_t)received : 0;
+    return received > 0;
+}
+
+static int channel_read(BIO *bio, char *bytes, size_t size, size_t *length)
+{
+    struct channel *channel = BIO_get_data(bio);
+    struct channel_buffer *in = &channel->in;
+
+    BIO_clear_retry_flags(bio);
+    if (in->start == in->end && !fill(channel)) {
+        if (!channel->has_ended && would_block())
+            BIO_set_retry_read(bio);
+        return 0;
+    }
+    *length = in->end - in->start < size ? in->end - in->start : size;
+    memcpy(bytes, in->bytes + in->start, *length);
+    in->start += *length;
+    return 1;
+}
+
+/* False: not all could be sent, for now or because of errno. */
+static bool send_out(struct channel *channel)
+{
+    struct channel_buffer *out = &channel->out;
+
+    while (out->start < out->end) {
+        ssize_t sent =
+            send(channel->socket, out->bytes + out->start, out->end - out->start, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0)
+            return false;
+        out->start += (size_t)sent;
+    }
+    out->start = out->end = 0;
+    return true;
+}
+
+static int channel_write(BIO *bio, const char *bytes, size_t size, size_t *length)
+{
+    struct channel *channel = BIO_get_data(bio);
+    struct channel_buffer *out = &channel->out;
+
+    BIO_clear_retry_flags(bio);
+    if (sizeof(out->bytes) - out->end < size && !send_out(channel)) {
+        if (would_block())
+            BIO_set_retry_write(bio);
+        return 0;
+    }
+    memcpy(out->bytes + out->end, bytes, size);
+    out->end += size;
+    *length = size;
+    return 1;
+}
+
+static bool make_channel_method(void)
+{
+    channel_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "kvstored");
+    return channel_method != NULL && BIO_meth_set_create(channel_method, channel_create) &&
+           BIO_meth_set_destroy(channel_method, channel_destroy) &&
+           BIO_meth_set_ctrl(channel_method, channel_control) && BIO_meth_set_read_ex(channel_method, channel_read) &&
+           BIO_meth_set_write_ex(channel_method, channel_write);
+}
+
+static BIO *make_channel(int descriptor)
+{
+    struct channel *channel = malloc(sizeof(*channel));
+    BIO *bio = channel != NULL ? BIO_new(channel_method) : NULL;
+
+    if (bio == NULL) {
+        free(channel);
+        return NULL;
+    }
+    channel->socket = descriptor;
+    channel->is_drained = channel->has_ended = false;
+    channel->in.start = channel->in.end = channel->out.start = channel->out.end = 0;
+    BIO_set_data(bio, channel);
+    return bio;
+}
 
 /* --- The callbacks --------------------------------------------------------------------------------- */
 
@@ -63,7 +207,7 @@ bool tls_init(void)
 {
     static int index = -1;
 
-    if (index < 0)
+    if (index < 0 && make_channel_method())
         index = SSL_get_ex_new_index(0, NULL, on_new, NULL, on_free);
     return index >= 0;
 }
@@ -77,15 +221,17 @@ void tls_observe(struct tls_observer *new_observer)
 
 bool tls_adopt(SSL *session, int descriptor)
 {
-    if (SSL_set_fd(session, descriptor) != 1)
+    BIO *channel = make_channel(descriptor);
+
+    if (channel == NULL)
         return false;
+    SSL_set_bio(session, channel, channel);
     SSL_set_info_callback(session, NULL);
     /* The library's callback would look at its connection, which is gone. Only a renegotiation could call it. */
     SSL_set_options(session, SSL_OP_NO_RENEGOTIATION);
     SSL_set_verify(session, SSL_get_verify_mode(session), NULL);
-    /* What is not written moves when the buffer grows. Reading ahead takes header and body of a record in one call. */
+    /* What is not written moves when the buffer grows. */
     SSL_set_mode(session, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_set_read_ahead(session, 1);
     return true;
 }
 
@@ -105,6 +251,11 @@ static enum tls_result result_of(SSL *session, int result)
     }
 }
 
+void tls_begin_reading(SSL *session)
+{
+    channel_of(session)->is_drained = false;
+}
+
 enum tls_result tls_read(SSL *session, void *buffer, size_t size, size_t *length)
 {
     *length = 0;
@@ -119,6 +270,21 @@ enum tls_result tls_write(SSL *session, const void *bytes, size_t size, size_t *
     ERR_clear_error();
     errno = 0;
     return result_of(session, SSL_write_ex(session, bytes, size, length));
+}
+
+enum tls_result tls_flush(SSL *session)
+{
+    errno = 0;
+    if (send_out(channel_of(session)))
+        return TLS_DONE;
+    return would_block() ? TLS_WAIT_TO_WRITE : TLS_FAILED;
+}
+
+size_t tls_unsent_bytes(const SSL *session)
+{
+    const struct channel *channel = channel_of(session);
+
+    return channel->out.end - channel->out.start;
 }
 
 void tls_describe_failure(char *text, size_t text_bytes)

@@ -29,18 +29,29 @@ const char *tls_alert_text(int alert);
 void tls_observe(struct tls_observer *observer);
 
 /*
- * Makes a session that has finished its handshake ready for non-blocking use on a descriptor, which stays the caller's.
- * False: OpenSSL has no memory.
+ * Prepares a session that has finished its handshake for non-blocking use on a descriptor, which stays the caller's.
+ * From now on whole buffers of many records are received and sent, and not single records: these would cost two system
+ * calls each. False: OpenSSL has no memory.
  */
 bool tls_adopt(SSL *session, int descriptor);
 
-/*
- * As recv and send with MSG_DONTWAIT, but for a peer that closes: *length is 0 then and nothing else is. WAIT_TO_READ
- * and WAIT_TO_WRITE: nothing was done, try again when the socket is readable or writable.
- */
+/* WAIT_TO_READ and WAIT_TO_WRITE: nothing was done; try again when the socket is readable or writable. */
 enum tls_result { TLS_DONE, TLS_WAIT_TO_READ, TLS_WAIT_TO_WRITE, TLS_CLOSED, TLS_FAILED };
+
+/* The socket may have something new: tls_read looks, until it had less than a buffer. */
+void tls_begin_reading(SSL *session);
+
+/* Reads the next bytes, of one record at most. */
 enum tls_result tls_read(SSL *session, void *buffer, size_t size, size_t *length);
+
+/* Encrypts bytes; they go out at the latest in tls_flush. If it had to wait, the same bytes must come again. */
 enum tls_result tls_write(SSL *session, const void *bytes, size_t size, size_t *length);
+
+/* Sends what is encrypted. */
+enum tls_result tls_flush(SSL *session);
+
+/* Encrypted bytes that are not sent. */
+size_t tls_unsent_bytes(const SSL *session);
 
 /* After TLS_FAILED: the reason. */
 void tls_describe_failure(char *text, size_t text_bytes);

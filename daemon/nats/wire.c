@@ -1,7 +1,5 @@
 #include "daemon/nats/wire.h"
 
-#include "daemon/nats/tls.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <openssl/err.h>
@@ -58,10 +56,11 @@ static void release(struct wire *wire)
 void wire_finish_writing(struct wire *wire)
 {
     /* In the middle of a record, or after an error, the server would take it for garbage. */
-    if (wire->tls != NULL && wire->lost[0] == '\0' && wire->out_start == wire->out_length) {
-        SSL_shutdown(wire->tls);
-        ERR_clear_error();
-    }
+    if (wire->tls == NULL || wire->lost[0] != '\0' || wire_unwritten_bytes(wire) > 0)
+        return;
+    SSL_shutdown(wire->tls);
+    tls_flush(wire->tls);
+    ERR_clear_error();
 }
 
 void wire_close(struct wire *wire)
@@ -219,16 +218,21 @@ static enum moved lose_tls(struct wire *wire)
     return LOST;
 }
 
+static enum moved moved_by_tls(struct wire *wire, enum tls_result result)
+{
+    if (result == TLS_DONE || result == TLS_CLOSED)
+        return MOVED;
+    if (result == TLS_WAIT_TO_READ || result == TLS_WAIT_TO_WRITE)
+        return WOULD_BLOCK;
+    return lose_tls(wire);
+}
+
 static enum moved write_tls(struct wire *wire, const char *bytes, size_t size, size_t *sent)
 {
     enum tls_result result = tls_write(wire->tls, bytes, size, sent);
 
     wire->write_waits_to_read = result == TLS_WAIT_TO_READ;
-    if (result == TLS_DONE)
-        return MOVED;
-    if (result == TLS_WAIT_TO_READ || result == TLS_WAIT_TO_WRITE)
-        return WOULD_BLOCK;
-    return lose_tls(wire);
+    return moved_by_tls(wire, result);
 }
 
 static enum moved write_once(struct wire *wire, size_t *sent)
@@ -264,11 +268,13 @@ bool wire_write(struct wire *wire)
         wire->out_start += sent;
         total += sent;
     }
-    if (wire->out_start < wire->out_length)
-        return moved != LOST;
-    wire->out_start = wire->out_length = 0;
-    shrink_out(wire);
-    return true;
+    if (moved != LOST && wire->tls != NULL)
+        moved = moved_by_tls(wire, tls_flush(wire->tls));
+    if (wire->out_start == wire->out_length) {
+        wire->out_start = wire->out_length = 0;
+        shrink_out(wire);
+    }
+    return moved != LOST;
 }
 
 /* --- Reading: messages ----------------------------------------------------------------------------- */
@@ -488,11 +494,7 @@ static enum moved read_tls(struct wire *wire, char *buffer, size_t room, size_t 
     enum tls_result result = tls_read(wire->tls, buffer, room, received);
 
     wire->read_waits_to_write = result == TLS_WAIT_TO_WRITE;
-    if (result == TLS_DONE || result == TLS_CLOSED)
-        return MOVED;
-    if (result == TLS_WAIT_TO_READ || result == TLS_WAIT_TO_WRITE)
-        return WOULD_BLOCK;
-    return lose_tls(wire);
+    return moved_by_tls(wire, result);
 }
 
 /* Reads what there is, as far as it fits. *received is 0 when the server has closed the connection. */
@@ -549,6 +551,8 @@ bool wire_read(struct wire *wire)
     wire->is_reading = true;
     wire->has_more = false;
     wire->read_bytes = 0;
+    if (wire->tls != NULL)
+        tls_begin_reading(wire->tls);
     is_well = take_all(wire); /* what an earlier call has left */
     while (is_well && wire->is_open && !wire->has_more && !is_drained && wire->read_bytes < TURN_BYTES)
         is_well = read_once(wire, &is_drained) && take_all(wire);
@@ -557,7 +561,7 @@ bool wire_read(struct wire *wire)
         release(wire);
         return true;
     }
-    /* What a session has read ahead makes no socket readable. */
+    /* What a session has received makes no socket readable. */
     if (is_well && wire->tls != NULL && !is_drained)
         wire->has_more = true;
     return is_well;

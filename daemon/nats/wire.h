@@ -11,8 +11,8 @@
 #define DAEMON_NATS_WIRE_H
 
 #include "daemon/nats/message.h"
+#include "daemon/nats/tls.h"
 
-#include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -81,18 +81,16 @@ bool wire_read(struct wire *wire);
 /* Writes as much of the buffer as the socket takes. False: lost. */
 bool wire_write(struct wire *wire);
 
-/* Whether wire_write or wire_read has something to do as soon as the socket is writable. */
-static inline bool wire_wants_to_write(const struct wire *wire)
-{
-    bool has_bytes = wire->out_length > wire->out_start;
-
-    return (has_bytes && !wire->write_waits_to_read) || wire->read_waits_to_write;
-}
-
 /* Bytes that are not written yet. */
 static inline size_t wire_unwritten_bytes(const struct wire *wire)
 {
-    return wire->out_length - wire->out_start;
+    return wire->out_length - wire->out_start + (wire->tls != NULL ? tls_unsent_bytes(wire->tls) : 0);
+}
+
+/* Whether wire_write or wire_read has something to do as soon as the socket is writable. */
+static inline bool wire_wants_to_write(const struct wire *wire)
+{
+    return (wire_unwritten_bytes(wire) > 0 && !wire->write_waits_to_read) || wire->read_waits_to_write;
 }
 
 #endif

@@ -24,6 +24,7 @@ struct bench_place {
     const char *name;
     char socket_path[104];
     char url[64];
+    const char *authority; /* of the server's certificate, for a connection with TLS; NULL: without */
     int port;
     pid_t server, daemon;
 };
@@ -56,6 +57,8 @@ bench_row_fn pipelined_put_per_s, pipelined_get_per_s, pipelined_get_ours_per_s,
     pipelined_get_once_per_s, durable_deep_per_s, redis_set_durable_per_s, redis_get_per_s;
 /* scale.c: what one call costs the daemon when there is more of everything; 'peer' is less of it */
 bench_row_fn idle_sessions_us, many_buckets_us, in_flight_us;
+/* The same over TLS; 'peer' is without. */
+bench_row_fn tls_put_us, tls_get_us, tls_one_us;
 /* memory.c */
 bench_row_fn idle_memory_kb, idle_client_kb, first_answer_ms;
 /* cache.c: with a daemon that has watches and the near cache */
@@ -69,6 +72,9 @@ bench_row_fn neighbour_unfinished_ms, neighbour_unread_ms, neighbour_leaving_ms,
 /* Starts everything; the bucket is there afterwards. */
 void bench_start(struct bench *bench);
 void bench_stop(struct bench *bench);
+
+/* A server with TLS, which is ordinary otherwise, and a daemon. Starts them at the first call. */
+const struct bench_place *bench_start_encrypted(const struct bench *bench);
 
 /* One more daemon in front of a place's server, and one more Redis, under a name of their own. */
 void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name);

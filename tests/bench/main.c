@@ -18,7 +18,7 @@
 static const char clients[] = "One call after the other", pipelines[] = "Many calls in flight",
                   many_keys[] = "Many keys in one call", durable[] = "A server that syncs each write to its disk",
                   redis[] = "Beside Redis", scale[] = "What a call costs when there is more of everything",
-                  size[] = "Size", cache[] = "The near cache and watches",
+                  tls[] = "Over TLS; the peer is without it", size[] = "Size", cache[] = "The near cache and watches",
                   neighbour[] = "Beside a bad neighbour; the peer is without it";
 
 /* The figures: issue 4's and, for the near cache and watches, issue 5's. */
@@ -52,6 +52,9 @@ static const struct table_row rows[] = {
     {scale, "cost of a call, 10000 idle sessions vs none", "us", false, false, 0, 1.0, 0, idle_sessions_us},
     {scale, "cost of a call, 8192 in flight vs 64", "us", false, false, 0, 1.0, 0, in_flight_us},
     {scale, "cost of a call, 1000 buckets vs 1", "us", false, false, 0, 1.0, 0, many_buckets_us},
+    {tls, "cost of a put over TLS vs without", "us", false, false, 0, 1.3, 0, tls_put_us},
+    {tls, "cost of a get over TLS vs without", "us", false, false, 0, 1.3, 0, tls_get_us},
+    {tls, "cost of a put and a get over TLS, one in flight", "us", false, false, 1.3, 1.1, 0, tls_one_us},
     {neighbour, "neighbour of unfinished messages of 16 MB, p99", "ms", false, false, 0, 0, NEIGHBOUR_P99_MS,
      neighbour_unfinished_ms},
     {neighbour, "neighbour of unread answers, p99", "ms", false, true, 0, 0, NEIGHBOUR_P99_MS, neighbour_unread_ms},

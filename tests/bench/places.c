@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -35,7 +36,9 @@ static int free_port(void)
     return ntohs(address.sin_port);
 }
 
-static void start_nats(const struct bench *bench, struct bench_place *place, bool is_durable)
+/* more: further lines of its configuration. */
+static void start_nats_with(const struct bench *bench, struct bench_place *place, const char *jetstream,
+                            const char *more)
 {
     char conf[256];
 
@@ -43,11 +46,16 @@ static void start_nats(const struct bench *bench, struct bench_place *place, boo
     snprintf(place->url, sizeof(place->url), "nats://127.0.0.1:%d", place->port);
     snprintf(conf, sizeof(conf), "%s.conf", place->name);
     FILE *file = create(conf);
-    fprintf(file, "listen: \"127.0.0.1:%d\"\njetstream { store_dir: \"%s\"%s }\n", place->port, place->name,
-            is_durable ? ", sync_interval: always" : "");
+    fprintf(file, "listen: \"127.0.0.1:%d\"\njetstream { store_dir: \"%s\"%s }\n%s", place->port, place->name,
+            jetstream, more);
     fclose(file);
     char *argv[] = {(char *)bench->nats_server, "-c", conf, NULL};
     place->server = bench_spawn(place->name, argv);
+}
+
+static void start_nats(const struct bench *bench, struct bench_place *place, bool is_durable)
+{
+    start_nats_with(bench, place, is_durable ? ", sync_interval: always" : "", "");
 }
 
 void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name)
@@ -59,9 +67,13 @@ void bench_start_daemon(const struct bench *bench, struct bench_place *place, co
     FILE *file = create(conf);
     fprintf(file,
             "listen: {path: %s}\n"
-            "nats: {mode: external, servers: [\"%s\"]}\n"
-            "limits: {sessions: 12000}\n",
+            "limits: {sessions: 12000}\n"
+            "nats:\n"
+            "  mode: external\n"
+            "  servers: [\"%s\"]\n",
             place->socket_path, place->url);
+    if (place->authority != NULL)
+        fprintf(file, "  tls: {ca: %s}\n", place->authority);
     fclose(file);
     char *argv[] = {(char *)bench->kvstored, "--config", conf, NULL};
     place->daemon = bench_spawn(name, argv);
@@ -169,8 +181,39 @@ void bench_start(struct bench *bench)
     bench->has_watches = knows_watches(&bench->ordinary);
 }
 
+/* --- TLS ------------------------------------------------------------------------------------------- */
+
+static struct bench_place encrypted_place = {.name = "encrypted", .authority = "tls.pem"};
+
+static void make_certificate(void)
+{
+    static const char command[] = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+                                  "-subj /CN=bench -addext subjectAltName=IP:127.0.0.1 -keyout tls.key -out tls.pem "
+                                  ">openssl.log 2>&1";
+
+    if (system(command) != 0) // NOLINT: a constant command
+        bench_die("openssl cannot make a certificate");
+}
+
+const struct bench_place *bench_start_encrypted(const struct bench *bench)
+{
+    if (encrypted_place.daemon == 0) {
+        make_certificate();
+        start_nats_with(bench, &encrypted_place, "", "tls { cert_file: \"tls.pem\", key_file: \"tls.key\" }\n");
+        snprintf(encrypted_place.url, sizeof(encrypted_place.url), "tls://127.0.0.1:%d", encrypted_place.port);
+        bench_start_daemon(bench, &encrypted_place, "kvstored-tls");
+        make_bucket(&encrypted_place);
+    }
+    return &encrypted_place;
+}
+
 void bench_stop(struct bench *bench)
 {
+    if (encrypted_place.daemon != 0) {
+        bench_end(encrypted_place.daemon);
+        bench_end(encrypted_place.server);
+    }
+
     bench_end(bench->ordinary.daemon);
     bench_end(bench->durable.daemon);
     bench_end(bench->ordinary.server);

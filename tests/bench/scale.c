@@ -20,18 +20,24 @@ static void run_counted(struct bench_client *client)
     client->result = (bench_cpu_us(client->place->daemon) - before_us) / (double)answered;
 }
 
-static double call_us(const struct bench *bench, struct load *load)
+static double operation_us(const struct bench *bench, const struct bench_place *place, struct load *load,
+                           enum load_operation operation)
 {
-    struct bench_client client = {.bench = bench, .place = &bench->ordinary, .context = load};
+    struct bench_client client = {.bench = bench, .place = place, .context = load};
 
     load->protocol = &load_kvstored;
-    load->where = bench->ordinary.socket_path;
+    load->where = place->socket_path;
     load->prefix = "scale";
     load->keys = KEYS;
-    load->operation = LOAD_PUT;
-    double put_us = bench_alone(&client, run_counted);
-    load->operation = LOAD_GET;
-    return (put_us + bench_alone(&client, run_counted)) / 2;
+    load->operation = operation;
+    return bench_alone(&client, run_counted);
+}
+
+static double call_us(const struct bench *bench, struct load *load)
+{
+    double put_us = operation_us(bench, &bench->ordinary, load, LOAD_PUT);
+
+    return (put_us + operation_us(bench, &bench->ordinary, load, LOAD_GET)) / 2;
 }
 
 /* --- Idle sessions ----------------------------------------------------------------------------------------- */
@@ -99,4 +105,39 @@ double in_flight_us(const struct bench *bench, bool is_ours)
     struct load load = {.connections = 16, .depth = is_ours ? 512 : 4};
 
     return call_us(bench, &load);
+}
+
+/* --- TLS ----------------------------------------------------------------------------------------------------- */
+
+static double over_tls_us(const struct bench *bench, bool is_encrypted, struct load *load,
+                          enum load_operation operation)
+{
+    const struct bench_place *encrypted = bench_start_encrypted(bench);
+    const struct bench_place *place = is_encrypted ? encrypted : &bench->ordinary;
+    const struct load once = {.protocol = &load_kvstored, .where = place->socket_path, .prefix = "scale", .keys = KEYS};
+
+    load_fill(&once);
+    return operation_us(bench, place, load, operation);
+}
+
+double tls_put_us(const struct bench *bench, bool is_ours)
+{
+    struct load load = {.connections = 16, .depth = 16};
+
+    return over_tls_us(bench, is_ours, &load, LOAD_PUT);
+}
+
+double tls_get_us(const struct bench *bench, bool is_ours)
+{
+    struct load load = {.connections = 16, .depth = 16};
+
+    return over_tls_us(bench, is_ours, &load, LOAD_GET);
+}
+
+double tls_one_us(const struct bench *bench, bool is_ours)
+{
+    struct load load = {.connections = 1, .depth = 1};
+    double put_us = over_tls_us(bench, is_ours, &load, LOAD_PUT);
+
+    return (put_us + over_tls_us(bench, is_ours, &load, LOAD_GET)) / 2;
 }
