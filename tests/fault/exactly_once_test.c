@@ -364,16 +364,7 @@ static void try_stall(enum trial_kind kind)
 
 START_TEST(a_write_whose_server_stands_still_for_longer_than_its_window_is_stored_once)
 {
-    json_t *info = nats_api(stage.nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
-    json_t *config = json_object_get(info, "config");
-
-    json_object_set_new(config, "duplicate_window", json_integer(WINDOW_MS * 1000000ll));
-    char *text = json_dumps(config, JSON_COMPACT);
-    for (char *at = text; *at != '\0'; at++)
-        *at = *at == '"' ? '\'' : *at;
-    json_decref(nats_api(stage.nats, format_text("STREAM.UPDATE.KV_%s", bucket), "%s", text));
-    free(text);
-    json_decref(info);
+    stage_set_window(&stage, bucket, WINDOW_MS);
     for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
         try_stall(kind);
 }

@@ -33,6 +33,7 @@ struct stream {
 struct pair {
     bool is_open;
     struct stream up, down; /* to the server, to the daemon */
+    struct stream late;     /* to the daemon: acks that were delayed */
 };
 
 struct proxy {
@@ -45,7 +46,7 @@ struct proxy {
     struct pair pairs[PAIRS_MAX];
     struct proxy_fault fault;
     unsigned strikes, publishes;
-    bool is_holding, cut_wanted, stop_wanted;
+    bool is_holding, delivery_wanted, cut_wanted, stop_wanted;
     /* Reply subjects of the publishes whose acks the fault waits for. */
     char (*replies)[SUBJECT_BYTES];
     size_t reply_count, reply_room;
@@ -58,6 +59,7 @@ struct frame {
     bool is_publish, is_delivery, is_heartbeat;
     char subject[SUBJECT_BYTES];
     char reply[SUBJECT_BYTES]; /* "": none */
+    char sid[32];              /* of a delivery: the subscription's number */
 };
 
 /* A subject against a pattern with * and >. */
@@ -100,6 +102,8 @@ static void read_line(struct frame *frame, char *line)
     snprintf(frame->subject, sizeof(frame->subject), "%s", words[1]);
     if (count > least)
         snprintf(frame->reply, sizeof(frame->reply), "%s", words[2 + frame->is_delivery]);
+    if (frame->is_delivery)
+        snprintf(frame->sid, sizeof(frame->sid), "%s", words[2]);
 }
 
 /* The first message of what has come; false: it is not all there yet. */
@@ -157,6 +161,7 @@ static void close_pair(struct pair *pair)
     close(pair->down.from);
     free(pair->up.bytes);
     free(pair->down.bytes);
+    free(pair->late.bytes);
     memset(pair, 0, sizeof(*pair));
 }
 
@@ -165,7 +170,7 @@ static void close_pair(struct pair *pair)
 static bool is_of_ack(enum proxy_fault_kind kind)
 {
     return kind == PROXY_DROP_ACK || kind == PROXY_CUT_BEFORE_ACK || kind == PROXY_CUT_AFTER_ACK ||
-           kind == PROXY_HOLD_BEFORE_ACK;
+           kind == PROXY_HOLD_BEFORE_ACK || kind == PROXY_DELAY_ACK || kind == PROXY_REPLACE_ACK;
 }
 
 static bool is_of_delivery(enum proxy_fault_kind kind)
@@ -221,10 +226,37 @@ static bool strikes(struct proxy *proxy, const struct frame *frame)
     return false;
 }
 
+/* Puts bytes behind those that the stream has. */
+static void append(struct stream *stream, const char *bytes, size_t size)
+{
+    if (stream->room - stream->size < size) {
+        stream->room = stream->room * 2 + size;
+        stream->bytes = realloc(stream->bytes, stream->room);
+        if (stream->bytes == NULL)
+            abort();
+    }
+    memcpy(stream->bytes + stream->size, bytes, size);
+    stream->size += size;
+}
+
+static void pass_instead(const struct pair *pair, const struct frame *ack, const char *payload)
+{
+    struct stream stream = {.to = pair->down.to};
+    char line[2 * SUBJECT_BYTES];
+    int length = snprintf(line, sizeof(line), "MSG %s %s %zu\r\n", ack->subject, ack->sid, strlen(payload));
+
+    append(&stream, line, (size_t)length);
+    append(&stream, payload, strlen(payload));
+    append(&stream, "\r\n", 2);
+    pass(&stream, stream.size);
+    free(stream.bytes);
+}
+
 /* What becomes of a message that the fault has struck. False: the pair has ended. */
-static bool suffer(struct proxy *proxy, struct pair *pair, struct stream *stream, size_t size)
+static bool suffer(struct proxy *proxy, struct pair *pair, struct stream *stream, const struct frame *frame)
 {
     const struct proxy_fault *fault = &proxy->fault;
+    size_t size = frame->size;
 
     proxy->strikes++;
     if (fault->then_hold && proxy->strikes == fault->count)
@@ -234,6 +266,14 @@ static bool suffer(struct proxy *proxy, struct pair *pair, struct stream *stream
     case PROXY_DROP_ACK:
     case PROXY_DROP_DELIVERY:
     case PROXY_DROP_HEARTBEAT:
+        drop_bytes(stream, size);
+        return true;
+    case PROXY_DELAY_ACK:
+        append(&pair->late, stream->bytes, size);
+        drop_bytes(stream, size);
+        return true;
+    case PROXY_REPLACE_ACK:
+        pass_instead(pair, frame, fault->text);
         drop_bytes(stream, size);
         return true;
     case PROXY_CUT_AFTER_PUBLISH:
@@ -277,7 +317,7 @@ static bool work_off(struct proxy *proxy, struct pair *pair, struct stream *stre
         }
         pass(stream, ready);
         ready = 0;
-        if (!suffer(proxy, pair, stream, frame.size))
+        if (!suffer(proxy, pair, stream, &frame))
             return false;
     }
     pass(stream, ready);
@@ -326,14 +366,18 @@ static void begin_pair(struct proxy *proxy)
     setsockopt(daemon, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     proxy->latest_port = port;
-    *pair =
-        (struct pair){.is_open = true, .up = {.from = daemon, .to = server}, .down = {.from = server, .to = daemon}};
+    *pair = (struct pair){.is_open = true,
+                          .up = {.from = daemon, .to = server},
+                          .down = {.from = server, .to = daemon},
+                          .late = {.to = daemon}};
 }
 
 static void work_pairs(struct proxy *proxy)
 {
     for (unsigned i = 0; i < PAIRS_MAX; i++) {
         struct pair *pair = &proxy->pairs[i];
+        if (pair->is_open && proxy->delivery_wanted)
+            pass(&pair->late, pair->late.size);
         if (pair->is_open && proxy->cut_wanted)
             close_pair(pair);
         else if (pair->is_open && work_off(proxy, pair, &pair->up))
@@ -342,6 +386,7 @@ static void work_pairs(struct proxy *proxy)
     if (proxy->cut_wanted)
         proxy->latest_port = 0;
     proxy->cut_wanted = false;
+    proxy->delivery_wanted = false;
 }
 
 /* Waits for what may happen. What was read belongs to the stream of the same place in streams. */
@@ -481,6 +526,14 @@ void proxy_hold(struct proxy *proxy)
 void proxy_release(struct proxy *proxy)
 {
     set_holding(proxy, false);
+}
+
+void proxy_deliver(struct proxy *proxy)
+{
+    pthread_mutex_lock(&proxy->lock);
+    proxy->delivery_wanted = true;
+    pthread_mutex_unlock(&proxy->lock);
+    ring(proxy);
 }
 
 void proxy_cut(struct proxy *proxy)

@@ -25,6 +25,8 @@ enum proxy_fault_kind {
     PROXY_HOLD_BEFORE_PUBLISH, /* nothing passes in either direction until proxy_release, this publish first */
     PROXY_HOLD_AFTER_PUBLISH,
     PROXY_HOLD_BEFORE_ACK,
+    PROXY_DELAY_ACK,   /* the ack alone waits until proxy_deliver */
+    PROXY_REPLACE_ACK, /* the server has done it, and the daemon is told fault.text instead */
     /* Of what consumers bring: */
     PROXY_DROP_DELIVERY,       /* the server counts it as told, and the daemon never sees it */
     PROXY_CUT_BEFORE_DELIVERY, /* the connection ends instead */
@@ -37,6 +39,7 @@ struct proxy_fault {
     unsigned skip;       /* so many that match pass before */
     unsigned count;      /* how often it strikes; 0: once */
     bool then_hold;      /* after the last strike nothing passes until proxy_release */
+    const char *text;    /* of PROXY_REPLACE_ACK: the payload; borrowed like subject */
 };
 
 struct proxy;
@@ -58,6 +61,9 @@ unsigned proxy_publishes(struct proxy *proxy);
 /* Nothing passes in either direction; and all passes again, what waited first. */
 void proxy_hold(struct proxy *proxy);
 void proxy_release(struct proxy *proxy);
+
+/* The acks that were delayed go to the daemon, before anything that the server sends from now on. */
+void proxy_deliver(struct proxy *proxy);
 
 /* Ends all connections that there are. */
 void proxy_cut(struct proxy *proxy);

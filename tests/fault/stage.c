@@ -237,6 +237,15 @@ void stage_make_short_bucket(struct stage *stage, const char *name)
     make_bucket(stage, name, 1, NULL);
 }
 
+void stage_set_window(struct stage *stage, const char *bucket, unsigned window_ms)
+{
+    json_t *info = nats_api(stage->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    json_t *config = json_object_get(info, "config");
+
+    json_object_set_new(config, "duplicate_window", json_integer(window_ms * 1000000ll));
+    nats_api(stage->nats, format_text("STREAM.UPDATE.KV_%s", bucket), "%s", (char *)keep(json_dumps(config, 0)));
+}
+
 void stage_reconnect_nats(struct stage *stage)
 {
     unsigned ports[CLUSTER_SERVERS];

@@ -66,6 +66,9 @@ void stage_make_bucket(struct stage *stage, const char *name, const char *option
 /* The same that keeps only the last message of each key. */
 void stage_make_short_bucket(struct stage *stage, const char *name);
 
+/* So long the server knows ids of the bucket. Set before the daemon has written to it: it does not ask again. */
+void stage_set_window(struct stage *stage, const char *bucket, unsigned window_ms);
+
 /*
  * Waits until a bucket that was made is known. The stream's leader says that it is there, and JetStream's leader may
  * still have to apply its own decision: until then it answers whoever asks for the stream that there is none.
