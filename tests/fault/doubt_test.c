@@ -1,0 +1,190 @@
+/* A write in doubt: the order of the writes of its key, and what its bucket goes through meanwhile. */
+#include "tests/fault/stage.h"
+#include "tests/fault/suites.h"
+
+#include <string.h>
+
+/* More often than anything is sent again. */
+#define ALWAYS 100000u
+
+#define KEY_SUBJECT "$KV.b.k"
+
+static struct stage stage;
+
+static void begin(void)
+{
+    /* Each write on its own: in a batch those of other keys would wait too. */
+    stage_begin(&stage, 1, STAGE_ATTEMPTS(0.1) "buckets:\n  group_commit: off\n");
+    stage_make_bucket(&stage, "b", NULL);
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'before']"));
+}
+
+static void end(void)
+{
+    stage_end(&stage);
+}
+
+static unsigned stored(const char *value, uint64_t *revision)
+{
+    struct stream_log log = nats_read_log(stage.nats, "b");
+
+    return log_count(&log, "k", "put", value, revision);
+}
+
+static void arm(enum proxy_fault_kind kind, const char *subject, unsigned count)
+{
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = kind, .subject = subject, .count = count});
+}
+
+static void disarm(void)
+{
+    arm(PROXY_NO_FAULT, NULL, 0);
+}
+
+/* Sends a write to the key and spoils all that the daemon does about it, until disarm. It has asked once by then. */
+static uint32_t send_into_doubt(enum proxy_fault_kind kind, const char *method, const char *params)
+{
+    arm(kind, KEY_SUBJECT, ALWAYS);
+    uint32_t msgid = session_send(stage.session, method, "%s", params);
+    wait_until(proxy_strikes(stage.proxy) >= 2, "the question");
+    return msgid;
+}
+
+/* The daemon has taken the calls before this one, and has sent of them what it sends. */
+static void wait_for_calls_before(void)
+{
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'other', 'x']"));
+}
+
+/* --- Who waits for the key ------------------------------------------------------------------------- */
+
+START_TEST(a_write_that_was_lost_is_stored_before_those_that_waited_for_it)
+{
+    static const struct {
+        const char *method, *params;
+    } calls[] = {{"kv.put", "['b', 'k', 'first']"},
+                 {"txn.commit", "['b', [], [['put', 'm', 'x'], ['put', 'k', 'first']]]"}};
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        uint64_t first_at, second_at;
+        uint32_t first = send_into_doubt(PROXY_DROP_PUBLISH, calls[i].method, calls[i].params);
+        uint32_t second = session_send(stage.session, "kv.put", "['b', 'k', 'second']");
+        wait_for_calls_before();
+        disarm();
+        assert_ok(session_wait(stage.session, first));
+        assert_ok(session_wait(stage.session, second));
+        ck_assert_uint_eq(stored("first", &first_at), i + 1);
+        ck_assert_uint_eq(stored("second", &second_at), i + 1);
+        ck_assert_msg(first_at < second_at, "%s was stored at %llu, and the one behind it at %llu", calls[i].method,
+                      (unsigned long long)first_at, (unsigned long long)second_at);
+    }
+}
+END_TEST
+
+START_TEST(a_key_in_doubt_takes_no_other_write_though_its_bucket_is_updated)
+{
+    uint64_t first_at, second_at;
+    uint32_t first = send_into_doubt(PROXY_DROP_ACK, "kv.put", "['b', 'k', 'first']");
+
+    assert_ok(session_call(stage.session, "bucket.update", "['b', {'description': 'another one'}]"));
+    uint32_t second = session_send(stage.session, "kv.put", "['b', 'k', 'second']");
+    wait_for_calls_before();
+    ck_assert_uint_eq(stored("second", &second_at), 0);
+    disarm();
+    assert_ok(session_wait(stage.session, first));
+    assert_ok(session_wait(stage.session, second));
+    ck_assert_uint_eq(stored("first", &first_at), 1);
+    ck_assert_uint_eq(stored("second", &second_at), 1);
+    ck_assert_uint_lt(first_at, second_at);
+}
+END_TEST
+
+/* --- A bucket that goes ----------------------------------------------------------------------------- */
+
+/* The bucket is looked up and is not there, comes back under its name, and only then the write looks it up itself. */
+START_TEST(a_write_in_doubt_outlives_its_bucket)
+{
+    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    uint64_t revision;
+
+    uint32_t lost = send_into_doubt(PROXY_DROP_PUBLISH, "kv.put", "['b', 'k', 'lost']");
+    assert_ok(session_call(stage.session, "bucket.delete", "['b']"));
+    assert_code(session_call(stage.session, "kv.get", "['b', 'k']"), "bucket_not_found");
+    arm(PROXY_HOLD_BEFORE_ACK, KEY_SUBJECT, 1); /* the answer that nobody is there */
+    wait_until(proxy_strikes(stage.proxy) == 1, "the question");
+    nats_api(stage.nats, "STREAM.CREATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    disarm();
+    proxy_release(stage.proxy);
+    const struct answer *answer = session_wait(stage.session, lost);
+    ck_assert_str_eq(answer_outcome(answer), "unknown");
+    ck_assert_uint_eq(stored("lost", &revision), 0);
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'after']"));
+}
+END_TEST
+
+/* The refusal comes while the bucket is looked up, because nobody listened to the question. */
+START_TEST(a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt)
+{
+    proxy_arm(stage.proxy,
+              (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = KEY_SUBJECT, .then_hold = true});
+    uint32_t refused = session_send(stage.session, "kv.create", "['b', 'k', 'never']");
+    wait_until(proxy_strikes(stage.proxy) == 1, "the refusal");
+    nats_api(stage.nats, "STREAM.DELETE.KV_b", "{}");
+    arm(PROXY_DROP_PUBLISH, "$JS.API.STREAM.INFO.KV_b", ALWAYS);
+    proxy_release(stage.proxy);
+    wait_until(proxy_strikes(stage.proxy) >= 1, "the question for the bucket");
+    proxy_deliver(stage.proxy);
+    disarm();
+    const struct answer *answer = session_wait(stage.session, refused);
+    assert_code(answer, "bucket_not_found");
+    ck_assert_str_ne(answer_outcome(answer), "unknown");
+}
+END_TEST
+
+/* --- A server that ends ----------------------------------------------------------------------------- */
+
+#define WINDOW_MS 300u
+
+/* It may say so in the middle of the commit, and complete it at its next start. It has forgotten the ids by then. */
+START_TEST(a_batch_whose_server_closes_is_not_stored_again)
+{
+    static const char closed[] = "{\"error\":{\"code\":503,\"err_code\":10077,\"description\":\"store is closed\"}}";
+    uint64_t revision;
+
+    stage_make_short_bucket(&stage, "short");
+    stage_set_window(&stage, "short", WINDOW_MS);
+    proxy_arm(stage.proxy, (struct proxy_fault){
+                               .kind = PROXY_REPLACE_ACK, .subject = "$KV.short.>", .then_hold = true, .text = closed});
+    uint64_t retries = stage_retries(&stage);
+    uint32_t msgid =
+        session_send(stage.session, "txn.commit", "['short', [], [['put', 'a', 'mine'], ['put', 'b', 'mine']]]");
+    wait_until(proxy_strikes(stage.proxy) == 1, "the end of the store");
+    wait_until(stage_retries(&stage) > retries, "what the daemon sends then");
+    uint64_t begin_ms = now_ms();
+    nats_put(stage.nats, "short", "a", "other");
+    nats_put(stage.nats, "short", "b", "other");
+    wait_until(now_ms() - begin_ms > 2 * WINDOW_MS, "the end of the window");
+    disarm();
+    proxy_release(stage.proxy);
+    const struct answer *answer = session_wait(stage.session, msgid);
+    ck_assert_str_eq(answer_outcome(answer), "unknown");
+    struct stream_log log = nats_read_log(stage.nats, "short");
+    ck_assert_uint_eq(log_count(&log, "a", "put", "other", &revision), 1);
+    ck_assert_uint_eq(log_count(&log, "b", "put", "other", &revision), 1);
+}
+END_TEST
+
+Suite *doubt_suite(void)
+{
+    Suite *suite = suite_create("in doubt");
+    TCase *tests = tcase_create("one server");
+
+    tcase_add_checked_fixture(tests, begin, end);
+    tcase_add_test(tests, a_write_that_was_lost_is_stored_before_those_that_waited_for_it);
+    tcase_add_test(tests, a_key_in_doubt_takes_no_other_write_though_its_bucket_is_updated);
+    tcase_add_test(tests, a_write_in_doubt_outlives_its_bucket);
+    tcase_add_test(tests, a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt);
+    tcase_add_test(tests, a_batch_whose_server_closes_is_not_stored_again);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
