@@ -125,8 +125,7 @@ END_TEST
 /* The refusal comes while the bucket is looked up, because nobody listened to the question. */
 START_TEST(a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt)
 {
-    proxy_arm(stage.proxy,
-              (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = KEY_SUBJECT, .then_hold = true});
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = KEY_SUBJECT, .then_hold = true});
     uint32_t refused = session_send(stage.session, "kv.create", "['b', 'k', 'never']");
     wait_until(proxy_strikes(stage.proxy) == 1, "the refusal");
     nats_api(stage.nats, "STREAM.DELETE.KV_b", "{}");

@@ -634,102 +634,6 @@ START_TEST(a_bucket_that_was_made_anew_and_is_ahead_of_the_old_one_is_told_from_
 }
 END_TEST
 
-/* --- A server that comes back older ----------------------------------------------------------------- */
-
-static void copy_directory(const char *from, const char *to)
-{
-    char *remove[] = {"rm", "-rf", (char *)to, NULL}, *copy[] = {"cp", "-a", (char *)from, (char *)to, NULL};
-
-    char *output;
-
-    ck_assert_int_eq(run_program(remove, &output), 0);
-    ck_assert_msg(run_program(copy, &output) == 0, "%s", output);
-}
-
-/* The key's last value; NULL: it has none, or was deleted. */
-static const char *last_value(const struct stored *entries, size_t count, const char *key)
-{
-    while (count > 0 && strcmp(entries[count - 1].key, key) != 0)
-        count--;
-    return count > 0 && strcmp(entries[count - 1].operation, "put") == 0 ? entries[count - 1].value : NULL;
-}
-
-static const char *told_value(const struct watcher *watcher, const char *key)
-{
-    return last_value(watcher->told, watcher->count, key);
-}
-
-static const char *cached_value(const char *key)
-{
-    const struct answer *answer =
-        session_call(stage.session, "kv.get", "['%s', '%s', {'consistency': 'cached'}]", BUCKET, key);
-
-    assert_ok(answer);
-    return answer->result->type == MSGPACK_OBJECT_NIL ? NULL : text_at(answer->result, "value");
-}
-
-static bool is_text(const char *a, const char *b)
-{
-    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
-}
-
-#define SET_BACK_KEYS 40u
-
-static const char *set_back_key(unsigned i)
-{
-    return format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i);
-}
-
-static bool all_know(const struct stream_log *log)
-{
-    for (unsigned i = 0; i < SET_BACK_KEYS; i++) {
-        const char *key = set_back_key(i), *stored = last_value(log->entries, log->count, key);
-        if (!is_text(told_value(&watchers[0], key), stored) || !is_text(cached_value(key), stored))
-            return false;
-        if (i % 2 == 0 && !is_text(told_value(&watchers[1], key), stored))
-            return false;
-    }
-    return true;
-}
-
-/*
- * It has lost what was written last (it had not synced it, or a backup was put in its place), and was written beyond
- * the old position before the daemon is back: neither its creation time nor its last sequence tells.
- */
-START_TEST(a_server_that_comes_back_older_is_compared_with_what_is_known)
-{
-    struct server *server = &stage.servers[0];
-    const char *backup = format_text("%s.backup", server->directory);
-
-    for (unsigned i = 0; i < 30; i++)
-        assert_ok(session_call(stage.session, "kv.put", "['%s', '%s', 'first']", BUCKET, set_back_key(i)));
-    server_end(server);
-    copy_directory(server->directory, backup);
-    server_restart(server);
-    stage_reconnect_nats(&stage);
-    uint64_t last = 0;
-    for (unsigned i = 0; i < SET_BACK_KEYS; i += 3) /* of keys that there are, and of new ones */
-        last = answer_revision(session_call(stage.session, "kv.put", "['%s', '%s', 'lost']", BUCKET, set_back_key(i)));
-    assert_ok(session_call(stage.session, "kv.delete", "['%s', 'even.2']", BUCKET));
-    watcher_wait(&watchers[0], last + 1);
-    ck_assert_str_eq(cached_value("odd.3"), "lost");
-
-    proxy_hold(stage.proxy);
-    server_end(server);
-    copy_directory(backup, server->directory);
-    server_restart(server);
-    stage_reconnect_nats(&stage);
-    uint64_t revision = 0;
-    for (unsigned i = 0; revision <= last + 10; i++)
-        revision = nats_put(stage.nats, BUCKET, set_back_key(20 + i % 10), format_text("after %u", i));
-    proxy_release(stage.proxy);
-
-    struct stream_log log = nats_read_log(stage.nats, BUCKET);
-    wait_until((watcher_take(&watchers[0], 10), watcher_take(&watchers[1], 10), all_know(&log)),
-               "what is known to be what is stored");
-}
-END_TEST
-
 START_TEST(a_bucket_that_was_deleted_while_nobody_could_hear_it_ends_its_watches)
 {
     put_some(stage.nats, 10);
@@ -811,7 +715,6 @@ Suite *watch_fault_suite(void)
         a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_deleted,
         a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning,
         a_bucket_that_was_made_anew_and_is_ahead_of_the_old_one_is_told_from_its_beginning,
-        a_server_that_comes_back_older_is_compared_with_what_is_known,
         a_bucket_that_was_deleted_while_nobody_could_hear_it_ends_its_watches,
         a_daemon_that_is_killed_takes_its_consumer_back,
         two_daemons_of_one_name_both_tell_everything_and_come_to_rest,

@@ -1,0 +1,250 @@
+/*
+ * Servers that come back older than they were: they have lost what was written last, because it was not synced, or a
+ * backup was put in its place. What watches and the cache know is compared with what is stored then.
+ */
+#include "tests/fault/stage.h"
+#include "tests/fault/suites.h"
+#include "tests/fault/watcher.h"
+
+#include <string.h>
+
+#define SETTINGS "watches:\n  heartbeat: 0.2\n  check_interval: 0.5\n"
+
+#define BUCKET "b"
+
+#define KEYS     40u
+#define OLD_KEYS 30u /* of them, which the backup has */
+
+static struct stage stage;
+static struct watcher all, even;
+
+static void begin_with(unsigned server_count)
+{
+    stage_begin(&stage, server_count, SETTINGS);
+    stage_make_bucket(&stage, BUCKET, NULL);
+    watcher_begin(&all, stage.socket_path, BUCKET, ">", "");
+    watcher_begin(&even, stage.socket_path, BUCKET, "even.>", "'include_history': true");
+    watcher_wait_ready(&all);
+    watcher_wait_ready(&even);
+}
+
+static void begin_one(void)
+{
+    begin_with(1);
+}
+
+static void begin_three(void)
+{
+    begin_with(CLUSTER_SERVERS);
+}
+
+static void end(void)
+{
+    watcher_end(&all);
+    watcher_end(&even);
+    stage_end(&stage);
+}
+
+/* --- What is stored, and what is known -------------------------------------------------------------- */
+
+static const char *key_name(unsigned i)
+{
+    return format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i);
+}
+
+static uint64_t put(unsigned i, const char *value)
+{
+    return answer_revision(session_call(stage.session, "kv.put", "['%s', '%s', '%s']", BUCKET, key_name(i), value));
+}
+
+/* The key's last value; NULL: it has none, or was deleted. */
+static const char *last_value(const struct stored *entries, size_t count, const char *key)
+{
+    while (count > 0 && strcmp(entries[count - 1].key, key) != 0)
+        count--;
+    return count > 0 && strcmp(entries[count - 1].operation, "put") == 0 ? entries[count - 1].value : NULL;
+}
+
+static const char *told_value(const struct watcher *watcher, const char *key)
+{
+    return last_value(watcher->told, watcher->count, key);
+}
+
+static const char *cached_value(const char *key)
+{
+    const struct answer *answer =
+        session_call(stage.session, "kv.get", "['%s', '%s', {'consistency': 'cached'}]", BUCKET, key);
+
+    assert_ok(answer);
+    return answer->result->type == MSGPACK_OBJECT_NIL ? NULL : text_at(answer->result, "value");
+}
+
+static bool is_text(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static bool all_know(const struct stream_log *log)
+{
+    for (unsigned i = 0; i < KEYS; i++) {
+        const char *key = key_name(i), *stored = last_value(log->entries, log->count, key);
+        if (!is_text(told_value(&all, key), stored) || !is_text(cached_value(key), stored))
+            return false;
+        if (i % 2 == 0 && !is_text(told_value(&even, key), stored))
+            return false;
+    }
+    return true;
+}
+
+static void wait_until_all_know(void)
+{
+    struct stream_log log = nats_read_log(stage.nats, BUCKET);
+
+    wait_until((watcher_take(&all, 10), watcher_take(&even, 10), all_know(&log)),
+               "what is known to be what is stored");
+}
+
+/* --- Backups ---------------------------------------------------------------------------------------- */
+
+static void copy_directory(const char *from, const char *to)
+{
+    char *remove[] = {"rm", "-rf", (char *)to, NULL}, *copy[] = {"cp", "-a", (char *)from, (char *)to, NULL};
+    char *output;
+
+    ck_assert_int_eq(run_program(remove, &output), 0);
+    ck_assert_msg(run_program(copy, &output) == 0, "%s", output);
+}
+
+static const char *backup_of(const struct server *server)
+{
+    return format_text("%s.backup", server->directory);
+}
+
+/* Of servers that stand still, as a snapshot of their disks would be. */
+static void make_backup(void)
+{
+    for (unsigned i = 0; i < OLD_KEYS; i++)
+        put(i, "first");
+    stage_wait_current(&stage, BUCKET);
+    for (unsigned i = 0; i < stage.server_count; i++)
+        server_freeze(&stage.servers[i]);
+    for (unsigned i = 0; i < stage.server_count; i++)
+        copy_directory(stage.servers[i].directory, backup_of(&stage.servers[i]));
+    for (unsigned i = 0; i < stage.server_count; i++)
+        server_thaw(&stage.servers[i]);
+}
+
+/* Nothing passes to the daemon and back until proxy_release. */
+static void go_back_to_backup(void)
+{
+    proxy_hold(stage.proxy);
+    for (unsigned i = 0; i < stage.server_count; i++)
+        server_kill(&stage.servers[i]);
+    for (unsigned i = 0; i < stage.server_count; i++) {
+        copy_directory(backup_of(&stage.servers[i]), stage.servers[i].directory);
+        server_restart(&stage.servers[i]);
+    }
+    stage_reconnect_nats(&stage);
+    stage_wait_current(&stage, BUCKET);
+}
+
+/* Others write to keys that the backup has, until the bucket is ahead of where it was. */
+static void write_beyond(uint64_t last)
+{
+    uint64_t revision = 0;
+
+    for (unsigned i = 0; revision <= last + 10; i++)
+        revision = nats_put(stage.nats, BUCKET, key_name(OLD_KEYS - 10 + i % 10), format_text("after %u", i));
+}
+
+/*
+ * What the servers lose was told. They were written beyond the old position before the daemon is back: neither the
+ * creation time of the stream nor its last sequence tells. fault: of what the daemon does then.
+ */
+static void try_set_back(struct proxy_fault fault)
+{
+    uint64_t last = 0;
+
+    make_backup();
+    for (unsigned i = 0; i < KEYS; i += 3) /* of keys that there are, and of new ones */
+        last = put(i, "lost");
+    assert_ok(session_call(stage.session, "kv.delete", "['%s', 'even.2']", BUCKET));
+    watcher_wait(&all, last + 1);
+    ck_assert_str_eq(cached_value("odd.3"), "lost");
+
+    go_back_to_backup();
+    write_beyond(last);
+    proxy_arm(stage.proxy, fault);
+    proxy_release(stage.proxy);
+    wait_until_all_know();
+}
+
+/* --- The tests -------------------------------------------------------------------------------------- */
+
+START_TEST(a_server_that_comes_back_older_is_compared_with_what_is_known)
+{
+    try_set_back((struct proxy_fault){.kind = PROXY_NO_FAULT});
+}
+END_TEST
+
+START_TEST(a_comparison_that_fails_is_made_again)
+{
+    try_set_back((struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$JS.API.STREAM.MSG.GET.KV_" BUCKET});
+    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
+}
+END_TEST
+
+/* What the daemon has told again has an old revision, or none: a watch that is resumed would not hear of it. */
+START_TEST(a_watch_is_not_resumed_over_what_a_server_has_lost)
+{
+    uint64_t lost, last = 0;
+
+    make_backup();
+    lost = put(0, "lost"); /* only of keys that there are: none vanishes */
+    for (unsigned i = 1; i < 10; i++)
+        last = put(i, "lost");
+    watcher_wait(&all, last);
+    go_back_to_backup();
+    write_beyond(last);
+    proxy_release(stage.proxy);
+    wait_until_all_know();
+    assert_code(session_call(stage.session, "watch.start", "['%s', {'from_revision': %llu}]", BUCKET,
+                             (unsigned long long)lost),
+                "revision_gone");
+}
+END_TEST
+
+/* All of them have less than was told: what is written then has sequences that were told before. */
+START_TEST(a_cluster_that_comes_back_older_is_told_anew)
+{
+    uint64_t last = 0;
+
+    make_backup();
+    for (unsigned i = 0; i < KEYS; i++)
+        last = put(i, "lost");
+    watcher_wait(&all, last);
+    stage_wait_current(&stage, BUCKET);
+    go_back_to_backup();
+    proxy_release(stage.proxy);
+    wait_until_all_know();
+    for (unsigned i = 0; i < 10; i++)
+        ck_assert_uint_lt(nats_put(stage.nats, BUCKET, key_name(i), "after"), last);
+    wait_until_all_know();
+}
+END_TEST
+
+Suite *set_back_suite(void)
+{
+    Suite *suite = suite_create("set back");
+    TCase *one = tcase_create("one server"), *three = tcase_create("three servers");
+
+    tcase_add_checked_fixture(one, begin_one, end);
+    tcase_add_checked_fixture(three, begin_three, end);
+    tcase_add_test(one, a_server_that_comes_back_older_is_compared_with_what_is_known);
+    tcase_add_test(one, a_comparison_that_fails_is_made_again);
+    tcase_add_test(one, a_watch_is_not_resumed_over_what_a_server_has_lost);
+    tcase_add_test(three, a_cluster_that_comes_back_older_is_told_anew);
+    suite_add_tcase(suite, one);
+    suite_add_tcase(suite, three);
+    return suite;
+}
