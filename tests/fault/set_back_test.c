@@ -100,8 +100,7 @@ static void wait_until_all_know(void)
 {
     struct stream_log log = nats_read_log(stage.nats, BUCKET);
 
-    wait_until((watcher_take(&all, 10), watcher_take(&even, 10), all_know(&log)),
-               "what is known to be what is stored");
+    wait_until((watcher_take(&all, 10), watcher_take(&even, 10), all_know(&log)), "what is known to be what is stored");
 }
 
 /* --- Backups ---------------------------------------------------------------------------------------- */
@@ -208,9 +207,9 @@ START_TEST(a_watch_is_not_resumed_over_what_a_server_has_lost)
     write_beyond(last);
     proxy_release(stage.proxy);
     wait_until_all_know();
-    assert_code(session_call(stage.session, "watch.start", "['%s', {'from_revision': %llu}]", BUCKET,
-                             (unsigned long long)lost),
-                "revision_gone");
+    assert_code(
+        session_call(stage.session, "watch.start", "['%s', {'from_revision': %llu}]", BUCKET, (unsigned long long)lost),
+        "revision_gone");
 }
 END_TEST
 

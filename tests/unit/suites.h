@@ -22,6 +22,7 @@ Suite *hash_suite(void);
 Suite *jetstream_suite(void);
 Suite *jobs_suite(void);
 Suite *json_suite(void);
+Suite *ledger_suite(void);
 Suite *rpc_suite(void);
 Suite *wire_suite(void);
 Suite *kv_suite(void);
