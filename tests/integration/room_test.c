@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define VALUE_BYTES 100000u
@@ -197,6 +198,43 @@ START_TEST(the_last_of_a_disk_is_for_deletes)
 }
 END_TEST
 
+/* What others leave of the disk: so much over what is kept for deletes. */
+static void leave_over_reserve(uint64_t bytes)
+{
+    const char *path = format_text("%s/others", daemon_of_test.data_dir);
+    struct statvfs disk;
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    ck_assert_int_ge(descriptor, 0);
+    wait_until(find_at(&health()->result, "store") != NULL, "the daemon to know the disk");
+    uint64_t reserve = number_at(&health()->result, "store.disk_reserve");
+    ck_assert_uint_gt(reserve, 0);
+    ck_assert_int_eq(statvfs(daemon_of_test.data_dir, &disk), 0);
+    uint64_t available = (uint64_t)disk.f_bavail * disk.f_bsize;
+    ck_assert_uint_gt(available, reserve + bytes);
+    ck_assert_int_eq(posix_fallocate(descriptor, 0, (off_t)(available - reserve - bytes)), 0);
+    close(descriptor);
+    wait_until(number_at(&health()->result, "store.disk_free") < reserve + 2 * bytes, "the daemon to see it");
+}
+
+START_TEST(a_value_that_would_reach_into_the_last_of_a_disk_is_refused)
+{
+    static char large[8 * VALUE_BYTES];
+
+    if (!mount_small_disk("48m"))
+        return;
+    start(DAEMON_SYNCS_ALWAYS);
+    memset(large, 'x', sizeof(large));
+    wait_until_put_again(0);
+    leave_over_reserve(sizeof(large) / 2);
+    struct answer *answer = client_put(client, "b", "large", large, sizeof(large));
+    assert_code_says(answer, "resource_exhausted", "disk");
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+    assert_ok(put(1));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 /* Others fill the disk to the last byte, and nats-server meets that: it writes no more until it is started anew. */
 START_TEST(a_server_that_met_a_full_disk_writes_again_when_there_is_room)
 {
@@ -235,6 +273,55 @@ START_TEST(a_server_that_met_a_full_disk_writes_again_when_there_is_room)
 }
 END_TEST
 
+#define STARTED_ANEW "it could not write, and there is room now"
+
+/* Starts a daemon whose server says at its first start that it cannot write, and then does what the commands say. */
+static void start_with_broken_server(const char *commands)
+{
+    daemon_prepare(&daemon_of_test);
+    const char *program = format_text("%s/nats-server", daemon_of_test.directory);
+    const char *mark = format_text("%s/has-run", daemon_of_test.directory);
+    write_program(program, format_text("#!/bin/sh\n"
+                                       "[ \"$1\" = --version ] && exec %s --version\n"
+                                       "[ -e %s ] || { : >%s; echo '[1] [ERR] critical write error' >&2; %s; }\n"
+                                       "exec %s \"$@\"\n",
+                                       scene_nats_server(), mark, mark, commands, scene_nats_server()));
+    daemon_configure(&daemon_of_test, format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, program),
+                     NULL);
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_log(&daemon_of_test, "critical write error");
+}
+
+static void expect_well(void)
+{
+    client = client_open(&daemon_of_test);
+    wait_until_healthy(true);
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    assert_ok(put(0));
+}
+
+/* The daemon looks at the disk before the server listens: there is room, and no server to end. */
+START_TEST(a_server_that_cannot_write_from_its_start_on_is_started_anew)
+{
+    start_with_broken_server("sleep 0.5");
+    daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
+    daemon_wait_log(&daemon_of_test, STARTED_ANEW);
+    daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
+    expect_well();
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_server_that_could_not_write_and_has_ended_is_not_started_anew_again)
+{
+    start_with_broken_server("exit 1");
+    daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
+    expect_well();
+    ck_assert_ptr_null(strstr(read_file(daemon_of_test.process.log_path), STARTED_ANEW));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *room_suite(void)
 {
     Suite *suite = suite_create("room");
@@ -243,6 +330,9 @@ Suite *room_suite(void)
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, a_full_store_refuses_values_and_takes_deletes);
     tcase_add_test(tests, the_last_of_a_disk_is_for_deletes);
+    tcase_add_test(tests, a_value_that_would_reach_into_the_last_of_a_disk_is_refused);
+    tcase_add_test(tests, a_server_that_cannot_write_from_its_start_on_is_started_anew);
+    tcase_add_test(tests, a_server_that_could_not_write_and_has_ended_is_not_started_anew_again);
     tcase_add_test(tests, a_server_that_met_a_full_disk_writes_again_when_there_is_room);
     suite_add_tcase(suite, tests);
     return suite;
