@@ -123,6 +123,39 @@ START_TEST(each_write_of_a_batch_whose_server_dies_before_the_ack_is_stored_once
 }
 END_TEST
 
+/* The batch is asked about by one of its keys, which is not that of the others; nor is its revision theirs. */
+START_TEST(a_batch_in_doubt_tells_no_write_of_the_key_of_another)
+{
+    enum { COUNT = 10 };
+    uint32_t first, msgids[COUNT];
+
+    stage_make_short_bucket(&stage, "short");
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_ACK, .subject = "$KV.short.first"});
+    first = session_send(stage.session, "kv.put", "['short', 'first', 'mine']");
+    wait_until(proxy_strikes(stage.proxy) == 1, "the first write");
+    for (unsigned i = 0; i < COUNT; i++)
+        msgids[i] = session_send(stage.session, "kv.put", "['short', 'k.%u', 'mine']", i);
+    ck_assert_uint_eq(batches(), 0); /* all of them wait for the first one's ack */
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.short.k.>", .then_hold = true});
+    proxy_release(stage.proxy);
+    wait_until(proxy_strikes(stage.proxy) == 1, "the batch");
+    assert_ok(session_wait(stage.session, first));
+    for (unsigned i = 0; i < COUNT; i++)
+        nats_put(stage.nats, "short", format_text("k.%u", i), "other");
+    server_end(&stage.servers[0]); /* with what was overwritten it forgets the ids */
+    server_restart(&stage.servers[0]);
+    proxy_release(stage.proxy);
+    for (unsigned i = 0; i < COUNT; i++) {
+        const struct answer *answer = session_wait(stage.session, msgids[i]);
+        ck_assert_msg(strcmp(answer_outcome(answer), "unknown") == 0, "%s", answer_text(answer));
+        const msgpack_object *key = find_at(answer->error, "key");
+        ck_assert_msg(find_at(answer->error, "revision") == NULL, "%s", answer_text(answer));
+        if (key != NULL)
+            ck_assert_str_eq(text_at(key, ""), format_text("k.%u", i));
+    }
+}
+END_TEST
+
 /* --- One of them is to blame ----------------------------------------------------------------------- */
 
 START_TEST(a_condition_that_fails_in_a_batch_fails_alone)
@@ -232,6 +265,7 @@ Suite *group_suite(void)
     tcase_add_test(tests, each_write_of_a_batch_that_is_cut_off_is_stored_once);
     tcase_add_test(tests, each_write_of_a_batch_whose_connection_is_cut_instead_of_the_ack_is_stored_once);
     tcase_add_test(tests, each_write_of_a_batch_whose_server_dies_before_the_ack_is_stored_once);
+    tcase_add_test(tests, a_batch_in_doubt_tells_no_write_of_the_key_of_another);
     tcase_add_test(tests, a_condition_that_fails_in_a_batch_fails_alone);
     tcase_add_test(tests, a_value_that_is_too_large_for_the_bucket_fails_alone);
     tcase_add_test(tests, writes_of_one_key_in_a_batch_keep_their_order);
