@@ -47,16 +47,11 @@ static void pack_nats(msgpack_packer *packer, const struct store *store)
 }
 
 /* Of the embedded server, once it is known. */
-static bool has_room(const struct store *store)
-{
-    return store->room.knows_store && store->room.knows_disk;
-}
-
 static void pack_room(msgpack_packer *packer, const struct store *store)
 {
     const struct room *room = &store->room;
 
-    if (!has_room(store))
+    if (!room_is_known(room))
         return;
     pack_str(packer, "store");
     msgpack_pack_map(packer, 4);
@@ -72,7 +67,8 @@ static void answer_health(struct call *call, const struct bucket_info *info, con
     bool healthy = wrong == NULL;
     msgpack_packer *packer = call_begin_result(call);
 
-    msgpack_pack_map(packer, 2u + has_room(call->store) + (call->bucket != NULL) + (info != NULL ? 5u : 0u) + !healthy);
+    msgpack_pack_map(packer, 2u + room_is_known(&call->store->room) + (call->bucket != NULL) +
+                                 (info != NULL ? 5u : 0u) + !healthy);
     pack_flag(packer, "healthy", healthy);
     pack_nats(packer, call->store);
     pack_room(packer, call->store);
@@ -291,7 +287,7 @@ void handle_daemon_stats(struct call *call)
     msgpack_packer *packer = call_begin_result(call);
 
     replica_total(store, &totals);
-    msgpack_pack_map(packer, 15 + has_room(store));
+    msgpack_pack_map(packer, 15u + room_is_known(&store->room));
     pack_str(packer, "uptime");
     msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);
     pack_number(packer, "longest_turn_us", store->jobs->longest_turn_ns / 1000);

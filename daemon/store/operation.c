@@ -17,7 +17,7 @@ static size_t header_bytes(const struct operation *operation)
 }
 
 bool operation_check(const struct operation *operation, struct store *store, const struct bucket *bucket,
-                     struct error *error)
+                     size_t *admitted_bytes, struct error *error)
 {
     size_t max_payload = link_get_status(store->link)->max_payload_bytes;
 
@@ -42,7 +42,7 @@ bool operation_check(const struct operation *operation, struct store *store, con
             error_set(error, ERROR_UNSUPPORTED, "the bucket takes no TTL per key; bucket.update switches it on");
         return false;
     }
-    return room_admit(store, operation->value_bytes + headers, operation->kind == KV_PUT, error);
+    return room_admit(store, operation->value_bytes + headers, operation->kind == KV_PUT, admitted_bytes, error);
 }
 
 bool operation_rolls_up(const struct operation *operation, const struct bucket *bucket)

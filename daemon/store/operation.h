@@ -41,10 +41,10 @@ struct operation_message {
 
 /*
  * What the bucket or the server cannot take, or has no room for, is said before anything is sent. False: *error says
- * what. True: the operation is about to be sent, and counts as stored.
+ * what. True: the operation is about to be sent; *admitted_bytes: see room_admit.
  */
 bool operation_check(const struct operation *operation, struct store *store, const struct bucket *bucket,
-                     struct error *error);
+                     size_t *admitted_bytes, struct error *error);
 
 /*
  * Makes the message in the arena: its subject, the caller's headers, and those that say what kind of

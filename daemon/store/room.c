@@ -32,14 +32,14 @@ static uint64_t limit_of(const struct room *room)
 
 uint64_t room_used(const struct room *room)
 {
-    return room->used_bytes + (room->admitted_bytes - room->used_at);
+    return room->used.bytes + room_gauge_missing(&room->used, &room->writes);
 }
 
 uint64_t room_free(const struct room *room)
 {
-    uint64_t taken = room->admitted_bytes - room->free_at;
+    uint64_t taken = room_gauge_missing(&room->free, &room->writes);
 
-    return room->free_bytes > taken ? room->free_bytes - taken : 0;
+    return room->free.bytes > taken ? room->free.bytes - taken : 0;
 }
 
 /* --- What is told ---------------------------------------------------------------------------------- */
@@ -47,14 +47,14 @@ uint64_t room_free(const struct room *room)
 /* With so many bytes more. */
 static bool disk_is_full(const struct room *room, size_t bytes)
 {
-    return room->knows_disk && room_free(room) < room_reserve(room) + bytes;
+    return room->free.is_known && room_free(room) < room_reserve(room) + bytes;
 }
 
 static bool store_is_full(const struct room *room)
 {
     uint64_t limit = limit_of(room);
 
-    return room->knows_store && limit > 0 && room_used(room) >= limit;
+    return room->used.is_known && limit > 0 && room_used(room) >= limit;
 }
 
 static bool has_refused(const struct room *room)
@@ -126,9 +126,8 @@ static void on_account(void *arg, json_t *answer, unsigned err_code, const struc
     (void)error;
     room->is_asking = false;
     if (answer != NULL) {
-        room->used_bytes = (uint64_t)json_integer_value(json_object_get(answer, "storage"));
-        room->used_at = room->asked_before;
-        room->knows_store = true;
+        room_gauge_tell(&room->used, (uint64_t)json_integer_value(json_object_get(answer, "storage")));
+        room_writes_settle(&room->writes);
     }
     look_at_trouble(room);
     ask_later(room, ASK_EVERY_MS);
@@ -142,7 +141,7 @@ void room_note_connected(struct store *store)
 /* A server that cannot write is started anew when the disk has some room, which deletes then can make more of. */
 static void heal(struct room *room)
 {
-    if (!room->is_broken || !room->knows_disk || room->free_bytes < room_reserve(room) / 4)
+    if (!room->is_broken || !room->free.is_known || room->free.bytes < room_reserve(room) / 4)
         return;
     room->is_broken = !room->restart(room->restart_arg);
 }
@@ -154,17 +153,15 @@ static void on_looked(uv_fs_t *look)
     room->is_looking = false;
     if (look->result == 0) {
         const uv_statfs_t *disk = look->ptr;
-        room->free_bytes = disk->f_bavail * disk->f_bsize;
+        room_gauge_tell(&room->free, disk->f_bavail * disk->f_bsize);
         room->disk_bytes = disk->f_blocks * disk->f_bsize;
-        room->free_at = room->looked_before;
-        room->knows_disk = true;
     }
     uv_fs_req_cleanup(look);
     if (!room->is_running)
         return;
     heal(room);
     look_at_trouble(room);
-    ask_later(room, room->knows_store ? ASK_EVERY_MS : ASK_AGAIN_MS);
+    ask_later(room, room->used.is_known ? ASK_EVERY_MS : ASK_AGAIN_MS);
 }
 
 static void on_time(struct timer *timer)
@@ -173,13 +170,11 @@ static void on_time(struct timer *timer)
     struct store *store = room->store;
 
     room->look.data = room;
-    room->looked_before = room->looked_at;
-    room->looked_at = room->admitted_bytes;
+    room_gauge_ask(&room->free, &room->writes);
     room->is_looking = uv_fs_statfs(store->loop, &room->look, store->conf->nats.data_dir, on_looked) == 0;
     if (link_is_up(store->link)) {
         room->is_asking = true;
-        room->asked_before = room->asked_at;
-        room->asked_at = room->admitted_bytes;
+        room_gauge_ask(&room->used, &room->writes);
         jetstream_call(&store->jetstream, &room->info, "INFO", NULL, NULL, uv_now(store->loop) + 2 * ASK_EVERY_MS,
                        on_account, room);
     }
@@ -221,7 +216,7 @@ void room_note_broken(struct store *store, bool is_broken)
 
 /* --- Admitting ------------------------------------------------------------------------------------- */
 
-bool room_admit(struct store *store, size_t bytes, bool is_value, struct error *error)
+bool room_admit(struct store *store, size_t bytes, bool is_value, size_t *admitted_bytes, struct error *error)
 {
     struct room *room = &store->room;
     uint64_t limit = limit_of(room);
@@ -232,10 +227,11 @@ bool room_admit(struct store *store, size_t bytes, bool is_value, struct error *
         write_broken_trouble(room->refusal, sizeof(room->refusal));
     } else if (is_value && disk_is_full(room, bytes)) {
         write_disk_trouble(room, room->refusal, sizeof(room->refusal));
-    } else if (is_value && limit > 0 && room->knows_store && room_used(room) + bytes > limit) {
+    } else if (is_value && limit > 0 && room->used.is_known && room_used(room) + bytes > limit) {
         write_store_trouble(room, room->refusal, sizeof(room->refusal));
     } else {
-        room->admitted_bytes += bytes;
+        room_writes_admit(&room->writes, bytes);
+        *admitted_bytes += bytes;
         return true;
     }
     room->refused_ms = uv_now(store->loop);
@@ -243,4 +239,9 @@ bool room_admit(struct store *store, size_t bytes, bool is_value, struct error *
     ask_later(room, ASK_AGAIN_MS);
     error_set(error, ERROR_RESOURCE_EXHAUSTED, "%s", room->refusal);
     return false;
+}
+
+void room_end(struct store *store, size_t admitted_bytes, bool is_in_doubt)
+{
+    room_writes_end(&store->room.writes, admitted_bytes, is_in_doubt);
 }

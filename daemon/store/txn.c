@@ -30,6 +30,7 @@ static void finish(struct txn *txn, uint64_t first_revision, const struct error 
 
     timer_stop(txn->store->timers, &txn->pause);
     arena_end_task(&txn->task);
+    room_end(txn->store, txn->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
         replica_note_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
     }
@@ -327,7 +328,7 @@ static bool check_operations(struct txn *txn)
     for (uint32_t i = 0; is_well && i < txn->operation_count; i++) {
         const struct operation *operation = &txn->operations[i];
         bool is_first = key_index_add(&written, operation->key, i) == i;
-        is_well = operation_check(operation, txn->store, txn->handle, &txn->error);
+        is_well = operation_check(operation, txn->store, txn->handle, &txn->admitted_bytes, &txn->error);
         if (is_well && !is_first && operation_rolls_up(operation, txn->handle)) {
             error_set(
                 &txn->error, ERROR_INVALID_ARGUMENT,
@@ -396,6 +397,7 @@ static void cancel_txn(struct arena_task *task)
     struct txn *txn = ARENA_TASK_OWNER(task, struct txn, task);
 
     bucket_wait_cancel(&txn->wait);
+    room_end(txn->store, txn->admitted_bytes, txn->batch.request.was_sent);
     batch_cancel(&txn->batch);
     jetstream_cancel(&txn->info);
     timer_stop(txn->store->timers, &txn->pause);

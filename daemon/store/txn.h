@@ -49,6 +49,7 @@ struct txn {
     struct bucket *handle;
     struct bucket_wait wait;
     struct batch batch;
+    size_t admitted_bytes;            /* by room */
     struct txn_condition *conditions; /* one per key */
     size_t condition_count;
     struct key_index by_key;

@@ -39,6 +39,7 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
     }
     stop(write);
     arena_end_task(&write->task);
+    room_end(write->store, write->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     if (write->group != NULL)
         group_write_ended(write, error);
     if (error == NULL) {
@@ -454,7 +455,7 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
         finish(write, 0, error);
         return;
     }
-    if (!operation_check(&write->operation, write->store, bucket, &failure)) {
+    if (!operation_check(&write->operation, write->store, bucket, &write->admitted_bytes, &failure)) {
         finish(write, 0, &failure);
         return;
     }
@@ -480,6 +481,7 @@ static void cancel_write(struct arena_task *task)
     struct bucket *handle = write->handle;
 
     stop(write);
+    room_end(write->store, write->admitted_bytes, write->request.was_sent);
     if (write->group != NULL)
         group_cancel(write);
     if (handle != NULL)

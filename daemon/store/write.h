@@ -36,9 +36,10 @@ struct write {
     struct bucket_wait wait;
     struct request request;
     struct operation_message message;
-    struct error error; /* to answer when a look, or an inquiry, is over */
-    uint64_t expected;  /* sequence that the condition names */
-    bool is_expecting;  /* it has one: of its own, or as a second copy */
+    size_t admitted_bytes; /* by room */
+    struct error error;    /* to answer when a look, or an inquiry, is over */
+    uint64_t expected;     /* sequence that the condition names */
+    bool is_expecting;     /* it has one: of its own, or as a second copy */
     unsigned condition_tries;
     struct timer try_timer; /* before the next of them */
     /* While its outcome is in doubt: */

@@ -1,6 +1,8 @@
 /* A store and a disk that are full: what needs room is refused at once, the rest goes on, and all heals by itself. */
 #include "tests/integration/client.h"
+#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
+#include "tests/integration/watching.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -181,6 +183,54 @@ START_TEST(a_full_store_refuses_values_and_takes_deletes)
 }
 END_TEST
 
+static uint64_t stored_bytes(struct nats *nats)
+{
+    json_t *account = nats_request_json(nats, "$JS.API.INFO", NULL, "");
+
+    return (uint64_t)json_integer_value(json_object_get(account, "storage"));
+}
+
+static uint64_t used_bytes(void)
+{
+    struct answer *answer = health();
+
+    return find_at(&answer->result, "store") != NULL ? number_at(&answer->result, "store.used") : 0;
+}
+
+/* However a write ends, it does not count for ever beside what the server says. */
+START_TEST(when_all_writes_have_ended_what_counts_is_what_the_server_stores)
+{
+    enum { MANY = 1100 }; /* more than the daemon has under way in a bucket */
+
+    daemon_prepare(&daemon_of_test);
+    start(NULL);
+    struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
+    for (unsigned i = 0; i < 10; i++)
+        assert_ok(put(i));
+    assert_code(client_call(client, "kv.create", "['b', 'k0', 'x']"), "already_exists");
+    assert_code(client_call(client, "kv.update", "['b', 'k0', 'x', 99]"), "conflict");
+    assert_ok(client_call(client, "kv.delete", "['b', 'k1']"));
+    assert_ok(client_call(client, "bulk.put", "['b', {'m0': 'x', 'm1': 'x'}]"));
+    assert_ok(client_call(client, "txn.commit", "['b', [], [['put', 't0', 'x'], ['put', 't1', 'x']]]"));
+    assert_code(client_call(client, "txn.commit", "['b', [['t0', 99]], [['put', 't0', 'x'], ['put', 't1', 'x']]]"),
+                "conflict");
+    assert_code(client_call(client, "txn.commit", "['b', [], [['put', 't0', 'x'], ['purge', 't0']]]"),
+                "invalid_argument");
+    /* Those that have left the daemon by then go on, and the others are dropped. */
+    struct client *gone = client_open(&daemon_of_test);
+    pid_stand_still(daemon_nats_pid(&daemon_of_test));
+    client_send(gone, "daemon.info", "[]"); /* with an answer that is not read the close is no half-close */
+    for (unsigned i = 0; i < MANY; i++)
+        client_send(gone, "kv.put", "['b', 'gone', '%u']", i);
+    wait_for_stat(client, "calls_in_flight", MANY + 1);
+    client_close(gone);
+    wait_until(stat_of(client, "calls_in_flight") < MANY, "dropped calls");
+    pid_go_on(daemon_nats_pid(&daemon_of_test));
+    wait_until(used_bytes() == stored_bytes(nats), "what counts to be what is stored");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(the_last_of_a_disk_is_for_deletes)
 {
     if (!mount_small_disk("48m"))
@@ -329,6 +379,7 @@ Suite *room_suite(void)
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, a_full_store_refuses_values_and_takes_deletes);
+    tcase_add_test(tests, when_all_writes_have_ended_what_counts_is_what_the_server_stores);
     tcase_add_test(tests, the_last_of_a_disk_is_for_deletes);
     tcase_add_test(tests, a_value_that_would_reach_into_the_last_of_a_disk_is_refused);
     tcase_add_test(tests, a_server_that_cannot_write_from_its_start_on_is_started_anew);
