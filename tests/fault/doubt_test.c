@@ -173,6 +173,32 @@ START_TEST(a_batch_whose_server_closes_is_not_stored_again)
 }
 END_TEST
 
+/* --- A message that goes ---------------------------------------------------------------------------- */
+
+static bool is_gone(void)
+{
+    json_t *info = nats_api(stage.nats, "STREAM.INFO.KV_b", "{'subjects_filter': '" KEY_SUBJECT "'}");
+
+    return json_object_size(json_object_get(json_object_get(info, "state"), "subjects")) == 0;
+}
+
+/* An absent key is no evidence if a message of it can have been there. */
+START_TEST(a_write_that_has_expired_is_not_stored_again)
+{
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = KEY_SUBJECT, .then_hold = true});
+    uint32_t msgid = session_send(stage.session, "kv.put", "['b', 'k', 'short-lived', {'ttl': 1}]");
+    wait_until(proxy_strikes(stage.proxy) == 1, "the lost ack");
+    wait_until(is_gone(), "the end of the value");
+    nats_put(stage.nats, "b", "other", "x");
+    server_end(&stage.servers[0]); /* it forgets the id with the message */
+    server_restart(&stage.servers[0]);
+    proxy_release(stage.proxy);
+    stage_reconnect_nats(&stage);
+    ck_assert_str_eq(answer_outcome(session_wait(stage.session, msgid)), "unknown");
+    ck_assert(is_gone());
+}
+END_TEST
+
 Suite *doubt_suite(void)
 {
     Suite *suite = suite_create("in doubt");
@@ -184,6 +210,7 @@ Suite *doubt_suite(void)
     tcase_add_test(tests, a_write_in_doubt_outlives_its_bucket);
     tcase_add_test(tests, a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt);
     tcase_add_test(tests, a_batch_whose_server_closes_is_not_stored_again);
+    tcase_add_test(tests, a_write_that_has_expired_is_not_stored_again);
     suite_add_tcase(suite, tests);
     return suite;
 }

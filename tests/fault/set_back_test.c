@@ -232,6 +232,34 @@ START_TEST(a_cluster_that_comes_back_older_is_told_anew)
 }
 END_TEST
 
+/*
+ * A leader that was deposed may answer for a while, with less than was told. Here the proxy is that leader, for a
+ * server that says that it has replicas.
+ */
+START_TEST(a_leader_that_was_deposed_does_not_make_the_bucket_another_one)
+{
+    uint64_t last = 0;
+
+    for (unsigned i = 0; i < KEYS; i++)
+        last = put(i, "once");
+    watcher_wait(&all, last);
+    json_t *info = nats_api(stage.nats, "STREAM.INFO.KV_" BUCKET, "{}");
+    json_object_set_new(json_object_get(info, "config"), "num_replicas", json_integer(3));
+    json_object_set_new(json_object_get(info, "state"), "last_seq", json_integer((json_int_t)last - 1));
+    char *text = keep(json_dumps(info, JSON_COMPACT));
+    proxy_arm(stage.proxy,
+              (struct proxy_fault){
+                  .kind = PROXY_REPLACE_ACK, .subject = "$JS.API.STREAM.INFO.KV_" BUCKET, .count = 2, .text = text});
+    proxy_cut(stage.proxy);
+    wait_until(proxy_strikes(stage.proxy) == 2, "the answers of the old leader");
+    last = put(0, "after");
+    watcher_wait(&all, last);
+    struct stream_log log = nats_read_log(stage.nats, BUCKET);
+    watcher_expect(&all, &log, 1);
+    ck_assert_ptr_null(strstr(read_file(stage.daemon.log_path), "was made anew"));
+}
+END_TEST
+
 Suite *set_back_suite(void)
 {
     Suite *suite = suite_create("set back");
@@ -242,6 +270,7 @@ Suite *set_back_suite(void)
     tcase_add_test(one, a_server_that_comes_back_older_is_compared_with_what_is_known);
     tcase_add_test(one, a_comparison_that_fails_is_made_again);
     tcase_add_test(one, a_watch_is_not_resumed_over_what_a_server_has_lost);
+    tcase_add_test(one, a_leader_that_was_deposed_does_not_make_the_bucket_another_one);
     tcase_add_test(three, a_cluster_that_comes_back_older_is_told_anew);
     suite_add_tcase(suite, one);
     suite_add_tcase(suite, three);
