@@ -99,6 +99,29 @@ START_TEST(a_key_in_doubt_takes_no_other_write_though_its_bucket_is_updated)
 }
 END_TEST
 
+START_TEST(a_key_in_doubt_takes_no_other_write_though_its_bucket_could_not_be_looked_up)
+{
+    static const char refused[] =
+        "{\"error\":{\"code\":503,\"err_code\":10039,\"description\":\"JetStream not enabled\"}}";
+    uint64_t revision;
+    uint32_t first = send_into_doubt(PROXY_DROP_ACK, "kv.put", "['b', 'k', 'first']");
+
+    assert_ok(session_call(stage.session, "bucket.update", "['b', {'description': 'another one'}]"));
+    proxy_arm_beside(stage.proxy, (struct proxy_fault){.kind = PROXY_REPLACE_ACK,
+                                                       .subject = "$JS.API.STREAM.INFO.KV_b",
+                                                       .count = ALWAYS,
+                                                       .text = refused});
+    assert_code(session_call(stage.session, "kv.put", "['b', 'other', 'x']"), "unavailable");
+    proxy_arm_beside(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    uint32_t second = session_send(stage.session, "kv.put", "['b', 'k', 'second']");
+    wait_for_calls_before();
+    ck_assert_uint_eq(stored("second", &revision), 0);
+    disarm();
+    assert_ok(session_wait(stage.session, first));
+    assert_ok(session_wait(stage.session, second));
+}
+END_TEST
+
 /* --- A bucket that goes ----------------------------------------------------------------------------- */
 
 /* The bucket is looked up and is not there, comes back under its name, and only then the write looks it up itself. */
@@ -207,6 +230,7 @@ Suite *doubt_suite(void)
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, a_write_that_was_lost_is_stored_before_those_that_waited_for_it);
     tcase_add_test(tests, a_key_in_doubt_takes_no_other_write_though_its_bucket_is_updated);
+    tcase_add_test(tests, a_key_in_doubt_takes_no_other_write_though_its_bucket_could_not_be_looked_up);
     tcase_add_test(tests, a_write_in_doubt_outlives_its_bucket);
     tcase_add_test(tests, a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt);
     tcase_add_test(tests, a_batch_whose_server_closes_is_not_stored_again);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define PAIRS_MAX     16
+#define FAULTS        2 /* that are armed at a time */
 #define READ_BYTES    65536u
 #define SUBJECT_BYTES 256u
 #define LINE_BYTES    8192u /* of a line that the proxy looks at; longer ones are no publish and no message */
@@ -36,6 +37,14 @@ struct pair {
     struct stream late;     /* to the daemon: acks that were delayed */
 };
 
+struct armed {
+    struct proxy_fault fault;
+    unsigned strikes, publishes;
+    /* Reply subjects of the publishes whose acks the fault waits for. */
+    char (*replies)[SUBJECT_BYTES];
+    size_t reply_count, reply_room;
+};
+
 struct proxy {
     pthread_t thread;
     pthread_mutex_t lock; /* of all that follows */
@@ -44,12 +53,8 @@ struct proxy {
     unsigned servers[PROXY_SERVERS_MAX];
     unsigned server_count, preferred, latest_port;
     struct pair pairs[PAIRS_MAX];
-    struct proxy_fault fault;
-    unsigned strikes, publishes;
+    struct armed armed[FAULTS];
     bool is_holding, delivery_wanted, cut_wanted, stop_wanted;
-    /* Reply subjects of the publishes whose acks the fault waits for. */
-    char (*replies)[SUBJECT_BYTES];
-    size_t reply_count, reply_room;
 };
 
 /* --- Messages -------------------------------------------------------------------------------------- */
@@ -178,33 +183,33 @@ static bool is_of_delivery(enum proxy_fault_kind kind)
     return kind == PROXY_DROP_DELIVERY || kind == PROXY_CUT_BEFORE_DELIVERY || kind == PROXY_DROP_HEARTBEAT;
 }
 
-static void add_reply(struct proxy *proxy, const char *subject)
+static void add_reply(struct armed *armed, const char *subject)
 {
-    if (proxy->reply_count == proxy->reply_room) {
-        proxy->reply_room = proxy->reply_room * 2 + 64;
-        proxy->replies = realloc(proxy->replies, proxy->reply_room * SUBJECT_BYTES);
-        if (proxy->replies == NULL)
+    if (armed->reply_count == armed->reply_room) {
+        armed->reply_room = armed->reply_room * 2 + 64;
+        armed->replies = realloc(armed->replies, armed->reply_room * SUBJECT_BYTES);
+        if (armed->replies == NULL)
             abort();
     }
-    strcpy(proxy->replies[proxy->reply_count++], subject);
+    strcpy(armed->replies[armed->reply_count++], subject);
 }
 
-static bool take_reply(struct proxy *proxy, const char *subject)
+static bool take_reply(struct armed *armed, const char *subject)
 {
-    for (size_t i = 0; i < proxy->reply_count; i++) {
-        if (strcmp(proxy->replies[i], subject) != 0)
+    for (size_t i = 0; i < armed->reply_count; i++) {
+        if (strcmp(armed->replies[i], subject) != 0)
             continue;
-        proxy->reply_count--;
-        memmove(proxy->replies[i], proxy->replies[i + 1], (proxy->reply_count - i) * SUBJECT_BYTES);
+        armed->reply_count--;
+        memmove(armed->replies[i], armed->replies[i + 1], (armed->reply_count - i) * SUBJECT_BYTES);
         return true;
     }
     return false;
 }
 
 /* Whether the fault strikes at this message. Marks the reply subject of a publish whose ack it waits for. */
-static bool strikes(struct proxy *proxy, const struct frame *frame)
+static bool strikes(struct armed *armed, const struct frame *frame)
 {
-    struct proxy_fault *fault = &proxy->fault;
+    struct proxy_fault *fault = &armed->fault;
 
     if (fault->kind == PROXY_NO_FAULT)
         return false;
@@ -212,17 +217,17 @@ static bool strikes(struct proxy *proxy, const struct frame *frame)
         bool matches = fault->kind == PROXY_DROP_HEARTBEAT
                            ? frame->is_heartbeat
                            : frame->is_delivery && subject_matches(fault->subject, frame->subject);
-        return matches && ++proxy->publishes > fault->skip && proxy->strikes < fault->count;
+        return matches && ++armed->publishes > fault->skip && armed->strikes < fault->count;
     }
     if (frame->is_delivery)
-        return is_of_ack(fault->kind) && proxy->strikes < fault->count && take_reply(proxy, frame->subject);
+        return is_of_ack(fault->kind) && armed->strikes < fault->count && take_reply(armed, frame->subject);
     if (!frame->is_publish || !subject_matches(fault->subject, frame->subject))
         return false;
-    bool is_due = ++proxy->publishes > fault->skip;
+    bool is_due = ++armed->publishes > fault->skip;
     if (!is_of_ack(fault->kind))
-        return is_due && proxy->strikes < fault->count;
+        return is_due && armed->strikes < fault->count;
     if (is_due && frame->reply[0] != '\0')
-        add_reply(proxy, frame->reply);
+        add_reply(armed, frame->reply);
     return false;
 }
 
@@ -253,13 +258,14 @@ static void pass_instead(const struct pair *pair, const struct frame *ack, const
 }
 
 /* What becomes of a message that the fault has struck. False: the pair has ended. */
-static bool suffer(struct proxy *proxy, struct pair *pair, struct stream *stream, const struct frame *frame)
+static bool suffer(struct proxy *proxy, struct armed *armed, struct pair *pair, struct stream *stream,
+                   const struct frame *frame)
 {
-    const struct proxy_fault *fault = &proxy->fault;
+    const struct proxy_fault *fault = &armed->fault;
     size_t size = frame->size;
 
-    proxy->strikes++;
-    if (fault->then_hold && proxy->strikes == fault->count)
+    armed->strikes++;
+    if (fault->then_hold && armed->strikes == fault->count)
         proxy->is_holding = true;
     switch (fault->kind) {
     case PROXY_DROP_PUBLISH:
@@ -300,6 +306,18 @@ static bool suffer(struct proxy *proxy, struct pair *pair, struct stream *stream
     return true;
 }
 
+/* Both see each message, and one strikes; NULL: none does. */
+static struct armed *find_striking(struct proxy *proxy, const struct frame *frame)
+{
+    struct armed *found = NULL;
+
+    for (unsigned i = 0; i < FAULTS; i++) {
+        if (strikes(&proxy->armed[i], frame) && found == NULL)
+            found = &proxy->armed[i];
+    }
+    return found;
+}
+
 /* Passes on what is whole. False: the pair has ended. */
 static bool work_off(struct proxy *proxy, struct pair *pair, struct stream *stream)
 {
@@ -311,13 +329,14 @@ static bool work_off(struct proxy *proxy, struct pair *pair, struct stream *stre
         struct stream rest = {.bytes = stream->bytes + ready, .size = stream->size - ready};
         if (!next_frame(&rest, &frame))
             break;
-        if (!strikes(proxy, &frame)) {
+        struct armed *armed = find_striking(proxy, &frame);
+        if (armed == NULL) {
             ready += frame.size;
             continue;
         }
         pass(stream, ready);
         ready = 0;
-        if (!suffer(proxy, pair, stream, &frame))
+        if (!suffer(proxy, armed, pair, stream, &frame))
             return false;
     }
     pass(stream, ready);
@@ -473,8 +492,9 @@ void proxy_stop(struct proxy *proxy)
     pthread_join(proxy->thread, NULL);
     close(proxy->listener);
     close(proxy->wake);
-    free(proxy->replies);
-    proxy->replies = NULL;
+    for (unsigned i = 0; i < FAULTS; i++)
+        free(proxy->armed[i].replies);
+    memset(proxy->armed, 0, sizeof(proxy->armed));
 }
 
 unsigned proxy_port(const struct proxy *proxy)
@@ -482,22 +502,35 @@ unsigned proxy_port(const struct proxy *proxy)
     return proxy->port;
 }
 
-void proxy_arm(struct proxy *proxy, struct proxy_fault fault)
+static void arm(struct armed *armed, struct proxy_fault fault)
 {
     if (fault.count == 0)
         fault.count = 1;
+    armed->fault = fault;
+    armed->strikes = 0;
+    armed->publishes = 0;
+    armed->reply_count = 0;
+}
+
+void proxy_arm(struct proxy *proxy, struct proxy_fault fault)
+{
     pthread_mutex_lock(&proxy->lock);
-    proxy->fault = fault;
-    proxy->strikes = 0;
-    proxy->publishes = 0;
-    proxy->reply_count = 0;
+    arm(&proxy->armed[0], fault);
+    arm(&proxy->armed[1], (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    pthread_mutex_unlock(&proxy->lock);
+}
+
+void proxy_arm_beside(struct proxy *proxy, struct proxy_fault fault)
+{
+    pthread_mutex_lock(&proxy->lock);
+    arm(&proxy->armed[1], fault);
     pthread_mutex_unlock(&proxy->lock);
 }
 
 unsigned proxy_strikes(struct proxy *proxy)
 {
     pthread_mutex_lock(&proxy->lock);
-    unsigned count = proxy->strikes;
+    unsigned count = proxy->armed[0].strikes;
     pthread_mutex_unlock(&proxy->lock);
     return count;
 }
@@ -505,7 +538,7 @@ unsigned proxy_strikes(struct proxy *proxy)
 unsigned proxy_publishes(struct proxy *proxy)
 {
     pthread_mutex_lock(&proxy->lock);
-    unsigned count = proxy->publishes;
+    unsigned count = proxy->armed[0].publishes;
     pthread_mutex_unlock(&proxy->lock);
     return count;
 }

@@ -2,7 +2,7 @@
  * proxy: stands between the daemon and nats-server, and spoils what the test tells it to.
  *
  * It speaks enough of the NATS protocol to find where messages begin and end, and which
- * message answers which publish. One fault is armed at a time; it strikes at the
+ * message answers which publish. One fault is armed at a time, or two; it strikes at the
  * next publish whose subject matches, at its ack, or at what a consumer delivers of such a subject,
  * and everything else passes. A thread of its own does the work; the functions may be called from any thread.
  */
@@ -49,13 +49,16 @@ struct proxy *proxy_start(const unsigned *server_ports, unsigned count);
 void proxy_stop(struct proxy *proxy);
 unsigned proxy_port(const struct proxy *proxy);
 
-/* Replaces the armed fault. Strikes are counted anew. */
+/* Replaces the armed faults by this one. Strikes are counted anew. */
 void proxy_arm(struct proxy *proxy, struct proxy_fault fault);
 
-/* How often the armed fault has struck. */
+/* Arms another one beside it, in place of the one that was beside it before. */
+void proxy_arm_beside(struct proxy *proxy, struct proxy_fault fault);
+
+/* How often the fault of proxy_arm has struck. */
 unsigned proxy_strikes(struct proxy *proxy);
 
-/* How many publishes, or deliveries, have come whose subject is that of the armed fault, since then. */
+/* How many publishes, or deliveries, have come whose subject is that of the fault of proxy_arm, since then. */
 unsigned proxy_publishes(struct proxy *proxy);
 
 /* Nothing passes in either direction; and all passes again, what waited first. */
