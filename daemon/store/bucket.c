@@ -323,7 +323,17 @@ static void start_look_up(struct bucket_entry *entry)
                    uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_looked_up, entry);
 }
 
-/* Makes room: the least recently looked up handle that nobody else holds goes. uthash keeps the order of insertion. */
+/* Nobody uses what its handles share. */
+static bool is_idle(const struct bucket_entry *entry)
+{
+    return !entry->is_looking_up && entry->waiting == NULL && entry->handle->references == 1 &&
+           !ledger_is_shared(entry->handle->ledger);
+}
+
+/*
+ * Makes room: the buckets that were met first go. One that is in use stays: with it would go which of its keys are in
+ * doubt, and which writes wait. uthash keeps the order of insertion.
+ */
 static void evict(struct store *store)
 {
     struct bucket_entry *entry, *next;
@@ -332,7 +342,7 @@ static void evict(struct store *store)
     {
         if (HASH_COUNT(store->buckets) < ENTRIES_MAX)
             return;
-        if (!entry->is_looking_up && entry->waiting == NULL)
+        if (is_idle(entry))
             drop_entry(entry);
     }
 }

@@ -54,6 +54,11 @@ void ledger_release(struct ledger *ledger)
     free(ledger);
 }
 
+bool ledger_is_shared(const struct ledger *ledger)
+{
+    return ledger->references > 1;
+}
+
 /* --- The stream ------------------------------------------------------------------------------------ */
 
 void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stream)

@@ -19,6 +19,9 @@ struct ledger *ledger_new(struct jobs *jobs);
 struct ledger *ledger_retain(struct ledger *ledger);
 void ledger_release(struct ledger *ledger);
 
+/* Whether others than one handle keep it: other handles, holds, and writes that wait. */
+bool ledger_is_shared(const struct ledger *ledger);
+
 /* --- The stream ------------------------------------------------------------------------------------ */
 
 /* Records an answer of STREAM.INFO. It replaces all that was known, and may lower the last sequence. */

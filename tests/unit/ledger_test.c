@@ -128,8 +128,10 @@ START_TEST(a_hold_keeps_its_ledger)
 {
     struct ledger_hold hold = {0}, another = {0};
 
+    ck_assert(!ledger_is_shared(ledger));
     ledger_hold(ledger, &hold, "k");
     ledger_hold(ledger, &another, "k");
+    ck_assert(ledger_is_shared(ledger));
     ledger_release(ledger);
     ledger_let_go(&another);
     ledger_let_go(&hold);
