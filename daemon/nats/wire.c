@@ -18,6 +18,9 @@
 /* nats-server's max_payload goes up to 64 MB; a size beyond that is no size. */
 #define MESSAGE_BYTES_MAX (128u * 1024u * 1024u)
 
+/* Not even an answer to a ping is added to so much that the server has not read. */
+#define PONG_ROOM_BYTES (8u * 1024u * 1024u)
+
 /* Bytes that one call reads, about, and writes: then the sessions have their turn. */
 #define TURN_BYTES (1024u * 1024u)
 
@@ -429,6 +432,19 @@ static bool starts_with(const char *at, const char *line_end, const char *word)
     return (size_t)(line_end - at) >= length && memcmp(at, word, length) == 0;
 }
 
+/* A server that reads nothing hears no answer, and may ask for ever. */
+static bool answer_ping(struct wire *wire)
+{
+    if (wire_unwritten_bytes(wire) > PONG_ROOM_BYTES)
+        return true;
+    char *pong = reserve(wire, 6);
+    if (pong == NULL)
+        return false;
+    PUT_LITERAL(pong, "PONG\r\n");
+    wire->out_length += 6;
+    return true;
+}
+
 /* Takes what is first in the buffer. */
 static enum taken take_next(struct wire *wire)
 {
@@ -450,11 +466,8 @@ static enum taken take_next(struct wire *wire)
 
     wire->in_start += (size_t)(line_end + 2 - at);
     if (starts_with(at, line_end, "PING")) {
-        char *pong = reserve(wire, 6);
-        if (pong == NULL)
+        if (!answer_ping(wire))
             return BROKEN;
-        PUT_LITERAL(pong, "PONG\r\n");
-        wire->out_length += 6;
     } else if (starts_with(at, line_end, "-ERR")) {
         take_complaint(wire, at + 4, line_end);
     } else if (!starts_with(at, line_end, "INFO ") && !starts_with(at, line_end, "PONG") &&

@@ -257,6 +257,22 @@ START_TEST(a_wire_may_be_closed_by_who_hears_a_message)
 }
 END_TEST
 
+/* Answers to it are not kept without end. */
+START_TEST(a_server_that_pings_and_does_not_read_takes_no_memory)
+{
+    static char pings[6 * 1024];
+    struct line line;
+
+    for (size_t i = 0; i < sizeof(pings); i++)
+        pings[i] = "PING\r\n"[i % 6];
+    line_begin(&line);
+    for (unsigned i = 0; i < 4096; i++)
+        ck_assert(say(&line, pings, sizeof(pings)));
+    ck_assert_uint_le(wire_unwritten_bytes(&line.wire), 9u * 1024 * 1024);
+    line_end(&line);
+}
+END_TEST
+
 /* Whatever comes, the wire reads within its buffers (the sanitizers look), and either goes on or is lost. */
 START_TEST(bytes_that_were_spoiled_do_no_harm)
 {
@@ -290,6 +306,7 @@ Suite *wire_suite(void)
     tcase_add_test(tests, what_is_published_goes_as_the_protocol_has_it);
     tcase_add_test(tests, more_than_the_server_takes_is_refused_headers_counted);
     tcase_add_test(tests, a_wire_may_be_closed_by_who_hears_a_message);
+    tcase_add_test(tests, a_server_that_pings_and_does_not_read_takes_no_memory);
     tcase_add_loop_test(tests, bytes_that_were_spoiled_do_no_harm, 0, 3);
     suite_add_tcase(suite, tests);
     return suite;
