@@ -153,7 +153,7 @@ static enum link_publish_result send_copy(struct batch *batch, unsigned attempt)
             return result; /* without its last message it is nothing */
     }
     batch->copy_attempt = attempt;
-    outcome_sent(&batch->outcome, store_boot_ms(), link_number(link), batch->bucket->duplicate_window_ms, &stream);
+    outcome_sent(&batch->outcome, store_boot_ms(), link_number(link), &stream);
     return LINK_PUBLISHED;
 }
 

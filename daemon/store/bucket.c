@@ -96,6 +96,11 @@ static uint64_t server_keeper(const struct store *store, const char *leader)
     return is_it && id[0] != '\0' && store->conf->nats.domain == NULL ? hash_bytes(id, strlen(id)) : 0;
 }
 
+static uint64_t window_ms_in(json_t *config)
+{
+    return (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;
+}
+
 void bucket_read_stream(const struct store *store, json_t *info, struct outcome_stream *stream)
 {
     json_t *cluster = json_object_get(info, "cluster");
@@ -104,6 +109,7 @@ void bucket_read_stream(const struct store *store, json_t *info, struct outcome_
     memset(stream, 0, sizeof(*stream));
     if (json_is_object(json_object_get(json_object_get(info, "config"), "mirror")) || created[0] == '\0')
         return;
+    stream->window_ms = window_ms_in(json_object_get(info, "config"));
     stream->identity = hash_bytes(created, strlen(created));
     stream->last_sequence = (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
     if (json_is_string(json_object_get(cluster, "name")))
@@ -151,7 +157,6 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     bucket->is_mirror = json_is_object(json_object_get(config, "mirror"));
     bucket->is_clustered = !json_is_object(cluster) || json_object_get(cluster, "name") != NULL;
     bucket->max_value_size = bucket_config_max_value_size(config);
-    bucket->duplicate_window_ms = (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;
     bucket->max_age_ms = (uint64_t)json_integer_value(json_object_get(config, "max_age")) / 1000000u;
     snprintf(bucket->leader, sizeof(bucket->leader), "%s", text_or_empty(json_object_get(cluster, "leader")));
     bucket->references = 1;

@@ -26,8 +26,7 @@ struct bucket {
     bool is_mirror;         /* written to through the bucket that it copies */
     bool is_clustered;      /* nobody knows which server reads it */
     int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
-    uint64_t duplicate_window_ms;
-    uint64_t max_age_ms; /* of every message; 0: for ever */
+    uint64_t max_age_ms;    /* of every message; 0: for ever */
 
     /* Shared by the handles of one bucket: */
     struct group *group; /* commits its writes */

@@ -14,13 +14,11 @@ static void ask_anew(struct outcome *outcome)
     outcome->asked_keeper = 0;
 }
 
-void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, uint64_t window_ms,
-                  const struct outcome_stream *stream)
+void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, const struct outcome_stream *stream)
 {
     if (outcome->copies == 0) {
         outcome->sent_ms = now_ms;
         outcome->connection = connection;
-        outcome->window_ms = window_ms;
         outcome->stream = *stream;
     }
     if (outcome->copies < OUTCOME_MANY)
@@ -42,7 +40,7 @@ enum outcome_verdict outcome_answered(struct outcome *outcome, enum outcome_answ
                                       uint64_t keeper)
 {
     bool is_first = outcome->step == OUTCOME_ASK_FIRST;
-    bool is_in_time = now_ms - outcome->sent_ms < outcome->window_ms;
+    bool is_in_time = now_ms - outcome->sent_ms < outcome->stream.window_ms;
 
     if (answer == OUTCOME_ID_KNOWN) {
         ask_anew(outcome);
@@ -57,12 +55,15 @@ enum outcome_verdict outcome_answered(struct outcome *outcome, enum outcome_answ
 
 /* --- What was read --------------------------------------------------------------------------------- */
 
-/* The server whose table of ids was asked is the one that the first copy went to, and has not started since. */
+/*
+ * The server whose table of ids was asked is the one that the first copy went to, and has not started since. Nor was
+ * the window made shorter since it was looked up: the server then forgets ids at once.
+ */
 static bool is_same_keeper(const struct outcome *outcome, const struct outcome_reading *reading)
 {
     uint64_t keeper = outcome->asked_keeper != 0 ? outcome->asked_keeper : reading->stream.keeper;
 
-    return keeper != 0 && keeper == outcome->stream.keeper;
+    return keeper != 0 && keeper == outcome->stream.keeper && reading->stream.window_ms >= outcome->stream.window_ms;
 }
 
 /* No message of the key was stored behind L0: neither ours nor one that has taken its place. */

@@ -31,6 +31,7 @@ struct outcome_stream {
     uint64_t identity;      /* of its creation: another stream of the same name has another one; 0: not known */
     uint64_t last_sequence; /* the highest that it has had for certain */
     uint64_t keeper;        /* the server process that keeps its ids, and since when; 0: not known */
+    uint64_t window_ms;     /* for which it keeps an id */
     uint64_t purges;        /* of buckets by this daemon: the beginning and the end of each counts */
 };
 
@@ -59,7 +60,6 @@ struct outcome {
     /* Of the first of them. */
     uint64_t sent_ms;
     uint64_t connection;
-    uint64_t window_ms; /* for which its id is known */
     struct outcome_stream stream;
 
     enum outcome_step step; /* while there are copies */
@@ -76,8 +76,7 @@ enum outcome_step outcome_next(const struct outcome *outcome, bool are_closed);
  * A copy was sent on the connection at now_ms, of a clock that does not stand still while the machine is suspended.
  * stream: as it was known before.
  */
-void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, uint64_t window_ms,
-                  const struct outcome_stream *stream);
+void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, const struct outcome_stream *stream);
 
 /*
  * The latest copy was refused, or never reached a stream. If it was the only copy, nothing counts as sent. Otherwise

@@ -97,7 +97,7 @@ static enum link_publish_result send_copy(struct write *write, unsigned attempt)
     if (result != LINK_PUBLISHED)
         return result;
     write->copy_attempt = attempt;
-    outcome_sent(&write->outcome, store_boot_ms(), link_number(link), write->handle->duplicate_window_ms, &stream);
+    outcome_sent(&write->outcome, store_boot_ms(), link_number(link), &stream);
     return result;
 }
 

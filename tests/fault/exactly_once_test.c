@@ -343,7 +343,8 @@ START_TEST(a_write_that_the_next_leader_has_forgotten_is_not_stored_again)
 }
 END_TEST
 
-#define WINDOW_MS 1000u
+#define WINDOW_MS       1000u
+#define SHORT_WINDOW_MS 100u
 
 /* The ack is lost, and the server stands still for longer than it knows ids: what waits at its socket is new to it. */
 static void try_stall(enum trial_kind kind)
@@ -367,6 +368,26 @@ START_TEST(a_write_whose_server_stands_still_for_longer_than_its_window_is_store
     stage_set_window(&stage, bucket, WINDOW_MS);
     for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
         try_stall(kind);
+}
+END_TEST
+
+/* The window is shorter than the daemon knows: the server forgets ids at once, without a restart. */
+START_TEST(a_write_whose_window_was_shortened_is_not_stored_again)
+{
+    stage_make_short_bucket(&stage, "short");
+    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+        struct trial trial;
+
+        trial_prepare(&trial, &stage, "short", kind);
+        trial_send_and_lose_acks(&trial);
+        uint64_t begin_ns = now_ns();
+        stage_set_window(&stage, "short", SHORT_WINDOW_MS);
+        trial_overwrite(&trial);
+        wait_until(now_ns() - begin_ns > 3ull * SHORT_WINDOW_MS * 1000000, "the end of the window");
+        proxy_release(stage.proxy);
+        trial_wait(&trial);
+        trial_expect_others_kept(&trial);
+    }
 }
 END_TEST
 
@@ -442,6 +463,7 @@ Suite *exactly_once_suite(void)
     tcase_add_test(one, a_write_whose_server_dies_before_it_is_stored_once);
     tcase_add_test(one, a_write_that_the_server_has_forgotten_is_not_stored_again);
     tcase_add_test(one, a_write_whose_server_stands_still_for_longer_than_its_window_is_stored_once);
+    tcase_add_test(one, a_write_whose_window_was_shortened_is_not_stored_again);
     tcase_add_test(three, a_write_that_the_next_leader_has_forgotten_is_not_stored_again);
     tcase_add_test(three, writes_whose_leader_dies_are_stored_once);
     suite_add_tcase(suite, one);

@@ -23,8 +23,9 @@ enum { NOBODY, OURS, OTHERS };
 struct kind {
     const char *name;
     bool is_batch, is_conditional;
-    bool hides_keeper; /* nobody knows which server answers */
-    unsigned keeps;    /* of each key */
+    bool hides_keeper;    /* nobody knows which server answers */
+    bool shortens_window; /* others may do so */
+    unsigned keeps;       /* of each key */
     unsigned depth;
 };
 
@@ -46,6 +47,7 @@ struct world {
     bool knows[KEYS];     /* the id of ours */
     uint8_t last;         /* sequence */
     uint8_t keeper;       /* counts its starts */
+    bool is_window_short; /* made so by others: it knows no ids any more */
     bool is_half;         /* it stopped in the middle of the batch */
     uint8_t stored[KEYS]; /* how often ours was, ever */
     uint32_t left;        /* of each sequence whether its message has left, by being overwritten or otherwise */
@@ -100,7 +102,7 @@ static void store_message(struct world *world, unsigned key, unsigned writer)
     if (writer != OURS)
         return;
     must(world->stored[key]++ == 0);
-    world->knows[key] = true;
+    world->knows[key] = !world->is_window_short;
     if (key == LAST)
         world->stored_at = world->last;
 }
@@ -125,7 +127,7 @@ static void forget_ids(struct world *world)
     for (unsigned key = 0; key < KEYS; key++) {
         world->knows[key] = false;
         for (unsigned i = 0; i < KEEPS_MAX; i++)
-            world->knows[key] = world->knows[key] || world->keys[key].writer[i] == OURS;
+            world->knows[key] = world->knows[key] || (world->keys[key].writer[i] == OURS && !world->is_window_short);
     }
     world->keeper++;
 }
@@ -139,7 +141,10 @@ static uint64_t see_keeper(const struct world *world)
 
 static struct outcome_stream see_stream(const struct world *world)
 {
-    return (struct outcome_stream){.identity = 1, .last_sequence = world->last, .keeper = see_keeper(world)};
+    return (struct outcome_stream){.identity = 1,
+                                   .last_sequence = world->last,
+                                   .keeper = see_keeper(world),
+                                   .window_ms = world->is_window_short ? 0 : WINDOW_MS};
 }
 
 static bool is_empty(const struct world *world, unsigned connection)
@@ -248,7 +253,7 @@ static bool step_client(struct world *world)
         if (!put_into_queue(world,
                             (struct item){.what = COPY, .is_guarded = world->is_guarded, .expected = world->guard}))
             return false;
-        outcome_sent(&world->outcome, world->now_ms, world->connection, WINDOW_MS, &stream);
+        outcome_sent(&world->outcome, world->now_ms, world->connection, &stream);
         return true;
     case OUTCOME_ASK:
         return put_into_queue(world, (struct item){.what = QUESTION, .key = LAST});
@@ -277,6 +282,7 @@ enum event {
     OTHERS_WRITE_ELSEWHERE,
     MESSAGES_EXPIRE,
     WINDOW_ENDS,
+    WINDOW_IS_SHORTENED,
     EVENTS
 };
 
@@ -386,6 +392,12 @@ static bool happen(struct world *world, enum event event)
         world->now_ms += WINDOW_MS;
         memset(world->knows, 0, sizeof(world->knows));
         return true;
+    case WINDOW_IS_SHORTENED:
+        if (world->is_window_short || !kind->shortens_window)
+            return false;
+        world->is_window_short = true;
+        memset(world->knows, 0, sizeof(world->knows));
+        return true;
     case EVENTS:
         break;
     }
@@ -425,12 +437,14 @@ static void explore(const struct world *world, unsigned depth)
 /* --- The tests ------------------------------------------------------------------------------------- */
 
 static const struct kind kinds[] = {
-    {"a put", false, false, false, 1, 11},
-    {"a put to a hidden server", false, false, true, 1, 11},
-    {"a put with history", false, false, false, 2, 9},
-    {"an update", false, true, false, 1, 11},
-    {"a batch", true, false, false, 1, 11},
-    {"a batch to a hidden server", true, false, true, 1, 11},
+    {"a put", .keeps = 1, .depth = 11},
+    {"a put to a hidden server", .hides_keeper = true, .keeps = 1, .depth = 11},
+    {"a put with history", .keeps = 2, .depth = 9},
+    {"an update", .is_conditional = true, .keeps = 1, .depth = 11},
+    {"a batch", .is_batch = true, .keeps = 1, .depth = 11},
+    {"a batch to a hidden server", .is_batch = true, .hides_keeper = true, .keeps = 1, .depth = 11},
+    {"a put within a shorter window", .shortens_window = true, .keeps = 1, .depth = 8},
+    {"a batch within a shorter window", .is_batch = true, .shortens_window = true, .keeps = 1, .depth = 9},
 };
 
 START_TEST(no_schedule_stores_a_write_twice_or_tells_what_is_not_so)
@@ -463,13 +477,13 @@ END_TEST
 /* --- What must not be given up --------------------------------------------------------------------- */
 
 static struct outcome outcome;
-static const struct outcome_stream before = {.identity = 7, .last_sequence = 100, .keeper = 3};
+static const struct outcome_stream before = {.identity = 7, .last_sequence = 100, .keeper = 3, .window_ms = 120000};
 
 static void send_one(void)
 {
     memset(&outcome, 0, sizeof(outcome));
     ck_assert_int_eq(outcome_next(&outcome, false), OUTCOME_SEND);
-    outcome_sent(&outcome, 1000, 1, 120000, &before);
+    outcome_sent(&outcome, 1000, 1, &before);
 }
 
 static void ask_in_vain(uint64_t keeper)
@@ -489,7 +503,7 @@ END_TEST
 
 START_TEST(a_server_that_knows_no_id_and_has_not_restarted_decides)
 {
-    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 3, 0}};
+    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 3, 120000, 0}};
 
     send_one();
     ask_in_vain(3);
@@ -498,9 +512,20 @@ START_TEST(a_server_that_knows_no_id_and_has_not_restarted_decides)
 }
 END_TEST
 
+/* The server then forgets at once what it knew. */
+START_TEST(a_server_whose_window_was_made_shorter_does_not_decide)
+{
+    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 3, 100, 0}};
+
+    send_one();
+    ask_in_vain(3);
+    ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_UNKNOWN);
+}
+END_TEST
+
 START_TEST(after_a_restart_a_key_that_others_have_written_leaves_it_open)
 {
-    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 4, 0}};
+    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 4, 120000, 0}};
 
     send_one();
     ask_in_vain(4);
@@ -510,7 +535,7 @@ END_TEST
 
 START_TEST(after_a_restart_a_key_that_nobody_has_written_tells)
 {
-    struct outcome_reading reading = {.is_there = true, .sequence = 90, .stream = {7, 110, 4, 0}};
+    struct outcome_reading reading = {.is_there = true, .sequence = 90, .stream = {7, 110, 4, 120000, 0}};
 
     send_one();
     ask_in_vain(4);
@@ -520,7 +545,7 @@ END_TEST
 
 START_TEST(after_a_restart_a_history_that_reaches_back_tells)
 {
-    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 4, 0}};
+    struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 4, 120000, 0}};
 
     send_one();
     ask_in_vain(4);
@@ -537,12 +562,12 @@ END_TEST
 
 START_TEST(a_second_copy_that_is_refused_makes_the_server_be_asked_again)
 {
-    struct outcome_reading reading = {.is_there = true, .sequence = 90, .stream = {7, 110, 4, 0}};
+    struct outcome_reading reading = {.is_there = true, .sequence = 90, .stream = {7, 110, 4, 120000, 0}};
 
     send_one();
     ask_in_vain(4);
     ck_assert_int_eq(outcome_read(&outcome, &reading), OUTCOME_NOT_STORED);
-    outcome_sent(&outcome, 3000, 2, 120000, &reading.stream);
+    outcome_sent(&outcome, 3000, 2, &reading.stream);
     outcome_refused(&outcome);
     ck_assert_int_eq(outcome_next(&outcome, true), OUTCOME_ASK);
 }
@@ -550,8 +575,8 @@ END_TEST
 
 START_TEST(an_absent_key_tells_only_where_no_message_can_have_left)
 {
-    struct outcome_reading still = {.stream = {7, 100, 4}}, moved = {.stream = {7, 101, 4}};
-    struct outcome_reading whole = {.none_removed = true, .stream = {7, 101, 4}};
+    struct outcome_reading still = {.stream = {7, 100, 4, 120000, 0}}, moved = {.stream = {7, 101, 4, 120000, 0}};
+    struct outcome_reading whole = {.none_removed = true, .stream = {7, 101, 4, 120000, 0}};
 
     send_one();
     ask_in_vain(4);
@@ -567,8 +592,8 @@ END_TEST
 
 START_TEST(another_stream_or_one_that_was_set_back_leaves_it_open)
 {
-    struct outcome_reading another = {.is_there = true, .sequence = 90, .stream = {8, 110, 4}};
-    struct outcome_reading set_back = {.is_there = true, .sequence = 90, .stream = {7, 95, 4, 0}};
+    struct outcome_reading another = {.is_there = true, .sequence = 90, .stream = {8, 110, 4, 120000, 0}};
+    struct outcome_reading set_back = {.is_there = true, .sequence = 90, .stream = {7, 95, 4, 120000, 0}};
 
     send_one();
     ask_in_vain(4);
@@ -589,6 +614,7 @@ Suite *outcome_suite(void)
                         sizeof(kinds) / sizeof(kinds[0]));
     tcase_add_test(single, nothing_is_asked_before_former_connections_are_over);
     tcase_add_test(single, a_server_that_knows_no_id_and_has_not_restarted_decides);
+    tcase_add_test(single, a_server_whose_window_was_made_shorter_does_not_decide);
     tcase_add_test(single, after_a_restart_a_key_that_others_have_written_leaves_it_open);
     tcase_add_test(single, after_a_restart_a_key_that_nobody_has_written_tells);
     tcase_add_test(single, after_a_restart_a_history_that_reaches_back_tells);
