@@ -199,12 +199,28 @@ void admin_create(struct store *store, struct arena *arena, struct admin *admin)
     jetstream_call(&store->jetstream, &admin->call, "INFO", NULL, NULL, admin->deadline_ms, on_create_level, admin);
 }
 
+/* --- What removes messages -------------------------------------------------------------------------- */
+
+/* A purge, or settings that let messages live for a shorter time: see outcome. */
+static void begin_removal(struct admin *admin)
+{
+    admin->store->removals++;
+}
+
+static void end_removal(struct admin *admin, const struct error *error)
+{
+    admin->store->removals++;
+    if (error != NULL && error->code == ERROR_DEADLINE_EXCEEDED)
+        admin->store->removal_in_doubt = link_number(admin->store->link);
+}
+
 /* --- Update ---------------------------------------------------------------------------------------- */
 
 static void on_updated(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
 
+    end_removal(admin, error);
     if (answer == NULL) {
         fail_change(admin, err_code, error);
         return;
@@ -233,6 +249,7 @@ static void on_update_info(void *arg, json_t *answer, unsigned err_code, const s
     }
     admin->verb = "STREAM.UPDATE";
     admin->changed = on_updated;
+    begin_removal(admin);
     change_stream(admin);
 }
 
@@ -281,7 +298,7 @@ static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct
 {
     struct admin *admin = arg;
 
-    admin->store->purges++;
+    end_removal(admin, error);
     replica_distrust(admin->store, admin->bucket);
     if (answer != NULL)
         finish(admin, NULL, NULL);
@@ -292,7 +309,7 @@ static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct
 void admin_purge(struct store *store, struct arena *arena, struct admin *admin)
 {
     begin(store, arena, admin);
-    store->purges++;
+    begin_removal(admin);
     call_stream(admin, "STREAM.PURGE", NULL, on_purged);
 }
 

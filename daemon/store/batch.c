@@ -143,6 +143,7 @@ static enum link_publish_result send_copy(struct batch *batch, unsigned attempt)
         size_t headers = add_batch_headers(batch, i, &texts);
         enum link_publish_result result;
 
+        ledger_note_ttl(batch->bucket->ledger, operation->ttl_s);
         if (i + 1 == batch->count || batch->asks_each)
             result = request_publish(request, message->message.subject, message->message.headers, headers,
                                      operation->value, operation->value_bytes);
@@ -260,7 +261,6 @@ static void start_inquiry(struct batch *batch, enum outcome_step step)
                                       .key = batch->messages[index].operation->key,
                                       .id = id_of(batch, index),
                                       .outcome = &batch->outcome,
-                                      .ttl_s = batch->messages[index].operation->ttl_s,
                                       .deadline_ms = batch->request.deadline_ms,
                                       .owner = batch->owner};
 

@@ -123,7 +123,7 @@ struct outcome_stream bucket_stream(const struct store *store, const struct buck
     struct outcome_stream stream = *ledger_stream(bucket->ledger);
 
     stream.keeper = bucket->is_clustered ? bucket->keeper : server_keeper(store, bucket->leader);
-    stream.purges = store->purges;
+    stream.removals = store->removals;
     return stream;
 }
 

@@ -110,14 +110,20 @@ static bool is_young(const struct inquiry *inquiry, uint64_t lives_ms)
     return lives_ms == 0 || store_boot_ms() - inquiry->subject.outcome->sent_ms < lives_ms / 2;
 }
 
-/* To the embedded server nobody speaks but us: nobody else can have purged the key. */
+/*
+ * To the embedded server nobody speaks but us: nobody else can have removed the key. The write may have been replaced,
+ * before the key was held, by one that expires sooner.
+ */
 static bool nothing_can_have_left(const struct inquiry *inquiry)
 {
     const struct inquiry_subject *subject = &inquiry->subject;
+    const struct outcome *outcome = subject->outcome;
     const struct store *store = inquiry->store;
 
-    return store->conf->nats.mode == CONF_NATS_EMBEDDED && store->purges == subject->outcome->stream.purges &&
-           is_young(inquiry, (uint64_t)subject->ttl_s * 1000) && is_young(inquiry, subject->bucket->max_age_ms);
+    return store->conf->nats.mode == CONF_NATS_EMBEDDED && store->removals == outcome->stream.removals &&
+           store->removal_in_doubt < outcome->connection &&
+           is_young(inquiry, ledger_shortest_ttl_ms(subject->bucket->ledger)) &&
+           is_young(inquiry, subject->bucket->max_age_ms);
 }
 
 /* One message after the other, up to what was the last one: a hole, and what was there is not known. */

@@ -18,7 +18,6 @@ struct inquiry_subject {
     struct bucket *bucket;
     const char *key, *id; /* borrowed until it is over */
     const struct outcome *outcome;
-    int64_t ttl_s; /* of the write's own; 0: none */
     uint64_t deadline_ms;
     const void *owner; /* see request */
 };

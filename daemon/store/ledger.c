@@ -21,6 +21,7 @@ struct ledger {
     unsigned references;
     struct jobs *jobs;
     struct outcome_stream stream;
+    uint64_t shortest_ttl_ms;
     struct request_limit readings;
     struct ledger_key *keys; /* uthash */
     struct ledger_wait *woken;
@@ -75,6 +76,19 @@ void ledger_note_sequence(struct ledger *ledger, uint64_t sequence)
 const struct outcome_stream *ledger_stream(const struct ledger *ledger)
 {
     return &ledger->stream;
+}
+
+void ledger_note_ttl(struct ledger *ledger, int64_t ttl_s)
+{
+    uint64_t ttl_ms = (uint64_t)ttl_s * 1000;
+
+    if (ttl_s > 0 && (ledger->shortest_ttl_ms == 0 || ttl_ms < ledger->shortest_ttl_ms))
+        ledger->shortest_ttl_ms = ttl_ms;
+}
+
+uint64_t ledger_shortest_ttl_ms(const struct ledger *ledger)
+{
+    return ledger->shortest_ttl_ms;
 }
 
 struct request_limit *ledger_readings(struct ledger *ledger)

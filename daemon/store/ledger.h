@@ -30,8 +30,14 @@ void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stre
 /* Raises the last sequence; never lowers it. */
 void ledger_note_sequence(struct ledger *ledger, uint64_t sequence);
 
-/* What is known, but for keeper and purges: bucket_stream fills them in. */
+/* What is known, but for keeper and removals: bucket_stream fills them in. */
 const struct outcome_stream *ledger_stream(const struct ledger *ledger);
+
+/* A write with a time to live is about to be sent. It may replace others, and leave nothing when it expires. */
+void ledger_note_ttl(struct ledger *ledger, int64_t ttl_s);
+
+/* The shortest that a write of this run had; 0: none had one. */
+uint64_t ledger_shortest_ttl_ms(const struct ledger *ledger);
 
 /* The limit of readings for writes in doubt that are at NATS at a time. */
 struct request_limit *ledger_readings(struct ledger *ledger);

@@ -32,7 +32,7 @@ struct outcome_stream {
     uint64_t last_sequence; /* the highest that it has had for certain */
     uint64_t keeper;        /* the server process that keeps its ids, and since when; 0: not known */
     uint64_t window_ms;     /* for which it keeps an id */
-    uint64_t purges;        /* of buckets by this daemon: the beginning and the end of each counts */
+    uint64_t removals;      /* by this daemon, without a trace: the beginning and the end of each counts */
 };
 
 enum outcome_step {

@@ -50,7 +50,12 @@ struct store {
     struct request_limit readings;  /* of histories and keys, each of which has a consumer */
     struct request_limit creations; /* of consumers for watches and copies, which may then read for long */
     struct bulk_writes bulk_writes;
-    uint64_t purges;            /* of buckets: the beginning and the end of each counts */
+    /*
+     * Calls that may remove messages and leave no trace, of any bucket: purges and new settings. The beginning and the
+     * end of each counts. Of the last whose end is not known it is told on which connection it may still come.
+     */
+    uint64_t removals;
+    uint64_t removal_in_doubt;
     struct room room;           /* of the embedded server */
     struct group *dirty_groups; /* have something to send at the turn's end */
     struct job group_flushing;

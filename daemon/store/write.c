@@ -87,6 +87,7 @@ static enum link_publish_result send_copy(struct write *write, unsigned attempt)
     struct link *link = write->store->link;
     char expected[24]; /* the connection's buffer has a copy */
 
+    ledger_note_ttl(write->handle->ledger, write->operation.ttl_s);
     operation_add_header(headers, &count, KV_HEADER_MSG_ID, write->id);
     if (write->is_expecting) {
         snprintf(expected, sizeof(expected), "%" PRIu64, write->expected);
@@ -294,7 +295,6 @@ static void start_inquiry(struct write *write)
                                       .key = write->operation.key,
                                       .id = write->id,
                                       .outcome = &write->outcome,
-                                      .ttl_s = write->operation.ttl_s,
                                       .deadline_ms = write->request.deadline_ms,
                                       .owner = write->arena->owner};
 

@@ -23,6 +23,12 @@ static void begin_crowd(void)
     stage_make_bucket(&stage, bucket, NULL);
 }
 
+static void begin_embedded(void)
+{
+    stage_begin_embedded_behind_proxy(&stage, STAGE_ATTEMPTS(10));
+    stage_make_short_bucket(&stage, "short");
+}
+
 static void begin_three(void)
 {
     stage_begin(&stage, CLUSTER_SERVERS, STAGE_ATTEMPTS(0.1));
@@ -391,6 +397,52 @@ START_TEST(a_write_whose_window_was_shortened_is_not_stored_again)
 }
 END_TEST
 
+/* --- The embedded server: what leaves without a trace ----------------------------------------------- */
+
+static uint32_t send_put_and_lose_ack(const char *key, bool then_hold)
+{
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
+                                                .subject = format_text("$KV.short.%s", key),
+                                                .then_hold = then_hold});
+    uint32_t msgid = session_send(stage.session, "kv.put", "['short', '%s', 'mine']", key);
+    wait_until(proxy_strikes(stage.proxy) == 1, "the lost ack");
+    return msgid;
+}
+
+/* The server that starts anew has neither the messages nor their ids. */
+static void expect_not_stored_again(const char *key, uint32_t msgid)
+{
+    uint64_t begin_ns = now_ns();
+
+    wait_until(now_ns() - begin_ns > 1500000000ull, "the end of its time");
+    stage_kill_embedded(&stage);
+    const struct answer *answer = session_wait(stage.session, msgid);
+    ck_assert_str_eq(answer_outcome(answer), "unknown");
+    answer = session_call(stage.session, "kv.get", "['short', '%s', {'consistency': 'leader'}]", key);
+    ck_assert_msg(answer->result->type == MSGPACK_OBJECT_NIL, "%s is stored again: %s", key, answer_text(answer));
+}
+
+START_TEST(a_write_that_was_replaced_by_one_that_expired_is_not_stored_again)
+{
+    uint32_t msgid = send_put_and_lose_ack("a", false);
+
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.short.a", .then_hold = true});
+    session_send(stage.session, "kv.purge", "['short', 'a', {'ttl': 1}]");
+    wait_until(proxy_strikes(stage.proxy) == 1, "the lost ack of the purge");
+    expect_not_stored_again("a", msgid);
+}
+END_TEST
+
+START_TEST(a_write_that_expired_by_new_settings_is_not_stored_again)
+{
+    uint32_t msgid = send_put_and_lose_ack("a", false);
+
+    assert_ok(session_call(stage.session, "bucket.update", "['short', {'ttl': 1}]"));
+    proxy_hold(stage.proxy);
+    expect_not_stored_again("a", msgid);
+}
+END_TEST
+
 /* An election takes up to ten seconds: all kinds of writes wait for one. Of some the acks are lost, others are late. */
 START_TEST(writes_whose_leader_dies_are_stored_once)
 {
@@ -447,6 +499,7 @@ Suite *exactly_once_suite(void)
     Suite *suite = suite_create("exactly once");
     TCase *one = tcase_create("one server"), *crowd = tcase_create("a crowd");
     TCase *three = tcase_create("three servers"), *in_cluster = tcase_create("a cluster");
+    TCase *embedded = tcase_create("the embedded server");
 
     tcase_add_checked_fixture(one, begin_one, end);
     tcase_add_checked_fixture(three, begin_three, end);
@@ -469,5 +522,9 @@ Suite *exactly_once_suite(void)
     suite_add_tcase(suite, one);
     suite_add_tcase(suite, in_cluster);
     suite_add_tcase(suite, three);
+    tcase_add_checked_fixture(embedded, begin_embedded, end);
+    tcase_add_test(embedded, a_write_that_was_replaced_by_one_that_expired_is_not_stored_again);
+    tcase_add_test(embedded, a_write_that_expired_by_new_settings_is_not_stored_again);
+    suite_add_tcase(suite, embedded);
     return suite;
 }

@@ -24,13 +24,36 @@ static const char *data_dir(const struct stage *stage)
     return format_text("%s/data", stage->directory);
 }
 
+/*
+ * The program that the daemon starts as its nats-server: on a port that the proxy knows, and with the proxy's in the
+ * file in which the server says its own.
+ */
+static const char *make_server_program(const struct stage *stage)
+{
+    const char *program = format_text("%s/server", stage->directory);
+
+    if (stage->proxy == NULL)
+        return scene_nats_server();
+    write_program(program, format_text("#!/bin/sh\n"
+                                       "[ \"$1\" = --version ] && exec %s --version\n"
+                                       "sed 's/^port: .*/port: %u/; /^ports_file_dir/d' \"$2\" > \"$2.here\"\n"
+                                       "ports=$(dirname \"$2\")/ports\n"
+                                       "echo '{\"nats\": [\"nats://127.0.0.1:%u\"]}' > $ports/new\n"
+                                       "mv $ports/new $ports/proxy_$$.ports\n"
+                                       "exec %s -c \"$2.here\"\n",
+                                       scene_nats_server(), stage->embedded_port, proxy_port(stage->proxy),
+                                       scene_nats_server()));
+    return program;
+}
+
 static const char *nats_section(const struct stage *stage)
 {
-    if (stage->front != NULL)
-        return tls_front_section(stage->front);
-    if (stage->proxy != NULL)
-        return format_text("  mode: external\n  servers: [nats://127.0.0.1:%u]\n", proxy_port(stage->proxy));
-    return format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", data_dir(stage), scene_nats_server());
+    if (stage->is_embedded)
+        return format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", data_dir(stage),
+                           make_server_program(stage));
+    return stage->front != NULL
+               ? tls_front_section(stage->front)
+               : format_text("  mode: external\n  servers: [nats://127.0.0.1:%u]\n", proxy_port(stage->proxy));
 }
 
 /*
@@ -111,6 +134,16 @@ static void begin_daemon(struct stage *stage, const char *more)
 void stage_begin_embedded(struct stage *stage, const char *more)
 {
     memset(stage, 0, sizeof(*stage));
+    stage->is_embedded = true;
+    begin_daemon_alone(stage, more);
+}
+
+void stage_begin_embedded_behind_proxy(struct stage *stage, const char *more)
+{
+    memset(stage, 0, sizeof(*stage));
+    stage->is_embedded = true;
+    stage->embedded_port = scene_free_port();
+    stage->proxy = proxy_start(&stage->embedded_port, 1);
     begin_daemon_alone(stage, more);
 }
 
@@ -125,6 +158,8 @@ void stage_kill_embedded(struct stage *stage)
 
     ck_assert_int_gt(pid, 1);
     kill(pid, SIGKILL);
+    if (stage->proxy != NULL)
+        proxy_release(stage->proxy);
     wait_until(embedded_pid(stage) > 1 && embedded_pid(stage) != pid && is_connected(stage), "the next server");
 }
 
@@ -204,7 +239,8 @@ void stage_end(struct stage *stage)
     if (stage->front != NULL)
         tls_front_stop(stage->front);
     proxy_stop(stage->proxy);
-    nats_close(stage->nats);
+    if (stage->nats != NULL)
+        nats_close(stage->nats);
     for (unsigned i = 0; i < stage->server_count && !stage->is_guest; i++)
         server_kill(&stage->servers[i]);
 }

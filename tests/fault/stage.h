@@ -18,7 +18,9 @@ struct stage {
     struct tls_front *front; /* between the daemon and the proxy, if the tests are run over TLS; else NULL */
     struct process daemon;
     unsigned starts; /* of the daemon */
-    bool is_guest;   /* the servers are another stage's, or the test case's */
+    bool is_embedded;
+    unsigned embedded_port; /* of the embedded server, if the proxy is in front of it */
+    bool is_guest;          /* the servers are another stage's, or the test case's */
     char directory[PATH_BYTES];
     char socket_path[PATH_BYTES];
     struct nats *nats; /* past the proxy */
@@ -37,7 +39,10 @@ void stage_begin(struct stage *stage, unsigned server_count, const char *more);
 /* With the server that the daemon runs by itself, and no proxy: only the daemon and stage->session are there. */
 void stage_begin_embedded(struct stage *stage, const char *more);
 
-/* SIGKILL to that server; waits until the daemon has another one. */
+/* The same with the proxy between the daemon and that server. */
+void stage_begin_embedded_behind_proxy(struct stage *stage, const char *more);
+
+/* SIGKILL to that server, behind which the proxy holds nothing any more; waits until the daemon has another one. */
 void stage_kill_embedded(struct stage *stage);
 
 /*
