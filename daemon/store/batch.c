@@ -243,7 +243,7 @@ static void on_inquiry_done(void *arg, const struct outcome_reading *reading, co
 
     batch->inquiry = NULL;
     if (error != NULL) {
-        batch->error = *error;
+        operation_set_unread_error(&batch->error, error);
         finish_in_doubt(batch);
         return;
     }
@@ -391,10 +391,13 @@ static void on_handle_again(void *arg, struct bucket *bucket, const struct error
         request_resume(&batch->request);
         return;
     }
-    struct error failure = *error;
-    if (request_is_in_doubt(&batch->request))
-        failure.outcome = ERROR_OUTCOME_UNKNOWN;
-    finish(batch, 0, 0, &failure);
+    batch->error = *error;
+    if (request_is_in_doubt(&batch->request)) {
+        operation_set_unread_error(&batch->error, error);
+        finish_in_doubt(batch);
+    } else {
+        finish(batch, 0, 0, &batch->error);
+    }
 }
 
 static bool found_nobody(struct request *request)

@@ -106,6 +106,18 @@ void operation_set_unknown_error(struct error *error, const char *key, const str
     error->revision = reading->sequence;
 }
 
+void operation_set_unread_error(struct error *error, const struct error *why)
+{
+    if (why->code != ERROR_DEADLINE_EXCEEDED && why->code != ERROR_UNAVAILABLE) {
+        *error = *why;
+        return;
+    }
+    error_set(
+        error, why->code,
+        "no answer in time: the NATS server did not answer, neither to the write nor to the question whether it is "
+        "stored; read the key, or allow a longer timeout");
+}
+
 bool operation_condition_holds(const struct operation *operation, const struct kv_entry *last)
 {
     switch (operation->condition) {

@@ -66,6 +66,10 @@ void operation_set_condition_error(const struct operation *operation, uint64_t c
 /* Why it cannot be found out what became of a write to the key. */
 void operation_set_unknown_error(struct error *error, const char *key, const struct outcome_reading *reading);
 
+/* The same could not even be read, for this reason, which speaks of the reading: that it changed nothing says nothing.
+ */
+void operation_set_unread_error(struct error *error, const struct error *why);
+
 /* Whether the condition holds for what the key's last message is (NULL: none). */
 bool operation_condition_holds(const struct operation *operation, const struct kv_entry *last);
 

@@ -268,7 +268,7 @@ static void on_inquiry_done(void *arg, const struct outcome_reading *reading, co
 
     write->inquiry = NULL;
     if (error != NULL) {
-        write->error = *error;
+        operation_set_unread_error(&write->error, error);
         finish_in_doubt(write);
         return;
     }
@@ -402,10 +402,13 @@ static void on_handle_again(void *arg, struct bucket *bucket, const struct error
     struct write *write = arg;
 
     if (error != NULL) {
-        struct error failure = *error;
-        if (request_is_in_doubt(&write->request))
-            failure.outcome = ERROR_OUTCOME_UNKNOWN;
-        finish(write, 0, &failure);
+        write->error = *error;
+        if (request_is_in_doubt(&write->request)) {
+            operation_set_unread_error(&write->error, error);
+            finish_in_doubt(write);
+        } else {
+            finish(write, 0, &write->error);
+        }
         return;
     }
     /* The place is in a limit of the old handle's group. */
