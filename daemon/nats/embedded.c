@@ -526,7 +526,7 @@ void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *
 
 bool embedded_restart(struct embedded *embedded, const char *why)
 {
-    if (embedded->state != EMBEDDED_READY)
+    if (embedded->state != EMBEDDED_READY && embedded->state != EMBEDDED_STARTING)
         return false;
     log_warning("nats-server: ending pid %d, and starting it again: %s", (int)embedded->pid, why);
     embedded->state = EMBEDDED_KILLED;

@@ -46,7 +46,7 @@ struct embedded_events {
 struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const struct embedded_events *events,
                                 bool *is_unusable, char error[EMBEDDED_ERROR_BYTES]);
 
-/* Ends the server, and starts it again. why: a part of the line in the log. False: none runs that listens. */
+/* Ends the server, and starts it again. why: a part of the line in the log. False: none runs. */
 bool embedded_restart(struct embedded *embedded, const char *why);
 
 /* Whether a process of the server is alive and does not listen yet. */

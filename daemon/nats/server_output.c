@@ -36,6 +36,11 @@ static void write_limited(struct server_output *output, enum conf_log_level leve
         log_limited(&output->limits->kinds[kind], line_kinds[kind].name, level, "nats-server: %s", text);
 }
 
+static bool says_broken(const char *line)
+{
+    return strcasestr(line, "critical write error") != NULL || strcasestr(line, "error writing ports file") != NULL;
+}
+
 /* "[pid] [INF] text": its levels become ours. What it says of its ordinary start and end is for debugging. */
 static void write_line(struct server_output *output, const char *line)
 {
@@ -57,7 +62,7 @@ static void write_line(struct server_output *output, const char *line)
     if (ours == CONF_LOG_ERROR && strstr(line, " - cid:") != NULL)
         ours = CONF_LOG_WARNING;
     write_limited(output, ours, line, level + 8);
-    if (ours == CONF_LOG_ERROR && strcasestr(line, "critical write error") != NULL)
+    if (ours == CONF_LOG_ERROR && says_broken(line))
         output->events.broken(output->events.arg);
 }
 

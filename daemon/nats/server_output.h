@@ -26,8 +26,9 @@ struct server_output_events {
     /* The last use of the object. */
     void (*closed)(void *arg, struct server_output *output);
     /*
-     * The server reports that it cannot write a stream's files ("critical write error"). It does not write to that
-     * stream again before a restart, even if the disk has room (nats-server 2.15).
+     * The server reports that it cannot write a stream's files ("critical write error"), or the file that says its
+     * port. It does not write to that stream, or that file, again before a restart, even if the disk has room
+     * (nats-server 2.15).
      */
     void (*broken)(void *arg);
     void *arg;

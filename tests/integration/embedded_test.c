@@ -447,6 +447,28 @@ START_TEST(a_script_may_start_the_server)
 }
 END_TEST
 
+/* As on a full disk. The daemon would never hear that it listens. */
+START_TEST(a_server_that_cannot_write_its_ports_file_is_started_again)
+{
+    daemon_prepare(&daemon_of_test);
+    const char *program = format_text("%s/server", daemon_of_test.directory);
+
+    write_server_script(program, format_text("cd %s\n"
+                                             "[ -e begun ] && exec %s \"$@\"\n"
+                                             "echo > begun\n"
+                                             "sed 's#/ports\"#/none/ports\"#' \"$2\" > other\n"
+                                             "exec %s -c other\n",
+                                             daemon_of_test.directory, scene_nats_server(), scene_nats_server()));
+    configure_program(program, "");
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_log(&daemon_of_test, "Error writing ports file");
+    daemon_wait_log(&daemon_of_test, "it could not write, and there is room now");
+    daemon_wait_ready(&daemon_of_test);
+    client_new_bucket(client_open(&daemon_of_test), NULL);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *embedded_suite(void)
 {
     Suite *suite = suite_create("embedded");
@@ -470,6 +492,7 @@ Suite *embedded_suite(void)
     tcase_add_test(tests, a_server_that_nobody_asks_anything_is_left_alone);
     tcase_add_test(tests, a_server_that_cannot_start_is_tried_again_and_told_of);
     tcase_add_test(tests, a_script_may_start_the_server);
+    tcase_add_test(tests, a_server_that_cannot_write_its_ports_file_is_started_again);
     suite_add_tcase(suite, tests);
     return suite;
 }
