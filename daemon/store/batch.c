@@ -70,7 +70,7 @@ static void finish(struct batch *batch, uint64_t first_sequence, unsigned err_co
 {
     stop(batch);
     if (error == NULL)
-        ledger_note_sequence(batch->bucket->ledger, first_sequence + (batch->count - 1));
+        bucket_note_sequence(batch->store, batch->bucket, first_sequence + (batch->count - 1));
     batch->done(batch->arg, first_sequence, err_code, error);
 }
 

@@ -118,13 +118,28 @@ void bucket_read_stream(const struct store *store, json_t *info, struct outcome_
         stream->keeper = server_keeper(store, text_or_empty(json_object_get(cluster, "leader")));
 }
 
+static uint64_t keeper_now(const struct store *store, const struct bucket *bucket)
+{
+    return bucket->is_clustered ? bucket->keeper : server_keeper(store, bucket->leader);
+}
+
 struct outcome_stream bucket_stream(const struct store *store, const struct bucket *bucket)
 {
     struct outcome_stream stream = *ledger_stream(bucket->ledger);
 
-    stream.keeper = bucket->is_clustered ? bucket->keeper : server_keeper(store, bucket->leader);
+    uint64_t known_of = stream.keeper;
+
+    stream.keeper = keeper_now(store, bucket);
     stream.removals = store->removals;
+    /* One that has started since may have lost what it had not synced. Our own has not: its machine is ours. */
+    if (stream.keeper != known_of && store->conf->nats.mode == CONF_NATS_EXTERNAL)
+        stream.last_sequence = 0;
     return stream;
+}
+
+void bucket_note_sequence(const struct store *store, struct bucket *bucket, uint64_t sequence)
+{
+    ledger_note_sequence(bucket->ledger, sequence, keeper_now(store, bucket));
 }
 
 uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket)

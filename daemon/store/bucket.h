@@ -74,6 +74,9 @@ void bucket_release(struct bucket *bucket);
 /* Reads the state of a bucket's stream from an answer of STREAM.INFO. All members are 0 if the bucket is a mirror. */
 void bucket_read_stream(const struct store *store, json_t *info, struct outcome_stream *stream);
 
+/* A message of the bucket was stored under this sequence. */
+void bucket_note_sequence(const struct store *store, struct bucket *bucket, uint64_t sequence);
+
 /* The same, as far as it is known without asking. */
 struct outcome_stream bucket_stream(const struct store *store, const struct bucket *bucket);
 

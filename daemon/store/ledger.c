@@ -67,10 +67,11 @@ void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stre
     ledger->stream = *stream; /* also if it has fewer than before: it was set back */
 }
 
-void ledger_note_sequence(struct ledger *ledger, uint64_t sequence)
+void ledger_note_sequence(struct ledger *ledger, uint64_t sequence, uint64_t keeper)
 {
-    if (sequence > ledger->stream.last_sequence)
+    if (sequence > ledger->stream.last_sequence || keeper != ledger->stream.keeper)
         ledger->stream.last_sequence = sequence;
+    ledger->stream.keeper = keeper;
 }
 
 const struct outcome_stream *ledger_stream(const struct ledger *ledger)

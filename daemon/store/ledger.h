@@ -27,10 +27,13 @@ bool ledger_is_shared(const struct ledger *ledger);
 /* Records an answer of STREAM.INFO. It replaces all that was known, and may lower the last sequence. */
 void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stream);
 
-/* Raises the last sequence; never lowers it. */
-void ledger_note_sequence(struct ledger *ledger, uint64_t sequence);
+/*
+ * Records the sequence of a message that is stored: it raises the last sequence. If it is another keeper's than what is
+ * known, it replaces it: a server that starts anew may have been set back.
+ */
+void ledger_note_sequence(struct ledger *ledger, uint64_t sequence, uint64_t keeper);
 
-/* What is known, but for keeper and removals: bucket_stream fills them in. */
+/* What is known, and of which keeper; but for removals. bucket_stream tells what may be relied on now. */
 const struct outcome_stream *ledger_stream(const struct ledger *ledger);
 
 /* A write with a time to live is about to be sent. It may replace others, and leave nothing when it expires. */

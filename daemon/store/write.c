@@ -43,7 +43,7 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
     if (write->group != NULL)
         group_write_ended(write, error);
     if (error == NULL) {
-        ledger_note_sequence(handle->ledger, revision);
+        bucket_note_sequence(write->store, handle, revision);
         replica_note_revision(write->store, write->bucket, write->operation.key, revision, true);
     } else if (error->has_revision) {
         replica_note_revision(write->store, write->bucket, write->operation.key, error->revision, false);

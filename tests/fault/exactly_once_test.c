@@ -349,6 +349,62 @@ START_TEST(a_write_that_the_next_leader_has_forgotten_is_not_stored_again)
 }
 END_TEST
 
+static void run(const char *program, const char *option, const char *from, const char *to)
+{
+    char *arguments[] = {keep(strdup(program)), keep(strdup(option)), keep(strdup(from)), keep(strdup(to)), NULL};
+    struct process process = {.log_path = ""};
+
+    snprintf(process.log_path, sizeof(process.log_path), "%.200s/copy.log", stage.directory);
+    process_start(&process, arguments);
+    process_wait(&process);
+    ck_assert_int_eq(process.status, 0);
+}
+
+static void put_many(const char *key)
+{
+    for (unsigned i = 0; i < 40; i++)
+        nats_put(stage.nats, "short", key, "many");
+}
+
+/* A server that was set back: what the daemon knew of its sequences tells nothing about those that it gives now. */
+static void try_set_back(enum trial_kind kind, const char *old)
+{
+    struct server *server = &stage.servers[0];
+    struct trial trial;
+
+    server_end(server);
+    run("cp", "-a", server->directory, old);
+    server_restart(server);
+    stage_reconnect_nats(&stage);
+    put_many("before");
+    assert_ok(session_call(stage.session, "kv.put", "['short', 'known', 'v']"));
+    server_end(server);
+    run("mv", "-n", format_text("%s/jetstream", server->directory), format_text("%s.lost", old));
+    run("cp", "-a", format_text("%s/jetstream", old), server->directory);
+    server_restart(server);
+    stage_reconnect_nats(&stage);
+
+    trial_prepare(&trial, &stage, "short", kind);
+    trial_send_and_lose_acks(&trial);
+    trial_overwrite(&trial);
+    put_many("after");
+    server_end(server);
+    server_restart(server);
+    proxy_release(stage.proxy);
+    trial_wait(&trial);
+    stage_reconnect_nats(&stage);
+    trial_expect_others_kept(&trial);
+}
+
+START_TEST(a_write_to_a_server_that_was_set_back_is_not_stored_again)
+{
+    stage_make_short_bucket(&stage, "short");
+    assert_ok(session_call(stage.session, "kv.put", "['short', 'known', 'v']"));
+    try_set_back(TRIAL_PUT, format_text("%s/old.put", stage.directory));
+    try_set_back(TRIAL_TRANSACTION, format_text("%s/old.transaction", stage.directory));
+}
+END_TEST
+
 #define WINDOW_MS       1000u
 #define SHORT_WINDOW_MS 100u
 
@@ -516,6 +572,7 @@ Suite *exactly_once_suite(void)
     tcase_add_test(one, a_write_whose_server_dies_before_it_is_stored_once);
     tcase_add_test(one, a_write_that_the_server_has_forgotten_is_not_stored_again);
     tcase_add_test(one, a_write_whose_server_stands_still_for_longer_than_its_window_is_stored_once);
+    tcase_add_test(one, a_write_to_a_server_that_was_set_back_is_not_stored_again);
     tcase_add_test(one, a_write_whose_window_was_shortened_is_not_stored_again);
     tcase_add_test(three, a_write_that_the_next_leader_has_forgotten_is_not_stored_again);
     tcase_add_test(three, writes_whose_leader_dies_are_stored_once);

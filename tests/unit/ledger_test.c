@@ -28,7 +28,7 @@ START_TEST(a_stream_that_was_set_back_has_the_last_sequence_that_it_says)
     const struct outcome_stream set_back = {.identity = 1, .last_sequence = 50};
 
     ledger_note_stream(ledger, &before);
-    ledger_note_sequence(ledger, 110);
+    ledger_note_sequence(ledger, 110, 0);
     ck_assert_uint_eq(last_sequence(), 110);
     ledger_note_stream(ledger, &set_back);
     ck_assert_uint_eq(last_sequence(), 50);
@@ -52,8 +52,8 @@ END_TEST
 /* Acks come in another order than the messages were stored in. */
 START_TEST(an_ack_never_lowers_the_last_sequence)
 {
-    ledger_note_sequence(ledger, 7);
-    ledger_note_sequence(ledger, 5);
+    ledger_note_sequence(ledger, 7, 0);
+    ledger_note_sequence(ledger, 5, 0);
     ck_assert_uint_eq(last_sequence(), 7);
     ledger_release(ledger);
 }
