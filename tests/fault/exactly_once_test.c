@@ -418,7 +418,9 @@ static void try_stall(enum trial_kind kind)
     server_freeze(&stage.servers[0]);
     uint64_t begin_ns = now_ns(), retries = stage_retries(&stage);
     proxy_release(stage.proxy);
-    wait_until(stage_retries(&stage) >= retries + 2, "what the daemon sends behind the lost ack");
+    /* On a busy machine the question was under way before the ack was lost, and is answered. */
+    wait_until(stage_retries(&stage) >= retries + 2 || session_has(stage.session, trial.msgid),
+               "what the daemon sends behind the lost ack");
     wait_until(now_ns() - begin_ns > 2ull * WINDOW_MS * 1000000, "the end of the window");
     server_thaw(&stage.servers[0]);
     trial_wait(&trial);
