@@ -6,7 +6,9 @@
 #include "daemon/store/admin.h"
 #include "daemon/store/replica.h"
 
+#include <inttypes.h>
 #include <nats/version.h>
+#include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
@@ -89,7 +91,18 @@ static void answer_health(struct call *call, const struct bucket_info *info, con
 
 static void on_bucket_info(void *arg, const struct bucket_info *info, const struct error *error)
 {
-    answer_health(arg, info, error != NULL ? error->message : NULL);
+    char wrong[ERROR_MESSAGE_BYTES] = "";
+
+    if (error != NULL)
+        snprintf(wrong, sizeof(wrong), "%s", error->message);
+    else if (info->is_sealed)
+        snprintf(wrong, sizeof(wrong), "the bucket is sealed: it takes no writes any more");
+    else if (info->is_full)
+        snprintf(wrong, sizeof(wrong),
+                 "the bucket is full: %" PRIu64 " bytes are used of %" PRId64
+                 " (max_bytes); delete or purge, or raise it with bucket.update",
+                 info->bytes, info->config.max_bytes);
+    answer_health(arg, info, wrong[0] != '\0' ? wrong : NULL);
 }
 
 void handle_health_check(struct call *call)

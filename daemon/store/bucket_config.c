@@ -377,6 +377,18 @@ static void read_republish(json_t *stream, struct bucket_config *config)
     config->republish_headers_only = json_is_true(json_object_get(republish, "headers_only"));
 }
 
+/* The daemon makes no buckets whose oldest messages make room for new ones; others do. */
+static bool is_full(json_t *stream, uint64_t bytes)
+{
+    json_int_t max_bytes = json_integer_value(json_object_get(stream, "max_bytes"));
+    const char *discard = string_in(stream, "discard");
+
+    if (max_bytes <= 0 || discard == NULL || strcmp(discard, "new") != 0)
+        return false;
+    uint64_t max = (uint64_t)max_bytes, spare = max / 10 < KV_HEADER_ROOM_BYTES ? max / 10 : KV_HEADER_ROOM_BYTES;
+    return bytes + spare > max;
+}
+
 bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answer, struct bucket_info *info)
 {
     json_t *stream = json_object_get(answer, "config"), *state = json_object_get(answer, "state");
@@ -391,6 +403,8 @@ bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answ
     info->last_revision = (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
     info->allows_ttl = json_is_true(json_object_get(stream, "allow_msg_ttl"));
     info->allows_atomic = json_is_true(json_object_get(stream, "allow_atomic"));
+    info->is_full = is_full(stream, info->bytes);
+    info->is_sealed = json_is_true(json_object_get(stream, "sealed"));
 
     config->set = BUCKET_HISTORY | BUCKET_TTL | BUCKET_MAX_VALUE_SIZE | BUCKET_MAX_BYTES | BUCKET_STORAGE |
                   BUCKET_REPLICAS | BUCKET_COMPRESSION | BUCKET_LIMIT_MARKER_TTL;

@@ -79,6 +79,8 @@ struct bucket_info {
     uint64_t last_revision;
     bool allows_ttl;
     bool allows_atomic;
+    bool is_full;   /* of max_bytes less is left than a message may take without its value, or than a tenth */
+    bool is_sealed; /* for good: it takes no messages */
 };
 
 /*

@@ -145,6 +145,28 @@ START_TEST(the_statistics_count_calls_and_errors)
 }
 END_TEST
 
+START_TEST(a_bucket_that_is_full_is_not_healthy_until_there_is_room)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'max_bytes': 4000");
+    struct answer *answer;
+
+    answer = client_call(client, "health.check", "['%s']", bucket);
+    ck_assert(bool_at(&answer->result, "healthy"));
+    unsigned count = 0;
+    do
+        answer = client_call(client, "kv.put", "['%s', 'k%u', 'a value of some length, to fill it']", bucket, count++);
+    while (strcmp(answer_code(answer), "ok") == 0 && count < 100);
+    assert_code(answer, "resource_exhausted");
+    answer = client_call(client, "health.check", "['%s']", bucket);
+    ck_assert(!bool_at(&answer->result, "healthy"));
+    ck_assert_ptr_nonnull(strstr(text_at(&answer->result, "error"), "max_bytes"));
+    assert_ok(client_call(client, "bucket.purge", "['%s']", bucket));
+    answer = client_call(client, "health.check", "['%s']", bucket);
+    ck_assert(bool_at(&answer->result, "healthy"));
+}
+END_TEST
+
 Suite *health_suite(void)
 {
     Suite *suite = suite_create("health");
@@ -154,6 +176,7 @@ Suite *health_suite(void)
     tcase_add_test(tests, health_tells_of_nats);
     tcase_add_test(tests, health_tells_of_a_bucket);
     tcase_add_test(tests, a_bucket_that_there_is_not_is_not_healthy);
+    tcase_add_test(tests, a_bucket_that_is_full_is_not_healthy_until_there_is_room);
     tcase_add_test(tests, daemon_info_tells_what_the_daemon_and_its_server_can);
     tcase_add_test(tests, every_method_that_daemon_info_names_is_known);
     return suite;
