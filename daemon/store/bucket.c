@@ -127,13 +127,8 @@ struct outcome_stream bucket_stream(const struct store *store, const struct buck
 {
     struct outcome_stream stream = *ledger_stream(bucket->ledger);
 
-    uint64_t known_of = stream.keeper;
-
     stream.keeper = keeper_now(store, bucket);
     stream.removals = store->removals;
-    /* One that has started since may have lost what it had not synced. Our own has not: its machine is ours. */
-    if (stream.keeper != known_of && store->conf->nats.mode == CONF_NATS_EXTERNAL)
-        stream.last_sequence = 0;
     return stream;
 }
 

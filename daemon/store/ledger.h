@@ -33,7 +33,10 @@ void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stre
  */
 void ledger_note_sequence(struct ledger *ledger, uint64_t sequence, uint64_t keeper);
 
-/* What is known, and of which keeper; but for removals. bucket_stream tells what may be relied on now. */
+/*
+ * What is known, and of which keeper; but for removals. Until another keeper's first ack that is what the last one had:
+ * to know nothing then would leave the writes open that two restarts meet.
+ */
 const struct outcome_stream *ledger_stream(const struct ledger *ledger);
 
 /* A write with a time to live is about to be sent. It may replace others, and leave nothing when it expires. */
