@@ -78,16 +78,17 @@ static natsStatus set_nkey(natsOptions *options, const char *seed_path, char *er
     return natsOptions_SetNKeyFromSeed(options, public_key, seed_path);
 }
 
-static bool wants_tls(const struct conf *conf, const struct link_target *target)
+bool credentials_want_tls(const struct conf *conf, const struct link_target *target)
 {
     bool wants = conf->nats.tls.enabled;
 
     for (size_t i = 0; i < target->url_count; i++)
         wants = wants || strncmp(target->urls[i], "tls://", 6) == 0;
-    return wants;
+    /* The embedded server has no TLS: it listens on a loopback address. */
+    return wants && target->user == NULL;
 }
 
-static natsStatus set_tls(natsOptions *options, const struct conf *conf)
+natsStatus credentials_set_tls(natsOptions *options, const struct conf *conf)
 {
     natsStatus status = natsOptions_SetSecure(options, true);
 
@@ -105,14 +106,11 @@ natsStatus credentials_set(natsOptions *options, const struct conf *conf, const 
 {
     natsStatus status;
 
-    /* The embedded server has no TLS: it listens on a loopback address. */
     if (target->user != NULL)
         return natsOptions_SetUserInfo(options, target->user, target->password);
     status = set_credentials(options, conf);
     if (status == NATS_OK)
         status = set_nkey(options, conf->nats.nkey_seed, error, error_bytes);
-    if (status == NATS_OK && wants_tls(conf, target))
-        status = set_tls(options, conf);
     return status;
 }
 

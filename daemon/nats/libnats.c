@@ -103,6 +103,7 @@ bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, c
         status = credentials_set(options, conf, target, attempt->error, sizeof(attempt->error));
     if (status == NATS_OK) {
         attempt->options = options;
+        attempt->tls_conf = credentials_want_tls(conf, target) ? conf : NULL;
         return true;
     }
     if (attempt->error[0] == '\0')
@@ -173,9 +174,11 @@ bool libnats_connect(struct libnats_attempt *attempt)
 {
     struct tls_observer tls = {0};
     natsConnection *connection = NULL;
+    natsStatus status = attempt->tls_conf != NULL ? credentials_set_tls(attempt->options, attempt->tls_conf) : NATS_OK;
 
     tls_observe(&tls);
-    natsStatus status = natsConnection_Connect(&connection, attempt->options);
+    if (status == NATS_OK)
+        status = natsConnection_Connect(&connection, attempt->options);
     tls_observe(NULL);
     bool is_connected = status == NATS_OK && take_out(attempt, connection, tls.session);
     if (status != NATS_OK && tls.alert != 0)
@@ -184,14 +187,11 @@ bool libnats_connect(struct libnats_attempt *attempt)
     else if (status != NATS_OK)
         note_last_error(attempt, status);
     natsConnection_Destroy(connection);
-    nats_ReleaseThreadMemory();
-    return is_connected;
-}
-
-void libnats_finish(struct libnats_attempt *attempt)
-{
+    /* Here, because a context with many authorities takes time to free. */
     natsOptions_Destroy(attempt->options);
     attempt->options = NULL;
+    nats_ReleaseThreadMemory();
+    return is_connected;
 }
 
 /* --- The limit ------------------------------------------------------------------------------------- */

@@ -36,6 +36,7 @@ struct libnats_attempt {
     char error[LIBNATS_ERROR_BYTES];      /* after it, or libnats_prepare, has returned false */
 
     natsOptions *options;
+    const struct conf *tls_conf; /* whose TLS settings the thread loads; NULL: the connection is not to be encrypted */
     /* of the thread that connects */
     natsConnection *attached;
     natsSock socket;
@@ -47,10 +48,10 @@ struct libnats_attempt {
     } sockets[LIBNATS_SOCKETS_MAX];
 };
 
-/* Prepares an attempt. False with the reason. conf and target are not used afterwards. */
+/* Prepares an attempt. False with the reason. Afterwards target is not used, and of conf only the settings of TLS. */
 bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct link_target *target);
 
-/* Connects; blocks, so call it on a worker thread. False with the reason. */
+/* Connects; blocks, so call it on a worker thread, once after libnats_prepare. False with the reason. */
 bool libnats_connect(struct libnats_attempt *attempt);
 
 /*
@@ -61,8 +62,5 @@ bool libnats_connect(struct libnats_attempt *attempt);
  */
 bool libnats_end_slow_sockets(struct libnats_attempt *attempt, const struct former *former, uint64_t now_ms,
                               uint64_t limit_ms);
-
-/* Frees the options. The attempt is over. */
-void libnats_finish(struct libnats_attempt *attempt);
 
 #endif

@@ -486,7 +486,6 @@ static void on_connect_done(uv_work_t *work, int cancelled)
     if (link->state == LINK_ABANDONED)
         return;
     uv_timer_stop(&link->timer);
-    libnats_finish(&link->attempt);
     bool is_unwanted = link->state == LINK_ENDING || link->target_changed;
     if (is_unwanted && link->is_reached)
         close_connection(&link->attempt.connection);

@@ -329,6 +329,39 @@ START_TEST(a_certificate_that_is_replaced_is_judged_at_the_next_connection)
 }
 END_TEST
 
+/* To make the context alone takes 20 ms. */
+#ifdef __SANITIZE_ADDRESS__
+#define TLS_LOG "log:\n  slow_turn: 0.1\n"
+#else
+#define TLS_LOG "log:\n  slow_turn: 0.01\n"
+#endif
+
+/* As many authorities as a system has, some times over. The slow turn would be in the log. */
+START_TEST(to_load_many_authorities_takes_no_time_of_the_loop)
+{
+    scene_make_directory(directory);
+    certificate_make_all(directory);
+    const char *authority = read_file(format_text("%s/ca.pem", directory));
+    FILE *many = fopen(format_text("%s/many.pem", directory), "w");
+
+    ck_assert_ptr_nonnull(many);
+    for (unsigned i = 0; i < 600; i++)
+        fputs(authority, many);
+    fclose(many);
+    daemon_start(&daemon_of_test,
+                 format_text("  mode: external\n  servers: ['tls://127.0.0.1:%u']\n  tls:\n    ca: %s/many.pem\n"
+                             "  reconnect_min: 0.01\n  reconnect_max: 0.01\n",
+                             scene_free_port(), directory),
+                 TLS_LOG);
+    daemon_wait_log(&daemon_of_test, "cannot connect");
+    /* Only turns with calls are measured. The line comes again some attempts later. */
+    struct client *client = client_open(&daemon_of_test);
+    while (strstr(daemon_log(&daemon_of_test), "cannot connect") == NULL)
+        assert_ok(client_call(client, "health.check", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 static unsigned count_lines(const char *text, const char *with)
 {
     unsigned count = 0;
@@ -417,6 +450,7 @@ Suite *tls_suite(void)
     tcase_add_test(tests, a_silent_server_does_not_keep_the_daemon_from_another);
     tcase_add_loop_test(tests, a_connection_that_ends_in_the_middle_of_a_record_is_lost_at_once, 0, 2);
     tcase_add_test(tests, a_certificate_that_is_replaced_is_judged_at_the_next_connection);
+    tcase_add_test(tests, to_load_many_authorities_takes_no_time_of_the_loop);
     tcase_add_test(tests, a_server_that_wants_our_certificate_is_quoted_and_once);
     tcase_add_test(tests, a_server_that_insists_on_tls_is_not_talked_to_in_plain_text);
     tcase_add_test(tests, of_an_encrypted_and_a_plain_server_the_encrypted_one_is_taken);
