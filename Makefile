@@ -180,6 +180,15 @@ chaos:
 	@$(MAKE) --no-print-directory -s -j2 VARIANT=asan all build/asan/fault
 	tests/chaos $(CHAOS_MINUTES)
 
+# What is acknowledged must be there after a loss of power at any of so many moments.
+.PHONY: power
+POWER_MOMENTS ?= 1000
+POWER_SEED ?=
+power:
+	@./bootstrap check
+	@$(MAKE) --no-print-directory -s -j2 all
+	tests/power/run $(POWER_MOMENTS) --rounds 4 $(if $(POWER_SEED),--seed $(POWER_SEED))
+
 # A near cache of KEYS keys: what it takes, and how long.
 .PHONY: soak
 KEYS ?= 1000000
@@ -235,7 +244,7 @@ install: all
 
 .PHONY: clean distclean
 clean:
-	rm -rf build/asan build/obj build/pic build/examples build/fuzz build/tests build/check build/bench \
+	rm -rf build/asan build/obj build/pic build/examples build/fuzz build/tests build/check build/power build/bench \
 	    build/kvstored build/kvctl build/libkvstore* build/unit build/integration build/fault
 distclean:
 	rm -rf build run
@@ -249,6 +258,7 @@ help:
 	@echo 'make integration     SUITE=kv TEST=name: one suite, one test, or those that match a pattern'
 	@echo 'make fault           the tests in which the network and the servers fail'
 	@echo 'make chaos           the checkers of consistency while everything breaks, for CHAOS_MINUTES (30)'
+	@echo 'make power           a loss of power at POWER_MOMENTS (1000) moments: what was acknowledged is there'
 	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them'
 	@echo 'make soak            a near cache of a million keys: memory, time to load, time of a look-up'
 	@echo 'make fuzz            fuzz the protocol and its parsers for FUZZ_SECONDS (600)'

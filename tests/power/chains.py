@@ -1,0 +1,176 @@
+"""What the client did, and what must be there after a loss of power.
+
+A chain is a sequence of steps, each sent after the one before was acknowledged: the writes of a key, the transactions
+of a group of keys, or all that happens to a bucket whose life is part of the test. After a loss of power the state must
+be that after the last acknowledged step, or after the next one, which may have been under way. Nothing in between is
+right: a transaction is there as a whole or not at all.
+
+Faults of nats-server (2.15.1) show, which FAULTS lists. They are recognised by what they need, and counted, so that
+anything else is seen beside them.
+"""
+import random
+
+GONE = None
+
+FAULTS = {
+    "revived history":
+        "entries that the limit of the history and then a purge had removed are in the history again: nats-server "
+        "writes no tombstone for what a limit removes (nats-server issue 8505)",
+    "revived value":
+        "a bucket.purge was under way and not acknowledged, and a key has an overwritten value: the same fault",
+    "hidden bucket":
+        "a bucket.update was under way and not acknowledged, and the bucket is not there: nats-server replaces "
+        "meta.inf and then its checksum meta.sum, and ignores a stream if they do not fit; bucket.create with the same "
+        "name brings it back with its values",
+    "removed block":
+        "a batch that overwrites a key was under way and not acknowledged, and neither the old nor the new value is "
+        "there: nats-server removes a block file with the old value before it syncs the batch, and another sync "
+        "commits the removal",
+    "revived bucket":
+        "a deleted bucket is back, as it was: nats-server does not sync the directory in which it renames it; the "
+        "filesystem commits that by itself after seconds (ext4: 5, XFS: 30)",
+}
+
+
+def value_of(tag, size):
+    """Return the value that a step writes: no two steps write the same."""
+    text = f"{tag} ".encode()
+    return (text + random.Random(tag).randbytes(max(0, size - len(text))))[:max(size, len(text))]
+
+
+class Chain:
+    """name is "bucket/..."; keys are those that belong to the chain alone. A chain without keys is a bucket's."""
+
+    def __init__(self, name, bucket, keys=(), is_life=False):
+        self.name = name
+        self.bucket = bucket
+        self.keys = list(keys)
+        self.is_life = is_life
+        self.steps = []     # (what, the state after it)
+        self.answers = []   # of the steps that were acknowledged, revisions by key
+
+    def to_json(self):
+        return vars(self)
+
+    @classmethod
+    def from_json(cls, members):
+        chain = cls(members["name"], members["bucket"])
+        vars(chain).update(members)
+        return chain
+
+    # --- What the client does ------------------------------------------------------------------------
+
+    def state(self, count=None):
+        """Return what is there after so many steps: a map of key to [tag, size], and the bucket's settings."""
+        count = len(self.steps) if count is None else count
+        return self.steps[count - 1][1] if count else {"settings": GONE, "values": {}}
+
+    def add(self, what, changes=None, settings=0, empties=False):
+        """Add a step that changes keys to [tag, size] or GONE. Return its number."""
+        before = self.state()
+        values = {} if empties else dict(before["values"])
+        for key, value in (changes or {}).items():
+            values.pop(key, None)
+            if value is not GONE:
+                values[key] = value
+        self.steps.append((what, {"settings": before["settings"] if settings == 0 else settings, "values": values}))
+        return len(self.steps)
+
+    # --- What must be there --------------------------------------------------------------------------
+
+    def revisions(self, count):
+        """Return the revisions that the values have after so many steps, as far as the steps were acknowledged."""
+        revisions = {}
+        for answer in self.answers[:count]:
+            revisions.update(answer)
+        return revisions
+
+    def differences(self, count, found):
+        """Compare what was found with the state after so many steps. Return sentences."""
+        state = self.state(count)
+        if self.is_life:
+            if state["settings"] is GONE:
+                return [] if found is None else [f"the bucket is there, with {len(found['values'])} values"]
+            if found is None:
+                return ["the bucket is not there"]
+            wrong = {name: found["info"].get(name) for name, value in state["settings"].items()
+                     if found["info"].get(name) != value}
+            if wrong:
+                return [f"the bucket's settings are {wrong}"]
+        revisions = self.revisions(count)
+        differences = []
+        for key in self.keys:
+            expected = state["values"].get(key)
+            entry = found["values"].get(key) if found else None
+            if expected is None:
+                if entry is not None:
+                    differences.append(f"{key} is there, with {entry['value'][:40]!r}")
+            elif entry is None:
+                differences.append(f"{key} is not there")
+            elif entry["value"] != value_of(*expected):
+                differences.append(f"{key} is {entry['value'][:40]!r} at {entry['revision']}")
+            elif entry["revision"] != revisions.get(key, entry["revision"]):
+                differences.append(f"{key} is at revision {entry['revision']}, not {revisions[key]}")
+        return differences
+
+    def judge(self, acknowledged, found, has_removed_block):
+        """Return None, or a sentence that says what is wrong and the name of the fault of nats-server, or None.
+
+        has_removed_block: a block file of the bucket was removed after a write to another one that was not synced.
+        """
+        least = self.differences(acknowledged, found)
+        if not least or (acknowledged < len(self.steps) and not self.differences(acknowledged + 1, found)):
+            return None
+        done = self.steps[acknowledged - 1][0] if acknowledged else "the beginning"
+        following = self.steps[acknowledged][0] if acknowledged < len(self.steps) else "nothing"
+        sentence = (f"{self.name}: after {done} (acknowledged) and before or after {following} (under way): " +
+                    "; ".join(least[:5]) + (f"; and {len(least) - 5} more" if len(least) > 5 else ""))
+        fault = None
+        if self.is_life and done == "delete" and not self.differences(acknowledged - 1, found):
+            fault = "revived bucket"
+        if has_removed_block and len(self.keys) == 1 and following != "nothing" and found and not found["values"].get(
+                self.keys[0]):
+            fault = "removed block"
+        if self.is_life and following == "update" and found is None:
+            fault = "hidden bucket"
+        if self.is_life and following == "purge" and self.has_old_values(acknowledged, found):
+            fault = "revived value"
+        return sentence, fault
+
+    def has_old_values(self, acknowledged, found):
+        """Return whether each value that was found was written by a step since the bucket's creation."""
+        written = []
+        for what, state in reversed(self.steps[:acknowledged]):
+            if what == "create":
+                break
+            written += [(key, value_of(*value)) for key, value in state["values"].items()]
+        return found is not None and all((key, entry["value"]) in written for key, entry in found["values"].items())
+
+    def wrong_history(self, acknowledged, entries, length):
+        """Compare a key's history with the steps, of a chain of one key. Return what judge() returns."""
+        key = self.keys[0]
+        expected = []
+        for number in range(acknowledged):
+            what, state = self.steps[number]
+            value = state["values"].get(key)
+            if what == "purge":
+                expected = []
+            expected.append((self.answers[number][key], value_of(*value) if value else b""))
+        wanted = expected[-length:]
+        allowed = [revision for revision, _ in wanted]
+        if acknowledged < len(self.steps):
+            allowed += [self.answers[acknowledged][key]]
+            # The step that was under way may have pushed out the oldest entry. A purge removes one after the other.
+            wanted = [] if self.steps[acknowledged][0] == "purge" else expected[-length:][-(length - 1):]
+        have = [(entry["revision"], entry["value"]) for entry in entries]
+        missing = [revision for revision, value in wanted if (revision, value) not in have]
+        extra = [revision for revision, _ in have if revision not in allowed]
+        if not missing and not extra:
+            return None
+        sentence = (f"{self.name}: the history has the revisions {[revision for revision, _ in have]}, and should have "
+                    f"{[revision for revision, _ in expected[-length:]]}")
+        written = [(self.answers[number][key], state["values"].get(key), number)
+                   for number, (_, state) in enumerate(self.steps[:acknowledged + 1])]
+        purged = [number for number, (what, _) in enumerate(self.steps[:acknowledged + 1]) if what == "purge"]
+        revived = [revision for revision, _, number in written if purged and number < purged[-1]]
+        return sentence, "revived history" if not missing and set(extra) <= set(revived) else None
