@@ -1,7 +1,9 @@
 """A kvstored with an embedded nats-server, and a session with it."""
 import ctypes
 import json
+import os
 import pathlib
+import select
 import signal
 import socket
 import subprocess
@@ -59,10 +61,18 @@ class Daemon:
             raise Failed(f"the daemon ended with status {status}")
 
     def kill(self):
-        """End the daemon at once, and with it its nats-server."""
+        """End the daemon at once, and with it its nats-server. Return when both have ended."""
+        server = None
+        try:
+            server = os.pidfd_open(int((self.directory / "data/nats-server.pid").read_text()))
+        except (OSError, ValueError):
+            pass  # it has not started
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        if server is not None:
+            select.select([server], [], [], PATIENCE_S)
+            os.close(server)
 
 
 class Session:

@@ -13,6 +13,7 @@ import os
 import pathlib
 import random
 import sys
+import time
 
 from chains import GONE, Chain, value_of
 from kvstored import Daemon, Failed, die_with_parent
@@ -169,6 +170,23 @@ def bucket_cycler(workload, chain, count):
             yield "bucket.delete", [bucket], [(chain, ())]
 
 
+def expiring_writer(chain):
+    """Overwrite a value by one that expires."""
+    key = chain.keys[0]
+    for ttl in (None, 1):
+        value = [f"{chain.name}#{len(chain.steps) + 1}", 50, ttl]
+        chain.add("put", {key: value})
+        yield "kv.put", [chain.bucket, key, value_of(*value[:2]), {"ttl": ttl} if ttl else {}], [(chain, (key,))]
+
+
+def wait_for_expiry(workload, chain):
+    """A value that was seen to have expired must not come back, nor the one before it."""
+    while workload.session.call("kv.get", chain.bucket, chain.keys[0]) is not None:
+        time.sleep(0.1)
+    chain.add("expire", {chain.keys[0]: GONE})
+    workload.acknowledge([(chain, ())], None)
+
+
 def follow(bucket):
     """Have the daemon follow the bucket, with a consumer."""
     yield "kv.get", [bucket, "followed", {"consistency": "cached"}], []
@@ -190,19 +208,22 @@ def main():
     bulk = [workload.chain("plain", f"bulk{number}", [f"bulk.{number}"]) for number in range(60)]
     cycles = [workload.chain(f"cycle-{number}", "life", [f"c{key}" for key in range(4)], is_life=True)
               for number in range(2)]
-    chains = plain + history + blocks + groups + cycles
+    expiring = workload.chain("plain", "expiring", ["expiring"])
 
     for turn in range(2):
         daemon = Daemon(program, server, directory, json.loads(settings))
         workload.session = daemon.connect()
         if turn == 0:
             workload.run([create_buckets(workload)])
+            workload.run([expiring_writer(expiring)])
         workload.run(
             [key_writer(workload, chain, 10 * rounds, (10, 200, 3000)) for chain in plain + history] +
             [key_writer(workload, chain, 10 * rounds, (500, 4000)) for chain in blocks] +
             [group_writer(workload, chain, 4 * rounds, 120) for chain in groups] +
             [bucket_cycler(workload, chain, 12 * rounds) for chain in cycles] +
             [bulk_writer(workload, bulk, 4 * rounds), follow("plain")])
+        if turn == 0:
+            wait_for_expiry(workload, expiring)
         workload.session.close()
         daemon.stop()
     workload.save()
