@@ -131,6 +131,10 @@ class Trace:
                     raise Misunderstood(f"{call.name} was interrupted by the end of its process")
             elif call.result >= 0:
                 yield from self.end(call)
+                if call.name in NAMING + OPENING:
+                    for other in under_way.values():
+                        if other.name in OPENING and other.opened is None:
+                            self.find_opened(other)
         for call in under_way.values():
             if call.descriptor:
                 raise Misunderstood(f"{call.name} did not end")
@@ -200,12 +204,8 @@ class Trace:
             if not is_harmless and any(self.is_inside(decode(path).decode(errors="replace"))
                                        for path in re.findall(r"<((?:\\x[0-9a-f]{2})+)>", call.text)):
                 raise Misunderstood(f"{name} on a file of the data directory is not modelled")
-        elif name in ("open", "openat"):
-            try:
-                place = self.place_of_open(call)
-                call.opened = self.found(place) if place else None
-            except Misunderstood:
-                pass  # another thread's mkdir may have not ended yet
+        elif name in OPENING:
+            self.find_opened(call)
         elif name in ("chdir", "fchdir"):
             raise Misunderstood("a process changes its directory")
 
@@ -261,6 +261,14 @@ class Trace:
         has_directory = call.name in ("openat", "openat2")
         return self.locate(call, call.strings()[0], call.arguments[0] if has_directory else None)
 
+    def find_opened(self, call):
+        """Note what the call would open now: at its end another thread may have renamed or removed it."""
+        try:
+            place = self.place_of_open(call)
+            call.opened = self.found(place) if place else None
+        except Misunderstood:
+            pass  # the directory does not exist yet
+
     def end_of_open(self, call):
         path = call.strings()[0]
         flags = "O_CREAT|O_TRUNC" if call.name == "creat" else call.text[call.text.rindex('"'):]
@@ -274,20 +282,18 @@ class Trace:
             place = self.place_of_open(call)
             inode = self.found(place) if place else None
         except Misunderstood:
-            # Another thread has renamed or removed the directory while the call was under way.
-            place, inode = True, call.opened
-            if inode is None:
+            if call.opened is None:
                 raise
+            place, inode = True, call.opened
         if place is None:
             return
-        if inode is None:
-            if "O_CREAT" not in flags or "O_TMPFILE" in flags:
-                inode = call.opened
-                if inode is None:
-                    raise Misunderstood(f"{path.decode()} was opened, and was never created")
-            else:
-                inode = self.disk.create(*place)
-                yield "create"
+        if inode is None and "O_CREAT" not in flags:
+            inode = call.opened
+            if inode is None:
+                return  # it is still being created; that it is only read is checked with each call
+        elif inode is None:
+            inode = self.disk.create(*place)
+            yield "create"
         elif "O_TRUNC" in flags and self.disk.inodes[inode].size > 0:
             self.disk.truncate(inode, 0)
             yield "truncate"
