@@ -180,6 +180,13 @@ chaos:
 	@$(MAKE) --no-print-directory -s -j2 VARIANT=asan all build/asan/fault
 	tests/chaos $(CHAOS_MINUTES)
 
+# Every suite with an external nats-server, over TLS 1.2 and 1.3.
+.PHONY: over-tls
+over-tls:
+	@./bootstrap test
+	@$(MAKE) --no-print-directory -s -j2 VARIANT=asan all build/asan/integration build/asan/fault
+	tests/over_tls all
+
 # What is acknowledged must be there after a loss of power at any of so many moments.
 .PHONY: power
 POWER_MOMENTS ?= 1000
@@ -258,6 +265,7 @@ help:
 	@echo 'make integration     SUITE=kv TEST=name: one suite, one test, or those that match a pattern'
 	@echo 'make fault           the tests in which the network and the servers fail'
 	@echo 'make chaos           the checkers of consistency while everything breaks, for CHAOS_MINUTES (30)'
+	@echo 'make over-tls        the suites with an external nats-server, over TLS 1.2 and 1.3'
 	@echo 'make power           a loss of power at POWER_MOMENTS (1000) moments: what was acknowledged is there'
 	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them'
 	@echo 'make soak            a near cache of a million keys: memory, time to load, time of a look-up'
