@@ -126,6 +126,25 @@ START_TEST(writes_that_wait_for_the_majority_are_stored_once)
 }
 END_TEST
 
+/* To look the bucket up its stream's leader would have to answer, which is gone with the server. */
+START_TEST(a_read_whose_server_is_gone_is_answered_by_another_without_a_leader)
+{
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'v']"));
+    proxy_arm_beside(
+        stage.proxy,
+        (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$JS.API.STREAM.INFO.KV_b", .count = UINT32_MAX});
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_RESPONDERS, .subject = "$JS.API.DIRECT.GET.KV_b.>"});
+    const struct answer *answer = session_call(stage.session, "kv.get", "['b', 'k']");
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(answer->result, "value"), "v");
+    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_RESPONDERS, .subject = "$JS.API.DIRECT.GET.KV_b"});
+    assert_ok(session_call(stage.session, "bulk.get", "['b', ['k', 'other']]"));
+    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
+    proxy_arm_beside(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+}
+END_TEST
+
 Suite *partition_suite(void)
 {
     Suite *suite = suite_create("partition");
@@ -135,6 +154,7 @@ Suite *partition_suite(void)
     tcase_add_test(tests, writes_go_on_while_a_follower_stands_still);
     tcase_add_test(tests, without_a_majority_no_write_is_acknowledged_and_outcomes_are_true);
     tcase_add_test(tests, writes_that_wait_for_the_majority_are_stored_once);
+    tcase_add_test(tests, a_read_whose_server_is_gone_is_answered_by_another_without_a_leader);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -175,7 +175,8 @@ static void close_pair(struct pair *pair)
 static bool is_of_ack(enum proxy_fault_kind kind)
 {
     return kind == PROXY_DROP_ACK || kind == PROXY_CUT_BEFORE_ACK || kind == PROXY_CUT_AFTER_ACK ||
-           kind == PROXY_HOLD_BEFORE_ACK || kind == PROXY_DELAY_ACK || kind == PROXY_REPLACE_ACK;
+           kind == PROXY_HOLD_BEFORE_ACK || kind == PROXY_DELAY_ACK || kind == PROXY_REPLACE_ACK ||
+           kind == PROXY_NO_RESPONDERS;
 }
 
 static bool is_of_delivery(enum proxy_fault_kind kind)
@@ -244,14 +245,18 @@ static void append(struct stream *stream, const char *bytes, size_t size)
     stream->size += size;
 }
 
-static void pass_instead(const struct pair *pair, const struct frame *ack, const char *payload)
+/* With headers the payload is their block, and nothing behind it. */
+static void pass_instead(const struct pair *pair, const struct frame *ack, bool has_headers, const char *payload)
 {
     struct stream stream = {.to = pair->down.to};
     char line[2 * SUBJECT_BYTES];
-    int length = snprintf(line, sizeof(line), "MSG %s %s %zu\r\n", ack->subject, ack->sid, strlen(payload));
+    size_t size = strlen(payload);
+    int length = has_headers
+                     ? snprintf(line, sizeof(line), "HMSG %s %s %zu %zu\r\n", ack->subject, ack->sid, size, size)
+                     : snprintf(line, sizeof(line), "MSG %s %s %zu\r\n", ack->subject, ack->sid, size);
 
     append(&stream, line, (size_t)length);
-    append(&stream, payload, strlen(payload));
+    append(&stream, payload, size);
     append(&stream, "\r\n", 2);
     pass(&stream, stream.size);
     free(stream.bytes);
@@ -279,7 +284,11 @@ static bool suffer(struct proxy *proxy, struct armed *armed, struct pair *pair, 
         drop_bytes(stream, size);
         return true;
     case PROXY_REPLACE_ACK:
-        pass_instead(pair, frame, fault->text);
+        pass_instead(pair, frame, false, fault->text);
+        drop_bytes(stream, size);
+        return true;
+    case PROXY_NO_RESPONDERS:
+        pass_instead(pair, frame, true, "NATS/1.0 503\r\n\r\n");
         drop_bytes(stream, size);
         return true;
     case PROXY_CUT_AFTER_PUBLISH:

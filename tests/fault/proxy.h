@@ -25,8 +25,9 @@ enum proxy_fault_kind {
     PROXY_HOLD_BEFORE_PUBLISH, /* nothing passes in either direction until proxy_release, this publish first */
     PROXY_HOLD_AFTER_PUBLISH,
     PROXY_HOLD_BEFORE_ACK,
-    PROXY_DELAY_ACK,   /* the ack alone waits until proxy_deliver */
-    PROXY_REPLACE_ACK, /* the server has done it, and the daemon is told fault.text instead */
+    PROXY_DELAY_ACK,     /* the ack alone waits until proxy_deliver */
+    PROXY_REPLACE_ACK,   /* the server has done it, and the daemon is told fault.text instead */
+    PROXY_NO_RESPONDERS, /* the daemon is told that nobody listens (503), instead of the ack */
     /* Of what consumers bring: */
     PROXY_DROP_DELIVERY,       /* the server counts it as told, and the daemon never sees it */
     PROXY_CUT_BEFORE_DELIVERY, /* the connection ends instead */
