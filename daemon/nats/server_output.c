@@ -36,8 +36,11 @@ static void write_limited(struct server_output *output, enum conf_log_level leve
         log_limited(&output->limits->kinds[kind], line_kinds[kind].name, level, "nats-server: %s", text);
 }
 
+/* A file that is missing is no lack of room: the stream is being deleted. */
 static bool says_broken(const char *line)
 {
+    if (strstr(line, "no such file or directory") != NULL)
+        return false;
     return strcasestr(line, "critical write error") != NULL || strcasestr(line, "error writing ports file") != NULL;
 }
 

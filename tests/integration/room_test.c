@@ -325,21 +325,21 @@ END_TEST
 
 #define STARTED_ANEW "it could not write, and there is room now"
 
-/* Starts a daemon whose server says at its first start that it cannot write, and then does what the commands say. */
-static void start_with_broken_server(const char *commands)
+/* Starts a daemon whose server says this at its first start, and then does what the commands say. */
+static void start_with_server_that_says(const char *line, const char *commands)
 {
     daemon_prepare(&daemon_of_test);
     const char *program = format_text("%s/nats-server", daemon_of_test.directory);
     const char *mark = format_text("%s/has-run", daemon_of_test.directory);
     write_program(program, format_text("#!/bin/sh\n"
                                        "[ \"$1\" = --version ] && exec %s --version\n"
-                                       "[ -e %s ] || { : >%s; echo '[1] [ERR] critical write error' >&2; %s; }\n"
+                                       "[ -e %s ] || { : >%s; echo '[1] [ERR] %s' >&2; %s; }\n"
                                        "exec %s \"$@\"\n",
-                                       scene_nats_server(), mark, mark, commands, scene_nats_server()));
+                                       scene_nats_server(), mark, mark, line, commands, scene_nats_server()));
     daemon_configure(&daemon_of_test, format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, program),
                      NULL);
     daemon_spawn(&daemon_of_test, NULL, -1);
-    daemon_wait_log(&daemon_of_test, "critical write error");
+    daemon_wait_log(&daemon_of_test, line);
 }
 
 static void expect_well(void)
@@ -353,7 +353,7 @@ static void expect_well(void)
 /* The daemon looks at the disk before the server listens: there is room, and no server to end. */
 START_TEST(a_server_that_cannot_write_from_its_start_on_is_started_anew)
 {
-    start_with_broken_server("sleep 0.5");
+    start_with_server_that_says("critical write error", "sleep 0.5");
     daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
     daemon_wait_log(&daemon_of_test, STARTED_ANEW);
     daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
@@ -364,7 +364,18 @@ END_TEST
 
 START_TEST(a_server_that_could_not_write_and_has_ended_is_not_started_anew_again)
 {
-    start_with_broken_server("exit 1");
+    start_with_server_that_says("critical write error", "exit 1");
+    daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
+    expect_well();
+    ck_assert_ptr_null(strstr(read_file(daemon_of_test.process.log_path), STARTED_ANEW));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* A stream that is being deleted has no files any more. Writes to all other buckets go on. */
+START_TEST(a_server_that_misses_a_file_is_not_taken_for_one_with_a_full_disk)
+{
+    start_with_server_that_says("critical write error: open 1.blk: no such file or directory", ":");
     daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
     expect_well();
     ck_assert_ptr_null(strstr(read_file(daemon_of_test.process.log_path), STARTED_ANEW));
@@ -384,6 +395,7 @@ Suite *room_suite(void)
     tcase_add_test(tests, a_value_that_would_reach_into_the_last_of_a_disk_is_refused);
     tcase_add_test(tests, a_server_that_cannot_write_from_its_start_on_is_started_anew);
     tcase_add_test(tests, a_server_that_could_not_write_and_has_ended_is_not_started_anew_again);
+    tcase_add_test(tests, a_server_that_misses_a_file_is_not_taken_for_one_with_a_full_disk);
     tcase_add_test(tests, a_server_that_met_a_full_disk_writes_again_when_there_is_room);
     suite_add_tcase(suite, tests);
     return suite;
