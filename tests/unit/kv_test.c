@@ -202,6 +202,18 @@ START_TEST(a_message_of_another_bucket_is_no_entry)
 }
 END_TEST
 
+START_TEST(a_marker_has_no_value_whatever_is_stored_with_it)
+{
+    struct message_header operation = {"KV-Operation", "DEL"};
+    struct message message = {.headers = &operation, .header_count = 1, .payload = "body", .payload_bytes = 4};
+    struct kv_entry entry;
+
+    ck_assert(kv_read_entry(&message, "$KV.b.key", "$KV.b.", 5, 6, &entry));
+    ck_assert_int_eq(entry.operation, KV_DELETE);
+    ck_assert_uint_eq(entry.value_bytes, 0);
+}
+END_TEST
+
 START_TEST(a_header_block_is_parsed_in_place)
 {
     char block[] = "NATS/1.0\r\nNats-Msg-Id: x1\r\nTrace:y: z \r\nEmpty:\r\n\r\n";
@@ -213,6 +225,20 @@ START_TEST(a_header_block_is_parsed_in_place)
     ck_assert_str_eq(headers[1].name, "Trace");
     ck_assert_str_eq(headers[1].value, "y: z");
     ck_assert_str_eq(headers[2].value, "");
+}
+END_TEST
+
+START_TEST(header_lines_that_others_have_made_are_read_leniently)
+{
+    char block[] = "NATS/1.0\r\nFolded: one\r\n two\r\n\tthree: 3\r\nno colon\r\n: no name\r\nEmpty:\r\nLast: 1\n\r\n";
+    struct message_header headers[8];
+
+    ck_assert_uint_eq(message_parse_headers(block, strlen(block), headers, 8), 3);
+    ck_assert_str_eq(headers[0].name, "Folded");
+    ck_assert_str_eq(headers[0].value, "one   two  \tthree: 3");
+    ck_assert_str_eq(headers[1].name, "Empty");
+    ck_assert_str_eq(headers[1].value, "");
+    ck_assert_str_eq(headers[2].value, "1");
 }
 END_TEST
 
@@ -248,7 +274,9 @@ Suite *kv_suite(void)
     tcase_add_test(messages, a_deliverys_reply_subject_is_read_in_both_forms);
     tcase_add_test(messages, an_entrys_operation_is_in_its_headers);
     tcase_add_test(messages, a_message_of_another_bucket_is_no_entry);
+    tcase_add_test(messages, a_marker_has_no_value_whatever_is_stored_with_it);
     tcase_add_test(messages, a_header_block_is_parsed_in_place);
+    tcase_add_test(messages, header_lines_that_others_have_made_are_read_leniently);
     tcase_add_test(messages, a_header_block_that_is_cut_is_read_as_far_as_it_goes);
     suite_add_tcase(suite, messages);
     return suite;

@@ -14,6 +14,7 @@ Suite *busy_poll_suite(void);
 Suite *cache_suite(void);
 Suite *cache_model_suite(void);
 Suite *conf_suite(void);
+Suite *credentials_suite(void);
 Suite *decode_suite(void);
 Suite *error_suite(void);
 Suite *filter_suite(void);
