@@ -258,11 +258,10 @@ static pid_t fork_client(struct shared *shared, struct client *client, uint64_t 
 /* Waits for a client to end; kills it where kvctl is to end. */
 static void wait_for_client(pid_t pid)
 {
-    while (waitpid(pid, NULL, is_interrupted ? 0 : WNOHANG) == 0) {
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
         if (is_interrupted)
             kill(pid, SIGKILL);
-        else
-            poll(NULL, 0, 2);
+        poll(NULL, 0, 2);
     }
 }
 
