@@ -1,12 +1,10 @@
 /*
- * group: group commit. Writes that wait at the same time go out as one atomic batch.
+ * group: group commit. Writes that wait at the same time leave as one atomic batch.
  *
- * Used by write, one group per bucket. Where each ack takes an fsync, one for
- * all is what makes the difference; where it does not, a batch's fixed cost of some
- * milliseconds would only slow things down. So the group measures: the pace at
- * which single writes are acknowledged while several are in flight, and what its
- * batches take. It never holds back a write that is alone, and it keeps the order in
- * which the writes of a key came.
+ * Used by write, one group per bucket. If each ack takes an fsync, one for all makes the difference; otherwise the
+ * fixed cost of a batch would only slow things down. The rule of buckets.group_commit: auto, in embedded mode with
+ * sync_interval: always: 16 or more waiting writes leave as one batch, one batch at a time per bucket, and fewer go
+ * singly. Writes of one key keep their order.
  */
 #ifndef DAEMON_STORE_GROUP_H
 #define DAEMON_STORE_GROUP_H
@@ -30,7 +28,7 @@ struct request_limit *group_batches_limit(struct group *group);
 void group_submit(struct write *write);
 
 /* A write that was sent alone is over. */
-void group_write_ended(struct write *write, const struct error *error);
+void group_write_ended(struct write *write);
 
 /* A write that was submitted is cancelled: nobody is called back. */
 void group_cancel(struct write *write);

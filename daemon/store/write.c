@@ -41,7 +41,7 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
     arena_end_task(&write->task);
     room_end(write->store, write->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     if (write->group != NULL)
-        group_write_ended(write, error);
+        group_write_ended(write);
     if (error == NULL) {
         bucket_note_sequence(write->store, handle, revision);
         replica_note_revision(write->store, write->bucket, write->operation.key, revision, true);

@@ -25,6 +25,7 @@ struct bench_place {
     char socket_path[104];
     char url[64];
     const char *authority; /* of the server's certificate, for a connection with TLS; NULL: without */
+    bool is_durable;       /* the server syncs each write, and the daemon commits groups of them */
     int port;
     pid_t server, daemon;
 };

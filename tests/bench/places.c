@@ -53,9 +53,9 @@ static void start_nats_with(const struct bench *bench, struct bench_place *place
     place->server = bench_spawn(place->name, argv);
 }
 
-static void start_nats(const struct bench *bench, struct bench_place *place, bool is_durable)
+static void start_nats(const struct bench *bench, struct bench_place *place)
 {
-    start_nats_with(bench, place, is_durable ? ", sync_interval: always" : "", "");
+    start_nats_with(bench, place, place->is_durable ? ", sync_interval: always" : "", "");
 }
 
 void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name)
@@ -74,6 +74,8 @@ void bench_start_daemon(const struct bench *bench, struct bench_place *place, co
             place->socket_path, place->url);
     if (place->authority != NULL)
         fprintf(file, "  tls: {ca: %s}\n", place->authority);
+    if (place->is_durable)
+        fprintf(file, "buckets: {group_commit: on}\n");
     fclose(file);
     char *argv[] = {(char *)bench->kvstored, "--config", conf, NULL};
     place->daemon = bench_spawn(name, argv);
@@ -168,8 +170,9 @@ void bench_start(struct bench *bench)
 {
     bench->ordinary.name = "ordinary";
     bench->durable.name = "durable";
-    start_nats(bench, &bench->ordinary, false);
-    start_nats(bench, &bench->durable, true);
+    bench->durable.is_durable = true;
+    start_nats(bench, &bench->ordinary);
+    start_nats(bench, &bench->durable);
     bench_start_daemon(bench, &bench->ordinary, "kvstored");
     bench_start_daemon(bench, &bench->durable, "kvstored-durable");
     bench_start_redis(bench, &bench->redis, "redis", false);

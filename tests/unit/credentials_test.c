@@ -11,8 +11,8 @@ START_TEST(only_loopback_addresses_stay_on_the_machine)
     static const struct {
         const char *text;
         bool leaves;
-    } addresses[] = {{"127.0.0.1", false},        {"127.8.9.1", false}, {"10.0.0.1", true},
-                     {"128.0.0.1", true},         {"::1", false},       {"fe80::1", true},
+    } addresses[] = {{"127.0.0.1", false},        {"127.8.9.1", false},     {"10.0.0.1", true},
+                     {"128.0.0.1", true},         {"::1", false},           {"fe80::1", true},
                      {"::ffff:127.0.0.1", false}, {"::ffff:10.0.0.1", true}};
     struct sockaddr_storage storage;
 

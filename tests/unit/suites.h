@@ -30,6 +30,5 @@ Suite *wire_suite(void);
 Suite *kv_suite(void);
 Suite *ground_suite(void);
 Suite *outcome_suite(void);
-Suite *pace_suite(void);
 
 #endif
