@@ -469,6 +469,46 @@ START_TEST(a_server_that_cannot_write_its_ports_file_is_started_again)
 }
 END_TEST
 
+/* Sends writes in one piece; returns how many of them were committed in batches since the last call. */
+static uint64_t count_batched(struct client *client, const char *bucket, unsigned writes)
+{
+    static uint64_t before;
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    for (unsigned i = 0; i < writes; i++)
+        pack_put(&buffer, i, bucket, format_text("k%u", i), "v", 1);
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    for (unsigned i = 0; i < writes; i++)
+        assert_ok(client_receive(client));
+    uint64_t now = number_at(&client_call(client, "daemon.stats", "[]")->result, "group_commit.writes");
+    uint64_t batched = now - before;
+    before = now;
+    return batched;
+}
+
+START_TEST(sixteen_writes_that_wait_are_committed_together_and_fewer_are_not)
+{
+    daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+
+    ck_assert_uint_eq(count_batched(client, bucket, 1), 0);
+    ck_assert_uint_eq(count_batched(client, bucket, 15), 0);
+    ck_assert_uint_ge(count_batched(client, bucket, 200), 16);
+    daemon_stop(&daemon_of_test);
+
+    /* Where nothing is synced, nothing is won. */
+    daemon_start(&daemon_of_test, DAEMON_SYNCS_SELDOM, NULL);
+    client = client_open(&daemon_of_test);
+    bucket = client_new_bucket(client, NULL);
+    count_batched(client, bucket, 200);
+    ck_assert_uint_eq(number_at(&client_call(client, "daemon.stats", "[]")->result, "group_commit.writes"), 0);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *embedded_suite(void)
 {
     Suite *suite = suite_create("embedded");
@@ -476,6 +516,7 @@ Suite *embedded_suite(void)
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, what_was_written_is_there_after_a_restart);
+    tcase_add_test(tests, sixteen_writes_that_wait_are_committed_together_and_fewer_are_not);
     tcase_add_test(tests, a_killed_daemon_leaves_no_server_behind_and_no_write_is_lost);
     tcase_add_test(tests, a_killed_server_is_started_again_and_no_call_notices);
     tcase_add_test(tests, a_server_that_is_killed_again_and_again_loses_nothing);
