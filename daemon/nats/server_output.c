@@ -36,12 +36,13 @@ static void write_limited(struct server_output *output, enum conf_log_level leve
         log_limited(&output->limits->kinds[kind], line_kinds[kind].name, level, "nats-server: %s", text);
 }
 
-/* A file that is missing is no lack of room: the stream is being deleted. */
+/* If a stream's file is missing, the stream is being deleted, and the disk is well. */
 static bool says_broken(const char *line)
 {
-    if (strstr(line, "no such file or directory") != NULL)
-        return false;
-    return strcasestr(line, "critical write error") != NULL || strcasestr(line, "error writing ports file") != NULL;
+    bool is_write_error = strcasestr(line, "critical write error") != NULL;
+
+    return (is_write_error && strstr(line, "no such file or directory") == NULL) ||
+           strcasestr(line, "error writing ports file") != NULL;
 }
 
 /* "[pid] [INF] text": its levels become ours. What it says of its ordinary start and end is for debugging. */
