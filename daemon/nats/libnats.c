@@ -37,8 +37,8 @@ static natsStatus adapter_read(void *user_data, bool add)
     struct libnats_attempt *attempt = user_data;
 
     (void)attempt;
-#if NATS_VERSION_NUMBER >= 0x030A00
-    /* Since 3.10 the library leaves it to the adapter to close the socket. */
+#if NATS_VERSION_NUMBER >= 0x030902
+    /* Since 3.9.2 the library leaves it to the adapter to close the socket. */
     if (!add)
         natsConnection_ProcessCloseEvent(&attempt->socket);
 #else
