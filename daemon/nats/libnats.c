@@ -181,6 +181,7 @@ bool libnats_connect(struct libnats_attempt *attempt)
         status = natsConnection_Connect(&connection, attempt->options);
     tls_observe(NULL);
     bool is_connected = status == NATS_OK && take_out(attempt, connection, tls.session);
+    attempt->has_timed_out = status == NATS_TIMEOUT;
     if (status != NATS_OK && tls.alert != 0)
         snprintf(attempt->error, sizeof(attempt->error), "the server ended the TLS handshake: %s",
                  tls_alert_text(tls.alert));

@@ -30,10 +30,11 @@ struct libnats_connection {
 /* Sockets that may be at an attempt at a time: a host name's addresses are tried one after the other. */
 #define LIBNATS_SOCKETS_MAX 4u
 
-/* One attempt to connect. Zeroed: none. All members but the first two are the module's own. */
+/* One attempt to connect. Zeroed: none. All members but the first three are the module's own. */
 struct libnats_attempt {
     struct libnats_connection connection; /* after libnats_connect has returned true */
     char error[LIBNATS_ERROR_BYTES];      /* after it, or libnats_prepare, has returned false */
+    bool has_timed_out;                   /* after it has returned false: a limit of the library's own was reached */
 
     natsOptions *options;
     const struct conf *tls_conf; /* whose TLS settings the thread loads; NULL: the connection is not to be encrypted */
@@ -55,10 +56,10 @@ bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, c
 bool libnats_connect(struct libnats_attempt *attempt);
 
 /*
- * Ends what takes too long. Call it on the loop about ten times in limit_ms while libnats_connect runs: the library has
- * no limit for a TLS handshake, and the one of 3.4.1 none for the answer to its CONNECT, for which it waits in a loop.
- * Each socket of the attempt that is older than limit_ms is shut down, so that the library goes on to the next server,
- * or gives up. True: it was so.
+ * Ends what takes too long. Call it on the loop about ten times in limit_ms while libnats_connect runs: before 3.11 the
+ * library has no limit for a TLS handshake, and that of 3.4.1 none for the answer to its CONNECT, for which it waits in
+ * a loop. Each socket of the attempt that is older than limit_ms is shut down, so that the library goes on to the next
+ * server, or gives up. True: it was so.
  */
 bool libnats_end_slow_sockets(struct libnats_attempt *attempt, const struct former *former, uint64_t now_ms,
                               uint64_t limit_ms);

@@ -475,7 +475,7 @@ static void attempt_failed(struct link *link)
 
     snprintf(slow, sizeof(slow), "the server did not complete the connection within %g s (nats.connect_timeout)",
              (double)link->conf->nats.connect_timeout_ms / 1000.0);
-    connect_failed(link, link->was_slow ? slow : link->attempt.error);
+    connect_failed(link, link->was_slow || link->attempt.has_timed_out ? slow : link->attempt.error);
 }
 
 static void on_connect_done(uv_work_t *work, int cancelled)

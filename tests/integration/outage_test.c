@@ -137,6 +137,16 @@ START_TEST(without_jetstream_every_method_is_unavailable)
 }
 END_TEST
 
+START_TEST(a_server_that_says_nothing_is_given_up)
+{
+    int listener = start_with_mute_server("0.2");
+
+    daemon_wait_log(&daemon_of_test, "did not complete the connection within 0.2 s");
+    daemon_stop(&daemon_of_test);
+    close(listener);
+}
+END_TEST
+
 /* The library of 3.4.1 waits for the answer to its CONNECT in a busy loop, for ever. */
 START_TEST(a_server_that_falls_silent_after_its_first_line_is_given_up)
 {
@@ -384,6 +394,7 @@ Suite *outage_suite(void)
     tcase_add_test(tests, the_daemon_starts_without_nats_and_connects_when_it_appears);
     tcase_add_test(tests, an_attempt_to_connect_does_not_hold_up_the_end);
     tcase_add_test(tests, without_jetstream_every_method_is_unavailable);
+    tcase_add_test(tests, a_server_that_says_nothing_is_given_up);
     tcase_add_test(tests, a_server_that_falls_silent_after_its_first_line_is_given_up);
     tcase_add_test(tests, a_call_that_waits_for_the_first_connection_hears_that_it_failed);
     tcase_add_test(tests, a_server_without_jetstream_is_unavailable);
