@@ -5,6 +5,7 @@
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
 
+#include <dirent.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -320,6 +321,38 @@ START_TEST(calls_wait_for_a_server_that_comes_back)
 }
 END_TEST
 
+static unsigned count_descriptors(pid_t pid)
+{
+    DIR *descriptors = opendir(format_text("/proc/%d/fd", (int)pid));
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(descriptors);
+    while (readdir(descriptors) != NULL)
+        count++;
+    closedir(descriptors);
+    return count;
+}
+
+START_TEST(a_connection_that_is_lost_leaves_no_descriptor_behind)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    struct client *client = client_open(&daemon_of_test);
+    wait_for_health(client, true);
+    unsigned before = count_descriptors(daemon_of_test.process.pid);
+
+    for (unsigned i = 0; i < 3; i++) {
+        nats_server_stop(&server);
+        daemon_wait_log(&daemon_of_test, "lost:");
+        nats_server_run(&server);
+        wait_for_health(client, true);
+    }
+    wait_until(count_descriptors(daemon_of_test.process.pid) <= before, "the end of descriptors");
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 START_TEST(after_a_while_calls_do_not_wait_any_more)
 {
     nats_server_start(&server, NULL);
@@ -401,6 +434,7 @@ Suite *outage_suite(void)
     tcase_add_test(tests, when_time_runs_out_a_write_says_that_it_may_have_happened);
     tcase_add_test(tests, a_server_that_stood_still_for_a_while_costs_nothing_but_time);
     tcase_add_test(tests, calls_wait_for_a_server_that_comes_back);
+    tcase_add_test(tests, a_connection_that_is_lost_leaves_no_descriptor_behind);
     tcase_add_test(tests, after_a_while_calls_do_not_wait_any_more);
     tcase_add_test(tests, a_server_that_answers_no_more_counts_as_lost);
     tcase_add_test(tests, a_server_that_restarts_under_load_loses_nothing_and_writes_nothing_twice);
