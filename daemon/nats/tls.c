@@ -11,6 +11,13 @@
 /* One record has up to 16 KiB and its header. */
 #define BUFFER_BYTES (128u * 1024u)
 
+/*
+ * One read of a session takes so many pieces of records from its channel. A record with data has two, its header and
+ * its body, and ends the read. One without (KeyUpdate, a ticket, HelloRequest) does not, so a server could keep the
+ * loop in a single read for as long as it sends them.
+ */
+#define PIECES_PER_READ 16u
+
 static _Thread_local struct tls_observer *observer;
 
 /* --- The socket of a session ----------------------------------------------------------------------- */
@@ -19,6 +26,8 @@ static _Thread_local struct tls_observer *observer;
 struct channel {
     int socket;
     bool is_drained, has_ended; /* of what the server sends: nothing more for now; nothing more at all */
+    unsigned pieces;            /* that the present read of the session may still take */
+    bool is_interrupted;        /* it wanted more of them */
     struct channel_buffer {
         size_t start, end;
         char bytes[BUFFER_BYTES];
@@ -83,6 +92,12 @@ static int channel_read(BIO *bio, char *bytes, size_t size, size_t *length)
     struct channel_buffer *in = &channel->in;
 
     BIO_clear_retry_flags(bio);
+    channel->is_interrupted = channel->pieces == 0;
+    if (channel->is_interrupted) {
+        BIO_set_retry_read(bio);
+        return 0;
+    }
+    channel->pieces--;
     if (in->start == in->end && !fill(channel)) {
         if (!channel->has_ended && would_block())
             BIO_set_retry_read(bio);
@@ -146,7 +161,8 @@ static BIO *make_channel(int descriptor)
         return NULL;
     }
     channel->socket = descriptor;
-    channel->is_drained = channel->has_ended = false;
+    channel->is_drained = channel->has_ended = channel->is_interrupted = false;
+    channel->pieces = 0;
     channel->in.start = channel->in.end = channel->out.start = channel->out.end = 0;
     BIO_set_data(bio, channel);
     return bio;
@@ -258,15 +274,21 @@ void tls_begin_reading(SSL *session)
 
 enum tls_result tls_read(SSL *session, void *buffer, size_t size, size_t *length)
 {
+    struct channel *channel = channel_of(session);
+
     *length = 0;
+    channel->pieces = PIECES_PER_READ;
+    channel->is_interrupted = false;
     ERR_clear_error();
     errno = 0;
-    return result_of(session, SSL_read_ex(session, buffer, size, length));
+    enum tls_result result = result_of(session, SSL_read_ex(session, buffer, size, length));
+    return result == TLS_WAIT_TO_READ && channel->is_interrupted ? TLS_INTERRUPTED : result;
 }
 
 enum tls_result tls_write(SSL *session, const void *bytes, size_t size, size_t *length)
 {
     *length = 0;
+    channel_of(session)->pieces = PIECES_PER_READ; /* of a ticket of which a part was read */
     ERR_clear_error();
     errno = 0;
     return result_of(session, SSL_write_ex(session, bytes, size, length));

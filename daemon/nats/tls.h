@@ -35,8 +35,11 @@ void tls_observe(struct tls_observer *observer);
  */
 bool tls_adopt(SSL *session, int descriptor);
 
-/* WAIT_TO_READ and WAIT_TO_WRITE: nothing was done; try again when the socket is readable or writable. */
-enum tls_result { TLS_DONE, TLS_WAIT_TO_READ, TLS_WAIT_TO_WRITE, TLS_CLOSED, TLS_FAILED };
+/*
+ * WAIT_TO_READ and WAIT_TO_WRITE: nothing was done; try again when the socket is readable or writable. INTERRUPTED, of
+ * tls_read alone: records without data came, and there may be more of any kind; try again when there is time.
+ */
+enum tls_result { TLS_DONE, TLS_WAIT_TO_READ, TLS_WAIT_TO_WRITE, TLS_INTERRUPTED, TLS_CLOSED, TLS_FAILED };
 
 /* The socket may have something new: tls_read looks, until it had less than a buffer. */
 void tls_begin_reading(SSL *session);

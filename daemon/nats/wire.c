@@ -201,7 +201,7 @@ static bool lose(struct wire *wire, const char *why)
 }
 
 /* The outcome of one attempt to move bytes. */
-enum moved { MOVED, WOULD_BLOCK, LOST };
+enum moved { MOVED, WOULD_BLOCK, INTERRUPTED, LOST };
 
 /* errno is that of send or recv. */
 static enum moved judge_errno(struct wire *wire)
@@ -227,6 +227,8 @@ static enum moved moved_by_tls(struct wire *wire, enum tls_result result)
         return MOVED;
     if (result == TLS_WAIT_TO_READ || result == TLS_WAIT_TO_WRITE)
         return WOULD_BLOCK;
+    if (result == TLS_INTERRUPTED)
+        return INTERRUPTED;
     return lose_tls(wire);
 }
 
@@ -453,9 +455,12 @@ static enum taken take_next(struct wire *wire)
 
     if (there == 0 || there < wire->in_wanted)
         return NOT_WHOLE;
-    char *line_end = memchr(at, '\n', there);
-    if (line_end == NULL)
+    char *line_end = memchr(at + wire->in_searched, '\n', there - wire->in_searched);
+    if (line_end == NULL) {
+        wire->in_searched = there;
         return there < LINE_BYTES_MAX ? NOT_WHOLE : BROKEN;
+    }
+    wire->in_searched = 0;
     if (line_end == at || line_end[-1] != '\r')
         return BROKEN;
     line_end--;
@@ -533,7 +538,7 @@ static bool read_once(struct wire *wire, bool *is_drained)
     enum moved moved = read_bytes(wire, wire->in + wire->in_length, room, &received);
     *is_drained = moved == WOULD_BLOCK || (wire->tls == NULL && received < room);
     if (moved != MOVED)
-        return moved == WOULD_BLOCK;
+        return moved != LOST;
     if (received == 0)
         return lose(wire, wire->complaint[0] != '\0' ? wire->complaint : "closed by the server");
     wire->in_length += received;
@@ -558,7 +563,7 @@ static bool take_all(struct wire *wire)
 
 bool wire_read(struct wire *wire)
 {
-    bool is_well = true, is_drained = false;
+    bool is_well = true, is_drained = false, is_enough = false;
 
     assert(wire->is_open && !wire->is_reading);
     wire->is_reading = true;
@@ -567,8 +572,11 @@ bool wire_read(struct wire *wire)
     if (wire->tls != NULL)
         tls_begin_reading(wire->tls);
     is_well = take_all(wire); /* what an earlier call has left */
-    while (is_well && wire->is_open && !wire->has_more && !is_drained && wire->read_bytes < TURN_BYTES)
+    while (is_well && wire->is_open && !wire->has_more && !is_drained && wire->read_bytes < TURN_BYTES && !is_enough) {
         is_well = read_once(wire, &is_drained) && take_all(wire);
+        /* Not only after messages: a server may send a byte in a record, and records without any. */
+        is_enough = wire->events.is_enough(wire->events.arg);
+    }
     wire->is_reading = false;
     if (!wire->is_open) {
         release(wire);

@@ -22,7 +22,7 @@ struct wire_events {
     void (*message)(void *arg, struct message *message);
     /* The server complains, and goes on. text has no line break, and is over after the call. */
     void (*complaint)(void *arg, const char *text);
-    /* After each message: whether wire_read should return, and leave the rest to the next call. */
+    /* After each message and each read: whether wire_read should return, and leave the rest to the next call. */
     bool (*is_enough)(void *arg);
     void *arg;
 };
@@ -41,6 +41,7 @@ struct wire {
     char *in;
     size_t in_start, in_length, in_capacity; /* what came and is not handed over lies from start to length */
     size_t in_wanted;                        /* bytes from start on that the message there has; 0: not known yet */
+    size_t in_searched;                      /* bytes from start on that have no line's end */
     size_t read_bytes;                       /* by the present call of wire_read */
     struct message_header *headers;          /* of the message that is handed over */
     size_t header_capacity;

@@ -2,6 +2,8 @@
 #include "tests/unit/suites.h"
 
 #include <check.h>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +17,8 @@
 struct line {
     struct wire wire;
     int server;
-    bool closes; /* at the next message */
+    bool closes;   /* at the next message */
+    bool is_hasty; /* has never time for more than the wire has just read */
     char told[TOLD_BYTES];
 };
 
@@ -66,8 +69,7 @@ static void on_complaint(void *arg, const char *text)
 
 static bool is_enough(void *arg)
 {
-    (void)arg;
-    return false;
+    return ((struct line *)arg)->is_hasty;
 }
 
 static void line_begin(struct line *line)
@@ -293,6 +295,164 @@ START_TEST(bytes_that_were_spoiled_do_no_harm)
 }
 END_TEST
 
+/* --- TLS ------------------------------------------------------------------------------------------- */
+
+/* An encrypted line. The server's session writes into memory, so that a test sends what it has made at once. */
+struct tls_line {
+    struct line line;
+    SSL *server;
+};
+
+static SSL_CTX *make_server_context(const char *version)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *certificate = X509_new();
+    int number = strcmp(version, "1.2") == 0 ? TLS1_2_VERSION : TLS1_3_VERSION;
+
+    X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
+    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+    X509_set_pubkey(certificate, key);
+    ck_assert_int_gt(X509_sign(certificate, key, EVP_sha256()), 0);
+    ck_assert_int_eq(SSL_CTX_use_certificate(context, certificate), 1);
+    ck_assert_int_eq(SSL_CTX_use_PrivateKey(context, key), 1);
+    ck_assert_int_eq(SSL_CTX_set_min_proto_version(context, number), 1);
+    ck_assert_int_eq(SSL_CTX_set_max_proto_version(context, number), 1);
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+    return context;
+}
+
+/* Sends what the server's session has written: all, or the first bytes of it. */
+static void tls_send(struct tls_line *line, size_t most)
+{
+    char *bytes;
+    size_t size = (size_t)BIO_get_mem_data(SSL_get_wbio(line->server), &bytes);
+
+    size = size < most ? size : most;
+    ck_assert_int_eq(send(line->line.server, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT), (ssize_t)size);
+    BIO_reset(SSL_get_wbio(line->server));
+}
+
+static void tls_receive(struct tls_line *line)
+{
+    char bytes[16384];
+    ssize_t received = recv(line->line.server, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+    if (received > 0)
+        ck_assert_int_eq(BIO_write(SSL_get_rbio(line->server), bytes, (int)received), (int)received);
+}
+
+static void shake_hands(struct tls_line *line, SSL *client, int client_socket)
+{
+    int client_done = 0, server_done = 0;
+
+    SSL_set_fd(client, client_socket);
+    SSL_set_connect_state(client);
+    for (unsigned i = 0; i < 10 && (client_done != 1 || server_done != 1); i++) {
+        client_done = SSL_do_handshake(client);
+        tls_receive(line);
+        server_done = SSL_do_handshake(line->server);
+        tls_send(line, SIZE_MAX);
+    }
+    ck_assert(client_done == 1 && server_done == 1);
+}
+
+static void tls_line_begin(struct tls_line *line, const char *version)
+{
+    const struct wire_events events = {on_message, on_complaint, is_enough, &line->line};
+    SSL_CTX *server_context = make_server_context(version), *client_context = SSL_CTX_new(TLS_client_method());
+    int ends[2], buffer_bytes = 1024 * 1024;
+
+    ck_assert(tls_init());
+    memset(line, 0, sizeof(*line));
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof(buffer_bytes));
+    line->line.server = ends[1];
+    line->server = SSL_new(server_context);
+    SSL_set_bio(line->server, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    SSL_set_accept_state(line->server);
+    SSL *client = SSL_new(client_context);
+    shake_hands(line, client, ends[0]);
+    ck_assert(tls_adopt(client, ends[0]));
+    ck_assert(wire_open(&line->line.wire, ends[0], client, MAX_PAYLOAD, &events));
+    SSL_CTX_free(server_context);
+    SSL_CTX_free(client_context);
+}
+
+static void tls_line_end(struct tls_line *line)
+{
+    SSL_free(line->server);
+    line_end(&line->line);
+}
+
+/* Reads while the wire says that it has more, but at most so often; returns how often. */
+static unsigned read_on(struct line *line, unsigned most)
+{
+    unsigned reads = 0;
+
+    do
+        ck_assert(wire_read(&line->wire));
+    while (++reads < most && line->wire.has_more);
+    return reads;
+}
+
+static void say_encrypted(struct tls_line *line, const char *text, size_t piece)
+{
+    for (size_t length = strlen(text); length > 0;) {
+        size_t size = length < piece ? length : piece;
+        ck_assert_int_eq(SSL_write(line->server, text, (int)size), (int)size);
+        text += size;
+        length -= size;
+    }
+}
+
+static const char *const versions[] = {"1.2", "1.3"};
+
+/* Records that have no data: with 1.2 the server asks to renegotiate, with 1.3 it changes its key. */
+START_TEST(records_without_data_leave_the_reader_its_time)
+{
+    struct tls_line line;
+
+    tls_line_begin(&line, versions[_i]);
+    for (unsigned i = 0; i < 3000; i++) {
+        if (_i == 0)
+            SSL_renegotiate(line.server);
+        else
+            SSL_key_update(line.server, SSL_KEY_UPDATE_NOT_REQUESTED);
+        SSL_do_handshake(line.server);
+    }
+    if (_i == 1)
+        say_encrypted(&line, "MSG a.b 1 5\r\nhello\r\n", SIZE_MAX);
+    tls_send(&line, SIZE_MAX);
+    line.line.is_hasty = true;
+    ck_assert_uint_eq(read_on(&line.line, 20), 20);
+    ck_assert_str_eq(line.line.told, "");
+
+    line.line.is_hasty = false;
+    read_on(&line.line, 1000);
+    ck_assert_str_eq(line.line.told, _i == 1 ? "a.b reply=none [hello]\n" : "");
+    tls_line_end(&line);
+}
+END_TEST
+
+START_TEST(tiny_records_leave_the_reader_its_time)
+{
+    static const char text[] = "MSG a.b 1 5\r\nhello\r\nMSG a.c 1 0\r\n\r\n";
+    struct tls_line line;
+
+    tls_line_begin(&line, versions[_i]);
+    say_encrypted(&line, text, 1);
+    tls_send(&line, SIZE_MAX);
+    line.line.is_hasty = true;
+    ck_assert_uint_eq(read_on(&line.line, 10), 10);
+    ck_assert_str_eq(line.line.told, "");
+    ck_assert_uint_le(read_on(&line.line, 1000), 2 * sizeof(text));
+    ck_assert_str_eq(line.line.told, "a.b reply=none [hello]\na.c reply=none []\n");
+    tls_line_end(&line);
+}
+END_TEST
+
 Suite *wire_suite(void)
 {
     Suite *suite = suite_create("wire");
@@ -308,6 +468,8 @@ Suite *wire_suite(void)
     tcase_add_test(tests, a_wire_may_be_closed_by_who_hears_a_message);
     tcase_add_test(tests, a_server_that_pings_and_does_not_read_takes_no_memory);
     tcase_add_loop_test(tests, bytes_that_were_spoiled_do_no_harm, 0, 3);
+    tcase_add_loop_test(tests, records_without_data_leave_the_reader_its_time, 0, 2);
+    tcase_add_loop_test(tests, tiny_records_leave_the_reader_its_time, 0, 2);
     suite_add_tcase(suite, tests);
     return suite;
 }
