@@ -291,7 +291,9 @@ enum tls_result tls_write(SSL *session, const void *bytes, size_t size, size_t *
     channel_of(session)->pieces = PIECES_PER_READ; /* of a ticket of which a part was read */
     ERR_clear_error();
     errno = 0;
-    return result_of(session, SSL_write_ex(session, bytes, size, length));
+    enum tls_result result = result_of(session, SSL_write_ex(session, bytes, size, length));
+    /* This is how OpenSSL calls any failure to write after the server's end has been read. */
+    return result == TLS_CLOSED ? TLS_FAILED : result;
 }
 
 enum tls_result tls_flush(SSL *session)

@@ -37,7 +37,8 @@ bool tls_adopt(SSL *session, int descriptor);
 
 /*
  * WAIT_TO_READ and WAIT_TO_WRITE: nothing was done; try again when the socket is readable or writable. INTERRUPTED, of
- * tls_read alone: records without data came, and there may be more of any kind; try again when there is time.
+ * tls_read alone: records without data came, and there may be more of any kind; try again when there is time. CLOSED,
+ * of tls_read alone: the server writes nothing more.
  */
 enum tls_result { TLS_DONE, TLS_WAIT_TO_READ, TLS_WAIT_TO_WRITE, TLS_INTERRUPTED, TLS_CLOSED, TLS_FAILED };
 

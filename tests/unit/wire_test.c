@@ -436,6 +436,61 @@ START_TEST(records_without_data_leave_the_reader_its_time)
 }
 END_TEST
 
+/* A ticket of many records: OpenSSL may be in the middle of it when something is to be written. */
+static int fill_ticket(SSL *session, void *arg)
+{
+    static const char data[20000];
+
+    (void)arg;
+    return SSL_SESSION_set1_ticket_appdata(SSL_get0_session(session), data, sizeof(data));
+}
+
+START_TEST(a_ticket_of_many_records_hinders_neither_direction)
+{
+    char bytes[64] = "";
+    struct tls_line line;
+
+    tls_line_begin(&line, "1.3");
+    SSL_CTX_set_session_ticket_cb(SSL_get_SSL_CTX(line.server), fill_ticket, NULL, NULL);
+    SSL_set_max_send_fragment(line.server, 512);
+    SSL_new_session_ticket(line.server);
+    say_encrypted(&line, "MSG a.b 1 5\r\nhello\r\n", SIZE_MAX);
+    tls_send(&line, SIZE_MAX);
+    line.line.is_hasty = true;
+    ck_assert_uint_eq(read_on(&line.line, 2), 2);
+    ck_assert(wire_subscribe(&line.line.wire, "x", 1));
+    ck_assert(wire_write(&line.line.wire));
+    read_on(&line.line, 1000);
+    ck_assert_str_eq(line.line.told, "a.b reply=none [hello]\n");
+    ck_assert(wire_write(&line.line.wire));
+    tls_receive(&line);
+    SSL_read(line.server, bytes, sizeof(bytes) - 1);
+    ck_assert_str_eq(bytes, "SUB x 1\r\n");
+    tls_line_end(&line);
+}
+END_TEST
+
+/* OpenSSL calls a failure to write an end if the server's end has been read. */
+START_TEST(to_write_after_the_servers_end_loses_the_link)
+{
+    static const char payload[MAX_PAYLOAD];
+    char bytes[64];
+    size_t length;
+    struct tls_line line;
+
+    tls_line_begin(&line, versions[_i]);
+    SSL_shutdown(line.server);
+    tls_send(&line, SIZE_MAX);
+    tls_begin_reading(line.line.wire.tls);
+    ck_assert_int_eq(tls_read(line.line.wire.tls, bytes, sizeof(bytes), &length), TLS_CLOSED);
+    shutdown(line.line.server, SHUT_RDWR);
+    for (unsigned i = 0; i < 64; i++)
+        ck_assert_int_eq(wire_publish(&line.line.wire, "x", NULL, NULL, 0, payload, sizeof(payload)), WIRE_DONE);
+    ck_assert(!wire_write(&line.line.wire));
+    tls_line_end(&line);
+}
+END_TEST
+
 START_TEST(tiny_records_leave_the_reader_its_time)
 {
     static const char text[] = "MSG a.b 1 5\r\nhello\r\nMSG a.c 1 0\r\n\r\n";
@@ -470,6 +525,8 @@ Suite *wire_suite(void)
     tcase_add_loop_test(tests, bytes_that_were_spoiled_do_no_harm, 0, 3);
     tcase_add_loop_test(tests, records_without_data_leave_the_reader_its_time, 0, 2);
     tcase_add_loop_test(tests, tiny_records_leave_the_reader_its_time, 0, 2);
+    tcase_add_test(tests, a_ticket_of_many_records_hinders_neither_direction);
+    tcase_add_loop_test(tests, to_write_after_the_servers_end_loses_the_link, 0, 2);
     suite_add_tcase(suite, tests);
     return suite;
 }
