@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* Publishing stops while the server has this much to read: what waits stays in the requests, which have limits. */
@@ -262,6 +263,16 @@ static void move_wire(struct link *link, bool is_readable, bool is_writable)
         set_poll_events(link);
 }
 
+/* libuv has one status for every error of a socket. What came before the error was read first. */
+static void lose_broken_socket(struct link *link, int status)
+{
+    int error = 0;
+
+    if (link->state == LINK_UP)
+        getsockopt(link->wire.socket, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof(error)});
+    lose_connection(link, error != 0 ? strerror(error) : uv_strerror(status));
+}
+
 static void on_poll(uv_poll_t *handle, int status, int events)
 {
     struct link *link = handle->data;
@@ -271,7 +282,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     jobs_begin_slice(link->jobs); /* even in a turn without time: what NATS answers ends calls */
     move_wire(link, is_readable, (events & UV_WRITABLE) != 0);
     if (status != 0) /* the poll has stopped */
-        lose_connection(link, uv_strerror(status));
+        lose_broken_socket(link, status);
 }
 
 static void set_poll_events(struct link *link)

@@ -148,23 +148,50 @@ START_TEST(a_server_that_says_nothing_is_given_up)
 }
 END_TEST
 
+static const char greeting[] = "INFO {\"server_id\":\"A\",\"version\":\"2.15.1\",\"max_payload\":1048576,"
+                               "\"headers\":true,\"proto\":1}\r\n";
+
 /* The library of 3.4.1 waits for the answer to its CONNECT in a busy loop, for ever. */
 START_TEST(a_server_that_falls_silent_after_its_first_line_is_given_up)
 {
-    static const char info[] = "INFO {\"server_id\":\"A\",\"version\":\"2.15.1\",\"max_payload\":1048576,"
-                               "\"headers\":true,\"proto\":1}\r\n";
     int listener = start_with_mute_server("0.2");
     struct client *client = client_open(&daemon_of_test);
 
     for (unsigned i = 0; i < 3; i++) { /* attempts */
         int connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         ck_assert_int_ge(connection, 0);
-        ck_assert_int_eq(send(connection, info, sizeof(info) - 1, MSG_NOSIGNAL), sizeof(info) - 1);
+        ck_assert_int_eq(send(connection, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL), sizeof(greeting) - 1);
     }
     daemon_wait_log(&daemon_of_test, "did not complete the connection within 0.2 s");
     struct answer *health = client_call(client, "health.check", "[]");
     ck_assert_msg(strstr(object_text(&health->result), "did not complete the connection") != NULL, "%s",
                   object_text(&health->result));
+    daemon_stop(&daemon_of_test);
+    close(listener);
+}
+END_TEST
+
+/* The reset comes while there is still something to read, so it is the poll that reports it. */
+START_TEST(a_reset_is_reported_as_one)
+{
+    int listener = start_with_mute_server("50"), connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    char bytes[4096] = "";
+
+    ck_assert_int_eq(send(connection, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL), sizeof(greeting) - 1);
+    for (size_t length = 0; strstr(bytes, "PING") == NULL;) {
+        ssize_t received = recv(connection, bytes + length, sizeof(bytes) - 1 - length, 0);
+        ck_assert_int_gt(received, 0);
+        length += (size_t)received;
+    }
+    ck_assert_int_eq(send(connection, "PONG\r\n", 6, MSG_NOSIGNAL), 6);
+    daemon_wait_log(&daemon_of_test, "connected to");
+    client_call(client_open(&daemon_of_test), "health.check", "[]");
+    pid_stand_still(daemon_of_test.process.pid);
+    ck_assert_int_eq(send(connection, "+OK\r\n", 5, MSG_NOSIGNAL), 5);
+    setsockopt(connection, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+    close(connection);
+    pid_go_on(daemon_of_test.process.pid);
+    daemon_wait_log(&daemon_of_test, "lost: Connection reset by peer");
     daemon_stop(&daemon_of_test);
     close(listener);
 }
@@ -429,6 +456,7 @@ Suite *outage_suite(void)
     tcase_add_test(tests, without_jetstream_every_method_is_unavailable);
     tcase_add_test(tests, a_server_that_says_nothing_is_given_up);
     tcase_add_test(tests, a_server_that_falls_silent_after_its_first_line_is_given_up);
+    tcase_add_test(tests, a_reset_is_reported_as_one);
     tcase_add_test(tests, a_call_that_waits_for_the_first_connection_hears_that_it_failed);
     tcase_add_test(tests, a_server_without_jetstream_is_unavailable);
     tcase_add_test(tests, when_time_runs_out_a_write_says_that_it_may_have_happened);
