@@ -95,18 +95,6 @@ bool former_are_closed(const struct former *former, uint64_t first)
     return former->newest_unknown < first;
 }
 
-bool former_has_socket(const struct former *former, int socket)
-{
-    const struct former_connection *connection;
-
-    DL_FOREACH2(former->first, connection, next)
-    {
-        if (connection->socket == socket)
-            return true;
-    }
-    return false;
-}
-
 void former_close_all(struct former *former)
 {
     while (former->first != NULL)

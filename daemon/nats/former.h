@@ -36,9 +36,6 @@ bool former_keep(struct former *former, int socket, uint64_t number);
 /* Whether the servers have closed every dropped connection with the number first or a higher one. */
 bool former_are_closed(const struct former *former, uint64_t first);
 
-/* Whether a descriptor is one that is kept. */
-bool former_has_socket(const struct former *former, int socket);
-
 /* Lets go of all. */
 void former_close_all(struct former *former);
 

@@ -65,6 +65,47 @@ static natsStatus adapter_detach(void *user_data)
     return NATS_OK;
 }
 
+/* --- The process's sockets ------------------------------------------------------------------------- */
+
+/* The inode of a TCP socket. False: the descriptor is something else. */
+static bool is_internet_socket(int descriptor, uint64_t *inode)
+{
+    int domain = 0, type = 0;
+    struct stat status;
+
+    if (getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof(domain)}) != 0 ||
+        (domain != AF_INET && domain != AF_INET6) ||
+        getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof(type)}) != 0 || type != SOCK_STREAM ||
+        fstat(descriptor, &status) != 0)
+        return false;
+    *inode = status.st_ino;
+    return true;
+}
+
+/* Visits each TCP socket of the process. */
+static void each_internet_socket(struct libnats_attempt *attempt,
+                                 void (*visit)(struct libnats_attempt *attempt, int descriptor, uint64_t inode))
+{
+    DIR *descriptors = opendir("/proc/self/fd");
+    const struct dirent *entry;
+    uint64_t inode;
+
+    while (descriptors != NULL && (entry = readdir(descriptors)) != NULL) {
+        int descriptor = (int)strtol(entry->d_name, NULL, 10);
+        if (entry->d_name[0] != '.' && is_internet_socket(descriptor, &inode))
+            visit(attempt, descriptor, inode);
+    }
+    if (descriptors != NULL)
+        closedir(descriptors);
+}
+
+static void note_other(struct libnats_attempt *attempt, int descriptor, uint64_t inode)
+{
+    (void)descriptor;
+    if (attempt->other_count < LIBNATS_OTHERS_MAX)
+        attempt->others[attempt->other_count++] = inode;
+}
+
 /* --- Connecting ------------------------------------------------------------------------------------ */
 
 static void note_last_error(struct libnats_attempt *attempt, natsStatus status)
@@ -103,6 +144,7 @@ bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, c
         status = credentials_set(options, conf, target, attempt->error, sizeof(attempt->error));
     if (status == NATS_OK) {
         attempt->options = options;
+        each_internet_socket(attempt, note_other);
         attempt->tls_conf = credentials_want_tls(conf, target) ? conf : NULL;
         return true;
     }
@@ -198,24 +240,19 @@ bool libnats_connect(struct libnats_attempt *attempt)
 /* --- The limit ------------------------------------------------------------------------------------- */
 
 /*
- * The library does not tell the socket before it is connected. But the daemon has no internet sockets other than those
- * to NATS: the attempt's, and former connections.
+ * The library does not tell the socket before it is connected. But a TCP socket that was not there before the attempt
+ * is the attempt's: the daemon opens no others meanwhile.
  */
-static bool is_of_attempt(int descriptor, const struct former *former, uint64_t *inode)
+static bool is_of_attempt(const struct libnats_attempt *attempt, uint64_t inode)
 {
-    int domain = 0, type = 0;
-    struct stat status;
-
-    if (getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof(domain)}) != 0 ||
-        (domain != AF_INET && domain != AF_INET6) ||
-        getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof(type)}) != 0 || type != SOCK_STREAM ||
-        former_has_socket(former, descriptor) || fstat(descriptor, &status) != 0)
-        return false;
-    *inode = status.st_ino;
-    return true;
+    for (size_t i = 0; i < attempt->other_count; i++) {
+        if (attempt->others[i] == inode)
+            return false;
+    }
+    return attempt->other_count < LIBNATS_OTHERS_MAX;
 }
 
-/* The place of a socket, or a free one with is_seen false; NULL: there is none. */
+/* The place of a socket, or a free one; NULL: there is none. */
 static struct libnats_socket *find_socket(struct libnats_attempt *attempt, uint64_t inode)
 {
     struct libnats_socket *free_place = NULL;
@@ -229,40 +266,31 @@ static struct libnats_socket *find_socket(struct libnats_attempt *attempt, uint6
     return free_place;
 }
 
-static void forget_closed_sockets(struct libnats_attempt *attempt)
+static void check_socket(struct libnats_attempt *attempt, int descriptor, uint64_t inode)
 {
+    struct libnats_socket *place = is_of_attempt(attempt, inode) ? find_socket(attempt, inode) : NULL;
+
+    if (place == NULL)
+        return;
+    if (place->inode == 0)
+        *place = (struct libnats_socket){.inode = inode, .since_ms = attempt->now_ms};
+    place->is_seen = true;
+    if (!place->is_ended && attempt->now_ms - place->since_ms >= attempt->limit_ms) {
+        place->is_ended = shutdown(descriptor, SHUT_RDWR) == 0;
+        attempt->has_ended_one = attempt->has_ended_one || place->is_ended;
+    }
+}
+
+bool libnats_end_slow_sockets(struct libnats_attempt *attempt, uint64_t now_ms, uint64_t limit_ms)
+{
+    attempt->now_ms = now_ms;
+    attempt->limit_ms = limit_ms;
+    attempt->has_ended_one = false;
+    each_internet_socket(attempt, check_socket);
     for (unsigned i = 0; i < LIBNATS_SOCKETS_MAX; i++) {
         if (!attempt->sockets[i].is_seen)
             attempt->sockets[i].inode = 0;
         attempt->sockets[i].is_seen = false;
     }
-}
-
-bool libnats_end_slow_sockets(struct libnats_attempt *attempt, const struct former *former, uint64_t now_ms,
-                              uint64_t limit_ms)
-{
-    DIR *descriptors = opendir("/proc/self/fd");
-    const struct dirent *entry;
-    bool has_ended = false;
-    uint64_t inode;
-
-    while (descriptors != NULL && (entry = readdir(descriptors)) != NULL) {
-        int descriptor = (int)strtol(entry->d_name, NULL, 10);
-        if (entry->d_name[0] == '.' || !is_of_attempt(descriptor, former, &inode))
-            continue;
-        struct libnats_socket *place = find_socket(attempt, inode);
-        if (place == NULL)
-            continue;
-        if (place->inode == 0)
-            *place = (struct libnats_socket){.inode = inode, .since_ms = now_ms};
-        place->is_seen = true;
-        if (place->is_ended || now_ms - place->since_ms < limit_ms)
-            continue;
-        place->is_ended = shutdown(descriptor, SHUT_RDWR) == 0;
-        has_ended = has_ended || place->is_ended;
-    }
-    if (descriptors != NULL)
-        closedir(descriptors);
-    forget_closed_sockets(attempt);
-    return has_ended;
+    return attempt->has_ended_one;
 }

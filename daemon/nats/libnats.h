@@ -8,7 +8,6 @@
 #ifndef DAEMON_NATS_LIBNATS_H
 #define DAEMON_NATS_LIBNATS_H
 
-#include "daemon/nats/former.h"
 #include "daemon/nats/link.h"
 
 #include <nats/nats.h>
@@ -29,6 +28,7 @@ struct libnats_connection {
 
 /* Sockets that may be at an attempt at a time: a host name's addresses are tried one after the other. */
 #define LIBNATS_SOCKETS_MAX 4u
+#define LIBNATS_OTHERS_MAX  64u
 
 /* One attempt to connect. Zeroed: none. All members but the first three are the module's own. */
 struct libnats_attempt {
@@ -41,12 +41,18 @@ struct libnats_attempt {
     /* of the thread that connects */
     natsConnection *attached;
     natsSock socket;
-    /* of the loop: the attempt's sockets, and since when they are known */
+    /* of the loop: the internet sockets that were there before the attempt, by inode: former connections, inherited
+     * ones */
+    uint64_t others[LIBNATS_OTHERS_MAX];
+    size_t other_count; /* LIBNATS_OTHERS_MAX: there may be more, so no socket is known to be the attempt's */
+    /* the attempt's sockets, and since when they are known */
     struct libnats_socket {
         uint64_t inode; /* 0: free */
         uint64_t since_ms;
         bool is_seen, is_ended;
     } sockets[LIBNATS_SOCKETS_MAX];
+    uint64_t now_ms, limit_ms; /* of the present check */
+    bool has_ended_one;
 };
 
 /* Prepares an attempt. False with the reason. Afterwards target is not used, and of conf only the settings of TLS. */
@@ -61,7 +67,6 @@ bool libnats_connect(struct libnats_attempt *attempt);
  * a loop. Each socket of the attempt that is older than limit_ms is shut down, so that the library goes on to the next
  * server, or gives up. True: it was so.
  */
-bool libnats_end_slow_sockets(struct libnats_attempt *attempt, const struct former *former, uint64_t now_ms,
-                              uint64_t limit_ms);
+bool libnats_end_slow_sockets(struct libnats_attempt *attempt, uint64_t now_ms, uint64_t limit_ms);
 
 #endif

@@ -527,7 +527,7 @@ static void on_connect_check(uv_timer_t *timer)
     bool is_unwanted = link->state == LINK_ENDING || link->target_changed;
     uint64_t limit_ms = is_unwanted ? 0 : link->conf->nats.connect_timeout_ms;
 
-    if (libnats_end_slow_sockets(&link->attempt, &link->former, now_ms, limit_ms))
+    if (libnats_end_slow_sockets(&link->attempt, now_ms, limit_ms))
         link->was_slow = true;
     if (link->state == LINK_ENDING && now_ms - link->end_began_ms >= STOP_MAX_MS)
         abandon(link);

@@ -6,6 +6,7 @@
 #include "tests/integration/watching.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -74,8 +75,7 @@ START_TEST(the_daemon_starts_without_nats_and_connects_when_it_appears)
 }
 END_TEST
 
-/* A server that takes connections and says nothing, until the attempt is given up. Answers its descriptor. */
-static int start_with_mute_server(const char *connect_timeout)
+static int listen_anywhere(unsigned *port)
 {
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -84,12 +84,40 @@ static int start_with_mute_server(const char *connect_timeout)
     ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, length), 0);
     ck_assert_int_eq(listen(listener, 8), 0);
     ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+    *port = ntohs(address.sin_port);
+    return listener;
+}
+
+/* A server that takes connections and says nothing, until the attempt is given up. Answers its descriptor. */
+static int start_with_mute_server(const char *connect_timeout)
+{
+    unsigned port;
+    int listener = listen_anywhere(&port);
+
     daemon_start(&daemon_of_test,
-                 format_text("  mode: external\n  servers: ['nats://127.0.0.1:%d']\n  connect_timeout: %s\n",
-                             ntohs(address.sin_port), connect_timeout),
+                 format_text("  mode: external\n  servers: ['nats://127.0.0.1:%u']\n  connect_timeout: %s\n", port,
+                             connect_timeout),
                  NULL);
     return listener;
 }
+
+/* Whoever starts the daemon may leave descriptors open. */
+START_TEST(a_socket_that_the_daemon_has_inherited_is_left_alone)
+{
+    unsigned port;
+    int inherited = listen_anywhere(&port);
+
+    fcntl(inherited, F_SETFD, 0);
+    int listener = start_with_mute_server("0.2");
+    daemon_wait_log(&daemon_of_test, "did not complete the connection within 0.2 s");
+    int connection = scene_dial(port);
+    ck_assert_int_ge(connection, 0);
+    daemon_stop(&daemon_of_test);
+    close(connection);
+    close(inherited);
+    close(listener);
+}
+END_TEST
 
 START_TEST(an_attempt_to_connect_does_not_hold_up_the_end)
 {
@@ -452,6 +480,7 @@ Suite *outage_suite(void)
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_daemon_starts_without_nats_and_connects_when_it_appears);
+    tcase_add_test(tests, a_socket_that_the_daemon_has_inherited_is_left_alone);
     tcase_add_test(tests, an_attempt_to_connect_does_not_hold_up_the_end);
     tcase_add_test(tests, without_jetstream_every_method_is_unavailable);
     tcase_add_test(tests, a_server_that_says_nothing_is_given_up);
