@@ -1,6 +1,7 @@
 #include "daemon/nats/former.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -61,7 +62,7 @@ bool former_keep(struct former *former, int socket, uint64_t number)
         goto unknown;
     connection->owner = former;
     connection->number = number;
-    connection->socket = dup(socket);
+    connection->socket = fcntl(socket, F_DUPFD_CLOEXEC, 0);
     if (connection->socket < 0)
         goto free_connection;
     shutdown(connection->socket, SHUT_WR);
