@@ -476,18 +476,12 @@ static void ring(struct proxy *proxy)
 struct proxy *proxy_start(const unsigned *server_ports, unsigned count)
 {
     struct proxy *proxy = keep(calloc(1, sizeof(*proxy)));
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
 
     memcpy(proxy->servers, server_ports, count * sizeof(*server_ports));
     proxy->server_count = count;
     pthread_mutex_init(&proxy->lock, NULL);
     proxy->wake = eventfd(0, EFD_CLOEXEC);
-    proxy->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_eq(bind(proxy->listener, (struct sockaddr *)&address, sizeof(address)), 0);
-    ck_assert_int_eq(getsockname(proxy->listener, (struct sockaddr *)&address, &size), 0);
-    ck_assert_int_eq(listen(proxy->listener, 64), 0);
-    proxy->port = ntohs(address.sin_port);
+    proxy->listener = scene_listen(&proxy->port);
     ck_assert_int_eq(pthread_create(&proxy->thread, NULL, run, proxy), 0);
     return proxy;
 }

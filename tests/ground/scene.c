@@ -215,6 +215,19 @@ int scene_dial(unsigned port)
     return -1;
 }
 
+int scene_listen(unsigned *port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, size), 0);
+    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    ck_assert_int_eq(listen(listener, 64), 0);
+    *port = ntohs(address.sin_port);
+    return listener;
+}
+
 uint64_t now_ns(void)
 {
     struct timespec now;

@@ -50,6 +50,9 @@ unsigned scene_free_port(void);
 /* Connects to a TCP port of 127.0.0.1; -1: nobody listens. */
 int scene_dial(unsigned port);
 
+/* Returns a socket that listens on a free TCP port of 127.0.0.1, and the port. */
+int scene_listen(unsigned *port);
+
 uint64_t now_ms(void);
 uint64_t now_ns(void);
 

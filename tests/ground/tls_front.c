@@ -3,9 +3,9 @@
 #include "tests/ground/certificate.h"
 #include "tests/ground/scene.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -299,19 +299,6 @@ static SSL_CTX *make_context(const char *directory, const char *version)
     return context;
 }
 
-static int listen_anywhere(unsigned *port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &size), 0);
-    ck_assert_int_eq(listen(listener, 64), 0);
-    *port = ntohs(address.sin_port);
-    return listener;
-}
-
 /* --- The test's side ------------------------------------------------------------------------------- */
 
 const char *tls_front_wanted(void)
@@ -333,7 +320,7 @@ struct tls_front *tls_front_start(unsigned server_port, const char *version)
     ck_assert_ptr_ne(front->control, MAP_FAILED);
     tls_front_fall_silent_after(front, SIZE_MAX);
     *process = (struct front){.context = make_context(front->directory, version),
-                              .listener = listen_anywhere(&front->port),
+                              .listener = scene_listen(&front->port),
                               .server_port = server_port,
                               .control = front->control};
     front->pid = fork();

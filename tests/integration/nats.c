@@ -28,18 +28,6 @@ void nats_server_prepare(struct nats_server *server, const char *more)
                            more != NULL ? more : ""));
 }
 
-static int dial(unsigned port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    int made = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(made, (struct sockaddr *)&address, sizeof(address)) == 0)
-        return made;
-    close(made);
-    return -1;
-}
-
 void nats_server_run(struct nats_server *server)
 {
     char *arguments[] = {keep(strdup(scene_nats_server())), "-c", format_text("%s/conf", server->directory), NULL};
@@ -47,7 +35,7 @@ void nats_server_run(struct nats_server *server)
     int probe;
 
     process_start(&server->process, arguments);
-    while ((probe = dial(server->port)) < 0) {
+    while ((probe = scene_dial(server->port)) < 0) {
         ck_assert_msg(!process_has_ended(&server->process) && now_ms() < end, "nats-server does not listen:\n%s",
                       read_file(server->process.log_path));
         pause_shortly();
@@ -118,7 +106,7 @@ struct nats *nats_connect(unsigned port, const char *user, const char *password)
     struct nats *nats = keep(calloc(1, sizeof(*nats)));
     struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
 
-    nats->socket = dial(port);
+    nats->socket = scene_dial(port);
     ck_assert_msg(nats->socket >= 0, "cannot connect to nats-server on port %u", port);
     setsockopt(nats->socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     setsockopt(nats->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));

@@ -75,24 +75,11 @@ START_TEST(the_daemon_starts_without_nats_and_connects_when_it_appears)
 }
 END_TEST
 
-static int listen_anywhere(unsigned *port)
-{
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(address);
-
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, length), 0);
-    ck_assert_int_eq(listen(listener, 8), 0);
-    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &length), 0);
-    *port = ntohs(address.sin_port);
-    return listener;
-}
-
 /* A server that takes connections and says nothing, until the attempt is given up. Answers its descriptor. */
 static int start_with_mute_server(const char *connect_timeout)
 {
     unsigned port;
-    int listener = listen_anywhere(&port);
+    int listener = scene_listen(&port);
 
     daemon_start(&daemon_of_test,
                  format_text("  mode: external\n  servers: ['nats://127.0.0.1:%u']\n  connect_timeout: %s\n", port,
@@ -105,7 +92,7 @@ static int start_with_mute_server(const char *connect_timeout)
 START_TEST(a_socket_that_the_daemon_has_inherited_is_left_alone)
 {
     unsigned port;
-    int inherited = listen_anywhere(&port);
+    int inherited = scene_listen(&port);
 
     fcntl(inherited, F_SETFD, 0);
     int listener = start_with_mute_server("0.2");
