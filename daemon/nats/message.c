@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Up to so many headers each is compared with all before it; more are looked up in a table. */
+/* With more headers, a hash table finds repeated names. With fewer, comparing all of them is quicker. */
 #define FEW_HEADERS 16u
 
 const char *message_header(const struct message *message, const char *name)

@@ -12,9 +12,9 @@
 #define BUFFER_BYTES (128u * 1024u)
 
 /*
- * One read of a session takes so many pieces of records from its channel. A record with data has two, its header and
- * its body, and ends the read. One without (KeyUpdate, a ticket, HelloRequest) does not, so a server could keep the
- * loop in a single read for as long as it sends them.
+ * Limit of pieces that one SSL_read takes from the channel. A record has two: its header and its body. A record with
+ * data ends the read. KeyUpdate, a ticket or HelloRequest does not: without a limit, a server that sends only these
+ * would block the loop.
  */
 #define PIECES_PER_READ 16u
 

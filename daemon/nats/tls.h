@@ -25,7 +25,7 @@ bool tls_init(void);
 /* "certificate required", for example. */
 const char *tls_alert_text(int alert);
 
-/* From now on the observer is told of the sessions of the calling thread; NULL: nobody is. */
+/* Sets the observer of the sessions that the calling thread creates and frees. NULL: removes it. */
 void tls_observe(struct tls_observer *observer);
 
 /*

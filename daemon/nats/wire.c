@@ -21,7 +21,7 @@
 /* Not even an answer to a ping is added to so much that the server has not read. */
 #define PONG_ROOM_BYTES (8u * 1024u * 1024u)
 
-/* Bytes that one call reads, about, and writes: then the sessions have their turn. */
+/* Limit of bytes that one call of wire_read or wire_write moves, so that sessions get their share of the loop. */
 #define TURN_BYTES (1024u * 1024u)
 
 #define VERSION_LINE "NATS/1.0"

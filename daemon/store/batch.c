@@ -211,7 +211,7 @@ static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint
     case OUTCOME_NOT_STORED:
         request_set_doubt(&batch->request, false);
         let_go(batch);
-        batch->turn.is_due = true; /* this batch goes before those that waited for its keys */
+        batch->turn.is_due = true; /* retry before the writes that wait for these keys */
         if (!batch->has_failed)
             return false;
         batch->error.outcome = ERROR_OUTCOME_NONE;

@@ -18,7 +18,7 @@
 /* A cluster must say so often in a row, each time after a backoff, that there is no such stream: see jetstream_call. */
 #define NOT_FOUND_TIMES 4u
 
-/* A stream with replicas counts as set back after so many answers in a row with a last sequence below the position. */
+/* A replicated stream is set back if this many answers in a row have a last sequence below the position. */
 #define BEHIND_TIMES 4u
 
 /* So often within a minute somebody else takes a consumer of this name away: then it is two daemons that have one name.
@@ -154,7 +154,7 @@ static enum request_verdict compare_position(struct feed *feed)
     return REQUEST_RETRY;
 }
 
-/* Compares the message at the position with the one that was told. If it differs or is gone, all keys are compared. */
+/* Compares the stored message at the position with the delivered one. If they differ, all keys are reconciled. */
 static enum request_verdict take_position(struct feed *feed, json_t *answer)
 {
     const char *time = json_string_value(json_object_get(json_object_get(answer, "message"), "time"));

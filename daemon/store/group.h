@@ -18,8 +18,8 @@ struct group *group_retain(struct group *group);
 void group_release(struct group *group);
 
 /*
- * What may be at NATS at a time: of the bucket's writes that are messages of their own, and of its atomic batches. Each
- * bucket has limits of its own, so that one without a leader does not keep the places of others.
+ * The limits of the bucket's single writes and atomic batches in flight. Limits are per bucket: a bucket without a
+ * leader must not use up those of other buckets.
  */
 struct request_limit *group_writes_limit(struct group *group);
 struct request_limit *group_batches_limit(struct group *group);

@@ -28,8 +28,8 @@ bool ledger_is_shared(const struct ledger *ledger);
 void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stream);
 
 /*
- * Records the sequence of a message that is stored: it raises the last sequence. If it is another keeper's than what is
- * known, it replaces it: a server that starts anew may have been set back.
+ * Records the sequence of a stored message. With the same keeper, it can only raise the last sequence. Another keeper's
+ * sequence replaces it, because a restarted server may have been set back.
  */
 void ledger_note_sequence(struct ledger *ledger, uint64_t sequence, uint64_t keeper);
 

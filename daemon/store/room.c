@@ -44,7 +44,7 @@ uint64_t room_free(const struct room *room)
 
 /* --- What is told ---------------------------------------------------------------------------------- */
 
-/* With so many bytes more. */
+/* Whether the disk is full after a further write of this many bytes. */
 static bool disk_is_full(const struct room *room, size_t bytes)
 {
     return room->free.is_known && room_free(room) < room_reserve(room) + bytes;

@@ -22,7 +22,7 @@
 struct store;
 
 struct room {
-    /* Starts a server that cannot write any more anew. False: not now. */
+    /* Restarts a server that can no longer write. False: it cannot be restarted now. */
     bool (*restart)(void *arg);
     void *restart_arg;
 

@@ -258,7 +258,7 @@ static void conclude_lost(struct write *write, const struct outcome_reading *rea
     write->is_expecting = true;
     if (!is_conditional)
         write->expected = reading->sequence;
-    write->turn.is_due = true; /* this write goes before those that waited for the key */
+    write->turn.is_due = true; /* retry before the writes that wait for the key */
     request_resume(&write->request);
 }
 
