@@ -11,8 +11,7 @@
 enum cache_flags {
     HAS_VALUE = 4,
     IS_USED = 8, /* since the clock's hand came by */
-    HAS_EXPIRY = 16,
-    HAS_HEADERS = 32
+    HAS_HEADERS = 16
 };
 
 /* Chains of a segment; a power of two, as is the number of chains of a first segment that is smaller. */
@@ -30,9 +29,9 @@ static void account(struct cache *cache, size_t more, size_t less)
     cache->budget->bytes += more - less;
 }
 
-static size_t block_bytes(struct cache_key *key)
+static size_t block_bytes(void *block)
 {
-    return malloc_usable_size(key) + BLOCK_OVERHEAD;
+    return block != NULL ? malloc_usable_size(block) + BLOCK_OVERHEAD : 0;
 }
 
 /* --- The table ------------------------------------------------------------------------------------- */
@@ -174,25 +173,6 @@ static void append_key(struct cache *cache, struct cache_key *key)
     }
 }
 
-/* A block has moved: what points to it must follow. link is what points to it in its chain. */
-static void move_key(struct cache *cache, struct cache_key **link, const struct cache_key *from, struct cache_key *to)
-{
-    to->chained = from->chained;
-    *link = to;
-    if (to->older != NULL)
-        to->older->newer = to;
-    else
-        cache->oldest = to;
-    if (to->newer != NULL)
-        to->newer->older = to;
-    else
-        cache->newest = to;
-    for (struct cache_cursor *cursor = cache->cursors; cursor != NULL; cursor = cursor->next_cursor) {
-        if (cursor->next == from)
-            cursor->next = to;
-    }
-}
-
 /* --- Blocks ---------------------------------------------------------------------------------------- */
 
 struct header_tally {
@@ -221,49 +201,65 @@ static bool copy_header(void *arg, const char *name, const char *value)
     return true;
 }
 
-/* The headers are an empty name at their end, behind names and values with a NUL each. */
-static struct cache_key *make_block(const struct kv_entry *entry, size_t key_length, int64_t expires_us,
-                                    bool with_value)
+/*
+ * Headers and value of an entry. The headers are names and values with a NUL each, and an empty name at their end.
+ * False: there are too many headers, or no memory.
+ */
+static bool make_value(const struct kv_entry *entry, char **value, bool *has_headers)
 {
     struct header_tally tally = {0};
 
-    if (with_value)
-        message_each_header(entry->message, tally_header, &tally);
-    with_value = with_value && tally.count <= CACHE_HEADERS_MAX;
-    bool has_headers = with_value && tally.count > 0;
-    struct cache_key *key = malloc(sizeof(*key) + key_length + 1 + (expires_us > 0 ? sizeof(expires_us) : 0) +
-                                   (has_headers ? tally.bytes + 1 : 0) + (with_value ? entry->value_bytes : 0));
-    if (key == NULL)
-        return NULL;
-    key->revision = entry->revision;
-    key->created_us = entry->created_us;
-    key->value_bytes = (uint32_t)entry->value_bytes;
-    key->key_length = (uint16_t)key_length;
-    key->mark = 0;
-    key->flags = (uint8_t)((unsigned)entry->operation | (with_value ? HAS_VALUE : 0) |
-                           (expires_us > 0 ? HAS_EXPIRY : 0) | (has_headers ? HAS_HEADERS : 0));
-    memcpy(key->bytes, entry->key, key_length + 1);
-    char *at = key->bytes + key_length + 1;
-    if (expires_us > 0) {
-        memcpy(at, &expires_us, sizeof(expires_us));
-        at += sizeof(expires_us);
-    }
-    if (has_headers) {
+    message_each_header(entry->message, tally_header, &tally);
+    size_t bytes = (tally.count > 0 ? tally.bytes + 1 : 0) + entry->value_bytes;
+    *value = NULL;
+    *has_headers = tally.count > 0;
+    if (tally.count > CACHE_HEADERS_MAX)
+        return false;
+    if (bytes == 0)
+        return true;
+    char *at = *value = malloc(bytes);
+    if (at == NULL)
+        return false;
+    if (tally.count > 0) {
         message_each_header(entry->message, copy_header, &at);
         *at++ = '\0';
     }
-    if (with_value && entry->value_bytes > 0)
+    if (entry->value_bytes > 0)
         memcpy(at, entry->value, entry->value_bytes);
-    return key;
+    return true;
 }
 
-int64_t cache_expiry(const struct cache_key *key)
+/* Gives the key, which has no value, that of an entry. */
+static void add_value(struct cache *cache, struct cache_key *key, const struct kv_entry *entry)
 {
-    int64_t expires_us = 0;
+    bool has_headers;
 
-    if (key->flags & HAS_EXPIRY)
-        memcpy(&expires_us, key->bytes + key->key_length + 1, sizeof(expires_us));
-    return expires_us;
+    if (!make_value(entry, &key->value, &has_headers))
+        return;
+    key->flags |= (uint8_t)(HAS_VALUE | (has_headers ? HAS_HEADERS : 0));
+    cache->value_bytes += key->value_bytes;
+    account(cache, block_bytes(key->value), 0);
+}
+
+static void drop_value(struct cache *cache, struct cache_key *key)
+{
+    if (!(key->flags & HAS_VALUE))
+        return;
+    cache->value_bytes -= key->value_bytes;
+    account(cache, 0, block_bytes(key->value));
+    free(key->value);
+    key->value = NULL;
+    key->flags &= (uint8_t) ~(HAS_VALUE | HAS_HEADERS);
+}
+
+static void set_entry(struct cache *cache, struct cache_key *key, const struct kv_entry *entry, int64_t expires_us)
+{
+    key->revision = entry->revision;
+    key->created_us = entry->created_us;
+    key->expires_us = expires_us;
+    key->value_bytes = (uint32_t)entry->value_bytes;
+    key->flags = (uint8_t)((key->flags & IS_USED) | (unsigned)entry->operation);
+    cache_mark(cache, key);
 }
 
 bool cache_has_value(const struct cache_key *key)
@@ -273,7 +269,7 @@ bool cache_has_value(const struct cache_key *key)
 
 void cache_read(struct cache_key *key, struct cache_view *view)
 {
-    const char *at = key->bytes + key->key_length + 1;
+    const char *at = key->value;
 
     key->flags |= IS_USED;
     view->message = (struct message){.headers = view->headers};
@@ -283,8 +279,6 @@ void cache_read(struct cache_key *key, struct cache_view *view)
                                     .created_us = key->created_us,
                                     .operation = cache_operation(key),
                                     .message = &view->message};
-    if (key->flags & HAS_EXPIRY)
-        at += sizeof(int64_t);
     if (key->flags & HAS_HEADERS) {
         while (*at != '\0') {
             struct message_header *header = &view->headers[view->message.header_count++];
@@ -294,50 +288,25 @@ void cache_read(struct cache_key *key, struct cache_view *view)
         }
         at++;
     }
-    view->entry.value = key->flags & HAS_VALUE ? at : "";
+    view->entry.value = at != NULL ? at : "";
 }
 
 /* --- Eviction -------------------------------------------------------------------------------------- */
 
-static void drop_value(struct cache *cache, struct cache_key **link)
-{
-    struct cache_key *key = *link;
-    size_t before = block_bytes(key);
-    int64_t expires_us = cache_expiry(key);
-    size_t size = sizeof(*key) + key->key_length + 1 + (expires_us > 0 ? sizeof(expires_us) : 0);
-    struct cache_key *smaller = malloc(size);
-
-    if (smaller == NULL)
-        return;
-    memcpy(smaller, key, size);
-    smaller->flags &= (uint8_t) ~(HAS_VALUE | HAS_HEADERS);
-    cache->value_bytes -= smaller->value_bytes;
-    account(cache, block_bytes(smaller), before);
-    move_key(cache, link, key, smaller);
-    free(key);
-}
-
-/* The link in the chain at the hand from which it goes on. */
-static struct cache_key **hand_link(struct cache *cache)
-{
-    struct cache_key **link = chain_at(cache, cache->hand);
-
-    for (unsigned i = 0; i < cache->hand_place && *link != NULL; i++)
-        link = &(*link)->chained;
-    return link;
-}
-
 /* Go on in the chain at the hand, and evict the next value that was not used since the hand came by. */
 static bool evict_from_chain(struct cache *cache)
 {
-    for (struct cache_key **link = hand_link(cache); *link != NULL; link = &(*link)->chained) {
-        struct cache_key *key = *link;
+    struct cache_key *key = *chain_at(cache, cache->hand);
+
+    for (unsigned i = 0; i < cache->hand_place && key != NULL; i++)
+        key = key->chained;
+    for (; key != NULL; key = key->chained) {
         cache->hand_place++;
         /* An empty value takes no room worth having. */
         if (!(key->flags & HAS_VALUE) || key->value_bytes == 0)
             continue;
         if (!(key->flags & IS_USED)) {
-            drop_value(cache, link);
+            drop_value(cache, key);
             cache->budget->evicted++;
             return true;
         }
@@ -385,79 +354,108 @@ struct cache_key *cache_find(const struct cache *cache, const char *key, size_t 
     return *find_link(cache, key, length);
 }
 
-/* Free a block, list and accounts included; its chain still points to it. */
-static void forget_block(struct cache *cache, struct cache_key *key)
+/* A key that is in no list, chain or order yet. */
+static struct cache_key *make_key(struct cache *cache, const char *name, size_t length)
 {
-    unlink_key(cache, key);
+    struct cache_key *key = malloc(sizeof(*key) + length + 1);
+
+    if (key == NULL)
+        return NULL;
+    memset(key, 0, sizeof(*key));
+    key->key_length = (uint16_t)length;
+    memcpy(key->bytes, name, length + 1);
+    account(cache, block_bytes(key), 0);
+    return key;
+}
+
+static void free_key(struct cache *cache, struct cache_key *key)
+{
+    drop_value(cache, key);
     account(cache, 0, block_bytes(key));
-    if (key->flags & HAS_VALUE)
-        cache->value_bytes -= key->value_bytes;
-    cache->count--;
     free(key);
+}
+
+static bool add_to_order(struct cache *cache, const struct cache_key *key)
+{
+    size_t before = cache->order.bytes;
+    bool is_added = order_add(&cache->order, key->bytes);
+
+    account(cache, cache->order.bytes, before);
+    return is_added;
+}
+
+static void remove_from_order(struct cache *cache, const struct cache_key *key)
+{
+    size_t before = cache->order.bytes;
+
+    order_remove(&cache->order, key->bytes);
+    account(cache, cache->order.bytes, before);
+}
+
+/* The key of that name, made where there is none. NULL: out of memory. */
+static struct cache_key *obtain_key(struct cache *cache, const char *name)
+{
+    size_t length = strlen(name);
+    struct cache_key *key = cache_find(cache, name, length);
+
+    if (key != NULL) {
+        unlink_key(cache, key);
+        drop_value(cache, key);
+        return key;
+    }
+    if (cache->count >= cache->chain_count && !grow(cache))
+        return NULL;
+    key = make_key(cache, name, length);
+    if (key == NULL)
+        return NULL;
+    if (!add_to_order(cache, key)) {
+        free_key(cache, key);
+        return NULL;
+    }
+    *link_of(cache, key) = key;
+    cache->count++;
+    return key;
 }
 
 struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, int64_t expires_us, bool with_value)
 {
-    size_t length = strlen(entry->key);
+    struct cache_key *key = obtain_key(cache, entry->key);
 
-    if (cache->count >= cache->chain_count && !grow(cache))
-        return NULL;
-    struct cache_key *key = make_block(entry, length, expires_us, with_value);
     if (key == NULL)
         return NULL;
-    struct cache_key **link = find_link(cache, entry->key, length), *old = *link;
-    key->chained = NULL;
-    if (old != NULL) {
-        key->flags |= old->flags & IS_USED;
-        key->chained = old->chained;
-        forget_block(cache, old);
-    }
-    *link = key;
-    cache->count++;
     append_key(cache, key);
-    cache_mark(cache, key);
-    account(cache, block_bytes(key), 0);
-    if (key->flags & HAS_VALUE)
-        cache->value_bytes += key->value_bytes;
+    set_entry(cache, key, entry, expires_us);
+    if (with_value)
+        add_value(cache, key, entry);
     if (cache->budget->bytes <= cache->budget->max_bytes)
         return key;
-    /* The value may be among those that go; the key stays, but may move. */
-    bool has_room = make_room(cache->budget);
-    return has_room ? *find_link(cache, entry->key, length) : NULL;
+    /* The value may be among those that go; the key stays. */
+    return make_room(cache->budget) ? key : NULL;
 }
 
 void cache_restore(struct cache *cache, struct cache_key *key, const struct kv_entry *entry, int64_t expires_us)
 {
     if (key->flags & HAS_VALUE || key->revision != entry->revision)
         return;
-    struct cache_key *full = make_block(entry, key->key_length, expires_us, true);
-    if (full == NULL)
-        return;
-    struct cache_key **link = link_of(cache, key);
-    full->flags |= IS_USED;
-    full->mark = key->mark;
-    full->older = key->older;
-    full->newer = key->newer;
-    account(cache, block_bytes(full), block_bytes(key));
-    if (full->flags & HAS_VALUE)
-        cache->value_bytes += full->value_bytes;
-    move_key(cache, link, key, full);
-    free(key);
+    key->expires_us = expires_us;
+    key->value_bytes = (uint32_t)entry->value_bytes;
+    add_value(cache, key, entry);
+    key->flags |= IS_USED;
     make_room(cache->budget);
 }
 
 void cache_remove(struct cache *cache, struct cache_key *key)
 {
-    struct cache_key **link = link_of(cache, key);
-
-    *link = key->chained;
-    forget_block(cache, key);
+    *link_of(cache, key) = key->chained;
+    unlink_key(cache, key);
+    remove_from_order(cache, key);
+    cache->count--;
+    free_key(cache, key);
 }
 
 void cache_drop_value(struct cache *cache, struct cache_key *key)
 {
-    if (key->flags & HAS_VALUE)
-        drop_value(cache, link_of(cache, key));
+    drop_value(cache, key);
 }
 
 /* --- Marks ----------------------------------------------------------------------------------------- */
@@ -499,6 +497,20 @@ void cache_cursor_end(struct cache *cache, struct cache_cursor *cursor)
     LL_DELETE2(cache->cursors, cursor, next_cursor);
 }
 
+/* --- Byte order ------------------------------------------------------------------------------------ */
+
+struct order_place cache_place(const struct cache *cache, const char *name, bool is_behind)
+{
+    return order_find(&cache->order, name, is_behind);
+}
+
+struct cache_key *cache_next_in_order(const struct cache *cache, struct order_place *place)
+{
+    const char *name = order_next(&cache->order, place);
+
+    return name != NULL ? (struct cache_key *)(uintptr_t)(name - offsetof(struct cache_key, bytes)) : NULL;
+}
+
 /* --- Life ------------------------------------------------------------------------------------------ */
 
 void cache_init(struct cache *cache, struct cache_budget *budget)
@@ -524,7 +536,8 @@ void cache_clear(struct cache *cache)
         free((void *)cache->segments[i]);
     }
     free((void *)cache->segments);
-    account(cache, 0, table_bytes);
+    account(cache, 0, table_bytes + cache->order.bytes);
+    order_clear(&cache->order);
     DL_DELETE2(budget->first, cache, previous, next);
     memset(cache, 0, sizeof(*cache));
 }
@@ -535,7 +548,8 @@ bool cache_collect(struct cache_budget *budget, unsigned count)
 
     while (count-- > 0 && (key = budget->garbage) != NULL) {
         budget->garbage = key->newer;
-        budget->bytes -= block_bytes(key);
+        budget->bytes -= block_bytes(key) + block_bytes(key->value);
+        free(key->value);
         free(key);
     }
     return budget->garbage != NULL;

@@ -2,16 +2,18 @@
  * cache: the keys of one bucket in memory, and their values as far as there is room.
  *
  * Used by replica, which feeds it, and through that by reads and watches. It knows nothing of NATS but the form of an
- * entry. A key is one block of memory: what is known of its last entry, its name, and its value unless that was
- * evicted. The blocks are found by linear hashing (Litwin, 1980), a table that grows by one chain at a time, so that no
- * single key waits for all to be moved. They stand in a list from the oldest revision to the newest. When all caches
- * together are over their budget, values leave by the CLOCK algorithm (second chance), which keeps those that were read
- * of late. A cache that is cleared leaves its blocks to the budget, which frees them a slice at a time.
+ * entry. A key is a block of memory that stays where it is: what is known of its last entry, and its name. Its value is
+ * another block, unless it was evicted. Keys are found by linear hashing (Litwin, 1980), a table that grows by one
+ * chain at a time, so that no single key waits for all to be moved. They also stand in a list from the oldest revision
+ * to the newest, and in byte order. When all caches together are over their budget, values leave by the CLOCK algorithm
+ * (second chance), which keeps those that were read of late. A cache that is cleared leaves its blocks to the budget,
+ * which frees them a slice at a time.
  */
 #ifndef DAEMON_STORE_CACHE_H
 #define DAEMON_STORE_CACHE_H
 
 #include "daemon/nats/kv.h"
+#include "daemon/store/order.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,17 +22,19 @@
 /* Of a key with more, the value is not kept. */
 #define CACHE_HEADERS_MAX 16u
 
-/* One key; all that is behind a cache_view is private. 48 bytes, and what malloc and the table add: about 80 a key. */
+/* One key; all that is behind a cache_view is private. It takes 64 bytes, and what malloc, table and order add. */
 struct cache_key {
     struct cache_key *older, *newer;
     struct cache_key *chained; /* the next one of its chain */
+    char *value;               /* behind its headers; NULL: there is none, or an empty one without headers */
     uint64_t revision;
     int64_t created_us;
+    int64_t expires_us;   /* since the epoch; 0: never */
     uint32_t value_bytes; /* also of a value that was evicted */
     uint16_t key_length;
     uint8_t flags; /* enum kv_operation is among them */
     uint8_t mark;
-    char bytes[]; /* the key and a NUL; then, by the flags, when it expires; headers; the value */
+    char bytes[]; /* the key and a NUL */
 };
 
 /* What all caches share. */
@@ -54,6 +58,7 @@ struct cache {
     struct cache_key ***segments; /* of CACHE_SEGMENT chains each */
     size_t segment_count, segment_capacity;
     size_t chain_count; /* those beyond are not in use yet */
+    struct order order; /* of the keys' names */
     size_t count;
     size_t bytes;
     size_t value_bytes;  /* of the values that are there */
@@ -89,12 +94,12 @@ struct cache_key *cache_find(const struct cache *cache, const char *key, size_t 
  */
 struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, int64_t expires_us, bool with_value);
 
-/* Gives a key the value of its revision, which it had lost. The key may move in memory. */
+/* Gives a key the value of its revision, which it had lost. Where there is no memory for it, nothing happens. */
 void cache_restore(struct cache *cache, struct cache_key *key, const struct kv_entry *entry, int64_t expires_us);
 
 void cache_remove(struct cache *cache, struct cache_key *key);
 
-/* Drop a key's value; the key stays, but may move in memory. */
+/* Drops a key's value; the key stays. */
 void cache_drop_value(struct cache *cache, struct cache_key *key);
 
 static inline const char *cache_key_name(const struct cache_key *key)
@@ -110,8 +115,11 @@ static inline enum kv_operation cache_operation(const struct cache_key *key)
 /* Whether its value is there, or it is a marker, which has none. */
 bool cache_has_value(const struct cache_key *key);
 
-/* When its time is over, in us since the epoch; 0: never, as of most. */
-int64_t cache_expiry(const struct cache_key *key);
+/* When its time is over, in us since the epoch; 0: never. */
+static inline int64_t cache_expiry(const struct cache_key *key)
+{
+    return key->expires_us;
+}
 
 /* Notes that it was used, and shows it. */
 void cache_read(struct cache_key *key, struct cache_view *view);
@@ -130,5 +138,12 @@ void cache_cursor_begin(struct cache *cache, struct cache_cursor *cursor);
 /* The next key, NULL at the end; it goes on when there is more. */
 struct cache_key *cache_cursor_next(struct cache_cursor *cursor);
 void cache_cursor_end(struct cache *cache, struct cache_cursor *cursor);
+
+/* --- Byte order; a place is valid until the cache is changed --- */
+
+/* The place before the first key that is not below name; with is_behind, before the first one above it. */
+struct order_place cache_place(const struct cache *cache, const char *name, bool is_behind);
+/* The next key, NULL at the end. */
+struct cache_key *cache_next_in_order(const struct cache *cache, struct order_place *place);
 
 #endif

@@ -161,6 +161,23 @@ static void compare_key(const struct model *model, unsigned number, size_t *coun
         must(memcmp(view.entry.value, entry.value, key->value_bytes) == 0);
 }
 
+/* All keys in byte order, and those behind one of them. */
+static void compare_order(const struct model *model)
+{
+    struct order_place place = cache_place(&model->cache, "", false);
+    const struct cache_key *key, *before = NULL;
+    size_t count = 0;
+
+    for (; (key = cache_next_in_order(&model->cache, &place)) != NULL; before = key, count++) {
+        must(before == NULL || strcmp(cache_key_name(before), cache_key_name(key)) < 0);
+        if (before != NULL) {
+            struct order_place behind = cache_place(&model->cache, cache_key_name(before), true);
+            must(cache_next_in_order(&model->cache, &behind) == key);
+        }
+    }
+    ck_assert_uint_eq(model->cache.count, count);
+}
+
 static void compare(const struct model *model)
 {
     size_t count = 0, value_bytes = 0;
@@ -176,6 +193,7 @@ static void compare(const struct model *model)
     }
     ck_assert_uint_eq(count, 0);
     ck_assert_uint_eq(model->cache.value_bytes, value_bytes);
+    compare_order(model);
     ck_assert_uint_eq(model->cache.bytes, model->budget.bytes);
     ck_assert_uint_le(model->budget.bytes, model->budget.max_bytes);
 }

@@ -29,6 +29,7 @@ Suite *rpc_suite(void);
 Suite *wire_suite(void);
 Suite *kv_suite(void);
 Suite *ground_suite(void);
+Suite *order_suite(void);
 Suite *outcome_suite(void);
 
 #endif

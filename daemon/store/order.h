@@ -1,0 +1,60 @@
+/*
+ * order: a set of names in byte order.
+ *
+ * Used by cache, so that a page of keys costs what it returns and not what the bucket has. The names are borrowed. They
+ * stand in leaves of up to ORDER_LEAF_NAMES, and one array has the leaves in their order: of five million names it has
+ * some fifty thousand. That takes about 12 bytes for each name. Leaves of few names are small.
+ */
+#ifndef DAEMON_STORE_ORDER_H
+#define DAEMON_STORE_ORDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ORDER_LEAF_NAMES 128u
+
+struct order_leaf {
+    uint16_t count, capacity;
+    const char *names[];
+};
+
+struct order {
+    struct order_leaf **leaves; /* none is empty */
+    size_t leaf_count, leaf_capacity;
+    size_t bytes; /* that malloc gave for all of this, its own included */
+};
+
+/* A place between two names: the next one is at index in leaf. Valid until the set is changed. */
+struct order_place {
+    size_t leaf;
+    size_t index;
+};
+
+/* Adds a name that is not there yet. False: out of memory, and nothing is changed. */
+bool order_add(struct order *order, const char *name);
+
+/* Removes a name. Does nothing where it is not there. */
+void order_remove(struct order *order, const char *name);
+
+/* The place before the first name that is not below name; with is_behind, before the first one above it. */
+struct order_place order_find(const struct order *order, const char *name, bool is_behind);
+
+/* The next name, NULL at the end. */
+static inline const char *order_next(const struct order *order, struct order_place *place)
+{
+    if (place->leaf >= order->leaf_count)
+        return NULL;
+    const struct order_leaf *leaf = order->leaves[place->leaf];
+    const char *name = leaf->names[place->index++];
+    if (place->index == leaf->count) {
+        place->leaf++;
+        place->index = 0;
+    }
+    return name;
+}
+
+/* Frees everything but the names. */
+void order_clear(struct order *order);
+
+#endif

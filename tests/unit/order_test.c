@@ -1,0 +1,150 @@
+/* A set of names in byte order: it is compared with a sorted array after each of many changes. */
+#include "daemon/store/order.h"
+#include "tests/unit/suites.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAMES 3000u
+
+static char names[NAMES][16];
+static bool is_in[NAMES];
+
+/* Numbers with leading zeros: their order is that of the array. */
+static void make_names(void)
+{
+    memset(is_in, 0, sizeof(is_in));
+    for (unsigned i = 0; i < NAMES; i++)
+        snprintf(names[i], sizeof(names[i]), "k%06u", i);
+}
+
+static unsigned next_in(unsigned from)
+{
+    while (from < NAMES && !is_in[from])
+        from++;
+    return from;
+}
+
+static void check_all(const struct order *order)
+{
+    struct order_place place = order_find(order, "", false);
+    const char *name;
+    unsigned at = next_in(0);
+
+    while ((name = order_next(order, &place)) != NULL) {
+        ck_assert_uint_lt(at, NAMES);
+        ck_assert_ptr_eq(name, names[at]);
+        at = next_in(at + 1);
+    }
+    ck_assert_uint_eq(at, NAMES);
+}
+
+static void check_find(const struct order *order, unsigned number)
+{
+    struct order_place place = order_find(order, names[number], false);
+    unsigned at = next_in(number), behind = next_in(number + 1);
+
+    ck_assert_pstr_eq(order_next(order, &place), at < NAMES ? names[at] : NULL);
+    place = order_find(order, names[number], true);
+    ck_assert_pstr_eq(order_next(order, &place), behind < NAMES ? names[behind] : NULL);
+}
+
+static void add(struct order *order, unsigned number)
+{
+    ck_assert(order_add(order, names[number]));
+    is_in[number] = true;
+}
+
+static void toggle(struct order *order, unsigned number)
+{
+    if (!is_in[number]) {
+        add(order, number);
+        return;
+    }
+    order_remove(order, names[number]);
+    is_in[number] = false;
+}
+
+START_TEST(random_changes_keep_the_order)
+{
+    struct order order = {0};
+    unsigned seed = 16 + (unsigned)_i;
+
+    make_names();
+    for (unsigned i = 0; i < 40000; i++) {
+        toggle(&order, (unsigned)rand_r(&seed) % NAMES);
+        check_find(&order, (unsigned)rand_r(&seed) % NAMES);
+        if (i % 500 == 0)
+            check_all(&order);
+    }
+    for (unsigned i = 0; i < NAMES; i++) {
+        if (is_in[i])
+            toggle(&order, i);
+    }
+    check_all(&order);
+    ck_assert_uint_eq(order.leaf_count, 0);
+    order_clear(&order);
+}
+END_TEST
+
+START_TEST(names_that_come_in_order_fill_their_leaves)
+{
+    struct order order = {0};
+
+    make_names();
+    for (unsigned i = 0; i < NAMES; i++)
+        add(&order, i);
+    check_all(&order);
+    ck_assert_uint_eq(order.leaf_count, (NAMES + ORDER_LEAF_NAMES - 1) / ORDER_LEAF_NAMES);
+    order_clear(&order);
+    ck_assert_uint_eq(order.bytes, 0);
+}
+END_TEST
+
+START_TEST(what_was_removed_leaves_no_memory_behind)
+{
+    struct order order = {0};
+
+    make_names();
+    for (unsigned i = 0; i < NAMES; i++)
+        add(&order, i);
+    size_t full = order.bytes;
+    for (unsigned i = 0; i < NAMES; i++) {
+        if (i % 10 != 0)
+            toggle(&order, i);
+    }
+    check_all(&order);
+    ck_assert_uint_lt(order.bytes, full / 3);
+    order_clear(&order);
+}
+END_TEST
+
+START_TEST(a_name_that_is_not_there_is_not_removed)
+{
+    struct order order = {0};
+
+    order_remove(&order, "a");
+    ck_assert(order_add(&order, "b"));
+    order_remove(&order, "a");
+    order_remove(&order, "c");
+    struct order_place place = order_find(&order, "a", false);
+    ck_assert_str_eq(order_next(&order, &place), "b");
+    ck_assert_ptr_null(order_next(&order, &place));
+    order_clear(&order);
+}
+END_TEST
+
+Suite *order_suite(void)
+{
+    Suite *suite = suite_create("order");
+    TCase *tests = tcase_create("order");
+
+    tcase_add_loop_test(tests, random_changes_keep_the_order, 0, 3);
+    tcase_add_test(tests, names_that_come_in_order_fill_their_leaves);
+    tcase_add_test(tests, what_was_removed_leaves_no_memory_behind);
+    tcase_add_test(tests, a_name_that_is_not_there_is_not_removed);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
