@@ -11,6 +11,9 @@
 
 #include <string.h>
 
+/* Keys of one moment, as the server reads them. */
+#define NEAR_KEYS 1024u
+
 /* Of one call: what it takes to look through them is a part of one turn of the loop. */
 #define KEYS_MAX 16384u
 
@@ -46,11 +49,18 @@ struct get_call {
     struct arena_task entries_task;
     msgpack_sbuffer entries; /* keys and entries that are there, as they come */
     msgpack_packer packer;
+    struct near_moment moment;
+    struct job looking; /* for the rest of the keys */
+    size_t looked;      /* for so many keys */
+    size_t charged;     /* bytes of the entries */
 };
 
 static void free_entries(struct arena_task *task)
 {
-    msgpack_sbuffer_destroy(&ARENA_TASK_OWNER(task, struct get_call, entries_task)->entries);
+    struct get_call *get = ARENA_TASK_OWNER(task, struct get_call, entries_task);
+
+    jobs_remove(get->call->store->jobs, &get->looking);
+    msgpack_sbuffer_destroy(&get->entries);
 }
 
 static void forget_entries(void *arg)
@@ -125,29 +135,84 @@ static bool take_keys(struct call *call, const char ***keys, size_t *count)
     return true;
 }
 
-/* Answers from memory, where it has every key. False: it has not. */
-static bool answer_cached(struct get_call *get)
+/* Memory has not every key: all come from NATS. */
+static void ask_nats(struct get_call *get)
 {
     struct call *call = get->call;
+
+    forget_entries(get);
+    get->bulk.consistency = near_consistency(call->store, call->bucket, get->bulk.consistency);
+    if (call_needs_nats(call))
+        bulk_get(call->store, &call->arena, &get->bulk);
+}
+
+/* Looks for up to NEAR_KEYS keys as they are at this moment. False: memory does not have them. */
+static bool look_for_some(struct get_call *get)
+{
+    struct call *call = get->call;
+    size_t end = get->looked + NEAR_KEYS < get->bulk.count ? get->looked + NEAR_KEYS : get->bulk.count;
     struct cache_view view;
 
-    for (size_t i = 0; i < get->bulk.count; i++) {
-        switch (near_look(call->store, call->bucket, get->keys[i], strlen(get->keys[i]), &view)) {
+    for (; get->looked < end; get->looked++) {
+        const char *key = get->keys[get->looked];
+        switch (near_look_now(call->store, call->bucket, key, strlen(key), &view)) {
         case REPLICA_HAS:
-            keep_entry(get, i, &view.entry);
+            keep_entry(get, get->looked, &view.entry);
             break;
         case REPLICA_LACKS:
             break;
+        case REPLICA_WAITS:
         case REPLICA_UNSURE:
-            forget_entries(get);
             return false;
         }
         /* An answer that is too large is refused before it is made. */
-        if (get->entries.size > get->bulk.bytes_max)
-            break;
+        if (get->entries.size > get->bulk.bytes_max) {
+            get->looked = get->bulk.count;
+            return true;
+        }
     }
-    answer_entries(get, NULL);
     return true;
+}
+
+static void look_for_rest(struct get_call *get);
+
+static bool run_looking(struct job *job)
+{
+    look_for_rest((struct get_call *)((char *)job - offsetof(struct get_call, looking)));
+    return false;
+}
+
+static void on_moment(void *arg, bool has_come)
+{
+    struct get_call *get = arg;
+    struct call *call = get->call;
+
+    if (!has_come || !look_for_some(get)) {
+        ask_nats(get);
+        return;
+    }
+    size_t more = get->entries.size - get->charged;
+    get->charged = get->entries.size;
+    if (!call_take_memory(call, more)) {
+        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
+                       "the daemon's calls in flight have reached its limit of memory (limits.call_bytes); try again, "
+                       "or ask for fewer keys");
+        return;
+    }
+    if (get->looked == get->bulk.count)
+        answer_entries(get, NULL);
+    else
+        jobs_add(call->store->jobs, &get->looking, run_looking);
+}
+
+/* Each part is of a moment of its own. */
+static void look_for_rest(struct get_call *get)
+{
+    get->moment.bucket = get->call->bucket;
+    get->moment.deadline_ms = get->bulk.deadline_ms;
+    get->moment.ready = on_moment;
+    get->moment.arg = get;
+    near_await_moment(get->call->store, &get->call->arena, &get->moment);
 }
 
 void handle_bulk_get(struct call *call)
@@ -179,14 +244,10 @@ void handle_bulk_get(struct call *call)
     get->bulk.entry = keep_entry;
     get->bulk.done = answer_entries;
     get->bulk.arg = get;
-    if (get->bulk.consistency == READ_CACHED) {
-        if (answer_cached(get))
-            return;
-        get->bulk.consistency = near_consistency(call->store, call->bucket);
-    }
-    if (!call_needs_nats(call))
-        return;
-    bulk_get(call->store, &call->arena, &get->bulk);
+    if (near_is_for(call->store, call->bucket, get->bulk.consistency))
+        look_for_rest(get);
+    else
+        ask_nats(get);
 }
 
 /* --- bulk.put and bulk.delete ---------------------------------------------------------------------- */

@@ -14,35 +14,23 @@
 
 /* --- Reads ----------------------------------------------------------------------------------------- */
 
-/* From memory, or else together with others who ask for the same. */
-static void start_cached_get(struct call *call, const char *key, read_entry_fn *done)
+/* Answers from memory what can be answered at once. False: it cannot. */
+static bool answer_at_once(struct call *call, const char *key, read_entry_fn *done)
 {
     struct cache_view view;
-    struct near_get *get;
 
     switch (near_look(call->store, call->bucket, key, strlen(key), &view)) {
     case REPLICA_HAS:
         done(call, &view.entry, NULL);
-        return;
+        return true;
     case REPLICA_LACKS:
         done(call, NULL, NULL);
-        return;
+        return true;
+    case REPLICA_WAITS:
     case REPLICA_UNSURE:
         break;
     }
-    if (!call_needs_nats(call))
-        return;
-    get = arena_zalloc(&call->arena, sizeof(*get));
-    if (get == NULL) {
-        call_fail_out_of_memory(call);
-        return;
-    }
-    get->bucket = call->bucket;
-    get->key = key;
-    get->deadline_ms = call->deadline_ms;
-    get->done = done;
-    get->arg = call;
-    near_get(call->store, &call->arena, get);
+    return false;
 }
 
 static void start_get(struct call *call, read_entry_fn *done)
@@ -54,25 +42,27 @@ static void start_get(struct call *call, read_entry_fn *done)
     if (!argument_key(call, 1, &key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
         !option_consistency(call, &consistency))
         return;
-    if (consistency == READ_CACHED && revision == 0) {
-        start_cached_get(call, key, done);
+    bool is_near = revision == 0 && near_is_for(call->store, call->bucket, consistency);
+    if (is_near && answer_at_once(call, key, done))
         return;
-    }
     if (!call_needs_nats(call))
         return;
-    struct read_get *get = arena_zalloc(&call->arena, sizeof(*get));
-    if (get == NULL) {
+    struct near_get *near = arena_zalloc(&call->arena, sizeof(*near));
+    if (near == NULL) {
         call_fail_out_of_memory(call);
         return;
     }
-    get->bucket = call->bucket;
-    get->key = key;
-    get->revision = (uint64_t)revision;
-    get->consistency = consistency;
-    get->deadline_ms = call->deadline_ms;
-    get->done = done;
-    get->arg = call;
-    read_get(call->store, &call->arena, get);
+    near->get.bucket = call->bucket;
+    near->get.key = key;
+    near->get.revision = (uint64_t)revision;
+    near->get.consistency = consistency;
+    near->get.deadline_ms = call->deadline_ms;
+    near->get.done = done;
+    near->get.arg = call;
+    if (is_near)
+        near_get(call->store, &call->arena, near);
+    else
+        read_get(call->store, &call->arena, &near->get);
 }
 
 static void answer_entry(void *arg, const struct kv_entry *entry, const struct error *error)
@@ -176,14 +166,15 @@ static void answer_keys(void *arg, const char *const *keys, size_t count, const 
 
 void handle_kv_keys(struct call *call)
 {
-    struct read_keys *keys = arena_zalloc(&call->arena, sizeof(*keys));
+    struct near_keys *near = arena_zalloc(&call->arena, sizeof(*near));
     enum read_consistency consistency;
     int64_t limit;
 
-    if (keys == NULL) {
+    if (near == NULL) {
         call_fail_out_of_memory(call);
         return;
     }
+    struct read_keys *keys = &near->keys;
     if (!option_string(call, "filter", &keys->filter) || !option_string(call, "after", &keys->after) ||
         !option_integer(call, "limit", 1, 1000000000, 0, &limit) || !option_consistency(call, &consistency))
         return;
@@ -204,11 +195,11 @@ void handle_kv_keys(struct call *call)
     keys->memory_arg = call;
     keys->done = answer_keys;
     keys->arg = call;
-    bool is_cached = consistency == READ_CACHED;
-    if (!(is_cached && near_can_answer(call->store, call->bucket)) && !call_needs_nats(call))
+    bool is_near = near_is_for(call->store, call->bucket, consistency);
+    if (!(is_near && near_can_answer(call->store, call->bucket)) && !call_needs_nats(call))
         return;
-    if (is_cached)
-        near_keys(call->store, &call->arena, keys);
+    if (is_near)
+        near_keys(call->store, &call->arena, near);
     else
         read_keys(call->store, &call->arena, keys);
 }

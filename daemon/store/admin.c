@@ -30,11 +30,35 @@ static void free_names(struct admin *admin)
     free((void *)admin->names);
 }
 
+/* --- Changes that leave no messages ----------------------------------------------------------------- */
+
+static void begin_change(struct admin *admin)
+{
+    admin->is_changing = true;
+    replica_begin_change(admin->store, admin->bucket);
+}
+
+/* is_known: whether it was done or not, nothing more comes of it. */
+static void end_change(struct admin *admin, bool is_known)
+{
+    if (admin->is_changing)
+        replica_end_change(admin->store, admin->bucket, is_known);
+    admin->is_changing = false;
+}
+
+static bool is_in_doubt(const struct error *error)
+{
+    return error != NULL && error->code == ERROR_DEADLINE_EXCEEDED;
+}
+
+/* --- Life ------------------------------------------------------------------------------------------- */
+
 static void cancel_admin(struct arena_task *task)
 {
     struct admin *admin = ARENA_TASK_OWNER(task, struct admin, task);
 
     jetstream_cancel(&admin->call);
+    end_change(admin, false);
     json_decref(admin->stream);
     free_names(admin);
 }
@@ -48,6 +72,7 @@ static void begin(struct store *store, struct arena *arena, struct admin *admin)
 
 static void finish(struct admin *admin, const struct bucket_info *info, const struct error *error)
 {
+    end_change(admin, true); /* of one that was not even asked for */
     arena_end_task(&admin->task);
     json_decref(admin->stream);
     admin->done(admin->arg, info, error);
@@ -172,6 +197,18 @@ static void on_created(void *arg, json_t *answer, unsigned err_code, const struc
     fail_change(admin, err_code, error);
 }
 
+/*
+ * The copy in memory hears from markers that values have expired. With a longer time than one second the server would
+ * lengthen TTLs that are shorter than it, where a bucket has history.
+ */
+static void add_expiry_markers(const struct admin *admin, unsigned level)
+{
+    bool is_chosen = admin->config->set & (BUCKET_LIMIT_MARKER_TTL | BUCKET_MIRROR);
+
+    if (admin->store->conf->nats.mode == CONF_NATS_EMBEDDED && !is_chosen && level >= JETSTREAM_LEVEL_TTL)
+        json_object_set_new(admin->stream, "subject_delete_marker_ttl", json_integer(1000000000));
+}
+
 /* What can be asked for depends on the server, and in a cluster that is being upgraded on which one. */
 static void on_create_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
@@ -188,6 +225,7 @@ static void on_create_level(void *arg, json_t *answer, unsigned err_code, const 
         fail(admin, &wrong);
         return;
     }
+    add_expiry_markers(admin, level_in(answer));
     admin->verb = "STREAM.CREATE";
     admin->changed = on_created;
     change_stream(admin);
@@ -205,13 +243,15 @@ void admin_create(struct store *store, struct arena *arena, struct admin *admin)
 static void begin_removal(struct admin *admin)
 {
     admin->store->removals++;
+    begin_change(admin);
 }
 
 static void end_removal(struct admin *admin, const struct error *error)
 {
     admin->store->removals++;
-    if (error != NULL && error->code == ERROR_DEADLINE_EXCEEDED)
+    if (is_in_doubt(error))
         admin->store->removal_in_doubt = link_number(admin->store->link);
+    end_change(admin, !is_in_doubt(error));
 }
 
 /* --- Update ---------------------------------------------------------------------------------------- */
@@ -226,7 +266,6 @@ static void on_updated(void *arg, json_t *answer, unsigned err_code, const struc
         return;
     }
     bucket_forget(admin->store, admin->bucket);
-    replica_distrust(admin->store, admin->bucket);
     answer_info(admin, answer);
 }
 
@@ -279,7 +318,7 @@ static void on_removed(void *arg, json_t *answer, unsigned err_code, const struc
     struct admin *admin = arg;
 
     bucket_forget(admin->store, admin->bucket);
-    replica_distrust(admin->store, admin->bucket);
+    end_change(admin, !is_in_doubt(error));
     /* A copy of the request that came too late found what the first one left. */
     bool was_ours = err_code == JETSTREAM_STREAM_NOT_FOUND && admin->call.request.attempts > 1;
     if (answer != NULL || was_ours)
@@ -291,6 +330,7 @@ static void on_removed(void *arg, json_t *answer, unsigned err_code, const struc
 void admin_delete(struct store *store, struct arena *arena, struct admin *admin)
 {
     begin(store, arena, admin);
+    begin_change(admin);
     call_stream(admin, "STREAM.DELETE", NULL, on_removed);
 }
 
@@ -299,7 +339,6 @@ static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct
     struct admin *admin = arg;
 
     end_removal(admin, error);
-    replica_distrust(admin->store, admin->bucket);
     if (answer != NULL)
         finish(admin, NULL, NULL);
     else

@@ -37,6 +37,7 @@ struct admin {
     unsigned level;
     json_t *stream;   /* the settings to ask for */
     const char *verb; /* … and how */
+    bool is_changing; /* what is in memory of the bucket is not answered */
     jetstream_call_fn *changed;
     size_t origin; /* of those that the bucket is to be fed from: the next to be looked for */
     char **names;

@@ -36,6 +36,7 @@ struct bucket_entry {
 struct bucket_memory {
     struct bucket bucket;
     char name[KV_BUCKET_LENGTH_MAX + 1];
+    char origin[KV_STREAM_BYTES];
     char stream[KV_STREAM_BYTES];
     char prefix[KV_PREFIX_BYTES];
     char put_prefix[KV_PREFIX_BYTES + 256];
@@ -59,6 +60,7 @@ static void set_prefixes(struct bucket_memory *memory, const struct store *store
 
     if (origin == NULL)
         origin = name;
+    snprintf(memory->origin, sizeof(memory->origin), "%s", strncmp(origin, "KV_", 3) == 0 ? origin + 3 : origin);
     if (api == NULL || api[0] == '\0')
         api = store->conf->nats.domain != NULL ? store->jetstream.prefix : NULL;
     set_prefix(memory->prefix, sizeof(memory->prefix), NULL, origin);
@@ -155,6 +157,7 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     snprintf(memory->stream, sizeof(memory->stream), "KV_%s", name);
     set_prefixes(memory, store, name, json_object_get(config, "mirror"));
     bucket->name = memory->name;
+    bucket->origin = memory->origin;
     bucket->stream = memory->stream;
     bucket->prefix = memory->prefix;
     bucket->put_prefix = memory->put_prefix;
@@ -165,6 +168,8 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     bucket->allows_direct =
         json_is_true(json_object_get(config, "allow_direct")) || json_is_true(json_object_get(config, "mirror_direct"));
     bucket->is_mirror = json_is_object(json_object_get(config, "mirror"));
+    bucket->is_exclusive = store->conf->nats.mode == CONF_NATS_EMBEDDED && !bucket->is_mirror &&
+                           json_array_size(json_object_get(config, "sources")) == 0;
     bucket->is_clustered = !json_is_object(cluster) || json_object_get(cluster, "name") != NULL;
     bucket->max_value_size = bucket_config_max_value_size(config);
     bucket->max_age_ms = (uint64_t)json_integer_value(json_object_get(config, "max_age")) / 1000000u;
@@ -370,11 +375,11 @@ static struct bucket_entry *find_entry(const struct store *store, const char *na
     return entry;
 }
 
-bool bucket_is_known(const struct store *store, const char *name)
+const struct bucket *bucket_find_known(const struct store *store, const char *name)
 {
     const struct bucket_entry *entry = find_entry(store, name);
 
-    return entry != NULL && entry->handle != NULL && !entry->is_forgotten;
+    return entry != NULL && !entry->is_forgotten ? entry->handle : NULL;
 }
 
 static struct bucket_entry *add_entry(struct store *store, const char *name)

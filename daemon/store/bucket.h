@@ -15,6 +15,7 @@
 
 struct bucket {
     const char *name;
+    const char *origin;     /* the bucket that is written to: of a mirror the one that it copies */
     const char *stream;     /* "KV_b" */
     const char *prefix;     /* of the subjects that its keys are stored under: "$KV.b." */
     const char *put_prefix; /* of the subjects to publish to: another one for a mirror */
@@ -24,6 +25,7 @@ struct bucket {
     bool allows_atomic;     /* atomic batches */
     bool allows_direct;     /* direct gets */
     bool is_mirror;         /* written to through the bucket that it copies */
+    bool is_exclusive;      /* of the embedded server, and not fed from others: only this daemon writes to it */
     bool is_clustered;      /* nobody knows which server reads it */
     int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
     uint64_t max_age_ms;    /* of every message; 0: for ever */
@@ -92,8 +94,8 @@ static inline bool bucket_may_have_responders(const struct bucket *bucket, unsig
     return bucket->replicas > 1 && times % 4 != 0;
 }
 
-/* Whether the bucket was there when it was looked up last. */
-bool bucket_is_known(const struct store *store, const char *name);
+/* What was found when the bucket was looked up last, borrowed until the loop goes on; or NULL. */
+const struct bucket *bucket_find_known(const struct store *store, const char *name);
 
 /* The next bucket_open looks the bucket up anew. Handles in use stay as they are. */
 void bucket_forget(struct store *store, const char *name);

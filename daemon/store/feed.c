@@ -1,5 +1,6 @@
 #include "daemon/store/feed.h"
 
+#include "daemon/hash.h"
 #include "daemon/log.h"
 #include "daemon/nats/consumer.h"
 
@@ -110,8 +111,22 @@ void feed_read_info(json_t *answer, struct feed_info *info)
     info->subjects = (uint64_t)json_integer_value(json_object_get(state, "num_subjects"));
     info->replicas = (unsigned)json_integer_value(json_object_get(config, "num_replicas"));
     info->max_age_us = json_integer_value(json_object_get(config, "max_age")) / 1000;
+    info->has_origin =
+        json_is_object(json_object_get(config, "mirror")) || json_array_size(json_object_get(config, "sources")) > 0;
     info->expires_silently =
         can_expire && json_integer_value(json_object_get(config, "subject_delete_marker_ttl")) == 0;
+}
+
+void feed_batch_note(struct feed_batch *batch, const struct message *message, uint64_t sequence)
+{
+    const char *id = message_header(message, KV_HEADER_BATCH_ID);
+    uint64_t hash = id != NULL ? hash_bytes(id, strlen(id)) : 0;
+
+    if (id == NULL || message_header(message, KV_HEADER_BATCH_COMMIT) != NULL)
+        batch->from = 0;
+    else if (batch->from == 0 || hash != batch->id)
+        batch->from = sequence;
+    batch->id = hash;
 }
 
 static enum request_verdict make_consumer(struct feed *feed)
@@ -132,14 +147,13 @@ static uint64_t keeper_in(const struct feed *feed, json_t *info)
 
 /*
  * A server that lost what it had not synced, or a backup that was put in its place, has fewer messages than were told;
- * written to, it has others under the same sequences. One that has run all the time has not. Nor has our own: it is
- * killed, and not its machine, while the daemon runs.
+ * written to, it has others under the same sequences. One that has run all the time has not.
  */
 static bool may_be_set_back(struct feed *feed, json_t *info)
 {
     feed->met_keeper = keeper_in(feed, info);
     bool is_same = feed->keeper != 0 && feed->keeper == feed->met_keeper;
-    return !is_same && feed->store->conf->nats.mode == CONF_NATS_EXTERNAL && feed->position > 0;
+    return !is_same && feed->position > 0;
 }
 
 static enum request_verdict compare_position(struct feed *feed)
@@ -158,8 +172,10 @@ static enum request_verdict compare_position(struct feed *feed)
 static enum request_verdict take_position(struct feed *feed, json_t *answer)
 {
     const char *time = json_string_value(json_object_get(json_object_get(answer, "message"), "time"));
+    /* Our own server syncs each write: what is missing there was overwritten since. */
+    bool is_overwritten = time == NULL && feed->store->conf->nats.mode == CONF_NATS_EMBEDDED;
 
-    if (time == NULL || feed->position_us == 0 || kv_parse_time_us(time) != feed->position_us)
+    if (!is_overwritten && (time == NULL || feed->position_us == 0 || kv_parse_time_us(time) != feed->position_us))
         feed->is_in_question = true;
     feed->question_us = feed->position_us != 0 ? feed->position_us : INT64_MAX;
     feed->keeper = feed->met_keeper;
@@ -199,16 +215,31 @@ static enum request_verdict take_info(struct feed *feed, json_t *answer)
     feed->is_placed = false;
     feed->is_in_question = false;
     feed->position = 0;
+    feed->batch = (struct feed_batch){0};
     feed->phase = FEED_HELD;
     request_park(&feed->request);
     feed->ops->begin(feed->arg, is_anew);
     return REQUEST_DONE; /* it may be over, or going on */
 }
 
-void feed_go(struct feed *feed, uint64_t position)
+bool feed_is_of(const struct feed *feed, json_t *answer)
 {
-    feed->position = position;
-    feed->position_us = position == feed->info.last_sequence ? feed->info.last_us : 0;
+    const char *created = json_string_value(json_object_get(answer, "created"));
+
+    return created != NULL && strcmp(created, feed->created) == 0;
+}
+
+void feed_look(struct feed *feed)
+{
+    if (feed_is_live(feed))
+        lose(feed, REQUEST_NO_LEADER);
+}
+
+void feed_go(struct feed *feed, const struct feed_place *place)
+{
+    feed->position = place->sequence;
+    feed->position_us = place->stored_us;
+    feed->batch = place->batch;
     feed->is_placed = true;
     if (feed->phase != FEED_HELD)
         return;
@@ -268,6 +299,7 @@ static void note_caught_up(struct feed *feed, bool is_idle)
     if (feed->info.replicas > 1 && feed->position < feed->info.last_sequence && !is_idle)
         return;
     feed->phase = FEED_LIVE;
+    feed->live_on = link_number(feed->store->link);
     feed->error.code = ERROR_NONE;
     if (feed->position < feed->info.last_sequence) { /* the last messages are gone */
         feed->position = feed->info.last_sequence;
@@ -382,6 +414,7 @@ static void take_delivery(struct feed *feed, struct message *message, const stru
     request_heard(&feed->request, uv_now(feed->store->loop));
     feed->position = delivery->stream_sequence;
     feed->position_us = delivery->created_us;
+    feed_batch_note(&feed->batch, message, delivery->stream_sequence);
     if (kv_read_entry(message, message->subject, feed->bucket->prefix, delivery->stream_sequence, delivery->created_us,
                       &entry))
         feed->ops->entry(feed->arg, &entry);

@@ -26,11 +26,24 @@ struct feed_info {
     uint64_t subjects; /* that have a message: keys, those of markers included */
     unsigned replicas;
     bool expires_silently; /* values may expire and leave no marker */
+    bool has_origin;       /* it is fed from other buckets: a mirror, or one with sources */
     int64_t max_age_us;    /* of every message; 0: for ever */
 };
 
 /* Reads it out of an answer of STREAM.INFO. */
 void feed_read_info(json_t *answer, struct feed_info *info);
+
+/*
+ * The atomic batch of the last message. Consumers deliver its messages one by one, maybe before all are stored; the
+ * last one has Nats-Batch-Commit.
+ */
+struct feed_batch {
+    uint64_t id;   /* a hash of Nats-Batch-Id */
+    uint64_t from; /* sequence of its first message; 0: all of it has come, or the last message was in none */
+};
+
+/* The next message of the stream is taken. */
+void feed_batch_note(struct feed_batch *batch, const struct message *message, uint64_t sequence);
 
 /* All are called from the loop. The feed may be stopped from within begin, caught_up and ended, not from within entry.
  */
@@ -81,8 +94,10 @@ struct feed {
     uint64_t keeper;     /* the server process that the position is of: see outcome_stream; 0: not known */
     bool is_in_question; /* the stream may have been set back behind the position, and written anew */
     int64_t question_us; /* position_us then; INT64_MAX where that is not known */
+    struct feed_batch batch;
     uint64_t consumer_sequence;
     unsigned pulled;    /* messages that the pulls under way may still bring */
+    uint64_t live_on;   /* the link's number when it was live last; 0: it never was */
     uint64_t heard_ms;  /* store_boot_ms when NATS last told that all was told; 0: never */
     unsigned not_found; /* answers in a row that there is no such stream */
     unsigned thefts;    /* of the consumer, of late */
@@ -95,8 +110,21 @@ struct feed {
 /* bucket is borrowed until feed_stop. */
 void feed_start(struct store *store, struct feed *feed, struct bucket *bucket, const struct feed_ops *ops, void *arg);
 
-/* Once begin was called: tells everything behind position. */
-void feed_go(struct feed *feed, uint64_t position);
+/* A message of the stream. */
+struct feed_place {
+    uint64_t sequence;
+    int64_t stored_us; /* 0: not known */
+    struct feed_batch batch;
+};
+
+/* Once begin was called: tells everything behind a message. */
+void feed_go(struct feed *feed, const struct feed_place *place);
+
+/* Whether an answer of STREAM.INFO is of the stream that is followed, and not of another one under the same name. */
+bool feed_is_of(const struct feed *feed, json_t *answer);
+
+/* Asks what the stream is, and goes on. */
+void feed_look(struct feed *feed);
 
 /* Nothing is called any more; the consumer is removed. */
 void feed_stop(struct feed *feed);

@@ -60,6 +60,8 @@ static void set_floor(struct replica *replica, const char *key, uint64_t revisio
     size_t length = strlen(key);
     struct replica_floor *floor = find_floor(replica, key, length);
 
+    if (revision != UINT64_MAX && revision > replica->floor_highest)
+        replica->floor_highest = revision;
     if (floor != NULL && floor->revision >= revision)
         return;
     if (floor != NULL)
@@ -93,30 +95,19 @@ void replica_note_revision_of(struct store *store, const char *bucket, const cha
         set_floor(replica, key, revision);
 }
 
-uint64_t replica_floor_of(struct replica *replica, const char *key, size_t length)
+/* The revision that an answer about the key must have at least; 0 for any, UINT64_MAX: its entry is in doubt. */
+static uint64_t floor_of(const struct replica *replica, const char *key, size_t length)
 {
     const struct replica_floor *floor = find_floor(replica, key, length);
-    const struct cache_key *known = cache_find(&replica->cache, key, length);
-    uint64_t revision = replica->floor_all;
 
-    if (floor != NULL && floor->revision != UINT64_MAX && floor->revision > revision)
-        revision = floor->revision;
-    if (known != NULL && known->revision > revision)
-        revision = known->revision;
-    return revision;
+    return floor != NULL && floor->revision > replica->floor_all ? floor->revision : replica->floor_all;
 }
 
-uint64_t replica_highest_floor(struct replica *replica)
+uint64_t replica_highest_floor(const struct replica *replica)
 {
     uint64_t revision = replica->floor_all > replica->acked ? replica->floor_all : replica->acked;
-    const struct replica_floor *floor;
 
-    DL_FOREACH2(replica->first_floor, floor, next)
-    {
-        if (floor->revision > revision)
-            revision = floor->revision;
-    }
-    return revision;
+    return replica->floor_highest > revision ? replica->floor_highest : revision;
 }
 
 void replica_drop_doubt(struct replica *replica, const char *key)
@@ -138,50 +129,192 @@ void replica_drop_doubts(struct replica *replica)
     }
 }
 
+/* --- Waiting for the feed -------------------------------------------------------------------------- */
+
+bool replica_has_reached(const struct replica *replica, uint64_t revision, bool is_whole)
+{
+    uint64_t batch_from = replica->feed.batch.from;
+
+    return feed_position(&replica->feed) >= revision && (batch_from == 0 || (!is_whole && batch_from > revision));
+}
+
+static void leave(struct replica_wait *wait)
+{
+    DL_DELETE2(wait->replica->waits, wait, previous, next);
+    wait->replica = NULL;
+    timer_stop(wait->store->timers, &wait->timer);
+}
+
+void replica_wait_cancel(struct replica_wait *wait)
+{
+    if (wait->replica != NULL)
+        leave(wait);
+    else if (wait->store != NULL)
+        timer_stop(wait->store->timers, &wait->timer);
+}
+
+static void on_too_long(struct timer *timer)
+{
+    struct replica_wait *wait = (struct replica_wait *)((char *)timer - offsetof(struct replica_wait, timer));
+
+    if (wait->replica != NULL)
+        leave(wait);
+    wait->ready(wait->arg, false);
+}
+
+/* Mostly the last one waits for the highest revision. */
+static void insert_wait(struct replica *replica, struct replica_wait *wait)
+{
+    struct replica_wait *before = replica->waits != NULL ? replica->waits->previous : NULL;
+
+    while (before != NULL && before->revision > wait->revision)
+        before = before == replica->waits ? NULL : before->previous;
+    if (before == NULL)
+        DL_PREPEND2(replica->waits, wait, previous, next);
+    else
+        DL_APPEND_ELEM2(replica->waits, before, wait, previous, next);
+}
+
+void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t revision, bool is_whole,
+                   uint64_t until_ms)
+{
+    wait->store = replica->store;
+    wait->replica = replica;
+    wait->revision = revision;
+    wait->is_whole = is_whole;
+    insert_wait(replica, wait);
+    timer_start(replica->store->timers, &wait->timer, until_ms, on_too_long);
+}
+
+/* One of those whose revision has come; NULL: none, or its batch is not whole yet. */
+static struct replica_wait *find_ready(const struct replica *replica)
+{
+    struct replica_wait *wait = replica->waits;
+
+    while (wait != NULL && wait->revision <= feed_position(&replica->feed)) {
+        if (replica_has_reached(replica, wait->revision, wait->is_whole))
+            return wait;
+        wait = wait->next;
+    }
+    return NULL;
+}
+
+static bool run_waking(struct job *job)
+{
+    struct replica *replica = (struct replica *)((char *)job - offsetof(struct replica, waking));
+    struct jobs *jobs = replica->store->jobs;
+    struct replica_wait *wait;
+
+    while ((wait = find_ready(replica)) != NULL) {
+        leave(wait);
+        wait->ready(wait->arg, true);
+        if (jobs_slice_is_over(jobs))
+            return find_ready(replica) != NULL;
+    }
+    return false;
+}
+
+void replica_wake(struct replica *replica)
+{
+    if (replica->waits != NULL && replica->waits->revision <= feed_position(&replica->feed))
+        jobs_add(replica->store->jobs, &replica->waking, run_waking);
+}
+
+void replica_end_waits(struct replica *replica)
+{
+    struct timers *timers = replica->store->timers;
+    struct replica_wait *wait;
+
+    jobs_remove(replica->store->jobs, &replica->waking);
+    while ((wait = replica->waits) != NULL) {
+        leave(wait);
+        timer_start(timers, &wait->timer, uv_now(replica->store->loop), on_too_long);
+    }
+}
+
 /* --- Answers --------------------------------------------------------------------------------------- */
+
+bool replica_is_exclusive(const struct replica *replica)
+{
+    return replica->store->conf->nats.mode == CONF_NATS_EMBEDDED && !replica->feed.info.has_origin;
+}
 
 /*
  * A feed that is live was heard within two heartbeats, unless the daemon itself, or its machine, stood still: then it
  * is the first turn, and nothing of what has happened since was read yet.
  */
-bool replica_can_answer(const struct replica *replica)
+static bool is_fresh(const struct replica *replica)
 {
     const struct conf *conf = replica->store->conf;
     uint64_t patience_ms = conf->cache.max_staleness_ms, live_ms = FEED_SILENCE_MS(conf);
 
-    if (!replica->is_loaded || replica->is_distrusted)
-        return false;
     if (feed_is_live(&replica->feed) && patience_ms < live_ms)
         patience_ms = live_ms;
     return store_boot_ms() - replica->feed.heard_ms <= patience_ms;
 }
 
-enum replica_answer replica_get(struct replica *replica, const char *key, size_t length, struct cache_view *view)
+/*
+ * While our own server is away, or does not answer, nobody writes to it. When there is another connection, the feed
+ * first looks at what the server has.
+ */
+static bool is_as_it_was(const struct replica *replica)
 {
+    const struct link *link = replica->store->link;
+
+    return !link_is_up(link) || replica->feed.live_on == link_number(link);
+}
+
+bool replica_can_answer(const struct replica *replica)
+{
+    if (!replica->is_loaded || replica->is_distrusted || replica_is_changing(replica))
+        return false;
+    return replica_is_exclusive(replica) ? is_as_it_was(replica) : is_fresh(replica);
+}
+
+bool replica_has_expired(const struct cache_key *key)
+{
+    return cache_expiry(key) > 0 && cache_expiry(key) <= replica_now_us();
+}
+
+enum replica_answer replica_get_now(struct replica *replica, const char *key, size_t length, struct cache_view *view,
+                                    uint64_t *revision)
+{
+    struct cache_key *known;
+
     if (!replica_can_answer(replica))
         return REPLICA_UNSURE;
-    if (replica->floor_all > feed_position(&replica->feed))
-        return REPLICA_UNSURE;
-    if (replica->floors != NULL) {
-        const struct replica_floor *floor = find_floor(replica, key, length);
-        if (floor != NULL && floor->revision > feed_position(&replica->feed))
-            return REPLICA_UNSURE;
+    known = cache_find(&replica->cache, key, length);
+    if (known != NULL && replica_is_exclusive(replica) && !replica_has_reached(replica, known->revision, false)) {
+        *revision = known->revision; /* the rest of its batch has yet to come */
+        return REPLICA_WAITS;
     }
-    struct cache_key *known = cache_find(&replica->cache, key, length);
     if (known == NULL || cache_operation(known) != KV_PUT)
         return REPLICA_LACKS;
-    int64_t expires_us = cache_expiry(known);
-    if (!cache_has_value(known) || (expires_us > 0 && expires_us <= replica_now_us()))
+    if (!cache_has_value(known) || replica_has_expired(known))
         return REPLICA_UNSURE;
     cache_read(known, view);
     return REPLICA_HAS;
 }
 
-void replica_note_read(struct replica *replica, const char *key, const struct kv_entry *entry)
+enum replica_answer replica_get(struct replica *replica, const char *key, size_t length, struct cache_view *view,
+                                uint64_t *revision)
 {
-    struct cache_key *known = cache_find(&replica->cache, key, strlen(key));
+    *revision = floor_of(replica, key, length);
+    if (*revision > feed_position(&replica->feed)) {
+        bool may_come = *revision != UINT64_MAX && feed_is_live(&replica->feed) && replica_can_answer(replica);
+        return may_come ? REPLICA_WAITS : REPLICA_UNSURE;
+    }
+    return replica_get_now(replica, key, length, view, revision);
+}
 
-    if (known != NULL && known->revision == entry->revision && replica->keeps_values)
+void replica_note_read(struct store *store, const char *bucket, const struct kv_entry *entry)
+{
+    struct replica *replica = replica_find(store, bucket);
+
+    if (replica == NULL || !replica->keeps_values)
+        return;
+    struct cache_key *known = cache_find(&replica->cache, entry->key, strlen(entry->key));
+    if (known != NULL && known->revision == entry->revision)
         cache_restore(&replica->cache, known, entry, cache_expiry(known));
 }
 

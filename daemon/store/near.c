@@ -1,66 +1,56 @@
 #include "daemon/store/near.h"
-#include "daemon/table.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utlist.h>
 
-/*
- * How long after a write a listing of keys waits for the feed to bring it, at a time and in all. A write that was
- * purged before its delivery never comes.
- */
-#define WAIT_MS     2u
-#define WAIT_MAX_MS 100u
+/* How long a read waits for the feed, before it asks NATS. A write that was purged before its delivery never comes. */
+#define WAIT_MAX_MS 50u
 
-/* One question to NATS, and who waits for the answer. */
-struct near_fetch {
-    UT_hash_handle hh; /* by name */
-    struct read_get get;
-    struct arena arena;
-    struct store *store;
-    struct near_get *waiting;
-    struct near_fetch *next_answered, *previous_answered;
-    struct job answering;
-    struct error error; /* code ERROR_NONE: none */
-    bool has_entry;
-    struct kv_entry entry; /* a copy */
-    size_t name_bytes;
-    char name[]; /* the bucket, a NUL, the key, a NUL */
-};
+bool near_is_for(struct store *store, const char *bucket, enum read_consistency consistency)
+{
+    if (consistency == READ_CACHED)
+        return true;
+    if (consistency != READ_DIRECT || store->conf->nats.mode != CONF_NATS_EMBEDDED)
+        return false;
+    const struct replica *replica = replica_find(store, bucket);
+    if (replica != NULL)
+        return replica_is_exclusive(replica);
+    const struct bucket *handle = bucket_find_known(store, bucket);
+    return handle == NULL || handle->is_exclusive;
+}
 
 /*
  * The bucket's replica, with values. A bucket that is not known to exist gets none: what does not exist takes no room.
  * When too many buckets are followed there is none either. Then NATS is asked.
  */
-static struct replica *obtain(struct store *store, const char *bucket, struct replica *replica)
-{
-    struct error ignored;
-
-    if (replica != NULL && replica->keeps_values)
-        return replica;
-    if (replica == NULL && !bucket_is_known(store, bucket))
-        return NULL;
-    return replica_obtain(store, bucket, REPLICA_FOR_CACHE, &ignored);
-}
-
-/* --- At once --------------------------------------------------------------------------------------- */
-
-enum replica_answer near_look(struct store *store, const char *bucket, const char *key, size_t length,
-                              struct cache_view *view)
+static struct replica *obtain(struct store *store, const char *bucket)
 {
     struct replica *replica = replica_find(store, bucket);
-    enum replica_answer answer = REPLICA_UNSURE;
+    struct error ignored;
 
-    replica = obtain(store, bucket, replica);
-    if (replica != NULL) {
+    if (replica == NULL && bucket_find_known(store, bucket) == NULL)
+        return NULL;
+    if (replica == NULL || !replica->keeps_values)
+        replica = replica_obtain(store, bucket, REPLICA_FOR_CACHE, &ignored);
+    if (replica != NULL)
         replica->read_ms = replica->used_ms = uv_now(store->loop);
-        answer = replica_get(replica, key, length, view);
-    }
-    if (answer == REPLICA_UNSURE)
-        store->cache_stats.misses++;
-    else
+    return replica;
+}
+
+static enum replica_answer count(struct store *store, enum replica_answer answer)
+{
+    if (answer == REPLICA_HAS || answer == REPLICA_LACKS)
         store->cache_stats.hits++;
+    else if (answer == REPLICA_UNSURE)
+        store->cache_stats.misses++;
     return answer;
+}
+
+static uint64_t wait_until(const struct store *store, uint64_t deadline_ms)
+{
+    uint64_t until_ms = uv_now(store->loop) + WAIT_MAX_MS;
+
+    return until_ms < deadline_ms ? until_ms : deadline_ms;
 }
 
 bool near_can_answer(struct store *store, const char *bucket)
@@ -70,252 +60,278 @@ bool near_can_answer(struct store *store, const char *bucket)
     return replica != NULL && replica_can_answer(replica);
 }
 
-enum read_consistency near_consistency(struct store *store, const char *bucket)
+enum read_consistency near_consistency(struct store *store, const char *bucket, enum read_consistency consistency)
 {
     const struct replica *replica = replica_find(store, bucket);
     bool is_alone = replica != NULL && replica->feed.info.replicas == 1;
 
+    if (consistency != READ_CACHED)
+        return consistency;
     /* The only replica knows of every ack; of several one may be behind. */
     return is_alone ? READ_DIRECT : READ_LEADER;
 }
 
-/* --- From NATS ------------------------------------------------------------------------------------- */
+/* --- One key --------------------------------------------------------------------------------------- */
 
-static void leave(struct near_get *get)
+enum replica_answer near_look(struct store *store, const char *bucket, const char *key, size_t length,
+                              struct cache_view *view)
 {
-    DL_DELETE2(get->fetch->waiting, get, previous, next);
-    get->fetch = NULL;
-    timer_stop(get->store->timers, &get->timer);
-    arena_end_task(&get->task);
+    struct replica *replica = obtain(store, bucket);
+    uint64_t revision;
+
+    return count(store, replica != NULL ? replica_get(replica, key, length, view, &revision) : REPLICA_UNSURE);
 }
 
 static void cancel_near_get(struct arena_task *task)
 {
-    struct near_get *get = ARENA_TASK_OWNER(task, struct near_get, task);
-
-    if (get->fetch != NULL)
-        leave(get);
+    replica_wait_cancel(&ARENA_TASK_OWNER(task, struct near_get, task)->wait);
 }
 
-static void on_too_long(struct timer *timer)
+static void ask_nats(struct near_get *get, struct store *store, struct arena *arena)
 {
-    struct near_get *get = (struct near_get *)((char *)timer - offsetof(struct near_get, timer));
-    struct error error;
+    get->get.consistency = near_consistency(store, get->get.bucket, get->get.consistency);
+    read_get(store, arena, &get->get);
+}
 
-    if (bucket_is_waited_for(&get->fetch->get.wait))
-        bucket_wait_set_late(&get->fetch->get.wait, &error);
-    else if (link_is_up(get->store->link))
-        error_set(&error, ERROR_DEADLINE_EXCEEDED, "no answer in time: the NATS server did not answer; try again");
+/* What was found, or nothing is known and NATS is asked. */
+static void finish_near_get(struct near_get *get, enum replica_answer answer, const struct cache_view *view)
+{
+    struct store *store = get->get.store;
+
+    arena_end_task(&get->task);
+    switch (count(store, answer)) {
+    case REPLICA_HAS:
+        get->get.done(get->get.arg, &view->entry, NULL);
+        break;
+    case REPLICA_LACKS:
+        get->get.done(get->get.arg, NULL, NULL);
+        break;
+    case REPLICA_WAITS:
+    case REPLICA_UNSURE:
+        ask_nats(get, store, get->get.arena);
+        break;
+    }
+}
+
+static void on_feed_has_come(void *arg, bool has_come)
+{
+    struct near_get *get = arg;
+    struct replica *replica = replica_find(get->get.store, get->get.bucket);
+    enum replica_answer answer = REPLICA_UNSURE;
+    struct cache_view view;
+    uint64_t revision = 0;
+
+    if (has_come && replica != NULL)
+        answer = replica_get_now(replica, get->get.key, strlen(get->get.key), &view, &revision);
+    if (answer == REPLICA_WAITS)
+        replica_await(replica, &get->wait, revision, false, get->wait_until_ms);
     else
-        error_set(&error, ERROR_UNAVAILABLE, "there was no connection to NATS in time; try again later");
-    leave(get);
-    get->done(get->arg, NULL, &error);
-}
-
-static void free_fetch(struct near_fetch *fetch)
-{
-    arena_destroy(&fetch->arena);
-    free(fetch);
-}
-
-/* Who came while the question was under way may have to be answered something newer, and asks again. */
-static void answer_one(struct near_fetch *fetch)
-{
-    struct store *store = fetch->store;
-    struct near_get *get = fetch->waiting;
-    const struct error *error = fetch->error.code != ERROR_NONE ? &fetch->error : NULL;
-    bool is_there = fetch->has_entry && fetch->entry.operation == KV_PUT;
-    uint64_t revision = fetch->has_entry ? fetch->entry.revision : 0;
-
-    leave(get);
-    if (get->is_late && error == NULL && revision < get->floor)
-        near_get(store, get->arena, get);
-    else
-        get->done(get->arg, is_there ? &fetch->entry : NULL, error);
-}
-
-/* Thousands may wait for one answer: they get it a slice at a time. */
-static bool run_answering(struct job *job)
-{
-    struct near_fetch *fetch = (struct near_fetch *)((char *)job - offsetof(struct near_fetch, answering));
-
-    while (fetch->waiting != NULL) {
-        answer_one(fetch);
-        if (fetch->waiting != NULL && jobs_slice_is_over(fetch->store->jobs))
-            return true;
-    }
-    DL_DELETE2(fetch->store->answered_fetches, fetch, previous_answered, next_answered);
-    free_fetch(fetch);
-    return false;
-}
-
-static void on_fetched(void *arg, const struct kv_entry *entry, const struct error *error)
-{
-    struct near_fetch *fetch = arg;
-    struct store *store = fetch->store;
-    struct replica *replica = replica_find(store, fetch->get.bucket);
-
-    HASH_DEL(store->fetches, fetch);
-    DL_APPEND2(store->answered_fetches, fetch, previous_answered, next_answered);
-    if (entry != NULL && replica != NULL)
-        replica_note_read(replica, fetch->get.key, entry);
-    if (error != NULL)
-        fetch->error = *error;
-    /* The entry is gone after this call. */
-    fetch->has_entry = entry != NULL && read_copy_entry(&fetch->arena, entry, &fetch->entry);
-    if (entry != NULL && !fetch->has_entry)
-        error_set(&fetch->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-    if (run_answering(&fetch->answering))
-        jobs_add(store->jobs, &fetch->answering, run_answering);
-}
-
-void near_end_all(struct store *store)
-{
-    struct near_fetch *fetch;
-
-    while ((fetch = store->answered_fetches) != NULL) {
-        while (fetch->waiting != NULL)
-            answer_one(fetch);
-        jobs_remove(store->jobs, &fetch->answering);
-        DL_DELETE2(store->answered_fetches, fetch, previous_answered, next_answered);
-        free_fetch(fetch);
-    }
-}
-
-static struct near_fetch *make_fetch(struct store *store, const char *bucket, const char *key)
-{
-    size_t bucket_bytes = strlen(bucket) + 1, key_bytes = strlen(key) + 1;
-    struct near_fetch *fetch = calloc(1, sizeof(*fetch) + bucket_bytes + key_bytes);
-
-    if (fetch == NULL || !arena_init(&fetch->arena, 1024)) {
-        free(fetch);
-        return NULL;
-    }
-    fetch->store = store;
-    fetch->name_bytes = bucket_bytes + key_bytes;
-    memcpy(fetch->name, bucket, bucket_bytes);
-    memcpy(fetch->name + bucket_bytes, key, key_bytes);
-    fetch->get.bucket = fetch->name;
-    fetch->get.key = fetch->name + bucket_bytes;
-    fetch->get.consistency = near_consistency(store, bucket);
-    fetch->get.with_markers = true;
-    /* Each who waits has a deadline of its own. */
-    fetch->get.deadline_ms = uv_now(store->loop) + store->conf->calls.max_timeout_ms;
-    fetch->get.done = on_fetched;
-    fetch->get.arg = fetch;
-    return fetch;
-}
-
-static struct near_fetch *find_fetch(const struct store *store, const char *bucket, const char *key)
-{
-    char name[KV_BUCKET_LENGTH_MAX + KV_KEY_LENGTH_MAX + 2];
-    size_t bucket_bytes = strlen(bucket) + 1, key_bytes = strlen(key) + 1;
-    struct near_fetch *fetch = NULL;
-
-    if (store->fetches == NULL)
-        return NULL;
-    memcpy(name, bucket, bucket_bytes);
-    memcpy(name + bucket_bytes, key, key_bytes);
-    HASH_FIND(hh, store->fetches, name, bucket_bytes + key_bytes, fetch);
-    return fetch;
+        finish_near_get(get, answer, &view);
 }
 
 void near_get(struct store *store, struct arena *arena, struct near_get *get)
 {
-    struct replica *replica = replica_find(store, get->bucket);
-    struct near_fetch *fetch = find_fetch(store, get->bucket, get->key);
-    struct error error;
+    struct replica *replica = obtain(store, get->get.bucket);
+    enum replica_answer answer = REPLICA_UNSURE;
+    struct cache_view view;
+    uint64_t revision = 0;
 
-    get->store = store;
-    get->arena = arena;
-    get->is_late = fetch != NULL;
-    get->floor = replica != NULL ? replica_floor_of(replica, get->key, strlen(get->key)) : 0;
-    if (!get->is_late && (fetch = make_fetch(store, get->bucket, get->key)) == NULL) {
-        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        get->done(get->arg, NULL, &error);
+    get->get.store = store;
+    get->get.arena = arena;
+    get->wait.ready = on_feed_has_come;
+    get->wait.arg = get;
+    get->wait_until_ms = wait_until(store, get->get.deadline_ms);
+    arena_begin_task(arena, &get->task, cancel_near_get);
+    if (replica != NULL)
+        answer = replica_get(replica, get->get.key, strlen(get->get.key), &view, &revision);
+    if (answer == REPLICA_WAITS)
+        replica_await(replica, &get->wait, revision, false, get->wait_until_ms);
+    else
+        finish_near_get(get, answer, &view);
+}
+
+/* --- Several keys ---------------------------------------------------------------------------------- */
+
+static void cancel_moment(struct arena_task *task)
+{
+    replica_wait_cancel(&ARENA_TASK_OWNER(task, struct near_moment, task)->wait);
+}
+
+static void on_moment(void *arg, bool has_come)
+{
+    struct near_moment *moment = arg;
+
+    arena_end_task(&moment->task);
+    moment->ready(moment->arg, has_come && near_can_answer(moment->store, moment->bucket));
+}
+
+void near_await_moment(struct store *store, struct arena *arena, struct near_moment *moment)
+{
+    struct replica *replica = obtain(store, moment->bucket);
+    uint64_t revision = replica != NULL ? replica_highest_floor(replica) : 0;
+
+    if (replica == NULL || !replica_can_answer(replica)) {
+        moment->ready(moment->arg, false);
         return;
     }
-    get->fetch = fetch;
-    DL_APPEND2(fetch->waiting, get, previous, next);
-    arena_begin_task(arena, &get->task, cancel_near_get);
-    timer_start(store->timers, &get->timer, get->deadline_ms, on_too_long);
-    if (get->is_late)
+    bool is_whole = replica_is_exclusive(replica);
+    if (replica_has_reached(replica, revision, is_whole)) {
+        moment->ready(moment->arg, true);
         return;
-    HASH_ADD_KEYPTR(hh, store->fetches, fetch->name, fetch->name_bytes, fetch);
-    read_get(store, &fetch->arena, &fetch->get);
+    }
+    moment->store = store;
+    moment->wait.ready = on_moment;
+    moment->wait.arg = moment;
+    arena_begin_task(arena, &moment->task, cancel_moment);
+    replica_await(replica, &moment->wait, revision, is_whole, wait_until(store, moment->deadline_ms));
+}
+
+enum replica_answer near_look_now(struct store *store, const char *bucket, const char *key, size_t length,
+                                  struct cache_view *view)
+{
+    struct replica *replica = replica_find(store, bucket);
+    enum replica_answer answer = REPLICA_UNSURE;
+    uint64_t revision;
+
+    if (replica != NULL)
+        answer = replica_get_now(replica, key, length, view, &revision);
+    return count(store, answer == REPLICA_WAITS ? REPLICA_UNSURE : answer);
 }
 
 /* --- Keys ------------------------------------------------------------------------------------------ */
 
-static int compare_keys(const void *a, const void *b)
+/* How long what all keys of a filter begin with is: all but its wildcards, and a filter without any as a whole. */
+static size_t prefix_length_of(const char *filter)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    return filter != NULL ? strcspn(filter, "*>") : 0;
 }
 
-static void answer_keys(struct read_keys *keys, const struct replica *replica)
+static void cancel_near_keys(struct arena_task *task)
 {
-    const char **names = malloc((replica->cache.count + 1) * sizeof(*names));
-    size_t count = 0, bytes = 0;
-    struct error error = {.code = ERROR_NONE};
+    struct near_keys *keys = ARENA_TASK_OWNER(task, struct near_keys, task);
 
-    if (names == NULL)
-        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-    for (struct cache_key *key = replica->cache.oldest; names != NULL && key != NULL; key = key->newer) {
-        const char *name = cache_key_name(key);
-        if (cache_operation(key) == KV_PUT && (keys->after == NULL || strcmp(name, keys->after) > 0) &&
-            (keys->filter == NULL || kv_filter_matches(keys->filter, name)))
-            names[count++] = name;
-    }
-    if (count > 0)
-        qsort((void *)names, count, sizeof(*names), compare_keys);
-    if (keys->limit > 0 && count > keys->limit)
-        count = keys->limit;
-    for (size_t i = 0; i < count; i++)
-        bytes += strlen(names[i]) + 3;
-    if (bytes > keys->bytes_max)
-        error_set(&error, ERROR_TOO_LARGE,
-                  "the keys have more than %zu bytes (limits.frame_bytes); ask for them in pages with limit and after",
-                  keys->bytes_max);
-    bool has_failed = error.code != ERROR_NONE;
+    jobs_remove(keys->keys.store->jobs, &keys->job);
+    free(keys->last);
+}
+
+static void end_near_keys(struct near_keys *keys)
+{
     arena_end_task(&keys->task);
-    keys->done(keys->arg, names, has_failed ? 0 : count, has_failed ? &error : NULL);
-    free((void *)names);
+    free(keys->last);
 }
 
-static void try_keys(struct read_keys *keys);
-
-static void on_waited(struct timer *timer)
+static void finish_near_keys(struct near_keys *keys)
 {
-    try_keys((struct read_keys *)((char *)timer - offsetof(struct read_keys, timer)));
+    end_near_keys(keys);
+    read_keys_finish(&keys->keys, NULL);
 }
 
-static void try_keys(struct read_keys *keys)
+/* The first key that may belong to the listing and was not looked at yet. */
+static struct order_place begin_place(const struct near_keys *keys, const struct cache *cache)
 {
-    struct store *store = keys->store;
-    struct replica *replica = replica_find(store, keys->bucket);
-    uint64_t now_ms = uv_now(store->loop);
+    const char *filter = keys->keys.filter != NULL ? keys->keys.filter : "", *after = keys->keys.after;
+    bool is_in_prefix = after != NULL && strncmp(after, filter, keys->prefix_length) >= 0;
+    char *prefix = NULL;
+    struct order_place place;
 
-    if (replica == NULL || !replica_can_answer(replica) || now_ms >= keys->waits_until_ms) {
-        arena_end_task(&keys->task);
-        read_keys(store, keys->arena, keys);
+    if (keys->last != NULL)
+        return cache_place(cache, keys->last, true);
+    if (is_in_prefix)
+        return cache_place(cache, after, true);
+    if (filter[keys->prefix_length] == '\0')
+        return cache_place(cache, filter, false);
+    prefix = arena_strndup(keys->keys.arena, filter, keys->prefix_length);
+    place = cache_place(cache, prefix != NULL ? prefix : "", false);
+    return place;
+}
+
+static bool is_in_prefix(const struct near_keys *keys, const char *name)
+{
+    return keys->prefix_length == 0 || strncmp(name, keys->keys.filter, keys->prefix_length) == 0;
+}
+
+enum look { LOOK_ON, LOOK_IS_DONE, LOOK_AT_NATS };
+
+static enum look look_at(struct near_keys *keys, const struct replica *replica, const struct cache_key *key)
+{
+    const char *name = cache_key_name(key);
+
+    if (!is_in_prefix(keys, name))
+        return LOOK_IS_DONE;
+    if (cache_operation(key) != KV_PUT || (keys->keys.filter != NULL && !kv_filter_matches(keys->keys.filter, name)))
+        return LOOK_ON;
+    /* No marker will tell that it is gone. */
+    if (replica->feed.info.expires_silently && replica_has_expired(key))
+        return LOOK_AT_NATS;
+    return read_keys_add(&keys->keys, name) ? LOOK_ON : LOOK_IS_DONE;
+}
+
+static void await_keys(struct near_keys *keys);
+
+static bool run_keys(struct job *job)
+{
+    await_keys((struct near_keys *)((char *)job - offsetof(struct near_keys, job)));
+    return false;
+}
+
+/* The rest comes in the next turn. False: out of memory. */
+static bool go_on_later(struct near_keys *keys, const struct cache_key *key)
+{
+    free(keys->last);
+    keys->last = strdup(cache_key_name(key));
+    if (keys->last == NULL)
+        return false;
+    jobs_add(keys->keys.store->jobs, &keys->job, run_keys);
+    return true;
+}
+
+static void ask_nats_for_keys(struct near_keys *keys)
+{
+    end_near_keys(keys);
+    keys->keys.store->cache_stats.misses++;
+    read_keys_from_nats(&keys->keys);
+}
+
+static void look_through(void *arg, bool has_come)
+{
+    struct near_keys *keys = arg;
+    struct replica *replica = replica_find(keys->keys.store, keys->keys.bucket);
+    struct cache_key *key;
+
+    if (!has_come) {
+        ask_nats_for_keys(keys);
         return;
     }
-    if (replica_highest_floor(replica) <= feed_position(&replica->feed)) {
-        answer_keys(keys, replica);
-        return;
+    struct order_place place = begin_place(keys, &replica->cache);
+    while ((key = cache_next_in_order(&replica->cache, &place)) != NULL) {
+        enum look look = look_at(keys, replica, key);
+        if (look == LOOK_IS_DONE)
+            break;
+        bool is_late = look == LOOK_ON && jobs_slice_is_over(keys->keys.store->jobs);
+        if (look == LOOK_AT_NATS || (is_late && !go_on_later(keys, key))) {
+            ask_nats_for_keys(keys);
+            return;
+        }
+        if (is_late)
+            return;
     }
-    timer_start(store->timers, &keys->timer, now_ms + WAIT_MS, on_waited);
+    keys->keys.store->cache_stats.hits++;
+    finish_near_keys(keys);
 }
 
-void near_keys(struct store *store, struct arena *arena, struct read_keys *keys)
+static void await_keys(struct near_keys *keys)
 {
-    struct replica *replica = obtain(store, keys->bucket, replica_find(store, keys->bucket));
+    keys->moment.bucket = keys->keys.bucket;
+    keys->moment.deadline_ms = keys->keys.deadline_ms;
+    keys->moment.ready = look_through;
+    keys->moment.arg = keys;
+    near_await_moment(keys->keys.store, keys->keys.arena, &keys->moment);
+}
 
-    keys->store = store;
-    keys->arena = arena;
-    keys->waits_until_ms = uv_now(store->loop) + WAIT_MAX_MS;
-    arena_begin_task(arena, &keys->task, read_keys_cancel);
-    if (replica != NULL)
-        replica->read_ms = replica->used_ms = uv_now(store->loop);
-    try_keys(keys);
+void near_keys(struct store *store, struct arena *arena, struct near_keys *keys)
+{
+    read_keys_begin(store, arena, &keys->keys);
+    keys->prefix_length = prefix_length_of(keys->keys.filter);
+    arena_begin_task(arena, &keys->task, cancel_near_keys);
+    await_keys(keys);
 }

@@ -13,9 +13,9 @@
 #include "daemon/store/store.h"
 
 enum read_consistency {
-    READ_DIRECT, /* any replica may answer */
+    READ_DIRECT, /* any replica may answer; of the embedded server's buckets the handlers ask near first */
     READ_LEADER, /* the stream's leader answers: whatever was acknowledged before is seen */
-    READ_CACHED  /* the near cache: see near; here the same as DIRECT */
+    READ_CACHED  /* from memory: see near; here the same as DIRECT */
 };
 
 /* The entry, or NULL where the key is not there (never was, is deleted or has expired), or an error. */

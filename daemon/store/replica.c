@@ -3,6 +3,7 @@
 #include "daemon/log.h"
 #include "daemon/store/watch.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,13 @@
 
 /* A replica that nobody uses stays for so long: watchers come and go. */
 #define LINGER_MS 5000u
+
+/* Where all places for buckets are taken: how often one gives way to another that is read, and after what silence. */
+#define PLACE_MS  100u
+#define UNUSED_MS 1000u
+
+/* Less than any key takes in the cache beside its name. */
+#define KEY_BYTES_MIN 64u
 
 static void close_replica(struct replica *replica);
 
@@ -101,7 +109,7 @@ void replica_vanish(struct replica *replica, struct cache_key *key)
     replica->vanished_at = feed_position(&replica->feed);
     struct kv_entry entry = {.key = name,
                              .value = "",
-                             .revision = replica_is_before_feed(replica) ? replica->reading_upto
+                             .revision = replica_is_before_feed(replica) ? replica->read.sequence
                                                                          : feed_position(&replica->feed),
                              .created_us = replica_now_us(),
                              .operation = KV_DELETE,
@@ -198,8 +206,9 @@ static void give_up_cache(struct replica *replica)
         watch_leave_cache(watch);
     }
     if (replica->keeps_values)
-        log_warning("bucket %s is cached no more: its %zu keys alone take more than there is (cache.max_bytes of %zu)",
-                    replica->name, replica->cache.count, replica->store->conf->cache.max_bytes);
+        log_warning("bucket %s is not cached: its keys alone, %" PRIu64
+                    " of them, take more than there is (cache.max_bytes of %zu)",
+                    replica->name, replica->feed.info.subjects, replica->store->conf->cache.max_bytes);
     else if (!replica->is_partial)
         log_warning("bucket %s: there is no room to remember which keys watches were told of (cache.max_bytes); those "
                     "that vanish without a message may not be noticed",
@@ -260,11 +269,14 @@ static void on_feed_begin(void *arg, bool is_anew)
             watch_follow_anew(watch);
         }
     }
+    if (replica->keeps_values && replica->feed.info.subjects > replica->store->conf->cache.max_bytes / KEY_BYTES_MIN)
+        give_up_cache(replica); /* not even begun */
     replica->tells_load = is_anew;
     if (is_anew || replica->keeps_values)
         replica_load(replica);
     else
-        feed_go(&replica->feed, replica->feed.info.last_sequence);
+        feed_go(&replica->feed, &(struct feed_place){.sequence = replica->feed.info.last_sequence,
+                                                     .stored_us = replica->feed.info.last_us});
 }
 
 static void on_feed_entry(void *arg, const struct kv_entry *entry)
@@ -278,6 +290,7 @@ static void on_feed_entry(void *arg, const struct kv_entry *entry)
         replica_drop_doubt(replica, entry->key);
         replica_drop_reached_floors(replica);
     }
+    replica_wake(replica);
 }
 
 void replica_begin_watches(struct replica *replica)
@@ -312,6 +325,7 @@ static void on_feed_caught_up(void *arg, bool is_in_question)
         begin_comparing(replica);
     replica_drop_reached_floors(replica);
     replica_settle(replica);
+    replica_wake(replica);
     if (replica->feed.resyncs != replica->seen_resyncs) {
         replica->store->watch_stats.resyncs += replica->feed.resyncs - replica->seen_resyncs;
         replica->seen_resyncs = replica->feed.resyncs;
@@ -410,6 +424,7 @@ static void close_replica(struct replica *replica)
     replica_stop_reading(replica);
     bucket_wait_cancel(&replica->wait);
     timer_stop(replica->store->timers, &replica->timer);
+    replica_end_waits(replica);
     replica_drop_floors(replica);
     clear_cache(replica);
     if (replica->bucket != NULL)
@@ -546,6 +561,39 @@ static void close_those_that_are_over(struct store *store)
     }
 }
 
+/* Of those that are only kept in memory, the one that was not read for the longest time; NULL: there is none. */
+static struct replica *find_least_used(struct store *store)
+{
+    struct replica *replica, *next, *found = NULL;
+
+    HASH_ITER(hh, store->replicas, replica, next)
+    {
+        bool is_wanted = replica->watch_count > 0 || replica->is_configured || replica->is_opening;
+        if (!is_wanted && (found == NULL || replica->used_ms < found->used_ms))
+            found = replica;
+    }
+    return found;
+}
+
+/*
+ * Copies of what is read leave for watches, and for what the configuration names. Another bucket that is read has to
+ * wait until one has not been read for a while: then the least used one goes, one in PLACE_MS.
+ */
+static void make_place(struct store *store, enum replica_use use)
+{
+    uint64_t now_ms = uv_now(store->loop);
+    struct replica *replica;
+
+    close_those_that_are_over(store);
+    if (HASH_COUNT(store->replicas) < store->conf->watches.buckets ||
+        (use == REPLICA_FOR_CACHE && now_ms < store->full_until_ms))
+        return;
+    store->full_until_ms = now_ms + PLACE_MS;
+    replica = find_least_used(store);
+    if (replica != NULL && (use != REPLICA_FOR_CACHE || now_ms - replica->used_ms >= UNUSED_MS))
+        close_replica(replica);
+}
+
 struct replica *replica_obtain(struct store *store, const char *bucket, enum replica_use use, struct error *error)
 {
     struct replica *replica = replica_find(store, bucket);
@@ -557,7 +605,7 @@ struct replica *replica_obtain(struct store *store, const char *bucket, enum rep
     }
     bool is_new = replica == NULL;
     if (is_new && HASH_COUNT(store->replicas) >= store->conf->watches.buckets)
-        close_those_that_are_over(store);
+        make_place(store, use);
     if (is_new && HASH_COUNT(store->replicas) >= store->conf->watches.buckets) {
         error_set(error, ERROR_RESOURCE_EXHAUSTED,
                   "%u buckets are followed already, which is the limit "
@@ -580,16 +628,13 @@ struct replica *replica_obtain(struct store *store, const char *bucket, enum rep
     return replica;
 }
 
-void replica_distrust(struct store *store, const char *bucket)
+void replica_distrust(struct replica *replica)
 {
-    struct replica *replica = replica_find(store, bucket);
-
-    if (replica == NULL)
-        return;
     replica->is_distrusted = true;
     replica->wants_check = true;
-    if (replica->reads == REPLICA_CHECKS)
-        replica_stop_reading(replica); /* it may have met what is gone by now */
+    /* It may have met what is gone by now. */
+    if (replica->reads == REPLICA_ASKS || replica->reads == REPLICA_CHECKS)
+        replica_stop_reading(replica);
     replica_check_if_possible(replica);
 }
 

@@ -59,7 +59,7 @@ struct replica {
     unsigned seen_resyncs;  /* of the feed */
     uint64_t reading_from;  /* the feed's position when the reading began */
     int64_t lost_us;        /* when the last message was stored that was told before the stream was in question */
-    uint64_t reading_upto;  /* the last revision that it found */
+    struct feed_place read; /* the last message that it found */
     unsigned reading_tries; /* that came from a server which was behind */
     uint64_t checked_ms;
     uint64_t checked_subjects; /* in the stream, at the last look */
@@ -83,8 +83,11 @@ struct replica {
 
     struct replica_floor *floors; /* uthash: keys that were written or answered ahead of the feed */
     struct replica_floor *first_floor, *last_floor;
-    unsigned doubt_count; /* of floors */
-    uint64_t floor_all;   /* for all keys, when there were too many */
+    unsigned doubt_count;   /* of floors */
+    uint64_t floor_all;     /* for all keys: there were too many, or a reading has found what is later than the feed */
+    uint64_t floor_highest; /* of all floors that there ever were */
+    struct replica_wait *waits; /* in the order of their revisions */
+    struct job waking;
     uint64_t vanished_at; /* the revision that watches were told last with a key that had vanished; 0: none had */
     uint64_t acked;       /* the highest revision that this host has written */
 
@@ -123,31 +126,66 @@ void replica_note_told(struct replica *replica, const struct kv_entry *entry);
 
 /* --- For near --- */
 
+/*
+ * Whether nobody but this daemon writes to the bucket: it is one of the embedded server's, and not fed from others.
+ * Then what is in memory is what the bucket has, but for what was sent and not answered yet.
+ */
+bool replica_is_exclusive(const struct replica *replica);
+
 enum replica_answer {
-    REPLICA_HAS,    /* the entry is in the view */
-    REPLICA_LACKS,  /* the key is not there */
-    REPLICA_UNSURE, /* ask NATS */
+    REPLICA_HAS,   /* the entry is in the view */
+    REPLICA_LACKS, /* the key is not there */
+    REPLICA_WAITS, /* the feed has yet to bring what must be seen: see replica_await */
+    REPLICA_UNSURE /* ask NATS */
 };
 
-/* What may be answered of a key, of those keys that the cache can vouch for. */
-enum replica_answer replica_get(struct replica *replica, const char *key, size_t length, struct cache_view *view);
+/*
+ * What may be answered of a key: all that this daemon has acknowledged or answered about it by now is seen, and of a
+ * transaction all or nothing. Of REPLICA_WAITS *revision is what to wait for.
+ */
+enum replica_answer replica_get(struct replica *replica, const char *key, size_t length, struct cache_view *view,
+                                uint64_t *revision);
+
+/* The same once a wait is over: what was acknowledged since it began need not be seen. */
+enum replica_answer replica_get_now(struct replica *replica, const char *key, size_t length, struct cache_view *view,
+                                    uint64_t *revision);
+
+/* Whether a key's time is over by the clock. Then only the server knows whether it is still there. */
+bool replica_has_expired(const struct cache_key *key);
 
 /* Whether the cache has every key, as new as is promised. */
 bool replica_can_answer(const struct replica *replica);
 
-/* The revision that an answer about the key must have at least; 0 for any. */
-uint64_t replica_floor_of(struct replica *replica, const char *key, size_t length);
-
 /* The revision up to which all keys must be known so that none is answered too old; 0 for any. */
-uint64_t replica_highest_floor(struct replica *replica);
+uint64_t replica_highest_floor(const struct replica *replica);
 
-/*
- * NATS has answered about a key: its last entry, a marker included. The cache may have lost the value, and takes it
- * again. (What the answer's revision means, read has noted.)
- */
-void replica_note_read(struct replica *replica, const char *key, const struct kv_entry *entry);
+/* Whether the feed has brought this revision and, with is_whole, is in the middle of no batch. */
+bool replica_has_reached(const struct replica *replica, uint64_t revision, bool is_whole);
+
+/* Who waits for the feed. The owner embeds it, zeroed. */
+struct replica_wait {
+    struct replica_wait *next, *previous;
+    struct store *store;
+    struct replica *replica; /* NULL: waits for none */
+    uint64_t revision;
+    bool is_whole;
+    struct timer timer;
+    /* Called once, from the loop: has_come, or it took too long. */
+    void (*ready)(void *arg, bool has_come);
+    void *arg;
+};
+
+/* Waits for what replica_has_reached tells, until until_ms of the loop's time. ready and arg are set by the caller. */
+void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t revision, bool is_whole,
+                   uint64_t until_ms);
+
+/* Waits no longer; ready is not called. Does nothing where it does not wait. */
+void replica_wait_cancel(struct replica_wait *wait);
 
 /* --- For read and write --- */
+
+/* NATS has answered about a key: its last entry. The cache may have lost the value, and takes it again. */
+void replica_note_read(struct store *store, const char *bucket, const struct kv_entry *entry);
 
 /* A key was written, or answered, at a revision. Cheap where nothing is followed. */
 void replica_note_revision_of(struct store *store, const char *bucket, const char *key, uint64_t revision,
@@ -170,8 +208,17 @@ uint64_t replica_revision_of(struct store *store, const char *bucket, const char
 void replica_note_absent(struct store *store, const char *bucket, const char *key, uint64_t revision_before,
                          bool is_certain);
 
-/* This host has purged, changed or removed the bucket: nothing is answered from memory before a look at it. */
-void replica_distrust(struct store *store, const char *bucket);
+/*
+ * This daemon is about to purge, change or remove the bucket, which leaves no messages: nothing of it is answered from
+ * memory until that is over. Each begin has an end. Memory that runs out makes it so for all buckets.
+ */
+void replica_begin_change(struct store *store, const char *bucket);
+
+/* It is over, and the bucket is looked at. is_known: not so where the server may still do it, on this connection. */
+void replica_end_change(struct store *store, const char *bucket, bool is_known);
+
+/* Another connection: what may still have come on the one before is over. */
+void replica_end_doubtful_changes(struct store *store);
 
 /* --- For store --- */
 

@@ -45,7 +45,15 @@ void replica_take(struct replica *replica, const struct kv_entry *entry);
 /* All is there once the load is done and the feed has come up to it: then the cache may answer. */
 void replica_settle(struct replica *replica);
 
+/* Nothing is answered from memory before a look at the bucket, which begins if it can. */
+void replica_distrust(struct replica *replica);
+
 /* --- freshness.c --- */
+
+/* The feed has brought something: those who waited for it go on, at the end of the turn. */
+void replica_wake(struct replica *replica);
+/* Nothing comes any more. */
+void replica_end_waits(struct replica *replica);
 
 void replica_drop_floors(struct replica *replica);
 /* Those that the feed has reached. */
@@ -54,6 +62,11 @@ void replica_drop_reached_floors(struct replica *replica);
 void replica_drop_doubt(struct replica *replica, const char *key);
 /* A look at all keys has been: none is in doubt any more. */
 void replica_drop_doubts(struct replica *replica);
+
+/* --- changes.c --- */
+
+/* Whether a change of the bucket that leaves no messages is under way. */
+bool replica_is_changing(const struct replica *replica);
 
 /* --- survey.c --- */
 

@@ -182,14 +182,15 @@ static void drop_twins(struct read_keys *keys)
 
 static void keep_lowest_keys(struct read_keys *keys)
 {
-    if (keys->count > 0)
+    if (keys->count > 0 && !keys->is_sorted)
         qsort((void *)keys->keys, keys->count, sizeof(*keys->keys), compare_keys);
-    drop_twins(keys);
+    if (!keys->is_sorted)
+        drop_twins(keys);
     if (keys->limit > 0)
         free_keys(keys, keys->limit);
 }
 
-static void finish_keys(struct read_keys *keys, const struct error *error)
+void read_keys_finish(struct read_keys *keys, const struct error *error)
 {
     struct bucket *handle = keys->handle;
 
@@ -232,6 +233,35 @@ static bool keep_key(struct read_keys *keys, const char *key)
     return true;
 }
 
+/* Keeps a key, and only the lowest ones so far. False: keys->error says what is wrong. */
+static bool add_key(struct read_keys *keys, const char *key)
+{
+    if (!keys->take_memory(keys->memory_arg, packed_bytes(key))) {
+        set_memory_error(&keys->error);
+        return false;
+    }
+    if (!keep_key(keys, key)) {
+        error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return false;
+    }
+    /* Only what is to be answered counts against the bytes. */
+    bool has_slack = keys->limit > 0 && keys->count > keys->limit;
+    if (has_slack && (keys->count >= keys->limit * KEYS_SLACK + 1024 || keys->bytes > keys->bytes_max))
+        keep_lowest_keys(keys);
+    if (keys->bytes <= keys->bytes_max)
+        return true;
+    error_set(&keys->error, ERROR_TOO_LARGE,
+              "the keys have more than %zu bytes (limits.frame_bytes); ask for them in pages with limit and after",
+              keys->bytes_max);
+    return false;
+}
+
+bool read_keys_add(struct read_keys *keys, const char *key)
+{
+    keys->is_sorted = true;
+    return add_key(keys, key) && (keys->limit == 0 || keys->count < keys->limit);
+}
+
 static enum consumer_verdict take_key_message(void *arg, struct message *message, const struct kv_delivery *delivery)
 {
     struct read_keys *keys = arg;
@@ -243,30 +273,12 @@ static enum consumer_verdict take_key_message(void *arg, struct message *message
     replica_note_revision(keys->store, keys->bucket, entry.key, entry.revision, false);
     if (entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
         return CONSUMER_MORE;
-    if (!keys->take_memory(keys->memory_arg, packed_bytes(entry.key))) {
-        set_memory_error(&keys->error);
-        return CONSUMER_ENOUGH;
-    }
-    if (!keep_key(keys, entry.key)) {
-        error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        return CONSUMER_ENOUGH;
-    }
-    /* Only what is to be answered counts against the bytes. */
-    bool has_slack = keys->limit > 0 && keys->count > keys->limit;
-    if (has_slack && (keys->count >= keys->limit * KEYS_SLACK + 1024 || keys->bytes > keys->bytes_max))
-        keep_lowest_keys(keys);
-    if (keys->bytes > keys->bytes_max) {
-        error_set(&keys->error, ERROR_TOO_LARGE,
-                  "the keys have more than %zu bytes (limits.frame_bytes); ask for them in pages with limit and after",
-                  keys->bytes_max);
-        return CONSUMER_ENOUGH;
-    }
-    return CONSUMER_MORE;
+    return add_key(keys, entry.key) ? CONSUMER_MORE : CONSUMER_ENOUGH;
 }
 
 static void end_keys(void *arg, const struct error *error)
 {
-    finish_keys(arg, error);
+    read_keys_finish(arg, error);
 }
 
 static const struct consumer_ops keys_ops = {restart_keys, take_key_message, end_keys};
@@ -289,7 +301,7 @@ static void on_keys_handle(void *arg, struct bucket *bucket, const struct error 
         }
     }
     if (error != NULL) {
-        finish_keys(keys, error);
+        read_keys_finish(keys, error);
         return;
     }
     struct consumer_scope scope = {.stream = bucket->stream,
@@ -302,23 +314,34 @@ static void on_keys_handle(void *arg, struct bucket *bucket, const struct error 
     consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
 }
 
-void read_keys_cancel(struct arena_task *task)
+static void cancel_keys(struct arena_task *task)
 {
     struct read_keys *keys = ARENA_TASK_OWNER(task, struct read_keys, task);
 
     bucket_wait_cancel(&keys->wait);
     consumer_stop(&keys->reading);
-    timer_stop(keys->store->timers, &keys->timer);
     free_keys(keys, 0);
     free((void *)keys->keys);
     if (keys->handle != NULL)
         bucket_release(keys->handle);
 }
 
-void read_keys(struct store *store, struct arena *arena, struct read_keys *keys)
+void read_keys_begin(struct store *store, struct arena *arena, struct read_keys *keys)
 {
     keys->store = store;
     keys->arena = arena;
-    arena_begin_task(arena, &keys->task, read_keys_cancel);
-    bucket_open(store, &keys->wait, keys->bucket, keys->deadline_ms, on_keys_handle, keys);
+    arena_begin_task(arena, &keys->task, cancel_keys);
+}
+
+void read_keys_from_nats(struct read_keys *keys)
+{
+    free_keys(keys, 0);
+    keys->is_sorted = false;
+    bucket_open(keys->store, &keys->wait, keys->bucket, keys->deadline_ms, on_keys_handle, keys);
+}
+
+void read_keys(struct store *store, struct arena *arena, struct read_keys *keys)
+{
+    read_keys_begin(store, arena, keys);
+    read_keys_from_nats(keys);
 }

@@ -59,17 +59,25 @@ struct read_keys {
     struct bucket *handle;
     struct bucket_wait wait;
     struct consumer_reading reading;
-    struct timer timer;      /* of near */
-    uint64_t waits_until_ms; /* of near: loop time */
     const char *subject;
     char **keys;
     size_t count, capacity, bytes;
+    bool is_sorted; /* each key was added behind the one before it */
     struct error error;
 };
 
 void read_keys(struct store *store, struct arena *arena, struct read_keys *keys);
 
-/* For near, which begins such a task itself. */
-void read_keys_cancel(struct arena_task *task);
+/* --- For near: the steps of a listing whose keys come from elsewhere --- */
+
+void read_keys_begin(struct store *store, struct arena *arena, struct read_keys *keys);
+
+/* Adds the next key in byte order. False: that was enough, or keys->error says what is wrong. */
+bool read_keys_add(struct read_keys *keys, const char *key);
+
+/* Reads all from NATS after all. */
+void read_keys_from_nats(struct read_keys *keys);
+
+void read_keys_finish(struct read_keys *keys, const struct error *error);
 
 #endif

@@ -4,7 +4,6 @@
 #include "daemon/store/bucket.h"
 #include "daemon/store/feed.h"
 #include "daemon/store/group.h"
-#include "daemon/store/near.h"
 #include "daemon/store/replica.h"
 #include "daemon/store/watch.h"
 
@@ -29,6 +28,7 @@ static void on_link_up(void *arg)
     jetstream_probe(&store->jetstream);
     requests_on_up(&store->requests);
     room_note_connected(store);
+    replica_end_doubtful_changes(store);
     replica_follow_configured(store);
 }
 
@@ -141,7 +141,6 @@ static void fail_everything(struct store *store)
     do {
         timers_expire_all(store->timers);
         group_flush_all(store);
-        near_end_all(store);
         failed = requests_fail_all(&store->requests) + bucket_fail_waiting(store);
     } while (failed > 0);
 }

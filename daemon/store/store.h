@@ -32,13 +32,14 @@ struct store {
     struct link *link;
     struct requests requests;
     struct jetstream jetstream;
-    struct bucket_entry *buckets;        /* by name: uthash */
-    struct feed *feeds;                  /* by their streams: uthash */
-    struct replica *replicas;            /* of followed buckets, by name: uthash */
-    struct replica *found_replica;       /* the last one that was looked for */
-    struct near_fetch *fetches;          /* cached reads that ask NATS: uthash */
-    struct near_fetch *answered_fetches; /* whose callers are being answered */
-    struct watch *paused_watches;        /* wait for room */
+    struct bucket_entry *buckets;   /* by name: uthash */
+    struct feed *feeds;             /* by their streams: uthash */
+    struct replica *replicas;       /* of followed buckets, by name: uthash */
+    struct replica *found_replica;  /* the last one that was looked for */
+    struct replica_change *changes; /* of buckets, that leave no messages: uthash */
+    unsigned uncounted_changes;     /* for which there was no memory */
+    uint64_t full_until_ms;         /* loop time; until then no bucket gives up its place for another one */
+    struct watch *paused_watches;   /* wait for room */
     struct cache_budget cache_budget;
     struct job collecting;   /* the memory of caches that were cleared */
     uint64_t entry_serial;   /* numbers what watches are told */

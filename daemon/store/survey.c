@@ -33,7 +33,7 @@ static void on_reading_restart(void *arg)
 
     cache_unmark_all(&replica->cache);
     replica->reading_from = feed_position(&replica->feed);
-    replica->reading_upto = 0;
+    replica->read = (struct feed_place){0};
 }
 
 /*
@@ -84,7 +84,9 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
     if (!kv_read_entry(message, message->subject, replica->bucket->prefix, delivery->stream_sequence,
                        delivery->created_us, &entry))
         return CONSUMER_MORE;
-    replica->reading_upto = entry.revision;
+    replica->read.sequence = entry.revision;
+    replica->read.stored_us = entry.created_us;
+    feed_batch_note(&replica->read.batch, message, entry.revision);
     if (replica->reads == REPLICA_LOADS) {
         take_loaded(replica, &entry);
     } else {
@@ -105,11 +107,11 @@ static uint64_t revision_limit(const struct replica *replica)
 
     if (replica_is_before_feed(replica))
         return UINT64_MAX;
-    if (replica->feed.info.replicas <= 1 || replica->reading_upto >= limit)
+    if (replica->feed.info.replicas <= 1 || replica->read.sequence >= limit)
         return limit;
     /* A follower may have answered that is behind. But what the leader said is gone is gone. */
-    if (replica->reading_upto + 1 > first)
-        return replica->reading_upto;
+    if (replica->read.sequence + 1 > first)
+        return replica->read.sequence;
     return limit < first ? limit : first - 1;
 }
 
@@ -197,7 +199,7 @@ static void free_filters(struct replica *replica)
 /* A follower that is behind the feed has answered: the load comes again, at the next tick. */
 static bool is_too_old(struct replica *replica)
 {
-    bool is_behind = replica->feed.info.replicas > 1 && replica->reading_upto < replica->reading_from;
+    bool is_behind = replica->feed.info.replicas > 1 && replica->read.sequence < replica->reading_from;
 
     return replica->reads == REPLICA_LOADS && !replica_is_before_feed(replica) && is_behind &&
            replica->reading_tries++ < READING_TRIES_MAX;
@@ -213,11 +215,14 @@ static void finish_reading(struct replica *replica)
         replica->reading_tries = 0;
         replica->has_load = !replica->wants_load; /* values may be wanted since it began */
         replica->tells_load = false;
-        if (replica->compares)
+        if (replica->compares && !replica->wants_check)
             replica->is_distrusted = false;
         replica->compares = false;
         if (replica_is_before_feed(replica))
-            feed_go(&replica->feed, replica->reading_upto);
+            feed_go(&replica->feed, &replica->read);
+        /* Of what it found some may be later than what the feed has brought. */
+        if (replica->read.sequence > replica->floor_all)
+            replica->floor_all = replica->read.sequence;
         replica_settle(replica);
     } else {
         replica->is_distrusted = false;
@@ -319,6 +324,10 @@ static void on_asked(void *arg, json_t *answer, unsigned err_code, const struct 
     replica->checked_ms = uv_now(replica->store->loop);
     if (answer == NULL || !feed_is_live(&replica->feed))
         return;
+    if (!feed_is_of(&replica->feed, answer)) { /* removed, and made again */
+        feed_look(&replica->feed);
+        return;
+    }
     feed_read_info(answer, &info);
     replica->feed.info = info;
     replica->wants_check = false;

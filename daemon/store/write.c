@@ -27,6 +27,16 @@ static void stop(struct write *write)
     ledger_let_go(&write->hold);
 }
 
+/* Reads from memory have to see it. */
+static void note_revision(const struct write *write, uint64_t revision, bool is_done)
+{
+    const struct bucket *handle = write->handle;
+
+    replica_note_revision(write->store, write->bucket, write->operation.key, revision, is_done);
+    if (handle != NULL && handle->is_mirror)
+        replica_note_revision(write->store, handle->origin, write->operation.key, revision, is_done);
+}
+
 static void finish(struct write *write, uint64_t revision, const struct error *error)
 {
     struct bucket *handle = write->handle;
@@ -44,9 +54,9 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
         group_write_ended(write);
     if (error == NULL) {
         bucket_note_sequence(write->store, handle, revision);
-        replica_note_revision(write->store, write->bucket, write->operation.key, revision, true);
+        note_revision(write, revision, true);
     } else if (error->has_revision) {
-        replica_note_revision(write->store, write->bucket, write->operation.key, error->revision, false);
+        note_revision(write, error->revision, false);
     }
     write->done(write->arg, revision, error);
     if (handle != NULL)

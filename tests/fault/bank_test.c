@@ -12,6 +12,7 @@
 #define AUDITORS      2u
 #define START_BALANCE 100
 #define ROUNDS        2u
+#define KILLS         6u
 
 static struct stage stage;
 
@@ -35,12 +36,23 @@ static struct auditor auditors[AUDITORS];
 static unsigned progress;
 static bool is_closing_time;
 
-static void begin(void)
+static void open_accounts(void)
 {
-    stage_begin(&stage, 1, STAGE_ATTEMPTS(1));
     assert_ok(session_call(stage.session, "bucket.create", "['bank']"));
     for (unsigned i = 0; i < ACCOUNTS; i++)
         assert_ok(session_call(stage.session, "kv.put", "['bank', 'account.%u', '%d']", i, START_BALANCE));
+}
+
+static void begin(void)
+{
+    stage_begin(&stage, 1, STAGE_ATTEMPTS(1));
+    open_accounts();
+}
+
+static void begin_embedded(void)
+{
+    stage_begin_embedded(&stage, NULL);
+    open_accounts();
 }
 
 static void end(void)
@@ -175,29 +187,64 @@ static void *run_auditor(void *arg)
 
 /* --- The books ------------------------------------------------------------------------------------- */
 
+struct books {
+    int balances[ACCOUNTS];
+    bool *is_logged[TELLERS];
+};
+
+static void note_transfer(struct books *books, unsigned teller, unsigned number, const char *text)
+{
+    unsigned from, to;
+    int amount;
+
+    ck_assert(teller < TELLERS && number < tellers[teller].transfers);
+    ck_assert_int_eq(sscanf(text, "%u %u %d", &from, &to, &amount), 3);
+    ck_assert_msg(!books->is_logged[teller][number], "log.%u.%u is there twice", teller, number);
+    books->is_logged[teller][number] = true;
+    books->balances[from] -= amount;
+    books->balances[to] += amount;
+}
+
+static void read_stream(struct books *books)
+{
+    struct stream_log log = nats_read_log(stage.nats, "bank");
+    unsigned teller, number;
+
+    for (size_t i = 0; i < log.count; i++) {
+        if (sscanf(log.entries[i].key, "log.%u.%u", &teller, &number) == 2)
+            note_transfer(books, teller, number, log.entries[i].value);
+    }
+}
+
+static void read_keys(struct books *books)
+{
+    for (unsigned i = 0; i < TELLERS; i++) {
+        for (unsigned j = 0; j < tellers[i].transfers; j++) {
+            const struct answer *read =
+                session_call(stage.session, "kv.get", "['bank', 'log.%u.%u', {'consistency': 'leader'}]", i, j);
+            assert_ok(read);
+            if (read->result->type != MSGPACK_OBJECT_NIL)
+                note_transfer(books, i, j, text_at(read->result, "value"));
+        }
+        session_forget(stage.session);
+    }
+}
+
 /* Each acknowledged transfer is there, each refused one is not, and the balances are what the log says. */
 static void balance_books(void)
 {
-    struct stream_log log = nats_read_log(stage.nats, "bank");
-    int balances[ACCOUNTS];
-    bool *is_logged[TELLERS];
+    struct books books;
+    int *balances = books.balances;
+    bool **is_logged = books.is_logged;
 
     for (unsigned i = 0; i < ACCOUNTS; i++)
         balances[i] = START_BALANCE;
     for (unsigned i = 0; i < TELLERS; i++)
         is_logged[i] = keep(calloc(tellers[i].transfers + 1, sizeof(bool)));
-    for (size_t i = 0; i < log.count; i++) {
-        unsigned teller, number, from, to;
-        int amount;
-        if (sscanf(log.entries[i].key, "log.%u.%u", &teller, &number) != 2)
-            continue;
-        ck_assert(teller < TELLERS && number < tellers[teller].transfers);
-        ck_assert_int_eq(sscanf(log.entries[i].value, "%u %u %d", &from, &to, &amount), 3);
-        ck_assert_msg(!is_logged[teller][number], "log.%u.%u is there twice", teller, number);
-        is_logged[teller][number] = true;
-        balances[from] -= amount;
-        balances[to] += amount;
-    }
+    if (stage.is_embedded)
+        read_keys(&books);
+    else
+        read_stream(&books);
     for (unsigned i = 0; i < TELLERS; i++) {
         for (unsigned j = 0; j < tellers[i].transfers; j++) {
             if (tellers[i].fates[j] == TRANSFER_UNKNOWN)
@@ -215,7 +262,7 @@ static void balance_books(void)
                      (int)ACCOUNTS * START_BALANCE);
 }
 
-START_TEST(no_money_is_made_or_lost_while_everything_breaks)
+static void open_bank(void)
 {
     for (unsigned i = 0; i < TELLERS; i++) {
         tellers[i].number = i;
@@ -223,7 +270,10 @@ START_TEST(no_money_is_made_or_lost_while_everything_breaks)
     }
     for (unsigned i = 0; i < AUDITORS; i++)
         ck_assert_int_eq(pthread_create(&auditors[i].thread, NULL, run_auditor, &auditors[i]), 0);
-    chaos_run(&stage, "bank", &progress, ROUNDS);
+}
+
+static void close_bank(void)
+{
     for (unsigned i = 0; i < AUDITORS; i++)
         wait_until(__atomic_load_n(&auditors[i].audits, __ATOMIC_RELAXED) > 0, "an audit");
     __atomic_store_n(&is_closing_time, true, __ATOMIC_RELAXED);
@@ -235,6 +285,28 @@ START_TEST(no_money_is_made_or_lost_while_everything_breaks)
     for (unsigned i = 0; i < TELLERS; i++)
         free(tellers[i].fates);
 }
+
+START_TEST(no_money_is_made_or_lost_while_everything_breaks)
+{
+    open_bank();
+    chaos_run(&stage, "bank", &progress, ROUNDS);
+    close_bank();
+}
+END_TEST
+
+/* The auditors read from memory, where a feed brings the messages of a transfer one by one. */
+START_TEST(no_money_is_made_or_lost_while_the_own_server_is_killed)
+{
+    open_bank();
+    for (unsigned i = 0; i < KILLS; i++) {
+        unsigned before = __atomic_load_n(&progress, __ATOMIC_RELAXED);
+        unsigned audits = __atomic_load_n(&auditors[0].audits, __ATOMIC_RELAXED);
+        stage_kill_embedded(&stage);
+        wait_until(__atomic_load_n(&progress, __ATOMIC_RELAXED) >= before + 50, "transfers that succeed again");
+        wait_until(__atomic_load_n(&auditors[0].audits, __ATOMIC_RELAXED) > audits, "an audit");
+    }
+    close_bank();
+}
 END_TEST
 
 Suite *bank_suite(void)
@@ -242,8 +314,13 @@ Suite *bank_suite(void)
     Suite *suite = suite_create("bank");
     TCase *tests = tcase_create("one server");
 
+    TCase *embedded = tcase_create("embedded");
+
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, no_money_is_made_or_lost_while_everything_breaks);
     suite_add_tcase(suite, tests);
+    tcase_add_checked_fixture(embedded, begin_embedded, end);
+    tcase_add_test(embedded, no_money_is_made_or_lost_while_the_own_server_is_killed);
+    suite_add_tcase(suite, embedded);
     return suite;
 }

@@ -168,6 +168,8 @@ END_TEST
 #define KEYS    4u
 #define CALLERS 6u
 
+#define PADDING_BYTES 24000u
+
 struct caller {
     pthread_t thread;
     unsigned number;
@@ -178,6 +180,7 @@ struct caller {
 };
 
 static struct stage stage;
+static char *padding; /* behind each value; NULL: nothing */
 static struct caller callers[CALLERS];
 static unsigned progress;
 static bool is_over;
@@ -200,6 +203,16 @@ static void begin_embedded(void)
     stage_make_short_bucket(&stage, "b");
 }
 
+/* Two values fill what there is for all: the others leave memory, or never get there. */
+static void begin_evicting(void)
+{
+    padding = keep(malloc(PADDING_BYTES + 1));
+    memset(padding, ' ', PADDING_BYTES);
+    padding[PADDING_BYTES] = '\0';
+    stage_begin_embedded(&stage, "cache:\n  max_bytes: 65536\n");
+    stage_make_short_bucket(&stage, "b");
+}
+
 static void begin_three(void)
 {
     stage_begin(&stage, CLUSTER_SERVERS, NULL);
@@ -211,20 +224,30 @@ static void end(void)
     stage_end(&stage);
 }
 
-static const struct answer *make_call(struct session *session, struct linear_call *call)
+/* Of the embedded server's buckets any get is as new as one of the leader. */
+static const struct answer *make_get(struct session *session, unsigned key, unsigned way)
+{
+    static const char *const ways[] = {"direct", "leader", "direct", "cached"};
+    const char *consistency = stage.is_embedded ? ways[way % 4] : "leader";
+
+    return session_call(session, "kv.get", "['b', 'k%u', {'consistency': '%s', 'timeout': 2}]", key, consistency);
+}
+
+static const struct answer *make_call(struct session *session, struct linear_call *call, unsigned way)
 {
     unsigned long long value = call->value, expected = call->expected;
+    const char *more = padding != NULL ? padding : "";
 
     switch (call->kind) {
     case LINEAR_GET:
-        return session_call(session, "kv.get", "['b', 'k%u', {'consistency': 'leader', 'timeout': 2}]", call->key);
+        return make_get(session, call->key, way);
     case LINEAR_PUT:
-        return session_call(session, "kv.put", "['b', 'k%u', '%llu', {'timeout': 2}]", call->key, value);
+        return session_call(session, "kv.put", "['b', 'k%u', '%llu%s', {'timeout': 2}]", call->key, value, more);
     case LINEAR_CREATE:
-        return session_call(session, "kv.create", "['b', 'k%u', '%llu', {'timeout': 2}]", call->key, value);
+        return session_call(session, "kv.create", "['b', 'k%u', '%llu%s', {'timeout': 2}]", call->key, value, more);
     case LINEAR_UPDATE:
-        return session_call(session, "kv.update", "['b', 'k%u', '%llu', %llu, {'timeout': 2}]", call->key, value,
-                            expected);
+        return session_call(session, "kv.update", "['b', 'k%u', '%llu%s', %llu, {'timeout': 2}]", call->key, value,
+                            more, expected);
     case LINEAR_DELETE:
         return session_call(session, "kv.delete", "['b', 'k%u', {'timeout': 2}]", call->key);
     }
@@ -288,7 +311,7 @@ static void *run_caller(void *arg)
         if (call->kind != LINEAR_GET && call->kind != LINEAR_DELETE)
             call->value = caller->count * CALLERS + caller->number + 1;
         call->begin_ns = now_ns();
-        const struct answer *answer = make_call(session, call);
+        const struct answer *answer = make_call(session, call, (unsigned)rand_r(&seed));
         call->end_ns = now_ns();
         if (take_answer(call, answer)) {
             caller->count++;
@@ -381,7 +404,7 @@ Suite *linear_suite(void)
 {
     Suite *suite = suite_create("linear");
     TCase *checker = tcase_create("checker"), *one = tcase_create("one server");
-    TCase *embedded = tcase_create("embedded");
+    TCase *embedded = tcase_create("embedded"), *evicting = tcase_create("embedded, little memory");
     TCase *one_short = tcase_create("one server, no history"), *three = tcase_create("three servers, no history");
 
     tcase_add_test(checker, the_checker_accepts_what_is_right);
@@ -399,6 +422,9 @@ Suite *linear_suite(void)
     tcase_add_test(embedded, calls_on_a_key_are_linearizable_while_the_own_server_is_killed);
     suite_add_tcase(suite, one_short);
     suite_add_tcase(suite, embedded);
+    tcase_add_checked_fixture(evicting, begin_evicting, end);
+    tcase_add_test(evicting, calls_on_a_key_are_linearizable_while_the_own_server_is_killed);
+    suite_add_tcase(suite, evicting);
     suite_add_tcase(suite, three);
     return suite;
 }

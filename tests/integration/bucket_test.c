@@ -18,7 +18,7 @@ START_TEST(a_bucket_has_the_defaults_that_the_protocol_names)
     ck_assert_str_eq(text_at(info, "storage"), "file");
     ck_assert_uint_eq(number_at(info, "replicas"), 1);
     ck_assert(!bool_at(info, "compression"));
-    ck_assert_uint_eq(number_at(info, "limit_marker_ttl"), 0);
+    ck_assert_uint_eq(number_at(info, "limit_marker_ttl"), 1);
     ck_assert_uint_eq(number_at(info, "values"), 0);
     ck_assert_uint_eq(number_at(info, "bytes"), 0);
     ck_assert_uint_eq(number_at(info, "last_revision"), 0);

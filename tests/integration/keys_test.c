@@ -146,11 +146,13 @@ END_TEST
 START_TEST(listing_keys_leaves_no_consumer_behind)
 {
     struct client *client = client_open_shared();
-    const char *bucket = client_new_bucket(client, NULL);
+    const char *origin = client_new_bucket(client, NULL);
     struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
     struct nats *removals = nats_connect_embedded(shared_daemon.data_dir);
 
-    assert_ok(client_call(client, "kv.put", "['%s', 'a', 'v']", bucket));
+    assert_ok(client_call(client, "kv.put", "['%s', 'a', 'v']", origin));
+    /* A mirror is read from the server in embedded mode, too. */
+    const char *bucket = client_new_bucket(client, format_text("'mirror': '%s'", origin));
     /* A server removes idle consumers by itself, after a while: the daemon must ask for it. */
     nats_subscribe(removals, format_text("$JS.API.CONSUMER.DELETE.KV_%s.*", bucket));
     for (unsigned i = 0; i < 20; i++) {

@@ -107,6 +107,15 @@ START_TEST(more_histories_than_the_server_reads_at_a_time_are_answered_one_after
 }
 END_TEST
 
+/* A mirror is read from the server in embedded mode, too. */
+static const char *new_mirror(struct client *client)
+{
+    const char *bucket = client_new_bucket(client, NULL);
+
+    put_many(client, bucket, "k.", 0, 200, 16);
+    return client_new_bucket(client, format_text("'mirror': '%s'", bucket));
+}
+
 /* Sends listings of one key each. */
 static void send_listings(struct client *client, unsigned count, const char *bucket, const char *timeout)
 {
@@ -128,10 +137,9 @@ START_TEST(listings_that_get_no_turn_in_time_say_so_and_leave_nothing_behind)
     struct client *client = client_open(&daemon_of_test);
     struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
     struct nats *removals = nats_connect_embedded(daemon_of_test.data_dir);
-    const char *bucket = client_new_bucket(client, NULL);
+    const char *bucket = new_mirror(client);
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
-    put_many(client, bucket, "k.", 0, 200, 16);
     send_listings(client, IN_TIME, bucket, "200");
     for (unsigned i = 0; i < IN_TIME; i++)
         assert_ok(client_wait(client, 1000 + i));

@@ -22,6 +22,7 @@ Suite *kv_suite(void);
 Suite *library_suite(void);
 Suite *life_suite(void);
 Suite *limit_suite(void);
+Suite *memory_suite(void);
 Suite *near_suite(void);
 Suite *neighbour_suite(void);
 Suite *outage_suite(void);

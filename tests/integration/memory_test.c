@@ -1,0 +1,431 @@
+/* Embedded mode: reads with the default consistency come from memory, and are as new as if the server had answered. */
+#include "tests/integration/nats.h"
+#include "tests/integration/suites.h"
+#include "tests/integration/watching.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static void setup(void)
+{
+    daemon_start(&shared_daemon, NULL, "watches:\n  check_interval: 0.2\n");
+}
+
+/* --- Short ways ------------------------------------------------------------------------------------ */
+
+/* The value, or NULL where the key is not there. */
+static const char *text_of(struct client *client, const char *bucket, const char *key)
+{
+    const struct answer *answer = client_call(client, "kv.get", "['%s', '%s']", bucket, key);
+
+    assert_ok(answer);
+    return answer->result.type != MSGPACK_OBJECT_NIL ? text_at(&answer->result, "value") : NULL;
+}
+
+static unsigned key_count(struct client *client, const char *bucket)
+{
+    const struct answer *answer = client_call(client, "kv.keys", "['%s']", bucket);
+
+    assert_ok(answer);
+    return (unsigned)count_at(&answer->result, "");
+}
+
+/* Waits until a read is answered from memory. */
+static void wait_until_loaded(struct client *client, const char *bucket, const char *key)
+{
+    uint64_t hits = stat_of(client, "cache.hits"), end = now_ms() + PATIENCE_MS;
+
+    do {
+        ck_assert_msg(now_ms() < end, "no read is answered from memory");
+        text_of(client, bucket, key);
+    } while (stat_of(client, "cache.hits") == hits);
+}
+
+/* --- What is read ---------------------------------------------------------------------------------- */
+
+START_TEST(a_read_behind_an_ack_sees_the_write_and_asks_nobody)
+{
+    enum { WRITES = 1000 };
+    struct client *writer = client_open_shared(), *reader = client_open_shared();
+    const char *bucket = client_new_bucket(writer, NULL);
+
+    put_text(writer, bucket, "k", "first");
+    wait_until_loaded(reader, bucket, "k");
+    uint64_t misses = stat_of(reader, "cache.misses");
+    for (unsigned i = 0; i < WRITES; i++) {
+        const char *value = format_text("%u", i);
+        put_text(writer, bucket, "k", value);
+        ck_assert_str_eq(text_of(reader, bucket, "k"), value);
+    }
+    /* What a busy machine delays for too long is asked for. */
+    ck_assert_uint_lt(stat_of(reader, "cache.misses") - misses, WRITES / 10);
+}
+END_TEST
+
+/* The server is stopped for good: whoever asked it would wait. */
+START_TEST(reads_go_on_while_the_server_does_not_answer)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    pid_t server = daemon_nats_pid(&shared_daemon);
+
+    put_text(client, bucket, "a", "[1]");
+    put_text(client, bucket, "b", "2");
+    wait_until_loaded(client, bucket, "a");
+    ck_assert_uint_eq(key_count(client, bucket), 2); /* the feed has brought both */
+    pid_stand_still(server);
+    ck_assert_str_eq(text_of(client, bucket, "a"), "[1]");
+    ck_assert_ptr_null(text_of(client, bucket, "missing"));
+    assert_ok(client_call(client, "kv.get_json", "['%s', 'a']", bucket));
+    const struct answer *answer = client_call(client, "bulk.get", "['%s', ['a', 'b', 'missing']]", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "b.value"), "2");
+    ck_assert_uint_eq(key_count(client, bucket), 2);
+    assert_code(client_call(client, "kv.get", "['%s', 'a', {'consistency': 'leader', 'timeout': 0.2}]", bucket),
+                "deadline_exceeded");
+    pid_go_on(server);
+}
+END_TEST
+
+START_TEST(reads_go_on_while_the_server_is_away)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (unsigned i = 0; i < 5; i++) {
+        const char *value = format_text("%u", i);
+        put_text(client, bucket, "k", value);
+        wait_until_loaded(client, bucket, "k");
+        pid_t server = daemon_nats_pid(&shared_daemon);
+        ck_assert_int_eq(kill(server, SIGKILL), 0);
+        /* With each read the daemon may be a step further: still connected, away, connecting, looking at the bucket. */
+        for (unsigned read = 0; read < 300; read++)
+            ck_assert_str_eq(text_of(client, bucket, "k"), value);
+        put_text(client, bucket, "k", "again"); /* the new one */
+        ck_assert_str_eq(text_of(client, bucket, "k"), "again");
+    }
+}
+END_TEST
+
+/* Some 1.5 MB of messages: the feed has to bring them in many pieces. */
+static void pack_transaction(msgpack_sbuffer *buffer, const char *bucket, const char *value)
+{
+    enum { KEYS = 500 };
+    char *operations = format_text("['put', 'k0', '%s']", value);
+
+    for (unsigned i = 1; i < KEYS; i++)
+        operations = format_text("%s, ['put', 'k%u', '%s']", operations, i, value);
+    pack_request(buffer, 7, "txn.commit", "['%s', [], [%s]]", bucket, operations);
+}
+
+START_TEST(a_transaction_is_seen_as_a_whole)
+{
+    struct client *writer = client_open_shared(), *reader = client_open_shared();
+    const char *bucket = client_new_bucket(writer, NULL);
+    char padding[3001];
+    msgpack_sbuffer transactions[2], reads;
+
+    memset(padding, 'x', sizeof(padding) - 1);
+    padding[sizeof(padding) - 1] = '\0';
+    for (unsigned i = 0; i < 2; i++) {
+        msgpack_sbuffer_init(&transactions[i]);
+        pack_transaction(&transactions[i], bucket, format_text("%u%s", i, padding));
+    }
+    msgpack_sbuffer_init(&reads);
+    for (unsigned i = 0; i < 20; i++) {
+        pack_request(&reads, 100, "kv.get", "['%s', 'k0']", bucket);
+        pack_request(&reads, 101, "kv.get", "['%s', 'k499']", bucket);
+        pack_request(&reads, 102, "bulk.get", "['%s', ['k0', 'k250', 'k499']]", bucket);
+    }
+    client_write(writer, transactions[0].data, transactions[0].size);
+    assert_ok(client_wait(writer, 7));
+    wait_until_loaded(reader, bucket, "k0");
+    for (unsigned round = 1; round <= 40; round++) {
+        char was = (char)('0' + (round + 1) % 2), is = (char)('0' + round % 2);
+        bool is_seen = false;
+        client_write(writer, transactions[round % 2].data, transactions[round % 2].size);
+        for (unsigned part = 0; part < 3; part++) {
+            client_write(reader, reads.data, reads.size);
+            for (unsigned i = 0; i < 60; i++) {
+                const struct answer *answer = client_wait(reader, 100 + i % 3);
+                assert_ok(answer);
+                const char *path = i % 3 == 2 ? "k499.value" : "value";
+                char seen = text_at(&answer->result, path)[0];
+                if (i % 3 == 2) {
+                    ck_assert_int_eq(text_at(&answer->result, "k0.value")[0], seen);
+                    ck_assert_int_eq(text_at(&answer->result, "k250.value")[0], seen);
+                }
+                ck_assert(seen == was || seen == is);
+                ck_assert_msg(!is_seen || seen == is, "round %u: what was seen is not there any more", round);
+                is_seen |= seen == is;
+            }
+        }
+        assert_ok(client_wait(writer, 7));
+        ck_assert_int_eq(text_of(reader, bucket, "k0")[0], is);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        msgpack_sbuffer_destroy(&transactions[i]);
+    msgpack_sbuffer_destroy(&reads);
+}
+END_TEST
+
+/* --- What changes a bucket without messages -------------------------------------------------------- */
+
+START_TEST(a_purge_is_seen_by_who_reads_behind_it_and_beside_it)
+{
+    enum { READS = 200 };
+    struct client *client = client_open_shared(), *reader = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    msgpack_sbuffer reads;
+
+    msgpack_sbuffer_init(&reads);
+    for (unsigned i = 0; i < READS; i++)
+        pack_request(&reads, 100 + i, "kv.get", "['%s', 'a']", bucket);
+    for (unsigned round = 0; round < 30; round++) {
+        const char *value = format_text("%u", round);
+        put_text(client, bucket, "a", value);
+        put_text(client, bucket, "b", value);
+        wait_until_loaded(reader, bucket, "a");
+        bool is_gone = false;
+        client_write(reader, reads.data, reads.size);
+        uint32_t purge = client_send(client, "bucket.purge", "['%s']", bucket);
+        for (unsigned i = 0; i < READS; i++) {
+            const struct answer *answer = client_wait(reader, 100 + i);
+            assert_ok(answer);
+            bool is_nil = answer->result.type == MSGPACK_OBJECT_NIL;
+            ck_assert_msg(!is_gone || is_nil, "what was purged is there again");
+            is_gone = is_nil;
+        }
+        assert_ok(client_wait(client, purge));
+        ck_assert_ptr_null(text_of(reader, bucket, "a"));
+        ck_assert_uint_eq(key_count(reader, bucket), 0);
+        const struct answer *answer = client_call(reader, "bulk.get", "['%s', ['a', 'b']]", bucket);
+        ck_assert_int_eq(find_at(&answer->result, "b")->type, MSGPACK_OBJECT_NIL);
+    }
+    msgpack_sbuffer_destroy(&reads);
+}
+END_TEST
+
+START_TEST(a_bucket_that_is_made_anew_has_nothing_of_the_one_before)
+{
+    struct client *client = client_open_shared(), *reader = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (unsigned round = 0; round < 20; round++) {
+        put_text(client, bucket, "a", "old");
+        put_text(client, bucket, "b", "old");
+        wait_until_loaded(reader, bucket, "a");
+        assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
+        assert_code(client_call(reader, "kv.get", "['%s', 'a']", bucket), "bucket_not_found");
+        assert_ok(client_call(client, "bucket.create", "['%s']", bucket));
+        ck_assert_ptr_null(text_of(reader, bucket, "a"));
+        ck_assert_uint_eq(key_count(reader, bucket), 0);
+        put_text(client, bucket, "a", "new");
+        ck_assert_str_eq(text_of(reader, bucket, "a"), "new");
+        ck_assert_uint_eq(key_count(reader, bucket), 1);
+    }
+}
+END_TEST
+
+/* The new settings end what is older at once. */
+START_TEST(settings_that_end_values_are_seen)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    put_text(client, bucket, "a", "1");
+    wait_until_loaded(client, bucket, "a");
+    /* Old enough for the shortest time there is. */
+    uint64_t end = now_ms() + 1100;
+    while (now_ms() < end)
+        pause_shortly();
+    assert_ok(client_call(client, "bucket.update", "['%s', {'ttl': 1}]", bucket));
+    end = now_ms() + PATIENCE_MS;
+    while (text_of(client, bucket, "a") != NULL)
+        ck_assert_msg(now_ms() < end, "the value does not end");
+    assert_ok(client_call(client, "kv.create", "['%s', 'a', '2', {'ttl': 100}]", bucket));
+}
+END_TEST
+
+/* Whoever reads that a key is gone can create it; and it is listed, or not, as it is read. */
+START_TEST(an_expired_key_is_gone_for_reads_and_for_creates_alike)
+{
+    static const char *const options[] = {NULL, "'limit_marker_ttl': 0", "'history': 5",
+                                          "'history': 5, 'limit_marker_ttl': 0", "'limit_marker_ttl': 60"};
+    enum { BUCKETS = sizeof(options) / sizeof(options[0]), KEYS = 20 };
+    struct client *client = client_open_shared();
+    const char *buckets[BUCKETS];
+    bool is_gone[BUCKETS][KEYS] = {{false}};
+    unsigned left = BUCKETS * KEYS;
+
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        buckets[i] = client_new_bucket(client, options[i]);
+        put_text(client, buckets[i], "stays", "1");
+        wait_until_loaded(client, buckets[i], "stays");
+        for (unsigned key = 0; key < KEYS; key++)
+            assert_ok(client_call(client, "kv.put", "['%s', 'k%u', 'v', {'ttl': 1}]", buckets[i], key));
+    }
+    uint64_t end = now_ms() + PATIENCE_MS;
+    for (unsigned turn = 0; left > 0; turn++) {
+        unsigned i = turn % BUCKETS, key = (turn / BUCKETS) % KEYS;
+        ck_assert_msg(now_ms() < end, "%u values do not expire", left);
+        if (is_gone[i][key])
+            continue;
+        if (text_of(client, buckets[i], format_text("k%u", key)) != NULL)
+            continue;
+        const struct answer *listed =
+            client_call(client, "kv.keys", "['%s', {'filter': 'k%u'}]", buckets[i], key);
+        assert_ok(listed);
+        ck_assert_msg(count_at(&listed->result, "") == 0, "k%u of bucket %u is listed, though it is gone", key, i);
+        const struct answer *created = client_call(client, "kv.create", "['%s', 'k%u', 'new']", buckets[i], key);
+        ck_assert_msg(strcmp(answer_code(created), "ok") == 0, "k%u of bucket %u is gone and not gone: %s", key, i,
+                      answer_error(created));
+        is_gone[i][key] = true;
+        left--;
+    }
+    for (unsigned i = 0; i < BUCKETS; i++)
+        ck_assert_uint_eq(key_count(client, buckets[i]), KEYS + 1);
+}
+END_TEST
+
+/* --- What is not in memory ------------------------------------------------------------------------- */
+
+START_TEST(a_mirror_is_read_from_the_server_and_its_writes_are_seen_in_the_origin)
+{
+    struct client *client = client_open_shared();
+    const char *origin = client_new_bucket(client, NULL);
+    const char *mirror = client_new_bucket(client, format_text("'mirror': '%s'", origin));
+
+    put_text(client, origin, "k", "0");
+    wait_until_loaded(client, origin, "k");
+    uint64_t hits = stat_of(client, "cache.hits");
+    uint64_t end = now_ms() + PATIENCE_MS;
+    while (text_of(client, mirror, "k") == NULL)
+        ck_assert_msg(now_ms() < end, "the mirror does not follow");
+    text_of(client, mirror, "k");
+    ck_assert_uint_eq(stat_of(client, "cache.hits"), hits);
+    for (unsigned i = 0; i < 200; i++) {
+        const char *value = format_text("%u", i);
+        put_text(client, mirror, "k", value);
+        ck_assert_str_eq(text_of(client, origin, "k"), value);
+    }
+}
+END_TEST
+
+START_TEST(values_beyond_the_limit_of_memory_are_read_through)
+{
+    enum { KEYS = 40 };
+    struct daemon daemon = {0};
+    char value[4001];
+
+    daemon_start(&daemon, NULL, "cache:\n  max_bytes: 65536\n");
+    struct client *client = client_open(&daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    memset(value, 'v', sizeof(value));
+    for (unsigned i = 0; i < KEYS; i++)
+        assert_ok(client_put(client, bucket, format_text("k%02u", i), value, 4000 - i));
+    wait_until_loaded(client, bucket, "missing");
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < KEYS; i++)
+            ck_assert_uint_eq(strlen(text_of(client, bucket, format_text("k%02u", i))), 4000 - i);
+    }
+    const struct answer *answer = client_call(client, "bulk.get", "['%s', ['k00', 'k10', 'k20', 'k39']]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(strlen(text_at(&answer->result, "k39.value")), 4000 - 39);
+    ck_assert_uint_eq(key_count(client, bucket), KEYS);
+    ck_assert_uint_gt(stat_of(client, "cache.evicted"), 0);
+    ck_assert_uint_le(stat_of(client, "cache.bytes"), 65536);
+    daemon_stop(&daemon);
+}
+END_TEST
+
+/* Copies of what is read take no place that a watch needs. */
+START_TEST(buckets_that_are_read_give_way_to_those_that_are_watched)
+{
+    struct daemon daemon = {0};
+
+    daemon_start(&daemon, NULL, "watches:\n  buckets: 3\n");
+    struct client *client = client_open(&daemon);
+    const char *buckets[6];
+    for (unsigned i = 0; i < 6; i++) {
+        buckets[i] = client_new_bucket(client, NULL);
+        put_text(client, buckets[i], "k", "v");
+        ck_assert_str_eq(text_of(client, buckets[i], "k"), "v");
+        ck_assert_str_eq(text_of(client, buckets[i], "k"), "v");
+    }
+    wait_until(stat_of(client, "cache.buckets") == 3, "three copies");
+    for (unsigned i = 3; i < 6; i++)
+        assert_ok(client_call(client, "watch.start", "['%s']", buckets[i]));
+    for (unsigned i = 0; i < 6; i++)
+        ck_assert_str_eq(text_of(client, buckets[i], "k"), "v");
+    assert_code(client_call(client, "watch.start", "['%s']", buckets[0]), "resource_exhausted");
+    daemon_stop(&daemon);
+}
+END_TEST
+
+/* --- Lists ----------------------------------------------------------------------------------------- */
+
+/* Long enough for many turns of the loop, while keys come and go. */
+START_TEST(pages_and_filters_of_many_keys_are_what_one_list_says)
+{
+    enum { KEYS = 30000, PAGE = 700 };
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL), *after = "";
+    unsigned seen = 0;
+
+    put_many(client, bucket, "a.b.", 0, KEYS / 2, 8);
+    put_many(client, bucket, "a.b.", KEYS / 2, KEYS / 2, 8);
+    put_text(client, bucket, "a", "1");
+    put_text(client, bucket, "a.c", "1");
+    put_text(client, bucket, "z.z", "1");
+    delete_key(client, bucket, "a.b.000007");
+    wait_until_loaded(client, bucket, "a");
+    ck_assert_uint_eq(key_count(client, bucket), KEYS + 2);
+    for (;;) {
+        const struct answer *page =
+            client_call(client, "kv.keys", "['%s', {'filter': 'a.b.*', 'limit': %u, 'after': '%s'}]", bucket, PAGE, after);
+        assert_ok(page);
+        size_t count = count_at(&page->result, "");
+        if (count == 0)
+            break;
+        for (size_t i = 0; i < count; i++, seen++) {
+            unsigned number = seen + (seen >= 7);
+            ck_assert_str_eq(text_at(&page->result, format_text("%zu", i)), format_text("a.b.%06u", number));
+        }
+        after = text_at(&page->result, format_text("%zu", count - 1));
+    }
+    ck_assert_uint_eq(seen, KEYS - 1);
+    const struct answer *answer = client_call(client, "kv.keys", "['%s', {'filter': '*.c'}]", bucket);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+    answer = client_call(client, "kv.keys", "['%s', {'filter': 'a'}]", bucket);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+    answer = client_call(client, "kv.keys", "['%s', {'filter': 'a.>', 'after': 'a.b.999999'}]", bucket);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+    answer = client_call(client, "kv.keys", "['%s', {'filter': 'a.b.*', 'after': 'b'}]", bucket);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 0);
+}
+END_TEST
+
+Suite *memory_suite(void)
+{
+    Suite *suite = suite_create("memory");
+    TCase *tests = shared_daemon_case_with(suite, "reads from memory", setup, shared_daemon_teardown);
+    TCase *own = tcase_create("own daemon");
+
+    tcase_add_test(tests, a_read_behind_an_ack_sees_the_write_and_asks_nobody);
+    tcase_add_test(tests, reads_go_on_while_the_server_does_not_answer);
+    tcase_add_test(tests, reads_go_on_while_the_server_is_away);
+    tcase_add_test(tests, a_transaction_is_seen_as_a_whole);
+    tcase_add_test(tests, a_purge_is_seen_by_who_reads_behind_it_and_beside_it);
+    tcase_add_test(tests, a_bucket_that_is_made_anew_has_nothing_of_the_one_before);
+    tcase_add_test(tests, settings_that_end_values_are_seen);
+    tcase_add_test(tests, an_expired_key_is_gone_for_reads_and_for_creates_alike);
+    tcase_add_test(tests, a_mirror_is_read_from_the_server_and_its_writes_are_seen_in_the_origin);
+    tcase_add_test(tests, pages_and_filters_of_many_keys_are_what_one_list_says);
+    tcase_set_timeout(own, TEST_TIMEOUT_S);
+    tcase_add_test(own, values_beyond_the_limit_of_memory_are_read_through);
+    tcase_add_test(own, buckets_that_are_read_give_way_to_those_that_are_watched);
+    suite_add_tcase(suite, own);
+    return suite;
+}
