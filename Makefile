@@ -196,7 +196,7 @@ power:
 	@$(MAKE) --no-print-directory -s -j2 all
 	tests/power/run $(POWER_MOMENTS) --rounds 4 $(if $(POWER_SEED),--seed $(POWER_SEED))
 
-# A near cache of KEYS keys: what it takes, and how long.
+# KEYS keys in memory: what it takes, and how long.
 .PHONY: soak
 KEYS ?= 1000000
 soak:
@@ -268,7 +268,7 @@ help:
 	@echo 'make over-tls        the suites with an external nats-server, over TLS 1.2 and 1.3'
 	@echo 'make power           a loss of power at POWER_MOMENTS (1000) moments: what was acknowledged is there'
 	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them'
-	@echo 'make soak            a near cache of a million keys: memory, time to load, time of a look-up'
+	@echo 'make soak            a million keys in memory: memory, time to load, time of a look-up'
 	@echo 'make fuzz            fuzz the protocol and its parsers for FUZZ_SECONDS (600)'
 	@echo 'make lint, format    check and apply the layout, check the code'
 	@echo 'make install         below PREFIX (/usr/local), staged below DESTDIR'

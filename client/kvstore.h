@@ -168,9 +168,9 @@ struct kvs_entry {
 };
 
 enum kvs_consistency {
-    KVS_CONSISTENCY_DIRECT = 0, /* any replica may answer */
+    KVS_CONSISTENCY_DIRECT = 0, /* any replica may answer; in embedded mode the daemon's memory, as new as the server */
     KVS_CONSISTENCY_LEADER,     /* sees every write acknowledged before, by anyone */
-    KVS_CONSISTENCY_CACHED      /* the daemon's near cache; sees every write acknowledged before on this host */
+    KVS_CONSISTENCY_CACHED      /* the daemon's memory; sees every write acknowledged before on this host */
 };
 
 struct kvs_get_options {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEYS_PER_PAGE 1000u
+#define KEYS_PER_PAGE 10000u
 
 static enum status absent(const struct invocation *invocation)
 {
@@ -128,6 +128,9 @@ enum status kv_keys(struct invocation *invocation)
 
     if (!given_number(invocation, "limit", &limit) || !given_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
+    /* From NATS each page is a reading of the whole bucket. */
+    if (given_value(invocation, "consistency") == NULL)
+        options.consistency = KVS_CONSISTENCY_CACHED;
     while (status == STATUS_OK && printed < limit) {
         char **keys;
         size_t count;

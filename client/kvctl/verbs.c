@@ -18,8 +18,8 @@
 #define CONSISTENCY_OPTION                                                                                             \
     {                                                                                                                  \
         "consistency", "WHICH",                                                                                        \
-            "direct (any replica, the default), leader (sees every write\nacknowledged before) or cached (the "        \
-            "daemon's near cache)"                                                                                     \
+            "direct (any replica, the default; with the daemon's own server\nits memory), leader (sees every write "   \
+            "acknowledged before)\nor cached (the daemon's memory)"                                                    \
     }
 
 #define CACHED_OPTION                                                                                                  \
@@ -54,7 +54,8 @@ static const struct verb_option purge_options[] = {
 static const struct verb_option keys_options[] = {
     {"limit", "N", "print at most so many"},
     {"after", "KEY", "print only keys behind this one in byte order"},
-    {"consistency", "WHICH", "direct (any replica, the default) or cached"},
+    {"consistency", "WHICH",
+     "cached (the default) or direct (any replica; each page of\n10,000 keys reads the bucket)"},
     CACHED_OPTION,
     {0},
 };
@@ -255,7 +256,7 @@ const struct verb verbs[] = {
      "  kvctl ping --count 10000\n",
      ping_options, daemon_ping},
     {"bench", "[put|get|cached]...", 0, 3, "measure reads and writes",
-     "Measures puts, gets and gets from the near cache, or those that are named: first with one\n"
+     "Measures puts, gets and gets with consistency cached, or those that are named: first with one\n"
      "client, then with many at once. A client is a process with a connection of its own, as programs\n"
      "are. Prints operations per second and what share of the calls took how long. Every answer is\n"
      "checked: no revision comes twice, and each value is read as it was written.",

@@ -16,7 +16,7 @@
 struct bulk_key {
     const char *name;
     size_t index;
-    uint64_t seen_revision; /* in the near cache, when NATS was asked */
+    uint64_t seen_revision; /* in memory, when NATS was asked */
     bool is_told;
 };
 

@@ -43,7 +43,7 @@ struct read_get {
     struct request request;
     const char *body;
     unsigned unserved;      /* attempts on end that had no responders */
-    uint64_t seen_revision; /* the key's in the near cache, when NATS was asked */
+    uint64_t seen_revision; /* the key's in memory, when NATS was asked */
 };
 
 /*

@@ -1,9 +1,9 @@
 /*
  * replica: what this daemon knows of a bucket that it follows.
  *
- * Used by watch and near. A replica is made when somebody watches a bucket, or reads it with consistency cached, or the
- * configuration wants it cached; it goes a little after the last of them. Its feed tells it every change. It keeps the
- * bucket's keys in a cache: with their values for the near cache, else only those that watches were told of, to notice
+ * Used by watch and near. A replica is made when somebody watches a bucket, or reads it where memory may answer, or
+ * the configuration wants it cached; it goes a little after the last of them. Its feed tells it every change. It keeps the
+ * bucket's keys in a cache: with their values for reads, else only those that watches were told of, to notice
  * when one vanishes without a message. It tells watches what changed, and reads whether what it has may be answered.
  */
 #ifndef DAEMON_STORE_REPLICA_H
@@ -23,7 +23,7 @@ struct replica_floor;
 enum replica_reading {
     REPLICA_READS_NOTHING,
     REPLICA_ASKS,  /* the stream, whether a look is worth while */
-    REPLICA_LOADS, /* keys and values: before the feed begins, or for the near cache */
+    REPLICA_LOADS, /* keys and values: before the feed begins, or for reads */
     REPLICA_CHECKS /* keys: which are still there */
 };
 
@@ -36,7 +36,7 @@ struct replica {
     struct timer timer; /* for what is periodic */
 
     struct cache cache;
-    bool keeps_values;  /* wanted by the near cache */
+    bool keeps_values;  /* wanted by reads */
     bool is_configured; /* by cache.buckets */
     bool is_loaded;     /* the cache has every key, and may answer */
     bool is_partial;    /* there was no room for the keys alone */

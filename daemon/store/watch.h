@@ -2,7 +2,7 @@
  * watch: one watcher of a bucket.
  *
  * Used by the handlers; replica tells it what changes. A watch begins with what the bucket holds, as its options say,
- * and goes over to the changes without a hole or a repeat. What is there at the beginning comes from the near cache
+ * and goes over to the changes without a hole or a repeat. What is there at the beginning comes from memory
  * where the bucket is in it, in the order of revisions, else from a reading of the stream, which goes on from where it
  * ended until it has met the replica's feed.
  */

@@ -51,7 +51,7 @@ extern const struct attack_kind
     attack_wrong_logins,
     /* 1,500 times a JSON value of 600 kB from each of four sessions. */
     attack_json_values,
-    /* The first key of 100,000 in the near cache. */
+    /* The first key of 100,000 in memory. */
     attack_keys_limit_one,
     /* bucket.list with a filter that has a star for every other character. */
     attack_bucket_filters,

@@ -274,8 +274,7 @@ START_TEST(an_expired_key_is_gone_for_reads_and_for_creates_alike)
             continue;
         if (text_of(client, buckets[i], format_text("k%u", key)) != NULL)
             continue;
-        const struct answer *listed =
-            client_call(client, "kv.keys", "['%s', {'filter': 'k%u'}]", buckets[i], key);
+        const struct answer *listed = client_call(client, "kv.keys", "['%s', {'filter': 'k%u'}]", buckets[i], key);
         assert_ok(listed);
         ck_assert_msg(count_at(&listed->result, "") == 0, "k%u of bucket %u is listed, though it is gone", key, i);
         const struct answer *created = client_call(client, "kv.create", "['%s', 'k%u', 'new']", buckets[i], key);
@@ -383,8 +382,8 @@ START_TEST(pages_and_filters_of_many_keys_are_what_one_list_says)
     wait_until_loaded(client, bucket, "a");
     ck_assert_uint_eq(key_count(client, bucket), KEYS + 2);
     for (;;) {
-        const struct answer *page =
-            client_call(client, "kv.keys", "['%s', {'filter': 'a.b.*', 'limit': %u, 'after': '%s'}]", bucket, PAGE, after);
+        const struct answer *page = client_call(
+            client, "kv.keys", "['%s', {'filter': 'a.b.*', 'limit': %u, 'after': '%s'}]", bucket, PAGE, after);
         assert_ok(page);
         size_t count = count_at(&page->result, "");
         if (count == 0)

@@ -1,4 +1,4 @@
-/* The near cache: reads with consistency cached. */
+/* Reads with consistency cached. */
 #include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"

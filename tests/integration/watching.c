@@ -151,7 +151,7 @@ void put_many(struct client *client, const char *bucket, const char *prefix, uns
                       object_text(&answer->result.via.map.ptr[i].val));
 }
 
-/* --- The near cache -------------------------------------------------------------------------------- */
+/* --- Reads from memory -------------------------------------------------------------------------------- */
 
 uint64_t stat_of(struct client *client, const char *path)
 {

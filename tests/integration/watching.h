@@ -1,5 +1,5 @@
 /*
- * watching: how the tests of watch.start look at what a watch tells, and of the near cache at what is in it.
+ * watching: how the tests of watch.start look at what a watch tells, and at what is in memory.
  *
  * Entries are written "key=value@revision", "-key@revision" of a delete, "!key@revision" of a purge,
  * "+key:size@revision" without the value.
@@ -53,7 +53,7 @@ uint64_t delete_key(struct client *client, const char *bucket, const char *key);
 void put_many(struct client *client, const char *bucket, const char *prefix, unsigned first, unsigned count,
               size_t size);
 
-/* --- The near cache -------------------------------------------------------------------------------- */
+/* --- Reads from memory -------------------------------------------------------------------------------- */
 
 /* A number of daemon.stats, as in "cache.hits". */
 uint64_t stat_of(struct client *client, const char *path);
