@@ -2,9 +2,9 @@
  * replica: what this daemon knows of a bucket that it follows.
  *
  * Used by watch and near. A replica is made when somebody watches a bucket, or reads it where memory may answer, or
- * the configuration wants it cached; it goes a little after the last of them. Its feed tells it every change. It keeps the
- * bucket's keys in a cache: with their values for reads, else only those that watches were told of, to notice
- * when one vanishes without a message. It tells watches what changed, and reads whether what it has may be answered.
+ * the configuration wants it cached; it goes a little after the last of them. Its feed tells it every change. It keeps
+ * the bucket's keys in a cache: with their values for reads, else only those that watches were told of, to notice when
+ * one vanishes without a message. It tells watches what changed, and reads whether what it has may be answered.
  */
 #ifndef DAEMON_STORE_REPLICA_H
 #define DAEMON_STORE_REPLICA_H

@@ -208,7 +208,7 @@ START_TEST(what_vanishes_is_told_as_deleted)
     daemon_start(&daemon_of_test, NULL, "watches:\n  check_interval: 0.2\n");
     struct client *client = client_open(&daemon_of_test);
     struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
-    const char *bucket = client_new_bucket(client, NULL);
+    const char *bucket = client_new_bucket(client, "'limit_marker_ttl': 0");
     struct watching *watching = watching_start(client, bucket, NULL);
 
     watching_expect(watching, "ready");
