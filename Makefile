@@ -204,14 +204,15 @@ soak:
 	@$(MAKE) --no-print-directory -j2 all
 	@BUILD=build tests/with_daemon tests/soak $(KEYS)
 
-# ROWS='bulk*' measures only the rows whose names match the pattern.
+# ROWS='bulk*' measures only the rows whose names match the pattern. STRICT=1 fails if a row misses its figure.
 .PHONY: bench
 ROWS ?=
+STRICT ?=
 bench:
 	@./bootstrap bench
 	@$(MAKE) --no-print-directory -j2 all $(B)/bench
 	@rm -rf build/bench.d && mkdir -p build/bench.d
-	@$(B)/bench "$(CURDIR)/$(B)/kvstored" "$$(cat build/nats-server.path)" "$$(cat build/redis-server.path)" \
+	@$(B)/bench $(if $(STRICT),--strict) "$(CURDIR)/$(B)/kvstored" "$$(cat build/nats-server.path)" "$$(cat build/redis-server.path)" \
 	    "$(CURDIR)/build/bench.d" "$(CURDIR)/build/bench.json" $(if $(ROWS),'$(ROWS)')
 
 .PHONY: lint format
@@ -267,7 +268,7 @@ help:
 	@echo 'make chaos           the checkers of consistency while everything breaks, for CHAOS_MINUTES (30)'
 	@echo 'make over-tls        the suites with an external nats-server, over TLS 1.2 and 1.3'
 	@echo 'make power           a loss of power at POWER_MOMENTS (1000) moments: what was acknowledged is there'
-	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them'
+	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them; STRICT=1'
 	@echo 'make soak            a million keys in memory: memory, time to load, time of a look-up'
 	@echo 'make fuzz            fuzz the protocol and its parsers for FUZZ_SECONDS (600)'
 	@echo 'make lint, format    check and apply the layout, check the code'

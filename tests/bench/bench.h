@@ -14,12 +14,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define BENCH_BUCKET      "bench"
-#define BENCH_VALUE_BYTES 128u
-#define BENCH_PROCESSES   64u
-#define BENCH_ROUND_S     1.0
+#define BENCH_BUCKET        "bench"
+#define BENCH_VALUE_BYTES   128u
+#define BENCH_PROCESSES     64u
+#define BENCH_PROCESSES_MAX 256u
+#define BENCH_ROUND_S       1.0
 
-/* A nats-server, and a kvstored in front of it. */
+/* A nats-server, and a kvstored in front of it; or a kvstored in embedded mode, whose server has no entries here. */
 struct bench_place {
     const char *name;
     char socket_path[104];
@@ -40,30 +41,35 @@ struct bench {
     const char *kvstored, *nats_server, *redis_server;
     struct bench_place ordinary; /* nats-server's defaults */
     struct bench_place durable;  /* sync_interval: always */
+    struct bench_place embedded; /* the daemon's defaults */
     struct bench_redis redis;    /* keeps nothing */
     struct bench_redis redis_durable;
-    bool has_watches; /* the daemon knows watch.start, and with it the near cache */
 };
 
 /* --- Rows, by subject. Each measures one round of one side, and dies of a wrong answer. -------------- */
 
 typedef double bench_row_fn(const struct bench *bench, bool is_ours);
 
-/* clients.c: programs that make one call after the other */
+/* clients.c: programs that make one call after the other. 'auto': group_commit's; 'peer' is the better of on and off.
+ */
 bench_row_fn one_put_us, one_get_us, many_clients_per_s, durable_clients_per_s;
+bench_row_fn embedded_get_us, embedded_put_per_s, embedded_both_per_s;
+bench_row_fn auto_1_per_s, auto_4_per_s, auto_16_per_s, auto_64_per_s, auto_256_per_s;
 /* bulk.c: many keys in one call */
-bench_row_fn bulk_put_per_s, bulk_get_per_s, bulk_get_new_per_s, txn_us;
+bench_row_fn bulk_put_per_s, bulk_get_per_s, bulk_get_new_per_s, embedded_bulk_get_per_s, txn_us;
+/* listing.c: all keys of a bucket in pages */
+bench_row_fn embedded_keys_per_s;
 /* pipelines.c: many calls in flight, and Redis */
-bench_row_fn pipelined_put_per_s, pipelined_get_per_s, pipelined_get_ours_per_s, pipelined_get_foreign_per_s,
-    pipelined_get_once_per_s, durable_deep_per_s, redis_set_durable_per_s, redis_get_per_s;
+bench_row_fn pipelined_put_per_s, pipelined_get_per_s, pipelined_get_once_per_s, embedded_deep_per_s,
+    redis_set_durable_per_s;
 /* scale.c: what one call costs the daemon when there is more of everything; 'peer' is less of it */
 bench_row_fn idle_sessions_us, many_buckets_us, in_flight_us;
 /* The same over TLS; 'peer' is without. */
 bench_row_fn tls_put_us, tls_get_us, tls_one_us;
 /* memory.c */
 bench_row_fn idle_memory_kb, idle_client_kb, first_answer_ms;
-/* cache.c: with a daemon that has watches and the near cache */
-bench_row_fn cached_one_us, cached_many_per_s, cached_pipelined_per_s, cached_key_bytes, fan_out_p99_ms;
+/* memory_reads.c: gets that the daemon answers from memory, and watches */
+bench_row_fn embedded_redis_per_s, embedded_redis_pipelined_per_s, cached_many_per_s, cached_key_bytes, fan_out_p99_ms;
 /* neighbour.c: p99 of a well-behaved client beside an attack of tests/ground/attack.h; 'peer' is without it */
 bench_row_fn neighbour_unfinished_ms, neighbour_unread_ms, neighbour_leaving_ms, neighbour_bulk_put_ms,
     neighbour_bulk_get_ms, neighbour_transactions_ms, neighbour_json_ms, neighbour_watch_churn_ms;
@@ -76,6 +82,10 @@ void bench_stop(struct bench *bench);
 
 /* A server with TLS, which is ordinary otherwise, and a daemon. Starts them at the first call. */
 const struct bench_place *bench_start_encrypted(const struct bench *bench);
+
+/* A daemon with a server of its own; group_commit: NULL for the default. Its bucket is there afterwards. */
+void bench_start_embedded(const struct bench *bench, struct bench_place *place, const char *name,
+                          const char *group_commit);
 
 /* One more daemon in front of a place's server, and one more Redis, under a name of their own. */
 void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name);

@@ -166,6 +166,13 @@ double bulk_get_per_s(const struct bench *bench, bool is_ours)
     return bulk_per_s(bench, is_ours, run_bulk_get);
 }
 
+double embedded_bulk_get_per_s(const struct bench *bench, bool is_ours)
+{
+    const struct bench_client client = {.place = is_ours ? &bench->embedded : &bench->ordinary, .is_ours = is_ours};
+
+    return bench_alone(&client, run_bulk_get);
+}
+
 double bulk_get_new_per_s(const struct bench *bench, bool is_ours)
 {
     return bulk_per_s(bench, is_ours, run_bulk_get_new);

@@ -156,16 +156,84 @@ static void run_many_puts(struct bench_client *client)
     run_many(client, true);
 }
 
+static double together_per_s(const struct bench_place *place, bool is_ours, unsigned count,
+                             void (*run)(struct bench_client *client))
+{
+    const struct bench_client client = {.place = place, .is_ours = is_ours};
+
+    return bench_together(&client, count, run);
+}
+
 double many_clients_per_s(const struct bench *bench, bool is_ours)
 {
-    const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
-
-    return bench_together(&client, BENCH_PROCESSES, run_many_both);
+    return together_per_s(&bench->ordinary, is_ours, BENCH_PROCESSES, run_many_both);
 }
 
 double durable_clients_per_s(const struct bench *bench, bool is_ours)
 {
-    const struct bench_client client = {.bench = bench, .place = &bench->durable, .is_ours = is_ours};
+    return together_per_s(&bench->durable, is_ours, BENCH_PROCESSES, run_many_puts);
+}
 
-    return bench_together(&client, BENCH_PROCESSES, run_many_puts);
+/* --- Embedded mode ------------------------------------------------------------------------------------ */
+
+double embedded_get_us(const struct bench *bench, bool is_ours)
+{
+    const struct bench_client client = {.place = is_ours ? &bench->embedded : &bench->ordinary, .is_ours = is_ours};
+
+    return bench_alone(&client, run_one_get);
+}
+
+double embedded_put_per_s(const struct bench *bench, bool is_ours)
+{
+    return together_per_s(is_ours ? &bench->embedded : &bench->durable, is_ours, BENCH_PROCESSES, run_many_puts);
+}
+
+double embedded_both_per_s(const struct bench *bench, bool is_ours)
+{
+    return together_per_s(is_ours ? &bench->embedded : &bench->durable, is_ours, BENCH_PROCESSES, run_many_both);
+}
+
+/* Two more daemons, which differ from bench->embedded in this setting. */
+static const struct bench_place *place_with(const struct bench *bench, bool is_on)
+{
+    static struct bench_place on, off;
+    struct bench_place *place = is_on ? &on : &off;
+
+    if (place->daemon == 0)
+        bench_start_embedded(bench, place, is_on ? "embedded-on" : "embedded-off", is_on ? "on" : "off");
+    return place;
+}
+
+static double auto_per_s(const struct bench *bench, bool is_ours, unsigned count)
+{
+    if (is_ours)
+        return together_per_s(&bench->embedded, true, count, run_many_puts);
+    double on = together_per_s(place_with(bench, true), true, count, run_many_puts);
+    double off = together_per_s(place_with(bench, false), true, count, run_many_puts);
+    return on > off ? on : off;
+}
+
+double auto_1_per_s(const struct bench *bench, bool is_ours)
+{
+    return auto_per_s(bench, is_ours, 1);
+}
+
+double auto_4_per_s(const struct bench *bench, bool is_ours)
+{
+    return auto_per_s(bench, is_ours, 4);
+}
+
+double auto_16_per_s(const struct bench *bench, bool is_ours)
+{
+    return auto_per_s(bench, is_ours, 16);
+}
+
+double auto_64_per_s(const struct bench *bench, bool is_ours)
+{
+    return auto_per_s(bench, is_ours, 64);
+}
+
+double auto_256_per_s(const struct bench *bench, bool is_ours)
+{
+    return auto_per_s(bench, is_ours, BENCH_PROCESSES_MAX);
 }

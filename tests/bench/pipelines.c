@@ -13,15 +13,6 @@ static struct load pipeline_of(const struct bench *bench, bool is_ours, enum loa
     return load;
 }
 
-/* Gets entries that the daemon wrote, or that the raw socket did. */
-static double pipelined_get_of_per_s(const struct bench *bench, bool is_ours, bool are_ours)
-{
-    const struct load written = pipeline_of(bench, are_ours, LOAD_PUT), load = pipeline_of(bench, is_ours, LOAD_GET);
-
-    load_fill(&written);
-    return load_per_s(&load);
-}
-
 double pipelined_put_per_s(const struct bench *bench, bool is_ours)
 {
     const struct load load = pipeline_of(bench, is_ours, LOAD_PUT);
@@ -29,39 +20,31 @@ double pipelined_put_per_s(const struct bench *bench, bool is_ours)
     return load_per_s(&load);
 }
 
-/* Each side what it wrote itself. */
 double pipelined_get_per_s(const struct bench *bench, bool is_ours)
 {
-    return pipelined_get_of_per_s(bench, is_ours, is_ours);
-}
+    const struct load written = pipeline_of(bench, true, LOAD_PUT), load = pipeline_of(bench, is_ours, LOAD_GET);
 
-double pipelined_get_ours_per_s(const struct bench *bench, bool is_ours)
-{
-    return pipelined_get_of_per_s(bench, is_ours, true);
-}
-
-double pipelined_get_foreign_per_s(const struct bench *bench, bool is_ours)
-{
-    return pipelined_get_of_per_s(bench, is_ours, false);
-}
-
-/* Each key is new, and read for the first time: nothing of it is remembered. */
-double pipelined_get_once_per_s(const struct bench *bench, bool is_ours)
-{
-    struct load load = pipeline_of(bench, is_ours, LOAD_GET);
-
-    load.prefix = "once";
-    load.keys = ONCE_KEYS;
-    load.has_total = true;
-    load.total = ONCE_KEYS;
-    load_fill(&load);
+    load_fill(&written);
     return load_per_s(&load);
 }
 
-double durable_deep_per_s(const struct bench *bench, bool is_ours)
+/* Each key is new, and read for the first time. */
+double pipelined_get_once_per_s(const struct bench *bench, bool is_ours)
+{
+    struct load written = pipeline_of(bench, true, LOAD_PUT), load = pipeline_of(bench, is_ours, LOAD_GET);
+
+    written.prefix = load.prefix = "once";
+    written.keys = load.keys = ONCE_KEYS;
+    load.has_total = true;
+    load.total = ONCE_KEYS;
+    load_fill(&written);
+    return load_per_s(&load);
+}
+
+double embedded_deep_per_s(const struct bench *bench, bool is_ours)
 {
     const struct load load = {.protocol = &load_kvstored,
-                              .where = bench->durable.socket_path,
+                              .where = bench->embedded.socket_path,
                               .operation = LOAD_PUT,
                               .prefix = "deep",
                               .connections = 16,
@@ -76,26 +59,12 @@ double durable_deep_per_s(const struct bench *bench, bool is_ours)
 double redis_set_durable_per_s(const struct bench *bench, bool is_ours)
 {
     const struct load load = {.protocol = is_ours ? &load_kvstored : &load_redis,
-                              .where = is_ours ? bench->durable.socket_path : bench->redis_durable.socket_path,
+                              .where = is_ours ? bench->embedded.socket_path : bench->redis_durable.socket_path,
                               .operation = LOAD_PUT,
                               .prefix = "set",
                               .connections = 64,
                               .depth = 1,
                               .keys = KEYS};
 
-    return load_per_s(&load);
-}
-
-double redis_get_per_s(const struct bench *bench, bool is_ours)
-{
-    const struct load load = {.protocol = is_ours ? &load_kvstored : &load_redis,
-                              .where = is_ours ? bench->ordinary.socket_path : bench->redis.socket_path,
-                              .operation = LOAD_GET,
-                              .prefix = "get",
-                              .connections = 50,
-                              .depth = 1,
-                              .keys = KEYS};
-
-    load_fill(&load);
     return load_per_s(&load);
 }

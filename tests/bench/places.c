@@ -2,6 +2,7 @@
 #include "tests/bench/bench.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,25 +146,30 @@ static void await_redis(const struct bench_redis *redis)
     }
 }
 
-/* watch.start came with the near cache. */
-static bool knows_watches(const struct bench_place *place)
-{
-    struct kvs_error error;
-    struct kvs *kvs = kvs_connect(place->socket_path, NULL, &error);
-    struct kvs_value *info = NULL;
-    bool has_watches = false;
+/* --- Embedded mode --------------------------------------------------------------------------------- */
 
-    if (kvs == NULL || kvs_daemon_info(kvs, NULL, &info) != KVS_OK)
-        bench_die("the daemon does not say what it is");
-    const struct kvs_value *methods = kvs_value_member(info, "methods");
-    for (size_t i = 0; i < kvs_value_count(methods); i++) {
-        size_t size;
-        const char *name = kvs_value_bytes(kvs_value_item(methods, i), &size);
-        has_watches = has_watches || (size == strlen("watch.start") && memcmp(name, "watch.start", size) == 0);
-    }
-    kvs_free(info);
-    kvs_close(kvs);
-    return has_watches;
+void bench_start_embedded(const struct bench *bench, struct bench_place *place, const char *name,
+                          const char *group_commit)
+{
+    char conf[256], directory[PATH_MAX];
+
+    if (getcwd(directory, sizeof(directory)) == NULL)
+        bench_die("no directory");
+    place->name = name;
+    snprintf(place->socket_path, sizeof(place->socket_path), "%s.sock", name);
+    snprintf(conf, sizeof(conf), "%s.yaml", name);
+    FILE *file = create(conf);
+    fprintf(file,
+            "listen: {path: %s}\n"
+            "limits: {sessions: 12000}\n"
+            "nats: {data_dir: '%s/%s', server: '%s'}\n",
+            place->socket_path, directory, name, bench->nats_server);
+    if (group_commit != NULL)
+        fprintf(file, "buckets: {group_commit: %s}\n", group_commit);
+    fclose(file);
+    char *argv[] = {(char *)bench->kvstored, "--config", conf, NULL};
+    place->daemon = bench_spawn(name, argv);
+    make_bucket(place);
 }
 
 void bench_start(struct bench *bench)
@@ -179,9 +185,9 @@ void bench_start(struct bench *bench)
     bench_start_redis(bench, &bench->redis_durable, "redis-durable", true);
     make_bucket(&bench->ordinary);
     make_bucket(&bench->durable);
+    bench_start_embedded(bench, &bench->embedded, "embedded", NULL);
     await_redis(&bench->redis);
     await_redis(&bench->redis_durable);
-    bench->has_watches = knows_watches(&bench->ordinary);
 }
 
 /* --- TLS ------------------------------------------------------------------------------------------- */
@@ -219,6 +225,7 @@ void bench_stop(struct bench *bench)
 
     bench_end(bench->ordinary.daemon);
     bench_end(bench->durable.daemon);
+    bench_end(bench->embedded.daemon);
     bench_end(bench->ordinary.server);
     bench_end(bench->durable.server);
     bench_end(bench->redis.server);

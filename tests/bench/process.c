@@ -20,7 +20,7 @@ struct shared {
     unsigned ready;
     unsigned go;
     uint64_t revision_count;
-    struct bench_client clients[BENCH_PROCESSES];
+    struct bench_client clients[BENCH_PROCESSES_MAX];
     uint64_t revisions[REVISIONS_MAX];
 };
 
@@ -165,7 +165,7 @@ double bench_alone(const struct bench_client *client, void (*run)(struct bench_c
 
 double bench_together(const struct bench_client *client, unsigned count, void (*run)(struct bench_client *client))
 {
-    pid_t pids[BENCH_PROCESSES];
+    pid_t pids[BENCH_PROCESSES_MAX];
     uint64_t total = 0;
 
     share();

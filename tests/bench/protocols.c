@@ -201,6 +201,16 @@ static int nats_connect(const void *port)
     return raw_connect(*(const int *)port);
 }
 
+/* Tells runs apart that the same process makes. */
+static uint64_t load_started(void)
+{
+    static uint64_t started;
+
+    if (started == 0)
+        started = (uint64_t)(bench_now_s() * 1e6);
+    return started;
+}
+
 static size_t nats_request(char *out, enum load_operation operation, const struct load *load, uint32_t number)
 {
     char key[64];
@@ -209,7 +219,11 @@ static size_t nats_request(char *out, enum load_operation operation, const struc
     if (operation == LOAD_GET)
         return (size_t)sprintf(out, "PUB $JS.API.DIRECT.GET.KV_%s.$KV.%s.%s raw.0 0\r\n\r\n", BENCH_BUCKET,
                                BENCH_BUCKET, key);
-    int length = sprintf(out, "PUB $KV.%s.%s raw.0 %u\r\n", BENCH_BUCKET, key, BENCH_VALUE_BYTES);
+    /* An id as long as the daemon's, and unique among all runs. */
+    static const unsigned header_bytes = sizeof("NATS/1.0\r\nNats-Msg-Id: 0123456789-0123456789a-01234567\r\n\r\n") - 1;
+    int length =
+        sprintf(out, "HPUB $KV.%s.%s raw.0 %u %u\r\nNATS/1.0\r\nNats-Msg-Id: %010d-%011lx-%08x\r\n\r\n", BENCH_BUCKET,
+                key, header_bytes, header_bytes + BENCH_VALUE_BYTES, getpid(), (unsigned long)load_started(), number);
     bench_make_value(out + length, key, number);
     memcpy(out + length + BENCH_VALUE_BYTES, "\r\n", 2);
     return (size_t)length + BENCH_VALUE_BYTES + 2;

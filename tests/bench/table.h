@@ -13,7 +13,6 @@ struct table_row {
     const char *section; /* a heading before the first row of one; the same pointer for all of it */
     const char *name, *unit;
     bool is_more_better;
-    bool needs_watches;
     double must, aim;
     double must_absolute; /* of ours, whatever the peer's */
     bench_row_fn *measure;

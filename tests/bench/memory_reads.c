@@ -53,42 +53,44 @@ static void warm(const struct bench_place *place, const struct load *load)
         load_per_s(&once);
         hits = cache_count(place, "hits") - before;
         if (bench_now_s() > give_up_s)
-            bench_die("the near cache does not answer: %.0f hits of %u", hits, load->keys);
+            bench_die("memory does not answer: %.0f hits of %u", hits, load->keys);
     } while (hits < load->keys);
 }
 
 /* --- Gets --------------------------------------------------------------------------------------------------- */
 
-static double cached_per_s(const struct bench *bench, bool is_ours, unsigned connections, unsigned depth)
+/* From embedded mode with the default consistency, or from external mode with "cached". */
+static double reads_per_s(const struct bench *bench, const struct bench_place *place, bool is_ours,
+                          unsigned connections, unsigned depth)
 {
     const struct load load = {.protocol = is_ours ? &load_kvstored : &load_redis,
-                              .where = is_ours ? bench->ordinary.socket_path : bench->redis.socket_path,
+                              .where = is_ours ? place->socket_path : bench->redis.socket_path,
                               .operation = LOAD_GET,
                               .prefix = "cached",
                               .connections = connections,
                               .depth = depth,
                               .keys = KEYS,
-                              .is_cached = is_ours};
+                              .is_cached = is_ours && place == &bench->ordinary};
 
     load_fill(&load);
     if (is_ours)
-        warm(&bench->ordinary, &load);
+        warm(place, &load);
     return load_per_s(&load);
 }
 
-double cached_one_us(const struct bench *bench, bool is_ours)
+double embedded_redis_per_s(const struct bench *bench, bool is_ours)
 {
-    return 1e6 / cached_per_s(bench, is_ours, 1, 1);
+    return reads_per_s(bench, &bench->embedded, is_ours, 50, 1);
+}
+
+double embedded_redis_pipelined_per_s(const struct bench *bench, bool is_ours)
+{
+    return reads_per_s(bench, &bench->embedded, is_ours, 50, 16);
 }
 
 double cached_many_per_s(const struct bench *bench, bool is_ours)
 {
-    return cached_per_s(bench, is_ours, 50, 1);
-}
-
-double cached_pipelined_per_s(const struct bench *bench, bool is_ours)
-{
-    return cached_per_s(bench, is_ours, 50, 16);
+    return reads_per_s(bench, &bench->ordinary, is_ours, 50, 1);
 }
 
 /* --- Memory per key ------------------------------------------------------------------------------------------ */
