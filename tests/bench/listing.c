@@ -39,10 +39,11 @@ static void receive(struct listing *listing, bool (*take)(struct listing *listin
 static void ask_kvstored(struct listing *listing)
 {
     char request[256];
-    int length = snprintf(request, sizeof(request),
-                          "\x94%c\x01\xa7kv.keys\x92\xa5" BENCH_BUCKET "\x82\xa5limit\xcd%c%c\xa5"
-                          "after%c%s",
-                          0, (int)(PAGE >> 8), (int)(PAGE & 255u), (int)(0xa0 | strlen(listing->after)), listing->after);
+    int length =
+        snprintf(request, sizeof(request),
+                 "\x94%c\x01\xa7kv.keys\x92\xa5" BENCH_BUCKET "\x82\xa5limit\xcd%c%c\xa5"
+                 "after%c%s",
+                 0, (int)(PAGE >> 8), (int)(PAGE & 255u), (int)(0xa0 | strlen(listing->after)), listing->after);
 
     if (send(listing->fd, request, (size_t)length, MSG_NOSIGNAL) != length)
         bench_die("send: %s", strerror(errno));
