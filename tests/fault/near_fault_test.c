@@ -297,40 +297,6 @@ START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
 }
 END_TEST
 
-/* The bucket is followed from the first cached read on, so what comes at once with it finds nothing in memory. */
-START_TEST(many_who_ask_for_one_key_that_is_not_cached_make_one_request)
-{
-    enum { ASKERS = 40 };
-    const struct proxy_fault hold = {.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$JS.API.*.MSG.GET.KV_cold"};
-    struct session *other = session_open(stage.socket_path);
-    uint32_t msgids[ASKERS];
-
-    stage_make_bucket(&stage, "cold", NULL);
-    uint64_t revision = answer_revision(session_call(stage.session, "kv.put", "['cold', 'color', 'blue']"));
-    uint64_t retries = stage_retries(&stage);
-    proxy_arm(stage.proxy, hold);
-    for (unsigned i = 0; i < ASKERS; i++)
-        msgids[i] =
-            session_send(i % 2 == 0 ? stage.session : other, "kv.get", "['cold', 'color', {'consistency': 'cached'}]");
-    wait_until(proxy_strikes(stage.proxy) == 1, "the question to NATS");
-    struct session *third = session_open(stage.socket_path);
-    wait_until(number_at(session_call(third, "daemon.stats", "[]")->result, "calls_in_flight") > ASKERS,
-               "all calls to be under way");
-    proxy_release(stage.proxy);
-    for (unsigned i = 0; i < ASKERS; i++) {
-        const struct answer *answer = session_wait(i % 2 == 0 ? stage.session : other, msgids[i]);
-        assert_ok(answer);
-        ck_assert_uint_eq(number_at(answer->result, "revision"), revision);
-    }
-    /* What was held is counted once more when it passes, and while it was held it may have been asked again. The third
-     * is of the bucket's reading, which looks behind its end. */
-    unsigned asked = proxy_publishes(stage.proxy);
-    ck_assert_uint_le(asked, 3 + stage_retries(&stage) - retries);
-    session_close(third);
-    session_close(other);
-}
-END_TEST
-
 static uint64_t cache_hits(void)
 {
     return stage_stat(&stage, "cache.hits");
@@ -374,7 +340,6 @@ Suite *near_fault_suite(void)
     tcase_add_test(one, cached_reads_are_never_old_and_never_go_back_while_everything_breaks);
     tcase_add_test(three, cached_reads_are_never_old_and_never_go_back_while_everything_breaks);
     tcase_add_test(one, a_daemon_that_stood_still_for_longer_than_its_cache_may_be_old_asks_first);
-    tcase_add_test(one, many_who_ask_for_one_key_that_is_not_cached_make_one_request);
     suite_add_tcase(suite, checker);
     suite_add_tcase(suite, one);
     suite_add_tcase(suite, three);
