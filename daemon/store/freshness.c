@@ -35,7 +35,7 @@ void replica_drop_floors(struct replica *replica)
     {
         drop_floor(replica, floor);
     }
-    replica->floor_all = 0;
+    replica->floor_all = replica->floor_highest = 0;
 }
 
 /* Those that the feed has reached. They stand about in the order of their revisions. */

@@ -263,6 +263,7 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
         return CONSUMER_MORE;
     give(watch, &entry, ++watch->store->entry_serial);
     replica_note_told(watch->replica, &entry);
+    replica_note_revision(watch->store, watch->replica->name, entry.key, entry.revision, false);
     if (watch->ops->has_room(watch->arg))
         return CONSUMER_MORE;
     pause_watch(watch);
