@@ -21,7 +21,8 @@ FAULTS = {
         "a bucket.purge was under way and not acknowledged, and a key has an overwritten value: the same fault",
     "revived expired value":
         "a value expired, and the one that it had overwritten is back: the same fault; it needs no loss of power, the "
-        "end of nats-server by SIGKILL is enough",
+        "end of nats-server by SIGKILL is enough; or the expired value itself is back, and stays: what had overwritten "
+        "it was the marker of its end, and the file of expiries (thw.db) was saved without it",
     "hidden bucket":
         "a bucket.update was under way and not acknowledged, and the bucket is not there: nats-server replaces "
         "meta.inf and then its checksum meta.sum, and ignores a stream if they do not fit; bucket.create with the same "
@@ -132,7 +133,7 @@ class Chain:
         sentence = (f"{self.name}: after {done} (acknowledged) and before or after {following} (under way): " +
                     "; ".join(least[:5]) + (f"; and {len(least) - 5} more" if len(least) > 5 else ""))
         fault = None
-        if "expire" in (done, following) and self.has_first_value(found):
+        if "expire" in (done, following) and self.has_old_values(acknowledged, found):
             fault = "revived expired value"
         if self.is_life and done == "delete" and not self.differences(acknowledged - 1, found):
             fault = "revived bucket"
@@ -145,19 +146,15 @@ class Chain:
             fault = "revived value"
         return sentence, fault
 
-    def has_first_value(self, found):
-        key = self.keys[0]
-        entry = found and found["values"].get(key)
-        return bool(entry) and entry["value"] == value_of(*self.steps[0][1]["values"][key][:2])
-
     def has_old_values(self, acknowledged, found):
-        """Return whether each value that was found was written by a step since the bucket's creation."""
+        """Return whether each value of its keys was written by a step, of a bucket's life since its creation."""
         written = []
         for what, state in reversed(self.steps[:acknowledged]):
             if what == "create":
                 break
-            written += [(key, value_of(*value)) for key, value in state["values"].items()]
-        return found is not None and all((key, entry["value"]) in written for key, entry in found["values"].items())
+            written += [(key, value_of(*value[:2])) for key, value in state["values"].items() if value is not GONE]
+        return found is not None and all((key, found["values"][key]["value"]) in written
+                                         for key in self.keys if key in found["values"])
 
     def wrong_history(self, acknowledged, entries, length):
         """Compare a key's history with the steps, of a chain of one key. Return what judge() returns."""
