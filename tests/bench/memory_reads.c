@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define KEYS      1000u
-#define MANY_KEYS 100000u
+#define MANY_KEYS 400000u
 #define WATCHERS  1000u
 #define PUTS_MAX  4096u
 #define WARM_S    20.0

@@ -68,7 +68,7 @@ void bench_start_daemon(const struct bench *bench, struct bench_place *place, co
     FILE *file = create(conf);
     fprintf(file,
             "listen: {path: %s}\n"
-            "limits: {sessions: 12000}\n"
+            "limits: {sessions: 16000}\n"
             "nats:\n"
             "  mode: external\n"
             "  servers: [\"%s\"]\n",
@@ -161,7 +161,7 @@ void bench_start_embedded(const struct bench *bench, struct bench_place *place, 
     FILE *file = create(conf);
     fprintf(file,
             "listen: {path: %s}\n"
-            "limits: {sessions: 12000}\n"
+            "limits: {sessions: 16000}\n"
             "nats: {data_dir: '%s/%s', server: '%s'}\n",
             place->socket_path, directory, name, bench->nats_server);
     if (group_commit != NULL)
