@@ -262,6 +262,7 @@ static void on_feed_begin(void *arg, bool is_anew)
         replica->is_loaded = false;
         replica->has_load = false;
         replica->acked = 0;
+        replica->floor_highest = 0; /* of revisions that the new one may never have */
         replica->compares = false;
         replica_drop_floors(replica);
         DL_FOREACH_SAFE(replica->watches, watch, next)

@@ -236,6 +236,28 @@ START_TEST(a_bucket_that_is_made_anew_has_nothing_of_the_one_before)
 }
 END_TEST
 
+/* The new one's revisions are below those of the old one. */
+START_TEST(lists_of_a_bucket_that_is_made_anew_come_from_memory)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    wait_until_loaded(client, bucket, "a");
+    for (unsigned i = 0; i < 200; i++)
+        put_text(client, bucket, "a", "old");
+    uint32_t removal = client_send(client, "bucket.delete", "['%s']", bucket);
+    uint32_t creation = client_send(client, "bucket.create", "['%s']", bucket);
+    assert_ok(client_wait(client, removal));
+    assert_ok(client_wait(client, creation));
+    put_text(client, bucket, "b", "new");
+    wait_until_loaded(client, bucket, "b");
+    uint64_t hits = stat_of(client, "cache.hits");
+    for (unsigned i = 0; i < 5; i++)
+        ck_assert_uint_eq(key_count(client, bucket), 1);
+    ck_assert_uint_eq(stat_of(client, "cache.hits"), hits + 5);
+}
+END_TEST
+
 /* The new settings end what is older at once. */
 START_TEST(settings_that_end_values_are_seen)
 {
@@ -426,6 +448,7 @@ Suite *memory_suite(void)
     tcase_add_test(tests, a_transaction_is_seen_as_a_whole);
     tcase_add_test(tests, a_purge_is_seen_by_who_reads_behind_it_and_beside_it);
     tcase_add_test(tests, a_bucket_that_is_made_anew_has_nothing_of_the_one_before);
+    tcase_add_test(tests, lists_of_a_bucket_that_is_made_anew_come_from_memory);
     tcase_add_test(tests, settings_that_end_values_are_seen);
     tcase_add_test(tests, an_expired_key_is_gone_for_reads_and_for_creates_alike);
     tcase_add_test(tests, a_mirror_is_read_from_the_server_and_its_writes_are_seen_in_the_origin);
