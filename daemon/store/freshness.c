@@ -271,9 +271,15 @@ bool replica_can_answer(const struct replica *replica)
     return replica_is_exclusive(replica) ? is_as_it_was(replica) : is_fresh(replica);
 }
 
-bool replica_has_expired(const struct cache_key *key)
+bool replica_has_expired(const struct replica *replica, const struct cache_key *key)
 {
-    return cache_expiry(key) > 0 && cache_expiry(key) <= replica_now_us();
+    int64_t max_age_us = replica->feed.info.max_age_us;
+
+    if (cache_expiry(key) == 0 && max_age_us == 0)
+        return false;
+    int64_t now_us = replica_now_us();
+    return (cache_expiry(key) > 0 && cache_expiry(key) <= now_us) ||
+           (max_age_us > 0 && key->created_us + max_age_us <= now_us);
 }
 
 enum replica_answer replica_get_now(struct replica *replica, const char *key, size_t length, struct cache_view *view,
@@ -290,7 +296,7 @@ enum replica_answer replica_get_now(struct replica *replica, const char *key, si
     }
     if (known == NULL || cache_operation(known) != KV_PUT)
         return REPLICA_LACKS;
-    if (!cache_has_value(known) || replica_has_expired(known))
+    if (!cache_has_value(known) || replica_has_expired(replica, known))
         return REPLICA_UNSURE;
     cache_read(known, view);
     return REPLICA_HAS;

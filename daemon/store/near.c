@@ -261,7 +261,7 @@ static enum look look_at(struct near_keys *keys, const struct replica *replica, 
     if (cache_operation(key) != KV_PUT || (keys->keys.filter != NULL && !kv_filter_matches(keys->keys.filter, name)))
         return LOOK_ON;
     /* No marker will tell that it is gone. */
-    if (replica->feed.info.expires_silently && replica_has_expired(key))
+    if (replica->feed.info.expires_silently && replica_has_expired(replica, key))
         return LOOK_AT_NATS;
     return read_keys_add(&keys->keys, name) ? LOOK_ON : LOOK_IS_DONE;
 }

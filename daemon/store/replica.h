@@ -150,8 +150,11 @@ enum replica_answer replica_get(struct replica *replica, const char *key, size_t
 enum replica_answer replica_get_now(struct replica *replica, const char *key, size_t length, struct cache_view *view,
                                     uint64_t *revision);
 
-/* Whether a key's time is over by the clock. Then only the server knows whether it is still there. */
-bool replica_has_expired(const struct cache_key *key);
+/*
+ * Whether a key's time is over by the clock, its own or what the bucket's settings are by now. Then only the server
+ * knows whether it is still there.
+ */
+bool replica_has_expired(const struct replica *replica, const struct cache_key *key);
 
 /* Whether the cache has every key, as new as is promised. */
 bool replica_can_answer(const struct replica *replica);

@@ -278,6 +278,26 @@ START_TEST(settings_that_end_values_are_seen)
 }
 END_TEST
 
+/* No marker tells of it, and the daemon's own look at the bucket is far. */
+START_TEST(values_end_by_settings_that_are_newer_than_they_are)
+{
+    struct daemon daemon = {0};
+
+    daemon_start(&daemon, NULL, "");
+    struct client *client = client_open(&daemon);
+    const char *bucket = client_new_bucket(client, "'limit_marker_ttl': 0");
+    put_text(client, bucket, "a", "1");
+    wait_until_loaded(client, bucket, "a");
+    assert_ok(client_call(client, "bucket.update", "['%s', {'ttl': 1}]", bucket));
+    wait_until_loaded(client, bucket, "missing");
+    uint64_t end = now_ms() + 4000;
+    while (text_of(client, bucket, "a") != NULL)
+        ck_assert_msg(now_ms() < end, "the value does not end");
+    ck_assert_uint_eq(key_count(client, bucket), 0);
+    daemon_stop(&daemon);
+}
+END_TEST
+
 /* Whoever reads that a key is gone can create it; and it is listed, or not, as it is read. */
 START_TEST(an_expired_key_is_gone_for_reads_and_for_creates_alike)
 {
@@ -454,6 +474,7 @@ Suite *memory_suite(void)
     tcase_add_test(tests, a_mirror_is_read_from_the_server_and_its_writes_are_seen_in_the_origin);
     tcase_add_test(tests, pages_and_filters_of_many_keys_are_what_one_list_says);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
+    tcase_add_test(own, values_end_by_settings_that_are_newer_than_they_are);
     tcase_add_test(own, values_beyond_the_limit_of_memory_are_read_through);
     tcase_add_test(own, buckets_that_are_read_give_way_to_those_that_are_watched);
     suite_add_tcase(suite, own);
