@@ -304,6 +304,7 @@ static void note_caught_up(struct feed *feed, bool is_idle)
     if (feed->position < feed->info.last_sequence) { /* the last messages are gone */
         feed->position = feed->info.last_sequence;
         feed->position_us = feed->info.last_us;
+        feed->batch.from = 0; /* and with them the end of the batch that came last */
     }
     request_settle(&feed->request);
     bool is_in_question = feed->is_in_question;
