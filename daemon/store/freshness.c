@@ -82,6 +82,13 @@ static void set_floor(struct replica *replica, const char *key, uint64_t revisio
         replica->doubt_count++;
 }
 
+/* What was seen may be a part of a transaction, whose other keys must be seen from now on. */
+static void raise_floor_of_all(struct replica *replica, uint64_t revision)
+{
+    if (revision > replica->floor_all)
+        replica->floor_all = revision;
+}
+
 void replica_note_revision_of(struct store *store, const char *bucket, const char *key, uint64_t revision,
                               bool is_write)
 {
@@ -91,7 +98,11 @@ void replica_note_revision_of(struct store *store, const char *bucket, const cha
         return;
     if (is_write && revision > replica->acked)
         replica->acked = revision;
-    if (replica->keeps_values && revision > feed_position(&replica->feed))
+    if (!replica->keeps_values)
+        return;
+    if (!is_write && replica_is_exclusive(replica) && !replica_has_reached(replica, revision, false))
+        raise_floor_of_all(replica, revision);
+    else if (revision > feed_position(&replica->feed))
         set_floor(replica, key, revision);
 }
 
@@ -306,7 +317,9 @@ enum replica_answer replica_get(struct replica *replica, const char *key, size_t
                                 uint64_t *revision)
 {
     *revision = floor_of(replica, key, length);
-    if (*revision > feed_position(&replica->feed)) {
+    bool is_reached = replica_is_exclusive(replica) ? replica_has_reached(replica, *revision, false)
+                                                    : *revision <= feed_position(&replica->feed);
+    if (!is_reached) {
         bool may_come = *revision != UINT64_MAX && feed_is_live(&replica->feed) && replica_can_answer(replica);
         return may_come ? REPLICA_WAITS : REPLICA_UNSURE;
     }

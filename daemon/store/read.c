@@ -90,10 +90,10 @@ static void answer_absent(struct read_get *get)
 /* The entry that was found may be of another key (by revision), or be a marker. */
 static void answer_entry(struct read_get *get, const struct kv_entry *entry)
 {
-    if (asks_last(get) && get->store->replicas != NULL) {
-        replica_note_revision(get->store, get->bucket, get->key, entry->revision, false);
+    if (get->from_sequence == 0)
+        replica_note_revision(get->store, get->bucket, entry->key, entry->revision, false);
+    if (asks_last(get) && get->store->replicas != NULL)
         replica_note_read(get->store, get->bucket, entry);
-    }
     bool is_it =
         (get->of_any_key || strcmp(entry->key, get->key) == 0) && (entry->operation == KV_PUT || get->with_markers);
 

@@ -287,6 +287,8 @@ static void on_feed_entry(void *arg, const struct kv_entry *entry)
 
     if (replica->keeps_values || is_wanted)
         replica_take(replica, entry);
+    if (is_wanted && replica->feed.batch.from != 0)
+        replica_note_revision(replica->store, replica->name, entry->key, entry->revision, false);
     if (replica->floors != NULL) {
         replica_drop_doubt(replica, entry->key);
         replica_drop_reached_floors(replica);

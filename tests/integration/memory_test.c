@@ -173,6 +173,39 @@ START_TEST(a_transaction_is_seen_as_a_whole)
 }
 END_TEST
 
+/* What the server has answered of a transaction, or a watch was told, is not half of it. */
+START_TEST(a_transaction_of_which_a_part_was_seen_elsewhere_is_seen_as_a_whole)
+{
+    struct client *writer = client_open_shared(), *reader = client_open_shared();
+    const char *bucket = client_new_bucket(writer, NULL);
+    msgpack_sbuffer transactions[2];
+    char padding[1001];
+
+    memset(padding, 'x', sizeof(padding) - 1);
+    padding[sizeof(padding) - 1] = '\0';
+    for (unsigned i = 0; i < 2; i++) {
+        msgpack_sbuffer_init(&transactions[i]);
+        pack_transaction(&transactions[i], bucket, format_text("%u%s", i, padding));
+    }
+    client_write(writer, transactions[0].data, transactions[0].size);
+    assert_ok(client_wait(writer, 7));
+    wait_until_loaded(reader, bucket, "k0");
+    for (unsigned round = 1; round <= 100; round++) {
+        char is = (char)('0' + round % 2);
+        client_write(writer, transactions[round % 2].data, transactions[round % 2].size);
+        const struct answer *answer;
+        do {
+            answer = client_call(reader, "kv.get", "['%s', 'k0', {'consistency': 'leader'}]", bucket);
+            assert_ok(answer);
+        } while (text_at(&answer->result, "value")[0] != is);
+        ck_assert_int_eq(text_of(reader, bucket, "k499")[0], is);
+        assert_ok(client_wait(writer, 7));
+    }
+    for (unsigned i = 0; i < 2; i++)
+        msgpack_sbuffer_destroy(&transactions[i]);
+}
+END_TEST
+
 /* --- What changes a bucket without messages -------------------------------------------------------- */
 
 START_TEST(a_purge_is_seen_by_who_reads_behind_it_and_beside_it)
@@ -466,6 +499,7 @@ Suite *memory_suite(void)
     tcase_add_test(tests, reads_go_on_while_the_server_does_not_answer);
     tcase_add_test(tests, reads_go_on_while_the_server_is_away);
     tcase_add_test(tests, a_transaction_is_seen_as_a_whole);
+    tcase_add_test(tests, a_transaction_of_which_a_part_was_seen_elsewhere_is_seen_as_a_whole);
     tcase_add_test(tests, a_purge_is_seen_by_who_reads_behind_it_and_beside_it);
     tcase_add_test(tests, a_bucket_that_is_made_anew_has_nothing_of_the_one_before);
     tcase_add_test(tests, lists_of_a_bucket_that_is_made_anew_come_from_memory);
