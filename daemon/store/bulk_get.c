@@ -163,8 +163,7 @@ static void note_absent(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
         if (!bulk->all[i].is_told && bulk->all[i].seen_revision > 0)
-            replica_note_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].seen_revision,
-                                bulk->handle->replicas <= 1);
+            replica_note_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].seen_revision, false);
     }
 }
 

@@ -89,7 +89,8 @@ static void cancel_near_get(struct arena_task *task)
 
 static void ask_nats(struct near_get *get, struct store *store, struct arena *arena)
 {
-    get->get.consistency = near_consistency(store, get->get.bucket, get->get.consistency);
+    /* A direct get may be answered by a mirror of the bucket, even where there is one server and no other replica. */
+    get->get.consistency = READ_LEADER;
     read_get(store, arena, &get->get);
 }
 

@@ -80,10 +80,8 @@ static void finish_get(struct read_get *get, const struct kv_entry *entry, const
 
 static void answer_absent(struct read_get *get)
 {
-    bool is_certain = asks_leader(get) || get->handle->replicas <= 1;
-
     if (get->store->replicas != NULL && asks_last(get))
-        replica_note_absent(get->store, get->bucket, get->key, get->seen_revision, is_certain);
+        replica_note_absent(get->store, get->bucket, get->key, get->seen_revision, asks_leader(get));
     finish_get(get, NULL, NULL);
 }
 

@@ -395,6 +395,27 @@ START_TEST(a_mirror_is_read_from_the_server_and_its_writes_are_seen_in_the_origi
 }
 END_TEST
 
+/* A mirror answers direct gets of its origin, as old as it is. Of a value with so many headers memory has none. */
+START_TEST(a_mirror_does_not_answer_for_its_origin)
+{
+    struct client *client = client_open_shared();
+    const char *origin = client_new_bucket(client, NULL), *headers = "'h': 'v'";
+    const char *mirror = client_new_bucket(client, format_text("'mirror': '%s'", origin));
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    for (unsigned i = 0; i < 17; i++)
+        headers = format_text("%s, 'h%u': 'v'", headers, i);
+    put_text(client, origin, "k", "0");
+    wait_until_loaded(client, origin, "k");
+    while (text_of(client, mirror, "k") == NULL)
+        ck_assert_msg(now_ms() < end, "the mirror does not follow");
+    for (unsigned i = 0; i < 3000; i++) {
+        assert_ok(client_call(client, "kv.create", "['%s', 'n%u', '1', {'headers': {%s}}]", origin, i, headers));
+        ck_assert_ptr_nonnull(text_of(client, origin, format_text("n%u", i)));
+    }
+}
+END_TEST
+
 START_TEST(values_beyond_the_limit_of_memory_are_read_through)
 {
     enum { KEYS = 40 };
@@ -506,6 +527,7 @@ Suite *memory_suite(void)
     tcase_add_test(tests, settings_that_end_values_are_seen);
     tcase_add_test(tests, an_expired_key_is_gone_for_reads_and_for_creates_alike);
     tcase_add_test(tests, a_mirror_is_read_from_the_server_and_its_writes_are_seen_in_the_origin);
+    tcase_add_test(tests, a_mirror_does_not_answer_for_its_origin);
     tcase_add_test(tests, pages_and_filters_of_many_keys_are_what_one_list_says);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, values_end_by_settings_that_are_newer_than_they_are);
