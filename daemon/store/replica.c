@@ -329,12 +329,16 @@ static void on_feed_caught_up(void *arg, bool is_in_question)
     replica_drop_reached_floors(replica);
     replica_settle(replica);
     replica_wake(replica);
-    if (replica->feed.resyncs != replica->seen_resyncs) {
+    bool is_resynced = replica->feed.resyncs != replica->seen_resyncs;
+    if (is_resynced) {
         replica->store->watch_stats.resyncs += replica->feed.resyncs - replica->seen_resyncs;
         replica->seen_resyncs = replica->feed.resyncs;
         replica->wants_check = true;
     }
     replica_begin_watches(replica);
+    /* What was written and has expired meanwhile, the feed never tells. */
+    if (is_resynced && replica->keeps_values && replica_is_exclusive(replica))
+        replica_distrust(replica);
 }
 
 static void end_watches(struct replica *replica, const struct error *error)

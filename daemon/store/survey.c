@@ -205,6 +205,12 @@ static bool is_too_old(struct replica *replica)
            replica->reading_tries++ < READING_TRIES_MAX;
 }
 
+/* A check says which keys are there. Whether their values are as known, the load says that compares them. */
+static void trust(struct replica *replica)
+{
+    replica->is_distrusted = replica->compares;
+}
+
 /* All was read, and what is gone was told. */
 static void finish_reading(struct replica *replica)
 {
@@ -225,7 +231,7 @@ static void finish_reading(struct replica *replica)
             replica->floor_all = replica->read.sequence;
         replica_settle(replica);
     } else {
-        replica->is_distrusted = false;
+        trust(replica);
         replica_drop_doubts(replica);
     }
     replica_begin_watches(replica);
@@ -336,13 +342,16 @@ static void on_asked(void *arg, json_t *answer, unsigned err_code, const struct 
     bool has_less = replica->keeps_values ? info.subjects < known : info.subjects < replica->checked_subjects;
     bool may_have_expired = !replica->keeps_values && info.expires_silently && known <= CHECK_KEYS_MAX;
     bool has_doubts = replica->doubt_count > 0;
+    /* Each key that the stream has was told. Then as many keys are the same ones. */
+    bool is_as_known =
+        replica->is_loaded && info.last_sequence <= feed_position(&replica->feed) && info.subjects == known;
     replica->checked_subjects = info.subjects;
-    bool is_worth_while = known > 0 && (has_less || may_have_expired || has_doubts || replica->is_distrusted ||
-                                        (is_forced && !replica->keeps_values));
+    bool is_worth_while = known > 0 && (has_less || may_have_expired || has_doubts ||
+                                        (replica->is_distrusted && !is_as_known) || (is_forced && !replica->keeps_values));
     if (is_worth_while && !(replica->keeps_values && !replica->has_load))
         read_all(replica, REPLICA_CHECKS);
     else
-        replica->is_distrusted = false;
+        trust(replica);
 }
 
 static void check(struct replica *replica)
