@@ -54,6 +54,13 @@ static struct replica_floor *find_floor(const struct replica *replica, const cha
     return floor;
 }
 
+/* Reads of all keys wait for it. */
+static void raise_floor_of_all(struct replica *replica, uint64_t revision)
+{
+    if (revision > replica->floor_all)
+        replica->floor_all = revision;
+}
+
 /* UINT64_MAX: the key's entry in the cache is doubted until there is another, or a check has been. */
 static void set_floor(struct replica *replica, const char *key, uint64_t revision)
 {
@@ -62,15 +69,19 @@ static void set_floor(struct replica *replica, const char *key, uint64_t revisio
 
     if (revision != UINT64_MAX && revision > replica->floor_highest)
         replica->floor_highest = revision;
+    /* A doubt ends with any entry of the key: what is to be waited for is kept beside it. */
+    if (floor != NULL && floor->revision == UINT64_MAX && revision != UINT64_MAX)
+        raise_floor_of_all(replica, revision);
     if (floor != NULL && floor->revision >= revision)
         return;
-    if (floor != NULL)
+    if (floor != NULL) {
+        if (revision == UINT64_MAX)
+            raise_floor_of_all(replica, floor->revision);
         drop_floor(replica, floor);
+    }
     floor = HASH_COUNT(replica->floors) < FLOORS_MAX ? malloc(sizeof(*floor) + length + 1) : NULL;
     if (floor == NULL) {
-        uint64_t reached = revision != UINT64_MAX ? revision : feed_position(&replica->feed) + 1;
-        if (reached > replica->floor_all)
-            replica->floor_all = reached;
+        raise_floor_of_all(replica, revision != UINT64_MAX ? revision : feed_position(&replica->feed) + 1);
         return;
     }
     floor->revision = revision;
@@ -80,13 +91,6 @@ static void set_floor(struct replica *replica, const char *key, uint64_t revisio
         DL_APPEND2(replica->first_floor, floor, previous, next);
     else
         replica->doubt_count++;
-}
-
-/* What was seen may be a part of a transaction, whose other keys must be seen from now on. */
-static void raise_floor_of_all(struct replica *replica, uint64_t revision)
-{
-    if (revision > replica->floor_all)
-        replica->floor_all = revision;
 }
 
 void replica_note_revision_of(struct store *store, const char *bucket, const char *key, uint64_t revision,
@@ -100,6 +104,7 @@ void replica_note_revision_of(struct store *store, const char *bucket, const cha
         replica->acked = revision;
     if (!replica->keeps_values)
         return;
+    /* What was seen may be a part of a transaction, whose other keys must be seen from now on. */
     if (!is_write && replica_is_exclusive(replica) && !replica_has_reached(replica, revision, false))
         raise_floor_of_all(replica, revision);
     else if (revision > feed_position(&replica->feed))
