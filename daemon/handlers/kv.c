@@ -42,7 +42,8 @@ static void start_get(struct call *call, read_entry_fn *done)
     if (!argument_key(call, 1, &key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
         !option_consistency(call, &consistency))
         return;
-    bool is_near = revision == 0 && near_is_for(call->store, call->bucket, consistency);
+    bool is_exact = near_is_exact(call->store, call->bucket, consistency);
+    bool is_near = revision == 0 && (is_exact || consistency == READ_CACHED);
     if (is_near && answer_at_once(call, key, done))
         return;
     if (!call_needs_nats(call))
@@ -55,7 +56,8 @@ static void start_get(struct call *call, read_entry_fn *done)
     near->get.bucket = call->bucket;
     near->get.key = key;
     near->get.revision = (uint64_t)revision;
-    near->get.consistency = consistency;
+    /* A mirror of the bucket may answer a direct get, and be behind. */
+    near->get.consistency = is_exact ? READ_LEADER : consistency;
     near->get.deadline_ms = call->deadline_ms;
     near->get.done = done;
     near->get.arg = call;

@@ -50,6 +50,7 @@
 #define KV_HEADER_SEQUENCE         "Nats-Sequence"
 #define KV_HEADER_TIME_STAMP       "Nats-Time-Stamp"
 #define KV_HEADER_SUBJECT          "Nats-Subject"
+#define KV_HEADER_STREAM           "Nats-Stream"
 #define KV_HEADER_LAST_CONSUMER    "Nats-Last-Consumer"
 #define KV_HEADER_CONSUMER_STALLED "Nats-Consumer-Stalled"
 #define KV_HEADER_PENDING          "Nats-Num-Pending"

@@ -88,6 +88,7 @@ struct bulk_get {
     unsigned misses;                 /* readings that missed a key */
     unsigned unserved;               /* attempts on end that had no responders */
     bool is_verifying;               /* asks singly for what the chunk has not brought */
+    bool has_come;                   /* the bucket's own stream has answered the chunk, and not a mirror of it */
     bool has_missed;                 /* and found that some of it is there */
     size_t next, in_flight;
     size_t bytes;       /* of values, in this reading */

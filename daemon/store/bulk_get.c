@@ -147,6 +147,7 @@ static void note_seen(struct bulk_get *bulk)
         bulk->all[i].seen_revision = replica_revision_of(bulk->store, bulk->bucket, bulk->all[i].name);
         bulk->all[i].is_told = false;
     }
+    bulk->has_come = false;
 }
 
 static void fill(struct bulk_get *bulk);
@@ -163,16 +164,28 @@ static void note_absent(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
         if (!bulk->all[i].is_told && bulk->all[i].seen_revision > 0)
-            replica_note_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].seen_revision, false);
+            replica_note_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].seen_revision,
+                                bulk->has_come && bulk->handle->is_exclusive);
     }
 }
 
-/*
- * Whether a key that did not come is surely not there. Before 2.15 the server does not keep writes away while it reads,
- * and misses a key that is overwritten meanwhile; the servers of a cluster may be of several versions.
- */
-static bool is_isolated(const struct bulk_get *bulk)
+/* A mirror may answer in the place of its origin, and be behind. What is promised of embedded mode it cannot keep. */
+static bool is_of_mirror(const struct bulk_get *bulk, const struct message *message)
 {
+    const char *stream = message_last_header(message, KV_HEADER_STREAM);
+
+    return bulk->handle->is_exclusive && (stream == NULL || strcmp(stream, bulk->handle->stream) != 0);
+}
+
+/*
+ * Whether a key that did not come is surely not there. Where nothing has come, nobody knows who has answered.
+ * Before 2.15 the server does not keep writes away while it reads, and misses a key that is overwritten meanwhile; the
+ * servers of a cluster may be of several versions.
+ */
+static bool is_certain(const struct bulk_get *bulk)
+{
+    if (bulk->handle->is_exclusive && !bulk->has_come)
+        return false;
     return bulk->store->jetstream.level >= JETSTREAM_LEVEL_ISOLATED && !bulk->handle->is_clustered;
 }
 
@@ -183,7 +196,7 @@ static bool is_isolated(const struct bulk_get *bulk)
 static void end_chunk(struct bulk_get *bulk)
 {
     request_end(&bulk->request);
-    if (is_isolated(bulk)) {
+    if (is_certain(bulk)) {
         if (bulk->store->replicas != NULL)
             note_absent(bulk);
         next_chunk(bulk);
@@ -253,10 +266,11 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
         finish(bulk, &error);
         return REQUEST_DONE;
     }
-    if (!kv_read_direct_entry(message, bulk->handle->prefix, &entry)) {
+    if (!kv_read_direct_entry(message, bulk->handle->prefix, &entry) || is_of_mirror(bulk, message)) {
         request_retry_reason(request, REQUEST_NO_ANSWER);
         return REQUEST_RETRY;
     }
+    bulk->has_come = true;
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
     replica_note_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
     uint32_t index = key_index_find(&bulk->by_name, entry.key);
@@ -368,7 +382,7 @@ static bool start_next(struct bulk_get *bulk)
     slot->index = bulk->next++;
     slot->get.bucket = bulk->bucket;
     slot->get.key = bulk->keys[slot->index];
-    slot->get.consistency = bulk->consistency;
+    slot->get.consistency = bulk->handle->is_exclusive ? READ_LEADER : bulk->consistency;
     slot->get.with_markers = bulk->is_verifying;
     slot->get.deadline_ms = bulk->deadline_ms;
     slot->get.done = on_got;

@@ -7,6 +7,9 @@
 /* Keys ahead of the feed that are known one by one; beyond, all keys count as ahead. */
 #define FLOORS_MAX 65536u
 
+/* Reads of a bucket that wait for its feed; more ask NATS. They stand in a list that is searched from its end. */
+#define WAITS_MAX 4096u
+
 /* A key that was written or answered at a revision that the feed has not brought yet. */
 struct replica_floor {
     UT_hash_handle hh;
@@ -154,9 +157,15 @@ bool replica_has_reached(const struct replica *replica, uint64_t revision, bool 
     return feed_position(&replica->feed) >= revision && (batch_from == 0 || (!is_whole && batch_from > revision));
 }
 
+bool replica_may_await(const struct replica *replica)
+{
+    return feed_is_live(&replica->feed) && replica->wait_count < WAITS_MAX;
+}
+
 static void leave(struct replica_wait *wait)
 {
     DL_DELETE2(wait->replica->waits, wait, previous, next);
+    wait->replica->wait_count--;
     wait->replica = NULL;
     timer_stop(wait->store->timers, &wait->timer);
 }
@@ -199,6 +208,7 @@ void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t 
     wait->revision = revision;
     wait->is_whole = is_whole;
     insert_wait(replica, wait);
+    replica->wait_count++;
     timer_start(replica->store->timers, &wait->timer, until_ms, on_too_long);
 }
 
@@ -305,10 +315,12 @@ enum replica_answer replica_get_now(struct replica *replica, const char *key, si
 
     if (!replica_can_answer(replica))
         return REPLICA_UNSURE;
+    if (replica->doubt_count > 0 && floor_of(replica, key, length) == UINT64_MAX)
+        return REPLICA_UNSURE;
     known = cache_find(&replica->cache, key, length);
     if (known != NULL && replica_is_exclusive(replica) && !replica_has_reached(replica, known->revision, false)) {
         *revision = known->revision; /* the rest of its batch has yet to come */
-        return REPLICA_WAITS;
+        return replica_may_await(replica) ? REPLICA_WAITS : REPLICA_UNSURE;
     }
     if (known == NULL || cache_operation(known) != KV_PUT)
         return REPLICA_LACKS;
@@ -325,7 +337,7 @@ enum replica_answer replica_get(struct replica *replica, const char *key, size_t
     bool is_reached = replica_is_exclusive(replica) ? replica_has_reached(replica, *revision, false)
                                                     : *revision <= feed_position(&replica->feed);
     if (!is_reached) {
-        bool may_come = *revision != UINT64_MAX && feed_is_live(&replica->feed) && replica_can_answer(replica);
+        bool may_come = *revision != UINT64_MAX && replica_may_await(replica) && replica_can_answer(replica);
         return may_come ? REPLICA_WAITS : REPLICA_UNSURE;
     }
     return replica_get_now(replica, key, length, view, revision);

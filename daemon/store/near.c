@@ -8,8 +8,11 @@
 
 bool near_is_for(struct store *store, const char *bucket, enum read_consistency consistency)
 {
-    if (consistency == READ_CACHED)
-        return true;
+    return consistency == READ_CACHED || near_is_exact(store, bucket, consistency);
+}
+
+bool near_is_exact(struct store *store, const char *bucket, enum read_consistency consistency)
+{
     if (consistency != READ_DIRECT || store->conf->nats.mode != CONF_NATS_EMBEDDED)
         return false;
     const struct replica *replica = replica_find(store, bucket);
@@ -169,22 +172,25 @@ static void on_moment(void *arg, bool has_come)
 void near_await_moment(struct store *store, struct arena *arena, struct near_moment *moment)
 {
     struct replica *replica = obtain(store, moment->bucket);
-    uint64_t revision = replica != NULL ? replica_highest_floor(replica) : 0;
 
     if (replica == NULL || !replica_can_answer(replica)) {
         moment->ready(moment->arg, false);
         return;
     }
+    if (!moment->has_begun)
+        moment->revision = replica_highest_floor(replica);
+    moment->has_begun = true;
     bool is_whole = replica_is_exclusive(replica);
-    if (replica_has_reached(replica, revision, is_whole)) {
-        moment->ready(moment->arg, true);
+    bool has_come = replica_has_reached(replica, moment->revision, is_whole);
+    if (has_come || !replica_may_await(replica)) {
+        moment->ready(moment->arg, has_come);
         return;
     }
     moment->store = store;
     moment->wait.ready = on_moment;
     moment->wait.arg = moment;
     arena_begin_task(arena, &moment->task, cancel_moment);
-    replica_await(replica, &moment->wait, revision, is_whole, wait_until(store, moment->deadline_ms));
+    replica_await(replica, &moment->wait, moment->revision, is_whole, wait_until(store, moment->deadline_ms));
 }
 
 enum replica_answer near_look_now(struct store *store, const char *bucket, const char *key, size_t length,
@@ -299,7 +305,7 @@ static void look_through(void *arg, bool has_come)
     struct replica *replica = replica_find(keys->keys.store, keys->keys.bucket);
     struct cache_key *key;
 
-    if (!has_come) {
+    if (!has_come || replica->doubt_count > 0) {
         ask_nats_for_keys(keys);
         return;
     }

@@ -12,6 +12,12 @@
 #include "daemon/store/replica.h"
 #include "daemon/store/scan.h"
 
+/*
+ * Whether a read of the bucket with this consistency has to be as new as one of the leader, although it is not asked
+ * for: one with "direct" in embedded mode.
+ */
+bool near_is_exact(struct store *store, const char *bucket, enum read_consistency consistency);
+
 /* Whether a read of the bucket may be answered from memory. */
 bool near_is_for(struct store *store, const char *bucket, enum read_consistency consistency);
 
@@ -42,7 +48,7 @@ void near_get(struct store *store, struct arena *arena, struct near_get *get);
 
 /*
  * A moment for several keys: what this daemon has acknowledged or answered before is seen, and of a transaction all or
- * nothing. The owner embeds it, zeroed.
+ * nothing. The owner embeds it, zeroed; for further moments of the same read it is used again.
  */
 struct near_moment {
     /* Set by the caller; borrowed until ready was called. */
@@ -56,6 +62,8 @@ struct near_moment {
     struct store *store;
     struct arena_task task;
     struct replica_wait wait;
+    bool has_begun;
+    uint64_t revision; /* what was acknowledged or answered when the read began */
 };
 
 /* Calls ready once, maybe from within. */

@@ -87,6 +87,7 @@ struct replica {
     uint64_t floor_all;     /* for all keys: there were too many, or a reading has found what is later than the feed */
     uint64_t floor_highest; /* of all floors that there ever were */
     struct replica_wait *waits; /* in the order of their revisions */
+    unsigned wait_count;
     struct job waking;
     uint64_t vanished_at; /* the revision that watches were told last with a key that had vanished; 0: none had */
     uint64_t acked;       /* the highest revision that this host has written */
@@ -177,6 +178,9 @@ struct replica_wait {
     void (*ready)(void *arg, bool has_come);
     void *arg;
 };
+
+/* Whether one more may wait, and the feed is there to wait for. */
+bool replica_may_await(const struct replica *replica);
 
 /* Waits for what replica_has_reached tells, until until_ms of the loop's time. ready and arg are set by the caller. */
 void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t revision, bool is_whole,

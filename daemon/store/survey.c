@@ -346,8 +346,9 @@ static void on_asked(void *arg, json_t *answer, unsigned err_code, const struct 
     bool is_as_known =
         replica->is_loaded && info.last_sequence <= feed_position(&replica->feed) && info.subjects == known;
     replica->checked_subjects = info.subjects;
-    bool is_worth_while = known > 0 && (has_less || may_have_expired || has_doubts ||
-                                        (replica->is_distrusted && !is_as_known) || (is_forced && !replica->keeps_values));
+    bool is_worth_while =
+        known > 0 && (has_less || may_have_expired || has_doubts || (replica->is_distrusted && !is_as_known) ||
+                      (is_forced && !replica->keeps_values));
     if (is_worth_while && !(replica->keeps_values && !replica->has_load))
         read_all(replica, REPLICA_CHECKS);
     else

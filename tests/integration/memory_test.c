@@ -413,6 +413,17 @@ START_TEST(a_mirror_does_not_answer_for_its_origin)
         assert_ok(client_call(client, "kv.create", "['%s', 'n%u', '1', {'headers': {%s}}]", origin, i, headers));
         ck_assert_ptr_nonnull(text_of(client, origin, format_text("n%u", i)));
     }
+    for (unsigned i = 0; i < 300; i++) {
+        const struct answer *answer =
+            client_call(client, "txn.commit",
+                        "['%s', [], [['put', 'a', '%u', {'headers': {%s}}], ['put', 'b', '%u', {'headers': {%s}}]]]",
+                        origin, i, headers, i, headers);
+        assert_ok(answer);
+        answer = client_call(client, "bulk.get", "['%s', ['a', 'b']]", origin);
+        assert_ok(answer);
+        ck_assert_str_eq(text_at(&answer->result, "a.value"), format_text("%u", i));
+        ck_assert_str_eq(text_at(&answer->result, "b.value"), format_text("%u", i));
+    }
 }
 END_TEST
 
