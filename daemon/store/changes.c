@@ -8,7 +8,11 @@
 struct replica_change {
     UT_hash_handle hh; /* by the bucket's name */
     unsigned under_way;
-    uint64_t doubtful_on; /* the link's number: one that was not answered may still come on it; 0: none */
+    /*
+     * The link's number: one that was not answered may still come on it; 0: none. Another answer of the server proves
+     * nothing: STREAM.INFO was seen to be answered before a purge that was sent before it.
+     */
+    uint64_t doubtful_on;
     char bucket[];
 };
 
@@ -67,18 +71,24 @@ void replica_end_change(struct store *store, const char *bucket, bool is_known)
         replica_distrust(replica);
 }
 
+static void end_doubt(struct store *store, struct replica_change *change)
+{
+    change->doubtful_on = 0;
+    if (change->under_way == 0)
+        drop_change(store, change);
+}
+
 void replica_end_doubtful_changes(struct store *store)
 {
     struct replica_change *change, *next;
 
     HASH_ITER(hh, store->changes, change, next)
     {
-        if (change->doubtful_on == 0 || change->doubtful_on == link_number(store->link))
+        bool is_of_earlier = change->doubtful_on != 0 && change->doubtful_on != link_number(store->link);
+        if (!is_of_earlier || !link_earlier_are_closed(store->link, change->doubtful_on))
             continue;
         struct replica *replica = replica_find(store, change->bucket);
-        change->doubtful_on = 0;
-        if (change->under_way == 0)
-            drop_change(store, change);
+        end_doubt(store, change);
         if (replica != NULL)
             replica_distrust(replica);
     }

@@ -229,6 +229,13 @@ bool feed_is_of(const struct feed *feed, json_t *answer)
     return created != NULL && strcmp(created, feed->created) == 0;
 }
 
+void feed_note_last(struct feed *feed, const struct feed_info *info)
+{
+    feed->known_last = info->last_sequence;
+    feed->known_last_us = info->last_us;
+    feed->idle_beats = 0;
+}
+
 void feed_look(struct feed *feed)
 {
     if (feed_is_live(feed))
@@ -290,6 +297,14 @@ static void pull_if_low(struct feed *feed)
         lose(feed, REQUEST_CONGESTED);
 }
 
+/* The last messages are gone, and with them maybe the end of the batch that came last. */
+static void move_on(struct feed *feed, uint64_t position, int64_t stored_us)
+{
+    feed->position = position;
+    feed->position_us = stored_us;
+    feed->batch.from = 0;
+}
+
 /* That all was told is certain where the consumer's server has what the leader has. */
 static void note_caught_up(struct feed *feed, bool is_idle)
 {
@@ -301,11 +316,8 @@ static void note_caught_up(struct feed *feed, bool is_idle)
     feed->phase = FEED_LIVE;
     feed->live_on = link_number(feed->store->link);
     feed->error.code = ERROR_NONE;
-    if (feed->position < feed->info.last_sequence) { /* the last messages are gone */
-        feed->position = feed->info.last_sequence;
-        feed->position_us = feed->info.last_us;
-        feed->batch.from = 0; /* and with them the end of the batch that came last */
-    }
+    if (feed->position < feed->info.last_sequence)
+        move_on(feed, feed->info.last_sequence, feed->info.last_us);
     request_settle(&feed->request);
     bool is_in_question = feed->is_in_question;
     feed->is_in_question = false;
@@ -363,6 +375,15 @@ static void note_theft(struct feed *feed)
     snprintf(feed->consumer, sizeof(feed->consumer), "%s-%.12s", feed->store->name, link_unique_id(feed->store->link));
 }
 
+/* Nothing comes of what is behind the position. */
+static void note_idle(struct feed *feed)
+{
+    if (feed->phase != FEED_LIVE || feed->position >= feed->known_last || ++feed->idle_beats < 2)
+        return;
+    move_on(feed, feed->known_last, feed->known_last_us);
+    feed->ops->caught_up(feed->arg, false);
+}
+
 static enum request_verdict take_status(struct feed *feed, struct message *message, unsigned status)
 {
     const char *text = message_status_text(message);
@@ -374,6 +395,7 @@ static enum request_verdict take_status(struct feed *feed, struct message *messa
             return lose(feed, REQUEST_NO_ANSWER); /* what was delivered last got lost */
         request_heard(&feed->request, uv_now(feed->store->loop));
         note_caught_up(feed, true);
+        note_idle(feed);
         return REQUEST_DONE;
     }
     if (pending != NULL) { /* a pull is over: so many it did not bring */
@@ -413,6 +435,7 @@ static void take_delivery(struct feed *feed, struct message *message, const stru
     }
     feed->consumer_sequence++;
     request_heard(&feed->request, uv_now(feed->store->loop));
+    feed->idle_beats = 0;
     feed->position = delivery->stream_sequence;
     feed->position_us = delivery->created_us;
     feed_batch_note(&feed->batch, message, delivery->stream_sequence);

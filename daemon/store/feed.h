@@ -95,6 +95,9 @@ struct feed {
     bool is_in_question; /* the stream may have been set back behind the position, and written anew */
     int64_t question_us; /* position_us then; INT64_MAX where that is not known */
     struct feed_batch batch;
+    uint64_t known_last; /* the stream's last message, as somebody else has asked */
+    int64_t known_last_us;
+    unsigned idle_beats; /* heartbeats since then without a message between them */
     uint64_t consumer_sequence;
     unsigned pulled;    /* messages that the pulls under way may still bring */
     uint64_t live_on;   /* the link's number when it was live last; 0: it never was */
@@ -122,6 +125,12 @@ void feed_go(struct feed *feed, const struct feed_place *place);
 
 /* Whether an answer of STREAM.INFO is of the stream that is followed, and not of another one under the same name. */
 bool feed_is_of(const struct feed *feed, json_t *answer);
+
+/*
+ * The stream has a last message, by an answer of STREAM.INFO. If it does not come, it is gone: the position then moves
+ * on after two heartbeats, since one may have been sent just before it.
+ */
+void feed_note_last(struct feed *feed, const struct feed_info *info);
 
 /* Asks what the stream is, and goes on. */
 void feed_look(struct feed *feed);

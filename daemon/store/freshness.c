@@ -182,8 +182,10 @@ static void on_too_long(struct timer *timer)
 {
     struct replica_wait *wait = (struct replica_wait *)((char *)timer - offsetof(struct replica_wait, timer));
 
-    if (wait->replica != NULL)
+    if (wait->replica != NULL) {
+        wait->replica->wants_check = true; /* what it waits for may be gone */
         leave(wait);
+    }
     wait->ready(wait->arg, false);
 }
 

@@ -224,7 +224,7 @@ void replica_begin_change(struct store *store, const char *bucket);
 /* It is over, and the bucket is looked at. is_known: not so where the server may still do it, on this connection. */
 void replica_end_change(struct store *store, const char *bucket, bool is_known);
 
-/* Another connection: what may still have come on the one before is over. */
+/* Those that may have come on a connection that is closed at the server, too, are over. */
 void replica_end_doubtful_changes(struct store *store);
 
 /* --- For store --- */

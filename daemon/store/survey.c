@@ -336,6 +336,7 @@ static void on_asked(void *arg, json_t *answer, unsigned err_code, const struct 
     }
     feed_read_info(answer, &info);
     replica->feed.info = info;
+    feed_note_last(&replica->feed, &info);
     replica->wants_check = false;
 
     uint64_t known = replica->cache.count;

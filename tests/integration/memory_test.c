@@ -248,6 +248,54 @@ START_TEST(a_purge_is_seen_by_who_reads_behind_it_and_beside_it)
 }
 END_TEST
 
+/* It may still be done, as long as this connection to the server lasts: until then nothing is answered from memory. */
+START_TEST(a_purge_that_was_not_answered_is_not_answered_around)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    pid_t server = daemon_nats_pid(&shared_daemon);
+
+    put_text(client, bucket, "a", "1");
+    put_text(client, bucket, "b", "1");
+    wait_until_loaded(client, bucket, "a");
+    pid_stand_still(server);
+    assert_code(client_call(client, "bucket.purge", "['%s', {'timeout': 0.2}]", bucket), "deadline_exceeded");
+    pid_go_on(server);
+    uint64_t end = now_ms() + PATIENCE_MS, hits = stat_of(client, "cache.hits");
+    while (text_of(client, bucket, "a") != NULL)
+        ck_assert_msg(now_ms() < end, "the purge is not done");
+    ck_assert_ptr_null(text_of(client, bucket, "b"));
+    ck_assert_uint_eq(stat_of(client, "cache.hits"), hits);
+    ck_assert_int_eq(kill(server, SIGKILL), 0);
+    wait_until_loaded(client, bucket, "a");
+    ck_assert_uint_eq(key_count(client, bucket), 0);
+}
+END_TEST
+
+/* A write of which the feed never brings anything: its value is gone before the feed is there again. */
+START_TEST(reads_do_not_wait_for_ever_for_what_is_gone)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    put_text(client, bucket, "a", "1");
+    wait_until_loaded(client, bucket, "a");
+    for (unsigned i = 0; i < 20; i++) {
+        uint32_t put = client_send(client, "kv.put", "['%s', 'b', '1']", bucket);
+        uint32_t purge = client_send(client, "bucket.purge", "['%s']", bucket);
+        assert_ok(client_wait(client, put));
+        assert_ok(client_wait(client, purge));
+        key_count(client, bucket);
+    }
+    uint64_t end = now_ms() + PATIENCE_MS, hits;
+    do {
+        ck_assert_msg(now_ms() < end, "lists do not come from memory any more");
+        hits = stat_of(client, "cache.hits");
+        key_count(client, bucket);
+    } while (stat_of(client, "cache.hits") == hits);
+}
+END_TEST
+
 START_TEST(a_bucket_that_is_made_anew_has_nothing_of_the_one_before)
 {
     struct client *client = client_open_shared(), *reader = client_open_shared();
@@ -533,6 +581,8 @@ Suite *memory_suite(void)
     tcase_add_test(tests, a_transaction_is_seen_as_a_whole);
     tcase_add_test(tests, a_transaction_of_which_a_part_was_seen_elsewhere_is_seen_as_a_whole);
     tcase_add_test(tests, a_purge_is_seen_by_who_reads_behind_it_and_beside_it);
+    tcase_add_test(tests, a_purge_that_was_not_answered_is_not_answered_around);
+    tcase_add_test(tests, reads_do_not_wait_for_ever_for_what_is_gone);
     tcase_add_test(tests, a_bucket_that_is_made_anew_has_nothing_of_the_one_before);
     tcase_add_test(tests, lists_of_a_bucket_that_is_made_anew_come_from_memory);
     tcase_add_test(tests, settings_that_end_values_are_seen);
