@@ -18,6 +18,9 @@ enum cache_flags {
 #define SEGMENT_CHAINS       256u
 #define SEGMENT_CHAINS_FIRST 8u
 
+/* How far the clock's hand goes for one entry: 0.1 ms in a table of chains whose values have left. */
+#define WALK_CHAINS_MAX 4096u
+
 /* malloc's own, before each block. */
 #define BLOCK_OVERHEAD sizeof(size_t)
 
@@ -315,10 +318,10 @@ static bool evict_from_chain(struct cache *cache)
     return false;
 }
 
-/* The clock's hand goes on to the next value that was not used since it came by. False: there is no value. */
-static bool evict_one(struct cache *cache)
+/* The clock's hand goes on to the next value that was not used since it came by. False: it has gone so many chains. */
+static bool evict_one(struct cache *cache, unsigned *chains)
 {
-    for (size_t turned = 0; turned <= 2 * cache->chain_count; turned++) {
+    for (; *chains > 0; --*chains) {
         if (cache->hand >= cache->chain_count)
             cache->hand = 0;
         if (evict_from_chain(cache))
@@ -329,9 +332,17 @@ static bool evict_one(struct cache *cache)
     return false;
 }
 
+enum room {
+    ROOM_IS_MADE,
+    ROOM_COMES_LATER, /* the hand has gone far, and met no value that may go */
+    ROOM_FOR_NOTHING  /* there are no values left */
+};
+
 /* Values of the cache that has most of them go first. */
-static bool make_room(struct cache_budget *budget)
+static enum room make_room(struct cache_budget *budget)
 {
+    unsigned chains = WALK_CHAINS_MAX;
+
     while (budget->bytes > budget->max_bytes) {
         struct cache *largest = budget->first, *cache;
         DL_FOREACH(budget->first, cache)
@@ -339,10 +350,12 @@ static bool make_room(struct cache_budget *budget)
             if (cache->value_bytes > largest->value_bytes)
                 largest = cache;
         }
-        if (largest == NULL || largest->value_bytes == 0 || !evict_one(largest))
-            return false;
+        if (largest == NULL || largest->value_bytes == 0)
+            return ROOM_FOR_NOTHING;
+        if (!evict_one(largest, &chains))
+            return ROOM_COMES_LATER;
     }
-    return true;
+    return ROOM_IS_MADE;
 }
 
 /* --- Keys ------------------------------------------------------------------------------------------ */
@@ -427,10 +440,17 @@ struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, i
     set_entry(cache, key, entry, expires_us);
     if (with_value)
         add_value(cache, key, entry);
-    if (cache->budget->bytes <= cache->budget->max_bytes)
-        return key;
     /* The value may be among those that go; the key stays. */
-    return make_room(cache->budget) ? key : NULL;
+    switch (make_room(cache->budget)) {
+    case ROOM_IS_MADE:
+        break;
+    case ROOM_COMES_LATER:
+        drop_value(cache, key);
+        break;
+    case ROOM_FOR_NOTHING:
+        return NULL;
+    }
+    return key;
 }
 
 void cache_restore(struct cache *cache, struct cache_key *key, const struct kv_entry *entry, int64_t expires_us)

@@ -222,6 +222,22 @@ static void give_up_cache(struct replica *replica)
         cache_cursor_begin(&replica->cache, &replica->sweep_cursor);
 }
 
+/* One bucket's keys do not push out those of others. What was given up just now takes a moment to be freed. */
+static void give_up_largest(struct store *store)
+{
+    struct replica *replica, *next, *largest = NULL;
+
+    if (store->cache_budget.garbage != NULL)
+        return;
+    HASH_ITER(hh, store->replicas, replica, next)
+    {
+        if (largest == NULL || replica->cache.bytes > largest->cache.bytes)
+            largest = replica;
+    }
+    if (largest != NULL)
+        give_up_cache(largest);
+}
+
 void replica_take(struct replica *replica, const struct kv_entry *entry)
 {
     if (replica->is_partial && !replica->keeps_values)
@@ -229,7 +245,7 @@ void replica_take(struct replica *replica, const struct kv_entry *entry)
     int64_t expires_us = replica->keeps_values ? replica_expiry_of(replica, entry) : 0;
     bool with_value = replica->keeps_values && entry->operation == KV_PUT && expires_us >= 0;
     if (cache_set(&replica->cache, entry, expires_us > 0 ? expires_us : 0, with_value) == NULL)
-        give_up_cache(replica);
+        give_up_largest(replica->store);
 }
 
 void replica_note_told(struct replica *replica, const struct kv_entry *entry)

@@ -502,6 +502,29 @@ START_TEST(values_beyond_the_limit_of_memory_are_read_through)
 }
 END_TEST
 
+START_TEST(a_bucket_of_too_many_keys_leaves_memory_to_others)
+{
+    enum { LARGE = 1900, SMALL = 1200 };
+    struct daemon daemon = {0};
+
+    daemon_start(&daemon, NULL, "cache:\n  max_bytes: 262144\n");
+    struct client *client = client_open(&daemon);
+    const char *large = client_new_bucket(client, NULL), *small = client_new_bucket(client, NULL);
+    put_many(client, large, "k.", 0, LARGE, 8);
+    put_many(client, small, "k.", 0, 10, 8);
+    wait_until_loaded(client, large, "k.000000");
+    wait_until_loaded(client, small, "k.000000");
+    /* There is room for both, until the small one grows; it is still the smaller one then. */
+    put_many(client, small, "k.", 0, SMALL, 8);
+    daemon_wait_log(&daemon, format_text("bucket %s is not cached", large));
+    ck_assert_uint_eq(key_count(client, small), SMALL);
+    uint64_t hits = stat_of(client, "cache.hits");
+    ck_assert_ptr_null(text_of(client, small, "missing"));
+    ck_assert_uint_eq(stat_of(client, "cache.hits"), hits + 1);
+    daemon_stop(&daemon);
+}
+END_TEST
+
 /* Copies of what is read take no place that a watch needs. */
 START_TEST(buckets_that_are_read_give_way_to_those_that_are_watched)
 {
@@ -593,6 +616,7 @@ Suite *memory_suite(void)
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, values_end_by_settings_that_are_newer_than_they_are);
     tcase_add_test(own, values_beyond_the_limit_of_memory_are_read_through);
+    tcase_add_test(own, a_bucket_of_too_many_keys_leaves_memory_to_others);
     tcase_add_test(own, buckets_that_are_read_give_way_to_those_that_are_watched);
     suite_add_tcase(suite, own);
     return suite;
