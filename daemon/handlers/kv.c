@@ -200,6 +200,7 @@ void handle_kv_keys(struct call *call)
     bool is_near = near_is_for(call->store, call->bucket, consistency);
     if (!(is_near && near_can_answer(call->store, call->bucket)) && !call_needs_nats(call))
         return;
+    near->is_exact = consistency != READ_CACHED;
     if (is_near)
         near_keys(call->store, &call->arena, near);
     else

@@ -1,6 +1,7 @@
 #include "daemon/store/admin.h"
 
 #include "daemon/glob.h"
+#include "daemon/log.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket.h"
 #include "daemon/store/replica.h"
@@ -177,15 +178,64 @@ static void change_stream(struct admin *admin)
 
 /* --- Create ---------------------------------------------------------------------------------------- */
 
+static void begin_removal(struct admin *admin);
+static void end_removal(struct admin *admin, const struct error *error);
+
+static void on_created_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+
+    bucket_forget(admin->store, admin->bucket);
+    replica_follow_configured(admin->store);
+    if (answer != NULL)
+        answer_info(admin, answer);
+    else
+        fail_change(admin, err_code, error);
+}
+
+static void on_leftovers_purged(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct admin *admin = arg;
+
+    end_removal(admin, error);
+    if (answer != NULL)
+        call_stream(admin, "STREAM.INFO", NULL, on_created_info);
+    else
+        fail_change(admin, err_code, error);
+}
+
+/*
+ * nats-server 2.15.1 answers a removal before the stream's files are gone, and a stream that is made anew at once may
+ * find them: then it has messages that are older than it is. 0: there are none; else the last of them. A mirror or a
+ * bucket with sources has older messages by right.
+ */
+static uint64_t last_leftover(json_t *answer)
+{
+    json_t *config = json_object_get(answer, "config"), *state = json_object_get(answer, "state");
+    const char *created = json_string_value(json_object_get(answer, "created"));
+    const char *last = json_string_value(json_object_get(state, "last_ts"));
+    bool is_fed = json_object_get(config, "mirror") != NULL || json_object_get(config, "sources") != NULL;
+
+    if (is_fed || created == NULL || last == NULL || json_integer_value(json_object_get(state, "messages")) == 0 ||
+        kv_parse_time_us(last) >= kv_parse_time_us(created))
+        return 0;
+    return (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
+}
+
 static void on_created(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
     struct error exists;
+    uint64_t leftover = answer != NULL ? last_leftover(answer) : 0;
 
+    if (leftover > 0) {
+        log_info("bucket %s: what it had before its removal is removed once more", admin->bucket);
+        begin_removal(admin);
+        call_stream(admin, "STREAM.PURGE", json_pack("{s:I}", "seq", (json_int_t)leftover + 1), on_leftovers_purged);
+        return;
+    }
     if (answer != NULL) {
-        bucket_forget(admin->store, admin->bucket);
-        replica_follow_configured(admin->store);
-        answer_info(admin, answer);
+        on_created_info(admin, answer, 0, NULL);
         return;
     }
     if (err_code == JETSTREAM_STREAM_NAME_IN_USE) {

@@ -109,6 +109,7 @@ void feed_read_info(json_t *answer, struct feed_info *info)
     const char *last = json_string_value(json_object_get(state, "last_ts"));
     info->last_us = last != NULL ? kv_parse_time_us(last) : 0;
     info->subjects = (uint64_t)json_integer_value(json_object_get(state, "num_subjects"));
+    info->bytes = (uint64_t)json_integer_value(json_object_get(state, "bytes"));
     info->replicas = (unsigned)json_integer_value(json_object_get(config, "num_replicas"));
     info->max_age_us = json_integer_value(json_object_get(config, "max_age")) / 1000;
     info->has_origin =

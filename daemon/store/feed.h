@@ -24,6 +24,7 @@ struct feed_info {
     uint64_t last_sequence;
     int64_t last_us;   /* time at which the message with last_sequence was stored */
     uint64_t subjects; /* that have a message: keys, those of markers included */
+    uint64_t bytes;    /* of all messages */
     unsigned replicas;
     bool expires_silently; /* values may expire and leave no marker */
     bool has_origin;       /* it is fed from other buckets: a mirror, or one with sources */

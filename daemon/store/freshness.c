@@ -7,6 +7,9 @@
 /* Keys ahead of the feed that are known one by one; beyond, all keys count as ahead. */
 #define FLOORS_MAX 65536u
 
+/* Of a message; a copy of smaller ones is read about as quickly as their keys alone. */
+#define SMALL_BYTES 1024u
+
 /* Reads of a bucket that wait for its feed; more ask NATS. They stand in a list that is searched from its end. */
 #define WAITS_MAX 4096u
 
@@ -202,6 +205,21 @@ static void insert_wait(struct replica *replica, struct replica_wait *wait)
         DL_APPEND_ELEM2(replica->waits, before, wait, previous, next);
 }
 
+bool replica_is_worth_waiting(const struct replica *replica)
+{
+    const struct feed_info *info = &replica->feed.info;
+    bool is_loading = replica->keeps_values && !replica->is_loaded && replica->feed.phase != FEED_STOPPED &&
+                      replica->wait_count < WAITS_MAX;
+
+    return is_loading && info->bytes <= info->subjects * SMALL_BYTES;
+}
+
+void replica_await_load(struct replica *replica, struct replica_wait *wait, uint64_t until_ms)
+{
+    replica_await(replica, wait, 0, false, until_ms);
+    wait->is_for_load = true;
+}
+
 void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t revision, bool is_whole,
                    uint64_t until_ms)
 {
@@ -209,6 +227,7 @@ void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t 
     wait->replica = replica;
     wait->revision = revision;
     wait->is_whole = is_whole;
+    wait->is_for_load = false;
     insert_wait(replica, wait);
     replica->wait_count++;
     timer_start(replica->store->timers, &wait->timer, until_ms, on_too_long);
@@ -220,7 +239,9 @@ static struct replica_wait *find_ready(const struct replica *replica)
     struct replica_wait *wait = replica->waits;
 
     while (wait != NULL && wait->revision <= feed_position(&replica->feed)) {
-        if (replica_has_reached(replica, wait->revision, wait->is_whole))
+        bool has_come =
+            wait->is_for_load ? replica->is_loaded : replica_has_reached(replica, wait->revision, wait->is_whole);
+        if (has_come)
             return wait;
         wait = wait->next;
     }

@@ -343,7 +343,7 @@ static void flush_group(struct group *group)
     note_concurrency(group);
     if (group->waiting_count == 0 || group->in_batch > 0)
         return;
-    if (group->waiting_count + group->alone < min)
+    if (group->waiting_count + group->alone < min && group->concurrency < (double)min)
         send_all_alone(group);
     else if (gathers_more(group))
         return;

@@ -169,10 +169,36 @@ static void on_moment(void *arg, bool has_come)
     moment->ready(moment->arg, has_come && near_can_answer(moment->store, moment->bucket));
 }
 
+static void on_loaded(void *arg, bool has_come)
+{
+    struct near_moment *moment = arg;
+
+    arena_end_task(&moment->task);
+    moment->waits_for_load = false;
+    if (has_come)
+        near_await_moment(moment->store, moment->arena, moment);
+    else
+        moment->ready(moment->arg, false);
+}
+
+static void begin_wait(struct near_moment *moment, void (*ready)(void *arg, bool has_come))
+{
+    moment->wait.ready = ready;
+    moment->wait.arg = moment;
+    arena_begin_task(moment->arena, &moment->task, cancel_moment);
+}
+
 void near_await_moment(struct store *store, struct arena *arena, struct near_moment *moment)
 {
     struct replica *replica = obtain(store, moment->bucket);
 
+    moment->store = store;
+    moment->arena = arena;
+    if (moment->waits_for_load && replica != NULL && replica_is_worth_waiting(replica)) {
+        begin_wait(moment, on_loaded);
+        replica_await_load(replica, &moment->wait, moment->deadline_ms);
+        return;
+    }
     if (replica == NULL || !replica_can_answer(replica)) {
         moment->ready(moment->arg, false);
         return;
@@ -186,10 +212,7 @@ void near_await_moment(struct store *store, struct arena *arena, struct near_mom
         moment->ready(moment->arg, has_come);
         return;
     }
-    moment->store = store;
-    moment->wait.ready = on_moment;
-    moment->wait.arg = moment;
-    arena_begin_task(arena, &moment->task, cancel_moment);
+    begin_wait(moment, on_moment);
     replica_await(replica, &moment->wait, moment->revision, is_whole, wait_until(store, moment->deadline_ms));
 }
 
@@ -329,10 +352,27 @@ static void look_through(void *arg, bool has_come)
 static void await_keys(struct near_keys *keys)
 {
     keys->moment.bucket = keys->keys.bucket;
+    keys->moment.waits_for_load = true;
     keys->moment.deadline_ms = keys->keys.deadline_ms;
     keys->moment.ready = look_through;
     keys->moment.arg = keys;
     near_await_moment(keys->keys.store, keys->keys.arena, &keys->moment);
+}
+
+static void on_known(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct near_keys *keys = arg;
+
+    if (error != NULL) {
+        end_near_keys(keys);
+        read_keys_finish(&keys->keys, error);
+        return;
+    }
+    if (keys->is_exact && !bucket->is_exclusive)
+        ask_nats_for_keys(keys);
+    else
+        await_keys(keys);
+    bucket_release(bucket);
 }
 
 void near_keys(struct store *store, struct arena *arena, struct near_keys *keys)
@@ -340,5 +380,9 @@ void near_keys(struct store *store, struct arena *arena, struct near_keys *keys)
     read_keys_begin(store, arena, &keys->keys);
     keys->prefix_length = prefix_length_of(keys->keys.filter);
     arena_begin_task(arena, &keys->task, cancel_near_keys);
-    await_keys(keys);
+    /* Of a bucket that nobody has asked for yet the copy is begun, too: a list takes as long as it. */
+    if (replica_find(store, keys->keys.bucket) == NULL)
+        bucket_open(store, &keys->keys.wait, keys->keys.bucket, keys->keys.deadline_ms, on_known, keys);
+    else
+        await_keys(keys);
 }

@@ -54,12 +54,14 @@ struct near_moment {
     /* Set by the caller; borrowed until ready was called. */
     const char *bucket;
     uint64_t deadline_ms;
+    bool waits_for_load; /* of a read that has to look through the bucket anyway */
     /* has_come: near_look_now answers for this moment, until the loop goes on. Else NATS must be asked. */
     void (*ready)(void *arg, bool has_come);
     void *arg;
 
     /* private */
     struct store *store;
+    struct arena *arena;
     struct arena_task task;
     struct replica_wait wait;
     bool has_begun;
@@ -76,6 +78,7 @@ enum replica_answer near_look_now(struct store *store, const char *bucket, const
 /* A listing of keys, from memory or from NATS. The owner embeds it, zeroed; it lives until keys.done was called. */
 struct near_keys {
     struct read_keys keys; /* set by the caller as for read_keys */
+    bool is_exact; /* set by the caller: only a bucket to which nobody else writes may be answered from memory */
 
     /* private */
     struct near_moment moment;

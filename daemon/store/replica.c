@@ -216,6 +216,7 @@ static void give_up_cache(struct replica *replica)
     replica->is_partial = true;
     replica->keeps_values = false;
     replica->is_loaded = false;
+    replica_end_waits(replica);
     clear_cache(replica);
     cache_init(&replica->cache, &replica->store->cache_budget);
     if (replica->sweeps) /* it ends, with nothing left to tell */
@@ -266,6 +267,7 @@ void replica_settle(struct replica *replica)
 {
     if (replica->has_load && replica->keeps_values && feed_is_live(&replica->feed))
         replica->is_loaded = true;
+    replica_wake(replica);
 }
 
 static void on_feed_begin(void *arg, bool is_anew)

@@ -173,6 +173,7 @@ struct replica_wait {
     struct replica *replica; /* NULL: waits for none */
     uint64_t revision;
     bool is_whole;
+    bool is_for_load;
     struct timer timer;
     /* Called once, from the loop: has_come, or it took too long. */
     void (*ready)(void *arg, bool has_come);
@@ -185,6 +186,15 @@ bool replica_may_await(const struct replica *replica);
 /* Waits for what replica_has_reached tells, until until_ms of the loop's time. ready and arg are set by the caller. */
 void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t revision, bool is_whole,
                    uint64_t until_ms);
+
+/*
+ * Whether the copy is being read, and a reading of the keys beside it would not be much quicker: then whoever wants all
+ * of them waits for the copy.
+ */
+bool replica_is_worth_waiting(const struct replica *replica);
+
+/* Waits until it has been read. */
+void replica_await_load(struct replica *replica, struct replica_wait *wait, uint64_t until_ms);
 
 /* Waits no longer; ready is not called. Does nothing where it does not wait. */
 void replica_wait_cancel(struct replica_wait *wait);

@@ -349,6 +349,25 @@ START_TEST(a_limit_of_nothing_is_none)
 }
 END_TEST
 
+/* The server may still be removing the files of the one before. */
+START_TEST(a_bucket_that_is_made_anew_at_once_is_empty)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (unsigned i = 0; i < 400; i++) {
+        assert_ok(client_call(client, "bulk.put", "['%s', {'a': 'old', 'b': 'old'}]", bucket));
+        assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
+        const struct answer *answer = client_call(client, "bucket.create", "['%s']", bucket);
+        assert_ok(answer);
+        ck_assert_uint_eq(number_at(&answer->result, "values"), 0);
+        answer = client_call(client, "kv.get", "['%s', 'a', {'consistency': 'leader'}]", bucket);
+        assert_ok(answer);
+        ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
+    }
+}
+END_TEST
+
 START_TEST(a_mirror_follows_its_bucket_and_takes_writes_for_it)
 {
     struct client *client = client_open_shared();
@@ -437,6 +456,7 @@ Suite *bucket_suite(void)
     tcase_add_test(tests, a_full_bucket_is_resource_exhausted);
     tcase_add_test(tests, a_bucket_is_not_made_that_would_be_fed_from_nowhere);
     tcase_add_test(tests, a_limit_of_nothing_is_none);
+    tcase_add_test(tests, a_bucket_that_is_made_anew_at_once_is_empty);
     tcase_add_test(tests, a_mirror_follows_its_bucket_and_takes_writes_for_it);
     tcase_add_test(tests, a_bucket_gathers_its_sources);
     tcase_add_test(tests, what_is_written_is_published_again_where_the_bucket_says);

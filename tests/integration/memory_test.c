@@ -551,6 +551,22 @@ END_TEST
 
 /* --- Lists ----------------------------------------------------------------------------------------- */
 
+/* The list does not read the bucket a second time, beside the copy that it has begun. */
+START_TEST(the_first_list_waits_for_the_copy)
+{
+    enum { KEYS = 10000 };
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    put_many(client, bucket, "k.", 0, KEYS, 8);
+    uint64_t misses = stat_of(client, "cache.misses"), hits = stat_of(client, "cache.hits");
+    ck_assert_uint_eq(key_count(client, bucket), KEYS);
+    ck_assert_uint_eq(stat_of(client, "cache.misses"), misses);
+    ck_assert_uint_eq(stat_of(client, "cache.hits"), hits + 1);
+    assert_code(client_call(client, "kv.keys", "['there-is-none']"), "bucket_not_found");
+}
+END_TEST
+
 /* Long enough for many turns of the loop, while keys come and go. */
 START_TEST(pages_and_filters_of_many_keys_are_what_one_list_says)
 {
@@ -612,6 +628,7 @@ Suite *memory_suite(void)
     tcase_add_test(tests, an_expired_key_is_gone_for_reads_and_for_creates_alike);
     tcase_add_test(tests, a_mirror_is_read_from_the_server_and_its_writes_are_seen_in_the_origin);
     tcase_add_test(tests, a_mirror_does_not_answer_for_its_origin);
+    tcase_add_test(tests, the_first_list_waits_for_the_copy);
     tcase_add_test(tests, pages_and_filters_of_many_keys_are_what_one_list_says);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, values_end_by_settings_that_are_newer_than_they_are);
