@@ -80,9 +80,13 @@ enum replica_answer near_look(struct store *store, const char *bucket, const cha
                               struct cache_view *view)
 {
     struct replica *replica = obtain(store, bucket);
+    enum replica_answer answer = REPLICA_UNSURE;
     uint64_t revision;
 
-    return count(store, replica != NULL ? replica_get(replica, key, length, view, &revision) : REPLICA_UNSURE);
+    if (replica != NULL)
+        answer = replica_get(replica, key, length, view, &revision);
+    /* What is not known at once, near_get counts. */
+    return answer == REPLICA_HAS || answer == REPLICA_LACKS ? count(store, answer) : answer;
 }
 
 static void cancel_near_get(struct arena_task *task)
