@@ -6,13 +6,11 @@
 #include "daemon/handlers/handlers.h"
 #include "daemon/key_index.h"
 #include "daemon/nats/kv.h"
+#include "daemon/store/multi_last.h"
 #include "daemon/store/near.h"
 #include "proto/utf8.h"
 
 #include <string.h>
-
-/* Keys of one moment, as the server reads them. */
-#define NEAR_KEYS 1024u
 
 /* Of one call: what it takes to look through them is a part of one turn of the loop. */
 #define KEYS_MAX 16384u
@@ -141,16 +139,20 @@ static void ask_nats(struct get_call *get)
     struct call *call = get->call;
 
     forget_entries(get);
-    get->bulk.consistency = near_consistency(call->store, call->bucket, get->bulk.consistency);
+    /* A follower or a mirror may be behind. With direct, bulk_get sees who has answered. */
+    if (get->bulk.consistency == READ_CACHED)
+        get->bulk.consistency = READ_LEADER;
     if (call_needs_nats(call))
         bulk_get(call->store, &call->arena, &get->bulk);
 }
 
-/* Looks for up to NEAR_KEYS keys as they are at this moment. False: memory does not have them. */
+/* Looks for as many keys as the server reads at one point in time, as they are at this moment. False: memory does not
+ * have them. */
 static bool look_for_some(struct get_call *get)
 {
     struct call *call = get->call;
-    size_t end = get->looked + NEAR_KEYS < get->bulk.count ? get->looked + NEAR_KEYS : get->bulk.count;
+    size_t left = get->bulk.count - get->looked;
+    size_t end = get->looked + (left < MULTI_LAST_KEYS_MAX ? left : MULTI_LAST_KEYS_MAX);
     struct cache_view view;
 
     for (; get->looked < end; get->looked++) {
@@ -188,6 +190,7 @@ static void on_moment(void *arg, bool has_come)
     struct call *call = get->call;
 
     if (!has_come || !look_for_some(get)) {
+        near_count(call->store, get->bulk.count, false);
         ask_nats(get);
         return;
     }
@@ -199,10 +202,12 @@ static void on_moment(void *arg, bool has_come)
                        "or ask for fewer keys");
         return;
     }
-    if (get->looked == get->bulk.count)
-        answer_entries(get, NULL);
-    else
+    if (get->looked < get->bulk.count) {
         jobs_add(call->store->jobs, &get->looking, run_looking);
+        return;
+    }
+    near_count(call->store, get->bulk.count, true);
+    answer_entries(get, NULL);
 }
 
 /* Each part is of a moment of its own. */
@@ -244,7 +249,7 @@ void handle_bulk_get(struct call *call)
     get->bulk.entry = keep_entry;
     get->bulk.done = answer_entries;
     get->bulk.arg = get;
-    if (near_is_for(call->store, call->bucket, get->bulk.consistency))
+    if (near_may_answer(call->store, call->bucket, get->bulk.consistency))
         look_for_rest(get);
     else
         ask_nats(get);

@@ -9,7 +9,6 @@
 #include "daemon/store/scan.h"
 #include "daemon/store/write.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* --- Reads ----------------------------------------------------------------------------------------- */
@@ -42,8 +41,7 @@ static void start_get(struct call *call, read_entry_fn *done)
     if (!argument_key(call, 1, &key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
         !option_consistency(call, &consistency))
         return;
-    bool is_exact = near_is_exact(call->store, call->bucket, consistency);
-    bool is_near = revision == 0 && (is_exact || consistency == READ_CACHED);
+    bool is_near = revision == 0 && near_may_answer(call->store, call->bucket, consistency);
     if (is_near && answer_at_once(call, key, done))
         return;
     if (!call_needs_nats(call))
@@ -56,8 +54,8 @@ static void start_get(struct call *call, read_entry_fn *done)
     near->get.bucket = call->bucket;
     near->get.key = key;
     near->get.revision = (uint64_t)revision;
-    /* A mirror of the bucket may answer a direct get, and be behind. */
-    near->get.consistency = is_exact ? READ_LEADER : consistency;
+    near->get.consistency = consistency;
+    near->get.must_be_current = near_must_be_current(call->store, call->bucket, consistency);
     near->get.deadline_ms = call->deadline_ms;
     near->get.done = done;
     near->get.arg = call;
@@ -197,10 +195,10 @@ void handle_kv_keys(struct call *call)
     keys->memory_arg = call;
     keys->done = answer_keys;
     keys->arg = call;
-    bool is_near = near_is_for(call->store, call->bucket, consistency);
-    if (!(is_near && near_can_answer(call->store, call->bucket)) && !call_needs_nats(call))
+    bool is_near = near_may_answer(call->store, call->bucket, consistency);
+    if (!(is_near && near_is_ready(call->store, call->bucket)) && !call_needs_nats(call))
         return;
-    near->is_exact = consistency != READ_CACHED;
+    near->is_direct = consistency != READ_CACHED;
     if (is_near)
         near_keys(call->store, &call->arena, near);
     else

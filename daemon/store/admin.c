@@ -52,6 +52,21 @@ static bool is_in_doubt(const struct error *error)
     return error != NULL && error->code == ERROR_DEADLINE_EXCEEDED;
 }
 
+/* A purge, or settings that let messages live for a shorter time: see outcome. */
+static void begin_removal(struct admin *admin)
+{
+    admin->store->removals++;
+    begin_change(admin);
+}
+
+static void end_removal(struct admin *admin, const struct error *error)
+{
+    admin->store->removals++;
+    if (is_in_doubt(error))
+        admin->store->removal_in_doubt = link_number(admin->store->link);
+    end_change(admin, !is_in_doubt(error));
+}
+
 /* --- Life ------------------------------------------------------------------------------------------- */
 
 static void cancel_admin(struct arena_task *task)
@@ -73,7 +88,6 @@ static void begin(struct store *store, struct arena *arena, struct admin *admin)
 
 static void finish(struct admin *admin, const struct bucket_info *info, const struct error *error)
 {
-    end_change(admin, true); /* of one that was not even asked for */
     arena_end_task(&admin->task);
     json_decref(admin->stream);
     admin->done(admin->arg, info, error);
@@ -162,6 +176,8 @@ static void on_origin(void *arg, json_t *answer, unsigned err_code, const struct
                   next_origin(admin));
         error = &missing;
     }
+    if (admin->is_changing) /* an update that is not even sent */
+        end_removal(admin, NULL);
     fail(admin, error);
 }
 
@@ -177,9 +193,6 @@ static void change_stream(struct admin *admin)
 }
 
 /* --- Create ---------------------------------------------------------------------------------------- */
-
-static void begin_removal(struct admin *admin);
-static void end_removal(struct admin *admin, const struct error *error);
 
 static void on_created_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
@@ -214,9 +227,9 @@ static uint64_t last_leftover(json_t *answer)
     json_t *config = json_object_get(answer, "config"), *state = json_object_get(answer, "state");
     const char *created = json_string_value(json_object_get(answer, "created"));
     const char *last = json_string_value(json_object_get(state, "last_ts"));
-    bool is_fed = json_object_get(config, "mirror") != NULL || json_object_get(config, "sources") != NULL;
 
-    if (is_fed || created == NULL || last == NULL || json_integer_value(json_object_get(state, "messages")) == 0 ||
+    if (bucket_config_has_origin(config) || created == NULL || last == NULL ||
+        json_integer_value(json_object_get(state, "messages")) == 0 ||
         kv_parse_time_us(last) >= kv_parse_time_us(created))
         return 0;
     return (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
@@ -285,23 +298,6 @@ void admin_create(struct store *store, struct arena *arena, struct admin *admin)
 {
     begin(store, arena, admin);
     jetstream_call(&store->jetstream, &admin->call, "INFO", NULL, NULL, admin->deadline_ms, on_create_level, admin);
-}
-
-/* --- What removes messages -------------------------------------------------------------------------- */
-
-/* A purge, or settings that let messages live for a shorter time: see outcome. */
-static void begin_removal(struct admin *admin)
-{
-    admin->store->removals++;
-    begin_change(admin);
-}
-
-static void end_removal(struct admin *admin, const struct error *error)
-{
-    admin->store->removals++;
-    if (is_in_doubt(error))
-        admin->store->removal_in_doubt = link_number(admin->store->link);
-    end_change(admin, !is_in_doubt(error));
 }
 
 /* --- Update ---------------------------------------------------------------------------------------- */

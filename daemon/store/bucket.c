@@ -168,8 +168,7 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     bucket->allows_direct =
         json_is_true(json_object_get(config, "allow_direct")) || json_is_true(json_object_get(config, "mirror_direct"));
     bucket->is_mirror = json_is_object(json_object_get(config, "mirror"));
-    bucket->is_exclusive = store->conf->nats.mode == CONF_NATS_EMBEDDED && !bucket->is_mirror &&
-                           json_array_size(json_object_get(config, "sources")) == 0;
+    bucket->is_exclusive = store->conf->nats.mode == CONF_NATS_EMBEDDED && !bucket_config_has_origin(config);
     bucket->is_clustered = !json_is_object(cluster) || json_object_get(cluster, "name") != NULL;
     bucket->max_value_size = bucket_config_max_value_size(config);
     bucket->max_age_ms = (uint64_t)json_integer_value(json_object_get(config, "max_age")) / 1000000u;
@@ -209,7 +208,7 @@ static void remove_wait(struct bucket_wait *wait)
     timer_stop(wait->store->timers, &wait->timer);
 }
 
-void bucket_wait_set_late(const struct bucket_wait *wait, struct error *error)
+static void set_late(const struct bucket_wait *wait, struct error *error)
 {
     error_set(error, ERROR_UNAVAILABLE,
               "the bucket could not be looked up in time: %s; nothing was done, try again later",
@@ -221,7 +220,7 @@ static void on_wait_over(struct timer *timer)
     struct bucket_wait *wait = (struct bucket_wait *)((char *)timer - offsetof(struct bucket_wait, timer));
     struct error error;
 
-    bucket_wait_set_late(wait, &error);
+    set_late(wait, &error);
     remove_wait(wait);
     wait->ready(wait->arg, NULL, &error);
 }

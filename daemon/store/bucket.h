@@ -63,13 +63,6 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
 /* Waits no longer; ready is not called. Does nothing when it was called already. */
 void bucket_wait_cancel(struct bucket_wait *wait);
 
-/* Whether it waits; and if so, the error that says why the handle was not there in time. */
-static inline bool bucket_is_waited_for(const struct bucket_wait *wait)
-{
-    return wait->entry != NULL;
-}
-void bucket_wait_set_late(const struct bucket_wait *wait, struct error *error);
-
 struct bucket *bucket_retain(struct bucket *bucket);
 void bucket_release(struct bucket *bucket);
 

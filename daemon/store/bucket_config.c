@@ -152,6 +152,11 @@ static bool is_mirror(json_t *stream)
     return json_is_object(json_object_get(stream, "mirror"));
 }
 
+bool bucket_config_has_origin(json_t *config)
+{
+    return is_mirror(config) || json_array_size(json_object_get(config, "sources")) > 0;
+}
+
 static void set_features(json_t *stream, unsigned level, uint64_t window_ms)
 {
     if (level >= JETSTREAM_LEVEL_TTL)

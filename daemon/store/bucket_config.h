@@ -98,6 +98,9 @@ json_t *bucket_config_to_stream(const char *name, const struct bucket_config *co
 bool bucket_config_update_stream(json_t *stream, const struct bucket_config *config, unsigned level, uint64_t window_ms,
                                  struct error *error);
 
+/* Whether a stream gets messages from other streams: it is a mirror, or has sources. config: of an answer's. */
+bool bucket_config_has_origin(json_t *config);
+
 /* Reads an answer of STREAM.INFO, CREATE or UPDATE. Strings are the answer's or in the arena. False: out of memory. */
 bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answer, struct bucket_info *info);
 

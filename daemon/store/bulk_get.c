@@ -382,7 +382,8 @@ static bool start_next(struct bulk_get *bulk)
     slot->index = bulk->next++;
     slot->get.bucket = bulk->bucket;
     slot->get.key = bulk->keys[slot->index];
-    slot->get.consistency = bulk->handle->is_exclusive ? READ_LEADER : bulk->consistency;
+    slot->get.consistency = bulk->consistency;
+    slot->get.must_be_current = bulk->handle->is_exclusive;
     slot->get.with_markers = bulk->is_verifying;
     slot->get.deadline_ms = bulk->deadline_ms;
     slot->get.done = on_got;

@@ -1,8 +1,8 @@
 #include "daemon/store/feed.h"
 
-#include "daemon/hash.h"
 #include "daemon/log.h"
 #include "daemon/nats/consumer.h"
+#include "daemon/store/bucket_config.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -112,8 +112,7 @@ void feed_read_info(json_t *answer, struct feed_info *info)
     info->bytes = (uint64_t)json_integer_value(json_object_get(state, "bytes"));
     info->replicas = (unsigned)json_integer_value(json_object_get(config, "num_replicas"));
     info->max_age_us = json_integer_value(json_object_get(config, "max_age")) / 1000;
-    info->has_origin =
-        json_is_object(json_object_get(config, "mirror")) || json_array_size(json_object_get(config, "sources")) > 0;
+    info->has_origin = bucket_config_has_origin(config);
     info->expires_silently =
         can_expire && json_integer_value(json_object_get(config, "subject_delete_marker_ttl")) == 0;
 }

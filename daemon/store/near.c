@@ -3,15 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long a read waits for the feed, before it asks NATS. A write that was purged before its delivery never comes. */
+/*
+ * How long a read waits for the feed before it asks NATS, in ms. The feed never delivers a write that was purged first,
+ * so the wait needs an end.
+ */
 #define WAIT_MAX_MS 50u
 
-bool near_is_for(struct store *store, const char *bucket, enum read_consistency consistency)
+bool near_may_answer(struct store *store, const char *bucket, enum read_consistency consistency)
 {
-    return consistency == READ_CACHED || near_is_exact(store, bucket, consistency);
+    return consistency == READ_CACHED || near_must_be_current(store, bucket, consistency);
 }
 
-bool near_is_exact(struct store *store, const char *bucket, enum read_consistency consistency)
+bool near_must_be_current(struct store *store, const char *bucket, enum read_consistency consistency)
 {
     if (consistency != READ_DIRECT || store->conf->nats.mode != CONF_NATS_EMBEDDED)
         return false;
@@ -22,10 +25,7 @@ bool near_is_exact(struct store *store, const char *bucket, enum read_consistenc
     return handle == NULL || handle->is_exclusive;
 }
 
-/*
- * The bucket's replica, with values. A bucket that is not known to exist gets none: what does not exist takes no room.
- * When too many buckets are followed there is none either. Then NATS is asked.
- */
+/* The bucket's replica, with values. NULL: the bucket was not looked up yet, or too many buckets are followed. */
 static struct replica *obtain(struct store *store, const char *bucket)
 {
     struct replica *replica = replica_find(store, bucket);
@@ -40,13 +40,17 @@ static struct replica *obtain(struct store *store, const char *bucket)
     return replica;
 }
 
-static enum replica_answer count(struct store *store, enum replica_answer answer)
+void near_count(struct store *store, size_t keys, bool are_from_memory)
 {
-    if (answer == REPLICA_HAS || answer == REPLICA_LACKS)
-        store->cache_stats.hits++;
-    else if (answer == REPLICA_UNSURE)
-        store->cache_stats.misses++;
-    return answer;
+    if (are_from_memory)
+        store->cache_stats.hits += keys;
+    else
+        store->cache_stats.misses += keys;
+}
+
+static bool is_known(enum replica_answer answer)
+{
+    return answer == REPLICA_HAS || answer == REPLICA_LACKS;
 }
 
 static uint64_t wait_until(const struct store *store, uint64_t deadline_ms)
@@ -56,22 +60,11 @@ static uint64_t wait_until(const struct store *store, uint64_t deadline_ms)
     return until_ms < deadline_ms ? until_ms : deadline_ms;
 }
 
-bool near_can_answer(struct store *store, const char *bucket)
+bool near_is_ready(struct store *store, const char *bucket)
 {
     const struct replica *replica = replica_find(store, bucket);
 
     return replica != NULL && replica_can_answer(replica);
-}
-
-enum read_consistency near_consistency(struct store *store, const char *bucket, enum read_consistency consistency)
-{
-    const struct replica *replica = replica_find(store, bucket);
-    bool is_alone = replica != NULL && replica->feed.info.replicas == 1;
-
-    if (consistency != READ_CACHED)
-        return consistency;
-    /* The only replica knows of every ack; of several one may be behind. */
-    return is_alone ? READ_DIRECT : READ_LEADER;
 }
 
 /* --- One key --------------------------------------------------------------------------------------- */
@@ -85,8 +78,9 @@ enum replica_answer near_look(struct store *store, const char *bucket, const cha
 
     if (replica != NULL)
         answer = replica_get(replica, key, length, view, &revision);
-    /* What is not known at once, near_get counts. */
-    return answer == REPLICA_HAS || answer == REPLICA_LACKS ? count(store, answer) : answer;
+    if (is_known(answer))
+        near_count(store, 1, true);
+    return answer;
 }
 
 static void cancel_near_get(struct arena_task *task)
@@ -96,8 +90,8 @@ static void cancel_near_get(struct arena_task *task)
 
 static void ask_nats(struct near_get *get, struct store *store, struct arena *arena)
 {
-    /* A direct get may be answered by a mirror of the bucket, even where there is one server and no other replica. */
-    get->get.consistency = READ_LEADER;
+    get->get.consistency = READ_DIRECT;
+    get->get.must_be_current = true;
     read_get(store, arena, &get->get);
 }
 
@@ -107,7 +101,8 @@ static void finish_near_get(struct near_get *get, enum replica_answer answer, co
     struct store *store = get->get.store;
 
     arena_end_task(&get->task);
-    switch (count(store, answer)) {
+    near_count(store, 1, is_known(answer));
+    switch (answer) {
     case REPLICA_HAS:
         get->get.done(get->get.arg, &view->entry, NULL);
         break;
@@ -121,41 +116,40 @@ static void finish_near_get(struct near_get *get, enum replica_answer answer, co
     }
 }
 
-static void on_feed_has_come(void *arg, bool has_come)
+typedef enum replica_answer look_fn(struct replica *replica, const char *key, size_t length, struct cache_view *view,
+                                    uint64_t *revision);
+
+/* Looks, where there is something to look at, and finishes or waits. */
+static void go_on(struct near_get *get, struct replica *replica, look_fn *look)
 {
-    struct near_get *get = arg;
-    struct replica *replica = replica_find(get->get.store, get->get.bucket);
     enum replica_answer answer = REPLICA_UNSURE;
     struct cache_view view;
     uint64_t revision = 0;
 
-    if (has_come && replica != NULL)
-        answer = replica_get_now(replica, get->get.key, strlen(get->get.key), &view, &revision);
+    if (replica != NULL)
+        answer = look(replica, get->get.key, strlen(get->get.key), &view, &revision);
     if (answer == REPLICA_WAITS)
         replica_await(replica, &get->wait, revision, false, get->wait_until_ms);
     else
         finish_near_get(get, answer, &view);
 }
 
+static void on_feed_has_come(void *arg, bool has_come)
+{
+    struct near_get *get = arg;
+
+    go_on(get, has_come ? replica_find(get->get.store, get->get.bucket) : NULL, replica_get_now);
+}
+
 void near_get(struct store *store, struct arena *arena, struct near_get *get)
 {
-    struct replica *replica = obtain(store, get->get.bucket);
-    enum replica_answer answer = REPLICA_UNSURE;
-    struct cache_view view;
-    uint64_t revision = 0;
-
     get->get.store = store;
     get->get.arena = arena;
     get->wait.ready = on_feed_has_come;
     get->wait.arg = get;
     get->wait_until_ms = wait_until(store, get->get.deadline_ms);
     arena_begin_task(arena, &get->task, cancel_near_get);
-    if (replica != NULL)
-        answer = replica_get(replica, get->get.key, strlen(get->get.key), &view, &revision);
-    if (answer == REPLICA_WAITS)
-        replica_await(replica, &get->wait, revision, false, get->wait_until_ms);
-    else
-        finish_near_get(get, answer, &view);
+    go_on(get, obtain(store, get->get.bucket), replica_get);
 }
 
 /* --- Several keys ---------------------------------------------------------------------------------- */
@@ -170,7 +164,7 @@ static void on_moment(void *arg, bool has_come)
     struct near_moment *moment = arg;
 
     arena_end_task(&moment->task);
-    moment->ready(moment->arg, has_come && near_can_answer(moment->store, moment->bucket));
+    moment->ready(moment->arg, has_come && near_is_ready(moment->store, moment->bucket));
 }
 
 static void on_loaded(void *arg, bool has_come)
@@ -229,12 +223,12 @@ enum replica_answer near_look_now(struct store *store, const char *bucket, const
 
     if (replica != NULL)
         answer = replica_get_now(replica, key, length, view, &revision);
-    return count(store, answer == REPLICA_WAITS ? REPLICA_UNSURE : answer);
+    return answer == REPLICA_WAITS ? REPLICA_UNSURE : answer;
 }
 
 /* --- Keys ------------------------------------------------------------------------------------------ */
 
-/* How long what all keys of a filter begin with is: all but its wildcards, and a filter without any as a whole. */
+/* Length of the filter's part before its first wildcard, in bytes. Every key that matches begins with it. */
 static size_t prefix_length_of(const char *filter)
 {
     return filter != NULL ? strcspn(filter, "*>") : 0;
@@ -264,13 +258,13 @@ static void finish_near_keys(struct near_keys *keys)
 static struct order_place begin_place(const struct near_keys *keys, const struct cache *cache)
 {
     const char *filter = keys->keys.filter != NULL ? keys->keys.filter : "", *after = keys->keys.after;
-    bool is_in_prefix = after != NULL && strncmp(after, filter, keys->prefix_length) >= 0;
+    bool is_after_prefix = after != NULL && strncmp(after, filter, keys->prefix_length) >= 0;
     char *prefix = NULL;
     struct order_place place;
 
     if (keys->last != NULL)
         return cache_place(cache, keys->last, true);
-    if (is_in_prefix)
+    if (is_after_prefix)
         return cache_place(cache, after, true);
     if (filter[keys->prefix_length] == '\0')
         return cache_place(cache, filter, false);
@@ -286,7 +280,7 @@ static bool is_in_prefix(const struct near_keys *keys, const char *name)
 
 enum look { LOOK_ON, LOOK_IS_DONE, LOOK_AT_NATS };
 
-static enum look look_at(struct near_keys *keys, const struct replica *replica, const struct cache_key *key)
+static enum look take_key(struct near_keys *keys, const struct replica *replica, const struct cache_key *key)
 {
     const char *name = cache_key_name(key);
 
@@ -294,7 +288,7 @@ static enum look look_at(struct near_keys *keys, const struct replica *replica, 
         return LOOK_IS_DONE;
     if (cache_operation(key) != KV_PUT || (keys->keys.filter != NULL && !kv_filter_matches(keys->keys.filter, name)))
         return LOOK_ON;
-    /* No marker will tell that it is gone. */
+    /* The bucket has no markers of expired values: only the server knows whether the key is still there. */
     if (replica->feed.info.expires_silently && replica_has_expired(replica, key))
         return LOOK_AT_NATS;
     return read_keys_add(&keys->keys, name) ? LOOK_ON : LOOK_IS_DONE;
@@ -322,7 +316,7 @@ static bool go_on_later(struct near_keys *keys, const struct cache_key *key)
 static void ask_nats_for_keys(struct near_keys *keys)
 {
     end_near_keys(keys);
-    keys->keys.store->cache_stats.misses++;
+    near_count(keys->keys.store, 1, false);
     read_keys_from_nats(&keys->keys);
 }
 
@@ -338,7 +332,7 @@ static void look_through(void *arg, bool has_come)
     }
     struct order_place place = begin_place(keys, &replica->cache);
     while ((key = cache_next_in_order(&replica->cache, &place)) != NULL) {
-        enum look look = look_at(keys, replica, key);
+        enum look look = take_key(keys, replica, key);
         if (look == LOOK_IS_DONE)
             break;
         bool is_late = look == LOOK_ON && jobs_slice_is_over(keys->keys.store->jobs);
@@ -349,7 +343,7 @@ static void look_through(void *arg, bool has_come)
         if (is_late)
             return;
     }
-    keys->keys.store->cache_stats.hits++;
+    near_count(keys->keys.store, 1, true);
     finish_near_keys(keys);
 }
 
@@ -372,7 +366,7 @@ static void on_known(void *arg, struct bucket *bucket, const struct error *error
         read_keys_finish(&keys->keys, error);
         return;
     }
-    if (keys->is_exact && !bucket->is_exclusive)
+    if (keys->is_direct && !bucket->is_exclusive)
         ask_nats_for_keys(keys);
     else
         await_keys(keys);
@@ -384,7 +378,8 @@ void near_keys(struct store *store, struct arena *arena, struct near_keys *keys)
     read_keys_begin(store, arena, &keys->keys);
     keys->prefix_length = prefix_length_of(keys->keys.filter);
     arena_begin_task(arena, &keys->task, cancel_near_keys);
-    /* Of a bucket that nobody has asked for yet the copy is begun, too: a list takes as long as it. */
+    /* A bucket that is not followed yet is looked up first, so that its copy begins: a list takes about as long as it.
+     */
     if (replica_find(store, keys->keys.bucket) == NULL)
         bucket_open(store, &keys->keys.wait, keys->keys.bucket, keys->keys.deadline_ms, on_known, keys);
     else

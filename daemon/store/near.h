@@ -1,9 +1,9 @@
 /*
  * near: reads from memory.
  *
- * Used by the handlers. A read with consistency cached is answered from the local copy of its bucket where that can be;
- * in embedded mode one with consistency direct, too, since nobody but this daemon writes there. What the copy cannot
- * vouch for is read from NATS. Where the feed has yet to bring what this daemon has acknowledged, a read waits for it.
+ * Used by the handlers kv and bulk. Reads with consistency cached are answered from the local copy of the bucket. In
+ * embedded mode so are reads with direct, because only this daemon writes to the server. A read waits until the copy
+ * has every write that this daemon acknowledged. If the copy cannot answer, NATS is asked.
  */
 #ifndef DAEMON_STORE_NEAR_H
 #define DAEMON_STORE_NEAR_H
@@ -13,23 +13,23 @@
 #include "daemon/store/scan.h"
 
 /*
- * Whether a read of the bucket with this consistency has to be as new as one of the leader, although it is not asked
- * for: one with "direct" in embedded mode.
+ * Whether the answer must be as new as the server's: with consistency direct in embedded mode, unless the bucket is a
+ * mirror or has sources. True also for a bucket that was not looked up yet.
  */
-bool near_is_exact(struct store *store, const char *bucket, enum read_consistency consistency);
+bool near_must_be_current(struct store *store, const char *bucket, enum read_consistency consistency);
 
 /* Whether a read of the bucket may be answered from memory. */
-bool near_is_for(struct store *store, const char *bucket, enum read_consistency consistency);
+bool near_may_answer(struct store *store, const char *bucket, enum read_consistency consistency);
 
-/* Whether it can be at this moment, as far as it is known without a look at a key. */
-bool near_can_answer(struct store *store, const char *bucket);
+/* Whether the copy is there and may answer now. Single keys may still need NATS. */
+bool near_is_ready(struct store *store, const char *bucket);
 
-/* How NATS must be asked in place of memory so that an answer is as new as was promised. */
-enum read_consistency near_consistency(struct store *store, const char *bucket, enum read_consistency consistency);
+/* Counts reads for the statistics. */
+void near_count(struct store *store, size_t keys, bool are_from_memory);
 
 /*
- * Looks for a key in memory; the view lives until the loop goes on. The first look at a bucket has it cached from now
- * on. WAITS, UNSURE: see near_get.
+ * Looks for a key in memory; the view lives until the loop goes on. The first look at a bucket that was looked up
+ * before begins its copy. WAITS, UNSURE: see near_get.
  */
 enum replica_answer near_look(struct store *store, const char *bucket, const char *key, size_t length,
                               struct cache_view *view);
@@ -47,15 +47,16 @@ struct near_get {
 void near_get(struct store *store, struct arena *arena, struct near_get *get);
 
 /*
- * A moment for several keys: what this daemon has acknowledged or answered before is seen, and of a transaction all or
- * nothing. The owner embeds it, zeroed; for further moments of the same read it is used again.
+ * Waits until several keys can be read from memory at one point in time. The reads then see every write that this
+ * daemon acknowledged, and whole transactions. The owner embeds it, zeroed; for the next keys of the same call it is
+ * used again.
  */
 struct near_moment {
     /* Set by the caller; borrowed until ready was called. */
     const char *bucket;
     uint64_t deadline_ms;
-    bool waits_for_load; /* of a read that has to look through the bucket anyway */
-    /* has_come: near_look_now answers for this moment, until the loop goes on. Else NATS must be asked. */
+    bool waits_for_load; /* also for a copy that is still being read: for reads of all keys */
+    /* If has_come, near_look_now may be called until this callback returns. If not, NATS must be asked. */
     void (*ready)(void *arg, bool has_come);
     void *arg;
 
@@ -71,14 +72,14 @@ struct near_moment {
 /* Calls ready once, maybe from within. */
 void near_await_moment(struct store *store, struct arena *arena, struct near_moment *moment);
 
-/* Never WAITS. */
+/* Never WAITS. Does not count. */
 enum replica_answer near_look_now(struct store *store, const char *bucket, const char *key, size_t length,
                                   struct cache_view *view);
 
 /* A listing of keys, from memory or from NATS. The owner embeds it, zeroed; it lives until keys.done was called. */
 struct near_keys {
     struct read_keys keys; /* set by the caller as for read_keys */
-    bool is_exact; /* set by the caller: only a bucket to which nobody else writes may be answered from memory */
+    bool is_direct;        /* set by the caller: a bucket that is a mirror or has sources is read from NATS */
 
     /* private */
     struct near_moment moment;
@@ -88,7 +89,7 @@ struct near_keys {
     char *last;           /* the key that was looked at last; NULL: none yet */
 };
 
-/* A long listing takes several turns of the loop: each key is then told as it was at one moment of the call. */
+/* A long listing takes several turns of the loop. Keys of different turns may be of different points in time. */
 void near_keys(struct store *store, struct arena *arena, struct near_keys *keys);
 
 #endif

@@ -14,6 +14,8 @@ static struct read_get *get_of(struct request *request)
 
 static bool asks_leader(const struct read_get *get)
 {
+    if (get->must_be_current && get->handle->replicas > 1)
+        return true;
     return get->consistency == READ_LEADER || !get->handle->allows_direct;
 }
 
@@ -98,13 +100,33 @@ static void answer_entry(struct read_get *get, const struct kv_entry *entry)
     finish_get(get, is_it ? entry : NULL, NULL);
 }
 
+static void start_request(struct read_get *get);
+
+static void ask_leader(struct read_get *get)
+{
+    request_end(&get->request);
+    get->consistency = READ_LEADER;
+    start_request(get);
+}
+
+/* A mirror may answer a direct get of its origin, and be behind. What is found tells which stream it is from. */
+static bool is_of_stream(const struct read_get *get, const struct message *message)
+{
+    const char *stream = message_last_header(message, KV_HEADER_STREAM);
+
+    return stream != NULL && strcmp(stream, get->handle->stream) == 0;
+}
+
+/* With must_be_current the leader confirms what a mirror may have answered. Its answers are JSON, which costs more. */
 static enum request_verdict take_direct(struct read_get *get, struct message *message)
 {
     struct kv_entry entry;
     struct error error;
     unsigned status = message_status(message);
 
-    if (status == 404) {
+    if (get->must_be_current && (status == 404 || (status == 0 && !is_of_stream(get, message)))) {
+        ask_leader(get);
+    } else if (status == 404) {
         answer_absent(get);
     } else if (status != 0) {
         error_set(&error, ERROR_UNAVAILABLE, "NATS: %u %s; try again later", status, message_status_text(message));
@@ -202,24 +224,31 @@ static bool get_found_nobody(struct request *request)
 static const struct request_ops get_ops = {
     .send = send_get, .reply = take_get, .fail = fail_get, .no_responders = get_found_nobody};
 
-static void on_get_handle(void *arg, struct bucket *bucket, const struct error *error)
+static void start_request(struct read_get *get)
 {
-    struct read_get *get = arg;
     struct error memory;
 
-    get->handle = bucket;
-    if (error == NULL && (get->body = make_body(get)) == NULL) {
+    get->body = make_body(get);
+    if (get->body == NULL) {
         error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        error = &memory;
-    }
-    if (error != NULL) {
-        finish_get(get, NULL, error);
+        finish_get(get, NULL, &memory);
         return;
     }
     get->request.answers_once = !asks_leader(get);
     get->request.expected_values = 1;
     get->request.owner = get->arena->owner;
     request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
+}
+
+static void on_get_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct read_get *get = arg;
+
+    get->handle = bucket;
+    if (error != NULL)
+        finish_get(get, NULL, error);
+    else
+        start_request(get);
 }
 
 static void cancel_task(struct arena_task *task)

@@ -29,7 +29,8 @@ struct read_get {
     uint64_t from_sequence; /* the key's first message from it on, of the leader; 0: the last one */
     bool of_any_key;        /* with from_sequence: the first message of the bucket */
     enum read_consistency consistency;
-    bool with_markers; /* a delete or purge marker is an answer too */
+    bool must_be_current; /* with READ_DIRECT: as new as the leader's answer; see take_direct */
+    bool with_markers;    /* a delete or purge marker is an answer too */
     uint64_t deadline_ms;
     read_entry_fn *done;
     void *arg;

@@ -132,7 +132,7 @@ static void start_fetch(struct watch *watch)
     watch->get.bucket = watch->replica->name;
     watch->get.key = get.key;
     watch->get.revision = get.revision;
-    watch->get.consistency = watch->replica->feed.info.replicas > 1 ? READ_LEADER : READ_DIRECT;
+    watch->get.must_be_current = true;
     watch->get.with_markers = true;
     watch->get.deadline_ms = uv_now(watch->store->loop) + watch->store->conf->calls.timeout_ms;
     watch->get.done = on_fetched;
