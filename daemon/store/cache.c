@@ -318,7 +318,8 @@ static bool evict_from_chain(struct cache *cache)
     return false;
 }
 
-/* The clock's hand goes on to the next value that was not used since it came by. False: it has gone so many chains. */
+/* The clock's hand goes on to the next value that was not used since it came by. False: *chains were visited, and no
+ * value was evicted. */
 static bool evict_one(struct cache *cache, unsigned *chains)
 {
     for (; *chains > 0; --*chains) {

@@ -141,7 +141,7 @@ void cache_cursor_end(struct cache *cache, struct cache_cursor *cursor);
 
 /* --- Byte order; a place is valid until the cache is changed --- */
 
-/* The place before the first key that is not below name; with is_behind, before the first one above it. */
+/* The place before the first key >= name; with is_behind, before the first key > name. */
 struct order_place cache_place(const struct cache *cache, const char *name, bool is_behind);
 /* The next key, NULL at the end. */
 struct cache_key *cache_next_in_order(const struct cache *cache, struct order_place *place);

@@ -9,8 +9,8 @@ struct replica_change {
     UT_hash_handle hh; /* by the bucket's name */
     unsigned under_way;
     /*
-     * The link's number: one that was not answered may still come on it; 0: none. Another answer of the server proves
-     * nothing: STREAM.INFO was seen to be answered before a purge that was sent before it.
+     * Number of the connection on which an unanswered change may still be carried out; 0: none. Later answers of the
+     * server are no proof: STREAM.INFO was seen to overtake a purge.
      */
     uint64_t doubtful_on;
     char bucket[];
@@ -58,7 +58,7 @@ void replica_end_change(struct store *store, const char *bucket, bool is_known)
     struct replica_change *change = find_change(store, bucket);
     struct replica *replica = replica_find(store, bucket);
 
-    if (change == NULL) {
+    if (change == NULL || change->under_way == 0) {
         store->uncounted_changes--;
     } else {
         change->under_way--;

@@ -13,7 +13,10 @@
 /* Reads of a bucket that wait for its feed; more ask NATS. They stand in a list that is searched from its end. */
 #define WAITS_MAX 4096u
 
-/* A key that was written or answered at a revision that the feed has not brought yet. */
+/*
+ * A floor is the lowest revision that an answer about a key must have. There is one while the feed is behind a write or
+ * an answer of this daemon.
+ */
 struct replica_floor {
     UT_hash_handle hh;
     struct replica_floor *next, *previous;
@@ -44,7 +47,7 @@ void replica_drop_floors(struct replica *replica)
     replica->floor_all = replica->floor_highest = 0;
 }
 
-/* Those that the feed has reached. They stand about in the order of their revisions. */
+/* Those that the feed has reached. The list is nearly sorted: one that is out of order is removed later. */
 void replica_drop_reached_floors(struct replica *replica)
 {
     while (replica->first_floor != NULL && replica->first_floor->revision <= feed_position(&replica->feed))
@@ -60,14 +63,13 @@ static struct replica_floor *find_floor(const struct replica *replica, const cha
     return floor;
 }
 
-/* Reads of all keys wait for it. */
-static void raise_floor_of_all(struct replica *replica, uint64_t revision)
+void replica_raise_floor(struct replica *replica, uint64_t revision)
 {
     if (revision > replica->floor_all)
         replica->floor_all = revision;
 }
 
-/* UINT64_MAX: the key's entry in the cache is doubted until there is another, or a check has been. */
+/* revision UINT64_MAX marks the cached entry as doubtful, until the feed brings a new one or a check is done. */
 static void set_floor(struct replica *replica, const char *key, uint64_t revision)
 {
     size_t length = strlen(key);
@@ -75,19 +77,19 @@ static void set_floor(struct replica *replica, const char *key, uint64_t revisio
 
     if (revision != UINT64_MAX && revision > replica->floor_highest)
         replica->floor_highest = revision;
-    /* A doubt ends with any entry of the key: what is to be waited for is kept beside it. */
+    /* Any new entry ends the doubt, so the revision to wait for is kept in floor_all. */
     if (floor != NULL && floor->revision == UINT64_MAX && revision != UINT64_MAX)
-        raise_floor_of_all(replica, revision);
+        replica_raise_floor(replica, revision);
     if (floor != NULL && floor->revision >= revision)
         return;
     if (floor != NULL) {
         if (revision == UINT64_MAX)
-            raise_floor_of_all(replica, floor->revision);
+            replica_raise_floor(replica, floor->revision);
         drop_floor(replica, floor);
     }
     floor = HASH_COUNT(replica->floors) < FLOORS_MAX ? malloc(sizeof(*floor) + length + 1) : NULL;
     if (floor == NULL) {
-        raise_floor_of_all(replica, revision != UINT64_MAX ? revision : feed_position(&replica->feed) + 1);
+        replica_raise_floor(replica, revision != UINT64_MAX ? revision : feed_position(&replica->feed) + 1);
         return;
     }
     floor->revision = revision;
@@ -110,9 +112,9 @@ void replica_note_revision_of(struct store *store, const char *bucket, const cha
         replica->acked = revision;
     if (!replica->keeps_values)
         return;
-    /* What was seen may be a part of a transaction, whose other keys must be seen from now on. */
+    /* The entry may belong to a transaction that the feed has not brought: reads of all its keys wait. */
     if (!is_write && replica_is_exclusive(replica) && !replica_has_reached(replica, revision, false))
-        raise_floor_of_all(replica, revision);
+        replica_raise_floor(replica, revision);
     else if (revision > feed_position(&replica->feed))
         set_floor(replica, key, revision);
 }
@@ -233,7 +235,7 @@ void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t 
     timer_start(replica->store->timers, &wait->timer, until_ms, on_too_long);
 }
 
-/* One of those whose revision has come; NULL: none, or its batch is not whole yet. */
+/* The first that can be answered now, or NULL. */
 static struct replica_wait *find_ready(const struct replica *replica)
 {
     struct replica_wait *wait = replica->waits;
@@ -289,8 +291,8 @@ bool replica_is_exclusive(const struct replica *replica)
 }
 
 /*
- * A feed that is live was heard within two heartbeats, unless the daemon itself, or its machine, stood still: then it
- * is the first turn, and nothing of what has happened since was read yet.
+ * External mode. A live feed was heard within FEED_SILENCE_MS. If the daemon or its machine was suspended, heard_ms is
+ * older: then the copy is stale until the next message.
  */
 static bool is_fresh(const struct replica *replica)
 {
@@ -303,8 +305,8 @@ static bool is_fresh(const struct replica *replica)
 }
 
 /*
- * While our own server is away, or does not answer, nobody writes to it. When there is another connection, the feed
- * first looks at what the server has.
+ * Embedded mode. Without a connection, or an answer on it, nobody writes to our server, so the copy stays right. After
+ * a reconnect the feed must be live again first.
  */
 static bool is_as_it_was(const struct replica *replica)
 {

@@ -3,7 +3,7 @@
  *
  * Used by cache, so that a page of keys costs what it returns and not what the bucket has. The names are borrowed. They
  * stand in leaves of up to ORDER_LEAF_NAMES, and one array has the leaves in their order: of five million names it has
- * some fifty thousand. That takes about 12 bytes for each name. Leaves of few names are small.
+ * some fifty thousand. That takes about 12 bytes for each name. The first leaf begins small.
  */
 #ifndef DAEMON_STORE_ORDER_H
 #define DAEMON_STORE_ORDER_H
@@ -37,7 +37,7 @@ bool order_add(struct order *order, const char *name);
 /* Removes a name. Does nothing where it is not there. */
 void order_remove(struct order *order, const char *name);
 
-/* The place before the first name that is not below name; with is_behind, before the first one above it. */
+/* The place before the first name >= name; with is_behind, before the first name > name. */
 struct order_place order_find(const struct order *order, const char *name, bool is_behind);
 
 /* The next name, NULL at the end. */

@@ -85,7 +85,6 @@ int64_t replica_now_us(void)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-/* The key is not in the stream any more, and no message said so. */
 bool replica_tell_again(struct replica *replica, const struct kv_entry *entry)
 {
     find_matches(replica, entry->key);
@@ -280,7 +279,6 @@ static void on_feed_begin(void *arg, bool is_anew)
         replica->is_loaded = false;
         replica->has_load = false;
         replica->acked = 0;
-        replica->floor_highest = 0; /* of revisions that the new one may never have */
         replica->compares = false;
         replica_drop_floors(replica);
         DL_FOREACH_SAFE(replica->watches, watch, next)
@@ -346,7 +344,6 @@ static void on_feed_caught_up(void *arg, bool is_in_question)
         begin_comparing(replica);
     replica_drop_reached_floors(replica);
     replica_settle(replica);
-    replica_wake(replica);
     bool is_resynced = replica->feed.resyncs != replica->seen_resyncs;
     if (is_resynced) {
         replica->store->watch_stats.resyncs += replica->feed.resyncs - replica->seen_resyncs;

@@ -41,7 +41,7 @@ struct replica {
     bool is_loaded;     /* the cache has every key, and may answer */
     bool is_partial;    /* there was no room for the keys alone */
     bool is_opening;    /* the bucket is being looked up */
-    bool is_over;       /* there is no such bucket: goes at the next tick */
+    bool is_over;       /* there is no such bucket: freed at the next tick */
     uint64_t read_ms;   /* loop time of the last cached read */
     uint64_t used_ms;   /* the same, or of the last watch's end */
 
@@ -81,12 +81,12 @@ struct replica {
     bool sweeps;
     unsigned beginning_count; /* watches that are not done with what was there at their beginning */
 
-    struct replica_floor *floors; /* uthash: keys that were written or answered ahead of the feed */
-    struct replica_floor *first_floor, *last_floor;
-    unsigned doubt_count;   /* of floors */
-    uint64_t floor_all;     /* for all keys: there were too many, or a reading has found what is later than the feed */
-    uint64_t floor_highest; /* of all floors that there ever were */
-    struct replica_wait *waits; /* in the order of their revisions */
+    struct replica_floor *floors;      /* uthash: keys that were written or answered ahead of the feed */
+    struct replica_floor *first_floor; /* nearly in the order of their revisions */
+    unsigned doubt_count;              /* of floors */
+    uint64_t floor_all;                /* a revision that reads of all keys must reach; 0: none */
+    uint64_t floor_highest;            /* of all floors that there ever were */
+    struct replica_wait *waits;        /* in the order of their revisions */
     unsigned wait_count;
     struct job waking;
     uint64_t vanished_at; /* the revision that watches were told last with a key that had vanished; 0: none had */
@@ -227,14 +227,15 @@ void replica_note_absent(struct store *store, const char *bucket, const char *ke
 
 /*
  * This daemon is about to purge, change or remove the bucket, which leaves no messages: nothing of it is answered from
- * memory until that is over. Each begin has an end. Memory that runs out makes it so for all buckets.
+ * memory until that is over. Each begin needs one end. If memory runs out, no bucket is answered from memory until
+ * then.
  */
 void replica_begin_change(struct store *store, const char *bucket);
 
 /* It is over, and the bucket is looked at. is_known: not so where the server may still do it, on this connection. */
 void replica_end_change(struct store *store, const char *bucket, bool is_known);
 
-/* Those that may have come on a connection that is closed at the server, too, are over. */
+/* Ends the unanswered changes whose connection the server has closed. */
 void replica_end_doubtful_changes(struct store *store);
 
 /* --- For store --- */

@@ -55,6 +55,8 @@ void replica_wake(struct replica *replica);
 /* Nothing comes any more. */
 void replica_end_waits(struct replica *replica);
 
+/* Reads of all keys wait until the feed has brought this revision. */
+void replica_raise_floor(struct replica *replica, uint64_t revision);
 void replica_drop_floors(struct replica *replica);
 /* Those that the feed has reached. */
 void replica_drop_reached_floors(struct replica *replica);

@@ -1,7 +1,7 @@
 /*
  * scan: reading what a bucket holds: a key's history, the bucket's keys.
  *
- * Used by the handlers. Both read an ordered consumer to its end and call back once,
+ * Used by the handlers and by near. Both read an ordered consumer to its end and call back once,
  * with everything or an error; what they keep meanwhile is bounded.
  */
 #ifndef DAEMON_STORE_SCAN_H

@@ -1,5 +1,5 @@
 /*
- * store: what the rooms above NATS share.
+ * store: state that all modules of store share.
  *
  * Made by main; its parts are bucket (handles), read, write, admin, and what follows buckets: feed, replica, watch,
  * near. The store knows buckets, keys and revisions; it has never heard of a session.
@@ -60,7 +60,7 @@ struct store {
     struct room room;           /* of the embedded server */
     struct group *dirty_groups; /* have something to send at the turn's end */
     struct job group_flushing;
-    struct group *gathering_groups; /* wait a moment for company */
+    struct group *gathering_groups; /* wait a moment for more writes */
     uv_timer_t gather_timer;
     struct {
         uint64_t batches; /* group commits */

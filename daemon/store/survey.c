@@ -4,7 +4,6 @@
 #include "daemon/store/filter.h"
 #include "daemon/store/watch.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
@@ -227,8 +226,7 @@ static void finish_reading(struct replica *replica)
         if (replica_is_before_feed(replica))
             feed_go(&replica->feed, &replica->read);
         /* Of what it found some may be later than what the feed has brought. */
-        if (replica->read.sequence > replica->floor_all)
-            replica->floor_all = replica->read.sequence;
+        replica_raise_floor(replica, replica->read.sequence);
         replica_settle(replica);
     } else {
         trust(replica);

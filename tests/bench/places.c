@@ -226,6 +226,7 @@ void bench_stop(struct bench *bench)
     bench_end(bench->ordinary.daemon);
     bench_end(bench->durable.daemon);
     bench_end(bench->embedded.daemon);
+    /* Those of bench_start_embedded that a row has started end with this process. */
     bench_end(bench->ordinary.server);
     bench_end(bench->durable.server);
     bench_end(bench->redis.server);
