@@ -5,6 +5,7 @@
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket.h"
 #include "daemon/store/replica.h"
+#include "daemon/table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,6 +193,62 @@ static void change_stream(struct admin *admin)
         call_stream(admin, admin->verb, json_incref(admin->stream), admin->changed);
 }
 
+/* --- Buckets that were removed of late --------------------------------------------------------------- */
+
+#define REMOVED_MAX 4096u
+#define REMOVED_MS  60000u
+
+struct removed_bucket {
+    UT_hash_handle hh;   /* by name; in the order in which they were removed */
+    uint64_t removed_ms; /* loop time */
+    char name[KV_BUCKET_LENGTH_MAX + 1];
+};
+
+static struct removed_bucket *find_removed(const struct store *store, const char *bucket)
+{
+    struct removed_bucket *removed = NULL;
+
+    if (store->removed != NULL)
+        HASH_FIND_STR(store->removed, bucket, removed);
+    return removed;
+}
+
+static void forget_removed(struct store *store, struct removed_bucket *removed)
+{
+    HASH_DEL(store->removed, removed);
+    free(removed);
+}
+
+static void note_removed(const struct admin *admin)
+{
+    struct store *store = admin->store;
+    struct removed_bucket *removed = find_removed(store, admin->bucket);
+
+    if (removed != NULL)
+        forget_removed(store, removed);
+    if (HASH_COUNT(store->removed) >= REMOVED_MAX)
+        forget_removed(store, store->removed);
+    removed = calloc(1, sizeof(*removed));
+    if (removed == NULL)
+        return;
+    removed->removed_ms = uv_now(store->loop);
+    snprintf(removed->name, sizeof(removed->name), "%s", admin->bucket);
+    HASH_ADD_STR(store->removed, name, removed);
+}
+
+static bool was_removed(const struct admin *admin)
+{
+    const struct removed_bucket *removed = find_removed(admin->store, admin->bucket);
+
+    return removed != NULL && uv_now(admin->store->loop) - removed->removed_ms < REMOVED_MS;
+}
+
+void admin_free_all(struct store *store)
+{
+    while (store->removed != NULL)
+        forget_removed(store, store->removed);
+}
+
 /* --- Create ---------------------------------------------------------------------------------------- */
 
 static void on_created_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
@@ -219,16 +276,18 @@ static void on_leftovers_purged(void *arg, json_t *answer, unsigned err_code, co
 
 /*
  * nats-server 2.15.1 answers a removal before the stream's files are gone, and a stream that is made anew at once may
- * find them: then it has messages that are older than it is. 0: there are none; else the last of them. A mirror or a
- * bucket with sources has older messages by right.
+ * find them: then it has messages that are older than it is. 0: there are none; else the last of them. A bucket that
+ * this daemon has not removed may have older messages by right: one that the server had lost comes back with them. So
+ * may a mirror.
  */
-static uint64_t last_leftover(json_t *answer)
+static uint64_t last_leftover(const struct admin *admin, json_t *answer)
 {
-    json_t *config = json_object_get(answer, "config"), *state = json_object_get(answer, "state");
+    json_t *state = json_object_get(answer, "state");
     const char *created = json_string_value(json_object_get(answer, "created"));
     const char *last = json_string_value(json_object_get(state, "last_ts"));
+    bool is_possible = was_removed(admin) && !bucket_config_has_origin(json_object_get(answer, "config"));
 
-    if (bucket_config_has_origin(config) || created == NULL || last == NULL ||
+    if (!is_possible || created == NULL || last == NULL ||
         json_integer_value(json_object_get(state, "messages")) == 0 ||
         kv_parse_time_us(last) >= kv_parse_time_us(created))
         return 0;
@@ -239,7 +298,7 @@ static void on_created(void *arg, json_t *answer, unsigned err_code, const struc
 {
     struct admin *admin = arg;
     struct error exists;
-    uint64_t leftover = answer != NULL ? last_leftover(answer) : 0;
+    uint64_t leftover = answer != NULL ? last_leftover(admin, answer) : 0;
 
     if (leftover > 0) {
         log_info("bucket %s: what it had before its removal is removed once more", admin->bucket);
@@ -367,10 +426,12 @@ static void on_removed(void *arg, json_t *answer, unsigned err_code, const struc
     end_change(admin, !is_in_doubt(error));
     /* A copy of the request that came too late found what the first one left. */
     bool was_ours = err_code == JETSTREAM_STREAM_NOT_FOUND && admin->call.request.attempts > 1;
-    if (answer != NULL || was_ours)
+    if (answer != NULL || was_ours) {
+        note_removed(admin);
         finish(admin, NULL, NULL);
-    else
+    } else {
         fail_change(admin, err_code, error);
+    }
 }
 
 void admin_delete(struct store *store, struct arena *arena, struct admin *admin)

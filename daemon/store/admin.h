@@ -53,4 +53,7 @@ void admin_purge(struct store *store, struct arena *arena, struct admin *admin);
 void admin_info(struct store *store, struct arena *arena, struct admin *admin);
 void admin_list(struct store *store, struct arena *arena, struct admin *admin);
 
+/* Frees what is remembered of removed buckets. */
+void admin_free_all(struct store *store);
+
 #endif

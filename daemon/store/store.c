@@ -1,6 +1,7 @@
 #include "daemon/store/store.h"
 
 #include "daemon/redact.h"
+#include "daemon/store/admin.h"
 #include "daemon/store/bucket.h"
 #include "daemon/store/feed.h"
 #include "daemon/store/group.h"
@@ -149,6 +150,7 @@ void store_free(struct store *store)
 {
     fail_everything(store);
     bucket_forget_all(store);
+    admin_free_all(store);
     replica_free_all(store);
     consumer_end_removals(&store->jetstream);
     jetstream_free(&store->jetstream);

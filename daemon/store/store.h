@@ -38,6 +38,7 @@ struct store {
     struct replica *found_replica;  /* the last one that was looked for */
     struct replica_change *changes; /* of buckets, that leave no messages: uthash */
     unsigned uncounted_changes;     /* for which there was no memory */
+    struct removed_bucket *removed; /* by this daemon, of late: uthash */
     uint64_t full_until_ms;         /* loop time; until then no bucket gives up its place for another one */
     struct watch *paused_watches;   /* wait for room */
     struct cache_budget cache_budget;
