@@ -66,6 +66,7 @@ static enum link_publish_result send_feed(struct request *request, unsigned atte
 
     if (attempt > 1 && feed->is_placed)
         feed->resyncs++;
+    feed->known_last = 0; /* of a server that may be another one by now */
     feed->phase = FEED_ASKING;
     return publish(feed, "STREAM.INFO", false, "");
 }
@@ -231,6 +232,8 @@ bool feed_is_of(const struct feed *feed, json_t *answer)
 
 void feed_note_last(struct feed *feed, const struct feed_info *info)
 {
+    if (info->last_sequence <= feed->known_last)
+        return;
     feed->known_last = info->last_sequence;
     feed->known_last_us = info->last_us;
     feed->idle_beats = 0;
