@@ -85,6 +85,15 @@ START_TEST(a_ttl_on_a_bucket_that_takes_none_is_unsupported_until_an_update)
 }
 END_TEST
 
+/*
+ * Another client has written the key. The server shows it at once, and memory a moment later, since in embedded mode
+ * nobody else is expected to write; but behind the answer of the server memory is as new.
+ */
+static void show(struct client *client, const char *bucket, const char *key)
+{
+    assert_ok(client_call(client, "kv.get", "['%s', '%s', {'consistency': 'leader'}]", bucket, key));
+}
+
 START_TEST(markers_of_other_clients_are_understood)
 {
     struct client *client = client_open_shared();
@@ -102,6 +111,7 @@ START_TEST(markers_of_other_clients_are_understood)
         const char *key = format_text("k%zu", i);
         put_there(nats, bucket, key, NULL, "value");
         put_there(nats, bucket, key, markers[i].headers, "");
+        show(client, bucket, key);
         struct answer *answer = client_call(client, "kv.get", "['%s', '%s']", bucket, key);
         assert_ok(answer);
         ck_assert_int_eq(answer->result.type, MSGPACK_OBJECT_NIL);
@@ -141,7 +151,6 @@ START_TEST(what_the_daemon_writes_is_what_other_clients_expect)
 }
 END_TEST
 
-/* In embedded mode others are not expected: the server shows what they write at once, and memory a moment later. */
 START_TEST(a_write_of_another_client_is_seen)
 {
     struct client *client = client_open_shared();
@@ -225,6 +234,7 @@ START_TEST(a_key_that_no_protocol_allows_does_not_harm_a_listing)
 
     put_there(nats, bucket, "fine", NULL, "v");
     put_there(nats, bucket, "sch\u00f6n", NULL, "v");
+    show(client, bucket, "fine");
     struct answer *answer = client_call(client, "kv.keys", "['%s']", bucket);
     assert_ok(answer);
     ck_assert_uint_ge(count_at(&answer->result, ""), 1);
@@ -249,6 +259,7 @@ START_TEST(what_another_client_calls_a_status_is_a_header)
         const char *status = statuses[i], *bucket = client_new_bucket(client, NULL);
         assert_ok(client_call(client, "kv.put", "['%s', 'a', 'v']", bucket));
         put_there(nats, bucket, "k", format_text("Status: %s\r\n", status), "v");
+        show(client, bucket, "k");
         static const char *const levels[] = {"direct", "leader", "cached", "cached"};
         for (size_t level = 0; level < 4; level++)
             assert_is_value(client_call(client, "kv.get", "['%s', 'k', {'consistency': '%s'}]", bucket, levels[level]),
@@ -276,6 +287,7 @@ START_TEST(more_headers_than_are_looked_at_do_not_hide_a_value)
     for (unsigned i = 0, length = 0; i < 3000; i++)
         length += (unsigned)sprintf(headers + length, "h%u: x\r\n", i);
     put_there(nats, bucket, "k", headers, "v");
+    show(client, bucket, "k");
     static const char *const levels[] = {"direct", "leader", "cached"};
     for (size_t level = 0; level < 3; level++) {
         struct answer *answer =
@@ -297,6 +309,7 @@ START_TEST(a_line_of_headers_without_a_colon_hides_nothing)
     const char *bucket = client_new_bucket(client, NULL);
 
     nats_request_json(nats, format_text("$KV.%s.k", bucket), "no colon\r\nBehind: it\r\n", "value");
+    show(client, bucket, "k");
     for (size_t i = 0; i < sizeof(consistencies) / sizeof(consistencies[0]); i++) {
         struct answer *answer =
             client_call(client, "kv.get", "['%s', 'k', {'consistency': '%s'}]", bucket, consistencies[i]);
