@@ -69,15 +69,22 @@ bool near_is_ready(struct store *store, const char *bucket)
 
 /* --- One key --------------------------------------------------------------------------------------- */
 
+typedef enum replica_answer look_fn(struct replica *replica, const char *key, size_t length, struct cache_view *view,
+                                    uint64_t *revision);
+
+/* replica: NULL where nothing is known. */
+static enum replica_answer look_with(look_fn *look, struct replica *replica, const char *key, size_t length,
+                                     struct cache_view *view, uint64_t *revision)
+{
+    return replica != NULL ? look(replica, key, length, view, revision) : REPLICA_UNSURE;
+}
+
 enum replica_answer near_look(struct store *store, const char *bucket, const char *key, size_t length,
                               struct cache_view *view)
 {
-    struct replica *replica = obtain(store, bucket);
-    enum replica_answer answer = REPLICA_UNSURE;
     uint64_t revision;
+    enum replica_answer answer = look_with(replica_get, obtain(store, bucket), key, length, view, &revision);
 
-    if (replica != NULL)
-        answer = replica_get(replica, key, length, view, &revision);
     if (is_known(answer))
         near_count(store, 1, true);
     return answer;
@@ -116,18 +123,14 @@ static void finish_near_get(struct near_get *get, enum replica_answer answer, co
     }
 }
 
-typedef enum replica_answer look_fn(struct replica *replica, const char *key, size_t length, struct cache_view *view,
-                                    uint64_t *revision);
-
-/* Looks, where there is something to look at, and finishes or waits. */
+/* Looks, and finishes or waits. */
 static void go_on(struct near_get *get, struct replica *replica, look_fn *look)
 {
-    enum replica_answer answer = REPLICA_UNSURE;
+    const char *key = get->get.key;
     struct cache_view view;
     uint64_t revision = 0;
+    enum replica_answer answer = look_with(look, replica, key, strlen(key), &view, &revision);
 
-    if (replica != NULL)
-        answer = look(replica, get->get.key, strlen(get->get.key), &view, &revision);
     if (answer == REPLICA_WAITS)
         replica_await(replica, &get->wait, revision, false, get->wait_until_ms);
     else
@@ -217,21 +220,18 @@ void near_await_moment(struct store *store, struct arena *arena, struct near_mom
 enum replica_answer near_look_now(struct store *store, const char *bucket, const char *key, size_t length,
                                   struct cache_view *view)
 {
-    struct replica *replica = replica_find(store, bucket);
-    enum replica_answer answer = REPLICA_UNSURE;
     uint64_t revision;
+    enum replica_answer answer = look_with(replica_get_now, replica_find(store, bucket), key, length, view, &revision);
 
-    if (replica != NULL)
-        answer = replica_get_now(replica, key, length, view, &revision);
     return answer == REPLICA_WAITS ? REPLICA_UNSURE : answer;
 }
 
 /* --- Keys ------------------------------------------------------------------------------------------ */
 
-/* Length of the filter's part before its first wildcard, in bytes. Every key that matches begins with it. */
-static size_t prefix_length_of(const char *filter)
+/* The filter's part before its first wildcard: every key that matches begins with it. NULL: out of memory. */
+static const char *prefix_of(struct arena *arena, const char *filter)
 {
-    return filter != NULL ? strcspn(filter, "*>") : 0;
+    return filter != NULL ? arena_strndup(arena, filter, strcspn(filter, "*>")) : "";
 }
 
 static void cancel_near_keys(struct arena_task *task)
@@ -257,25 +257,11 @@ static void finish_near_keys(struct near_keys *keys)
 /* The first key that may belong to the listing and was not looked at yet. */
 static struct order_place begin_place(const struct near_keys *keys, const struct cache *cache)
 {
-    const char *filter = keys->keys.filter != NULL ? keys->keys.filter : "", *after = keys->keys.after;
-    bool is_after_prefix = after != NULL && strncmp(after, filter, keys->prefix_length) >= 0;
-    char *prefix = NULL;
-    struct order_place place;
+    const char *after = keys->last != NULL ? keys->last : keys->keys.after;
 
-    if (keys->last != NULL)
-        return cache_place(cache, keys->last, true);
-    if (is_after_prefix)
+    if (after != NULL && strcmp(after, keys->prefix) >= 0)
         return cache_place(cache, after, true);
-    if (filter[keys->prefix_length] == '\0')
-        return cache_place(cache, filter, false);
-    prefix = arena_strndup(keys->keys.arena, filter, keys->prefix_length);
-    place = cache_place(cache, prefix != NULL ? prefix : "", false);
-    return place;
-}
-
-static bool is_in_prefix(const struct near_keys *keys, const char *name)
-{
-    return keys->prefix_length == 0 || strncmp(name, keys->keys.filter, keys->prefix_length) == 0;
+    return cache_place(cache, keys->prefix, false);
 }
 
 enum look { LOOK_ON, LOOK_IS_DONE, LOOK_AT_NATS };
@@ -284,7 +270,7 @@ static enum look take_key(struct near_keys *keys, const struct replica *replica,
 {
     const char *name = cache_key_name(key);
 
-    if (!is_in_prefix(keys, name))
+    if (strncmp(name, keys->prefix, strlen(keys->prefix)) != 0)
         return LOOK_IS_DONE;
     if (cache_operation(key) != KV_PUT || (keys->keys.filter != NULL && !kv_filter_matches(keys->keys.filter, name)))
         return LOOK_ON;
@@ -376,11 +362,12 @@ static void on_known(void *arg, struct bucket *bucket, const struct error *error
 void near_keys(struct store *store, struct arena *arena, struct near_keys *keys)
 {
     read_keys_begin(store, arena, &keys->keys);
-    keys->prefix_length = prefix_length_of(keys->keys.filter);
+    keys->prefix = prefix_of(arena, keys->keys.filter);
     arena_begin_task(arena, &keys->task, cancel_near_keys);
-    /* A bucket that is not followed yet is looked up first, so that its copy begins: a list takes about as long as it.
-     */
-    if (replica_find(store, keys->keys.bucket) == NULL)
+    /* A bucket that is not followed yet is looked up first, so that its copy begins. */
+    if (keys->prefix == NULL)
+        ask_nats_for_keys(keys);
+    else if (replica_find(store, keys->keys.bucket) == NULL)
         bucket_open(store, &keys->keys.wait, keys->keys.bucket, keys->keys.deadline_ms, on_known, keys);
     else
         await_keys(keys);

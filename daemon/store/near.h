@@ -85,8 +85,8 @@ struct near_keys {
     struct near_moment moment;
     struct arena_task task;
     struct job job;
-    size_t prefix_length; /* of the filter: what all its keys begin with */
-    char *last;           /* the key that was looked at last; NULL: none yet */
+    const char *prefix; /* what all keys of the filter begin with */
+    char *last;         /* the key that was looked at last; NULL: none yet */
 };
 
 /* A long listing takes several turns of the loop. Keys of different turns may be of different points in time. */
