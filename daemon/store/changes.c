@@ -71,11 +71,26 @@ void replica_end_change(struct store *store, const char *bucket, bool is_known)
         replica_distrust(replica);
 }
 
-static void end_doubt(struct store *store, struct replica_change *change)
+/* replica: of the change's bucket, or NULL. */
+static void end_doubt_if_closed(struct store *store, struct replica_change *change, struct replica *replica)
 {
+    bool is_of_earlier = change->doubtful_on != 0 && change->doubtful_on != link_number(store->link);
+
+    if (!is_of_earlier || !link_earlier_are_closed(store->link, change->doubtful_on))
+        return;
     change->doubtful_on = 0;
     if (change->under_way == 0)
         drop_change(store, change);
+    if (replica != NULL)
+        replica_distrust(replica);
+}
+
+void replica_end_doubt(struct replica *replica)
+{
+    struct replica_change *change = find_change(replica->store, replica->name);
+
+    if (change != NULL)
+        end_doubt_if_closed(replica->store, change, replica);
 }
 
 void replica_end_doubtful_changes(struct store *store)
@@ -84,12 +99,6 @@ void replica_end_doubtful_changes(struct store *store)
 
     HASH_ITER(hh, store->changes, change, next)
     {
-        bool is_of_earlier = change->doubtful_on != 0 && change->doubtful_on != link_number(store->link);
-        if (!is_of_earlier || !link_earlier_are_closed(store->link, change->doubtful_on))
-            continue;
-        struct replica *replica = replica_find(store, change->bucket);
-        end_doubt(store, change);
-        if (replica != NULL)
-            replica_distrust(replica);
+        end_doubt_if_closed(store, change, replica_find(store, change->bucket));
     }
 }

@@ -526,7 +526,7 @@ static void on_tick(struct timer *timer)
         return;
     }
     drop_idle_values(replica);
-    replica_end_doubtful_changes(store);
+    replica_end_doubt(replica);
     if (replica->bucket == NULL) {
         if (!replica->is_opening)
             open_bucket(replica);

@@ -70,6 +70,9 @@ void replica_drop_doubts(struct replica *replica);
 /* Whether a change of the bucket that leaves no messages is under way. */
 bool replica_is_changing(const struct replica *replica);
 
+/* Ends the bucket's unanswered changes if the server has closed their connection. */
+void replica_end_doubt(struct replica *replica);
+
 /* --- survey.c --- */
 
 /* Reads all keys and values. */
