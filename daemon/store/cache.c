@@ -1,8 +1,8 @@
 #include "daemon/store/cache.h"
 
+#include "daemon/block.h"
 #include "daemon/hash.h"
 
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -21,20 +21,12 @@ enum cache_flags {
 /* How far the clock's hand goes for one entry: 0.1 ms in a table of chains whose values have left. */
 #define WALK_CHAINS_MAX 4096u
 
-/* malloc's own, before each block. */
-#define BLOCK_OVERHEAD sizeof(size_t)
-
 /* --- Accounts -------------------------------------------------------------------------------------- */
 
 static void account(struct cache *cache, size_t more, size_t less)
 {
     cache->bytes += more - less;
     cache->budget->bytes += more - less;
-}
-
-static size_t block_bytes(void *block)
-{
-    return block != NULL ? malloc_usable_size(block) + BLOCK_OVERHEAD : 0;
 }
 
 /* --- The table ------------------------------------------------------------------------------------- */
@@ -441,7 +433,7 @@ struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, i
     set_entry(cache, key, entry, expires_us);
     if (with_value)
         add_value(cache, key, entry);
-    /* The value may be among those that go; the key stays. */
+    /* Eviction may drop this key's value, but not the key. */
     switch (make_room(cache->budget)) {
     case ROOM_IS_MADE:
         break;

@@ -6,7 +6,7 @@
  * another block, unless it was evicted. Keys are found by linear hashing (Litwin, 1980), a table that grows by one
  * chain at a time, so that no single key waits for all to be moved. They also stand in a list from the oldest revision
  * to the newest, and in byte order. When all caches together are over their budget, values leave by the CLOCK algorithm
- * (second chance), which keeps those that were read of late. A cache that is cleared leaves its blocks to the budget,
+ * (second chance), which keeps values that were read recently. A cache that is cleared leaves its blocks to the budget,
  * which frees them a slice at a time.
  */
 #ifndef DAEMON_STORE_CACHE_H

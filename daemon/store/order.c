@@ -1,22 +1,15 @@
 #include "daemon/store/order.h"
 
-#include <malloc.h>
+#include "daemon/block.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 /* Names of the first leaf when it is made. */
 #define LEAF_NAMES_FIRST 4u
 
-/* Two neighbours that have so many names together are joined. */
+/* Two neighbouring leaves are joined if they have no more names together than this. */
 #define LEAF_NAMES_JOINED (ORDER_LEAF_NAMES / 2u)
-
-/* malloc's own, before each block. */
-#define BLOCK_OVERHEAD sizeof(size_t)
-
-static size_t block_bytes(void *block)
-{
-    return block != NULL ? malloc_usable_size(block) + BLOCK_OVERHEAD : 0;
-}
 
 /* realloc, with its bytes counted. */
 static void *resize(struct order *order, void *block, size_t bytes)
