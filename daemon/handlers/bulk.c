@@ -49,7 +49,7 @@ struct get_call {
     msgpack_packer packer;
     struct near_moment moment;
     struct job looking; /* for the rest of the keys */
-    size_t looked;      /* for so many keys */
+    size_t looked;      /* keys that were looked for in memory */
     size_t charged;     /* bytes of the entries */
 };
 
@@ -146,8 +146,7 @@ static void ask_nats(struct get_call *get)
         bulk_get(call->store, &call->arena, &get->bulk);
 }
 
-/* Looks for as many keys as the server reads at one point in time, as they are at this moment. False: memory does not
- * have them. */
+/* Looks in memory for the next MULTI_LAST_KEYS_MAX keys, at one point in time. False: memory does not have them. */
 static bool look_for_some(struct get_call *get)
 {
     struct call *call = get->call;
@@ -188,6 +187,7 @@ static void on_moment(void *arg, bool has_come)
 {
     struct get_call *get = arg;
     struct call *call = get->call;
+    struct error error;
 
     if (!has_come || !look_for_some(get)) {
         near_count(call->store, get->bulk.count, false);
@@ -197,9 +197,8 @@ static void on_moment(void *arg, bool has_come)
     size_t more = get->entries.size - get->charged;
     get->charged = get->entries.size;
     if (!call_take_memory(call, more)) {
-        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                       "the daemon's calls in flight have reached its limit of memory (limits.call_bytes); try again, "
-                       "or ask for fewer keys");
+        read_set_memory_error(&error, "fewer keys");
+        call_fail(call, &error);
         return;
     }
     if (get->looked < get->bulk.count) {

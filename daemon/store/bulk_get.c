@@ -78,10 +78,7 @@ static bool tell(struct bulk_get *bulk, size_t index, const struct kv_entry *ent
     /* What an earlier reading has taken is ours still. */
     if (bytes > bulk->taken_bytes && !bulk->take_memory(bulk->memory_arg, bytes - bulk->taken_bytes)) {
         if (bulk->error.code == ERROR_NONE)
-            error_set(
-                &bulk->error, ERROR_RESOURCE_EXHAUSTED,
-                "the daemon's calls in flight have reached its limit of memory (limits.call_bytes); try again, or "
-                "ask for fewer keys");
+            read_set_memory_error(&bulk->error, "fewer keys");
         return false;
     }
     bulk->bytes = bytes;

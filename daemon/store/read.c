@@ -276,6 +276,14 @@ void read_get_cancel(struct read_get *get)
         bucket_release(handle);
 }
 
+void read_set_memory_error(struct error *error, const char *ask_for)
+{
+    error_set(
+        error, ERROR_RESOURCE_EXHAUSTED,
+        "the daemon's calls in flight have reached its limit of memory (limits.call_bytes); try again, or ask for %s",
+        ask_for);
+}
+
 /* --- Copies of entries ----------------------------------------------------------------------------- */
 
 struct header_copy {

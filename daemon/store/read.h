@@ -56,6 +56,9 @@ void read_get(struct store *store, struct arena *arena, struct read_get *get);
 /* Copy an entry into an arena, its headers included: entries live as long as the message that they came with. */
 bool read_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy);
 
+/* The error of a call whose take_memory says no. ask_for: what would need less of it, such as "fewer keys". */
+void read_set_memory_error(struct error *error, const char *ask_for);
+
 /* Ends it without calling done. Does nothing where it is over, or never began. */
 void read_get_cancel(struct read_get *get);
 

@@ -6,13 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void set_memory_error(struct error *error)
-{
-    error_set(error, ERROR_RESOURCE_EXHAUSTED,
-              "the daemon's calls in flight have reached its limit of memory (limits.call_bytes); try again, or ask "
-              "for less");
-}
-
 /* --- A key's history ------------------------------------------------------------------------------- */
 
 static void finish_history(struct read_history *history, const struct error *error)
@@ -72,7 +65,7 @@ static enum consumer_verdict take_history_message(void *arg, struct message *mes
         return CONSUMER_ENOUGH;
     }
     if (!history->take_memory(history->memory_arg, entry.value_bytes + sizeof(entry))) {
-        set_memory_error(&history->error);
+        read_set_memory_error(&history->error, "less");
         return CONSUMER_ENOUGH;
     }
     if (!keep_entry(history, &entry)) {
@@ -237,7 +230,7 @@ static bool keep_key(struct read_keys *keys, const char *key)
 static bool add_key(struct read_keys *keys, const char *key)
 {
     if (!keys->take_memory(keys->memory_arg, packed_bytes(key))) {
-        set_memory_error(&keys->error);
+        read_set_memory_error(&keys->error, "less");
         return false;
     }
     if (!keep_key(keys, key)) {
