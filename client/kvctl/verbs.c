@@ -256,8 +256,8 @@ const struct verb verbs[] = {
      "  kvctl ping --count 10000\n",
      ping_options, daemon_ping},
     {"bench", "[put|get|cached]...", 0, 3, "measure reads and writes",
-     "Measures puts, gets and gets with consistency cached, or those that are named: first with one\n"
-     "client, then with many at once. A client is a process with a connection of its own, as programs\n"
+     "Measures puts, gets, and gets with consistency cached, or only the operations that are named:\n"
+     "first with one client, then with many at once. A client is a process with a connection of its own, as programs\n"
      "are. Prints operations per second and what share of the calls took how long. Every answer is\n"
      "checked: no revision comes twice, and each value is read as it was written.",
      "  kvctl bench\n"

@@ -96,7 +96,7 @@ struct feed {
     bool is_in_question; /* the stream may have been set back behind the position, and written anew */
     int64_t question_us; /* position_us then; INT64_MAX where that is not known */
     struct feed_batch batch;
-    uint64_t known_last; /* the stream's last message, as somebody else has asked */
+    uint64_t known_last; /* sequence of the stream's last message, by a replica's STREAM.INFO; 0: not asked */
     int64_t known_last_us;
     unsigned idle_beats; /* heartbeats since then without a message between them */
     uint64_t consumer_sequence;

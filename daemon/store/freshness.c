@@ -47,7 +47,7 @@ void replica_drop_floors(struct replica *replica)
     replica->floor_all = replica->floor_highest = 0;
 }
 
-/* Those that the feed has reached. The list is nearly sorted: one that is out of order is removed later. */
+/* Drops the floors that the feed has reached. The list is nearly sorted: a floor out of order is dropped later. */
 void replica_drop_reached_floors(struct replica *replica)
 {
     while (replica->first_floor != NULL && replica->first_floor->revision <= feed_position(&replica->feed))

@@ -119,19 +119,25 @@ static void pack_transaction(msgpack_sbuffer *buffer, const char *bucket, const 
     pack_request(buffer, 7, "txn.commit", "['%s', [], [%s]]", bucket, operations);
 }
 
-START_TEST(a_transaction_is_seen_as_a_whole)
+/* Two transactions whose values begin with 0 and with 1, and are followed by padding of so many bytes. */
+static void pack_transactions(msgpack_sbuffer transactions[2], const char *bucket, size_t padding_bytes)
 {
-    struct client *writer = client_open_shared(), *reader = client_open_shared();
-    const char *bucket = client_new_bucket(writer, NULL);
-    char padding[3001];
-    msgpack_sbuffer transactions[2], reads;
+    char *padding = keep(calloc(1, padding_bytes + 1));
 
-    memset(padding, 'x', sizeof(padding) - 1);
-    padding[sizeof(padding) - 1] = '\0';
+    memset(padding, 'x', padding_bytes);
     for (unsigned i = 0; i < 2; i++) {
         msgpack_sbuffer_init(&transactions[i]);
         pack_transaction(&transactions[i], bucket, format_text("%u%s", i, padding));
     }
+}
+
+START_TEST(a_transaction_is_seen_as_a_whole)
+{
+    struct client *writer = client_open_shared(), *reader = client_open_shared();
+    const char *bucket = client_new_bucket(writer, NULL);
+    msgpack_sbuffer transactions[2], reads;
+
+    pack_transactions(transactions, bucket, 3000);
     msgpack_sbuffer_init(&reads);
     for (unsigned i = 0; i < 20; i++) {
         pack_request(&reads, 100, "kv.get", "['%s', 'k0']", bucket);
@@ -179,14 +185,8 @@ START_TEST(a_transaction_of_which_a_part_was_seen_elsewhere_is_seen_as_a_whole)
     struct client *writer = client_open_shared(), *reader = client_open_shared();
     const char *bucket = client_new_bucket(writer, NULL);
     msgpack_sbuffer transactions[2];
-    char padding[1001];
 
-    memset(padding, 'x', sizeof(padding) - 1);
-    padding[sizeof(padding) - 1] = '\0';
-    for (unsigned i = 0; i < 2; i++) {
-        msgpack_sbuffer_init(&transactions[i]);
-        pack_transaction(&transactions[i], bucket, format_text("%u%s", i, padding));
-    }
+    pack_transactions(transactions, bucket, 1000);
     client_write(writer, transactions[0].data, transactions[0].size);
     assert_ok(client_wait(writer, 7));
     wait_until_loaded(reader, bucket, "k0");

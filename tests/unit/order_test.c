@@ -57,6 +57,13 @@ static void add(struct order *order, unsigned number)
     is_in[number] = true;
 }
 
+static void add_all(struct order *order)
+{
+    make_names();
+    for (unsigned i = 0; i < NAMES; i++)
+        add(order, i);
+}
+
 static void toggle(struct order *order, unsigned number)
 {
     if (!is_in[number]) {
@@ -93,9 +100,7 @@ START_TEST(names_that_come_in_order_fill_their_leaves)
 {
     struct order order = {0};
 
-    make_names();
-    for (unsigned i = 0; i < NAMES; i++)
-        add(&order, i);
+    add_all(&order);
     check_all(&order);
     ck_assert_uint_eq(order.leaf_count, (NAMES + ORDER_LEAF_NAMES - 1) / ORDER_LEAF_NAMES);
     order_clear(&order);
@@ -107,9 +112,7 @@ START_TEST(what_was_removed_leaves_no_memory_behind)
 {
     struct order order = {0};
 
-    make_names();
-    for (unsigned i = 0; i < NAMES; i++)
-        add(&order, i);
+    add_all(&order);
     size_t full = order.bytes;
     for (unsigned i = 0; i < NAMES; i++) {
         if (i % 10 != 0)
