@@ -257,9 +257,9 @@ const struct verb verbs[] = {
      ping_options, daemon_ping},
     {"bench", "[put|get|cached]...", 0, 3, "measure reads and writes",
      "Measures puts, gets, and gets with consistency cached, or only the operations that are named:\n"
-     "first with one client, then with many at once. A client is a process with a connection of its own, as programs\n"
-     "are. Prints operations per second and what share of the calls took how long. Every answer is\n"
-     "checked: no revision comes twice, and each value is read as it was written.",
+     "first with one client, then with many at once. A client is a process with a connection of its\n"
+     "own, as programs are. Prints operations per second and what share of the calls took how long.\n"
+     "Every answer is checked: no revision comes twice, and each value is read as it was written.",
      "  kvctl bench\n"
      "  kvctl bench get cached --clients 200 --value-size 1K\n"
      "  kvctl bench put --operations 100000 --in-flight 16\n",

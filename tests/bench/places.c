@@ -59,27 +59,39 @@ static void start_nats(const struct bench *bench, struct bench_place *place)
     start_nats_with(bench, place, place->is_durable ? ", sync_interval: always" : "", "");
 }
 
-void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name)
+/* A daemon's configuration, NAME.yaml: all of it but "nats" and what a row is about. */
+static FILE *begin_conf(struct bench_place *place, const char *name)
 {
-    char conf[256];
+    char path[256];
 
     snprintf(place->socket_path, sizeof(place->socket_path), "%s.sock", name);
-    snprintf(conf, sizeof(conf), "%s.yaml", name);
-    FILE *file = create(conf);
-    fprintf(file,
-            "listen: {path: %s}\n"
-            "limits: {sessions: 16000}\n"
-            "nats:\n"
-            "  mode: external\n"
-            "  servers: [\"%s\"]\n",
-            place->socket_path, place->url);
+    snprintf(path, sizeof(path), "%s.yaml", name);
+    FILE *file = create(path);
+    fprintf(file, "listen: {path: %s}\nlimits: {sessions: 16000}\n", place->socket_path);
+    return file;
+}
+
+/* Ends the configuration, and starts the daemon with it. */
+static void end_conf(const struct bench *bench, struct bench_place *place, const char *name, FILE *file)
+{
+    char path[256];
+
+    fclose(file);
+    snprintf(path, sizeof(path), "%s.yaml", name);
+    char *argv[] = {(char *)bench->kvstored, "--config", path, NULL};
+    place->daemon = bench_spawn(name, argv);
+}
+
+void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name)
+{
+    FILE *file = begin_conf(place, name);
+
+    fprintf(file, "nats:\n  mode: external\n  servers: [\"%s\"]\n", place->url);
     if (place->authority != NULL)
         fprintf(file, "  tls: {ca: %s}\n", place->authority);
     if (place->is_durable)
         fprintf(file, "buckets: {group_commit: on}\n");
-    fclose(file);
-    char *argv[] = {(char *)bench->kvstored, "--config", conf, NULL};
-    place->daemon = bench_spawn(name, argv);
+    end_conf(bench, place, name, file);
 }
 
 static void make_bucket(const struct bench_place *place)
@@ -151,24 +163,16 @@ static void await_redis(const struct bench_redis *redis)
 void bench_start_embedded(const struct bench *bench, struct bench_place *place, const char *name,
                           const char *group_commit)
 {
-    char conf[256], directory[PATH_MAX];
+    char directory[PATH_MAX];
 
     if (getcwd(directory, sizeof(directory)) == NULL)
         bench_die("no directory");
     place->name = name;
-    snprintf(place->socket_path, sizeof(place->socket_path), "%s.sock", name);
-    snprintf(conf, sizeof(conf), "%s.yaml", name);
-    FILE *file = create(conf);
-    fprintf(file,
-            "listen: {path: %s}\n"
-            "limits: {sessions: 16000}\n"
-            "nats: {data_dir: '%s/%s', server: '%s'}\n",
-            place->socket_path, directory, name, bench->nats_server);
+    FILE *file = begin_conf(place, name);
+    fprintf(file, "nats: {data_dir: '%s/%s', server: '%s'}\n", directory, name, bench->nats_server);
     if (group_commit != NULL)
         fprintf(file, "buckets: {group_commit: %s}\n", group_commit);
-    fclose(file);
-    char *argv[] = {(char *)bench->kvstored, "--config", conf, NULL};
-    place->daemon = bench_spawn(name, argv);
+    end_conf(bench, place, name, file);
     make_bucket(place);
 }
 
