@@ -11,13 +11,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+/*
+ * The server works off all requests of the API in turn, and changing a stream takes it milliseconds. So few are sent at
+ * a time, and sessions take turns: who changes thousands of buckets does not keep the others waiting.
+ */
+static void call_api(struct admin *admin, const char *verb, const char *name, json_t *body, jetstream_call_fn *done)
+{
+    admin->call.request.limit = &admin->store->administration;
+    admin->call.request.owner = admin->arena->owner;
+    jetstream_call(&admin->store->jetstream, &admin->call, verb, name, body, admin->deadline_ms, done, admin);
+}
+
 static void call_stream_of(struct admin *admin, const char *bucket, const char *verb, json_t *body,
                            jetstream_call_fn *done)
 {
     char stream[KV_STREAM_BYTES];
 
     snprintf(stream, sizeof(stream), "KV_%s", bucket);
-    jetstream_call(&admin->store->jetstream, &admin->call, verb, stream, body, admin->deadline_ms, done, admin);
+    call_api(admin, verb, stream, body, done);
 }
 
 static void call_stream(struct admin *admin, const char *verb, json_t *body, jetstream_call_fn *done)
@@ -356,7 +367,7 @@ static void on_create_level(void *arg, json_t *answer, unsigned err_code, const 
 void admin_create(struct store *store, struct arena *arena, struct admin *admin)
 {
     begin(store, arena, admin);
-    jetstream_call(&store->jetstream, &admin->call, "INFO", NULL, NULL, admin->deadline_ms, on_create_level, admin);
+    call_api(admin, "INFO", NULL, NULL, on_create_level);
 }
 
 /* --- Update ---------------------------------------------------------------------------------------- */
@@ -413,7 +424,7 @@ static void on_update_level(void *arg, json_t *answer, unsigned err_code, const 
 void admin_update(struct store *store, struct arena *arena, struct admin *admin)
 {
     begin(store, arena, admin);
-    jetstream_call(&store->jetstream, &admin->call, "INFO", NULL, NULL, admin->deadline_ms, on_update_level, admin);
+    call_api(admin, "INFO", NULL, NULL, on_update_level);
 }
 
 /* --- Delete, purge, info --------------------------------------------------------------------------- */
@@ -550,8 +561,7 @@ static void on_names(void *arg, json_t *answer, unsigned err_code, const struct 
 /* The API answers up to 1,024 names at a time. */
 static void ask_names(struct admin *admin)
 {
-    jetstream_call(&admin->store->jetstream, &admin->call, "STREAM.NAMES", NULL,
-                   json_pack("{s:I}", "offset", (json_int_t)admin->offset), admin->deadline_ms, on_names, admin);
+    call_api(admin, "STREAM.NAMES", NULL, json_pack("{s:I}", "offset", (json_int_t)admin->offset), on_names);
 }
 
 void admin_list(struct store *store, struct arena *arena, struct admin *admin)

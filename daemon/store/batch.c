@@ -405,7 +405,8 @@ static bool found_nobody(struct request *request)
     struct batch *batch = batch_of(request);
 
     bucket_forget(batch->store, batch->bucket->name);
-    bucket_open(batch->store, &batch->wait, batch->bucket->name, request->deadline_ms, on_handle_again, batch);
+    bucket_open(batch->store, &batch->wait, batch->bucket->name, request->owner, request->deadline_ms, on_handle_again,
+                batch);
     return false;
 }
 

@@ -338,6 +338,8 @@ static void start_look_up(struct bucket_entry *entry)
     entry->is_looking_up = true;
     entry->is_stale = false;
     snprintf(stream, sizeof(stream), "KV_%s", entry->name);
+    entry->call.request.limit = &store->look_ups;
+    entry->call.request.owner = entry->waiting != NULL ? entry->waiting->owner : NULL;
     jetstream_call(&store->jetstream, &entry->call, "STREAM.INFO", stream, NULL,
                    uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_looked_up, entry);
 }
@@ -395,8 +397,8 @@ static struct bucket_entry *add_entry(struct store *store, const char *name)
     return entry;
 }
 
-void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, uint64_t deadline_ms,
-                 bucket_ready_fn *ready, void *arg)
+void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, const void *owner,
+                 uint64_t deadline_ms, bucket_ready_fn *ready, void *arg)
 {
     struct bucket_entry *entry = find_entry(store, name);
     struct error error;
@@ -412,6 +414,7 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
         return;
     }
     wait->store = store;
+    wait->owner = owner;
     wait->ready = ready;
     wait->arg = arg;
     wait->entry = entry;

@@ -48,6 +48,7 @@ struct bucket_wait {
     struct bucket_wait *previous;
     struct timer timer;
     struct store *store;
+    const void *owner;
     struct bucket_entry *entry; /* NULL: waits for nothing */
     bucket_ready_fn *ready;
     void *arg;
@@ -55,10 +56,11 @@ struct bucket_wait {
 
 /*
  * Finds the handle of a bucket whose name is well-formed. ready is called once, maybe from
- * within: with a handle that the callee must bucket_release, or with an error.
+ * within: with a handle that the callee must bucket_release, or with an error. owner is the identity of the session
+ * that it is for, or NULL: look-ups of different owners take turns.
  */
-void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, uint64_t deadline_ms,
-                 bucket_ready_fn *ready, void *arg);
+void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, const void *owner,
+                 uint64_t deadline_ms, bucket_ready_fn *ready, void *arg);
 
 /* Waits no longer; ready is not called. Does nothing when it was called already. */
 void bucket_wait_cancel(struct bucket_wait *wait);

@@ -313,7 +313,7 @@ static bool found_nobody(struct request *request)
     if (bucket_may_have_responders(bulk->handle, ++bulk->unserved))
         return true;
     bucket_forget(bulk->store, bulk->bucket);
-    bucket_open(bulk->store, &bulk->wait, bulk->bucket, bulk->deadline_ms, on_handle_again, bulk);
+    bucket_open(bulk->store, &bulk->wait, bulk->bucket, bulk->arena->owner, bulk->deadline_ms, on_handle_again, bulk);
     return false;
 }
 
@@ -472,5 +472,5 @@ void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk)
     bulk->store = store;
     bulk->arena = arena;
     arena_begin_task(arena, &bulk->task, cancel_bulk_get);
-    bucket_open(store, &bulk->wait, bulk->bucket, bulk->deadline_ms, on_handle, bulk);
+    bucket_open(store, &bulk->wait, bulk->bucket, arena->owner, bulk->deadline_ms, on_handle, bulk);
 }

@@ -368,7 +368,7 @@ void near_keys(struct store *store, struct arena *arena, struct near_keys *keys)
     if (keys->prefix == NULL)
         ask_nats_for_keys(keys);
     else if (replica_find(store, keys->keys.bucket) == NULL)
-        bucket_open(store, &keys->keys.wait, keys->keys.bucket, keys->keys.deadline_ms, on_known, keys);
+        bucket_open(store, &keys->keys.wait, keys->keys.bucket, arena->owner, keys->keys.deadline_ms, on_known, keys);
     else
         await_keys(keys);
 }

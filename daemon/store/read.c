@@ -217,7 +217,7 @@ static bool get_found_nobody(struct request *request)
     if (bucket_may_have_responders(get->handle, ++get->unserved))
         return true;
     bucket_forget(get->store, get->bucket);
-    bucket_open(get->store, &get->wait, get->bucket, get->deadline_ms, on_get_handle_again, get);
+    bucket_open(get->store, &get->wait, get->bucket, get->arena->owner, get->deadline_ms, on_get_handle_again, get);
     return false;
 }
 
@@ -261,7 +261,7 @@ void read_get(struct store *store, struct arena *arena, struct read_get *get)
     get->store = store;
     get->arena = arena;
     arena_begin_task(arena, &get->task, cancel_task);
-    bucket_open(store, &get->wait, get->bucket, get->deadline_ms, on_get_handle, get);
+    bucket_open(store, &get->wait, get->bucket, get->arena->owner, get->deadline_ms, on_get_handle, get);
 }
 
 void read_get_cancel(struct read_get *get)

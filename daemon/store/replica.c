@@ -482,8 +482,8 @@ static void open_bucket(struct replica *replica)
     const struct store *store = replica->store;
 
     replica->is_opening = true;
-    bucket_open(replica->store, &replica->wait, replica->name, uv_now(store->loop) + store->conf->calls.max_timeout_ms,
-                on_bucket, replica);
+    bucket_open(replica->store, &replica->wait, replica->name, NULL,
+                uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_bucket, replica);
 }
 
 static bool is_idle(const struct replica *replica)

@@ -125,7 +125,8 @@ void read_history(struct store *store, struct arena *arena, struct read_history 
     history->store = store;
     history->arena = arena;
     arena_begin_task(arena, &history->task, cancel_history);
-    bucket_open(store, &history->wait, history->bucket, history->deadline_ms, on_history_handle, history);
+    bucket_open(store, &history->wait, history->bucket, history->arena->owner, history->deadline_ms, on_history_handle,
+                history);
 }
 
 /* --- A bucket's keys ------------------------------------------------------------------------------- */
@@ -330,7 +331,7 @@ void read_keys_from_nats(struct read_keys *keys)
 {
     free_keys(keys, 0);
     keys->is_sorted = false;
-    bucket_open(keys->store, &keys->wait, keys->bucket, keys->deadline_ms, on_keys_handle, keys);
+    bucket_open(keys->store, &keys->wait, keys->bucket, keys->arena->owner, keys->deadline_ms, on_keys_handle, keys);
 }
 
 void read_keys(struct store *store, struct arena *arena, struct read_keys *keys)

@@ -19,6 +19,8 @@
  * is to read. */
 #define READINGS_MAX  16u
 #define CREATIONS_MAX 8u
+#define LOOK_UPS_MAX  32u
+#define ADMIN_MAX     8u
 
 /* The link's events are the requests'; the store listens in to ask a new server what it is. */
 
@@ -101,6 +103,8 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
     store->timers = timers;
     store->readings.max = READINGS_MAX;
     store->creations.max = CREATIONS_MAX;
+    store->look_ups.max = LOOK_UPS_MAX;
+    store->administration.max = ADMIN_MAX;
     set_name(store);
     if (replica_init_all(store) != 0)
         return -1;

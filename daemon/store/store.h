@@ -47,10 +47,12 @@ struct store {
     struct arena list_arena; /* of the listing for cache.buckets */
     struct timer list_timer;
     bool is_listing;
-    char name[72];                  /* that NATS knows this daemon by: nats.name, or its default */
-    uint64_t writes;                /* numbers the ids of writes */
-    struct request_limit readings;  /* of histories and keys, each of which has a consumer */
-    struct request_limit creations; /* of consumers for watches and copies, which may then read for long */
+    char name[72];                       /* that NATS knows this daemon by: nats.name, or its default */
+    uint64_t writes;                     /* numbers the ids of writes */
+    struct request_limit readings;       /* of histories and keys, each of which has a consumer */
+    struct request_limit creations;      /* of consumers for watches and copies, which may then read for long */
+    struct request_limit look_ups;       /* of buckets */
+    struct request_limit administration; /* what admin asks */
     struct bulk_writes bulk_writes;
     /*
      * Calls that may remove messages and leave no trace, of any bucket: purges and new settings. The beginning and the

@@ -410,5 +410,5 @@ void txn_commit(struct store *store, struct arena *arena, struct txn *txn)
     txn->store = store;
     txn->arena = arena;
     arena_begin_task(arena, &txn->task, cancel_txn);
-    bucket_open(store, &txn->wait, txn->bucket, txn->deadline_ms, on_handle, txn);
+    bucket_open(store, &txn->wait, txn->bucket, txn->arena->owner, txn->deadline_ms, on_handle, txn);
 }

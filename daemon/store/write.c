@@ -434,7 +434,8 @@ static bool found_nobody(struct request *request)
     struct write *write = write_of(request);
 
     bucket_forget(write->store, write->bucket);
-    bucket_open(write->store, &write->wait, write->bucket, write->deadline_ms, on_handle_again, write);
+    bucket_open(write->store, &write->wait, write->bucket, write->arena->owner, write->deadline_ms, on_handle_again,
+                write);
     return false;
 }
 
@@ -507,5 +508,5 @@ void write_start(struct store *store, struct arena *arena, struct write *write)
     write->arena = arena;
     arena_begin_task(arena, &write->task, cancel_write);
     write->task.is_unsent = is_unsent;
-    bucket_open(store, &write->wait, write->bucket, write->deadline_ms, on_handle, write);
+    bucket_open(store, &write->wait, write->bucket, write->arena->owner, write->deadline_ms, on_handle, write);
 }

@@ -3,6 +3,7 @@
 #include "tests/integration/client.h"
 #include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
+#include "tests/integration/watching.h"
 
 #include <openssl/evp.h>
 #include <openssl/rand.h>
@@ -292,6 +293,38 @@ START_TEST(a_domain_can_be_named)
 }
 END_TEST
 
+/* Who removes many buckets has a few requests at the server at a time, and others take turns with it. */
+START_TEST(changes_of_many_buckets_leave_room_for_those_of_others)
+{
+    nats_server_start(&server, NULL);
+    struct nats *jetstream = nats_connect(server.port, NULL, NULL); /* the test answers in its place */
+    nats_subscribe(jetstream, "$JS.elsewhere.API.STREAM.DELETE.*");
+    daemon_start(&daemon_of_test, format_text("%s  domain: elsewhere\n", nats_server_section(&server)), NULL);
+    daemon_wait_log(&daemon_of_test, "nats: connected");
+    struct client *greedy = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    for (unsigned i = 0; i < 50; i++)
+        client_send(greedy, "bucket.delete", "['b%u']", i);
+    wait_until(stat_of(other, "calls_in_flight") >= 50, "all calls");
+    ck_assert_uint_le(stat_of(other, "requests_in_flight"), 12); /* some ask what the server is */
+    uint32_t id = client_send(other, "bucket.delete", "['theirs']");
+    wait_until(stat_of(other, "calls_in_flight") >= 51, "the other's call");
+
+    for (unsigned i = 0; i < 10; i++) {
+        nats_next(jetstream);
+        nats_reply(jetstream, "{\"success\":true}");
+    }
+    assert_ok(client_wait(other, id));
+    for (unsigned i = 0; i < 41; i++) {
+        nats_next(jetstream);
+        nats_reply(jetstream, "{\"success\":true}");
+    }
+    for (unsigned i = 0; i < 50; i++)
+        assert_ok(client_receive(greedy));
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 START_TEST(the_first_server_may_be_down)
 {
     unsigned nobody = scene_free_port();
@@ -533,6 +566,7 @@ Suite *external_suite(void)
     tcase_add_test(tests, large_and_many_messages_pass_over_tls);
     tcase_add_test(tests, a_file_that_is_not_there_is_named_in_the_log_only);
     tcase_add_test(tests, a_domain_can_be_named);
+    tcase_add_test(tests, changes_of_many_buckets_leave_room_for_those_of_others);
     tcase_add_test(tests, the_first_server_may_be_down);
     tcase_add_test(tests, when_one_server_goes_another_takes_over);
     tcase_add_test(tests, a_user_who_may_not_ask_for_the_servers_version_is_served);
