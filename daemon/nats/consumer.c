@@ -1,5 +1,9 @@
 #include "daemon/nats/consumer.h"
 
+#include "daemon/hash.h"
+#include "daemon/log.h"
+
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +21,9 @@
 /* Empty laps in a row before the next one waits. While keys are overwritten, a server's estimate can be 0 for a moment.
  */
 #define EMPTY_LAPS_MAX 3u
+
+/* A reading that takes long says so often in the log how far it is. */
+#define TELL_EVERY_MS 10000u
 
 static struct consumer_reading *reading_of(struct request *request)
 {
@@ -77,9 +84,10 @@ static void remove_consumer(struct consumer_reading *reading, bool is_over)
     struct jetstream *jetstream = reading->jetstream;
     char name[512];
 
-    if (reading->attempt == 0)
-        return;
     reading->attempt = 0;
+    if (!reading->has_consumer)
+        return;
+    reading->has_consumer = false;
     struct consumer_removal *removal = calloc(1, sizeof(*removal));
     if (removal == NULL)
         return;
@@ -119,7 +127,9 @@ static json_t *make_config(const struct consumer_reading *reading)
                                (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1, "headers_only",
                                scope->headers_only);
 
-    if (config != NULL && scope->filter_count == 1) {
+    if (config != NULL && reading->is_whole && !takes_last) {
+        /* A filter would make the server count. */
+    } else if (config != NULL && scope->filter_count == 1) {
         json_object_set_new(config, "filter_subject", json_string(scope->filters[0]));
     } else if (config != NULL) { /* several: nats-server 2.10 */
         json_t *filters = json_array();
@@ -132,49 +142,69 @@ static json_t *make_config(const struct consumer_reading *reading)
     return config;
 }
 
-/* Begins the reading, or its next lap, with a new consumer. */
-static void begin_consumer(struct consumer_reading *reading)
+/* The next attempt: nothing has come of it yet. */
+static void begin_attempt(struct consumer_reading *reading, unsigned attempt)
 {
-    if (reading->begins_lap) {
-        reading->reads_sequence = true;
-    } else {
-        reading->reads_sequence = !reading->scope.last_per_subject;
-        reading->position = 0;
-        reading->looked_from = 0;
-        reading->empty_laps = 0;
-        reading->target = 0;
-        reading->ops->restart(reading->arg);
-    }
-    reading->begins_lap = false;
     reading->saw_end = false;
     reading->pending = 0;
     reading->pulled = 0;
     reading->delivered = 0;
     reading->empty_pulls = 0;
     reading->consumer_sequence = 0;
-    reading->phase = CONSUMER_CREATING;
-    make_name(reading);
+    reading->attempt = attempt;
 }
 
-static enum link_publish_result send_create(struct request *request, unsigned attempt)
+static enum link_publish_result publish_json(struct consumer_reading *reading, const char *subject, json_t *body)
+{
+    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    enum link_publish_result result = LINK_NO_MEMORY;
+
+    json_decref(body);
+    if (text != NULL)
+        result = request_publish(&reading->request, subject, NULL, 0, text, strlen(text));
+    free(text);
+    return result;
+}
+
+/* So long the server may be at creating a consumer. */
+static unsigned patience_ms(const struct consumer_reading *reading)
+{
+    return (unsigned)(reading->messages / CONSUMER_COUNTS_PER_MS);
+}
+
+/* Asks for a consumer that reads on where the reading is. */
+static enum link_publish_result create(struct consumer_reading *reading)
+{
+    char subject[512];
+
+    make_name(reading);
+    snprintf(subject, sizeof(subject), "%s.CONSUMER.CREATE.%s.%s", reading->jetstream->prefix, reading->scope.stream,
+             reading->name);
+    reading->phase = CONSUMER_CREATING;
+    enum link_publish_result result =
+        publish_json(reading, subject,
+                     json_pack("{s:s, s:o*}", "stream_name", reading->scope.stream, "config", make_config(reading)));
+    reading->has_consumer = result == LINK_PUBLISHED;
+    return result;
+}
+
+/* The reading begins, goes on after a failure, or begins its next lap. */
+static enum link_publish_result send_begin(struct request *request, unsigned attempt)
 {
     struct consumer_reading *reading = reading_of(request);
     char subject[512];
 
-    begin_consumer(reading);
-    json_t *body = json_pack("{s:s, s:o*}", "stream_name", reading->scope.stream, "config", make_config(reading));
-    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    json_decref(body);
-    if (text == NULL)
-        return LINK_NO_MEMORY;
-
-    snprintf(subject, sizeof(subject), "%s.CONSUMER.CREATE.%s.%s", reading->jetstream->prefix, reading->scope.stream,
-             reading->name);
-    enum link_publish_result result = request_publish(request, subject, NULL, 0, text, strlen(text));
-    free(text);
-    if (result == LINK_PUBLISHED)
-        reading->attempt = attempt;
-    return result;
+    reading->has_consumer = false;
+    begin_attempt(reading, attempt);
+    if (reading->begins_lap) {
+        reading->begins_lap = false;
+        reading->reads_sequence = true;
+        return create(reading);
+    }
+    reading->phase = CONSUMER_ASKING;
+    reading->request.patience_ms = 0;
+    snprintf(subject, sizeof(subject), "%s.STREAM.INFO.%s", reading->jetstream->prefix, reading->scope.stream);
+    return request_publish(request, subject, NULL, 0, "", 0);
 }
 
 size_t consumer_pull_bytes(const struct link *link)
@@ -202,9 +232,24 @@ static enum request_verdict pull(struct consumer_reading *reading)
     return REQUEST_RETRY;
 }
 
+static void tell_progress(struct consumer_reading *reading)
+{
+    uint64_t now_ms = uv_now(reading->request.requests->loop);
+
+    if (now_ms - reading->told_ms < TELL_EVERY_MS)
+        return;
+    reading->told_ms = now_ms;
+    log_info("nats: reading %s: %" PRIu64 " messages of about %" PRIu64, reading->scope.stream, reading->read,
+             reading->messages);
+}
+
 /* The present pull has brought what it could. */
 static enum request_verdict pull_more(struct consumer_reading *reading)
 {
+    if (reading->delivered > 0) {
+        request_settle(&reading->request);
+        tell_progress(reading);
+    }
     reading->pulled = 0;
     if (!reading->is_paused)
         return pull(reading);
@@ -243,6 +288,19 @@ static void wake(struct consumer_reading *reading)
         request_listen(request, request->requests->conf->calls.attempt_timeout_ms);
 }
 
+/* An error of the server. */
+static enum request_verdict take_failure(struct consumer_reading *reading, const struct jetstream_error *failure)
+{
+    struct error error;
+
+    if (jetstream_healable(failure) != REQUEST_NO_TROUBLE) {
+        request_retry_reason(&reading->request, jetstream_healable(failure));
+        return REQUEST_RETRY;
+    }
+    jetstream_set_error(&error, failure);
+    return finish(reading, &error);
+}
+
 static enum request_verdict start_over(struct consumer_reading *reading)
 {
     wake(reading);
@@ -261,6 +319,7 @@ static enum request_verdict begin_lap(struct consumer_reading *reading)
     wake(reading);
     remove_consumer(reading, false);
     reading->begins_lap = true;
+    reading->request.patience_ms = patience_ms(reading);
     reading->looked_from = reading->position;
     reading->empty_laps = has_progress ? 0 : reading->empty_laps + 1;
     if (reading->empty_laps < EMPTY_LAPS_MAX) {
@@ -271,34 +330,20 @@ static enum request_verdict begin_lap(struct consumer_reading *reading)
     return REQUEST_RETRY;
 }
 
-/* Asks the stream's leader; verb and body are of the JetStream API. */
-static enum request_verdict ask_leader(struct consumer_reading *reading, enum consumer_phase phase, const char *verb,
-                                       json_t *body)
-{
-    char subject[512];
-    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-
-    json_decref(body);
-    if (text == NULL)
-        return start_over(reading);
-    wake(reading);
-    snprintf(subject, sizeof(subject), "%s.%s.%s", reading->jetstream->prefix, verb, reading->scope.stream);
-    enum link_publish_result result = request_publish(&reading->request, subject, NULL, 0, text, strlen(text));
-    free(text);
-    if (result != LINK_PUBLISHED)
-        return start_over(reading);
-    reading->phase = phase;
-    return REQUEST_MORE;
-}
-
 /* Asks for the next message after the position, for one filter after the other. */
 static enum request_verdict look_behind(struct consumer_reading *reading)
 {
+    char subject[512];
     uint64_t from = next_sequence(reading);
+    json_t *body = json_pack("{s:I, s:s}", "seq", (json_int_t)(from > 0 ? from : 1), "next_by_subj",
+                             reading->scope.filters[reading->looked_filters]);
 
-    return ask_leader(reading, CONSUMER_LOOKING, "STREAM.MSG.GET",
-                      json_pack("{s:I, s:s}", "seq", (json_int_t)(from > 0 ? from : 1), "next_by_subj",
-                                reading->scope.filters[reading->looked_filters]));
+    wake(reading);
+    snprintf(subject, sizeof(subject), "%s.STREAM.MSG.GET.%s", reading->jetstream->prefix, reading->scope.stream);
+    if (publish_json(reading, subject, body) != LINK_PUBLISHED)
+        return start_over(reading);
+    reading->phase = CONSUMER_LOOKING;
+    return REQUEST_MORE;
 }
 
 static enum request_verdict suppose_end(struct consumer_reading *reading)
@@ -321,31 +366,83 @@ static enum request_verdict take_no_messages(struct consumer_reading *reading)
 /* The leader's answer about one filter. */
 static enum request_verdict take_look(struct consumer_reading *reading, json_t *answer)
 {
-    uint64_t next = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "message"), "seq"));
     struct jetstream_error failure;
     bool has_failed = jetstream_get_error(answer, &failure);
 
     if (has_failed && failure.err_code != JETSTREAM_MESSAGE_NOT_FOUND)
         return start_over(reading);
-    /* What is after the target was written after the reading began. */
-    bool is_complete = has_failed || (reading->saw_end && reading->target > 0 && next > reading->target);
+    /* What is after the target was written after the reading began. A follower that is behind has not got so far. */
+    bool is_complete = has_failed || (reading->saw_end && reading->position >= reading->target);
     if (is_complete && ++reading->looked_filters < reading->scope.filter_count)
         return look_behind(reading);
     if (is_complete)
         return finish(reading, NULL);
-    if (reading->target == 0)
-        return ask_leader(reading, CONSUMER_AIMING, "STREAM.INFO", json_object());
     return begin_lap(reading);
 }
 
-static enum request_verdict take_aim(struct consumer_reading *reading, json_t *answer)
-{
-    uint64_t last = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "state"), "last_seq"));
+/* --- What the stream is ----------------------------------------------------------------------------- */
 
-    if (last == 0)
-        return start_over(reading);
-    reading->target = last;
-    return begin_lap(reading);
+/*
+ * Of the stream and of who keeps it. A server that was started again may have lost messages, and have others under
+ * their sequences. So may a new leader, of a stream that is not replicated.
+ */
+static uint64_t identity_in(const struct consumer_reading *reading, json_t *answer)
+{
+    const char *created = json_string_value(json_object_get(answer, "created"));
+    json_t *cluster = json_object_get(answer, "cluster");
+    const char *leader = json_string_value(json_object_get(cluster, "leader"));
+    const char *since = json_string_value(json_object_get(cluster, "leader_since"));
+    char text[384];
+
+    int length =
+        snprintf(text, sizeof(text), "%s %s %s %s", created != NULL ? created : "", leader != NULL ? leader : "",
+                 since != NULL ? since : "", link_server_id(reading->request.requests->link));
+    return hash_bytes(text, (size_t)length);
+}
+
+static void read_stream(struct consumer_reading *reading, json_t *answer)
+{
+    json_t *config = json_object_get(answer, "config"), *state = json_object_get(answer, "state");
+    json_t *subjects = json_object_get(config, "subjects");
+    const char *subject = json_array_size(subjects) == 1 ? json_string_value(json_array_get(subjects, 0)) : NULL;
+
+    reading->identity = identity_in(reading, answer);
+    reading->target = (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
+    reading->messages = (uint64_t)json_integer_value(json_object_get(state, "messages"));
+    reading->keeps_one = json_integer_value(json_object_get(config, "max_msgs_per_subject")) == 1;
+    reading->is_whole =
+        subject != NULL && reading->scope.filter_count == 1 && strcmp(subject, reading->scope.filters[0]) == 0;
+}
+
+static void begin_anew(struct consumer_reading *reading)
+{
+    reading->reads_sequence = !reading->scope.last_per_subject || (reading->is_whole && reading->keeps_one);
+    reading->position = 0;
+    reading->looked_from = 0;
+    reading->empty_laps = 0;
+    reading->read = 0;
+    reading->told_ms = uv_now(reading->request.requests->loop);
+    reading->ops->restart(reading->arg);
+}
+
+static enum request_verdict take_stream(struct consumer_reading *reading, json_t *answer)
+{
+    uint64_t identity = reading->identity;
+    struct jetstream_error failure;
+
+    if (jetstream_get_error(answer, &failure))
+        return take_failure(reading, &failure);
+    read_stream(reading, answer);
+    bool goes_on = reading->position > 0 && reading->reads_sequence && identity == reading->identity;
+    if (!goes_on)
+        begin_anew(reading);
+    if (reading->messages == 0)
+        return finish(reading, NULL);
+    reading->request.patience_ms = patience_ms(reading);
+    if (create(reading) == LINK_PUBLISHED)
+        return REQUEST_MORE;
+    request_retry_reason(&reading->request, REQUEST_CONGESTED);
+    return REQUEST_RETRY;
 }
 
 /* --- Its messages ----------------------------------------------------------------------------------- */
@@ -353,8 +450,8 @@ static enum request_verdict take_aim(struct consumer_reading *reading, json_t *a
 static enum request_verdict take_created(struct consumer_reading *reading, json_t *answer)
 {
     struct jetstream_error failure;
-    struct error error;
 
+    reading->request.patience_ms = 0;
     if (!jetstream_get_error(answer, &failure)) {
         if (reading->scope.leaves_place)
             request_leave_place(&reading->request);
@@ -364,12 +461,16 @@ static enum request_verdict take_created(struct consumer_reading *reading, json_
         reading->saw_end = true; /* by sequence it is counted in the store, when the consumer is created */
         return suppose_end(reading);
     }
-    if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
-        request_retry_reason(&reading->request, jetstream_healable(&failure));
-        return REQUEST_RETRY;
-    }
-    jetstream_set_error(&error, &failure);
-    return finish(reading, &error);
+    return take_failure(reading, &failure);
+}
+
+static bool is_answer_to(enum consumer_phase phase, const char *type)
+{
+    static const char *const types[] = {[CONSUMER_ASKING] = "io.nats.jetstream.api.v1.stream_info_response",
+                                        [CONSUMER_CREATING] = "io.nats.jetstream.api.v1.consumer_create_response",
+                                        [CONSUMER_LOOKING] = "io.nats.jetstream.api.v1.stream_msg_get_response"};
+
+    return phase != CONSUMER_PULLING && (type == NULL || strcmp(type, types[phase]) == 0);
 }
 
 /* An answer of the JetStream API, which is JSON. */
@@ -380,17 +481,22 @@ static enum request_verdict take_answer(struct consumer_reading *reading, struct
 
     if (answer == NULL)
         return start_over(reading);
+    /* A new leader may answer once more what the old one did. */
+    if (!is_answer_to(reading->phase, json_string_value(json_object_get(answer, "type")))) {
+        json_decref(answer);
+        return REQUEST_MORE;
+    }
     switch (reading->phase) {
+    case CONSUMER_ASKING:
+        verdict = take_stream(reading, answer);
+        break;
     case CONSUMER_CREATING:
         verdict = take_created(reading, answer);
         break;
     case CONSUMER_LOOKING:
         verdict = take_look(reading, answer);
         break;
-    case CONSUMER_AIMING:
-        verdict = take_aim(reading, answer);
-        break;
-    case CONSUMER_PULLING: /* a second copy of an answer */
+    case CONSUMER_PULLING:
         break;
     }
     json_decref(answer);
@@ -438,6 +544,7 @@ static enum request_verdict take_message(struct request *request, unsigned attem
         return start_over(reading);
     reading->consumer_sequence++;
     reading->delivered++;
+    reading->read++;
     reading->pending = delivery.pending;
     reading->position = delivery.stream_sequence;
     request_heard(request, uv_now(request->requests->loop));
@@ -458,12 +565,19 @@ static enum request_verdict take_message(struct request *request, unsigned attem
 static void fail(struct request *request, const struct error *error)
 {
     struct consumer_reading *reading = reading_of(request);
+    struct error late;
 
     remove_consumer(reading, true);
+    if (error->code == ERROR_DEADLINE_EXCEEDED && reading->read > 0) {
+        error_set(&late, ERROR_DEADLINE_EXCEEDED,
+                  "in the time there was %" PRIu64 " of about %" PRIu64 " messages were read; allow a longer timeout",
+                  reading->read, reading->messages);
+        error = &late;
+    }
     reading->ops->done(reading->arg, error);
 }
 
-static const struct request_ops reading_ops = {.send = send_create, .reply = take_message, .fail = fail};
+static const struct request_ops reading_ops = {.send = send_begin, .reply = take_message, .fail = fail};
 
 void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading, const struct consumer_scope *scope,
                    uint64_t deadline_ms, const struct consumer_ops *ops, void *arg)
@@ -473,6 +587,9 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
     reading->ops = ops;
     reading->arg = arg;
     reading->attempt = 0;
+    reading->has_consumer = false;
+    reading->position = 0;
+    reading->read = 0;
     reading->begins_lap = false;
     reading->is_paused = false;
     reading->request.expected_values = scope->headers_only ? 0 : REQUEST_ALL;

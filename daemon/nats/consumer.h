@@ -3,16 +3,21 @@
  *
  * Used by the store for histories, keys, copies and watches. A reading has a pull consumer without acknowledgements
  * (ADR-13, ADR-37) of its own, which is removed after it. It pulls because the server pushes only to a subscription on
- * exactly the deliver subject, and the link has one wildcard subscription. A gap in the deliveries, a silence or a lost
- * link starts the reading over with a new consumer, and the reader is told to forget what it has.
+ * exactly the deliver subject, and the link has one wildcard subscription. After a gap in the deliveries, a silence or
+ * a lost link it goes on with a new consumer. It goes on behind its position if it reads by sequence and the stream is
+ * known to be the same; otherwise it starts over, and the reader is told to forget what it has.
+ *
+ * A reading first asks what the stream is. A stream that keeps one message of each subject is read by sequence, and
+ * without a filter if all of it is wanted: a last_per_subject consumer, or a filter that most keys match, makes the
+ * server count its keys, during which the bucket takes no writes (nats-server 2.15: 0.2 µs a key).
  *
  * No reading ends on an estimate. A server only estimates how many messages are pending, and ends a no_wait pull early
  * when the next entry of a last_per_subject consumer's list was replaced (nats-server 2.15, loopAndGatherMsgs). So at a
  * supposed end the reading asks the stream's leader for the next message after its position. If there is none, all was
- * read. Otherwise it reads on by sequence, in laps, until it has reached the leader's last sequence at the time of the
- * first such question and a lap ended where the store ended. Then every key that existed all the time was delivered at
- * least once: a message that is replaced before its turn is replaced by one with a higher sequence, which is still to
- * come. A key that is written meanwhile may be delivered several times.
+ * read. Otherwise it reads on by sequence, in laps, until it has reached the leader's last sequence at the reading's
+ * begin and a lap ended where the store ended. Then every key that existed all the time was delivered at least once: a
+ * message that is replaced before its turn is replaced by one with a higher sequence, which is still to come. A key
+ * that is written meanwhile may be delivered several times.
  */
 #ifndef DAEMON_NATS_CONSUMER_H
 #define DAEMON_NATS_CONSUMER_H
@@ -21,6 +26,12 @@
 #include "daemon/nats/kv.h"
 
 struct consumer_reading;
+
+/*
+ * Messages that a server counts in a millisecond at least, to create a consumer (nats-server 2.15: 5,000). An attempt
+ * is given the time: while the server is at it, it is not asked again.
+ */
+#define CONSUMER_COUNTS_PER_MS 1000u
 
 /* What is read: of the messages of stream whose subjects match a filter. Strings are borrowed until the reading is
  * over. */
@@ -53,10 +64,10 @@ struct consumer_ops {
 };
 
 enum consumer_phase {
+    CONSUMER_ASKING, /* what the stream is */
     CONSUMER_CREATING,
     CONSUMER_PULLING,
-    CONSUMER_LOOKING, /* asks the leader for the next message after position */
-    CONSUMER_AIMING   /* asks the leader for the stream's last sequence */
+    CONSUMER_LOOKING /* asks the leader for the next message after position */
 };
 
 /* The owner embeds it, zeroed, in memory that lives until done was called. */
@@ -69,7 +80,8 @@ struct consumer_reading {
     enum consumer_phase phase;
     char name[64]; /* of the present consumer */
     bool is_paused;
-    unsigned attempt; /* that created the present consumer; 0: there is none */
+    unsigned attempt; /* whose answers count */
+    bool has_consumer;
     uint64_t consumer_sequence;
     uint64_t position; /* sequence of the last message that came, of all laps */
 
@@ -86,7 +98,15 @@ struct consumer_reading {
     size_t looked_filters; /* filters for which the leader was asked */
     uint64_t looked_from;  /* position at the last question */
     unsigned empty_laps;   /* in a row */
-    uint64_t target;       /* the leader's last sequence; 0: not asked for yet */
+
+    /* Of the stream. */
+    uint64_t identity; /* of it and of the server process that keeps it; 0: not asked yet */
+    uint64_t target;   /* the leader's last sequence when it was asked */
+    uint64_t messages; /* that it had then */
+    uint64_t read;     /* messages that came since the reading began, the last time */
+    uint64_t told_ms;  /* loop time at which the log was told of its progress */
+    bool is_whole;     /* the filter is all of its subjects */
+    bool keeps_one;    /* message of each subject */
 };
 
 /*

@@ -464,13 +464,15 @@ void request_hand_place(struct request *from, struct request *to)
 
 /*
  * A server that needs longer than an attempt takes would never be heard by requests of several steps, and be given ever
- * more to do: each attempt may take twice as long as the one before, up to eight times.
+ * more to do: each attempt may take twice as long as the one before, up to eight times. The owner may know that what
+ * it asks for takes long.
  */
 static uint64_t attempt_timeout_ms(const struct request *request)
 {
     unsigned retries = request->attempts - request->settled_attempts - 1;
 
-    return (uint64_t)request->requests->conf->calls.attempt_timeout_ms << (retries < 3 ? retries : 3);
+    return ((uint64_t)request->requests->conf->calls.attempt_timeout_ms << (retries < 3 ? retries : 3)) +
+           request->patience_ms;
 }
 
 /* Whether there is something to send now. Otherwise the request waits for what its owner waits for. */

@@ -68,6 +68,7 @@ static enum link_publish_result send_feed(struct request *request, unsigned atte
         feed->resyncs++;
     feed->known_last = 0; /* of a server that may be another one by now */
     feed->phase = FEED_ASKING;
+    request->patience_ms = 0;
     return publish(feed, "STREAM.INFO", false, "");
 }
 
@@ -260,6 +261,17 @@ void feed_go(struct feed *feed, const struct feed_place *place)
 
 /* --- The consumer ---------------------------------------------------------------------------------- */
 
+/* To create the consumer the server counts the keys. */
+static void expect_long_answer(struct feed *feed)
+{
+    struct request *request = &feed->request;
+    unsigned patience_ms = (unsigned)(feed->info.subjects / CONSUMER_COUNTS_PER_MS);
+
+    request->patience_ms = patience_ms;
+    if (request->state == REQUEST_LISTENING)
+        request_listen(request, feed->store->conf->calls.attempt_timeout_ms + patience_ms);
+}
+
 static enum request_verdict create_consumer(struct feed *feed)
 {
     char filter[KV_PREFIX_BYTES + 2];
@@ -277,6 +289,7 @@ static enum request_verdict create_consumer(struct feed *feed)
     if (text != NULL)
         verdict = step(feed, FEED_CREATING, "CONSUMER.CREATE", text);
     free(text);
+    expect_long_answer(feed);
     return verdict;
 }
 

@@ -12,8 +12,9 @@
 #include <stdlib.h>
 
 static Suite *(*const suites[])(void) = {
-    exactly_once_suite, doubt_suite,    group_suite,      transaction_suite, bank_suite,      linear_suite,
-    watch_fault_suite,  set_back_suite, near_fault_suite, partition_suite,   ttl_fault_suite, bulk_fault_suite,
+    exactly_once_suite, doubt_suite,       group_suite,      transaction_suite,   bank_suite,
+    linear_suite,       watch_fault_suite, set_back_suite,   reading_fault_suite, near_fault_suite,
+    partition_suite,    ttl_fault_suite,   bulk_fault_suite,
 };
 
 int main(int argc, char **argv)

@@ -325,6 +325,34 @@ START_TEST(changes_of_many_buckets_leave_room_for_those_of_others)
 }
 END_TEST
 
+/* With a filter, or to find each key's last message, the server counts keys while the bucket takes no writes. */
+START_TEST(to_read_a_whole_bucket_the_server_need_not_count_its_keys)
+{
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    daemon_wait_log(&daemon_of_test, "JetStream API level");
+    struct client *client = client_open(&daemon_of_test);
+    struct nats *requests = nats_connect(server.port, NULL, NULL);
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    assert_ok(client_call(client, "bucket.create", "['deep', {'history': 2}]"));
+    assert_ok(client_call(client, "kv.put", "['b', 'a.k', 'v']"));
+    assert_ok(client_call(client, "kv.put", "['deep', 'a.k', 'v']"));
+    nats_subscribe(requests, "$JS.API.CONSUMER.CREATE.>");
+
+    assert_ok(client_call(client, "kv.keys", "['b']"));
+    const char *asked = nats_next(requests);
+    ck_assert_msg(strstr(asked, "\"all\"") != NULL && strstr(asked, "filter") == NULL, "%s", asked);
+    assert_ok(client_call(client, "kv.keys", "['b', {'filter': 'a.*'}]"));
+    asked = nats_next(requests);
+    ck_assert_msg(strstr(asked, "\"$KV.b.a.*\"") != NULL, "%s", asked);
+    assert_ok(client_call(client, "kv.keys", "['deep']"));
+    asked = nats_next(requests);
+    ck_assert_msg(strstr(asked, "\"last_per_subject\"") != NULL, "%s", asked);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 START_TEST(the_first_server_may_be_down)
 {
     unsigned nobody = scene_free_port();
@@ -566,6 +594,7 @@ Suite *external_suite(void)
     tcase_add_test(tests, large_and_many_messages_pass_over_tls);
     tcase_add_test(tests, a_file_that_is_not_there_is_named_in_the_log_only);
     tcase_add_test(tests, a_domain_can_be_named);
+    tcase_add_test(tests, to_read_a_whole_bucket_the_server_need_not_count_its_keys);
     tcase_add_test(tests, changes_of_many_buckets_leave_room_for_those_of_others);
     tcase_add_test(tests, the_first_server_may_be_down);
     tcase_add_test(tests, when_one_server_goes_another_takes_over);

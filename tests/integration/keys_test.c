@@ -153,6 +153,7 @@ START_TEST(listing_keys_leaves_no_consumer_behind)
     assert_ok(client_call(client, "kv.put", "['%s', 'a', 'v']", origin));
     /* A mirror is read from the server in embedded mode, too. */
     const char *bucket = client_new_bucket(client, format_text("'mirror': '%s'", origin));
+    wait_until(number_at(&client_call(client, "bucket.info", "['%s']", bucket)->result, "values") == 1, "the mirror");
     /* A server removes idle consumers by itself, after a while: the daemon must ask for it. */
     nats_subscribe(removals, format_text("$JS.API.CONSUMER.DELETE.KV_%s.*", bucket));
     for (unsigned i = 0; i < 20; i++) {

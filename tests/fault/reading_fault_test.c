@@ -1,0 +1,103 @@
+/*
+ * Readings of many keys that are disturbed: what was read is not read again, and a reading that ends too early says how
+ * far it came.
+ */
+#include "tests/fault/stage.h"
+#include "tests/fault/suites.h"
+
+#include <string.h>
+
+#define BUCKET "b"
+#define KEYS   3000u
+
+static struct stage stage;
+
+static void begin(void)
+{
+    stage_begin(&stage, 1, NULL);
+    stage_make_short_bucket(&stage, BUCKET);
+    for (unsigned i = 0; i < KEYS; i++)
+        session_send(stage.session, "kv.put", "['%s', 'k%04u', 'v']", BUCKET, i);
+    ck_assert_uint_eq(answer_revision(session_call(stage.session, "kv.put", "['%s', 'k0000', 'v']", BUCKET)), KEYS + 1);
+    session_forget(stage.session);
+}
+
+static void end(void)
+{
+    stage_end(&stage);
+}
+
+static void expect_all_keys(const struct answer *answer)
+{
+    assert_ok(answer);
+    ck_assert_uint_eq(answer->result->via.array.size, KEYS);
+}
+
+/* Of 3,000 keys the first 2,000 have come, and then something happens. */
+static void read_with(struct proxy_fault fault)
+{
+    fault.subject = "$KV." BUCKET ".>";
+    fault.skip = 2000;
+    proxy_arm(stage.proxy, fault);
+    expect_all_keys(session_call(stage.session, "kv.keys", "['%s']", BUCKET));
+    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
+    /* What was on its way when it happened comes again, and no more. */
+    ck_assert_uint_le(proxy_publishes(stage.proxy), KEYS + 1100);
+}
+
+START_TEST(a_cut_does_not_begin_a_reading_anew)
+{
+    read_with((struct proxy_fault){.kind = PROXY_CUT_BEFORE_DELIVERY});
+}
+END_TEST
+
+START_TEST(a_lost_delivery_does_not_begin_a_reading_anew)
+{
+    read_with((struct proxy_fault){.kind = PROXY_DROP_DELIVERY});
+}
+END_TEST
+
+/* What was read may not be what the server has, once it was started anew. */
+START_TEST(another_server_process_begins_a_reading_anew)
+{
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_DELIVERY,
+                                                .subject = "$KV." BUCKET ".>",
+                                                .skip = 2000,
+                                                .then_hold = true});
+    uint32_t id = session_send(stage.session, "kv.keys", "['%s', {'timeout': 50}]", BUCKET);
+    wait_until(proxy_strikes(stage.proxy) == 1, "the reading");
+    server_kill(&stage.servers[0]);
+    server_restart(&stage.servers[0]);
+    proxy_cut(stage.proxy);
+    proxy_release(stage.proxy);
+    expect_all_keys(session_wait(stage.session, id));
+    ck_assert_uint_ge(proxy_publishes(stage.proxy), KEYS + 2000);
+}
+END_TEST
+
+START_TEST(a_reading_that_is_late_says_how_far_it_came)
+{
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_DELIVERY,
+                                                .subject = "$KV." BUCKET ".>",
+                                                .skip = 2000,
+                                                .then_hold = true});
+    const struct answer *answer = session_call(stage.session, "kv.keys", "['%s', {'timeout': 2}]", BUCKET);
+    assert_code(answer, "deadline_exceeded");
+    ck_assert_msg(strstr(answer_text(answer), "2000 of about 3000 messages") != NULL, "%s", answer_text(answer));
+    proxy_release(stage.proxy);
+}
+END_TEST
+
+Suite *reading_fault_suite(void)
+{
+    Suite *suite = suite_create("reading faults");
+    TCase *tests = tcase_create("one server");
+
+    tcase_add_checked_fixture(tests, begin, end);
+    tcase_add_test(tests, a_cut_does_not_begin_a_reading_anew);
+    tcase_add_test(tests, a_lost_delivery_does_not_begin_a_reading_anew);
+    tcase_add_test(tests, another_server_process_begins_a_reading_anew);
+    tcase_add_test(tests, a_reading_that_is_late_says_how_far_it_came);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
