@@ -235,7 +235,9 @@ enum kvs_code kvs_history(struct kvs *kvs, const char *bucket, const char *key, 
 struct kvs_keys_options {
     const char *filter;               /* a NATS subject filter such as "user.*.name" or "user.>"; NULL: all */
     uint64_t limit;                   /* at most so many; 0: the daemon's limit */
-    const char *after;                /* only keys behind this one in byte order: the last one of the page before */
+    const char *after;                /* only keys behind this one in byte order: the last one of the page before. A
+                                       * page that the daemon has not in memory costs a reading of all keys; with
+                                       * KVS_CONSISTENCY_CACHED of a large bucket it is KVS_RESOURCE_EXHAUSTED */
     enum kvs_consistency consistency; /* KVS_CONSISTENCY_DIRECT or _CACHED */
     double timeout_s;
 };

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEYS_PER_PAGE 10000u
-
 static enum status absent(const struct invocation *invocation)
 {
     const char *revision = given_value(invocation, "revision");
@@ -101,62 +99,6 @@ enum status kv_history(struct invocation *invocation)
         status = table_print(&table);
     }
     kvs_free(answer.value);
-    return status;
-}
-
-/* Prints one page of keys. before tells whether others were printed before. */
-static enum status print_keys(const struct invocation *invocation, char **keys, size_t count, bool before)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (invocation->json)
-            /* Keys have only letters, digits and -/_=. : nothing in them needs an escape. */
-            printf("%s\"%s\"", before || i > 0 ? "," : "[", keys[i]);
-        else
-            puts(keys[i]);
-    }
-    return ferror(stdout) ? STATUS_FAILED : STATUS_OK;
-}
-
-enum status kv_keys(struct invocation *invocation)
-{
-    uint64_t limit = UINT64_MAX, printed = 0;
-    char *after = NULL;
-    enum status status = STATUS_OK;
-    struct kvs_keys_options options = {.filter = invocation->argument_count > 1 ? invocation->arguments[1] : NULL,
-                                       .after = given_value(invocation, "after"),
-                                       .timeout_s = invocation->timeout_s};
-
-    if (!given_number(invocation, "limit", &limit) || !given_consistency(invocation, &options.consistency))
-        return STATUS_FAILED;
-    /* From NATS each page is a reading of the whole bucket. */
-    if (given_value(invocation, "consistency") == NULL)
-        options.consistency = KVS_CONSISTENCY_CACHED;
-    while (status == STATUS_OK && printed < limit) {
-        char **keys;
-        size_t count;
-
-        options.limit = limit - printed < KEYS_PER_PAGE ? limit - printed : KEYS_PER_PAGE;
-        if (kvs_keys(invocation->kvs, invocation->arguments[0], &options, &keys, &count) != KVS_OK) {
-            status = report_error(kvs_last_error(invocation->kvs));
-            break;
-        }
-        status = print_keys(invocation, keys, count, printed > 0);
-        printed += count;
-        bool last = count < options.limit;
-        /* The next page begins behind this one's last key. */
-        if (!last) {
-            free(after);
-            if ((after = strdup(keys[count - 1])) == NULL)
-                status = report("out of memory");
-            options.after = after;
-        }
-        kvs_free(keys);
-        if (last)
-            break;
-    }
-    if (invocation->json && (status == STATUS_OK || printed > 0))
-        puts(printed > 0 ? "]" : "[]");
-    free(after);
     return status;
 }
 

@@ -55,7 +55,8 @@ static const struct verb_option keys_options[] = {
     {"limit", "N", "print at most so many"},
     {"after", "KEY", "print only keys behind this one in byte order"},
     {"consistency", "WHICH",
-     "cached (the default) or direct (any replica; each page of\n10,000 keys reads the bucket)"},
+     "cached (the default; keys that do not fit into memory are\nread in one pass) or direct (any replica; each page "
+     "of\n10,000 keys reads the bucket)"},
     CACHED_OPTION,
     {0},
 };

@@ -210,8 +210,8 @@ static void insert_wait(struct replica *replica, struct replica_wait *wait)
 bool replica_is_worth_waiting(const struct replica *replica)
 {
     const struct feed_info *info = &replica->feed.info;
-    bool is_loading = replica->keeps_values && !replica->is_loaded && replica->feed.phase != FEED_STOPPED &&
-                      replica->wait_count < WAITS_MAX;
+    bool is_begun = replica->is_opening || replica->feed.phase != FEED_STOPPED;
+    bool is_loading = replica->keeps_values && !replica->is_loaded && is_begun && replica->wait_count < WAITS_MAX;
 
     return is_loading && info->bytes <= info->subjects * SMALL_BYTES;
 }

@@ -1,7 +1,12 @@
 #include "daemon/store/near.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A page of keys may read so many keys from the server, or so many times what it answers. */
+#define PAGE_KEYS_FREE 10000u
+#define PAGE_READS_MAX 20u
 
 /*
  * How long a read waits for the feed before it asks NATS, in ms. The feed never delivers a write that was purged first,
@@ -299,9 +304,34 @@ static bool go_on_later(struct near_keys *keys, const struct cache_key *key)
     return true;
 }
 
+/*
+ * A page that is not in memory costs a reading of the whole bucket. To go through a large bucket so would take the
+ * square of its keys, and the server would have no time for others.
+ */
+static bool is_page_too_dear(const struct near_keys *keys, struct error *error)
+{
+    const struct replica *replica = replica_find(keys->keys.store, keys->keys.bucket);
+    size_t limit = keys->keys.limit;
+
+    if (keys->is_direct || limit == 0 || replica == NULL || !replica->is_partial ||
+        replica->feed.info.subjects <= PAGE_KEYS_FREE || replica->feed.info.subjects / PAGE_READS_MAX <= limit)
+        return false;
+    error_set(error, ERROR_RESOURCE_EXHAUSTED,
+              "the bucket's %" PRIu64 " keys do not fit into memory (cache.max_bytes), so each page would read all of "
+              "them; a watch with meta_only reads them once",
+              replica->feed.info.subjects);
+    return true;
+}
+
 static void ask_nats_for_keys(struct near_keys *keys)
 {
+    struct error error;
+
     end_near_keys(keys);
+    if (is_page_too_dear(keys, &error)) {
+        read_keys_finish(&keys->keys, &error);
+        return;
+    }
     near_count(keys->keys.store, 1, false);
     read_keys_from_nats(&keys->keys);
 }

@@ -288,6 +288,8 @@ static void on_feed_begin(void *arg, bool is_anew)
     }
     if (replica->keeps_values && replica->feed.info.subjects > replica->store->conf->cache.max_bytes / KEY_BYTES_MIN)
         give_up_cache(replica); /* not even begun */
+    else if (!replica_is_worth_waiting(replica))
+        replica_end_waits(replica);
     replica->tells_load = is_anew;
     if (is_anew || replica->keeps_values)
         replica_load(replica);
@@ -469,8 +471,10 @@ static void on_bucket(void *arg, struct bucket *bucket, const struct error *erro
         replica->is_over = true; /* at the next tick: whoever asked for it is still at it */
         replica->feed.error = *error;
         end_watches(replica, error);
+        replica_end_waits(replica);
     } else {
         replica->feed.error = *error;
+        replica_end_waits(replica);
         /* Nobody has anything to go on with, and who asks hears at once that there is no NATS. */
         if (!link_get_status(replica->store->link)->was_connected)
             end_watches(replica, error);

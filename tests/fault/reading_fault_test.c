@@ -60,10 +60,9 @@ END_TEST
 /* What was read may not be what the server has, once it was started anew. */
 START_TEST(another_server_process_begins_a_reading_anew)
 {
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_DELIVERY,
-                                                .subject = "$KV." BUCKET ".>",
-                                                .skip = 2000,
-                                                .then_hold = true});
+    proxy_arm(stage.proxy,
+              (struct proxy_fault){
+                  .kind = PROXY_DROP_DELIVERY, .subject = "$KV." BUCKET ".>", .skip = 2000, .then_hold = true});
     uint32_t id = session_send(stage.session, "kv.keys", "['%s', {'timeout': 50}]", BUCKET);
     wait_until(proxy_strikes(stage.proxy) == 1, "the reading");
     server_kill(&stage.servers[0]);
@@ -77,10 +76,9 @@ END_TEST
 
 START_TEST(a_reading_that_is_late_says_how_far_it_came)
 {
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_DELIVERY,
-                                                .subject = "$KV." BUCKET ".>",
-                                                .skip = 2000,
-                                                .then_hold = true});
+    proxy_arm(stage.proxy,
+              (struct proxy_fault){
+                  .kind = PROXY_DROP_DELIVERY, .subject = "$KV." BUCKET ".>", .skip = 2000, .then_hold = true});
     const struct answer *answer = session_call(stage.session, "kv.keys", "['%s', {'timeout': 2}]", BUCKET);
     assert_code(answer, "deadline_exceeded");
     ck_assert_msg(strstr(answer_text(answer), "2000 of about 3000 messages") != NULL, "%s", answer_text(answer));

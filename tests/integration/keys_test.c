@@ -216,6 +216,28 @@ START_TEST(messages_that_come_after_their_attempt_do_no_harm)
 }
 END_TEST
 
+/* Whoever goes through all of a large bucket in such pages would have it read again and again. */
+START_TEST(a_small_page_of_many_keys_that_are_not_in_memory_is_refused)
+{
+    struct daemon daemon;
+
+    daemon_start(&daemon, NULL, "cache:\n  max_bytes: 64K\n");
+    struct client *client = client_open(&daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    put_many(client, bucket, 10500);
+    assert_code_says(client_call(client, "kv.keys", "['%s', {'limit': 10, 'consistency': 'cached'}]", bucket),
+                     "resource_exhausted", "meta_only");
+    struct answer *answer = client_call(client, "kv.keys", "['%s', {'limit': 10}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 10);
+    answer = client_call(client, "kv.keys", "['%s', {'limit': 10000, 'consistency': 'cached'}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 10000);
+    client_close(client);
+    daemon_stop(&daemon);
+}
+END_TEST
+
 Suite *keys_suite(void)
 {
     Suite *suite = suite_create("keys");
@@ -230,5 +252,6 @@ Suite *keys_suite(void)
     tcase_add_test(tests, listing_keys_leaves_no_consumer_behind);
     tcase_add_test(tests, keys_that_are_written_all_the_while_are_each_listed_once);
     tcase_add_test(tests, messages_that_come_after_their_attempt_do_no_harm);
+    tcase_add_test(tests, a_small_page_of_many_keys_that_are_not_in_memory_is_refused);
     return suite;
 }

@@ -1,0 +1,171 @@
+/* The verb keys: in pages, which the daemon has in memory as a rule; or in one pass where they do not fit there. */
+#include "client/kvctl/kvctl.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEYS_PER_PAGE 10000u
+
+struct listing {
+    struct invocation *invocation;
+    struct kvs_keys_options options; /* of the next page */
+    uint64_t left;                   /* keys to print */
+    bool has_printed;
+    char *after;
+};
+
+static void print_key(struct listing *listing, const char *key)
+{
+    if (listing->invocation->json)
+        /* Keys have only letters, digits and -/_=. : nothing in them needs an escape. */
+        printf("%s\"%s\"", listing->has_printed ? "," : "[", key);
+    else
+        puts(key);
+    listing->has_printed = true;
+    listing->left--;
+}
+
+/* --- In one pass ---------------------------------------------------------------------------- */
+
+/* What a watch told of a key. */
+struct told_key {
+    char *key;
+    size_t number; /* of the event */
+    bool is_there;
+};
+
+struct told_keys {
+    struct told_key *items;
+    size_t count, capacity;
+};
+
+static bool note_key(struct told_keys *told, const struct kvs_entry *entry)
+{
+    if (told->count == told->capacity) {
+        size_t capacity = told->capacity > 0 ? told->capacity * 2 : 4096;
+        struct told_key *items = realloc(told->items, capacity * sizeof(*items));
+        if (items == NULL)
+            return false;
+        told->items = items;
+        told->capacity = capacity;
+    }
+    struct told_key item = {strdup(entry->key), told->count, entry->operation == KVS_OPERATION_PUT};
+    if (item.key == NULL)
+        return false;
+    told->items[told->count++] = item;
+    return true;
+}
+
+static int compare_told(const void *left, const void *right)
+{
+    const struct told_key *a = left, *b = right;
+    int order = strcmp(a->key, b->key);
+
+    return order != 0 ? order : a->number < b->number ? -1 : 1;
+}
+
+/* All that there is, in the order of the revisions. A key that is written meanwhile comes several times. */
+static enum status hear_keys(struct kvs_watch *watch, struct told_keys *told)
+{
+    struct kvs_event event;
+
+    while (kvs_watch_next(watch, -1, &event) == KVS_OK) {
+        if (event.type == KVS_EVENT_READY)
+            return STATUS_OK;
+        if (event.type == KVS_EVENT_ENDED)
+            return report_error(event.error);
+        if (event.type == KVS_EVENT_ENTRY && !note_key(told, event.entry))
+            return report("out of memory");
+    }
+    return STATUS_FAILED;
+}
+
+static void print_told(struct listing *listing, const struct told_keys *told)
+{
+    for (size_t i = 0; i < told->count && listing->left > 0; i++) {
+        const struct told_key *item = &told->items[i];
+        bool is_last = i + 1 == told->count || strcmp(item->key, told->items[i + 1].key) != 0;
+        if (is_last && item->is_there && (listing->options.after == NULL || strcmp(item->key, listing->options.after) > 0))
+            print_key(listing, item->key);
+    }
+}
+
+static enum status print_in_one_pass(struct listing *listing)
+{
+    struct invocation *invocation = listing->invocation;
+    struct kvs_watch_options options = {.filters = &listing->options.filter,
+                                        .filter_count = listing->options.filter != NULL,
+                                        .meta_only = true,
+                                        .timeout_s = invocation->timeout_s};
+    struct told_keys told = {0};
+    struct kvs_watch *watch;
+
+    if (kvs_watch(invocation->kvs, invocation->arguments[0], &options, &watch) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    enum status status = hear_keys(watch, &told);
+    kvs_watch_stop(watch);
+    if (told.count > 0)
+        qsort(told.items, told.count, sizeof(*told.items), compare_told);
+    if (status == STATUS_OK)
+        print_told(listing, &told);
+    for (size_t i = 0; i < told.count; i++)
+        free(told.items[i].key);
+    free(told.items);
+    return status;
+}
+
+/* --- In pages ------------------------------------------------------------------------------- */
+
+/* Prints one page. *is_last: nothing is behind it. */
+static enum status print_page(struct listing *listing, bool *is_last)
+{
+    struct invocation *invocation = listing->invocation;
+    enum status status = STATUS_OK;
+    char **keys;
+    size_t count;
+
+    listing->options.limit = listing->left < KEYS_PER_PAGE ? listing->left : KEYS_PER_PAGE;
+    *is_last = true;
+    enum kvs_code code = kvs_keys(invocation->kvs, invocation->arguments[0], &listing->options, &keys, &count);
+    if (code == KVS_RESOURCE_EXHAUSTED)
+        return print_in_one_pass(listing);
+    if (code != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    for (size_t i = 0; i < count; i++)
+        print_key(listing, keys[i]);
+    *is_last = count < listing->options.limit;
+    if (!*is_last) {
+        free(listing->after);
+        listing->options.after = listing->after = strdup(keys[count - 1]);
+        if (listing->after == NULL)
+            status = report("out of memory");
+    }
+    kvs_free(keys);
+    return status;
+}
+
+enum status kv_keys(struct invocation *invocation)
+{
+    struct listing listing = {.invocation = invocation,
+                              .left = UINT64_MAX,
+                              .options = {.filter = invocation->argument_count > 1 ? invocation->arguments[1] : NULL,
+                                          .after = given_value(invocation, "after"),
+                                          .timeout_s = invocation->timeout_s}};
+    enum status status = STATUS_OK;
+    bool is_last = false;
+
+    if (!given_number(invocation, "limit", &listing.left) ||
+        !given_consistency(invocation, &listing.options.consistency))
+        return STATUS_FAILED;
+    /* From NATS each page is a reading of the whole bucket. */
+    if (given_value(invocation, "consistency") == NULL)
+        listing.options.consistency = KVS_CONSISTENCY_CACHED;
+    while (status == STATUS_OK && listing.left > 0 && !is_last && !ferror(stdout))
+        status = print_page(&listing, &is_last);
+    if (invocation->json && (status == STATUS_OK || listing.has_printed))
+        puts(listing.has_printed ? "]" : "[]");
+    free(listing.after);
+    return ferror(stdout) ? STATUS_FAILED : status;
+}
