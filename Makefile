@@ -63,11 +63,16 @@ DAEMON := $(wildcard daemon/*.c daemon/*/*.c)
 LIBKVSTORE := $(wildcard client/*.c)
 KVCTL := $(wildcard client/kvctl/*.c)
 EXAMPLES := $(wildcard client/examples/*.c)
-UNIT := $(wildcard tests/unit/*.c) tests/ground/selection.c
+UNIT := $(wildcard tests/unit/*.c) tests/ground/selection.c tests/scale/growth.c \
+    tests/bench/process.c tests/bench/table.c
 GROUND := $(wildcard tests/ground/*.c)
 INTEGRATION := $(GROUND) $(wildcard tests/integration/*.c)
 FAULT := $(GROUND) $(wildcard tests/fault/*.c)
 BENCH := $(wildcard tests/bench/*.c) tests/ground/attack.c tests/ground/flood.c tests/ground/neighbour.c
+
+# Its servers and clients are the benchmark's.
+SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c places.c load.c protocols.c raw.c table.c) \
+    tests/ground/neighbour.c
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))
@@ -108,11 +113,15 @@ $(B)/examples/%: $(B)/obj/client/examples/%.o $(B)/libkvstore.a
 
 $(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(DAEMON)))
 	$(call print,LD,$@)
-	$(Q)$(LINK) -o $@ $^ $(LIBS) $(shell pkg-config --libs check)
+	$(Q)$(LINK) -o $@ $^ $(LIBS) $(shell pkg-config --libs check) -lm
 
 $(B)/bench: $(call objects,$(BENCH)) $(B)/libkvstore.a
 	$(call print,LD,$@)
 	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs libnats) -lpthread
+
+$(B)/scale: $(call objects,$(SCALE)) $(B)/libkvstore.a
+	$(call print,LD,$@)
+	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) -lpthread -lm
 
 $(B)/integration: $(call objects,$(INTEGRATION)) $(B)/libkvstore.a
 	$(call print,LD,$@)
@@ -215,6 +224,19 @@ bench:
 	@$(B)/bench $(if $(STRICT),--strict) "$(CURDIR)/$(B)/kvstored" "$$(cat build/nats-server.path)" "$$(cat build/redis-server.path)" \
 	    "$(CURDIR)/build/bench.d" "$(CURDIR)/build/bench.json" $(if $(ROWS),'$(ROWS)')
 
+# What each operation costs as keys, buckets and sessions grow, up to so many; AXES='keys watches' measures these alone.
+.PHONY: scale
+SCALE_KEYS ?= 1000000
+SCALE_BUCKETS ?= 10000
+SCALE_SESSIONS ?= 20000
+AXES ?=
+scale:
+	@./bootstrap run
+	@$(MAKE) --no-print-directory -j2 all $(B)/scale
+	@rm -rf build/scale.d && mkdir -p build/scale.d
+	@$(B)/scale "$(CURDIR)/$(B)/kvstored" "$$(cat build/nats-server.path)" "$(CURDIR)/build/scale.d" \
+	    "$(CURDIR)/build/scale.json" $(SCALE_KEYS) $(SCALE_BUCKETS) $(SCALE_SESSIONS) $(AXES)
+
 .PHONY: lint format
 lint:
 	@./bootstrap check
@@ -253,7 +275,7 @@ install: all
 .PHONY: clean distclean
 clean:
 	rm -rf build/asan build/obj build/pic build/examples build/fuzz build/tests build/check build/power build/bench \
-	    build/kvstored build/kvctl build/libkvstore* build/unit build/integration build/fault
+	    build/scale.d build/kvstored build/kvctl build/libkvstore* build/unit build/integration build/fault build/scale
 distclean:
 	rm -rf build run
 
@@ -269,6 +291,7 @@ help:
 	@echo 'make over-tls        the suites with an external nats-server, over TLS 1.2 and 1.3'
 	@echo 'make power           a loss of power at POWER_MOMENTS (1000) moments: what was acknowledged is there'
 	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them; STRICT=1'
+	@echo 'make scale           what each operation costs as keys (SCALE_KEYS), buckets and sessions grow; AXES=...'
 	@echo 'make soak            a million keys in memory: memory, time to load, time of a look-up'
 	@echo 'make fuzz            fuzz the protocol and its parsers for FUZZ_SECONDS (600)'
 	@echo 'make lint, format    check and apply the layout, check the code'

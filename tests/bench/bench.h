@@ -27,6 +27,8 @@ struct bench_place {
     char url[64];
     const char *authority; /* of the server's certificate, for a connection with TLS; NULL: without */
     bool is_durable;       /* the server syncs each write, and the daemon commits groups of them */
+    bool syncs_seldom;     /* an embedded server does not sync each write, for what is not about the disk */
+    const char *sections;  /* of the daemon's configuration, besides listen and nats; NULL: all defaults */
     int port;
     pid_t server, daemon;
 };
@@ -62,9 +64,7 @@ bench_row_fn embedded_keys_per_s;
 /* pipelines.c: many calls in flight, and Redis */
 bench_row_fn pipelined_put_per_s, pipelined_get_per_s, pipelined_get_once_per_s, embedded_deep_per_s,
     redis_set_durable_per_s;
-/* scale.c: what one call costs the daemon when there is more of everything; 'peer' is less of it */
-bench_row_fn idle_sessions_us, many_buckets_us, in_flight_us;
-/* The same over TLS; 'peer' is without. */
+/* tls.c: what one call costs the daemon over TLS; 'peer' is without. */
 bench_row_fn tls_put_us, tls_get_us, tls_one_us;
 /* memory.c */
 bench_row_fn idle_memory_kb, idle_client_kb, first_answer_ms;
@@ -83,12 +83,18 @@ void bench_stop(struct bench *bench);
 /* A server with TLS, which is ordinary otherwise, and a daemon. Starts them at the first call. */
 const struct bench_place *bench_start_encrypted(const struct bench *bench);
 
+/* A server, and a daemon of that name in front of it. place->name is set. The bucket is there afterwards. */
+void bench_start_external(const struct bench *bench, struct bench_place *place, const char *daemon_name);
+
 /* A daemon with a server of its own; group_commit: NULL for the default. Its bucket is there afterwards. */
 void bench_start_embedded(const struct bench *bench, struct bench_place *place, const char *name,
                           const char *group_commit);
 
 /* One more daemon in front of a place's server, and one more Redis, under a name of their own. */
 void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name);
+
+/* Starts a daemon that has ended, with the configuration that it had. */
+void bench_restart_daemon(const struct bench *bench, struct bench_place *place, const char *name);
 void bench_start_redis(const struct bench *bench, struct bench_redis *redis, const char *name, bool is_durable);
 
 /* --- process.c ----------------------------------------------------------------------------------------- */
@@ -105,6 +111,12 @@ void bench_end(pid_t pid);
 /* Resident memory of a process, and the processor time that it has taken in all its threads. */
 double bench_rss_kb(pid_t pid);
 double bench_cpu_us(pid_t pid);
+
+/* Memory that programs can still take, in kilobytes. */
+double bench_available_kb(void);
+
+/* How often the threads of a process have begun to wait: what an idle program wakes up for. */
+double bench_waits(pid_t pid);
 
 /* What the clients of one round share with the parent. */
 struct bench_client {

@@ -202,6 +202,30 @@ double load_per_s(const struct load *load)
     return bench_alone(&client, run_load);
 }
 
+/* Of load_cost_us. */
+struct cost {
+    const struct load *load;
+    pid_t daemon;
+};
+
+static void run_counted(struct bench_client *client)
+{
+    const struct cost *cost = client->context;
+    uint64_t answered = 0;
+    double before_us = bench_cpu_us(cost->daemon);
+
+    load_run(cost->load, &answered);
+    client->result = (bench_cpu_us(cost->daemon) - before_us) / (double)answered;
+}
+
+double load_cost_us(const struct load *load, pid_t daemon)
+{
+    struct cost cost = {load, daemon};
+    const struct bench_client client = {.context = &cost};
+
+    return bench_alone(&client, run_counted);
+}
+
 void load_fill(const struct load *load)
 {
     struct load fill = *load;
@@ -241,5 +265,23 @@ void load_await(const struct load *load)
         if (bench_now_s() > give_up_s)
             bench_die("%s does not serve", (const char *)load->where);
         usleep(200);
+    }
+}
+
+void load_open_idle(const struct load_protocol *protocol, const char *path, unsigned connections)
+{
+    const struct load load = {.prefix = "first", .keys = 1};
+    char request[LOAD_REQUEST_BYTES], answer[4096];
+
+    for (unsigned i = 0; i < connections; i++) {
+        int fd = load_connect_unix(path);
+        size_t length = protocol->request(request, LOAD_GET, &load, i);
+        uint64_t revision;
+        bool is_answer;
+        if (send(fd, request, length, MSG_NOSIGNAL) != (ssize_t)length)
+            bench_die("send: %s", strerror(errno));
+        ssize_t received = recv(fd, answer, sizeof(answer), 0);
+        if (received <= 0 || protocol->take(answer, (size_t)received, LOAD_GET, &is_answer, &revision) == 0)
+            bench_die("an idle client was not answered");
     }
 }

@@ -39,7 +39,7 @@ struct load {
     const char *prefix;
     unsigned connections, depth; /* requests in flight on each */
     unsigned keys;
-    unsigned buckets; /* kvstored: 0: the one, else many.0, many.1, … in turn */
+    unsigned buckets; /* kvstored: 0: the one, else many-0, many-1, … in turn */
     bool is_cached;   /* kvstored: with the consistency "cached" */
     bool has_total;   /* ends after so many requests, and not after BENCH_ROUND_S */
     uint64_t total;
@@ -54,6 +54,9 @@ double load_run(const struct load *load, uint64_t *answered);
 /* The same in a process of its own. */
 double load_per_s(const struct load *load);
 
+/* The same; returns the daemon's processor time for one request in microseconds, whatever the server does. */
+double load_cost_us(const struct load *load, pid_t daemon);
+
 /* Puts every key of the load once, in a process of its own. */
 void load_fill(const struct load *load);
 
@@ -61,6 +64,9 @@ void load_fill(const struct load *load);
 void load_await(const struct load *load);
 
 int load_connect_unix(const void *path);
+
+/* Opens connections that each ask for a key once, and leaves them open. */
+void load_open_idle(const struct load_protocol *protocol, const char *path, unsigned connections);
 
 /* Where the MessagePack value ends that begins at bytes, NULL where it is not whole. */
 const uint8_t *load_skip_value(const uint8_t *bytes, const uint8_t *end);

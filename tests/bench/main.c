@@ -19,7 +19,6 @@
 
 static const char embedded[] = "Embedded mode, the default", external[] = "External mode",
                   neighbour[] = "Beside a bad neighbour; the peer is without it", size[] = "Size",
-                  scale[] = "What a call costs when there is more of everything",
                   tls[] = "Over TLS; the peer is without it";
 
 static const struct table_row rows[] = {
@@ -54,9 +53,6 @@ static const struct table_row rows[] = {
     {size, "memory per idle client", "KB", false, 0, 0, 1, idle_client_kb},
     {size, "memory per key beside key and value", "bytes", false, 0, 0, 128, cached_key_bytes},
     {size, "start to first answer", "ms", false, 0, 0, 0, first_answer_ms},
-    {scale, "cost of a call, 10000 idle sessions vs none", "us", false, 0, 1.0, 0, idle_sessions_us},
-    {scale, "cost of a call, 8192 in flight vs 64", "us", false, 0, 1.0, 0, in_flight_us},
-    {scale, "cost of a call, 1000 buckets vs 1", "us", false, 0, 1.0, 0, many_buckets_us},
     {tls, "cost of a put over TLS vs without", "us", false, 0, 1.3, 0, tls_put_us},
     {tls, "cost of a get over TLS vs without", "us", false, 0, 1.3, 0, tls_get_us},
     {tls, "cost of a put and a get over TLS, one in flight", "us", false, 1.3, 1.1, 0, tls_one_us},

@@ -2,10 +2,8 @@
 
 #include "tests/bench/load.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define IDLE_CLIENTS 1000u
@@ -72,24 +70,11 @@ double idle_memory_kb(const struct bench *bench, bool is_ours)
     return rss_kb;
 }
 
-/* Connections that each have asked for something once. */
 static void open_clients(const void *context)
 {
     const struct fresh *fresh = context;
-    const struct load load = {.prefix = "first", .keys = 1};
-    char request[LOAD_REQUEST_BYTES], answer[4096];
 
-    for (unsigned i = 0; i < IDLE_CLIENTS; i++) {
-        int fd = load_connect_unix(fresh->socket_path);
-        size_t length = fresh->protocol->request(request, LOAD_GET, &load, i);
-        uint64_t revision;
-        bool is_answer;
-        if (send(fd, request, length, MSG_NOSIGNAL) != (ssize_t)length)
-            bench_die("send: %s", strerror(errno));
-        ssize_t received = recv(fd, answer, sizeof(answer), 0);
-        if (received <= 0 || fresh->protocol->take(answer, (size_t)received, LOAD_GET, &is_answer, &revision) == 0)
-            bench_die("an idle client was not answered");
-    }
+    load_open_idle(fresh->protocol, fresh->socket_path, IDLE_CLIENTS);
 }
 
 double idle_client_kb(const struct bench *bench, bool is_ours)

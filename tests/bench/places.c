@@ -67,19 +67,24 @@ static FILE *begin_conf(struct bench_place *place, const char *name)
     snprintf(place->socket_path, sizeof(place->socket_path), "%s.sock", name);
     snprintf(path, sizeof(path), "%s.yaml", name);
     FILE *file = create(path);
-    fprintf(file, "listen: {path: %s}\nlimits: {sessions: 16000}\n", place->socket_path);
+    fprintf(file, "listen: {path: %s}\n%s", place->socket_path, place->sections != NULL ? place->sections : "");
     return file;
+}
+
+void bench_restart_daemon(const struct bench *bench, struct bench_place *place, const char *name)
+{
+    char path[256];
+
+    snprintf(path, sizeof(path), "%s.yaml", name);
+    char *argv[] = {(char *)bench->kvstored, "--config", path, NULL};
+    place->daemon = bench_spawn(name, argv);
 }
 
 /* Ends the configuration, and starts the daemon with it. */
 static void end_conf(const struct bench *bench, struct bench_place *place, const char *name, FILE *file)
 {
-    char path[256];
-
     fclose(file);
-    snprintf(path, sizeof(path), "%s.yaml", name);
-    char *argv[] = {(char *)bench->kvstored, "--config", path, NULL};
-    place->daemon = bench_spawn(name, argv);
+    bench_restart_daemon(bench, place, name);
 }
 
 void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name)
@@ -111,6 +116,13 @@ static void make_bucket(const struct bench_place *place)
             bench_die("the daemon does not serve: %s", error.message);
         usleep(20000);
     }
+}
+
+void bench_start_external(const struct bench *bench, struct bench_place *place, const char *daemon_name)
+{
+    start_nats(bench, place);
+    bench_start_daemon(bench, place, daemon_name);
+    make_bucket(place);
 }
 
 void bench_start_redis(const struct bench *bench, struct bench_redis *redis, const char *name, bool is_durable)
@@ -169,7 +181,8 @@ void bench_start_embedded(const struct bench *bench, struct bench_place *place, 
         bench_die("no directory");
     place->name = name;
     FILE *file = begin_conf(place, name);
-    fprintf(file, "nats: {data_dir: '%s/%s', server: '%s'}\n", directory, name, bench->nats_server);
+    fprintf(file, "nats: {data_dir: '%s/%s', server: '%s'%s}\n", directory, name, bench->nats_server,
+            place->syncs_seldom ? ", sync_interval: 60" : "");
     if (group_commit != NULL)
         fprintf(file, "buckets: {group_commit: %s}\n", group_commit);
     end_conf(bench, place, name, file);
@@ -181,14 +194,10 @@ void bench_start(struct bench *bench)
     bench->ordinary.name = "ordinary";
     bench->durable.name = "durable";
     bench->durable.is_durable = true;
-    start_nats(bench, &bench->ordinary);
-    start_nats(bench, &bench->durable);
-    bench_start_daemon(bench, &bench->ordinary, "kvstored");
-    bench_start_daemon(bench, &bench->durable, "kvstored-durable");
+    bench_start_external(bench, &bench->ordinary, "kvstored");
+    bench_start_external(bench, &bench->durable, "kvstored-durable");
     bench_start_redis(bench, &bench->redis, "redis", false);
     bench_start_redis(bench, &bench->redis_durable, "redis-durable", true);
-    make_bucket(&bench->ordinary);
-    make_bucket(&bench->durable);
     bench_start_embedded(bench, &bench->embedded, "embedded", NULL);
     await_redis(&bench->redis);
     await_redis(&bench->redis_durable);

@@ -1,6 +1,7 @@
 #include "tests/bench/bench.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -31,7 +32,7 @@ _Noreturn void bench_die(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    fprintf(stderr, "bench: ");
+    fprintf(stderr, "%s: ", program_invocation_short_name);
     vfprintf(stderr, format, args);
     fprintf(stderr, "\n");
     va_end(args);
@@ -75,29 +76,43 @@ void bench_end(pid_t pid)
     waitpid(pid, NULL, 0);
 }
 
-double bench_rss_kb(pid_t pid)
+/* The number behind a name at the beginning of a line; -1: there is none. */
+static double read_field(const char *path, const char *name)
 {
-    char path[64], line[256];
-    double rss_kb = -1;
+    char line[256];
+    double number = -1;
 
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
     FILE *file = fopen(path, "r");
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
-        if (strncmp(line, "VmRSS:", 6) == 0)
-            rss_kb = strtod(line + 6, NULL);
+    while (file != NULL && number < 0 && fgets(line, sizeof(line), file) != NULL) {
+        if (strncmp(line, name, strlen(name)) == 0)
+            number = strtod(line + strlen(name), NULL);
     }
     if (file != NULL)
         fclose(file);
+    return number;
+}
+
+double bench_rss_kb(pid_t pid)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    double rss_kb = read_field(path, "VmRSS:");
     if (rss_kb < 0)
         bench_die("a server has ended");
     return rss_kb;
 }
 
-/* schedstat's first number: nanoseconds on a processor (the kernel's Documentation/scheduler/sched-stats). */
-double bench_cpu_us(pid_t pid)
+double bench_available_kb(void)
 {
-    char path[64], text[128];
-    double cpu_us = 0;
+    return read_field("/proc/meminfo", "MemAvailable:");
+}
+
+/* Return the sum of what take reads from a file of each thread of the process. */
+static double sum_of_threads(pid_t pid, const char *file_name, double (*take)(const char *path))
+{
+    char path[64];
+    double sum = 0;
 
     snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
     DIR *threads = opendir(path);
@@ -106,15 +121,33 @@ double bench_cpu_us(pid_t pid)
     for (struct dirent *entry; (entry = readdir(threads)) != NULL;) {
         if (entry->d_name[0] == '.')
             continue;
-        snprintf(path, sizeof(path), "/proc/%d/task/%.16s/schedstat", (int)pid, entry->d_name);
-        FILE *file = fopen(path, "r");
-        if (file != NULL && fgets(text, sizeof(text), file) != NULL)
-            cpu_us += strtod(text, NULL) / 1000;
-        if (file != NULL)
-            fclose(file);
+        snprintf(path, sizeof(path), "/proc/%d/task/%.16s/%.16s", (int)pid, entry->d_name, file_name);
+        double number = take(path);
+        sum += number > 0 ? number : 0; /* the thread may have ended */
     }
     closedir(threads);
-    return cpu_us;
+    return sum;
+}
+
+/* schedstat's first number: nanoseconds on a processor (the kernel's Documentation/scheduler/sched-stats). */
+static double take_cpu_us(const char *path)
+{
+    return read_field(path, "") / 1000;
+}
+
+double bench_cpu_us(pid_t pid)
+{
+    return sum_of_threads(pid, "schedstat", take_cpu_us);
+}
+
+static double take_waits(const char *path)
+{
+    return read_field(path, "voluntary_ctxt_switches:");
+}
+
+double bench_waits(pid_t pid)
+{
+    return sum_of_threads(pid, "status", take_waits);
 }
 
 /* --- Clients ----------------------------------------------------------------------------------------- */

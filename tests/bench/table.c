@@ -30,22 +30,26 @@ bool table_is_reached(const struct table_result *result)
 
 /* --- The terminal --------------------------------------------------------------------------------------- */
 
+void table_format_number(char text[TABLE_NUMBER_BYTES], double number)
+{
+    char digits[32];
+    int decimals = number >= 100 ? 0 : number >= 10 ? 1 : 2;
+    size_t length = (size_t)snprintf(digits, sizeof(digits), "%.*f", decimals, number);
+
+    for (size_t i = 0; i < length; i++) {
+        if (number >= 1000 && i > 0 && (length - i) % 3 == 0)
+            *text++ = ' ';
+        *text++ = digits[i];
+    }
+    *text = '\0';
+}
+
 static void print_number(double number)
 {
-    char text[32];
+    char text[TABLE_NUMBER_BYTES];
 
-    if (number >= 1000)
-        snprintf(text, sizeof(text), "%.0f", number);
-    else
-        snprintf(text, sizeof(text), number >= 100 ? "%.0f" : number >= 10 ? "%.1f" : "%.2f", number);
-    size_t length = strlen(text);
-    bool has_groups = number >= 1000;
-    printf("%*s", (int)(9 - length - (has_groups ? (length - 1) / 3 : 0)), "");
-    for (size_t i = 0; i < length; i++) {
-        if (has_groups && i > 0 && (length - i) % 3 == 0)
-            putchar(' ');
-        putchar(text[i]);
-    }
+    table_format_number(text, number);
+    printf("%9s", text);
 }
 
 /* How far beyond the mark, in eighths of a cell; shorter is worse, whichever way the ratio goes. */

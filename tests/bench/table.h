@@ -6,7 +6,8 @@
 
 #include "tests/bench/bench.h"
 
-#define TABLE_ROUNDS 5u
+#define TABLE_ROUNDS       5u
+#define TABLE_NUMBER_BYTES 40
 
 /* A row and what it must reach. A ratio is ours / peer; 0: nothing is asked of it. */
 struct table_row {
@@ -23,6 +24,9 @@ struct table_result {
     const struct table_row *row;
     double ours[TABLE_ROUNDS], peer[TABLE_ROUNDS];
 };
+
+/* Writes a number as people read it, with its thousands apart. */
+void table_format_number(char text[TABLE_NUMBER_BYTES], double number);
 
 double table_ratio(const struct table_result *result);
 bool table_is_reached(const struct table_result *result);

@@ -158,6 +158,7 @@ static void report_and_reset(struct neighbour *neighbour, struct neighbour_repor
     qsort(neighbour->samples_ms, count, sizeof(double), compare);
     report->calls = neighbour->calls;
     if (count > 0) {
+        report->p50_ms = neighbour->samples_ms[count / 2];
         report->p99_ms = neighbour->samples_ms[(count - 1) * 99 / 100];
         report->longest_ms = neighbour->samples_ms[count - 1];
     }

@@ -16,7 +16,7 @@
 /* Its calls since the last report. */
 struct neighbour_report {
     size_t calls;
-    double p99_ms, longest_ms;
+    double p50_ms, p99_ms, longest_ms;
     char error[NEIGHBOUR_ERROR_BYTES]; /* "": every call was answered, and well. After an error there are no calls */
 };
 

@@ -19,6 +19,7 @@ Suite *decode_suite(void);
 Suite *error_suite(void);
 Suite *filter_suite(void);
 Suite *frame_suite(void);
+Suite *growth_suite(void);
 Suite *hash_suite(void);
 Suite *jetstream_suite(void);
 Suite *jobs_suite(void);

@@ -1,0 +1,101 @@
+/*
+ * scale [--short] KVSTORED NATS-SERVER DIRECTORY JSON KEYS BUCKETS SESSIONS [AXIS…]
+ *
+ * All paths are absolute; DIRECTORY is empty, and the program's own. KEYS, BUCKETS and SESSIONS are the largest sizes.
+ * With AXIS (keys, buckets, sessions, watches, calls) only these. The exit status is 1 if a row has failed.
+ */
+#include "tests/scale/scale.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name;
+    void (*measure)(struct scale *scale);
+} axes[] = {{"keys", scale_keys},
+            {"buckets", scale_buckets},
+            {"sessions", scale_sessions},
+            {"watches", scale_watches},
+            {"calls", scale_in_flight}};
+
+#define AXES (sizeof(axes) / sizeof(axes[0]))
+
+void scale_report(struct scale *scale, struct growth *growth)
+{
+    scale_print_progress("%s", "");
+    scale->failed += growth_print(growth);
+    growth_write_json(scale->json, growth, !scale->has_rows);
+    scale->has_rows = true;
+    growth_free(growth);
+}
+
+void scale_print_progress(const char *format, ...)
+{
+    va_list args;
+
+    if (!isatty(STDERR_FILENO))
+        return;
+    fprintf(stderr, "\r\033[2K");
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+}
+
+void scale_skip(const char *format, ...)
+{
+    va_list args;
+
+    printf("SKIPPED: ");
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    printf("\n");
+    fflush(stdout);
+}
+
+static bool is_wanted(const char *name, int count, char **wanted)
+{
+    for (int i = 0; i < count; i++) {
+        if (strcmp(name, wanted[i]) == 0)
+            return true;
+    }
+    return count == 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench bench;
+    struct scale scale = {.bench = &bench};
+
+    scale.is_short = argc > 1 && strcmp(argv[1], "--short") == 0;
+    argc -= scale.is_short;
+    argv += scale.is_short;
+    if (argc < 8) {
+        fprintf(stderr, "usage: scale [--short] KVSTORED NATS-SERVER DIRECTORY JSON KEYS BUCKETS SESSIONS [AXIS...]\n");
+        return 2;
+    }
+    bench.kvstored = argv[1];
+    bench.nats_server = argv[2];
+    scale.most_keys = strtoull(argv[5], NULL, 10);
+    scale.most_buckets = strtoull(argv[6], NULL, 10);
+    scale.most_sessions = strtoull(argv[7], NULL, 10);
+    if (chdir(argv[3]) != 0 || (scale.json = fopen(argv[4], "w")) == NULL)
+        bench_die("%s: %s", argv[3], strerror(errno));
+    signal(SIGPIPE, SIG_IGN);
+
+    fprintf(scale.json, "[\n");
+    for (size_t i = 0; i < AXES; i++) {
+        if (is_wanted(axes[i].name, argc - 8, argv + 8))
+            axes[i].measure(&scale);
+    }
+    fprintf(scale.json, "\n]\n");
+    if (fclose(scale.json) != 0)
+        bench_die("cannot write %s", argv[4]);
+    printf("\n%u rows failed\n", scale.failed);
+    return scale.failed > 0;
+}

@@ -1,0 +1,96 @@
+/*
+ * scale: what each operation costs at growing numbers of keys, buckets and sessions, and whether it has its shape.
+ *
+ * main.c runs the axes, growth.h is the table and the rule by which rows fail. Each axis is one file. Every size has a
+ * daemon of its own, whose data is removed afterwards. Servers and clients are those of tests/bench.
+ */
+#ifndef TESTS_SCALE_SCALE_H
+#define TESTS_SCALE_SCALE_H
+
+#include "client/kvstore.h"
+#include "tests/bench/bench.h"
+#include "tests/scale/growth.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct scale {
+    const struct bench *bench;
+    bool is_short;
+    uint64_t most_keys, most_buckets, most_sessions;
+    FILE *json;
+    bool has_rows; /* of the JSON */
+    unsigned failed;
+};
+
+/* --- Axes. Each prints its tables, adds them to the JSON, and counts what has failed. ----------------- */
+
+void scale_keys(struct scale *scale);
+void scale_buckets(struct scale *scale);
+void scale_sessions(struct scale *scale);
+void scale_watches(struct scale *scale);
+void scale_in_flight(struct scale *scale);
+
+/* Print a table, add it to the JSON, free it. */
+void scale_report(struct scale *scale, struct growth *growth);
+
+/* Say on standard error what is measured now, if somebody watches. */
+void scale_print_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Print the line by which tests/run counts what was left out. */
+void scale_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* --- place.c: a daemon with its server ---------------------------------------------------------------- */
+
+struct scale_place {
+    const struct bench *bench;
+    struct bench_place place; /* place.server is the embedded server's pid, too */
+    bool is_embedded;
+    char name[32];
+    char sections[1024];
+    struct kvs *kvs;
+    char failure[160]; /* of the last operation that has failed */
+};
+
+/*
+ * Start a daemon with limits that are wide enough for every size, and connect to it. In the short version the embedded
+ * server syncs seldom: its rows are about processor time and memory.
+ */
+void scale_start(struct scale_place *place, const struct scale *scale, const char *name, bool is_embedded);
+
+/* End the daemon and its server, and remove their data. */
+void scale_end(struct scale_place *place);
+
+/*
+ * End the daemon and its embedded server well, or with SIGKILL, and start them again. *sample is the start, until the
+ * health of the bucket is good. An external server goes on.
+ */
+enum scale_ending { SCALE_STOP, SCALE_KILL };
+void scale_restart(struct scale_place *place, enum scale_ending ending, double units, struct growth_sample *sample);
+
+/* Keep the library's last error as the place's failure. Returns false. */
+bool scale_note_error(struct scale_place *place, const char *what);
+
+/* A number of daemon.stats, by the name of a map and of a member. Dies if the daemon does not answer. */
+uint64_t scale_stat(struct scale_place *place, const char *map, const char *member);
+
+/* --- Measuring ---------------------------------------------------------------------------------------- */
+
+struct scale_span {
+    double begin_s, processor_us;
+};
+
+struct scale_span scale_begin(const struct scale_place *place);
+struct growth_sample scale_finish(const struct scale_place *place, struct scale_span span, double units);
+
+/* One operation; false: it has failed, see scale_note_error. */
+typedef bool scale_operation(struct scale_place *place, void *context);
+
+/*
+ * Measure an operation that has so many units: `rounds` rounds, each of as many repetitions as take a fifth of a
+ * second, in the short version a twentieth. The cell fails with the operation.
+ */
+void scale_measure(struct growth *growth, size_t row, struct scale_place *place, unsigned rounds, double units,
+                   scale_operation *operation, void *context);
+
+#endif
