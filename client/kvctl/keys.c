@@ -87,7 +87,8 @@ static void print_told(struct listing *listing, const struct told_keys *told)
     for (size_t i = 0; i < told->count && listing->left > 0; i++) {
         const struct told_key *item = &told->items[i];
         bool is_last = i + 1 == told->count || strcmp(item->key, told->items[i + 1].key) != 0;
-        if (is_last && item->is_there && (listing->options.after == NULL || strcmp(item->key, listing->options.after) > 0))
+        if (is_last && item->is_there &&
+            (listing->options.after == NULL || strcmp(item->key, listing->options.after) > 0))
             print_key(listing, item->key);
     }
 }
