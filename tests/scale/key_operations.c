@@ -225,10 +225,10 @@ bool keys_list_pages(struct scale_place *place, void *context)
     return true;
 }
 
-bool keys_list_page(struct scale_place *place, void *context)
+static bool list_page(struct scale_place *place, void *context, enum kvs_consistency consistency)
 {
     char after[KEYS_NAME_BYTES], **names = NULL;
-    const struct kvs_keys_options page = {.limit = PAGE, .after = after};
+    const struct kvs_keys_options page = {.limit = PAGE, .after = after, .consistency = consistency};
     size_t count = 0;
 
     make_any_name(context, after);
@@ -236,6 +236,16 @@ bool keys_list_page(struct scale_place *place, void *context)
         return scale_note_error(place, "kv.keys");
     kvs_free(names);
     return true;
+}
+
+bool keys_list_page(struct scale_place *place, void *context)
+{
+    return list_page(place, context, KVS_CONSISTENCY_CACHED);
+}
+
+bool keys_list_page_direct(struct scale_place *place, void *context)
+{
+    return list_page(place, context, KVS_CONSISTENCY_DIRECT);
 }
 
 bool keys_watch(struct scale_place *place, void *context)

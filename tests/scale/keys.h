@@ -37,7 +37,7 @@ scale_operation keys_update_some;
 scale_operation keys_commit_some;
 
 /* All keys in one call, all in pages of 1,000, a page of 100 from a random key on. */
-scale_operation keys_list, keys_list_pages, keys_list_page;
+scale_operation keys_list, keys_list_pages, keys_list_page, keys_list_page_direct;
 
 /* A watch from the beginning until it is ready. */
 scale_operation keys_watch;
