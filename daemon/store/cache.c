@@ -384,7 +384,7 @@ static void free_key(struct cache *cache, struct cache_key *key)
 static bool add_to_order(struct cache *cache, const struct cache_key *key)
 {
     size_t before = cache->order.bytes;
-    bool is_added = order_add(&cache->order, key->bytes);
+    bool is_added = order_add(&cache->order, key->bytes) == ORDER_ADDED;
 
     account(cache, cache->order.bytes, before);
     return is_added;

@@ -148,22 +148,44 @@ static bool grow_leaf(struct order *order, size_t at)
     return true;
 }
 
-bool order_add(struct order *order, const char *name)
+/* Names that come in their order are not looked for. */
+static struct order_place place_to_add(const struct order *order, const char *name)
 {
-    struct order_place place = place_of(order, name, false);
+    const char *last = order_last(order);
 
+    if (last == NULL || strcmp(name, last) <= 0)
+        return place_of(order, name, false);
+    size_t leaf = order->leaf_count - 1;
+    return (struct order_place){.leaf = leaf, .index = order->leaves[leaf]->count};
+}
+
+/* Whether the name is the one behind the place. */
+static bool is_at(const struct order *order, struct order_place place, const char *name)
+{
+    if (place.leaf < order->leaf_count && place.index == order->leaves[place.leaf]->count)
+        place = (struct order_place){.leaf = place.leaf + 1};
+    const char *next = order_next(order, &place);
+    return next != NULL && strcmp(next, name) == 0;
+}
+
+enum order_added order_add(struct order *order, const char *name)
+{
+    struct order_place place = place_to_add(order, name);
+
+    if (is_at(order, place, name))
+        return ORDER_HAD_IT;
     if (order->leaf_count == 0 && insert_leaf(order, 0, LEAF_NAMES_FIRST) == NULL)
-        return false;
+        return ORDER_NO_MEMORY;
     struct order_leaf *leaf = order->leaves[place.leaf];
     bool is_full = leaf->count == leaf->capacity;
     if (is_full && !(leaf->capacity < ORDER_LEAF_NAMES ? grow_leaf(order, place.leaf) : split(order, &place)))
-        return false;
+        return ORDER_NO_MEMORY;
     leaf = order->leaves[place.leaf];
     memmove((void *)(leaf->names + place.index + 1), (void *)(leaf->names + place.index),
             (leaf->count - place.index) * sizeof(*leaf->names));
     leaf->names[place.index] = name;
     leaf->count++;
-    return true;
+    return ORDER_ADDED;
 }
 
 /* --- Removing -------------------------------------------------------------------------------------- */
@@ -215,6 +237,18 @@ void order_remove(struct order *order, const char *name)
     join_with_next(order, place.leaf);
     if (place.leaf > 0)
         join_with_next(order, place.leaf - 1);
+}
+
+const char *order_take_last(struct order *order)
+{
+    const char *last = order_last(order);
+
+    if (last == NULL)
+        return NULL;
+    size_t at = order->leaf_count - 1;
+    if (--order->leaves[at]->count == 0)
+        remove_leaf(order, at);
+    return last;
 }
 
 void order_clear(struct order *order)

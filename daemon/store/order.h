@@ -1,7 +1,8 @@
 /*
  * order: a set of names in byte order.
  *
- * Used by cache, so that a page of keys costs what it returns and not what the bucket has. The names are borrowed. They
+ * Used by cache, so that a page of keys costs what it returns and not what the bucket has, and by scan, which gathers
+ * keys as they come. The names are borrowed. They
  * stand in leaves of up to ORDER_LEAF_NAMES, and one array has the leaves in their order: of five million names it has
  * some fifty thousand. That takes about 12 bytes for each name. The first leaf begins small.
  */
@@ -31,8 +32,25 @@ struct order_place {
     size_t index;
 };
 
-/* Adds a name that is not there yet. False: out of memory, and nothing is changed. */
-bool order_add(struct order *order, const char *name);
+enum order_added {
+    ORDER_ADDED,
+    ORDER_HAD_IT,   /* nothing is changed */
+    ORDER_NO_MEMORY /* nothing is changed */
+};
+
+enum order_added order_add(struct order *order, const char *name);
+
+/* The last name, NULL if there is none. */
+static inline const char *order_last(const struct order *order)
+{
+    if (order->leaf_count == 0)
+        return NULL;
+    const struct order_leaf *leaf = order->leaves[order->leaf_count - 1];
+    return leaf->names[leaf->count - 1];
+}
+
+/* Removes the last name and answers it; NULL if there is none. */
+const char *order_take_last(struct order *order);
 
 /* Removes a name. Does nothing where it is not there. */
 void order_remove(struct order *order, const char *name);

@@ -1,5 +1,6 @@
 #include "daemon/store/scan.h"
 
+#include "daemon/block.h"
 #include "daemon/store/read.h"
 #include "daemon/store/replica.h"
 
@@ -131,11 +132,8 @@ void read_history(struct store *store, struct arena *arena, struct read_history 
 
 /* --- A bucket's keys ------------------------------------------------------------------------------- */
 
-/*
- * With a limit, only the lowest keys so far are kept: up to this many times the
- * limit are collected before the rest is thrown away, so that sorting stays cheap.
- */
-#define KEYS_SLACK 2u
+/* So many names are freed at once; more a slice at a time. */
+#define NAMES_AT_ONCE 1000u
 
 /* What a key takes in the answer at most: its bytes and a str 16 header. */
 static size_t packed_bytes(const char *key)
@@ -143,62 +141,110 @@ static size_t packed_bytes(const char *key)
     return strlen(key) + 3;
 }
 
-static int compare_keys(const void *a, const void *b)
+/* A name in memory, with its place in the order. */
+static size_t name_bytes(char *name)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    return block_bytes(name) + 2 * sizeof(name);
 }
 
-static void free_keys(struct read_keys *keys, size_t from)
+static void free_names(struct order *names)
 {
-    for (size_t i = from; i < keys->count; i++) {
-        keys->bytes -= packed_bytes(keys->keys[i]);
-        free(keys->keys[i]);
-    }
-    if (from < keys->count)
-        keys->count = from;
+    struct order_place place = {0};
+
+    for (const char *name; (name = order_next(names, &place)) != NULL;)
+        free((char *)name);
+    order_clear(names);
 }
 
-/* A key that is written meanwhile may come several times. */
-static void drop_twins(struct read_keys *keys)
-{
-    size_t kept = 0;
+/* --- Freeing: a million names take longer than a turn may --- */
 
-    for (size_t i = 0; i < keys->count; i++) {
-        if (kept > 0 && strcmp(keys->keys[kept - 1], keys->keys[i]) == 0) {
-            keys->bytes -= packed_bytes(keys->keys[i]);
-            free(keys->keys[i]);
-        } else {
-            keys->keys[kept++] = keys->keys[i];
+struct listed_names {
+    struct listed_names *next;
+    struct order names;
+};
+
+static bool run_freeing(struct job *job)
+{
+    struct store *store = (struct store *)((char *)job - offsetof(struct store, freeing_names));
+
+    while (store->listed_names != NULL) {
+        struct listed_names *listed = store->listed_names;
+        for (unsigned i = 0; i < ORDER_LEAF_NAMES; i++)
+            free((char *)order_take_last(&listed->names));
+        if (listed->names.leaf_count == 0) {
+            order_clear(&listed->names);
+            store->listed_names = listed->next;
+            free(listed);
         }
+        if (jobs_slice_is_over(store->jobs))
+            return true;
     }
-    keys->count = kept;
+    return false;
 }
 
-static void keep_lowest_keys(struct read_keys *keys)
+void scan_free_all(struct store *store)
 {
-    if (keys->count > 0 && !keys->is_sorted)
-        qsort((void *)keys->keys, keys->count, sizeof(*keys->keys), compare_keys);
-    if (!keys->is_sorted)
-        drop_twins(keys);
-    if (keys->limit > 0)
-        free_keys(keys, keys->limit);
+    struct listed_names *listed;
+
+    jobs_remove(store->jobs, &store->freeing_names);
+    while ((listed = store->listed_names) != NULL) {
+        store->listed_names = listed->next;
+        free_names(&listed->names);
+        free(listed);
+    }
+}
+
+/* Nothing is listed any more. */
+static void drop_names(struct read_keys *keys)
+{
+    struct store *store = keys->store;
+    struct listed_names *listed = keys->count > NAMES_AT_ONCE ? malloc(sizeof(*listed)) : NULL;
+
+    if (listed == NULL) {
+        free_names(&keys->names);
+    } else {
+        listed->names = keys->names;
+        listed->next = store->listed_names;
+        store->listed_names = listed;
+        jobs_add(store->jobs, &store->freeing_names, run_freeing);
+    }
+    memset(&keys->names, 0, sizeof(keys->names));
+    keys->count = 0;
+    keys->bytes = 0;
+    keys->memory_bytes = 0;
+}
+
+/* --- Gathering --- */
+
+/* The names as the caller is given them; NULL: out of memory. */
+static const char **make_list(const struct read_keys *keys)
+{
+    const char **list = malloc((keys->count + 1) * sizeof(*list));
+    struct order_place place = {0};
+    size_t count = 0;
+
+    for (const char *name; list != NULL && (name = order_next(&keys->names, &place)) != NULL;)
+        list[count++] = name;
+    return list;
 }
 
 void read_keys_finish(struct read_keys *keys, const struct error *error)
 {
     struct bucket *handle = keys->handle;
+    const char **list = NULL;
+    struct error memory;
 
     if (error == NULL && keys->error.code != ERROR_NONE)
         error = &keys->error;
-    if (error == NULL)
-        keep_lowest_keys(keys);
-    /* done may free the memory that *keys is in, so its strings go first out of reach, then away. */
-    char **list = keys->keys;
-    size_t count = keys->count;
+    if (error == NULL && (list = make_list(keys)) == NULL) {
+        error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        error = &memory;
+    }
+    /* done may free the memory that *keys is in, so its names go first out of reach, then away. */
+    struct read_keys listed = {.store = keys->store, .names = keys->names, .count = keys->count};
     arena_end_task(&keys->task);
-    keys->done(keys->arg, (const char *const *)list, error == NULL ? count : 0, error);
-    for (size_t i = 0; i < count; i++)
-        free(list[i]);
+    keys->done(keys->arg, list, error == NULL ? listed.count : 0, error);
+    drop_names(&listed);
     free((void *)list);
     if (handle != NULL)
         bucket_release(handle);
@@ -206,42 +252,70 @@ void read_keys_finish(struct read_keys *keys, const struct error *error)
 
 static void restart_keys(void *arg)
 {
-    free_keys(arg, 0);
+    drop_names(arg);
 }
 
-static bool keep_key(struct read_keys *keys, const char *key)
+static void drop_last(struct read_keys *keys)
 {
-    if (keys->count == keys->capacity) {
-        size_t capacity = keys->capacity > 0 ? keys->capacity * 2 : 64;
-        char **list = realloc((void *)keys->keys, capacity * sizeof(*list));
-        if (list == NULL)
-            return false;
-        keys->keys = list;
-        keys->capacity = capacity;
-    }
-    keys->keys[keys->count] = strdup(key);
-    if (keys->keys[keys->count] == NULL)
-        return false;
-    keys->count++;
-    keys->bytes += packed_bytes(key);
-    return true;
+    char *name = (char *)order_take_last(&keys->names);
+
+    keys->bytes -= packed_bytes(name);
+    keys->memory_bytes -= name_bytes(name);
+    keys->count--;
+    free(name);
 }
 
-/* Keeps a key, and only the lowest ones so far. False: keys->error says what is wrong. */
+static enum order_added keep_key(struct read_keys *keys, const char *key)
+{
+    char *name = strdup(key);
+    enum order_added added = name != NULL ? order_add(&keys->names, name) : ORDER_NO_MEMORY;
+
+    if (added == ORDER_ADDED) {
+        keys->count++;
+        keys->bytes += packed_bytes(name);
+        keys->memory_bytes += name_bytes(name);
+    } else {
+        free(name);
+    }
+    return added;
+}
+
+/* What was taken for keys that others have pushed out since serves the next ones. */
+static bool take_memory(struct read_keys *keys)
+{
+    size_t more = keys->memory_bytes > keys->taken_bytes ? keys->memory_bytes - keys->taken_bytes : 0;
+
+    if (more == 0)
+        return true;
+    keys->taken_bytes += more;
+    return keys->take_memory(keys->memory_arg, more);
+}
+
+/*
+ * Keeps a key; with a limit only the lowest ones so far. One that is written meanwhile may come several times. False:
+ * keys->error says what is wrong.
+ */
 static bool add_key(struct read_keys *keys, const char *key)
 {
-    if (!keys->take_memory(keys->memory_arg, packed_bytes(key))) {
-        read_set_memory_error(&keys->error, "less");
-        return false;
-    }
-    if (!keep_key(keys, key)) {
+    bool is_full = keys->limit > 0 && keys->count >= keys->limit;
+
+    if (is_full && strcmp(key, order_last(&keys->names)) >= 0)
+        return true;
+    switch (keep_key(keys, key)) {
+    case ORDER_ADDED:
+        break;
+    case ORDER_HAD_IT:
+        return true;
+    case ORDER_NO_MEMORY:
         error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return false;
     }
-    /* Only what is to be answered counts against the bytes. */
-    bool has_slack = keys->limit > 0 && keys->count > keys->limit;
-    if (has_slack && (keys->count >= keys->limit * KEYS_SLACK + 1024 || keys->bytes > keys->bytes_max))
-        keep_lowest_keys(keys);
+    if (is_full)
+        drop_last(keys);
+    if (!take_memory(keys)) {
+        read_set_memory_error(&keys->error, "less");
+        return false;
+    }
     if (keys->bytes <= keys->bytes_max)
         return true;
     error_set(&keys->error, ERROR_TOO_LARGE,
@@ -252,7 +326,6 @@ static bool add_key(struct read_keys *keys, const char *key)
 
 bool read_keys_add(struct read_keys *keys, const char *key)
 {
-    keys->is_sorted = true;
     return add_key(keys, key) && (keys->limit == 0 || keys->count < keys->limit);
 }
 
@@ -314,8 +387,7 @@ static void cancel_keys(struct arena_task *task)
 
     bucket_wait_cancel(&keys->wait);
     consumer_stop(&keys->reading);
-    free_keys(keys, 0);
-    free((void *)keys->keys);
+    drop_names(keys);
     if (keys->handle != NULL)
         bucket_release(keys->handle);
 }
@@ -329,8 +401,7 @@ void read_keys_begin(struct store *store, struct arena *arena, struct read_keys 
 
 void read_keys_from_nats(struct read_keys *keys)
 {
-    free_keys(keys, 0);
-    keys->is_sorted = false;
+    drop_names(keys);
     bucket_open(keys->store, &keys->wait, keys->bucket, keys->arena->owner, keys->deadline_ms, on_keys_handle, keys);
 }
 

@@ -11,6 +11,7 @@
 #include "daemon/nats/consumer.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket.h"
+#include "daemon/store/order.h"
 #include "daemon/store/store.h"
 
 struct read_history {
@@ -60,9 +61,10 @@ struct read_keys {
     struct bucket_wait wait;
     struct consumer_reading reading;
     const char *subject;
-    char **keys;
-    size_t count, capacity, bytes;
-    bool is_sorted; /* each key was added behind the one before it */
+    struct order names;
+    size_t count, bytes;
+    size_t memory_bytes; /* of the names that are kept */
+    size_t taken_bytes;  /* that take_memory was told of */
     struct error error;
 };
 
@@ -79,5 +81,8 @@ bool read_keys_add(struct read_keys *keys, const char *key);
 void read_keys_from_nats(struct read_keys *keys);
 
 void read_keys_finish(struct read_keys *keys, const struct error *error);
+
+/* Frees what earlier listings have left, at the end of the daemon. */
+void scan_free_all(struct store *store);
 
 #endif

@@ -6,6 +6,7 @@
 #include "daemon/store/feed.h"
 #include "daemon/store/group.h"
 #include "daemon/store/replica.h"
+#include "daemon/store/scan.h"
 #include "daemon/store/watch.h"
 
 #include <ctype.h>
@@ -156,6 +157,7 @@ void store_free(struct store *store)
     bucket_forget_all(store);
     admin_free_all(store);
     replica_free_all(store);
+    scan_free_all(store);
     consumer_end_removals(&store->jetstream);
     jetstream_free(&store->jetstream);
     requests_free(&store->requests);

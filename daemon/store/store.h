@@ -42,9 +42,11 @@ struct store {
     uint64_t full_until_ms;         /* loop time; until then no bucket gives up its place for another one */
     struct watch *paused_watches;   /* wait for room */
     struct cache_budget cache_budget;
-    struct job collecting;   /* the memory of caches that were cleared */
-    uint64_t entry_serial;   /* numbers what watches are told */
-    struct arena list_arena; /* of the listing for cache.buckets */
+    struct job collecting; /* the memory of caches that were cleared */
+    struct job freeing_names;
+    struct listed_names *listed_names; /* of listings that are over */
+    uint64_t entry_serial;             /* numbers what watches are told */
+    struct arena list_arena;           /* of the listing for cache.buckets */
     struct timer list_timer;
     bool is_listing;
     char name[72];                       /* that NATS knows this daemon by: nats.name, or its default */

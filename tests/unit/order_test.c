@@ -53,7 +53,8 @@ static void check_find(const struct order *order, unsigned number)
 
 static void add(struct order *order, unsigned number)
 {
-    ck_assert(order_add(order, names[number]));
+    ck_assert_int_eq(order_add(order, names[number]), ORDER_ADDED);
+    ck_assert_int_eq(order_add(order, names[number]), ORDER_HAD_IT);
     is_in[number] = true;
 }
 
@@ -124,12 +125,28 @@ START_TEST(what_was_removed_leaves_no_memory_behind)
 }
 END_TEST
 
+START_TEST(the_last_names_are_taken_one_by_one)
+{
+    struct order order = {0};
+
+    ck_assert_ptr_null(order_take_last(&order));
+    add_all(&order);
+    for (unsigned i = NAMES; i-- > 0;) {
+        ck_assert_ptr_eq(order_last(&order), names[i]);
+        ck_assert_ptr_eq(order_take_last(&order), names[i]);
+    }
+    ck_assert_ptr_null(order_last(&order));
+    ck_assert_uint_eq(order.leaf_count, 0);
+    order_clear(&order);
+}
+END_TEST
+
 START_TEST(a_name_that_is_not_there_is_not_removed)
 {
     struct order order = {0};
 
     order_remove(&order, "a");
-    ck_assert(order_add(&order, "b"));
+    ck_assert_int_eq(order_add(&order, "b"), ORDER_ADDED);
     order_remove(&order, "a");
     order_remove(&order, "c");
     struct order_place place = order_find(&order, "a", false);
@@ -147,6 +164,7 @@ Suite *order_suite(void)
     tcase_add_loop_test(tests, random_changes_keep_the_order, 0, 3);
     tcase_add_test(tests, names_that_come_in_order_fill_their_leaves);
     tcase_add_test(tests, what_was_removed_leaves_no_memory_behind);
+    tcase_add_test(tests, the_last_names_are_taken_one_by_one);
     tcase_add_test(tests, a_name_that_is_not_there_is_not_removed);
     suite_add_tcase(suite, tests);
     return suite;
