@@ -110,6 +110,7 @@ static void build_settings(struct kvs *kvs, const char *method, const char *buck
         kvs_request_boolean(request, options->compression == KVS_SWITCH_ON);
     }
     add_seconds(request, "limit_marker_ttl", options->limit_marker_ttl_s);
+    add_seconds(request, "marker_ttl", options->marker_ttl_s);
     add_placement(request, options);
     add_republish(request, options);
     add_mirror_and_sources(request, options);
@@ -176,6 +177,30 @@ enum kvs_code kvs_async_bucket_purge(struct kvs *kvs, const char *bucket, const 
                                      kvs_done_fn *done, void *context)
 {
     begin_bucket(kvs, "bucket.purge", bucket);
+    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+}
+
+static void build_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options)
+{
+    struct kvs_request *request = begin_bucket(kvs, "bucket.compact", bucket);
+
+    if (options != NULL)
+        add_seconds(request, "older_than", options->older_than_s);
+}
+
+enum kvs_code kvs_bucket_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options,
+                                 uint64_t *removed)
+{
+    if (removed != NULL)
+        *removed = 0;
+    build_compact(kvs, bucket, options);
+    return call_run(kvs, CALL_TIMEOUT(options), result_read_revision, removed);
+}
+
+enum kvs_code kvs_async_bucket_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options,
+                                       kvs_done_fn *done, void *context)
+{
+    build_compact(kvs, bucket, options);
     return call_submit(kvs, CALL_TIMEOUT(options), done, context);
 }
 

@@ -66,6 +66,7 @@ static void read_plain(const struct kvs_value *map, struct kvs_bucket_info *info
     info->max_value_size = setting(map, "max_value_size");
     info->max_bytes = setting(map, "max_bytes");
     info->limit_marker_ttl_s = setting(map, "limit_marker_ttl");
+    info->marker_ttl_s = setting(map, "marker_ttl");
     info->storage = says(kvs_value_member(map, "storage"), "memory") ? KVS_STORAGE_MEMORY : KVS_STORAGE_FILE;
     info->compression = kvs_value_boolean(kvs_value_member(map, "compression"));
     info->allows_ttl = kvs_value_boolean(kvs_value_member(map, "allows_ttl"));

@@ -407,6 +407,7 @@ struct kvs_bucket_options {
     unsigned replicas;
     enum kvs_switch compression;
     int64_t limit_marker_ttl_s; /* when values expire, leave markers that live so long; -1: none */
+    int64_t marker_ttl_s;       /* the daemon removes markers of deleted keys after so many seconds; -1: they stay */
 
     const char *placement_cluster;
     const char *const *placement_tags;
@@ -439,6 +440,7 @@ struct kvs_bucket_info {
     int64_t max_value_size;
     int64_t max_bytes;
     int64_t limit_marker_ttl_s;
+    int64_t marker_ttl_s;
     enum kvs_storage storage;
     bool compression;
     bool allows_ttl;    /* a value can have a TTL of its own */
@@ -473,6 +475,15 @@ enum kvs_code kvs_bucket_delete(struct kvs *kvs, const char *bucket, const struc
 
 /* Empties a bucket. */
 enum kvs_code kvs_bucket_purge(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options);
+
+struct kvs_compact_options {
+    int64_t older_than_s; /* age in seconds of the markers; 0: what the bucket's marker_ttl says; -1: any age */
+    double timeout_s;
+};
+
+/* Removes the markers of deleted keys. removed, their number, may be NULL. After KVS_DEADLINE_EXCEEDED call again. */
+enum kvs_code kvs_bucket_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options,
+                                 uint64_t *removed);
 
 enum kvs_code kvs_bucket_info(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
                               struct kvs_bucket_info **info);
@@ -609,6 +620,8 @@ enum kvs_code kvs_async_bucket_delete(struct kvs *kvs, const char *bucket, const
                                       kvs_done_fn *done, void *context);
 enum kvs_code kvs_async_bucket_purge(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
                                      kvs_done_fn *done, void *context);
+enum kvs_code kvs_async_bucket_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options,
+                                       kvs_done_fn *done, void *context);
 enum kvs_code kvs_async_bucket_info(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
                                     kvs_done_fn *done, void *context);
 enum kvs_code kvs_async_bucket_list(struct kvs *kvs, const struct kvs_list_options *options, kvs_done_fn *done,

@@ -25,7 +25,7 @@ struct method {
 
 #define BUCKET_OPTIONS                                                                                                 \
     "description history ttl max_value_size max_bytes storage replicas compression placement republish mirror "        \
-    "sources metadata limit_marker_ttl timeout"
+    "sources metadata limit_marker_ttl marker_ttl timeout"
 
 static const struct method methods[] = {
     {"kv.get", handle_kv_get, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency timeout"},
@@ -45,6 +45,7 @@ static const struct method methods[] = {
     {"bucket.update", handle_bucket_update, 1, 1, CONF_ACCESS_ADMIN, true, true, BUCKET_OPTIONS},
     {"bucket.delete", handle_bucket_delete, 1, 1, CONF_ACCESS_ADMIN, true, true, "timeout"},
     {"bucket.purge", handle_bucket_purge, 1, 1, CONF_ACCESS_ADMIN, true, true, "timeout"},
+    {"bucket.compact", handle_bucket_compact, 1, 1, CONF_ACCESS_ADMIN, true, true, "older_than timeout"},
     {"bucket.info", handle_bucket_info, 1, 1, CONF_ACCESS_READ, true, true, "timeout"},
     {"bucket.list", handle_bucket_list, 0, 0, CONF_ACCESS_NONE, false, true, "filter timeout"},
     {"watch.start", handle_watch_start, 1, 1, CONF_ACCESS_READ, true, true,

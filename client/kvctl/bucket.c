@@ -129,6 +129,7 @@ static bool settings_read(struct settings *settings, const struct invocation *in
         !read_unsigned(invocation, "replicas", &options->replicas) ||
         !given_duration(invocation, "ttl", &options->ttl_s) ||
         !given_duration(invocation, "marker-ttl", &options->limit_marker_ttl_s) ||
+        !given_duration(invocation, "delete-marker-ttl", &options->marker_ttl_s) ||
         !given_size(invocation, "max-bytes", &options->max_bytes) ||
         !given_size(invocation, "max-value-size", &options->max_value_size) ||
         !read_storage(invocation, &options->storage) || !read_compression(invocation, &options->compression) ||
@@ -164,8 +165,8 @@ static bool text_of_setting(const char *name, const struct kvs_value *value, str
     static const struct {
         const char *name;
         bool is_duration;
-    } settings[] = {
-        {"ttl", true}, {"limit_marker_ttl", true}, {"bytes", false}, {"max_bytes", false}, {"max_value_size", false}};
+    } settings[] = {{"ttl", true},    {"limit_marker_ttl", true}, {"marker_ttl", true},
+                    {"bytes", false}, {"max_bytes", false},       {"max_value_size", false}};
     int64_t number = kvs_value_integer(value);
 
     for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++) {
@@ -217,6 +218,19 @@ enum status bucket_edit(struct invocation *invocation)
 }
 
 /* --- Whole buckets --------------------------------------------------------------------------- */
+
+enum status bucket_compact(struct invocation *invocation)
+{
+    struct kvs_compact_options options = {.timeout_s = invocation->timeout_s};
+    uint64_t removed = 0;
+
+    if (!given_duration(invocation, "older-than", &options.older_than_s))
+        return STATUS_FAILED;
+    if (kvs_bucket_compact(invocation->kvs, invocation->arguments[0], &options, &removed) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    printf(invocation->json ? "{\"removed\":%" PRIu64 "}\n" : "%" PRIu64 "\n", removed);
+    return STATUS_OK;
+}
 
 enum status bucket_info(struct invocation *invocation)
 {

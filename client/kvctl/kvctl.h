@@ -224,6 +224,7 @@ enum status bucket_edit(struct invocation *invocation);
 enum status bucket_ls(struct invocation *invocation);
 enum status bucket_info(struct invocation *invocation);
 enum status bucket_rm(struct invocation *invocation);
+enum status bucket_compact(struct invocation *invocation);
 
 enum status daemon_health(struct invocation *invocation);
 enum status daemon_ping(struct invocation *invocation);

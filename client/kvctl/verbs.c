@@ -96,6 +96,7 @@ static const struct verb_option bucket_options[] = {
     {"replicas", "N", "servers of the cluster that hold the bucket"},
     {"compression", "on|off", "compress what is stored"},
     {"marker-ttl", "TIME", "leave a marker for this time when a value expires, so\nthat watchers hear of it"},
+    {"delete-marker-ttl", "TIME", "remove the markers of deleted keys after this time; none:\nthey stay. See compact"},
     {"cluster", "NAME", "place the bucket in this cluster"},
     {"tag", "TAG", "place it on servers with this tag; may be repeated"},
     {"republish-to", "SUBJECT", "publish what is written again on this subject"},
@@ -107,6 +108,12 @@ static const struct verb_option bucket_options[] = {
     {"source", "BUCKET",
      "gather what is written to this bucket; may be repeated;\nBUCKET,domain=NAME,filter=KEYS of some of its keys"},
     {"metadata", "NAME=VALUE", "a note that is kept with the bucket; may be repeated"},
+    {0},
+};
+
+static const struct verb_option compact_options[] = {
+    {"older-than", "TIME",
+     "only markers older than this; none: of any age. Without it\nthe bucket's --delete-marker-ttl counts"},
     {0},
 };
 
@@ -139,6 +146,14 @@ const struct verb verbs[] = {
     {"rm", "BUCKET", 1, 1, "delete a bucket and all that is in it",
      "Deletes BUCKET with every key in it. It does not ask, and there is no way back.", "  kvctl rm config\n", NULL,
      bucket_rm},
+    {"compact", "BUCKET", 1, 1, "remove the markers of deleted keys",
+     "Removes the markers that deleted keys have left in BUCKET, and prints their number. A watch\n"
+     "that is resumed from before a removed marker must begin anew. With the embedded server a\n"
+     "marker stays until the old values of its key have left the server's files. If the time is\n"
+     "over before all is done, run it again, or allow more with --timeout.",
+     "  kvctl compact sessions --older-than 1d\n"
+     "  kvctl --timeout 60 compact sessions --older-than none\n",
+     compact_options, bucket_compact},
     {"get", "BUCKET KEY", 2, 2, "print a key's value",
      "Prints the value byte for byte; only on a terminal a newline follows. With --json prints\n"
      "the whole entry: key, value, revision, created (microseconds since 1970), operation and\n"

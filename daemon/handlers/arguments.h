@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 /* A TTL far below what overflows the server's nanoseconds. */
-#define TTL_MAX_S (100LL * 365 * 24 * 3600)
+#define TTL_MAX_S BUCKET_TTL_MAX_S
 
 /* --- Positional arguments, counted from 0 --- */
 

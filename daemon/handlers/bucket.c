@@ -7,7 +7,9 @@
 #include "daemon/handlers/handlers.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/admin.h"
+#include "daemon/store/compact.h"
 
+#include <inttypes.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -212,6 +214,21 @@ static bool take_metadata(struct call *call, struct bucket_config *config)
     return true;
 }
 
+/* A marker is what tells the outcome of a delete whose answer was lost: it stays as long as such a question may come.
+ */
+static bool take_marker_ttl(struct call *call, struct bucket_config *config)
+{
+    int64_t min_s = (2 * (int64_t)call->store->conf->calls.max_timeout_ms + 999) / 1000;
+
+    if (!take_integer(call, config, "marker_ttl", BUCKET_MARKER_TTL, 0, TTL_MAX_S, &config->marker_ttl_s))
+        return false;
+    if (config->marker_ttl_s == 0 || config->marker_ttl_s >= min_s)
+        return true;
+    call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                   "marker_ttl must be 0 or at least %" PRId64 " seconds, twice the longest timeout of a call", min_s);
+    return false;
+}
+
 /* All settings of the call; NULL when it is answered. */
 static struct bucket_config *take_config(struct call *call)
 {
@@ -235,8 +252,8 @@ static struct bucket_config *take_config(struct call *call)
         !take_integer(call, config, "replicas", BUCKET_REPLICAS, 1, 5, &config->replicas) ||
         !take_integer(call, config, "limit_marker_ttl", BUCKET_LIMIT_MARKER_TTL, 0, TTL_MAX_S,
                       &config->limit_marker_ttl_s) ||
-        !take_storage(call, config) || !take_placement(call, config) || !take_republish(call, config) ||
-        !take_mirror_and_sources(call, config) || !take_metadata(call, config))
+        !take_marker_ttl(call, config) || !take_storage(call, config) || !take_placement(call, config) ||
+        !take_republish(call, config) || !take_mirror_and_sources(call, config) || !take_metadata(call, config))
         return NULL;
     /* As in NATS and its clients. */
     if (config->max_value_size == 0)
@@ -305,7 +322,7 @@ static void pack_info(msgpack_packer *packer, const struct bucket_info *info)
     unsigned optional = config->set & (BUCKET_DESCRIPTION | BUCKET_PLACEMENT | BUCKET_REPUBLISH | BUCKET_MIRROR |
                                        BUCKET_SOURCES | BUCKET_METADATA);
 
-    msgpack_pack_map(packer, 14u + (unsigned)__builtin_popcount(optional));
+    msgpack_pack_map(packer, 15u + (unsigned)__builtin_popcount(optional));
     pack_named_str(packer, "bucket", info->name);
     pack_named_integer(packer, "history", config->history);
     pack_named_integer(packer, "ttl", config->ttl_s);
@@ -315,6 +332,7 @@ static void pack_info(msgpack_packer *packer, const struct bucket_info *info)
     pack_named_integer(packer, "replicas", config->replicas);
     pack_bool(packer, "compression", config->compression);
     pack_named_integer(packer, "limit_marker_ttl", config->limit_marker_ttl_s);
+    pack_named_integer(packer, "marker_ttl", config->marker_ttl_s);
     pack_bool(packer, "allows_ttl", info->allows_ttl);
     pack_bool(packer, "allows_atomic", info->allows_atomic);
     pack_named_integer(packer, "values", (int64_t)info->values);
@@ -404,6 +422,35 @@ void handle_bucket_delete(struct call *call)
 void handle_bucket_purge(struct call *call)
 {
     start_admin(call, admin_purge, NULL);
+}
+
+static void answer_removed(void *arg, uint64_t removed, const struct error *error)
+{
+    struct call *call = arg;
+
+    if (error != NULL) {
+        call_fail(call, error);
+        return;
+    }
+    msgpack_pack_uint64(call_begin_result(call), removed);
+    call_end_result(call);
+}
+
+void handle_bucket_compact(struct call *call)
+{
+    struct compact *compact = arena_zalloc(&call->arena, sizeof(*compact));
+
+    if (compact == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!option_integer(call, "older_than", 0, TTL_MAX_S, -1, &compact->older_than_s))
+        return;
+    compact->bucket = call->bucket;
+    compact->deadline_ms = call->deadline_ms;
+    compact->done = answer_removed;
+    compact->arg = call;
+    compact_start(call->store, &call->arena, compact);
 }
 
 void handle_bucket_info(struct call *call)

@@ -37,6 +37,7 @@ void handle_bucket_create(struct call *call);
 void handle_bucket_update(struct call *call);
 void handle_bucket_delete(struct call *call);
 void handle_bucket_purge(struct call *call);
+void handle_bucket_compact(struct call *call);
 void handle_bucket_info(struct call *call);
 void handle_bucket_list(struct call *call);
 

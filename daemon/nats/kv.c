@@ -71,6 +71,10 @@ static const char *check_tokens(const char *key, size_t length, bool is_filter)
 
 const char *kv_check_key(const char *key, size_t length)
 {
+    static const char reserved[] = KV_RESERVED_PREFIX;
+
+    if (length >= sizeof(reserved) - 1 && memcmp(key, reserved, sizeof(reserved) - 1) == 0)
+        return "keys that begin with _kvstored. are the daemon's own";
     return check_tokens(key, length, false);
 }
 

@@ -20,6 +20,7 @@
  */
 #define KV_HEADER_ROOM_BYTES       512
 #define KV_METADATA_MAX_VALUE_SIZE "kvstored.max_value_size"
+#define KV_METADATA_MARKER_TTL     "kvstored.marker_ttl"
 
 /*
  * The server's limit of a stream's name is 255, less "KV_", and less one: a stream of the longest name keeps its
@@ -56,6 +57,14 @@
 #define KV_HEADER_PENDING          "Nats-Num-Pending"
 #define KV_HEADER_LAST             "Nats-Last-Sequence"
 #define KV_HEADER_UPTO             "Nats-UpTo-Sequence"
+
+/*
+ * The last message of this key says up to which revision delete markers may have been removed: see compact. It is a
+ * marker itself, which other clients take for a deleted key. The names before it are ours, for more of its kind.
+ */
+#define KV_RESERVED_PREFIX  "_kvstored."
+#define KV_COMPACTED_KEY    KV_RESERVED_PREFIX "compacted"
+#define KV_HEADER_COMPACTED "Kvstored-Compacted"
 
 enum kv_operation { KV_PUT, KV_DELETE, KV_PURGE };
 

@@ -4,6 +4,7 @@
 #include "daemon/log.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket.h"
+#include "daemon/store/compact.h"
 #include "daemon/store/replica.h"
 #include "daemon/table.h"
 
@@ -48,6 +49,7 @@ static void free_names(struct admin *admin)
 static void begin_change(struct admin *admin)
 {
     admin->is_changing = true;
+    compact_note_change(admin->store, admin->bucket);
     replica_begin_change(admin->store, admin->bucket);
 }
 
@@ -260,6 +262,9 @@ void admin_free_all(struct store *store)
         forget_removed(store, store->removed);
 }
 
+/* The marker_ttl of buckets that are made in embedded mode: a week. */
+#define MARKER_TTL_S (7 * 24 * 3600)
+
 /* --- Create ---------------------------------------------------------------------------------------- */
 
 static void on_created_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
@@ -342,6 +347,22 @@ static void add_expiry_markers(const struct admin *admin, unsigned level)
         json_object_set_new(admin->stream, "subject_delete_marker_ttl", json_integer(1000000000));
 }
 
+/*
+ * A watch that was away for a week begins anew. In external mode markers are also for other clients of NATS, which have
+ * no word for that: there they stay unless it is asked for.
+ */
+static struct bucket_config with_defaults(const struct admin *admin)
+{
+    struct bucket_config config = *admin->config;
+
+    if (admin->store->conf->nats.mode == CONF_NATS_EMBEDDED &&
+        !(config.set & (BUCKET_MARKER_TTL | BUCKET_MIRROR | BUCKET_SOURCES))) {
+        config.set |= BUCKET_MARKER_TTL;
+        config.marker_ttl_s = MARKER_TTL_S;
+    }
+    return config;
+}
+
 /* What can be asked for depends on the server, and in a cluster that is being upgraded on which one. */
 static void on_create_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
@@ -353,7 +374,8 @@ static void on_create_level(void *arg, json_t *answer, unsigned err_code, const 
         return;
     }
     (void)err_code;
-    admin->stream = bucket_config_to_stream(admin->bucket, admin->config, level_in(answer), window_ms(admin), &wrong);
+    struct bucket_config config = with_defaults(admin);
+    admin->stream = bucket_config_to_stream(admin->bucket, &config, level_in(answer), window_ms(admin), &wrong);
     if (admin->stream == NULL) {
         fail(admin, &wrong);
         return;

@@ -171,6 +171,7 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     bucket->is_exclusive = store->conf->nats.mode == CONF_NATS_EMBEDDED && !bucket_config_has_origin(config);
     bucket->is_clustered = !json_is_object(cluster) || json_object_get(cluster, "name") != NULL;
     bucket->max_value_size = bucket_config_max_value_size(config);
+    bucket->marker_ttl_s = bucket_config_marker_ttl(config);
     bucket->max_age_ms = (uint64_t)json_integer_value(json_object_get(config, "max_age")) / 1000000u;
     snprintf(bucket->leader, sizeof(bucket->leader), "%s", text_or_empty(json_object_get(cluster, "leader")));
     bucket->references = 1;

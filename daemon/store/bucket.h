@@ -29,6 +29,7 @@ struct bucket {
     bool is_clustered;      /* nobody knows which server reads it */
     int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
     uint64_t max_age_ms;    /* of every message; 0: for ever */
+    int64_t marker_ttl_s;   /* after which delete markers go; 0: they stay */
 
     /* Shared by the handles of one bucket: */
     struct group *group; /* commits its writes */

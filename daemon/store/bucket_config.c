@@ -101,35 +101,57 @@ static void set_metadata(json_t *stream, const struct bucket_config *config)
         set(metadata, config->metadata[i].name, json_string(config->metadata[i].value));
 }
 
-static void set_max_value_size(json_t *stream, int64_t size)
+/* A setting that NATS does not know; below 0: none. */
+static void set_own(json_t *stream, const char *name, int64_t number)
 {
     json_t *metadata = json_object_get(stream, "metadata");
     char text[24];
 
-    set_integer(stream, "max_msg_size", size < 0 ? -1 : size + KV_HEADER_ROOM_BYTES);
     if (metadata == NULL) {
         metadata = json_object();
         set(stream, "metadata", metadata);
     }
-    snprintf(text, sizeof(text), "%" PRId64, size);
-    if (size >= 0)
-        set(metadata, KV_METADATA_MAX_VALUE_SIZE, json_string(text));
+    snprintf(text, sizeof(text), "%" PRId64, number);
+    if (number >= 0)
+        set(metadata, name, json_string(text));
     else
-        json_object_del(metadata, KV_METADATA_MAX_VALUE_SIZE);
+        json_object_del(metadata, name);
+}
+
+/* -1: there is none. */
+static int64_t own(json_t *stream, const char *name)
+{
+    const char *text = json_string_value(json_object_get(json_object_get(stream, "metadata"), name));
+    char *end;
+
+    if (text == NULL)
+        return -1;
+    long long number = strtoll(text, &end, 10);
+    return end != text && *end == '\0' && number >= 0 ? number : -1;
+}
+
+static void set_max_value_size(json_t *stream, int64_t size)
+{
+    set_integer(stream, "max_msg_size", size < 0 ? -1 : size + KV_HEADER_ROOM_BYTES);
+    set_own(stream, KV_METADATA_MAX_VALUE_SIZE, size);
+}
+
+int64_t bucket_config_marker_ttl(json_t *stream)
+{
+    int64_t ttl_s = own(stream, KV_METADATA_MARKER_TTL);
+
+    return ttl_s > 0 && ttl_s <= BUCKET_TTL_MAX_S ? ttl_s : 0;
 }
 
 int64_t bucket_config_max_value_size(json_t *stream)
 {
     json_t *limit = json_object_get(stream, "max_msg_size");
-    json_t *asked = json_object_get(json_object_get(stream, "metadata"), KV_METADATA_MAX_VALUE_SIZE);
+    int64_t asked = own(stream, KV_METADATA_MAX_VALUE_SIZE);
     int64_t size = limit != NULL ? (int64_t)json_integer_value(limit) : -1;
 
-    if (size > 0 && asked != NULL) {
-        int64_t asked_size = strtoll(json_string_value(asked) != NULL ? json_string_value(asked) : "", NULL, 10);
-        /* Whoever changed the limit with another client meant that one. */
-        if (asked_size + KV_HEADER_ROOM_BYTES == size)
-            return asked_size;
-    }
+    /* Whoever changed the limit with another client meant that one. */
+    if (size > 0 && asked >= 0 && asked + KV_HEADER_ROOM_BYTES == size)
+        return asked;
     return size > 0 ? size : -1;
 }
 
@@ -202,6 +224,8 @@ static bool set_settings(json_t *stream, const char *bucket, const struct bucket
         set(stream, "compression", json_string(config->compression ? "s2" : "none"));
     if (given & BUCKET_PLACEMENT)
         set(stream, "placement", placement_of(config));
+    if (given & BUCKET_MARKER_TTL)
+        set_own(stream, KV_METADATA_MARKER_TTL, config->marker_ttl_s > 0 ? config->marker_ttl_s : -1);
     if (given & BUCKET_REPUBLISH)
         set(stream, "republish",
             json_pack("{s:s, s:s, s:b}", "src", config->republish_source, "dest", config->republish_destination,
@@ -412,7 +436,7 @@ bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answ
     info->is_sealed = json_is_true(json_object_get(stream, "sealed"));
 
     config->set = BUCKET_HISTORY | BUCKET_TTL | BUCKET_MAX_VALUE_SIZE | BUCKET_MAX_BYTES | BUCKET_STORAGE |
-                  BUCKET_REPLICAS | BUCKET_COMPRESSION | BUCKET_LIMIT_MARKER_TTL;
+                  BUCKET_REPLICAS | BUCKET_COMPRESSION | BUCKET_LIMIT_MARKER_TTL | BUCKET_MARKER_TTL;
     config->description = string_in(stream, "description");
     if (config->description != NULL)
         config->set |= BUCKET_DESCRIPTION;
@@ -426,6 +450,7 @@ bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answ
     config->replicas = json_integer_value(json_object_get(stream, "num_replicas"));
     config->compression = compression != NULL && strcmp(compression, "s2") == 0;
     config->limit_marker_ttl_s = json_integer_value(json_object_get(stream, "subject_delete_marker_ttl")) / NS_PER_S;
+    config->marker_ttl_s = bucket_config_marker_ttl(stream);
     read_republish(stream, config);
     return read_placement(arena, stream, config) && read_sources(arena, stream, config) &&
            read_metadata(arena, stream, config);

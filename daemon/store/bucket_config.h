@@ -16,6 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The longest ttl: 100 years. */
+#define BUCKET_TTL_MAX_S (100LL * 365 * 24 * 3600)
+
 /* Which settings are given. */
 enum bucket_setting {
     BUCKET_DESCRIPTION = 1 << 0,
@@ -31,7 +34,8 @@ enum bucket_setting {
     BUCKET_MIRROR = 1 << 10,
     BUCKET_SOURCES = 1 << 11,
     BUCKET_METADATA = 1 << 12,
-    BUCKET_LIMIT_MARKER_TTL = 1 << 13
+    BUCKET_LIMIT_MARKER_TTL = 1 << 13,
+    BUCKET_MARKER_TTL = 1 << 14
 };
 
 /* A bucket that this one is fed from. */
@@ -69,6 +73,7 @@ struct bucket_config {
     struct bucket_pair *metadata;
     size_t metadata_count;
     int64_t limit_marker_ttl_s; /* of the markers that the server leaves; 0: none */
+    int64_t marker_ttl_s;       /* of the markers of deleted keys; 0: they stay */
 };
 
 struct bucket_info {
@@ -106,5 +111,8 @@ bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answ
 
 /* The largest value in bytes that the bucket of this stream configuration takes; -1: no limit of its own. */
 int64_t bucket_config_max_value_size(json_t *stream);
+
+/* After how many seconds the daemon may remove delete markers by itself; 0: never. stream: its configuration. */
+int64_t bucket_config_marker_ttl(json_t *stream);
 
 #endif

@@ -11,7 +11,8 @@
 enum cache_flags {
     HAS_VALUE = 4,
     IS_USED = 8, /* since the clock's hand came by */
-    HAS_HEADERS = 16
+    HAS_HEADERS = 16,
+    IS_IN_ORDER = 32 /* its last entry is a value */
 };
 
 /* Chains of a segment; a power of two, as is the number of chains of a first segment that is smaller. */
@@ -253,7 +254,7 @@ static void set_entry(struct cache *cache, struct cache_key *key, const struct k
     key->created_us = entry->created_us;
     key->expires_us = expires_us;
     key->value_bytes = (uint32_t)entry->value_bytes;
-    key->flags = (uint8_t)((key->flags & IS_USED) | (unsigned)entry->operation);
+    key->flags = (uint8_t)((key->flags & (IS_USED | IS_IN_ORDER)) | (unsigned)entry->operation);
     cache_mark(cache, key);
 }
 
@@ -381,21 +382,30 @@ static void free_key(struct cache *cache, struct cache_key *key)
     free(key);
 }
 
-static bool add_to_order(struct cache *cache, const struct cache_key *key)
+static bool add_to_order(struct cache *cache, struct cache_key *key)
 {
     size_t before = cache->order.bytes;
-    bool is_added = order_add(&cache->order, key->bytes) == ORDER_ADDED;
 
+    if (key->flags & IS_IN_ORDER)
+        return true;
+    if (order_add(&cache->order, key->bytes) != ORDER_ADDED)
+        return false;
     account(cache, cache->order.bytes, before);
-    return is_added;
+    key->flags |= IS_IN_ORDER;
+    cache->value_count++;
+    return true;
 }
 
-static void remove_from_order(struct cache *cache, const struct cache_key *key)
+static void remove_from_order(struct cache *cache, struct cache_key *key)
 {
     size_t before = cache->order.bytes;
 
+    if (!(key->flags & IS_IN_ORDER))
+        return;
     order_remove(&cache->order, key->bytes);
     account(cache, cache->order.bytes, before);
+    key->flags &= (uint8_t)~IS_IN_ORDER;
+    cache->value_count--;
 }
 
 /* The key of that name, made where there is none. NULL: out of memory. */
@@ -414,10 +424,6 @@ static struct cache_key *obtain_key(struct cache *cache, const char *name)
     key = make_key(cache, name, length);
     if (key == NULL)
         return NULL;
-    if (!add_to_order(cache, key)) {
-        free_key(cache, key);
-        return NULL;
-    }
     *link_of(cache, key) = key;
     cache->count++;
     return key;
@@ -431,6 +437,13 @@ struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, i
         return NULL;
     append_key(cache, key);
     set_entry(cache, key, entry, expires_us);
+    /* Whoever lists the keys does not pass those that are deleted. */
+    if (entry->operation != KV_PUT) {
+        remove_from_order(cache, key);
+    } else if (!add_to_order(cache, key)) {
+        cache_remove(cache, key);
+        return NULL;
+    }
     if (with_value)
         add_value(cache, key, entry);
     /* Eviction may drop this key's value, but not the key. */

@@ -5,9 +5,9 @@
  * entry. A key is a block of memory that stays where it is: what is known of its last entry, and its name. Its value is
  * another block, unless it was evicted. Keys are found by linear hashing (Litwin, 1980), a table that grows by one
  * chain at a time, so that no single key waits for all to be moved. They also stand in a list from the oldest revision
- * to the newest, and in byte order. When all caches together are over their budget, values leave by the CLOCK algorithm
- * (second chance), which keeps values that were read recently. A cache that is cleared leaves its blocks to the budget,
- * which frees them a slice at a time.
+ * to the newest. Those that are not deleted stand in byte order. When all caches together are over their budget, values
+ * leave by the CLOCK algorithm (second chance), which keeps values that were read recently. A cache that is cleared
+ * leaves its blocks to the budget, which frees them a slice at a time.
  */
 #ifndef DAEMON_STORE_CACHE_H
 #define DAEMON_STORE_CACHE_H
@@ -58,8 +58,9 @@ struct cache {
     struct cache_key ***segments; /* of CACHE_SEGMENT chains each */
     size_t segment_count, segment_capacity;
     size_t chain_count; /* those beyond are not in use yet */
-    struct order order; /* of the keys' names */
-    size_t count;
+    struct order order; /* of the keys' names, but for those whose last entry is a marker */
+    size_t count;       /* of all keys */
+    size_t value_count; /* of those whose last entry is a value */
     size_t bytes;
     size_t value_bytes;  /* of the values that are there */
     size_t hand;         /* of the clock: a chain, */
@@ -139,7 +140,7 @@ void cache_cursor_begin(struct cache *cache, struct cache_cursor *cursor);
 struct cache_key *cache_cursor_next(struct cache_cursor *cursor);
 void cache_cursor_end(struct cache *cache, struct cache_cursor *cursor);
 
-/* --- Byte order; a place is valid until the cache is changed --- */
+/* --- Byte order, of the keys that are not deleted; a place is valid until the cache is changed --- */
 
 /* The place before the first key >= name; with is_behind, before the first key > name. */
 struct order_place cache_place(const struct cache *cache, const char *name, bool is_behind);

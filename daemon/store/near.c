@@ -277,7 +277,7 @@ static enum look take_key(struct near_keys *keys, const struct replica *replica,
 
     if (strncmp(name, keys->prefix, strlen(keys->prefix)) != 0)
         return LOOK_IS_DONE;
-    if (cache_operation(key) != KV_PUT || (keys->keys.filter != NULL && !kv_filter_matches(keys->keys.filter, name)))
+    if (keys->keys.filter != NULL && !kv_filter_matches(keys->keys.filter, name))
         return LOOK_ON;
     /* The bucket has no markers of expired values: only the server knows whether the key is still there. */
     if (replica->feed.info.expires_silently && replica_has_expired(replica, key))

@@ -127,6 +127,8 @@ bool operation_condition_holds(const struct operation *operation, const struct k
         if (operation->revision == 0)
             return last == NULL || last->operation != KV_PUT;
         return last != NULL && operation->revision == last->revision;
+    case OPERATION_IF_LAST:
+        return operation->revision == (last != NULL ? last->revision : 0);
     case OPERATION_ALWAYS:
         break;
     }

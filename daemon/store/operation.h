@@ -13,15 +13,16 @@
 
 enum operation_condition {
     OPERATION_ALWAYS,
-    OPERATION_IF_ABSENT,     /* the key is not there, or was deleted, or has expired */
-    OPERATION_IF_AT_REVISION /* the key's last message has the revision given; 0: as IF_ABSENT */
+    OPERATION_IF_ABSENT,      /* the key is not there, or was deleted, or has expired */
+    OPERATION_IF_AT_REVISION, /* the key's last message has the revision given; 0: as IF_ABSENT */
+    OPERATION_IF_LAST         /* the key's last message, a marker too, has the revision given; 0: it has none */
 };
 
 struct operation {
     const char *key;
     enum kv_operation kind;
     enum operation_condition condition;
-    uint64_t revision; /* of OPERATION_IF_AT_REVISION */
+    uint64_t revision; /* of OPERATION_IF_AT_REVISION and IF_LAST */
     const char *value;
     size_t value_bytes;
     int64_t ttl_s;                        /* 0: none of its own */

@@ -1,6 +1,7 @@
 #include "daemon/store/replica_parts.h"
 
 #include "daemon/log.h"
+#include "daemon/store/compact.h"
 #include "daemon/store/watch.h"
 
 #include <inttypes.h>
@@ -279,6 +280,7 @@ static void on_feed_begin(void *arg, bool is_anew)
         replica->is_loaded = false;
         replica->has_load = false;
         replica->acked = 0;
+        replica->compacted = 0;
         replica->compares = false;
         replica_drop_floors(replica);
         DL_FOREACH_SAFE(replica->watches, watch, next)
@@ -298,11 +300,37 @@ static void on_feed_begin(void *arg, bool is_anew)
                                                      .stored_us = replica->feed.info.last_us});
 }
 
+/*
+ * A host is about to remove markers of deleted keys. If it is not this one, the feed may not have brought them all:
+ * then a key is in memory that is deleted.
+ */
+static void note_horizon(struct replica *replica, uint64_t horizon)
+{
+    if (horizon > replica->compacted)
+        replica->compacted = horizon;
+    if (!replica_is_exclusive(replica))
+        replica_distrust(replica);
+}
+
+void replica_note_compacted(struct store *store, const char *bucket, uint64_t revision)
+{
+    struct replica *replica = replica_find(store, bucket);
+
+    if (replica == NULL)
+        return;
+    if (revision > replica->compacted)
+        replica->compacted = revision;
+    replica->wants_check = true;
+    replica_check_if_possible(replica);
+}
+
 static void on_feed_entry(void *arg, const struct kv_entry *entry)
 {
     struct replica *replica = arg;
     bool is_wanted = replica_tell(replica, entry);
 
+    if (strcmp(entry->key, KV_COMPACTED_KEY) == 0)
+        note_horizon(replica, compact_read_horizon(entry));
     if (replica->keeps_values || is_wanted)
         replica_take(replica, entry);
     if (is_wanted && replica->feed.batch.from != 0)
@@ -701,6 +729,6 @@ void replica_total(const struct store *store, struct replica_totals *totals)
         totals->buckets++;
         totals->cached_buckets += replica->keeps_values;
         if (replica->keeps_values)
-            totals->keys += replica->cache.count;
+            totals->keys += replica->cache.value_count;
     }
 }

@@ -90,6 +90,7 @@ struct replica {
     unsigned wait_count;
     struct job waking;
     uint64_t vanished_at; /* the revision that watches were told last with a key that had vanished; 0: none had */
+    uint64_t compacted;   /* markers up to this revision may have been removed */
     uint64_t acked;       /* the highest revision that this host has written */
 
     char name[KV_BUCKET_LENGTH_MAX + 1];
@@ -234,6 +235,12 @@ void replica_begin_change(struct store *store, const char *bucket);
 
 /* It is over, and the bucket is looked at. is_known: not so where the server may still do it, on this connection. */
 void replica_end_change(struct store *store, const char *bucket, bool is_known);
+
+/*
+ * Delete markers up to this revision were removed: whoever begins a watch at an earlier one may miss a deletion. The
+ * copy lets go of them. What it answers stays right meanwhile.
+ */
+void replica_note_compacted(struct store *store, const char *bucket, uint64_t revision);
 
 /* Ends the unanswered changes whose connection the server has closed. */
 void replica_end_doubtful_changes(struct store *store);

@@ -3,6 +3,7 @@
 #include "daemon/redact.h"
 #include "daemon/store/admin.h"
 #include "daemon/store/bucket.h"
+#include "daemon/store/compact_schedule.h"
 #include "daemon/store/feed.h"
 #include "daemon/store/group.h"
 #include "daemon/store/replica.h"
@@ -22,6 +23,7 @@
 #define CREATIONS_MAX 8u
 #define LOOK_UPS_MAX  32u
 #define ADMIN_MAX     8u
+#define PURGES_MAX    4u
 
 /* The link's events are the requests'; the store listens in to ask a new server what it is. */
 
@@ -106,6 +108,7 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
     store->creations.max = CREATIONS_MAX;
     store->look_ups.max = LOOK_UPS_MAX;
     store->administration.max = ADMIN_MAX;
+    store->purges.max = PURGES_MAX;
     set_name(store);
     if (replica_init_all(store) != 0)
         return -1;
@@ -133,6 +136,7 @@ end_replicas:
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
 {
     room_stop(store);
+    compact_schedule_end_all(store);
     group_close_all(store);
     replica_end_all(store);
     link_stop(store->link, stopped, arg);

@@ -55,7 +55,11 @@ struct store {
     struct request_limit creations;      /* of consumers for watches and copies, which may then read for long */
     struct request_limit look_ups;       /* of buckets */
     struct request_limit administration; /* what admin asks */
+    struct request_limit purges;         /* of delete markers */
     struct bulk_writes bulk_writes;
+    struct compact *compactions;                /* a list */
+    struct compact_schedule *compact_schedules; /* of buckets with a marker_ttl, by name: uthash */
+    bool is_ending;
     /*
      * Calls that may remove messages and leave no trace, of any bucket: purges and new settings. The beginning and the
      * end of each counts. Of the last whose end is not known it is told on which connection it may still come.

@@ -1,6 +1,7 @@
 #include "daemon/store/txn.h"
 
 #include "daemon/backoff.h"
+#include "daemon/store/compact_schedule.h"
 #include "daemon/store/replica.h"
 
 #include <inttypes.h>
@@ -33,6 +34,8 @@ static void finish(struct txn *txn, uint64_t first_revision, const struct error 
     room_end(txn->store, txn->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
         replica_note_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
+        if (txn->operations[i].kind != KV_PUT)
+            compact_schedule_note_delete(txn->store, handle);
     }
     if (error != NULL && error->has_revision && error->key != NULL)
         replica_note_revision(txn->store, txn->bucket, error->key, error->revision, false);

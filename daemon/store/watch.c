@@ -1,5 +1,6 @@
 #include "daemon/store/watch.h"
 
+#include "daemon/store/compact.h"
 #include "daemon/store/filter.h"
 #include "daemon/store/replica.h"
 
@@ -32,10 +33,18 @@ static bool matches(const struct watch *watch, const char *key)
     return filter_any_matches(watch->filters, watch->filter_count, key);
 }
 
+/* What the daemon writes for itself is no entry to anybody. */
+static bool is_wanted_by(const struct watch *watch, const struct kv_entry *entry)
+{
+    if (entry->operation == KV_PUT)
+        return true;
+    return !watch->ignores_deletes && strcmp(entry->key, KV_COMPACTED_KEY) != 0;
+}
+
 /* While it begins a watch waits for room, and what it is told then need not fit. */
 static void give(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
 {
-    bool is_wanted = entry->operation == KV_PUT || !watch->ignores_deletes;
+    bool is_wanted = is_wanted_by(watch, entry);
 
     if (is_wanted)
         watch->ops->entry(watch->arg, entry, serial, false);
@@ -49,7 +58,7 @@ static void give_live(struct watch *watch, const struct kv_entry *entry, uint64_
 {
     struct error error;
 
-    if (entry->operation != KV_PUT && watch->ignores_deletes)
+    if (!is_wanted_by(watch, entry))
         return;
     if (watch->ops->entry(watch->arg, entry, serial, true)) {
         if (entry->revision > watch->told)
@@ -123,35 +132,50 @@ static void on_fetched(void *arg, const struct kv_entry *entry, const struct err
     pause_watch(watch); /* goes on at the turn's end, not within this answer */
 }
 
+/* Gets the entry that watch->get names. */
+static void start_get(struct watch *watch, read_entry_fn *done)
+{
+    watch->get.bucket = watch->replica->name;
+    watch->get.with_markers = true;
+    watch->get.deadline_ms = uv_now(watch->store->loop) + watch->store->conf->calls.timeout_ms;
+    watch->get.done = done;
+    watch->get.arg = watch;
+    read_get(watch->store, watch->arena, &watch->get);
+}
+
 static void start_fetch(struct watch *watch)
 {
     struct read_get get = watch->get;
 
     watch->state = WATCH_FETCHING;
     memset(&watch->get, 0, sizeof(watch->get));
-    watch->get.bucket = watch->replica->name;
     watch->get.key = get.key;
     watch->get.revision = get.revision;
     watch->get.must_be_current = true;
-    watch->get.with_markers = true;
-    watch->get.deadline_ms = uv_now(watch->store->loop) + watch->store->conf->calls.timeout_ms;
-    watch->get.done = on_fetched;
-    watch->get.arg = watch;
-    read_get(watch->store, watch->arena, &watch->get);
+    start_get(watch, on_fetched);
 }
 
-static void fetch(struct watch *watch, const struct cache_key *key)
+/* Empties the arena of watch->get. False: out of memory. */
+static bool ready_arena(struct watch *watch)
 {
     if (watch->arena == NULL) {
         watch->arena = calloc(1, sizeof(*watch->arena));
         if (watch->arena == NULL || !arena_init(watch->arena, 1024)) {
             free(watch->arena);
             watch->arena = NULL;
-            watch_leave_cache(watch);
-            return;
+            return false;
         }
     }
     arena_clear(watch->arena);
+    return true;
+}
+
+static void fetch(struct watch *watch, const struct cache_key *key)
+{
+    if (!ready_arena(watch)) {
+        watch_leave_cache(watch);
+        return;
+    }
     watch->get.revision = key->revision;
     watch->get.key = arena_strdup(watch->arena, cache_key_name(key));
     if (watch->get.key == NULL)
@@ -270,6 +294,60 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
     return CONSUMER_PAUSE;
 }
 
+/* --- Removed markers --- */
+
+static void end_gone(struct watch *watch)
+{
+    struct error error;
+
+    error_set(&error, ERROR_REVISION_GONE,
+              "since revision %" PRIu64 " keys may have vanished without a trace (they expired, were purged, or their "
+              "delete markers were removed): begin anew, without from_revision",
+              watch->from_revision);
+    watch_end(watch, &error);
+}
+
+static void on_horizon_read(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct watch *watch = arg;
+
+    if (error != NULL) {
+        retry_later(watch, WATCH_CONFIRMING, RETRY_MS);
+        return;
+    }
+    if (watch->from_revision <= compact_read_horizon(entry)) {
+        end_gone(watch);
+        return;
+    }
+    watch->is_complete = true;
+    if (feed_position(&watch->replica->feed) <= watch->told)
+        go_live(watch);
+    else
+        read_on(watch);
+}
+
+/*
+ * All was read. Whoever removes delete markers first says so in the bucket: see compact. So if the leader has no word
+ * of it now, none had been removed before the reading came to them.
+ */
+static void confirm(struct watch *watch)
+{
+    if (!ready_arena(watch)) {
+        retry_later(watch, WATCH_CONFIRMING, RETRY_MS);
+        return;
+    }
+    watch->state = WATCH_CONFIRMING;
+    memset(&watch->get, 0, sizeof(watch->get));
+    watch->get.key = KV_COMPACTED_KEY;
+    watch->get.consistency = READ_LEADER;
+    start_get(watch, on_horizon_read);
+}
+
+static bool must_confirm(const struct watch *watch)
+{
+    return watch->from == WATCH_REVISION && watch->from_revision > 1 && !watch->is_complete;
+}
+
 static void on_reading_done(void *arg, const struct error *error)
 {
     struct watch *watch = arg;
@@ -287,7 +365,9 @@ static void on_reading_done(void *arg, const struct error *error)
     }
     if (watch->reading_from > watch->told)
         watch->told = watch->reading_from;
-    if (feed_position(&replica->feed) <= watch->told)
+    if (must_confirm(watch))
+        confirm(watch);
+    else if (feed_position(&replica->feed) <= watch->told)
         go_live(watch);
     else
         read_on(watch);
@@ -340,6 +420,8 @@ static void on_retry(struct timer *timer)
 
     if (watch->state == WATCH_FETCHING)
         start_fetch(watch);
+    else if (watch->state == WATCH_CONFIRMING)
+        confirm(watch);
     else
         read_on(watch);
 }
@@ -352,24 +434,22 @@ static void on_retry(struct timer *timer)
  */
 static bool is_gone(const struct watch *watch)
 {
-    return watch->from == WATCH_REVISION && watch->from_revision > 1 && watch->replica->vanished_at > 0 &&
-           watch->from_revision <= watch->replica->vanished_at + 1;
+    const struct replica *replica = watch->replica;
+
+    if (watch->from != WATCH_REVISION || watch->from_revision <= 1)
+        return false;
+    return (replica->vanished_at > 0 && watch->from_revision <= replica->vanished_at + 1) ||
+           watch->from_revision <= replica->compacted;
 }
 
 void watch_begin(struct watch *watch)
 {
     struct replica *replica = watch->replica;
     uint64_t position = feed_position(&replica->feed);
-    struct error error;
 
     timer_stop(watch->store->timers, &watch->timer);
     if (is_gone(watch)) {
-        error_set(&error, ERROR_REVISION_GONE,
-                  "since revision %" PRIu64
-                  " keys have vanished without a message (they expired, or were purged): begin "
-                  "anew, without from_revision",
-                  watch->from_revision);
-        watch_end(watch, &error);
+        end_gone(watch);
         return;
     }
     watch->ops->started(watch->arg);

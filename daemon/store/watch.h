@@ -46,11 +46,12 @@ struct watch_ops {
 
 enum watch_state {
     WATCH_OVER,
-    WATCH_OPENING,  /* the bucket is not followed yet */
-    WATCH_WALKING,  /* over the cache */
-    WATCH_FETCHING, /* a value that was evicted, on the way */
-    WATCH_READING,  /* the stream */
-    WATCH_SETTLING, /* before it reads on: a server that is behind may have answered */
+    WATCH_OPENING,    /* the bucket is not followed yet */
+    WATCH_WALKING,    /* over the cache */
+    WATCH_FETCHING,   /* a value that was evicted, on the way */
+    WATCH_READING,    /* the stream */
+    WATCH_SETTLING,   /* before it reads on: a server that is behind may have answered */
+    WATCH_CONFIRMING, /* that no delete markers were removed that it should have been told */
     WATCH_LIVE
 };
 
@@ -88,6 +89,7 @@ struct watch {
     size_t subject_count;
     bool is_narrow;        /* subjects say just what filters say */
     bool is_confirmed;     /* by a second look, where servers may be behind */
+    bool is_complete;      /* no marker behind from_revision had been removed when all was read */
     uint64_t reading_from; /* the feed's position when the reading began */
 };
 

@@ -1,6 +1,7 @@
 #include "daemon/store/write.h"
 
 #include "daemon/backoff.h"
+#include "daemon/store/compact_schedule.h"
 #include "daemon/store/group.h"
 #include "daemon/store/replica.h"
 
@@ -55,6 +56,8 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
     if (error == NULL) {
         bucket_note_sequence(write->store, handle, revision);
         note_revision(write, revision, true);
+        if (write->operation.kind != KV_PUT)
+            compact_schedule_note_delete(write->store, handle);
     } else if (error->has_revision) {
         note_revision(write, error->revision, false);
     }
@@ -477,7 +480,7 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
         finish_out_of_memory(write);
         return;
     }
-    write->expected = write->operation.condition == OPERATION_IF_AT_REVISION ? write->operation.revision : 0;
+    write->expected = write->operation.revision;
     group_submit(write);
 }
 

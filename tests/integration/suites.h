@@ -13,6 +13,7 @@ Suite *access_suite(void);
 Suite *argument_suite(void);
 Suite *bucket_suite(void);
 Suite *bulk_suite(void);
+Suite *compact_suite(void);
 Suite *embedded_suite(void);
 Suite *external_suite(void);
 Suite *foreign_suite(void);
