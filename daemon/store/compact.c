@@ -23,6 +23,7 @@
 
 struct compact_marker {
     uint64_t sequence;
+    uint64_t hash;    /* of its subject */
     size_t key;       /* in the chunk's text */
     bool is_retained; /* its key's old values are still in the files */
 };
@@ -38,6 +39,7 @@ struct compact_look {
 
 static void go_on(struct compact *compact);
 static void start_purges(struct compact *compact);
+static void look_at_files(struct compact *compact);
 
 /* --- Chunks ----------------------------------------------------------------------------------------- */
 
@@ -69,7 +71,7 @@ static bool grow(void **array, size_t *capacity, size_t needed, size_t element_b
     return true;
 }
 
-static bool add_marker(struct compact_chunk *chunk, const struct kv_entry *entry)
+static bool add_marker(struct compact_chunk *chunk, const struct kv_entry *entry, const char *subject)
 {
     size_t bytes = strlen(entry->key) + 1;
 
@@ -77,7 +79,8 @@ static bool add_marker(struct compact_chunk *chunk, const struct kv_entry *entry
         !grow((void **)&chunk->text, &chunk->text_capacity, chunk->text_bytes + bytes, 1))
         return false;
     memcpy(chunk->text + chunk->text_bytes, entry->key, bytes);
-    chunk->markers[chunk->count++] = (struct compact_marker){.sequence = entry->revision, .key = chunk->text_bytes};
+    chunk->markers[chunk->count++] = (struct compact_marker){
+        .sequence = entry->revision, .hash = hash_bytes(subject, strlen(subject)), .key = chunk->text_bytes};
     chunk->text_bytes += bytes;
     return true;
 }
@@ -179,7 +182,7 @@ static size_t count_run(struct compact *compact)
     const struct compact_chunk *chunk = &compact->chunk;
     size_t end = compact->next_marker;
 
-    if (compact->is_past_barrier || compact->handle->history > 1)
+    if (compact->is_past_barrier || compact->is_clearing || compact->handle->history > 1)
         return 0;
     while (end < chunk->count && !chunk->markers[end].is_retained &&
            (compact->barrier == 0 || chunk->markers[end].sequence < compact->barrier))
@@ -213,7 +216,7 @@ static void send_purge(struct compact *compact, struct compact_purge *purge, siz
 {
     const struct compact_marker *last = &compact->chunk.markers[compact->next_marker + count - 1];
     char filter[KV_SUBJECT_BYTES + 1024]; /* keys of other clients may be longer than ours */
-    json_t *body = json_pack("{s:I}", "seq", (json_int_t)last->sequence + 1);
+    json_t *body = json_pack("{s:I}", "seq", (json_int_t)last->sequence + (compact->is_clearing ? 0 : 1));
 
     if (of_key) {
         int length = snprintf(filter, sizeof(filter), "%s%s", compact->handle->prefix, key_of(compact, last));
@@ -232,7 +235,7 @@ static void send_purge(struct compact *compact, struct compact_purge *purge, siz
     }
     memset(&purge->call, 0, sizeof(purge->call));
     purge->compact = compact;
-    purge->markers = count;
+    purge->markers = compact->is_clearing ? 0 : count;
     purge->is_under_way = true;
     compact->purges_under_way++;
     purge->call.request.limit = &compact->store->purges;
@@ -267,6 +270,12 @@ static void start_purges(struct compact *compact)
     }
     if (compact->purges_under_way > 0)
         return;
+    if (compact->is_clearing && !has_failed(compact)) {
+        compact->is_clearing = false;
+        compact->next_marker = 0;
+        look_at_files(compact);
+        return;
+    }
     compact->is_working = false;
     go_on(compact);
 }
@@ -398,8 +407,7 @@ static void on_looked(uv_work_t *work, int cancelled)
     read_horizon(compact);
 }
 
-/* False: out of memory. */
-static bool look_at_files(struct compact *compact)
+static bool start_look(struct compact *compact)
 {
     const struct compact_chunk *chunk = &compact->chunk;
     const char *data_dir = compact->store->conf->nats.data_dir, *stream = compact->handle->stream;
@@ -407,7 +415,6 @@ static bool look_at_files(struct compact *compact)
     size_t bytes = sizeof(format) + strlen(data_dir) + strlen(stream);
     struct compact_look *look = calloc(1, sizeof(*look) + bytes);
     struct remains_key *keys = malloc(chunk->count * sizeof(*keys));
-    char subject[KV_SUBJECT_BYTES + 1024];
 
     if (look == NULL || keys == NULL) {
         free(look);
@@ -415,13 +422,9 @@ static bool look_at_files(struct compact *compact)
         return false;
     }
     snprintf(look->directory, bytes, format, data_dir, stream);
-    for (size_t i = 0; i < chunk->count; i++) {
-        int length = snprintf(subject, sizeof(subject), "%s%s", compact->handle->prefix,
-                              key_of(compact, &chunk->markers[i]));
-        size_t hashed = (size_t)length < sizeof(subject) ? (size_t)length : sizeof(subject) - 1;
-        keys[i] = (struct remains_key){
-            .hash = hash_bytes(subject, hashed), .sequence = chunk->markers[i].sequence, .index = i};
-    }
+    for (size_t i = 0; i < chunk->count; i++)
+        keys[i] =
+            (struct remains_key){.hash = chunk->markers[i].hash, .sequence = chunk->markers[i].sequence, .index = i};
     look->keys = keys;
     look->count = chunk->count;
     look->compact = compact;
@@ -433,6 +436,14 @@ static bool look_at_files(struct compact *compact)
     }
     compact->look = look;
     return true;
+}
+
+static void look_at_files(struct compact *compact)
+{
+    if (start_look(compact))
+        return;
+    fail_out_of_memory(compact);
+    start_purges(compact);
 }
 
 /* --- Reading ---------------------------------------------------------------------------------------- */
@@ -474,7 +485,7 @@ static enum consumer_verdict on_message(void *arg, struct message *message, cons
         note_barrier(compact, delivery->stream_sequence);
         return CONSUMER_MORE;
     }
-    if (!add_marker(&compact->filling, &entry)) {
+    if (!add_marker(&compact->filling, &entry, message->subject)) {
         fail_out_of_memory(compact);
         return CONSUMER_ENOUGH;
     }
@@ -526,12 +537,13 @@ static void work_on_chunk(struct compact *compact)
     compact->filling.text_bytes = 0;
     compact->next_marker = 0;
     compact->is_working = true;
-    if (!compact->is_in_files) {
-        read_horizon(compact);
-    } else if (!look_at_files(compact)) {
-        fail_out_of_memory(compact);
+    compact->is_clearing = compact->is_in_files && compact->handle->history > 1;
+    if (compact->is_clearing)
         start_purges(compact);
-    }
+    else if (compact->is_in_files)
+        look_at_files(compact);
+    else
+        read_horizon(compact);
 }
 
 /* Nothing is worked on. May end the call. */
@@ -625,8 +637,8 @@ static void on_info(void *arg, json_t *answer, unsigned err_code, const struct e
     int64_t age_s = compact->older_than_s >= 0 ? compact->older_than_s : marker_ttl_s;
     compact->cutoff_us = now_us() - age_s * 1000000;
     compact->last = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "state"), "last_seq"));
-    compact->is_in_files = compact->store->conf->nats.mode == CONF_NATS_EMBEDDED &&
-                           !(storage != NULL && strcmp(storage, "memory") == 0);
+    compact->is_in_files =
+        compact->store->conf->nats.mode == CONF_NATS_EMBEDDED && !(storage != NULL && strcmp(storage, "memory") == 0);
     /* Subjects beside the bucket's would not be read. */
     if (json_array_size(json_object_get(config, "subjects")) != 1)
         compact->is_past_barrier = true;

@@ -13,6 +13,8 @@
  * - A deleted value does not come back. See remains: with the embedded server a marker stays until the old values of
  *   its key have left the server's files. A server that is not ours cannot be looked into.
  *
+ *   In a bucket with a history what stands before a marker is purged first: that has left the files then, too.
+ *
  * The stream is read from its beginning, a chunk of markers at a time. Markers that stand before all values go with one
  * purge, if the bucket has no history; the others one by one. So few purges are at the server at a time that other
  * callers hardly notice.
@@ -72,6 +74,7 @@ struct compact {
     bool is_in_files;     /* of the embedded server */
     bool is_reading;      /* the reading is not over; it may be paused */
     bool is_working;      /* on the chunk */
+    bool is_clearing;     /* what stands before the chunk's markers is purged, and they stay for now */
     uint64_t read_to;     /* the last sequence that was read */
     uint64_t barrier;     /* the first sequence that must stay; 0: none was met */
     bool is_past_barrier; /* no more markers stand before all values */
@@ -81,7 +84,7 @@ struct compact {
     bool has_horizon_arena;
     struct read_get horizon_get;
     struct write horizon_write;
-    uint64_t horizon; /* that the bucket has */
+    uint64_t horizon;   /* that the bucket has */
     size_t next_marker; /* of the chunk */
     struct compact_purge purges[COMPACT_PURGES_MAX];
     unsigned purges_under_way;

@@ -13,7 +13,8 @@
 #define RECORD_HEADER_BYTES   22u
 #define RECORD_CHECKSUM_BYTES 8u
 #define HAS_HEADERS           0x80000000u
-#define IS_NO_MESSAGE         (3ull << 62) /* a tombstone, or erased */
+#define IS_ERASED             (1ull << 63)
+#define IS_TOMBSTONE          (1ull << 62)
 #define BLOCK_BYTES_MAX       (256u * 1024u * 1024u)
 
 static const char COMPRESSED[] = "cmp"; /* a compressed block begins so */
@@ -90,29 +91,65 @@ static bool read_record(const unsigned char *at, size_t left, struct record *rec
     return record->header_bytes <= bytes - fixed - RECORD_CHECKSUM_BYTES;
 }
 
-static void note_record(const struct record *record, struct remains_key *keys, size_t count)
+/* A value of one of the keys. */
+struct value {
+    uint64_t sequence;
+    size_t key; /* the first one of its hash */
+};
+
+struct look {
+    struct remains_key *keys; /* sorted by hash */
+    size_t count;
+    struct value *values;
+    size_t value_count, value_capacity;
+    uint64_t *tombstones; /* sequences */
+    size_t tombstone_count, tombstone_capacity;
+};
+
+/* Make room for one more element. False: out of memory. */
+static bool grow(void **array, size_t *capacity, size_t count, size_t element_bytes)
 {
-    if (record->sequence & IS_NO_MESSAGE || record->subject_bytes == 0)
-        return;
+    if (count < *capacity)
+        return true;
+    size_t larger = *capacity > 0 ? *capacity * 2 : 1024;
+    void *grown = realloc(*array, larger * element_bytes);
+    if (grown == NULL)
+        return false;
+    *array = grown;
+    *capacity = larger;
+    return true;
+}
+
+static bool note_record(struct look *look, const struct record *record)
+{
+    if (record->sequence & IS_TOMBSTONE) {
+        if (!grow((void **)&look->tombstones, &look->tombstone_capacity, look->tombstone_count, sizeof(uint64_t)))
+            return false;
+        look->tombstones[look->tombstone_count++] = record->sequence & ~IS_TOMBSTONE;
+        return true;
+    }
+    if (record->sequence & IS_ERASED || record->subject_bytes == 0)
+        return true;
     uint64_t hash = hash_bytes(record->subject, record->subject_bytes);
-    size_t i = find_hash(keys, count, hash);
-    if (i == count || keys[i].hash != hash || is_marker(record->headers, record->header_bytes))
-        return;
-    for (; i < count && keys[i].hash == hash; i++)
-        keys[i].has_value |= record->sequence < keys[i].sequence;
+    size_t key = find_hash(look->keys, look->count, hash);
+    if (key == look->count || look->keys[key].hash != hash || is_marker(record->headers, record->header_bytes))
+        return true;
+    if (!grow((void **)&look->values, &look->value_capacity, look->value_count, sizeof(struct value)))
+        return false;
+    look->values[look->value_count++] = (struct value){record->sequence, key};
+    return true;
 }
 
 /* False: not understood. So is a record that the server is just appending; the next look will find it whole. */
-static bool look_through(const unsigned char *block, size_t bytes, struct remains_key *keys, size_t count)
+static bool look_through(struct look *look, const unsigned char *block, size_t bytes)
 {
     struct record record;
 
     if (bytes >= strlen(COMPRESSED) && memcmp(block, COMPRESSED, strlen(COMPRESSED)) == 0)
         return false;
     for (size_t at = 0; at < bytes; at += record.bytes) {
-        if (!read_record(block + at, bytes - at, &record))
+        if (!read_record(block + at, bytes - at, &record) || !note_record(look, &record))
             return false;
-        note_record(&record, keys, count);
     }
     return true;
 }
@@ -142,7 +179,7 @@ static unsigned char *read_whole(int file, size_t *bytes)
     return block;
 }
 
-static bool look_at_block(int directory, const char *name, struct remains_key *keys, size_t count)
+static bool look_at_block(struct look *look, int directory, const char *name)
 {
     int file = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     size_t bytes = 0;
@@ -150,7 +187,7 @@ static bool look_at_block(int directory, const char *name, struct remains_key *k
     if (file < 0)
         return errno == ENOENT; /* removed since: nothing of it is left */
     unsigned char *block = read_whole(file, &bytes);
-    bool is_understood = block != NULL && look_through(block, bytes, keys, count);
+    bool is_understood = block != NULL && look_through(look, block, bytes);
     free(block);
     close(file);
     return is_understood;
@@ -163,7 +200,7 @@ static bool is_block(const char *name)
     return length > 4 && strcmp(name + length - 4, ".blk") == 0;
 }
 
-static bool look_at_all(const char *directory, struct remains_key *keys, size_t count)
+static bool look_at_all(struct look *look, const char *directory)
 {
     DIR *stream = opendir(directory);
     struct dirent *entry;
@@ -175,7 +212,7 @@ static bool look_at_all(const char *directory, struct remains_key *keys, size_t 
         if (!is_block(entry->d_name))
             continue;
         has_blocks = true;
-        is_understood = look_at_block(dirfd(stream), entry->d_name, keys, count);
+        is_understood = look_at_block(look, dirfd(stream), entry->d_name);
     }
     is_understood = is_understood && has_blocks && errno == 0;
     /* The server removes and renames files without a sync of the directory. */
@@ -185,13 +222,39 @@ static bool look_at_all(const char *directory, struct remains_key *keys, size_t 
     return is_understood;
 }
 
+static int compare_sequences(const void *a, const void *b)
+{
+    uint64_t one = *(const uint64_t *)a, other = *(const uint64_t *)b;
+
+    return (one > other) - (one < other);
+}
+
+/* All blocks were read: a tombstone may stand in any of them. */
+static void judge(struct look *look)
+{
+    if (look->tombstone_count > 0)
+        qsort(look->tombstones, look->tombstone_count, sizeof(uint64_t), compare_sequences);
+    for (size_t i = 0; i < look->value_count; i++) {
+        const struct value *value = &look->values[i];
+        uint64_t hash = look->keys[value->key].hash;
+        if (look->tombstone_count > 0 && bsearch(&value->sequence, look->tombstones, look->tombstone_count,
+                                                 sizeof(uint64_t), compare_sequences) != NULL)
+            continue;
+        for (size_t key = value->key; key < look->count && look->keys[key].hash == hash; key++)
+            look->keys[key].has_value |= value->sequence < look->keys[key].sequence;
+    }
+}
+
 void remains_look(const char *directory, struct remains_key *keys, size_t count)
 {
+    struct look look = {.keys = keys, .count = count};
+
     qsort(keys, count, sizeof(*keys), compare_hashes);
+    bool is_understood = look_at_all(&look, directory);
     for (size_t i = 0; i < count; i++)
-        keys[i].has_value = false;
-    if (look_at_all(directory, keys, count))
-        return;
-    for (size_t i = 0; i < count; i++)
-        keys[i].has_value = true;
+        keys[i].has_value = !is_understood;
+    if (is_understood)
+        judge(&look);
+    free(look.values);
+    free(look.tombstones);
 }

@@ -1,11 +1,12 @@
 /*
  * remains: values that nats-server's files still hold, although the server counts them as overwritten.
  *
- * Used by compact, in embedded mode. nats-server 2.15 writes no record of the removal of a value that was overwritten or
- * deleted: what removes it is only the key's newer message. If that message is removed too, and the server is then
- * killed, the next start finds the old value and takes it for the key's last one (nats-server issue 8505; measured: each
- * time). So a delete marker may go only after the old values of its key have left the files. They leave when all
+ * Used by compact, in embedded mode. nats-server 2.15 writes no record of the removal of a value that was overwritten
+ * or deleted: what removes it is only the key's newer message. If that message is removed too, and the server is then
+ * killed, the next start finds the old value and takes it for the key's last one (nats-server issue 8505; measured:
+ * each time). So a delete marker may go only after the old values of its key have left the files. They leave when all
  * messages of their block are gone, or when the server rewrites the block because less than half of it is in use.
+ * What is purged gets a record, a tombstone: such a value counts as gone.
  *
  * A block file is a row of records: length (4 bytes, the highest bit says that there are headers), sequence (8), time
  * (8), length of the subject (2), subject, length of the headers (4) and headers if there are any, payload, checksum
@@ -27,9 +28,9 @@ struct remains_key {
 
 /*
  * Looks through all block files of a stream, whose messages are in directory. Blocks: to be called on a worker thread.
- * Sorts keys by hash. Two subjects of one hash count as one. What has left the files when this returns has left them for
- * good, also after a loss of power. If the files cannot be understood (they are compressed, or of another format), all
- * keys have values.
+ * Sorts keys by hash. Two subjects of one hash count as one. What has left the files when this returns has left them
+ * for good, also after a loss of power. If the files cannot be understood (they are compressed, or of another format),
+ * all keys have values.
  */
 void remains_look(const char *directory, struct remains_key *keys, size_t count);
 

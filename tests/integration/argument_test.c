@@ -295,7 +295,10 @@ START_TEST(a_buckets_settings_must_have_their_type_and_range)
         {"bucket.update", "['%s', {'metadata': 'x'}]"}, {"bucket.update", "['%s', {'metadata': {'a': 1}}]"},
         {"bucket.update", "['%s', {'metadata': {'_nats.x': '1'}}]"},
         {"bucket.update", "['%s', {'metadata': {'kvstored.x': '1'}}]"},
-        {"bucket.update", "['%s', {'limit_marker_ttl': -1}]"}, {"bucket.update", "['%s', {'limit_marker_ttl': 'x'}]"});
+        {"bucket.update", "['%s', {'limit_marker_ttl': -1}]"}, {"bucket.update", "['%s', {'limit_marker_ttl': 'x'}]"},
+        {"bucket.update", "['%s', {'marker_ttl': -1}]"}, {"bucket.update", "['%s', {'marker_ttl': 'x'}]"},
+        {"bucket.compact", "['%s', {'older_than': -1}]"}, {"bucket.compact", "['%s', {'older_than': 1.5}]"},
+        {"bucket.compact", "['%s', {'filter': 'a'}]"});
 }
 END_TEST
 

@@ -173,7 +173,8 @@ START_TEST(out_of_time_it_says_how_many_are_done_and_goes_on_with_the_next_call)
     delete_many(client, bucket, "a", KEYS);
     for (unsigned timeout_ms = 20;; timeout_ms *= 2) {
         const struct answer *answer =
-            client_call(client, "bucket.compact", "['%s', {'older_than': 0, 'timeout': %u.%03u}]", bucket, timeout_ms / 1000, timeout_ms % 1000);
+            client_call(client, "bucket.compact", "['%s', {'older_than': 0, 'timeout': %u.%03u}]", bucket,
+                        timeout_ms / 1000, timeout_ms % 1000);
         if (strcmp(answer_code(answer), "ok") == 0) {
             done += revision_of(answer);
             break;
@@ -250,6 +251,29 @@ START_TEST(a_deleted_value_does_not_come_back_when_the_server_is_killed)
 }
 END_TEST
 
+/* What stood before the marker was purged with a word of it, which the server keeps. */
+START_TEST(a_history_goes_with_its_marker_and_stays_away)
+{
+    struct daemon daemon = {0};
+
+    daemon_start(&daemon, DAEMON_SYNCS_ALWAYS, NULL);
+    struct client *client = client_open(&daemon);
+    const char *bucket = client_new_bucket(client, "'history': 5");
+    put_text(client, bucket, "stays", "1");
+    for (unsigned n = 0; n < 4; n++)
+        put_text(client, bucket, "a", "old");
+    delete_key(client, bucket, "a");
+    ck_assert_uint_eq(compact(client, bucket, ANY_AGE), 1);
+    put_text(client, bucket, "b", "1");
+    for (unsigned i = 0; i < 2; i++) {
+        kill_server(&daemon);
+        ck_assert_ptr_null(text_on_server(client, bucket, "a"));
+        ck_assert_uint_eq(count_values(client, bucket), 3);
+    }
+    daemon_stop(&daemon);
+}
+END_TEST
+
 START_TEST(markers_go_when_the_old_values_have_left_the_files)
 {
     enum { KEYS = 40000, BYTES = 300 };
@@ -294,8 +318,7 @@ START_TEST(a_watch_from_before_removed_markers_begins_anew)
         struct watching *watching = watching_start(client, bucket, format_text("'from_revision': %lu", before));
         watching_expect(watching, format_text("b=2@%lu ready", next));
         watching_stop(watching);
-        const struct answer *answer =
-            client_call(client, "watch.start", "['%s', {'from_revision': 5}]", bucket);
+        const struct answer *answer = client_call(client, "watch.start", "['%s', {'from_revision': 5}]", bucket);
         if (strcmp(answer_code(answer), "ok") == 0) { /* it is found out on the way */
             struct notification *notification;
             do {
@@ -437,6 +460,7 @@ Suite *compact_suite(void)
     tcase_add_test(tests, marker_ttl_is_a_setting_of_the_bucket);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_deleted_value_does_not_come_back_when_the_server_is_killed);
+    tcase_add_test(own, a_history_goes_with_its_marker_and_stays_away);
     tcase_add_test(own, markers_go_when_the_old_values_have_left_the_files);
     tcase_add_test(own, a_watch_from_before_removed_markers_begins_anew);
     tcase_add_test(own, the_copy_counts_no_deleted_keys_and_answers_on);

@@ -25,6 +25,7 @@ Suite *jetstream_suite(void);
 Suite *jobs_suite(void);
 Suite *json_suite(void);
 Suite *ledger_suite(void);
+Suite *remains_suite(void);
 Suite *room_gauge_suite(void);
 Suite *rpc_suite(void);
 Suite *wire_suite(void);

@@ -32,7 +32,7 @@ def is_integer(value, least=0):
 
 CHANGING = frozenset((
     "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "bulk.put", "bulk.delete", "txn.commit", "bucket.create",
-    "bucket.update", "bucket.delete", "bucket.purge"))
+    "bucket.update", "bucket.delete", "bucket.purge", "bucket.compact"))
 
 ERROR_MEMBERS = {
     "code": lambda value: value in CODES,
@@ -162,12 +162,16 @@ def _map_with(**members):
 
 
 _info = _map_with(bucket=str, history=int, ttl=int, max_value_size=int, max_bytes=int, storage=str, replicas=int,
-                  compression=bool, limit_marker_ttl=int, values=int, bytes=int, last_revision=int, allows_ttl=bool,
+                  compression=bool, limit_marker_ttl=int, marker_ttl=int, values=int, bytes=int, last_revision=int, allows_ttl=bool,
                   allows_atomic=bool)
 
 
 def _watch_id(result, _params):
     expect(is_integer(result, 1), "the result is {} and no watch id", result)
+
+
+def _count(result):
+    expect(is_integer(result), "the result is {} and no number", result)
 
 
 RESULTS = {
@@ -188,6 +192,7 @@ RESULTS = {
     "bucket.update": _info,
     "bucket.delete": _nil,
     "bucket.purge": _nil,
+    "bucket.compact": _count,
     "bucket.info": _info,
     "bucket.list": _names,
     "watch.start": _watch_id,

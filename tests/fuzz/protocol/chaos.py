@@ -17,7 +17,7 @@ STORM_CALLS = 150
 FULL_KEYS = 2000
 # The settings that bucket.update can change, at their defaults.
 DEFAULT_SETTINGS = {"history": 1, "ttl": 0, "max_value_size": -1, "max_bytes": -1, "compression": False,
-                    "limit_marker_ttl": 0}
+                    "limit_marker_ttl": 0, "marker_ttl": 0}
 
 ACCESS_RULES = [
     {"buckets": [pools.BYSTANDER_BUCKET, "fz-h*", "fz-p*", pools.OLD_BUCKET], "allow": "admin"},

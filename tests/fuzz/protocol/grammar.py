@@ -163,6 +163,7 @@ def bucket_settings(context, bucket):
                     for _ in range(rng.randint(0, 3))],
         "metadata": dict.fromkeys(rng.sample(pools.TEXTS, rng.randint(0, 4)), "m"),
         "limit_marker_ttl": rng.choice((0, 1, 60)),
+        "marker_ttl": rng.choice((0, 1, 120, 604800)),
     }
     return {name: offered[name] for name in rng.sample(list(offered), rng.choice((0, 1, 1, 2, 3)))}
 
@@ -191,6 +192,10 @@ def bucket_delete(context):
 
 def one_bucket(context):
     return [context.bucket()], {}
+
+
+def bucket_compact(context):
+    return [context.bucket()], {"older_than": context.rng.choice((0, 0, 1, 3600))} if context.maybe(0.8) else {}
 
 
 def bucket_list(context):
@@ -248,6 +253,7 @@ METHODS = {
     "bucket.update": (bucket_update, 2),
     "bucket.delete": (bucket_delete, 0.5),
     "bucket.purge": (one_bucket, 0.3),
+    "bucket.compact": (bucket_compact, 1),
     "bucket.info": (one_bucket, 2),
     "bucket.list": (bucket_list, 1),
     "watch.start": (watch_start, 4),
