@@ -194,7 +194,7 @@ enum kvs_code kvs_bucket_compact(struct kvs *kvs, const char *bucket, const stru
     if (removed != NULL)
         *removed = 0;
     build_compact(kvs, bucket, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_revision, removed);
+    return call_run(kvs, CALL_TIMEOUT(options), result_read_count, removed);
 }
 
 enum kvs_code kvs_async_bucket_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options,

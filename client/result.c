@@ -16,6 +16,15 @@ enum kvs_code result_read_revision(const struct kvs_value *result, void *out)
     return KVS_OK;
 }
 
+enum kvs_code result_read_count(const struct kvs_value *result, void *out)
+{
+    if (kvs_value_type(result) != KVS_INTEGER || kvs_value_integer(result) < 0)
+        return KVS_PROTOCOL;
+    if (out != NULL)
+        *(uint64_t *)out = kvs_value_unsigned(result);
+    return KVS_OK;
+}
+
 enum kvs_code result_read_revisions(const struct kvs_value *result, void *out)
 {
     struct result_revisions *wanted = out;

@@ -30,6 +30,7 @@ struct result_revisions {
 };
 
 enum kvs_code result_read_revision(const struct kvs_value *result, void *out);  /* uint64_t *, may be NULL */
+enum kvs_code result_read_count(const struct kvs_value *result, void *out);     /* uint64_t *, may be NULL */
 enum kvs_code result_read_revisions(const struct kvs_value *result, void *out); /* struct result_revisions * */
 enum kvs_code result_read_entry(const struct kvs_value *result, void *out);     /* struct kvs_entry **, NULL for nil */
 enum kvs_code result_read_entries(const struct kvs_value *result, void *out);   /* struct result_entries * */

@@ -10,6 +10,7 @@
 
 Suite *bank_suite(void);
 Suite *bulk_fault_suite(void);
+Suite *compact_fault_suite(void);
 Suite *doubt_suite(void);
 Suite *exactly_once_suite(void);
 Suite *group_suite(void);

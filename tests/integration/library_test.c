@@ -217,6 +217,7 @@ START_TEST(buckets_are_made_changed_listed_and_removed)
                                          .replicas = 1,
                                          .compression = KVS_SWITCH_ON,
                                          .limit_marker_ttl_s = 30,
+                                         .marker_ttl_s = 86400,
                                          .metadata = metadata,
                                          .metadata_count = 1};
     struct kvs_bucket_info *info = NULL;
@@ -233,8 +234,11 @@ START_TEST(buckets_are_made_changed_listed_and_removed)
     ck_assert_int_eq(info->storage, KVS_STORAGE_MEMORY);
     ck_assert(info->compression);
     ck_assert_int_eq(info->limit_marker_ttl_s, 30);
+    ck_assert_int_eq(info->marker_ttl_s, 86400);
     kvs_free(info);
 
+    struct kvs_compact_options any_age = {.older_than_s = -1};
+    uint64_t removed;
     struct kvs_bucket_options change = {.history = 3, .ttl_s = -1, .max_value_size = -1};
     assert_done(kvs_bucket_update(kvs, "library-full", &change, &info));
     ck_assert_uint_eq(info->history, 3);
@@ -248,6 +252,11 @@ START_TEST(buckets_are_made_changed_listed_and_removed)
     ck_assert_uint_eq(info->values, 1);
     ck_assert_uint_eq(info->last_revision, 1);
     kvs_free(info);
+    assert_done(kvs_delete(kvs, "library-full", "k", NULL, NULL));
+    assert_done(kvs_bucket_compact(kvs, "library-full", NULL, &removed)); /* older than marker_ttl */
+    ck_assert_uint_eq(removed, 0);
+    assert_done(kvs_bucket_compact(kvs, "library-full", &any_age, &removed));
+    ck_assert_uint_eq(removed, 1);
     assert_done(kvs_bucket_purge(kvs, "library-full", NULL));
     assert_done(kvs_bucket_info(kvs, "library-full", NULL, &info));
     ck_assert_uint_eq(info->values, 0);
@@ -431,11 +440,12 @@ START_TEST(every_call_has_its_asynchronous_form)
     expect_json(kvs_async_bucket_info(kvs, "async", NULL, count, &outcome), "\"last_revision\":5");
     expect_json(kvs_async_bucket_list(kvs, &list, count, &outcome), "[\"async\"]");
     expect_json(kvs_async_bucket_purge(kvs, "async", NULL, count, &outcome), "null");
+    expect_json(kvs_async_bucket_compact(kvs, "async", NULL, count, &outcome), "0");
     expect_json(kvs_async_health(kvs, "async", NULL, count, &outcome), "\"healthy\":true");
     expect_json(kvs_async_daemon_info(kvs, NULL, count, &outcome), "\"version\"");
     expect_json(kvs_async_daemon_stats(kvs, NULL, count, &outcome), "\"uptime\"");
     expect_json(kvs_async_bucket_delete(kvs, "async", NULL, count, &outcome), "null");
-    ck_assert_uint_eq(outcome.ok, 19);
+    ck_assert_uint_eq(outcome.ok, 20);
     struct kvs_request *request = kvs_request_new("daemon.info", 0);
     expect_json(kvs_submit(kvs, request, 0, count, &outcome), "\"methods\"");
     kvs_request_free(request);

@@ -1,0 +1,124 @@
+/* Markers of deleted keys that one host removes while another is away: that one loses no deletion in silence. */
+#include "tests/fault/stage.h"
+#include "tests/fault/suites.h"
+#include "tests/fault/watcher.h"
+
+#include <string.h>
+
+static struct stage stage, other;
+
+static void begin(void)
+{
+    stage_begin(&stage, 1, NULL);
+    stage_make_short_bucket(&stage, "b");
+    stage_join(&other, &stage, NULL);
+}
+
+static void end(void)
+{
+    stage_end(&other);
+    stage_end(&stage);
+}
+
+static uint64_t put(struct session *session, const char *key, const char *value)
+{
+    const struct answer *answer = session_call(session, "kv.put", "['b', '%s', '%s']", key, value);
+
+    ck_assert_str_eq(answer_code(answer), "ok");
+    return answer->result->via.u64;
+}
+
+static bool is_there(const char *key)
+{
+    const struct answer *answer = session_call(stage.session, "kv.get", "['b', '%s', {'consistency': 'cached'}]", key);
+
+    return strcmp(answer_code(answer), "ok") != 0 || answer->result->type != MSGPACK_OBJECT_NIL;
+}
+
+static void wait_until_cached(const char *key)
+{
+    uint64_t end_ms = now_ms() + PATIENCE_MS, hits = stage_stat(&stage, "cache.hits");
+
+    while (stage_stat(&stage, "cache.hits") == hits) {
+        ck_assert_msg(now_ms() < end_ms, "the bucket is not in memory");
+        is_there(key);
+    }
+}
+
+/* Nothing of it comes to the first host. */
+static void delete_and_compact_elsewhere(void)
+{
+    proxy_hold(stage.proxy);
+    const struct answer *answer = session_call(other.session, "kv.delete", "['b', 'a']");
+    ck_assert_str_eq(answer_code(answer), "ok");
+    answer = session_call(other.session, "bucket.compact", "['b', {'older_than': 0}]");
+    ck_assert_str_eq(answer_code(answer), "ok");
+    ck_assert_uint_eq(answer->result->via.u64, 1);
+    put(other.session, "later", "1");
+    proxy_cut(stage.proxy);
+    proxy_release(stage.proxy);
+}
+
+START_TEST(a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches)
+{
+    struct watcher watcher;
+
+    put(other.session, "stays", "1");
+    uint64_t last = put(other.session, "a", "1");
+    watcher_begin(&watcher, stage.socket_path, "b", ">", "");
+    watcher_wait(&watcher, last);
+    watcher_wait_ready(&watcher);
+    wait_until_cached("a");
+    delete_and_compact_elsewhere();
+    uint64_t end_ms = now_ms() + PATIENCE_MS;
+    while (is_there("a"))
+        ck_assert_msg(now_ms() < end_ms, "the deleted key stays in memory");
+    bool is_told = false;
+    while (!is_told) {
+        ck_assert_msg(now_ms() < end_ms, "no watch is told of the deletion");
+        watcher_take(&watcher, 10);
+        for (size_t i = 0; i < watcher.count; i++)
+            is_told |= strcmp(watcher.told[i].key, "a") == 0 && watcher.told[i].revision > last;
+    }
+    ck_assert(is_there("stays"));
+    ck_assert(!is_there("a"));
+    watcher_end(&watcher);
+}
+END_TEST
+
+/* Nobody follows the bucket here before. */
+START_TEST(a_watch_that_is_resumed_on_another_host_begins_anew)
+{
+    put(stage.session, "stays", "1");
+    uint64_t last = put(stage.session, "a", "1");
+    delete_and_compact_elsewhere();
+    uint64_t next = put(stage.session, "later", "2");
+    const char *from[] = {"gone", "told"};
+    for (unsigned i = 0; i < 2; i++) {
+        const struct answer *answer = session_call(stage.session, "watch.start", "['b', {'from_revision': %lu}]",
+                                                   (unsigned long)(i == 0 ? last + 1 : next));
+        const struct notice *notice = NULL;
+        if (strcmp(answer_code(answer), "ok") == 0) {
+            do {
+                notice = session_next_notice(stage.session, PATIENCE_MS);
+                ck_assert_ptr_nonnull(notice);
+            } while (strcmp(notice->method, "watch.entries") == 0);
+        }
+        bool is_gone = notice == NULL ? strcmp(answer_code(answer), "revision_gone") == 0
+                                      : strcmp(notice->method, "watch.ended") == 0;
+        ck_assert_msg(is_gone == (i == 0), "%s: %s", from[i], notice != NULL ? notice->method : answer_code(answer));
+    }
+}
+END_TEST
+
+Suite *compact_fault_suite(void)
+{
+    Suite *suite = suite_create("compact_fault");
+    TCase *tests = tcase_create("two hosts");
+
+    tcase_add_checked_fixture(tests, begin, end);
+    tcase_add_test(tests, a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches);
+    tcase_add_test(tests, a_watch_that_is_resumed_on_another_host_begins_anew);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
