@@ -6,6 +6,7 @@
 #include "daemon/store/remains.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ struct compact_marker {
 struct compact_look {
     uv_work_t work;
     struct compact *compact; /* NULL: nobody waits for it */
+    atomic_bool is_unwanted; /* the same, for the thread */
     struct remains_key *keys;
     size_t count;
     char directory[];
@@ -107,6 +109,7 @@ static void release(struct compact *compact)
 {
     DL_DELETE2(compact->store->compactions, compact, previous, next);
     jobs_remove(compact->store->jobs, &compact->going_on);
+    timer_stop(compact->store->timers, &compact->deadline);
     replica_wait_cancel(&compact->feed_wait);
     if (compact->has_removed)
         note_removal(compact);
@@ -118,8 +121,10 @@ static void release(struct compact *compact)
             jetstream_cancel(&compact->purges[i].call);
     }
     end_horizon(compact);
-    if (compact->look != NULL)
+    if (compact->look != NULL) {
         compact->look->compact = NULL;
+        atomic_store(&compact->look->is_unwanted, true);
+    }
     free_chunk(&compact->chunk);
     free_chunk(&compact->filling);
     if (compact->has_removed)
@@ -389,7 +394,7 @@ static void look_on_thread(uv_work_t *work)
 {
     struct compact_look *look = work->data;
 
-    remains_look(look->directory, look->keys, look->count);
+    remains_look(look->directory, look->keys, look->count, &look->is_unwanted);
 }
 
 static void on_looked(uv_work_t *work, int cancelled)
@@ -669,10 +674,35 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
                    compact->deadline_ms, on_info, compact);
 }
 
+/* A look at large files may take longer. It goes on without the call. */
+static void on_deadline(struct timer *timer)
+{
+    struct compact *compact = (struct compact *)((char *)timer - offsetof(struct compact, deadline));
+    struct error error;
+
+    error_set(&error, ERROR_DEADLINE_EXCEEDED, "no time is left");
+    fail(compact, &error);
+    if (compact->look != NULL)
+        finish(compact);
+}
+
 void compact_start(struct store *store, struct arena *arena, struct compact *compact)
 {
+    const struct compact *under_way;
+    struct error error;
+    unsigned count;
+
     compact->store = store;
     compact->arena = arena;
+    DL_COUNT2(store->compactions, under_way, count, next);
+    if (count >= COMPACTIONS_MAX) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED,
+                  "%u compactions are under way already, which is the limit; try again", count);
+        error.outcome = ERROR_OUTCOME_NONE;
+        compact->done(compact->arg, 0, &error);
+        return;
+    }
+    timer_start(store->timers, &compact->deadline, compact->deadline_ms, on_deadline);
     DL_APPEND2(store->compactions, compact, previous, next);
     arena_begin_task(arena, &compact->task, cancel_compact);
     bucket_open(store, &compact->wait, compact->bucket, compact->deadline_ms, on_handle, compact);

@@ -62,6 +62,7 @@ struct compact {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
+    struct timer deadline; /* of what has none of its own */
     struct bucket *handle;
     struct bucket_wait wait;
     struct jetstream_call info;
@@ -92,6 +93,9 @@ struct compact {
     uint64_t removed;
     struct error error; /* code ERROR_NONE: none */
 };
+
+/* So many may be under way: each has up to 20 MB of markers, and may keep a worker thread busy. */
+#define COMPACTIONS_MAX 2u
 
 /* Calls done once, maybe from within. The memory of *compact lives until then. */
 void compact_start(struct store *store, struct arena *arena, struct compact *compact);

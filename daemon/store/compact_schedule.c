@@ -55,7 +55,8 @@ static void on_compacted(void *arg, uint64_t removed, const struct error *error)
 {
     struct compact_schedule *schedule = arg;
     uint64_t idle_ms = uv_now(schedule->store->loop) - schedule->deleted_ms;
-    bool is_unfinished = error != NULL && error->code == ERROR_DEADLINE_EXCEEDED;
+    bool is_unfinished =
+        error != NULL && (error->code == ERROR_DEADLINE_EXCEEDED || error->code == ERROR_RESOURCE_EXHAUSTED);
 
     if (removed > 0)
         log_info("bucket %s: %" PRIu64 " delete markers older than marker_ttl (%" PRIu64 " s) were removed",

@@ -104,6 +104,7 @@ struct look {
     size_t value_count, value_capacity;
     uint64_t *tombstones; /* sequences */
     size_t tombstone_count, tombstone_capacity;
+    const atomic_bool *is_unwanted;
 };
 
 /* Make room for one more element. False: out of memory. */
@@ -212,7 +213,7 @@ static bool look_at_all(struct look *look, const char *directory)
         if (!is_block(entry->d_name))
             continue;
         has_blocks = true;
-        is_understood = look_at_block(look, dirfd(stream), entry->d_name);
+        is_understood = !atomic_load(look->is_unwanted) && look_at_block(look, dirfd(stream), entry->d_name);
     }
     is_understood = is_understood && has_blocks && errno == 0;
     /* The server removes and renames files without a sync of the directory. */
@@ -245,9 +246,9 @@ static void judge(struct look *look)
     }
 }
 
-void remains_look(const char *directory, struct remains_key *keys, size_t count)
+void remains_look(const char *directory, struct remains_key *keys, size_t count, const atomic_bool *is_unwanted)
 {
-    struct look look = {.keys = keys, .count = count};
+    struct look look = {.keys = keys, .count = count, .is_unwanted = is_unwanted};
 
     qsort(keys, count, sizeof(*keys), compare_hashes);
     bool is_understood = look_at_all(&look, directory);

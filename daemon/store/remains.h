@@ -15,6 +15,7 @@
 #ifndef DAEMON_STORE_REMAINS_H
 #define DAEMON_STORE_REMAINS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,8 +31,8 @@ struct remains_key {
  * Looks through all block files of a stream, whose messages are in directory. Blocks: to be called on a worker thread.
  * Sorts keys by hash. Two subjects of one hash count as one. What has left the files when this returns has left them
  * for good, also after a loss of power. If the files cannot be understood (they are compressed, or of another format),
- * all keys have values.
+ * all keys have values. The same if *is_unwanted becomes true, which ends the look before the next block.
  */
-void remains_look(const char *directory, struct remains_key *keys, size_t count);
+void remains_look(const char *directory, struct remains_key *keys, size_t count, const atomic_bool *is_unwanted);
 
 #endif

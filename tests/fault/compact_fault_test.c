@@ -113,7 +113,7 @@ END_TEST
 
 Suite *compact_fault_suite(void)
 {
-    Suite *suite = suite_create("compact_fault");
+    Suite *suite = suite_create("compact faults");
     TCase *tests = tcase_create("two hosts");
 
     tcase_add_checked_fixture(tests, begin, end);

@@ -23,6 +23,7 @@ SETTINGS = {
     "history": {"history": 5},
     # With these limits nats-server makes blocks of 32 KB, so that it begins, compacts and removes many.
     "blocks": {"history": 1, "max_bytes": 120_000},
+    "churn": {"history": 1, "max_bytes": 120_000},
     "packed": {"history": 2, "max_bytes": 120_000, "compression": True},
 }
 
@@ -187,6 +188,27 @@ def wait_for_expiry(workload, chain):
     workload.acknowledge([(chain, ())], None)
 
 
+def churner(workload, chains, count):
+    """Write keys, delete them, and remove their markers: no deleted value may come back."""
+    bucket = chains[0].bucket
+    acknowledged = [(chain, chain.keys) for chain in chains]
+    for _ in range(count):
+        values = {}
+        for chain in chains:
+            value = [f"{chain.name}#{len(chain.steps) + 1}", 500]
+            chain.add("put", {chain.keys[0]: value})
+            values[chain.keys[0]] = value_of(*value)
+        yield "bulk.put", [bucket, values], acknowledged
+        for chain in chains:
+            chain.add("delete", {chain.keys[0]: GONE})
+        yield "bulk.delete", [bucket, list(values)], acknowledged
+        yield "bucket.compact", [bucket, {"older_than": 0}], []
+        for _ in range(8):  # meanwhile the others are gone
+            value = [f"{chains[0].name}#{len(chains[0].steps) + 1}", 50]
+            chains[0].add("put", {chains[0].keys[0]: value})
+            yield "kv.put", [bucket, chains[0].keys[0], value_of(*value)], [(chains[0], chains[0].keys)]
+
+
 def follow(bucket):
     """Have the daemon follow the bucket, with a consumer."""
     yield "kv.get", [bucket, "followed", {"consistency": "cached"}], []
@@ -206,6 +228,7 @@ def main():
               workload.chain("plain", "large", [f"large.{number}" for number in range(100)]),
               workload.chain("history", "group", [f"group.{number}" for number in range(20)])]
     bulk = [workload.chain("plain", f"bulk{number}", [f"bulk.{number}"]) for number in range(60)]
+    churn = [workload.chain("churn", f"c{number}", [f"c{number}"]) for number in range(60)]
     cycles = [workload.chain(f"cycle-{number}", "life", [f"c{key}" for key in range(4)], is_life=True)
               for number in range(2)]
     expiring = workload.chain("plain", "expiring", ["expiring"])
@@ -221,7 +244,7 @@ def main():
             [key_writer(workload, chain, 10 * rounds, (500, 4000)) for chain in blocks] +
             [group_writer(workload, chain, 4 * rounds, 120) for chain in groups] +
             [bucket_cycler(workload, chain, 12 * rounds) for chain in cycles] +
-            [bulk_writer(workload, bulk, 4 * rounds), follow("plain")])
+            [bulk_writer(workload, bulk, 4 * rounds), follow("plain"), churner(workload, churn, 4 * rounds)])
         if turn == 0:
             wait_for_expiry(workload, expiring)
         workload.session.close()

@@ -76,7 +76,9 @@ static bool has_value(const char *subject, uint64_t marker)
     struct remains_key keys[] = {{.hash = hash_bytes("another", 7), .sequence = 1000, .index = 0},
                                  {.hash = hash_bytes(subject, strlen(subject)), .sequence = marker, .index = 1}};
 
-    remains_look(directory, keys, 2);
+    atomic_bool is_unwanted = false;
+
+    remains_look(directory, keys, 2, &is_unwanted);
     return keys[0].index == 1 ? keys[0].has_value : keys[1].has_value;
 }
 

@@ -170,7 +170,7 @@ def _watch_id(result, _params):
     expect(is_integer(result, 1), "the result is {} and no watch id", result)
 
 
-def _count(result):
+def _count(result, _params):
     expect(is_integer(result), "the result is {} and no number", result)
 
 

@@ -409,7 +409,7 @@ class Session:
             self.context.watch_ids.append(result)
         elif request.method == "watch.stop":
             self.watches.pop(params[0].number if type(params[0]) is wire.Wide else params[0], None)
-        elif type(result) is int and all(type(name) is str for name in params[:2]):
+        elif type(result) is int and len(params) > 1 and all(type(name) is str for name in params[:2]):
             self.context.learn_revision(params[0], params[1], result)
         elif request.method == "kv.get" and result is not None and type(params[0]) is str:
             self.context.learn_revision(params[0], result["key"], result["revision"])
