@@ -161,7 +161,7 @@ static void compare_key(const struct model *model, unsigned number, size_t *coun
         must(memcmp(view.entry.value, entry.value, key->value_bytes) == 0);
 }
 
-/* All keys in byte order, and those behind one of them. */
+/* All keys that are not deleted in byte order, and those behind one of them. */
 static void compare_order(const struct model *model)
 {
     struct order_place place = cache_place(&model->cache, "", false);
@@ -169,30 +169,33 @@ static void compare_order(const struct model *model)
     size_t count = 0;
 
     for (; (key = cache_next_in_order(&model->cache, &place)) != NULL; before = key, count++) {
+        must(cache_operation(key) == KV_PUT);
         must(before == NULL || strcmp(cache_key_name(before), cache_key_name(key)) < 0);
         if (before != NULL) {
             struct order_place behind = cache_place(&model->cache, cache_key_name(before), true);
             must(cache_next_in_order(&model->cache, &behind) == key);
         }
     }
-    ck_assert_uint_eq(model->cache.count, count);
+    ck_assert_uint_eq(model->cache.value_count, count);
 }
 
 static void compare(const struct model *model)
 {
-    size_t count = 0, value_bytes = 0;
+    size_t count = 0, values = 0, value_bytes = 0;
     uint64_t before = 0;
 
     for (unsigned i = 0; i < KEYS; i++)
         compare_key(model, i, &count);
     ck_assert_uint_eq(model->cache.count, count);
     for (struct cache_key *key = model->cache.oldest; key != NULL; key = key->newer, count--) {
+        values += cache_operation(key) == KV_PUT;
         must(key->revision > before);
         before = key->revision;
         value_bytes += cache_has_value(key) ? key->value_bytes : 0;
     }
     ck_assert_uint_eq(count, 0);
     ck_assert_uint_eq(model->cache.value_bytes, value_bytes);
+    ck_assert_uint_eq(model->cache.value_count, values);
     compare_order(model);
     ck_assert_uint_eq(model->cache.bytes, model->budget.bytes);
     ck_assert_uint_le(model->budget.bytes, model->budget.max_bytes);
