@@ -258,12 +258,24 @@ static struct compact_purge *find_free_purge(struct compact *compact)
     return NULL;
 }
 
+/* A server that was away may have come back older than it was, with other messages at these sequences. */
+static void check_link(struct compact *compact)
+{
+    struct error error;
+
+    if (link_number(compact->store->link) == compact->link)
+        return;
+    error_set(&error, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to go on");
+    fail(compact, &error);
+}
+
 /* As many purges as may be under way; after the last of the chunk the next chunk. */
 static void start_purges(struct compact *compact)
 {
     const struct compact_chunk *chunk = &compact->chunk;
     struct compact_purge *purge;
 
+    check_link(compact);
     while (!has_failed(compact) && compact->next_marker < chunk->count && (purge = find_free_purge(compact)) != NULL) {
         size_t run = count_run(compact);
         if (run > 0)
@@ -526,6 +538,7 @@ static void start_reading(struct compact *compact)
                                    .leaves_place = true};
 
     compact->is_reading = true;
+    compact->link = link_number(compact->store->link);
     compact->reading.request.limit = &compact->store->creations;
     compact->reading.request.owner = compact->arena->owner;
     consumer_read(&compact->store->jetstream, &compact->reading, &scope, compact->deadline_ms, &reading_ops, compact);

@@ -70,6 +70,7 @@ struct compact {
     struct job going_on;
     struct consumer_reading reading;
     const char *subject;
+    uint64_t link;        /* number of the connection that the stream is read on */
     int64_t cutoff_us;    /* markers that were stored later stay */
     uint64_t last;        /* so do those with a higher sequence */
     bool is_in_files;     /* of the embedded server */
