@@ -718,7 +718,7 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
     timer_start(store->timers, &compact->deadline, compact->deadline_ms, on_deadline);
     DL_APPEND2(store->compactions, compact, previous, next);
     arena_begin_task(arena, &compact->task, cancel_compact);
-    bucket_open(store, &compact->wait, compact->bucket, compact->deadline_ms, on_handle, compact);
+    bucket_open(store, &compact->wait, compact->bucket, arena->owner, compact->deadline_ms, on_handle, compact);
 }
 
 void compact_note_change(struct store *store, const char *bucket)
