@@ -2,9 +2,9 @@
  * timers: many deadlines, cheap to set and to take back.
  *
  * Used for calls, requests and sessions, whose deadlines are nearly always taken
- * back before they come. A hashed timing wheel (Varghese and Lauck, 1987) under
- * one libuv timer, which wakes the loop for the next of few deadlines, or, where there are many, every tick: starting
- * and stopping are a few stores. Deadlines are kept to TIMERS_TICK_MS.
+ * back before they come. A hashed timing wheel (Varghese and Lauck, 1987) under one libuv timer, which wakes the loop
+ * for the next deadline: starting and stopping are a few stores. Deadlines are kept to TIMERS_TICK_MS. Those of one
+ * tick share a wake-up.
  */
 #ifndef DAEMON_TIMERS_H
 #define DAEMON_TIMERS_H
@@ -35,6 +35,7 @@ struct timers {
     uint64_t done_tick;  /* every timer up to this tick has been looked at */
     unsigned count;
     struct timer *slots[TIMERS_SLOTS];
+    uint64_t earliest_ms[TIMERS_SLOTS]; /* no timer of the slot expires before this; timers that were stopped count */
 };
 
 void timers_init(struct timers *timers, uv_loop_t *loop, struct jobs *jobs);

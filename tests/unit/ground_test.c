@@ -132,6 +132,28 @@ START_TEST(a_timer_that_is_stopped_does_not_ring_even_in_its_own_turn)
 }
 END_TEST
 
+START_TEST(many_timers_that_are_far_away_do_not_wake_the_loop)
+{
+    enum { COUNT = 5000 };
+    static struct alarm alarms[COUNT];
+    uint64_t begin_ms = uv_now(&loop);
+
+    memset(alarms, 0, sizeof(alarms));
+    for (unsigned i = 0; i < COUNT; i++) {
+        alarms[i].loop = &loop;
+        alarms[i].timers = &timers;
+        timer_start(&timers, &alarms[i].timer, begin_ms + 30000 + i, on_alarm);
+    }
+    struct alarm near = {.loop = &loop, .timers = &timers};
+    timer_start(&timers, &near.timer, begin_ms + 20, on_alarm);
+    while (near.rings == 0)
+        uv_run(&loop, UV_RUN_ONCE);
+    ck_assert_int_ge(uv_backend_timeout(&loop), (int)(begin_ms + 30000 - uv_now(&loop)));
+    for (unsigned i = 0; i < COUNT; i++)
+        timer_stop(&timers, &alarms[i].timer);
+}
+END_TEST
+
 START_TEST(a_timer_may_start_itself_again)
 {
     struct alarm alarm = {.loop = &loop, .timers = &timers, .again = 3};
@@ -221,6 +243,7 @@ Suite *ground_suite(void)
     tcase_add_test(wheel, a_timer_rings_once_and_never_early);
     tcase_add_test(wheel, a_timer_further_away_than_the_wheel_is_round_rings_at_its_time);
     tcase_add_test(wheel, a_timer_that_is_stopped_does_not_ring_even_in_its_own_turn);
+    tcase_add_test(wheel, many_timers_that_are_far_away_do_not_wake_the_loop);
     tcase_add_test(wheel, a_timer_may_start_itself_again);
     suite_add_tcase(suite, wheel);
     tcase_add_test(rest, a_latencys_quantile_is_right_to_an_eighth);
