@@ -13,6 +13,17 @@
 #define PULL_MESSAGES   1000u
 #define PULL_EXPIRES_NS 300000000000LL
 
+/*
+ * Heartbeats of an exclusive feed. Deliveries of our own server are lost only with the connection, which has pings of
+ * its own, and answers from memory do not depend on when the feed was heard. A thousand buckets with watches.heartbeat
+ * (2 s) would wake the daemon and the server five hundred times a second. The server takes up to half of the pull's
+ * time.
+ */
+#define EXCLUSIVE_HEARTBEAT_MS 120000u
+
+/* Heartbeats of watches.heartbeat that an exclusive feed asks for when it misses a message. */
+#define CLOSE_HEARTBEATS 5u
+
 /* How long the server keeps a consumer that nobody pulls from. */
 #define INACTIVE_THRESHOLD_NS 60000000000LL
 
@@ -231,15 +242,6 @@ bool feed_is_of(const struct feed *feed, json_t *answer)
     return created != NULL && strcmp(created, feed->created) == 0;
 }
 
-void feed_note_last(struct feed *feed, const struct feed_info *info)
-{
-    if (info->last_sequence <= feed->known_last)
-        return;
-    feed->known_last = info->last_sequence;
-    feed->known_last_us = info->last_us;
-    feed->idle_beats = 0;
-}
-
 void feed_look(struct feed *feed)
 {
     if (feed_is_live(feed))
@@ -293,24 +295,71 @@ static enum request_verdict create_consumer(struct feed *feed)
     return verdict;
 }
 
-/* Asks for more: within the limits of bytes and messages it comes as it is written. */
-static bool pull(struct feed *feed)
+static unsigned heartbeat_ms(const struct feed *feed)
+{
+    return feed_is_exclusive(feed) ? EXCLUSIVE_HEARTBEAT_MS : feed->store->conf->watches.heartbeat_ms;
+}
+
+/* Wait for messages and heartbeats. */
+static void listen_on(struct feed *feed)
+{
+    request_listen(&feed->request, 2 * heartbeat_ms(feed) + 250);
+}
+
+static bool pull(struct feed *feed, unsigned messages, long long expires_ns, unsigned beat_ms)
 {
     char body[160];
 
-    snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}",
-             PULL_MESSAGES, consumer_pull_bytes(feed->store->link), PULL_EXPIRES_NS,
-             (long long)feed->store->conf->watches.heartbeat_ms * 1000000);
+    snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}", messages,
+             consumer_pull_bytes(feed->store->link), expires_ns, beat_ms * 1000000ll);
     if (publish(feed, "CONSUMER.MSG.NEXT", true, body) != LINK_PUBLISHED)
         return false;
-    feed->pulled += PULL_MESSAGES;
+    feed->pulled += messages;
     return true;
+}
+
+/* Asks for more: within the limits of bytes and messages it comes as it is written. */
+static bool pull_more(struct feed *feed)
+{
+    return pull(feed, PULL_MESSAGES, PULL_EXPIRES_NS, heartbeat_ms(feed));
 }
 
 static void pull_if_low(struct feed *feed)
 {
-    if (feed->pulled <= PULL_MESSAGES / 2 && !pull(feed))
+    if (feed->pulled <= PULL_MESSAGES / 2 && !pull_more(feed))
         lose(feed, REQUEST_CONGESTED);
+}
+
+static bool misses_messages(const struct feed *feed)
+{
+    return feed->phase == FEED_LIVE && feed->position < feed->known_last;
+}
+
+/*
+ * The stream has had messages that did not come. An exclusive feed asks for heartbeats, by a pull that ends soon: they
+ * tell whether the messages are gone. If none comes, the consumer is, and is made anew.
+ */
+static void listen_closely(struct feed *feed)
+{
+    unsigned beat_ms = feed->store->conf->watches.heartbeat_ms;
+
+    if (!feed_is_exclusive(feed))
+        return;
+    if (pull(feed, 1, CLOSE_HEARTBEATS * beat_ms * 1000000ll, beat_ms))
+        request_listen(&feed->request, FEED_SILENCE_MS(feed->store->conf));
+    else
+        lose(feed, REQUEST_CONGESTED);
+}
+
+void feed_note_last(struct feed *feed, const struct feed_info *info)
+{
+    if (info->last_sequence <= feed->known_last)
+        return;
+    feed->known_last = info->last_sequence;
+    feed->known_last_us = info->last_us;
+    feed->idle_beats = 0;
+    if (misses_messages(feed))
+        listen_closely(feed);
 }
 
 /* The last messages are gone, and with them maybe the end of the batch that came last. */
@@ -345,8 +394,8 @@ static enum request_verdict take_created(struct feed *feed, json_t *answer)
     feed->phase = FEED_CATCHING_UP;
     feed->consumer_sequence = 0;
     feed->pulled = 0;
-    request_listen(&feed->request, FEED_SILENCE_MS(feed->store->conf));
-    if (!pull(feed))
+    listen_on(feed);
+    if (!pull_more(feed))
         return lose(feed, REQUEST_CONGESTED);
     if (json_integer_value(json_object_get(answer, "num_pending")) == 0)
         note_caught_up(feed, false);
@@ -394,7 +443,7 @@ static void note_theft(struct feed *feed)
 /* Nothing comes of what is behind the position. */
 static void note_idle(struct feed *feed)
 {
-    if (feed->phase != FEED_LIVE || feed->position >= feed->known_last || ++feed->idle_beats < 2)
+    if (!misses_messages(feed) || ++feed->idle_beats < 2)
         return;
     move_on(feed, feed->known_last, feed->known_last_us);
     feed->ops->caught_up(feed->arg, false);
@@ -417,7 +466,10 @@ static enum request_verdict take_status(struct feed *feed, struct message *messa
     if (pending != NULL) { /* a pull is over: so many it did not bring */
         unsigned long count = strtoul(pending, NULL, 10);
         feed->pulled = count < feed->pulled ? feed->pulled - (unsigned)count : 0;
+        listen_on(feed);
         pull_if_low(feed);
+        if (misses_messages(feed))
+            listen_closely(feed);
         return REQUEST_DONE;
     }
     if (strcmp(text, "Consumer Deleted") == 0)

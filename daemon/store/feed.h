@@ -150,7 +150,16 @@ static inline bool feed_is_live(const struct feed *feed)
     return feed->phase == FEED_LIVE && feed->request.state == REQUEST_LISTENING;
 }
 
-/* So long a feed that is live may be silent: two heartbeats, and what one may be late. */
+/*
+ * Whether nobody but this daemon writes to the stream, over one connection to one server: it is one of the embedded
+ * server's, and not fed from others.
+ */
+static inline bool feed_is_exclusive(const struct feed *feed)
+{
+    return feed->store->conf->nats.mode == CONF_NATS_EMBEDDED && !feed->info.has_origin;
+}
+
+/* How long a feed of others' streams may be silent: two heartbeats, and what one may be late. */
 #define FEED_SILENCE_MS(conf) (2u * (conf)->watches.heartbeat_ms + 250u)
 
 /* Gives a message to the feed whose consumer delivered it. False: it is none of theirs. */

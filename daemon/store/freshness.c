@@ -287,7 +287,7 @@ void replica_end_waits(struct replica *replica)
 
 bool replica_is_exclusive(const struct replica *replica)
 {
-    return replica->store->conf->nats.mode == CONF_NATS_EMBEDDED && !replica->feed.info.has_origin;
+    return feed_is_exclusive(&replica->feed);
 }
 
 /*

@@ -475,12 +475,13 @@ static void close_replica(struct replica *replica)
     feed_stop(&replica->feed);
     replica_stop_reading(replica);
     bucket_wait_cancel(&replica->wait);
-    timer_stop(replica->store->timers, &replica->timer);
     replica_end_waits(replica);
     replica_drop_floors(replica);
     clear_cache(replica);
     if (replica->bucket != NULL)
         bucket_release(replica->bucket);
+    if (replica->store->next_ticking == replica)
+        replica->store->next_ticking = replica->hh.next;
     HASH_DEL(replica->store->replicas, replica);
     replica->store->found_replica = NULL;
     free((void *)replica->matches);
@@ -543,15 +544,11 @@ static void drop_idle_values(struct replica *replica)
     drop_values(replica);
 }
 
-static void on_tick(struct timer *timer)
+/* What is periodic of one replica. */
+static void tick(struct replica *replica)
 {
-    struct replica *replica = (struct replica *)((char *)timer - offsetof(struct replica, timer));
-    struct store *store = replica->store;
-    unsigned interval_ms = store->conf->watches.check_interval_ms;
     bool is_free = replica->reads == REPLICA_READS_NOTHING;
 
-    timer_start(store->timers, &replica->timer,
-                uv_now(store->loop) + (interval_ms < REPLICA_TICK_MS ? interval_ms : REPLICA_TICK_MS), on_tick);
     if (replica->is_over || is_idle(replica)) {
         end_watches(replica, &replica->feed.error);
         close_replica(replica);
@@ -569,6 +566,43 @@ static void on_tick(struct timer *timer)
     }
 }
 
+static bool run_ticking(struct job *job)
+{
+    struct store *store = (struct store *)((char *)job - offsetof(struct store, ticking));
+    struct replica *replica;
+
+    while ((replica = store->next_ticking) != NULL) {
+        store->next_ticking = replica->hh.next;
+        tick(replica);
+        if (jobs_slice_is_over(store->jobs))
+            return store->next_ticking != NULL;
+    }
+    return false;
+}
+
+static void on_tick(struct timer *timer);
+
+/* One tick for all replicas: an idle daemon wakes once for it, however many buckets it follows. */
+static void start_ticking(struct store *store)
+{
+    unsigned interval_ms = store->conf->watches.check_interval_ms;
+
+    timer_start(store->timers, &store->tick_timer,
+                uv_now(store->loop) + (interval_ms < REPLICA_TICK_MS ? interval_ms : REPLICA_TICK_MS), on_tick);
+}
+
+static void on_tick(struct timer *timer)
+{
+    struct store *store = (struct store *)((char *)timer - offsetof(struct store, tick_timer));
+
+    if (store->replicas == NULL)
+        return;
+    start_ticking(store);
+    if (store->next_ticking == NULL) /* the last tick is over */
+        store->next_ticking = store->replicas;
+    jobs_add(store->jobs, &store->ticking, run_ticking);
+}
+
 static struct replica *make_replica(struct store *store, const char *bucket)
 {
     struct replica *replica = calloc(1, sizeof(*replica));
@@ -580,7 +614,8 @@ static struct replica *make_replica(struct store *store, const char *bucket)
     cache_init(&replica->cache, &store->cache_budget);
     HASH_ADD_STR(store->replicas, name, replica);
     replica->checked_ms = replica->used_ms = uv_now(store->loop);
-    timer_start(store->timers, &replica->timer, uv_now(store->loop) + REPLICA_TICK_MS, on_tick);
+    if (!timer_is_set(&store->tick_timer))
+        start_ticking(store);
     return replica;
 }
 
@@ -717,6 +752,8 @@ void replica_end_all(struct store *store)
         end_watches(replica, &error);
         close_replica(replica);
     }
+    timer_stop(store->timers, &store->tick_timer);
+    jobs_remove(store->jobs, &store->ticking);
 }
 
 void replica_total(const struct store *store, struct replica_totals *totals)

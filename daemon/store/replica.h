@@ -33,7 +33,6 @@ struct replica {
     struct bucket *bucket; /* NULL until it is looked up */
     struct bucket_wait wait;
     struct feed feed;
-    struct timer timer; /* for what is periodic */
 
     struct cache cache;
     bool keeps_values;  /* wanted by reads */

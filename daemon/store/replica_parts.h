@@ -9,7 +9,7 @@
 
 #include "daemon/store/replica.h"
 
-/* How often a replica looks whether there is something to do. */
+/* How often replicas look whether there is something to do. */
 #define REPLICA_TICK_MS 1000u
 
 /* Microseconds since the epoch. */

@@ -32,10 +32,13 @@ struct store {
     struct link *link;
     struct requests requests;
     struct jetstream jetstream;
-    struct bucket_entry *buckets;   /* by name: uthash */
-    struct feed *feeds;             /* by their streams: uthash */
-    struct replica *replicas;       /* of followed buckets, by name: uthash */
-    struct replica *found_replica;  /* the last one that was looked for */
+    struct bucket_entry *buckets;  /* by name: uthash */
+    struct feed *feeds;            /* by their streams: uthash */
+    struct replica *replicas;      /* of followed buckets, by name: uthash */
+    struct replica *found_replica; /* the last one that was looked for */
+    struct replica *next_ticking;  /* the tick of all replicas goes on here; NULL: it is over */
+    struct timer tick_timer;
+    struct job ticking;
     struct replica_change *changes; /* of buckets, that leave no messages: uthash */
     unsigned uncounted_changes;     /* for which there was no memory */
     struct removed_bucket *removed; /* by this daemon, of late: uthash */

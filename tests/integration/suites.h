@@ -18,6 +18,7 @@ Suite *embedded_suite(void);
 Suite *external_suite(void);
 Suite *foreign_suite(void);
 Suite *health_suite(void);
+Suite *idle_suite(void);
 Suite *keys_suite(void);
 Suite *kv_suite(void);
 Suite *library_suite(void);
