@@ -5,6 +5,7 @@
 #include "daemon/names.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -15,6 +16,9 @@
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
+
+/* Before connections are taken again for which there was no descriptor at all. */
+#define RETRY_MS 100u
 
 /* --- One daemon per path --------------------------------------------------------------------------- */
 
@@ -147,28 +151,97 @@ static int inherited_socket(struct server *server, char error[SERVER_ERROR_BYTES
 
 /* --- Listening ------------------------------------------------------------------------------------- */
 
+static void on_connections(uv_poll_t *poll, int status, int events);
+
+static void listen_on(struct server *server)
+{
+    uv_poll_start(&server->poll, UV_READABLE, on_connections);
+}
+
+static void on_retry(struct timer *timer)
+{
+    listen_on((struct server *)((char *)timer - offsetof(struct server, retry)));
+}
+
+static int accept_next(const struct server *server)
+{
+    int descriptor;
+
+    do {
+        descriptor = accept4(server->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    } while (descriptor < 0 && errno == EINTR);
+    return descriptor;
+}
+
+static int open_reserve(void)
+{
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* All descriptors are taken, of the process or of the system: the one in reserve serves to answer the next connection.
+ */
+static void refuse_next(struct server *server)
+{
+    if (server->reserve >= 0)
+        close(server->reserve);
+    int descriptor = accept_next(server);
+    if (descriptor >= 0)
+        session_refuse(server->sessions, descriptor);
+    server->reserve = open_reserve();
+    if (descriptor >= 0)
+        return;
+    /* The socket stays readable: without a pause the loop would not sleep. */
+    uv_poll_stop(&server->poll);
+    timer_start(server->sessions->timers, &server->retry, uv_now(server->poll.loop) + RETRY_MS, on_retry);
+}
+
+static void accept_some(struct server *server)
+{
+    do {
+        int descriptor = accept_next(server);
+        if (descriptor >= 0) {
+            session_accept(server->sessions, descriptor);
+        } else if (errno == EMFILE || errno == ENFILE) {
+            refuse_next(server);
+            return;
+        } else {
+            if (errno != EAGAIN && errno != ECONNABORTED)
+                log_limited(&server->failure_log, "connections could not be taken", CONF_LOG_ERROR,
+                            "a connection could not be taken: %s", strerror(errno));
+            return;
+        }
+    } while (!jobs_slice_is_over(server->sessions->jobs));
+}
+
 static bool run_accepting(struct job *job)
 {
-    struct server *server = (struct server *)((char *)job - offsetof(struct server, accepting));
-
-    session_accept(server->sessions, (uv_stream_t *)&server->listener);
+    accept_some((struct server *)((char *)job - offsetof(struct server, accepting)));
     return false;
 }
 
-/* A connection that is not accepted at once keeps libuv from taking the next one out of the kernel. */
-static void on_connection(uv_stream_t *stream, int status)
+/* Not a listening stream of libuv: when all descriptors are taken it closes the connections that wait without a word.
+ */
+static void on_connections(uv_poll_t *poll, int status, int events)
 {
-    struct server *server = stream->data;
+    struct server *server = poll->data;
 
-    if (status < 0) {
-        log_limited(&server->failure_log, "connections could not be taken", CONF_LOG_ERROR,
-                    "a connection could not be taken: %s", uv_strerror(status));
-        return;
-    }
+    (void)status; /* accept4 says what is wrong */
+    (void)events;
     if (jobs_begin_slice(server->sessions->jobs))
-        session_accept(server->sessions, stream);
+        accept_some(server);
     else
         jobs_add(server->sessions->jobs, &server->accepting, run_accepting);
+}
+
+static void close_descriptors(struct server *server)
+{
+    int *descriptors[] = {&server->listener, &server->reserve, &server->lock};
+
+    for (size_t i = 0; i < sizeof(descriptors) / sizeof(descriptors[0]); i++) {
+        if (*descriptors[i] >= 0)
+            close(*descriptors[i]);
+        *descriptors[i] = -1;
+    }
 }
 
 int server_open(struct server *server, uv_loop_t *loop, const struct conf *conf, struct session_list *sessions,
@@ -179,29 +252,30 @@ int server_open(struct server *server, uv_loop_t *loop, const struct conf *conf,
     server->sessions = sessions;
     server->lock = -1;
 
-    int listener = inherited_socket(server, error);
-    bool is_inherited = listener >= 0;
-    if (listener == -1)
-        listener = bind_path(server, error);
-    if (listener < 0)
+    server->reserve = open_reserve();
+    server->listener = inherited_socket(server, error);
+    bool is_inherited = server->listener >= 0;
+    if (server->listener == -1)
+        server->listener = bind_path(server, error);
+    if (server->listener < 0)
         goto fail;
-    uv_pipe_init(loop, &server->listener, 0);
-    server->listener.data = server;
-    int failed = uv_pipe_open(&server->listener, listener);
-    if (failed == 0)
-        failed = uv_listen((uv_stream_t *)&server->listener, (int)conf->listen.backlog, on_connection);
-    server->is_open = true;
+    int failed = uv_poll_init_socket(loop, &server->poll, server->listener);
+    if (failed == 0 && listen(server->listener, (int)conf->listen.backlog) != 0)
+        failed = uv_translate_sys_error(errno);
     if (failed != 0) {
         snprintf(error, SERVER_ERROR_BYTES, "cannot listen on %s: %s", server->path, uv_strerror(failed));
-        server_close(server);
-        return -1;
+        goto fail;
     }
+    server->poll.data = server;
+    server->is_open = true;
+    listen_on(server);
     log_info("listening on %s%s", server->path, is_inherited ? ", handed over by the service manager" : "");
     return 0;
 
 fail:
-    if (server->lock >= 0)
-        close(server->lock);
+    if (server->is_ours)
+        unlink(server->path);
+    close_descriptors(server);
     return -1;
 }
 
@@ -211,11 +285,10 @@ void server_close(struct server *server)
         return;
     server->is_open = false;
     jobs_remove(server->sessions->jobs, &server->accepting);
+    timer_stop(server->sessions->timers, &server->retry);
     if (server->is_ours)
         unlink(server->path);
-    uv_close((uv_handle_t *)&server->listener, NULL);
+    uv_close((uv_handle_t *)&server->poll, NULL);
     /* The lock's file stays: removing it would let a third daemon lock another file of that name. */
-    if (server->lock >= 0)
-        close(server->lock);
-    server->lock = -1;
+    close_descriptors(server);
 }

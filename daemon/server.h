@@ -4,7 +4,7 @@
  * Made by main. It binds the configured path, or takes the socket that systemd
  * hands over, and gives each connection to session. Promises that a path is served
  * by one daemon at a time: a second one is refused, a socket that nobody serves any
- * more is replaced.
+ * more is replaced. A connection for which there is no descriptor is answered before it is closed.
  */
 #ifndef DAEMON_SERVER_H
 #define DAEMON_SERVER_H
@@ -19,8 +19,11 @@
 #define SERVER_ERROR_BYTES 512
 
 struct server {
-    uv_pipe_t listener;
-    struct job accepting; /* of a connection for which the turn had no time */
+    int listener; /* the socket */
+    uv_poll_t poll;
+    int reserve;          /* a descriptor that is given up to refuse a connection when there is no other; -1: none */
+    struct timer retry;   /* when not even that one is left */
+    struct job accepting; /* of connections for which the turn had no time */
     struct session_list *sessions;
     const struct conf *conf;
     bool is_open;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #define READ_BUFFER_BYTES 65536u
@@ -30,6 +31,13 @@
  * session (1).
  */
 #define DESCRIPTOR_RESERVE 24u
+
+/*
+ * Sessions that were refused and stay open for a moment, so that a client that sends its request first does not get a
+ * broken pipe before it reads the answer. They have descriptors of their own, below those in reserve.
+ */
+#define LINGERING_MAX 16u
+#define LINGER_MS     1000u
 
 /* Bytes that came and are not dispatched yet: the beginning of a frame, or frames that back-pressure holds up. */
 struct session_input {
@@ -116,6 +124,7 @@ static void on_closed(uv_handle_t *handle)
     if (session->next != NULL)
         session->next->previous = session->previous;
     list->metrics->sessions--;
+    list->lingering -= session->lingers;
     free(session);
     if (list->first == NULL && list->emptied != NULL)
         list->emptied(list->emptied_arg);
@@ -785,9 +794,8 @@ static bool is_one_too_many(const struct session *session, struct error *error)
     if (!usage_check(&list->usage, session->user, USAGE_SESSIONS, 0, error))
         return true;
     getrlimit(RLIMIT_NOFILE, &files);
-    /* The lowest free number is given: without some in reserve, libuv would close the next connection without a word.
-     */
-    if ((rlim_t)session_socket(session) + DESCRIPTOR_RESERVE < files.rlim_cur)
+    /* The lowest free number is given. */
+    if ((rlim_t)session_socket(session) + DESCRIPTOR_RESERVE + LINGERING_MAX < files.rlim_cur)
         return false;
     error_set(error, ERROR_RESOURCE_EXHAUSTED,
               "the daemon may open %llu files (ulimit -n, LimitNOFILE=), and that is its limit",
@@ -795,13 +803,100 @@ static bool is_one_too_many(const struct session *session, struct error *error)
     return true;
 }
 
-void session_accept(struct session_list *list, uv_stream_t *listener)
+/* --- Refusals -------------------------------------------------------------------------------------- */
+
+static void on_linger_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct session *session = handle->data;
+
+    (void)suggested;
+    *buffer = uv_buf_init(session->list->read_buffer, READ_BUFFER_BYTES);
+}
+
+static void end_lingering(struct session *session)
+{
+    end_session(session, CONF_LOG_DEBUG, "it was refused");
+}
+
+static void on_linger_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
+{
+    (void)buffer;
+    if (length != 0)
+        end_lingering(stream->data);
+}
+
+static void on_linger_over(struct timer *timer)
+{
+    end_lingering((struct session *)((char *)timer - offsetof(struct session, stall)));
+}
+
+/* The answer is in the client's socket. Stay until the client has sent something or has gone. */
+static void linger(struct session *session)
+{
+    struct session_list *list = session->list;
+    struct rlimit files = {.rlim_cur = RLIM_INFINITY};
+
+    getrlimit(RLIMIT_NOFILE, &files);
+    if (list->lingering >= LINGERING_MAX || session_unread_bytes(session) > 0 || session->broken != 0 ||
+        (rlim_t)session_socket(session) + DESCRIPTOR_RESERVE >= files.rlim_cur ||
+        uv_read_start((uv_stream_t *)&session->pipe, on_linger_alloc, on_linger_read) != 0) {
+        close_session(session);
+        return;
+    }
+    session->state = SESSION_LINGERING;
+    session->lingers = true;
+    list->lingering++;
+    timer_start(list->timers, &session->stall, uv_now(list->loop) + LINGER_MS, on_linger_over);
+}
+
+static void refuse_session(struct session *session, struct error *error)
+{
+    struct session_list *list = session->list;
+
+    list->metrics->sessions_refused++;
+    log_limited(&list->refused_log, "sessions were refused", CONF_LOG_WARNING, "session of pid %d uid %u refused: %s",
+                (int)session->pid, (unsigned)session->uid, error->message);
+    usage_subtract(&list->usage, session->user, USAGE_SESSIONS, 1);
+    usage_release(&list->usage, session->user);
+    session->user = NULL;
+    refuse(session, NULL, error);
+    session->state = SESSION_LAST_ANSWERS;
+    /* Now, not at the turn's end: many may come in one turn, and would use up the descriptors in reserve. */
+    flush_session(session);
+    linger(session);
+}
+
+void session_refuse(struct session_list *list, int descriptor)
+{
+    struct error error;
+    msgpack_sbuffer answer;
+    msgpack_packer packer;
+
+    error_set(&error, ERROR_RESOURCE_EXHAUSTED,
+              "the daemon has no file descriptor for another session (ulimit -n, LimitNOFILE=)");
+    error_set_default_outcome(&error);
+    msgpack_sbuffer_init(&answer);
+    msgpack_packer_init(&packer, &answer, msgpack_sbuffer_write);
+    rpc_pack_error(&packer, NULL, &error);
+    if (send(descriptor, answer.data, answer.size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        log_debug("a connection was closed without an answer: %s", strerror(errno));
+    msgpack_sbuffer_destroy(&answer);
+    close(descriptor);
+    list->metrics->errors[error.code]++;
+    list->metrics->sessions_total++;
+    list->metrics->sessions_refused++;
+    log_limited(&list->refused_log, "sessions were refused", CONF_LOG_WARNING, "a session was refused: %s",
+                error.message);
+}
+
+void session_accept(struct session_list *list, int descriptor)
 {
     struct session *session = calloc(1, sizeof(*session));
     struct error error;
 
     if (session == NULL) {
-        log_error("a connection waits: out of memory");
+        log_error("a connection is closed: out of memory");
+        close(descriptor);
         return;
     }
     session->list = list;
@@ -816,32 +911,24 @@ void session_accept(struct session_list *list, uv_stream_t *listener)
     list->metrics->sessions++;
     list->metrics->sessions_total++;
 
-    int failed = uv_accept(listener, (uv_stream_t *)&session->pipe);
+    int failed = uv_pipe_open(&session->pipe, descriptor);
     if (failed != 0) {
         log_limited(&list->refused_log, "sessions were refused", CONF_LOG_ERROR,
                     "a connection could not be accepted: %s", uv_strerror(failed));
+        close(descriptor);
         close_session(session);
         return;
     }
     note_peer(session);
     session->user = usage_hold(&list->usage, session->uid);
     if (session->user == NULL) {
-        log_error("a connection waits: out of memory");
+        log_error("a connection is closed: out of memory");
         close_session(session);
         return;
     }
     usage_add(&list->usage, session->user, USAGE_SESSIONS, 1);
     if (is_one_too_many(session, &error)) {
-        list->metrics->sessions_refused++;
-        log_limited(&list->refused_log, "sessions were refused", CONF_LOG_WARNING,
-                    "session of pid %d uid %u refused: %s", (int)session->pid, (unsigned)session->uid, error.message);
-        refuse(session, NULL, &error);
-        session->state = SESSION_LAST_ANSWERS;
-        /* Now, not at the turn's end: many may come in one turn, and would use up the descriptors in reserve. */
-        flush_session(session);
-        if (session->broken != 0)
-            close_session(session);
-        end_if_done(session);
+        refuse_session(session, &error);
         return;
     }
     log_debug("session of pid %d uid %u began", (int)session->pid, (unsigned)session->uid);
@@ -857,6 +944,8 @@ void session_list_drain(struct session_list *list, void (*emptied)(void *arg), v
         return;
     }
     for (struct session *session = list->first; session != NULL; session = session->next) {
+        if (session->state == SESSION_LINGERING)
+            end_lingering(session);
         read_no_more(session);
         mark_dirty(session);
     }

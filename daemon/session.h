@@ -55,6 +55,7 @@ struct session_list {
     struct job freeing;
     struct session *first;
     struct session *dirty; /* have something to write, or may read on, at the turn's end */
+    unsigned lingering;    /* sessions that were refused and are open for a moment */
     struct frame_limits frame_limits;
     void (*emptied)(void *arg); /* the last session is gone */
     void *emptied_arg;
@@ -68,6 +69,7 @@ struct session_list {
 enum session_state {
     SESSION_OPEN,
     SESSION_LAST_ANSWERS, /* reads no more; ends when its calls are answered and all is written */
+    SESSION_LINGERING,    /* was refused; ends when the client has sent something or has gone */
     SESSION_CLOSING       /* waits for its handle to close */
 };
 
@@ -81,6 +83,7 @@ struct session {
     bool is_at_end;  /* the client sends no more */
     int broken;      /* what libuv or the kernel said when a write failed, negative; 0: none did */
     bool is_writing; /* a write waits for the client to read */
+    bool lingers;    /* counts in the list's lingering */
     enum session_state state;
     unsigned calls; /* in flight */
     size_t call_bytes;
@@ -94,7 +97,7 @@ struct session {
     msgpack_sbuffer writing;     /* answers that the client is slow to read */
     size_t stalled_bytes;        /* of them when the timer was last set */
     uv_write_t write;
-    struct timer stall;
+    struct timer stall;         /* of a slow reader; of a session that lingers, its end */
     struct timer message_limit; /* of a message that has come in part */
     size_t counted_out_bytes;   /* of unread answers, as usage knows them */
     struct user *user;          /* NULL until it is known */
@@ -111,8 +114,11 @@ void session_list_free(struct session_list *list);
 /* Takes the limits of frames from the configuration again, after a reload. */
 void session_list_set_limits(struct session_list *list);
 
-/* Takes the next connection of a listening stream, or refuses it with an error when there are too many. */
-void session_accept(struct session_list *list, uv_stream_t *listener);
+/* Take over a connection, or refuse it with an error when there are too many. */
+void session_accept(struct session_list *list, int descriptor);
+
+/* Answer a connection, for which there is no descriptor but one in reserve, that there is none, and close it. */
+void session_refuse(struct session_list *list, int descriptor);
 
 /* At the end of each turn: write what was answered, and read on where backpressure has eased. */
 void session_list_flush(struct session_list *list);

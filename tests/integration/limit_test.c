@@ -591,6 +591,78 @@ START_TEST(a_session_for_which_there_is_no_file_descriptor_is_told_and_closed)
 }
 END_TEST
 
+static const char *file_of_descriptor(const struct daemon *daemon, unsigned descriptor)
+{
+    char target[2 * PATH_BYTES];
+    const char *link = format_text("/proc/%d/fd/%u", (int)daemon->process.pid, descriptor);
+    ssize_t length = readlink(link, target, sizeof(target) - 1);
+
+    return format_text("%.*s", length > 0 ? (int)length : 0, target);
+}
+
+/* The descriptor that the daemon keeps to refuse connections: it is opened just before the lock of the socket's path.
+ */
+static unsigned reserve_of(const struct daemon *daemon)
+{
+    unsigned descriptor = 3;
+
+    while (strstr(file_of_descriptor(daemon, descriptor + 1), ".sock.lock") == NULL)
+        ck_assert_uint_lt(++descriptor, 1024);
+    ck_assert_str_eq(file_of_descriptor(daemon, descriptor), "/dev/null");
+    return descriptor;
+}
+
+/* Not even one in reserve for a reload is left: all descriptors below the limit are in use. */
+START_TEST(without_any_file_descriptor_each_connection_is_told_and_closed)
+{
+    enum { CONNECTIONS = 100 };
+    struct rlimit before, none;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *first = client_open(&daemon_of_test);
+    assert_ok(client_call(first, "daemon.info", "[]"));
+    ck_assert_int_eq(prlimit(daemon_of_test.process.pid, RLIMIT_NOFILE, NULL, &before), 0);
+    none = before;
+    none.rlim_cur = reserve_of(&daemon_of_test) + 1;
+    ck_assert_int_eq(prlimit(daemon_of_test.process.pid, RLIMIT_NOFILE, &none, NULL), 0);
+    for (unsigned i = 0; i < CONNECTIONS; i++) {
+        struct client *client = client_open(&daemon_of_test);
+        const struct answer *answer = client_receive(client);
+        assert_code_says(answer, "resource_exhausted", "ulimit -n");
+        ck_assert(!answer->has_msgid);
+        client_expect_end(client);
+        client_close(client);
+    }
+    ck_assert_uint_eq(stat_of(first, "sessions.refused"), CONNECTIONS);
+
+    ck_assert_int_eq(prlimit(daemon_of_test.process.pid, RLIMIT_NOFILE, &before, NULL), 0);
+    assert_ok(client_call(client_open(&daemon_of_test), "daemon.info", "[]"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* Clients send their first request before they read. */
+START_TEST(a_refused_session_takes_a_request_before_it_is_closed)
+{
+    msgpack_sbuffer request;
+
+    start_with_limits("  sessions: 1\n");
+    struct client *first = client_open(&daemon_of_test);
+    assert_ok(client_call(first, "daemon.info", "[]"));
+    msgpack_sbuffer_init(&request);
+    pack_request(&request, 1, "daemon.info", "[]");
+    for (unsigned i = 1; i <= 50; i++) {
+        struct client *more = client_open(&daemon_of_test);
+        wait_for_stat(first, "sessions.refused", i);
+        ck_assert_uint_eq(client_write_some(more, request.data, request.size), request.size);
+        assert_code_says(client_receive(more), "resource_exhausted", "limits.sessions");
+        client_close(more);
+    }
+    msgpack_sbuffer_destroy(&request);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 /* --- Room: what clients take is bounded for each user and for all ------------------------------------ */
 
 /* The beginning of a message of 16 MB, of which the rest does not come. Return how much of it the daemon has read. */
@@ -760,6 +832,8 @@ Suite *limit_suite(void)
     tcase_add_test(calls, one_session_too_many_is_told_and_closed);
     tcase_add_test(calls, clients_cannot_fill_the_log);
     tcase_add_test(calls, a_session_for_which_there_is_no_file_descriptor_is_told_and_closed);
+    tcase_add_test(calls, without_any_file_descriptor_each_connection_is_told_and_closed);
+    tcase_add_test(calls, a_refused_session_takes_a_request_before_it_is_closed);
     suite_add_tcase(suite, calls);
     return suite;
 }
