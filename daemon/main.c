@@ -6,6 +6,7 @@
 #include "daemon/busy_poll.h"
 #include "daemon/dispatch.h"
 #include "daemon/handlers/handlers.h"
+#include "daemon/heap.h"
 #include "daemon/jobs.h"
 #include "daemon/log.h"
 #include "daemon/metrics.h"
@@ -55,6 +56,7 @@ struct daemon {
     bool with_hints;       /* say on standard output what to try */
     enum daemon_state state;
     struct metrics metrics;
+    struct heap heap;
     struct jobs jobs;
     struct timers timers;
     uint64_t turn_cpu_ns; /* of the thread, at the end of the last turn; only while log.slow_turn is set */
@@ -112,6 +114,15 @@ static void look_at_turn(struct daemon *daemon, uint64_t took_ns)
     daemon->turn_cpu_ns = cpu_ns;
 }
 
+/* What clients can make large. */
+static size_t bytes_in_use(const struct daemon *daemon)
+{
+    const size_t *taken = daemon->sessions.usage.taken;
+
+    return daemon->store.cache_budget.bytes + taken[USAGE_CALL_BYTES] + taken[USAGE_INPUT_BYTES] +
+           taken[USAGE_OUT_BYTES];
+}
+
 /*
  * Runs before the loop waits: what this turn asked of NATS leaves in one write, and so do the
  * answers to each client. NATS first, so that the server works while we write.
@@ -127,6 +138,7 @@ static void on_turn_end(uv_prepare_t *handle)
     jobs_run(&daemon->jobs);
     store_flush(&daemon->store);
     session_list_flush(&daemon->sessions);
+    heap_note(&daemon->heap, bytes_in_use(daemon), uv_hrtime());
     if (daemon->sessions.dirty != NULL || jobs_are_waiting(&daemon->jobs))
         uv_idle_start(&daemon->more, on_more);
     look_at_turn(daemon, jobs_end_turn(&daemon->jobs));
@@ -528,6 +540,7 @@ int main(int argc, char **argv)
     bool check_only = false;
     int option;
 
+    heap_configure();
     open_standard_descriptors();
     while ((option = getopt_long(argc, argv, "c:Vh", options, NULL)) != -1) {
         switch (option) {

@@ -50,6 +50,70 @@ START_TEST(buckets_that_are_followed_do_not_wake_the_daemon)
 }
 END_TEST
 
+/* --- Memory ---------------------------------------------------------------------------------------- */
+
+#ifndef __SANITIZE_ADDRESS__ /* which keeps what is freed */
+#define MEGABYTE_KB 1024u
+
+static uint64_t daemon_resident_kb(void)
+{
+    return resident_kb(daemon_of_test.process.pid);
+}
+
+START_TEST(keys_that_have_left_memory_are_given_back)
+{
+    enum { KEYS = 200000, AT_ONCE = 10000 };
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    uint64_t before_kb = daemon_resident_kb();
+    for (unsigned i = 0; i < KEYS; i += AT_ONCE)
+        put_many(client, bucket, "k", i, AT_ONCE, 64);
+    wait_until_cached(client, bucket, "k000000");
+    wait_for_stat(client, "cache.keys", KEYS);
+    ck_assert_uint_ge(daemon_resident_kb(), before_kb + 30 * MEGABYTE_KB);
+    assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
+    wait_until(daemon_resident_kb() < before_kb + 15 * MEGABYTE_KB, "a daemon that gives its memory back");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(what_a_burst_of_large_messages_took_is_given_back)
+{
+    enum { SESSIONS = 40, PUTS = 20 };
+    size_t size = 200000;
+    struct client *clients[SESSIONS];
+    msgpack_sbuffer puts;
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    char *value = keep(calloc(1, size));
+    uint64_t before_kb = daemon_resident_kb();
+    msgpack_sbuffer_init(&puts);
+    for (unsigned i = 0; i < PUTS; i++)
+        pack_put(&puts, i, bucket, format_text("k%u", i), value, size);
+    /* While the server stands still, all of it stays in the daemon. */
+    pid_t server = daemon_nats_pid(&daemon_of_test);
+    pid_stand_still(server);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        clients[i] = client_open(&daemon_of_test);
+        client_write(clients[i], puts.data, puts.size);
+    }
+    msgpack_sbuffer_destroy(&puts);
+    wait_until(daemon_resident_kb() > before_kb + 100 * MEGABYTE_KB, "a daemon that has much to write");
+    pid_go_on(server);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        for (unsigned put = 0; put < PUTS; put++)
+            assert_ok(client_receive(clients[i]));
+    }
+    wait_until(daemon_resident_kb() < before_kb + 40 * MEGABYTE_KB, "a daemon that gives its memory back");
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+#endif
+
 Suite *idle_suite(void)
 {
     Suite *suite = suite_create("idle");
@@ -57,6 +121,10 @@ Suite *idle_suite(void)
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, buckets_that_are_followed_do_not_wake_the_daemon);
+#ifndef __SANITIZE_ADDRESS__
+    tcase_add_test(tests, keys_that_have_left_memory_are_given_back);
+    tcase_add_test(tests, what_a_burst_of_large_messages_took_is_given_back);
+#endif
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -1,0 +1,35 @@
+#include "daemon/heap.h"
+
+#include <malloc.h>
+#include <uv.h>
+
+/*
+ * Blocks from this size on are mapped one by one, and go back when they are freed. Without a setting malloc raises the
+ * limit up to 32 MB, to the largest block that was freed.
+ */
+#define MAPPED_BYTES (1024 * 1024)
+
+/* What stays free at the heap's end, so that it does not grow and shrink all the time. */
+#define TOP_BYTES (4 * 1024 * 1024)
+
+/* After a call so many times as long passes without one: where memory is freed and taken all the time, a tenth of the
+ * loop's time at most goes into this. */
+#define REST_TIMES 10u
+
+void heap_configure(void)
+{
+    mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
+    mallopt(M_TRIM_THRESHOLD, TOP_BYTES);
+}
+
+void heap_note(struct heap *heap, size_t bytes, uint64_t now_ns)
+{
+    if (bytes > heap->highest_bytes)
+        heap->highest_bytes = bytes;
+    if (heap->highest_bytes - bytes < HEAP_STEP_BYTES || now_ns < heap->rests_until_ns)
+        return;
+    heap->highest_bytes = bytes;
+    malloc_trim(TOP_BYTES);
+    uint64_t end_ns = uv_hrtime();
+    heap->rests_until_ns = end_ns + REST_TIMES * (end_ns - now_ns);
+}
