@@ -256,8 +256,34 @@ void session_add_resource(struct session *session, struct session_resource *reso
     session->resource_count++;
 }
 
+static void leave_waiting(struct session *session, struct session_resource *resource)
+{
+    if (!resource->awaits_room)
+        return;
+    resource->awaits_room = false;
+    DL_DELETE2(session->waiting, resource, previous_waiting, next_waiting);
+}
+
+void session_await_room(struct session *session, struct session_resource *resource)
+{
+    if (resource->awaits_room)
+        return;
+    resource->awaits_room = true;
+    DL_APPEND2(session->waiting, resource, previous_waiting, next_waiting);
+}
+
+static void wake_waiting(struct session *session)
+{
+    while (session->waiting != NULL) {
+        struct session_resource *resource = session->waiting;
+        leave_waiting(session, resource);
+        resource->room(resource);
+    }
+}
+
 void session_remove_resource(struct session *session, struct session_resource *resource)
 {
+    leave_waiting(session, resource);
     DL_DELETE2(session->resources, resource, previous, next);
     session->resource_count--;
 }
@@ -384,6 +410,21 @@ static void refuse(struct session *session, const uint32_t *msgid, struct error 
     mark_dirty(session);
 }
 
+/* A session with more unread answers waits while answers of its user, or of all, take half of their room. */
+static bool is_slow_reader(const struct session *session)
+{
+    return session_unread_bytes(session) > SLOW_READER_BYTES && session->user != NULL &&
+           usage_is_high(&session->list->usage, session->user, USAGE_OUT_BYTES);
+}
+
+bool session_has_room(const struct session *session)
+{
+    const struct conf *conf = session->list->conf;
+    size_t own = conf->watches.buffer_bytes, all = conf->limits.out_buffer_bytes;
+
+    return session_unread_bytes(session) < (own < all ? own : all) / 2 && !is_slow_reader(session);
+}
+
 /* --- Frames ---------------------------------------------------------------------------------------- */
 
 static bool must_wait(const struct session *session)
@@ -391,15 +432,13 @@ static bool must_wait(const struct session *session)
     const struct conf *conf = session->list->conf;
 
     size_t unread = session_unread_bytes(session);
-    bool is_slow = unread > SLOW_READER_BYTES && session->user != NULL &&
-                   usage_is_high(&session->list->usage, session->user, USAGE_OUT_BYTES);
 
     /* Its own answers make it go on, so that it is not forgotten. */
     bool is_busy = session->calls >= BUSY_SESSION_CALLS && session->user != NULL &&
                    usage_is_high(&session->list->usage, session->user, USAGE_CALLS);
 
     return session->broken != 0 || session->calls >= conf->limits.calls_per_session ||
-           session->call_bytes >= conf->limits.call_bytes_per_session || is_slow || is_busy ||
+           session->call_bytes >= conf->limits.call_bytes_per_session || is_slow_reader(session) || is_busy ||
            unread > conf->limits.out_buffer_bytes / 2;
 }
 
@@ -709,6 +748,8 @@ void session_list_flush(struct session_list *list)
         session->is_dirty = false;
         flush_session(session);
         count_out_bytes(session);
+        if (session_has_room(session))
+            wake_waiting(session);
         go_on_reading(session);
         end_if_done(session);
     }

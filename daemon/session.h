@@ -37,6 +37,10 @@ struct session_resource {
     struct session_resource *next, *previous;
     /* The session is gone: its memory is the owner's to free. It is in no list any more. */
     void (*release)(struct session_resource *resource);
+    /* There is room again, after session_await_room. */
+    void (*room)(struct session_resource *resource);
+    struct session_resource *next_waiting, *previous_waiting;
+    bool awaits_room;
 };
 
 /* As many as answer in a turn under most loads. */
@@ -89,6 +93,7 @@ struct session {
     size_t call_bytes;
     struct call *first_call;
     struct session_resource *resources;
+    struct session_resource *waiting; /* those that wait for room */
     unsigned resource_count;
     uint64_t flushes;            /* of out: what was packed before is out of reach */
     struct session_input *input; /* what came and is not dispatched yet; NULL: nothing */
@@ -145,6 +150,12 @@ struct usage *session_usage(const struct session *session);
 
 /* Bytes that the client has not read yet. */
 size_t session_unread_bytes(const struct session *session);
+
+/* Whether so little waits to be read that notifications which can wait should be added. */
+bool session_has_room(const struct session *session);
+
+/* It has none: resource->room is called once it has. */
+void session_await_room(struct session *session, struct session_resource *resource);
 
 /* A call begins and ends. */
 void session_add_call(struct session *session, struct call *call);

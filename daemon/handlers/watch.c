@@ -64,7 +64,7 @@ static void set_array_header(unsigned char *header, uint32_t count)
     header[4] = (unsigned char)count;
 }
 
-static void add_entry(struct session_watch *watch, const msgpack_sbuffer *packed)
+static void add_entry(struct session_watch *watch, const char *bytes, size_t size)
 {
     struct session *session = watch->session;
     msgpack_sbuffer *out = session_out(session);
@@ -81,7 +81,7 @@ static void add_entry(struct session_watch *watch, const msgpack_sbuffer *packed
         set_array_header(header, 0);
         msgpack_sbuffer_write(out, (const char *)header, sizeof(header));
     }
-    msgpack_sbuffer_write(out, packed->data, packed->size);
+    msgpack_sbuffer_write(out, bytes, size);
     set_array_header((unsigned char *)out->data + watch->start, ++watch->count);
     watch->end = out->size;
     session_answered(session);
@@ -92,6 +92,11 @@ static void add_entry(struct session_watch *watch, const msgpack_sbuffer *packed
 static struct session_watch *watch_of(void *arg)
 {
     return arg;
+}
+
+static enum watch_form form_of(const struct session_watch *watch)
+{
+    return watch->is_meta_only ? WATCH_META : WATCH_WHOLE;
 }
 
 static size_t room_of(const struct session_watch *watch)
@@ -113,9 +118,10 @@ static void on_started(void *arg)
 }
 
 /* Many watches are told of the same entry: it is packed once. */
-static const msgpack_sbuffer *pack_entry(struct session_watch *watch, const struct kv_entry *entry, uint64_t serial)
+static const msgpack_sbuffer *pack_entry(struct dispatcher *dispatcher, const struct kv_entry *entry, uint64_t serial,
+                                         enum watch_form form)
 {
-    struct dispatcher_entry *packed = &watch->dispatcher->packed[watch->is_meta_only];
+    struct dispatcher_entry *packed = &dispatcher->packed[form];
     msgpack_packer packer;
 
     if (packed->serial == serial)
@@ -126,7 +132,7 @@ static const msgpack_sbuffer *pack_entry(struct session_watch *watch, const stru
     }
     msgpack_sbuffer_clear(&packed->bytes);
     msgpack_packer_init(&packer, &packed->bytes, msgpack_sbuffer_write);
-    if (watch->is_meta_only)
+    if (form == WATCH_META)
         entry_pack_meta(entry, &packer);
     else
         entry_pack(entry, &packer);
@@ -137,7 +143,7 @@ static const msgpack_sbuffer *pack_entry(struct session_watch *watch, const stru
 static bool on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit)
 {
     struct session_watch *watch = watch_of(arg);
-    const msgpack_sbuffer *packed = pack_entry(watch, entry, serial);
+    const msgpack_sbuffer *packed = pack_entry(watch->dispatcher, entry, serial, form_of(watch));
     size_t unread = session_unread_bytes(watch->session);
 
     struct error full;
@@ -145,15 +151,38 @@ static bool on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, b
     if (must_fit && unread > 0 &&
         (unread + packed->size > room_of(watch) || !session_may_answer(watch->session, packed->size, &full)))
         return false;
-    add_entry(watch, packed);
+    add_entry(watch, packed->data, packed->size);
     return true;
+}
+
+static void on_pack(void *arg, const struct kv_entry *entry, uint64_t serial, struct watch_packed packed[WATCH_FORMS])
+{
+    struct session_watch *watch = watch_of(arg);
+
+    for (enum watch_form form = 0; form < WATCH_FORMS; form++) {
+        const msgpack_sbuffer *bytes = pack_entry(watch->dispatcher, entry, serial, form);
+        packed[form] = (struct watch_packed){bytes->data, bytes->size};
+    }
+}
+
+static void on_packed(void *arg, const struct watch_packed packed[WATCH_FORMS])
+{
+    struct session_watch *watch = watch_of(arg);
+    enum watch_form form = form_of(watch);
+
+    add_entry(watch, packed[form].bytes, packed[form].size);
 }
 
 static bool has_room(void *arg)
 {
+    return session_has_room(watch_of(arg)->session);
+}
+
+static void await_room(void *arg)
+{
     struct session_watch *watch = watch_of(arg);
 
-    return session_unread_bytes(watch->session) < room_of(watch) / 2;
+    session_await_room(watch->session, &watch->resource);
 }
 
 static void on_ready(void *arg)
@@ -183,7 +212,15 @@ static void on_ended(void *arg, const struct error *error)
     free_watch(watch);
 }
 
-static const struct watch_ops watch_ops = {on_started, on_entry, has_room, on_ready, on_ended};
+static const struct watch_ops watch_ops = {on_started, on_entry,   on_pack,  on_packed,
+                                           has_room,   await_room, on_ready, on_ended};
+
+static void on_room(struct session_resource *resource)
+{
+    struct session_watch *watch = (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
+
+    watch_go_on(&watch->watch);
+}
 
 static void on_session_gone(struct session_resource *resource)
 {
@@ -315,6 +352,7 @@ void handle_watch_start(struct call *call)
     watch->watch.arg = watch;
     watch->watch.owner = call->session;
     watch->resource.release = on_session_gone;
+    watch->resource.room = on_room;
     session_add_resource(call->session, &watch->resource);
     watch_start(call->store, &watch->watch, call->bucket, call->deadline_ms);
 }

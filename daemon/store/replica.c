@@ -24,6 +24,9 @@
 /* Less than any key takes in the cache beside its name. */
 #define KEY_BYTES_MIN 64u
 
+/* More watches that match a key fall behind, and are told in slices of the turns. */
+#define TOLD_AT_ONCE_MAX 64u
+
 static void close_replica(struct replica *replica);
 
 /* --- Telling watches ------------------------------------------------------------------------------- */
@@ -48,23 +51,52 @@ static void find_matches(struct replica *replica, const char *key)
     filter_tree_match(&replica->watch_tree, key, note_match, replica);
 }
 
-/* Return whether one of them wants to hear of such a key. */
-bool replica_tell(struct replica *replica, const struct kv_entry *entry)
+/* The change for those that are behind, and for all that match if they are many. NULL: nobody is behind. */
+static struct change *add_to_backlog(struct replica *replica, const struct kv_entry *entry, bool is_again)
 {
-    bool is_wanted = false;
+    const struct watch *packer = backlog_any(replica);
+
+    if (packer == NULL && replica->match_count <= TOLD_AT_ONCE_MAX)
+        return NULL;
+    struct change *change = backlog_add(replica, entry, is_again, packer != NULL ? packer : replica->matches[0]);
+    if (change == NULL)
+        backlog_lose_all(replica);
+    return change;
+}
+
+/* Return whether a watch may want to hear of such a key. */
+static bool tell(struct replica *replica, const struct kv_entry *entry, bool is_again)
+{
+    bool is_wanted = replica->backlog.watch_count > 0;
 
     find_matches(replica, entry->key);
+    struct change *change = add_to_backlog(replica, entry, is_again);
+    bool are_many = change != NULL && replica->match_count > TOLD_AT_ONCE_MAX;
     for (size_t i = 0; i < replica->match_count; i++) {
-        if (watch_tell(replica->matches[i], entry, replica->store->entry_serial))
-            is_wanted = true;
+        struct watch *watch = replica->matches[i];
+        is_wanted |= watch_is_live(watch);
+        if (are_many)
+            watch_fall_behind(watch, change);
+        else if (is_again)
+            watch_tell_again(watch, entry, replica->store->entry_serial);
+        else
+            watch_tell(watch, entry, replica->store->entry_serial);
     }
+    backlog_trim(replica);
     return is_wanted;
+}
+
+bool replica_tell(struct replica *replica, const struct kv_entry *entry)
+{
+    return tell(replica, entry, false);
 }
 
 bool replica_has_room(const struct replica *replica)
 {
     const struct watch *watch;
 
+    if (replica->backlog.first != NULL)
+        return false;
     DL_FOREACH(replica->watches, watch)
     {
         if (watch->state == WATCH_LIVE && !watch->ops->has_room(watch->arg))
@@ -88,10 +120,7 @@ int64_t replica_now_us(void)
 
 bool replica_tell_again(struct replica *replica, const struct kv_entry *entry)
 {
-    find_matches(replica, entry->key);
-    for (size_t i = 0; i < replica->match_count; i++)
-        watch_tell_again(replica->matches[i], entry, replica->store->entry_serial);
-    return replica->match_count > 0;
+    return tell(replica, entry, true);
 }
 
 void replica_vanish(struct replica *replica, struct cache_key *key)
@@ -281,6 +310,7 @@ static void on_feed_begin(void *arg, bool is_anew)
         replica->has_load = false;
         replica->acked = 0;
         replica->compacted = 0;
+        backlog_begin_epoch(replica);
         replica->compares = false;
         replica_drop_floors(replica);
         DL_FOREACH_SAFE(replica->watches, watch, next)
@@ -423,7 +453,7 @@ static bool grow_matches(struct replica *replica)
     return true;
 }
 
-static void remove_filters(struct replica *replica, struct watch *watch)
+void replica_leave_tree(struct replica *replica, struct watch *watch)
 {
     for (size_t i = 0; watch->refs != NULL && i < watch->filter_count; i++)
         filter_tree_remove(&replica->watch_tree, &watch->refs[i]);
@@ -431,16 +461,19 @@ static void remove_filters(struct replica *replica, struct watch *watch)
     watch->refs = NULL;
 }
 
-bool replica_add_watch(struct replica *replica, struct watch *watch)
+bool replica_enter_tree(struct replica *replica, struct watch *watch)
 {
-    if (!grow_matches(replica))
-        return false;
     watch->refs = calloc(watch->filter_count, sizeof(*watch->refs));
     for (size_t i = 0; watch->refs != NULL && i < watch->filter_count; i++) {
         if (!filter_tree_add(&replica->watch_tree, &watch->refs[i], watch->filters[i], watch))
-            remove_filters(replica, watch);
+            replica_leave_tree(replica, watch);
     }
-    if (watch->refs == NULL)
+    return watch->refs != NULL;
+}
+
+bool replica_add_watch(struct replica *replica, struct watch *watch)
+{
+    if (!grow_matches(replica) || !replica_enter_tree(replica, watch))
         return false;
     DL_APPEND2(replica->watches, watch, previous, next);
     replica->watch_count++;
@@ -451,7 +484,9 @@ bool replica_add_watch(struct replica *replica, struct watch *watch)
 void replica_remove_watch(struct replica *replica, struct watch *watch)
 {
     DL_DELETE2(replica->watches, watch, previous, next);
-    remove_filters(replica, watch);
+    replica_leave_tree(replica, watch);
+    if (watch->behind != NULL)
+        backlog_move(replica, watch, NULL);
     replica->watch_filter_count -= watch->filter_count;
     if (--replica->watch_count == 0)
         replica->used_ms = uv_now(replica->store->loop);
@@ -738,6 +773,7 @@ void replica_free_all(struct store *store)
 {
     arena_destroy(&store->list_arena);
     jobs_remove(store->jobs, &store->collecting);
+    jobs_remove(store->jobs, &store->telling);
     cache_collect(&store->cache_budget, UINT_MAX);
 }
 

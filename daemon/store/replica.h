@@ -10,6 +10,7 @@
 #define DAEMON_STORE_REPLICA_H
 
 #include "daemon/nats/consumer.h"
+#include "daemon/store/backlog.h"
 #include "daemon/store/bucket.h"
 #include "daemon/store/cache.h"
 #include "daemon/store/feed.h"
@@ -69,7 +70,8 @@ struct replica {
     struct filter_tree watch_tree; /* of their filters */
     struct watch **matches;        /* scratch: those that a key matches */
     size_t match_count, match_capacity;
-    struct job sweeping; /* tells of what a reading did not meet */
+    struct backlog backlog; /* for watches that are not told at once */
+    struct job sweeping;    /* tells of what a reading did not meet */
     struct cache_cursor sweep_cursor;
     struct job dropping; /* values that nobody reads any more */
     struct cache_cursor drop_cursor;
@@ -121,6 +123,10 @@ const struct error *replica_trouble(const struct replica *replica);
 /* False: out of memory. */
 bool replica_add_watch(struct replica *replica, struct watch *watch);
 void replica_remove_watch(struct replica *replica, struct watch *watch);
+
+/* Its filters leave the tree of those that are told at once, and enter it again. False: out of memory. */
+void replica_leave_tree(struct replica *replica, struct watch *watch);
+bool replica_enter_tree(struct replica *replica, struct watch *watch);
 
 /* A watch was told of an entry that was read beside the feed. */
 void replica_note_told(struct replica *replica, const struct kv_entry *entry);

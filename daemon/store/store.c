@@ -199,7 +199,6 @@ void store_reload(struct store *store)
 
 void store_flush(struct store *store)
 {
-    watch_go_on_all(store);
     group_flush_all(store);
     requests_flush(&store->requests);
     link_flush(store->link);

@@ -43,7 +43,8 @@ struct store {
     unsigned uncounted_changes;     /* for which there was no memory */
     struct removed_bucket *removed; /* by this daemon, of late: uthash */
     uint64_t full_until_ms;         /* loop time; until then no bucket gives up its place for another one */
-    struct watch *paused_watches;   /* wait for room */
+    struct watch *ready_watches;    /* have more to be told, and room for it */
+    struct job telling;             /* goes on with them */
     struct cache_budget cache_budget;
     struct job collecting; /* the memory of caches that were cleared */
     struct job freeing_names;

@@ -82,20 +82,25 @@ static void give_live(struct watch *watch, const struct kv_entry *entry, uint64_
     watch_end(watch, &error);
 }
 
-static void pause_watch(struct watch *watch)
+static bool run_going_on(struct job *job);
+
+void watch_go_on(struct watch *watch)
 {
-    if (watch->is_paused)
+    struct store *store = watch->store;
+
+    if (watch->is_going_on)
         return;
-    watch->is_paused = true;
-    LL_PREPEND2(watch->store->paused_watches, watch, next_paused);
+    watch->is_going_on = true;
+    DL_APPEND2(store->ready_watches, watch, previous_ready, next_ready);
+    jobs_add(store->jobs, &store->telling, run_going_on);
 }
 
-static void unpause(struct watch *watch)
+static void stop_going_on(struct watch *watch)
 {
-    if (!watch->is_paused)
+    if (!watch->is_going_on)
         return;
-    watch->is_paused = false;
-    LL_DELETE2(watch->store->paused_watches, watch, next_paused);
+    watch->is_going_on = false;
+    DL_DELETE2(watch->store->ready_watches, watch, previous_ready, next_ready);
 }
 
 static void go_live(struct watch *watch)
@@ -129,7 +134,7 @@ static void on_fetched(void *arg, const struct kv_entry *entry, const struct err
     /* One that is gone was written anew, or removed: the walk meets it again, or never. */
     if (entry != NULL)
         give(watch, entry, ++watch->store->entry_serial);
-    pause_watch(watch); /* goes on at the turn's end, not within this answer */
+    watch_go_on(watch); /* not within this answer */
 }
 
 /* Gets the entry that watch->get names. */
@@ -205,7 +210,7 @@ static void walk(struct watch *watch)
         cache_read(key, &view);
         give(watch, &view.entry, ++watch->store->entry_serial);
     }
-    pause_watch(watch);
+    watch->ops->await_room(watch->arg);
 }
 
 static int compare_revisions(const void *a, const void *b)
@@ -258,7 +263,7 @@ void watch_leave_cache(struct watch *watch)
 {
     if (watch->state != WATCH_WALKING && watch->state != WATCH_FETCHING)
         return;
-    unpause(watch);
+    stop_going_on(watch);
     timer_stop(watch->store->timers, &watch->timer);
     read_get_cancel(&watch->get);
     cache_cursor_end(&watch->replica->cache, &watch->cursor);
@@ -290,7 +295,7 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
     replica_note_revision(watch->store, watch->replica->name, entry.key, entry.revision, false);
     if (watch->ops->has_room(watch->arg))
         return CONSUMER_MORE;
-    pause_watch(watch);
+    watch->ops->await_room(watch->arg);
     return CONSUMER_PAUSE;
 }
 
@@ -353,7 +358,7 @@ static void on_reading_done(void *arg, const struct error *error)
     struct watch *watch = arg;
     struct replica *replica = watch->replica;
 
-    unpause(watch);
+    stop_going_on(watch);
     if (error != NULL) {
         retry_later(watch, WATCH_SETTLING, RETRY_MS);
         return;
@@ -452,6 +457,7 @@ void watch_begin(struct watch *watch)
         end_gone(watch);
         return;
     }
+    watch->epoch = replica->backlog.epoch;
     watch->ops->started(watch->arg);
     replica->beginning_count++;
     if (watch->from == WATCH_REVISION)
@@ -466,13 +472,10 @@ void watch_begin(struct watch *watch)
     }
 }
 
-bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
+void watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
 {
-    if (watch->state != WATCH_LIVE)
-        return false;
-    if (entry->revision > watch->told)
+    if (watch->state == WATCH_LIVE && entry->revision > watch->told)
         give_live(watch, entry, serial, true);
-    return true;
 }
 
 void watch_tell_again(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
@@ -481,11 +484,117 @@ void watch_tell_again(struct watch *watch, const struct kv_entry *entry, uint64_
         give_live(watch, entry, serial, false);
 }
 
+/* --- Behind ---------------------------------------------------------------------------------------- */
+
+void watch_fall_behind(struct watch *watch, struct change *change)
+{
+    if (watch->state != WATCH_LIVE || (!change->is_again && change->revision <= watch->told))
+        return;
+    replica_leave_tree(watch->replica, watch);
+    backlog_attach(watch->replica, watch, change);
+    watch_go_on(watch);
+}
+
+void watch_lose(struct watch *watch, uint64_t revision)
+{
+    watch->is_lost = true;
+    watch->lost_revision = revision;
+    watch_go_on(watch);
+}
+
+static void end_lost(struct watch *watch)
+{
+    struct error error;
+
+    if (watch->lost_revision == 0)
+        error_set(
+            &error, ERROR_REVISION_GONE,
+            "this watch was not told as fast as its bucket changes (watches.buffer_bytes), and keys have vanished; "
+            "begin it anew, without from_revision");
+    else
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED,
+                  "this watch was not told as fast as its bucket changes (watches.buffer_bytes); watch again with "
+                  "from_revision %" PRIu64,
+                  watch->lost_revision);
+    watch_end(watch, &error);
+}
+
+static void tell_change(struct watch *watch, const struct change *change)
+{
+    if (change->epoch != watch->epoch) {
+        watch->told = 0;
+        watch->epoch = change->epoch;
+    }
+    bool is_wanted = (change->operation == KV_PUT || !watch->ignores_deletes) &&
+                     (change->is_again || change->revision > watch->told) && matches(watch, change->key);
+    if (!is_wanted)
+        return;
+    watch->ops->packed(watch->arg, change->packed);
+    watch->store->watch_stats.entries++;
+    if (change->revision > watch->told)
+        watch->told = change->revision;
+}
+
+static void catch_up(struct watch *watch)
+{
+    struct replica *replica = watch->replica;
+    struct error error;
+
+    if (watch->epoch != replica->backlog.epoch)
+        watch->told = 0;
+    watch->epoch = replica->backlog.epoch;
+    if (replica_enter_tree(replica, watch))
+        return;
+    error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    watch_end(watch, &error);
+}
+
+/* Tell what it is behind, as far as there are time and room. */
+static void tell_changes(struct watch *watch)
+{
+    struct change *change = watch->behind;
+    bool has_room = true, has_time = true;
+
+    while (change != NULL && has_time && (has_room = watch->ops->has_room(watch->arg))) {
+        tell_change(watch, change);
+        change = change->next;
+        has_time = !jobs_slice_is_over(watch->store->jobs);
+    }
+    backlog_move(watch->replica, watch, change);
+    if (change == NULL)
+        catch_up(watch);
+    else if (!has_room)
+        watch->ops->await_room(watch->arg);
+    else
+        watch_go_on(watch);
+}
+
+static bool run_going_on(struct job *job)
+{
+    struct store *store = (struct store *)((char *)job - offsetof(struct store, telling));
+    struct watch *watch;
+
+    while ((watch = store->ready_watches) != NULL) {
+        stop_going_on(watch);
+        if (watch->is_lost)
+            end_lost(watch);
+        else if (watch->state == WATCH_WALKING)
+            walk(watch);
+        else if (watch->state == WATCH_READING)
+            consumer_go_on(&watch->reading);
+        else if (watch->behind != NULL)
+            tell_changes(watch);
+        if (jobs_slice_is_over(store->jobs))
+            return store->ready_watches != NULL;
+    }
+    return false;
+}
+
 /* Stops what it does to begin. */
 static void stop_beginning(struct watch *watch)
 {
     timer_stop(watch->store->timers, &watch->timer);
-    unpause(watch);
+    stop_going_on(watch);
     if (!is_beginning(watch))
         return;
     if (watch->state == WATCH_WALKING || watch->state == WATCH_FETCHING)
@@ -497,10 +606,12 @@ static void stop_beginning(struct watch *watch)
 
 void watch_follow_anew(struct watch *watch)
 {
-    if (watch->state <= WATCH_OPENING)
+    /* One that is behind is told of the old bucket's changes first. */
+    if (watch->state <= WATCH_OPENING || watch->behind != NULL || watch->is_lost)
         return;
     stop_beginning(watch);
     watch->told = 0;
+    watch->epoch = watch->replica->backlog.epoch;
     watch->state = WATCH_LIVE;
     if (!watch->is_ready)
         watch->ops->ready(watch->arg);
@@ -562,34 +673,28 @@ void watch_stop(struct watch *watch)
     watch->arena = NULL;
 }
 
+/* The first that the watch was not told. */
+static uint64_t next_revision(const struct watch *watch)
+{
+    uint64_t position = feed_position(&watch->replica->feed);
+
+    if (watch->is_lost)
+        return watch->lost_revision;
+    if (watch->behind != NULL)
+        return watch->behind->revision;
+    return (watch->state == WATCH_LIVE && position > watch->told ? position : watch->told) + 1;
+}
+
 void watch_end(struct watch *watch, const struct error *error)
 {
     struct error complete = *error;
 
     if (!complete.has_revision && complete.code != ERROR_REVISION_GONE && watch->state > WATCH_OPENING) {
-        uint64_t position = feed_position(&watch->replica->feed);
         complete.has_revision = true;
-        complete.revision = (watch->state == WATCH_LIVE && position > watch->told ? position : watch->told) + 1;
+        complete.revision = next_revision(watch);
     }
     if (watch->state > WATCH_OPENING)
         watch->store->watch_stats.ended++;
     watch_stop(watch);
     watch->ops->ended(watch->arg, &complete);
-}
-
-void watch_go_on_all(struct store *store)
-{
-    struct watch *paused = store->paused_watches, *watch;
-
-    store->paused_watches = NULL;
-    while ((watch = paused) != NULL) {
-        paused = watch->next_paused;
-        watch->is_paused = false;
-        if (!watch->ops->has_room(watch->arg))
-            pause_watch(watch);
-        else if (watch->state == WATCH_WALKING)
-            walk(watch);
-        else if (watch->state == WATCH_READING)
-            consumer_go_on(&watch->reading);
-    }
 }

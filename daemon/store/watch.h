@@ -11,6 +11,7 @@
 
 #include "daemon/arena.h"
 #include "daemon/nats/consumer.h"
+#include "daemon/store/backlog.h"
 #include "daemon/store/cache.h"
 #include "daemon/store/read.h"
 #include "daemon/store/store.h"
@@ -34,10 +35,18 @@ struct watch_ops {
      */
     bool (*entry)(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit);
     /*
-     * While the watch begins: whether it should go on telling now. What is on its way already need not fit: it is no
-     * more than a pull brings.
+     * An entry in all its forms. serial as above. They are valid until the next entry is packed or told.
+     */
+    void (*pack)(void *arg, const struct kv_entry *entry, uint64_t serial, struct watch_packed packed[WATCH_FORMS]);
+    /* An entry that was packed; there was room just now. */
+    void (*packed)(void *arg, const struct watch_packed packed[WATCH_FORMS]);
+    /*
+     * While the watch begins, or is behind: whether it should go on telling now. What is on its way already need not
+     * fit: it is no more than a pull brings.
      */
     bool (*has_room)(void *arg);
+    /* There was none: call watch_go_on when there is. */
+    void (*await_room)(void *arg);
     /* All that was there is told. */
     void (*ready)(void *arg);
     /* It could not begin, or must end; the last call. error has a revision where it is known from where to go on. */
@@ -68,11 +77,16 @@ struct watch {
     void *arg;
 
     /* private */
-    struct watch *next, *previous; /* of the replica */
-    struct watch *next_paused;
-    bool is_paused;
-    struct filter_ref *refs; /* of filters, in the replica's tree */
-    uint64_t matched_serial; /* of the last entry that a filter matched */
+    struct watch *next, *previous;             /* of the replica */
+    struct watch *next_ready, *previous_ready; /* of those that go on */
+    bool is_going_on;
+    struct watch *next_behind, *previous_behind; /* of the change */
+    struct change *behind;                       /* the first that it was not told; NULL: it is not behind */
+    unsigned epoch;                              /* of the replica's backlog, that told is of */
+    bool is_lost;                                /* it was too far behind, and ends */
+    uint64_t lost_revision;                      /* to go on from; 0: it must begin anew */
+    struct filter_ref *refs;                     /* of filters, in the replica's tree; NULL: it is behind */
+    uint64_t matched_serial;                     /* of the last entry that a filter matched */
     struct store *store;
     struct replica *replica;
     enum watch_state state;
@@ -107,11 +121,23 @@ void watch_stop(struct watch *watch);
 /* The feed is there. */
 void watch_begin(struct watch *watch);
 
-/* Something changed. Answers whether the watch wants to hear of such a key. */
-bool watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
+/* Whether it is told of changes. */
+static inline bool watch_is_live(const struct watch *watch)
+{
+    return watch->state == WATCH_LIVE;
+}
+
+/* Something changed. */
+void watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
 
 /* A key is not there any more, or is as it was: no revision tells it to who begins again. */
 void watch_tell_again(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
+
+/* The change is one of many that it is told of in a job's turn. A live watch leaves the tree of filters for so long. */
+void watch_fall_behind(struct watch *watch, struct change *change);
+
+/* It was too far behind, and ends in its turn. revision: to go on from; 0: none. */
+void watch_lose(struct watch *watch, uint64_t revision);
 
 /* The bucket was made anew: all that it holds is told as changes. */
 void watch_follow_anew(struct watch *watch);
@@ -121,9 +147,9 @@ void watch_leave_cache(struct watch *watch);
 
 void watch_end(struct watch *watch, const struct error *error);
 
-/* --- For store --- */
+/* --- For the owner --- */
 
-/* At the end of each turn: those go on that waited for room. */
-void watch_go_on_all(struct store *store);
+/* There is room again: the watch goes on in its turn. Does nothing if it did not wait. */
+void watch_go_on(struct watch *watch);
 
 #endif

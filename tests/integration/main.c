@@ -15,7 +15,7 @@ static Suite *(*const suites[])(void) = {
     external_suite, foreign_suite,  health_suite,        keys_suite,        kv_suite,         library_suite,
     idle_suite,     life_suite,     limit_suite,         memory_suite,      near_suite,       neighbour_suite,
     outage_suite,   overload_suite, room_suite,          session_suite,     tls_suite,        ttl_suite,
-    txn_suite,      watch_suite,    watch_library_suite, watch_limit_suite, watch_loss_suite,
+    txn_suite,      watch_suite,    watch_library_suite, watch_limit_suite, watch_loss_suite, watch_scale_suite,
 };
 
 int main(int argc, char **argv)

@@ -37,6 +37,7 @@ Suite *txn_suite(void);
 Suite *watch_library_suite(void);
 Suite *watch_limit_suite(void);
 Suite *watch_loss_suite(void);
+Suite *watch_scale_suite(void);
 Suite *watch_suite(void);
 
 #endif

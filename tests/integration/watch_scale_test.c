@@ -1,0 +1,168 @@
+/* Many watches of the same keys: each is told everything, and nobody's writes wait for them. */
+#include "tests/integration/client.h"
+#include "tests/integration/suites.h"
+#include "tests/integration/watching.h"
+
+#include <string.h>
+
+static struct daemon daemon_of_test;
+
+/* Starts count watches of a client; options as in watching_start. */
+static struct watching **start_many(struct client *client, const char *bucket, unsigned count, const char *options)
+{
+    struct watching **many = keep(calloc(count, sizeof(struct watching *)));
+
+    for (unsigned i = 0; i < count; i++) {
+        many[i] = watching_start(client, bucket, options);
+        watching_expect(many[i], "ready");
+    }
+    return many;
+}
+
+static void expect_entries(struct watching *watching, uint64_t from, uint64_t to)
+{
+    for (uint64_t revision = from; revision <= to; revision++) {
+        ck_assert_int_eq(watching_next(watching), WATCHING_ENTRY);
+        ck_assert_uint_eq(watching->revision, revision);
+    }
+}
+
+START_TEST(each_of_many_watches_is_told_every_change_once_and_in_order)
+{
+    enum { SESSIONS = 8, WATCHES = 50, PUTS = 400, AT_ONCE = 20 };
+    struct client *clients[SESSIONS];
+    struct watching **watches[SESSIONS];
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *writer = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        clients[i] = client_open(&daemon_of_test);
+        watches[i] =
+            start_many(clients[i], bucket, WATCHES, i % 2 == 0 ? NULL : "'filter': ['k.*', '>'], 'meta_only': true");
+    }
+    struct watching *one = watching_start(writer, bucket, "'filter': 'k.000007'");
+    watching_expect(one, "ready");
+    /* Some come while others are behind. */
+    for (unsigned i = 0; i < PUTS; i += AT_ONCE)
+        put_many(writer, bucket, "k.", i, AT_ONCE, 100);
+    struct watching *late = watching_start(writer, bucket, "'from_revision': 1");
+    expect_entries(late, 1, PUTS);
+    watching_expect(late, "ready");
+    ck_assert_int_eq(watching_next(one), WATCHING_ENTRY);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        for (unsigned j = 0; j < WATCHES; j++)
+            expect_entries(watches[i][j], 1, PUTS);
+    }
+    /* None is behind any more. */
+    put_text(writer, bucket, "last", "x");
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        for (unsigned j = 0; j < WATCHES; j++)
+            expect_entries(watches[i][j], PUTS + 1, PUTS + 1);
+        client_expect_nothing(clients[i]);
+    }
+    ck_assert_uint_eq(stat_of(writer, "watches.ended"), 0);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* One change is more for all its watches than watches.buffer_bytes. They wait until the client has read. */
+START_TEST(watches_of_one_session_do_not_push_out_each_other)
+{
+    enum { WATCHES = 500, PUTS = 10 };
+
+    daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 64K\n");
+    struct client *writer = client_open(&daemon_of_test), *reader = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
+    struct watching **watches = start_many(reader, bucket, WATCHES, NULL);
+    for (unsigned put = 1; put <= PUTS; put++) {
+        put_many(writer, bucket, "k", put, 1, 1000);
+        for (unsigned i = 0; i < WATCHES; i++)
+            expect_entries(watches[i], put, put);
+    }
+    ck_assert_uint_eq(stat_of(writer, "watches.ended"), 0);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(many_watches_that_are_not_read_end_with_the_revision_to_go_on_from)
+{
+    enum { SESSIONS = 4, WATCHES = 100, PUTS = 2000, AT_ONCE = 100 };
+    struct client *clients[SESSIONS];
+    struct watching **watches[SESSIONS];
+
+    daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 64K\n");
+    struct client *writer = client_open(&daemon_of_test), *fast = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        clients[i] = client_open(&daemon_of_test);
+        watches[i] = start_many(clients[i], bucket, WATCHES, NULL);
+    }
+    struct watching *reads = watching_start(fast, bucket, NULL);
+    watching_expect(reads, "ready");
+    for (unsigned i = 0; i < PUTS; i += AT_ONCE) {
+        put_many(writer, bucket, "k", i, AT_ONCE, 300);
+        expect_entries(reads, i + 1, i + AT_ONCE);
+    }
+    wait_for_stat(writer, "watches.ended", SESSIONS * WATCHES);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        for (unsigned j = 0; j < WATCHES; j++) {
+            struct watching *watching = watches[i][j];
+            enum watching_event event;
+            uint64_t last = 0;
+            while ((event = watching_next(watching)) == WATCHING_ENTRY)
+                ck_assert_uint_eq(watching->revision, ++last);
+            ck_assert_int_eq(event, WATCHING_ENDED);
+            ck_assert_str_eq(text_at(watching->object, "code"), "resource_exhausted");
+            ck_assert_uint_eq(number_at(watching->object, "revision"), last + 1);
+        }
+    }
+    ck_assert_uint_eq(stat_of(writer, "watches.open"), 1);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/* Sessions and watches that go while they are behind leave nothing behind. */
+START_TEST(watches_may_stop_while_they_are_behind)
+{
+    enum { SESSIONS = 3, WATCHES = 100, ROUNDS = 5 };
+
+    daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 64K\n");
+    struct client *writer = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct client *clients[SESSIONS];
+        struct watching **watches[SESSIONS];
+        for (unsigned i = 0; i < SESSIONS; i++) {
+            clients[i] = client_open(&daemon_of_test);
+            watches[i] = start_many(clients[i], bucket, WATCHES, "'updates_only': true");
+        }
+        put_many(writer, bucket, "k", 0, 50, 1000);
+        for (unsigned j = 0; j < WATCHES; j += 2)
+            watching_stop(watches[0][j]);
+        client_close(clients[1]);
+        if (round == ROUNDS - 1) {
+            assert_ok(client_call(writer, "bucket.delete", "['%s']", bucket));
+            wait_for_stat(writer, "watches.open", 0);
+        }
+        client_close(clients[0]);
+        client_close(clients[2]);
+        wait_for_stat(writer, "watches.open", 0);
+    }
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+Suite *watch_scale_suite(void)
+{
+    Suite *suite = suite_create("watch_scale");
+    TCase *tests = tcase_create("watch_scale");
+
+    tcase_set_timeout(tests, TEST_TIMEOUT_S);
+    tcase_add_test(tests, each_of_many_watches_is_told_every_change_once_and_in_order);
+    tcase_add_test(tests, watches_of_one_session_do_not_push_out_each_other);
+    tcase_add_test(tests, many_watches_that_are_not_read_end_with_the_revision_to_go_on_from);
+    tcase_add_test(tests, watches_may_stop_while_they_are_behind);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
