@@ -297,7 +297,8 @@ static enum request_verdict create_consumer(struct feed *feed)
 
 static unsigned heartbeat_ms(const struct feed *feed)
 {
-    return feed_is_exclusive(feed) ? EXCLUSIVE_HEARTBEAT_MS : feed->store->conf->watches.heartbeat_ms;
+    return feed_is_exclusive(feed, feed->store->conf) ? EXCLUSIVE_HEARTBEAT_MS
+                                                      : feed->store->conf->watches.heartbeat_ms;
 }
 
 /* Wait for messages and heartbeats. */
@@ -343,7 +344,7 @@ static void listen_closely(struct feed *feed)
 {
     unsigned beat_ms = feed->store->conf->watches.heartbeat_ms;
 
-    if (!feed_is_exclusive(feed))
+    if (!feed_is_exclusive(feed, feed->store->conf))
         return;
     if (pull(feed, 1, CLOSE_HEARTBEATS * beat_ms * 1000000ll, beat_ms))
         request_listen(&feed->request, FEED_SILENCE_MS(feed->store->conf));

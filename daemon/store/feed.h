@@ -154,9 +154,9 @@ static inline bool feed_is_live(const struct feed *feed)
  * Whether nobody but this daemon writes to the stream, over one connection to one server: it is one of the embedded
  * server's, and not fed from others.
  */
-static inline bool feed_is_exclusive(const struct feed *feed)
+static inline bool feed_is_exclusive(const struct feed *feed, const struct conf *conf)
 {
-    return feed->store->conf->nats.mode == CONF_NATS_EMBEDDED && !feed->info.has_origin;
+    return conf->nats.mode == CONF_NATS_EMBEDDED && !feed->info.has_origin;
 }
 
 /* How long a feed of others' streams may be silent: two heartbeats, and what one may be late. */

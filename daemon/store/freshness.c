@@ -287,7 +287,7 @@ void replica_end_waits(struct replica *replica)
 
 bool replica_is_exclusive(const struct replica *replica)
 {
-    return feed_is_exclusive(&replica->feed);
+    return feed_is_exclusive(&replica->feed, replica->store->conf); /* the feed may not have begun */
 }
 
 /*
