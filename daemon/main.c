@@ -114,13 +114,16 @@ static void look_at_turn(struct daemon *daemon, uint64_t took_ns)
     daemon->turn_cpu_ns = cpu_ns;
 }
 
+/* What a filter of a watch takes, in its list and in the tree; a watch of one filter takes three times as much. */
+#define FILTER_BYTES 256u
+
 /* What clients can make large. */
 static size_t bytes_in_use(const struct daemon *daemon)
 {
     const size_t *taken = daemon->sessions.usage.taken;
 
     return daemon->store.cache_budget.bytes + taken[USAGE_CALL_BYTES] + taken[USAGE_INPUT_BYTES] +
-           taken[USAGE_OUT_BYTES];
+           taken[USAGE_OUT_BYTES] + taken[USAGE_FILTERS] * FILTER_BYTES;
 }
 
 /*

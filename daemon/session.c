@@ -103,9 +103,8 @@ static bool run_dispatching(struct job *job);
 
 /* --- The end --------------------------------------------------------------------------------------- */
 
-static void on_closed(uv_handle_t *handle)
+static void free_session(struct session *session)
 {
-    struct session *session = handle->data;
     struct session_list *list = session->list;
 
     if (session->input != NULL)
@@ -130,16 +129,36 @@ static void on_closed(uv_handle_t *handle)
         list->emptied(list->emptied_arg);
 }
 
+/* A session may have a thousand watches of 64 filters each, and many sessions may end at a time. */
+static bool run_releasing(struct job *job)
+{
+    struct session *session = (struct session *)((char *)job - offsetof(struct session, dispatching));
+
+    while (session->resources != NULL) {
+        struct session_resource *resource = session->resources;
+        session_remove_resource(session, resource);
+        resource->release(resource);
+        if (jobs_slice_is_over(session->list->jobs) && session->resources != NULL)
+            return true;
+    }
+    free_session(session);
+    return false;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct session *session = handle->data;
+
+    jobs_add(session->list->jobs, &session->dispatching, run_releasing);
+}
+
 static void close_session(struct session *session)
 {
     if (session->state == SESSION_CLOSING)
         return;
     session->state = SESSION_CLOSING;
-    while (session->resources != NULL) {
-        struct session_resource *resource = session->resources;
-        session_remove_resource(session, resource);
-        resource->release(resource);
-    }
+    for (struct session_resource *resource = session->resources; resource != NULL; resource = resource->next)
+        resource->closing(resource);
     while (session->first_call != NULL)
         call_abandon(session->first_call);
     timer_stop(session->list->timers, &session->stall);
@@ -415,6 +434,11 @@ static bool is_slow_reader(const struct session *session)
 {
     return session_unread_bytes(session) > SLOW_READER_BYTES && session->user != NULL &&
            usage_is_high(&session->list->usage, session->user, USAGE_OUT_BYTES);
+}
+
+bool session_is_closing(const struct session *session)
+{
+    return session->state == SESSION_CLOSING;
 }
 
 bool session_has_room(const struct session *session)

@@ -35,7 +35,9 @@ struct dispatcher;
 /* Something that lives no longer than a session: a watch. The owner embeds it. */
 struct session_resource {
     struct session_resource *next, *previous;
-    /* The session is gone: its memory is the owner's to free. It is in no list any more. */
+    /* The session closes: its calls end now. */
+    void (*closing)(struct session_resource *resource);
+    /* Its turn has come to end: its memory is the owner's to free. It is in no list any more. */
     void (*release)(struct session_resource *resource);
     /* There is room again, after session_await_room. */
     void (*room)(struct session_resource *resource);
@@ -74,7 +76,7 @@ enum session_state {
     SESSION_OPEN,
     SESSION_LAST_ANSWERS, /* reads no more; ends when its calls are answered and all is written */
     SESSION_LINGERING,    /* was refused; ends when the client has sent something or has gone */
-    SESSION_CLOSING       /* waits for its handle to close */
+    SESSION_CLOSING       /* waits for its handle to close, and for its resources to be released */
 };
 
 struct session {
@@ -150,6 +152,9 @@ struct usage *session_usage(const struct session *session);
 
 /* Bytes that the client has not read yet. */
 size_t session_unread_bytes(const struct session *session);
+
+/* Whether nobody reads any more: what is told to the session's resources is dropped. */
+bool session_is_closing(const struct session *session);
 
 /* Whether so little waits to be read that notifications which can wait should be added. */
 bool session_has_room(const struct session *session);

@@ -67,6 +67,9 @@ static void set_array_header(unsigned char *header, uint32_t count)
 static void add_entry(struct session_watch *watch, const char *bytes, size_t size)
 {
     struct session *session = watch->session;
+
+    if (session_is_closing(session))
+        return;
     msgpack_sbuffer *out = session_out(session);
     bool goes_on = watch->count > 0 && watch->flushes == session->flushes && watch->end == out->size &&
                    out->size - watch->start < NOTIFICATION_BYTES;
@@ -112,6 +115,8 @@ static void on_started(void *arg)
     struct session_watch *watch = watch_of(arg);
     struct call *call = watch->call;
 
+    if (call == NULL) /* its session closes */
+        return;
     watch->call = NULL;
     msgpack_pack_uint64(call_begin_result(call), watch->id);
     call_end_result(call);
@@ -190,6 +195,8 @@ static void on_ready(void *arg)
     struct session_watch *watch = watch_of(arg);
     msgpack_packer packer;
 
+    if (session_is_closing(watch->session))
+        return;
     begin_notification(watch, &packer, "watch.ready", 1);
     session_answered(watch->session);
 }
@@ -203,7 +210,7 @@ static void on_ended(void *arg, const struct error *error)
     session_remove_resource(watch->session, &watch->resource);
     if (watch->call != NULL) {
         call_fail(watch->call, error);
-    } else {
+    } else if (!session_is_closing(watch->session)) {
         complete.bucket = watch->bucket;
         begin_notification(watch, &packer, "watch.ended", 2);
         error_pack(&complete, &packer);
@@ -222,13 +229,20 @@ static void on_room(struct session_resource *resource)
     watch_go_on(&watch->watch);
 }
 
+static void on_session_closing(struct session_resource *resource)
+{
+    struct session_watch *watch = (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
+
+    if (watch->call != NULL)
+        call_drop(watch->call);
+    watch->call = NULL;
+}
+
 static void on_session_gone(struct session_resource *resource)
 {
     struct session_watch *watch = (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
 
     watch_stop(&watch->watch);
-    if (watch->call != NULL)
-        call_drop(watch->call);
     free_watch(watch);
 }
 
@@ -351,6 +365,7 @@ void handle_watch_start(struct call *call)
     watch->watch.ops = &watch_ops;
     watch->watch.arg = watch;
     watch->watch.owner = call->session;
+    watch->resource.closing = on_session_closing;
     watch->resource.release = on_session_gone;
     watch->resource.room = on_room;
     session_add_resource(call->session, &watch->resource);

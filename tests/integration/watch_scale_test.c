@@ -5,6 +5,13 @@
 
 #include <string.h>
 
+/* A sanitized daemon is some five times slower. */
+#ifdef __SANITIZE_ADDRESS__
+#define SLOW_TURN_S "0.15"
+#else
+#define SLOW_TURN_S "0.02"
+#endif
+
 static struct daemon daemon_of_test;
 
 /* Starts count watches of a client; options as in watching_start. */
@@ -153,6 +160,53 @@ START_TEST(watches_may_stop_while_they_are_behind)
 }
 END_TEST
 
+/* Starts watches of 64 filters each, and waits until all have begun. */
+static void start_wide(struct client *client, const char *bucket, unsigned count)
+{
+    msgpack_sbuffer requests, filters;
+
+    msgpack_sbuffer_init(&requests);
+    for (unsigned i = 0; i < count; i++) {
+        msgpack_sbuffer_init(&filters);
+        for (unsigned j = 0; j < 64; j++) {
+            const char *filter = format_text("%s'w%u.f%u.>'", j > 0 ? ", " : "", i, j);
+            msgpack_sbuffer_write(&filters, filter, strlen(filter));
+        }
+        pack_request(&requests, i, "watch.start", "['%s', {'updates_only': true, 'filter': [%.*s]}]", bucket,
+                     (int)filters.size, filters.data);
+        msgpack_sbuffer_destroy(&filters);
+    }
+    client_write(client, requests.data, requests.size);
+    msgpack_sbuffer_destroy(&requests);
+    for (unsigned i = 0; i < count; i++)
+        assert_ok(client_wait(client, i));
+}
+
+START_TEST(many_watches_that_go_with_their_sessions_hold_up_nobody)
+{
+    enum { SESSIONS = 16, WATCHES = 1000 };
+    struct client *clients[SESSIONS];
+
+    /* Processor time of a turn; 40 ms if all went at once. */
+    daemon_start(&daemon_of_test, NULL,
+                 "watches:\n  total: 1048576\nlimits:\n  user_percent: 100\nlog:\n  slow_turn: " SLOW_TURN_S "\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        clients[i] = client_open(&daemon_of_test);
+        start_wide(clients[i], bucket, WATCHES);
+    }
+    daemon_mark_log(&daemon_of_test);
+    pid_stand_still(daemon_of_test.process.pid);
+    for (unsigned i = 0; i < SESSIONS; i++)
+        client_close(clients[i]);
+    pid_go_on(daemon_of_test.process.pid);
+    wait_for_stat(client, "watches.open", 0);
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "slow turn"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *watch_scale_suite(void)
 {
     Suite *suite = suite_create("watch_scale");
@@ -163,6 +217,7 @@ Suite *watch_scale_suite(void)
     tcase_add_test(tests, watches_of_one_session_do_not_push_out_each_other);
     tcase_add_test(tests, many_watches_that_are_not_read_end_with_the_revision_to_go_on_from);
     tcase_add_test(tests, watches_may_stop_while_they_are_behind);
+    tcase_add_test(tests, many_watches_that_go_with_their_sessions_hold_up_nobody);
     suite_add_tcase(suite, tests);
     return suite;
 }
