@@ -71,11 +71,10 @@ static bool tell(struct replica *replica, const struct kv_entry *entry, bool is_
 
     find_matches(replica, entry->key);
     struct change *change = add_to_backlog(replica, entry, is_again);
-    bool are_many = change != NULL && replica->match_count > TOLD_AT_ONCE_MAX;
     for (size_t i = 0; i < replica->match_count; i++) {
         struct watch *watch = replica->matches[i];
         is_wanted |= watch_is_live(watch);
-        if (are_many)
+        if (change != NULL) /* also a few: their session may be full of what others were told */
             watch_fall_behind(watch, change);
         else if (is_again)
             watch_tell_again(watch, entry, replica->store->entry_serial);

@@ -1,5 +1,6 @@
 /* Many watches of the same keys: each is told everything, and nobody's writes wait for them. */
 #include "tests/integration/client.h"
+#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
 
@@ -29,7 +30,7 @@ static struct watching **start_many(struct client *client, const char *bucket, u
 static void expect_entries(struct watching *watching, uint64_t from, uint64_t to)
 {
     for (uint64_t revision = from; revision <= to; revision++) {
-        ck_assert_int_eq(watching_next(watching), WATCHING_ENTRY);
+        ck_assert_msg(watching_next(watching) == WATCHING_ENTRY, "%s", object_text(watching->object));
         ck_assert_uint_eq(watching->revision, revision);
     }
 }
@@ -160,6 +161,41 @@ START_TEST(watches_may_stop_while_they_are_behind)
 }
 END_TEST
 
+/* The revisions of the new bucket begin again, below those that the watches were told. */
+START_TEST(watches_that_are_behind_are_told_of_a_bucket_that_was_made_anew)
+{
+    enum { WATCHES = 100, PUTS = 5 };
+
+    daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 64K\n");
+    struct client *writer = client_open(&daemon_of_test), *slow = client_open(&daemon_of_test);
+    struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
+    const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
+    const char *stream = format_text("KV_%s", bucket);
+    struct watching **watches = start_many(slow, bucket, WATCHES, NULL);
+
+    for (unsigned i = 0; i < PUTS; i++)
+        put_many(writer, bucket, "k", 0, 1, 1000);
+    uint64_t told = stat_of(writer, "watches.entries");
+    ck_assert_uint_lt(told, WATCHES * PUTS);
+    pid_stand_still(daemon_of_test.process.pid);
+    nats_api(nats, "STREAM.DELETE", stream, "%s", "");
+    nats_api(nats, "STREAM.CREATE", stream,
+             "{'name': '%s', 'subjects': ['$KV.%s.>'], 'max_msgs_per_subject': 1, 'storage': 'memory', "
+             "'allow_direct': true, 'allow_rollup_hdrs': true, 'deny_delete': true, 'discard': 'new'}",
+             stream, bucket);
+    nats_request_json(nats, format_text("$KV.%s.new", bucket), NULL, "first");
+    pid_go_on(daemon_of_test.process.pid);
+    for (unsigned i = 0; i < WATCHES; i++) {
+        expect_entries(watches[i], 1, PUTS);
+        watching_expect(watches[i], "new=first@1 -k000000@1");
+    }
+    put_text(writer, bucket, "last", "x");
+    for (unsigned i = 0; i < WATCHES; i++)
+        expect_entries(watches[i], 2, 2);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 /* Starts watches of 64 filters each, and waits until all have begun. */
 static void start_wide(struct client *client, const char *bucket, unsigned count)
 {
@@ -217,6 +253,7 @@ Suite *watch_scale_suite(void)
     tcase_add_test(tests, watches_of_one_session_do_not_push_out_each_other);
     tcase_add_test(tests, many_watches_that_are_not_read_end_with_the_revision_to_go_on_from);
     tcase_add_test(tests, watches_may_stop_while_they_are_behind);
+    tcase_add_test(tests, watches_that_are_behind_are_told_of_a_bucket_that_was_made_anew);
     tcase_add_test(tests, many_watches_that_go_with_their_sessions_hold_up_nobody);
     suite_add_tcase(suite, tests);
     return suite;
