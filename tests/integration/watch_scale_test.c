@@ -31,7 +31,7 @@ static void expect_entries(struct watching *watching, uint64_t from, uint64_t to
 {
     for (uint64_t revision = from; revision <= to; revision++) {
         ck_assert_msg(watching_next(watching) == WATCHING_ENTRY, "%s", object_text(watching->object));
-        ck_assert_uint_eq(watching->revision, revision);
+        ck_assert_msg(watching->revision == revision, "not %u: %s", (unsigned)revision, object_text(watching->object));
     }
 }
 
@@ -173,8 +173,12 @@ START_TEST(watches_that_are_behind_are_told_of_a_bucket_that_was_made_anew)
     const char *stream = format_text("KV_%s", bucket);
     struct watching **watches = start_many(slow, bucket, WATCHES, NULL);
 
+    /* The daemon has heard of all of them once one watch was told. */
+    struct watching *heard = watching_start(writer, bucket, NULL);
+    watching_expect(heard, "ready");
     for (unsigned i = 0; i < PUTS; i++)
         put_many(writer, bucket, "k", 0, 1, 1000);
+    expect_entries(heard, 1, PUTS);
     uint64_t told = stat_of(writer, "watches.entries");
     ck_assert_uint_lt(told, WATCHES * PUTS);
     pid_stand_still(daemon_of_test.process.pid);
