@@ -169,7 +169,7 @@ START_TEST(watches_that_are_behind_are_told_of_a_bucket_that_was_made_anew)
     daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 64K\n");
     struct client *writer = client_open(&daemon_of_test), *slow = client_open(&daemon_of_test);
     struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
-    const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
+    const char *bucket = client_new_bucket(writer, "'storage': 'memory', 'history': 10");
     const char *stream = format_text("KV_%s", bucket);
     struct watching **watches = start_many(slow, bucket, WATCHES, NULL);
 
