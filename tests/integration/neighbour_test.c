@@ -17,12 +17,9 @@
 
 /* The sanitizers slow down whatever touches much memory. */
 #ifdef __SANITIZE_ADDRESS__
-#define P99_MAX_MS  1000.0
-#define LOG_SECTION NULL
+#define P99_MAX_MS 1000.0
 #else
-#define P99_MAX_MS  250.0
-/* More than in other tests: a kernel that is this busy makes the daemon's own calls of it slow. */
-#define LOG_SECTION "log:\n  slow_turn: 0.05\n"
+#define P99_MAX_MS 250.0
 #endif
 #define LEAVING_P99_MAX_MS 5000.0
 #define P99_TIMES_CALM     10.0
@@ -76,7 +73,7 @@ static bool attack_once(const struct attack_kind *kind)
 static void attack_new_daemon(const struct attack_kind *kind)
 {
     for (unsigned i = 0; i < ATTEMPTS; i++) {
-        daemon_start(&daemon_of_test, NULL, LOG_SECTION);
+        daemon_start(&daemon_of_test, NULL, NULL);
         if (attack_once(kind))
             return;
         process_kill(&daemon_of_test.process);
