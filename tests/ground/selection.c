@@ -25,7 +25,7 @@ static const char *pattern_in(const char *variable)
 
 static bool matches(const char *pattern, const char *name)
 {
-    return pattern == NULL || fnmatch(pattern, name, 0) == 0;
+    return pattern == NULL || fnmatch(pattern, name, FNM_EXTMATCH) == 0;
 }
 
 Suite *selection_create_suite(const char *name)

@@ -1,8 +1,8 @@
 /*
  * selection: runs the suites and tests that the environment names, for make integration SUITE=kv TEST=...
  *
- * SUITE is the name of a suite, TEST that of a test function; both may be patterns as the shell has them. If neither
- * is set, everything runs. A name that matches nothing is an error that lists the candidates.
+ * SUITE is the name of a suite, TEST that of a test function; both may be patterns as the shell has them, "@(kv|bulk)"
+ * included. If neither is set, everything runs. A name that matches nothing is an error that lists the candidates.
  *
  * Check can select suites and cases, not single tests. Each suites.h includes this header, so that tests are registered
  * through the macros below. Tests that are added without it are part of every selection: shared_daemon_case adds such a
