@@ -33,18 +33,18 @@ static bool matches(const struct watch *watch, const char *key)
     return filter_any_matches(watch->filters, watch->filter_count, key);
 }
 
-/* What the daemon writes for itself is no entry to anybody. */
-static bool is_wanted_by(const struct watch *watch, const struct kv_entry *entry)
+/* Return whether the watch is told of such a change. What the daemon writes for itself is told to nobody. */
+static bool is_wanted_by(const struct watch *watch, const char *key, enum kv_operation operation)
 {
-    if (entry->operation == KV_PUT)
+    if (operation == KV_PUT)
         return true;
-    return !watch->ignores_deletes && strcmp(entry->key, KV_COMPACTED_KEY) != 0;
+    return !watch->ignores_deletes && strcmp(key, KV_COMPACTED_KEY) != 0;
 }
 
 /* While it begins a watch waits for room, and what it is told then need not fit. */
 static void give(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
 {
-    bool is_wanted = is_wanted_by(watch, entry);
+    bool is_wanted = is_wanted_by(watch, entry->key, entry->operation);
 
     if (is_wanted)
         watch->ops->entry(watch->arg, entry, serial, false);
@@ -58,7 +58,7 @@ static void give_live(struct watch *watch, const struct kv_entry *entry, uint64_
 {
     struct error error;
 
-    if (!is_wanted_by(watch, entry))
+    if (!is_wanted_by(watch, entry->key, entry->operation))
         return;
     if (watch->ops->entry(watch->arg, entry, serial, true)) {
         if (entry->revision > watch->told)
@@ -525,7 +525,7 @@ static void tell_change(struct watch *watch, const struct change *change)
         watch->told = 0;
         watch->epoch = change->epoch;
     }
-    bool is_wanted = (change->operation == KV_PUT || !watch->ignores_deletes) &&
+    bool is_wanted = is_wanted_by(watch, change->key, change->operation) &&
                      (change->is_again || change->revision > watch->told) && matches(watch, change->key);
     if (!is_wanted)
         return;

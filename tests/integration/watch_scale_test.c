@@ -222,6 +222,25 @@ static void start_wide(struct client *client, const char *bucket, unsigned count
         assert_ok(client_wait(client, i));
 }
 
+START_TEST(many_watches_are_not_told_of_the_daemons_own_key)
+{
+    enum { WATCHES = 100 };
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *writer = client_open(&daemon_of_test), *reader = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
+    put_text(writer, bucket, "k", "1");
+    assert_ok(client_call(writer, "kv.delete", "['%s', 'k']", bucket));
+    struct watching **watches = start_many(reader, bucket, WATCHES, "'updates_only': true");
+    assert_ok(client_call(writer, "bucket.compact", "['%s', {'older_than': 0}]", bucket)); /* writes revision 3 */
+    put_text(writer, bucket, "k", "2");
+    for (unsigned i = 0; i < WATCHES; i++)
+        expect_entries(watches[i], 4, 4);
+    client_expect_nothing(reader);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 START_TEST(many_watches_that_go_with_their_sessions_hold_up_nobody)
 {
     enum { SESSIONS = 16, WATCHES = 1000 };
@@ -258,6 +277,7 @@ Suite *watch_scale_suite(void)
     tcase_add_test(tests, many_watches_that_are_not_read_end_with_the_revision_to_go_on_from);
     tcase_add_test(tests, watches_may_stop_while_they_are_behind);
     tcase_add_test(tests, watches_that_are_behind_are_told_of_a_bucket_that_was_made_anew);
+    tcase_add_test(tests, many_watches_are_not_told_of_the_daemons_own_key);
     tcase_add_test(tests, many_watches_that_go_with_their_sessions_hold_up_nobody);
     suite_add_tcase(suite, tests);
     return suite;
