@@ -49,7 +49,7 @@ struct watch *backlog_any(const struct replica *replica)
     return replica->backlog.first != NULL ? replica->backlog.first->watches : NULL;
 }
 
-/* The first change has watches, or there is none. */
+/* Free the changes at the beginning to which no watch is attached. */
 static void free_unneeded(struct backlog *backlog)
 {
     struct change *change;
@@ -82,7 +82,12 @@ void backlog_move(struct replica *replica, struct watch *watch, struct change *c
     free_unneeded(&replica->backlog);
 }
 
-/* Those that are behind the most. They end one after the other, as watches are told. */
+uint64_t backlog_resume_revision(const struct replica *replica, const struct change *change)
+{
+    return change->begin < replica->backlog.again_end ? 0 : change->revision;
+}
+
+/* Lose the watches that are behind the most. Each ends when its turn comes. */
 static void lose_first(struct replica *replica)
 {
     struct backlog *backlog = &replica->backlog;
@@ -93,7 +98,7 @@ static void lose_first(struct replica *replica)
         DL_DELETE2(change->watches, watch, previous_behind, next_behind);
         watch->behind = NULL;
         backlog->watch_count--;
-        watch_lose(watch, change->begin < backlog->again_end ? 0 : change->revision);
+        watch_lose(watch, backlog_resume_revision(replica, change));
     }
     free_unneeded(backlog);
 }

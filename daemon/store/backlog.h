@@ -1,12 +1,11 @@
 /*
- * backlog: changes of a bucket that some of its watches have yet to be told.
+ * backlog: changes of a bucket that some of its watches have not been told yet.
  *
- * Used by replica and watch. A change that few watches want is told at once. One that many want would hold up everybody
- * else's calls: then its watches fall behind. They leave the replica's tree of filters, and each is attached to the
- * first change that it has not been told. From there a job tells it all that it wants, a slice of a turn at a time, and
- * it goes back into the tree. The more a watch is behind, the more changes it is told at a time, which is cheap: each
- * change is packed once. Watches that fall behind by more than watches.buffer_bytes end, with the revision to go on
- * from.
+ * Used by replica and watch. A change that few watches match is delivered at once. If it matches many, delivery would
+ * hold up all other calls, so its watches fall behind: they leave the replica's tree of filters, and each is attached
+ * to the first change that it has not been told. A job then tells each watch all changes from there on, in slices, and
+ * puts it back into the tree. Each change is packed once, so telling many changes to one watch is cheap. A watch that
+ * is behind by more than watches.buffer_bytes ends with the revision to go on from.
  */
 #ifndef DAEMON_STORE_BACKLOG_H
 #define DAEMON_STORE_BACKLOG_H
@@ -16,7 +15,7 @@
 struct replica;
 struct watch;
 
-/* An entry in the forms in which clients are told of it. */
+/* The forms in which clients are told an entry: whole, or with meta_only. */
 enum watch_form { WATCH_WHOLE, WATCH_META, WATCH_FORMS };
 
 struct watch_packed {
@@ -24,48 +23,54 @@ struct watch_packed {
     size_t size;
 };
 
-/* One change. The backlog owns it, as long as watches are attached to it or to one before it. */
+/* One change. The backlog owns it, and frees it when no watch is attached to it or to an earlier change. */
 struct change {
     struct change *next;
-    struct watch *watches; /* those that were told all before it */
+    struct watch *watches; /* those that were told everything before it, but not this change */
     uint64_t revision;
     enum kv_operation operation;
-    bool is_again;  /* no revision tells it to who begins again */
-    unsigned epoch; /* of the backlog, when it came */
-    uint64_t begin; /* bytes of all changes before it */
+    bool is_again;  /* a watch that is resumed from a revision is not told it: see watch_tell_again */
+    unsigned epoch; /* of the backlog, when the change was added */
+    uint64_t begin; /* bytes of all changes that were added before it */
     struct watch_packed packed[WATCH_FORMS];
-    char key[]; /* the packed forms are behind it */
+    char key[]; /* followed by the packed forms */
 };
 
 /* Zeroed: empty. */
 struct backlog {
     struct change *first, *last;
-    uint64_t end;         /* bytes of all changes that there ever were */
-    uint64_t again_end;   /* the same, up to the last one that no revision tells */
-    unsigned epoch;       /* grows when the bucket is recreated: revisions begin again */
-    unsigned watch_count; /* that are behind */
+    uint64_t end;         /* bytes of all changes that were ever added */
+    uint64_t again_end;   /* the same, up to the last change with is_again */
+    unsigned epoch;       /* incremented when the bucket is recreated: revisions begin again */
+    unsigned watch_count; /* watches that are behind */
 };
 
-/* Add a change. A watch that is to be told of it packs it. NULL: out of memory. */
+/* Add a change, packed by one of the watches that will be told it. NULL: out of memory. */
 struct change *backlog_add(struct replica *replica, const struct kv_entry *entry, bool is_again,
                            const struct watch *packer);
 
-/* One of the watches that are behind; NULL: none is. */
+/* Return one of the watches that are behind; NULL: none is. */
 struct watch *backlog_any(const struct replica *replica);
 
-/* A watch that was told all before the change falls behind. */
+/* Attach a watch, which was told everything before the change: it falls behind. */
 void backlog_attach(struct replica *replica, struct watch *watch, struct change *change);
 
-/* The watch is to be told from this change on; NULL: it is not behind any more. Changes that nobody needs are freed. */
+/*
+ * Attach a watch that is behind to a later change, which it is told next. NULL: it is not behind any more. Frees the
+ * changes that no watch needs any more.
+ */
 void backlog_move(struct replica *replica, struct watch *watch, struct change *change);
 
-/* Lose the watches that are behind by more than watches.buffer_bytes. */
+/* Return the from_revision with which a client is told this change and all later ones; 0: there is none. */
+uint64_t backlog_resume_revision(const struct replica *replica, const struct change *change);
+
+/* Lose the watches that are behind by more than watches.buffer_bytes: see watch_lose. */
 void backlog_trim(struct replica *replica);
 
-/* A change could not be added: lose all watches that are behind. */
+/* Lose all watches that are behind, because a change could not be added. */
 void backlog_lose_all(struct replica *replica);
 
-/* The bucket was recreated. */
+/* Begin the next epoch: the bucket was recreated. */
 void backlog_begin_epoch(struct replica *replica);
 
 #endif

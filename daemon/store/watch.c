@@ -41,45 +41,53 @@ static bool is_wanted_by(const struct watch *watch, const char *key, enum kv_ope
     return !watch->ignores_deletes && strcmp(key, KV_COMPACTED_KEY) != 0;
 }
 
-/* While it begins a watch waits for room, and what it is told then need not fit. */
-static void give(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
+static void note_told(struct watch *watch, uint64_t revision)
 {
-    bool is_wanted = is_wanted_by(watch, entry->key, entry->operation);
-
-    if (is_wanted)
-        watch->ops->entry(watch->arg, entry, serial, false);
-    if (entry->revision > watch->told)
-        watch->told = entry->revision;
-    watch->store->watch_stats.entries += is_wanted;
+    if (revision > watch->told)
+        watch->told = revision;
 }
 
-/* Of a live watch: the others do not wait for it. is_repeatable: whoever begins at its revision is told it. */
-static void give_live(struct watch *watch, const struct kv_entry *entry, uint64_t serial, bool is_repeatable)
+/* Tell an entry of the beginning. The watch waits for room between entries, so this one need not fit. */
+static void give(struct watch *watch, const struct kv_entry *entry, uint64_t serial)
+{
+    if (is_wanted_by(watch, entry->key, entry->operation)) {
+        watch->ops->entry(watch->arg, entry, serial, false);
+        watch->store->watch_stats.entries++;
+    }
+    note_told(watch, entry->revision);
+}
+
+/* End a watch that was too slow. revision: to go on from; 0: keys have vanished that no revision tells of. */
+static void end_slow(struct watch *watch, uint64_t revision)
 {
     struct error error;
 
+    if (revision == 0) {
+        error_set(&error, ERROR_REVISION_GONE,
+                  "this watch fell behind its bucket by more than watches.buffer_bytes, and keys have vanished "
+                  "meanwhile; begin it anew, without from_revision");
+    } else {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED,
+                  "this watch fell behind its bucket by more than watches.buffer_bytes; watch again with "
+                  "from_revision %" PRIu64,
+                  revision);
+        error.has_revision = true;
+        error.revision = revision;
+    }
+    watch_end(watch, &error);
+}
+
+/* Tell a change to a live watch. If it does not fit, the watch ends: the others do not wait for it. */
+static void give_live(struct watch *watch, const struct kv_entry *entry, uint64_t serial, bool is_repeatable)
+{
     if (!is_wanted_by(watch, entry->key, entry->operation))
         return;
-    if (watch->ops->entry(watch->arg, entry, serial, true)) {
-        if (entry->revision > watch->told)
-            watch->told = entry->revision;
-        watch->store->watch_stats.entries++;
+    if (!watch->ops->entry(watch->arg, entry, serial, true)) {
+        end_slow(watch, is_repeatable ? entry->revision : 0);
         return;
     }
-    if (!is_repeatable) {
-        error_set(&error, ERROR_REVISION_GONE,
-                  "this watch was not read as fast as keys vanished from its bucket (watches.buffer_bytes); begin it "
-                  "anew, without from_revision");
-        watch_end(watch, &error);
-        return;
-    }
-    error_set(&error, ERROR_RESOURCE_EXHAUSTED,
-              "this watch was not read as fast as its bucket changes (watches.buffer_bytes); watch again with "
-              "from_revision %" PRIu64,
-              entry->revision);
-    error.has_revision = true;
-    error.revision = entry->revision;
-    watch_end(watch, &error);
+    note_told(watch, entry->revision);
+    watch->store->watch_stats.entries++;
 }
 
 static bool run_going_on(struct job *job);
@@ -103,13 +111,28 @@ static void stop_going_on(struct watch *watch)
     DL_DELETE2(watch->store->ready_watches, watch, previous_ready, next_ready);
 }
 
-static void go_live(struct watch *watch)
+/* From now on it is told of changes. What it did to begin is over. */
+static void become_live(struct watch *watch)
 {
-    watch->replica->beginning_count--;
     watch->state = WATCH_LIVE;
     if (!watch->is_ready)
         watch->ops->ready(watch->arg);
     watch->is_ready = true;
+}
+
+static void go_live(struct watch *watch)
+{
+    watch->replica->beginning_count--;
+    become_live(watch);
+}
+
+/* All was read. If the feed is further by now, read what lies between. */
+static void go_live_or_read_on(struct watch *watch)
+{
+    if (feed_position(&watch->replica->feed) <= watch->told)
+        go_live(watch);
+    else
+        read_on(watch);
 }
 
 /* --- From the cache -------------------------------------------------------------------------------- */
@@ -325,15 +348,12 @@ static void on_horizon_read(void *arg, const struct kv_entry *entry, const struc
         return;
     }
     watch->is_complete = true;
-    if (feed_position(&watch->replica->feed) <= watch->told)
-        go_live(watch);
-    else
-        read_on(watch);
+    go_live_or_read_on(watch);
 }
 
 /*
- * All was read. Whoever removes delete markers first says so in the bucket: see compact. So if the leader has no word
- * of it now, none had been removed before the reading came to them.
+ * Look whether the reading missed delete markers. A compaction writes its horizon to the bucket before it removes the
+ * first marker: see compact. So if the leader has no horizon at from_revision or later now, the reading missed none.
  */
 static void confirm(struct watch *watch)
 {
@@ -368,14 +388,11 @@ static void on_reading_done(void *arg, const struct error *error)
         retry_later(watch, WATCH_SETTLING, SETTLE_MS);
         return;
     }
-    if (watch->reading_from > watch->told)
-        watch->told = watch->reading_from;
+    note_told(watch, watch->reading_from);
     if (must_confirm(watch))
         confirm(watch);
-    else if (feed_position(&replica->feed) <= watch->told)
-        go_live(watch);
     else
-        read_on(watch);
+        go_live_or_read_on(watch);
 }
 
 static const struct consumer_ops reading_ops = {on_reading_restart, on_reading_message, on_reading_done};
@@ -502,37 +519,24 @@ void watch_lose(struct watch *watch, uint64_t revision)
     watch_go_on(watch);
 }
 
-static void end_lost(struct watch *watch)
+/* Revisions of another epoch say nothing about this one: the bucket was recreated. */
+static void enter_epoch(struct watch *watch, unsigned epoch)
 {
-    struct error error;
-
-    if (watch->lost_revision == 0)
-        error_set(
-            &error, ERROR_REVISION_GONE,
-            "this watch was not told as fast as its bucket changes (watches.buffer_bytes), and keys have vanished; "
-            "begin it anew, without from_revision");
-    else
-        error_set(&error, ERROR_RESOURCE_EXHAUSTED,
-                  "this watch was not told as fast as its bucket changes (watches.buffer_bytes); watch again with "
-                  "from_revision %" PRIu64,
-                  watch->lost_revision);
-    watch_end(watch, &error);
+    if (watch->epoch == epoch)
+        return;
+    watch->epoch = epoch;
+    watch->told = 0;
 }
 
 static void tell_change(struct watch *watch, const struct change *change)
 {
-    if (change->epoch != watch->epoch) {
-        watch->told = 0;
-        watch->epoch = change->epoch;
-    }
-    bool is_wanted = is_wanted_by(watch, change->key, change->operation) &&
-                     (change->is_again || change->revision > watch->told) && matches(watch, change->key);
-    if (!is_wanted)
+    enter_epoch(watch, change->epoch);
+    bool is_new = change->is_again || change->revision > watch->told;
+    if (!is_new || !is_wanted_by(watch, change->key, change->operation) || !matches(watch, change->key))
         return;
     watch->ops->packed(watch->arg, change->packed);
     watch->store->watch_stats.entries++;
-    if (change->revision > watch->told)
-        watch->told = change->revision;
+    note_told(watch, change->revision);
 }
 
 static void catch_up(struct watch *watch)
@@ -540,16 +544,14 @@ static void catch_up(struct watch *watch)
     struct replica *replica = watch->replica;
     struct error error;
 
-    if (watch->epoch != replica->backlog.epoch)
-        watch->told = 0;
-    watch->epoch = replica->backlog.epoch;
+    enter_epoch(watch, replica->backlog.epoch);
     if (replica_enter_tree(replica, watch))
         return;
     error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     watch_end(watch, &error);
 }
 
-/* Tell what it is behind, as far as there are time and room. */
+/* Tell the changes that it is behind, as long as there are time and room. */
 static void tell_changes(struct watch *watch)
 {
     struct change *change = watch->behind;
@@ -577,7 +579,7 @@ static bool run_going_on(struct job *job)
     while ((watch = store->ready_watches) != NULL) {
         stop_going_on(watch);
         if (watch->is_lost)
-            end_lost(watch);
+            end_slow(watch, watch->lost_revision);
         else if (watch->state == WATCH_WALKING)
             walk(watch);
         else if (watch->state == WATCH_READING)
@@ -612,10 +614,7 @@ void watch_follow_anew(struct watch *watch)
     stop_beginning(watch);
     watch->told = 0;
     watch->epoch = watch->replica->backlog.epoch;
-    watch->state = WATCH_LIVE;
-    if (!watch->is_ready)
-        watch->ops->ready(watch->arg);
-    watch->is_ready = true;
+    become_live(watch);
 }
 
 /* --- Life ------------------------------------------------------------------------------------------ */
@@ -673,7 +672,7 @@ void watch_stop(struct watch *watch)
     watch->arena = NULL;
 }
 
-/* The first that the watch was not told. */
+/* The first revision that the watch was not told; 0: it missed changes that no revision tells of. */
 static uint64_t next_revision(const struct watch *watch)
 {
     uint64_t position = feed_position(&watch->replica->feed);
@@ -681,7 +680,7 @@ static uint64_t next_revision(const struct watch *watch)
     if (watch->is_lost)
         return watch->lost_revision;
     if (watch->behind != NULL)
-        return watch->behind->revision;
+        return backlog_resume_revision(watch->replica, watch->behind);
     return (watch->state == WATCH_LIVE && position > watch->told ? position : watch->told) + 1;
 }
 
@@ -690,8 +689,8 @@ void watch_end(struct watch *watch, const struct error *error)
     struct error complete = *error;
 
     if (!complete.has_revision && complete.code != ERROR_REVISION_GONE && watch->state > WATCH_OPENING) {
-        complete.has_revision = true;
         complete.revision = next_revision(watch);
+        complete.has_revision = complete.revision > 0;
     }
     if (watch->state > WATCH_OPENING)
         watch->store->watch_stats.ended++;

@@ -2,9 +2,10 @@
  * watch: one watcher of a bucket.
  *
  * Used by the handlers; replica tells it what changes. A watch begins with what the bucket holds, as its options say,
- * and goes over to the changes without a hole or a repeat. What is there at the beginning comes from memory
- * where the bucket is in it, in the order of revisions, else from a reading of the stream, which goes on from where it
- * ended until it has met the replica's feed.
+ * and then tells each change, without a gap or a repeat. If the bucket is in memory, the beginning comes from there, in
+ * the order of revisions. Otherwise it comes from readings of the stream: each goes on where the last one ended, until
+ * one has reached the position of the replica's feed. A watch with from_revision then checks that no delete marker was
+ * removed that it should have been told (see compact). A live watch may fall behind: see backlog.
  */
 #ifndef DAEMON_STORE_WATCH_H
 #define DAEMON_STORE_WATCH_H
@@ -25,31 +26,29 @@ enum watch_from {
     WATCH_UPDATES   /* nothing but what is written from now on */
 };
 
-/* None of them may end the watch from within. */
+/* None of these functions may end the watch from within. */
 struct watch_ops {
-    /* It has begun: told before anything else. */
+    /* The watch has begun. Called before everything else. */
     void (*started)(void *arg);
     /*
-     * An entry. serial is the same for all watches that are told of the same one. False, where it must fit: there is
-     * no room, and the watch ends with resource_exhausted.
+     * Deliver an entry. serial is the same for all watches that are told the same entry. Return false if must_fit and
+     * there is no room: then the watch ends with resource_exhausted.
      */
     bool (*entry)(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit);
-    /*
-     * An entry in all its forms. serial as above. They are valid until the next entry is packed or told.
-     */
+    /* Pack an entry in all forms. serial as above. The bytes are valid until the next entry is packed or delivered. */
     void (*pack)(void *arg, const struct kv_entry *entry, uint64_t serial, struct watch_packed packed[WATCH_FORMS]);
-    /* An entry that was packed; there was room just now. */
+    /* Deliver an entry that was packed. Called only after has_room has returned true. */
     void (*packed)(void *arg, const struct watch_packed packed[WATCH_FORMS]);
     /*
-     * While the watch begins, or is behind: whether it should go on telling now. What is on its way already need not
-     * fit: it is no more than a pull brings.
+     * Return whether a watch that begins or is behind should be told more now. After false, what a pull has already
+     * requested is still delivered.
      */
     bool (*has_room)(void *arg);
-    /* There was none: call watch_go_on when there is. */
+    /* has_room has returned false: call watch_go_on once there is room. */
     void (*await_room)(void *arg);
-    /* All that was there is told. */
+    /* Everything that was there at the beginning has been delivered. */
     void (*ready)(void *arg);
-    /* It could not begin, or must end; the last call. error has a revision where it is known from where to go on. */
+    /* The watch could not begin, or ends. The last call. error has the revision to go on from, if it is known. */
     void (*ended)(void *arg, const struct error *error);
 };
 
@@ -60,7 +59,7 @@ enum watch_state {
     WATCH_FETCHING,   /* a value that was evicted, on the way */
     WATCH_READING,    /* the stream */
     WATCH_SETTLING,   /* before it reads on: a server that is behind may have answered */
-    WATCH_CONFIRMING, /* that no delete markers were removed that it should have been told */
+    WATCH_CONFIRMING, /* checks that no delete marker was removed that it should have been told */
     WATCH_LIVE
 };
 
@@ -81,9 +80,9 @@ struct watch {
     struct watch *next_ready, *previous_ready; /* of those that go on */
     bool is_going_on;
     struct watch *next_behind, *previous_behind; /* of the change */
-    struct change *behind;                       /* the first that it was not told; NULL: it is not behind */
-    unsigned epoch;                              /* of the replica's backlog, that told is of */
-    bool is_lost;                                /* it was too far behind, and ends */
+    struct change *behind;                       /* the first change that it was not told; NULL: it is not behind */
+    unsigned epoch;                              /* of the replica's backlog: told is a revision of this epoch */
+    bool is_lost;                                /* it was too far behind, and ends when its turn comes */
     uint64_t lost_revision;                      /* to go on from; 0: it must begin anew */
     struct filter_ref *refs;                     /* of filters, in the replica's tree; NULL: it is behind */
     uint64_t matched_serial;                     /* of the last entry that a filter matched */
@@ -103,7 +102,7 @@ struct watch {
     size_t subject_count;
     bool is_narrow;        /* subjects say just what filters say */
     bool is_confirmed;     /* by a second look, where servers may be behind */
-    bool is_complete;      /* no marker behind from_revision had been removed when all was read */
+    bool is_complete;      /* after the reading, no marker from from_revision on had been removed */
     uint64_t reading_from; /* the feed's position when the reading began */
 };
 
@@ -121,25 +120,28 @@ void watch_stop(struct watch *watch);
 /* The feed is there. */
 void watch_begin(struct watch *watch);
 
-/* Whether it is told of changes. */
+/* Return whether the watch is told changes. */
 static inline bool watch_is_live(const struct watch *watch)
 {
     return watch->state == WATCH_LIVE;
 }
 
-/* Something changed. */
+/* Tell a change. */
 void watch_tell(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
 
-/* A key is not there any more, or is as it was: no revision tells it to who begins again. */
+/*
+ * Tell that a key has vanished without a message, or has an earlier value again. A watch that is resumed from a
+ * revision is not told such changes.
+ */
 void watch_tell_again(struct watch *watch, const struct kv_entry *entry, uint64_t serial);
 
-/* The change is one of many that it is told of in a job's turn. A live watch leaves the tree of filters for so long. */
+/* Let a live watch fall behind: a job tells it the change, and all later ones. Until then it is not in the tree. */
 void watch_fall_behind(struct watch *watch, struct change *change);
 
-/* It was too far behind, and ends in its turn. revision: to go on from; 0: none. */
+/* End a watch that is too far behind, when its turn comes. revision: to go on from; 0: it must begin anew. */
 void watch_lose(struct watch *watch, uint64_t revision);
 
-/* The bucket was made anew: all that it holds is told as changes. */
+/* The bucket was recreated: all that it holds is told as changes. */
 void watch_follow_anew(struct watch *watch);
 
 /* The cache goes: it must read on from the stream. */
@@ -149,7 +151,7 @@ void watch_end(struct watch *watch, const struct error *error);
 
 /* --- For the owner --- */
 
-/* There is room again: the watch goes on in its turn. Does nothing if it did not wait. */
+/* Go on when the watch's turn comes: there is room again. Does nothing if it did not wait. */
 void watch_go_on(struct watch *watch);
 
 #endif
