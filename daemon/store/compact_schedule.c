@@ -8,15 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EVERY_MS          (3600u * 1000u)
-#define AGAIN_MS          1000u
+/* The longest time between two compactions of a bucket. */
+#define EVERY_MS (3600u * 1000u)
+
+/* The time until a compaction that was not finished is begun again. */
+#define AGAIN_MS 1000u
+
 #define ARENA_CHUNK_BYTES 2048u
 
 struct compact_schedule {
     UT_hash_handle hh; /* by the bucket's name */
     struct store *store;
     struct timer timer;
-    uint64_t ttl_ms;     /* marker_ttl, as it was told last */
+    uint64_t ttl_ms;     /* marker_ttl at the last deletion */
     uint64_t deleted_ms; /* loop time of the last deletion */
     struct arena arena;  /* of the compaction that is under way */
     bool has_arena;
@@ -51,22 +55,33 @@ static void drop(struct compact_schedule *schedule)
     free(schedule);
 }
 
+/* There was not enough time, or memory, or other compactions are under way. */
+static bool is_unfinished(const struct error *error)
+{
+    return error != NULL && (error->code == ERROR_DEADLINE_EXCEEDED || error->code == ERROR_RESOURCE_EXHAUSTED);
+}
+
+/* There is nothing more to remove: the last marker was old enough, or the bucket cannot be compacted any more. */
+static bool is_done(const struct compact_schedule *schedule, const struct error *error)
+{
+    if (error != NULL)
+        return error->code == ERROR_BUCKET_NOT_FOUND || error->code == ERROR_UNSUPPORTED;
+    return uv_now(schedule->store->loop) - schedule->deleted_ms >= schedule->ttl_ms + period_ms(schedule);
+}
+
 static void on_compacted(void *arg, uint64_t removed, const struct error *error)
 {
     struct compact_schedule *schedule = arg;
-    uint64_t idle_ms = uv_now(schedule->store->loop) - schedule->deleted_ms;
-    bool is_unfinished =
-        error != NULL && (error->code == ERROR_DEADLINE_EXCEEDED || error->code == ERROR_RESOURCE_EXHAUSTED);
 
     if (removed > 0)
         log_info("bucket %s: %" PRIu64 " delete markers older than marker_ttl (%" PRIu64 " s) were removed",
                  schedule->bucket, removed, schedule->ttl_ms / 1000);
-    if (error != NULL && !is_unfinished)
-        log_info("bucket %s: its delete markers could not be removed: %s; they stay until later", schedule->bucket,
-                 error->message);
-    if (!is_unfinished && idle_ms >= schedule->ttl_ms + period_ms(schedule))
+    if (error != NULL && !is_unfinished(error) && !is_done(schedule, error))
+        log_info("bucket %s: old delete markers could not be removed: %s; trying again in %" PRIu64 " s",
+                 schedule->bucket, error->message, period_ms(schedule) / 1000);
+    if (is_done(schedule, error))
         schedule->deleted_ms = 0;
-    wait(schedule, is_unfinished ? AGAIN_MS : period_ms(schedule));
+    wait(schedule, is_unfinished(error) ? AGAIN_MS : period_ms(schedule));
 }
 
 static void on_time(struct timer *timer)

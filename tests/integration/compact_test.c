@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define IN_MEMORY "'storage': 'memory'"
 #define ANY_AGE   "'older_than': 0"
@@ -417,6 +418,23 @@ START_TEST(the_daemon_removes_markers_that_are_older_than_marker_ttl)
 }
 END_TEST
 
+START_TEST(the_daemon_forgets_the_marker_ttl_of_a_bucket_that_is_gone)
+{
+    struct daemon daemon = {0};
+
+    daemon_start(&daemon, NULL, "calls:\n  timeout: 1\n  max_timeout: 1\n");
+    struct client *client = client_open(&daemon);
+    const char *gone = client_new_bucket(client, IN_MEMORY ", 'marker_ttl': 2");
+    const char *stays = client_new_bucket(client, IN_MEMORY ", 'marker_ttl': 2");
+    assert_ok(client_call(client, "kv.delete", "['%s', 'a']", gone));
+    assert_ok(client_call(client, "bucket.delete", "['%s']", gone));
+    assert_ok(client_call(client, "kv.delete", "['%s', 'a']", stays));
+    daemon_wait_log(&daemon, "delete markers older than marker_ttl (2 s) were removed"); /* its turn comes later */
+    ck_assert_ptr_null(strstr(daemon_log(&daemon), "could not be removed"));
+    daemon_stop(&daemon);
+}
+END_TEST
+
 START_TEST(marker_ttl_is_a_setting_of_the_bucket)
 {
     struct client *client = client_open_shared();
@@ -465,6 +483,7 @@ Suite *compact_suite(void)
     tcase_add_test(own, a_watch_from_before_removed_markers_begins_anew);
     tcase_add_test(own, the_copy_counts_no_deleted_keys_and_answers_on);
     tcase_add_test(own, the_daemon_removes_markers_that_are_older_than_marker_ttl);
+    tcase_add_test(own, the_daemon_forgets_the_marker_ttl_of_a_bucket_that_is_gone);
     suite_add_tcase(suite, own);
     return suite;
 }
