@@ -17,7 +17,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-/* Before connections are taken again for which there was no descriptor at all. */
+/* The pause before connections are accepted again, after there was no descriptor at all. */
 #define RETRY_MS 100u
 
 /* --- One daemon per path --------------------------------------------------------------------------- */
@@ -178,8 +178,7 @@ static int open_reserve(void)
     return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-/* All descriptors are taken, of the process or of the system: the one in reserve serves to answer the next connection.
- */
+/* Close the reserve to answer the next connection: all other descriptors of the process or the system are taken. */
 static void refuse_next(struct server *server)
 {
     if (server->reserve >= 0)
@@ -219,8 +218,7 @@ static bool run_accepting(struct job *job)
     return false;
 }
 
-/* Not a listening stream of libuv: when all descriptors are taken it closes the connections that wait without a word.
- */
+/* A listening stream of libuv would close waiting connections without an answer when all descriptors are taken. */
 static void on_connections(uv_poll_t *poll, int status, int events)
 {
     struct server *server = poll->data;

@@ -1,10 +1,9 @@
 /*
  * server: the listening socket.
  *
- * Made by main. It binds the configured path, or takes the socket that systemd
- * hands over, and gives each connection to session. Promises that a path is served
- * by one daemon at a time: a second one is refused, a socket that nobody serves any
- * more is replaced. A connection for which there is no descriptor is answered before it is closed.
+ * Made by main. It binds the configured path, or takes the socket that systemd hands over, and gives each connection to
+ * session. Promises that a path is served by one daemon at a time: a second daemon is refused, a socket that nobody
+ * serves any more is replaced. A connection for which there is no file descriptor is answered before it is closed.
  */
 #ifndef DAEMON_SERVER_H
 #define DAEMON_SERVER_H
@@ -21,8 +20,8 @@
 struct server {
     int listener; /* the socket */
     uv_poll_t poll;
-    int reserve;          /* a descriptor that is given up to refuse a connection when there is no other; -1: none */
-    struct timer retry;   /* when not even that one is left */
+    int reserve;          /* a descriptor that is closed to refuse a connection when there is no other; -1: none */
+    struct timer retry;   /* of accepting, after not even that one was enough */
     struct job accepting; /* of connections for which the turn had no time */
     struct session_list *sessions;
     const struct conf *conf;

@@ -33,8 +33,8 @@
 #define DESCRIPTOR_RESERVE 24u
 
 /*
- * Sessions that were refused and stay open for a moment, so that a client that sends its request first does not get a
- * broken pipe before it reads the answer. They have descriptors of their own, below those in reserve.
+ * A refused session stays open for up to a second, so that a client that sends its request before it reads does not get
+ * a broken pipe. So many may stay; their descriptors are kept from other sessions, beside DESCRIPTOR_RESERVE.
  */
 #define LINGERING_MAX 16u
 #define LINGER_MS     1000u
@@ -129,7 +129,7 @@ static void free_session(struct session *session)
         list->emptied(list->emptied_arg);
 }
 
-/* A session may have a thousand watches of 64 filters each, and many sessions may end at a time. */
+/* Release the session's resources in slices: it may have a thousand watches of 64 filters each. */
 static bool run_releasing(struct job *job)
 {
     struct session *session = (struct session *)((char *)job - offsetof(struct session, dispatching));
@@ -429,7 +429,7 @@ static void refuse(struct session *session, const uint32_t *msgid, struct error 
     mark_dirty(session);
 }
 
-/* A session with more unread answers waits while answers of its user, or of all, take half of their room. */
+/* Return whether the session has many unread answers while those of its user, or of all, take half of their room. */
 static bool is_slow_reader(const struct session *session)
 {
     return session_unread_bytes(session) > SLOW_READER_BYTES && session->user != NULL &&
@@ -850,21 +850,30 @@ static void note_peer(struct session *session)
     session->gid = peer.gid;
 }
 
+static rlim_t descriptor_limit(void)
+{
+    struct rlimit files = {.rlim_cur = RLIM_INFINITY};
+
+    getrlimit(RLIMIT_NOFILE, &files);
+    return files.rlim_cur;
+}
+
+/* Return whether so many descriptors are free beside the session's: a new one has the lowest free number. */
+static bool leaves_descriptors(const struct session *session, unsigned count)
+{
+    return (rlim_t)session_socket(session) + count < descriptor_limit();
+}
+
 /* Whether there is no room for the session; *error says why. */
 static bool is_one_too_many(const struct session *session, struct error *error)
 {
-    const struct session_list *list = session->list;
-    struct rlimit files = {.rlim_cur = RLIM_INFINITY};
-
-    if (!usage_check(&list->usage, session->user, USAGE_SESSIONS, 0, error))
+    if (!usage_check(&session->list->usage, session->user, USAGE_SESSIONS, 0, error))
         return true;
-    getrlimit(RLIMIT_NOFILE, &files);
-    /* The lowest free number is given. */
-    if ((rlim_t)session_socket(session) + DESCRIPTOR_RESERVE + LINGERING_MAX < files.rlim_cur)
+    if (leaves_descriptors(session, DESCRIPTOR_RESERVE + LINGERING_MAX))
         return false;
     error_set(error, ERROR_RESOURCE_EXHAUSTED,
               "the daemon may open %llu files (ulimit -n, LimitNOFILE=), and that is its limit",
-              (unsigned long long)files.rlim_cur);
+              (unsigned long long)descriptor_limit());
     return true;
 }
 
@@ -895,15 +904,13 @@ static void on_linger_over(struct timer *timer)
     end_lingering((struct session *)((char *)timer - offsetof(struct session, stall)));
 }
 
-/* The answer is in the client's socket. Stay until the client has sent something or has gone. */
+/* Keep a refused session, whose answer is in its socket, until the client has sent something or has gone. */
 static void linger(struct session *session)
 {
     struct session_list *list = session->list;
-    struct rlimit files = {.rlim_cur = RLIM_INFINITY};
 
-    getrlimit(RLIMIT_NOFILE, &files);
     if (list->lingering >= LINGERING_MAX || session_unread_bytes(session) > 0 || session->broken != 0 ||
-        (rlim_t)session_socket(session) + DESCRIPTOR_RESERVE >= files.rlim_cur ||
+        !leaves_descriptors(session, DESCRIPTOR_RESERVE) ||
         uv_read_start((uv_stream_t *)&session->pipe, on_linger_alloc, on_linger_read) != 0) {
         close_session(session);
         return;

@@ -35,9 +35,9 @@ struct dispatcher;
 /* Something that lives no longer than a session: a watch. The owner embeds it. */
 struct session_resource {
     struct session_resource *next, *previous;
-    /* The session closes: its calls end now. */
+    /* The session closes. Its calls end after this; what is delivered from now on must be dropped. */
     void (*closing)(struct session_resource *resource);
-    /* Its turn has come to end: its memory is the owner's to free. It is in no list any more. */
+    /* End the resource and free its memory, some turns later. It is in no list any more. */
     void (*release)(struct session_resource *resource);
     /* There is room again, after session_await_room. */
     void (*room)(struct session_resource *resource);
@@ -124,7 +124,7 @@ void session_list_set_limits(struct session_list *list);
 /* Take over a connection, or refuse it with an error when there are too many. */
 void session_accept(struct session_list *list, int descriptor);
 
-/* Answer a connection, for which there is no descriptor but one in reserve, that there is none, and close it. */
+/* Answer a connection with an error and close it: it has the last descriptor, which is kept for this. */
 void session_refuse(struct session_list *list, int descriptor);
 
 /* At the end of each turn: write what was answered, and read on where backpressure has eased. */
@@ -153,13 +153,13 @@ struct usage *session_usage(const struct session *session);
 /* Bytes that the client has not read yet. */
 size_t session_unread_bytes(const struct session *session);
 
-/* Whether nobody reads any more: what is told to the session's resources is dropped. */
+/* Return whether the session closes: nobody reads what is sent to it. */
 bool session_is_closing(const struct session *session);
 
-/* Whether so little waits to be read that notifications which can wait should be added. */
+/* Return whether notifications that can wait should be sent now, or after the client has read more. */
 bool session_has_room(const struct session *session);
 
-/* It has none: resource->room is called once it has. */
+/* Call resource->room once the session has room. */
 void session_await_room(struct session *session, struct session_resource *resource);
 
 /* A call begins and ends. */

@@ -1,5 +1,6 @@
 #include "daemon/store/compact.h"
 
+#include "daemon/array.h"
 #include "daemon/hash.h"
 #include "daemon/log.h"
 #include "daemon/store/bucket_config.h"
@@ -10,13 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <utlist.h>
 
-/* The local copy hears of a marker within so long, or the marker stays. */
+/* The feed delivers a marker to the local copy within this time, or the marker stays. */
 #define FEED_WAIT_MS 1000u
 
-/* Of a chunk: so many markers, or so many bytes of keys. What is on its way when it is full still comes. */
+/* A chunk is full with so many markers, or so many bytes of keys. What the pull has requested is still added. */
 #define CHUNK_MARKERS 65536u
 #define CHUNK_BYTES   (8u * 1024u * 1024u)
 
@@ -29,7 +29,7 @@ struct compact_marker {
     bool is_retained; /* its key's old values are still in the files */
 };
 
-/* A look at the server's files, on a worker thread. It outlives a call that ends before it. */
+/* A look at the server's files, on a worker thread. It may outlive its call. */
 struct compact_look {
     uv_work_t work;
     struct compact *compact; /* NULL: nobody waits for it */
@@ -57,28 +57,12 @@ static bool is_full(const struct compact_chunk *chunk)
     return chunk->count >= CHUNK_MARKERS || chunk->text_bytes >= CHUNK_BYTES;
 }
 
-/* Make room for one more element, or more bytes, in an array. False: out of memory. */
-static bool grow(void **array, size_t *capacity, size_t needed, size_t element_bytes)
-{
-    if (needed <= *capacity)
-        return true;
-    size_t larger = *capacity > 0 ? *capacity * 2 : 1024;
-    while (larger < needed)
-        larger *= 2;
-    void *grown = realloc(*array, larger * element_bytes);
-    if (grown == NULL)
-        return false;
-    *array = grown;
-    *capacity = larger;
-    return true;
-}
-
 static bool add_marker(struct compact_chunk *chunk, const struct kv_entry *entry, const char *subject)
 {
     size_t bytes = strlen(entry->key) + 1;
 
-    if (!grow((void **)&chunk->markers, &chunk->capacity, chunk->count + 1, sizeof(*chunk->markers)) ||
-        !grow((void **)&chunk->text, &chunk->text_capacity, chunk->text_bytes + bytes, 1))
+    if (!array_reserve((void **)&chunk->markers, &chunk->capacity, chunk->count + 1, sizeof(*chunk->markers)) ||
+        !array_reserve((void **)&chunk->text, &chunk->text_capacity, chunk->text_bytes + bytes, 1))
         return false;
     memcpy(chunk->text + chunk->text_bytes, entry->key, bytes);
     chunk->markers[chunk->count++] = (struct compact_marker){
@@ -97,7 +81,7 @@ static void end_horizon(struct compact *compact)
     arena_destroy(&compact->horizon_arena); /* ends what is under way in it */
 }
 
-/* See outcome: messages are about to be removed without a trace, or this is over. */
+/* Count the begin or the end of purges, which remove messages without a trace: see outcome. */
 static void note_removal(struct compact *compact)
 {
     compact->store->removals++;
@@ -145,8 +129,7 @@ static void finish(struct compact *compact)
     arena_end_task(&compact->task);
     if (error->code == ERROR_DEADLINE_EXCEEDED)
         error_set(error, ERROR_DEADLINE_EXCEEDED,
-                  "the time ran out after %" PRIu64 " delete markers were removed; call again to go on",
-                  compact->removed);
+                  "timed out after removing %" PRIu64 " delete markers; call again to go on", compact->removed);
     error->outcome = compact->has_removed ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
     error->key = NULL;
     error->has_revision = false;
@@ -154,7 +137,7 @@ static void finish(struct compact *compact)
     compact->done(compact->arg, compact->removed, error->code != ERROR_NONE ? error : NULL);
 }
 
-/* The first error counts. What is under way comes to its end, at the deadline at the latest. */
+/* Note an error; the first one counts. What is under way ends by itself, at the deadline at the latest. */
 static void fail(struct compact *compact, const struct error *error)
 {
     if (compact->error.code == ERROR_NONE)
@@ -181,7 +164,7 @@ static const char *key_of(const struct compact *compact, const struct compact_ma
     return compact->chunk.text + marker->key;
 }
 
-/* How many of the next markers stand before all that must stay: one purge takes them. */
+/* Return how many of the next markers come before everything that must stay: one purge can remove them. */
 static size_t count_run(struct compact *compact)
 {
     const struct compact_chunk *chunk = &compact->chunk;
@@ -204,23 +187,26 @@ static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct
     (void)err_code;
     purge->is_under_way = false;
     if (answer != NULL) {
-        /* What stood before a marker goes with it. */
+        /* A purge also removes what came before the marker. */
         uint64_t purged = (uint64_t)json_integer_value(json_object_get(answer, "purged"));
         compact->removed += purged < purge->markers ? purged : purge->markers;
     } else {
         fail(compact, error);
         if (error->code == ERROR_DEADLINE_EXCEEDED)
-            note_removal(compact); /* it may still come, on this connection */
+            note_removal(compact); /* the server may still do it, on this connection */
     }
     compact->purges_under_way--;
     start_purges(compact);
 }
 
-/* Purge what stands up to the last of the next count markers: of its key, or of all keys. */
+/*
+ * Purge everything up to the last of the next count markers, of its key or of all keys; while is_clearing, everything
+ * before it.
+ */
 static void send_purge(struct compact *compact, struct compact_purge *purge, size_t count, bool of_key)
 {
     const struct compact_marker *last = &compact->chunk.markers[compact->next_marker + count - 1];
-    char filter[KV_SUBJECT_BYTES + 1024]; /* keys of other clients may be longer than ours */
+    char filter[KV_SUBJECT_BYTES + 1024]; /* other clients may have longer keys than we allow */
     json_t *body = json_pack("{s:I}", "seq", (json_int_t)last->sequence + (compact->is_clearing ? 0 : 1));
 
     if (of_key) {
@@ -233,7 +219,7 @@ static void send_purge(struct compact *compact, struct compact_purge *purge, siz
     }
     compact->next_marker += count;
     if (body == NULL)
-        return; /* it stays */
+        return; /* the marker stays */
     if (!compact->has_removed) {
         compact->has_removed = true;
         note_removal(compact);
@@ -258,7 +244,7 @@ static struct compact_purge *find_free_purge(struct compact *compact)
     return NULL;
 }
 
-/* A server that was away may have come back older than it was, with other messages at these sequences. */
+/* Fail after a lost connection: the server may have lost messages, and have others at the sequences that were read. */
 static void check_link(struct compact *compact)
 {
     struct error error;
@@ -269,7 +255,7 @@ static void check_link(struct compact *compact)
     fail(compact, &error);
 }
 
-/* As many purges as may be under way; after the last of the chunk the next chunk. */
+/* Send as many purges as may be under way. After the chunk's last one, go on with the next chunk. */
 static void start_purges(struct compact *compact)
 {
     const struct compact_chunk *chunk = &compact->chunk;
@@ -345,7 +331,7 @@ static void on_horizon_written(void *arg, uint64_t revision, const struct error 
     struct compact *compact = arg;
 
     (void)revision;
-    /* Another host was faster, and may have written a lower one. */
+    /* After a conflict another host was faster, and may have written a lower horizon. */
     if (error == NULL || error->code == ERROR_CONFLICT) {
         read_horizon(compact);
         return;
@@ -382,7 +368,7 @@ static void write_horizon(struct compact *compact, uint64_t horizon, uint64_t re
     write_start(compact->store, &compact->horizon_arena, write);
 }
 
-/* It is there before the first marker goes: who reads it after a reading of the stream knows what that has missed. */
+/* The horizon is written before the first marker is removed: see confirm in watch. */
 static void on_horizon_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct compact *compact = arg;
@@ -527,7 +513,7 @@ static void on_read(void *arg, const struct error *error)
 
 static const struct consumer_ops reading_ops = {on_restart, on_message, on_read};
 
-/* Of a bucket with history only the last message of a key tells that it is deleted. */
+/* In a bucket with a history only the last message of a key tells whether it is deleted. */
 static void start_reading(struct compact *compact)
 {
     struct consumer_scope scope = {.stream = compact->handle->stream,
@@ -544,7 +530,7 @@ static void start_reading(struct compact *compact)
     consumer_read(&compact->store->jetstream, &compact->reading, &scope, compact->deadline_ms, &reading_ops, compact);
 }
 
-/* What was read is worked on, as soon as it is enough or all there is. */
+/* Work on the markers that were read: a full chunk, or the last one. */
 static void work_on_chunk(struct compact *compact)
 {
     struct compact_chunk worked_on = compact->chunk;
@@ -564,7 +550,7 @@ static void work_on_chunk(struct compact *compact)
         read_horizon(compact);
 }
 
-/* Nothing is worked on. May end the call. */
+/* Begin the next step after a chunk is done. May end the call. */
 static void go_on(struct compact *compact)
 {
     if (has_failed(compact) || (!compact->is_reading && compact->filling.count == 0))
@@ -577,15 +563,7 @@ static void go_on(struct compact *compact)
 
 /* --- Starting --------------------------------------------------------------------------------------- */
 
-static int64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-/* Of the embedded server's buckets, the copy that is followed; of others, another host's copy may be behind, too. */
+/* Return the local copy that must have each marker; NULL: none. In external mode other hosts' copies may be behind. */
 static struct replica *find_copy(const struct compact *compact)
 {
     struct replica *replica = replica_find(compact->store, compact->bucket);
@@ -593,7 +571,7 @@ static struct replica *find_copy(const struct compact *compact)
     return replica != NULL && compact->handle->is_exclusive && replica->feed.is_placed ? replica : NULL;
 }
 
-/* Markers that the copy has not met yet stay: it would never hear of them. */
+/* Keep markers that the local copy does not have yet: the feed could not deliver them any more. */
 static void on_feed_has_come(void *arg, bool has_come)
 {
     struct compact *compact = arg;
@@ -626,7 +604,7 @@ static bool check_bucket(struct compact *compact, json_t *config)
     if (!bucket_config_has_origin(config))
         return true;
     error_set(&error, ERROR_UNSUPPORTED,
-              "the bucket is fed from others (mirror, sources): compact those, and its deleted keys stay");
+              "a bucket with mirror or sources cannot be compacted; compact the buckets that it is fed from");
     fail(compact, &error);
     return false;
 }
@@ -653,11 +631,11 @@ static void on_info(void *arg, json_t *answer, unsigned err_code, const struct e
         return;
     }
     int64_t age_s = compact->older_than_s >= 0 ? compact->older_than_s : marker_ttl_s;
-    compact->cutoff_us = now_us() - age_s * 1000000;
+    compact->cutoff_us = store_now_us() - age_s * 1000000;
     compact->last = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "state"), "last_seq"));
     compact->is_in_files =
         compact->store->conf->nats.mode == CONF_NATS_EMBEDDED && !(storage != NULL && strcmp(storage, "memory") == 0);
-    /* Subjects beside the bucket's would not be read. */
+    /* A stream with other subjects has messages that are not read: one purge of all subjects would remove them. */
     if (json_array_size(json_object_get(config, "subjects")) != 1)
         compact->is_past_barrier = true;
     await_feed(compact);
@@ -687,7 +665,7 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
                    compact->deadline_ms, on_info, compact);
 }
 
-/* A look at large files may take longer. It goes on without the call. */
+/* End the call. A look at the files may take longer; it goes on without the call until it sees is_unwanted. */
 static void on_deadline(struct timer *timer)
 {
     struct compact *compact = (struct compact *)((char *)timer - offsetof(struct compact, deadline));

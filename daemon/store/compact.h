@@ -1,22 +1,23 @@
 /*
  * compact: removes the delete markers of a bucket that are older than a given age.
  *
- * Used by the handlers, and by itself for buckets with a marker_ttl: see compact_note_delete. A delete marker is a
- * message like any other: a million deleted keys take space, and whoever reads the bucket from its beginning reads
- * their markers. Three promises make their removal more than a purge of each:
+ * Used by the handlers for bucket.compact, and by compact_schedule for buckets with a marker_ttl. A delete marker is a
+ * message like any other: those of a million deleted keys take space, and a reading of the whole bucket delivers them.
+ * A compaction makes three promises, so it does more than purge each marker:
  *
- * - A key that is written again keeps its value. A purge takes only what stands up to the marker that was seen.
+ * - A key that is written again keeps its value. A purge removes messages only up to the marker that was read.
  *
- * - A deletion is never lost in silence. Before markers are removed, the bucket gets a message that says up to which
- *   revision (KV_COMPACTED_KEY). A watch that goes on from an earlier revision ends with revision_gone; see watch.
+ * - A deletion is never lost silently. Before markers are removed, the horizon is written to the bucket, as a message
+ *   of KV_COMPACTED_KEY: the highest revision of a marker that may have been removed. A watch that is resumed at the
+ *   horizon or before it ends with revision_gone: see watch.
  *
- * - A deleted value does not come back. See remains: with the embedded server a marker stays until the old values of
- *   its key have left the server's files. A server that is not ours cannot be looked into.
+ * - A deleted value does not come back. With the embedded server a marker is retained until the old values of its key
+ *   have left the server's files: see remains. In a bucket with a history the messages before a marker are purged
+ *   first, which counts as having left the files. The files of an external server cannot be read, so no marker is
+ *   retained.
  *
- *   In a bucket with a history what stands before a marker is purged first: that has left the files then, too.
- *
- * The stream is read from its beginning, a chunk of markers at a time. Markers that stand before all values go with one
- * purge, if the bucket has no history; the others one by one. So few purges are at the server at a time that other
+ * The stream is read from its beginning, a chunk of markers at a time. Markers that come before all values are removed
+ * with one purge, unless the bucket has a history. The others are purged one by one, few at a time, so that other
  * callers hardly notice.
  */
 #ifndef DAEMON_STORE_COMPACT_H
@@ -29,7 +30,7 @@
 #include "daemon/store/replica.h"
 #include "daemon/store/write.h"
 
-/* How many markers were removed; also beside an error. */
+/* removed is the number of markers that were removed, also if there is an error. */
 typedef void compact_done_fn(void *arg, uint64_t removed, const struct error *error);
 
 #define COMPACT_PURGES_MAX 4u
@@ -37,7 +38,7 @@ typedef void compact_done_fn(void *arg, uint64_t removed, const struct error *er
 struct compact_purge {
     struct jetstream_call call;
     struct compact *compact;
-    uint64_t markers; /* that it may remove */
+    uint64_t markers; /* that it may remove; more messages that it removes are not counted */
     bool is_under_way;
 };
 
@@ -49,10 +50,10 @@ struct compact_chunk {
 };
 
 struct compact {
-    /* Set by the caller, zeroed otherwise; borrowed until done was called. */
+    /* Set by the caller, the rest zeroed; borrowed until done was called. */
     const char *bucket;
-    int64_t older_than_s;  /* -1: what the bucket's marker_ttl says; 0: of any age */
-    bool needs_marker_ttl; /* does nothing where the bucket has none */
+    int64_t older_than_s;  /* 0: of any age; -1: the bucket's marker_ttl, and of any age if it has none */
+    bool needs_marker_ttl; /* does nothing if the bucket has none */
     uint64_t deadline_ms;
     compact_done_fn *done;
     void *arg;
@@ -62,7 +63,7 @@ struct compact {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
-    struct timer deadline; /* of what has none of its own */
+    struct timer deadline; /* of the look at the files, which has none of its own */
     struct bucket *handle;
     struct bucket_wait wait;
     struct jetstream_call info;
@@ -72,21 +73,21 @@ struct compact {
     const char *subject;
     uint64_t link;        /* number of the connection that the stream is read on */
     int64_t cutoff_us;    /* markers that were stored later stay */
-    uint64_t last;        /* so do those with a higher sequence */
+    uint64_t last;        /* markers with a higher sequence stay */
     bool is_in_files;     /* of the embedded server */
     bool is_reading;      /* the reading is not over; it may be paused */
-    bool is_working;      /* on the chunk */
-    bool is_clearing;     /* what stands before the chunk's markers is purged, and they stay for now */
+    bool is_working;      /* on chunk */
+    bool is_clearing;     /* the messages before the chunk's markers are being purged; the markers come later */
     uint64_t read_to;     /* the last sequence that was read */
-    uint64_t barrier;     /* the first sequence that must stay; 0: none was met */
-    bool is_past_barrier; /* no more markers stand before all values */
-    struct compact_chunk filling, chunk;
+    uint64_t barrier;     /* the first sequence that must stay; 0: none was read yet */
+    bool is_past_barrier; /* the markers that come before all values are done */
+    struct compact_chunk filling, chunk; /* that is being read, that is being worked on */
     struct compact_look *look;
     struct arena horizon_arena;
     bool has_horizon_arena;
     struct read_get horizon_get;
     struct write horizon_write;
-    uint64_t horizon;   /* that the bucket has */
+    uint64_t horizon;   /* as it was last read from the bucket */
     size_t next_marker; /* of the chunk */
     struct compact_purge purges[COMPACT_PURGES_MAX];
     unsigned purges_under_way;
@@ -95,19 +96,19 @@ struct compact {
     struct error error; /* code ERROR_NONE: none */
 };
 
-/* So many may be under way: each has up to 20 MB of markers, and may keep a worker thread busy. */
+/* The most that may be under way: each has up to 20 MB of markers, and may keep a worker thread busy. */
 #define COMPACTIONS_MAX 2u
 
-/* Calls done once, maybe from within. The memory of *compact lives until then. */
+/* Start a compaction. done is called once, maybe from within; *compact must live until then. */
 void compact_start(struct store *store, struct arena *arena, struct compact *compact);
 
 /*
- * The bucket is about to be removed, made, purged or changed by this daemon: what follows may be another stream, whose
- * revisions say something else. Its compactions end.
+ * Fail the bucket's compactions: this daemon is about to create, change, purge or delete it. Afterwards it may be
+ * another stream, in which the sequences that were read are other messages.
  */
 void compact_note_change(struct store *store, const char *bucket);
 
-/* The revision up to which markers may have been removed, of the last message of KV_COMPACTED_KEY (NULL: none). */
+/* Return the horizon in the last message of KV_COMPACTED_KEY; 0 if there is none, or entry is NULL. */
 uint64_t compact_read_horizon(const struct kv_entry *entry);
 
 #endif

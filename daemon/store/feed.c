@@ -15,13 +15,13 @@
 
 /*
  * Heartbeats of an exclusive feed. Deliveries of our own server are lost only with the connection, which has pings of
- * its own, and answers from memory do not depend on when the feed was heard. A thousand buckets with watches.heartbeat
- * (2 s) would wake the daemon and the server five hundred times a second. The server takes up to half of the pull's
- * time.
+ * its own, and answers from memory do not depend on when the feed was heard. With watches.heartbeat (2 s) a thousand
+ * buckets would wake the daemon and the server five hundred times a second. The server accepts up to half of
+ * PULL_EXPIRES_NS.
  */
 #define EXCLUSIVE_HEARTBEAT_MS 120000u
 
-/* Heartbeats of watches.heartbeat that an exclusive feed asks for when it misses a message. */
+/* How many heartbeats, watches.heartbeat apart, an exclusive feed asks for when it misses a message. */
 #define CLOSE_HEARTBEATS 5u
 
 /* How long the server keeps a consumer that nobody pulls from. */
@@ -263,7 +263,7 @@ void feed_go(struct feed *feed, const struct feed_place *place)
 
 /* --- The consumer ---------------------------------------------------------------------------------- */
 
-/* To create the consumer the server counts the keys. */
+/* Allow more time for the answer: to create the consumer, the server counts the keys. */
 static void expect_long_answer(struct feed *feed)
 {
     struct request *request = &feed->request;
@@ -304,7 +304,7 @@ static unsigned heartbeat_ms(const struct feed *feed)
 /* Wait for messages and heartbeats. */
 static void listen_on(struct feed *feed)
 {
-    request_listen(&feed->request, 2 * heartbeat_ms(feed) + 250);
+    request_listen(&feed->request, feed_silence_ms(heartbeat_ms(feed)));
 }
 
 static bool pull(struct feed *feed, unsigned messages, long long expires_ns, unsigned beat_ms)
@@ -337,8 +337,8 @@ static bool misses_messages(const struct feed *feed)
 }
 
 /*
- * The stream has had messages that did not come. An exclusive feed asks for heartbeats, by a pull that ends soon: they
- * tell whether the messages are gone. If none comes, the consumer is, and is made anew.
+ * The stream has had messages after the position that did not come. An exclusive feed asks for heartbeats, with a pull
+ * that ends soon. If heartbeats come without the messages, these are gone. If none comes, the consumer is recreated.
  */
 static void listen_closely(struct feed *feed)
 {
@@ -347,7 +347,7 @@ static void listen_closely(struct feed *feed)
     if (!feed_is_exclusive(feed, feed->store->conf))
         return;
     if (pull(feed, 1, CLOSE_HEARTBEATS * beat_ms * 1000000ll, beat_ms))
-        request_listen(&feed->request, FEED_SILENCE_MS(feed->store->conf));
+        request_listen(&feed->request, feed_silence_ms(beat_ms));
     else
         lose(feed, REQUEST_CONGESTED);
 }

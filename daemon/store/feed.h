@@ -1,11 +1,14 @@
 /*
  * feed: every message of one bucket, as it is written, in order and without a hole.
  *
- * Used by replica. A feed has one consumer in NATS, without acks, which has the daemon's name: a daemon that comes
- * again removes what it left there and makes it anew. It pulls (ADR-13, ADR-37), with idle heartbeats: what is pushed
- * needs a subscription on just its subject, which the link's one inbox is not. A hole in the deliveries, two missing
- * heartbeats, a consumer that went with its server, a lost link: each time the consumer is made anew behind the last
- * message that came, after a backoff with jitter. So a feed has no end, but for the bucket's.
+ * Used by replica. A feed has one consumer in NATS, without acks, which has the daemon's name: a daemon that starts
+ * again removes the one that it left there, and recreates it. It pulls (ADR-13, ADR-37), with idle heartbeats: the
+ * server pushes only to a subscription on exactly the deliver subject, and the link has one wildcard subscription.
+ * After a gap in the deliveries, two missing heartbeats, the loss of the consumer or of the link, the consumer is
+ * recreated after the last message that came, with a backoff and jitter. So a feed ends only with its bucket.
+ *
+ * Heartbeats come every watches.heartbeat. An exclusive feed (feed_is_exclusive) needs them only while it misses a
+ * message, and otherwise has one every two minutes: an idle daemon with many buckets is not woken by them.
  */
 #ifndef DAEMON_STORE_FEED_H
 #define DAEMON_STORE_FEED_H
@@ -151,16 +154,19 @@ static inline bool feed_is_live(const struct feed *feed)
 }
 
 /*
- * Whether nobody but this daemon writes to the stream, over one connection to one server: it is one of the embedded
- * server's, and not fed from others.
+ * Return whether the stream is the embedded server's, and not fed from others: nobody but this daemon writes to it. It
+ * may be asked before the feed has begun.
  */
 static inline bool feed_is_exclusive(const struct feed *feed, const struct conf *conf)
 {
     return conf->nats.mode == CONF_NATS_EMBEDDED && !feed->info.has_origin;
 }
 
-/* How long a feed of others' streams may be silent: two heartbeats, and what one may be late. */
-#define FEED_SILENCE_MS(conf) (2u * (conf)->watches.heartbeat_ms + 250u)
+/* How long a feed may be silent: two heartbeats, and what one may be late. */
+static inline unsigned feed_silence_ms(unsigned heartbeat_ms)
+{
+    return 2 * heartbeat_ms + 250;
+}
 
 /* Gives a message to the feed whose consumer delivered it. False: it is none of theirs. */
 bool feed_take_message(struct store *store, struct message *message);

@@ -287,17 +287,17 @@ void replica_end_waits(struct replica *replica)
 
 bool replica_is_exclusive(const struct replica *replica)
 {
-    return feed_is_exclusive(&replica->feed, replica->store->conf); /* the feed may not have begun */
+    return feed_is_exclusive(&replica->feed, replica->store->conf);
 }
 
 /*
- * External mode. A live feed was heard within FEED_SILENCE_MS. If the daemon or its machine was suspended, heard_ms is
+ * External mode. A live feed was heard within feed_silence_ms. If the daemon or its machine was suspended, heard_ms is
  * older: then the copy is stale until the next message.
  */
 static bool is_fresh(const struct replica *replica)
 {
     const struct conf *conf = replica->store->conf;
-    uint64_t patience_ms = conf->cache.max_staleness_ms, live_ms = FEED_SILENCE_MS(conf);
+    uint64_t patience_ms = conf->cache.max_staleness_ms, live_ms = feed_silence_ms(conf->watches.heartbeat_ms);
 
     if (feed_is_live(&replica->feed) && patience_ms < live_ms)
         patience_ms = live_ms;
@@ -328,7 +328,7 @@ bool replica_has_expired(const struct replica *replica, const struct cache_key *
 
     if (cache_expiry(key) == 0 && max_age_us == 0)
         return false;
-    int64_t now_us = replica_now_us();
+    int64_t now_us = store_now_us();
     return (cache_expiry(key) > 0 && cache_expiry(key) <= now_us) ||
            (max_age_us > 0 && key->created_us + max_age_us <= now_us);
 }

@@ -1,5 +1,6 @@
 #include "daemon/store/remains.h"
 
+#include "daemon/array.h"
 #include "daemon/hash.h"
 
 #include <dirent.h>
@@ -56,7 +57,7 @@ static bool has_text(const unsigned char *bytes, size_t length, const char *text
     return memmem(bytes, length, text, strlen(text)) != NULL;
 }
 
-/* A message that hides its key brings nothing back. */
+/* Return whether the message is a marker: it is not a value, so it brings nothing back. */
 static bool is_marker(const unsigned char *headers, size_t bytes)
 {
     return has_text(headers, bytes, "\r\nKV-Operation: DEL\r\n") ||
@@ -71,7 +72,7 @@ struct record {
     size_t bytes; /* of the whole record */
 };
 
-/* False: it is not one, or not all of it is there. */
+/* Read the record at the beginning of left bytes. False: it is not a record, or not complete. */
 static bool read_record(const unsigned char *at, size_t left, struct record *record)
 {
     if (left < RECORD_HEADER_BYTES)
@@ -107,24 +108,11 @@ struct look {
     const atomic_bool *is_unwanted;
 };
 
-/* Make room for one more element. False: out of memory. */
-static bool grow(void **array, size_t *capacity, size_t count, size_t element_bytes)
-{
-    if (count < *capacity)
-        return true;
-    size_t larger = *capacity > 0 ? *capacity * 2 : 1024;
-    void *grown = realloc(*array, larger * element_bytes);
-    if (grown == NULL)
-        return false;
-    *array = grown;
-    *capacity = larger;
-    return true;
-}
-
 static bool note_record(struct look *look, const struct record *record)
 {
     if (record->sequence & IS_TOMBSTONE) {
-        if (!grow((void **)&look->tombstones, &look->tombstone_capacity, look->tombstone_count, sizeof(uint64_t)))
+        if (!array_reserve((void **)&look->tombstones, &look->tombstone_capacity, look->tombstone_count + 1,
+                           sizeof(uint64_t)))
             return false;
         look->tombstones[look->tombstone_count++] = record->sequence & ~IS_TOMBSTONE;
         return true;
@@ -135,13 +123,13 @@ static bool note_record(struct look *look, const struct record *record)
     size_t key = find_hash(look->keys, look->count, hash);
     if (key == look->count || look->keys[key].hash != hash || is_marker(record->headers, record->header_bytes))
         return true;
-    if (!grow((void **)&look->values, &look->value_capacity, look->value_count, sizeof(struct value)))
+    if (!array_reserve((void **)&look->values, &look->value_capacity, look->value_count + 1, sizeof(struct value)))
         return false;
     look->values[look->value_count++] = (struct value){record->sequence, key};
     return true;
 }
 
-/* False: not understood. So is a record that the server is just appending; the next look will find it whole. */
+/* False: the block is not understood. A record that the server is appending now is not either: look again later. */
 static bool look_through(struct look *look, const unsigned char *block, size_t bytes)
 {
     struct record record;
@@ -155,7 +143,7 @@ static bool look_through(struct look *look, const unsigned char *block, size_t b
     return true;
 }
 
-/* NULL: it cannot be read. */
+/* Return the file's bytes, which the caller frees; NULL: it cannot be read. */
 static unsigned char *read_whole(int file, size_t *bytes)
 {
     struct stat status;
@@ -186,7 +174,7 @@ static bool look_at_block(struct look *look, int directory, const char *name)
     size_t bytes = 0;
 
     if (file < 0)
-        return errno == ENOENT; /* removed since: nothing of it is left */
+        return errno == ENOENT; /* the server has removed it */
     unsigned char *block = read_whole(file, &bytes);
     bool is_understood = block != NULL && look_through(look, block, bytes);
     free(block);
@@ -216,7 +204,7 @@ static bool look_at_all(struct look *look, const char *directory)
         is_understood = !atomic_load(look->is_unwanted) && look_at_block(look, dirfd(stream), entry->d_name);
     }
     is_understood = is_understood && has_blocks && errno == 0;
-    /* The server removes and renames files without a sync of the directory. */
+    /* The server does not sync the directory: without this, a loss of power could bring removed files back. */
     if (is_understood && fsync(dirfd(stream)) != 0)
         is_understood = false;
     closedir(stream);
@@ -230,7 +218,7 @@ static int compare_sequences(const void *a, const void *b)
     return (one > other) - (one < other);
 }
 
-/* All blocks were read: a tombstone may stand in any of them. */
+/* Set has_value, after all blocks were read: a value's tombstone may be in any of them. */
 static void judge(struct look *look)
 {
     if (look->tombstone_count > 0)

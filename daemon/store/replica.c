@@ -8,7 +8,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <utlist.h>
 
 /* Keys of a cleared cache that are freed before a look at the time. */
@@ -24,7 +23,7 @@
 /* Less than any key takes in the cache beside its name. */
 #define KEY_BYTES_MIN 64u
 
-/* More watches that match a key fall behind, and are told in slices of the turns. */
+/* If more watches match a key, all of them fall behind and are told in slices: see backlog. */
 #define TOLD_AT_ONCE_MAX 64u
 
 static void close_replica(struct replica *replica);
@@ -51,7 +50,7 @@ static void find_matches(struct replica *replica, const char *key)
     filter_tree_match(&replica->watch_tree, key, note_match, replica);
 }
 
-/* The change for those that are behind, and for all that match if they are many. NULL: nobody is behind. */
+/* Add a change if watches are behind, or if it matches so many that they must fall behind. NULL: tell it at once. */
 static struct change *add_to_backlog(struct replica *replica, const struct kv_entry *entry, bool is_again)
 {
     const struct watch *packer = backlog_any(replica);
@@ -74,7 +73,7 @@ static bool tell(struct replica *replica, const struct kv_entry *entry, bool is_
     for (size_t i = 0; i < replica->match_count; i++) {
         struct watch *watch = replica->matches[i];
         is_wanted |= watch_is_live(watch);
-        if (change != NULL) /* also a few: their session may be full of what others were told */
+        if (change != NULL) /* even if few match: their session may be full of what others were told */
             watch_fall_behind(watch, change);
         else if (is_again)
             watch_tell_again(watch, entry, replica->store->entry_serial);
@@ -109,14 +108,6 @@ bool replica_is_before_feed(const struct replica *replica)
     return replica->feed.phase == FEED_HELD;
 }
 
-int64_t replica_now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 bool replica_tell_again(struct replica *replica, const struct kv_entry *entry)
 {
     return tell(replica, entry, true);
@@ -139,7 +130,7 @@ void replica_vanish(struct replica *replica, struct cache_key *key)
                              .value = "",
                              .revision = replica_is_before_feed(replica) ? replica->read.sequence
                                                                          : feed_position(&replica->feed),
-                             .created_us = replica_now_us(),
+                             .created_us = store_now_us(),
                              .operation = KV_DELETE,
                              .message = &message};
     replica_tell_again(replica, &entry);
@@ -329,14 +320,19 @@ static void on_feed_begin(void *arg, bool is_anew)
                                                      .stored_us = replica->feed.info.last_us});
 }
 
-/*
- * A host is about to remove markers of deleted keys. If it is not this one, the feed may not have brought them all:
- * then a key is in memory that is deleted.
- */
-static void note_horizon(struct replica *replica, uint64_t horizon)
+static void raise_horizon(struct replica *replica, uint64_t horizon)
 {
     if (horizon > replica->compacted)
         replica->compacted = horizon;
+}
+
+/*
+ * A host is about to remove delete markers. If it is another host, the markers may be gone before the feed delivers
+ * them, and deleted keys would stay in memory.
+ */
+static void note_horizon(struct replica *replica, uint64_t horizon)
+{
+    raise_horizon(replica, horizon);
     if (!replica_is_exclusive(replica))
         replica_distrust(replica);
 }
@@ -347,8 +343,7 @@ void replica_note_compacted(struct store *store, const char *bucket, uint64_t re
 
     if (replica == NULL)
         return;
-    if (revision > replica->compacted)
-        replica->compacted = revision;
+    raise_horizon(replica, revision);
     replica->wants_check = true;
     replica_check_if_possible(replica);
 }
@@ -578,7 +573,7 @@ static void drop_idle_values(struct replica *replica)
     drop_values(replica);
 }
 
-/* What is periodic of one replica. */
+/* Do the periodic work of one replica. */
 static void tick(struct replica *replica)
 {
     bool is_free = replica->reads == REPLICA_READS_NOTHING;

@@ -12,13 +12,10 @@
 /* How often replicas look whether there is something to do. */
 #define REPLICA_TICK_MS 1000u
 
-/* Microseconds since the epoch. */
-int64_t replica_now_us(void);
-
 /* The feed waits for a reading of all there is. */
 bool replica_is_before_feed(const struct replica *replica);
 
-/* Tells the watches; answers whether one of them wants to hear of such a key. */
+/* Tell the watches. Return whether one of them may want to be told of such a key. */
 bool replica_tell(struct replica *replica, const struct kv_entry *entry);
 
 /* The same of an entry that may have a lower revision than watches were told. */

@@ -212,6 +212,14 @@ uint64_t store_boot_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+int64_t store_now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 void store_make_write_id(struct store *store, char id[STORE_ID_BYTES])
 {
     char *at = stpcpy(stpcpy(id, link_unique_id(store->link)), "-"); /* 22 characters, and one */

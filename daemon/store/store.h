@@ -36,15 +36,15 @@ struct store {
     struct feed *feeds;            /* by their streams: uthash */
     struct replica *replicas;      /* of followed buckets, by name: uthash */
     struct replica *found_replica; /* the last one that was looked for */
-    struct replica *next_ticking;  /* the tick of all replicas goes on here; NULL: it is over */
+    struct replica *next_ticking;  /* at which the present tick of all replicas goes on; NULL: it is over */
     struct timer tick_timer;
     struct job ticking;
     struct replica_change *changes; /* of buckets, that leave no messages: uthash */
     unsigned uncounted_changes;     /* for which there was no memory */
     struct removed_bucket *removed; /* by this daemon, of late: uthash */
     uint64_t full_until_ms;         /* loop time; until then no bucket gives up its place for another one */
-    struct watch *ready_watches;    /* have more to be told, and room for it */
-    struct job telling;             /* goes on with them */
+    struct watch *ready_watches;    /* that have more to be told, and room for it */
+    struct job telling;             /* tells ready_watches */
     struct cache_budget cache_budget;
     struct job collecting; /* the memory of caches that were cleared */
     struct job freeing_names;
@@ -119,6 +119,9 @@ bool store_is_available(const struct store *store, struct error *error);
  * count as young when it wakes up.
  */
 uint64_t store_boot_ms(void);
+
+/* Microseconds since the epoch, as the times of messages are. */
+int64_t store_now_us(void);
 
 /* A new id for a write or a batch, unique among all daemons: the Nats-Msg-Id that it is sent with. */
 #define STORE_ID_BYTES 48
