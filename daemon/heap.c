@@ -4,21 +4,20 @@
 #include <uv.h>
 
 /*
- * Blocks from this size on are mapped one by one, and go back when they are freed. Without a setting malloc raises the
- * limit up to 32 MB, to the largest block that was freed.
+ * Blocks from this size on are mapped one by one, and unmapped when they are freed. Without a setting malloc raises the
+ * limit to the largest block that was freed, up to 32 MB.
  */
 #define MAPPED_BYTES (1024 * 1024)
 
-/* What stays free at the heap's end, so that it does not grow and shrink all the time. */
+/* Bytes that stay free at the heap's end, so that it does not grow and shrink all the time. */
 #define TOP_BYTES (4 * 1024 * 1024)
 
-/* After a call so many times as long passes without one: where memory is freed and taken all the time, a tenth of the
- * loop's time at most goes into this. */
+/* After a call there is none for ten times as long as it took: at most a tenth of the loop's time goes into this. */
 #define REST_TIMES 10u
 
 /*
- * Small blocks that are freed join their neighbours at once. malloc would keep a million of them apart, and join all at
- * the first large block that is freed: a turn of 100 ms.
+ * Freed blocks up to this size are not joined with their neighbours at once: none. malloc would keep a million small
+ * blocks apart, and join all of them when the first large block is freed: a turn of 100 ms.
  */
 #define APART_BYTES 0
 

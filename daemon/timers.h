@@ -1,10 +1,9 @@
 /*
  * timers: many deadlines, cheap to set and to take back.
  *
- * Used for calls, requests and sessions, whose deadlines are nearly always taken
- * back before they come. A hashed timing wheel (Varghese and Lauck, 1987) under one libuv timer, which wakes the loop
- * for the next deadline: starting and stopping are a few stores. Deadlines are kept to TIMERS_TICK_MS. Those of one
- * tick share a wake-up.
+ * Used for calls, requests and sessions, whose deadlines are nearly always taken back before they come. A hashed timing
+ * wheel (Varghese and Lauck, 1987) under one libuv timer, which wakes the loop for the next deadline. Starting and
+ * stopping are a few stores. Deadlines are kept to TIMERS_TICK_MS. Those of one tick share a wake-up.
  */
 #ifndef DAEMON_TIMERS_H
 #define DAEMON_TIMERS_H
@@ -35,7 +34,7 @@ struct timers {
     uint64_t done_tick;  /* every timer up to this tick has been looked at */
     unsigned count;
     struct timer *slots[TIMERS_SLOTS];
-    uint64_t earliest_ms[TIMERS_SLOTS]; /* no timer of the slot expires before this; timers that were stopped count */
+    uint64_t earliest_ms[TIMERS_SLOTS]; /* no timer of the slot expires earlier; may be too early after a stop */
 };
 
 void timers_init(struct timers *timers, uv_loop_t *loop, struct jobs *jobs);

@@ -214,8 +214,7 @@ static bool take_metadata(struct call *call, struct bucket_config *config)
     return true;
 }
 
-/* A marker is what tells the outcome of a delete whose answer was lost: it stays as long as such a question may come.
- */
+/* The marker tells the outcome of a delete whose answer was lost, so it must stay as long as a call may ask for it. */
 static bool take_marker_ttl(struct call *call, struct bucket_config *config)
 {
     int64_t min_s = (2 * (int64_t)call->store->conf->calls.max_timeout_ms + 999) / 1000;

@@ -22,8 +22,8 @@
  */
 #define EMPTY_LAPS_MAX 3u
 
-/* A reading that takes long says so often in the log how far it is. */
-#define TELL_EVERY_MS 10000u
+/* How often a long reading logs its progress. */
+#define LOG_EVERY_MS 10000u
 
 static struct consumer_reading *reading_of(struct request *request)
 {
@@ -74,9 +74,9 @@ void consumer_end_removals(struct jetstream *jetstream)
 }
 
 /*
- * Removes the present consumer. The removal has its reading's place at the server until it is answered, or waits for
- * one: who starts and stops readings as fast as they can gives the server no more to do than who reads. A reading that
- * goes on keeps its place.
+ * Remove the present consumer. If the reading is over, the removal takes over its place in the request's limit, or
+ * waits for one if the reading has left it. So a client that starts and stops readings as fast as it can gives the
+ * server no more work than one that reads. A reading that goes on keeps its place, and the removal needs none.
  */
 static void remove_consumer(struct consumer_reading *reading, bool is_over)
 {
@@ -128,7 +128,7 @@ static json_t *make_config(const struct consumer_reading *reading)
                                scope->headers_only);
 
     if (config != NULL && reading->is_whole && !takes_last) {
-        /* A filter would make the server count. */
+        /* No filter: with one the server would count the keys. */
     } else if (config != NULL && scope->filter_count == 1) {
         json_object_set_new(config, "filter_subject", json_string(scope->filters[0]));
     } else if (config != NULL) { /* several: nats-server 2.10 */
@@ -166,7 +166,7 @@ static enum link_publish_result publish_json(struct consumer_reading *reading, c
     return result;
 }
 
-/* So long the server may be at creating a consumer. */
+/* Return how much longer the server may take to create a consumer. */
 static unsigned patience_ms(const struct consumer_reading *reading)
 {
     return (unsigned)(reading->messages / CONSUMER_COUNTS_PER_MS);
@@ -232,13 +232,13 @@ static enum request_verdict pull(struct consumer_reading *reading)
     return REQUEST_RETRY;
 }
 
-static void tell_progress(struct consumer_reading *reading)
+static void log_progress(struct consumer_reading *reading)
 {
     uint64_t now_ms = uv_now(reading->request.requests->loop);
 
-    if (now_ms - reading->told_ms < TELL_EVERY_MS)
+    if (now_ms - reading->logged_ms < LOG_EVERY_MS)
         return;
-    reading->told_ms = now_ms;
+    reading->logged_ms = now_ms;
     log_info("nats: reading %s: %" PRIu64 " messages of about %" PRIu64, reading->scope.stream, reading->read,
              reading->messages);
 }
@@ -248,7 +248,7 @@ static enum request_verdict pull_more(struct consumer_reading *reading)
 {
     if (reading->delivered > 0) {
         request_settle(&reading->request);
-        tell_progress(reading);
+        log_progress(reading);
     }
     reading->pulled = 0;
     if (!reading->is_paused)
@@ -383,8 +383,8 @@ static enum request_verdict take_look(struct consumer_reading *reading, json_t *
 /* --- What the stream is ----------------------------------------------------------------------------- */
 
 /*
- * Of the stream and of who keeps it. A server that was started again may have lost messages, and have others under
- * their sequences. So may a new leader, of a stream that is not replicated.
+ * Return a hash of the stream's creation time, its leader and the server process. A server that was started again may
+ * have lost messages, and have others at their sequences. So may a new leader of a stream that is not replicated.
  */
 static uint64_t identity_in(const struct consumer_reading *reading, json_t *answer)
 {
@@ -421,7 +421,7 @@ static void begin_anew(struct consumer_reading *reading)
     reading->looked_from = 0;
     reading->empty_laps = 0;
     reading->read = 0;
-    reading->told_ms = uv_now(reading->request.requests->loop);
+    reading->logged_ms = uv_now(reading->request.requests->loop);
     reading->ops->restart(reading->arg);
 }
 
@@ -570,7 +570,7 @@ static void fail(struct request *request, const struct error *error)
     remove_consumer(reading, true);
     if (error->code == ERROR_DEADLINE_EXCEEDED && reading->read > 0) {
         error_set(&late, ERROR_DEADLINE_EXCEEDED,
-                  "in the time there was %" PRIu64 " of about %" PRIu64 " messages were read; allow a longer timeout",
+                  "timed out after reading %" PRIu64 " of about %" PRIu64 " messages; allow a longer timeout",
                   reading->read, reading->messages);
         error = &late;
     }

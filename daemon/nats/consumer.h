@@ -4,8 +4,8 @@
  * Used by the store for histories, keys, copies and watches. A reading has a pull consumer without acknowledgements
  * (ADR-13, ADR-37) of its own, which is removed after it. It pulls because the server pushes only to a subscription on
  * exactly the deliver subject, and the link has one wildcard subscription. After a gap in the deliveries, a silence or
- * a lost link it goes on with a new consumer. It goes on behind its position if it reads by sequence and the stream is
- * known to be the same; otherwise it starts over, and the reader is told to forget what it has.
+ * a lost link it goes on with a new consumer: after its position if it reads by sequence and the stream is known to be
+ * the same. Otherwise it starts over, and calls restart.
  *
  * A reading first asks what the stream is. A stream that keeps one message of each subject is read by sequence, and
  * without a filter if all of it is wanted: a last_per_subject consumer, or a filter that most keys match, makes the
@@ -14,10 +14,10 @@
  * No reading ends on an estimate. A server only estimates how many messages are pending, and ends a no_wait pull early
  * when the next entry of a last_per_subject consumer's list was replaced (nats-server 2.15, loopAndGatherMsgs). So at a
  * supposed end the reading asks the stream's leader for the next message after its position. If there is none, all was
- * read. Otherwise it reads on by sequence, in laps, until it has reached the leader's last sequence at the reading's
- * begin and a lap ended where the store ended. Then every key that existed all the time was delivered at least once: a
- * message that is replaced before its turn is replaced by one with a higher sequence, which is still to come. A key
- * that is written meanwhile may be delivered several times.
+ * read. Otherwise it reads on by sequence, in laps. It is done when a lap has ended at the end of the store, and has
+ * reached the last sequence that the leader had when the reading began. Then every key that existed all the time was
+ * delivered at least once: a message that is replaced before its turn is replaced by one with a higher sequence, which
+ * is still to come. A key that is written meanwhile may be delivered several times.
  */
 #ifndef DAEMON_NATS_CONSUMER_H
 #define DAEMON_NATS_CONSUMER_H
@@ -28,8 +28,8 @@
 struct consumer_reading;
 
 /*
- * Messages that a server counts in a millisecond at least, to create a consumer (nats-server 2.15: 5,000). An attempt
- * is given the time: while the server is at it, it is not asked again.
+ * To create a consumer, a server counts at least so many messages in a millisecond (nats-server 2.15: 5,000). An
+ * attempt has this much more time, so that the request is not sent again while the server works on it.
  */
 #define CONSUMER_COUNTS_PER_MS 1000u
 
@@ -41,20 +41,20 @@ struct consumer_scope {
     size_t filter_count;
     bool last_per_subject;   /* the last message of each subject, once or more often; otherwise all messages */
     bool headers_only;       /* without their payload */
-    bool leaves_place;       /* of the request's limit, when the consumer is there: the reading may take long */
+    bool leaves_place;       /* gives up its place in the request's limit after the creation: it may read for long */
     uint64_t start_sequence; /* not last_per_subject: from here on; 0: from the beginning */
 };
 
 enum consumer_verdict {
     CONSUMER_MORE,
     CONSUMER_ENOUGH, /* the reading is over, and done is called with no error */
-    CONSUMER_PAUSE   /* what is on its way still comes, then nothing more until consumer_go_on */
+    CONSUMER_PAUSE   /* what the pull has requested still comes, then nothing until consumer_go_on */
 };
 
 struct consumer_ops {
     /*
-     * The reading begins, or begins again: nothing that was read before counts, unless the reader knows what it has,
-     * and moves scope.start_sequence.
+     * The reading begins, or starts over. The reader forgets what was read before, or keeps it and sets
+     * scope.start_sequence to where the reading goes on.
      */
     void (*restart)(void *arg);
     /* One message, in the order of the stream. */
@@ -100,32 +100,29 @@ struct consumer_reading {
     unsigned empty_laps;   /* in a row */
 
     /* Of the stream. */
-    uint64_t identity; /* of it and of the server process that keeps it; 0: not asked yet */
-    uint64_t target;   /* the leader's last sequence when it was asked */
-    uint64_t messages; /* that it had then */
-    uint64_t read;     /* messages that came since the reading began, the last time */
-    uint64_t told_ms;  /* loop time at which the log was told of its progress */
-    bool is_whole;     /* the filter is all of its subjects */
-    bool keeps_one;    /* message of each subject */
+    uint64_t identity;  /* of it and of the server process that keeps it; 0: not asked yet */
+    uint64_t target;    /* the leader's last sequence when it was asked */
+    uint64_t messages;  /* that it had then */
+    uint64_t read;      /* messages that came since the reading began, the last time */
+    uint64_t logged_ms; /* loop time at which its progress was logged last */
+    bool is_whole;      /* the filter is all of its subjects */
+    bool keeps_one;     /* message of each subject */
 };
 
-/*
- * Reads what scope says, in the order of the sequences, to the end of the stream. A reading without a deadline has
- * UINT64_MAX.
- */
+/* Read what scope says, in the order of the sequences, to the end of the stream. deadline_ms UINT64_MAX: none. */
 void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading, const struct consumer_scope *scope,
                    uint64_t deadline_ms, const struct consumer_ops *ops, void *arg);
 
-/* Goes on after a pause. Does nothing where there is none. */
+/* Go on after a pause. Does nothing if there is none. */
 void consumer_go_on(struct consumer_reading *reading);
 
-/* Ends a reading before its end: nothing more is called. Does nothing when it is over. */
+/* End a reading early: nothing more is called. Does nothing if it is over. */
 void consumer_stop(struct consumer_reading *reading);
 
-/* Ends the removals that are under way: at the end of the daemon. */
+/* Cancel the removals that are under way: at the end of the daemon. */
 void consumer_end_removals(struct jetstream *jetstream);
 
-/* What a pull takes in bytes at most: there is always room for one message. */
+/* Return max_bytes of a pull: at least two of the largest messages. */
 size_t consumer_pull_bytes(const struct link *link);
 
 #endif

@@ -13,8 +13,8 @@
 #include <string.h>
 
 /*
- * The server works off all requests of the API in turn, and changing a stream takes it milliseconds. So few are sent at
- * a time, and sessions take turns: who changes thousands of buckets does not keep the others waiting.
+ * The server handles all requests of the API in turn, and a change of a stream takes it milliseconds. So few are sent
+ * at a time, and sessions take turns: a client that changes thousands of buckets does not keep others waiting.
  */
 static void call_api(struct admin *admin, const char *verb, const char *name, json_t *body, jetstream_call_fn *done)
 {
@@ -262,7 +262,7 @@ void admin_free_all(struct store *store)
         forget_removed(store, store->removed);
 }
 
-/* The marker_ttl of buckets that are made in embedded mode: a week. */
+/* The default marker_ttl in embedded mode: a week. */
 #define MARKER_TTL_S (7 * 24 * 3600)
 
 /* --- Create ---------------------------------------------------------------------------------------- */
@@ -348,8 +348,8 @@ static void add_expiry_markers(const struct admin *admin, unsigned level)
 }
 
 /*
- * A watch that was away for a week begins anew. In external mode markers are also for other clients of NATS, which have
- * no word for that: there they stay unless it is asked for.
+ * In embedded mode buckets get a marker_ttl: a watch that was away for longer must begin anew. In external mode other
+ * clients of NATS rely on markers too, and nothing would tell them that one was removed. So the default there is none.
  */
 static struct bucket_config with_defaults(const struct admin *admin)
 {

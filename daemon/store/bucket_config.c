@@ -101,7 +101,7 @@ static void set_metadata(json_t *stream, const struct bucket_config *config)
         set(metadata, config->metadata[i].name, json_string(config->metadata[i].value));
 }
 
-/* A setting that NATS does not know; below 0: none. */
+/* Set a setting that NATS does not know, in the metadata; a negative number removes it. */
 static void set_own(json_t *stream, const char *name, int64_t number)
 {
     json_t *metadata = json_object_get(stream, "metadata");
@@ -118,8 +118,8 @@ static void set_own(json_t *stream, const char *name, int64_t number)
         json_object_del(metadata, name);
 }
 
-/* -1: there is none. */
-static int64_t own(json_t *stream, const char *name)
+/* Return a setting that NATS does not know; -1: there is none. */
+static int64_t get_own(json_t *stream, const char *name)
 {
     const char *text = json_string_value(json_object_get(json_object_get(stream, "metadata"), name));
     char *end;
@@ -138,7 +138,7 @@ static void set_max_value_size(json_t *stream, int64_t size)
 
 int64_t bucket_config_marker_ttl(json_t *stream)
 {
-    int64_t ttl_s = own(stream, KV_METADATA_MARKER_TTL);
+    int64_t ttl_s = get_own(stream, KV_METADATA_MARKER_TTL);
 
     return ttl_s > 0 && ttl_s <= BUCKET_TTL_MAX_S ? ttl_s : 0;
 }
@@ -146,7 +146,7 @@ int64_t bucket_config_marker_ttl(json_t *stream)
 int64_t bucket_config_max_value_size(json_t *stream)
 {
     json_t *limit = json_object_get(stream, "max_msg_size");
-    int64_t asked = own(stream, KV_METADATA_MAX_VALUE_SIZE);
+    int64_t asked = get_own(stream, KV_METADATA_MAX_VALUE_SIZE);
     int64_t size = limit != NULL ? (int64_t)json_integer_value(limit) : -1;
 
     /* Whoever changed the limit with another client meant that one. */

@@ -112,7 +112,7 @@ bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answ
 /* The largest value in bytes that the bucket of this stream configuration takes; -1: no limit of its own. */
 int64_t bucket_config_max_value_size(json_t *stream);
 
-/* After how many seconds the daemon may remove delete markers by itself; 0: never. stream: its configuration. */
+/* Return the marker_ttl in seconds of the bucket of this stream configuration; 0: none. */
 int64_t bucket_config_marker_ttl(json_t *stream);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A page of keys may read so many keys from the server, or so many times what it answers. */
+/* A page that is not in memory may read a bucket of up to so many keys, or of up to so many times its limit. */
 #define PAGE_KEYS_FREE 10000u
 #define PAGE_READS_MAX 20u
 
@@ -305,8 +305,8 @@ static bool go_on_later(struct near_keys *keys, const struct cache_key *key)
 }
 
 /*
- * A page that is not in memory costs a reading of the whole bucket. To go through a large bucket so would take the
- * square of its keys, and the server would have no time for others.
+ * A page that is not in memory costs a reading of the whole bucket. Reading a large bucket in such pages would take
+ * time in proportion to the square of its keys, and the server would have no time for other requests.
  */
 static bool is_page_too_dear(const struct near_keys *keys, struct error *error)
 {

@@ -15,7 +15,7 @@ enum operation_condition {
     OPERATION_ALWAYS,
     OPERATION_IF_ABSENT,      /* the key is not there, or was deleted, or has expired */
     OPERATION_IF_AT_REVISION, /* the key's last message has the revision given; 0: as IF_ABSENT */
-    OPERATION_IF_LAST         /* the key's last message, a marker too, has the revision given; 0: it has none */
+    OPERATION_IF_LAST         /* the key's last message, value or marker, has the revision given; 0: there is none */
 };
 
 struct operation {

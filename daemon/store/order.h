@@ -2,9 +2,9 @@
  * order: a set of names in byte order.
  *
  * Used by cache, so that a page of keys costs what it returns and not what the bucket has, and by scan, which gathers
- * keys as they come. The names are borrowed. They
- * stand in leaves of up to ORDER_LEAF_NAMES, and one array has the leaves in their order: of five million names it has
- * some fifty thousand. That takes about 12 bytes for each name. The first leaf begins small.
+ * keys as they come. The names are borrowed. They are in leaves of up to ORDER_LEAF_NAMES; one array has the leaves in
+ * their order, some fifty thousand for five million names. That takes about 12 bytes a name. The first leaf begins
+ * small, because most sets are.
  */
 #ifndef DAEMON_STORE_ORDER_H
 #define DAEMON_STORE_ORDER_H
@@ -23,7 +23,7 @@ struct order_leaf {
 struct order {
     struct order_leaf **leaves; /* none is empty */
     size_t leaf_count, leaf_capacity;
-    size_t bytes; /* that malloc gave for all of this, its own included */
+    size_t bytes; /* of all leaves and the array, with malloc's own */
 };
 
 /* A place between two names: the next one is at index in leaf. Valid until the set is changed. */
@@ -34,13 +34,14 @@ struct order_place {
 
 enum order_added {
     ORDER_ADDED,
-    ORDER_HAD_IT,   /* nothing is changed */
-    ORDER_NO_MEMORY /* nothing is changed */
+    ORDER_HAD_IT,   /* the set has an equal name, and is not changed */
+    ORDER_NO_MEMORY /* the set is not changed */
 };
 
+/* Add a name. */
 enum order_added order_add(struct order *order, const char *name);
 
-/* The last name, NULL if there is none. */
+/* Return the last name; NULL if there is none. */
 static inline const char *order_last(const struct order *order)
 {
     if (order->leaf_count == 0)
@@ -49,16 +50,16 @@ static inline const char *order_last(const struct order *order)
     return leaf->names[leaf->count - 1];
 }
 
-/* Removes the last name and answers it; NULL if there is none. */
+/* Remove the last name and return it; NULL if there is none. */
 const char *order_take_last(struct order *order);
 
-/* Removes a name. Does nothing where it is not there. */
+/* Remove a name. Does nothing if it is not there. */
 void order_remove(struct order *order, const char *name);
 
-/* The place before the first name >= name; with is_behind, before the first name > name. */
+/* Return the place before the first name >= name; with is_behind, before the first name > name. */
 struct order_place order_find(const struct order *order, const char *name, bool is_behind);
 
-/* The next name, NULL at the end. */
+/* Return the next name, and move the place; NULL at the end. */
 static inline const char *order_next(const struct order *order, struct order_place *place)
 {
     if (place->leaf >= order->leaf_count)
@@ -72,7 +73,7 @@ static inline const char *order_next(const struct order *order, struct order_pla
     return name;
 }
 
-/* Frees everything but the names. */
+/* Free everything but the names. */
 void order_clear(struct order *order);
 
 #endif

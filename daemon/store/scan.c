@@ -132,7 +132,7 @@ void read_history(struct store *store, struct arena *arena, struct read_history 
 
 /* --- A bucket's keys ------------------------------------------------------------------------------- */
 
-/* So many names are freed at once; more a slice at a time. */
+/* Up to so many names are freed at once, more of them in slices. */
 #define NAMES_AT_ONCE 1000u
 
 /* What a key takes in the answer at most: its bytes and a str 16 header. */
@@ -141,7 +141,7 @@ static size_t packed_bytes(const char *key)
     return strlen(key) + 3;
 }
 
-/* A name in memory, with its place in the order. */
+/* Return what a name takes in memory, with its place in the order. */
 static size_t name_bytes(char *name)
 {
     return block_bytes(name) + 2 * sizeof(name);
@@ -194,7 +194,7 @@ void scan_free_all(struct store *store)
     }
 }
 
-/* Nothing is listed any more. */
+/* Forget all names. */
 static void drop_names(struct read_keys *keys)
 {
     struct store *store = keys->store;
@@ -216,7 +216,7 @@ static void drop_names(struct read_keys *keys)
 
 /* --- Gathering --- */
 
-/* The names as the caller is given them; NULL: out of memory. */
+/* Return the names as an array; NULL: out of memory. */
 static const char **make_list(const struct read_keys *keys)
 {
     const char **list = malloc((keys->count + 1) * sizeof(*list));
@@ -240,7 +240,7 @@ void read_keys_finish(struct read_keys *keys, const struct error *error)
         error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         error = &memory;
     }
-    /* done may free the memory that *keys is in, so its names go first out of reach, then away. */
+    /* done may free the memory that *keys is in, so the names are moved out of it first. */
     struct read_keys listed = {.store = keys->store, .names = keys->names, .count = keys->count};
     arena_end_task(&keys->task);
     keys->done(keys->arg, list, error == NULL ? listed.count : 0, error);
@@ -280,7 +280,7 @@ static enum order_added keep_key(struct read_keys *keys, const char *key)
     return added;
 }
 
-/* What was taken for keys that others have pushed out since serves the next ones. */
+/* Account for the names. What was taken for a name that was dropped since is used for the next ones. */
 static bool take_memory(struct read_keys *keys)
 {
     size_t more = keys->memory_bytes > keys->taken_bytes ? keys->memory_bytes - keys->taken_bytes : 0;
@@ -292,7 +292,7 @@ static bool take_memory(struct read_keys *keys)
 }
 
 /*
- * Keeps a key; with a limit only the lowest ones so far. One that is written meanwhile may come several times. False:
+ * Keep a key; with a limit, only the lowest ones so far. A key that is written meanwhile may come several times. False:
  * keys->error says what is wrong.
  */
 static bool add_key(struct read_keys *keys, const char *key)

@@ -1,8 +1,9 @@
 /*
- * scan: reading what a bucket holds: a key's history, the bucket's keys.
+ * scan: reads what a bucket holds: the history of a key, or the bucket's keys.
  *
- * Used by the handlers and by near. Both read an ordered consumer to its end and call back once,
- * with everything or an error; what they keep meanwhile is bounded.
+ * Used by the handlers, and by near for the keys of a bucket that is in memory. Each reads a consumer to its end (see
+ * consumer) and calls back once, with everything or with an error. What it gathers meanwhile is bounded by bytes_max
+ * and take_memory. Keys are gathered in byte order, and freed in slices: a million take longer than a turn may.
  */
 #ifndef DAEMON_STORE_SCAN_H
 #define DAEMON_STORE_SCAN_H
@@ -63,26 +64,27 @@ struct read_keys {
     const char *subject;
     struct order names;
     size_t count, bytes;
-    size_t memory_bytes; /* of the names that are kept */
-    size_t taken_bytes;  /* that take_memory was told of */
+    size_t memory_bytes; /* that the names take */
+    size_t taken_bytes;  /* that take_memory has accounted for */
     struct error error;
 };
 
 void read_keys(struct store *store, struct arena *arena, struct read_keys *keys);
 
-/* --- For near: the steps of a listing whose keys come from elsewhere --- */
+/* --- For near: the steps of a listing whose keys come from memory --- */
 
 void read_keys_begin(struct store *store, struct arena *arena, struct read_keys *keys);
 
-/* Adds the next key in byte order. False: that was enough, or keys->error says what is wrong. */
+/* Add the next key in byte order. False: no more are wanted, or keys->error says what is wrong. */
 bool read_keys_add(struct read_keys *keys, const char *key);
 
-/* Reads all from NATS after all. */
+/* Forget the keys that were added, and read all of them from NATS. */
 void read_keys_from_nats(struct read_keys *keys);
 
+/* End the listing: calls done, with the keys that were added or with the error. */
 void read_keys_finish(struct read_keys *keys, const struct error *error);
 
-/* Frees what earlier listings have left, at the end of the daemon. */
+/* Free the names of earlier listings at once: at the end of the daemon. */
 void scan_free_all(struct store *store);
 
 #endif
