@@ -236,8 +236,8 @@ struct kvs_keys_options {
     const char *filter;               /* a NATS subject filter such as "user.*.name" or "user.>"; NULL: all */
     uint64_t limit;                   /* at most so many; 0: the daemon's limit */
     const char *after;                /* only keys behind this one in byte order: the last one of the page before. A
-                                       * page that the daemon has not in memory costs a reading of all keys; with
-                                       * KVS_CONSISTENCY_CACHED of a large bucket it is KVS_RESOURCE_EXHAUSTED */
+                                       * page that the daemon has not in memory costs a reading of all keys. With
+                                       * KVS_CONSISTENCY_CACHED a large bucket refuses it: KVS_RESOURCE_EXHAUSTED */
     enum kvs_consistency consistency; /* KVS_CONSISTENCY_DIRECT or _CACHED */
     double timeout_s;
 };
@@ -407,7 +407,7 @@ struct kvs_bucket_options {
     unsigned replicas;
     enum kvs_switch compression;
     int64_t limit_marker_ttl_s; /* when values expire, leave markers that live so long; -1: none */
-    int64_t marker_ttl_s;       /* the daemon removes markers of deleted keys after so many seconds; -1: they stay */
+    int64_t marker_ttl_s;       /* after this time the daemon removes markers of deleted keys; -1: they stay */
 
     const char *placement_cluster;
     const char *const *placement_tags;
@@ -477,7 +477,7 @@ enum kvs_code kvs_bucket_delete(struct kvs *kvs, const char *bucket, const struc
 enum kvs_code kvs_bucket_purge(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options);
 
 struct kvs_compact_options {
-    int64_t older_than_s; /* age in seconds of the markers; 0: what the bucket's marker_ttl says; -1: any age */
+    int64_t older_than_s; /* age of the markers; -1: any; 0: the bucket's marker_ttl, any if it has none */
     double timeout_s;
 };
 

@@ -1,4 +1,4 @@
-/* The verb keys: in pages, which the daemon has in memory as a rule; or in one pass where they do not fit there. */
+/* The verb keys: in pages, if the daemon has the keys in memory; otherwise in one pass of a watch. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
@@ -29,10 +29,10 @@ static void print_key(struct listing *listing, const char *key)
 
 /* --- In one pass ---------------------------------------------------------------------------- */
 
-/* What a watch told of a key. */
+/* A key that the watch has told. */
 struct told_key {
     char *key;
-    size_t number; /* of the event */
+    size_t number; /* of the event: the last one of a key counts */
     bool is_there;
 };
 
@@ -66,8 +66,8 @@ static int compare_told(const void *left, const void *right)
     return order != 0 ? order : a->number < b->number ? -1 : 1;
 }
 
-/* All that there is, in the order of the revisions. A key that is written meanwhile comes several times. */
-static enum status hear_keys(struct kvs_watch *watch, struct told_keys *told)
+/* Gather all that the watch tells until it is ready. A key that is written meanwhile comes several times. */
+static enum status gather_keys(struct kvs *kvs, struct kvs_watch *watch, struct told_keys *told)
 {
     struct kvs_event event;
 
@@ -79,7 +79,7 @@ static enum status hear_keys(struct kvs_watch *watch, struct told_keys *told)
         if (event.type == KVS_EVENT_ENTRY && !note_key(told, event.entry))
             return report("out of memory");
     }
-    return STATUS_FAILED;
+    return report_error(kvs_last_error(kvs));
 }
 
 static void print_told(struct listing *listing, const struct told_keys *told)
@@ -105,7 +105,7 @@ static enum status print_in_one_pass(struct listing *listing)
 
     if (kvs_watch(invocation->kvs, invocation->arguments[0], &options, &watch) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
-    enum status status = hear_keys(watch, &told);
+    enum status status = gather_keys(invocation->kvs, watch, &told);
     kvs_watch_stop(watch);
     if (told.count > 0)
         qsort(told.items, told.count, sizeof(*told.items), compare_told);
@@ -119,7 +119,7 @@ static enum status print_in_one_pass(struct listing *listing)
 
 /* --- In pages ------------------------------------------------------------------------------- */
 
-/* Prints one page. *is_last: nothing is behind it. */
+/* Print one page, or all in one pass if the daemon refuses pages. *is_last: it was the last one. */
 static enum status print_page(struct listing *listing, bool *is_last)
 {
     struct invocation *invocation = listing->invocation;

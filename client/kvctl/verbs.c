@@ -96,7 +96,9 @@ static const struct verb_option bucket_options[] = {
     {"replicas", "N", "servers of the cluster that hold the bucket"},
     {"compression", "on|off", "compress what is stored"},
     {"marker-ttl", "TIME", "leave a marker for this time when a value expires, so\nthat watchers hear of it"},
-    {"delete-marker-ttl", "TIME", "remove the markers of deleted keys after this time; none:\nthey stay. See compact"},
+    {"delete-marker-ttl", "TIME",
+     "remove the markers of deleted keys after this time, at\nleast twice "
+     "calls.max_timeout; none: they stay. See compact"},
     {"cluster", "NAME", "place the bucket in this cluster"},
     {"tag", "TAG", "place it on servers with this tag; may be repeated"},
     {"republish-to", "SUBJECT", "publish what is written again on this subject"},
@@ -113,7 +115,8 @@ static const struct verb_option bucket_options[] = {
 
 static const struct verb_option compact_options[] = {
     {"older-than", "TIME",
-     "only markers older than this; none: of any age. Without it\nthe bucket's --delete-marker-ttl counts"},
+     "only markers older than this; none: of any age. The default\nis the bucket's --delete-marker-ttl; if it has "
+     "none, any age"},
     {0},
 };
 
@@ -149,8 +152,9 @@ const struct verb verbs[] = {
     {"compact", "BUCKET", 1, 1, "remove the markers of deleted keys",
      "Removes the markers that deleted keys have left in BUCKET, and prints their number. A watch\n"
      "that is resumed from before a removed marker must begin anew. With the embedded server a\n"
-     "marker stays until the old values of its key have left the server's files. If the time is\n"
-     "over before all is done, run it again, or allow more with --timeout.",
+     "marker stays until the old values of its key have left the server's files, so the number\n"
+     "may be 0. If the command times out before all are removed, run it again, or allow more time\n"
+     "with --timeout.",
      "  kvctl compact sessions --older-than 1d\n"
      "  kvctl --timeout 60 compact sessions --older-than none\n",
      compact_options, bucket_compact},
