@@ -70,7 +70,7 @@ INTEGRATION := $(GROUND) $(wildcard tests/integration/*.c)
 FAULT := $(GROUND) $(wildcard tests/fault/*.c)
 BENCH := $(wildcard tests/bench/*.c) tests/ground/attack.c tests/ground/flood.c tests/ground/neighbour.c
 
-# Its servers and clients are the benchmark's.
+# Its servers and clients are those of the benchmark.
 SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c places.c load.c protocols.c raw.c table.c) \
     tests/ground/neighbour.c
 
@@ -224,7 +224,7 @@ bench:
 	@$(B)/bench $(if $(STRICT),--strict) "$(CURDIR)/$(B)/kvstored" "$$(cat build/nats-server.path)" "$$(cat build/redis-server.path)" \
 	    "$(CURDIR)/build/bench.d" "$(CURDIR)/build/bench.json" $(if $(ROWS),'$(ROWS)')
 
-# What each operation costs as keys, buckets and sessions grow, up to so many; AXES='keys watches' measures these alone.
+# What each operation costs as keys, buckets and sessions grow, up to these sizes. AXES='keys watches' measures only those.
 .PHONY: scale
 SCALE_KEYS ?= 1000000
 SCALE_BUCKETS ?= 10000

@@ -9,7 +9,7 @@
 
 #define ROUNDS 3u
 #define CALLS  1000u
-#define IDLE_S 4 /* two heartbeats of each bucket */
+#define IDLE_S 4 /* four ticks; in embedded mode heartbeats come every two minutes */
 
 enum row { CREATE, LIST, CALL, FOLLOW, MEMORY, IDLE_PROCESSOR, IDLE_WAITS, START_STOPPED, START_KILLED, DELETE, ROWS };
 

@@ -67,6 +67,27 @@ static bool is_wanted(const char *name, int count, char **wanted)
     return count == 0;
 }
 
+static uint64_t read_size(const char *name, const char *text)
+{
+    char *end;
+    uint64_t size = strtoull(text, &end, 10);
+
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || size == 0)
+        bench_die("%s must be a whole number from 1, not '%s'", name, text);
+    return size;
+}
+
+static void check_axes(int count, char **wanted)
+{
+    for (int i = 0; i < count; i++) {
+        size_t axis = 0;
+        while (axis < AXES && strcmp(axes[axis].name, wanted[i]) != 0)
+            axis++;
+        if (axis == AXES)
+            bench_die("there is no axis '%s': they are keys, buckets, sessions, watches and calls", wanted[i]);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct bench bench;
@@ -81,11 +102,14 @@ int main(int argc, char **argv)
     }
     bench.kvstored = argv[1];
     bench.nats_server = argv[2];
-    scale.most_keys = strtoull(argv[5], NULL, 10);
-    scale.most_buckets = strtoull(argv[6], NULL, 10);
-    scale.most_sessions = strtoull(argv[7], NULL, 10);
-    if (chdir(argv[3]) != 0 || (scale.json = fopen(argv[4], "w")) == NULL)
+    scale.most_keys = read_size("KEYS", argv[5]);
+    scale.most_buckets = read_size("BUCKETS", argv[6]);
+    scale.most_sessions = read_size("SESSIONS", argv[7]);
+    check_axes(argc - 8, argv + 8);
+    if (chdir(argv[3]) != 0)
         bench_die("%s: %s", argv[3], strerror(errno));
+    if ((scale.json = fopen(argv[4], "w")) == NULL)
+        bench_die("%s: %s", argv[4], strerror(errno));
     signal(SIGPIPE, SIG_IGN);
 
     fprintf(scale.json, "[\n");
