@@ -59,8 +59,9 @@
 #define KV_HEADER_UPTO             "Nats-UpTo-Sequence"
 
 /*
- * The last message of this key says up to which revision delete markers may have been removed: see compact. It is a
- * marker itself, which other clients take for a deleted key. The names before it are ours, for more of its kind.
+ * Keys with this prefix are the daemon's own: clients cannot read or write them. The last message of KV_COMPACTED_KEY
+ * says up to which revision delete markers may have been removed: see compact. It is a marker itself, so other clients
+ * of NATS see a deleted key.
  */
 #define KV_RESERVED_PREFIX  "_kvstored."
 #define KV_COMPACTED_KEY    KV_RESERVED_PREFIX "compacted"

@@ -464,8 +464,8 @@ void request_hand_place(struct request *from, struct request *to)
 
 /*
  * A server that needs longer than an attempt takes would never be heard by requests of several steps, and be given ever
- * more to do: each attempt may take twice as long as the one before, up to eight times. The owner may know that what
- * it asks for takes long.
+ * more to do: each attempt may take twice as long as the one before, up to eight times. The owner may add
+ * patience_ms.
  */
 static uint64_t attempt_timeout_ms(const struct request *request)
 {

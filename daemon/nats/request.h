@@ -173,7 +173,8 @@ struct request {
     enum request_trouble trouble;
     uint32_t slot;
     unsigned attempts;
-    unsigned patience_ms; /* set by the owner: so much longer an attempt may take, for what the server does slowly */
+    unsigned
+        patience_ms; /* set by the owner: added to the time of an attempt, for a request that takes the server long */
     unsigned settled_attempts; /* up to here all is forgiven: the backoff counts from it */
     uint64_t heard_ms;         /* while it listens: loop time of the last sign of life */
     unsigned silence_ms;

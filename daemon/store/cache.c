@@ -437,7 +437,7 @@ struct cache_key *cache_set(struct cache *cache, const struct kv_entry *entry, i
         return NULL;
     append_key(cache, key);
     set_entry(cache, key, entry, expires_us);
-    /* Whoever lists the keys does not pass those that are deleted. */
+    /* Deleted keys are not in byte order, so that a listing does not pass them. */
     if (entry->operation != KV_PUT) {
         remove_from_order(cache, key);
     } else if (!add_to_order(cache, key)) {

@@ -148,7 +148,7 @@ static bool grow_leaf(struct order *order, size_t at)
     return true;
 }
 
-/* Names that come in their order are not looked for. */
+/* Return the place where a name is to be added. If names are added in byte order, it is the end, without a search. */
 static struct order_place place_to_add(const struct order *order, const char *name)
 {
     const char *last = order_last(order);
@@ -159,7 +159,7 @@ static struct order_place place_to_add(const struct order *order, const char *na
     return (struct order_place){.leaf = leaf, .index = order->leaves[leaf]->count};
 }
 
-/* Whether the name is the one behind the place. */
+/* Return whether the name after the place is this one. */
 static bool is_at(const struct order *order, struct order_place place, const char *name)
 {
     if (place.leaf < order->leaf_count && place.index == order->leaves[place.leaf]->count)

@@ -1,10 +1,11 @@
 /*
  * replica: what this daemon knows of a bucket that it follows.
  *
- * Used by watch and near. A replica is made when somebody watches a bucket, or reads it where memory may answer, or
- * the configuration wants it cached; it goes a little after the last of them. Its feed tells it every change. It keeps
- * the bucket's keys in a cache: with their values for reads, else only those that watches were told of, to notice when
- * one vanishes without a message. It tells watches what changed, and reads whether what it has may be answered.
+ * Used by watch and near. A replica is created when a client watches a bucket, or reads it in a way that memory may
+ * answer, or when the bucket is one of cache.buckets. It is freed some time after its last use. Its feed tells it every
+ * change. It keeps the bucket's keys in a cache: with values for reads, otherwise only those that watches were told, to
+ * notice when one vanishes without a message. It tells changes to watches, at once or through a backlog, and tells
+ * reads whether what it has may be answered. One tick serves all replicas: it checks, loads and frees.
  */
 #ifndef DAEMON_STORE_REPLICA_H
 #define DAEMON_STORE_REPLICA_H
@@ -70,7 +71,7 @@ struct replica {
     struct filter_tree watch_tree; /* of their filters */
     struct watch **matches;        /* scratch: those that a key matches */
     size_t match_count, match_capacity;
-    struct backlog backlog; /* for watches that are not told at once */
+    struct backlog backlog; /* changes that some watches have not been told yet */
     struct job sweeping;    /* tells of what a reading did not meet */
     struct cache_cursor sweep_cursor;
     struct job dropping; /* values that nobody reads any more */
@@ -124,8 +125,10 @@ const struct error *replica_trouble(const struct replica *replica);
 bool replica_add_watch(struct replica *replica, struct watch *watch);
 void replica_remove_watch(struct replica *replica, struct watch *watch);
 
-/* Its filters leave the tree of those that are told at once, and enter it again. False: out of memory. */
+/* Take the watch's filters out of the tree: it is not told changes at once any more. */
 void replica_leave_tree(struct replica *replica, struct watch *watch);
+
+/* Put the watch's filters into the tree again. False: out of memory. */
 bool replica_enter_tree(struct replica *replica, struct watch *watch);
 
 /* A watch was told of an entry that was read beside the feed. */
@@ -194,12 +197,12 @@ void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t 
                    uint64_t until_ms);
 
 /*
- * Whether the copy is being read, and a reading of the keys beside it would not be much quicker: then whoever wants all
- * of them waits for the copy.
+ * Return whether the copy is being read, and a reading of the keys beside it would not be much quicker: then a listing
+ * waits for the copy.
  */
 bool replica_is_worth_waiting(const struct replica *replica);
 
-/* Waits until it has been read. */
+/* Wait until the copy has been read. */
 void replica_await_load(struct replica *replica, struct replica_wait *wait, uint64_t until_ms);
 
 /* Waits no longer; ready is not called. Does nothing where it does not wait. */
@@ -242,8 +245,8 @@ void replica_begin_change(struct store *store, const char *bucket);
 void replica_end_change(struct store *store, const char *bucket, bool is_known);
 
 /*
- * Delete markers up to this revision were removed: whoever begins a watch at an earlier one may miss a deletion. The
- * copy lets go of them. What it answers stays right meanwhile.
+ * Note that delete markers up to this revision were removed: a watch that is resumed there or earlier ends with
+ * revision_gone. The copy forgets the markers at the next check; what it answers stays right meanwhile.
  */
 void replica_note_compacted(struct store *store, const char *bucket, uint64_t revision);
 
