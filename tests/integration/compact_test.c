@@ -430,6 +430,7 @@ START_TEST(the_daemon_forgets_the_marker_ttl_of_a_bucket_that_is_gone)
     assert_ok(client_call(client, "bucket.delete", "['%s']", gone));
     assert_ok(client_call(client, "kv.delete", "['%s', 'a']", stays));
     daemon_wait_log(&daemon, "delete markers older than marker_ttl (2 s) were removed"); /* its turn comes later */
+    daemon.log_mark = 0;
     ck_assert_ptr_null(strstr(daemon_log(&daemon), "could not be removed"));
     daemon_stop(&daemon);
 }
