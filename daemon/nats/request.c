@@ -540,6 +540,13 @@ static void send_attempt(struct request *request)
     }
 }
 
+/* Others need not wait until its stream has a leader. It asks again when it has a place again. */
+static void let_others_go(struct request *request)
+{
+    if (request->place != NULL && request->place->is_of_many_streams)
+        request_leave_place(request);
+}
+
 static void on_timer(struct timer *timer)
 {
     struct request *request = (struct request *)((char *)timer - offsetof(struct request, timer));
@@ -552,6 +559,7 @@ static void on_timer(struct timer *timer)
     case REQUEST_SENT:
         if (!request->has_no_responders) {
             back_off(request, REQUEST_NO_ANSWER);
+            let_others_go(request);
             break;
         }
         request->trouble = REQUEST_NO_RESPONDERS;
@@ -742,6 +750,8 @@ void requests_on_message(struct requests *requests, struct message *message)
     case REQUEST_RETRY:
         if (request->state == REQUEST_SENT || request->state == REQUEST_LISTENING)
             back_off(request, request->trouble);
+        if (request->trouble == REQUEST_NO_LEADER)
+            let_others_go(request);
         break;
     }
 }

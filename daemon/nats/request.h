@@ -128,11 +128,14 @@ struct request_line {
 /*
  * How much of a kind may be at the server at a time; the other requests wait for a place. It is for what takes the
  * server milliseconds: of a thousand at once most would be sent again before they are answered, and the server would
- * have ever more to do. A request takes its weight of max, and one may always go. Zeroed but for max.
+ * have ever more to do. A request takes its weight of max, and one may always go. Zeroed but for max and
+ * is_of_many_streams.
  */
 struct request_limit {
     unsigned max;
     unsigned taken;
+    /* Who has no answer, or is told that a stream has no leader, leaves its place to others until it asks again. */
+    bool is_of_many_streams;
     struct request_line waiting;
 };
 

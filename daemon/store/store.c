@@ -109,6 +109,8 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
     store->look_ups.max = LOOK_UPS_MAX;
     store->administration.max = ADMIN_MAX;
     store->purges.max = PURGES_MAX;
+    store->readings.is_of_many_streams = store->creations.is_of_many_streams = true;
+    store->look_ups.is_of_many_streams = store->administration.is_of_many_streams = true;
     set_name(store);
     if (replica_init_all(store) != 0)
         return -1;

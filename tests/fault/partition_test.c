@@ -145,10 +145,42 @@ START_TEST(a_read_whose_server_is_gone_is_answered_by_another_without_a_leader)
 }
 END_TEST
 
+/* --- Streams without a leader ------------------------------------------------------------------------- */
+
+static void begin_with_one(void)
+{
+    stage_begin(&stage, 1, STAGE_ATTEMPTS(0.1));
+    stage_make_bucket(&stage, "b", NULL);
+    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'v']"));
+    stage_kill_daemon(&stage);
+    stage_restart_daemon(&stage); /* it knows no bucket */
+}
+
+/* Their server is down, and nobody answers for them. They are more than are asked for at a time. */
+START_TEST(buckets_without_a_leader_do_not_keep_others_from_being_looked_up)
+{
+    enum { SILENT = 100 };
+
+    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
+                                                .subject = "$JS.API.STREAM.INFO.*",
+                                                .but = "$JS.API.STREAM.INFO.KV_b",
+                                                .count = UINT32_MAX});
+    struct session *other = session_open(stage.socket_path);
+    for (unsigned i = 0; i < SILENT; i++)
+        session_send(other, "kv.get", "['silent%u', 'k']", i);
+    wait_until(proxy_strikes(stage.proxy) > 30, "the look-ups");
+    const struct answer *answer = session_call(stage.session, "kv.get", "['b', 'k', {'timeout': 5}]");
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(answer->result, "value"), "v");
+    session_close(other);
+}
+END_TEST
+
 Suite *partition_suite(void)
 {
     Suite *suite = suite_create("partition");
     TCase *tests = tcase_create("three servers");
+    TCase *silent = tcase_create("streams without a leader");
 
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, writes_go_on_while_a_follower_stands_still);
@@ -156,5 +188,8 @@ Suite *partition_suite(void)
     tcase_add_test(tests, writes_that_wait_for_the_majority_are_stored_once);
     tcase_add_test(tests, a_read_whose_server_is_gone_is_answered_by_another_without_a_leader);
     suite_add_tcase(suite, tests);
+    tcase_add_checked_fixture(silent, begin_with_one, end);
+    tcase_add_test(silent, buckets_without_a_leader_do_not_keep_others_from_being_looked_up);
+    suite_add_tcase(suite, silent);
     return suite;
 }

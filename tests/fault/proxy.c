@@ -222,7 +222,8 @@ static bool strikes(struct armed *armed, const struct frame *frame)
     }
     if (frame->is_delivery)
         return is_of_ack(fault->kind) && armed->strikes < fault->count && take_reply(armed, frame->subject);
-    if (!frame->is_publish || !subject_matches(fault->subject, frame->subject))
+    if (!frame->is_publish || !subject_matches(fault->subject, frame->subject) ||
+        (fault->but != NULL && strcmp(fault->but, frame->subject) == 0))
         return false;
     bool is_due = ++armed->publishes > fault->skip;
     if (!is_of_ack(fault->kind))

@@ -37,6 +37,7 @@ enum proxy_fault_kind {
 struct proxy_fault {
     enum proxy_fault_kind kind;
     const char *subject; /* with * and > as in NATS, of the publish or delivery; borrowed until the next proxy_arm */
+    const char *but;     /* not this one, of a publish; or NULL */
     unsigned skip;       /* so many that match pass before */
     unsigned count;      /* how often it strikes; 0: once */
     bool then_hold;      /* after the last strike nothing passes until proxy_release */
