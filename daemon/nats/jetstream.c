@@ -239,7 +239,20 @@ static void fail_call(struct request *request, const struct error *error)
     call->done(call->arg, NULL, 0, error);
 }
 
-static const struct request_ops call_ops = {.send = send_call, .reply = take_answer, .fail = fail_call};
+static enum request_readiness prepare_call(struct request *request)
+{
+    const struct jetstream_call *call = call_of(request);
+    struct error error;
+
+    if (call->only_on_link == 0 || call->only_on_link == link_number(request->requests->link))
+        return REQUEST_READY;
+    error_set(&error, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to go on");
+    fail_call(request, &error);
+    return REQUEST_PARKED_OR_OVER;
+}
+
+static const struct request_ops call_ops = {
+    .prepare = prepare_call, .send = send_call, .reply = take_answer, .fail = fail_call};
 
 void jetstream_call(struct jetstream *jetstream, struct jetstream_call *call, const char *verb, const char *name,
                     json_t *body, uint64_t deadline_ms, jetstream_call_fn *done, void *arg)

@@ -42,6 +42,7 @@ struct compact_look {
 static void go_on(struct compact *compact);
 static void start_purges(struct compact *compact);
 static void look_at_files(struct compact *compact);
+static void check_link(struct compact *compact);
 
 /* --- Chunks ----------------------------------------------------------------------------------------- */
 
@@ -89,6 +90,26 @@ static void note_removal(struct compact *compact)
         compact->store->removal_in_doubt = link_number(compact->store->link);
 }
 
+static void cancel_purges(struct compact *compact)
+{
+    for (size_t i = 0; i < COMPACT_PURGES_MAX; i++) {
+        if (compact->purges[i].is_under_way)
+            jetstream_cancel(&compact->purges[i].call);
+        compact->purges[i].is_under_way = false;
+    }
+    compact->purges_under_way = 0;
+}
+
+/* It goes on without the call, and ends soon. */
+static void forget_look(struct compact *compact)
+{
+    if (compact->look == NULL)
+        return;
+    compact->look->compact = NULL;
+    atomic_store(&compact->look->is_unwanted, true);
+    compact->look = NULL;
+}
+
 static void release(struct compact *compact)
 {
     DL_DELETE2(compact->store->compactions, compact, previous, next);
@@ -100,15 +121,9 @@ static void release(struct compact *compact)
     bucket_wait_cancel(&compact->wait);
     jetstream_cancel(&compact->info);
     consumer_stop(&compact->reading);
-    for (size_t i = 0; i < COMPACT_PURGES_MAX; i++) {
-        if (compact->purges[i].is_under_way)
-            jetstream_cancel(&compact->purges[i].call);
-    }
+    cancel_purges(compact);
     end_horizon(compact);
-    if (compact->look != NULL) {
-        compact->look->compact = NULL;
-        atomic_store(&compact->look->is_unwanted, true);
-    }
+    forget_look(compact);
     free_chunk(&compact->chunk);
     free_chunk(&compact->filling);
     if (compact->has_removed)
@@ -231,6 +246,8 @@ static void send_purge(struct compact *compact, struct compact_purge *purge, siz
     compact->purges_under_way++;
     purge->call.request.limit = &compact->store->purges;
     purge->call.request.owner = compact->arena->owner;
+    /* The next one may be to a server that has other messages at these sequences. */
+    purge->call.only_on_link = compact->link;
     jetstream_call(&compact->store->jetstream, &purge->call, "STREAM.PURGE", compact->handle->stream, body,
                    compact->deadline_ms, on_purged, purge);
 }
@@ -292,13 +309,16 @@ uint64_t compact_read_horizon(const struct kv_entry *entry)
     return text != NULL ? strtoull(text, NULL, 10) : 0;
 }
 
+/* The highest: a reading that began again brings markers once more. */
 static uint64_t last_removable(const struct compact_chunk *chunk)
 {
-    for (size_t i = chunk->count; i > 0; i--) {
-        if (!chunk->markers[i - 1].is_retained)
-            return chunk->markers[i - 1].sequence;
+    uint64_t last = 0;
+
+    for (size_t i = 0; i < chunk->count; i++) {
+        if (!chunk->markers[i].is_retained && chunk->markers[i].sequence > last)
+            last = chunk->markers[i].sequence;
     }
-    return 0;
+    return last;
 }
 
 static void on_horizon_read(void *arg, const struct kv_entry *entry, const struct error *error);
@@ -380,10 +400,12 @@ static void on_horizon_read(void *arg, const struct kv_entry *entry, const struc
         return;
     }
     compact->horizon = compact_read_horizon(entry);
-    if (wanted > compact->horizon)
+    check_link(compact);
+    if (wanted > compact->horizon && !has_failed(compact)) {
         write_horizon(compact, wanted, entry != NULL ? entry->revision : 0);
-    else
-        start_purges(compact);
+        return;
+    }
+    start_purges(compact);
 }
 
 /* --- The server's files ----------------------------------------------------------------------------- */
@@ -699,6 +721,18 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
     bucket_open(store, &compact->wait, compact->bucket, arena->owner, compact->deadline_ms, on_handle, compact);
 }
 
+/* What was sent to the bucket is not sent again, and nothing else is. The call ends in its turn. */
+static void give_up(struct compact *compact)
+{
+    if (compact->purges_under_way > 0)
+        note_removal(compact);
+    cancel_purges(compact);
+    end_horizon(compact);
+    forget_look(compact);
+    compact->is_working = false;
+    jobs_add(compact->store->jobs, &compact->going_on, run_going_on);
+}
+
 void compact_note_change(struct store *store, const char *bucket)
 {
     struct compact *compact;
@@ -707,7 +741,9 @@ void compact_note_change(struct store *store, const char *bucket)
     error_set(&error, ERROR_UNAVAILABLE, "the bucket was changed meanwhile; call again to go on");
     DL_FOREACH2(store->compactions, compact, next)
     {
-        if (strcmp(compact->bucket, bucket) == 0)
-            fail(compact, &error);
+        if (strcmp(compact->bucket, bucket) != 0)
+            continue;
+        fail(compact, &error);
+        give_up(compact);
     }
 }

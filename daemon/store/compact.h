@@ -43,7 +43,7 @@ struct compact_purge {
 };
 
 struct compact_chunk {
-    struct compact_marker *markers; /* in the order of their sequences */
+    struct compact_marker *markers; /* in the order of their sequences, as long as the reading does not begin again */
     size_t count, capacity;
     char *text; /* their keys */
     size_t text_bytes, text_capacity;

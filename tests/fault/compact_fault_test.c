@@ -111,6 +111,26 @@ START_TEST(a_watch_that_is_resumed_on_another_host_begins_anew)
 }
 END_TEST
 
+/* Behind the next connection there may be other messages at these sequences. */
+START_TEST(a_purge_is_not_sent_again_on_another_connection)
+{
+    put(stage.session, "stays", "1");
+    put(stage.session, "a", "1");
+    assert_ok(session_call(stage.session, "kv.delete", "['b', 'a']"));
+    proxy_arm(stage.proxy,
+              (struct proxy_fault){.kind = PROXY_CUT_BEFORE_PUBLISH, .subject = "$JS.API.STREAM.PURGE.KV_b"});
+    const struct answer *answer = session_call(stage.session, "bucket.compact", "['b', {'older_than': 0}]");
+    ck_assert_str_eq(answer_code(answer), "unavailable");
+    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
+    answer = session_call(stage.session, "bucket.info", "['b']");
+    assert_ok(answer);
+    ck_assert_uint_eq(number_at(answer->result, "values"), 3);
+    answer = session_call(stage.session, "bucket.compact", "['b', {'older_than': 0}]");
+    assert_ok(answer);
+    ck_assert_uint_eq(answer->result->via.u64, 1);
+}
+END_TEST
+
 Suite *compact_fault_suite(void)
 {
     Suite *suite = suite_create("compact faults");
@@ -119,6 +139,7 @@ Suite *compact_fault_suite(void)
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches);
     tcase_add_test(tests, a_watch_that_is_resumed_on_another_host_begins_anew);
+    tcase_add_test(tests, a_purge_is_not_sent_again_on_another_connection);
     suite_add_tcase(suite, tests);
     return suite;
 }

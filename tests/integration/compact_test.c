@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define IN_MEMORY "'storage': 'memory'"
 #define ANY_AGE   "'older_than': 0"
@@ -390,6 +391,34 @@ START_TEST(the_copy_counts_no_deleted_keys_and_answers_on)
 }
 END_TEST
 
+/* --- Changes of the bucket --- */
+
+/* The look at the files takes some of the times. */
+START_TEST(a_bucket_that_is_made_anew_meanwhile_knows_nothing_of_the_compaction)
+{
+    enum { TRIES = 12, KEYS = 10000 };
+    struct daemon daemon = {0};
+
+    daemon_start(&daemon, NULL, NULL);
+    struct client *client = client_open(&daemon);
+    for (unsigned i = 0; i < TRIES; i++) {
+        const char *bucket = client_new_bucket(client, NULL);
+        put_many(client, bucket, "a", 0, KEYS, 1000);
+        put_many(client, bucket, "b", 0, KEYS, 1000);
+        assert_ok(client_call(client, "kv.purge", "['%s', 'never']", bucket));
+        uint32_t compacting = client_send(client, "bucket.compact", "['%s', {" ANY_AGE "}]", bucket);
+        usleep(i * 10000);
+        assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
+        assert_ok(client_call(client, "bucket.create", "['%s']", bucket));
+        client_wait(client, compacting);
+        put_text(client, bucket, "a", "1");
+        ck_assert_uint_eq(count_values(client, bucket), 1);
+        assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
+    }
+    daemon_stop(&daemon);
+}
+END_TEST
+
 /* --- marker_ttl -------------------------------------------------------------------------------------- */
 
 START_TEST(the_daemon_removes_markers_that_are_older_than_marker_ttl)
@@ -483,6 +512,7 @@ Suite *compact_suite(void)
     tcase_add_test(own, markers_go_when_the_old_values_have_left_the_files);
     tcase_add_test(own, a_watch_from_before_removed_markers_begins_anew);
     tcase_add_test(own, the_copy_counts_no_deleted_keys_and_answers_on);
+    tcase_add_test(own, a_bucket_that_is_made_anew_meanwhile_knows_nothing_of_the_compaction);
     tcase_add_test(own, the_daemon_removes_markers_that_are_older_than_marker_ttl);
     tcase_add_test(own, the_daemon_forgets_the_marker_ttl_of_a_bucket_that_is_gone);
     suite_add_tcase(suite, own);
