@@ -405,6 +405,8 @@ static void on_horizon_read(void *arg, const struct kv_entry *entry, const struc
         write_horizon(compact, wanted, entry != NULL ? entry->revision : 0);
         return;
     }
+    if (wanted > 0 && !has_failed(compact))
+        replica_note_removal(compact->store, compact->bucket, wanted);
     start_purges(compact);
 }
 

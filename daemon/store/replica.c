@@ -326,15 +326,37 @@ static void raise_horizon(struct replica *replica, uint64_t horizon)
         replica->compacted = horizon;
 }
 
+/* Markers up to this revision are about to be removed, or were just now. */
+static void note_removal(struct replica *replica, uint64_t revision)
+{
+    struct watch *watch;
+
+    raise_horizon(replica, revision);
+    if (!replica->is_loaded && replica->reads == REPLICA_LOADS)
+        replica_distrust(replica); /* it may have read a value whose marker it will not meet */
+    DL_FOREACH(replica->watches, watch)
+    {
+        watch_note_removal(watch, revision);
+    }
+}
+
 /*
  * A host is about to remove delete markers. If it is another host, the markers may be gone before the feed delivers
  * them, and deleted keys would stay in memory.
  */
 static void note_horizon(struct replica *replica, uint64_t horizon)
 {
-    raise_horizon(replica, horizon);
+    note_removal(replica, horizon);
     if (!replica_is_exclusive(replica))
         replica_distrust(replica);
+}
+
+void replica_note_removal(struct store *store, const char *bucket, uint64_t revision)
+{
+    struct replica *replica = replica_find(store, bucket);
+
+    if (replica != NULL)
+        note_removal(replica, revision);
 }
 
 void replica_note_compacted(struct store *store, const char *bucket, uint64_t revision)

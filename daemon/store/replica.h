@@ -250,6 +250,9 @@ void replica_end_change(struct store *store, const char *bucket, bool is_known);
  */
 void replica_note_compacted(struct store *store, const char *bucket, uint64_t revision);
 
+/* They are about to be removed: watches that begin may miss them, and so may a copy that is being read. */
+void replica_note_removal(struct store *store, const char *bucket, uint64_t revision);
+
 /* Ends the unanswered changes whose connection the server has closed. */
 void replica_end_doubtful_changes(struct store *store);
 

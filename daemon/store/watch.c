@@ -20,6 +20,7 @@
 
 static void walk(struct watch *watch);
 static void read_on(struct watch *watch);
+static void go_on(struct watch *watch);
 
 /* --- Telling --------------------------------------------------------------------------------------- */
 
@@ -335,6 +336,31 @@ static void end_gone(struct watch *watch)
     watch_end(watch, &error);
 }
 
+/* A value of a deleted key was told, and its marker is gone before it could be. */
+static void end_incomplete(struct watch *watch)
+{
+    struct error error;
+
+    error_set(&error, ERROR_REVISION_GONE,
+              "while this watch began, markers of deleted keys were removed (bucket.compact, marker_ttl) before it was "
+              "told of them: begin it anew");
+    watch_end(watch, &error);
+}
+
+void watch_note_removal(struct watch *watch, uint64_t revision)
+{
+    const struct replica *replica = watch->replica;
+    uint64_t known = watch->told;
+
+    if (!is_beginning(watch))
+        return;
+    /* Without a history nobody was told of a key whose marker was there before. */
+    if (watch->from != WATCH_REVISION && replica->bucket->history == 1 && watch->began_at > known)
+        known = watch->began_at;
+    if (revision > known)
+        watch->may_miss_markers = true;
+}
+
 static void on_horizon_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct watch *watch = arg;
@@ -348,7 +374,7 @@ static void on_horizon_read(void *arg, const struct kv_entry *entry, const struc
         return;
     }
     watch->is_complete = true;
-    go_live_or_read_on(watch);
+    go_on(watch);
 }
 
 /*
@@ -362,15 +388,27 @@ static void confirm(struct watch *watch)
         return;
     }
     watch->state = WATCH_CONFIRMING;
+    watch->may_miss_markers = false;
     memset(&watch->get, 0, sizeof(watch->get));
     watch->get.key = KV_COMPACTED_KEY;
     watch->get.consistency = READ_LEADER;
     start_get(watch, on_horizon_read);
 }
 
-static bool must_confirm(const struct watch *watch)
+static bool can_confirm(const struct watch *watch)
 {
-    return watch->from == WATCH_REVISION && watch->from_revision > 1 && !watch->is_complete;
+    return watch->from == WATCH_REVISION && watch->from_revision > 1;
+}
+
+/* All was read that there was. */
+static void go_on(struct watch *watch)
+{
+    if (can_confirm(watch) && (!watch->is_complete || watch->may_miss_markers))
+        confirm(watch);
+    else if (watch->may_miss_markers)
+        end_incomplete(watch);
+    else
+        go_live_or_read_on(watch);
 }
 
 static void on_reading_done(void *arg, const struct error *error)
@@ -389,10 +427,7 @@ static void on_reading_done(void *arg, const struct error *error)
         return;
     }
     note_told(watch, watch->reading_from);
-    if (must_confirm(watch))
-        confirm(watch);
-    else
-        go_live_or_read_on(watch);
+    go_on(watch);
 }
 
 static const struct consumer_ops reading_ops = {on_reading_restart, on_reading_message, on_reading_done};
@@ -475,6 +510,7 @@ void watch_begin(struct watch *watch)
         return;
     }
     watch->epoch = replica->backlog.epoch;
+    watch->began_at = position;
     watch->ops->started(watch->arg);
     replica->beginning_count++;
     if (watch->from == WATCH_REVISION)

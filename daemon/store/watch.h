@@ -103,6 +103,8 @@ struct watch {
     bool is_narrow;        /* subjects say just what filters say */
     bool is_confirmed;     /* by a second look, where servers may be behind */
     bool is_complete;      /* after the reading, no marker from from_revision on had been removed */
+    bool may_miss_markers; /* some were removed since that it was not told yet */
+    uint64_t began_at;     /* the feed's position when it began */
     uint64_t reading_from; /* the feed's position when the reading began */
 };
 
@@ -143,6 +145,9 @@ void watch_lose(struct watch *watch, uint64_t revision);
 
 /* The bucket was recreated: all that it holds is told as changes. */
 void watch_follow_anew(struct watch *watch);
+
+/* Delete markers up to this revision are about to be removed. */
+void watch_note_removal(struct watch *watch, uint64_t revision);
 
 /* The cache goes: it must read on from the stream. */
 void watch_leave_cache(struct watch *watch);

@@ -364,6 +364,44 @@ START_TEST(watches_are_told_of_deletions_and_of_nothing_of_the_daemons_own)
 }
 END_TEST
 
+/* What is to be told of the bucket takes more than a session that reads nothing is given. */
+static void put_much(struct client *client, const char *bucket)
+{
+    put_text(client, bucket, "first", "1");
+    for (unsigned i = 0; i < 40; i++)
+        put_many(client, bucket, "a", i, 1, 500000);
+}
+
+/* It was told of a value, and its marker went before it came to that. */
+START_TEST(a_watch_that_is_slow_to_begin_does_not_miss_a_deletion)
+{
+    static const char *const options[] = {"'include_history': true", "'from_revision': 1", NULL};
+    struct client *client = client_open_shared();
+
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        const char *bucket = client_new_bucket(client, IN_MEMORY);
+        struct client *slow = client_open_shared();
+        put_much(client, bucket);
+        struct watching *other = watching_start(client, bucket, "'updates_only': true, 'meta_only': true");
+        if (options[i] != NULL)
+            wait_until_cached(client, bucket, "first");
+        struct watching *watching = watching_start(slow, bucket, options[i]);
+        ck_assert_int_eq(watching_next(watching), WATCHING_ENTRY);
+        uint64_t gone = delete_key(client, bucket, "first");
+        watching_expect(other, format_text("ready -first@%lu", gone));
+        ck_assert_uint_eq(compact(client, bucket, ANY_AGE), 1);
+        enum watching_event event;
+        do {
+            event = watching_next(watching);
+        } while (event == WATCHING_ENTRY);
+        ck_assert_int_eq(event, WATCHING_ENDED);
+        ck_assert_str_eq(text_at(watching->object, "code"), "revision_gone");
+        watching_stop(other);
+        client_close(slow);
+    }
+}
+END_TEST
+
 /* --- The copy in memory ------------------------------------------------------------------------------ */
 
 START_TEST(the_copy_counts_no_deleted_keys_and_answers_on)
@@ -505,6 +543,7 @@ Suite *compact_suite(void)
     tcase_add_test(tests, a_bucket_that_is_fed_from_others_is_not_compacted);
     tcase_add_test(tests, the_daemons_own_keys_are_nobodys);
     tcase_add_test(tests, watches_are_told_of_deletions_and_of_nothing_of_the_daemons_own);
+    tcase_add_test(tests, a_watch_that_is_slow_to_begin_does_not_miss_a_deletion);
     tcase_add_test(tests, marker_ttl_is_a_setting_of_the_bucket);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_deleted_value_does_not_come_back_when_the_server_is_killed);
