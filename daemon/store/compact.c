@@ -43,6 +43,7 @@ static void go_on(struct compact *compact);
 static void start_purges(struct compact *compact);
 static void look_at_files(struct compact *compact);
 static void check_link(struct compact *compact);
+static void leave_turn(struct compact *compact);
 
 /* --- Chunks ----------------------------------------------------------------------------------------- */
 
@@ -112,7 +113,7 @@ static void forget_look(struct compact *compact)
 
 static void release(struct compact *compact)
 {
-    DL_DELETE2(compact->store->compactions, compact, previous, next);
+    leave_turn(compact);
     jobs_remove(compact->store->jobs, &compact->going_on);
     timer_stop(compact->store->timers, &compact->deadline);
     replica_wait_cancel(&compact->feed_wait);
@@ -697,30 +698,80 @@ static void on_deadline(struct timer *timer)
 
     error_set(&error, ERROR_DEADLINE_EXCEEDED, "no time is left");
     fail(compact, &error);
-    if (compact->look != NULL)
+    if (compact->look != NULL || compact->is_waiting)
         finish(compact);
+}
+
+/* --- Turns --- */
+
+static struct compact *find_waiting(const struct store *store)
+{
+    struct compact *compact;
+
+    DL_FOREACH2(store->compactions, compact, next)
+    {
+        if (compact->is_waiting)
+            return compact;
+    }
+    return NULL;
+}
+
+static bool run_starting(struct job *job)
+{
+    struct store *store = (struct store *)((char *)job - offsetof(struct store, starting_compactions));
+    struct compact *compact;
+
+    while (store->compactions_under_way < COMPACTIONS_MAX && (compact = find_waiting(store)) != NULL) {
+        compact->is_waiting = false;
+        store->compactions_under_way++;
+        bucket_open(store, &compact->wait, compact->bucket, compact->arena->owner, compact->deadline_ms, on_handle,
+                    compact);
+    }
+    return false;
+}
+
+static void leave_turn(struct compact *compact)
+{
+    struct store *store = compact->store;
+
+    DL_DELETE2(store->compactions, compact, previous, next);
+    if (!compact->is_waiting)
+        store->compactions_under_way--;
+    jobs_add(store->jobs, &store->starting_compactions, run_starting); /* not from within the end of this one */
+}
+
+/* Those of one session; the daemon itself has one of each bucket at most. */
+static unsigned count_of_owner(const struct store *store, const void *owner)
+{
+    const struct compact *compact;
+    unsigned count = 0;
+
+    DL_FOREACH2(store->compactions, compact, next)
+    {
+        count += owner != NULL && compact->arena->owner == owner;
+    }
+    return count;
 }
 
 void compact_start(struct store *store, struct arena *arena, struct compact *compact)
 {
-    const struct compact *under_way;
     struct error error;
-    unsigned count;
 
     compact->store = store;
     compact->arena = arena;
-    DL_COUNT2(store->compactions, under_way, count, next);
-    if (count >= COMPACTIONS_MAX) {
+    if (count_of_owner(store, arena->owner) >= COMPACTIONS_MAX) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED,
-                  "%u compactions are under way already, which is the limit; try again", count);
+                  "%u compactions of this session are under way already, which is the limit; try again",
+                  COMPACTIONS_MAX);
         error.outcome = ERROR_OUTCOME_NONE;
         compact->done(compact->arg, 0, &error);
         return;
     }
     timer_start(store->timers, &compact->deadline, compact->deadline_ms, on_deadline);
+    compact->is_waiting = true;
     DL_APPEND2(store->compactions, compact, previous, next);
     arena_begin_task(arena, &compact->task, cancel_compact);
-    bucket_open(store, &compact->wait, compact->bucket, arena->owner, compact->deadline_ms, on_handle, compact);
+    jobs_add(store->jobs, &store->starting_compactions, run_starting);
 }
 
 /* What was sent to the bucket is not sent again, and nothing else is. The call ends in its turn. */
@@ -743,7 +794,7 @@ void compact_note_change(struct store *store, const char *bucket)
     error_set(&error, ERROR_UNAVAILABLE, "the bucket was changed meanwhile; call again to go on");
     DL_FOREACH2(store->compactions, compact, next)
     {
-        if (strcmp(compact->bucket, bucket) != 0)
+        if (compact->is_waiting || strcmp(compact->bucket, bucket) != 0)
             continue;
         fail(compact, &error);
         give_up(compact);

@@ -63,6 +63,7 @@ struct compact {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
+    bool is_waiting;       /* for its turn: nothing was begun */
     struct timer deadline; /* of the look at the files, which has none of its own */
     struct bucket *handle;
     struct bucket_wait wait;
@@ -96,7 +97,10 @@ struct compact {
     struct error error; /* code ERROR_NONE: none */
 };
 
-/* The most that may be under way: each has up to 20 MB of markers, and may keep a worker thread busy. */
+/*
+ * So many may be under way: each has up to 20 MB of markers, and may keep a worker thread busy. The others wait for
+ * their turn. A session may have as many, so that one does not keep the others waiting.
+ */
 #define COMPACTIONS_MAX 2u
 
 /* Start a compaction. done is called once, maybe from within; *compact must live until then. */

@@ -61,7 +61,9 @@ struct store {
     struct request_limit administration; /* what admin asks */
     struct request_limit purges;         /* of delete markers */
     struct bulk_writes bulk_writes;
-    struct compact *compactions;                /* a list */
+    struct compact *compactions; /* a list: in the order in which they were asked for */
+    unsigned compactions_under_way;
+    struct job starting_compactions;            /* of those that wait */
     struct compact_schedule *compact_schedules; /* of buckets with a marker_ttl, by name: uthash */
     bool is_ending;
     /*

@@ -457,6 +457,30 @@ START_TEST(a_bucket_that_is_made_anew_meanwhile_knows_nothing_of_the_compaction)
 }
 END_TEST
 
+/* Another session has as many compactions as it may, all the time. */
+START_TEST(sessions_take_turns)
+{
+    enum { KEYS = 20000, TURNS = 10 };
+    struct client *client = client_open_shared(), *busy = client_open_shared();
+    const char *bucket = client_new_bucket(client, IN_MEMORY), *large = client_new_bucket(client, IN_MEMORY);
+    uint32_t calls[2];
+
+    put_very_many(client, large, "a", KEYS, 10);
+    for (unsigned i = 0; i < 2; i++)
+        calls[i] = client_send(busy, "bucket.compact", "['%s', {" ANY_AGE "}]", large);
+    assert_code_says(client_call(busy, "bucket.compact", "['%s']", large), "resource_exhausted", "of this session");
+    for (unsigned turn = 0; turn < TURNS; turn++) {
+        put_text(client, bucket, "a", "1");
+        delete_key(client, bucket, "a");
+        ck_assert_uint_eq(compact(client, bucket, ANY_AGE), 1);
+        for (unsigned i = 0; i < 2; i++) {
+            assert_ok(client_wait(busy, calls[i]));
+            calls[i] = client_send(busy, "bucket.compact", "['%s', {" ANY_AGE "}]", large);
+        }
+    }
+}
+END_TEST
+
 /* --- marker_ttl -------------------------------------------------------------------------------------- */
 
 START_TEST(the_daemon_removes_markers_that_are_older_than_marker_ttl)
@@ -544,6 +568,7 @@ Suite *compact_suite(void)
     tcase_add_test(tests, the_daemons_own_keys_are_nobodys);
     tcase_add_test(tests, watches_are_told_of_deletions_and_of_nothing_of_the_daemons_own);
     tcase_add_test(tests, a_watch_that_is_slow_to_begin_does_not_miss_a_deletion);
+    tcase_add_test(tests, sessions_take_turns);
     tcase_add_test(tests, marker_ttl_is_a_setting_of_the_bucket);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_deleted_value_does_not_come_back_when_the_server_is_killed);
