@@ -178,6 +178,13 @@ static int open_reserve(void)
     return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+/* The socket stays readable: without a pause the loop would not sleep. */
+static void pause_accepting(struct server *server)
+{
+    uv_poll_stop(&server->poll);
+    timer_start(server->sessions->timers, &server->retry, uv_now(server->poll.loop) + RETRY_MS, on_retry);
+}
+
 /* Close the reserve to answer the next connection: all other descriptors of the process or the system are taken. */
 static void refuse_next(struct server *server)
 {
@@ -187,11 +194,8 @@ static void refuse_next(struct server *server)
     if (descriptor >= 0)
         session_refuse(server->sessions, descriptor);
     server->reserve = open_reserve();
-    if (descriptor >= 0)
-        return;
-    /* The socket stays readable: without a pause the loop would not sleep. */
-    uv_poll_stop(&server->poll);
-    timer_start(server->sessions->timers, &server->retry, uv_now(server->poll.loop) + RETRY_MS, on_retry);
+    if (descriptor < 0)
+        pause_accepting(server);
 }
 
 static void accept_some(struct server *server)
@@ -204,9 +208,11 @@ static void accept_some(struct server *server)
             refuse_next(server);
             return;
         } else {
-            if (errno != EAGAIN && errno != ECONNABORTED)
-                log_limited(&server->failure_log, "connections could not be taken", CONF_LOG_ERROR,
-                            "a connection could not be taken: %s", strerror(errno));
+            if (errno == EAGAIN || errno == ECONNABORTED)
+                return;
+            log_limited(&server->failure_log, "connections could not be taken", CONF_LOG_ERROR,
+                        "a connection could not be taken: %s", strerror(errno));
+            pause_accepting(server);
             return;
         }
     } while (!jobs_slice_is_over(server->sessions->jobs));

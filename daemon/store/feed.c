@@ -506,6 +506,10 @@ static void take_delivery(struct feed *feed, struct message *message, const stru
     request_heard(&feed->request, uv_now(feed->store->loop));
     feed->idle_beats = 0;
     feed->position = delivery->stream_sequence;
+    /* The pull that asked for heartbeats is over with the message that was missed, and sends none any more. */
+    if (feed->request.silence_ms < feed_silence_ms(heartbeat_ms(feed)) && !misses_messages(feed) &&
+        feed->phase == FEED_LIVE)
+        listen_on(feed);
     feed->position_us = delivery->created_us;
     feed_batch_note(&feed->batch, message, delivery->stream_sequence);
     if (kv_read_entry(message, message->subject, feed->bucket->prefix, delivery->stream_sequence, delivery->created_us,
