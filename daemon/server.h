@@ -21,7 +21,7 @@ struct server {
     int listener; /* the socket */
     uv_poll_t poll;
     int reserve;          /* a descriptor that is closed to refuse a connection when there is no other; -1: none */
-    struct timer retry;   /* of accepting, after not even that one was enough */
+    struct timer retry;   /* accepts again, after the reserve was not enough either */
     struct job accepting; /* of connections for which the turn had no time */
     struct session_list *sessions;
     const struct conf *conf;

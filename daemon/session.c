@@ -34,7 +34,8 @@
 
 /*
  * A refused session stays open for up to a second, so that a client that sends its request before it reads does not get
- * a broken pipe. So many may stay; their descriptors are kept from other sessions, beside DESCRIPTOR_RESERVE.
+ * a broken pipe. LINGERING_MAX of them may be open at a time. Their descriptors are reserved, in addition to
+ * DESCRIPTOR_RESERVE.
  */
 #define LINGERING_MAX 16u
 #define LINGER_MS     1000u
@@ -858,7 +859,7 @@ static rlim_t descriptor_limit(void)
     return files.rlim_cur;
 }
 
-/* Return whether so many descriptors are free beside the session's: a new one has the lowest free number. */
+/* Return whether count descriptors are free. The kernel gave the session's socket the lowest number that was free. */
 static bool leaves_descriptors(const struct session *session, unsigned count)
 {
     return (rlim_t)session_socket(session) + count < descriptor_limit();

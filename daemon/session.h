@@ -95,7 +95,7 @@ struct session {
     size_t call_bytes;
     struct call *first_call;
     struct session_resource *resources;
-    struct session_resource *waiting; /* those that wait for room */
+    struct session_resource *waiting; /* resources that wait until the client has read its answers */
     unsigned resource_count;
     uint64_t flushes;            /* of out: what was packed before is out of reach */
     struct session_input *input; /* what came and is not dispatched yet; NULL: nothing */

@@ -151,8 +151,8 @@ const struct verb verbs[] = {
      bucket_rm},
     {"compact", "BUCKET", 1, 1, "remove the markers of deleted keys",
      "Removes the markers that deleted keys have left in BUCKET, and prints their number. A watch\n"
-     "that is resumed from before a removed marker must begin anew. With the embedded server a\n"
-     "marker stays until the old values of its key have left the server's files, so the number\n"
+     "that resumes at a revision older than a removed marker must begin anew. The embedded\n"
+     "server's markers stay until the old values of their keys have left its files, so the number\n"
      "may be 0. If the command times out before all are removed, run it again, or allow more time\n"
      "with --timeout.",
      "  kvctl compact sessions --older-than 1d\n"

@@ -116,6 +116,18 @@ static uint64_t next_sequence(const struct consumer_reading *reading)
     return reading->position > 0 ? reading->position + 1 : reading->scope.start_sequence;
 }
 
+static void add_filters(json_t *config, const struct consumer_scope *scope)
+{
+    if (scope->filter_count == 1) {
+        json_object_set_new(config, "filter_subject", json_string(scope->filters[0]));
+        return;
+    }
+    json_t *filters = json_array(); /* several: nats-server 2.10 */
+    for (size_t i = 0; i < scope->filter_count; i++)
+        json_array_append_new(filters, json_string(scope->filters[i]));
+    json_object_set_new(config, "filter_subjects", filters);
+}
+
 static json_t *make_config(const struct consumer_reading *reading)
 {
     const struct consumer_scope *scope = &reading->scope;
@@ -127,16 +139,9 @@ static json_t *make_config(const struct consumer_reading *reading)
                                (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1, "headers_only",
                                scope->headers_only);
 
-    if (config != NULL && reading->is_whole && !takes_last) {
-        /* No filter: with one the server would count the keys. */
-    } else if (config != NULL && scope->filter_count == 1) {
-        json_object_set_new(config, "filter_subject", json_string(scope->filters[0]));
-    } else if (config != NULL) { /* several: nats-server 2.10 */
-        json_t *filters = json_array();
-        for (size_t i = 0; i < scope->filter_count; i++)
-            json_array_append_new(filters, json_string(scope->filters[i]));
-        json_object_set_new(config, "filter_subjects", filters);
-    }
+    /* A filter would make the server count. */
+    if (config != NULL && (takes_last || !reading->is_whole))
+        add_filters(config, scope);
     if (config != NULL && !takes_last && start > 0)
         json_object_set_new(config, "opt_start_seq", json_integer((json_int_t)start));
     return config;
@@ -164,12 +169,6 @@ static enum link_publish_result publish_json(struct consumer_reading *reading, c
         result = request_publish(&reading->request, subject, NULL, 0, text, strlen(text));
     free(text);
     return result;
-}
-
-/* Return how much longer the server may take to create a consumer. */
-static unsigned patience_ms(const struct consumer_reading *reading)
-{
-    return (unsigned)(reading->messages / CONSUMER_COUNTS_PER_MS);
 }
 
 /* Asks for a consumer that reads on where the reading is. */
@@ -319,7 +318,7 @@ static enum request_verdict begin_lap(struct consumer_reading *reading)
     wake(reading);
     remove_consumer(reading, false);
     reading->begins_lap = true;
-    reading->request.patience_ms = patience_ms(reading);
+    reading->request.patience_ms = consumer_patience_ms(reading->messages);
     reading->looked_from = reading->position;
     reading->empty_laps = has_progress ? 0 : reading->empty_laps + 1;
     if (reading->empty_laps < EMPTY_LAPS_MAX) {
@@ -438,7 +437,7 @@ static enum request_verdict take_stream(struct consumer_reading *reading, json_t
         begin_anew(reading);
     if (reading->messages == 0)
         return finish(reading, NULL);
-    reading->request.patience_ms = patience_ms(reading);
+    reading->request.patience_ms = consumer_patience_ms(reading->messages);
     if (create(reading) == LINK_PUBLISHED)
         return REQUEST_MORE;
     request_retry_reason(&reading->request, REQUEST_CONGESTED);

@@ -28,10 +28,13 @@
 struct consumer_reading;
 
 /*
- * To create a consumer, a server counts at least so many messages in a millisecond (nats-server 2.15: 5,000). An
- * attempt has this much more time, so that the request is not sent again while the server works on it.
+ * Additional time for an attempt to create a consumer, in milliseconds: the server may count all messages of the stream
+ * first. nats-server 2.15 counts 5,000 in a millisecond; a slow machine is taken to count 1,000.
  */
-#define CONSUMER_COUNTS_PER_MS 1000u
+static inline unsigned consumer_patience_ms(uint64_t messages)
+{
+    return (unsigned)(messages / 1000);
+}
 
 /* What is read: of the messages of stream whose subjects match a filter. Strings are borrowed until the reading is
  * over. */

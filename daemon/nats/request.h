@@ -134,7 +134,7 @@ struct request_line {
 struct request_limit {
     unsigned max;
     unsigned taken;
-    /* Who has no answer, or is told that a stream has no leader, leaves its place to others until it asks again. */
+    /* A request without an answer, or whose stream has no leader, gives up its place until its next attempt. */
     bool is_of_many_streams;
     struct request_line waiting;
 };

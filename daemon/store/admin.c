@@ -348,8 +348,8 @@ static void add_expiry_markers(const struct admin *admin, unsigned level)
 }
 
 /*
- * In embedded mode buckets get a marker_ttl: a watch that was away for longer must begin anew. In external mode other
- * clients of NATS rely on markers too, and nothing would tell them that one was removed. So the default there is none.
+ * The default of marker_ttl. In embedded mode old delete markers are removed, and a watch that was away for longer must
+ * begin anew. In external mode they stay: other NATS clients need them, and would not learn of their removal.
  */
 static struct bucket_config with_defaults(const struct admin *admin)
 {

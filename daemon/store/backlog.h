@@ -26,7 +26,7 @@ struct watch_packed {
 /* One change. The backlog owns it, and frees it when no watch is attached to it or to an earlier change. */
 struct change {
     struct change *next;
-    struct watch *watches; /* those that were told everything before it, but not this change */
+    struct watch *watches; /* the next change to tell them is this one */
     uint64_t revision;
     enum kv_operation operation;
     bool is_again;  /* a watch that is resumed from a revision is not told it: see watch_tell_again */
@@ -52,7 +52,7 @@ struct change *backlog_add(struct replica *replica, const struct kv_entry *entry
 /* Return one of the watches that are behind; NULL: none is. */
 struct watch *backlog_any(const struct replica *replica);
 
-/* Attach a watch, which was told everything before the change: it falls behind. */
+/* Let a watch fall behind: the next change to tell it is this one. */
 void backlog_attach(struct replica *replica, struct watch *watch, struct change *change);
 
 /*

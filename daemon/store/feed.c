@@ -267,7 +267,7 @@ void feed_go(struct feed *feed, const struct feed_place *place)
 static void expect_long_answer(struct feed *feed)
 {
     struct request *request = &feed->request;
-    unsigned patience_ms = (unsigned)(feed->info.subjects / CONSUMER_COUNTS_PER_MS);
+    unsigned patience_ms = consumer_patience_ms(feed->info.subjects);
 
     request->patience_ms = patience_ms;
     if (request->state == REQUEST_LISTENING)
