@@ -59,8 +59,8 @@ endif
 
 PROTO := $(wildcard proto/*.c)
 CONF := $(wildcard conf/*.c)
-DAEMON := $(wildcard daemon/*.c daemon/*/*.c)
-LIBKVSTORE := $(wildcard client/*.c)
+DAEMON := $(wildcard daemon/*.c daemon/*/*.c daemon/*/*/*.c)
+LIBKVSTORE := $(wildcard client/lib/*.c)
 KVCTL := $(wildcard client/kvctl/*.c)
 EXAMPLES := $(wildcard client/examples/*.c)
 UNIT := $(wildcard tests/unit/*.c) tests/ground/selection.c tests/scale/growth.c \
@@ -92,9 +92,9 @@ $(B)/libkvstore.a: $(call pic_objects,$(PROTO) $(LIBKVSTORE))
 	$(Q)objcopy --wildcard --keep-global-symbol='kvs_*' $(B)/libkvstore.o
 	$(Q)rm -f $@ && ar rcs $@ $(B)/libkvstore.o
 
-$(B)/libkvstore.so.$(SOVERSION): $(call pic_objects,$(PROTO) $(LIBKVSTORE)) client/libkvstore.map
+$(B)/libkvstore.so.$(SOVERSION): $(call pic_objects,$(PROTO) $(LIBKVSTORE)) client/lib/libkvstore.map
 	$(call print,LD,$@)
-	$(Q)$(LINK) -shared -Wl,-soname,libkvstore.so.$(SOVERSION) -Wl,--version-script=client/libkvstore.map -o $@ $(filter %.o,$^) $(CLIENT_LIBS)
+	$(Q)$(LINK) -shared -Wl,-soname,libkvstore.so.$(SOVERSION) -Wl,--version-script=client/lib/libkvstore.map -o $@ $(filter %.o,$^) $(CLIENT_LIBS)
 
 $(B)/libkvstore.so: $(B)/libkvstore.so.$(SOVERSION)
 	$(call print,LN,$@)
@@ -132,7 +132,7 @@ $(B)/fault: $(call objects,$(FAULT)) $(B)/libkvstore.a
 	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libssl libcrypto) -lpthread
 
 # Examples say #include <kvstore.h>, as a user's program does.
-$(B)/obj/client/examples/%.o: CPPFLAGS += -Iclient
+$(B)/obj/client/examples/%.o: CPPFLAGS += -Iclient/lib
 
 $(B)/obj/%.o: %.c
 	$(call print,CC,$<)
@@ -260,8 +260,8 @@ install: all
 	install -m 644 $(B)/libkvstore.a $(DESTDIR)$(LIBDIR)/libkvstore.a
 	install -m 755 $(B)/libkvstore.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libkvstore.so.$(SOVERSION)
 	ln -sf libkvstore.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libkvstore.so
-	install -m 644 client/kvstore.h $(DESTDIR)$(INCLUDEDIR)/kvstore.h
-	$(FILL) client/kvstore.pc.in | install -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc
+	install -m 644 client/lib/kvstore.h $(DESTDIR)$(INCLUDEDIR)/kvstore.h
+	$(FILL) client/lib/kvstore.pc.in | install -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc
 	[ -e $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml ] || \
 	    install -m 640 conf/kvstored.yaml $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml
 	$(FILL) systemd/kvstored.service.in | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/kvstored.service

@@ -3,18 +3,18 @@
  * obeys signals and the service manager, and takes everything down again in order.
  */
 #include "conf/conf.h"
-#include "daemon/busy_poll.h"
-#include "daemon/dispatch.h"
-#include "daemon/handlers/handlers.h"
-#include "daemon/heap.h"
-#include "daemon/jobs.h"
-#include "daemon/log.h"
-#include "daemon/metrics.h"
-#include "daemon/nats/embedded.h"
-#include "daemon/server.h"
-#include "daemon/session.h"
+#include "daemon/base/busy_poll.h"
+#include "daemon/rpc/dispatch.h"
+#include "daemon/handlers/methods.h"
+#include "daemon/base/heap.h"
+#include "daemon/base/jobs.h"
+#include "daemon/base/log.h"
+#include "daemon/base/metrics.h"
+#include "daemon/embedded/process.h"
+#include "daemon/transport/server.h"
+#include "daemon/transport/session.h"
 #include "daemon/store/store.h"
-#include "daemon/timers.h"
+#include "daemon/base/timers.h"
 
 #include <errno.h>
 #include <fcntl.h>

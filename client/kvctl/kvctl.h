@@ -7,7 +7,7 @@
 #ifndef KVCTL_H
 #define KVCTL_H
 
-#include "client/kvstore.h"
+#include "client/lib/kvstore.h"
 
 #include <stdbool.h>
 #include <stddef.h>

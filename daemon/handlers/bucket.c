@@ -1,13 +1,13 @@
-#include "daemon/access.h"
-#include "daemon/call.h"
-#include "daemon/dispatch.h"
-#include "daemon/glob.h"
-#include "daemon/handlers/arguments.h"
+#include "daemon/rpc/access.h"
+#include "daemon/rpc/call.h"
+#include "daemon/rpc/dispatch.h"
+#include "daemon/base/glob.h"
+#include "daemon/rpc/arguments.h"
 #include "daemon/handlers/entry.h"
-#include "daemon/handlers/handlers.h"
+#include "daemon/handlers/methods.h"
 #include "daemon/nats/kv.h"
-#include "daemon/store/admin.h"
-#include "daemon/store/compact.h"
+#include "daemon/store/bucket/admin.h"
+#include "daemon/store/compact/compact.h"
 
 #include <inttypes.h>
 #include <stdint.h>

@@ -1,13 +1,13 @@
-#include "daemon/call.h"
-#include "daemon/dispatch.h"
-#include "daemon/handlers/arguments.h"
+#include "daemon/rpc/call.h"
+#include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/arguments.h"
 #include "daemon/handlers/entry.h"
-#include "daemon/handlers/handlers.h"
-#include "daemon/handlers/json.h"
-#include "daemon/store/near.h"
-#include "daemon/store/read.h"
-#include "daemon/store/scan.h"
-#include "daemon/store/write.h"
+#include "daemon/handlers/methods.h"
+#include "daemon/rpc/json.h"
+#include "daemon/store/follow/cached_read.h"
+#include "daemon/store/read/get.h"
+#include "daemon/store/read/scan.h"
+#include "daemon/store/write/write.h"
 
 #include <string.h>
 

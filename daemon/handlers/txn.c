@@ -1,9 +1,9 @@
-#include "daemon/store/txn.h"
-#include "daemon/call.h"
-#include "daemon/dispatch.h"
-#include "daemon/handlers/arguments.h"
+#include "daemon/store/write/txn.h"
+#include "daemon/rpc/call.h"
+#include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/arguments.h"
 #include "daemon/handlers/entry.h"
-#include "daemon/handlers/handlers.h"
+#include "daemon/handlers/methods.h"
 #include "daemon/nats/kv.h"
 
 #include <stdio.h>

@@ -1,11 +1,11 @@
-#include "daemon/store/watch.h"
+#include "daemon/store/follow/watch.h"
 
-#include "daemon/call.h"
-#include "daemon/dispatch.h"
-#include "daemon/handlers/arguments.h"
+#include "daemon/rpc/call.h"
+#include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/arguments.h"
 #include "daemon/handlers/entry.h"
-#include "daemon/handlers/handlers.h"
-#include "daemon/session.h"
+#include "daemon/handlers/methods.h"
+#include "daemon/transport/session.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "daemon/nats/consumer.h"
 
-#include "daemon/hash.h"
-#include "daemon/log.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -8,7 +8,7 @@
 #define DAEMON_NATS_CREDENTIALS_H
 
 #include "conf/conf.h"
-#include "daemon/nats/link.h"
+#include "daemon/nats/connection.h"
 
 #include <nats/nats.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 #include "daemon/nats/jetstream.h"
 
-#include "daemon/log.h"
-#include "daemon/redact.h"
+#include "daemon/base/log.h"
+#include "daemon/base/redact.h"
 
 #include <openssl/evp.h>
 #include <stdio.h>

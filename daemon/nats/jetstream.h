@@ -11,7 +11,7 @@
 #ifndef DAEMON_NATS_JETSTREAM_H
 #define DAEMON_NATS_JETSTREAM_H
 
-#include "daemon/arena.h"
+#include "daemon/base/arena.h"
 #include "daemon/nats/request.h"
 #include "proto/error.h"
 

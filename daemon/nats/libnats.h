@@ -8,7 +8,7 @@
 #ifndef DAEMON_NATS_LIBNATS_H
 #define DAEMON_NATS_LIBNATS_H
 
-#include "daemon/nats/link.h"
+#include "daemon/nats/connection.h"
 
 #include <nats/nats.h>
 #include <openssl/ssl.h>

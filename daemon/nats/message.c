@@ -1,6 +1,6 @@
 #include "daemon/nats/message.h"
 
-#include "daemon/hash.h"
+#include "daemon/base/hash.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 #include "daemon/nats/request.h"
 
-#include "daemon/backoff.h"
-#include "daemon/hash.h"
-#include "daemon/log.h"
+#include "daemon/base/backoff.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/log.h"
 
 #include <assert.h>
 #include <stdio.h>

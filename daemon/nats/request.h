@@ -14,10 +14,10 @@
 #define DAEMON_NATS_REQUEST_H
 
 #include "conf/conf.h"
-#include "daemon/jobs.h"
-#include "daemon/nats/link.h"
-#include "daemon/table.h"
-#include "daemon/timers.h"
+#include "daemon/base/jobs.h"
+#include "daemon/nats/connection.h"
+#include "daemon/base/table.h"
+#include "daemon/base/timers.h"
 #include "proto/error.h"
 
 struct request;

@@ -1,7 +1,7 @@
 #include "daemon/store/room.h"
 
-#include "daemon/log.h"
-#include "daemon/nats/server_directory.h"
+#include "daemon/base/log.h"
+#include "daemon/embedded/server_directory.h"
 #include "daemon/store/store.h"
 
 #include <inttypes.h>

@@ -12,7 +12,7 @@
 
 #include "daemon/nats/jetstream.h"
 #include "daemon/store/room_gauge.h"
-#include "daemon/timers.h"
+#include "daemon/base/timers.h"
 #include "proto/error.h"
 
 #include <stdbool.h>

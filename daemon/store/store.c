@@ -1,14 +1,14 @@
 #include "daemon/store/store.h"
 
-#include "daemon/redact.h"
-#include "daemon/store/admin.h"
-#include "daemon/store/bucket.h"
-#include "daemon/store/compact_schedule.h"
-#include "daemon/store/feed.h"
-#include "daemon/store/group.h"
-#include "daemon/store/replica.h"
-#include "daemon/store/scan.h"
-#include "daemon/store/watch.h"
+#include "daemon/base/redact.h"
+#include "daemon/store/bucket/admin.h"
+#include "daemon/store/bucket/bucket.h"
+#include "daemon/store/compact/schedule.h"
+#include "daemon/store/follow/feed.h"
+#include "daemon/store/write/group_commit.h"
+#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/read/scan.h"
+#include "daemon/store/follow/watch.h"
 
 #include <ctype.h>
 #include <inttypes.h>

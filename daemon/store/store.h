@@ -8,16 +8,16 @@
 #define DAEMON_STORE_STORE_H
 
 #include "conf/conf.h"
-#include "daemon/arena.h"
-#include "daemon/jobs.h"
-#include "daemon/metrics.h"
+#include "daemon/base/arena.h"
+#include "daemon/base/jobs.h"
+#include "daemon/base/metrics.h"
 #include "daemon/nats/jetstream.h"
-#include "daemon/nats/link.h"
+#include "daemon/nats/connection.h"
 #include "daemon/nats/request.h"
-#include "daemon/store/bulk_writes.h"
-#include "daemon/store/cache.h"
+#include "daemon/store/write/bulk_writes.h"
+#include "daemon/store/follow/cache.h"
 #include "daemon/store/room.h"
-#include "daemon/timers.h"
+#include "daemon/base/timers.h"
 
 #include <stdint.h>
 #include <uv.h>

@@ -1,6 +1,6 @@
 #include "tests/bench/bench.h"
 
-#include "client/kvstore.h"
+#include "client/lib/kvstore.h"
 
 #include <nats/nats.h>
 #include <stdio.h>

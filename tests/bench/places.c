@@ -1,4 +1,4 @@
-#include "client/kvstore.h"
+#include "client/lib/kvstore.h"
 #include "tests/bench/bench.h"
 
 #include <arpa/inet.h>

@@ -1,6 +1,6 @@
 #include "tests/ground/flood.h"
 
-#include "client/kvstore.h"
+#include "client/lib/kvstore.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

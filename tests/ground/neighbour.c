@@ -1,6 +1,6 @@
 #include "tests/ground/neighbour.h"
 
-#include "client/kvstore.h"
+#include "client/lib/kvstore.h"
 
 #include <pthread.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 /* libkvstore, as programs use it: kvstore.h and nothing else of ours. */
-#include "client/kvstore.h"
+#include "client/lib/kvstore.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/suites.h"
 

@@ -7,7 +7,7 @@
 #ifndef INTEGRATION_WATCHED_H
 #define INTEGRATION_WATCHED_H
 
-#include "client/kvstore.h"
+#include "client/lib/kvstore.h"
 #include "tests/integration/daemon.h"
 
 #define assert_done(call)                                                                                              \

@@ -1,4 +1,4 @@
-#include "daemon/access.h"
+#include "daemon/rpc/access.h"
 #include "tests/unit/suites.h"
 
 #include <sys/socket.h>

@@ -1,5 +1,5 @@
 /* When the loop may poll without sleeping: the clock is the test's own. */
-#include "daemon/busy_poll.h"
+#include "daemon/base/busy_poll.h"
 
 #include "tests/unit/suites.h"
 

@@ -1,5 +1,5 @@
 /* The cache beside a simple model of it: whatever is done to both, they agree. */
-#include "daemon/store/cache.h"
+#include "daemon/store/follow/cache.h"
 #include "tests/unit/suites.h"
 
 #include <check.h>

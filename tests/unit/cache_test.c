@@ -1,5 +1,5 @@
 /* The keys of a bucket in memory: what is found, in which order, and what leaves when there is too much. */
-#include "daemon/store/cache.h"
+#include "daemon/store/follow/cache.h"
 #include "tests/unit/suites.h"
 
 #include <check.h>

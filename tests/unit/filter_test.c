@@ -1,6 +1,6 @@
 /* Sets of filters: what is said of them is what holds for every key. */
 #include "daemon/nats/kv.h"
-#include "daemon/store/filter.h"
+#include "daemon/store/follow/filter.h"
 #include "tests/unit/suites.h"
 
 #include <check.h>

@@ -1,8 +1,8 @@
 /* What the rooms stand on: backoff, timers, latencies, keys of nkeys. */
-#include "daemon/backoff.h"
-#include "daemon/metrics.h"
+#include "daemon/base/backoff.h"
+#include "daemon/base/metrics.h"
 #include "daemon/nats/nkey.h"
-#include "daemon/timers.h"
+#include "daemon/base/timers.h"
 #include "tests/unit/suites.h"
 
 #include <check.h>

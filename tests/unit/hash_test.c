@@ -1,5 +1,5 @@
-#include "daemon/hash.h"
-#include "daemon/key_index.h"
+#include "daemon/base/hash.h"
+#include "daemon/base/key_index.h"
 #include "tests/unit/suites.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* jobs: everybody gets a share of the loop's time. */
-#include "daemon/jobs.h"
+#include "daemon/base/jobs.h"
 #include "tests/unit/suites.h"
 
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* JSON text and MessagePack: every text is compared with what jansson makes of it. */
-#include "daemon/handlers/json.h"
+#include "daemon/rpc/json.h"
 #include "proto/utf8.h"
 #include "tests/unit/suites.h"
 

@@ -1,5 +1,5 @@
 /* What is known of a stream, and whose turn it is at a key whose last write is in doubt. */
-#include "daemon/store/ledger.h"
+#include "daemon/store/write/ledger.h"
 #include "tests/unit/suites.h"
 
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* A set of names in byte order: it is compared with a sorted array after each of many changes. */
-#include "daemon/store/order.h"
+#include "daemon/store/read/key_order.h"
 #include "tests/unit/suites.h"
 
 #include <check.h>

@@ -1,6 +1,6 @@
 /* Old values in a stream's block files: blocks are made here, byte by byte. */
-#include "daemon/hash.h"
-#include "daemon/store/remains.h"
+#include "daemon/base/hash.h"
+#include "daemon/store/compact/remains.h"
 #include "tests/unit/suites.h"
 
 #include <check.h>

@@ -1,0 +1,59 @@
+/*
+ * request: builds one call's parameters.
+ *
+ * Used by the methods' files (kv.c, bulk.c, txn.c, bucket.c, watch.c, daemon.c), which fill the
+ * handle's one scratch request, and by programs through the kvs_request_ functions of kvstore.h.
+ * What goes wrong is kept in the request and reported when it is submitted.
+ */
+#ifndef CLIENT_REQUEST_H
+#define CLIENT_REQUEST_H
+
+#include "client/lib/buffer.h"
+#include "client/lib/kvstore.h"
+
+#include <msgpack.h>
+
+struct kvs_request {
+    const char *method;
+    char *method_copy; /* what method points to where the request owns it, otherwise NULL */
+    struct buffer params;
+    msgpack_packer packer;
+    double timeout_s; /* 0: none was named */
+    bool no_memory;
+    const char *wrong;  /* a sentence about a wrong argument, otherwise NULL */
+    size_t options_at;  /* where in params the option map's header is; 0: there is no option yet */
+    unsigned positions; /* positional parameters, in a request that request_begin began */
+    unsigned options;
+};
+
+/* Begins a request anew in memory that an earlier one left. Add the positions parameters, then options. */
+void request_begin(struct kvs_request *request, const char *method, unsigned positions);
+
+/* Begins values that will become a part of another request: neither a method nor parameters. */
+void request_begin_part(struct kvs_request *part);
+
+/* Adds the values of a part, and what went wrong with them. */
+void request_add_part(struct kvs_request *request, const struct kvs_request *part);
+
+/* Begins one option: its value is to be added next. */
+void request_option(struct kvs_request *request, const char *name);
+
+/* Adds a map of headers that is not an option's value. */
+void request_headers(struct kvs_request *request, const struct kvs_header *headers, size_t count);
+
+/* Adds an option unless it has its default, false, 0 or NULL. */
+void request_option_boolean(struct kvs_request *request, const char *name, bool value);
+void request_option_integer(struct kvs_request *request, const char *name, int64_t value);
+void request_option_unsigned(struct kvs_request *request, const char *name, uint64_t value);
+void request_option_string(struct kvs_request *request, const char *name, const char *text);
+void request_option_headers(struct kvs_request *request, const char *name, const struct kvs_header *headers,
+                            size_t count);
+void request_option_consistency(struct kvs_request *request, enum kvs_consistency consistency);
+
+/* Adds the option timeout, where it or else the handle's default is set, and ends the request. */
+void request_end(struct kvs_request *request, double timeout_s, double default_s);
+
+/* Frees what the request owns, not the request. */
+void request_release(struct kvs_request *request);
+
+#endif

@@ -1,0 +1,550 @@
+#include "daemon/embedded/process.h"
+
+#include "daemon/base/backoff.h"
+#include "daemon/base/log.h"
+#include "daemon/embedded/server_directory.h"
+#include "daemon/embedded/log_relay.h"
+#include "daemon/embedded/server_probe.h"
+#include "daemon/embedded/server_program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* How long a server may take to end before it is killed. */
+#define STOP_TIMEOUT_MS 10000u
+
+#define RESTART_MIN_MS 100u
+#define RESTART_MAX_MS 10000u
+/* A server that ran for so long did not fail to start. */
+#define STEADY_MS 10000u
+/* One that does not listen after so long is worth a line, again and again. */
+#define SLOW_START_MS 15000u
+/* How long the program may take to say its version. */
+#define VERSION_TIMEOUT_MS 20000u
+
+/*
+ * nats.hang_timeout in ticks. Silence is counted in ticks and not by the clock: a daemon that stood still itself, with
+ * its whole machine perhaps, has given the server no time to answer.
+ */
+#define HANG_TICKS    10u
+#define PROBE_TICKS   3u /* of silence, then a probe is sent */
+#define TROUBLE_TICKS 6u /* of silence, then health says so */
+
+enum embedded_state {
+    EMBEDDED_ASKING,   /* the program is asked for its version */
+    EMBEDDED_STARTING, /* the process runs, its port is not known yet */
+    EMBEDDED_READY,
+    EMBEDDED_KILLED,   /* it hung, or could not write, and has not ended yet */
+    EMBEDDED_WAITING,  /* it ended; the backoff's timer runs */
+    EMBEDDED_UNUSABLE, /* the program will never do */
+    EMBEDDED_STOPPING,
+    EMBEDDED_STOPPED
+};
+
+struct embedded {
+    uv_loop_t *loop;
+    const struct conf *conf;
+    struct embedded_events events;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+
+    enum embedded_state state;
+    struct server_directory directory;
+    struct server_program program;
+    char secret[65];
+    unsigned port; /* 0: not known yet */
+    char url[64];
+    const char *urls[1];
+    pid_t pid; /* 0: none runs */
+    uint64_t started_ms;
+    unsigned failures;
+    bool has_run; /* since the daemon's start */
+
+    uv_signal_t child_signal;
+    uv_timer_t timer; /* of what the state waits for */
+    uv_timer_t tick;  /* while the process runs */
+    uint64_t heard;   /* what events.heard was at the last tick */
+    unsigned silent_ticks;
+    struct server_probe *probe; /* NULL: none is out */
+    uv_fs_event_t ports_watch;
+    struct server_output_limits output_limits;
+    struct server_output *output; /* NULL: the server has closed it, or does not run */
+    unsigned open_handles;
+};
+
+static void make_secret(struct embedded *embedded)
+{
+    unsigned char random[32];
+
+    /* Blocks until the kernel has enough, which after boot is at once. */
+    while (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        ;
+    for (size_t i = 0; i < sizeof(random); i++)
+        snprintf(embedded->secret + 2 * i, 3, "%02x", random[i]);
+}
+
+/* --- The server's output --------------------------------------------------------------------------- */
+
+static void count_closed(struct embedded *embedded)
+{
+    if (--embedded->open_handles == 0)
+        embedded->stopped(embedded->stopped_arg);
+}
+
+static void on_output_closed(void *arg, struct server_output *output)
+{
+    struct embedded *embedded = arg;
+
+    if (embedded->output == output)
+        embedded->output = NULL;
+    count_closed(embedded);
+}
+
+static void on_output_broken(void *arg)
+{
+    struct embedded *embedded = arg;
+
+    if (embedded->state == EMBEDDED_READY || embedded->state == EMBEDDED_STARTING)
+        embedded->events.broken(embedded->events.arg, true);
+}
+
+static void close_output(struct embedded *embedded)
+{
+    if (embedded->output != NULL)
+        server_output_close(embedded->output);
+    embedded->output = NULL;
+}
+
+/* --- The process ----------------------------------------------------------------------------------- */
+
+/* Tells what is wrong with the server now; "" when nothing is. */
+static void tell_trouble(struct embedded *embedded, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void tell_trouble(struct embedded *embedded, const char *format, ...)
+{
+    char text[EMBEDDED_ERROR_BYTES];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    embedded->events.trouble(embedded->events.arg, text);
+}
+
+static double seconds_since_start(const struct embedded *embedded)
+{
+    return (double)(uv_now(embedded->loop) - embedded->started_ms) / 1000.0;
+}
+
+/* It may have much to recover, so it is left alone; but whoever waits should know what for. */
+static void on_slow_start(uv_timer_t *timer)
+{
+    const struct embedded *embedded = timer->data;
+
+    log_warning("nats-server: %s, pid %d, does not listen yet, %.0f s after its start", embedded->program.path,
+                (int)embedded->pid, seconds_since_start(embedded));
+}
+
+static void start_ticking(struct embedded *embedded);
+
+static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+{
+    char configuration[PATH_MAX];
+    char *arguments[] = {embedded->program.path, "-c", configuration, NULL};
+    int ends[2];
+
+    server_directory_path(&embedded->directory, "nats-server.conf", configuration);
+    server_directory_clear(&embedded->directory); /* the server would follow symbolic links */
+    close_output(embedded);
+    if (!server_directory_configure(&embedded->directory, embedded->conf, embedded->port, embedded->secret, error))
+        return false;
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot make a pipe: %s", strerror(errno));
+        return false;
+    }
+
+    pid_t pid = server_program_run(embedded->program.path, arguments, ends[1]);
+    int failed = errno;
+    close(ends[1]);
+    if (pid < 0) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot start %s: %s", embedded->program.path, strerror(failed));
+        close(ends[0]);
+        return false;
+    }
+
+    const struct server_output_events events = {on_output_closed, on_output_broken, embedded};
+    embedded->output = server_output_open(embedded->loop, ends[0], &embedded->output_limits, &events);
+    if (embedded->output != NULL) /* without memory: the server's first line ends it, and it is started again */
+        embedded->open_handles++;
+    embedded->pid = pid;
+    embedded->has_run = true;
+    embedded->state = EMBEDDED_STARTING;
+    embedded->events.broken(embedded->events.arg, false);
+    embedded->started_ms = uv_now(embedded->loop);
+    embedded->silent_ticks = 0;
+    uv_timer_start(&embedded->timer, on_slow_start, SLOW_START_MS, SLOW_START_MS);
+    start_ticking(embedded);
+    tell_trouble(embedded, "nats-server, pid %d, is starting", (int)pid);
+    log_debug("nats-server: started %s as pid %d", embedded->program.path, (int)pid);
+    return true;
+}
+
+static void on_version_timeout(uv_timer_t *timer)
+{
+    struct embedded *embedded = timer->data;
+
+    log_warning("nats-server: %s --version has not ended after %u s; killing it", embedded->program.path,
+                VERSION_TIMEOUT_MS / 1000);
+    server_program_kill_asked(&embedded->program);
+}
+
+/* Spawns the server, after the question for its version unless the answer is known. */
+static bool begin_start(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+{
+    if (server_program_is_good(&embedded->program))
+        return spawn(embedded, error);
+    if (!server_program_ask(&embedded->program, error))
+        return false;
+    embedded->state = EMBEDDED_ASKING;
+    uv_timer_start(&embedded->timer, on_version_timeout, VERSION_TIMEOUT_MS, 0);
+    tell_trouble(embedded, "nats-server is starting");
+    return true;
+}
+
+static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, int status)
+{
+    struct embedded *embedded = watch->data;
+    unsigned port;
+
+    (void)file;
+    (void)events;
+    (void)status;
+    if (embedded->state != EMBEDDED_STARTING || !server_directory_read_port(&embedded->directory, &port))
+        return;
+    uv_timer_stop(&embedded->timer);
+    embedded->state = EMBEDDED_READY;
+    embedded->silent_ticks = 0;
+    embedded->port = port;
+    snprintf(embedded->url, sizeof(embedded->url), "nats://127.0.0.1:%u", port);
+    embedded->urls[0] = embedded->url;
+    log_info("nats-server: listens on 127.0.0.1:%u, pid %d, data in %s", port, (int)embedded->pid,
+             embedded->directory.path);
+    struct link_target target = {embedded->urls, 1, SERVER_DIRECTORY_USER, embedded->secret};
+    tell_trouble(embedded, "%s", "");
+    embedded->events.ready(embedded->events.arg, &target);
+}
+
+/* --- A server that hangs --------------------------------------------------------------------------- */
+
+static void drop_probe(struct embedded *embedded)
+{
+    if (embedded->probe != NULL)
+        server_probe_stop(embedded->probe);
+    embedded->probe = NULL;
+}
+
+static void stop_ticking(struct embedded *embedded)
+{
+    uv_timer_stop(&embedded->tick);
+    drop_probe(embedded);
+}
+
+/* Whether the process is stopped (SIGSTOP, state T). A server that is slow to start is never in that state. */
+static bool is_stopped(pid_t pid)
+{
+    char path[64], text[512];
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return false;
+    ssize_t length = read(descriptor, text, sizeof(text) - 1);
+    close(descriptor);
+    text[length > 0 ? length : 0] = '\0';
+    const char *state = strrchr(text, ')'); /* behind the program's name */
+    return state != NULL && strncmp(state, ") T", 3) == 0;
+}
+
+static void note_alive(struct embedded *embedded)
+{
+    if (embedded->silent_ticks >= TROUBLE_TICKS && embedded->state == EMBEDDED_READY)
+        tell_trouble(embedded, "%s", "");
+    embedded->silent_ticks = 0;
+    drop_probe(embedded);
+}
+
+static void on_probe_done(void *arg, bool is_alive)
+{
+    struct embedded *embedded = arg;
+
+    embedded->probe = NULL;
+    if (is_alive)
+        note_alive(embedded);
+}
+
+/* A long start is left alone. */
+static void look_at_start(struct embedded *embedded)
+{
+    bool stands = is_stopped(embedded->pid);
+
+    embedded->silent_ticks = stands ? embedded->silent_ticks + 1 : 0;
+    tell_trouble(embedded, "nats-server, pid %d, %s, %.0f s after its start", (int)embedded->pid,
+                 stands ? "is stopped (SIGSTOP)" : "does not listen yet", seconds_since_start(embedded));
+}
+
+static void look_for_life(struct embedded *embedded)
+{
+    uint64_t heard = embedded->events.heard(embedded->events.arg);
+
+    if (heard != embedded->heard) {
+        embedded->heard = heard;
+        note_alive(embedded);
+        return;
+    }
+    if (embedded->silent_ticks >= PROBE_TICKS && embedded->probe == NULL) {
+        embedded->probe = server_probe_start(embedded->loop, embedded->port, on_probe_done, embedded);
+        if (embedded->probe == NULL)
+            return; /* who is not asked is not silent */
+    }
+    embedded->silent_ticks++;
+    if (embedded->silent_ticks >= TROUBLE_TICKS)
+        tell_trouble(embedded, "nats-server, pid %d, has not answered for %.1f s", (int)embedded->pid,
+                     embedded->silent_ticks * embedded->conf->nats.hang_timeout_ms / HANG_TICKS / 1000.0);
+}
+
+static void on_tick(uv_timer_t *tick)
+{
+    struct embedded *embedded = tick->data;
+
+    if (embedded->state == EMBEDDED_STARTING)
+        look_at_start(embedded);
+    else
+        look_for_life(embedded);
+    if (embedded->silent_ticks < HANG_TICKS) {
+        start_ticking(embedded);
+        return;
+    }
+    log_error("nats-server: pid %d has not answered for %.3g s (nats.hang_timeout); killing it", (int)embedded->pid,
+              embedded->conf->nats.hang_timeout_ms / 1000.0);
+    tell_trouble(embedded, "nats-server, pid %d, has not answered for %.3g s and is killed", (int)embedded->pid,
+                 embedded->conf->nats.hang_timeout_ms / 1000.0);
+    embedded->state = EMBEDDED_KILLED;
+    uv_timer_stop(&embedded->timer);
+    stop_ticking(embedded);
+    kill(embedded->pid, SIGKILL);
+}
+
+/* Start the timer for the next tick, with the interval that the configuration has now: a reload may change it. */
+static void start_ticking(struct embedded *embedded)
+{
+    uv_timer_start(&embedded->tick, on_tick, embedded->conf->nats.hang_timeout_ms / HANG_TICKS, 0);
+}
+
+/* --- The next one ---------------------------------------------------------------------------------- */
+
+static void wait_and_restart(struct embedded *embedded);
+
+static void on_restart(uv_timer_t *timer)
+{
+    struct embedded *embedded = timer->data;
+    char error[EMBEDDED_ERROR_BYTES] = "";
+
+    if (!begin_start(embedded, error)) {
+        log_error("nats-server: %s", error);
+        tell_trouble(embedded, "%s", error);
+        wait_and_restart(embedded);
+    }
+}
+
+static void wait_and_restart(struct embedded *embedded)
+{
+    embedded->failures++;
+    /* It may be the port that somebody else has taken meanwhile. */
+    if (embedded->failures > 2)
+        embedded->port = 0;
+    embedded->state = EMBEDDED_WAITING;
+    uv_timer_start(&embedded->timer, on_restart, backoff_ms(embedded->failures, RESTART_MIN_MS, RESTART_MAX_MS), 0);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    count_closed(handle->data);
+}
+
+static void finish_stop(struct embedded *embedded)
+{
+    embedded->state = EMBEDDED_STOPPED;
+    server_directory_clear(&embedded->directory);
+    close_output(embedded);
+    uv_close((uv_handle_t *)&embedded->child_signal, on_handle_closed);
+    uv_close((uv_handle_t *)&embedded->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&embedded->tick, on_handle_closed);
+    uv_close((uv_handle_t *)&embedded->ports_watch, on_handle_closed);
+}
+
+/* The process that was asked for its version has ended. */
+static void take_version(struct embedded *embedded, int status)
+{
+    char error[EMBEDDED_ERROR_BYTES] = "";
+    enum server_program_answer answer = server_program_take_answer(&embedded->program, status, error);
+
+    if (embedded->state != EMBEDDED_ASKING)
+        return;
+    uv_timer_stop(&embedded->timer);
+    if (answer == SERVER_PROGRAM_GOOD && spawn(embedded, error))
+        return;
+    tell_trouble(embedded, "%s", error);
+    /* One that is replaced under a daemon that runs is tried until it is replaced again. */
+    if (answer == SERVER_PROGRAM_UNUSABLE && !embedded->has_run) {
+        embedded->state = EMBEDDED_UNUSABLE;
+        embedded->events.unusable(embedded->events.arg, error);
+        return;
+    }
+    log_error("nats-server: %s", error);
+    wait_and_restart(embedded);
+}
+
+static void take_end(struct embedded *embedded, int status)
+{
+    char how[64];
+    pid_t pid = embedded->pid;
+
+    embedded->pid = 0;
+    stop_ticking(embedded);
+    if (embedded->state == EMBEDDED_STOPPING) {
+        uv_timer_stop(&embedded->timer);
+        finish_stop(embedded);
+        return;
+    }
+    if (WIFSIGNALED(status))
+        snprintf(how, sizeof(how), "was ended by signal %d", WTERMSIG(status));
+    else
+        snprintf(how, sizeof(how), "ended with status %d", WEXITSTATUS(status));
+    log_error("nats-server: pid %d %s; starting it again", (int)pid, how);
+    tell_trouble(embedded, "nats-server, pid %d, %s and is started again", (int)pid, how);
+    if (uv_now(embedded->loop) - embedded->started_ms > STEADY_MS)
+        embedded->failures = 0;
+    wait_and_restart(embedded);
+}
+
+/* One signal may stand for the ends of both. */
+static void on_child_signal(uv_signal_t *handle, int number)
+{
+    struct embedded *embedded = handle->data;
+    int status;
+
+    (void)number;
+    if (embedded->program.asked != 0 && waitpid(embedded->program.asked, &status, WNOHANG) == embedded->program.asked)
+        take_version(embedded, status);
+    if (embedded->pid != 0 && waitpid(embedded->pid, &status, WNOHANG) == embedded->pid)
+        take_end(embedded, status);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const struct embedded_events *events,
+                                bool *is_unusable, char error[EMBEDDED_ERROR_BYTES])
+{
+    struct embedded *embedded = calloc(1, sizeof(*embedded));
+    char ports[PATH_MAX];
+
+    *is_unusable = false;
+    if (embedded == NULL) {
+        snprintf(error, EMBEDDED_ERROR_BYTES, "out of memory");
+        return NULL;
+    }
+    embedded->loop = loop;
+    embedded->conf = conf;
+    embedded->events = *events;
+    if (!server_directory_open(&embedded->directory, conf->nats.data_dir, error)) {
+        free(embedded);
+        return NULL;
+    }
+    *is_unusable = !server_program_find(&embedded->program, conf->nats.server, error);
+    if (*is_unusable || !server_directory_end_leftover(&embedded->directory, error))
+        goto fail;
+
+    make_secret(embedded);
+    uv_signal_init(loop, &embedded->child_signal);
+    uv_timer_init(loop, &embedded->timer);
+    uv_timer_init(loop, &embedded->tick);
+    uv_fs_event_init(loop, &embedded->ports_watch);
+    embedded->child_signal.data = embedded->timer.data = embedded->tick.data = embedded->ports_watch.data = embedded;
+    embedded->open_handles = 4;
+    uv_signal_start(&embedded->child_signal, on_child_signal, SIGCHLD);
+    server_directory_path(&embedded->directory, "ports", ports);
+    int watched = uv_fs_event_start(&embedded->ports_watch, on_ports_change, ports, 0);
+    if (watched != 0)
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot watch %s: %s", ports, uv_strerror(watched));
+    if (watched == 0 && begin_start(embedded, error))
+        return embedded;
+
+    /* The handles are on the loop, which never ran: it closes them when the daemon ends. */
+    uv_close((uv_handle_t *)&embedded->child_signal, NULL);
+    uv_close((uv_handle_t *)&embedded->timer, NULL);
+    uv_close((uv_handle_t *)&embedded->tick, NULL);
+    uv_close((uv_handle_t *)&embedded->ports_watch, NULL);
+    uv_run(loop, UV_RUN_NOWAIT);
+fail:
+    server_directory_close(&embedded->directory);
+    free(embedded);
+    return NULL;
+}
+
+static void on_stop_timeout(uv_timer_t *timer)
+{
+    struct embedded *embedded = timer->data;
+
+    log_warning("nats-server: pid %d does not end; killing it", (int)embedded->pid);
+    kill(embedded->pid, SIGKILL);
+}
+
+void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *arg)
+{
+    embedded->stopped = stopped;
+    embedded->stopped_arg = arg;
+    uv_timer_stop(&embedded->timer);
+    stop_ticking(embedded);
+    server_program_kill_asked(&embedded->program); /* init reaps it */
+    if (embedded->pid == 0) {
+        finish_stop(embedded);
+        return;
+    }
+    embedded->state = EMBEDDED_STOPPING;
+    kill(embedded->pid, SIGTERM);
+    uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
+}
+
+bool embedded_restart(struct embedded *embedded, const char *why)
+{
+    if (embedded->state != EMBEDDED_READY && embedded->state != EMBEDDED_STARTING)
+        return false;
+    log_warning("nats-server: ending pid %d, and starting it again: %s", (int)embedded->pid, why);
+    embedded->state = EMBEDDED_KILLED;
+    stop_ticking(embedded);
+    kill(embedded->pid, SIGTERM);
+    uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
+    return true;
+}
+
+bool embedded_is_starting(const struct embedded *embedded)
+{
+    return embedded->state == EMBEDDED_ASKING || embedded->state == EMBEDDED_STARTING;
+}
+
+void embedded_free(struct embedded *embedded)
+{
+    if (embedded == NULL)
+        return;
+    server_directory_close(&embedded->directory);
+    free(embedded);
+}

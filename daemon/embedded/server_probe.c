@@ -1,0 +1,75 @@
+#include "daemon/embedded/server_probe.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+
+struct server_probe {
+    uv_tcp_t tcp;
+    uv_connect_t connect;
+    void (*done)(void *arg, bool is_alive);
+    void *arg;
+    char greeting[64];
+};
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void server_probe_stop(struct server_probe *probe)
+{
+    uv_close((uv_handle_t *)&probe->tcp, on_closed);
+}
+
+static void finish(struct server_probe *probe, bool is_alive)
+{
+    server_probe_stop(probe);
+    probe->done(probe->arg, is_alive);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct server_probe *probe = handle->data;
+
+    (void)suggested;
+    *buffer = uv_buf_init(probe->greeting, sizeof(probe->greeting));
+}
+
+/* An end is a sign of life too: the kernel sends none for a process that stands still. */
+static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
+{
+    (void)buffer;
+    if (length != 0)
+        finish(stream->data, true);
+}
+
+static void on_connected(uv_connect_t *connect, int status)
+{
+    struct server_probe *probe = connect->handle->data;
+
+    if (status == UV_ECANCELED)
+        return;
+    if (status != 0 || uv_read_start((uv_stream_t *)&probe->tcp, on_alloc, on_read) != 0)
+        finish(probe, false);
+}
+
+struct server_probe *server_probe_start(uv_loop_t *loop, unsigned port, void (*done)(void *arg, bool is_alive),
+                                        void *arg)
+{
+    struct server_probe *probe = calloc(1, sizeof(*probe));
+    struct sockaddr_in address;
+
+    if (probe == NULL || uv_ip4_addr("127.0.0.1", (int)port, &address) != 0 ||
+        uv_tcp_init_ex(loop, &probe->tcp, AF_INET) != 0) {
+        free(probe);
+        return NULL;
+    }
+    probe->tcp.data = probe;
+    probe->done = done;
+    probe->arg = arg;
+    if (uv_tcp_connect(&probe->connect, &probe->tcp, (const struct sockaddr *)&address, on_connected) != 0) {
+        server_probe_stop(probe);
+        return NULL;
+    }
+    return probe;
+}

@@ -1,0 +1,165 @@
+#include "daemon/embedded/server_program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* --- Finding it ------------------------------------------------------------------------------------ */
+
+/* A directory may be entered, which is no help here. */
+static bool is_program(const char *path)
+{
+    struct stat status;
+
+    if (access(path, X_OK) != 0 || stat(path, &status) != 0)
+        return false;
+    errno = EACCES;
+    return S_ISREG(status.st_mode);
+}
+
+bool server_program_find(struct server_program *program, const char *name, char error[SERVER_PROGRAM_ERROR_BYTES])
+{
+    const char *path = getenv("PATH");
+    char places[8192];
+
+    if (strchr(name, '/') != NULL) {
+        if (realpath(name, program->path) != NULL && is_program(program->path))
+            return true;
+        snprintf(error, SERVER_PROGRAM_ERROR_BYTES, "nats.server %s cannot be run: %s", name, strerror(errno));
+        return false;
+    }
+    /* Debian has it in /usr/sbin, which is not on everybody's PATH. */
+    snprintf(places, sizeof(places), "%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", path != NULL ? path : "");
+    char *rest = places, *place;
+    while ((place = strsep(&rest, ":")) != NULL) {
+        if (place[0] == '\0')
+            continue;
+        snprintf(program->path, sizeof(program->path), "%s/%s", place, name);
+        if (is_program(program->path))
+            return true;
+    }
+    snprintf(error, SERVER_PROGRAM_ERROR_BYTES,
+             "the program %s is not found: install nats-server %u.%u or later, or say where it is in nats.server", name,
+             SERVER_PROGRAM_MAJOR, SERVER_PROGRAM_MINOR);
+    return false;
+}
+
+/* --- Running it ------------------------------------------------------------------------------------ */
+
+/* Between fork and exec only calls that are safe in a copy of a process with threads. */
+static void become(const char *path, char *const *arguments, int output, pid_t parent)
+{
+    sigset_t none;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(126); /* the daemon died before the line above */
+    setpgid(0, 0);  /* a Ctrl-C at the terminal is the daemon's to pass on */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (nothing >= 0)
+        dup2(nothing, STDIN_FILENO);
+    dup2(output, STDOUT_FILENO);
+    dup2(output, STDERR_FILENO);
+    execv(path, arguments);
+    _exit(127);
+}
+
+pid_t server_program_run(const char *path, char *const *arguments, int output)
+{
+    pid_t parent = getpid();
+    pid_t pid = fork();
+
+    if (pid == 0)
+        become(path, arguments, output, parent);
+    return pid;
+}
+
+/* --- Its version ----------------------------------------------------------------------------------- */
+
+bool server_program_is_good(const struct server_program *program)
+{
+    struct stat now;
+
+    return program->good.st_ino != 0 && stat(program->path, &now) == 0 && now.st_dev == program->good.st_dev &&
+           now.st_ino == program->good.st_ino && now.st_size == program->good.st_size &&
+           now.st_mtim.tv_sec == program->good.st_mtim.tv_sec && now.st_mtim.tv_nsec == program->good.st_mtim.tv_nsec;
+}
+
+bool server_program_ask(struct server_program *program, char error[SERVER_PROGRAM_ERROR_BYTES])
+{
+    char *arguments[] = {program->path, "--version", NULL};
+    int ends[2];
+
+    memset(&program->asked_file, 0, sizeof(program->asked_file));
+    stat(program->path, &program->asked_file); /* where it fails, so does the question */
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        snprintf(error, SERVER_PROGRAM_ERROR_BYTES, "cannot make a pipe: %s", strerror(errno));
+        return false;
+    }
+    pid_t pid = server_program_run(program->path, arguments, ends[1]);
+    int failed = errno;
+    close(ends[1]);
+    if (pid < 0) {
+        close(ends[0]);
+        snprintf(error, SERVER_PROGRAM_ERROR_BYTES, "cannot start %s: %s", program->path, strerror(failed));
+        return false;
+    }
+    /* It is read once, after the process has ended: what it may have started must not keep us waiting. */
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    program->asked = pid;
+    program->answer = ends[0];
+    return true;
+}
+
+enum server_program_answer server_program_take_answer(struct server_program *program, int status,
+                                                      char error[SERVER_PROGRAM_ERROR_BYTES])
+{
+    char text[256];
+    unsigned major, minor;
+
+    ssize_t length = read(program->answer, text, sizeof(text) - 1);
+    text[length > 0 ? length : 0] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+    close(program->answer);
+    program->asked = 0;
+
+    const char *version = strstr(text, "nats-server: v");
+    if (version != NULL && sscanf(version, "nats-server: v%u.%u", &major, &minor) == 2) {
+        if (major > SERVER_PROGRAM_MAJOR || (major == SERVER_PROGRAM_MAJOR && minor >= SERVER_PROGRAM_MINOR)) {
+            program->good = program->asked_file;
+            return SERVER_PROGRAM_GOOD;
+        }
+        snprintf(error, SERVER_PROGRAM_ERROR_BYTES,
+                 "nats.server %.200s: nats-server %.64s is too old: %u.%u or later is needed", program->path,
+                 version + strlen("nats-server: v"), SERVER_PROGRAM_MAJOR, SERVER_PROGRAM_MINOR);
+        return SERVER_PROGRAM_UNUSABLE;
+    }
+    if (WIFSIGNALED(status)) {
+        snprintf(error, SERVER_PROGRAM_ERROR_BYTES, "%.200s --version was ended by signal %d", program->path,
+                 WTERMSIG(status));
+        return SERVER_PROGRAM_SILENT;
+    }
+    if (text[0] == '\0')
+        snprintf(error, SERVER_PROGRAM_ERROR_BYTES,
+                 "nats.server: %.200s is not a nats-server: with --version it writes nothing and ends with status %d",
+                 program->path, WEXITSTATUS(status));
+    else
+        snprintf(error, SERVER_PROGRAM_ERROR_BYTES,
+                 "nats.server: %.200s is not a nats-server: with --version it writes \"%.100s\"", program->path, text);
+    return SERVER_PROGRAM_UNUSABLE;
+}
+
+void server_program_kill_asked(const struct server_program *program)
+{
+    /* A script's own children too. The group is not there yet when the process has not come so far. */
+    if (program->asked != 0 && kill(-program->asked, SIGKILL) != 0)
+        kill(program->asked, SIGKILL);
+}

@@ -1,0 +1,284 @@
+#include "daemon/rpc/dispatch.h"
+
+#include "daemon/rpc/arguments.h"
+#include "daemon/handlers/methods.h"
+#include "daemon/base/log.h"
+#include "daemon/nats/kv.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What a call of no bytes to speak of costs in memory: its struct, its arena, its place in the store. */
+#define CALL_OVERHEAD_BYTES 6144u
+
+struct method {
+    const char *name;
+    void (*handle)(struct call *call);
+    uint32_t arguments_min, arguments_max; /* positional */
+    enum conf_access access;               /* NONE: for everybody */
+    bool names_bucket;                     /* the first argument is a bucket's name */
+    bool needs_nats;                       /* always; others ask for it with call_needs_nats where it is so */
+    const char *options;                   /* names with a blank between them */
+};
+
+#define BUCKET_OPTIONS                                                                                                 \
+    "description history ttl max_value_size max_bytes storage replicas compression placement republish mirror "        \
+    "sources metadata limit_marker_ttl marker_ttl timeout"
+
+static const struct method methods[] = {
+    {"kv.get", handle_kv_get, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency timeout"},
+    {"kv.get_json", handle_kv_get_json, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency timeout"},
+    {"kv.put", handle_kv_put, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers timeout"},
+    {"kv.create", handle_kv_create, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers timeout"},
+    {"kv.update", handle_kv_update, 4, 4, CONF_ACCESS_WRITE, true, true, "ttl headers timeout"},
+    {"kv.delete", handle_kv_delete, 2, 2, CONF_ACCESS_WRITE, true, true, "revision timeout"},
+    {"kv.purge", handle_kv_purge, 2, 2, CONF_ACCESS_WRITE, true, true, "revision ttl timeout"},
+    {"kv.history", handle_kv_history, 2, 2, CONF_ACCESS_READ, true, true, "timeout"},
+    {"kv.keys", handle_kv_keys, 1, 1, CONF_ACCESS_READ, true, false, "filter limit after consistency timeout"},
+    {"bulk.get", handle_bulk_get, 2, 2, CONF_ACCESS_READ, true, false, "consistency timeout"},
+    {"bulk.put", handle_bulk_put, 2, 2, CONF_ACCESS_WRITE, true, true, "ttl timeout"},
+    {"bulk.delete", handle_bulk_delete, 2, 2, CONF_ACCESS_WRITE, true, true, "timeout"},
+    {"txn.commit", handle_txn_commit, 3, 3, CONF_ACCESS_WRITE, true, true, "timeout"},
+    {"bucket.create", handle_bucket_create, 1, 1, CONF_ACCESS_ADMIN, true, true, BUCKET_OPTIONS},
+    {"bucket.update", handle_bucket_update, 1, 1, CONF_ACCESS_ADMIN, true, true, BUCKET_OPTIONS},
+    {"bucket.delete", handle_bucket_delete, 1, 1, CONF_ACCESS_ADMIN, true, true, "timeout"},
+    {"bucket.purge", handle_bucket_purge, 1, 1, CONF_ACCESS_ADMIN, true, true, "timeout"},
+    {"bucket.compact", handle_bucket_compact, 1, 1, CONF_ACCESS_ADMIN, true, true, "older_than timeout"},
+    {"bucket.info", handle_bucket_info, 1, 1, CONF_ACCESS_READ, true, true, "timeout"},
+    {"bucket.list", handle_bucket_list, 0, 0, CONF_ACCESS_NONE, false, true, "filter timeout"},
+    {"watch.start", handle_watch_start, 1, 1, CONF_ACCESS_READ, true, true,
+     "filter include_history ignore_deletes meta_only updates_only from_revision timeout"},
+    {"watch.stop", handle_watch_stop, 1, 1, CONF_ACCESS_NONE, false, false, "timeout"},
+    {"health.check", handle_health_check, 0, 1, CONF_ACCESS_READ, true, false, "timeout"},
+    {"daemon.info", handle_daemon_info, 0, 0, CONF_ACCESS_NONE, false, false, "timeout"},
+    {"daemon.stats", handle_daemon_stats, 0, 0, CONF_ACCESS_NONE, false, false, "timeout"},
+};
+#define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
+
+static_assert(METHOD_COUNT <= METRICS_METHODS_MAX, "more methods than metrics has room for");
+
+bool method_only_reads(const struct method *method)
+{
+    return method->access <= CONF_ACCESS_READ;
+}
+
+const char *method_name(const struct method *method)
+{
+    return method->name;
+}
+
+const char *method_name_at(size_t row)
+{
+    return row < METHOD_COUNT ? methods[row].name : NULL;
+}
+
+/* --- The envelope ---------------------------------------------------------------------------------- */
+
+static void refuse_envelope(struct session *session, const struct rpc_message *message, const char *wrong)
+{
+    msgpack_packer packer;
+    struct error error;
+
+    error_set(&error, ERROR_INVALID_ARGUMENT, "%s", wrong);
+    error_set_default_outcome(&error);
+    msgpack_packer_init(&packer, session_out(session), msgpack_sbuffer_write);
+    rpc_pack_error(&packer, message->has_msgid ? &message->msgid : NULL, &error);
+    session->list->metrics->errors[error.code]++;
+    session_answered(session);
+}
+
+/* The limits of the user and of all sessions. False: the call is answered. */
+static bool check_limits(struct call *call)
+{
+    struct usage *usage = call->dispatcher->usage;
+    struct error error;
+
+    if (usage_check(usage, call->user, USAGE_CALLS, 0, &error) &&
+        usage_check(usage, call->user, USAGE_CALL_BYTES, 0, &error))
+        return true;
+    call_fail(call, &error);
+    return false;
+}
+
+/* --- The row --------------------------------------------------------------------------------------- */
+
+static const struct method *find_method(const char *name, size_t length)
+{
+    for (size_t row = 0; row < METHOD_COUNT; row++) {
+        if (strlen(methods[row].name) == length && memcmp(methods[row].name, name, length) == 0)
+            return &methods[row];
+    }
+    return NULL;
+}
+
+/* Parts params into the positional arguments and the map of options behind them. False: the call is answered. */
+static bool part_params(struct call *call, const msgpack_object_array *params)
+{
+    const struct method *method = call->method;
+    uint32_t count = params->size;
+
+    call->arguments = params->ptr;
+    bool has_options = count > method->arguments_min && params->ptr[count - 1].type == MSGPACK_OBJECT_MAP;
+    if (has_options) {
+        count--;
+        call->options = &params->ptr[count].via.map;
+    }
+    call->argument_count = count;
+    if (count < method->arguments_min || count > method->arguments_max) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s takes %u%s arguments and then a map of options; there were %u",
+                       method->name, method->arguments_min,
+                       method->arguments_max > method->arguments_min ? " or more" : "", count);
+        return false;
+    }
+    return true;
+}
+
+static bool check_options(struct call *call)
+{
+    double timeout_s;
+
+    if (call->options != NULL && !map_check_names(call, call->options, call->method->name, call->method->options))
+        return false;
+    const struct conf *conf = call->dispatcher->conf;
+    double max_s = conf->calls.max_timeout_ms / 1000.0;
+    if (!option_number(call, "timeout", conf->calls.timeout_ms / 1000.0, &timeout_s))
+        return false;
+    if (!(timeout_s > 0 && timeout_s <= max_s)) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "timeout is in seconds, over 0 and up to %.3g (calls.max_timeout)",
+                       max_s);
+        return false;
+    }
+    call->deadline_ms = uv_now(call->store->loop) + (uint64_t)ceil(timeout_s * 1000);
+    return true;
+}
+
+enum conf_access call_access(const struct call *call, const char *bucket)
+{
+    struct session *session = call->session;
+
+    return session != NULL ? access_of(&call->dispatcher->access, &session->access, session_socket(session), bucket)
+                           : CONF_ACCESS_NONE;
+}
+
+/* False: the call is answered. */
+static bool check_bucket_and_access(struct call *call)
+{
+    const struct method *method = call->method;
+
+    if (!method->names_bucket || call->argument_count == 0)
+        return true;
+    if (!argument_bucket(call, 0, &call->bucket))
+        return false;
+    enum conf_access allowed = call_access(call, call->bucket);
+    if (allowed < method->access) {
+        log_limited(&call->dispatcher->refused_log, "calls were refused", CONF_LOG_INFO,
+                    "session of pid %d uid %u: %s refused for bucket %s", (int)call->session->pid,
+                    (unsigned)call->session->uid, method->name, call->bucket);
+        call_fail_with(call, ERROR_PERMISSION_DENIED,
+                       "uid %u may not call %s for this bucket; the access rules say who may",
+                       (unsigned)call->session->uid, method->name);
+        return false;
+    }
+    return true;
+}
+
+bool call_needs_nats(struct call *call)
+{
+    struct error error;
+
+    if (store_is_available(call->store, &error))
+        return true;
+    call_fail(call, &error);
+    return false;
+}
+
+const char *dispatch_last_method(const struct dispatcher *dispatcher)
+{
+    return dispatcher->last_method != NULL ? dispatcher->last_method->name : "none";
+}
+
+static void dispatch_call(struct call *call, const struct rpc_message *message)
+{
+    call->method = find_method(message->method, message->method_length);
+    if (call->method == NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "unknown method \"%.*s\"",
+                       (int)(message->method_length < 64 ? message->method_length : 64), message->method);
+        return;
+    }
+    call->dispatcher->last_method = call->method;
+    call->metrics = &call->dispatcher->metrics->methods[call->method - methods];
+    call->metrics->calls++;
+    if (!check_limits(call) || !part_params(call, &message->params.via.array) || !check_options(call) ||
+        !check_bucket_and_access(call))
+        return;
+    if (call->method->needs_nats && !call_needs_nats(call))
+        return;
+    call->method->handle(call);
+}
+
+void dispatch_begin(struct dispatcher *dispatcher)
+{
+    dispatcher->came_ns = uv_hrtime();
+}
+
+void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size,
+                      uint64_t elements)
+{
+    struct rpc_message message;
+    struct call *call = call_new(&dispatcher->pool, dispatcher, session, CALL_OVERHEAD_BYTES);
+
+    if (call == NULL) {
+        memset(&message, 0, sizeof(message));
+        refuse_envelope(session, &message, "out of memory");
+        return;
+    }
+    call->store = dispatcher->store;
+    call->started_ns = dispatcher->came_ns;
+
+    /* The bytes are the session's only until it reads on; the call's arguments point into a copy. */
+    char *copy = arena_strndup(&call->arena, (const char *)bytes, size);
+    const char *wrong = copy != NULL ? rpc_decode(copy, size, &call->arena.zone, &message) : "out of memory";
+    if (copy == NULL)
+        memset(&message, 0, sizeof(message));
+    /* What is decoded takes more than its bytes: a 0 is one byte, and 24 in memory. */
+    arena_charge(&call->arena, (size_t)elements * sizeof(msgpack_object));
+    if (wrong == NULL && message.type == RPC_RESPONSE)
+        wrong = "the daemon sends no requests, so there is nothing to respond to";
+    if (wrong != NULL) {
+        refuse_envelope(session, &message, wrong);
+        call->is_notification = true;
+        call_drop(call);
+        return;
+    }
+    call->msgid = message.msgid;
+    call->is_notification = message.type == RPC_NOTIFICATION;
+    dispatch_call(call, &message);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+int dispatcher_init(struct dispatcher *dispatcher, const struct conf *conf, struct store *store,
+                    struct metrics *metrics, struct usage *usage, char error[CONF_ERROR_BYTES])
+{
+    memset(dispatcher, 0, sizeof(*dispatcher));
+    dispatcher->conf = conf;
+    dispatcher->store = store;
+    dispatcher->metrics = metrics;
+    dispatcher->usage = usage;
+    dispatcher->started_ms = uv_now(store->loop);
+    msgpack_sbuffer_init(&dispatcher->discarded);
+    msgpack_sbuffer_init(&dispatcher->packed[0].bytes);
+    msgpack_sbuffer_init(&dispatcher->packed[1].bytes);
+    return access_set_rules(&dispatcher->access, conf, error);
+}
+
+void dispatcher_free(struct dispatcher *dispatcher)
+{
+    call_pool_free(&dispatcher->pool);
+    access_free(&dispatcher->access);
+    msgpack_sbuffer_destroy(&dispatcher->discarded);
+    msgpack_sbuffer_destroy(&dispatcher->packed[0].bytes);
+    msgpack_sbuffer_destroy(&dispatcher->packed[1].bytes);
+}

@@ -1,0 +1,59 @@
+/*
+ * admin: making, changing, removing and describing buckets.
+ *
+ * Used by the handlers. Each operation is one or more calls of the JetStream API and
+ * calls back once. What the daemon changes, it forgets the handle of.
+ */
+#ifndef DAEMON_STORE_ADMIN_H
+#define DAEMON_STORE_ADMIN_H
+
+#include "daemon/base/arena.h"
+#include "daemon/store/bucket/settings.h"
+#include "daemon/store/store.h"
+
+struct admin;
+
+/* What the bucket is now; for removals NULL. Lives as long as the call. Or an error. */
+typedef void admin_info_fn(void *arg, const struct bucket_info *info, const struct error *error);
+
+/* The names in byte order, which live as long as the call; or an error. */
+typedef void admin_names_fn(void *arg, const char *const *names, size_t count, const struct error *error);
+
+struct admin {
+    /* Set by the caller, zeroed otherwise; borrowed until done was called. */
+    const char *bucket;
+    const struct bucket_config *config; /* of create and update */
+    const char *filter;                 /* of list: a shell pattern, NULL for all */
+    uint64_t deadline_ms;
+    admin_info_fn *done;
+    admin_names_fn *listed; /* of list, instead of done */
+    void *arg;
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct arena_task task;
+    struct jetstream_call call;
+    unsigned level;
+    json_t *stream;   /* the settings to ask for */
+    const char *verb; /* … and how */
+    bool is_changing; /* what is in memory of the bucket is not answered */
+    jetstream_call_fn *changed;
+    size_t origin; /* of those that the bucket is to be fed from: the next to be looked for */
+    char **names;
+    size_t count, capacity;
+    uint64_t offset;
+};
+
+void admin_create(struct store *store, struct arena *arena, struct admin *admin);
+void admin_update(struct store *store, struct arena *arena, struct admin *admin);
+void admin_delete(struct store *store, struct arena *arena, struct admin *admin);
+/* Removes every key of the bucket. */
+void admin_purge(struct store *store, struct arena *arena, struct admin *admin);
+void admin_info(struct store *store, struct arena *arena, struct admin *admin);
+void admin_list(struct store *store, struct arena *arena, struct admin *admin);
+
+/* Frees what is remembered of removed buckets. */
+void admin_free_all(struct store *store);
+
+#endif

@@ -1,0 +1,475 @@
+#include "daemon/store/bucket/bucket.h"
+
+#include "daemon/store/bucket/settings.h"
+#include "daemon/store/write/group_commit.h"
+#include "daemon/store/write/ledger.h"
+#include "daemon/base/table.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/* Handles that nobody uses are dropped beyond this many, the oldest first. */
+#define ENTRIES_MAX 10000u
+
+/* What is known of one name: a handle, or a look-up on its way, or both (a handle being renewed). */
+struct bucket_entry {
+    UT_hash_handle hh;
+    struct store *store;
+    struct bucket *handle;
+    uint64_t looked_up_ms;
+    bool is_looking_up;
+    bool is_stale;                   /* forgotten while being looked up: look again */
+    bool is_forgotten;               /* the handle counts no more, but what handles share is kept for the next one */
+    struct error failure;            /* of the look-up that is over, for those who still wait; code ERROR_NONE: none */
+    struct job answering;            /* of those who waited for the look-up that is over */
+    struct bucket_wait *last_waited; /* the last of them */
+    struct jetstream_call call;
+    struct bucket_wait *waiting;
+    char name[KV_BUCKET_LENGTH_MAX + 1];
+};
+
+/* --- Handles --------------------------------------------------------------------------------------- */
+
+/* One block: the handle and its strings. */
+struct bucket_memory {
+    struct bucket bucket;
+    char name[KV_BUCKET_LENGTH_MAX + 1];
+    char origin[KV_STREAM_BYTES];
+    char stream[KV_STREAM_BYTES];
+    char prefix[KV_PREFIX_BYTES];
+    char put_prefix[KV_PREFIX_BYTES + 256];
+};
+
+static void set_prefix(char *prefix, size_t size, const char *api_prefix, const char *stream)
+{
+    if (strncmp(stream, "KV_", 3) == 0)
+        stream += 3;
+    snprintf(prefix, size, "%s%s$KV.%s.", api_prefix != NULL ? api_prefix : "", api_prefix != NULL ? "." : "", stream);
+}
+
+/*
+ * A mirror stores its origin's messages under the origin's subjects and takes no writes: these
+ * go to the origin. In another JetStream domain subjects are reached behind its API's prefix.
+ */
+static void set_prefixes(struct bucket_memory *memory, const struct store *store, const char *name, json_t *mirror)
+{
+    const char *origin = json_string_value(json_object_get(mirror, "name"));
+    const char *api = json_string_value(json_object_get(json_object_get(mirror, "external"), "api"));
+
+    if (origin == NULL)
+        origin = name;
+    snprintf(memory->origin, sizeof(memory->origin), "%s", strncmp(origin, "KV_", 3) == 0 ? origin + 3 : origin);
+    if (api == NULL || api[0] == '\0')
+        api = store->conf->nats.domain != NULL ? store->jetstream.prefix : NULL;
+    set_prefix(memory->prefix, sizeof(memory->prefix), NULL, origin);
+    set_prefix(memory->put_prefix, sizeof(memory->put_prefix), api, origin);
+}
+
+/* --- Streams --------------------------------------------------------------------------------------- */
+
+static const char *text_or_empty(json_t *text)
+{
+    return json_is_string(text) ? json_string_value(text) : "";
+}
+
+/* Who keeps the ids of a replicated stream: its leader, for as long as it leads. 0: this is not told. */
+static uint64_t leader_keeper(json_t *cluster)
+{
+    char text[192];
+    json_t *since = json_object_get(cluster, "leader_since");
+
+    if (!json_is_string(since))
+        return 0;
+    snprintf(text, sizeof(text), "%s %s", text_or_empty(json_object_get(cluster, "leader")), json_string_value(since));
+    return hash_bytes(text, strlen(text));
+}
+
+/*
+ * Of a stream on a server by itself it is that server's process. The connection's server must be the one: a leaf node,
+ * or a server of another domain, only passes on what it is sent.
+ */
+static uint64_t server_keeper(const struct store *store, const char *leader)
+{
+    const char *id = link_server_id(store->link);
+    bool is_it = leader[0] != '\0' && strcmp(leader, store->jetstream.server_name) == 0;
+
+    return is_it && id[0] != '\0' && store->conf->nats.domain == NULL ? hash_bytes(id, strlen(id)) : 0;
+}
+
+static uint64_t window_ms_in(json_t *config)
+{
+    return (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;
+}
+
+void bucket_read_stream(const struct store *store, json_t *info, struct outcome_stream *stream)
+{
+    json_t *cluster = json_object_get(info, "cluster");
+    const char *created = text_or_empty(json_object_get(info, "created"));
+
+    memset(stream, 0, sizeof(*stream));
+    if (json_is_object(json_object_get(json_object_get(info, "config"), "mirror")) || created[0] == '\0')
+        return;
+    stream->window_ms = window_ms_in(json_object_get(info, "config"));
+    stream->identity = hash_bytes(created, strlen(created));
+    stream->last_sequence = (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
+    if (json_is_string(json_object_get(cluster, "name")))
+        stream->keeper = leader_keeper(cluster);
+    else
+        stream->keeper = server_keeper(store, text_or_empty(json_object_get(cluster, "leader")));
+}
+
+static uint64_t keeper_now(const struct store *store, const struct bucket *bucket)
+{
+    return bucket->is_clustered ? bucket->keeper : server_keeper(store, bucket->leader);
+}
+
+struct outcome_stream bucket_stream(const struct store *store, const struct bucket *bucket)
+{
+    struct outcome_stream stream = *ledger_stream(bucket->ledger);
+
+    stream.keeper = keeper_now(store, bucket);
+    stream.removals = store->removals;
+    return stream;
+}
+
+void bucket_note_sequence(const struct store *store, struct bucket *bucket, uint64_t sequence)
+{
+    ledger_note_sequence(bucket->ledger, sequence, keeper_now(store, bucket));
+}
+
+uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket)
+{
+    return bucket->is_clustered ? 0 : server_keeper(store, bucket->leader);
+}
+
+/* info: what STREAM.INFO answers. Of a server by itself it has a leader and no cluster's name. */
+static struct bucket *make_handle(struct store *store, const char *name, json_t *info)
+{
+    json_t *config = json_object_get(info, "config"), *cluster = json_object_get(info, "cluster");
+    struct bucket_memory *memory = calloc(1, sizeof(*memory));
+
+    if (memory == NULL)
+        return NULL;
+    struct bucket *bucket = &memory->bucket;
+    snprintf(memory->name, sizeof(memory->name), "%s", name);
+    snprintf(memory->stream, sizeof(memory->stream), "KV_%s", name);
+    set_prefixes(memory, store, name, json_object_get(config, "mirror"));
+    bucket->name = memory->name;
+    bucket->origin = memory->origin;
+    bucket->stream = memory->stream;
+    bucket->prefix = memory->prefix;
+    bucket->put_prefix = memory->put_prefix;
+    bucket->history = (unsigned)json_integer_value(json_object_get(config, "max_msgs_per_subject"));
+    bucket->replicas = (unsigned)json_integer_value(json_object_get(config, "num_replicas"));
+    bucket->allows_ttl = json_is_true(json_object_get(config, "allow_msg_ttl"));
+    bucket->allows_atomic = json_is_true(json_object_get(config, "allow_atomic"));
+    bucket->allows_direct =
+        json_is_true(json_object_get(config, "allow_direct")) || json_is_true(json_object_get(config, "mirror_direct"));
+    bucket->is_mirror = json_is_object(json_object_get(config, "mirror"));
+    bucket->is_exclusive = store->conf->nats.mode == CONF_NATS_EMBEDDED && !bucket_config_has_origin(config);
+    bucket->is_clustered = !json_is_object(cluster) || json_object_get(cluster, "name") != NULL;
+    bucket->max_value_size = bucket_config_max_value_size(config);
+    bucket->marker_ttl_s = bucket_config_marker_ttl(config);
+    bucket->max_age_ms = (uint64_t)json_integer_value(json_object_get(config, "max_age")) / 1000000u;
+    snprintf(bucket->leader, sizeof(bucket->leader), "%s", text_or_empty(json_object_get(cluster, "leader")));
+    bucket->references = 1;
+    return bucket;
+}
+
+struct bucket *bucket_retain(struct bucket *bucket)
+{
+    bucket->references++;
+    return bucket;
+}
+
+void bucket_release(struct bucket *bucket)
+{
+    assert(bucket->references > 0);
+    if (--bucket->references > 0)
+        return;
+    group_release(bucket->group);
+    if (bucket->ledger != NULL)
+        ledger_release(bucket->ledger);
+    free(bucket); /* the first member of its block */
+}
+
+/* --- Waiting --------------------------------------------------------------------------------------- */
+
+static void remove_wait(struct bucket_wait *wait)
+{
+    struct bucket_entry *entry = wait->entry;
+
+    /* Of those who are being answered, the one before it is the last one then. */
+    if (entry->last_waited == wait)
+        entry->last_waited = entry->waiting == wait ? NULL : wait->previous;
+    DL_DELETE2(wait->entry->waiting, wait, previous, next);
+    wait->entry = NULL;
+    timer_stop(wait->store->timers, &wait->timer);
+}
+
+static void set_late(const struct bucket_wait *wait, struct error *error)
+{
+    error_set(error, ERROR_UNAVAILABLE,
+              "the bucket could not be looked up in time: %s; nothing was done, try again later",
+              request_trouble_text(&wait->entry->call.request));
+}
+
+static void on_wait_over(struct timer *timer)
+{
+    struct bucket_wait *wait = (struct bucket_wait *)((char *)timer - offsetof(struct bucket_wait, timer));
+    struct error error;
+
+    set_late(wait, &error);
+    remove_wait(wait);
+    wait->ready(wait->arg, NULL, &error);
+}
+
+/* --- Looking up ------------------------------------------------------------------------------------ */
+
+static void drop_entry(struct bucket_entry *entry)
+{
+    HASH_DEL(entry->store->buckets, entry);
+    jobs_remove(entry->store->jobs, &entry->answering);
+    if (entry->handle != NULL)
+        bucket_release(entry->handle);
+    free(entry);
+}
+
+static void start_look_up(struct bucket_entry *entry);
+
+static void finish_look_up(struct bucket_entry *entry)
+{
+    entry->is_looking_up = false;
+    if (entry->waiting != NULL)
+        start_look_up(entry);
+    else if (entry->handle == NULL)
+        drop_entry(entry);
+    else
+        entry->is_forgotten = entry->is_forgotten || entry->is_stale;
+}
+
+/*
+ * Answer those who waited when the look-up ended, a slice at a time. Those who came since wait for the next look-up: it
+ * still counts as looking up, since whoever is answered may forget the bucket or ask for it again.
+ */
+static bool run_answering(struct job *job)
+{
+    struct bucket_entry *entry = (struct bucket_entry *)((char *)job - offsetof(struct bucket_entry, answering));
+    bool has_failed = entry->failure.code != ERROR_NONE;
+
+    while (entry->last_waited != NULL) {
+        struct bucket_wait *wait = entry->waiting;
+        remove_wait(wait);
+        wait->ready(wait->arg, has_failed ? NULL : bucket_retain(entry->handle), has_failed ? &entry->failure : NULL);
+        if (entry->last_waited != NULL && jobs_slice_is_over(entry->store->jobs))
+            return true;
+    }
+    finish_look_up(entry);
+    return false;
+}
+
+static void answer_waiting(struct bucket_entry *entry)
+{
+    entry->last_waited = entry->waiting != NULL ? entry->waiting->previous : NULL; /* utlist: the head's is the tail */
+    if (run_answering(&entry->answering))
+        jobs_add(entry->store->jobs, &entry->answering, run_answering);
+}
+
+/* What all handles of the bucket share: writes that wait keep their place before those to come. False: out of memory.
+ */
+static bool share(struct bucket_entry *entry, const struct bucket *old, json_t *info)
+{
+    struct bucket *handle = entry->handle;
+    struct outcome_stream stream;
+
+    handle->group = old != NULL ? group_retain(old->group) : group_new(entry->store);
+    handle->ledger = old != NULL ? ledger_retain(old->ledger) : ledger_new(entry->store->jobs);
+    if (handle->group == NULL || handle->ledger == NULL)
+        return false;
+    bucket_read_stream(entry->store, info, &stream);
+    handle->keeper = stream.keeper;
+    ledger_note_stream(handle->ledger, &stream);
+    return true;
+}
+
+static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct bucket_entry *entry = arg;
+    struct bucket *old = entry->handle;
+
+    (void)err_code;
+    if (entry->is_stale && entry->waiting != NULL) {
+        start_look_up(entry);
+        return;
+    }
+    entry->handle = NULL;
+    entry->is_forgotten = false;
+    entry->failure.code = ERROR_NONE;
+    if (answer != NULL) {
+        entry->handle = make_handle(entry->store, entry->name, answer);
+        if (entry->handle != NULL && !share(entry, old, answer)) {
+            bucket_release(entry->handle);
+            entry->handle = NULL;
+        }
+        entry->looked_up_ms = uv_now(entry->store->loop);
+        if (entry->handle == NULL)
+            error_set(&entry->failure, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
+        error_set(&entry->failure, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\"; bucket.create makes one",
+                  entry->name);
+    } else {
+        entry->failure = *error;
+        entry->handle = old; /* maybe it is there all the same */
+        entry->is_forgotten = true;
+        old = NULL;
+    }
+    if (old != NULL)
+        bucket_release(old);
+    answer_waiting(entry);
+}
+
+/* Every one who waits has a deadline of its own, so the look-up itself may take as long as any call. */
+static void start_look_up(struct bucket_entry *entry)
+{
+    struct store *store = entry->store;
+    char stream[KV_STREAM_BYTES];
+
+    entry->is_looking_up = true;
+    entry->is_stale = false;
+    snprintf(stream, sizeof(stream), "KV_%s", entry->name);
+    entry->call.request.limit = &store->look_ups;
+    entry->call.request.owner = entry->waiting != NULL ? entry->waiting->owner : NULL;
+    jetstream_call(&store->jetstream, &entry->call, "STREAM.INFO", stream, NULL,
+                   uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_looked_up, entry);
+}
+
+/* Nobody uses what its handles share. */
+static bool is_idle(const struct bucket_entry *entry)
+{
+    return !entry->is_looking_up && entry->waiting == NULL && entry->handle->references == 1 &&
+           !ledger_is_shared(entry->handle->ledger);
+}
+
+/*
+ * Makes room: the buckets that were met first go. One that is in use stays: with it would go which of its keys are in
+ * doubt, and which writes wait. uthash keeps the order of insertion.
+ */
+static void evict(struct store *store)
+{
+    struct bucket_entry *entry, *next;
+
+    HASH_ITER(hh, store->buckets, entry, next)
+    {
+        if (HASH_COUNT(store->buckets) < ENTRIES_MAX)
+            return;
+        if (is_idle(entry))
+            drop_entry(entry);
+    }
+}
+
+static struct bucket_entry *find_entry(const struct store *store, const char *name)
+{
+    struct bucket_entry *entry = NULL;
+
+    HASH_FIND_STR(store->buckets, name, entry);
+    return entry;
+}
+
+const struct bucket *bucket_find_known(const struct store *store, const char *name)
+{
+    const struct bucket_entry *entry = find_entry(store, name);
+
+    return entry != NULL && !entry->is_forgotten ? entry->handle : NULL;
+}
+
+static struct bucket_entry *add_entry(struct store *store, const char *name)
+{
+    struct bucket_entry *entry = calloc(1, sizeof(*entry));
+
+    if (entry == NULL)
+        return NULL;
+    if (HASH_COUNT(store->buckets) >= ENTRIES_MAX)
+        evict(store);
+    entry->store = store;
+    snprintf(entry->name, sizeof(entry->name), "%s", name);
+    HASH_ADD_STR(store->buckets, name, entry);
+    return entry;
+}
+
+void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, const void *owner,
+                 uint64_t deadline_ms, bucket_ready_fn *ready, void *arg)
+{
+    struct bucket_entry *entry = find_entry(store, name);
+    struct error error;
+
+    if (entry == NULL && (entry = add_entry(store, name)) == NULL) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        ready(arg, NULL, &error);
+        return;
+    }
+    if (entry->handle != NULL && !entry->is_forgotten && !entry->is_looking_up &&
+        uv_now(store->loop) - entry->looked_up_ms < (uint64_t)store->conf->buckets.handle_ttl_s * 1000) {
+        ready(arg, bucket_retain(entry->handle), NULL);
+        return;
+    }
+    wait->store = store;
+    wait->owner = owner;
+    wait->ready = ready;
+    wait->arg = arg;
+    wait->entry = entry;
+    DL_APPEND2(entry->waiting, wait, previous, next);
+    timer_start(store->timers, &wait->timer, deadline_ms, on_wait_over);
+    if (!entry->is_looking_up)
+        start_look_up(entry);
+}
+
+void bucket_wait_cancel(struct bucket_wait *wait)
+{
+    if (wait->entry != NULL)
+        remove_wait(wait);
+}
+
+void bucket_forget(struct store *store, const char *name)
+{
+    struct bucket_entry *entry = find_entry(store, name);
+
+    if (entry == NULL)
+        return;
+    if (entry->is_looking_up)
+        entry->is_stale = true;
+    else
+        entry->is_forgotten = true;
+}
+
+size_t bucket_fail_waiting(struct store *store)
+{
+    struct bucket_entry *entry, *next;
+    struct error error;
+    size_t count = 0;
+
+    error_set(&error, ERROR_UNAVAILABLE, "the daemon ends");
+    HASH_ITER(hh, store->buckets, entry, next)
+    {
+        while (entry->waiting != NULL) {
+            struct bucket_wait *wait = entry->waiting;
+            remove_wait(wait);
+            wait->ready(wait->arg, NULL, &error);
+            count++;
+        }
+    }
+    return count;
+}
+
+void bucket_forget_all(struct store *store)
+{
+    struct bucket_entry *entry, *next;
+
+    HASH_ITER(hh, store->buckets, entry, next)
+    {
+        if (entry->is_looking_up)
+            jetstream_cancel(&entry->call);
+        drop_entry(entry);
+    }
+}

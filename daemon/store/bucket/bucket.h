@@ -1,0 +1,103 @@
+/*
+ * bucket: handles of buckets, with what must be known to read and write them.
+ *
+ * Used by read, write and admin. A handle is looked up once with the stream's
+ * info and trusted for buckets.handle_ttl; many callers who ask for an unknown one
+ * at the same time cause one look-up. It is dropped when the daemon changes the
+ * bucket, and when an answer shows that somebody else has.
+ */
+#ifndef DAEMON_STORE_BUCKET_H
+#define DAEMON_STORE_BUCKET_H
+
+#include "daemon/nats/kv.h"
+#include "daemon/store/write/ledger.h"
+#include "daemon/store/store.h"
+
+struct bucket {
+    const char *name;
+    const char *origin;     /* the bucket that is written to: of a mirror the one that it copies */
+    const char *stream;     /* "KV_b" */
+    const char *prefix;     /* of the subjects that its keys are stored under: "$KV.b." */
+    const char *put_prefix; /* of the subjects to publish to: another one for a mirror */
+    unsigned history;
+    unsigned replicas;
+    bool allows_ttl;        /* TTL per key */
+    bool allows_atomic;     /* atomic batches */
+    bool allows_direct;     /* direct gets */
+    bool is_mirror;         /* written to through the bucket that it copies */
+    bool is_exclusive;      /* of the embedded server, and not fed from others: only this daemon writes to it */
+    bool is_clustered;      /* nobody knows which server reads it */
+    int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
+    uint64_t max_age_ms;    /* of every message; 0: for ever */
+    int64_t marker_ttl_s;   /* after which delete markers go; 0: they stay */
+
+    /* Shared by the handles of one bucket: */
+    struct group *group; /* commits its writes */
+    struct ledger *ledger;
+
+    /* private */
+    uint64_t keeper; /* of its ids, as the look-up told it; 0: the connection's server, or nobody knows */
+    char leader[64]; /* the server that leads the stream; "": nobody knows */
+    unsigned references;
+};
+
+typedef void bucket_ready_fn(void *arg, struct bucket *bucket, const struct error *error);
+
+/* One who waits for a handle. The owner embeds it, zeroed; the memory lives until ready was called. */
+struct bucket_wait {
+    struct bucket_wait *next;
+    struct bucket_wait *previous;
+    struct timer timer;
+    struct store *store;
+    const void *owner;
+    struct bucket_entry *entry; /* NULL: waits for nothing */
+    bucket_ready_fn *ready;
+    void *arg;
+};
+
+/*
+ * Finds the handle of a bucket whose name is well-formed. ready is called once, maybe from
+ * within: with a handle that the callee must bucket_release, or with an error. owner is the identity of the session
+ * that it is for, or NULL: look-ups of different owners take turns.
+ */
+void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, const void *owner,
+                 uint64_t deadline_ms, bucket_ready_fn *ready, void *arg);
+
+/* Waits no longer; ready is not called. Does nothing when it was called already. */
+void bucket_wait_cancel(struct bucket_wait *wait);
+
+struct bucket *bucket_retain(struct bucket *bucket);
+void bucket_release(struct bucket *bucket);
+
+/* Reads the state of a bucket's stream from an answer of STREAM.INFO. All members are 0 if the bucket is a mirror. */
+void bucket_read_stream(const struct store *store, json_t *info, struct outcome_stream *stream);
+
+/* A message of the bucket was stored under this sequence. */
+void bucket_note_sequence(const struct store *store, struct bucket *bucket, uint64_t sequence);
+
+/* The same, as far as it is known without asking. */
+struct outcome_stream bucket_stream(const struct store *store, const struct bucket *bucket);
+
+/* The keeper of the stream's ids that answers on the present connection; 0: the connection does not tell. */
+uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket);
+
+/*
+ * After a direct read had no responders for the nth time on end: whether to ask again at once, and not to look the
+ * bucket up, for which its stream needs a leader. After the loss of a server the other replicas answer in a moment.
+ */
+static inline bool bucket_may_have_responders(const struct bucket *bucket, unsigned times)
+{
+    return bucket->replicas > 1 && times % 4 != 0;
+}
+
+/* What was found when the bucket was looked up last, borrowed until the loop goes on; or NULL. */
+const struct bucket *bucket_find_known(const struct store *store, const char *name);
+
+/* The next bucket_open looks the bucket up anew. Handles in use stay as they are. */
+void bucket_forget(struct store *store, const char *name);
+void bucket_forget_all(struct store *store);
+
+/* Fails everybody who waits for a handle: when the daemon ends. Answers how many there were. */
+size_t bucket_fail_waiting(struct store *store);
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * compact_schedule: begins the compactions of buckets that have a marker_ttl.
+ *
+ * Used by write and txn. A daemon that deletes keys of such a bucket compacts it every marker_ttl, but at least once an
+ * hour, until the last of these markers was old enough.
+ *
+ * Markers have no TTL of their own (Nats-TTL). If the server removed a marker by its TTL, nothing would tell up to
+ * which revision deletions are missing. And if the server was killed then, the deleted value would be back: see compact
+ * and remains.
+ */
+#ifndef DAEMON_STORE_COMPACT_SCHEDULE_H
+#define DAEMON_STORE_COMPACT_SCHEDULE_H
+
+#include "daemon/store/bucket/bucket.h"
+#include "daemon/store/store.h"
+
+/* Note that a key of the bucket was deleted. Cheap. */
+void compact_schedule_note_delete(struct store *store, const struct bucket *bucket);
+
+/* End the scheduled compactions, and begin no more: at the end of the daemon. */
+void compact_schedule_end_all(struct store *store);
+
+#endif

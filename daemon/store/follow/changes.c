@@ -1,0 +1,104 @@
+/* Changes of a bucket that its stream does not tell: purges, new settings, its removal. */
+#include "daemon/store/follow/local_copy_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The changes of one bucket. */
+struct replica_change {
+    UT_hash_handle hh; /* by the bucket's name */
+    unsigned under_way;
+    /*
+     * Number of the connection on which an unanswered change may still be carried out; 0: none. Later answers of the
+     * server are no proof: STREAM.INFO was seen to overtake a purge.
+     */
+    uint64_t doubtful_on;
+    char bucket[];
+};
+
+static struct replica_change *find_change(const struct store *store, const char *bucket)
+{
+    struct replica_change *change = NULL;
+
+    if (store->changes != NULL)
+        HASH_FIND_STR(store->changes, bucket, change);
+    return change;
+}
+
+static void drop_change(struct store *store, struct replica_change *change)
+{
+    HASH_DEL(store->changes, change);
+    free(change);
+}
+
+bool replica_is_changing(const struct replica *replica)
+{
+    return replica->store->uncounted_changes > 0 || find_change(replica->store, replica->name) != NULL;
+}
+
+void replica_begin_change(struct store *store, const char *bucket)
+{
+    struct replica_change *change = find_change(store, bucket);
+
+    if (change == NULL) {
+        size_t bytes = strlen(bucket) + 1;
+        change = calloc(1, sizeof(*change) + bytes);
+        if (change == NULL) {
+            store->uncounted_changes++;
+            return;
+        }
+        memcpy(change->bucket, bucket, bytes);
+        HASH_ADD_STR(store->changes, bucket, change);
+    }
+    change->under_way++;
+}
+
+void replica_end_change(struct store *store, const char *bucket, bool is_known)
+{
+    struct replica_change *change = find_change(store, bucket);
+    struct replica *replica = replica_find(store, bucket);
+
+    if (change == NULL || change->under_way == 0) {
+        store->uncounted_changes--;
+    } else {
+        change->under_way--;
+        if (!is_known)
+            change->doubtful_on = link_number(store->link);
+        if (change->under_way == 0 && change->doubtful_on == 0)
+            drop_change(store, change);
+    }
+    if (replica != NULL)
+        replica_distrust(replica);
+}
+
+/* replica: of the change's bucket, or NULL. */
+static void end_doubt_if_closed(struct store *store, struct replica_change *change, struct replica *replica)
+{
+    bool is_of_earlier = change->doubtful_on != 0 && change->doubtful_on != link_number(store->link);
+
+    if (!is_of_earlier || !link_earlier_are_closed(store->link, change->doubtful_on))
+        return;
+    change->doubtful_on = 0;
+    if (change->under_way == 0)
+        drop_change(store, change);
+    if (replica != NULL)
+        replica_distrust(replica);
+}
+
+void replica_end_doubt(struct replica *replica)
+{
+    struct replica_change *change = find_change(replica->store, replica->name);
+
+    if (change != NULL)
+        end_doubt_if_closed(replica->store, change, replica);
+}
+
+void replica_end_doubtful_changes(struct store *store)
+{
+    struct replica_change *change, *next;
+
+    HASH_ITER(hh, store->changes, change, next)
+    {
+        end_doubt_if_closed(store, change, replica_find(store, change->bucket));
+    }
+}

@@ -1,0 +1,575 @@
+#include "daemon/store/follow/feed.h"
+
+#include "daemon/base/log.h"
+#include "daemon/nats/consumer.h"
+#include "daemon/store/bucket/settings.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the server may have on its way to us at a time; the next pull is sent when half of it has come. */
+#define PULL_MESSAGES   1000u
+#define PULL_EXPIRES_NS 300000000000LL
+
+/*
+ * Heartbeats of an exclusive feed. Deliveries of our own server are lost only with the connection, which has pings of
+ * its own, and answers from memory do not depend on when the feed was heard. With watches.heartbeat (2 s) a thousand
+ * buckets would wake the daemon and the server five hundred times a second. The server accepts up to half of
+ * PULL_EXPIRES_NS.
+ */
+#define EXCLUSIVE_HEARTBEAT_MS 120000u
+
+/* How many heartbeats, watches.heartbeat apart, an exclusive feed asks for when it misses a message. */
+#define CLOSE_HEARTBEATS 5u
+
+/* How long the server keeps a consumer that nobody pulls from. */
+#define INACTIVE_THRESHOLD_NS 60000000000LL
+
+/* A cluster must say so often in a row, each time after a backoff, that there is no such stream: see jetstream_call. */
+#define NOT_FOUND_TIMES 4u
+
+/* A replicated stream is set back if this many answers in a row have a last sequence below the position. */
+#define BEHIND_TIMES 4u
+
+/* So often within a minute somebody else takes a consumer of this name away: then it is two daemons that have one name.
+ */
+#define THEFTS_MAX 2u
+
+static struct feed *feed_of(struct request *request)
+{
+    return (struct feed *)((char *)request - offsetof(struct feed, request));
+}
+
+static enum link_publish_result publish(struct feed *feed, const char *verb, bool with_consumer, const char *body)
+{
+    char subject[512];
+
+    snprintf(subject, sizeof(subject), "%s.%s.%s%s%s", feed->store->jetstream.prefix, verb, feed->bucket->stream,
+             with_consumer ? "." : "", with_consumer ? feed->consumer : "");
+    return request_publish(&feed->request, subject, NULL, 0, body, strlen(body));
+}
+
+/* The next step of making the consumer. */
+static enum request_verdict step(struct feed *feed, enum feed_phase phase, const char *verb, const char *body)
+{
+    feed->phase = phase;
+    if (publish(feed, verb, true, body) == LINK_PUBLISHED)
+        return REQUEST_MORE;
+    request_retry_reason(&feed->request, REQUEST_CONGESTED);
+    return REQUEST_RETRY;
+}
+
+/* The consumer is of no use any more: it is made anew after a backoff. */
+static enum request_verdict lose(struct feed *feed, enum request_trouble trouble)
+{
+    feed->phase = FEED_BROKEN;
+    request_again(&feed->request, trouble);
+    return REQUEST_DONE;
+}
+
+/* --- The stream ------------------------------------------------------------------------------------ */
+
+static enum link_publish_result send_feed(struct request *request, unsigned attempt)
+{
+    struct feed *feed = feed_of(request);
+
+    if (attempt > 1 && feed->is_placed)
+        feed->resyncs++;
+    feed->known_last = 0; /* of a server that may be another one by now */
+    feed->phase = FEED_ASKING;
+    request->patience_ms = 0;
+    return publish(feed, "STREAM.INFO", false, "");
+}
+
+static void end(struct feed *feed, const struct error *error)
+{
+    feed_stop(feed);
+    feed->ops->ended(feed->arg, error);
+}
+
+/* An answer with an error: tried again for ever, unless the bucket is gone. */
+static enum request_verdict take_failure(struct feed *feed, const struct jetstream_error *failure)
+{
+    struct error error;
+
+    bool is_gone = failure->err_code == JETSTREAM_STREAM_NOT_FOUND &&
+                   (feed->store->jetstream.cluster[0] == '\0' || ++feed->not_found >= NOT_FOUND_TIMES);
+    if (is_gone) {
+        bucket_forget(feed->store, feed->bucket->name);
+        error_set(&error, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\" (any more)", feed->bucket->name);
+        end(feed, &error);
+        return REQUEST_DONE;
+    }
+    jetstream_set_error(&error, failure);
+    if (jetstream_healable(failure) == REQUEST_NO_TROUBLE && feed->error.code == ERROR_NONE)
+        log_warning("bucket %s cannot be followed: %s; trying again", feed->bucket->name, error.message);
+    feed->error = error;
+    request_retry_reason(&feed->request, REQUEST_NO_LEADER);
+    return REQUEST_RETRY;
+}
+
+void feed_read_info(json_t *answer, struct feed_info *info)
+{
+    json_t *config = json_object_get(answer, "config");
+    json_t *state = json_object_get(answer, "state");
+    bool can_expire = json_integer_value(json_object_get(config, "max_age")) > 0 ||
+                      json_is_true(json_object_get(config, "allow_msg_ttl"));
+
+    info->first_sequence = (uint64_t)json_integer_value(json_object_get(state, "first_seq"));
+    info->last_sequence = (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
+    const char *last = json_string_value(json_object_get(state, "last_ts"));
+    info->last_us = last != NULL ? kv_parse_time_us(last) : 0;
+    info->subjects = (uint64_t)json_integer_value(json_object_get(state, "num_subjects"));
+    info->bytes = (uint64_t)json_integer_value(json_object_get(state, "bytes"));
+    info->replicas = (unsigned)json_integer_value(json_object_get(config, "num_replicas"));
+    info->max_age_us = json_integer_value(json_object_get(config, "max_age")) / 1000;
+    info->has_origin = bucket_config_has_origin(config);
+    info->expires_silently =
+        can_expire && json_integer_value(json_object_get(config, "subject_delete_marker_ttl")) == 0;
+}
+
+void feed_batch_note(struct feed_batch *batch, const struct message *message, uint64_t sequence)
+{
+    const char *id = message_header(message, KV_HEADER_BATCH_ID);
+    uint64_t hash = id != NULL ? hash_bytes(id, strlen(id)) : 0;
+
+    if (id == NULL || message_header(message, KV_HEADER_BATCH_COMMIT) != NULL)
+        batch->from = 0;
+    else if (batch->from == 0 || hash != batch->id)
+        batch->from = sequence;
+    batch->id = hash;
+}
+
+static enum request_verdict make_consumer(struct feed *feed)
+{
+    /* What an earlier run, or the last connection, has left. */
+    return step(feed, FEED_REMOVING, "CONSUMER.DELETE", "");
+}
+
+/* --- A server that comes back older ---------------------------------------------------------------- */
+
+static uint64_t keeper_in(const struct feed *feed, json_t *info)
+{
+    struct outcome_stream stream;
+
+    bucket_read_stream(feed->store, info, &stream);
+    return stream.keeper;
+}
+
+/*
+ * A server that lost what it had not synced, or a backup that was put in its place, has fewer messages than were told;
+ * written to, it has others under the same sequences. One that has run all the time has not.
+ */
+static bool may_be_set_back(struct feed *feed, json_t *info)
+{
+    feed->met_keeper = keeper_in(feed, info);
+    bool is_same = feed->keeper != 0 && feed->keeper == feed->met_keeper;
+    return !is_same && feed->position > 0;
+}
+
+static enum request_verdict compare_position(struct feed *feed)
+{
+    char body[48];
+
+    snprintf(body, sizeof(body), "{\"seq\":%" PRIu64 "}", feed->position);
+    feed->phase = FEED_COMPARING;
+    if (publish(feed, "STREAM.MSG.GET", false, body) == LINK_PUBLISHED)
+        return REQUEST_MORE;
+    request_retry_reason(&feed->request, REQUEST_CONGESTED);
+    return REQUEST_RETRY;
+}
+
+/* Compares the stored message at the position with the delivered one. If they differ, all keys are reconciled. */
+static enum request_verdict take_position(struct feed *feed, json_t *answer)
+{
+    const char *time = json_string_value(json_object_get(json_object_get(answer, "message"), "time"));
+    /* Our own server syncs each write: what is missing there was overwritten since. */
+    bool is_overwritten = time == NULL && feed->store->conf->nats.mode == CONF_NATS_EMBEDDED;
+
+    if (!is_overwritten && (time == NULL || feed->position_us == 0 || kv_parse_time_us(time) != feed->position_us))
+        feed->is_in_question = true;
+    feed->question_us = feed->position_us != 0 ? feed->position_us : INT64_MAX;
+    feed->keeper = feed->met_keeper;
+    return make_consumer(feed);
+}
+
+/* --- Meeting the stream ----------------------------------------------------------------------------- */
+
+static enum request_verdict take_info(struct feed *feed, json_t *answer)
+{
+    const char *created = json_string_value(json_object_get(answer, "created"));
+    bool is_met = feed->created[0] != '\0';
+
+    if (created == NULL)
+        created = "?";
+    feed->not_found = 0;
+    feed_read_info(answer, &feed->info);
+    bool is_behind = feed->is_placed && feed->info.last_sequence < feed->position;
+    bool is_other = is_met && strcmp(created, feed->created) != 0;
+    /* Of several replicas a leader that was deposed may have answered. */
+    feed->behind = is_behind ? feed->behind + 1 : 0;
+    if (is_behind && !is_other && feed->info.replicas > 1 && feed->behind < BEHIND_TIMES) {
+        request_retry_reason(&feed->request, REQUEST_NO_LEADER);
+        return REQUEST_RETRY;
+    }
+    bool is_anew = is_other || (is_met && is_behind);
+    snprintf(feed->created, sizeof(feed->created), "%s", created);
+    if (feed->is_placed && !is_anew) {
+        if (may_be_set_back(feed, answer))
+            return compare_position(feed);
+        feed->keeper = feed->met_keeper;
+        return make_consumer(feed);
+    }
+    feed->keeper = keeper_in(feed, answer);
+    if (is_anew)
+        log_warning("bucket %s was made anew", feed->bucket->name);
+    feed->is_placed = false;
+    feed->is_in_question = false;
+    feed->position = 0;
+    feed->batch = (struct feed_batch){0};
+    feed->phase = FEED_HELD;
+    request_park(&feed->request);
+    feed->ops->begin(feed->arg, is_anew);
+    return REQUEST_DONE; /* it may be over, or going on */
+}
+
+bool feed_is_of(const struct feed *feed, json_t *answer)
+{
+    const char *created = json_string_value(json_object_get(answer, "created"));
+
+    return created != NULL && strcmp(created, feed->created) == 0;
+}
+
+void feed_look(struct feed *feed)
+{
+    if (feed_is_live(feed))
+        lose(feed, REQUEST_NO_LEADER);
+}
+
+void feed_go(struct feed *feed, const struct feed_place *place)
+{
+    feed->position = place->sequence;
+    feed->position_us = place->stored_us;
+    feed->batch = place->batch;
+    feed->is_placed = true;
+    if (feed->phase != FEED_HELD)
+        return;
+    request_listen(&feed->request, feed->store->conf->calls.attempt_timeout_ms);
+    if (make_consumer(feed) != REQUEST_MORE)
+        request_again(&feed->request, REQUEST_CONGESTED);
+}
+
+/* --- The consumer ---------------------------------------------------------------------------------- */
+
+/* Allow more time for the answer: to create the consumer, the server counts the keys. */
+static void expect_long_answer(struct feed *feed)
+{
+    struct request *request = &feed->request;
+    unsigned patience_ms = consumer_patience_ms(feed->info.subjects);
+
+    request->patience_ms = patience_ms;
+    if (request->state == REQUEST_LISTENING)
+        request_listen(request, feed->store->conf->calls.attempt_timeout_ms + patience_ms);
+}
+
+static enum request_verdict create_consumer(struct feed *feed)
+{
+    char filter[KV_PREFIX_BYTES + 2];
+
+    snprintf(filter, sizeof(filter), "%s>", feed->bucket->prefix);
+    json_t *body =
+        json_pack("{s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:i, s:b}}", "stream_name", feed->bucket->stream,
+                  "config", "name", feed->consumer, "deliver_policy", "by_start_sequence", "opt_start_seq",
+                  (json_int_t)(feed->position + 1), "ack_policy", "none", "replay_policy", "instant", "filter_subject",
+                  filter, "inactive_threshold", (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1);
+    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    enum request_verdict verdict = REQUEST_RETRY;
+
+    json_decref(body);
+    if (text != NULL)
+        verdict = step(feed, FEED_CREATING, "CONSUMER.CREATE", text);
+    free(text);
+    expect_long_answer(feed);
+    return verdict;
+}
+
+static unsigned heartbeat_ms(const struct feed *feed)
+{
+    return feed_is_exclusive(feed, feed->store->conf) ? EXCLUSIVE_HEARTBEAT_MS
+                                                      : feed->store->conf->watches.heartbeat_ms;
+}
+
+/* Wait for messages and heartbeats. */
+static void listen_on(struct feed *feed)
+{
+    request_listen(&feed->request, feed_silence_ms(heartbeat_ms(feed)));
+}
+
+static bool pull(struct feed *feed, unsigned messages, long long expires_ns, unsigned beat_ms)
+{
+    char body[160];
+
+    snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}", messages,
+             consumer_pull_bytes(feed->store->link), expires_ns, beat_ms * 1000000ll);
+    if (publish(feed, "CONSUMER.MSG.NEXT", true, body) != LINK_PUBLISHED)
+        return false;
+    feed->pulled += messages;
+    return true;
+}
+
+/* Asks for more: within the limits of bytes and messages it comes as it is written. */
+static bool pull_more(struct feed *feed)
+{
+    return pull(feed, PULL_MESSAGES, PULL_EXPIRES_NS, heartbeat_ms(feed));
+}
+
+static void pull_if_low(struct feed *feed)
+{
+    if (feed->pulled <= PULL_MESSAGES / 2 && !pull_more(feed))
+        lose(feed, REQUEST_CONGESTED);
+}
+
+static bool misses_messages(const struct feed *feed)
+{
+    return feed->phase == FEED_LIVE && feed->position < feed->known_last;
+}
+
+/*
+ * The stream has had messages after the position that did not come. An exclusive feed asks for heartbeats, with a pull
+ * that ends soon. If heartbeats come without the messages, these are gone. If none comes, the consumer is recreated.
+ */
+static void listen_closely(struct feed *feed)
+{
+    unsigned beat_ms = feed->store->conf->watches.heartbeat_ms;
+
+    if (!feed_is_exclusive(feed, feed->store->conf))
+        return;
+    if (pull(feed, 1, CLOSE_HEARTBEATS * beat_ms * 1000000ll, beat_ms))
+        request_listen(&feed->request, feed_silence_ms(beat_ms));
+    else
+        lose(feed, REQUEST_CONGESTED);
+}
+
+void feed_note_last(struct feed *feed, const struct feed_info *info)
+{
+    if (info->last_sequence <= feed->known_last)
+        return;
+    feed->known_last = info->last_sequence;
+    feed->known_last_us = info->last_us;
+    feed->idle_beats = 0;
+    if (misses_messages(feed))
+        listen_closely(feed);
+}
+
+/* The last messages are gone, and with them maybe the end of the batch that came last. */
+static void move_on(struct feed *feed, uint64_t position, int64_t stored_us)
+{
+    feed->position = position;
+    feed->position_us = stored_us;
+    feed->batch.from = 0;
+}
+
+/* That all was told is certain where the consumer's server has what the leader has. */
+static void note_caught_up(struct feed *feed, bool is_idle)
+{
+    feed->heard_ms = store_boot_ms();
+    if (feed->phase != FEED_CATCHING_UP)
+        return;
+    if (feed->info.replicas > 1 && feed->position < feed->info.last_sequence && !is_idle)
+        return;
+    feed->phase = FEED_LIVE;
+    feed->live_on = link_number(feed->store->link);
+    feed->error.code = ERROR_NONE;
+    if (feed->position < feed->info.last_sequence)
+        move_on(feed, feed->info.last_sequence, feed->info.last_us);
+    request_settle(&feed->request);
+    bool is_in_question = feed->is_in_question;
+    feed->is_in_question = false;
+    feed->ops->caught_up(feed->arg, is_in_question);
+}
+
+static enum request_verdict take_created(struct feed *feed, json_t *answer)
+{
+    feed->phase = FEED_CATCHING_UP;
+    feed->consumer_sequence = 0;
+    feed->pulled = 0;
+    listen_on(feed);
+    if (!pull_more(feed))
+        return lose(feed, REQUEST_CONGESTED);
+    if (json_integer_value(json_object_get(answer, "num_pending")) == 0)
+        note_caught_up(feed, false);
+    return REQUEST_DONE; /* it may have been stopped */
+}
+
+static enum request_verdict take_answer(struct feed *feed, const struct message *message)
+{
+    json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
+    struct jetstream_error failure = {.description = "the answer is not JSON"};
+    enum request_verdict verdict;
+
+    bool has_failed = answer != NULL && jetstream_get_error(answer, &failure);
+    if (feed->phase == FEED_REMOVING && answer != NULL)
+        verdict = create_consumer(feed); /* it may not have been there */
+    else if (feed->phase == FEED_COMPARING && (!has_failed || failure.err_code == JETSTREAM_MESSAGE_NOT_FOUND))
+        verdict = take_position(feed, answer);
+    else if (answer == NULL || has_failed)
+        verdict = take_failure(feed, &failure);
+    else
+        verdict = feed->phase == FEED_ASKING ? take_info(feed, answer) : take_created(feed, answer);
+    json_decref(answer);
+    return verdict;
+}
+
+/* --- What the consumer says ------------------------------------------------------------------------ */
+
+/*
+ * Two daemons with one name take the consumer away from each other. This one then takes a name that is
+ * its own for as long as it runs.
+ */
+static void note_theft(struct feed *feed)
+{
+    uint64_t now_ms = uv_now(feed->store->loop);
+
+    feed->thefts = now_ms - feed->theft_ms < 60000 ? feed->thefts + 1 : 1;
+    feed->theft_ms = now_ms;
+    if (feed->thefts < THEFTS_MAX || strcmp(feed->consumer, feed->store->name) != 0)
+        return;
+    log_warning("bucket %s: the consumer %s was removed %u times; if another daemon has this name too, set nats.name",
+                feed->bucket->name, feed->consumer, feed->thefts);
+    snprintf(feed->consumer, sizeof(feed->consumer), "%s-%.12s", feed->store->name, link_unique_id(feed->store->link));
+}
+
+/* Nothing comes of what is behind the position. */
+static void note_idle(struct feed *feed)
+{
+    if (!misses_messages(feed) || ++feed->idle_beats < 2)
+        return;
+    move_on(feed, feed->known_last, feed->known_last_us);
+    feed->ops->caught_up(feed->arg, false);
+}
+
+static enum request_verdict take_status(struct feed *feed, struct message *message, unsigned status)
+{
+    const char *text = message_status_text(message);
+    const char *pending = message_header(message, "Nats-Pending-Messages");
+    const char *last = message_header(message, KV_HEADER_LAST_CONSUMER);
+
+    if (status == 100) {
+        if (last != NULL && strtoull(last, NULL, 10) != feed->consumer_sequence)
+            return lose(feed, REQUEST_NO_ANSWER); /* what was delivered last got lost */
+        request_heard(&feed->request, uv_now(feed->store->loop));
+        note_caught_up(feed, true);
+        note_idle(feed);
+        return REQUEST_DONE;
+    }
+    if (pending != NULL) { /* a pull is over: so many it did not bring */
+        unsigned long count = strtoul(pending, NULL, 10);
+        feed->pulled = count < feed->pulled ? feed->pulled - (unsigned)count : 0;
+        listen_on(feed);
+        pull_if_low(feed);
+        if (misses_messages(feed))
+            listen_closely(feed);
+        return REQUEST_DONE;
+    }
+    if (strcmp(text, "Consumer Deleted") == 0)
+        note_theft(feed);
+    log_debug("bucket %s: the consumer says %u %s", feed->bucket->name, status, text);
+    return lose(feed, REQUEST_NO_LEADER);
+}
+
+static enum request_verdict take_reply(struct request *request, unsigned attempt, struct message *message)
+{
+    struct feed *feed = feed_of(request);
+    unsigned status;
+
+    if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK) || feed->phase == FEED_HELD || feed->phase == FEED_BROKEN)
+        return REQUEST_MORE; /* of an attempt that was given up */
+    status = message_status(message);
+    if (feed->phase >= FEED_CATCHING_UP)
+        return status != 0 ? take_status(feed, message, status) : REQUEST_MORE;
+    return take_answer(feed, message);
+}
+
+static void take_delivery(struct feed *feed, struct message *message, const struct kv_delivery *delivery)
+{
+    struct kv_entry entry;
+
+    if (feed->phase < FEED_CATCHING_UP)
+        return; /* of a consumer that was given up */
+    if (delivery->consumer_sequence != feed->consumer_sequence + 1) {
+        lose(feed, REQUEST_NO_ANSWER);
+        return;
+    }
+    feed->consumer_sequence++;
+    request_heard(&feed->request, uv_now(feed->store->loop));
+    feed->idle_beats = 0;
+    feed->position = delivery->stream_sequence;
+    /* The pull that asked for heartbeats is over with the message that was missed, and sends none any more. */
+    if (feed->request.silence_ms < feed_silence_ms(heartbeat_ms(feed)) && !misses_messages(feed) &&
+        feed->phase == FEED_LIVE)
+        listen_on(feed);
+    feed->position_us = delivery->created_us;
+    feed_batch_note(&feed->batch, message, delivery->stream_sequence);
+    if (kv_read_entry(message, message->subject, feed->bucket->prefix, delivery->stream_sequence, delivery->created_us,
+                      &entry))
+        feed->ops->entry(feed->arg, &entry);
+    if (feed->pulled > 0)
+        feed->pulled--;
+    pull_if_low(feed);
+    if (delivery->pending == 0 && feed->phase >= FEED_CATCHING_UP)
+        note_caught_up(feed, false);
+}
+
+bool feed_take_message(struct store *store, struct message *message)
+{
+    struct kv_delivery delivery;
+    struct feed *feed = NULL;
+
+    if (store->feeds == NULL || message->reply == NULL || !kv_read_delivery(message, &delivery))
+        return false;
+    HASH_FIND(hh, store->feeds, delivery.stream, delivery.stream_length, feed);
+    if (feed == NULL || strlen(feed->consumer) != delivery.consumer_length ||
+        memcmp(feed->consumer, delivery.consumer, delivery.consumer_length) != 0)
+        return false;
+    take_delivery(feed, message, &delivery);
+    return true;
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+static void fail_feed(struct request *request, const struct error *error)
+{
+    end(feed_of(request), error);
+}
+
+static const struct request_ops feed_request_ops = {.send = send_feed, .reply = take_reply, .fail = fail_feed};
+
+void feed_start(struct store *store, struct feed *feed, struct bucket *bucket, const struct feed_ops *ops, void *arg)
+{
+    feed->store = store;
+    feed->bucket = bucket;
+    feed->ops = ops;
+    feed->arg = arg;
+    feed->phase = FEED_ASKING;
+    snprintf(feed->consumer, sizeof(feed->consumer), "%s", store->name);
+    HASH_ADD_KEYPTR(hh, store->feeds, bucket->stream, strlen(bucket->stream), feed);
+    request_start(&store->requests, &feed->request, &feed_request_ops, UINT64_MAX);
+}
+
+void feed_stop(struct feed *feed)
+{
+    char subject[512];
+
+    if (feed->phase == FEED_STOPPED)
+        return;
+    if (feed->phase >= FEED_CREATING) {
+        snprintf(subject, sizeof(subject), "%s.CONSUMER.DELETE.%s.%s", feed->store->jetstream.prefix,
+                 feed->bucket->stream, feed->consumer);
+        link_publish(feed->store->link, subject, NULL, NULL, 0, "", 0);
+    }
+    feed->phase = FEED_STOPPED;
+    request_end(&feed->request);
+    HASH_DEL(feed->store->feeds, feed);
+}

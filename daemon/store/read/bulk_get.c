@@ -1,0 +1,476 @@
+#include "daemon/store/write/bulk.h"
+
+#include "daemon/store/read/multi_last.h"
+#include "daemon/store/follow/local_copy.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* After so many reads that missed a key, what single gets find of it is taken. */
+#define READS_MAX 4u
+
+/* Single gets of one call that are on their way at a time. */
+#define WINDOW 256u
+
+struct bulk_key {
+    const char *name;
+    size_t index;
+    uint64_t seen_revision; /* in memory, when NATS was asked */
+    bool is_told;
+};
+
+struct bulk_get_slot {
+    struct read_get get;
+    struct bulk_get *bulk;
+    struct bulk_get_slot *next_spare;
+    size_t index;
+};
+
+static void release(struct bulk_get *bulk)
+{
+    request_end(&bulk->request);
+    bucket_wait_cancel(&bulk->wait);
+    free(bulk->body);
+    bulk->body = NULL;
+}
+
+static void finish(struct bulk_get *bulk, const struct error *error)
+{
+    struct bucket *handle = bulk->handle;
+
+    release(bulk);
+    arena_end_task(&bulk->task);
+    bulk->done(bulk->arg, error);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+static void cancel_bulk_get(struct arena_task *task)
+{
+    struct bulk_get *bulk = ARENA_TASK_OWNER(task, struct bulk_get, task);
+
+    release(bulk);
+    if (bulk->handle != NULL)
+        bucket_release(bulk->handle);
+}
+
+static void finish_with(struct bulk_get *bulk, enum error_code code, const char *sentence)
+{
+    struct error error;
+
+    error_set(&error, code, "%s", sentence);
+    finish(bulk, &error);
+}
+
+/* What was told before does not count. */
+static void restart(struct bulk_get *bulk)
+{
+    bulk->bytes = 0;
+    bulk->restart(bulk->arg);
+}
+
+/* False, and the call is over, when the answer has become too large. */
+static bool tell(struct bulk_get *bulk, size_t index, const struct kv_entry *entry)
+{
+    size_t bytes = bulk->bytes + entry->value_bytes;
+
+    /* What an earlier reading has taken is ours still. */
+    if (bytes > bulk->taken_bytes && !bulk->take_memory(bulk->memory_arg, bytes - bulk->taken_bytes)) {
+        if (bulk->error.code == ERROR_NONE)
+            read_set_memory_error(&bulk->error, "fewer keys");
+        return false;
+    }
+    bulk->bytes = bytes;
+    if (bytes > bulk->taken_bytes)
+        bulk->taken_bytes = bytes;
+    if (bytes <= bulk->bytes_max) {
+        bulk->entry(bulk->arg, index, entry);
+        return true;
+    }
+    if (bulk->error.code == ERROR_NONE)
+        error_set(&bulk->error, ERROR_TOO_LARGE,
+                  "the values have more than %zu bytes together (limits.frame_bytes); ask for fewer keys at a time",
+                  bulk->bytes_max);
+    return false;
+}
+
+/* --- One point in time: multi-last (ADR-31) -------------------------------------------------------- */
+
+static void start_chunk(struct bulk_get *bulk);
+
+/* What the server sends at most: just more than what makes the call too_large. */
+static size_t answer_max(const struct bulk_get *bulk)
+{
+    return bulk->bytes_max + bulk->bytes_max / 2 + 1024 * 1024;
+}
+
+/* The next chunk: as many keys as the server takes in one read and in one message. */
+static void measure_chunk(struct bulk_get *bulk)
+{
+    size_t prefix_length = strlen(bulk->handle->prefix), size = 128, count = 0;
+    size_t max_bytes = link_get_status(bulk->store->link)->max_payload_bytes;
+
+    while (bulk->chunk_start + count < bulk->count && count < MULTI_LAST_KEYS_MAX) {
+        size_t more = prefix_length + strlen(bulk->keys[bulk->chunk_start + count]) + 3;
+        if (count > 0 && max_bytes > 0 && size + more > max_bytes)
+            break;
+        size += more;
+        count++;
+    }
+    bulk->chunk_count = count;
+}
+
+/* The chunk's JSON. False: out of memory. */
+static bool make_body(struct bulk_get *bulk)
+{
+    char options[40];
+
+    free(bulk->body);
+    snprintf(options, sizeof(options), "\"max_bytes\":%zu,", answer_max(bulk));
+    bulk->body = multi_last_body(options, bulk->handle->prefix, &bulk->keys[bulk->chunk_start], bulk->chunk_count,
+                                 &bulk->body_bytes);
+    return bulk->body != NULL;
+}
+
+static struct bulk_get *bulk_of(struct request *request)
+{
+    return (struct bulk_get *)((char *)request - offsetof(struct bulk_get, request));
+}
+
+static void note_seen(struct bulk_get *bulk)
+{
+    for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
+        bulk->all[i].seen_revision = replica_revision_of(bulk->store, bulk->bucket, bulk->all[i].name);
+        bulk->all[i].is_told = false;
+    }
+    bulk->has_come = false;
+}
+
+static void fill(struct bulk_get *bulk);
+static void get_singly(struct bulk_get *bulk);
+
+static void next_chunk(struct bulk_get *bulk)
+{
+    bulk->chunk_start += bulk->chunk_count;
+    start_chunk(bulk);
+}
+
+/* What the chunk did not bring is not there. */
+static void note_absent(struct bulk_get *bulk)
+{
+    for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
+        if (!bulk->all[i].is_told && bulk->all[i].seen_revision > 0)
+            replica_note_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].seen_revision,
+                                bulk->has_come && bulk->handle->is_exclusive);
+    }
+}
+
+/* A mirror may answer in the place of its origin, and be behind. What is promised of embedded mode it cannot keep. */
+static bool is_of_mirror(const struct bulk_get *bulk, const struct message *message)
+{
+    const char *stream = message_last_header(message, KV_HEADER_STREAM);
+
+    return bulk->handle->is_exclusive && (stream == NULL || strcmp(stream, bulk->handle->stream) != 0);
+}
+
+/*
+ * Whether a key that did not come is surely not there. Where nothing has come, nobody knows who has answered.
+ * Before 2.15 the server does not keep writes away while it reads, and misses a key that is overwritten meanwhile; the
+ * servers of a cluster may be of several versions.
+ */
+static bool is_certain(const struct bulk_get *bulk)
+{
+    if (bulk->handle->is_exclusive && !bulk->has_come)
+        return false;
+    return bulk->store->jetstream.level >= JETSTREAM_LEVEL_ISOLATED && !bulk->handle->is_clustered;
+}
+
+/*
+ * All that the server found has come. Where it may have missed a key, each that has not come is asked for singly; if
+ * one is there, the moment that was read is not whole, and all is read again.
+ */
+static void end_chunk(struct bulk_get *bulk)
+{
+    request_end(&bulk->request);
+    if (is_certain(bulk)) {
+        if (bulk->store->replicas != NULL)
+            note_absent(bulk);
+        next_chunk(bulk);
+        return;
+    }
+    bulk->is_verifying = true;
+    bulk->has_missed = false;
+    bulk->next = bulk->chunk_start;
+    fill(bulk);
+}
+
+static void end_verifying(struct bulk_get *bulk)
+{
+    bulk->is_verifying = false;
+    if (bulk->has_missed && ++bulk->misses < READS_MAX) {
+        bulk->chunk_start = 0;
+        start_chunk(bulk);
+    } else {
+        next_chunk(bulk);
+    }
+}
+
+static enum link_publish_result send_chunk(struct request *request, unsigned attempt)
+{
+    struct bulk_get *bulk = bulk_of(request);
+
+    /* A chunk that is read again would tell its keys twice: all is read again. */
+    if (attempt > 1) {
+        bulk->chunk_start = 0;
+        measure_chunk(bulk);
+        if (!make_body(bulk))
+            return LINK_NO_MEMORY;
+    }
+    if (bulk->chunk_start == 0)
+        restart(bulk);
+    note_seen(bulk);
+    return multi_last_publish(request, bulk->store, bulk->handle, bulk->body, bulk->body_bytes);
+}
+
+static enum request_verdict take_chunk(struct request *request, unsigned attempt, struct message *message)
+{
+    struct bulk_get *bulk = bulk_of(request);
+    struct kv_entry entry;
+    struct bulk_key *key = NULL;
+    struct error error;
+
+    if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK))
+        return REQUEST_MORE;
+    switch (kv_read_progress(message)) {
+    case KV_READ_GOES_ON:
+        break;
+    case KV_READ_ENDED:
+        end_chunk(bulk);
+        return REQUEST_DONE;
+    case KV_READ_DISTURBED:
+        request_retry_reason(request, REQUEST_NO_ANSWER);
+        return REQUEST_RETRY;
+    case KV_READ_CUT:
+        finish_with(
+            bulk, ERROR_TOO_LARGE,
+            "the values have too many bytes together, with their headers (limits.frame_bytes); ask for fewer keys at a "
+            "time");
+        return REQUEST_DONE;
+    case KV_READ_FAILED:
+        error_set(&error, message_status(message) == 413 ? ERROR_TOO_LARGE : ERROR_UNAVAILABLE, "NATS: %u %s",
+                  message_status(message), message_status_text(message));
+        finish(bulk, &error);
+        return REQUEST_DONE;
+    }
+    if (!kv_read_direct_entry(message, bulk->handle->prefix, &entry) || is_of_mirror(bulk, message)) {
+        request_retry_reason(request, REQUEST_NO_ANSWER);
+        return REQUEST_RETRY;
+    }
+    bulk->has_come = true;
+    requests_note_reply(&bulk->store->requests, message->payload_bytes);
+    replica_note_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
+    uint32_t index = key_index_find(&bulk->by_name, entry.key);
+    if (index != KEY_INDEX_NONE)
+        key = &bulk->all[index];
+    if (key != NULL)
+        key->is_told = true;
+    if (key != NULL && entry.operation == KV_PUT && !tell(bulk, key->index, &entry)) {
+        error = bulk->error;
+        finish(bulk, &error);
+        return REQUEST_DONE;
+    }
+    return REQUEST_MORE;
+}
+
+static void fail_chunk(struct request *request, const struct error *error)
+{
+    finish(bulk_of(request), error);
+}
+
+static void on_handle_again(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct bulk_get *bulk = arg;
+
+    if (error != NULL) {
+        finish(bulk, error);
+        return;
+    }
+    bucket_release(bulk->handle);
+    bulk->handle = bucket;
+    if (bucket->allows_direct) {
+        request_resume(&bulk->request);
+        return;
+    }
+    request_end(&bulk->request);
+    get_singly(bulk);
+}
+
+static bool found_nobody(struct request *request)
+{
+    struct bulk_get *bulk = bulk_of(request);
+
+    if (bucket_may_have_responders(bulk->handle, ++bulk->unserved))
+        return true;
+    bucket_forget(bulk->store, bulk->bucket);
+    bucket_open(bulk->store, &bulk->wait, bulk->bucket, bulk->arena->owner, bulk->deadline_ms, on_handle_again, bulk);
+    return false;
+}
+
+static const struct request_ops chunk_ops = {
+    .send = send_chunk, .reply = take_chunk, .fail = fail_chunk, .no_responders = found_nobody};
+
+static void read_chunk(struct bulk_get *bulk)
+{
+    if (!make_body(bulk)) {
+        finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return;
+    }
+    bulk->request.expected_values = bulk->chunk_count;
+    bulk->request.owner = bulk->arena->owner;
+    bulk->request.expected_bytes_max = answer_max(bulk);
+    request_start(&bulk->store->requests, &bulk->request, &chunk_ops, bulk->deadline_ms);
+}
+
+static void start_chunk(struct bulk_get *bulk)
+{
+    if (bulk->chunk_start == bulk->count) {
+        finish(bulk, NULL);
+        return;
+    }
+    measure_chunk(bulk);
+    read_chunk(bulk);
+}
+
+/* --- Single gets ----------------------------------------------------------------------------------- */
+
+static void on_got(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct bulk_get_slot *slot = arg;
+    struct bulk_get *bulk = slot->bulk;
+
+    if (error != NULL && bulk->error.code == ERROR_NONE)
+        bulk->error = *error;
+    /* Also a marker is a message that the read should have brought. */
+    bulk->has_missed |= entry != NULL;
+    if (entry != NULL && entry->operation == KV_PUT && bulk->error.code == ERROR_NONE &&
+        (!bulk->is_verifying || bulk->misses + 1 >= READS_MAX))
+        tell(bulk, slot->index, entry);
+    slot->next_spare = bulk->spare;
+    bulk->spare = slot;
+    bulk->in_flight--;
+    fill(bulk);
+}
+
+static bool start_next(struct bulk_get *bulk)
+{
+    struct bulk_get_slot *slot = bulk->spare;
+
+    if (slot != NULL)
+        bulk->spare = slot->next_spare;
+    else
+        slot = arena_alloc(bulk->arena, sizeof(*slot));
+    if (slot == NULL) {
+        error_set(&bulk->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return false;
+    }
+    memset(slot, 0, sizeof(*slot));
+    slot->bulk = bulk;
+    slot->index = bulk->next++;
+    slot->get.bucket = bulk->bucket;
+    slot->get.key = bulk->keys[slot->index];
+    slot->get.consistency = bulk->consistency;
+    slot->get.must_be_current = bulk->handle->is_exclusive;
+    slot->get.with_markers = bulk->is_verifying;
+    slot->get.deadline_ms = bulk->deadline_ms;
+    slot->get.done = on_got;
+    slot->get.arg = slot;
+    bulk->in_flight++;
+    read_get(bulk->store, bulk->arena, &slot->get);
+    return true;
+}
+
+/* Whether there is a key left to ask for singly; it is at next then. */
+static bool has_next(struct bulk_get *bulk)
+{
+    size_t end = bulk->is_verifying ? bulk->chunk_start + bulk->chunk_count : bulk->count;
+
+    while (bulk->is_verifying && bulk->next < end && bulk->all[bulk->next].is_told)
+        bulk->next++;
+    return bulk->error.code == ERROR_NONE && bulk->next < end;
+}
+
+/* Gets may end while they are begun: only the outermost call goes on and says when all are done. */
+static void fill(struct bulk_get *bulk)
+{
+    struct error error;
+
+    if (bulk->is_filling)
+        return;
+    bulk->is_filling = true;
+    while (bulk->in_flight < WINDOW && has_next(bulk))
+        if (!start_next(bulk))
+            break;
+    bulk->is_filling = false;
+    if (bulk->in_flight > 0 || has_next(bulk))
+        return;
+    error = bulk->error;
+    if (error.code != ERROR_NONE)
+        finish(bulk, &error);
+    else if (bulk->is_verifying)
+        end_verifying(bulk);
+    else
+        finish(bulk, NULL);
+}
+
+/* All of it. */
+static void get_singly(struct bulk_get *bulk)
+{
+    bulk->next = 0;
+    restart(bulk);
+    fill(bulk);
+}
+
+/* --- Either ---------------------------------------------------------------------------------------- */
+
+static bool index_keys(struct bulk_get *bulk)
+{
+    bulk->all = arena_zalloc(bulk->arena, (bulk->count + 1) * sizeof(*bulk->all));
+    if (bulk->all == NULL || !key_index_init(&bulk->by_name, bulk->arena, bulk->count))
+        return false;
+    for (size_t i = 0; i < bulk->count; i++) {
+        struct bulk_key *key = &bulk->all[i];
+        key->name = bulk->keys[i];
+        key->index = i;
+        key_index_add(&bulk->by_name, key->name, (uint32_t)i);
+    }
+    return true;
+}
+
+static void on_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct bulk_get *bulk = arg;
+    const struct jetstream *jetstream = &bulk->store->jetstream;
+
+    bulk->handle = bucket;
+    if (error != NULL) {
+        finish(bulk, error);
+        return;
+    }
+    if (bulk->consistency == READ_DIRECT && bucket->allows_direct && jetstream_has_multi_last(jetstream)) {
+        if (index_keys(bulk))
+            start_chunk(bulk);
+        else
+            finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    } else {
+        get_singly(bulk);
+    }
+}
+
+void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk)
+{
+    bulk->store = store;
+    bulk->arena = arena;
+    arena_begin_task(arena, &bulk->task, cancel_bulk_get);
+    bucket_open(store, &bulk->wait, bulk->bucket, arena->owner, bulk->deadline_ms, on_handle, bulk);
+}

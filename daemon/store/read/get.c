@@ -1,0 +1,340 @@
+#include "daemon/store/read/get.h"
+
+#include "daemon/store/follow/local_copy.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* --- Asking ---------------------------------------------------------------------------------------- */
+
+static struct read_get *get_of(struct request *request)
+{
+    return (struct read_get *)((char *)request - offsetof(struct read_get, request));
+}
+
+static bool asks_leader(const struct read_get *get)
+{
+    if (get->must_be_current && get->handle->replicas > 1)
+        return true;
+    return get->consistency == READ_LEADER || !get->handle->allows_direct;
+}
+
+/* The key's last entry is what tells of the key. */
+static bool asks_last(const struct read_get *get)
+{
+    return get->revision == 0 && get->from_sequence == 0;
+}
+
+/* Both kinds of get take the same JSON; a direct get of a key's last entry has it in the subject instead. */
+static const char *make_body(struct read_get *get)
+{
+    size_t size = 64 + strlen(get->handle->prefix) + strlen(get->key);
+
+    if (get->revision == 0 && !asks_leader(get))
+        return "";
+    char *body = arena_alloc(get->arena, size);
+    if (body == NULL)
+        return NULL;
+    if (get->revision > 0)
+        snprintf(body, size, "{\"seq\":%llu}", (unsigned long long)get->revision);
+    else if (get->from_sequence > 0)
+        snprintf(body, size, "{\"seq\":%llu,\"next_by_subj\":\"%s%s\"}", (unsigned long long)get->from_sequence,
+                 get->handle->prefix, get->of_any_key ? ">" : get->key);
+    else /* keys need no escaping: kv_check_key lets nothing through that would */
+        snprintf(body, size, "{\"last_by_subj\":\"%s%s\"}", get->handle->prefix, get->key);
+    return body;
+}
+
+static void note_seen(struct read_get *get)
+{
+    if (get->store->replicas != NULL)
+        get->seen_revision = replica_revision_of(get->store, get->bucket, get->key);
+}
+
+static enum link_publish_result send_get(struct request *request, unsigned attempt)
+{
+    struct read_get *get = get_of(request);
+    char subject[sizeof(get->store->jetstream.prefix) + 32 + KV_STREAM_BYTES + KV_SUBJECT_BYTES];
+    char *at = stpcpy(subject, get->store->jetstream.prefix);
+
+    (void)attempt;
+    note_seen(get);
+    at = stpcpy(stpcpy(at, asks_leader(get) ? ".STREAM.MSG.GET." : ".DIRECT.GET."), get->handle->stream);
+    if (get->revision == 0 && !asks_leader(get))
+        stpcpy(stpcpy(stpcpy(at, "."), get->handle->prefix), get->key);
+    return request_publish(request, subject, NULL, 0, get->body, strlen(get->body));
+}
+
+/* --- Answers --------------------------------------------------------------------------------------- */
+
+static void finish_get(struct read_get *get, const struct kv_entry *entry, const struct error *error)
+{
+    struct bucket *handle = get->handle;
+
+    request_end(&get->request);
+    bucket_wait_cancel(&get->wait);
+    arena_end_task(&get->task);
+    get->handle = NULL;
+    get->done(get->arg, entry, error);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+static void answer_absent(struct read_get *get)
+{
+    if (get->store->replicas != NULL && asks_last(get))
+        replica_note_absent(get->store, get->bucket, get->key, get->seen_revision, asks_leader(get));
+    finish_get(get, NULL, NULL);
+}
+
+/* The entry that was found may be of another key (by revision), or be a marker. */
+static void answer_entry(struct read_get *get, const struct kv_entry *entry)
+{
+    if (get->from_sequence == 0)
+        replica_note_revision(get->store, get->bucket, entry->key, entry->revision, false);
+    if (asks_last(get) && get->store->replicas != NULL)
+        replica_note_read(get->store, get->bucket, entry);
+    bool is_it =
+        (get->of_any_key || strcmp(entry->key, get->key) == 0) && (entry->operation == KV_PUT || get->with_markers);
+
+    finish_get(get, is_it ? entry : NULL, NULL);
+}
+
+static void start_request(struct read_get *get);
+
+static void ask_leader(struct read_get *get)
+{
+    request_end(&get->request);
+    get->consistency = READ_LEADER;
+    start_request(get);
+}
+
+/* A mirror may answer a direct get of its origin, and be behind. What is found tells which stream it is from. */
+static bool is_of_stream(const struct read_get *get, const struct message *message)
+{
+    const char *stream = message_last_header(message, KV_HEADER_STREAM);
+
+    return stream != NULL && strcmp(stream, get->handle->stream) == 0;
+}
+
+/* With must_be_current the leader confirms what a mirror may have answered. Its answers are JSON, which costs more. */
+static enum request_verdict take_direct(struct read_get *get, struct message *message)
+{
+    struct kv_entry entry;
+    struct error error;
+    unsigned status = message_status(message);
+
+    if (get->must_be_current && (status == 404 || (status == 0 && !is_of_stream(get, message)))) {
+        ask_leader(get);
+    } else if (status == 404) {
+        answer_absent(get);
+    } else if (status != 0) {
+        error_set(&error, ERROR_UNAVAILABLE, "NATS: %u %s; try again later", status, message_status_text(message));
+        finish_get(get, NULL, &error);
+    } else if (kv_read_direct_entry(message, get->handle->prefix, &entry)) {
+        answer_entry(get, &entry);
+    } else {
+        finish_get(get, NULL, NULL); /* a revision of the stream that is no key's */
+    }
+    return REQUEST_DONE;
+}
+
+static enum request_verdict take_from_leader(struct read_get *get, struct message *answer)
+{
+    struct message message;
+    struct jetstream_error failure;
+    struct kv_entry entry;
+    struct error error;
+
+    switch (jetstream_unwrap_message(get->arena, answer, &message, &failure)) {
+    case JETSTREAM_UNWRAPPED:
+        if (kv_read_direct_entry(&message, get->handle->prefix, &entry))
+            answer_entry(get, &entry);
+        else
+            finish_get(get, NULL, NULL);
+        return REQUEST_DONE;
+    case JETSTREAM_UNWRAP_ERROR:
+        if (failure.err_code == JETSTREAM_MESSAGE_NOT_FOUND) {
+            answer_absent(get);
+            return REQUEST_DONE;
+        }
+        if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
+            request_retry_reason(&get->request, jetstream_healable(&failure));
+            return REQUEST_RETRY;
+        }
+        if (failure.err_code == JETSTREAM_STREAM_NOT_FOUND)
+            bucket_forget(get->store, get->bucket);
+        jetstream_set_error(&error, &failure);
+        break;
+    case JETSTREAM_UNWRAP_MALFORMED:
+        return REQUEST_MORE; /* somebody else listens on the subject; the leader's answer is yet to come */
+    }
+    finish_get(get, NULL, &error);
+    return REQUEST_DONE;
+}
+
+static enum request_verdict take_get(struct request *request, unsigned attempt, struct message *message)
+{
+    struct read_get *get = get_of(request);
+
+    (void)attempt;
+    requests_note_reply(&get->store->requests, message->payload_bytes);
+    return asks_leader(get) ? take_from_leader(get, message) : take_direct(get, message);
+}
+
+static void fail_get(struct request *request, const struct error *error)
+{
+    finish_get(get_of(request), NULL, error);
+}
+
+/* --- A bucket that changed ------------------------------------------------------------------------- */
+
+static void on_get_handle_again(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct read_get *get = arg;
+
+    if (error != NULL) {
+        finish_get(get, NULL, error);
+        return;
+    }
+    bucket_release(get->handle);
+    get->handle = bucket;
+    get->body = make_body(get);
+    if (get->body == NULL) {
+        struct error memory;
+        error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        finish_get(get, NULL, &memory);
+        return;
+    }
+    request_resume(&get->request);
+}
+
+/* No stream listens: it is gone, or it no longer allows direct gets. */
+static bool get_found_nobody(struct request *request)
+{
+    struct read_get *get = get_of(request);
+
+    if (bucket_may_have_responders(get->handle, ++get->unserved))
+        return true;
+    bucket_forget(get->store, get->bucket);
+    bucket_open(get->store, &get->wait, get->bucket, get->arena->owner, get->deadline_ms, on_get_handle_again, get);
+    return false;
+}
+
+static const struct request_ops get_ops = {
+    .send = send_get, .reply = take_get, .fail = fail_get, .no_responders = get_found_nobody};
+
+static void start_request(struct read_get *get)
+{
+    struct error memory;
+
+    get->body = make_body(get);
+    if (get->body == NULL) {
+        error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        finish_get(get, NULL, &memory);
+        return;
+    }
+    get->request.answers_once = !asks_leader(get);
+    get->request.expected_values = 1;
+    get->request.owner = get->arena->owner;
+    request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
+}
+
+static void on_get_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct read_get *get = arg;
+
+    get->handle = bucket;
+    if (error != NULL)
+        finish_get(get, NULL, error);
+    else
+        start_request(get);
+}
+
+static void cancel_task(struct arena_task *task)
+{
+    read_get_cancel(ARENA_TASK_OWNER(task, struct read_get, task));
+}
+
+void read_get(struct store *store, struct arena *arena, struct read_get *get)
+{
+    get->store = store;
+    get->arena = arena;
+    arena_begin_task(arena, &get->task, cancel_task);
+    bucket_open(store, &get->wait, get->bucket, get->arena->owner, get->deadline_ms, on_get_handle, get);
+}
+
+void read_get_cancel(struct read_get *get)
+{
+    struct bucket *handle = get->handle;
+
+    request_end(&get->request);
+    bucket_wait_cancel(&get->wait);
+    arena_end_task(&get->task);
+    get->handle = NULL;
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+void read_set_memory_error(struct error *error, const char *ask_for)
+{
+    error_set(
+        error, ERROR_RESOURCE_EXHAUSTED,
+        "the daemon's calls in flight have reached its limit of memory (limits.call_bytes); try again, or ask for %s",
+        ask_for);
+}
+
+/* --- Copies of entries ----------------------------------------------------------------------------- */
+
+struct header_copy {
+    struct arena *arena;
+    struct message *message;
+    size_t capacity;
+    bool failed;
+};
+
+static bool copy_header(void *arg, const char *name, const char *value)
+{
+    struct header_copy *copy = arg;
+    struct message *message = copy->message;
+
+    if (kv_is_internal_header(name))
+        return true;
+    if (message->header_count == copy->capacity) {
+        size_t capacity = copy->capacity > 0 ? copy->capacity * 2 : 4;
+        struct message_header *headers = arena_alloc(copy->arena, capacity * sizeof(*headers));
+        if (headers == NULL) {
+            copy->failed = true;
+            return false;
+        }
+        if (message->header_count > 0)
+            memcpy(headers, message->headers, message->header_count * sizeof(*headers));
+        message->headers = headers;
+        copy->capacity = capacity;
+    }
+    struct message_header *header = &message->headers[message->header_count++];
+    header->name = arena_strdup(copy->arena, name);
+    header->value = arena_strdup(copy->arena, value);
+    copy->failed = header->name == NULL || header->value == NULL;
+    return !copy->failed;
+}
+
+static bool copy_headers_into(struct arena *arena, struct message *from, struct message *to)
+{
+    struct header_copy copy = {.arena = arena, .message = to};
+
+    message_each_header(from, copy_header, &copy);
+    return !copy.failed;
+}
+
+bool read_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy)
+{
+    struct message *message = arena_zalloc(arena, sizeof(*message));
+
+    *copy = *entry;
+    copy->key = arena_strdup(arena, entry->key);
+    copy->value = arena_strndup(arena, entry->value, entry->value_bytes);
+    copy->message = message;
+    return message != NULL && copy->key != NULL && copy->value != NULL &&
+           copy_headers_into(arena, entry->message, message);
+}

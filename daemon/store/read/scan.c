@@ -1,0 +1,412 @@
+#include "daemon/store/read/scan.h"
+
+#include "daemon/base/block.h"
+#include "daemon/store/read/get.h"
+#include "daemon/store/follow/local_copy.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --- A key's history ------------------------------------------------------------------------------- */
+
+static void finish_history(struct read_history *history, const struct error *error)
+{
+    struct bucket *handle = history->handle;
+
+    if (error == NULL && history->error.code != ERROR_NONE)
+        error = &history->error;
+    arena_end_task(&history->task);
+    history->done(history->arg, history->entries, error == NULL ? history->count : 0, error);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+static void restart_history(void *arg)
+{
+    struct read_history *history = arg;
+
+    history->count = 0;
+    history->bytes = 0;
+}
+
+/* Entries outlive their messages, so they are copied into the arena, headers and all. */
+static bool keep_entry(struct read_history *history, const struct kv_entry *entry)
+{
+    if (history->count == history->capacity) {
+        size_t capacity = history->capacity > 0 ? history->capacity * 2 : 8;
+        struct kv_entry *entries = arena_alloc(history->arena, capacity * sizeof(*entries));
+        if (entries == NULL)
+            return false;
+        if (history->count > 0)
+            memcpy(entries, history->entries, history->count * sizeof(*entries));
+        history->entries = entries;
+        history->capacity = capacity;
+    }
+    if (!read_copy_entry(history->arena, entry, &history->entries[history->count]))
+        return false;
+    history->count++;
+    return true;
+}
+
+static enum consumer_verdict take_history_message(void *arg, struct message *message,
+                                                  const struct kv_delivery *delivery)
+{
+    struct read_history *history = arg;
+    struct kv_entry entry;
+
+    if (!kv_read_entry(message, message->subject, history->handle->prefix, delivery->stream_sequence,
+                       delivery->created_us, &entry))
+        return CONSUMER_MORE;
+    replica_note_revision(history->store, history->bucket, history->key, entry.revision, false);
+    history->bytes += entry.value_bytes;
+    if (history->bytes > history->bytes_max) {
+        error_set(&history->error, ERROR_TOO_LARGE,
+                  "the history's values have more than %zu bytes (limits.frame_bytes); get the revisions one by one",
+                  history->bytes_max);
+        return CONSUMER_ENOUGH;
+    }
+    if (!history->take_memory(history->memory_arg, entry.value_bytes + sizeof(entry))) {
+        read_set_memory_error(&history->error, "less");
+        return CONSUMER_ENOUGH;
+    }
+    if (!keep_entry(history, &entry)) {
+        error_set(&history->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return CONSUMER_ENOUGH;
+    }
+    return CONSUMER_MORE;
+}
+
+static void end_history(void *arg, const struct error *error)
+{
+    finish_history(arg, error);
+}
+
+static const struct consumer_ops history_ops = {restart_history, take_history_message, end_history};
+
+static void on_history_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct read_history *history = arg;
+    char *subject = NULL;
+    struct error memory;
+
+    history->handle = bucket;
+    if (error == NULL) {
+        size_t size = strlen(bucket->prefix) + strlen(history->key) + 1;
+        subject = arena_alloc(history->arena, size);
+        if (subject == NULL) {
+            error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+            error = &memory;
+        } else {
+            strcpy(stpcpy(subject, bucket->prefix), history->key);
+        }
+    }
+    if (error != NULL) {
+        finish_history(history, error);
+        return;
+    }
+    history->subject = subject;
+    struct consumer_scope scope = {.stream = bucket->stream, .filters = &history->subject, .filter_count = 1};
+    history->reading.request.limit = &history->store->readings;
+    history->reading.request.owner = history->arena->owner;
+    consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &history_ops, history);
+}
+
+static void cancel_history(struct arena_task *task)
+{
+    struct read_history *history = ARENA_TASK_OWNER(task, struct read_history, task);
+
+    bucket_wait_cancel(&history->wait);
+    consumer_stop(&history->reading);
+    if (history->handle != NULL)
+        bucket_release(history->handle);
+}
+
+void read_history(struct store *store, struct arena *arena, struct read_history *history)
+{
+    history->store = store;
+    history->arena = arena;
+    arena_begin_task(arena, &history->task, cancel_history);
+    bucket_open(store, &history->wait, history->bucket, history->arena->owner, history->deadline_ms, on_history_handle,
+                history);
+}
+
+/* --- A bucket's keys ------------------------------------------------------------------------------- */
+
+/* Up to so many names are freed at once, more of them in slices. */
+#define NAMES_AT_ONCE 1000u
+
+/* What a key takes in the answer at most: its bytes and a str 16 header. */
+static size_t packed_bytes(const char *key)
+{
+    return strlen(key) + 3;
+}
+
+/* Return what a name takes in memory, with its place in the order. */
+static size_t name_bytes(char *name)
+{
+    return block_bytes(name) + 2 * sizeof(name);
+}
+
+static void free_names(struct order *names)
+{
+    struct order_place place = {0};
+
+    for (const char *name; (name = order_next(names, &place)) != NULL;)
+        free((char *)name);
+    order_clear(names);
+}
+
+/* --- Freeing: a million names take longer than a turn may --- */
+
+struct listed_names {
+    struct listed_names *next;
+    struct order names;
+};
+
+static bool run_freeing(struct job *job)
+{
+    struct store *store = (struct store *)((char *)job - offsetof(struct store, freeing_names));
+
+    while (store->listed_names != NULL) {
+        struct listed_names *listed = store->listed_names;
+        for (unsigned i = 0; i < ORDER_LEAF_NAMES; i++)
+            free((char *)order_take_last(&listed->names));
+        if (listed->names.leaf_count == 0) {
+            order_clear(&listed->names);
+            store->listed_names = listed->next;
+            free(listed);
+        }
+        if (jobs_slice_is_over(store->jobs))
+            return true;
+    }
+    return false;
+}
+
+void scan_free_all(struct store *store)
+{
+    struct listed_names *listed;
+
+    jobs_remove(store->jobs, &store->freeing_names);
+    while ((listed = store->listed_names) != NULL) {
+        store->listed_names = listed->next;
+        free_names(&listed->names);
+        free(listed);
+    }
+}
+
+/* Forget all names. */
+static void drop_names(struct read_keys *keys)
+{
+    struct store *store = keys->store;
+    struct listed_names *listed = keys->count > NAMES_AT_ONCE ? malloc(sizeof(*listed)) : NULL;
+
+    if (listed == NULL) {
+        free_names(&keys->names);
+    } else {
+        listed->names = keys->names;
+        listed->next = store->listed_names;
+        store->listed_names = listed;
+        jobs_add(store->jobs, &store->freeing_names, run_freeing);
+    }
+    memset(&keys->names, 0, sizeof(keys->names));
+    keys->count = 0;
+    keys->bytes = 0;
+    keys->memory_bytes = 0;
+}
+
+/* --- Gathering --- */
+
+/* Return the names as an array; NULL: out of memory. */
+static const char **make_list(const struct read_keys *keys)
+{
+    const char **list = malloc((keys->count + 1) * sizeof(*list));
+    struct order_place place = {0};
+    size_t count = 0;
+
+    for (const char *name; list != NULL && (name = order_next(&keys->names, &place)) != NULL;)
+        list[count++] = name;
+    return list;
+}
+
+void read_keys_finish(struct read_keys *keys, const struct error *error)
+{
+    struct bucket *handle = keys->handle;
+    const char **list = NULL;
+    struct error memory;
+
+    if (error == NULL && keys->error.code != ERROR_NONE)
+        error = &keys->error;
+    if (error == NULL && (list = make_list(keys)) == NULL) {
+        error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        error = &memory;
+    }
+    /* done may free the memory that *keys is in, so the names are moved out of it first. */
+    struct read_keys listed = {.store = keys->store, .names = keys->names, .count = keys->count};
+    arena_end_task(&keys->task);
+    keys->done(keys->arg, list, error == NULL ? listed.count : 0, error);
+    drop_names(&listed);
+    free((void *)list);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+static void restart_keys(void *arg)
+{
+    drop_names(arg);
+}
+
+static void drop_last(struct read_keys *keys)
+{
+    char *name = (char *)order_take_last(&keys->names);
+
+    keys->bytes -= packed_bytes(name);
+    keys->memory_bytes -= name_bytes(name);
+    keys->count--;
+    free(name);
+}
+
+static enum order_added keep_key(struct read_keys *keys, const char *key)
+{
+    char *name = strdup(key);
+    enum order_added added = name != NULL ? order_add(&keys->names, name) : ORDER_NO_MEMORY;
+
+    if (added == ORDER_ADDED) {
+        keys->count++;
+        keys->bytes += packed_bytes(name);
+        keys->memory_bytes += name_bytes(name);
+    } else {
+        free(name);
+    }
+    return added;
+}
+
+/* Account for the names. What was taken for a name that was dropped since is used for the next ones. */
+static bool take_memory(struct read_keys *keys)
+{
+    size_t more = keys->memory_bytes > keys->taken_bytes ? keys->memory_bytes - keys->taken_bytes : 0;
+
+    if (more == 0)
+        return true;
+    keys->taken_bytes += more;
+    return keys->take_memory(keys->memory_arg, more);
+}
+
+/*
+ * Keep a key; with a limit, only the lowest ones so far. A key that is written meanwhile may come several times. False:
+ * keys->error says what is wrong.
+ */
+static bool add_key(struct read_keys *keys, const char *key)
+{
+    bool is_full = keys->limit > 0 && keys->count >= keys->limit;
+
+    if (is_full && strcmp(key, order_last(&keys->names)) >= 0)
+        return true;
+    switch (keep_key(keys, key)) {
+    case ORDER_ADDED:
+        break;
+    case ORDER_HAD_IT:
+        return true;
+    case ORDER_NO_MEMORY:
+        error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return false;
+    }
+    if (is_full)
+        drop_last(keys);
+    if (!take_memory(keys)) {
+        read_set_memory_error(&keys->error, "less");
+        return false;
+    }
+    if (keys->bytes <= keys->bytes_max)
+        return true;
+    error_set(&keys->error, ERROR_TOO_LARGE,
+              "the keys have more than %zu bytes (limits.frame_bytes); ask for them in pages with limit and after",
+              keys->bytes_max);
+    return false;
+}
+
+bool read_keys_add(struct read_keys *keys, const char *key)
+{
+    return add_key(keys, key) && (keys->limit == 0 || keys->count < keys->limit);
+}
+
+static enum consumer_verdict take_key_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+{
+    struct read_keys *keys = arg;
+    struct kv_entry entry;
+
+    if (!kv_read_entry(message, message->subject, keys->handle->prefix, delivery->stream_sequence, delivery->created_us,
+                       &entry))
+        return CONSUMER_MORE;
+    replica_note_revision(keys->store, keys->bucket, entry.key, entry.revision, false);
+    if (entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
+        return CONSUMER_MORE;
+    return add_key(keys, entry.key) ? CONSUMER_MORE : CONSUMER_ENOUGH;
+}
+
+static void end_keys(void *arg, const struct error *error)
+{
+    read_keys_finish(arg, error);
+}
+
+static const struct consumer_ops keys_ops = {restart_keys, take_key_message, end_keys};
+
+static void on_keys_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct read_keys *keys = arg;
+    struct error memory;
+    const char *filter = keys->filter != NULL ? keys->filter : ">";
+
+    keys->handle = bucket;
+    if (error == NULL) {
+        char *subject = arena_alloc(keys->arena, strlen(bucket->prefix) + strlen(filter) + 1);
+        if (subject == NULL) {
+            error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+            error = &memory;
+        } else {
+            strcpy(stpcpy(subject, bucket->prefix), filter);
+            keys->subject = subject;
+        }
+    }
+    if (error != NULL) {
+        read_keys_finish(keys, error);
+        return;
+    }
+    struct consumer_scope scope = {.stream = bucket->stream,
+                                   .filters = &keys->subject,
+                                   .filter_count = 1,
+                                   .last_per_subject = true,
+                                   .headers_only = true};
+    keys->reading.request.limit = &keys->store->readings;
+    keys->reading.request.owner = keys->arena->owner;
+    consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
+}
+
+static void cancel_keys(struct arena_task *task)
+{
+    struct read_keys *keys = ARENA_TASK_OWNER(task, struct read_keys, task);
+
+    bucket_wait_cancel(&keys->wait);
+    consumer_stop(&keys->reading);
+    drop_names(keys);
+    if (keys->handle != NULL)
+        bucket_release(keys->handle);
+}
+
+void read_keys_begin(struct store *store, struct arena *arena, struct read_keys *keys)
+{
+    keys->store = store;
+    keys->arena = arena;
+    arena_begin_task(arena, &keys->task, cancel_keys);
+}
+
+void read_keys_from_nats(struct read_keys *keys)
+{
+    drop_names(keys);
+    bucket_open(keys->store, &keys->wait, keys->bucket, keys->arena->owner, keys->deadline_ms, on_keys_handle, keys);
+}
+
+void read_keys(struct store *store, struct arena *arena, struct read_keys *keys)
+{
+    read_keys_begin(store, arena, keys);
+    read_keys_from_nats(keys);
+}

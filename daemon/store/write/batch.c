@@ -1,0 +1,439 @@
+#include "daemon/store/write/batch.h"
+
+#include "daemon/store/write/group_commit.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ADR-50, "Error handling" */
+enum { ATOMIC_INCOMPLETE = 10176 };
+
+/* In place of an err_code: the server has dropped one of its messages, for want of a permission. */
+enum { BATCH_DENIED = 1 };
+
+static struct batch *batch_of(struct request *request)
+{
+    return (struct batch *)((char *)request - offsetof(struct batch, request));
+}
+
+/* --- Its keys -------------------------------------------------------------------------------------- */
+
+/* No other write may take the place of what it may have stored. Without memory for that some will. */
+static void hold_keys(struct batch *batch)
+{
+    if (batch->holds == NULL)
+        batch->holds = calloc(batch->count, sizeof(*batch->holds));
+    for (size_t i = 0; batch->holds != NULL && i < batch->count; i++)
+        ledger_hold(batch->bucket->ledger, &batch->holds[i], batch->messages[i].operation->key);
+}
+
+static void let_go(struct batch *batch)
+{
+    for (size_t i = 0; batch->holds != NULL && i < batch->count; i++)
+        ledger_let_go(&batch->holds[i]);
+    free(batch->holds);
+    batch->holds = NULL;
+}
+
+static void on_turn(struct ledger_wait *wait)
+{
+    request_resume(&((struct batch *)((char *)wait - offsetof(struct batch, turn)))->request);
+}
+
+/* Whether it waits for one of its keys; then it asks for all of them again. */
+static bool must_wait(struct batch *batch)
+{
+    batch->turn.resume = on_turn;
+    if (ledger_must_queue(batch->bucket->ledger, &batch->turn))
+        return true;
+    for (size_t i = 0; i < batch->count; i++) {
+        if (ledger_must_wait(batch->bucket->ledger, &batch->turn, batch->messages[i].operation->key))
+            return true;
+    }
+    return false;
+}
+
+/* Stops all that is under way for the batch. */
+static void stop(struct batch *batch)
+{
+    request_end(&batch->request);
+    bucket_wait_cancel(&batch->wait);
+    inquiry_cancel(batch->inquiry);
+    batch->inquiry = NULL;
+    ledger_end_wait(&batch->turn);
+    let_go(batch);
+}
+
+static void finish(struct batch *batch, uint64_t first_sequence, unsigned err_code, const struct error *error)
+{
+    stop(batch);
+    if (error == NULL)
+        bucket_note_sequence(batch->store, batch->bucket, first_sequence + (batch->count - 1));
+    batch->done(batch->arg, first_sequence, err_code, error);
+}
+
+static void finish_landed(struct batch *batch, uint64_t last_sequence)
+{
+    /* Its messages are consecutive (ADR-50). */
+    finish(batch, last_sequence - (batch->count - 1), 0, NULL);
+}
+
+static void finish_in_doubt(struct batch *batch)
+{
+    batch->error.outcome = ERROR_OUTCOME_UNKNOWN;
+    finish(batch, 0, 0, &batch->error);
+}
+
+/* --- Sending --------------------------------------------------------------------------------------- */
+
+/* What each message of a batch needs in text beside what the operation made. */
+struct batch_texts {
+    char batch_id[64];
+    char sequence[16];
+    char expected[24];
+    char expected_last[24];
+};
+
+/* Of the first message, or of the last one. */
+static const char *id_of(const struct batch *batch, size_t index)
+{
+    return index == 0 ? batch->id : batch->last_id;
+}
+
+static size_t add_batch_headers(const struct batch *batch, size_t index, struct batch_texts *texts)
+{
+    const struct batch_message *message = &batch->messages[index];
+    struct message_header *headers = message->message.headers;
+    size_t count = message->message.header_count;
+
+    if (index == 0 || index + 1 == batch->count)
+        operation_add_header(headers, &count, KV_HEADER_MSG_ID, id_of(batch, index));
+    if (index == 0 && batch->has_expected_last) {
+        snprintf(texts->expected_last, sizeof(texts->expected_last), "%" PRIu64, batch->expected_last);
+        operation_add_header(headers, &count, KV_HEADER_EXPECTED_STREAM, texts->expected_last);
+    }
+    if (message->has_condition) {
+        snprintf(texts->expected, sizeof(texts->expected), "%" PRIu64, message->expected);
+        operation_add_header(headers, &count, KV_HEADER_EXPECTED_SUBJECT, texts->expected);
+        if (message->condition_subject != NULL)
+            operation_add_header(headers, &count, KV_HEADER_EXPECTED_OTHER, message->condition_subject);
+    }
+    snprintf(texts->sequence, sizeof(texts->sequence), "%zu", index + 1);
+    operation_add_header(headers, &count, KV_HEADER_BATCH_ID, texts->batch_id);
+    operation_add_header(headers, &count, KV_HEADER_BATCH_SEQUENCE, texts->sequence);
+    if (index + 1 == batch->count)
+        operation_add_header(headers, &count, KV_HEADER_BATCH_COMMIT, "1");
+    return count;
+}
+
+static enum link_publish_result send_copy(struct batch *batch, unsigned attempt)
+{
+    struct request *request = &batch->request;
+    struct outcome_stream stream = bucket_stream(batch->store, batch->bucket);
+    struct link *link = batch->store->link;
+    struct batch_texts texts;
+
+    /* A batch that was begun and not finished must not be taken for this one. */
+    snprintf(texts.batch_id, sizeof(texts.batch_id), "%s-%u", batch->id, attempt);
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct batch_message *message = &batch->messages[i];
+        const struct operation *operation = message->operation;
+        size_t headers = add_batch_headers(batch, i, &texts);
+        enum link_publish_result result;
+
+        ledger_note_ttl(batch->bucket->ledger, operation->ttl_s);
+        if (i + 1 == batch->count || batch->asks_each)
+            result = request_publish(request, message->message.subject, message->message.headers, headers,
+                                     operation->value, operation->value_bytes);
+        else
+            result = link_publish(link, message->message.subject, NULL, message->message.headers, headers,
+                                  operation->value, operation->value_bytes);
+        if (result != LINK_PUBLISHED)
+            return result; /* without its last message it is nothing */
+    }
+    batch->copy_attempt = attempt;
+    outcome_sent(&batch->outcome, store_boot_ms(), link_number(link), &stream);
+    return LINK_PUBLISHED;
+}
+
+static enum link_publish_result send_batch(struct request *request, unsigned attempt)
+{
+    struct batch *batch = batch_of(request);
+    enum outcome_step step = inquiry_step(batch->store, &batch->outcome);
+    size_t index = step == OUTCOME_ASK_FIRST ? 0 : batch->count - 1;
+
+    if (step == OUTCOME_SEND)
+        return send_copy(batch, attempt);
+    return inquiry_ask(request, batch->messages[index].message.subject, id_of(batch, index));
+}
+
+static void start_inquiry(struct batch *batch, enum outcome_step step);
+
+static enum request_readiness prepare_batch(struct request *request)
+{
+    struct batch *batch = batch_of(request);
+    enum outcome_step step = inquiry_prepare(batch->store, &batch->outcome, request);
+
+    switch (step) {
+    case OUTCOME_WAIT:
+        return REQUEST_LATER;
+    case OUTCOME_READ:
+    case OUTCOME_READ_FIRST:
+        request_park(request);
+        start_inquiry(batch, step);
+        return REQUEST_PARKED_OR_OVER;
+    case OUTCOME_SEND:
+        if (!must_wait(batch))
+            return REQUEST_READY;
+        request_park(request);
+        return REQUEST_PARKED_OR_OVER;
+    case OUTCOME_ASK:
+    case OUTCOME_ASK_FIRST:
+        break;
+    }
+    hold_keys(batch);
+    return REQUEST_READY;
+}
+
+/* --- In doubt -------------------------------------------------------------------------------------- */
+
+/* False: it goes on with the next step. */
+static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint64_t our_sequence)
+{
+    switch (verdict) {
+    case OUTCOME_UNDECIDED:
+        return false;
+    case OUTCOME_STORED:
+        finish_landed(batch, our_sequence);
+        return true;
+    case OUTCOME_NOT_STORED:
+        request_set_doubt(&batch->request, false);
+        let_go(batch);
+        batch->turn.is_due = true; /* retry before the writes that wait for these keys */
+        if (!batch->has_failed)
+            return false;
+        batch->error.outcome = ERROR_OUTCOME_NONE;
+        finish(batch, 0, batch->err_code, &batch->error);
+        return true;
+    case OUTCOME_PARTIAL:
+        error_set(
+            &batch->error, ERROR_UNAVAILABLE,
+            "the NATS server has stopped in the middle of these writes: a part of them is stored, and what becomes "
+            "of the others is not known");
+        break;
+    case OUTCOME_UNKNOWN:
+        break;
+    }
+    finish_in_doubt(batch);
+    return true;
+}
+
+/* The key that was read is one of many, and not the one that a writer of a group asks about. */
+static void set_unknown_error(struct batch *batch, const struct outcome_reading *reading)
+{
+    operation_set_unknown_error(&batch->error, NULL, reading);
+    batch->error.has_revision = false;
+}
+
+static void on_inquiry_done(void *arg, const struct outcome_reading *reading, const struct error *error)
+{
+    struct batch *batch = arg;
+
+    batch->inquiry = NULL;
+    if (error != NULL) {
+        operation_set_unread_error(&batch->error, error);
+        finish_in_doubt(batch);
+        return;
+    }
+    enum outcome_verdict verdict = outcome_read(&batch->outcome, reading);
+    if (verdict == OUTCOME_UNKNOWN && !batch->has_failed)
+        set_unknown_error(batch, reading);
+    if (!take_verdict(batch, verdict, reading->our_sequence))
+        request_resume(&batch->request);
+}
+
+static void start_inquiry(struct batch *batch, enum outcome_step step)
+{
+    size_t index = step == OUTCOME_READ_FIRST ? 0 : batch->count - 1;
+    struct inquiry_subject subject = {.bucket = batch->bucket,
+                                      .key = batch->messages[index].operation->key,
+                                      .id = id_of(batch, index),
+                                      .outcome = &batch->outcome,
+                                      .deadline_ms = batch->request.deadline_ms,
+                                      .owner = batch->owner};
+
+    hold_keys(batch);
+    batch->inquiry = inquiry_start(batch->store, &subject, on_inquiry_done, batch);
+    if (batch->inquiry == NULL) /* no memory now: the deadline runs on */
+        request_again(&batch->request, REQUEST_CONGESTED);
+}
+
+/* --- Acks ------------------------------------------------------------------------------------------ */
+
+/* The next step at once. A batch that is being looked for goes on with that. */
+static enum request_verdict hurry(struct batch *batch)
+{
+    request_hurry(&batch->request);
+    return REQUEST_MORE;
+}
+
+/* The copy is not stored, and its refusal heals by itself. */
+static enum request_verdict send_again(struct batch *batch, enum request_trouble trouble, bool is_latest)
+{
+    if (!is_latest)
+        return REQUEST_MORE; /* it is asked about already */
+    request_retry_reason(&batch->request, trouble);
+    outcome_refused(&batch->outcome);
+    request_take_back(&batch->request);
+    return REQUEST_RETRY;
+}
+
+/* The server's answer to a copy. */
+static enum request_verdict take_refusal(struct batch *batch, const struct kv_ack *ack, bool is_latest)
+{
+    struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
+
+    /* An earlier copy has landed, or has begun to. */
+    if (ack->err_code == JETSTREAM_ATOMIC_DUPLICATE)
+        return hurry(batch);
+    /* A message was lost; or the server has refused one of the first, which it tells only where it was asked to. */
+    if (ack->err_code == ATOMIC_INCOMPLETE) {
+        batch->asks_each = true;
+        return send_again(batch, REQUEST_NO_ANSWER, is_latest);
+    }
+    if (jetstream_is_closing(&failure) && is_latest) { /* maybe in the middle: it is asked about */
+        request_retry_reason(&batch->request, REQUEST_NO_LEADER);
+        return REQUEST_RETRY;
+    }
+    if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE)
+        return send_again(batch, jetstream_healable(&failure), is_latest);
+    if (ack->err_code == JETSTREAM_ATOMIC_DISABLED)
+        error_set(&batch->error, ERROR_UNSUPPORTED,
+                  "the bucket takes no atomic batches, which transactions need; bucket.update switches them on");
+    else
+        jetstream_set_error(&batch->error, &failure);
+    batch->err_code = ack->err_code;
+    if (batch->outcome.copies == 1 && jetstream_means_nothing_stored(&failure)) {
+        batch->error.outcome = ERROR_OUTCOME_NONE;
+        finish(batch, 0, ack->err_code, &batch->error);
+        return REQUEST_DONE;
+    }
+    batch->has_failed = true;
+    return hurry(batch);
+}
+
+/* The answer to the question for an id. */
+static enum request_verdict take_id_answer(struct batch *batch, const struct kv_ack *ack)
+{
+    enum outcome_verdict verdict;
+
+    if (!inquiry_take_answer(batch->store, batch->bucket, &batch->outcome, &batch->request, ack, &verdict))
+        return REQUEST_RETRY;
+    return take_verdict(batch, verdict, ack->sequence) ? REQUEST_DONE : hurry(batch);
+}
+
+static enum request_verdict take_ack(struct request *request, unsigned attempt, struct message *message)
+{
+    struct batch *batch = batch_of(request);
+    struct kv_ack ack;
+
+    /* To a message before the last one: it was taken. */
+    if (message->payload_bytes == 0)
+        return REQUEST_MORE;
+    if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; the stream's ack is yet to come */
+        return REQUEST_MORE;
+    bool is_latest = attempt == (request->attempts & REQUEST_ATTEMPT_MASK);
+    if (attempt == (batch->copy_attempt & REQUEST_ATTEMPT_MASK) || ack.batch_count > 0) {
+        if (ack.err_code != 0)
+            return take_refusal(batch, &ack, is_latest);
+        finish_landed(batch, ack.sequence);
+        return REQUEST_DONE;
+    }
+    enum outcome_step step = inquiry_step(batch->store, &batch->outcome);
+    /* An earlier question; or while the answer to this one was under way all was found out. */
+    if (!is_latest || (step != OUTCOME_ASK && step != OUTCOME_ASK_FIRST))
+        return REQUEST_MORE;
+    return take_id_answer(batch, &ack);
+}
+
+static void fail_batch(struct request *request, const struct error *error)
+{
+    struct batch *batch = batch_of(request);
+    struct error failure = *error;
+
+    failure.outcome = request_is_in_doubt(request) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+    bool is_denied = failure.code == ERROR_PERMISSION_DENIED && failure.outcome == ERROR_OUTCOME_NONE;
+    finish(batch, 0, is_denied ? BATCH_DENIED : 0, &failure);
+}
+
+static bool publishes(const struct request *request, const char *subject)
+{
+    const struct batch *batch = (const struct batch *)((const char *)request - offsetof(struct batch, request));
+
+    for (size_t i = 0; i < batch->count; i++) {
+        if (strcmp(batch->messages[i].message.subject, subject) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* --- A bucket that changed ------------------------------------------------------------------------- */
+
+static void on_handle_again(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct batch *batch = arg;
+
+    if (error == NULL) {
+        /* It is there; what the old handle says of it was good enough to make the messages. */
+        bucket_release(bucket);
+        request_resume(&batch->request);
+        return;
+    }
+    batch->error = *error;
+    if (request_is_in_doubt(&batch->request)) {
+        operation_set_unread_error(&batch->error, error);
+        finish_in_doubt(batch);
+    } else {
+        finish(batch, 0, 0, &batch->error);
+    }
+}
+
+static bool found_nobody(struct request *request)
+{
+    struct batch *batch = batch_of(request);
+
+    bucket_forget(batch->store, batch->bucket->name);
+    bucket_open(batch->store, &batch->wait, batch->bucket->name, request->owner, request->deadline_ms, on_handle_again,
+                batch);
+    return false;
+}
+
+static const struct request_ops batch_ops = {.prepare = prepare_batch,
+                                             .send = send_batch,
+                                             .reply = take_ack,
+                                             .fail = fail_batch,
+                                             .no_responders = found_nobody,
+                                             .publishes = publishes};
+
+void batch_cancel(struct batch *batch)
+{
+    stop(batch);
+}
+
+void batch_start(struct store *store, struct batch *batch)
+{
+    batch->store = store;
+    batch->asks_each = false;
+    batch->has_failed = false;
+    batch->copy_attempt = 0;
+    memset(&batch->outcome, 0, sizeof(batch->outcome));
+    batch->outcome.is_batch = batch->count > 1;
+    batch->request.limit = group_batches_limit(batch->bucket->group);
+    batch->request.weight = BATCH_WEIGHT(batch->count);
+    batch->request.owner = batch->owner;
+    store_make_write_id(store, batch->id);
+    snprintf(batch->last_id, sizeof(batch->last_id), "%s-l", batch->id);
+    request_start(&store->requests, &batch->request, &batch_ops, batch->deadline_ms);
+}

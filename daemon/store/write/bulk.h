@@ -1,0 +1,102 @@
+/*
+ * bulk: many keys in one call, each with an answer of its own.
+ *
+ * Used by the handlers. Writes go the way of single ones, in a window that all calls share; gets are one point in time
+ * per 1,024 keys where the server can read so, else single ones.
+ */
+#ifndef DAEMON_STORE_BULK_H
+#define DAEMON_STORE_BULK_H
+
+#include "daemon/base/arena.h"
+#include "daemon/base/key_index.h"
+#include "daemon/store/write/operation.h"
+#include "daemon/store/read/get.h"
+#include "daemon/store/write/write.h"
+
+/* --- Writes --- */
+
+struct bulk_result {
+    uint64_t revision;
+    struct error *error; /* NULL: it was written */
+};
+
+struct bulk_write {
+    /* Set by the caller; borrowed until done was called. */
+    const char *bucket;
+    const struct operation *operations;
+    size_t count;
+    struct bulk_result *results; /* as many; those with an error already are left out */
+    uint64_t deadline_ms;
+    void (*done)(void *arg);
+    void *arg;
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct arena_task task;
+    struct bulk_window *window;
+    struct bulk_owner *owner; /* NULL: has begun all */
+    struct bulk_write *next_bulk, *previous_bulk;
+    struct bulk_slot *spare;
+    size_t next;
+    size_t in_flight;
+    bool is_filling;
+};
+
+/* Writes all. done is called once, when each has its result; maybe from within. */
+void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bulk);
+
+/*
+ * A key's error, in the arena. A failed key must never look like a written one: where there is no memory to say
+ * why, it says that (also for an arena of NULL).
+ */
+struct error *bulk_copy_error(struct arena *arena, const struct error *error);
+
+/* --- Gets --- */
+
+struct bulk_get {
+    /* Set by the caller; borrowed until done was called. */
+    const char *bucket;
+    const char *const *keys; /* each once */
+    size_t count;
+    enum read_consistency consistency;
+    uint64_t deadline_ms;
+    size_t bytes_max;                             /* of values, before it fails as too_large */
+    bool (*take_memory)(void *arg, size_t bytes); /* accounts for what is gathered; false: there is no more */
+    void *memory_arg;
+    /* The reading begins, or begins again: entries that came before do not count. */
+    void (*restart)(void *arg);
+    /* A key that is there, as keys[index]; it lives as long as the call. */
+    void (*entry)(void *arg, size_t index, const struct kv_entry *entry);
+    /* All that are there were told, or it failed. */
+    void (*done)(void *arg, const struct error *error);
+    void *arg;
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct arena_task task;
+    struct bucket *handle;
+    struct bucket_wait wait;
+    struct key_index by_name;
+    struct bulk_key *all;
+    struct request request; /* of a multi-last read */
+    char *body;             /* its JSON */
+    size_t body_bytes;
+    struct bulk_get_slot *spare;
+    size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
+    unsigned misses;                 /* readings that missed a key */
+    unsigned unserved;               /* attempts on end that had no responders */
+    bool is_verifying;               /* asks singly for what the chunk has not brought */
+    bool has_come;                   /* the bucket's own stream has answered the chunk, and not a mirror of it */
+    bool has_missed;                 /* and found that some of it is there */
+    size_t next, in_flight;
+    size_t bytes;       /* of values, in this reading */
+    size_t taken_bytes; /* of memory: the most of all readings */
+    bool is_filling;
+    struct error error; /* the first one of single gets */
+};
+
+void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk);
+
+#endif

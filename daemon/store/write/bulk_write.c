@@ -1,0 +1,267 @@
+#include "daemon/store/write/bulk.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/*
+ * Writes that are under way at a time, of one bucket and of all: some tens of milliseconds of a server that syncs each,
+ * and some more where many buckets are written.
+ */
+#define WINDOW     512u
+#define WINDOW_ALL 2048u
+
+/* Writes that a call begins before it is another one's turn. */
+#define TURN 16u
+
+struct bulk_slot {
+    struct write write;
+    struct bulk_write *bulk;
+    struct bulk_slot *next_spare;
+    size_t index;
+};
+
+struct error *bulk_copy_error(struct arena *arena, const struct error *error)
+{
+    static struct error out_of_memory = {
+        .code = ERROR_RESOURCE_EXHAUSTED, .retryable = true, .outcome = ERROR_OUTCOME_NONE, .message = "out of memory"};
+    struct error *copy = arena != NULL ? arena_alloc(arena, sizeof(*copy)) : NULL;
+
+    if (copy == NULL)
+        return &out_of_memory;
+    *copy = *error;
+    return copy;
+}
+
+static void fill(struct store *store);
+static void finish_if_done(struct bulk_write *bulk);
+static void end_write(struct bulk_window *window, struct store *store, unsigned count);
+
+static void on_written(void *arg, uint64_t revision, const struct error *error)
+{
+    struct bulk_slot *slot = arg;
+    struct bulk_write *bulk = slot->bulk;
+    struct bulk_result *result = &bulk->results[slot->index];
+
+    result->revision = revision;
+    if (error != NULL) {
+        result->error = bulk_copy_error(bulk->arena, error);
+    }
+    slot->next_spare = bulk->spare;
+    bulk->spare = slot;
+    struct store *store = bulk->store;
+    bulk->in_flight--;
+    end_write(bulk->window, store, 1);
+    finish_if_done(bulk);
+    fill(store);
+}
+
+static struct bulk_slot *take_slot(struct bulk_write *bulk)
+{
+    struct bulk_slot *slot = bulk->spare;
+
+    if (slot == NULL)
+        return arena_alloc(bulk->arena, sizeof(*slot));
+    bulk->spare = slot->next_spare;
+    return slot;
+}
+
+static void start_next(struct bulk_write *bulk)
+{
+    struct bulk_slot *slot = take_slot(bulk);
+    size_t index = bulk->next++;
+
+    if (slot == NULL) {
+        bulk->results[index].error = bulk_copy_error(NULL, NULL);
+        return;
+    }
+    memset(slot, 0, sizeof(*slot));
+    slot->bulk = bulk;
+    slot->index = index;
+    slot->write.bucket = bulk->bucket;
+    slot->write.operation = bulk->operations[index];
+    slot->write.deadline_ms = bulk->deadline_ms;
+    slot->write.done = on_written;
+    slot->write.arg = slot;
+    bulk->in_flight++;
+    bulk->window->in_flight++;
+    bulk->store->bulk_writes.in_flight++;
+    write_start(bulk->store, bulk->arena, &slot->write);
+}
+
+/* --- Windows --------------------------------------------------------------------------------------- */
+
+/* The bucket's window, made if there is none; NULL when memory ran out. */
+static struct bulk_window *obtain_window(struct bulk_writes *all, const char *bucket)
+{
+    struct bulk_window *window = NULL;
+
+    HASH_FIND_STR(all->by_bucket, bucket, window);
+    if (window != NULL)
+        return window;
+    window = calloc(1, sizeof(*window) + strlen(bucket) + 1);
+    if (window == NULL)
+        return NULL;
+    strcpy(window->bucket, bucket);
+    HASH_ADD_STR(all->by_bucket, bucket, window);
+    DL_APPEND2(all->first, window, previous, next);
+    return window;
+}
+
+static void release_window(struct bulk_writes *all, struct bulk_window *window)
+{
+    if (window->first != NULL || window->in_flight > 0)
+        return;
+    DL_DELETE2(all->first, window, previous, next);
+    HASH_DEL(all->by_bucket, window);
+    free(window);
+}
+
+static void end_write(struct bulk_window *window, struct store *store, unsigned count)
+{
+    window->in_flight -= count;
+    store->bulk_writes.in_flight -= count;
+    /* fill() looks at all windows, and releases those that are empty. */
+    if (!store->bulk_writes.is_filling)
+        release_window(&store->bulk_writes, window);
+}
+
+/* The window's owner with this identity, made if there is none; NULL when memory ran out. */
+static struct bulk_owner *obtain_owner(struct bulk_window *window, const void *identity)
+{
+    struct bulk_owner *owner;
+
+    DL_FOREACH2(window->first, owner, next)
+    {
+        if (owner->identity == identity)
+            return owner;
+    }
+    owner = calloc(1, sizeof(*owner));
+    if (owner == NULL)
+        return NULL;
+    owner->identity = identity;
+    DL_APPEND2(window->first, owner, previous, next);
+    return owner;
+}
+
+/* The call has begun all its writes. */
+static void leave_owner(struct bulk_write *bulk)
+{
+    struct bulk_owner *owner = bulk->owner;
+
+    if (owner == NULL)
+        return;
+    bulk->owner = NULL;
+    DL_DELETE2(owner->first, bulk, previous_bulk, next_bulk);
+    if (owner->first != NULL)
+        return;
+    DL_DELETE2(bulk->window->first, owner, previous, next);
+    free(owner);
+}
+
+/* --- Turns ----------------------------------------------------------------------------------------- */
+
+static bool has_room(const struct bulk_writes *all, const struct bulk_window *window)
+{
+    return all->in_flight < WINDOW_ALL && window->in_flight < WINDOW;
+}
+
+/* Writes may end while they are begun: whether the call is done is looked at after its turn. */
+static void begin_some(struct bulk_write *bulk)
+{
+    const struct bulk_writes *all = &bulk->store->bulk_writes;
+
+    bulk->is_filling = true;
+    for (unsigned begun = 0; begun < TURN && bulk->next < bulk->count && has_room(all, bulk->window);) {
+        if (bulk->results[bulk->next].error != NULL) {
+            bulk->next++;
+        } else {
+            start_next(bulk);
+            begun++;
+        }
+    }
+    bulk->is_filling = false;
+}
+
+/* The owner whose turn it is begins some writes of a call; then it is the next call's and the next owner's turn. */
+static void take_turn(struct bulk_window *window)
+{
+    struct bulk_owner *owner = window->first;
+    struct bulk_write *bulk = owner->first;
+
+    begin_some(bulk);
+    DL_DELETE2(window->first, owner, previous, next);
+    DL_APPEND2(window->first, owner, previous, next);
+    DL_DELETE2(owner->first, bulk, previous_bulk, next_bulk);
+    DL_APPEND2(owner->first, bulk, previous_bulk, next_bulk);
+    if (bulk->next == bulk->count)
+        leave_owner(bulk);
+    finish_if_done(bulk);
+}
+
+static void finish_if_done(struct bulk_write *bulk)
+{
+    if (bulk->is_filling || bulk->next < bulk->count || bulk->in_flight > 0)
+        return;
+    arena_end_task(&bulk->task);
+    bulk->done(bulk->arg);
+}
+
+/* One turn for each window that has room. Return whether there was any. */
+static bool fill_once(struct bulk_writes *all)
+{
+    struct bulk_window *window, *next;
+    bool has_begun = false;
+
+    DL_FOREACH_SAFE2(all->first, window, next, next)
+    {
+        if (window->first != NULL && has_room(all, window)) {
+            take_turn(window);
+            has_begun = true;
+        }
+        release_window(all, window);
+    }
+    return has_begun;
+}
+
+/* Begin writes while there is room for them. */
+static void fill(struct store *store)
+{
+    struct bulk_writes *all = &store->bulk_writes;
+
+    if (all->is_filling)
+        return;
+    all->is_filling = true;
+    while (fill_once(all))
+        ;
+    all->is_filling = false;
+}
+
+static void cancel_bulk_write(struct arena_task *task)
+{
+    struct bulk_write *bulk = ARENA_TASK_OWNER(task, struct bulk_write, task);
+
+    leave_owner(bulk);
+    end_write(bulk->window, bulk->store, (unsigned)bulk->in_flight);
+}
+
+void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bulk)
+{
+    bulk->store = store;
+    bulk->arena = arena;
+    bulk->window = obtain_window(&store->bulk_writes, bulk->bucket);
+    bulk->owner = bulk->window != NULL ? obtain_owner(bulk->window, arena->owner) : NULL;
+    if (bulk->owner == NULL) {
+        for (; bulk->next < bulk->count; bulk->next++) {
+            if (bulk->results[bulk->next].error == NULL)
+                bulk->results[bulk->next].error = bulk_copy_error(NULL, NULL);
+        }
+        if (bulk->window != NULL)
+            release_window(&store->bulk_writes, bulk->window);
+        bulk->done(bulk->arg);
+        return;
+    }
+    arena_begin_task(arena, &bulk->task, cancel_bulk_write);
+    DL_APPEND2(bulk->owner->first, bulk, previous_bulk, next_bulk);
+    fill(store);
+}

@@ -1,0 +1,437 @@
+#include "daemon/store/write/group_commit.h"
+
+#include "daemon/store/write/batch.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/*
+ * With group_commit: auto, the least number of writes in a batch. On nats-server 2.15 with a quick disk, a batch takes
+ * 1.3 ms plus 14 µs a write; a single write takes 90 µs.
+ */
+#define BATCH_MIN 16u
+
+/* Writes that are messages of their own and under way: a tenth of a second of a server that syncs each. */
+#define WRITES_MAX 1024u
+
+/* Bytes of values in one batch. */
+#define BATCH_BYTES_MAX (8u * 1024u * 1024u)
+
+/* A write with less time than this goes alone: in a batch it would end the others' tries with its own. */
+#define DEADLINE_MIN_MS 1000u
+/* In one batch deadlines differ by no more than this, since the first one ends the tries of all. */
+#define DEADLINE_SPREAD_MS 1000u
+
+/* After a condition failed a whole batch, conditional writes go alone for this long. */
+#define CONDITION_PAUSE_MS 1000u
+
+/* How long a batch waits at most for writes that are about to come, and which share of the usual company is enough. */
+#define GATHER_MS      2u
+#define GATHERED_SHARE 0.9
+struct group {
+    struct store *store;
+    struct request_limit writes, batches;
+    unsigned references;
+    struct group *next_dirty;
+    struct group *next_gathering;
+    bool is_dirty;
+    bool cannot_batch; /* the server has said so */
+    bool is_gathering; /* writes wait for the others that are about to come */
+    bool has_gathered; /* for as long as they may */
+    bool is_listed;    /* among those whom the timer tells */
+    struct write *waiting;
+    size_t waiting_count;
+    size_t alone;    /* writes in flight that were sent alone */
+    size_t in_batch; /* writes in the batch that is in flight; 0: none is */
+
+    double concurrency; /* writes that wait for an answer at the same time, of late */
+    uint64_t conditions_alone_until_ms;
+};
+
+struct group_batch {
+    struct batch batch;
+    struct group *group;
+    struct write *writes[BATCH_MESSAGES_MAX];
+    struct batch_message messages[BATCH_MESSAGES_MAX];
+};
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct group *group_new(struct store *store)
+{
+    struct group *group = calloc(1, sizeof(*group));
+
+    if (group == NULL)
+        return NULL;
+    group->store = store;
+    group->references = 1;
+    group->writes.max = WRITES_MAX;
+    group->batches.max = BATCH_WEIGHTS_MAX;
+    return group;
+}
+
+struct request_limit *group_writes_limit(struct group *group)
+{
+    return &group->writes;
+}
+
+struct request_limit *group_batches_limit(struct group *group)
+{
+    return &group->batches;
+}
+
+struct group *group_retain(struct group *group)
+{
+    group->references++;
+    return group;
+}
+
+static void mark_dirty(struct group *group);
+
+/* The moment is over for all groups that gather: one that began late in it gathers less. */
+static void on_gathered(uv_timer_t *timer)
+{
+    struct store *store = timer->data;
+
+    while (store->gathering_groups != NULL) {
+        struct group *group = store->gathering_groups;
+        store->gathering_groups = group->next_gathering;
+        group->is_listed = false;
+        group->has_gathered = group->is_gathering;
+        group->is_gathering = false;
+        mark_dirty(group);
+        group_release(group);
+    }
+}
+
+static void mark_dirty(struct group *group)
+{
+    if (group->is_dirty)
+        return;
+    group->is_dirty = true;
+    group->next_dirty = group->store->dirty_groups;
+    group->store->dirty_groups = group_retain(group);
+}
+
+void group_release(struct group *group)
+{
+    if (group != NULL && --group->references == 0)
+        free(group);
+}
+
+/* --- Deciding -------------------------------------------------------------------------------------- */
+
+/* How many writes must wait for a batch; SIZE_MAX: there is none. Without syncs nothing is won by one. */
+static size_t batch_min(const struct group *group)
+{
+    const struct conf *conf = group->store->conf;
+    bool is_synced = conf->nats.mode == CONF_NATS_EMBEDDED && conf->nats.sync_always;
+
+    if (group->cannot_batch || conf->buckets.group_commit == CONF_GROUP_COMMIT_OFF)
+        return SIZE_MAX;
+    if (conf->buckets.group_commit == CONF_GROUP_COMMIT_ON)
+        return 2;
+    return is_synced ? BATCH_MIN : SIZE_MAX;
+}
+
+static void note_concurrency(struct group *group)
+{
+    double now = (double)(group->waiting_count + group->alone + group->in_batch);
+
+    group->concurrency = now > group->concurrency ? now : group->concurrency * 0.95 + now * 0.05;
+}
+
+/* --- Sending --------------------------------------------------------------------------------------- */
+
+static void on_waited_too_long(struct timer *timer);
+
+static void take_from_queue(struct group *group, struct write *write)
+{
+    DL_DELETE2(group->waiting, write, previous_in_group, next_in_group);
+    group->waiting_count--;
+    timer_stop(group->store->timers, &write->group_timer);
+}
+
+static void on_waited_too_long(struct timer *timer)
+{
+    struct write *write = (struct write *)((char *)timer - offsetof(struct write, group_timer));
+    struct group *group = write->group;
+    struct error error;
+
+    take_from_queue(group, write);
+    write->group = NULL;
+    error_set(&error, ERROR_DEADLINE_EXCEEDED,
+              "the writes before this one were not answered in time; nothing was written");
+    error.outcome = ERROR_OUTCOME_NONE;
+    write_finish(write, 0, &error);
+    group_release(group);
+}
+
+static void send_alone(struct group *group, struct write *write)
+{
+    group->alone++;
+    write_send_alone(write);
+}
+
+/* As far as a slice of the turn goes; the group comes again for the rest. */
+static void send_all_alone(struct group *group)
+{
+    while (group->waiting != NULL) {
+        struct write *write = group->waiting;
+        take_from_queue(group, write);
+        send_alone(group, write);
+        if (jobs_slice_is_over(group->store->jobs)) {
+            mark_dirty(group);
+            return;
+        }
+    }
+}
+
+static void on_batch_done(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error)
+{
+    struct group_batch *batch = arg;
+    struct group *group = batch->group;
+    size_t count = batch->batch.count;
+    bool is_refused = error != NULL && err_code != 0;
+
+    group->in_batch = 0;
+    if (is_refused) {
+        /* Nothing was written. One of them is to blame: alone, each gets the answer that is its own. */
+        group->store->group_stats.failed++;
+        group->conditions_alone_until_ms = uv_now(group->store->loop) + CONDITION_PAUSE_MS;
+        if (err_code == JETSTREAM_ATOMIC_DISABLED)
+            group->cannot_batch = true;
+        for (size_t i = 0; i < count; i++) {
+            batch->writes[i]->is_in_batch = false;
+            send_alone(group, batch->writes[i]);
+        }
+    }
+    for (size_t i = 0; !is_refused && i < count; i++) {
+        struct write *write = batch->writes[i];
+        write->group = NULL;
+        write->is_in_batch = false;
+        write_finish(write, error == NULL ? first_sequence + i : 0, error);
+        group_release(group);
+    }
+    bucket_release(batch->batch.bucket);
+    mark_dirty(group);
+    free(batch);
+    group_release(group);
+}
+
+/* Whether the batch has a message for the key already: no condition and no roll-up may come after it. */
+static bool batch_has_key(const struct group_batch *batch, const char *key)
+{
+    for (size_t i = 0; i < batch->batch.count; i++) {
+        if (strcmp(batch->messages[i].operation->key, key) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Whether the write may join what the batch has by now. */
+static bool fits(const struct group *group, const struct group_batch *batch, const struct write *write, size_t bytes)
+{
+    uint64_t now_ms = uv_now(group->store->loop);
+    bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
+
+    if (batch->batch.count == BATCH_MESSAGES_MAX || write->deadline_ms < now_ms + DEADLINE_MIN_MS)
+        return false;
+    if (is_conditional && now_ms < group->conditions_alone_until_ms)
+        return false;
+    if ((is_conditional || operation_rolls_up(&write->operation, write->handle)) &&
+        batch_has_key(batch, write->operation.key))
+        return false;
+    if (batch->batch.count == 0)
+        return true;
+    uint64_t first_ms = batch->writes[0]->deadline_ms;
+    return bytes + write->operation.value_bytes <= BATCH_BYTES_MAX &&
+           write->deadline_ms <= first_ms + DEADLINE_SPREAD_MS && write->deadline_ms + DEADLINE_SPREAD_MS >= first_ms;
+}
+
+static void add_to_batch(struct group_batch *batch, struct write *write)
+{
+    struct batch_message *message = &batch->messages[batch->batch.count];
+
+    message->operation = &write->operation;
+    message->message = write->message;
+    message->has_condition = write->operation.condition != OPERATION_ALWAYS;
+    message->expected = write->expected;
+    message->condition_subject = NULL;
+    batch->writes[batch->batch.count++] = write;
+    write->is_in_batch = true;
+    if (batch->batch.count == 1 || write->deadline_ms < batch->batch.deadline_ms)
+        batch->batch.deadline_ms = write->deadline_ms;
+}
+
+static void send_batch(struct group *group)
+{
+    struct store *store = group->store;
+    struct group_batch *batch = malloc(sizeof(*batch));
+    size_t bytes = 0;
+
+    if (batch == NULL) {
+        send_all_alone(group);
+        return;
+    }
+    memset(&batch->batch, 0, sizeof(batch->batch));
+    batch->group = group;
+    while (group->waiting != NULL && fits(group, batch, group->waiting, bytes)) {
+        struct write *write = group->waiting;
+        take_from_queue(group, write);
+        bytes += write->operation.value_bytes;
+        add_to_batch(batch, write);
+    }
+    /* What stands before the first that fits, or a company of one, goes alone; those behind it keep their place. */
+    if (batch->batch.count < 2) {
+        struct write *write = batch->batch.count == 1 ? batch->writes[0] : group->waiting;
+        write->is_in_batch = false;
+        if (batch->batch.count == 0)
+            take_from_queue(group, write);
+        free(batch);
+        send_alone(group, write);
+        return;
+    }
+    batch->batch.bucket = batch->writes[0]->handle;
+    batch->batch.bucket->references++;
+    batch->batch.messages = batch->messages;
+    batch->batch.done = on_batch_done;
+    batch->batch.arg = batch;
+    group->in_batch = batch->batch.count;
+    store->group_stats.batches++;
+    store->group_stats.grouped += batch->batch.count;
+    metrics_note(&store->group_stats.sizes, batch->batch.count);
+    group_retain(group);
+    batch_start(store, &batch->batch);
+}
+
+/*
+ * Whether a batch waits a moment for those who were answered just now and are about to write again: two half-full
+ * batches take nearly twice the time of a full one.
+ */
+static bool gathers_more(struct group *group)
+{
+    struct store *store = group->store;
+
+    if (group->has_gathered || (double)group->waiting_count >= group->concurrency * GATHERED_SHARE ||
+        group->waiting_count >= BATCH_MESSAGES_MAX) {
+        group->is_gathering = false;
+        group->has_gathered = false;
+        return false;
+    }
+    group->is_gathering = true;
+    if (!group->is_listed) {
+        group->is_listed = true;
+        group->next_gathering = store->gathering_groups;
+        store->gathering_groups = group_retain(group);
+        if (!uv_is_active((uv_handle_t *)&store->gather_timer))
+            uv_timer_start(&store->gather_timer, on_gathered, GATHER_MS, 0);
+    }
+    return true;
+}
+
+/*
+ * One batch at a time: what comes while it is on its way waits for its end. Writes that went singly and are on their
+ * way count as company: a moment later their clients may write again. So do those of the last batch: the first few who
+ * write again do not go singly, before the others (256 clients: 0.98 to 1.07 in place of 0.74 to 0.90 of group_commit:
+ * on).
+ */
+static void flush_group(struct group *group)
+{
+    size_t min = batch_min(group);
+
+    note_concurrency(group);
+    if (group->waiting_count == 0 || group->in_batch > 0)
+        return;
+    if (group->waiting_count + group->alone < min && group->concurrency < (double)min)
+        send_all_alone(group);
+    else if (gathers_more(group))
+        return;
+    else if (group->waiting_count >= min)
+        send_batch(group);
+    else
+        send_all_alone(group);
+}
+
+void group_init_all(struct store *store)
+{
+    uv_timer_init(store->loop, &store->gather_timer);
+    store->gather_timer.data = store;
+}
+
+void group_close_all(struct store *store)
+{
+    uv_close((uv_handle_t *)&store->gather_timer, NULL);
+}
+
+static bool run_flushing(struct job *job)
+{
+    group_flush_all((struct store *)((char *)job - offsetof(struct store, group_flushing)));
+    return false;
+}
+
+void group_flush_all(struct store *store)
+{
+    struct group *dirty = store->dirty_groups, *group;
+
+    if (dirty == NULL)
+        return;
+    jobs_begin_slice(store->jobs);
+    store->dirty_groups = NULL;
+    while ((group = dirty) != NULL) {
+        dirty = group->next_dirty;
+        group->is_dirty = false;
+        flush_group(group);
+        group_release(group);
+    }
+    /* Those that have more to send go on in the next turn, which then follows at once. */
+    if (store->dirty_groups != NULL)
+        jobs_add(store->jobs, &store->group_flushing, run_flushing);
+}
+
+void group_submit(struct write *write)
+{
+    struct store *store = write->store;
+    struct group *group = write->handle->group;
+
+    if (!write->handle->allows_atomic) {
+        write_send_alone(write);
+        return;
+    }
+    write->group = group_retain(group);
+    if (group->waiting == NULL && group->in_batch == 0 && batch_min(group) == SIZE_MAX) {
+        send_alone(group, write);
+        return;
+    }
+    DL_APPEND2(group->waiting, write, previous_in_group, next_in_group);
+    group->waiting_count++;
+    timer_start(store->timers, &write->group_timer, write->deadline_ms, on_waited_too_long);
+    mark_dirty(group);
+}
+
+void group_cancel(struct write *write)
+{
+    struct group *group = write->group;
+
+    write->group = NULL;
+    /* A batch under way reads the writes' memory. Nobody drops a call before its write has an outcome. */
+    assert(!write->is_in_batch);
+    if (timer_is_set(&write->group_timer))
+        take_from_queue(group, write);
+    else
+        group->alone--;
+    mark_dirty(group);
+    group_release(group);
+}
+
+void group_write_ended(struct write *write)
+{
+    struct group *group = write->group;
+
+    write->group = NULL;
+    group->alone--;
+    mark_dirty(group);
+    group_release(group);
+}

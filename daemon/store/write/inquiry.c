@@ -1,0 +1,329 @@
+#include "daemon/store/write/inquiry.h"
+
+#include "daemon/store/write/ledger.h"
+#include "daemon/store/read/get.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ARENA_CHUNK_BYTES 2048u
+
+struct inquiry {
+    struct store *store;
+    struct inquiry_subject subject;
+    inquiry_done_fn *done;
+    void *arg;
+    struct arena arena; /* of the present read */
+    bool has_arena;
+    struct read_get get;
+    struct jetstream_call info;
+    bool is_asking_info;
+    uint64_t walked;              /* up to here each sequence above L0 has a message */
+    bool is_starting, has_failed; /* at once */
+    struct outcome_reading reading;
+};
+
+/* --- Asking for the id ----------------------------------------------------------------------------- */
+
+enum outcome_step inquiry_step(const struct store *store, const struct outcome *outcome)
+{
+    return outcome_next(outcome, link_earlier_are_closed(store->link, outcome->connection));
+}
+
+enum outcome_step inquiry_prepare(const struct store *store, struct outcome *outcome, const struct request *request)
+{
+    if (!request_is_in_doubt(request) && outcome->copies > 0 && outcome->step != OUTCOME_SEND)
+        outcome_refused(outcome);
+    return inquiry_step(store, outcome);
+}
+
+enum link_publish_result inquiry_ask(struct request *request, const char *subject, const char *id)
+{
+    const struct message_header headers[] = {{KV_HEADER_MSG_ID, id}, {KV_HEADER_ROLLUP, "none"}};
+
+    return request_publish(request, subject, headers, sizeof(headers) / sizeof(headers[0]), "", 0);
+}
+
+bool inquiry_take_answer(const struct store *store, const struct bucket *bucket, struct outcome *outcome,
+                         struct request *request, const struct kv_ack *ack, enum outcome_verdict *verdict)
+{
+    struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
+    enum outcome_answer answer = OUTCOME_INCONCLUSIVE;
+
+    if (ack->err_code == 0) {
+        answer = OUTCOME_ID_KNOWN;
+    } else if (ack->err_code == JETSTREAM_ROLLUP_FAILED) {
+        answer = OUTCOME_ID_UNKNOWN;
+    } else if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
+        request_retry_reason(request, jetstream_healable(&failure));
+        return false;
+    }
+    *verdict = outcome_answered(outcome, answer, store_boot_ms(), bucket_keeper(store, bucket));
+    return true;
+}
+
+/* --- Reading --------------------------------------------------------------------------------------- */
+
+static void end_read(struct inquiry *inquiry)
+{
+    if (!inquiry->has_arena)
+        return;
+    inquiry->has_arena = false;
+    read_get_cancel(&inquiry->get);
+    arena_destroy(&inquiry->arena);
+}
+
+static void free_inquiry(struct inquiry *inquiry)
+{
+    end_read(inquiry);
+    bucket_release(inquiry->subject.bucket);
+    free(inquiry);
+}
+
+static void finish(struct inquiry *inquiry, const struct error *error)
+{
+    inquiry_done_fn *done = inquiry->done;
+    void *arg = inquiry->arg;
+    struct outcome_reading reading = inquiry->reading;
+    struct error copy;
+
+    if (inquiry->is_starting) {
+        inquiry->has_failed = true;
+        return;
+    }
+    if (error != NULL)
+        copy = *error;
+    free_inquiry(inquiry);
+    done(arg, error == NULL ? &reading : NULL, error != NULL ? &copy : NULL);
+}
+
+static void read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done);
+
+/* --- A key without a message ----------------------------------------------------------------------- */
+
+/* So many messages are looked at to see that none has left. */
+#define WALK_MAX 64u
+
+/* Not even half of the time is over. */
+static bool is_young(const struct inquiry *inquiry, uint64_t lives_ms)
+{
+    return lives_ms == 0 || store_boot_ms() - inquiry->subject.outcome->sent_ms < lives_ms / 2;
+}
+
+/*
+ * To the embedded server nobody speaks but us: nobody else can have removed the key. The write may have been replaced,
+ * before the key was held, by one that expires sooner.
+ */
+static bool nothing_can_have_left(const struct inquiry *inquiry)
+{
+    const struct inquiry_subject *subject = &inquiry->subject;
+    const struct outcome *outcome = subject->outcome;
+    const struct store *store = inquiry->store;
+
+    return store->conf->nats.mode == CONF_NATS_EMBEDDED && store->removals == outcome->stream.removals &&
+           store->removal_in_doubt < outcome->connection &&
+           is_young(inquiry, ledger_shortest_ttl_ms(subject->bucket->ledger)) &&
+           is_young(inquiry, subject->bucket->max_age_ms);
+}
+
+/* One message after the other, up to what was the last one: a hole, and what was there is not known. */
+static void on_walked(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct inquiry *inquiry = arg;
+    uint64_t last = inquiry->reading.stream.last_sequence;
+
+    if (error != NULL) {
+        finish(inquiry, error);
+        return;
+    }
+    bool is_next = entry != NULL && entry->revision == inquiry->walked + 1;
+    inquiry->walked++;
+    inquiry->reading.none_removed = is_next && inquiry->walked == last;
+    if (is_next && inquiry->walked < last)
+        read_message(inquiry, inquiry->walked + 1, true, on_walked);
+    else
+        finish(inquiry, NULL);
+}
+
+/* Whether every sequence after L0 has a message, as far as the numbers in an answer of STREAM.INFO tell. */
+static bool has_no_holes(const struct inquiry *inquiry, json_t *info)
+{
+    json_t *state = json_object_get(info, "state");
+    json_int_t first = json_integer_value(json_object_get(state, "first_seq"));
+    json_int_t last = json_integer_value(json_object_get(state, "last_seq"));
+    uint64_t before = inquiry->subject.outcome->stream.last_sequence;
+
+    return first > 0 && (uint64_t)first <= before + 1 &&
+           json_integer_value(json_object_get(state, "messages")) == last + 1 - first;
+}
+
+static void look_for_holes(struct inquiry *inquiry, json_t *info)
+{
+    uint64_t before = inquiry->subject.outcome->stream.last_sequence, last = inquiry->reading.stream.last_sequence;
+
+    inquiry->reading.none_removed = nothing_can_have_left(inquiry) || has_no_holes(inquiry, info);
+    inquiry->walked = before;
+    if (inquiry->reading.none_removed || last <= before || last - before > WALK_MAX)
+        finish(inquiry, NULL);
+    else
+        read_message(inquiry, before + 1, true, on_walked);
+}
+
+/* --- The stream ------------------------------------------------------------------------------------ */
+
+static void on_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct inquiry *inquiry = arg;
+
+    (void)err_code;
+    inquiry->is_asking_info = false;
+    if (answer == NULL) {
+        finish(inquiry, error);
+        return;
+    }
+    bucket_read_stream(inquiry->store, answer, &inquiry->reading.stream);
+    if (inquiry->reading.is_there)
+        finish(inquiry, NULL);
+    else
+        look_for_holes(inquiry, answer);
+}
+
+static void ask_info(struct inquiry *inquiry)
+{
+    const struct inquiry_subject *subject = &inquiry->subject;
+
+    inquiry->is_asking_info = true;
+    inquiry->info.request.limit = ledger_readings(subject->bucket->ledger);
+    inquiry->info.request.owner = subject->owner;
+    jetstream_call(&inquiry->store->jetstream, &inquiry->info, "STREAM.INFO", subject->bucket->stream, NULL,
+                   subject->deadline_ms, on_info, inquiry);
+}
+
+/* --- The key's messages ---------------------------------------------------------------------------- */
+
+/* The first message of the key, or of any one, from this sequence on; 0: the key's last one. */
+static void read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done)
+{
+    const struct inquiry_subject *subject = &inquiry->subject;
+    struct read_get *get = &inquiry->get;
+    struct error error;
+
+    end_read(inquiry);
+    if (!arena_init(&inquiry->arena, ARENA_CHUNK_BYTES)) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        finish(inquiry, &error);
+        return;
+    }
+    inquiry->has_arena = true;
+    inquiry->arena.owner = subject->owner;
+    memset(get, 0, sizeof(*get));
+    get->bucket = subject->bucket->name;
+    get->key = subject->key;
+    get->from_sequence = from_sequence;
+    get->of_any_key = of_any_key;
+    get->consistency = READ_LEADER;
+    get->with_markers = true;
+    get->deadline_ms = subject->deadline_ms;
+    get->request.limit = ledger_readings(subject->bucket->ledger);
+    get->done = done;
+    get->arg = inquiry;
+    read_get(inquiry->store, &inquiry->arena, get);
+}
+
+static bool is_ours(const struct inquiry *inquiry, const struct kv_entry *entry)
+{
+    const char *id = message_header(entry->message, KV_HEADER_MSG_ID);
+
+    return id != NULL && strcmp(id, inquiry->subject.id) == 0;
+}
+
+/* The oldest message that is kept: read behind the others, so that none of them has left since. */
+static void on_oldest(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct inquiry *inquiry = arg;
+    const struct outcome *outcome = inquiry->subject.outcome;
+
+    if (error != NULL) {
+        finish(inquiry, error);
+        return;
+    }
+    inquiry->reading.reaches_back = entry != NULL && entry->revision <= outcome->stream.last_sequence;
+    ask_info(inquiry);
+}
+
+static void on_next(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct inquiry *inquiry = arg;
+    struct outcome_reading *reading = &inquiry->reading;
+
+    if (error != NULL) {
+        finish(inquiry, error);
+        return;
+    }
+    if (entry != NULL && is_ours(inquiry, entry)) {
+        reading->is_ours_before = true;
+        reading->our_sequence = entry->revision;
+        finish(inquiry, NULL);
+        return;
+    }
+    if (entry != NULL && entry->revision < reading->sequence)
+        read_message(inquiry, entry->revision + 1, false, on_next);
+    else
+        read_message(inquiry, 1, false, on_oldest);
+}
+
+static void on_last(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct inquiry *inquiry = arg;
+    const struct inquiry_subject *subject = &inquiry->subject;
+    struct outcome_reading *reading = &inquiry->reading;
+
+    if (error != NULL) {
+        finish(inquiry, error);
+        return;
+    }
+    reading->is_there = entry != NULL;
+    if (entry != NULL) {
+        reading->sequence = entry->revision;
+        reading->is_ours = is_ours(inquiry, entry);
+        reading->our_sequence = reading->is_ours ? entry->revision : 0;
+    }
+    if (reading->is_ours)
+        finish(inquiry, NULL);
+    else if (outcome_wants_history(subject->outcome, reading, subject->bucket->history))
+        read_message(inquiry, subject->outcome->stream.last_sequence + 1, false, on_next);
+    else
+        ask_info(inquiry);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct inquiry *inquiry_start(struct store *store, const struct inquiry_subject *subject, inquiry_done_fn *done,
+                              void *arg)
+{
+    struct inquiry *inquiry = calloc(1, sizeof(*inquiry));
+
+    if (inquiry == NULL)
+        return NULL;
+    inquiry->store = store;
+    inquiry->subject = *subject;
+    inquiry->done = done;
+    inquiry->arg = arg;
+    bucket_retain(subject->bucket);
+    inquiry->is_starting = true;
+    read_message(inquiry, 0, false, on_last);
+    inquiry->is_starting = false;
+    if (!inquiry->has_failed)
+        return inquiry;
+    free_inquiry(inquiry);
+    return NULL;
+}
+
+void inquiry_cancel(struct inquiry *inquiry)
+{
+    if (inquiry == NULL)
+        return;
+    if (inquiry->is_asking_info)
+        jetstream_cancel(&inquiry->info);
+    free_inquiry(inquiry);
+}

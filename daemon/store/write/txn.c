@@ -1,0 +1,417 @@
+#include "daemon/store/write/txn.h"
+
+#include "daemon/base/backoff.h"
+#include "daemon/store/compact/schedule.h"
+#include "daemon/store/follow/local_copy.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Reads of conditions' keys that are on their way at a time. */
+#define WINDOW 256u
+
+/* Between tries of a commit that others got in the way of; full jitter parts those who meet. */
+#define PAUSE_MIN_MS 2u
+#define PAUSE_MAX_MS 100u
+
+/* A condition on one key, in the form of an operation's. */
+struct txn_condition {
+    struct operation operation; /* key, condition and revision */
+    uint64_t expected;          /* the sequence that the server is told */
+    size_t deadline;            /* index of the last message that may carry it */
+    char *subject;
+    struct txn *txn;
+    struct read_get get; /* of the key, to verify */
+};
+
+static void finish(struct txn *txn, uint64_t first_revision, const struct error *error)
+{
+    struct bucket *handle = txn->handle;
+
+    timer_stop(txn->store->timers, &txn->pause);
+    arena_end_task(&txn->task);
+    room_end(txn->store, txn->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
+    for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
+        replica_note_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
+        if (txn->operations[i].kind != KV_PUT)
+            compact_schedule_note_delete(txn->store, handle);
+    }
+    if (error != NULL && error->has_revision && error->key != NULL)
+        replica_note_revision(txn->store, txn->bucket, error->key, error->revision, false);
+    txn->done(txn->arg, first_revision, error);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+static void finish_with(struct txn *txn, enum error_code code, const char *sentence)
+{
+    error_set(&txn->error, code, "%s", sentence);
+    finish(txn, 0, &txn->error);
+}
+
+/* --- Conditions ------------------------------------------------------------------------------------ */
+
+static bool same_condition(const struct operation *a, const struct operation *b)
+{
+    return a->revision == b->revision; /* which is 0 where the key must not be there */
+}
+
+/* Several conditions on one key are one, or cannot hold together. */
+static bool add_condition(struct txn *txn, const struct operation *operation)
+{
+    uint32_t next = (uint32_t)txn->condition_count;
+    struct txn_condition *condition = &txn->conditions[key_index_add(&txn->by_key, operation->key, next)];
+
+    if (condition != &txn->conditions[next]) {
+        txn->contradicts = txn->contradicts || !same_condition(&condition->operation, operation);
+        return true;
+    }
+    txn->condition_count++;
+    memset(condition, 0, sizeof(*condition));
+    condition->txn = txn;
+    condition->operation.key = operation->key;
+    condition->operation.condition = operation->condition;
+    condition->operation.revision = operation->revision;
+    condition->expected = operation->condition == OPERATION_IF_AT_REVISION ? operation->revision : 0;
+    condition->deadline = txn->operation_count - 1;
+    size_t size = strlen(txn->handle->put_prefix) + strlen(operation->key) + 1;
+    condition->subject = arena_alloc(txn->arena, size);
+    if (condition->subject == NULL)
+        return false;
+    strcpy(stpcpy(condition->subject, txn->handle->put_prefix), operation->key);
+    return true;
+}
+
+static bool collect_conditions(struct txn *txn)
+{
+    size_t most = txn->check_count + txn->operation_count;
+
+    txn->conditions = arena_alloc(txn->arena, most * sizeof(*txn->conditions));
+    if (txn->conditions == NULL || !key_index_init(&txn->by_key, txn->arena, most))
+        return false;
+    for (size_t i = 0; i < txn->operation_count; i++) {
+        if (txn->operations[i].condition != OPERATION_ALWAYS && !add_condition(txn, &txn->operations[i]))
+            return false;
+    }
+    for (size_t i = 0; i < txn->check_count; i++) {
+        struct operation check = {.key = txn->checks[i].key,
+                                  .condition =
+                                      txn->checks[i].revision == 0 ? OPERATION_IF_ABSENT : OPERATION_IF_AT_REVISION,
+                                  .revision = txn->checks[i].revision};
+        if (!add_condition(txn, &check))
+            return false;
+    }
+    /* A condition must come no later than the first message that writes its key. */
+    for (size_t i = txn->operation_count; i-- > 0;) {
+        uint32_t index = key_index_find(&txn->by_key, txn->operations[i].key);
+        if (index != KEY_INDEX_NONE)
+            txn->conditions[index].deadline = i;
+    }
+    return true;
+}
+
+/*
+ * Gives each condition a message that carries it: the latest free one that its deadline allows, which
+ * finds a place for all where there is one (scheduling of unit jobs with deadlines). False: too many.
+ */
+static bool assign_conditions(struct txn *txn)
+{
+    struct batch_message *messages = txn->batch.messages;
+
+    for (size_t i = 0; i < txn->batch.count; i++)
+        messages[i].has_condition = false;
+    for (size_t i = 0; i < txn->condition_count; i++) {
+        const struct txn_condition *condition = &txn->conditions[i];
+        size_t at = condition->deadline + 1;
+        while (at > 0 && messages[at - 1].has_condition)
+            at--;
+        if (at == 0)
+            return false;
+        messages[at - 1].has_condition = true;
+        messages[at - 1].expected = condition->expected;
+        messages[at - 1].condition_subject =
+            strcmp(messages[at - 1].operation->key, condition->operation.key) == 0 ? NULL : condition->subject;
+    }
+    return true;
+}
+
+/* --- Committing ------------------------------------------------------------------------------------ */
+
+static void verify(struct txn *txn);
+
+static void on_committed(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error)
+{
+    struct txn *txn = arg;
+
+    if (err_code == JETSTREAM_WRONG_LAST_SEQUENCE || err_code == JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT)
+        verify(txn);
+    else
+        finish(txn, first_sequence, error);
+}
+
+static void commit(struct txn *txn)
+{
+    struct batch *batch = &txn->batch;
+
+    /* The form that the batch has now is new: it gets an id of its own. */
+    memset(&batch->request, 0, sizeof(batch->request));
+    batch->bucket = txn->handle;
+    batch->owner = txn->arena->owner;
+    batch->deadline_ms = txn->deadline_ms;
+    batch->done = on_committed;
+    batch->arg = txn;
+    batch->has_expected_last = txn->on_stream;
+    batch->expected_last = txn->stream_sequence;
+    if (!txn->on_stream)
+        assign_conditions(txn);
+    batch_start(txn->store, batch);
+}
+
+/* --- Verifying ------------------------------------------------------------------------------------- */
+
+/*
+ * The server compares sequences, and tells neither which condition failed nor whether it failed in our
+ * sense: to it a delete marker is a message like any other. So the keys are read, from the leader.
+ */
+
+static void pause_and_verify(struct txn *txn);
+
+static void verified(struct txn *txn)
+{
+    if (txn->error.code != ERROR_NONE) {
+        finish(txn, 0, &txn->error);
+    } else if (txn->moved) {
+        pause_and_verify(txn);
+    } else {
+        commit(txn);
+    }
+}
+
+static void fill(struct txn *txn);
+
+static void on_key_read(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct txn_condition *condition = arg;
+    struct txn *txn = condition->txn;
+
+    if (txn->error.code == ERROR_NONE && error != NULL) {
+        txn->error = *error;
+    } else if (txn->error.code == ERROR_NONE && !operation_condition_holds(&condition->operation, entry)) {
+        operation_set_condition_error(&condition->operation, entry != NULL ? entry->revision : 0, &txn->error);
+        txn->error.key = condition->operation.key;
+    }
+    condition->expected = entry != NULL ? entry->revision : 0;
+    if (txn->on_stream && condition->expected > txn->stream_sequence)
+        txn->moved = true;
+    txn->in_flight--;
+    fill(txn);
+}
+
+static void read_key(struct txn *txn, struct txn_condition *condition)
+{
+    struct read_get *get = &condition->get;
+
+    memset(get, 0, sizeof(*get));
+    get->bucket = txn->bucket;
+    get->key = condition->operation.key;
+    get->consistency = READ_LEADER;
+    get->with_markers = true;
+    get->deadline_ms = txn->deadline_ms;
+    get->done = on_key_read;
+    get->arg = condition;
+    txn->in_flight++;
+    read_get(txn->store, txn->arena, get);
+}
+
+static void fill(struct txn *txn)
+{
+    if (txn->is_filling)
+        return;
+    txn->is_filling = true;
+    while (txn->next < txn->condition_count && txn->in_flight < WINDOW && txn->error.code == ERROR_NONE)
+        read_key(txn, &txn->conditions[txn->next++]);
+    txn->is_filling = false;
+    if (txn->in_flight == 0 && (txn->next == txn->condition_count || txn->error.code != ERROR_NONE))
+        verified(txn);
+}
+
+static void read_keys_of_conditions(struct txn *txn)
+{
+    txn->next = 0;
+    txn->moved = false;
+    memset(&txn->error, 0, sizeof(txn->error));
+    fill(txn);
+}
+
+/* The leader's last sequence, before the keys are read: what they show is then the state at it, or newer. */
+static void on_stream_sequence(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+{
+    struct txn *txn = arg;
+
+    (void)err_code;
+    if (answer == NULL) {
+        finish(txn, 0, error);
+        return;
+    }
+    txn->stream_sequence = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "state"), "last_seq"));
+    read_keys_of_conditions(txn);
+}
+
+static void begin_verifying(struct txn *txn)
+{
+    if (txn->on_stream)
+        jetstream_call(&txn->store->jetstream, &txn->info, "STREAM.INFO", txn->handle->stream, NULL, txn->deadline_ms,
+                       on_stream_sequence, txn);
+    else
+        read_keys_of_conditions(txn);
+}
+
+static void verify(struct txn *txn)
+{
+    if (txn->tries++ > 1) {
+        pause_and_verify(txn);
+        return;
+    }
+    begin_verifying(txn);
+}
+
+static void on_pause_over(struct timer *timer)
+{
+    struct txn *txn = (struct txn *)((char *)timer - offsetof(struct txn, pause));
+
+    if (uv_now(txn->store->loop) >= txn->deadline_ms) {
+        error_set(&txn->error, ERROR_DEADLINE_EXCEEDED,
+                  "others wrote to the bucket at each of %u tries to commit; nothing was written, try again",
+                  txn->tries);
+        finish(txn, 0, &txn->error);
+        return;
+    }
+    begin_verifying(txn);
+}
+
+static void pause_and_verify(struct txn *txn)
+{
+    uint64_t at_ms = uv_now(txn->store->loop) + backoff_ms(txn->tries, PAUSE_MIN_MS, PAUSE_MAX_MS);
+
+    if (at_ms > txn->deadline_ms)
+        at_ms = txn->deadline_ms;
+    timer_start(txn->store->timers, &txn->pause, at_ms, on_pause_over);
+}
+
+/* --- Starting -------------------------------------------------------------------------------------- */
+
+/* What cannot be atomic is refused. False: the transaction is over. */
+static bool check_batches(struct txn *txn)
+{
+    const struct jetstream *jetstream = &txn->store->jetstream;
+
+    if (txn->handle->allows_atomic)
+        return true;
+    if (jetstream->is_known && jetstream->level < JETSTREAM_LEVEL_ATOMIC)
+        finish_with(txn, ERROR_UNSUPPORTED, "transactions need nats-server 2.12 or later");
+    else if (txn->handle->is_mirror)
+        finish_with(txn, ERROR_UNSUPPORTED, "the bucket is a mirror: transactions go to the bucket that it copies");
+    else
+        finish_with(txn, ERROR_UNSUPPORTED,
+                    "the bucket takes no atomic batches, which transactions need; bucket.update switches them on");
+    return false;
+}
+
+/* What the bucket cannot take, and what the server takes only first on its key. False: txn->error says what. */
+static bool check_operations(struct txn *txn)
+{
+    struct key_index written;
+    bool is_well = true;
+
+    if (!key_index_init(&written, txn->arena, txn->operation_count)) {
+        error_set(&txn->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return false;
+    }
+    for (uint32_t i = 0; is_well && i < txn->operation_count; i++) {
+        const struct operation *operation = &txn->operations[i];
+        bool is_first = key_index_add(&written, operation->key, i) == i;
+        is_well = operation_check(operation, txn->store, txn->handle, &txn->admitted_bytes, &txn->error);
+        if (is_well && !is_first && operation_rolls_up(operation, txn->handle)) {
+            error_set(
+                &txn->error, ERROR_INVALID_ARGUMENT,
+                "a purge, and in a bucket with history a write with a TTL, must be the first operation on its key");
+            is_well = false;
+        }
+        if (!is_well)
+            txn->error.key = operation->key;
+    }
+    return is_well;
+}
+
+static bool make_messages(struct txn *txn)
+{
+    struct batch *batch = &txn->batch;
+
+    batch->count = txn->operation_count;
+    batch->messages = arena_zalloc(txn->arena, batch->count * sizeof(*batch->messages));
+    if (batch->messages == NULL)
+        return false;
+    for (size_t i = 0; i < batch->count; i++) {
+        batch->messages[i].operation = &txn->operations[i];
+        if (!operation_make_message(txn->arena, &txn->operations[i], txn->handle, &batch->messages[i].message))
+            return false;
+    }
+    return true;
+}
+
+static void on_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct txn *txn = arg;
+
+    txn->handle = bucket;
+    if (error != NULL) {
+        finish(txn, 0, error);
+        return;
+    }
+    if (!check_batches(txn))
+        return;
+    if (!check_operations(txn)) {
+        finish(txn, 0, &txn->error);
+        return;
+    }
+    memset(&txn->error, 0, sizeof(txn->error));
+    if (!make_messages(txn) || !collect_conditions(txn)) {
+        finish_with(txn, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return;
+    }
+    if (txn->contradicts) {
+        finish_with(txn, ERROR_CONFLICT,
+                    "the transaction asks for two different revisions of one key, which cannot both hold");
+        return;
+    }
+    txn->on_stream = !assign_conditions(txn);
+    if (txn->on_stream) {
+        for (size_t i = 0; i < txn->batch.count; i++)
+            txn->batch.messages[i].has_condition = false;
+        verify(txn);
+    } else {
+        commit(txn);
+    }
+}
+
+static void cancel_txn(struct arena_task *task)
+{
+    struct txn *txn = ARENA_TASK_OWNER(task, struct txn, task);
+
+    bucket_wait_cancel(&txn->wait);
+    room_end(txn->store, txn->admitted_bytes, txn->batch.request.was_sent);
+    batch_cancel(&txn->batch);
+    jetstream_cancel(&txn->info);
+    timer_stop(txn->store->timers, &txn->pause);
+    if (txn->handle != NULL)
+        bucket_release(txn->handle);
+}
+
+void txn_commit(struct store *store, struct arena *arena, struct txn *txn)
+{
+    txn->store = store;
+    txn->arena = arena;
+    arena_begin_task(arena, &txn->task, cancel_txn);
+    bucket_open(store, &txn->wait, txn->bucket, txn->arena->owner, txn->deadline_ms, on_handle, txn);
+}

@@ -1,0 +1,71 @@
+/*
+ * txn: transactions.
+ *
+ * Used by the handlers. A transaction is one atomic batch: all of it is written, or
+ * nothing. Its conditions (those of its operations, and checks of keys that it only
+ * read) are verified by the server at commit, each carried by one message of the
+ * batch, on that message's own subject or on another's. Where there are more conditions
+ * than messages to carry them, they are verified from a read at a known sequence of the
+ * stream, and the batch is committed on 'the stream has not moved since'. All conditions
+ * are about the state before the transaction.
+ */
+#ifndef DAEMON_STORE_TXN_H
+#define DAEMON_STORE_TXN_H
+
+#include "daemon/base/arena.h"
+#include "daemon/base/key_index.h"
+#include "daemon/store/write/batch.h"
+#include "daemon/store/write/operation.h"
+#include "daemon/store/read/get.h"
+
+/*
+ * More checks than that cannot be committed in the time of a call: those that no message of the batch can carry are
+ * read one by one, again and again while others write to the bucket.
+ */
+#define TXN_CHECKS_MAX 4096u
+
+/* The key must be at the revision; 0: it is not there. */
+struct txn_check {
+    const char *key;
+    uint64_t revision;
+};
+
+struct txn {
+    /* Set by the caller; borrowed until done was called. */
+    const char *bucket;
+    const struct txn_check *checks;
+    size_t check_count;
+    const struct operation *operations;
+    size_t operation_count; /* 1 to BATCH_MESSAGES_MAX */
+    uint64_t deadline_ms;
+    /* The revision of the first operation, the others' follow it one by one; or an error, with the key to blame. */
+    void (*done)(void *arg, uint64_t first_revision, const struct error *error);
+    void *arg;
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct arena_task task;
+    struct bucket *handle;
+    struct bucket_wait wait;
+    struct batch batch;
+    size_t admitted_bytes;            /* by room */
+    struct txn_condition *conditions; /* one per key */
+    size_t condition_count;
+    struct key_index by_key;
+    bool on_stream;   /* 'the stream has not moved' */
+    bool contradicts; /* two conditions on one key cannot both hold */
+    unsigned tries;
+    struct timer pause;
+    struct jetstream_call info;
+    uint64_t stream_sequence; /* at which the conditions are being verified */
+    bool moved;               /* a key was found behind it */
+    size_t next, in_flight;   /* reads of the conditions' keys */
+    bool is_filling;
+    struct error error;
+};
+
+/* Commits. The memory of *txn, zeroed but for what the caller sets, and the arena live until done was called. */
+void txn_commit(struct store *store, struct arena *arena, struct txn *txn);
+
+#endif

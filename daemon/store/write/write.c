@@ -1,0 +1,515 @@
+#include "daemon/store/write/write.h"
+
+#include "daemon/base/backoff.h"
+#include "daemon/store/compact/schedule.h"
+#include "daemon/store/write/group_commit.h"
+#include "daemon/store/follow/local_copy.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * A condition that holds, but that the server refused, is tried again: others wrote to the key at the same moment, or a
+ * replica answered that is behind. So many times at once, then with a backoff until the deadline.
+ */
+#define CONDITION_TRIES_AT_ONCE 4u
+
+/* Stops all that is under way for the write. */
+static void stop(struct write *write)
+{
+    request_end(&write->request);
+    bucket_wait_cancel(&write->wait);
+    timer_stop(write->store->timers, &write->try_timer);
+    inquiry_cancel(write->inquiry);
+    write->inquiry = NULL;
+    ledger_end_wait(&write->turn);
+    ledger_let_go(&write->hold);
+}
+
+/* Reads from memory have to see it. */
+static void note_revision(const struct write *write, uint64_t revision, bool is_done)
+{
+    const struct bucket *handle = write->handle;
+
+    replica_note_revision(write->store, write->bucket, write->operation.key, revision, is_done);
+    if (handle != NULL && handle->is_mirror)
+        replica_note_revision(write->store, handle->origin, write->operation.key, revision, is_done);
+}
+
+static void finish(struct write *write, uint64_t revision, const struct error *error)
+{
+    struct bucket *handle = write->handle;
+    struct error complete;
+
+    if (error != NULL) {
+        complete = *error;
+        error_set_default_outcome(&complete);
+        error = &complete;
+    }
+    stop(write);
+    arena_end_task(&write->task);
+    room_end(write->store, write->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
+    if (write->group != NULL)
+        group_write_ended(write);
+    if (error == NULL) {
+        bucket_note_sequence(write->store, handle, revision);
+        note_revision(write, revision, true);
+        if (write->operation.kind != KV_PUT)
+            compact_schedule_note_delete(write->store, handle);
+    } else if (error->has_revision) {
+        note_revision(write, error->revision, false);
+    }
+    write->done(write->arg, revision, error);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+void write_finish(struct write *write, uint64_t revision, const struct error *error)
+{
+    finish(write, revision, error);
+}
+
+static void finish_out_of_memory(struct write *write)
+{
+    struct error error;
+
+    error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    finish(write, 0, &error);
+}
+
+static void finish_in_doubt(struct write *write)
+{
+    write->error.outcome = ERROR_OUTCOME_UNKNOWN;
+    finish(write, 0, &write->error);
+}
+
+/* --- Sending --------------------------------------------------------------------------------------- */
+
+static struct write *write_of(struct request *request)
+{
+    return (struct write *)((char *)request - offsetof(struct write, request));
+}
+
+static enum link_publish_result send_copy(struct write *write, unsigned attempt)
+{
+    struct message_header *headers = write->message.headers;
+    size_t count = write->message.header_count;
+    struct outcome_stream stream = bucket_stream(write->store, write->handle);
+    struct link *link = write->store->link;
+    char expected[24]; /* the connection's buffer has a copy */
+
+    ledger_note_ttl(write->handle->ledger, write->operation.ttl_s);
+    operation_add_header(headers, &count, KV_HEADER_MSG_ID, write->id);
+    if (write->is_expecting) {
+        snprintf(expected, sizeof(expected), "%" PRIu64, write->expected);
+        operation_add_header(headers, &count, KV_HEADER_EXPECTED_SUBJECT, expected);
+    }
+    enum link_publish_result result = request_publish(&write->request, write->message.subject, headers, count,
+                                                      write->operation.value, write->operation.value_bytes);
+    if (result != LINK_PUBLISHED)
+        return result;
+    write->copy_attempt = attempt;
+    outcome_sent(&write->outcome, store_boot_ms(), link_number(link), &stream);
+    return result;
+}
+
+static enum link_publish_result send_write(struct request *request, unsigned attempt)
+{
+    struct write *write = write_of(request);
+
+    if (inquiry_step(write->store, &write->outcome) == OUTCOME_ASK)
+        return inquiry_ask(request, write->message.subject, write->id);
+    return send_copy(write, attempt);
+}
+
+static void start_inquiry(struct write *write);
+
+static void on_turn(struct ledger_wait *wait)
+{
+    request_resume(&((struct write *)((char *)wait - offsetof(struct write, turn)))->request);
+}
+
+static enum request_readiness prepare_write(struct request *request)
+{
+    struct write *write = write_of(request);
+    struct ledger *ledger = write->handle->ledger;
+
+    switch (inquiry_prepare(write->store, &write->outcome, request)) {
+    case OUTCOME_WAIT:
+        return REQUEST_LATER;
+    case OUTCOME_READ:
+        request_park(request);
+        start_inquiry(write);
+        return REQUEST_PARKED_OR_OVER;
+    case OUTCOME_SEND:
+        write->turn.resume = on_turn;
+        if (!ledger_must_queue(ledger, &write->turn) && !ledger_must_wait(ledger, &write->turn, write->operation.key))
+            return REQUEST_READY;
+        request_park(request);
+        return REQUEST_PARKED_OR_OVER;
+    default:
+        break;
+    }
+    ledger_hold(ledger, &write->hold, write->operation.key);
+    return REQUEST_READY;
+}
+
+static void on_key_seen(void *arg, const struct kv_entry *entry, const struct error *error);
+
+/* --- Looking at the key's last message ------------------------------------------------------------- */
+
+static void look_at_key(struct write *write, read_entry_fn *seen)
+{
+    struct read_get *look = arena_zalloc(write->arena, sizeof(*look));
+
+    if (look == NULL) {
+        finish_out_of_memory(write);
+        return;
+    }
+    look->bucket = write->bucket;
+    look->key = write->operation.key;
+    look->consistency = READ_LEADER;
+    look->with_markers = true;
+    look->deadline_ms = write->deadline_ms;
+    look->done = seen;
+    look->arg = write;
+    read_get(write->store, write->arena, look);
+}
+
+static void answer_condition_failed(struct write *write, uint64_t current)
+{
+    operation_set_condition_error(&write->operation, current, &write->error);
+    finish(write, 0, &write->error);
+}
+
+static void on_try_again(struct timer *timer)
+{
+    struct write *write = (struct write *)((char *)timer - offsetof(struct write, try_timer));
+
+    if (uv_now(write->store->loop) < write->deadline_ms) {
+        look_at_key(write, on_key_seen);
+        return;
+    }
+    error_set(&write->error, ERROR_DEADLINE_EXCEEDED,
+              "gave up after %u attempts: the key was written at each of them, or a replica is behind; nothing was "
+              "written, try again",
+              write->condition_tries);
+    write->error.outcome = ERROR_OUTCOME_NONE;
+    finish(write, 0, &write->error);
+}
+
+static void try_later(struct write *write)
+{
+    const struct conf *conf = write->store->conf;
+    uint64_t at_ms = uv_now(write->store->loop) + backoff_ms(write->condition_tries - CONDITION_TRIES_AT_ONCE,
+                                                             conf->calls.retry_min_ms, conf->calls.retry_max_ms);
+
+    timer_start(write->store->timers, &write->try_timer, at_ms < write->deadline_ms ? at_ms : write->deadline_ms,
+                on_try_again);
+}
+
+/*
+ * A condition failed, as the server sees it: it compares sequences, and to it a delete marker is a
+ * message like any other. Where the condition holds in our sense, the write names what is there.
+ */
+static void on_key_seen(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct write *write = arg;
+
+    if (error != NULL) {
+        write->error = *error;
+        write->error.outcome = ERROR_OUTCOME_NONE;
+        finish(write, 0, &write->error);
+        return;
+    }
+    uint64_t current = entry != NULL ? entry->revision : 0;
+    if (!operation_condition_holds(&write->operation, entry)) {
+        answer_condition_failed(write, current);
+        return;
+    }
+    write->expected = current;
+    if (++write->condition_tries <= CONDITION_TRIES_AT_ONCE)
+        write_send_alone(write);
+    else
+        try_later(write);
+}
+
+/* --- In doubt -------------------------------------------------------------------------------------- */
+
+/* No copy is stored whose condition, or failure, could still be its answer. */
+static void conclude_refused(struct write *write)
+{
+    uint64_t current = write->refused_at;
+
+    stop(write);
+    if (write->operation.condition == OPERATION_IF_AT_REVISION && write->operation.revision > 0 && current > 0 &&
+        current != write->operation.revision)
+        answer_condition_failed(write, current);
+    else
+        look_at_key(write, on_key_seen);
+}
+
+/* No copy is stored. */
+static void conclude_lost(struct write *write, const struct outcome_reading *reading)
+{
+    bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
+
+    request_set_doubt(&write->request, false);
+    ledger_let_go(&write->hold);
+    if (write->has_failed) {
+        write->error.outcome = ERROR_OUTCOME_NONE;
+        finish(write, 0, &write->error);
+        return;
+    }
+    if (is_conditional && write->is_refused) {
+        conclude_refused(write);
+        return;
+    }
+    write->is_refused = false;
+    write->is_expecting = true;
+    if (!is_conditional)
+        write->expected = reading->sequence;
+    write->turn.is_due = true; /* retry before the writes that wait for the key */
+    request_resume(&write->request);
+}
+
+static void on_inquiry_done(void *arg, const struct outcome_reading *reading, const struct error *error)
+{
+    struct write *write = arg;
+
+    write->inquiry = NULL;
+    if (error != NULL) {
+        operation_set_unread_error(&write->error, error);
+        finish_in_doubt(write);
+        return;
+    }
+    switch (outcome_read(&write->outcome, reading)) {
+    case OUTCOME_STORED:
+        finish(write, reading->our_sequence, NULL);
+        return;
+    case OUTCOME_NOT_STORED:
+        conclude_lost(write, reading);
+        return;
+    case OUTCOME_UNDECIDED: /* a single message leaves no half */
+    case OUTCOME_PARTIAL:
+    case OUTCOME_UNKNOWN:
+        break;
+    }
+    if (!write->has_failed)
+        operation_set_unknown_error(&write->error, write->operation.key, reading);
+    finish_in_doubt(write);
+}
+
+static void start_inquiry(struct write *write)
+{
+    struct inquiry_subject subject = {.bucket = write->handle,
+                                      .key = write->operation.key,
+                                      .id = write->id,
+                                      .outcome = &write->outcome,
+                                      .deadline_ms = write->request.deadline_ms,
+                                      .owner = write->arena->owner};
+
+    ledger_hold(write->handle->ledger, &write->hold, write->operation.key);
+    write->inquiry = inquiry_start(write->store, &subject, on_inquiry_done, write);
+    if (write->inquiry == NULL) /* no memory now: the deadline runs on */
+        request_again(&write->request, REQUEST_CONGESTED);
+}
+
+/* --- Acks ------------------------------------------------------------------------------------------ */
+
+/* The next step at once. A write that is being looked for goes on with that. */
+static enum request_verdict hurry(struct write *write)
+{
+    request_hurry(&write->request);
+    return REQUEST_MORE;
+}
+
+/* The copy's condition did not hold: nothing of it is stored. */
+static enum request_verdict take_condition_failed(struct write *write, const struct jetstream_error *failure)
+{
+    const char *number = strrchr(failure->description, ' ');
+    bool is_told = failure->err_code == JETSTREAM_WRONG_LAST_SEQUENCE && number != NULL;
+
+    write->is_refused = true;
+    write->refused_at = is_told ? strtoull(number, NULL, 10) : 0;
+    outcome_refused(&write->outcome);
+    if (write->outcome.copies > 0)
+        return hurry(write);
+    inquiry_cancel(write->inquiry);
+    write->inquiry = NULL;
+    ledger_let_go(&write->hold);
+    conclude_refused(write);
+    return REQUEST_DONE;
+}
+
+static enum request_verdict take_failure(struct write *write, const struct jetstream_error *failure, bool is_latest)
+{
+    struct request *request = &write->request;
+
+    switch (failure->err_code) {
+    case JETSTREAM_WRONG_LAST_SEQUENCE:
+    case JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT:
+        return take_condition_failed(write, failure);
+    case JETSTREAM_STREAM_NOT_FOUND:
+        bucket_forget(write->store, write->bucket);
+        break;
+    default:
+        break;
+    }
+    if (jetstream_healable(failure) != REQUEST_NO_TROUBLE) {
+        if (!is_latest)
+            return REQUEST_MORE; /* it is asked about already */
+        outcome_refused(&write->outcome);
+        request_take_back(request);
+        request_retry_reason(request, jetstream_healable(failure));
+        return REQUEST_RETRY;
+    }
+    jetstream_set_error(&write->error, failure);
+    if (write->outcome.copies == 1 && jetstream_means_nothing_stored(failure)) {
+        write->error.outcome = ERROR_OUTCOME_NONE;
+        finish(write, 0, &write->error);
+        return REQUEST_DONE;
+    }
+    write->has_failed = true;
+    return hurry(write);
+}
+
+static enum request_verdict take_ack(struct request *request, unsigned attempt, struct message *message)
+{
+    struct write *write = write_of(request);
+    struct kv_ack ack;
+
+    if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; the stream's ack is yet to come */
+        return REQUEST_MORE;
+    if (ack.err_code == 0) {
+        finish(write, ack.sequence, NULL);
+        return REQUEST_DONE;
+    }
+    struct jetstream_error failure = {ack.code, ack.err_code, ack.description};
+    bool is_latest = attempt == (request->attempts & REQUEST_ATTEMPT_MASK);
+    if (attempt == (write->copy_attempt & REQUEST_ATTEMPT_MASK))
+        return take_failure(write, &failure, is_latest);
+    /* An earlier question; or while the answer to this one was under way all was found out. */
+    if (!is_latest || inquiry_step(write->store, &write->outcome) != OUTCOME_ASK)
+        return REQUEST_MORE;
+    enum outcome_verdict verdict;
+    bool is_taken = inquiry_take_answer(write->store, write->handle, &write->outcome, request, &ack, &verdict);
+    return is_taken ? hurry(write) : REQUEST_RETRY; /* no error decides: the next step does */
+}
+
+static void fail_write(struct request *request, const struct error *error)
+{
+    struct write *write = write_of(request);
+
+    write->error = *error;
+    write->error.outcome = request_is_in_doubt(request) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+    finish(write, 0, &write->error);
+}
+
+/* --- A bucket that changed ------------------------------------------------------------------------- */
+
+static void on_handle_again(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct write *write = arg;
+
+    if (error != NULL) {
+        write->error = *error;
+        if (request_is_in_doubt(&write->request)) {
+            operation_set_unread_error(&write->error, error);
+            finish_in_doubt(write);
+        } else {
+            finish(write, 0, &write->error);
+        }
+        return;
+    }
+    /* The place is in a limit of the old handle's group. */
+    request_leave_place(&write->request);
+    write->request.limit = group_writes_limit(bucket->group);
+    bucket_release(write->handle);
+    write->handle = bucket;
+    request_resume(&write->request);
+}
+
+static bool found_nobody(struct request *request)
+{
+    struct write *write = write_of(request);
+
+    bucket_forget(write->store, write->bucket);
+    bucket_open(write->store, &write->wait, write->bucket, write->arena->owner, write->deadline_ms, on_handle_again,
+                write);
+    return false;
+}
+
+static const struct request_ops write_ops = {
+    .prepare = prepare_write, .send = send_write, .reply = take_ack, .fail = fail_write, .no_responders = found_nobody};
+
+/* --- Starting -------------------------------------------------------------------------------------- */
+
+void write_send_alone(struct write *write)
+{
+    struct store *store = write->store;
+
+    /* An id stands for one write with one condition. */
+    store_make_write_id(store, write->id);
+    memset(&write->outcome, 0, sizeof(write->outcome));
+    write->is_expecting = write->operation.condition != OPERATION_ALWAYS;
+    write->is_refused = false;
+    write->copy_attempt = 0;
+    write->request.limit = group_writes_limit(write->handle->group);
+    write->request.owner = write->arena->owner;
+    request_start(&store->requests, &write->request, &write_ops, write->deadline_ms);
+}
+
+static void on_handle(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct write *write = arg;
+    struct error failure;
+
+    write->handle = bucket;
+    if (error != NULL) {
+        finish(write, 0, error);
+        return;
+    }
+    if (!operation_check(&write->operation, write->store, bucket, &write->admitted_bytes, &failure)) {
+        finish(write, 0, &failure);
+        return;
+    }
+    if (!operation_make_message(write->arena, &write->operation, bucket, &write->message)) {
+        finish_out_of_memory(write);
+        return;
+    }
+    write->expected = write->operation.revision;
+    group_submit(write);
+}
+
+/* Nothing of it has left the daemon. */
+static bool is_unsent(const struct arena_task *task)
+{
+    const struct write *write = ARENA_TASK_OWNER(task, struct write, task);
+
+    return !write->is_in_batch && !write->request.was_sent && write->condition_tries == 0;
+}
+
+static void cancel_write(struct arena_task *task)
+{
+    struct write *write = ARENA_TASK_OWNER(task, struct write, task);
+    struct bucket *handle = write->handle;
+
+    stop(write);
+    room_end(write->store, write->admitted_bytes, write->request.was_sent);
+    if (write->group != NULL)
+        group_cancel(write);
+    if (handle != NULL)
+        bucket_release(handle);
+}
+
+void write_start(struct store *store, struct arena *arena, struct write *write)
+{
+    write->store = store;
+    write->arena = arena;
+    arena_begin_task(arena, &write->task, cancel_write);
+    write->task.is_unsent = is_unsent;
+    bucket_open(store, &write->wait, write->bucket, write->arena->owner, write->deadline_ms, on_handle, write);
+}

@@ -1,0 +1,68 @@
+/*
+ * usage: what the clients take of the daemon, of each user and of all together.
+ *
+ * Used by session and call. Each limit holds for all clients together, and for one user (as the kernel knows it) there
+ * is a share of it (limits.user_percent), so that the processes of one user cannot take what those of others need.
+ */
+#ifndef DAEMON_USAGE_H
+#define DAEMON_USAGE_H
+
+#include "conf/conf.h"
+#include "daemon/base/table.h"
+#include "proto/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+enum usage_kind {
+    USAGE_SESSIONS,
+    USAGE_CALLS,       /* in flight */
+    USAGE_CALL_BYTES,  /* their memory */
+    USAGE_INPUT_BYTES, /* messages that have come in part, or wait for backpressure to ease */
+    USAGE_OUT_BYTES,   /* answers that are not read */
+    USAGE_FILTERS,     /* of watches */
+    USAGE_KINDS
+};
+
+/* One user of the host. It lives while something of it counts. */
+struct user {
+    UT_hash_handle hh; /* by uid */
+    uid_t uid;
+    size_t taken[USAGE_KINDS];
+    unsigned holders; /* sessions and calls that point to it */
+};
+
+struct usage {
+    const struct conf *conf;
+    struct user *users; /* uthash */
+    size_t taken[USAGE_KINDS];
+};
+
+/* conf is borrowed. */
+void usage_init(struct usage *usage, const struct conf *conf);
+
+/* The user with this uid, for one more holder; NULL when memory ran out. */
+struct user *usage_hold(struct usage *usage, uid_t uid);
+void usage_release(struct usage *usage, struct user *user);
+
+static inline void usage_add(struct usage *usage, struct user *user, enum usage_kind kind, size_t more)
+{
+    usage->taken[kind] += more;
+    user->taken[kind] += more;
+}
+
+static inline void usage_subtract(struct usage *usage, struct user *user, enum usage_kind kind, size_t less)
+{
+    usage->taken[kind] -= less;
+    user->taken[kind] -= less;
+}
+
+/* Whether more can be taken. False: *error is resource_exhausted, and says what is full and how full. */
+bool usage_check(const struct usage *usage, const struct user *user, enum usage_kind kind, size_t more,
+                 struct error *error);
+
+/* Whether half of the user's share, or of all there is, is taken already: time to let others go first. */
+bool usage_is_high(const struct usage *usage, const struct user *user, enum usage_kind kind);
+
+#endif
