@@ -63,16 +63,16 @@ DAEMON := $(wildcard daemon/*.c daemon/*/*.c daemon/*/*/*.c)
 LIBKVSTORE := $(wildcard client/lib/*.c)
 KVCTL := $(wildcard client/kvctl/*.c)
 EXAMPLES := $(wildcard client/examples/*.c)
-UNIT := $(wildcard tests/unit/*.c) tests/ground/selection.c tests/scale/growth.c \
+UNIT := $(wildcard tests/unit/*.c) tests/support/selection.c tests/scale/growth.c \
     tests/bench/process.c tests/bench/table.c
-GROUND := $(wildcard tests/ground/*.c)
-INTEGRATION := $(GROUND) $(wildcard tests/integration/*.c)
-FAULT := $(GROUND) $(wildcard tests/fault/*.c)
-BENCH := $(wildcard tests/bench/*.c) tests/ground/attack.c tests/ground/flood.c tests/ground/neighbour.c
+SUPPORT := $(wildcard tests/support/*.c)
+INTEGRATION := $(SUPPORT) $(wildcard tests/integration/*.c)
+FAULT := $(SUPPORT) $(wildcard tests/fault/*.c)
+BENCH := $(wildcard tests/bench/*.c) tests/support/attack.c tests/support/flood.c tests/support/neighbour.c
 
 # Its servers and clients are those of the benchmark.
 SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c places.c load.c protocols.c raw.c table.c) \
-    tests/ground/neighbour.c
+    tests/support/neighbour.c
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))

@@ -4,17 +4,17 @@
  */
 #include "conf/conf.h"
 #include "daemon/base/busy_poll.h"
-#include "daemon/rpc/dispatch.h"
-#include "daemon/handlers/methods.h"
 #include "daemon/base/heap.h"
 #include "daemon/base/jobs.h"
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
+#include "daemon/base/timers.h"
 #include "daemon/embedded/process.h"
+#include "daemon/handlers/methods.h"
+#include "daemon/rpc/dispatch.h"
+#include "daemon/store/store.h"
 #include "daemon/transport/server.h"
 #include "daemon/transport/session.h"
-#include "daemon/store/store.h"
-#include "daemon/base/timers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -133,7 +133,7 @@ static size_t bytes_in_use(const struct daemon *daemon)
 static void on_turn_end(uv_prepare_t *handle)
 {
     struct daemon *daemon = handle->data;
-    uint64_t reads = daemon->sessions.reads + link_get_status(daemon->store.link)->reads;
+    uint64_t reads = daemon->sessions.reads + connection_get_status(daemon->store.connection)->reads;
 
     store_flush(&daemon->store);
     session_list_flush(&daemon->sessions);
@@ -170,7 +170,7 @@ static void close_own_handles(struct daemon *daemon)
     close_handle((uv_handle_t *)&daemon->look);
     close_handle((uv_handle_t *)&daemon->drain_limit);
     timers_close(&daemon->timers);
-    if (link_is_abandoned(daemon->store.link))
+    if (connection_is_abandoned(daemon->store.connection))
         uv_stop(&daemon->loop);
 }
 
@@ -324,7 +324,7 @@ static void extend_start(struct daemon *daemon)
         return;
     daemon->extended_ms = now_ms;
     sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%u\nSTATUS=%s", EXTEND_BY_MS * 1000u,
-               link_get_status(daemon->store.link)->trouble);
+               connection_get_status(daemon->store.connection)->trouble);
 }
 
 /* An external NATS may come later; our own is part of us, so ready means that it answers. */
@@ -332,7 +332,7 @@ static void on_look(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
 
-    if (daemon->embedded != NULL && !link_is_up(daemon->store.link)) {
+    if (daemon->embedded != NULL && !connection_is_up(daemon->store.connection)) {
         extend_start(daemon);
         return;
     }
@@ -360,11 +360,11 @@ static void start_watchdog(struct daemon *daemon)
 
 /* --- Starting -------------------------------------------------------------------------------------- */
 
-static void on_server_ready(void *arg, const struct link_target *target)
+static void on_server_ready(void *arg, const struct connection_target *target)
 {
     struct daemon *daemon = arg;
 
-    link_start(daemon->store.link, target);
+    connection_start(daemon->store.connection, target);
 }
 
 static void on_server_unusable(void *arg, const char *why)
@@ -379,7 +379,7 @@ static void on_server_unusable(void *arg, const char *why)
 
 static void on_server_trouble(void *arg, const char *text)
 {
-    link_set_trouble(((struct daemon *)arg)->store.link, text);
+    connection_set_trouble(((struct daemon *)arg)->store.connection, text);
 }
 
 static void on_server_broken(void *arg, bool is_broken)
@@ -394,7 +394,7 @@ static bool restart_server(void *arg)
 
 static uint64_t on_server_heard(void *arg)
 {
-    return link_get_status(((struct daemon *)arg)->store.link)->reads;
+    return connection_get_status(((struct daemon *)arg)->store.connection)->reads;
 }
 
 /* The process's exit status if it cannot start, otherwise 0. */
@@ -406,9 +406,9 @@ static int start_nats(struct daemon *daemon)
     bool is_unusable;
 
     if (daemon->conf.nats.mode == CONF_NATS_EXTERNAL) {
-        struct link_target target = {(const char *const *)daemon->conf.nats.servers.items,
-                                     daemon->conf.nats.servers.count, NULL, NULL};
-        link_start(daemon->store.link, &target);
+        struct connection_target target = {(const char *const *)daemon->conf.nats.servers.items,
+                                           daemon->conf.nats.servers.count, NULL, NULL};
+        connection_start(daemon->store.connection, &target);
         return 0;
     }
     daemon->store.room.restart = restart_server;
@@ -488,7 +488,7 @@ static int run(struct daemon *daemon)
     if (status != 0)
         return status; /* nothing was begun that would outlive the process */
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
-    if (link_is_abandoned(daemon->store.link)) {
+    if (connection_is_abandoned(daemon->store.connection)) {
         log_info("ended");
         _exit(daemon->exit_status);
     }

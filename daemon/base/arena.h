@@ -19,7 +19,7 @@
 /* The owner embeds it, zeroed, in the arena's memory. */
 struct arena_task {
     struct arena_task *next;
-    struct arena_task **link; /* what points to this task; NULL when it is not under way */
+    struct arena_task **connection; /* what points to this task; NULL when it is not under way */
     /* Stop at once, release what is held outside of the arena, and call nobody back. */
     void (*cancel)(struct arena_task *task);
     /* Whether it could still be cancelled without a trace. NULL: it cannot. */
@@ -51,21 +51,21 @@ static inline void arena_begin_task(struct arena *arena, struct arena_task *task
     task->cancel = cancel;
     task->is_unsent = NULL;
     task->next = arena->tasks;
-    task->link = &arena->tasks;
+    task->connection = &arena->tasks;
     if (task->next != NULL)
-        task->next->link = &task->next;
+        task->next->connection = &task->next;
     arena->tasks = task;
 }
 
 /* The task is finished. Does nothing when it is not under way. */
 static inline void arena_end_task(struct arena_task *task)
 {
-    if (task->link == NULL)
+    if (task->connection == NULL)
         return;
-    *task->link = task->next;
+    *task->connection = task->next;
     if (task->next != NULL)
-        task->next->link = task->link;
-    task->link = NULL;
+        task->next->connection = task->connection;
+    task->connection = NULL;
 }
 
 /* Whether all that is under way could still be cancelled without a trace. */

@@ -21,7 +21,7 @@ bool jobs_begin_slice(struct jobs *jobs)
 static void append(struct jobs *jobs, struct job *job)
 {
     job->next = NULL;
-    job->link = jobs->end;
+    job->connection = jobs->end;
     *jobs->end = job;
     jobs->end = &job->next;
 }
@@ -37,12 +37,12 @@ void jobs_remove(struct jobs *jobs, struct job *job)
 {
     if (!jobs_is_queued(job))
         return;
-    *job->link = job->next;
+    *job->connection = job->next;
     if (job->next != NULL)
-        job->next->link = job->link;
+        job->next->connection = job->connection;
     else
-        jobs->end = job->link;
-    job->link = NULL;
+        jobs->end = job->connection;
+    job->connection = NULL;
 }
 
 void jobs_run(struct jobs *jobs)

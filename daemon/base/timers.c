@@ -8,18 +8,18 @@
 
 static void unlink_timer(struct timer *timer)
 {
-    *timer->link = timer->next;
+    *timer->connection = timer->next;
     if (timer->next != NULL)
-        timer->next->link = timer->link;
-    timer->link = NULL;
+        timer->next->connection = timer->connection;
+    timer->connection = NULL;
 }
 
-static void link_timer(struct timer **head, struct timer *timer)
+static void connection_timer(struct timer **head, struct timer *timer)
 {
     timer->next = *head;
-    timer->link = head;
+    timer->connection = head;
     if (*head != NULL)
-        (*head)->link = &timer->next;
+        (*head)->connection = &timer->next;
     *head = timer;
 }
 
@@ -34,7 +34,7 @@ static void collect_due(struct timers *timers, unsigned slot, uint64_t now_ms)
         next = timer->next;
         if (timer->expires_ms <= now_ms) {
             unlink_timer(timer);
-            link_timer(&timers->due, timer);
+            connection_timer(&timers->due, timer);
         } else if (timer->expires_ms < earliest_ms) {
             earliest_ms = timer->expires_ms;
         }
@@ -134,7 +134,7 @@ void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms
 {
     uint64_t now_tick = uv_now(timers->tick.loop) / TIMERS_TICK_MS;
 
-    if (timer->link != NULL)
+    if (timer->connection != NULL)
         timer_stop(timers, timer);
     if (!uv_is_active((uv_handle_t *)&timers->tick)) {
         if (timers->count == 0)
@@ -150,7 +150,7 @@ void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms
         tick = timers->done_tick + 1;
     timer->expires_ms = expires_ms;
     timer->expired = expired;
-    link_timer(&timers->slots[tick % TIMERS_SLOTS], timer);
+    connection_timer(&timers->slots[tick % TIMERS_SLOTS], timer);
     if (expires_ms < timers->earliest_ms[tick % TIMERS_SLOTS])
         timers->earliest_ms[tick % TIMERS_SLOTS] = expires_ms;
     timers->count++;
@@ -166,7 +166,7 @@ void timers_expire_all(struct timers *timers)
 
 void timer_stop(struct timers *timers, struct timer *timer)
 {
-    if (timer->link == NULL)
+    if (timer->connection == NULL)
         return;
     unlink_timer(timer);
     timers->count--;

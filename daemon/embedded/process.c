@@ -2,8 +2,8 @@
 
 #include "daemon/base/backoff.h"
 #include "daemon/base/log.h"
-#include "daemon/embedded/server_directory.h"
 #include "daemon/embedded/log_relay.h"
+#include "daemon/embedded/server_directory.h"
 #include "daemon/embedded/server_probe.h"
 #include "daemon/embedded/server_program.h"
 
@@ -238,7 +238,7 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
     embedded->urls[0] = embedded->url;
     log_info("nats-server: listens on 127.0.0.1:%u, pid %d, data in %s", port, (int)embedded->pid,
              embedded->directory.path);
-    struct link_target target = {embedded->urls, 1, SERVER_DIRECTORY_USER, embedded->secret};
+    struct connection_target target = {embedded->urls, 1, SERVER_DIRECTORY_USER, embedded->secret};
     tell_trouble(embedded, "%s", "");
     embedded->events.ready(embedded->events.arg, &target);
 }

@@ -24,7 +24,7 @@ struct embedded;
 /* All are called from the loop; trouble also by embedded_start. */
 struct embedded_events {
     /* The server listens, at target: the same place as before, unless its port was taken meanwhile. */
-    void (*ready)(void *arg, const struct link_target *target);
+    void (*ready)(void *arg, const struct connection_target *target);
     /* Before the server ran once: the program is no nats-server or too old, so that no start will succeed. */
     void (*unusable)(void *arg, const char *why);
     /* What is wrong with the server from now on; "" when it is well. */

@@ -1,13 +1,13 @@
 #include "daemon/store/write/bulk.h"
-#include "daemon/rpc/call.h"
-#include "daemon/rpc/dispatch.h"
-#include "daemon/rpc/arguments.h"
+#include "daemon/base/key_index.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
-#include "daemon/base/key_index.h"
 #include "daemon/nats/kv.h"
-#include "daemon/store/read/multi_last.h"
+#include "daemon/rpc/arguments.h"
+#include "daemon/rpc/call.h"
+#include "daemon/rpc/dispatch.h"
 #include "daemon/store/follow/cached_read.h"
+#include "daemon/store/read/multi_last.h"
 #include "proto/utf8.h"
 
 #include <string.h>
@@ -47,7 +47,7 @@ struct get_call {
     struct arena_task entries_task;
     msgpack_sbuffer entries; /* keys and entries that are there, as they come */
     msgpack_packer packer;
-    struct near_moment moment;
+    struct cached_read_moment moment;
     struct job looking; /* for the rest of the keys */
     size_t looked;      /* keys that were looked for in memory */
     size_t charged;     /* bytes of the entries */
@@ -156,7 +156,7 @@ static bool look_for_some(struct get_call *get)
 
     for (; get->looked < end; get->looked++) {
         const char *key = get->keys[get->looked];
-        switch (near_look_now(call->store, call->bucket, key, strlen(key), &view)) {
+        switch (cached_read_look_now(call->store, call->bucket, key, strlen(key), &view)) {
         case REPLICA_HAS:
             keep_entry(get, get->looked, &view.entry);
             break;
@@ -190,7 +190,7 @@ static void on_moment(void *arg, bool has_come)
     struct error error;
 
     if (!has_come || !look_for_some(get)) {
-        near_count(call->store, get->bulk.count, false);
+        cached_read_count(call->store, get->bulk.count, false);
         ask_nats(get);
         return;
     }
@@ -205,7 +205,7 @@ static void on_moment(void *arg, bool has_come)
         jobs_add(call->store->jobs, &get->looking, run_looking);
         return;
     }
-    near_count(call->store, get->bulk.count, true);
+    cached_read_count(call->store, get->bulk.count, true);
     answer_entries(get, NULL);
 }
 
@@ -216,7 +216,7 @@ static void look_for_rest(struct get_call *get)
     get->moment.deadline_ms = get->bulk.deadline_ms;
     get->moment.ready = on_moment;
     get->moment.arg = get;
-    near_await_moment(get->call->store, &get->call->arena, &get->moment);
+    cached_read_await_moment(get->call->store, &get->call->arena, &get->moment);
 }
 
 void handle_bulk_get(struct call *call)
@@ -248,7 +248,7 @@ void handle_bulk_get(struct call *call)
     get->bulk.entry = keep_entry;
     get->bulk.done = answer_entries;
     get->bulk.arg = get;
-    if (near_may_answer(call->store, call->bucket, get->bulk.consistency))
+    if (cached_read_may_answer(call->store, call->bucket, get->bulk.consistency))
         look_for_rest(get);
     else
         ask_nats(get);

@@ -1,8 +1,8 @@
-#include "daemon/rpc/call.h"
-#include "daemon/rpc/dispatch.h"
+#include "daemon/base/redact.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
-#include "daemon/base/redact.h"
+#include "daemon/rpc/call.h"
+#include "daemon/rpc/dispatch.h"
 #include "daemon/store/bucket/admin.h"
 #include "daemon/store/follow/local_copy.h"
 
@@ -37,7 +37,7 @@ static void pack_text(msgpack_packer *packer, const char *name, const char *text
 
 static void pack_nats(msgpack_packer *packer, const struct store *store)
 {
-    const struct link_status *status = link_get_status(store->link);
+    const struct connection_status *status = connection_get_status(store->connection);
 
     pack_str(packer, "nats");
     msgpack_pack_map(packer, 5);
@@ -107,7 +107,7 @@ static void on_bucket_info(void *arg, const struct bucket_info *info, const stru
 
 void handle_health_check(struct call *call)
 {
-    const struct link_status *status = link_get_status(call->store->link);
+    const struct connection_status *status = connection_get_status(call->store->connection);
     char wrong[ERROR_MESSAGE_BYTES], reason[sizeof(status->last_error)];
 
     /* What is known of our own server says more than why the connection failed. */
@@ -165,7 +165,7 @@ static void pack_limits(msgpack_packer *packer, const struct conf *conf)
 
 static void pack_server(msgpack_packer *packer, const struct store *store)
 {
-    const struct link_status *status = link_get_status(store->link);
+    const struct connection_status *status = connection_get_status(store->connection);
     const struct jetstream *jetstream = &store->jetstream;
 
     pack_str(packer, "nats");
@@ -241,7 +241,7 @@ static void pack_errors(msgpack_packer *packer, const struct metrics *metrics)
     }
 }
 
-static void pack_watches(msgpack_packer *packer, const struct store *store, const struct replica_totals *totals)
+static void pack_watches(msgpack_packer *packer, const struct store *store, const struct local_copy_totals *totals)
 {
     pack_str(packer, "watches");
     msgpack_pack_map(packer, 7);
@@ -254,7 +254,7 @@ static void pack_watches(msgpack_packer *packer, const struct store *store, cons
     pack_number(packer, "vanished", store->watch_stats.vanished);
 }
 
-static void pack_cache(msgpack_packer *packer, const struct store *store, const struct replica_totals *totals)
+static void pack_cache(msgpack_packer *packer, const struct store *store, const struct local_copy_totals *totals)
 {
     pack_str(packer, "cache");
     msgpack_pack_map(packer, 6);
@@ -268,13 +268,13 @@ static void pack_cache(msgpack_packer *packer, const struct store *store, const 
 
 static void pack_group_commit(msgpack_packer *packer, const struct store *store)
 {
-    const struct metrics_histogram *sizes = &store->group_stats.sizes;
+    const struct metrics_histogram *sizes = &store->group_commit_stats.sizes;
 
     pack_str(packer, "group_commit");
     msgpack_pack_map(packer, 6);
-    pack_number(packer, "batches", store->group_stats.batches);
-    pack_number(packer, "writes", store->group_stats.grouped);
-    pack_number(packer, "failed", store->group_stats.failed);
+    pack_number(packer, "batches", store->group_commit_stats.batches);
+    pack_number(packer, "writes", store->group_commit_stats.grouped);
+    pack_number(packer, "failed", store->group_commit_stats.failed);
     pack_number(packer, "size_p50", metrics_quantile(sizes, 0.5));
     pack_number(packer, "size_p99", metrics_quantile(sizes, 0.99));
     pack_number(packer, "size_max", sizes->max);
@@ -294,12 +294,12 @@ void handle_daemon_stats(struct call *call)
 {
     struct metrics *metrics = call->dispatcher->metrics;
     struct store *store = call->store;
-    struct replica_totals totals;
+    struct local_copy_totals totals;
 
     metrics_settle(metrics, uv_hrtime());
     msgpack_packer *packer = call_begin_result(call);
 
-    replica_total(store, &totals);
+    local_copy_total(store, &totals);
     msgpack_pack_map(packer, 15u + room_is_known(&store->room));
     pack_str(packer, "uptime");
     msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);

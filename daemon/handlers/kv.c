@@ -1,8 +1,8 @@
-#include "daemon/rpc/call.h"
-#include "daemon/rpc/dispatch.h"
-#include "daemon/rpc/arguments.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
+#include "daemon/rpc/arguments.h"
+#include "daemon/rpc/call.h"
+#include "daemon/rpc/dispatch.h"
 #include "daemon/rpc/json.h"
 #include "daemon/store/follow/cached_read.h"
 #include "daemon/store/read/get.h"
@@ -18,7 +18,7 @@ static bool answer_at_once(struct call *call, const char *key, read_entry_fn *do
 {
     struct cache_view view;
 
-    switch (near_look(call->store, call->bucket, key, strlen(key), &view)) {
+    switch (cached_read_look(call->store, call->bucket, key, strlen(key), &view)) {
     case REPLICA_HAS:
         done(call, &view.entry, NULL);
         return true;
@@ -41,28 +41,28 @@ static void start_get(struct call *call, read_entry_fn *done)
     if (!argument_key(call, 1, &key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
         !option_consistency(call, &consistency))
         return;
-    bool is_near = revision == 0 && near_may_answer(call->store, call->bucket, consistency);
+    bool is_near = revision == 0 && cached_read_may_answer(call->store, call->bucket, consistency);
     if (is_near && answer_at_once(call, key, done))
         return;
     if (!call_needs_nats(call))
         return;
-    struct near_get *near = arena_zalloc(&call->arena, sizeof(*near));
-    if (near == NULL) {
+    struct cached_read_get *read = arena_zalloc(&call->arena, sizeof(*read));
+    if (read == NULL) {
         call_fail_out_of_memory(call);
         return;
     }
-    near->get.bucket = call->bucket;
-    near->get.key = key;
-    near->get.revision = (uint64_t)revision;
-    near->get.consistency = consistency;
-    near->get.must_be_current = near_must_be_current(call->store, call->bucket, consistency);
-    near->get.deadline_ms = call->deadline_ms;
-    near->get.done = done;
-    near->get.arg = call;
+    read->get.bucket = call->bucket;
+    read->get.key = key;
+    read->get.revision = (uint64_t)revision;
+    read->get.consistency = consistency;
+    read->get.must_be_current = cached_read_must_be_current(call->store, call->bucket, consistency);
+    read->get.deadline_ms = call->deadline_ms;
+    read->get.done = done;
+    read->get.arg = call;
     if (is_near)
-        near_get(call->store, &call->arena, near);
+        cached_read_get(call->store, &call->arena, read);
     else
-        read_get(call->store, &call->arena, &near->get);
+        read_get(call->store, &call->arena, &read->get);
 }
 
 static void answer_entry(void *arg, const struct kv_entry *entry, const struct error *error)
@@ -166,15 +166,15 @@ static void answer_keys(void *arg, const char *const *keys, size_t count, const 
 
 void handle_kv_keys(struct call *call)
 {
-    struct near_keys *near = arena_zalloc(&call->arena, sizeof(*near));
+    struct cached_read_keys *read = arena_zalloc(&call->arena, sizeof(*read));
     enum read_consistency consistency;
     int64_t limit;
 
-    if (near == NULL) {
+    if (read == NULL) {
         call_fail_out_of_memory(call);
         return;
     }
-    struct read_keys *keys = &near->keys;
+    struct read_keys *keys = &read->keys;
     if (!option_string(call, "filter", &keys->filter) || !option_string(call, "after", &keys->after) ||
         !option_integer(call, "limit", 1, 1000000000, 0, &limit) || !option_consistency(call, &consistency))
         return;
@@ -195,12 +195,12 @@ void handle_kv_keys(struct call *call)
     keys->memory_arg = call;
     keys->done = answer_keys;
     keys->arg = call;
-    bool is_near = near_may_answer(call->store, call->bucket, consistency);
-    if (!(is_near && near_is_ready(call->store, call->bucket)) && !call_needs_nats(call))
+    bool is_near = cached_read_may_answer(call->store, call->bucket, consistency);
+    if (!(is_near && cached_read_is_ready(call->store, call->bucket)) && !call_needs_nats(call))
         return;
-    near->is_direct = consistency != READ_CACHED;
+    read->is_direct = consistency != READ_CACHED;
     if (is_near)
-        near_keys(call->store, &call->arena, near);
+        cached_read_keys(call->store, &call->arena, read);
     else
         read_keys(call->store, &call->arena, keys);
 }

@@ -1,10 +1,10 @@
 #include "daemon/store/write/txn.h"
-#include "daemon/rpc/call.h"
-#include "daemon/rpc/dispatch.h"
-#include "daemon/rpc/arguments.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/nats/kv.h"
+#include "daemon/rpc/arguments.h"
+#include "daemon/rpc/call.h"
+#include "daemon/rpc/dispatch.h"
 
 #include <stdio.h>
 #include <string.h>

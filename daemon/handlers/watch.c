@@ -1,10 +1,10 @@
 #include "daemon/store/follow/watch.h"
 
-#include "daemon/rpc/call.h"
-#include "daemon/rpc/dispatch.h"
-#include "daemon/rpc/arguments.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
+#include "daemon/rpc/arguments.h"
+#include "daemon/rpc/call.h"
+#include "daemon/rpc/dispatch.h"
 #include "daemon/transport/session.h"
 
 #include <stdlib.h>

@@ -36,8 +36,8 @@ static void make_name(struct consumer_reading *reading)
     char token[REQUEST_TOKEN_BYTES];
 
     request_write_token(&reading->request, token);
-    snprintf(reading->name, sizeof(reading->name), "kvstored-%.12s-%s", link_unique_id(reading->request.requests->link),
-             token);
+    snprintf(reading->name, sizeof(reading->name), "kvstored-%.12s-%s",
+             connection_unique_id(reading->request.requests->connection), token);
 }
 
 /* --- The removal of consumers ----------------------------------------------------------------------- */
@@ -46,14 +46,14 @@ static void make_name(struct consumer_reading *reading)
 struct consumer_removal {
     struct jetstream_call call;
     struct consumer_removal *next;
-    struct consumer_removal **link;
+    struct consumer_removal **connection;
 };
 
 static void end_removal(struct consumer_removal *removal)
 {
-    *removal->link = removal->next;
+    *removal->connection = removal->next;
     if (removal->next != NULL)
-        removal->next->link = removal->link;
+        removal->next->connection = removal->connection;
     free(removal);
 }
 
@@ -92,9 +92,9 @@ static void remove_consumer(struct consumer_reading *reading, bool is_over)
     if (removal == NULL)
         return;
     removal->next = jetstream->removals;
-    removal->link = &jetstream->removals;
+    removal->connection = &jetstream->removals;
     if (removal->next != NULL)
-        removal->next->link = &removal->next;
+        removal->next->connection = &removal->next;
     jetstream->removals = removal;
 
     struct request *removing = &removal->call.request;
@@ -159,10 +159,10 @@ static void begin_attempt(struct consumer_reading *reading, unsigned attempt)
     reading->attempt = attempt;
 }
 
-static enum link_publish_result publish_json(struct consumer_reading *reading, const char *subject, json_t *body)
+static enum connection_publish_result publish_json(struct consumer_reading *reading, const char *subject, json_t *body)
 {
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    enum link_publish_result result = LINK_NO_MEMORY;
+    enum connection_publish_result result = LINK_NO_MEMORY;
 
     json_decref(body);
     if (text != NULL)
@@ -172,7 +172,7 @@ static enum link_publish_result publish_json(struct consumer_reading *reading, c
 }
 
 /* Asks for a consumer that reads on where the reading is. */
-static enum link_publish_result create(struct consumer_reading *reading)
+static enum connection_publish_result create(struct consumer_reading *reading)
 {
     char subject[512];
 
@@ -180,7 +180,7 @@ static enum link_publish_result create(struct consumer_reading *reading)
     snprintf(subject, sizeof(subject), "%s.CONSUMER.CREATE.%s.%s", reading->jetstream->prefix, reading->scope.stream,
              reading->name);
     reading->phase = CONSUMER_CREATING;
-    enum link_publish_result result =
+    enum connection_publish_result result =
         publish_json(reading, subject,
                      json_pack("{s:s, s:o*}", "stream_name", reading->scope.stream, "config", make_config(reading)));
     reading->has_consumer = result == LINK_PUBLISHED;
@@ -188,7 +188,7 @@ static enum link_publish_result create(struct consumer_reading *reading)
 }
 
 /* The reading begins, goes on after a failure, or begins its next lap. */
-static enum link_publish_result send_begin(struct request *request, unsigned attempt)
+static enum connection_publish_result send_begin(struct request *request, unsigned attempt)
 {
     struct consumer_reading *reading = reading_of(request);
     char subject[512];
@@ -206,9 +206,9 @@ static enum link_publish_result send_begin(struct request *request, unsigned att
     return request_publish(request, subject, NULL, 0, "", 0);
 }
 
-size_t consumer_pull_bytes(const struct link *link)
+size_t consumer_pull_bytes(const struct connection *connection)
 {
-    size_t payload_bytes = link_get_status(link)->max_payload_bytes;
+    size_t payload_bytes = connection_get_status(connection)->max_payload_bytes;
 
     return payload_bytes * 2 > PULL_BYTES ? payload_bytes * 2 : PULL_BYTES;
 }
@@ -221,7 +221,7 @@ static enum request_verdict pull(struct consumer_reading *reading)
     snprintf(subject, sizeof(subject), "%s.CONSUMER.MSG.NEXT.%s.%s", reading->jetstream->prefix, reading->scope.stream,
              reading->name);
     snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"no_wait\":true}", PULL_MESSAGES,
-             consumer_pull_bytes(reading->request.requests->link));
+             consumer_pull_bytes(reading->request.requests->connection));
     reading->phase = CONSUMER_PULLING;
     reading->pulled = PULL_MESSAGES;
     reading->delivered = 0;
@@ -395,7 +395,7 @@ static uint64_t identity_in(const struct consumer_reading *reading, json_t *answ
 
     int length =
         snprintf(text, sizeof(text), "%s %s %s %s", created != NULL ? created : "", leader != NULL ? leader : "",
-                 since != NULL ? since : "", link_server_id(reading->request.requests->link));
+                 since != NULL ? since : "", connection_server_id(reading->request.requests->connection));
     return hash_bytes(text, (size_t)length);
 }
 
@@ -592,7 +592,7 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
     reading->begins_lap = false;
     reading->is_paused = false;
     reading->request.expected_values = scope->headers_only ? 0 : REQUEST_ALL;
-    reading->request.expected_bytes_max = consumer_pull_bytes(jetstream->requests->link);
+    reading->request.expected_bytes_max = consumer_pull_bytes(jetstream->requests->connection);
     request_start(jetstream->requests, &reading->request, &reading_ops, deadline_ms);
 }
 

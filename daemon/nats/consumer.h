@@ -126,6 +126,6 @@ void consumer_stop(struct consumer_reading *reading);
 void consumer_end_removals(struct jetstream *jetstream);
 
 /* Return max_bytes of a pull: at least two of the largest messages. */
-size_t consumer_pull_bytes(const struct link *link);
+size_t consumer_pull_bytes(const struct connection *connection);
 
 #endif

@@ -78,7 +78,7 @@ static natsStatus set_nkey(natsOptions *options, const char *seed_path, char *er
     return natsOptions_SetNKeyFromSeed(options, public_key, seed_path);
 }
 
-bool credentials_want_tls(const struct conf *conf, const struct link_target *target)
+bool credentials_want_tls(const struct conf *conf, const struct connection_target *target)
 {
     bool wants = conf->nats.tls.enabled;
 
@@ -101,8 +101,8 @@ natsStatus credentials_set_tls(natsOptions *options, const struct conf *conf)
     return status;
 }
 
-natsStatus credentials_set(natsOptions *options, const struct conf *conf, const struct link_target *target, char *error,
-                           size_t error_bytes)
+natsStatus credentials_set(natsOptions *options, const struct conf *conf, const struct connection_target *target,
+                           char *error, size_t error_bytes)
 {
     natsStatus status;
 
@@ -114,7 +114,7 @@ natsStatus credentials_set(natsOptions *options, const struct conf *conf, const 
     return status;
 }
 
-const char *credentials_in_clear_text(const struct conf *conf, const struct link_target *target)
+const char *credentials_in_clear_text(const struct conf *conf, const struct connection_target *target)
 {
     if (target->user != NULL)
         return NULL;

@@ -188,7 +188,7 @@ static struct jetstream_call *call_of(struct request *request)
     return (struct jetstream_call *)((char *)request - offsetof(struct jetstream_call, request));
 }
 
-static enum link_publish_result send_call(struct request *request, unsigned attempt)
+static enum connection_publish_result send_call(struct request *request, unsigned attempt)
 {
     struct jetstream_call *call = call_of(request);
 
@@ -244,7 +244,7 @@ static enum request_readiness prepare_call(struct request *request)
     const struct jetstream_call *call = call_of(request);
     struct error error;
 
-    if (call->only_on_link == 0 || call->only_on_link == link_number(request->requests->link))
+    if (call->only_on_connection == 0 || call->only_on_connection == connection_number(request->requests->connection))
         return REQUEST_READY;
     error_set(&error, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to go on");
     fail_call(request, &error);
@@ -410,7 +410,7 @@ static void ask_account_info(struct jetstream *jetstream)
                    take_account_info, jetstream);
 }
 
-static enum link_publish_result send_server_info(struct request *request, unsigned attempt)
+static enum connection_publish_result send_server_info(struct request *request, unsigned attempt)
 {
     (void)attempt;
     return request_publish(request, "$SYS.REQ.USER.INFO", NULL, 0, "", 0);

@@ -65,8 +65,8 @@ typedef void jetstream_call_fn(void *arg, json_t *answer, unsigned err_code, con
 /* One call of the API. The owner embeds it, zeroed, in memory that lives until its callback was called. */
 struct jetstream_call {
     struct request request;
-    uint64_t only_on_link; /* set by the owner: number of the connection that it may be sent on; 0: any */
-    unsigned not_found;    /* answers that there is no such stream */
+    uint64_t only_on_connection; /* set by the owner: number of the connection that it may be sent on; 0: any */
+    unsigned not_found;          /* answers that there is no such stream */
     struct jetstream *jetstream;
     char *subject;
     char *body;

@@ -120,7 +120,7 @@ static void note_last_error(struct libnats_attempt *attempt, natsStatus status)
              text != NULL && text[0] != '\0' ? text : natsStatus_GetText(status));
 }
 
-bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct link_target *target)
+bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct connection_target *target)
 {
     natsOptions *options = NULL;
     natsStatus status = natsOptions_Create(&options);

@@ -56,7 +56,7 @@ struct libnats_attempt {
 };
 
 /* Prepares an attempt. False with the reason. Afterwards target is not used, and of conf only the settings of TLS. */
-bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct link_target *target);
+bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct connection_target *target);
 
 /* Connects; blocks, so call it on a worker thread, once after libnats_prepare. False with the reason. */
 bool libnats_connect(struct libnats_attempt *attempt);

@@ -306,7 +306,7 @@ static void back_off(struct request *request, enum request_trouble trouble)
     set_timer(request, uv_now(request->requests->loop) + next_backoff_ms(request));
 }
 
-static void wait_for_link(struct request *request)
+static void wait_for_connection(struct request *request)
 {
     enter_state(request, REQUEST_WAITING_FOR_LINK, &request->requests->waiting);
     request->trouble = REQUEST_NO_LINK;
@@ -387,7 +387,7 @@ static bool run_sending(struct job *job)
     struct requests *requests = (struct requests *)((char *)job - offsetof(struct requests, sending));
 
     for (;;) {
-        if (requests->waiting.first != NULL && link_is_up(requests->link))
+        if (requests->waiting.first != NULL && connection_is_up(requests->connection))
             send_attempt(requests->waiting.first);
         else if (can_send_held(requests))
             send_attempt(line_first(&requests->held));
@@ -494,8 +494,8 @@ static void send_attempt(struct request *request)
 {
     struct requests *requests = request->requests;
 
-    if (!link_is_up(requests->link)) {
-        wait_for_link(request);
+    if (!connection_is_up(requests->connection)) {
+        wait_for_connection(request);
         return;
     }
     if (requests->inbox_denied[0] != '\0') {
@@ -527,7 +527,7 @@ static void send_attempt(struct request *request)
         request->in_doubt = true;
         break;
     case LINK_NOT_UP:
-        wait_for_link(request);
+        wait_for_connection(request);
         break;
     case LINK_TOO_LARGE:
         request->deadline_ms = uv_now(requests->loop);
@@ -598,11 +598,11 @@ void requests_on_down(struct requests *requests)
 {
     /* Maybe it was cut because the answers were larger than was thought. Then they are as large as can be. */
     if (requests->expected_in_flight > 0)
-        assume_replies(requests, link_get_status(requests->link)->max_payload_bytes);
+        assume_replies(requests, connection_get_status(requests->connection)->max_payload_bytes);
     while (requests->sent.first != NULL)
-        wait_for_link(requests->sent.first);
+        wait_for_connection(requests->sent.first);
     while (requests->listening.first != NULL)
-        wait_for_link(requests->listening.first);
+        wait_for_connection(requests->listening.first);
 }
 
 void requests_on_publish_denied(struct requests *requests, const char *subject)
@@ -623,9 +623,9 @@ void requests_on_inbox_denied(struct requests *requests, const char *inbox)
 {
     snprintf(requests->inbox_denied, sizeof(requests->inbox_denied), "%s", inbox);
     while (requests->sent.first != NULL)
-        wait_for_link(requests->sent.first);
+        wait_for_connection(requests->sent.first);
     while (requests->listening.first != NULL)
-        wait_for_link(requests->listening.first);
+        wait_for_connection(requests->listening.first);
     /* They fail as they are about to be sent again, a slice at a time. */
     jobs_add(requests->jobs, &requests->sending, run_sending);
 }
@@ -699,7 +699,7 @@ static const char *token_of_delivery(const char *reply)
 
 static const char *token_of_message(const struct requests *requests, const struct message *message)
 {
-    const char *inbox = link_inbox(requests->link);
+    const char *inbox = connection_inbox(requests->connection);
     size_t inbox_length = strlen(inbox);
 
     if (strncmp(message->subject, inbox, inbox_length) == 0)
@@ -772,9 +772,9 @@ int requests_init(struct requests *requests, uv_loop_t *loop, struct jobs *jobs,
     return grow_slots(requests);
 }
 
-void requests_set_link(struct requests *requests, struct link *link)
+void requests_set_connection(struct requests *requests, struct connection *connection)
 {
-    requests->link = link;
+    requests->connection = connection;
 }
 
 size_t requests_fail_all(struct requests *requests)
@@ -891,7 +891,7 @@ void request_write_token(const struct request *request, char token[REQUEST_TOKEN
 
 void request_write_subject(const struct request *request, char subject[REQUEST_SUBJECT_BYTES])
 {
-    const char *inbox = link_inbox(request->requests->link);
+    const char *inbox = connection_inbox(request->requests->connection);
     size_t inbox_length = strlen(inbox);
 
     assert(inbox_length + TOKEN_LENGTH < REQUEST_SUBJECT_BYTES);
@@ -899,15 +899,15 @@ void request_write_subject(const struct request *request, char subject[REQUEST_S
     request_write_token(request, subject + inbox_length);
 }
 
-enum link_publish_result request_publish(struct request *request, const char *subject,
-                                         const struct message_header *headers, size_t header_count, const void *payload,
-                                         size_t payload_bytes)
+enum connection_publish_result request_publish(struct request *request, const char *subject,
+                                               const struct message_header *headers, size_t header_count,
+                                               const void *payload, size_t payload_bytes)
 {
     char reply[REQUEST_SUBJECT_BYTES];
 
     request_write_subject(request, reply);
-    enum link_publish_result result =
-        link_publish(request->requests->link, subject, reply, headers, header_count, payload, payload_bytes);
+    enum connection_publish_result result = connection_publish(request->requests->connection, subject, reply, headers,
+                                                               header_count, payload, payload_bytes);
     if (result == LINK_PUBLISHED)
         note_subject(request, subject);
     return result;

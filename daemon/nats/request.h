@@ -15,9 +15,9 @@
 
 #include "conf/conf.h"
 #include "daemon/base/jobs.h"
-#include "daemon/nats/connection.h"
 #include "daemon/base/table.h"
 #include "daemon/base/timers.h"
+#include "daemon/nats/connection.h"
 #include "proto/error.h"
 
 struct request;
@@ -46,7 +46,7 @@ struct request_ops {
      * Publishes one attempt, with request_publish. attempt counts from 1. May be
      * called several times, at any time from request_start until the request ends.
      */
-    enum link_publish_result (*send)(struct request *request, unsigned attempt);
+    enum connection_publish_result (*send)(struct request *request, unsigned attempt);
 
     /* One message of the answer to the attempt given. */
     enum request_verdict (*reply)(struct request *request, unsigned attempt, struct message *message);
@@ -198,7 +198,7 @@ struct request_slot {
 };
 
 struct requests {
-    struct link *link;
+    struct connection *connection;
     struct jobs *jobs;
     struct job sending; /* of those that waited for the link, or for room */
     struct timers *timers;
@@ -254,8 +254,8 @@ void requests_fail_waiting(struct requests *requests, const struct error *error)
 /* Fails every request, as unavailable: when the daemon ends. Answers how many there were. */
 size_t requests_fail_all(struct requests *requests);
 
-/* The link comes afterwards: link_new wants the events first. */
-void requests_set_link(struct requests *requests, struct link *link);
+/* The link comes afterwards: connection_new wants the events first. */
+void requests_set_connection(struct requests *requests, struct connection *connection);
 void requests_free(struct requests *requests);
 
 /*
@@ -309,9 +309,9 @@ void request_settle(struct request *request);
 void request_again(struct request *request, enum request_trouble trouble);
 
 /* Publishes an attempt of this request; for ops->send. */
-enum link_publish_result request_publish(struct request *request, const char *subject,
-                                         const struct message_header *headers, size_t header_count, const void *payload,
-                                         size_t payload_bytes);
+enum connection_publish_result request_publish(struct request *request, const char *subject,
+                                               const struct message_header *headers, size_t header_count,
+                                               const void *payload, size_t payload_bytes);
 
 /*
  * An attempt's token, 20 characters: the last one of its reply subject. A message that a

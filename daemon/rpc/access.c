@@ -17,7 +17,7 @@ struct access_rule {
     uid_t *users;
     size_t user_count;
     gid_t *groups;
-    size_t group_count;
+    size_t group_commit_count;
     const struct conf_access_rule *conf;
 };
 
@@ -71,7 +71,7 @@ int access_set_rules(struct access *access, const struct conf *conf, char error[
             return -1;
         }
         rules[i].user_count = from->users.count;
-        rules[i].group_count = from->groups.count;
+        rules[i].group_commit_count = from->groups.count;
     }
     free_rules(access->rules, access->count);
     access->rules = rules;
@@ -131,13 +131,13 @@ static void free_groups(struct peer_groups *groups)
 static bool names_peer(const struct access_rule *rule, const struct ucred *credentials,
                        const struct peer_groups *groups)
 {
-    if (rule->user_count == 0 && rule->group_count == 0)
+    if (rule->user_count == 0 && rule->group_commit_count == 0)
         return true;
     if (contains(rule->users, rule->user_count, credentials->uid) ||
-        contains(rule->groups, rule->group_count, credentials->gid))
+        contains(rule->groups, rule->group_commit_count, credentials->gid))
         return true;
     for (size_t i = 0; i < groups->count; i++) {
-        if (contains(rule->groups, rule->group_count, groups->ids[i]))
+        if (contains(rule->groups, rule->group_commit_count, groups->ids[i]))
             return true;
     }
     return false;
@@ -158,7 +158,7 @@ static void match_peer(const struct access *access, struct access_peer *peer, in
     for (size_t i = 0; i < access->count; i++) {
         if (names_peer(&access->rules[i], &credentials, &groups))
             peer->rules |= UINT64_C(1) << i;
-        else if (!groups.is_complete && access->rules[i].group_count > 0)
+        else if (!groups.is_complete && access->rules[i].group_commit_count > 0)
             peer->doubtful |= UINT64_C(1) << i;
     }
     if (groups.is_complete)

@@ -1,7 +1,7 @@
 #include "daemon/rpc/arguments.h"
 
-#include "daemon/rpc/json.h"
 #include "daemon/nats/kv.h"
+#include "daemon/rpc/json.h"
 #include "proto/utf8.h"
 
 #include <inttypes.h>
@@ -131,7 +131,7 @@ const char *value_bytes(struct call *call, const msgpack_object *value, const ch
     if (value->type != MSGPACK_OBJECT_MAP && value->type != MSGPACK_OBJECT_ARRAY)
         return "a value must be a str, a bin, or a map or array that is stored as JSON";
     /* A value that is larger than the server takes is only measured: operation_check refuses it with its size. */
-    size_t max_payload = link_get_status(call->store->link)->max_payload_bytes;
+    size_t max_payload = connection_get_status(call->store->connection)->max_payload_bytes;
     const char *reason = json_from_msgpack(&call->arena, value, max_payload > 0 ? max_payload : SIZE_MAX, bytes, count);
     if (reason == NULL)
         return NULL;

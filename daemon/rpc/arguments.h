@@ -9,8 +9,8 @@
 #ifndef DAEMON_HANDLERS_ARGUMENTS_H
 #define DAEMON_HANDLERS_ARGUMENTS_H
 
-#include "daemon/rpc/call.h"
 #include "daemon/nats/message.h"
+#include "daemon/rpc/call.h"
 #include "daemon/store/bucket/settings.h"
 #include "daemon/store/read/get.h"
 

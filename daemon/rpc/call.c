@@ -1,8 +1,8 @@
 #include "daemon/rpc/call.h"
 
-#include "daemon/rpc/dispatch.h"
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
+#include "daemon/rpc/dispatch.h"
 
 #include <assert.h>
 #include <stdarg.h>

@@ -9,8 +9,8 @@
 #define DAEMON_CALL_H
 
 #include "daemon/base/arena.h"
-#include "daemon/transport/session.h"
 #include "daemon/store/store.h"
+#include "daemon/transport/session.h"
 #include "proto/rpc.h"
 
 #include <msgpack.h>

@@ -1,9 +1,9 @@
 #include "daemon/rpc/dispatch.h"
 
-#include "daemon/rpc/arguments.h"
-#include "daemon/handlers/methods.h"
 #include "daemon/base/log.h"
+#include "daemon/handlers/methods.h"
 #include "daemon/nats/kv.h"
+#include "daemon/rpc/arguments.h"
 
 #include <assert.h>
 #include <math.h>

@@ -9,10 +9,10 @@
 #ifndef DAEMON_DISPATCH_H
 #define DAEMON_DISPATCH_H
 
-#include "daemon/rpc/access.h"
-#include "daemon/rpc/call.h"
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
+#include "daemon/rpc/access.h"
+#include "daemon/rpc/call.h"
 #include "daemon/store/store.h"
 
 #include <stddef.h>

@@ -172,7 +172,7 @@ static void on_time(struct timer *timer)
     room->look.data = room;
     room_gauge_ask(&room->free, &room->writes);
     room->is_looking = uv_fs_statfs(store->loop, &room->look, store->conf->nats.data_dir, on_looked) == 0;
-    if (link_is_up(store->link)) {
+    if (connection_is_up(store->connection)) {
         room->is_asking = true;
         room_gauge_ask(&room->used, &room->writes);
         jetstream_call(&store->jetstream, &room->info, "INFO", NULL, NULL, uv_now(store->loop) + 2 * ASK_EVERY_MS,

@@ -10,9 +10,9 @@
 #ifndef DAEMON_STORE_ROOM_H
 #define DAEMON_STORE_ROOM_H
 
+#include "daemon/base/timers.h"
 #include "daemon/nats/jetstream.h"
 #include "daemon/store/room_gauge.h"
-#include "daemon/base/timers.h"
 #include "proto/error.h"
 
 #include <stdbool.h>

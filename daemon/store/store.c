@@ -5,10 +5,10 @@
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/compact/schedule.h"
 #include "daemon/store/follow/feed.h"
-#include "daemon/store/write/group_commit.h"
 #include "daemon/store/follow/local_copy.h"
-#include "daemon/store/read/scan.h"
 #include "daemon/store/follow/watch.h"
+#include "daemon/store/read/scan.h"
+#include "daemon/store/write/group_commit.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -27,18 +27,18 @@
 
 /* The link's events are the requests'; the store listens in to ask a new server what it is. */
 
-static void on_link_up(void *arg)
+static void on_connection_up(void *arg)
 {
     struct store *store = arg;
 
     jetstream_probe(&store->jetstream);
     requests_on_up(&store->requests);
     room_note_connected(store);
-    replica_end_doubtful_changes(store);
-    replica_follow_configured(store);
+    local_copy_end_doubtful_changes(store);
+    local_copy_follow_configured(store);
 }
 
-static void on_link_down(void *arg)
+static void on_connection_down(void *arg)
 {
     struct store *store = arg;
 
@@ -46,16 +46,16 @@ static void on_link_down(void *arg)
 }
 
 /* Who waits for a first connection has reason to until the first attempt fails; after a loss each waits as it chose. */
-static void on_link_unreachable(void *arg)
+static void on_connection_unreachable(void *arg)
 {
     struct store *store = arg;
     struct error error;
 
-    if (!link_get_status(store->link)->was_connected && !store_is_available(store, &error))
+    if (!connection_get_status(store->connection)->was_connected && !store_is_available(store, &error))
         requests_fail_waiting(&store->requests, &error);
 }
 
-static void on_link_message(void *arg, struct message *message)
+static void on_connection_message(void *arg, struct message *message)
 {
     struct store *store = arg;
 
@@ -63,7 +63,7 @@ static void on_link_message(void *arg, struct message *message)
         requests_on_message(&store->requests, message);
 }
 
-static void on_link_denied(void *arg, enum link_denied what, const char *subject)
+static void on_connection_denied(void *arg, enum connection_denied what, const char *subject)
 {
     struct requests *requests = &((struct store *)arg)->requests;
 
@@ -97,7 +97,8 @@ static void set_name(struct store *store)
 
 int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct timers *timers, const struct conf *conf)
 {
-    struct link_events events = {on_link_up, on_link_down, on_link_unreachable, on_link_message, on_link_denied, store};
+    struct connection_events events = {on_connection_up,      on_connection_down,   on_connection_unreachable,
+                                       on_connection_message, on_connection_denied, store};
 
     memset(store, 0, sizeof(*store));
     store->loop = loop;
@@ -112,17 +113,17 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
     store->readings.is_of_many_streams = store->creations.is_of_many_streams = true;
     store->look_ups.is_of_many_streams = store->administration.is_of_many_streams = true;
     set_name(store);
-    if (replica_init_all(store) != 0)
+    if (local_copy_init_all(store) != 0)
         return -1;
     if (requests_init(&store->requests, loop, jobs, timers, conf) != 0)
-        goto end_replicas;
+        goto end_local_copies;
     if (jetstream_init(&store->jetstream, &store->requests, conf->nats.domain) != 0)
         goto free_requests;
-    store->link = link_new(loop, jobs, conf, &events);
-    if (store->link == NULL)
+    store->connection = connection_new(loop, jobs, conf, &events);
+    if (store->connection == NULL)
         goto free_jetstream;
-    requests_set_link(&store->requests, store->link);
-    group_init_all(store);
+    requests_set_connection(&store->requests, store->connection);
+    group_commit_init_all(store);
     room_start(store);
     return 0;
 
@@ -130,8 +131,8 @@ free_jetstream:
     jetstream_free(&store->jetstream);
 free_requests:
     requests_free(&store->requests);
-end_replicas:
-    replica_free_all(store);
+end_local_copies:
+    local_copy_free_all(store);
     return -1;
 }
 
@@ -139,9 +140,9 @@ void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
 {
     room_stop(store);
     compact_schedule_end_all(store);
-    group_close_all(store);
-    replica_end_all(store);
-    link_stop(store->link, stopped, arg);
+    group_commit_close_all(store);
+    local_copy_end_all(store);
+    connection_stop(store->connection, stopped, arg);
 }
 
 /* Calls whose clients are gone may still be on their way. Ending one may begin the next step of another. */
@@ -149,10 +150,10 @@ static void fail_everything(struct store *store)
 {
     size_t failed;
 
-    jobs_remove(store->jobs, &store->group_flushing);
+    jobs_remove(store->jobs, &store->group_commit_flushing);
     do {
         timers_expire_all(store->timers);
-        group_flush_all(store);
+        group_commit_flush_all(store);
         failed = requests_fail_all(&store->requests) + bucket_fail_waiting(store);
     } while (failed > 0);
 }
@@ -162,17 +163,17 @@ void store_free(struct store *store)
     fail_everything(store);
     bucket_forget_all(store);
     admin_free_all(store);
-    replica_free_all(store);
+    local_copy_free_all(store);
     scan_free_all(store);
     consumer_end_removals(&store->jetstream);
     jetstream_free(&store->jetstream);
     requests_free(&store->requests);
-    link_free(store->link);
+    connection_free(store->connection);
 }
 
 bool store_is_available(const struct store *store, struct error *error)
 {
-    const struct link_status *status = link_get_status(store->link);
+    const struct connection_status *status = connection_get_status(store->connection);
 
     if (status->connected)
         return true;
@@ -195,15 +196,15 @@ bool store_is_available(const struct store *store, struct error *error)
 void store_reload(struct store *store)
 {
     store->cache_budget.max_bytes = store->conf->cache.max_bytes;
-    link_set_ping_interval(store->link);
-    replica_follow_configured(store);
+    connection_set_ping_interval(store->connection);
+    local_copy_follow_configured(store);
 }
 
 void store_flush(struct store *store)
 {
-    group_flush_all(store);
+    group_commit_flush_all(store);
     requests_flush(&store->requests);
-    link_flush(store->link);
+    connection_flush(store->connection);
 }
 
 uint64_t store_boot_ms(void)
@@ -224,7 +225,7 @@ int64_t store_now_us(void)
 
 void store_make_write_id(struct store *store, char id[STORE_ID_BYTES])
 {
-    char *at = stpcpy(stpcpy(id, link_unique_id(store->link)), "-"); /* 22 characters, and one */
+    char *at = stpcpy(stpcpy(id, connection_unique_id(store->connection)), "-"); /* 22 characters, and one */
     uint64_t number = ++store->writes;
     unsigned digits = (67 - (unsigned)__builtin_clzll(number)) / 4; /* each write has one: snprintf was a tenth of it */
 

@@ -11,13 +11,13 @@
 #include "daemon/base/arena.h"
 #include "daemon/base/jobs.h"
 #include "daemon/base/metrics.h"
-#include "daemon/nats/jetstream.h"
+#include "daemon/base/timers.h"
 #include "daemon/nats/connection.h"
+#include "daemon/nats/jetstream.h"
 #include "daemon/nats/request.h"
-#include "daemon/store/write/bulk_writes.h"
 #include "daemon/store/follow/cache.h"
 #include "daemon/store/room.h"
-#include "daemon/base/timers.h"
+#include "daemon/store/write/bulk_writes.h"
 
 #include <stdint.h>
 #include <uv.h>
@@ -29,22 +29,22 @@ struct store {
     const struct conf *conf;
     struct jobs *jobs;
     struct timers *timers;
-    struct link *link;
+    struct connection *connection;
     struct requests requests;
     struct jetstream jetstream;
-    struct bucket_entry *buckets;  /* by name: uthash */
-    struct feed *feeds;            /* by their streams: uthash */
-    struct replica *replicas;      /* of followed buckets, by name: uthash */
-    struct replica *found_replica; /* the last one that was looked for */
-    struct replica *next_ticking;  /* at which the present tick of all replicas goes on; NULL: it is over */
+    struct bucket_entry *buckets;        /* by name: uthash */
+    struct feed *feeds;                  /* by their streams: uthash */
+    struct local_copy *local_copies;     /* of followed buckets, by name: uthash */
+    struct local_copy *found_local_copy; /* the last one that was looked for */
+    struct local_copy *next_ticking;     /* at which the present tick of all replicas goes on; NULL: it is over */
     struct timer tick_timer;
     struct job ticking;
-    struct replica_change *changes; /* of buckets, that leave no messages: uthash */
-    unsigned uncounted_changes;     /* for which there was no memory */
-    struct removed_bucket *removed; /* by this daemon, of late: uthash */
-    uint64_t full_until_ms;         /* loop time; until then no bucket gives up its place for another one */
-    struct watch *ready_watches;    /* that have more to be told, and room for it */
-    struct job telling;             /* tells ready_watches */
+    struct local_copy_change *changes; /* of buckets, that leave no messages: uthash */
+    unsigned uncounted_changes;        /* for which there was no memory */
+    struct removed_bucket *removed;    /* by this daemon, of late: uthash */
+    uint64_t full_until_ms;            /* loop time; until then no bucket gives up its place for another one */
+    struct watch *ready_watches;       /* that have more to be told, and room for it */
+    struct job telling;                /* tells ready_watches */
     struct cache_budget cache_budget;
     struct job collecting; /* the memory of caches that were cleared */
     struct job freeing_names;
@@ -72,17 +72,17 @@ struct store {
      */
     uint64_t removals;
     uint64_t removal_in_doubt;
-    struct room room;           /* of the embedded server */
-    struct group *dirty_groups; /* have something to send at the turn's end */
-    struct job group_flushing;
-    struct group *gathering_groups; /* wait a moment for more writes */
+    struct room room;                  /* of the embedded server */
+    struct group_commit *dirty_groups; /* have something to send at the turn's end */
+    struct job group_commit_flushing;
+    struct group_commit *gathering_groups; /* wait a moment for more writes */
     uv_timer_t gather_timer;
     struct {
         uint64_t batches; /* group commits */
         uint64_t grouped; /* writes in them */
         struct metrics_histogram sizes;
         uint64_t failed; /* batches whose writes were sent again one by one */
-    } group_stats;
+    } group_commit_stats;
     struct {
         unsigned open;
         uint64_t total;

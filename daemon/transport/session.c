@@ -1,8 +1,8 @@
 #include "daemon/transport/session.h"
 
+#include "daemon/base/log.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
-#include "daemon/base/log.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -12,11 +12,11 @@
 #define DAEMON_SESSION_H
 
 #include "conf/conf.h"
-#include "daemon/rpc/access.h"
 #include "daemon/base/jobs.h"
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
 #include "daemon/base/timers.h"
+#include "daemon/rpc/access.h"
 #include "daemon/transport/usage.h"
 #include "proto/error.h"
 #include "proto/frame.h"

@@ -70,7 +70,7 @@ bench_row_fn tls_put_us, tls_get_us, tls_one_us;
 bench_row_fn idle_memory_kb, idle_client_kb, first_answer_ms;
 /* memory_reads.c: gets that the daemon answers from memory, and watches */
 bench_row_fn embedded_redis_per_s, embedded_redis_pipelined_per_s, cached_many_per_s, cached_key_bytes, fan_out_p99_ms;
-/* neighbour.c: p99 of a well-behaved client beside an attack of tests/ground/attack.h; 'peer' is without it */
+/* neighbour.c: p99 of a well-behaved client beside an attack of tests/support/attack.h; 'peer' is without it */
 bench_row_fn neighbour_unfinished_ms, neighbour_unread_ms, neighbour_leaving_ms, neighbour_bulk_put_ms,
     neighbour_bulk_get_ms, neighbour_transactions_ms, neighbour_json_ms, neighbour_watch_churn_ms;
 

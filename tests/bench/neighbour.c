@@ -2,8 +2,8 @@
 #include "tests/bench/bench.h"
 
 #include "tests/bench/load.h"
-#include "tests/ground/attack.h"
-#include "tests/ground/neighbour.h"
+#include "tests/support/attack.h"
+#include "tests/support/neighbour.h"
 
 #include <stdio.h>
 #include <unistd.h>

@@ -2,7 +2,7 @@
  * fault: drives the real kvstored with a real nats-server behind a proxy that loses, holds
  * and cuts what passes.
  *   build/fault                              every test
- *   SUITE=bank build/fault                   one suite, see tests/ground/selection.h
+ *   SUITE=bank build/fault                   one suite, see tests/support/selection.h
  *   CK_RUN_CASE='one server' build/fault     the cases with that name
  */
 #include "tests/fault/patience.h"

@@ -9,7 +9,7 @@
 #define FAULT_SESSION_H
 
 #include "tests/fault/patience.h"
-#include "tests/ground/object.h"
+#include "tests/support/object.h"
 
 #include <msgpack.h>
 

@@ -9,7 +9,7 @@
 #include "tests/fault/proxy.h"
 #include "tests/fault/server.h"
 #include "tests/fault/session.h"
-#include "tests/ground/tls_front.h"
+#include "tests/support/tls_front.h"
 
 struct stage {
     struct server servers[CLUSTER_SERVERS];

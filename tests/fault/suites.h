@@ -4,7 +4,7 @@
 #ifndef FAULT_SUITES_H
 #define FAULT_SUITES_H
 
-#include "tests/ground/selection.h"
+#include "tests/support/selection.h"
 
 #include <check.h>
 

@@ -8,8 +8,8 @@
 #ifndef INTEGRATION_CLIENT_H
 #define INTEGRATION_CLIENT_H
 
-#include "tests/ground/object.h"
 #include "tests/integration/daemon.h"
+#include "tests/support/object.h"
 
 #include <msgpack.h>
 #include <sys/socket.h>

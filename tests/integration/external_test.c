@@ -1,9 +1,9 @@
 /* A NATS that is there already: how the daemon finds it, proves who it is, and is encrypted. */
-#include "tests/ground/certificate.h"
 #include "tests/integration/client.h"
 #include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/certificate.h"
 
 #include <openssl/evp.h>
 #include <openssl/rand.h>

@@ -1,11 +1,11 @@
 /*
  * integration: drives the real kvstored with a real nats-server behind it.
  *   build/integration                        every test
- *   SUITE=kv TEST='a_*' build/integration    some of them, see tests/ground/selection.h
+ *   SUITE=kv TEST='a_*' build/integration    some of them, see tests/support/selection.h
  * Each test is a process of its own (CK_FORK=no is overruled): what it starts ends with it.
  */
-#include "tests/ground/scene.h"
 #include "tests/integration/suites.h"
+#include "tests/support/scene.h"
 
 #include <signal.h>
 #include <stdlib.h>

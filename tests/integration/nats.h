@@ -5,8 +5,8 @@
 #ifndef INTEGRATION_NATS_H
 #define INTEGRATION_NATS_H
 
-#include "tests/ground/scene.h"
-#include "tests/ground/tls_front.h"
+#include "tests/support/scene.h"
+#include "tests/support/tls_front.h"
 
 #include <jansson.h>
 

@@ -6,11 +6,11 @@
  * harmful only if the 99th percentile is both over a bound and many times what it was just before, in each of several
  * attempts. A call that fails is harm at once.
  */
-#include "tests/ground/attack.h"
-#include "tests/ground/neighbour.h"
 #include "tests/integration/client.h"
 #include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
+#include "tests/support/attack.h"
+#include "tests/support/neighbour.h"
 
 #include <stdio.h>
 #include <string.h>

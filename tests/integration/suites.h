@@ -5,7 +5,7 @@
 #ifndef INTEGRATION_SUITES_H
 #define INTEGRATION_SUITES_H
 
-#include "tests/ground/selection.h"
+#include "tests/support/selection.h"
 
 #include <check.h>
 

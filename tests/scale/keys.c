@@ -1,7 +1,7 @@
 /* One bucket with more and more keys. */
 #include "tests/scale/keys.h"
 
-#include "tests/ground/neighbour.h"
+#include "tests/support/neighbour.h"
 
 #include <sys/statvfs.h>
 

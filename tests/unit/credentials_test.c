@@ -29,7 +29,7 @@ END_TEST
 START_TEST(what_a_plain_connection_would_show_is_named)
 {
     static char user[] = "u", secret[] = "s";
-    const struct link_target theirs = {0}, ours = {.user = user, .password = secret};
+    const struct connection_target theirs = {0}, ours = {.user = user, .password = secret};
     struct conf conf = {0};
 
     ck_assert_ptr_null(credentials_in_clear_text(&conf, &theirs));

@@ -4,8 +4,8 @@
  * The model's server has two keys. A single write goes to the second; a batch writes both, an id on each. What is
  * looked for: a schedule in which something is stored twice, or in which the machine says what is not so.
  */
-#include "daemon/store/write/outcome.h"
 #include "daemon/base/table.h"
+#include "daemon/store/write/outcome.h"
 #include "tests/unit/suites.h"
 
 #include <check.h>

@@ -5,7 +5,7 @@
 #ifndef UNIT_SUITES_H
 #define UNIT_SUITES_H
 
-#include "tests/ground/selection.h"
+#include "tests/support/selection.h"
 
 #include <check.h>
 
@@ -30,7 +30,7 @@ Suite *room_gauge_suite(void);
 Suite *rpc_suite(void);
 Suite *wire_suite(void);
 Suite *kv_suite(void);
-Suite *ground_suite(void);
+Suite *support_suite(void);
 Suite *order_suite(void);
 Suite *outcome_suite(void);
 

@@ -2,11 +2,11 @@
 
 #include "daemon/base/glob.h"
 #include "daemon/base/log.h"
+#include "daemon/base/table.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/compact/compact.h"
 #include "daemon/store/follow/local_copy.h"
-#include "daemon/base/table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,14 +50,14 @@ static void begin_change(struct admin *admin)
 {
     admin->is_changing = true;
     compact_note_change(admin->store, admin->bucket);
-    replica_begin_change(admin->store, admin->bucket);
+    local_copy_begin_change(admin->store, admin->bucket);
 }
 
 /* is_known: whether it was done or not, nothing more comes of it. */
 static void end_change(struct admin *admin, bool is_known)
 {
     if (admin->is_changing)
-        replica_end_change(admin->store, admin->bucket, is_known);
+        local_copy_end_change(admin->store, admin->bucket, is_known);
     admin->is_changing = false;
 }
 
@@ -77,7 +77,7 @@ static void end_removal(struct admin *admin, const struct error *error)
 {
     admin->store->removals++;
     if (is_in_doubt(error))
-        admin->store->removal_in_doubt = link_number(admin->store->link);
+        admin->store->removal_in_doubt = connection_number(admin->store->connection);
     end_change(admin, !is_in_doubt(error));
 }
 
@@ -272,7 +272,7 @@ static void on_created_info(void *arg, json_t *answer, unsigned err_code, const 
     struct admin *admin = arg;
 
     bucket_forget(admin->store, admin->bucket);
-    replica_follow_configured(admin->store);
+    local_copy_follow_configured(admin->store);
     if (answer != NULL)
         answer_info(admin, answer);
     else

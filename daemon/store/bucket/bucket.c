@@ -1,9 +1,9 @@
 #include "daemon/store/bucket/bucket.h"
 
+#include "daemon/base/table.h"
 #include "daemon/store/bucket/settings.h"
 #include "daemon/store/write/group_commit.h"
 #include "daemon/store/write/ledger.h"
-#include "daemon/base/table.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -92,7 +92,7 @@ static uint64_t leader_keeper(json_t *cluster)
  */
 static uint64_t server_keeper(const struct store *store, const char *leader)
 {
-    const char *id = link_server_id(store->link);
+    const char *id = connection_server_id(store->connection);
     bool is_it = leader[0] != '\0' && strcmp(leader, store->jetstream.server_name) == 0;
 
     return is_it && id[0] != '\0' && store->conf->nats.domain == NULL ? hash_bytes(id, strlen(id)) : 0;
@@ -189,7 +189,7 @@ void bucket_release(struct bucket *bucket)
     assert(bucket->references > 0);
     if (--bucket->references > 0)
         return;
-    group_release(bucket->group);
+    group_commit_release(bucket->group);
     if (bucket->ledger != NULL)
         ledger_release(bucket->ledger);
     free(bucket); /* the first member of its block */
@@ -284,7 +284,7 @@ static bool share(struct bucket_entry *entry, const struct bucket *old, json_t *
     struct bucket *handle = entry->handle;
     struct outcome_stream stream;
 
-    handle->group = old != NULL ? group_retain(old->group) : group_new(entry->store);
+    handle->group = old != NULL ? group_commit_retain(old->group) : group_commit_new(entry->store);
     handle->ledger = old != NULL ? ledger_retain(old->ledger) : ledger_new(entry->store->jobs);
     if (handle->group == NULL || handle->ledger == NULL)
         return false;

@@ -10,8 +10,8 @@
 #define DAEMON_STORE_BUCKET_H
 
 #include "daemon/nats/kv.h"
-#include "daemon/store/write/ledger.h"
 #include "daemon/store/store.h"
+#include "daemon/store/write/ledger.h"
 
 struct bucket {
     const char *name;
@@ -32,7 +32,7 @@ struct bucket {
     int64_t marker_ttl_s;   /* after which delete markers go; 0: they stay */
 
     /* Shared by the handles of one bucket: */
-    struct group *group; /* commits its writes */
+    struct group_commit *group; /* commits its writes */
     struct ledger *ledger;
 
     /* private */

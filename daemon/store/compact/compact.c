@@ -42,7 +42,7 @@ struct compact_look {
 static void go_on(struct compact *compact);
 static void start_purges(struct compact *compact);
 static void look_at_files(struct compact *compact);
-static void check_link(struct compact *compact);
+static void check_connection(struct compact *compact);
 static void leave_turn(struct compact *compact);
 
 /* --- Chunks ----------------------------------------------------------------------------------------- */
@@ -88,7 +88,7 @@ static void note_removal(struct compact *compact)
 {
     compact->store->removals++;
     if (compact->purges_under_way > 0)
-        compact->store->removal_in_doubt = link_number(compact->store->link);
+        compact->store->removal_in_doubt = connection_number(compact->store->connection);
 }
 
 static void cancel_purges(struct compact *compact)
@@ -116,7 +116,7 @@ static void release(struct compact *compact)
     leave_turn(compact);
     jobs_remove(compact->store->jobs, &compact->going_on);
     timer_stop(compact->store->timers, &compact->deadline);
-    replica_wait_cancel(&compact->feed_wait);
+    local_copy_wait_cancel(&compact->feed_wait);
     if (compact->has_removed)
         note_removal(compact);
     bucket_wait_cancel(&compact->wait);
@@ -128,7 +128,7 @@ static void release(struct compact *compact)
     free_chunk(&compact->chunk);
     free_chunk(&compact->filling);
     if (compact->has_removed)
-        replica_note_compacted(compact->store, compact->bucket, compact->horizon);
+        local_copy_note_compacted(compact->store, compact->bucket, compact->horizon);
     if (compact->handle != NULL)
         bucket_release(compact->handle);
 }
@@ -248,7 +248,7 @@ static void send_purge(struct compact *compact, struct compact_purge *purge, siz
     purge->call.request.limit = &compact->store->purges;
     purge->call.request.owner = compact->arena->owner;
     /* The next one may be to a server that has other messages at these sequences. */
-    purge->call.only_on_link = compact->link;
+    purge->call.only_on_connection = compact->connection;
     jetstream_call(&compact->store->jetstream, &purge->call, "STREAM.PURGE", compact->handle->stream, body,
                    compact->deadline_ms, on_purged, purge);
 }
@@ -263,11 +263,11 @@ static struct compact_purge *find_free_purge(struct compact *compact)
 }
 
 /* Fail after a lost connection: the server may have lost messages, and have others at the sequences that were read. */
-static void check_link(struct compact *compact)
+static void check_connection(struct compact *compact)
 {
     struct error error;
 
-    if (link_number(compact->store->link) == compact->link)
+    if (connection_number(compact->store->connection) == compact->connection)
         return;
     error_set(&error, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to go on");
     fail(compact, &error);
@@ -279,7 +279,7 @@ static void start_purges(struct compact *compact)
     const struct compact_chunk *chunk = &compact->chunk;
     struct compact_purge *purge;
 
-    check_link(compact);
+    check_connection(compact);
     while (!has_failed(compact) && compact->next_marker < chunk->count && (purge = find_free_purge(compact)) != NULL) {
         size_t run = count_run(compact);
         if (run > 0)
@@ -401,13 +401,13 @@ static void on_horizon_read(void *arg, const struct kv_entry *entry, const struc
         return;
     }
     compact->horizon = compact_read_horizon(entry);
-    check_link(compact);
+    check_connection(compact);
     if (wanted > compact->horizon && !has_failed(compact)) {
         write_horizon(compact, wanted, entry != NULL ? entry->revision : 0);
         return;
     }
     if (wanted > 0 && !has_failed(compact))
-        replica_note_removal(compact->store, compact->bucket, wanted);
+        local_copy_note_removal(compact->store, compact->bucket, wanted);
     start_purges(compact);
 }
 
@@ -549,7 +549,7 @@ static void start_reading(struct compact *compact)
                                    .leaves_place = true};
 
     compact->is_reading = true;
-    compact->link = link_number(compact->store->link);
+    compact->connection = connection_number(compact->store->connection);
     compact->reading.request.limit = &compact->store->creations;
     compact->reading.request.owner = compact->arena->owner;
     consumer_read(&compact->store->jetstream, &compact->reading, &scope, compact->deadline_ms, &reading_ops, compact);
@@ -589,37 +589,37 @@ static void go_on(struct compact *compact)
 /* --- Starting --------------------------------------------------------------------------------------- */
 
 /* Return the local copy that must have each marker; NULL: none. In external mode other hosts' copies may be behind. */
-static struct replica *find_copy(const struct compact *compact)
+static struct local_copy *find_copy(const struct compact *compact)
 {
-    struct replica *replica = replica_find(compact->store, compact->bucket);
+    struct local_copy *copy = local_copy_find(compact->store, compact->bucket);
 
-    return replica != NULL && compact->handle->is_exclusive && replica->feed.is_placed ? replica : NULL;
+    return copy != NULL && compact->handle->is_exclusive && copy->feed.is_placed ? copy : NULL;
 }
 
 /* Keep markers that the local copy does not have yet: the feed could not deliver them any more. */
 static void on_feed_has_come(void *arg, bool has_come)
 {
     struct compact *compact = arg;
-    const struct replica *replica = find_copy(compact);
+    const struct local_copy *copy = find_copy(compact);
 
-    if (!has_come && replica != NULL && feed_position(&replica->feed) < compact->last)
-        compact->last = feed_position(&replica->feed);
+    if (!has_come && copy != NULL && feed_position(&copy->feed) < compact->last)
+        compact->last = feed_position(&copy->feed);
     start_reading(compact);
 }
 
 static void await_feed(struct compact *compact)
 {
-    struct replica *replica = find_copy(compact);
+    struct local_copy *copy = find_copy(compact);
     uint64_t until_ms = uv_now(compact->store->loop) + FEED_WAIT_MS;
 
-    if (replica == NULL || !replica_may_await(replica) || feed_position(&replica->feed) >= compact->last) {
+    if (copy == NULL || !local_copy_may_await(copy) || feed_position(&copy->feed) >= compact->last) {
         on_feed_has_come(compact, false);
         return;
     }
     compact->feed_wait.ready = on_feed_has_come;
     compact->feed_wait.arg = compact;
-    replica_await(replica, &compact->feed_wait, compact->last, false,
-                  until_ms < compact->deadline_ms ? until_ms : compact->deadline_ms);
+    local_copy_await(copy, &compact->feed_wait, compact->last, false,
+                     until_ms < compact->deadline_ms ? until_ms : compact->deadline_ms);
 }
 
 static bool check_bucket(struct compact *compact, json_t *config)

@@ -26,8 +26,8 @@
 #include "daemon/base/arena.h"
 #include "daemon/nats/consumer.h"
 #include "daemon/store/bucket/bucket.h"
-#include "daemon/store/read/get.h"
 #include "daemon/store/follow/local_copy.h"
+#include "daemon/store/read/get.h"
 #include "daemon/store/write/write.h"
 
 /* removed is the number of markers that were removed, also if there is an error. */
@@ -68,11 +68,11 @@ struct compact {
     struct bucket *handle;
     struct bucket_wait wait;
     struct jetstream_call info;
-    struct replica_wait feed_wait;
+    struct local_copy_wait feed_wait;
     struct job going_on;
     struct consumer_reading reading;
     const char *subject;
-    uint64_t link;        /* number of the connection that the stream is read on */
+    uint64_t connection;  /* number of the connection that the stream is read on */
     int64_t cutoff_us;    /* markers that were stored later stay */
     uint64_t last;        /* markers with a higher sequence stay */
     bool is_in_files;     /* of the embedded server */

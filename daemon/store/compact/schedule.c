@@ -1,8 +1,8 @@
 #include "daemon/store/compact/schedule.h"
 
 #include "daemon/base/log.h"
-#include "daemon/store/compact/compact.h"
 #include "daemon/base/table.h"
+#include "daemon/store/compact/compact.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -7,14 +7,14 @@
 #include <string.h>
 #include <utlist.h>
 
-struct change *backlog_add(struct replica *replica, const struct kv_entry *entry, bool is_again,
+struct change *backlog_add(struct local_copy *copy, const struct kv_entry *entry, bool is_again,
                            const struct watch *packer)
 {
-    struct backlog *backlog = &replica->backlog;
+    struct backlog *backlog = &copy->backlog;
     struct watch_packed packed[WATCH_FORMS];
     size_t key_bytes = strlen(entry->key) + 1, bytes = sizeof(struct change) + key_bytes;
 
-    packer->ops->pack(packer->arg, entry, replica->store->entry_serial, packed);
+    packer->ops->pack(packer->arg, entry, copy->store->entry_serial, packed);
     for (unsigned form = 0; form < WATCH_FORMS; form++)
         bytes += packed[form].size;
     struct change *change = malloc(bytes);
@@ -44,9 +44,9 @@ struct change *backlog_add(struct replica *replica, const struct kv_entry *entry
     return change;
 }
 
-struct watch *backlog_any(const struct replica *replica)
+struct watch *backlog_any(const struct local_copy *copy)
 {
-    return replica->backlog.first != NULL ? replica->backlog.first->watches : NULL;
+    return copy->backlog.first != NULL ? copy->backlog.first->watches : NULL;
 }
 
 /* Free the changes at the beginning to which no watch is attached. */
@@ -62,14 +62,14 @@ static void free_unneeded(struct backlog *backlog)
     }
 }
 
-void backlog_attach(struct replica *replica, struct watch *watch, struct change *change)
+void backlog_attach(struct local_copy *copy, struct watch *watch, struct change *change)
 {
     DL_APPEND2(change->watches, watch, previous_behind, next_behind);
     watch->behind = change;
-    replica->backlog.watch_count++;
+    copy->backlog.watch_count++;
 }
 
-void backlog_move(struct replica *replica, struct watch *watch, struct change *change)
+void backlog_move(struct local_copy *copy, struct watch *watch, struct change *change)
 {
     if (watch->behind == change)
         return;
@@ -78,19 +78,19 @@ void backlog_move(struct replica *replica, struct watch *watch, struct change *c
     if (change != NULL)
         DL_APPEND2(change->watches, watch, previous_behind, next_behind);
     else
-        replica->backlog.watch_count--;
-    free_unneeded(&replica->backlog);
+        copy->backlog.watch_count--;
+    free_unneeded(&copy->backlog);
 }
 
-uint64_t backlog_resume_revision(const struct replica *replica, const struct change *change)
+uint64_t backlog_resume_revision(const struct local_copy *copy, const struct change *change)
 {
-    return change->begin < replica->backlog.again_end ? 0 : change->revision;
+    return change->begin < copy->backlog.again_end ? 0 : change->revision;
 }
 
 /* Lose the watches that are behind the most. Each ends when its turn comes. */
-static void lose_first(struct replica *replica)
+static void lose_first(struct local_copy *copy)
 {
-    struct backlog *backlog = &replica->backlog;
+    struct backlog *backlog = &copy->backlog;
     struct change *change = backlog->first;
 
     while (change->watches != NULL) {
@@ -98,29 +98,29 @@ static void lose_first(struct replica *replica)
         DL_DELETE2(change->watches, watch, previous_behind, next_behind);
         watch->behind = NULL;
         backlog->watch_count--;
-        watch_lose(watch, backlog_resume_revision(replica, change));
+        watch_lose(watch, backlog_resume_revision(copy, change));
     }
     free_unneeded(backlog);
 }
 
-void backlog_trim(struct replica *replica)
+void backlog_trim(struct local_copy *copy)
 {
-    struct backlog *backlog = &replica->backlog;
-    size_t limit = replica->store->conf->watches.buffer_bytes;
+    struct backlog *backlog = &copy->backlog;
+    size_t limit = copy->store->conf->watches.buffer_bytes;
 
     free_unneeded(backlog);
     while (backlog->first != backlog->last && backlog->end - backlog->first->begin > limit)
-        lose_first(replica);
+        lose_first(copy);
 }
 
-void backlog_lose_all(struct replica *replica)
+void backlog_lose_all(struct local_copy *copy)
 {
-    while (replica->backlog.first != NULL)
-        lose_first(replica);
+    while (copy->backlog.first != NULL)
+        lose_first(copy);
 }
 
-void backlog_begin_epoch(struct replica *replica)
+void backlog_begin_epoch(struct local_copy *copy)
 {
-    replica->backlog.epoch++;
-    replica->backlog.again_end = replica->backlog.end;
+    copy->backlog.epoch++;
+    copy->backlog.again_end = copy->backlog.end;
 }

@@ -12,7 +12,7 @@
 
 #include "daemon/nats/kv.h"
 
-struct replica;
+struct local_copy;
 struct watch;
 
 /* The forms in which clients are told an entry: whole, or with meta_only. */
@@ -46,31 +46,31 @@ struct backlog {
 };
 
 /* Add a change, packed by one of the watches that will be told it. NULL: out of memory. */
-struct change *backlog_add(struct replica *replica, const struct kv_entry *entry, bool is_again,
+struct change *backlog_add(struct local_copy *copy, const struct kv_entry *entry, bool is_again,
                            const struct watch *packer);
 
 /* Return one of the watches that are behind; NULL: none is. */
-struct watch *backlog_any(const struct replica *replica);
+struct watch *backlog_any(const struct local_copy *copy);
 
 /* Let a watch fall behind: the next change to tell it is this one. */
-void backlog_attach(struct replica *replica, struct watch *watch, struct change *change);
+void backlog_attach(struct local_copy *copy, struct watch *watch, struct change *change);
 
 /*
  * Attach a watch that is behind to a later change, which it is told next. NULL: it is not behind any more. Frees the
  * changes that no watch needs any more.
  */
-void backlog_move(struct replica *replica, struct watch *watch, struct change *change);
+void backlog_move(struct local_copy *copy, struct watch *watch, struct change *change);
 
 /* Return the from_revision with which a client is told this change and all later ones; 0: there is none. */
-uint64_t backlog_resume_revision(const struct replica *replica, const struct change *change);
+uint64_t backlog_resume_revision(const struct local_copy *copy, const struct change *change);
 
 /* Lose the watches that are behind by more than watches.buffer_bytes: see watch_lose. */
-void backlog_trim(struct replica *replica);
+void backlog_trim(struct local_copy *copy);
 
 /* Lose all watches that are behind, because a change could not be added. */
-void backlog_lose_all(struct replica *replica);
+void backlog_lose_all(struct local_copy *copy);
 
 /* Begin the next epoch: the bucket was recreated. */
-void backlog_begin_epoch(struct replica *replica);
+void backlog_begin_epoch(struct local_copy *copy);
 
 #endif

@@ -55,18 +55,19 @@ static uint64_t hash_of_key(const struct cache_key *key)
 }
 
 /* What points to the key, or the end of the chain where it belongs. There is a table. */
-static struct cache_key **find_link(const struct cache *cache, const char *key, size_t length)
+static struct cache_key **find_connection(const struct cache *cache, const char *key, size_t length)
 {
-    struct cache_key **link = chain_at(cache, chain_of(cache, hash_bytes(key, length)));
+    struct cache_key **connection = chain_at(cache, chain_of(cache, hash_bytes(key, length)));
 
-    while (*link != NULL && ((*link)->key_length != length || memcmp((*link)->bytes, key, length) != 0))
-        link = &(*link)->chained;
-    return link;
+    while (*connection != NULL &&
+           ((*connection)->key_length != length || memcmp((*connection)->bytes, key, length) != 0))
+        connection = &(*connection)->chained;
+    return connection;
 }
 
-static struct cache_key **link_of(const struct cache *cache, const struct cache_key *key)
+static struct cache_key **connection_of(const struct cache *cache, const struct cache_key *key)
 {
-    return find_link(cache, key->bytes, key->key_length);
+    return find_connection(cache, key->bytes, key->key_length);
 }
 
 /* A small bucket has one small segment, which becomes a whole one before there is a second. */
@@ -122,14 +123,14 @@ static bool grow(struct cache *cache)
         return false;
     size_t low = (size_t)1 << (63 - __builtin_clzll(cache->chain_count));
     size_t split = cache->chain_count - low, added = cache->chain_count++;
-    struct cache_key **link = chain_at(cache, split);
-    while (*link != NULL) {
-        struct cache_key *key = *link;
+    struct cache_key **connection = chain_at(cache, split);
+    while (*connection != NULL) {
+        struct cache_key *key = *connection;
         if (chain_of(cache, hash_of_key(key)) == split) {
-            link = &key->chained;
+            connection = &key->chained;
             continue;
         }
-        *link = key->chained;
+        *connection = key->chained;
         key->chained = *chain_at(cache, added);
         *chain_at(cache, added) = key;
     }
@@ -358,7 +359,7 @@ struct cache_key *cache_find(const struct cache *cache, const char *key, size_t 
 {
     if (cache->chain_count == 0)
         return NULL;
-    return *find_link(cache, key, length);
+    return *find_connection(cache, key, length);
 }
 
 /* A key that is in no list, chain or order yet. */
@@ -424,7 +425,7 @@ static struct cache_key *obtain_key(struct cache *cache, const char *name)
     key = make_key(cache, name, length);
     if (key == NULL)
         return NULL;
-    *link_of(cache, key) = key;
+    *connection_of(cache, key) = key;
     cache->count++;
     return key;
 }
@@ -472,7 +473,7 @@ void cache_restore(struct cache *cache, struct cache_key *key, const struct kv_e
 
 void cache_remove(struct cache *cache, struct cache_key *key)
 {
-    *link_of(cache, key) = key->chained;
+    *connection_of(cache, key) = key->chained;
     unlink_key(cache, key);
     remove_from_order(cache, key);
     cache->count--;

@@ -14,38 +14,38 @@
  */
 #define WAIT_MAX_MS 50u
 
-bool near_may_answer(struct store *store, const char *bucket, enum read_consistency consistency)
+bool cached_read_may_answer(struct store *store, const char *bucket, enum read_consistency consistency)
 {
-    return consistency == READ_CACHED || near_must_be_current(store, bucket, consistency);
+    return consistency == READ_CACHED || cached_read_must_be_current(store, bucket, consistency);
 }
 
-bool near_must_be_current(struct store *store, const char *bucket, enum read_consistency consistency)
+bool cached_read_must_be_current(struct store *store, const char *bucket, enum read_consistency consistency)
 {
     if (consistency != READ_DIRECT || store->conf->nats.mode != CONF_NATS_EMBEDDED)
         return false;
-    const struct replica *replica = replica_find(store, bucket);
-    if (replica != NULL)
-        return replica_is_exclusive(replica);
+    const struct local_copy *copy = local_copy_find(store, bucket);
+    if (copy != NULL)
+        return local_copy_is_exclusive(copy);
     const struct bucket *handle = bucket_find_known(store, bucket);
     return handle == NULL || handle->is_exclusive;
 }
 
 /* The bucket's replica, with values. NULL: the bucket was not looked up yet, or too many buckets are followed. */
-static struct replica *obtain(struct store *store, const char *bucket)
+static struct local_copy *obtain(struct store *store, const char *bucket)
 {
-    struct replica *replica = replica_find(store, bucket);
+    struct local_copy *copy = local_copy_find(store, bucket);
     struct error ignored;
 
-    if (replica == NULL && bucket_find_known(store, bucket) == NULL)
+    if (copy == NULL && bucket_find_known(store, bucket) == NULL)
         return NULL;
-    if (replica == NULL || !replica->keeps_values)
-        replica = replica_obtain(store, bucket, REPLICA_FOR_CACHE, &ignored);
-    if (replica != NULL)
-        replica->read_ms = replica->used_ms = uv_now(store->loop);
-    return replica;
+    if (copy == NULL || !copy->keeps_values)
+        copy = local_copy_obtain(store, bucket, REPLICA_FOR_CACHE, &ignored);
+    if (copy != NULL)
+        copy->read_ms = copy->used_ms = uv_now(store->loop);
+    return copy;
 }
 
-void near_count(struct store *store, size_t keys, bool are_from_memory)
+void cached_read_count(struct store *store, size_t keys, bool are_from_memory)
 {
     if (are_from_memory)
         store->cache_stats.hits += keys;
@@ -53,7 +53,7 @@ void near_count(struct store *store, size_t keys, bool are_from_memory)
         store->cache_stats.misses += keys;
 }
 
-static bool is_known(enum replica_answer answer)
+static bool is_known(enum local_copy_answer answer)
 {
     return answer == REPLICA_HAS || answer == REPLICA_LACKS;
 }
@@ -65,42 +65,42 @@ static uint64_t wait_until(const struct store *store, uint64_t deadline_ms)
     return until_ms < deadline_ms ? until_ms : deadline_ms;
 }
 
-bool near_is_ready(struct store *store, const char *bucket)
+bool cached_read_is_ready(struct store *store, const char *bucket)
 {
-    const struct replica *replica = replica_find(store, bucket);
+    const struct local_copy *copy = local_copy_find(store, bucket);
 
-    return replica != NULL && replica_can_answer(replica);
+    return copy != NULL && local_copy_can_answer(copy);
 }
 
 /* --- One key --------------------------------------------------------------------------------------- */
 
-typedef enum replica_answer look_fn(struct replica *replica, const char *key, size_t length, struct cache_view *view,
-                                    uint64_t *revision);
+typedef enum local_copy_answer look_fn(struct local_copy *copy, const char *key, size_t length, struct cache_view *view,
+                                       uint64_t *revision);
 
 /* replica: NULL where nothing is known. */
-static enum replica_answer look_with(look_fn *look, struct replica *replica, const char *key, size_t length,
-                                     struct cache_view *view, uint64_t *revision)
+static enum local_copy_answer look_with(look_fn *look, struct local_copy *copy, const char *key, size_t length,
+                                        struct cache_view *view, uint64_t *revision)
 {
-    return replica != NULL ? look(replica, key, length, view, revision) : REPLICA_UNSURE;
+    return copy != NULL ? look(copy, key, length, view, revision) : REPLICA_UNSURE;
 }
 
-enum replica_answer near_look(struct store *store, const char *bucket, const char *key, size_t length,
-                              struct cache_view *view)
+enum local_copy_answer cached_read_look(struct store *store, const char *bucket, const char *key, size_t length,
+                                        struct cache_view *view)
 {
     uint64_t revision;
-    enum replica_answer answer = look_with(replica_get, obtain(store, bucket), key, length, view, &revision);
+    enum local_copy_answer answer = look_with(local_copy_get, obtain(store, bucket), key, length, view, &revision);
 
     if (is_known(answer))
-        near_count(store, 1, true);
+        cached_read_count(store, 1, true);
     return answer;
 }
 
-static void cancel_near_get(struct arena_task *task)
+static void cancel_cached_read_get(struct arena_task *task)
 {
-    replica_wait_cancel(&ARENA_TASK_OWNER(task, struct near_get, task)->wait);
+    local_copy_wait_cancel(&ARENA_TASK_OWNER(task, struct cached_read_get, task)->wait);
 }
 
-static void ask_nats(struct near_get *get, struct store *store, struct arena *arena)
+static void ask_nats(struct cached_read_get *get, struct store *store, struct arena *arena)
 {
     get->get.consistency = READ_DIRECT;
     get->get.must_be_current = true;
@@ -108,12 +108,12 @@ static void ask_nats(struct near_get *get, struct store *store, struct arena *ar
 }
 
 /* What was found, or nothing is known and NATS is asked. */
-static void finish_near_get(struct near_get *get, enum replica_answer answer, const struct cache_view *view)
+static void finish_near_get(struct cached_read_get *get, enum local_copy_answer answer, const struct cache_view *view)
 {
     struct store *store = get->get.store;
 
     arena_end_task(&get->task);
-    near_count(store, 1, is_known(answer));
+    cached_read_count(store, 1, is_known(answer));
     switch (answer) {
     case REPLICA_HAS:
         get->get.done(get->get.arg, &view->entry, NULL);
@@ -129,104 +129,105 @@ static void finish_near_get(struct near_get *get, enum replica_answer answer, co
 }
 
 /* Looks, and finishes or waits. */
-static void go_on(struct near_get *get, struct replica *replica, look_fn *look)
+static void go_on(struct cached_read_get *get, struct local_copy *copy, look_fn *look)
 {
     const char *key = get->get.key;
     struct cache_view view;
     uint64_t revision = 0;
-    enum replica_answer answer = look_with(look, replica, key, strlen(key), &view, &revision);
+    enum local_copy_answer answer = look_with(look, copy, key, strlen(key), &view, &revision);
 
     if (answer == REPLICA_WAITS)
-        replica_await(replica, &get->wait, revision, false, get->wait_until_ms);
+        local_copy_await(copy, &get->wait, revision, false, get->wait_until_ms);
     else
         finish_near_get(get, answer, &view);
 }
 
 static void on_feed_has_come(void *arg, bool has_come)
 {
-    struct near_get *get = arg;
+    struct cached_read_get *get = arg;
 
-    go_on(get, has_come ? replica_find(get->get.store, get->get.bucket) : NULL, replica_get_now);
+    go_on(get, has_come ? local_copy_find(get->get.store, get->get.bucket) : NULL, local_copy_get_now);
 }
 
-void near_get(struct store *store, struct arena *arena, struct near_get *get)
+void cached_read_get(struct store *store, struct arena *arena, struct cached_read_get *get)
 {
     get->get.store = store;
     get->get.arena = arena;
     get->wait.ready = on_feed_has_come;
     get->wait.arg = get;
     get->wait_until_ms = wait_until(store, get->get.deadline_ms);
-    arena_begin_task(arena, &get->task, cancel_near_get);
-    go_on(get, obtain(store, get->get.bucket), replica_get);
+    arena_begin_task(arena, &get->task, cancel_cached_read_get);
+    go_on(get, obtain(store, get->get.bucket), local_copy_get);
 }
 
 /* --- Several keys ---------------------------------------------------------------------------------- */
 
 static void cancel_moment(struct arena_task *task)
 {
-    replica_wait_cancel(&ARENA_TASK_OWNER(task, struct near_moment, task)->wait);
+    local_copy_wait_cancel(&ARENA_TASK_OWNER(task, struct cached_read_moment, task)->wait);
 }
 
 static void on_moment(void *arg, bool has_come)
 {
-    struct near_moment *moment = arg;
+    struct cached_read_moment *moment = arg;
 
     arena_end_task(&moment->task);
-    moment->ready(moment->arg, has_come && near_is_ready(moment->store, moment->bucket));
+    moment->ready(moment->arg, has_come && cached_read_is_ready(moment->store, moment->bucket));
 }
 
 static void on_loaded(void *arg, bool has_come)
 {
-    struct near_moment *moment = arg;
+    struct cached_read_moment *moment = arg;
 
     arena_end_task(&moment->task);
     moment->waits_for_load = false;
     if (has_come)
-        near_await_moment(moment->store, moment->arena, moment);
+        cached_read_await_moment(moment->store, moment->arena, moment);
     else
         moment->ready(moment->arg, false);
 }
 
-static void begin_wait(struct near_moment *moment, void (*ready)(void *arg, bool has_come))
+static void begin_wait(struct cached_read_moment *moment, void (*ready)(void *arg, bool has_come))
 {
     moment->wait.ready = ready;
     moment->wait.arg = moment;
     arena_begin_task(moment->arena, &moment->task, cancel_moment);
 }
 
-void near_await_moment(struct store *store, struct arena *arena, struct near_moment *moment)
+void cached_read_await_moment(struct store *store, struct arena *arena, struct cached_read_moment *moment)
 {
-    struct replica *replica = obtain(store, moment->bucket);
+    struct local_copy *copy = obtain(store, moment->bucket);
 
     moment->store = store;
     moment->arena = arena;
-    if (moment->waits_for_load && replica != NULL && replica_is_worth_waiting(replica)) {
+    if (moment->waits_for_load && copy != NULL && local_copy_is_worth_waiting(copy)) {
         begin_wait(moment, on_loaded);
-        replica_await_load(replica, &moment->wait, moment->deadline_ms);
+        local_copy_await_load(copy, &moment->wait, moment->deadline_ms);
         return;
     }
-    if (replica == NULL || !replica_can_answer(replica)) {
+    if (copy == NULL || !local_copy_can_answer(copy)) {
         moment->ready(moment->arg, false);
         return;
     }
     if (!moment->has_begun)
-        moment->revision = replica_highest_floor(replica);
+        moment->revision = local_copy_highest_floor(copy);
     moment->has_begun = true;
-    bool is_whole = replica_is_exclusive(replica);
-    bool has_come = replica_has_reached(replica, moment->revision, is_whole);
-    if (has_come || !replica_may_await(replica)) {
+    bool is_whole = local_copy_is_exclusive(copy);
+    bool has_come = local_copy_has_reached(copy, moment->revision, is_whole);
+    if (has_come || !local_copy_may_await(copy)) {
         moment->ready(moment->arg, has_come);
         return;
     }
     begin_wait(moment, on_moment);
-    replica_await(replica, &moment->wait, moment->revision, is_whole, wait_until(store, moment->deadline_ms));
+    local_copy_await(copy, &moment->wait, moment->revision, is_whole, wait_until(store, moment->deadline_ms));
 }
 
-enum replica_answer near_look_now(struct store *store, const char *bucket, const char *key, size_t length,
-                                  struct cache_view *view)
+enum local_copy_answer cached_read_look_now(struct store *store, const char *bucket, const char *key, size_t length,
+                                            struct cache_view *view)
 {
     uint64_t revision;
-    enum replica_answer answer = look_with(replica_get_now, replica_find(store, bucket), key, length, view, &revision);
+    enum local_copy_answer answer =
+        look_with(local_copy_get_now, local_copy_find(store, bucket), key, length, view, &revision);
 
     return answer == REPLICA_WAITS ? REPLICA_UNSURE : answer;
 }
@@ -241,26 +242,26 @@ static const char *prefix_of(struct arena *arena, const char *filter)
 
 static void cancel_near_keys(struct arena_task *task)
 {
-    struct near_keys *keys = ARENA_TASK_OWNER(task, struct near_keys, task);
+    struct cached_read_keys *keys = ARENA_TASK_OWNER(task, struct cached_read_keys, task);
 
     jobs_remove(keys->keys.store->jobs, &keys->job);
     free(keys->last);
 }
 
-static void end_near_keys(struct near_keys *keys)
+static void end_near_keys(struct cached_read_keys *keys)
 {
     arena_end_task(&keys->task);
     free(keys->last);
 }
 
-static void finish_near_keys(struct near_keys *keys)
+static void finish_near_keys(struct cached_read_keys *keys)
 {
     end_near_keys(keys);
     read_keys_finish(&keys->keys, NULL);
 }
 
 /* The first key that may belong to the listing and was not looked at yet. */
-static struct order_place begin_place(const struct near_keys *keys, const struct cache *cache)
+static struct order_place begin_place(const struct cached_read_keys *keys, const struct cache *cache)
 {
     const char *after = keys->last != NULL ? keys->last : keys->keys.after;
 
@@ -271,7 +272,7 @@ static struct order_place begin_place(const struct near_keys *keys, const struct
 
 enum look { LOOK_ON, LOOK_IS_DONE, LOOK_AT_NATS };
 
-static enum look take_key(struct near_keys *keys, const struct replica *replica, const struct cache_key *key)
+static enum look take_key(struct cached_read_keys *keys, const struct local_copy *copy, const struct cache_key *key)
 {
     const char *name = cache_key_name(key);
 
@@ -280,21 +281,21 @@ static enum look take_key(struct near_keys *keys, const struct replica *replica,
     if (keys->keys.filter != NULL && !kv_filter_matches(keys->keys.filter, name))
         return LOOK_ON;
     /* The bucket has no markers of expired values: only the server knows whether the key is still there. */
-    if (replica->feed.info.expires_silently && replica_has_expired(replica, key))
+    if (copy->feed.info.expires_silently && local_copy_has_expired(copy, key))
         return LOOK_AT_NATS;
     return read_keys_add(&keys->keys, name) ? LOOK_ON : LOOK_IS_DONE;
 }
 
-static void await_keys(struct near_keys *keys);
+static void await_keys(struct cached_read_keys *keys);
 
 static bool run_keys(struct job *job)
 {
-    await_keys((struct near_keys *)((char *)job - offsetof(struct near_keys, job)));
+    await_keys((struct cached_read_keys *)((char *)job - offsetof(struct cached_read_keys, job)));
     return false;
 }
 
 /* The rest comes in the next turn. False: out of memory. */
-static bool go_on_later(struct near_keys *keys, const struct cache_key *key)
+static bool go_on_later(struct cached_read_keys *keys, const struct cache_key *key)
 {
     free(keys->last);
     keys->last = strdup(cache_key_name(key));
@@ -308,22 +309,22 @@ static bool go_on_later(struct near_keys *keys, const struct cache_key *key)
  * A page that is not in memory costs a reading of the whole bucket. Reading a large bucket in such pages would take
  * time in proportion to the square of its keys, and the server would have no time for other requests.
  */
-static bool is_page_too_dear(const struct near_keys *keys, struct error *error)
+static bool is_page_too_dear(const struct cached_read_keys *keys, struct error *error)
 {
-    const struct replica *replica = replica_find(keys->keys.store, keys->keys.bucket);
+    const struct local_copy *copy = local_copy_find(keys->keys.store, keys->keys.bucket);
     size_t limit = keys->keys.limit;
 
-    if (keys->is_direct || limit == 0 || replica == NULL || !replica->is_partial ||
-        replica->feed.info.subjects <= PAGE_KEYS_FREE || replica->feed.info.subjects / PAGE_READS_MAX <= limit)
+    if (keys->is_direct || limit == 0 || copy == NULL || !copy->is_partial ||
+        copy->feed.info.subjects <= PAGE_KEYS_FREE || copy->feed.info.subjects / PAGE_READS_MAX <= limit)
         return false;
     error_set(error, ERROR_RESOURCE_EXHAUSTED,
               "the bucket's %" PRIu64 " keys do not fit into memory (cache.max_bytes), so each page would read all of "
               "them; a watch with meta_only reads them once",
-              replica->feed.info.subjects);
+              copy->feed.info.subjects);
     return true;
 }
 
-static void ask_nats_for_keys(struct near_keys *keys)
+static void ask_nats_for_keys(struct cached_read_keys *keys)
 {
     struct error error;
 
@@ -332,23 +333,23 @@ static void ask_nats_for_keys(struct near_keys *keys)
         read_keys_finish(&keys->keys, &error);
         return;
     }
-    near_count(keys->keys.store, 1, false);
+    cached_read_count(keys->keys.store, 1, false);
     read_keys_from_nats(&keys->keys);
 }
 
 static void look_through(void *arg, bool has_come)
 {
-    struct near_keys *keys = arg;
-    struct replica *replica = replica_find(keys->keys.store, keys->keys.bucket);
+    struct cached_read_keys *keys = arg;
+    struct local_copy *copy = local_copy_find(keys->keys.store, keys->keys.bucket);
     struct cache_key *key;
 
-    if (!has_come || replica->doubt_count > 0) {
+    if (!has_come || copy->doubt_count > 0) {
         ask_nats_for_keys(keys);
         return;
     }
-    struct order_place place = begin_place(keys, &replica->cache);
-    while ((key = cache_next_in_order(&replica->cache, &place)) != NULL) {
-        enum look look = take_key(keys, replica, key);
+    struct order_place place = begin_place(keys, &copy->cache);
+    while ((key = cache_next_in_order(&copy->cache, &place)) != NULL) {
+        enum look look = take_key(keys, copy, key);
         if (look == LOOK_IS_DONE)
             break;
         bool is_late = look == LOOK_ON && jobs_slice_is_over(keys->keys.store->jobs);
@@ -359,23 +360,23 @@ static void look_through(void *arg, bool has_come)
         if (is_late)
             return;
     }
-    near_count(keys->keys.store, 1, true);
+    cached_read_count(keys->keys.store, 1, true);
     finish_near_keys(keys);
 }
 
-static void await_keys(struct near_keys *keys)
+static void await_keys(struct cached_read_keys *keys)
 {
     keys->moment.bucket = keys->keys.bucket;
     keys->moment.waits_for_load = true;
     keys->moment.deadline_ms = keys->keys.deadline_ms;
     keys->moment.ready = look_through;
     keys->moment.arg = keys;
-    near_await_moment(keys->keys.store, keys->keys.arena, &keys->moment);
+    cached_read_await_moment(keys->keys.store, keys->keys.arena, &keys->moment);
 }
 
 static void on_known(void *arg, struct bucket *bucket, const struct error *error)
 {
-    struct near_keys *keys = arg;
+    struct cached_read_keys *keys = arg;
 
     if (error != NULL) {
         end_near_keys(keys);
@@ -389,7 +390,7 @@ static void on_known(void *arg, struct bucket *bucket, const struct error *error
     bucket_release(bucket);
 }
 
-void near_keys(struct store *store, struct arena *arena, struct near_keys *keys)
+void cached_read_keys(struct store *store, struct arena *arena, struct cached_read_keys *keys)
 {
     read_keys_begin(store, arena, &keys->keys);
     keys->prefix = prefix_of(arena, keys->keys.filter);
@@ -397,7 +398,7 @@ void near_keys(struct store *store, struct arena *arena, struct near_keys *keys)
     /* A bucket that is not followed yet is looked up first, so that its copy begins. */
     if (keys->prefix == NULL)
         ask_nats_for_keys(keys);
-    else if (replica_find(store, keys->keys.bucket) == NULL)
+    else if (local_copy_find(store, keys->keys.bucket) == NULL)
         bucket_open(store, &keys->keys.wait, keys->keys.bucket, arena->owner, keys->keys.deadline_ms, on_known, keys);
     else
         await_keys(keys);

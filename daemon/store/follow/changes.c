@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* The changes of one bucket. */
-struct replica_change {
+struct local_copy_change {
     UT_hash_handle hh; /* by the bucket's name */
     unsigned under_way;
     /*
@@ -16,29 +16,29 @@ struct replica_change {
     char bucket[];
 };
 
-static struct replica_change *find_change(const struct store *store, const char *bucket)
+static struct local_copy_change *find_change(const struct store *store, const char *bucket)
 {
-    struct replica_change *change = NULL;
+    struct local_copy_change *change = NULL;
 
     if (store->changes != NULL)
         HASH_FIND_STR(store->changes, bucket, change);
     return change;
 }
 
-static void drop_change(struct store *store, struct replica_change *change)
+static void drop_change(struct store *store, struct local_copy_change *change)
 {
     HASH_DEL(store->changes, change);
     free(change);
 }
 
-bool replica_is_changing(const struct replica *replica)
+bool local_copy_is_changing(const struct local_copy *copy)
 {
-    return replica->store->uncounted_changes > 0 || find_change(replica->store, replica->name) != NULL;
+    return copy->store->uncounted_changes > 0 || find_change(copy->store, copy->name) != NULL;
 }
 
-void replica_begin_change(struct store *store, const char *bucket)
+void local_copy_begin_change(struct store *store, const char *bucket)
 {
-    struct replica_change *change = find_change(store, bucket);
+    struct local_copy_change *change = find_change(store, bucket);
 
     if (change == NULL) {
         size_t bytes = strlen(bucket) + 1;
@@ -53,52 +53,52 @@ void replica_begin_change(struct store *store, const char *bucket)
     change->under_way++;
 }
 
-void replica_end_change(struct store *store, const char *bucket, bool is_known)
+void local_copy_end_change(struct store *store, const char *bucket, bool is_known)
 {
-    struct replica_change *change = find_change(store, bucket);
-    struct replica *replica = replica_find(store, bucket);
+    struct local_copy_change *change = find_change(store, bucket);
+    struct local_copy *copy = local_copy_find(store, bucket);
 
     if (change == NULL || change->under_way == 0) {
         store->uncounted_changes--;
     } else {
         change->under_way--;
         if (!is_known)
-            change->doubtful_on = link_number(store->link);
+            change->doubtful_on = connection_number(store->connection);
         if (change->under_way == 0 && change->doubtful_on == 0)
             drop_change(store, change);
     }
-    if (replica != NULL)
-        replica_distrust(replica);
+    if (copy != NULL)
+        local_copy_distrust(copy);
 }
 
 /* replica: of the change's bucket, or NULL. */
-static void end_doubt_if_closed(struct store *store, struct replica_change *change, struct replica *replica)
+static void end_doubt_if_closed(struct store *store, struct local_copy_change *change, struct local_copy *copy)
 {
-    bool is_of_earlier = change->doubtful_on != 0 && change->doubtful_on != link_number(store->link);
+    bool is_of_earlier = change->doubtful_on != 0 && change->doubtful_on != connection_number(store->connection);
 
-    if (!is_of_earlier || !link_earlier_are_closed(store->link, change->doubtful_on))
+    if (!is_of_earlier || !connection_earlier_are_closed(store->connection, change->doubtful_on))
         return;
     change->doubtful_on = 0;
     if (change->under_way == 0)
         drop_change(store, change);
-    if (replica != NULL)
-        replica_distrust(replica);
+    if (copy != NULL)
+        local_copy_distrust(copy);
 }
 
-void replica_end_doubt(struct replica *replica)
+void local_copy_end_doubt(struct local_copy *copy)
 {
-    struct replica_change *change = find_change(replica->store, replica->name);
+    struct local_copy_change *change = find_change(copy->store, copy->name);
 
     if (change != NULL)
-        end_doubt_if_closed(replica->store, change, replica);
+        end_doubt_if_closed(copy->store, change, copy);
 }
 
-void replica_end_doubtful_changes(struct store *store)
+void local_copy_end_doubtful_changes(struct store *store)
 {
-    struct replica_change *change, *next;
+    struct local_copy_change *change, *next;
 
     HASH_ITER(hh, store->changes, change, next)
     {
-        end_doubt_if_closed(store, change, replica_find(store, change->bucket));
+        end_doubt_if_closed(store, change, local_copy_find(store, change->bucket));
     }
 }

@@ -42,7 +42,7 @@ static struct feed *feed_of(struct request *request)
     return (struct feed *)((char *)request - offsetof(struct feed, request));
 }
 
-static enum link_publish_result publish(struct feed *feed, const char *verb, bool with_consumer, const char *body)
+static enum connection_publish_result publish(struct feed *feed, const char *verb, bool with_consumer, const char *body)
 {
     char subject[512];
 
@@ -71,7 +71,7 @@ static enum request_verdict lose(struct feed *feed, enum request_trouble trouble
 
 /* --- The stream ------------------------------------------------------------------------------------ */
 
-static enum link_publish_result send_feed(struct request *request, unsigned attempt)
+static enum connection_publish_result send_feed(struct request *request, unsigned attempt)
 {
     struct feed *feed = feed_of(request);
 
@@ -312,7 +312,7 @@ static bool pull(struct feed *feed, unsigned messages, long long expires_ns, uns
     char body[160];
 
     snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}", messages,
-             consumer_pull_bytes(feed->store->link), expires_ns, beat_ms * 1000000ll);
+             consumer_pull_bytes(feed->store->connection), expires_ns, beat_ms * 1000000ll);
     if (publish(feed, "CONSUMER.MSG.NEXT", true, body) != LINK_PUBLISHED)
         return false;
     feed->pulled += messages;
@@ -380,7 +380,7 @@ static void note_caught_up(struct feed *feed, bool is_idle)
     if (feed->info.replicas > 1 && feed->position < feed->info.last_sequence && !is_idle)
         return;
     feed->phase = FEED_LIVE;
-    feed->live_on = link_number(feed->store->link);
+    feed->live_on = connection_number(feed->store->connection);
     feed->error.code = ERROR_NONE;
     if (feed->position < feed->info.last_sequence)
         move_on(feed, feed->info.last_sequence, feed->info.last_us);
@@ -438,7 +438,8 @@ static void note_theft(struct feed *feed)
         return;
     log_warning("bucket %s: the consumer %s was removed %u times; if another daemon has this name too, set nats.name",
                 feed->bucket->name, feed->consumer, feed->thefts);
-    snprintf(feed->consumer, sizeof(feed->consumer), "%s-%.12s", feed->store->name, link_unique_id(feed->store->link));
+    snprintf(feed->consumer, sizeof(feed->consumer), "%s-%.12s", feed->store->name,
+             connection_unique_id(feed->store->connection));
 }
 
 /* Nothing comes of what is behind the position. */
@@ -567,7 +568,7 @@ void feed_stop(struct feed *feed)
     if (feed->phase >= FEED_CREATING) {
         snprintf(subject, sizeof(subject), "%s.CONSUMER.DELETE.%s.%s", feed->store->jetstream.prefix,
                  feed->bucket->stream, feed->consumer);
-        link_publish(feed->store->link, subject, NULL, NULL, 0, "", 0);
+        connection_publish(feed->store->connection, subject, NULL, NULL, 0, "", 0);
     }
     feed->phase = FEED_STOPPED;
     request_end(&feed->request);

@@ -13,11 +13,11 @@
 #ifndef DAEMON_STORE_FEED_H
 #define DAEMON_STORE_FEED_H
 
+#include "daemon/base/table.h"
 #include "daemon/nats/kv.h"
 #include "daemon/nats/request.h"
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/store.h"
-#include "daemon/base/table.h"
 
 #include <jansson.h>
 

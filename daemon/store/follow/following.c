@@ -21,7 +21,7 @@ static void on_listed(void *arg, const char *const *names, size_t count, const s
     struct error refusal;
 
     for (size_t i = 0; error == NULL && i < count; i++) {
-        if (is_named(store->conf, names[i]) && replica_obtain(store, names[i], REPLICA_CONFIGURED, &refusal) == NULL)
+        if (is_named(store->conf, names[i]) && local_copy_obtain(store, names[i], REPLICA_CONFIGURED, &refusal) == NULL)
             log_warning("bucket %s is not cached: %s", names[i], refusal.message);
     }
     if (error != NULL)
@@ -35,18 +35,18 @@ static void on_listed(void *arg, const char *const *names, size_t count, const s
 
 static void on_list_timer(struct timer *timer)
 {
-    replica_follow_configured((struct store *)((char *)timer - offsetof(struct store, list_timer)));
+    local_copy_follow_configured((struct store *)((char *)timer - offsetof(struct store, list_timer)));
 }
 
-void replica_follow_configured(struct store *store)
+void local_copy_follow_configured(struct store *store)
 {
-    struct replica *replica, *next;
+    struct local_copy *copy, *next;
 
-    HASH_ITER(hh, store->replicas, replica, next)
+    HASH_ITER(hh, store->local_copies, copy, next)
     {
-        replica->is_configured = is_named(store->conf, replica->name);
+        copy->is_configured = is_named(store->conf, copy->name);
     }
-    if (store->is_listing || store->conf->cache.buckets.count == 0 || !link_is_up(store->link))
+    if (store->is_listing || store->conf->cache.buckets.count == 0 || !connection_is_up(store->connection))
         return;
     struct admin *admin = arena_zalloc(&store->list_arena, sizeof(*admin));
     if (admin == NULL)

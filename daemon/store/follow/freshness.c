@@ -17,167 +17,167 @@
  * A floor is the lowest revision that an answer about a key must have. There is one while the feed is behind a write or
  * an answer of this daemon.
  */
-struct replica_floor {
+struct local_copy_floor {
     UT_hash_handle hh;
-    struct replica_floor *next, *previous;
+    struct local_copy_floor *next, *previous;
     uint64_t revision;
     char key[];
 };
 
 /* --- Floors ---------------------------------------------------------------------------------------- */
 
-static void drop_floor(struct replica *replica, struct replica_floor *floor)
+static void drop_floor(struct local_copy *copy, struct local_copy_floor *floor)
 {
-    HASH_DEL(replica->floors, floor);
+    HASH_DEL(copy->floors, floor);
     if (floor->revision != UINT64_MAX)
-        DL_DELETE2(replica->first_floor, floor, previous, next);
+        DL_DELETE2(copy->first_floor, floor, previous, next);
     else
-        replica->doubt_count--;
+        copy->doubt_count--;
     free(floor);
 }
 
-void replica_drop_floors(struct replica *replica)
+void local_copy_drop_floors(struct local_copy *copy)
 {
-    struct replica_floor *floor, *next;
+    struct local_copy_floor *floor, *next;
 
-    HASH_ITER(hh, replica->floors, floor, next)
+    HASH_ITER(hh, copy->floors, floor, next)
     {
-        drop_floor(replica, floor);
+        drop_floor(copy, floor);
     }
-    replica->floor_all = replica->floor_highest = 0;
+    copy->floor_all = copy->floor_highest = 0;
 }
 
 /* Drops the floors that the feed has reached. The list is nearly sorted: a floor out of order is dropped later. */
-void replica_drop_reached_floors(struct replica *replica)
+void local_copy_drop_reached_floors(struct local_copy *copy)
 {
-    while (replica->first_floor != NULL && replica->first_floor->revision <= feed_position(&replica->feed))
-        drop_floor(replica, replica->first_floor);
+    while (copy->first_floor != NULL && copy->first_floor->revision <= feed_position(&copy->feed))
+        drop_floor(copy, copy->first_floor);
 }
 
-static struct replica_floor *find_floor(const struct replica *replica, const char *key, size_t length)
+static struct local_copy_floor *find_floor(const struct local_copy *copy, const char *key, size_t length)
 {
-    struct replica_floor *floor = NULL;
+    struct local_copy_floor *floor = NULL;
 
-    if (replica->floors != NULL)
-        HASH_FIND(hh, replica->floors, key, length, floor);
+    if (copy->floors != NULL)
+        HASH_FIND(hh, copy->floors, key, length, floor);
     return floor;
 }
 
-void replica_raise_floor(struct replica *replica, uint64_t revision)
+void local_copy_raise_floor(struct local_copy *copy, uint64_t revision)
 {
-    if (revision > replica->floor_all)
-        replica->floor_all = revision;
+    if (revision > copy->floor_all)
+        copy->floor_all = revision;
 }
 
 /* revision UINT64_MAX marks the cached entry as doubtful, until the feed brings a new one or a check is done. */
-static void set_floor(struct replica *replica, const char *key, uint64_t revision)
+static void set_floor(struct local_copy *copy, const char *key, uint64_t revision)
 {
     size_t length = strlen(key);
-    struct replica_floor *floor = find_floor(replica, key, length);
+    struct local_copy_floor *floor = find_floor(copy, key, length);
 
-    if (revision != UINT64_MAX && revision > replica->floor_highest)
-        replica->floor_highest = revision;
+    if (revision != UINT64_MAX && revision > copy->floor_highest)
+        copy->floor_highest = revision;
     /* Any new entry ends the doubt, so the revision to wait for is kept in floor_all. */
     if (floor != NULL && floor->revision == UINT64_MAX && revision != UINT64_MAX)
-        replica_raise_floor(replica, revision);
+        local_copy_raise_floor(copy, revision);
     if (floor != NULL && floor->revision >= revision)
         return;
     if (floor != NULL) {
         if (revision == UINT64_MAX)
-            replica_raise_floor(replica, floor->revision);
-        drop_floor(replica, floor);
+            local_copy_raise_floor(copy, floor->revision);
+        drop_floor(copy, floor);
     }
-    floor = HASH_COUNT(replica->floors) < FLOORS_MAX ? malloc(sizeof(*floor) + length + 1) : NULL;
+    floor = HASH_COUNT(copy->floors) < FLOORS_MAX ? malloc(sizeof(*floor) + length + 1) : NULL;
     if (floor == NULL) {
-        replica_raise_floor(replica, revision != UINT64_MAX ? revision : feed_position(&replica->feed) + 1);
+        local_copy_raise_floor(copy, revision != UINT64_MAX ? revision : feed_position(&copy->feed) + 1);
         return;
     }
     floor->revision = revision;
     memcpy(floor->key, key, length + 1);
-    HASH_ADD_KEYPTR(hh, replica->floors, floor->key, length, floor);
+    HASH_ADD_KEYPTR(hh, copy->floors, floor->key, length, floor);
     if (revision != UINT64_MAX)
-        DL_APPEND2(replica->first_floor, floor, previous, next);
+        DL_APPEND2(copy->first_floor, floor, previous, next);
     else
-        replica->doubt_count++;
+        copy->doubt_count++;
 }
 
-void replica_note_revision_of(struct store *store, const char *bucket, const char *key, uint64_t revision,
-                              bool is_write)
+void local_copy_note_revision_of(struct store *store, const char *bucket, const char *key, uint64_t revision,
+                                 bool is_write)
 {
-    struct replica *replica = replica_find(store, bucket);
+    struct local_copy *copy = local_copy_find(store, bucket);
 
-    if (replica == NULL)
+    if (copy == NULL)
         return;
-    if (is_write && revision > replica->acked)
-        replica->acked = revision;
-    if (!replica->keeps_values)
+    if (is_write && revision > copy->acked)
+        copy->acked = revision;
+    if (!copy->keeps_values)
         return;
     /* The entry may belong to a transaction that the feed has not brought: reads of all its keys wait. */
-    if (!is_write && replica_is_exclusive(replica) && !replica_has_reached(replica, revision, false))
-        replica_raise_floor(replica, revision);
-    else if (revision > feed_position(&replica->feed))
-        set_floor(replica, key, revision);
+    if (!is_write && local_copy_is_exclusive(copy) && !local_copy_has_reached(copy, revision, false))
+        local_copy_raise_floor(copy, revision);
+    else if (revision > feed_position(&copy->feed))
+        set_floor(copy, key, revision);
 }
 
 /* The revision that an answer about the key must have at least; 0 for any, UINT64_MAX: its entry is in doubt. */
-static uint64_t floor_of(const struct replica *replica, const char *key, size_t length)
+static uint64_t floor_of(const struct local_copy *copy, const char *key, size_t length)
 {
-    const struct replica_floor *floor = find_floor(replica, key, length);
+    const struct local_copy_floor *floor = find_floor(copy, key, length);
 
-    return floor != NULL && floor->revision > replica->floor_all ? floor->revision : replica->floor_all;
+    return floor != NULL && floor->revision > copy->floor_all ? floor->revision : copy->floor_all;
 }
 
-uint64_t replica_highest_floor(const struct replica *replica)
+uint64_t local_copy_highest_floor(const struct local_copy *copy)
 {
-    uint64_t revision = replica->floor_all > replica->acked ? replica->floor_all : replica->acked;
+    uint64_t revision = copy->floor_all > copy->acked ? copy->floor_all : copy->acked;
 
-    return replica->floor_highest > revision ? replica->floor_highest : revision;
+    return copy->floor_highest > revision ? copy->floor_highest : revision;
 }
 
-void replica_drop_doubt(struct replica *replica, const char *key)
+void local_copy_drop_doubt(struct local_copy *copy, const char *key)
 {
-    struct replica_floor *floor = find_floor(replica, key, strlen(key));
+    struct local_copy_floor *floor = find_floor(copy, key, strlen(key));
 
     if (floor != NULL && floor->revision == UINT64_MAX)
-        drop_floor(replica, floor);
+        drop_floor(copy, floor);
 }
 
-void replica_drop_doubts(struct replica *replica)
+void local_copy_drop_doubts(struct local_copy *copy)
 {
-    struct replica_floor *floor, *next;
+    struct local_copy_floor *floor, *next;
 
-    HASH_ITER(hh, replica->floors, floor, next)
+    HASH_ITER(hh, copy->floors, floor, next)
     {
         if (floor->revision == UINT64_MAX)
-            drop_floor(replica, floor);
+            drop_floor(copy, floor);
     }
 }
 
 /* --- Waiting for the feed -------------------------------------------------------------------------- */
 
-bool replica_has_reached(const struct replica *replica, uint64_t revision, bool is_whole)
+bool local_copy_has_reached(const struct local_copy *copy, uint64_t revision, bool is_whole)
 {
-    uint64_t batch_from = replica->feed.batch.from;
+    uint64_t batch_from = copy->feed.batch.from;
 
-    return feed_position(&replica->feed) >= revision && (batch_from == 0 || (!is_whole && batch_from > revision));
+    return feed_position(&copy->feed) >= revision && (batch_from == 0 || (!is_whole && batch_from > revision));
 }
 
-bool replica_may_await(const struct replica *replica)
+bool local_copy_may_await(const struct local_copy *copy)
 {
-    return feed_is_live(&replica->feed) && replica->wait_count < WAITS_MAX;
+    return feed_is_live(&copy->feed) && copy->wait_count < WAITS_MAX;
 }
 
-static void leave(struct replica_wait *wait)
+static void leave(struct local_copy_wait *wait)
 {
-    DL_DELETE2(wait->replica->waits, wait, previous, next);
-    wait->replica->wait_count--;
-    wait->replica = NULL;
+    DL_DELETE2(wait->copy->waits, wait, previous, next);
+    wait->copy->wait_count--;
+    wait->copy = NULL;
     timer_stop(wait->store->timers, &wait->timer);
 }
 
-void replica_wait_cancel(struct replica_wait *wait)
+void local_copy_wait_cancel(struct local_copy_wait *wait)
 {
-    if (wait->replica != NULL)
+    if (wait->copy != NULL)
         leave(wait);
     else if (wait->store != NULL)
         timer_stop(wait->store->timers, &wait->timer);
@@ -185,64 +185,64 @@ void replica_wait_cancel(struct replica_wait *wait)
 
 static void on_too_long(struct timer *timer)
 {
-    struct replica_wait *wait = (struct replica_wait *)((char *)timer - offsetof(struct replica_wait, timer));
+    struct local_copy_wait *wait = (struct local_copy_wait *)((char *)timer - offsetof(struct local_copy_wait, timer));
 
-    if (wait->replica != NULL) {
-        wait->replica->wants_check = true; /* what it waits for may be gone */
+    if (wait->copy != NULL) {
+        wait->copy->wants_check = true; /* what it waits for may be gone */
         leave(wait);
     }
     wait->ready(wait->arg, false);
 }
 
 /* Mostly the last one waits for the highest revision. */
-static void insert_wait(struct replica *replica, struct replica_wait *wait)
+static void insert_wait(struct local_copy *copy, struct local_copy_wait *wait)
 {
-    struct replica_wait *before = replica->waits != NULL ? replica->waits->previous : NULL;
+    struct local_copy_wait *before = copy->waits != NULL ? copy->waits->previous : NULL;
 
     while (before != NULL && before->revision > wait->revision)
-        before = before == replica->waits ? NULL : before->previous;
+        before = before == copy->waits ? NULL : before->previous;
     if (before == NULL)
-        DL_PREPEND2(replica->waits, wait, previous, next);
+        DL_PREPEND2(copy->waits, wait, previous, next);
     else
-        DL_APPEND_ELEM2(replica->waits, before, wait, previous, next);
+        DL_APPEND_ELEM2(copy->waits, before, wait, previous, next);
 }
 
-bool replica_is_worth_waiting(const struct replica *replica)
+bool local_copy_is_worth_waiting(const struct local_copy *copy)
 {
-    const struct feed_info *info = &replica->feed.info;
-    bool is_begun = replica->is_opening || replica->feed.phase != FEED_STOPPED;
-    bool is_loading = replica->keeps_values && !replica->is_loaded && is_begun && replica->wait_count < WAITS_MAX;
+    const struct feed_info *info = &copy->feed.info;
+    bool is_begun = copy->is_opening || copy->feed.phase != FEED_STOPPED;
+    bool is_loading = copy->keeps_values && !copy->is_loaded && is_begun && copy->wait_count < WAITS_MAX;
 
     return is_loading && info->bytes <= info->subjects * SMALL_BYTES;
 }
 
-void replica_await_load(struct replica *replica, struct replica_wait *wait, uint64_t until_ms)
+void local_copy_await_load(struct local_copy *copy, struct local_copy_wait *wait, uint64_t until_ms)
 {
-    replica_await(replica, wait, 0, false, until_ms);
+    local_copy_await(copy, wait, 0, false, until_ms);
     wait->is_for_load = true;
 }
 
-void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t revision, bool is_whole,
-                   uint64_t until_ms)
+void local_copy_await(struct local_copy *copy, struct local_copy_wait *wait, uint64_t revision, bool is_whole,
+                      uint64_t until_ms)
 {
-    wait->store = replica->store;
-    wait->replica = replica;
+    wait->store = copy->store;
+    wait->copy = copy;
     wait->revision = revision;
     wait->is_whole = is_whole;
     wait->is_for_load = false;
-    insert_wait(replica, wait);
-    replica->wait_count++;
-    timer_start(replica->store->timers, &wait->timer, until_ms, on_too_long);
+    insert_wait(copy, wait);
+    copy->wait_count++;
+    timer_start(copy->store->timers, &wait->timer, until_ms, on_too_long);
 }
 
 /* The first that can be answered now, or NULL. */
-static struct replica_wait *find_ready(const struct replica *replica)
+static struct local_copy_wait *find_ready(const struct local_copy *copy)
 {
-    struct replica_wait *wait = replica->waits;
+    struct local_copy_wait *wait = copy->waits;
 
-    while (wait != NULL && wait->revision <= feed_position(&replica->feed)) {
+    while (wait != NULL && wait->revision <= feed_position(&copy->feed)) {
         bool has_come =
-            wait->is_for_load ? replica->is_loaded : replica_has_reached(replica, wait->revision, wait->is_whole);
+            wait->is_for_load ? copy->is_loaded : local_copy_has_reached(copy, wait->revision, wait->is_whole);
         if (has_come)
             return wait;
         wait = wait->next;
@@ -252,79 +252,79 @@ static struct replica_wait *find_ready(const struct replica *replica)
 
 static bool run_waking(struct job *job)
 {
-    struct replica *replica = (struct replica *)((char *)job - offsetof(struct replica, waking));
-    struct jobs *jobs = replica->store->jobs;
-    struct replica_wait *wait;
+    struct local_copy *copy = (struct local_copy *)((char *)job - offsetof(struct local_copy, waking));
+    struct jobs *jobs = copy->store->jobs;
+    struct local_copy_wait *wait;
 
-    while ((wait = find_ready(replica)) != NULL) {
+    while ((wait = find_ready(copy)) != NULL) {
         leave(wait);
         wait->ready(wait->arg, true);
         if (jobs_slice_is_over(jobs))
-            return find_ready(replica) != NULL;
+            return find_ready(copy) != NULL;
     }
     return false;
 }
 
-void replica_wake(struct replica *replica)
+void local_copy_wake(struct local_copy *copy)
 {
-    if (replica->waits != NULL && replica->waits->revision <= feed_position(&replica->feed))
-        jobs_add(replica->store->jobs, &replica->waking, run_waking);
+    if (copy->waits != NULL && copy->waits->revision <= feed_position(&copy->feed))
+        jobs_add(copy->store->jobs, &copy->waking, run_waking);
 }
 
-void replica_end_waits(struct replica *replica)
+void local_copy_end_waits(struct local_copy *copy)
 {
-    struct timers *timers = replica->store->timers;
-    struct replica_wait *wait;
+    struct timers *timers = copy->store->timers;
+    struct local_copy_wait *wait;
 
-    jobs_remove(replica->store->jobs, &replica->waking);
-    while ((wait = replica->waits) != NULL) {
+    jobs_remove(copy->store->jobs, &copy->waking);
+    while ((wait = copy->waits) != NULL) {
         leave(wait);
-        timer_start(timers, &wait->timer, uv_now(replica->store->loop), on_too_long);
+        timer_start(timers, &wait->timer, uv_now(copy->store->loop), on_too_long);
     }
 }
 
 /* --- Answers --------------------------------------------------------------------------------------- */
 
-bool replica_is_exclusive(const struct replica *replica)
+bool local_copy_is_exclusive(const struct local_copy *copy)
 {
-    return feed_is_exclusive(&replica->feed, replica->store->conf);
+    return feed_is_exclusive(&copy->feed, copy->store->conf);
 }
 
 /*
  * External mode. A live feed was heard within feed_silence_ms. If the daemon or its machine was suspended, heard_ms is
  * older: then the copy is stale until the next message.
  */
-static bool is_fresh(const struct replica *replica)
+static bool is_fresh(const struct local_copy *copy)
 {
-    const struct conf *conf = replica->store->conf;
+    const struct conf *conf = copy->store->conf;
     uint64_t patience_ms = conf->cache.max_staleness_ms, live_ms = feed_silence_ms(conf->watches.heartbeat_ms);
 
-    if (feed_is_live(&replica->feed) && patience_ms < live_ms)
+    if (feed_is_live(&copy->feed) && patience_ms < live_ms)
         patience_ms = live_ms;
-    return store_boot_ms() - replica->feed.heard_ms <= patience_ms;
+    return store_boot_ms() - copy->feed.heard_ms <= patience_ms;
 }
 
 /*
  * Embedded mode. Without a connection, or an answer on it, nobody writes to our server, so the copy stays right. After
  * a reconnect the feed must be live again first.
  */
-static bool is_as_it_was(const struct replica *replica)
+static bool is_as_it_was(const struct local_copy *copy)
 {
-    const struct link *link = replica->store->link;
+    const struct connection *connection = copy->store->connection;
 
-    return !link_is_up(link) || replica->feed.live_on == link_number(link);
+    return !connection_is_up(connection) || copy->feed.live_on == connection_number(connection);
 }
 
-bool replica_can_answer(const struct replica *replica)
+bool local_copy_can_answer(const struct local_copy *copy)
 {
-    if (!replica->is_loaded || replica->is_distrusted || replica_is_changing(replica))
+    if (!copy->is_loaded || copy->is_distrusted || local_copy_is_changing(copy))
         return false;
-    return replica_is_exclusive(replica) ? is_as_it_was(replica) : is_fresh(replica);
+    return local_copy_is_exclusive(copy) ? is_as_it_was(copy) : is_fresh(copy);
 }
 
-bool replica_has_expired(const struct replica *replica, const struct cache_key *key)
+bool local_copy_has_expired(const struct local_copy *copy, const struct cache_key *key)
 {
-    int64_t max_age_us = replica->feed.info.max_age_us;
+    int64_t max_age_us = copy->feed.info.max_age_us;
 
     if (cache_expiry(key) == 0 && max_age_us == 0)
         return false;
@@ -333,72 +333,72 @@ bool replica_has_expired(const struct replica *replica, const struct cache_key *
            (max_age_us > 0 && key->created_us + max_age_us <= now_us);
 }
 
-enum replica_answer replica_get_now(struct replica *replica, const char *key, size_t length, struct cache_view *view,
-                                    uint64_t *revision)
+enum local_copy_answer local_copy_get_now(struct local_copy *copy, const char *key, size_t length,
+                                          struct cache_view *view, uint64_t *revision)
 {
     struct cache_key *known;
 
-    if (!replica_can_answer(replica))
+    if (!local_copy_can_answer(copy))
         return REPLICA_UNSURE;
-    if (replica->doubt_count > 0 && floor_of(replica, key, length) == UINT64_MAX)
+    if (copy->doubt_count > 0 && floor_of(copy, key, length) == UINT64_MAX)
         return REPLICA_UNSURE;
-    known = cache_find(&replica->cache, key, length);
-    if (known != NULL && replica_is_exclusive(replica) && !replica_has_reached(replica, known->revision, false)) {
+    known = cache_find(&copy->cache, key, length);
+    if (known != NULL && local_copy_is_exclusive(copy) && !local_copy_has_reached(copy, known->revision, false)) {
         *revision = known->revision; /* the rest of its batch has yet to come */
-        return replica_may_await(replica) ? REPLICA_WAITS : REPLICA_UNSURE;
+        return local_copy_may_await(copy) ? REPLICA_WAITS : REPLICA_UNSURE;
     }
     if (known == NULL || cache_operation(known) != KV_PUT)
         return REPLICA_LACKS;
-    if (!cache_has_value(known) || replica_has_expired(replica, known))
+    if (!cache_has_value(known) || local_copy_has_expired(copy, known))
         return REPLICA_UNSURE;
     cache_read(known, view);
     return REPLICA_HAS;
 }
 
-enum replica_answer replica_get(struct replica *replica, const char *key, size_t length, struct cache_view *view,
-                                uint64_t *revision)
+enum local_copy_answer local_copy_get(struct local_copy *copy, const char *key, size_t length, struct cache_view *view,
+                                      uint64_t *revision)
 {
-    *revision = floor_of(replica, key, length);
-    bool is_reached = replica_is_exclusive(replica) ? replica_has_reached(replica, *revision, false)
-                                                    : *revision <= feed_position(&replica->feed);
+    *revision = floor_of(copy, key, length);
+    bool is_reached = local_copy_is_exclusive(copy) ? local_copy_has_reached(copy, *revision, false)
+                                                    : *revision <= feed_position(&copy->feed);
     if (!is_reached) {
-        bool may_come = *revision != UINT64_MAX && replica_may_await(replica) && replica_can_answer(replica);
+        bool may_come = *revision != UINT64_MAX && local_copy_may_await(copy) && local_copy_can_answer(copy);
         return may_come ? REPLICA_WAITS : REPLICA_UNSURE;
     }
-    return replica_get_now(replica, key, length, view, revision);
+    return local_copy_get_now(copy, key, length, view, revision);
 }
 
-void replica_note_read(struct store *store, const char *bucket, const struct kv_entry *entry)
+void local_copy_note_read(struct store *store, const char *bucket, const struct kv_entry *entry)
 {
-    struct replica *replica = replica_find(store, bucket);
+    struct local_copy *copy = local_copy_find(store, bucket);
 
-    if (replica == NULL || !replica->keeps_values)
+    if (copy == NULL || !copy->keeps_values)
         return;
-    struct cache_key *known = cache_find(&replica->cache, entry->key, strlen(entry->key));
+    struct cache_key *known = cache_find(&copy->cache, entry->key, strlen(entry->key));
     if (known != NULL && known->revision == entry->revision)
-        cache_restore(&replica->cache, known, entry, cache_expiry(known));
+        cache_restore(&copy->cache, known, entry, cache_expiry(known));
 }
 
-void replica_note_absent(struct store *store, const char *bucket, const char *key, uint64_t revision_before,
-                         bool is_certain)
+void local_copy_note_absent(struct store *store, const char *bucket, const char *key, uint64_t revision_before,
+                            bool is_certain)
 {
-    struct replica *replica = replica_find(store, bucket);
-    struct cache_key *known = replica != NULL ? cache_find(&replica->cache, key, strlen(key)) : NULL;
+    struct local_copy *copy = local_copy_find(store, bucket);
+    struct cache_key *known = copy != NULL ? cache_find(&copy->cache, key, strlen(key)) : NULL;
 
     if (known == NULL || known->revision != revision_before || cache_operation(known) != KV_PUT)
         return;
-    if (is_certain && replica->beginning_count == 0) {
-        replica_vanish(replica, known);
+    if (is_certain && copy->beginning_count == 0) {
+        local_copy_vanish(copy, known);
         return;
     }
-    set_floor(replica, key, UINT64_MAX);
-    replica->wants_check = true;
+    set_floor(copy, key, UINT64_MAX);
+    copy->wants_check = true;
 }
 
-uint64_t replica_revision_of(struct store *store, const char *bucket, const char *key)
+uint64_t local_copy_revision_of(struct store *store, const char *bucket, const char *key)
 {
-    const struct replica *replica = replica_find(store, bucket);
-    const struct cache_key *known = replica != NULL ? cache_find(&replica->cache, key, strlen(key)) : NULL;
+    const struct local_copy *copy = local_copy_find(store, bucket);
+    const struct cache_key *known = copy != NULL ? cache_find(&copy->cache, key, strlen(key)) : NULL;
 
     return known != NULL ? known->revision : 0;
 }

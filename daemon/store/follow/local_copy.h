@@ -11,25 +11,25 @@
 #define DAEMON_STORE_REPLICA_H
 
 #include "daemon/nats/consumer.h"
-#include "daemon/store/follow/backlog.h"
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/follow/backlog.h"
 #include "daemon/store/follow/cache.h"
 #include "daemon/store/follow/feed.h"
 #include "daemon/store/follow/filter_tree.h"
 #include "daemon/store/store.h"
 
 struct watch;
-struct replica_floor;
+struct local_copy_floor;
 
 /* A reading of all that the bucket has beside the feed. */
-enum replica_reading {
+enum local_copy_reading {
     REPLICA_READS_NOTHING,
     REPLICA_ASKS,  /* the stream, whether a look is worth while */
     REPLICA_LOADS, /* keys and values: before the feed begins, or for reads */
     REPLICA_CHECKS /* keys: which are still there */
 };
 
-struct replica {
+struct local_copy {
     UT_hash_handle hh; /* by its name */
     struct store *store;
     struct bucket *bucket; /* NULL until it is looked up */
@@ -47,7 +47,7 @@ struct replica {
     uint64_t used_ms;   /* the same, or of the last watch's end */
 
     struct consumer_reading reading;
-    enum replica_reading reads;
+    enum local_copy_reading reads;
     struct jetstream_call ask;
     const char **filters; /* subjects, of a check */
     size_t filter_count;
@@ -83,12 +83,12 @@ struct replica {
     bool sweeps;
     unsigned beginning_count; /* watches that are not done with what was there at their beginning */
 
-    struct replica_floor *floors;      /* uthash: keys that were written or answered ahead of the feed */
-    struct replica_floor *first_floor; /* nearly in the order of their revisions */
-    unsigned doubt_count;              /* of floors */
-    uint64_t floor_all;                /* a revision that reads of all keys must reach; 0: none */
-    uint64_t floor_highest;            /* of all floors that there ever were */
-    struct replica_wait *waits;        /* in the order of their revisions */
+    struct local_copy_floor *floors;      /* uthash: keys that were written or answered ahead of the feed */
+    struct local_copy_floor *first_floor; /* nearly in the order of their revisions */
+    unsigned doubt_count;                 /* of floors */
+    uint64_t floor_all;                   /* a revision that reads of all keys must reach; 0: none */
+    uint64_t floor_highest;               /* of all floors that there ever were */
+    struct local_copy_wait *waits;        /* in the order of their revisions */
     unsigned wait_count;
     struct job waking;
     uint64_t vanished_at; /* the revision that watches were told last with a key that had vanished; 0: none had */
@@ -99,40 +99,41 @@ struct replica {
 };
 
 /* For what a bucket is followed. */
-enum replica_use { REPLICA_FOR_WATCH, REPLICA_FOR_CACHE, REPLICA_CONFIGURED };
+enum local_copy_use { REPLICA_FOR_WATCH, REPLICA_FOR_CACHE, REPLICA_CONFIGURED };
 
 /*
  * The replica of a bucket, made where there is none. NULL, with an error of resource_exhausted, where too many buckets
  * are followed already.
  */
-struct replica *replica_obtain(struct store *store, const char *bucket, enum replica_use use, struct error *error);
+struct local_copy *local_copy_obtain(struct store *store, const char *bucket, enum local_copy_use use,
+                                     struct error *error);
 
 /* The one that is there, or NULL. */
-struct replica *replica_find(struct store *store, const char *bucket);
+struct local_copy *local_copy_find(struct store *store, const char *bucket);
 
 /* --- For watch --- */
 
 /* Whether watches can begin: the feed is there. */
-static inline bool replica_is_following(const struct replica *replica)
+static inline bool local_copy_is_following(const struct local_copy *copy)
 {
-    return feed_is_live(&replica->feed) && !replica->sweeps;
+    return feed_is_live(&copy->feed) && !copy->sweeps;
 }
 
 /* Why it does not follow the bucket yet; code ERROR_NONE where nothing is known. */
-const struct error *replica_trouble(const struct replica *replica);
+const struct error *local_copy_trouble(const struct local_copy *copy);
 
 /* False: out of memory. */
-bool replica_add_watch(struct replica *replica, struct watch *watch);
-void replica_remove_watch(struct replica *replica, struct watch *watch);
+bool local_copy_add_watch(struct local_copy *copy, struct watch *watch);
+void local_copy_remove_watch(struct local_copy *copy, struct watch *watch);
 
 /* Take the watch's filters out of the tree: it is not told changes at once any more. */
-void replica_leave_tree(struct replica *replica, struct watch *watch);
+void local_copy_leave_tree(struct local_copy *copy, struct watch *watch);
 
 /* Put the watch's filters into the tree again. False: out of memory. */
-bool replica_enter_tree(struct replica *replica, struct watch *watch);
+bool local_copy_enter_tree(struct local_copy *copy, struct watch *watch);
 
 /* A watch was told of an entry that was read beside the feed. */
-void replica_note_told(struct replica *replica, const struct kv_entry *entry);
+void local_copy_note_told(struct local_copy *copy, const struct kv_entry *entry);
 
 /* --- For near --- */
 
@@ -140,12 +141,12 @@ void replica_note_told(struct replica *replica, const struct kv_entry *entry);
  * Whether nobody but this daemon writes to the bucket: it is one of the embedded server's, and not fed from others.
  * Then what is in memory is what the bucket has, but for what was sent and not answered yet.
  */
-bool replica_is_exclusive(const struct replica *replica);
+bool local_copy_is_exclusive(const struct local_copy *copy);
 
-enum replica_answer {
+enum local_copy_answer {
     REPLICA_HAS,   /* the entry is in the view */
     REPLICA_LACKS, /* the key is not there */
-    REPLICA_WAITS, /* the feed has yet to bring what must be seen: see replica_await */
+    REPLICA_WAITS, /* the feed has yet to bring what must be seen: see local_copy_await */
     REPLICA_UNSURE /* ask NATS */
 };
 
@@ -153,33 +154,33 @@ enum replica_answer {
  * What may be answered of a key: all that this daemon has acknowledged or answered about it by now is seen, and of a
  * transaction all or nothing. Of REPLICA_WAITS *revision is what to wait for.
  */
-enum replica_answer replica_get(struct replica *replica, const char *key, size_t length, struct cache_view *view,
-                                uint64_t *revision);
+enum local_copy_answer local_copy_get(struct local_copy *copy, const char *key, size_t length, struct cache_view *view,
+                                      uint64_t *revision);
 
 /* The same once a wait is over: what was acknowledged since it began need not be seen. */
-enum replica_answer replica_get_now(struct replica *replica, const char *key, size_t length, struct cache_view *view,
-                                    uint64_t *revision);
+enum local_copy_answer local_copy_get_now(struct local_copy *copy, const char *key, size_t length,
+                                          struct cache_view *view, uint64_t *revision);
 
 /*
  * Whether a key's time is over by the clock, its own or what the bucket's settings are by now. Then only the server
  * knows whether it is still there.
  */
-bool replica_has_expired(const struct replica *replica, const struct cache_key *key);
+bool local_copy_has_expired(const struct local_copy *copy, const struct cache_key *key);
 
 /* Whether the cache has every key, as new as is promised. */
-bool replica_can_answer(const struct replica *replica);
+bool local_copy_can_answer(const struct local_copy *copy);
 
 /* The revision up to which all keys must be known so that none is answered too old; 0 for any. */
-uint64_t replica_highest_floor(const struct replica *replica);
+uint64_t local_copy_highest_floor(const struct local_copy *copy);
 
 /* Whether the feed has brought this revision and, with is_whole, is in the middle of no batch. */
-bool replica_has_reached(const struct replica *replica, uint64_t revision, bool is_whole);
+bool local_copy_has_reached(const struct local_copy *copy, uint64_t revision, bool is_whole);
 
 /* Who waits for the feed. The owner embeds it, zeroed. */
-struct replica_wait {
-    struct replica_wait *next, *previous;
+struct local_copy_wait {
+    struct local_copy_wait *next, *previous;
     struct store *store;
-    struct replica *replica; /* NULL: waits for none */
+    struct local_copy *copy; /* NULL: waits for none */
     uint64_t revision;
     bool is_whole;
     bool is_for_load;
@@ -190,71 +191,72 @@ struct replica_wait {
 };
 
 /* Whether one more may wait, and the feed is there to wait for. */
-bool replica_may_await(const struct replica *replica);
+bool local_copy_may_await(const struct local_copy *copy);
 
-/* Waits for what replica_has_reached tells, until until_ms of the loop's time. ready and arg are set by the caller. */
-void replica_await(struct replica *replica, struct replica_wait *wait, uint64_t revision, bool is_whole,
-                   uint64_t until_ms);
+/* Waits for what local_copy_has_reached tells, until until_ms of the loop's time. ready and arg are set by the caller.
+ */
+void local_copy_await(struct local_copy *copy, struct local_copy_wait *wait, uint64_t revision, bool is_whole,
+                      uint64_t until_ms);
 
 /*
  * Return whether the copy is being read, and a reading of the keys beside it would not be much quicker: then a listing
  * waits for the copy.
  */
-bool replica_is_worth_waiting(const struct replica *replica);
+bool local_copy_is_worth_waiting(const struct local_copy *copy);
 
 /* Wait until the copy has been read. */
-void replica_await_load(struct replica *replica, struct replica_wait *wait, uint64_t until_ms);
+void local_copy_await_load(struct local_copy *copy, struct local_copy_wait *wait, uint64_t until_ms);
 
 /* Waits no longer; ready is not called. Does nothing where it does not wait. */
-void replica_wait_cancel(struct replica_wait *wait);
+void local_copy_wait_cancel(struct local_copy_wait *wait);
 
 /* --- For read and write --- */
 
 /* NATS has answered about a key: its last entry. The cache may have lost the value, and takes it again. */
-void replica_note_read(struct store *store, const char *bucket, const struct kv_entry *entry);
+void local_copy_note_read(struct store *store, const char *bucket, const struct kv_entry *entry);
 
 /* A key was written, or answered, at a revision. Cheap where nothing is followed. */
-void replica_note_revision_of(struct store *store, const char *bucket, const char *key, uint64_t revision,
-                              bool is_write);
+void local_copy_note_revision_of(struct store *store, const char *bucket, const char *key, uint64_t revision,
+                                 bool is_write);
 
-static inline void replica_note_revision(struct store *store, const char *bucket, const char *key, uint64_t revision,
-                                         bool is_write)
+static inline void local_copy_note_revision(struct store *store, const char *bucket, const char *key, uint64_t revision,
+                                            bool is_write)
 {
-    if (store->replicas != NULL)
-        replica_note_revision_of(store, bucket, key, revision, is_write);
+    if (store->local_copies != NULL)
+        local_copy_note_revision_of(store, bucket, key, revision, is_write);
 }
 
 /* The revision of the key's entry in the cache; 0 for none. */
-uint64_t replica_revision_of(struct store *store, const char *bucket, const char *key);
+uint64_t local_copy_revision_of(struct store *store, const char *bucket, const char *key);
 
 /*
  * NATS has answered that the key is not there, to a question that was asked when the cache had it at revision_before.
  * is_certain: the answer is not of a follower that may be behind.
  */
-void replica_note_absent(struct store *store, const char *bucket, const char *key, uint64_t revision_before,
-                         bool is_certain);
+void local_copy_note_absent(struct store *store, const char *bucket, const char *key, uint64_t revision_before,
+                            bool is_certain);
 
 /*
  * This daemon is about to purge, change or remove the bucket, which leaves no messages: nothing of it is answered from
  * memory until that is over. Each begin needs one end. If memory runs out, no bucket is answered from memory until
  * then.
  */
-void replica_begin_change(struct store *store, const char *bucket);
+void local_copy_begin_change(struct store *store, const char *bucket);
 
 /* It is over, and the bucket is looked at. is_known: not so where the server may still do it, on this connection. */
-void replica_end_change(struct store *store, const char *bucket, bool is_known);
+void local_copy_end_change(struct store *store, const char *bucket, bool is_known);
 
 /*
  * Note that delete markers up to this revision were removed: a watch that is resumed there or earlier ends with
  * revision_gone. The copy forgets the markers at the next check; what it answers stays right meanwhile.
  */
-void replica_note_compacted(struct store *store, const char *bucket, uint64_t revision);
+void local_copy_note_compacted(struct store *store, const char *bucket, uint64_t revision);
 
 /* They are about to be removed: watches that begin may miss them, and so may a copy that is being read. */
-void replica_note_removal(struct store *store, const char *bucket, uint64_t revision);
+void local_copy_note_removal(struct store *store, const char *bucket, uint64_t revision);
 
 /* Ends the unanswered changes whose connection the server has closed. */
-void replica_end_doubtful_changes(struct store *store);
+void local_copy_end_doubtful_changes(struct store *store);
 
 /* --- For store --- */
 
@@ -262,18 +264,18 @@ void replica_end_doubtful_changes(struct store *store);
  * Follows the buckets that cache.buckets names: when the link is up, when a bucket was made, when the configuration was
  * read again, and now and then, for what others make.
  */
-void replica_follow_configured(struct store *store);
+void local_copy_follow_configured(struct store *store);
 /* 0, or -1 when memory ran out. */
-int replica_init_all(struct store *store);
-void replica_free_all(struct store *store);
+int local_copy_init_all(struct store *store);
+void local_copy_free_all(struct store *store);
 
 /* Ends all, consumers included. */
-void replica_end_all(struct store *store);
+void local_copy_end_all(struct store *store);
 
-struct replica_totals {
+struct local_copy_totals {
     unsigned buckets, cached_buckets;
     uint64_t keys;
 };
-void replica_total(const struct store *store, struct replica_totals *totals);
+void local_copy_total(const struct store *store, struct local_copy_totals *totals);
 
 #endif

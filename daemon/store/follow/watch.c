@@ -123,14 +123,14 @@ static void become_live(struct watch *watch)
 
 static void go_live(struct watch *watch)
 {
-    watch->replica->beginning_count--;
+    watch->copy->beginning_count--;
     become_live(watch);
 }
 
 /* All was read. If the feed is further by now, read what lies between. */
 static void go_live_or_read_on(struct watch *watch)
 {
-    if (feed_position(&watch->replica->feed) <= watch->told)
+    if (feed_position(&watch->copy->feed) <= watch->told)
         go_live(watch);
     else
         read_on(watch);
@@ -164,7 +164,7 @@ static void on_fetched(void *arg, const struct kv_entry *entry, const struct err
 /* Gets the entry that watch->get names. */
 static void start_get(struct watch *watch, read_entry_fn *done)
 {
-    watch->get.bucket = watch->replica->name;
+    watch->get.bucket = watch->copy->name;
     watch->get.with_markers = true;
     watch->get.deadline_ms = uv_now(watch->store->loop) + watch->store->conf->calls.timeout_ms;
     watch->get.done = done;
@@ -220,8 +220,8 @@ static void walk(struct watch *watch)
     while (watch->ops->has_room(watch->arg)) {
         struct cache_key *key = cache_cursor_next(&watch->cursor);
         if (key == NULL) {
-            cache_cursor_end(&watch->replica->cache, &watch->cursor);
-            watch->told = feed_position(&watch->replica->feed);
+            cache_cursor_end(&watch->copy->cache, &watch->cursor);
+            watch->told = feed_position(&watch->copy->feed);
             go_live(watch);
             return;
         }
@@ -254,7 +254,7 @@ static bool tell_keys(struct watch *watch)
     for (size_t i = 0; i < watch->filter_count; i++) {
         if (!filter_is_key(watch->filters[i]))
             return false;
-        struct cache_key *key = cache_find(&watch->replica->cache, watch->filters[i], strlen(watch->filters[i]));
+        struct cache_key *key = cache_find(&watch->copy->cache, watch->filters[i], strlen(watch->filters[i]));
         if (key != NULL && !cache_has_value(key))
             return false;
         if (key != NULL)
@@ -268,7 +268,7 @@ static bool tell_keys(struct watch *watch)
         cache_read(keys[i], &view);
         give(watch, &view.entry, ++watch->store->entry_serial);
     }
-    watch->told = feed_position(&watch->replica->feed);
+    watch->told = feed_position(&watch->copy->feed);
     go_live(watch);
     return true;
 }
@@ -279,7 +279,7 @@ static void begin_walk(struct watch *watch)
     if (tell_keys(watch))
         return;
     watch->state = WATCH_WALKING;
-    cache_cursor_begin(&watch->replica->cache, &watch->cursor);
+    cache_cursor_begin(&watch->copy->cache, &watch->cursor);
     walk(watch);
 }
 
@@ -290,7 +290,7 @@ void watch_leave_cache(struct watch *watch)
     stop_going_on(watch);
     timer_stop(watch->store->timers, &watch->timer);
     read_get_cancel(&watch->get);
-    cache_cursor_end(&watch->replica->cache, &watch->cursor);
+    cache_cursor_end(&watch->copy->cache, &watch->cursor);
     read_on(watch);
 }
 
@@ -300,7 +300,7 @@ static void on_reading_restart(void *arg)
 {
     struct watch *watch = arg;
 
-    watch->reading_from = feed_position(&watch->replica->feed);
+    watch->reading_from = feed_position(&watch->copy->feed);
     if (watch->told > 0 && !watch->reading.scope.last_per_subject)
         watch->reading.scope.start_sequence = watch->told + 1;
 }
@@ -310,13 +310,13 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
     struct watch *watch = arg;
     struct kv_entry entry;
 
-    if (!kv_read_entry(message, message->subject, watch->replica->bucket->prefix, delivery->stream_sequence,
+    if (!kv_read_entry(message, message->subject, watch->copy->bucket->prefix, delivery->stream_sequence,
                        delivery->created_us, &entry) ||
         entry.revision <= watch->told || (!watch->is_narrow && !matches(watch, entry.key)))
         return CONSUMER_MORE;
     give(watch, &entry, ++watch->store->entry_serial);
-    replica_note_told(watch->replica, &entry);
-    replica_note_revision(watch->store, watch->replica->name, entry.key, entry.revision, false);
+    local_copy_note_told(watch->copy, &entry);
+    local_copy_note_revision(watch->store, watch->copy->name, entry.key, entry.revision, false);
     if (watch->ops->has_room(watch->arg))
         return CONSUMER_MORE;
     watch->ops->await_room(watch->arg);
@@ -349,13 +349,13 @@ static void end_incomplete(struct watch *watch)
 
 void watch_note_removal(struct watch *watch, uint64_t revision)
 {
-    const struct replica *replica = watch->replica;
+    const struct local_copy *copy = watch->copy;
     uint64_t known = watch->told;
 
     if (!is_beginning(watch))
         return;
     /* Without a history nobody was told of a key whose marker was there before. */
-    if (watch->from != WATCH_REVISION && replica->bucket->history == 1 && watch->began_at > known)
+    if (watch->from != WATCH_REVISION && copy->bucket->history == 1 && watch->began_at > known)
         known = watch->began_at;
     if (revision > known)
         watch->may_miss_markers = true;
@@ -414,14 +414,14 @@ static void go_on(struct watch *watch)
 static void on_reading_done(void *arg, const struct error *error)
 {
     struct watch *watch = arg;
-    struct replica *replica = watch->replica;
+    struct local_copy *copy = watch->copy;
 
     stop_going_on(watch);
     if (error != NULL) {
         retry_later(watch, WATCH_SETTLING, RETRY_MS);
         return;
     }
-    if (replica->feed.info.replicas > 1 && !watch->is_confirmed) {
+    if (copy->feed.info.replicas > 1 && !watch->is_confirmed) {
         watch->is_confirmed = true;
         retry_later(watch, WATCH_SETTLING, SETTLE_MS);
         return;
@@ -444,7 +444,7 @@ static bool make_subjects(struct watch *watch)
     watch->is_narrow = true;
     for (size_t i = 0; i < watch->filter_count; i++)
         watch->is_narrow &= count > 1 || strcmp(filters[0], ">") != 0 || strcmp(watch->filters[i], ">") == 0;
-    watch->subjects = filter_make_subjects(watch->replica->bucket->prefix, filters, count);
+    watch->subjects = filter_make_subjects(watch->copy->bucket->prefix, filters, count);
     watch->subject_count = watch->subjects != NULL ? count : 0;
     return watch->subjects != NULL;
 }
@@ -459,7 +459,7 @@ static void read_on(struct watch *watch)
         watch_end(watch, &error);
         return;
     }
-    struct consumer_scope scope = {.stream = watch->replica->bucket->stream,
+    struct consumer_scope scope = {.stream = watch->copy->bucket->stream,
                                    .filters = watch->subjects,
                                    .filter_count = watch->subject_count,
                                    .last_per_subject = watch->from == WATCH_LAST && watch->told == 0,
@@ -491,34 +491,34 @@ static void on_retry(struct timer *timer)
  */
 static bool is_gone(const struct watch *watch)
 {
-    const struct replica *replica = watch->replica;
+    const struct local_copy *copy = watch->copy;
 
     if (watch->from != WATCH_REVISION || watch->from_revision <= 1)
         return false;
-    return (replica->vanished_at > 0 && watch->from_revision <= replica->vanished_at + 1) ||
-           watch->from_revision <= replica->compacted;
+    return (copy->vanished_at > 0 && watch->from_revision <= copy->vanished_at + 1) ||
+           watch->from_revision <= copy->compacted;
 }
 
 void watch_begin(struct watch *watch)
 {
-    struct replica *replica = watch->replica;
-    uint64_t position = feed_position(&replica->feed);
+    struct local_copy *copy = watch->copy;
+    uint64_t position = feed_position(&copy->feed);
 
     timer_stop(watch->store->timers, &watch->timer);
     if (is_gone(watch)) {
         end_gone(watch);
         return;
     }
-    watch->epoch = replica->backlog.epoch;
+    watch->epoch = copy->backlog.epoch;
     watch->began_at = position;
     watch->ops->started(watch->arg);
-    replica->beginning_count++;
+    copy->beginning_count++;
     if (watch->from == WATCH_REVISION)
         watch->told = watch->from_revision - 1; /* which may still lie ahead */
     if (watch->from == WATCH_UPDATES) {
-        watch->told = position > replica->acked ? position : replica->acked;
+        watch->told = position > copy->acked ? position : copy->acked;
         go_live(watch);
-    } else if (watch->from == WATCH_LAST && replica_can_answer(replica)) {
+    } else if (watch->from == WATCH_LAST && local_copy_can_answer(copy)) {
         begin_walk(watch);
     } else {
         read_on(watch);
@@ -543,8 +543,8 @@ void watch_fall_behind(struct watch *watch, struct change *change)
 {
     if (watch->state != WATCH_LIVE || (!change->is_again && change->revision <= watch->told))
         return;
-    replica_leave_tree(watch->replica, watch);
-    backlog_attach(watch->replica, watch, change);
+    local_copy_leave_tree(watch->copy, watch);
+    backlog_attach(watch->copy, watch, change);
     watch_go_on(watch);
 }
 
@@ -577,11 +577,11 @@ static void tell_change(struct watch *watch, const struct change *change)
 
 static void catch_up(struct watch *watch)
 {
-    struct replica *replica = watch->replica;
+    struct local_copy *copy = watch->copy;
     struct error error;
 
-    enter_epoch(watch, replica->backlog.epoch);
-    if (replica_enter_tree(replica, watch))
+    enter_epoch(watch, copy->backlog.epoch);
+    if (local_copy_enter_tree(copy, watch))
         return;
     error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     watch_end(watch, &error);
@@ -598,7 +598,7 @@ static void tell_changes(struct watch *watch)
         change = change->next;
         has_time = !jobs_slice_is_over(watch->store->jobs);
     }
-    backlog_move(watch->replica, watch, change);
+    backlog_move(watch->copy, watch, change);
     if (change == NULL)
         catch_up(watch);
     else if (!has_room)
@@ -636,10 +636,10 @@ static void stop_beginning(struct watch *watch)
     if (!is_beginning(watch))
         return;
     if (watch->state == WATCH_WALKING || watch->state == WATCH_FETCHING)
-        cache_cursor_end(&watch->replica->cache, &watch->cursor);
+        cache_cursor_end(&watch->copy->cache, &watch->cursor);
     read_get_cancel(&watch->get);
     consumer_stop(&watch->reading);
-    watch->replica->beginning_count--;
+    watch->copy->beginning_count--;
 }
 
 void watch_follow_anew(struct watch *watch)
@@ -649,7 +649,7 @@ void watch_follow_anew(struct watch *watch)
         return;
     stop_beginning(watch);
     watch->told = 0;
-    watch->epoch = watch->replica->backlog.epoch;
+    watch->epoch = watch->copy->backlog.epoch;
     become_live(watch);
 }
 
@@ -658,7 +658,7 @@ void watch_follow_anew(struct watch *watch)
 static void on_opening_too_long(struct timer *timer)
 {
     struct watch *watch = (struct watch *)((char *)timer - offsetof(struct watch, timer));
-    const struct error *trouble = replica_trouble(watch->replica);
+    const struct error *trouble = local_copy_trouble(watch->copy);
     struct error error;
 
     if (trouble->code != ERROR_NONE)
@@ -673,12 +673,12 @@ void watch_start(struct store *store, struct watch *watch, const char *bucket, u
     struct error error;
 
     watch->store = store;
-    watch->replica = replica_obtain(store, bucket, REPLICA_FOR_WATCH, &error);
-    if (watch->replica == NULL) {
+    watch->copy = local_copy_obtain(store, bucket, REPLICA_FOR_WATCH, &error);
+    if (watch->copy == NULL) {
         watch->ops->ended(watch->arg, &error);
         return;
     }
-    if (!replica_add_watch(watch->replica, watch)) {
+    if (!local_copy_add_watch(watch->copy, watch)) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         watch->ops->ended(watch->arg, &error);
         return;
@@ -686,7 +686,7 @@ void watch_start(struct store *store, struct watch *watch, const char *bucket, u
     store->watch_stats.open++;
     store->watch_stats.total++;
     watch->state = WATCH_OPENING;
-    if (replica_is_following(watch->replica))
+    if (local_copy_is_following(watch->copy))
         watch_begin(watch);
     else
         timer_start(store->timers, &watch->timer, deadline_ms, on_opening_too_long);
@@ -698,7 +698,7 @@ void watch_stop(struct watch *watch)
         return;
     stop_beginning(watch);
     watch->state = WATCH_OVER;
-    replica_remove_watch(watch->replica, watch);
+    local_copy_remove_watch(watch->copy, watch);
     watch->store->watch_stats.open--;
     filter_free_subjects(watch->subjects, watch->subject_count);
     watch->subjects = NULL;
@@ -711,12 +711,12 @@ void watch_stop(struct watch *watch)
 /* The first revision that the watch was not told; 0: it missed changes that no revision tells of. */
 static uint64_t next_revision(const struct watch *watch)
 {
-    uint64_t position = feed_position(&watch->replica->feed);
+    uint64_t position = feed_position(&watch->copy->feed);
 
     if (watch->is_lost)
         return watch->lost_revision;
     if (watch->behind != NULL)
-        return backlog_resume_revision(watch->replica, watch->behind);
+        return backlog_resume_revision(watch->copy, watch->behind);
     return (watch->state == WATCH_LIVE && position > watch->told ? position : watch->told) + 1;
 }
 

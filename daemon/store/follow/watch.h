@@ -87,7 +87,7 @@ struct watch {
     struct filter_ref *refs;                     /* of filters, in the replica's tree; NULL: it is behind */
     uint64_t matched_serial;                     /* of the last entry that a filter matched */
     struct store *store;
-    struct replica *replica;
+    struct local_copy *copy;
     enum watch_state state;
     struct timer timer;
     uint64_t told; /* all up to this revision was told */

@@ -1,7 +1,7 @@
 #include "daemon/store/write/bulk.h"
 
-#include "daemon/store/read/multi_last.h"
 #include "daemon/store/follow/local_copy.h"
+#include "daemon/store/read/multi_last.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,7 +109,7 @@ static size_t answer_max(const struct bulk_get *bulk)
 static void measure_chunk(struct bulk_get *bulk)
 {
     size_t prefix_length = strlen(bulk->handle->prefix), size = 128, count = 0;
-    size_t max_bytes = link_get_status(bulk->store->link)->max_payload_bytes;
+    size_t max_bytes = connection_get_status(bulk->store->connection)->max_payload_bytes;
 
     while (bulk->chunk_start + count < bulk->count && count < MULTI_LAST_KEYS_MAX) {
         size_t more = prefix_length + strlen(bulk->keys[bulk->chunk_start + count]) + 3;
@@ -141,7 +141,7 @@ static struct bulk_get *bulk_of(struct request *request)
 static void note_seen(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
-        bulk->all[i].seen_revision = replica_revision_of(bulk->store, bulk->bucket, bulk->all[i].name);
+        bulk->all[i].seen_revision = local_copy_revision_of(bulk->store, bulk->bucket, bulk->all[i].name);
         bulk->all[i].is_told = false;
     }
     bulk->has_come = false;
@@ -161,8 +161,8 @@ static void note_absent(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
         if (!bulk->all[i].is_told && bulk->all[i].seen_revision > 0)
-            replica_note_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].seen_revision,
-                                bulk->has_come && bulk->handle->is_exclusive);
+            local_copy_note_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].seen_revision,
+                                   bulk->has_come && bulk->handle->is_exclusive);
     }
 }
 
@@ -194,7 +194,7 @@ static void end_chunk(struct bulk_get *bulk)
 {
     request_end(&bulk->request);
     if (is_certain(bulk)) {
-        if (bulk->store->replicas != NULL)
+        if (bulk->store->local_copies != NULL)
             note_absent(bulk);
         next_chunk(bulk);
         return;
@@ -216,7 +216,7 @@ static void end_verifying(struct bulk_get *bulk)
     }
 }
 
-static enum link_publish_result send_chunk(struct request *request, unsigned attempt)
+static enum connection_publish_result send_chunk(struct request *request, unsigned attempt)
 {
     struct bulk_get *bulk = bulk_of(request);
 
@@ -269,7 +269,7 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     }
     bulk->has_come = true;
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
-    replica_note_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
+    local_copy_note_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
     uint32_t index = key_index_find(&bulk->by_name, entry.key);
     if (index != KEY_INDEX_NONE)
         key = &bulk->all[index];

@@ -47,11 +47,11 @@ static const char *make_body(struct read_get *get)
 
 static void note_seen(struct read_get *get)
 {
-    if (get->store->replicas != NULL)
-        get->seen_revision = replica_revision_of(get->store, get->bucket, get->key);
+    if (get->store->local_copies != NULL)
+        get->seen_revision = local_copy_revision_of(get->store, get->bucket, get->key);
 }
 
-static enum link_publish_result send_get(struct request *request, unsigned attempt)
+static enum connection_publish_result send_get(struct request *request, unsigned attempt)
 {
     struct read_get *get = get_of(request);
     char subject[sizeof(get->store->jetstream.prefix) + 32 + KV_STREAM_BYTES + KV_SUBJECT_BYTES];
@@ -82,8 +82,8 @@ static void finish_get(struct read_get *get, const struct kv_entry *entry, const
 
 static void answer_absent(struct read_get *get)
 {
-    if (get->store->replicas != NULL && asks_last(get))
-        replica_note_absent(get->store, get->bucket, get->key, get->seen_revision, asks_leader(get));
+    if (get->store->local_copies != NULL && asks_last(get))
+        local_copy_note_absent(get->store, get->bucket, get->key, get->seen_revision, asks_leader(get));
     finish_get(get, NULL, NULL);
 }
 
@@ -91,9 +91,9 @@ static void answer_absent(struct read_get *get)
 static void answer_entry(struct read_get *get, const struct kv_entry *entry)
 {
     if (get->from_sequence == 0)
-        replica_note_revision(get->store, get->bucket, entry->key, entry->revision, false);
-    if (asks_last(get) && get->store->replicas != NULL)
-        replica_note_read(get->store, get->bucket, entry);
+        local_copy_note_revision(get->store, get->bucket, entry->key, entry->revision, false);
+    if (asks_last(get) && get->store->local_copies != NULL)
+        local_copy_note_read(get->store, get->bucket, entry);
     bool is_it =
         (get->of_any_key || strcmp(entry->key, get->key) == 0) && (entry->operation == KV_PUT || get->with_markers);
 

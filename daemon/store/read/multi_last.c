@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum link_publish_result multi_last_publish(struct request *request, const struct store *store,
-                                            const struct bucket *handle, const char *body, size_t body_bytes)
+enum connection_publish_result multi_last_publish(struct request *request, const struct store *store,
+                                                  const struct bucket *handle, const char *body, size_t body_bytes)
 {
     char subject[sizeof(store->jetstream.prefix) + KV_STREAM_BYTES + 16];
 

@@ -14,8 +14,8 @@
 #define MULTI_LAST_KEYS_MAX 1024u
 
 /* Publishes an attempt of such a read; for request_ops.send. */
-enum link_publish_result multi_last_publish(struct request *request, const struct store *store,
-                                            const struct bucket *handle, const char *body, size_t body_bytes);
+enum connection_publish_result multi_last_publish(struct request *request, const struct store *store,
+                                                  const struct bucket *handle, const char *body, size_t body_bytes);
 
 /* The JSON of such a read, for the caller to free; NULL when memory ran out. options: members, each with a comma behind
  * it. */

@@ -1,8 +1,8 @@
 #include "daemon/store/read/scan.h"
 
 #include "daemon/base/block.h"
-#include "daemon/store/read/get.h"
 #include "daemon/store/follow/local_copy.h"
+#include "daemon/store/read/get.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +57,7 @@ static enum consumer_verdict take_history_message(void *arg, struct message *mes
     if (!kv_read_entry(message, message->subject, history->handle->prefix, delivery->stream_sequence,
                        delivery->created_us, &entry))
         return CONSUMER_MORE;
-    replica_note_revision(history->store, history->bucket, history->key, entry.revision, false);
+    local_copy_note_revision(history->store, history->bucket, history->key, entry.revision, false);
     history->bytes += entry.value_bytes;
     if (history->bytes > history->bytes_max) {
         error_set(&history->error, ERROR_TOO_LARGE,
@@ -337,7 +337,7 @@ static enum consumer_verdict take_key_message(void *arg, struct message *message
     if (!kv_read_entry(message, message->subject, keys->handle->prefix, delivery->stream_sequence, delivery->created_us,
                        &entry))
         return CONSUMER_MORE;
-    replica_note_revision(keys->store, keys->bucket, entry.key, entry.revision, false);
+    local_copy_note_revision(keys->store, keys->bucket, entry.key, entry.revision, false);
     if (entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
         return CONSUMER_MORE;
     return add_key(keys, entry.key) ? CONSUMER_MORE : CONSUMER_ENOUGH;

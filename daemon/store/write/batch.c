@@ -128,11 +128,11 @@ static size_t add_batch_headers(const struct batch *batch, size_t index, struct 
     return count;
 }
 
-static enum link_publish_result send_copy(struct batch *batch, unsigned attempt)
+static enum connection_publish_result send_copy(struct batch *batch, unsigned attempt)
 {
     struct request *request = &batch->request;
     struct outcome_stream stream = bucket_stream(batch->store, batch->bucket);
-    struct link *link = batch->store->link;
+    struct connection *connection = batch->store->connection;
     struct batch_texts texts;
 
     /* A batch that was begun and not finished must not be taken for this one. */
@@ -141,24 +141,24 @@ static enum link_publish_result send_copy(struct batch *batch, unsigned attempt)
         const struct batch_message *message = &batch->messages[i];
         const struct operation *operation = message->operation;
         size_t headers = add_batch_headers(batch, i, &texts);
-        enum link_publish_result result;
+        enum connection_publish_result result;
 
         ledger_note_ttl(batch->bucket->ledger, operation->ttl_s);
         if (i + 1 == batch->count || batch->asks_each)
             result = request_publish(request, message->message.subject, message->message.headers, headers,
                                      operation->value, operation->value_bytes);
         else
-            result = link_publish(link, message->message.subject, NULL, message->message.headers, headers,
-                                  operation->value, operation->value_bytes);
+            result = connection_publish(connection, message->message.subject, NULL, message->message.headers, headers,
+                                        operation->value, operation->value_bytes);
         if (result != LINK_PUBLISHED)
             return result; /* without its last message it is nothing */
     }
     batch->copy_attempt = attempt;
-    outcome_sent(&batch->outcome, store_boot_ms(), link_number(link), &stream);
+    outcome_sent(&batch->outcome, store_boot_ms(), connection_number(connection), &stream);
     return LINK_PUBLISHED;
 }
 
-static enum link_publish_result send_batch(struct request *request, unsigned attempt)
+static enum connection_publish_result send_batch(struct request *request, unsigned attempt)
 {
     struct batch *batch = batch_of(request);
     enum outcome_step step = inquiry_step(batch->store, &batch->outcome);
@@ -430,7 +430,7 @@ void batch_start(struct store *store, struct batch *batch)
     batch->copy_attempt = 0;
     memset(&batch->outcome, 0, sizeof(batch->outcome));
     batch->outcome.is_batch = batch->count > 1;
-    batch->request.limit = group_batches_limit(batch->bucket->group);
+    batch->request.limit = group_commit_batches_limit(batch->bucket->group);
     batch->request.weight = BATCH_WEIGHT(batch->count);
     batch->request.owner = batch->owner;
     store_make_write_id(store, batch->id);

@@ -9,10 +9,10 @@
 #define DAEMON_STORE_BATCH_H
 
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/store.h"
 #include "daemon/store/write/inquiry.h"
 #include "daemon/store/write/ledger.h"
 #include "daemon/store/write/operation.h"
-#include "daemon/store/store.h"
 
 /* The server's limit (ADR-50). */
 #define BATCH_MESSAGES_MAX 1000u

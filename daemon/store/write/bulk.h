@@ -9,8 +9,8 @@
 
 #include "daemon/base/arena.h"
 #include "daemon/base/key_index.h"
-#include "daemon/store/write/operation.h"
 #include "daemon/store/read/get.h"
+#include "daemon/store/write/operation.h"
 #include "daemon/store/write/write.h"
 
 /* --- Writes --- */

@@ -30,12 +30,12 @@
 /* How long a batch waits at most for writes that are about to come, and which share of the usual company is enough. */
 #define GATHER_MS      2u
 #define GATHERED_SHARE 0.9
-struct group {
+struct group_commit {
     struct store *store;
     struct request_limit writes, batches;
     unsigned references;
-    struct group *next_dirty;
-    struct group *next_gathering;
+    struct group_commit *next_dirty;
+    struct group_commit *next_gathering;
     bool is_dirty;
     bool cannot_batch; /* the server has said so */
     bool is_gathering; /* writes wait for the others that are about to come */
@@ -50,18 +50,18 @@ struct group {
     uint64_t conditions_alone_until_ms;
 };
 
-struct group_batch {
+struct group_commit_batch {
     struct batch batch;
-    struct group *group;
+    struct group_commit *group;
     struct write *writes[BATCH_MESSAGES_MAX];
     struct batch_message messages[BATCH_MESSAGES_MAX];
 };
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-struct group *group_new(struct store *store)
+struct group_commit *group_commit_new(struct store *store)
 {
-    struct group *group = calloc(1, sizeof(*group));
+    struct group_commit *group = calloc(1, sizeof(*group));
 
     if (group == NULL)
         return NULL;
@@ -72,23 +72,23 @@ struct group *group_new(struct store *store)
     return group;
 }
 
-struct request_limit *group_writes_limit(struct group *group)
+struct request_limit *group_commit_writes_limit(struct group_commit *group)
 {
     return &group->writes;
 }
 
-struct request_limit *group_batches_limit(struct group *group)
+struct request_limit *group_commit_batches_limit(struct group_commit *group)
 {
     return &group->batches;
 }
 
-struct group *group_retain(struct group *group)
+struct group_commit *group_commit_retain(struct group_commit *group)
 {
     group->references++;
     return group;
 }
 
-static void mark_dirty(struct group *group);
+static void mark_dirty(struct group_commit *group);
 
 /* The moment is over for all groups that gather: one that began late in it gathers less. */
 static void on_gathered(uv_timer_t *timer)
@@ -96,26 +96,26 @@ static void on_gathered(uv_timer_t *timer)
     struct store *store = timer->data;
 
     while (store->gathering_groups != NULL) {
-        struct group *group = store->gathering_groups;
+        struct group_commit *group = store->gathering_groups;
         store->gathering_groups = group->next_gathering;
         group->is_listed = false;
         group->has_gathered = group->is_gathering;
         group->is_gathering = false;
         mark_dirty(group);
-        group_release(group);
+        group_commit_release(group);
     }
 }
 
-static void mark_dirty(struct group *group)
+static void mark_dirty(struct group_commit *group)
 {
     if (group->is_dirty)
         return;
     group->is_dirty = true;
     group->next_dirty = group->store->dirty_groups;
-    group->store->dirty_groups = group_retain(group);
+    group->store->dirty_groups = group_commit_retain(group);
 }
 
-void group_release(struct group *group)
+void group_commit_release(struct group_commit *group)
 {
     if (group != NULL && --group->references == 0)
         free(group);
@@ -124,7 +124,7 @@ void group_release(struct group *group)
 /* --- Deciding -------------------------------------------------------------------------------------- */
 
 /* How many writes must wait for a batch; SIZE_MAX: there is none. Without syncs nothing is won by one. */
-static size_t batch_min(const struct group *group)
+static size_t batch_min(const struct group_commit *group)
 {
     const struct conf *conf = group->store->conf;
     bool is_synced = conf->nats.mode == CONF_NATS_EMBEDDED && conf->nats.sync_always;
@@ -136,7 +136,7 @@ static size_t batch_min(const struct group *group)
     return is_synced ? BATCH_MIN : SIZE_MAX;
 }
 
-static void note_concurrency(struct group *group)
+static void note_concurrency(struct group_commit *group)
 {
     double now = (double)(group->waiting_count + group->alone + group->in_batch);
 
@@ -147,17 +147,17 @@ static void note_concurrency(struct group *group)
 
 static void on_waited_too_long(struct timer *timer);
 
-static void take_from_queue(struct group *group, struct write *write)
+static void take_from_queue(struct group_commit *group, struct write *write)
 {
     DL_DELETE2(group->waiting, write, previous_in_group, next_in_group);
     group->waiting_count--;
-    timer_stop(group->store->timers, &write->group_timer);
+    timer_stop(group->store->timers, &write->group_commit_timer);
 }
 
 static void on_waited_too_long(struct timer *timer)
 {
-    struct write *write = (struct write *)((char *)timer - offsetof(struct write, group_timer));
-    struct group *group = write->group;
+    struct write *write = (struct write *)((char *)timer - offsetof(struct write, group_commit_timer));
+    struct group_commit *group = write->group;
     struct error error;
 
     take_from_queue(group, write);
@@ -166,17 +166,17 @@ static void on_waited_too_long(struct timer *timer)
               "the writes before this one were not answered in time; nothing was written");
     error.outcome = ERROR_OUTCOME_NONE;
     write_finish(write, 0, &error);
-    group_release(group);
+    group_commit_release(group);
 }
 
-static void send_alone(struct group *group, struct write *write)
+static void send_alone(struct group_commit *group, struct write *write)
 {
     group->alone++;
     write_send_alone(write);
 }
 
 /* As far as a slice of the turn goes; the group comes again for the rest. */
-static void send_all_alone(struct group *group)
+static void send_all_alone(struct group_commit *group)
 {
     while (group->waiting != NULL) {
         struct write *write = group->waiting;
@@ -191,15 +191,15 @@ static void send_all_alone(struct group *group)
 
 static void on_batch_done(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error)
 {
-    struct group_batch *batch = arg;
-    struct group *group = batch->group;
+    struct group_commit_batch *batch = arg;
+    struct group_commit *group = batch->group;
     size_t count = batch->batch.count;
     bool is_refused = error != NULL && err_code != 0;
 
     group->in_batch = 0;
     if (is_refused) {
         /* Nothing was written. One of them is to blame: alone, each gets the answer that is its own. */
-        group->store->group_stats.failed++;
+        group->store->group_commit_stats.failed++;
         group->conditions_alone_until_ms = uv_now(group->store->loop) + CONDITION_PAUSE_MS;
         if (err_code == JETSTREAM_ATOMIC_DISABLED)
             group->cannot_batch = true;
@@ -213,16 +213,16 @@ static void on_batch_done(void *arg, uint64_t first_sequence, unsigned err_code,
         write->group = NULL;
         write->is_in_batch = false;
         write_finish(write, error == NULL ? first_sequence + i : 0, error);
-        group_release(group);
+        group_commit_release(group);
     }
     bucket_release(batch->batch.bucket);
     mark_dirty(group);
     free(batch);
-    group_release(group);
+    group_commit_release(group);
 }
 
 /* Whether the batch has a message for the key already: no condition and no roll-up may come after it. */
-static bool batch_has_key(const struct group_batch *batch, const char *key)
+static bool batch_has_key(const struct group_commit_batch *batch, const char *key)
 {
     for (size_t i = 0; i < batch->batch.count; i++) {
         if (strcmp(batch->messages[i].operation->key, key) == 0)
@@ -232,7 +232,8 @@ static bool batch_has_key(const struct group_batch *batch, const char *key)
 }
 
 /* Whether the write may join what the batch has by now. */
-static bool fits(const struct group *group, const struct group_batch *batch, const struct write *write, size_t bytes)
+static bool fits(const struct group_commit *group, const struct group_commit_batch *batch, const struct write *write,
+                 size_t bytes)
 {
     uint64_t now_ms = uv_now(group->store->loop);
     bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
@@ -251,7 +252,7 @@ static bool fits(const struct group *group, const struct group_batch *batch, con
            write->deadline_ms <= first_ms + DEADLINE_SPREAD_MS && write->deadline_ms + DEADLINE_SPREAD_MS >= first_ms;
 }
 
-static void add_to_batch(struct group_batch *batch, struct write *write)
+static void add_to_batch(struct group_commit_batch *batch, struct write *write)
 {
     struct batch_message *message = &batch->messages[batch->batch.count];
 
@@ -266,10 +267,10 @@ static void add_to_batch(struct group_batch *batch, struct write *write)
         batch->batch.deadline_ms = write->deadline_ms;
 }
 
-static void send_batch(struct group *group)
+static void send_batch(struct group_commit *group)
 {
     struct store *store = group->store;
-    struct group_batch *batch = malloc(sizeof(*batch));
+    struct group_commit_batch *batch = malloc(sizeof(*batch));
     size_t bytes = 0;
 
     if (batch == NULL) {
@@ -300,10 +301,10 @@ static void send_batch(struct group *group)
     batch->batch.done = on_batch_done;
     batch->batch.arg = batch;
     group->in_batch = batch->batch.count;
-    store->group_stats.batches++;
-    store->group_stats.grouped += batch->batch.count;
-    metrics_note(&store->group_stats.sizes, batch->batch.count);
-    group_retain(group);
+    store->group_commit_stats.batches++;
+    store->group_commit_stats.grouped += batch->batch.count;
+    metrics_note(&store->group_commit_stats.sizes, batch->batch.count);
+    group_commit_retain(group);
     batch_start(store, &batch->batch);
 }
 
@@ -311,7 +312,7 @@ static void send_batch(struct group *group)
  * Whether a batch waits a moment for those who were answered just now and are about to write again: two half-full
  * batches take nearly twice the time of a full one.
  */
-static bool gathers_more(struct group *group)
+static bool gathers_more(struct group_commit *group)
 {
     struct store *store = group->store;
 
@@ -325,7 +326,7 @@ static bool gathers_more(struct group *group)
     if (!group->is_listed) {
         group->is_listed = true;
         group->next_gathering = store->gathering_groups;
-        store->gathering_groups = group_retain(group);
+        store->gathering_groups = group_commit_retain(group);
         if (!uv_is_active((uv_handle_t *)&store->gather_timer))
             uv_timer_start(&store->gather_timer, on_gathered, GATHER_MS, 0);
     }
@@ -338,7 +339,7 @@ static bool gathers_more(struct group *group)
  * write again do not go singly, before the others (256 clients: 0.98 to 1.07 in place of 0.74 to 0.90 of group_commit:
  * on).
  */
-static void flush_group(struct group *group)
+static void flush_group(struct group_commit *group)
 {
     size_t min = batch_min(group);
 
@@ -355,26 +356,26 @@ static void flush_group(struct group *group)
         send_all_alone(group);
 }
 
-void group_init_all(struct store *store)
+void group_commit_init_all(struct store *store)
 {
     uv_timer_init(store->loop, &store->gather_timer);
     store->gather_timer.data = store;
 }
 
-void group_close_all(struct store *store)
+void group_commit_close_all(struct store *store)
 {
     uv_close((uv_handle_t *)&store->gather_timer, NULL);
 }
 
 static bool run_flushing(struct job *job)
 {
-    group_flush_all((struct store *)((char *)job - offsetof(struct store, group_flushing)));
+    group_commit_flush_all((struct store *)((char *)job - offsetof(struct store, group_commit_flushing)));
     return false;
 }
 
-void group_flush_all(struct store *store)
+void group_commit_flush_all(struct store *store)
 {
-    struct group *dirty = store->dirty_groups, *group;
+    struct group_commit *dirty = store->dirty_groups, *group;
 
     if (dirty == NULL)
         return;
@@ -384,54 +385,54 @@ void group_flush_all(struct store *store)
         dirty = group->next_dirty;
         group->is_dirty = false;
         flush_group(group);
-        group_release(group);
+        group_commit_release(group);
     }
     /* Those that have more to send go on in the next turn, which then follows at once. */
     if (store->dirty_groups != NULL)
-        jobs_add(store->jobs, &store->group_flushing, run_flushing);
+        jobs_add(store->jobs, &store->group_commit_flushing, run_flushing);
 }
 
-void group_submit(struct write *write)
+void group_commit_submit(struct write *write)
 {
     struct store *store = write->store;
-    struct group *group = write->handle->group;
+    struct group_commit *group = write->handle->group;
 
     if (!write->handle->allows_atomic) {
         write_send_alone(write);
         return;
     }
-    write->group = group_retain(group);
+    write->group = group_commit_retain(group);
     if (group->waiting == NULL && group->in_batch == 0 && batch_min(group) == SIZE_MAX) {
         send_alone(group, write);
         return;
     }
     DL_APPEND2(group->waiting, write, previous_in_group, next_in_group);
     group->waiting_count++;
-    timer_start(store->timers, &write->group_timer, write->deadline_ms, on_waited_too_long);
+    timer_start(store->timers, &write->group_commit_timer, write->deadline_ms, on_waited_too_long);
     mark_dirty(group);
 }
 
-void group_cancel(struct write *write)
+void group_commit_cancel(struct write *write)
 {
-    struct group *group = write->group;
+    struct group_commit *group = write->group;
 
     write->group = NULL;
     /* A batch under way reads the writes' memory. Nobody drops a call before its write has an outcome. */
     assert(!write->is_in_batch);
-    if (timer_is_set(&write->group_timer))
+    if (timer_is_set(&write->group_commit_timer))
         take_from_queue(group, write);
     else
         group->alone--;
     mark_dirty(group);
-    group_release(group);
+    group_commit_release(group);
 }
 
-void group_write_ended(struct write *write)
+void group_commit_write_ended(struct write *write)
 {
-    struct group *group = write->group;
+    struct group_commit *group = write->group;
 
     write->group = NULL;
     group->alone--;
     mark_dirty(group);
-    group_release(group);
+    group_commit_release(group);
 }

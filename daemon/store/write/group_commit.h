@@ -13,31 +13,31 @@
 #include "daemon/store/write/write.h"
 
 /* A group for the writes of one bucket; NULL when memory ran out. Handles of the same bucket share it. */
-struct group *group_new(struct store *store);
-struct group *group_retain(struct group *group);
-void group_release(struct group *group);
+struct group_commit *group_commit_new(struct store *store);
+struct group_commit *group_commit_retain(struct group_commit *group);
+void group_commit_release(struct group_commit *group);
 
 /*
  * The limits of the bucket's single writes and atomic batches in flight. Limits are per bucket: a bucket without a
  * leader must not use up those of other buckets.
  */
-struct request_limit *group_writes_limit(struct group *group);
-struct request_limit *group_batches_limit(struct group *group);
+struct request_limit *group_commit_writes_limit(struct group_commit *group);
+struct request_limit *group_commit_batches_limit(struct group_commit *group);
 
 /* Sends the write, now or in company soon: write_send_alone or write_finish is called. */
-void group_submit(struct write *write);
+void group_commit_submit(struct write *write);
 
 /* A write that was sent alone is over. */
-void group_write_ended(struct write *write);
+void group_commit_write_ended(struct write *write);
 
 /* A write that was submitted is cancelled: nobody is called back. */
-void group_cancel(struct write *write);
+void group_commit_cancel(struct write *write);
 
 /* Of the store: before the first group and after the last write. */
-void group_init_all(struct store *store);
-void group_close_all(struct store *store);
+void group_commit_init_all(struct store *store);
+void group_commit_close_all(struct store *store);
 
 /* At the end of each turn: sends what was gathered. */
-void group_flush_all(struct store *store);
+void group_commit_flush_all(struct store *store);
 
 #endif

@@ -1,7 +1,7 @@
 #include "daemon/store/write/inquiry.h"
 
-#include "daemon/store/write/ledger.h"
 #include "daemon/store/read/get.h"
+#include "daemon/store/write/ledger.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ struct inquiry {
 
 enum outcome_step inquiry_step(const struct store *store, const struct outcome *outcome)
 {
-    return outcome_next(outcome, link_earlier_are_closed(store->link, outcome->connection));
+    return outcome_next(outcome, connection_earlier_are_closed(store->connection, outcome->connection));
 }
 
 enum outcome_step inquiry_prepare(const struct store *store, struct outcome *outcome, const struct request *request)
@@ -37,7 +37,7 @@ enum outcome_step inquiry_prepare(const struct store *store, struct outcome *out
     return inquiry_step(store, outcome);
 }
 
-enum link_publish_result inquiry_ask(struct request *request, const char *subject, const char *id)
+enum connection_publish_result inquiry_ask(struct request *request, const char *subject, const char *id)
 {
     const struct message_header headers[] = {{KV_HEADER_MSG_ID, id}, {KV_HEADER_ROLLUP, "none"}};
 

@@ -31,7 +31,7 @@ enum outcome_step inquiry_step(const struct store *store, const struct outcome *
 enum outcome_step inquiry_prepare(const struct store *store, struct outcome *outcome, const struct request *request);
 
 /* Publishes the question for an id, as an attempt of the request; subject: of the message that has the id. */
-enum link_publish_result inquiry_ask(struct request *request, const char *subject, const char *id);
+enum connection_publish_result inquiry_ask(struct request *request, const char *subject, const char *id);
 
 /* Takes the answer to that. False: it heals by itself, the reason is noted in the request, and it is asked again. */
 bool inquiry_take_answer(const struct store *store, const struct bucket *bucket, struct outcome *outcome,

@@ -19,7 +19,7 @@ static size_t header_bytes(const struct operation *operation)
 bool operation_check(const struct operation *operation, struct store *store, const struct bucket *bucket,
                      size_t *admitted_bytes, struct error *error)
 {
-    size_t max_payload = link_get_status(store->link)->max_payload_bytes;
+    size_t max_payload = connection_get_status(store->connection)->max_payload_bytes;
 
     if (bucket->max_value_size >= 0 && operation->value_bytes > (size_t)bucket->max_value_size) {
         error_set(error, ERROR_TOO_LARGE,

@@ -69,7 +69,7 @@ struct outcome {
 
 #define OUTCOME_MANY 2u
 
-/* What comes next. are_closed: link_earlier_are_closed, from the first copy's connection on. */
+/* What comes next. are_closed: connection_earlier_are_closed, from the first copy's connection on. */
 enum outcome_step outcome_next(const struct outcome *outcome, bool are_closed);
 
 /*

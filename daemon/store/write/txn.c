@@ -33,12 +33,12 @@ static void finish(struct txn *txn, uint64_t first_revision, const struct error 
     arena_end_task(&txn->task);
     room_end(txn->store, txn->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
-        replica_note_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
+        local_copy_note_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
         if (txn->operations[i].kind != KV_PUT)
             compact_schedule_note_delete(txn->store, handle);
     }
     if (error != NULL && error->has_revision && error->key != NULL)
-        replica_note_revision(txn->store, txn->bucket, error->key, error->revision, false);
+        local_copy_note_revision(txn->store, txn->bucket, error->key, error->revision, false);
     txn->done(txn->arg, first_revision, error);
     if (handle != NULL)
         bucket_release(handle);

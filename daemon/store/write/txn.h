@@ -14,9 +14,9 @@
 
 #include "daemon/base/arena.h"
 #include "daemon/base/key_index.h"
+#include "daemon/store/read/get.h"
 #include "daemon/store/write/batch.h"
 #include "daemon/store/write/operation.h"
-#include "daemon/store/read/get.h"
 
 /*
  * More checks than that cannot be committed in the time of a call: those that no message of the batch can carry are

@@ -2,8 +2,8 @@
 
 #include "daemon/base/backoff.h"
 #include "daemon/store/compact/schedule.h"
-#include "daemon/store/write/group_commit.h"
 #include "daemon/store/follow/local_copy.h"
+#include "daemon/store/write/group_commit.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,9 +33,9 @@ static void note_revision(const struct write *write, uint64_t revision, bool is_
 {
     const struct bucket *handle = write->handle;
 
-    replica_note_revision(write->store, write->bucket, write->operation.key, revision, is_done);
+    local_copy_note_revision(write->store, write->bucket, write->operation.key, revision, is_done);
     if (handle != NULL && handle->is_mirror)
-        replica_note_revision(write->store, handle->origin, write->operation.key, revision, is_done);
+        local_copy_note_revision(write->store, handle->origin, write->operation.key, revision, is_done);
 }
 
 static void finish(struct write *write, uint64_t revision, const struct error *error)
@@ -52,7 +52,7 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
     arena_end_task(&write->task);
     room_end(write->store, write->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     if (write->group != NULL)
-        group_write_ended(write);
+        group_commit_write_ended(write);
     if (error == NULL) {
         bucket_note_sequence(write->store, handle, revision);
         note_revision(write, revision, true);
@@ -92,12 +92,12 @@ static struct write *write_of(struct request *request)
     return (struct write *)((char *)request - offsetof(struct write, request));
 }
 
-static enum link_publish_result send_copy(struct write *write, unsigned attempt)
+static enum connection_publish_result send_copy(struct write *write, unsigned attempt)
 {
     struct message_header *headers = write->message.headers;
     size_t count = write->message.header_count;
     struct outcome_stream stream = bucket_stream(write->store, write->handle);
-    struct link *link = write->store->link;
+    struct connection *connection = write->store->connection;
     char expected[24]; /* the connection's buffer has a copy */
 
     ledger_note_ttl(write->handle->ledger, write->operation.ttl_s);
@@ -106,16 +106,16 @@ static enum link_publish_result send_copy(struct write *write, unsigned attempt)
         snprintf(expected, sizeof(expected), "%" PRIu64, write->expected);
         operation_add_header(headers, &count, KV_HEADER_EXPECTED_SUBJECT, expected);
     }
-    enum link_publish_result result = request_publish(&write->request, write->message.subject, headers, count,
-                                                      write->operation.value, write->operation.value_bytes);
+    enum connection_publish_result result = request_publish(&write->request, write->message.subject, headers, count,
+                                                            write->operation.value, write->operation.value_bytes);
     if (result != LINK_PUBLISHED)
         return result;
     write->copy_attempt = attempt;
-    outcome_sent(&write->outcome, store_boot_ms(), link_number(link), &stream);
+    outcome_sent(&write->outcome, store_boot_ms(), connection_number(connection), &stream);
     return result;
 }
 
-static enum link_publish_result send_write(struct request *request, unsigned attempt)
+static enum connection_publish_result send_write(struct request *request, unsigned attempt)
 {
     struct write *write = write_of(request);
 
@@ -426,7 +426,7 @@ static void on_handle_again(void *arg, struct bucket *bucket, const struct error
     }
     /* The place is in a limit of the old handle's group. */
     request_leave_place(&write->request);
-    write->request.limit = group_writes_limit(bucket->group);
+    write->request.limit = group_commit_writes_limit(bucket->group);
     bucket_release(write->handle);
     write->handle = bucket;
     request_resume(&write->request);
@@ -457,7 +457,7 @@ void write_send_alone(struct write *write)
     write->is_expecting = write->operation.condition != OPERATION_ALWAYS;
     write->is_refused = false;
     write->copy_attempt = 0;
-    write->request.limit = group_writes_limit(write->handle->group);
+    write->request.limit = group_commit_writes_limit(write->handle->group);
     write->request.owner = write->arena->owner;
     request_start(&store->requests, &write->request, &write_ops, write->deadline_ms);
 }
@@ -481,7 +481,7 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
         return;
     }
     write->expected = write->operation.revision;
-    group_submit(write);
+    group_commit_submit(write);
 }
 
 /* Nothing of it has left the daemon. */
@@ -500,7 +500,7 @@ static void cancel_write(struct arena_task *task)
     stop(write);
     room_end(write->store, write->admitted_bytes, write->request.was_sent);
     if (write->group != NULL)
-        group_cancel(write);
+        group_commit_cancel(write);
     if (handle != NULL)
         bucket_release(handle);
 }

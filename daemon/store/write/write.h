@@ -11,11 +11,11 @@
 #include "daemon/base/arena.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/read/get.h"
+#include "daemon/store/store.h"
 #include "daemon/store/write/inquiry.h"
 #include "daemon/store/write/ledger.h"
 #include "daemon/store/write/operation.h"
-#include "daemon/store/read/get.h"
-#include "daemon/store/store.h"
 
 /* The revision that was written, or an error (then 0). */
 typedef void write_done_fn(void *arg, uint64_t revision, const struct error *error);
@@ -53,9 +53,9 @@ struct write {
     bool has_failed; /* the server has said error, which leaves open whether the copy was stored */
     char id[STORE_ID_BYTES];
     /* of group */
-    struct group *group; /* NULL: has none, or is through with it */
+    struct group_commit *group; /* NULL: has none, or is through with it */
     struct write *next_in_group, *previous_in_group;
-    struct timer group_timer;
+    struct timer group_commit_timer;
     bool is_in_batch;
 };
 

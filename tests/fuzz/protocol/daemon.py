@@ -63,7 +63,7 @@ class Daemon:
         self.directory.mkdir(parents=True)
         self.configure({})
         environment = {**os.environ, "ASAN_OPTIONS": "handle_abort=1",  # a failed assertion has a stack then
-                       "LSAN_OPTIONS": "suppressions=tests/ground/lsan.suppressions:print_suppressions=0"}
+                       "LSAN_OPTIONS": "suppressions=tests/support/lsan.suppressions:print_suppressions=0"}
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [self.program, "--config", str(self.directory / "kvstored.yaml")], stdin=subprocess.DEVNULL, stdout=log,

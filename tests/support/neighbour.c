@@ -1,4 +1,4 @@
-#include "tests/ground/neighbour.h"
+#include "tests/support/neighbour.h"
 
 #include "client/lib/kvstore.h"
 

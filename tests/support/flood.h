@@ -4,10 +4,10 @@
  * A flood does not wait for answers to be right: whatever the daemon does about it, it goes on. If the daemon ends a
  * session, the flood connects again.
  */
-#ifndef GROUND_FLOOD_H
-#define GROUND_FLOOD_H
+#ifndef SUPPORT_FLOOD_H
+#define SUPPORT_FLOOD_H
 
-#include "tests/ground/attack.h"
+#include "tests/support/attack.h"
 
 #include <msgpack.h>
 #include <stddef.h>

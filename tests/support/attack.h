@@ -5,8 +5,8 @@
  * notices of it. An attack does not mind how the daemon defends itself: its calls may fail, and its sessions may be
  * ended. Then it connects again. Nothing here needs Check.
  */
-#ifndef GROUND_ATTACK_H
-#define GROUND_ATTACK_H
+#ifndef SUPPORT_ATTACK_H
+#define SUPPORT_ATTACK_H
 
 #include <stdint.h>
 

@@ -5,8 +5,8 @@
  * that TLS is required, and then speaks TLS with it. So every test that starts a nats-server, or the proxy in front of
  * one, can be run over TLS. It is a process, which dies with the test that started it.
  */
-#ifndef GROUND_TLS_FRONT_H
-#define GROUND_TLS_FRONT_H
+#ifndef SUPPORT_TLS_FRONT_H
+#define SUPPORT_TLS_FRONT_H
 
 #include <stddef.h>
 

@@ -8,8 +8,8 @@
  * through the macros below. Tests that are added without it are part of every selection: shared_daemon_case adds such a
  * test, which looks at how the daemon of the suite has ended.
  */
-#ifndef GROUND_SELECTION_H
-#define GROUND_SELECTION_H
+#ifndef SUPPORT_SELECTION_H
+#define SUPPORT_SELECTION_H
 
 #include <check.h>
 #include <stddef.h>

@@ -7,8 +7,8 @@
  * or runs out of time. Only processes that were started here are ever signalled, by pid.
  * Everything here may be used from several threads.
  */
-#ifndef GROUND_SCENE_H
-#define GROUND_SCENE_H
+#ifndef SUPPORT_SCENE_H
+#define SUPPORT_SCENE_H
 
 #include <check.h>
 #include <stdbool.h>

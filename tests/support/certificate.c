@@ -1,6 +1,6 @@
-#include "tests/ground/certificate.h"
+#include "tests/support/certificate.h"
 
-#include "tests/ground/scene.h"
+#include "tests/support/scene.h"
 
 void certificate_run_openssl(const char *directory, const char *command)
 {

@@ -1,5 +1,5 @@
 #define SELECTION_IMPLEMENTATION
-#include "tests/ground/selection.h"
+#include "tests/support/selection.h"
 
 #include <fnmatch.h>
 #include <stdbool.h>

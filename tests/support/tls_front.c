@@ -1,7 +1,7 @@
-#include "tests/ground/tls_front.h"
+#include "tests/support/tls_front.h"
 
-#include "tests/ground/certificate.h"
-#include "tests/ground/scene.h"
+#include "tests/support/certificate.h"
+#include "tests/support/scene.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "tests/ground/scene.h"
+#include "tests/support/scene.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -131,7 +131,7 @@ void scene_begin(const char *self, const char *name)
         give_up(self);
     size_t root_length = strlen(root);
     if (strncmp(absolute, root, root_length) != 0 || absolute[root_length] != '/' ||
-        access("tests/ground/scene.h", F_OK) != 0) {
+        access("tests/support/scene.h", F_OK) != 0) {
         fprintf(stderr, "%s: it must be run at the root of the tree that it was built in\n", name);
         exit(EXIT_FAILURE);
     }
@@ -337,7 +337,7 @@ static void become(const struct process *process, char *const *arguments, char *
         setenv("LISTEN_FDS", "1", 1);
         setenv("LISTEN_PID", text, 1);
     }
-    setenv("LSAN_OPTIONS", "suppressions=tests/ground/lsan.suppressions:print_suppressions=0", 0);
+    setenv("LSAN_OPTIONS", "suppressions=tests/support/lsan.suppressions:print_suppressions=0", 0);
     for (; extra != NULL && *extra != NULL; extra++)
         putenv(*extra);
     execvp(arguments[0], arguments);

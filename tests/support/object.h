@@ -5,8 +5,8 @@
  * "['%s', 'color', 'blue']"; what an answer has is found by a path of names and places, as in "nats.features.ttl" or
  * "0.key".
  */
-#ifndef GROUND_OBJECT_H
-#define GROUND_OBJECT_H
+#ifndef SUPPORT_OBJECT_H
+#define SUPPORT_OBJECT_H
 
 #include <msgpack.h>
 #include <stdarg.h>

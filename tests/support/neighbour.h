@@ -5,8 +5,8 @@
  * small bucket every NEIGHBOUR_INTERVAL_MS, on one session from beginning to end, and checks each answer. Nothing here
  * needs Check.
  */
-#ifndef GROUND_NEIGHBOUR_H
-#define GROUND_NEIGHBOUR_H
+#ifndef SUPPORT_NEIGHBOUR_H
+#define SUPPORT_NEIGHBOUR_H
 
 #include <stddef.h>
 

@@ -1,8 +1,8 @@
 /*
  * certificate: certificates for tests, made with the program openssl.
  */
-#ifndef GROUND_CERTIFICATE_H
-#define GROUND_CERTIFICATE_H
+#ifndef SUPPORT_CERTIFICATE_H
+#define SUPPORT_CERTIFICATE_H
 
 /* Runs "openssl COMMAND" in a directory; it must succeed. */
 void certificate_run_openssl(const char *directory, const char *command);

@@ -1,4 +1,4 @@
-#include "tests/ground/flood.h"
+#include "tests/support/flood.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -1,8 +1,8 @@
 /* What the rooms stand on: backoff, timers, latencies, keys of nkeys. */
 #include "daemon/base/backoff.h"
 #include "daemon/base/metrics.h"
-#include "daemon/nats/nkey.h"
 #include "daemon/base/timers.h"
+#include "daemon/nats/nkey.h"
 #include "tests/unit/suites.h"
 
 #include <check.h>
@@ -231,9 +231,9 @@ START_TEST(a_seed_that_was_changed_is_refused)
 }
 END_TEST
 
-Suite *ground_suite(void)
+Suite *support_suite(void)
 {
-    Suite *suite = suite_create("ground");
+    Suite *suite = suite_create("support");
     TCase *backoff = tcase_create("backoff"), *wheel = tcase_create("timers"), *rest = tcase_create("metrics and nkey");
 
     tcase_add_test(backoff, the_backoffs_bound_doubles_up_to_its_maximum);

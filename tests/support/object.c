@@ -1,6 +1,6 @@
-#include "tests/ground/object.h"
+#include "tests/support/object.h"
 
-#include "tests/ground/scene.h"
+#include "tests/support/scene.h"
 
 #include <jansson.h>
 #include <stdio.h>
