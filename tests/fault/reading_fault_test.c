@@ -86,6 +86,44 @@ START_TEST(a_reading_that_is_late_says_how_far_it_came)
 }
 END_TEST
 
+/* A key is deleted after it was delivered, and before the reading has come to the end. */
+static const struct answer *list_while_key_is_deleted(const char *options)
+{
+    struct stage other;
+
+    stage_join(&other, &stage, NULL);
+    proxy_arm(stage.proxy,
+              (struct proxy_fault){
+                  .kind = PROXY_DROP_DELIVERY, .subject = "$KV." BUCKET ".>", .skip = 2000, .then_hold = true});
+    uint32_t id = session_send(stage.session, "kv.keys", "['%s', %s]", BUCKET, options);
+    wait_until(proxy_strikes(stage.proxy) == 1, "the reading");
+    assert_ok(session_call(other.session, "kv.delete", "['%s', 'k0005']", BUCKET));
+    stage_end(&other);
+    proxy_release(stage.proxy);
+    const struct answer *answer = session_wait(stage.session, id);
+    assert_ok(answer);
+    return answer;
+}
+
+START_TEST(a_listing_leaves_out_a_key_whose_deletion_it_has_read)
+{
+    const struct answer *answer = list_while_key_is_deleted("{'timeout': 50}");
+
+    ck_assert_uint_eq(answer->result->via.array.size, KEYS - 1);
+    ck_assert_str_eq(text_at(answer->result, "5"), "k0006");
+}
+END_TEST
+
+START_TEST(a_page_is_full_though_a_key_of_it_was_deleted_while_it_was_read)
+{
+    const struct answer *answer = list_while_key_is_deleted("{'limit': 10, 'after': 'k0000', 'timeout': 50}");
+
+    ck_assert_uint_eq(answer->result->via.array.size, 10);
+    ck_assert_str_eq(text_at(answer->result, "4"), "k0006");
+    ck_assert_str_eq(text_at(answer->result, "9"), "k0011");
+}
+END_TEST
+
 Suite *reading_fault_suite(void)
 {
     Suite *suite = suite_create("reading faults");
@@ -96,6 +134,8 @@ Suite *reading_fault_suite(void)
     tcase_add_test(tests, a_lost_delivery_does_not_begin_a_reading_anew);
     tcase_add_test(tests, another_server_process_begins_a_reading_anew);
     tcase_add_test(tests, a_reading_that_is_late_says_how_far_it_came);
+    tcase_add_test(tests, a_listing_leaves_out_a_key_whose_deletion_it_has_read);
+    tcase_add_test(tests, a_page_is_full_though_a_key_of_it_was_deleted_while_it_was_read);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -252,7 +252,10 @@ void read_keys_finish(struct read_keys *keys, const struct error *error)
 
 static void restart_keys(void *arg)
 {
-    drop_names(arg);
+    struct read_keys *keys = arg;
+
+    drop_names(keys);
+    keys->has_dropped = false;
 }
 
 static void drop_last(struct read_keys *keys)
@@ -263,6 +266,22 @@ static void drop_last(struct read_keys *keys)
     keys->memory_bytes -= name_bytes(name);
     keys->count--;
     free(name);
+    keys->has_dropped = true;
+}
+
+/* A key that was read as present is deleted: its marker is newer, because messages are read in their order. */
+static void remove_key(struct read_keys *keys, const char *key)
+{
+    struct order_place place = order_find(&keys->names, key, false);
+    const char *name = order_next(&keys->names, &place);
+
+    if (name == NULL || strcmp(name, key) != 0)
+        return;
+    order_remove(&keys->names, key);
+    keys->bytes -= packed_bytes(key);
+    keys->memory_bytes -= name_bytes((char *)name);
+    keys->count--;
+    free((char *)name);
 }
 
 static enum order_added keep_key(struct read_keys *keys, const char *key)
@@ -299,8 +318,10 @@ static bool add_key(struct read_keys *keys, const char *key)
 {
     bool is_full = keys->limit > 0 && keys->count >= keys->limit;
 
-    if (is_full && strcmp(key, order_last(&keys->names)) >= 0)
+    if (is_full && strcmp(key, order_last(&keys->names)) >= 0) {
+        keys->has_dropped = true;
         return true;
+    }
     switch (keep_key(keys, key)) {
     case ORDER_ADDED:
         break;
@@ -338,17 +359,44 @@ static enum consumer_verdict take_key_message(void *arg, struct message *message
                        &entry))
         return CONSUMER_MORE;
     local_copy_note_revision(keys->store, keys->bucket, entry.key, entry.revision, false);
-    if (entry.operation != KV_PUT || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
+    if (keys->after != NULL && strcmp(entry.key, keys->after) <= 0)
         return CONSUMER_MORE;
+    if (entry.operation != KV_PUT) {
+        remove_key(keys, entry.key);
+        return CONSUMER_MORE;
+    }
     return add_key(keys, entry.key) ? CONSUMER_MORE : CONSUMER_ENOUGH;
 }
 
+static void start_reading(struct read_keys *keys);
+
 static void end_keys(void *arg, const struct error *error)
 {
-    read_keys_finish(arg, error);
+    struct read_keys *keys = arg;
+    bool is_short = keys->has_dropped && keys->count < keys->limit;
+
+    /* Keys of the page were deleted while it was read. Those that would fill it were dropped before: read again. */
+    if (error == NULL && keys->error.code == ERROR_NONE && is_short)
+        start_reading(keys);
+    else
+        read_keys_finish(keys, error);
 }
 
 static const struct consumer_ops keys_ops = {restart_keys, take_key_message, end_keys};
+
+static void start_reading(struct read_keys *keys)
+{
+    struct consumer_scope scope = {.stream = keys->handle->stream,
+                                   .filters = &keys->subject,
+                                   .filter_count = 1,
+                                   .last_per_subject = true,
+                                   .headers_only = true};
+
+    memset(&keys->reading, 0, sizeof(keys->reading));
+    keys->reading.request.limit = &keys->store->readings;
+    keys->reading.request.owner = keys->arena->owner;
+    consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
+}
 
 static void on_keys_handle(void *arg, struct bucket *bucket, const struct error *error)
 {
@@ -371,14 +419,7 @@ static void on_keys_handle(void *arg, struct bucket *bucket, const struct error 
         read_keys_finish(keys, error);
         return;
     }
-    struct consumer_scope scope = {.stream = bucket->stream,
-                                   .filters = &keys->subject,
-                                   .filter_count = 1,
-                                   .last_per_subject = true,
-                                   .headers_only = true};
-    keys->reading.request.limit = &keys->store->readings;
-    keys->reading.request.owner = keys->arena->owner;
-    consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
+    start_reading(keys);
 }
 
 static void cancel_keys(struct arena_task *task)

@@ -63,6 +63,7 @@ struct read_keys {
     struct consumer_reading reading;
     const char *subject;
     struct order names;
+    bool has_dropped; /* a key was left out because the limit was reached */
     size_t count, bytes;
     size_t memory_bytes; /* that the names take */
     size_t taken_bytes;  /* that take_memory has accounted for */
