@@ -477,7 +477,7 @@ enum kvs_code kvs_bucket_delete(struct kvs *kvs, const char *bucket, const struc
 enum kvs_code kvs_bucket_purge(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options);
 
 struct kvs_compact_options {
-    int64_t older_than_s; /* age of the markers; -1: any; 0: the bucket's marker_ttl, any if it has none */
+    int64_t older_than_s; /* age of the markers; -1: any; 0: the bucket's marker_ttl, or 30 minutes if it has none */
     double timeout_s;
 };
 

@@ -113,6 +113,7 @@ START_TEST(younger_markers_stay)
     put_text(client, bucket, "a", "1");
     delete_key(client, bucket, "a");
     ck_assert_uint_eq(compact(client, bucket, "'older_than': 3600"), 0);
+    ck_assert_uint_eq(compact(client, bucket, ""), 0); /* the default is 30 minutes */
     ck_assert_uint_eq(count_values(client, bucket), 1);
     assert_ok(client_call(client, "bucket.update", "['%s', {'marker_ttl': 3600}]", bucket));
     ck_assert_uint_eq(compact(client, bucket, ""), 0);

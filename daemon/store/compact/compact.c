@@ -655,7 +655,9 @@ static void on_info(void *arg, json_t *answer, unsigned err_code, const struct e
         finish(compact);
         return;
     }
-    int64_t age_s = compact->older_than_s >= 0 ? compact->older_than_s : marker_ttl_s;
+    int64_t age_s = compact->older_than_s;
+    if (age_s < 0)
+        age_s = marker_ttl_s > 0 ? marker_ttl_s : COMPACT_DEFAULT_AGE_S;
     compact->cutoff_us = store_now_us() - age_s * 1000000;
     compact->last = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "state"), "last_seq"));
     compact->is_in_files =

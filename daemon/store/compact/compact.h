@@ -49,10 +49,13 @@ struct compact_chunk {
     size_t text_bytes, text_capacity;
 };
 
+/* Age in seconds from which markers are removed by default: that of PurgeDeletes in the NATS client libraries. */
+#define COMPACT_DEFAULT_AGE_S 1800
+
 struct compact {
     /* Set by the caller, the rest zeroed; borrowed until done was called. */
     const char *bucket;
-    int64_t older_than_s;  /* 0: of any age; -1: the bucket's marker_ttl, and of any age if it has none */
+    int64_t older_than_s;  /* 0: of any age; -1: the bucket's marker_ttl, or COMPACT_DEFAULT_AGE_S if it has none */
     bool needs_marker_ttl; /* does nothing if the bucket has none */
     uint64_t deadline_ms;
     compact_done_fn *done;
