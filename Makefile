@@ -71,7 +71,7 @@ FAULT := $(SUPPORT) $(wildcard tests/fault/*.c)
 BENCH := $(wildcard tests/bench/*.c) tests/support/attack.c tests/support/flood.c tests/support/neighbour.c
 
 # Its servers and clients are those of the benchmark.
-SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c places.c load.c protocols.c raw.c table.c) \
+SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c servers.c load.c protocols.c raw.c table.c) \
     tests/support/neighbour.c
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))

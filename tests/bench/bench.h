@@ -21,7 +21,7 @@
 #define BENCH_ROUND_S       1.0
 
 /* A nats-server, and a kvstored in front of it; or a kvstored in embedded mode, whose server has no entries here. */
-struct bench_place {
+struct bench_servers {
     const char *name;
     char socket_path[104];
     char url[64];
@@ -41,10 +41,10 @@ struct bench_redis {
 
 struct bench {
     const char *kvstored, *nats_server, *redis_server;
-    struct bench_place ordinary; /* nats-server's defaults */
-    struct bench_place durable;  /* sync_interval: always */
-    struct bench_place embedded; /* the daemon's defaults */
-    struct bench_redis redis;    /* keeps nothing */
+    struct bench_servers ordinary; /* nats-server's defaults */
+    struct bench_servers durable;  /* sync_interval: always */
+    struct bench_servers embedded; /* the daemon's defaults */
+    struct bench_redis redis;      /* keeps nothing */
     struct bench_redis redis_durable;
 };
 
@@ -74,27 +74,27 @@ bench_row_fn embedded_redis_per_s, embedded_redis_pipelined_per_s, cached_many_p
 bench_row_fn neighbour_unfinished_ms, neighbour_unread_ms, neighbour_leaving_ms, neighbour_bulk_put_ms,
     neighbour_bulk_get_ms, neighbour_transactions_ms, neighbour_json_ms, neighbour_watch_churn_ms;
 
-/* --- places.c: the servers. All files are in the working directory, which is the benchmark's own. ------ */
+/* --- servers.c: the servers. All files are in the working directory, which is the benchmark's own. ------ */
 
 /* Starts everything; the bucket is there afterwards. */
 void bench_start(struct bench *bench);
 void bench_stop(struct bench *bench);
 
 /* A server with TLS, which is ordinary otherwise, and a daemon. Starts them at the first call. */
-const struct bench_place *bench_start_encrypted(const struct bench *bench);
+const struct bench_servers *bench_start_encrypted(const struct bench *bench);
 
-/* A server, and a daemon of that name in front of it. place->name is set. The bucket is there afterwards. */
-void bench_start_external(const struct bench *bench, struct bench_place *place, const char *daemon_name);
+/* A server, and a daemon of that name in front of it. servers->name is set. The bucket is there afterwards. */
+void bench_start_external(const struct bench *bench, struct bench_servers *servers, const char *daemon_name);
 
 /* A daemon with a server of its own; group_commit: NULL for the default. Its bucket is there afterwards. */
-void bench_start_embedded(const struct bench *bench, struct bench_place *place, const char *name,
+void bench_start_embedded(const struct bench *bench, struct bench_servers *servers, const char *name,
                           const char *group_commit);
 
-/* One more daemon in front of a place's server, and one more Redis, under a name of their own. */
-void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name);
+/* One more daemon in front of the same server, and one more Redis, each under a name of its own. */
+void bench_start_daemon(const struct bench *bench, struct bench_servers *servers, const char *name);
 
 /* Starts a daemon that has ended, with the configuration that it had. */
-void bench_restart_daemon(const struct bench *bench, struct bench_place *place, const char *name);
+void bench_restart_daemon(const struct bench *bench, struct bench_servers *servers, const char *name);
 void bench_start_redis(const struct bench *bench, struct bench_redis *redis, const char *name, bool is_durable);
 
 /* --- process.c ----------------------------------------------------------------------------------------- */
@@ -122,7 +122,7 @@ double bench_waits(pid_t pid);
 struct bench_client {
     unsigned number;
     const struct bench *bench;
-    const struct bench_place *place;
+    const struct bench_servers *servers;
     bool is_ours;
     void *context; /* of the row */
     double result; /* of bench_alone */

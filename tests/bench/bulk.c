@@ -63,7 +63,7 @@ static void run_ours(struct bench_client *client, enum bulk_work work)
 {
     static struct keys keys;
     struct kvs_error error;
-    struct kvs *kvs = kvs_connect(client->place->socket_path, NULL, &error);
+    struct kvs *kvs = kvs_connect(client->servers->socket_path, NULL, &error);
     double begin_s, spent_s = 0;
     unsigned calls = 0;
 
@@ -98,7 +98,7 @@ static void run_peer(struct bench_client *client, bool is_put)
     kvStore *store = NULL;
     unsigned calls = 0;
 
-    if (natsConnection_ConnectTo(&connection, client->place->url) != NATS_OK ||
+    if (natsConnection_ConnectTo(&connection, client->servers->url) != NATS_OK ||
         natsConnection_JetStream(&js, connection, NULL) != NATS_OK || js_KeyValue(&store, js, BENCH_BUCKET) != NATS_OK)
         bench_die("the peer cannot connect");
     make_keys(&keys, 0);
@@ -151,7 +151,7 @@ static void run_bulk_get_new(struct bench_client *client)
 
 static double bulk_per_s(const struct bench *bench, bool is_ours, void (*run)(struct bench_client *client))
 {
-    const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
+    const struct bench_client client = {.bench = bench, .servers = &bench->ordinary, .is_ours = is_ours};
 
     return bench_alone(&client, run);
 }
@@ -168,7 +168,7 @@ double bulk_get_per_s(const struct bench *bench, bool is_ours)
 
 double embedded_bulk_get_per_s(const struct bench *bench, bool is_ours)
 {
-    const struct bench_client client = {.place = is_ours ? &bench->embedded : &bench->ordinary, .is_ours = is_ours};
+    const struct bench_client client = {.servers = is_ours ? &bench->embedded : &bench->ordinary, .is_ours = is_ours};
 
     return bench_alone(&client, run_bulk_get);
 }
@@ -217,8 +217,8 @@ static void check_committed(struct kvs *kvs, unsigned round)
 static void run_txn(struct bench_client *client)
 {
     struct kvs_error error;
-    struct kvs *kvs = kvs_connect(client->place->socket_path, NULL, &error);
-    struct raw_batch *batch = client->is_ours ? NULL : raw_batch_open(client->place->port, OPERATIONS);
+    struct kvs *kvs = kvs_connect(client->servers->socket_path, NULL, &error);
+    struct raw_batch *batch = client->is_ours ? NULL : raw_batch_open(client->servers->port, OPERATIONS);
     double begin_s = bench_now_s();
     unsigned calls = 0;
 
@@ -237,7 +237,7 @@ static void run_txn(struct bench_client *client)
 
 double txn_us(const struct bench *bench, bool is_ours)
 {
-    const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
+    const struct bench_client client = {.bench = bench, .servers = &bench->ordinary, .is_ours = is_ours};
 
     return bench_alone(&client, run_txn);
 }

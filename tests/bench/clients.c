@@ -23,9 +23,9 @@ static void open_side(struct side *side, const struct bench_client *client)
 
     memset(side, 0, sizeof(*side));
     if (client->is_ours) {
-        if ((side->ours = kvs_connect(client->place->socket_path, NULL, &error)) == NULL)
+        if ((side->ours = kvs_connect(client->servers->socket_path, NULL, &error)) == NULL)
             bench_die("%s", error.message);
-    } else if (natsConnection_ConnectTo(&side->connection, client->place->url) != NATS_OK ||
+    } else if (natsConnection_ConnectTo(&side->connection, client->servers->url) != NATS_OK ||
                natsConnection_JetStream(&side->js, side->connection, NULL) != NATS_OK ||
                js_KeyValue(&side->peer, side->js, BENCH_BUCKET) != NATS_OK) {
         bench_die("the peer cannot connect");
@@ -111,14 +111,14 @@ static void run_one_get(struct bench_client *client)
 
 double one_put_us(const struct bench *bench, bool is_ours)
 {
-    const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
+    const struct bench_client client = {.bench = bench, .servers = &bench->ordinary, .is_ours = is_ours};
 
     return bench_alone(&client, run_one_put);
 }
 
 double one_get_us(const struct bench *bench, bool is_ours)
 {
-    const struct bench_client client = {.bench = bench, .place = &bench->ordinary, .is_ours = is_ours};
+    const struct bench_client client = {.bench = bench, .servers = &bench->ordinary, .is_ours = is_ours};
 
     return bench_alone(&client, run_one_get);
 }
@@ -156,10 +156,10 @@ static void run_many_puts(struct bench_client *client)
     run_many(client, true);
 }
 
-static double together_per_s(const struct bench_place *place, bool is_ours, unsigned count,
+static double together_per_s(const struct bench_servers *servers, bool is_ours, unsigned count,
                              void (*run)(struct bench_client *client))
 {
-    const struct bench_client client = {.place = place, .is_ours = is_ours};
+    const struct bench_client client = {.servers = servers, .is_ours = is_ours};
 
     return bench_together(&client, count, run);
 }
@@ -178,7 +178,7 @@ double durable_clients_per_s(const struct bench *bench, bool is_ours)
 
 double embedded_get_us(const struct bench *bench, bool is_ours)
 {
-    const struct bench_client client = {.place = is_ours ? &bench->embedded : &bench->ordinary, .is_ours = is_ours};
+    const struct bench_client client = {.servers = is_ours ? &bench->embedded : &bench->ordinary, .is_ours = is_ours};
 
     return bench_alone(&client, run_one_get);
 }
@@ -194,14 +194,14 @@ double embedded_both_per_s(const struct bench *bench, bool is_ours)
 }
 
 /* Two more daemons, which differ from bench->embedded in this setting. */
-static const struct bench_place *place_with(const struct bench *bench, bool is_on)
+static const struct bench_servers *place_with(const struct bench *bench, bool is_on)
 {
-    static struct bench_place on, off;
-    struct bench_place *place = is_on ? &on : &off;
+    static struct bench_servers on, off;
+    struct bench_servers *servers = is_on ? &on : &off;
 
-    if (place->daemon == 0)
-        bench_start_embedded(bench, place, is_on ? "embedded-on" : "embedded-off", is_on ? "on" : "off");
-    return place;
+    if (servers->daemon == 0)
+        bench_start_embedded(bench, servers, is_on ? "embedded-on" : "embedded-off", is_on ? "on" : "off");
+    return servers;
 }
 
 static double auto_per_s(const struct bench *bench, bool is_ours, unsigned count)

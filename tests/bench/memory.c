@@ -11,7 +11,7 @@
 
 /* A server of its own for each round: what earlier rows have left behind does not count. */
 struct fresh {
-    struct bench_place place;
+    struct bench_servers servers;
     struct bench_redis redis;
     const char *socket_path;
     pid_t pid;
@@ -26,10 +26,10 @@ static void start(const struct bench *bench, bool is_ours, struct fresh *fresh)
     snprintf(name, sizeof(name), "fresh-%u", ++number);
     memset(fresh, 0, sizeof(*fresh));
     if (is_ours) {
-        fresh->place = bench->ordinary;
-        bench_start_daemon(bench, &fresh->place, name);
-        fresh->socket_path = fresh->place.socket_path;
-        fresh->pid = fresh->place.daemon;
+        fresh->servers = bench->ordinary;
+        bench_start_daemon(bench, &fresh->servers, name);
+        fresh->socket_path = fresh->servers.socket_path;
+        fresh->pid = fresh->servers.daemon;
         fresh->protocol = &load_kvstored;
     } else {
         bench_start_redis(bench, &fresh->redis, name, false);

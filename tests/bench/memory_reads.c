@@ -23,7 +23,7 @@
 static void run_count(struct bench_client *client)
 {
     struct kvs_error error;
-    struct kvs *kvs = kvs_connect(client->place->socket_path, NULL, &error);
+    struct kvs *kvs = kvs_connect(client->servers->socket_path, NULL, &error);
     struct kvs_value *stats = NULL;
 
     if (kvs == NULL || kvs_daemon_stats(kvs, NULL, &stats) != KVS_OK)
@@ -33,15 +33,15 @@ static void run_count(struct bench_client *client)
     kvs_close(kvs);
 }
 
-static double cache_count(const struct bench_place *place, const char *member)
+static double cache_count(const struct bench_servers *servers, const char *member)
 {
-    const struct bench_client client = {.place = place, .context = (void *)member};
+    const struct bench_client client = {.servers = servers, .context = (void *)member};
 
     return bench_alone(&client, run_count);
 }
 
 /* Reads all keys until they come from memory. */
-static void warm(const struct bench_place *place, const struct load *load)
+static void warm(const struct bench_servers *servers, const struct load *load)
 {
     struct load once = *load;
     double give_up_s = bench_now_s() + WARM_S, before, hits;
@@ -49,9 +49,9 @@ static void warm(const struct bench_place *place, const struct load *load)
     once.has_total = true;
     once.total = load->keys;
     do {
-        before = cache_count(place, "hits");
+        before = cache_count(servers, "hits");
         load_per_s(&once);
-        hits = cache_count(place, "hits") - before;
+        hits = cache_count(servers, "hits") - before;
         if (bench_now_s() > give_up_s)
             bench_die("memory does not answer: %.0f hits of %u", hits, load->keys);
     } while (hits < load->keys);
@@ -60,21 +60,21 @@ static void warm(const struct bench_place *place, const struct load *load)
 /* --- Gets --------------------------------------------------------------------------------------------------- */
 
 /* From embedded mode with the default consistency, or from external mode with "cached". */
-static double reads_per_s(const struct bench *bench, const struct bench_place *place, bool is_ours,
+static double reads_per_s(const struct bench *bench, const struct bench_servers *servers, bool is_ours,
                           unsigned connections, unsigned depth)
 {
     const struct load load = {.protocol = is_ours ? &load_kvstored : &load_redis,
-                              .where = is_ours ? place->socket_path : bench->redis.socket_path,
+                              .where = is_ours ? servers->socket_path : bench->redis.socket_path,
                               .operation = LOAD_GET,
                               .prefix = "cached",
                               .connections = connections,
                               .depth = depth,
                               .keys = KEYS,
-                              .is_cached = is_ours && place == &bench->ordinary};
+                              .is_cached = is_ours && servers == &bench->ordinary};
 
     load_fill(&load);
     if (is_ours)
-        warm(place, &load);
+        warm(servers, &load);
     return load_per_s(&load);
 }
 
@@ -99,7 +99,7 @@ double cached_many_per_s(const struct bench *bench, bool is_ours)
 double cached_key_bytes(const struct bench *bench, bool is_ours)
 {
     static unsigned number;
-    struct bench_place place = bench->ordinary;
+    struct bench_servers servers = bench->ordinary;
     struct bench_redis redis = {.server = 0};
     struct load load = {.operation = LOAD_GET, .prefix = "memory", .connections = 1, .depth = 64, .keys = MANY_KEYS};
     const double own_bytes = 12 + BENCH_VALUE_BYTES; /* "memory.12345" */
@@ -112,16 +112,16 @@ double cached_key_bytes(const struct bench *bench, bool is_ours)
         load.protocol = &load_kvstored;
         load.where = bench->ordinary.socket_path;
         load_fill(&load);
-        bench_start_daemon(bench, &place, name);
-        pid = place.daemon;
-        load.where = place.socket_path;
+        bench_start_daemon(bench, &servers, name);
+        pid = servers.daemon;
+        load.where = servers.socket_path;
         load.is_cached = true;
         load_await(&load);
         before_kb = bench_rss_kb(pid);
         /* One key is read: more would take buffers that have nothing to do with the keys. */
         load.keys = 1;
-        warm(&place, &load);
-        keys = cache_count(&place, "keys");
+        warm(&servers, &load);
+        keys = cache_count(&servers, "keys");
         if (keys < MANY_KEYS)
             bench_die("only %.0f keys are in memory", keys);
     } else {

@@ -14,7 +14,7 @@ static void run_neighbour(struct bench_client *client)
 {
     const struct attack_kind *kind = client->context;
     struct attack attack = {
-        .socket_path = client->place->socket_path, .neighbour_bucket = NEIGHBOUR_BUCKET, .seconds = BENCH_ROUND_S};
+        .socket_path = client->servers->socket_path, .neighbour_bucket = NEIGHBOUR_BUCKET, .seconds = BENCH_ROUND_S};
     struct neighbour_report report;
 
     attack_prepare(kind, &attack);
@@ -37,16 +37,17 @@ static void run_neighbour(struct bench_client *client)
 static double measure(const struct bench *bench, bool is_ours, const struct attack_kind *kind)
 {
     static unsigned number;
-    struct bench_place place = bench->ordinary;
-    const struct bench_client client = {.bench = bench, .place = &place, .is_ours = is_ours, .context = (void *)kind};
+    struct bench_servers servers = bench->ordinary;
+    const struct bench_client client = {
+        .bench = bench, .servers = &servers, .is_ours = is_ours, .context = (void *)kind};
     char name[32];
 
     snprintf(name, sizeof(name), "neighbour-%u", ++number);
-    bench_start_daemon(bench, &place, name);
-    const struct load load = {.protocol = &load_kvstored, .where = place.socket_path, .prefix = "first", .keys = 1};
+    bench_start_daemon(bench, &servers, name);
+    const struct load load = {.protocol = &load_kvstored, .where = servers.socket_path, .prefix = "first", .keys = 1};
     load_await(&load);
     double p99_ms = bench_alone(&client, run_neighbour);
-    bench_end(place.daemon);
+    bench_end(servers.daemon);
     return p99_ms;
 }
 

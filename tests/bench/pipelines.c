@@ -5,11 +5,11 @@
 
 static struct load pipeline_of(const struct bench *bench, bool is_ours, enum load_operation operation)
 {
-    const struct bench_place *place = &bench->ordinary;
+    const struct bench_servers *servers = &bench->ordinary;
     struct load load = {.operation = operation, .prefix = "deep", .connections = 1, .depth = 1024, .keys = KEYS};
 
     load.protocol = is_ours ? &load_kvstored : &load_nats;
-    load.where = is_ours ? (const void *)place->socket_path : &place->port;
+    load.where = is_ours ? (const void *)servers->socket_path : &servers->port;
     return load;
 }
 

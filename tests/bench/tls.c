@@ -6,16 +6,16 @@
 static double operation_us(const struct bench *bench, bool is_encrypted, struct load *load,
                            enum load_operation operation)
 {
-    const struct bench_place *encrypted = bench_start_encrypted(bench);
-    const struct bench_place *place = is_encrypted ? encrypted : &bench->ordinary;
+    const struct bench_servers *encrypted = bench_start_encrypted(bench);
+    const struct bench_servers *servers = is_encrypted ? encrypted : &bench->ordinary;
 
     load->protocol = &load_kvstored;
-    load->where = place->socket_path;
+    load->where = servers->socket_path;
     load->prefix = "tls";
     load->keys = 1000;
     load->operation = operation;
     load_fill(load);
-    return load_cost_us(load, place->daemon);
+    return load_cost_us(load, servers->daemon);
 }
 
 double tls_put_us(const struct bench *bench, bool is_ours)

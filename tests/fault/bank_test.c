@@ -14,7 +14,7 @@
 #define ROUNDS        2u
 #define KILLS         6u
 
-static struct stage stage;
+static struct deployment deployment;
 
 enum transfer_fate { TRANSFER_NONE, TRANSFER_DONE, TRANSFER_UNKNOWN };
 
@@ -38,26 +38,26 @@ static bool is_closing_time;
 
 static void open_accounts(void)
 {
-    assert_ok(session_call(stage.session, "bucket.create", "['bank']"));
+    assert_ok(session_call(deployment.session, "bucket.create", "['bank']"));
     for (unsigned i = 0; i < ACCOUNTS; i++)
-        assert_ok(session_call(stage.session, "kv.put", "['bank', 'account.%u', '%d']", i, START_BALANCE));
+        assert_ok(session_call(deployment.session, "kv.put", "['bank', 'account.%u', '%d']", i, START_BALANCE));
 }
 
 static void begin(void)
 {
-    stage_begin(&stage, 1, STAGE_ATTEMPTS(1));
+    deployment_begin(&deployment, 1, DEPLOYMENT_ATTEMPTS(1));
     open_accounts();
 }
 
 static void begin_embedded(void)
 {
-    stage_begin_embedded(&stage, NULL);
+    deployment_begin_embedded(&deployment, NULL);
     open_accounts();
 }
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 /* An outage may fail a call, but must say so. */
@@ -133,7 +133,7 @@ static void transfer(struct teller *teller, struct session *session, unsigned *s
 static void *run_teller(void *arg)
 {
     struct teller *teller = arg;
-    struct session *session = session_open(stage.socket_path);
+    struct session *session = session_open(deployment.socket_path);
     unsigned seed = teller->number + 1;
 
     while (!__atomic_load_n(&is_closing_time, __ATOMIC_RELAXED)) {
@@ -168,7 +168,7 @@ static int sum_of(const struct answer *answer)
 static void *run_auditor(void *arg)
 {
     struct auditor *auditor = arg;
-    struct session *session = session_open(stage.socket_path);
+    struct session *session = session_open(deployment.socket_path);
     const char *keys = all_accounts();
 
     while (!__atomic_load_n(&is_closing_time, __ATOMIC_RELAXED)) {
@@ -207,7 +207,7 @@ static void note_transfer(struct books *books, unsigned teller, unsigned number,
 
 static void read_stream(struct books *books)
 {
-    struct stream_log log = nats_read_log(stage.nats, "bank");
+    struct stream_log log = nats_read_log(deployment.nats, "bank");
     unsigned teller, number;
 
     for (size_t i = 0; i < log.count; i++) {
@@ -221,12 +221,12 @@ static void read_keys(struct books *books)
     for (unsigned i = 0; i < TELLERS; i++) {
         for (unsigned j = 0; j < tellers[i].transfers; j++) {
             const struct answer *read =
-                session_call(stage.session, "kv.get", "['bank', 'log.%u.%u', {'consistency': 'leader'}]", i, j);
+                session_call(deployment.session, "kv.get", "['bank', 'log.%u.%u', {'consistency': 'leader'}]", i, j);
             assert_ok(read);
             if (read->result->type != MSGPACK_OBJECT_NIL)
                 note_transfer(books, i, j, text_at(read->result, "value"));
         }
-        session_forget(stage.session);
+        session_forget(deployment.session);
     }
 }
 
@@ -241,7 +241,7 @@ static void balance_books(void)
         balances[i] = START_BALANCE;
     for (unsigned i = 0; i < TELLERS; i++)
         is_logged[i] = keep(calloc(tellers[i].transfers + 1, sizeof(bool)));
-    if (stage.is_embedded)
+    if (deployment.is_embedded)
         read_keys(&books);
     else
         read_stream(&books);
@@ -255,10 +255,10 @@ static void balance_books(void)
         }
     }
     for (unsigned i = 0; i < ACCOUNTS; i++) {
-        const struct answer *read = session_call(stage.session, "kv.get", "['bank', 'account.%u']", i);
+        const struct answer *read = session_call(deployment.session, "kv.get", "['bank', 'account.%u']", i);
         ck_assert_int_eq(atoi(text_at(read->result, "value")), balances[i]);
     }
-    ck_assert_int_eq(sum_of(session_call(stage.session, "bulk.get", "['bank', [%s]]", all_accounts())),
+    ck_assert_int_eq(sum_of(session_call(deployment.session, "bulk.get", "['bank', [%s]]", all_accounts())),
                      (int)ACCOUNTS * START_BALANCE);
 }
 
@@ -289,7 +289,7 @@ static void close_bank(void)
 START_TEST(no_money_is_made_or_lost_while_everything_breaks)
 {
     open_bank();
-    chaos_run(&stage, "bank", &progress, ROUNDS);
+    chaos_run(&deployment, "bank", &progress, ROUNDS);
     close_bank();
 }
 END_TEST
@@ -301,7 +301,7 @@ START_TEST(no_money_is_made_or_lost_while_the_own_server_is_killed)
     for (unsigned i = 0; i < KILLS; i++) {
         unsigned before = __atomic_load_n(&progress, __ATOMIC_RELAXED);
         unsigned audits = __atomic_load_n(&auditors[0].audits, __ATOMIC_RELAXED);
-        stage_kill_embedded(&stage);
+        deployment_kill_embedded(&deployment);
         wait_until(__atomic_load_n(&progress, __ATOMIC_RELAXED) >= before + 50, "transfers that succeed again");
         wait_until(__atomic_load_n(&auditors[0].audits, __ATOMIC_RELAXED) > audits, "an audit");
     }

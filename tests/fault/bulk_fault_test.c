@@ -1,12 +1,12 @@
 /* bulk.get in a cluster: a key whose answer is missing is not taken for one that is not there. */
-#include "tests/fault/stage.h"
+#include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
 #include <string.h>
 #include <unistd.h>
 
 static struct cluster cluster;
-static struct stage stage;
+static struct deployment deployment;
 
 /* Each test has buckets of its own in the one cluster. */
 static const char *bucket, *hot, *reads;
@@ -26,21 +26,21 @@ static void begin_with(const char *more)
     bucket = format_text("b%d", (int)getpid());
     hot = format_text("hot%d", (int)getpid());
     reads = format_text("$JS.API.DIRECT.GET.KV_%s", bucket);
-    stage_begin_in(&stage, &cluster, more);
-    stage_make_bucket(&stage, bucket, NULL);
+    deployment_begin_in(&deployment, &cluster, more);
+    deployment_make_bucket(&deployment, bucket, NULL);
 }
 
 static void begin(void)
 {
     begin_with(NULL);
-    assert_ok(session_call(stage.session, "bulk.put", "['%s', {'one': '1', 'two': '2', 'three': '3'}]", bucket));
-    assert_ok(session_call(stage.session, "kv.delete", "['%s', 'deleted']", bucket));
-    stage_wait_current(&stage, bucket);
+    assert_ok(session_call(deployment.session, "bulk.put", "['%s', {'one': '1', 'two': '2', 'three': '3'}]", bucket));
+    assert_ok(session_call(deployment.session, "kv.delete", "['%s', 'deleted']", bucket));
+    deployment_wait_current(&deployment, bucket);
 }
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 /* The value of a key in a bulk.get's answer; NULL where it is nil. The key must be there. */
@@ -58,7 +58,7 @@ static const char *value_of(const struct answer *answer, const char *key)
 static const struct answer *get_all(void)
 {
     const struct answer *answer =
-        session_call(stage.session, "bulk.get", "['%s', ['one', 'never', 'two', 'deleted', 'three']]", bucket);
+        session_call(deployment.session, "bulk.get", "['%s', ['one', 'never', 'two', 'deleted', 'three']]", bucket);
 
     assert_ok(answer);
     ck_assert_uint_eq(answer->result->via.map.size, 5);
@@ -77,10 +77,10 @@ static void expect_all(const struct answer *answer)
 /* As a server does that does not keep writes away while it reads: one of the messages does not come. */
 static void miss_a_key(unsigned count)
 {
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = reads, .count = count});
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = reads, .count = count});
     const struct answer *answer = get_all();
-    ck_assert_uint_eq(proxy_strikes(stage.proxy), count);
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    ck_assert_uint_eq(proxy_strikes(deployment.proxy), count);
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
     expect_all(answer);
 }
 
@@ -104,25 +104,26 @@ END_TEST
 
 START_TEST(keys_that_are_overwritten_all_the_time_are_never_nil)
 {
-    assert_ok(session_call(stage.session, "bucket.create", "['%s', {'history': 1, 'replicas': 3}]", hot));
-    stage_wait_known(&stage, hot);
-    struct session *writer = session_open(stage.socket_path);
+    assert_ok(session_call(deployment.session, "bucket.create", "['%s', {'history': 1, 'replicas': 3}]", hot));
+    deployment_wait_known(&deployment, hot);
+    struct session *writer = session_open(deployment.socket_path);
     for (unsigned round = 0; round < 300; round++) {
         uint32_t writes[3];
         for (unsigned i = 0; i < 3; i++)
             writes[i] = session_send(writer, "kv.put", "['%s', 'k%u', '%u']", hot, i, round);
         if (round > 0) {
-            const struct answer *answer = session_call(stage.session, "bulk.get", "['%s', ['k0', 'k1', 'k2']]", hot);
+            const struct answer *answer =
+                session_call(deployment.session, "bulk.get", "['%s', ['k0', 'k1', 'k2']]", hot);
             assert_ok(answer);
             for (unsigned i = 0; i < 3; i++)
                 ck_assert(value_of(answer, format_text("k%u", i)) != NULL);
         }
         for (unsigned i = 0; i < 3; i++)
             assert_ok(session_wait(writer, writes[i]));
-        session_forget(stage.session);
+        session_forget(deployment.session);
         session_forget(writer);
         if (round == 0)
-            stage_wait_current(&stage, hot);
+            deployment_wait_current(&deployment, hot);
     }
     session_close(writer);
 }
@@ -130,7 +131,7 @@ END_TEST
 
 /* --- A transaction during the read ------------------------------------------------------------------ */
 
-static struct stage other;
+static struct deployment other;
 
 /*
  * Keys x and y are written by one transaction each time. The read misses the first of them, and before it goes on
@@ -142,26 +143,27 @@ static void expect_whole(unsigned lost_reads, const char *operations, const char
         .kind = PROXY_DROP_PUBLISH, .subject = reads, .count = lost_reads, .then_hold = true};
     const struct proxy_fault miss = {.kind = PROXY_DROP_ACK, .subject = reads, .then_hold = true};
 
-    stage_join(&other, &stage, NULL);
-    assert_ok(session_call(stage.session, "txn.commit", "['%s', [], [['put', 'x', '1'], ['put', 'y', '1']]]", bucket));
+    deployment_join(&other, &deployment, NULL);
+    assert_ok(
+        session_call(deployment.session, "txn.commit", "['%s', [], [['put', 'x', '1'], ['put', 'y', '1']]]", bucket));
     assert_ok(session_call(other.session, "kv.get", "['%s', 'x']", bucket));
-    stage_wait_current(&stage, bucket);
-    proxy_arm(stage.proxy, lost_reads > 0 ? lose : miss);
-    uint32_t msgid = session_send(stage.session, "bulk.get", "['%s', ['x', 'y']]", bucket);
+    deployment_wait_current(&deployment, bucket);
+    proxy_arm(deployment.proxy, lost_reads > 0 ? lose : miss);
+    uint32_t msgid = session_send(deployment.session, "bulk.get", "['%s', ['x', 'y']]", bucket);
     if (lost_reads > 0) {
-        wait_until(proxy_strikes(stage.proxy) == lost_reads, "the reads that are lost");
-        proxy_arm(stage.proxy, miss);
-        proxy_release(stage.proxy);
+        wait_until(proxy_strikes(deployment.proxy) == lost_reads, "the reads that are lost");
+        proxy_arm(deployment.proxy, miss);
+        proxy_release(deployment.proxy);
     }
-    wait_until(proxy_strikes(stage.proxy) == 1, "the read that misses a key");
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the read that misses a key");
     assert_ok(session_call(other.session, "txn.commit", "['%s', [], [%s]]", bucket, operations));
-    stage_wait_current(&stage, bucket);
-    proxy_release(stage.proxy);
-    const struct answer *answer = session_wait(stage.session, msgid);
+    deployment_wait_current(&deployment, bucket);
+    proxy_release(deployment.proxy);
+    const struct answer *answer = session_wait(deployment.session, msgid);
     assert_ok(answer);
     ck_assert_pstr_eq(value_of(answer, "x"), x);
     ck_assert_pstr_eq(value_of(answer, "y"), "2");
-    stage_end(&other);
+    deployment_end(&other);
 }
 
 START_TEST(a_transaction_that_deletes_during_the_read_is_seen_as_a_whole)
@@ -195,11 +197,11 @@ START_TEST(what_is_read_again_takes_no_more_memory)
 
     memset(value, 'v', sizeof(value) - 1);
     for (unsigned i = 0; i < 6; i++)
-        assert_ok(session_call(stage.session, "kv.put", "['%s', 'k%u', '%s']", bucket, i, value));
-    stage_wait_current(&stage, bucket);
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = reads, .count = 3});
-    assert_ok(session_call(stage.session, "bulk.get", "['%s', ['k0', 'k1', 'k2', 'k3', 'k4', 'k5']]", bucket));
-    ck_assert_uint_eq(proxy_strikes(stage.proxy), 3);
+        assert_ok(session_call(deployment.session, "kv.put", "['%s', 'k%u', '%s']", bucket, i, value));
+    deployment_wait_current(&deployment, bucket);
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = reads, .count = 3});
+    assert_ok(session_call(deployment.session, "bulk.get", "['%s', ['k0', 'k1', 'k2', 'k3', 'k4', 'k5']]", bucket));
+    ck_assert_uint_eq(proxy_strikes(deployment.proxy), 3);
 }
 END_TEST
 

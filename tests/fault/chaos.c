@@ -2,34 +2,35 @@
 
 #include <stdlib.h>
 
-static void kill_and_restart(struct stage *stage, const char *bucket)
+static void kill_and_restart(struct deployment *deployment, const char *bucket)
 {
-    struct server *victim = stage->server_count > 1 ? stage_leader(stage, bucket) : &stage->servers[0];
+    struct server *victim =
+        deployment->server_count > 1 ? deployment_leader(deployment, bucket) : &deployment->servers[0];
 
     server_kill(victim);
     server_restart(victim);
-    stage_reconnect_nats(stage);
+    deployment_reconnect_nats(deployment);
 }
 
-static void hold_past_attempts(struct stage *stage)
+static void hold_past_attempts(struct deployment *deployment)
 {
-    uint64_t retries = stage_retries(stage);
+    uint64_t retries = deployment_retries(deployment);
 
-    proxy_hold(stage->proxy);
-    wait_until(stage_retries(stage) >= retries + 3, "retries");
-    proxy_release(stage->proxy);
+    proxy_hold(deployment->proxy);
+    wait_until(deployment_retries(deployment) >= retries + 3, "retries");
+    proxy_release(deployment->proxy);
 }
 
 /* The server forgets the ids of what was overwritten before it starts anew. */
-static void lose_acks_and_restart(struct stage *stage, const char *bucket)
+static void lose_acks_and_restart(struct deployment *deployment, const char *bucket)
 {
-    proxy_arm(stage->proxy,
+    proxy_arm(deployment->proxy,
               (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = format_text("$KV.%s.>", bucket), .count = 5});
-    wait_until(proxy_strikes(stage->proxy) == 5, "lost acks");
-    kill_and_restart(stage, bucket);
+    wait_until(proxy_strikes(deployment->proxy) == 5, "lost acks");
+    kill_and_restart(deployment, bucket);
 }
 
-static void spoil(struct stage *stage, const char *bucket, unsigned number)
+static void spoil(struct deployment *deployment, const char *bucket, unsigned number)
 {
     struct proxy_fault fault = {.subject = format_text("$KV.%s.>", bucket), .count = 3};
 
@@ -38,22 +39,22 @@ static void spoil(struct stage *stage, const char *bucket, unsigned number)
         fault.kind = PROXY_DROP_ACK;
         break;
     case 1:
-        proxy_cut(stage->proxy);
+        proxy_cut(deployment->proxy);
         return;
     case 2:
         fault.kind = PROXY_CUT_BEFORE_ACK;
         break;
     case 3:
-        kill_and_restart(stage, bucket);
+        kill_and_restart(deployment, bucket);
         return;
     case 4:
         fault.kind = PROXY_DROP_PUBLISH;
         break;
     case 5:
-        hold_past_attempts(stage);
+        hold_past_attempts(deployment);
         return;
     case 6:
-        lose_acks_and_restart(stage, bucket);
+        lose_acks_and_restart(deployment, bucket);
         return;
     case 7:
         fault.kind = PROXY_CUT_AFTER_PUBLISH;
@@ -62,8 +63,8 @@ static void spoil(struct stage *stage, const char *bucket, unsigned number)
         fault.kind = PROXY_CUT_BEFORE_PUBLISH;
         break;
     }
-    proxy_arm(stage->proxy, fault);
-    wait_until(proxy_strikes(stage->proxy) == fault.count, "the fault to strike");
+    proxy_arm(deployment->proxy, fault);
+    wait_until(proxy_strikes(deployment->proxy) == fault.count, "the fault to strike");
 }
 
 static unsigned chaos_factor(void)
@@ -74,13 +75,13 @@ static unsigned chaos_factor(void)
     return factor > 0 ? (unsigned)factor : 1;
 }
 
-void chaos_run(struct stage *stage, const char *bucket, const unsigned *progress, unsigned rounds)
+void chaos_run(struct deployment *deployment, const char *bucket, const unsigned *progress, unsigned rounds)
 {
     rounds *= chaos_factor();
     for (unsigned i = 0; i < rounds * CHAOS_KINDS; i++) {
         unsigned before = __atomic_load_n(progress, __ATOMIC_RELAXED);
-        spoil(stage, bucket, i);
+        spoil(deployment, bucket, i);
         wait_until(__atomic_load_n(progress, __ATOMIC_RELAXED) >= before + 25, "calls that succeed again");
     }
-    proxy_arm(stage->proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    proxy_arm(deployment->proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
 }

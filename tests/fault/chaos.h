@@ -4,7 +4,7 @@
 #ifndef FAULT_CHAOS_H
 #define FAULT_CHAOS_H
 
-#include "tests/fault/stage.h"
+#include "tests/fault/deployment.h"
 
 #define CHAOS_KINDS 9u
 
@@ -12,6 +12,6 @@
  * So many times, or CHAOS_ROUNDS of the environment times as often, each kind of fault: spoils something, and waits
  * until *progress, which the callers raise with each success, shows that all is well again.
  */
-void chaos_run(struct stage *stage, const char *bucket, const unsigned *progress, unsigned rounds);
+void chaos_run(struct deployment *deployment, const char *bucket, const unsigned *progress, unsigned rounds);
 
 #endif

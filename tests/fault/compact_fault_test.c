@@ -1,23 +1,23 @@
 /* Markers of deleted keys that one host removes while another is away: that one loses no deletion in silence. */
-#include "tests/fault/stage.h"
+#include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 #include "tests/fault/watcher.h"
 
 #include <string.h>
 
-static struct stage stage, other;
+static struct deployment deployment, other;
 
 static void begin(void)
 {
-    stage_begin(&stage, 1, NULL);
-    stage_make_short_bucket(&stage, "b");
-    stage_join(&other, &stage, NULL);
+    deployment_begin(&deployment, 1, NULL);
+    deployment_make_short_bucket(&deployment, "b");
+    deployment_join(&other, &deployment, NULL);
 }
 
 static void end(void)
 {
-    stage_end(&other);
-    stage_end(&stage);
+    deployment_end(&other);
+    deployment_end(&deployment);
 }
 
 static uint64_t put(struct session *session, const char *key, const char *value)
@@ -30,16 +30,17 @@ static uint64_t put(struct session *session, const char *key, const char *value)
 
 static bool is_there(const char *key)
 {
-    const struct answer *answer = session_call(stage.session, "kv.get", "['b', '%s', {'consistency': 'cached'}]", key);
+    const struct answer *answer =
+        session_call(deployment.session, "kv.get", "['b', '%s', {'consistency': 'cached'}]", key);
 
     return strcmp(answer_code(answer), "ok") != 0 || answer->result->type != MSGPACK_OBJECT_NIL;
 }
 
 static void wait_until_cached(const char *key)
 {
-    uint64_t end_ms = now_ms() + PATIENCE_MS, hits = stage_stat(&stage, "cache.hits");
+    uint64_t end_ms = now_ms() + PATIENCE_MS, hits = deployment_stat(&deployment, "cache.hits");
 
-    while (stage_stat(&stage, "cache.hits") == hits) {
+    while (deployment_stat(&deployment, "cache.hits") == hits) {
         ck_assert_msg(now_ms() < end_ms, "the bucket is not in memory");
         is_there(key);
     }
@@ -48,15 +49,15 @@ static void wait_until_cached(const char *key)
 /* Nothing of it comes to the first host. */
 static void delete_and_compact_elsewhere(void)
 {
-    proxy_hold(stage.proxy);
+    proxy_hold(deployment.proxy);
     const struct answer *answer = session_call(other.session, "kv.delete", "['b', 'a']");
     ck_assert_str_eq(answer_code(answer), "ok");
     answer = session_call(other.session, "bucket.compact", "['b', {'older_than': 0}]");
     ck_assert_str_eq(answer_code(answer), "ok");
     ck_assert_uint_eq(answer->result->via.u64, 1);
     put(other.session, "later", "1");
-    proxy_cut(stage.proxy);
-    proxy_release(stage.proxy);
+    proxy_cut(deployment.proxy);
+    proxy_release(deployment.proxy);
 }
 
 START_TEST(a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches)
@@ -65,7 +66,7 @@ START_TEST(a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches)
 
     put(other.session, "stays", "1");
     uint64_t last = put(other.session, "a", "1");
-    watcher_begin(&watcher, stage.socket_path, "b", ">", "");
+    watcher_begin(&watcher, deployment.socket_path, "b", ">", "");
     watcher_wait(&watcher, last);
     watcher_wait_ready(&watcher);
     wait_until_cached("a");
@@ -89,18 +90,18 @@ END_TEST
 /* Nobody follows the bucket here before. */
 START_TEST(a_watch_that_is_resumed_on_another_host_begins_anew)
 {
-    put(stage.session, "stays", "1");
-    uint64_t last = put(stage.session, "a", "1");
+    put(deployment.session, "stays", "1");
+    uint64_t last = put(deployment.session, "a", "1");
     delete_and_compact_elsewhere();
-    uint64_t next = put(stage.session, "later", "2");
+    uint64_t next = put(deployment.session, "later", "2");
     const char *from[] = {"gone", "told"};
     for (unsigned i = 0; i < 2; i++) {
-        const struct answer *answer = session_call(stage.session, "watch.start", "['b', {'from_revision': %lu}]",
+        const struct answer *answer = session_call(deployment.session, "watch.start", "['b', {'from_revision': %lu}]",
                                                    (unsigned long)(i == 0 ? last + 1 : next));
         const struct notice *notice = NULL;
         if (strcmp(answer_code(answer), "ok") == 0) {
             do {
-                notice = session_next_notice(stage.session, PATIENCE_MS);
+                notice = session_next_notice(deployment.session, PATIENCE_MS);
                 ck_assert_ptr_nonnull(notice);
             } while (strcmp(notice->method, "watch.entries") == 0);
         }
@@ -114,18 +115,18 @@ END_TEST
 /* Behind the next connection there may be other messages at these sequences. */
 START_TEST(a_purge_is_not_sent_again_on_another_connection)
 {
-    put(stage.session, "stays", "1");
-    put(stage.session, "a", "1");
-    assert_ok(session_call(stage.session, "kv.delete", "['b', 'a']"));
-    proxy_arm(stage.proxy,
+    put(deployment.session, "stays", "1");
+    put(deployment.session, "a", "1");
+    assert_ok(session_call(deployment.session, "kv.delete", "['b', 'a']"));
+    proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_CUT_BEFORE_PUBLISH, .subject = "$JS.API.STREAM.PURGE.KV_b"});
-    const struct answer *answer = session_call(stage.session, "bucket.compact", "['b', {'older_than': 0}]");
+    const struct answer *answer = session_call(deployment.session, "bucket.compact", "['b', {'older_than': 0}]");
     ck_assert_str_eq(answer_code(answer), "unavailable");
-    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
-    answer = session_call(stage.session, "bucket.info", "['b']");
+    ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
+    answer = session_call(deployment.session, "bucket.info", "['b']");
     assert_ok(answer);
     ck_assert_uint_eq(number_at(answer->result, "values"), 3);
-    answer = session_call(stage.session, "bucket.compact", "['b', {'older_than': 0}]");
+    answer = session_call(deployment.session, "bucket.compact", "['b', {'older_than': 0}]");
     assert_ok(answer);
     ck_assert_uint_eq(answer->result->via.u64, 1);
 }

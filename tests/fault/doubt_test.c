@@ -1,5 +1,5 @@
 /* A write in doubt: the order of the writes of its key, and what its bucket goes through meanwhile. */
-#include "tests/fault/stage.h"
+#include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
 #include <string.h>
@@ -9,31 +9,31 @@
 
 #define KEY_SUBJECT "$KV.b.k"
 
-static struct stage stage;
+static struct deployment deployment;
 
 static void begin(void)
 {
     /* Each write on its own: in a batch those of other keys would wait too. */
-    stage_begin(&stage, 1, STAGE_ATTEMPTS(0.1) "buckets:\n  group_commit: off\n");
-    stage_make_bucket(&stage, "b", NULL);
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'before']"));
+    deployment_begin(&deployment, 1, DEPLOYMENT_ATTEMPTS(0.1) "buckets:\n  group_commit: off\n");
+    deployment_make_bucket(&deployment, "b", NULL);
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'before']"));
 }
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 static unsigned stored(const char *value, uint64_t *revision)
 {
-    struct stream_log log = nats_read_log(stage.nats, "b");
+    struct stream_log log = nats_read_log(deployment.nats, "b");
 
     return log_count(&log, "k", "put", value, revision);
 }
 
 static void arm(enum proxy_fault_kind kind, const char *subject, unsigned count)
 {
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = kind, .subject = subject, .count = count});
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = kind, .subject = subject, .count = count});
 }
 
 static void disarm(void)
@@ -45,15 +45,15 @@ static void disarm(void)
 static uint32_t send_into_doubt(enum proxy_fault_kind kind, const char *method, const char *params)
 {
     arm(kind, KEY_SUBJECT, ALWAYS);
-    uint32_t msgid = session_send(stage.session, method, "%s", params);
-    wait_until(proxy_strikes(stage.proxy) >= 2, "the question");
+    uint32_t msgid = session_send(deployment.session, method, "%s", params);
+    wait_until(proxy_strikes(deployment.proxy) >= 2, "the question");
     return msgid;
 }
 
 /* The daemon has taken the calls before this one, and has sent of them what it sends. */
 static void wait_for_calls_before(void)
 {
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'other', 'x']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'other', 'x']"));
 }
 
 /* --- Who waits for the key ------------------------------------------------------------------------- */
@@ -68,11 +68,11 @@ START_TEST(a_write_that_was_lost_is_stored_before_those_that_waited_for_it)
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         uint64_t first_at, second_at;
         uint32_t first = send_into_doubt(PROXY_DROP_PUBLISH, calls[i].method, calls[i].params);
-        uint32_t second = session_send(stage.session, "kv.put", "['b', 'k', 'second']");
+        uint32_t second = session_send(deployment.session, "kv.put", "['b', 'k', 'second']");
         wait_for_calls_before();
         disarm();
-        assert_ok(session_wait(stage.session, first));
-        assert_ok(session_wait(stage.session, second));
+        assert_ok(session_wait(deployment.session, first));
+        assert_ok(session_wait(deployment.session, second));
         ck_assert_uint_eq(stored("first", &first_at), i + 1);
         ck_assert_uint_eq(stored("second", &second_at), i + 1);
         ck_assert_msg(first_at < second_at, "%s was stored at %llu, and the one behind it at %llu", calls[i].method,
@@ -86,13 +86,13 @@ START_TEST(a_key_in_doubt_takes_no_other_write_though_its_bucket_is_updated)
     uint64_t first_at, second_at;
     uint32_t first = send_into_doubt(PROXY_DROP_ACK, "kv.put", "['b', 'k', 'first']");
 
-    assert_ok(session_call(stage.session, "bucket.update", "['b', {'description': 'another one'}]"));
-    uint32_t second = session_send(stage.session, "kv.put", "['b', 'k', 'second']");
+    assert_ok(session_call(deployment.session, "bucket.update", "['b', {'description': 'another one'}]"));
+    uint32_t second = session_send(deployment.session, "kv.put", "['b', 'k', 'second']");
     wait_for_calls_before();
     ck_assert_uint_eq(stored("second", &second_at), 0);
     disarm();
-    assert_ok(session_wait(stage.session, first));
-    assert_ok(session_wait(stage.session, second));
+    assert_ok(session_wait(deployment.session, first));
+    assert_ok(session_wait(deployment.session, second));
     ck_assert_uint_eq(stored("first", &first_at), 1);
     ck_assert_uint_eq(stored("second", &second_at), 1);
     ck_assert_uint_lt(first_at, second_at);
@@ -106,19 +106,19 @@ START_TEST(a_key_in_doubt_takes_no_other_write_though_its_bucket_could_not_be_lo
     uint64_t revision;
     uint32_t first = send_into_doubt(PROXY_DROP_ACK, "kv.put", "['b', 'k', 'first']");
 
-    assert_ok(session_call(stage.session, "bucket.update", "['b', {'description': 'another one'}]"));
-    proxy_arm_beside(stage.proxy, (struct proxy_fault){.kind = PROXY_REPLACE_ACK,
-                                                       .subject = "$JS.API.STREAM.INFO.KV_b",
-                                                       .count = ALWAYS,
-                                                       .text = refused});
-    assert_code(session_call(stage.session, "kv.put", "['b', 'other', 'x']"), "unavailable");
-    proxy_arm_beside(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
-    uint32_t second = session_send(stage.session, "kv.put", "['b', 'k', 'second']");
+    assert_ok(session_call(deployment.session, "bucket.update", "['b', {'description': 'another one'}]"));
+    proxy_arm_beside(deployment.proxy, (struct proxy_fault){.kind = PROXY_REPLACE_ACK,
+                                                            .subject = "$JS.API.STREAM.INFO.KV_b",
+                                                            .count = ALWAYS,
+                                                            .text = refused});
+    assert_code(session_call(deployment.session, "kv.put", "['b', 'other', 'x']"), "unavailable");
+    proxy_arm_beside(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    uint32_t second = session_send(deployment.session, "kv.put", "['b', 'k', 'second']");
     wait_for_calls_before();
     ck_assert_uint_eq(stored("second", &revision), 0);
     disarm();
-    assert_ok(session_wait(stage.session, first));
-    assert_ok(session_wait(stage.session, second));
+    assert_ok(session_wait(deployment.session, first));
+    assert_ok(session_wait(deployment.session, second));
 }
 END_TEST
 
@@ -127,37 +127,38 @@ END_TEST
 /* The bucket is looked up and is not there, comes back under its name, and only then the write looks it up itself. */
 START_TEST(a_write_in_doubt_outlives_its_bucket)
 {
-    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO.KV_b", "{}"), "config");
     uint64_t revision;
 
     uint32_t lost = send_into_doubt(PROXY_DROP_PUBLISH, "kv.put", "['b', 'k', 'lost']");
-    assert_ok(session_call(stage.session, "bucket.delete", "['b']"));
-    assert_code(session_call(stage.session, "kv.get", "['b', 'k']"), "bucket_not_found");
+    assert_ok(session_call(deployment.session, "bucket.delete", "['b']"));
+    assert_code(session_call(deployment.session, "kv.get", "['b', 'k']"), "bucket_not_found");
     arm(PROXY_HOLD_BEFORE_ACK, KEY_SUBJECT, 1); /* the answer that nobody is there */
-    wait_until(proxy_strikes(stage.proxy) == 1, "the question");
-    nats_api(stage.nats, "STREAM.CREATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the question");
+    nats_api(deployment.nats, "STREAM.CREATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     disarm();
-    proxy_release(stage.proxy);
-    const struct answer *answer = session_wait(stage.session, lost);
+    proxy_release(deployment.proxy);
+    const struct answer *answer = session_wait(deployment.session, lost);
     ck_assert_str_eq(answer_outcome(answer), "unknown");
     ck_assert_uint_eq(stored("lost", &revision), 0);
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'after']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'after']"));
 }
 END_TEST
 
 /* The refusal comes while the bucket is looked up, because nobody listened to the question. */
 START_TEST(a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt)
 {
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = KEY_SUBJECT, .then_hold = true});
-    uint32_t refused = session_send(stage.session, "kv.create", "['b', 'k', 'never']");
-    wait_until(proxy_strikes(stage.proxy) == 1, "the refusal");
-    nats_api(stage.nats, "STREAM.DELETE.KV_b", "{}");
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = KEY_SUBJECT, .then_hold = true});
+    uint32_t refused = session_send(deployment.session, "kv.create", "['b', 'k', 'never']");
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the refusal");
+    nats_api(deployment.nats, "STREAM.DELETE.KV_b", "{}");
     arm(PROXY_DROP_PUBLISH, "$JS.API.STREAM.INFO.KV_b", ALWAYS);
-    proxy_release(stage.proxy);
-    wait_until(proxy_strikes(stage.proxy) >= 1, "the question for the bucket");
-    proxy_deliver(stage.proxy);
+    proxy_release(deployment.proxy);
+    wait_until(proxy_strikes(deployment.proxy) >= 1, "the question for the bucket");
+    proxy_deliver(deployment.proxy);
     disarm();
-    const struct answer *answer = session_wait(stage.session, refused);
+    const struct answer *answer = session_wait(deployment.session, refused);
     assert_code(answer, "bucket_not_found");
     ck_assert_str_ne(answer_outcome(answer), "unknown");
 }
@@ -173,24 +174,25 @@ START_TEST(a_batch_whose_server_closes_is_not_stored_again)
     static const char closed[] = "{\"error\":{\"code\":503,\"err_code\":10077,\"description\":\"store is closed\"}}";
     uint64_t revision;
 
-    stage_make_short_bucket(&stage, "short");
-    stage_set_window(&stage, "short", WINDOW_MS);
-    proxy_arm(stage.proxy, (struct proxy_fault){
-                               .kind = PROXY_REPLACE_ACK, .subject = "$KV.short.>", .then_hold = true, .text = closed});
-    uint64_t retries = stage_retries(&stage);
+    deployment_make_short_bucket(&deployment, "short");
+    deployment_set_window(&deployment, "short", WINDOW_MS);
+    proxy_arm(
+        deployment.proxy,
+        (struct proxy_fault){.kind = PROXY_REPLACE_ACK, .subject = "$KV.short.>", .then_hold = true, .text = closed});
+    uint64_t retries = deployment_retries(&deployment);
     uint32_t msgid =
-        session_send(stage.session, "txn.commit", "['short', [], [['put', 'a', 'mine'], ['put', 'b', 'mine']]]");
-    wait_until(proxy_strikes(stage.proxy) == 1, "the end of the store");
-    wait_until(stage_retries(&stage) > retries, "what the daemon sends then");
+        session_send(deployment.session, "txn.commit", "['short', [], [['put', 'a', 'mine'], ['put', 'b', 'mine']]]");
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the end of the store");
+    wait_until(deployment_retries(&deployment) > retries, "what the daemon sends then");
     uint64_t begin_ms = now_ms();
-    nats_put(stage.nats, "short", "a", "other");
-    nats_put(stage.nats, "short", "b", "other");
+    nats_put(deployment.nats, "short", "a", "other");
+    nats_put(deployment.nats, "short", "b", "other");
     wait_until(now_ms() - begin_ms > 2 * WINDOW_MS, "the end of the window");
     disarm();
-    proxy_release(stage.proxy);
-    const struct answer *answer = session_wait(stage.session, msgid);
+    proxy_release(deployment.proxy);
+    const struct answer *answer = session_wait(deployment.session, msgid);
     ck_assert_str_eq(answer_outcome(answer), "unknown");
-    struct stream_log log = nats_read_log(stage.nats, "short");
+    struct stream_log log = nats_read_log(deployment.nats, "short");
     ck_assert_uint_eq(log_count(&log, "a", "put", "other", &revision), 1);
     ck_assert_uint_eq(log_count(&log, "b", "put", "other", &revision), 1);
 }
@@ -200,7 +202,7 @@ END_TEST
 
 static bool is_gone(void)
 {
-    json_t *info = nats_api(stage.nats, "STREAM.INFO.KV_b", "{'subjects_filter': '" KEY_SUBJECT "'}");
+    json_t *info = nats_api(deployment.nats, "STREAM.INFO.KV_b", "{'subjects_filter': '" KEY_SUBJECT "'}");
 
     return json_object_size(json_object_get(json_object_get(info, "state"), "subjects")) == 0;
 }
@@ -208,16 +210,17 @@ static bool is_gone(void)
 /* An absent key is no evidence if a message of it can have been there. */
 START_TEST(a_write_that_has_expired_is_not_stored_again)
 {
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = KEY_SUBJECT, .then_hold = true});
-    uint32_t msgid = session_send(stage.session, "kv.put", "['b', 'k', 'short-lived', {'ttl': 1}]");
-    wait_until(proxy_strikes(stage.proxy) == 1, "the lost ack");
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = KEY_SUBJECT, .then_hold = true});
+    uint32_t msgid = session_send(deployment.session, "kv.put", "['b', 'k', 'short-lived', {'ttl': 1}]");
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the lost ack");
     wait_until(is_gone(), "the end of the value");
-    nats_put(stage.nats, "b", "other", "x");
-    server_end(&stage.servers[0]); /* it forgets the id with the message */
-    server_restart(&stage.servers[0]);
-    proxy_release(stage.proxy);
-    stage_reconnect_nats(&stage);
-    ck_assert_str_eq(answer_outcome(session_wait(stage.session, msgid)), "unknown");
+    nats_put(deployment.nats, "b", "other", "x");
+    server_end(&deployment.servers[0]); /* it forgets the id with the message */
+    server_restart(&deployment.servers[0]);
+    proxy_release(deployment.proxy);
+    deployment_reconnect_nats(&deployment);
+    ck_assert_str_eq(answer_outcome(session_wait(deployment.session, msgid)), "unknown");
     ck_assert(is_gone());
 }
 END_TEST

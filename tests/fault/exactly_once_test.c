@@ -1,38 +1,38 @@
 /* Retries never write twice: each kind of write under each fault, on one server and on three. */
 #include "tests/fault/suites.h"
-#include "tests/fault/trial.h"
+#include "tests/fault/write_case.h"
 
 #include <string.h>
 #include <unistd.h>
 
 #define CROWD 200u
 
-static struct stage stage;
+static struct deployment deployment;
 static struct cluster cluster; /* of the tests that leave its servers alone */
 static const char *bucket = "b";
 
 static void begin_one(void)
 {
-    stage_begin(&stage, 1, STAGE_ATTEMPTS(0.1));
-    stage_make_bucket(&stage, bucket, NULL);
+    deployment_begin(&deployment, 1, DEPLOYMENT_ATTEMPTS(0.1));
+    deployment_make_bucket(&deployment, bucket, NULL);
 }
 
 static void begin_crowd(void)
 {
-    stage_begin(&stage, 1, STAGE_ATTEMPTS(1) "buckets:\n  group_commit: off\n");
-    stage_make_bucket(&stage, bucket, NULL);
+    deployment_begin(&deployment, 1, DEPLOYMENT_ATTEMPTS(1) "buckets:\n  group_commit: off\n");
+    deployment_make_bucket(&deployment, bucket, NULL);
 }
 
 static void begin_embedded(void)
 {
-    stage_begin_embedded_behind_proxy(&stage, STAGE_ATTEMPTS(10));
-    stage_make_short_bucket(&stage, "short");
+    deployment_begin_embedded_behind_proxy(&deployment, DEPLOYMENT_ATTEMPTS(10));
+    deployment_make_short_bucket(&deployment, "short");
 }
 
 static void begin_three(void)
 {
-    stage_begin(&stage, CLUSTER_SERVERS, STAGE_ATTEMPTS(0.1));
-    stage_make_bucket(&stage, bucket, NULL);
+    deployment_begin(&deployment, CLUSTER_SERVERS, DEPLOYMENT_ATTEMPTS(0.1));
+    deployment_make_bucket(&deployment, bucket, NULL);
 }
 
 static void begin_cluster(void)
@@ -48,13 +48,13 @@ static void end_cluster(void)
 static void begin_in_cluster(void)
 {
     bucket = format_text("b%d", (int)getpid());
-    stage_begin_in(&stage, &cluster, STAGE_ATTEMPTS(0.1));
-    stage_make_bucket(&stage, bucket, NULL);
+    deployment_begin_in(&deployment, &cluster, DEPLOYMENT_ATTEMPTS(0.1));
+    deployment_make_bucket(&deployment, bucket, NULL);
 }
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 /* --- Very many at once ------------------------------------------------------------------------------ */
@@ -64,15 +64,16 @@ START_TEST(hundreds_of_conditional_writes_whose_acks_are_lost_are_each_stored_on
 {
     static uint32_t msgids[CROWD];
 
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.b.crowd.>", .count = CROWD});
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.b.crowd.>", .count = CROWD});
     for (unsigned i = 0; i < CROWD; i++)
-        msgids[i] = session_send(stage.session, "kv.create", "['b', 'crowd.%u', 'v']", i);
+        msgids[i] = session_send(deployment.session, "kv.create", "['b', 'crowd.%u', 'v']", i);
     for (unsigned i = 0; i < CROWD; i++)
-        session_wait(stage.session, msgids[i]);
-    ck_assert_uint_eq(proxy_strikes(stage.proxy), CROWD);
-    struct stream_log log = nats_read_log(stage.nats, bucket);
+        session_wait(deployment.session, msgids[i]);
+    ck_assert_uint_eq(proxy_strikes(deployment.proxy), CROWD);
+    struct stream_log log = nats_read_log(deployment.nats, bucket);
     for (unsigned i = 0; i < CROWD; i++) {
-        const struct answer *answer = session_wait(stage.session, msgids[i]);
+        const struct answer *answer = session_wait(deployment.session, msgids[i]);
         uint64_t stored;
         assert_ok(answer);
         ck_assert_uint_eq(log_count(&log, format_text("crowd.%u", i), "put", "v", &stored), 1);
@@ -84,40 +85,40 @@ END_TEST
 /* --- The fault strikes, and the daemon heals it ---------------------------------------------------- */
 
 /* One write of the kind. The fault must have struck, or the test has tested nothing. */
-static void try_fault(enum trial_kind kind, struct proxy_fault fault)
+static void try_fault(enum write_case_kind kind, struct proxy_fault fault)
 {
-    struct trial trial;
+    struct write_case write_case;
 
-    trial_prepare(&trial, &stage, bucket, kind);
-    fault.subject = trial.subject;
-    proxy_arm(stage.proxy, fault);
-    trial_send(&trial);
-    trial_wait(&trial);
-    ck_assert_msg(proxy_strikes(stage.proxy) > 0, "%s: the fault has not struck", trial_name(kind));
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
-    trial_expect_once(&trial);
+    write_case_prepare(&write_case, &deployment, bucket, kind);
+    fault.subject = write_case.subject;
+    proxy_arm(deployment.proxy, fault);
+    write_case_send(&write_case);
+    write_case_wait(&write_case);
+    ck_assert_msg(proxy_strikes(deployment.proxy) > 0, "%s: the fault has not struck", write_case_name(kind));
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    write_case_expect_once(&write_case);
 }
 
 START_TEST(a_write_whose_ack_is_lost_is_stored_once)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
-        try_fault(kind, (struct proxy_fault){.kind = PROXY_DROP_ACK, .count = trial_acks(kind)});
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
+        try_fault(kind, (struct proxy_fault){.kind = PROXY_DROP_ACK, .count = write_case_acks(kind)});
 }
 END_TEST
 
 START_TEST(a_write_whose_acks_are_lost_again_and_again_is_stored_once)
 {
     /* Also those to the questions of what became of the write. */
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
-        try_fault(kind, (struct proxy_fault){.kind = PROXY_DROP_ACK, .count = 3 * trial_acks(kind)});
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
+        try_fault(kind, (struct proxy_fault){.kind = PROXY_DROP_ACK, .count = 3 * write_case_acks(kind)});
 }
 END_TEST
 
 START_TEST(a_write_that_is_lost_is_stored_once)
 {
     /* Of a batch each message in turn. */
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        for (unsigned skip = 0; skip < trial_messages(kind); skip++)
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        for (unsigned skip = 0; skip < write_case_messages(kind); skip++)
             try_fault(kind, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .skip = skip});
     }
 }
@@ -125,8 +126,8 @@ END_TEST
 
 START_TEST(a_write_before_which_the_connection_is_cut_is_stored_once)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        for (unsigned skip = 0; skip < trial_messages(kind); skip++)
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        for (unsigned skip = 0; skip < write_case_messages(kind); skip++)
             try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_BEFORE_PUBLISH, .skip = skip});
     }
 }
@@ -134,8 +135,8 @@ END_TEST
 
 START_TEST(a_write_behind_which_the_connection_is_cut_is_stored_once)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        for (unsigned skip = 0; skip < trial_messages(kind); skip++)
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        for (unsigned skip = 0; skip < write_case_messages(kind); skip++)
             try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_AFTER_PUBLISH, .skip = skip});
     }
 }
@@ -143,7 +144,7 @@ END_TEST
 
 START_TEST(a_write_whose_connection_is_cut_instead_of_the_ack_is_stored_once)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_BEFORE_ACK});
         try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_BEFORE_ACK, .count = 3});
         try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_AFTER_ACK});
@@ -153,31 +154,31 @@ END_TEST
 
 /* --- Nothing passes for longer than the daemon waits ----------------------------------------------- */
 
-static void try_hold(enum trial_kind kind, enum proxy_fault_kind where)
+static void try_hold(enum write_case_kind kind, enum proxy_fault_kind where)
 {
-    struct trial trial;
+    struct write_case write_case;
 
-    trial_prepare(&trial, &stage, bucket, kind);
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = where, .subject = trial.subject});
-    uint64_t retries = stage_retries(&stage);
-    trial_send(&trial);
-    wait_until(proxy_strikes(stage.proxy) > 0, "the write");
-    wait_until(stage_retries(&stage) >= retries + 2, "the second retry");
-    proxy_release(stage.proxy);
-    trial_wait(&trial);
-    trial_expect_once(&trial);
+    write_case_prepare(&write_case, &deployment, bucket, kind);
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = where, .subject = write_case.subject});
+    uint64_t retries = deployment_retries(&deployment);
+    write_case_send(&write_case);
+    wait_until(proxy_strikes(deployment.proxy) > 0, "the write");
+    wait_until(deployment_retries(&deployment) >= retries + 2, "the second retry");
+    proxy_release(deployment.proxy);
+    write_case_wait(&write_case);
+    write_case_expect_once(&write_case);
 }
 
 START_TEST(a_write_that_is_late_is_stored_once)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
         try_hold(kind, PROXY_HOLD_BEFORE_PUBLISH);
 }
 END_TEST
 
 START_TEST(a_write_whose_ack_is_late_is_stored_once)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         try_hold(kind, PROXY_HOLD_AFTER_PUBLISH);
         try_hold(kind, PROXY_HOLD_BEFORE_ACK);
     }
@@ -188,30 +189,31 @@ END_TEST
  * The ack is lost, and the answer to the question of what became of the write is late. False: the question was under
  * way before the ack was lost, and so it passed.
  */
-static bool try_late_revision(enum trial_kind kind)
+static bool try_late_revision(enum write_case_kind kind)
 {
-    struct trial trial;
+    struct write_case write_case;
 
-    trial_prepare(&trial, &stage, bucket, kind);
-    trial_send_and_lose_acks(&trial);
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_HOLD_AFTER_PUBLISH, .subject = trial.subject});
-    proxy_release(stage.proxy);
-    wait_until(proxy_strikes(stage.proxy) == 1 || session_has(stage.session, trial.msgid), "the question");
-    bool is_late = proxy_strikes(stage.proxy) == 1;
-    uint64_t retries = stage_retries(&stage);
+    write_case_prepare(&write_case, &deployment, bucket, kind);
+    write_case_send_and_lose_acks(&write_case);
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_HOLD_AFTER_PUBLISH, .subject = write_case.subject});
+    proxy_release(deployment.proxy);
+    wait_until(proxy_strikes(deployment.proxy) == 1 || session_has(deployment.session, write_case.msgid),
+               "the question");
+    bool is_late = proxy_strikes(deployment.proxy) == 1;
+    uint64_t retries = deployment_retries(&deployment);
     if (is_late)
-        wait_until(stage_retries(&stage) >= retries + 1, "the second question");
-    proxy_arm(stage.proxy,
+        wait_until(deployment_retries(&deployment) >= retries + 1, "the second question");
+    proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_NO_FAULT}); /* a copy that comes still must not hold all */
-    proxy_release(stage.proxy);
-    trial_wait(&trial);
-    trial_expect_once(&trial);
+    proxy_release(deployment.proxy);
+    write_case_wait(&write_case);
+    write_case_expect_once(&write_case);
     return is_late;
 }
 
 START_TEST(the_revision_is_right_when_it_was_asked_for_twice)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
         wait_until(try_late_revision(kind), "a question that is late");
 }
 END_TEST
@@ -220,70 +222,71 @@ END_TEST
 
 START_TEST(a_write_that_others_have_overwritten_before_its_retry_is_stored_once)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        struct trial trial;
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        struct write_case write_case;
 
-        trial_prepare(&trial, &stage, bucket, kind);
-        trial_send_and_lose_acks(&trial);
-        trial_interfere(&trial);
-        proxy_release(stage.proxy);
-        trial_wait(&trial);
-        trial_expect_once(&trial);
+        write_case_prepare(&write_case, &deployment, bucket, kind);
+        write_case_send_and_lose_acks(&write_case);
+        write_case_interfere(&write_case);
+        proxy_release(deployment.proxy);
+        write_case_wait(&write_case);
+        write_case_expect_once(&write_case);
     }
 }
 END_TEST
 
 START_TEST(a_write_that_was_lost_is_judged_by_what_others_wrote_before_its_retry)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        struct trial trial;
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        struct write_case write_case;
 
-        trial_prepare(&trial, &stage, bucket, kind);
-        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
-                                                    .subject = trial.subject,
-                                                    .count = trial_messages(kind),
-                                                    .then_hold = true});
-        trial_send(&trial);
-        wait_until(proxy_strikes(stage.proxy) == trial_messages(kind), "the lost write");
-        trial_interfere(&trial);
-        proxy_release(stage.proxy);
-        trial_wait(&trial);
-        trial_expect_once_or_refused(&trial);
+        write_case_prepare(&write_case, &deployment, bucket, kind);
+        proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
+                                                         .subject = write_case.subject,
+                                                         .count = write_case_messages(kind),
+                                                         .then_hold = true});
+        write_case_send(&write_case);
+        wait_until(proxy_strikes(deployment.proxy) == write_case_messages(kind), "the lost write");
+        write_case_interfere(&write_case);
+        proxy_release(deployment.proxy);
+        write_case_wait(&write_case);
+        write_case_expect_once_or_refused(&write_case);
     }
 }
 END_TEST
 
 /* --- The server dies ------------------------------------------------------------------------------- */
 
-static void try_kill(enum trial_kind kind, struct proxy_fault fault)
+static void try_kill(enum write_case_kind kind, struct proxy_fault fault)
 {
-    struct trial trial;
+    struct write_case write_case;
 
-    trial_prepare(&trial, &stage, bucket, kind);
-    fault.subject = trial.subject;
-    proxy_arm(stage.proxy, fault);
-    trial_send(&trial);
-    wait_until(proxy_strikes(stage.proxy) == (fault.count > 0 ? fault.count : 1), "the write");
-    server_kill(&stage.servers[0]);
-    server_restart(&stage.servers[0]);
-    proxy_release(stage.proxy);
-    trial_wait(&trial);
-    stage_reconnect_nats(&stage);
-    trial_expect_once(&trial);
+    write_case_prepare(&write_case, &deployment, bucket, kind);
+    fault.subject = write_case.subject;
+    proxy_arm(deployment.proxy, fault);
+    write_case_send(&write_case);
+    wait_until(proxy_strikes(deployment.proxy) == (fault.count > 0 ? fault.count : 1), "the write");
+    server_kill(&deployment.servers[0]);
+    server_restart(&deployment.servers[0]);
+    proxy_release(deployment.proxy);
+    write_case_wait(&write_case);
+    deployment_reconnect_nats(&deployment);
+    write_case_expect_once(&write_case);
 }
 
 START_TEST(a_write_whose_server_dies_before_the_ack_is_stored_once)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
-        try_kill(kind,
-                 (struct proxy_fault){
-                     .kind = PROXY_DROP_ACK, .skip = trial_skip(kind), .count = trial_acks(kind), .then_hold = true});
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
+        try_kill(kind, (struct proxy_fault){.kind = PROXY_DROP_ACK,
+                                            .skip = write_case_skip(kind),
+                                            .count = write_case_acks(kind),
+                                            .then_hold = true});
 }
 END_TEST
 
 START_TEST(a_write_whose_server_dies_before_it_is_stored_once)
 {
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
         try_kill(kind, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH});
 }
 END_TEST
@@ -292,25 +295,25 @@ END_TEST
  * The ack is lost, others write to the keys, and the server starts anew: with the message that was overwritten it has
  * forgotten its id, and takes a copy for a new message.
  */
-static void try_forgetting(enum trial_kind kind, void (*end_server)(struct server *server))
+static void try_forgetting(enum write_case_kind kind, void (*end_server)(struct server *server))
 {
-    struct trial trial;
+    struct write_case write_case;
 
-    trial_prepare(&trial, &stage, "short", kind);
-    trial_send_and_lose_acks(&trial);
-    trial_overwrite(&trial);
-    end_server(&stage.servers[0]);
-    server_restart(&stage.servers[0]);
-    proxy_release(stage.proxy);
-    trial_wait(&trial);
-    stage_reconnect_nats(&stage);
-    trial_expect_others_kept(&trial);
+    write_case_prepare(&write_case, &deployment, "short", kind);
+    write_case_send_and_lose_acks(&write_case);
+    write_case_overwrite(&write_case);
+    end_server(&deployment.servers[0]);
+    server_restart(&deployment.servers[0]);
+    proxy_release(deployment.proxy);
+    write_case_wait(&write_case);
+    deployment_reconnect_nats(&deployment);
+    write_case_expect_others_kept(&write_case);
 }
 
 START_TEST(a_write_that_the_server_has_forgotten_is_not_stored_again)
 {
-    stage_make_short_bucket(&stage, "short");
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
+    deployment_make_short_bucket(&deployment, "short");
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         try_forgetting(kind, server_kill);
         try_forgetting(kind, server_end);
     }
@@ -320,31 +323,31 @@ END_TEST
 /* In a cluster the node that leads next may have started anew before: it has a hole where the others know the id. */
 START_TEST(a_write_that_the_next_leader_has_forgotten_is_not_stored_again)
 {
-    struct trial trials[TRIAL_KINDS];
+    struct write_case cases[WRITE_CASE_KINDS];
     unsigned acks = 0;
 
-    stage_make_short_bucket(&stage, "short");
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        trial_prepare(&trials[kind], &stage, "short", kind);
-        acks += trial_acks(kind);
+    deployment_make_short_bucket(&deployment, "short");
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        write_case_prepare(&cases[kind], &deployment, "short", kind);
+        acks += write_case_acks(kind);
     }
-    proxy_arm(stage.proxy,
+    proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.short.>", .count = acks, .then_hold = true});
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
-        trial_send(&trials[kind]);
-    wait_until(proxy_strikes(stage.proxy) == acks, "the lost acks");
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
-        trial_overwrite(&trials[kind]);
-    for (unsigned i = 0; i < stage.server_count; i++) {
-        server_end(&stage.servers[i]);
-        server_restart(&stage.servers[i]);
-        stage_reconnect_nats(&stage);
-        stage_wait_current(&stage, "short");
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
+        write_case_send(&cases[kind]);
+    wait_until(proxy_strikes(deployment.proxy) == acks, "the lost acks");
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
+        write_case_overwrite(&cases[kind]);
+    for (unsigned i = 0; i < deployment.server_count; i++) {
+        server_end(&deployment.servers[i]);
+        server_restart(&deployment.servers[i]);
+        deployment_reconnect_nats(&deployment);
+        deployment_wait_current(&deployment, "short");
     }
-    proxy_release(stage.proxy);
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        trial_wait(&trials[kind]);
-        trial_expect_others_kept(&trials[kind]);
+    proxy_release(deployment.proxy);
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        write_case_wait(&cases[kind]);
+        write_case_expect_others_kept(&cases[kind]);
     }
 }
 END_TEST
@@ -354,7 +357,7 @@ static void run(const char *program, const char *option, const char *from, const
     char *arguments[] = {keep(strdup(program)), keep(strdup(option)), keep(strdup(from)), keep(strdup(to)), NULL};
     struct process process = {.log_path = ""};
 
-    snprintf(process.log_path, sizeof(process.log_path), "%.200s/copy.log", stage.directory);
+    snprintf(process.log_path, sizeof(process.log_path), "%.200s/copy.log", deployment.directory);
     process_start(&process, arguments);
     process_wait(&process);
     ck_assert_int_eq(process.status, 0);
@@ -363,45 +366,45 @@ static void run(const char *program, const char *option, const char *from, const
 static void put_many(const char *key)
 {
     for (unsigned i = 0; i < 40; i++)
-        nats_put(stage.nats, "short", key, "many");
+        nats_put(deployment.nats, "short", key, "many");
 }
 
 /* A server that was set back: what the daemon knew of its sequences tells nothing about those that it gives now. */
-static void try_set_back(enum trial_kind kind, const char *old)
+static void try_set_back(enum write_case_kind kind, const char *old)
 {
-    struct server *server = &stage.servers[0];
-    struct trial trial;
+    struct server *server = &deployment.servers[0];
+    struct write_case write_case;
 
     server_end(server);
     run("cp", "-a", server->directory, old);
     server_restart(server);
-    stage_reconnect_nats(&stage);
+    deployment_reconnect_nats(&deployment);
     put_many("before");
-    assert_ok(session_call(stage.session, "kv.put", "['short', 'known', 'v']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['short', 'known', 'v']"));
     server_end(server);
     run("mv", "-n", format_text("%s/jetstream", server->directory), format_text("%s.lost", old));
     run("cp", "-a", format_text("%s/jetstream", old), server->directory);
     server_restart(server);
-    stage_reconnect_nats(&stage);
+    deployment_reconnect_nats(&deployment);
 
-    trial_prepare(&trial, &stage, "short", kind);
-    trial_send_and_lose_acks(&trial);
-    trial_overwrite(&trial);
+    write_case_prepare(&write_case, &deployment, "short", kind);
+    write_case_send_and_lose_acks(&write_case);
+    write_case_overwrite(&write_case);
     put_many("after");
     server_end(server);
     server_restart(server);
-    proxy_release(stage.proxy);
-    trial_wait(&trial);
-    stage_reconnect_nats(&stage);
-    trial_expect_others_kept(&trial);
+    proxy_release(deployment.proxy);
+    write_case_wait(&write_case);
+    deployment_reconnect_nats(&deployment);
+    write_case_expect_others_kept(&write_case);
 }
 
 START_TEST(a_write_to_a_server_that_was_set_back_is_not_stored_again)
 {
-    stage_make_short_bucket(&stage, "short");
-    assert_ok(session_call(stage.session, "kv.put", "['short', 'known', 'v']"));
-    try_set_back(TRIAL_PUT, format_text("%s/old.put", stage.directory));
-    try_set_back(TRIAL_TRANSACTION, format_text("%s/old.transaction", stage.directory));
+    deployment_make_short_bucket(&deployment, "short");
+    assert_ok(session_call(deployment.session, "kv.put", "['short', 'known', 'v']"));
+    try_set_back(WRITE_CASE_PUT, format_text("%s/old.put", deployment.directory));
+    try_set_back(WRITE_CASE_TRANSACTION, format_text("%s/old.transaction", deployment.directory));
 }
 END_TEST
 
@@ -409,28 +412,28 @@ END_TEST
 #define SHORT_WINDOW_MS 100u
 
 /* The ack is lost, and the server stands still for longer than it knows ids: what waits at its socket is new to it. */
-static void try_stall(enum trial_kind kind)
+static void try_stall(enum write_case_kind kind)
 {
-    struct trial trial;
+    struct write_case write_case;
 
-    trial_prepare(&trial, &stage, bucket, kind);
-    trial_send_and_lose_acks(&trial);
-    server_freeze(&stage.servers[0]);
-    uint64_t begin_ns = now_ns(), retries = stage_retries(&stage);
-    proxy_release(stage.proxy);
+    write_case_prepare(&write_case, &deployment, bucket, kind);
+    write_case_send_and_lose_acks(&write_case);
+    server_freeze(&deployment.servers[0]);
+    uint64_t begin_ns = now_ns(), retries = deployment_retries(&deployment);
+    proxy_release(deployment.proxy);
     /* On a busy machine the question was under way before the ack was lost, and is answered. */
-    wait_until(stage_retries(&stage) >= retries + 2 || session_has(stage.session, trial.msgid),
+    wait_until(deployment_retries(&deployment) >= retries + 2 || session_has(deployment.session, write_case.msgid),
                "what the daemon sends behind the lost ack");
     wait_until(now_ns() - begin_ns > 2ull * WINDOW_MS * 1000000, "the end of the window");
-    server_thaw(&stage.servers[0]);
-    trial_wait(&trial);
-    trial_expect_once(&trial);
+    server_thaw(&deployment.servers[0]);
+    write_case_wait(&write_case);
+    write_case_expect_once(&write_case);
 }
 
 START_TEST(a_write_whose_server_stands_still_for_longer_than_its_window_is_stored_once)
 {
-    stage_set_window(&stage, bucket, WINDOW_MS);
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
+    deployment_set_window(&deployment, bucket, WINDOW_MS);
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
         try_stall(kind);
 }
 END_TEST
@@ -438,19 +441,19 @@ END_TEST
 /* The window is shorter than the daemon knows: the server forgets ids at once, without a restart. */
 START_TEST(a_write_whose_window_was_shortened_is_not_stored_again)
 {
-    stage_make_short_bucket(&stage, "short");
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        struct trial trial;
+    deployment_make_short_bucket(&deployment, "short");
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        struct write_case write_case;
 
-        trial_prepare(&trial, &stage, "short", kind);
-        trial_send_and_lose_acks(&trial);
+        write_case_prepare(&write_case, &deployment, "short", kind);
+        write_case_send_and_lose_acks(&write_case);
         uint64_t begin_ns = now_ns();
-        stage_set_window(&stage, "short", SHORT_WINDOW_MS);
-        trial_overwrite(&trial);
+        deployment_set_window(&deployment, "short", SHORT_WINDOW_MS);
+        write_case_overwrite(&write_case);
         wait_until(now_ns() - begin_ns > 3ull * SHORT_WINDOW_MS * 1000000, "the end of the window");
-        proxy_release(stage.proxy);
-        trial_wait(&trial);
-        trial_expect_others_kept(&trial);
+        proxy_release(deployment.proxy);
+        write_case_wait(&write_case);
+        write_case_expect_others_kept(&write_case);
     }
 }
 END_TEST
@@ -459,11 +462,11 @@ END_TEST
 
 static uint32_t send_put_and_lose_ack(const char *key, bool then_hold)
 {
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
-                                                .subject = format_text("$KV.short.%s", key),
-                                                .then_hold = then_hold});
-    uint32_t msgid = session_send(stage.session, "kv.put", "['short', '%s', 'mine']", key);
-    wait_until(proxy_strikes(stage.proxy) == 1, "the lost ack");
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
+                                                     .subject = format_text("$KV.short.%s", key),
+                                                     .then_hold = then_hold});
+    uint32_t msgid = session_send(deployment.session, "kv.put", "['short', '%s', 'mine']", key);
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the lost ack");
     return msgid;
 }
 
@@ -473,10 +476,10 @@ static void expect_not_stored_again(const char *key, uint32_t msgid)
     uint64_t begin_ns = now_ns();
 
     wait_until(now_ns() - begin_ns > 1500000000ull, "the end of its time");
-    stage_kill_embedded(&stage);
-    const struct answer *answer = session_wait(stage.session, msgid);
+    deployment_kill_embedded(&deployment);
+    const struct answer *answer = session_wait(deployment.session, msgid);
     ck_assert_str_eq(answer_outcome(answer), "unknown");
-    answer = session_call(stage.session, "kv.get", "['short', '%s', {'consistency': 'leader'}]", key);
+    answer = session_call(deployment.session, "kv.get", "['short', '%s', {'consistency': 'leader'}]", key);
     ck_assert_msg(answer->result->type == MSGPACK_OBJECT_NIL, "%s is stored again: %s", key, answer_text(answer));
 }
 
@@ -484,9 +487,10 @@ START_TEST(a_write_that_was_replaced_by_one_that_expired_is_not_stored_again)
 {
     uint32_t msgid = send_put_and_lose_ack("a", false);
 
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.short.a", .then_hold = true});
-    session_send(stage.session, "kv.purge", "['short', 'a', {'ttl': 1}]");
-    wait_until(proxy_strikes(stage.proxy) == 1, "the lost ack of the purge");
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.short.a", .then_hold = true});
+    session_send(deployment.session, "kv.purge", "['short', 'a', {'ttl': 1}]");
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the lost ack of the purge");
     expect_not_stored_again("a", msgid);
 }
 END_TEST
@@ -495,8 +499,8 @@ START_TEST(a_write_that_expired_by_new_settings_is_not_stored_again)
 {
     uint32_t msgid = send_put_and_lose_ack("a", false);
 
-    assert_ok(session_call(stage.session, "bucket.update", "['short', {'ttl': 1}]"));
-    proxy_hold(stage.proxy);
+    assert_ok(session_call(deployment.session, "bucket.update", "['short', {'ttl': 1}]"));
+    proxy_hold(deployment.proxy);
     expect_not_stored_again("a", msgid);
 }
 END_TEST
@@ -504,37 +508,37 @@ END_TEST
 /* An election takes up to ten seconds: all kinds of writes wait for one. Of some the acks are lost, others are late. */
 START_TEST(writes_whose_leader_dies_are_stored_once)
 {
-    struct trial stored[TRIAL_KINDS], late[TRIAL_KINDS];
+    struct write_case stored[WRITE_CASE_KINDS], late[WRITE_CASE_KINDS];
     unsigned acks = 0;
 
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        trial_prepare(&stored[kind], &stage, bucket, kind);
-        trial_prepare(&late[kind], &stage, bucket, kind);
-        acks += trial_acks(kind);
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        write_case_prepare(&stored[kind], &deployment, bucket, kind);
+        write_case_prepare(&late[kind], &deployment, bucket, kind);
+        acks += write_case_acks(kind);
     }
-    stage_wait_current(&stage, bucket);
-    struct server *leader = stage_leader(&stage, bucket);
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
-                                                .subject = format_text("$KV.%s.>", bucket),
-                                                .count = acks,
-                                                .then_hold = true});
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
-        trial_send(&stored[kind]);
-    wait_until(proxy_strikes(stage.proxy) == acks, "the lost acks");
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++)
-        trial_send(&late[kind]);
-    stage_retries(&stage); /* the daemon has sent them too when it answers */
+    deployment_wait_current(&deployment, bucket);
+    struct server *leader = deployment_leader(&deployment, bucket);
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
+                                                     .subject = format_text("$KV.%s.>", bucket),
+                                                     .count = acks,
+                                                     .then_hold = true});
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
+        write_case_send(&stored[kind]);
+    wait_until(proxy_strikes(deployment.proxy) == acks, "the lost acks");
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
+        write_case_send(&late[kind]);
+    deployment_retries(&deployment); /* the daemon has sent them too when it answers */
     server_kill(leader);
-    proxy_release(stage.proxy);
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        trial_wait(&stored[kind]);
-        trial_wait(&late[kind]);
+    proxy_release(deployment.proxy);
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        write_case_wait(&stored[kind]);
+        write_case_wait(&late[kind]);
     }
     server_restart(leader);
-    stage_reconnect_nats(&stage);
-    for (enum trial_kind kind = 0; kind < TRIAL_KINDS; kind++) {
-        trial_expect_once(&stored[kind]);
-        trial_expect_once(&late[kind]);
+    deployment_reconnect_nats(&deployment);
+    for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
+        write_case_expect_once(&stored[kind]);
+        write_case_expect_once(&late[kind]);
     }
 }
 END_TEST

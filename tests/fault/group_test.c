@@ -1,43 +1,43 @@
 /* Group commit: writes that go out as one batch are each stored once, and each has its own answer. */
-#include "tests/fault/stage.h"
+#include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
 #include <string.h>
 
 #define WRITES 200u
 
-static struct stage stage;
+static struct deployment deployment;
 
 static void begin(void)
 {
-    stage_begin(&stage, 1, "buckets:\n  group_commit: on\n");
-    stage_make_bucket(&stage, "b", NULL);
+    deployment_begin(&deployment, 1, "buckets:\n  group_commit: on\n");
+    deployment_make_bucket(&deployment, "b", NULL);
 }
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 static uint64_t batches(void)
 {
-    return number_at(session_call(stage.session, "daemon.stats", "[]")->result, "group_commit.batches");
+    return number_at(session_call(deployment.session, "daemon.stats", "[]")->result, "group_commit.batches");
 }
 
 static uint32_t send_put(unsigned number)
 {
-    return session_send(stage.session, "kv.put", "['b', 'k.%u', 'v%u']", number, number);
+    return session_send(deployment.session, "kv.put", "['b', 'k.%u', 'v%u']", number, number);
 }
 
 /* What is sent between the two the daemon finds together, so that it goes out as a batch. */
 static void begin_to_send(void)
 {
-    pid_stand_still(stage.daemon.pid);
+    pid_stand_still(deployment.daemon.pid);
 }
 
 static void end_to_send(void)
 {
-    pid_go_on(stage.daemon.pid);
+    pid_go_on(deployment.daemon.pid);
 }
 
 static void send_puts(uint32_t msgids[WRITES])
@@ -51,10 +51,10 @@ static void send_puts(uint32_t msgids[WRITES])
 static void expect_puts(const uint32_t msgids[WRITES])
 {
     for (unsigned i = 0; i < WRITES; i++)
-        session_wait(stage.session, msgids[i]);
-    struct stream_log log = nats_read_log(stage.nats, "b");
+        session_wait(deployment.session, msgids[i]);
+    struct stream_log log = nats_read_log(deployment.nats, "b");
     for (unsigned i = 0; i < WRITES; i++) {
-        const struct answer *answer = session_wait(stage.session, msgids[i]);
+        const struct answer *answer = session_wait(deployment.session, msgids[i]);
         uint64_t stored;
         assert_ok(answer);
         unsigned count = log_count(&log, format_text("k.%u", i), "put", format_text("v%u", i), &stored);
@@ -70,13 +70,13 @@ static void try_fault(struct proxy_fault fault)
     uint64_t before = batches();
 
     fault.subject = "$KV.b.k.>";
-    proxy_arm(stage.proxy, fault);
+    proxy_arm(deployment.proxy, fault);
     send_puts(msgids);
     expect_puts(msgids);
-    ck_assert_uint_gt(proxy_strikes(stage.proxy), 0);
+    ck_assert_uint_gt(proxy_strikes(deployment.proxy), 0);
     ck_assert_uint_gt(batches(), before);
 
-    const msgpack_object *stats = session_call(stage.session, "daemon.stats", "[]")->result;
+    const msgpack_object *stats = session_call(deployment.session, "daemon.stats", "[]")->result;
     ck_assert_uint_ge(number_at(stats, "group_commit.size_p50"), 2);
     ck_assert_uint_ge(number_at(stats, "group_commit.size_p99"), number_at(stats, "group_commit.size_p50"));
     ck_assert_uint_ge(number_at(stats, "group_commit.size_max"), number_at(stats, "group_commit.size_p99"));
@@ -111,13 +111,14 @@ START_TEST(each_write_of_a_batch_whose_server_dies_before_the_ack_is_stored_once
 {
     uint32_t msgids[WRITES];
 
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.b.k.>", .then_hold = true});
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.b.k.>", .then_hold = true});
     send_puts(msgids);
-    wait_until(proxy_strikes(stage.proxy) == 1, "the batch");
-    server_kill(&stage.servers[0]);
-    server_restart(&stage.servers[0]);
-    proxy_release(stage.proxy);
-    stage_reconnect_nats(&stage);
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the batch");
+    server_kill(&deployment.servers[0]);
+    server_restart(&deployment.servers[0]);
+    proxy_release(deployment.proxy);
+    deployment_reconnect_nats(&deployment);
     expect_puts(msgids);
     ck_assert_uint_gt(batches(), 0);
 }
@@ -129,21 +130,22 @@ START_TEST(a_batch_in_doubt_tells_no_write_of_the_key_of_another)
     enum { COUNT = 10 };
     uint32_t msgids[COUNT];
 
-    stage_make_short_bucket(&stage, "short");
-    assert_ok(session_call(stage.session, "kv.put", "['short', 'first', 'mine']")); /* now it knows the bucket */
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.short.k.>", .then_hold = true});
+    deployment_make_short_bucket(&deployment, "short");
+    assert_ok(session_call(deployment.session, "kv.put", "['short', 'first', 'mine']")); /* now it knows the bucket */
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.short.k.>", .then_hold = true});
     begin_to_send();
     for (unsigned i = 0; i < COUNT; i++)
-        msgids[i] = session_send(stage.session, "kv.put", "['short', 'k.%u', 'mine']", i);
+        msgids[i] = session_send(deployment.session, "kv.put", "['short', 'k.%u', 'mine']", i);
     end_to_send();
-    wait_until(proxy_strikes(stage.proxy) == 1, "the batch");
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the batch");
     for (unsigned i = 0; i < COUNT; i++)
-        nats_put(stage.nats, "short", format_text("k.%u", i), "other");
-    server_end(&stage.servers[0]); /* with what was overwritten it forgets the ids */
-    server_restart(&stage.servers[0]);
-    proxy_release(stage.proxy);
+        nats_put(deployment.nats, "short", format_text("k.%u", i), "other");
+    server_end(&deployment.servers[0]); /* with what was overwritten it forgets the ids */
+    server_restart(&deployment.servers[0]);
+    proxy_release(deployment.proxy);
     for (unsigned i = 0; i < COUNT; i++) {
-        const struct answer *answer = session_wait(stage.session, msgids[i]);
+        const struct answer *answer = session_wait(deployment.session, msgids[i]);
         ck_assert_msg(strcmp(answer_outcome(answer), "unknown") == 0, "%s", answer_text(answer));
         const msgpack_object *key = find_at(answer->error, "key");
         ck_assert_msg(find_at(answer->error, "revision") == NULL, "%s", answer_text(answer));
@@ -159,51 +161,53 @@ START_TEST(a_condition_that_fails_in_a_batch_fails_alone)
 {
     uint32_t msgids[WRITES], wrong[2] = {0}, right = 0;
 
-    uint64_t there = answer_revision(session_call(stage.session, "kv.put", "['b', 'there', 'x']"));
+    uint64_t there = answer_revision(session_call(deployment.session, "kv.put", "['b', 'there', 'x']"));
     begin_to_send();
     for (unsigned i = 0; i < WRITES; i++) {
         msgids[i] = send_put(i);
         if (i == WRITES / 2) {
-            wrong[0] = session_send(stage.session, "kv.create", "['b', 'there', 'never']");
-            wrong[1] = session_send(stage.session, "kv.update", "['b', 'k.0', 'never', 999999]");
-            right = session_send(stage.session, "kv.create", "['b', 'new', 'once']");
+            wrong[0] = session_send(deployment.session, "kv.create", "['b', 'there', 'never']");
+            wrong[1] = session_send(deployment.session, "kv.update", "['b', 'k.0', 'never', 999999]");
+            right = session_send(deployment.session, "kv.create", "['b', 'new', 'once']");
         }
     }
     end_to_send();
     expect_puts(msgids);
-    assert_code(session_wait(stage.session, wrong[0]), "already_exists");
-    ck_assert_uint_eq(number_at(session_wait(stage.session, wrong[0])->error, "revision"), there);
-    assert_code(session_wait(stage.session, wrong[1]), "conflict");
-    struct stream_log log = nats_read_log(stage.nats, "b");
+    assert_code(session_wait(deployment.session, wrong[0]), "already_exists");
+    ck_assert_uint_eq(number_at(session_wait(deployment.session, wrong[0])->error, "revision"), there);
+    assert_code(session_wait(deployment.session, wrong[1]), "conflict");
+    struct stream_log log = nats_read_log(deployment.nats, "b");
     uint64_t stored;
     ck_assert_uint_eq(log_count(&log, "there", "put", "never", &stored), 0);
     ck_assert_uint_eq(log_count(&log, "k.0", "put", "never", &stored), 0);
     ck_assert_uint_eq(log_count(&log, "new", "put", "once", &stored), 1);
-    ck_assert_uint_eq(answer_revision(session_wait(stage.session, right)), stored);
-    ck_assert_uint_gt(number_at(session_call(stage.session, "daemon.stats", "[]")->result, "group_commit.failed"), 0);
+    ck_assert_uint_eq(answer_revision(session_wait(deployment.session, right)), stored);
+    ck_assert_uint_gt(number_at(session_call(deployment.session, "daemon.stats", "[]")->result, "group_commit.failed"),
+                      0);
 }
 END_TEST
 
 START_TEST(a_value_that_is_too_large_for_the_bucket_fails_alone)
 {
     uint32_t msgids[WRITES], large[2] = {0};
-    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO.KV_b", "{}"), "config");
 
     /* Before the daemon knows of the limit the server refuses the whole batch; afterwards the daemon the one value. */
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'x']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'x']"));
     json_object_set_new(config, "max_msg_size", json_integer(400));
-    nats_api(stage.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     begin_to_send();
     for (unsigned i = 0; i < WRITES; i++) {
         msgids[i] = send_put(i);
         if (i == WRITES / 2 || i == WRITES / 2 + 1)
-            large[i - WRITES / 2] = session_send(stage.session, "kv.put", "['b', 'large', '%0500u']", 0u);
+            large[i - WRITES / 2] = session_send(deployment.session, "kv.put", "['b', 'large', '%0500u']", 0u);
     }
     end_to_send();
     expect_puts(msgids);
-    assert_code(session_wait(stage.session, large[0]), "too_large");
-    assert_code(session_wait(stage.session, large[1]), "too_large");
-    ck_assert_uint_gt(number_at(session_call(stage.session, "daemon.stats", "[]")->result, "group_commit.failed"), 0);
+    assert_code(session_wait(deployment.session, large[0]), "too_large");
+    assert_code(session_wait(deployment.session, large[1]), "too_large");
+    ck_assert_uint_gt(number_at(session_call(deployment.session, "daemon.stats", "[]")->result, "group_commit.failed"),
+                      0);
 }
 END_TEST
 
@@ -214,14 +218,14 @@ START_TEST(writes_of_one_key_in_a_batch_keep_their_order)
 
     begin_to_send();
     for (unsigned i = 0; i < WRITES / 4; i++)
-        msgids[i] = session_send(stage.session, "kv.put", "['b', 'one', '%u']", i);
+        msgids[i] = session_send(deployment.session, "kv.put", "['b', 'one', '%u']", i);
     end_to_send();
     for (unsigned i = 0; i < WRITES / 4; i++) {
-        uint64_t revision = answer_revision(session_wait(stage.session, msgids[i]));
+        uint64_t revision = answer_revision(session_wait(deployment.session, msgids[i]));
         ck_assert_uint_gt(revision, last);
         last = revision;
     }
-    const struct answer *read = session_call(stage.session, "kv.get", "['b', 'one']");
+    const struct answer *read = session_call(deployment.session, "kv.get", "['b', 'one']");
     ck_assert_str_eq(text_at(read->result, "value"), format_text("%u", WRITES / 4 - 1));
     ck_assert_uint_gt(batches(), 0);
 }
@@ -229,15 +233,15 @@ END_TEST
 
 START_TEST(a_bulk_put_that_runs_out_of_time_says_so_for_each_key_and_tells_the_truth)
 {
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'before', 'x']")); /* the bucket is known */
-    proxy_hold(stage.proxy);
-    const struct answer *answer =
-        session_call(stage.session, "bulk.put", "['b', {'x': 'mine', 'y': 'mine', 'z': 'mine'}, {'timeout': 0.5}]");
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'before', 'x']")); /* the bucket is known */
+    proxy_hold(deployment.proxy);
+    const struct answer *answer = session_call(deployment.session, "bulk.put",
+                                               "['b', {'x': 'mine', 'y': 'mine', 'z': 'mine'}, {'timeout': 0.5}]");
     assert_ok(answer);
-    proxy_release(stage.proxy);
+    proxy_release(deployment.proxy);
     /* What was sent at last is stored before this one. */
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'behind', 'x']"));
-    struct stream_log log = nats_read_log(stage.nats, "b");
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'behind', 'x']"));
+    struct stream_log log = nats_read_log(deployment.nats, "b");
     for (const char *const *key = (const char *const[]){"x", "y", "z", NULL}; *key != NULL; key++) {
         uint64_t stored;
         unsigned count = log_count(&log, *key, "put", "mine", &stored);

@@ -179,7 +179,7 @@ struct caller {
     uint64_t seen[KEYS];
 };
 
-static struct stage stage;
+static struct deployment deployment;
 static char *padding; /* behind each value; NULL: nothing */
 static struct caller callers[CALLERS];
 static unsigned progress;
@@ -187,20 +187,20 @@ static bool is_over;
 
 static void begin_one(void)
 {
-    stage_begin(&stage, 1, NULL);
-    stage_make_bucket(&stage, "b", NULL);
+    deployment_begin(&deployment, 1, NULL);
+    deployment_make_bucket(&deployment, "b", NULL);
 }
 
 static void begin_one_short(void)
 {
-    stage_begin(&stage, 1, NULL);
-    stage_make_short_bucket(&stage, "b");
+    deployment_begin(&deployment, 1, NULL);
+    deployment_make_short_bucket(&deployment, "b");
 }
 
 static void begin_embedded(void)
 {
-    stage_begin_embedded(&stage, NULL);
-    stage_make_short_bucket(&stage, "b");
+    deployment_begin_embedded(&deployment, NULL);
+    deployment_make_short_bucket(&deployment, "b");
 }
 
 /* Two values fill what there is for all: the others leave memory, or never get there. */
@@ -209,26 +209,26 @@ static void begin_evicting(void)
     padding = keep(malloc(PADDING_BYTES + 1));
     memset(padding, ' ', PADDING_BYTES);
     padding[PADDING_BYTES] = '\0';
-    stage_begin_embedded(&stage, "cache:\n  max_bytes: 65536\n");
-    stage_make_short_bucket(&stage, "b");
+    deployment_begin_embedded(&deployment, "cache:\n  max_bytes: 65536\n");
+    deployment_make_short_bucket(&deployment, "b");
 }
 
 static void begin_three(void)
 {
-    stage_begin(&stage, CLUSTER_SERVERS, NULL);
-    stage_make_short_bucket(&stage, "b");
+    deployment_begin(&deployment, CLUSTER_SERVERS, NULL);
+    deployment_make_short_bucket(&deployment, "b");
 }
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 /* Of the embedded server's buckets any get is as new as one of the leader. */
 static const struct answer *make_get(struct session *session, unsigned key, unsigned way)
 {
     static const char *const ways[] = {"direct", "leader", "direct", "cached"};
-    const char *consistency = stage.is_embedded ? ways[way % 4] : "leader";
+    const char *consistency = deployment.is_embedded ? ways[way % 4] : "leader";
 
     return session_call(session, "kv.get", "['b', 'k%u', {'consistency': '%s', 'timeout': 2}]", key, consistency);
 }
@@ -296,7 +296,7 @@ static struct linear_call *next_call(struct caller *caller)
 static void *run_caller(void *arg)
 {
     struct caller *caller = arg;
-    struct session *session = session_open(stage.socket_path);
+    struct session *session = session_open(deployment.socket_path);
     unsigned seed = caller->number + 1;
 
     for (; !__atomic_load_n(&is_over, __ATOMIC_RELAXED); pause_shortly()) { /* few enough to be checked */
@@ -344,7 +344,7 @@ static void write_history(const struct linear_call *calls, size_t count, unsigne
     }
     fclose(stream);
     keep(text);
-    write_file(format_text("%s/history", stage.directory), text);
+    write_file(format_text("%s/history", deployment.directory), text);
 }
 
 static void begin_calls(void)
@@ -375,14 +375,14 @@ static void check_calls(void)
     if (linear_check(calls, count, KEYS, &key))
         return;
     write_history(calls, count, key);
-    ck_abort_msg("the calls on k%u are not linearizable: see %s/history", key, stage.directory);
+    ck_abort_msg("the calls on k%u are not linearizable: see %s/history", key, deployment.directory);
 }
 
 START_TEST(calls_on_a_key_are_linearizable_while_everything_breaks)
 {
     begin_calls();
     /* In a cluster each round has an election, which takes seconds. */
-    chaos_run(&stage, "b", &progress, stage.server_count > 1 ? 1 : 2);
+    chaos_run(&deployment, "b", &progress, deployment.server_count > 1 ? 1 : 2);
     check_calls();
 }
 END_TEST
@@ -393,7 +393,7 @@ START_TEST(calls_on_a_key_are_linearizable_while_the_own_server_is_killed)
     begin_calls();
     for (unsigned i = 0; i < 8; i++) {
         unsigned before = __atomic_load_n(&progress, __ATOMIC_RELAXED);
-        stage_kill_embedded(&stage);
+        deployment_kill_embedded(&deployment);
         wait_until(__atomic_load_n(&progress, __ATOMIC_RELAXED) >= before + 100, "calls that succeed again");
     }
     check_calls();

@@ -25,9 +25,9 @@ int main(int argc, char **argv)
     SRunner *runner = selection_create_runner(suites, sizeof(suites) / sizeof(suites[0]));
     if (runner == NULL)
         return EXIT_FAILURE;
-    scene_begin(argv[0], "fault");
+    test_run_begin(argv[0], "fault");
     srunner_set_fork_status(runner, CK_FORK);
     int status = selection_run(runner);
-    scene_end(status != EXIT_SUCCESS);
+    test_run_end(status != EXIT_SUCCESS);
     return status;
 }

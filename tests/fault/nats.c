@@ -106,7 +106,7 @@ struct nats *nats_connect(const unsigned *ports, unsigned count)
 
     for (unsigned i = 0;; i++) {
         unsigned port = ports[i % count];
-        nats->socket = scene_dial(port);
+        nats->socket = port_dial(port);
         if (nats->socket >= 0 && greet(nats, patience_ms))
             return nats;
         ck_assert_msg(now_ms() < end, "cannot connect to nats-server on port %u", port);

@@ -134,7 +134,7 @@ END_TEST
 
 /* --- The daemon ------------------------------------------------------------------------------------ */
 
-static struct stage stage;
+static struct deployment deployment;
 static struct caller callers[CALLERS];
 static unsigned progress;
 static bool is_over;
@@ -142,11 +142,12 @@ static bool is_over;
 /* The checker needs each marker: the stream keeps more than a bucket's history may have. */
 static void begin_with(unsigned server_count)
 {
-    stage_begin(&stage, server_count, "watches:\n  heartbeat: 0.2\ncache:\n  buckets: [b]\n  max_staleness: 1\n");
-    stage_make_bucket(&stage, "b", NULL);
-    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    deployment_begin(&deployment, server_count,
+                     "watches:\n  heartbeat: 0.2\ncache:\n  buckets: [b]\n  max_staleness: 1\n");
+    deployment_make_bucket(&deployment, "b", NULL);
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO.KV_b", "{}"), "config");
     json_object_set_new(config, "max_msgs_per_subject", json_integer(100000));
-    nats_api(stage.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
 }
 
 static void begin_one(void)
@@ -161,7 +162,7 @@ static void begin_three(void)
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 static void note(struct caller *caller, const struct sight *sight, unsigned key, uint64_t revision)
@@ -244,7 +245,7 @@ static void list_once(struct caller *caller, struct session *session)
 static void *run_caller(void *arg)
 {
     struct caller *caller = arg;
-    struct session *session = session_open(stage.socket_path);
+    struct session *session = session_open(deployment.socket_path);
     unsigned seed = caller->number + 1;
     uint64_t seen[KEYS] = {0};
 
@@ -270,8 +271,8 @@ START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
         ck_assert_int_eq(pthread_create(&callers[i].thread, NULL, run_caller, &callers[i]), 0);
     }
     /* In a cluster each round has an election, which takes seconds. */
-    chaos_run(&stage, "b", &progress, stage.server_count > 1 ? 1 : 2);
-    wait_until(stage_stat(&stage, "cache.hits") > HITS, "reads that memory answers");
+    chaos_run(&deployment, "b", &progress, deployment.server_count > 1 ? 1 : 2);
+    wait_until(deployment_stat(&deployment, "cache.hits") > HITS, "reads that memory answers");
     __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < CALLERS; i++) {
         pthread_join(callers[i].thread, NULL);
@@ -283,7 +284,7 @@ START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
         copied += callers[i].count;
         free(callers[i].sights);
     }
-    struct stream_log log = nats_read_log(stage.nats, "b");
+    struct stream_log log = nats_read_log(deployment.nats, "b");
     struct version *versions = keep(calloc(log.count + 1, sizeof(*versions)));
     for (size_t i = 0; i < log.count; i++) {
         versions[i].key = (unsigned)atoi(log.entries[i].key + 1);
@@ -299,14 +300,14 @@ END_TEST
 
 static uint64_t cache_hits(void)
 {
-    return stage_stat(&stage, "cache.hits");
+    return deployment_stat(&deployment, "cache.hits");
 }
 
 static bool answers_from_memory(void)
 {
     uint64_t hits = cache_hits();
 
-    assert_ok(session_call(stage.session, "kv.get", "['b', 'k', {'consistency': 'cached'}]"));
+    assert_ok(session_call(deployment.session, "kv.get", "['b', 'k', {'consistency': 'cached'}]"));
     return cache_hits() > hits;
 }
 
@@ -314,15 +315,15 @@ static bool answers_from_memory(void)
 START_TEST(a_daemon_that_stood_still_for_longer_than_its_cache_may_be_old_asks_first)
 {
     for (unsigned i = 0; i < 10; i++) {
-        nats_put(stage.nats, "b", "k", "before");
+        nats_put(deployment.nats, "b", "k", "before");
         wait_until(answers_from_memory(), "an answer from memory");
-        pid_stand_still(stage.daemon.pid);
+        pid_stand_still(deployment.daemon.pid);
         /* The call comes first, and is read first. */
-        uint32_t msgid = session_send(stage.session, "kv.get", "['b', 'k', {'consistency': 'cached'}]");
-        uint64_t begin_ns = now_ns(), revision = nats_put(stage.nats, "b", "k", "meanwhile");
+        uint32_t msgid = session_send(deployment.session, "kv.get", "['b', 'k', {'consistency': 'cached'}]");
+        uint64_t begin_ns = now_ns(), revision = nats_put(deployment.nats, "b", "k", "meanwhile");
         wait_until(now_ns() - begin_ns > 1500000000ull, "what cache.max_staleness allows");
-        pid_go_on(stage.daemon.pid);
-        const struct answer *answer = session_wait(stage.session, msgid);
+        pid_go_on(deployment.daemon.pid);
+        const struct answer *answer = session_wait(deployment.session, msgid);
         assert_ok(answer);
         ck_assert_uint_eq(number_at(answer->result, "revision"), revision);
     }

@@ -1,34 +1,34 @@
 /* Servers of a cluster that stand still under writes: nothing acknowledged is lost, and outcomes are true. */
-#include "tests/fault/stage.h"
+#include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
 #include <string.h>
 
 #define WRITES 40u
 
-static struct stage stage;
+static struct deployment deployment;
 
 static void begin(void)
 {
-    stage_begin(&stage, CLUSTER_SERVERS, STAGE_ATTEMPTS(0.1));
-    stage_make_bucket(&stage, "b", NULL);
-    stage_wait_current(&stage, "b");
+    deployment_begin(&deployment, CLUSTER_SERVERS, DEPLOYMENT_ATTEMPTS(0.1));
+    deployment_make_bucket(&deployment, "b", NULL);
+    deployment_wait_current(&deployment, "b");
 }
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 /* The daemon's connection goes to the leader, which does not stand still. */
 static struct server *talk_to_leader(void)
 {
-    struct server *leader = stage_leader(&stage, "b");
-    unsigned number = (unsigned)(leader - stage.servers);
+    struct server *leader = deployment_leader(&deployment, "b");
+    unsigned number = (unsigned)(leader - deployment.servers);
 
-    proxy_prefer(stage.proxy, number);
-    proxy_cut(stage.proxy);
-    wait_until(proxy_server_port(stage.proxy) == leader->port, "the connection to the leader");
+    proxy_prefer(deployment.proxy, number);
+    proxy_cut(deployment.proxy);
+    wait_until(proxy_server_port(deployment.proxy) == leader->port, "the connection to the leader");
     return leader;
 }
 
@@ -36,8 +36,8 @@ static struct server *talk_to_leader(void)
 static void send_writes(uint32_t msgids[WRITES], const char *options)
 {
     for (unsigned i = 0; i < WRITES; i++)
-        msgids[i] =
-            session_send(stage.session, i % 2 == 0 ? "kv.put" : "kv.create", "['b', 'k.%u', 'mine', {%s}]", i, options);
+        msgids[i] = session_send(deployment.session, i % 2 == 0 ? "kv.put" : "kv.create", "['b', 'k.%u', 'mine', {%s}]",
+                                 i, options);
 }
 
 /* Each is stored once at its revision, or not at all and said so, or said to be unknown. Answers how many succeeded. */
@@ -46,12 +46,12 @@ static unsigned expect_truth(const uint32_t msgids[WRITES])
     unsigned done = 0;
 
     for (unsigned i = 0; i < WRITES; i++)
-        session_wait(stage.session, msgids[i]);
-    stage_reconnect_nats(&stage);
-    stage_wait_current(&stage, "b");
-    struct stream_log log = nats_read_log(stage.nats, "b");
+        session_wait(deployment.session, msgids[i]);
+    deployment_reconnect_nats(&deployment);
+    deployment_wait_current(&deployment, "b");
+    struct stream_log log = nats_read_log(deployment.nats, "b");
     for (unsigned i = 0; i < WRITES; i++) {
-        const struct answer *answer = session_wait(stage.session, msgids[i]);
+        const struct answer *answer = session_wait(deployment.session, msgids[i]);
         uint64_t stored;
         unsigned count = log_count(&log, format_text("k.%u", i), "put", "mine", &stored);
         bool is_done = strcmp(answer_code(answer), "ok") == 0;
@@ -69,12 +69,12 @@ START_TEST(writes_go_on_while_a_follower_stands_still)
 {
     uint32_t msgids[WRITES];
     const struct server *leader = talk_to_leader();
-    struct server *follower = leader == &stage.servers[1] ? &stage.servers[2] : &stage.servers[1];
+    struct server *follower = leader == &deployment.servers[1] ? &deployment.servers[2] : &deployment.servers[1];
 
     server_freeze(follower);
     send_writes(msgids, "");
     for (unsigned i = 0; i < WRITES; i++)
-        assert_ok(session_wait(stage.session, msgids[i]));
+        assert_ok(session_wait(deployment.session, msgids[i]));
     server_thaw(follower);
     ck_assert_uint_eq(expect_truth(msgids), WRITES);
 }
@@ -83,16 +83,16 @@ END_TEST
 static void freeze_all_but(const struct server *leader)
 {
     for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
-        if (&stage.servers[i] != leader)
-            server_freeze(&stage.servers[i]);
+        if (&deployment.servers[i] != leader)
+            server_freeze(&deployment.servers[i]);
     }
 }
 
 static void thaw_all_but(const struct server *leader)
 {
     for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
-        if (&stage.servers[i] != leader)
-            server_thaw(&stage.servers[i]);
+        if (&deployment.servers[i] != leader)
+            server_thaw(&deployment.servers[i]);
     }
 }
 
@@ -101,13 +101,13 @@ START_TEST(without_a_majority_no_write_is_acknowledged_and_outcomes_are_true)
     uint32_t msgids[WRITES];
     const struct server *leader = talk_to_leader();
 
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'before', 'x']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'before', 'x']"));
     freeze_all_but(leader);
     send_writes(msgids, "'timeout': 2");
     for (unsigned i = 0; i < WRITES; i++)
-        ck_assert_str_ne(answer_code(session_wait(stage.session, msgids[i])), "ok");
+        ck_assert_str_ne(answer_code(session_wait(deployment.session, msgids[i])), "ok");
     thaw_all_but(leader);
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'behind', 'x']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'behind', 'x']"));
     ck_assert_uint_eq(expect_truth(msgids), 0);
 }
 END_TEST
@@ -118,9 +118,9 @@ START_TEST(writes_that_wait_for_the_majority_are_stored_once)
     const struct server *leader = talk_to_leader();
 
     freeze_all_but(leader);
-    uint64_t retries = stage_retries(&stage);
+    uint64_t retries = deployment_retries(&deployment);
     send_writes(msgids, "");
-    wait_until(stage_retries(&stage) >= retries + 3 * WRITES, "retries of each");
+    wait_until(deployment_retries(&deployment) >= retries + 3 * WRITES, "retries of each");
     thaw_all_but(leader);
     ck_assert_uint_gt(expect_truth(msgids), 0);
 }
@@ -129,19 +129,21 @@ END_TEST
 /* To look the bucket up its stream's leader would have to answer, which is gone with the server. */
 START_TEST(a_read_whose_server_is_gone_is_answered_by_another_without_a_leader)
 {
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'v']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'v']"));
     proxy_arm_beside(
-        stage.proxy,
+        deployment.proxy,
         (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$JS.API.STREAM.INFO.KV_b", .count = UINT32_MAX});
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_RESPONDERS, .subject = "$JS.API.DIRECT.GET.KV_b.>"});
-    const struct answer *answer = session_call(stage.session, "kv.get", "['b', 'k']");
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_NO_RESPONDERS, .subject = "$JS.API.DIRECT.GET.KV_b.>"});
+    const struct answer *answer = session_call(deployment.session, "kv.get", "['b', 'k']");
     assert_ok(answer);
     ck_assert_str_eq(text_at(answer->result, "value"), "v");
-    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_RESPONDERS, .subject = "$JS.API.DIRECT.GET.KV_b"});
-    assert_ok(session_call(stage.session, "bulk.get", "['b', ['k', 'other']]"));
-    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
-    proxy_arm_beside(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
+    proxy_arm(deployment.proxy,
+              (struct proxy_fault){.kind = PROXY_NO_RESPONDERS, .subject = "$JS.API.DIRECT.GET.KV_b"});
+    assert_ok(session_call(deployment.session, "bulk.get", "['b', ['k', 'other']]"));
+    ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
+    proxy_arm_beside(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
 }
 END_TEST
 
@@ -149,11 +151,11 @@ END_TEST
 
 static void begin_with_one(void)
 {
-    stage_begin(&stage, 1, STAGE_ATTEMPTS(0.1));
-    stage_make_bucket(&stage, "b", NULL);
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'v']"));
-    stage_kill_daemon(&stage);
-    stage_restart_daemon(&stage); /* it knows no bucket */
+    deployment_begin(&deployment, 1, DEPLOYMENT_ATTEMPTS(0.1));
+    deployment_make_bucket(&deployment, "b", NULL);
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'v']"));
+    deployment_kill_daemon(&deployment);
+    deployment_restart_daemon(&deployment); /* it knows no bucket */
 }
 
 /* Their server is down, and nobody answers for them. They are more than are asked for at a time. */
@@ -161,15 +163,15 @@ START_TEST(buckets_without_a_leader_do_not_keep_others_from_being_looked_up)
 {
     enum { SILENT = 100 };
 
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
-                                                .subject = "$JS.API.STREAM.INFO.*",
-                                                .but = "$JS.API.STREAM.INFO.KV_b",
-                                                .count = UINT32_MAX});
-    struct session *other = session_open(stage.socket_path);
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
+                                                     .subject = "$JS.API.STREAM.INFO.*",
+                                                     .but = "$JS.API.STREAM.INFO.KV_b",
+                                                     .count = UINT32_MAX});
+    struct session *other = session_open(deployment.socket_path);
     for (unsigned i = 0; i < SILENT; i++)
         session_send(other, "kv.get", "['silent%u', 'k']", i);
-    wait_until(proxy_strikes(stage.proxy) > 30, "the look-ups");
-    const struct answer *answer = session_call(stage.session, "kv.get", "['b', 'k', {'timeout': 5}]");
+    wait_until(proxy_strikes(deployment.proxy) > 30, "the look-ups");
+    const struct answer *answer = session_call(deployment.session, "kv.get", "['b', 'k', {'timeout': 5}]");
     assert_ok(answer);
     ck_assert_str_eq(text_at(answer->result, "value"), "v");
     session_close(other);

@@ -7,7 +7,7 @@
 #ifndef FAULT_PATIENCE_H
 #define FAULT_PATIENCE_H
 
-#include "tests/support/scene.h"
+#include "tests/support/process.h"
 
 /* Of a call of the daemon that names no timeout: calls.timeout in the daemon's configuration. */
 #define CALL_SECONDS 120u

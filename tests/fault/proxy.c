@@ -383,7 +383,7 @@ static void begin_pair(struct proxy *proxy)
     if (daemon < 0)
         return;
     for (unsigned i = 0; i < proxy->server_count && server < 0; i++)
-        server = scene_dial(port = proxy->servers[(proxy->preferred + i) % proxy->server_count]);
+        server = port_dial(port = proxy->servers[(proxy->preferred + i) % proxy->server_count]);
     for (unsigned i = 0; i < PAIRS_MAX && pair == NULL; i++)
         pair = proxy->pairs[i].is_open ? NULL : &proxy->pairs[i];
     if (server < 0 || pair == NULL) {
@@ -482,7 +482,7 @@ struct proxy *proxy_start(const unsigned *server_ports, unsigned count)
     proxy->server_count = count;
     pthread_mutex_init(&proxy->lock, NULL);
     proxy->wake = eventfd(0, EFD_CLOEXEC);
-    proxy->listener = scene_listen(&proxy->port);
+    proxy->listener = port_listen(&proxy->port);
     ck_assert_int_eq(pthread_create(&proxy->thread, NULL, run, proxy), 0);
     return proxy;
 }

@@ -2,7 +2,7 @@
  * Readings of many keys that are disturbed: what was read is not read again, and a reading that ends too early says how
  * far it came.
  */
-#include "tests/fault/stage.h"
+#include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
 #include <string.h>
@@ -10,21 +10,22 @@
 #define BUCKET "b"
 #define KEYS   3000u
 
-static struct stage stage;
+static struct deployment deployment;
 
 static void begin(void)
 {
-    stage_begin(&stage, 1, NULL);
-    stage_make_short_bucket(&stage, BUCKET);
+    deployment_begin(&deployment, 1, NULL);
+    deployment_make_short_bucket(&deployment, BUCKET);
     for (unsigned i = 0; i < KEYS; i++)
-        session_send(stage.session, "kv.put", "['%s', 'k%04u', 'v']", BUCKET, i);
-    ck_assert_uint_eq(answer_revision(session_call(stage.session, "kv.put", "['%s', 'k0000', 'v']", BUCKET)), KEYS + 1);
-    session_forget(stage.session);
+        session_send(deployment.session, "kv.put", "['%s', 'k%04u', 'v']", BUCKET, i);
+    ck_assert_uint_eq(answer_revision(session_call(deployment.session, "kv.put", "['%s', 'k0000', 'v']", BUCKET)),
+                      KEYS + 1);
+    session_forget(deployment.session);
 }
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 static void expect_all_keys(const struct answer *answer)
@@ -38,11 +39,11 @@ static void read_with(struct proxy_fault fault)
 {
     fault.subject = "$KV." BUCKET ".>";
     fault.skip = 2000;
-    proxy_arm(stage.proxy, fault);
-    expect_all_keys(session_call(stage.session, "kv.keys", "['%s']", BUCKET));
-    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
+    proxy_arm(deployment.proxy, fault);
+    expect_all_keys(session_call(deployment.session, "kv.keys", "['%s']", BUCKET));
+    ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
     /* What was on its way when it happened comes again, and no more. */
-    ck_assert_uint_le(proxy_publishes(stage.proxy), KEYS + 1100);
+    ck_assert_uint_le(proxy_publishes(deployment.proxy), KEYS + 1100);
 }
 
 START_TEST(a_cut_does_not_begin_a_reading_anew)
@@ -60,29 +61,29 @@ END_TEST
 /* What was read may not be what the server has, once it was started anew. */
 START_TEST(another_server_process_begins_a_reading_anew)
 {
-    proxy_arm(stage.proxy,
+    proxy_arm(deployment.proxy,
               (struct proxy_fault){
                   .kind = PROXY_DROP_DELIVERY, .subject = "$KV." BUCKET ".>", .skip = 2000, .then_hold = true});
-    uint32_t id = session_send(stage.session, "kv.keys", "['%s', {'timeout': 50}]", BUCKET);
-    wait_until(proxy_strikes(stage.proxy) == 1, "the reading");
-    server_kill(&stage.servers[0]);
-    server_restart(&stage.servers[0]);
-    proxy_cut(stage.proxy);
-    proxy_release(stage.proxy);
-    expect_all_keys(session_wait(stage.session, id));
-    ck_assert_uint_ge(proxy_publishes(stage.proxy), KEYS + 2000);
+    uint32_t id = session_send(deployment.session, "kv.keys", "['%s', {'timeout': 50}]", BUCKET);
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the reading");
+    server_kill(&deployment.servers[0]);
+    server_restart(&deployment.servers[0]);
+    proxy_cut(deployment.proxy);
+    proxy_release(deployment.proxy);
+    expect_all_keys(session_wait(deployment.session, id));
+    ck_assert_uint_ge(proxy_publishes(deployment.proxy), KEYS + 2000);
 }
 END_TEST
 
 START_TEST(a_reading_that_is_late_says_how_far_it_came)
 {
-    proxy_arm(stage.proxy,
+    proxy_arm(deployment.proxy,
               (struct proxy_fault){
                   .kind = PROXY_DROP_DELIVERY, .subject = "$KV." BUCKET ".>", .skip = 2000, .then_hold = true});
-    const struct answer *answer = session_call(stage.session, "kv.keys", "['%s', {'timeout': 2}]", BUCKET);
+    const struct answer *answer = session_call(deployment.session, "kv.keys", "['%s', {'timeout': 2}]", BUCKET);
     assert_code(answer, "deadline_exceeded");
     ck_assert_msg(strstr(answer_text(answer), "2000 of about 3000 messages") != NULL, "%s", answer_text(answer));
-    proxy_release(stage.proxy);
+    proxy_release(deployment.proxy);
 }
 END_TEST
 

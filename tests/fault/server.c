@@ -11,20 +11,20 @@
 static void choose_place(struct server *server, unsigned number)
 {
     memset(server, 0, sizeof(*server));
-    scene_make_directory(server->directory);
+    test_run_make_directory(server->directory);
     snprintf(server->process.log_path, PATH_BYTES, "%.200s/log", server->directory);
     snprintf(server->name, sizeof(server->name), "n%u", number);
-    server->port = scene_free_port();
+    server->port = port_reserve();
 }
 
 static void run(struct server *server)
 {
-    char *arguments[] = {keep(strdup(scene_nats_server())), "-c", format_text("%s/conf", server->directory), NULL};
+    char *arguments[] = {keep(strdup(test_run_nats_server())), "-c", format_text("%s/conf", server->directory), NULL};
     uint64_t end = now_ms() + PATIENCE_MS;
     int probe;
 
     process_start(&server->process, arguments);
-    while ((probe = scene_dial(server->port)) < 0) {
+    while ((probe = port_dial(server->port)) < 0) {
         ck_assert_msg(!process_has_ended(&server->process) && now_ms() < end, "nats-server does not listen:\n%s",
                       read_file(server->process.log_path));
         pause_shortly();
@@ -68,7 +68,7 @@ void cluster_start(struct cluster *cluster)
     for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
         choose_place(&servers[i], i + 1);
         ports[i] = servers[i].port;
-        routes[i] = scene_free_port();
+        routes[i] = port_reserve();
     }
     for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
         /* no_advertise: the daemon must not learn of ways around the proxy. */

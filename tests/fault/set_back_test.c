@@ -2,7 +2,7 @@
  * Servers that come back older than they were: they have lost what was written last, because it was not synced, or a
  * backup was put in its place. What watches and the cache know is compared with what is stored then.
  */
-#include "tests/fault/stage.h"
+#include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 #include "tests/fault/watcher.h"
 
@@ -15,15 +15,15 @@
 #define KEYS     40u
 #define OLD_KEYS 30u /* of them, which the backup has */
 
-static struct stage stage;
+static struct deployment deployment;
 static struct watcher all, even;
 
 static void begin_with(unsigned server_count)
 {
-    stage_begin(&stage, server_count, SETTINGS);
-    stage_make_bucket(&stage, BUCKET, NULL);
-    watcher_begin(&all, stage.socket_path, BUCKET, ">", "");
-    watcher_begin(&even, stage.socket_path, BUCKET, "even.>", "'include_history': true");
+    deployment_begin(&deployment, server_count, SETTINGS);
+    deployment_make_bucket(&deployment, BUCKET, NULL);
+    watcher_begin(&all, deployment.socket_path, BUCKET, ">", "");
+    watcher_begin(&even, deployment.socket_path, BUCKET, "even.>", "'include_history': true");
     watcher_wait_ready(&all);
     watcher_wait_ready(&even);
 }
@@ -42,7 +42,7 @@ static void end(void)
 {
     watcher_end(&all);
     watcher_end(&even);
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 /* --- What is stored, and what is known -------------------------------------------------------------- */
@@ -54,7 +54,8 @@ static const char *key_name(unsigned i)
 
 static uint64_t put(unsigned i, const char *value)
 {
-    return answer_revision(session_call(stage.session, "kv.put", "['%s', '%s', '%s']", BUCKET, key_name(i), value));
+    return answer_revision(
+        session_call(deployment.session, "kv.put", "['%s', '%s', '%s']", BUCKET, key_name(i), value));
 }
 
 /* The key's last value; NULL: it has none, or was deleted. */
@@ -73,7 +74,7 @@ static const char *told_value(const struct watcher *watcher, const char *key)
 static const char *cached_value(const char *key)
 {
     const struct answer *answer =
-        session_call(stage.session, "kv.get", "['%s', '%s', {'consistency': 'cached'}]", BUCKET, key);
+        session_call(deployment.session, "kv.get", "['%s', '%s', {'consistency': 'cached'}]", BUCKET, key);
 
     assert_ok(answer);
     return answer->result->type == MSGPACK_OBJECT_NIL ? NULL : text_at(answer->result, "value");
@@ -98,7 +99,7 @@ static bool all_know(const struct stream_log *log)
 
 static void wait_until_all_know(void)
 {
-    struct stream_log log = nats_read_log(stage.nats, BUCKET);
+    struct stream_log log = nats_read_log(deployment.nats, BUCKET);
 
     wait_until((watcher_take(&all, 10), watcher_take(&even, 10), all_know(&log)), "what is known to be what is stored");
 }
@@ -124,27 +125,27 @@ static void make_backup(void)
 {
     for (unsigned i = 0; i < OLD_KEYS; i++)
         put(i, "first");
-    stage_wait_current(&stage, BUCKET);
-    for (unsigned i = 0; i < stage.server_count; i++)
-        server_freeze(&stage.servers[i]);
-    for (unsigned i = 0; i < stage.server_count; i++)
-        copy_directory(stage.servers[i].directory, backup_of(&stage.servers[i]));
-    for (unsigned i = 0; i < stage.server_count; i++)
-        server_thaw(&stage.servers[i]);
+    deployment_wait_current(&deployment, BUCKET);
+    for (unsigned i = 0; i < deployment.server_count; i++)
+        server_freeze(&deployment.servers[i]);
+    for (unsigned i = 0; i < deployment.server_count; i++)
+        copy_directory(deployment.servers[i].directory, backup_of(&deployment.servers[i]));
+    for (unsigned i = 0; i < deployment.server_count; i++)
+        server_thaw(&deployment.servers[i]);
 }
 
 /* Nothing passes to the daemon and back until proxy_release. */
 static void go_back_to_backup(void)
 {
-    proxy_hold(stage.proxy);
-    for (unsigned i = 0; i < stage.server_count; i++)
-        server_kill(&stage.servers[i]);
-    for (unsigned i = 0; i < stage.server_count; i++) {
-        copy_directory(backup_of(&stage.servers[i]), stage.servers[i].directory);
-        server_restart(&stage.servers[i]);
+    proxy_hold(deployment.proxy);
+    for (unsigned i = 0; i < deployment.server_count; i++)
+        server_kill(&deployment.servers[i]);
+    for (unsigned i = 0; i < deployment.server_count; i++) {
+        copy_directory(backup_of(&deployment.servers[i]), deployment.servers[i].directory);
+        server_restart(&deployment.servers[i]);
     }
-    stage_reconnect_nats(&stage);
-    stage_wait_current(&stage, BUCKET);
+    deployment_reconnect_nats(&deployment);
+    deployment_wait_current(&deployment, BUCKET);
 }
 
 /* Others write to keys that the backup has, until the bucket is ahead of where it was. */
@@ -153,7 +154,7 @@ static void write_beyond(uint64_t last)
     uint64_t revision = 0;
 
     for (unsigned i = 0; revision <= last + 10; i++)
-        revision = nats_put(stage.nats, BUCKET, key_name(OLD_KEYS - 10 + i % 10), format_text("after %u", i));
+        revision = nats_put(deployment.nats, BUCKET, key_name(OLD_KEYS - 10 + i % 10), format_text("after %u", i));
 }
 
 /*
@@ -167,14 +168,14 @@ static void try_set_back(struct proxy_fault fault)
     make_backup();
     for (unsigned i = 0; i < KEYS; i += 3) /* of keys that there are, and of new ones */
         last = put(i, "lost");
-    assert_ok(session_call(stage.session, "kv.delete", "['%s', 'even.2']", BUCKET));
+    assert_ok(session_call(deployment.session, "kv.delete", "['%s', 'even.2']", BUCKET));
     watcher_wait(&all, last + 1);
     ck_assert_str_eq(cached_value("odd.3"), "lost");
 
     go_back_to_backup();
     write_beyond(last);
-    proxy_arm(stage.proxy, fault);
-    proxy_release(stage.proxy);
+    proxy_arm(deployment.proxy, fault);
+    proxy_release(deployment.proxy);
     wait_until_all_know();
 }
 
@@ -189,7 +190,7 @@ END_TEST
 START_TEST(a_comparison_that_fails_is_made_again)
 {
     try_set_back((struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$JS.API.STREAM.MSG.GET.KV_" BUCKET});
-    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
+    ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
 }
 END_TEST
 
@@ -205,11 +206,11 @@ START_TEST(a_watch_is_not_resumed_over_what_a_server_has_lost)
     watcher_wait(&all, last);
     go_back_to_backup();
     write_beyond(last);
-    proxy_release(stage.proxy);
+    proxy_release(deployment.proxy);
     wait_until_all_know();
-    assert_code(
-        session_call(stage.session, "watch.start", "['%s', {'from_revision': %llu}]", BUCKET, (unsigned long long)lost),
-        "revision_gone");
+    assert_code(session_call(deployment.session, "watch.start", "['%s', {'from_revision': %llu}]", BUCKET,
+                             (unsigned long long)lost),
+                "revision_gone");
 }
 END_TEST
 
@@ -222,12 +223,12 @@ START_TEST(a_cluster_that_comes_back_older_is_told_anew)
     for (unsigned i = 0; i < KEYS; i++)
         last = put(i, "lost");
     watcher_wait(&all, last);
-    stage_wait_current(&stage, BUCKET);
+    deployment_wait_current(&deployment, BUCKET);
     go_back_to_backup();
-    proxy_release(stage.proxy);
+    proxy_release(deployment.proxy);
     wait_until_all_know();
     for (unsigned i = 0; i < 10; i++)
-        ck_assert_uint_lt(nats_put(stage.nats, BUCKET, key_name(i), "after"), last);
+        ck_assert_uint_lt(nats_put(deployment.nats, BUCKET, key_name(i), "after"), last);
     wait_until_all_know();
 }
 END_TEST
@@ -243,20 +244,20 @@ START_TEST(a_leader_that_was_deposed_does_not_make_the_bucket_another_one)
     for (unsigned i = 0; i < KEYS; i++)
         last = put(i, "once");
     watcher_wait(&all, last);
-    json_t *info = nats_api(stage.nats, "STREAM.INFO.KV_" BUCKET, "{}");
+    json_t *info = nats_api(deployment.nats, "STREAM.INFO.KV_" BUCKET, "{}");
     json_object_set_new(json_object_get(info, "config"), "num_replicas", json_integer(3));
     json_object_set_new(json_object_get(info, "state"), "last_seq", json_integer((json_int_t)last - 1));
     char *text = keep(json_dumps(info, JSON_COMPACT));
-    proxy_arm(stage.proxy,
+    proxy_arm(deployment.proxy,
               (struct proxy_fault){
                   .kind = PROXY_REPLACE_ACK, .subject = "$JS.API.STREAM.INFO.KV_" BUCKET, .count = 2, .text = text});
-    proxy_cut(stage.proxy);
-    wait_until(proxy_strikes(stage.proxy) == 2, "the answers of the old leader");
+    proxy_cut(deployment.proxy);
+    wait_until(proxy_strikes(deployment.proxy) == 2, "the answers of the old leader");
     last = put(0, "after");
     watcher_wait(&all, last);
-    struct stream_log log = nats_read_log(stage.nats, BUCKET);
+    struct stream_log log = nats_read_log(deployment.nats, BUCKET);
     watcher_expect(&all, &log, 1);
-    ck_assert_ptr_null(strstr(read_file(stage.daemon.log_path), "was made anew"));
+    ck_assert_ptr_null(strstr(read_file(deployment.daemon.log_path), "was made anew"));
 }
 END_TEST
 

@@ -1,29 +1,29 @@
 /* Transactions are atomic and serialisable, also where the server's own checks are not enough. */
 #include "tests/fault/suites.h"
-#include "tests/fault/trial.h"
+#include "tests/fault/write_case.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static struct stage stage;
+static struct deployment deployment;
 
 static void begin(void)
 {
-    stage_begin(&stage, 1, NULL);
-    stage_make_bucket(&stage, "b", NULL);
+    deployment_begin(&deployment, 1, NULL);
+    deployment_make_bucket(&deployment, "b", NULL);
 }
 
 static void begin_at_once(void)
 {
-    stage_begin(&stage, 1, STAGE_ATTEMPTS(10));
-    stage_make_bucket(&stage, "b", NULL);
+    deployment_begin(&deployment, 1, DEPLOYMENT_ATTEMPTS(10));
+    deployment_make_bucket(&deployment, "b", NULL);
 }
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 /* --- Writers at once ------------------------------------------------------------------------------- */
@@ -37,15 +37,15 @@ START_TEST(transactions_that_write_one_key_at_once_all_commit)
     struct stream_log log;
 
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
-        msgids[i] = session_send(stage.session, "txn.commit",
+        msgids[i] = session_send(deployment.session, "txn.commit",
                                  "['b', [], [['put', 'shared', '%u'], ['put', 'own.%u', 'x']]]", i, i);
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
-        assert_ok(session_wait(stage.session, msgids[i]));
-    log = nats_read_log(stage.nats, "b");
+        assert_ok(session_wait(deployment.session, msgids[i]));
+    log = nats_read_log(deployment.nats, "b");
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++) {
         uint64_t own;
         ck_assert_uint_eq(log_count(&log, format_text("own.%u", i), "put", "x", &own), 1);
-        ck_assert_uint_eq(own, number_at(session_wait(stage.session, msgids[i])->result, "1"));
+        ck_assert_uint_eq(own, number_at(session_wait(deployment.session, msgids[i])->result, "1"));
     }
 }
 END_TEST
@@ -53,7 +53,7 @@ END_TEST
 /* Counts by reading and committing on what was read; gives way to those who were faster. */
 static void *count_up(void *arg)
 {
-    struct session *session = session_open(stage.socket_path);
+    struct session *session = session_open(deployment.socket_path);
     unsigned long long *commits = arg;
 
     for (unsigned i = 0; i < ROUNDS;) {
@@ -82,12 +82,12 @@ START_TEST(a_counter_that_many_transactions_raise_loses_none)
     pthread_t threads[WRITERS];
     unsigned long long commits[WRITERS] = {0};
 
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'counter', '0']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'counter', '0']"));
     for (unsigned i = 0; i < WRITERS; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, count_up, &commits[i]), 0);
     for (unsigned i = 0; i < WRITERS; i++)
         pthread_join(threads[i], NULL);
-    const struct answer *read = session_call(stage.session, "kv.get", "['b', 'counter']");
+    const struct answer *read = session_call(deployment.session, "kv.get", "['b', 'counter']");
     ck_assert_str_eq(text_at(read->result, "value"), format_text("%u", WRITERS * ROUNDS));
 }
 END_TEST
@@ -100,12 +100,12 @@ static void disturb(unsigned writes)
     struct proxy_fault hold = {.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$KV.b.out"};
 
     while (writes-- > 0) {
-        wait_until(proxy_strikes(stage.proxy) == 1, "a try to commit");
-        nats_put(stage.nats, "b", "unrelated", "x");
+        wait_until(proxy_strikes(deployment.proxy) == 1, "a try to commit");
+        nats_put(deployment.nats, "b", "unrelated", "x");
         hold.kind = writes > 0 ? PROXY_HOLD_BEFORE_PUBLISH : PROXY_NO_FAULT;
         hold.skip = 1; /* the one that is late */
-        proxy_arm(stage.proxy, hold);
-        proxy_release(stage.proxy);
+        proxy_arm(deployment.proxy, hold);
+        proxy_release(deployment.proxy);
     }
 }
 
@@ -114,27 +114,27 @@ START_TEST(many_checks_commit_while_others_write_elsewhere)
     unsigned long long revisions[5];
 
     for (unsigned i = 0; i < 5; i++)
-        revisions[i] = answer_revision(session_call(stage.session, "kv.put", "['b', 'k%u', 'x']", i));
+        revisions[i] = answer_revision(session_call(deployment.session, "kv.put", "['b', 'k%u', 'x']", i));
     for (unsigned i = 0; i < 6; i++) {
-        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$KV.b.out"});
+        proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$KV.b.out"});
         uint32_t msgid =
-            session_send(stage.session, "txn.commit",
+            session_send(deployment.session, "txn.commit",
                          "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu], ['k4', %llu]], [['put', "
                          "'out', '%u']]]",
                          revisions[0], revisions[1], revisions[2], revisions[3], revisions[4], i);
         disturb(1 + i % 3);
-        assert_ok(session_wait(stage.session, msgid));
+        assert_ok(session_wait(deployment.session, msgid));
     }
     /* And a real conflict is one. */
-    unsigned long long newer = answer_revision(session_call(stage.session, "kv.put", "['b', 'k3', 'y']"));
+    unsigned long long newer = answer_revision(session_call(deployment.session, "kv.put", "['b', 'k3', 'y']"));
     const struct answer *answer =
-        session_call(stage.session, "txn.commit",
+        session_call(deployment.session, "txn.commit",
                      "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu]], [['put', 'out', 'never']]]",
                      revisions[0], revisions[1], revisions[2], revisions[3]);
     assert_code(answer, "conflict");
     ck_assert_str_eq(text_at(answer->error, "key"), "k3");
     ck_assert_uint_eq(number_at(answer->error, "revision"), newer);
-    struct stream_log log = nats_read_log(stage.nats, "b");
+    struct stream_log log = nats_read_log(deployment.nats, "b");
     uint64_t revision;
     for (unsigned i = 0; i < 6; i++)
         ck_assert_uint_eq(log_count(&log, "out", "put", format_text("%u", i), &revision), 1);
@@ -144,43 +144,43 @@ END_TEST
 
 START_TEST(checks_that_a_key_is_not_there_see_markers_as_nothing)
 {
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'gone', 'x']"));
-    assert_ok(session_call(stage.session, "kv.delete", "['b', 'gone']"));
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'purged', 'x']"));
-    assert_ok(session_call(stage.session, "kv.purge", "['b', 'purged']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'gone', 'x']"));
+    assert_ok(session_call(deployment.session, "kv.delete", "['b', 'gone']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'purged', 'x']"));
+    assert_ok(session_call(deployment.session, "kv.purge", "['b', 'purged']"));
     /* In messages of its own, on another's message, and on the stream. */
-    assert_ok(session_call(stage.session, "txn.commit",
+    assert_ok(session_call(deployment.session, "txn.commit",
                            "['b', [['purged', 0]], [['put', 'a', '1'], ['create', 'gone', '1']]]"));
-    assert_ok(session_call(stage.session, "txn.commit",
+    assert_ok(session_call(deployment.session, "txn.commit",
                            "['b', [['purged', 0], ['never', 0], ['nor', 0]], [['put', 'a', '2']]]"));
     const struct answer *answer =
-        session_call(stage.session, "txn.commit", "['b', [], [['put', 'a', '3'], ['create', 'gone', '3']]]");
+        session_call(deployment.session, "txn.commit", "['b', [], [['put', 'a', '3'], ['create', 'gone', '3']]]");
     assert_code(answer, "already_exists");
     ck_assert_str_eq(text_at(answer->error, "key"), "gone");
-    const struct answer *read = session_call(stage.session, "kv.get", "['b', 'a']");
+    const struct answer *read = session_call(deployment.session, "kv.get", "['b', 'a']");
     ck_assert_str_eq(text_at(read->result, "value"), "2");
 }
 END_TEST
 
 START_TEST(a_value_that_the_server_refuses_ends_its_transaction_at_once)
 {
-    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO.KV_b", "{}"), "config");
 
     /* The daemon does not know of the limit. */
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'x']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'x']"));
     json_object_set_new(config, "max_msg_size", json_integer(400));
-    nats_api(stage.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     for (unsigned at = 0; at < 3; at++) {
         int size[3] = {1, 1, 1};
         size[at] = 500;
         const struct answer *answer =
-            session_call(stage.session, "txn.commit",
+            session_call(deployment.session, "txn.commit",
                          "['b', [], [['put', 'a', '%0*u'], ['put', 'b', '%0*u'], ['put', 'c', '%0*u']]]", size[0], 0u,
                          size[1], 0u, size[2], 0u);
         assert_code(answer, "too_large");
         ck_assert_str_ne(answer_outcome(answer), "unknown");
     }
-    ck_assert_uint_eq(nats_read_log(stage.nats, "b").count, 1);
+    ck_assert_uint_eq(nats_read_log(deployment.nats, "b").count, 1);
 }
 END_TEST
 
@@ -190,7 +190,7 @@ END_TEST
 static void make_old_bucket(const char *name)
 {
     json_t *answer =
-        nats_api(stage.nats, format_text("STREAM.CREATE.KV_%s", name),
+        nats_api(deployment.nats, format_text("STREAM.CREATE.KV_%s", name),
                  "{'name': 'KV_%s', 'subjects': ['$KV.%s.>'], 'max_msgs_per_subject': 64, 'discard': 'new', "
                  "'allow_rollup_hdrs': true, 'deny_delete': true, 'allow_direct': true, 'num_replicas': 1}",
                  name, name);
@@ -201,40 +201,40 @@ static void make_old_bucket(const char *name)
 START_TEST(a_bucket_without_batches_refuses_transactions_until_it_is_updated)
 {
     make_old_bucket("old");
-    assert_ok(session_call(stage.session, "kv.put", "['old', 'k', 'x']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['old', 'k', 'x']"));
     const struct answer *answer =
-        session_call(stage.session, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
+        session_call(deployment.session, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
     assert_code(answer, "unsupported");
     ck_assert_msg(strstr(text_at(answer->error, "message"), "bucket.update") != NULL, "%s", answer_text(answer));
-    ck_assert_uint_eq(nats_read_log(stage.nats, "old").count, 1);
-    assert_ok(session_call(stage.session, "bucket.update", "['old', {}]"));
-    assert_ok(session_call(stage.session, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]"));
-    ck_assert_uint_eq(nats_read_log(stage.nats, "old").count, 3);
+    ck_assert_uint_eq(nats_read_log(deployment.nats, "old").count, 1);
+    assert_ok(session_call(deployment.session, "bucket.update", "['old', {}]"));
+    assert_ok(session_call(deployment.session, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]"));
+    ck_assert_uint_eq(nats_read_log(deployment.nats, "old").count, 3);
 }
 END_TEST
 
 START_TEST(a_bucket_whose_batches_others_switch_off_refuses_transactions)
 {
-    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO.KV_b", "{}"), "config");
 
-    assert_ok(session_call(stage.session, "kv.put", "['b', 'k', 'x']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'x']"));
     json_object_set_new(config, "allow_atomic", json_false());
-    nats_api(stage.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     const struct answer *answer =
-        session_call(stage.session, "txn.commit", "['b', [['k', 1]], [['put', 'a', '1'], ['put', 'b', '1']]]");
+        session_call(deployment.session, "txn.commit", "['b', [['k', 1]], [['put', 'a', '1'], ['put', 'b', '1']]]");
     assert_code(answer, "unsupported");
     ck_assert_str_ne(answer_outcome(answer), "unknown");
-    ck_assert_uint_eq(nats_read_log(stage.nats, "b").count, 1);
+    ck_assert_uint_eq(nats_read_log(deployment.nats, "b").count, 1);
 }
 END_TEST
 
 START_TEST(a_mirror_refuses_transactions)
 {
-    assert_ok(session_call(stage.session, "bucket.create", "['reflection', {'mirror': 'b'}]"));
+    assert_ok(session_call(deployment.session, "bucket.create", "['reflection', {'mirror': 'b'}]"));
     const struct answer *answer =
-        session_call(stage.session, "txn.commit", "['reflection', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
+        session_call(deployment.session, "txn.commit", "['reflection', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
     assert_code(answer, "unsupported");
-    ck_assert_uint_eq(nats_read_log(stage.nats, "b").count, 0);
+    ck_assert_uint_eq(nats_read_log(deployment.nats, "b").count, 0);
 }
 END_TEST
 
@@ -242,16 +242,16 @@ START_TEST(without_batches_too_no_write_is_stored_twice)
 {
     make_old_bucket("old");
     for (unsigned overwrites = 0; overwrites < 2; overwrites++) {
-        for (enum trial_kind kind = 0; kind <= TRIAL_BULK_PUT; kind++) {
-            struct trial trial;
+        for (enum write_case_kind kind = 0; kind <= WRITE_CASE_BULK_PUT; kind++) {
+            struct write_case write_case;
 
-            trial_prepare(&trial, &stage, "old", kind);
-            trial_send_and_lose_acks(&trial);
+            write_case_prepare(&write_case, &deployment, "old", kind);
+            write_case_send_and_lose_acks(&write_case);
             if (overwrites > 0)
-                trial_interfere(&trial);
-            proxy_release(stage.proxy);
-            trial_wait(&trial);
-            trial_expect_once(&trial);
+                write_case_interfere(&write_case);
+            proxy_release(deployment.proxy);
+            write_case_wait(&write_case);
+            write_case_expect_once(&write_case);
         }
     }
 }
@@ -261,24 +261,24 @@ END_TEST
 START_TEST(an_inquiry_that_outlasts_its_call_does_not_go_on_in_its_memory)
 {
     make_old_bucket("old");
-    assert_ok(session_call(stage.session, "kv.put", "['old', 'k', 'v']"));
+    assert_ok(session_call(deployment.session, "kv.put", "['old', 'k', 'v']"));
     for (unsigned round = 0; round < 3; round++) {
-        proxy_arm(stage.proxy,
+        proxy_arm(deployment.proxy,
                   (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$KV.old.k", .then_hold = true});
-        uint32_t msgid = session_send(stage.session, "kv.update", "['old', 'k', 'w', 1, {'timeout': 3}]");
-        wait_until(proxy_strikes(stage.proxy) == 1, "the lost write");
-        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
-                                                    .subject = "$JS.API.STREAM.MSG.GET.KV_old",
-                                                    .count = 1000});
-        proxy_release(stage.proxy);
-        const struct answer *answer = session_wait(stage.session, msgid);
+        uint32_t msgid = session_send(deployment.session, "kv.update", "['old', 'k', 'w', 1, {'timeout': 3}]");
+        wait_until(proxy_strikes(deployment.proxy) == 1, "the lost write");
+        proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
+                                                         .subject = "$JS.API.STREAM.MSG.GET.KV_old",
+                                                         .count = 1000});
+        proxy_release(deployment.proxy);
+        const struct answer *answer = session_wait(deployment.session, msgid);
         assert_code(answer, "deadline_exceeded");
         ck_assert_str_eq(answer_outcome(answer), "unknown");
-        ck_assert_uint_gt(proxy_strikes(stage.proxy), 0);
-        proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+        ck_assert_uint_gt(proxy_strikes(deployment.proxy), 0);
+        proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
         /* The memory of the call is another one's now. */
         for (unsigned i = 0; i < 20; i++)
-            assert_ok(session_call(stage.session, "kv.get", "['old', 'k', {'consistency': 'leader'}]"));
+            assert_ok(session_call(deployment.session, "kv.get", "['old', 'k', {'consistency': 'leader'}]"));
     }
 }
 END_TEST
@@ -290,10 +290,10 @@ END_TEST
 /* Restarts the server with a limit that has room for half of ten large values. */
 static void limit_store(void)
 {
-    server_end(&stage.servers[0]);
-    server_limit_store(&stage.servers[0], 1500000);
-    server_restart(&stage.servers[0]);
-    stage_reconnect_nats(&stage);
+    server_end(&deployment.servers[0]);
+    server_limit_store(&deployment.servers[0], 1500000);
+    server_restart(&deployment.servers[0]);
+    deployment_reconnect_nats(&deployment);
 }
 
 /* It writes the first of them, and then has no room: it says nothing, or an error that others get at once. */
@@ -309,9 +309,9 @@ START_TEST(a_transaction_that_the_server_has_written_in_part_is_not_said_to_be_n
         fprintf(stream, "%s['put', 'half.%u', '%0*d']", i > 0 ? ", " : "", i, LARGE_BYTES, 0);
     fprintf(stream, "], {'timeout': 20}]");
     fclose(stream);
-    const struct answer *answer = session_call(stage.session, "txn.commit", "%s", params);
+    const struct answer *answer = session_call(deployment.session, "txn.commit", "%s", params);
     free(params);
-    struct stream_log log = nats_read_log(stage.nats, "b");
+    struct stream_log log = nats_read_log(deployment.nats, "b");
     unsigned stored = 0;
     for (unsigned i = 0; i < 10; i++) {
         uint64_t revision;
@@ -330,12 +330,13 @@ START_TEST(what_a_full_server_refuses_is_not_in_doubt)
     const struct answer *answer;
     unsigned count = 0;
     do
-        answer = session_call(stage.session, "kv.put", "['b', 'k.%u', '%0*d', {'timeout': 20}]", count, LARGE_BYTES, 0);
+        answer =
+            session_call(deployment.session, "kv.put", "['b', 'k.%u', '%0*d', {'timeout': 20}]", count, LARGE_BYTES, 0);
     while (strcmp(answer_code(answer), "ok") == 0 && ++count < 20);
     assert_code(answer, "resource_exhausted");
     ck_assert_str_eq(answer_outcome(answer), "none");
-    answer =
-        session_call(stage.session, "txn.commit", "['b', [], [['put', 'a', 'x'], ['put', 'c', 'x']], {'timeout': 20}]");
+    answer = session_call(deployment.session, "txn.commit",
+                          "['b', [], [['put', 'a', 'x'], ['put', 'c', 'x']], {'timeout': 20}]");
     assert_code(answer, "resource_exhausted");
     ck_assert_str_eq(answer_outcome(answer), "none");
 }

@@ -1,27 +1,27 @@
 /* A value with a TTL whose ack is lost is stored once, expires, and no older value comes back. */
-#include "tests/fault/stage.h"
+#include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
 #include <string.h>
 
-static struct stage stage;
+static struct deployment deployment;
 
 static void begin(void)
 {
-    stage_begin(&stage, 1, NULL);
-    assert_ok(session_call(stage.session, "bucket.create", "['h1', {'history': 1}]"));
-    assert_ok(session_call(stage.session, "bucket.create", "['h64', {'history': 64}]"));
+    deployment_begin(&deployment, 1, NULL);
+    assert_ok(session_call(deployment.session, "bucket.create", "['h1', {'history': 1}]"));
+    assert_ok(session_call(deployment.session, "bucket.create", "['h64', {'history': 64}]"));
 }
 
 static void end(void)
 {
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 static bool is_gone(const char *bucket, const char *key)
 {
     const struct answer *answer =
-        session_call(stage.session, "kv.get", "['%s', '%s', {'consistency': 'leader'}]", bucket, key);
+        session_call(deployment.session, "kv.get", "['%s', '%s', {'consistency': 'leader'}]", bucket, key);
 
     assert_ok(answer);
     ck_assert_msg(answer->result->type == MSGPACK_OBJECT_NIL || strcmp(text_at(answer->result, "value"), "mine") == 0,
@@ -31,7 +31,7 @@ static bool is_gone(const char *bucket, const char *key)
 
 static uint64_t last_revision(const char *bucket)
 {
-    json_t *info = nats_api(stage.nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    json_t *info = nats_api(deployment.nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
 
     return (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
 }
@@ -39,13 +39,13 @@ static uint64_t last_revision(const char *bucket)
 /* However soon the value is gone: the bucket's revisions tell how often it was written. */
 static void put_under_fault(const char *bucket, const char *key, enum proxy_fault_kind kind)
 {
-    uint64_t old = answer_revision(session_call(stage.session, "kv.put", "['%s', '%s', 'old']", bucket, key));
+    uint64_t old = answer_revision(session_call(deployment.session, "kv.put", "['%s', '%s', 'old']", bucket, key));
 
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = kind, .subject = format_text("$KV.%s.%s", bucket, key)});
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = kind, .subject = format_text("$KV.%s.%s", bucket, key)});
     uint64_t revision =
-        answer_revision(session_call(stage.session, "kv.put", "['%s', '%s', 'mine', {'ttl': 1}]", bucket, key));
-    ck_assert_uint_eq(proxy_strikes(stage.proxy), 1);
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+        answer_revision(session_call(deployment.session, "kv.put", "['%s', '%s', 'mine', {'ttl': 1}]", bucket, key));
+    ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
     ck_assert_uint_eq(revision, old + 1);
     ck_assert_uint_eq(last_revision(bucket), revision);
 }
@@ -61,7 +61,7 @@ static void try_faults(const char *bucket)
     for (unsigned i = 0; i < 3; i++)
         wait_until(is_gone(bucket, keys[i]), "the value's end");
     /* The stream has no value of it that a later read could find. */
-    struct stream_log log = nats_read_log(stage.nats, bucket);
+    struct stream_log log = nats_read_log(deployment.nats, bucket);
     for (unsigned i = 0; i < 3; i++) {
         ck_assert_uint_eq(log_count(&log, keys[i], "put", "mine", &unused), 0);
         ck_assert(is_gone(bucket, keys[i]));

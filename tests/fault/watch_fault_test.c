@@ -1,5 +1,5 @@
 /* Watchers are told every change, in order, none missing and none twice, whatever happens between daemon and NATS. */
-#include "tests/fault/stage.h"
+#include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 #include "tests/fault/watcher.h"
 
@@ -17,7 +17,7 @@
 #define KEYS     400u
 #define PUTS_MAX (KEYS * 60u)
 
-static struct stage stage;
+static struct deployment deployment;
 
 /* From the beginning, with a filter beside it, and some that came later. */
 #define WATCHERS_MAX 24u
@@ -27,13 +27,13 @@ static unsigned watcher_count;
 static void begin_watcher(const char *filter, const char *options)
 {
     ck_assert_uint_lt(watcher_count, WATCHERS_MAX);
-    watcher_begin(&watchers[watcher_count++], stage.socket_path, BUCKET, filter, options);
+    watcher_begin(&watchers[watcher_count++], deployment.socket_path, BUCKET, filter, options);
 }
 
 static void begin_with(unsigned server_count)
 {
-    stage_begin(&stage, server_count, SETTINGS);
-    stage_make_bucket(&stage, BUCKET, NULL);
+    deployment_begin(&deployment, server_count, SETTINGS);
+    deployment_make_bucket(&deployment, BUCKET, NULL);
     begin_watcher(">", "");
     begin_watcher("even.>", "'include_history': true");
     watcher_wait_ready(&watchers[0]);
@@ -54,7 +54,7 @@ static void end(void)
 {
     for (unsigned i = 0; i < watcher_count; i++)
         watcher_end(&watchers[i]);
-    stage_end(&stage);
+    deployment_end(&deployment);
 }
 
 /* A late one, which must come to the same. */
@@ -88,9 +88,9 @@ static void write_some(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         if (i % 4 == 3)
-            assert_ok(session_call(stage.session, "kv.delete", "['b', '%s']", next_key()));
+            assert_ok(session_call(deployment.session, "kv.delete", "['b', '%s']", next_key()));
         else
-            assert_ok(session_call(stage.session, "kv.put", "['b', '%s', 'mine %u']", next_key(), put_count));
+            assert_ok(session_call(deployment.session, "kv.put", "['b', '%s', 'mine %u']", next_key(), put_count));
     }
 }
 
@@ -115,7 +115,7 @@ static void *run_scribe(void *arg)
 static void begin_scribe(struct scribe *scribe)
 {
     scribe->is_over = false;
-    scribe->nats = nats_connect(&stage.servers[0].port, 1);
+    scribe->nats = nats_connect(&deployment.servers[0].port, 1);
     ck_assert_int_eq(pthread_create(&scribe->thread, NULL, run_scribe, scribe), 0);
 }
 
@@ -130,17 +130,18 @@ static void end_scribe(struct scribe *scribe)
 
 static uint64_t resyncs(void)
 {
-    return stage_stat(&stage, "watches.resyncs");
+    return deployment_stat(&deployment, "watches.resyncs");
 }
 
 /* What was told last must have come through before the end can be told from a hole. */
 static void expect_all_told(void)
 {
-    uint64_t even = nats_put(stage.nats, BUCKET, "even.last", "x"), odd = nats_put(stage.nats, BUCKET, "odd.last", "x");
+    uint64_t even = nats_put(deployment.nats, BUCKET, "even.last", "x"),
+             odd = nats_put(deployment.nats, BUCKET, "odd.last", "x");
 
     for (unsigned i = 0; i < watcher_count; i++)
         watcher_wait(&watchers[i], strcmp(watchers[i].prefix, "even.") == 0 ? even : odd);
-    struct stream_log log = nats_read_log(stage.nats, BUCKET);
+    struct stream_log log = nats_read_log(deployment.nats, BUCKET);
     for (unsigned i = 0; i < watcher_count; i++)
         watcher_expect(&watchers[i], &log, 1);
 }
@@ -148,7 +149,7 @@ static void expect_all_told(void)
 /* The names of the consumers that bring what changes, of each daemon one if all is well; one behind the other. */
 static const char *follower_names(unsigned *count)
 {
-    json_t *list = json_object_get(nats_api(stage.nats, "CONSUMER.NAMES." CONSUMERS, "{}"), "consumers"), *item;
+    json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.NAMES." CONSUMERS, "{}"), "consumers"), *item;
     const char *names = "";
     size_t i;
 
@@ -175,7 +176,7 @@ static unsigned follower_count(void)
 /* False: just now there is none. A daemon whose consumer was removed some times gives the next one another name. */
 static bool remove_follower(void)
 {
-    json_t *list = json_object_get(nats_api(stage.nats, "CONSUMER.NAMES." CONSUMERS, "{}"), "consumers"), *item;
+    json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.NAMES." CONSUMERS, "{}"), "consumers"), *item;
     size_t i;
 
     json_array_foreach(list, i, item)
@@ -183,7 +184,7 @@ static bool remove_follower(void)
         const char *name = json_string_value(item);
         if (strncmp(name, FOLLOWER, strlen(FOLLOWER)) != 0)
             continue;
-        json_t *answer = nats_try_api(stage.nats, format_text("CONSUMER.DELETE." CONSUMERS ".%s", name));
+        json_t *answer = nats_try_api(deployment.nats, format_text("CONSUMER.DELETE." CONSUMERS ".%s", name));
         return json_object_get(answer, "error") == NULL;
     }
     return false;
@@ -195,7 +196,7 @@ static bool remove_follower(void)
  */
 static bool has_one_consumer(void)
 {
-    json_t *list = json_object_get(nats_api(stage.nats, "CONSUMER.LIST." CONSUMERS, "{}"), "consumers"), *consumer;
+    json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.LIST." CONSUMERS, "{}"), "consumers"), *consumer;
     unsigned count = 0;
     size_t i;
 
@@ -219,7 +220,7 @@ static void expect_one_consumer(void)
 
 static uint64_t reconnects(void)
 {
-    return number_at(session_call(stage.session, "health.check", "[]")->result, "nats.reconnects");
+    return number_at(session_call(deployment.session, "health.check", "[]")->result, "nats.reconnects");
 }
 
 /* --- Cuts and stalls ------------------------------------------------------------------------------- */
@@ -231,7 +232,7 @@ START_TEST(fifty_cuts_leave_no_hole_no_repeat_and_one_consumer)
     begin_scribe(&scribe);
     for (unsigned i = 0; i < 50; i++) {
         uint64_t before = reconnects();
-        proxy_cut(stage.proxy);
+        proxy_cut(deployment.proxy);
         wait_until(reconnects() > before, "the link");
         /* Every third time all is well again before the next cut; else it comes while things are being mended. */
         if (i % 3 == 0)
@@ -250,18 +251,18 @@ END_TEST
 START_TEST(a_cut_in_the_middle_of_what_is_told_again_leaves_no_hole_and_no_repeat)
 {
     for (unsigned i = 0; i < 6; i++) {
-        proxy_hold(stage.proxy);
-        put_some(stage.nats, 200);
+        proxy_hold(deployment.proxy);
+        put_some(deployment.nats, 200);
         proxy_arm(
-            stage.proxy,
+            deployment.proxy,
             (struct proxy_fault){.kind = PROXY_CUT_BEFORE_DELIVERY, .subject = "$KV.b.>", .skip = 30 * i, .count = 3});
-        proxy_cut(stage.proxy);
-        proxy_release(stage.proxy);
+        proxy_cut(deployment.proxy);
+        proxy_release(deployment.proxy);
         if (i == 3)
             begin_late_watcher();
-        wait_until(proxy_strikes(stage.proxy) == 3, "three cuts");
+        wait_until(proxy_strikes(deployment.proxy) == 3, "three cuts");
     }
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
     expect_all_told();
 }
 END_TEST
@@ -273,12 +274,12 @@ START_TEST(a_stall_leaves_no_hole_and_no_repeat)
 
     for (unsigned i = 0; i < sizeof(retries) / sizeof(retries[0]); i++) {
         write_some(5);
-        uint64_t before = stage_retries(&stage);
-        proxy_hold(stage.proxy);
-        put_some(stage.nats, 100);
-        wait_until(stage_retries(&stage) >= before + retries[i], "the end of the daemon's patience");
-        put_some(stage.nats, 100);
-        proxy_release(stage.proxy);
+        uint64_t before = deployment_retries(&deployment);
+        proxy_hold(deployment.proxy);
+        put_some(deployment.nats, 100);
+        wait_until(deployment_retries(&deployment) >= before + retries[i], "the end of the daemon's patience");
+        put_some(deployment.nats, 100);
+        proxy_release(deployment.proxy);
         if (i == 1)
             begin_late_watcher();
     }
@@ -292,15 +293,15 @@ START_TEST(thousands_of_changes_during_a_resynchronisation_are_all_told)
     struct scribe scribe;
 
     write_some(20);
-    proxy_hold(stage.proxy);
-    put_some(stage.nats, 2500);
+    proxy_hold(deployment.proxy);
+    put_some(deployment.nats, 2500);
     begin_scribe(&scribe);
-    proxy_cut(stage.proxy);
-    proxy_release(stage.proxy);
+    proxy_cut(deployment.proxy);
+    proxy_release(deployment.proxy);
     begin_late_watcher();
     /* In the midst of them, once more. */
     watcher_wait(&watchers[0], 1000);
-    proxy_cut(stage.proxy);
+    proxy_cut(deployment.proxy);
     begin_late_watcher();
     watcher_wait(&watchers[0], 2500);
     end_scribe(&scribe);
@@ -315,11 +316,11 @@ static void lose_and_find(struct proxy_fault fault, unsigned puts)
 {
     uint64_t before = resyncs();
 
-    proxy_arm(stage.proxy, fault);
-    put_some(stage.nats, puts);
-    wait_until(proxy_strikes(stage.proxy) >= (fault.count > 0 ? fault.count : 1), "the lost message");
+    proxy_arm(deployment.proxy, fault);
+    put_some(deployment.nats, puts);
+    wait_until(proxy_strikes(deployment.proxy) >= (fault.count > 0 ? fault.count : 1), "the lost message");
     wait_until(resyncs() > before, "another consumer");
-    proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
 }
 
 START_TEST(a_lost_delivery_is_told_all_the_same)
@@ -344,15 +345,15 @@ END_TEST
 
 START_TEST(entries_that_are_lost_while_a_watch_begins_are_told_all_the_same)
 {
-    put_some(stage.nats, 300);
+    put_some(deployment.nats, 300);
     watcher_wait(&watchers[0], 300);
     for (unsigned i = 0; i < 3; i++) {
-        proxy_arm(stage.proxy,
+        proxy_arm(deployment.proxy,
                   (struct proxy_fault){.kind = PROXY_DROP_DELIVERY, .subject = "$KV.b.>", .skip = 149 * i, .count = 1});
         begin_watcher(">", "'include_history': true");
-        put_some(stage.nats, 20);
+        put_some(deployment.nats, 20);
         watcher_wait_ready(&watchers[watcher_count - 1]);
-        wait_until(proxy_strikes(stage.proxy) == 1, "the lost message");
+        wait_until(proxy_strikes(deployment.proxy) == 1, "the lost message");
     }
     expect_all_told();
 }
@@ -384,13 +385,13 @@ START_TEST(whatever_is_lost_while_the_consumer_is_made_leaves_one_and_no_hole)
 
     for (unsigned i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++) {
         for (unsigned j = 0; j < sizeof(kinds) / sizeof(kinds[0]); j++) {
-            put_some(stage.nats, 10);
+            put_some(deployment.nats, 10);
             watcher_wait(&watchers[0], put_count);
-            proxy_arm(stage.proxy, (struct proxy_fault){.kind = kinds[j], .subject = subjects[i], .count = 2});
-            proxy_cut(stage.proxy);
-            put_some(stage.nats, 10);
-            wait_until(proxy_strikes(stage.proxy) == 2, subjects[i]);
-            proxy_arm(stage.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
+            proxy_arm(deployment.proxy, (struct proxy_fault){.kind = kinds[j], .subject = subjects[i], .count = 2});
+            proxy_cut(deployment.proxy);
+            put_some(deployment.nats, 10);
+            wait_until(proxy_strikes(deployment.proxy) == 2, subjects[i]);
+            proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
         }
     }
     begin_late_watcher();
@@ -402,9 +403,9 @@ END_TEST
 START_TEST(a_consumer_that_somebody_removes_is_made_anew)
 {
     for (unsigned i = 0; i < 4; i++) {
-        put_some(stage.nats, 50);
+        put_some(deployment.nats, 50);
         wait_until(remove_follower(), "a consumer to remove");
-        put_some(stage.nats, 50);
+        put_some(deployment.nats, 50);
         watcher_wait(&watchers[0], put_count);
     }
     expect_all_told();
@@ -418,10 +419,10 @@ START_TEST(a_server_that_is_killed_and_comes_back_leaves_no_hole_and_no_repeat)
 {
     for (unsigned i = 0; i < 4; i++) {
         write_some(30);
-        server_kill(&stage.servers[0]);
-        server_restart(&stage.servers[0]);
-        stage_reconnect_nats(&stage);
-        put_some(stage.nats, 30);
+        server_kill(&deployment.servers[0]);
+        server_restart(&deployment.servers[0]);
+        deployment_reconnect_nats(&deployment);
+        put_some(deployment.nats, 30);
         if (i == 1)
             begin_late_watcher();
         if (i % 2 == 0)
@@ -435,13 +436,13 @@ END_TEST
 START_TEST(a_leader_that_dies_leaves_no_hole_and_no_repeat)
 {
     write_some(50);
-    stage_wait_current(&stage, BUCKET);
-    struct server *leader = stage_leader(&stage, BUCKET);
+    deployment_wait_current(&deployment, BUCKET);
+    struct server *leader = deployment_leader(&deployment, BUCKET);
     server_kill(leader);
     write_some(50); /* under the next one */
     begin_late_watcher();
     server_restart(leader);
-    stage_reconnect_nats(&stage);
+    deployment_reconnect_nats(&deployment);
     write_some(20);
     expect_all_told();
 }
@@ -452,13 +453,13 @@ START_TEST(a_removal_that_is_lost_is_repeated_while_the_old_consumer_is_heard)
 {
     for (unsigned i = 0; i < 6; i++) {
         write_some(10);
-        stage_wait_current(&stage, BUCKET);
-        proxy_arm(stage.proxy,
+        deployment_wait_current(&deployment, BUCKET);
+        proxy_arm(deployment.proxy,
                   (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$JS.API.CONSUMER.DELETE.>"});
-        proxy_prefer(stage.proxy, i % CLUSTER_SERVERS);
-        proxy_cut(stage.proxy);
-        wait_until(proxy_strikes(stage.proxy) == 1, "the lost removal");
-        put_some(stage.nats, 10);
+        proxy_prefer(deployment.proxy, i % CLUSTER_SERVERS);
+        proxy_cut(deployment.proxy);
+        wait_until(proxy_strikes(deployment.proxy) == 1, "the lost removal");
+        put_some(deployment.nats, 10);
         expect_all_told();
     }
 }
@@ -470,9 +471,9 @@ START_TEST(cuts_before_a_cluster_leave_no_hole_and_no_repeat)
     for (unsigned i = 0; i < 15; i++) {
         write_some(10);
         uint64_t before = reconnects();
-        proxy_prefer(stage.proxy, i % CLUSTER_SERVERS);
-        proxy_cut(stage.proxy);
-        put_some(stage.nats, 10);
+        proxy_prefer(deployment.proxy, i % CLUSTER_SERVERS);
+        proxy_cut(deployment.proxy);
+        put_some(deployment.nats, 10);
         wait_until(reconnects() > before, "the link");
         if (i % 5 == 4)
             begin_late_watcher();
@@ -488,10 +489,10 @@ END_TEST
 /* What the server of a daemon that cannot hear it is made to do, and then it is killed and comes back. */
 static void restart_server(void)
 {
-    server_kill(&stage.servers[0]);
-    server_restart(&stage.servers[0]);
-    stage_reconnect_nats(&stage);
-    proxy_release(stage.proxy);
+    server_kill(&deployment.servers[0]);
+    server_restart(&deployment.servers[0]);
+    deployment_reconnect_nats(&deployment);
+    proxy_release(deployment.proxy);
 }
 
 /* Of those told from a place on: how many have this key and operation. */
@@ -507,7 +508,7 @@ static unsigned count_told(const struct watcher *watcher, size_t from, const cha
 static void put_old_keys(size_t told[2])
 {
     for (unsigned i = 0; i < OLD_KEYS; i++)
-        nats_put(stage.nats, BUCKET, format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i), "old");
+        nats_put(deployment.nats, BUCKET, format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i), "old");
     for (unsigned i = 0; i < 2; i++) {
         watcher_wait(&watchers[i], i == 0 ? OLD_KEYS : OLD_KEYS - 1);
         told[i] = watchers[i].count;
@@ -543,8 +544,8 @@ START_TEST(a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_delet
     size_t told[2];
 
     put_old_keys(told);
-    proxy_hold(stage.proxy);
-    nats_api(stage.nats, "STREAM.PURGE." CONSUMERS, "{}");
+    proxy_hold(deployment.proxy);
+    nats_api(deployment.nats, "STREAM.PURGE." CONSUMERS, "{}");
     restart_server();
     wait_for_count(&watchers[0], told[0] + OLD_KEYS);
     wait_for_count(&watchers[1], told[1] + OLD_KEYS / 2);
@@ -552,10 +553,10 @@ START_TEST(a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_delet
         expect_all_vanished(&watchers[i], told[i]);
     /* And what comes then comes as ever. */
     begin_late_watcher();
-    uint64_t from = nats_put(stage.nats, BUCKET, "even.0", "new");
-    put_some(stage.nats, 50);
-    uint64_t last = nats_put(stage.nats, BUCKET, "even.last", "x");
-    struct stream_log log = nats_read_log(stage.nats, BUCKET);
+    uint64_t from = nats_put(deployment.nats, BUCKET, "even.0", "new");
+    put_some(deployment.nats, 50);
+    uint64_t last = nats_put(deployment.nats, BUCKET, "even.last", "x");
+    struct stream_log log = nats_read_log(deployment.nats, BUCKET);
     for (unsigned i = 0; i < 2; i++) {
         watcher_wait(&watchers[i], last);
         watcher_expect(&watchers[i], &log, from);
@@ -566,12 +567,13 @@ END_TEST
 /* Some that the old one had too, and some that it had not; some of them twice. */
 static void make_anew(unsigned puts)
 {
-    json_t *config = json_object_get(nats_api(stage.nats, "STREAM.INFO." CONSUMERS, "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO." CONSUMERS, "{}"), "config");
 
-    nats_api(stage.nats, "STREAM.DELETE." CONSUMERS, "{}");
-    nats_api(stage.nats, "STREAM.CREATE." CONSUMERS, "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.DELETE." CONSUMERS, "{}");
+    nats_api(deployment.nats, "STREAM.CREATE." CONSUMERS, "%s", (char *)keep(json_dumps(config, 0)));
     for (unsigned i = 0; i < puts; i++)
-        nats_put(stage.nats, BUCKET, format_text("%s.%u", i % 2 == 0 ? "even" : "odd", OLD_KEYS / 2 + i % OLD_KEYS),
+        nats_put(deployment.nats, BUCKET,
+                 format_text("%s.%u", i % 2 == 0 ? "even" : "odd", OLD_KEYS / 2 + i % OLD_KEYS),
                  format_text("new %u", i));
 }
 
@@ -617,15 +619,15 @@ static void try_made_anew(unsigned puts)
     size_t told[2];
 
     put_old_keys(told);
-    proxy_hold(stage.proxy);
+    proxy_hold(deployment.proxy);
     make_anew(puts);
     restart_server();
     /* Before anything else is put: a key that has come back in time has not vanished. */
     for (unsigned i = 0; i < 2; i++)
         wait_until((watcher_take(&watchers[i], 10), has_told_all_ends(&watchers[i], told[i])), "the ends of old keys");
-    put_some(stage.nats, 20);
-    uint64_t last = nats_put(stage.nats, BUCKET, "even.last", "x");
-    struct stream_log log = nats_read_log(stage.nats, BUCKET);
+    put_some(deployment.nats, 20);
+    uint64_t last = nats_put(deployment.nats, BUCKET, "even.last", "x");
+    struct stream_log log = nats_read_log(deployment.nats, BUCKET);
     for (unsigned i = 0; i < 2; i++) {
         wait_until((watcher_take(&watchers[i], 10), count_told(&watchers[i], told[i], "even.last", "put") == 1),
                    "the last entry");
@@ -648,10 +650,10 @@ END_TEST
 
 START_TEST(a_bucket_that_was_deleted_while_nobody_could_hear_it_ends_its_watches)
 {
-    put_some(stage.nats, 10);
+    put_some(deployment.nats, 10);
     watcher_wait(&watchers[0], 10);
-    proxy_hold(stage.proxy);
-    nats_api(stage.nats, "STREAM.DELETE." CONSUMERS, "{}");
+    proxy_hold(deployment.proxy);
+    nats_api(deployment.nats, "STREAM.DELETE." CONSUMERS, "{}");
     restart_server();
     for (unsigned i = 0; i < 2; i++) {
         wait_until((watcher_take(&watchers[i], 10), watchers[i].ended != NULL), "watch.ended");
@@ -671,14 +673,14 @@ START_TEST(a_daemon_that_is_killed_takes_its_consumer_back)
         unsigned count = put_count;
         for (unsigned j = 0; j < 2; j++)
             watcher_end(&watchers[j]);
-        stage_kill_daemon(&stage);
-        put_some(stage.nats, 30); /* nobody follows */
-        stage_restart_daemon(&stage);
+        deployment_kill_daemon(&deployment);
+        put_some(deployment.nats, 30); /* nobody follows */
+        deployment_restart_daemon(&deployment);
         watcher_count = 0;
         for (unsigned j = 0; j < 2; j++)
             begin_watcher(j == 0 ? ">" : "even.>", format_text("'from_revision': %llu", (unsigned long long)next[j]));
         write_some(20);
-        struct stream_log log = nats_read_log(stage.nats, BUCKET);
+        struct stream_log log = nats_read_log(deployment.nats, BUCKET);
         for (unsigned j = 0; j < 2; j++) {
             watcher_wait(&watchers[j], count + 49 + (j == 0));
             watcher_expect(&watchers[j], &log, next[j]);
@@ -690,11 +692,11 @@ END_TEST
 
 START_TEST(two_daemons_of_one_name_both_tell_everything_and_come_to_rest)
 {
-    struct stage other;
+    struct deployment other;
     struct scribe scribe;
     unsigned count;
 
-    stage_join(&other, &stage, SETTINGS);
+    deployment_join(&other, &deployment, SETTINGS);
     begin_scribe(&scribe);
     watcher_begin(&watchers[watcher_count++], other.socket_path, BUCKET, ">", "'include_history': true");
     watcher_begin(&watchers[watcher_count++], other.socket_path, BUCKET, "odd.>", "'include_history': true");
@@ -707,7 +709,7 @@ START_TEST(two_daemons_of_one_name_both_tell_everything_and_come_to_rest)
     wait_until(strcmp(follower_names(&count), names) == 0, "the same consumers");
     watcher_end(&watchers[--watcher_count]);
     watcher_end(&watchers[--watcher_count]);
-    stage_end(&other);
+    deployment_end(&other);
 }
 END_TEST
 

@@ -169,7 +169,7 @@ START_TEST(users_and_groups_are_told_apart)
     socklen_t length;
 
     if (geteuid() != 0) {
-        scene_skip("users_and_groups_are_told_apart", "only root can become another user");
+        test_run_skip("users_and_groups_are_told_apart", "only root can become another user");
         return;
     }
     daemon_prepare(&daemon_of_test);
@@ -238,7 +238,7 @@ START_TEST(a_group_counts_however_many_the_peer_has)
     gid_t *groups = keep(calloc(GROUPS, sizeof(*groups)));
 
     if (geteuid() != 0) {
-        scene_skip("a_group_counts_however_many_the_peer_has", "only root can join groups");
+        test_run_skip("a_group_counts_however_many_the_peer_has", "only root can join groups");
         return;
     }
     daemon_prepare(&daemon_of_test);

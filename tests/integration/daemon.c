@@ -22,7 +22,7 @@ struct daemon shared_daemon;
 void daemon_prepare(struct daemon *daemon)
 {
     memset(daemon, 0, sizeof(*daemon));
-    scene_make_directory(daemon->directory);
+    test_run_make_directory(daemon->directory);
     snprintf(daemon->process.log_path, PATH_BYTES, "%.200s/log", daemon->directory);
     snprintf(daemon->socket_path, PATH_BYTES, "%.200s/kvstored.sock", daemon->directory);
     snprintf(daemon->conf_path, PATH_BYTES, "%.200s/kvstored.yaml", daemon->directory);
@@ -54,8 +54,8 @@ static const char *nats_members(const struct daemon *daemon, const char *nats)
     bool is_whole = strstr(nats, "mode: external") != NULL || strstr(nats, "data_dir:") != NULL;
 
     if (!is_whole)
-        nats = format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n%s", daemon->data_dir, scene_nats_server(),
-                           nats);
+        nats = format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n%s", daemon->data_dir,
+                           test_run_nats_server(), nats);
     return format_text("%s%s", nats, missing_members(nats, patient_nats));
 }
 
@@ -93,7 +93,7 @@ unsigned daemon_conf_line(const struct daemon *daemon, const char *text)
 
 void daemon_spawn(struct daemon *daemon, char *const *extra, int fd_3)
 {
-    char *arguments[] = {keep(strdup(scene_daemon())), "--config", daemon->conf_path, NULL};
+    char *arguments[] = {keep(strdup(test_run_kvstored())), "--config", daemon->conf_path, NULL};
 
     process_start_with(&daemon->process, arguments, extra, fd_3);
 }

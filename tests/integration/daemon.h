@@ -4,7 +4,7 @@
 #ifndef INTEGRATION_DAEMON_H
 #define INTEGRATION_DAEMON_H
 
-#include "tests/support/scene.h"
+#include "tests/support/process.h"
 
 /* A test that takes longer hangs. It may run into PATIENCE_MS before, which says more. */
 #define TEST_TIMEOUT_S 240

@@ -159,7 +159,7 @@ static void log_in_wrongly(unsigned port)
 {
     static const char wrong[] = "CONNECT {\"user\":\"kvstored\",\"pass\":\"guess\"}\r\nPING\r\n";
     char answer[4096];
-    int stranger = scene_dial(port);
+    int stranger = port_dial(port);
 
     ck_assert_int_ge(stranger, 0);
     ck_assert_int_eq(write(stranger, wrong, strlen(wrong)), (ssize_t)strlen(wrong));
@@ -205,7 +205,7 @@ START_TEST(strangers_do_not_keep_the_daemon_from_its_server)
     const char *bucket = client_new_bucket(client, NULL);
     unsigned port = embedded_port(&daemon_of_test);
     for (unsigned i = 0; i < STRANGERS; i++)
-        ck_assert_int_ge(held[i] = scene_dial(port), 0);
+        ck_assert_int_ge(held[i] = port_dial(port), 0);
     assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
     /* The server closes each of them, without a word from its side. */
     for (unsigned i = 0; i < STRANGERS; i++) {
@@ -223,8 +223,8 @@ END_TEST
 /* A program that says the version of the real server, and otherwise does what the commands say. */
 static void write_server_script(const char *path, const char *commands)
 {
-    write_program(
-        path, format_text("#!/bin/sh\n[ \"$1\" = --version ] && exec %s --version\n%s", scene_nats_server(), commands));
+    write_program(path, format_text("#!/bin/sh\n[ \"$1\" = --version ] && exec %s --version\n%s",
+                                    test_run_nats_server(), commands));
 }
 
 static void configure_program(const char *program, const char *more)
@@ -378,7 +378,7 @@ START_TEST(a_server_that_hangs_at_its_start_is_replaced)
     const char *program = format_text("%s/nats-server", daemon_of_test.directory);
     const char *mark = format_text("%s/has-hung", daemon_of_test.directory);
     write_server_script(program, format_text("[ -e %s ] || { : >%s; kill -STOP $$; }\nexec %s \"$@\"\n", mark, mark,
-                                             scene_nats_server()));
+                                             test_run_nats_server()));
     configure_program(program, "  hang_timeout: 1\n");
     daemon_spawn(&daemon_of_test, NULL, -1);
     daemon_wait_log(&daemon_of_test, "(nats.hang_timeout); killing it");
@@ -424,7 +424,7 @@ START_TEST(a_server_that_cannot_start_is_tried_again_and_told_of)
 
     /* The next try finds what was mended. */
     const char *link = format_text("%s.new", program);
-    ck_assert_int_eq(symlink(scene_nats_server(), link), 0);
+    ck_assert_int_eq(symlink(test_run_nats_server(), link), 0);
     ck_assert_int_eq(rename(link, program), 0);
     daemon_wait_ready(&daemon_of_test);
     client_new_bucket(client, NULL);
@@ -438,7 +438,7 @@ START_TEST(a_script_may_start_the_server)
     daemon_prepare(&daemon_of_test);
     const char *program =
         format_text("%s/nats-server-of-this-host-with-the-settings-that-we-have-agreed-on", daemon_of_test.directory);
-    write_program(program, format_text("#!/bin/sh\nexec %s \"$@\"\n", scene_nats_server()));
+    write_program(program, format_text("#!/bin/sh\nexec %s \"$@\"\n", test_run_nats_server()));
     daemon_configure(&daemon_of_test, format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, program),
                      NULL);
     daemon_spawn(&daemon_of_test, NULL, -1);
@@ -458,7 +458,7 @@ START_TEST(a_server_that_cannot_write_its_ports_file_is_started_again)
                                              "echo > begun\n"
                                              "sed 's#/ports\"#/none/ports\"#' \"$2\" > other\n"
                                              "exec %s -c other\n",
-                                             daemon_of_test.directory, scene_nats_server(), scene_nats_server()));
+                                             daemon_of_test.directory, test_run_nats_server(), test_run_nats_server()));
     configure_program(program, "");
     daemon_spawn(&daemon_of_test, NULL, -1);
     daemon_wait_log(&daemon_of_test, "Error writing ports file");

@@ -162,7 +162,7 @@ START_TEST(an_nkey_signs_what_the_server_asks)
     make_nkey(&other_seed, &other_key);
     ck_assert_int_eq(strncmp(seed, "SU", 2), 0);
     ck_assert_int_eq(public_key[0], 'U');
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     const char *path = format_text("%s/user.nk", directory), *other_path = format_text("%s/other.nk", directory);
     write_file(path, format_text("%s\n", seed));
     write_file(other_path, other_seed);
@@ -179,7 +179,7 @@ START_TEST(tls_shows_certificates_both_ways)
 {
     char directory[PATH_BYTES];
 
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     certificate_make_all(directory);
     nats_server_start(&server, format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\", ca_file: "
                                            "\"%s/ca.pem\", verify: true }",
@@ -204,7 +204,7 @@ START_TEST(a_certificate_without_the_name_among_its_alternative_names_is_refused
                                              "subjectAltName=email:nats@nats.test\n"};
     char directory[PATH_BYTES];
 
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     certificate_make_all(directory);
     certificate_run_openssl(directory, "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj '/CN=nats.test' "
                                        "-keyout server.key -out server.csr");
@@ -227,7 +227,7 @@ START_TEST(large_and_many_messages_pass_over_tls)
     size_t size = 900000;
     char *value = keep(malloc(size));
 
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     certificate_make_all(directory);
     nats_server_start(&server, format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\" }",
                                            directory, directory));
@@ -355,7 +355,7 @@ END_TEST
 
 START_TEST(the_first_server_may_be_down)
 {
-    unsigned nobody = scene_free_port();
+    unsigned nobody = port_reserve();
 
     nats_server_start(&server, NULL);
     expect_service(format_text("  mode: external\n  servers: [nats://127.0.0.1:%u, %s]\n", nobody, server.url));
@@ -530,7 +530,7 @@ START_TEST(over_tls_what_may_not_be_published_is_denied_too)
 {
     char directory[PATH_BYTES];
 
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     certificate_make_all(directory);
     nats_server_start(&server,
                       format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\" }\n%s", directory,

@@ -16,8 +16,8 @@ static struct daemon daemon_of_test;
 /* Starts kvstored with arguments to its end: its exit status, and what it wrote. */
 static int run_daemon(const char *option, const char *value, const char *more, char **output)
 {
-    char *arguments[] = {keep(strdup(scene_daemon())), keep(strdup(option)), value != NULL ? keep(strdup(value)) : NULL,
-                         more != NULL ? keep(strdup(more)) : NULL, NULL};
+    char *arguments[] = {keep(strdup(test_run_kvstored())), keep(strdup(option)),
+                         value != NULL ? keep(strdup(value)) : NULL, more != NULL ? keep(strdup(more)) : NULL, NULL};
 
     return run_program(arguments, output);
 }
@@ -65,7 +65,7 @@ START_TEST(check_config_tells_a_good_file_from_a_bad_one)
 {
     char directory[PATH_BYTES], *output;
 
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     const char *path = format_text("%s/conf.yaml", directory);
     write_file(path, "limits:\n  calls: 100\n  calls_per_session: 100\n");
     ck_assert_int_eq(run_daemon("--config", path, "--check-config", &output), 0);
@@ -119,7 +119,7 @@ START_TEST(the_socket_is_at_runtime_directory_when_no_path_is_given)
 {
     daemon_prepare(&daemon_of_test);
     write_file(daemon_of_test.conf_path,
-               format_text("nats:\n  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, scene_nats_server()));
+               format_text("nats:\n  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, test_run_nats_server()));
     /* Absolute, as it must be, and short. */
     char *extra[] = {format_text("RUNTIME_DIRECTORY=/proc/self/cwd/%s", daemon_of_test.directory), NULL};
     daemon_spawn(&daemon_of_test, extra, -1);
@@ -302,7 +302,7 @@ START_TEST(a_data_directory_that_others_can_write_in_is_refused)
         expect_no_start("belongs to uid 4000; it must belong to uid 0");
         ck_assert_int_eq(chown(daemon_of_test.data_dir, 0, 0), 0);
     } else {
-        scene_skip("a_data_directory_of_another_user_is_refused", "only root can give a directory away");
+        test_run_skip("a_data_directory_of_another_user_is_refused", "only root can give a directory away");
     }
     daemon_spawn(&daemon_of_test, NULL, -1);
     daemon_wait_ready(&daemon_of_test);
@@ -422,7 +422,7 @@ START_TEST(a_server_that_takes_long_to_start_is_given_the_time)
     const char *go = format_text("%s/go", daemon_of_test.directory);
     write_program(program, format_text("#!/bin/sh\n[ \"$1\" = --version ] && exec %s --version\n"
                                        "while ! [ -e %s ]; do sleep 0.1; done\nexec %s \"$@\"\n",
-                                       scene_nats_server(), go, scene_nats_server()));
+                                       test_run_nats_server(), go, test_run_nats_server()));
     daemon_configure(&daemon_of_test,
                      format_text("  data_dir: %s\n  server: %s\n  hang_timeout: 1\n", daemon_of_test.data_dir, program),
                      NULL);

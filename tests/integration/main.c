@@ -5,7 +5,7 @@
  * Each test is a process of its own (CK_FORK=no is overruled): what it starts ends with it.
  */
 #include "tests/integration/suites.h"
-#include "tests/support/scene.h"
+#include "tests/support/process.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -25,9 +25,9 @@ int main(int argc, char **argv)
     SRunner *runner = selection_create_runner(suites, sizeof(suites) / sizeof(suites[0]));
     if (runner == NULL)
         return EXIT_FAILURE;
-    scene_begin(argv[0], "integration");
+    test_run_begin(argv[0], "integration");
     srunner_set_fork_status(runner, CK_FORK);
     int status = selection_run(runner);
-    scene_end(status != EXIT_SUCCESS);
+    test_run_end(status != EXIT_SUCCESS);
     return status;
 }

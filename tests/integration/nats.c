@@ -18,9 +18,9 @@
 void nats_server_prepare(struct nats_server *server, const char *more)
 {
     memset(server, 0, sizeof(*server));
-    scene_make_directory(server->directory);
+    test_run_make_directory(server->directory);
     snprintf(server->process.log_path, PATH_BYTES, "%.200s/log", server->directory);
-    server->port = scene_free_port();
+    server->port = port_reserve();
     snprintf(server->url, sizeof(server->url), "nats://127.0.0.1:%u", server->port);
     write_file(format_text("%s/conf", server->directory),
                format_text("host: 127.0.0.1\nport: %u\njetstream { store_dir: \"%s\"%s }\n%s\n", server->port,
@@ -30,12 +30,12 @@ void nats_server_prepare(struct nats_server *server, const char *more)
 
 void nats_server_run(struct nats_server *server)
 {
-    char *arguments[] = {keep(strdup(scene_nats_server())), "-c", format_text("%s/conf", server->directory), NULL};
+    char *arguments[] = {keep(strdup(test_run_nats_server())), "-c", format_text("%s/conf", server->directory), NULL};
     uint64_t end = now_ms() + PATIENCE_MS;
     int probe;
 
     process_start(&server->process, arguments);
-    while ((probe = scene_dial(server->port)) < 0) {
+    while ((probe = port_dial(server->port)) < 0) {
         ck_assert_msg(!process_has_ended(&server->process) && now_ms() < end, "nats-server does not listen:\n%s",
                       read_file(server->process.log_path));
         pause_shortly();
@@ -106,7 +106,7 @@ struct nats *nats_connect(unsigned port, const char *user, const char *password)
     struct nats *nats = keep(calloc(1, sizeof(*nats)));
     struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
 
-    nats->socket = scene_dial(port);
+    nats->socket = port_dial(port);
     ck_assert_msg(nats->socket >= 0, "cannot connect to nats-server on port %u", port);
     setsockopt(nats->socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     setsockopt(nats->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));

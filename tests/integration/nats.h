@@ -5,7 +5,7 @@
 #ifndef INTEGRATION_NATS_H
 #define INTEGRATION_NATS_H
 
-#include "tests/support/scene.h"
+#include "tests/support/process.h"
 #include "tests/support/tls_front.h"
 
 #include <jansson.h>

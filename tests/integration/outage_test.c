@@ -79,7 +79,7 @@ END_TEST
 static int start_with_mute_server(const char *connect_timeout)
 {
     unsigned port;
-    int listener = scene_listen(&port);
+    int listener = port_listen(&port);
 
     daemon_start(&daemon_of_test,
                  format_text("  mode: external\n  servers: ['nats://127.0.0.1:%u']\n  connect_timeout: %s\n", port,
@@ -92,12 +92,12 @@ static int start_with_mute_server(const char *connect_timeout)
 START_TEST(a_socket_that_the_daemon_has_inherited_is_left_alone)
 {
     unsigned port;
-    int inherited = scene_listen(&port);
+    int inherited = port_listen(&port);
 
     fcntl(inherited, F_SETFD, 0);
     int listener = start_with_mute_server("0.2");
     daemon_wait_log(&daemon_of_test, "did not complete the connection within 0.2 s");
-    int connection = scene_dial(port);
+    int connection = port_dial(port);
     ck_assert_int_ge(connection, 0);
     daemon_stop(&daemon_of_test);
     close(connection);

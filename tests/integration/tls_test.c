@@ -305,7 +305,7 @@ START_TEST(a_certificate_that_is_replaced_is_judged_at_the_next_connection)
         const char *why;
     } bad[] = {{GOOD_NAMES, -1, "expired"}, {"subjectAltName=DNS:other.test\n", 2, "mismatch"}};
 
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     certificate_make_all(directory);
     start_encrypted_server("");
     daemon_start(&daemon_of_test, encrypted_section(""), NULL);
@@ -339,7 +339,7 @@ END_TEST
 /* As many authorities as a system has, some times over. The slow turn would be in the log. */
 START_TEST(to_load_many_authorities_takes_no_time_of_the_loop)
 {
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     certificate_make_all(directory);
     const char *authority = read_file(format_text("%s/ca.pem", directory));
     FILE *many = fopen(format_text("%s/many.pem", directory), "w");
@@ -351,7 +351,7 @@ START_TEST(to_load_many_authorities_takes_no_time_of_the_loop)
     daemon_start(&daemon_of_test,
                  format_text("  mode: external\n  servers: ['tls://127.0.0.1:%u']\n  tls:\n    ca: %s/many.pem\n"
                              "  reconnect_min: 0.01\n  reconnect_max: 0.01\n",
-                             scene_free_port(), directory),
+                             port_reserve(), directory),
                  TLS_LOG);
     daemon_wait_log(&daemon_of_test, "cannot connect");
     /* Only turns with calls are measured. The line comes again some attempts later. */
@@ -374,7 +374,7 @@ static unsigned count_lines(const char *text, const char *with)
 /* With TLS 1.3 the server says so after the handshake, when the library waits for its PONG. */
 START_TEST(a_server_that_wants_our_certificate_is_quoted_and_once)
 {
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     certificate_make_all(directory);
     start_encrypted_server(format_text(", ca_file: \"%s/ca.pem\", verify: true", directory));
     daemon_start(&daemon_of_test, encrypted_section(""), NULL);
@@ -393,7 +393,7 @@ END_TEST
 /* Its INFO says that TLS is required: the library obeys, and without an authority trusts those of the system. */
 START_TEST(a_server_that_insists_on_tls_is_not_talked_to_in_plain_text)
 {
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     certificate_make_all(directory);
     start_encrypted_server("");
     daemon_start(
@@ -420,7 +420,7 @@ START_TEST(of_an_encrypted_and_a_plain_server_the_encrypted_one_is_taken)
 {
     struct nats_server plain;
 
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     certificate_make_all(directory);
     start_encrypted_server("");
     nats_server_start(&plain, NULL);

@@ -298,7 +298,7 @@ START_TEST(kvctl_watch_says_that_the_daemon_was_away_and_goes_on)
     struct kvs *kvs = watched_connect(&daemon_of_test, &options);
     const char *bucket = watched_bucket(kvs, 1);
     const char *program =
-        format_text("%.*s/kvctl", (int)(strrchr(scene_daemon(), '/') - scene_daemon()), scene_daemon());
+        format_text("%.*s/kvctl", (int)(strrchr(test_run_kvstored(), '/') - test_run_kvstored()), test_run_kvstored());
     char *arguments[] = {keep(strdup(program)), "--json", "--socket", daemon_of_test.socket_path, "watch",
                          keep(strdup(bucket)),  NULL};
     snprintf(kvctl.log_path, sizeof(kvctl.log_path), "%.200s/kvctl.log", daemon_of_test.directory);

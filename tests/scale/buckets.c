@@ -29,7 +29,7 @@ static const struct growth_row rows[ROWS] = {
 
 struct buckets {
     struct growth growth;
-    struct scale_place place;
+    struct scale_servers servers;
     unsigned count;
     struct kvs_watch **watches;
 };
@@ -39,47 +39,47 @@ static void make_name(char name[32], unsigned number)
     snprintf(name, 32, "many-%u", number); /* as load.h has it */
 }
 
-static bool create_all(struct scale_place *place, void *context)
+static bool create_all(struct scale_servers *servers, void *context)
 {
     const struct buckets *buckets = context;
     char name[32];
 
     for (unsigned i = 0; i < buckets->count; i++) {
         make_name(name, i);
-        if (kvs_bucket_create(place->kvs, name, NULL, NULL) != KVS_OK)
-            return scale_note_error(place, "bucket.create");
+        if (kvs_bucket_create(servers->kvs, name, NULL, NULL) != KVS_OK)
+            return scale_note_error(servers, "bucket.create");
     }
     return true;
 }
 
-static bool delete_all(struct scale_place *place, void *context)
+static bool delete_all(struct scale_servers *servers, void *context)
 {
     const struct buckets *buckets = context;
     char name[32];
 
     for (unsigned i = 0; i < buckets->count; i++) {
         make_name(name, i);
-        if (kvs_bucket_delete(place->kvs, name, NULL) != KVS_OK)
-            return scale_note_error(place, "bucket.delete");
+        if (kvs_bucket_delete(servers->kvs, name, NULL) != KVS_OK)
+            return scale_note_error(servers, "bucket.delete");
     }
     return true;
 }
 
-static bool list_all(struct scale_place *place, void *context)
+static bool list_all(struct scale_servers *servers, void *context)
 {
     const struct buckets *buckets = context;
     char **names = NULL;
     size_t count = 0;
 
-    if (kvs_bucket_list(place->kvs, NULL, &names, &count) != KVS_OK)
-        return scale_note_error(place, "bucket.list");
+    if (kvs_bucket_list(servers->kvs, NULL, &names, &count) != KVS_OK)
+        return scale_note_error(servers, "bucket.list");
     kvs_free(names);
     if (count != buckets->count + 1u) /* and the one that each daemon has */
         bench_die("bucket.list has %zu buckets", count);
     return true;
 }
 
-static bool follow_all(struct scale_place *place, void *context)
+static bool follow_all(struct scale_servers *servers, void *context)
 {
     struct buckets *buckets = context;
     struct kvs_event event = {.type = KVS_EVENT_NONE};
@@ -87,14 +87,14 @@ static bool follow_all(struct scale_place *place, void *context)
 
     for (unsigned i = 0; i < buckets->count; i++) {
         make_name(name, i);
-        if (kvs_watch(place->kvs, name, NULL, &buckets->watches[i]) != KVS_OK)
-            return scale_note_error(place, "watch.start");
+        if (kvs_watch(servers->kvs, name, NULL, &buckets->watches[i]) != KVS_OK)
+            return scale_note_error(servers, "watch.start");
     }
     for (unsigned i = 0; i < buckets->count; i++) {
         while (kvs_watch_next(buckets->watches[i], 60, &event) == KVS_OK && event.type == KVS_EVENT_ENTRY)
             continue;
         if (event.type != KVS_EVENT_READY) {
-            snprintf(place->failure, sizeof(place->failure), "watch %u: %.100s", i,
+            snprintf(servers->failure, sizeof(servers->failure), "watch %u: %.100s", i,
                      event.type == KVS_EVENT_ENDED ? event.error->message : "not ready after 60 s");
             return false;
         }
@@ -104,13 +104,13 @@ static bool follow_all(struct scale_place *place, void *context)
 
 static void measure_once(struct buckets *buckets, enum row row, scale_operation *operation)
 {
-    struct scale_span span = scale_begin(&buckets->place);
+    struct scale_span span = scale_begin(&buckets->servers);
 
     scale_print_progress("%s, %s", buckets->growth.title, rows[row].name);
-    if (operation(&buckets->place, buckets))
-        growth_add(&buckets->growth, row, scale_finish(&buckets->place, span, buckets->count));
+    if (operation(&buckets->servers, buckets))
+        growth_add(&buckets->growth, row, scale_finish(&buckets->servers, span, buckets->count));
     else
-        growth_fail(&buckets->growth, row, "%s", buckets->place.failure);
+        growth_fail(&buckets->growth, row, "%s", buckets->servers.failure);
 }
 
 static void add_amount(struct buckets *buckets, enum row row, double amount)
@@ -120,22 +120,22 @@ static void add_amount(struct buckets *buckets, enum row row, double amount)
 
 static void measure_idle(struct buckets *buckets)
 {
-    const pid_t daemon = buckets->place.place.daemon;
+    const pid_t daemon = buckets->servers.servers.daemon;
 
     scale_print_progress("%s, idle", buckets->growth.title);
-    struct scale_span span = scale_begin(&buckets->place);
+    struct scale_span span = scale_begin(&buckets->servers);
     double waits = bench_waits(daemon);
     usleep(IDLE_S * 1000000);
-    struct growth_sample sample = scale_finish(&buckets->place, span, buckets->count);
+    struct growth_sample sample = scale_finish(&buckets->servers, span, buckets->count);
     add_amount(buckets, IDLE_PROCESSOR, sample.processor / (sample.passed / 1e6));
     add_amount(buckets, IDLE_WAITS, (bench_waits(daemon) - waits) / (sample.passed / 1e6));
 }
 
-static bool call_some(struct scale_place *place, void *context)
+static bool call_some(struct scale_servers *servers, void *context)
 {
     const struct buckets *buckets = context;
     struct load load = {.protocol = &load_kvstored,
-                        .where = place->place.socket_path,
+                        .where = servers->servers.socket_path,
                         .operation = LOAD_PUT,
                         .prefix = "scale",
                         .connections = 1,
@@ -156,27 +156,27 @@ static void measure_start(struct buckets *buckets, enum row row, enum scale_endi
     struct growth_sample sample;
 
     scale_print_progress("%s, %s", buckets->growth.title, rows[row].name);
-    scale_restart(&buckets->place, ending, buckets->count, &sample);
+    scale_restart(&buckets->servers, ending, buckets->count, &sample);
     growth_add(&buckets->growth, row, sample);
 }
 
 static void measure_size(struct scale *scale, struct buckets *buckets)
 {
-    struct scale_place *place = &buckets->place;
+    struct scale_servers *servers = &buckets->servers;
 
-    scale_start(place, scale, "buckets", true);
+    scale_start(servers, scale, "buckets", true);
     buckets->watches = calloc(buckets->count, sizeof(struct kvs_watch *));
     if (buckets->watches == NULL)
         bench_die("out of memory");
     measure_once(buckets, CREATE, create_all);
     if (growth_has_failed(&buckets->growth, CREATE))
-        bench_die("%s", place->failure);
-    scale_measure(&buckets->growth, LIST, place, ROUNDS, buckets->count, list_all, buckets);
+        bench_die("%s", servers->failure);
+    scale_measure(&buckets->growth, LIST, servers, ROUNDS, buckets->count, list_all, buckets);
 
-    double before_kb = bench_rss_kb(place->place.daemon);
+    double before_kb = bench_rss_kb(servers->servers.daemon);
     measure_once(buckets, FOLLOW, follow_all);
     if (!growth_has_failed(&buckets->growth, FOLLOW)) {
-        add_amount(buckets, MEMORY, (bench_rss_kb(place->place.daemon) - before_kb) * 1024);
+        add_amount(buckets, MEMORY, (bench_rss_kb(servers->servers.daemon) - before_kb) * 1024);
         measure_idle(buckets);
     }
     for (unsigned i = 0; i < buckets->count; i++)
@@ -184,11 +184,11 @@ static void measure_size(struct scale *scale, struct buckets *buckets)
     free(buckets->watches);
 
     double calls = 2.0 * (CALLS > buckets->count ? CALLS : buckets->count);
-    scale_measure(&buckets->growth, CALL, place, ROUNDS, calls, call_some, buckets);
+    scale_measure(&buckets->growth, CALL, servers, ROUNDS, calls, call_some, buckets);
     measure_start(buckets, START_STOPPED, SCALE_STOP);
     measure_start(buckets, START_KILLED, SCALE_KILL);
     measure_once(buckets, DELETE, delete_all);
-    scale_end(place);
+    scale_end(servers);
 }
 
 void scale_buckets(struct scale *scale)

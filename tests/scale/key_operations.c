@@ -57,15 +57,15 @@ static void on_batch(struct kvs *kvs, const struct kvs_error *error, const struc
 }
 
 /* Send and receive until at most so many batches are in flight. */
-static bool pump(struct scale_place *place, struct batches *batches, unsigned most)
+static bool pump(struct scale_servers *servers, struct batches *batches, unsigned most)
 {
     while (batches->in_flight > most && batches->failure[0] == '\0') {
-        struct pollfd wait = {.fd = kvs_fd(place->kvs), .events = kvs_events(place->kvs)};
-        poll(&wait, 1, kvs_timeout_ms(place->kvs));
-        if (kvs_process(place->kvs) != KVS_OK)
-            bench_die("%s", kvs_last_error(place->kvs)->message);
+        struct pollfd wait = {.fd = kvs_fd(servers->kvs), .events = kvs_events(servers->kvs)};
+        poll(&wait, 1, kvs_timeout_ms(servers->kvs));
+        if (kvs_process(servers->kvs) != KVS_OK)
+            bench_die("%s", kvs_last_error(servers->kvs)->message);
     }
-    memcpy(place->failure, batches->failure, sizeof(place->failure));
+    memcpy(servers->failure, batches->failure, sizeof(servers->failure));
     return batches->failure[0] == '\0';
 }
 
@@ -89,19 +89,19 @@ static enum kvs_code submit(struct kvs *kvs, bool is_put, uint64_t first, unsign
 }
 
 /* Put or delete all keys. */
-static bool write_all(struct scale_place *place, const struct keys *keys, bool is_put)
+static bool write_all(struct scale_servers *servers, const struct keys *keys, bool is_put)
 {
     struct batches batches = {.in_flight = 0};
 
     for (uint64_t first = 0; first < keys->count; first += BATCH) {
         unsigned count = keys->count - first < BATCH ? (unsigned)(keys->count - first) : BATCH;
-        if (!pump(place, &batches, BATCHES - 1))
+        if (!pump(servers, &batches, BATCHES - 1))
             break;
-        if (submit(place->kvs, is_put, first, count, &batches) != KVS_OK)
-            return scale_note_error(place, is_put ? "bulk.put" : "bulk.delete");
+        if (submit(servers->kvs, is_put, first, count, &batches) != KVS_OK)
+            return scale_note_error(servers, is_put ? "bulk.put" : "bulk.delete");
         batches.in_flight++;
     }
-    if (!pump(place, &batches, 0))
+    if (!pump(servers, &batches, 0))
         return false;
     if (batches.done != keys->count)
         bench_die("only %llu keys were written", (unsigned long long)batches.done);
@@ -110,7 +110,7 @@ static bool write_all(struct scale_place *place, const struct keys *keys, bool i
 
 /* --- Operations ------------------------------------------------------------------------------------------ */
 
-bool keys_get_some(struct scale_place *place, void *context)
+bool keys_get_some(struct scale_servers *servers, void *context)
 {
     struct keys *keys = context;
     char name[KEYS_NAME_BYTES];
@@ -118,8 +118,8 @@ bool keys_get_some(struct scale_place *place, void *context)
     for (unsigned i = 0; i < KEYS_CALLS; i++) {
         struct kvs_entry *entry = NULL;
         make_any_name(keys, name);
-        if (kvs_get(place->kvs, BENCH_BUCKET, name, NULL, &entry) != KVS_OK)
-            return scale_note_error(place, "kv.get");
+        if (kvs_get(servers->kvs, BENCH_BUCKET, name, NULL, &entry) != KVS_OK)
+            return scale_note_error(servers, "kv.get");
         if (entry == NULL || !bench_is_value(entry->value, entry->value_size, name, UINT32_MAX))
             bench_die("a get of %s answered something else than was put", name);
         kvs_free(entry);
@@ -127,7 +127,7 @@ bool keys_get_some(struct scale_place *place, void *context)
     return true;
 }
 
-bool keys_put_some(struct scale_place *place, void *context)
+bool keys_put_some(struct scale_servers *servers, void *context)
 {
     struct keys *keys = context;
     char name[KEYS_NAME_BYTES], value[BENCH_VALUE_BYTES];
@@ -135,20 +135,20 @@ bool keys_put_some(struct scale_place *place, void *context)
     for (unsigned i = 0; i < KEYS_CALLS; i++) {
         make_any_name(keys, name);
         bench_make_value(value, name, ++keys->number);
-        if (kvs_put(place->kvs, BENCH_BUCKET, name, value, sizeof(value), NULL, NULL) != KVS_OK)
-            return scale_note_error(place, "kv.put");
+        if (kvs_put(servers->kvs, BENCH_BUCKET, name, value, sizeof(value), NULL, NULL) != KVS_OK)
+            return scale_note_error(servers, "kv.put");
     }
     return true;
 }
 
-void keys_prepare_update(struct scale_place *place, struct keys *keys)
+void keys_prepare_update(struct scale_servers *servers, struct keys *keys)
 {
     for (unsigned i = 0; i < KEYS_CALLS; i++) {
         /* No key twice. */
         make_name(keys->update_names[i], i * (keys->count / KEYS_CALLS));
         struct kvs_entry *entry = NULL;
-        if (kvs_get(place->kvs, BENCH_BUCKET, keys->update_names[i], NULL, &entry) != KVS_OK)
-            bench_die("%s", kvs_last_error(place->kvs)->message);
+        if (kvs_get(servers->kvs, BENCH_BUCKET, keys->update_names[i], NULL, &entry) != KVS_OK)
+            bench_die("%s", kvs_last_error(servers->kvs)->message);
         if (entry == NULL)
             bench_die("a key is not there before its update");
         keys->revisions[i] = entry->revision;
@@ -156,27 +156,27 @@ void keys_prepare_update(struct scale_place *place, struct keys *keys)
     }
 }
 
-bool keys_update_some(struct scale_place *place, void *context)
+bool keys_update_some(struct scale_servers *servers, void *context)
 {
     struct keys *keys = context;
     char value[BENCH_VALUE_BYTES];
 
     for (unsigned i = 0; i < KEYS_CALLS; i++) {
         bench_make_value(value, keys->update_names[i], ++keys->number);
-        if (kvs_update(place->kvs, BENCH_BUCKET, keys->update_names[i], value, sizeof(value), keys->revisions[i], NULL,
-                       &keys->revisions[i]) != KVS_OK)
-            return scale_note_error(place, "kv.update");
+        if (kvs_update(servers->kvs, BENCH_BUCKET, keys->update_names[i], value, sizeof(value), keys->revisions[i],
+                       NULL, &keys->revisions[i]) != KVS_OK)
+            return scale_note_error(servers, "kv.update");
     }
     return true;
 }
 
-bool keys_commit_some(struct scale_place *place, void *context)
+bool keys_commit_some(struct scale_servers *servers, void *context)
 {
     struct keys *keys = context;
     char name[KEYS_NAME_BYTES], value[BENCH_VALUE_BYTES];
 
     for (unsigned i = 0; i < KEYS_TRANSACTIONS; i++) {
-        struct kvs_txn *txn = kvs_txn_begin(place->kvs, BENCH_BUCKET);
+        struct kvs_txn *txn = kvs_txn_begin(servers->kvs, BENCH_BUCKET);
         for (unsigned k = 0; k < KEYS_PUTS; k++) {
             make_any_name(keys, name);
             bench_make_value(value, name, ++keys->number);
@@ -185,26 +185,26 @@ bool keys_commit_some(struct scale_place *place, void *context)
         enum kvs_code code = kvs_txn_commit(txn, NULL, NULL, NULL);
         kvs_txn_free(txn);
         if (code != KVS_OK)
-            return scale_note_error(place, "txn.commit");
+            return scale_note_error(servers, "txn.commit");
     }
     return true;
 }
 
-bool keys_list(struct scale_place *place, void *context)
+bool keys_list(struct scale_servers *servers, void *context)
 {
     const struct keys *keys = context;
     char **names = NULL;
     size_t count = 0;
 
-    if (kvs_keys(place->kvs, BENCH_BUCKET, NULL, &names, &count) != KVS_OK)
-        return scale_note_error(place, "kv.keys");
+    if (kvs_keys(servers->kvs, BENCH_BUCKET, NULL, &names, &count) != KVS_OK)
+        return scale_note_error(servers, "kv.keys");
     kvs_free(names);
     if (count != keys->live)
         bench_die("a listing has %zu keys", count);
     return true;
 }
 
-bool keys_list_pages(struct scale_place *place, void *context)
+bool keys_list_pages(struct scale_servers *servers, void *context)
 {
     const struct keys *keys = context;
     char after[KEYS_NAME_BYTES] = "", **names;
@@ -213,8 +213,8 @@ bool keys_list_pages(struct scale_place *place, void *context)
 
     do {
         const struct kvs_keys_options page = {.limit = LARGE_PAGE, .after = after[0] != '\0' ? after : NULL};
-        if (kvs_keys(place->kvs, BENCH_BUCKET, &page, &names, &count) != KVS_OK)
-            return scale_note_error(place, "kv.keys");
+        if (kvs_keys(servers->kvs, BENCH_BUCKET, &page, &names, &count) != KVS_OK)
+            return scale_note_error(servers, "kv.keys");
         if (count > 0)
             snprintf(after, sizeof(after), "%s", names[count - 1]);
         kvs_free(names);
@@ -225,52 +225,52 @@ bool keys_list_pages(struct scale_place *place, void *context)
     return true;
 }
 
-static bool list_page(struct scale_place *place, void *context, enum kvs_consistency consistency)
+static bool list_page(struct scale_servers *servers, void *context, enum kvs_consistency consistency)
 {
     char after[KEYS_NAME_BYTES], **names = NULL;
     const struct kvs_keys_options page = {.limit = PAGE, .after = after, .consistency = consistency};
     size_t count = 0;
 
     make_any_name(context, after);
-    if (kvs_keys(place->kvs, BENCH_BUCKET, &page, &names, &count) != KVS_OK)
-        return scale_note_error(place, "kv.keys");
+    if (kvs_keys(servers->kvs, BENCH_BUCKET, &page, &names, &count) != KVS_OK)
+        return scale_note_error(servers, "kv.keys");
     kvs_free(names);
     return true;
 }
 
-bool keys_list_page(struct scale_place *place, void *context)
+bool keys_list_page(struct scale_servers *servers, void *context)
 {
-    return list_page(place, context, KVS_CONSISTENCY_CACHED);
+    return list_page(servers, context, KVS_CONSISTENCY_CACHED);
 }
 
-bool keys_list_page_direct(struct scale_place *place, void *context)
+bool keys_list_page_direct(struct scale_servers *servers, void *context)
 {
-    return list_page(place, context, KVS_CONSISTENCY_DIRECT);
+    return list_page(servers, context, KVS_CONSISTENCY_DIRECT);
 }
 
-bool keys_watch(struct scale_place *place, void *context)
+bool keys_watch(struct scale_servers *servers, void *context)
 {
     const struct keys *keys = context;
     struct kvs_watch *watch = NULL;
     struct kvs_event event = {.type = KVS_EVENT_NONE};
     uint64_t entries = 0;
 
-    if (kvs_watch(place->kvs, BENCH_BUCKET, NULL, &watch) != KVS_OK)
-        return scale_note_error(place, "watch.start");
+    if (kvs_watch(servers->kvs, BENCH_BUCKET, NULL, &watch) != KVS_OK)
+        return scale_note_error(servers, "watch.start");
     while (kvs_watch_next(watch, 60, &event) == KVS_OK && event.type == KVS_EVENT_ENTRY)
         entries++;
     bool is_ready = event.type == KVS_EVENT_READY;
     if (event.type == KVS_EVENT_ENDED)
-        snprintf(place->failure, sizeof(place->failure), "the watch ended: %.100s", event.error->message);
+        snprintf(servers->failure, sizeof(servers->failure), "the watch ended: %.100s", event.error->message);
     else if (!is_ready)
-        snprintf(place->failure, sizeof(place->failure), "no news of the watch for 60 s");
+        snprintf(servers->failure, sizeof(servers->failure), "no news of the watch for 60 s");
     kvs_watch_stop(watch);
     if (is_ready && entries < keys->live)
         bench_die("a watch had only %llu entries", (unsigned long long)entries);
     return is_ready;
 }
 
-bool keys_load(struct scale_place *place, void *context)
+bool keys_load(struct scale_servers *servers, void *context)
 {
     const struct kvs_get_options cached = {.consistency = KVS_CONSISTENCY_CACHED};
     double give_up_s = bench_now_s() + LOAD_S;
@@ -278,30 +278,30 @@ bool keys_load(struct scale_place *place, void *context)
 
     for (;;) {
         struct kvs_entry *entry = NULL;
-        uint64_t misses = scale_stat(place, "cache", "misses");
+        uint64_t misses = scale_stat(servers, "cache", "misses");
         make_any_name(context, name);
-        if (kvs_get(place->kvs, BENCH_BUCKET, name, &cached, &entry) != KVS_OK)
-            return scale_note_error(place, "kv.get");
+        if (kvs_get(servers->kvs, BENCH_BUCKET, name, &cached, &entry) != KVS_OK)
+            return scale_note_error(servers, "kv.get");
         kvs_free(entry);
-        if (scale_stat(place, "cache", "misses") == misses)
+        if (scale_stat(servers, "cache", "misses") == misses)
             return true;
         if (bench_now_s() > give_up_s) {
-            snprintf(place->failure, sizeof(place->failure), "the copy is not loaded after %.0f s", LOAD_S);
+            snprintf(servers->failure, sizeof(servers->failure), "the copy is not loaded after %.0f s", LOAD_S);
             return false;
         }
         usleep(1000);
     }
 }
 
-bool keys_put_all(struct scale_place *place, void *context)
+bool keys_put_all(struct scale_servers *servers, void *context)
 {
-    return write_all(place, context, true);
+    return write_all(servers, context, true);
 }
 
-bool keys_delete_all(struct scale_place *place, void *context)
+bool keys_delete_all(struct scale_servers *servers, void *context)
 {
     struct keys *keys = context;
 
     keys->live = 0;
-    return write_all(place, keys, false);
+    return write_all(servers, keys, false);
 }

@@ -102,7 +102,7 @@ static const struct growth_row embedded_rows[ROWS] = {
 struct axis {
     struct scale *scale;
     struct growth growth;
-    struct scale_place place;
+    struct scale_servers servers;
     struct keys keys;
     unsigned rounds;
     double slowest_median_ms, longest_ms;
@@ -110,29 +110,29 @@ struct axis {
 
 static void measure(struct axis *axis, enum row row, double units, scale_operation *operation)
 {
-    scale_measure(&axis->growth, row, &axis->place, axis->rounds, units, operation, &axis->keys);
+    scale_measure(&axis->growth, row, &axis->servers, axis->rounds, units, operation, &axis->keys);
 }
 
 /* The same once: what is read a second time is in memory. */
 static void measure_once(struct axis *axis, enum row row, scale_operation *operation)
 {
-    struct scale_span span = scale_begin(&axis->place);
+    struct scale_span span = scale_begin(&axis->servers);
 
     scale_print_progress("%s, %s", axis->growth.title, axis->growth.rows[row].name);
-    if (operation(&axis->place, &axis->keys))
-        growth_add(&axis->growth, row, scale_finish(&axis->place, span, (double)axis->keys.count));
+    if (operation(&axis->servers, &axis->keys))
+        growth_add(&axis->growth, row, scale_finish(&axis->servers, span, (double)axis->keys.count));
     else
-        growth_fail(&axis->growth, row, "%s", axis->place.failure);
+        growth_fail(&axis->growth, row, "%s", axis->servers.failure);
 }
 
 static void measure_load(struct axis *axis)
 {
-    double before_kb = bench_rss_kb(axis->place.place.daemon);
+    double before_kb = bench_rss_kb(axis->servers.servers.daemon);
 
     measure_once(axis, LOAD, keys_load);
     growth_add(&axis->growth, MEMORY,
                (struct growth_sample){.units = (double)axis->keys.count,
-                                      .passed = (bench_rss_kb(axis->place.place.daemon) - before_kb) * 1024});
+                                      .passed = (bench_rss_kb(axis->servers.servers.daemon) - before_kb) * 1024});
 }
 
 static void measure_start(struct axis *axis, enum row row, enum scale_ending ending)
@@ -140,25 +140,25 @@ static void measure_start(struct axis *axis, enum row row, enum scale_ending end
     struct growth_sample sample;
 
     scale_print_progress("%s, %s", axis->growth.title, axis->growth.rows[row].name);
-    scale_restart(&axis->place, ending, (double)axis->keys.count, &sample);
+    scale_restart(&axis->servers, ending, (double)axis->keys.count, &sample);
     growth_add(&axis->growth, row, sample);
 }
 
 /* What another client with a bucket of its own notices of an operation. */
 static void measure_neighbour(struct axis *axis, enum row row, scale_operation *operation)
 {
-    struct scale_place *place = &axis->place;
+    struct scale_servers *servers = &axis->servers;
     struct neighbour_report report = {.calls = 0};
 
     scale_print_progress("%s, %s", axis->growth.title, axis->growth.rows[row].name);
-    struct neighbour *neighbour = neighbour_begin(place->place.socket_path, NEIGHBOUR_BUCKET, &report);
+    struct neighbour *neighbour = neighbour_begin(servers->servers.socket_path, NEIGHBOUR_BUCKET, &report);
     if (neighbour == NULL)
         bench_die("%s", report.error);
     neighbour_report_calls(neighbour, NEIGHBOUR_CALLS, &report); /* the first calls look up the bucket */
     double begin_s = bench_now_s();
     do { /* the bucket is not in memory once only */
-        if (!operation(place, &axis->keys)) {
-            growth_fail(&axis->growth, row, "%s", place->failure);
+        if (!operation(servers, &axis->keys)) {
+            growth_fail(&axis->growth, row, "%s", servers->failure);
             break;
         }
     } while (row == NEIGHBOUR_LIST && bench_now_s() - begin_s < NEIGHBOUR_S);
@@ -181,7 +181,7 @@ static void measure_neighbours(struct axis *axis)
     axis->slowest_median_ms = axis->longest_ms = 0;
     measure_neighbour(axis, NEIGHBOUR_LOAD, keys_load);
     measure_neighbour(axis, NEIGHBOUR_LIST, keys_list);
-    scale_restart(&axis->place, SCALE_STOP, 1, &unused);
+    scale_restart(&axis->servers, SCALE_STOP, 1, &unused);
     measure_neighbour(axis, NEIGHBOUR_WATCH, keys_watch);
     growth_add(&axis->growth, NEIGHBOUR_MEDIAN, (struct growth_sample){.units = 1, .passed = axis->slowest_median_ms});
     growth_add(&axis->growth, NEIGHBOUR_LONGEST, (struct growth_sample){.units = 1, .passed = axis->longest_ms});
@@ -192,46 +192,46 @@ static void measure_neighbours(struct axis *axis)
 static void measure_size(struct axis *axis)
 {
     struct keys *keys = &axis->keys;
-    struct scale_place *place = &axis->place;
+    struct scale_servers *servers = &axis->servers;
     unsigned long_rounds = keys->count < LONG_ROUNDS_BELOW && !axis->scale->is_short ? 3 : 1;
     double count = (double)keys->count;
     struct growth_sample unused;
 
-    scale_start(place, axis->scale, place->is_embedded ? "keys-embedded" : "keys-external", place->is_embedded);
+    scale_start(servers, axis->scale, servers->is_embedded ? "keys-embedded" : "keys-external", servers->is_embedded);
     measure_once(axis, FILL, keys_put_all);
     if (growth_has_failed(&axis->growth, FILL)) {
-        scale_end(place);
+        scale_end(servers);
         return;
     }
     for (unsigned round = 0; round < long_rounds; round++) {
         measure_start(axis, START_STOPPED, SCALE_STOP);
         measure_once(axis, WATCH_UNLOADED, keys_watch);
-        scale_restart(place, SCALE_STOP, count, &unused);
+        scale_restart(servers, SCALE_STOP, count, &unused);
         measure_load(axis);
     }
     measure(axis, GET, KEYS_CALLS, keys_get_some);
     measure(axis, PUT, KEYS_CALLS, keys_put_some);
-    keys_prepare_update(place, keys);
+    keys_prepare_update(servers, keys);
     measure(axis, UPDATE, KEYS_CALLS, keys_update_some);
     measure(axis, TRANSACTION, KEYS_TRANSACTIONS, keys_commit_some);
     axis->rounds = long_rounds;
     measure(axis, LIST, count, keys_list);
-    if (place->is_embedded)
+    if (servers->is_embedded)
         measure(axis, LIST_PAGES, count, keys_list_pages);
     measure(axis, FIRST_PAGE, 1, keys_list_page);
-    if (!place->is_embedded && !axis->scale->is_short)
+    if (!servers->is_embedded && !axis->scale->is_short)
         measure(axis, FIRST_PAGE_DIRECT, 1, keys_list_page_direct);
     measure(axis, WATCH, count, keys_watch);
     measure_start(axis, START_KILLED, SCALE_KILL);
     if (!axis->scale->is_short)
         measure_neighbours(axis);
-    if (!keys_load(place, keys))
-        bench_die("%s", place->failure);
+    if (!keys_load(servers, keys))
+        bench_die("%s", servers->failure);
     measure_once(axis, DELETE, keys_delete_all);
     measure(axis, LIST_DELETED, count, keys_list);
-    scale_restart(place, SCALE_STOP, count, &unused);
+    scale_restart(servers, SCALE_STOP, count, &unused);
     measure_once(axis, LOAD_DELETED, keys_load);
-    scale_end(place);
+    scale_end(servers);
 }
 
 /* False: the machine has no room for so many; says so. */
@@ -263,7 +263,7 @@ static void measure_mode(struct scale *scale, bool is_embedded)
                 "keys", is_embedded ? embedded_rows : external_rows, ROWS, scale->is_short);
     for (uint64_t count = 1000; count <= scale->most_keys && has_room(count); count *= 10) {
         axis.keys = (struct keys){.count = count, .live = count};
-        axis.place.is_embedded = is_embedded;
+        axis.servers.is_embedded = is_embedded;
         axis.rounds = GROWTH_ROUNDS_MAX;
         growth_add_size(&axis.growth, count);
         measure_size(&axis);

@@ -30,7 +30,7 @@ scale_operation keys_put_all, keys_delete_all;
 scale_operation keys_get_some, keys_put_some;
 
 /* KEYS_CALLS updates of keys, whose revisions keys_prepare_update finds before. */
-void keys_prepare_update(struct scale_place *place, struct keys *keys);
+void keys_prepare_update(struct scale_servers *servers, struct keys *keys);
 scale_operation keys_update_some;
 
 /* KEYS_TRANSACTIONS transactions, one after the other. */

@@ -40,11 +40,11 @@ void scale_print_progress(const char *format, ...) __attribute__((format(printf,
 /* Print the line by which tests/run counts what was left out. */
 void scale_skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* --- place.c: a daemon with its server ---------------------------------------------------------------- */
+/* --- servers.c: a daemon with its server ---------------------------------------------------------------- */
 
-struct scale_place {
+struct scale_servers {
     const struct bench *bench;
-    struct bench_place place; /* place.server is the embedded server's pid, too */
+    struct bench_servers servers; /* servers.server is the embedded server's pid, too */
     bool is_embedded;
     char name[32];
     char sections[1024];
@@ -56,23 +56,23 @@ struct scale_place {
  * Start a daemon with limits that are wide enough for every size, and connect to it. In the short version the embedded
  * server syncs seldom: its rows are about processor time and memory.
  */
-void scale_start(struct scale_place *place, const struct scale *scale, const char *name, bool is_embedded);
+void scale_start(struct scale_servers *servers, const struct scale *scale, const char *name, bool is_embedded);
 
 /* End the daemon and its server, and remove their data. */
-void scale_end(struct scale_place *place);
+void scale_end(struct scale_servers *servers);
 
 /*
  * End the daemon and its embedded server well, or with SIGKILL, and start them again. *sample is the start, until the
  * health of the bucket is good. An external server goes on.
  */
 enum scale_ending { SCALE_STOP, SCALE_KILL };
-void scale_restart(struct scale_place *place, enum scale_ending ending, double units, struct growth_sample *sample);
+void scale_restart(struct scale_servers *servers, enum scale_ending ending, double units, struct growth_sample *sample);
 
-/* Keep the library's last error as the place's failure. Returns false. */
-bool scale_note_error(struct scale_place *place, const char *what);
+/* Keep the library's last error as servers->failure. Returns false. */
+bool scale_note_error(struct scale_servers *servers, const char *what);
 
 /* A number of daemon.stats, by the name of a map and of a member. Dies if the daemon does not answer. */
-uint64_t scale_stat(struct scale_place *place, const char *map, const char *member);
+uint64_t scale_stat(struct scale_servers *servers, const char *map, const char *member);
 
 /* --- Measuring ---------------------------------------------------------------------------------------- */
 
@@ -80,17 +80,17 @@ struct scale_span {
     double begin_s, processor_us;
 };
 
-struct scale_span scale_begin(const struct scale_place *place);
-struct growth_sample scale_finish(const struct scale_place *place, struct scale_span span, double units);
+struct scale_span scale_begin(const struct scale_servers *servers);
+struct growth_sample scale_finish(const struct scale_servers *servers, struct scale_span span, double units);
 
 /* One operation; false: it has failed, see scale_note_error. */
-typedef bool scale_operation(struct scale_place *place, void *context);
+typedef bool scale_operation(struct scale_servers *servers, void *context);
 
 /*
  * Measure an operation that has so many units: `rounds` rounds, each of as many repetitions as take a fifth of a
  * second, in the short version a twentieth. The cell fails with the operation.
  */
-void scale_measure(struct growth *growth, size_t row, struct scale_place *place, unsigned rounds, double units,
+void scale_measure(struct growth *growth, size_t row, struct scale_servers *servers, unsigned rounds, double units,
                    scale_operation *operation, void *context);
 
 #endif

@@ -27,37 +27,37 @@ static bool raise_files(uint64_t count)
     return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
-static bool get_some(struct scale_place *place, void *context)
+static bool get_some(struct scale_servers *servers, void *context)
 {
     (void)context;
     for (unsigned i = 0; i < CALLS; i++) {
         struct kvs_entry *entry = NULL;
-        if (kvs_get(place->kvs, BENCH_BUCKET, "first.0", NULL, &entry) != KVS_OK)
-            return scale_note_error(place, "kv.get");
+        if (kvs_get(servers->kvs, BENCH_BUCKET, "first.0", NULL, &entry) != KVS_OK)
+            return scale_note_error(servers, "kv.get");
         kvs_free(entry);
     }
     return true;
 }
 
-static bool put_some(struct scale_place *place, void *context)
+static bool put_some(struct scale_servers *servers, void *context)
 {
     (void)context;
     for (unsigned i = 0; i < CALLS; i++) {
-        if (kvs_put(place->kvs, BENCH_BUCKET, "watched.none.0", "value", 5, NULL, NULL) != KVS_OK)
-            return scale_note_error(place, "kv.put");
+        if (kvs_put(servers->kvs, BENCH_BUCKET, "watched.none.0", "value", 5, NULL, NULL) != KVS_OK)
+            return scale_note_error(servers, "kv.put");
     }
     return true;
 }
 
 /* Put the key that others read, and read it, which loads the copy. */
-static void put_first(struct scale_place *place)
+static void put_first(struct scale_servers *servers)
 {
     const struct load load = {
-        .protocol = &load_kvstored, .where = place->place.socket_path, .prefix = "first", .keys = 1};
+        .protocol = &load_kvstored, .where = servers->servers.socket_path, .prefix = "first", .keys = 1};
 
     load_fill(&load);
-    if (!get_some(place, NULL))
-        bench_die("%s", place->failure);
+    if (!get_some(servers, NULL))
+        bench_die("%s", servers->failure);
 }
 
 /* --- Sessions ------------------------------------------------------------------------------------------ */
@@ -85,29 +85,29 @@ static void open_sessions(const void *context)
 
 static void measure_sessions(struct scale *scale, struct growth *growth, unsigned count)
 {
-    struct scale_place place;
+    struct scale_servers servers;
 
-    scale_start(&place, scale, "sessions", true);
-    put_first(&place);
-    struct idle idle = {place.place.socket_path, count};
+    scale_start(&servers, scale, "sessions", true);
+    put_first(&servers);
+    struct idle idle = {servers.servers.socket_path, count};
     for (unsigned round = 0; round < ROUNDS; round++) {
         scale_print_progress("%s, %u", growth->title, count);
-        double before_kb = bench_rss_kb(place.place.daemon);
-        struct scale_span span = scale_begin(&place);
+        double before_kb = bench_rss_kb(servers.servers.daemon);
+        struct scale_span span = scale_begin(&servers);
         pid_t holder = bench_hold(open_sessions, &idle);
-        growth_add(growth, CONNECT, scale_finish(&place, span, count));
+        growth_add(growth, CONNECT, scale_finish(&servers, span, count));
         if (round == 0) /* later ones find what earlier ones have left */
             growth_add(growth, MEMORY,
                        (struct growth_sample){.units = count,
-                                              .passed = (bench_rss_kb(place.place.daemon) - before_kb) * 1024});
-        scale_measure(growth, GET_BESIDE, &place, 1, CALLS, get_some, NULL);
-        span = scale_begin(&place);
+                                              .passed = (bench_rss_kb(servers.servers.daemon) - before_kb) * 1024});
+        scale_measure(growth, GET_BESIDE, &servers, 1, CALLS, get_some, NULL);
+        span = scale_begin(&servers);
         bench_end(holder);
-        while (scale_stat(&place, "sessions", "open") > 1)
+        while (scale_stat(&servers, "sessions", "open") > 1)
             usleep(500);
-        growth_add(growth, CLOSE, scale_finish(&place, span, count));
+        growth_add(growth, CLOSE, scale_finish(&servers, span, count));
     }
-    scale_end(&place);
+    scale_end(&servers);
 }
 
 void scale_sessions(struct scale *scale)
@@ -147,7 +147,7 @@ struct watches {
     struct kvs_watch **watches;
 };
 
-static bool watch_keys(struct scale_place *place, void *context)
+static bool watch_keys(struct scale_servers *servers, void *context)
 {
     struct watches *watches = context;
     struct kvs_event event;
@@ -158,14 +158,14 @@ static bool watch_keys(struct scale_place *place, void *context)
     for (unsigned i = 0; i < watches->count; i++) {
         snprintf(key, sizeof(key), "watched.%u.*", i);
         if (kvs_watch(watches->kvs, BENCH_BUCKET, &options, &watches->watches[i]) != KVS_OK) {
-            snprintf(place->failure, sizeof(place->failure), "watch.start: %.100s",
+            snprintf(servers->failure, sizeof(servers->failure), "watch.start: %.100s",
                      kvs_last_error(watches->kvs)->message);
             return false;
         }
     }
     for (unsigned i = 0; i < watches->count; i++) {
         if (kvs_watch_next(watches->watches[i], 60, &event) != KVS_OK || event.type != KVS_EVENT_READY) {
-            snprintf(place->failure, sizeof(place->failure), "a watch is not ready after 60 s");
+            snprintf(servers->failure, sizeof(servers->failure), "a watch is not ready after 60 s");
             return false;
         }
     }
@@ -174,35 +174,35 @@ static bool watch_keys(struct scale_place *place, void *context)
 
 static void measure_watches(struct scale *scale, struct growth *growth, unsigned count)
 {
-    struct scale_place place;
+    struct scale_servers servers;
     struct kvs_error error;
 
-    scale_start(&place, scale, "watches", true);
-    put_first(&place);
-    struct watches watches = {.kvs = kvs_connect(place.place.socket_path, NULL, &error),
+    scale_start(&servers, scale, "watches", true);
+    put_first(&servers);
+    struct watches watches = {.kvs = kvs_connect(servers.servers.socket_path, NULL, &error),
                               .count = count,
                               .watches = calloc(count, sizeof(struct kvs_watch *))};
     if (watches.kvs == NULL || watches.watches == NULL)
         bench_die("no session for the watches");
     scale_print_progress("%s, %u", growth->title, count);
-    double before_kb = bench_rss_kb(place.place.daemon);
-    struct scale_span span = scale_begin(&place);
-    if (watch_keys(&place, &watches)) {
-        growth_add(growth, START, scale_finish(&place, span, count));
-        growth_add(
-            growth, WATCH_MEMORY,
-            (struct growth_sample){.units = count, .passed = (bench_rss_kb(place.place.daemon) - before_kb) * 1024});
-        scale_measure(growth, PUT_BESIDE, &place, GROWTH_ROUNDS_MAX, CALLS, put_some, NULL);
+    double before_kb = bench_rss_kb(servers.servers.daemon);
+    struct scale_span span = scale_begin(&servers);
+    if (watch_keys(&servers, &watches)) {
+        growth_add(growth, START, scale_finish(&servers, span, count));
+        growth_add(growth, WATCH_MEMORY,
+                   (struct growth_sample){.units = count,
+                                          .passed = (bench_rss_kb(servers.servers.daemon) - before_kb) * 1024});
+        scale_measure(growth, PUT_BESIDE, &servers, GROWTH_ROUNDS_MAX, CALLS, put_some, NULL);
     } else {
-        growth_fail(growth, START, "%s", place.failure);
+        growth_fail(growth, START, "%s", servers.failure);
     }
-    span = scale_begin(&place);
+    span = scale_begin(&servers);
     kvs_close(watches.kvs);
-    while (scale_stat(&place, "watches", "open") > 0)
+    while (scale_stat(&servers, "watches", "open") > 0)
         usleep(500);
-    growth_add(growth, STOP, scale_finish(&place, span, count));
+    growth_add(growth, STOP, scale_finish(&servers, span, count));
     free(watches.watches);
-    scale_end(&place);
+    scale_end(&servers);
 }
 
 void scale_watches(struct scale *scale)
@@ -230,14 +230,14 @@ void scale_in_flight(struct scale *scale)
 {
     const unsigned depths[] = {4, 64, 512};
     struct growth growth;
-    struct scale_place place;
+    struct scale_servers servers;
 
     growth_init(&growth, "Calls in flight in 16 sessions, external mode", "calls in flight", call_rows, CALL_ROWS,
                 scale->is_short);
-    scale_start(&place, scale, "calls", false);
+    scale_start(&servers, scale, "calls", false);
     for (size_t i = 0; i < sizeof(depths) / sizeof(depths[0]); i++) {
         struct load load = {.protocol = &load_kvstored,
-                            .where = place.place.socket_path,
+                            .where = servers.servers.socket_path,
                             .prefix = "scale",
                             .connections = 16,
                             .depth = depths[i],
@@ -251,10 +251,10 @@ void scale_in_flight(struct scale *scale)
             for (enum call_row row = PUT; row <= GET; row++) {
                 load.operation = row == PUT ? LOAD_PUT : LOAD_GET;
                 growth_add(&growth, row,
-                           (struct growth_sample){.units = 1, .passed = load_cost_us(&load, place.place.daemon)});
+                           (struct growth_sample){.units = 1, .passed = load_cost_us(&load, servers.servers.daemon)});
             }
         }
     }
-    scale_end(&place);
+    scale_end(&servers);
     scale_report(scale, &growth);
 }

@@ -1,6 +1,6 @@
 #include "tests/support/certificate.h"
 
-#include "tests/support/scene.h"
+#include "tests/support/process.h"
 
 void certificate_run_openssl(const char *directory, const char *command)
 {

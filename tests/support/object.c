@@ -1,6 +1,6 @@
 #include "tests/support/object.h"
 
-#include "tests/support/scene.h"
+#include "tests/support/process.h"
 
 #include <jansson.h>
 #include <stdio.h>

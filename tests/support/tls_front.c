@@ -1,7 +1,7 @@
 #include "tests/support/tls_front.h"
 
 #include "tests/support/certificate.h"
-#include "tests/support/scene.h"
+#include "tests/support/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -224,7 +224,7 @@ static void accept_client(struct front *front)
     for (unsigned i = 0; i < BRIDGES_MAX && bridge == NULL; i++)
         bridge = front->bridges[i].is_open ? NULL : &front->bridges[i];
     if (client >= 0 && bridge != NULL)
-        server = scene_dial(front->server_port);
+        server = port_dial(front->server_port);
     if (server < 0) {
         close(client);
         return;
@@ -314,13 +314,13 @@ struct tls_front *tls_front_start(unsigned server_port, const char *version)
     struct front *process = keep(calloc(1, sizeof(*process)));
     pid_t parent = getpid();
 
-    scene_make_directory(front->directory);
+    test_run_make_directory(front->directory);
     certificate_make_all(front->directory);
     front->control = mmap(NULL, sizeof(*front->control), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(front->control, MAP_FAILED);
     tls_front_fall_silent_after(front, SIZE_MAX);
     *process = (struct front){.context = make_context(front->directory, version),
-                              .listener = scene_listen(&front->port),
+                              .listener = port_listen(&front->port),
                               .server_port = server_port,
                               .control = front->control};
     front->pid = fork();

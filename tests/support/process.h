@@ -7,8 +7,8 @@
  * or runs out of time. Only processes that were started here are ever signalled, by pid.
  * Everything here may be used from several threads.
  */
-#ifndef SUPPORT_SCENE_H
-#define SUPPORT_SCENE_H
+#ifndef SUPPORT_PROCESS_H
+#define SUPPORT_PROCESS_H
 
 #include <check.h>
 #include <stdbool.h>
@@ -26,32 +26,32 @@
  * Removes those that earlier runs of this program have kept. name is printed in messages. Must run at the root of the
  * tree.
  */
-void scene_begin(const char *self, const char *name);
+void test_run_begin(const char *self, const char *name);
 
 /* Removes the directory, or keeps it and prints where it is. */
-void scene_end(bool keep);
+void test_run_end(bool keep);
 
 /* Prints the line by which tests/run counts what was left out on purpose. Return from the test after it. */
-void scene_skip(const char *what, const char *why);
+void test_run_skip(const char *what, const char *why);
 
 /* "build/kvstored" or "build/asan/kvstored"; the nats-server that bootstrap has found. */
-const char *scene_daemon(void);
-const char *scene_nats_server(void);
+const char *test_run_kvstored(void);
+const char *test_run_nats_server(void);
 
 /* Makes a directory within that of the run, mode 0700. Its path is relative and short enough for a socket in it. */
-void scene_make_directory(char path[PATH_BYTES]);
+void test_run_make_directory(char path[PATH_BYTES]);
 
 /*
  * Returns a TCP port of 127.0.0.1 that is reserved until this process ends: a server with SO_REUSEADDR can listen on
  * it, end and come back, and no other program gets it. Connections are refused meanwhile.
  */
-unsigned scene_free_port(void);
+unsigned port_reserve(void);
 
 /* Connects to a TCP port of 127.0.0.1; -1: nobody listens. */
-int scene_dial(unsigned port);
+int port_dial(unsigned port);
 
 /* Returns a socket that listens on a free TCP port of 127.0.0.1, and the port. */
-int scene_listen(unsigned *port);
+int port_listen(unsigned *port);
 
 uint64_t now_ms(void);
 uint64_t now_ns(void);

@@ -38,74 +38,74 @@ static int free_port(void)
 }
 
 /* more: further lines of its configuration. */
-static void start_nats_with(const struct bench *bench, struct bench_place *place, const char *jetstream,
+static void start_nats_with(const struct bench *bench, struct bench_servers *servers, const char *jetstream,
                             const char *more)
 {
     char conf[256];
 
-    place->port = free_port();
-    snprintf(place->url, sizeof(place->url), "nats://127.0.0.1:%d", place->port);
-    snprintf(conf, sizeof(conf), "%s.conf", place->name);
+    servers->port = free_port();
+    snprintf(servers->url, sizeof(servers->url), "nats://127.0.0.1:%d", servers->port);
+    snprintf(conf, sizeof(conf), "%s.conf", servers->name);
     FILE *file = create(conf);
-    fprintf(file, "listen: \"127.0.0.1:%d\"\njetstream { store_dir: \"%s\"%s }\n%s", place->port, place->name,
+    fprintf(file, "listen: \"127.0.0.1:%d\"\njetstream { store_dir: \"%s\"%s }\n%s", servers->port, servers->name,
             jetstream, more);
     fclose(file);
     char *argv[] = {(char *)bench->nats_server, "-c", conf, NULL};
-    place->server = bench_spawn(place->name, argv);
+    servers->server = bench_spawn(servers->name, argv);
 }
 
-static void start_nats(const struct bench *bench, struct bench_place *place)
+static void start_nats(const struct bench *bench, struct bench_servers *servers)
 {
-    start_nats_with(bench, place, place->is_durable ? ", sync_interval: always" : "", "");
+    start_nats_with(bench, servers, servers->is_durable ? ", sync_interval: always" : "", "");
 }
 
 /* A daemon's configuration, NAME.yaml: all of it but "nats" and what a row is about. */
-static FILE *begin_conf(struct bench_place *place, const char *name)
+static FILE *begin_conf(struct bench_servers *servers, const char *name)
 {
     char path[256];
 
-    snprintf(place->socket_path, sizeof(place->socket_path), "%s.sock", name);
+    snprintf(servers->socket_path, sizeof(servers->socket_path), "%s.sock", name);
     snprintf(path, sizeof(path), "%s.yaml", name);
     FILE *file = create(path);
-    fprintf(file, "listen: {path: %s}\n%s", place->socket_path, place->sections != NULL ? place->sections : "");
+    fprintf(file, "listen: {path: %s}\n%s", servers->socket_path, servers->sections != NULL ? servers->sections : "");
     return file;
 }
 
-void bench_restart_daemon(const struct bench *bench, struct bench_place *place, const char *name)
+void bench_restart_daemon(const struct bench *bench, struct bench_servers *servers, const char *name)
 {
     char path[256];
 
     snprintf(path, sizeof(path), "%s.yaml", name);
     char *argv[] = {(char *)bench->kvstored, "--config", path, NULL};
-    place->daemon = bench_spawn(name, argv);
+    servers->daemon = bench_spawn(name, argv);
 }
 
 /* Ends the configuration, and starts the daemon with it. */
-static void end_conf(const struct bench *bench, struct bench_place *place, const char *name, FILE *file)
+static void end_conf(const struct bench *bench, struct bench_servers *servers, const char *name, FILE *file)
 {
     fclose(file);
-    bench_restart_daemon(bench, place, name);
+    bench_restart_daemon(bench, servers, name);
 }
 
-void bench_start_daemon(const struct bench *bench, struct bench_place *place, const char *name)
+void bench_start_daemon(const struct bench *bench, struct bench_servers *servers, const char *name)
 {
-    FILE *file = begin_conf(place, name);
+    FILE *file = begin_conf(servers, name);
 
-    fprintf(file, "nats:\n  mode: external\n  servers: [\"%s\"]\n", place->url);
-    if (place->authority != NULL)
-        fprintf(file, "  tls: {ca: %s}\n", place->authority);
-    if (place->is_durable)
+    fprintf(file, "nats:\n  mode: external\n  servers: [\"%s\"]\n", servers->url);
+    if (servers->authority != NULL)
+        fprintf(file, "  tls: {ca: %s}\n", servers->authority);
+    if (servers->is_durable)
         fprintf(file, "buckets: {group_commit: on}\n");
-    end_conf(bench, place, name, file);
+    end_conf(bench, servers, name, file);
 }
 
-static void make_bucket(const struct bench_place *place)
+static void make_bucket(const struct bench_servers *servers)
 {
     double give_up_s = bench_now_s() + START_S;
     struct kvs_error error;
 
     for (;;) {
-        struct kvs *kvs = kvs_connect(place->socket_path, NULL, &error);
+        struct kvs *kvs = kvs_connect(servers->socket_path, NULL, &error);
         enum kvs_code code = kvs != NULL ? kvs_bucket_create(kvs, BENCH_BUCKET, NULL, NULL) : KVS_IO;
         if (code != KVS_OK && kvs != NULL)
             error = *kvs_last_error(kvs);
@@ -118,11 +118,11 @@ static void make_bucket(const struct bench_place *place)
     }
 }
 
-void bench_start_external(const struct bench *bench, struct bench_place *place, const char *daemon_name)
+void bench_start_external(const struct bench *bench, struct bench_servers *servers, const char *daemon_name)
 {
-    start_nats(bench, place);
-    bench_start_daemon(bench, place, daemon_name);
-    make_bucket(place);
+    start_nats(bench, servers);
+    bench_start_daemon(bench, servers, daemon_name);
+    make_bucket(servers);
 }
 
 void bench_start_redis(const struct bench *bench, struct bench_redis *redis, const char *name, bool is_durable)
@@ -172,21 +172,21 @@ static void await_redis(const struct bench_redis *redis)
 
 /* --- Embedded mode --------------------------------------------------------------------------------- */
 
-void bench_start_embedded(const struct bench *bench, struct bench_place *place, const char *name,
+void bench_start_embedded(const struct bench *bench, struct bench_servers *servers, const char *name,
                           const char *group_commit)
 {
     char directory[PATH_MAX];
 
     if (getcwd(directory, sizeof(directory)) == NULL)
         bench_die("no directory");
-    place->name = name;
-    FILE *file = begin_conf(place, name);
+    servers->name = name;
+    FILE *file = begin_conf(servers, name);
     fprintf(file, "nats: {data_dir: '%s/%s', server: '%s'%s}\n", directory, name, bench->nats_server,
-            place->syncs_seldom ? ", sync_interval: 60" : "");
+            servers->syncs_seldom ? ", sync_interval: 60" : "");
     if (group_commit != NULL)
         fprintf(file, "buckets: {group_commit: %s}\n", group_commit);
-    end_conf(bench, place, name, file);
-    make_bucket(place);
+    end_conf(bench, servers, name, file);
+    make_bucket(servers);
 }
 
 void bench_start(struct bench *bench)
@@ -205,7 +205,7 @@ void bench_start(struct bench *bench)
 
 /* --- TLS ------------------------------------------------------------------------------------------- */
 
-static struct bench_place encrypted_place = {.name = "encrypted", .authority = "tls.pem"};
+static struct bench_servers encrypted_servers = {.name = "encrypted", .authority = "tls.pem"};
 
 static void make_certificate(void)
 {
@@ -217,23 +217,23 @@ static void make_certificate(void)
         bench_die("openssl cannot make a certificate");
 }
 
-const struct bench_place *bench_start_encrypted(const struct bench *bench)
+const struct bench_servers *bench_start_encrypted(const struct bench *bench)
 {
-    if (encrypted_place.daemon == 0) {
+    if (encrypted_servers.daemon == 0) {
         make_certificate();
-        start_nats_with(bench, &encrypted_place, "", "tls { cert_file: \"tls.pem\", key_file: \"tls.key\" }\n");
-        snprintf(encrypted_place.url, sizeof(encrypted_place.url), "tls://127.0.0.1:%d", encrypted_place.port);
-        bench_start_daemon(bench, &encrypted_place, "kvstored-tls");
-        make_bucket(&encrypted_place);
+        start_nats_with(bench, &encrypted_servers, "", "tls { cert_file: \"tls.pem\", key_file: \"tls.key\" }\n");
+        snprintf(encrypted_servers.url, sizeof(encrypted_servers.url), "tls://127.0.0.1:%d", encrypted_servers.port);
+        bench_start_daemon(bench, &encrypted_servers, "kvstored-tls");
+        make_bucket(&encrypted_servers);
     }
-    return &encrypted_place;
+    return &encrypted_servers;
 }
 
 void bench_stop(struct bench *bench)
 {
-    if (encrypted_place.daemon != 0) {
-        bench_end(encrypted_place.daemon);
-        bench_end(encrypted_place.server);
+    if (encrypted_servers.daemon != 0) {
+        bench_end(encrypted_servers.daemon);
+        bench_end(encrypted_servers.server);
     }
 
     bench_end(bench->ordinary.daemon);

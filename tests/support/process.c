@@ -1,4 +1,4 @@
-#include "tests/support/scene.h"
+#include "tests/support/process.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -30,14 +30,14 @@ static struct {
     char nats_server[PATH_MAX];
     char directory[64]; /* of this run, relative to the root of the tree */
     const char *name;
-} scene;
+} test_run;
 
 /* --- The run --------------------------------------------------------------------------------------- */
 
 /* Before the first test Check's assertions do not work. */
 static void __attribute__((noreturn)) give_up(const char *path)
 {
-    fprintf(stderr, "%s: %s: %s\n", scene.name, path, strerror(errno));
+    fprintf(stderr, "%s: %s: %s\n", test_run.name, path, strerror(errno));
     exit(EXIT_FAILURE);
 }
 
@@ -96,7 +96,7 @@ static void remove_ended_runs(const char *prefix)
  */
 static void make_run_directory(const char *program)
 {
-    char prefix[32], lock_path[sizeof(scene.directory) + 8];
+    char prefix[32], lock_path[sizeof(test_run.directory) + 8];
     const char *build = "build/";
 
     if (strncmp(program, build, strlen(build)) == 0)
@@ -111,76 +111,76 @@ static void make_run_directory(const char *program)
     int all_runs = lock_file(ALL_RUNS_LOCK, LOCK_EX);
     remove_ended_runs(prefix);
     for (unsigned number = 1;; number++) {
-        snprintf(scene.directory, sizeof(scene.directory), RUNS_DIRECTORY "/%s%u", prefix, number);
-        if (mkdir(scene.directory, 0777) == 0)
+        snprintf(test_run.directory, sizeof(test_run.directory), RUNS_DIRECTORY "/%s%u", prefix, number);
+        if (mkdir(test_run.directory, 0777) == 0)
             break;
         if (errno != EEXIST)
-            give_up(scene.directory);
+            give_up(test_run.directory);
     }
-    snprintf(lock_path, sizeof(lock_path), "%s/lock", scene.directory);
+    snprintf(lock_path, sizeof(lock_path), "%s/lock", test_run.directory);
     lock_file(lock_path, LOCK_EX);
     close(all_runs);
 }
 
-void scene_begin(const char *self, const char *name)
+void test_run_begin(const char *self, const char *name)
 {
     char absolute[PATH_MAX], root[PATH_MAX];
 
-    scene.name = name;
+    test_run.name = name;
     if (realpath(self, absolute) == NULL || realpath(".", root) == NULL)
         give_up(self);
     size_t root_length = strlen(root);
     if (strncmp(absolute, root, root_length) != 0 || absolute[root_length] != '/' ||
-        access("tests/support/scene.h", F_OK) != 0) {
+        access("tests/support/process.h", F_OK) != 0) {
         fprintf(stderr, "%s: it must be run at the root of the tree that it was built in\n", name);
         exit(EXIT_FAILURE);
     }
     make_run_directory(absolute + root_length + 1);
     *strrchr(absolute, '/') = '\0';
-    snprintf(scene.daemon, sizeof(scene.daemon), "%.*s/kvstored", PATH_MAX - 16, absolute);
+    snprintf(test_run.daemon, sizeof(test_run.daemon), "%.*s/kvstored", PATH_MAX - 16, absolute);
 
     FILE *server = fopen("build/nats-server.path", "re");
-    if (server != NULL && fgets(scene.nats_server, sizeof(scene.nats_server), server) != NULL)
-        scene.nats_server[strcspn(scene.nats_server, "\n")] = '\0';
+    if (server != NULL && fgets(test_run.nats_server, sizeof(test_run.nats_server), server) != NULL)
+        test_run.nats_server[strcspn(test_run.nats_server, "\n")] = '\0';
     if (server != NULL)
         fclose(server);
-    if (access(scene.daemon, X_OK) != 0 || access(scene.nats_server, X_OK) != 0) {
+    if (access(test_run.daemon, X_OK) != 0 || access(test_run.nats_server, X_OK) != 0) {
         fprintf(stderr, "%s: %s and the nats-server of build/nats-server.path must be there: make check\n", name,
-                scene.daemon);
+                test_run.daemon);
         exit(EXIT_FAILURE);
     }
 }
 
-void scene_end(bool keep_directory)
+void test_run_end(bool keep_directory)
 {
     if (keep_directory) {
-        printf("%s: logs and data of this run are in %s until the next run\n", scene.name, scene.directory);
+        printf("%s: logs and data of this run are in %s until the next run\n", test_run.name, test_run.directory);
         return;
     }
     int all_runs = lock_file(ALL_RUNS_LOCK, LOCK_EX); /* another run must not find half of it */
-    remove_tree(scene.directory);
+    remove_tree(test_run.directory);
     close(all_runs);
 }
 
-void scene_skip(const char *what, const char *why)
+void test_run_skip(const char *what, const char *why)
 {
     printf("SKIPPED: %s: %s\n", what, why);
     fflush(stdout);
 }
 
-const char *scene_daemon(void)
+const char *test_run_kvstored(void)
 {
-    return scene.daemon;
+    return test_run.daemon;
 }
 
-const char *scene_nats_server(void)
+const char *test_run_nats_server(void)
 {
-    return scene.nats_server;
+    return test_run.nats_server;
 }
 
-void scene_make_directory(char path[PATH_BYTES])
+void test_run_make_directory(char path[PATH_BYTES])
 {
-    snprintf(path, PATH_BYTES, "%s/XXXXXX", scene.directory);
+    snprintf(path, PATH_BYTES, "%s/XXXXXX", test_run.directory);
     ck_assert_ptr_nonnull(mkdtemp(path));
 }
 
@@ -190,7 +190,7 @@ void scene_make_directory(char path[PATH_BYTES])
  * nor to an outgoing connection. With it, set afterwards, it lets one more socket that has it bind and listen, as
  * nats-server's does, again and again.
  */
-unsigned scene_free_port(void)
+unsigned port_reserve(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof(address);
@@ -203,7 +203,7 @@ unsigned scene_free_port(void)
     return ntohs(address.sin_port);
 }
 
-int scene_dial(unsigned port)
+int port_dial(unsigned port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int made = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -215,7 +215,7 @@ int scene_dial(unsigned port)
     return -1;
 }
 
-int scene_listen(unsigned *port)
+int port_listen(unsigned *port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof(address);
@@ -399,7 +399,7 @@ int run_program(char *const *arguments, char **output)
     struct process process = {0};
     char directory[PATH_BYTES];
 
-    scene_make_directory(directory);
+    test_run_make_directory(directory);
     snprintf(process.log_path, sizeof(process.log_path), "%.200s/output", directory);
     process_start(&process, arguments);
     process_wait(&process);

@@ -1,0 +1,358 @@
+#include "tests/fault/deployment.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static unsigned server_ports(const struct deployment *deployment, unsigned ports[CLUSTER_SERVERS])
+{
+    for (unsigned i = 0; i < deployment->server_count; i++)
+        ports[i] = deployment->servers[i].port;
+    return deployment->server_count;
+}
+
+static char *conf_path(const struct deployment *deployment)
+{
+    return format_text("%s/kvstored.yaml", deployment->directory);
+}
+
+static const char *data_dir(const struct deployment *deployment)
+{
+    return format_text("%s/data", deployment->directory);
+}
+
+/*
+ * The program that the daemon starts as its nats-server: on a port that the proxy knows, and with the proxy's in the
+ * file in which the server says its own.
+ */
+static const char *make_server_program(const struct deployment *deployment)
+{
+    const char *program = format_text("%s/server", deployment->directory);
+
+    if (deployment->proxy == NULL)
+        return test_run_nats_server();
+    write_program(program, format_text("#!/bin/sh\n"
+                                       "[ \"$1\" = --version ] && exec %s --version\n"
+                                       "sed 's/^port: .*/port: %u/; /^ports_file_dir/d' \"$2\" > \"$2.here\"\n"
+                                       "ports=$(dirname \"$2\")/ports\n"
+                                       "echo '{\"nats\": [\"nats://127.0.0.1:%u\"]}' > $ports/new\n"
+                                       "mv $ports/new $ports/proxy_$$.ports\n"
+                                       "exec %s -c \"$2.here\"\n",
+                                       test_run_nats_server(), deployment->embedded_port, proxy_port(deployment->proxy),
+                                       test_run_nats_server()));
+    return program;
+}
+
+static const char *nats_section(const struct deployment *deployment)
+{
+    if (deployment->is_embedded)
+        return format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", data_dir(deployment),
+                           make_server_program(deployment));
+    return deployment->front != NULL
+               ? tls_front_section(deployment->front)
+               : format_text("  mode: external\n  servers: [nats://127.0.0.1:%u]\n", proxy_port(deployment->proxy));
+}
+
+/*
+ * Each attempt that the proxy spoils lasts as long as an attempt may: that is short. A server may be slower: the pauses
+ * between attempts grow until its answer comes within one. No fault here may end in a deadline, in a refusal because of
+ * an outage, or in a connection that is given up although it is only slow.
+ */
+static void write_conf(const struct deployment *deployment, const char *more)
+{
+    const char *attempt = more != NULL && strstr(more, "attempt_timeout") != NULL ? "" : DEPLOYMENT_ATTEMPTS(0.3);
+    write_file(conf_path(deployment),
+               format_text("listen:\n  path: %s\nnats:\n  name: kvstored-fault\n%s"
+                           "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
+                           "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
+                           "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s",
+                           deployment->socket_path, nats_section(deployment), CALL_SECONDS, CALL_SECONDS, attempt,
+                           more != NULL ? more : ""));
+}
+
+static bool says_ready(const struct deployment *deployment, unsigned times)
+{
+    const char *found = read_file(deployment->daemon.log_path);
+
+    for (unsigned i = 0; i < times; i++) {
+        found = strstr(found, "ready: kvstored");
+        if (found == NULL)
+            return false;
+        found++;
+    }
+    return true;
+}
+
+static void start_daemon(struct deployment *deployment)
+{
+    char *arguments[] = {keep(strdup(test_run_kvstored())), "--config", conf_path(deployment), NULL};
+
+    deployment->starts++;
+    process_start(&deployment->daemon, arguments);
+    wait_until(says_ready(deployment, deployment->starts) || process_has_ended(&deployment->daemon), "the daemon");
+    ck_assert_msg(deployment->daemon.pid != 0, "the daemon does not start:\n%s",
+                  read_file(deployment->daemon.log_path));
+}
+
+static bool is_connected(struct deployment *deployment)
+{
+    const struct answer *answer = session_call(deployment->session, "health.check", "[]");
+
+    return find_at(answer->result, "nats.connected")->via.boolean;
+}
+
+static void meet_daemon(struct deployment *deployment)
+{
+    deployment->session = session_open(deployment->socket_path);
+    wait_until(is_connected(deployment), "the daemon's connection to NATS");
+}
+
+static void begin_daemon_alone(struct deployment *deployment, const char *more)
+{
+    test_run_make_directory(deployment->directory);
+    snprintf(deployment->daemon.log_path, PATH_BYTES, "%.200s/log", deployment->directory);
+    snprintf(deployment->socket_path, PATH_BYTES, "%.200s/kvstored.sock", deployment->directory);
+    write_conf(deployment, more);
+    start_daemon(deployment);
+    meet_daemon(deployment);
+}
+
+static void begin_daemon(struct deployment *deployment, const char *more)
+{
+    unsigned ports[CLUSTER_SERVERS];
+
+    server_ports(deployment, ports);
+    deployment->proxy = proxy_start(ports, deployment->server_count);
+    if (tls_front_wanted() != NULL)
+        deployment->front = tls_front_start(proxy_port(deployment->proxy), tls_front_wanted());
+    begin_daemon_alone(deployment, more);
+    deployment->nats = nats_connect(ports, deployment->server_count);
+}
+
+void deployment_begin_embedded(struct deployment *deployment, const char *more)
+{
+    memset(deployment, 0, sizeof(*deployment));
+    deployment->is_embedded = true;
+    begin_daemon_alone(deployment, more);
+}
+
+void deployment_begin_embedded_behind_proxy(struct deployment *deployment, const char *more)
+{
+    memset(deployment, 0, sizeof(*deployment));
+    deployment->is_embedded = true;
+    deployment->embedded_port = port_reserve();
+    deployment->proxy = proxy_start(&deployment->embedded_port, 1);
+    begin_daemon_alone(deployment, more);
+}
+
+static pid_t embedded_pid(const struct deployment *deployment)
+{
+    return (pid_t)strtol(read_file(format_text("%s/nats-server.pid", data_dir(deployment))), NULL, 10);
+}
+
+void deployment_kill_embedded(struct deployment *deployment)
+{
+    pid_t pid = embedded_pid(deployment);
+
+    ck_assert_int_gt(pid, 1);
+    kill(pid, SIGKILL);
+    if (deployment->proxy != NULL)
+        proxy_release(deployment->proxy);
+    wait_until(embedded_pid(deployment) > 1 && embedded_pid(deployment) != pid && is_connected(deployment),
+               "the next server");
+}
+
+void deployment_begin(struct deployment *deployment, unsigned server_count, const char *more)
+{
+    struct cluster cluster;
+
+    memset(deployment, 0, sizeof(*deployment));
+    deployment->server_count = server_count;
+    if (server_count == 1) {
+        server_start(&deployment->servers[0]);
+    } else {
+        cluster_start(&cluster);
+        memcpy(deployment->servers, cluster.servers, sizeof(deployment->servers));
+    }
+    begin_daemon(deployment, more);
+}
+
+static void begin_as_guest(struct deployment *deployment, const struct server *servers, unsigned server_count,
+                           const char *more)
+{
+    memset(deployment, 0, sizeof(*deployment));
+    deployment->is_guest = true;
+    deployment->server_count = server_count;
+    memcpy(deployment->servers, servers, sizeof(deployment->servers)); /* their ports are what counts */
+    begin_daemon(deployment, more);
+}
+
+void deployment_begin_in(struct deployment *deployment, const struct cluster *cluster, const char *more)
+{
+    begin_as_guest(deployment, cluster->servers, CLUSTER_SERVERS, more);
+}
+
+void deployment_join(struct deployment *deployment, const struct deployment *host, const char *more)
+{
+    begin_as_guest(deployment, host->servers, host->server_count, more);
+}
+
+void deployment_kill_daemon(struct deployment *deployment)
+{
+    session_close(deployment->session);
+    process_kill(&deployment->daemon);
+}
+
+void deployment_restart_daemon(struct deployment *deployment)
+{
+    start_daemon(deployment);
+    meet_daemon(deployment);
+}
+
+/* NULL where all is well. */
+static const char *what_is_wrong(const struct deployment *deployment)
+{
+    static const char *const reports[] = {"AddressSanitizer", "LeakSanitizer", "runtime error:", "internal error",
+                                          "slow turn:"};
+    const char *log = read_file(deployment->daemon.log_path);
+
+    for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
+        const char *found = strstr(log, reports[i]);
+        if (found != NULL)
+            return format_text("its log has \"%s\":\n%.6000s", reports[i], found);
+    }
+    if (!WIFEXITED(deployment->daemon.status) || WEXITSTATUS(deployment->daemon.status) != 0)
+        return format_text("its wait status is 0x%x; its log:\n%s", (unsigned)deployment->daemon.status, log);
+    return NULL;
+}
+
+void deployment_end(struct deployment *deployment)
+{
+    session_close(deployment->session);
+    if (!process_has_ended(&deployment->daemon))
+        kill(deployment->daemon.pid, SIGTERM);
+    process_wait(&deployment->daemon);
+    const char *wrong = what_is_wrong(deployment);
+    ck_assert_msg(wrong == NULL, "the daemon has not ended well: %s", wrong);
+    if (deployment->proxy == NULL)
+        return;
+    if (deployment->front != NULL)
+        tls_front_stop(deployment->front);
+    proxy_stop(deployment->proxy);
+    if (deployment->nats != NULL)
+        nats_close(deployment->nats);
+    for (unsigned i = 0; i < deployment->server_count && !deployment->is_guest; i++)
+        server_kill(&deployment->servers[i]);
+}
+
+/* Each server is asked on a connection of its own: the one that has not heard of the bucket answers there first. */
+void deployment_wait_known(struct deployment *deployment, const char *bucket)
+{
+    for (unsigned i = 0; i < deployment->server_count; i++) {
+        struct nats *nats = nats_connect(&deployment->servers[i].port, 1);
+        nats_api(nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+        nats_close(nats);
+    }
+}
+
+static void make_bucket(struct deployment *deployment, const char *name, unsigned history, const char *options)
+{
+    assert_ok(session_call(deployment->session, "bucket.create", "['%s', {'history': %u, 'replicas': %u%s%s}]", name,
+                           history, deployment->server_count > 0 ? deployment->server_count : 1,
+                           options != NULL ? ", " : "", options != NULL ? options : ""));
+    deployment_wait_known(deployment, name);
+}
+
+void deployment_make_bucket(struct deployment *deployment, const char *name, const char *options)
+{
+    make_bucket(deployment, name, 64, options);
+}
+
+void deployment_make_short_bucket(struct deployment *deployment, const char *name)
+{
+    make_bucket(deployment, name, 1, NULL);
+}
+
+void deployment_set_window(struct deployment *deployment, const char *bucket, unsigned window_ms)
+{
+    json_t *info = nats_api(deployment->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    json_t *config = json_object_get(info, "config");
+
+    json_object_set_new(config, "duplicate_window", json_integer(window_ms * 1000000ll));
+    nats_api(deployment->nats, format_text("STREAM.UPDATE.KV_%s", bucket), "%s", (char *)keep(json_dumps(config, 0)));
+}
+
+void deployment_reconnect_nats(struct deployment *deployment)
+{
+    unsigned ports[CLUSTER_SERVERS];
+    unsigned count = server_ports(deployment, ports);
+
+    nats_close(deployment->nats);
+    deployment->nats = nats_connect(ports, count);
+}
+
+struct server *deployment_leader(struct deployment *deployment, const char *bucket)
+{
+    uint64_t end = now_ms() + PATIENCE_MS;
+
+    while (now_ms() < end) {
+        json_t *info = nats_api(deployment->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+        const char *leader = json_string_value(json_object_get(json_object_get(info, "cluster"), "leader"));
+        for (unsigned i = 0; leader != NULL && i < deployment->server_count; i++) {
+            if (strcmp(deployment->servers[i].name, leader) == 0)
+                return &deployment->servers[i];
+        }
+        pause_shortly();
+    }
+    ck_abort_msg("the stream of %s has no leader", bucket);
+    return NULL;
+}
+
+static bool is_current(struct deployment *deployment, const char *bucket)
+{
+    json_t *info = nats_api(deployment->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    json_t *cluster = json_object_get(info, "cluster"), *replicas = json_object_get(cluster, "replicas"), *replica;
+    size_t i, current = 0;
+
+    json_array_foreach(replicas, i, replica)
+    {
+        current +=
+            json_is_true(json_object_get(replica, "current")) && !json_is_true(json_object_get(replica, "offline"));
+    }
+    return json_object_get(cluster, "leader") != NULL && current + 1 == deployment->server_count;
+}
+
+/* Asks one server, which has its replica answer if there is one that answers at all. */
+static bool has_last(struct deployment *deployment, unsigned server, const char *bucket)
+{
+    json_t *info = nats_api(deployment->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    uint64_t last = (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
+
+    if (last == 0)
+        return true;
+    struct nats *nats = nats_connect(&deployment->servers[server].port, 1);
+    bool has_it = nats_has_revision(nats, bucket, last);
+    nats_close(nats);
+    return has_it;
+}
+
+/* One that is current has everything in its log, and may still answer from what was before. */
+void deployment_wait_current(struct deployment *deployment, const char *bucket)
+{
+    wait_until(is_current(deployment, bucket), "all replicas");
+    for (unsigned i = 0; i < deployment->server_count; i++)
+        wait_until(has_last(deployment, i, bucket), "a replica's answer");
+}
+
+uint64_t deployment_stat(struct deployment *deployment, const char *path)
+{
+    return number_at(session_call(deployment->session, "daemon.stats", "[]")->result, path);
+}
+
+uint64_t deployment_retries(struct deployment *deployment)
+{
+    return deployment_stat(deployment, "retries");
+}
