@@ -69,8 +69,8 @@ static void write_conf(const struct deployment *deployment, const char *more)
                            "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
                            "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
                            "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s",
-                           deployment->socket_path, nats_section(deployment), CALL_SECONDS, CALL_SECONDS, attempt,
-                           more != NULL ? more : ""));
+                           deployment->socket_path, nats_section(deployment), DEPLOYMENT_CALL_SECONDS,
+                           DEPLOYMENT_CALL_SECONDS, attempt, more != NULL ? more : ""));
 }
 
 static bool says_ready(const struct deployment *deployment, unsigned times)

@@ -11,6 +11,9 @@
 #include "tests/fault/session.h"
 #include "tests/support/tls_front.h"
 
+/* calls.timeout of its daemon: of a call that names no timeout. Only a fault runs into it. */
+#define DEPLOYMENT_CALL_SECONDS 120u
+
 struct deployment {
     struct server servers[CLUSTER_SERVERS];
     unsigned server_count;

@@ -5,11 +5,18 @@
  *   SUITE=bank build/fault                   one suite, see tests/support/selection.h
  *   CK_RUN_CASE='one server' build/fault     the cases with that name
  */
-#include "tests/fault/patience.h"
 #include "tests/fault/suites.h"
+#include "tests/support/patience.h"
+#include "tests/support/test_run.h"
 
 #include <signal.h>
 #include <stdlib.h>
+
+/* Longer than DEPLOYMENT_CALL_SECONDS. */
+#define WAIT_SECONDS 200u
+
+/* Of a whole test: longer than a wait, so that the wait says what did not come. */
+#define TEST_SECONDS "900"
 
 static Suite *(*const suites[])(void) = {
     exactly_once_suite, doubt_suite,       group_suite,      transaction_suite,   bank_suite,
@@ -26,6 +33,7 @@ int main(int argc, char **argv)
     if (runner == NULL)
         return EXIT_FAILURE;
     test_run_begin(argv[0], "fault");
+    patience_chosen_ms = WAIT_SECONDS * 1000;
     srunner_set_fork_status(runner, CK_FORK);
     int status = selection_run(runner);
     test_run_end(status != EXIT_SUCCESS);

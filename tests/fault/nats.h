@@ -5,7 +5,7 @@
 #ifndef FAULT_NATS_H
 #define FAULT_NATS_H
 
-#include "tests/fault/patience.h"
+#include "tests/support/process.h"
 
 #include <jansson.h>
 

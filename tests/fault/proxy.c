@@ -1,6 +1,6 @@
 #include "tests/fault/proxy.h"
 
-#include "tests/fault/patience.h"
+#include "tests/support/process.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -4,7 +4,7 @@
 #ifndef FAULT_SERVER_H
 #define FAULT_SERVER_H
 
-#include "tests/fault/patience.h"
+#include "tests/support/process.h"
 
 #define CLUSTER_SERVERS 3u
 

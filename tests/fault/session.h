@@ -8,8 +8,8 @@
 #ifndef FAULT_SESSION_H
 #define FAULT_SESSION_H
 
-#include "tests/fault/patience.h"
 #include "tests/support/object.h"
+#include "tests/support/process.h"
 
 #include <msgpack.h>
 

@@ -106,7 +106,7 @@ size_t client_write_to_end(struct client *client, const void *bytes, size_t size
         done += client_write_some(client, (const char *)bytes + done, size - done);
         if (done == size)
             return done;
-        ck_assert_msg(poll(&writable, 1, PATIENCE_MS) == 1, "the daemon neither reads nor ends the session");
+        ck_assert_msg(poll(&writable, 1, (int)PATIENCE_MS) == 1, "the daemon neither reads nor ends the session");
         if (writable.revents & (POLLERR | POLLHUP))
             return done;
     }

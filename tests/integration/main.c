@@ -5,7 +5,7 @@
  * Each test is a process of its own (CK_FORK=no is overruled): what it starts ends with it.
  */
 #include "tests/integration/suites.h"
-#include "tests/support/process.h"
+#include "tests/support/test_run.h"
 
 #include <signal.h>
 #include <stdlib.h>

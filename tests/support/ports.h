@@ -1,0 +1,19 @@
+/*
+ * ports: TCP ports of 127.0.0.1.
+ */
+#ifndef SUPPORT_PORTS_H
+#define SUPPORT_PORTS_H
+
+/*
+ * Return a port that is reserved until this process ends. A server with SO_REUSEADDR can listen on it, end and come
+ * back; no other program gets it. Connections are refused while nobody listens.
+ */
+unsigned port_reserve(void);
+
+/* Connect to a port. Return the socket, or -1 if nobody listens. */
+int port_dial(unsigned port);
+
+/* Return a socket that listens on a free port, and set *port. */
+int port_listen(unsigned *port);
+
+#endif

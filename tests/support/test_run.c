@@ -1,0 +1,176 @@
+#include "tests/support/test_run.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RUNS_DIRECTORY "build/tests"
+
+/* Held while directories of runs are made and removed. */
+#define ALL_RUNS_LOCK RUNS_DIRECTORY "/lock"
+
+static struct {
+    char daemon[PATH_MAX];
+    char nats_server[PATH_MAX];
+    char directory[64]; /* of this run, relative to the root of the tree */
+    const char *name;
+} test_run;
+
+/* Before the first test Check's assertions do not work. */
+static void __attribute__((noreturn)) give_up(const char *path)
+{
+    fprintf(stderr, "%s: %s: %s\n", test_run.name, path, strerror(errno));
+    exit(EXIT_FAILURE);
+}
+
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status;
+    (void)type;
+    (void)where;
+    remove(path);
+    return 0;
+}
+
+static void remove_tree(const char *path)
+{
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* The file is locked as long as this program, or a test that it has started, runs. -1: another one holds it. */
+static int lock_file(const char *path, int how)
+{
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (file < 0)
+        give_up(path);
+    if (flock(file, how) == 0)
+        return file;
+    close(file);
+    return -1;
+}
+
+/* Removes what earlier runs of this program have left, but not the directories of those that still run. */
+static void remove_ended_runs(const char *prefix)
+{
+    DIR *runs = opendir(RUNS_DIRECTORY);
+    struct dirent *run;
+    char path[PATH_MAX], lock_path[PATH_MAX];
+
+    while (runs != NULL && (run = readdir(runs)) != NULL) {
+        if (strncmp(run->d_name, prefix, strlen(prefix)) != 0)
+            continue;
+        snprintf(path, sizeof(path), RUNS_DIRECTORY "/%.255s", run->d_name);
+        snprintf(lock_path, sizeof(lock_path), RUNS_DIRECTORY "/%.255s/lock", run->d_name);
+        int lock = lock_file(lock_path, LOCK_EX | LOCK_NB);
+        if (lock < 0)
+            continue;
+        remove_tree(path);
+        close(lock);
+    }
+    if (runs != NULL)
+        closedir(runs);
+}
+
+/*
+ * build/tests/PROGRAM.NUMBER. The path is short and relative, as all programs run at the root of the tree: a socket's
+ * path has 107 bytes, and nobody knows how long that of the tree is.
+ */
+static void make_run_directory(const char *program)
+{
+    char prefix[32], lock_path[sizeof(test_run.directory) + 8];
+    const char *build = "build/";
+
+    if (strncmp(program, build, strlen(build)) == 0)
+        program += strlen(build);
+    snprintf(prefix, sizeof(prefix), "%.30s.", program);
+    for (char *c = prefix; *c != '\0'; c++) {
+        if (*c == '/')
+            *c = '-';
+    }
+    if (mkdir(RUNS_DIRECTORY, 0777) != 0 && errno != EEXIST)
+        give_up(RUNS_DIRECTORY);
+    int all_runs = lock_file(ALL_RUNS_LOCK, LOCK_EX);
+    remove_ended_runs(prefix);
+    for (unsigned number = 1;; number++) {
+        snprintf(test_run.directory, sizeof(test_run.directory), RUNS_DIRECTORY "/%s%u", prefix, number);
+        if (mkdir(test_run.directory, 0777) == 0)
+            break;
+        if (errno != EEXIST)
+            give_up(test_run.directory);
+    }
+    snprintf(lock_path, sizeof(lock_path), "%s/lock", test_run.directory);
+    lock_file(lock_path, LOCK_EX);
+    close(all_runs);
+}
+
+void test_run_begin(const char *self, const char *name)
+{
+    char absolute[PATH_MAX], root[PATH_MAX];
+
+    test_run.name = name;
+    if (realpath(self, absolute) == NULL || realpath(".", root) == NULL)
+        give_up(self);
+    size_t root_length = strlen(root);
+    if (strncmp(absolute, root, root_length) != 0 || absolute[root_length] != '/' ||
+        access("tests/support/test_run.h", F_OK) != 0) {
+        fprintf(stderr, "%s: it must be run at the root of the tree that it was built in\n", name);
+        exit(EXIT_FAILURE);
+    }
+    make_run_directory(absolute + root_length + 1);
+    *strrchr(absolute, '/') = '\0';
+    snprintf(test_run.daemon, sizeof(test_run.daemon), "%.*s/kvstored", PATH_MAX - 16, absolute);
+
+    FILE *server = fopen("build/nats-server.path", "re");
+    if (server != NULL && fgets(test_run.nats_server, sizeof(test_run.nats_server), server) != NULL)
+        test_run.nats_server[strcspn(test_run.nats_server, "\n")] = '\0';
+    if (server != NULL)
+        fclose(server);
+    if (access(test_run.daemon, X_OK) != 0 || access(test_run.nats_server, X_OK) != 0) {
+        fprintf(stderr, "%s: %s and the nats-server of build/nats-server.path must be there: make check\n", name,
+                test_run.daemon);
+        exit(EXIT_FAILURE);
+    }
+}
+
+void test_run_end(bool keep_directory)
+{
+    if (keep_directory) {
+        printf("%s: logs and data of this run are in %s until the next run\n", test_run.name, test_run.directory);
+        return;
+    }
+    int all_runs = lock_file(ALL_RUNS_LOCK, LOCK_EX); /* another run must not find half of it */
+    remove_tree(test_run.directory);
+    close(all_runs);
+}
+
+void test_run_skip(const char *what, const char *why)
+{
+    printf("SKIPPED: %s: %s\n", what, why);
+    fflush(stdout);
+}
+
+const char *test_run_kvstored(void)
+{
+    return test_run.daemon;
+}
+
+const char *test_run_nats_server(void)
+{
+    return test_run.nats_server;
+}
+
+void test_run_make_directory(char path[PATH_BYTES])
+{
+    snprintf(path, PATH_BYTES, "%s/XXXXXX", test_run.directory);
+    ck_assert_ptr_nonnull(mkdtemp(path));
+}

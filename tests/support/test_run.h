@@ -1,0 +1,31 @@
+/*
+ * test_run: one run of tests/integration or tests/fault: the programs under test, and a directory for all files.
+ */
+#ifndef SUPPORT_TEST_RUN_H
+#define SUPPORT_TEST_RUN_H
+
+#include <stdbool.h>
+
+#define PATH_BYTES 256
+
+/*
+ * Find the programs of the build beside this one (argv[0]), and make the directory of this run below build/tests. Remove
+ * the directories that earlier runs of this program have kept. name is printed in messages. Must be called at the root
+ * of the tree.
+ */
+void test_run_begin(const char *self, const char *name);
+
+/* Remove the directory, or keep it and print its path. */
+void test_run_end(bool keep_directory);
+
+/* Print the line by which tests/run counts what was left out on purpose. Return from the test after it. */
+void test_run_skip(const char *what, const char *why);
+
+/* "build/kvstored" or "build/asan/kvstored", as an absolute path; and the nats-server that bootstrap has found. */
+const char *test_run_kvstored(void);
+const char *test_run_nats_server(void);
+
+/* Make a directory below that of the run, mode 0700. Its path is relative and short enough for a socket in it. */
+void test_run_make_directory(char path[PATH_BYTES]);
+
+#endif
