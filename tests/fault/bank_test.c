@@ -207,7 +207,7 @@ static void note_transfer(struct books *books, unsigned teller, unsigned number,
 
 static void read_stream(struct books *books)
 {
-    struct stream_log log = nats_read_log(deployment.nats, "bank");
+    struct stream_log log = stream_log_read(deployment.nats, "bank");
     unsigned teller, number;
 
     for (size_t i = 0; i < log.count; i++) {

@@ -4,11 +4,11 @@
 
 static void kill_and_restart(struct deployment *deployment, const char *bucket)
 {
-    struct server *victim =
+    struct nats_server *victim =
         deployment->server_count > 1 ? deployment_leader(deployment, bucket) : &deployment->servers[0];
 
-    server_kill(victim);
-    server_restart(victim);
+    nats_server_kill(victim);
+    nats_server_run(victim);
     deployment_reconnect_nats(deployment);
 }
 

@@ -129,7 +129,7 @@ static void begin_daemon(struct deployment *deployment, const char *more)
     if (tls_front_wanted() != NULL)
         deployment->front = tls_front_start(proxy_port(deployment->proxy), tls_front_wanted());
     begin_daemon_alone(deployment, more);
-    deployment->nats = nats_connect(ports, deployment->server_count);
+    deployment->nats = nats_connect_any(ports, deployment->server_count);
 }
 
 void deployment_begin_embedded(struct deployment *deployment, const char *more)
@@ -172,7 +172,7 @@ void deployment_begin(struct deployment *deployment, unsigned server_count, cons
     memset(deployment, 0, sizeof(*deployment));
     deployment->server_count = server_count;
     if (server_count == 1) {
-        server_start(&deployment->servers[0]);
+        nats_server_start(&deployment->servers[0], "server_name: n1");
     } else {
         cluster_start(&cluster);
         memcpy(deployment->servers, cluster.servers, sizeof(deployment->servers));
@@ -180,7 +180,7 @@ void deployment_begin(struct deployment *deployment, unsigned server_count, cons
     begin_daemon(deployment, more);
 }
 
-static void begin_as_guest(struct deployment *deployment, const struct server *servers, unsigned server_count,
+static void begin_as_guest(struct deployment *deployment, const struct nats_server *servers, unsigned server_count,
                            const char *more)
 {
     memset(deployment, 0, sizeof(*deployment));
@@ -245,15 +245,15 @@ void deployment_end(struct deployment *deployment)
     if (deployment->nats != NULL)
         nats_close(deployment->nats);
     for (unsigned i = 0; i < deployment->server_count && !deployment->is_guest; i++)
-        server_kill(&deployment->servers[i]);
+        nats_server_kill(&deployment->servers[i]);
 }
 
 /* Each server is asked on a connection of its own: the one that has not heard of the bucket answers there first. */
 void deployment_wait_known(struct deployment *deployment, const char *bucket)
 {
     for (unsigned i = 0; i < deployment->server_count; i++) {
-        struct nats *nats = nats_connect(&deployment->servers[i].port, 1);
-        nats_api(nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+        struct nats *nats = nats_connect_any(&deployment->servers[i].port, 1);
+        nats_api(nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
         nats_close(nats);
     }
 }
@@ -278,11 +278,12 @@ void deployment_make_short_bucket(struct deployment *deployment, const char *nam
 
 void deployment_set_window(struct deployment *deployment, const char *bucket, unsigned window_ms)
 {
-    json_t *info = nats_api(deployment->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    json_t *info = nats_api(deployment->nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
     json_t *config = json_object_get(info, "config");
 
     json_object_set_new(config, "duplicate_window", json_integer(window_ms * 1000000ll));
-    nats_api(deployment->nats, format_text("STREAM.UPDATE.KV_%s", bucket), "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment->nats, "STREAM.UPDATE", format_text("KV_%s", bucket), "%s",
+             (char *)keep(json_dumps(config, 0)));
 }
 
 void deployment_reconnect_nats(struct deployment *deployment)
@@ -291,18 +292,18 @@ void deployment_reconnect_nats(struct deployment *deployment)
     unsigned count = server_ports(deployment, ports);
 
     nats_close(deployment->nats);
-    deployment->nats = nats_connect(ports, count);
+    deployment->nats = nats_connect_any(ports, count);
 }
 
-struct server *deployment_leader(struct deployment *deployment, const char *bucket)
+struct nats_server *deployment_leader(struct deployment *deployment, const char *bucket)
 {
     uint64_t end = now_ms() + PATIENCE_MS;
 
     while (now_ms() < end) {
-        json_t *info = nats_api(deployment->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+        json_t *info = nats_api(deployment->nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
         const char *leader = json_string_value(json_object_get(json_object_get(info, "cluster"), "leader"));
         for (unsigned i = 0; leader != NULL && i < deployment->server_count; i++) {
-            if (strcmp(deployment->servers[i].name, leader) == 0)
+            if (strcmp(cluster_server_name(i), leader) == 0)
                 return &deployment->servers[i];
         }
         pause_shortly();
@@ -313,7 +314,7 @@ struct server *deployment_leader(struct deployment *deployment, const char *buck
 
 static bool is_current(struct deployment *deployment, const char *bucket)
 {
-    json_t *info = nats_api(deployment->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    json_t *info = nats_api(deployment->nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
     json_t *cluster = json_object_get(info, "cluster"), *replicas = json_object_get(cluster, "replicas"), *replica;
     size_t i, current = 0;
 
@@ -328,12 +329,12 @@ static bool is_current(struct deployment *deployment, const char *bucket)
 /* Asks one server, which has its replica answer if there is one that answers at all. */
 static bool has_last(struct deployment *deployment, unsigned server, const char *bucket)
 {
-    json_t *info = nats_api(deployment->nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    json_t *info = nats_api(deployment->nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
     uint64_t last = (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
 
     if (last == 0)
         return true;
-    struct nats *nats = nats_connect(&deployment->servers[server].port, 1);
+    struct nats *nats = nats_connect_any(&deployment->servers[server].port, 1);
     bool has_it = nats_has_revision(nats, bucket, last);
     nats_close(nats);
     return has_it;

@@ -5,17 +5,17 @@
 #ifndef FAULT_DEPLOYMENT_H
 #define FAULT_DEPLOYMENT_H
 
-#include "tests/fault/nats.h"
+#include "tests/fault/cluster.h"
 #include "tests/fault/proxy.h"
-#include "tests/fault/server.h"
 #include "tests/fault/session.h"
+#include "tests/support/stream_log.h"
 #include "tests/support/tls_front.h"
 
 /* calls.timeout of its daemon: of a call that names no timeout. Only a fault runs into it. */
 #define DEPLOYMENT_CALL_SECONDS 120u
 
 struct deployment {
-    struct server servers[CLUSTER_SERVERS];
+    struct nats_server servers[CLUSTER_SERVERS];
     unsigned server_count;
     struct proxy *proxy;
     struct tls_front *front; /* between the daemon and the proxy, if the tests are run over TLS; else NULL */
@@ -92,7 +92,7 @@ uint64_t deployment_stat(struct deployment *deployment, const char *path);
 void deployment_reconnect_nats(struct deployment *deployment);
 
 /* The server that leads a bucket's stream; waits until one does. */
-struct server *deployment_leader(struct deployment *deployment, const char *bucket);
+struct nats_server *deployment_leader(struct deployment *deployment, const char *bucket);
 
 /* Waits until all replicas of a bucket's stream are there, and answer with all that the leader has. */
 void deployment_wait_current(struct deployment *deployment, const char *bucket);

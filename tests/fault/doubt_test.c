@@ -26,9 +26,9 @@ static void end(void)
 
 static unsigned stored(const char *value, uint64_t *revision)
 {
-    struct stream_log log = nats_read_log(deployment.nats, "b");
+    struct stream_log log = stream_log_read(deployment.nats, "b");
 
-    return log_count(&log, "k", "put", value, revision);
+    return stream_log_count(&log, "k", "put", value, revision);
 }
 
 static void arm(enum proxy_fault_kind kind, const char *subject, unsigned count)
@@ -127,7 +127,7 @@ END_TEST
 /* The bucket is looked up and is not there, comes back under its name, and only then the write looks it up itself. */
 START_TEST(a_write_in_doubt_outlives_its_bucket)
 {
-    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
     uint64_t revision;
 
     uint32_t lost = send_into_doubt(PROXY_DROP_PUBLISH, "kv.put", "['b', 'k', 'lost']");
@@ -135,7 +135,7 @@ START_TEST(a_write_in_doubt_outlives_its_bucket)
     assert_code(session_call(deployment.session, "kv.get", "['b', 'k']"), "bucket_not_found");
     arm(PROXY_HOLD_BEFORE_ACK, KEY_SUBJECT, 1); /* the answer that nobody is there */
     wait_until(proxy_strikes(deployment.proxy) == 1, "the question");
-    nats_api(deployment.nats, "STREAM.CREATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.CREATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     disarm();
     proxy_release(deployment.proxy);
     const struct answer *answer = session_wait(deployment.session, lost);
@@ -152,7 +152,7 @@ START_TEST(a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt)
               (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = KEY_SUBJECT, .then_hold = true});
     uint32_t refused = session_send(deployment.session, "kv.create", "['b', 'k', 'never']");
     wait_until(proxy_strikes(deployment.proxy) == 1, "the refusal");
-    nats_api(deployment.nats, "STREAM.DELETE.KV_b", "{}");
+    nats_api(deployment.nats, "STREAM.DELETE", "KV_b", "{}");
     arm(PROXY_DROP_PUBLISH, "$JS.API.STREAM.INFO.KV_b", ALWAYS);
     proxy_release(deployment.proxy);
     wait_until(proxy_strikes(deployment.proxy) >= 1, "the question for the bucket");
@@ -192,9 +192,9 @@ START_TEST(a_batch_whose_server_closes_is_not_stored_again)
     proxy_release(deployment.proxy);
     const struct answer *answer = session_wait(deployment.session, msgid);
     ck_assert_str_eq(answer_outcome(answer), "unknown");
-    struct stream_log log = nats_read_log(deployment.nats, "short");
-    ck_assert_uint_eq(log_count(&log, "a", "put", "other", &revision), 1);
-    ck_assert_uint_eq(log_count(&log, "b", "put", "other", &revision), 1);
+    struct stream_log log = stream_log_read(deployment.nats, "short");
+    ck_assert_uint_eq(stream_log_count(&log, "a", "put", "other", &revision), 1);
+    ck_assert_uint_eq(stream_log_count(&log, "b", "put", "other", &revision), 1);
 }
 END_TEST
 
@@ -202,7 +202,7 @@ END_TEST
 
 static bool is_gone(void)
 {
-    json_t *info = nats_api(deployment.nats, "STREAM.INFO.KV_b", "{'subjects_filter': '" KEY_SUBJECT "'}");
+    json_t *info = nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{'subjects_filter': '" KEY_SUBJECT "'}");
 
     return json_object_size(json_object_get(json_object_get(info, "state"), "subjects")) == 0;
 }
@@ -216,8 +216,8 @@ START_TEST(a_write_that_has_expired_is_not_stored_again)
     wait_until(proxy_strikes(deployment.proxy) == 1, "the lost ack");
     wait_until(is_gone(), "the end of the value");
     nats_put(deployment.nats, "b", "other", "x");
-    server_end(&deployment.servers[0]); /* it forgets the id with the message */
-    server_restart(&deployment.servers[0]);
+    nats_server_stop(&deployment.servers[0]); /* it forgets the id with the message */
+    nats_server_run(&deployment.servers[0]);
     proxy_release(deployment.proxy);
     deployment_reconnect_nats(&deployment);
     ck_assert_str_eq(answer_outcome(session_wait(deployment.session, msgid)), "unknown");

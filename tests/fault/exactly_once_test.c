@@ -71,12 +71,12 @@ START_TEST(hundreds_of_conditional_writes_whose_acks_are_lost_are_each_stored_on
     for (unsigned i = 0; i < CROWD; i++)
         session_wait(deployment.session, msgids[i]);
     ck_assert_uint_eq(proxy_strikes(deployment.proxy), CROWD);
-    struct stream_log log = nats_read_log(deployment.nats, bucket);
+    struct stream_log log = stream_log_read(deployment.nats, bucket);
     for (unsigned i = 0; i < CROWD; i++) {
         const struct answer *answer = session_wait(deployment.session, msgids[i]);
         uint64_t stored;
         assert_ok(answer);
-        ck_assert_uint_eq(log_count(&log, format_text("crowd.%u", i), "put", "v", &stored), 1);
+        ck_assert_uint_eq(stream_log_count(&log, format_text("crowd.%u", i), "put", "v", &stored), 1);
         ck_assert_uint_eq(answer_revision(answer), stored);
     }
 }
@@ -266,8 +266,8 @@ static void try_kill(enum write_case_kind kind, struct proxy_fault fault)
     proxy_arm(deployment.proxy, fault);
     write_case_send(&write_case);
     wait_until(proxy_strikes(deployment.proxy) == (fault.count > 0 ? fault.count : 1), "the write");
-    server_kill(&deployment.servers[0]);
-    server_restart(&deployment.servers[0]);
+    nats_server_kill(&deployment.servers[0]);
+    nats_server_run(&deployment.servers[0]);
     proxy_release(deployment.proxy);
     write_case_wait(&write_case);
     deployment_reconnect_nats(&deployment);
@@ -295,7 +295,7 @@ END_TEST
  * The ack is lost, others write to the keys, and the server starts anew: with the message that was overwritten it has
  * forgotten its id, and takes a copy for a new message.
  */
-static void try_forgetting(enum write_case_kind kind, void (*end_server)(struct server *server))
+static void try_forgetting(enum write_case_kind kind, void (*end_server)(struct nats_server *server))
 {
     struct write_case write_case;
 
@@ -303,7 +303,7 @@ static void try_forgetting(enum write_case_kind kind, void (*end_server)(struct 
     write_case_send_and_lose_acks(&write_case);
     write_case_overwrite(&write_case);
     end_server(&deployment.servers[0]);
-    server_restart(&deployment.servers[0]);
+    nats_server_run(&deployment.servers[0]);
     proxy_release(deployment.proxy);
     write_case_wait(&write_case);
     deployment_reconnect_nats(&deployment);
@@ -314,8 +314,8 @@ START_TEST(a_write_that_the_server_has_forgotten_is_not_stored_again)
 {
     deployment_make_short_bucket(&deployment, "short");
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
-        try_forgetting(kind, server_kill);
-        try_forgetting(kind, server_end);
+        try_forgetting(kind, nats_server_kill);
+        try_forgetting(kind, nats_server_stop);
     }
 }
 END_TEST
@@ -339,8 +339,8 @@ START_TEST(a_write_that_the_next_leader_has_forgotten_is_not_stored_again)
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
         write_case_overwrite(&cases[kind]);
     for (unsigned i = 0; i < deployment.server_count; i++) {
-        server_end(&deployment.servers[i]);
-        server_restart(&deployment.servers[i]);
+        nats_server_stop(&deployment.servers[i]);
+        nats_server_run(&deployment.servers[i]);
         deployment_reconnect_nats(&deployment);
         deployment_wait_current(&deployment, "short");
     }
@@ -372,27 +372,27 @@ static void put_many(const char *key)
 /* A server that was set back: what the daemon knew of its sequences tells nothing about those that it gives now. */
 static void try_set_back(enum write_case_kind kind, const char *old)
 {
-    struct server *server = &deployment.servers[0];
+    struct nats_server *server = &deployment.servers[0];
     struct write_case write_case;
 
-    server_end(server);
+    nats_server_stop(server);
     run("cp", "-a", server->directory, old);
-    server_restart(server);
+    nats_server_run(server);
     deployment_reconnect_nats(&deployment);
     put_many("before");
     assert_ok(session_call(deployment.session, "kv.put", "['short', 'known', 'v']"));
-    server_end(server);
+    nats_server_stop(server);
     run("mv", "-n", format_text("%s/jetstream", server->directory), format_text("%s.lost", old));
     run("cp", "-a", format_text("%s/jetstream", old), server->directory);
-    server_restart(server);
+    nats_server_run(server);
     deployment_reconnect_nats(&deployment);
 
     write_case_prepare(&write_case, &deployment, "short", kind);
     write_case_send_and_lose_acks(&write_case);
     write_case_overwrite(&write_case);
     put_many("after");
-    server_end(server);
-    server_restart(server);
+    nats_server_stop(server);
+    nats_server_run(server);
     proxy_release(deployment.proxy);
     write_case_wait(&write_case);
     deployment_reconnect_nats(&deployment);
@@ -418,14 +418,14 @@ static void try_stall(enum write_case_kind kind)
 
     write_case_prepare(&write_case, &deployment, bucket, kind);
     write_case_send_and_lose_acks(&write_case);
-    server_freeze(&deployment.servers[0]);
+    nats_server_freeze(&deployment.servers[0]);
     uint64_t begin_ns = now_ns(), retries = deployment_retries(&deployment);
     proxy_release(deployment.proxy);
     /* On a busy machine the question was under way before the ack was lost, and is answered. */
     wait_until(deployment_retries(&deployment) >= retries + 2 || session_has(deployment.session, write_case.msgid),
                "what the daemon sends behind the lost ack");
     wait_until(now_ns() - begin_ns > 2ull * WINDOW_MS * 1000000, "the end of the window");
-    server_thaw(&deployment.servers[0]);
+    nats_server_thaw(&deployment.servers[0]);
     write_case_wait(&write_case);
     write_case_expect_once(&write_case);
 }
@@ -517,7 +517,7 @@ START_TEST(writes_whose_leader_dies_are_stored_once)
         acks += write_case_acks(kind);
     }
     deployment_wait_current(&deployment, bucket);
-    struct server *leader = deployment_leader(&deployment, bucket);
+    struct nats_server *leader = deployment_leader(&deployment, bucket);
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
                                                      .subject = format_text("$KV.%s.>", bucket),
                                                      .count = acks,
@@ -528,13 +528,13 @@ START_TEST(writes_whose_leader_dies_are_stored_once)
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
         write_case_send(&late[kind]);
     deployment_retries(&deployment); /* the daemon has sent them too when it answers */
-    server_kill(leader);
+    nats_server_kill(leader);
     proxy_release(deployment.proxy);
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         write_case_wait(&stored[kind]);
         write_case_wait(&late[kind]);
     }
-    server_restart(leader);
+    nats_server_run(leader);
     deployment_reconnect_nats(&deployment);
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         write_case_expect_once(&stored[kind]);

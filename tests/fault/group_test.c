@@ -52,12 +52,12 @@ static void expect_puts(const uint32_t msgids[WRITES])
 {
     for (unsigned i = 0; i < WRITES; i++)
         session_wait(deployment.session, msgids[i]);
-    struct stream_log log = nats_read_log(deployment.nats, "b");
+    struct stream_log log = stream_log_read(deployment.nats, "b");
     for (unsigned i = 0; i < WRITES; i++) {
         const struct answer *answer = session_wait(deployment.session, msgids[i]);
         uint64_t stored;
         assert_ok(answer);
-        unsigned count = log_count(&log, format_text("k.%u", i), "put", format_text("v%u", i), &stored);
+        unsigned count = stream_log_count(&log, format_text("k.%u", i), "put", format_text("v%u", i), &stored);
         ck_assert_msg(count == 1 && stored == answer_revision(answer),
                       "k.%u is stored %u times, at %llu; answered %llu", i, count, (unsigned long long)stored,
                       (unsigned long long)answer_revision(answer));
@@ -115,8 +115,8 @@ START_TEST(each_write_of_a_batch_whose_server_dies_before_the_ack_is_stored_once
               (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.b.k.>", .then_hold = true});
     send_puts(msgids);
     wait_until(proxy_strikes(deployment.proxy) == 1, "the batch");
-    server_kill(&deployment.servers[0]);
-    server_restart(&deployment.servers[0]);
+    nats_server_kill(&deployment.servers[0]);
+    nats_server_run(&deployment.servers[0]);
     proxy_release(deployment.proxy);
     deployment_reconnect_nats(&deployment);
     expect_puts(msgids);
@@ -141,8 +141,8 @@ START_TEST(a_batch_in_doubt_tells_no_write_of_the_key_of_another)
     wait_until(proxy_strikes(deployment.proxy) == 1, "the batch");
     for (unsigned i = 0; i < COUNT; i++)
         nats_put(deployment.nats, "short", format_text("k.%u", i), "other");
-    server_end(&deployment.servers[0]); /* with what was overwritten it forgets the ids */
-    server_restart(&deployment.servers[0]);
+    nats_server_stop(&deployment.servers[0]); /* with what was overwritten it forgets the ids */
+    nats_server_run(&deployment.servers[0]);
     proxy_release(deployment.proxy);
     for (unsigned i = 0; i < COUNT; i++) {
         const struct answer *answer = session_wait(deployment.session, msgids[i]);
@@ -176,11 +176,11 @@ START_TEST(a_condition_that_fails_in_a_batch_fails_alone)
     assert_code(session_wait(deployment.session, wrong[0]), "already_exists");
     ck_assert_uint_eq(number_at(session_wait(deployment.session, wrong[0])->error, "revision"), there);
     assert_code(session_wait(deployment.session, wrong[1]), "conflict");
-    struct stream_log log = nats_read_log(deployment.nats, "b");
+    struct stream_log log = stream_log_read(deployment.nats, "b");
     uint64_t stored;
-    ck_assert_uint_eq(log_count(&log, "there", "put", "never", &stored), 0);
-    ck_assert_uint_eq(log_count(&log, "k.0", "put", "never", &stored), 0);
-    ck_assert_uint_eq(log_count(&log, "new", "put", "once", &stored), 1);
+    ck_assert_uint_eq(stream_log_count(&log, "there", "put", "never", &stored), 0);
+    ck_assert_uint_eq(stream_log_count(&log, "k.0", "put", "never", &stored), 0);
+    ck_assert_uint_eq(stream_log_count(&log, "new", "put", "once", &stored), 1);
     ck_assert_uint_eq(answer_revision(session_wait(deployment.session, right)), stored);
     ck_assert_uint_gt(number_at(session_call(deployment.session, "daemon.stats", "[]")->result, "group_commit.failed"),
                       0);
@@ -190,12 +190,12 @@ END_TEST
 START_TEST(a_value_that_is_too_large_for_the_bucket_fails_alone)
 {
     uint32_t msgids[WRITES], large[2] = {0};
-    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
 
     /* Before the daemon knows of the limit the server refuses the whole batch; afterwards the daemon the one value. */
     assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'x']"));
     json_object_set_new(config, "max_msg_size", json_integer(400));
-    nats_api(deployment.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.UPDATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     begin_to_send();
     for (unsigned i = 0; i < WRITES; i++) {
         msgids[i] = send_put(i);
@@ -241,10 +241,10 @@ START_TEST(a_bulk_put_that_runs_out_of_time_says_so_for_each_key_and_tells_the_t
     proxy_release(deployment.proxy);
     /* What was sent at last is stored before this one. */
     assert_ok(session_call(deployment.session, "kv.put", "['b', 'behind', 'x']"));
-    struct stream_log log = nats_read_log(deployment.nats, "b");
+    struct stream_log log = stream_log_read(deployment.nats, "b");
     for (const char *const *key = (const char *const[]){"x", "y", "z", NULL}; *key != NULL; key++) {
         uint64_t stored;
-        unsigned count = log_count(&log, *key, "put", "mine", &stored);
+        unsigned count = stream_log_count(&log, *key, "put", "mine", &stored);
         const msgpack_object *error = find_at(answer->result, *key);
         const msgpack_object *outcome = find_at(error, "outcome"); /* 'unavailable' is 'none' without it */
         bool is_unknown = outcome != NULL && strcmp(text_at(outcome, ""), "unknown") == 0;

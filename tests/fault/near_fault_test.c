@@ -145,9 +145,9 @@ static void begin_with(unsigned server_count)
     deployment_begin(&deployment, server_count,
                      "watches:\n  heartbeat: 0.2\ncache:\n  buckets: [b]\n  max_staleness: 1\n");
     deployment_make_bucket(&deployment, "b", NULL);
-    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
     json_object_set_new(config, "max_msgs_per_subject", json_integer(100000));
-    nats_api(deployment.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.UPDATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
 }
 
 static void begin_one(void)
@@ -284,7 +284,7 @@ START_TEST(cached_reads_are_never_old_and_never_go_back_while_everything_breaks)
         copied += callers[i].count;
         free(callers[i].sights);
     }
-    struct stream_log log = nats_read_log(deployment.nats, "b");
+    struct stream_log log = stream_log_read(deployment.nats, "b");
     struct version *versions = keep(calloc(log.count + 1, sizeof(*versions)));
     for (size_t i = 0; i < log.count; i++) {
         versions[i].key = (unsigned)atoi(log.entries[i].key + 1);

@@ -21,9 +21,9 @@ static void end(void)
 }
 
 /* The daemon's connection goes to the leader, which does not stand still. */
-static struct server *talk_to_leader(void)
+static struct nats_server *talk_to_leader(void)
 {
-    struct server *leader = deployment_leader(&deployment, "b");
+    struct nats_server *leader = deployment_leader(&deployment, "b");
     unsigned number = (unsigned)(leader - deployment.servers);
 
     proxy_prefer(deployment.proxy, number);
@@ -49,11 +49,11 @@ static unsigned expect_truth(const uint32_t msgids[WRITES])
         session_wait(deployment.session, msgids[i]);
     deployment_reconnect_nats(&deployment);
     deployment_wait_current(&deployment, "b");
-    struct stream_log log = nats_read_log(deployment.nats, "b");
+    struct stream_log log = stream_log_read(deployment.nats, "b");
     for (unsigned i = 0; i < WRITES; i++) {
         const struct answer *answer = session_wait(deployment.session, msgids[i]);
         uint64_t stored;
-        unsigned count = log_count(&log, format_text("k.%u", i), "put", "mine", &stored);
+        unsigned count = stream_log_count(&log, format_text("k.%u", i), "put", "mine", &stored);
         bool is_done = strcmp(answer_code(answer), "ok") == 0;
         bool is_unknown = strcmp(answer_outcome(answer), "unknown") == 0;
         ck_assert_msg(is_unknown ? count <= 1 : count == is_done, "k.%u is stored %u times; answered %s", i, count,
@@ -68,38 +68,38 @@ static unsigned expect_truth(const uint32_t msgids[WRITES])
 START_TEST(writes_go_on_while_a_follower_stands_still)
 {
     uint32_t msgids[WRITES];
-    const struct server *leader = talk_to_leader();
-    struct server *follower = leader == &deployment.servers[1] ? &deployment.servers[2] : &deployment.servers[1];
+    const struct nats_server *leader = talk_to_leader();
+    struct nats_server *follower = leader == &deployment.servers[1] ? &deployment.servers[2] : &deployment.servers[1];
 
-    server_freeze(follower);
+    nats_server_freeze(follower);
     send_writes(msgids, "");
     for (unsigned i = 0; i < WRITES; i++)
         assert_ok(session_wait(deployment.session, msgids[i]));
-    server_thaw(follower);
+    nats_server_thaw(follower);
     ck_assert_uint_eq(expect_truth(msgids), WRITES);
 }
 END_TEST
 
-static void freeze_all_but(const struct server *leader)
+static void freeze_all_but(const struct nats_server *leader)
 {
     for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
         if (&deployment.servers[i] != leader)
-            server_freeze(&deployment.servers[i]);
+            nats_server_freeze(&deployment.servers[i]);
     }
 }
 
-static void thaw_all_but(const struct server *leader)
+static void thaw_all_but(const struct nats_server *leader)
 {
     for (unsigned i = 0; i < CLUSTER_SERVERS; i++) {
         if (&deployment.servers[i] != leader)
-            server_thaw(&deployment.servers[i]);
+            nats_server_thaw(&deployment.servers[i]);
     }
 }
 
 START_TEST(without_a_majority_no_write_is_acknowledged_and_outcomes_are_true)
 {
     uint32_t msgids[WRITES];
-    const struct server *leader = talk_to_leader();
+    const struct nats_server *leader = talk_to_leader();
 
     assert_ok(session_call(deployment.session, "kv.put", "['b', 'before', 'x']"));
     freeze_all_but(leader);
@@ -115,7 +115,7 @@ END_TEST
 START_TEST(writes_that_wait_for_the_majority_are_stored_once)
 {
     uint32_t msgids[WRITES];
-    const struct server *leader = talk_to_leader();
+    const struct nats_server *leader = talk_to_leader();
 
     freeze_all_but(leader);
     uint64_t retries = deployment_retries(&deployment);

@@ -66,8 +66,8 @@ START_TEST(another_server_process_begins_a_reading_anew)
                   .kind = PROXY_DROP_DELIVERY, .subject = "$KV." BUCKET ".>", .skip = 2000, .then_hold = true});
     uint32_t id = session_send(deployment.session, "kv.keys", "['%s', {'timeout': 50}]", BUCKET);
     wait_until(proxy_strikes(deployment.proxy) == 1, "the reading");
-    server_kill(&deployment.servers[0]);
-    server_restart(&deployment.servers[0]);
+    nats_server_kill(&deployment.servers[0]);
+    nats_server_run(&deployment.servers[0]);
     proxy_cut(deployment.proxy);
     proxy_release(deployment.proxy);
     expect_all_keys(session_wait(deployment.session, id));

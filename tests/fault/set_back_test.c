@@ -99,7 +99,7 @@ static bool all_know(const struct stream_log *log)
 
 static void wait_until_all_know(void)
 {
-    struct stream_log log = nats_read_log(deployment.nats, BUCKET);
+    struct stream_log log = stream_log_read(deployment.nats, BUCKET);
 
     wait_until((watcher_take(&all, 10), watcher_take(&even, 10), all_know(&log)), "what is known to be what is stored");
 }
@@ -115,7 +115,7 @@ static void copy_directory(const char *from, const char *to)
     ck_assert_msg(run_program(copy, &output) == 0, "%s", output);
 }
 
-static const char *backup_of(const struct server *server)
+static const char *backup_of(const struct nats_server *server)
 {
     return format_text("%s.backup", server->directory);
 }
@@ -127,11 +127,11 @@ static void make_backup(void)
         put(i, "first");
     deployment_wait_current(&deployment, BUCKET);
     for (unsigned i = 0; i < deployment.server_count; i++)
-        server_freeze(&deployment.servers[i]);
+        nats_server_freeze(&deployment.servers[i]);
     for (unsigned i = 0; i < deployment.server_count; i++)
         copy_directory(deployment.servers[i].directory, backup_of(&deployment.servers[i]));
     for (unsigned i = 0; i < deployment.server_count; i++)
-        server_thaw(&deployment.servers[i]);
+        nats_server_thaw(&deployment.servers[i]);
 }
 
 /* Nothing passes to the daemon and back until proxy_release. */
@@ -139,10 +139,10 @@ static void go_back_to_backup(void)
 {
     proxy_hold(deployment.proxy);
     for (unsigned i = 0; i < deployment.server_count; i++)
-        server_kill(&deployment.servers[i]);
+        nats_server_kill(&deployment.servers[i]);
     for (unsigned i = 0; i < deployment.server_count; i++) {
         copy_directory(backup_of(&deployment.servers[i]), deployment.servers[i].directory);
-        server_restart(&deployment.servers[i]);
+        nats_server_run(&deployment.servers[i]);
     }
     deployment_reconnect_nats(&deployment);
     deployment_wait_current(&deployment, BUCKET);
@@ -244,7 +244,7 @@ START_TEST(a_leader_that_was_deposed_does_not_make_the_bucket_another_one)
     for (unsigned i = 0; i < KEYS; i++)
         last = put(i, "once");
     watcher_wait(&all, last);
-    json_t *info = nats_api(deployment.nats, "STREAM.INFO.KV_" BUCKET, "{}");
+    json_t *info = nats_api(deployment.nats, "STREAM.INFO", "KV_" BUCKET, "{}");
     json_object_set_new(json_object_get(info, "config"), "num_replicas", json_integer(3));
     json_object_set_new(json_object_get(info, "state"), "last_seq", json_integer((json_int_t)last - 1));
     char *text = keep(json_dumps(info, JSON_COMPACT));
@@ -255,7 +255,7 @@ START_TEST(a_leader_that_was_deposed_does_not_make_the_bucket_another_one)
     wait_until(proxy_strikes(deployment.proxy) == 2, "the answers of the old leader");
     last = put(0, "after");
     watcher_wait(&all, last);
-    struct stream_log log = nats_read_log(deployment.nats, BUCKET);
+    struct stream_log log = stream_log_read(deployment.nats, BUCKET);
     watcher_expect(&all, &log, 1);
     ck_assert_ptr_null(strstr(read_file(deployment.daemon.log_path), "was made anew"));
 }

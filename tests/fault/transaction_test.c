@@ -41,10 +41,10 @@ START_TEST(transactions_that_write_one_key_at_once_all_commit)
                                  "['b', [], [['put', 'shared', '%u'], ['put', 'own.%u', 'x']]]", i, i);
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
         assert_ok(session_wait(deployment.session, msgids[i]));
-    log = nats_read_log(deployment.nats, "b");
+    log = stream_log_read(deployment.nats, "b");
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++) {
         uint64_t own;
-        ck_assert_uint_eq(log_count(&log, format_text("own.%u", i), "put", "x", &own), 1);
+        ck_assert_uint_eq(stream_log_count(&log, format_text("own.%u", i), "put", "x", &own), 1);
         ck_assert_uint_eq(own, number_at(session_wait(deployment.session, msgids[i])->result, "1"));
     }
 }
@@ -134,11 +134,11 @@ START_TEST(many_checks_commit_while_others_write_elsewhere)
     assert_code(answer, "conflict");
     ck_assert_str_eq(text_at(answer->error, "key"), "k3");
     ck_assert_uint_eq(number_at(answer->error, "revision"), newer);
-    struct stream_log log = nats_read_log(deployment.nats, "b");
+    struct stream_log log = stream_log_read(deployment.nats, "b");
     uint64_t revision;
     for (unsigned i = 0; i < 6; i++)
-        ck_assert_uint_eq(log_count(&log, "out", "put", format_text("%u", i), &revision), 1);
-    ck_assert_uint_eq(log_count(&log, "out", "put", "never", &revision), 0);
+        ck_assert_uint_eq(stream_log_count(&log, "out", "put", format_text("%u", i), &revision), 1);
+    ck_assert_uint_eq(stream_log_count(&log, "out", "put", "never", &revision), 0);
 }
 END_TEST
 
@@ -164,12 +164,12 @@ END_TEST
 
 START_TEST(a_value_that_the_server_refuses_ends_its_transaction_at_once)
 {
-    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
 
     /* The daemon does not know of the limit. */
     assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'x']"));
     json_object_set_new(config, "max_msg_size", json_integer(400));
-    nats_api(deployment.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.UPDATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     for (unsigned at = 0; at < 3; at++) {
         int size[3] = {1, 1, 1};
         size[at] = 500;
@@ -180,7 +180,7 @@ START_TEST(a_value_that_the_server_refuses_ends_its_transaction_at_once)
         assert_code(answer, "too_large");
         ck_assert_str_ne(answer_outcome(answer), "unknown");
     }
-    ck_assert_uint_eq(nats_read_log(deployment.nats, "b").count, 1);
+    ck_assert_uint_eq(stream_log_read(deployment.nats, "b").count, 1);
 }
 END_TEST
 
@@ -190,7 +190,7 @@ END_TEST
 static void make_old_bucket(const char *name)
 {
     json_t *answer =
-        nats_api(deployment.nats, format_text("STREAM.CREATE.KV_%s", name),
+        nats_api(deployment.nats, "STREAM.CREATE", format_text("KV_%s", name),
                  "{'name': 'KV_%s', 'subjects': ['$KV.%s.>'], 'max_msgs_per_subject': 64, 'discard': 'new', "
                  "'allow_rollup_hdrs': true, 'deny_delete': true, 'allow_direct': true, 'num_replicas': 1}",
                  name, name);
@@ -206,25 +206,25 @@ START_TEST(a_bucket_without_batches_refuses_transactions_until_it_is_updated)
         session_call(deployment.session, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
     assert_code(answer, "unsupported");
     ck_assert_msg(strstr(text_at(answer->error, "message"), "bucket.update") != NULL, "%s", answer_text(answer));
-    ck_assert_uint_eq(nats_read_log(deployment.nats, "old").count, 1);
+    ck_assert_uint_eq(stream_log_read(deployment.nats, "old").count, 1);
     assert_ok(session_call(deployment.session, "bucket.update", "['old', {}]"));
     assert_ok(session_call(deployment.session, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]"));
-    ck_assert_uint_eq(nats_read_log(deployment.nats, "old").count, 3);
+    ck_assert_uint_eq(stream_log_read(deployment.nats, "old").count, 3);
 }
 END_TEST
 
 START_TEST(a_bucket_whose_batches_others_switch_off_refuses_transactions)
 {
-    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO.KV_b", "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
 
     assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'x']"));
     json_object_set_new(config, "allow_atomic", json_false());
-    nats_api(deployment.nats, "STREAM.UPDATE.KV_b", "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.UPDATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     const struct answer *answer =
         session_call(deployment.session, "txn.commit", "['b', [['k', 1]], [['put', 'a', '1'], ['put', 'b', '1']]]");
     assert_code(answer, "unsupported");
     ck_assert_str_ne(answer_outcome(answer), "unknown");
-    ck_assert_uint_eq(nats_read_log(deployment.nats, "b").count, 1);
+    ck_assert_uint_eq(stream_log_read(deployment.nats, "b").count, 1);
 }
 END_TEST
 
@@ -234,7 +234,7 @@ START_TEST(a_mirror_refuses_transactions)
     const struct answer *answer =
         session_call(deployment.session, "txn.commit", "['reflection', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
     assert_code(answer, "unsupported");
-    ck_assert_uint_eq(nats_read_log(deployment.nats, "b").count, 0);
+    ck_assert_uint_eq(stream_log_read(deployment.nats, "b").count, 0);
 }
 END_TEST
 
@@ -290,9 +290,9 @@ END_TEST
 /* Restarts the server with a limit that has room for half of ten large values. */
 static void limit_store(void)
 {
-    server_end(&deployment.servers[0]);
-    server_limit_store(&deployment.servers[0], 1500000);
-    server_restart(&deployment.servers[0]);
+    nats_server_stop(&deployment.servers[0]);
+    nats_server_configure_jetstream(&deployment.servers[0], "max_file_store: 1500000");
+    nats_server_run(&deployment.servers[0]);
     deployment_reconnect_nats(&deployment);
 }
 
@@ -311,11 +311,12 @@ START_TEST(a_transaction_that_the_server_has_written_in_part_is_not_said_to_be_n
     fclose(stream);
     const struct answer *answer = session_call(deployment.session, "txn.commit", "%s", params);
     free(params);
-    struct stream_log log = nats_read_log(deployment.nats, "b");
+    struct stream_log log = stream_log_read(deployment.nats, "b");
     unsigned stored = 0;
     for (unsigned i = 0; i < 10; i++) {
         uint64_t revision;
-        stored += log_count(&log, format_text("half.%u", i), "put", format_text("%0*d", LARGE_BYTES, 0), &revision);
+        stored +=
+            stream_log_count(&log, format_text("half.%u", i), "put", format_text("%0*d", LARGE_BYTES, 0), &revision);
     }
     ck_assert_msg(stored > 0 && stored < 10, "%u are stored, and the test has tested nothing", stored);
     ck_assert_str_eq(answer_outcome(answer), "unknown");

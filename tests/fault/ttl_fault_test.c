@@ -31,7 +31,7 @@ static bool is_gone(const char *bucket, const char *key)
 
 static uint64_t last_revision(const char *bucket)
 {
-    json_t *info = nats_api(deployment.nats, format_text("STREAM.INFO.KV_%s", bucket), "{}");
+    json_t *info = nats_api(deployment.nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
 
     return (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
 }
@@ -61,9 +61,9 @@ static void try_faults(const char *bucket)
     for (unsigned i = 0; i < 3; i++)
         wait_until(is_gone(bucket, keys[i]), "the value's end");
     /* The stream has no value of it that a later read could find. */
-    struct stream_log log = nats_read_log(deployment.nats, bucket);
+    struct stream_log log = stream_log_read(deployment.nats, bucket);
     for (unsigned i = 0; i < 3; i++) {
-        ck_assert_uint_eq(log_count(&log, keys[i], "put", "mine", &unused), 0);
+        ck_assert_uint_eq(stream_log_count(&log, keys[i], "put", "mine", &unused), 0);
         ck_assert(is_gone(bucket, keys[i]));
     }
 }

@@ -115,7 +115,7 @@ static void *run_scribe(void *arg)
 static void begin_scribe(struct scribe *scribe)
 {
     scribe->is_over = false;
-    scribe->nats = nats_connect(&deployment.servers[0].port, 1);
+    scribe->nats = nats_connect_any(&deployment.servers[0].port, 1);
     ck_assert_int_eq(pthread_create(&scribe->thread, NULL, run_scribe, scribe), 0);
 }
 
@@ -141,7 +141,7 @@ static void expect_all_told(void)
 
     for (unsigned i = 0; i < watcher_count; i++)
         watcher_wait(&watchers[i], strcmp(watchers[i].prefix, "even.") == 0 ? even : odd);
-    struct stream_log log = nats_read_log(deployment.nats, BUCKET);
+    struct stream_log log = stream_log_read(deployment.nats, BUCKET);
     for (unsigned i = 0; i < watcher_count; i++)
         watcher_expect(&watchers[i], &log, 1);
 }
@@ -149,7 +149,7 @@ static void expect_all_told(void)
 /* The names of the consumers that bring what changes, of each daemon one if all is well; one behind the other. */
 static const char *follower_names(unsigned *count)
 {
-    json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.NAMES." CONSUMERS, "{}"), "consumers"), *item;
+    json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.NAMES", CONSUMERS, "{}"), "consumers"), *item;
     const char *names = "";
     size_t i;
 
@@ -176,7 +176,7 @@ static unsigned follower_count(void)
 /* False: just now there is none. A daemon whose consumer was removed some times gives the next one another name. */
 static bool remove_follower(void)
 {
-    json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.NAMES." CONSUMERS, "{}"), "consumers"), *item;
+    json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.NAMES", CONSUMERS, "{}"), "consumers"), *item;
     size_t i;
 
     json_array_foreach(list, i, item)
@@ -184,7 +184,7 @@ static bool remove_follower(void)
         const char *name = json_string_value(item);
         if (strncmp(name, FOLLOWER, strlen(FOLLOWER)) != 0)
             continue;
-        json_t *answer = nats_try_api(deployment.nats, format_text("CONSUMER.DELETE." CONSUMERS ".%s", name));
+        json_t *answer = nats_try_api(deployment.nats, "CONSUMER.DELETE", format_text(CONSUMERS ".%s", name), "{}");
         return json_object_get(answer, "error") == NULL;
     }
     return false;
@@ -196,7 +196,7 @@ static bool remove_follower(void)
  */
 static bool has_one_consumer(void)
 {
-    json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.LIST." CONSUMERS, "{}"), "consumers"), *consumer;
+    json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.LIST", CONSUMERS, "{}"), "consumers"), *consumer;
     unsigned count = 0;
     size_t i;
 
@@ -419,8 +419,8 @@ START_TEST(a_server_that_is_killed_and_comes_back_leaves_no_hole_and_no_repeat)
 {
     for (unsigned i = 0; i < 4; i++) {
         write_some(30);
-        server_kill(&deployment.servers[0]);
-        server_restart(&deployment.servers[0]);
+        nats_server_kill(&deployment.servers[0]);
+        nats_server_run(&deployment.servers[0]);
         deployment_reconnect_nats(&deployment);
         put_some(deployment.nats, 30);
         if (i == 1)
@@ -437,11 +437,11 @@ START_TEST(a_leader_that_dies_leaves_no_hole_and_no_repeat)
 {
     write_some(50);
     deployment_wait_current(&deployment, BUCKET);
-    struct server *leader = deployment_leader(&deployment, BUCKET);
-    server_kill(leader);
+    struct nats_server *leader = deployment_leader(&deployment, BUCKET);
+    nats_server_kill(leader);
     write_some(50); /* under the next one */
     begin_late_watcher();
-    server_restart(leader);
+    nats_server_run(leader);
     deployment_reconnect_nats(&deployment);
     write_some(20);
     expect_all_told();
@@ -489,8 +489,8 @@ END_TEST
 /* What the server of a daemon that cannot hear it is made to do, and then it is killed and comes back. */
 static void restart_server(void)
 {
-    server_kill(&deployment.servers[0]);
-    server_restart(&deployment.servers[0]);
+    nats_server_kill(&deployment.servers[0]);
+    nats_server_run(&deployment.servers[0]);
     deployment_reconnect_nats(&deployment);
     proxy_release(deployment.proxy);
 }
@@ -545,7 +545,7 @@ START_TEST(a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_delet
 
     put_old_keys(told);
     proxy_hold(deployment.proxy);
-    nats_api(deployment.nats, "STREAM.PURGE." CONSUMERS, "{}");
+    nats_api(deployment.nats, "STREAM.PURGE", CONSUMERS, "{}");
     restart_server();
     wait_for_count(&watchers[0], told[0] + OLD_KEYS);
     wait_for_count(&watchers[1], told[1] + OLD_KEYS / 2);
@@ -556,7 +556,7 @@ START_TEST(a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_delet
     uint64_t from = nats_put(deployment.nats, BUCKET, "even.0", "new");
     put_some(deployment.nats, 50);
     uint64_t last = nats_put(deployment.nats, BUCKET, "even.last", "x");
-    struct stream_log log = nats_read_log(deployment.nats, BUCKET);
+    struct stream_log log = stream_log_read(deployment.nats, BUCKET);
     for (unsigned i = 0; i < 2; i++) {
         watcher_wait(&watchers[i], last);
         watcher_expect(&watchers[i], &log, from);
@@ -567,10 +567,10 @@ END_TEST
 /* Some that the old one had too, and some that it had not; some of them twice. */
 static void make_anew(unsigned puts)
 {
-    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO." CONSUMERS, "{}"), "config");
+    json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", CONSUMERS, "{}"), "config");
 
-    nats_api(deployment.nats, "STREAM.DELETE." CONSUMERS, "{}");
-    nats_api(deployment.nats, "STREAM.CREATE." CONSUMERS, "%s", (char *)keep(json_dumps(config, 0)));
+    nats_api(deployment.nats, "STREAM.DELETE", CONSUMERS, "{}");
+    nats_api(deployment.nats, "STREAM.CREATE", CONSUMERS, "%s", (char *)keep(json_dumps(config, 0)));
     for (unsigned i = 0; i < puts; i++)
         nats_put(deployment.nats, BUCKET,
                  format_text("%s.%u", i % 2 == 0 ? "even" : "odd", OLD_KEYS / 2 + i % OLD_KEYS),
@@ -627,7 +627,7 @@ static void try_made_anew(unsigned puts)
         wait_until((watcher_take(&watchers[i], 10), has_told_all_ends(&watchers[i], told[i])), "the ends of old keys");
     put_some(deployment.nats, 20);
     uint64_t last = nats_put(deployment.nats, BUCKET, "even.last", "x");
-    struct stream_log log = nats_read_log(deployment.nats, BUCKET);
+    struct stream_log log = stream_log_read(deployment.nats, BUCKET);
     for (unsigned i = 0; i < 2; i++) {
         wait_until((watcher_take(&watchers[i], 10), count_told(&watchers[i], told[i], "even.last", "put") == 1),
                    "the last entry");
@@ -653,7 +653,7 @@ START_TEST(a_bucket_that_was_deleted_while_nobody_could_hear_it_ends_its_watches
     put_some(deployment.nats, 10);
     watcher_wait(&watchers[0], 10);
     proxy_hold(deployment.proxy);
-    nats_api(deployment.nats, "STREAM.DELETE." CONSUMERS, "{}");
+    nats_api(deployment.nats, "STREAM.DELETE", CONSUMERS, "{}");
     restart_server();
     for (unsigned i = 0; i < 2; i++) {
         wait_until((watcher_take(&watchers[i], 10), watchers[i].ended != NULL), "watch.ended");
@@ -680,7 +680,7 @@ START_TEST(a_daemon_that_is_killed_takes_its_consumer_back)
         for (unsigned j = 0; j < 2; j++)
             begin_watcher(j == 0 ? ">" : "even.>", format_text("'from_revision': %llu", (unsigned long long)next[j]));
         write_some(20);
-        struct stream_log log = nats_read_log(deployment.nats, BUCKET);
+        struct stream_log log = stream_log_read(deployment.nats, BUCKET);
         for (unsigned j = 0; j < 2; j++) {
             watcher_wait(&watchers[j], count + 49 + (j == 0));
             watcher_expect(&watchers[j], &log, next[j]);

@@ -4,8 +4,8 @@
 #ifndef FAULT_WATCHER_H
 #define FAULT_WATCHER_H
 
-#include "tests/fault/nats.h"
 #include "tests/fault/session.h"
+#include "tests/support/stream_log.h"
 
 struct watcher {
     struct session *session;

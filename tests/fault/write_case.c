@@ -197,7 +197,8 @@ static unsigned count_part(const struct write_case *write_case, const struct str
 {
     const struct part *part = &kinds[write_case->kind].parts[index];
 
-    return log_count(log, format_text("%s.%s", write_case->prefix, part->key), part->operation, part->value, revision);
+    return stream_log_count(log, format_text("%s.%s", write_case->prefix, part->key), part->operation, part->value,
+                            revision);
 }
 
 static void expect_stored_once(const struct write_case *write_case, const struct stream_log *log)
@@ -210,7 +211,7 @@ static void expect_stored_once(const struct write_case *write_case, const struct
         ck_assert_msg(count == 1 && stored == answered,
                       "%s: %s.%s is stored %u times, at revision %llu; answered %llu. The stream:\n%s", kind->name,
                       write_case->prefix, kind->parts[i].key, count, (unsigned long long)stored,
-                      (unsigned long long)answered, log_text(log));
+                      (unsigned long long)answered, stream_log_text(log));
     }
 }
 
@@ -222,22 +223,22 @@ static void expect_not_stored(const struct write_case *write_case, const struct 
         uint64_t stored;
         ck_assert_msg(count_part(write_case, log, i, &stored) == 0,
                       "%s: answered %s, but %s.%s is stored. The stream:\n%s", kind->name,
-                      answer_text(write_case->answer), write_case->prefix, kind->parts[i].key, log_text(log));
+                      answer_text(write_case->answer), write_case->prefix, kind->parts[i].key, stream_log_text(log));
     }
 }
 
 void write_case_expect_once(const struct write_case *write_case)
 {
-    struct stream_log log = nats_read_log(write_case->deployment->nats, write_case->bucket);
+    struct stream_log log = stream_log_read(write_case->deployment->nats, write_case->bucket);
 
     ck_assert_msg(strcmp(answer_code(write_case->answer), "ok") == 0, "%s: %s. The stream:\n%s",
-                  kinds[write_case->kind].name, answer_text(write_case->answer), log_text(&log));
+                  kinds[write_case->kind].name, answer_text(write_case->answer), stream_log_text(&log));
     expect_stored_once(write_case, &log);
 }
 
 void write_case_expect_once_or_refused(const struct write_case *write_case)
 {
-    struct stream_log log = nats_read_log(write_case->deployment->nats, write_case->bucket);
+    struct stream_log log = stream_log_read(write_case->deployment->nats, write_case->bucket);
     const struct kind *kind = &kinds[write_case->kind];
 
     if (kind->refusal == NULL || write_case->other == 0) {
@@ -245,7 +246,7 @@ void write_case_expect_once_or_refused(const struct write_case *write_case)
         return;
     }
     ck_assert_msg(strcmp(answer_code(write_case->answer), kind->refusal) == 0, "%s: %s is wanted: %s. The stream:\n%s",
-                  kind->name, kind->refusal, answer_text(write_case->answer), log_text(&log));
+                  kind->name, kind->refusal, answer_text(write_case->answer), stream_log_text(&log));
     ck_assert_str_ne(answer_outcome(write_case->answer), "unknown");
     ck_assert_uint_eq(number_at(write_case->answer->error, "revision"), write_case->other);
     ck_assert_str_eq(text_at(write_case->answer->error, "key"),
@@ -277,15 +278,15 @@ static bool all_are_done_or_unknown(const struct answer *answer)
 
 void write_case_expect_others_kept(const struct write_case *write_case)
 {
-    struct stream_log log = nats_read_log(write_case->deployment->nats, write_case->bucket);
+    struct stream_log log = stream_log_read(write_case->deployment->nats, write_case->bucket);
     const struct kind *kind = &kinds[write_case->kind];
 
     for (const struct part *part = kind->parts; part->key != NULL; part++) {
         uint64_t stored;
-        ck_assert_msg(log_count(&log, format_text("%s.%s", write_case->prefix, part->key), "put", "other", &stored) ==
-                          1,
-                      "%s: %s.%s of others was overwritten; answered %s. The stream:\n%s", kind->name,
-                      write_case->prefix, part->key, answer_text(write_case->answer), log_text(&log));
+        ck_assert_msg(
+            stream_log_count(&log, format_text("%s.%s", write_case->prefix, part->key), "put", "other", &stored) == 1,
+            "%s: %s.%s of others was overwritten; answered %s. The stream:\n%s", kind->name, write_case->prefix,
+            part->key, answer_text(write_case->answer), stream_log_text(&log));
     }
     ck_assert_msg(all_are_done_or_unknown(write_case->answer), "%s: it was done, and the answer is %s", kind->name,
                   answer_text(write_case->answer));
@@ -293,7 +294,7 @@ void write_case_expect_others_kept(const struct write_case *write_case)
 
 void write_case_expect_truth(const struct write_case *write_case)
 {
-    struct stream_log log = nats_read_log(write_case->deployment->nats, write_case->bucket);
+    struct stream_log log = stream_log_read(write_case->deployment->nats, write_case->bucket);
     const struct kind *kind = &kinds[write_case->kind];
     const char *code = answer_code(write_case->answer);
 

@@ -1,7 +1,8 @@
 /* Who may do what: the rules of the section access. */
 #include "tests/integration/client.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <grp.h>
 #include <signal.h>

@@ -1,7 +1,8 @@
 /* bucket.*: their settings, and what they hold. */
 #include "tests/integration/client.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 START_TEST(a_bucket_has_the_defaults_that_the_protocol_names)
 {

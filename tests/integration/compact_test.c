@@ -1,7 +1,8 @@
 /* bucket.compact and marker_ttl: the markers of deleted keys go, and nothing else is noticed of it. */
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 #include "tests/support/object.h"
 
 #include <signal.h>

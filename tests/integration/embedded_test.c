@@ -1,8 +1,9 @@
 /* The nats-server that the daemon runs by itself. */
 #include "tests/integration/client.h"
 #include "tests/integration/load.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <signal.h>
 #include <stdlib.h>

@@ -1,9 +1,10 @@
 /* A NATS that is there already: how the daemon finds it, proves who it is, and is encrypted. */
 #include "tests/integration/client.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
 #include "tests/support/certificate.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <openssl/evp.h>
 #include <openssl/rand.h>
@@ -279,7 +280,9 @@ END_TEST
 
 START_TEST(a_domain_can_be_named)
 {
-    nats_server_start(&server, "# domain");
+    nats_server_prepare(&server, NULL);
+    nats_server_configure_jetstream(&server, "domain: hub");
+    nats_server_run(&server);
     expect_service(format_text("%s  domain: hub\n", nats_server_section(&server)));
     expect_service(nats_server_section(&server));
 

@@ -1,7 +1,8 @@
 /* kv.keys: which keys a bucket has. */
 #include "tests/integration/client.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 /* Puts count keys k00000 to k(count-1), pipelined. */
 static void put_many(struct client *client, const char *bucket, unsigned count)

@@ -1,8 +1,9 @@
 /* What one client can make the daemon hold: each limit of protocol.md, "Limits". */
 #include "tests/integration/client.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <signal.h>
 #include <sys/resource.h>

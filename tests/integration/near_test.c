@@ -1,7 +1,8 @@
 /* Reads with consistency cached. */
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <string.h>
 

@@ -7,9 +7,10 @@
  * attempts. A call that fails is harm at once.
  */
 #include "tests/integration/client.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/support/attack.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 #include "tests/support/neighbour.h"
 
 #include <stdio.h>

@@ -1,9 +1,10 @@
 /* A NATS that is not there, goes away, or stands still. */
 #include "tests/integration/client.h"
 #include "tests/integration/load.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <dirent.h>
 #include <fcntl.h>

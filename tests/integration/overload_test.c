@@ -1,8 +1,9 @@
 /* One client that asks for much at once: the others, and the connection to NATS, must not suffer. */
 #include "tests/integration/client.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <string.h>
 

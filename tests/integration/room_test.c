@@ -1,8 +1,9 @@
 /* A store and a disk that are full: what needs room is refused at once, the rest goes on, and all heals by itself. */
 #include "tests/integration/client.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,8 @@
 /* Values and markers that expire. */
 #include "tests/integration/client.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <unistd.h>
 

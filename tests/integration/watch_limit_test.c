@@ -1,7 +1,8 @@
 /* Watches: how many there may be, those who read slowly, who may watch, and what vanishes. */
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <signal.h>
 #include <string.h>

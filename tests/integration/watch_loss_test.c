@@ -1,7 +1,8 @@
 /* Watches of libkvstore whose daemon goes away: they end, or go on without a change missing or told twice. */
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watched.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <signal.h>
 #include <stdio.h>

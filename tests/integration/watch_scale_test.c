@@ -1,8 +1,9 @@
 /* Many watches of the same keys: each is told everything, and nobody's writes wait for them. */
 #include "tests/integration/client.h"
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 #include <string.h>
 

@@ -1,7 +1,8 @@
 /* watch.start and watch.stop: what a watch begins with, its options, and what is refused. */
-#include "tests/integration/nats.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/nats.h"
+#include "tests/support/nats_server.h"
 
 static const char history[] = "'history': 5";
 
