@@ -466,8 +466,8 @@ static int start(struct daemon *daemon)
         log_error("out of memory");
         return 1;
     }
-    if (dispatcher_init(&daemon->dispatcher, &daemon->conf, &daemon->store, &daemon->metrics, &daemon->sessions.usage,
-                        error) != 0 ||
+    if (dispatcher_init(&daemon->dispatcher, methods, &daemon->conf, &daemon->store, &daemon->metrics,
+                        &daemon->sessions.usage, error) != 0 ||
         server_open(&daemon->server, &daemon->loop, &daemon->conf, &daemon->sessions, error) != 0) {
         log_error("%s", error);
         return 1;

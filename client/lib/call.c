@@ -1,6 +1,7 @@
 #include "client/lib/call.h"
 
 #include "client/lib/failure.h"
+#include "proto/methods.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -56,16 +57,18 @@ static void tell(struct kvs *kvs, const struct call *call, const struct kvs_erro
     kvs->in_callback = false;
 }
 
-/* A call that writes nothing has no outcome to be unsure of. A method that is not known here may write. */
+/* Whether a failed call can have no unknown outcome. A method that this library does not know may write. */
 static bool only_reads(const char *method)
 {
-    static const char *const methods[] = {"kv.get",     "kv.get_json",  "kv.history",  "kv.keys",
-                                          "bulk.get",   "bucket.info",  "bucket.list", "watch.start",
-                                          "watch.stop", "health.check", "daemon.info", "daemon.stats"};
+#define CALL_METHOD(family, verb, fewest, most, flags, options) {#family "." #verb, flags},
+    static const struct {
+        const char *name;
+        unsigned flags;
+    } methods[] = {METHODS(CALL_METHOD)};
 
-    for (size_t i = 0; i < sizeof(methods) / sizeof(*methods); i++) {
-        if (strcmp(method, methods[i]) == 0)
-            return true;
+    for (size_t i = 0; i < METHOD_COUNT; i++) {
+        if (strcmp(method, methods[i].name) == 0)
+            return (methods[i].flags & METHOD_ONLY_READS) != 0;
     }
     return false;
 }

@@ -8,11 +8,9 @@
 #define DAEMON_METRICS_H
 
 #include "proto/error.h"
+#include "proto/methods.h"
 
 #include <stdint.h>
-
-/* Room for the method table's rows. */
-#define METRICS_METHODS_MAX 32u
 
 /*
  * A histogram has eight steps per doubling, so that a quantile is right to an eighth: for latencies from 1 us up to
@@ -42,7 +40,7 @@ struct metrics_ended {
 };
 
 struct metrics {
-    struct metrics_method methods[METRICS_METHODS_MAX];
+    struct metrics_method methods[METHOD_COUNT]; /* in the order of METHODS */
     uint64_t errors[ERROR_CODE_COUNT];
     uint64_t sessions_total;
     uint64_t sessions_refused;

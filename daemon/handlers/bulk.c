@@ -19,8 +19,8 @@ static bool check_count(struct call *call, uint32_t count)
 {
     if (count <= KEYS_MAX)
         return true;
-    call_fail_with(call, ERROR_TOO_LARGE, "%s takes up to %u keys; this call has %u", method_name(call->method),
-                   KEYS_MAX, count);
+    call_fail_with(call, ERROR_TOO_LARGE, "%s takes up to %u keys; this call has %u", call->method->name, KEYS_MAX,
+                   count);
     return false;
 }
 

@@ -186,19 +186,15 @@ static void pack_server(msgpack_packer *packer, const struct store *store)
 void handle_daemon_info(struct call *call)
 {
     msgpack_packer *packer = call_begin_result(call);
-    size_t count = 0;
-
-    while (method_name_at(count) != NULL)
-        count++;
     msgpack_pack_map(packer, 5);
     pack_text(packer, "version", KVSTORED_VERSION);
     pack_number(packer, "pid", (uint64_t)uv_os_getpid());
     pack_limits(packer, call->dispatcher->conf);
     pack_server(packer, call->store);
     pack_str(packer, "methods");
-    msgpack_pack_array(packer, count);
-    for (size_t row = 0; row < count; row++)
-        pack_str(packer, method_name_at(row));
+    msgpack_pack_array(packer, METHOD_COUNT);
+    for (size_t row = 0; row < METHOD_COUNT; row++)
+        pack_str(packer, methods[row].name);
     call_end_result(call);
 }
 
@@ -208,15 +204,15 @@ static void pack_methods(msgpack_packer *packer, const struct metrics *metrics)
 {
     uint32_t used = 0;
 
-    for (size_t row = 0; method_name_at(row) != NULL; row++)
+    for (size_t row = 0; row < METHOD_COUNT; row++)
         used += metrics->methods[row].calls > 0;
     pack_str(packer, "methods");
     msgpack_pack_map(packer, used);
-    for (size_t row = 0; method_name_at(row) != NULL; row++) {
+    for (size_t row = 0; row < METHOD_COUNT; row++) {
         const struct metrics_method *method = &metrics->methods[row];
         if (method->calls == 0)
             continue;
-        pack_str(packer, method_name_at(row));
+        pack_str(packer, methods[row].name);
         msgpack_pack_map(packer, 6);
         pack_number(packer, "calls", method->calls);
         pack_number(packer, "errors", method->errors);

@@ -128,6 +128,11 @@ static void assert_well_formed(const char *bytes, size_t length)
 }
 #endif
 
+static bool only_reads(const struct call *call)
+{
+    return call->method != NULL && (call->method->flags & METHOD_ONLY_READS) != 0;
+}
+
 /* Who reads no answer gets none: the result is packed all the same, into a buffer of nobody's. */
 msgpack_packer *call_begin_result(struct call *call)
 {
@@ -190,11 +195,11 @@ void call_fail(struct call *call, const struct error *error)
     if (complete.bucket == NULL)
         complete.bucket = call->bucket;
     /* What may have been done is said by whoever did it. */
-    if (call->method == NULL || !method_only_reads(call->method))
+    if (!only_reads(call))
         error_set_default_outcome(&complete);
     if (complete.code == ERROR_INTERNAL)
         log_limited(&call->dispatcher->internal_log, "internal errors", CONF_LOG_ERROR, "internal error in %s: %s",
-                    call->method != NULL ? method_name(call->method) : "a call", complete.message);
+                    call->method != NULL ? call->method->name : "a call", complete.message);
     if (call->session != NULL && !call->is_notification) {
         msgpack_packer packer;
         msgpack_packer_init(&packer, session_out(call->session), msgpack_sbuffer_write);
@@ -234,7 +239,7 @@ void call_drop(struct call *call)
 
 void call_abandon(struct call *call)
 {
-    if (method_only_reads(call->method) || arena_is_unsent(&call->arena)) {
+    if (only_reads(call) || arena_is_unsent(&call->arena)) {
         call_drop(call);
         return;
     }

@@ -1,7 +1,6 @@
 #include "daemon/rpc/dispatch.h"
 
 #include "daemon/base/log.h"
-#include "daemon/handlers/methods.h"
 #include "daemon/nats/kv.h"
 #include "daemon/rpc/arguments.h"
 
@@ -12,67 +11,6 @@
 
 /* What a call of no bytes to speak of costs in memory: its struct, its arena, its place in the store. */
 #define CALL_OVERHEAD_BYTES 6144u
-
-struct method {
-    const char *name;
-    void (*handle)(struct call *call);
-    uint32_t arguments_min, arguments_max; /* positional */
-    enum conf_access access;               /* NONE: for everybody */
-    bool names_bucket;                     /* the first argument is a bucket's name */
-    bool needs_nats;                       /* always; others ask for it with call_needs_nats where it is so */
-    const char *options;                   /* names with a blank between them */
-};
-
-#define BUCKET_OPTIONS                                                                                                 \
-    "description history ttl max_value_size max_bytes storage replicas compression placement republish mirror "        \
-    "sources metadata limit_marker_ttl marker_ttl timeout"
-
-static const struct method methods[] = {
-    {"kv.get", handle_kv_get, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency timeout"},
-    {"kv.get_json", handle_kv_get_json, 2, 2, CONF_ACCESS_READ, true, false, "revision consistency timeout"},
-    {"kv.put", handle_kv_put, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers timeout"},
-    {"kv.create", handle_kv_create, 3, 3, CONF_ACCESS_WRITE, true, true, "ttl headers timeout"},
-    {"kv.update", handle_kv_update, 4, 4, CONF_ACCESS_WRITE, true, true, "ttl headers timeout"},
-    {"kv.delete", handle_kv_delete, 2, 2, CONF_ACCESS_WRITE, true, true, "revision timeout"},
-    {"kv.purge", handle_kv_purge, 2, 2, CONF_ACCESS_WRITE, true, true, "revision ttl timeout"},
-    {"kv.history", handle_kv_history, 2, 2, CONF_ACCESS_READ, true, true, "timeout"},
-    {"kv.keys", handle_kv_keys, 1, 1, CONF_ACCESS_READ, true, false, "filter limit after consistency timeout"},
-    {"bulk.get", handle_bulk_get, 2, 2, CONF_ACCESS_READ, true, false, "consistency timeout"},
-    {"bulk.put", handle_bulk_put, 2, 2, CONF_ACCESS_WRITE, true, true, "ttl timeout"},
-    {"bulk.delete", handle_bulk_delete, 2, 2, CONF_ACCESS_WRITE, true, true, "timeout"},
-    {"txn.commit", handle_txn_commit, 3, 3, CONF_ACCESS_WRITE, true, true, "timeout"},
-    {"bucket.create", handle_bucket_create, 1, 1, CONF_ACCESS_ADMIN, true, true, BUCKET_OPTIONS},
-    {"bucket.update", handle_bucket_update, 1, 1, CONF_ACCESS_ADMIN, true, true, BUCKET_OPTIONS},
-    {"bucket.delete", handle_bucket_delete, 1, 1, CONF_ACCESS_ADMIN, true, true, "timeout"},
-    {"bucket.purge", handle_bucket_purge, 1, 1, CONF_ACCESS_ADMIN, true, true, "timeout"},
-    {"bucket.compact", handle_bucket_compact, 1, 1, CONF_ACCESS_ADMIN, true, true, "older_than timeout"},
-    {"bucket.info", handle_bucket_info, 1, 1, CONF_ACCESS_READ, true, true, "timeout"},
-    {"bucket.list", handle_bucket_list, 0, 0, CONF_ACCESS_NONE, false, true, "filter timeout"},
-    {"watch.start", handle_watch_start, 1, 1, CONF_ACCESS_READ, true, true,
-     "filter include_history ignore_deletes meta_only updates_only from_revision timeout"},
-    {"watch.stop", handle_watch_stop, 1, 1, CONF_ACCESS_NONE, false, false, "timeout"},
-    {"health.check", handle_health_check, 0, 1, CONF_ACCESS_READ, true, false, "timeout"},
-    {"daemon.info", handle_daemon_info, 0, 0, CONF_ACCESS_NONE, false, false, "timeout"},
-    {"daemon.stats", handle_daemon_stats, 0, 0, CONF_ACCESS_NONE, false, false, "timeout"},
-};
-#define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
-
-static_assert(METHOD_COUNT <= METRICS_METHODS_MAX, "more methods than metrics has room for");
-
-bool method_only_reads(const struct method *method)
-{
-    return method->access <= CONF_ACCESS_READ;
-}
-
-const char *method_name(const struct method *method)
-{
-    return method->name;
-}
-
-const char *method_name_at(size_t row)
-{
-    return row < METHOD_COUNT ? methods[row].name : NULL;
-}
 
 /* --- The envelope ---------------------------------------------------------------------------------- */
 
@@ -104,13 +42,24 @@ static bool check_limits(struct call *call)
 
 /* --- The row --------------------------------------------------------------------------------------- */
 
-static const struct method *find_method(const char *name, size_t length)
+static const struct method *find_method(const struct dispatcher *dispatcher, const char *name, size_t length)
 {
     for (size_t row = 0; row < METHOD_COUNT; row++) {
-        if (strlen(methods[row].name) == length && memcmp(methods[row].name, name, length) == 0)
-            return &methods[row];
+        const struct method *method = &dispatcher->methods[row];
+        if (strlen(method->name) == length && memcmp(method->name, name, length) == 0)
+            return method;
     }
     return NULL;
+}
+
+/* The access that the method's flags ask for. */
+static enum conf_access needed_access(const struct method *method)
+{
+    if ((method->flags & METHOD_NEEDS_ADMIN) != 0)
+        return CONF_ACCESS_ADMIN;
+    if ((method->flags & METHOD_NEEDS_WRITE) != 0)
+        return CONF_ACCESS_WRITE;
+    return (method->flags & METHOD_NEEDS_READ) != 0 ? CONF_ACCESS_READ : CONF_ACCESS_NONE;
 }
 
 /* Parts params into the positional arguments and the map of options behind them. False: the call is answered. */
@@ -167,12 +116,12 @@ static bool check_bucket_and_access(struct call *call)
 {
     const struct method *method = call->method;
 
-    if (!method->names_bucket || call->argument_count == 0)
+    if ((method->flags & METHOD_NAMES_BUCKET) == 0 || call->argument_count == 0)
         return true;
     if (!argument_bucket(call, 0, &call->bucket))
         return false;
     enum conf_access allowed = call_access(call, call->bucket);
-    if (allowed < method->access) {
+    if (allowed < needed_access(method)) {
         log_limited(&call->dispatcher->refused_log, "calls were refused", CONF_LOG_INFO,
                     "session of pid %d uid %u: %s refused for bucket %s", (int)call->session->pid,
                     (unsigned)call->session->uid, method->name, call->bucket);
@@ -201,19 +150,19 @@ const char *dispatch_last_method(const struct dispatcher *dispatcher)
 
 static void dispatch_call(struct call *call, const struct rpc_message *message)
 {
-    call->method = find_method(message->method, message->method_length);
+    call->method = find_method(call->dispatcher, message->method, message->method_length);
     if (call->method == NULL) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "unknown method \"%.*s\"",
                        (int)(message->method_length < 64 ? message->method_length : 64), message->method);
         return;
     }
     call->dispatcher->last_method = call->method;
-    call->metrics = &call->dispatcher->metrics->methods[call->method - methods];
+    call->metrics = &call->dispatcher->metrics->methods[call->method - call->dispatcher->methods];
     call->metrics->calls++;
     if (!check_limits(call) || !part_params(call, &message->params.via.array) || !check_options(call) ||
         !check_bucket_and_access(call))
         return;
-    if (call->method->needs_nats && !call_needs_nats(call))
+    if ((call->method->flags & METHOD_NEEDS_NATS) != 0 && !call_needs_nats(call))
         return;
     call->method->handle(call);
 }
@@ -259,10 +208,11 @@ void dispatch_message(struct dispatcher *dispatcher, struct session *session, co
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-int dispatcher_init(struct dispatcher *dispatcher, const struct conf *conf, struct store *store,
-                    struct metrics *metrics, struct usage *usage, char error[CONF_ERROR_BYTES])
+int dispatcher_init(struct dispatcher *dispatcher, const struct method *methods, const struct conf *conf,
+                    struct store *store, struct metrics *metrics, struct usage *usage, char error[CONF_ERROR_BYTES])
 {
     memset(dispatcher, 0, sizeof(*dispatcher));
+    dispatcher->methods = methods;
     dispatcher->conf = conf;
     dispatcher->store = store;
     dispatcher->metrics = metrics;

@@ -14,6 +14,7 @@
 #include "daemon/rpc/access.h"
 #include "daemon/rpc/call.h"
 #include "daemon/store/store.h"
+#include "proto/methods.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -24,7 +25,17 @@ struct dispatcher_entry {
     msgpack_sbuffer bytes;
 };
 
+/* A row of the method table: see proto/methods.h. */
+struct method {
+    const char *name;
+    void (*handle)(struct call *call);
+    uint32_t arguments_min, arguments_max; /* positional */
+    unsigned flags;                        /* of enum method_flag */
+    const char *options;                   /* names, separated by blanks */
+};
+
 struct dispatcher {
+    const struct method *methods;
     const struct conf *conf;
     struct store *store;
     struct metrics *metrics;
@@ -41,9 +52,9 @@ struct dispatcher {
     struct log_limit internal_log;
 };
 
-/* 0, or -1 with a sentence in error. What is pointed to is borrowed. */
-int dispatcher_init(struct dispatcher *dispatcher, const struct conf *conf, struct store *store,
-                    struct metrics *metrics, struct usage *usage, char error[CONF_ERROR_BYTES]);
+/* 0, or -1 with a sentence in error. All pointers are borrowed; methods has METHOD_COUNT rows. */
+int dispatcher_init(struct dispatcher *dispatcher, const struct method *methods, const struct conf *conf,
+                    struct store *store, struct metrics *metrics, struct usage *usage, char error[CONF_ERROR_BYTES]);
 void dispatcher_free(struct dispatcher *dispatcher);
 
 /* Messages follow that came together: one look at the clock serves all. */
@@ -61,12 +72,5 @@ enum conf_access call_access(const struct call *call, const char *bucket);
 
 /* Whether it makes sense to ask NATS now; false: the call is answered with unavailable. */
 bool call_needs_nats(struct call *call);
-
-/* Whether calls of the method change nothing, and may be cancelled. */
-bool method_only_reads(const struct method *method);
-
-/* The method's name, and those of all rows in the table's order; NULL behind the last. */
-const char *method_name(const struct method *method);
-const char *method_name_at(size_t row);
 
 #endif

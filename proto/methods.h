@@ -1,0 +1,74 @@
+/*
+ * methods: the one table of the protocol's methods.
+ *
+ * METHODS(METHOD) expands METHOD(family, verb, fewest, most, flags, options) for each method, in the order in which
+ * daemon.info lists them. Define METHOD for what you need of a row, and expand the table:
+ *
+ *   family, verb   of the name: kv.get is METHOD(kv, get, ...), and handle_kv_get is its function in the daemon
+ *   fewest, most   number of positional arguments, without the map of options
+ *   flags          enum method_flag
+ *   options        names of the options, separated by blanks
+ *
+ * Used by the daemon's dispatch and its metrics, and by the client library. tests/methods.py checks that protocol.md
+ * describes each method with its options.
+ */
+#ifndef PROTO_METHODS_H
+#define PROTO_METHODS_H
+
+enum method_flag {
+    /* Changes nothing: a failed call has no unknown outcome, and the daemon may cancel it with its session. */
+    METHOD_ONLY_READS = 1u << 0,
+    /* The first argument, where there is one, is a bucket's name. */
+    METHOD_NAMES_BUCKET = 1u << 1,
+    /* Refused with unavailable while NATS is away. The handlers of other methods decide that themselves. */
+    METHOD_NEEDS_NATS = 1u << 2,
+    /* The access that the caller needs: to the bucket, or to all buckets if the method names none. Without: none. */
+    METHOD_NEEDS_READ = 1u << 3,
+    METHOD_NEEDS_WRITE = 1u << 4,
+    METHOD_NEEDS_ADMIN = 1u << 5
+};
+
+/* The usual combinations. A method that READS may be answered from memory while NATS is away; others need NATS. */
+#define METHOD_INSPECTS    METHOD_ONLY_READS
+#define METHOD_READS       (METHOD_ONLY_READS | METHOD_NAMES_BUCKET | METHOD_NEEDS_READ)
+#define METHOD_WRITES      (METHOD_NAMES_BUCKET | METHOD_NEEDS_WRITE | METHOD_NEEDS_NATS)
+#define METHOD_ADMINISTERS (METHOD_NAMES_BUCKET | METHOD_NEEDS_ADMIN | METHOD_NEEDS_NATS)
+
+#define METHODS_BUCKET_OPTIONS                                                                                         \
+    "description history ttl max_value_size max_bytes storage replicas compression placement republish mirror "        \
+    "sources metadata limit_marker_ttl marker_ttl timeout"
+
+/* clang-format off */
+#define METHODS(METHOD)                                                                                                \
+    METHOD(kv, get,         2, 2, METHOD_READS, "revision consistency timeout")                                        \
+    METHOD(kv, get_json,    2, 2, METHOD_READS, "revision consistency timeout")                                        \
+    METHOD(kv, put,         3, 3, METHOD_WRITES, "ttl headers timeout")                                                \
+    METHOD(kv, create,      3, 3, METHOD_WRITES, "ttl headers timeout")                                                \
+    METHOD(kv, update,      4, 4, METHOD_WRITES, "ttl headers timeout")                                                \
+    METHOD(kv, delete,      2, 2, METHOD_WRITES, "revision timeout")                                                   \
+    METHOD(kv, purge,       2, 2, METHOD_WRITES, "revision ttl timeout")                                               \
+    METHOD(kv, history,     2, 2, METHOD_READS | METHOD_NEEDS_NATS, "timeout")                                         \
+    METHOD(kv, keys,        1, 1, METHOD_READS, "filter limit after consistency timeout")                              \
+    METHOD(bulk, get,       2, 2, METHOD_READS, "consistency timeout")                                                 \
+    METHOD(bulk, put,       2, 2, METHOD_WRITES, "ttl timeout")                                                        \
+    METHOD(bulk, delete,    2, 2, METHOD_WRITES, "timeout")                                                            \
+    METHOD(txn, commit,     3, 3, METHOD_WRITES, "timeout")                                                            \
+    METHOD(bucket, create,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS)                                          \
+    METHOD(bucket, update,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS)                                          \
+    METHOD(bucket, delete,  1, 1, METHOD_ADMINISTERS, "timeout")                                                       \
+    METHOD(bucket, purge,   1, 1, METHOD_ADMINISTERS, "timeout")                                                       \
+    METHOD(bucket, compact, 1, 1, METHOD_ADMINISTERS, "older_than timeout")                                            \
+    METHOD(bucket, info,    1, 1, METHOD_READS | METHOD_NEEDS_NATS, "timeout")                                         \
+    METHOD(bucket, list,    0, 0, METHOD_INSPECTS | METHOD_NEEDS_NATS, "filter timeout")                               \
+    METHOD(watch, start,    1, 1, METHOD_READS | METHOD_NEEDS_NATS,                                                    \
+           "filter include_history ignore_deletes meta_only updates_only from_revision timeout")                       \
+    METHOD(watch, stop,     1, 1, METHOD_INSPECTS, "timeout")                                                          \
+    METHOD(health, check,   0, 1, METHOD_READS, "timeout")                                                             \
+    METHOD(daemon, info,    0, 0, METHOD_INSPECTS, "timeout")                                                          \
+    METHOD(daemon, stats,   0, 0, METHOD_INSPECTS, "timeout")
+/* clang-format on */
+
+#define METHOD_COUNT_ROW(...) +1
+enum { METHOD_COUNT = 0 METHODS(METHOD_COUNT_ROW) };
+
+#endif

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Check that proto/protocol.md describes each method of proto/methods.h, with its arguments, options and access.
+
+    tests/methods.py     print what differs; exit status 1 if anything does
+
+Run by tests/lint.
+"""
+import os
+import re
+import sys
+
+# The option of every method: the table of the protocol does not repeat it.
+ANY_METHOD = {"timeout"}
+# The access that a flag of proto/methods.h means.
+ACCESS = {"READS": "read", "WRITES": "write", "ADMINISTERS": "admin", "NEEDS_ADMIN": "admin"}
+ROW = re.compile(r'METHOD\((\w+), (\w+),\s*(\d+), (\d+), ([^",]*),\s*("[^"]*"|METHODS_BUCKET_OPTIONS)\)')
+
+
+def read_table(text):
+    """Return the methods of proto/methods.h by name: (fewest arguments, most, options, access)."""
+    table = text[text.index("#define METHODS(METHOD)"):text.index("/* clang-format on */")]
+    table = re.sub(r"\s*\\\n\s*", " ", table)
+    rows = {}
+    for family, verb, fewest, most, flags, options in ROW.findall(table):
+        names = {"settings"} if options == "METHODS_BUCKET_OPTIONS" else set(options.strip('"').split()) - ANY_METHOD
+        access = [ACCESS[flag] for flag in re.findall(r"METHOD_(\w+)", flags) if flag in ACCESS]
+        rows[f"{family}.{verb}"] = (int(fewest), int(most), names, " ".join(access))
+    if len(rows) != table.count("METHOD("):
+        sys.exit("tests/methods.py: cannot read each row of proto/methods.h")
+    return rows
+
+
+def read_protocol(text):
+    """Return the rows of the table of methods in proto/protocol.md, in the same form."""
+    rows = {}
+    section = text[text.index("\n## Methods"):]
+    section = section[:section.index("\n### ")]
+    for name, parameters, access in re.findall(r"^\| `(\w+\.\w+)` \| ([^|]*)\|[^|]*\|([^|]*)\|", section, re.M):
+        options = re.search(r"\{([^}]*)\}", parameters)
+        arguments = [part.strip() for part in re.sub(r"\{[^}]*\}", "", parameters).split(",") if part.strip()]
+        fewest = sum(not argument.startswith("[") for argument in arguments)
+        names = {option.strip() for option in options.group(1).split(",")} if options else set()
+        rows[name] = (fewest, len(arguments), names, access.split(",")[0].strip())
+    return rows
+
+
+def main():
+    os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+    with open("proto/methods.h", encoding="utf-8") as file:
+        table = read_table(file.read())
+    with open("proto/protocol.md", encoding="utf-8") as file:
+        protocol = read_protocol(file.read())
+    findings = 0
+    for name in sorted(table.keys() | protocol.keys()):
+        if table.get(name) != protocol.get(name):
+            findings += 1
+            print(f"{name}: proto/methods.h: {describe(table.get(name))}; proto/protocol.md: {describe(protocol.get(name))}")
+    return 1 if findings else 0
+
+
+def describe(row):
+    if row is None:
+        return "no row"
+    fewest, most, options, access = row
+    return f"{fewest} to {most} arguments, options {{{', '.join(sorted(options))}}}, access {access or 'none'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
