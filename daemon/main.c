@@ -122,7 +122,7 @@ static size_t bytes_in_use(const struct daemon *daemon)
 {
     const size_t *taken = daemon->sessions.usage.taken;
 
-    return daemon->store.cache_budget.bytes + taken[USAGE_CALL_BYTES] + taken[USAGE_INPUT_BYTES] +
+    return store_cache_bytes(&daemon->store) + taken[USAGE_CALL_BYTES] + taken[USAGE_INPUT_BYTES] +
            taken[USAGE_OUT_BYTES] + taken[USAGE_FILTERS] * FILTER_BYTES;
 }
 

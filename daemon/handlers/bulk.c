@@ -1,4 +1,3 @@
-#include "daemon/store/write/bulk.h"
 #include "daemon/base/key_index.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
@@ -7,7 +6,9 @@
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/follow/cached_read.h"
+#include "daemon/store/read/bulk_get.h"
 #include "daemon/store/read/multi_last.h"
+#include "daemon/store/write/bulk_write.h"
 #include "proto/utf8.h"
 
 #include <string.h>

@@ -5,6 +5,8 @@
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/bucket/admin.h"
 #include "daemon/store/follow/local_copy.h"
+#include "daemon/store/follow/state.h"
+#include "daemon/store/write/group_commit.h"
 
 #include <inttypes.h>
 #include <nats/version.h>
@@ -241,13 +243,13 @@ static void pack_watches(msgpack_packer *packer, const struct store *store, cons
 {
     pack_str(packer, "watches");
     msgpack_pack_map(packer, 7);
-    pack_number(packer, "open", store->watch_stats.open);
-    pack_number(packer, "total", store->watch_stats.total);
-    pack_number(packer, "ended", store->watch_stats.ended);
+    pack_number(packer, "open", store->follow->watch_stats.open);
+    pack_number(packer, "total", store->follow->watch_stats.total);
+    pack_number(packer, "ended", store->follow->watch_stats.ended);
     pack_number(packer, "buckets", totals->buckets);
-    pack_number(packer, "entries", store->watch_stats.entries);
-    pack_number(packer, "resyncs", store->watch_stats.resyncs);
-    pack_number(packer, "vanished", store->watch_stats.vanished);
+    pack_number(packer, "entries", store->follow->watch_stats.entries);
+    pack_number(packer, "resyncs", store->follow->watch_stats.resyncs);
+    pack_number(packer, "vanished", store->follow->watch_stats.vanished);
 }
 
 static void pack_cache(msgpack_packer *packer, const struct store *store, const struct local_copy_totals *totals)
@@ -256,21 +258,22 @@ static void pack_cache(msgpack_packer *packer, const struct store *store, const 
     msgpack_pack_map(packer, 6);
     pack_number(packer, "buckets", totals->cached_buckets);
     pack_number(packer, "keys", totals->keys);
-    pack_number(packer, "bytes", store->cache_budget.bytes);
-    pack_number(packer, "hits", store->cache_stats.hits);
-    pack_number(packer, "misses", store->cache_stats.misses);
-    pack_number(packer, "evicted", store->cache_budget.evicted);
+    pack_number(packer, "bytes", store->follow->cache_budget.bytes);
+    pack_number(packer, "hits", store->follow->cache_stats.hits);
+    pack_number(packer, "misses", store->follow->cache_stats.misses);
+    pack_number(packer, "evicted", store->follow->cache_budget.evicted);
 }
 
 static void pack_group_commit(msgpack_packer *packer, const struct store *store)
 {
-    const struct metrics_histogram *sizes = &store->group_commit_stats.sizes;
+    const struct group_commit_stats *stats = group_commit_statistics(store);
+    const struct metrics_histogram *sizes = &stats->sizes;
 
     pack_str(packer, "group_commit");
     msgpack_pack_map(packer, 6);
-    pack_number(packer, "batches", store->group_commit_stats.batches);
-    pack_number(packer, "writes", store->group_commit_stats.grouped);
-    pack_number(packer, "failed", store->group_commit_stats.failed);
+    pack_number(packer, "batches", stats->batches);
+    pack_number(packer, "writes", stats->grouped);
+    pack_number(packer, "failed", stats->failed);
     pack_number(packer, "size_p50", metrics_quantile(sizes, 0.5));
     pack_number(packer, "size_p99", metrics_quantile(sizes, 0.99));
     pack_number(packer, "size_max", sizes->max);

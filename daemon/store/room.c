@@ -2,7 +2,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/embedded/server_directory.h"
-#include "daemon/store/store.h"
+#include "daemon/store/context.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -3,11 +3,15 @@
 #include "daemon/base/redact.h"
 #include "daemon/store/bucket/admin.h"
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/compact/compact.h"
 #include "daemon/store/compact/schedule.h"
 #include "daemon/store/follow/feed.h"
 #include "daemon/store/follow/local_copy.h"
+#include "daemon/store/follow/state.h"
 #include "daemon/store/follow/watch.h"
 #include "daemon/store/read/scan.h"
+#include "daemon/store/write/bucket_writes.h"
+#include "daemon/store/write/bulk_write.h"
 #include "daemon/store/write/group_commit.h"
 
 #include <ctype.h>
@@ -16,14 +20,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-/* What the server does at a time; see struct request_limit. A batch takes it milliseconds, a reading as long as there
- * is to read. */
-#define READINGS_MAX  16u
-#define CREATIONS_MAX 8u
-#define LOOK_UPS_MAX  32u
-#define ADMIN_MAX     8u
-#define PURGES_MAX    4u
 
 /* The link's events are the requests'; the store listens in to ask a new server what it is. */
 
@@ -95,6 +91,17 @@ static void set_name(struct store *store)
     snprintf(store->name, sizeof(store->name), "kvstored-%s-%08" PRIx32, host, hash);
 }
 
+/* The states of the rooms, each below those that use it. */
+static int init_modules(struct store *store)
+{
+    if (bucket_init_table(store) != 0 || admin_init_all(store) != 0 || scan_init_all(store) != 0 ||
+        group_commit_init_all(store) != 0 || bulk_write_init_all(store) != 0 || local_copy_init_all(store) != 0 ||
+        compact_init_all(store) != 0)
+        return -1;
+    bucket_writes_init(store);
+    return 0;
+}
+
 int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct timers *timers, const struct conf *conf)
 {
     struct connection_events events = {on_connection_up,      on_connection_down,   on_connection_unreachable,
@@ -105,35 +112,19 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
     store->conf = conf;
     store->jobs = jobs;
     store->timers = timers;
-    store->readings.max = READINGS_MAX;
-    store->creations.max = CREATIONS_MAX;
-    store->look_ups.max = LOOK_UPS_MAX;
-    store->administration.max = ADMIN_MAX;
-    store->purges.max = PURGES_MAX;
-    store->readings.is_of_many_streams = store->creations.is_of_many_streams = true;
-    store->look_ups.is_of_many_streams = store->administration.is_of_many_streams = true;
     set_name(store);
-    if (local_copy_init_all(store) != 0)
+    if (init_modules(store) != 0)
         return -1;
     if (requests_init(&store->requests, loop, jobs, timers, conf) != 0)
-        goto end_local_copies;
+        return -1;
     if (jetstream_init(&store->jetstream, &store->requests, conf->nats.domain) != 0)
-        goto free_requests;
+        return -1;
     store->connection = connection_new(loop, jobs, conf, &events);
     if (store->connection == NULL)
-        goto free_jetstream;
+        return -1;
     requests_set_connection(&store->requests, store->connection);
-    group_commit_init_all(store);
     room_start(store);
     return 0;
-
-free_jetstream:
-    jetstream_free(&store->jetstream);
-free_requests:
-    requests_free(&store->requests);
-end_local_copies:
-    local_copy_free_all(store);
-    return -1;
 }
 
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
@@ -150,7 +141,6 @@ static void fail_everything(struct store *store)
 {
     size_t failed;
 
-    jobs_remove(store->jobs, &store->group_commit_flushing);
     do {
         timers_expire_all(store->timers);
         group_commit_flush_all(store);
@@ -161,10 +151,13 @@ static void fail_everything(struct store *store)
 void store_free(struct store *store)
 {
     fail_everything(store);
-    bucket_forget_all(store);
+    bucket_free_table(store);
     admin_free_all(store);
+    compact_free_all(store);
     local_copy_free_all(store);
     scan_free_all(store);
+    bulk_write_free_all(store);
+    group_commit_free_all(store);
     consumer_end_removals(&store->jetstream);
     jetstream_free(&store->jetstream);
     requests_free(&store->requests);
@@ -195,9 +188,8 @@ bool store_is_available(const struct store *store, struct error *error)
 
 void store_reload(struct store *store)
 {
-    store->cache_budget.max_bytes = store->conf->cache.max_bytes;
     connection_set_ping_interval(store->connection);
-    local_copy_follow_configured(store);
+    local_copy_reload(store);
 }
 
 void store_flush(struct store *store)
@@ -207,28 +199,7 @@ void store_flush(struct store *store)
     connection_flush(store->connection);
 }
 
-uint64_t store_boot_ms(void)
+size_t store_cache_bytes(const struct store *store)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-int64_t store_now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-void store_make_write_id(struct store *store, char id[STORE_ID_BYTES])
-{
-    char *at = stpcpy(stpcpy(id, connection_unique_id(store->connection)), "-"); /* 22 characters, and one */
-    uint64_t number = ++store->writes;
-    unsigned digits = (67 - (unsigned)__builtin_clzll(number)) / 4; /* each write has one: snprintf was a tenth of it */
-
-    for (at[digits] = '\0'; digits > 0; number >>= 4)
-        at[--digits] = "0123456789abcdef"[number & 15u];
+    return store->follow->cache_budget.bytes;
 }

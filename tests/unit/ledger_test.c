@@ -1,4 +1,4 @@
-/* What is known of a stream, and whose turn it is at a key whose last write is in doubt. */
+/* Whose turn it is at a key whose last write is in doubt. */
 #include "daemon/store/write/ledger.h"
 #include "tests/unit/suites.h"
 
@@ -13,51 +13,6 @@ static void begin(void)
     ledger = ledger_new(&jobs);
     ck_assert_ptr_nonnull(ledger);
 }
-
-static uint64_t last_sequence(void)
-{
-    return ledger_stream(ledger)->last_sequence;
-}
-
-/* --- The stream ------------------------------------------------------------------------------------- */
-
-/* A sequence that the stream no longer has must not vouch for messages that it stores under lower ones. */
-START_TEST(a_stream_that_was_set_back_has_the_last_sequence_that_it_says)
-{
-    const struct outcome_stream before = {.identity = 1, .last_sequence = 100};
-    const struct outcome_stream set_back = {.identity = 1, .last_sequence = 50};
-
-    ledger_note_stream(ledger, &before);
-    ledger_note_sequence(ledger, 110, 0);
-    ck_assert_uint_eq(last_sequence(), 110);
-    ledger_note_stream(ledger, &set_back);
-    ck_assert_uint_eq(last_sequence(), 50);
-    ledger_release(ledger);
-}
-END_TEST
-
-START_TEST(another_stream_of_the_name_begins_with_its_own_last_sequence)
-{
-    const struct outcome_stream before = {.identity = 1, .last_sequence = 100};
-    const struct outcome_stream another = {.identity = 2, .last_sequence = 3};
-
-    ledger_note_stream(ledger, &before);
-    ledger_note_stream(ledger, &another);
-    ck_assert_uint_eq(ledger_stream(ledger)->identity, 2);
-    ck_assert_uint_eq(last_sequence(), 3);
-    ledger_release(ledger);
-}
-END_TEST
-
-/* Acks come in another order than the messages were stored in. */
-START_TEST(an_ack_never_lowers_the_last_sequence)
-{
-    ledger_note_sequence(ledger, 7, 0);
-    ledger_note_sequence(ledger, 5, 0);
-    ck_assert_uint_eq(last_sequence(), 7);
-    ledger_release(ledger);
-}
-END_TEST
 
 /* --- Keys in doubt ---------------------------------------------------------------------------------- */
 
@@ -161,9 +116,6 @@ Suite *ledger_suite(void)
     TCase *tests = tcase_create("ledger");
 
     tcase_add_checked_fixture(tests, begin, NULL);
-    tcase_add_test(tests, a_stream_that_was_set_back_has_the_last_sequence_that_it_says);
-    tcase_add_test(tests, another_stream_of_the_name_begins_with_its_own_last_sequence);
-    tcase_add_test(tests, an_ack_never_lowers_the_last_sequence);
     tcase_add_test(tests, those_that_wait_for_a_key_go_on_in_their_order_and_before_those_to_come);
     tcase_add_test(tests, the_write_that_they_waited_for_does_not_queue_behind_them);
     tcase_add_test(tests, a_hold_keeps_its_ledger);

@@ -139,12 +139,12 @@ static uint64_t see_keeper(const struct world *world)
     return kind->hides_keeper ? 0 : world->keeper;
 }
 
-static struct outcome_stream see_stream(const struct world *world)
+static struct stream_state see_stream(const struct world *world)
 {
-    return (struct outcome_stream){.identity = 1,
-                                   .last_sequence = world->last,
-                                   .keeper = see_keeper(world),
-                                   .window_ms = world->is_window_short ? 0 : WINDOW_MS};
+    return (struct stream_state){.identity = 1,
+                                 .last_sequence = world->last,
+                                 .keeper = see_keeper(world),
+                                 .window_ms = world->is_window_short ? 0 : WINDOW_MS};
 }
 
 static bool is_empty(const struct world *world, unsigned connection)
@@ -244,7 +244,7 @@ static bool read_key(struct world *world, unsigned key)
 /* One step of the client, which may have lost patience. False: it has none, or is through. */
 static bool step_client(struct world *world)
 {
-    struct outcome_stream stream = see_stream(world);
+    struct stream_state stream = see_stream(world);
 
     switch (outcome_next(&world->outcome, are_closed(world))) {
     case OUTCOME_WAIT:
@@ -477,7 +477,7 @@ END_TEST
 /* --- What must not be given up --------------------------------------------------------------------- */
 
 static struct outcome outcome;
-static const struct outcome_stream before = {.identity = 7, .last_sequence = 100, .keeper = 3, .window_ms = 120000};
+static const struct stream_state before = {.identity = 7, .last_sequence = 100, .keeper = 3, .window_ms = 120000};
 
 static void send_one(void)
 {

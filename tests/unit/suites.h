@@ -28,6 +28,7 @@ Suite *ledger_suite(void);
 Suite *remains_suite(void);
 Suite *room_gauge_suite(void);
 Suite *rpc_suite(void);
+Suite *stream_suite(void);
 Suite *wire_suite(void);
 Suite *kv_suite(void);
 Suite *support_suite(void);

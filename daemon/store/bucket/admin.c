@@ -2,15 +2,22 @@
 
 #include "daemon/base/glob.h"
 #include "daemon/base/log.h"
-#include "daemon/base/table.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
-#include "daemon/store/compact/compact.h"
-#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/bucket/removed.h"
+#include "daemon/store/observe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Calls that are at NATS at a time. */
+#define CALLS_MAX 8u
+
+struct admin_state {
+    struct request_limit calls;
+    struct removed_bucket *removed; /* uthash */
+};
 
 /*
  * The server handles all requests of the API in turn, and a change of a stream takes it milliseconds. So few are sent
@@ -18,7 +25,7 @@
  */
 static void call_api(struct admin *admin, const char *verb, const char *name, json_t *body, jetstream_call_fn *done)
 {
-    admin->call.request.limit = &admin->store->administration;
+    admin->call.request.limit = &admin->store->admin->calls;
     admin->call.request.owner = admin->arena->owner;
     jetstream_call(&admin->store->jetstream, &admin->call, verb, name, body, admin->deadline_ms, done, admin);
 }
@@ -49,15 +56,14 @@ static void free_names(struct admin *admin)
 static void begin_change(struct admin *admin)
 {
     admin->is_changing = true;
-    compact_note_change(admin->store, admin->bucket);
-    local_copy_begin_change(admin->store, admin->bucket);
+    observe_begin_change(admin->store, admin->bucket);
 }
 
 /* is_known: whether it was done or not, nothing more comes of it. */
 static void end_change(struct admin *admin, bool is_known)
 {
     if (admin->is_changing)
-        local_copy_end_change(admin->store, admin->bucket, is_known);
+        observe_end_change(admin->store, admin->bucket, is_known);
     admin->is_changing = false;
 }
 
@@ -69,15 +75,13 @@ static bool is_in_doubt(const struct error *error)
 /* A purge, or settings that let messages live for a shorter time: see outcome. */
 static void begin_removal(struct admin *admin)
 {
-    admin->store->removals++;
+    bucket_note_removal(admin->store, false);
     begin_change(admin);
 }
 
 static void end_removal(struct admin *admin, const struct error *error)
 {
-    admin->store->removals++;
-    if (is_in_doubt(error))
-        admin->store->removal_in_doubt = connection_number(admin->store->connection);
+    bucket_note_removal(admin->store, is_in_doubt(error));
     end_change(admin, !is_in_doubt(error));
 }
 
@@ -206,60 +210,23 @@ static void change_stream(struct admin *admin)
         call_stream(admin, admin->verb, json_incref(admin->stream), admin->changed);
 }
 
-/* --- Buckets that were removed of late --------------------------------------------------------------- */
+/* --- For the facade ------------------------------------------------------------------------------- */
 
-#define REMOVED_MAX 4096u
-#define REMOVED_MS  60000u
-
-struct removed_bucket {
-    UT_hash_handle hh;   /* by name; in the order in which they were removed */
-    uint64_t removed_ms; /* loop time */
-    char name[KV_BUCKET_LENGTH_MAX + 1];
-};
-
-static struct removed_bucket *find_removed(const struct store *store, const char *bucket)
+int admin_init_all(struct store *store)
 {
-    struct removed_bucket *removed = NULL;
-
-    if (store->removed != NULL)
-        HASH_FIND_STR(store->removed, bucket, removed);
-    return removed;
-}
-
-static void forget_removed(struct store *store, struct removed_bucket *removed)
-{
-    HASH_DEL(store->removed, removed);
-    free(removed);
-}
-
-static void note_removed(const struct admin *admin)
-{
-    struct store *store = admin->store;
-    struct removed_bucket *removed = find_removed(store, admin->bucket);
-
-    if (removed != NULL)
-        forget_removed(store, removed);
-    if (HASH_COUNT(store->removed) >= REMOVED_MAX)
-        forget_removed(store, store->removed);
-    removed = calloc(1, sizeof(*removed));
-    if (removed == NULL)
-        return;
-    removed->removed_ms = uv_now(store->loop);
-    snprintf(removed->name, sizeof(removed->name), "%s", admin->bucket);
-    HASH_ADD_STR(store->removed, name, removed);
-}
-
-static bool was_removed(const struct admin *admin)
-{
-    const struct removed_bucket *removed = find_removed(admin->store, admin->bucket);
-
-    return removed != NULL && uv_now(admin->store->loop) - removed->removed_ms < REMOVED_MS;
+    store->admin = calloc(1, sizeof(*store->admin));
+    if (store->admin == NULL)
+        return -1;
+    store->admin->calls.max = CALLS_MAX;
+    store->admin->calls.is_of_many_streams = true;
+    return 0;
 }
 
 void admin_free_all(struct store *store)
 {
-    while (store->removed != NULL)
-        forget_removed(store, store->removed);
+    removed_forget_all(&store->admin->removed);
+    free(store->admin);
+    store->admin = NULL;
 }
 
 /* The default marker_ttl in embedded mode: a week. */
@@ -272,7 +239,7 @@ static void on_created_info(void *arg, json_t *answer, unsigned err_code, const 
     struct admin *admin = arg;
 
     bucket_forget(admin->store, admin->bucket);
-    local_copy_follow_configured(admin->store);
+    observe_created(admin->store, admin->bucket);
     if (answer != NULL)
         answer_info(admin, answer);
     else
@@ -301,7 +268,8 @@ static uint64_t last_leftover(const struct admin *admin, json_t *answer)
     json_t *state = json_object_get(answer, "state");
     const char *created = json_string_value(json_object_get(answer, "created"));
     const char *last = json_string_value(json_object_get(state, "last_ts"));
-    bool is_possible = was_removed(admin) && !bucket_config_has_origin(json_object_get(answer, "config"));
+    bool is_possible = removed_is_recent(admin->store->admin->removed, admin->bucket, uv_now(admin->store->loop)) &&
+                       !bucket_config_has_origin(json_object_get(answer, "config"));
 
     if (!is_possible || created == NULL || last == NULL ||
         json_integer_value(json_object_get(state, "messages")) == 0 ||
@@ -460,7 +428,7 @@ static void on_removed(void *arg, json_t *answer, unsigned err_code, const struc
     /* A copy of the request that came too late found what the first one left. */
     bool was_ours = err_code == JETSTREAM_STREAM_NOT_FOUND && admin->call.request.attempts > 1;
     if (answer != NULL || was_ours) {
-        note_removed(admin);
+        removed_note(&admin->store->admin->removed, admin->bucket, uv_now(admin->store->loop));
         finish(admin, NULL, NULL);
     } else {
         fail_change(admin, err_code, error);

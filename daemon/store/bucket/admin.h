@@ -9,7 +9,7 @@
 
 #include "daemon/base/arena.h"
 #include "daemon/store/bucket/settings.h"
-#include "daemon/store/store.h"
+#include "daemon/store/context.h"
 
 struct admin;
 
@@ -53,7 +53,10 @@ void admin_purge(struct store *store, struct arena *arena, struct admin *admin);
 void admin_info(struct store *store, struct arena *arena, struct admin *admin);
 void admin_list(struct store *store, struct arena *arena, struct admin *admin);
 
-/* Frees what is remembered of removed buckets. */
+/* --- For the facade --- */
+
+/* Return 0, or -1 if memory ran out. */
+int admin_init_all(struct store *store);
 void admin_free_all(struct store *store);
 
 #endif

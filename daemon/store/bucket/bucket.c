@@ -2,13 +2,14 @@
 
 #include "daemon/base/table.h"
 #include "daemon/store/bucket/settings.h"
-#include "daemon/store/write/group_commit.h"
-#include "daemon/store/write/ledger.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
+
+/* Look-ups that are at NATS at a time. */
+#define LOOK_UPS_MAX 32u
 
 /* Handles that nobody uses are dropped beyond this many, the oldest first. */
 #define ENTRIES_MAX 10000u
@@ -28,6 +29,14 @@ struct bucket_entry {
     struct jetstream_call call;
     struct bucket_wait *waiting;
     char name[KV_BUCKET_LENGTH_MAX + 1];
+};
+
+struct bucket_table {
+    struct bucket_entry *by_name;  /* uthash */
+    struct request_limit look_ups; /* at NATS at a time */
+    const struct bucket_attachment_ops *attachment_ops;
+    uint64_t removals;            /* see bucket_note_removal */
+    uint64_t doubtful_removal_on; /* the connection on which a removal may still come; 0: none may */
 };
 
 /* --- Handles --------------------------------------------------------------------------------------- */
@@ -67,81 +76,50 @@ static void set_prefixes(struct bucket_memory *memory, const struct store *store
     set_prefix(memory->put_prefix, sizeof(memory->put_prefix), api, origin);
 }
 
-/* --- Streams --------------------------------------------------------------------------------------- */
+/* What all handles of one bucket share: it outlives a look-up. */
+struct bucket_shared {
+    unsigned references;
+    struct stream_state stream;
+    const struct bucket_attachment_ops *ops; /* NULL: nothing is attached */
+    void *attachment;
+};
 
-static const char *text_or_empty(json_t *text)
-{
-    return json_is_string(text) ? json_string_value(text) : "";
-}
-
-/* Who keeps the ids of a replicated stream: its leader, for as long as it leads. 0: this is not told. */
-static uint64_t leader_keeper(json_t *cluster)
-{
-    char text[192];
-    json_t *since = json_object_get(cluster, "leader_since");
-
-    if (!json_is_string(since))
-        return 0;
-    snprintf(text, sizeof(text), "%s %s", text_or_empty(json_object_get(cluster, "leader")), json_string_value(since));
-    return hash_bytes(text, strlen(text));
-}
-
-/*
- * Of a stream on a server by itself it is that server's process. The connection's server must be the one: a leaf node,
- * or a server of another domain, only passes on what it is sent.
- */
-static uint64_t server_keeper(const struct store *store, const char *leader)
-{
-    const char *id = connection_server_id(store->connection);
-    bool is_it = leader[0] != '\0' && strcmp(leader, store->jetstream.server_name) == 0;
-
-    return is_it && id[0] != '\0' && store->conf->nats.domain == NULL ? hash_bytes(id, strlen(id)) : 0;
-}
-
-static uint64_t window_ms_in(json_t *config)
-{
-    return (uint64_t)json_integer_value(json_object_get(config, "duplicate_window")) / 1000000u;
-}
-
-void bucket_read_stream(const struct store *store, json_t *info, struct outcome_stream *stream)
-{
-    json_t *cluster = json_object_get(info, "cluster");
-    const char *created = text_or_empty(json_object_get(info, "created"));
-
-    memset(stream, 0, sizeof(*stream));
-    if (json_is_object(json_object_get(json_object_get(info, "config"), "mirror")) || created[0] == '\0')
-        return;
-    stream->window_ms = window_ms_in(json_object_get(info, "config"));
-    stream->identity = hash_bytes(created, strlen(created));
-    stream->last_sequence = (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
-    if (json_is_string(json_object_get(cluster, "name")))
-        stream->keeper = leader_keeper(cluster);
-    else
-        stream->keeper = server_keeper(store, text_or_empty(json_object_get(cluster, "leader")));
-}
+/* --- The stream ------------------------------------------------------------------------------------ */
 
 static uint64_t keeper_now(const struct store *store, const struct bucket *bucket)
 {
-    return bucket->is_clustered ? bucket->keeper : server_keeper(store, bucket->leader);
+    return bucket->is_clustered ? bucket->keeper : stream_server_keeper(store, bucket->leader);
 }
 
-struct outcome_stream bucket_stream(const struct store *store, const struct bucket *bucket)
+struct stream_state bucket_stream(const struct store *store, const struct bucket *bucket)
 {
-    struct outcome_stream stream = *ledger_stream(bucket->ledger);
+    struct stream_state stream = bucket->shared->stream;
 
     stream.keeper = keeper_now(store, bucket);
-    stream.removals = store->removals;
+    stream.removals = store->buckets->removals;
     return stream;
 }
 
 void bucket_note_sequence(const struct store *store, struct bucket *bucket, uint64_t sequence)
 {
-    ledger_note_sequence(bucket->ledger, sequence, keeper_now(store, bucket));
+    stream_note_sequence(&bucket->shared->stream, sequence, keeper_now(store, bucket));
 }
 
 uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket)
 {
-    return bucket->is_clustered ? 0 : server_keeper(store, bucket->leader);
+    return bucket->is_clustered ? 0 : stream_server_keeper(store, bucket->leader);
+}
+
+void bucket_note_removal(struct store *store, bool is_in_doubt)
+{
+    store->buckets->removals++;
+    if (is_in_doubt)
+        store->buckets->doubtful_removal_on = connection_number(store->connection);
+}
+
+bool bucket_has_removed_since(const struct store *store, uint64_t removals, uint64_t connection)
+{
+    return store->buckets->removals != removals || store->buckets->doubtful_removal_on >= connection;
 }
 
 /* info: what STREAM.INFO answers. Of a server by itself it has a leader and no cluster's name. */
@@ -173,9 +151,40 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     bucket->max_value_size = bucket_config_max_value_size(config);
     bucket->marker_ttl_s = bucket_config_marker_ttl(config);
     bucket->max_age_ms = (uint64_t)json_integer_value(json_object_get(config, "max_age")) / 1000000u;
-    snprintf(bucket->leader, sizeof(bucket->leader), "%s", text_or_empty(json_object_get(cluster, "leader")));
+    snprintf(bucket->leader, sizeof(bucket->leader), "%s", stream_leader(info));
     bucket->references = 1;
     return bucket;
+}
+
+static struct bucket_shared *new_shared(struct store *store)
+{
+    const struct bucket_attachment_ops *ops = store->buckets->attachment_ops;
+    struct bucket_shared *shared = calloc(1, sizeof(*shared));
+    void *attachment = shared != NULL && ops != NULL ? ops->make(store) : NULL;
+
+    if (shared != NULL && ops != NULL && attachment == NULL) {
+        free(shared);
+        return NULL;
+    }
+    if (shared != NULL)
+        *shared = (struct bucket_shared){.references = 1, .ops = ops, .attachment = attachment};
+    return shared;
+}
+
+static void release_shared(struct bucket_shared *shared)
+{
+    assert(shared->references > 0);
+    if (--shared->references > 0)
+        return;
+    if (shared->ops != NULL)
+        shared->ops->release(shared->attachment);
+    free(shared);
+}
+
+/* Whether something beside the table uses it: older handles, or what is attached. */
+static bool is_shared_in_use(const struct bucket_shared *shared)
+{
+    return shared->references > 1 || (shared->ops != NULL && shared->ops->is_in_use(shared->attachment));
 }
 
 struct bucket *bucket_retain(struct bucket *bucket)
@@ -189,10 +198,14 @@ void bucket_release(struct bucket *bucket)
     assert(bucket->references > 0);
     if (--bucket->references > 0)
         return;
-    group_commit_release(bucket->group);
-    if (bucket->ledger != NULL)
-        ledger_release(bucket->ledger);
+    if (bucket->shared != NULL)
+        release_shared(bucket->shared);
     free(bucket); /* the first member of its block */
+}
+
+void *bucket_attachment(const struct bucket *bucket)
+{
+    return bucket->shared->attachment;
 }
 
 /* --- Waiting --------------------------------------------------------------------------------------- */
@@ -230,7 +243,7 @@ static void on_wait_over(struct timer *timer)
 
 static void drop_entry(struct bucket_entry *entry)
 {
-    HASH_DEL(entry->store->buckets, entry);
+    HASH_DEL(entry->store->buckets->by_name, entry);
     jobs_remove(entry->store->jobs, &entry->answering);
     if (entry->handle != NULL)
         bucket_release(entry->handle);
@@ -277,20 +290,20 @@ static void answer_waiting(struct bucket_entry *entry)
         jobs_add(entry->store->jobs, &entry->answering, run_answering);
 }
 
-/* What all handles of the bucket share: writes that wait keep their place before those to come. False: out of memory.
- */
+/* Give the handle what all handles of the bucket share, old being the last one. False: out of memory. */
 static bool share(struct bucket_entry *entry, const struct bucket *old, json_t *info)
 {
     struct bucket *handle = entry->handle;
-    struct outcome_stream stream;
+    struct stream_state stream;
 
-    handle->group = old != NULL ? group_commit_retain(old->group) : group_commit_new(entry->store);
-    handle->ledger = old != NULL ? ledger_retain(old->ledger) : ledger_new(entry->store->jobs);
-    if (handle->group == NULL || handle->ledger == NULL)
+    if (old != NULL)
+        old->shared->references++;
+    handle->shared = old != NULL ? old->shared : new_shared(entry->store);
+    if (handle->shared == NULL)
         return false;
-    bucket_read_stream(entry->store, info, &stream);
+    stream_read_info(entry->store, info, &stream);
     handle->keeper = stream.keeper;
-    ledger_note_stream(handle->ledger, &stream);
+    handle->shared->stream = stream; /* also if it has fewer messages than before: it was set back */
     return true;
 }
 
@@ -339,7 +352,7 @@ static void start_look_up(struct bucket_entry *entry)
     entry->is_looking_up = true;
     entry->is_stale = false;
     snprintf(stream, sizeof(stream), "KV_%s", entry->name);
-    entry->call.request.limit = &store->look_ups;
+    entry->call.request.limit = &store->buckets->look_ups;
     entry->call.request.owner = entry->waiting != NULL ? entry->waiting->owner : NULL;
     jetstream_call(&store->jetstream, &entry->call, "STREAM.INFO", stream, NULL,
                    uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_looked_up, entry);
@@ -349,7 +362,7 @@ static void start_look_up(struct bucket_entry *entry)
 static bool is_idle(const struct bucket_entry *entry)
 {
     return !entry->is_looking_up && entry->waiting == NULL && entry->handle->references == 1 &&
-           !ledger_is_shared(entry->handle->ledger);
+           !is_shared_in_use(entry->handle->shared);
 }
 
 /*
@@ -360,9 +373,9 @@ static void evict(struct store *store)
 {
     struct bucket_entry *entry, *next;
 
-    HASH_ITER(hh, store->buckets, entry, next)
+    HASH_ITER(hh, store->buckets->by_name, entry, next)
     {
-        if (HASH_COUNT(store->buckets) < ENTRIES_MAX)
+        if (HASH_COUNT(store->buckets->by_name) < ENTRIES_MAX)
             return;
         if (is_idle(entry))
             drop_entry(entry);
@@ -373,7 +386,7 @@ static struct bucket_entry *find_entry(const struct store *store, const char *na
 {
     struct bucket_entry *entry = NULL;
 
-    HASH_FIND_STR(store->buckets, name, entry);
+    HASH_FIND_STR(store->buckets->by_name, name, entry);
     return entry;
 }
 
@@ -390,11 +403,11 @@ static struct bucket_entry *add_entry(struct store *store, const char *name)
 
     if (entry == NULL)
         return NULL;
-    if (HASH_COUNT(store->buckets) >= ENTRIES_MAX)
+    if (HASH_COUNT(store->buckets->by_name) >= ENTRIES_MAX)
         evict(store);
     entry->store = store;
     snprintf(entry->name, sizeof(entry->name), "%s", name);
-    HASH_ADD_STR(store->buckets, name, entry);
+    HASH_ADD_STR(store->buckets->by_name, name, entry);
     return entry;
 }
 
@@ -450,7 +463,7 @@ size_t bucket_fail_waiting(struct store *store)
     size_t count = 0;
 
     error_set(&error, ERROR_UNAVAILABLE, "the daemon ends");
-    HASH_ITER(hh, store->buckets, entry, next)
+    HASH_ITER(hh, store->buckets->by_name, entry, next)
     {
         while (entry->waiting != NULL) {
             struct bucket_wait *wait = entry->waiting;
@@ -462,14 +475,31 @@ size_t bucket_fail_waiting(struct store *store)
     return count;
 }
 
-void bucket_forget_all(struct store *store)
+int bucket_init_table(struct store *store)
+{
+    store->buckets = calloc(1, sizeof(*store->buckets));
+    if (store->buckets == NULL)
+        return -1;
+    store->buckets->look_ups.max = LOOK_UPS_MAX;
+    store->buckets->look_ups.is_of_many_streams = true;
+    return 0;
+}
+
+void bucket_attach(struct store *store, const struct bucket_attachment_ops *ops)
+{
+    store->buckets->attachment_ops = ops;
+}
+
+void bucket_free_table(struct store *store)
 {
     struct bucket_entry *entry, *next;
 
-    HASH_ITER(hh, store->buckets, entry, next)
+    HASH_ITER(hh, store->buckets->by_name, entry, next)
     {
         if (entry->is_looking_up)
             jetstream_cancel(&entry->call);
         drop_entry(entry);
     }
+    free(store->buckets);
+    store->buckets = NULL;
 }

@@ -10,8 +10,8 @@
 #define DAEMON_STORE_BUCKET_H
 
 #include "daemon/nats/kv.h"
-#include "daemon/store/store.h"
-#include "daemon/store/write/ledger.h"
+#include "daemon/store/bucket/stream.h"
+#include "daemon/store/context.h"
 
 struct bucket {
     const char *name;
@@ -31,11 +31,8 @@ struct bucket {
     uint64_t max_age_ms;    /* of every message; 0: for ever */
     int64_t marker_ttl_s;   /* after which delete markers go; 0: they stay */
 
-    /* Shared by the handles of one bucket: */
-    struct group_commit *group; /* commits its writes */
-    struct ledger *ledger;
-
     /* private */
+    struct bucket_shared *shared;
     uint64_t keeper; /* of its ids, as the look-up told it; 0: the connection's server, or nobody knows */
     char leader[64]; /* the server that leads the stream; "": nobody knows */
     unsigned references;
@@ -69,17 +66,28 @@ void bucket_wait_cancel(struct bucket_wait *wait);
 struct bucket *bucket_retain(struct bucket *bucket);
 void bucket_release(struct bucket *bucket);
 
-/* Reads the state of a bucket's stream from an answer of STREAM.INFO. All members are 0 if the bucket is a mirror. */
-void bucket_read_stream(const struct store *store, json_t *info, struct outcome_stream *stream);
+/* --- The stream ------------------------------------------------------------------------------------ */
 
 /* A message of the bucket was stored under this sequence. */
 void bucket_note_sequence(const struct store *store, struct bucket *bucket, uint64_t sequence);
 
-/* The same, as far as it is known without asking. */
-struct outcome_stream bucket_stream(const struct store *store, const struct bucket *bucket);
+/* Return what is known of the bucket's stream without asking. */
+struct stream_state bucket_stream(const struct store *store, const struct bucket *bucket);
 
 /* The keeper of the stream's ids that answers on the present connection; 0: the connection does not tell. */
 uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket);
+
+/*
+ * This daemon begins or ends a call that may remove messages without a trace, of any bucket: a purge, or new settings.
+ * is_in_doubt: the call ended without an answer, and the server may still carry it out on the present connection.
+ */
+void bucket_note_removal(struct store *store, bool is_in_doubt);
+
+/*
+ * Return whether this daemon may have removed messages since bucket_stream gave this number of removals, when the
+ * connection with this number was the present one.
+ */
+bool bucket_has_removed_since(const struct store *store, uint64_t removals, uint64_t connection);
 
 /*
  * After a direct read had no responders for the nth time on end: whether to ask again at once, and not to look the
@@ -95,7 +103,27 @@ const struct bucket *bucket_find_known(const struct store *store, const char *na
 
 /* The next bucket_open looks the bucket up anew. Handles in use stay as they are. */
 void bucket_forget(struct store *store, const char *name);
-void bucket_forget_all(struct store *store);
+
+/* --- Attachments ----------------------------------------------------------------------------------- */
+
+/* What a higher room keeps for each bucket, from its first look-up until nothing uses the bucket. */
+struct bucket_attachment_ops {
+    /* Return a new attachment; NULL if memory ran out. */
+    void *(*make)(struct store *store);
+    void (*release)(void *attachment);
+    /* Return whether the attachment must be kept, although nobody holds the bucket. */
+    bool (*is_in_use)(const void *attachment);
+};
+
+/* Attach something to each bucket that is looked up from now on. There is one attachment for each bucket. */
+void bucket_attach(struct store *store, const struct bucket_attachment_ops *ops);
+void *bucket_attachment(const struct bucket *bucket);
+
+/* --- For the facade -------------------------------------------------------------------------------- */
+
+/* Return 0, or -1 if memory ran out. */
+int bucket_init_table(struct store *store);
+void bucket_free_table(struct store *store);
 
 /* Fails everybody who waits for a handle: when the daemon ends. Answers how many there were. */
 size_t bucket_fail_waiting(struct store *store);

@@ -5,6 +5,10 @@
 #include "daemon/base/log.h"
 #include "daemon/store/bucket/settings.h"
 #include "daemon/store/compact/remains.h"
+#include "daemon/store/compact/schedule.h"
+#include "daemon/store/compact/state.h"
+#include "daemon/store/follow/horizon.h"
+#include "daemon/store/follow/state.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -15,6 +19,9 @@
 
 /* The feed delivers a marker to the local copy within this time, or the marker stays. */
 #define FEED_WAIT_MS 1000u
+
+/* Purges of delete markers that are at NATS at a time. */
+#define PURGES_MAX 4u
 
 /* A chunk is full with so many markers, or so many bytes of keys. What the pull has requested is still added. */
 #define CHUNK_MARKERS 65536u
@@ -86,9 +93,7 @@ static void end_horizon(struct compact *compact)
 /* Count the begin or the end of purges, which remove messages without a trace: see outcome. */
 static void note_removal(struct compact *compact)
 {
-    compact->store->removals++;
-    if (compact->purges_under_way > 0)
-        compact->store->removal_in_doubt = connection_number(compact->store->connection);
+    bucket_note_removal(compact->store, compact->purges_under_way > 0);
 }
 
 static void cancel_purges(struct compact *compact)
@@ -245,7 +250,7 @@ static void send_purge(struct compact *compact, struct compact_purge *purge, siz
     purge->markers = compact->is_clearing ? 0 : count;
     purge->is_under_way = true;
     compact->purges_under_way++;
-    purge->call.request.limit = &compact->store->purges;
+    purge->call.request.limit = &compact->store->compact->purges;
     purge->call.request.owner = compact->arena->owner;
     /* The next one may be to a server that has other messages at these sequences. */
     purge->call.only_on_connection = compact->connection;
@@ -302,13 +307,6 @@ static void start_purges(struct compact *compact)
 }
 
 /* --- The horizon ------------------------------------------------------------------------------------ */
-
-uint64_t compact_read_horizon(const struct kv_entry *entry)
-{
-    const char *text = entry != NULL ? message_header(entry->message, KV_HEADER_COMPACTED) : NULL;
-
-    return text != NULL ? strtoull(text, NULL, 10) : 0;
-}
 
 /* The highest: a reading that began again brings markers once more. */
 static uint64_t last_removable(const struct compact_chunk *chunk)
@@ -400,7 +398,7 @@ static void on_horizon_read(void *arg, const struct kv_entry *entry, const struc
         start_purges(compact);
         return;
     }
-    compact->horizon = compact_read_horizon(entry);
+    compact->horizon = horizon_read(entry);
     check_connection(compact);
     if (wanted > compact->horizon && !has_failed(compact)) {
         write_horizon(compact, wanted, entry != NULL ? entry->revision : 0);
@@ -550,7 +548,7 @@ static void start_reading(struct compact *compact)
 
     compact->is_reading = true;
     compact->connection = connection_number(compact->store->connection);
-    compact->reading.request.limit = &compact->store->creations;
+    compact->reading.request.limit = &compact->store->follow->creations;
     compact->reading.request.owner = compact->arena->owner;
     consumer_read(&compact->store->jetstream, &compact->reading, &scope, compact->deadline_ms, &reading_ops, compact);
 }
@@ -710,7 +708,7 @@ static struct compact *find_waiting(const struct store *store)
 {
     struct compact *compact;
 
-    DL_FOREACH2(store->compactions, compact, next)
+    DL_FOREACH2(store->compact->compactions, compact, next)
     {
         if (compact->is_waiting)
             return compact;
@@ -720,12 +718,12 @@ static struct compact *find_waiting(const struct store *store)
 
 static bool run_starting(struct job *job)
 {
-    struct store *store = (struct store *)((char *)job - offsetof(struct store, starting_compactions));
+    struct store *store = ((struct compact_state *)((char *)job - offsetof(struct compact_state, starting)))->store;
     struct compact *compact;
 
-    while (store->compactions_under_way < COMPACTIONS_MAX && (compact = find_waiting(store)) != NULL) {
+    while (store->compact->under_way < COMPACTIONS_MAX && (compact = find_waiting(store)) != NULL) {
         compact->is_waiting = false;
-        store->compactions_under_way++;
+        store->compact->under_way++;
         bucket_open(store, &compact->wait, compact->bucket, compact->arena->owner, compact->deadline_ms, on_handle,
                     compact);
     }
@@ -736,10 +734,10 @@ static void leave_turn(struct compact *compact)
 {
     struct store *store = compact->store;
 
-    DL_DELETE2(store->compactions, compact, previous, next);
+    DL_DELETE2(store->compact->compactions, compact, previous, next);
     if (!compact->is_waiting)
-        store->compactions_under_way--;
-    jobs_add(store->jobs, &store->starting_compactions, run_starting); /* not from within the end of this one */
+        store->compact->under_way--;
+    jobs_add(store->jobs, &store->compact->starting, run_starting); /* not from within the end of this one */
 }
 
 /* Those of one session; the daemon itself has one of each bucket at most. */
@@ -748,7 +746,7 @@ static unsigned count_of_owner(const struct store *store, const void *owner)
     const struct compact *compact;
     unsigned count = 0;
 
-    DL_FOREACH2(store->compactions, compact, next)
+    DL_FOREACH2(store->compact->compactions, compact, next)
     {
         count += owner != NULL && compact->arena->owner == owner;
     }
@@ -771,9 +769,9 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
     }
     timer_start(store->timers, &compact->deadline, compact->deadline_ms, on_deadline);
     compact->is_waiting = true;
-    DL_APPEND2(store->compactions, compact, previous, next);
+    DL_APPEND2(store->compact->compactions, compact, previous, next);
     arena_begin_task(arena, &compact->task, cancel_compact);
-    jobs_add(store->jobs, &store->starting_compactions, run_starting);
+    jobs_add(store->jobs, &store->compact->starting, run_starting);
 }
 
 /* What was sent to the bucket is not sent again, and nothing else is. The call ends in its turn. */
@@ -794,11 +792,35 @@ void compact_note_change(struct store *store, const char *bucket)
     struct error error;
 
     error_set(&error, ERROR_UNAVAILABLE, "the bucket was changed meanwhile; call again to go on");
-    DL_FOREACH2(store->compactions, compact, next)
+    DL_FOREACH2(store->compact->compactions, compact, next)
     {
         if (compact->is_waiting || strcmp(compact->bucket, bucket) != 0)
             continue;
         fail(compact, &error);
         give_up(compact);
     }
+}
+
+static const struct observer_ops compact_observer_ops = {.marker = compact_schedule_note_delete,
+                                                         .begin_change = compact_note_change};
+
+int compact_init_all(struct store *store)
+{
+    struct compact_state *state = calloc(1, sizeof(*state));
+
+    store->compact = state;
+    if (state == NULL)
+        return -1;
+    state->store = store;
+    state->purges.max = PURGES_MAX;
+    state->observer.ops = &compact_observer_ops;
+    observe_add(store, &state->observer);
+    return 0;
+}
+
+void compact_free_all(struct store *store)
+{
+    jobs_remove(store->jobs, &store->compact->starting);
+    free(store->compact);
+    store->compact = NULL;
 }

@@ -115,7 +115,10 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
  */
 void compact_note_change(struct store *store, const char *bucket);
 
-/* Return the horizon in the last message of KV_COMPACTED_KEY; 0 if there is none, or entry is NULL. */
-uint64_t compact_read_horizon(const struct kv_entry *entry);
+/* --- For the facade --- */
+
+/* Return 0, or -1 if memory ran out. */
+int compact_init_all(struct store *store);
+void compact_free_all(struct store *store);
 
 #endif

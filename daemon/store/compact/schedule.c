@@ -3,6 +3,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/table.h"
 #include "daemon/store/compact/compact.h"
+#include "daemon/store/compact/state.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -49,7 +50,7 @@ static void end_compaction(struct compact_schedule *schedule)
 
 static void drop(struct compact_schedule *schedule)
 {
-    HASH_DEL(schedule->store->compact_schedules, schedule);
+    HASH_DEL(schedule->store->compact->schedules, schedule);
     timer_stop(schedule->store->timers, &schedule->timer);
     end_compaction(schedule);
     free(schedule);
@@ -109,23 +110,23 @@ static void on_time(struct timer *timer)
     compact_start(store, &schedule->arena, &schedule->compact);
 }
 
-void compact_schedule_note_delete(struct store *store, const struct bucket *bucket)
+void compact_schedule_note_delete(struct store *store, const char *bucket, int64_t marker_ttl_s)
 {
     struct compact_schedule *schedule = NULL;
 
-    if (bucket->marker_ttl_s == 0 || store->is_ending)
+    if (marker_ttl_s == 0 || store->compact->is_ending)
         return;
-    if (store->compact_schedules != NULL)
-        HASH_FIND_STR(store->compact_schedules, bucket->name, schedule);
+    if (store->compact->schedules != NULL)
+        HASH_FIND_STR(store->compact->schedules, bucket, schedule);
     if (schedule == NULL) {
         schedule = calloc(1, sizeof(*schedule));
         if (schedule == NULL)
             return; /* the next deletion may find memory */
         schedule->store = store;
-        strcpy(schedule->bucket, bucket->name);
-        HASH_ADD_STR(store->compact_schedules, bucket, schedule);
+        strcpy(schedule->bucket, bucket);
+        HASH_ADD_STR(store->compact->schedules, bucket, schedule);
     }
-    schedule->ttl_ms = (uint64_t)bucket->marker_ttl_s * 1000;
+    schedule->ttl_ms = (uint64_t)marker_ttl_s * 1000;
     schedule->deleted_ms = uv_now(store->loop);
     if (!timer_is_set(&schedule->timer) && !schedule->has_arena)
         wait(schedule, period_ms(schedule));
@@ -133,7 +134,7 @@ void compact_schedule_note_delete(struct store *store, const struct bucket *buck
 
 void compact_schedule_end_all(struct store *store)
 {
-    store->is_ending = true;
-    while (store->compact_schedules != NULL)
-        drop(store->compact_schedules);
+    store->compact->is_ending = true;
+    while (store->compact->schedules != NULL)
+        drop(store->compact->schedules);
 }

@@ -1,8 +1,8 @@
 /*
  * compact_schedule: begins the compactions of buckets that have a marker_ttl.
  *
- * Used by write and txn. A daemon that deletes keys of such a bucket compacts it every marker_ttl, but at least once an
- * hour, until the last of these markers was old enough.
+ * Used by compact, as an observer of deletions. A daemon that deletes keys of such a bucket compacts it every
+ * marker_ttl, but at least once an hour, until the last of these markers was old enough.
  *
  * Markers have no TTL of their own (Nats-TTL). If the server removed a marker by its TTL, nothing would tell up to
  * which revision deletions are missing. And if the server was killed then, the deleted value would be back: see compact
@@ -12,10 +12,10 @@
 #define DAEMON_STORE_COMPACT_SCHEDULE_H
 
 #include "daemon/store/bucket/bucket.h"
-#include "daemon/store/store.h"
+#include "daemon/store/context.h"
 
-/* Note that a key of the bucket was deleted. Cheap. */
-void compact_schedule_note_delete(struct store *store, const struct bucket *bucket);
+/* Note that a key of the bucket was deleted. marker_ttl_s: the bucket's; 0: it has none. Cheap. */
+void compact_schedule_note_delete(struct store *store, const char *bucket, int64_t marker_ttl_s);
 
 /* End the scheduled compactions, and begin no more: at the end of the daemon. */
 void compact_schedule_end_all(struct store *store);

@@ -1,6 +1,7 @@
 #include "daemon/store/follow/backlog.h"
 
 #include "daemon/store/follow/local_copy.h"
+#include "daemon/store/follow/state.h"
 #include "daemon/store/follow/watch.h"
 
 #include <stdlib.h>
@@ -14,7 +15,7 @@ struct change *backlog_add(struct local_copy *copy, const struct kv_entry *entry
     struct watch_packed packed[WATCH_FORMS];
     size_t key_bytes = strlen(entry->key) + 1, bytes = sizeof(struct change) + key_bytes;
 
-    packer->ops->pack(packer->arg, entry, copy->store->entry_serial, packed);
+    packer->ops->pack(packer->arg, entry, copy->store->follow->entry_serial, packed);
     for (unsigned form = 0; form < WATCH_FORMS; form++)
         bytes += packed[form].size;
     struct change *change = malloc(bytes);

@@ -1,5 +1,7 @@
 #include "daemon/store/follow/cached_read.h"
 
+#include "daemon/store/follow/state.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,9 +50,9 @@ static struct local_copy *obtain(struct store *store, const char *bucket)
 void cached_read_count(struct store *store, size_t keys, bool are_from_memory)
 {
     if (are_from_memory)
-        store->cache_stats.hits += keys;
+        store->follow->cache_stats.hits += keys;
     else
-        store->cache_stats.misses += keys;
+        store->follow->cache_stats.misses += keys;
 }
 
 static bool is_known(enum local_copy_answer answer)

@@ -20,20 +20,20 @@ static struct local_copy_change *find_change(const struct store *store, const ch
 {
     struct local_copy_change *change = NULL;
 
-    if (store->changes != NULL)
-        HASH_FIND_STR(store->changes, bucket, change);
+    if (store->follow->changes != NULL)
+        HASH_FIND_STR(store->follow->changes, bucket, change);
     return change;
 }
 
 static void drop_change(struct store *store, struct local_copy_change *change)
 {
-    HASH_DEL(store->changes, change);
+    HASH_DEL(store->follow->changes, change);
     free(change);
 }
 
 bool local_copy_is_changing(const struct local_copy *copy)
 {
-    return copy->store->uncounted_changes > 0 || find_change(copy->store, copy->name) != NULL;
+    return copy->store->follow->uncounted_changes > 0 || find_change(copy->store, copy->name) != NULL;
 }
 
 void local_copy_begin_change(struct store *store, const char *bucket)
@@ -44,11 +44,11 @@ void local_copy_begin_change(struct store *store, const char *bucket)
         size_t bytes = strlen(bucket) + 1;
         change = calloc(1, sizeof(*change) + bytes);
         if (change == NULL) {
-            store->uncounted_changes++;
+            store->follow->uncounted_changes++;
             return;
         }
         memcpy(change->bucket, bucket, bytes);
-        HASH_ADD_STR(store->changes, bucket, change);
+        HASH_ADD_STR(store->follow->changes, bucket, change);
     }
     change->under_way++;
 }
@@ -59,7 +59,7 @@ void local_copy_end_change(struct store *store, const char *bucket, bool is_know
     struct local_copy *copy = local_copy_find(store, bucket);
 
     if (change == NULL || change->under_way == 0) {
-        store->uncounted_changes--;
+        store->follow->uncounted_changes--;
     } else {
         change->under_way--;
         if (!is_known)
@@ -97,7 +97,7 @@ void local_copy_end_doubtful_changes(struct store *store)
 {
     struct local_copy_change *change, *next;
 
-    HASH_ITER(hh, store->changes, change, next)
+    HASH_ITER(hh, store->follow->changes, change, next)
     {
         end_doubt_if_closed(store, change, local_copy_find(store, change->bucket));
     }

@@ -3,6 +3,7 @@
 #include "daemon/base/log.h"
 #include "daemon/nats/consumer.h"
 #include "daemon/store/bucket/settings.h"
+#include "daemon/store/follow/state.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -152,9 +153,9 @@ static enum request_verdict make_consumer(struct feed *feed)
 
 static uint64_t keeper_in(const struct feed *feed, json_t *info)
 {
-    struct outcome_stream stream;
+    struct stream_state stream;
 
-    bucket_read_stream(feed->store, info, &stream);
+    stream_read_info(feed->store, info, &stream);
     return stream.keeper;
 }
 
@@ -528,9 +529,9 @@ bool feed_take_message(struct store *store, struct message *message)
     struct kv_delivery delivery;
     struct feed *feed = NULL;
 
-    if (store->feeds == NULL || message->reply == NULL || !kv_read_delivery(message, &delivery))
+    if (store->follow->feeds == NULL || message->reply == NULL || !kv_read_delivery(message, &delivery))
         return false;
-    HASH_FIND(hh, store->feeds, delivery.stream, delivery.stream_length, feed);
+    HASH_FIND(hh, store->follow->feeds, delivery.stream, delivery.stream_length, feed);
     if (feed == NULL || strlen(feed->consumer) != delivery.consumer_length ||
         memcmp(feed->consumer, delivery.consumer, delivery.consumer_length) != 0)
         return false;
@@ -555,7 +556,7 @@ void feed_start(struct store *store, struct feed *feed, struct bucket *bucket, c
     feed->arg = arg;
     feed->phase = FEED_ASKING;
     snprintf(feed->consumer, sizeof(feed->consumer), "%s", store->name);
-    HASH_ADD_KEYPTR(hh, store->feeds, bucket->stream, strlen(bucket->stream), feed);
+    HASH_ADD_KEYPTR(hh, store->follow->feeds, bucket->stream, strlen(bucket->stream), feed);
     request_start(&store->requests, &feed->request, &feed_request_ops, UINT64_MAX);
 }
 
@@ -572,5 +573,5 @@ void feed_stop(struct feed *feed)
     }
     feed->phase = FEED_STOPPED;
     request_end(&feed->request);
-    HASH_DEL(feed->store->feeds, feed);
+    HASH_DEL(feed->store->follow->feeds, feed);
 }

@@ -17,7 +17,7 @@
 #include "daemon/nats/kv.h"
 #include "daemon/nats/request.h"
 #include "daemon/store/bucket/bucket.h"
-#include "daemon/store/store.h"
+#include "daemon/store/context.h"
 
 #include <jansson.h>
 
@@ -95,7 +95,7 @@ struct feed {
     int64_t position_us; /* when the message there was stored; 0: not known */
     uint64_t met_keeper; /* of the stream as it was met last; that of the position once they are compared */
     unsigned behind;     /* answers in a row of a stream with replicas that it has less than the position */
-    uint64_t keeper;     /* the server process that the position is of: see outcome_stream; 0: not known */
+    uint64_t keeper;     /* the server process that the position is of: see stream_state; 0: not known */
     bool is_in_question; /* the stream may have been set back behind the position, and written anew */
     int64_t question_us; /* position_us then; INT64_MAX where that is not known */
     struct feed_batch batch;

@@ -26,35 +26,36 @@ static void on_listed(void *arg, const char *const *names, size_t count, const s
     }
     if (error != NULL)
         log_warning("the buckets that cache.buckets may name could not be listed: %s", error->message);
-    store->is_listing = false;
-    arena_clear(&store->list_arena);
-    timer_start(store->timers, &store->list_timer,
+    store->follow->is_listing = false;
+    arena_clear(&store->follow->list_arena);
+    timer_start(store->timers, &store->follow->list_timer,
                 uv_now(store->loop) + (error == NULL ? store->conf->watches.check_interval_ms : REPLICA_TICK_MS),
                 on_list_timer);
 }
 
 static void on_list_timer(struct timer *timer)
 {
-    local_copy_follow_configured((struct store *)((char *)timer - offsetof(struct store, list_timer)));
+    local_copy_follow_configured(
+        ((struct follow_state *)((char *)timer - offsetof(struct follow_state, list_timer)))->store);
 }
 
 void local_copy_follow_configured(struct store *store)
 {
     struct local_copy *copy, *next;
 
-    HASH_ITER(hh, store->local_copies, copy, next)
+    HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
         copy->is_configured = is_named(store->conf, copy->name);
     }
-    if (store->is_listing || store->conf->cache.buckets.count == 0 || !connection_is_up(store->connection))
+    if (store->follow->is_listing || store->conf->cache.buckets.count == 0 || !connection_is_up(store->connection))
         return;
-    struct admin *admin = arena_zalloc(&store->list_arena, sizeof(*admin));
+    struct admin *admin = arena_zalloc(&store->follow->list_arena, sizeof(*admin));
     if (admin == NULL)
         return;
-    store->is_listing = true;
-    timer_stop(store->timers, &store->list_timer);
+    store->follow->is_listing = true;
+    timer_stop(store->timers, &store->follow->list_timer);
     admin->deadline_ms = uv_now(store->loop) + store->conf->calls.max_timeout_ms;
     admin->listed = on_listed;
     admin->arg = store;
-    admin_list(store, &store->list_arena, admin);
+    admin_list(store, &store->follow->list_arena, admin);
 }

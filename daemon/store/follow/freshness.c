@@ -101,8 +101,8 @@ static void set_floor(struct local_copy *copy, const char *key, uint64_t revisio
         copy->doubt_count++;
 }
 
-void local_copy_note_revision_of(struct store *store, const char *bucket, const char *key, uint64_t revision,
-                                 bool is_write)
+void local_copy_note_revision(struct store *store, const char *bucket, const char *key, uint64_t revision,
+                              bool is_write)
 {
     struct local_copy *copy = local_copy_find(store, bucket);
 

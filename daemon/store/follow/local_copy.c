@@ -1,7 +1,8 @@
 #include "daemon/store/follow/local_copy_parts.h"
 
 #include "daemon/base/log.h"
-#include "daemon/store/compact/compact.h"
+#include "daemon/store/follow/horizon.h"
+#include "daemon/store/follow/state.h"
 #include "daemon/store/follow/watch.h"
 
 #include <inttypes.h>
@@ -9,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
+
+/* Consumers that are being created at a time; each may then read for long. */
+#define CREATIONS_MAX 8u
 
 /* Keys of a cleared cache that are freed before a look at the time. */
 #define COLLECT_KEYS 64u
@@ -36,16 +40,16 @@ static void note_match(void *arg, void *owner)
     struct local_copy *copy = arg;
     struct watch *watch = owner;
 
-    if (watch->matched_serial == copy->store->entry_serial)
+    if (watch->matched_serial == copy->store->follow->entry_serial)
         return;
-    watch->matched_serial = copy->store->entry_serial;
+    watch->matched_serial = copy->store->follow->entry_serial;
     copy->matches[copy->match_count++] = watch;
 }
 
 /* Finds the watches that a key matches: whoever is told may end, and leave the tree. */
 static void find_matches(struct local_copy *copy, const char *key)
 {
-    copy->store->entry_serial++;
+    copy->store->follow->entry_serial++;
     copy->match_count = 0;
     filter_tree_match(&copy->watch_tree, key, note_match, copy);
 }
@@ -76,9 +80,9 @@ static bool tell(struct local_copy *copy, const struct kv_entry *entry, bool is_
         if (change != NULL) /* even if few match: their session may be full of what others were told */
             watch_fall_behind(watch, change);
         else if (is_again)
-            watch_tell_again(watch, entry, copy->store->entry_serial);
+            watch_tell_again(watch, entry, copy->store->follow->entry_serial);
         else
-            watch_tell(watch, entry, copy->store->entry_serial);
+            watch_tell(watch, entry, copy->store->follow->entry_serial);
     }
     backlog_trim(copy);
     return is_wanted;
@@ -124,7 +128,7 @@ void local_copy_vanish(struct local_copy *copy, struct cache_key *key)
         free(name);
         return;
     }
-    copy->store->watch_stats.vanished++;
+    copy->store->follow->watch_stats.vanished++;
     copy->vanished_at = feed_position(&copy->feed);
     struct kv_entry entry = {.key = name,
                              .value = "",
@@ -163,9 +167,9 @@ int64_t local_copy_expiry_of(const struct local_copy *copy, const struct kv_entr
 
 static bool run_collecting(struct job *job)
 {
-    struct store *store = (struct store *)((char *)job - offsetof(struct store, collecting));
+    struct store *store = ((struct follow_state *)((char *)job - offsetof(struct follow_state, collecting)))->store;
 
-    while (cache_collect(&store->cache_budget, COLLECT_KEYS)) {
+    while (cache_collect(&store->follow->cache_budget, COLLECT_KEYS)) {
         if (jobs_slice_is_over(store->jobs))
             return true;
     }
@@ -211,8 +215,8 @@ static void clear_cache(struct local_copy *copy)
 
     stop_dropping(copy);
     cache_clear(&copy->cache);
-    if (store->cache_budget.garbage != NULL)
-        jobs_add(store->jobs, &store->collecting, run_collecting);
+    if (store->follow->cache_budget.garbage != NULL)
+        jobs_add(store->jobs, &store->follow->collecting, run_collecting);
 }
 
 /* There is no room for the keys alone. */
@@ -237,7 +241,7 @@ static void give_up_cache(struct local_copy *copy)
     copy->is_loaded = false;
     local_copy_end_waits(copy);
     clear_cache(copy);
-    cache_init(&copy->cache, &copy->store->cache_budget);
+    cache_init(&copy->cache, &copy->store->follow->cache_budget);
     if (copy->sweeps) /* it ends, with nothing left to tell */
         cache_cursor_begin(&copy->cache, &copy->sweep_cursor);
 }
@@ -247,9 +251,9 @@ static void give_up_largest(struct store *store)
 {
     struct local_copy *copy, *next, *largest = NULL;
 
-    if (store->cache_budget.garbage != NULL)
+    if (store->follow->cache_budget.garbage != NULL)
         return;
-    HASH_ITER(hh, store->local_copies, copy, next)
+    HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
         if (largest == NULL || copy->cache.bytes > largest->cache.bytes)
             largest = copy;
@@ -376,7 +380,7 @@ static void on_feed_entry(void *arg, const struct kv_entry *entry)
     bool is_wanted = local_copy_tell(copy, entry);
 
     if (strcmp(entry->key, KV_COMPACTED_KEY) == 0)
-        note_horizon(copy, compact_read_horizon(entry));
+        note_horizon(copy, horizon_read(entry));
     if (copy->keeps_values || is_wanted)
         local_copy_take(copy, entry);
     if (is_wanted && copy->feed.batch.from != 0)
@@ -422,7 +426,7 @@ static void on_feed_caught_up(void *arg, bool is_in_question)
     local_copy_settle(copy);
     bool is_resynced = copy->feed.resyncs != copy->seen_resyncs;
     if (is_resynced) {
-        copy->store->watch_stats.resyncs += copy->feed.resyncs - copy->seen_resyncs;
+        copy->store->follow->watch_stats.resyncs += copy->feed.resyncs - copy->seen_resyncs;
         copy->seen_resyncs = copy->feed.resyncs;
         copy->wants_check = true;
     }
@@ -510,14 +514,14 @@ void local_copy_remove_watch(struct local_copy *copy, struct watch *watch)
 
 struct local_copy *local_copy_find(struct store *store, const char *bucket)
 {
-    struct local_copy *copy = store->found_local_copy;
+    struct local_copy *copy = store->follow->found_local_copy;
 
     /* Mostly it is the one that was asked for last. */
     if (copy != NULL && strcmp(copy->name, bucket) == 0)
         return copy;
-    HASH_FIND_STR(store->local_copies, bucket, copy);
+    HASH_FIND_STR(store->follow->local_copies, bucket, copy);
     if (copy != NULL)
-        store->found_local_copy = copy;
+        store->follow->found_local_copy = copy;
     return copy;
 }
 
@@ -531,10 +535,10 @@ static void close_local_copy(struct local_copy *copy)
     clear_cache(copy);
     if (copy->bucket != NULL)
         bucket_release(copy->bucket);
-    if (copy->store->next_ticking == copy)
-        copy->store->next_ticking = copy->hh.next;
-    HASH_DEL(copy->store->local_copies, copy);
-    copy->store->found_local_copy = NULL;
+    if (copy->store->follow->next_ticking == copy)
+        copy->store->follow->next_ticking = copy->hh.next;
+    HASH_DEL(copy->store->follow->local_copies, copy);
+    copy->store->follow->found_local_copy = NULL;
     free((void *)copy->matches);
     free(copy);
 }
@@ -619,14 +623,14 @@ static void tick(struct local_copy *copy)
 
 static bool run_ticking(struct job *job)
 {
-    struct store *store = (struct store *)((char *)job - offsetof(struct store, ticking));
+    struct store *store = ((struct follow_state *)((char *)job - offsetof(struct follow_state, ticking)))->store;
     struct local_copy *copy;
 
-    while ((copy = store->next_ticking) != NULL) {
-        store->next_ticking = copy->hh.next;
+    while ((copy = store->follow->next_ticking) != NULL) {
+        store->follow->next_ticking = copy->hh.next;
         tick(copy);
         if (jobs_slice_is_over(store->jobs))
-            return store->next_ticking != NULL;
+            return store->follow->next_ticking != NULL;
     }
     return false;
 }
@@ -638,20 +642,20 @@ static void start_ticking(struct store *store)
 {
     unsigned interval_ms = store->conf->watches.check_interval_ms;
 
-    timer_start(store->timers, &store->tick_timer,
+    timer_start(store->timers, &store->follow->tick_timer,
                 uv_now(store->loop) + (interval_ms < REPLICA_TICK_MS ? interval_ms : REPLICA_TICK_MS), on_tick);
 }
 
 static void on_tick(struct timer *timer)
 {
-    struct store *store = (struct store *)((char *)timer - offsetof(struct store, tick_timer));
+    struct store *store = ((struct follow_state *)((char *)timer - offsetof(struct follow_state, tick_timer)))->store;
 
-    if (store->local_copies == NULL)
+    if (store->follow->local_copies == NULL)
         return;
     start_ticking(store);
-    if (store->next_ticking == NULL) /* the last tick is over */
-        store->next_ticking = store->local_copies;
-    jobs_add(store->jobs, &store->ticking, run_ticking);
+    if (store->follow->next_ticking == NULL) /* the last tick is over */
+        store->follow->next_ticking = store->follow->local_copies;
+    jobs_add(store->jobs, &store->follow->ticking, run_ticking);
 }
 
 static struct local_copy *make_local_copy(struct store *store, const char *bucket)
@@ -662,10 +666,10 @@ static struct local_copy *make_local_copy(struct store *store, const char *bucke
         return NULL;
     copy->store = store;
     snprintf(copy->name, sizeof(copy->name), "%s", bucket);
-    cache_init(&copy->cache, &store->cache_budget);
-    HASH_ADD_STR(store->local_copies, name, copy);
+    cache_init(&copy->cache, &store->follow->cache_budget);
+    HASH_ADD_STR(store->follow->local_copies, name, copy);
     copy->checked_ms = copy->used_ms = uv_now(store->loop);
-    if (!timer_is_set(&store->tick_timer))
+    if (!timer_is_set(&store->follow->tick_timer))
         start_ticking(store);
     return copy;
 }
@@ -693,7 +697,7 @@ static void close_those_that_are_over(struct store *store)
 {
     struct local_copy *copy, *next;
 
-    HASH_ITER(hh, store->local_copies, copy, next)
+    HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
         if (copy->is_over) {
             end_watches(copy, &copy->feed.error);
@@ -707,7 +711,7 @@ static struct local_copy *find_least_used(struct store *store)
 {
     struct local_copy *copy, *next, *found = NULL;
 
-    HASH_ITER(hh, store->local_copies, copy, next)
+    HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
         bool is_wanted = copy->watch_count > 0 || copy->is_configured || copy->is_opening;
         if (!is_wanted && (found == NULL || copy->used_ms < found->used_ms))
@@ -726,10 +730,10 @@ static void make_place(struct store *store, enum local_copy_use use)
     struct local_copy *copy;
 
     close_those_that_are_over(store);
-    if (HASH_COUNT(store->local_copies) < store->conf->watches.buckets ||
-        (use == REPLICA_FOR_CACHE && now_ms < store->full_until_ms))
+    if (HASH_COUNT(store->follow->local_copies) < store->conf->watches.buckets ||
+        (use == REPLICA_FOR_CACHE && now_ms < store->follow->full_until_ms))
         return;
-    store->full_until_ms = now_ms + PLACE_MS;
+    store->follow->full_until_ms = now_ms + PLACE_MS;
     copy = find_least_used(store);
     if (copy != NULL && (use != REPLICA_FOR_CACHE || now_ms - copy->used_ms >= UNUSED_MS))
         close_local_copy(copy);
@@ -746,9 +750,9 @@ struct local_copy *local_copy_obtain(struct store *store, const char *bucket, en
         copy = NULL;
     }
     bool is_new = copy == NULL;
-    if (is_new && HASH_COUNT(store->local_copies) >= store->conf->watches.buckets)
+    if (is_new && HASH_COUNT(store->follow->local_copies) >= store->conf->watches.buckets)
         make_place(store, use);
-    if (is_new && HASH_COUNT(store->local_copies) >= store->conf->watches.buckets) {
+    if (is_new && HASH_COUNT(store->follow->local_copies) >= store->conf->watches.buckets) {
         error_set(error, ERROR_RESOURCE_EXHAUSTED,
                   "%u buckets are followed already, which is the limit "
                   "(watches.buckets)",
@@ -780,18 +784,55 @@ void local_copy_distrust(struct local_copy *copy)
     local_copy_check_if_possible(copy);
 }
 
+static void on_bucket_created(struct store *store, const char *bucket)
+{
+    (void)bucket;
+    local_copy_follow_configured(store);
+}
+
+static const struct observer_ops local_copy_observer_ops = {.revision = local_copy_note_revision,
+                                                            .entry = local_copy_note_read,
+                                                            .known_revision = local_copy_revision_of,
+                                                            .absent = local_copy_note_absent,
+                                                            .begin_change = local_copy_begin_change,
+                                                            .end_change = local_copy_end_change,
+                                                            .created = on_bucket_created};
+
 int local_copy_init_all(struct store *store)
 {
-    store->cache_budget.max_bytes = store->conf->cache.max_bytes;
-    return arena_init(&store->list_arena, 1024) ? 0 : -1;
+    struct follow_state *follow = calloc(1, sizeof(*follow));
+
+    store->follow = follow;
+    if (follow == NULL)
+        return -1;
+    if (!arena_init(&follow->list_arena, 1024)) {
+        free(follow);
+        store->follow = NULL;
+        return -1;
+    }
+    follow->store = store;
+    follow->cache_budget.max_bytes = store->conf->cache.max_bytes;
+    follow->creations.max = CREATIONS_MAX;
+    follow->creations.is_of_many_streams = true;
+    follow->observer.ops = &local_copy_observer_ops;
+    observe_add(store, &follow->observer);
+    return 0;
+}
+
+void local_copy_reload(struct store *store)
+{
+    store->follow->cache_budget.max_bytes = store->conf->cache.max_bytes;
+    local_copy_follow_configured(store);
 }
 
 void local_copy_free_all(struct store *store)
 {
-    arena_destroy(&store->list_arena);
-    jobs_remove(store->jobs, &store->collecting);
-    jobs_remove(store->jobs, &store->telling);
-    cache_collect(&store->cache_budget, UINT_MAX);
+    arena_destroy(&store->follow->list_arena);
+    jobs_remove(store->jobs, &store->follow->collecting);
+    jobs_remove(store->jobs, &store->follow->telling);
+    cache_collect(&store->follow->cache_budget, UINT_MAX);
+    free(store->follow);
+    store->follow = NULL;
 }
 
 void local_copy_end_all(struct store *store)
@@ -800,13 +841,13 @@ void local_copy_end_all(struct store *store)
     struct error error;
 
     error_set(&error, ERROR_UNAVAILABLE, "the daemon ends");
-    HASH_ITER(hh, store->local_copies, copy, next)
+    HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
         end_watches(copy, &error);
         close_local_copy(copy);
     }
-    timer_stop(store->timers, &store->tick_timer);
-    jobs_remove(store->jobs, &store->ticking);
+    timer_stop(store->timers, &store->follow->tick_timer);
+    jobs_remove(store->jobs, &store->follow->ticking);
 }
 
 void local_copy_total(const struct store *store, struct local_copy_totals *totals)
@@ -814,7 +855,7 @@ void local_copy_total(const struct store *store, struct local_copy_totals *total
     const struct local_copy *copy, *next;
 
     memset(totals, 0, sizeof(*totals));
-    HASH_ITER(hh, store->local_copies, copy, next)
+    HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
         totals->buckets++;
         totals->cached_buckets += copy->keeps_values;

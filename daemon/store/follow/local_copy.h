@@ -12,11 +12,11 @@
 
 #include "daemon/nats/consumer.h"
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/context.h"
 #include "daemon/store/follow/backlog.h"
 #include "daemon/store/follow/cache.h"
 #include "daemon/store/follow/feed.h"
 #include "daemon/store/follow/filter_tree.h"
-#include "daemon/store/store.h"
 
 struct watch;
 struct local_copy_floor;
@@ -210,21 +210,14 @@ void local_copy_await_load(struct local_copy *copy, struct local_copy_wait *wait
 /* Waits no longer; ready is not called. Does nothing where it does not wait. */
 void local_copy_wait_cancel(struct local_copy_wait *wait);
 
-/* --- For read and write --- */
+/* --- What it observes: see observe --- */
 
 /* NATS has answered about a key: its last entry. The cache may have lost the value, and takes it again. */
 void local_copy_note_read(struct store *store, const char *bucket, const struct kv_entry *entry);
 
 /* A key was written, or answered, at a revision. Cheap where nothing is followed. */
-void local_copy_note_revision_of(struct store *store, const char *bucket, const char *key, uint64_t revision,
-                                 bool is_write);
-
-static inline void local_copy_note_revision(struct store *store, const char *bucket, const char *key, uint64_t revision,
-                                            bool is_write)
-{
-    if (store->local_copies != NULL)
-        local_copy_note_revision_of(store, bucket, key, revision, is_write);
-}
+void local_copy_note_revision(struct store *store, const char *bucket, const char *key, uint64_t revision,
+                              bool is_write);
 
 /* The revision of the key's entry in the cache; 0 for none. */
 uint64_t local_copy_revision_of(struct store *store, const char *bucket, const char *key);
@@ -265,8 +258,11 @@ void local_copy_end_doubtful_changes(struct store *store);
  * read again, and now and then, for what others make.
  */
 void local_copy_follow_configured(struct store *store);
-/* 0, or -1 when memory ran out. */
+/* Return 0, or -1 if memory ran out. */
 int local_copy_init_all(struct store *store);
+
+/* The configuration was read again. */
+void local_copy_reload(struct store *store);
 void local_copy_free_all(struct store *store);
 
 /* Ends all, consumers included. */

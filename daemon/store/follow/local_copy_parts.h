@@ -8,6 +8,7 @@
 #define DAEMON_STORE_REPLICA_PARTS_H
 
 #include "daemon/store/follow/local_copy.h"
+#include "daemon/store/follow/state.h"
 
 /* How often replicas look whether there is something to do. */
 #define REPLICA_TICK_MS 1000u

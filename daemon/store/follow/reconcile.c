@@ -2,6 +2,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/store/follow/filter.h"
+#include "daemon/store/follow/state.h"
 #include "daemon/store/follow/watch.h"
 
 #include <string.h>
@@ -293,7 +294,7 @@ static void read_all(struct local_copy *copy, enum local_copy_reading reads)
                                    .leaves_place = true,
                                    .headers_only = !loads};
     copy->reads = reads;
-    copy->reading.request.limit = &copy->store->creations;
+    copy->reading.request.limit = &copy->store->follow->creations;
     consumer_read(&copy->store->jetstream, &copy->reading, &scope, UINT64_MAX, &reading_ops, copy);
 }
 

@@ -1,8 +1,9 @@
 #include "daemon/store/follow/watch.h"
 
-#include "daemon/store/compact/compact.h"
 #include "daemon/store/follow/filter.h"
+#include "daemon/store/follow/horizon.h"
 #include "daemon/store/follow/local_copy.h"
+#include "daemon/store/follow/state.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -53,7 +54,7 @@ static void give(struct watch *watch, const struct kv_entry *entry, uint64_t ser
 {
     if (is_wanted_by(watch, entry->key, entry->operation)) {
         watch->ops->entry(watch->arg, entry, serial, false);
-        watch->store->watch_stats.entries++;
+        watch->store->follow->watch_stats.entries++;
     }
     note_told(watch, entry->revision);
 }
@@ -88,7 +89,7 @@ static void give_live(struct watch *watch, const struct kv_entry *entry, uint64_
         return;
     }
     note_told(watch, entry->revision);
-    watch->store->watch_stats.entries++;
+    watch->store->follow->watch_stats.entries++;
 }
 
 static bool run_going_on(struct job *job);
@@ -100,8 +101,8 @@ void watch_go_on(struct watch *watch)
     if (watch->is_going_on)
         return;
     watch->is_going_on = true;
-    DL_APPEND2(store->ready_watches, watch, previous_ready, next_ready);
-    jobs_add(store->jobs, &store->telling, run_going_on);
+    DL_APPEND2(store->follow->ready_watches, watch, previous_ready, next_ready);
+    jobs_add(store->jobs, &store->follow->telling, run_going_on);
 }
 
 static void stop_going_on(struct watch *watch)
@@ -109,7 +110,7 @@ static void stop_going_on(struct watch *watch)
     if (!watch->is_going_on)
         return;
     watch->is_going_on = false;
-    DL_DELETE2(watch->store->ready_watches, watch, previous_ready, next_ready);
+    DL_DELETE2(watch->store->follow->ready_watches, watch, previous_ready, next_ready);
 }
 
 /* From now on it is told of changes. What it did to begin is over. */
@@ -157,7 +158,7 @@ static void on_fetched(void *arg, const struct kv_entry *entry, const struct err
     watch->state = WATCH_WALKING;
     /* One that is gone was written anew, or removed: the walk meets it again, or never. */
     if (entry != NULL)
-        give(watch, entry, ++watch->store->entry_serial);
+        give(watch, entry, ++watch->store->follow->entry_serial);
     watch_go_on(watch); /* not within this answer */
 }
 
@@ -232,7 +233,7 @@ static void walk(struct watch *watch)
             return;
         }
         cache_read(key, &view);
-        give(watch, &view.entry, ++watch->store->entry_serial);
+        give(watch, &view.entry, ++watch->store->follow->entry_serial);
     }
     watch->ops->await_room(watch->arg);
 }
@@ -266,7 +267,7 @@ static bool tell_keys(struct watch *watch)
         if (i > 0 && keys[i] == keys[i - 1])
             continue; /* named twice */
         cache_read(keys[i], &view);
-        give(watch, &view.entry, ++watch->store->entry_serial);
+        give(watch, &view.entry, ++watch->store->follow->entry_serial);
     }
     watch->told = feed_position(&watch->copy->feed);
     go_live(watch);
@@ -314,7 +315,7 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
                        delivery->created_us, &entry) ||
         entry.revision <= watch->told || (!watch->is_narrow && !matches(watch, entry.key)))
         return CONSUMER_MORE;
-    give(watch, &entry, ++watch->store->entry_serial);
+    give(watch, &entry, ++watch->store->follow->entry_serial);
     local_copy_note_told(watch->copy, &entry);
     local_copy_note_revision(watch->store, watch->copy->name, entry.key, entry.revision, false);
     if (watch->ops->has_room(watch->arg))
@@ -369,7 +370,7 @@ static void on_horizon_read(void *arg, const struct kv_entry *entry, const struc
         retry_later(watch, WATCH_CONFIRMING, RETRY_MS);
         return;
     }
-    if (watch->from_revision <= compact_read_horizon(entry)) {
+    if (watch->from_revision <= horizon_read(entry)) {
         end_gone(watch);
         return;
     }
@@ -466,7 +467,7 @@ static void read_on(struct watch *watch)
                                    .leaves_place = true,
                                    .start_sequence = watch->told > 0 ? watch->told + 1 : watch->from_revision};
     watch->state = WATCH_READING;
-    watch->reading.request.limit = &watch->store->creations;
+    watch->reading.request.limit = &watch->store->follow->creations;
     watch->reading.request.owner = watch->owner;
     consumer_read(&watch->store->jetstream, &watch->reading, &scope, UINT64_MAX, &reading_ops, watch);
 }
@@ -571,7 +572,7 @@ static void tell_change(struct watch *watch, const struct change *change)
     if (!is_new || !is_wanted_by(watch, change->key, change->operation) || !matches(watch, change->key))
         return;
     watch->ops->packed(watch->arg, change->packed);
-    watch->store->watch_stats.entries++;
+    watch->store->follow->watch_stats.entries++;
     note_told(watch, change->revision);
 }
 
@@ -609,10 +610,10 @@ static void tell_changes(struct watch *watch)
 
 static bool run_going_on(struct job *job)
 {
-    struct store *store = (struct store *)((char *)job - offsetof(struct store, telling));
+    struct store *store = ((struct follow_state *)((char *)job - offsetof(struct follow_state, telling)))->store;
     struct watch *watch;
 
-    while ((watch = store->ready_watches) != NULL) {
+    while ((watch = store->follow->ready_watches) != NULL) {
         stop_going_on(watch);
         if (watch->is_lost)
             end_slow(watch, watch->lost_revision);
@@ -623,7 +624,7 @@ static bool run_going_on(struct job *job)
         else if (watch->behind != NULL)
             tell_changes(watch);
         if (jobs_slice_is_over(store->jobs))
-            return store->ready_watches != NULL;
+            return store->follow->ready_watches != NULL;
     }
     return false;
 }
@@ -683,8 +684,8 @@ void watch_start(struct store *store, struct watch *watch, const char *bucket, u
         watch->ops->ended(watch->arg, &error);
         return;
     }
-    store->watch_stats.open++;
-    store->watch_stats.total++;
+    store->follow->watch_stats.open++;
+    store->follow->watch_stats.total++;
     watch->state = WATCH_OPENING;
     if (local_copy_is_following(watch->copy))
         watch_begin(watch);
@@ -699,7 +700,7 @@ void watch_stop(struct watch *watch)
     stop_beginning(watch);
     watch->state = WATCH_OVER;
     local_copy_remove_watch(watch->copy, watch);
-    watch->store->watch_stats.open--;
+    watch->store->follow->watch_stats.open--;
     filter_free_subjects(watch->subjects, watch->subject_count);
     watch->subjects = NULL;
     if (watch->arena != NULL)
@@ -729,7 +730,7 @@ void watch_end(struct watch *watch, const struct error *error)
         complete.has_revision = complete.revision > 0;
     }
     if (watch->state > WATCH_OPENING)
-        watch->store->watch_stats.ended++;
+        watch->store->follow->watch_stats.ended++;
     watch_stop(watch);
     watch->ops->ended(watch->arg, &complete);
 }

@@ -12,10 +12,10 @@
 
 #include "daemon/base/arena.h"
 #include "daemon/nats/consumer.h"
+#include "daemon/store/context.h"
 #include "daemon/store/follow/backlog.h"
 #include "daemon/store/follow/cache.h"
 #include "daemon/store/read/get.h"
-#include "daemon/store/store.h"
 
 #define WATCH_FILTERS_MAX 64u
 

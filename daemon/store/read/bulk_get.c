@@ -1,6 +1,6 @@
-#include "daemon/store/write/bulk.h"
+#include "daemon/store/read/bulk_get.h"
 
-#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/observe.h"
 #include "daemon/store/read/multi_last.h"
 
 #include <stdio.h>
@@ -16,7 +16,7 @@
 struct bulk_key {
     const char *name;
     size_t index;
-    uint64_t seen_revision; /* in memory, when NATS was asked */
+    uint64_t known_revision; /* see observe_known_revision */
     bool is_told;
 };
 
@@ -138,10 +138,10 @@ static struct bulk_get *bulk_of(struct request *request)
     return (struct bulk_get *)((char *)request - offsetof(struct bulk_get, request));
 }
 
-static void note_seen(struct bulk_get *bulk)
+static void note_known(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
-        bulk->all[i].seen_revision = local_copy_revision_of(bulk->store, bulk->bucket, bulk->all[i].name);
+        bulk->all[i].known_revision = observe_known_revision(bulk->store, bulk->bucket, bulk->all[i].name);
         bulk->all[i].is_told = false;
     }
     bulk->has_come = false;
@@ -160,9 +160,9 @@ static void next_chunk(struct bulk_get *bulk)
 static void note_absent(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
-        if (!bulk->all[i].is_told && bulk->all[i].seen_revision > 0)
-            local_copy_note_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].seen_revision,
-                                   bulk->has_come && bulk->handle->is_exclusive);
+        if (!bulk->all[i].is_told && bulk->all[i].known_revision > 0)
+            observe_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].known_revision,
+                           bulk->has_come && bulk->handle->is_exclusive);
     }
 }
 
@@ -194,8 +194,7 @@ static void end_chunk(struct bulk_get *bulk)
 {
     request_end(&bulk->request);
     if (is_certain(bulk)) {
-        if (bulk->store->local_copies != NULL)
-            note_absent(bulk);
+        note_absent(bulk);
         next_chunk(bulk);
         return;
     }
@@ -229,7 +228,7 @@ static enum connection_publish_result send_chunk(struct request *request, unsign
     }
     if (bulk->chunk_start == 0)
         restart(bulk);
-    note_seen(bulk);
+    note_known(bulk);
     return multi_last_publish(request, bulk->store, bulk->handle, bulk->body, bulk->body_bytes);
 }
 
@@ -269,7 +268,7 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     }
     bulk->has_come = true;
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
-    local_copy_note_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
+    observe_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
     uint32_t index = key_index_find(&bulk->by_name, entry.key);
     if (index != KEY_INDEX_NONE)
         key = &bulk->all[index];

@@ -1,6 +1,6 @@
 #include "daemon/store/read/get.h"
 
-#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/observe.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -45,12 +45,6 @@ static const char *make_body(struct read_get *get)
     return body;
 }
 
-static void note_seen(struct read_get *get)
-{
-    if (get->store->local_copies != NULL)
-        get->seen_revision = local_copy_revision_of(get->store, get->bucket, get->key);
-}
-
 static enum connection_publish_result send_get(struct request *request, unsigned attempt)
 {
     struct read_get *get = get_of(request);
@@ -58,7 +52,7 @@ static enum connection_publish_result send_get(struct request *request, unsigned
     char *at = stpcpy(subject, get->store->jetstream.prefix);
 
     (void)attempt;
-    note_seen(get);
+    get->known_revision = observe_known_revision(get->store, get->bucket, get->key);
     at = stpcpy(stpcpy(at, asks_leader(get) ? ".STREAM.MSG.GET." : ".DIRECT.GET."), get->handle->stream);
     if (get->revision == 0 && !asks_leader(get))
         stpcpy(stpcpy(stpcpy(at, "."), get->handle->prefix), get->key);
@@ -82,8 +76,8 @@ static void finish_get(struct read_get *get, const struct kv_entry *entry, const
 
 static void answer_absent(struct read_get *get)
 {
-    if (get->store->local_copies != NULL && asks_last(get))
-        local_copy_note_absent(get->store, get->bucket, get->key, get->seen_revision, asks_leader(get));
+    if (asks_last(get))
+        observe_absent(get->store, get->bucket, get->key, get->known_revision, asks_leader(get));
     finish_get(get, NULL, NULL);
 }
 
@@ -91,9 +85,9 @@ static void answer_absent(struct read_get *get)
 static void answer_entry(struct read_get *get, const struct kv_entry *entry)
 {
     if (get->from_sequence == 0)
-        local_copy_note_revision(get->store, get->bucket, entry->key, entry->revision, false);
-    if (asks_last(get) && get->store->local_copies != NULL)
-        local_copy_note_read(get->store, get->bucket, entry);
+        observe_revision(get->store, get->bucket, entry->key, entry->revision, false);
+    if (asks_last(get))
+        observe_entry(get->store, get->bucket, entry);
     bool is_it =
         (get->of_any_key || strcmp(entry->key, get->key) == 0) && (entry->operation == KV_PUT || get->with_markers);
 

@@ -10,7 +10,7 @@
 #include "daemon/base/arena.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
-#include "daemon/store/store.h"
+#include "daemon/store/context.h"
 
 enum read_consistency {
     READ_DIRECT, /* any replica may answer; of the embedded server's buckets the handlers ask near first */
@@ -43,8 +43,8 @@ struct read_get {
     struct bucket_wait wait;
     struct request request;
     const char *body;
-    unsigned unserved;      /* attempts on end that had no responders */
-    uint64_t seen_revision; /* the key's in memory, when NATS was asked */
+    unsigned unserved;       /* attempts on end that had no responders */
+    uint64_t known_revision; /* see observe_known_revision */
 };
 
 /*

@@ -8,7 +8,7 @@
 
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
-#include "daemon/store/store.h"
+#include "daemon/store/context.h"
 
 /* Subjects that one read may match; the server answers 413 to more (ADR-31). */
 #define MULTI_LAST_KEYS_MAX 1024u

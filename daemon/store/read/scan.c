@@ -1,11 +1,27 @@
 #include "daemon/store/read/scan.h"
 
 #include "daemon/base/block.h"
-#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/observe.h"
 #include "daemon/store/read/get.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Readings of histories and keys that are at NATS at a time. Each has a consumer. */
+#define READINGS_MAX 16u
+
+/* The names of a listing that is over. */
+struct listed_names {
+    struct listed_names *next;
+    struct order names;
+};
+
+struct scan_state {
+    struct jobs *jobs;
+    struct request_limit readings;
+    struct listed_names *listed_names; /* to be freed */
+    struct job freeing;
+};
 
 /* --- A key's history ------------------------------------------------------------------------------- */
 
@@ -57,7 +73,7 @@ static enum consumer_verdict take_history_message(void *arg, struct message *mes
     if (!kv_read_entry(message, message->subject, history->handle->prefix, delivery->stream_sequence,
                        delivery->created_us, &entry))
         return CONSUMER_MORE;
-    local_copy_note_revision(history->store, history->bucket, history->key, entry.revision, false);
+    observe_revision(history->store, history->bucket, history->key, entry.revision, false);
     history->bytes += entry.value_bytes;
     if (history->bytes > history->bytes_max) {
         error_set(&history->error, ERROR_TOO_LARGE,
@@ -106,7 +122,7 @@ static void on_history_handle(void *arg, struct bucket *bucket, const struct err
     }
     history->subject = subject;
     struct consumer_scope scope = {.stream = bucket->stream, .filters = &history->subject, .filter_count = 1};
-    history->reading.request.limit = &history->store->readings;
+    history->reading.request.limit = &history->store->scan->readings;
     history->reading.request.owner = history->arena->owner;
     consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &history_ops, history);
 }
@@ -158,40 +174,48 @@ static void free_names(struct order *names)
 
 /* --- Freeing: a million names take longer than a turn may --- */
 
-struct listed_names {
-    struct listed_names *next;
-    struct order names;
-};
-
 static bool run_freeing(struct job *job)
 {
-    struct store *store = (struct store *)((char *)job - offsetof(struct store, freeing_names));
+    struct scan_state *scan = (struct scan_state *)((char *)job - offsetof(struct scan_state, freeing));
 
-    while (store->listed_names != NULL) {
-        struct listed_names *listed = store->listed_names;
+    while (scan->listed_names != NULL) {
+        struct listed_names *listed = scan->listed_names;
         for (unsigned i = 0; i < ORDER_LEAF_NAMES; i++)
             free((char *)order_take_last(&listed->names));
         if (listed->names.leaf_count == 0) {
             order_clear(&listed->names);
-            store->listed_names = listed->next;
+            scan->listed_names = listed->next;
             free(listed);
         }
-        if (jobs_slice_is_over(store->jobs))
+        if (jobs_slice_is_over(scan->jobs))
             return true;
     }
     return false;
+}
+
+int scan_init_all(struct store *store)
+{
+    store->scan = calloc(1, sizeof(*store->scan));
+    if (store->scan == NULL)
+        return -1;
+    store->scan->jobs = store->jobs;
+    store->scan->readings.max = READINGS_MAX;
+    store->scan->readings.is_of_many_streams = true;
+    return 0;
 }
 
 void scan_free_all(struct store *store)
 {
     struct listed_names *listed;
 
-    jobs_remove(store->jobs, &store->freeing_names);
-    while ((listed = store->listed_names) != NULL) {
-        store->listed_names = listed->next;
+    jobs_remove(store->jobs, &store->scan->freeing);
+    while ((listed = store->scan->listed_names) != NULL) {
+        store->scan->listed_names = listed->next;
         free_names(&listed->names);
         free(listed);
     }
+    free(store->scan);
+    store->scan = NULL;
 }
 
 /* Forget all names. */
@@ -204,9 +228,9 @@ static void drop_names(struct read_keys *keys)
         free_names(&keys->names);
     } else {
         listed->names = keys->names;
-        listed->next = store->listed_names;
-        store->listed_names = listed;
-        jobs_add(store->jobs, &store->freeing_names, run_freeing);
+        listed->next = store->scan->listed_names;
+        store->scan->listed_names = listed;
+        jobs_add(store->jobs, &store->scan->freeing, run_freeing);
     }
     memset(&keys->names, 0, sizeof(keys->names));
     keys->count = 0;
@@ -358,7 +382,7 @@ static enum consumer_verdict take_key_message(void *arg, struct message *message
     if (!kv_read_entry(message, message->subject, keys->handle->prefix, delivery->stream_sequence, delivery->created_us,
                        &entry))
         return CONSUMER_MORE;
-    local_copy_note_revision(keys->store, keys->bucket, entry.key, entry.revision, false);
+    observe_revision(keys->store, keys->bucket, entry.key, entry.revision, false);
     if (keys->after != NULL && strcmp(entry.key, keys->after) <= 0)
         return CONSUMER_MORE;
     if (entry.operation != KV_PUT) {
@@ -393,7 +417,7 @@ static void start_reading(struct read_keys *keys)
                                    .headers_only = true};
 
     memset(&keys->reading, 0, sizeof(keys->reading));
-    keys->reading.request.limit = &keys->store->readings;
+    keys->reading.request.limit = &keys->store->scan->readings;
     keys->reading.request.owner = keys->arena->owner;
     consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
 }

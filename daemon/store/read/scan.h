@@ -12,8 +12,8 @@
 #include "daemon/nats/consumer.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/context.h"
 #include "daemon/store/read/key_order.h"
-#include "daemon/store/store.h"
 
 struct read_history {
     const char *bucket;
@@ -85,7 +85,12 @@ void read_keys_from_nats(struct read_keys *keys);
 /* End the listing: calls done, with the keys that were added or with the error. */
 void read_keys_finish(struct read_keys *keys, const struct error *error);
 
-/* Free the names of earlier listings at once: at the end of the daemon. */
+/* --- For the facade --- */
+
+/* Return 0, or -1 if memory ran out. */
+int scan_init_all(struct store *store);
+
+/* Free everything, the names of earlier listings included. */
 void scan_free_all(struct store *store);
 
 #endif

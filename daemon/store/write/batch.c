@@ -1,5 +1,6 @@
 #include "daemon/store/write/batch.h"
 
+#include "daemon/store/write/bucket_writes.h"
 #include "daemon/store/write/group_commit.h"
 
 #include <inttypes.h>
@@ -26,7 +27,7 @@ static void hold_keys(struct batch *batch)
     if (batch->holds == NULL)
         batch->holds = calloc(batch->count, sizeof(*batch->holds));
     for (size_t i = 0; batch->holds != NULL && i < batch->count; i++)
-        ledger_hold(batch->bucket->ledger, &batch->holds[i], batch->messages[i].operation->key);
+        ledger_hold(bucket_writes_ledger(batch->bucket), &batch->holds[i], batch->messages[i].operation->key);
 }
 
 static void let_go(struct batch *batch)
@@ -46,10 +47,10 @@ static void on_turn(struct ledger_wait *wait)
 static bool must_wait(struct batch *batch)
 {
     batch->turn.resume = on_turn;
-    if (ledger_must_queue(batch->bucket->ledger, &batch->turn))
+    if (ledger_must_queue(bucket_writes_ledger(batch->bucket), &batch->turn))
         return true;
     for (size_t i = 0; i < batch->count; i++) {
-        if (ledger_must_wait(batch->bucket->ledger, &batch->turn, batch->messages[i].operation->key))
+        if (ledger_must_wait(bucket_writes_ledger(batch->bucket), &batch->turn, batch->messages[i].operation->key))
             return true;
     }
     return false;
@@ -131,7 +132,7 @@ static size_t add_batch_headers(const struct batch *batch, size_t index, struct 
 static enum connection_publish_result send_copy(struct batch *batch, unsigned attempt)
 {
     struct request *request = &batch->request;
-    struct outcome_stream stream = bucket_stream(batch->store, batch->bucket);
+    struct stream_state stream = bucket_stream(batch->store, batch->bucket);
     struct connection *connection = batch->store->connection;
     struct batch_texts texts;
 
@@ -143,7 +144,7 @@ static enum connection_publish_result send_copy(struct batch *batch, unsigned at
         size_t headers = add_batch_headers(batch, i, &texts);
         enum connection_publish_result result;
 
-        ledger_note_ttl(batch->bucket->ledger, operation->ttl_s);
+        ledger_note_ttl(bucket_writes_ledger(batch->bucket), operation->ttl_s);
         if (i + 1 == batch->count || batch->asks_each)
             result = request_publish(request, message->message.subject, message->message.headers, headers,
                                      operation->value, operation->value_bytes);
@@ -430,10 +431,10 @@ void batch_start(struct store *store, struct batch *batch)
     batch->copy_attempt = 0;
     memset(&batch->outcome, 0, sizeof(batch->outcome));
     batch->outcome.is_batch = batch->count > 1;
-    batch->request.limit = group_commit_batches_limit(batch->bucket->group);
+    batch->request.limit = group_commit_batches_limit(bucket_writes_group(batch->bucket));
     batch->request.weight = BATCH_WEIGHT(batch->count);
     batch->request.owner = batch->owner;
-    store_make_write_id(store, batch->id);
+    operation_make_id(store, batch->id);
     snprintf(batch->last_id, sizeof(batch->last_id), "%s-l", batch->id);
     request_start(&store->requests, &batch->request, &batch_ops, batch->deadline_ms);
 }

@@ -9,7 +9,7 @@
 #define DAEMON_STORE_BATCH_H
 
 #include "daemon/store/bucket/bucket.h"
-#include "daemon/store/store.h"
+#include "daemon/store/context.h"
 #include "daemon/store/write/inquiry.h"
 #include "daemon/store/write/ledger.h"
 #include "daemon/store/write/operation.h"
@@ -57,7 +57,7 @@ struct batch {
     struct request request;
     struct bucket_wait wait;
     bool asks_each; /* each message asks for an answer: the batch came out incomplete */
-    char id[STORE_ID_BYTES], last_id[STORE_ID_BYTES + 2];
+    char id[OPERATION_ID_BYTES], last_id[OPERATION_ID_BYTES + 2];
     /* While its outcome is in doubt: */
     struct outcome outcome;
     struct inquiry *inquiry;

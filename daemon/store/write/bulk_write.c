@@ -1,4 +1,6 @@
-#include "daemon/store/write/bulk.h"
+#include "daemon/store/write/bulk_write.h"
+
+#include "daemon/base/table.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,30 @@
 
 /* Writes that a call begins before it is another one's turn. */
 #define TURN 16u
+
+/* The calls of one session on one bucket that have more to begin. */
+struct bulk_owner {
+    struct bulk_owner *next, *previous;
+    const void *identity;
+    struct bulk_write *first; /* whose turn it is */
+};
+
+/* One bucket's; there while something of it is under way. */
+struct bulk_window {
+    UT_hash_handle hh; /* by bucket */
+    struct bulk_window *next, *previous;
+    struct bulk_owner *first; /* whose turn it is; NULL: all is begun */
+    unsigned in_flight;
+    char bucket[];
+};
+
+/* Of all calls. */
+struct bulk_writes {
+    struct bulk_window *by_bucket; /* uthash */
+    struct bulk_window *first;     /* whose turn it is */
+    unsigned in_flight;            /* of all windows */
+    bool is_filling;
+};
 
 struct bulk_slot {
     struct write write;
@@ -85,7 +111,7 @@ static void start_next(struct bulk_write *bulk)
     slot->write.arg = slot;
     bulk->in_flight++;
     bulk->window->in_flight++;
-    bulk->store->bulk_writes.in_flight++;
+    bulk->store->bulk_writes->in_flight++;
     write_start(bulk->store, bulk->arena, &slot->write);
 }
 
@@ -120,10 +146,10 @@ static void release_window(struct bulk_writes *all, struct bulk_window *window)
 static void end_write(struct bulk_window *window, struct store *store, unsigned count)
 {
     window->in_flight -= count;
-    store->bulk_writes.in_flight -= count;
+    store->bulk_writes->in_flight -= count;
     /* fill() looks at all windows, and releases those that are empty. */
-    if (!store->bulk_writes.is_filling)
-        release_window(&store->bulk_writes, window);
+    if (!store->bulk_writes->is_filling)
+        release_window(store->bulk_writes, window);
 }
 
 /* The window's owner with this identity, made if there is none; NULL when memory ran out. */
@@ -169,7 +195,7 @@ static bool has_room(const struct bulk_writes *all, const struct bulk_window *wi
 /* Writes may end while they are begun: whether the call is done is looked at after its turn. */
 static void begin_some(struct bulk_write *bulk)
 {
-    const struct bulk_writes *all = &bulk->store->bulk_writes;
+    const struct bulk_writes *all = bulk->store->bulk_writes;
 
     bulk->is_filling = true;
     for (unsigned begun = 0; begun < TURN && bulk->next < bulk->count && has_room(all, bulk->window);) {
@@ -227,7 +253,7 @@ static bool fill_once(struct bulk_writes *all)
 /* Begin writes while there is room for them. */
 static void fill(struct store *store)
 {
-    struct bulk_writes *all = &store->bulk_writes;
+    struct bulk_writes *all = store->bulk_writes;
 
     if (all->is_filling)
         return;
@@ -249,7 +275,7 @@ void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bul
 {
     bulk->store = store;
     bulk->arena = arena;
-    bulk->window = obtain_window(&store->bulk_writes, bulk->bucket);
+    bulk->window = obtain_window(store->bulk_writes, bulk->bucket);
     bulk->owner = bulk->window != NULL ? obtain_owner(bulk->window, arena->owner) : NULL;
     if (bulk->owner == NULL) {
         for (; bulk->next < bulk->count; bulk->next++) {
@@ -257,11 +283,23 @@ void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bul
                 bulk->results[bulk->next].error = bulk_copy_error(NULL, NULL);
         }
         if (bulk->window != NULL)
-            release_window(&store->bulk_writes, bulk->window);
+            release_window(store->bulk_writes, bulk->window);
         bulk->done(bulk->arg);
         return;
     }
     arena_begin_task(arena, &bulk->task, cancel_bulk_write);
     DL_APPEND2(bulk->owner->first, bulk, previous_bulk, next_bulk);
     fill(store);
+}
+
+int bulk_write_init_all(struct store *store)
+{
+    store->bulk_writes = calloc(1, sizeof(*store->bulk_writes));
+    return store->bulk_writes != NULL ? 0 : -1;
+}
+
+void bulk_write_free_all(struct store *store)
+{
+    free(store->bulk_writes);
+    store->bulk_writes = NULL;
 }

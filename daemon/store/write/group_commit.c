@@ -1,6 +1,7 @@
 #include "daemon/store/write/group_commit.h"
 
 #include "daemon/store/write/batch.h"
+#include "daemon/store/write/bucket_writes.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -30,6 +31,17 @@
 /* How long a batch waits at most for writes that are about to come, and which share of the usual company is enough. */
 #define GATHER_MS      2u
 #define GATHERED_SHARE 0.9
+
+/* Of all buckets. */
+struct group_commits {
+    struct store *store;
+    struct group_commit *dirty; /* have something to send at the turn's end */
+    struct job flushing;
+    struct group_commit *gathering; /* wait a moment for more writes */
+    uv_timer_t gather_timer;
+    struct group_commit_stats stats;
+};
+
 struct group_commit {
     struct store *store;
     struct request_limit writes, batches;
@@ -95,9 +107,9 @@ static void on_gathered(uv_timer_t *timer)
 {
     struct store *store = timer->data;
 
-    while (store->gathering_groups != NULL) {
-        struct group_commit *group = store->gathering_groups;
-        store->gathering_groups = group->next_gathering;
+    while (store->group_commits->gathering != NULL) {
+        struct group_commit *group = store->group_commits->gathering;
+        store->group_commits->gathering = group->next_gathering;
         group->is_listed = false;
         group->has_gathered = group->is_gathering;
         group->is_gathering = false;
@@ -111,8 +123,8 @@ static void mark_dirty(struct group_commit *group)
     if (group->is_dirty)
         return;
     group->is_dirty = true;
-    group->next_dirty = group->store->dirty_groups;
-    group->store->dirty_groups = group_commit_retain(group);
+    group->next_dirty = group->store->group_commits->dirty;
+    group->store->group_commits->dirty = group_commit_retain(group);
 }
 
 void group_commit_release(struct group_commit *group)
@@ -199,7 +211,7 @@ static void on_batch_done(void *arg, uint64_t first_sequence, unsigned err_code,
     group->in_batch = 0;
     if (is_refused) {
         /* Nothing was written. One of them is to blame: alone, each gets the answer that is its own. */
-        group->store->group_commit_stats.failed++;
+        group->store->group_commits->stats.failed++;
         group->conditions_alone_until_ms = uv_now(group->store->loop) + CONDITION_PAUSE_MS;
         if (err_code == JETSTREAM_ATOMIC_DISABLED)
             group->cannot_batch = true;
@@ -301,9 +313,9 @@ static void send_batch(struct group_commit *group)
     batch->batch.done = on_batch_done;
     batch->batch.arg = batch;
     group->in_batch = batch->batch.count;
-    store->group_commit_stats.batches++;
-    store->group_commit_stats.grouped += batch->batch.count;
-    metrics_note(&store->group_commit_stats.sizes, batch->batch.count);
+    store->group_commits->stats.batches++;
+    store->group_commits->stats.grouped += batch->batch.count;
+    metrics_note(&store->group_commits->stats.sizes, batch->batch.count);
     group_commit_retain(group);
     batch_start(store, &batch->batch);
 }
@@ -325,10 +337,10 @@ static bool gathers_more(struct group_commit *group)
     group->is_gathering = true;
     if (!group->is_listed) {
         group->is_listed = true;
-        group->next_gathering = store->gathering_groups;
-        store->gathering_groups = group_commit_retain(group);
-        if (!uv_is_active((uv_handle_t *)&store->gather_timer))
-            uv_timer_start(&store->gather_timer, on_gathered, GATHER_MS, 0);
+        group->next_gathering = store->group_commits->gathering;
+        store->group_commits->gathering = group_commit_retain(group);
+        if (!uv_is_active((uv_handle_t *)&store->group_commits->gather_timer))
+            uv_timer_start(&store->group_commits->gather_timer, on_gathered, GATHER_MS, 0);
     }
     return true;
 }
@@ -356,31 +368,57 @@ static void flush_group(struct group_commit *group)
         send_all_alone(group);
 }
 
-void group_commit_init_all(struct store *store)
+int group_commit_init_all(struct store *store)
 {
-    uv_timer_init(store->loop, &store->gather_timer);
-    store->gather_timer.data = store;
+    struct group_commits *all = calloc(1, sizeof(*all));
+
+    store->group_commits = all;
+    if (all == NULL)
+        return -1;
+    all->store = store;
+    uv_timer_init(store->loop, &all->gather_timer);
+    all->gather_timer.data = store;
+    return 0;
 }
 
 void group_commit_close_all(struct store *store)
 {
-    uv_close((uv_handle_t *)&store->gather_timer, NULL);
+    uv_close((uv_handle_t *)&store->group_commits->gather_timer, NULL);
+}
+
+void group_commit_free_all(struct store *store)
+{
+    struct group_commits *all = store->group_commits;
+
+    jobs_remove(store->jobs, &all->flushing);
+    while (all->gathering != NULL) {
+        struct group_commit *group = all->gathering;
+        all->gathering = group->next_gathering;
+        group_commit_release(group);
+    }
+    free(all);
+    store->group_commits = NULL;
+}
+
+const struct group_commit_stats *group_commit_statistics(const struct store *store)
+{
+    return &store->group_commits->stats;
 }
 
 static bool run_flushing(struct job *job)
 {
-    group_commit_flush_all((struct store *)((char *)job - offsetof(struct store, group_commit_flushing)));
+    group_commit_flush_all(((struct group_commits *)((char *)job - offsetof(struct group_commits, flushing)))->store);
     return false;
 }
 
 void group_commit_flush_all(struct store *store)
 {
-    struct group_commit *dirty = store->dirty_groups, *group;
+    struct group_commit *dirty = store->group_commits->dirty, *group;
 
     if (dirty == NULL)
         return;
     jobs_begin_slice(store->jobs);
-    store->dirty_groups = NULL;
+    store->group_commits->dirty = NULL;
     while ((group = dirty) != NULL) {
         dirty = group->next_dirty;
         group->is_dirty = false;
@@ -388,14 +426,14 @@ void group_commit_flush_all(struct store *store)
         group_commit_release(group);
     }
     /* Those that have more to send go on in the next turn, which then follows at once. */
-    if (store->dirty_groups != NULL)
-        jobs_add(store->jobs, &store->group_commit_flushing, run_flushing);
+    if (store->group_commits->dirty != NULL)
+        jobs_add(store->jobs, &store->group_commits->flushing, run_flushing);
 }
 
 void group_commit_submit(struct write *write)
 {
     struct store *store = write->store;
-    struct group_commit *group = write->handle->group;
+    struct group_commit *group = bucket_writes_group(write->handle);
 
     if (!write->handle->allows_atomic) {
         write_send_alone(write);

@@ -9,8 +9,18 @@
 #ifndef DAEMON_STORE_GROUP_H
 #define DAEMON_STORE_GROUP_H
 
+#include "daemon/base/metrics.h"
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/write/write.h"
+
+struct group_commit_stats {
+    uint64_t batches; /* group commits */
+    uint64_t grouped; /* writes in them */
+    struct metrics_histogram sizes;
+    uint64_t failed; /* batches whose writes were sent again one by one */
+};
+
+const struct group_commit_stats *group_commit_statistics(const struct store *store);
 
 /* A group for the writes of one bucket; NULL when memory ran out. Handles of the same bucket share it. */
 struct group_commit *group_commit_new(struct store *store);
@@ -33,9 +43,16 @@ void group_commit_write_ended(struct write *write);
 /* A write that was submitted is cancelled: nobody is called back. */
 void group_commit_cancel(struct write *write);
 
-/* Of the store: before the first group and after the last write. */
-void group_commit_init_all(struct store *store);
+/* --- For the facade -------------------------------------------------------------------------------- */
+
+/* Return 0, or -1 if memory ran out. */
+int group_commit_init_all(struct store *store);
+
+/* Close the timer, after the last write; the loop still runs. */
 void group_commit_close_all(struct store *store);
+
+/* Free what all groups share, after the loop has ended. */
+void group_commit_free_all(struct store *store);
 
 /* At the end of each turn: sends what was gathered. */
 void group_commit_flush_all(struct store *store);

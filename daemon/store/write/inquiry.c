@@ -1,6 +1,7 @@
 #include "daemon/store/write/inquiry.h"
 
 #include "daemon/store/read/get.h"
+#include "daemon/store/write/bucket_writes.h"
 #include "daemon/store/write/ledger.h"
 
 #include <stdlib.h>
@@ -120,9 +121,9 @@ static bool nothing_can_have_left(const struct inquiry *inquiry)
     const struct outcome *outcome = subject->outcome;
     const struct store *store = inquiry->store;
 
-    return store->conf->nats.mode == CONF_NATS_EMBEDDED && store->removals == outcome->stream.removals &&
-           store->removal_in_doubt < outcome->connection &&
-           is_young(inquiry, ledger_shortest_ttl_ms(subject->bucket->ledger)) &&
+    return store->conf->nats.mode == CONF_NATS_EMBEDDED &&
+           !bucket_has_removed_since(store, outcome->stream.removals, outcome->connection) &&
+           is_young(inquiry, ledger_shortest_ttl_ms(bucket_writes_ledger(subject->bucket))) &&
            is_young(inquiry, subject->bucket->max_age_ms);
 }
 
@@ -181,7 +182,7 @@ static void on_info(void *arg, json_t *answer, unsigned err_code, const struct e
         finish(inquiry, error);
         return;
     }
-    bucket_read_stream(inquiry->store, answer, &inquiry->reading.stream);
+    stream_read_info(inquiry->store, answer, &inquiry->reading.stream);
     if (inquiry->reading.is_there)
         finish(inquiry, NULL);
     else
@@ -193,7 +194,7 @@ static void ask_info(struct inquiry *inquiry)
     const struct inquiry_subject *subject = &inquiry->subject;
 
     inquiry->is_asking_info = true;
-    inquiry->info.request.limit = ledger_readings(subject->bucket->ledger);
+    inquiry->info.request.limit = ledger_readings(bucket_writes_ledger(subject->bucket));
     inquiry->info.request.owner = subject->owner;
     jetstream_call(&inquiry->store->jetstream, &inquiry->info, "STREAM.INFO", subject->bucket->stream, NULL,
                    subject->deadline_ms, on_info, inquiry);
@@ -224,7 +225,7 @@ static void read_message(struct inquiry *inquiry, uint64_t from_sequence, bool o
     get->consistency = READ_LEADER;
     get->with_markers = true;
     get->deadline_ms = subject->deadline_ms;
-    get->request.limit = ledger_readings(subject->bucket->ledger);
+    get->request.limit = ledger_readings(bucket_writes_ledger(subject->bucket));
     get->done = done;
     get->arg = inquiry;
     read_get(inquiry->store, &inquiry->arena, get);

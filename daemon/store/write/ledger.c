@@ -20,7 +20,6 @@ struct ledger_key {
 struct ledger {
     unsigned references;
     struct jobs *jobs;
-    struct outcome_stream stream;
     uint64_t shortest_ttl_ms;
     struct request_limit readings;
     struct ledger_key *keys; /* uthash */
@@ -60,24 +59,7 @@ bool ledger_is_shared(const struct ledger *ledger)
     return ledger->references > 1;
 }
 
-/* --- The stream ------------------------------------------------------------------------------------ */
-
-void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stream)
-{
-    ledger->stream = *stream; /* also if it has fewer than before: it was set back */
-}
-
-void ledger_note_sequence(struct ledger *ledger, uint64_t sequence, uint64_t keeper)
-{
-    if (sequence > ledger->stream.last_sequence || keeper != ledger->stream.keeper)
-        ledger->stream.last_sequence = sequence;
-    ledger->stream.keeper = keeper;
-}
-
-const struct outcome_stream *ledger_stream(const struct ledger *ledger)
-{
-    return &ledger->stream;
-}
+/* --- What writes and inquiries share --------------------------------------------------------------- */
 
 void ledger_note_ttl(struct ledger *ledger, int64_t ttl_s)
 {

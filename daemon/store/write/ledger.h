@@ -1,16 +1,18 @@
 /*
- * ledger: what the daemon knows of the stream that it writes to, and the keys whose last write is in doubt.
+ * ledger: the keys of a bucket whose last write is in doubt.
  *
- * Used by write and batch, one ledger per bucket. Where an ack is lost, the messages of the key may be the only
- * evidence of what became of the write. So until that is found out the key takes no other write of this daemon, which
- * could overwrite them. Those that wait go on in their order.
+ * Used by write and batch, one ledger per bucket. If an ack is lost, the messages of the key may be the only evidence
+ * of what became of the write. Another write could overwrite them. So until the outcome is found out, this daemon sends
+ * no other write of the key. Writes that wait go on in their order.
  */
 #ifndef DAEMON_STORE_LEDGER_H
 #define DAEMON_STORE_LEDGER_H
 
 #include "daemon/base/jobs.h"
 #include "daemon/nats/request.h"
-#include "daemon/store/write/outcome.h"
+
+#include <stdbool.h>
+#include <stdint.h>
 
 struct ledger;
 
@@ -22,22 +24,7 @@ void ledger_release(struct ledger *ledger);
 /* Whether others than one handle keep it: other handles, holds, and writes that wait. */
 bool ledger_is_shared(const struct ledger *ledger);
 
-/* --- The stream ------------------------------------------------------------------------------------ */
-
-/* Records an answer of STREAM.INFO. It replaces all that was known, and may lower the last sequence. */
-void ledger_note_stream(struct ledger *ledger, const struct outcome_stream *stream);
-
-/*
- * Records the sequence of a stored message. With the same keeper, it can only raise the last sequence. Another keeper's
- * sequence replaces it, because a restarted server may have been set back.
- */
-void ledger_note_sequence(struct ledger *ledger, uint64_t sequence, uint64_t keeper);
-
-/*
- * What is known, and of which keeper; but for removals. Until another keeper's first ack that is what the last one had:
- * to know nothing then would leave the writes open that two restarts meet.
- */
-const struct outcome_stream *ledger_stream(const struct ledger *ledger);
+/* --- What writes and inquiries share --------------------------------------------------------------- */
 
 /* A write with a time to live is about to be sent. It may replace others, and leave nothing when it expires. */
 void ledger_note_ttl(struct ledger *ledger, int64_t ttl_s);

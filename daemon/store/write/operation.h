@@ -10,6 +10,7 @@
 #include "daemon/base/arena.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/write/outcome.h"
 
 enum operation_condition {
     OPERATION_ALWAYS,
@@ -32,6 +33,12 @@ struct operation {
 
 /* Headers that are added at most: those of operation_fill_headers, and room for an id, a condition and a batch. */
 #define OPERATION_OWN_HEADERS 12u
+
+/* An id for a write or a batch: the Nats-Msg-Id that it is sent with. */
+#define OPERATION_ID_BYTES 48
+
+/* Make an id that is unique among all daemons. */
+void operation_make_id(struct store *store, char id[OPERATION_ID_BYTES]);
 
 /* The operation as a message of a bucket. */
 struct operation_message {

@@ -14,7 +14,7 @@ static void ask_anew(struct outcome *outcome)
     outcome->asked_keeper = 0;
 }
 
-void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, const struct outcome_stream *stream)
+void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, const struct stream_state *stream)
 {
     if (outcome->copies == 0) {
         outcome->sent_ms = now_ms;

@@ -23,17 +23,10 @@
 #ifndef DAEMON_STORE_OUTCOME_H
 #define DAEMON_STORE_OUTCOME_H
 
+#include "daemon/store/bucket/stream.h"
+
 #include <stdbool.h>
 #include <stdint.h>
-
-/* A stream, as it is known at some moment. */
-struct outcome_stream {
-    uint64_t identity;      /* of its creation: another stream of the same name has another one; 0: not known */
-    uint64_t last_sequence; /* the highest that it has had for certain */
-    uint64_t keeper;        /* the server process that keeps its ids, and since when; 0: not known */
-    uint64_t window_ms;     /* for which it keeps an id */
-    uint64_t removals;      /* by this daemon, without a trace: the beginning and the end of each counts */
-};
 
 enum outcome_step {
     OUTCOME_SEND, /* a copy may be sent; outcome_sent follows */
@@ -60,7 +53,7 @@ struct outcome {
     /* Of the first of them. */
     uint64_t sent_ms;
     uint64_t connection;
-    struct outcome_stream stream;
+    struct stream_state stream;
 
     enum outcome_step step; /* while there are copies */
     bool is_id_unknown;     /* the server that was asked does not know the id, and would if the write had come to it */
@@ -76,7 +69,7 @@ enum outcome_step outcome_next(const struct outcome *outcome, bool are_closed);
  * A copy was sent on the connection at now_ms, of a clock that does not stand still while the machine is suspended.
  * stream: as it was known before.
  */
-void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, const struct outcome_stream *stream);
+void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, const struct stream_state *stream);
 
 /*
  * The latest copy was refused, or never reached a stream. If it was the only copy, nothing counts as sent. Otherwise
@@ -104,7 +97,7 @@ struct outcome_reading {
     uint64_t our_sequence; /* of the message with the write's id */
     bool none_removed;     /* no message of the key above L0 can have been removed */
     bool reaches_back;     /* the oldest message of the key that is kept is not above L0 */
-    struct outcome_stream stream;
+    struct stream_state stream;
 };
 
 /*

@@ -1,8 +1,7 @@
 #include "daemon/store/write/txn.h"
 
 #include "daemon/base/backoff.h"
-#include "daemon/store/compact/schedule.h"
-#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/observe.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,12 +32,12 @@ static void finish(struct txn *txn, uint64_t first_revision, const struct error 
     arena_end_task(&txn->task);
     room_end(txn->store, txn->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
-        local_copy_note_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
+        observe_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
         if (txn->operations[i].kind != KV_PUT)
-            compact_schedule_note_delete(txn->store, handle);
+            observe_marker(txn->store, handle->name, handle->marker_ttl_s);
     }
     if (error != NULL && error->has_revision && error->key != NULL)
-        local_copy_note_revision(txn->store, txn->bucket, error->key, error->revision, false);
+        observe_revision(txn->store, txn->bucket, error->key, error->revision, false);
     txn->done(txn->arg, first_revision, error);
     if (handle != NULL)
         bucket_release(handle);

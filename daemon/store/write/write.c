@@ -1,8 +1,8 @@
 #include "daemon/store/write/write.h"
 
 #include "daemon/base/backoff.h"
-#include "daemon/store/compact/schedule.h"
-#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/observe.h"
+#include "daemon/store/write/bucket_writes.h"
 #include "daemon/store/write/group_commit.h"
 
 #include <inttypes.h>
@@ -33,9 +33,9 @@ static void note_revision(const struct write *write, uint64_t revision, bool is_
 {
     const struct bucket *handle = write->handle;
 
-    local_copy_note_revision(write->store, write->bucket, write->operation.key, revision, is_done);
+    observe_revision(write->store, write->bucket, write->operation.key, revision, is_done);
     if (handle != NULL && handle->is_mirror)
-        local_copy_note_revision(write->store, handle->origin, write->operation.key, revision, is_done);
+        observe_revision(write->store, handle->origin, write->operation.key, revision, is_done);
 }
 
 static void finish(struct write *write, uint64_t revision, const struct error *error)
@@ -57,7 +57,7 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
         bucket_note_sequence(write->store, handle, revision);
         note_revision(write, revision, true);
         if (write->operation.kind != KV_PUT)
-            compact_schedule_note_delete(write->store, handle);
+            observe_marker(write->store, handle->name, handle->marker_ttl_s);
     } else if (error->has_revision) {
         note_revision(write, error->revision, false);
     }
@@ -96,11 +96,11 @@ static enum connection_publish_result send_copy(struct write *write, unsigned at
 {
     struct message_header *headers = write->message.headers;
     size_t count = write->message.header_count;
-    struct outcome_stream stream = bucket_stream(write->store, write->handle);
+    struct stream_state stream = bucket_stream(write->store, write->handle);
     struct connection *connection = write->store->connection;
     char expected[24]; /* the connection's buffer has a copy */
 
-    ledger_note_ttl(write->handle->ledger, write->operation.ttl_s);
+    ledger_note_ttl(bucket_writes_ledger(write->handle), write->operation.ttl_s);
     operation_add_header(headers, &count, KV_HEADER_MSG_ID, write->id);
     if (write->is_expecting) {
         snprintf(expected, sizeof(expected), "%" PRIu64, write->expected);
@@ -134,7 +134,7 @@ static void on_turn(struct ledger_wait *wait)
 static enum request_readiness prepare_write(struct request *request)
 {
     struct write *write = write_of(request);
-    struct ledger *ledger = write->handle->ledger;
+    struct ledger *ledger = bucket_writes_ledger(write->handle);
 
     switch (inquiry_prepare(write->store, &write->outcome, request)) {
     case OUTCOME_WAIT:
@@ -311,7 +311,7 @@ static void start_inquiry(struct write *write)
                                       .deadline_ms = write->request.deadline_ms,
                                       .owner = write->arena->owner};
 
-    ledger_hold(write->handle->ledger, &write->hold, write->operation.key);
+    ledger_hold(bucket_writes_ledger(write->handle), &write->hold, write->operation.key);
     write->inquiry = inquiry_start(write->store, &subject, on_inquiry_done, write);
     if (write->inquiry == NULL) /* no memory now: the deadline runs on */
         request_again(&write->request, REQUEST_CONGESTED);
@@ -426,7 +426,7 @@ static void on_handle_again(void *arg, struct bucket *bucket, const struct error
     }
     /* The place is in a limit of the old handle's group. */
     request_leave_place(&write->request);
-    write->request.limit = group_commit_writes_limit(bucket->group);
+    write->request.limit = group_commit_writes_limit(bucket_writes_group(bucket));
     bucket_release(write->handle);
     write->handle = bucket;
     request_resume(&write->request);
@@ -452,12 +452,12 @@ void write_send_alone(struct write *write)
     struct store *store = write->store;
 
     /* An id stands for one write with one condition. */
-    store_make_write_id(store, write->id);
+    operation_make_id(store, write->id);
     memset(&write->outcome, 0, sizeof(write->outcome));
     write->is_expecting = write->operation.condition != OPERATION_ALWAYS;
     write->is_refused = false;
     write->copy_attempt = 0;
-    write->request.limit = group_commit_writes_limit(write->handle->group);
+    write->request.limit = group_commit_writes_limit(bucket_writes_group(write->handle));
     write->request.owner = write->arena->owner;
     request_start(&store->requests, &write->request, &write_ops, write->deadline_ms);
 }

@@ -11,8 +11,8 @@
 #include "daemon/base/arena.h"
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/context.h"
 #include "daemon/store/read/get.h"
-#include "daemon/store/store.h"
 #include "daemon/store/write/inquiry.h"
 #include "daemon/store/write/ledger.h"
 #include "daemon/store/write/operation.h"
@@ -51,7 +51,7 @@ struct write {
     bool is_refused;         /* that one's condition did not hold: at the sequence refused_at, where that was told */
     uint64_t refused_at;
     bool has_failed; /* the server has said error, which leaves open whether the copy was stored */
-    char id[STORE_ID_BYTES];
+    char id[OPERATION_ID_BYTES];
     /* of group */
     struct group_commit *group; /* NULL: has none, or is through with it */
     struct write *next_in_group, *previous_in_group;

@@ -1,58 +1,15 @@
 /*
- * bulk: many keys in one call, each with an answer of its own.
+ * bulk_get: reads many keys in one call.
  *
- * Used by the handlers. Writes go the way of single ones, in a window that all calls share; gets are one point in time
- * per 1,024 keys where the server can read so, else single ones.
+ * Used by the handlers. Each 1,024 keys are read at one point in time if the server can do that; otherwise each key is
+ * read by itself.
  */
-#ifndef DAEMON_STORE_BULK_H
-#define DAEMON_STORE_BULK_H
+#ifndef DAEMON_STORE_BULK_GET_H
+#define DAEMON_STORE_BULK_GET_H
 
 #include "daemon/base/arena.h"
 #include "daemon/base/key_index.h"
 #include "daemon/store/read/get.h"
-#include "daemon/store/write/operation.h"
-#include "daemon/store/write/write.h"
-
-/* --- Writes --- */
-
-struct bulk_result {
-    uint64_t revision;
-    struct error *error; /* NULL: it was written */
-};
-
-struct bulk_write {
-    /* Set by the caller; borrowed until done was called. */
-    const char *bucket;
-    const struct operation *operations;
-    size_t count;
-    struct bulk_result *results; /* as many; those with an error already are left out */
-    uint64_t deadline_ms;
-    void (*done)(void *arg);
-    void *arg;
-
-    /* private */
-    struct store *store;
-    struct arena *arena;
-    struct arena_task task;
-    struct bulk_window *window;
-    struct bulk_owner *owner; /* NULL: has begun all */
-    struct bulk_write *next_bulk, *previous_bulk;
-    struct bulk_slot *spare;
-    size_t next;
-    size_t in_flight;
-    bool is_filling;
-};
-
-/* Writes all. done is called once, when each has its result; maybe from within. */
-void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bulk);
-
-/*
- * A key's error, in the arena. A failed key must never look like a written one: where there is no memory to say
- * why, it says that (also for an arena of NULL).
- */
-struct error *bulk_copy_error(struct arena *arena, const struct error *error);
-
-/* --- Gets --- */
 
 struct bulk_get {
     /* Set by the caller; borrowed until done was called. */

@@ -1,0 +1,61 @@
+#include "daemon/store/bucket/removed.h"
+
+#include "daemon/base/table.h"
+#include "daemon/nats/kv.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* So many are remembered, and for so long. */
+#define REMOVED_MAX 4096u
+#define REMOVED_MS  60000u
+
+struct removed_bucket {
+    UT_hash_handle hh;   /* by name; in the order in which they were deleted */
+    uint64_t removed_ms; /* loop time */
+    char name[KV_BUCKET_LENGTH_MAX + 1];
+};
+
+static struct removed_bucket *find_removed(struct removed_bucket *all, const char *bucket)
+{
+    struct removed_bucket *removed = NULL;
+
+    if (all != NULL)
+        HASH_FIND_STR(all, bucket, removed);
+    return removed;
+}
+
+static void forget_removed(struct removed_bucket **all, struct removed_bucket *removed)
+{
+    HASH_DEL(*all, removed);
+    free(removed);
+}
+
+void removed_note(struct removed_bucket **all, const char *bucket, uint64_t now_ms)
+{
+    struct removed_bucket *removed = find_removed(*all, bucket);
+
+    if (removed != NULL)
+        forget_removed(all, removed);
+    if (HASH_COUNT(*all) >= REMOVED_MAX)
+        forget_removed(all, *all); /* the oldest */
+    removed = calloc(1, sizeof(*removed));
+    if (removed == NULL)
+        return;
+    removed->removed_ms = now_ms;
+    snprintf(removed->name, sizeof(removed->name), "%s", bucket);
+    HASH_ADD_STR(*all, name, removed);
+}
+
+bool removed_is_recent(const struct removed_bucket *all, const char *bucket, uint64_t now_ms)
+{
+    const struct removed_bucket *removed = find_removed((struct removed_bucket *)all, bucket);
+
+    return removed != NULL && now_ms - removed->removed_ms < REMOVED_MS;
+}
+
+void removed_forget_all(struct removed_bucket **all)
+{
+    while (*all != NULL)
+        forget_removed(all, *all);
+}

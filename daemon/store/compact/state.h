@@ -1,0 +1,25 @@
+/*
+ * compact_state: what the room compact keeps for the whole daemon.
+ *
+ * Used by the files of the room only.
+ */
+#ifndef DAEMON_STORE_COMPACT_STATE_H
+#define DAEMON_STORE_COMPACT_STATE_H
+
+#include "daemon/base/jobs.h"
+#include "daemon/nats/request.h"
+#include "daemon/store/context.h"
+#include "daemon/store/observe.h"
+
+struct compact_state {
+    struct store *store;
+    struct observer observer;
+    struct request_limit purges; /* of delete markers */
+    struct compact *compactions; /* a list: in the order in which they were asked for */
+    unsigned under_way;
+    struct job starting;                /* of those that wait */
+    struct compact_schedule *schedules; /* of buckets with a marker_ttl, by name: uthash */
+    bool is_ending;
+};
+
+#endif

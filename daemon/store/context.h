@@ -1,0 +1,55 @@
+/*
+ * context: what all rooms of the store share.
+ *
+ * The facade (store) creates it. The other rooms of the store get a pointer to it, and so does everybody above who
+ * calls them. It has the loop and the way to NATS. Each module that has a state for the whole daemon allocates it,
+ * keeps it behind a pointer here, and is the only one to look inside.
+ */
+#ifndef DAEMON_STORE_CONTEXT_H
+#define DAEMON_STORE_CONTEXT_H
+
+#include "conf/conf.h"
+#include "daemon/base/jobs.h"
+#include "daemon/base/timers.h"
+#include "daemon/nats/connection.h"
+#include "daemon/nats/jetstream.h"
+#include "daemon/nats/request.h"
+#include "daemon/store/room.h"
+
+#include <stdint.h>
+#include <uv.h>
+
+struct store {
+    uv_loop_t *loop;
+    const struct conf *conf;
+    struct jobs *jobs;
+    struct timers *timers;
+    struct connection *connection;
+    struct requests requests;
+    struct jetstream jetstream;
+    char name[72];    /* by which NATS knows this daemon: nats.name, or its default */
+    struct room room; /* of the embedded server */
+
+    struct observer *observers; /* a list: see observe */
+    uint64_t write_ids;         /* that were made */
+
+    /* The states of the modules. */
+    struct bucket_table *buckets;
+    struct admin_state *admin;
+    struct scan_state *scan;
+    struct group_commits *group_commits;
+    struct bulk_writes *bulk_writes;
+    struct follow_state *follow;
+    struct compact_state *compact;
+};
+
+/*
+ * Return the milliseconds since the machine's start. Unlike the loop's time, they include the time for which the
+ * machine was suspended. Use it for ages that must include that time.
+ */
+uint64_t store_boot_ms(void);
+
+/* Return the microseconds since the epoch, which is how messages are timed. */
+int64_t store_now_us(void);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * follow_state: what the room follow keeps for the whole daemon.
+ *
+ * Used by the files of the room. The handlers read its numbers for the statistics.
+ */
+#ifndef DAEMON_STORE_FOLLOW_STATE_H
+#define DAEMON_STORE_FOLLOW_STATE_H
+
+#include "daemon/base/arena.h"
+#include "daemon/base/jobs.h"
+#include "daemon/base/timers.h"
+#include "daemon/nats/request.h"
+#include "daemon/store/context.h"
+#include "daemon/store/follow/cache.h"
+#include "daemon/store/observe.h"
+
+struct follow_state {
+    struct store *store;
+    struct observer observer;
+    struct feed *feeds;                  /* by their streams: uthash */
+    struct local_copy *local_copies;     /* of followed buckets, by name: uthash */
+    struct local_copy *found_local_copy; /* the last one that was looked for */
+    struct local_copy *next_ticking;     /* at which the present tick of all copies goes on; NULL: it is over */
+    struct timer tick_timer;
+    struct job ticking;
+    struct local_copy_change *changes; /* of buckets, that leave no messages: uthash */
+    unsigned uncounted_changes;        /* for which there was no memory */
+    uint64_t full_until_ms;            /* loop time; until then no bucket gives up its place for another one */
+    struct watch *ready_watches;       /* that have more to be told, and room for it */
+    struct job telling;                /* tells ready_watches */
+    struct cache_budget cache_budget;
+    struct job collecting;   /* the memory of caches that were cleared */
+    uint64_t entry_serial;   /* numbers what watches are told */
+    struct arena list_arena; /* of the listing for cache.buckets */
+    struct timer list_timer;
+    bool is_listing;
+    struct request_limit creations; /* of consumers for watches and copies, which may then read for long */
+    struct {
+        unsigned open;
+        uint64_t total;
+        uint64_t ended; /* by the daemon */
+        uint64_t entries;
+        uint64_t resyncs;
+        uint64_t vanished;
+    } watch_stats;
+    struct {
+        uint64_t hits, misses;
+    } cache_stats;
+};
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * observe: tells observers what this daemon has seen of a bucket, and what it does to one.
+ *
+ * The rooms bucket, read and write call it. They do not know who listens: follow keeps local copies as new as what
+ * clients have seen, and compact removes old delete markers. Without an observer each function does nothing.
+ */
+#ifndef DAEMON_STORE_OBSERVE_H
+#define DAEMON_STORE_OBSERVE_H
+
+#include "daemon/nats/kv.h"
+#include "daemon/store/context.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What may happen. An observer leaves out what it does not need. */
+struct observer_ops {
+    void (*revision)(struct store *store, const char *bucket, const char *key, uint64_t revision, bool is_write);
+    void (*entry)(struct store *store, const char *bucket, const struct kv_entry *entry);
+    uint64_t (*known_revision)(struct store *store, const char *bucket, const char *key);
+    void (*absent)(struct store *store, const char *bucket, const char *key, uint64_t known_revision, bool is_certain);
+    void (*marker)(struct store *store, const char *bucket, int64_t marker_ttl_s);
+    void (*begin_change)(struct store *store, const char *bucket);
+    void (*end_change)(struct store *store, const char *bucket, bool is_known);
+    void (*created)(struct store *store, const char *bucket);
+};
+
+/* One observer. The owner embeds it, and sets ops. */
+struct observer {
+    const struct observer_ops *ops;
+    struct observer *next;
+};
+
+/* Add an observer. It stays until the end of the daemon. */
+void observe_add(struct store *store, struct observer *observer);
+
+/* --- Keys ------------------------------------------------------------------------------------------ */
+
+/* A key was seen at a revision. is_write: this daemon wrote it; otherwise an answer of NATS had it. */
+void observe_revision(struct store *store, const char *bucket, const char *key, uint64_t revision, bool is_write);
+
+/* The last entry of a key was read. */
+void observe_entry(struct store *store, const char *bucket, const struct kv_entry *entry);
+
+/*
+ * Return the revision at which the key is known already; 0: it is not. A reader asks it before it sends its question to
+ * NATS, and gives it to observe_absent.
+ */
+uint64_t observe_known_revision(struct store *store, const char *bucket, const char *key);
+
+/* NATS answered that the key is absent. is_certain: the answer is not of a replica that may be behind. */
+void observe_absent(struct store *store, const char *bucket, const char *key, uint64_t known_revision, bool is_certain);
+
+/* This daemon wrote a delete marker. marker_ttl_s: the bucket's, after which markers are removed; 0: they stay. */
+void observe_marker(struct store *store, const char *bucket, int64_t marker_ttl_s);
+
+/* --- Buckets --------------------------------------------------------------------------------------- */
+
+/*
+ * This daemon is about to create, purge, update or delete the bucket, and no message will tell of the change. Each
+ * begin needs one end.
+ */
+void observe_begin_change(struct store *store, const char *bucket);
+
+/* The change is over. is_known: false if the server may still make it, on the present connection. */
+void observe_end_change(struct store *store, const char *bucket, bool is_known);
+
+/* This daemon created the bucket. */
+void observe_created(struct store *store, const char *bucket);
+
+#endif

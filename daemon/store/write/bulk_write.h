@@ -1,0 +1,58 @@
+/*
+ * bulk_write: many writes in one call, each with a result of its own.
+ *
+ * Used by the handlers. The writes are sent like single ones. The bulk calls of a bucket share one window of writes in
+ * flight, and all calls together share a larger one; in a window, the owners of the calls take turns. So a single write
+ * waits for at most one window of others' bulk writes, and a bucket without a leader does not use up the window of all.
+ */
+#ifndef DAEMON_STORE_BULK_WRITE_H
+#define DAEMON_STORE_BULK_WRITE_H
+
+#include "daemon/base/arena.h"
+#include "daemon/store/write/operation.h"
+#include "daemon/store/write/write.h"
+
+struct bulk_result {
+    uint64_t revision;
+    struct error *error; /* NULL: it was written */
+};
+
+struct bulk_write {
+    /* Set by the caller; borrowed until done was called. */
+    const char *bucket;
+    const struct operation *operations;
+    size_t count;
+    struct bulk_result *results; /* as many; those with an error already are left out */
+    uint64_t deadline_ms;
+    void (*done)(void *arg);
+    void *arg;
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct arena_task task;
+    struct bulk_window *window;
+    struct bulk_owner *owner; /* NULL: has begun all */
+    struct bulk_write *next_bulk, *previous_bulk;
+    struct bulk_slot *spare;
+    size_t next;
+    size_t in_flight;
+    bool is_filling;
+};
+
+/* Writes all. done is called once, when each has its result; maybe from within. */
+void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bulk);
+
+/*
+ * A key's error, in the arena. A failed key must never look like a written one: where there is no memory to say
+ * why, it says that (also for an arena of NULL).
+ */
+struct error *bulk_copy_error(struct arena *arena, const struct error *error);
+
+/* --- For the facade --- */
+
+/* Return 0, or -1 if memory ran out. */
+int bulk_write_init_all(struct store *store);
+void bulk_write_free_all(struct store *store);
+
+#endif
