@@ -37,7 +37,7 @@ struct bench {
 
 static bool read_count(const struct invocation *invocation, const char *name, uint64_t most, uint64_t *count)
 {
-    if (!given_number(invocation, name, count))
+    if (!arguments_number(invocation, name, count))
         return false;
     if (*count >= 1 && *count <= most)
         return true;
@@ -75,12 +75,12 @@ static bool read_options(struct bench *bench)
         !read_count(invocation, "in-flight", IN_FLIGHT_MAX, &bench->row.in_flight) ||
         !read_count(invocation, "keys", KEYS_MAX, &bench->plan.keys) ||
         !read_count(invocation, "seconds", SECONDS_MAX, &seconds) ||
-        !given_number(invocation, "operations", &bench->row.operations) ||
-        !given_size(invocation, "value-size", &value_size))
+        !arguments_number(invocation, "operations", &bench->row.operations) ||
+        !arguments_size(invocation, "value-size", &value_size))
         return false;
     if (value_size < 0)
         return report("--value-size must be a size such as 128 or 64K") == STATUS_OK;
-    if (given_value(invocation, "operations") != NULL && bench->row.operations < bench->row.clients)
+    if (arguments_value(invocation, "operations") != NULL && bench->row.operations < bench->row.clients)
         return report("--operations must be at least as many as there are clients") == STATUS_OK;
     bench->row.seconds = (double)seconds;
     bench->plan.value_size = (uint64_t)value_size;
@@ -345,7 +345,7 @@ enum status bench_run(struct invocation *invocation)
         return report("out of memory");
     snprintf(name, sizeof(name), "kvctl-bench-%d", (int)getpid());
     bench.plan.prefix = name;
-    bench.plan.bucket = given_value(invocation, "bucket");
+    bench.plan.bucket = arguments_value(invocation, "bucket");
     bench.is_own_bucket = bench.plan.bucket == NULL;
     if (bench.is_own_bucket)
         bench.plan.bucket = name;

@@ -23,7 +23,7 @@ static bool read_unsigned(const struct invocation *invocation, const char *name,
 {
     uint64_t wide = *number;
 
-    if (!given_number(invocation, name, &wide))
+    if (!arguments_number(invocation, name, &wide))
         return false;
     if (wide > UINT_MAX)
         return report("--%s is too large", name) == STATUS_OK;
@@ -33,7 +33,7 @@ static bool read_unsigned(const struct invocation *invocation, const char *name,
 
 static bool read_storage(const struct invocation *invocation, enum kvs_storage *storage)
 {
-    const char *text = given_value(invocation, "storage");
+    const char *text = arguments_value(invocation, "storage");
 
     if (text == NULL)
         *storage = KVS_STORAGE_DEFAULT;
@@ -48,7 +48,7 @@ static bool read_storage(const struct invocation *invocation, enum kvs_storage *
 
 static bool read_compression(const struct invocation *invocation, enum kvs_switch *compression)
 {
-    const char *text = given_value(invocation, "compression");
+    const char *text = arguments_value(invocation, "compression");
 
     if (text == NULL)
         *compression = KVS_SWITCH_DEFAULT;
@@ -82,12 +82,12 @@ static bool part_source(const char *option, char *text, struct kvs_bucket_source
 
 static bool read_mirror_and_sources(const struct invocation *invocation, struct settings *settings)
 {
-    const char *mirror = given_value(invocation, "mirror");
+    const char *mirror = arguments_value(invocation, "mirror");
     const char **values;
     size_t count, copies = 0;
     bool read = false;
 
-    if (!given_list(invocation, "source", &values, &count))
+    if (!arguments_list(invocation, "source", &values, &count))
         return false;
     settings->sources = calloc(count + 1, sizeof(*settings->sources));
     settings->source_texts = calloc(count + 2, sizeof(*settings->source_texts));
@@ -120,31 +120,31 @@ static bool settings_read(struct settings *settings, const struct invocation *in
     struct kvs_bucket_options *options = &settings->options;
 
     *settings = (struct settings){.options = {.timeout_s = invocation->timeout_s}};
-    options->description = given_value(invocation, "description");
-    options->placement_cluster = given_value(invocation, "cluster");
-    options->republish_source = given_value(invocation, "republish-from");
-    options->republish_destination = given_value(invocation, "republish-to");
-    options->republish_headers_only = given_flag(invocation, "republish-headers-only");
+    options->description = arguments_value(invocation, "description");
+    options->placement_cluster = arguments_value(invocation, "cluster");
+    options->republish_source = arguments_value(invocation, "republish-from");
+    options->republish_destination = arguments_value(invocation, "republish-to");
+    options->republish_headers_only = arguments_flag(invocation, "republish-headers-only");
     if (!read_unsigned(invocation, "history", &options->history) ||
         !read_unsigned(invocation, "replicas", &options->replicas) ||
-        !given_duration(invocation, "ttl", &options->ttl_s) ||
-        !given_duration(invocation, "marker-ttl", &options->limit_marker_ttl_s) ||
-        !given_duration(invocation, "delete-marker-ttl", &options->marker_ttl_s) ||
-        !given_size(invocation, "max-bytes", &options->max_bytes) ||
-        !given_size(invocation, "max-value-size", &options->max_value_size) ||
+        !arguments_duration(invocation, "ttl", &options->ttl_s) ||
+        !arguments_duration(invocation, "marker-ttl", &options->limit_marker_ttl_s) ||
+        !arguments_duration(invocation, "delete-marker-ttl", &options->marker_ttl_s) ||
+        !arguments_size(invocation, "max-bytes", &options->max_bytes) ||
+        !arguments_size(invocation, "max-value-size", &options->max_value_size) ||
         !read_storage(invocation, &options->storage) || !read_compression(invocation, &options->compression) ||
-        !given_list(invocation, "tag", &settings->tags, &options->placement_tag_count) ||
+        !arguments_list(invocation, "tag", &settings->tags, &options->placement_tag_count) ||
         !read_mirror_and_sources(invocation, settings) ||
-        !given_pairs(invocation, "metadata", &settings->metadata, &options->metadata_count))
+        !arguments_pairs(invocation, "metadata", &settings->metadata, &options->metadata_count))
         return false;
-    if (given_value(invocation, "history") != NULL && options->history == 0) {
+    if (arguments_value(invocation, "history") != NULL && options->history == 0) {
         report("--history must be from 1 to 64");
         return false;
     }
     options->placement_tags = settings->tags;
     options->metadata = settings->metadata;
     if (options->republish_destination == NULL &&
-        (given_flag(invocation, "republish-from") || given_flag(invocation, "republish-headers-only")))
+        (arguments_flag(invocation, "republish-from") || arguments_flag(invocation, "republish-headers-only")))
         return report("--republish-from and --republish-headers-only need --republish-to") == STATUS_OK;
     return true;
 }
@@ -224,7 +224,7 @@ enum status bucket_compact(struct invocation *invocation)
     struct kvs_compact_options options = {.timeout_s = invocation->timeout_s};
     uint64_t removed = 0;
 
-    if (!given_duration(invocation, "older-than", &options.older_than_s))
+    if (!arguments_duration(invocation, "older-than", &options.older_than_s))
         return STATUS_FAILED;
     if (kvs_bucket_compact(invocation->kvs, invocation->arguments[0], &options, &removed) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
@@ -346,7 +346,7 @@ enum status bucket_ls(struct invocation *invocation)
         for (size_t i = 0; i < count; i++)
             printf("%s\"%s\"", i > 0 ? "," : "", names[i]);
         puts("]");
-    } else if (given_flag(invocation, "long") || (invocation->terminal && !given_flag(invocation, "names"))) {
+    } else if (arguments_flag(invocation, "long") || (invocation->terminal && !arguments_flag(invocation, "names"))) {
         status = print_infos(invocation, names, count);
     } else {
         for (size_t i = 0; i < count; i++)

@@ -44,7 +44,7 @@ enum status bulk_mget(struct invocation *invocation)
     struct kvs_entry **entries;
     enum status status = STATUS_OK;
 
-    if (!given_consistency(invocation, &options.consistency))
+    if (!arguments_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     if (invocation->json)
         return mget_json(invocation, keys, count, &options);
@@ -256,7 +256,7 @@ enum status bulk_mput(struct invocation *invocation)
     enum status status = STATUS_FAILED;
     bool before = false, answered = true;
 
-    if (!given_duration(invocation, "ttl", &options.ttl_s) || !pairs_read(&pairs, invocation))
+    if (!arguments_duration(invocation, "ttl", &options.ttl_s) || !pairs_read(&pairs, invocation))
         goto done;
     if (options.ttl_s < 0)
         options.ttl_s = 0;

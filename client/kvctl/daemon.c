@@ -71,7 +71,7 @@ enum status daemon_ping(struct invocation *invocation)
 {
     uint64_t count = PINGS_DEFAULT, nats_us = 0;
 
-    if (!given_number(invocation, "count", &count))
+    if (!arguments_number(invocation, "count", &count))
         return STATUS_FAILED;
     if (count == 0 || count > PINGS_MAX)
         return report("--count must be from 1 to %u", PINGS_MAX);

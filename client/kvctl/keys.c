@@ -152,16 +152,16 @@ enum status kv_keys(struct invocation *invocation)
     struct listing listing = {.invocation = invocation,
                               .left = UINT64_MAX,
                               .options = {.filter = invocation->argument_count > 1 ? invocation->arguments[1] : NULL,
-                                          .after = given_value(invocation, "after"),
+                                          .after = arguments_value(invocation, "after"),
                                           .timeout_s = invocation->timeout_s}};
     enum status status = STATUS_OK;
     bool is_last = false;
 
-    if (!given_number(invocation, "limit", &listing.left) ||
-        !given_consistency(invocation, &listing.options.consistency))
+    if (!arguments_number(invocation, "limit", &listing.left) ||
+        !arguments_consistency(invocation, &listing.options.consistency))
         return STATUS_FAILED;
     /* From NATS each page is a reading of the whole bucket. */
-    if (given_value(invocation, "consistency") == NULL)
+    if (arguments_value(invocation, "consistency") == NULL)
         listing.options.consistency = KVS_CONSISTENCY_CACHED;
     while (status == STATUS_OK && listing.left > 0 && !is_last && !ferror(stdout))
         status = print_page(&listing, &is_last);

@@ -8,7 +8,7 @@
 
 static enum status absent(const struct invocation *invocation)
 {
-    const char *revision = given_value(invocation, "revision");
+    const char *revision = arguments_value(invocation, "revision");
 
     if (revision != NULL)
         report("the bucket %s has no revision %s of the key %s", invocation->arguments[0], revision,
@@ -27,8 +27,8 @@ static enum status get_json(struct invocation *invocation)
     struct kvs_get_options options = {.timeout_s = invocation->timeout_s};
     struct answer answer = {0};
 
-    if (!given_revision(invocation, "revision", &options.revision) ||
-        !given_consistency(invocation, &options.consistency))
+    if (!arguments_revision(invocation, "revision", &options.revision) ||
+        !arguments_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     enum status status = answer_wait(invocation,
                                      kvs_async_get_json(invocation->kvs, invocation->arguments[0],
@@ -46,10 +46,10 @@ enum status kv_get(struct invocation *invocation)
     struct answer answer = {0};
     size_t size;
 
-    if (given_flag(invocation, "as-json"))
+    if (arguments_flag(invocation, "as-json"))
         return get_json(invocation);
-    if (!given_revision(invocation, "revision", &options.revision) ||
-        !given_consistency(invocation, &options.consistency))
+    if (!arguments_revision(invocation, "revision", &options.revision) ||
+        !arguments_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     enum status status = answer_wait_and_print(invocation,
                                                kvs_async_get(invocation->kvs, invocation->arguments[0],
@@ -123,8 +123,8 @@ struct write {
 static bool write_begin(struct write *write, const struct invocation *invocation)
 {
     *write = (struct write){.options = {.timeout_s = invocation->timeout_s}};
-    if (!given_duration(invocation, "ttl", &write->options.ttl_s) ||
-        !given_pairs(invocation, "header", &write->headers, &write->options.header_count))
+    if (!arguments_duration(invocation, "ttl", &write->options.ttl_s) ||
+        !arguments_pairs(invocation, "header", &write->headers, &write->options.header_count))
         return false;
     if (write->options.ttl_s < 0)
         write->options.ttl_s = 0;
@@ -174,7 +174,7 @@ enum status kv_update(struct invocation *invocation)
     uint64_t expected, revision = 0;
     enum status status = STATUS_FAILED;
 
-    if (!read_number(invocation->arguments[3], "REVISION", &expected))
+    if (!arguments_read_number(invocation->arguments[3], "REVISION", &expected))
         return STATUS_FAILED;
     if (write_begin(&write, invocation))
         status = print_revision(invocation,
@@ -190,7 +190,7 @@ enum status kv_del(struct invocation *invocation)
     struct kvs_delete_options options = {.timeout_s = invocation->timeout_s};
     uint64_t revision = 0;
 
-    if (!given_revision(invocation, "revision", &options.revision))
+    if (!arguments_revision(invocation, "revision", &options.revision))
         return STATUS_FAILED;
     return print_revision(
         invocation,
@@ -202,9 +202,9 @@ static enum status purge_bucket(struct invocation *invocation)
 {
     struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
 
-    if (!given_flag(invocation, "all"))
+    if (!arguments_flag(invocation, "all"))
         return report("name a KEY, or say --all to empty the whole bucket");
-    if (invocation->given_count > 1)
+    if (invocation->option_count > 1)
         return report("--all goes with no other option of purge");
     if (kvs_bucket_purge(invocation->kvs, invocation->arguments[0], &options) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
@@ -220,10 +220,10 @@ enum status kv_purge(struct invocation *invocation)
 
     if (invocation->argument_count < 2)
         return purge_bucket(invocation);
-    if (given_flag(invocation, "all"))
+    if (arguments_flag(invocation, "all"))
         return report("--all empties the whole bucket and goes without a KEY");
-    if (!given_revision(invocation, "revision", &options.revision) ||
-        !given_duration(invocation, "ttl", &options.ttl_s))
+    if (!arguments_revision(invocation, "revision", &options.revision) ||
+        !arguments_duration(invocation, "ttl", &options.ttl_s))
         return STATUS_FAILED;
     if (options.ttl_s < 0)
         options.ttl_s = 0;

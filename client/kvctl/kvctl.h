@@ -42,7 +42,7 @@ struct verb {
 };
 
 /* An option as it stands on the command line. */
-struct given {
+struct argument_option {
     const char *name;
     const char *value; /* NULL for an option without an argument */
 };
@@ -56,8 +56,8 @@ struct invocation {
     double timeout_s;
     char **arguments;
     int argument_count;
-    struct given *given;
-    size_t given_count;
+    struct argument_option *options;
+    size_t option_count;
 };
 
 /* --- verbs.c -------------------------------------------------------------------------------- */
@@ -68,32 +68,32 @@ extern const size_t verb_count;
 /* NULL where there is none of this name. */
 const struct verb *verb_find(const char *name);
 
-/* --- given.c: options and values from the command line ------------------------------------- */
+/* --- arguments.c: options and values from the command line ------------------------------------- */
 
 /* The last value of an option (NULL where it is not given); whether an option is given; how often. */
-const char *given_value(const struct invocation *invocation, const char *name);
-bool given_flag(const struct invocation *invocation, const char *name);
+const char *arguments_value(const struct invocation *invocation, const char *name);
+bool arguments_flag(const struct invocation *invocation, const char *name);
 
 /*
  * Read an option's value into *number where the option is given. False after a message about a
  * value that is no number, size ("10M", "2GiB", "none" for -1) or duration ("90", "1h30m", "7d", "none" for -1).
  */
-bool given_number(const struct invocation *invocation, const char *name, uint64_t *number);
-bool given_revision(const struct invocation *invocation, const char *name, uint64_t *revision); /* at least 1 */
-bool given_size(const struct invocation *invocation, const char *name, int64_t *size_bytes);
-bool given_duration(const struct invocation *invocation, const char *name, int64_t *duration_s);
+bool arguments_number(const struct invocation *invocation, const char *name, uint64_t *number);
+bool arguments_revision(const struct invocation *invocation, const char *name, uint64_t *revision); /* at least 1 */
+bool arguments_size(const struct invocation *invocation, const char *name, int64_t *size_bytes);
+bool arguments_duration(const struct invocation *invocation, const char *name, int64_t *duration_s);
 
 /* Reads text as a number from 0 to 2^64-1; what is its name in the message about one that is none. */
-bool read_number(const char *text, const char *what, uint64_t *number);
+bool arguments_read_number(const char *text, const char *what, uint64_t *number);
 
 /* All values of an option: *values is an array to be freed. False after a message. */
-bool given_list(const struct invocation *invocation, const char *name, const char ***values, size_t *count);
+bool arguments_list(const struct invocation *invocation, const char *name, const char ***values, size_t *count);
 
 /* All values NAME=VALUE of an option: *pairs is one block to be freed. False after a message. */
-bool given_pairs(const struct invocation *invocation, const char *name, struct kvs_header **pairs, size_t *count);
+bool arguments_pairs(const struct invocation *invocation, const char *name, struct kvs_header **pairs, size_t *count);
 
 /* Reads --consistency and --cached, direct where none is given. False after a message. */
-bool given_consistency(const struct invocation *invocation, enum kvs_consistency *consistency);
+bool arguments_consistency(const struct invocation *invocation, enum kvs_consistency *consistency);
 
 /* Bytes, with a NUL behind them; to be freed. */
 struct content {

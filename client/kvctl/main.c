@@ -79,8 +79,8 @@ struct command_line {
     bool help;
     bool version;
     double timeout_s;
-    struct given *given; /* the verb's options */
-    size_t given_count;
+    struct argument_option *options; /* the verb's options */
+    size_t option_count;
 };
 
 #define GLOBAL_COUNT (sizeof(global_options) / sizeof(*global_options) - 1)
@@ -135,7 +135,8 @@ static bool read_options(struct command_line *line, int argc, char **argv, const
         switch (found) {
         case 0:
             if ((size_t)place >= GLOBAL_COUNT)
-                line->given[line->given_count++] = (struct given){.name = long_options[place].name, .value = optarg};
+                line->options[line->option_count++] =
+                    (struct argument_option){.name = long_options[place].name, .value = optarg};
             else if (!take_global(line, long_options[place].name))
                 return false;
             break;
@@ -160,8 +161,8 @@ static enum status run_verb(const struct verb *verb, const struct command_line *
                                     .timeout_s = line->timeout_s,
                                     .arguments = argv,
                                     .argument_count = argc,
-                                    .given = line->given,
-                                    .given_count = line->given_count};
+                                    .options = line->options,
+                                    .option_count = line->option_count};
     /* Only a watch has something to go on with. */
     struct kvs_options options = {.connect_timeout_s = line->timeout_s, .reconnect = verb->run == watch_run};
     struct kvs_error error;
@@ -229,12 +230,12 @@ static void open_standard_descriptors(void)
 int main(int argc, char **argv)
 {
     open_standard_descriptors();
-    struct command_line line = {.given = calloc((size_t)argc + 1, sizeof(struct given))};
+    struct command_line line = {.options = calloc((size_t)argc + 1, sizeof(struct argument_option))};
 
-    if (line.given == NULL)
+    if (line.options == NULL)
         return (int)report("out of memory");
     enum status status = run(&line, argc, argv);
-    free(line.given);
+    free(line.options);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status != STATUS_FAILED)
         status = report("cannot write the output: %s", strerror(errno));
     return (int)status;

@@ -54,7 +54,7 @@ static bool read_revision(struct script *script, uint64_t *revision)
     char what[300];
 
     snprintf(what, sizeof(what), "%.200s, line %u: the REVISION", script->name, script->line);
-    return read_number(read_word(script), what, revision);
+    return arguments_read_number(read_word(script), what, revision);
 }
 
 /* Nothing but a comment may follow. */

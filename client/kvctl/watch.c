@@ -239,19 +239,19 @@ enum status watch_run(struct invocation *invocation)
         .invocation = invocation,
         .options = {.filters = filters,
                     .filter_count = filter_count,
-                    .include_history = given_flag(invocation, "history"),
-                    .updates_only = given_flag(invocation, "updates-only"),
-                    .ignore_deletes = given_flag(invocation, "ignore-deletes"),
-                    .meta_only = given_flag(invocation, "meta-only"),
+                    .include_history = arguments_flag(invocation, "history"),
+                    .updates_only = arguments_flag(invocation, "updates-only"),
+                    .ignore_deletes = arguments_flag(invocation, "ignore-deletes"),
+                    .meta_only = arguments_flag(invocation, "meta-only"),
                     .timeout_s = invocation->timeout_s},
         .colors = invocation->terminal && getenv("NO_COLOR") == NULL,
         .key_columns = KEY_COLUMNS_MIN,
-        .until_ready = given_flag(invocation, "until-ready"),
+        .until_ready = arguments_flag(invocation, "until-ready"),
         .left = UINT64_MAX,
     };
 
-    if (!given_revision(invocation, "from-revision", &watching.options.from_revision) ||
-        !given_number(invocation, "count", &watching.left))
+    if (!arguments_revision(invocation, "from-revision", &watching.options.from_revision) ||
+        !arguments_number(invocation, "count", &watching.left))
         return STATUS_FAILED;
     if (watching.left == 0)
         return report("--count must be at least 1");

@@ -1,6 +1,6 @@
 /* The methods bucket.*: each has one function that builds its request, and its two faces. */
 #include "client/lib/call.h"
-#include "client/lib/result.h"
+#include "client/lib/reply.h"
 
 static struct kvs_request *begin_bucket(struct kvs *kvs, const char *method, const char *bucket)
 {
@@ -121,7 +121,7 @@ static enum kvs_code run_info(struct kvs *kvs, double timeout_s, struct kvs_buck
 {
     if (info != NULL)
         *info = NULL;
-    return call_run(kvs, timeout_s, result_read_bucket_info, info);
+    return call_run(kvs, timeout_s, reply_read_bucket_info, info);
 }
 
 enum kvs_code kvs_bucket_create(struct kvs *kvs, const char *bucket, const struct kvs_bucket_options *options,
@@ -194,7 +194,7 @@ enum kvs_code kvs_bucket_compact(struct kvs *kvs, const char *bucket, const stru
     if (removed != NULL)
         *removed = 0;
     build_compact(kvs, bucket, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_count, removed);
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_count, removed);
 }
 
 enum kvs_code kvs_async_bucket_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options,
@@ -231,7 +231,7 @@ enum kvs_code kvs_bucket_list(struct kvs *kvs, const struct kvs_list_options *op
     *names = NULL;
     *count = 0;
     build_list(kvs, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_strings, &(struct result_strings){names, count});
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_strings, &(struct reply_strings){names, count});
 }
 
 enum kvs_code kvs_async_bucket_list(struct kvs *kvs, const struct kvs_list_options *options, kvs_done_fn *done,

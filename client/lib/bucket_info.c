@@ -1,5 +1,5 @@
 /* A bucket's info, from the daemon's map into one block. */
-#include "client/lib/result.h"
+#include "client/lib/reply.h"
 #include "client/lib/text.h"
 
 #include <stdlib.h>
@@ -148,7 +148,7 @@ static void read_info(const struct kvs_value *map, struct kvs_bucket_info *info,
     read_metadata(kvs_value_member(map, "metadata"), info, places);
 }
 
-enum kvs_code result_read_bucket_info(const struct kvs_value *result, void *out)
+enum kvs_code reply_read_bucket_info(const struct kvs_value *result, void *out)
 {
     struct kvs_bucket_info measured = {0};
     struct places places = {0};

@@ -1,8 +1,8 @@
 /* The methods bulk.*: each has one function that builds its request, its two faces, and a reader of its answer. */
 #include "client/lib/call.h"
 #include "client/lib/entry.h"
-#include "client/lib/failure.h"
-#include "client/lib/index.h"
+#include "client/lib/error.h"
+#include "client/lib/key_order.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,28 +25,28 @@ static const char *key_at(const struct bulk *bulk, size_t place)
 
 /* --- From the answer's map to the caller's order ------------------------------------------------ */
 
-static bool index_answer(struct index *index, const struct kvs_value *answer)
+static bool index_answer(struct key_order *index, const struct kvs_value *answer)
 {
-    if (!index_make(index, kvs_value_count(answer)))
+    if (!key_order_make(index, kvs_value_count(answer)))
         return false;
     for (size_t i = 0; i < kvs_value_count(answer); i++) {
         size_t size;
         const char *bytes = kvs_value_bytes(kvs_value_key(answer, i), &size);
-        index_add(index, bytes, size, i);
+        key_order_add(index, bytes, size, i);
     }
     return true;
 }
 
 /* The place in the answer of the caller's key at place. */
-static size_t place_in_answer(const struct bulk *bulk, struct index *index, size_t place)
+static size_t place_in_answer(const struct bulk *bulk, struct key_order *index, size_t place)
 {
     const char *key = key_at(bulk, place);
 
-    return index_find(index, key, strlen(key));
+    return key_order_find(index, key, strlen(key));
 }
 
 /* One block: the caller's pointers, then the entries. found has room for as many as the answer has members. */
-static enum kvs_code place_entries(struct bulk *bulk, const struct kvs_value *answer, struct index *index,
+static enum kvs_code place_entries(struct bulk *bulk, const struct kvs_value *answer, struct key_order *index,
                                    struct kvs_entry **found)
 {
     struct entry_space space = {0};
@@ -66,7 +66,7 @@ static enum kvs_code place_entries(struct bulk *bulk, const struct kvs_value *an
     }
     for (size_t i = 0; i < bulk->count; i++) {
         size_t place = place_in_answer(bulk, index, i);
-        if (place == INDEX_NONE) {
+        if (place == KEY_ORDER_NONE) {
             free(block);
             return KVS_PROTOCOL;
         }
@@ -79,7 +79,7 @@ static enum kvs_code place_entries(struct bulk *bulk, const struct kvs_value *an
 
 static enum kvs_code read_entries(const struct kvs_value *answer, void *out)
 {
-    struct index index;
+    struct key_order index;
     enum kvs_code code = KVS_NO_MEMORY;
 
     if (kvs_value_type(answer) != KVS_MAP)
@@ -90,18 +90,18 @@ static enum kvs_code read_entries(const struct kvs_value *answer, void *out)
     if (found != NULL)
         code = place_entries(out, answer, &index, found);
     free(found);
-    index_free(&index);
+    key_order_free(&index);
     return code;
 }
 
 /* One block: a result for each of the caller's keys, then the errors. */
-static enum kvs_code place_results(struct bulk *bulk, const struct kvs_value *answer, struct index *index)
+static enum kvs_code place_results(struct bulk *bulk, const struct kvs_value *answer, struct key_order *index)
 {
     size_t failures = 0;
 
     for (size_t i = 0; i < bulk->count; i++) {
         size_t place = place_in_answer(bulk, index, i);
-        if (place == INDEX_NONE)
+        if (place == KEY_ORDER_NONE)
             return KVS_PROTOCOL;
         failures += kvs_value_type(kvs_value_item(answer, place)) == KVS_MAP;
     }
@@ -127,21 +127,21 @@ static enum kvs_code place_results(struct bulk *bulk, const struct kvs_value *an
 
 static enum kvs_code read_results(const struct kvs_value *answer, void *out)
 {
-    struct index index;
+    struct key_order index;
 
     if (kvs_value_type(answer) != KVS_MAP)
         return KVS_PROTOCOL;
     if (!index_answer(&index, answer))
         return KVS_NO_MEMORY;
     enum kvs_code code = place_results(out, answer, &index);
-    index_free(&index);
+    key_order_free(&index);
     return code;
 }
 
 bool kvs_value_error(const struct kvs_value *value, struct kvs_error *error)
 {
     /* A value is a msgpack_object by another name. */
-    return kvs_value_type(value) == KVS_MAP && failure_read(error, (const msgpack_object *)value);
+    return kvs_value_type(value) == KVS_MAP && client_error_read(error, (const msgpack_object *)value);
 }
 
 /* --- bulk.get ----------------------------------------------------------------------------------- */
@@ -214,19 +214,19 @@ static enum kvs_code finish_writes(struct kvs *kvs, enum kvs_code code, struct b
 /* A map has each key once: of two values for one key, which is meant? */
 static void check_twins(struct kvs_request *request, const struct kvs_pair *pairs, size_t pair_count)
 {
-    struct index index;
+    struct key_order index;
 
     if (request->wrong != NULL)
         return;
-    if (!index_make(&index, pair_count)) {
+    if (!key_order_make(&index, pair_count)) {
         request->no_memory = true;
         return;
     }
     for (size_t i = 0; i < pair_count; i++)
-        index_add(&index, pairs[i].key, strlen(pairs[i].key), i);
-    if (index_has_twins(&index))
+        key_order_add(&index, pairs[i].key, strlen(pairs[i].key), i);
+    if (key_order_has_twins(&index))
         request->wrong = "two of the pairs have the same key";
-    index_free(&index);
+    key_order_free(&index);
 }
 
 static void build_put(struct kvs *kvs, const char *bucket, const struct kvs_pair *pairs, size_t pair_count,

@@ -1,6 +1,6 @@
 #include "client/lib/call.h"
 
-#include "client/lib/failure.h"
+#include "client/lib/error.h"
 #include "proto/methods.h"
 
 #include <poll.h>
@@ -81,12 +81,12 @@ static enum kvs_code check_request(struct kvs *kvs, const struct kvs_request *re
     struct frame scan;
 
     if (request == NULL || request->no_memory)
-        return failure_set(&kvs->error, KVS_NO_MEMORY, "out of memory while the request was built");
+        return client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory while the request was built");
     if (request->wrong != NULL)
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "%s", request->wrong);
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "%s", request->wrong);
     if (strlen(request->method) > LONGEST_METHOD)
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "the method's name is longer than %u bytes",
-                           LONGEST_METHOD);
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "the method's name is longer than %u bytes",
+                                LONGEST_METHOD);
 
     size_t size = buffer_size(&request->params);
     frame_init(&scan, &kvs->limits);
@@ -95,13 +95,14 @@ static enum kvs_code check_request(struct kvs *kvs, const struct kvs_request *re
     case FRAME_COMPLETE:
         if (scan.offset == size)
             return KVS_OK;
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "the request has more parameters than it announced");
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "the request has more parameters than it announced");
     case FRAME_PARTIAL:
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "the request has fewer parameters than it announced");
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT,
+                                "the request has fewer parameters than it announced");
     default:
-        return failure_set(&kvs->error, KVS_TOO_LARGE,
-                           "the request %s (limits of this handle: %zu bytes, %u elements, %u levels)",
-                           frame_status_text(status), kvs->limits.size_bytes, kvs->limits.elements, kvs->limits.depth);
+        return client_error_set(
+            &kvs->error, KVS_TOO_LARGE, "the request %s (limits of this handle: %zu bytes, %u elements, %u levels)",
+            frame_status_text(status), kvs->limits.size_bytes, kvs->limits.elements, kvs->limits.depth);
     }
 }
 
@@ -133,22 +134,22 @@ static enum kvs_code submit(struct kvs *kvs, const struct kvs_request *request, 
     if ((code = check_request(kvs, request)) != KVS_OK || (code = connection_ensure(kvs)) != KVS_OK)
         return code;
     if (kvs->slots_used >= kvs->options.max_in_flight)
-        return failure_set(&kvs->error, KVS_RESOURCE_EXHAUSTED,
-                           "%u calls wait for their answers, more than max_in_flight allows: process answers first",
-                           kvs->slots_used);
+        return client_error_set(
+            &kvs->error, KVS_RESOURCE_EXHAUSTED,
+            "%u calls wait for their answers, more than max_in_flight allows: process answers first", kvs->slots_used);
     /* One request is always accepted, so that a small limit cannot refuse a large request for ever. */
     size_t waiting = buffer_size(&kvs->out);
     if (waiting > 0 && waiting + buffer_size(&request->params) > kvs->options.max_queued_bytes)
-        return failure_set(&kvs->error, KVS_RESOURCE_EXHAUSTED,
-                           "%zu bytes of requests wait for being sent, as many as max_queued_bytes allows: "
-                           "let kvs_process send them first",
-                           waiting);
+        return client_error_set(&kvs->error, KVS_RESOURCE_EXHAUSTED,
+                                "%zu bytes of requests wait for being sent, as many as max_queued_bytes allows: "
+                                "let kvs_process send them first",
+                                waiting);
 
     if (kvs->first_free == kvs->call_slots && !table_grow(kvs))
-        return failure_set(&kvs->error, KVS_NO_MEMORY, "out of memory for one more call");
+        return client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory for one more call");
     uint32_t msgid = kvs->first_free;
     if (!queue_request(kvs, msgid, request))
-        return failure_set(&kvs->error, KVS_NO_MEMORY, "out of memory for the request");
+        return client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory for the request");
 
     struct call *call = &kvs->calls[msgid];
     kvs->first_free = call->next_free;
@@ -203,7 +204,7 @@ const char *call_answer(struct kvs *kvs, const struct rpc_message *message)
     if (msgid >= kvs->call_slots || kvs->calls[msgid].state == CALL_FREE)
         return "answers a call that was not made";
     bool failed = message->error.type != MSGPACK_OBJECT_NIL;
-    if (failed && !failure_read(&error, &message->error))
+    if (failed && !client_error_read(&error, &message->error))
         return "has an error that is no error map";
 
     /* The slot is free before the function runs, which may submit the next call. */
@@ -223,7 +224,7 @@ void call_expire(struct kvs *kvs, int64_t now_ms)
 
     if (kvs->in_flight == 0 || now_ms < kvs->next_deadline_ms)
         return;
-    failure_set(&error, KVS_DEADLINE_EXCEEDED, "the daemon did not answer in time: is it alive?");
+    client_error_set(&error, KVS_DEADLINE_EXCEEDED, "the daemon did not answer in time: is it alive?");
 
     /* Calls that the functions submit meanwhile lower next_deadline_ms by themselves. */
     kvs->next_deadline_ms = INT64_MAX;
@@ -294,17 +295,17 @@ static void waiter_done(struct kvs *kvs, const struct kvs_error *error, const st
     }
     enum kvs_code code = waiter->reader != NULL ? waiter->reader(result, waiter->out) : KVS_OK;
     if (code == KVS_NO_MEMORY)
-        failure_set(&waiter->error, code, "out of memory for the result; the call itself succeeded");
+        client_error_set(&waiter->error, code, "out of memory for the result; the call itself succeeded");
     else if (code != KVS_OK)
-        failure_set(&waiter->error, code, "the daemon's answer is not what this method answers");
+        client_error_set(&waiter->error, code, "the daemon's answer is not what this method answers");
 }
 
 enum kvs_code call_check_blocking(struct kvs *kvs)
 {
     if (!kvs->in_callback)
         return KVS_OK;
-    return failure_set(&kvs->error, KVS_INVALID_ARGUMENT,
-                       "a blocking call from inside a function that receives an answer: use the asynchronous one");
+    return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT,
+                            "a blocking call from inside a function that receives an answer: use the asynchronous one");
 }
 
 void call_pause(struct kvs *kvs, uint32_t pause_ms)

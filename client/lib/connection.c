@@ -1,7 +1,7 @@
 #include "client/lib/connection.h"
 
 #include "client/lib/call.h"
-#include "client/lib/failure.h"
+#include "client/lib/error.h"
 #include "client/lib/watch.h"
 #include "proto/rpc.h"
 
@@ -83,7 +83,7 @@ static enum kvs_code report_no_connection(struct kvs *kvs, int reason)
                          : reason == EACCES                         ? ": ask for access to the socket"
                                                                     : "";
 
-    failure_set(&kvs->lost, KVS_IO, "cannot connect to %.120s: %s%s", kvs->path, strerror(reason), advice);
+    client_error_set(&kvs->lost, KVS_IO, "cannot connect to %.120s: %s%s", kvs->path, strerror(reason), advice);
     kvs->lost.outcome = KVS_OUTCOME_NONE;
     kvs->error = kvs->lost;
     return KVS_IO;
@@ -137,7 +137,7 @@ static enum kvs_code set_options(struct kvs *kvs, const struct kvs_options *opti
     if (options != NULL)
         *own = *options;
     if (!(own->connect_timeout_s >= 0) || !(own->timeout_s >= 0))
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "a timeout must be a number of seconds, or 0");
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "a timeout must be a number of seconds, or 0");
     if (own->connect_timeout_s <= 0)
         own->connect_timeout_s = DEFAULT_CONNECT_TIMEOUT_S;
     if (own->max_message_bytes == 0)
@@ -160,10 +160,10 @@ static enum kvs_code set_path(struct kvs *kvs, const char *path)
     if (path == NULL || *path == '\0')
         path = DEFAULT_PATH;
     if (strlen(path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "the socket's path is longer than %zu bytes: %.150s",
-                           sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1, path);
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "the socket's path is longer than %zu bytes: %.150s",
+                                sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1, path);
     kvs->path = strdup(path);
-    return kvs->path != NULL ? KVS_OK : failure_set(&kvs->error, KVS_NO_MEMORY, "out of memory");
+    return kvs->path != NULL ? KVS_OK : client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory");
 }
 
 static enum kvs_code connect_first(struct kvs *kvs)
@@ -198,7 +198,7 @@ struct kvs *kvs_connect(const char *path, const struct kvs_options *options, str
     if (error == NULL)
         error = &ignored;
     if (kvs == NULL || zone == NULL) {
-        failure_set(error, KVS_NO_MEMORY, "out of memory");
+        client_error_set(error, KVS_NO_MEMORY, "out of memory");
         msgpack_zone_free(zone);
         free(kvs);
         return NULL;
@@ -214,7 +214,7 @@ struct kvs *kvs_connect(const char *path, const struct kvs_options *options, str
         release(kvs);
         return NULL;
     }
-    failure_set(error, KVS_OK, "%s", "");
+    client_error_set(error, KVS_OK, "%s", "");
     return kvs;
 }
 
@@ -225,7 +225,7 @@ void kvs_close(struct kvs *kvs)
     if (kvs == NULL)
         return;
     kvs->options.reconnect = false; /* a function that submits once more is refused */
-    failure_set(&reason, KVS_IO, "the program closed the connection");
+    client_error_set(&reason, KVS_IO, "the program closed the connection");
     connection_lose(kvs, &reason);
     release(kvs);
 }
@@ -264,8 +264,8 @@ static enum kvs_code lose_socket(struct kvs *kvs, const char *what, int reason)
 {
     struct kvs_error error;
 
-    failure_set(&error, KVS_IO, "the connection to the daemon was lost (%s%s%s)", what, reason != 0 ? ": " : "",
-                reason != 0 ? strerror(reason) : "");
+    client_error_set(&error, KVS_IO, "the connection to the daemon was lost (%s%s%s)", what, reason != 0 ? ": " : "",
+                     reason != 0 ? strerror(reason) : "");
     return connection_lose(kvs, &error);
 }
 
@@ -274,7 +274,7 @@ static enum kvs_code lose_for_message(struct kvs *kvs, const char *what)
 {
     struct kvs_error error;
 
-    failure_set(&error, KVS_PROTOCOL, "the daemon broke the protocol: its message %s", what);
+    client_error_set(&error, KVS_PROTOCOL, "the daemon broke the protocol: its message %s", what);
     return connection_lose(kvs, &error);
 }
 
@@ -283,9 +283,9 @@ static enum kvs_code lose_for_envelope(struct kvs *kvs, const char *wrong)
     struct kvs_error error;
 
     if (strcmp(wrong, "out of memory") == 0)
-        failure_set(&error, KVS_NO_MEMORY, "out of memory for the daemon's answer");
+        client_error_set(&error, KVS_NO_MEMORY, "out of memory for the daemon's answer");
     else
-        failure_set(&error, KVS_PROTOCOL, "the daemon broke the protocol: %s", wrong);
+        client_error_set(&error, KVS_PROTOCOL, "the daemon broke the protocol: %s", wrong);
     return connection_lose(kvs, &error);
 }
 
@@ -314,9 +314,9 @@ static enum kvs_code lose_for_response(struct kvs *kvs, const struct rpc_message
 {
     struct kvs_error error, reason;
 
-    if (!failure_read(&error, &message->error))
+    if (!client_error_read(&error, &message->error))
         return lose_for_message(kvs, "has no msgid and no error");
-    failure_set(&reason, KVS_PROTOCOL, "the daemon ended the session: %.200s", error.message);
+    client_error_set(&reason, KVS_PROTOCOL, "the daemon ended the session: %.200s", error.message);
     reason.retryable = error.retryable; /* there were too many sessions: watches come again */
     reason.outcome = error.outcome;     /* NONE: and it has read nothing of what was sent */
     return connection_lose(kvs, &reason);
@@ -394,7 +394,7 @@ static enum kvs_code receive(struct kvs *kvs)
         struct kvs_error error;
 
         if (!buffer_reserve(&kvs->in, READ_BYTES)) {
-            failure_set(&error, KVS_NO_MEMORY, "out of memory for the daemon's answer");
+            client_error_set(&error, KVS_NO_MEMORY, "out of memory for the daemon's answer");
             return connection_lose(kvs, &error);
         }
         size_t room = kvs->in.capacity - kvs->in.end;
@@ -442,8 +442,8 @@ enum kvs_code connection_run(struct kvs *kvs)
 enum kvs_code kvs_process(struct kvs *kvs)
 {
     if (kvs->in_callback)
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT,
-                           "kvs_process from inside a function that receives an answer");
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT,
+                                "kvs_process from inside a function that receives an answer");
     return connection_run(kvs);
 }
 
@@ -487,7 +487,7 @@ void connection_wait(struct kvs *kvs, int timeout_ms)
     if (poll(&waited, 1, timeout_ms) >= 0 || errno == EINTR)
         return;
     struct kvs_error reason;
-    failure_set(&reason, KVS_IO, "poll: %s", strerror(errno));
+    client_error_set(&reason, KVS_IO, "poll: %s", strerror(errno));
     connection_lose(kvs, &reason);
 }
 

@@ -1,11 +1,11 @@
 /* The methods health.* and daemon.*, whose results are trees. */
 #include "client/lib/call.h"
-#include "client/lib/result.h"
+#include "client/lib/reply.h"
 
 static enum kvs_code run_tree(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **tree)
 {
     *tree = NULL;
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_tree, tree);
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_tree, tree);
 }
 
 static void build_health(struct kvs *kvs, const char *bucket)

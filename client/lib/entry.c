@@ -1,6 +1,6 @@
 #include "client/lib/entry.h"
 
-#include "client/lib/result.h"
+#include "client/lib/reply.h"
 #include "client/lib/text.h"
 
 #include <stdlib.h>
@@ -182,14 +182,14 @@ struct kvs_entry *kvs_value_entry(const struct kvs_value *value)
     return kvs_value_type(value) == KVS_MAP && read_entry(value, true, &entry) == KVS_OK ? entry : NULL;
 }
 
-enum kvs_code result_read_entry(const struct kvs_value *result, void *out)
+enum kvs_code reply_read_entry(const struct kvs_value *result, void *out)
 {
     return read_entry(result, false, out);
 }
 
-enum kvs_code result_read_entries(const struct kvs_value *result, void *out)
+enum kvs_code reply_read_entries(const struct kvs_value *result, void *out)
 {
-    struct result_entries *wanted = out;
+    struct reply_entries *wanted = out;
     struct entry_space space = {0};
 
     if (kvs_value_type(result) != KVS_ARRAY)

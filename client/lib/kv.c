@@ -1,6 +1,6 @@
 /* The methods kv.*: each has one function that builds its request, and its two faces. */
 #include "client/lib/call.h"
-#include "client/lib/result.h"
+#include "client/lib/reply.h"
 
 static struct kvs_request *begin_keyed(struct kvs *kvs, const char *method, unsigned positions, const char *bucket,
                                        const char *key)
@@ -30,7 +30,7 @@ enum kvs_code kvs_get(struct kvs *kvs, const char *bucket, const char *key, cons
 {
     *entry = NULL;
     build_get(kvs, "kv.get", bucket, key, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_entry, entry);
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_entry, entry);
 }
 
 enum kvs_code kvs_async_get(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_get_options *options,
@@ -45,7 +45,7 @@ enum kvs_code kvs_get_json(struct kvs *kvs, const char *bucket, const char *key,
 {
     *json = NULL;
     build_get(kvs, "kv.get_json", bucket, key, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_json, json);
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_json, json);
 }
 
 enum kvs_code kvs_async_get_json(struct kvs *kvs, const char *bucket, const char *key,
@@ -61,7 +61,7 @@ enum kvs_code kvs_history(struct kvs *kvs, const char *bucket, const char *key, 
     *entries = NULL;
     *count = 0;
     begin_keyed(kvs, "kv.history", 2, bucket, key);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_entries, &(struct result_entries){entries, count});
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_entries, &(struct reply_entries){entries, count});
 }
 
 enum kvs_code kvs_async_history(struct kvs *kvs, const char *bucket, const char *key,
@@ -90,7 +90,7 @@ enum kvs_code kvs_keys(struct kvs *kvs, const char *bucket, const struct kvs_key
     *keys = NULL;
     *count = 0;
     build_keys(kvs, bucket, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_strings, &(struct result_strings){keys, count});
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_strings, &(struct reply_strings){keys, count});
 }
 
 enum kvs_code kvs_async_keys(struct kvs *kvs, const char *bucket, const struct kvs_keys_options *options,
@@ -133,7 +133,7 @@ enum kvs_code kvs_put(struct kvs *kvs, const char *bucket, const char *key, cons
                       const struct kvs_put_options *options, uint64_t *revision)
 {
     build_put(kvs, "kv.put", bucket, key, value, value_size, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_revision, revision);
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
 }
 
 enum kvs_code kvs_async_put(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
@@ -147,7 +147,7 @@ enum kvs_code kvs_create(struct kvs *kvs, const char *bucket, const char *key, c
                          const struct kvs_put_options *options, uint64_t *revision)
 {
     build_put(kvs, "kv.create", bucket, key, value, value_size, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_revision, revision);
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
 }
 
 enum kvs_code kvs_async_create(struct kvs *kvs, const char *bucket, const char *key, const void *value,
@@ -162,7 +162,7 @@ enum kvs_code kvs_update(struct kvs *kvs, const char *bucket, const char *key, c
                          uint64_t expected, const struct kvs_put_options *options, uint64_t *revision)
 {
     build_update(kvs, bucket, key, value, value_size, expected, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_revision, revision);
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
 }
 
 enum kvs_code kvs_async_update(struct kvs *kvs, const char *bucket, const char *key, const void *value,
@@ -189,7 +189,7 @@ enum kvs_code kvs_delete(struct kvs *kvs, const char *bucket, const char *key, c
                          uint64_t *revision)
 {
     build_delete(kvs, "kv.delete", bucket, key, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_revision, revision);
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
 }
 
 enum kvs_code kvs_async_delete(struct kvs *kvs, const char *bucket, const char *key,
@@ -203,7 +203,7 @@ enum kvs_code kvs_purge(struct kvs *kvs, const char *bucket, const char *key, co
                         uint64_t *revision)
 {
     build_delete(kvs, "kv.purge", bucket, key, options);
-    return call_run(kvs, CALL_TIMEOUT(options), result_read_revision, revision);
+    return call_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
 }
 
 enum kvs_code kvs_async_purge(struct kvs *kvs, const char *bucket, const char *key,

@@ -1,7 +1,7 @@
 /* Transactions: what the commit rests on and what it writes is collected here, and sent with txn.commit. */
 #include "client/lib/call.h"
-#include "client/lib/failure.h"
-#include "client/lib/result.h"
+#include "client/lib/error.h"
+#include "client/lib/reply.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -41,7 +41,7 @@ struct kvs_txn *kvs_txn_begin(struct kvs *kvs, const char *bucket)
         txn = NULL;
     }
     if (txn == NULL) {
-        failure_set(&kvs->error, KVS_NO_MEMORY, "out of memory for a transaction");
+        client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory for a transaction");
         return NULL;
     }
     txn->kvs = kvs;
@@ -96,7 +96,7 @@ static bool add_condition(struct kvs_txn *txn, const char *key, uint64_t revisio
 no_memory:
     free(copy);
     kvs_free(entry);
-    failure_set(&txn->kvs->error, KVS_NO_MEMORY, "out of memory for a key of the transaction");
+    client_error_set(&txn->kvs->error, KVS_NO_MEMORY, "out of memory for a key of the transaction");
     spoil(txn);
     return false;
 }
@@ -123,7 +123,7 @@ static bool time_left(struct kvs_txn *txn, double *left_s)
         *left_s = all_s;
     if (all_s > 0)
         return true;
-    failure_set(&txn->kvs->error, KVS_DEADLINE_EXCEEDED, "the transaction's time is over; nothing was written");
+    client_error_set(&txn->kvs->error, KVS_DEADLINE_EXCEEDED, "the transaction's time is over; nothing was written");
     txn->kvs->error.outcome = KVS_OUTCOME_NONE;
     return false;
 }
@@ -245,8 +245,8 @@ static enum kvs_code check(struct kvs_txn *txn)
     if (txn == NULL)
         return KVS_NO_MEMORY;
     if (txn->is_committed)
-        return failure_set(&txn->kvs->error, KVS_INVALID_ARGUMENT,
-                           "the transaction was committed before: begin another one");
+        return client_error_set(&txn->kvs->error, KVS_INVALID_ARGUMENT,
+                                "the transaction was committed before: begin another one");
     if (txn->failure.code != KVS_OK)
         txn->kvs->error = txn->failure;
     return txn->failure.code;
@@ -278,9 +278,9 @@ enum kvs_code kvs_txn_commit(struct kvs_txn *txn, const struct kvs_call_options 
     if (code != KVS_OK)
         return code;
     if (txn->operation_count > 0 || txn->operations.wrong != NULL) {
-        struct result_revisions wanted = {revisions, count, txn->operation_count};
+        struct reply_revisions wanted = {revisions, count, txn->operation_count};
         build_commit(txn);
-        code = call_run(txn->kvs, CALL_TIMEOUT(options), result_read_revisions, &wanted);
+        code = call_run(txn->kvs, CALL_TIMEOUT(options), reply_read_revisions, &wanted);
     }
     txn->is_committed = code == KVS_OK;
     return code;
@@ -294,7 +294,7 @@ enum kvs_code kvs_async_txn_commit(struct kvs_txn *txn, const struct kvs_call_op
     if (code != KVS_OK)
         return code;
     if (txn->operation_count == 0)
-        return failure_set(&txn->kvs->error, KVS_INVALID_ARGUMENT, "the transaction has no operations to commit");
+        return client_error_set(&txn->kvs->error, KVS_INVALID_ARGUMENT, "the transaction has no operations to commit");
     build_commit(txn);
     code = call_submit(txn->kvs, CALL_TIMEOUT(options), done, context);
     txn->is_committed = code == KVS_OK;
@@ -309,12 +309,12 @@ static enum kvs_code run_once(struct kvs_txn *txn, kvs_txn_fn *function, void *c
     struct kvs *kvs = txn->kvs;
     struct kvs_call_options options = {0};
 
-    failure_set(&kvs->error, KVS_OK, "%s", "");
+    client_error_set(&kvs->error, KVS_OK, "%s", "");
     *committing = false;
     enum kvs_code code = function(txn, context);
     if (code != KVS_OK) {
         if (kvs->error.code != code)
-            failure_set(&kvs->error, code, "the function of the transaction ended it (%s)", kvs_code_name(code));
+            client_error_set(&kvs->error, code, "the function of the transaction ended it (%s)", kvs_code_name(code));
         return code;
     }
     if ((code = check(txn)) != KVS_OK)
@@ -348,8 +348,8 @@ enum kvs_code kvs_txn_run(struct kvs *kvs, const char *bucket, kvs_txn_fn *funct
     if (code != KVS_OK)
         return code;
     if (!(timeout_s >= 0) || !isfinite(timeout_s))
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT,
-                           "timeout_s must be a number of seconds, or 0 for the default");
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT,
+                                "timeout_s must be a number of seconds, or 0 for the default");
     if (timeout_s <= 0)
         timeout_s = kvs->options.timeout_s > 0 ? kvs->options.timeout_s : RUN_TIMEOUT_S;
     int64_t deadline_ms = connection_moment_after(timeout_s);

@@ -1,7 +1,7 @@
 #include "client/lib/watch.h"
 
 #include "client/lib/call.h"
-#include "client/lib/failure.h"
+#include "client/lib/error.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +39,7 @@ static struct kvs_watch *make(struct kvs *kvs, const char *bucket, const struct 
         text_bytes += space_of(options->filters[i]);
     struct kvs_watch *watch = calloc(1, sizeof(*watch) + options->filter_count * sizeof(char *) + text_bytes);
     if (watch == NULL) {
-        failure_set(&kvs->error, KVS_NO_MEMORY, "out of memory for a watch");
+        client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory for a watch");
         return NULL;
     }
     const char **filters = (const char **)(watch + 1);
@@ -213,7 +213,7 @@ static void fail_to_understand(struct kvs_watch *watch)
 {
     struct kvs_error error;
 
-    failure_set(&error, KVS_PROTOCOL, "the daemon's answer is not what this method answers");
+    client_error_set(&error, KVS_PROTOCOL, "the daemon's answer is not what this method answers");
     watch_end(watch, &error);
 }
 
@@ -328,7 +328,7 @@ enum kvs_code kvs_async_watch(struct kvs *kvs, const char *bucket, const struct 
     if (watch != NULL)
         *watch = NULL;
     if (on_event == NULL)
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "a watch needs a function for its events");
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "a watch needs a function for its events");
     struct kvs_watch *begun = watch_begin(kvs, bucket, options, on_event, context);
     if (begun == NULL)
         return kvs->error.code;

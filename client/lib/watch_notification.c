@@ -1,6 +1,6 @@
 /* What the daemon tells of watches: its notifications become events. */
 #include "client/lib/entry.h"
-#include "client/lib/failure.h"
+#include "client/lib/error.h"
 #include "client/lib/watch.h"
 
 #include <stdlib.h>
@@ -13,14 +13,14 @@ static struct watch_batch *read_batch(const struct kvs_value *entries, struct kv
 
     for (size_t i = 0; i < kvs_value_count(entries); i++) {
         if (!entry_measure(kvs_value_item(entries, i), &space)) {
-            failure_set(error, KVS_PROTOCOL, "what the daemon tells of a watch is no entry");
+            client_error_set(error, KVS_PROTOCOL, "what the daemon tells of a watch is no entry");
             return NULL;
         }
     }
     size_t size_bytes = sizeof(struct watch_batch) + entry_space_bytes(&space);
     struct watch_batch *batch = malloc(size_bytes);
     if (batch == NULL) {
-        failure_set(error, KVS_NO_MEMORY, "out of memory for what the daemon tells of a watch");
+        client_error_set(error, KVS_NO_MEMORY, "out of memory for what the daemon tells of a watch");
         return NULL;
     }
     struct entry_places places = entry_lay_out(batch + 1, &space);
@@ -51,10 +51,10 @@ static void end_for_queue(struct kvs_watch *watch)
 {
     struct kvs_error error;
 
-    failure_set(&error, KVS_RESOURCE_EXHAUSTED,
-                "more entries came than max_queued_bytes of the watch allows to wait (%zu): take them in time, or "
-                "begin again with from_revision",
-                watch->options.max_queued_bytes);
+    client_error_set(&error, KVS_RESOURCE_EXHAUSTED,
+                     "more entries came than max_queued_bytes of the watch allows to wait (%zu): take them in time, or "
+                     "begin again with from_revision",
+                     watch->options.max_queued_bytes);
     end_and_stop(watch, &error);
 }
 
@@ -100,7 +100,7 @@ static void take_ready(struct kvs_watch *watch)
     if (batch == NULL) {
         struct kvs_error error;
         watch->is_ready = false;
-        failure_set(&error, KVS_NO_MEMORY, "out of memory for what the daemon tells of a watch");
+        client_error_set(&error, KVS_NO_MEMORY, "out of memory for what the daemon tells of a watch");
         end_and_stop(watch, &error);
         return;
     }

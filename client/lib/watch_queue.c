@@ -1,6 +1,6 @@
 /* The blocking face of watches: what has come waits in a queue until kvs_watch_next takes it. */
 #include "client/lib/call.h"
-#include "client/lib/failure.h"
+#include "client/lib/error.h"
 #include "client/lib/watch.h"
 
 #include <limits.h>
@@ -84,9 +84,9 @@ enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct k
     if (code != KVS_OK)
         return code;
     if (watch->on_event != NULL || isnan(timeout_s))
-        return failure_set(&kvs->error, KVS_INVALID_ARGUMENT, "%s",
-                           watch->on_event != NULL ? "this watch has a function for its events: it has no next one"
-                                                   : "timeout_s must be a number of seconds");
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "%s",
+                                watch->on_event != NULL ? "this watch has a function for its events: it has no next one"
+                                                        : "timeout_s must be a number of seconds");
 
     /* The program is done with the event that it got last. */
     if (watch->first != NULL && watch->first->given == watch->first->count)
@@ -99,8 +99,8 @@ enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct k
             work(kvs, until_ms);
         kvs->awaited = NULL;
         if (watch->is_forgotten)
-            return failure_set(&kvs->error, KVS_INVALID_ARGUMENT,
-                               "the watch was stopped by a function that was called while it was waited for");
+            return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT,
+                                    "the watch was stopped by a function that was called while it was waited for");
     }
     take_event(watch, event);
     return KVS_OK;
@@ -129,7 +129,7 @@ enum kvs_code kvs_watch(struct kvs *kvs, const char *bucket, const struct kvs_wa
 
     struct kvs_error reason = begun->error;
     if (begun->state != WATCH_ENDED)
-        failure_set(&reason, KVS_DEADLINE_EXCEEDED, "the daemon did not answer in time: is it alive?");
+        client_error_set(&reason, KVS_DEADLINE_EXCEEDED, "the daemon did not answer in time: is it alive?");
     kvs_watch_stop(begun);
     kvs->error = reason;
     return reason.code;

@@ -9,27 +9,27 @@
 
 #define LARGEST_INPUT_BYTES (64u * 1024 * 1024) /* what the library sends at most */
 
-const char *given_value(const struct invocation *invocation, const char *name)
+const char *arguments_value(const struct invocation *invocation, const char *name)
 {
     const char *value = NULL;
 
-    for (size_t i = 0; i < invocation->given_count; i++) {
-        if (strcmp(invocation->given[i].name, name) == 0)
-            value = invocation->given[i].value;
+    for (size_t i = 0; i < invocation->option_count; i++) {
+        if (strcmp(invocation->options[i].name, name) == 0)
+            value = invocation->options[i].value;
     }
     return value;
 }
 
-bool given_flag(const struct invocation *invocation, const char *name)
+bool arguments_flag(const struct invocation *invocation, const char *name)
 {
-    for (size_t i = 0; i < invocation->given_count; i++) {
-        if (strcmp(invocation->given[i].name, name) == 0)
+    for (size_t i = 0; i < invocation->option_count; i++) {
+        if (strcmp(invocation->options[i].name, name) == 0)
             return true;
     }
     return false;
 }
 
-bool read_number(const char *text, const char *what, uint64_t *number)
+bool arguments_read_number(const char *text, const char *what, uint64_t *number)
 {
     char *end;
 
@@ -41,32 +41,32 @@ bool read_number(const char *text, const char *what, uint64_t *number)
     return false;
 }
 
-bool given_number(const struct invocation *invocation, const char *name, uint64_t *number)
+bool arguments_number(const struct invocation *invocation, const char *name, uint64_t *number)
 {
-    const char *text = given_value(invocation, name);
+    const char *text = arguments_value(invocation, name);
     char what[64];
 
     if (text == NULL)
         return true;
     snprintf(what, sizeof(what), "--%s", name);
-    return read_number(text, what, number);
+    return arguments_read_number(text, what, number);
 }
 
-bool given_revision(const struct invocation *invocation, const char *name, uint64_t *revision)
+bool arguments_revision(const struct invocation *invocation, const char *name, uint64_t *revision)
 {
-    if (!given_number(invocation, name, revision))
+    if (!arguments_number(invocation, name, revision))
         return false;
     /* To the library 0 is none given: the condition would be no more. */
-    if (*revision > 0 || given_value(invocation, name) == NULL)
+    if (*revision > 0 || arguments_value(invocation, name) == NULL)
         return true;
     return report("--%s must be at least 1: no entry has revision 0", name) == STATUS_OK;
 }
 
-bool given_consistency(const struct invocation *invocation, enum kvs_consistency *consistency)
+bool arguments_consistency(const struct invocation *invocation, enum kvs_consistency *consistency)
 {
-    const char *text = given_value(invocation, "consistency");
+    const char *text = arguments_value(invocation, "consistency");
 
-    if (given_flag(invocation, "cached")) {
+    if (arguments_flag(invocation, "cached")) {
         if (text != NULL && strcmp(text, "cached") != 0)
             return report("--cached and --consistency %.100s cannot both be", text) == STATUS_OK;
         text = "cached";
@@ -142,9 +142,9 @@ static int64_t unit_of_duration(const char **text)
     }
 }
 
-bool given_size(const struct invocation *invocation, const char *name, int64_t *size_bytes)
+bool arguments_size(const struct invocation *invocation, const char *name, int64_t *size_bytes)
 {
-    const char *text = given_value(invocation, name), *rest = text;
+    const char *text = arguments_value(invocation, name), *rest = text;
 
     if (text == NULL)
         return true;
@@ -158,9 +158,9 @@ bool given_size(const struct invocation *invocation, const char *name, int64_t *
     return false;
 }
 
-bool given_duration(const struct invocation *invocation, const char *name, int64_t *duration_s)
+bool arguments_duration(const struct invocation *invocation, const char *name, int64_t *duration_s)
 {
-    const char *text = given_value(invocation, name), *rest = text;
+    const char *text = arguments_value(invocation, name), *rest = text;
     int64_t total = 0, part;
 
     if (text == NULL)
@@ -189,40 +189,40 @@ bool given_duration(const struct invocation *invocation, const char *name, int64
 
 /* --- Options that may be repeated --------------------------------------------------------------- */
 
-bool given_list(const struct invocation *invocation, const char *name, const char ***values, size_t *count)
+bool arguments_list(const struct invocation *invocation, const char *name, const char ***values, size_t *count)
 {
     *count = 0;
-    *values = calloc(invocation->given_count + 1, sizeof(**values));
+    *values = calloc(invocation->option_count + 1, sizeof(**values));
     if (*values == NULL) {
         report("out of memory");
         return false;
     }
-    for (size_t i = 0; i < invocation->given_count; i++) {
-        if (strcmp(invocation->given[i].name, name) == 0)
-            (*values)[(*count)++] = invocation->given[i].value;
+    for (size_t i = 0; i < invocation->option_count; i++) {
+        if (strcmp(invocation->options[i].name, name) == 0)
+            (*values)[(*count)++] = invocation->options[i].value;
     }
     return true;
 }
 
-bool given_pairs(const struct invocation *invocation, const char *name, struct kvs_header **pairs, size_t *count)
+bool arguments_pairs(const struct invocation *invocation, const char *name, struct kvs_header **pairs, size_t *count)
 {
     size_t text_size = 0;
 
     *count = 0;
     *pairs = NULL;
-    for (size_t i = 0; i < invocation->given_count; i++) {
-        if (strcmp(invocation->given[i].name, name) == 0)
-            text_size += strlen(invocation->given[i].value) + 1;
+    for (size_t i = 0; i < invocation->option_count; i++) {
+        if (strcmp(invocation->options[i].name, name) == 0)
+            text_size += strlen(invocation->options[i].value) + 1;
     }
-    struct kvs_header *block = malloc(invocation->given_count * sizeof(*block) + text_size + 1);
+    struct kvs_header *block = malloc(invocation->option_count * sizeof(*block) + text_size + 1);
     if (block == NULL) {
         report("out of memory");
         return false;
     }
-    char *place = (char *)(block + invocation->given_count);
-    for (size_t i = 0; i < invocation->given_count; i++) {
-        const char *text = invocation->given[i].value;
-        if (strcmp(invocation->given[i].name, name) != 0)
+    char *place = (char *)(block + invocation->option_count);
+    for (size_t i = 0; i < invocation->option_count; i++) {
+        const char *text = invocation->options[i].value;
+        if (strcmp(invocation->options[i].name, name) != 0)
             continue;
         size_t length = strlen(text);
         memcpy(place, text, length + 1);

@@ -1,4 +1,4 @@
-#include "client/lib/failure.h"
+#include "client/lib/error.h"
 
 #include "proto/error.h"
 
@@ -31,7 +31,7 @@ const char *kvs_code_name(enum kvs_code code)
     }
 }
 
-enum kvs_code failure_set(struct kvs_error *error, enum kvs_code code, const char *format, ...)
+enum kvs_code client_error_set(struct kvs_error *error, enum kvs_code code, const char *format, ...)
 {
     va_list args;
 
@@ -55,7 +55,7 @@ static void copy_cut(char *to, size_t capacity, const char *from, size_t length)
     to[length] = '\0';
 }
 
-bool failure_read(struct kvs_error *error, const msgpack_object *map)
+bool client_error_read(struct kvs_error *error, const msgpack_object *map)
 {
     struct error wire;
     size_t bucket_length = 0, key_length = 0;

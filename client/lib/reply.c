@@ -1,11 +1,11 @@
 /* The results that need no file of their own. */
-#include "client/lib/result.h"
+#include "client/lib/reply.h"
 
 #include "client/lib/text.h"
 
 #include <stdlib.h>
 
-enum kvs_code result_read_revision(const struct kvs_value *result, void *out)
+enum kvs_code reply_read_revision(const struct kvs_value *result, void *out)
 {
     uint64_t revision = kvs_value_unsigned(result);
 
@@ -16,7 +16,7 @@ enum kvs_code result_read_revision(const struct kvs_value *result, void *out)
     return KVS_OK;
 }
 
-enum kvs_code result_read_count(const struct kvs_value *result, void *out)
+enum kvs_code reply_read_count(const struct kvs_value *result, void *out)
 {
     if (kvs_value_type(result) != KVS_INTEGER || kvs_value_integer(result) < 0)
         return KVS_PROTOCOL;
@@ -25,9 +25,9 @@ enum kvs_code result_read_count(const struct kvs_value *result, void *out)
     return KVS_OK;
 }
 
-enum kvs_code result_read_revisions(const struct kvs_value *result, void *out)
+enum kvs_code reply_read_revisions(const struct kvs_value *result, void *out)
 {
-    struct result_revisions *wanted = out;
+    struct reply_revisions *wanted = out;
     size_t count = kvs_value_count(result);
 
     if (kvs_value_type(result) != KVS_ARRAY || count != wanted->expected)
@@ -51,9 +51,9 @@ enum kvs_code result_read_revisions(const struct kvs_value *result, void *out)
     return KVS_OK;
 }
 
-enum kvs_code result_read_strings(const struct kvs_value *result, void *out)
+enum kvs_code reply_read_strings(const struct kvs_value *result, void *out)
 {
-    struct result_strings *wanted = out;
+    struct reply_strings *wanted = out;
     size_t count = kvs_value_count(result), text = 0;
 
     if (kvs_value_type(result) != KVS_ARRAY)
@@ -75,14 +75,14 @@ enum kvs_code result_read_strings(const struct kvs_value *result, void *out)
     return KVS_OK;
 }
 
-enum kvs_code result_read_json(const struct kvs_value *result, void *out)
+enum kvs_code reply_read_json(const struct kvs_value *result, void *out)
 {
     if (kvs_value_type(result) == KVS_NIL)
         return KVS_OK;
     return (*(char **)out = kvs_value_json(result)) != NULL ? KVS_OK : KVS_NO_MEMORY;
 }
 
-enum kvs_code result_read_tree(const struct kvs_value *result, void *out)
+enum kvs_code reply_read_tree(const struct kvs_value *result, void *out)
 {
     if (kvs_value_type(result) != KVS_MAP)
         return KVS_PROTOCOL;

@@ -1,51 +1,51 @@
-#include "client/lib/index.h"
+#include "client/lib/key_order.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static int compare(const void *left, const void *right)
 {
-    const struct index_key *a = left, *b = right;
+    const struct key_order_key *a = left, *b = right;
     size_t common = a->size < b->size ? a->size : b->size;
     int order = common > 0 ? memcmp(a->bytes, b->bytes, common) : 0;
 
     return order != 0 ? order : (a->size > b->size) - (a->size < b->size);
 }
 
-bool index_make(struct index *index, size_t capacity)
+bool key_order_make(struct key_order *index, size_t capacity)
 {
-    *index = (struct index){0};
+    *index = (struct key_order){0};
     index->keys = calloc(capacity + 1, sizeof(*index->keys));
     return index->keys != NULL;
 }
 
-void index_add(struct index *index, const char *bytes, size_t size, size_t place)
+void key_order_add(struct key_order *index, const char *bytes, size_t size, size_t place)
 {
-    index->keys[index->count++] = (struct index_key){.bytes = bytes, .size = size, .place = place};
+    index->keys[index->count++] = (struct key_order_key){.bytes = bytes, .size = size, .place = place};
 }
 
-static void sort(struct index *index)
+static void sort(struct key_order *index)
 {
     if (!index->is_sorted)
         qsort(index->keys, index->count, sizeof(*index->keys), compare);
     index->is_sorted = true;
 }
 
-size_t index_find(struct index *index, const char *bytes, size_t size)
+size_t key_order_find(struct key_order *index, const char *bytes, size_t size)
 {
-    const struct index_key wanted = {.bytes = bytes, .size = size};
+    const struct key_order_key wanted = {.bytes = bytes, .size = size};
 
     if (index->next == index->count)
         index->next = 0;
     if (!index->is_sorted && index->count > 0 && compare(&wanted, &index->keys[index->next]) == 0)
         return index->keys[index->next++].place;
     sort(index);
-    const struct index_key *found = bsearch(&wanted, index->keys, index->count, sizeof(*index->keys), compare);
+    const struct key_order_key *found = bsearch(&wanted, index->keys, index->count, sizeof(*index->keys), compare);
 
-    return found != NULL ? found->place : INDEX_NONE;
+    return found != NULL ? found->place : KEY_ORDER_NONE;
 }
 
-bool index_has_twins(struct index *index)
+bool key_order_has_twins(struct key_order *index)
 {
     sort(index);
     for (size_t i = 1; i < index->count; i++) {
@@ -55,7 +55,7 @@ bool index_has_twins(struct index *index)
     return false;
 }
 
-void index_free(struct index *index)
+void key_order_free(struct key_order *index)
 {
     free(index->keys);
     index->keys = NULL;

@@ -1,0 +1,43 @@
+/*
+ * reply: turns the daemon's results into what the blocking functions hand out.
+ *
+ * Used by the methods' files as the call_reader of their calls. Each promises to leave
+ * nothing allocated where it fails, and to check every type: the daemon is not trusted.
+ * Entries are read in entry.c, a bucket's info in bucket_info.c, the rest in reply.c.
+ */
+#ifndef CLIENT_REPLY_H
+#define CLIENT_REPLY_H
+
+#include "client/lib/kvstore.h"
+
+#include <stddef.h>
+
+/* What result_read_entries, _strings and _revisions fill: where the caller wants the block and its count. */
+struct reply_entries {
+    struct kvs_entry **entries;
+    size_t *count;
+};
+
+struct reply_strings {
+    char ***strings;
+    size_t *count;
+};
+
+struct reply_revisions {
+    uint64_t **revisions; /* NULL: not wanted */
+    size_t *count;        /* NULL: not wanted */
+    size_t expected;      /* an answer with another count is none */
+};
+
+enum kvs_code reply_read_revision(const struct kvs_value *result, void *out);  /* uint64_t *, may be NULL */
+enum kvs_code reply_read_count(const struct kvs_value *result, void *out);     /* uint64_t *, may be NULL */
+enum kvs_code reply_read_revisions(const struct kvs_value *result, void *out); /* struct reply_revisions * */
+enum kvs_code reply_read_entry(const struct kvs_value *result, void *out);     /* struct kvs_entry **, NULL for nil */
+enum kvs_code reply_read_entries(const struct kvs_value *result, void *out);   /* struct reply_entries * */
+enum kvs_code reply_read_strings(const struct kvs_value *result, void *out);   /* struct reply_strings * */
+enum kvs_code reply_read_json(const struct kvs_value *result, void *out);      /* char **, NULL for nil */
+enum kvs_code reply_read_tree(const struct kvs_value *result, void *out);      /* struct kvs_value **; a map */
+enum kvs_code reply_read_bucket_info(const struct kvs_value *result,
+                                     void *out); /* struct kvs_bucket_info **, or NULL */
+
+#endif
