@@ -1,6 +1,5 @@
 /* The methods bucket.*: each has one function that builds its request, and its two faces. */
-#include "client/lib/call.h"
-#include "client/lib/reply.h"
+#include "client/lib/blocking.h"
 
 static struct kvs_request *begin_bucket(struct kvs *kvs, const char *method, const char *bucket)
 {
@@ -121,7 +120,7 @@ static enum kvs_code run_info(struct kvs *kvs, double timeout_s, struct kvs_buck
 {
     if (info != NULL)
         *info = NULL;
-    return call_run(kvs, timeout_s, reply_read_bucket_info, info);
+    return blocking_run(kvs, timeout_s, reply_read_bucket_info, info);
 }
 
 enum kvs_code kvs_bucket_create(struct kvs *kvs, const char *bucket, const struct kvs_bucket_options *options,
@@ -135,7 +134,7 @@ enum kvs_code kvs_async_bucket_create(struct kvs *kvs, const char *bucket, const
                                       kvs_done_fn *done, void *context)
 {
     build_settings(kvs, "bucket.create", bucket, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_bucket_update(struct kvs *kvs, const char *bucket, const struct kvs_bucket_options *options,
@@ -149,7 +148,7 @@ enum kvs_code kvs_async_bucket_update(struct kvs *kvs, const char *bucket, const
                                       kvs_done_fn *done, void *context)
 {
     build_settings(kvs, "bucket.update", bucket, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 /* --- Whole buckets --------------------------------------------------------------------------- */
@@ -157,27 +156,27 @@ enum kvs_code kvs_async_bucket_update(struct kvs *kvs, const char *bucket, const
 enum kvs_code kvs_bucket_delete(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options)
 {
     begin_bucket(kvs, "bucket.delete", bucket);
-    return call_run(kvs, CALL_TIMEOUT(options), NULL, NULL);
+    return blocking_run(kvs, CALL_TIMEOUT(options), NULL, NULL);
 }
 
 enum kvs_code kvs_async_bucket_delete(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
                                       kvs_done_fn *done, void *context)
 {
     begin_bucket(kvs, "bucket.delete", bucket);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_bucket_purge(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options)
 {
     begin_bucket(kvs, "bucket.purge", bucket);
-    return call_run(kvs, CALL_TIMEOUT(options), NULL, NULL);
+    return blocking_run(kvs, CALL_TIMEOUT(options), NULL, NULL);
 }
 
 enum kvs_code kvs_async_bucket_purge(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
                                      kvs_done_fn *done, void *context)
 {
     begin_bucket(kvs, "bucket.purge", bucket);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 static void build_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options)
@@ -194,14 +193,14 @@ enum kvs_code kvs_bucket_compact(struct kvs *kvs, const char *bucket, const stru
     if (removed != NULL)
         *removed = 0;
     build_compact(kvs, bucket, options);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_count, removed);
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_count, removed);
 }
 
 enum kvs_code kvs_async_bucket_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options,
                                        kvs_done_fn *done, void *context)
 {
     build_compact(kvs, bucket, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_bucket_info(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
@@ -215,7 +214,7 @@ enum kvs_code kvs_async_bucket_info(struct kvs *kvs, const char *bucket, const s
                                     kvs_done_fn *done, void *context)
 {
     begin_bucket(kvs, "bucket.info", bucket);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 static void build_list(struct kvs *kvs, const struct kvs_list_options *options)
@@ -231,12 +230,12 @@ enum kvs_code kvs_bucket_list(struct kvs *kvs, const struct kvs_list_options *op
     *names = NULL;
     *count = 0;
     build_list(kvs, options);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_strings, &(struct reply_strings){names, count});
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_strings, &(struct reply_strings){names, count});
 }
 
 enum kvs_code kvs_async_bucket_list(struct kvs *kvs, const struct kvs_list_options *options, kvs_done_fn *done,
                                     void *context)
 {
     build_list(kvs, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }

@@ -1,5 +1,5 @@
 /* The methods bulk.*: each has one function that builds its request, its two faces, and a reader of its answer. */
-#include "client/lib/call.h"
+#include "client/lib/blocking.h"
 #include "client/lib/entry.h"
 #include "client/lib/error.h"
 #include "client/lib/key_order.h"
@@ -177,7 +177,7 @@ enum kvs_code kvs_bulk_get(struct kvs *kvs, const char *bucket, const char *cons
     struct bulk bulk = {.keys = keys, .count = key_count};
 
     build_get(kvs, bucket, keys, key_count, options);
-    enum kvs_code code = call_run(kvs, CALL_TIMEOUT(options), read_entries, &bulk);
+    enum kvs_code code = blocking_run(kvs, CALL_TIMEOUT(options), read_entries, &bulk);
     *entries = bulk.entries;
     return code;
 }
@@ -186,7 +186,7 @@ enum kvs_code kvs_async_bulk_get(struct kvs *kvs, const char *bucket, const char
                                  const struct kvs_bulk_get_options *options, kvs_done_fn *done, void *context)
 {
     build_get(kvs, bucket, keys, key_count, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 /* --- bulk.put and bulk.delete ------------------------------------------------------------------- */
@@ -251,7 +251,7 @@ enum kvs_code kvs_bulk_put(struct kvs *kvs, const char *bucket, const struct kvs
     struct bulk bulk = {.pairs = pairs, .count = pair_count};
 
     build_put(kvs, bucket, pairs, pair_count, options);
-    enum kvs_code code = call_run(kvs, CALL_TIMEOUT(options), read_results, &bulk);
+    enum kvs_code code = blocking_run(kvs, CALL_TIMEOUT(options), read_results, &bulk);
     return finish_writes(kvs, code, &bulk, results, failed_count);
 }
 
@@ -259,7 +259,7 @@ enum kvs_code kvs_async_bulk_put(struct kvs *kvs, const char *bucket, const stru
                                  const struct kvs_bulk_put_options *options, kvs_done_fn *done, void *context)
 {
     build_put(kvs, bucket, pairs, pair_count, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_bulk_delete(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
@@ -269,7 +269,7 @@ enum kvs_code kvs_bulk_delete(struct kvs *kvs, const char *bucket, const char *c
     struct bulk bulk = {.keys = keys, .count = key_count};
 
     add_keys(begin_bulk(kvs, "bulk.delete", bucket), keys, key_count);
-    enum kvs_code code = call_run(kvs, CALL_TIMEOUT(options), read_results, &bulk);
+    enum kvs_code code = blocking_run(kvs, CALL_TIMEOUT(options), read_results, &bulk);
     return finish_writes(kvs, code, &bulk, results, failed_count);
 }
 
@@ -277,5 +277,5 @@ enum kvs_code kvs_async_bulk_delete(struct kvs *kvs, const char *bucket, const c
                                     const struct kvs_call_options *options, kvs_done_fn *done, void *context)
 {
     add_keys(begin_bulk(kvs, "bulk.delete", bucket), keys, key_count);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }

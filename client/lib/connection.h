@@ -1,107 +1,105 @@
 /*
- * connection: the handle, its socket and what waits on both sides of it.
+ * connection: a stream of frames to and from the daemon's socket, and how it is opened, lost and opened again.
  *
- * Used by call (which queues requests here and is handed the answers) and by the
- * methods' files. A connection is open (fd >= 0) or lost (fd -1, with the reason in
- * lost); with the option reconnect a lost one may be opened again by
- * connection_ensure. Nothing here waits, but for kvs_connect.
+ * It knows bytes and whole frames, but neither calls nor watches: its owner queues requests in out, and gets frames
+ * and the end of the connection through the functions in struct connection_ops. A connection is open (fd >= 0) or
+ * lost (fd -1, with the reason in lost). With reconnect, connection_ensure may open a lost one again. Only
+ * connection_open waits.
  */
 #ifndef CLIENT_CONNECTION_H
 #define CLIENT_CONNECTION_H
 
 #include "client/lib/buffer.h"
 #include "client/lib/kvstore.h"
-#include "client/lib/request.h"
 #include "proto/frame.h"
 
-#include <msgpack.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-enum call_state {
-    CALL_FREE,
-    CALL_IN_FLIGHT,
-    CALL_GIVEN_UP /* its time ran out; the slot waits for the daemon's answer, which will be dropped */
+/* What the owner does. Each function gets the owner as its argument. */
+struct connection_ops {
+    /* Whether a lost connection is needed now, although nobody makes a call. */
+    bool (*is_needed)(void *owner);
+
+    /* A turn begins: the connection is open and nothing was sent yet. */
+    void (*on_turn_begin)(void *owner);
+
+    /*
+     * A whole frame has arrived; bytes live until the function returns. It returns KVS_OK, or what connection_lose
+     * returned if it ended the connection.
+     */
+    enum kvs_code (*on_frame)(void *owner, const char *bytes, size_t size);
+
+    /* Whether the frames that have arrived are to wait for a later turn. */
+    bool (*is_paused)(void *owner);
+
+    /* A turn ends with an open connection. */
+    void (*on_turn_end)(void *owner);
+
+    /* The connection was lost. The function may open it again. */
+    void (*on_lost)(void *owner, const struct kvs_error *reason);
 };
 
-/* One call. Its place in the table is its msgid. */
-struct call {
-    enum call_state state;
-    uint32_t next_free;
-    kvs_done_fn *done;
-    void *context;
-    bool only_reads;
-    int64_t deadline_ms; /* on the clock of connection_now_ms */
-    uint64_t sent_at;    /* handle's sent_bytes when the request's last byte has left */
-};
-
-struct kvs {
-    struct kvs_options options; /* defaults filled in */
+struct connection {
+    const struct connection_ops *ops;
+    void *owner;
+    bool reconnect;
+    struct frame_limits limits; /* of one message in either direction */
     char *path;
-    int fd;                /* -1: lost */
-    uint64_t connections;  /* opened so far */
-    struct kvs_error lost; /* why */
+    int fd;                 /* -1: lost */
+    uint64_t opened_count;  /* how often it was opened */
+    struct kvs_error lost;  /* why */
+    struct kvs_error error; /* of the last function here that failed */
 
-    struct frame_limits limits; /* of one message from the daemon, and of one to it */
-    struct frame scan;          /* of the message that in begins with */
+    struct frame scan; /* of the frame that in begins with */
     struct buffer in;
-    bool has_unhandled; /* in may begin with a whole message: awaited has an event, and the rest can wait */
-    msgpack_zone *zone; /* the message that is being handled */
+    bool has_unhandled; /* in may begin with a whole frame: is_paused has stopped its handling */
 
     struct buffer out;
-    uint64_t queued_bytes; /* since the connection was opened, also those that have left */
+    uint64_t queued_bytes; /* since the connection was opened, including those that were sent */
     uint64_t sent_bytes;
-    bool has_answered; /* anything, on this connection */
-    bool cannot_send;  /* the daemon has closed its side: what it said before is still to be read */
-
-    struct call *calls;
-    uint32_t call_slots;
-    uint32_t first_free; /* call_slots: none */
-    uint32_t slots_used; /* in flight or given up */
-    uint32_t in_flight;
-    int64_t next_deadline_ms; /* no call's is earlier */
+    bool has_answered; /* the daemon has sent something that makes sense on this connection */
+    bool cannot_send;  /* the daemon has closed its side; what it sent before is still to be read */
 
     unsigned pause_ms; /* before the next attempt to connect; 0: the last connection worked */
     int64_t next_attempt_ms;
-    uint32_t jitter; /* state of the random numbers that spread attempts */
-
-    struct kvs_watch *watches; /* the newest first */
-    int64_t watch_due_ms;      /* when the first of them that waits is to be started or stopped; INT64_MAX: none */
-    struct kvs_watch *awaited; /* what kvs_watch_next waits for, or NULL */
-
-    bool in_callback;
-    struct kvs_request scratch; /* the method that is being called */
-    struct kvs_request inner;   /* … by a function, while a blocking call may want to send scratch again */
-    struct kvs_error error;     /* of the last function that failed */
+    uint32_t random_state; /* see clock_random_below */
 };
 
-int64_t connection_now_ms(void);
+/*
+ * Connect to path, for at most timeout_s while the daemon's queue of new connections is full. The members ops, owner,
+ * reconnect and limits are set. KVS_OK, or a code with the reason in connection->error.
+ */
+enum kvs_code connection_open(struct connection *connection, const char *path, double timeout_s);
 
-/* The deadline in the given number of seconds. INT64_MAX if the number is negative or too large: no deadline. */
-int64_t connection_moment_after(double seconds);
-
-/* A random number from 0 to bound - 1: good for pauses. */
-uint32_t connection_random_below(struct kvs *kvs, uint32_t bound);
+/* Free what the connection owns. */
+void connection_release(struct connection *connection);
 
 /*
- * Sees that the connection is open. KVS_OK, or KVS_IO or KVS_NO_MEMORY with the reason in kvs->error: it
- * is lost, and may not be or could not be opened again, or next_attempt_ms is still to come.
+ * Make sure that the connection is open. KVS_OK, or a code with the reason in connection->error: the connection is
+ * lost, and either it may not be opened again, or the attempt failed, or next_attempt_ms is still to come.
  */
-enum kvs_code connection_ensure(struct kvs *kvs);
+enum kvs_code connection_ensure(struct connection *connection);
+
+/* Close the socket for the given reason and tell the owner. Returns the reason's code. */
+enum kvs_code connection_lose(struct connection *connection, const struct kvs_error *reason);
+
+/* Lose the connection because the daemon's message is wrong; what continues "its message ". */
+enum kvs_code connection_lose_for_message(struct connection *connection, const char *what);
+
+/* Note that the daemon has answered with a message that makes sense. */
+void connection_mark_answered(struct connection *connection);
 
 /*
- * Closes the socket for the reason in *reason; every call in flight ends with it. Answers reason's code.
+ * Send and receive what is possible without waiting. KVS_OK, or the code of the reason in connection->error if the
+ * connection was lost, before or now.
  */
-enum kvs_code connection_lose(struct kvs *kvs, const struct kvs_error *reason);
+enum kvs_code connection_run(struct connection *connection);
 
-/* Sends and receives what can be without waiting, ends the calls whose time ran out. As kvs_process. */
-enum kvs_code connection_run(struct kvs *kvs);
+/* Return what poll(2) is to wait for on fd; 0 if the connection is lost. */
+short connection_events(const struct connection *connection);
 
-/* Waits until there is something for connection_run to do, for at most timeout_ms; -1: for ever. */
-void connection_wait(struct kvs *kvs, int timeout_ms);
-
-/* How long to wait before the next of many attempts, half of it by chance; *pause_ms is that of the last one, 0: none.
- */
-uint32_t connection_grow_pause(struct kvs *kvs, unsigned *pause_ms);
+/* Wait until the socket is ready, for at most timeout_ms; -1: no limit. */
+void connection_wait(struct connection *connection, int timeout_ms);
 
 #endif

@@ -1,11 +1,10 @@
 /* The methods health.* and daemon.*, whose results are trees. */
-#include "client/lib/call.h"
-#include "client/lib/reply.h"
+#include "client/lib/blocking.h"
 
 static enum kvs_code run_tree(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **tree)
 {
     *tree = NULL;
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_tree, tree);
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_tree, tree);
 }
 
 static void build_health(struct kvs *kvs, const char *bucket)
@@ -27,7 +26,7 @@ enum kvs_code kvs_async_health(struct kvs *kvs, const char *bucket, const struct
                                kvs_done_fn *done, void *context)
 {
     build_health(kvs, bucket);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_daemon_info(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **info)
@@ -40,7 +39,7 @@ enum kvs_code kvs_async_daemon_info(struct kvs *kvs, const struct kvs_call_optio
                                     void *context)
 {
     call_begin(kvs, "daemon.info", 0);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_daemon_stats(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **stats)
@@ -53,5 +52,5 @@ enum kvs_code kvs_async_daemon_stats(struct kvs *kvs, const struct kvs_call_opti
                                      void *context)
 {
     call_begin(kvs, "daemon.stats", 0);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }

@@ -1,6 +1,5 @@
 /* The methods kv.*: each has one function that builds its request, and its two faces. */
-#include "client/lib/call.h"
-#include "client/lib/reply.h"
+#include "client/lib/blocking.h"
 
 static struct kvs_request *begin_keyed(struct kvs *kvs, const char *method, unsigned positions, const char *bucket,
                                        const char *key)
@@ -30,14 +29,14 @@ enum kvs_code kvs_get(struct kvs *kvs, const char *bucket, const char *key, cons
 {
     *entry = NULL;
     build_get(kvs, "kv.get", bucket, key, options);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_entry, entry);
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_entry, entry);
 }
 
 enum kvs_code kvs_async_get(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_get_options *options,
                             kvs_done_fn *done, void *context)
 {
     build_get(kvs, "kv.get", bucket, key, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_get_json(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_get_options *options,
@@ -45,14 +44,14 @@ enum kvs_code kvs_get_json(struct kvs *kvs, const char *bucket, const char *key,
 {
     *json = NULL;
     build_get(kvs, "kv.get_json", bucket, key, options);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_json, json);
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_json, json);
 }
 
 enum kvs_code kvs_async_get_json(struct kvs *kvs, const char *bucket, const char *key,
                                  const struct kvs_get_options *options, kvs_done_fn *done, void *context)
 {
     build_get(kvs, "kv.get_json", bucket, key, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_history(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_call_options *options,
@@ -61,14 +60,14 @@ enum kvs_code kvs_history(struct kvs *kvs, const char *bucket, const char *key, 
     *entries = NULL;
     *count = 0;
     begin_keyed(kvs, "kv.history", 2, bucket, key);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_entries, &(struct reply_entries){entries, count});
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_entries, &(struct reply_entries){entries, count});
 }
 
 enum kvs_code kvs_async_history(struct kvs *kvs, const char *bucket, const char *key,
                                 const struct kvs_call_options *options, kvs_done_fn *done, void *context)
 {
     begin_keyed(kvs, "kv.history", 2, bucket, key);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 static void build_keys(struct kvs *kvs, const char *bucket, const struct kvs_keys_options *options)
@@ -90,14 +89,14 @@ enum kvs_code kvs_keys(struct kvs *kvs, const char *bucket, const struct kvs_key
     *keys = NULL;
     *count = 0;
     build_keys(kvs, bucket, options);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_strings, &(struct reply_strings){keys, count});
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_strings, &(struct reply_strings){keys, count});
 }
 
 enum kvs_code kvs_async_keys(struct kvs *kvs, const char *bucket, const struct kvs_keys_options *options,
                              kvs_done_fn *done, void *context)
 {
     build_keys(kvs, bucket, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 /* --- Writing ------------------------------------------------------------------------------- */
@@ -133,21 +132,21 @@ enum kvs_code kvs_put(struct kvs *kvs, const char *bucket, const char *key, cons
                       const struct kvs_put_options *options, uint64_t *revision)
 {
     build_put(kvs, "kv.put", bucket, key, value, value_size, options);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
 }
 
 enum kvs_code kvs_async_put(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                             const struct kvs_put_options *options, kvs_done_fn *done, void *context)
 {
     build_put(kvs, "kv.put", bucket, key, value, value_size, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_create(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                          const struct kvs_put_options *options, uint64_t *revision)
 {
     build_put(kvs, "kv.create", bucket, key, value, value_size, options);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
 }
 
 enum kvs_code kvs_async_create(struct kvs *kvs, const char *bucket, const char *key, const void *value,
@@ -155,14 +154,14 @@ enum kvs_code kvs_async_create(struct kvs *kvs, const char *bucket, const char *
                                void *context)
 {
     build_put(kvs, "kv.create", bucket, key, value, value_size, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_update(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                          uint64_t expected, const struct kvs_put_options *options, uint64_t *revision)
 {
     build_update(kvs, bucket, key, value, value_size, expected, options);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
 }
 
 enum kvs_code kvs_async_update(struct kvs *kvs, const char *bucket, const char *key, const void *value,
@@ -170,7 +169,7 @@ enum kvs_code kvs_async_update(struct kvs *kvs, const char *bucket, const char *
                                kvs_done_fn *done, void *context)
 {
     build_update(kvs, bucket, key, value, value_size, expected, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 /* kv.delete has no ttl: the daemon refuses one as an unknown option. */
@@ -189,26 +188,26 @@ enum kvs_code kvs_delete(struct kvs *kvs, const char *bucket, const char *key, c
                          uint64_t *revision)
 {
     build_delete(kvs, "kv.delete", bucket, key, options);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
 }
 
 enum kvs_code kvs_async_delete(struct kvs *kvs, const char *bucket, const char *key,
                                const struct kvs_delete_options *options, kvs_done_fn *done, void *context)
 {
     build_delete(kvs, "kv.delete", bucket, key, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }
 
 enum kvs_code kvs_purge(struct kvs *kvs, const char *bucket, const char *key, const struct kvs_delete_options *options,
                         uint64_t *revision)
 {
     build_delete(kvs, "kv.purge", bucket, key, options);
-    return call_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
+    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_revision, revision);
 }
 
 enum kvs_code kvs_async_purge(struct kvs *kvs, const char *bucket, const char *key,
                               const struct kvs_delete_options *options, kvs_done_fn *done, void *context)
 {
     build_delete(kvs, "kv.purge", bucket, key, options);
-    return call_submit(kvs, CALL_TIMEOUT(options), done, context);
+    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
 }

@@ -1,9 +1,24 @@
 /* The results that need no file of their own. */
 #include "client/lib/reply.h"
 
+#include "client/lib/error.h"
 #include "client/lib/text.h"
 
 #include <stdlib.h>
+
+const struct kvs_error *reply_read(reply_reader *reader, const struct kvs_value *result, void *out,
+                                   struct kvs_error *error)
+{
+    enum kvs_code code = reader(result, out);
+
+    if (code == KVS_OK)
+        return NULL;
+    if (code == KVS_NO_MEMORY)
+        client_error_set(error, code, "out of memory for the result; the call itself succeeded");
+    else
+        client_error_set(error, code, "the daemon's answer is not what this method answers");
+    return error;
+}
 
 enum kvs_code reply_read_revision(const struct kvs_value *result, void *out)
 {
@@ -82,9 +97,12 @@ enum kvs_code reply_read_json(const struct kvs_value *result, void *out)
     return (*(char **)out = kvs_value_json(result)) != NULL ? KVS_OK : KVS_NO_MEMORY;
 }
 
+enum kvs_code reply_read_copy(const struct kvs_value *result, void *out)
+{
+    return (*(struct kvs_value **)out = kvs_value_copy(result)) != NULL ? KVS_OK : KVS_NO_MEMORY;
+}
+
 enum kvs_code reply_read_tree(const struct kvs_value *result, void *out)
 {
-    if (kvs_value_type(result) != KVS_MAP)
-        return KVS_PROTOCOL;
-    return (*(struct kvs_value **)out = kvs_value_copy(result)) != NULL ? KVS_OK : KVS_NO_MEMORY;
+    return kvs_value_type(result) == KVS_MAP ? reply_read_copy(result, out) : KVS_PROTOCOL;
 }

@@ -1,7 +1,7 @@
 /*
  * reply: turns the daemon's results into what the blocking functions hand out.
  *
- * Used by the methods' files as the call_reader of their calls. Each promises to leave
+ * Used by the methods' files with blocking_run. Each promises to leave
  * nothing allocated where it fails, and to check every type: the daemon is not trusted.
  * Entries are read in entry.c, a bucket's info in bucket_info.c, the rest in reply.c.
  */
@@ -12,7 +12,14 @@
 
 #include <stddef.h>
 
-/* What result_read_entries, _strings and _revisions fill: where the caller wants the block and its count. */
+/* Turn a result into what a function hands out. KVS_PROTOCOL if it is not what the method answers, or KVS_NO_MEMORY. */
+typedef enum kvs_code reply_reader(const struct kvs_value *result, void *out);
+
+/* Read a result with reader into *out. NULL, or *error filled with what went wrong. */
+const struct kvs_error *reply_read(reply_reader *reader, const struct kvs_value *result, void *out,
+                                   struct kvs_error *error);
+
+/* What reply_read_entries, _strings and _revisions fill: where the caller wants the block and its count. */
 struct reply_entries {
     struct kvs_entry **entries;
     size_t *count;
@@ -36,6 +43,7 @@ enum kvs_code reply_read_entry(const struct kvs_value *result, void *out);     /
 enum kvs_code reply_read_entries(const struct kvs_value *result, void *out);   /* struct reply_entries * */
 enum kvs_code reply_read_strings(const struct kvs_value *result, void *out);   /* struct reply_strings * */
 enum kvs_code reply_read_json(const struct kvs_value *result, void *out);      /* char **, NULL for nil */
+enum kvs_code reply_read_copy(const struct kvs_value *result, void *out);      /* struct kvs_value ** */
 enum kvs_code reply_read_tree(const struct kvs_value *result, void *out);      /* struct kvs_value **; a map */
 enum kvs_code reply_read_bucket_info(const struct kvs_value *result,
                                      void *out); /* struct kvs_bucket_info **, or NULL */

@@ -1,7 +1,7 @@
 /* Transactions: what the commit rests on and what it writes is collected here, and sent with txn.commit. */
-#include "client/lib/call.h"
+#include "client/lib/blocking.h"
+#include "client/lib/clock.h"
 #include "client/lib/error.h"
-#include "client/lib/reply.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -118,7 +118,7 @@ static bool time_left(struct kvs_txn *txn, double *left_s)
     *left_s = 0;
     if (txn->deadline_ms == 0)
         return true;
-    double all_s = (double)(txn->deadline_ms - connection_now_ms()) / 1000;
+    double all_s = (double)(txn->deadline_ms - clock_now_ms()) / 1000;
     if (all_s < usual_s)
         *left_s = all_s;
     if (all_s > 0)
@@ -280,7 +280,7 @@ enum kvs_code kvs_txn_commit(struct kvs_txn *txn, const struct kvs_call_options 
     if (txn->operation_count > 0 || txn->operations.wrong != NULL) {
         struct reply_revisions wanted = {revisions, count, txn->operation_count};
         build_commit(txn);
-        code = call_run(txn->kvs, CALL_TIMEOUT(options), reply_read_revisions, &wanted);
+        code = blocking_run(txn->kvs, CALL_TIMEOUT(options), reply_read_revisions, &wanted);
     }
     txn->is_committed = code == KVS_OK;
     return code;
@@ -296,7 +296,7 @@ enum kvs_code kvs_async_txn_commit(struct kvs_txn *txn, const struct kvs_call_op
     if (txn->operation_count == 0)
         return client_error_set(&txn->kvs->error, KVS_INVALID_ARGUMENT, "the transaction has no operations to commit");
     build_commit(txn);
-    code = call_submit(txn->kvs, CALL_TIMEOUT(options), done, context);
+    code = call_submit_value(txn->kvs, CALL_TIMEOUT(options), done, context);
     txn->is_committed = code == KVS_OK;
     return code;
 }
@@ -343,7 +343,7 @@ enum kvs_code kvs_txn_run(struct kvs *kvs, const char *bucket, kvs_txn_fn *funct
 {
     double timeout_s = CALL_TIMEOUT(options);
     uint32_t longest_ms = PAUSE_MIN_MS;
-    enum kvs_code code = call_check_blocking(kvs);
+    enum kvs_code code = blocking_check(kvs);
 
     if (code != KVS_OK)
         return code;
@@ -352,7 +352,7 @@ enum kvs_code kvs_txn_run(struct kvs *kvs, const char *bucket, kvs_txn_fn *funct
                                 "timeout_s must be a number of seconds, or 0 for the default");
     if (timeout_s <= 0)
         timeout_s = kvs->options.timeout_s > 0 ? kvs->options.timeout_s : RUN_TIMEOUT_S;
-    int64_t deadline_ms = connection_moment_after(timeout_s);
+    int64_t deadline_ms = clock_moment_after(timeout_s);
 
     for (;;) {
         struct kvs_txn *txn = kvs_txn_begin(kvs, bucket);
@@ -364,10 +364,10 @@ enum kvs_code kvs_txn_run(struct kvs *kvs, const char *bucket, kvs_txn_fn *funct
         bool again = committing && code != KVS_OK && has_read_late(txn, &kvs->error);
         kvs_txn_free(txn);
 
-        uint32_t pause_ms = 1 + connection_random_below(kvs, longest_ms);
-        if (!again || connection_now_ms() + pause_ms >= deadline_ms)
+        uint32_t pause_ms = 1 + clock_random_below(&kvs->connection.random_state, longest_ms);
+        if (!again || clock_now_ms() + pause_ms >= deadline_ms)
             return code;
-        call_pause(kvs, pause_ms);
+        blocking_pause(kvs, pause_ms);
         longest_ms = longest_ms * 2 < PAUSE_MAX_MS ? longest_ms * 2 : PAUSE_MAX_MS;
     }
 }

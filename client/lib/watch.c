@@ -1,7 +1,9 @@
 #include "client/lib/watch.h"
 
 #include "client/lib/call.h"
+#include "client/lib/clock.h"
 #include "client/lib/error.h"
+#include "client/lib/loop.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -93,7 +95,7 @@ void watch_free_all(struct kvs *kvs)
 
 /* --- What it tells ------------------------------------------------------------------------------ */
 
-void watch_tell(struct kvs_watch *watch, const struct kvs_event *event)
+void watch_deliver(struct kvs_watch *watch, const struct kvs_event *event)
 {
     struct kvs *kvs = watch->kvs;
     bool before = kvs->in_callback; /* it may be told from inside the answer to a call */
@@ -140,7 +142,7 @@ static void tell_end(struct kvs_watch *watch)
     if (!watch->owes_end || watch->is_forgotten)
         return;
     watch->owes_end = false;
-    watch_tell(watch, &(struct kvs_event){.type = KVS_EVENT_ENDED, .error = &watch->error});
+    watch_deliver(watch, &(struct kvs_event){.type = KVS_EVENT_ENDED, .error = &watch->error});
 }
 
 void watch_end(struct kvs_watch *watch, const struct kvs_error *reason)
@@ -161,12 +163,13 @@ static void wait_until(struct kvs_watch *watch, enum watch_state state, int64_t 
 
 static void wait_a_pause(struct kvs_watch *watch, enum watch_state state)
 {
-    wait_until(watch, state, connection_now_ms() + connection_grow_pause(watch->kvs, &watch->pause_ms));
+    wait_until(watch, state, clock_now_ms() + clock_grow_pause(&watch->kvs->connection.random_state, &watch->pause_ms));
 }
 
-static void on_stopped(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+static void on_stopped(struct kvs *kvs, const struct call_receiver *receiver, const struct kvs_error *error,
+                       const struct kvs_value *result)
 {
-    struct kvs_watch *watch = context;
+    struct kvs_watch *watch = receiver->context;
 
     (void)kvs;
     (void)error; /* nothing can be done about it */
@@ -179,7 +182,7 @@ static void stop(struct kvs_watch *watch)
     struct kvs_request *request = call_begin(watch->kvs, "watch.stop", 1);
 
     kvs_request_unsigned(request, watch->id);
-    if (call_submit(watch->kvs, 0, on_stopped, watch) == KVS_OK)
+    if (call_submit(watch->kvs, 0, &(struct call_receiver){.deliver = on_stopped, .context = watch}) == KVS_OK)
         watch->state = WATCH_STOPPING;
     else
         wait_a_pause(watch, WATCH_UNWANTED);
@@ -217,9 +220,10 @@ static void fail_to_understand(struct kvs_watch *watch)
     watch_end(watch, &error);
 }
 
-static void on_started(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+static void on_started(struct kvs *kvs, const struct call_receiver *receiver, const struct kvs_error *error,
+                       const struct kvs_value *result)
 {
-    struct kvs_watch *watch = context;
+    struct kvs_watch *watch = receiver->context;
 
     (void)kvs;
     if (error != NULL) {
@@ -264,7 +268,8 @@ static enum kvs_code start(struct kvs_watch *watch)
     request_option_boolean(request, "ignore_deletes", options->ignore_deletes);
     request_option_boolean(request, "meta_only", options->meta_only);
     watch->state = WATCH_STARTING;
-    return call_submit(watch->kvs, options->timeout_s, on_started, watch);
+    return call_submit(watch->kvs, options->timeout_s,
+                       &(struct call_receiver){.deliver = on_started, .context = watch});
 }
 
 /* The bucket has fewer revisions than were told: what is in it now is all new. */
@@ -274,10 +279,11 @@ static void begin_anew(struct kvs_watch *watch)
     watch->told_revision = 0;
 }
 
-static void on_looked(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+static void on_looked(struct kvs *kvs, const struct call_receiver *receiver, const struct kvs_error *error,
+                      const struct kvs_value *result)
 {
     const struct kvs_value *last = kvs_value_member(result, "last_revision");
-    struct kvs_watch *watch = context;
+    struct kvs_watch *watch = receiver->context;
 
     if (error != NULL || watch->is_forgotten) {
         if (watch->is_forgotten)
@@ -302,7 +308,8 @@ static enum kvs_code look(struct kvs_watch *watch)
 {
     kvs_request_string(call_begin(watch->kvs, "bucket.info", 1), watch->bucket);
     watch->state = WATCH_LOOKING;
-    return call_submit(watch->kvs, watch->options.timeout_s, on_looked, watch);
+    return call_submit(watch->kvs, watch->options.timeout_s,
+                       &(struct call_receiver){.deliver = on_looked, .context = watch});
 }
 
 struct kvs_watch *watch_begin(struct kvs *kvs, const char *bucket, const struct kvs_watch_options *options,
@@ -352,14 +359,14 @@ void kvs_watch_stop(struct kvs_watch *watch)
         return;
     /* A program without a loop may not look at the handle for long: the daemon hears of it now. */
     if (was_running && watch->on_event == NULL)
-        connection_run(kvs);
+        loop_turn(kvs);
     else
         sweep(kvs);
 }
 
 void watch_run(struct kvs *kvs)
 {
-    int64_t now_ms = connection_now_ms();
+    int64_t now_ms = clock_now_ms();
 
     if (now_ms >= kvs->watch_due_ms) {
         kvs->in_callback = true; /* a blocking call may be waiting: see call_begin */
@@ -400,7 +407,7 @@ void watch_lose_all(struct kvs *kvs, const struct kvs_error *reason)
     }
 }
 
-void watch_tell_ends(struct kvs *kvs)
+void watch_deliver_ends(struct kvs *kvs)
 {
     /* Functions may add watches, in front. */
     for (struct kvs_watch *watch = kvs->watches; watch != NULL; watch = watch->next)

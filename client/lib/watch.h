@@ -12,7 +12,7 @@
 #ifndef CLIENT_WATCH_H
 #define CLIENT_WATCH_H
 
-#include "client/lib/connection.h"
+#include "client/lib/handle.h"
 #include "client/lib/kvstore.h"
 #include "proto/rpc.h"
 
@@ -71,7 +71,7 @@ struct kvs_watch *watch_begin(struct kvs *kvs, const char *bucket, const struct 
                               kvs_event_fn *on_event, void *context);
 
 /* Calls the function of an asynchronous watch. */
-void watch_tell(struct kvs_watch *watch, const struct kvs_event *event);
+void watch_deliver(struct kvs_watch *watch, const struct kvs_event *event);
 
 /* Ends a watch for which no call is in flight, and tells so. */
 void watch_end(struct kvs_watch *watch, const struct kvs_error *reason);
@@ -87,10 +87,10 @@ void watch_run(struct kvs *kvs);
 
 /*
  * The connection was lost. First watch_lose_all, which decides what goes on; then, when the calls in flight have ended,
- * watch_tell_ends, which calls the functions of those that do not.
+ * watch_deliver_ends, which calls the functions of those that do not.
  */
 void watch_lose_all(struct kvs *kvs, const struct kvs_error *reason);
-void watch_tell_ends(struct kvs *kvs);
+void watch_deliver_ends(struct kvs *kvs);
 
 /* Frees all of them, and calls nobody. */
 void watch_free_all(struct kvs *kvs);
@@ -101,7 +101,7 @@ void watch_free_all(struct kvs *kvs);
  * A notification has arrived. False where it is none of a watch of this handle. Otherwise *wrong is NULL, or what is
  * wrong with it, to follow on "its message ".
  */
-bool watch_take(struct kvs *kvs, const struct rpc_message *message, const char **wrong);
+bool watch_receive(struct kvs *kvs, const struct rpc_message *message, const char **wrong);
 
 /* --- watch_queue.c ------------------------------------------------------------------------------- */
 

@@ -81,7 +81,7 @@ static void take_entries(struct kvs_watch *watch, const struct kvs_value *entrie
         /* Its function may stop it. */
         for (size_t i = 0; i < batch->count && watch->state == WATCH_RUNNING; i++) {
             note_told(watch, batch->entries[i].revision);
-            watch_tell(watch, &(struct kvs_event){.type = KVS_EVENT_ENTRY, .entry = &batch->entries[i]});
+            watch_deliver(watch, &(struct kvs_event){.type = KVS_EVENT_ENTRY, .entry = &batch->entries[i]});
         }
         free(batch);
     }
@@ -93,7 +93,7 @@ static void take_ready(struct kvs_watch *watch)
         return; /* it has told so before the connection was lost */
     watch->is_ready = true;
     if (watch->on_event != NULL) {
-        watch_tell(watch, &(struct kvs_event){.type = KVS_EVENT_READY});
+        watch_deliver(watch, &(struct kvs_event){.type = KVS_EVENT_READY});
         return;
     }
     struct watch_batch *batch = malloc(sizeof(*batch));
@@ -148,7 +148,7 @@ static void take(struct kvs_watch *watch, enum notification notification, const 
     }
 }
 
-bool watch_take(struct kvs *kvs, const struct rpc_message *message, const char **wrong)
+bool watch_receive(struct kvs *kvs, const struct rpc_message *message, const char **wrong)
 {
     const struct kvs_value *params = (const struct kvs_value *)&message->params;
     enum notification notification = notification_of(message);

@@ -1,9 +1,10 @@
 /* The blocking face of watches: what has come waits in a queue until kvs_watch_next takes it. */
-#include "client/lib/call.h"
+#include "client/lib/blocking.h"
+#include "client/lib/clock.h"
 #include "client/lib/error.h"
+#include "client/lib/loop.h"
 #include "client/lib/watch.h"
 
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -61,24 +62,10 @@ static void take_event(struct kvs_watch *watch, struct kvs_event *event)
 
 /* --- Waiting --------------------------------------------------------------------------------------- */
 
-/* Lets the handle work once, waiting until until_ms at most where there is nothing to do. */
-static void work(struct kvs *kvs, int64_t until_ms)
-{
-    int64_t left_ms = until_ms - connection_now_ms();
-    int timeout_ms = kvs_timeout_ms(kvs);
-
-    if (left_ms < 0)
-        left_ms = 0;
-    if (timeout_ms < 0 || timeout_ms > left_ms)
-        timeout_ms = left_ms < INT_MAX ? (int)left_ms : until_ms == INT64_MAX ? -1 : INT_MAX;
-    connection_wait(kvs, timeout_ms);
-    connection_run(kvs);
-}
-
 enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct kvs_event *event)
 {
     struct kvs *kvs = watch->kvs;
-    enum kvs_code code = call_check_blocking(kvs);
+    enum kvs_code code = blocking_check(kvs);
 
     *event = (struct kvs_event){0};
     if (code != KVS_OK)
@@ -92,11 +79,11 @@ enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct k
     if (watch->first != NULL && watch->first->given == watch->first->count)
         drop_first(watch);
     if (!watch_has_event(watch)) {
-        int64_t until_ms = connection_moment_after(timeout_s);
+        int64_t until_ms = clock_moment_after(timeout_s);
         kvs->awaited = watch;
-        connection_run(kvs);
-        while (!watch_has_event(watch) && !watch->is_forgotten && connection_now_ms() < until_ms)
-            work(kvs, until_ms);
+        loop_turn(kvs);
+        while (!watch_has_event(watch) && !watch->is_forgotten && clock_now_ms() < until_ms)
+            loop_wait_and_turn(kvs, until_ms);
         kvs->awaited = NULL;
         if (watch->is_forgotten)
             return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT,
@@ -110,18 +97,18 @@ enum kvs_code kvs_watch(struct kvs *kvs, const char *bucket, const struct kvs_wa
                         struct kvs_watch **watch)
 {
     double timeout_s = options != NULL && options->timeout_s > 0 ? options->timeout_s : kvs->options.timeout_s;
-    int64_t until_ms = connection_now_ms() + call_wait_ms(timeout_s);
+    int64_t until_ms = clock_now_ms() + call_wait_ms(timeout_s);
     enum kvs_code code;
 
     *watch = NULL;
-    if ((code = call_check_blocking(kvs)) != KVS_OK || (code = call_wait_for_connection(kvs, until_ms)) != KVS_OK)
+    if ((code = blocking_check(kvs)) != KVS_OK || (code = blocking_connect(kvs, until_ms)) != KVS_OK)
         return code;
     struct kvs_watch *begun = watch_begin(kvs, bucket, options, NULL, NULL);
     if (begun == NULL)
         return kvs->error.code;
-    connection_run(kvs);
-    while (!begun->was_started && begun->state != WATCH_ENDED && connection_now_ms() < until_ms)
-        work(kvs, until_ms);
+    loop_turn(kvs);
+    while (!begun->was_started && begun->state != WATCH_ENDED && clock_now_ms() < until_ms)
+        loop_wait_and_turn(kvs, until_ms);
     if (begun->was_started) {
         *watch = begun;
         return KVS_OK;

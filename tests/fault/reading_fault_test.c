@@ -90,18 +90,18 @@ END_TEST
 /* A key is deleted after it was delivered, and before the reading has come to the end. */
 static const struct answer *list_while_key_is_deleted(const char *options)
 {
-    struct stage other;
+    struct deployment other;
 
-    stage_join(&other, &stage, NULL);
-    proxy_arm(stage.proxy,
+    deployment_join(&other, &deployment, NULL);
+    proxy_arm(deployment.proxy,
               (struct proxy_fault){
                   .kind = PROXY_DROP_DELIVERY, .subject = "$KV." BUCKET ".>", .skip = 2000, .then_hold = true});
-    uint32_t id = session_send(stage.session, "kv.keys", "['%s', %s]", BUCKET, options);
-    wait_until(proxy_strikes(stage.proxy) == 1, "the reading");
+    uint32_t id = session_send(deployment.session, "kv.keys", "['%s', %s]", BUCKET, options);
+    wait_until(proxy_strikes(deployment.proxy) == 1, "the reading");
     assert_ok(session_call(other.session, "kv.delete", "['%s', 'k0005']", BUCKET));
-    stage_end(&other);
-    proxy_release(stage.proxy);
-    const struct answer *answer = session_wait(stage.session, id);
+    deployment_end(&other);
+    proxy_release(deployment.proxy);
+    const struct answer *answer = session_wait(deployment.session, id);
     assert_ok(answer);
     return answer;
 }

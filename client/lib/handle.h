@@ -1,0 +1,36 @@
+/*
+ * handle: a program's handle, struct kvs: the state of the connection, the calls and the watches.
+ *
+ * Only data: each part belongs to the module that is named beside it. From the lowest to the highest, connection,
+ * loop, call, blocking, the methods' files and watch use only what is lower. kvstore.c is above all of them: it makes
+ * handles, and takes to the calls and the watches what the connection reports.
+ */
+#ifndef CLIENT_HANDLE_H
+#define CLIENT_HANDLE_H
+
+#include "client/lib/call_table.h"
+#include "client/lib/connection.h"
+#include "client/lib/request.h"
+
+#include <msgpack.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct kvs {
+    struct kvs_options options; /* defaults filled in */
+    struct kvs_error error;     /* of the last function that failed */
+    bool in_callback;           /* a function of the program, or one that acts for it, is being called */
+
+    struct connection connection;
+    msgpack_zone *zone; /* memory of the message that is being handled */
+
+    struct call_table calls;    /* call.c */
+    struct kvs_request scratch; /* the request that is being built */
+    struct kvs_request inner;   /* the same inside a callback: a blocking call may still need scratch */
+
+    struct kvs_watch *watches; /* watch.c; the newest first */
+    int64_t watch_due_ms;      /* when the first watch that waits is to be started or stopped; INT64_MAX: none */
+    struct kvs_watch *awaited; /* the watch that kvs_watch_next waits for, or NULL */
+};
+
+#endif
