@@ -308,7 +308,7 @@ void handle_daemon_stats(struct call *call)
     pack_number(packer, "bytes_in", metrics->bytes_in);
     pack_number(packer, "bytes_out", metrics->bytes_out);
     pack_number(packer, "retries", store->requests.retries);
-    pack_number(packer, "requests_in_flight", store->requests.sent.count + store->requests.waiting.count);
+    pack_number(packer, "requests_in_flight", requests_in_flight(&store->requests));
     pack_group_commit(packer, store);
     pack_sessions(packer, metrics);
     pack_watches(packer, store, &totals);

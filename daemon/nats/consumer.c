@@ -528,9 +528,7 @@ static enum request_verdict take_message(struct request *request, unsigned attem
     struct kv_delivery delivery;
 
     /* Of a consumer that was given up, or of an attempt that is over: the next one begins with another consumer. */
-    bool is_under_way =
-        request->state == REQUEST_SENT || request->state == REQUEST_LISTENING || request->state == REQUEST_PARKED;
-    if (attempt != (reading->attempt & REQUEST_ATTEMPT_MASK) || !is_under_way)
+    if (attempt != (reading->attempt & REQUEST_ATTEMPT_MASK) || !request_expects_replies(request))
         return REQUEST_MORE;
     if (!kv_read_delivery(message, &delivery)) {
         unsigned status = message_status(message);
@@ -576,7 +574,8 @@ static void fail(struct request *request, const struct error *error)
     reading->ops->done(reading->arg, error);
 }
 
-static const struct request_ops reading_ops = {.send = send_begin, .reply = take_message, .fail = fail};
+static const struct request_ops reading_ops = {
+    .kind = "reading", .send = send_begin, .reply = take_message, .fail = fail};
 
 void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading, const struct consumer_scope *scope,
                    uint64_t deadline_ms, const struct consumer_ops *ops, void *arg)

@@ -252,7 +252,7 @@ static enum request_readiness prepare_call(struct request *request)
 }
 
 static const struct request_ops call_ops = {
-    .prepare = prepare_call, .send = send_call, .reply = take_answer, .fail = fail_call};
+    .kind = "api", .prepare = prepare_call, .send = send_call, .reply = take_answer, .fail = fail_call};
 
 void jetstream_call(struct jetstream *jetstream, struct jetstream_call *call, const char *verb, const char *name,
                     json_t *body, uint64_t deadline_ms, jetstream_call_fn *done, void *arg)
@@ -449,7 +449,8 @@ static bool nobody_tells_server_info(struct request *request)
     return false;
 }
 
-static const struct request_ops server_ops = {.send = send_server_info,
+static const struct request_ops server_ops = {.kind = "server info",
+                                              .send = send_server_info,
                                               .reply = take_server_info,
                                               .fail = no_server_info,
                                               .no_responders = nobody_tells_server_info};

@@ -12,7 +12,7 @@
 #define DAEMON_NATS_JETSTREAM_H
 
 #include "daemon/base/arena.h"
-#include "daemon/nats/request.h"
+#include "daemon/nats/requests.h"
 #include "proto/error.h"
 
 #include <jansson.h>

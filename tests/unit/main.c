@@ -8,10 +8,11 @@
 #include <stdlib.h>
 
 static Suite *(*const suites[])(void) = {
-    access_suite, busy_poll_suite, cache_suite, cache_model_suite, conf_suite,   credentials_suite, decode_suite,
-    error_suite,  filter_suite,    frame_suite, support_suite,     growth_suite, hash_suite,        jetstream_suite,
-    jobs_suite,   json_suite,      kv_suite,    ledger_suite,      order_suite,  outcome_suite,     room_gauge_suite,
-    rpc_suite,    stream_suite,    wire_suite,  remains_suite,
+    access_suite, busy_poll_suite, cache_model_suite, cache_suite,        conf_suite,        credentials_suite,
+    decode_suite, error_suite,     fair_queue_suite,  filter_suite,       frame_suite,       growth_suite,
+    hash_suite,   jetstream_suite, jobs_suite,        json_suite,         kv_suite,          ledger_suite,
+    order_suite,  outcome_suite,   remains_suite,     reply_budget_suite, reply_table_suite, room_gauge_suite,
+    rpc_suite,    stream_suite,    support_suite,     wire_suite,
 };
 
 /* Check ends a test after 4 s by itself, which a busy machine may need. Only one that hangs takes so long. */

@@ -546,7 +546,8 @@ static void fail_feed(struct request *request, const struct error *error)
     end(feed_of(request), error);
 }
 
-static const struct request_ops feed_request_ops = {.send = send_feed, .reply = take_reply, .fail = fail_feed};
+static const struct request_ops feed_request_ops = {
+    .kind = "feed", .send = send_feed, .reply = take_reply, .fail = fail_feed};
 
 void feed_start(struct store *store, struct feed *feed, struct bucket *bucket, const struct feed_ops *ops, void *arg)
 {

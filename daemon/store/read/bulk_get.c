@@ -317,7 +317,7 @@ static bool found_nobody(struct request *request)
 }
 
 static const struct request_ops chunk_ops = {
-    .send = send_chunk, .reply = take_chunk, .fail = fail_chunk, .no_responders = found_nobody};
+    .kind = "multi_last", .send = send_chunk, .reply = take_chunk, .fail = fail_chunk, .no_responders = found_nobody};
 
 static void read_chunk(struct bulk_get *bulk)
 {

@@ -216,7 +216,7 @@ static bool get_found_nobody(struct request *request)
 }
 
 static const struct request_ops get_ops = {
-    .send = send_get, .reply = take_get, .fail = fail_get, .no_responders = get_found_nobody};
+    .kind = "get", .send = send_get, .reply = take_get, .fail = fail_get, .no_responders = get_found_nobody};
 
 static void start_request(struct read_get *get)
 {

@@ -411,7 +411,8 @@ static bool found_nobody(struct request *request)
     return false;
 }
 
-static const struct request_ops batch_ops = {.prepare = prepare_batch,
+static const struct request_ops batch_ops = {.kind = "batch",
+                                             .prepare = prepare_batch,
                                              .send = send_batch,
                                              .reply = take_ack,
                                              .fail = fail_batch,

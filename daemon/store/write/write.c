@@ -442,8 +442,12 @@ static bool found_nobody(struct request *request)
     return false;
 }
 
-static const struct request_ops write_ops = {
-    .prepare = prepare_write, .send = send_write, .reply = take_ack, .fail = fail_write, .no_responders = found_nobody};
+static const struct request_ops write_ops = {.kind = "write",
+                                             .prepare = prepare_write,
+                                             .send = send_write,
+                                             .reply = take_ack,
+                                             .fail = fail_write,
+                                             .no_responders = found_nobody};
 
 /* --- Starting -------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,53 @@
+#include "daemon/base/fair_queue.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+static struct fair_queue_owner *obtain_owner(struct fair_queue *queue, const void *identity)
+{
+    struct fair_queue_owner *owner = NULL;
+
+    if (identity != NULL)
+        HASH_FIND_PTR(queue->by_identity, &identity, owner);
+    if (owner != NULL)
+        return owner;
+    if (identity != NULL && (owner = calloc(1, sizeof(*owner))) != NULL) {
+        owner->identity = identity;
+        HASH_ADD_PTR(queue->by_identity, identity, owner);
+    } else {
+        owner = &queue->anonymous;
+    }
+    owner->queue = queue;
+    return owner;
+}
+
+void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, const void *identity)
+{
+    struct fair_queue_owner *owner = obtain_owner(queue, identity);
+
+    if (owner->first == NULL)
+        DL_APPEND2(queue->first, owner, previous, next);
+    DL_APPEND2(owner->first, entry, previous, next);
+    entry->owner = owner;
+}
+
+void fair_queue_remove(struct fair_queue_entry *entry)
+{
+    struct fair_queue_owner *owner = entry->owner;
+
+    if (owner == NULL)
+        return;
+    struct fair_queue *queue = owner->queue;
+    bool was_first = queue->first == owner;
+
+    entry->owner = NULL;
+    DL_DELETE2(owner->first, entry, previous, next);
+    if (owner->first == NULL || was_first)
+        DL_DELETE2(queue->first, owner, previous, next);
+    if (owner->first != NULL && was_first)
+        DL_APPEND2(queue->first, owner, previous, next);
+    if (owner->first == NULL && owner != &queue->anonymous) {
+        HASH_DEL(queue->by_identity, owner);
+        free(owner);
+    }
+}

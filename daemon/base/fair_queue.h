@@ -1,0 +1,58 @@
+/*
+ * fair_queue: a queue in which owners take turns.
+ *
+ * Used for requests that wait for something scarce, so that an owner who asks for much does not keep the others
+ * waiting. The entries of one owner keep their order. An owner is an identity, in general the address of a session; it
+ * is compared and never dereferenced. The queue allocates a record for each owner that waits. If memory runs out, the
+ * entry joins those without an owner.
+ */
+#ifndef DAEMON_FAIR_QUEUE_H
+#define DAEMON_FAIR_QUEUE_H
+
+#include "daemon/base/table.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The owner of the memory embeds it, zeroed, and removes it before the memory goes. */
+struct fair_queue_entry {
+    struct fair_queue_entry *next, *previous;
+    struct fair_queue_owner *owner; /* NULL: not queued */
+};
+
+struct fair_queue_owner {
+    UT_hash_handle hh; /* by identity */
+    struct fair_queue_owner *next, *previous;
+    struct fair_queue *queue;
+    const void *identity;
+    struct fair_queue_entry *first;
+};
+
+/* Zeroed: empty. All members are private. */
+struct fair_queue {
+    struct fair_queue_owner *by_identity; /* uthash */
+    struct fair_queue_owner *first;       /* the owner whose turn it is */
+    struct fair_queue_owner anonymous;    /* of entries without an owner */
+};
+
+/* Append an entry to those of its owner. identity NULL: it has none. */
+void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, const void *identity);
+
+/*
+ * Remove an entry, because its turn came or because it gave up. If it was its owner's turn, the owner's next turn comes
+ * after those of all others. Does nothing if the entry is not queued.
+ */
+void fair_queue_remove(struct fair_queue_entry *entry);
+
+/* Return the entry whose turn it is; NULL: the queue is empty. */
+static inline struct fair_queue_entry *fair_queue_first(const struct fair_queue *queue)
+{
+    return queue->first != NULL ? queue->first->first : NULL;
+}
+
+static inline bool fair_queue_has(const struct fair_queue_entry *entry)
+{
+    return entry->owner != NULL;
+}
+
+#endif

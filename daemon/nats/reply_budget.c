@@ -1,0 +1,83 @@
+#include "daemon/nats/reply_budget.h"
+
+/*
+ * The budget: a small reply waits for at most that much, some tens of milliseconds; and an eighth of what the server
+ * buffers for a connection by default.
+ */
+#define BUDGET_BYTES (8u * 1024u * 1024u)
+
+/* Expected of the first replies: the server's default max_payload. */
+#define FIRST_REPLY_BYTES (1024u * 1024u)
+
+/* Added to each reply for the server's work, far more than its headers take. It allows 2,048 replies in flight. */
+#define OVERHEAD_BYTES 4096u
+
+/* The largest reply of this period and the one before counts. */
+#define PERIOD_MS 10000u
+
+/* Replies after which an assumed size is dropped. */
+#define ASSUMED_REPLIES 256u
+
+static void assume_size(struct reply_budget *budget, size_t bytes)
+{
+    budget->assumed_bytes = bytes;
+    budget->assumed_replies = ASSUMED_REPLIES;
+}
+
+void reply_budget_init(struct reply_budget *budget, uint64_t now_ms)
+{
+    *budget = (struct reply_budget){.period_began_ms = now_ms};
+    assume_size(budget, FIRST_REPLY_BYTES);
+}
+
+void reply_budget_note_loss(struct reply_budget *budget, size_t max_payload_bytes)
+{
+    if (budget->in_flight_bytes > 0)
+        assume_size(budget, max_payload_bytes);
+}
+
+void reply_budget_note_reply(struct reply_budget *budget, uint64_t now_ms, size_t bytes)
+{
+    if (now_ms - budget->period_began_ms > PERIOD_MS) {
+        budget->period_began_ms = now_ms;
+        budget->former_bytes = budget->recent_bytes;
+        budget->recent_bytes = 0;
+    }
+    if (bytes + OVERHEAD_BYTES > budget->recent_bytes)
+        budget->recent_bytes = bytes + OVERHEAD_BYTES;
+    if (budget->assumed_replies > 0 && --budget->assumed_replies == 0)
+        budget->assumed_bytes = 0;
+}
+
+static size_t expected_size(const struct reply_budget *budget)
+{
+    size_t bytes = budget->former_bytes > budget->recent_bytes ? budget->former_bytes : budget->recent_bytes;
+
+    return budget->assumed_bytes > bytes ? budget->assumed_bytes : bytes;
+}
+
+size_t reply_budget_expect(const struct reply_budget *budget, size_t values, size_t bytes_max)
+{
+    size_t each = expected_size(budget);
+
+    if (values == 0)
+        return 0;
+    if (values == REPLY_BUDGET_ALL || (bytes_max > 0 && each > bytes_max / values))
+        return bytes_max;
+    return each * values;
+}
+
+bool reply_budget_fits(const struct reply_budget *budget, size_t bytes)
+{
+    return budget->in_flight_bytes == 0 || budget->in_flight_bytes + bytes <= BUDGET_BYTES;
+}
+
+void reply_budget_charge(struct reply_budget *budget, size_t bytes)
+{
+    budget->in_flight_bytes += bytes;
+}
+
+void reply_budget_refund(struct reply_budget *budget, size_t bytes)
+{
+    budget->in_flight_bytes -= bytes;
+}
