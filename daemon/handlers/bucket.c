@@ -1,7 +1,7 @@
 #include "daemon/base/glob.h"
+#include "daemon/handlers/bucket_settings.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
-#include "daemon/nats/kv.h"
 #include "daemon/rpc/access.h"
 #include "daemon/rpc/arguments.h"
 #include "daemon/rpc/call.h"
@@ -9,357 +9,8 @@
 #include "daemon/store/bucket/admin.h"
 #include "daemon/store/compact/compact.h"
 
-#include <inttypes.h>
 #include <stdint.h>
 #include <string.h>
-
-/* --- Settings from options ------------------------------------------------------------------------- */
-
-static bool take_integer(struct call *call, struct bucket_config *config, const char *name, unsigned bit, int64_t min,
-                         int64_t max, int64_t *number)
-{
-    if (option_find(call, name) == NULL)
-        return true;
-    config->set |= bit;
-    return option_integer(call, name, min, max, 0, number);
-}
-
-static bool take_storage(struct call *call, struct bucket_config *config)
-{
-    const char *storage;
-
-    if (!option_string(call, "storage", &storage))
-        return false;
-    if (storage == NULL)
-        return true;
-    config->set |= BUCKET_STORAGE;
-    config->in_memory = strcmp(storage, "memory") == 0;
-    if (!config->in_memory && strcmp(storage, "file") != 0) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "storage must be \"file\" or \"memory\"");
-        return false;
-    }
-    return true;
-}
-
-/* A map whose members are among names. */
-static bool check_members(struct call *call, const msgpack_object *value, const char *what, const char *names)
-{
-    if (value->type == MSGPACK_OBJECT_MAP)
-        return map_check_names(call, &value->via.map, what, names);
-    call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be a map of: %s", what, names);
-    return false;
-}
-
-static bool take_placement(struct call *call, struct bucket_config *config)
-{
-    const msgpack_object *placement = option_find(call, "placement");
-
-    if (placement == NULL)
-        return true;
-    config->set |= BUCKET_PLACEMENT;
-    if (!check_members(call, placement, "placement", "cluster tags"))
-        return false;
-    const msgpack_object *cluster = map_find(&placement->via.map, "cluster");
-    const msgpack_object *tags = map_find(&placement->via.map, "tags");
-    if (cluster != NULL && !value_string(call, cluster, "placement's cluster", &config->placement_cluster))
-        return false;
-    if (tags == NULL)
-        return true;
-    if (tags->type != MSGPACK_OBJECT_ARRAY) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "placement's tags must be an array of str");
-        return false;
-    }
-    config->placement_tag_count = tags->via.array.size;
-    config->placement_tags = arena_alloc(&call->arena, (tags->via.array.size + 1) * sizeof(*config->placement_tags));
-    if (config->placement_tags == NULL) {
-        call_fail_out_of_memory(call);
-        return false;
-    }
-    for (uint32_t i = 0; i < tags->via.array.size; i++) {
-        if (!value_string(call, &tags->via.array.ptr[i], "a placement tag", &config->placement_tags[i]))
-            return false;
-    }
-    return true;
-}
-
-static bool take_republish(struct call *call, struct bucket_config *config)
-{
-    const msgpack_object *republish = option_find(call, "republish");
-
-    if (republish == NULL)
-        return true;
-    config->set |= BUCKET_REPUBLISH;
-    if (!check_members(call, republish, "republish", "source destination headers_only"))
-        return false;
-    const msgpack_object_map *map = &republish->via.map;
-    const msgpack_object *source = map_find(map, "source"), *destination = map_find(map, "destination");
-    const msgpack_object *headers_only = map_find(map, "headers_only");
-    config->republish_source = ">";
-    if (destination == NULL || (headers_only != NULL && headers_only->type != MSGPACK_OBJECT_BOOLEAN)) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT,
-                       "republish needs a destination, a subject; headers_only is true or false");
-        return false;
-    }
-    config->republish_headers_only = headers_only != NULL && headers_only->via.boolean;
-    if ((source != NULL && !value_string(call, source, "republish's source", &config->republish_source)) ||
-        !value_string(call, destination, "republish's destination", &config->republish_destination))
-        return false;
-    if (config->republish_destination[0] == '\0') {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "republish's destination must not be empty");
-        return false;
-    }
-    /* $KV. is other buckets, $JS. the server's own; a wildcard in front could become either. */
-    if (call->dispatcher->access.count > 0 && strchr("$*>{", config->republish_destination[0]) != NULL) {
-        call_fail_with(call, ERROR_PERMISSION_DENIED,
-                       "where access rules are in force, republish's destination must not begin with $ or a wildcard");
-        return false;
-    }
-    return true;
-}
-
-/* A bucket's name, or a map with it. */
-static bool take_source(struct call *call, const msgpack_object *value, const char *what, struct bucket_source *source)
-{
-    memset(source, 0, sizeof(*source));
-    if (value->type != MSGPACK_OBJECT_MAP) {
-        if (!value_string(call, value, what, &source->bucket))
-            return false;
-    } else {
-        if (!check_members(call, value, what, "bucket domain filter"))
-            return false;
-        const msgpack_object *bucket = map_find(&value->via.map, "bucket");
-        const msgpack_object *domain = map_find(&value->via.map, "domain");
-        const msgpack_object *filter = map_find(&value->via.map, "filter");
-        if (bucket == NULL) {
-            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s needs a bucket", what);
-            return false;
-        }
-        if (!value_string(call, bucket, what, &source->bucket) ||
-            (domain != NULL && !value_string(call, domain, "a domain", &source->domain)) ||
-            (filter != NULL && !value_string(call, filter, "a filter", &source->filter)))
-            return false;
-    }
-    const char *wrong = kv_check_bucket(source->bucket, strlen(source->bucket));
-    if (wrong == NULL && source->domain != NULL && strlen(source->domain) > 100)
-        wrong = "a domain has at most 100 characters";
-    if (wrong == NULL && source->filter != NULL)
-        wrong = kv_check_filter(source->filter, strlen(source->filter));
-    if (wrong != NULL)
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s: %s", what, wrong);
-    return wrong == NULL;
-}
-
-/* Whoever may not read a bucket must not have it copied, nor write to a bucket by way of another's republishing. */
-static bool may_feed_from(struct call *call, const struct bucket_source *source)
-{
-    if (call_access(call, source->bucket) >= CONF_ACCESS_READ)
-        return true;
-    call_fail_with(call, ERROR_PERMISSION_DENIED,
-                   "uid %u may not read the bucket \"%s\", which this one would be fed from",
-                   (unsigned)call->session->uid, source->bucket);
-    return false;
-}
-
-static bool take_mirror_and_sources(struct call *call, struct bucket_config *config)
-{
-    const msgpack_object *mirror = option_find(call, "mirror"), *sources = option_find(call, "sources");
-
-    if (mirror != NULL) {
-        config->set |= BUCKET_MIRROR;
-        if (!take_source(call, mirror, "mirror", &config->mirror) || !may_feed_from(call, &config->mirror))
-            return false;
-        if (config->mirror.filter != NULL) {
-            call_fail_with(call, ERROR_INVALID_ARGUMENT, "a mirror has the whole bucket: only sources have filters");
-            return false;
-        }
-    }
-    if (sources == NULL)
-        return true;
-    config->set |= BUCKET_SOURCES;
-    if (sources->type != MSGPACK_OBJECT_ARRAY) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "sources must be an array of buckets' names or maps");
-        return false;
-    }
-    config->source_count = sources->via.array.size;
-    config->sources = arena_alloc(&call->arena, (config->source_count + 1) * sizeof(*config->sources));
-    if (config->sources == NULL) {
-        call_fail_out_of_memory(call);
-        return false;
-    }
-    for (size_t i = 0; i < config->source_count; i++) {
-        if (!take_source(call, &sources->via.array.ptr[i], "a source", &config->sources[i]) ||
-            !may_feed_from(call, &config->sources[i]))
-            return false;
-    }
-    return true;
-}
-
-static bool take_metadata(struct call *call, struct bucket_config *config)
-{
-    const msgpack_object *metadata = option_find(call, "metadata");
-
-    if (metadata == NULL)
-        return true;
-    config->set |= BUCKET_METADATA;
-    if (!value_pairs(call, metadata, "metadata", &config->metadata, &config->metadata_count))
-        return false;
-    for (size_t i = 0; i < config->metadata_count; i++) {
-        if (strncmp(config->metadata[i].name, "_nats.", 6) == 0 ||
-            strncmp(config->metadata[i].name, "kvstored.", 9) == 0) {
-            call_fail_with(call, ERROR_INVALID_ARGUMENT,
-                           "metadata that begins with _nats. or kvstored. is not yours to set");
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The marker tells the outcome of a delete whose answer was lost, so it must stay as long as a call may ask for it. */
-static bool take_marker_ttl(struct call *call, struct bucket_config *config)
-{
-    int64_t min_s = (2 * (int64_t)call->store->conf->calls.max_timeout_ms + 999) / 1000;
-
-    if (!take_integer(call, config, "marker_ttl", BUCKET_MARKER_TTL, 0, TTL_MAX_S, &config->marker_ttl_s))
-        return false;
-    if (config->marker_ttl_s == 0 || config->marker_ttl_s >= min_s)
-        return true;
-    call_fail_with(call, ERROR_INVALID_ARGUMENT,
-                   "marker_ttl must be 0 or at least %" PRId64 " seconds, twice the longest timeout of a call", min_s);
-    return false;
-}
-
-/* All settings of the call; NULL when it is answered. */
-static struct bucket_config *take_config(struct call *call)
-{
-    struct bucket_config *config = arena_zalloc(&call->arena, sizeof(*config));
-
-    if (config == NULL) {
-        call_fail_out_of_memory(call);
-        return NULL;
-    }
-    if (option_find(call, "description") != NULL)
-        config->set |= BUCKET_DESCRIPTION;
-    if (option_find(call, "compression") != NULL)
-        config->set |= BUCKET_COMPRESSION;
-    if (!option_string(call, "description", &config->description) ||
-        !option_bool(call, "compression", &config->compression) ||
-        !take_integer(call, config, "history", BUCKET_HISTORY, 1, KV_HISTORY_MAX, &config->history) ||
-        !take_integer(call, config, "ttl", BUCKET_TTL, 0, TTL_MAX_S, &config->ttl_s) ||
-        !take_integer(call, config, "max_value_size", BUCKET_MAX_VALUE_SIZE, -1, INT32_MAX - KV_HEADER_ROOM_BYTES,
-                      &config->max_value_size) ||
-        !take_integer(call, config, "max_bytes", BUCKET_MAX_BYTES, -1, INT64_MAX, &config->max_bytes) ||
-        !take_integer(call, config, "replicas", BUCKET_REPLICAS, 1, 5, &config->replicas) ||
-        !take_integer(call, config, "limit_marker_ttl", BUCKET_LIMIT_MARKER_TTL, 0, TTL_MAX_S,
-                      &config->limit_marker_ttl_s) ||
-        !take_marker_ttl(call, config) || !take_storage(call, config) || !take_placement(call, config) ||
-        !take_republish(call, config) || !take_mirror_and_sources(call, config) || !take_metadata(call, config))
-        return NULL;
-    /* As in NATS and its clients. */
-    if (config->max_value_size == 0)
-        config->max_value_size = -1;
-    return config;
-}
-
-/* --- Info to a map --------------------------------------------------------------------------------- */
-
-static void pack_named_integer(msgpack_packer *packer, const char *name, int64_t number)
-{
-    pack_str(packer, name);
-    msgpack_pack_int64(packer, number);
-}
-
-static void pack_named_str(msgpack_packer *packer, const char *name, const char *text)
-{
-    pack_str(packer, name);
-    pack_str(packer, text);
-}
-
-static void pack_bool(msgpack_packer *packer, const char *name, bool flag)
-{
-    pack_str(packer, name);
-    if (flag)
-        msgpack_pack_true(packer);
-    else
-        msgpack_pack_false(packer);
-}
-
-static void pack_source(msgpack_packer *packer, const struct bucket_source *source)
-{
-    msgpack_pack_map(packer, 1u + (source->domain != NULL) + (source->filter != NULL));
-    pack_named_str(packer, "bucket", source->bucket);
-    if (source->domain != NULL)
-        pack_named_str(packer, "domain", source->domain);
-    if (source->filter != NULL)
-        pack_named_str(packer, "filter", source->filter);
-}
-
-static void pack_placement(msgpack_packer *packer, const struct bucket_config *config)
-{
-    pack_str(packer, "placement");
-    msgpack_pack_map(packer, 1u + (config->placement_cluster != NULL));
-    if (config->placement_cluster != NULL)
-        pack_named_str(packer, "cluster", config->placement_cluster);
-    pack_str(packer, "tags");
-    msgpack_pack_array(packer, config->placement_tag_count);
-    for (size_t i = 0; i < config->placement_tag_count; i++)
-        pack_str(packer, config->placement_tags[i]);
-}
-
-static void pack_republish(msgpack_packer *packer, const struct bucket_config *config)
-{
-    pack_str(packer, "republish");
-    msgpack_pack_map(packer, 3);
-    pack_named_str(packer, "source", config->republish_source != NULL ? config->republish_source : "");
-    pack_named_str(packer, "destination", config->republish_destination != NULL ? config->republish_destination : "");
-    pack_bool(packer, "headers_only", config->republish_headers_only);
-}
-
-static void pack_info(msgpack_packer *packer, const struct bucket_info *info)
-{
-    const struct bucket_config *config = &info->config;
-    /* The settings that not every bucket has */
-    unsigned optional = config->set & (BUCKET_DESCRIPTION | BUCKET_PLACEMENT | BUCKET_REPUBLISH | BUCKET_MIRROR |
-                                       BUCKET_SOURCES | BUCKET_METADATA);
-
-    msgpack_pack_map(packer, 15u + (unsigned)__builtin_popcount(optional));
-    pack_named_str(packer, "bucket", info->name);
-    pack_named_integer(packer, "history", config->history);
-    pack_named_integer(packer, "ttl", config->ttl_s);
-    pack_named_integer(packer, "max_value_size", config->max_value_size);
-    pack_named_integer(packer, "max_bytes", config->max_bytes);
-    pack_named_str(packer, "storage", config->in_memory ? "memory" : "file");
-    pack_named_integer(packer, "replicas", config->replicas);
-    pack_bool(packer, "compression", config->compression);
-    pack_named_integer(packer, "limit_marker_ttl", config->limit_marker_ttl_s);
-    pack_named_integer(packer, "marker_ttl", config->marker_ttl_s);
-    pack_bool(packer, "allows_ttl", info->allows_ttl);
-    pack_bool(packer, "allows_atomic", info->allows_atomic);
-    pack_named_integer(packer, "values", (int64_t)info->values);
-    pack_named_integer(packer, "bytes", (int64_t)info->bytes);
-    pack_named_integer(packer, "last_revision", (int64_t)info->last_revision);
-    if (optional & BUCKET_DESCRIPTION)
-        pack_named_str(packer, "description", config->description);
-    if (optional & BUCKET_PLACEMENT)
-        pack_placement(packer, config);
-    if (optional & BUCKET_REPUBLISH)
-        pack_republish(packer, config);
-    if (optional & BUCKET_MIRROR) {
-        pack_str(packer, "mirror");
-        pack_source(packer, &config->mirror);
-    }
-    if (optional & BUCKET_SOURCES) {
-        pack_str(packer, "sources");
-        msgpack_pack_array(packer, config->source_count);
-        for (size_t i = 0; i < config->source_count; i++)
-            pack_source(packer, &config->sources[i]);
-    }
-    if (optional & BUCKET_METADATA) {
-        pack_str(packer, "metadata");
-        msgpack_pack_map(packer, config->metadata_count);
-        for (size_t i = 0; i < config->metadata_count; i++)
-            pack_named_str(packer, config->metadata[i].name, config->metadata[i].value);
-    }
-}
 
 /* --- Methods --------------------------------------------------------------------------------------- */
 
@@ -373,7 +24,7 @@ static void answer_info(void *arg, const struct bucket_info *info, const struct 
     }
     msgpack_packer *packer = call_begin_result(call);
     if (info != NULL)
-        pack_info(packer, info);
+        bucket_settings_pack_info(packer, info);
     else
         msgpack_pack_nil(packer);
     call_end_result(call);
@@ -399,7 +50,7 @@ static void start_admin(struct call *call, admin_fn *start, const struct bucket_
 
 void handle_bucket_create(struct call *call)
 {
-    const struct bucket_config *config = take_config(call);
+    const struct bucket_config *config = bucket_settings_read(call);
 
     if (config != NULL)
         start_admin(call, admin_create, config);
@@ -407,7 +58,7 @@ void handle_bucket_create(struct call *call)
 
 void handle_bucket_update(struct call *call)
 {
-    const struct bucket_config *config = take_config(call);
+    const struct bucket_config *config = bucket_settings_read(call);
 
     if (config != NULL)
         start_admin(call, admin_update, config);
@@ -443,7 +94,7 @@ void handle_bucket_compact(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    if (!option_integer(call, "older_than", 0, TTL_MAX_S, -1, &compact->older_than_s))
+    if (!option_integer(call, "older_than", 0, BUCKET_TTL_MAX_S, -1, &compact->older_than_s))
         return;
     compact->bucket = call->bucket;
     compact->deadline_ms = call->deadline_ms;

@@ -1,5 +1,6 @@
 #include "daemon/base/key_index.h"
 #include "daemon/handlers/entry.h"
+#include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/nats/kv.h"
 #include "daemon/rpc/arguments.h"
@@ -228,7 +229,7 @@ void handle_bulk_get(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    if (!take_keys(call, &get->keys, &get->bulk.count) || !option_consistency(call, &get->bulk.consistency))
+    if (!take_keys(call, &get->keys, &get->bulk.count) || !kv_option_consistency(call, &get->bulk.consistency))
         return;
     get->is_there = arena_zalloc(&call->arena, get->bulk.count + 1);
     if (get->is_there == NULL) {
@@ -356,7 +357,7 @@ void handle_bulk_put(struct call *call)
     if (!check_count(call, map->via.map.size))
         return;
     struct write_call *write = new_write_call(call, map->via.map.size);
-    if (write == NULL || !option_ttl(call, &ttl_s))
+    if (write == NULL || !kv_option_ttl(call, &ttl_s))
         return;
     struct key_index index;
     if (!key_index_init(&index, &call->arena, map->via.map.size)) {
@@ -373,7 +374,8 @@ void handle_bulk_put(struct call *call)
         }
         operation->kind = KV_PUT;
         operation->ttl_s = ttl_s;
-        const char *wrong = value_bytes(call, &map->via.map.ptr[i].val, &operation->value, &operation->value_bytes);
+        const char *wrong =
+            kv_argument_bytes(call, &map->via.map.ptr[i].val, &operation->value, &operation->value_bytes);
         if (wrong != NULL)
             refuse_key(call, &write->bulk.results[i], wrong);
     }

@@ -1,4 +1,5 @@
 #include "daemon/handlers/entry.h"
+#include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/rpc/arguments.h"
 #include "daemon/rpc/call.h"
@@ -38,8 +39,8 @@ static void start_get(struct call *call, read_entry_fn *done)
     const char *key;
     int64_t revision;
 
-    if (!argument_key(call, 1, &key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
-        !option_consistency(call, &consistency))
+    if (!kv_argument_key(call, 1, &key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
+        !kv_option_consistency(call, &consistency))
         return;
     bool is_near = revision == 0 && cached_read_may_answer(call->store, call->bucket, consistency);
     if (is_near && answer_at_once(call, key, done))
@@ -137,7 +138,7 @@ void handle_kv_history(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    if (!argument_key(call, 1, &history->key))
+    if (!kv_argument_key(call, 1, &history->key))
         return;
     history->bucket = call->bucket;
     history->deadline_ms = call->deadline_ms;
@@ -176,7 +177,7 @@ void handle_kv_keys(struct call *call)
     }
     struct read_keys *keys = &read->keys;
     if (!option_string(call, "filter", &keys->filter) || !option_string(call, "after", &keys->after) ||
-        !option_integer(call, "limit", 1, 1000000000, 0, &limit) || !option_consistency(call, &consistency))
+        !option_integer(call, "limit", 1, 1000000000, 0, &limit) || !kv_option_consistency(call, &consistency))
         return;
     if (consistency == READ_LEADER) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "consistency of kv.keys must be \"direct\" or \"cached\"");
@@ -231,7 +232,7 @@ static struct write *new_write(struct call *call, enum kv_operation kind)
         call_fail_out_of_memory(call);
         return NULL;
     }
-    if (!argument_key(call, 1, &write->operation.key))
+    if (!kv_argument_key(call, 1, &write->operation.key))
         return NULL;
     write->bucket = call->bucket;
     write->operation.kind = kind;
@@ -247,9 +248,9 @@ static void start_put(struct call *call, enum operation_condition condition)
 {
     struct write *write = new_write(call, KV_PUT);
 
-    if (write == NULL || !argument_value(call, 2, &write->operation.value, &write->operation.value_bytes) ||
-        !option_ttl(call, &write->operation.ttl_s) ||
-        !option_headers(call, "headers", &write->operation.headers, &write->operation.header_count))
+    if (write == NULL || !kv_argument_value(call, 2, &write->operation.value, &write->operation.value_bytes) ||
+        !kv_option_ttl(call, &write->operation.ttl_s) ||
+        !kv_option_headers(call, "headers", &write->operation.headers, &write->operation.header_count))
         return;
     write->operation.condition = condition;
     if (condition == OPERATION_IF_AT_REVISION && !argument_revision(call, 3, &write->operation.revision))
@@ -298,6 +299,6 @@ void handle_kv_purge(struct call *call)
 {
     struct write *write = new_write(call, KV_PURGE);
 
-    if (write != NULL && option_ttl(call, &write->operation.ttl_s))
+    if (write != NULL && kv_option_ttl(call, &write->operation.ttl_s))
         start_removal(call, write);
 }

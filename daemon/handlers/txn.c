@@ -1,5 +1,6 @@
 #include "daemon/store/write/txn.h"
 #include "daemon/handlers/entry.h"
+#include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/nats/kv.h"
 #include "daemon/rpc/arguments.h"
@@ -112,8 +113,8 @@ static bool take_options(struct call *call, struct part part, const msgpack_obje
     if (!map_check_names(call, &options->via.map, what, "ttl headers"))
         return false;
     call->options = &options->via.map;
-    bool taken = option_ttl(call, &operation->ttl_s) &&
-                 option_headers(call, "headers", &operation->headers, &operation->header_count);
+    bool taken = kv_option_ttl(call, &operation->ttl_s) &&
+                 kv_option_headers(call, "headers", &operation->headers, &operation->header_count);
     if (taken)
         call->options = outer;
     return taken;
@@ -139,7 +140,7 @@ static bool take_operation(struct call *call, struct part part, const msgpack_ob
     if (!take_key(call, part, &array->ptr[1], &operation->key))
         return false;
     if (form->kind == KV_PUT) {
-        const char *wrong = value_bytes(call, &array->ptr[2], &operation->value, &operation->value_bytes);
+        const char *wrong = kv_argument_bytes(call, &array->ptr[2], &operation->value, &operation->value_bytes);
         if (wrong != NULL)
             return fail_part(call, part, wrong);
     }

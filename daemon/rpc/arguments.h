@@ -1,74 +1,65 @@
 /*
- * arguments: a call's arguments and options, checked and as C has them.
+ * arguments: the arguments and options of a call, checked and as C types.
  *
- * Used by the handlers and dispatch. Each function answers false after it has
- * answered the call with invalid_argument: then the call is gone. Strings may come as
- * str or bin and are copied into the call's arena with a NUL behind them; one with a
- * NUL inside is refused.
+ * Used by dispatch and the handlers. This module knows the types of MessagePack. What a key, a bucket or a header may
+ * be, the handlers know. A function that returns false has answered the call with invalid_argument, and the call is
+ * gone: return at once. Texts are accepted as str or bin. They are copied into the call's arena, with a NUL at the
+ * end; a text that contains a NUL is refused.
  */
-#ifndef DAEMON_HANDLERS_ARGUMENTS_H
-#define DAEMON_HANDLERS_ARGUMENTS_H
+#ifndef DAEMON_RPC_ARGUMENTS_H
+#define DAEMON_RPC_ARGUMENTS_H
 
-#include "daemon/nats/message.h"
 #include "daemon/rpc/call.h"
-#include "daemon/store/bucket/settings.h"
-#include "daemon/store/read/get.h"
 
+#include <msgpack.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* A TTL far below what overflows the server's nanoseconds. */
-#define TTL_MAX_S BUCKET_TTL_MAX_S
-
 /* --- Positional arguments, counted from 0 --- */
 
-bool argument_bucket(struct call *call, uint32_t position, const char **name);
-bool argument_key(struct call *call, uint32_t position, const char **key);
+/* Return NULL if text has the right form, otherwise a sentence that says what is wrong with it. */
+typedef const char *argument_check_fn(const char *text, size_t length);
+
+/* Read a name. what says in an error what it is, such as "key". */
+bool argument_name(struct call *call, uint32_t position, const char *what, argument_check_fn *check, const char **name);
+
 bool argument_revision(struct call *call, uint32_t position, uint64_t *revision);
 
-/* A value: the bytes of a str or bin as they came, or the JSON text of a map or an array. */
-bool argument_value(struct call *call, uint32_t position, const char **value, size_t *bytes);
+/* --- Options; the standard value is for an option that was not given --- */
 
-/* --- Options; the default is for one that was not given --- */
-
-/* NULL where the option was not given, or is nil. */
+/* Return NULL if the option was not given, or is nil. */
 const msgpack_object *option_find(const struct call *call, const char *name);
 
-bool option_string(struct call *call, const char *name, const char **text); /* default NULL */
-bool option_bool(struct call *call, const char *name, bool *flag);          /* default false */
+bool option_string(struct call *call, const char *name, const char **text); /* standard NULL */
+bool option_bool(struct call *call, const char *name, bool *flag);          /* standard false */
 bool option_number(struct call *call, const char *name, double standard, double *number);
 bool option_integer(struct call *call, const char *name, int64_t min, int64_t max, int64_t standard, int64_t *number);
-bool option_headers(struct call *call, const char *name, const struct message_header **headers, size_t *count);
-
-bool option_ttl(struct call *call, int64_t *ttl_s); /* default 0: none */
-bool option_consistency(struct call *call, enum read_consistency *consistency);
 
 /* --- Values anywhere in the arguments --- */
 
-/*
- * A value: the bytes of a str or bin as they came, or the JSON text of a map or an array. NULL, or what is
- * wrong with it: then the call goes on.
- */
-const char *value_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count);
-
-/* Whether the value is a str or a bin: both are strings of bytes. */
+/* Return whether the value is a str or a bin: both are texts. */
 bool value_is_string(const msgpack_object *value);
 
-/* A copy of a str or bin; what names it in the error. */
+/* Copy a str or bin. what names it in an error. */
 bool value_string(struct call *call, const msgpack_object *value, const char *what, const char **text);
 
-/* A map of str to str; what names it in the error. */
-bool value_pairs(struct call *call, const msgpack_object *value, const char *what, struct bucket_pair **pairs,
+struct argument_pair {
+    const char *name;
+    const char *value;
+};
+
+/* Read a map of text to text. what names it in an error. */
+bool value_pairs(struct call *call, const msgpack_object *value, const char *what, struct argument_pair **pairs,
                  size_t *count);
 
 /*
- * Whether the keys of a map are among names (with a blank between them), and none is there twice. what has them, for
- * the error. False: the call is answered.
+ * Check that the keys of a map are among names (with a blank between them), each at most once. what names the map's
+ * owner in an error.
  */
 bool map_check_names(struct call *call, const msgpack_object_map *map, const char *what, const char *names);
 
-/* The value of a name in a map, NULL where it is not there or is nil. */
+/* Return the value of a name in a map; NULL if it is not there or is nil. */
 const msgpack_object *map_find(const msgpack_object_map *map, const char *name);
 
 #endif

@@ -118,7 +118,7 @@ static bool check_bucket_and_access(struct call *call)
 
     if ((method->flags & METHOD_NAMES_BUCKET) == 0 || call->argument_count == 0)
         return true;
-    if (!argument_bucket(call, 0, &call->bucket))
+    if (!argument_name(call, 0, "bucket's name", kv_check_bucket, &call->bucket))
         return false;
     enum conf_access allowed = call_access(call, call->bucket);
     if (allowed < needed_access(method)) {

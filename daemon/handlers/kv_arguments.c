@@ -1,0 +1,136 @@
+#include "daemon/handlers/kv_arguments.h"
+
+#include "daemon/nats/connection.h"
+#include "daemon/nats/kv.h"
+#include "daemon/rpc/arguments.h"
+#include "daemon/rpc/json.h"
+#include "daemon/store/bucket/settings.h"
+#include "daemon/store/store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Of an entry. What NATS answers about it has some of its own. */
+#define HEADERS_MAX 1000u
+
+/* --- Positional arguments -------------------------------------------------------------------------- */
+
+bool kv_argument_key(struct call *call, uint32_t position, const char **key)
+{
+    return argument_name(call, position, "key", kv_check_key, key);
+}
+
+const char *kv_argument_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count)
+{
+    if (value_is_string(value)) {
+        *bytes = value->via.str.ptr;
+        *count = value->via.str.size;
+        return NULL;
+    }
+    if (value->type != MSGPACK_OBJECT_MAP && value->type != MSGPACK_OBJECT_ARRAY)
+        return "a value must be a str, a bin, or a map or array that is stored as JSON";
+    /* A value that is larger than the server takes is only measured: operation_check refuses it with its size. */
+    size_t max_payload = connection_get_status(call->store->connection)->max_payload_bytes;
+    const char *reason = json_from_msgpack(&call->arena, value, max_payload > 0 ? max_payload : SIZE_MAX, bytes, count);
+    if (reason == NULL)
+        return NULL;
+    char *wrong = arena_alloc(&call->arena, JSON_REASON_BYTES);
+    if (wrong == NULL)
+        return "out of memory";
+    snprintf(wrong, JSON_REASON_BYTES, "the value cannot be stored as JSON: %s", reason);
+    return wrong;
+}
+
+bool kv_argument_value(struct call *call, uint32_t position, const char **value, size_t *bytes)
+{
+    const char *wrong = kv_argument_bytes(call, &call->arguments[position], value, bytes);
+
+    if (wrong != NULL)
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s", wrong);
+    return wrong == NULL;
+}
+
+/* --- Options --------------------------------------------------------------------------------------- */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct message_header *)a)->name, ((const struct message_header *)b)->name);
+}
+
+/* Of a name that stands there twice only one value could be read again. NULL: there is none; else the name. */
+static const char *find_twin(struct call *call, const struct message_header *headers, size_t count)
+{
+    struct message_header *sorted = count > 1 ? arena_alloc(&call->arena, count * sizeof(*sorted)) : NULL;
+
+    if (sorted == NULL)
+        return NULL;
+    memcpy(sorted, headers, count * sizeof(*sorted));
+    qsort(sorted, count, sizeof(*sorted), compare_names);
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(sorted[i - 1].name, sorted[i].name) == 0)
+            return sorted[i].name;
+    }
+    return NULL;
+}
+
+bool kv_option_headers(struct call *call, const char *name, const struct message_header **headers, size_t *count)
+{
+    const msgpack_object *option = option_find(call, name);
+    struct argument_pair *pairs;
+
+    *headers = NULL;
+    *count = 0;
+    if (option == NULL)
+        return true;
+    if (!value_pairs(call, option, name, &pairs, count))
+        return false;
+    if (*count > HEADERS_MAX) {
+        call_fail_with(call, ERROR_TOO_LARGE, "%s may have %u members, not %zu", name, HEADERS_MAX, *count);
+        return false;
+    }
+    struct message_header *checked = arena_alloc(&call->arena, (*count + 1) * sizeof(*checked));
+    if (checked == NULL) {
+        call_fail_out_of_memory(call);
+        return false;
+    }
+    for (size_t i = 0; i < *count; i++) {
+        const char *wrong = kv_check_header(pairs[i].name, pairs[i].value);
+        if (wrong != NULL) {
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s (\"%.64s\")", wrong, pairs[i].name);
+            return false;
+        }
+        checked[i] = (struct message_header){pairs[i].name, pairs[i].value};
+    }
+    const char *twin = find_twin(call, checked, *count);
+    if (twin != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has \"%.64s\" twice", name, twin);
+        return false;
+    }
+    *headers = checked;
+    return true;
+}
+
+bool kv_option_ttl(struct call *call, int64_t *ttl_s)
+{
+    return option_integer(call, "ttl", 1, BUCKET_TTL_MAX_S, 0, ttl_s);
+}
+
+bool kv_option_consistency(struct call *call, enum read_consistency *consistency)
+{
+    const char *text;
+
+    if (!option_string(call, "consistency", &text))
+        return false;
+    if (text == NULL || strcmp(text, "direct") == 0) {
+        *consistency = READ_DIRECT;
+    } else if (strcmp(text, "cached") == 0) {
+        *consistency = READ_CACHED;
+    } else if (strcmp(text, "leader") == 0) {
+        *consistency = READ_LEADER;
+    } else {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "consistency must be \"direct\", \"leader\" or \"cached\"");
+        return false;
+    }
+    return true;
+}
