@@ -237,6 +237,11 @@ scale:
 	@$(B)/scale "$(CURDIR)/$(B)/kvstored" "$$(cat build/nats-server.path)" "$(CURDIR)/build/scale.d" \
 	    "$(CURDIR)/build/scale.json" $(SCALE_KEYS) $(SCALE_BUCKETS) $(SCALE_SESSIONS) $(AXES)
 
+# The sample configuration, its manual page and the table in C, from conf/settings.md.
+.PHONY: settings
+settings:
+	conf/settings.py
+
 .PHONY: lint format
 lint:
 	@./bootstrap check

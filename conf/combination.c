@@ -3,38 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Pairs of which the first must not be more than the second. */
-static const struct {
-    const char *less;
-    const char *more;
-} orders[] = {
-    {"nats.reconnect_min", "nats.reconnect_max"},
-    {"calls.timeout", "calls.max_timeout"},
-    {"calls.retry_min", "calls.retry_max"},
-    {"limits.frame_bytes", "limits.out_buffer_bytes"},
-    {"limits.frame_bytes", "limits.call_bytes_per_session"},
-    {"limits.call_bytes_per_session", "limits.call_bytes"},
-    {"limits.calls_per_session", "limits.calls"},
-};
-
-/* Pairs of which the first is of no use without the second. */
-static const struct {
-    const char *given;
-    const char *needed;
-} companions[] = {
-    {"nats.user", "nats.password"},
-    {"nats.password", "nats.user"},
-    {"nats.tls.certificate", "nats.tls.key"},
-    {"nats.tls.key", "nats.tls.certificate"},
-};
-
-/* The kinds of credentials, of which NATS takes one. A password comes with its user. */
+/* The kinds of credentials. NATS accepts one of them; a password belongs to its user. */
 static const char *const credentials[] = {"nats.credentials", "nats.user", "nats.token", "nats.nkey_seed"};
 
-static int check_order(const struct reader *reader, const struct conf *conf, const char *less, const char *more)
+static int check_order(const struct reader *reader, const struct conf *conf, const struct setting *lesser,
+                       const struct setting *greater)
 {
-    const struct setting *lesser = setting_find(less);
-    const struct setting *greater = setting_find(more);
     char lesser_text[32], greater_text[32];
 
     if (setting_number(lesser, conf) <= setting_number(greater, conf))
@@ -44,11 +18,25 @@ static int check_order(const struct reader *reader, const struct conf *conf, con
     struct reader_place place = reader_place_of(reader, lesser);
     if (place.line == 0)
         place = reader_place_of(reader, greater);
-    return reader_fail(reader, place, "%s is %s and %s is %s%s: expected %s to be at most %s", less, lesser_text, more,
-                       greater_text, reader_place_of(reader, greater).line == 0 ? " (its default)" : "", less, more);
+    return reader_fail(reader, place, "%s is %s and %s is %s%s: expected %s to be at most %s", lesser->name,
+                       lesser_text, greater->name, greater_text,
+                       reader_place_of(reader, greater).line == 0 ? " (its default)" : "", lesser->name, greater->name);
 }
 
-/* A setting that the chosen mode would ignore was meant to do something. */
+static int check_orders(const struct reader *reader, const struct conf *conf)
+{
+    for (size_t i = 0; i < conf_setting_count; i++) {
+        const struct setting *setting = &conf_settings[i];
+
+        for (const char *const *other = setting->at_most; other != NULL && *other != NULL; other++) {
+            if (check_order(reader, conf, setting, setting_find(*other)) != 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+/* A setting that has no effect in the chosen mode was meant to have one. */
 static int check_mode(const struct reader *reader, const struct conf *conf)
 {
     bool is_embedded = conf->nats.mode == CONF_NATS_EMBEDDED;
@@ -90,20 +78,23 @@ static int check_credentials(const struct reader *reader, const struct conf *con
     return 0;
 }
 
-int combination_check(const struct reader *reader, const struct conf *conf)
+/* A user without a password, or the other way round, is a mistake. */
+static int check_needs(const struct reader *reader, const struct conf *conf)
 {
-    for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
-        if (check_order(reader, conf, orders[i].less, orders[i].more) != 0)
-            return -1;
-    }
-    if (check_mode(reader, conf) != 0 || check_credentials(reader, conf) != 0)
-        return -1;
-    for (size_t i = 0; i < sizeof(companions) / sizeof(companions[0]); i++) {
-        const struct setting *given = setting_find(companions[i].given);
+    for (size_t i = 0; i < conf_setting_count; i++) {
+        const struct setting *setting = &conf_settings[i];
 
-        if (setting_is_present(given, conf) && !setting_is_present(setting_find(companions[i].needed), conf))
-            return reader_fail(reader, reader_place_of(reader, given), "%s is given without %s: expected both",
-                               companions[i].given, companions[i].needed);
+        if (setting->needs != NULL && setting_is_present(setting, conf) &&
+            !setting_is_present(setting_find(setting->needs), conf))
+            return reader_fail(reader, reader_place_of(reader, setting), "%s is given without %s: expected both",
+                               setting->name, setting->needs);
     }
     return 0;
+}
+
+int combination_check(const struct reader *reader, const struct conf *conf)
+{
+    if (check_orders(reader, conf) != 0 || check_mode(reader, conf) != 0 || check_credentials(reader, conf) != 0)
+        return -1;
+    return check_needs(reader, conf);
 }

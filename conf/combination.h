@@ -1,5 +1,5 @@
 /*
- * combination: settings that are well each for itself, and impossible together.
+ * combination: check settings that are valid by themselves but not together.
  *
  * Used by conf.c, after all of a file has been read.
  */

@@ -9,16 +9,10 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
-/* The longest name of a Unix socket: sun_path has 108 bytes, its NUL among them. */
+/* The longest name of a Unix socket: sun_path has 108 bytes, including the NUL. */
 #define SOCKET_PATH_BYTES_MAX 107
 #define PATH_BYTES_MAX        4095
 #define NAME_BYTES_MAX        255
-
-static const char *const nats_modes[] = {"embedded", "external", NULL};
-static const char *const access_words[] = {"none", "read", "write", "admin", NULL};
-static const char *const group_commits[] = {"auto", "on", "off", NULL};
-static const char *const busy_polls[] = {"auto", "off", NULL};
-static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
 static bool is_decimal(char c)
 {
@@ -35,7 +29,7 @@ static bool is_ipv6_char(char c)
     return is_decimal(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == ':' || c == '.' || c == '%';
 }
 
-/* nats:// or tls://, a host name or an address (IPv6 in brackets), and a port or not. Nothing else. */
+/* nats:// or tls://, a host name or an address (IPv6 in brackets), and an optional port. */
 static bool is_server_url(const char *text)
 {
     const char *host;
@@ -73,7 +67,7 @@ static bool is_server_url(const char *text)
     return *text == '\0' && port >= 1 && port <= 65535;
 }
 
-/* It becomes one token of the subjects that JetStream's API is called on. */
+/* The domain becomes one token of the subjects of the JetStream API. */
 static bool is_domain(const char *text)
 {
     for (; *text != '\0'; text++) {
@@ -83,7 +77,7 @@ static bool is_domain(const char *text)
     return true;
 }
 
-/* It becomes the name of consumers, and with it a token of subjects. */
+/* The name becomes a token of the subjects of consumers. */
 static bool is_consumer_name(const char *text)
 {
     for (; *text != '\0'; text++) {
@@ -93,136 +87,15 @@ static bool is_consumer_name(const char *text)
     return true;
 }
 
-/* clang-format off: one row, one line or two */
 #define MEMBER(member)      offsetof(struct conf, member), sizeof(((struct conf *)0)->member)
 #define RULE_MEMBER(member) offsetof(struct conf_access_rule, member), sizeof(((struct conf_access_rule *)0)->member)
+#define WORDS(...)          ((const char *const[]){__VA_ARGS__, NULL})
 
-const struct setting conf_settings[] = {
-    {"listen.path", SETTING_STRING, 0, MEMBER(listen.path), 1, SOCKET_PATH_BYTES_MAX,
-     .initial = "/run/kvstored/kvstored.sock", .expects = "a path of at most 107 bytes"},
-    {"listen.mode", SETTING_OCTAL, 0, MEMBER(listen.mode), 0, 0777, .initial = "0660"},
-    {"listen.owner", SETTING_STRING, 0, MEMBER(listen.owner), 1, NAME_BYTES_MAX, .expects = "a user's name or number",
-     .example = "kvstored"},
-    {"listen.group", SETTING_STRING, 0, MEMBER(listen.group), 1, NAME_BYTES_MAX, .expects = "a group's name or number",
-     .example = "kvstored"},
-    {"listen.backlog", SETTING_COUNT, 0, MEMBER(listen.backlog), 1, 65535, .initial = "512"},
+/* conf_settings and conf_rule_settings */
+#include "conf/settings.inc"
 
-    {"nats.mode", SETTING_CHOICE, 0, MEMBER(nats.mode), 0, 1, .initial = "embedded", .words = nats_modes},
-    {"nats.data_dir", SETTING_STRING, SETTING_EMBEDDED, MEMBER(nats.data_dir), 1, PATH_BYTES_MAX,
-     .initial = "/var/lib/kvstored", .expects = "a directory's path"},
-    {"nats.server", SETTING_STRING, SETTING_EMBEDDED, MEMBER(nats.server), 1, PATH_BYTES_MAX, .initial = "nats-server",
-     .expects = "a program's name or path"},
-    {"nats.sync_interval", SETTING_MILLISECONDS, SETTING_EMBEDDED, MEMBER(nats.sync_interval_ms), 100, 3600000,
-     .initial = "always", .zero_word = "always"},
-    {"nats.max_store", SETTING_BYTES, SETTING_EMBEDDED, MEMBER(nats.max_store_bytes), 0, 1024 * 1024 * GIB,
-     .initial = "0", .example = "10G"},
-    {"nats.hang_timeout", SETTING_MILLISECONDS, SETTING_EMBEDDED | SETTING_LIVE, MEMBER(nats.hang_timeout_ms), 1000,
-     3600000, .initial = "10"},
-    {"nats.servers", SETTING_STRINGS, SETTING_EXTERNAL, MEMBER(nats.servers), 1, NAME_BYTES_MAX + 16,
-     .expects = "URLs nats://HOST[:PORT] or tls://HOST[:PORT] without user and password",
-     .example = "[nats://127.0.0.1:4222]", .is_valid = is_server_url},
-    {"nats.domain", SETTING_STRING, SETTING_EXTERNAL, MEMBER(nats.domain), 1, NAME_BYTES_MAX,
-     .expects = "a JetStream domain's name, without spaces and '.', '*', '>'", .example = "hub", .is_valid = is_domain},
-    {"nats.credentials", SETTING_STRING, SETTING_EXTERNAL, MEMBER(nats.credentials), 1, PATH_BYTES_MAX,
-     .expects = "the path of a .creds file", .example = "/etc/kvstored/nats.creds"},
-    {"nats.user", SETTING_STRING, SETTING_EXTERNAL, MEMBER(nats.user), 1, PATH_BYTES_MAX,
-     .expects = "a NATS user's name", .example = "kvstored"},
-    {"nats.password", SETTING_STRING, SETTING_EXTERNAL | SETTING_SECRET, MEMBER(nats.password), 1, PATH_BYTES_MAX,
-     .expects = "that user's password", .example = "\"secret\""},
-    {"nats.token", SETTING_STRING, SETTING_EXTERNAL | SETTING_SECRET, MEMBER(nats.token), 1, PATH_BYTES_MAX,
-     .expects = "a token", .example = "\"secret\""},
-    {"nats.nkey_seed", SETTING_STRING, SETTING_EXTERNAL, MEMBER(nats.nkey_seed), 1, PATH_BYTES_MAX,
-     .expects = "the path of a file that holds the seed", .example = "/etc/kvstored/nats.nk"},
-    {"nats.tls.ca", SETTING_STRING, SETTING_EXTERNAL, MEMBER(nats.tls.ca), 1, PATH_BYTES_MAX,
-     .expects = "the path of a PEM file", .example = "/etc/kvstored/ca.pem"},
-    {"nats.tls.certificate", SETTING_STRING, SETTING_EXTERNAL, MEMBER(nats.tls.certificate), 1, PATH_BYTES_MAX,
-     .expects = "the path of a PEM file", .example = "/etc/kvstored/client.pem"},
-    {"nats.tls.key", SETTING_STRING, SETTING_EXTERNAL, MEMBER(nats.tls.key), 1, PATH_BYTES_MAX,
-     .expects = "the path of a PEM file", .example = "/etc/kvstored/client-key.pem"},
-    {"nats.tls.server_name", SETTING_STRING, SETTING_EXTERNAL, MEMBER(nats.tls.server_name), 1, NAME_BYTES_MAX,
-     .expects = "a host name", .example = "nats.example.com"},
-    {"nats.name", SETTING_STRING, 0, MEMBER(nats.name), 1, 64, .expects = "1 to 64 letters, digits, '_' and '-'",
-     .example = "kvstored-web1", .is_valid = is_consumer_name},
-    {"nats.connect_timeout", SETTING_MILLISECONDS, 0, MEMBER(nats.connect_timeout_ms), 100, 60000, .initial = "2"},
-    {"nats.reconnect_min", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(nats.reconnect_min_ms), 1, 60000,
-     .initial = "0.05"},
-    {"nats.reconnect_max", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(nats.reconnect_max_ms), 1, 3600000,
-     .initial = "2"},
-    {"nats.ping_interval", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(nats.ping_interval_ms), 100, 3600000,
-     .initial = "2"},
-    {"nats.outage_wait", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(nats.outage_wait_ms), 0, 3600000, .initial = "10"},
-
-    {"buckets.handle_ttl", SETTING_SECONDS, SETTING_LIVE, MEMBER(buckets.handle_ttl_s), 1, 86400, .initial = "300"},
-    {"buckets.group_commit", SETTING_CHOICE, SETTING_LIVE, MEMBER(buckets.group_commit), 0, 2, .initial = "auto",
-     .words = group_commits},
-
-    /* 100 ms: the shortest that the server takes. */
-    {"watches.heartbeat", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(watches.heartbeat_ms), 100, 60000, .initial = "2"},
-    {"watches.check_interval", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(watches.check_interval_ms), 100, 86400000,
-     .initial = "60"},
-    {"watches.buffer_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(watches.buffer_bytes), 4 * KIB, 1024 * GIB,
-     .initial = "8M"},
-    {"watches.per_session", SETTING_COUNT, SETTING_LIVE, MEMBER(watches.per_session), 1, 1048576, .initial = "1024"},
-    {"watches.total", SETTING_COUNT, SETTING_LIVE, MEMBER(watches.total), 1, 1048576, .initial = "65536"},
-    {"watches.buckets", SETTING_COUNT, SETTING_LIVE, MEMBER(watches.buckets), 1, 1048576, .initial = "1024"},
-
-    {"cache.buckets", SETTING_STRINGS, SETTING_LIVE, MEMBER(cache.buckets), 1, NAME_BYTES_MAX,
-     .expects = "shell patterns of buckets' names", .example = "[settings, \"app-*\"]"},
-    {"cache.max_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(cache.max_bytes), 64 * KIB, 1024 * GIB, .initial = "256M"},
-    {"cache.max_staleness", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(cache.max_staleness_ms), 0, 3600000,
-     .initial = "10"},
-    {"cache.idle_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(cache.idle_timeout_ms), 100, 86400000,
-     .initial = "300"},
-
-    {"calls.timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.timeout_ms), 10, 3600000, .initial = "5"},
-    {"calls.max_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.max_timeout_ms), 10, 3600000,
-     .initial = "60"},
-    {"calls.attempt_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.attempt_timeout_ms), 10, 3600000,
-     .initial = "2"},
-    {"calls.retry_min", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.retry_min_ms), 1, 60000, .initial = "0.05"},
-    {"calls.retry_max", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.retry_max_ms), 1, 3600000, .initial = "2"},
-    {"calls.drain_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(calls.drain_timeout_ms), 0, 3600000,
-     .initial = "10"},
-    {"calls.busy_poll", SETTING_CHOICE, SETTING_LIVE, MEMBER(calls.busy_poll), 0, 1, .initial = "auto",
-     .words = busy_polls},
-
-    {"limits.frame_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(limits.frame_bytes), 4 * KIB, GIB, .initial = "16M"},
-    {"limits.frame_elements", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.frame_elements), 64, 16777216,
-     .initial = "131072"},
-    /* 8: the deepest call, a transaction whose operations have headers, needs 6. 32: FRAME_DEPTH_MAX. */
-    {"limits.frame_depth", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.frame_depth), 8, 32, .initial = "32"},
-    {"limits.sessions", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.sessions), 1, 1048576, .initial = "4096"},
-    {"limits.calls", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.calls), 1, 1048576, .initial = "65536"},
-    {"limits.calls_per_session", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.calls_per_session), 1, 1048576,
-     .initial = "4096"},
-    {"limits.call_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(limits.call_bytes), 4 * KIB, 1024 * GIB,
-     .initial = "512M"},
-    {"limits.call_bytes_per_session", SETTING_BYTES, SETTING_LIVE, MEMBER(limits.call_bytes_per_session), 4 * KIB,
-     1024 * GIB, .initial = "64M"},
-    {"limits.out_buffer_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(limits.out_buffer_bytes), 4 * KIB, 1024 * GIB,
-     .initial = "32M"},
-    {"limits.out_bytes", SETTING_BYTES, SETTING_LIVE, MEMBER(limits.out_bytes), 4 * KIB, 1024 * GIB, .initial = "512M"},
-    {"limits.message_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(limits.message_timeout_ms), 100, 86400000,
-     .initial = "30"},
-    {"limits.user_percent", SETTING_COUNT, SETTING_LIVE, MEMBER(limits.user_percent), 1, 100, .initial = "75"},
-    {"limits.stall_timeout", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(limits.stall_timeout_ms), 100, 86400000,
-     .initial = "30"},
-
-    {"log.slow_turn", SETTING_MILLISECONDS, SETTING_LIVE, MEMBER(log.slow_turn_ms), 0, 60000, .initial = "0"},
-    {"log.level", SETTING_CHOICE, SETTING_LIVE, MEMBER(log.level), 0, 3, .initial = "info", .words = log_levels},
-};
 const size_t conf_setting_count = sizeof(conf_settings) / sizeof(conf_settings[0]);
 
-const struct setting conf_rule_settings[] = {
-    {"users", SETTING_STRINGS, 0, RULE_MEMBER(users), 1, NAME_BYTES_MAX, .expects = "users' names or numbers",
-     .example = "[app, 1000]"},
-    {"groups", SETTING_STRINGS, 0, RULE_MEMBER(groups), 1, NAME_BYTES_MAX, .expects = "groups' names or numbers",
-     .example = "[www-data]"},
-    {"buckets", SETTING_STRINGS, 0, RULE_MEMBER(buckets), 1, NAME_BYTES_MAX,
-     .expects = "shell patterns of buckets' names", .example = "[settings, \"app-*\"]"},
-    {"allow", SETTING_CHOICE, 0, RULE_MEMBER(allow), 0, 3, .words = access_words, .initial = "none"},
-};
-/* clang-format on */
 const size_t conf_rule_setting_count = sizeof(conf_rule_settings) / sizeof(conf_rule_settings[0]);
 
 static void *member_of(const struct setting *setting, void *base)
@@ -277,7 +150,7 @@ static uint64_t max_of(const struct setting *setting)
     return setting->max;
 }
 
-/* Reads digits of the base up to the first other character. False where there are none or they don't fit. */
+/* Read digits up to the first other character. Return false if there are none, or if they overflow. */
 static bool read_digits(const char **text, unsigned base, uint64_t *number)
 {
     const char *first = *text;
@@ -333,7 +206,7 @@ static bool parse_bytes(const char *text, uint64_t *number)
     return true;
 }
 
-/* Decimal seconds into milliseconds, exactly: 0.0005 is refused and not rounded to something else. */
+/* Convert decimal seconds to milliseconds exactly: 0.0005 is refused, not rounded. */
 static bool parse_milliseconds(const char *text, uint64_t *number)
 {
     if (!read_digits(&text, 10, number) || *number > UINT64_MAX / 1000)
@@ -425,7 +298,7 @@ enum setting_result setting_take(const struct setting *setting, void *base, cons
 {
     uint64_t number;
 
-    /* "\0" within quotes is a NUL, which would cut the value short. */
+    /* "\0" in quotes is a NUL, which would truncate the value. */
     if (strlen(text) != length)
         return SETTING_WRONG;
     if (setting->type != SETTING_STRING && setting->type != SETTING_STRINGS) {
@@ -492,7 +365,7 @@ bool setting_is_equal(const struct setting *setting, const void *a, const void *
 
 void setting_exchange(const struct setting *setting, void *a, void *b)
 {
-    char kept[sizeof(struct conf_strings)]; /* the largest member there is */
+    char kept[sizeof(struct conf_strings)]; /* the largest type of a member */
 
     memcpy(kept, member_of(setting, a), setting->size_bytes);
     memcpy(member_of(setting, a), member_of(setting, b), setting->size_bytes);
