@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Far above any real file: a wrong path (a device, a log) is refused instead of read for ever. */
+/* Far above any real file. A wrong path, such as a device or a log, must not be read for ever. */
 #define FILE_BYTES_MAX ((size_t)1024 * 1024)
 
 /*
- * Under systemd the socket goes where the unit's RuntimeDirectory is; of several,
- * the first. One that is not absolute or too long for a socket's path is not systemd's.
+ * Under systemd the default path of the socket is in the unit's RuntimeDirectory, or in the first of several. Ignore a
+ * directory that is not absolute or too long for a socket's path: systemd does not set such a value.
  */
 static enum setting_result take_runtime_directory(struct conf *conf)
 {
@@ -30,7 +30,7 @@ static enum setting_result take_runtime_directory(struct conf *conf)
     return setting_take(path_setting, conf, path, (size_t)length);
 }
 
-/* What follows from other members, and has no setting of its own. */
+/* Set the members that have no setting of their own. */
 static void derive_members(struct conf *conf)
 {
     conf->nats.sync_always = conf->nats.sync_interval_ms == 0;
@@ -101,7 +101,7 @@ int conf_read(struct conf *conf, const char *path, char error[CONF_ERROR_BYTES])
     if (ferror(file))
         reader_fail(&unread, nowhere, "cannot be read (%s): expected a readable file", strerror(errno));
     else if (length > FILE_BYTES_MAX)
-        reader_fail(&unread, nowhere, "has too many bytes: expected at most %zu", FILE_BYTES_MAX);
+        reader_fail(&unread, nowhere, "is too large: expected at most %zu bytes", FILE_BYTES_MAX);
     else
         result = conf_parse(conf, path, text, length, error);
     free(text);

@@ -75,7 +75,7 @@ static const char *scalar_text(const yaml_node_t *node)
     return (const char *)node->data.scalar.value;
 }
 
-/* Nothing behind the colon, or YAML's words for it. */
+/* Is the value empty, or one of YAML's words for null? */
 static bool is_null(const yaml_node_t *node)
 {
     static const char *const words[] = {"", "~", "null", "Null", "NULL"};
@@ -89,7 +89,7 @@ static bool is_null(const yaml_node_t *node)
     return false;
 }
 
-/* Writes a stranger's text for a message: one line, not too long, whole characters. */
+/* Write untrusted text for a message: one line, not too long, whole characters. */
 static void show_text(const char *text, char *shown, size_t size)
 {
     size_t length = strlen(text);
@@ -102,7 +102,7 @@ static void show_text(const char *text, char *shown, size_t size)
     snprintf(shown + kept, size - kept, "%s", kept < length ? "..." : "");
 }
 
-/* What a value is instead of what was expected: is "lots", is empty, is a list. */
+/* Write what the value is, for a message: is "lots", is empty, is a list. */
 static void show_value(const struct setting *setting, const yaml_node_t *node, char *shown, size_t size)
 {
     char text[SHOWN_VALUE_BYTES];
@@ -115,10 +115,10 @@ static void show_value(const struct setting *setting, const yaml_node_t *node, c
     } else if (is_null(node) || node->data.scalar.length == 0) {
         snprintf(shown, size, "is empty");
     } else if (strlen(scalar_text(node)) != node->data.scalar.length) {
-        snprintf(shown, size, "has a NUL character");
+        snprintf(shown, size, "contains a NUL character");
     } else if (setting->flags & SETTING_SECRET || strchr(scalar_text(node), '@') != NULL) {
         /* An '@' in a server's URL has a password before it. */
-        snprintf(shown, size, "does not fit");
+        snprintf(shown, size, "is not valid");
     } else {
         show_text(scalar_text(node), text, sizeof(text));
         snprintf(shown, size, "is \"%s\"", text);
@@ -153,7 +153,7 @@ static int take_scalar(struct walk *walk, const struct setting *setting, void *b
 static int take_list(struct walk *walk, const struct setting *setting, void *base, const char *name,
                      const yaml_node_t *node)
 {
-    /* An empty list of users would silently mean everybody: who means that leaves the key out. */
+    /* An empty list of users would mean everybody, which is rarely intended. Without the setting it is clear. */
     if (node->type != YAML_SEQUENCE_NODE || node->data.sequence.items.start == node->data.sequence.items.top)
         return fail_value(walk, setting, name, node);
     if (node->data.sequence.items.top - node->data.sequence.items.start > (ptrdiff_t)SETTING_ITEMS_MAX)
@@ -175,7 +175,7 @@ static int take_value(struct walk *walk, const struct setting *setting, void *ba
                                             : take_scalar(walk, setting, base, name, node);
 }
 
-/* How many characters must be put in, left out or changed to get from one word to the other. */
+/* Return the number of characters that must be inserted, removed or replaced to turn one word into the other. */
 static size_t word_distance(const char *from, const char *to)
 {
     size_t row[NAME_BYTES + 1];
@@ -200,33 +200,60 @@ static size_t word_distance(const char *from, const char *to)
     return row[to_length];
 }
 
-/* A name that a typist may have meant, and how far off it is. */
+/* The nearest known name so far, and how far it is from the one that was typed. */
 struct guess {
     char name[NAME_BYTES];
     size_t cost;
 };
 
-/* Compares last words first: a key in the wrong section is nearer than a wrong key in the right one. */
-static void consider(struct guess *guess, const char *prefix, const char *key, const char *name, size_t name_length)
+/* Is word the first or the last part of name, as "server" and "binary" are of "server_binary"? */
+static bool is_part_of(const char *word, const char *name)
+{
+    size_t word_length = strlen(word), name_length = strlen(name);
+
+    if (word_length == 0 || word_length >= name_length)
+        return false;
+    return (strncmp(name, word, word_length) == 0 && name[word_length] == '_') ||
+           (name[name_length - word_length - 1] == '_' && strcmp(name + name_length - word_length, word) == 0);
+}
+
+/*
+ * How far name is from what was typed: 0 if it is a longer name of the same section, then by the number of changed
+ * characters. The right name in a wrong section is nearer than a wrong name in the right one. SIZE_MAX: not at all.
+ */
+static size_t guess_cost(const char *key, const char *name, bool is_same_section)
+{
+    const char *last_word = strrchr(key, '_');
+    size_t distance = word_distance(key, name);
+
+    if (is_same_section && is_part_of(key, name))
+        return 0;
+    if (distance <= 1 + strlen(key) / 4 && distance < strlen(name))
+        return 2 * distance + (is_same_section ? 0 : 1);
+    if (is_same_section && last_word != NULL && is_part_of(last_word + 1, name))
+        return NAME_BYTES + distance;
+    return SIZE_MAX;
+}
+
+static void consider_name(struct guess *guess, const char *prefix, const char *key, const char *name,
+                          size_t name_length)
 {
     char candidate[NAME_BYTES];
-    size_t key_length = strlen(key), prefix_length = strlen(prefix);
+    size_t prefix_length = strlen(prefix);
 
     snprintf(candidate, sizeof(candidate), "%.*s", (int)name_length, name);
     const char *dot = strrchr(candidate, '.');
     const char *last = dot == NULL ? candidate : dot + 1;
-    bool same_section = (size_t)(last - candidate) == prefix_length && strncmp(candidate, prefix, prefix_length) == 0;
-    size_t distance = word_distance(key, last);
-    if (distance > 1 + key_length / 4 || distance >= strlen(last))
-        return;
-    size_t cost = 2 * distance + (same_section ? 0 : 1);
+    bool is_same_section =
+        (size_t)(last - candidate) == prefix_length && strncmp(candidate, prefix, prefix_length) == 0;
+    size_t cost = guess_cost(key, last, is_same_section);
     if (cost < guess->cost) {
         guess->cost = cost;
         memcpy(guess->name, candidate, sizeof(candidate));
     }
 }
 
-/* Does the table have settings below this prefix ("nats.tls.")? An empty one is the whole file's. */
+/* Does the table have settings with this prefix ("nats.tls.")? An empty prefix stands for the whole file. */
 static bool is_section(const char *prefix)
 {
     for (size_t i = 0; i < conf_setting_count; i++) {
@@ -236,7 +263,7 @@ static bool is_section(const char *prefix)
     return false;
 }
 
-/* Lists the keys that may stand behind prefix: "listen, nats, buckets". */
+/* Write the names that may follow prefix: "listen, nats, buckets". */
 static void list_keys(const char *prefix, char *text, size_t size)
 {
     size_t used = 0, prefix_length = strlen(prefix);
@@ -267,38 +294,37 @@ static int fail_unknown(struct walk *walk, const char *prefix, const yaml_node_t
     show_text(scalar_text(key), shown, sizeof(shown));
     if (strchr(shown, '.') != NULL)
         return reader_fail(walk->reader, place_of_node(key),
-                           "unknown key \"%s%s\": expected a section's name, and its keys indented below it", prefix,
-                           shown);
+                           "unknown setting \"%s%s\": expected a section's name, and its settings indented below it",
+                           prefix, shown);
     for (size_t i = 0; i < conf_setting_count; i++) {
         const char *name = conf_settings[i].name;
 
-        consider(&guess, prefix, shown, name, strlen(name));
+        consider_name(&guess, prefix, shown, name, strlen(name));
         for (const char *dot = strchr(name, '.'); dot != NULL; dot = strchr(dot + 1, '.'))
-            consider(&guess, prefix, shown, name, (size_t)(dot - name));
+            consider_name(&guess, prefix, shown, name, (size_t)(dot - name));
     }
-    consider(&guess, prefix, shown, "access", strlen("access"));
+    consider_name(&guess, prefix, shown, "access", strlen("access"));
     if (guess.cost != SIZE_MAX)
-        return reader_fail(walk->reader, place_of_node(key), "unknown key %s%s: did you mean %s?", prefix, shown,
+        return reader_fail(walk->reader, place_of_node(key), "unknown setting %s%s: did you mean %s?", prefix, shown,
                            guess.name);
     list_keys(prefix, expected, sizeof(expected));
-    return reader_fail(walk->reader, place_of_node(key), "unknown key %s%s: expected one of %s", prefix, shown,
+    return reader_fail(walk->reader, place_of_node(key), "unknown setting %s%s: expected one of %s", prefix, shown,
                        expected);
 }
 
-/* Refuses a key that is no name, or that the same map had before. The list of keys is short: unknown ones are fatal. */
+/* Refuse a key that is not a name, or that the map has already. The list of keys is short: unknown ones are fatal. */
 static int check_key(struct walk *walk, const yaml_node_t *map, const yaml_node_pair_t *pair, const char *prefix)
 {
     const yaml_node_t *key = yaml_document_get_node(walk->document, pair->key);
 
     if (key->type != YAML_SCALAR_NODE || strlen(scalar_text(key)) != key->data.scalar.length)
-        return reader_fail(walk->reader, place_of_node(key), "a key is no plain word: expected a setting's name");
+        return reader_fail(walk->reader, place_of_node(key), "the name of a setting is not a plain word");
     for (const yaml_node_pair_t *earlier = map->data.mapping.pairs.start; earlier < pair; earlier++) {
         const yaml_node_t *other = yaml_document_get_node(walk->document, earlier->key);
 
         if (strcmp(scalar_text(other), scalar_text(key)) == 0)
-            return reader_fail(walk->reader, place_of_node(key),
-                               "%s%.*s is there a second time: expected once, and it is in line %zu already", prefix,
-                               SHOWN_VALUE_BYTES, scalar_text(key), other->start_mark.line + 1);
+            return reader_fail(walk->reader, place_of_node(key), "%s%.*s is given twice: it is already in line %zu",
+                               prefix, SHOWN_VALUE_BYTES, scalar_text(key), other->start_mark.line + 1);
     }
     return 0;
 }
@@ -319,7 +345,7 @@ static int read_rule(struct walk *walk, const yaml_node_t *node, const char *pre
     if (node->type != YAML_MAPPING_NODE)
         return reader_fail(
             walk->reader, place_of_node(node),
-            "%.*s is no map: expected a rule, such as {users: [app], buckets: [\"app-*\"], allow: write}",
+            "%.*s is not a map: expected a rule, such as {users: [app], buckets: [\"app-*\"], allow: write}",
             (int)strlen(prefix) - 1, prefix);
 
     for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++) {
@@ -333,7 +359,7 @@ static int read_rule(struct walk *walk, const yaml_node_t *node, const char *pre
         snprintf(name, sizeof(name), "%s%s", prefix, shown);
         if (setting == NULL)
             return reader_fail(walk->reader, place_of_node(key),
-                               "unknown key %s: expected one of users, groups, buckets, allow", name);
+                               "unknown setting %s: expected one of users, groups, buckets, allow", name);
         if (take_value(walk, setting, rule, name, yaml_document_get_node(walk->document, pair->value)) != 0)
             return -1;
         has_allow |= setting->type == SETTING_CHOICE;
@@ -352,10 +378,10 @@ static int read_access(struct walk *walk, const yaml_node_t *node)
 {
     struct conf *conf = walk->conf;
 
-    /* Empty is refused: a list whose rules were all commented out must not open everything to everybody. */
+    /* Refuse an empty value: if all rules are commented out, the store must not be open to everybody. */
     if (node->type != YAML_SEQUENCE_NODE)
         return reader_fail(walk->reader, place_of_node(node),
-                           "access is no list: expected a list of rules, or [] to let everybody do everything");
+                           "access is not a list: expected a list of rules, or [] to let everybody do everything");
     size_t count = (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
     if (count == 0)
         return 0;
@@ -380,7 +406,7 @@ static int read_access(struct walk *walk, const yaml_node_t *node)
 
 static int read_setting(struct walk *walk, const struct setting *setting, const yaml_node_t *node)
 {
-    /* A setting that has no default may be left empty, as it may be left out. */
+    /* A setting without a default may be empty. */
     if (is_null(node) && setting->initial == NULL)
         return 0;
     if (take_value(walk, setting, walk->conf, setting->name, node) != 0)
@@ -389,16 +415,18 @@ static int read_setting(struct walk *walk, const struct setting *setting, const 
     return 0;
 }
 
-/* Walks the map of a section, prefix being its dotted name with a dot behind it, or "" for the whole file. */
+/* Read the map of a section. prefix is its dotted name with a final dot, or "" for the whole file. */
 static int read_section(struct walk *walk, const yaml_node_t *node, const char *prefix)
 {
     if (is_null(node)) /* all its settings commented out */
         return 0;
     if (node->type != YAML_MAPPING_NODE && *prefix == '\0')
-        return reader_fail(walk->reader, place_of_node(node), "the file is no map: expected sections such as listen:");
+        return reader_fail(walk->reader, place_of_node(node),
+                           "the file is not a map: expected sections such as listen:");
     if (node->type != YAML_MAPPING_NODE)
-        return reader_fail(walk->reader, place_of_node(node), "%.*s is no map: expected its keys indented below it",
-                           (int)strlen(prefix) - 1, prefix);
+        return reader_fail(walk->reader, place_of_node(node),
+                           "%.*s is not a map: expected its settings indented below it", (int)strlen(prefix) - 1,
+                           prefix);
 
     for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++) {
         char name[NAME_BYTES];
@@ -432,7 +460,7 @@ static int read_section(struct walk *walk, const yaml_node_t *node, const char *
     return 0;
 }
 
-/* libyaml gives no line for bytes that are no characters, only their number. */
+/* For invalid UTF-8, libyaml reports an offset and no line. */
 static struct reader_place place_of_byte(const char *text, size_t length, size_t offset)
 {
     struct reader_place place = {1, 1};
@@ -446,8 +474,8 @@ static struct reader_place place_of_byte(const char *text, size_t length, size_t
 }
 
 /*
- * libyaml takes quadratic time for brackets within each other: 100 KB of '[' took it 43 s. So they are counted before
- * it sees them. What is in quotes or in a comment does not count.
+ * libyaml takes quadratic time for nested brackets: 100 KB of '[' took 43 s. Count them before libyaml reads them,
+ * except in quotes and comments.
  */
 static int check_nesting(struct reader *reader, const char *text, size_t length)
 {
@@ -471,7 +499,7 @@ static int check_nesting(struct reader *reader, const char *text, size_t length)
             quote = c;
         } else if (c == '[' || c == '{') {
             if (++depth > NESTING_MAX)
-                return reader_fail(reader, place, "brackets are nested over %u deep", NESTING_MAX);
+                return reader_fail(reader, place, "brackets are nested more than %u deep", NESTING_MAX);
         } else if ((c == ']' || c == '}') && depth > 0) {
             depth--;
         }
@@ -481,7 +509,7 @@ static int check_nesting(struct reader *reader, const char *text, size_t length)
 
 static int fail_yaml(struct reader *reader, const yaml_parser_t *parser, const char *text, size_t length)
 {
-    const char *problem = parser->problem != NULL ? parser->problem : "something is wrong";
+    const char *problem = parser->problem != NULL ? parser->problem : "invalid text";
 
     if (parser->error == YAML_MEMORY_ERROR)
         return reader_fail(reader, (struct reader_place){0, 0}, "out of memory");
@@ -492,7 +520,7 @@ static int fail_yaml(struct reader *reader, const yaml_parser_t *parser, const c
                        parser->context != NULL ? " " : "", parser->context != NULL ? parser->context : "");
 }
 
-/* Refuses what follows the first document: it would be ignored. */
+/* Refuse a second document: it would be ignored. */
 static int check_no_more(struct reader *reader, yaml_parser_t *parser, const char *text, size_t length)
 {
     yaml_document_t document;
@@ -503,7 +531,7 @@ static int check_no_more(struct reader *reader, yaml_parser_t *parser, const cha
     struct reader_place place = place_of_mark(document.start_mark);
     yaml_document_delete(&document);
     if (is_there)
-        return reader_fail(reader, place, "a second document begins: expected one");
+        return reader_fail(reader, place, "a second YAML document begins: expected only one");
     return 0;
 }
 

@@ -427,14 +427,14 @@ START_TEST(a_value_of_another_type_is_refused)
     refuse("listen: {path: ''}", "t.yaml:1:16: listen.path is empty: expected a path of at most 107 bytes, such as "
                                  "/run/kvstored/kvstored.sock");
     refuse("listen: {owner: \"a\\0b\"}",
-           "t.yaml:1:17: listen.owner has a NUL character: expected a user's name or number, such as kvstored");
+           "t.yaml:1:17: listen.owner contains a NUL character: expected a user's name or number, such as kvstored");
     refuse("nats: {mode: external, servers: nats://h}",
            "t.yaml:1:33: nats.servers is \"nats://h\": expected a list of URLs nats://HOST[:PORT] or "
            "tls://HOST[:PORT] without user and password, such as [nats://127.0.0.1:4222]");
-    refuse("listen: here", "t.yaml:1:9: listen is no map: expected its keys indented below it");
-    refuse("[a, b]", "t.yaml:1:1: the file is no map: expected sections such as listen:");
-    refuse("? [a]\n: b", "t.yaml:1:3: a key is no plain word: expected a setting's name");
-    refuse("listen: {\"path\\0\": b}", "t.yaml:1:10: a key is no plain word: expected a setting's name");
+    refuse("listen: here", "t.yaml:1:9: listen is not a map: expected its settings indented below it");
+    refuse("[a, b]", "t.yaml:1:1: the file is not a map: expected sections such as listen:");
+    refuse("? [a]\n: b", "t.yaml:1:3: the name of a setting is not a plain word");
+    refuse("listen: {\"path\\0\": b}", "t.yaml:1:10: the name of a setting is not a plain word");
 }
 END_TEST
 
@@ -455,24 +455,30 @@ END_TEST
 
 START_TEST(an_unknown_key_gets_the_nearest_known_one)
 {
-    refuse("listen:\n  pth: x\n", "t.yaml:2:3: unknown key listen.pth: did you mean listen.path?");
-    refuse("limit: {}", "t.yaml:1:1: unknown key limit: did you mean limits?");
-    refuse("timeout: 3", "t.yaml:1:1: unknown key timeout: did you mean calls.timeout?");
-    refuse("calls: {frame_bytes: 5}", "t.yaml:1:9: unknown key calls.frame_bytes: did you mean limits.frame_bytes?");
+    refuse("listen:\n  pth: x\n", "t.yaml:2:3: unknown setting listen.pth: did you mean listen.path?");
+    refuse("limit: {}", "t.yaml:1:1: unknown setting limit: did you mean limits?");
+    refuse("timeout: 3", "t.yaml:1:1: unknown setting timeout: did you mean calls.timeout?");
+    refuse("calls: {frame_bytes: 5}",
+           "t.yaml:1:9: unknown setting calls.frame_bytes: did you mean limits.frame_bytes?");
     refuse("nats: {tls: {cert: a}}",
-           "t.yaml:1:14: unknown key nats.tls.cert: expected one of ca, certificate, key, server_name");
-    refuse("nats: {sever: a}", "t.yaml:1:8: unknown key nats.sever: did you mean nats.server?");
-    refuse("acess: []", "t.yaml:1:1: unknown key acess: did you mean access?");
-    refuse("retry-max: 3", "t.yaml:1:1: unknown key retry-max: did you mean calls.retry_max?");
-    refuse("zzz: 3", "t.yaml:1:1: unknown key zzz: expected one of listen, nats, buckets, watches, cache, calls, "
+           "t.yaml:1:14: unknown setting nats.tls.cert: expected one of ca, certificate, key, server_name");
+    refuse("nats: {sever: a}", "t.yaml:1:8: unknown setting nats.sever: did you mean nats.server?");
+    /* A name that is part of the right one, or that has its last word. */
+    refuse("cache: {staleness: 3}", "t.yaml:1:9: unknown setting cache.staleness: did you mean cache.max_staleness?");
+    refuse("nats: {hang: 3}", "t.yaml:1:8: unknown setting nats.hang: did you mean nats.hang_timeout?");
+    refuse("watches: {look_interval: 3}",
+           "t.yaml:1:11: unknown setting watches.look_interval: did you mean watches.check_interval?");
+    refuse("acess: []", "t.yaml:1:1: unknown setting acess: did you mean access?");
+    refuse("retry-max: 3", "t.yaml:1:1: unknown setting retry-max: did you mean calls.retry_max?");
+    refuse("zzz: 3", "t.yaml:1:1: unknown setting zzz: expected one of listen, nats, buckets, watches, cache, calls, "
                      "limits, log, access");
-    refuse("buckets: {zzz: 3}", "t.yaml:1:11: unknown key buckets.zzz: expected one of handle_ttl, group_commit");
-    refuse("listen.path: x",
-           "t.yaml:1:1: unknown key \"listen.path\": expected a section's name, and its keys indented below it");
+    refuse("buckets: {zzz: 3}", "t.yaml:1:11: unknown setting buckets.zzz: expected one of handle_ttl, group_commit");
     refuse(
-        "'': x",
-        "t.yaml:1:1: unknown key : expected one of listen, nats, buckets, watches, cache, calls, limits, log, access");
-    refuse("<<: {listen: {}}", "t.yaml:1:1: unknown key <<: expected one of listen, nats, buckets, watches, cache, "
+        "listen.path: x",
+        "t.yaml:1:1: unknown setting \"listen.path\": expected a section's name, and its settings indented below it");
+    refuse("'': x", "t.yaml:1:1: unknown setting : expected one of listen, nats, buckets, watches, cache, calls, "
+                    "limits, log, access");
+    refuse("<<: {listen: {}}", "t.yaml:1:1: unknown setting <<: expected one of listen, nats, buckets, watches, cache, "
                                "calls, limits, log, access");
 }
 END_TEST
@@ -480,18 +486,17 @@ END_TEST
 START_TEST(a_key_given_twice_is_refused)
 {
     refuse("listen:\n  backlog: 5\n  path: x\n  backlog: 5\n",
-           "t.yaml:4:3: listen.backlog is there a second time: expected once, and it is in line 2 already");
-    refuse("log: {}\nlisten: {}\nlog: {}\n",
-           "t.yaml:3:1: log is there a second time: expected once, and it is in line 1 already");
+           "t.yaml:4:3: listen.backlog is given twice: it is already in line 2");
+    refuse("log: {}\nlisten: {}\nlog: {}\n", "t.yaml:3:1: log is given twice: it is already in line 1");
     refuse("access: [{buckets: [a], allow: read, buckets: [b]}]",
-           "t.yaml:1:38: access[1].buckets is there a second time: expected once, and it is in line 1 already");
+           "t.yaml:1:38: access[1].buckets is given twice: it is already in line 1");
 }
 END_TEST
 
 START_TEST(a_rule_that_could_open_more_than_was_meant_is_refused)
 {
     refuse("access:\n",
-           "t.yaml:1:8: access is no list: expected a list of rules, or [] to let everybody do everything");
+           "t.yaml:1:8: access is not a list: expected a list of rules, or [] to let everybody do everything");
     refuse("access: [{users: [], buckets: ['*'], allow: read}]",
            "t.yaml:1:18: access[1].users is an empty list: expected a list of users' names or numbers, "
            "such as [app, 1000]");
@@ -502,10 +507,10 @@ START_TEST(a_rule_that_could_open_more_than_was_meant_is_refused)
     refuse("access: [{buckets: [a], allow: read}, {buckets: [a]}]",
            "t.yaml:1:39: access[2].allow is missing: expected none, read, write or admin");
     refuse("access: [{user: [a]}]",
-           "t.yaml:1:11: unknown key access[1].user: expected one of users, groups, buckets, allow");
+           "t.yaml:1:11: unknown setting access[1].user: expected one of users, groups, buckets, allow");
     refuse("access: [{buckets: [a], allow: all}]",
            "t.yaml:1:32: access[1].allow is \"all\": expected none, read, write or admin");
-    refuse("access: [read]", "t.yaml:1:10: access[1] is no map: expected a rule, such as {users: [app], buckets: "
+    refuse("access: [read]", "t.yaml:1:10: access[1] is not a map: expected a rule, such as {users: [app], buckets: "
                              "[\"app-*\"], allow: write}");
 }
 END_TEST
@@ -619,10 +624,10 @@ START_TEST(brackets_nest_as_deep_as_a_configuration_needs)
     static char text[100001];
 
     memset(text, '[', sizeof(text) - 1);
-    refuse(text, "t.yaml:1:17: brackets are nested over 16 deep");
+    refuse(text, "t.yaml:1:17: brackets are nested more than 16 deep");
     for (size_t i = 0; i + 1 < sizeof(text); i++)
         text[i] = "{\n"[i % 2];
-    refuse(text, "t.yaml:17:1: brackets are nested over 16 deep");
+    refuse(text, "t.yaml:17:1: brackets are nested more than 16 deep");
     /* In quotes and in comments they are characters like any other. */
     struct conf conf;
     char error[CONF_ERROR_BYTES];
@@ -641,16 +646,16 @@ START_TEST(what_is_no_yaml_is_pointed_at)
                                     "next token: expected YAML");
     refuse("log:\n  level: \xff\n", "t.yaml:2:10: invalid leading UTF-8 octet: expected text in UTF-8");
     refuse("log: *nobody", "t.yaml:1:6: found undefined alias: expected YAML");
-    refuse("access: &a [*a]", "t.yaml:1:9: access[1] is no map: expected a rule, such as {users: [app], buckets: "
+    refuse("access: &a [*a]", "t.yaml:1:9: access[1] is not a map: expected a rule, such as {users: [app], buckets: "
                               "[\"app-*\"], allow: write}");
-    refuse("nats: &a {tls: *a}", "t.yaml:1:11: unknown key nats.tls.tls: did you mean nats.tls?");
+    refuse("nats: &a {tls: *a}", "t.yaml:1:11: unknown setting nats.tls.tls: did you mean nats.tls?");
 }
 END_TEST
 
 START_TEST(a_second_document_is_refused)
 {
-    refuse("log: {}\n---\nlog: {}\n", "t.yaml:2:1: a second document begins: expected one");
-    refuse("---\n---\n", "t.yaml:2:1: a second document begins: expected one");
+    refuse("log: {}\n---\nlog: {}\n", "t.yaml:2:1: a second YAML document begins: expected only one");
+    refuse("---\n---\n", "t.yaml:2:1: a second YAML document begins: expected only one");
 }
 END_TEST
 
@@ -658,9 +663,10 @@ START_TEST(a_strangers_text_stays_within_one_line_of_the_message)
 {
     refuse("log: {level: \"a\\nb\\e[31m\"}",
            "t.yaml:1:14: log.level is \"a?b?[31m\": expected error, warning, info or debug");
-    refuse("\"a\\nb\": 1",
-           "t.yaml:1:1: unknown key a?b: expected one of listen, nats, buckets, watches, cache, calls, limits, log, "
-           "access");
+    refuse(
+        "\"a\\nb\": 1",
+        "t.yaml:1:1: unknown setting a?b: expected one of listen, nats, buckets, watches, cache, calls, limits, log, "
+        "access");
     /* 60 bytes would end within the last euro sign. */
     refuse(
         "log: {level: \xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac"
@@ -686,7 +692,7 @@ START_TEST(a_file_that_cannot_be_read_is_told_by_name)
     ck_assert_int_eq(conf_read(&conf, "/", error), -1);
     ck_assert_str_eq(error, "/: cannot be read (Is a directory): expected a readable file");
     ck_assert_int_eq(conf_read(&conf, "/dev/zero", error), -1);
-    ck_assert_str_eq(error, "/dev/zero: has too many bytes: expected at most 1048576");
+    ck_assert_str_eq(error, "/dev/zero: is too large: expected at most 1048576 bytes");
     ck_assert_int_eq(conf_read(&conf, "/dev/null", error), 0);
     check_is_default(&conf);
     conf_free(&conf);
