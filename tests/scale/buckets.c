@@ -191,12 +191,17 @@ static void measure_size(struct scale *scale, struct buckets *buckets)
     scale_end(servers);
 }
 
+uint64_t scale_buckets_min(const struct scale *scale)
+{
+    return scale->is_short ? 50 : 10;
+}
+
 void scale_buckets(struct scale *scale)
 {
     struct buckets buckets = {.count = 0};
 
     growth_init(&buckets.growth, "Buckets of a daemon, embedded mode", "buckets", rows, ROWS, scale->is_short);
-    for (uint64_t count = scale->is_short ? 50 : 10; count <= scale->most_buckets; count *= 10) {
+    for (uint64_t count = scale_buckets_min(scale); count <= scale->most_buckets; count *= 10) {
         buckets.count = (unsigned)count;
         growth_add_size(&buckets.growth, count);
         measure_size(scale, &buckets);

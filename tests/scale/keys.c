@@ -261,7 +261,7 @@ static void measure_mode(struct scale *scale, bool is_embedded)
 
     growth_init(&axis.growth, is_embedded ? "Keys in a bucket, embedded mode" : "Keys in a bucket, external mode",
                 "keys", is_embedded ? embedded_rows : external_rows, ROWS, scale->is_short);
-    for (uint64_t count = 1000; count <= scale->most_keys && has_room(count); count *= 10) {
+    for (uint64_t count = SCALE_KEYS_MIN; count <= scale->most_keys && has_room(count); count *= 10) {
         axis.keys = (struct keys){.count = count, .live = count};
         axis.servers.is_embedded = is_embedded;
         axis.rounds = GROWTH_ROUNDS_MAX;

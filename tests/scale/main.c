@@ -67,13 +67,15 @@ static bool is_wanted(const char *name, int count, char **wanted)
     return count == 0;
 }
 
-static uint64_t read_size(const char *name, const char *text)
+/* A size below the first step would measure nothing. */
+static uint64_t read_size(const char *name, const char *text, uint64_t smallest)
 {
     char *end;
     uint64_t size = strtoull(text, &end, 10);
 
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || size == 0)
-        bench_die("%s must be a whole number from 1, not '%s'", name, text);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || size < smallest)
+        bench_die("%s must be a whole number from %llu, the smallest size that is measured, not '%s'", name,
+                  (unsigned long long)smallest, text);
     return size;
 }
 
@@ -102,9 +104,9 @@ int main(int argc, char **argv)
     }
     bench.kvstored = argv[1];
     bench.nats_server = argv[2];
-    scale.most_keys = read_size("KEYS", argv[5]);
-    scale.most_buckets = read_size("BUCKETS", argv[6]);
-    scale.most_sessions = read_size("SESSIONS", argv[7]);
+    scale.most_keys = read_size("KEYS", argv[5], SCALE_KEYS_MIN);
+    scale.most_buckets = read_size("BUCKETS", argv[6], scale_buckets_min(&scale));
+    scale.most_sessions = read_size("SESSIONS", argv[7], scale_sessions_min(&scale));
     check_axes(argc - 8, argv + 8);
     if (chdir(argv[3]) != 0)
         bench_die("%s: %s", argv[3], strerror(errno));

@@ -23,6 +23,11 @@ struct scale {
     unsigned failed;
 };
 
+/* The smallest sizes that are measured. */
+#define SCALE_KEYS_MIN 1000
+uint64_t scale_buckets_min(const struct scale *scale);
+uint64_t scale_sessions_min(const struct scale *scale);
+
 /* --- Axes. Each prints its tables, adds them to the JSON, and counts what has failed. ----------------- */
 
 void scale_keys(struct scale *scale);

@@ -110,10 +110,16 @@ static void measure_sessions(struct scale *scale, struct growth *growth, unsigne
     scale_end(&servers);
 }
 
+static const uint64_t sizes[] = {100, 1000, 10000, 20000}, short_sizes[] = {200, 2000};
+
+uint64_t scale_sessions_min(const struct scale *scale)
+{
+    return scale->is_short ? short_sizes[0] : sizes[0];
+}
+
 void scale_sessions(struct scale *scale)
 {
     struct growth growth;
-    uint64_t sizes[] = {100, 1000, 10000, 20000}, short_sizes[] = {200, 2000};
     const uint64_t *at = scale->is_short ? short_sizes : sizes;
     size_t count = scale->is_short ? 2 : 4;
 
