@@ -1,7 +1,7 @@
 # make            build/kvstored, build/kvctl, build/libkvstore.a and .so
 # make run        set up, build, and run the daemon here in the foreground
 # make check      set up, build, and run every test, with sanitizers and without
-# make help       the rest
+# make help       the other targets
 # V=1 prints the full commands.
 
 VERSION := 0.1.0
@@ -20,8 +20,8 @@ TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 DOCDIR ?= $(PREFIX)/share/doc/kvstored
 
 # --- How to compile ----------------------------------------------------------------------------
-# VARIANT=asan builds the same things under build/asan with AddressSanitizer and UBSan. That is the variant in which
-# `make unit`, `make integration` and `make fault` run if VARIANT is not set.
+# VARIANT=asan builds the same targets below build/asan, with AddressSanitizer and UBSan. It is the default of
+# `make unit`, `make integration` and `make fault`.
 
 TEST_VARIANT := $(or $(VARIANT),asan)
 VARIANT ?= release
@@ -35,7 +35,7 @@ endif
 
 CC ?= cc
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation -Werror
-# Not expanded before something is linked: on a bare system bootstrap installs pkg-config first.
+# Expanded only when something is linked: on a bare system bootstrap installs pkg-config first.
 CLIENT_PKGS = $(shell pkg-config --exists msgpack-c && echo msgpack-c || echo msgpack)
 PKGS = libnats libuv $(CLIENT_PKGS) yaml-0.1 jansson libssl libcrypto libsystemd
 CFLAGS ?= -g
@@ -45,13 +45,13 @@ LINK = $(CC) $(OPTIMISE) $(CFLAGS) $(LDFLAGS)
 LIBS = $(shell pkg-config --libs $(PKGS)) -lpthread -lm
 CLIENT_LIBS = $(shell pkg-config --libs $(CLIENT_PKGS))
 
-# One line for each file that is made: $(call print,CC,FILE) in a recipe whose other commands begin with $(Q).
+# Print one line for each file: $(call print,CC,FILE) in a recipe whose other commands begin with $(Q).
 ifeq ($(V),1)
 Q :=
 print = @:
 else
 Q := @
-# With make -s there is no line at all; the first word of MAKEFLAGS holds the options of one letter.
+# make -s prints nothing; the first word of MAKEFLAGS holds the options of one letter.
 print = @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,printf '  %-7s %s\n' $(1) $(2))
 endif
 
@@ -70,7 +70,7 @@ INTEGRATION := $(SUPPORT) $(wildcard tests/integration/*.c)
 FAULT := $(SUPPORT) $(wildcard tests/fault/*.c)
 BENCH := $(wildcard tests/bench/*.c) tests/support/attack.c tests/support/flood.c tests/support/neighbour.c
 
-# Its servers and clients are those of the benchmark.
+# scale uses the servers and clients of the benchmark.
 SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c servers.c load.c protocols.c raw.c table.c) \
     tests/support/neighbour.c
 
@@ -86,7 +86,7 @@ $(B)/kvstored: $(call objects,$(PROTO) $(CONF) $(DAEMON))
 	$(Q)$(LINK) -pie -o $@ $^ $(LIBS)
 
 $(B)/libkvstore.a: $(call pic_objects,$(PROTO) $(LIBKVSTORE))
-	@# One object whose only global names are kvs_*: the others cannot clash with a program's own.
+	@# Link one object whose only global names are kvs_*, so that no other name can clash with a program's own.
 	$(call print,AR,$@)
 	$(Q)ld -r -o $(B)/libkvstore.o $^
 	$(Q)objcopy --wildcard --keep-global-symbol='kvs_*' $(B)/libkvstore.o
@@ -131,7 +131,7 @@ $(B)/fault: $(call objects,$(FAULT)) $(B)/libkvstore.a
 	$(call print,LD,$@)
 	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libssl libcrypto) -lpthread
 
-# Examples say #include <kvstore.h>, as a user's program does.
+# The examples say #include <kvstore.h>, as a user's program does.
 $(B)/obj/client/examples/%.o: CPPFLAGS += -Iclient/lib
 
 $(B)/obj/%.o: %.c
@@ -145,6 +145,13 @@ $(B)/pic/%.o: %.c
 	$(Q)$(COMPILE) -fPIC -c -o $@ $<
 
 -include $(shell find $(B)/obj $(B)/pic -name '*.d' 2>/dev/null)
+
+# What clangd and other tools need to know: one command for each source file.
+.PHONY: compile_commands.json
+compile_commands.json:
+	$(Q)$(MAKE) --no-print-directory -nB V=1 all examples $(addprefix $(B)/,unit integration fault bench scale) | \
+	    sed -n 's/\\/\\\\/g; s/"/\\"/g; s|^\(.* -c -o [^ ]* \([^ ]*[.]c\)\)$$|{"directory": "$(CURDIR)", "file": "\2", "command": "\1"}|p' | \
+	    sort -u -t '"' -k 8,8 | sed '1s/^/[\n/; $$!s/$$/,/; $$s/$$/\n]/' >$@
 
 # --- Running it here -----------------------------------------------------------------------------
 
@@ -165,7 +172,7 @@ check:
 	@./bootstrap check
 	@tests/run
 
-# One layer, or what SUITE and TEST select of it: names, or patterns as the shell has them.
+# One layer, or the part of it that SUITE and TEST select: names or shell patterns.
 .PHONY: unit integration fault
 SUITE ?=
 TEST ?=
@@ -196,7 +203,7 @@ over-tls:
 	@$(MAKE) --no-print-directory -s -j2 VARIANT=asan all build/asan/integration build/asan/fault
 	tests/over_tls all
 
-# What is acknowledged must be there after a loss of power at any of so many moments.
+# Every acknowledged write must survive a power failure at any of POWER_MOMENTS moments.
 .PHONY: power
 POWER_MOMENTS ?= 1000
 POWER_SEED ?=
@@ -205,7 +212,7 @@ power:
 	@$(MAKE) --no-print-directory -s -j2 all
 	tests/power/run $(POWER_MOMENTS) --rounds 4 $(if $(POWER_SEED),--seed $(POWER_SEED))
 
-# KEYS keys in memory: what it takes, and how long.
+# Load KEYS keys into memory, and measure the memory and the time.
 .PHONY: soak
 KEYS ?= 1000000
 soak:
@@ -213,7 +220,7 @@ soak:
 	@$(MAKE) --no-print-directory -j2 all
 	@BUILD=build tests/with_daemon tests/soak $(KEYS)
 
-# ROWS='bulk*' measures only the rows whose names match the pattern. STRICT=1 fails if a row misses its figure.
+# ROWS='bulk*' measures only the rows that match the pattern. STRICT=1 fails if a row misses its expected figure.
 .PHONY: bench
 ROWS ?=
 STRICT ?=
@@ -224,7 +231,7 @@ bench:
 	@$(B)/bench $(if $(STRICT),--strict) "$(CURDIR)/$(B)/kvstored" "$$(cat build/nats-server.path)" "$$(cat build/redis-server.path)" \
 	    "$(CURDIR)/build/bench.d" "$(CURDIR)/build/bench.json" $(if $(ROWS),'$(ROWS)')
 
-# What each operation costs as keys, buckets and sessions grow, up to these sizes. AXES='keys watches' measures only those.
+# The cost of each operation as keys, buckets and sessions grow to these sizes. AXES='keys watches' measures only those.
 .PHONY: scale
 SCALE_KEYS ?= 1000000
 SCALE_BUCKETS ?= 10000
@@ -252,7 +259,7 @@ format:
 
 # --- Installing ------------------------------------------------------------------------------------
 
-# What the templates leave open.
+# Fill in the templates.
 FILL = sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
     -e 's|@REQUIRES@|$(CLIENT_PKGS)|; s|@SBINDIR@|$(SBINDIR)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|'
 
@@ -289,18 +296,21 @@ help:
 	@echo 'make                 build/kvstored, build/kvctl, build/libkvstore.a and .so'
 	@echo 'make run             set up, build, run the daemon in the foreground, data under ./run'
 	@echo 'make check           set up, build, run every test, with sanitizers and without'
-	@echo 'make unit            one layer of the tests, with sanitizers; VARIANT=release: without'
-	@echo 'make integration     SUITE=kv TEST=name: one suite, one test, or those that match a pattern'
-	@echo 'make fault           the tests in which the network and the servers fail'
-	@echo 'make chaos           the checkers of consistency while everything breaks, for CHAOS_MINUTES (30)'
+	@echo 'make unit            one layer of the tests, with sanitizers; VARIANT=release: without them'
+	@echo 'make integration     the same; SUITE=kv TEST=name: one suite, one test, or those that match a pattern'
+	@echo 'make fault           the tests in which networks and servers fail'
+	@echo 'make chaos           consistency checkers under random faults, for CHAOS_MINUTES (30)'
 	@echo 'make over-tls        the suites with an external nats-server, over TLS 1.2 and 1.3'
-	@echo 'make power           a loss of power at POWER_MOMENTS (1000) moments: what was acknowledged is there'
-	@echo 'make bench           kvstored beside its peers: ratios from one run; ROWS=PATTERN: some of them; STRICT=1'
-	@echo 'make scale           what each operation costs as keys (SCALE_KEYS), buckets and sessions grow; AXES=...'
-	@echo 'make soak            a million keys in memory: memory, time to load, time of a look-up'
+	@echo 'make power           power failures at POWER_MOMENTS (1000) moments: no acknowledged write may be lost'
+	@echo 'make bench           speed compared with other systems; ROWS=PATTERN: some rows; STRICT=1: fail if too slow'
+	@echo 'make scale           cost of each operation as keys (SCALE_KEYS), buckets and sessions grow; AXES=...'
+	@echo 'make soak            a million keys in memory: memory, load time, lookup time'
 	@echo 'make fuzz            fuzz the protocol and its parsers for FUZZ_SECONDS (600)'
-	@echo 'make lint, format    check and apply the layout, check the code'
-	@echo 'make install         below PREFIX (/usr/local), staged below DESTDIR'
-	@echo 'make clean           remove what was built; distclean: also what was fetched, and ./run'
+	@echo 'make lint            check layout, code, scripts, generated files and language'
+	@echo 'make format          apply the layout to the C sources'
+	@echo 'make settings        generate the sample configuration and its manual page from conf/settings.md'
+	@echo 'make compile_commands.json   for clangd and other tools'
+	@echo 'make install         install below PREFIX (/usr/local); DESTDIR: stage the files there'
+	@echo 'make clean           remove the results of the build; distclean: also downloads and ./run'
 	@echo
-	@echo 'The build prints one line for each file; V=1 prints the full commands, make -s nothing.'
+	@echo 'The build prints one line per file; V=1 prints the full commands, make -s prints nothing.'
