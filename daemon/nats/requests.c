@@ -183,7 +183,8 @@ size_t requests_in_flight(const struct requests *requests)
            requests->counts[REQUEST_WAITING_FOR_LINK];
 }
 
-void requests_each(const struct requests *requests, void (*visit)(void *arg, const struct request_info *info), void *arg)
+void requests_each(const struct requests *requests, void (*visit)(void *arg, const struct request_info *info),
+                   void *arg)
 {
     const struct request *request;
 
