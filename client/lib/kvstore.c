@@ -18,7 +18,9 @@
 
 /* A list of all keys of a huge bucket must fit; and the unpacker of msgpack-c has 32 levels. */
 #define MESSAGE_ELEMENTS (4u * 1024 * 1024)
-#define MESSAGE_DEPTH    32u
+/* If max_message_bytes allows more: one element for so many bytes. */
+#define MESSAGE_ELEMENT_BYTES 8u
+#define MESSAGE_DEPTH         32u
 
 /* --- What the connection reports ------------------------------------------------------------- */
 
@@ -165,6 +167,10 @@ static enum kvs_code kvs_open(struct kvs *kvs, const char *path)
     connection->reconnect = kvs->options.reconnect;
     connection->limits = (struct frame_limits){
         .size_bytes = kvs->options.max_message_bytes, .elements = MESSAGE_ELEMENTS, .depth = MESSAGE_DEPTH};
+    /* With more bytes come more elements: a listing of ten million keys has 140 MB. */
+    size_t elements = kvs->options.max_message_bytes / MESSAGE_ELEMENT_BYTES;
+    if (elements > MESSAGE_ELEMENTS)
+        connection->limits.elements = elements < UINT32_MAX ? (uint32_t)elements : UINT32_MAX;
     enum kvs_code code = connection_open(connection, path, kvs->options.connect_timeout_s);
     if (code != KVS_OK)
         kvs->error = connection->error;
