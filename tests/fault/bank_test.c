@@ -38,9 +38,9 @@ static bool is_closing_time;
 
 static void open_accounts(void)
 {
-    assert_ok(session_call(deployment.session, "bucket.create", "['bank']"));
+    assert_ok(client_call(deployment.client, "bucket.create", "['bank']"));
     for (unsigned i = 0; i < ACCOUNTS; i++)
-        assert_ok(session_call(deployment.session, "kv.put", "['bank', 'account.%u', '%d']", i, START_BALANCE));
+        assert_ok(client_call(deployment.client, "kv.put", "['bank', 'account.%u', '%d']", i, START_BALANCE));
 }
 
 static void begin(void)
@@ -73,8 +73,8 @@ static void expect_outage(const struct answer *answer)
 
 static const msgpack_object *entry_of(const struct answer *answer, const char *key)
 {
-    for (uint32_t i = 0; i < answer->result->via.map.size; i++) {
-        const msgpack_object_kv *member = &answer->result->via.map.ptr[i];
+    for (uint32_t i = 0; i < answer->result.via.map.size; i++) {
+        const msgpack_object_kv *member = &answer->result.via.map.ptr[i];
         if (member->key.via.str.size == strlen(key) && memcmp(member->key.via.str.ptr, key, strlen(key)) == 0)
             return &member->val;
     }
@@ -93,7 +93,7 @@ static unsigned next_transfer(struct teller *teller)
     return teller->transfers++;
 }
 
-static void transfer(struct teller *teller, struct session *session, unsigned *seed)
+static void transfer(struct teller *teller, struct client *client, unsigned *seed)
 {
     unsigned from = (unsigned)rand_r(seed) % ACCOUNTS;
     unsigned to = (from + 1 + (unsigned)rand_r(seed) % (ACCOUNTS - 1)) % ACCOUNTS;
@@ -102,7 +102,7 @@ static void transfer(struct teller *teller, struct session *session, unsigned *s
 
     snprintf(from_key, sizeof(from_key), "account.%u", from);
     snprintf(to_key, sizeof(to_key), "account.%u", to);
-    const struct answer *read = session_call(session, "bulk.get", "['bank', ['%s', '%s']]", from_key, to_key);
+    const struct answer *read = client_call(client, "bulk.get", "['bank', ['%s', '%s']]", from_key, to_key);
     if (strcmp(answer_code(read), "ok") != 0) {
         expect_outage(read);
         return;
@@ -114,12 +114,12 @@ static void transfer(struct teller *teller, struct session *session, unsigned *s
 
     unsigned number = next_transfer(teller);
     const struct answer *answer =
-        session_call(session, "txn.commit",
-                     "['bank', [['%s', %llu], ['%s', %llu]], [['put', '%s', '%d'], ['put', '%s', '%d'], "
-                     "['create', 'log.%u.%u', '%u %u %d']], {'timeout': 2}]",
-                     from_key, (unsigned long long)number_at(from_entry, "revision"), to_key,
-                     (unsigned long long)number_at(to_entry, "revision"), from_key, from_balance - amount, to_key,
-                     to_balance + amount, teller->number, number, from, to, amount);
+        client_call(client, "txn.commit",
+                    "['bank', [['%s', %llu], ['%s', %llu]], [['put', '%s', '%d'], ['put', '%s', '%d'], "
+                    "['create', 'log.%u.%u', '%u %u %d']], {'timeout': 2}]",
+                    from_key, (unsigned long long)number_at(from_entry, "revision"), to_key,
+                    (unsigned long long)number_at(to_entry, "revision"), from_key, from_balance - amount, to_key,
+                    to_balance + amount, teller->number, number, from, to, amount);
     if (strcmp(answer_code(answer), "ok") == 0) {
         teller->fates[number] = TRANSFER_DONE;
         __atomic_add_fetch(&progress, 1, __ATOMIC_RELAXED);
@@ -133,14 +133,14 @@ static void transfer(struct teller *teller, struct session *session, unsigned *s
 static void *run_teller(void *arg)
 {
     struct teller *teller = arg;
-    struct session *session = session_open(deployment.socket_path);
+    struct client *client = client_open(&deployment.daemon);
     unsigned seed = teller->number + 1;
 
     while (!__atomic_load_n(&is_closing_time, __ATOMIC_RELAXED)) {
-        transfer(teller, session, &seed);
-        session_forget(session);
+        transfer(teller, client, &seed);
+        client_forget(client);
     }
-    session_close(session);
+    client_close(client);
     return NULL;
 }
 
@@ -159,29 +159,29 @@ static int sum_of(const struct answer *answer)
 {
     int sum = 0;
 
-    ck_assert_uint_eq(answer->result->via.map.size, ACCOUNTS);
+    ck_assert_uint_eq(answer->result.via.map.size, ACCOUNTS);
     for (uint32_t i = 0; i < ACCOUNTS; i++)
-        sum += atoi(text_at(&answer->result->via.map.ptr[i].val, "value"));
+        sum += atoi(text_at(&answer->result.via.map.ptr[i].val, "value"));
     return sum;
 }
 
 static void *run_auditor(void *arg)
 {
     struct auditor *auditor = arg;
-    struct session *session = session_open(deployment.socket_path);
+    struct client *client = client_open(&deployment.daemon);
     const char *keys = all_accounts();
 
     while (!__atomic_load_n(&is_closing_time, __ATOMIC_RELAXED)) {
-        const struct answer *answer = session_call(session, "bulk.get", "['bank', [%s]]", keys);
+        const struct answer *answer = client_call(client, "bulk.get", "['bank', [%s]]", keys);
         if (strcmp(answer_code(answer), "ok") == 0) {
             ck_assert_int_eq(sum_of(answer), (int)ACCOUNTS * START_BALANCE);
             __atomic_add_fetch(&auditor->audits, 1, __ATOMIC_RELAXED);
         } else {
             expect_outage(answer);
         }
-        session_forget(session);
+        client_forget(client);
     }
-    session_close(session);
+    client_close(client);
     return NULL;
 }
 
@@ -221,12 +221,12 @@ static void read_keys(struct books *books)
     for (unsigned i = 0; i < TELLERS; i++) {
         for (unsigned j = 0; j < tellers[i].transfers; j++) {
             const struct answer *read =
-                session_call(deployment.session, "kv.get", "['bank', 'log.%u.%u', {'consistency': 'leader'}]", i, j);
+                client_call(deployment.client, "kv.get", "['bank', 'log.%u.%u', {'consistency': 'leader'}]", i, j);
             assert_ok(read);
-            if (read->result->type != MSGPACK_OBJECT_NIL)
-                note_transfer(books, i, j, text_at(read->result, "value"));
+            if (read->result.type != MSGPACK_OBJECT_NIL)
+                note_transfer(books, i, j, text_at(&read->result, "value"));
         }
-        session_forget(deployment.session);
+        client_forget(deployment.client);
     }
 }
 
@@ -255,10 +255,10 @@ static void balance_books(void)
         }
     }
     for (unsigned i = 0; i < ACCOUNTS; i++) {
-        const struct answer *read = session_call(deployment.session, "kv.get", "['bank', 'account.%u']", i);
-        ck_assert_int_eq(atoi(text_at(read->result, "value")), balances[i]);
+        const struct answer *read = client_call(deployment.client, "kv.get", "['bank', 'account.%u']", i);
+        ck_assert_int_eq(atoi(text_at(&read->result, "value")), balances[i]);
     }
-    ck_assert_int_eq(sum_of(session_call(deployment.session, "bulk.get", "['bank', [%s]]", all_accounts())),
+    ck_assert_int_eq(sum_of(client_call(deployment.client, "bulk.get", "['bank', [%s]]", all_accounts())),
                      (int)ACCOUNTS * START_BALANCE);
 }
 

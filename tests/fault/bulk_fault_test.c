@@ -33,8 +33,8 @@ static void begin_with(const char *more)
 static void begin(void)
 {
     begin_with(NULL);
-    assert_ok(session_call(deployment.session, "bulk.put", "['%s', {'one': '1', 'two': '2', 'three': '3'}]", bucket));
-    assert_ok(session_call(deployment.session, "kv.delete", "['%s', 'deleted']", bucket));
+    assert_ok(client_call(deployment.client, "bulk.put", "['%s', {'one': '1', 'two': '2', 'three': '3'}]", bucket));
+    assert_ok(client_call(deployment.client, "kv.delete", "['%s', 'deleted']", bucket));
     deployment_wait_current(&deployment, bucket);
 }
 
@@ -46,8 +46,8 @@ static void end(void)
 /* The value of a key in a bulk.get's answer; NULL where it is nil. The key must be there. */
 static const char *value_of(const struct answer *answer, const char *key)
 {
-    for (uint32_t i = 0; i < answer->result->via.map.size; i++) {
-        const msgpack_object_kv *member = &answer->result->via.map.ptr[i];
+    for (uint32_t i = 0; i < answer->result.via.map.size; i++) {
+        const msgpack_object_kv *member = &answer->result.via.map.ptr[i];
         if (member->key.via.str.size != strlen(key) || memcmp(member->key.via.str.ptr, key, strlen(key)) != 0)
             continue;
         return member->val.type == MSGPACK_OBJECT_NIL ? NULL : text_at(&member->val, "value");
@@ -58,10 +58,10 @@ static const char *value_of(const struct answer *answer, const char *key)
 static const struct answer *get_all(void)
 {
     const struct answer *answer =
-        session_call(deployment.session, "bulk.get", "['%s', ['one', 'never', 'two', 'deleted', 'three']]", bucket);
+        client_call(deployment.client, "bulk.get", "['%s', ['one', 'never', 'two', 'deleted', 'three']]", bucket);
 
     assert_ok(answer);
-    ck_assert_uint_eq(answer->result->via.map.size, 5);
+    ck_assert_uint_eq(answer->result.via.map.size, 5);
     ck_assert(value_of(answer, "never") == NULL);
     ck_assert(value_of(answer, "deleted") == NULL);
     return answer;
@@ -104,28 +104,27 @@ END_TEST
 
 START_TEST(keys_that_are_overwritten_all_the_time_are_never_nil)
 {
-    assert_ok(session_call(deployment.session, "bucket.create", "['%s', {'history': 1, 'replicas': 3}]", hot));
+    assert_ok(client_call(deployment.client, "bucket.create", "['%s', {'history': 1, 'replicas': 3}]", hot));
     deployment_wait_known(&deployment, hot);
-    struct session *writer = session_open(deployment.socket_path);
+    struct client *writer = client_open(&deployment.daemon);
     for (unsigned round = 0; round < 300; round++) {
         uint32_t writes[3];
         for (unsigned i = 0; i < 3; i++)
-            writes[i] = session_send(writer, "kv.put", "['%s', 'k%u', '%u']", hot, i, round);
+            writes[i] = client_send(writer, "kv.put", "['%s', 'k%u', '%u']", hot, i, round);
         if (round > 0) {
-            const struct answer *answer =
-                session_call(deployment.session, "bulk.get", "['%s', ['k0', 'k1', 'k2']]", hot);
+            const struct answer *answer = client_call(deployment.client, "bulk.get", "['%s', ['k0', 'k1', 'k2']]", hot);
             assert_ok(answer);
             for (unsigned i = 0; i < 3; i++)
                 ck_assert(value_of(answer, format_text("k%u", i)) != NULL);
         }
         for (unsigned i = 0; i < 3; i++)
-            assert_ok(session_wait(writer, writes[i]));
-        session_forget(deployment.session);
-        session_forget(writer);
+            assert_ok(client_wait(writer, writes[i]));
+        client_forget(deployment.client);
+        client_forget(writer);
         if (round == 0)
             deployment_wait_current(&deployment, hot);
     }
-    session_close(writer);
+    client_close(writer);
 }
 END_TEST
 
@@ -145,21 +144,21 @@ static void expect_whole(unsigned lost_reads, const char *operations, const char
 
     deployment_join(&other, &deployment, NULL);
     assert_ok(
-        session_call(deployment.session, "txn.commit", "['%s', [], [['put', 'x', '1'], ['put', 'y', '1']]]", bucket));
-    assert_ok(session_call(other.session, "kv.get", "['%s', 'x']", bucket));
+        client_call(deployment.client, "txn.commit", "['%s', [], [['put', 'x', '1'], ['put', 'y', '1']]]", bucket));
+    assert_ok(client_call(other.client, "kv.get", "['%s', 'x']", bucket));
     deployment_wait_current(&deployment, bucket);
     proxy_arm(deployment.proxy, lost_reads > 0 ? lose : miss);
-    uint32_t msgid = session_send(deployment.session, "bulk.get", "['%s', ['x', 'y']]", bucket);
+    uint32_t msgid = client_send(deployment.client, "bulk.get", "['%s', ['x', 'y']]", bucket);
     if (lost_reads > 0) {
         wait_until(proxy_strikes(deployment.proxy) == lost_reads, "the reads that are lost");
         proxy_arm(deployment.proxy, miss);
         proxy_release(deployment.proxy);
     }
     wait_until(proxy_strikes(deployment.proxy) == 1, "the read that misses a key");
-    assert_ok(session_call(other.session, "txn.commit", "['%s', [], [%s]]", bucket, operations));
+    assert_ok(client_call(other.client, "txn.commit", "['%s', [], [%s]]", bucket, operations));
     deployment_wait_current(&deployment, bucket);
     proxy_release(deployment.proxy);
-    const struct answer *answer = session_wait(deployment.session, msgid);
+    const struct answer *answer = client_wait(deployment.client, msgid);
     assert_ok(answer);
     ck_assert_pstr_eq(value_of(answer, "x"), x);
     ck_assert_pstr_eq(value_of(answer, "y"), "2");
@@ -197,10 +196,10 @@ START_TEST(what_is_read_again_takes_no_more_memory)
 
     memset(value, 'v', sizeof(value) - 1);
     for (unsigned i = 0; i < 6; i++)
-        assert_ok(session_call(deployment.session, "kv.put", "['%s', 'k%u', '%s']", bucket, i, value));
+        assert_ok(client_call(deployment.client, "kv.put", "['%s', 'k%u', '%s']", bucket, i, value));
     deployment_wait_current(&deployment, bucket);
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = reads, .count = 3});
-    assert_ok(session_call(deployment.session, "bulk.get", "['%s', ['k0', 'k1', 'k2', 'k3', 'k4', 'k5']]", bucket));
+    assert_ok(client_call(deployment.client, "bulk.get", "['%s', ['k0', 'k1', 'k2', 'k3', 'k4', 'k5']]", bucket));
     ck_assert_uint_eq(proxy_strikes(deployment.proxy), 3);
 }
 END_TEST

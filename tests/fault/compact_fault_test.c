@@ -20,20 +20,20 @@ static void end(void)
     deployment_end(&deployment);
 }
 
-static uint64_t put(struct session *session, const char *key, const char *value)
+static uint64_t put(struct client *client, const char *key, const char *value)
 {
-    const struct answer *answer = session_call(session, "kv.put", "['b', '%s', '%s']", key, value);
+    const struct answer *answer = client_call(client, "kv.put", "['b', '%s', '%s']", key, value);
 
     ck_assert_str_eq(answer_code(answer), "ok");
-    return answer->result->via.u64;
+    return answer->result.via.u64;
 }
 
 static bool is_there(const char *key)
 {
     const struct answer *answer =
-        session_call(deployment.session, "kv.get", "['b', '%s', {'consistency': 'cached'}]", key);
+        client_call(deployment.client, "kv.get", "['b', '%s', {'consistency': 'cached'}]", key);
 
-    return strcmp(answer_code(answer), "ok") != 0 || answer->result->type != MSGPACK_OBJECT_NIL;
+    return strcmp(answer_code(answer), "ok") != 0 || answer->result.type != MSGPACK_OBJECT_NIL;
 }
 
 static void wait_until_cached(const char *key)
@@ -50,12 +50,12 @@ static void wait_until_cached(const char *key)
 static void delete_and_compact_elsewhere(void)
 {
     proxy_hold(deployment.proxy);
-    const struct answer *answer = session_call(other.session, "kv.delete", "['b', 'a']");
+    const struct answer *answer = client_call(other.client, "kv.delete", "['b', 'a']");
     ck_assert_str_eq(answer_code(answer), "ok");
-    answer = session_call(other.session, "bucket.compact", "['b', {'older_than': 0}]");
+    answer = client_call(other.client, "bucket.compact", "['b', {'older_than': 0}]");
     ck_assert_str_eq(answer_code(answer), "ok");
-    ck_assert_uint_eq(answer->result->via.u64, 1);
-    put(other.session, "later", "1");
+    ck_assert_uint_eq(answer->result.via.u64, 1);
+    put(other.client, "later", "1");
     proxy_cut(deployment.proxy);
     proxy_release(deployment.proxy);
 }
@@ -64,9 +64,9 @@ START_TEST(a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches)
 {
     struct watcher watcher;
 
-    put(other.session, "stays", "1");
-    uint64_t last = put(other.session, "a", "1");
-    watcher_begin(&watcher, deployment.socket_path, "b", ">", "");
+    put(other.client, "stays", "1");
+    uint64_t last = put(other.client, "a", "1");
+    watcher_begin(&watcher, deployment.daemon.socket_path, "b", ">", "");
     watcher_wait(&watcher, last);
     watcher_wait_ready(&watcher);
     wait_until_cached("a");
@@ -90,19 +90,18 @@ END_TEST
 /* Nobody follows the bucket here before. */
 START_TEST(a_watch_that_is_resumed_on_another_host_begins_anew)
 {
-    put(deployment.session, "stays", "1");
-    uint64_t last = put(deployment.session, "a", "1");
+    put(deployment.client, "stays", "1");
+    uint64_t last = put(deployment.client, "a", "1");
     delete_and_compact_elsewhere();
-    uint64_t next = put(deployment.session, "later", "2");
+    uint64_t next = put(deployment.client, "later", "2");
     const char *from[] = {"gone", "told"};
     for (unsigned i = 0; i < 2; i++) {
-        const struct answer *answer = session_call(deployment.session, "watch.start", "['b', {'from_revision': %lu}]",
-                                                   (unsigned long)(i == 0 ? last + 1 : next));
-        const struct notice *notice = NULL;
+        const struct answer *answer = client_call(deployment.client, "watch.start", "['b', {'from_revision': %lu}]",
+                                                  (unsigned long)(i == 0 ? last + 1 : next));
+        const struct notification *notice = NULL;
         if (strcmp(answer_code(answer), "ok") == 0) {
             do {
-                notice = session_next_notice(deployment.session, PATIENCE_MS);
-                ck_assert_ptr_nonnull(notice);
+                notice = client_wait_notification(deployment.client, answer->result.via.u64);
             } while (strcmp(notice->method, "watch.entries") == 0);
         }
         bool is_gone = notice == NULL ? strcmp(answer_code(answer), "revision_gone") == 0
@@ -115,20 +114,20 @@ END_TEST
 /* Behind the next connection there may be other messages at these sequences. */
 START_TEST(a_purge_is_not_sent_again_on_another_connection)
 {
-    put(deployment.session, "stays", "1");
-    put(deployment.session, "a", "1");
-    assert_ok(session_call(deployment.session, "kv.delete", "['b', 'a']"));
+    put(deployment.client, "stays", "1");
+    put(deployment.client, "a", "1");
+    assert_ok(client_call(deployment.client, "kv.delete", "['b', 'a']"));
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_CUT_BEFORE_PUBLISH, .subject = "$JS.API.STREAM.PURGE.KV_b"});
-    const struct answer *answer = session_call(deployment.session, "bucket.compact", "['b', {'older_than': 0}]");
+    const struct answer *answer = client_call(deployment.client, "bucket.compact", "['b', {'older_than': 0}]");
     ck_assert_str_eq(answer_code(answer), "unavailable");
     ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
-    answer = session_call(deployment.session, "bucket.info", "['b']");
+    answer = client_call(deployment.client, "bucket.info", "['b']");
     assert_ok(answer);
-    ck_assert_uint_eq(number_at(answer->result, "values"), 3);
-    answer = session_call(deployment.session, "bucket.compact", "['b', {'older_than': 0}]");
+    ck_assert_uint_eq(number_at(&answer->result, "values"), 3);
+    answer = client_call(deployment.client, "bucket.compact", "['b', {'older_than': 0}]");
     assert_ok(answer);
-    ck_assert_uint_eq(answer->result->via.u64, 1);
+    ck_assert_uint_eq(answer->result.via.u64, 1);
 }
 END_TEST
 

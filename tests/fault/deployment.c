@@ -14,23 +14,13 @@ static unsigned server_ports(const struct deployment *deployment, unsigned ports
     return deployment->server_count;
 }
 
-static char *conf_path(const struct deployment *deployment)
-{
-    return format_text("%s/kvstored.yaml", deployment->directory);
-}
-
-static const char *data_dir(const struct deployment *deployment)
-{
-    return format_text("%s/data", deployment->directory);
-}
-
 /*
  * The program that the daemon starts as its nats-server: on a port that the proxy knows, and with the proxy's in the
  * file in which the server says its own.
  */
 static const char *make_server_program(const struct deployment *deployment)
 {
-    const char *program = format_text("%s/server", deployment->directory);
+    const char *program = format_text("%s/server", deployment->daemon.directory);
 
     if (deployment->proxy == NULL)
         return test_run_nats_server();
@@ -49,7 +39,7 @@ static const char *make_server_program(const struct deployment *deployment)
 static const char *nats_section(const struct deployment *deployment)
 {
     if (deployment->is_embedded)
-        return format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", data_dir(deployment),
+        return format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", deployment->daemon.data_dir,
                            make_server_program(deployment));
     return deployment->front != NULL
                ? tls_front_section(deployment->front)
@@ -64,59 +54,34 @@ static const char *nats_section(const struct deployment *deployment)
 static void write_conf(const struct deployment *deployment, const char *more)
 {
     const char *attempt = more != NULL && strstr(more, "attempt_timeout") != NULL ? "" : DEPLOYMENT_ATTEMPTS(0.3);
-    write_file(conf_path(deployment),
+    write_file(deployment->daemon.conf_path,
                format_text("listen:\n  path: %s\nnats:\n  name: kvstored-fault\n%s"
                            "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
                            "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
                            "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s",
-                           deployment->socket_path, nats_section(deployment), DEPLOYMENT_CALL_SECONDS,
+                           deployment->daemon.socket_path, nats_section(deployment), DEPLOYMENT_CALL_SECONDS,
                            DEPLOYMENT_CALL_SECONDS, attempt, more != NULL ? more : ""));
-}
-
-static bool says_ready(const struct deployment *deployment, unsigned times)
-{
-    const char *found = read_file(deployment->daemon.log_path);
-
-    for (unsigned i = 0; i < times; i++) {
-        found = strstr(found, "ready: kvstored");
-        if (found == NULL)
-            return false;
-        found++;
-    }
-    return true;
-}
-
-static void start_daemon(struct deployment *deployment)
-{
-    char *arguments[] = {keep(strdup(test_run_kvstored())), "--config", conf_path(deployment), NULL};
-
-    deployment->starts++;
-    process_start(&deployment->daemon, arguments);
-    wait_until(says_ready(deployment, deployment->starts) || process_has_ended(&deployment->daemon), "the daemon");
-    ck_assert_msg(deployment->daemon.pid != 0, "the daemon does not start:\n%s",
-                  read_file(deployment->daemon.log_path));
 }
 
 static bool is_connected(struct deployment *deployment)
 {
-    const struct answer *answer = session_call(deployment->session, "health.check", "[]");
+    const struct answer *answer = client_call(deployment->client, "health.check", "[]");
 
-    return find_at(answer->result, "nats.connected")->via.boolean;
+    return find_at(&answer->result, "nats.connected")->via.boolean;
 }
 
 static void meet_daemon(struct deployment *deployment)
 {
-    deployment->session = session_open(deployment->socket_path);
+    deployment->client = client_open(&deployment->daemon);
     wait_until(is_connected(deployment), "the daemon's connection to NATS");
 }
 
 static void begin_daemon_alone(struct deployment *deployment, const char *more)
 {
-    test_run_make_directory(deployment->directory);
-    snprintf(deployment->daemon.log_path, PATH_BYTES, "%.200s/log", deployment->directory);
-    snprintf(deployment->socket_path, PATH_BYTES, "%.200s/kvstored.sock", deployment->directory);
+    daemon_prepare(&deployment->daemon);
     write_conf(deployment, more);
-    start_daemon(deployment);
+    daemon_spawn(&deployment->daemon, NULL, -1);
+    daemon_wait_ready(&deployment->daemon);
     meet_daemon(deployment);
 }
 
@@ -150,7 +115,7 @@ void deployment_begin_embedded_behind_proxy(struct deployment *deployment, const
 
 static pid_t embedded_pid(const struct deployment *deployment)
 {
-    return (pid_t)strtol(read_file(format_text("%s/nats-server.pid", data_dir(deployment))), NULL, 10);
+    return (pid_t)strtol(read_file(format_text("%s/nats-server.pid", deployment->daemon.data_dir)), NULL, 10);
 }
 
 void deployment_kill_embedded(struct deployment *deployment)
@@ -202,41 +167,23 @@ void deployment_join(struct deployment *deployment, const struct deployment *hos
 
 void deployment_kill_daemon(struct deployment *deployment)
 {
-    session_close(deployment->session);
-    process_kill(&deployment->daemon);
+    client_close(deployment->client);
+    process_kill(&deployment->daemon.process);
 }
 
 void deployment_restart_daemon(struct deployment *deployment)
 {
-    start_daemon(deployment);
+    daemon_restart(&deployment->daemon);
     meet_daemon(deployment);
-}
-
-/* NULL where all is well. */
-static const char *what_is_wrong(const struct deployment *deployment)
-{
-    static const char *const reports[] = {"AddressSanitizer", "LeakSanitizer", "runtime error:", "internal error",
-                                          "slow turn:"};
-    const char *log = read_file(deployment->daemon.log_path);
-
-    for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
-        const char *found = strstr(log, reports[i]);
-        if (found != NULL)
-            return format_text("its log has \"%s\":\n%.6000s", reports[i], found);
-    }
-    if (!WIFEXITED(deployment->daemon.status) || WEXITSTATUS(deployment->daemon.status) != 0)
-        return format_text("its wait status is 0x%x; its log:\n%s", (unsigned)deployment->daemon.status, log);
-    return NULL;
 }
 
 void deployment_end(struct deployment *deployment)
 {
-    session_close(deployment->session);
-    if (!process_has_ended(&deployment->daemon))
-        kill(deployment->daemon.pid, SIGTERM);
-    process_wait(&deployment->daemon);
-    const char *wrong = what_is_wrong(deployment);
-    ck_assert_msg(wrong == NULL, "the daemon has not ended well: %s", wrong);
+    client_close(deployment->client);
+    if (process_has_ended(&deployment->daemon.process))
+        daemon_expect_good_end(&deployment->daemon);
+    else
+        daemon_stop(&deployment->daemon);
     if (deployment->proxy == NULL)
         return;
     if (deployment->front != NULL)
@@ -260,9 +207,9 @@ void deployment_wait_known(struct deployment *deployment, const char *bucket)
 
 static void make_bucket(struct deployment *deployment, const char *name, unsigned history, const char *options)
 {
-    assert_ok(session_call(deployment->session, "bucket.create", "['%s', {'history': %u, 'replicas': %u%s%s}]", name,
-                           history, deployment->server_count > 0 ? deployment->server_count : 1,
-                           options != NULL ? ", " : "", options != NULL ? options : ""));
+    assert_ok(client_call(deployment->client, "bucket.create", "['%s', {'history': %u, 'replicas': %u%s%s}]", name,
+                          history, deployment->server_count > 0 ? deployment->server_count : 1,
+                          options != NULL ? ", " : "", options != NULL ? options : ""));
     deployment_wait_known(deployment, name);
 }
 
@@ -350,7 +297,7 @@ void deployment_wait_current(struct deployment *deployment, const char *bucket)
 
 uint64_t deployment_stat(struct deployment *deployment, const char *path)
 {
-    return number_at(session_call(deployment->session, "daemon.stats", "[]")->result, path);
+    return number_at(&client_call(deployment->client, "daemon.stats", "[]")->result, path);
 }
 
 uint64_t deployment_retries(struct deployment *deployment)

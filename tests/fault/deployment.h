@@ -7,7 +7,8 @@
 
 #include "tests/fault/cluster.h"
 #include "tests/fault/proxy.h"
-#include "tests/fault/session.h"
+#include "tests/support/client.h"
+#include "tests/support/daemon.h"
 #include "tests/support/stream_log.h"
 #include "tests/support/tls_front.h"
 
@@ -19,15 +20,12 @@ struct deployment {
     unsigned server_count;
     struct proxy *proxy;
     struct tls_front *front; /* between the daemon and the proxy, if the tests are run over TLS; else NULL */
-    struct process daemon;
-    unsigned starts; /* of the daemon */
+    struct daemon daemon;
     bool is_embedded;
     unsigned embedded_port; /* of the embedded server, if the proxy is in front of it */
     bool is_guest;          /* the servers are another deployment's, or the test case's */
-    char directory[PATH_BYTES];
-    char socket_path[PATH_BYTES];
-    struct nats *nats; /* past the proxy */
-    struct session *session;
+    struct nats *nats;      /* past the proxy */
+    struct client *client;
 };
 
 /*

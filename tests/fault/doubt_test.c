@@ -16,7 +16,7 @@ static void begin(void)
     /* Each write on its own: in a batch those of other keys would wait too. */
     deployment_begin(&deployment, 1, DEPLOYMENT_ATTEMPTS(0.1) "buckets:\n  group_commit: off\n");
     deployment_make_bucket(&deployment, "b", NULL);
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'before']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'k', 'before']"));
 }
 
 static void end(void)
@@ -45,7 +45,7 @@ static void disarm(void)
 static uint32_t send_into_doubt(enum proxy_fault_kind kind, const char *method, const char *params)
 {
     arm(kind, KEY_SUBJECT, ALWAYS);
-    uint32_t msgid = session_send(deployment.session, method, "%s", params);
+    uint32_t msgid = client_send(deployment.client, method, "%s", params);
     wait_until(proxy_strikes(deployment.proxy) >= 2, "the question");
     return msgid;
 }
@@ -53,7 +53,7 @@ static uint32_t send_into_doubt(enum proxy_fault_kind kind, const char *method, 
 /* The daemon has taken the calls before this one, and has sent of them what it sends. */
 static void wait_for_calls_before(void)
 {
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'other', 'x']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'other', 'x']"));
 }
 
 /* --- Who waits for the key ------------------------------------------------------------------------- */
@@ -68,11 +68,11 @@ START_TEST(a_write_that_was_lost_is_stored_before_those_that_waited_for_it)
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         uint64_t first_at, second_at;
         uint32_t first = send_into_doubt(PROXY_DROP_PUBLISH, calls[i].method, calls[i].params);
-        uint32_t second = session_send(deployment.session, "kv.put", "['b', 'k', 'second']");
+        uint32_t second = client_send(deployment.client, "kv.put", "['b', 'k', 'second']");
         wait_for_calls_before();
         disarm();
-        assert_ok(session_wait(deployment.session, first));
-        assert_ok(session_wait(deployment.session, second));
+        assert_ok(client_wait(deployment.client, first));
+        assert_ok(client_wait(deployment.client, second));
         ck_assert_uint_eq(stored("first", &first_at), i + 1);
         ck_assert_uint_eq(stored("second", &second_at), i + 1);
         ck_assert_msg(first_at < second_at, "%s was stored at %llu, and the one behind it at %llu", calls[i].method,
@@ -86,13 +86,13 @@ START_TEST(a_key_in_doubt_takes_no_other_write_though_its_bucket_is_updated)
     uint64_t first_at, second_at;
     uint32_t first = send_into_doubt(PROXY_DROP_ACK, "kv.put", "['b', 'k', 'first']");
 
-    assert_ok(session_call(deployment.session, "bucket.update", "['b', {'description': 'another one'}]"));
-    uint32_t second = session_send(deployment.session, "kv.put", "['b', 'k', 'second']");
+    assert_ok(client_call(deployment.client, "bucket.update", "['b', {'description': 'another one'}]"));
+    uint32_t second = client_send(deployment.client, "kv.put", "['b', 'k', 'second']");
     wait_for_calls_before();
     ck_assert_uint_eq(stored("second", &second_at), 0);
     disarm();
-    assert_ok(session_wait(deployment.session, first));
-    assert_ok(session_wait(deployment.session, second));
+    assert_ok(client_wait(deployment.client, first));
+    assert_ok(client_wait(deployment.client, second));
     ck_assert_uint_eq(stored("first", &first_at), 1);
     ck_assert_uint_eq(stored("second", &second_at), 1);
     ck_assert_uint_lt(first_at, second_at);
@@ -106,19 +106,19 @@ START_TEST(a_key_in_doubt_takes_no_other_write_though_its_bucket_could_not_be_lo
     uint64_t revision;
     uint32_t first = send_into_doubt(PROXY_DROP_ACK, "kv.put", "['b', 'k', 'first']");
 
-    assert_ok(session_call(deployment.session, "bucket.update", "['b', {'description': 'another one'}]"));
+    assert_ok(client_call(deployment.client, "bucket.update", "['b', {'description': 'another one'}]"));
     proxy_arm_beside(deployment.proxy, (struct proxy_fault){.kind = PROXY_REPLACE_ACK,
                                                             .subject = "$JS.API.STREAM.INFO.KV_b",
                                                             .count = ALWAYS,
                                                             .text = refused});
-    assert_code(session_call(deployment.session, "kv.put", "['b', 'other', 'x']"), "unavailable");
+    assert_code(client_call(deployment.client, "kv.put", "['b', 'other', 'x']"), "unavailable");
     proxy_arm_beside(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
-    uint32_t second = session_send(deployment.session, "kv.put", "['b', 'k', 'second']");
+    uint32_t second = client_send(deployment.client, "kv.put", "['b', 'k', 'second']");
     wait_for_calls_before();
     ck_assert_uint_eq(stored("second", &revision), 0);
     disarm();
-    assert_ok(session_wait(deployment.session, first));
-    assert_ok(session_wait(deployment.session, second));
+    assert_ok(client_wait(deployment.client, first));
+    assert_ok(client_wait(deployment.client, second));
 }
 END_TEST
 
@@ -131,17 +131,17 @@ START_TEST(a_write_in_doubt_outlives_its_bucket)
     uint64_t revision;
 
     uint32_t lost = send_into_doubt(PROXY_DROP_PUBLISH, "kv.put", "['b', 'k', 'lost']");
-    assert_ok(session_call(deployment.session, "bucket.delete", "['b']"));
-    assert_code(session_call(deployment.session, "kv.get", "['b', 'k']"), "bucket_not_found");
+    assert_ok(client_call(deployment.client, "bucket.delete", "['b']"));
+    assert_code(client_call(deployment.client, "kv.get", "['b', 'k']"), "bucket_not_found");
     arm(PROXY_HOLD_BEFORE_ACK, KEY_SUBJECT, 1); /* the answer that nobody is there */
     wait_until(proxy_strikes(deployment.proxy) == 1, "the question");
     nats_api(deployment.nats, "STREAM.CREATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     disarm();
     proxy_release(deployment.proxy);
-    const struct answer *answer = session_wait(deployment.session, lost);
+    const struct answer *answer = client_wait(deployment.client, lost);
     ck_assert_str_eq(answer_outcome(answer), "unknown");
     ck_assert_uint_eq(stored("lost", &revision), 0);
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'after']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'k', 'after']"));
 }
 END_TEST
 
@@ -150,7 +150,7 @@ START_TEST(a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt)
 {
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = KEY_SUBJECT, .then_hold = true});
-    uint32_t refused = session_send(deployment.session, "kv.create", "['b', 'k', 'never']");
+    uint32_t refused = client_send(deployment.client, "kv.create", "['b', 'k', 'never']");
     wait_until(proxy_strikes(deployment.proxy) == 1, "the refusal");
     nats_api(deployment.nats, "STREAM.DELETE", "KV_b", "{}");
     arm(PROXY_DROP_PUBLISH, "$JS.API.STREAM.INFO.KV_b", ALWAYS);
@@ -158,7 +158,7 @@ START_TEST(a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt)
     wait_until(proxy_strikes(deployment.proxy) >= 1, "the question for the bucket");
     proxy_deliver(deployment.proxy);
     disarm();
-    const struct answer *answer = session_wait(deployment.session, refused);
+    const struct answer *answer = client_wait(deployment.client, refused);
     assert_code(answer, "bucket_not_found");
     ck_assert_str_ne(answer_outcome(answer), "unknown");
 }
@@ -181,7 +181,7 @@ START_TEST(a_batch_whose_server_closes_is_not_stored_again)
         (struct proxy_fault){.kind = PROXY_REPLACE_ACK, .subject = "$KV.short.>", .then_hold = true, .text = closed});
     uint64_t retries = deployment_retries(&deployment);
     uint32_t msgid =
-        session_send(deployment.session, "txn.commit", "['short', [], [['put', 'a', 'mine'], ['put', 'b', 'mine']]]");
+        client_send(deployment.client, "txn.commit", "['short', [], [['put', 'a', 'mine'], ['put', 'b', 'mine']]]");
     wait_until(proxy_strikes(deployment.proxy) == 1, "the end of the store");
     wait_until(deployment_retries(&deployment) > retries, "what the daemon sends then");
     uint64_t begin_ms = now_ms();
@@ -190,7 +190,7 @@ START_TEST(a_batch_whose_server_closes_is_not_stored_again)
     wait_until(now_ms() - begin_ms > 2 * WINDOW_MS, "the end of the window");
     disarm();
     proxy_release(deployment.proxy);
-    const struct answer *answer = session_wait(deployment.session, msgid);
+    const struct answer *answer = client_wait(deployment.client, msgid);
     ck_assert_str_eq(answer_outcome(answer), "unknown");
     struct stream_log log = stream_log_read(deployment.nats, "short");
     ck_assert_uint_eq(stream_log_count(&log, "a", "put", "other", &revision), 1);
@@ -212,7 +212,7 @@ START_TEST(a_write_that_has_expired_is_not_stored_again)
 {
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = KEY_SUBJECT, .then_hold = true});
-    uint32_t msgid = session_send(deployment.session, "kv.put", "['b', 'k', 'short-lived', {'ttl': 1}]");
+    uint32_t msgid = client_send(deployment.client, "kv.put", "['b', 'k', 'short-lived', {'ttl': 1}]");
     wait_until(proxy_strikes(deployment.proxy) == 1, "the lost ack");
     wait_until(is_gone(), "the end of the value");
     nats_put(deployment.nats, "b", "other", "x");
@@ -220,7 +220,7 @@ START_TEST(a_write_that_has_expired_is_not_stored_again)
     nats_server_run(&deployment.servers[0]);
     proxy_release(deployment.proxy);
     deployment_reconnect_nats(&deployment);
-    ck_assert_str_eq(answer_outcome(session_wait(deployment.session, msgid)), "unknown");
+    ck_assert_str_eq(answer_outcome(client_wait(deployment.client, msgid)), "unknown");
     ck_assert(is_gone());
 }
 END_TEST

@@ -67,17 +67,17 @@ START_TEST(hundreds_of_conditional_writes_whose_acks_are_lost_are_each_stored_on
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.b.crowd.>", .count = CROWD});
     for (unsigned i = 0; i < CROWD; i++)
-        msgids[i] = session_send(deployment.session, "kv.create", "['b', 'crowd.%u', 'v']", i);
+        msgids[i] = client_send(deployment.client, "kv.create", "['b', 'crowd.%u', 'v']", i);
     for (unsigned i = 0; i < CROWD; i++)
-        session_wait(deployment.session, msgids[i]);
+        client_peek(deployment.client, msgids[i]);
     ck_assert_uint_eq(proxy_strikes(deployment.proxy), CROWD);
     struct stream_log log = stream_log_read(deployment.nats, bucket);
     for (unsigned i = 0; i < CROWD; i++) {
-        const struct answer *answer = session_wait(deployment.session, msgids[i]);
+        const struct answer *answer = client_wait(deployment.client, msgids[i]);
         uint64_t stored;
         assert_ok(answer);
         ck_assert_uint_eq(stream_log_count(&log, format_text("crowd.%u", i), "put", "v", &stored), 1);
-        ck_assert_uint_eq(answer_revision(answer), stored);
+        ck_assert_uint_eq(revision_of(answer), stored);
     }
 }
 END_TEST
@@ -197,8 +197,7 @@ static bool try_late_revision(enum write_case_kind kind)
     write_case_send_and_lose_acks(&write_case);
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_HOLD_AFTER_PUBLISH, .subject = write_case.subject});
     proxy_release(deployment.proxy);
-    wait_until(proxy_strikes(deployment.proxy) == 1 || session_has(deployment.session, write_case.msgid),
-               "the question");
+    wait_until(proxy_strikes(deployment.proxy) == 1 || client_has(deployment.client, write_case.msgid), "the question");
     bool is_late = proxy_strikes(deployment.proxy) == 1;
     uint64_t retries = deployment_retries(&deployment);
     if (is_late)
@@ -357,7 +356,7 @@ static void run(const char *program, const char *option, const char *from, const
     char *arguments[] = {keep(strdup(program)), keep(strdup(option)), keep(strdup(from)), keep(strdup(to)), NULL};
     struct process process = {.log_path = ""};
 
-    snprintf(process.log_path, sizeof(process.log_path), "%.200s/copy.log", deployment.directory);
+    snprintf(process.log_path, sizeof(process.log_path), "%.200s/copy.log", deployment.daemon.directory);
     process_start(&process, arguments);
     process_wait(&process);
     ck_assert_int_eq(process.status, 0);
@@ -380,7 +379,7 @@ static void try_set_back(enum write_case_kind kind, const char *old)
     nats_server_run(server);
     deployment_reconnect_nats(&deployment);
     put_many("before");
-    assert_ok(session_call(deployment.session, "kv.put", "['short', 'known', 'v']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['short', 'known', 'v']"));
     nats_server_stop(server);
     run("mv", "-n", format_text("%s/jetstream", server->directory), format_text("%s.lost", old));
     run("cp", "-a", format_text("%s/jetstream", old), server->directory);
@@ -402,9 +401,9 @@ static void try_set_back(enum write_case_kind kind, const char *old)
 START_TEST(a_write_to_a_server_that_was_set_back_is_not_stored_again)
 {
     deployment_make_short_bucket(&deployment, "short");
-    assert_ok(session_call(deployment.session, "kv.put", "['short', 'known', 'v']"));
-    try_set_back(WRITE_CASE_PUT, format_text("%s/old.put", deployment.directory));
-    try_set_back(WRITE_CASE_TRANSACTION, format_text("%s/old.transaction", deployment.directory));
+    assert_ok(client_call(deployment.client, "kv.put", "['short', 'known', 'v']"));
+    try_set_back(WRITE_CASE_PUT, format_text("%s/old.put", deployment.daemon.directory));
+    try_set_back(WRITE_CASE_TRANSACTION, format_text("%s/old.transaction", deployment.daemon.directory));
 }
 END_TEST
 
@@ -422,7 +421,7 @@ static void try_stall(enum write_case_kind kind)
     uint64_t begin_ns = now_ns(), retries = deployment_retries(&deployment);
     proxy_release(deployment.proxy);
     /* On a busy machine the question was under way before the ack was lost, and is answered. */
-    wait_until(deployment_retries(&deployment) >= retries + 2 || session_has(deployment.session, write_case.msgid),
+    wait_until(deployment_retries(&deployment) >= retries + 2 || client_has(deployment.client, write_case.msgid),
                "what the daemon sends behind the lost ack");
     wait_until(now_ns() - begin_ns > 2ull * WINDOW_MS * 1000000, "the end of the window");
     nats_server_thaw(&deployment.servers[0]);
@@ -465,7 +464,7 @@ static uint32_t send_put_and_lose_ack(const char *key, bool then_hold)
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK,
                                                      .subject = format_text("$KV.short.%s", key),
                                                      .then_hold = then_hold});
-    uint32_t msgid = session_send(deployment.session, "kv.put", "['short', '%s', 'mine']", key);
+    uint32_t msgid = client_send(deployment.client, "kv.put", "['short', '%s', 'mine']", key);
     wait_until(proxy_strikes(deployment.proxy) == 1, "the lost ack");
     return msgid;
 }
@@ -477,10 +476,10 @@ static void expect_not_stored_again(const char *key, uint32_t msgid)
 
     wait_until(now_ns() - begin_ns > 1500000000ull, "the end of its time");
     deployment_kill_embedded(&deployment);
-    const struct answer *answer = session_wait(deployment.session, msgid);
+    const struct answer *answer = client_wait(deployment.client, msgid);
     ck_assert_str_eq(answer_outcome(answer), "unknown");
-    answer = session_call(deployment.session, "kv.get", "['short', '%s', {'consistency': 'leader'}]", key);
-    ck_assert_msg(answer->result->type == MSGPACK_OBJECT_NIL, "%s is stored again: %s", key, answer_text(answer));
+    answer = client_call(deployment.client, "kv.get", "['short', '%s', {'consistency': 'leader'}]", key);
+    ck_assert_msg(answer->result.type == MSGPACK_OBJECT_NIL, "%s is stored again: %s", key, answer_text(answer));
 }
 
 START_TEST(a_write_that_was_replaced_by_one_that_expired_is_not_stored_again)
@@ -489,7 +488,7 @@ START_TEST(a_write_that_was_replaced_by_one_that_expired_is_not_stored_again)
 
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.short.a", .then_hold = true});
-    session_send(deployment.session, "kv.purge", "['short', 'a', {'ttl': 1}]");
+    client_send(deployment.client, "kv.purge", "['short', 'a', {'ttl': 1}]");
     wait_until(proxy_strikes(deployment.proxy) == 1, "the lost ack of the purge");
     expect_not_stored_again("a", msgid);
 }
@@ -499,7 +498,7 @@ START_TEST(a_write_that_expired_by_new_settings_is_not_stored_again)
 {
     uint32_t msgid = send_put_and_lose_ack("a", false);
 
-    assert_ok(session_call(deployment.session, "bucket.update", "['short', {'ttl': 1}]"));
+    assert_ok(client_call(deployment.client, "bucket.update", "['short', {'ttl': 1}]"));
     proxy_hold(deployment.proxy);
     expect_not_stored_again("a", msgid);
 }

@@ -21,23 +21,23 @@ static void end(void)
 
 static uint64_t batches(void)
 {
-    return number_at(session_call(deployment.session, "daemon.stats", "[]")->result, "group_commit.batches");
+    return number_at(&client_call(deployment.client, "daemon.stats", "[]")->result, "group_commit.batches");
 }
 
 static uint32_t send_put(unsigned number)
 {
-    return session_send(deployment.session, "kv.put", "['b', 'k.%u', 'v%u']", number, number);
+    return client_send(deployment.client, "kv.put", "['b', 'k.%u', 'v%u']", number, number);
 }
 
 /* What is sent between the two the daemon finds together, so that it goes out as a batch. */
 static void begin_to_send(void)
 {
-    pid_stand_still(deployment.daemon.pid);
+    pid_stand_still(deployment.daemon.process.pid);
 }
 
 static void end_to_send(void)
 {
-    pid_go_on(deployment.daemon.pid);
+    pid_go_on(deployment.daemon.process.pid);
 }
 
 static void send_puts(uint32_t msgids[WRITES])
@@ -51,16 +51,15 @@ static void send_puts(uint32_t msgids[WRITES])
 static void expect_puts(const uint32_t msgids[WRITES])
 {
     for (unsigned i = 0; i < WRITES; i++)
-        session_wait(deployment.session, msgids[i]);
+        client_peek(deployment.client, msgids[i]);
     struct stream_log log = stream_log_read(deployment.nats, "b");
     for (unsigned i = 0; i < WRITES; i++) {
-        const struct answer *answer = session_wait(deployment.session, msgids[i]);
+        const struct answer *answer = client_wait(deployment.client, msgids[i]);
         uint64_t stored;
         assert_ok(answer);
         unsigned count = stream_log_count(&log, format_text("k.%u", i), "put", format_text("v%u", i), &stored);
-        ck_assert_msg(count == 1 && stored == answer_revision(answer),
-                      "k.%u is stored %u times, at %llu; answered %llu", i, count, (unsigned long long)stored,
-                      (unsigned long long)answer_revision(answer));
+        ck_assert_msg(count == 1 && stored == revision_of(answer), "k.%u is stored %u times, at %llu; answered %llu", i,
+                      count, (unsigned long long)stored, (unsigned long long)revision_of(answer));
     }
 }
 
@@ -76,7 +75,7 @@ static void try_fault(struct proxy_fault fault)
     ck_assert_uint_gt(proxy_strikes(deployment.proxy), 0);
     ck_assert_uint_gt(batches(), before);
 
-    const msgpack_object *stats = session_call(deployment.session, "daemon.stats", "[]")->result;
+    const msgpack_object *stats = &client_call(deployment.client, "daemon.stats", "[]")->result;
     ck_assert_uint_ge(number_at(stats, "group_commit.size_p50"), 2);
     ck_assert_uint_ge(number_at(stats, "group_commit.size_p99"), number_at(stats, "group_commit.size_p50"));
     ck_assert_uint_ge(number_at(stats, "group_commit.size_max"), number_at(stats, "group_commit.size_p99"));
@@ -131,12 +130,12 @@ START_TEST(a_batch_in_doubt_tells_no_write_of_the_key_of_another)
     uint32_t msgids[COUNT];
 
     deployment_make_short_bucket(&deployment, "short");
-    assert_ok(session_call(deployment.session, "kv.put", "['short', 'first', 'mine']")); /* now it knows the bucket */
+    assert_ok(client_call(deployment.client, "kv.put", "['short', 'first', 'mine']")); /* now it knows the bucket */
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = "$KV.short.k.>", .then_hold = true});
     begin_to_send();
     for (unsigned i = 0; i < COUNT; i++)
-        msgids[i] = session_send(deployment.session, "kv.put", "['short', 'k.%u', 'mine']", i);
+        msgids[i] = client_send(deployment.client, "kv.put", "['short', 'k.%u', 'mine']", i);
     end_to_send();
     wait_until(proxy_strikes(deployment.proxy) == 1, "the batch");
     for (unsigned i = 0; i < COUNT; i++)
@@ -145,10 +144,10 @@ START_TEST(a_batch_in_doubt_tells_no_write_of_the_key_of_another)
     nats_server_run(&deployment.servers[0]);
     proxy_release(deployment.proxy);
     for (unsigned i = 0; i < COUNT; i++) {
-        const struct answer *answer = session_wait(deployment.session, msgids[i]);
+        const struct answer *answer = client_wait(deployment.client, msgids[i]);
         ck_assert_msg(strcmp(answer_outcome(answer), "unknown") == 0, "%s", answer_text(answer));
-        const msgpack_object *key = find_at(answer->error, "key");
-        ck_assert_msg(find_at(answer->error, "revision") == NULL, "%s", answer_text(answer));
+        const msgpack_object *key = find_at(&answer->error, "key");
+        ck_assert_msg(find_at(&answer->error, "revision") == NULL, "%s", answer_text(answer));
         if (key != NULL)
             ck_assert_str_eq(text_at(key, ""), format_text("k.%u", i));
     }
@@ -161,28 +160,28 @@ START_TEST(a_condition_that_fails_in_a_batch_fails_alone)
 {
     uint32_t msgids[WRITES], wrong[2] = {0}, right = 0;
 
-    uint64_t there = answer_revision(session_call(deployment.session, "kv.put", "['b', 'there', 'x']"));
+    uint64_t there = revision_of(client_call(deployment.client, "kv.put", "['b', 'there', 'x']"));
     begin_to_send();
     for (unsigned i = 0; i < WRITES; i++) {
         msgids[i] = send_put(i);
         if (i == WRITES / 2) {
-            wrong[0] = session_send(deployment.session, "kv.create", "['b', 'there', 'never']");
-            wrong[1] = session_send(deployment.session, "kv.update", "['b', 'k.0', 'never', 999999]");
-            right = session_send(deployment.session, "kv.create", "['b', 'new', 'once']");
+            wrong[0] = client_send(deployment.client, "kv.create", "['b', 'there', 'never']");
+            wrong[1] = client_send(deployment.client, "kv.update", "['b', 'k.0', 'never', 999999]");
+            right = client_send(deployment.client, "kv.create", "['b', 'new', 'once']");
         }
     }
     end_to_send();
     expect_puts(msgids);
-    assert_code(session_wait(deployment.session, wrong[0]), "already_exists");
-    ck_assert_uint_eq(number_at(session_wait(deployment.session, wrong[0])->error, "revision"), there);
-    assert_code(session_wait(deployment.session, wrong[1]), "conflict");
+    assert_code(client_peek(deployment.client, wrong[0]), "already_exists");
+    ck_assert_uint_eq(number_at(&client_wait(deployment.client, wrong[0])->error, "revision"), there);
+    assert_code(client_wait(deployment.client, wrong[1]), "conflict");
     struct stream_log log = stream_log_read(deployment.nats, "b");
     uint64_t stored;
     ck_assert_uint_eq(stream_log_count(&log, "there", "put", "never", &stored), 0);
     ck_assert_uint_eq(stream_log_count(&log, "k.0", "put", "never", &stored), 0);
     ck_assert_uint_eq(stream_log_count(&log, "new", "put", "once", &stored), 1);
-    ck_assert_uint_eq(answer_revision(session_wait(deployment.session, right)), stored);
-    ck_assert_uint_gt(number_at(session_call(deployment.session, "daemon.stats", "[]")->result, "group_commit.failed"),
+    ck_assert_uint_eq(revision_of(client_wait(deployment.client, right)), stored);
+    ck_assert_uint_gt(number_at(&client_call(deployment.client, "daemon.stats", "[]")->result, "group_commit.failed"),
                       0);
 }
 END_TEST
@@ -193,20 +192,20 @@ START_TEST(a_value_that_is_too_large_for_the_bucket_fails_alone)
     json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
 
     /* Before the daemon knows of the limit the server refuses the whole batch; afterwards the daemon the one value. */
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'x']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'k', 'x']"));
     json_object_set_new(config, "max_msg_size", json_integer(400));
     nats_api(deployment.nats, "STREAM.UPDATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     begin_to_send();
     for (unsigned i = 0; i < WRITES; i++) {
         msgids[i] = send_put(i);
         if (i == WRITES / 2 || i == WRITES / 2 + 1)
-            large[i - WRITES / 2] = session_send(deployment.session, "kv.put", "['b', 'large', '%0500u']", 0u);
+            large[i - WRITES / 2] = client_send(deployment.client, "kv.put", "['b', 'large', '%0500u']", 0u);
     }
     end_to_send();
     expect_puts(msgids);
-    assert_code(session_wait(deployment.session, large[0]), "too_large");
-    assert_code(session_wait(deployment.session, large[1]), "too_large");
-    ck_assert_uint_gt(number_at(session_call(deployment.session, "daemon.stats", "[]")->result, "group_commit.failed"),
+    assert_code(client_wait(deployment.client, large[0]), "too_large");
+    assert_code(client_wait(deployment.client, large[1]), "too_large");
+    ck_assert_uint_gt(number_at(&client_call(deployment.client, "daemon.stats", "[]")->result, "group_commit.failed"),
                       0);
 }
 END_TEST
@@ -218,34 +217,34 @@ START_TEST(writes_of_one_key_in_a_batch_keep_their_order)
 
     begin_to_send();
     for (unsigned i = 0; i < WRITES / 4; i++)
-        msgids[i] = session_send(deployment.session, "kv.put", "['b', 'one', '%u']", i);
+        msgids[i] = client_send(deployment.client, "kv.put", "['b', 'one', '%u']", i);
     end_to_send();
     for (unsigned i = 0; i < WRITES / 4; i++) {
-        uint64_t revision = answer_revision(session_wait(deployment.session, msgids[i]));
+        uint64_t revision = revision_of(client_wait(deployment.client, msgids[i]));
         ck_assert_uint_gt(revision, last);
         last = revision;
     }
-    const struct answer *read = session_call(deployment.session, "kv.get", "['b', 'one']");
-    ck_assert_str_eq(text_at(read->result, "value"), format_text("%u", WRITES / 4 - 1));
+    const struct answer *read = client_call(deployment.client, "kv.get", "['b', 'one']");
+    ck_assert_str_eq(text_at(&read->result, "value"), format_text("%u", WRITES / 4 - 1));
     ck_assert_uint_gt(batches(), 0);
 }
 END_TEST
 
 START_TEST(a_bulk_put_that_runs_out_of_time_says_so_for_each_key_and_tells_the_truth)
 {
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'before', 'x']")); /* the bucket is known */
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'before', 'x']")); /* the bucket is known */
     proxy_hold(deployment.proxy);
-    const struct answer *answer = session_call(deployment.session, "bulk.put",
-                                               "['b', {'x': 'mine', 'y': 'mine', 'z': 'mine'}, {'timeout': 0.5}]");
+    const struct answer *answer =
+        client_call(deployment.client, "bulk.put", "['b', {'x': 'mine', 'y': 'mine', 'z': 'mine'}, {'timeout': 0.5}]");
     assert_ok(answer);
     proxy_release(deployment.proxy);
     /* What was sent at last is stored before this one. */
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'behind', 'x']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'behind', 'x']"));
     struct stream_log log = stream_log_read(deployment.nats, "b");
     for (const char *const *key = (const char *const[]){"x", "y", "z", NULL}; *key != NULL; key++) {
         uint64_t stored;
         unsigned count = stream_log_count(&log, *key, "put", "mine", &stored);
-        const msgpack_object *error = find_at(answer->result, *key);
+        const msgpack_object *error = find_at(&answer->result, *key);
         const msgpack_object *outcome = find_at(error, "outcome"); /* 'unavailable' is 'none' without it */
         bool is_unknown = outcome != NULL && strcmp(text_at(outcome, ""), "unknown") == 0;
         bool is_late = strcmp(text_at(error, "code"), "deadline_exceeded") == 0;

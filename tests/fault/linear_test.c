@@ -225,31 +225,31 @@ static void end(void)
 }
 
 /* Of the embedded server's buckets any get is as new as one of the leader. */
-static const struct answer *make_get(struct session *session, unsigned key, unsigned way)
+static const struct answer *make_get(struct client *client, unsigned key, unsigned way)
 {
     static const char *const ways[] = {"direct", "leader", "direct", "cached"};
     const char *consistency = deployment.is_embedded ? ways[way % 4] : "leader";
 
-    return session_call(session, "kv.get", "['b', 'k%u', {'consistency': '%s', 'timeout': 2}]", key, consistency);
+    return client_call(client, "kv.get", "['b', 'k%u', {'consistency': '%s', 'timeout': 2}]", key, consistency);
 }
 
-static const struct answer *make_call(struct session *session, struct linear_call *call, unsigned way)
+static const struct answer *make_call(struct client *client, struct linear_call *call, unsigned way)
 {
     unsigned long long value = call->value, expected = call->expected;
     const char *more = padding != NULL ? padding : "";
 
     switch (call->kind) {
     case LINEAR_GET:
-        return make_get(session, call->key, way);
+        return make_get(client, call->key, way);
     case LINEAR_PUT:
-        return session_call(session, "kv.put", "['b', 'k%u', '%llu%s', {'timeout': 2}]", call->key, value, more);
+        return client_call(client, "kv.put", "['b', 'k%u', '%llu%s', {'timeout': 2}]", call->key, value, more);
     case LINEAR_CREATE:
-        return session_call(session, "kv.create", "['b', 'k%u', '%llu%s', {'timeout': 2}]", call->key, value, more);
+        return client_call(client, "kv.create", "['b', 'k%u', '%llu%s', {'timeout': 2}]", call->key, value, more);
     case LINEAR_UPDATE:
-        return session_call(session, "kv.update", "['b', 'k%u', '%llu%s', %llu, {'timeout': 2}]", call->key, value,
-                            more, expected);
+        return client_call(client, "kv.update", "['b', 'k%u', '%llu%s', %llu, {'timeout': 2}]", call->key, value, more,
+                           expected);
     case LINEAR_DELETE:
-        return session_call(session, "kv.delete", "['b', 'k%u', {'timeout': 2}]", call->key);
+        return client_call(client, "kv.delete", "['b', 'k%u', {'timeout': 2}]", call->key);
     }
     return NULL;
 }
@@ -262,10 +262,10 @@ static bool take_answer(struct linear_call *call, const struct answer *answer)
     if (strcmp(code, "ok") == 0) {
         call->result = LINEAR_OK;
         if (call->kind != LINEAR_GET) {
-            call->revision = number_at(answer->result, "");
-        } else if (answer->result->type != MSGPACK_OBJECT_NIL) {
-            call->value = strtoull(text_at(answer->result, "value"), NULL, 10);
-            call->revision = number_at(answer->result, "revision");
+            call->revision = number_at(&answer->result, "");
+        } else if (answer->result.type != MSGPACK_OBJECT_NIL) {
+            call->value = strtoull(text_at(&answer->result, "value"), NULL, 10);
+            call->revision = number_at(&answer->result, "revision");
         }
         return true;
     }
@@ -275,7 +275,7 @@ static bool take_answer(struct linear_call *call, const struct answer *answer)
     }
     if (strcmp(code, "conflict") == 0 || strcmp(code, "already_exists") == 0) {
         call->result = LINEAR_REFUSED;
-        call->revision = find_at(answer->error, "revision") != NULL ? number_at(answer->error, "revision") : 0;
+        call->revision = find_at(&answer->error, "revision") != NULL ? number_at(&answer->error, "revision") : 0;
         return true;
     }
     ck_assert_msg(strcmp(code, "unavailable") == 0 || strcmp(code, "deadline_exceeded") == 0, "%s",
@@ -296,7 +296,7 @@ static struct linear_call *next_call(struct caller *caller)
 static void *run_caller(void *arg)
 {
     struct caller *caller = arg;
-    struct session *session = session_open(deployment.socket_path);
+    struct client *client = client_open(&deployment.daemon);
     unsigned seed = caller->number + 1;
 
     for (; !__atomic_load_n(&is_over, __ATOMIC_RELAXED); pause_shortly()) { /* few enough to be checked */
@@ -311,7 +311,7 @@ static void *run_caller(void *arg)
         if (call->kind != LINEAR_GET && call->kind != LINEAR_DELETE)
             call->value = caller->count * CALLERS + caller->number + 1;
         call->begin_ns = now_ns();
-        const struct answer *answer = make_call(session, call, (unsigned)rand_r(&seed));
+        const struct answer *answer = make_call(client, call, (unsigned)rand_r(&seed));
         call->end_ns = now_ns();
         if (take_answer(call, answer)) {
             caller->count++;
@@ -320,9 +320,9 @@ static void *run_caller(void *arg)
                 __atomic_add_fetch(&progress, 1, __ATOMIC_RELAXED);
             }
         }
-        session_forget(session);
+        client_forget(client);
     }
-    session_close(session);
+    client_close(client);
     return NULL;
 }
 
@@ -344,7 +344,7 @@ static void write_history(const struct linear_call *calls, size_t count, unsigne
     }
     fclose(stream);
     keep(text);
-    write_file(format_text("%s/history", deployment.directory), text);
+    write_file(format_text("%s/history", deployment.daemon.directory), text);
 }
 
 static void begin_calls(void)
@@ -375,7 +375,7 @@ static void check_calls(void)
     if (linear_check(calls, count, KEYS, &key))
         return;
     write_history(calls, count, key);
-    ck_abort_msg("the calls on k%u are not linearizable: see %s/history", key, deployment.directory);
+    ck_abort_msg("the calls on k%u are not linearizable: see %s/history", key, deployment.daemon.directory);
 }
 
 START_TEST(calls_on_a_key_are_linearizable_while_everything_breaks)

@@ -177,64 +177,64 @@ static void note(struct caller *caller, const struct sight *sight, unsigned key,
     caller->sights[caller->count++].revision = revision;
 }
 
-static void write_one(struct caller *caller, struct session *session, unsigned *seed, uint64_t seen[KEYS])
+static void write_one(struct caller *caller, struct client *client, unsigned *seed, uint64_t seen[KEYS])
 {
     unsigned key = (unsigned)rand_r(seed) % KEYS, way = (unsigned)rand_r(seed) % 8;
     struct sight sight = {.begin_ns = now_ns()};
     const struct answer *answer;
 
     if (way == 0)
-        answer = session_call(session, "kv.delete", "['b', 'k%u', {'timeout': 2}]", key);
+        answer = client_call(client, "kv.delete", "['b', 'k%u', {'timeout': 2}]", key);
     else if (way == 1)
         answer =
-            session_call(session, "txn.commit", "['b', [], [['put', 'k%u', 't'], ['put', 'k%u', 't']], {'timeout': 2}]",
-                         key, (key + 1) % KEYS);
+            client_call(client, "txn.commit", "['b', [], [['put', 'k%u', 't'], ['put', 'k%u', 't']], {'timeout': 2}]",
+                        key, (key + 1) % KEYS);
     else if (way < 4 && seen[key] > 0)
-        answer = session_call(session, "kv.update", "['b', 'k%u', 'u', %llu, {'timeout': 2}]", key,
-                              (unsigned long long)seen[key]);
+        answer = client_call(client, "kv.update", "['b', 'k%u', 'u', %llu, {'timeout': 2}]", key,
+                             (unsigned long long)seen[key]);
     else
-        answer = session_call(session, "kv.put", "['b', 'k%u', 'p', {'timeout': 2}]", key);
+        answer = client_call(client, "kv.put", "['b', 'k%u', 'p', {'timeout': 2}]", key);
     sight.end_ns = now_ns();
     if (strcmp(answer_code(answer), "ok") != 0) {
         seen[key] = 0;
         return;
     }
-    seen[key] = number_at(answer->result, way == 1 ? "0" : "");
+    seen[key] = number_at(&answer->result, way == 1 ? "0" : "");
     note(caller, &sight, key, seen[key]);
     if (way == 1)
-        note(caller, &sight, (key + 1) % KEYS, number_at(answer->result, "1"));
+        note(caller, &sight, (key + 1) % KEYS, number_at(&answer->result, "1"));
     __atomic_add_fetch(&progress, 1, __ATOMIC_RELAXED);
 }
 
-static void read_one(struct caller *caller, struct session *session, unsigned *seed)
+static void read_one(struct caller *caller, struct client *client, unsigned *seed)
 {
     unsigned key = (unsigned)rand_r(seed) % KEYS;
     bool is_cached = rand_r(seed) % 8 > 0, is_bulk = rand_r(seed) % 4 == 0;
     const char *way = is_cached ? "cached" : "leader";
     struct sight sight = {.begin_ns = now_ns(), .is_bound = is_cached};
     const struct answer *answer =
-        is_bulk ? session_call(session, "bulk.get", "['b', ['k%u'], {'consistency': '%s', 'timeout': 2}]", key, way)
-                : session_call(session, "kv.get", "['b', 'k%u', {'consistency': '%s', 'timeout': 2}]", key, way);
+        is_bulk ? client_call(client, "bulk.get", "['b', ['k%u'], {'consistency': '%s', 'timeout': 2}]", key, way)
+                : client_call(client, "kv.get", "['b', 'k%u', {'consistency': '%s', 'timeout': 2}]", key, way);
 
     sight.end_ns = now_ns();
     if (strcmp(answer_code(answer), "ok") != 0)
         return;
-    const msgpack_object *entry = find_at(answer->result, is_bulk ? format_text("k%u", key) : "");
+    const msgpack_object *entry = find_at(&answer->result, is_bulk ? format_text("k%u", key) : "");
     ck_assert_ptr_nonnull(entry);
     note(caller, &sight, key, entry->type == MSGPACK_OBJECT_NIL ? NOTHING_SEEN : number_at(entry, "revision"));
 }
 
-static void list_once(struct caller *caller, struct session *session)
+static void list_once(struct caller *caller, struct client *client)
 {
     struct sight sight = {.begin_ns = now_ns(), .is_bound = true};
-    const struct answer *answer = session_call(session, "kv.keys", "['b', {'consistency': 'cached', 'timeout': 2}]");
+    const struct answer *answer = client_call(client, "kv.keys", "['b', {'consistency': 'cached', 'timeout': 2}]");
     bool is_listed[KEYS] = {false};
 
     sight.end_ns = now_ns();
     if (strcmp(answer_code(answer), "ok") != 0)
         return;
-    for (uint32_t i = 0; i < answer->result->via.array.size; i++) {
-        const msgpack_object *name = &answer->result->via.array.ptr[i];
+    for (uint32_t i = 0; i < answer->result.via.array.size; i++) {
+        const msgpack_object *name = &answer->result.via.array.ptr[i];
         ck_assert(name->type == MSGPACK_OBJECT_STR && name->via.str.size == 2);
         is_listed[name->via.str.ptr[1] - '0'] = true;
     }
@@ -245,20 +245,20 @@ static void list_once(struct caller *caller, struct session *session)
 static void *run_caller(void *arg)
 {
     struct caller *caller = arg;
-    struct session *session = session_open(deployment.socket_path);
+    struct client *client = client_open(&deployment.daemon);
     unsigned seed = caller->number + 1;
     uint64_t seen[KEYS] = {0};
 
     for (; !__atomic_load_n(&is_over, __ATOMIC_RELAXED); pause_shortly()) { /* few enough to be checked */
         if (caller->number < WRITERS)
-            write_one(caller, session, &seed, seen);
+            write_one(caller, client, &seed, seen);
         else if (rand_r(&seed) % 8 == 0)
-            list_once(caller, session);
+            list_once(caller, client);
         else
-            read_one(caller, session, &seed);
-        session_forget(session);
+            read_one(caller, client, &seed);
+        client_forget(client);
     }
-    session_close(session);
+    client_close(client);
     return NULL;
 }
 
@@ -307,7 +307,7 @@ static bool answers_from_memory(void)
 {
     uint64_t hits = cache_hits();
 
-    assert_ok(session_call(deployment.session, "kv.get", "['b', 'k', {'consistency': 'cached'}]"));
+    assert_ok(client_call(deployment.client, "kv.get", "['b', 'k', {'consistency': 'cached'}]"));
     return cache_hits() > hits;
 }
 
@@ -317,15 +317,15 @@ START_TEST(a_daemon_that_stood_still_for_longer_than_its_cache_may_be_old_asks_f
     for (unsigned i = 0; i < 10; i++) {
         nats_put(deployment.nats, "b", "k", "before");
         wait_until(answers_from_memory(), "an answer from memory");
-        pid_stand_still(deployment.daemon.pid);
+        pid_stand_still(deployment.daemon.process.pid);
         /* The call comes first, and is read first. */
-        uint32_t msgid = session_send(deployment.session, "kv.get", "['b', 'k', {'consistency': 'cached'}]");
+        uint32_t msgid = client_send(deployment.client, "kv.get", "['b', 'k', {'consistency': 'cached'}]");
         uint64_t begin_ns = now_ns(), revision = nats_put(deployment.nats, "b", "k", "meanwhile");
         wait_until(now_ns() - begin_ns > 1500000000ull, "what cache.max_staleness allows");
-        pid_go_on(deployment.daemon.pid);
-        const struct answer *answer = session_wait(deployment.session, msgid);
+        pid_go_on(deployment.daemon.process.pid);
+        const struct answer *answer = client_wait(deployment.client, msgid);
         assert_ok(answer);
-        ck_assert_uint_eq(number_at(answer->result, "revision"), revision);
+        ck_assert_uint_eq(number_at(&answer->result, "revision"), revision);
     }
 }
 END_TEST

@@ -36,8 +36,8 @@ static struct nats_server *talk_to_leader(void)
 static void send_writes(uint32_t msgids[WRITES], const char *options)
 {
     for (unsigned i = 0; i < WRITES; i++)
-        msgids[i] = session_send(deployment.session, i % 2 == 0 ? "kv.put" : "kv.create", "['b', 'k.%u', 'mine', {%s}]",
-                                 i, options);
+        msgids[i] = client_send(deployment.client, i % 2 == 0 ? "kv.put" : "kv.create", "['b', 'k.%u', 'mine', {%s}]",
+                                i, options);
 }
 
 /* Each is stored once at its revision, or not at all and said so, or said to be unknown. Answers how many succeeded. */
@@ -46,12 +46,12 @@ static unsigned expect_truth(const uint32_t msgids[WRITES])
     unsigned done = 0;
 
     for (unsigned i = 0; i < WRITES; i++)
-        session_wait(deployment.session, msgids[i]);
+        client_peek(deployment.client, msgids[i]);
     deployment_reconnect_nats(&deployment);
     deployment_wait_current(&deployment, "b");
     struct stream_log log = stream_log_read(deployment.nats, "b");
     for (unsigned i = 0; i < WRITES; i++) {
-        const struct answer *answer = session_wait(deployment.session, msgids[i]);
+        const struct answer *answer = client_wait(deployment.client, msgids[i]);
         uint64_t stored;
         unsigned count = stream_log_count(&log, format_text("k.%u", i), "put", "mine", &stored);
         bool is_done = strcmp(answer_code(answer), "ok") == 0;
@@ -59,7 +59,7 @@ static unsigned expect_truth(const uint32_t msgids[WRITES])
         ck_assert_msg(is_unknown ? count <= 1 : count == is_done, "k.%u is stored %u times; answered %s", i, count,
                       answer_text(answer));
         if (is_done)
-            ck_assert_uint_eq(answer_revision(answer), stored);
+            ck_assert_uint_eq(revision_of(answer), stored);
         done += is_done;
     }
     return done;
@@ -74,7 +74,7 @@ START_TEST(writes_go_on_while_a_follower_stands_still)
     nats_server_freeze(follower);
     send_writes(msgids, "");
     for (unsigned i = 0; i < WRITES; i++)
-        assert_ok(session_wait(deployment.session, msgids[i]));
+        assert_ok(client_peek(deployment.client, msgids[i]));
     nats_server_thaw(follower);
     ck_assert_uint_eq(expect_truth(msgids), WRITES);
 }
@@ -101,13 +101,13 @@ START_TEST(without_a_majority_no_write_is_acknowledged_and_outcomes_are_true)
     uint32_t msgids[WRITES];
     const struct nats_server *leader = talk_to_leader();
 
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'before', 'x']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'before', 'x']"));
     freeze_all_but(leader);
     send_writes(msgids, "'timeout': 2");
     for (unsigned i = 0; i < WRITES; i++)
-        ck_assert_str_ne(answer_code(session_wait(deployment.session, msgids[i])), "ok");
+        ck_assert_str_ne(answer_code(client_peek(deployment.client, msgids[i])), "ok");
     thaw_all_but(leader);
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'behind', 'x']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'behind', 'x']"));
     ck_assert_uint_eq(expect_truth(msgids), 0);
 }
 END_TEST
@@ -129,19 +129,19 @@ END_TEST
 /* To look the bucket up its stream's leader would have to answer, which is gone with the server. */
 START_TEST(a_read_whose_server_is_gone_is_answered_by_another_without_a_leader)
 {
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'v']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'k', 'v']"));
     proxy_arm_beside(
         deployment.proxy,
         (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$JS.API.STREAM.INFO.KV_b", .count = UINT32_MAX});
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_NO_RESPONDERS, .subject = "$JS.API.DIRECT.GET.KV_b.>"});
-    const struct answer *answer = session_call(deployment.session, "kv.get", "['b', 'k']");
+    const struct answer *answer = client_call(deployment.client, "kv.get", "['b', 'k']");
     assert_ok(answer);
-    ck_assert_str_eq(text_at(answer->result, "value"), "v");
+    ck_assert_str_eq(text_at(&answer->result, "value"), "v");
     ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_NO_RESPONDERS, .subject = "$JS.API.DIRECT.GET.KV_b"});
-    assert_ok(session_call(deployment.session, "bulk.get", "['b', ['k', 'other']]"));
+    assert_ok(client_call(deployment.client, "bulk.get", "['b', ['k', 'other']]"));
     ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
     proxy_arm_beside(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
 }
@@ -153,7 +153,7 @@ static void begin_with_one(void)
 {
     deployment_begin(&deployment, 1, DEPLOYMENT_ATTEMPTS(0.1));
     deployment_make_bucket(&deployment, "b", NULL);
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'v']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'k', 'v']"));
     deployment_kill_daemon(&deployment);
     deployment_restart_daemon(&deployment); /* it knows no bucket */
 }
@@ -167,14 +167,14 @@ START_TEST(buckets_without_a_leader_do_not_keep_others_from_being_looked_up)
                                                      .subject = "$JS.API.STREAM.INFO.*",
                                                      .but = "$JS.API.STREAM.INFO.KV_b",
                                                      .count = UINT32_MAX});
-    struct session *other = session_open(deployment.socket_path);
+    struct client *other = client_open(&deployment.daemon);
     for (unsigned i = 0; i < SILENT; i++)
-        session_send(other, "kv.get", "['silent%u', 'k']", i);
+        client_send(other, "kv.get", "['silent%u', 'k']", i);
     wait_until(proxy_strikes(deployment.proxy) > 30, "the look-ups");
-    const struct answer *answer = session_call(deployment.session, "kv.get", "['b', 'k', {'timeout': 5}]");
+    const struct answer *answer = client_call(deployment.client, "kv.get", "['b', 'k', {'timeout': 5}]");
     assert_ok(answer);
-    ck_assert_str_eq(text_at(answer->result, "value"), "v");
-    session_close(other);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "v");
+    client_close(other);
 }
 END_TEST
 

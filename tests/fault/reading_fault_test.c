@@ -17,10 +17,9 @@ static void begin(void)
     deployment_begin(&deployment, 1, NULL);
     deployment_make_short_bucket(&deployment, BUCKET);
     for (unsigned i = 0; i < KEYS; i++)
-        session_send(deployment.session, "kv.put", "['%s', 'k%04u', 'v']", BUCKET, i);
-    ck_assert_uint_eq(answer_revision(session_call(deployment.session, "kv.put", "['%s', 'k0000', 'v']", BUCKET)),
-                      KEYS + 1);
-    session_forget(deployment.session);
+        client_send(deployment.client, "kv.put", "['%s', 'k%04u', 'v']", BUCKET, i);
+    ck_assert_uint_eq(revision_of(client_call(deployment.client, "kv.put", "['%s', 'k0000', 'v']", BUCKET)), KEYS + 1);
+    client_forget(deployment.client);
 }
 
 static void end(void)
@@ -31,7 +30,7 @@ static void end(void)
 static void expect_all_keys(const struct answer *answer)
 {
     assert_ok(answer);
-    ck_assert_uint_eq(answer->result->via.array.size, KEYS);
+    ck_assert_uint_eq(answer->result.via.array.size, KEYS);
 }
 
 /* Of 3,000 keys the first 2,000 have come, and then something happens. */
@@ -40,7 +39,7 @@ static void read_with(struct proxy_fault fault)
     fault.subject = "$KV." BUCKET ".>";
     fault.skip = 2000;
     proxy_arm(deployment.proxy, fault);
-    expect_all_keys(session_call(deployment.session, "kv.keys", "['%s']", BUCKET));
+    expect_all_keys(client_call(deployment.client, "kv.keys", "['%s']", BUCKET));
     ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
     /* What was on its way when it happened comes again, and no more. */
     ck_assert_uint_le(proxy_publishes(deployment.proxy), KEYS + 1100);
@@ -64,13 +63,13 @@ START_TEST(another_server_process_begins_a_reading_anew)
     proxy_arm(deployment.proxy,
               (struct proxy_fault){
                   .kind = PROXY_DROP_DELIVERY, .subject = "$KV." BUCKET ".>", .skip = 2000, .then_hold = true});
-    uint32_t id = session_send(deployment.session, "kv.keys", "['%s', {'timeout': 50}]", BUCKET);
+    uint32_t id = client_send(deployment.client, "kv.keys", "['%s', {'timeout': 50}]", BUCKET);
     wait_until(proxy_strikes(deployment.proxy) == 1, "the reading");
     nats_server_kill(&deployment.servers[0]);
     nats_server_run(&deployment.servers[0]);
     proxy_cut(deployment.proxy);
     proxy_release(deployment.proxy);
-    expect_all_keys(session_wait(deployment.session, id));
+    expect_all_keys(client_wait(deployment.client, id));
     ck_assert_uint_ge(proxy_publishes(deployment.proxy), KEYS + 2000);
 }
 END_TEST
@@ -80,7 +79,7 @@ START_TEST(a_reading_that_is_late_says_how_far_it_came)
     proxy_arm(deployment.proxy,
               (struct proxy_fault){
                   .kind = PROXY_DROP_DELIVERY, .subject = "$KV." BUCKET ".>", .skip = 2000, .then_hold = true});
-    const struct answer *answer = session_call(deployment.session, "kv.keys", "['%s', {'timeout': 2}]", BUCKET);
+    const struct answer *answer = client_call(deployment.client, "kv.keys", "['%s', {'timeout': 2}]", BUCKET);
     assert_code(answer, "deadline_exceeded");
     ck_assert_msg(strstr(answer_text(answer), "2000 of about 3000 messages") != NULL, "%s", answer_text(answer));
     proxy_release(deployment.proxy);
@@ -96,12 +95,12 @@ static const struct answer *list_while_key_is_deleted(const char *options)
     proxy_arm(deployment.proxy,
               (struct proxy_fault){
                   .kind = PROXY_DROP_DELIVERY, .subject = "$KV." BUCKET ".>", .skip = 2000, .then_hold = true});
-    uint32_t id = session_send(deployment.session, "kv.keys", "['%s', %s]", BUCKET, options);
+    uint32_t id = client_send(deployment.client, "kv.keys", "['%s', %s]", BUCKET, options);
     wait_until(proxy_strikes(deployment.proxy) == 1, "the reading");
-    assert_ok(session_call(other.session, "kv.delete", "['%s', 'k0005']", BUCKET));
+    assert_ok(client_call(other.client, "kv.delete", "['%s', 'k0005']", BUCKET));
     deployment_end(&other);
     proxy_release(deployment.proxy);
-    const struct answer *answer = session_wait(deployment.session, id);
+    const struct answer *answer = client_wait(deployment.client, id);
     assert_ok(answer);
     return answer;
 }
@@ -110,8 +109,8 @@ START_TEST(a_listing_leaves_out_a_key_whose_deletion_it_has_read)
 {
     const struct answer *answer = list_while_key_is_deleted("{'timeout': 50}");
 
-    ck_assert_uint_eq(answer->result->via.array.size, KEYS - 1);
-    ck_assert_str_eq(text_at(answer->result, "5"), "k0006");
+    ck_assert_uint_eq(answer->result.via.array.size, KEYS - 1);
+    ck_assert_str_eq(text_at(&answer->result, "5"), "k0006");
 }
 END_TEST
 
@@ -119,9 +118,9 @@ START_TEST(a_page_is_full_though_a_key_of_it_was_deleted_while_it_was_read)
 {
     const struct answer *answer = list_while_key_is_deleted("{'limit': 10, 'after': 'k0000', 'timeout': 50}");
 
-    ck_assert_uint_eq(answer->result->via.array.size, 10);
-    ck_assert_str_eq(text_at(answer->result, "4"), "k0006");
-    ck_assert_str_eq(text_at(answer->result, "9"), "k0011");
+    ck_assert_uint_eq(answer->result.via.array.size, 10);
+    ck_assert_str_eq(text_at(&answer->result, "4"), "k0006");
+    ck_assert_str_eq(text_at(&answer->result, "9"), "k0011");
 }
 END_TEST
 

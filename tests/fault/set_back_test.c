@@ -22,8 +22,8 @@ static void begin_with(unsigned server_count)
 {
     deployment_begin(&deployment, server_count, SETTINGS);
     deployment_make_bucket(&deployment, BUCKET, NULL);
-    watcher_begin(&all, deployment.socket_path, BUCKET, ">", "");
-    watcher_begin(&even, deployment.socket_path, BUCKET, "even.>", "'include_history': true");
+    watcher_begin(&all, deployment.daemon.socket_path, BUCKET, ">", "");
+    watcher_begin(&even, deployment.daemon.socket_path, BUCKET, "even.>", "'include_history': true");
     watcher_wait_ready(&all);
     watcher_wait_ready(&even);
 }
@@ -54,8 +54,7 @@ static const char *key_name(unsigned i)
 
 static uint64_t put(unsigned i, const char *value)
 {
-    return answer_revision(
-        session_call(deployment.session, "kv.put", "['%s', '%s', '%s']", BUCKET, key_name(i), value));
+    return revision_of(client_call(deployment.client, "kv.put", "['%s', '%s', '%s']", BUCKET, key_name(i), value));
 }
 
 /* The key's last value; NULL: it has none, or was deleted. */
@@ -74,10 +73,10 @@ static const char *told_value(const struct watcher *watcher, const char *key)
 static const char *cached_value(const char *key)
 {
     const struct answer *answer =
-        session_call(deployment.session, "kv.get", "['%s', '%s', {'consistency': 'cached'}]", BUCKET, key);
+        client_call(deployment.client, "kv.get", "['%s', '%s', {'consistency': 'cached'}]", BUCKET, key);
 
     assert_ok(answer);
-    return answer->result->type == MSGPACK_OBJECT_NIL ? NULL : text_at(answer->result, "value");
+    return answer->result.type == MSGPACK_OBJECT_NIL ? NULL : text_at(&answer->result, "value");
 }
 
 static bool is_text(const char *a, const char *b)
@@ -168,7 +167,7 @@ static void try_set_back(struct proxy_fault fault)
     make_backup();
     for (unsigned i = 0; i < KEYS; i += 3) /* of keys that there are, and of new ones */
         last = put(i, "lost");
-    assert_ok(session_call(deployment.session, "kv.delete", "['%s', 'even.2']", BUCKET));
+    assert_ok(client_call(deployment.client, "kv.delete", "['%s', 'even.2']", BUCKET));
     watcher_wait(&all, last + 1);
     ck_assert_str_eq(cached_value("odd.3"), "lost");
 
@@ -208,8 +207,8 @@ START_TEST(a_watch_is_not_resumed_over_what_a_server_has_lost)
     write_beyond(last);
     proxy_release(deployment.proxy);
     wait_until_all_know();
-    assert_code(session_call(deployment.session, "watch.start", "['%s', {'from_revision': %llu}]", BUCKET,
-                             (unsigned long long)lost),
+    assert_code(client_call(deployment.client, "watch.start", "['%s', {'from_revision': %llu}]", BUCKET,
+                            (unsigned long long)lost),
                 "revision_gone");
 }
 END_TEST
@@ -257,7 +256,7 @@ START_TEST(a_leader_that_was_deposed_does_not_make_the_bucket_another_one)
     watcher_wait(&all, last);
     struct stream_log log = stream_log_read(deployment.nats, BUCKET);
     watcher_expect(&all, &log, 1);
-    ck_assert_ptr_null(strstr(read_file(deployment.daemon.log_path), "was made anew"));
+    ck_assert_ptr_null(strstr(read_file(deployment.daemon.process.log_path), "was made anew"));
 }
 END_TEST
 

@@ -37,15 +37,15 @@ START_TEST(transactions_that_write_one_key_at_once_all_commit)
     struct stream_log log;
 
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
-        msgids[i] = session_send(deployment.session, "txn.commit",
-                                 "['b', [], [['put', 'shared', '%u'], ['put', 'own.%u', 'x']]]", i, i);
+        msgids[i] = client_send(deployment.client, "txn.commit",
+                                "['b', [], [['put', 'shared', '%u'], ['put', 'own.%u', 'x']]]", i, i);
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++)
-        assert_ok(session_wait(deployment.session, msgids[i]));
+        assert_ok(client_peek(deployment.client, msgids[i]));
     log = stream_log_read(deployment.nats, "b");
     for (unsigned i = 0; i < WRITERS * ROUNDS; i++) {
         uint64_t own;
         ck_assert_uint_eq(stream_log_count(&log, format_text("own.%u", i), "put", "x", &own), 1);
-        ck_assert_uint_eq(own, number_at(session_wait(deployment.session, msgids[i])->result, "1"));
+        ck_assert_uint_eq(own, number_at(&client_wait(deployment.client, msgids[i])->result, "1"));
     }
 }
 END_TEST
@@ -53,27 +53,27 @@ END_TEST
 /* Counts by reading and committing on what was read; gives way to those who were faster. */
 static void *count_up(void *arg)
 {
-    struct session *session = session_open(deployment.socket_path);
+    struct client *client = client_open(&deployment.daemon);
     unsigned long long *commits = arg;
 
     for (unsigned i = 0; i < ROUNDS;) {
-        const struct answer *read = session_call(session, "kv.get", "['b', 'counter', {'consistency': 'leader'}]");
+        const struct answer *read = client_call(client, "kv.get", "['b', 'counter', {'consistency': 'leader'}]");
         assert_ok(read);
-        const struct answer *answer = session_call(
-            session, "txn.commit", "['b', [['counter', %llu]], [['put', 'counter', '%lu'], ['put', 'log', 'x']]]",
-            (unsigned long long)number_at(read->result, "revision"),
-            strtoul(text_at(read->result, "value"), NULL, 10) + 1);
+        const struct answer *answer = client_call(
+            client, "txn.commit", "['b', [['counter', %llu]], [['put', 'counter', '%lu'], ['put', 'log', 'x']]]",
+            (unsigned long long)number_at(&read->result, "revision"),
+            strtoul(text_at(&read->result, "value"), NULL, 10) + 1);
         if (strcmp(answer_code(answer), "ok") == 0) {
             i++;
             ++*commits;
         } else {
             assert_code(answer, "conflict");
-            ck_assert_str_eq(text_at(answer->error, "key"), "counter");
-            ck_assert_uint_gt(number_at(answer->error, "revision"), number_at(read->result, "revision"));
+            ck_assert_str_eq(text_at(&answer->error, "key"), "counter");
+            ck_assert_uint_gt(number_at(&answer->error, "revision"), number_at(&read->result, "revision"));
         }
-        session_forget(session);
+        client_forget(client);
     }
-    session_close(session);
+    client_close(client);
     return NULL;
 }
 
@@ -82,13 +82,13 @@ START_TEST(a_counter_that_many_transactions_raise_loses_none)
     pthread_t threads[WRITERS];
     unsigned long long commits[WRITERS] = {0};
 
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'counter', '0']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'counter', '0']"));
     for (unsigned i = 0; i < WRITERS; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, count_up, &commits[i]), 0);
     for (unsigned i = 0; i < WRITERS; i++)
         pthread_join(threads[i], NULL);
-    const struct answer *read = session_call(deployment.session, "kv.get", "['b', 'counter']");
-    ck_assert_str_eq(text_at(read->result, "value"), format_text("%u", WRITERS * ROUNDS));
+    const struct answer *read = client_call(deployment.client, "kv.get", "['b', 'counter']");
+    ck_assert_str_eq(text_at(&read->result, "value"), format_text("%u", WRITERS * ROUNDS));
 }
 END_TEST
 
@@ -114,26 +114,26 @@ START_TEST(many_checks_commit_while_others_write_elsewhere)
     unsigned long long revisions[5];
 
     for (unsigned i = 0; i < 5; i++)
-        revisions[i] = answer_revision(session_call(deployment.session, "kv.put", "['b', 'k%u', 'x']", i));
+        revisions[i] = revision_of(client_call(deployment.client, "kv.put", "['b', 'k%u', 'x']", i));
     for (unsigned i = 0; i < 6; i++) {
         proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$KV.b.out"});
         uint32_t msgid =
-            session_send(deployment.session, "txn.commit",
-                         "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu], ['k4', %llu]], [['put', "
-                         "'out', '%u']]]",
-                         revisions[0], revisions[1], revisions[2], revisions[3], revisions[4], i);
+            client_send(deployment.client, "txn.commit",
+                        "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu], ['k4', %llu]], [['put', "
+                        "'out', '%u']]]",
+                        revisions[0], revisions[1], revisions[2], revisions[3], revisions[4], i);
         disturb(1 + i % 3);
-        assert_ok(session_wait(deployment.session, msgid));
+        assert_ok(client_wait(deployment.client, msgid));
     }
     /* And a real conflict is one. */
-    unsigned long long newer = answer_revision(session_call(deployment.session, "kv.put", "['b', 'k3', 'y']"));
+    unsigned long long newer = revision_of(client_call(deployment.client, "kv.put", "['b', 'k3', 'y']"));
     const struct answer *answer =
-        session_call(deployment.session, "txn.commit",
-                     "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu]], [['put', 'out', 'never']]]",
-                     revisions[0], revisions[1], revisions[2], revisions[3]);
+        client_call(deployment.client, "txn.commit",
+                    "['b', [['k0', %llu], ['k1', %llu], ['k2', %llu], ['k3', %llu]], [['put', 'out', 'never']]]",
+                    revisions[0], revisions[1], revisions[2], revisions[3]);
     assert_code(answer, "conflict");
-    ck_assert_str_eq(text_at(answer->error, "key"), "k3");
-    ck_assert_uint_eq(number_at(answer->error, "revision"), newer);
+    ck_assert_str_eq(text_at(&answer->error, "key"), "k3");
+    ck_assert_uint_eq(number_at(&answer->error, "revision"), newer);
     struct stream_log log = stream_log_read(deployment.nats, "b");
     uint64_t revision;
     for (unsigned i = 0; i < 6; i++)
@@ -144,21 +144,21 @@ END_TEST
 
 START_TEST(checks_that_a_key_is_not_there_see_markers_as_nothing)
 {
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'gone', 'x']"));
-    assert_ok(session_call(deployment.session, "kv.delete", "['b', 'gone']"));
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'purged', 'x']"));
-    assert_ok(session_call(deployment.session, "kv.purge", "['b', 'purged']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'gone', 'x']"));
+    assert_ok(client_call(deployment.client, "kv.delete", "['b', 'gone']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'purged', 'x']"));
+    assert_ok(client_call(deployment.client, "kv.purge", "['b', 'purged']"));
     /* In messages of its own, on another's message, and on the stream. */
-    assert_ok(session_call(deployment.session, "txn.commit",
-                           "['b', [['purged', 0]], [['put', 'a', '1'], ['create', 'gone', '1']]]"));
-    assert_ok(session_call(deployment.session, "txn.commit",
-                           "['b', [['purged', 0], ['never', 0], ['nor', 0]], [['put', 'a', '2']]]"));
+    assert_ok(client_call(deployment.client, "txn.commit",
+                          "['b', [['purged', 0]], [['put', 'a', '1'], ['create', 'gone', '1']]]"));
+    assert_ok(client_call(deployment.client, "txn.commit",
+                          "['b', [['purged', 0], ['never', 0], ['nor', 0]], [['put', 'a', '2']]]"));
     const struct answer *answer =
-        session_call(deployment.session, "txn.commit", "['b', [], [['put', 'a', '3'], ['create', 'gone', '3']]]");
+        client_call(deployment.client, "txn.commit", "['b', [], [['put', 'a', '3'], ['create', 'gone', '3']]]");
     assert_code(answer, "already_exists");
-    ck_assert_str_eq(text_at(answer->error, "key"), "gone");
-    const struct answer *read = session_call(deployment.session, "kv.get", "['b', 'a']");
-    ck_assert_str_eq(text_at(read->result, "value"), "2");
+    ck_assert_str_eq(text_at(&answer->error, "key"), "gone");
+    const struct answer *read = client_call(deployment.client, "kv.get", "['b', 'a']");
+    ck_assert_str_eq(text_at(&read->result, "value"), "2");
 }
 END_TEST
 
@@ -167,16 +167,16 @@ START_TEST(a_value_that_the_server_refuses_ends_its_transaction_at_once)
     json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
 
     /* The daemon does not know of the limit. */
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'x']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'k', 'x']"));
     json_object_set_new(config, "max_msg_size", json_integer(400));
     nats_api(deployment.nats, "STREAM.UPDATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     for (unsigned at = 0; at < 3; at++) {
         int size[3] = {1, 1, 1};
         size[at] = 500;
         const struct answer *answer =
-            session_call(deployment.session, "txn.commit",
-                         "['b', [], [['put', 'a', '%0*u'], ['put', 'b', '%0*u'], ['put', 'c', '%0*u']]]", size[0], 0u,
-                         size[1], 0u, size[2], 0u);
+            client_call(deployment.client, "txn.commit",
+                        "['b', [], [['put', 'a', '%0*u'], ['put', 'b', '%0*u'], ['put', 'c', '%0*u']]]", size[0], 0u,
+                        size[1], 0u, size[2], 0u);
         assert_code(answer, "too_large");
         ck_assert_str_ne(answer_outcome(answer), "unknown");
     }
@@ -201,14 +201,14 @@ static void make_old_bucket(const char *name)
 START_TEST(a_bucket_without_batches_refuses_transactions_until_it_is_updated)
 {
     make_old_bucket("old");
-    assert_ok(session_call(deployment.session, "kv.put", "['old', 'k', 'x']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['old', 'k', 'x']"));
     const struct answer *answer =
-        session_call(deployment.session, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
+        client_call(deployment.client, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
     assert_code(answer, "unsupported");
-    ck_assert_msg(strstr(text_at(answer->error, "message"), "bucket.update") != NULL, "%s", answer_text(answer));
+    ck_assert_msg(strstr(text_at(&answer->error, "message"), "bucket.update") != NULL, "%s", answer_text(answer));
     ck_assert_uint_eq(stream_log_read(deployment.nats, "old").count, 1);
-    assert_ok(session_call(deployment.session, "bucket.update", "['old', {}]"));
-    assert_ok(session_call(deployment.session, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]"));
+    assert_ok(client_call(deployment.client, "bucket.update", "['old', {}]"));
+    assert_ok(client_call(deployment.client, "txn.commit", "['old', [], [['put', 'a', '1'], ['put', 'b', '1']]]"));
     ck_assert_uint_eq(stream_log_read(deployment.nats, "old").count, 3);
 }
 END_TEST
@@ -217,11 +217,11 @@ START_TEST(a_bucket_whose_batches_others_switch_off_refuses_transactions)
 {
     json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
 
-    assert_ok(session_call(deployment.session, "kv.put", "['b', 'k', 'x']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['b', 'k', 'x']"));
     json_object_set_new(config, "allow_atomic", json_false());
     nats_api(deployment.nats, "STREAM.UPDATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     const struct answer *answer =
-        session_call(deployment.session, "txn.commit", "['b', [['k', 1]], [['put', 'a', '1'], ['put', 'b', '1']]]");
+        client_call(deployment.client, "txn.commit", "['b', [['k', 1]], [['put', 'a', '1'], ['put', 'b', '1']]]");
     assert_code(answer, "unsupported");
     ck_assert_str_ne(answer_outcome(answer), "unknown");
     ck_assert_uint_eq(stream_log_read(deployment.nats, "b").count, 1);
@@ -230,9 +230,9 @@ END_TEST
 
 START_TEST(a_mirror_refuses_transactions)
 {
-    assert_ok(session_call(deployment.session, "bucket.create", "['reflection', {'mirror': 'b'}]"));
+    assert_ok(client_call(deployment.client, "bucket.create", "['reflection', {'mirror': 'b'}]"));
     const struct answer *answer =
-        session_call(deployment.session, "txn.commit", "['reflection', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
+        client_call(deployment.client, "txn.commit", "['reflection', [], [['put', 'a', '1'], ['put', 'b', '1']]]");
     assert_code(answer, "unsupported");
     ck_assert_uint_eq(stream_log_read(deployment.nats, "b").count, 0);
 }
@@ -261,24 +261,24 @@ END_TEST
 START_TEST(an_inquiry_that_outlasts_its_call_does_not_go_on_in_its_memory)
 {
     make_old_bucket("old");
-    assert_ok(session_call(deployment.session, "kv.put", "['old', 'k', 'v']"));
+    assert_ok(client_call(deployment.client, "kv.put", "['old', 'k', 'v']"));
     for (unsigned round = 0; round < 3; round++) {
         proxy_arm(deployment.proxy,
                   (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$KV.old.k", .then_hold = true});
-        uint32_t msgid = session_send(deployment.session, "kv.update", "['old', 'k', 'w', 1, {'timeout': 3}]");
+        uint32_t msgid = client_send(deployment.client, "kv.update", "['old', 'k', 'w', 1, {'timeout': 3}]");
         wait_until(proxy_strikes(deployment.proxy) == 1, "the lost write");
         proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH,
                                                          .subject = "$JS.API.STREAM.MSG.GET.KV_old",
                                                          .count = 1000});
         proxy_release(deployment.proxy);
-        const struct answer *answer = session_wait(deployment.session, msgid);
+        const struct answer *answer = client_wait(deployment.client, msgid);
         assert_code(answer, "deadline_exceeded");
         ck_assert_str_eq(answer_outcome(answer), "unknown");
         ck_assert_uint_gt(proxy_strikes(deployment.proxy), 0);
         proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
         /* The memory of the call is another one's now. */
         for (unsigned i = 0; i < 20; i++)
-            assert_ok(session_call(deployment.session, "kv.get", "['old', 'k', {'consistency': 'leader'}]"));
+            assert_ok(client_call(deployment.client, "kv.get", "['old', 'k', {'consistency': 'leader'}]"));
     }
 }
 END_TEST
@@ -309,7 +309,7 @@ START_TEST(a_transaction_that_the_server_has_written_in_part_is_not_said_to_be_n
         fprintf(stream, "%s['put', 'half.%u', '%0*d']", i > 0 ? ", " : "", i, LARGE_BYTES, 0);
     fprintf(stream, "], {'timeout': 20}]");
     fclose(stream);
-    const struct answer *answer = session_call(deployment.session, "txn.commit", "%s", params);
+    const struct answer *answer = client_call(deployment.client, "txn.commit", "%s", params);
     free(params);
     struct stream_log log = stream_log_read(deployment.nats, "b");
     unsigned stored = 0;
@@ -332,12 +332,12 @@ START_TEST(what_a_full_server_refuses_is_not_in_doubt)
     unsigned count = 0;
     do
         answer =
-            session_call(deployment.session, "kv.put", "['b', 'k.%u', '%0*d', {'timeout': 20}]", count, LARGE_BYTES, 0);
+            client_call(deployment.client, "kv.put", "['b', 'k.%u', '%0*d', {'timeout': 20}]", count, LARGE_BYTES, 0);
     while (strcmp(answer_code(answer), "ok") == 0 && ++count < 20);
     assert_code(answer, "resource_exhausted");
     ck_assert_str_eq(answer_outcome(answer), "none");
-    answer = session_call(deployment.session, "txn.commit",
-                          "['b', [], [['put', 'a', 'x'], ['put', 'c', 'x']], {'timeout': 20}]");
+    answer = client_call(deployment.client, "txn.commit",
+                         "['b', [], [['put', 'a', 'x'], ['put', 'c', 'x']], {'timeout': 20}]");
     assert_code(answer, "resource_exhausted");
     ck_assert_str_eq(answer_outcome(answer), "none");
 }

@@ -9,8 +9,8 @@ static struct deployment deployment;
 static void begin(void)
 {
     deployment_begin(&deployment, 1, NULL);
-    assert_ok(session_call(deployment.session, "bucket.create", "['h1', {'history': 1}]"));
-    assert_ok(session_call(deployment.session, "bucket.create", "['h64', {'history': 64}]"));
+    assert_ok(client_call(deployment.client, "bucket.create", "['h1', {'history': 1}]"));
+    assert_ok(client_call(deployment.client, "bucket.create", "['h64', {'history': 64}]"));
 }
 
 static void end(void)
@@ -21,12 +21,12 @@ static void end(void)
 static bool is_gone(const char *bucket, const char *key)
 {
     const struct answer *answer =
-        session_call(deployment.session, "kv.get", "['%s', '%s', {'consistency': 'leader'}]", bucket, key);
+        client_call(deployment.client, "kv.get", "['%s', '%s', {'consistency': 'leader'}]", bucket, key);
 
     assert_ok(answer);
-    ck_assert_msg(answer->result->type == MSGPACK_OBJECT_NIL || strcmp(text_at(answer->result, "value"), "mine") == 0,
+    ck_assert_msg(answer->result.type == MSGPACK_OBJECT_NIL || strcmp(text_at(&answer->result, "value"), "mine") == 0,
                   "another value came back: %s", answer_text(answer));
-    return answer->result->type == MSGPACK_OBJECT_NIL;
+    return answer->result.type == MSGPACK_OBJECT_NIL;
 }
 
 static uint64_t last_revision(const char *bucket)
@@ -39,11 +39,11 @@ static uint64_t last_revision(const char *bucket)
 /* However soon the value is gone: the bucket's revisions tell how often it was written. */
 static void put_under_fault(const char *bucket, const char *key, enum proxy_fault_kind kind)
 {
-    uint64_t old = answer_revision(session_call(deployment.session, "kv.put", "['%s', '%s', 'old']", bucket, key));
+    uint64_t old = revision_of(client_call(deployment.client, "kv.put", "['%s', '%s', 'old']", bucket, key));
 
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = kind, .subject = format_text("$KV.%s.%s", bucket, key)});
     uint64_t revision =
-        answer_revision(session_call(deployment.session, "kv.put", "['%s', '%s', 'mine', {'ttl': 1}]", bucket, key));
+        revision_of(client_call(deployment.client, "kv.put", "['%s', '%s', 'mine', {'ttl': 1}]", bucket, key));
     ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
     ck_assert_uint_eq(revision, old + 1);

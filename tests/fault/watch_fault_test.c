@@ -27,7 +27,7 @@ static unsigned watcher_count;
 static void begin_watcher(const char *filter, const char *options)
 {
     ck_assert_uint_lt(watcher_count, WATCHERS_MAX);
-    watcher_begin(&watchers[watcher_count++], deployment.socket_path, BUCKET, filter, options);
+    watcher_begin(&watchers[watcher_count++], deployment.daemon.socket_path, BUCKET, filter, options);
 }
 
 static void begin_with(unsigned server_count)
@@ -88,9 +88,9 @@ static void write_some(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         if (i % 4 == 3)
-            assert_ok(session_call(deployment.session, "kv.delete", "['b', '%s']", next_key()));
+            assert_ok(client_call(deployment.client, "kv.delete", "['b', '%s']", next_key()));
         else
-            assert_ok(session_call(deployment.session, "kv.put", "['b', '%s', 'mine %u']", next_key(), put_count));
+            assert_ok(client_call(deployment.client, "kv.put", "['b', '%s', 'mine %u']", next_key(), put_count));
     }
 }
 
@@ -220,7 +220,7 @@ static void expect_one_consumer(void)
 
 static uint64_t reconnects(void)
 {
-    return number_at(session_call(deployment.session, "health.check", "[]")->result, "nats.reconnects");
+    return number_at(&client_call(deployment.client, "health.check", "[]")->result, "nats.reconnects");
 }
 
 /* --- Cuts and stalls ------------------------------------------------------------------------------- */
@@ -698,8 +698,8 @@ START_TEST(two_daemons_of_one_name_both_tell_everything_and_come_to_rest)
 
     deployment_join(&other, &deployment, SETTINGS);
     begin_scribe(&scribe);
-    watcher_begin(&watchers[watcher_count++], other.socket_path, BUCKET, ">", "'include_history': true");
-    watcher_begin(&watchers[watcher_count++], other.socket_path, BUCKET, "odd.>", "'include_history': true");
+    watcher_begin(&watchers[watcher_count++], other.daemon.socket_path, BUCKET, ">", "'include_history': true");
+    watcher_begin(&watchers[watcher_count++], other.daemon.socket_path, BUCKET, "odd.>", "'include_history': true");
     watcher_wait_ready(&watchers[2]);
     /* Of two names neither takes the other's away any more. */
     wait_until(follower_count() == 2, "a consumer of each");

@@ -8,18 +8,18 @@ void watcher_begin(struct watcher *watcher, const char *socket_path, const char 
                    const char *options)
 {
     memset(watcher, 0, sizeof(*watcher));
-    watcher->session = session_open(socket_path);
+    watcher->client = client_open_path(socket_path);
     watcher->bucket = bucket;
     snprintf(watcher->prefix, sizeof(watcher->prefix), "%.*s", (int)strcspn(filter, ">"), filter);
-    const struct answer *answer = session_call(watcher->session, "watch.start", "['%s', {'filter': '%s'%s%s}]", bucket,
-                                               filter, *options != '\0' ? ", " : "", options);
+    const struct answer *answer = client_call(watcher->client, "watch.start", "['%s', {'filter': '%s'%s%s}]", bucket,
+                                              filter, *options != '\0' ? ", " : "", options);
     assert_ok(answer);
-    watcher->id = number_at(answer->result, "");
+    watcher->id = number_at(&answer->result, "");
 }
 
 void watcher_end(struct watcher *watcher)
 {
-    session_close(watcher->session);
+    client_close(watcher->client);
     free(watcher->told);
     watcher->told = NULL;
 }
@@ -43,12 +43,12 @@ static void add_entry(struct watcher *watcher, const msgpack_object *entry)
     };
 }
 
-static void take_notice(struct watcher *watcher, const struct notice *notice)
+static void take_notice(struct watcher *watcher, const struct notification *notice)
 {
-    ck_assert_uint_eq(number_at(notice->params, "0"), watcher->id);
+    ck_assert_uint_eq(number_at(&notice->params, "0"), watcher->id);
     ck_assert_msg(watcher->ended == NULL, "%s behind watch.ended", notice->method);
     if (strcmp(notice->method, "watch.entries") == 0) {
-        const msgpack_object *entries = find_at(notice->params, "1");
+        const msgpack_object *entries = find_at(&notice->params, "1");
         for (uint32_t i = 0; i < entries->via.array.size; i++)
             add_entry(watcher, &entries->via.array.ptr[i]);
     } else if (strcmp(notice->method, "watch.ready") == 0) {
@@ -56,18 +56,18 @@ static void take_notice(struct watcher *watcher, const struct notice *notice)
         watcher->ready_at = watcher->count;
     } else {
         ck_assert_str_eq(notice->method, "watch.ended");
-        watcher->ended = text_at(notice->params, "1.code");
+        watcher->ended = text_at(&notice->params, "1.code");
     }
 }
 
 void watcher_take(struct watcher *watcher, unsigned patience_ms)
 {
-    const struct notice *notice;
+    const struct notification *notice;
 
-    while ((notice = session_next_notice(watcher->session, patience_ms)) != NULL) {
+    client_read(watcher->client, patience_ms);
+    while ((notice = client_find_notification(watcher->client, watcher->id)) != NULL)
         take_notice(watcher, notice);
-        patience_ms = 0;
-    }
+    client_forget(watcher->client);
 }
 
 uint64_t watcher_last(const struct watcher *watcher)

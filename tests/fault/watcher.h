@@ -4,11 +4,11 @@
 #ifndef FAULT_WATCHER_H
 #define FAULT_WATCHER_H
 
-#include "tests/fault/session.h"
+#include "tests/support/client.h"
 #include "tests/support/stream_log.h"
 
 struct watcher {
-    struct session *session;
+    struct client *client;
     const char *bucket;
     char prefix[32]; /* of the keys that its filter means: "even." of "even.>", "" of all */
     uint64_t id;

@@ -58,8 +58,8 @@ unsigned write_case_skip(enum write_case_kind kind)
 
 static uint64_t put_base(const struct write_case *write_case, const char *key)
 {
-    return answer_revision(session_call(write_case->deployment->session, "kv.put", "['%s', '%s.%s', 'base']",
-                                        write_case->bucket, write_case->prefix, key));
+    return revision_of(client_call(write_case->deployment->client, "kv.put", "['%s', '%s.%s', 'base']",
+                                   write_case->bucket, write_case->prefix, key));
 }
 
 void write_case_prepare(struct write_case *write_case, struct deployment *deployment, const char *bucket,
@@ -76,7 +76,7 @@ void write_case_prepare(struct write_case *write_case, struct deployment *deploy
     if (kind != WRITE_CASE_CREATE)
         write_case->before = put_base(write_case, "a");
     if (kind == WRITE_CASE_CREATE_OVER_MARKER)
-        assert_ok(session_call(deployment->session, "kv.delete", "['%s', '%s.a']", bucket, write_case->prefix));
+        assert_ok(client_call(deployment->client, "kv.delete", "['%s', '%s.a']", bucket, write_case->prefix));
     if (kind == WRITE_CASE_TRANSACTION || kind == WRITE_CASE_TRANSACTION_OF_MANY_CHECKS) {
         write_case->checked[0] = put_base(write_case, "c");
         write_case->checked[1] = put_base(write_case, "d");
@@ -86,53 +86,51 @@ void write_case_prepare(struct write_case *write_case, struct deployment *deploy
 
 void write_case_send(struct write_case *write_case)
 {
-    struct session *session = write_case->deployment->session;
+    struct client *client = write_case->deployment->client;
     const char *bucket = write_case->bucket, *key = write_case->prefix;
     unsigned long long before = write_case->before;
     const uint64_t *checked = write_case->checked;
 
     switch (write_case->kind) {
     case WRITE_CASE_PUT:
-        write_case->msgid = session_send(session, "kv.put", "['%s', '%s.a', 'mine']", bucket, key);
+        write_case->msgid = client_send(client, "kv.put", "['%s', '%s.a', 'mine']", bucket, key);
         break;
     case WRITE_CASE_CREATE:
     case WRITE_CASE_CREATE_OVER_MARKER:
-        write_case->msgid = session_send(session, "kv.create", "['%s', '%s.a', 'mine']", bucket, key);
+        write_case->msgid = client_send(client, "kv.create", "['%s', '%s.a', 'mine']", bucket, key);
         break;
     case WRITE_CASE_UPDATE:
-        write_case->msgid = session_send(session, "kv.update", "['%s', '%s.a', 'mine', %llu]", bucket, key, before);
+        write_case->msgid = client_send(client, "kv.update", "['%s', '%s.a', 'mine', %llu]", bucket, key, before);
         break;
     case WRITE_CASE_DELETE:
-        write_case->msgid = session_send(session, "kv.delete", "['%s', '%s.a']", bucket, key);
+        write_case->msgid = client_send(client, "kv.delete", "['%s', '%s.a']", bucket, key);
         break;
     case WRITE_CASE_DELETE_AT_REVISION:
-        write_case->msgid =
-            session_send(session, "kv.delete", "['%s', '%s.a', {'revision': %llu}]", bucket, key, before);
+        write_case->msgid = client_send(client, "kv.delete", "['%s', '%s.a', {'revision': %llu}]", bucket, key, before);
         break;
     case WRITE_CASE_PURGE:
-        write_case->msgid = session_send(session, "kv.purge", "['%s', '%s.a']", bucket, key);
+        write_case->msgid = client_send(client, "kv.purge", "['%s', '%s.a']", bucket, key);
         break;
     case WRITE_CASE_PURGE_AT_REVISION:
-        write_case->msgid =
-            session_send(session, "kv.purge", "['%s', '%s.a', {'revision': %llu}]", bucket, key, before);
+        write_case->msgid = client_send(client, "kv.purge", "['%s', '%s.a', {'revision': %llu}]", bucket, key, before);
         break;
     case WRITE_CASE_BULK_PUT:
-        write_case->msgid = session_send(
-            session, "bulk.put", "['%s', {'%s.a': 'mine', '%s.b': 'mine', '%s.f': 'mine'}]", bucket, key, key, key);
+        write_case->msgid = client_send(client, "bulk.put", "['%s', {'%s.a': 'mine', '%s.b': 'mine', '%s.f': 'mine'}]",
+                                        bucket, key, key, key);
         break;
     case WRITE_CASE_TRANSACTION:
         write_case->msgid =
-            session_send(session, "txn.commit",
-                         "['%s', [['%s.c', %llu]], [['put', '%s.a', 'mine'], ['create', '%s.b', 'mine'], "
-                         "['delete', '%s.f']]]",
-                         bucket, key, (unsigned long long)checked[0], key, key, key);
+            client_send(client, "txn.commit",
+                        "['%s', [['%s.c', %llu]], [['put', '%s.a', 'mine'], ['create', '%s.b', 'mine'], "
+                        "['delete', '%s.f']]]",
+                        bucket, key, (unsigned long long)checked[0], key, key, key);
         break;
     case WRITE_CASE_TRANSACTION_OF_MANY_CHECKS:
-        write_case->msgid = session_send(session, "txn.commit",
-                                         "['%s', [['%s.c', %llu], ['%s.d', %llu], ['%s.e', %llu]], "
-                                         "[['put', '%s.a', 'mine'], ['create', '%s.b', 'mine']]]",
-                                         bucket, key, (unsigned long long)checked[0], key,
-                                         (unsigned long long)checked[1], key, (unsigned long long)checked[2], key, key);
+        write_case->msgid = client_send(client, "txn.commit",
+                                        "['%s', [['%s.c', %llu], ['%s.d', %llu], ['%s.e', %llu]], "
+                                        "[['put', '%s.a', 'mine'], ['create', '%s.b', 'mine']]]",
+                                        bucket, key, (unsigned long long)checked[0], key,
+                                        (unsigned long long)checked[1], key, (unsigned long long)checked[2], key, key);
         break;
     case WRITE_CASE_KINDS:
         break;
@@ -154,7 +152,7 @@ void write_case_send_and_lose_acks(struct write_case *write_case)
 
 void write_case_wait(struct write_case *write_case)
 {
-    write_case->answer = session_wait(write_case->deployment->session, write_case->msgid);
+    write_case->answer = client_peek(write_case->deployment->client, write_case->msgid);
 }
 
 void write_case_interfere(struct write_case *write_case)
@@ -179,12 +177,12 @@ static uint64_t answered_revision(const struct write_case *write_case, unsigned 
     const char *key = kinds[write_case->kind].parts[index].key;
 
     if (write_case->kind == WRITE_CASE_TRANSACTION || write_case->kind == WRITE_CASE_TRANSACTION_OF_MANY_CHECKS)
-        return number_at(write_case->answer->result, format_text("%u", index));
+        return number_at(&write_case->answer->result, format_text("%u", index));
     if (write_case->kind != WRITE_CASE_BULK_PUT)
-        return number_at(write_case->answer->result, "");
+        return number_at(&write_case->answer->result, "");
     const char *name = format_text("%s.%s", write_case->prefix, key);
-    for (uint32_t i = 0; i < write_case->answer->result->via.map.size; i++) {
-        const msgpack_object_kv *member = &write_case->answer->result->via.map.ptr[i];
+    for (uint32_t i = 0; i < write_case->answer->result.via.map.size; i++) {
+        const msgpack_object_kv *member = &write_case->answer->result.via.map.ptr[i];
         if (member->key.via.str.size == strlen(name) && memcmp(member->key.via.str.ptr, name, strlen(name)) == 0)
             return number_at(&member->val, "");
     }
@@ -248,8 +246,8 @@ void write_case_expect_once_or_refused(const struct write_case *write_case)
     ck_assert_msg(strcmp(answer_code(write_case->answer), kind->refusal) == 0, "%s: %s is wanted: %s. The stream:\n%s",
                   kind->name, kind->refusal, answer_text(write_case->answer), stream_log_text(&log));
     ck_assert_str_ne(answer_outcome(write_case->answer), "unknown");
-    ck_assert_uint_eq(number_at(write_case->answer->error, "revision"), write_case->other);
-    ck_assert_str_eq(text_at(write_case->answer->error, "key"),
+    ck_assert_uint_eq(number_at(&write_case->answer->error, "revision"), write_case->other);
+    ck_assert_str_eq(text_at(&write_case->answer->error, "key"),
                      format_text("%s.%s", write_case->prefix, kind->contested));
     expect_not_stored(write_case, &log);
 }
@@ -266,10 +264,10 @@ static bool all_are_done_or_unknown(const struct answer *answer)
 {
     static const msgpack_object nil = {.type = MSGPACK_OBJECT_NIL};
 
-    if (answer->error->type != MSGPACK_OBJECT_NIL || answer->result->type != MSGPACK_OBJECT_MAP)
-        return is_done_or_unknown(answer->error, answer->result);
-    for (uint32_t i = 0; i < answer->result->via.map.size; i++) {
-        const msgpack_object *value = &answer->result->via.map.ptr[i].val;
+    if (answer->error.type != MSGPACK_OBJECT_NIL || answer->result.type != MSGPACK_OBJECT_MAP)
+        return is_done_or_unknown(&answer->error, &answer->result);
+    for (uint32_t i = 0; i < answer->result.via.map.size; i++) {
+        const msgpack_object *value = &answer->result.via.map.ptr[i].val;
         if (!is_done_or_unknown(value->type == MSGPACK_OBJECT_MAP ? value : &nil, value))
             return false;
     }

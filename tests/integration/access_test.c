@@ -1,6 +1,6 @@
 /* Who may do what: the rules of the section access. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
+#include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 
@@ -56,11 +56,11 @@ static void try_all(struct client *client, const char *bucket, unsigned level)
                                             calls[i].params, bucket, at + 2);
         if (calls[i].level <= level) {
             ck_assert_msg(answer->error.type == MSGPACK_OBJECT_NIL, "%s of %s: %s", calls[i].method, bucket,
-                          answer_error(answer));
+                          answer_text(answer));
             continue;
         }
         ck_assert_msg(strcmp(answer_code(answer), "permission_denied") == 0, "%s of %s: %s", calls[i].method, bucket,
-                      answer_error(answer));
+                      answer_text(answer));
         ck_assert(!bool_at(&answer->error, "retryable"));
     }
 }

@@ -1,6 +1,6 @@
 /* What callers get wrong: each mistake is told apart, nothing happens, and the session goes on. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
+#include "tests/support/client.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -24,7 +24,7 @@ static void try_mistakes(const struct mistake *mistakes, size_t count)
                        : format_text("%.*s%s%s", (int)(at - mistakes[i].params), mistakes[i].params, bucket, at + 2);
         struct answer *answer = client_call(client, mistakes[i].method, "%s", params);
         ck_assert_msg(strcmp(answer_code(answer), "invalid_argument") == 0, "%s %s answers %s: %s", mistakes[i].method,
-                      params, answer_code(answer), answer_error(answer));
+                      params, answer_code(answer), answer_text(answer));
         ck_assert(!bool_at(&answer->error, "retryable"));
         ck_assert_str_ne(text_at(&answer->error, "message"), "");
     }

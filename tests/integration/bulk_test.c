@@ -1,6 +1,6 @@
 /* bulk.*: many keys in one call, one result for each. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
+#include "tests/support/client.h"
 
 #include <stdio.h>
 #include <stdlib.h>

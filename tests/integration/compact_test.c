@@ -189,7 +189,7 @@ START_TEST(out_of_time_it_says_how_many_are_done_and_goes_on_with_the_next_call)
         ck_assert_ptr_nonnull(text);
         uint64_t removed = strtoull(text + 6, NULL, 10);
         ck_assert_msg(removed == 0 || strcmp(text_at(&answer->error, "outcome"), "unknown") == 0, "%s",
-                      answer_error(answer));
+                      answer_text(answer));
         done += removed;
         was_late = true;
     }

@@ -1,7 +1,7 @@
 /* The nats-server that the daemon runs by itself. */
-#include "tests/integration/client.h"
 #include "tests/integration/load.h"
 #include "tests/integration/suites.h"
+#include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 

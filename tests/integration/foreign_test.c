@@ -1,6 +1,6 @@
 /* Buckets that other NATS clients have made and write to at the same time. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
+#include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 

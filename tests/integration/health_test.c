@@ -1,6 +1,6 @@
 /* health.check, daemon.info, daemon.stats. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
+#include "tests/support/client.h"
 
 START_TEST(health_tells_of_nats)
 {

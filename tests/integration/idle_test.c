@@ -1,7 +1,7 @@
 /* What a daemon takes of the machine when nobody asks it anything. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/client.h"
 
 #include <stdio.h>
 #include <string.h>

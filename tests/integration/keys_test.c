@@ -1,6 +1,6 @@
 /* kv.keys: which keys a bucket has. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
+#include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 

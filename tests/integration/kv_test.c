@@ -1,6 +1,6 @@
 /* kv.*: one key at a time. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
+#include "tests/support/client.h"
 
 #include <jansson.h>
 #include <time.h>

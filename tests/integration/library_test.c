@@ -1,7 +1,7 @@
 /* libkvstore, as programs use it: kvstore.h and nothing else of ours. */
 #include "client/lib/kvstore.h"
-#include "tests/integration/daemon.h"
 #include "tests/integration/suites.h"
+#include "tests/support/daemon.h"
 
 #include <poll.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /* The daemon as a process: its start and end, its socket, its service manager, its configuration. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
+#include "tests/support/client.h"
 
 #include <fcntl.h>
 #include <signal.h>

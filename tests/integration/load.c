@@ -32,7 +32,7 @@ static void take_answers(struct load *load, unsigned session, unsigned count)
     for (; count > 0; count--) {
         struct answer *answer = client_receive(load->sessions[session]);
         ck_assert_msg(answer->error.type == MSGPACK_OBJECT_NIL, "write %u of session %u: %s", answer->msgid, session,
-                      answer_error(answer));
+                      answer_text(answer));
     }
 }
 

@@ -7,7 +7,7 @@
 #ifndef INTEGRATION_LOAD_H
 #define INTEGRATION_LOAD_H
 
-#include "tests/integration/client.h"
+#include "tests/support/client.h"
 
 #define LOAD_SESSIONS 4u
 

@@ -411,7 +411,7 @@ START_TEST(an_expired_key_is_gone_for_reads_and_for_creates_alike)
         ck_assert_msg(count_at(&listed->result, "") == 0, "k%u of bucket %u is listed, though it is gone", key, i);
         const struct answer *created = client_call(client, "kv.create", "['%s', 'k%u', 'new']", buckets[i], key);
         ck_assert_msg(strcmp(answer_code(created), "ok") == 0, "k%u of bucket %u is gone and not gone: %s", key, i,
-                      answer_error(created));
+                      answer_text(created));
         is_gone[i][key] = true;
         left--;
     }

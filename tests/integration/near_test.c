@@ -215,7 +215,7 @@ START_TEST(without_nats_answers_go_on_for_max_staleness_and_no_longer)
     /* It is ready before it is connected. */
     uint64_t end = now_ms() + PATIENCE_MS;
     while ((answer = client_call(client, "bucket.create", "['%s']", bucket))->error.type != MSGPACK_OBJECT_NIL)
-        ck_assert_msg(now_ms() < end, "%s", answer_error(answer));
+        ck_assert_msg(now_ms() < end, "%s", answer_text(answer));
     put_text(client, bucket, "a", "1");
     /* It is loaded without a cached read. */
     wait_for_stat(client, "cache.keys", 1);

@@ -6,9 +6,9 @@
  * harmful only if the 99th percentile is both over a bound and many times what it was just before, in each of several
  * attempts. A call that fails is harm at once.
  */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
 #include "tests/support/attack.h"
+#include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 #include "tests/support/neighbour.h"

@@ -1,8 +1,8 @@
 /* A NATS that is not there, goes away, or stands still. */
-#include "tests/integration/client.h"
 #include "tests/integration/load.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 
@@ -300,7 +300,7 @@ START_TEST(when_time_runs_out_a_write_says_that_it_may_have_happened)
         bool has_outcome = find_at(&answer->error, "outcome") != NULL;
         ck_assert_msg(has_outcome ? strcmp(text_at(&answer->error, "outcome"), calls[i].outcome) == 0
                                   : strcmp(calls[i].outcome, "none") == 0,
-                      "%s: %s", calls[i].method, answer_error(answer));
+                      "%s: %s", calls[i].method, answer_text(answer));
         ck_assert_uint_ge(now_ms() - start, 290);
         assert_at_once(start);
     }

@@ -1,7 +1,7 @@
 /* A store and a disk that are full: what needs room is refused at once, the rest goes on, and all heals by itself. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 
@@ -135,7 +135,7 @@ static void wait_until_put_again(unsigned number)
     struct answer *answer;
 
     while (strcmp(answer_code(answer = put(number)), "ok") != 0) {
-        ck_assert_msg(now_ms() < end_ms, "it stays refused: %s", answer_error(answer));
+        ck_assert_msg(now_ms() < end_ms, "it stays refused: %s", answer_text(answer));
         pause_shortly();
     }
 }

@@ -1,6 +1,6 @@
 /* Sessions: how bytes become calls, and what becomes of the calls when a client leaves. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
+#include "tests/support/client.h"
 
 #define PIPELINED 5000u
 

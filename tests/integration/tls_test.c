@@ -1,7 +1,7 @@
 /* Connections to NATS over TLS: the same answers and the same limits as without, and handshakes that go wrong. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
 #include "tests/support/certificate.h"
+#include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 

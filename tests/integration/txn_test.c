@@ -1,7 +1,7 @@
 /* txn.commit: all of it or nothing. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/client.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Many watches of the same keys: each is told everything, and nobody's writes wait for them. */
-#include "tests/integration/client.h"
 #include "tests/integration/suites.h"
 #include "tests/integration/watching.h"
+#include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 

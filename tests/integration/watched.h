@@ -8,7 +8,7 @@
 #define INTEGRATION_WATCHED_H
 
 #include "client/lib/kvstore.h"
-#include "tests/integration/daemon.h"
+#include "tests/support/daemon.h"
 
 #define assert_done(call)                                                                                              \
     do {                                                                                                               \

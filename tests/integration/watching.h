@@ -7,7 +7,7 @@
 #ifndef INTEGRATION_WATCHING_H
 #define INTEGRATION_WATCHING_H
 
-#include "tests/integration/client.h"
+#include "tests/support/client.h"
 
 enum watching_event { WATCHING_ENTRY, WATCHING_READY, WATCHING_ENDED };
 

@@ -1,4 +1,4 @@
-#include "tests/integration/daemon.h"
+#include "tests/support/daemon.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -33,11 +33,11 @@ void daemon_prepare(struct daemon *daemon)
  * A busy machine may take long for what is done in a moment on an idle one. Where a test is about one of these times it
  * sets it itself.
  */
-static const char *const patient_nats[] = {"ping_interval: 60", "outage_wait: 60", NULL};
-static const char *const patient_calls[] = {"timeout: " DAEMON_CALL_TIMEOUT_TEXT, "drain_timeout: 60", NULL};
+static const char *const daemon_patient_nats[] = {"ping_interval: 60", "outage_wait: 60", NULL};
+static const char *const daemon_patient_calls[] = {"timeout: " DAEMON_CALL_TIMEOUT_TEXT, "drain_timeout: 60", NULL};
 
 /* The members, a line each, that the text does not have itself. */
-static const char *missing_members(const char *text, const char *const *members)
+static const char *daemon_missing_members(const char *text, const char *const *members)
 {
     const char *missing = "";
 
@@ -49,14 +49,14 @@ static const char *missing_members(const char *text, const char *const *members)
 }
 
 /* The members of the section nats. */
-static const char *nats_members(const struct daemon *daemon, const char *nats)
+static const char *daemon_nats_members(const struct daemon *daemon, const char *nats)
 {
     bool is_whole = strstr(nats, "mode: external") != NULL || strstr(nats, "data_dir:") != NULL;
 
     if (!is_whole)
         nats = format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n%s", daemon->data_dir,
                            test_run_nats_server(), nats);
-    return format_text("%s%s", nats, missing_members(nats, patient_nats));
+    return format_text("%s%s", nats, daemon_missing_members(nats, daemon_patient_nats));
 }
 
 void daemon_configure(struct daemon *daemon, const char *nats, const char *more)
@@ -70,14 +70,14 @@ void daemon_configure(struct daemon *daemon, const char *nats, const char *more)
     if (has_calls) {
         const char *members = calls + strlen("calls:\n");
         sections = format_text("%.*s%s%s", (int)(members - sections), sections,
-                               missing_members(sections, patient_calls), members);
+                               daemon_missing_members(sections, daemon_patient_calls), members);
     } else {
-        sections = format_text("%scalls:\n%s", sections, missing_members("", patient_calls));
+        sections = format_text("%scalls:\n%s", sections, daemon_missing_members("", daemon_patient_calls));
     }
     const char *log = strstr(sections, "log:") == NULL ? LOG_SECTION : "";
     write_file(daemon->conf_path,
                format_text("%s%snats:\n%s%s", listen, log,
-                           nats_members(daemon, nats != NULL ? nats : DAEMON_SYNCS_SELDOM), sections));
+                           daemon_nats_members(daemon, nats != NULL ? nats : DAEMON_SYNCS_SELDOM), sections));
 }
 
 unsigned daemon_conf_line(const struct daemon *daemon, const char *text)
@@ -150,7 +150,7 @@ void daemon_restart(struct daemon *daemon)
 }
 
 /* NULL where all is well. */
-static const char *what_is_wrong(const struct daemon *daemon)
+static const char *daemon_find_trouble(const struct daemon *daemon)
 {
     static const char *const reports[] = {"AddressSanitizer", "LeakSanitizer", "runtime error:", "internal error",
                                           "slow turn:"};
@@ -169,7 +169,7 @@ static const char *what_is_wrong(const struct daemon *daemon)
 void daemon_expect_good_end(struct daemon *daemon)
 {
     process_wait(&daemon->process);
-    const char *wrong = what_is_wrong(daemon);
+    const char *wrong = daemon_find_trouble(daemon);
     ck_assert_msg(wrong == NULL, "the daemon has not ended well: %s", wrong);
 }
 
