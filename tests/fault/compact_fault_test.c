@@ -1,7 +1,7 @@
 /* Markers of deleted keys that one host removes while another is away: that one loses no deletion in silence. */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
-#include "tests/fault/watcher.h"
+#include "tests/support/watch_recorder.h"
 
 #include <string.h>
 
@@ -62,13 +62,11 @@ static void delete_and_compact_elsewhere(void)
 
 START_TEST(a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches)
 {
-    struct watcher watcher;
-
     put(other.client, "stays", "1");
     uint64_t last = put(other.client, "a", "1");
-    watcher_begin(&watcher, deployment.daemon.socket_path, "b", ">", "");
-    watcher_wait(&watcher, last);
-    watcher_wait_ready(&watcher);
+    struct watch_recorder *recorder = watch_recorder_open(&deployment.daemon, "b", ">", NULL);
+    watch_recorder_wait(recorder, last);
+    watch_recorder_wait_ready(recorder);
     wait_until_cached("a");
     delete_and_compact_elsewhere();
     uint64_t end_ms = now_ms() + PATIENCE_MS;
@@ -77,13 +75,13 @@ START_TEST(a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches)
     bool is_told = false;
     while (!is_told) {
         ck_assert_msg(now_ms() < end_ms, "no watch is told of the deletion");
-        watcher_take(&watcher, 10);
-        for (size_t i = 0; i < watcher.count; i++)
-            is_told |= strcmp(watcher.told[i].key, "a") == 0 && watcher.told[i].revision > last;
+        watch_recorder_read(recorder, 10);
+        for (size_t i = 0; i < recorder->count; i++)
+            is_told |= strcmp(recorder->told[i].key, "a") == 0 && recorder->told[i].revision > last;
     }
     ck_assert(is_there("stays"));
     ck_assert(!is_there("a"));
-    watcher_end(&watcher);
+    watch_recorder_close(recorder);
 }
 END_TEST
 

@@ -4,7 +4,7 @@
  */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
-#include "tests/fault/watcher.h"
+#include "tests/support/watch_recorder.h"
 
 #include <string.h>
 
@@ -16,16 +16,16 @@
 #define OLD_KEYS 30u /* of them, which the backup has */
 
 static struct deployment deployment;
-static struct watcher all, even;
+static struct watch_recorder *all, *even;
 
 static void begin_with(unsigned server_count)
 {
     deployment_begin(&deployment, server_count, SETTINGS);
     deployment_make_bucket(&deployment, BUCKET, NULL);
-    watcher_begin(&all, deployment.daemon.socket_path, BUCKET, ">", "");
-    watcher_begin(&even, deployment.daemon.socket_path, BUCKET, "even.>", "'include_history': true");
-    watcher_wait_ready(&all);
-    watcher_wait_ready(&even);
+    all = watch_recorder_open(&deployment.daemon, BUCKET, ">", NULL);
+    even = watch_recorder_open(&deployment.daemon, BUCKET, "even.>", "'include_history': true");
+    watch_recorder_wait_ready(all);
+    watch_recorder_wait_ready(even);
 }
 
 static void begin_one(void)
@@ -40,8 +40,8 @@ static void begin_three(void)
 
 static void end(void)
 {
-    watcher_end(&all);
-    watcher_end(&even);
+    watch_recorder_close(all);
+    watch_recorder_close(even);
     deployment_end(&deployment);
 }
 
@@ -65,9 +65,9 @@ static const char *last_value(const struct stored *entries, size_t count, const 
     return count > 0 && strcmp(entries[count - 1].operation, "put") == 0 ? entries[count - 1].value : NULL;
 }
 
-static const char *told_value(const struct watcher *watcher, const char *key)
+static const char *told_value(const struct watch_recorder *recorder, const char *key)
 {
-    return last_value(watcher->told, watcher->count, key);
+    return last_value(recorder->told, recorder->count, key);
 }
 
 static const char *cached_value(const char *key)
@@ -88,9 +88,9 @@ static bool all_know(const struct stream_log *log)
 {
     for (unsigned i = 0; i < KEYS; i++) {
         const char *key = key_name(i), *stored = last_value(log->entries, log->count, key);
-        if (!is_text(told_value(&all, key), stored) || !is_text(cached_value(key), stored))
+        if (!is_text(told_value(all, key), stored) || !is_text(cached_value(key), stored))
             return false;
-        if (i % 2 == 0 && !is_text(told_value(&even, key), stored))
+        if (i % 2 == 0 && !is_text(told_value(even, key), stored))
             return false;
     }
     return true;
@@ -100,7 +100,8 @@ static void wait_until_all_know(void)
 {
     struct stream_log log = stream_log_read(deployment.nats, BUCKET);
 
-    wait_until((watcher_take(&all, 10), watcher_take(&even, 10), all_know(&log)), "what is known to be what is stored");
+    wait_until((watch_recorder_read(all, 10), watch_recorder_read(even, 10), all_know(&log)),
+               "what is known to be what is stored");
 }
 
 /* --- Backups ---------------------------------------------------------------------------------------- */
@@ -168,7 +169,7 @@ static void try_set_back(struct proxy_fault fault)
     for (unsigned i = 0; i < KEYS; i += 3) /* of keys that there are, and of new ones */
         last = put(i, "lost");
     assert_ok(client_call(deployment.client, "kv.delete", "['%s', 'even.2']", BUCKET));
-    watcher_wait(&all, last + 1);
+    watch_recorder_wait(all, last + 1);
     ck_assert_str_eq(cached_value("odd.3"), "lost");
 
     go_back_to_backup();
@@ -202,7 +203,7 @@ START_TEST(a_watch_is_not_resumed_over_what_a_server_has_lost)
     lost = put(0, "lost"); /* only of keys that there are: none vanishes */
     for (unsigned i = 1; i < 10; i++)
         last = put(i, "lost");
-    watcher_wait(&all, last);
+    watch_recorder_wait(all, last);
     go_back_to_backup();
     write_beyond(last);
     proxy_release(deployment.proxy);
@@ -221,7 +222,7 @@ START_TEST(a_cluster_that_comes_back_older_is_told_anew)
     make_backup();
     for (unsigned i = 0; i < KEYS; i++)
         last = put(i, "lost");
-    watcher_wait(&all, last);
+    watch_recorder_wait(all, last);
     deployment_wait_current(&deployment, BUCKET);
     go_back_to_backup();
     proxy_release(deployment.proxy);
@@ -242,7 +243,7 @@ START_TEST(a_leader_that_was_deposed_does_not_make_the_bucket_another_one)
 
     for (unsigned i = 0; i < KEYS; i++)
         last = put(i, "once");
-    watcher_wait(&all, last);
+    watch_recorder_wait(all, last);
     json_t *info = nats_api(deployment.nats, "STREAM.INFO", "KV_" BUCKET, "{}");
     json_object_set_new(json_object_get(info, "config"), "num_replicas", json_integer(3));
     json_object_set_new(json_object_get(info, "state"), "last_seq", json_integer((json_int_t)last - 1));
@@ -253,9 +254,9 @@ START_TEST(a_leader_that_was_deposed_does_not_make_the_bucket_another_one)
     proxy_cut(deployment.proxy);
     wait_until(proxy_strikes(deployment.proxy) == 2, "the answers of the old leader");
     last = put(0, "after");
-    watcher_wait(&all, last);
+    watch_recorder_wait(all, last);
     struct stream_log log = stream_log_read(deployment.nats, BUCKET);
-    watcher_expect(&all, &log, 1);
+    watch_recorder_expect_log(all, &log, 1);
     ck_assert_ptr_null(strstr(read_file(deployment.daemon.process.log_path), "was made anew"));
 }
 END_TEST

@@ -1,7 +1,7 @@
 /* Watchers are told every change, in order, none missing and none twice, whatever happens between daemon and NATS. */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
-#include "tests/fault/watcher.h"
+#include "tests/support/watch_recorder.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -20,24 +20,24 @@
 static struct deployment deployment;
 
 /* From the beginning, with a filter beside it, and some that came later. */
-#define WATCHERS_MAX 24u
-static struct watcher watchers[WATCHERS_MAX];
-static unsigned watcher_count;
+#define RECORDERS_MAX 24u
+static struct watch_recorder *recorders[RECORDERS_MAX];
+static unsigned recorder_count;
 
-static void begin_watcher(const char *filter, const char *options)
+static void begin_recorder(const char *filter, const char *options)
 {
-    ck_assert_uint_lt(watcher_count, WATCHERS_MAX);
-    watcher_begin(&watchers[watcher_count++], deployment.daemon.socket_path, BUCKET, filter, options);
+    ck_assert_uint_lt(recorder_count, RECORDERS_MAX);
+    recorders[recorder_count++] = watch_recorder_open(&deployment.daemon, BUCKET, filter, options);
 }
 
 static void begin_with(unsigned server_count)
 {
     deployment_begin(&deployment, server_count, SETTINGS);
     deployment_make_bucket(&deployment, BUCKET, NULL);
-    begin_watcher(">", "");
-    begin_watcher("even.>", "'include_history': true");
-    watcher_wait_ready(&watchers[0]);
-    watcher_wait_ready(&watchers[1]);
+    begin_recorder(">", NULL);
+    begin_recorder("even.>", "'include_history': true");
+    watch_recorder_wait_ready(recorders[0]);
+    watch_recorder_wait_ready(recorders[1]);
 }
 
 static void begin_one(void)
@@ -52,15 +52,15 @@ static void begin_three(void)
 
 static void end(void)
 {
-    for (unsigned i = 0; i < watcher_count; i++)
-        watcher_end(&watchers[i]);
+    for (unsigned i = 0; i < recorder_count; i++)
+        watch_recorder_close(recorders[i]);
     deployment_end(&deployment);
 }
 
 /* A late one, which must come to the same. */
-static void begin_late_watcher(void)
+static void begin_late_recorder(void)
 {
-    begin_watcher(watcher_count % 2 == 0 ? ">" : "odd.>", "'include_history': true");
+    begin_recorder(recorder_count % 2 == 0 ? ">" : "odd.>", "'include_history': true");
 }
 
 /* --- Writing --------------------------------------------------------------------------------------- */
@@ -139,11 +139,11 @@ static void expect_all_told(void)
     uint64_t even = nats_put(deployment.nats, BUCKET, "even.last", "x"),
              odd = nats_put(deployment.nats, BUCKET, "odd.last", "x");
 
-    for (unsigned i = 0; i < watcher_count; i++)
-        watcher_wait(&watchers[i], strcmp(watchers[i].prefix, "even.") == 0 ? even : odd);
+    for (unsigned i = 0; i < recorder_count; i++)
+        watch_recorder_wait(recorders[i], strcmp(recorders[i]->prefix, "even.") == 0 ? even : odd);
     struct stream_log log = stream_log_read(deployment.nats, BUCKET);
-    for (unsigned i = 0; i < watcher_count; i++)
-        watcher_expect(&watchers[i], &log, 1);
+    for (unsigned i = 0; i < recorder_count; i++)
+        watch_recorder_expect_log(recorders[i], &log, 1);
 }
 
 /* The names of the consumers that bring what changes, of each daemon one if all is well; one behind the other. */
@@ -238,8 +238,8 @@ START_TEST(fifty_cuts_leave_no_hole_no_repeat_and_one_consumer)
         if (i % 3 == 0)
             write_some(4);
         if (i == 17 || i == 34)
-            begin_late_watcher();
-        watcher_take(&watchers[0], 1 + i % 20);
+            begin_late_recorder();
+        watch_recorder_read(recorders[0], 1 + i % 20);
     }
     end_scribe(&scribe);
     expect_all_told();
@@ -259,7 +259,7 @@ START_TEST(a_cut_in_the_middle_of_what_is_told_again_leaves_no_hole_and_no_repea
         proxy_cut(deployment.proxy);
         proxy_release(deployment.proxy);
         if (i == 3)
-            begin_late_watcher();
+            begin_late_recorder();
         wait_until(proxy_strikes(deployment.proxy) == 3, "three cuts");
     }
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
@@ -281,7 +281,7 @@ START_TEST(a_stall_leaves_no_hole_and_no_repeat)
         put_some(deployment.nats, 100);
         proxy_release(deployment.proxy);
         if (i == 1)
-            begin_late_watcher();
+            begin_late_recorder();
     }
     expect_all_told();
     wait_until(resyncs() > 0, "another consumer");
@@ -298,12 +298,12 @@ START_TEST(thousands_of_changes_during_a_resynchronisation_are_all_told)
     begin_scribe(&scribe);
     proxy_cut(deployment.proxy);
     proxy_release(deployment.proxy);
-    begin_late_watcher();
+    begin_late_recorder();
     /* In the midst of them, once more. */
-    watcher_wait(&watchers[0], 1000);
+    watch_recorder_wait(recorders[0], 1000);
     proxy_cut(deployment.proxy);
-    begin_late_watcher();
-    watcher_wait(&watchers[0], 2500);
+    begin_late_recorder();
+    watch_recorder_wait(recorders[0], 2500);
     end_scribe(&scribe);
     expect_all_told();
 }
@@ -335,8 +335,8 @@ START_TEST(a_lost_delivery_is_told_all_the_same)
         lose_and_find(fault, 30);
         if (i == 1) {
             /* What is lost next must be the followers' own. */
-            begin_late_watcher();
-            watcher_wait_ready(&watchers[watcher_count - 1]);
+            begin_late_recorder();
+            watch_recorder_wait_ready(recorders[recorder_count - 1]);
         }
     }
     expect_all_told();
@@ -346,13 +346,13 @@ END_TEST
 START_TEST(entries_that_are_lost_while_a_watch_begins_are_told_all_the_same)
 {
     put_some(deployment.nats, 300);
-    watcher_wait(&watchers[0], 300);
+    watch_recorder_wait(recorders[0], 300);
     for (unsigned i = 0; i < 3; i++) {
         proxy_arm(deployment.proxy,
                   (struct proxy_fault){.kind = PROXY_DROP_DELIVERY, .subject = "$KV.b.>", .skip = 149 * i, .count = 1});
-        begin_watcher(">", "'include_history': true");
+        begin_recorder(">", "'include_history': true");
         put_some(deployment.nats, 20);
-        watcher_wait_ready(&watchers[watcher_count - 1]);
+        watch_recorder_wait_ready(recorders[recorder_count - 1]);
         wait_until(proxy_strikes(deployment.proxy) == 1, "the lost message");
     }
     expect_all_told();
@@ -365,7 +365,7 @@ START_TEST(lost_heartbeats_cost_a_consumer_and_no_change)
         lose_and_find((struct proxy_fault){.kind = PROXY_DROP_HEARTBEAT, .subject = ">", .count = 4}, 10);
         write_some(5);
     }
-    begin_late_watcher();
+    begin_late_recorder();
     expect_all_told();
     expect_one_consumer();
 }
@@ -386,7 +386,7 @@ START_TEST(whatever_is_lost_while_the_consumer_is_made_leaves_one_and_no_hole)
     for (unsigned i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++) {
         for (unsigned j = 0; j < sizeof(kinds) / sizeof(kinds[0]); j++) {
             put_some(deployment.nats, 10);
-            watcher_wait(&watchers[0], put_count);
+            watch_recorder_wait(recorders[0], put_count);
             proxy_arm(deployment.proxy, (struct proxy_fault){.kind = kinds[j], .subject = subjects[i], .count = 2});
             proxy_cut(deployment.proxy);
             put_some(deployment.nats, 10);
@@ -394,7 +394,7 @@ START_TEST(whatever_is_lost_while_the_consumer_is_made_leaves_one_and_no_hole)
             proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
         }
     }
-    begin_late_watcher();
+    begin_late_recorder();
     expect_all_told();
     expect_one_consumer();
 }
@@ -406,7 +406,7 @@ START_TEST(a_consumer_that_somebody_removes_is_made_anew)
         put_some(deployment.nats, 50);
         wait_until(remove_follower(), "a consumer to remove");
         put_some(deployment.nats, 50);
-        watcher_wait(&watchers[0], put_count);
+        watch_recorder_wait(recorders[0], put_count);
     }
     expect_all_told();
     wait_until(follower_count() == 1, "the one consumer");
@@ -424,7 +424,7 @@ START_TEST(a_server_that_is_killed_and_comes_back_leaves_no_hole_and_no_repeat)
         deployment_reconnect_nats(&deployment);
         put_some(deployment.nats, 30);
         if (i == 1)
-            begin_late_watcher();
+            begin_late_recorder();
         if (i % 2 == 0)
             write_some(20);
     }
@@ -440,7 +440,7 @@ START_TEST(a_leader_that_dies_leaves_no_hole_and_no_repeat)
     struct nats_server *leader = deployment_leader(&deployment, BUCKET);
     nats_server_kill(leader);
     write_some(50); /* under the next one */
-    begin_late_watcher();
+    begin_late_recorder();
     nats_server_run(leader);
     deployment_reconnect_nats(&deployment);
     write_some(20);
@@ -476,7 +476,7 @@ START_TEST(cuts_before_a_cluster_leave_no_hole_and_no_repeat)
         put_some(deployment.nats, 10);
         wait_until(reconnects() > before, "the link");
         if (i % 5 == 4)
-            begin_late_watcher();
+            begin_late_recorder();
     }
     expect_all_told();
 }
@@ -496,12 +496,12 @@ static void restart_server(void)
 }
 
 /* Of those told from a place on: how many have this key and operation. */
-static unsigned count_told(const struct watcher *watcher, size_t from, const char *key, const char *operation)
+static unsigned count_told(const struct watch_recorder *recorder, size_t from, const char *key, const char *operation)
 {
     unsigned count = 0;
 
-    for (size_t i = from; i < watcher->count; i++)
-        count += strcmp(watcher->told[i].key, key) == 0 && strcmp(watcher->told[i].operation, operation) == 0;
+    for (size_t i = from; i < recorder->count; i++)
+        count += strcmp(recorder->told[i].key, key) == 0 && strcmp(recorder->told[i].operation, operation) == 0;
     return count;
 }
 
@@ -510,33 +510,33 @@ static void put_old_keys(size_t told[2])
     for (unsigned i = 0; i < OLD_KEYS; i++)
         nats_put(deployment.nats, BUCKET, format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i), "old");
     for (unsigned i = 0; i < 2; i++) {
-        watcher_wait(&watchers[i], i == 0 ? OLD_KEYS : OLD_KEYS - 1);
-        told[i] = watchers[i].count;
+        watch_recorder_wait(recorders[i], i == 0 ? OLD_KEYS : OLD_KEYS - 1);
+        told[i] = recorders[i]->count;
     }
 }
 
 /* One notice of the end of each of the old keys, and nothing but them up to a place. */
-static void expect_all_vanished(const struct watcher *watcher, size_t from)
+static void expect_all_vanished(const struct watch_recorder *recorder, size_t from)
 {
     size_t count = 0;
 
     for (unsigned i = 0; i < OLD_KEYS; i++) {
         const char *key = format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i);
-        if (strncmp(key, watcher->prefix, strlen(watcher->prefix)) != 0)
+        if (strncmp(key, recorder->prefix, strlen(recorder->prefix)) != 0)
             continue;
-        ck_assert_msg(count_told(watcher, from, key, "DEL") == 1, "%s has vanished, which was told %u times", key,
-                      count_told(watcher, from, key, "DEL"));
+        ck_assert_msg(count_told(recorder, from, key, "DEL") == 1, "%s has vanished, which was told %u times", key,
+                      count_told(recorder, from, key, "DEL"));
         count++;
     }
-    ck_assert_uint_eq(watcher->count, from + count);
+    ck_assert_uint_eq(recorder->count, from + count);
 }
 
-static void wait_for_count(struct watcher *watcher, size_t count)
+static void wait_for_count(struct watch_recorder *recorder, size_t count)
 {
     uint64_t end_ms = now_ms() + PATIENCE_MS;
 
-    for (watcher_take(watcher, 0); watcher->count < count; watcher_take(watcher, 100))
-        ck_assert_msg(now_ms() < end_ms, "%zu entries were told, and not %zu", watcher->count, count);
+    for (watch_recorder_read(recorder, 0); recorder->count < count; watch_recorder_read(recorder, 100))
+        ck_assert_msg(now_ms() < end_ms, "%u entries were delivered, and not %zu", recorder->count, count);
 }
 
 START_TEST(a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_deleted)
@@ -547,19 +547,19 @@ START_TEST(a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_delet
     proxy_hold(deployment.proxy);
     nats_api(deployment.nats, "STREAM.PURGE", CONSUMERS, "{}");
     restart_server();
-    wait_for_count(&watchers[0], told[0] + OLD_KEYS);
-    wait_for_count(&watchers[1], told[1] + OLD_KEYS / 2);
+    wait_for_count(recorders[0], told[0] + OLD_KEYS);
+    wait_for_count(recorders[1], told[1] + OLD_KEYS / 2);
     for (unsigned i = 0; i < 2; i++)
-        expect_all_vanished(&watchers[i], told[i]);
+        expect_all_vanished(recorders[i], told[i]);
     /* And what comes then comes as ever. */
-    begin_late_watcher();
+    begin_late_recorder();
     uint64_t from = nats_put(deployment.nats, BUCKET, "even.0", "new");
     put_some(deployment.nats, 50);
     uint64_t last = nats_put(deployment.nats, BUCKET, "even.last", "x");
     struct stream_log log = stream_log_read(deployment.nats, BUCKET);
     for (unsigned i = 0; i < 2; i++) {
-        watcher_wait(&watchers[i], last);
-        watcher_expect(&watchers[i], &log, from);
+        watch_recorder_wait(recorders[i], last);
+        watch_recorder_expect_log(recorders[i], &log, from);
     }
 }
 END_TEST
@@ -578,37 +578,38 @@ static void make_anew(unsigned puts)
 }
 
 /* From a place on: each entry of the new bucket in its order, and the end of each key that it does not have, once. */
-static void expect_the_new_one(const struct watcher *watcher, size_t from, const struct stream_log *log)
+static void expect_the_new_one(const struct watch_recorder *recorder, size_t from, const struct stream_log *log)
 {
-    struct watcher changes = *watcher;
+    struct watch_recorder changes = *recorder;
     unsigned vanished = 0;
 
-    changes.told = keep(calloc(watcher->count + 1, sizeof(*changes.told)));
+    changes.told = keep(calloc(recorder->count + 1, sizeof(*changes.told)));
     changes.count = 0;
-    for (size_t i = from; i < watcher->count; i++) {
-        if (strcmp(watcher->told[i].operation, "DEL") != 0)
-            changes.told[changes.count++] = watcher->told[i];
+    for (size_t i = from; i < recorder->count; i++) {
+        if (strcmp(recorder->told[i].operation, "DEL") != 0)
+            changes.told[changes.count++] = recorder->told[i];
         else
             vanished++;
     }
-    watcher_expect(&changes, log, 1);
+    watch_recorder_expect_log(&changes, log, 1);
     for (unsigned i = 0; i < OLD_KEYS / 2; i++) {
         const char *key = format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i);
-        if (strncmp(key, watcher->prefix, strlen(watcher->prefix)) != 0)
+        if (strncmp(key, recorder->prefix, strlen(recorder->prefix)) != 0)
             continue;
-        ck_assert_msg(count_told(watcher, from, key, "DEL") == 1, "%s has vanished, which was told %u times", key,
-                      count_told(watcher, from, key, "DEL"));
+        ck_assert_msg(count_told(recorder, from, key, "DEL") == 1, "%s has vanished, which was told %u times", key,
+                      count_told(recorder, from, key, "DEL"));
         vanished--;
     }
     ck_assert_uint_eq(vanished, 0);
 }
 
 /* The ends of keys are known when all of the new bucket was read. */
-static bool has_told_all_ends(const struct watcher *watcher, size_t from)
+static bool has_told_all_ends(const struct watch_recorder *recorder, size_t from)
 {
     for (unsigned i = 0; i < OLD_KEYS / 2; i++) {
         const char *key = format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i);
-        if (strncmp(key, watcher->prefix, strlen(watcher->prefix)) == 0 && count_told(watcher, from, key, "DEL") == 0)
+        if (strncmp(key, recorder->prefix, strlen(recorder->prefix)) == 0 &&
+            count_told(recorder, from, key, "DEL") == 0)
             return false;
     }
     return true;
@@ -624,15 +625,16 @@ static void try_made_anew(unsigned puts)
     restart_server();
     /* Before anything else is put: a key that has come back in time has not vanished. */
     for (unsigned i = 0; i < 2; i++)
-        wait_until((watcher_take(&watchers[i], 10), has_told_all_ends(&watchers[i], told[i])), "the ends of old keys");
+        wait_until((watch_recorder_read(recorders[i], 10), has_told_all_ends(recorders[i], told[i])),
+                   "the ends of old keys");
     put_some(deployment.nats, 20);
     uint64_t last = nats_put(deployment.nats, BUCKET, "even.last", "x");
     struct stream_log log = stream_log_read(deployment.nats, BUCKET);
     for (unsigned i = 0; i < 2; i++) {
-        wait_until((watcher_take(&watchers[i], 10), count_told(&watchers[i], told[i], "even.last", "put") == 1),
+        wait_until((watch_recorder_read(recorders[i], 10), count_told(recorders[i], told[i], "even.last", "put") == 1),
                    "the last entry");
-        ck_assert_uint_eq(watcher_last(&watchers[i]), last);
-        expect_the_new_one(&watchers[i], told[i], &log);
+        ck_assert_uint_eq(watch_recorder_last_revision(recorders[i]), last);
+        expect_the_new_one(recorders[i], told[i], &log);
     }
 }
 
@@ -651,13 +653,13 @@ END_TEST
 START_TEST(a_bucket_that_was_deleted_while_nobody_could_hear_it_ends_its_watches)
 {
     put_some(deployment.nats, 10);
-    watcher_wait(&watchers[0], 10);
+    watch_recorder_wait(recorders[0], 10);
     proxy_hold(deployment.proxy);
     nats_api(deployment.nats, "STREAM.DELETE", CONSUMERS, "{}");
     restart_server();
     for (unsigned i = 0; i < 2; i++) {
-        wait_until((watcher_take(&watchers[i], 10), watchers[i].ended != NULL), "watch.ended");
-        ck_assert_str_eq(watchers[i].ended, "bucket_not_found");
+        wait_until((watch_recorder_read(recorders[i], 10), recorders[i]->ended != NULL), "watch.ended");
+        ck_assert_str_eq(recorders[i]->ended, "bucket_not_found");
     }
 }
 END_TEST
@@ -667,23 +669,24 @@ END_TEST
 START_TEST(a_daemon_that_is_killed_takes_its_consumer_back)
 {
     write_some(50);
-    watcher_wait(&watchers[0], 50);
+    watch_recorder_wait(recorders[0], 50);
     for (unsigned i = 0; i < 3; i++) {
-        uint64_t next[2] = {watcher_last(&watchers[0]) + 1, watcher_last(&watchers[1]) + 1};
+        uint64_t next[2] = {watch_recorder_last_revision(recorders[0]) + 1,
+                            watch_recorder_last_revision(recorders[1]) + 1};
         unsigned count = put_count;
         for (unsigned j = 0; j < 2; j++)
-            watcher_end(&watchers[j]);
+            watch_recorder_close(recorders[j]);
         deployment_kill_daemon(&deployment);
         put_some(deployment.nats, 30); /* nobody follows */
         deployment_restart_daemon(&deployment);
-        watcher_count = 0;
+        recorder_count = 0;
         for (unsigned j = 0; j < 2; j++)
-            begin_watcher(j == 0 ? ">" : "even.>", format_text("'from_revision': %llu", (unsigned long long)next[j]));
+            begin_recorder(j == 0 ? ">" : "even.>", format_text("'from_revision': %llu", (unsigned long long)next[j]));
         write_some(20);
         struct stream_log log = stream_log_read(deployment.nats, BUCKET);
         for (unsigned j = 0; j < 2; j++) {
-            watcher_wait(&watchers[j], count + 49 + (j == 0));
-            watcher_expect(&watchers[j], &log, next[j]);
+            watch_recorder_wait(recorders[j], count + 49 + (j == 0));
+            watch_recorder_expect_log(recorders[j], &log, next[j]);
         }
         expect_one_consumer();
     }
@@ -698,17 +701,17 @@ START_TEST(two_daemons_of_one_name_both_tell_everything_and_come_to_rest)
 
     deployment_join(&other, &deployment, SETTINGS);
     begin_scribe(&scribe);
-    watcher_begin(&watchers[watcher_count++], other.daemon.socket_path, BUCKET, ">", "'include_history': true");
-    watcher_begin(&watchers[watcher_count++], other.daemon.socket_path, BUCKET, "odd.>", "'include_history': true");
-    watcher_wait_ready(&watchers[2]);
+    recorders[recorder_count++] = watch_recorder_open(&other.daemon, BUCKET, ">", "'include_history': true");
+    recorders[recorder_count++] = watch_recorder_open(&other.daemon, BUCKET, "odd.>", "'include_history': true");
+    watch_recorder_wait_ready(recorders[2]);
     /* Of two names neither takes the other's away any more. */
     wait_until(follower_count() == 2, "a consumer of each");
     const char *names = follower_names(&count);
     end_scribe(&scribe);
     expect_all_told();
     wait_until(strcmp(follower_names(&count), names) == 0, "the same consumers");
-    watcher_end(&watchers[--watcher_count]);
-    watcher_end(&watchers[--watcher_count]);
+    watch_recorder_close(recorders[--recorder_count]);
+    watch_recorder_close(recorders[--recorder_count]);
     deployment_end(&other);
 }
 END_TEST

@@ -1,9 +1,10 @@
 /* bucket.compact and marker_ttl: the markers of deleted keys go, and nothing else is noticed of it. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 #include "tests/support/object.h"
+#include "tests/support/watch_recorder.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -319,9 +320,10 @@ START_TEST(a_watch_from_before_removed_markers_begins_anew)
     ck_assert_uint_gt(compact(client, bucket, ANY_AGE), 0);
     uint64_t next = put_text(client, bucket, "b", "2");
     for (unsigned i = 0; i < 2; i++) {
-        struct watching *watching = watching_start(client, bucket, format_text("'from_revision': %lu", before));
-        watching_expect(watching, format_text("b=2@%lu ready", next));
-        watching_stop(watching);
+        struct watch_recorder *recorder =
+            watch_recorder_start(client, bucket, format_text("'from_revision': %lu", before));
+        watch_recorder_expect(recorder, format_text("b=2@%lu ready", next));
+        watch_recorder_stop(recorder);
         const struct answer *answer = client_call(client, "watch.start", "['%s', {'from_revision': 5}]", bucket);
         if (strcmp(answer_code(answer), "ok") == 0) { /* it is found out on the way */
             struct notification *notification;
@@ -350,18 +352,18 @@ START_TEST(watches_are_told_of_deletions_and_of_nothing_of_the_daemons_own)
 
     uint64_t a = put_text(client, bucket, "a", "1");
     uint64_t b = put_text(client, bucket, "b", "2");
-    struct watching *watching = watching_start(client, bucket, NULL);
-    watching_expect(watching, format_text("a=1@%lu b=2@%lu ready", a, b));
+    struct watch_recorder *recorder = watch_recorder_start(client, bucket, NULL);
+    watch_recorder_expect(recorder, format_text("a=1@%lu b=2@%lu ready", a, b));
     for (unsigned i = 0; i < 20; i++) {
         uint64_t gone = delete_key(client, bucket, "a");
         ck_assert_uint_eq(compact(client, bucket, ANY_AGE), 1);
         a = put_text(client, bucket, "a", "3");
-        watching_expect(watching, format_text("-a@%lu a=3@%lu", gone, a));
+        watch_recorder_expect(recorder, format_text("-a@%lu a=3@%lu", gone, a));
     }
-    struct watching *other = watching_start(client, bucket, NULL);
-    watching_expect(other, format_text("b=2@%lu a=3@%lu ready", b, a));
-    other = watching_start(client, bucket, "'include_history': true");
-    watching_expect(other, format_text("b=2@%lu a=3@%lu ready", b, a));
+    struct watch_recorder *other = watch_recorder_start(client, bucket, NULL);
+    watch_recorder_expect(other, format_text("b=2@%lu a=3@%lu ready", b, a));
+    other = watch_recorder_start(client, bucket, "'include_history': true");
+    watch_recorder_expect(other, format_text("b=2@%lu a=3@%lu ready", b, a));
     client_expect_nothing(client);
 }
 END_TEST
@@ -384,21 +386,21 @@ START_TEST(a_watch_that_is_slow_to_begin_does_not_miss_a_deletion)
         const char *bucket = client_new_bucket(client, IN_MEMORY);
         struct client *slow = client_open_shared();
         put_much(client, bucket);
-        struct watching *other = watching_start(client, bucket, "'updates_only': true, 'meta_only': true");
+        struct watch_recorder *other = watch_recorder_start(client, bucket, "'updates_only': true, 'meta_only': true");
         if (options[i] != NULL)
             wait_until_cached(client, bucket, "first");
-        struct watching *watching = watching_start(slow, bucket, options[i]);
-        ck_assert_int_eq(watching_next(watching), WATCHING_ENTRY);
+        struct watch_recorder *recorder = watch_recorder_start(slow, bucket, options[i]);
+        ck_assert_int_eq(watch_recorder_next(recorder), WATCH_ENTRY);
         uint64_t gone = delete_key(client, bucket, "first");
-        watching_expect(other, format_text("ready -first@%lu", gone));
+        watch_recorder_expect(other, format_text("ready -first@%lu", gone));
         ck_assert_uint_eq(compact(client, bucket, ANY_AGE), 1);
-        enum watching_event event;
+        enum watch_event event;
         do {
-            event = watching_next(watching);
-        } while (event == WATCHING_ENTRY);
-        ck_assert_int_eq(event, WATCHING_ENDED);
-        ck_assert_str_eq(text_at(watching->object, "code"), "revision_gone");
-        watching_stop(other);
+            event = watch_recorder_next(recorder);
+        } while (event == WATCH_ENTRY);
+        ck_assert_int_eq(event, WATCH_ENDED);
+        ck_assert_str_eq(text_at(recorder->object, "code"), "revision_gone");
+        watch_recorder_stop(other);
         client_close(slow);
     }
 }

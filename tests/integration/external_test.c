@@ -1,6 +1,6 @@
 /* A NATS that is there already: how the daemon finds it, proves who it is, and is encrypted. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/certificate.h"
 #include "tests/support/client.h"
 #include "tests/support/nats.h"

@@ -1,6 +1,6 @@
 /* What a daemon takes of the machine when nobody asks it anything. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
 
 #include <stdio.h>

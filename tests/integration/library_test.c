@@ -1,7 +1,7 @@
 /* libkvstore, as programs use it: kvstore.h and nothing else of ours. */
 #include "client/lib/kvstore.h"
 #include "tests/integration/suites.h"
-#include "tests/support/daemon.h"
+#include "tests/support/library.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -9,42 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define assert_done(call)                                                                                              \
-    do {                                                                                                               \
-        enum kvs_code assert_done_code = (call);                                                                       \
-        ck_assert_msg(assert_done_code == KVS_OK, "%s: %s: %s", #call, kvs_code_name(assert_done_code),                \
-                      kvs_last_error(kvs)->message);                                                                   \
-    } while (0)
-
-static struct kvs *connect_with(const struct daemon *daemon, const struct kvs_options *options)
-{
-    struct kvs_options patient = options != NULL ? *options : (struct kvs_options){0};
-    struct kvs_error error;
-
-    patient.connect_timeout_s = DAEMON_CALL_TIMEOUT_S;
-    patient.timeout_s = DAEMON_CALL_TIMEOUT_S;
-    struct kvs *kvs = kvs_connect(daemon->socket_path, &patient, &error);
-
-    ck_assert_msg(kvs != NULL, "%s", error.message);
-    return kvs;
-}
-
-static const char *new_bucket(struct kvs *kvs, unsigned history)
-{
-    static unsigned count;
-    const char *bucket = format_text("library-%d-%u", (int)getpid(), ++count);
-    struct kvs_bucket_options options = {.history = history};
-
-    assert_done(kvs_bucket_create(kvs, bucket, &options, NULL));
-    return bucket;
-}
-
 /* --- Blocking -------------------------------------------------------------------------------------- */
 
 START_TEST(keys_are_put_got_created_updated_and_removed)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
-    const char *bucket = new_bucket(kvs, 5);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 5);
     struct kvs_header headers[] = {{"Content-Type", "text/plain"}, {"Color", "blue"}};
     struct kvs_put_options put = {.headers = headers, .header_count = 2, .timeout_s = 30};
     struct kvs_entry *entry = NULL;
@@ -104,8 +74,8 @@ END_TEST
 
 START_TEST(many_keys_are_answered_in_the_order_in_which_they_were_asked_for)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
-    const char *bucket = new_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     const struct kvs_pair pairs[] = {{"d", "4", 1}, {"a", "1", 1}, {"no..key", "x", 1}, {"b", "2", 1}, {"c", "3", 1}};
     const char *const orders[][6] = {{"a", "b", "c", "d", "none", NULL},
                                      {"d", "none", "c", "b", "a", NULL},
@@ -144,8 +114,8 @@ END_TEST
 
 START_TEST(json_and_keys_are_read)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
-    const char *bucket = new_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     char *json = NULL, **keys = NULL;
     size_t count;
 
@@ -183,8 +153,8 @@ END_TEST
 
 START_TEST(a_value_can_expire)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
-    const char *bucket = new_bucket(kvs, 5);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 5);
     struct kvs_put_options put = {.ttl_s = 1};
     uint64_t end = now_ms() + PATIENCE_MS;
     struct kvs_entry *entry;
@@ -206,7 +176,7 @@ END_TEST
 
 START_TEST(buckets_are_made_changed_listed_and_removed)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
     struct kvs_header metadata[] = {{"team", "a"}};
     struct kvs_bucket_options options = {.description = "what for",
                                          .history = 7,
@@ -275,8 +245,8 @@ END_TEST
 
 START_TEST(the_daemon_tells_of_itself)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
-    const char *bucket = new_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_value *value = NULL;
 
     assert_done(kvs_health(kvs, bucket, NULL, &value));
@@ -300,8 +270,8 @@ END_TEST
 
 START_TEST(any_method_can_be_called)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
-    const char *bucket = new_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_request *request = kvs_request_new("kv.put", 4);
     struct kvs_value *value = NULL;
 
@@ -338,7 +308,7 @@ END_TEST
 
 START_TEST(what_goes_wrong_is_told_with_a_sentence)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
     struct kvs_error error;
     struct kvs_entry *entry;
 
@@ -350,7 +320,7 @@ START_TEST(what_goes_wrong_is_told_with_a_sentence)
     ck_assert(!kvs_last_error(kvs)->retryable);
     ck_assert_int_eq(kvs_put(kvs, "a.b", "k", "v", 1, NULL, NULL), KVS_INVALID_ARGUMENT);
     char *large = keep(calloc(1, 2000000));
-    const char *bucket = new_bucket(kvs, 1);
+    const char *bucket = library_new_bucket(kvs, 1);
     ck_assert_int_eq(kvs_put(kvs, bucket, "k", large, 2000000, NULL, NULL), KVS_TOO_LARGE);
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
     kvs_close(kvs);
@@ -419,7 +389,7 @@ static enum kvs_code run_loop(struct kvs *kvs)
 
 START_TEST(every_call_has_its_asynchronous_form)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
     struct outcome outcome = {0};
     struct kvs_bucket_options bucket = {.history = 3}, change = {.history = 4};
     struct kvs_keys_options keys = {.limit = 10};
@@ -456,8 +426,8 @@ END_TEST
 
 START_TEST(thousands_of_calls_are_in_flight_on_one_handle)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
-    const char *bucket = new_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     struct outcome outcome = {0};
     char **keys;
     size_t key_count;
@@ -483,7 +453,7 @@ END_TEST
 START_TEST(one_call_too_many_is_refused_by_the_handle)
 {
     struct kvs_options options = {.max_in_flight = 2};
-    struct kvs *kvs = connect_with(&shared_daemon, &options);
+    struct kvs *kvs = library_connect(&shared_daemon, &options);
     struct outcome outcome = {0};
 
     for (unsigned i = 0; i < 2; i++)
@@ -511,10 +481,10 @@ static enum kvs_code raise_counter(struct kvs_txn *txn, void *context)
 
 START_TEST(a_transaction_may_take_longer_than_a_call)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
     struct kvs_call_options options = {.timeout_s = 1000}; /* calls.max_timeout is 60 */
 
-    assert_done(kvs_txn_run(kvs, new_bucket(kvs, 1), raise_counter, NULL, &options));
+    assert_done(kvs_txn_run(kvs, library_new_bucket(kvs, 1), raise_counter, NULL, &options));
     kvs_close(kvs);
 }
 END_TEST
@@ -522,8 +492,8 @@ END_TEST
 START_TEST(settings_that_would_be_lost_are_refused)
 {
     const struct kvs_header twins[] = {{"A", "1"}, {"A", "2"}};
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
-    const char *bucket = new_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_bucket_options republish = {.republish_source = "$KV.x.>"};
     struct kvs_put_options put = {.headers = twins, .header_count = 2};
 
@@ -540,8 +510,8 @@ static struct daemon daemon_of_test;
 START_TEST(without_reconnect_a_lost_connection_stays_lost)
 {
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct kvs *kvs = connect_with(&daemon_of_test, NULL);
-    const char *bucket = new_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&daemon_of_test, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
 
     daemon_stop(&daemon_of_test);
     ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL), KVS_IO);
@@ -549,7 +519,7 @@ START_TEST(without_reconnect_a_lost_connection_stays_lost)
     daemon_restart(&daemon_of_test);
     ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL), KVS_IO);
     kvs_close(kvs);
-    kvs = connect_with(&daemon_of_test, NULL);
+    kvs = library_connect(&daemon_of_test, NULL);
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);
@@ -561,8 +531,8 @@ START_TEST(with_reconnect_the_next_call_finds_the_daemon_again)
     struct kvs_options options = {.reconnect = true};
 
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct kvs *kvs = connect_with(&daemon_of_test, &options);
-    const char *bucket = new_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&daemon_of_test, &options);
+    const char *bucket = library_new_bucket(kvs, 1);
     ck_assert_uint_eq(kvs_connection_count(kvs), 1);
 
     daemon_stop(&daemon_of_test);
@@ -589,9 +559,9 @@ START_TEST(with_reconnect_a_call_waits_for_a_session)
     struct kvs_put_options put = {.timeout_s = 0.5};
 
     daemon_start(&daemon_of_test, NULL, "limits:\n  sessions: 1\n");
-    struct kvs *first = connect_with(&daemon_of_test, NULL), *kvs = first;
-    const char *bucket = new_bucket(first, 1);
-    kvs = connect_with(&daemon_of_test, &options);
+    struct kvs *first = library_connect(&daemon_of_test, NULL), *kvs = first;
+    const char *bucket = library_new_bucket(first, 1);
+    kvs = library_connect(&daemon_of_test, &options);
     uint64_t start = now_ms();
     ck_assert_int_ne(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_OK);
     ck_assert_int_eq(kvs_last_error(kvs)->outcome, KVS_OUTCOME_NONE);
@@ -609,8 +579,8 @@ START_TEST(writes_in_flight_at_a_loss_end_with_an_unknown_outcome)
     struct outcome reads = {0};
 
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct kvs *kvs = connect_with(&daemon_of_test, NULL);
-    const char *bucket = new_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&daemon_of_test, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
     pid_stand_still(server);
@@ -636,8 +606,8 @@ END_TEST
 START_TEST(a_call_that_is_not_answered_ends_at_its_time)
 {
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct kvs *kvs = connect_with(&daemon_of_test, NULL);
-    const char *bucket = new_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&daemon_of_test, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     pid_t server = daemon_nats_pid(&daemon_of_test);
     struct kvs_put_options put = {.timeout_s = 0.3};
 

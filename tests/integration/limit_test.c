@@ -1,6 +1,6 @@
 /* What one client can make the daemon hold: each limit of protocol.md, "Limits". */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"

@@ -1,6 +1,6 @@
 /* Embedded mode: reads with the default consistency come from memory, and are as new as if the server had answered. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 

@@ -1,6 +1,6 @@
 /* Reads with consistency cached. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 

@@ -1,7 +1,7 @@
 /* A NATS that is not there, goes away, or stands still. */
 #include "tests/integration/load.h"
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"

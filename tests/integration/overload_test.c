@@ -1,6 +1,6 @@
 /* One client that asks for much at once: the others, and the connection to NATS, must not suffer. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"

@@ -1,6 +1,6 @@
 /* A store and a disk that are full: what needs room is refused at once, the rest goes on, and all heals by itself. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"

@@ -1,6 +1,6 @@
 /* txn.commit: all of it or nothing. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* The watches of libkvstore, both faces of them: what they tell. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watched.h"
+#include "tests/support/library.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,29 +10,29 @@
 
 START_TEST(a_watch_tells_what_is_there_then_each_change)
 {
-    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
-    struct kvs *other = watched_connect(&shared_daemon, NULL);
-    const char *bucket = watched_bucket(kvs, 5);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    struct kvs *other = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 5);
     struct kvs_watch *watch;
 
-    watched_put(kvs, bucket, "a", "1");
-    watched_put(kvs, bucket, "b", "2");
-    watched_put(kvs, bucket, "a", "3");
+    library_put(kvs, bucket, "a", "1");
+    library_put(kvs, bucket, "b", "2");
+    library_put(kvs, bucket, "a", "3");
     assert_done(kvs_delete(kvs, bucket, "b", NULL, NULL));
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
-    watched_expect(watch, "a=3@3 -b@4 ready");
-    watched_put(other, bucket, "c", "5");
-    watched_put(other, bucket, "c", "6");
-    watched_expect(watch, "c=5@5 c=6@6");
+    library_watch_expect(watch, "a=3@3 -b@4 ready");
+    library_put(other, bucket, "c", "5");
+    library_put(other, bucket, "c", "6");
+    library_watch_expect(watch, "c=5@5 c=6@6");
     assert_done(kvs_purge(other, bucket, "c", NULL, NULL)); /* what it removes before it is sent would not be told */
-    watched_expect(watch, "-c@7");
+    library_watch_expect(watch, "!c@7");
 
     /* What is not taken is not lost by a call beside it. */
-    watched_put(other, bucket, "d", "8");
-    watched_put(kvs, bucket, "d", "9");
-    watched_expect(watch, "d=8@8 d=9@9");
+    library_put(other, bucket, "d", "8");
+    library_put(kvs, bucket, "d", "9");
+    library_watch_expect(watch, "d=8@8 d=9@9");
     kvs_watch_stop(watch);
-    watched_put(kvs, bucket, "d", "10");
+    library_put(kvs, bucket, "d", "10");
     kvs_close(other);
     kvs_close(kvs);
 }
@@ -40,12 +40,12 @@ END_TEST
 
 START_TEST(an_empty_bucket_is_ready_at_once)
 {
-    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
     struct kvs_watch *watch;
     struct kvs_event event;
 
-    assert_done(kvs_watch(kvs, watched_bucket(kvs, 1), NULL, &watch));
-    watched_expect(watch, "ready");
+    assert_done(kvs_watch(kvs, library_new_bucket(kvs, 1), NULL, &watch));
+    library_watch_expect(watch, "ready");
     uint64_t start = now_ms();
     assert_done(kvs_watch_next(watch, 0, &event));
     ck_assert_int_eq(event.type, KVS_EVENT_NONE);
@@ -60,34 +60,34 @@ END_TEST
 
 START_TEST(options_choose_what_a_watch_tells)
 {
-    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
-    const char *bucket = watched_bucket(kvs, 5);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 5);
     const char *const filters[] = {"x.*", "y.>"};
     struct kvs_watch *watch;
 
-    watched_put(kvs, bucket, "x.a", "one");
-    watched_put(kvs, bucket, "x.a", "two");
-    watched_put(kvs, bucket, "x.b.c", "three");
-    watched_put(kvs, bucket, "y.b.c", "four");
+    library_put(kvs, bucket, "x.a", "one");
+    library_put(kvs, bucket, "x.a", "two");
+    library_put(kvs, bucket, "x.b.c", "three");
+    library_put(kvs, bucket, "y.b.c", "four");
     assert_done(kvs_delete(kvs, bucket, "y.b.c", NULL, NULL));
 
     struct kvs_watch_options some = {.filters = filters, .filter_count = 2};
     assert_done(kvs_watch(kvs, bucket, &some, &watch));
-    watched_expect(watch, "x.a=two@2 -y.b.c@5 ready");
+    library_watch_expect(watch, "x.a=two@2 -y.b.c@5 ready");
     kvs_watch_stop(watch);
     struct kvs_watch_options history = {.filters = filters, .filter_count = 1, .include_history = true};
     assert_done(kvs_watch(kvs, bucket, &history, &watch));
-    watched_expect(watch, "x.a=one@1 x.a=two@2 ready");
+    library_watch_expect(watch, "x.a=one@1 x.a=two@2 ready");
     kvs_watch_stop(watch);
     struct kvs_watch_options from = {.from_revision = 3, .ignore_deletes = true, .meta_only = true};
     assert_done(kvs_watch(kvs, bucket, &from, &watch));
-    watched_expect(watch, "+x.b.c:5@3 +y.b.c:4@4 ready");
+    library_watch_expect(watch, "+x.b.c:5@3 +y.b.c:4@4 ready");
     kvs_watch_stop(watch);
     struct kvs_watch_options updates = {.updates_only = true};
     assert_done(kvs_watch(kvs, bucket, &updates, &watch));
-    watched_expect(watch, "ready");
-    watched_put(kvs, bucket, "x.a", "six");
-    watched_expect(watch, "x.a=six@6");
+    library_watch_expect(watch, "ready");
+    library_put(kvs, bucket, "x.a", "six");
+    library_watch_expect(watch, "x.a=six@6");
     kvs_watch_stop(watch);
 
     struct kvs_watch_options both = {.updates_only = true, .from_revision = 1};
@@ -106,37 +106,37 @@ END_TEST
 
 START_TEST(large_values_and_small_ones_come_as_they_are)
 {
-    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
-    const char *bucket = watched_bucket(kvs, 5);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 5);
     struct kvs_watch_options meta = {.meta_only = true};
     struct kvs_watch *watch, *sizes;
     char *large = keep(malloc(700001));
 
     memset(large, 'x', 700000);
     large[700000] = '\0';
-    watched_put(kvs, bucket, "a", large);
-    watched_put(kvs, bucket, "b", "2");
+    library_put(kvs, bucket, "a", large);
+    library_put(kvs, bucket, "b", "2");
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
     assert_done(kvs_watch(kvs, bucket, &meta, &sizes));
-    watched_expect(watch, format_text("a=%s@1 b=2@2 ready", large));
-    watched_expect(sizes, "+a:700000@1 +b:1@2 ready");
+    library_watch_expect(watch, format_text("a=%s@1 b=2@2 ready", large));
+    library_watch_expect(sizes, "+a:700000@1 +b:1@2 ready");
     /* The same of changes: the room that an entry was packed in is used again. */
-    watched_put(kvs, bucket, "b", large);
-    watched_put(kvs, bucket, "b", "4");
+    library_put(kvs, bucket, "b", large);
+    library_put(kvs, bucket, "b", "4");
     large[400000] = '\0';
-    watched_put(kvs, bucket, "b", large);
-    watched_put(kvs, bucket, "b", "6");
-    watched_expect(sizes, "+b:700000@3 +b:1@4 +b:400000@5 +b:1@6");
-    watched_next(watch);
-    watched_expect(watch, format_text("b=4@4 b=%s@5 b=6@6", large));
+    library_put(kvs, bucket, "b", large);
+    library_put(kvs, bucket, "b", "6");
+    library_watch_expect(sizes, "+b:700000@3 +b:1@4 +b:400000@5 +b:1@6");
+    library_watch_next(watch);
+    library_watch_expect(watch, format_text("b=4@4 b=%s@5 b=6@6", large));
     kvs_close(kvs);
 }
 END_TEST
 
 START_TEST(an_entry_has_its_json)
 {
-    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
-    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_header headers[] = {{"Color", "\"blue\""}};
     struct kvs_put_options options = {.headers = headers, .header_count = 1};
     struct kvs_watch_options meta = {.meta_only = true};
@@ -144,7 +144,7 @@ START_TEST(an_entry_has_its_json)
 
     assert_done(kvs_put(kvs, bucket, "k", "\xff\x00", 2, &options, NULL));
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
-    struct kvs_event event = watched_next(watch);
+    struct kvs_event event = library_watch_next(watch);
     ck_assert_int_eq(event.type, KVS_EVENT_ENTRY);
     char *json = keep(kvs_entry_json(event.entry));
     ck_assert_str_eq(json, format_text("{\"key\":\"k\",\"value\":{\"base64\":\"/wA=\"},\"revision\":1,\"created\":%lld,"
@@ -152,7 +152,7 @@ START_TEST(an_entry_has_its_json)
                                        (long long)event.entry->created_us));
     kvs_watch_stop(watch);
     assert_done(kvs_watch(kvs, bucket, &meta, &watch));
-    event = watched_next(watch);
+    event = library_watch_next(watch);
     json = keep(kvs_entry_json(event.entry));
     ck_assert_ptr_nonnull(strstr(json, "{\"key\":\"k\",\"size\":2,\"revision\":1,"));
     kvs_close(kvs);
@@ -161,15 +161,15 @@ END_TEST
 
 START_TEST(a_bucket_that_is_deleted_ends_its_watches)
 {
-    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
-    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_watch *watch;
 
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
-    watched_expect(watch, "ready");
+    library_watch_expect(watch, "ready");
     assert_done(kvs_bucket_delete(kvs, bucket, NULL));
-    watched_expect(watch, "ended: bucket_not_found");
-    struct kvs_event event = watched_next(watch); /* and stays so */
+    library_watch_expect(watch, "ended: bucket_not_found");
+    struct kvs_event event = library_watch_next(watch); /* and stays so */
     ck_assert_int_eq(event.type, KVS_EVENT_ENDED);
     kvs_watch_stop(watch);
     kvs_close(kvs);
@@ -178,8 +178,8 @@ END_TEST
 
 START_TEST(what_waits_for_a_slow_program_is_bounded)
 {
-    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
-    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_watch_options small = {.max_queued_bytes = 4096};
     struct kvs_watch *watch, *other;
     struct kvs_event event;
@@ -188,17 +188,17 @@ START_TEST(what_waits_for_a_slow_program_is_bounded)
 
     assert_done(kvs_watch(kvs, bucket, &small, &watch));
     assert_done(kvs_watch(kvs, bucket, NULL, &other));
-    watched_expect(watch, "ready");
-    watched_expect(other, "ready");
+    library_watch_expect(watch, "ready");
+    library_watch_expect(other, "ready");
     for (unsigned i = 0; i < 200; i++)
-        watched_put(kvs, bucket, format_text("k%u", i),
+        library_put(kvs, bucket, format_text("k%u", i),
                     "some value"); /* entries arrive meanwhile, and nobody takes them */
     /* The other one has its default, far above that. What it takes has come for both. */
     while (last < 200)
-        watched_expect_behind(other, &last);
+        library_watch_expect_after(other, &last);
     kvs_watch_stop(other);
     last = 0;
-    for (event = watched_next(watch); event.type == KVS_EVENT_ENTRY; event = watched_next(watch)) {
+    for (event = library_watch_next(watch); event.type == KVS_EVENT_ENTRY; event = library_watch_next(watch)) {
         ck_assert_uint_eq(event.entry->revision, last + 1);
         last++;
         told++;
@@ -213,7 +213,7 @@ START_TEST(what_waits_for_a_slow_program_is_bounded)
     struct kvs_watch_options from = {.from_revision = event.error->revision};
     kvs_watch_stop(watch);
     assert_done(kvs_watch(kvs, bucket, &from, &watch));
-    for (event = watched_next(watch); event.type == KVS_EVENT_ENTRY; event = watched_next(watch))
+    for (event = library_watch_next(watch); event.type == KVS_EVENT_ENTRY; event = library_watch_next(watch))
         ck_assert_uint_eq(event.entry->revision, ++last);
     ck_assert_int_eq(event.type, KVS_EVENT_READY);
     ck_assert_uint_eq(last, 200);
@@ -226,44 +226,44 @@ END_TEST
 
 START_TEST(a_function_is_told_each_event)
 {
-    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
-    const char *bucket = watched_bucket(kvs, 1);
-    struct told first = {0}, second = {.stops = true}, none = {0};
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
+    struct watch_recorder *first = watch_recorder_new(), *second = watch_recorder_new(), *none = watch_recorder_new();
     struct kvs_watch *watch, *iterator;
     struct kvs_event event;
 
-    watched_put(kvs, bucket, "a", "1");
-    watched_put(kvs, bucket, "b", "2");
-    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &first, &watch));
-    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &second, NULL));
-    assert_done(kvs_async_watch(kvs, "nowhere", NULL, watched_tell, &none, NULL));
+    library_put(kvs, bucket, "a", "1");
+    library_put(kvs, bucket, "b", "2");
+    assert_done(kvs_async_watch(kvs, bucket, NULL, library_watch_record, first, &watch));
+    assert_done(kvs_async_watch(kvs, bucket, NULL, library_watch_record_first, second, NULL));
+    assert_done(kvs_async_watch(kvs, "nowhere", NULL, library_watch_record, none, NULL));
     assert_done(kvs_watch(kvs, bucket, NULL, &iterator));
-    watched_run_until(kvs, &first.ready, 1);
-    watched_run_until(kvs, &none.ended, 1);
-    ck_assert_str_eq(first.text, "a=1@1 b=2@2 ready ");
-    ck_assert_str_eq(none.text, "ended: bucket_not_found ");
+    library_run_until(kvs, &first->readies, 1);
+    library_run_until(kvs, &none->ends, 1);
+    ck_assert_str_eq(watch_recorder_text(first), "a=1@1 b=2@2 ready ");
+    ck_assert_str_eq(watch_recorder_text(none), "ended: bucket_not_found ");
     /* Each is ready before c is written, which might be a part of its beginning otherwise. */
-    watched_expect(iterator, "a=1@1 b=2@2 ready");
-    watched_run_until(kvs, &second.entries, 1);
-    watched_put(kvs, bucket, "c", "3");
-    watched_run_until(kvs, &first.entries, 3);
-    ck_assert_str_eq(first.text, "a=1@1 b=2@2 ready c=3@3 ");
-    ck_assert_str_eq(second.text, "a=1@1 "); /* it has stopped itself */
-    watched_expect(iterator, "c=3@3");
+    library_watch_expect(iterator, "a=1@1 b=2@2 ready");
+    library_run_until(kvs, &second->count, 1);
+    library_put(kvs, bucket, "c", "3");
+    library_run_until(kvs, &first->count, 3);
+    ck_assert_str_eq(watch_recorder_text(first), "a=1@1 b=2@2 ready c=3@3 ");
+    ck_assert_str_eq(watch_recorder_text(second), "a=1@1 "); /* it has stopped itself */
+    library_watch_expect(iterator, "c=3@3");
     ck_assert_int_eq(kvs_watch_next(watch, 0, &event), KVS_INVALID_ARGUMENT);
     ck_assert_int_eq(kvs_async_watch(kvs, bucket, NULL, NULL, NULL, NULL), KVS_INVALID_ARGUMENT);
 
     kvs_watch_stop(watch);
-    watched_put(kvs, bucket, "d", "4");
-    watched_expect(iterator, "d=4@4");
-    ck_assert_uint_eq(first.entries, 3);
-    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &first, &watch));
-    watched_run_until(kvs, &first.ready, 2);
+    library_put(kvs, bucket, "d", "4");
+    library_watch_expect(iterator, "d=4@4");
+    ck_assert_uint_eq(first->count, 3);
+    assert_done(kvs_async_watch(kvs, bucket, NULL, library_watch_record, first, &watch));
+    library_run_until(kvs, &first->readies, 2);
     kvs_close(kvs); /* with two watches, one of which hears of it */
-    ck_assert_uint_eq(first.ended, 1);
-    ck_assert_int_eq(first.error.code, KVS_IO);
-    ck_assert_uint_eq(first.error.revision, 5);
-    ck_assert_uint_eq(second.ended, 0);
+    ck_assert_uint_eq(first->ends, 1);
+    ck_assert_str_eq(first->ended, "io");
+    ck_assert_uint_eq(first->ended_revision, 5);
+    ck_assert_uint_eq(second->ends, 0);
 }
 END_TEST
 
@@ -280,22 +280,22 @@ START_TEST(other_notifications_go_to_their_own_function)
 {
     const char *methods = "";
     struct kvs_options options = {.on_notification = on_notification, .notification_context = &methods};
-    struct kvs *kvs = watched_connect(&shared_daemon, &options);
-    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, &options);
+    const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_request *request = kvs_request_new("watch.start", 1);
     struct kvs_value *id;
     struct kvs_watch *watch;
 
-    watched_put(kvs, bucket, "a", "1");
+    library_put(kvs, bucket, "a", "1");
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
-    watched_expect(watch, "a=1@1 ready");
+    library_watch_expect(watch, "a=1@1 ready");
     ck_assert_str_eq(methods, "");
     kvs_request_string(request, bucket);
     assert_done(kvs_call(kvs, request, 0, &id));
     kvs_request_free(request);
     uint64_t end = now_ms() + PATIENCE_MS;
     while (strstr(methods, "watch.ready ") == NULL) {
-        watched_pump(watch);
+        library_watch_pump(watch);
         ck_assert_msg(now_ms() < end, "the function has been told of %s", methods);
     }
     ck_assert_str_eq(methods, "watch.entries watch.ready ");
@@ -308,18 +308,18 @@ START_TEST(a_watch_for_what_is_to_come_tells_nothing_before_it_after_a_loss)
 {
     struct kvs_options options = {.reconnect = true};
     struct kvs_watch_options later = {.from_revision = 4};
-    struct kvs *kvs = watched_connect(&shared_daemon, &options), *other = watched_connect(&shared_daemon, NULL);
-    const char *bucket = watched_bucket(kvs, 5);
+    struct kvs *kvs = library_connect(&shared_daemon, &options), *other = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 5);
     struct kvs_watch *watch;
 
-    watched_put(other, bucket, "a", "1");
+    library_put(other, bucket, "a", "1");
     assert_done(kvs_watch(kvs, bucket, &later, &watch));
-    watched_expect(watch, "ready");
+    library_watch_expect(watch, "ready");
     shutdown(kvs_fd(kvs), SHUT_RDWR);
-    watched_put(other, bucket, "b", "2");
-    watched_put(other, bucket, "c", "3");
-    watched_put(other, bucket, "d", "4");
-    watched_expect(watch, "d=4@4");
+    library_put(other, bucket, "b", "2");
+    library_put(other, bucket, "c", "3");
+    library_put(other, bucket, "d", "4");
+    library_watch_expect(watch, "d=4@4");
     kvs_close(other);
     kvs_close(kvs);
 }
@@ -335,16 +335,16 @@ static void stop_watch(struct kvs *kvs, const struct kvs_error *error, const str
 
 START_TEST(a_watch_that_is_stopped_while_it_is_waited_for_is_no_longer_waited_for)
 {
-    struct kvs *kvs = watched_connect(&shared_daemon, NULL);
-    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_watch *watch;
     struct kvs_event event;
 
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
-    watched_expect(watch, "ready");
+    library_watch_expect(watch, "ready");
     assert_done(kvs_async_get(kvs, bucket, "a", NULL, stop_watch, watch));
     ck_assert_int_eq(kvs_watch_next(watch, PATIENCE_MS / 1000.0, &event), KVS_INVALID_ARGUMENT);
-    watched_put(kvs, bucket, "a", "1"); /* which frees it */
+    library_put(kvs, bucket, "a", "1"); /* which frees it */
     kvs_close(kvs);
 }
 END_TEST

@@ -1,8 +1,9 @@
 /* Watches: how many there may be, those who read slowly, who may watch, and what vanishes. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
+#include "tests/support/watch_recorder.h"
 
 #include <signal.h>
 #include <string.h>
@@ -16,17 +17,17 @@ START_TEST(there_are_no_more_watches_than_the_limits_say)
     struct client *one = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(one, NULL), *second = client_new_bucket(one, NULL),
                *third = client_new_bucket(one, NULL);
-    struct watching *watching = NULL;
+    struct watch_recorder *recorder = NULL;
 
     for (unsigned i = 0; i < 3; i++)
-        watching = watching_start(one, bucket, NULL);
+        recorder = watch_recorder_start(one, bucket, NULL);
     assert_code_says(client_call(one, "watch.start", "['%s']", bucket), "resource_exhausted", "watches.per_session");
-    watching_start(other, second, NULL);
+    watch_recorder_start(other, second, NULL);
     assert_code_says(client_call(other, "watch.start", "['%s']", third), "resource_exhausted", "watches.buckets");
-    watching_start(other, bucket, NULL);
+    watch_recorder_start(other, bucket, NULL);
     assert_code_says(client_call(other, "watch.start", "['%s']", bucket), "resource_exhausted", "watches.total");
-    watching_stop(watching);
-    watching_start(other, bucket, NULL);
+    watch_recorder_stop(recorder);
+    watch_recorder_start(other, bucket, NULL);
     client_close(other);
     wait_for_stat(one, "watches.open", 2);
     daemon_stop(&daemon_of_test);
@@ -36,7 +37,7 @@ END_TEST
 START_TEST(a_thousand_watches_share_one_consumer)
 {
     enum { SESSIONS = 10, EACH = 100 };
-    struct watching *watches[SESSIONS * EACH];
+    struct watch_recorder *watches[SESSIONS * EACH];
 
     daemon_start(&daemon_of_test, NULL, NULL);
     struct client *client = client_open(&daemon_of_test);
@@ -46,13 +47,13 @@ START_TEST(a_thousand_watches_share_one_consumer)
         struct client *watcher = client_open(&daemon_of_test);
         for (size_t i = 0; i < EACH; i++)
             watches[session * EACH + i] =
-                watching_start(watcher, bucket, i % 2 == 0 ? "'updates_only': true" : "'filter': 'a'");
+                watch_recorder_start(watcher, bucket, i % 2 == 0 ? "'updates_only': true" : "'filter': 'a'");
     }
     for (size_t i = 0; i < SESSIONS * EACH; i++)
-        watching_expect(watches[i], i % 2 == 0 ? "ready" : "a=1@1 ready");
+        watch_recorder_expect(watches[i], i % 2 == 0 ? "ready" : "a=1@1 ready");
     put_text(client, bucket, "a", "2");
     for (size_t i = 0; i < SESSIONS * EACH; i++)
-        watching_expect(watches[i], "a=2@2");
+        watch_recorder_expect(watches[i], "a=2@2");
     struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
     /* Those of the readings at their beginnings may be on their way out. */
     wait_until(nats_consumer_count(nats, bucket) == 1, "the one consumer");
@@ -68,31 +69,33 @@ START_TEST(who_does_not_read_is_told_where_to_go_on_and_holds_up_nobody)
     struct client *writer = client_open(&daemon_of_test), *slow = client_open(&daemon_of_test),
                   *fast = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(writer, NULL);
-    struct watching *sleeps = watching_start(slow, bucket, NULL), *reads = watching_start(fast, bucket, NULL);
+    struct watch_recorder *sleeps = watch_recorder_start(slow, bucket, NULL),
+                          *reads = watch_recorder_start(fast, bucket, NULL);
     uint64_t last = 0;
 
-    watching_expect(sleeps, "ready");
-    watching_expect(reads, "ready");
+    watch_recorder_expect(sleeps, "ready");
+    watch_recorder_expect(reads, "ready");
     for (unsigned i = 0; i < PUTS; i += AT_ONCE) {
         put_many(writer, bucket, "k", i, AT_ONCE, 300);
         while (last < i + AT_ONCE) {
-            ck_assert_int_eq(watching_next(reads), WATCHING_ENTRY);
+            ck_assert_int_eq(watch_recorder_next(reads), WATCH_ENTRY);
             ck_assert_uint_eq(reads->revision, ++last);
         }
     }
     last = 0;
-    enum watching_event event;
-    while ((event = watching_next(sleeps)) == WATCHING_ENTRY)
+    enum watch_event event;
+    while ((event = watch_recorder_next(sleeps)) == WATCH_ENTRY)
         ck_assert_uint_eq(sleeps->revision, ++last);
-    ck_assert_int_eq(event, WATCHING_ENDED);
+    ck_assert_int_eq(event, WATCH_ENDED);
     ck_assert_str_eq(text_at(sleeps->object, "code"), "resource_exhausted");
     ck_assert_uint_eq(number_at(sleeps->object, "revision"), last + 1);
-    struct watching *again = watching_start(slow, bucket, format_text("'from_revision': %u", (unsigned)last + 1));
+    struct watch_recorder *again =
+        watch_recorder_start(slow, bucket, format_text("'from_revision': %u", (unsigned)last + 1));
     while (last < PUTS) {
-        ck_assert_int_eq(watching_next(again), WATCHING_ENTRY);
+        ck_assert_int_eq(watch_recorder_next(again), WATCH_ENTRY);
         ck_assert_uint_eq(again->revision, ++last);
     }
-    watching_expect(again, "ready");
+    watch_recorder_expect(again, "ready");
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -107,16 +110,16 @@ START_TEST(who_does_not_read_while_keys_vanish_must_begin_anew)
     const char *bucket = client_new_bucket(writer, NULL);
     for (unsigned i = 0; i < KEYS; i += AT_ONCE)
         put_many(writer, bucket, "k", i, AT_ONCE, 10);
-    struct watching *sleeps = watching_start(slow, bucket, NULL);
-    watching_text_to_ready(sleeps);
+    struct watch_recorder *sleeps = watch_recorder_start(slow, bucket, NULL);
+    watch_recorder_text_to_ready(sleeps);
     assert_ok(client_call(writer, "bucket.purge", "['%s']", bucket));
     wait_until(stat_of(writer, "watches.ended") == 1, "the end of the watch");
-    enum watching_event event;
+    enum watch_event event;
     unsigned told = 0;
-    while ((event = watching_next(sleeps)) == WATCHING_ENTRY)
+    while ((event = watch_recorder_next(sleeps)) == WATCH_ENTRY)
         told++;
     ck_assert_uint_lt(told, KEYS);
-    ck_assert_int_eq(event, WATCHING_ENDED);
+    ck_assert_int_eq(event, WATCH_ENDED);
     ck_assert_str_eq(text_at(sleeps->object, "code"), "revision_gone");
     ck_assert_ptr_null(find_at(sleeps->object, "revision"));
 
@@ -127,12 +130,12 @@ START_TEST(who_does_not_read_while_keys_vanish_must_begin_anew)
         assert_code_says(answer, "revision_gone", "begin anew");
     }
     put_text(writer, bucket, "new", "x");
-    struct watching *anew = watching_start(slow, bucket, NULL);
-    watching_expect(anew, format_text("new=x@%u ready", KEYS + 1));
-    struct watching *later = watching_start(slow, bucket, format_text("'from_revision': %u", KEYS + 2));
-    watching_expect(later, "ready");
-    struct watching *first = watching_start(slow, bucket, "'from_revision': 1");
-    watching_expect(first, format_text("new=x@%u ready", KEYS + 1));
+    struct watch_recorder *anew = watch_recorder_start(slow, bucket, NULL);
+    watch_recorder_expect(anew, format_text("new=x@%u ready", KEYS + 1));
+    struct watch_recorder *later = watch_recorder_start(slow, bucket, format_text("'from_revision': %u", KEYS + 2));
+    watch_recorder_expect(later, "ready");
+    struct watch_recorder *first = watch_recorder_start(slow, bucket, "'from_revision': 1");
+    watch_recorder_expect(first, format_text("new=x@%u ready", KEYS + 1));
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -148,23 +151,23 @@ START_TEST(a_large_bucket_comes_whole_while_writes_go_on)
     for (unsigned i = 0; i < KEYS; i += AT_ONCE)
         put_many(writer, bucket, "k", i, AT_ONCE, 100);
     for (unsigned round = 0; round < 2; round++) {
-        struct watching *watching = watching_start(client, bucket, NULL);
+        struct watch_recorder *recorder = watch_recorder_start(client, bucket, NULL);
         uint64_t last = 0, entries = 0, wanted = 0;
-        enum watching_event event;
-        while ((event = watching_next(watching)) == WATCHING_ENTRY) {
-            ck_assert_uint_gt(watching->revision, last);
-            last = watching->revision;
+        enum watch_event event;
+        while ((event = watch_recorder_next(recorder)) == WATCH_ENTRY) {
+            ck_assert_uint_gt(recorder->revision, last);
+            last = recorder->revision;
             if (++entries % 1000 == 0 && entries <= KEYS)
                 wanted = put_text(writer, bucket, format_text("new%u", (unsigned)entries), "v");
         }
-        ck_assert_msg(event == WATCHING_READY, "%s", object_text(watching->object));
+        ck_assert_msg(event == WATCH_READY, "%s", object_text(recorder->object));
         ck_assert_uint_ge(entries, KEYS);
         while (last < wanted) {
-            ck_assert_int_eq(watching_next(watching), WATCHING_ENTRY);
-            ck_assert_uint_gt(watching->revision, last);
-            last = watching->revision;
+            ck_assert_int_eq(watch_recorder_next(recorder), WATCH_ENTRY);
+            ck_assert_uint_gt(recorder->revision, last);
+            last = recorder->revision;
         }
-        watching_stop(watching);
+        watch_recorder_stop(recorder);
         wait_until_cached(writer, bucket, "k000001");
     }
     daemon_stop(&daemon_of_test);
@@ -181,26 +184,27 @@ START_TEST(only_who_may_read_may_watch_and_only_as_long)
     assert_code(client_call(client, "watch.start", "['hidden']"), "permission_denied");
     assert_ok(client_call(client, "bucket.create", "['stays']"));
     assert_ok(client_call(client, "bucket.create", "['goes']"));
-    struct watching *stays = watching_start(client, "stays", NULL), *goes = watching_start(client, "goes", NULL);
-    watching_expect(stays, "ready");
-    watching_expect(goes, "ready");
+    struct watch_recorder *stays = watch_recorder_start(client, "stays", NULL),
+                          *goes = watch_recorder_start(client, "goes", NULL);
+    watch_recorder_expect(stays, "ready");
+    watch_recorder_expect(goes, "ready");
     daemon_configure(&daemon_of_test, NULL, "access:\n  - {buckets: [stays], allow: admin}\n");
     process_signal(&daemon_of_test.process, SIGHUP);
-    watching_expect_end(goes, "permission_denied");
+    watch_recorder_expect_end(goes, "permission_denied");
     put_text(client, "stays", "a", "1");
-    watching_expect(stays, "a=1@1");
+    watch_recorder_expect(stays, "a=1@1");
     daemon_stop(&daemon_of_test);
 }
 END_TEST
 
 /* The keys a and b are told as deleted, in any order. */
-static void expect_both_deleted(struct watching *watching)
+static void expect_both_deleted(struct watch_recorder *recorder)
 {
     for (unsigned i = 0; i < 2; i++) {
-        ck_assert_int_eq(watching_next(watching), WATCHING_ENTRY);
-        ck_assert_str_eq(text_at(watching->object, "operation"), "delete");
-        ck_assert_str_eq(text_at(watching->object, "value"), "");
-        ck_assert_uint_eq(strlen(text_at(watching->object, "key")), 1);
+        ck_assert_int_eq(watch_recorder_next(recorder), WATCH_ENTRY);
+        ck_assert_str_eq(text_at(recorder->object, "operation"), "delete");
+        ck_assert_str_eq(text_at(recorder->object, "value"), "");
+        ck_assert_uint_eq(strlen(text_at(recorder->object, "key")), 1);
     }
 }
 
@@ -210,30 +214,30 @@ START_TEST(what_vanishes_is_told_as_deleted)
     struct client *client = client_open(&daemon_of_test);
     struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
     const char *bucket = client_new_bucket(client, "'limit_marker_ttl': 0");
-    struct watching *watching = watching_start(client, bucket, NULL);
+    struct watch_recorder *recorder = watch_recorder_start(client, bucket, NULL);
 
-    watching_expect(watching, "ready");
+    watch_recorder_expect(recorder, "ready");
     put_text(client, bucket, "a", "1");
     put_text(client, bucket, "b", "1");
-    watching_expect(watching, "a=1@1 b=1@2");
+    watch_recorder_expect(recorder, "a=1@1 b=1@2");
     assert_ok(client_call(client, "bucket.purge", "['%s']", bucket));
-    expect_both_deleted(watching);
+    expect_both_deleted(recorder);
     put_text(client, bucket, "a", "2");
     put_text(client, bucket, "b", "2");
-    watching_expect(watching, "a=2@3 b=2@4");
+    watch_recorder_expect(recorder, "a=2@3 b=2@4");
     nats_api(nats, "STREAM.PURGE", format_text("KV_%s", bucket), "{}");
-    expect_both_deleted(watching);
+    expect_both_deleted(recorder);
     /* And by its TTL, in a bucket without markers; with markers the server says so. An expired value is not delivered.
      */
     const char *marking = client_new_bucket(client, "'limit_marker_ttl': 60");
-    struct watching *marked = watching_start(client, marking, NULL);
-    watching_expect(marked, "ready");
+    struct watch_recorder *marked = watch_recorder_start(client, marking, NULL);
+    watch_recorder_expect(marked, "ready");
     assert_ok(client_call(client, "kv.put", "['%s', 'c', 'v', {'ttl': 5}]", bucket));
     assert_ok(client_call(client, "kv.put", "['%s', 'c', 'v', {'ttl': 5}]", marking));
-    watching_expect(watching, "c=v@5 -c@5");
-    watching_expect(marked, "c=v@1 !c@2");
+    watch_recorder_expect(recorder, "c=v@5 -c@5");
+    watch_recorder_expect(marked, "c=v@1 !c@2");
     assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
-    watching_expect_end(watching, "bucket_not_found");
+    watch_recorder_expect_end(recorder, "bucket_not_found");
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -244,15 +248,15 @@ START_TEST(a_transaction_comes_in_the_order_of_its_operations)
     struct client *client = client_open(&daemon_of_test);
     struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
     const char *bucket = client_new_bucket(client, "'history': 5"); /* or what is overwritten may be left out */
-    struct watching *watching = watching_start(client, bucket, NULL);
+    struct watch_recorder *recorder = watch_recorder_start(client, bucket, NULL);
 
-    watching_expect(watching, "ready");
+    watch_recorder_expect(recorder, "ready");
     assert_ok(client_call(client, "txn.commit", "['%s', [], [['put', 'b', '1'], ['put', 'a', '1'], ['delete', 'c']]]",
                           bucket));
     nats_request_json(nats, format_text("$KV.%s.a", bucket), NULL, "theirs");
     nats_request_json(nats, format_text("$KV.%s.a", bucket), "KV-Operation: DEL\r\n", "");
     put_text(client, bucket, "end", "1");
-    watching_expect(watching, "b=1@1 a=1@2 -c@3 a=theirs@4 -a@5 end=1@6");
+    watch_recorder_expect(recorder, "b=1@1 a=1@2 -c@3 a=theirs@4 -a@5 end=1@6");
     daemon_stop(&daemon_of_test);
 }
 END_TEST

@@ -1,6 +1,6 @@
 /* Watches of libkvstore whose daemon goes away: they end, or go on without a change missing or told twice. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watched.h"
+#include "tests/support/library.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 
@@ -14,22 +14,22 @@ static struct daemon daemon_of_test;
 START_TEST(without_reconnect_a_watch_ends_with_its_connection)
 {
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct kvs *kvs = watched_connect(&daemon_of_test, NULL);
-    const char *bucket = watched_bucket(kvs, 1);
-    struct told told = {0};
+    struct kvs *kvs = library_connect(&daemon_of_test, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
+    struct watch_recorder *told = watch_recorder_new();
     struct kvs_watch *watch;
 
-    watched_put(kvs, bucket, "a", "1");
+    library_put(kvs, bucket, "a", "1");
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
-    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &told, NULL));
-    watched_expect(watch, "a=1@1 ready");
-    watched_run_until(kvs, &told.ready, 1);
+    assert_done(kvs_async_watch(kvs, bucket, NULL, library_watch_record, told, NULL));
+    library_watch_expect(watch, "a=1@1 ready");
+    library_run_until(kvs, &told->readies, 1);
     daemon_stop(&daemon_of_test);
-    watched_expect(watch, "ended: io");
-    struct kvs_event event = watched_next(watch);
+    library_watch_expect(watch, "ended: io");
+    struct kvs_event event = library_watch_next(watch);
     ck_assert(event.error->has_revision);
     ck_assert_uint_eq(event.error->revision, 2);
-    ck_assert_str_eq(told.text, "a=1@1 ready ended: io ");
+    ck_assert_str_eq(watch_recorder_text(told), "a=1@1 ready ended: io ");
     ck_assert_int_eq(kvs_watch(kvs, bucket, NULL, &watch), KVS_IO);
     kvs_close(kvs);
 }
@@ -41,46 +41,46 @@ START_TEST(with_reconnect_a_watch_goes_on_behind_what_it_told)
     struct kvs_watch_options updates = {.updates_only = true};
 
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
-    struct kvs *writer = watched_connect(&daemon_of_test, &options);
-    const char *bucket = watched_bucket(kvs, 10), *empty = watched_bucket(kvs, 10);
+    struct kvs *kvs = library_connect(&daemon_of_test, &options);
+    struct kvs *writer = library_connect(&daemon_of_test, &options);
+    const char *bucket = library_new_bucket(kvs, 10), *empty = library_new_bucket(kvs, 10);
     struct kvs_watch *watch, *late, *of_empty;
-    struct told told = {0};
+    struct watch_recorder *told = watch_recorder_new();
 
-    watched_put(writer, bucket, "a", "1");
+    library_put(writer, bucket, "a", "1");
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
     assert_done(kvs_watch(kvs, bucket, &updates, &late));
     assert_done(kvs_watch(kvs, empty, NULL, &of_empty));
-    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &told, NULL));
-    watched_expect(watch, "a=1@1 ready");
-    watched_expect(late, "ready");
-    watched_expect(of_empty, "ready");
-    watched_run_until(kvs, &told.ready, 1);
+    assert_done(kvs_async_watch(kvs, bucket, NULL, library_watch_record, told, NULL));
+    library_watch_expect(watch, "a=1@1 ready");
+    library_watch_expect(late, "ready");
+    library_watch_expect(of_empty, "ready");
+    library_run_until(kvs, &told->readies, 1);
 
     daemon_stop(&daemon_of_test);
-    watched_pump(watch);
+    library_watch_pump(watch);
     daemon_restart(&daemon_of_test);
-    watched_put(writer, bucket, "a", "2"); /* before the watches are there again, or behind it: it is told once */
-    watched_put(writer, bucket, "a", "3");
+    library_put(writer, bucket, "a", "2"); /* before the watches are there again, or behind it: it is told once */
+    library_put(writer, bucket, "a", "3");
     assert_done(kvs_delete(writer, bucket, "a", NULL, NULL));
-    watched_put(writer, empty, "x", "1");
-    watched_put(writer, empty, "x", "2");
-    watched_expect(watch, "a=2@2 a=3@3 -a@4");
-    watched_expect(late, "a=2@2 a=3@3 -a@4"); /* it had told nothing yet */
-    watched_expect(of_empty, "x=1@1 x=2@2");
+    library_put(writer, empty, "x", "1");
+    library_put(writer, empty, "x", "2");
+    library_watch_expect(watch, "a=2@2 a=3@3 -a@4");
+    library_watch_expect(late, "a=2@2 a=3@3 -a@4"); /* it had told nothing yet */
+    library_watch_expect(of_empty, "x=1@1 x=2@2");
 
     /* A blocking call brings watches back as well; and what was stopped while it was away does not come again. */
     process_kill(&daemon_of_test.process);
-    watched_pump(watch);
+    library_watch_pump(watch);
     kvs_watch_stop(late);
     daemon_restart(&daemon_of_test);
-    watched_put(kvs, bucket, "b", "5");
-    watched_put(kvs, bucket, "c", "6");
-    watched_put(kvs, empty, "x", "3");
-    watched_expect(watch, "b=5@5 c=6@6");
-    watched_expect(of_empty, "x=3@3");
-    watched_run_until(kvs, &told.entries, 6);
-    ck_assert_str_eq(told.text, "a=1@1 ready a=2@2 a=3@3 -a@4 b=5@5 c=6@6 ");
+    library_put(kvs, bucket, "b", "5");
+    library_put(kvs, bucket, "c", "6");
+    library_put(kvs, empty, "x", "3");
+    library_watch_expect(watch, "b=5@5 c=6@6");
+    library_watch_expect(of_empty, "x=3@3");
+    library_run_until(kvs, &told->count, 6);
+    ck_assert_str_eq(watch_recorder_text(told), "a=1@1 ready a=2@2 a=3@3 -a@4 b=5@5 c=6@6 ");
     kvs_close(writer);
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);
@@ -93,8 +93,8 @@ START_TEST(a_loss_among_the_first_entries_leaves_none_out)
     enum { KEYS = 3000 };
 
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
-    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&daemon_of_test, &options);
+    const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_pair *pairs = keep(calloc(KEYS, sizeof(*pairs)));
     char *value = keep(calloc(1, 2000)); /* in all far more than a socket holds */
     struct kvs_watch *watch;
@@ -107,15 +107,15 @@ START_TEST(a_loss_among_the_first_entries_leaves_none_out)
         assert_done(kvs_bulk_put(kvs, bucket, pairs + i, 500, NULL, NULL, NULL));
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
     while (last < KEYS) {
-        watched_expect_behind(watch, &last);
+        library_watch_expect_after(watch, &last);
         if (last == 10 || last == 1500) {
             process_kill(&daemon_of_test.process);
             daemon_restart(&daemon_of_test);
         }
     }
-    watched_expect(watch, "ready");
-    watched_put(kvs, bucket, "last", "v");
-    watched_expect_behind(watch, &last);
+    library_watch_expect(watch, "ready");
+    library_put(kvs, bucket, "last", "v");
+    library_watch_expect_after(watch, &last);
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);
 }
@@ -127,33 +127,33 @@ START_TEST(a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing)
     enum { ROUNDS = 4, PUTS = 150 };
 
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
-    struct kvs *writer = watched_connect(&daemon_of_test, &options);
-    const char *bucket = watched_bucket(kvs, 64);
-    struct told told = {0};
+    struct kvs *kvs = library_connect(&daemon_of_test, &options);
+    struct kvs *writer = library_connect(&daemon_of_test, &options);
+    const char *bucket = library_new_bucket(kvs, 64);
+    struct watch_recorder *told = watch_recorder_new();
     struct kvs_watch *watch;
     uint64_t last = 0, written = 0;
 
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
-    assert_done(kvs_async_watch(kvs, bucket, NULL, watched_tell, &told, NULL));
-    watched_expect(watch, "ready");
+    assert_done(kvs_async_watch(kvs, bucket, NULL, library_watch_record, told, NULL));
+    library_watch_expect(watch, "ready");
     for (unsigned round = 0; round < ROUNDS; round++) {
         for (unsigned i = 0; i < PUTS; i++) {
-            written = watched_put(writer, bucket, format_text("k%u", i), format_text("%u", round));
+            written = library_put(writer, bucket, format_text("k%u", i), format_text("%u", round));
             if (i % 3 == 0)
-                watched_expect_behind(watch, &last);
+                library_watch_expect_after(watch, &last);
         }
         process_kill(&daemon_of_test.process);
         daemon_restart(&daemon_of_test);
     }
-    written = watched_put(writer, bucket, "last", "v");
+    written = library_put(writer, bucket, "last", "v");
     while (last < written)
-        watched_expect_behind(watch, &last);
-    watched_run_until(kvs, &told.entries, (unsigned)written);
-    ck_assert_uint_eq(told.entries, written);
-    ck_assert_uint_eq(told.last, written);
-    ck_assert_uint_eq(told.ready, 1);
-    ck_assert_uint_eq(told.ended, 0);
+        library_watch_expect_after(watch, &last);
+    library_run_until(kvs, &told->count, (unsigned)written);
+    ck_assert_uint_eq(told->count, written);
+    ck_assert_uint_eq(watch_recorder_last_revision(told), written);
+    ck_assert_uint_eq(told->readies, 1);
+    ck_assert_uint_eq(told->ends, 0);
     kvs_close(writer);
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);
@@ -169,31 +169,31 @@ START_TEST(a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning)
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
     daemon_start(&other, nats_server_section(&server), NULL);
-    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
-    struct kvs *writer = watched_connect(&other, NULL);
+    struct kvs *kvs = library_connect(&daemon_of_test, &options);
+    struct kvs *writer = library_connect(&other, NULL);
     struct kvs_watch *watch;
-    const char *bucket = watched_bucket(kvs, 5);
+    const char *bucket = library_new_bucket(kvs, 5);
 
     for (unsigned i = 0; i < 5; i++)
-        watched_put(kvs, bucket, "a", "old");
+        library_put(kvs, bucket, "a", "old");
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
-    watched_expect(watch, "a=old@5 ready");
+    library_watch_expect(watch, "a=old@5 ready");
     daemon_stop(&daemon_of_test);
     assert_done(kvs_bucket_delete(writer, bucket, NULL));
     assert_done(kvs_bucket_create(writer, bucket, NULL, NULL));
-    watched_put(writer, bucket, "b", "new");
-    watched_put(writer, bucket, "c", "newer");
+    library_put(writer, bucket, "b", "new");
+    library_put(writer, bucket, "c", "newer");
     daemon_restart(&daemon_of_test);
-    watched_expect(watch, "b=new@1 c=newer@2");
-    watched_put(writer, bucket, "c", "newest");
-    watched_put(writer, bucket, "d", "last");
-    watched_expect(watch, "c=newest@3 d=last@4");
+    library_watch_expect(watch, "b=new@1 c=newer@2");
+    library_put(writer, bucket, "c", "newest");
+    library_put(writer, bucket, "d", "last");
+    library_watch_expect(watch, "c=newest@3 d=last@4");
 
     /* One that is not there any more ends the watch. */
     daemon_stop(&daemon_of_test);
     assert_done(kvs_bucket_delete(writer, bucket, NULL));
     daemon_restart(&daemon_of_test);
-    watched_expect(watch, "ended: bucket_not_found");
+    library_watch_expect(watch, "ended: bucket_not_found");
     kvs_close(writer);
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);
@@ -209,22 +209,22 @@ START_TEST(a_daemon_that_comes_back_without_nats_is_waited_for)
 
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
-    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
+    struct kvs *kvs = library_connect(&daemon_of_test, &options);
     struct kvs_watch_options quick = {.timeout_s = 0.2};
     struct kvs_watch *watch;
-    const char *bucket = watched_bucket(kvs, 1);
+    const char *bucket = library_new_bucket(kvs, 1);
 
-    watched_put(kvs, bucket, "a", "1");
+    library_put(kvs, bucket, "a", "1");
     assert_done(kvs_watch(kvs, bucket, &quick, &watch));
-    watched_expect(watch, "a=1@1 ready");
+    library_watch_expect(watch, "a=1@1 ready");
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
     daemon_restart(&daemon_of_test);
     /* It tries to start the watch again and again, and asks for its bucket first. */
-    struct kvs *other = watched_connect(&daemon_of_test, NULL);
+    struct kvs *other = library_connect(&daemon_of_test, NULL);
     uint64_t end = now_ms() + PATIENCE_MS;
-    while (watched_stat(other, "methods", "bucket.info", "errors") < 3) {
-        watched_pump(watch);
+    while (library_stat(other, "methods", "bucket.info", "errors") < 3) {
+        library_watch_pump(watch);
         ck_assert_msg(now_ms() < end, "nobody tries to start the watch again");
     }
     kvs_close(other);
@@ -234,8 +234,8 @@ START_TEST(a_daemon_that_comes_back_without_nats_is_waited_for)
         ck_assert_msg(now_ms() < end, "%s", kvs_last_error(kvs)->message);
         pause_shortly();
     }
-    watched_put(kvs, bucket, "b", "3");
-    watched_expect(watch, "a=2@2 b=3@3");
+    library_put(kvs, bucket, "b", "3");
+    library_watch_expect(watch, "a=2@2 b=3@3");
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
@@ -252,27 +252,27 @@ START_TEST(a_program_that_takes_nothing_hears_where_to_go_on)
     uint64_t last = 0;
 
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct kvs *kvs = watched_connect(&daemon_of_test, NULL);
-    struct kvs *writer = watched_connect(&daemon_of_test, NULL);
-    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&daemon_of_test, NULL);
+    struct kvs *writer = library_connect(&daemon_of_test, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
     assert_done(kvs_watch(kvs, bucket, NULL, &watch));
-    watched_expect(watch, "ready");
+    library_watch_expect(watch, "ready");
     for (unsigned i = 0; i < PUTS; i++)
         pairs[i] = (struct kvs_pair){.key = format_text("k%u", i), .value = value, .value_size = SIZE};
     for (unsigned i = 0; i < PUTS; i += 100)
         assert_done(kvs_bulk_put(writer, bucket, pairs + i, 100, NULL, NULL, NULL));
-    wait_until(watched_stat(writer, "watches", NULL, "ended") == 1, "the end of the watch");
-    for (event = watched_next(watch); event.type == KVS_EVENT_ENTRY; event = watched_next(watch))
+    wait_until(library_stat(writer, "watches", NULL, "ended") == 1, "the end of the watch");
+    for (event = library_watch_next(watch); event.type == KVS_EVENT_ENTRY; event = library_watch_next(watch))
         ck_assert_uint_eq(event.entry->revision, ++last);
-    ck_assert_str_eq(text_of_event(&event), "ended: resource_exhausted");
+    ck_assert_str_eq(watch_event_text(&event), "ended: resource_exhausted");
     ck_assert_uint_lt(last, PUTS);
     ck_assert_uint_eq(event.error->revision, last + 1);
     struct kvs_watch_options from = {.from_revision = event.error->revision};
     kvs_watch_stop(watch);
     assert_done(kvs_watch(kvs, bucket, &from, &watch));
     while (last < PUTS)
-        watched_expect_behind(watch, &last);
-    watched_expect(watch, "ready");
+        library_watch_expect_after(watch, &last);
+    library_watch_expect(watch, "ready");
     kvs_close(writer);
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);
@@ -296,21 +296,21 @@ START_TEST(kvctl_watch_says_that_the_daemon_was_away_and_goes_on)
     struct process kvctl = {0};
 
     daemon_start(&daemon_of_test, NULL, NULL);
-    struct kvs *kvs = watched_connect(&daemon_of_test, &options);
-    const char *bucket = watched_bucket(kvs, 1);
+    struct kvs *kvs = library_connect(&daemon_of_test, &options);
+    const char *bucket = library_new_bucket(kvs, 1);
     const char *program =
         format_text("%.*s/kvctl", (int)(strrchr(test_run_kvstored(), '/') - test_run_kvstored()), test_run_kvstored());
     char *arguments[] = {keep(strdup(program)), "--json", "--socket", daemon_of_test.socket_path, "watch",
                          keep(strdup(bucket)),  NULL};
     snprintf(kvctl.log_path, sizeof(kvctl.log_path), "%.200s/kvctl.log", daemon_of_test.directory);
-    watched_put(kvs, bucket, "a", "1");
+    library_put(kvs, bucket, "a", "1");
     process_start(&kvctl, arguments);
     wait_for_print(&kvctl, "\"revision\":1,");
     process_kill(&daemon_of_test.process);
     wait_for_print(&kvctl, "waiting for the daemon\n");
     daemon_restart(&daemon_of_test);
-    watched_put(kvs, bucket, "a", "2");
-    watched_put(kvs, bucket, "a", "3");
+    library_put(kvs, bucket, "a", "2");
+    library_put(kvs, bucket, "a", "3");
     wait_for_print(&kvctl, "the daemon is back\n");
     wait_for_print(&kvctl, "\"revision\":3,");
     const char *first = strstr(read_file(kvctl.log_path), "\"revision\":1,");

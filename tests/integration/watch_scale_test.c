@@ -1,9 +1,10 @@
 /* Many watches of the same keys: each is told everything, and nobody's writes wait for them. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
+#include "tests/support/watch_recorder.h"
 
 #include <string.h>
 
@@ -16,23 +17,24 @@
 
 static struct daemon daemon_of_test;
 
-/* Starts count watches of a client; options as in watching_start. */
-static struct watching **start_many(struct client *client, const char *bucket, unsigned count, const char *options)
+/* Starts count watches of a client; options as in watch_recorder_start. */
+static struct watch_recorder **start_many(struct client *client, const char *bucket, unsigned count,
+                                          const char *options)
 {
-    struct watching **many = keep(calloc(count, sizeof(struct watching *)));
+    struct watch_recorder **many = keep(calloc(count, sizeof(struct watch_recorder *)));
 
     for (unsigned i = 0; i < count; i++) {
-        many[i] = watching_start(client, bucket, options);
-        watching_expect(many[i], "ready");
+        many[i] = watch_recorder_start(client, bucket, options);
+        watch_recorder_expect(many[i], "ready");
     }
     return many;
 }
 
-static void expect_entries(struct watching *watching, uint64_t from, uint64_t to)
+static void expect_entries(struct watch_recorder *recorder, uint64_t from, uint64_t to)
 {
     for (uint64_t revision = from; revision <= to; revision++) {
-        ck_assert_msg(watching_next(watching) == WATCHING_ENTRY, "%s", object_text(watching->object));
-        ck_assert_msg(watching->revision == revision, "not %u: %s", (unsigned)revision, object_text(watching->object));
+        ck_assert_msg(watch_recorder_next(recorder) == WATCH_ENTRY, "%s", object_text(recorder->object));
+        ck_assert_msg(recorder->revision == revision, "not %u: %s", (unsigned)revision, object_text(recorder->object));
     }
 }
 
@@ -40,7 +42,7 @@ START_TEST(each_of_many_watches_is_told_every_change_once_and_in_order)
 {
     enum { SESSIONS = 8, WATCHES = 50, PUTS = 400, AT_ONCE = 20 };
     struct client *clients[SESSIONS];
-    struct watching **watches[SESSIONS];
+    struct watch_recorder **watches[SESSIONS];
 
     daemon_start(&daemon_of_test, NULL, NULL);
     struct client *writer = client_open(&daemon_of_test);
@@ -50,15 +52,15 @@ START_TEST(each_of_many_watches_is_told_every_change_once_and_in_order)
         watches[i] =
             start_many(clients[i], bucket, WATCHES, i % 2 == 0 ? NULL : "'filter': ['k.*', '>'], 'meta_only': true");
     }
-    struct watching *one = watching_start(writer, bucket, "'filter': 'k.000007'");
-    watching_expect(one, "ready");
+    struct watch_recorder *one = watch_recorder_start(writer, bucket, "'filter': 'k.000007'");
+    watch_recorder_expect(one, "ready");
     /* Some come while others are behind. */
     for (unsigned i = 0; i < PUTS; i += AT_ONCE)
         put_many(writer, bucket, "k.", i, AT_ONCE, 100);
-    struct watching *late = watching_start(writer, bucket, "'from_revision': 1");
+    struct watch_recorder *late = watch_recorder_start(writer, bucket, "'from_revision': 1");
     expect_entries(late, 1, PUTS);
-    watching_expect(late, "ready");
-    ck_assert_int_eq(watching_next(one), WATCHING_ENTRY);
+    watch_recorder_expect(late, "ready");
+    ck_assert_int_eq(watch_recorder_next(one), WATCH_ENTRY);
     for (unsigned i = 0; i < SESSIONS; i++) {
         for (unsigned j = 0; j < WATCHES; j++)
             expect_entries(watches[i][j], 1, PUTS);
@@ -83,7 +85,7 @@ START_TEST(watches_of_one_session_do_not_push_out_each_other)
     daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 64K\n");
     struct client *writer = client_open(&daemon_of_test), *reader = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
-    struct watching **watches = start_many(reader, bucket, WATCHES, NULL);
+    struct watch_recorder **watches = start_many(reader, bucket, WATCHES, NULL);
     for (unsigned put = 1; put <= PUTS; put++) {
         put_many(writer, bucket, "k", put, 1, 1000);
         for (unsigned i = 0; i < WATCHES; i++)
@@ -98,7 +100,7 @@ START_TEST(many_watches_that_are_not_read_end_with_the_revision_to_go_on_from)
 {
     enum { SESSIONS = 4, WATCHES = 100, PUTS = 2000, AT_ONCE = 100 };
     struct client *clients[SESSIONS];
-    struct watching **watches[SESSIONS];
+    struct watch_recorder **watches[SESSIONS];
 
     daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 64K\n");
     struct client *writer = client_open(&daemon_of_test), *fast = client_open(&daemon_of_test);
@@ -107,8 +109,8 @@ START_TEST(many_watches_that_are_not_read_end_with_the_revision_to_go_on_from)
         clients[i] = client_open(&daemon_of_test);
         watches[i] = start_many(clients[i], bucket, WATCHES, NULL);
     }
-    struct watching *reads = watching_start(fast, bucket, NULL);
-    watching_expect(reads, "ready");
+    struct watch_recorder *reads = watch_recorder_start(fast, bucket, NULL);
+    watch_recorder_expect(reads, "ready");
     for (unsigned i = 0; i < PUTS; i += AT_ONCE) {
         put_many(writer, bucket, "k", i, AT_ONCE, 300);
         expect_entries(reads, i + 1, i + AT_ONCE);
@@ -116,14 +118,14 @@ START_TEST(many_watches_that_are_not_read_end_with_the_revision_to_go_on_from)
     wait_for_stat(writer, "watches.ended", SESSIONS * WATCHES);
     for (unsigned i = 0; i < SESSIONS; i++) {
         for (unsigned j = 0; j < WATCHES; j++) {
-            struct watching *watching = watches[i][j];
-            enum watching_event event;
+            struct watch_recorder *recorder = watches[i][j];
+            enum watch_event event;
             uint64_t last = 0;
-            while ((event = watching_next(watching)) == WATCHING_ENTRY)
-                ck_assert_uint_eq(watching->revision, ++last);
-            ck_assert_int_eq(event, WATCHING_ENDED);
-            ck_assert_str_eq(text_at(watching->object, "code"), "resource_exhausted");
-            ck_assert_uint_eq(number_at(watching->object, "revision"), last + 1);
+            while ((event = watch_recorder_next(recorder)) == WATCH_ENTRY)
+                ck_assert_uint_eq(recorder->revision, ++last);
+            ck_assert_int_eq(event, WATCH_ENDED);
+            ck_assert_str_eq(text_at(recorder->object, "code"), "resource_exhausted");
+            ck_assert_uint_eq(number_at(recorder->object, "revision"), last + 1);
         }
     }
     ck_assert_uint_eq(stat_of(writer, "watches.open"), 1);
@@ -141,14 +143,14 @@ START_TEST(watches_may_stop_while_they_are_behind)
     const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
     for (unsigned round = 0; round < ROUNDS; round++) {
         struct client *clients[SESSIONS];
-        struct watching **watches[SESSIONS];
+        struct watch_recorder **watches[SESSIONS];
         for (unsigned i = 0; i < SESSIONS; i++) {
             clients[i] = client_open(&daemon_of_test);
             watches[i] = start_many(clients[i], bucket, WATCHES, "'updates_only': true");
         }
         put_many(writer, bucket, "k", 0, 50, 1000);
         for (unsigned j = 0; j < WATCHES; j += 2)
-            watching_stop(watches[0][j]);
+            watch_recorder_stop(watches[0][j]);
         client_close(clients[1]);
         if (round == ROUNDS - 1) {
             assert_ok(client_call(writer, "bucket.delete", "['%s']", bucket));
@@ -172,11 +174,11 @@ START_TEST(watches_that_are_behind_are_told_of_a_bucket_that_was_made_anew)
     struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
     const char *bucket = client_new_bucket(writer, "'storage': 'memory', 'history': 10");
     const char *stream = format_text("KV_%s", bucket);
-    struct watching **watches = start_many(slow, bucket, WATCHES, NULL);
+    struct watch_recorder **watches = start_many(slow, bucket, WATCHES, NULL);
 
     /* The daemon has heard of all of them once one watch was told. */
-    struct watching *heard = watching_start(writer, bucket, NULL);
-    watching_expect(heard, "ready");
+    struct watch_recorder *heard = watch_recorder_start(writer, bucket, NULL);
+    watch_recorder_expect(heard, "ready");
     for (unsigned i = 0; i < PUTS; i++)
         put_many(writer, bucket, "k", 0, 1, 1000);
     expect_entries(heard, 1, PUTS);
@@ -192,7 +194,7 @@ START_TEST(watches_that_are_behind_are_told_of_a_bucket_that_was_made_anew)
     pid_go_on(daemon_of_test.process.pid);
     for (unsigned i = 0; i < WATCHES; i++) {
         expect_entries(watches[i], 1, PUTS);
-        watching_expect(watches[i], "new=first@1 -k000000@1");
+        watch_recorder_expect(watches[i], "new=first@1 -k000000@1");
     }
     put_text(writer, bucket, "last", "x");
     for (unsigned i = 0; i < WATCHES; i++)
@@ -232,7 +234,7 @@ START_TEST(many_watches_are_not_told_of_the_daemons_own_key)
     const char *bucket = client_new_bucket(writer, "'storage': 'memory'");
     put_text(writer, bucket, "k", "1");
     assert_ok(client_call(writer, "kv.delete", "['%s', 'k']", bucket));
-    struct watching **watches = start_many(reader, bucket, WATCHES, "'updates_only': true");
+    struct watch_recorder **watches = start_many(reader, bucket, WATCHES, "'updates_only': true");
     assert_ok(client_call(writer, "bucket.compact", "['%s', {'older_than': 0}]", bucket)); /* writes revision 3 */
     put_text(writer, bucket, "k", "2");
     for (unsigned i = 0; i < WATCHES; i++)

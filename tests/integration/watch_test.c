@@ -1,8 +1,9 @@
 /* watch.start and watch.stop: what a watch begins with, its options, and what is refused. */
 #include "tests/integration/suites.h"
-#include "tests/integration/watching.h"
+#include "tests/support/calls.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
+#include "tests/support/watch_recorder.h"
 
 static const char history[] = "'history': 5";
 
@@ -16,13 +17,13 @@ START_TEST(a_watch_begins_with_the_last_entry_of_each_key_and_goes_on_with_what_
     put_text(client, bucket, "b", "2");
     put_text(client, bucket, "c", "1");
     delete_key(client, bucket, "a");
-    struct watching *watching = watching_start(client, bucket, NULL);
-    watching_expect(watching, "b=2@3 c=1@4 -a@5 ready");
+    struct watch_recorder *recorder = watch_recorder_start(client, bucket, NULL);
+    watch_recorder_expect(recorder, "b=2@3 c=1@4 -a@5 ready");
     put_text(client, bucket, "d", "1");
     delete_key(client, bucket, "b");
     assert_ok(client_call(client, "kv.purge", "['%s', 'c']", bucket));
     put_text(client, bucket, "d", "2");
-    watching_expect(watching, "d=1@6 -b@7 !c@8 d=2@9");
+    watch_recorder_expect(recorder, "d=1@6 -b@7 !c@8 d=2@9");
 }
 END_TEST
 
@@ -30,21 +31,21 @@ START_TEST(ready_comes_also_where_nothing_is_there)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
-    struct watching *empty = watching_start(client, bucket, NULL);
+    struct watch_recorder *empty = watch_recorder_start(client, bucket, NULL);
 
-    watching_expect(empty, "ready");
+    watch_recorder_expect(empty, "ready");
     put_text(client, bucket, "a", "1");
-    watching_expect(empty, "a=1@1");
-    struct watching *unmatched = watching_start(client, bucket, "'filter': 'b.>'");
-    watching_expect(unmatched, "ready");
-    struct watching *future = watching_start(client, bucket, "'from_revision': 2");
-    watching_expect(future, "ready");
+    watch_recorder_expect(empty, "a=1@1");
+    struct watch_recorder *unmatched = watch_recorder_start(client, bucket, "'filter': 'b.>'");
+    watch_recorder_expect(unmatched, "ready");
+    struct watch_recorder *future = watch_recorder_start(client, bucket, "'from_revision': 2");
+    watch_recorder_expect(future, "ready");
     put_text(client, bucket, "b.c", "2");
-    watching_expect(unmatched, "b.c=2@2");
-    watching_expect(future, "b.c=2@2");
+    watch_recorder_expect(unmatched, "b.c=2@2");
+    watch_recorder_expect(future, "b.c=2@2");
     wait_until_cached(client, bucket, "a");
-    unmatched = watching_start(client, bucket, "'filter': 'x'");
-    watching_expect(unmatched, "ready");
+    unmatched = watch_recorder_start(client, bucket, "'filter': 'x'");
+    watch_recorder_expect(unmatched, "ready");
 }
 END_TEST
 
@@ -67,7 +68,7 @@ static void try_filters(bool from_memory)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
-    struct watching *watches[FILTERS];
+    struct watch_recorder *watches[FILTERS];
 
     put_text(client, bucket, "a.x", "1");
     put_text(client, bucket, "a.y", "1");
@@ -78,14 +79,14 @@ static void try_filters(bool from_memory)
     if (from_memory)
         wait_until_cached(client, bucket, "top");
     for (size_t i = 0; i < FILTERS; i++) {
-        watches[i] = watching_start(client, bucket, format_text("'filter': %s", filters[i].filter));
-        watching_expect(watches[i], filters[i].begins);
+        watches[i] = watch_recorder_start(client, bucket, format_text("'filter': %s", filters[i].filter));
+        watch_recorder_expect(watches[i], filters[i].begins);
     }
     put_text(client, bucket, "a.x", "2");
     put_text(client, bucket, "a.y", "2");
     put_text(client, bucket, "top", "2");
     for (size_t i = 0; i < FILTERS; i++)
-        watching_expect(watches[i], filters[i].goes_on);
+        watch_recorder_expect(watches[i], filters[i].goes_on);
 }
 
 START_TEST(several_filters_tell_each_entry_once_also_where_they_overlap)
@@ -109,11 +110,11 @@ START_TEST(a_watch_begins_with_the_same_from_memory_as_from_a_reading)
     put_many(client, bucket, "k", 100, 100, 10);
     assert_ok(client_call(client, "bulk.delete", "['%s', ['k000050', 'k000150', 'k000250']]", bucket));
     assert_ok(client_call(client, "kv.put", "['%s', 'h', 'v', {'headers': {'Color': 'blue'}}]", bucket));
-    struct watching *reading = watching_start(client, bucket, NULL);
-    const char *read = watching_text_to_ready(reading);
+    struct watch_recorder *reading = watch_recorder_start(client, bucket, NULL);
+    const char *read = watch_recorder_text_to_ready(reading);
     wait_until_cached(client, bucket, "h");
-    struct watching *walking = watching_start(client, bucket, NULL);
-    ck_assert_str_eq(watching_text_to_ready(walking), read);
+    struct watch_recorder *walking = watch_recorder_start(client, bucket, NULL);
+    ck_assert_str_eq(watch_recorder_text_to_ready(walking), read);
 }
 END_TEST
 
@@ -127,13 +128,14 @@ START_TEST(include_history_begins_with_all_that_the_bucket_has)
     put_text(client, bucket, "b", "1");
     delete_key(client, bucket, "b");
     put_text(client, bucket, "c.d", "1");
-    struct watching *all = watching_start(client, bucket, "'include_history': true");
-    struct watching *some = watching_start(client, bucket, "'include_history': true, 'filter': ['b', 'c.*']");
-    watching_expect(all, "a=2@2 a=3@3 b=1@4 -b@5 c.d=1@6 ready");
-    watching_expect(some, "b=1@4 -b@5 c.d=1@6 ready");
+    struct watch_recorder *all = watch_recorder_start(client, bucket, "'include_history': true");
+    struct watch_recorder *some =
+        watch_recorder_start(client, bucket, "'include_history': true, 'filter': ['b', 'c.*']");
+    watch_recorder_expect(all, "a=2@2 a=3@3 b=1@4 -b@5 c.d=1@6 ready");
+    watch_recorder_expect(some, "b=1@4 -b@5 c.d=1@6 ready");
     put_text(client, bucket, "b", "2");
-    watching_expect(all, "b=2@7");
-    watching_expect(some, "b=2@7");
+    watch_recorder_expect(all, "b=2@7");
+    watch_recorder_expect(some, "b=2@7");
 }
 END_TEST
 
@@ -145,10 +147,10 @@ START_TEST(updates_only_begins_with_what_is_written_after_the_answer)
     /* Also right behind a write, before the feed has brought it. */
     for (unsigned long long i = 1; i < 40; i += 2) {
         put_text(client, bucket, "a", "before");
-        struct watching *watching = watching_start(client, bucket, "'updates_only': true");
+        struct watch_recorder *recorder = watch_recorder_start(client, bucket, "'updates_only': true");
         put_text(client, bucket, "a", "behind");
-        watching_expect_and_ready(watching, format_text("a=behind@%llu", i + 1));
-        watching_stop(watching);
+        watch_recorder_expect_and_ready(recorder, format_text("a=behind@%llu", i + 1));
+        watch_recorder_stop(recorder);
     }
 }
 END_TEST
@@ -162,13 +164,13 @@ START_TEST(from_revision_begins_with_that_entry_and_all_behind_it)
         put_text(client, bucket, "a", format_text("%u", i));
         put_text(client, bucket, "b", format_text("%u", i));
     }
-    struct watching *third = watching_start(client, bucket, "'from_revision': 3");
-    struct watching *some = watching_start(client, bucket, "'from_revision': 3, 'filter': 'b'");
-    watching_expect(third, "a=2@3 b=2@4 a=3@5 b=3@6 ready");
-    watching_expect(some, "b=2@4 b=3@6 ready");
+    struct watch_recorder *third = watch_recorder_start(client, bucket, "'from_revision': 3");
+    struct watch_recorder *some = watch_recorder_start(client, bucket, "'from_revision': 3, 'filter': 'b'");
+    watch_recorder_expect(third, "a=2@3 b=2@4 a=3@5 b=3@6 ready");
+    watch_recorder_expect(some, "b=2@4 b=3@6 ready");
     put_text(client, bucket, "b", "4");
-    watching_expect(third, "b=4@7");
-    watching_expect(some, "b=4@7");
+    watch_recorder_expect(third, "b=4@7");
+    watch_recorder_expect(some, "b=4@7");
 }
 END_TEST
 
@@ -180,14 +182,15 @@ START_TEST(ignore_deletes_leaves_deletes_and_purges_out)
     put_text(client, bucket, "a", "1");
     put_text(client, bucket, "b", "1");
     delete_key(client, bucket, "a");
-    struct watching *last = watching_start(client, bucket, "'ignore_deletes': true");
-    struct watching *all = watching_start(client, bucket, "'ignore_deletes': true, 'include_history': true");
-    watching_expect(last, "b=1@2 ready");
-    watching_expect(all, "a=1@1 b=1@2 ready");
+    struct watch_recorder *last = watch_recorder_start(client, bucket, "'ignore_deletes': true");
+    struct watch_recorder *all =
+        watch_recorder_start(client, bucket, "'ignore_deletes': true, 'include_history': true");
+    watch_recorder_expect(last, "b=1@2 ready");
+    watch_recorder_expect(all, "a=1@1 b=1@2 ready");
     assert_ok(client_call(client, "kv.purge", "['%s', 'b']", bucket));
     put_text(client, bucket, "c", "1");
-    watching_expect(last, "c=1@5");
-    watching_expect(all, "c=1@5");
+    watch_recorder_expect(last, "c=1@5");
+    watch_recorder_expect(all, "c=1@5");
 }
 END_TEST
 
@@ -200,17 +203,17 @@ START_TEST(meta_only_tells_the_size_in_place_of_the_value)
     put_text(client, bucket, "empty", "");
     delete_key(client, bucket, "gone");
     for (unsigned round = 0; round < 2; round++) {
-        struct watching *watching = watching_start(client, bucket, "'meta_only': true");
-        watching_expect(watching, "+a:5@1 +empty:0@2 -gone@3 ready");
+        struct watch_recorder *recorder = watch_recorder_start(client, bucket, "'meta_only': true");
+        watch_recorder_expect(recorder, "+a:5@1 +empty:0@2 -gone@3 ready");
         wait_until_cached(client, bucket, "a");
     }
-    struct watching *meta = watching_start(client, bucket, "'meta_only': true, 'updates_only': true");
-    struct watching *whole = watching_start(client, bucket, "'updates_only': true");
-    watching_expect(meta, "ready");
-    watching_expect(whole, "ready");
+    struct watch_recorder *meta = watch_recorder_start(client, bucket, "'meta_only': true, 'updates_only': true");
+    struct watch_recorder *whole = watch_recorder_start(client, bucket, "'updates_only': true");
+    watch_recorder_expect(meta, "ready");
+    watch_recorder_expect(whole, "ready");
     put_text(client, bucket, "a", "123");
-    watching_expect(meta, "+a:3@4");
-    watching_expect(whole, "a=123@4");
+    watch_recorder_expect(meta, "+a:3@4");
+    watch_recorder_expect(whole, "a=123@4");
 }
 END_TEST
 
@@ -222,9 +225,9 @@ START_TEST(an_entry_is_the_one_that_get_answers)
     assert_ok(client_call(client, "kv.put", "['%s', 'a', 'v', {'headers': {'Color': 'blue'}}]", bucket));
     const struct answer *answer = client_call(client, "kv.get", "['%s', 'a', {'consistency': 'leader'}]", bucket);
     for (unsigned round = 0; round < 2; round++) {
-        struct watching *watching = watching_start(client, bucket, NULL);
-        ck_assert_int_eq(watching_next(watching), WATCHING_ENTRY);
-        ck_assert_str_eq(object_text(watching->object), object_text(&answer->result));
+        struct watch_recorder *recorder = watch_recorder_start(client, bucket, NULL);
+        ck_assert_int_eq(watch_recorder_next(recorder), WATCH_ENTRY);
+        ck_assert_str_eq(object_text(recorder->object), object_text(&answer->result));
         wait_until_cached(client, bucket, "a");
     }
 }
@@ -257,7 +260,7 @@ START_TEST(wrong_arguments_are_refused)
     }
     for (unsigned i = 1; i < 64; i++)
         many = format_text("%s, 'a%u'", many, i);
-    watching_expect(watching_start(client, bucket, format_text("'filter': [%s]", many)), "ready");
+    watch_recorder_expect(watch_recorder_start(client, bucket, format_text("'filter': [%s]", many)), "ready");
     assert_code(client_call(client, "watch.start", "['%s', {'filter': [%s, 'b']}]", bucket, many), "invalid_argument");
     assert_code(client_call(client, "watch.start", "['a b']"), "invalid_argument");
     assert_code(client_call(client, "watch.start", "[]"), "invalid_argument");
@@ -274,7 +277,7 @@ START_TEST(a_bucket_that_is_not_there_cannot_be_watched_until_it_is_made)
     for (unsigned i = 0; i < 2; i++)
         assert_code(client_call(client, "watch.start", "['not-yet']"), "bucket_not_found");
     assert_ok(client_call(client, "bucket.create", "['not-yet']"));
-    watching_expect(watching_start(client, "not-yet", NULL), "ready");
+    watch_recorder_expect(watch_recorder_start(client, "not-yet", NULL), "ready");
 }
 END_TEST
 
@@ -282,30 +285,30 @@ START_TEST(nothing_of_a_watch_comes_behind_the_answer_to_its_stop)
 {
     struct client *client = client_open_shared(), *writer = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
-    struct watching *stays = watching_start(client, bucket, NULL);
+    struct watch_recorder *stays = watch_recorder_start(client, bucket, NULL);
 
-    watching_expect(stays, "ready");
+    watch_recorder_expect(stays, "ready");
     for (unsigned i = 0; i < 20; i++) {
-        struct watching *goes = watching_start(client, bucket, "'updates_only': true");
+        struct watch_recorder *goes = watch_recorder_start(client, bucket, "'updates_only': true");
         uint32_t writes[20];
         for (unsigned put = 0; put < 20; put++)
             writes[put] = client_send(writer, "kv.put", "['%s', 'k%u', 'v']", bucket, put);
-        watching_stop(goes);
+        watch_recorder_stop(goes);
         while (client_find_notification(client, goes->id) != NULL)
             ; /* came before the answer */
         for (unsigned put = 0; put < 20; put++)
             assert_ok(client_wait(writer, writes[put]));
         put_text(client, bucket, "last", format_text("%u", i));
         do
-            ck_assert_int_eq(watching_next(stays), WATCHING_ENTRY);
+            ck_assert_int_eq(watch_recorder_next(stays), WATCH_ENTRY);
         while (strcmp(text_at(stays->object, "key"), "last") != 0);
         ck_assert_ptr_null(client_find_notification(client, goes->id));
-        watching_stop(goes); /* is no error */
+        watch_recorder_stop(goes); /* is no error */
     }
     /* Another session's id names nothing. */
     assert_ok(client_call(writer, "watch.stop", "[%llu]", (unsigned long long)stays->id));
     unsigned long long revision = put_text(client, bucket, "a", "1");
-    watching_expect(stays, format_text("a=1@%llu", revision));
+    watch_recorder_expect(stays, format_text("a=1@%llu", revision));
 }
 END_TEST
 
