@@ -15,6 +15,8 @@ import random
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+
 from chains import GONE, Chain, value_of
 from kvstored import Daemon, Failed, die_with_parent
 
@@ -26,6 +28,12 @@ SETTINGS = {
     "churn": {"history": 1, "max_bytes": 120_000},
     "packed": {"history": 2, "max_bytes": 120_000, "compression": True},
 }
+
+
+def make_daemon(program, server, directory, nats_settings):
+    """Return a daemon that answers also on a busy machine. Its log is in its directory."""
+    return Daemon(program, server, directory, pathlib.Path(directory) / "log",
+                  {"nats": {"ping_interval": 60, **nats_settings}, "calls": {"timeout": 50}})
 
 
 class Workload:
@@ -234,7 +242,8 @@ def main():
     expiring = workload.chain("plain", "expiring", ["expiring"])
 
     for turn in range(2):
-        daemon = Daemon(program, server, directory, json.loads(settings))
+        daemon = make_daemon(program, server, directory, json.loads(settings))
+        daemon.start()
         workload.session = daemon.connect()
         if turn == 0:
             workload.run([create_buckets(workload)])

@@ -8,9 +8,12 @@ it prints a line: the method, when the call began and when it ended (in seconds 
 clock), and "ok" or an error in JSON. It ends at the end of its standard input.
 """
 import json
+import pathlib
 import select
 import sys
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "support"))
 
 from daemon import Caller
 

@@ -1,5 +1,4 @@
 """The daemon under test, and its embedded nats-server."""
-import ctypes
 import json
 import os
 import pathlib
@@ -11,6 +10,7 @@ import subprocess
 import time
 
 import answers
+import kvstored
 import wire
 
 START_PATIENCE_S = 60
@@ -22,67 +22,32 @@ FAULTS = re.compile(
 # A crash of the nats-server is not the daemon's fault: the daemon starts it again.
 NATS_PANIC = re.compile(rb"nats-server: (panic|fatal error): ")
 
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
-
-def die_with_parent():
-    """Let the kernel kill this process when its parent ends. Called in a child, before exec."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-class Daemon:
-    """A kvstored with a directory of its own. The path of its socket is relative: 107 bytes is the limit."""
+class Daemon(kvstored.Daemon):
+    """A kvstored whose log is checked, and whose nats-server can be killed and called."""
 
     def __init__(self, program, nats_server, directory, log_path, sections):
-        self.program = program
-        self.nats_server = nats_server
-        self.directory = pathlib.Path(directory)
-        self.log_path = pathlib.Path(log_path)
-        self.socket_path = str(self.directory / "socket")
-        self.data_path = self.directory / "data"
-        self.fixed_sections = sections
-        self.process = None
+        super().__init__(program, nats_server, directory, log_path, sections)
         self.log_checked = 0
 
     # --- Life ----------------------------------------------------------------------------------------
 
-    def configure(self, sections):
-        """Write the configuration: the sections given to the constructor, changed by these."""
-        merged = {name: dict(settings) for name, settings in self.fixed_sections.items()}
-        merged["listen"] = {"path": self.socket_path}
-        merged["nats"] = {**merged.get("nats", {}), "data_dir": str(self.data_path), "server": self.nats_server}
-        for name, settings in sections.items():
-            merged[name] = {**merged.get(name, {}), **settings} if isinstance(settings, dict) else settings
-        fresh = self.directory / "kvstored.yaml.new"
-        fresh.write_text(json.dumps(merged, indent=1))  # JSON is YAML
-        fresh.rename(self.directory / "kvstored.yaml")
-
-    def start(self):
+    def start_fresh(self):
+        """Start it without data and with an empty log, and wait until it is ready."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
-        self.configure({})
-        environment = {**os.environ, "ASAN_OPTIONS": "handle_abort=1",  # a failed assertion has a stack then
-                       "LSAN_OPTIONS": "suppressions=tests/support/lsan.suppressions:print_suppressions=0"}
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(
-                [self.program, "--config", str(self.directory / "kvstored.yaml")], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, env=environment, preexec_fn=die_with_parent)
+        self.log_path.write_bytes(b"")
+        self.start({"ASAN_OPTIONS": "handle_abort=1",  # a failed assertion has a stack then
+                    "LSAN_OPTIONS": "suppressions=tests/support/lsan.suppressions:print_suppressions=0"})
         end = time.monotonic() + START_PATIENCE_S
         while b"ready: kvstored" not in self.log_path.read_bytes():
-            if self.process.poll() is not None or time.monotonic() > end:
+            if self.has_ended() or time.monotonic() > end:
                 raise answers.Wrong("the daemon does not become ready")
             time.sleep(0.02)
-
-    def has_ended(self):
-        return self.process.poll() is not None
 
     def reload(self, sections):
         self.configure(sections)
         self.process.send_signal(signal.SIGHUP)
-
-    def begin_stop(self):
-        self.process.send_signal(signal.SIGTERM)
 
     def finish_stop(self):
         """Wait until the daemon has ended, and check its log and its exit status."""
@@ -124,13 +89,6 @@ class Daemon:
         return lines[-count:]
 
     # --- The nats-server -----------------------------------------------------------------------------
-
-    def nats_pid(self):
-        """Return the pid that the embedded nats-server has written. None: there is none."""
-        try:
-            return int((self.data_path / "nats-server.pid").read_text())
-        except (OSError, ValueError):
-            return None
 
     def kill_nats(self):
         """Kill the embedded nats-server, and return its pid. None: it was not running."""
@@ -218,28 +176,20 @@ class Nats:
         self.socket.close()
 
 
-class Caller:
-    """A session that makes one call at a time."""
+class Caller(kvstored.Session):
+    """A session that makes one call at a time, and checks the answers' form."""
 
     def __init__(self, socket_path, patience_s):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(patience_s)
-        self.socket.connect(socket_path)
-        self.unpacker = wire.StrictUnpacker()
+        super().__init__(socket_path, patience_s, wire.StrictUnpacker())
 
     def call(self, method, params):
         """Return the error and the result. Raise OSError if the daemon closes, or does not answer in time."""
         self.socket.sendall(wire.encode([0, 1, method, params]).data)
-        while True:
-            for message in self.unpacker:
-                answers.expect(type(message) is list and len(message) == 4, "the daemon sent {}", message)
-                if message[2] is not None:
-                    answers.check_error(message[2])
-                return message[2], message[3]
-            received = self.socket.recv(1 << 18)
-            if not received:
-                raise OSError("the daemon closed the session")
-            self.unpacker.feed(received)
+        message = self.receive_message()
+        answers.expect(type(message) is list and len(message) == 4, "the daemon sent {}", message)
+        if message[2] is not None:
+            answers.check_error(message[2])
+        return message[2], message[3]
 
     def exchange(self, data):
         """Send bytes, close, and return all that the daemon answers."""
@@ -253,6 +203,3 @@ class Caller:
             pass  # the daemon has ended the session, or itself
         self.close()
         return answer
-
-    def close(self):
-        self.socket.close()
