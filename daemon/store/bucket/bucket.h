@@ -89,15 +89,6 @@ void bucket_note_removal(struct store *store, bool is_in_doubt);
  */
 bool bucket_has_removed_since(const struct store *store, uint64_t removals, uint64_t connection);
 
-/*
- * After a direct read had no responders for the nth time on end: whether to ask again at once, and not to look the
- * bucket up, for which its stream needs a leader. After the loss of a server the other replicas answer in a moment.
- */
-static inline bool bucket_may_have_responders(const struct bucket *bucket, unsigned times)
-{
-    return bucket->replicas > 1 && times % 4 != 0;
-}
-
 /* What was found when the bucket was looked up last, borrowed until the loop goes on; or NULL. */
 const struct bucket *bucket_find_known(const struct store *store, const char *name);
 

@@ -27,32 +27,23 @@ struct bulk_get_slot {
     size_t index;
 };
 
-static void release(struct bulk_get *bulk)
-{
-    request_end(&bulk->request);
-    bucket_wait_cancel(&bulk->wait);
-    free(bulk->body);
-    bulk->body = NULL;
-}
-
 static void finish(struct bulk_get *bulk, const struct error *error)
 {
-    struct bucket *handle = bulk->handle;
+    struct bucket *bucket = bucket_request_end(&bulk->request);
 
-    release(bulk);
+    free(bulk->body);
     arena_end_task(&bulk->task);
     bulk->done(bulk->arg, error);
-    if (handle != NULL)
-        bucket_release(handle);
+    if (bucket != NULL)
+        bucket_release(bucket);
 }
 
 static void cancel_bulk_get(struct arena_task *task)
 {
     struct bulk_get *bulk = ARENA_TASK_OWNER(task, struct bulk_get, task);
 
-    release(bulk);
-    if (bulk->handle != NULL)
-        bucket_release(bulk->handle);
+    bucket_request_cancel(&bulk->request);
+    free(bulk->body);
 }
 
 static void finish_with(struct bulk_get *bulk, enum error_code code, const char *sentence)
@@ -108,7 +99,7 @@ static size_t answer_max(const struct bulk_get *bulk)
 /* The next chunk: as many keys as the server takes in one read and in one message. */
 static void measure_chunk(struct bulk_get *bulk)
 {
-    size_t prefix_length = strlen(bulk->handle->prefix), size = 128, count = 0;
+    size_t prefix_length = strlen(bulk->request.bucket->prefix), size = 128, count = 0;
     size_t max_bytes = connection_get_status(bulk->store->connection)->max_payload_bytes;
 
     while (bulk->chunk_start + count < bulk->count && count < MULTI_LAST_KEYS_MAX) {
@@ -128,14 +119,14 @@ static bool make_body(struct bulk_get *bulk)
 
     free(bulk->body);
     snprintf(options, sizeof(options), "\"max_bytes\":%zu,", answer_max(bulk));
-    bulk->body = multi_last_body(options, bulk->handle->prefix, &bulk->keys[bulk->chunk_start], bulk->chunk_count,
-                                 &bulk->body_bytes);
+    bulk->body = multi_last_body(options, bulk->request.bucket->prefix, &bulk->keys[bulk->chunk_start],
+                                 bulk->chunk_count, &bulk->body_bytes);
     return bulk->body != NULL;
 }
 
 static struct bulk_get *bulk_of(struct request *request)
 {
-    return (struct bulk_get *)((char *)request - offsetof(struct bulk_get, request));
+    return (struct bulk_get *)((char *)request - offsetof(struct bulk_get, request.base));
 }
 
 static void note_known(struct bulk_get *bulk)
@@ -162,7 +153,7 @@ static void note_absent(struct bulk_get *bulk)
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
         if (!bulk->all[i].is_told && bulk->all[i].known_revision > 0)
             observe_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].known_revision,
-                           bulk->has_come && bulk->handle->is_exclusive);
+                           bulk->has_come && bulk->request.bucket->is_exclusive);
     }
 }
 
@@ -171,7 +162,7 @@ static bool is_of_mirror(const struct bulk_get *bulk, const struct message *mess
 {
     const char *stream = message_last_header(message, KV_HEADER_STREAM);
 
-    return bulk->handle->is_exclusive && (stream == NULL || strcmp(stream, bulk->handle->stream) != 0);
+    return bulk->request.bucket->is_exclusive && (stream == NULL || strcmp(stream, bulk->request.bucket->stream) != 0);
 }
 
 /*
@@ -181,9 +172,9 @@ static bool is_of_mirror(const struct bulk_get *bulk, const struct message *mess
  */
 static bool is_certain(const struct bulk_get *bulk)
 {
-    if (bulk->handle->is_exclusive && !bulk->has_come)
+    if (bulk->request.bucket->is_exclusive && !bulk->has_come)
         return false;
-    return bulk->store->jetstream.level >= JETSTREAM_LEVEL_ISOLATED && !bulk->handle->is_clustered;
+    return bulk->store->jetstream.level >= JETSTREAM_LEVEL_ISOLATED && !bulk->request.bucket->is_clustered;
 }
 
 /*
@@ -192,7 +183,7 @@ static bool is_certain(const struct bulk_get *bulk)
  */
 static void end_chunk(struct bulk_get *bulk)
 {
-    request_end(&bulk->request);
+    bucket_request_stop(&bulk->request);
     if (is_certain(bulk)) {
         note_absent(bulk);
         next_chunk(bulk);
@@ -229,7 +220,7 @@ static enum connection_publish_result send_chunk(struct request *request, unsign
     if (bulk->chunk_start == 0)
         restart(bulk);
     note_known(bulk);
-    return multi_last_publish(request, bulk->store, bulk->handle, bulk->body, bulk->body_bytes);
+    return multi_last_publish(request, bulk->store, bulk->request.bucket, bulk->body, bulk->body_bytes);
 }
 
 static enum request_verdict take_chunk(struct request *request, unsigned attempt, struct message *message)
@@ -262,7 +253,7 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
         finish(bulk, &error);
         return REQUEST_DONE;
     }
-    if (!kv_read_direct_entry(message, bulk->handle->prefix, &entry) || is_of_mirror(bulk, message)) {
+    if (!kv_read_direct_entry(message, bulk->request.bucket->prefix, &entry) || is_of_mirror(bulk, message)) {
         request_retry_reason(request, REQUEST_NO_ANSWER);
         return REQUEST_RETRY;
     }
@@ -287,37 +278,11 @@ static void fail_chunk(struct request *request, const struct error *error)
     finish(bulk_of(request), error);
 }
 
-static void on_handle_again(void *arg, struct bucket *bucket, const struct error *error)
-{
-    struct bulk_get *bulk = arg;
-
-    if (error != NULL) {
-        finish(bulk, error);
-        return;
-    }
-    bucket_release(bulk->handle);
-    bulk->handle = bucket;
-    if (bucket->allows_direct) {
-        request_resume(&bulk->request);
-        return;
-    }
-    request_end(&bulk->request);
-    get_singly(bulk);
-}
-
-static bool found_nobody(struct request *request)
-{
-    struct bulk_get *bulk = bulk_of(request);
-
-    if (bucket_may_have_responders(bulk->handle, ++bulk->unserved))
-        return true;
-    bucket_forget(bulk->store, bulk->bucket);
-    bucket_open(bulk->store, &bulk->wait, bulk->bucket, bulk->arena->owner, bulk->deadline_ms, on_handle_again, bulk);
-    return false;
-}
-
-static const struct request_ops chunk_ops = {
-    .kind = "multi_last", .send = send_chunk, .reply = take_chunk, .fail = fail_chunk, .no_responders = found_nobody};
+static const struct request_ops chunk_ops = {.kind = "multi_last",
+                                             .send = send_chunk,
+                                             .reply = take_chunk,
+                                             .fail = fail_chunk,
+                                             .no_responders = bucket_request_on_no_responders};
 
 static void read_chunk(struct bulk_get *bulk)
 {
@@ -325,10 +290,9 @@ static void read_chunk(struct bulk_get *bulk)
         finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
-    bulk->request.expected_values = bulk->chunk_count;
-    bulk->request.owner = bulk->arena->owner;
-    bulk->request.expected_bytes_max = answer_max(bulk);
-    request_start(&bulk->store->requests, &bulk->request, &chunk_ops, bulk->deadline_ms);
+    bulk->request.base.expected_values = bulk->chunk_count;
+    bulk->request.base.expected_bytes_max = answer_max(bulk);
+    bucket_request_start(&bulk->request, &chunk_ops);
 }
 
 static void start_chunk(struct bulk_get *bulk)
@@ -379,7 +343,7 @@ static bool start_next(struct bulk_get *bulk)
     slot->get.bucket = bulk->bucket;
     slot->get.key = bulk->keys[slot->index];
     slot->get.consistency = bulk->consistency;
-    slot->get.must_be_current = bulk->handle->is_exclusive;
+    slot->get.must_be_current = bulk->request.bucket->is_exclusive;
     slot->get.with_markers = bulk->is_verifying;
     slot->get.deadline_ms = bulk->deadline_ms;
     slot->get.done = on_got;
@@ -446,30 +410,46 @@ static bool index_keys(struct bulk_get *bulk)
     return true;
 }
 
-static void on_handle(void *arg, struct bucket *bucket, const struct error *error)
+static struct bulk_get *bulk_of_bucket_request(struct bucket_request *request)
 {
-    struct bulk_get *bulk = arg;
-    const struct jetstream *jetstream = &bulk->store->jetstream;
-
-    bulk->handle = bucket;
-    if (error != NULL) {
-        finish(bulk, error);
-        return;
-    }
-    if (bulk->consistency == READ_DIRECT && bucket->allows_direct && jetstream_has_multi_last(jetstream)) {
-        if (index_keys(bulk))
-            start_chunk(bulk);
-        else
-            finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-    } else {
-        get_singly(bulk);
-    }
+    return (struct bulk_get *)((char *)request - offsetof(struct bulk_get, request));
 }
+
+static void on_bulk_bucket_opened(struct bucket_request *request)
+{
+    struct bulk_get *bulk = bulk_of_bucket_request(request);
+
+    if (bulk->consistency != READ_DIRECT || !request->bucket->allows_direct ||
+        !jetstream_has_multi_last(&bulk->store->jetstream))
+        get_singly(bulk);
+    else if (index_keys(bulk))
+        start_chunk(bulk);
+    else
+        finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+}
+
+static bool on_bulk_bucket_refreshed(struct bucket_request *request)
+{
+    if (request->bucket->allows_direct)
+        return true;
+    bucket_request_stop(request);
+    get_singly(bulk_of_bucket_request(request));
+    return false;
+}
+
+static void on_bulk_bucket_failed(struct bucket_request *request, const struct error *error)
+{
+    finish(bulk_of_bucket_request(request), error);
+}
+
+static const struct bucket_request_ops bulk_bucket_ops = {
+    .opened = on_bulk_bucket_opened, .refreshed = on_bulk_bucket_refreshed, .failed = on_bulk_bucket_failed};
 
 void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk)
 {
     bulk->store = store;
     bulk->arena = arena;
     arena_begin_task(arena, &bulk->task, cancel_bulk_get);
-    bucket_open(store, &bulk->wait, bulk->bucket, arena->owner, bulk->deadline_ms, on_handle, bulk);
+    bulk->request.is_direct = true;
+    bucket_request_open(&bulk->request, store, bulk->bucket, arena->owner, bulk->deadline_ms, &bulk_bucket_ops);
 }

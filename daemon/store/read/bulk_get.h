@@ -33,17 +33,14 @@ struct bulk_get {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
-    struct bucket *handle;
-    struct bucket_wait wait;
     struct key_index by_name;
     struct bulk_key *all;
-    struct request request; /* of a multi-last read */
-    char *body;             /* its JSON */
+    struct bucket_request request; /* of a multi-last read */
+    char *body;                    /* its JSON */
     size_t body_bytes;
     struct bulk_get_slot *spare;
     size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
     unsigned misses;                 /* readings that missed a key */
-    unsigned unserved;               /* attempts on end that had no responders */
     bool is_verifying;               /* asks singly for what the chunk has not brought */
     bool has_come;                   /* the bucket's own stream has answered the chunk, and not a mirror of it */
     bool has_missed;                 /* and found that some of it is there */

@@ -9,14 +9,14 @@
 
 static struct read_get *get_of(struct request *request)
 {
-    return (struct read_get *)((char *)request - offsetof(struct read_get, request));
+    return (struct read_get *)((char *)request - offsetof(struct read_get, request.base));
 }
 
 static bool asks_leader(const struct read_get *get)
 {
-    if (get->must_be_current && get->handle->replicas > 1)
+    if (get->must_be_current && get->request.bucket->replicas > 1)
         return true;
-    return get->consistency == READ_LEADER || !get->handle->allows_direct;
+    return get->consistency == READ_LEADER || !get->request.bucket->allows_direct;
 }
 
 /* The key's last entry is what tells of the key. */
@@ -28,7 +28,7 @@ static bool asks_last(const struct read_get *get)
 /* Both kinds of get take the same JSON; a direct get of a key's last entry has it in the subject instead. */
 static const char *make_body(struct read_get *get)
 {
-    size_t size = 64 + strlen(get->handle->prefix) + strlen(get->key);
+    size_t size = 64 + strlen(get->request.bucket->prefix) + strlen(get->key);
 
     if (get->revision == 0 && !asks_leader(get))
         return "";
@@ -39,9 +39,9 @@ static const char *make_body(struct read_get *get)
         snprintf(body, size, "{\"seq\":%llu}", (unsigned long long)get->revision);
     else if (get->from_sequence > 0)
         snprintf(body, size, "{\"seq\":%llu,\"next_by_subj\":\"%s%s\"}", (unsigned long long)get->from_sequence,
-                 get->handle->prefix, get->of_any_key ? ">" : get->key);
+                 get->request.bucket->prefix, get->of_any_key ? ">" : get->key);
     else /* keys need no escaping: kv_check_key lets nothing through that would */
-        snprintf(body, size, "{\"last_by_subj\":\"%s%s\"}", get->handle->prefix, get->key);
+        snprintf(body, size, "{\"last_by_subj\":\"%s%s\"}", get->request.bucket->prefix, get->key);
     return body;
 }
 
@@ -53,9 +53,9 @@ static enum connection_publish_result send_get(struct request *request, unsigned
 
     (void)attempt;
     get->known_revision = observe_known_revision(get->store, get->bucket, get->key);
-    at = stpcpy(stpcpy(at, asks_leader(get) ? ".STREAM.MSG.GET." : ".DIRECT.GET."), get->handle->stream);
+    at = stpcpy(stpcpy(at, asks_leader(get) ? ".STREAM.MSG.GET." : ".DIRECT.GET."), get->request.bucket->stream);
     if (get->revision == 0 && !asks_leader(get))
-        stpcpy(stpcpy(stpcpy(at, "."), get->handle->prefix), get->key);
+        stpcpy(stpcpy(stpcpy(at, "."), get->request.bucket->prefix), get->key);
     return request_publish(request, subject, NULL, 0, get->body, strlen(get->body));
 }
 
@@ -63,15 +63,12 @@ static enum connection_publish_result send_get(struct request *request, unsigned
 
 static void finish_get(struct read_get *get, const struct kv_entry *entry, const struct error *error)
 {
-    struct bucket *handle = get->handle;
+    struct bucket *bucket = bucket_request_end(&get->request);
 
-    request_end(&get->request);
-    bucket_wait_cancel(&get->wait);
     arena_end_task(&get->task);
-    get->handle = NULL;
     get->done(get->arg, entry, error);
-    if (handle != NULL)
-        bucket_release(handle);
+    if (bucket != NULL)
+        bucket_release(bucket);
 }
 
 static void answer_absent(struct read_get *get)
@@ -98,7 +95,7 @@ static void start_request(struct read_get *get);
 
 static void ask_leader(struct read_get *get)
 {
-    request_end(&get->request);
+    bucket_request_stop(&get->request);
     get->consistency = READ_LEADER;
     start_request(get);
 }
@@ -108,7 +105,7 @@ static bool is_of_stream(const struct read_get *get, const struct message *messa
 {
     const char *stream = message_last_header(message, KV_HEADER_STREAM);
 
-    return stream != NULL && strcmp(stream, get->handle->stream) == 0;
+    return stream != NULL && strcmp(stream, get->request.bucket->stream) == 0;
 }
 
 /* With must_be_current the leader confirms what a mirror may have answered. Its answers are JSON, which costs more. */
@@ -125,7 +122,7 @@ static enum request_verdict take_direct(struct read_get *get, struct message *me
     } else if (status != 0) {
         error_set(&error, ERROR_UNAVAILABLE, "NATS: %u %s; try again later", status, message_status_text(message));
         finish_get(get, NULL, &error);
-    } else if (kv_read_direct_entry(message, get->handle->prefix, &entry)) {
+    } else if (kv_read_direct_entry(message, get->request.bucket->prefix, &entry)) {
         answer_entry(get, &entry);
     } else {
         finish_get(get, NULL, NULL); /* a revision of the stream that is no key's */
@@ -142,7 +139,7 @@ static enum request_verdict take_from_leader(struct read_get *get, struct messag
 
     switch (jetstream_unwrap_message(get->arena, answer, &message, &failure)) {
     case JETSTREAM_UNWRAPPED:
-        if (kv_read_direct_entry(&message, get->handle->prefix, &entry))
+        if (kv_read_direct_entry(&message, get->request.bucket->prefix, &entry))
             answer_entry(get, &entry);
         else
             finish_get(get, NULL, NULL);
@@ -153,7 +150,7 @@ static enum request_verdict take_from_leader(struct read_get *get, struct messag
             return REQUEST_DONE;
         }
         if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
-            request_retry_reason(&get->request, jetstream_healable(&failure));
+            request_retry_reason(&get->request.base, jetstream_healable(&failure));
             return REQUEST_RETRY;
         }
         if (failure.err_code == JETSTREAM_STREAM_NOT_FOUND)
@@ -181,69 +178,59 @@ static void fail_get(struct request *request, const struct error *error)
     finish_get(get_of(request), NULL, error);
 }
 
-/* --- A bucket that changed ------------------------------------------------------------------------- */
+/* --- Starting -------------------------------------------------------------------------------------- */
 
-static void on_get_handle_again(void *arg, struct bucket *bucket, const struct error *error)
+static struct read_get *get_of_bucket_request(struct bucket_request *request)
 {
-    struct read_get *get = arg;
-
-    if (error != NULL) {
-        finish_get(get, NULL, error);
-        return;
-    }
-    bucket_release(get->handle);
-    get->handle = bucket;
-    get->body = make_body(get);
-    if (get->body == NULL) {
-        struct error memory;
-        error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        finish_get(get, NULL, &memory);
-        return;
-    }
-    request_resume(&get->request);
+    return (struct read_get *)((char *)request - offsetof(struct read_get, request));
 }
 
-/* No stream listens: it is gone, or it no longer allows direct gets. */
-static bool get_found_nobody(struct request *request)
-{
-    struct read_get *get = get_of(request);
-
-    if (bucket_may_have_responders(get->handle, ++get->unserved))
-        return true;
-    bucket_forget(get->store, get->bucket);
-    bucket_open(get->store, &get->wait, get->bucket, get->arena->owner, get->deadline_ms, on_get_handle_again, get);
-    return false;
-}
-
-static const struct request_ops get_ops = {
-    .kind = "get", .send = send_get, .reply = take_get, .fail = fail_get, .no_responders = get_found_nobody};
-
-static void start_request(struct read_get *get)
+/* False: out of memory, and the get is over. */
+static bool prepare_body(struct read_get *get)
 {
     struct error memory;
 
     get->body = make_body(get);
-    if (get->body == NULL) {
-        error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        finish_get(get, NULL, &memory);
-        return;
-    }
-    get->request.answers_once = !asks_leader(get);
-    get->request.expected_values = 1;
-    get->request.owner = get->arena->owner;
-    request_start(&get->store->requests, &get->request, &get_ops, get->deadline_ms);
+    if (get->body != NULL)
+        return true;
+    error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    finish_get(get, NULL, &memory);
+    return false;
 }
 
-static void on_get_handle(void *arg, struct bucket *bucket, const struct error *error)
+static const struct request_ops get_ops = {.kind = "get",
+                                           .send = send_get,
+                                           .reply = take_get,
+                                           .fail = fail_get,
+                                           .no_responders = bucket_request_on_no_responders};
+
+static void start_request(struct read_get *get)
 {
-    struct read_get *get = arg;
-
-    get->handle = bucket;
-    if (error != NULL)
-        finish_get(get, NULL, error);
-    else
-        start_request(get);
+    if (!prepare_body(get))
+        return;
+    get->request.base.answers_once = !asks_leader(get);
+    get->request.base.expected_values = 1;
+    bucket_request_start(&get->request, &get_ops);
 }
+
+static void on_get_bucket_opened(struct bucket_request *request)
+{
+    start_request(get_of_bucket_request(request));
+}
+
+/* It may no longer allow direct gets. */
+static bool on_get_bucket_refreshed(struct bucket_request *request)
+{
+    return prepare_body(get_of_bucket_request(request));
+}
+
+static void on_get_bucket_failed(struct bucket_request *request, const struct error *error)
+{
+    finish_get(get_of_bucket_request(request), NULL, error);
+}
+
+static const struct bucket_request_ops get_bucket_ops = {
+    .opened = on_get_bucket_opened, .refreshed = on_get_bucket_refreshed, .failed = on_get_bucket_failed};
 
 static void cancel_task(struct arena_task *task)
 {
@@ -255,19 +242,14 @@ void read_get(struct store *store, struct arena *arena, struct read_get *get)
     get->store = store;
     get->arena = arena;
     arena_begin_task(arena, &get->task, cancel_task);
-    bucket_open(store, &get->wait, get->bucket, get->arena->owner, get->deadline_ms, on_get_handle, get);
+    get->request.is_direct = true;
+    bucket_request_open(&get->request, store, get->bucket, arena->owner, get->deadline_ms, &get_bucket_ops);
 }
 
 void read_get_cancel(struct read_get *get)
 {
-    struct bucket *handle = get->handle;
-
-    request_end(&get->request);
-    bucket_wait_cancel(&get->wait);
     arena_end_task(&get->task);
-    get->handle = NULL;
-    if (handle != NULL)
-        bucket_release(handle);
+    bucket_request_cancel(&get->request);
 }
 
 void read_set_memory_error(struct error *error, const char *ask_for)

@@ -9,7 +9,7 @@
 
 #include "daemon/base/arena.h"
 #include "daemon/nats/kv.h"
-#include "daemon/store/bucket/bucket.h"
+#include "daemon/store/bucket/bucket_request.h"
 #include "daemon/store/context.h"
 
 enum read_consistency {
@@ -39,11 +39,8 @@ struct read_get {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
-    struct bucket *handle;
-    struct bucket_wait wait;
-    struct request request;
+    struct bucket_request request;
     const char *body;
-    unsigned unserved;       /* attempts on end that had no responders */
     uint64_t known_revision; /* see observe_known_revision */
 };
 

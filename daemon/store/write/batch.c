@@ -16,7 +16,7 @@ enum { BATCH_DENIED = 1 };
 
 static struct batch *batch_of(struct request *request)
 {
-    return (struct batch *)((char *)request - offsetof(struct batch, request));
+    return (struct batch *)((char *)request - offsetof(struct batch, request.base));
 }
 
 /* --- Its keys -------------------------------------------------------------------------------------- */
@@ -40,7 +40,7 @@ static void let_go(struct batch *batch)
 
 static void on_turn(struct ledger_wait *wait)
 {
-    request_resume(&((struct batch *)((char *)wait - offsetof(struct batch, turn)))->request);
+    request_resume(&((struct batch *)((char *)wait - offsetof(struct batch, turn)))->request.base);
 }
 
 /* Whether it waits for one of its keys; then it asks for all of them again. */
@@ -59,8 +59,7 @@ static bool must_wait(struct batch *batch)
 /* Stops all that is under way for the batch. */
 static void stop(struct batch *batch)
 {
-    request_end(&batch->request);
-    bucket_wait_cancel(&batch->wait);
+    bucket_request_cancel(&batch->request);
     inquiry_cancel(batch->inquiry);
     batch->inquiry = NULL;
     ledger_end_wait(&batch->turn);
@@ -131,7 +130,7 @@ static size_t add_batch_headers(const struct batch *batch, size_t index, struct 
 
 static enum connection_publish_result send_copy(struct batch *batch, unsigned attempt)
 {
-    struct request *request = &batch->request;
+    struct request *request = &batch->request.base;
     struct stream_state stream = bucket_stream(batch->store, batch->bucket);
     struct connection *connection = batch->store->connection;
     struct batch_texts texts;
@@ -210,7 +209,7 @@ static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint
         finish_landed(batch, our_sequence);
         return true;
     case OUTCOME_NOT_STORED:
-        request_set_doubt(&batch->request, false);
+        request_set_doubt(&batch->request.base, false);
         let_go(batch);
         batch->turn.is_due = true; /* retry before the writes that wait for these keys */
         if (!batch->has_failed)
@@ -252,7 +251,7 @@ static void on_inquiry_done(void *arg, const struct outcome_reading *reading, co
     if (verdict == OUTCOME_UNKNOWN && !batch->has_failed)
         set_unknown_error(batch, reading);
     if (!take_verdict(batch, verdict, reading->our_sequence))
-        request_resume(&batch->request);
+        request_resume(&batch->request.base);
 }
 
 static void start_inquiry(struct batch *batch, enum outcome_step step)
@@ -262,13 +261,13 @@ static void start_inquiry(struct batch *batch, enum outcome_step step)
                                       .key = batch->messages[index].operation->key,
                                       .id = id_of(batch, index),
                                       .outcome = &batch->outcome,
-                                      .deadline_ms = batch->request.deadline_ms,
+                                      .deadline_ms = batch->deadline_ms,
                                       .owner = batch->owner};
 
     hold_keys(batch);
     batch->inquiry = inquiry_start(batch->store, &subject, on_inquiry_done, batch);
     if (batch->inquiry == NULL) /* no memory now: the deadline runs on */
-        request_again(&batch->request, REQUEST_CONGESTED);
+        request_again(&batch->request.base, REQUEST_CONGESTED);
 }
 
 /* --- Acks ------------------------------------------------------------------------------------------ */
@@ -276,7 +275,7 @@ static void start_inquiry(struct batch *batch, enum outcome_step step)
 /* The next step at once. A batch that is being looked for goes on with that. */
 static enum request_verdict hurry(struct batch *batch)
 {
-    request_hurry(&batch->request);
+    request_hurry(&batch->request.base);
     return REQUEST_MORE;
 }
 
@@ -285,9 +284,9 @@ static enum request_verdict send_again(struct batch *batch, enum request_trouble
 {
     if (!is_latest)
         return REQUEST_MORE; /* it is asked about already */
-    request_retry_reason(&batch->request, trouble);
+    request_retry_reason(&batch->request.base, trouble);
     outcome_refused(&batch->outcome);
-    request_take_back(&batch->request);
+    request_take_back(&batch->request.base);
     return REQUEST_RETRY;
 }
 
@@ -305,7 +304,7 @@ static enum request_verdict take_refusal(struct batch *batch, const struct kv_ac
         return send_again(batch, REQUEST_NO_ANSWER, is_latest);
     }
     if (jetstream_is_closing(&failure) && is_latest) { /* maybe in the middle: it is asked about */
-        request_retry_reason(&batch->request, REQUEST_NO_LEADER);
+        request_retry_reason(&batch->request.base, REQUEST_NO_LEADER);
         return REQUEST_RETRY;
     }
     if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE)
@@ -330,7 +329,7 @@ static enum request_verdict take_id_answer(struct batch *batch, const struct kv_
 {
     enum outcome_verdict verdict;
 
-    if (!inquiry_take_answer(batch->store, batch->bucket, &batch->outcome, &batch->request, ack, &verdict))
+    if (!inquiry_take_answer(batch->store, batch->bucket, &batch->outcome, &batch->request.base, ack, &verdict))
         return REQUEST_RETRY;
     return take_verdict(batch, verdict, ack->sequence) ? REQUEST_DONE : hurry(batch);
 }
@@ -371,7 +370,7 @@ static void fail_batch(struct request *request, const struct error *error)
 
 static bool publishes(const struct request *request, const char *subject)
 {
-    const struct batch *batch = (const struct batch *)((const char *)request - offsetof(struct batch, request));
+    const struct batch *batch = (const struct batch *)((const char *)request - offsetof(struct batch, request.base));
 
     for (size_t i = 0; i < batch->count; i++) {
         if (strcmp(batch->messages[i].message.subject, subject) == 0)
@@ -382,18 +381,12 @@ static bool publishes(const struct request *request, const char *subject)
 
 /* --- A bucket that changed ------------------------------------------------------------------------- */
 
-static void on_handle_again(void *arg, struct bucket *bucket, const struct error *error)
+static void on_batch_bucket_failed(struct bucket_request *request, const struct error *error)
 {
-    struct batch *batch = arg;
+    struct batch *batch = (struct batch *)((char *)request - offsetof(struct batch, request));
 
-    if (error == NULL) {
-        /* It is there; what the old handle says of it was good enough to make the messages. */
-        bucket_release(bucket);
-        request_resume(&batch->request);
-        return;
-    }
     batch->error = *error;
-    if (request_is_in_doubt(&batch->request)) {
+    if (request_is_in_doubt(&request->base)) {
         operation_set_unread_error(&batch->error, error);
         finish_in_doubt(batch);
     } else {
@@ -401,22 +394,15 @@ static void on_handle_again(void *arg, struct bucket *bucket, const struct error
     }
 }
 
-static bool found_nobody(struct request *request)
-{
-    struct batch *batch = batch_of(request);
-
-    bucket_forget(batch->store, batch->bucket->name);
-    bucket_open(batch->store, &batch->wait, batch->bucket->name, request->owner, request->deadline_ms, on_handle_again,
-                batch);
-    return false;
-}
+/* A bucket that is there again takes the messages as they are. */
+static const struct bucket_request_ops batch_bucket_ops = {.failed = on_batch_bucket_failed};
 
 static const struct request_ops batch_ops = {.kind = "batch",
                                              .prepare = prepare_batch,
                                              .send = send_batch,
                                              .reply = take_ack,
                                              .fail = fail_batch,
-                                             .no_responders = found_nobody,
+                                             .no_responders = bucket_request_on_no_responders,
                                              .publishes = publishes};
 
 void batch_cancel(struct batch *batch)
@@ -432,10 +418,10 @@ void batch_start(struct store *store, struct batch *batch)
     batch->copy_attempt = 0;
     memset(&batch->outcome, 0, sizeof(batch->outcome));
     batch->outcome.is_batch = batch->count > 1;
-    batch->request.limit = group_commit_batches_limit(bucket_writes_group(batch->bucket));
-    batch->request.weight = BATCH_WEIGHT(batch->count);
-    batch->request.owner = batch->owner;
+    batch->request.base.limit = group_commit_batches_limit(bucket_writes_group(batch->bucket));
+    batch->request.base.weight = BATCH_WEIGHT(batch->count);
     operation_make_id(store, batch->id);
     snprintf(batch->last_id, sizeof(batch->last_id), "%s-l", batch->id);
-    request_start(&store->requests, &batch->request, &batch_ops, batch->deadline_ms);
+    bucket_request_use(&batch->request, store, batch->bucket, batch->owner, batch->deadline_ms, &batch_bucket_ops);
+    bucket_request_start(&batch->request, &batch_ops);
 }

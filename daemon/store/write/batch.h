@@ -8,7 +8,7 @@
 #ifndef DAEMON_STORE_BATCH_H
 #define DAEMON_STORE_BATCH_H
 
-#include "daemon/store/bucket/bucket.h"
+#include "daemon/store/bucket/bucket_request.h"
 #include "daemon/store/context.h"
 #include "daemon/store/write/inquiry.h"
 #include "daemon/store/write/ledger.h"
@@ -54,8 +54,7 @@ struct batch {
 
     /* private */
     struct store *store;
-    struct request request;
-    struct bucket_wait wait;
+    struct bucket_request request;
     bool asks_each; /* each message asks for an answer: the batch came out incomplete */
     char id[OPERATION_ID_BYTES], last_id[OPERATION_ID_BYTES + 2];
     /* While its outcome is in doubt: */

@@ -254,7 +254,7 @@ static bool fits(const struct group_commit *group, const struct group_commit_bat
         return false;
     if (is_conditional && now_ms < group->conditions_alone_until_ms)
         return false;
-    if ((is_conditional || operation_rolls_up(&write->operation, write->handle)) &&
+    if ((is_conditional || operation_rolls_up(&write->operation, write->request.bucket)) &&
         batch_has_key(batch, write->operation.key))
         return false;
     if (batch->batch.count == 0)
@@ -307,7 +307,7 @@ static void send_batch(struct group_commit *group)
         send_alone(group, write);
         return;
     }
-    batch->batch.bucket = batch->writes[0]->handle;
+    batch->batch.bucket = batch->writes[0]->request.bucket;
     batch->batch.bucket->references++;
     batch->batch.messages = batch->messages;
     batch->batch.done = on_batch_done;
@@ -433,9 +433,9 @@ void group_commit_flush_all(struct store *store)
 void group_commit_submit(struct write *write)
 {
     struct store *store = write->store;
-    struct group_commit *group = bucket_writes_group(write->handle);
+    struct group_commit *group = bucket_writes_group(write->request.bucket);
 
-    if (!write->handle->allows_atomic) {
+    if (!write->request.bucket->allows_atomic) {
         write_send_alone(write);
         return;
     }

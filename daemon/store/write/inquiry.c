@@ -225,7 +225,7 @@ static void read_message(struct inquiry *inquiry, uint64_t from_sequence, bool o
     get->consistency = READ_LEADER;
     get->with_markers = true;
     get->deadline_ms = subject->deadline_ms;
-    get->request.limit = ledger_readings(bucket_writes_ledger(subject->bucket));
+    get->request.base.limit = ledger_readings(bucket_writes_ledger(subject->bucket));
     get->done = done;
     get->arg = inquiry;
     read_get(inquiry->store, &inquiry->arena, get);

@@ -399,7 +399,7 @@ static void cancel_txn(struct arena_task *task)
     struct txn *txn = ARENA_TASK_OWNER(task, struct txn, task);
 
     bucket_wait_cancel(&txn->wait);
-    room_end(txn->store, txn->admitted_bytes, txn->batch.request.was_sent);
+    room_end(txn->store, txn->admitted_bytes, txn->batch.request.base.was_sent);
     batch_cancel(&txn->batch);
     jetstream_cancel(&txn->info);
     timer_stop(txn->store->timers, &txn->pause);

@@ -19,8 +19,7 @@
 /* Stops all that is under way for the write. */
 static void stop(struct write *write)
 {
-    request_end(&write->request);
-    bucket_wait_cancel(&write->wait);
+    bucket_request_stop(&write->request);
     timer_stop(write->store->timers, &write->try_timer);
     inquiry_cancel(write->inquiry);
     write->inquiry = NULL;
@@ -31,16 +30,16 @@ static void stop(struct write *write)
 /* Reads from memory have to see it. */
 static void note_revision(const struct write *write, uint64_t revision, bool is_done)
 {
-    const struct bucket *handle = write->handle;
+    const struct bucket *bucket = write->request.bucket;
 
     observe_revision(write->store, write->bucket, write->operation.key, revision, is_done);
-    if (handle != NULL && handle->is_mirror)
-        observe_revision(write->store, handle->origin, write->operation.key, revision, is_done);
+    if (bucket != NULL && bucket->is_mirror)
+        observe_revision(write->store, bucket->origin, write->operation.key, revision, is_done);
 }
 
 static void finish(struct write *write, uint64_t revision, const struct error *error)
 {
-    struct bucket *handle = write->handle;
+    struct bucket *bucket = write->request.bucket;
     struct error complete;
 
     if (error != NULL) {
@@ -54,16 +53,16 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
     if (write->group != NULL)
         group_commit_write_ended(write);
     if (error == NULL) {
-        bucket_note_sequence(write->store, handle, revision);
+        bucket_note_sequence(write->store, bucket, revision);
         note_revision(write, revision, true);
         if (write->operation.kind != KV_PUT)
-            observe_marker(write->store, handle->name, handle->marker_ttl_s);
+            observe_marker(write->store, bucket->name, bucket->marker_ttl_s);
     } else if (error->has_revision) {
         note_revision(write, error->revision, false);
     }
     write->done(write->arg, revision, error);
-    if (handle != NULL)
-        bucket_release(handle);
+    if (bucket != NULL)
+        bucket_release(bucket);
 }
 
 void write_finish(struct write *write, uint64_t revision, const struct error *error)
@@ -89,25 +88,26 @@ static void finish_in_doubt(struct write *write)
 
 static struct write *write_of(struct request *request)
 {
-    return (struct write *)((char *)request - offsetof(struct write, request));
+    return (struct write *)((char *)request - offsetof(struct write, request.base));
 }
 
 static enum connection_publish_result send_copy(struct write *write, unsigned attempt)
 {
     struct message_header *headers = write->message.headers;
     size_t count = write->message.header_count;
-    struct stream_state stream = bucket_stream(write->store, write->handle);
+    struct stream_state stream = bucket_stream(write->store, write->request.bucket);
     struct connection *connection = write->store->connection;
     char expected[24]; /* the connection's buffer has a copy */
 
-    ledger_note_ttl(bucket_writes_ledger(write->handle), write->operation.ttl_s);
+    ledger_note_ttl(bucket_writes_ledger(write->request.bucket), write->operation.ttl_s);
     operation_add_header(headers, &count, KV_HEADER_MSG_ID, write->id);
     if (write->is_expecting) {
         snprintf(expected, sizeof(expected), "%" PRIu64, write->expected);
         operation_add_header(headers, &count, KV_HEADER_EXPECTED_SUBJECT, expected);
     }
-    enum connection_publish_result result = request_publish(&write->request, write->message.subject, headers, count,
-                                                            write->operation.value, write->operation.value_bytes);
+    enum connection_publish_result result =
+        request_publish(&write->request.base, write->message.subject, headers, count, write->operation.value,
+                        write->operation.value_bytes);
     if (result != LINK_PUBLISHED)
         return result;
     write->copy_attempt = attempt;
@@ -128,13 +128,13 @@ static void start_inquiry(struct write *write);
 
 static void on_turn(struct ledger_wait *wait)
 {
-    request_resume(&((struct write *)((char *)wait - offsetof(struct write, turn)))->request);
+    request_resume(&((struct write *)((char *)wait - offsetof(struct write, turn)))->request.base);
 }
 
 static enum request_readiness prepare_write(struct request *request)
 {
     struct write *write = write_of(request);
-    struct ledger *ledger = bucket_writes_ledger(write->handle);
+    struct ledger *ledger = bucket_writes_ledger(write->request.bucket);
 
     switch (inquiry_prepare(write->store, &write->outcome, request)) {
     case OUTCOME_WAIT:
@@ -256,7 +256,7 @@ static void conclude_lost(struct write *write, const struct outcome_reading *rea
 {
     bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
 
-    request_set_doubt(&write->request, false);
+    request_set_doubt(&write->request.base, false);
     ledger_let_go(&write->hold);
     if (write->has_failed) {
         write->error.outcome = ERROR_OUTCOME_NONE;
@@ -272,7 +272,7 @@ static void conclude_lost(struct write *write, const struct outcome_reading *rea
     if (!is_conditional)
         write->expected = reading->sequence;
     write->turn.is_due = true; /* retry before the writes that wait for the key */
-    request_resume(&write->request);
+    request_resume(&write->request.base);
 }
 
 static void on_inquiry_done(void *arg, const struct outcome_reading *reading, const struct error *error)
@@ -304,17 +304,17 @@ static void on_inquiry_done(void *arg, const struct outcome_reading *reading, co
 
 static void start_inquiry(struct write *write)
 {
-    struct inquiry_subject subject = {.bucket = write->handle,
+    struct inquiry_subject subject = {.bucket = write->request.bucket,
                                       .key = write->operation.key,
                                       .id = write->id,
                                       .outcome = &write->outcome,
-                                      .deadline_ms = write->request.deadline_ms,
+                                      .deadline_ms = write->deadline_ms,
                                       .owner = write->arena->owner};
 
-    ledger_hold(bucket_writes_ledger(write->handle), &write->hold, write->operation.key);
+    ledger_hold(bucket_writes_ledger(write->request.bucket), &write->hold, write->operation.key);
     write->inquiry = inquiry_start(write->store, &subject, on_inquiry_done, write);
     if (write->inquiry == NULL) /* no memory now: the deadline runs on */
-        request_again(&write->request, REQUEST_CONGESTED);
+        request_again(&write->request.base, REQUEST_CONGESTED);
 }
 
 /* --- Acks ------------------------------------------------------------------------------------------ */
@@ -322,7 +322,7 @@ static void start_inquiry(struct write *write)
 /* The next step at once. A write that is being looked for goes on with that. */
 static enum request_verdict hurry(struct write *write)
 {
-    request_hurry(&write->request);
+    request_hurry(&write->request.base);
     return REQUEST_MORE;
 }
 
@@ -346,7 +346,7 @@ static enum request_verdict take_condition_failed(struct write *write, const str
 
 static enum request_verdict take_failure(struct write *write, const struct jetstream_error *failure, bool is_latest)
 {
-    struct request *request = &write->request;
+    struct request *request = &write->request.base;
 
     switch (failure->err_code) {
     case JETSTREAM_WRONG_LAST_SEQUENCE:
@@ -395,7 +395,7 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
     if (!is_latest || inquiry_step(write->store, &write->outcome) != OUTCOME_ASK)
         return REQUEST_MORE;
     enum outcome_verdict verdict;
-    bool is_taken = inquiry_take_answer(write->store, write->handle, &write->outcome, request, &ack, &verdict);
+    bool is_taken = inquiry_take_answer(write->store, write->request.bucket, &write->outcome, request, &ack, &verdict);
     return is_taken ? hurry(write) : REQUEST_RETRY; /* no error decides: the next step does */
 }
 
@@ -408,48 +408,14 @@ static void fail_write(struct request *request, const struct error *error)
     finish(write, 0, &write->error);
 }
 
-/* --- A bucket that changed ------------------------------------------------------------------------- */
-
-static void on_handle_again(void *arg, struct bucket *bucket, const struct error *error)
-{
-    struct write *write = arg;
-
-    if (error != NULL) {
-        write->error = *error;
-        if (request_is_in_doubt(&write->request)) {
-            operation_set_unread_error(&write->error, error);
-            finish_in_doubt(write);
-        } else {
-            finish(write, 0, &write->error);
-        }
-        return;
-    }
-    /* The place is in a limit of the old handle's group. */
-    request_leave_place(&write->request);
-    write->request.limit = group_commit_writes_limit(bucket_writes_group(bucket));
-    bucket_release(write->handle);
-    write->handle = bucket;
-    request_resume(&write->request);
-}
-
-static bool found_nobody(struct request *request)
-{
-    struct write *write = write_of(request);
-
-    bucket_forget(write->store, write->bucket);
-    bucket_open(write->store, &write->wait, write->bucket, write->arena->owner, write->deadline_ms, on_handle_again,
-                write);
-    return false;
-}
+/* --- Starting -------------------------------------------------------------------------------------- */
 
 static const struct request_ops write_ops = {.kind = "write",
                                              .prepare = prepare_write,
                                              .send = send_write,
                                              .reply = take_ack,
                                              .fail = fail_write,
-                                             .no_responders = found_nobody};
-
-/* --- Starting -------------------------------------------------------------------------------------- */
+                                             .no_responders = bucket_request_on_no_responders};
 
 void write_send_alone(struct write *write)
 {
@@ -461,26 +427,25 @@ void write_send_alone(struct write *write)
     write->is_expecting = write->operation.condition != OPERATION_ALWAYS;
     write->is_refused = false;
     write->copy_attempt = 0;
-    write->request.limit = group_commit_writes_limit(bucket_writes_group(write->handle));
-    write->request.owner = write->arena->owner;
-    request_start(&store->requests, &write->request, &write_ops, write->deadline_ms);
+    write->request.base.limit = group_commit_writes_limit(bucket_writes_group(write->request.bucket));
+    bucket_request_start(&write->request, &write_ops);
 }
 
-static void on_handle(void *arg, struct bucket *bucket, const struct error *error)
+static struct write *write_of_bucket_request(struct bucket_request *request)
 {
-    struct write *write = arg;
+    return (struct write *)((char *)request - offsetof(struct write, request));
+}
+
+static void on_write_bucket_opened(struct bucket_request *request)
+{
+    struct write *write = write_of_bucket_request(request);
     struct error failure;
 
-    write->handle = bucket;
-    if (error != NULL) {
-        finish(write, 0, error);
-        return;
-    }
-    if (!operation_check(&write->operation, write->store, bucket, &write->admitted_bytes, &failure)) {
+    if (!operation_check(&write->operation, write->store, request->bucket, &write->admitted_bytes, &failure)) {
         finish(write, 0, &failure);
         return;
     }
-    if (!operation_make_message(write->arena, &write->operation, bucket, &write->message)) {
+    if (!operation_make_message(write->arena, &write->operation, request->bucket, &write->message)) {
         finish_out_of_memory(write);
         return;
     }
@@ -488,25 +453,47 @@ static void on_handle(void *arg, struct bucket *bucket, const struct error *erro
     group_commit_submit(write);
 }
 
+static bool on_write_bucket_refreshed(struct bucket_request *request)
+{
+    /* The place is in a limit of the former bucket's group. */
+    request_leave_place(&request->base);
+    request->base.limit = group_commit_writes_limit(bucket_writes_group(request->bucket));
+    return true;
+}
+
+static void on_write_bucket_failed(struct bucket_request *request, const struct error *error)
+{
+    struct write *write = write_of_bucket_request(request);
+
+    write->error = *error;
+    if (request_is_in_doubt(&request->base)) {
+        operation_set_unread_error(&write->error, error);
+        finish_in_doubt(write);
+    } else {
+        finish(write, 0, &write->error);
+    }
+}
+
+static const struct bucket_request_ops write_bucket_ops = {
+    .opened = on_write_bucket_opened, .refreshed = on_write_bucket_refreshed, .failed = on_write_bucket_failed};
+
 /* Nothing of it has left the daemon. */
 static bool is_unsent(const struct arena_task *task)
 {
     const struct write *write = ARENA_TASK_OWNER(task, struct write, task);
 
-    return !write->is_in_batch && !write->request.was_sent && write->condition_tries == 0;
+    return !write->is_in_batch && !write->request.base.was_sent && write->condition_tries == 0;
 }
 
 static void cancel_write(struct arena_task *task)
 {
     struct write *write = ARENA_TASK_OWNER(task, struct write, task);
-    struct bucket *handle = write->handle;
 
     stop(write);
-    room_end(write->store, write->admitted_bytes, write->request.was_sent);
+    room_end(write->store, write->admitted_bytes, write->request.base.was_sent);
     if (write->group != NULL)
         group_commit_cancel(write);
-    if (handle != NULL)
-        bucket_release(handle);
+    bucket_request_cancel(&write->request);
 }
 
 void write_start(struct store *store, struct arena *arena, struct write *write)
@@ -515,5 +502,5 @@ void write_start(struct store *store, struct arena *arena, struct write *write)
     write->arena = arena;
     arena_begin_task(arena, &write->task, cancel_write);
     write->task.is_unsent = is_unsent;
-    bucket_open(store, &write->wait, write->bucket, write->arena->owner, write->deadline_ms, on_handle, write);
+    bucket_request_open(&write->request, store, write->bucket, arena->owner, write->deadline_ms, &write_bucket_ops);
 }

@@ -10,7 +10,7 @@
 
 #include "daemon/base/arena.h"
 #include "daemon/nats/kv.h"
-#include "daemon/store/bucket/bucket.h"
+#include "daemon/store/bucket/bucket_request.h"
 #include "daemon/store/context.h"
 #include "daemon/store/read/get.h"
 #include "daemon/store/write/inquiry.h"
@@ -32,9 +32,7 @@ struct write {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
-    struct bucket *handle;
-    struct bucket_wait wait;
-    struct request request;
+    struct bucket_request request;
     struct operation_message message;
     size_t admitted_bytes; /* by room */
     struct error error;    /* to answer when a look, or an inquiry, is over */
