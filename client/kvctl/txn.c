@@ -207,9 +207,7 @@ static unsigned line_of_key(const struct script *script, const char *key, bool c
 {
     for (size_t i = 0; i < script->statement_count; i++) {
         const struct statement *statement = &script->statements[i];
-        /* An error has the beginning of a very long key. */
-        if (strncmp(statement->key, key, sizeof(((struct kvs_error *)NULL)->key) - 1) == 0 &&
-            (statement->has_condition || !conditional))
+        if (strcmp(statement->key, key) == 0 && (statement->has_condition || !conditional))
             return statement->line;
     }
     return 0;

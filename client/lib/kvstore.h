@@ -67,9 +67,11 @@ enum kvs_outcome {
     KVS_OUTCOME_UNKNOWN     /* it may have been written */
 };
 
+#define KVS_BUCKET_MAX    251  /* bytes of a bucket's name */
+#define KVS_KEY_MAX       1024 /* bytes of a key */
 #define KVS_MESSAGE_BYTES 256
 
-/* Plain memory: may be copied. Strings are NUL-terminated, cut where they are longer, empty where unknown. */
+/* Plain memory: may be copied. Strings are NUL-terminated, and empty if unknown. */
 struct kvs_error {
     enum kvs_code code;
     bool retryable; /* the same call may succeed later; but mind the outcome */
@@ -77,8 +79,8 @@ struct kvs_error {
     bool has_revision;
     uint64_t revision; /* where has_revision: the key's current one, on KVS_CONFLICT; of a watch that has ended,
                         * the from_revision with which another one misses nothing */
-    char bucket[128];
-    char key[512];
+    char bucket[KVS_BUCKET_MAX + 1]; /* the whole name; */
+    char key[KVS_KEY_MAX + 1];       /* the whole key; only what cannot be a name or a key is cut */
     char message[KVS_MESSAGE_BYTES]; /* a sentence that says what to do about it */
 };
 

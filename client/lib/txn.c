@@ -331,8 +331,7 @@ static bool has_read_late(const struct kvs_txn *txn, const struct kvs_error *err
     if (error->code != KVS_CONFLICT && error->code != KVS_ALREADY_EXISTS)
         return false;
     for (size_t i = 0; i < txn->condition_count; i++) {
-        /* The error has the beginning of a very long key. */
-        if (txn->conditions[i].was_read && strncmp(txn->conditions[i].key, error->key, sizeof(error->key) - 1) == 0)
+        if (txn->conditions[i].was_read && strcmp(txn->conditions[i].key, error->key) == 0)
             return true;
     }
     return false;

@@ -336,6 +336,33 @@ START_TEST(what_goes_wrong_is_told_with_a_sentence)
 }
 END_TEST
 
+START_TEST(an_error_has_the_whole_key_and_bucket)
+{
+    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    char bucket[KVS_BUCKET_MAX + 1] = {0}, key[KVS_KEY_MAX + 1] = {0};
+    const struct kvs_entry *entry;
+
+    memset(bucket, 'b', KVS_BUCKET_MAX);
+    memset(key, 'k', KVS_KEY_MAX);
+    assert_done(kvs_bucket_create(kvs, bucket, NULL, NULL));
+    assert_done(kvs_create(kvs, bucket, key, "v", 1, NULL, NULL));
+    ck_assert_int_eq(kvs_update(kvs, bucket, key, "w", 1, 1000, NULL, NULL), KVS_CONFLICT);
+    ck_assert_str_eq(kvs_last_error(kvs)->bucket, bucket);
+    ck_assert_str_eq(kvs_last_error(kvs)->key, key);
+
+    /* A transaction's conflict names one of its keys. */
+    struct kvs_txn *txn = kvs_txn_begin(kvs, bucket);
+    assert_done(kvs_txn_get(txn, key, &entry));
+    assert_done(kvs_put(kvs, bucket, key, "x", 1, NULL, NULL));
+    kvs_txn_put(txn, key, "y", 1, NULL);
+    ck_assert_int_eq(kvs_txn_commit(txn, NULL, NULL, NULL), KVS_CONFLICT);
+    ck_assert_str_eq(kvs_last_error(kvs)->key, key);
+    kvs_txn_free(txn);
+    assert_done(kvs_bucket_delete(kvs, bucket, NULL));
+    kvs_close(kvs);
+}
+END_TEST
+
 /* --- Asynchronous ---------------------------------------------------------------------------------- */
 
 struct outcome {
@@ -644,6 +671,7 @@ Suite *library_suite(void)
     tcase_add_test(tests, the_daemon_tells_of_itself);
     tcase_add_test(tests, any_method_can_be_called);
     tcase_add_test(tests, what_goes_wrong_is_told_with_a_sentence);
+    tcase_add_test(tests, an_error_has_the_whole_key_and_bucket);
     tcase_add_test(tests, every_call_has_its_asynchronous_form);
     tcase_add_test(tests, thousands_of_calls_are_in_flight_on_one_handle);
     tcase_add_test(tests, one_call_too_many_is_refused_by_the_handle);
