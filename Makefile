@@ -4,7 +4,8 @@
 # make help       the other targets
 # V=1 prints the full commands.
 
-VERSION := 0.1.0
+# The version is that of client/lib/kvstore.h; the build fails if another one is set here.
+VERSION := $(shell awk '/define KVS_VERSION_(MAJOR|MINOR|PATCH) / {printf "%s%s", dot, $$3; dot = "."}' client/lib/kvstore.h)
 SOVERSION := 0
 
 PREFIX ?= /usr/local
@@ -62,6 +63,7 @@ CONF := $(wildcard conf/*.c)
 DAEMON := $(wildcard daemon/*.c daemon/*/*.c daemon/*/*/*.c)
 LIBKVSTORE := $(wildcard client/lib/*.c)
 KVCTL := $(wildcard client/kvctl/*.c)
+CLIENT_HEADERS := $(wildcard client/lib/kvstore*.h client/adapters/*.h)
 EXAMPLES := $(wildcard client/examples/*.c)
 UNIT := $(wildcard tests/unit/*.c) tests/support/selection.c tests/scale/growth.c \
     tests/bench/process.c tests/bench/table.c
@@ -272,7 +274,7 @@ install: all
 	install -m 644 $(B)/libkvstore.a $(DESTDIR)$(LIBDIR)/libkvstore.a
 	install -m 755 $(B)/libkvstore.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libkvstore.so.$(SOVERSION)
 	ln -sf libkvstore.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libkvstore.so
-	install -m 644 client/lib/kvstore.h $(DESTDIR)$(INCLUDEDIR)/kvstore.h
+	install -m 644 $(CLIENT_HEADERS) $(DESTDIR)$(INCLUDEDIR)
 	$(FILL) client/lib/kvstore.pc.in | install -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc
 	[ -e $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml ] || \
 	    install -m 640 conf/kvstored.yaml $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml

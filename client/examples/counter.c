@@ -12,7 +12,7 @@
 static enum kvs_code try_to_count(struct kvs *kvs, uint64_t *counter)
 {
     /* The leader's answer has every earlier write: a replica's could be late, and cost one more round. */
-    struct kvs_get_options options = {.consistency = KVS_CONSISTENCY_LEADER};
+    struct kvs_get_options options = KVS_GET_OPTIONS(.consistency = KVS_CONSISTENCY_LEADER);
     struct kvs_entry *entry;
     uint64_t revision = 0; /* is not there yet */
     char text[24];

@@ -5,7 +5,7 @@
  * (uv_poll_start, uv_timer_start) and the second one into the functions of the poll and the timer.
  * Every 100 ms a tick is written and read back; after ten it ends. Before: kvctl add demo
  */
-#include <kvstore.h>
+#include <kvstore_async.h>
 
 #include <inttypes.h>
 #include <poll.h>
@@ -57,7 +57,7 @@ static void plug_after(struct program *program)
 
 /* --- What the program does --------------------------------------------------------------------- */
 
-static void on_get(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+static void on_get(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *entry, void *context)
 {
     struct program *program = context;
 
@@ -67,16 +67,14 @@ static void on_get(struct kvs *kvs, const struct kvs_error *error, const struct 
         fprintf(stderr, "%s\n", error->message);
         return;
     }
-    struct kvs_entry *entry = kvs_value_entry(result); /* NULL where the key is not there */
-    if (entry != NULL)
+    if (entry != NULL) /* otherwise the key does not exist */
         printf("%s is %s (revision %" PRIu64 ")\n", entry->key, entry->value, entry->revision);
-    kvs_free(entry);
 }
 
 /* The put is done: read it back. */
-static void on_put(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+static void on_put(struct kvs *kvs, const struct kvs_error *error, uint64_t revision, void *context)
 {
-    (void)result;
+    (void)revision;
     if (error != NULL)
         on_get(kvs, error, NULL, context);
     else if (kvs_async_get(kvs, "demo", "tick", NULL, on_get, context) != KVS_OK)
@@ -115,7 +113,7 @@ int main(void)
                               .timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)};
     struct itimerspec every = {.it_value.tv_nsec = 100000000, .it_interval.tv_nsec = 100000000};
     struct epoll_event timer_wanted = {.events = EPOLLIN, .data.fd = program.timer};
-    struct kvs_options options = {.reconnect = true};
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     struct kvs_error error;
 
     if (program.epoll < 0 || program.timer < 0 || timerfd_settime(program.timer, 0, &every, NULL) != 0 ||

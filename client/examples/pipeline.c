@@ -2,7 +2,7 @@
  * Writes 1,000 keys without waiting for one answer before the next request: all are submitted,
  * then poll() waits while the answers come in, in any order. Before: kvctl add demo
  */
-#include <kvstore.h>
+#include <kvstore_async.h>
 
 #include <poll.h>
 #include <stdio.h>
@@ -15,12 +15,12 @@ struct tally {
     unsigned failed;
 };
 
-static void on_put(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+static void on_put(struct kvs *kvs, const struct kvs_error *error, uint64_t revision, void *context)
 {
     struct tally *tally = context;
 
     (void)kvs;
-    (void)result; /* the revision: kvs_value_unsigned(result) */
+    (void)revision;
     if (error == NULL) {
         tally->written++;
     } else if (tally->failed++ == 0) {

@@ -44,7 +44,8 @@ static bool follow(struct kvs_watch *watch, long left)
 
 int main(int argc, char **argv)
 {
-    struct kvs_options options = {.reconnect = true}; /* the watch goes on by itself when the daemon is back */
+    struct kvs_options options =
+        KVS_OPTIONS(.reconnect = true); /* the watch goes on by itself when the daemon is back */
     struct kvs_error error;
     struct kvs *kvs = kvs_connect(NULL, &options, &error);
     struct kvs_watch *watch;

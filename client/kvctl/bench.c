@@ -93,9 +93,9 @@ static bool read_options(struct bench *bench)
 
 static enum status open_bucket(struct bench *bench)
 {
-    struct kvs_call_options options = {.timeout_s = bench->invocation->timeout_s};
-    struct kvs_bucket_options settings = {.description = "of kvctl bench, to be removed",
-                                          .timeout_s = bench->invocation->timeout_s};
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = bench->invocation->timeout_s);
+    struct kvs_bucket_options settings =
+        KVS_BUCKET_OPTIONS(.description = "of kvctl bench, to be removed", .timeout_s = bench->invocation->timeout_s);
     struct kvs *kvs = bench->invocation->kvs;
     struct kvs_bucket_info *info;
 
@@ -112,7 +112,7 @@ static enum status open_bucket(struct bench *bench)
 static bool write_keys_from(struct bench *bench, uint64_t first, uint64_t count)
 {
     const struct bench_plan *plan = &bench->plan;
-    struct kvs_bulk_put_options options = {.timeout_s = plan->timeout_s};
+    struct kvs_bulk_put_options options = KVS_BULK_PUT_OPTIONS(.timeout_s = plan->timeout_s);
     struct kvs_pair pairs[PAIRS_PER_CALL];
     char keys[PAIRS_PER_CALL][64];
 
@@ -143,8 +143,8 @@ static enum status write_keys(struct bench *bench)
 /* Leaves a bucket of the user's as it was, but for markers, which go by themselves where the bucket lets them. */
 static enum status purge_keys(struct bench *bench)
 {
-    struct kvs_delete_options options = {.ttl_s = bench->purges_with_ttl ? 1 : 0,
-                                         .timeout_s = bench->invocation->timeout_s};
+    struct kvs_delete_options options =
+        KVS_DELETE_OPTIONS(.ttl_s = bench->purges_with_ttl ? 1 : 0, .timeout_s = bench->invocation->timeout_s);
     char key[64];
 
     for (uint64_t i = 0; i < bench->plan.keys; i++) {
@@ -157,7 +157,7 @@ static enum status purge_keys(struct bench *bench)
 
 static enum status close_bucket(struct bench *bench)
 {
-    struct kvs_call_options options = {.timeout_s = bench->invocation->timeout_s};
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = bench->invocation->timeout_s);
 
     if (!bench->is_own_bucket)
         return purge_keys(bench);

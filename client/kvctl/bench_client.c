@@ -35,7 +35,7 @@ struct shared {
 struct slot {
     struct client *client;
     uint64_t key;
-    int64_t begin_ns;
+    int64_t begin_ns, end_ns;
 };
 
 struct client {
@@ -71,56 +71,74 @@ static void fail(struct client *client, enum kvs_code code, const char *message)
     snprintf(client->result->error.message, sizeof(client->result->error.message), "%s", message);
 }
 
-static void check_revision(struct client *client, const struct kvs_value *result)
+static void check_revision(struct client *client, uint64_t revision)
 {
-    uint64_t revision = kvs_value_unsigned(result), bit = revision - client->plan->first_revision - 1;
+    uint64_t bit = revision - client->plan->first_revision - 1;
     char message[KVS_MESSAGE_BYTES];
 
     if (revision <= client->plan->first_revision) {
-        snprintf(message, sizeof(message), "a put has answered the old revision %" PRIu64, revision);
+        snprintf(message, sizeof(message), "a put returned the old revision %" PRIu64, revision);
         fail(client, KVS_INTERNAL, message);
     } else if (bit < REVISIONS_MAX) {
         uint64_t mask = UINT64_C(1) << (bit % 64);
         if ((atomic_fetch_or_explicit(&client->revisions[bit / 64], mask, memory_order_relaxed) & mask) != 0) {
-            snprintf(message, sizeof(message), "two puts have answered the same revision %" PRIu64, revision);
+            snprintf(message, sizeof(message), "two puts returned the same revision %" PRIu64, revision);
             fail(client, KVS_INTERNAL, message);
         }
     }
 }
 
-static void check_value(struct client *client, uint64_t key, const struct kvs_value *result)
+static void check_value(struct client *client, uint64_t key, const struct kvs_entry *entry)
 {
     const char *wanted = client->plan->values + key;
-    size_t size;
-    const char *value = kvs_value_bytes(kvs_value_member(result, "value"), &size);
 
-    if (value == NULL || size != client->plan->value_size || memcmp(value, wanted, size) != 0) {
+    if (entry == NULL || entry->value_size != client->plan->value_size ||
+        memcmp(entry->value, wanted, entry->value_size) != 0) {
         char message[KVS_MESSAGE_BYTES];
-        snprintf(message, sizeof(message), "the key %.100s has not the value that was written", client->keys[key]);
+        snprintf(message, sizeof(message), "the key %.100s does not have the value that was written",
+                 client->keys[key]);
         fail(client, KVS_INTERNAL, message);
     }
 }
 
 static void submit_next(struct slot *slot);
 
-static void on_done(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+/* Note the latency of a call that has ended. False if it failed. */
+static bool end_call(struct slot *slot, const struct kvs_error *error)
 {
-    struct slot *slot = context;
     struct client *client = slot->client;
-    int64_t now_ns = bench_now_ns();
 
-    (void)kvs;
     if (error != NULL) {
         fail(client, error->code, error->message);
-        return;
+        return false;
     }
-    latency_add(&client->result->latency, (uint64_t)(now_ns - slot->begin_ns));
-    client->result->end_ns = now_ns;
-    if (client->row->operation == BENCH_PUT)
-        check_revision(client, result);
-    else
-        check_value(client, slot->key, result);
-    if (now_ns < client->end_ns)
+    slot->end_ns = bench_now_ns();
+    latency_add(&client->result->latency, (uint64_t)(slot->end_ns - slot->begin_ns));
+    client->result->end_ns = slot->end_ns;
+    return true;
+}
+
+static void on_put(struct kvs *kvs, const struct kvs_error *error, uint64_t revision, void *context)
+{
+    struct slot *slot = context;
+
+    (void)kvs;
+    if (!end_call(slot, error))
+        return;
+    check_revision(slot->client, revision);
+    if (slot->end_ns < slot->client->end_ns)
+        submit_next(slot);
+}
+
+static void on_get(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *entry, void *context)
+{
+    struct slot *slot = context;
+
+    (void)kvs;
+    if (!end_call(slot, error))
+        return;
+    check_value(slot->client, slot->key, entry);
+    if (slot->end_ns < slot->client->end_ns)
         submit_next(slot);
 }
 
@@ -137,8 +155,8 @@ static void submit_next(struct slot *slot)
 {
     struct client *client = slot->client;
     const struct bench_plan *plan = client->plan;
-    struct kvs_put_options put = {.timeout_s = plan->timeout_s};
-    struct kvs_get_options get = {.timeout_s = plan->timeout_s};
+    struct kvs_put_options put = KVS_PUT_OPTIONS(.timeout_s = plan->timeout_s);
+    struct kvs_get_options get = KVS_GET_OPTIONS(.timeout_s = plan->timeout_s);
     enum kvs_code code;
 
     if (client->left == 0 || client->result->error.code != KVS_OK)
@@ -150,9 +168,9 @@ static void submit_next(struct slot *slot)
         get.consistency = KVS_CONSISTENCY_CACHED;
     if (client->row->operation == BENCH_PUT)
         code = kvs_async_put(client->kvs, plan->bucket, client->keys[slot->key], plan->values + slot->key,
-                             plan->value_size, &put, on_done, slot);
+                             plan->value_size, &put, on_put, slot);
     else
-        code = kvs_async_get(client->kvs, plan->bucket, client->keys[slot->key], &get, on_done, slot);
+        code = kvs_async_get(client->kvs, plan->bucket, client->keys[slot->key], &get, on_get, slot);
     if (code != KVS_OK)
         fail(client, code, kvs_last_error(client->kvs)->message);
 }
@@ -160,8 +178,8 @@ static void submit_next(struct slot *slot)
 static bool make_ready(struct client *client)
 {
     const struct bench_plan *plan = client->plan;
-    struct kvs_options options = {.connect_timeout_s = plan->timeout_s,
-                                  .max_in_flight = (unsigned)client->row->in_flight};
+    struct kvs_options options =
+        KVS_OPTIONS(.connect_timeout_s = plan->timeout_s, .max_in_flight = (unsigned)client->row->in_flight);
 
     client->keys = calloc(plan->keys, sizeof(*client->keys));
     client->slots = calloc(client->row->in_flight, sizeof(*client->slots));

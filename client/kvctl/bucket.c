@@ -119,7 +119,7 @@ static bool settings_read(struct settings *settings, const struct invocation *in
 {
     struct kvs_bucket_options *options = &settings->options;
 
-    *settings = (struct settings){.options = {.timeout_s = invocation->timeout_s}};
+    *settings = (struct settings){.options = KVS_BUCKET_OPTIONS(.timeout_s = invocation->timeout_s)};
     options->description = arguments_value(invocation, "description");
     options->placement_cluster = arguments_value(invocation, "cluster");
     options->republish_source = arguments_value(invocation, "republish-from");
@@ -181,47 +181,49 @@ static bool text_of_setting(const char *name, const struct kvs_value *value, str
     return false;
 }
 
-enum status bucket_add(struct invocation *invocation)
+/* A call whose answer is a bucket's info. */
+typedef enum kvs_code info_call(struct kvs *kvs, const char *bucket, const struct kvs_bucket_options *options,
+                                struct kvs_bucket_info **info);
+
+/* Print what the daemon has answered. */
+static enum status print_tree(const struct invocation *invocation, const struct kvs_value *tree)
 {
-    struct settings settings;
-    struct answer answer = {0};
+    if (invocation->json)
+        return print_and_free(kvs_value_json(tree));
+    print_map(tree, text_of_setting);
+    return STATUS_OK;
+}
+
+static enum status change_settings(struct invocation *invocation, info_call *call)
+{
+    struct kvs_bucket_info *info = NULL;
     enum status status = STATUS_FAILED;
+    struct settings settings;
 
     if (settings_read(&settings, invocation))
-        status = answer_wait_and_print(
-            invocation,
-            kvs_async_bucket_create(invocation->kvs, invocation->arguments[0], &settings.options, answer_take, &answer),
-            &answer);
-    if (status == STATUS_OK && !invocation->json)
-        print_map(answer.value, text_of_setting);
-    kvs_free(answer.value);
+        status = call(invocation->kvs, invocation->arguments[0], &settings.options, &info) == KVS_OK
+                     ? print_tree(invocation, info->raw)
+                     : report_error(kvs_last_error(invocation->kvs));
+    kvs_free(info);
     settings_free(&settings);
     return status;
 }
 
+enum status bucket_add(struct invocation *invocation)
+{
+    return change_settings(invocation, kvs_bucket_create);
+}
+
 enum status bucket_edit(struct invocation *invocation)
 {
-    struct settings settings;
-    struct answer answer = {0};
-    enum status status = STATUS_FAILED;
-
-    if (settings_read(&settings, invocation))
-        status = answer_wait_and_print(
-            invocation,
-            kvs_async_bucket_update(invocation->kvs, invocation->arguments[0], &settings.options, answer_take, &answer),
-            &answer);
-    if (status == STATUS_OK && !invocation->json)
-        print_map(answer.value, text_of_setting);
-    kvs_free(answer.value);
-    settings_free(&settings);
-    return status;
+    return change_settings(invocation, kvs_bucket_update);
 }
 
 /* --- Whole buckets --------------------------------------------------------------------------- */
 
 enum status bucket_compact(struct invocation *invocation)
 {
-    struct kvs_compact_options options = {.timeout_s = invocation->timeout_s};
+    struct kvs_compact_options options = KVS_COMPACT_OPTIONS(.timeout_s = invocation->timeout_s);
     uint64_t removed = 0;
 
     if (!arguments_duration(invocation, "older-than", &options.older_than_s))
@@ -232,25 +234,34 @@ enum status bucket_compact(struct invocation *invocation)
     return STATUS_OK;
 }
 
+static enum status print_daemon_info(struct invocation *invocation, const struct kvs_call_options *options)
+{
+    struct kvs_value *info;
+
+    if (kvs_daemon_info(invocation->kvs, options, &info) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    enum status status = print_tree(invocation, info);
+    kvs_free(info);
+    return status;
+}
+
 enum status bucket_info(struct invocation *invocation)
 {
-    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
-    struct answer answer = {0};
-    enum kvs_code submitted =
-        invocation->argument_count == 0
-            ? kvs_async_daemon_info(invocation->kvs, &options, answer_take, &answer)
-            : kvs_async_bucket_info(invocation->kvs, invocation->arguments[0], &options, answer_take, &answer);
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
+    struct kvs_bucket_info *info;
 
-    enum status status = answer_wait_and_print(invocation, submitted, &answer);
-    if (status == STATUS_OK && !invocation->json)
-        print_map(answer.value, text_of_setting);
-    kvs_free(answer.value);
+    if (invocation->argument_count == 0)
+        return print_daemon_info(invocation, &options);
+    if (kvs_bucket_info(invocation->kvs, invocation->arguments[0], &options, &info) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    enum status status = print_tree(invocation, info->raw);
+    kvs_free(info);
     return status;
 }
 
 enum status bucket_rm(struct invocation *invocation)
 {
-    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
 
     if (kvs_bucket_delete(invocation->kvs, invocation->arguments[0], &options) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
@@ -259,34 +270,56 @@ enum status bucket_rm(struct invocation *invocation)
     return STATUS_OK;
 }
 
-/* Where a limit is not set, people see a dash. */
-static void add_limit(struct table *table, uint64_t limit, struct short_text text)
-{
-    table_add(table, "%s", limit > 0 ? text.text : "-");
-}
+/* The row of a bucket in the table. */
+struct bucket_row {
+    struct kvs_error error; /* KVS_OK: none */
+    uint64_t values, bytes, max_bytes;
+    unsigned history;
+    int64_t ttl_s;
+    struct short_text description;
+};
 
-static void add_bucket(struct table *table, const char *name, const struct answer *answer)
+static void on_info(struct kvs *kvs, const struct kvs_error *error, const struct kvs_bucket_info *info, void *context)
 {
-    const struct kvs_value *info = answer->value;
+    struct bucket_row *row = context;
 
-    table_add(table, "%s", name);
-    if (info == NULL) {
-        for (int column = 1; column < 6; column++)
-            table_add(table, "?");
-        table_add(table, "%s", answer->error.message);
+    (void)kvs;
+    if (error != NULL) {
+        row->error = *error;
         return;
     }
-    int64_t ttl_s = kvs_value_integer(kvs_value_member(info, "ttl"));
-    int64_t max_bytes = kvs_value_integer(kvs_value_member(info, "max_bytes"));
-    table_add(table, "%" PRIu64, kvs_value_unsigned(kvs_value_member(info, "values")));
-    table_add(table, "%s", text_of_size(kvs_value_unsigned(kvs_value_member(info, "bytes"))).text);
-    add_limit(table, max_bytes > 0, text_of_size((uint64_t)max_bytes));
-    table_add(table, "%" PRIu64, kvs_value_unsigned(kvs_value_member(info, "history")));
-    add_limit(table, ttl_s > 0, text_of_duration(ttl_s));
-    table_add(table, "%s", text_of_bytes(kvs_value_member(info, "description")).text);
+    *row = (struct bucket_row){.values = info->values,
+                               .bytes = info->bytes,
+                               .max_bytes = (uint64_t)info->max_bytes,
+                               .history = info->history,
+                               .ttl_s = info->ttl_s,
+                               .description = text_of_bytes(info->description, strlen(info->description))};
 }
 
-static enum status print_buckets(char **names, const struct answer *answers, size_t count)
+/* A limit that is not set is a dash. */
+static void add_limit(struct table *table, bool is_set, struct short_text text)
+{
+    table_add(table, "%s", is_set ? text.text : "-");
+}
+
+static void add_bucket(struct table *table, const char *name, const struct bucket_row *row)
+{
+    table_add(table, "%s", name);
+    if (row->error.code != KVS_OK) {
+        for (int column = 1; column < 6; column++)
+            table_add(table, "?");
+        table_add(table, "%s", row->error.message);
+        return;
+    }
+    table_add(table, "%" PRIu64, row->values);
+    table_add(table, "%s", text_of_size(row->bytes).text);
+    add_limit(table, row->max_bytes > 0, text_of_size(row->max_bytes));
+    table_add(table, "%u", row->history);
+    add_limit(table, row->ttl_s > 0, text_of_duration(row->ttl_s));
+    table_add(table, "%s", row->description.text);
+}
+
+static enum status print_buckets(char **names, const struct bucket_row *rows, size_t count)
 {
     static const char *const titles[] = {"BUCKET", "VALUES", "SIZE", "LIMIT", "HISTORY", "TTL", "DESCRIPTION"};
     struct table table;
@@ -295,45 +328,42 @@ static enum status print_buckets(char **names, const struct answer *answers, siz
     for (size_t i = 0; i < sizeof(titles) / sizeof(*titles); i++)
         table_add(&table, "%s", titles[i]);
     for (size_t i = 0; i < count; i++)
-        add_bucket(&table, names[i], &answers[i]);
+        add_bucket(&table, names[i], &rows[i]);
     return table_print(&table);
 }
 
-/* Asks for the infos of all buckets at once. A bucket that vanishes meanwhile has an error in its row. */
+/* Ask for the infos of all buckets at once. A bucket that is deleted meanwhile has an error in its row. */
 static enum status print_infos(struct invocation *invocation, char **names, size_t count)
 {
-    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
-    struct answer *answers = calloc(count + 1, sizeof(*answers));
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
+    struct bucket_row *rows = calloc(count + 1, sizeof(*rows));
     enum status status = STATUS_OK;
 
-    if (answers == NULL)
+    if (rows == NULL)
         return report("out of memory");
-    for (size_t i = 0; i < count; i++) {
-        if (kvs_async_bucket_info(invocation->kvs, names[i], &options, answer_take, &answers[i]) != KVS_OK) {
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        if (kvs_async_bucket_info(invocation->kvs, names[i], &options, on_info, &rows[i]) != KVS_OK)
             status = report_error(kvs_last_error(invocation->kvs));
-            break;
-        }
     }
     while (kvs_process(invocation->kvs) == KVS_OK && kvs_in_flight(invocation->kvs) > 0) {
         struct pollfd waited = {.fd = kvs_fd(invocation->kvs), .events = kvs_events(invocation->kvs)};
         poll(&waited, 1, kvs_timeout_ms(invocation->kvs));
     }
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        if (answers[i].error.code != KVS_OK && answers[i].error.code != KVS_BUCKET_NOT_FOUND)
-            status = report_error(&answers[i].error);
+        if (rows[i].error.code != KVS_OK && rows[i].error.code != KVS_BUCKET_NOT_FOUND)
+            status = report_error(&rows[i].error);
     }
     if (status == STATUS_OK)
-        status = print_buckets(names, answers, count);
-    for (size_t i = 0; i < count; i++)
-        kvs_free(answers[i].value);
-    free(answers);
+        status = print_buckets(names, rows, count);
+    free(rows);
     return status;
 }
 
 enum status bucket_ls(struct invocation *invocation)
 {
-    struct kvs_list_options options = {.filter = invocation->argument_count > 0 ? invocation->arguments[0] : NULL,
-                                       .timeout_s = invocation->timeout_s};
+    struct kvs_list_options options =
+        KVS_LIST_OPTIONS(.filter = invocation->argument_count > 0 ? invocation->arguments[0] : NULL,
+                         .timeout_s = invocation->timeout_s);
     char **names;
     size_t count;
     enum status status = STATUS_OK;

@@ -19,26 +19,43 @@ static void print_entry(const char *key, const struct kvs_entry *entry)
     putchar('\n');
 }
 
-static enum status mget_json(struct invocation *invocation, const char *const *keys, size_t count,
-                             const struct kvs_bulk_get_options *options)
+/* The daemon's answer has each key once, in an order of its own: it is printed as it is. */
+static enum status mget_json(struct invocation *invocation, size_t count, const char *consistency)
 {
-    struct answer answer = {0};
-    enum status status = answer_wait_and_print(
-        invocation,
-        kvs_async_bulk_get(invocation->kvs, invocation->arguments[0], keys, count, options, answer_take, &answer),
-        &answer);
+    struct kvs_request *request = kvs_request_new("bulk.get", 3);
+    enum status status = STATUS_OK;
+    struct kvs_value *answer;
 
-    for (size_t i = 0; i < kvs_value_count(answer.value) && status == STATUS_OK; i++) {
-        if (kvs_value_type(kvs_value_item(answer.value, i)) == KVS_NIL)
+    kvs_request_string(request, invocation->arguments[0]);
+    kvs_request_array(request, count);
+    for (size_t i = 0; i < count; i++)
+        kvs_request_string(request, invocation->arguments[1 + i]);
+    kvs_request_map(request, (size_t)(consistency != NULL) + (invocation->timeout_s > 0));
+    if (consistency != NULL) {
+        kvs_request_string(request, "consistency");
+        kvs_request_string(request, consistency);
+    }
+    if (invocation->timeout_s > 0) {
+        kvs_request_string(request, "timeout");
+        kvs_request_double(request, invocation->timeout_s);
+    }
+    enum kvs_code code = kvs_call(invocation->kvs, request, invocation->timeout_s, &answer);
+    kvs_request_free(request);
+    if (code != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    for (size_t i = 0; i < kvs_value_count(answer); i++) {
+        if (kvs_value_type(kvs_value_item(answer, i)) == KVS_NIL)
             status = STATUS_ABSENT;
     }
-    kvs_free(answer.value);
+    if (print_and_free(kvs_value_json(answer)) != STATUS_OK)
+        status = STATUS_FAILED;
+    kvs_free(answer);
     return status;
 }
 
 enum status bulk_mget(struct invocation *invocation)
 {
-    struct kvs_bulk_get_options options = {.timeout_s = invocation->timeout_s};
+    struct kvs_bulk_get_options options = KVS_BULK_GET_OPTIONS(.timeout_s = invocation->timeout_s);
     const char *const *keys = (const char *const *)(invocation->arguments + 1);
     size_t count = (size_t)invocation->argument_count - 1;
     struct kvs_entry **entries;
@@ -47,7 +64,8 @@ enum status bulk_mget(struct invocation *invocation)
     if (!arguments_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     if (invocation->json)
-        return mget_json(invocation, keys, count, &options);
+        return mget_json(invocation, count,
+                         arguments_flag(invocation, "cached") ? "cached" : arguments_value(invocation, "consistency"));
     if (kvs_bulk_get(invocation->kvs, invocation->arguments[0], keys, count, &options, &entries) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     for (size_t i = 0; i < count; i++) {
@@ -187,52 +205,58 @@ static bool pairs_read(struct pairs *pairs, const struct invocation *invocation)
 
 /* --- mput ---------------------------------------------------------------------------------- */
 
-/* Prints one key's result. *before tells whether another one was printed before. */
-static enum status print_result(const struct invocation *invocation, const struct kvs_value *key,
-                                const struct kvs_value *result, bool *before)
+static enum status print_result_json(const char *key, const struct kvs_bulk_result *result, bool is_first)
+{
+    char *error = result->error != NULL ? kvs_error_json(result->error) : NULL;
+
+    if (result->error != NULL && error == NULL)
+        return report("out of memory for the output");
+    printf("%s", is_first ? "{" : ",");
+    print_json_string(key);
+    if (error != NULL)
+        printf(":{\"error\":%s}", error);
+    else
+        printf(":{\"revision\":%" PRIu64 "}", result->revision);
+    kvs_free(error);
+    return STATUS_OK;
+}
+
+/* Print the result of one key. */
+static enum status print_result(const struct invocation *invocation, const char *key,
+                                const struct kvs_bulk_result *result, bool is_first)
 {
     enum status status = STATUS_OK;
-    struct kvs_error error;
-    size_t size;
-    const char *name = kvs_value_bytes(key, &size);
 
-    if (kvs_value_error(result, &error)) {
-        const char *doubt = error.outcome == KVS_OUTCOME_UNKNOWN ? " (it is not known whether it was written)" : "";
-        status = report("%.*s: %s%s", (int)(size < 200 ? size : 200), name != NULL ? name : "", error.message, doubt);
-    } else if (!invocation->json) {
-        printf("%.*s %" PRIu64 "\n", (int)size, name != NULL ? name : "", kvs_value_unsigned(result));
-    }
-    if (invocation->json) {
-        char *name_json = kvs_value_json(key), *result_json = kvs_value_json(result);
-        if (name_json == NULL || result_json == NULL)
-            status = report("out of memory for the output");
-        else
-            printf("%s%s:%s", *before ? "," : "{", name_json, result_json);
-        kvs_free(name_json);
-        kvs_free(result_json);
-    }
-    *before = true;
+    if (result->error != NULL)
+        status =
+            report("%.200s: %s%s", key, result->error->message,
+                   result->error->outcome == KVS_OUTCOME_UNKNOWN ? " (outcome unknown: it may have been written)" : "");
+    else if (!invocation->json)
+        printf("%s %" PRIu64 "\n", key, result->revision);
+    if (invocation->json && print_result_json(key, result, is_first) != STATUS_OK)
+        status = STATUS_FAILED;
     return status;
 }
 
-/* Writes one call's worth of pairs. *answered: for each of them there was an answer. */
+/* Write the pairs of one call. *has_printed: whether a result was printed, before or now. *answered: the call did not
+ * fail as a whole.
+ */
 static enum status write_pairs(struct invocation *invocation, const struct kvs_pair *pairs, size_t count,
-                               const struct kvs_bulk_put_options *options, bool *before, bool *answered)
+                               const struct kvs_bulk_put_options *options, bool *has_printed, bool *answered)
 {
-    struct answer answer = {0};
-    enum status status = answer_wait(
-        invocation,
-        kvs_async_bulk_put(invocation->kvs, invocation->arguments[0], pairs, count, options, answer_take, &answer),
-        &answer);
+    struct kvs_bulk_result *results;
+    enum status status = STATUS_OK;
 
-    *answered = status == STATUS_OK;
-    for (size_t i = 0; i < kvs_value_count(answer.value); i++) {
-        enum status one =
-            print_result(invocation, kvs_value_key(answer.value, i), kvs_value_item(answer.value, i), before);
-        if (one != STATUS_OK)
-            status = one;
+    *answered =
+        kvs_bulk_put(invocation->kvs, invocation->arguments[0], pairs, count, options, &results, NULL) == KVS_OK;
+    if (!*answered)
+        return report_error(kvs_last_error(invocation->kvs));
+    for (size_t i = 0; i < count; i++) {
+        if (print_result(invocation, pairs[i].key, &results[i], !*has_printed) != STATUS_OK)
+            status = STATUS_FAILED;
+        *has_printed = true;
     }
-    kvs_free(answer.value);
+    kvs_free(results);
     return status;
 }
 
@@ -251,25 +275,25 @@ static size_t count_for_call(const struct pairs *pairs, size_t begin)
 
 enum status bulk_mput(struct invocation *invocation)
 {
-    struct kvs_bulk_put_options options = {.timeout_s = invocation->timeout_s};
+    struct kvs_bulk_put_options options = KVS_BULK_PUT_OPTIONS(.timeout_s = invocation->timeout_s);
     struct pairs pairs = {0};
     enum status status = STATUS_FAILED;
-    bool before = false, answered = true;
+    bool has_printed = false, answered = true;
 
     if (!arguments_duration(invocation, "ttl", &options.ttl_s) || !pairs_read(&pairs, invocation))
         goto done;
     if (options.ttl_s < 0)
         options.ttl_s = 0;
     status = STATUS_OK;
-    /* Where a call as a whole failed, the next one would, too. */
+    /* If a call failed as a whole, the next one would fail too. */
     for (size_t begin = 0, count; begin < pairs.count && answered; begin += count) {
         count = count_for_call(&pairs, begin);
-        enum status call = write_pairs(invocation, pairs.pairs + begin, count, &options, &before, &answered);
+        enum status call = write_pairs(invocation, pairs.pairs + begin, count, &options, &has_printed, &answered);
         if (call != STATUS_OK)
             status = call;
     }
-    if (invocation->json && (before || status == STATUS_OK))
-        puts(before ? "}" : "{}");
+    if (invocation->json && (has_printed || status == STATUS_OK))
+        puts(has_printed ? "}" : "{}");
 
 done:
     free(pairs.pairs);

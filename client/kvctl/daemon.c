@@ -11,21 +11,22 @@
 
 enum status daemon_health(struct invocation *invocation)
 {
-    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
-    struct answer answer = {0};
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
     const char *bucket = invocation->argument_count > 0 ? invocation->arguments[0] : NULL;
+    enum status status = STATUS_OK;
+    struct kvs_value *health;
+    size_t size;
 
-    enum status status = answer_wait_and_print(
-        invocation, kvs_async_health(invocation->kvs, bucket, &options, answer_take, &answer), &answer);
-    if (status == STATUS_OK) {
-        size_t size;
-        const char *why = kvs_value_bytes(kvs_value_member(answer.value, "error"), &size);
-        if (!invocation->json)
-            print_map(answer.value, NULL);
-        if (!kvs_value_boolean(kvs_value_member(answer.value, "healthy")))
-            status = why != NULL ? report("not healthy: %.*s", (int)size, why) : report("not healthy");
-    }
-    kvs_free(answer.value);
+    if (kvs_health(invocation->kvs, bucket, &options, &health) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    if (invocation->json)
+        status = print_and_free(kvs_value_json(health));
+    else
+        print_map(health, NULL);
+    const char *why = kvs_value_bytes(kvs_value_member(health, "error"), &size);
+    if (!kvs_value_boolean(kvs_value_member(health, "healthy")))
+        status = why != NULL ? report("not healthy: %.*s", (int)size, why) : report("not healthy");
+    kvs_free(health);
     return status;
 }
 
@@ -49,7 +50,7 @@ static int compare(const void *left, const void *right)
 /* Times count calls of health.check, which the daemon answers from memory. *nats_us: NATS' own figure, or 0. */
 static enum status measure(struct invocation *invocation, int64_t *times_ns, uint64_t count, uint64_t *nats_us)
 {
-    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
 
     for (uint64_t i = 0; i < count; i++) {
         struct kvs_value *health;

@@ -96,10 +96,9 @@ static void print_told(struct listing *listing, const struct told_keys *told)
 static enum status print_in_one_pass(struct listing *listing)
 {
     struct invocation *invocation = listing->invocation;
-    struct kvs_watch_options options = {.filters = &listing->options.filter,
-                                        .filter_count = listing->options.filter != NULL,
-                                        .meta_only = true,
-                                        .timeout_s = invocation->timeout_s};
+    struct kvs_watch_options options =
+        KVS_WATCH_OPTIONS(.filters = &listing->options.filter, .filter_count = listing->options.filter != NULL,
+                          .meta_only = true, .timeout_s = invocation->timeout_s);
     struct told_keys told = {0};
     struct kvs_watch *watch;
 
@@ -149,11 +148,11 @@ static enum status print_page(struct listing *listing, bool *is_last)
 
 enum status kv_keys(struct invocation *invocation)
 {
-    struct listing listing = {.invocation = invocation,
-                              .left = UINT64_MAX,
-                              .options = {.filter = invocation->argument_count > 1 ? invocation->arguments[1] : NULL,
-                                          .after = arguments_value(invocation, "after"),
-                                          .timeout_s = invocation->timeout_s}};
+    struct listing listing = {
+        .invocation = invocation,
+        .left = UINT64_MAX,
+        .options = KVS_KEYS_OPTIONS(.filter = invocation->argument_count > 1 ? invocation->arguments[1] : NULL,
+                                    .after = arguments_value(invocation, "after"), .timeout_s = invocation->timeout_s)};
     enum status status = STATUS_OK;
     bool is_last = false;
 

@@ -20,85 +20,97 @@ static enum status absent(const struct invocation *invocation)
 
 /* --- Reading ------------------------------------------------------------------------------- */
 
-/* Prints the value that the daemon has parsed. A key that is not there and the value null look alike: both are absent.
+/* Print the value that the daemon has parsed. A key that does not exist and the value null look alike: both are absent.
  */
-static enum status get_json(struct invocation *invocation)
+static enum status get_json(struct invocation *invocation, const struct kvs_get_options *options)
 {
-    struct kvs_get_options options = {.timeout_s = invocation->timeout_s};
-    struct answer answer = {0};
+    char *json;
 
-    if (!arguments_revision(invocation, "revision", &options.revision) ||
-        !arguments_consistency(invocation, &options.consistency))
-        return STATUS_FAILED;
-    enum status status = answer_wait(invocation,
-                                     kvs_async_get_json(invocation->kvs, invocation->arguments[0],
-                                                        invocation->arguments[1], &options, answer_take, &answer),
-                                     &answer);
-    if (status == STATUS_OK)
-        status = kvs_value_type(answer.value) == KVS_NIL ? absent(invocation) : print_json(answer.value);
-    kvs_free(answer.value);
-    return status;
+    if (kvs_get_json(invocation->kvs, invocation->arguments[0], invocation->arguments[1], options, &json) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    return json != NULL ? print_and_free(json) : absent(invocation);
+}
+
+static void print_value(const struct invocation *invocation, const struct kvs_entry *entry)
+{
+    fwrite(entry->value, 1, entry->value_size, stdout);
+    if (invocation->terminal && entry->value_size > 0 && entry->value[entry->value_size - 1] != '\n')
+        putchar('\n');
 }
 
 enum status kv_get(struct invocation *invocation)
 {
-    struct kvs_get_options options = {.timeout_s = invocation->timeout_s};
-    struct answer answer = {0};
-    size_t size;
+    struct kvs_get_options options = KVS_GET_OPTIONS(.timeout_s = invocation->timeout_s);
+    enum status status = STATUS_OK;
+    struct kvs_entry *entry;
 
-    if (arguments_flag(invocation, "as-json"))
-        return get_json(invocation);
     if (!arguments_revision(invocation, "revision", &options.revision) ||
         !arguments_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
-    enum status status = answer_wait_and_print(invocation,
-                                               kvs_async_get(invocation->kvs, invocation->arguments[0],
-                                                             invocation->arguments[1], &options, answer_take, &answer),
-                                               &answer);
-    if (status == STATUS_OK && kvs_value_type(answer.value) == KVS_NIL) {
+    if (arguments_flag(invocation, "as-json"))
+        return get_json(invocation, &options);
+    if (kvs_get(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &entry) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    if (entry == NULL) {
+        if (invocation->json)
+            puts("null");
         status = absent(invocation);
-    } else if (status == STATUS_OK && !invocation->json) {
-        const char *bytes = kvs_value_bytes(kvs_value_member(answer.value, "value"), &size);
-        if (bytes == NULL)
-            status = report("the daemon's answer is no entry");
-        else
-            fwrite(bytes, 1, size, stdout);
-        if (invocation->terminal && bytes != NULL && size > 0 && bytes[size - 1] != '\n')
-            putchar('\n');
+    } else if (invocation->json) {
+        status = print_and_free(kvs_entry_json(entry));
+    } else {
+        print_value(invocation, entry);
     }
-    kvs_free(answer.value);
+    kvs_free(entry);
     return status;
+}
+
+static enum status print_history_json(const struct kvs_entry *entries, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char *json = kvs_entry_json(&entries[i]);
+        if (json == NULL)
+            return report("out of memory for the output");
+        printf("%s%s", i > 0 ? "," : "[", json);
+        kvs_free(json);
+    }
+    puts(count > 0 ? "]" : "[]");
+    return STATUS_OK;
+}
+
+static enum status print_history(const struct kvs_entry *entries, size_t count)
+{
+    struct table table;
+
+    table_begin(&table, 4);
+    table_add(&table, "REVISION");
+    table_add(&table, "CREATED");
+    table_add(&table, "OPERATION");
+    table_add(&table, "VALUE");
+    for (size_t i = 0; i < count; i++) {
+        table_add(&table, "%" PRIu64, entries[i].revision);
+        table_add(&table, "%s", text_of_time(entries[i].created_us).text);
+        table_add(&table, "%s", text_of_operation(entries[i].operation));
+        table_add(&table, "%s", text_of_bytes(entries[i].value, entries[i].value_size).text);
+    }
+    return table_print(&table);
 }
 
 enum status kv_history(struct invocation *invocation)
 {
-    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
-    struct answer answer = {0};
-    struct table table;
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
+    struct kvs_entry *entries;
+    enum status status;
+    size_t count;
 
-    enum status status =
-        answer_wait_and_print(invocation,
-                              kvs_async_history(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
-                                                &options, answer_take, &answer),
-                              &answer);
-    if (status == STATUS_OK && kvs_value_count(answer.value) == 0) {
+    if (kvs_history(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &entries, &count) !=
+        KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    status = invocation->json ? print_history_json(entries, count)
+             : count == 0     ? STATUS_OK
+                              : print_history(entries, count);
+    if (count == 0)
         status = absent(invocation);
-    } else if (status == STATUS_OK && !invocation->json) {
-        table_begin(&table, 4);
-        table_add(&table, "REVISION");
-        table_add(&table, "CREATED");
-        table_add(&table, "OPERATION");
-        table_add(&table, "VALUE");
-        for (size_t i = 0; i < kvs_value_count(answer.value); i++) {
-            const struct kvs_value *entry = kvs_value_item(answer.value, i);
-            table_add(&table, "%" PRIu64, kvs_value_unsigned(kvs_value_member(entry, "revision")));
-            table_add(&table, "%s", text_of_time(kvs_value_integer(kvs_value_member(entry, "created"))).text);
-            table_add(&table, "%s", text_of_bytes(kvs_value_member(entry, "operation")).text);
-            table_add(&table, "%s", text_of_bytes(kvs_value_member(entry, "value")).text);
-        }
-        status = table_print(&table);
-    }
-    kvs_free(answer.value);
+    kvs_free(entries);
     return status;
 }
 
@@ -122,7 +134,7 @@ struct write {
 
 static bool write_begin(struct write *write, const struct invocation *invocation)
 {
-    *write = (struct write){.options = {.timeout_s = invocation->timeout_s}};
+    *write = (struct write){.options = KVS_PUT_OPTIONS(.timeout_s = invocation->timeout_s)};
     if (!arguments_duration(invocation, "ttl", &write->options.ttl_s) ||
         !arguments_pairs(invocation, "header", &write->headers, &write->options.header_count))
         return false;
@@ -187,7 +199,7 @@ enum status kv_update(struct invocation *invocation)
 
 enum status kv_del(struct invocation *invocation)
 {
-    struct kvs_delete_options options = {.timeout_s = invocation->timeout_s};
+    struct kvs_delete_options options = KVS_DELETE_OPTIONS(.timeout_s = invocation->timeout_s);
     uint64_t revision = 0;
 
     if (!arguments_revision(invocation, "revision", &options.revision))
@@ -200,7 +212,7 @@ enum status kv_del(struct invocation *invocation)
 
 static enum status purge_bucket(struct invocation *invocation)
 {
-    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
 
     if (!arguments_flag(invocation, "all"))
         return report("name a KEY, or say --all to empty the whole bucket");
@@ -215,7 +227,7 @@ static enum status purge_bucket(struct invocation *invocation)
 
 enum status kv_purge(struct invocation *invocation)
 {
-    struct kvs_delete_options options = {.timeout_s = invocation->timeout_s};
+    struct kvs_delete_options options = KVS_DELETE_OPTIONS(.timeout_s = invocation->timeout_s);
     uint64_t revision = 0;
 
     if (invocation->argument_count < 2)

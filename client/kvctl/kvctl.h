@@ -1,13 +1,12 @@
 /*
- * kvctl: the command. Its one table of verbs is in verbs.c; the verbs are in kv.c, watch.c,
- * bulk.c, txn.c, bucket.c, daemon.c, stats.c and bench.c. A verb gets an invocation (arguments and options checked
- * against its row of the table, the connection open), prints its result and
- * answers the exit status.
+ * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, keys.c, watch.c, bulk.c, txn.c,
+ * bucket.c, daemon.c, stats.c and bench.c. A verb gets an invocation (arguments and options are checked against its row
+ * of the table, and the connection is open), prints its result and returns the exit status.
  */
 #ifndef KVCTL_H
 #define KVCTL_H
 
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_admin.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -136,35 +135,19 @@ bool json_read_member(struct json *json, const char **bytes, size_t *size);
 /* False, with the reason, where anything but blanks follows. */
 bool json_end(struct json *json);
 
-/* --- answer.c: from a call to its answer ---------------------------------------------------- */
-
-/* What a call has answered. */
-struct answer {
-    bool finished;
-    struct kvs_error error;  /* code KVS_OK: none */
-    struct kvs_value *value; /* to be freed with kvs_free */
-};
-
-/* Gets the answer of a kvs_async_ call whose context is a struct answer. */
-void answer_take(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context);
-
-/*
- * Waits until all calls are answered. submitted is what kvs_async_… returned: where it refused the call, or the
- * call failed, the error is reported. STATUS_OK where answer->value is there.
- */
-enum status answer_wait(struct invocation *invocation, enum kvs_code submitted, struct answer *answer);
-
-/* answer_wait, then prints the answer where --json asks for it; STATUS_OK also then. */
-enum status answer_wait_and_print(struct invocation *invocation, enum kvs_code submitted, struct answer *answer);
-
 /* --- output.c ---------------------------------------------------------------------------------- */
 
 /* Prints "kvctl: " and one line on standard error. Always STATUS_FAILED. */
 enum status report(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Print an error of a call, with advice that names kvctl's verbs. STATUS_ABSENT if the bucket does not exist. */
 enum status report_error(const struct kvs_error *error);
 
-/* Prints the value as one line of JSON. */
-enum status print_json(const struct kvs_value *value);
+/* Print a line of JSON that the library made, and free it; NULL: out of memory. */
+enum status print_and_free(char *json);
+
+/* Print text as a string of JSON; what is not UTF-8 as U+FFFD. */
+void print_json_string(const char *text);
 
 #define TABLE_COLUMNS_MAX 8
 
@@ -187,9 +170,11 @@ struct short_text {
 struct short_text text_of_size(uint64_t size_bytes);
 struct short_text text_of_duration(int64_t duration_s);
 struct short_text text_of_time(int64_t time_us);
-struct short_text text_of_count(uint64_t count);                /* "12,345" */
-struct short_text text_of_microseconds(double us);              /* "1.5 ms" */
-struct short_text text_of_bytes(const struct kvs_value *value); /* cut, with '.' for what cannot be printed */
+struct short_text text_of_count(uint64_t count);                 /* "12,345" */
+struct short_text text_of_microseconds(double us);               /* "1.5 ms" */
+struct short_text text_of_bytes(const char *bytes, size_t size); /* cut, with '.' for what cannot be printed */
+struct short_text text_of_value(const struct kvs_value *value);  /* the same of a string or binary value */
+const char *text_of_operation(enum kvs_operation operation);     /* "put" */
 
 /* Writes a member's value as people read it. False where the name is none that it knows. */
 typedef bool text_of_member_fn(const char *name, const struct kvs_value *value, struct short_text *text);

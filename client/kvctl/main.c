@@ -164,7 +164,7 @@ static enum status run_verb(const struct verb *verb, const struct command_line *
                                     .options = line->options,
                                     .option_count = line->option_count};
     /* Only a watch has something to go on with. */
-    struct kvs_options options = {.connect_timeout_s = line->timeout_s, .reconnect = verb->run == watch_run};
+    struct kvs_options options = KVS_OPTIONS(.connect_timeout_s = line->timeout_s, .reconnect = verb->run == watch_run);
     struct kvs_error error;
 
     if (argc < verb->arguments_min || argc > verb->arguments_max)

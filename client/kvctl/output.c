@@ -27,36 +27,40 @@ enum status report(const char *format, ...)
     return STATUS_FAILED;
 }
 
-/* The daemon advises its methods; here they are verbs. A key that looks like one stands in quotes. */
-static void put_verb(char *message, size_t bytes, const char *method, const char *verb)
-{
-    char rest[KVS_MESSAGE_BYTES], *at;
-
-    while ((at = strstr(message, method)) != NULL) {
-        snprintf(rest, sizeof(rest), "%s", at + strlen(method));
-        snprintf(at, bytes - (size_t)(at - message), "%s%s", verb, rest);
-    }
-}
-
+/* The daemon advises its methods; what follows says the same with kvctl's verbs. */
 enum status report_error(const struct kvs_error *error)
 {
-    char message[sizeof(error->message)];
+    const char *bucket = error->bucket;
 
-    snprintf(message, sizeof(message), "%s", error->message);
-    put_verb(message, sizeof(message), " bucket.create ", " kvctl add ");
-    put_verb(message, sizeof(message), " bucket.update ", " kvctl edit ");
-    put_verb(message, sizeof(message), " bucket.info ", " kvctl info ");
-    report("%s%s", message,
-           error->outcome == KVS_OUTCOME_UNKNOWN ? " (it is not known whether the write happened)" : "");
-    return error->code == KVS_BUCKET_NOT_FOUND ? STATUS_ABSENT : STATUS_FAILED;
+    if (error->outcome == KVS_OUTCOME_UNKNOWN)
+        return report("%s (outcome unknown: it may have been written)", error->message);
+    switch (error->code) {
+    case KVS_BUCKET_NOT_FOUND:
+        report("there is no bucket %s: create it with kvctl add %s", bucket, bucket);
+        return STATUS_ABSENT;
+    case KVS_ALREADY_EXISTS:
+        if (*error->key == '\0')
+            return report(
+                "the bucket %s exists with other settings: see kvctl info %s, and change them with kvctl edit", bucket,
+                bucket);
+        break;
+    case KVS_UNSUPPORTED:
+        if (*bucket != '\0')
+            return report("%s (if another client created the bucket, kvctl edit %s upgrades it)", error->message,
+                          bucket);
+        break;
+    case KVS_PERMISSION_DENIED:
+        return report("%s (see access in kvstored.yaml(5))", error->message);
+    default:
+        break;
+    }
+    return report("%s", error->message);
 }
 
 /* --- JSON ---------------------------------------------------------------------------------- */
 
-enum status print_json(const struct kvs_value *value)
+enum status print_and_free(char *json)
 {
-    char *json = kvs_value_json(value);
-
     if (json == NULL)
         return report("out of memory for the output");
     puts(json);
@@ -110,11 +114,10 @@ struct short_text text_of_time(int64_t time_us)
     return text;
 }
 
-struct short_text text_of_bytes(const struct kvs_value *value)
+struct short_text text_of_bytes(const char *bytes, size_t size)
 {
     struct short_text text;
-    size_t size, length = 0, room = sizeof(text.text) - 4;
-    const char *bytes = kvs_value_bytes(value, &size);
+    size_t length = 0, room = sizeof(text.text) - 4;
 
     for (; length < size && length < room; length++) {
         unsigned char byte = (unsigned char)bytes[length];
@@ -129,6 +132,22 @@ struct short_text text_of_bytes(const struct kvs_value *value)
         text.text[length] = '\0';
     }
     return text;
+}
+
+struct short_text text_of_value(const struct kvs_value *value)
+{
+    size_t size;
+    const char *bytes = kvs_value_bytes(value, &size);
+
+    return text_of_bytes(bytes, size);
+}
+
+const char *text_of_operation(enum kvs_operation operation)
+{
+    static const char *const names[] = {
+        [KVS_OPERATION_PUT] = "put", [KVS_OPERATION_DELETE] = "delete", [KVS_OPERATION_PURGE] = "purge"};
+
+    return names[operation];
 }
 
 struct short_text text_of_count(uint64_t count)
@@ -226,6 +245,25 @@ void print_safely(const char *bytes, size_t size, size_t columns)
         fputs("...", stdout);
 }
 
+void print_json_string(const char *text)
+{
+    uint32_t character;
+
+    putchar('"');
+    for (size_t left = strlen(text), size; left > 0; text += size, left -= size) {
+        size = read_character((const unsigned char *)text, left, &character);
+        if (size == 0) {
+            fputs("\\ufffd", stdout);
+            size = 1;
+        } else if (character < 0x20 || character == '"' || character == '\\') {
+            printf("\\u%04x", (unsigned)character);
+        } else {
+            fwrite(text, 1, size, stdout);
+        }
+    }
+    putchar('"');
+}
+
 /* --- Tables -------------------------------------------------------------------------------- */
 
 void table_begin(struct table *table, size_t columns)
@@ -305,7 +343,7 @@ static void add_member(struct table *table, const char *name, const struct kvs_v
 {
     if (kvs_value_type(value) == KVS_MAP) {
         for (size_t i = 0; i < kvs_value_count(value); i++) {
-            struct short_text member = text_of_bytes(kvs_value_key(value, i));
+            struct short_text member = text_of_value(kvs_value_key(value, i));
             char *path;
             if (asprintf(&path, "%s%s%s", name, *name != '\0' ? "." : "", member.text) < 0) {
                 table->no_memory = true;
@@ -323,7 +361,7 @@ static void add_member(struct table *table, const char *name, const struct kvs_v
         return;
     }
     if (kvs_value_bytes(value, NULL) != NULL) {
-        table_add(table, "%s", text_of_bytes(value).text);
+        table_add(table, "%s", text_of_value(value).text);
         return;
     }
     char *json = kvs_value_json(value);

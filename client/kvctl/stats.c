@@ -17,7 +17,7 @@ static bool ends_with(const char *name, const char *end)
 
 static struct short_text name_of(const struct kvs_value *map, size_t place)
 {
-    return text_of_bytes(kvs_value_key(map, place));
+    return text_of_value(kvs_value_key(map, place));
 }
 
 /* A value that is no map, by what its name says it is. */
@@ -35,7 +35,7 @@ static struct short_text text_of_figure(const char *name, const struct kvs_value
     case KVS_DOUBLE:
         break;
     default:
-        return text_of_bytes(value);
+        return text_of_value(value);
     }
     if (strcmp(name, "uptime") == 0)
         return text_of_duration((int64_t)kvs_value_double(value));
@@ -143,28 +143,31 @@ static enum status print_methods(const struct kvs_value *methods)
     return table_print(&table);
 }
 
+static enum status print_stats(const struct kvs_value *stats)
+{
+    for (size_t i = 0; i < kvs_value_count(stats); i++) {
+        struct short_text name = name_of(stats, i);
+        const struct kvs_value *value = kvs_value_item(stats, i);
+        if (strcmp(name.text, "methods") == 0)
+            continue;
+        if (kvs_value_type(value) == KVS_MAP) {
+            print_figures(name.text, value);
+        } else {
+            print_heading(name.text);
+            puts(text_of_figure(name.text, value).text);
+        }
+    }
+    return print_methods(kvs_value_member(stats, "methods"));
+}
+
 enum status stats_run(struct invocation *invocation)
 {
-    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
-    struct answer answer = {0};
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
+    struct kvs_value *stats;
 
-    enum status status = answer_wait_and_print(
-        invocation, kvs_async_daemon_stats(invocation->kvs, &options, answer_take, &answer), &answer);
-    if (status == STATUS_OK && !invocation->json) {
-        for (size_t i = 0; i < kvs_value_count(answer.value); i++) {
-            struct short_text name = name_of(answer.value, i);
-            const struct kvs_value *value = kvs_value_item(answer.value, i);
-            if (strcmp(name.text, "methods") == 0)
-                continue;
-            if (kvs_value_type(value) == KVS_MAP) {
-                print_figures(name.text, value);
-            } else {
-                print_heading(name.text);
-                puts(text_of_figure(name.text, value).text);
-            }
-        }
-        status = print_methods(kvs_value_member(answer.value, "methods"));
-    }
-    kvs_free(answer.value);
+    if (kvs_daemon_stats(invocation->kvs, &options, &stats) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    enum status status = invocation->json ? print_and_free(kvs_value_json(stats)) : print_stats(stats);
+    kvs_free(stats);
     return status;
 }

@@ -10,7 +10,6 @@
 struct statement {
     unsigned line;
     const char *key; /* in the script's text */
-    bool is_check;
     bool has_condition;
 };
 
@@ -145,11 +144,8 @@ static bool read_statement(struct script *script)
         return false;
 
     add_to_txn(script->txn, kind, key, revision, value, size);
-    script->statements[script->statement_count++] =
-        (struct statement){.line = script->line,
-                           .key = key,
-                           .is_check = kind == CHECK,
-                           .has_condition = kind == CHECK || kind == CREATE || kind == UPDATE};
+    script->statements[script->statement_count++] = (struct statement){
+        .line = script->line, .key = key, .has_condition = kind == CHECK || kind == CREATE || kind == UPDATE};
     script->operation_count += kind != CHECK;
     return true;
 }
@@ -190,18 +186,6 @@ static void script_free(struct script *script)
 
 /* --- Committing ------------------------------------------------------------------------------------ */
 
-/* The line of the check or operation of this number, 0 where there is none. */
-static unsigned line_of_part(const struct script *script, bool is_check, unsigned number)
-{
-    unsigned place = 0;
-
-    for (size_t i = 0; i < script->statement_count; i++) {
-        if (script->statements[i].is_check == is_check && ++place == number)
-            return script->statements[i].line;
-    }
-    return 0;
-}
-
 /* The first line about the key, where conditional with a condition on it; 0 where there is none. */
 static unsigned line_of_key(const struct script *script, const char *key, bool conditional)
 {
@@ -213,22 +197,14 @@ static unsigned line_of_key(const struct script *script, const char *key, bool c
     return 0;
 }
 
-/* The daemon says which part it cannot read ("check 2: …"), of any other failure which key it is about. */
+/* Report a failure with the line of the key that it is about, if there is one. */
 static enum status report_failure(const struct script *script, const struct kvs_error *error)
 {
     struct kvs_error named = *error;
-    unsigned number, line;
-    int skipped = 0;
+    unsigned line = line_of_key(script, error->key, error->code == KVS_CONFLICT || error->code == KVS_ALREADY_EXISTS);
 
-    if (sscanf(error->message, "check %u: %n", &number, &skipped) == 1)
-        line = line_of_part(script, true, number);
-    else if (sscanf(error->message, "operation %u: %n", &number, &skipped) == 1)
-        line = line_of_part(script, false, number);
-    else
-        line = line_of_key(script, error->key, error->code == KVS_CONFLICT || error->code == KVS_ALREADY_EXISTS);
     if (line > 0)
-        snprintf(named.message, sizeof(named.message), "%.100s, line %u: %s", script->name, line,
-                 error->message + skipped);
+        snprintf(named.message, sizeof(named.message), "%.100s, line %u: %s", script->name, line, error->message);
     return report_error(&named);
 }
 
@@ -248,7 +224,7 @@ static void print_revisions(const struct invocation *invocation, const uint64_t 
 
 static enum status commit(struct invocation *invocation, const struct script *script)
 {
-    struct kvs_call_options options = {.timeout_s = invocation->timeout_s};
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
     uint64_t *revisions;
     size_t count;
 

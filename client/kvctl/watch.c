@@ -54,8 +54,6 @@ static const char *color_of(const struct watching *watching, enum kvs_operation 
 
 static void print_line(struct watching *watching, const struct kvs_entry *entry)
 {
-    static const char *const names[] = {
-        [KVS_OPERATION_PUT] = "put", [KVS_OPERATION_DELETE] = "delete", [KVS_OPERATION_PURGE] = "purge"};
     size_t key_length = strlen(entry->key);
     char revision[24];
 
@@ -64,7 +62,7 @@ static void print_line(struct watching *watching, const struct kvs_entry *entry)
     int used = snprintf(revision, sizeof(revision), "%8" PRIu64, entry->revision);
     printf("%s%s.%03d%s  %s  %s%-6s%s  %s", color(watching, "\033[2m"), text_of_time(entry->created_us).text,
            (int)(entry->created_us / 1000 % 1000), color(watching, "\033[0m"), revision,
-           color_of(watching, entry->operation), names[entry->operation], color(watching, "\033[0m"),
+           color_of(watching, entry->operation), text_of_operation(entry->operation), color(watching, "\033[0m"),
            color(watching, "\033[1m"));
     print_safely(entry->key, key_length, SIZE_MAX);
     fputs(color(watching, "\033[0m"), stdout);
@@ -237,13 +235,12 @@ enum status watch_run(struct invocation *invocation)
     size_t filter_count = (size_t)invocation->argument_count - 1;
     struct watching watching = {
         .invocation = invocation,
-        .options = {.filters = filters,
-                    .filter_count = filter_count,
-                    .include_history = arguments_flag(invocation, "history"),
-                    .updates_only = arguments_flag(invocation, "updates-only"),
-                    .ignore_deletes = arguments_flag(invocation, "ignore-deletes"),
-                    .meta_only = arguments_flag(invocation, "meta-only"),
-                    .timeout_s = invocation->timeout_s},
+        .options =
+            KVS_WATCH_OPTIONS(.filters = filters, .filter_count = filter_count,
+                              .include_history = arguments_flag(invocation, "history"),
+                              .updates_only = arguments_flag(invocation, "updates-only"),
+                              .ignore_deletes = arguments_flag(invocation, "ignore-deletes"),
+                              .meta_only = arguments_flag(invocation, "meta-only"), .timeout_s = invocation->timeout_s),
         .colors = invocation->terminal && getenv("NO_COLOR") == NULL,
         .key_columns = KEY_COLUMNS_MIN,
         .until_ready = arguments_flag(invocation, "until-ready"),

@@ -81,8 +81,8 @@ static enum kvs_code blocking_submit_and_wait(struct kvs *kvs, const struct kvs_
     return KVS_OK;
 }
 
-static enum kvs_code blocking_run_request(struct kvs *kvs, const struct kvs_request *request, double timeout_s,
-                                          reply_reader *reader, void *out)
+enum kvs_code blocking_run_request(struct kvs *kvs, const struct kvs_request *request, double timeout_s,
+                                   reply_reader *reader, void *out)
 {
     struct waiter waiter = {.reader = reader, .out = out};
     int64_t deadline_ms = clock_now_ms() + call_wait_ms(timeout_s);
@@ -107,18 +107,10 @@ static enum kvs_code blocking_run_request(struct kvs *kvs, const struct kvs_requ
     return waiter.error.code;
 }
 
-enum kvs_code blocking_run(struct kvs *kvs, double timeout_s, reply_reader *reader, void *out)
+enum kvs_code blocking_run(struct kvs *kvs, reply_reader *reader, void *out)
 {
     struct kvs_request *request = call_scratch(kvs); /* inside a callback only to be refused */
 
-    request_end(request, timeout_s, kvs->options.timeout_s);
+    request_end(request, kvs->options.timeout_s);
     return blocking_run_request(kvs, request, request->timeout_s, reader, out);
-}
-
-enum kvs_code kvs_call(struct kvs *kvs, const struct kvs_request *request, double timeout_s, struct kvs_value **result)
-{
-    if (result != NULL)
-        *result = NULL;
-    return blocking_run_request(kvs, request, timeout_s > 0 ? timeout_s : kvs->options.timeout_s,
-                                result != NULL ? reply_read_copy : NULL, result);
 }

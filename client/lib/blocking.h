@@ -14,7 +14,11 @@
 enum kvs_code blocking_check(struct kvs *kvs);
 
 /* Send what call_begin began, wait for the answer and read it into *out (reader may be NULL). */
-enum kvs_code blocking_run(struct kvs *kvs, double timeout_s, reply_reader *reader, void *out);
+enum kvs_code blocking_run(struct kvs *kvs, reply_reader *reader, void *out);
+
+/* The same with a request that is complete; timeout_s is what the daemon was told. */
+enum kvs_code blocking_run_request(struct kvs *kvs, const struct kvs_request *request, double timeout_s,
+                                   reply_reader *reader, void *out);
 
 /* Open a lost connection, with pauses between attempts, until give_up_ms. As connection_ensure. */
 enum kvs_code blocking_connect(struct kvs *kvs, int64_t give_up_ms);

@@ -1,7 +1,8 @@
-/* The methods bucket.*: each has one function that builds its request, and its two faces. */
+/* The methods bucket.*: each has one function that builds its request, and a blocking and an asynchronous form. */
 #include "client/lib/blocking.h"
+#include "client/lib/deliver.h"
 
-static struct kvs_request *begin_bucket(struct kvs *kvs, const char *method, const char *bucket)
+static struct kvs_request *bucket_begin(struct kvs *kvs, const char *method, const char *bucket)
 {
     struct kvs_request *request = call_begin(kvs, method, 1);
 
@@ -11,7 +12,7 @@ static struct kvs_request *begin_bucket(struct kvs *kvs, const char *method, con
 
 /* --- Settings ------------------------------------------------------------------------------ */
 
-static void add_placement(struct kvs_request *request, const struct kvs_bucket_options *options)
+static void bucket_add_placement(struct kvs_request *request, const struct kvs_bucket_options *options)
 {
     if (options->placement_cluster == NULL && options->placement_tag_count == 0)
         return;
@@ -29,9 +30,9 @@ static void add_placement(struct kvs_request *request, const struct kvs_bucket_o
     }
 }
 
-static void add_republish(struct kvs_request *request, const struct kvs_bucket_options *options)
+static void bucket_add_republish(struct kvs_request *request, const struct kvs_bucket_options *options)
 {
-    /* Without a destination the daemon says what is missing. */
+    /* Without a destination the daemon reports what is missing. */
     if (options->republish_destination == NULL && options->republish_source == NULL && !options->republish_headers_only)
         return;
     request_option(request, "republish");
@@ -49,7 +50,7 @@ static void add_republish(struct kvs_request *request, const struct kvs_bucket_o
     kvs_request_boolean(request, options->republish_headers_only);
 }
 
-static void add_source(struct kvs_request *request, const struct kvs_bucket_source *source)
+static void bucket_add_source(struct kvs_request *request, const struct kvs_bucket_source *source)
 {
     kvs_request_map(request, 1 + (size_t)(source->domain != NULL) + (source->filter != NULL));
     kvs_request_string(request, "bucket");
@@ -64,22 +65,22 @@ static void add_source(struct kvs_request *request, const struct kvs_bucket_sour
     }
 }
 
-static void add_mirror_and_sources(struct kvs_request *request, const struct kvs_bucket_options *options)
+static void bucket_add_mirror_and_sources(struct kvs_request *request, const struct kvs_bucket_options *options)
 {
     if (options->mirror.bucket != NULL) {
         request_option(request, "mirror");
-        add_source(request, &options->mirror);
+        bucket_add_source(request, &options->mirror);
     }
     if (options->source_count == 0)
         return;
     request_option(request, "sources");
     kvs_request_array(request, options->source_count);
     for (size_t i = 0; i < options->source_count; i++)
-        add_source(request, &options->sources[i]);
+        bucket_add_source(request, &options->sources[i]);
 }
 
-/* Seconds on the wire have no -1: there 0 is for ever. */
-static void add_seconds(struct kvs_request *request, const char *name, int64_t seconds)
+/* The protocol has no -1 for "never" or "none": there it is 0. */
+static void bucket_add_seconds(struct kvs_request *request, const char *name, int64_t seconds)
 {
     if (seconds == -1) {
         request_option(request, name);
@@ -89,102 +90,111 @@ static void add_seconds(struct kvs_request *request, const char *name, int64_t s
     }
 }
 
-static void build_settings(struct kvs *kvs, const char *method, const char *bucket,
-                           const struct kvs_bucket_options *options)
+static void bucket_build_settings(struct kvs *kvs, const char *method, const char *bucket,
+                                  const struct kvs_bucket_options *options)
 {
-    struct kvs_request *request = begin_bucket(kvs, method, bucket);
+    struct kvs_request *request = bucket_begin(kvs, method, bucket);
+    struct kvs_bucket_options own;
 
-    if (options == NULL)
-        return;
-    request_option_string(request, "description", options->description);
-    request_option_unsigned(request, "history", options->history);
-    add_seconds(request, "ttl", options->ttl_s);
-    request_option_integer(request, "max_value_size", options->max_value_size);
-    request_option_integer(request, "max_bytes", options->max_bytes);
-    if (options->storage != KVS_STORAGE_DEFAULT)
-        request_option_string(request, "storage", options->storage == KVS_STORAGE_MEMORY ? "memory" : "file");
-    request_option_unsigned(request, "replicas", options->replicas);
-    if (options->compression != KVS_SWITCH_DEFAULT) {
+    request_copy_options(request, &own, sizeof(own), options);
+    request_option_string(request, "description", own.description);
+    request_option_unsigned(request, "history", own.history);
+    bucket_add_seconds(request, "ttl", own.ttl_s);
+    request_option_integer(request, "max_value_size", own.max_value_size);
+    request_option_integer(request, "max_bytes", own.max_bytes);
+    if (own.storage != KVS_STORAGE_DEFAULT)
+        request_option_string(request, "storage", own.storage == KVS_STORAGE_MEMORY ? "memory" : "file");
+    request_option_unsigned(request, "replicas", own.replicas);
+    if (own.compression != KVS_SWITCH_DEFAULT) {
         request_option(request, "compression");
-        kvs_request_boolean(request, options->compression == KVS_SWITCH_ON);
+        kvs_request_boolean(request, own.compression == KVS_SWITCH_ON);
     }
-    add_seconds(request, "limit_marker_ttl", options->limit_marker_ttl_s);
-    add_seconds(request, "marker_ttl", options->marker_ttl_s);
-    add_placement(request, options);
-    add_republish(request, options);
-    add_mirror_and_sources(request, options);
-    request_option_headers(request, "metadata", options->metadata, options->metadata_count);
+    bucket_add_seconds(request, "limit_marker_ttl", own.limit_marker_ttl_s);
+    bucket_add_seconds(request, "marker_ttl", own.marker_ttl_s);
+    bucket_add_placement(request, &own);
+    bucket_add_republish(request, &own);
+    bucket_add_mirror_and_sources(request, &own);
+    request_option_headers(request, "metadata", own.metadata, own.metadata_count);
+    request->timeout_s = own.timeout_s;
 }
 
-static enum kvs_code run_info(struct kvs *kvs, double timeout_s, struct kvs_bucket_info **info)
+static enum kvs_code bucket_run_info(struct kvs *kvs, struct kvs_bucket_info **info)
 {
     if (info != NULL)
         *info = NULL;
-    return blocking_run(kvs, timeout_s, reply_read_bucket_info, info);
+    return blocking_run(kvs, reply_read_bucket_info, info);
 }
 
 enum kvs_code kvs_bucket_create(struct kvs *kvs, const char *bucket, const struct kvs_bucket_options *options,
                                 struct kvs_bucket_info **info)
 {
-    build_settings(kvs, "bucket.create", bucket, options);
-    return run_info(kvs, CALL_TIMEOUT(options), info);
+    bucket_build_settings(kvs, "bucket.create", bucket, options);
+    return bucket_run_info(kvs, info);
 }
 
 enum kvs_code kvs_async_bucket_create(struct kvs *kvs, const char *bucket, const struct kvs_bucket_options *options,
-                                      kvs_done_fn *done, void *context)
+                                      kvs_bucket_fn *done, void *context)
 {
-    build_settings(kvs, "bucket.create", bucket, options);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    bucket_build_settings(kvs, "bucket.create", bucket, options);
+    return call_submit(kvs, deliver_bucket_info(done, context));
 }
 
 enum kvs_code kvs_bucket_update(struct kvs *kvs, const char *bucket, const struct kvs_bucket_options *options,
                                 struct kvs_bucket_info **info)
 {
-    build_settings(kvs, "bucket.update", bucket, options);
-    return run_info(kvs, CALL_TIMEOUT(options), info);
+    bucket_build_settings(kvs, "bucket.update", bucket, options);
+    return bucket_run_info(kvs, info);
 }
 
 enum kvs_code kvs_async_bucket_update(struct kvs *kvs, const char *bucket, const struct kvs_bucket_options *options,
-                                      kvs_done_fn *done, void *context)
+                                      kvs_bucket_fn *done, void *context)
 {
-    build_settings(kvs, "bucket.update", bucket, options);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    bucket_build_settings(kvs, "bucket.update", bucket, options);
+    return call_submit(kvs, deliver_bucket_info(done, context));
 }
 
 /* --- Whole buckets --------------------------------------------------------------------------- */
 
+static void bucket_build(struct kvs *kvs, const char *method, const char *bucket,
+                         const struct kvs_call_options *options)
+{
+    request_copy_call_options(bucket_begin(kvs, method, bucket), options);
+}
+
 enum kvs_code kvs_bucket_delete(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options)
 {
-    begin_bucket(kvs, "bucket.delete", bucket);
-    return blocking_run(kvs, CALL_TIMEOUT(options), NULL, NULL);
+    bucket_build(kvs, "bucket.delete", bucket, options);
+    return blocking_run(kvs, NULL, NULL);
 }
 
 enum kvs_code kvs_async_bucket_delete(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
-                                      kvs_done_fn *done, void *context)
+                                      kvs_finished_fn *done, void *context)
 {
-    begin_bucket(kvs, "bucket.delete", bucket);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    bucket_build(kvs, "bucket.delete", bucket, options);
+    return call_submit(kvs, deliver_nothing(done, context));
 }
 
 enum kvs_code kvs_bucket_purge(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options)
 {
-    begin_bucket(kvs, "bucket.purge", bucket);
-    return blocking_run(kvs, CALL_TIMEOUT(options), NULL, NULL);
+    bucket_build(kvs, "bucket.purge", bucket, options);
+    return blocking_run(kvs, NULL, NULL);
 }
 
 enum kvs_code kvs_async_bucket_purge(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
-                                     kvs_done_fn *done, void *context)
+                                     kvs_finished_fn *done, void *context)
 {
-    begin_bucket(kvs, "bucket.purge", bucket);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    bucket_build(kvs, "bucket.purge", bucket, options);
+    return call_submit(kvs, deliver_nothing(done, context));
 }
 
-static void build_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options)
+static void bucket_build_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options)
 {
-    struct kvs_request *request = begin_bucket(kvs, "bucket.compact", bucket);
+    struct kvs_request *request = bucket_begin(kvs, "bucket.compact", bucket);
+    struct kvs_compact_options own;
 
-    if (options != NULL)
-        add_seconds(request, "older_than", options->older_than_s);
+    request_copy_options(request, &own, sizeof(own), options);
+    bucket_add_seconds(request, "older_than", own.older_than_s);
+    request->timeout_s = own.timeout_s;
 }
 
 enum kvs_code kvs_bucket_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options,
@@ -192,50 +202,52 @@ enum kvs_code kvs_bucket_compact(struct kvs *kvs, const char *bucket, const stru
 {
     if (removed != NULL)
         *removed = 0;
-    build_compact(kvs, bucket, options);
-    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_count, removed);
+    bucket_build_compact(kvs, bucket, options);
+    return blocking_run(kvs, reply_read_count, removed);
 }
 
 enum kvs_code kvs_async_bucket_compact(struct kvs *kvs, const char *bucket, const struct kvs_compact_options *options,
-                                       kvs_done_fn *done, void *context)
+                                       kvs_count_fn *done, void *context)
 {
-    build_compact(kvs, bucket, options);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    bucket_build_compact(kvs, bucket, options);
+    return call_submit(kvs, deliver_count(done, context));
 }
 
 enum kvs_code kvs_bucket_info(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
                               struct kvs_bucket_info **info)
 {
-    begin_bucket(kvs, "bucket.info", bucket);
-    return run_info(kvs, CALL_TIMEOUT(options), info);
+    bucket_build(kvs, "bucket.info", bucket, options);
+    return bucket_run_info(kvs, info);
 }
 
 enum kvs_code kvs_async_bucket_info(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
-                                    kvs_done_fn *done, void *context)
+                                    kvs_bucket_fn *done, void *context)
 {
-    begin_bucket(kvs, "bucket.info", bucket);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    bucket_build(kvs, "bucket.info", bucket, options);
+    return call_submit(kvs, deliver_bucket_info(done, context));
 }
 
-static void build_list(struct kvs *kvs, const struct kvs_list_options *options)
+static void bucket_build_list(struct kvs *kvs, const struct kvs_list_options *options)
 {
     struct kvs_request *request = call_begin(kvs, "bucket.list", 0);
+    struct kvs_list_options own;
 
-    if (options != NULL)
-        request_option_string(request, "filter", options->filter);
+    request_copy_options(request, &own, sizeof(own), options);
+    request_option_string(request, "filter", own.filter);
+    request->timeout_s = own.timeout_s;
 }
 
 enum kvs_code kvs_bucket_list(struct kvs *kvs, const struct kvs_list_options *options, char ***names, size_t *count)
 {
     *names = NULL;
     *count = 0;
-    build_list(kvs, options);
-    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_strings, &(struct reply_strings){names, count});
+    bucket_build_list(kvs, options);
+    return blocking_run(kvs, reply_read_strings, &(struct reply_strings){names, count});
 }
 
-enum kvs_code kvs_async_bucket_list(struct kvs *kvs, const struct kvs_list_options *options, kvs_done_fn *done,
+enum kvs_code kvs_async_bucket_list(struct kvs *kvs, const struct kvs_list_options *options, kvs_names_fn *done,
                                     void *context)
 {
-    build_list(kvs, options);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    bucket_build_list(kvs, options);
+    return call_submit(kvs, deliver_names(done, context));
 }

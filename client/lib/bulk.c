@@ -1,5 +1,7 @@
-/* The methods bulk.*: each has one function that builds its request, its two faces, and a reader of its answer. */
+/* The methods bulk.*: each has one function that builds its request, a blocking and an asynchronous form, and a reader
+ * of its answer. */
 #include "client/lib/blocking.h"
+#include "client/lib/deliver.h"
 #include "client/lib/entry.h"
 #include "client/lib/error.h"
 #include "client/lib/key_order.h"
@@ -18,36 +20,36 @@ struct bulk {
     size_t failed_count;
 };
 
-static const char *key_at(const struct bulk *bulk, size_t place)
+static const char *bulk_key_at(const struct bulk *bulk, size_t place)
 {
     return bulk->keys != NULL ? bulk->keys[place] : bulk->pairs[place].key;
 }
 
 /* --- From the answer's map to the caller's order ------------------------------------------------ */
 
-static bool index_answer(struct key_order *index, const struct kvs_value *answer)
+static bool bulk_order_answer(struct key_order *order, const struct kvs_value *answer)
 {
-    if (!key_order_make(index, kvs_value_count(answer)))
+    if (!key_order_make(order, kvs_value_count(answer)))
         return false;
     for (size_t i = 0; i < kvs_value_count(answer); i++) {
         size_t size;
         const char *bytes = kvs_value_bytes(kvs_value_key(answer, i), &size);
-        key_order_add(index, bytes, size, i);
+        key_order_add(order, bytes, size, i);
     }
     return true;
 }
 
 /* The place in the answer of the caller's key at place. */
-static size_t place_in_answer(const struct bulk *bulk, struct key_order *index, size_t place)
+static size_t bulk_place_in_answer(const struct bulk *bulk, struct key_order *order, size_t place)
 {
-    const char *key = key_at(bulk, place);
+    const char *key = bulk_key_at(bulk, place);
 
-    return key_order_find(index, key, strlen(key));
+    return key_order_find(order, key, strlen(key));
 }
 
 /* One block: the caller's pointers, then the entries. found has room for as many as the answer has members. */
-static enum kvs_code place_entries(struct bulk *bulk, const struct kvs_value *answer, struct key_order *index,
-                                   struct kvs_entry **found)
+static enum kvs_code bulk_place_entries(struct bulk *bulk, const struct kvs_value *answer, struct key_order *order,
+                                        struct kvs_entry **found)
 {
     struct entry_space space = {0};
 
@@ -65,7 +67,7 @@ static enum kvs_code place_entries(struct bulk *bulk, const struct kvs_value *an
         found[i] = kvs_value_type(item) != KVS_NIL ? entry_read(item, &places) : NULL;
     }
     for (size_t i = 0; i < bulk->count; i++) {
-        size_t place = place_in_answer(bulk, index, i);
+        size_t place = bulk_place_in_answer(bulk, order, i);
         if (place == KEY_ORDER_NONE) {
             free(block);
             return KVS_PROTOCOL;
@@ -77,30 +79,30 @@ static enum kvs_code place_entries(struct bulk *bulk, const struct kvs_value *an
     return KVS_OK;
 }
 
-static enum kvs_code read_entries(const struct kvs_value *answer, void *out)
+static enum kvs_code bulk_read_entries(const struct kvs_value *answer, void *out)
 {
-    struct key_order index;
+    struct key_order order;
     enum kvs_code code = KVS_NO_MEMORY;
 
     if (kvs_value_type(answer) != KVS_MAP)
         return KVS_PROTOCOL;
-    if (!index_answer(&index, answer))
+    if (!bulk_order_answer(&order, answer))
         return KVS_NO_MEMORY;
     struct kvs_entry **found = malloc((kvs_value_count(answer) + 1) * sizeof(struct kvs_entry *));
     if (found != NULL)
-        code = place_entries(out, answer, &index, found);
+        code = bulk_place_entries(out, answer, &order, found);
     free(found);
-    key_order_free(&index);
+    key_order_free(&order);
     return code;
 }
 
 /* One block: a result for each of the caller's keys, then the errors. */
-static enum kvs_code place_results(struct bulk *bulk, const struct kvs_value *answer, struct key_order *index)
+static enum kvs_code bulk_place_results(struct bulk *bulk, const struct kvs_value *answer, struct key_order *order)
 {
     size_t failures = 0;
 
     for (size_t i = 0; i < bulk->count; i++) {
-        size_t place = place_in_answer(bulk, index, i);
+        size_t place = bulk_place_in_answer(bulk, order, i);
         if (place == KEY_ORDER_NONE)
             return KVS_PROTOCOL;
         failures += kvs_value_type(kvs_value_item(answer, place)) == KVS_MAP;
@@ -110,10 +112,10 @@ static enum kvs_code place_results(struct bulk *bulk, const struct kvs_value *an
         return KVS_NO_MEMORY;
     struct kvs_error *error = (struct kvs_error *)(void *)(block + bulk->count + 1);
     for (size_t i = 0; i < bulk->count; i++) {
-        const struct kvs_value *item = kvs_value_item(answer, place_in_answer(bulk, index, i));
+        const struct kvs_value *item = kvs_value_item(answer, bulk_place_in_answer(bulk, order, i));
         block[i] = (struct kvs_bulk_result){.revision = kvs_value_unsigned(item)};
         if (kvs_value_error(item, error)) {
-            snprintf(error->key, sizeof(error->key), "%s", key_at(bulk, i));
+            snprintf(error->key, sizeof(error->key), "%s", bulk_key_at(bulk, i));
             block[i].error = error++;
         } else if (block[i].revision == 0) {
             free(block);
@@ -125,28 +127,62 @@ static enum kvs_code place_results(struct bulk *bulk, const struct kvs_value *an
     return KVS_OK;
 }
 
-static enum kvs_code read_results(const struct kvs_value *answer, void *out)
+static enum kvs_code bulk_read_results(const struct kvs_value *answer, void *out)
 {
-    struct key_order index;
+    struct key_order order;
 
     if (kvs_value_type(answer) != KVS_MAP)
         return KVS_PROTOCOL;
-    if (!index_answer(&index, answer))
+    if (!bulk_order_answer(&order, answer))
         return KVS_NO_MEMORY;
-    enum kvs_code code = place_results(out, answer, &index);
-    key_order_free(&index);
+    enum kvs_code code = bulk_place_results(out, answer, &order);
+    key_order_free(&order);
     return code;
-}
-
-bool kvs_value_error(const struct kvs_value *value, struct kvs_error *error)
-{
-    /* A value is a msgpack_object by another name. */
-    return kvs_value_type(value) == KVS_MAP && client_error_read(error, (const msgpack_object *)value);
 }
 
 /* --- bulk.get ----------------------------------------------------------------------------------- */
 
-static struct kvs_request *begin_bulk(struct kvs *kvs, const char *method, const char *bucket)
+/* Copy the keys, which the answer is brought into the order of; one block. NULL when out of memory. */
+static struct bulk *bulk_copy(const struct bulk *bulk)
+{
+    size_t text_bytes = 0;
+
+    for (size_t i = 0; i < bulk->count; i++)
+        text_bytes += strlen(bulk_key_at(bulk, i)) + 1;
+    struct bulk *copy = malloc(sizeof(*copy) + bulk->count * sizeof(char *) + text_bytes);
+    if (copy == NULL)
+        return NULL;
+    const char **keys = (const char **)(copy + 1);
+    char *place = (char *)(keys + bulk->count);
+    for (size_t i = 0; i < bulk->count; i++) {
+        size_t size = strlen(bulk_key_at(bulk, i)) + 1;
+        keys[i] = memcpy(place, bulk_key_at(bulk, i), size);
+        place += size;
+    }
+    *copy = (struct bulk){.keys = keys, .count = bulk->count};
+    return copy;
+}
+
+/* Submit what was built. function gets the answer through deliver, which frees the copy of the keys. */
+static enum kvs_code bulk_submit(struct kvs *kvs, const struct bulk *bulk, call_deliver_fn *deliver,
+                                 void (*function)(void), void *context)
+{
+    struct call_receiver receiver = {.function = function, .context = context};
+    struct kvs_request *request = call_scratch(kvs);
+
+    /* With a wrong argument, such as a key that is NULL, the request will be refused. */
+    if (function != NULL && request->wrong == NULL) {
+        receiver.deliver = deliver;
+        if ((receiver.extra = bulk_copy(bulk)) == NULL)
+            request->no_memory = true;
+    }
+    enum kvs_code code = call_submit(kvs, receiver);
+    if (code != KVS_OK)
+        free(receiver.extra);
+    return code;
+}
+
+static struct kvs_request *bulk_begin(struct kvs *kvs, const char *method, const char *bucket)
 {
     struct kvs_request *request = call_begin(kvs, method, 2);
 
@@ -154,21 +190,23 @@ static struct kvs_request *begin_bulk(struct kvs *kvs, const char *method, const
     return request;
 }
 
-static void add_keys(struct kvs_request *request, const char *const *keys, size_t key_count)
+static void bulk_add_keys(struct kvs_request *request, const char *const *keys, size_t key_count)
 {
     kvs_request_array(request, key_count);
     for (size_t i = 0; i < key_count; i++)
         kvs_request_string(request, keys[i]);
 }
 
-static void build_get(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
-                      const struct kvs_bulk_get_options *options)
+static void bulk_build_get(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
+                           const struct kvs_bulk_get_options *options)
 {
-    struct kvs_request *request = begin_bulk(kvs, "bulk.get", bucket);
+    struct kvs_request *request = bulk_begin(kvs, "bulk.get", bucket);
+    struct kvs_bulk_get_options own;
 
-    add_keys(request, keys, key_count);
-    if (options != NULL)
-        request_option_consistency(request, options->consistency);
+    bulk_add_keys(request, keys, key_count);
+    request_copy_options(request, &own, sizeof(own), options);
+    request_option_consistency(request, own.consistency);
+    request->timeout_s = own.timeout_s;
 }
 
 enum kvs_code kvs_bulk_get(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
@@ -176,24 +214,40 @@ enum kvs_code kvs_bulk_get(struct kvs *kvs, const char *bucket, const char *cons
 {
     struct bulk bulk = {.keys = keys, .count = key_count};
 
-    build_get(kvs, bucket, keys, key_count, options);
-    enum kvs_code code = blocking_run(kvs, CALL_TIMEOUT(options), read_entries, &bulk);
+    bulk_build_get(kvs, bucket, keys, key_count, options);
+    enum kvs_code code = blocking_run(kvs, bulk_read_entries, &bulk);
     *entries = bulk.entries;
     return code;
 }
 
-enum kvs_code kvs_async_bulk_get(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
-                                 const struct kvs_bulk_get_options *options, kvs_done_fn *done, void *context)
+static void bulk_deliver_entries(struct kvs *kvs, const struct call_receiver *receiver, const struct kvs_error *error,
+                                 const struct kvs_value *result)
 {
-    build_get(kvs, bucket, keys, key_count, options);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    struct bulk *bulk = receiver->extra;
+    struct kvs_error failure;
+
+    if (error == NULL)
+        error = reply_read(bulk_read_entries, result, bulk, &failure);
+    ((kvs_bulk_get_fn *)receiver->function)(kvs, error, (const struct kvs_entry *const *)bulk->entries,
+                                            error == NULL ? bulk->count : 0, receiver->context);
+    kvs_free(bulk->entries);
+    free(bulk);
+}
+
+enum kvs_code kvs_async_bulk_get(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
+                                 const struct kvs_bulk_get_options *options, kvs_bulk_get_fn *done, void *context)
+{
+    const struct bulk bulk = {.keys = keys, .count = key_count};
+
+    bulk_build_get(kvs, bucket, keys, key_count, options);
+    return bulk_submit(kvs, &bulk, bulk_deliver_entries, (void (*)(void))done, context);
 }
 
 /* --- bulk.put and bulk.delete ------------------------------------------------------------------- */
 
-/* Hands out what read_results has read: to a caller who wants no results the first failure. */
-static enum kvs_code finish_writes(struct kvs *kvs, enum kvs_code code, struct bulk *bulk,
-                                   struct kvs_bulk_result **results, size_t *failed_count)
+/* Hands out what bulk_read_results has read: to a caller who wants no results the first failure. */
+static enum kvs_code bulk_finish_writes(struct kvs *kvs, enum kvs_code code, struct bulk *bulk,
+                                        struct kvs_bulk_result **results, size_t *failed_count)
 {
     if (failed_count != NULL)
         *failed_count = bulk->failed_count;
@@ -212,36 +266,61 @@ static enum kvs_code finish_writes(struct kvs *kvs, enum kvs_code code, struct b
 }
 
 /* A map has each key once: of two values for one key, which is meant? */
-static void check_twins(struct kvs_request *request, const struct kvs_pair *pairs, size_t pair_count)
+static void bulk_check_twins(struct kvs_request *request, const struct kvs_pair *pairs, size_t pair_count)
 {
-    struct key_order index;
+    struct key_order order;
 
     if (request->wrong != NULL)
         return;
-    if (!key_order_make(&index, pair_count)) {
+    if (!key_order_make(&order, pair_count)) {
         request->no_memory = true;
         return;
     }
     for (size_t i = 0; i < pair_count; i++)
-        key_order_add(&index, pairs[i].key, strlen(pairs[i].key), i);
-    if (key_order_has_twins(&index))
+        key_order_add(&order, pairs[i].key, strlen(pairs[i].key), i);
+    if (key_order_has_twins(&order))
         request->wrong = "two of the pairs have the same key";
-    key_order_free(&index);
+    key_order_free(&order);
 }
 
-static void build_put(struct kvs *kvs, const char *bucket, const struct kvs_pair *pairs, size_t pair_count,
-                      const struct kvs_bulk_put_options *options)
+static void bulk_build_put(struct kvs *kvs, const char *bucket, const struct kvs_pair *pairs, size_t pair_count,
+                           const struct kvs_bulk_put_options *options)
 {
-    struct kvs_request *request = begin_bulk(kvs, "bulk.put", bucket);
+    struct kvs_request *request = bulk_begin(kvs, "bulk.put", bucket);
+    struct kvs_bulk_put_options own;
 
     kvs_request_map(request, pair_count);
     for (size_t i = 0; i < pair_count; i++) {
         kvs_request_string(request, pairs[i].key);
         kvs_request_binary(request, pairs[i].value, pairs[i].value_size);
     }
-    check_twins(request, pairs, pair_count);
-    if (options != NULL)
-        request_option_integer(request, "ttl", options->ttl_s);
+    bulk_check_twins(request, pairs, pair_count);
+    request_copy_options(request, &own, sizeof(own), options);
+    request_option_integer(request, "ttl", own.ttl_s);
+    request->timeout_s = own.timeout_s;
+}
+
+static void bulk_build_delete(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
+                              const struct kvs_call_options *options)
+{
+    struct kvs_request *request = bulk_begin(kvs, "bulk.delete", bucket);
+
+    bulk_add_keys(request, keys, key_count);
+    request_copy_call_options(request, options);
+}
+
+static void bulk_deliver_results(struct kvs *kvs, const struct call_receiver *receiver, const struct kvs_error *error,
+                                 const struct kvs_value *result)
+{
+    struct bulk *bulk = receiver->extra;
+    struct kvs_error failure;
+
+    if (error == NULL)
+        error = reply_read(bulk_read_results, result, bulk, &failure);
+    ((kvs_bulk_write_fn *)receiver->function)(kvs, error, bulk->results, error == NULL ? bulk->count : 0,
+                                              bulk->failed_count, receiver->context);
+    kvs_free(bulk->results);
+    free(bulk);
 }
 
 enum kvs_code kvs_bulk_put(struct kvs *kvs, const char *bucket, const struct kvs_pair *pairs, size_t pair_count,
@@ -250,16 +329,18 @@ enum kvs_code kvs_bulk_put(struct kvs *kvs, const char *bucket, const struct kvs
 {
     struct bulk bulk = {.pairs = pairs, .count = pair_count};
 
-    build_put(kvs, bucket, pairs, pair_count, options);
-    enum kvs_code code = blocking_run(kvs, CALL_TIMEOUT(options), read_results, &bulk);
-    return finish_writes(kvs, code, &bulk, results, failed_count);
+    bulk_build_put(kvs, bucket, pairs, pair_count, options);
+    enum kvs_code code = blocking_run(kvs, bulk_read_results, &bulk);
+    return bulk_finish_writes(kvs, code, &bulk, results, failed_count);
 }
 
 enum kvs_code kvs_async_bulk_put(struct kvs *kvs, const char *bucket, const struct kvs_pair *pairs, size_t pair_count,
-                                 const struct kvs_bulk_put_options *options, kvs_done_fn *done, void *context)
+                                 const struct kvs_bulk_put_options *options, kvs_bulk_write_fn *done, void *context)
 {
-    build_put(kvs, bucket, pairs, pair_count, options);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    const struct bulk bulk = {.pairs = pairs, .count = pair_count};
+
+    bulk_build_put(kvs, bucket, pairs, pair_count, options);
+    return bulk_submit(kvs, &bulk, bulk_deliver_results, (void (*)(void))done, context);
 }
 
 enum kvs_code kvs_bulk_delete(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
@@ -268,14 +349,16 @@ enum kvs_code kvs_bulk_delete(struct kvs *kvs, const char *bucket, const char *c
 {
     struct bulk bulk = {.keys = keys, .count = key_count};
 
-    add_keys(begin_bulk(kvs, "bulk.delete", bucket), keys, key_count);
-    enum kvs_code code = blocking_run(kvs, CALL_TIMEOUT(options), read_results, &bulk);
-    return finish_writes(kvs, code, &bulk, results, failed_count);
+    bulk_build_delete(kvs, bucket, keys, key_count, options);
+    enum kvs_code code = blocking_run(kvs, bulk_read_results, &bulk);
+    return bulk_finish_writes(kvs, code, &bulk, results, failed_count);
 }
 
 enum kvs_code kvs_async_bulk_delete(struct kvs *kvs, const char *bucket, const char *const *keys, size_t key_count,
-                                    const struct kvs_call_options *options, kvs_done_fn *done, void *context)
+                                    const struct kvs_call_options *options, kvs_bulk_write_fn *done, void *context)
 {
-    add_keys(begin_bulk(kvs, "bulk.delete", bucket), keys, key_count);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    const struct bulk bulk = {.keys = keys, .count = key_count};
+
+    bulk_build_delete(kvs, bucket, keys, key_count, options);
+    return bulk_submit(kvs, &bulk, bulk_deliver_results, (void (*)(void))done, context);
 }

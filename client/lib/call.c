@@ -133,40 +133,12 @@ struct kvs_request *call_begin(struct kvs *kvs, const char *method, unsigned pos
     return call_scratch(kvs);
 }
 
-enum kvs_code call_submit(struct kvs *kvs, double timeout_s, const struct call_receiver *receiver)
+enum kvs_code call_submit(struct kvs *kvs, struct call_receiver receiver)
 {
     struct kvs_request *request = call_scratch(kvs);
 
-    request_end(request, timeout_s, kvs->options.timeout_s);
-    return call_submit_request(kvs, request, clock_now_ms() + call_wait_ms(request->timeout_s), receiver);
-}
-
-static void call_deliver_value(struct kvs *kvs, const struct call_receiver *receiver, const struct kvs_error *error,
-                               const struct kvs_value *result)
-{
-    ((kvs_done_fn *)receiver->function)(kvs, error, result, receiver->context);
-}
-
-static struct call_receiver call_value_receiver(kvs_done_fn *done, void *context)
-{
-    return (struct call_receiver){
-        .deliver = done != NULL ? call_deliver_value : NULL, .function = (void (*)(void))done, .context = context};
-}
-
-enum kvs_code call_submit_value(struct kvs *kvs, double timeout_s, kvs_done_fn *done, void *context)
-{
-    struct call_receiver receiver = call_value_receiver(done, context);
-
-    return call_submit(kvs, timeout_s, &receiver);
-}
-
-enum kvs_code kvs_submit(struct kvs *kvs, const struct kvs_request *request, double timeout_s, kvs_done_fn *done,
-                         void *context)
-{
-    double timeout = timeout_s > 0 ? timeout_s : kvs->options.timeout_s;
-    struct call_receiver receiver = call_value_receiver(done, context);
-
-    return call_submit_request(kvs, request, clock_now_ms() + call_wait_ms(timeout), &receiver);
+    request_end(request, kvs->options.timeout_s);
+    return call_submit_request(kvs, request, clock_now_ms() + call_wait_ms(request->timeout_s), &receiver);
 }
 
 /* --- Answers and other ends ---------------------------------------------------------------- */

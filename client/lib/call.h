@@ -10,9 +10,6 @@
 #include "client/lib/handle.h"
 #include "proto/rpc.h"
 
-/* The timeout among the options of a call, of whatever type; a caller without options has the default. */
-#define CALL_TIMEOUT(options) ((options) != NULL ? (options)->timeout_s : 0)
-
 #define CALL_GRACE_MS 1000 /* the daemon keeps the deadline; its answer needs some time for the way back */
 
 /* Begin the handle's scratch request (inside a callback: another one); see request_begin. */
@@ -21,11 +18,8 @@ struct kvs_request *call_begin(struct kvs *kvs, const char *method, unsigned pos
 /* Return the request that call_begin began. */
 struct kvs_request *call_scratch(struct kvs *kvs);
 
-/* Submit what call_begin began; timeout_s is the program's option. As the functions kvs_async_. */
-enum kvs_code call_submit(struct kvs *kvs, double timeout_s, const struct call_receiver *receiver);
-
-/* The same for a function that gets the result as it is; done may be NULL. */
-enum kvs_code call_submit_value(struct kvs *kvs, double timeout_s, kvs_done_fn *done, void *context);
+/* Submit what call_begin began. As the functions kvs_async_; a refused call leaves receiver's extra to the caller. */
+enum kvs_code call_submit(struct kvs *kvs, struct call_receiver receiver);
 
 /* Submit a request that is complete, to be answered until deadline_ms. */
 enum kvs_code call_submit_request(struct kvs *kvs, const struct kvs_request *request, int64_t deadline_ms,

@@ -10,6 +10,7 @@
 #include "client/lib/kvstore.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct call_receiver;
@@ -23,7 +24,8 @@ struct call_receiver {
     call_deliver_fn *deliver; /* called exactly once for a call that was accepted; NULL: nobody wants the answer */
     void (*function)(void);   /* the program's function, of a type that deliver knows */
     void *context;
-    void *extra; /* memory that deliver uses and frees */
+    size_t expected_count; /* of a transaction: how many revisions are an answer */
+    void *extra;           /* memory that deliver uses and frees */
 };
 
 enum call_state {

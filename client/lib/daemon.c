@@ -1,56 +1,62 @@
 /* The methods health.* and daemon.*, whose results are trees. */
 #include "client/lib/blocking.h"
+#include "client/lib/deliver.h"
 
-static enum kvs_code run_tree(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **tree)
+static void daemon_build(struct kvs *kvs, const char *method, const char *bucket,
+                         const struct kvs_call_options *options)
 {
-    *tree = NULL;
-    return blocking_run(kvs, CALL_TIMEOUT(options), reply_read_tree, tree);
-}
-
-static void build_health(struct kvs *kvs, const char *bucket)
-{
-    struct kvs_request *request = call_begin(kvs, "health.check", bucket != NULL ? 1 : 0);
+    struct kvs_request *request = call_begin(kvs, method, bucket != NULL ? 1 : 0);
 
     if (bucket != NULL)
         kvs_request_string(request, bucket);
+    request_copy_call_options(request, options);
+}
+
+static enum kvs_code daemon_run(struct kvs *kvs, const char *method, const char *bucket,
+                                const struct kvs_call_options *options, struct kvs_value **tree)
+{
+    *tree = NULL;
+    daemon_build(kvs, method, bucket, options);
+    return blocking_run(kvs, reply_read_tree, tree);
+}
+
+static enum kvs_code daemon_submit(struct kvs *kvs, const char *method, const char *bucket,
+                                   const struct kvs_call_options *options, kvs_value_fn *done, void *context)
+{
+    daemon_build(kvs, method, bucket, options);
+    return call_submit(kvs, deliver_value(done, context));
 }
 
 enum kvs_code kvs_health(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
                          struct kvs_value **health)
 {
-    build_health(kvs, bucket);
-    return run_tree(kvs, options, health);
+    return daemon_run(kvs, "health.check", bucket, options, health);
 }
 
 enum kvs_code kvs_async_health(struct kvs *kvs, const char *bucket, const struct kvs_call_options *options,
-                               kvs_done_fn *done, void *context)
+                               kvs_value_fn *done, void *context)
 {
-    build_health(kvs, bucket);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    return daemon_submit(kvs, "health.check", bucket, options, done, context);
 }
 
 enum kvs_code kvs_daemon_info(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **info)
 {
-    call_begin(kvs, "daemon.info", 0);
-    return run_tree(kvs, options, info);
+    return daemon_run(kvs, "daemon.info", NULL, options, info);
 }
 
-enum kvs_code kvs_async_daemon_info(struct kvs *kvs, const struct kvs_call_options *options, kvs_done_fn *done,
+enum kvs_code kvs_async_daemon_info(struct kvs *kvs, const struct kvs_call_options *options, kvs_value_fn *done,
                                     void *context)
 {
-    call_begin(kvs, "daemon.info", 0);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    return daemon_submit(kvs, "daemon.info", NULL, options, done, context);
 }
 
 enum kvs_code kvs_daemon_stats(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **stats)
 {
-    call_begin(kvs, "daemon.stats", 0);
-    return run_tree(kvs, options, stats);
+    return daemon_run(kvs, "daemon.stats", NULL, options, stats);
 }
 
-enum kvs_code kvs_async_daemon_stats(struct kvs *kvs, const struct kvs_call_options *options, kvs_done_fn *done,
+enum kvs_code kvs_async_daemon_stats(struct kvs *kvs, const struct kvs_call_options *options, kvs_value_fn *done,
                                      void *context)
 {
-    call_begin(kvs, "daemon.stats", 0);
-    return call_submit_value(kvs, CALL_TIMEOUT(options), done, context);
+    return daemon_submit(kvs, "daemon.stats", NULL, options, done, context);
 }

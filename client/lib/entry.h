@@ -7,7 +7,7 @@
 #ifndef CLIENT_ENTRY_H
 #define CLIENT_ENTRY_H
 
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_raw.h"
 
 /* What entries need; all zero at the beginning, but for of_watch. */
 struct entry_space {

@@ -45,7 +45,7 @@ enum kvs_code client_error_set(struct kvs_error *error, enum kvs_code code, cons
     return code;
 }
 
-static void copy_cut(char *to, size_t capacity, const char *from, size_t length)
+static void client_error_copy_cut(char *to, size_t capacity, const char *from, size_t length)
 {
     if (from == NULL)
         return;
@@ -68,8 +68,14 @@ bool client_error_read(struct kvs_error *error, const msgpack_object *map)
     error->outcome = (enum kvs_outcome)wire.outcome;
     error->has_revision = wire.has_revision;
     error->revision = wire.revision;
-    copy_cut(error->bucket, sizeof(error->bucket), wire.bucket, bucket_length);
-    copy_cut(error->key, sizeof(error->key), wire.key, key_length);
-    copy_cut(error->message, sizeof(error->message), wire.message, strlen(wire.message));
+    client_error_copy_cut(error->bucket, sizeof(error->bucket), wire.bucket, bucket_length);
+    client_error_copy_cut(error->key, sizeof(error->key), wire.key, key_length);
+    client_error_copy_cut(error->message, sizeof(error->message), wire.message, strlen(wire.message));
     return true;
+}
+
+bool kvs_value_error(const struct kvs_value *value, struct kvs_error *error)
+{
+    /* A value is a msgpack_object by another name. */
+    return kvs_value_type(value) == KVS_MAP && client_error_read(error, (const msgpack_object *)value);
 }

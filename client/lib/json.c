@@ -1,20 +1,20 @@
 /* A tree of values, and an entry, as JSON text. */
 #include "client/lib/buffer.h"
 #include "client/lib/entry.h"
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_raw.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-static bool write_text(struct buffer *json, const char *text)
+static bool json_write_text(struct buffer *json, const char *text)
 {
     return buffer_append(json, text, strlen(text));
 }
 
 /* The size of the UTF-8 character that bytes begin with, by the table of RFC 3629; 0 where it is none. */
-static size_t character_size(const unsigned char *bytes, size_t length)
+static size_t json_character_size(const unsigned char *bytes, size_t length)
 {
     unsigned char first = bytes[0], low = 0x80, high = 0xbf;
     size_t size;
@@ -46,43 +46,43 @@ static size_t character_size(const unsigned char *bytes, size_t length)
     return size;
 }
 
-static bool is_utf8(const char *bytes, size_t length)
+static bool json_is_utf8(const char *bytes, size_t length)
 {
     size_t size;
 
     for (; length > 0; bytes += size, length -= size) {
-        if ((size = character_size((const unsigned char *)bytes, length)) == 0)
+        if ((size = json_character_size((const unsigned char *)bytes, length)) == 0)
             return false;
     }
     return true;
 }
 
-static bool write_escaped(struct buffer *json, unsigned char character)
+static bool json_write_escaped(struct buffer *json, unsigned char character)
 {
     char escaped[8];
 
     switch (character) {
     case '"':
-        return write_text(json, "\\\"");
+        return json_write_text(json, "\\\"");
     case '\\':
-        return write_text(json, "\\\\");
+        return json_write_text(json, "\\\\");
     case '\n':
-        return write_text(json, "\\n");
+        return json_write_text(json, "\\n");
     case '\r':
-        return write_text(json, "\\r");
+        return json_write_text(json, "\\r");
     case '\t':
-        return write_text(json, "\\t");
+        return json_write_text(json, "\\t");
     default:
         snprintf(escaped, sizeof(escaped), "\\u%04x", character);
-        return write_text(json, escaped);
+        return json_write_text(json, escaped);
     }
 }
 
-static bool write_string(struct buffer *json, const char *bytes, size_t length)
+static bool json_write_string(struct buffer *json, const char *bytes, size_t length)
 {
     size_t plain = 0; /* characters in a row that stand for themselves */
 
-    if (!write_text(json, "\""))
+    if (!json_write_text(json, "\""))
         return false;
     for (size_t i = 0; i < length; i++) {
         unsigned char character = (unsigned char)bytes[i];
@@ -90,19 +90,19 @@ static bool write_string(struct buffer *json, const char *bytes, size_t length)
             plain++;
             continue;
         }
-        if (!buffer_append(json, bytes + i - plain, plain) || !write_escaped(json, character))
+        if (!buffer_append(json, bytes + i - plain, plain) || !json_write_escaped(json, character))
             return false;
         plain = 0;
     }
-    return buffer_append(json, bytes + length - plain, plain) && write_text(json, "\"");
+    return buffer_append(json, bytes + length - plain, plain) && json_write_text(json, "\"");
 }
 
-static bool write_base64(struct buffer *json, const char *bytes, size_t length)
+static bool json_write_base64(struct buffer *json, const char *bytes, size_t length)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const unsigned char *rest = (const unsigned char *)bytes;
 
-    if (!buffer_reserve(json, (length + 2) / 3 * 4) || !write_text(json, "{\"base64\":\""))
+    if (!buffer_reserve(json, (length + 2) / 3 * 4) || !json_write_text(json, "{\"base64\":\""))
         return false;
     for (size_t i = 0; i < length; i += 3) {
         size_t left = length - i;
@@ -113,36 +113,36 @@ static bool write_base64(struct buffer *json, const char *bytes, size_t length)
         if (!buffer_append(json, quad, sizeof(quad)))
             return false;
     }
-    return write_text(json, "\"}");
+    return json_write_text(json, "\"}");
 }
 
-static bool write_bytes(struct buffer *json, const char *bytes, size_t size)
+static bool json_write_bytes(struct buffer *json, const char *bytes, size_t size)
 {
-    return is_utf8(bytes, size) ? write_string(json, bytes, size) : write_base64(json, bytes, size);
+    return json_is_utf8(bytes, size) ? json_write_string(json, bytes, size) : json_write_base64(json, bytes, size);
 }
 
 /* A member's name must be a string in JSON, whatever the map has. */
-static bool write_name(struct buffer *json, const struct kvs_value *name)
+static bool json_write_name(struct buffer *json, const struct kvs_value *name)
 {
     size_t size;
     const char *bytes = kvs_value_bytes(name, &size);
 
-    if (bytes != NULL && is_utf8(bytes, size))
-        return write_string(json, bytes, size);
+    if (bytes != NULL && json_is_utf8(bytes, size))
+        return json_write_string(json, bytes, size);
     char *inner = kvs_value_json(name);
-    bool written = inner != NULL && write_string(json, inner, strlen(inner));
+    bool written = inner != NULL && json_write_string(json, inner, strlen(inner));
     kvs_free(inner);
     return written;
 }
 
-static bool write_number(struct buffer *json, const struct kvs_value *value)
+static bool json_write_number(struct buffer *json, const struct kvs_value *value)
 {
     char number[40];
 
     if (kvs_value_type(value) == KVS_DOUBLE) {
         double real = kvs_value_double(value);
         if (!isfinite(real))
-            return write_text(json, "null"); /* JSON has no other word for it */
+            return json_write_text(json, "null"); /* JSON has no other word for it */
         /* The shortest form that reads back as the same number. */
         for (int digits = 15; digits <= 17; digits++) {
             snprintf(number, sizeof(number), "%.*g", digits, real);
@@ -160,11 +160,11 @@ static bool write_number(struct buffer *json, const struct kvs_value *value)
     } else {
         snprintf(number, sizeof(number), "%" PRIu64, kvs_value_unsigned(value));
     }
-    return write_text(json, number);
+    return json_write_text(json, number);
 }
 
 /* Recursion here is as deep as a message may be nested. */
-static bool write_value(struct buffer *json, const struct kvs_value *value)
+static bool json_write_value(struct buffer *json, const struct kvs_value *value)
 {
     enum kvs_type type = kvs_value_type(value);
     size_t count = kvs_value_count(value), size;
@@ -172,38 +172,38 @@ static bool write_value(struct buffer *json, const struct kvs_value *value)
 
     switch (type) {
     case KVS_NIL:
-        return write_text(json, "null");
+        return json_write_text(json, "null");
     case KVS_BOOLEAN:
-        return write_text(json, kvs_value_boolean(value) ? "true" : "false");
+        return json_write_text(json, kvs_value_boolean(value) ? "true" : "false");
     case KVS_INTEGER:
     case KVS_DOUBLE:
-        return write_number(json, value);
+        return json_write_number(json, value);
     case KVS_STRING:
     case KVS_BINARY:
-        return write_bytes(json, bytes, size);
+        return json_write_bytes(json, bytes, size);
     case KVS_ARRAY:
     case KVS_MAP:
         break;
     }
 
-    if (!write_text(json, type == KVS_MAP ? "{" : "["))
+    if (!json_write_text(json, type == KVS_MAP ? "{" : "["))
         return false;
     for (size_t i = 0; i < count; i++) {
-        if (i > 0 && !write_text(json, ","))
+        if (i > 0 && !json_write_text(json, ","))
             return false;
-        if (type == KVS_MAP && !(write_name(json, kvs_value_key(value, i)) && write_text(json, ":")))
+        if (type == KVS_MAP && !(json_write_name(json, kvs_value_key(value, i)) && json_write_text(json, ":")))
             return false;
-        if (!write_value(json, kvs_value_item(value, i)))
+        if (!json_write_value(json, kvs_value_item(value, i)))
             return false;
     }
-    return write_text(json, type == KVS_MAP ? "}" : "]");
+    return json_write_text(json, type == KVS_MAP ? "}" : "]");
 }
 
 char *kvs_value_json(const struct kvs_value *value)
 {
     struct buffer json = {0};
 
-    if (write_value(&json, value) && buffer_append(&json, "", 1))
+    if (json_write_value(&json, value) && buffer_append(&json, "", 1))
         return json.bytes; /* begins at 0: nothing was consumed */
     buffer_free(&json);
     return NULL;
@@ -211,48 +211,83 @@ char *kvs_value_json(const struct kvs_value *value)
 
 /* --- Entries --------------------------------------------------------------------------------- */
 
-static bool write_named(struct buffer *json, const char *name, const char *bytes, size_t size)
+static bool json_write_named(struct buffer *json, const char *name, const char *bytes, size_t size)
 {
-    return write_text(json, name) && write_bytes(json, bytes, size);
+    return json_write_text(json, name) && json_write_bytes(json, bytes, size);
 }
 
-static bool write_headers(struct buffer *json, const struct kvs_entry *entry)
+static bool json_write_headers(struct buffer *json, const struct kvs_entry *entry)
 {
     for (size_t i = 0; i < entry->header_count; i++) {
         const struct kvs_header *header = &entry->headers[i];
-        if (!write_text(json, i == 0 ? ",\"headers\":{" : ",") ||
-            !write_string(json, header->name, strlen(header->name)) || !write_text(json, ":") ||
-            !write_bytes(json, header->value, strlen(header->value)))
+        if (!json_write_text(json, i == 0 ? ",\"headers\":{" : ",") ||
+            !json_write_string(json, header->name, strlen(header->name)) || !json_write_text(json, ":") ||
+            !json_write_bytes(json, header->value, strlen(header->value)))
             return false;
     }
-    return entry->header_count == 0 || write_text(json, "}");
+    return entry->header_count == 0 || json_write_text(json, "}");
 }
 
-static bool write_entry(struct buffer *json, const struct kvs_entry *entry)
+static bool json_write_entry(struct buffer *json, const struct kvs_entry *entry)
 {
     const char *operation = entry_operation_name(entry->operation);
     char numbers[80];
 
-    if (!write_named(json, "{\"key\":", entry->key, strlen(entry->key)))
+    if (!json_write_named(json, "{\"key\":", entry->key, strlen(entry->key)))
         return false;
-    if (entry->value != NULL && !write_named(json, ",\"value\":", entry->value, entry->value_size))
+    if (entry->value != NULL && !json_write_named(json, ",\"value\":", entry->value, entry->value_size))
         return false;
     if (entry->value == NULL) {
         snprintf(numbers, sizeof(numbers), ",\"size\":%zu", entry->value_size);
-        if (!write_text(json, numbers))
+        if (!json_write_text(json, numbers))
             return false;
     }
     snprintf(numbers, sizeof(numbers), ",\"revision\":%" PRIu64 ",\"created\":%" PRId64, entry->revision,
              entry->created_us);
-    return write_text(json, numbers) && write_named(json, ",\"operation\":", operation, strlen(operation)) &&
-           write_headers(json, entry) && write_text(json, "}");
+    return json_write_text(json, numbers) && json_write_named(json, ",\"operation\":", operation, strlen(operation)) &&
+           json_write_headers(json, entry) && json_write_text(json, "}");
 }
 
 char *kvs_entry_json(const struct kvs_entry *entry)
 {
     struct buffer json = {0};
 
-    if (write_entry(&json, entry) && buffer_append(&json, "", 1))
+    if (json_write_entry(&json, entry) && buffer_append(&json, "", 1))
+        return json.bytes;
+    buffer_free(&json);
+    return NULL;
+}
+
+/* --- Errors ---------------------------------------------------------------------------------- */
+
+static bool json_write_optional(struct buffer *json, const char *name, const char *text)
+{
+    return *text == '\0' || json_write_named(json, name, text, strlen(text));
+}
+
+static bool json_write_error(struct buffer *json, const struct kvs_error *error)
+{
+    const char *code = kvs_code_name(error->code);
+    char revision[40] = "";
+
+    if (error->has_revision)
+        snprintf(revision, sizeof(revision), ",\"revision\":%" PRIu64, error->revision);
+    return json_write_named(json, "{\"code\":", code, strlen(code)) &&
+           json_write_named(json, ",\"message\":", error->message, strlen(error->message)) &&
+           json_write_text(json, error->retryable ? ",\"retryable\":true" : ",\"retryable\":false") &&
+           json_write_optional(json, ",\"bucket\":", error->bucket) &&
+           json_write_optional(json, ",\"key\":", error->key) && json_write_text(json, revision) &&
+           json_write_text(json, error->outcome == KVS_OUTCOME_NONE      ? ",\"outcome\":\"none\""
+                                 : error->outcome == KVS_OUTCOME_UNKNOWN ? ",\"outcome\":\"unknown\""
+                                                                         : "") &&
+           json_write_text(json, "}");
+}
+
+char *kvs_error_json(const struct kvs_error *error)
+{
+    struct buffer json = {0};
+
+    if (json_write_error(&json, error) && buffer_append(&json, "", 1))
         return json.bytes;
     buffer_free(&json);
     return NULL;

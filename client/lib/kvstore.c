@@ -4,9 +4,11 @@
 #include "client/lib/call.h"
 #include "client/lib/clock.h"
 #include "client/lib/error.h"
+#include "client/lib/options.h"
 #include "client/lib/watch.h"
 #include "proto/rpc.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,8 +143,9 @@ static enum kvs_code kvs_set_options(struct kvs *kvs, const struct kvs_options *
 {
     struct kvs_options *own = &kvs->options;
 
-    if (options != NULL)
-        *own = *options;
+    const char *wrong = options_copy(own, sizeof(*own), options);
+    if (wrong != NULL)
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "%s", wrong);
     if (!(own->connect_timeout_s >= 0) || !(own->timeout_s >= 0))
         return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "a timeout must be a number of seconds, or 0");
     if (own->connect_timeout_s <= 0)
@@ -234,7 +237,10 @@ const struct kvs_error *kvs_last_error(const struct kvs *kvs)
     return &kvs->error;
 }
 
+static_assert(__builtin_strcmp(KVS_VERSION, KVSTORED_VERSION) == 0,
+              "the version of kvstore.h is that of the Makefile, which reads it from there");
+
 const char *kvs_version(void)
 {
-    return KVSTORED_VERSION;
+    return KVS_VERSION;
 }

@@ -2,6 +2,7 @@
 
 #include "client/lib/clock.h"
 #include "client/lib/error.h"
+#include "client/lib/kvstore_async.h"
 
 #include <limits.h>
 

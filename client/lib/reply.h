@@ -8,7 +8,7 @@
 #ifndef CLIENT_REPLY_H
 #define CLIENT_REPLY_H
 
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_admin.h"
 
 #include <stddef.h>
 

@@ -1,5 +1,7 @@
 #include "client/lib/request.h"
 
+#include "client/lib/options.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
@@ -128,11 +130,28 @@ void request_option_consistency(struct kvs_request *request, enum kvs_consistenc
     }
 }
 
-void request_end(struct kvs_request *request, double timeout_s, double default_s)
+void request_copy_options(struct kvs_request *request, void *own, size_t own_size, const void *options)
 {
-    if (!(timeout_s >= 0) || !isfinite(timeout_s))
+    const char *wrong = options_copy(own, own_size, options);
+
+    if (wrong != NULL)
+        request->wrong = wrong;
+}
+
+void request_copy_call_options(struct kvs_request *request, const struct kvs_call_options *options)
+{
+    struct kvs_call_options own;
+
+    request_copy_options(request, &own, sizeof(own), options);
+    request->timeout_s = own.timeout_s;
+}
+
+void request_end(struct kvs_request *request, double default_s)
+{
+    if (!(request->timeout_s >= 0) || !isfinite(request->timeout_s))
         request->wrong = "timeout_s must be a number of seconds, or 0 for the default";
-    request->timeout_s = timeout_s > 0 ? timeout_s : default_s;
+    if (!(request->timeout_s > 0))
+        request->timeout_s = default_s;
     if (request->timeout_s > 0) {
         request_option(request, "timeout");
         kvs_request_double(request, request->timeout_s);

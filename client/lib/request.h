@@ -9,7 +9,7 @@
 #define CLIENT_REQUEST_H
 
 #include "client/lib/buffer.h"
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_raw.h"
 
 #include <msgpack.h>
 
@@ -18,7 +18,7 @@ struct kvs_request {
     char *method_copy; /* what method points to where the request owns it, otherwise NULL */
     struct buffer params;
     msgpack_packer packer;
-    double timeout_s; /* 0: none was named */
+    double timeout_s; /* the option of the call; 0: none */
     bool no_memory;
     const char *wrong;  /* a sentence about a wrong argument, otherwise NULL */
     size_t options_at;  /* where in params the option map's header is; 0: there is no option yet */
@@ -50,8 +50,14 @@ void request_option_headers(struct kvs_request *request, const char *name, const
                             size_t count);
 void request_option_consistency(struct kvs_request *request, enum kvs_consistency consistency);
 
-/* Adds the option timeout, where it or else the handle's default is set, and ends the request. */
-void request_end(struct kvs_request *request, double timeout_s, double default_s);
+/* Copy a program's options struct to *own, as options_copy; what is wrong is kept in the request. */
+void request_copy_options(struct kvs_request *request, void *own, size_t own_size, const void *options);
+
+/* The same for a method whose only option is the timeout, which is set. */
+void request_copy_call_options(struct kvs_request *request, const struct kvs_call_options *options);
+
+/* End the request: add the option timeout if timeout_s, or else default_s, is set. */
+void request_end(struct kvs_request *request, double default_s);
 
 /* Frees what the request owns, not the request. */
 void request_release(struct kvs_request *request);

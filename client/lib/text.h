@@ -7,7 +7,7 @@
 #ifndef CLIENT_TEXT_H
 #define CLIENT_TEXT_H
 
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_raw.h"
 
 /* Whether value is a str or bin; a map of str to str. */
 bool text_is(const struct kvs_value *value);

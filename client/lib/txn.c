@@ -1,7 +1,9 @@
 /* Transactions: what the commit rests on and what it writes is collected here, and sent with txn.commit. */
 #include "client/lib/blocking.h"
 #include "client/lib/clock.h"
+#include "client/lib/deliver.h"
 #include "client/lib/error.h"
+#include "client/lib/options.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,7 +14,7 @@
 #define PAUSE_MAX_MS  250u
 
 /* A key at whose revision the transaction rests. */
-struct condition {
+struct txn_condition {
     char *key;
     uint64_t revision; /* 0: it is not there */
     bool was_read;
@@ -23,7 +25,7 @@ struct kvs_txn {
     struct kvs *kvs;
     char *bucket;
     int64_t deadline_ms; /* of the whole transaction; 0: its calls have the handle's timeout */
-    struct condition *conditions;
+    struct txn_condition *conditions;
     size_t condition_count;
     size_t condition_capacity;
     struct kvs_request operations; /* one behind the other */
@@ -66,7 +68,7 @@ void kvs_txn_free(struct kvs_txn *txn)
 /* --- What it rests on --------------------------------------------------------------------------- */
 
 /* The transaction cannot be committed any more, for the reason in kvs->error. Answers its code. */
-static enum kvs_code spoil(struct kvs_txn *txn)
+static enum kvs_code txn_spoil(struct kvs_txn *txn)
 {
     if (txn->failure.code == KVS_OK)
         txn->failure = txn->kvs->error;
@@ -74,14 +76,14 @@ static enum kvs_code spoil(struct kvs_txn *txn)
 }
 
 /* Takes entry. False, and the transaction is spoilt, when out of memory. */
-static bool add_condition(struct kvs_txn *txn, const char *key, uint64_t revision, bool was_read,
-                          struct kvs_entry *entry)
+static bool txn_add_condition(struct kvs_txn *txn, const char *key, uint64_t revision, bool was_read,
+                              struct kvs_entry *entry)
 {
     char *copy = strdup(key);
 
     if (txn->condition_count == txn->condition_capacity) {
         size_t capacity = txn->condition_capacity > 0 ? txn->condition_capacity * 2 : 8;
-        struct condition *conditions = realloc(txn->conditions, capacity * sizeof(*conditions));
+        struct txn_condition *conditions = realloc(txn->conditions, capacity * sizeof(*conditions));
         if (conditions == NULL)
             goto no_memory;
         txn->conditions = conditions;
@@ -90,18 +92,18 @@ static bool add_condition(struct kvs_txn *txn, const char *key, uint64_t revisio
     if (copy == NULL)
         goto no_memory;
     txn->conditions[txn->condition_count++] =
-        (struct condition){.key = copy, .revision = revision, .was_read = was_read, .entry = entry};
+        (struct txn_condition){.key = copy, .revision = revision, .was_read = was_read, .entry = entry};
     return true;
 
 no_memory:
     free(copy);
     kvs_free(entry);
     client_error_set(&txn->kvs->error, KVS_NO_MEMORY, "out of memory for a key of the transaction");
-    spoil(txn);
+    txn_spoil(txn);
     return false;
 }
 
-static const struct condition *find_read(const struct kvs_txn *txn, const char *key)
+static const struct txn_condition *txn_find_read(const struct kvs_txn *txn, const char *key)
 {
     for (size_t i = 0; i < txn->condition_count; i++) {
         if (txn->conditions[i].was_read && strcmp(txn->conditions[i].key, key) == 0)
@@ -111,7 +113,7 @@ static const struct condition *find_read(const struct kvs_txn *txn, const char *
 }
 
 /* The seconds that one call may have of those that are left, 0: as many as calls have. False: none are left. */
-static bool time_left(struct kvs_txn *txn, double *left_s)
+static bool txn_time_left(struct kvs_txn *txn, double *left_s)
 {
     double usual_s = txn->kvs->options.timeout_s > 0 ? txn->kvs->options.timeout_s : RUN_TIMEOUT_S;
 
@@ -130,20 +132,20 @@ static bool time_left(struct kvs_txn *txn, double *left_s)
 
 enum kvs_code kvs_txn_get(struct kvs_txn *txn, const char *key, const struct kvs_entry **entry)
 {
-    struct kvs_get_options options = {.consistency = KVS_CONSISTENCY_LEADER};
+    struct kvs_get_options options = KVS_GET_OPTIONS(.consistency = KVS_CONSISTENCY_LEADER);
     struct kvs_entry *read;
 
     *entry = NULL;
     if (txn == NULL)
         return KVS_NO_MEMORY;
-    const struct condition *known = key != NULL ? find_read(txn, key) : NULL;
+    const struct txn_condition *known = key != NULL ? txn_find_read(txn, key) : NULL;
     if (known != NULL) {
         *entry = known->entry;
         return KVS_OK;
     }
-    if (!time_left(txn, &options.timeout_s) || kvs_get(txn->kvs, txn->bucket, key, &options, &read) != KVS_OK)
-        return spoil(txn);
-    if (!add_condition(txn, key, read != NULL ? read->revision : 0, true, read))
+    if (!txn_time_left(txn, &options.timeout_s) || kvs_get(txn->kvs, txn->bucket, key, &options, &read) != KVS_OK)
+        return txn_spoil(txn);
+    if (!txn_add_condition(txn, key, read != NULL ? read->revision : 0, true, read))
         return KVS_NO_MEMORY;
     *entry = read;
     return KVS_OK;
@@ -156,34 +158,43 @@ void kvs_txn_check(struct kvs_txn *txn, const char *key, uint64_t revision)
     if (key == NULL)
         txn->operations.wrong = "the key of a check is NULL";
     else
-        add_condition(txn, key, revision, false, NULL);
+        txn_add_condition(txn, key, revision, false, NULL);
 }
 
 /* --- What it writes ------------------------------------------------------------------------------ */
 
-static size_t option_count(const struct kvs_put_options *options)
+/* Copy the options of an operation; what is wrong with them is reported by the commit. */
+static struct kvs_put_options txn_copy_options(struct kvs_txn *txn, const struct kvs_put_options *options)
 {
-    return options == NULL ? 0 : (size_t)(options->ttl_s != 0) + (options->header_count > 0);
+    struct kvs_put_options own;
+
+    request_copy_options(&txn->operations, &own, sizeof(own), options);
+    return own;
 }
 
-/* Begins an operation of so many elements behind its name and key, and the map of options if there are any. */
-static struct kvs_request *begin_operation(struct kvs_txn *txn, const char *name, const char *key, size_t elements,
-                                           const struct kvs_put_options *options)
+static size_t txn_option_count(const struct kvs_put_options *options)
+{
+    return (size_t)(options->ttl_s != 0) + (options->header_count > 0);
+}
+
+/* Begin an operation of elements values after its name and key, and the map of options if there are any. */
+static struct kvs_request *txn_begin_operation(struct kvs_txn *txn, const char *name, const char *key, size_t elements,
+                                               size_t option_count)
 {
     struct kvs_request *part = &txn->operations;
 
-    kvs_request_array(part, 2 + elements + (option_count(options) > 0));
+    kvs_request_array(part, 2 + elements + (option_count > 0));
     kvs_request_string(part, name);
     kvs_request_string(part, key);
     txn->operation_count++;
     return part;
 }
 
-static void add_options(struct kvs_request *part, const struct kvs_put_options *options)
+static void txn_add_options(struct kvs_request *part, const struct kvs_put_options *options)
 {
-    if (option_count(options) == 0)
+    if (txn_option_count(options) == 0)
         return;
-    kvs_request_map(part, option_count(options));
+    kvs_request_map(part, txn_option_count(options));
     if (options->ttl_s != 0) {
         kvs_request_string(part, "ttl");
         kvs_request_integer(part, options->ttl_s);
@@ -194,24 +205,27 @@ static void add_options(struct kvs_request *part, const struct kvs_put_options *
     }
 }
 
-void kvs_txn_put(struct kvs_txn *txn, const char *key, const void *value, size_t value_size,
-                 const struct kvs_put_options *options)
+static void txn_add_put(struct kvs_txn *txn, const char *name, const char *key, const void *value, size_t value_size,
+                        const struct kvs_put_options *options)
 {
     if (txn == NULL)
         return;
-    struct kvs_request *part = begin_operation(txn, "put", key, 1, options);
+    struct kvs_put_options own = txn_copy_options(txn, options);
+    struct kvs_request *part = txn_begin_operation(txn, name, key, 1, txn_option_count(&own));
     kvs_request_binary(part, value, value_size);
-    add_options(part, options);
+    txn_add_options(part, &own);
+}
+
+void kvs_txn_put(struct kvs_txn *txn, const char *key, const void *value, size_t value_size,
+                 const struct kvs_put_options *options)
+{
+    txn_add_put(txn, "put", key, value, value_size, options);
 }
 
 void kvs_txn_create(struct kvs_txn *txn, const char *key, const void *value, size_t value_size,
                     const struct kvs_put_options *options)
 {
-    if (txn == NULL)
-        return;
-    struct kvs_request *part = begin_operation(txn, "create", key, 1, options);
-    kvs_request_binary(part, value, value_size);
-    add_options(part, options);
+    txn_add_put(txn, "create", key, value, value_size, options);
 }
 
 void kvs_txn_update(struct kvs_txn *txn, const char *key, const void *value, size_t value_size, uint64_t expected,
@@ -219,28 +233,29 @@ void kvs_txn_update(struct kvs_txn *txn, const char *key, const void *value, siz
 {
     if (txn == NULL)
         return;
-    struct kvs_request *part = begin_operation(txn, "update", key, 2, options);
+    struct kvs_put_options own = txn_copy_options(txn, options);
+    struct kvs_request *part = txn_begin_operation(txn, "update", key, 2, txn_option_count(&own));
     kvs_request_binary(part, value, value_size);
     kvs_request_unsigned(part, expected);
-    add_options(part, options);
+    txn_add_options(part, &own);
 }
 
 void kvs_txn_delete(struct kvs_txn *txn, const char *key)
 {
     if (txn != NULL)
-        begin_operation(txn, "delete", key, 0, NULL);
+        txn_begin_operation(txn, "delete", key, 0, 0);
 }
 
 void kvs_txn_purge(struct kvs_txn *txn, const char *key)
 {
     if (txn != NULL)
-        begin_operation(txn, "purge", key, 0, NULL);
+        txn_begin_operation(txn, "purge", key, 0, 0);
 }
 
 /* --- Committing ---------------------------------------------------------------------------------- */
 
 /* KVS_OK, or why it cannot be committed. */
-static enum kvs_code check(struct kvs_txn *txn)
+static enum kvs_code txn_check_usable(struct kvs_txn *txn)
 {
     if (txn == NULL)
         return KVS_NO_MEMORY;
@@ -252,7 +267,7 @@ static enum kvs_code check(struct kvs_txn *txn)
     return txn->failure.code;
 }
 
-static void build_commit(struct kvs_txn *txn)
+static void txn_build_commit(struct kvs_txn *txn, const struct kvs_call_options *options)
 {
     struct kvs_request *request = call_begin(txn->kvs, "txn.commit", 3);
 
@@ -265,6 +280,7 @@ static void build_commit(struct kvs_txn *txn)
     }
     kvs_request_array(request, txn->operation_count);
     request_add_part(request, &txn->operations);
+    request_copy_call_options(request, options);
 }
 
 enum kvs_code kvs_txn_commit(struct kvs_txn *txn, const struct kvs_call_options *options, uint64_t **revisions,
@@ -274,29 +290,29 @@ enum kvs_code kvs_txn_commit(struct kvs_txn *txn, const struct kvs_call_options 
         *revisions = NULL;
     if (count != NULL)
         *count = 0;
-    enum kvs_code code = check(txn);
+    enum kvs_code code = txn_check_usable(txn);
     if (code != KVS_OK)
         return code;
     if (txn->operation_count > 0 || txn->operations.wrong != NULL) {
         struct reply_revisions wanted = {revisions, count, txn->operation_count};
-        build_commit(txn);
-        code = blocking_run(txn->kvs, CALL_TIMEOUT(options), reply_read_revisions, &wanted);
+        txn_build_commit(txn, options);
+        code = blocking_run(txn->kvs, reply_read_revisions, &wanted);
     }
     txn->is_committed = code == KVS_OK;
     return code;
 }
 
-enum kvs_code kvs_async_txn_commit(struct kvs_txn *txn, const struct kvs_call_options *options, kvs_done_fn *done,
+enum kvs_code kvs_async_txn_commit(struct kvs_txn *txn, const struct kvs_call_options *options, kvs_commit_fn *done,
                                    void *context)
 {
-    enum kvs_code code = check(txn);
+    enum kvs_code code = txn_check_usable(txn);
 
     if (code != KVS_OK)
         return code;
     if (txn->operation_count == 0)
         return client_error_set(&txn->kvs->error, KVS_INVALID_ARGUMENT, "the transaction has no operations to commit");
-    build_commit(txn);
-    code = call_submit_value(txn->kvs, CALL_TIMEOUT(options), done, context);
+    txn_build_commit(txn, options);
+    code = call_submit(txn->kvs, deliver_revisions(txn->operation_count, done, context));
     txn->is_committed = code == KVS_OK;
     return code;
 }
@@ -304,10 +320,10 @@ enum kvs_code kvs_async_txn_commit(struct kvs_txn *txn, const struct kvs_call_op
 /* --- Again and again ------------------------------------------------------------------------------ */
 
 /* One round. A function that fails by its own wish leaves an error that says so. */
-static enum kvs_code run_once(struct kvs_txn *txn, kvs_txn_fn *function, void *context, bool *committing)
+static enum kvs_code txn_run_once(struct kvs_txn *txn, kvs_txn_fn *function, void *context, bool *committing)
 {
     struct kvs *kvs = txn->kvs;
-    struct kvs_call_options options = {0};
+    struct kvs_call_options options = KVS_CALL_OPTIONS();
 
     client_error_set(&kvs->error, KVS_OK, "%s", "");
     *committing = false;
@@ -317,16 +333,16 @@ static enum kvs_code run_once(struct kvs_txn *txn, kvs_txn_fn *function, void *c
             client_error_set(&kvs->error, code, "the function of the transaction ended it (%s)", kvs_code_name(code));
         return code;
     }
-    if ((code = check(txn)) != KVS_OK)
+    if ((code = txn_check_usable(txn)) != KVS_OK)
         return code;
-    if (!time_left(txn, &options.timeout_s))
+    if (!txn_time_left(txn, &options.timeout_s))
         return kvs->error.code;
     *committing = true;
     return kvs_txn_commit(txn, &options, NULL, NULL);
 }
 
 /* Whether the commit failed for a key that was read, so that reading it again can help. */
-static bool has_read_late(const struct kvs_txn *txn, const struct kvs_error *error)
+static bool txn_has_read_stale_key(const struct kvs_txn *txn, const struct kvs_error *error)
 {
     if (error->code != KVS_CONFLICT && error->code != KVS_ALREADY_EXISTS)
         return false;
@@ -340,12 +356,16 @@ static bool has_read_late(const struct kvs_txn *txn, const struct kvs_error *err
 enum kvs_code kvs_txn_run(struct kvs *kvs, const char *bucket, kvs_txn_fn *function, void *context,
                           const struct kvs_call_options *options)
 {
-    double timeout_s = CALL_TIMEOUT(options);
+    struct kvs_call_options own;
+    const char *wrong = options_copy(&own, sizeof(own), options);
+    double timeout_s = own.timeout_s;
     uint32_t longest_ms = PAUSE_MIN_MS;
     enum kvs_code code = blocking_check(kvs);
 
     if (code != KVS_OK)
         return code;
+    if (wrong != NULL)
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "%s", wrong);
     if (!(timeout_s >= 0) || !isfinite(timeout_s))
         return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT,
                                 "timeout_s must be a number of seconds, or 0 for the default");
@@ -359,8 +379,8 @@ enum kvs_code kvs_txn_run(struct kvs *kvs, const char *bucket, kvs_txn_fn *funct
         if (txn == NULL)
             return KVS_NO_MEMORY;
         txn->deadline_ms = deadline_ms;
-        code = run_once(txn, function, context, &committing);
-        bool again = committing && code != KVS_OK && has_read_late(txn, &kvs->error);
+        code = txn_run_once(txn, function, context, &committing);
+        bool again = committing && code != KVS_OK && txn_has_read_stale_key(txn, &kvs->error);
         kvs_txn_free(txn);
 
         uint32_t pause_ms = 1 + clock_random_below(&kvs->connection.random_state, longest_ms);

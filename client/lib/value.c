@@ -1,11 +1,11 @@
-/* The tree of values of kvstore.h. A struct kvs_value is a msgpack_object by another name: nothing is converted. */
-#include "client/lib/kvstore.h"
+/* The tree of values of kvstore_raw.h. A struct kvs_value is a msgpack_object by another name: nothing is converted. */
+#include "client/lib/value.h"
 
 #include <msgpack.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const msgpack_object *object_of(const struct kvs_value *value)
+static const msgpack_object *value_object(const struct kvs_value *value)
 {
     return (const msgpack_object *)value;
 }
@@ -14,7 +14,7 @@ enum kvs_type kvs_value_type(const struct kvs_value *value)
 {
     if (value == NULL)
         return KVS_NIL;
-    switch (object_of(value)->type) {
+    switch (value_object(value)->type) {
     case MSGPACK_OBJECT_BOOLEAN:
         return KVS_BOOLEAN;
     case MSGPACK_OBJECT_POSITIVE_INTEGER:
@@ -39,14 +39,14 @@ enum kvs_type kvs_value_type(const struct kvs_value *value)
 
 bool kvs_value_boolean(const struct kvs_value *value)
 {
-    return kvs_value_type(value) == KVS_BOOLEAN && object_of(value)->via.boolean;
+    return kvs_value_type(value) == KVS_BOOLEAN && value_object(value)->via.boolean;
 }
 
 int64_t kvs_value_integer(const struct kvs_value *value)
 {
     if (kvs_value_type(value) != KVS_INTEGER)
         return 0;
-    const msgpack_object *object = object_of(value);
+    const msgpack_object *object = value_object(value);
     if (object->type == MSGPACK_OBJECT_NEGATIVE_INTEGER)
         return object->via.i64;
     return object->via.u64 <= INT64_MAX ? (int64_t)object->via.u64 : 0;
@@ -54,23 +54,23 @@ int64_t kvs_value_integer(const struct kvs_value *value)
 
 uint64_t kvs_value_unsigned(const struct kvs_value *value)
 {
-    if (value == NULL || object_of(value)->type != MSGPACK_OBJECT_POSITIVE_INTEGER)
+    if (value == NULL || value_object(value)->type != MSGPACK_OBJECT_POSITIVE_INTEGER)
         return 0;
-    return object_of(value)->via.u64;
+    return value_object(value)->via.u64;
 }
 
 double kvs_value_double(const struct kvs_value *value)
 {
     if (value == NULL)
         return 0;
-    switch (object_of(value)->type) {
+    switch (value_object(value)->type) {
     case MSGPACK_OBJECT_FLOAT32:
     case MSGPACK_OBJECT_FLOAT64:
-        return object_of(value)->via.f64;
+        return value_object(value)->via.f64;
     case MSGPACK_OBJECT_POSITIVE_INTEGER:
-        return (double)object_of(value)->via.u64;
+        return (double)value_object(value)->via.u64;
     case MSGPACK_OBJECT_NEGATIVE_INTEGER:
-        return (double)object_of(value)->via.i64;
+        return (double)value_object(value)->via.i64;
     default:
         return 0;
     }
@@ -82,7 +82,7 @@ const char *kvs_value_bytes(const struct kvs_value *value, size_t *size)
     size_t length = 0;
 
     if (value != NULL) {
-        const msgpack_object *object = object_of(value);
+        const msgpack_object *object = value_object(value);
         if (object->type == MSGPACK_OBJECT_STR) {
             bytes = object->via.str.ptr;
             length = object->via.str.size;
@@ -103,9 +103,9 @@ size_t kvs_value_count(const struct kvs_value *value)
 {
     switch (kvs_value_type(value)) {
     case KVS_ARRAY:
-        return object_of(value)->via.array.size;
+        return value_object(value)->via.array.size;
     case KVS_MAP:
-        return object_of(value)->via.map.size;
+        return value_object(value)->via.map.size;
     default:
         return 0;
     }
@@ -115,7 +115,7 @@ const struct kvs_value *kvs_value_item(const struct kvs_value *value, size_t pla
 {
     if (place >= kvs_value_count(value))
         return NULL;
-    const msgpack_object *object = object_of(value);
+    const msgpack_object *object = value_object(value);
     return (const struct kvs_value *)(object->type == MSGPACK_OBJECT_ARRAY ? &object->via.array.ptr[place]
                                                                            : &object->via.map.ptr[place].val);
 }
@@ -124,7 +124,7 @@ const struct kvs_value *kvs_value_key(const struct kvs_value *value, size_t plac
 {
     if (kvs_value_type(value) != KVS_MAP || place >= kvs_value_count(value))
         return NULL;
-    return (const struct kvs_value *)&object_of(value)->via.map.ptr[place].key;
+    return (const struct kvs_value *)&value_object(value)->via.map.ptr[place].key;
 }
 
 const struct kvs_value *kvs_value_member(const struct kvs_value *value, const char *name)
@@ -144,18 +144,18 @@ const struct kvs_value *kvs_value_member(const struct kvs_value *value, const ch
 
 /* --- Copying: the whole tree in one block, objects first, then their bytes --------------------- */
 
-struct space {
+struct value_space {
     size_t objects;
     size_t bytes;
 };
 
-struct places {
+struct value_places {
     char *objects;
     char *bytes;
 };
 
 /* Recursion here is as deep as a message may be nested. */
-static void measure(const msgpack_object *object, struct space *space)
+static void value_measure(const msgpack_object *object, struct value_space *space)
 {
     size_t size;
 
@@ -163,13 +163,13 @@ static void measure(const msgpack_object *object, struct space *space)
     case MSGPACK_OBJECT_ARRAY:
         space->objects += object->via.array.size * sizeof(msgpack_object);
         for (uint32_t i = 0; i < object->via.array.size; i++)
-            measure(&object->via.array.ptr[i], space);
+            value_measure(&object->via.array.ptr[i], space);
         break;
     case MSGPACK_OBJECT_MAP:
         space->objects += object->via.map.size * sizeof(msgpack_object_kv);
         for (uint32_t i = 0; i < object->via.map.size; i++) {
-            measure(&object->via.map.ptr[i].key, space);
-            measure(&object->via.map.ptr[i].val, space);
+            value_measure(&object->via.map.ptr[i].key, space);
+            value_measure(&object->via.map.ptr[i].val, space);
         }
         break;
     default:
@@ -179,7 +179,7 @@ static void measure(const msgpack_object *object, struct space *space)
     }
 }
 
-static void *take(char **place, size_t size)
+static void *value_take(char **place, size_t size)
 {
     void *taken = *place;
 
@@ -187,38 +187,38 @@ static void *take(char **place, size_t size)
     return taken;
 }
 
-static const char *copy_bytes(struct places *places, const char *bytes, size_t size)
+static const char *value_copy_text(struct value_places *places, const char *bytes, size_t size)
 {
-    char *copy = take(&places->bytes, size);
+    char *copy = value_take(&places->bytes, size);
 
     if (size > 0)
         memcpy(copy, bytes, size);
     return copy;
 }
 
-static void copy_object(msgpack_object *copy, const msgpack_object *object, struct places *places)
+static void value_copy_object(msgpack_object *copy, const msgpack_object *object, struct value_places *places)
 {
     *copy = *object;
     switch (object->type) {
     case MSGPACK_OBJECT_STR:
-        copy->via.str.ptr = copy_bytes(places, object->via.str.ptr, object->via.str.size);
+        copy->via.str.ptr = value_copy_text(places, object->via.str.ptr, object->via.str.size);
         break;
     case MSGPACK_OBJECT_BIN:
-        copy->via.bin.ptr = copy_bytes(places, object->via.bin.ptr, object->via.bin.size);
+        copy->via.bin.ptr = value_copy_text(places, object->via.bin.ptr, object->via.bin.size);
         break;
     case MSGPACK_OBJECT_EXT:
-        copy->via.ext.ptr = copy_bytes(places, object->via.ext.ptr, object->via.ext.size);
+        copy->via.ext.ptr = value_copy_text(places, object->via.ext.ptr, object->via.ext.size);
         break;
     case MSGPACK_OBJECT_ARRAY:
-        copy->via.array.ptr = take(&places->objects, object->via.array.size * sizeof(msgpack_object));
+        copy->via.array.ptr = value_take(&places->objects, object->via.array.size * sizeof(msgpack_object));
         for (uint32_t i = 0; i < object->via.array.size; i++)
-            copy_object(&copy->via.array.ptr[i], &object->via.array.ptr[i], places);
+            value_copy_object(&copy->via.array.ptr[i], &object->via.array.ptr[i], places);
         break;
     case MSGPACK_OBJECT_MAP:
-        copy->via.map.ptr = take(&places->objects, object->via.map.size * sizeof(msgpack_object_kv));
+        copy->via.map.ptr = value_take(&places->objects, object->via.map.size * sizeof(msgpack_object_kv));
         for (uint32_t i = 0; i < object->via.map.size; i++) {
-            copy_object(&copy->via.map.ptr[i].key, &object->via.map.ptr[i].key, places);
-            copy_object(&copy->via.map.ptr[i].val, &object->via.map.ptr[i].val, places);
+            value_copy_object(&copy->via.map.ptr[i].key, &object->via.map.ptr[i].key, places);
+            value_copy_object(&copy->via.map.ptr[i].val, &object->via.map.ptr[i].val, places);
         }
         break;
     default:
@@ -226,19 +226,43 @@ static void copy_object(msgpack_object *copy, const msgpack_object *object, stru
     }
 }
 
-struct kvs_value *kvs_value_copy(const struct kvs_value *value)
+static const msgpack_object *value_object_or_nil(const struct kvs_value *value)
 {
     static const msgpack_object nil = {.type = MSGPACK_OBJECT_NIL};
-    const msgpack_object *object = value != NULL ? object_of(value) : &nil;
-    struct space space = {.objects = sizeof(*object)};
 
-    measure(object, &space);
-    char *block = malloc(space.objects + space.bytes);
-    if (block == NULL)
-        return NULL;
-    struct places places = {.objects = block + sizeof(*object), .bytes = block + space.objects};
-    copy_object((msgpack_object *)block, object, &places);
-    return (struct kvs_value *)block;
+    return value != NULL ? value_object(value) : &nil;
+}
+
+static struct value_space value_measure_all(const msgpack_object *object)
+{
+    struct value_space space = {.objects = sizeof(*object)};
+
+    value_measure(object, &space);
+    return space;
+}
+
+size_t value_copy_bytes(const struct kvs_value *value)
+{
+    struct value_space space = value_measure_all(value_object_or_nil(value));
+
+    return space.objects + space.bytes;
+}
+
+struct kvs_value *value_copy_to(void *block, const struct kvs_value *value)
+{
+    const msgpack_object *object = value_object_or_nil(value);
+    struct value_places places = {.objects = (char *)block + sizeof(*object),
+                                  .bytes = (char *)block + value_measure_all(object).objects};
+
+    value_copy_object(block, object, &places);
+    return block;
+}
+
+struct kvs_value *kvs_value_copy(const struct kvs_value *value)
+{
+    void *block = malloc(value_copy_bytes(value));
+
+    return block != NULL ? value_copy_to(block, value) : NULL;
 }
 
 void kvs_free(void *block)

@@ -4,6 +4,7 @@
 #include "client/lib/clock.h"
 #include "client/lib/error.h"
 #include "client/lib/loop.h"
+#include "client/lib/options.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,26 +33,29 @@ static const char *copy_text(char **place, const char *text)
 /* One block: the watch, the array of filters, the strings. What is NULL stays so, for the request to report. */
 static struct kvs_watch *make(struct kvs *kvs, const char *bucket, const struct kvs_watch_options *options)
 {
-    static const struct kvs_watch_options defaults = {0};
+    struct kvs_watch_options own;
+    const char *wrong = options_copy(&own, sizeof(own), options);
     size_t text_bytes = space_of(bucket);
 
-    if (options == NULL)
-        options = &defaults;
-    for (size_t i = 0; i < options->filter_count; i++)
-        text_bytes += space_of(options->filters[i]);
-    struct kvs_watch *watch = calloc(1, sizeof(*watch) + options->filter_count * sizeof(char *) + text_bytes);
+    if (wrong != NULL) {
+        client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "%s", wrong);
+        return NULL;
+    }
+    for (size_t i = 0; i < own.filter_count; i++)
+        text_bytes += space_of(own.filters[i]);
+    struct kvs_watch *watch = calloc(1, sizeof(*watch) + own.filter_count * sizeof(char *) + text_bytes);
     if (watch == NULL) {
         client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory for a watch");
         return NULL;
     }
     const char **filters = (const char **)(watch + 1);
-    char *place = (char *)(filters + options->filter_count);
+    char *place = (char *)(filters + own.filter_count);
     watch->kvs = kvs;
-    watch->options = *options;
+    watch->options = own;
     watch->options.filters = filters;
     watch->bucket = copy_text(&place, bucket);
-    for (size_t i = 0; i < options->filter_count; i++)
-        filters[i] = copy_text(&place, options->filters[i]);
+    for (size_t i = 0; i < own.filter_count; i++)
+        filters[i] = copy_text(&place, own.filters[i]);
     if (watch->options.max_queued_bytes == 0)
         watch->options.max_queued_bytes = DEFAULT_QUEUED_BYTES;
     return watch;
@@ -182,7 +186,7 @@ static void stop(struct kvs_watch *watch)
     struct kvs_request *request = call_begin(watch->kvs, "watch.stop", 1);
 
     kvs_request_unsigned(request, watch->id);
-    if (call_submit(watch->kvs, 0, &(struct call_receiver){.deliver = on_stopped, .context = watch}) == KVS_OK)
+    if (call_submit(watch->kvs, (struct call_receiver){.deliver = on_stopped, .context = watch}) == KVS_OK)
         watch->state = WATCH_STOPPING;
     else
         wait_a_pause(watch, WATCH_UNWANTED);
@@ -267,9 +271,9 @@ static enum kvs_code start(struct kvs_watch *watch)
     }
     request_option_boolean(request, "ignore_deletes", options->ignore_deletes);
     request_option_boolean(request, "meta_only", options->meta_only);
+    request->timeout_s = options->timeout_s;
     watch->state = WATCH_STARTING;
-    return call_submit(watch->kvs, options->timeout_s,
-                       &(struct call_receiver){.deliver = on_started, .context = watch});
+    return call_submit(watch->kvs, (struct call_receiver){.deliver = on_started, .context = watch});
 }
 
 /* The bucket has fewer revisions than were told: what is in it now is all new. */
@@ -306,10 +310,12 @@ static void on_looked(struct kvs *kvs, const struct call_receiver *receiver, con
 
 static enum kvs_code look(struct kvs_watch *watch)
 {
-    kvs_request_string(call_begin(watch->kvs, "bucket.info", 1), watch->bucket);
+    struct kvs_request *request = call_begin(watch->kvs, "bucket.info", 1);
+
+    kvs_request_string(request, watch->bucket);
+    request->timeout_s = watch->options.timeout_s;
     watch->state = WATCH_LOOKING;
-    return call_submit(watch->kvs, watch->options.timeout_s,
-                       &(struct call_receiver){.deliver = on_looked, .context = watch});
+    return call_submit(watch->kvs, (struct call_receiver){.deliver = on_looked, .context = watch});
 }
 
 struct kvs_watch *watch_begin(struct kvs *kvs, const char *bucket, const struct kvs_watch_options *options,

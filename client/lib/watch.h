@@ -13,7 +13,7 @@
 #define CLIENT_WATCH_H
 
 #include "client/lib/handle.h"
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_async.h"
 #include "proto/rpc.h"
 
 enum watch_state {

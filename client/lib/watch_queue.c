@@ -3,6 +3,7 @@
 #include "client/lib/clock.h"
 #include "client/lib/error.h"
 #include "client/lib/loop.h"
+#include "client/lib/options.h"
 #include "client/lib/watch.h"
 
 #include <math.h>
@@ -96,11 +97,15 @@ enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct k
 enum kvs_code kvs_watch(struct kvs *kvs, const char *bucket, const struct kvs_watch_options *options,
                         struct kvs_watch **watch)
 {
-    double timeout_s = options != NULL && options->timeout_s > 0 ? options->timeout_s : kvs->options.timeout_s;
+    struct kvs_watch_options own;
+    const char *wrong = options_copy(&own, sizeof(own), options);
+    double timeout_s = own.timeout_s > 0 ? own.timeout_s : kvs->options.timeout_s;
     int64_t until_ms = clock_now_ms() + call_wait_ms(timeout_s);
     enum kvs_code code;
 
     *watch = NULL;
+    if (wrong != NULL)
+        return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "%s", wrong);
     if ((code = blocking_check(kvs)) != KVS_OK || (code = blocking_connect(kvs, until_ms)) != KVS_OK)
         return code;
     struct kvs_watch *begun = watch_begin(kvs, bucket, options, NULL, NULL);

@@ -1,6 +1,6 @@
 #include "tests/bench/bench.h"
 
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_admin.h"
 #include "tests/bench/load.h"
 
 #include <errno.h>

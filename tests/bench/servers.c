@@ -1,4 +1,4 @@
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_admin.h"
 #include "tests/bench/bench.h"
 
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
 /* libkvstore, as programs use it: kvstore.h and nothing else of ours. */
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_admin.h"
 #include "tests/integration/suites.h"
 #include "tests/support/library.h"
 
@@ -16,7 +16,7 @@ START_TEST(keys_are_put_got_created_updated_and_removed)
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 5);
     struct kvs_header headers[] = {{"Content-Type", "text/plain"}, {"Color", "blue"}};
-    struct kvs_put_options put = {.headers = headers, .header_count = 2, .timeout_s = 30};
+    struct kvs_put_options put = KVS_PUT_OPTIONS(.headers = headers, .header_count = 2, .timeout_s = 30);
     struct kvs_entry *entry = NULL;
     uint64_t first, second, third;
 
@@ -40,12 +40,12 @@ START_TEST(keys_are_put_got_created_updated_and_removed)
     ck_assert_str_eq(kvs_last_error(kvs)->key, "k");
     ck_assert_int_eq(kvs_create(kvs, bucket, "k", "x", 1, NULL, NULL), KVS_ALREADY_EXISTS);
 
-    struct kvs_get_options old = {.revision = first, .consistency = KVS_CONSISTENCY_LEADER};
+    struct kvs_get_options old = KVS_GET_OPTIONS(.revision = first, .consistency = KVS_CONSISTENCY_LEADER);
     assert_done(kvs_get(kvs, bucket, "k", &old, &entry));
     ck_assert_uint_eq(entry->revision, first);
     kvs_free(entry);
 
-    struct kvs_delete_options at = {.revision = first};
+    struct kvs_delete_options at = KVS_DELETE_OPTIONS(.revision = first);
     ck_assert_int_eq(kvs_delete(kvs, bucket, "k", &at, NULL), KVS_CONFLICT);
     at.revision = second;
     assert_done(kvs_delete(kvs, bucket, "k", &at, &third));
@@ -135,12 +135,12 @@ START_TEST(json_and_keys_are_read)
     ck_assert_str_eq(keys[0], "a");
     ck_assert_str_eq(keys[2], "b.json");
     kvs_free(keys);
-    struct kvs_keys_options page = {.filter = "b.*", .limit = 1, .after = "b.c"};
+    struct kvs_keys_options page = KVS_KEYS_OPTIONS(.filter = "b.*", .limit = 1, .after = "b.c");
     assert_done(kvs_keys(kvs, bucket, &page, &keys, &count));
     ck_assert_uint_eq(count, 1);
     ck_assert_str_eq(keys[0], "b.json");
     kvs_free(keys);
-    struct kvs_keys_options cached = {.consistency = KVS_CONSISTENCY_CACHED};
+    struct kvs_keys_options cached = KVS_KEYS_OPTIONS(.consistency = KVS_CONSISTENCY_CACHED);
     for (unsigned i = 0; i < 2; i++) {
         assert_done(kvs_put(kvs, bucket, format_text("c%u", i), "x", 1, NULL, NULL));
         assert_done(kvs_keys(kvs, bucket, &cached, &keys, &count)); /* and it has what was written before */
@@ -155,7 +155,7 @@ START_TEST(a_value_can_expire)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 5);
-    struct kvs_put_options put = {.ttl_s = 1};
+    struct kvs_put_options put = KVS_PUT_OPTIONS(.ttl_s = 1);
     uint64_t end = now_ms() + PATIENCE_MS;
     struct kvs_entry *entry;
 
@@ -178,18 +178,11 @@ START_TEST(buckets_are_made_changed_listed_and_removed)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     struct kvs_header metadata[] = {{"team", "a"}};
-    struct kvs_bucket_options options = {.description = "what for",
-                                         .history = 7,
-                                         .ttl_s = 3600,
-                                         .max_value_size = 1000,
-                                         .max_bytes = 1000000,
-                                         .storage = KVS_STORAGE_MEMORY,
-                                         .replicas = 1,
-                                         .compression = KVS_SWITCH_ON,
-                                         .limit_marker_ttl_s = 30,
-                                         .marker_ttl_s = 86400,
-                                         .metadata = metadata,
-                                         .metadata_count = 1};
+    struct kvs_bucket_options options =
+        KVS_BUCKET_OPTIONS(.description = "what for", .history = 7, .ttl_s = 3600, .max_value_size = 1000,
+                           .max_bytes = 1000000, .storage = KVS_STORAGE_MEMORY, .replicas = 1,
+                           .compression = KVS_SWITCH_ON, .limit_marker_ttl_s = 30, .marker_ttl_s = 86400,
+                           .metadata = metadata, .metadata_count = 1);
     struct kvs_bucket_info *info = NULL;
     char **names;
     size_t count;
@@ -207,9 +200,9 @@ START_TEST(buckets_are_made_changed_listed_and_removed)
     ck_assert_int_eq(info->marker_ttl_s, 86400);
     kvs_free(info);
 
-    struct kvs_compact_options any_age = {.older_than_s = -1};
+    struct kvs_compact_options any_age = KVS_COMPACT_OPTIONS(.older_than_s = -1);
     uint64_t removed;
-    struct kvs_bucket_options change = {.history = 3, .ttl_s = -1, .max_value_size = -1};
+    struct kvs_bucket_options change = KVS_BUCKET_OPTIONS(.history = 3, .ttl_s = -1, .max_value_size = -1);
     assert_done(kvs_bucket_update(kvs, "library-full", &change, &info));
     ck_assert_uint_eq(info->history, 3);
     ck_assert_int_eq(info->ttl_s, 0);
@@ -232,7 +225,7 @@ START_TEST(buckets_are_made_changed_listed_and_removed)
     ck_assert_uint_eq(info->values, 0);
     kvs_free(info);
 
-    struct kvs_list_options list = {.filter = "library-f*"};
+    struct kvs_list_options list = KVS_LIST_OPTIONS(.filter = "library-f*");
     assert_done(kvs_bucket_list(kvs, &list, &names, &count));
     ck_assert_uint_eq(count, 1);
     ck_assert_str_eq(names[0], "library-full");
@@ -338,7 +331,7 @@ END_TEST
 
 START_TEST(an_error_has_the_whole_key_and_bucket)
 {
-    struct kvs *kvs = connect_with(&shared_daemon, NULL);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
     char bucket[KVS_BUCKET_MAX + 1] = {0}, key[KVS_KEY_MAX + 1] = {0};
     const struct kvs_entry *entry;
 
@@ -372,20 +365,108 @@ struct outcome {
     char *json; /* the last result */
 };
 
-static void count(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+/* Count the answer, and keep json, its text, which may be NULL. */
+static void count_json(struct outcome *outcome, const struct kvs_error *error, char *json)
 {
-    struct outcome *outcome = context;
-
-    (void)kvs;
     if (error != NULL) {
         outcome->failed++;
         outcome->last_code = error->code;
         outcome->last_outcome = error->outcome;
-        return;
+    } else {
+        outcome->ok++;
     }
-    outcome->ok++;
     kvs_free(outcome->json);
-    outcome->json = kvs_value_json(result);
+    outcome->json = json;
+}
+
+static void on_revision(struct kvs *kvs, const struct kvs_error *error, uint64_t revision, void *context)
+{
+    (void)kvs;
+    count_json(context, error, strdup(format_text("%lu", (unsigned long)revision)));
+}
+
+static void on_entry(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *entry, void *context)
+{
+    (void)kvs;
+    count_json(context, error, entry != NULL ? kvs_entry_json(entry) : strdup("null"));
+}
+
+static void on_entries(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *entries, size_t count,
+                       void *context)
+{
+    (void)kvs;
+    count_json(context, error, count > 0 ? kvs_entry_json(&entries[0]) : NULL);
+}
+
+static void on_json(struct kvs *kvs, const struct kvs_error *error, const char *json, void *context)
+{
+    (void)kvs;
+    count_json(context, error, json != NULL ? strdup(json) : NULL);
+}
+
+static void on_names(struct kvs *kvs, const struct kvs_error *error, const char *const *names, size_t count,
+                     void *context)
+{
+    const char *text = "";
+
+    (void)kvs;
+    for (size_t i = 0; i < count; i++)
+        text = format_text("%s%s,", text, names[i]);
+    count_json(context, error, strdup(text));
+}
+
+static void on_bulk_get(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *const *entries,
+                        size_t count, void *context)
+{
+    const char *text = "";
+
+    (void)kvs;
+    for (size_t i = 0; i < count; i++)
+        text = format_text("%s%s=%s,", text, entries[i] != NULL ? entries[i]->key : "?",
+                           entries[i] != NULL ? entries[i]->value : "?");
+    count_json(context, error, strdup(text));
+}
+
+static void on_bulk_write(struct kvs *kvs, const struct kvs_error *error, const struct kvs_bulk_result *results,
+                          size_t count, size_t failed_count, void *context)
+{
+    const char *text = format_text("%zu failed:", failed_count);
+
+    (void)kvs;
+    for (size_t i = 0; i < count; i++)
+        text = format_text("%s%s,", text, results[i].error != NULL ? kvs_code_name(results[i].error->code) : "ok");
+    count_json(context, error, strdup(text));
+}
+
+static void on_commit(struct kvs *kvs, const struct kvs_error *error, const uint64_t *revisions, size_t count,
+                      void *context)
+{
+    (void)kvs;
+    count_json(context, error,
+               strdup(format_text("%zu revisions from %lu", count, count > 0 ? (unsigned long)revisions[0] : 0)));
+}
+
+static void on_finished(struct kvs *kvs, const struct kvs_error *error, void *context)
+{
+    (void)kvs;
+    count_json(context, error, strdup("finished"));
+}
+
+static void on_count(struct kvs *kvs, const struct kvs_error *error, uint64_t number, void *context)
+{
+    on_revision(kvs, error, number, context);
+}
+
+static void on_bucket(struct kvs *kvs, const struct kvs_error *error, const struct kvs_bucket_info *info, void *context)
+{
+    (void)kvs;
+    count_json(context, error, info != NULL ? kvs_value_json(info->raw) : NULL);
+}
+
+static void on_value(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *value, void *context)
+{
+    (void)kvs;
+    count_json(context, error, kvs_value_json(value));
 }
 
 /* Runs a loop of the program's own until nothing is in flight. */
@@ -418,35 +499,73 @@ START_TEST(every_call_has_its_asynchronous_form)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     struct outcome outcome = {0};
-    struct kvs_bucket_options bucket = {.history = 3}, change = {.history = 4};
-    struct kvs_keys_options keys = {.limit = 10};
-    struct kvs_list_options list = {.filter = "async"};
+    struct kvs_bucket_options bucket = KVS_BUCKET_OPTIONS(.history = 3), change = KVS_BUCKET_OPTIONS(.history = 4);
+    struct kvs_keys_options keys = KVS_KEYS_OPTIONS(.limit = 10);
+    struct kvs_list_options list = KVS_LIST_OPTIONS(.filter = "async");
 
-    expect_json(kvs_async_bucket_create(kvs, "async", &bucket, count, &outcome), "\"history\":3");
-    expect_json(kvs_async_put(kvs, "async", "k", "1", 1, NULL, count, &outcome), "1");
-    expect_json(kvs_async_update(kvs, "async", "k", "2", 1, 1, NULL, count, &outcome), "2");
-    expect_json(kvs_async_create(kvs, "async", "j", "[3]", 3, NULL, count, &outcome), "3");
-    expect_json(kvs_async_get(kvs, "async", "k", NULL, count, &outcome), "\"value\":\"2\"");
-    expect_json(kvs_async_get_json(kvs, "async", "j", NULL, count, &outcome), "[3]");
-    expect_json(kvs_async_keys(kvs, "async", &keys, count, &outcome), "[\"j\",\"k\"]");
-    expect_json(kvs_async_history(kvs, "async", "k", NULL, count, &outcome), "\"value\":\"1\"");
-    expect_json(kvs_async_delete(kvs, "async", "k", NULL, count, &outcome), "4");
-    expect_json(kvs_async_purge(kvs, "async", "k", NULL, count, &outcome), "5");
-    expect_json(kvs_async_get(kvs, "async", "k", NULL, count, &outcome), "null");
-    expect_json(kvs_async_bucket_update(kvs, "async", &change, count, &outcome), "\"history\":4");
-    expect_json(kvs_async_bucket_info(kvs, "async", NULL, count, &outcome), "\"last_revision\":5");
-    expect_json(kvs_async_bucket_list(kvs, &list, count, &outcome), "[\"async\"]");
-    expect_json(kvs_async_bucket_purge(kvs, "async", NULL, count, &outcome), "null");
-    expect_json(kvs_async_bucket_compact(kvs, "async", NULL, count, &outcome), "0");
-    expect_json(kvs_async_health(kvs, "async", NULL, count, &outcome), "\"healthy\":true");
-    expect_json(kvs_async_daemon_info(kvs, NULL, count, &outcome), "\"version\"");
-    expect_json(kvs_async_daemon_stats(kvs, NULL, count, &outcome), "\"uptime\"");
-    expect_json(kvs_async_bucket_delete(kvs, "async", NULL, count, &outcome), "null");
-    ck_assert_uint_eq(outcome.ok, 20);
+    const char *const two[] = {"k", "none"};
+    const struct kvs_pair pairs[] = {{"m", "5", 1}, {"no..key", "x", 1}};
+    struct kvs_txn *txn = kvs_txn_begin(kvs, "async");
+
+    expect_json(kvs_async_bucket_create(kvs, "async", &bucket, on_bucket, &outcome), "\"history\":3");
+    expect_json(kvs_async_put(kvs, "async", "k", "1", 1, NULL, on_revision, &outcome), "1");
+    expect_json(kvs_async_update(kvs, "async", "k", "2", 1, 1, NULL, on_revision, &outcome), "2");
+    expect_json(kvs_async_create(kvs, "async", "j", "[3]", 3, NULL, on_revision, &outcome), "3");
+    expect_json(kvs_async_get(kvs, "async", "k", NULL, on_entry, &outcome), "\"value\":\"2\"");
+    expect_json(kvs_async_get_json(kvs, "async", "j", NULL, on_json, &outcome), "[3]");
+    expect_json(kvs_async_keys(kvs, "async", &keys, on_names, &outcome), "j,k,");
+    expect_json(kvs_async_bulk_get(kvs, "async", two, 2, NULL, on_bulk_get, &outcome), "k=2,?=?,");
+    expect_json(kvs_async_history(kvs, "async", "k", NULL, on_entries, &outcome), "\"value\":\"1\"");
+    expect_json(kvs_async_delete(kvs, "async", "k", NULL, on_revision, &outcome), "4");
+    expect_json(kvs_async_purge(kvs, "async", "k", NULL, on_revision, &outcome), "5");
+    expect_json(kvs_async_get(kvs, "async", "k", NULL, on_entry, &outcome), "null");
+    expect_json(kvs_async_bulk_put(kvs, "async", pairs, 2, NULL, on_bulk_write, &outcome),
+                "1 failed:ok,invalid_argument,");
+    expect_json(kvs_async_bulk_delete(kvs, "async", two, 2, NULL, on_bulk_write, &outcome), "0 failed:ok,ok,");
+    kvs_txn_put(txn, "k", "9", 1, NULL);
+    kvs_txn_put(txn, "l", "10", 2, NULL);
+    expect_json(kvs_async_txn_commit(txn, NULL, on_commit, &outcome), "2 revisions from 9");
+    kvs_txn_free(txn);
+    expect_json(kvs_async_bucket_update(kvs, "async", &change, on_bucket, &outcome), "\"history\":4");
+    expect_json(kvs_async_bucket_info(kvs, "async", NULL, on_bucket, &outcome), "\"last_revision\":10");
+    expect_json(kvs_async_bucket_list(kvs, &list, on_names, &outcome), "async,");
+    expect_json(kvs_async_bucket_purge(kvs, "async", NULL, on_finished, &outcome), "finished");
+    expect_json(kvs_async_bucket_compact(kvs, "async", NULL, on_count, &outcome), "0");
+    expect_json(kvs_async_health(kvs, "async", NULL, on_value, &outcome), "\"healthy\":true");
+    expect_json(kvs_async_daemon_info(kvs, NULL, on_value, &outcome), "\"version\"");
+    expect_json(kvs_async_daemon_stats(kvs, NULL, on_value, &outcome), "\"uptime\"");
+    expect_json(kvs_async_bucket_delete(kvs, "async", NULL, on_finished, &outcome), "finished");
     struct kvs_request *request = kvs_request_new("daemon.info", 0);
-    expect_json(kvs_submit(kvs, request, 0, count, &outcome), "\"methods\"");
+    expect_json(kvs_submit(kvs, request, 0, on_value, &outcome), "\"methods\"");
+    ck_assert_uint_eq(outcome.ok, 25);
     kvs_request_free(request);
     kvs_free(outcome.json);
+    kvs_close(kvs);
+}
+END_TEST
+
+START_TEST(options_of_older_and_newer_programs_are_understood)
+{
+    struct newer_options {
+        struct kvs_put_options known;
+        int64_t unknown;
+    } newer = {.known = KVS_PUT_OPTIONS(.ttl_s = 1000)};
+    struct kvs_put_options older = KVS_PUT_OPTIONS(.ttl_s = -1);
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
+
+    /* One member less: the program does not know ttl_s, and what stands there is not read. */
+    older.size = offsetof(struct kvs_put_options, ttl_s);
+    assert_done(kvs_put(kvs, bucket, "k", "v", 1, &older, NULL));
+    newer.known.size = sizeof(newer);
+    assert_done(kvs_put(kvs, bucket, "k", "v", 1, &newer.known, NULL));
+    newer.unknown = 1;
+    ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &newer.known, NULL), KVS_INVALID_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(kvs_last_error(kvs)->message, "does not know"));
+    newer.known.size = 0;
+    ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &newer.known, NULL), KVS_INVALID_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(kvs_last_error(kvs)->message, "initialise"));
+    ck_assert_str_eq(kvs_version(), KVS_VERSION);
     kvs_close(kvs);
 }
 END_TEST
@@ -461,7 +580,7 @@ START_TEST(thousands_of_calls_are_in_flight_on_one_handle)
 
     for (unsigned i = 0; i < 5000; i++) {
         const char *key = format_text("k%u", i);
-        assert_done(kvs_async_put(kvs, bucket, key, key, strlen(key), NULL, count, &outcome));
+        assert_done(kvs_async_put(kvs, bucket, key, key, strlen(key), NULL, on_revision, &outcome));
     }
     ck_assert_uint_eq(kvs_in_flight(kvs), 5000);
     /* A blocking call makes the others go on as well. */
@@ -479,16 +598,16 @@ END_TEST
 
 START_TEST(one_call_too_many_is_refused_by_the_handle)
 {
-    struct kvs_options options = {.max_in_flight = 2};
+    struct kvs_options options = KVS_OPTIONS(.max_in_flight = 2);
     struct kvs *kvs = library_connect(&shared_daemon, &options);
     struct outcome outcome = {0};
 
     for (unsigned i = 0; i < 2; i++)
-        assert_done(kvs_async_daemon_info(kvs, NULL, count, &outcome));
-    ck_assert_int_eq(kvs_async_daemon_info(kvs, NULL, count, &outcome), KVS_RESOURCE_EXHAUSTED);
+        assert_done(kvs_async_daemon_info(kvs, NULL, on_value, &outcome));
+    ck_assert_int_eq(kvs_async_daemon_info(kvs, NULL, on_value, &outcome), KVS_RESOURCE_EXHAUSTED);
     ck_assert_int_eq(run_loop(kvs), KVS_OK);
     ck_assert_uint_eq(outcome.ok, 2);
-    assert_done(kvs_async_daemon_info(kvs, NULL, count, &outcome));
+    assert_done(kvs_async_daemon_info(kvs, NULL, on_value, &outcome));
     kvs_close(kvs); /* with a call in flight, which ends */
     ck_assert_uint_eq(outcome.failed, 1);
     ck_assert_int_eq(outcome.last_code, KVS_IO);
@@ -509,7 +628,7 @@ static enum kvs_code raise_counter(struct kvs_txn *txn, void *context)
 START_TEST(a_transaction_may_take_longer_than_a_call)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
-    struct kvs_call_options options = {.timeout_s = 1000}; /* calls.max_timeout is 60 */
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = 1000); /* calls.max_timeout is 60 */
 
     assert_done(kvs_txn_run(kvs, library_new_bucket(kvs, 1), raise_counter, NULL, &options));
     kvs_close(kvs);
@@ -521,8 +640,8 @@ START_TEST(settings_that_would_be_lost_are_refused)
     const struct kvs_header twins[] = {{"A", "1"}, {"A", "2"}};
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
-    struct kvs_bucket_options republish = {.republish_source = "$KV.x.>"};
-    struct kvs_put_options put = {.headers = twins, .header_count = 2};
+    struct kvs_bucket_options republish = KVS_BUCKET_OPTIONS(.republish_source = "$KV.x.>");
+    struct kvs_put_options put = KVS_PUT_OPTIONS(.headers = twins, .header_count = 2);
 
     ck_assert_int_eq(kvs_bucket_update(kvs, bucket, &republish, NULL), KVS_INVALID_ARGUMENT);
     ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_INVALID_ARGUMENT);
@@ -555,7 +674,7 @@ END_TEST
 
 START_TEST(with_reconnect_the_next_call_finds_the_daemon_again)
 {
-    struct kvs_options options = {.reconnect = true};
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true);
 
     daemon_start(&daemon_of_test, NULL, NULL);
     struct kvs *kvs = library_connect(&daemon_of_test, &options);
@@ -569,7 +688,7 @@ START_TEST(with_reconnect_the_next_call_finds_the_daemon_again)
 
     /* While nobody is there a blocking call tries until its time is over. */
     daemon_stop(&daemon_of_test);
-    struct kvs_put_options put = {.timeout_s = 0.5};
+    struct kvs_put_options put = KVS_PUT_OPTIONS(.timeout_s = 0.5);
     uint64_t start = now_ms();
     ck_assert_int_ne(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_OK);
     ck_assert_uint_ge(now_ms() - start, 400);
@@ -582,8 +701,8 @@ END_TEST
 
 START_TEST(with_reconnect_a_call_waits_for_a_session)
 {
-    struct kvs_options options = {.reconnect = true};
-    struct kvs_put_options put = {.timeout_s = 0.5};
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true);
+    struct kvs_put_options put = KVS_PUT_OPTIONS(.timeout_s = 0.5);
 
     daemon_start(&daemon_of_test, NULL, "limits:\n  sessions: 1\n");
     struct kvs *first = library_connect(&daemon_of_test, NULL), *kvs = first;
@@ -611,8 +730,8 @@ START_TEST(writes_in_flight_at_a_loss_end_with_an_unknown_outcome)
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
     pid_stand_still(server);
-    assert_done(kvs_async_put(kvs, bucket, "k", "v", 1, NULL, count, &outcome));
-    assert_done(kvs_async_get(kvs, bucket, "k", NULL, count, &reads));
+    assert_done(kvs_async_put(kvs, bucket, "k", "v", 1, NULL, on_revision, &outcome));
+    assert_done(kvs_async_get(kvs, bucket, "k", NULL, on_entry, &reads));
     kvs_process(kvs);
     /* Both have left when a later call is answered. */
     struct kvs_value *info;
@@ -636,7 +755,7 @@ START_TEST(a_call_that_is_not_answered_ends_at_its_time)
     struct kvs *kvs = library_connect(&daemon_of_test, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
     pid_t server = daemon_nats_pid(&daemon_of_test);
-    struct kvs_put_options put = {.timeout_s = 0.3};
+    struct kvs_put_options put = KVS_PUT_OPTIONS(.timeout_s = 0.3);
 
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
     pid_stand_still(server);
@@ -673,6 +792,7 @@ Suite *library_suite(void)
     tcase_add_test(tests, what_goes_wrong_is_told_with_a_sentence);
     tcase_add_test(tests, an_error_has_the_whole_key_and_bucket);
     tcase_add_test(tests, every_call_has_its_asynchronous_form);
+    tcase_add_test(tests, options_of_older_and_newer_programs_are_understood);
     tcase_add_test(tests, thousands_of_calls_are_in_flight_on_one_handle);
     tcase_add_test(tests, one_call_too_many_is_refused_by_the_handle);
     tcase_add_test(tests, a_transaction_may_take_longer_than_a_call);

@@ -71,30 +71,31 @@ START_TEST(options_choose_what_a_watch_tells)
     library_put(kvs, bucket, "y.b.c", "four");
     assert_done(kvs_delete(kvs, bucket, "y.b.c", NULL, NULL));
 
-    struct kvs_watch_options some = {.filters = filters, .filter_count = 2};
+    struct kvs_watch_options some = KVS_WATCH_OPTIONS(.filters = filters, .filter_count = 2);
     assert_done(kvs_watch(kvs, bucket, &some, &watch));
     library_watch_expect(watch, "x.a=two@2 -y.b.c@5 ready");
     kvs_watch_stop(watch);
-    struct kvs_watch_options history = {.filters = filters, .filter_count = 1, .include_history = true};
+    struct kvs_watch_options history =
+        KVS_WATCH_OPTIONS(.filters = filters, .filter_count = 1, .include_history = true);
     assert_done(kvs_watch(kvs, bucket, &history, &watch));
     library_watch_expect(watch, "x.a=one@1 x.a=two@2 ready");
     kvs_watch_stop(watch);
-    struct kvs_watch_options from = {.from_revision = 3, .ignore_deletes = true, .meta_only = true};
+    struct kvs_watch_options from = KVS_WATCH_OPTIONS(.from_revision = 3, .ignore_deletes = true, .meta_only = true);
     assert_done(kvs_watch(kvs, bucket, &from, &watch));
     library_watch_expect(watch, "+x.b.c:5@3 +y.b.c:4@4 ready");
     kvs_watch_stop(watch);
-    struct kvs_watch_options updates = {.updates_only = true};
+    struct kvs_watch_options updates = KVS_WATCH_OPTIONS(.updates_only = true);
     assert_done(kvs_watch(kvs, bucket, &updates, &watch));
     library_watch_expect(watch, "ready");
     library_put(kvs, bucket, "x.a", "six");
     library_watch_expect(watch, "x.a=six@6");
     kvs_watch_stop(watch);
 
-    struct kvs_watch_options both = {.updates_only = true, .from_revision = 1};
+    struct kvs_watch_options both = KVS_WATCH_OPTIONS(.updates_only = true, .from_revision = 1);
     ck_assert_int_eq(kvs_watch(kvs, bucket, &both, &watch), KVS_INVALID_ARGUMENT);
     ck_assert_ptr_null(watch);
     const char *const wrong[] = {"a*b"};
-    struct kvs_watch_options no_filter = {.filters = wrong, .filter_count = 1};
+    struct kvs_watch_options no_filter = KVS_WATCH_OPTIONS(.filters = wrong, .filter_count = 1);
     ck_assert_int_eq(kvs_watch(kvs, bucket, &no_filter, &watch), KVS_INVALID_ARGUMENT);
     ck_assert_int_eq(kvs_watch(kvs, "nowhere", NULL, &watch), KVS_BUCKET_NOT_FOUND);
     ck_assert_str_eq(kvs_last_error(kvs)->bucket, "nowhere");
@@ -108,7 +109,7 @@ START_TEST(large_values_and_small_ones_come_as_they_are)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 5);
-    struct kvs_watch_options meta = {.meta_only = true};
+    struct kvs_watch_options meta = KVS_WATCH_OPTIONS(.meta_only = true);
     struct kvs_watch *watch, *sizes;
     char *large = keep(malloc(700001));
 
@@ -138,8 +139,8 @@ START_TEST(an_entry_has_its_json)
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_header headers[] = {{"Color", "\"blue\""}};
-    struct kvs_put_options options = {.headers = headers, .header_count = 1};
-    struct kvs_watch_options meta = {.meta_only = true};
+    struct kvs_put_options options = KVS_PUT_OPTIONS(.headers = headers, .header_count = 1);
+    struct kvs_watch_options meta = KVS_WATCH_OPTIONS(.meta_only = true);
     struct kvs_watch *watch;
 
     assert_done(kvs_put(kvs, bucket, "k", "\xff\x00", 2, &options, NULL));
@@ -180,7 +181,7 @@ START_TEST(what_waits_for_a_slow_program_is_bounded)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
-    struct kvs_watch_options small = {.max_queued_bytes = 4096};
+    struct kvs_watch_options small = KVS_WATCH_OPTIONS(.max_queued_bytes = 4096);
     struct kvs_watch *watch, *other;
     struct kvs_event event;
     unsigned told = 0;
@@ -210,7 +211,7 @@ START_TEST(what_waits_for_a_slow_program_is_bounded)
     ck_assert(event.error->has_revision);
     ck_assert_uint_eq(event.error->revision, last + 1);
 
-    struct kvs_watch_options from = {.from_revision = event.error->revision};
+    struct kvs_watch_options from = KVS_WATCH_OPTIONS(.from_revision = event.error->revision);
     kvs_watch_stop(watch);
     assert_done(kvs_watch(kvs, bucket, &from, &watch));
     for (event = library_watch_next(watch); event.type == KVS_EVENT_ENTRY; event = library_watch_next(watch))
@@ -279,7 +280,7 @@ static void on_notification(struct kvs *kvs, const char *method, const struct kv
 START_TEST(other_notifications_go_to_their_own_function)
 {
     const char *methods = "";
-    struct kvs_options options = {.on_notification = on_notification, .notification_context = &methods};
+    struct kvs_options options = KVS_OPTIONS(.on_notification = on_notification, .notification_context = &methods);
     struct kvs *kvs = library_connect(&shared_daemon, &options);
     const char *bucket = library_new_bucket(kvs, 1);
     struct kvs_request *request = kvs_request_new("watch.start", 1);
@@ -306,8 +307,8 @@ END_TEST
 
 START_TEST(a_watch_for_what_is_to_come_tells_nothing_before_it_after_a_loss)
 {
-    struct kvs_options options = {.reconnect = true};
-    struct kvs_watch_options later = {.from_revision = 4};
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true);
+    struct kvs_watch_options later = KVS_WATCH_OPTIONS(.from_revision = 4);
     struct kvs *kvs = library_connect(&shared_daemon, &options), *other = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 5);
     struct kvs_watch *watch;
@@ -325,11 +326,11 @@ START_TEST(a_watch_for_what_is_to_come_tells_nothing_before_it_after_a_loss)
 }
 END_TEST
 
-static void stop_watch(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+static void stop_watch(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *entry, void *context)
 {
     (void)kvs;
     (void)error;
-    (void)result;
+    (void)entry;
     kvs_watch_stop(context);
 }
 

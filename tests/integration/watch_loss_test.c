@@ -37,8 +37,8 @@ END_TEST
 
 START_TEST(with_reconnect_a_watch_goes_on_behind_what_it_told)
 {
-    struct kvs_options options = {.reconnect = true};
-    struct kvs_watch_options updates = {.updates_only = true};
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true);
+    struct kvs_watch_options updates = KVS_WATCH_OPTIONS(.updates_only = true);
 
     daemon_start(&daemon_of_test, NULL, NULL);
     struct kvs *kvs = library_connect(&daemon_of_test, &options);
@@ -89,7 +89,7 @@ END_TEST
 
 START_TEST(a_loss_among_the_first_entries_leaves_none_out)
 {
-    struct kvs_options options = {.reconnect = true};
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     enum { KEYS = 3000 };
 
     daemon_start(&daemon_of_test, NULL, NULL);
@@ -123,7 +123,7 @@ END_TEST
 
 START_TEST(a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing)
 {
-    struct kvs_options options = {.reconnect = true};
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     enum { ROUNDS = 4, PUTS = 150 };
 
     daemon_start(&daemon_of_test, NULL, NULL);
@@ -162,7 +162,7 @@ END_TEST
 
 START_TEST(a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning)
 {
-    struct kvs_options options = {.reconnect = true};
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     struct nats_server server;
     struct daemon other;
 
@@ -204,13 +204,13 @@ END_TEST
 
 START_TEST(a_daemon_that_comes_back_without_nats_is_waited_for)
 {
-    struct kvs_options options = {.reconnect = true};
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     struct nats_server server;
 
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
     struct kvs *kvs = library_connect(&daemon_of_test, &options);
-    struct kvs_watch_options quick = {.timeout_s = 0.2};
+    struct kvs_watch_options quick = KVS_WATCH_OPTIONS(.timeout_s = 0.2);
     struct kvs_watch *watch;
     const char *bucket = library_new_bucket(kvs, 1);
 
@@ -267,7 +267,7 @@ START_TEST(a_program_that_takes_nothing_hears_where_to_go_on)
     ck_assert_str_eq(watch_event_text(&event), "ended: resource_exhausted");
     ck_assert_uint_lt(last, PUTS);
     ck_assert_uint_eq(event.error->revision, last + 1);
-    struct kvs_watch_options from = {.from_revision = event.error->revision};
+    struct kvs_watch_options from = KVS_WATCH_OPTIONS(.from_revision = event.error->revision);
     kvs_watch_stop(watch);
     assert_done(kvs_watch(kvs, bucket, &from, &watch));
     while (last < PUTS)
@@ -292,7 +292,7 @@ static void wait_for_print(const struct process *kvctl, const char *text)
 
 START_TEST(kvctl_watch_says_that_the_daemon_was_away_and_goes_on)
 {
-    struct kvs_options options = {.reconnect = true};
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     struct process kvctl = {0};
 
     daemon_start(&daemon_of_test, NULL, NULL);

@@ -36,10 +36,10 @@ struct batches {
     char failure[160];
 };
 
-static void on_batch(struct kvs *kvs, const struct kvs_error *error, const struct kvs_value *result, void *context)
+static void on_batch(struct kvs *kvs, const struct kvs_error *error, const struct kvs_bulk_result *results,
+                     size_t count, size_t failed_count, void *context)
 {
     struct batches *batches = context;
-    struct kvs_error of_key;
 
     (void)kvs;
     batches->in_flight--;
@@ -47,13 +47,12 @@ static void on_batch(struct kvs *kvs, const struct kvs_error *error, const struc
         snprintf(batches->failure, sizeof(batches->failure), "%s: %.100s", kvs_code_name(error->code), error->message);
         return;
     }
-    for (size_t i = 0; i < kvs_value_count(result); i++) {
-        if (kvs_value_error(kvs_value_item(result, i), &of_key))
-            snprintf(batches->failure, sizeof(batches->failure), "%s: %.100s", kvs_code_name(of_key.code),
-                     of_key.message);
-        else
-            batches->done++;
+    for (size_t i = 0; i < count; i++) {
+        if (results[i].error != NULL)
+            snprintf(batches->failure, sizeof(batches->failure), "%s: %.100s", kvs_code_name(results[i].error->code),
+                     results[i].error->message);
     }
+    batches->done += count - failed_count;
 }
 
 /* Send and receive until at most so many batches are in flight. */
@@ -75,8 +74,8 @@ static enum kvs_code submit(struct kvs *kvs, bool is_put, uint64_t first, unsign
     static char names[BATCH][KEYS_NAME_BYTES], values[BATCH][BENCH_VALUE_BYTES];
     static const char *pointers[BATCH];
     static struct kvs_pair pairs[BATCH];
-    const struct kvs_bulk_put_options put_options = {.timeout_s = BATCH_S};
-    const struct kvs_call_options delete_options = {.timeout_s = BATCH_S};
+    const struct kvs_bulk_put_options put_options = KVS_BULK_PUT_OPTIONS(.timeout_s = BATCH_S);
+    const struct kvs_call_options delete_options = KVS_CALL_OPTIONS(.timeout_s = BATCH_S);
 
     for (unsigned i = 0; i < count; i++) {
         make_name(names[i], first + i);
@@ -212,7 +211,8 @@ bool keys_list_pages(struct scale_servers *servers, void *context)
     size_t count;
 
     do {
-        const struct kvs_keys_options page = {.limit = LARGE_PAGE, .after = after[0] != '\0' ? after : NULL};
+        const struct kvs_keys_options page =
+            KVS_KEYS_OPTIONS(.limit = LARGE_PAGE, .after = after[0] != '\0' ? after : NULL);
         if (kvs_keys(servers->kvs, BENCH_BUCKET, &page, &names, &count) != KVS_OK)
             return scale_note_error(servers, "kv.keys");
         if (count > 0)
@@ -228,7 +228,7 @@ bool keys_list_pages(struct scale_servers *servers, void *context)
 static bool list_page(struct scale_servers *servers, void *context, enum kvs_consistency consistency)
 {
     char after[KEYS_NAME_BYTES], **names = NULL;
-    const struct kvs_keys_options page = {.limit = PAGE, .after = after, .consistency = consistency};
+    const struct kvs_keys_options page = KVS_KEYS_OPTIONS(.limit = PAGE, .after = after, .consistency = consistency);
     size_t count = 0;
 
     make_any_name(context, after);
@@ -272,7 +272,7 @@ bool keys_watch(struct scale_servers *servers, void *context)
 
 bool keys_load(struct scale_servers *servers, void *context)
 {
-    const struct kvs_get_options cached = {.consistency = KVS_CONSISTENCY_CACHED};
+    const struct kvs_get_options cached = KVS_GET_OPTIONS(.consistency = KVS_CONSISTENCY_CACHED);
     double give_up_s = bench_now_s() + LOAD_S;
     char name[KEYS_NAME_BYTES];
 

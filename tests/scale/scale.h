@@ -7,7 +7,7 @@
 #ifndef TESTS_SCALE_SCALE_H
 #define TESTS_SCALE_SCALE_H
 
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_admin.h"
 #include "tests/bench/bench.h"
 #include "tests/scale/growth.h"
 

@@ -19,7 +19,7 @@ static const char sections[] =
     "watches: {buckets: 32000, per_session: 32000, total: 100000, buffer_bytes: 512M}\n"
     "calls: {timeout: 60, max_timeout: 300, busy_poll: off}\n";
 
-static const struct kvs_options options = {.timeout_s = 60, .max_message_bytes = 1u << 30};
+static const struct kvs_options options = KVS_OPTIONS(.timeout_s = 60, .max_message_bytes = 1u << 30);
 
 static pid_t read_server_pid(const struct scale_servers *servers)
 {

@@ -159,7 +159,7 @@ static bool watch_keys(struct scale_servers *servers, void *context)
     struct kvs_event event;
     char key[32];
     const char *filter = key;
-    const struct kvs_watch_options options = {.filters = &filter, .filter_count = 1};
+    const struct kvs_watch_options options = KVS_WATCH_OPTIONS(.filters = &filter, .filter_count = 1);
 
     for (unsigned i = 0; i < watches->count; i++) {
         snprintf(key, sizeof(key), "watched.%u.*", i);

@@ -1,6 +1,6 @@
 #include "tests/support/flood.h"
 
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_admin.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -94,7 +94,7 @@ static void put_json(struct attack *attack, struct kvs *kvs)
 /* Names that a filter of many stars matches in very many ways, up to the last character. */
 static void make_long_names(struct attack *attack, struct kvs *kvs)
 {
-    const struct kvs_bucket_options in_memory = {.storage = KVS_STORAGE_MEMORY};
+    const struct kvs_bucket_options in_memory = KVS_BUCKET_OPTIONS(.storage = KVS_STORAGE_MEMORY);
     char name[256];
 
     memset(name, 'a', sizeof(name));
@@ -108,8 +108,8 @@ static void make_long_names(struct attack *attack, struct kvs *kvs)
 
 void attack_prepare(const struct attack_kind *kind, struct attack *attack)
 {
-    const struct kvs_options options = {.timeout_s = PREPARE_S};
-    const struct kvs_bucket_options in_memory = {.storage = KVS_STORAGE_MEMORY};
+    const struct kvs_options options = KVS_OPTIONS(.timeout_s = PREPARE_S);
+    const struct kvs_bucket_options in_memory = KVS_BUCKET_OPTIONS(.storage = KVS_STORAGE_MEMORY);
     struct kvs_error error;
     struct kvs *kvs = kvs_connect(attack->socket_path, &options, &error);
 

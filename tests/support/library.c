@@ -11,7 +11,7 @@
 
 struct kvs *library_connect(const struct daemon *daemon, const struct kvs_options *options)
 {
-    struct kvs_options patient = options != NULL ? *options : (struct kvs_options){0};
+    struct kvs_options patient = options != NULL ? *options : (struct kvs_options)KVS_OPTIONS();
     struct kvs_error error;
 
     patient.connect_timeout_s = DAEMON_CALL_TIMEOUT_S;
@@ -26,7 +26,7 @@ const char *library_new_bucket(struct kvs *kvs, unsigned history)
 {
     static unsigned count;
     const char *bucket = format_text("library-%d-%u", (int)getpid(), ++count);
-    struct kvs_bucket_options options = {.history = history};
+    struct kvs_bucket_options options = KVS_BUCKET_OPTIONS(.history = history);
 
     assert_done(kvs_bucket_create(kvs, bucket, &options, NULL));
     return bucket;
@@ -34,7 +34,7 @@ const char *library_new_bucket(struct kvs *kvs, unsigned history)
 
 uint64_t library_put(struct kvs *kvs, const char *bucket, const char *key, const char *value)
 {
-    struct kvs_put_options options = {.timeout_s = WAIT_S};
+    struct kvs_put_options options = KVS_PUT_OPTIONS(.timeout_s = WAIT_S);
     uint64_t revision;
 
     assert_done(kvs_put(kvs, bucket, key, value, strlen(value), &options, &revision));

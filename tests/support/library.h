@@ -4,7 +4,7 @@
 #ifndef SUPPORT_LIBRARY_H
 #define SUPPORT_LIBRARY_H
 
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_admin.h"
 #include "tests/support/daemon.h"
 #include "tests/support/watch_recorder.h"
 

@@ -1,6 +1,6 @@
 #include "tests/support/neighbour.h"
 
-#include "client/lib/kvstore.h"
+#include "client/lib/kvstore_admin.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -116,8 +116,8 @@ static void *run(void *context)
 
 struct neighbour *neighbour_begin(const char *socket_path, const char *bucket, struct neighbour_report *report)
 {
-    const struct kvs_options options = {.timeout_s = TIMEOUT_S};
-    const struct kvs_bucket_options in_memory = {.storage = KVS_STORAGE_MEMORY};
+    const struct kvs_options options = KVS_OPTIONS(.timeout_s = TIMEOUT_S);
+    const struct kvs_bucket_options in_memory = KVS_BUCKET_OPTIONS(.storage = KVS_STORAGE_MEMORY);
     struct neighbour *neighbour = calloc(1, sizeof(*neighbour));
     struct kvs_error error;
 
