@@ -3,8 +3,10 @@
 #include "daemon/base/backoff.h"
 #include "daemon/base/log.h"
 #include "daemon/nats/credentials.h"
+#include "daemon/nats/denial.h"
+#include "daemon/nats/dialer.h"
 #include "daemon/nats/former.h"
-#include "daemon/nats/libnats.h"
+#include "daemon/nats/ping.h"
 #include "daemon/nats/tls.h"
 #include "daemon/nats/wire.h"
 
@@ -12,9 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 /* Publishing stops while the server has this much to read: what waits stays in the requests, which have limits. */
 #define CONGESTED_BYTES (32 * 1024 * 1024)
@@ -23,26 +23,20 @@
 #define EARLY_BYTES         (32u * 1024u)
 #define EARLY_MESSAGE_BYTES 128u
 
-/* An attempt to connect that is to end, but hangs in the resolution of a name, is waited for so long. */
+/* How long connection_stop waits for an attempt to connect that hangs in the resolution of a name. */
 #define STOP_MAX_MS 2000u
-
-/* While a thread connects, its sockets are checked so often in nats.connect_timeout, and when it is to end. */
-#define CHECKS_PER_TIMEOUT 10u
-#define ENDING_CHECK_MS    20u
-
-/* A subject, with what the API's prefix and a bucket add. */
-#define SUBJECT_BYTES 2048u
 
 /* The wire's one subscription. */
 #define INBOX_SID 1u
 
 enum connection_state {
-    LINK_STOPPED,    /* not wanted */
-    LINK_CONNECTING, /* a worker thread is at it */
-    LINK_UP,
-    LINK_WAITING, /* until the backoff's timer */
-    LINK_ENDING,  /* connection_stop was called while a worker thread is at it */
-    LINK_ABANDONED
+    CONNECTION_STOPPED,     /* not wanted */
+    CONNECTION_CONNECTING,  /* the dialer has an attempt under way */
+    CONNECTION_RETARGETING, /* the same, but to a former target: it was cancelled, and the next one follows */
+    CONNECTION_UP,
+    CONNECTION_BACKING_OFF, /* after a failure or a loss; the timer runs */
+    CONNECTION_STOPPING,    /* connection_stop was called while an attempt was under way, which was cancelled */
+    CONNECTION_ABANDONED    /* and the attempt did not end in time */
 };
 
 struct connection {
@@ -53,38 +47,28 @@ struct connection {
     struct connection_events events;
     struct connection_target target;
     enum connection_state state;
-    bool target_changed; /* while connecting to another one */
-    unsigned failures;   /* attempts since the last connection */
     struct connection_status status;
     char inbox[64];
     char unique_id[32];
 
-    /* the worker thread's attempt to connect */
-    uv_work_t work;
-    struct libnats_attempt attempt;
-    bool is_reached;
-    bool was_slow;         /* a socket of it was ended because it took too long */
-    uint64_t end_began_ms; /* when connection_stop was called in the middle of it */
+    struct dialer dialer;
+    unsigned failures; /* attempts to connect since the last connection */
+    bool has_warned;   /* that credentials are not encrypted */
 
-    /* the connection */
+    /* Of the present connection, or of the last one. */
     struct wire wire;
     uv_poll_t *poll;
     int poll_events;
-    uint64_t number; /* of the connection, or of the last one; counts from 1 */
+    uint64_t number; /* counts from 1 */
     char server_id[LIBNATS_SERVER_ID_BYTES];
-    struct former former;   /* those before it */
     size_t unwritten_bytes; /* published since the last write, about */
-    bool has_warned;        /* that credentials are not encrypted */
+    bool is_inbox_denied;   /* the server denies the subscription of the inbox */
+    struct log_limit error_log;
 
-    /* the round-trip check */
-    uv_timer_t timer; /* of the check while up, of the backoff while waiting, of the limit while connecting */
-    char ping_subject[72];
-    uint64_t ping_sent_ns; /* 0: none is out */
-    unsigned pings_missed;
+    struct former former; /* connections before it that the server has not closed yet */
 
-    struct log_limit complaint_log;
-    bool is_deaf; /* the server has refused the subscription of the inbox */
-
+    struct ping ping;
+    uv_timer_t timer; /* of the ping while up, of the backoff */
     unsigned open_handles;
     void (*stopped)(void *arg);
     void *stopped_arg;
@@ -130,12 +114,12 @@ static void on_backoff_over(uv_timer_t *timer)
     start_connecting(timer->data);
 }
 
-static void wait_and_connect(struct connection *connection)
+static void back_off(struct connection *connection)
 {
     uint64_t wait_ms = backoff_ms(connection->failures, connection->conf->nats.reconnect_min_ms,
                                   connection->conf->nats.reconnect_max_ms);
 
-    connection->state = LINK_WAITING;
+    connection->state = CONNECTION_BACKING_OFF;
     uv_timer_start(&connection->timer, on_backoff_over, wait_ms, 0);
 }
 
@@ -153,71 +137,44 @@ static void drop_connection(struct connection *connection)
 /* The connection is gone, or must go: tells the user and connects again. */
 static void lose_connection(struct connection *connection, const char *why)
 {
-    if (connection->state != LINK_UP)
+    if (connection->state != CONNECTION_UP)
         return;
     log_warning("nats: connection to %s lost: %s", connection->status.url, why);
     snprintf(connection->status.last_error, sizeof(connection->status.last_error), "connection lost: %s", why);
     drop_connection(connection);
     connection->failures = 1;
-    wait_and_connect(connection);
+    back_off(connection);
     connection->events.down(connection->events.arg);
 }
 
 /* --- Reading --------------------------------------------------------------------------------------- */
 
-static void on_pong(struct connection *connection)
-{
-    if (connection->ping_sent_ns != 0)
-        connection->status.rtt_us = (uv_hrtime() - connection->ping_sent_ns) / 1000;
-    connection->ping_sent_ns = 0;
-    connection->pings_missed = 0;
-}
-
-static void take_message(void *arg, struct message *message)
+static void on_wire_message(void *arg, struct message *message)
 {
     struct connection *connection = arg;
 
-    if (strcmp(message->subject, connection->ping_subject) == 0)
-        on_pong(connection);
+    if (ping_is_subject(&connection->ping, message->subject))
+        ping_end(&connection->ping, &connection->status.rtt_us);
     else
         connection->events.message(connection->events.arg, message);
 }
 
-/*
- * "Permissions Violation for Publish to "subject"", or "for Subscription to …". The subject is quoted as Go quotes
- * strings; ours have nothing in them that this would change. False: it is about something else.
- */
-static bool parse_denial(const char *text, enum connection_denied *what, char subject[SUBJECT_BYTES])
-{
-    static const char *const beginnings[] = {[LINK_DENIED_PUBLISH] = "Permissions Violation for Publish to \"",
-                                             [LINK_DENIED_INBOX] = "Permissions Violation for Subscription to \""};
-
-    for (unsigned i = 0; i < sizeof(beginnings) / sizeof(beginnings[0]); i++) {
-        size_t length = strlen(beginnings[i]);
-        if (strncasecmp(text, beginnings[i], length) != 0)
-            continue;
-        *what = (enum connection_denied)i;
-        snprintf(subject, SUBJECT_BYTES, "%.*s", (int)strcspn(text + length, "\""), text + length);
-        return true;
-    }
-    return false;
-}
-
-static void take_complaint(void *arg, const char *text)
+/* An error of the server (-ERR) that does not end the connection. */
+static void on_wire_error(void *arg, const char *text)
 {
     struct connection *connection = arg;
-    char subject[SUBJECT_BYTES];
-    enum connection_denied what;
+    char subject[DENIAL_SUBJECT_BYTES];
+    enum denial_kind kind;
 
-    log_limited(&connection->complaint_log, "complaints of the NATS server", CONF_LOG_WARNING, "nats: %s", text);
-    if (connection->state != LINK_UP || !parse_denial(text, &what, subject))
+    log_limited(&connection->error_log, "errors of the NATS server", CONF_LOG_WARNING, "nats: %s", text);
+    if (connection->state != CONNECTION_UP || !denial_parse(text, &kind, subject))
         return;
-    if (what == LINK_DENIED_PUBLISH && strcmp(subject, connection->ping_subject) == 0) {
-        on_pong(connection); /* that the server refuses it is an answer, too */
+    if (kind == DENIAL_PUBLISH && ping_is_subject(&connection->ping, subject)) {
+        ping_end(&connection->ping, &connection->status.rtt_us); /* the denial is a reply, too */
         return;
     }
-    connection->is_deaf = connection->is_deaf || what == LINK_DENIED_INBOX;
-    connection->events.denied(connection->events.arg, what, subject);
+    connection->is_inbox_denied = connection->is_inbox_denied || kind == DENIAL_SUBSCRIPTION;
+    connection->events.denied(connection->events.arg, kind, subject);
 }
 
 static bool is_slice_over(void *arg)
@@ -269,7 +226,7 @@ static void lose_broken_socket(struct connection *connection, int status)
 {
     int error = 0;
 
-    if (connection->state == LINK_UP)
+    if (connection->state == CONNECTION_UP)
         getsockopt(connection->wire.socket, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof(error)});
     lose_connection(connection, error != 0 ? strerror(error) : uv_strerror(status));
 }
@@ -311,40 +268,27 @@ static void write_early(struct connection *connection, size_t bytes)
     wire_write(&connection->wire);
 }
 
-static enum connection_publish_result publish_on_wire(struct connection *connection, const char *subject,
-                                                      const char *reply, const struct message_header *headers,
-                                                      size_t header_count, const void *payload, size_t payload_bytes)
-{
-    switch (wire_publish(&connection->wire, subject, reply, headers, header_count, payload, payload_bytes)) {
-    case WIRE_DONE:
-        break;
-    case WIRE_TOO_LARGE:
-        return LINK_TOO_LARGE;
-    case WIRE_NO_MEMORY:
-        return LINK_NO_MEMORY;
-    }
-    return LINK_PUBLISHED;
-}
-
 enum connection_publish_result connection_publish(struct connection *connection, const char *subject, const char *reply,
                                                   const struct message_header *headers, size_t header_count,
                                                   const void *payload, size_t payload_bytes)
 {
-    enum connection_publish_result result;
+    static const enum connection_publish_result results[] = {
+        [WIRE_DONE] = LINK_PUBLISHED, [WIRE_TOO_LARGE] = LINK_TOO_LARGE, [WIRE_NO_MEMORY] = LINK_NO_MEMORY};
 
-    if (connection->state != LINK_UP)
+    if (connection->state != CONNECTION_UP)
         return LINK_NOT_UP;
     if (wire_unwritten_bytes(&connection->wire) > CONGESTED_BYTES)
         return LINK_CONGESTED;
-    result = publish_on_wire(connection, subject, reply, headers, header_count, payload, payload_bytes);
-    if (result == LINK_PUBLISHED)
+    enum wire_result result =
+        wire_publish(&connection->wire, subject, reply, headers, header_count, payload, payload_bytes);
+    if (result == WIRE_DONE)
         write_early(connection, payload_bytes);
-    return result;
+    return results[result];
 }
 
 void connection_flush(struct connection *connection)
 {
-    if (connection->state != LINK_UP)
+    if (connection->state != CONNECTION_UP)
         return;
     connection->unwritten_bytes = 0;
     if (!(connection->poll_events & UV_WRITABLE) && !wire_write(&connection->wire))
@@ -353,58 +297,49 @@ void connection_flush(struct connection *connection)
         set_poll_events(connection);
 }
 
-/* --- The round-trip check -------------------------------------------------------------------------- */
+/* --- Pings ----------------------------------------------------------------------------------------- */
 
-/* A message to ourselves: its way is that of any answer, through the inbox's subscription. */
-static void on_check(uv_timer_t *timer)
+static void on_ping_timer(uv_timer_t *timer)
 {
     struct connection *connection = timer->data;
 
-    if (connection->is_deaf) { /* the next connection finds out whether the permissions have changed */
-        lose_connection(connection, "the server lets our user not subscribe to its inbox");
-        return;
-    }
-    if (connection->ping_sent_ns != 0 && ++connection->pings_missed >= 2) {
+    if (connection->is_inbox_denied) /* the next connection finds out whether the permissions have changed */
+        lose_connection(connection, "the server denies kvstored's user to subscribe to its inbox");
+    else if (!ping_begin(&connection->ping))
         lose_connection(connection, "the server does not answer");
-        return;
-    }
-    if (connection->ping_sent_ns == 0)
-        connection->ping_sent_ns = uv_hrtime();
-    connection_publish(connection, connection->ping_subject, NULL, NULL, 0, "", 0);
+    else
+        connection_publish(connection, connection->ping.subject, NULL, NULL, 0, "", 0);
 }
 
 /* --- Connecting ------------------------------------------------------------------------------------ */
 
-/* On a worker thread: nothing of the link but the attempt's own members is touched. */
-static void connect_on_thread(uv_work_t *work)
+static void on_connect_failed(void *arg, const char *why)
 {
-    struct connection *connection = work->data;
+    struct connection *connection = arg;
 
-    connection->is_reached = libnats_connect(&connection->attempt);
-}
-
-static void connect_failed(struct connection *connection, const char *why)
-{
     connection->failures++;
-    /* The first failure of a row is news, and from then on one in a while. */
+    /* Log the first failure in a row, a new reason, and one in a while. */
     if (connection->failures == 1 || strcmp(why, connection->status.last_error) != 0 || connection->failures % 30 == 0)
-        log_warning("nats: cannot connect to %s%s: %s", connection->target.urls[0],
+        log_warning("nats: cannot connect to %s%s: %s; retrying", connection->target.urls[0],
                     connection->target.url_count > 1 ? " and the others" : "", why);
     snprintf(connection->status.last_error, sizeof(connection->status.last_error), "%s", why);
-    wait_and_connect(connection);
+    back_off(connection);
     connection->events.unreachable(connection->events.arg);
 }
 
-/* Once in the daemon's life, when a server gets credentials over a network without TLS. */
-static void warn_unencrypted(struct connection *connection)
+static void start_connecting(struct connection *connection)
+{
+    connection->state = CONNECTION_CONNECTING;
+    if (!dialer_start(&connection->dialer, &connection->target))
+        on_connect_failed(connection, dialer_error(&connection->dialer));
+}
+
+/* Warn once in the daemon's life, when a server gets credentials over a network without TLS. */
+static void warn_unencrypted(struct connection *connection, const struct libnats_connection *opened)
 {
     const char *setting = credentials_in_clear_text(connection->conf, &connection->target);
-    const struct libnats_connection *opened = &connection->attempt.connection;
-    struct sockaddr_storage peer;
-    struct sockaddr *address = (struct sockaddr *)&peer;
 
-    if (setting == NULL || opened->tls != NULL || connection->has_warned ||
-        getpeername(opened->socket, address, &(socklen_t){sizeof(peer)}) != 0 || !credentials_leave_machine(address))
+    if (setting == NULL || opened->tls != NULL || connection->has_warned || credentials_peer_is_local(opened->socket))
         return;
     connection->has_warned = true;
     log_warning("nats: the connection to %s is not encrypted: %s and all data cross the network in clear text; use "
@@ -412,23 +347,16 @@ static void warn_unencrypted(struct connection *connection)
                 opened->url, setting);
 }
 
-static void close_opened(struct libnats_connection *opened)
+/* Put the new connection into the loop, and subscribe to the inbox. Return false with the reason. */
+static bool take_over(struct connection *connection, struct libnats_connection *opened, const char **error)
 {
-    SSL_free(opened->tls);
-    close(opened->socket);
-}
-
-/* Puts the new connection into the loop, and subscribes to the inbox. False with the reason. */
-static bool take_over(struct connection *connection, const char **error)
-{
-    const struct wire_events events = {take_message, take_complaint, is_slice_over, connection};
-    struct libnats_connection *opened = &connection->attempt.connection;
+    const struct wire_events events = {on_wire_message, on_wire_error, is_slice_over, connection};
     char subject[sizeof(connection->inbox) + 2];
 
     *error = "out of memory";
     snprintf(subject, sizeof(subject), "%s>", connection->inbox);
     if (!wire_open(&connection->wire, opened->socket, opened->tls, opened->max_payload_bytes, &events)) {
-        close_opened(opened);
+        libnats_close(opened);
         return false;
     }
     connection->poll = wire_subscribe(&connection->wire, subject, INBOX_SID) ? malloc(sizeof(*connection->poll)) : NULL;
@@ -450,108 +378,60 @@ static bool take_over(struct connection *connection, const char **error)
     return true;
 }
 
-static void come_up(struct connection *connection)
+static void note_connected(struct connection *connection, const struct libnats_connection *opened)
 {
+    struct connection_status *status = &connection->status;
+
+    connection->state = CONNECTION_UP;
+    connection->failures = 0;
+    connection->is_inbox_denied = false;
+    ping_reset(&connection->ping);
+    if (status->was_connected)
+        status->reconnects++;
+    status->connected = true;
+    status->was_connected = true;
+    status->last_error[0] = '\0';
+    status->max_payload_bytes = opened->max_payload_bytes;
+    snprintf(status->url, sizeof(status->url), "%s", opened->url);
+}
+
+static void on_dialer_connected(void *arg, struct libnats_connection *opened)
+{
+    struct connection *connection = arg;
     const char *error;
 
-    if (!take_over(connection, &error)) {
+    if (!take_over(connection, opened, &error)) {
         drop_connection(connection);
-        connect_failed(connection, error);
+        on_connect_failed(connection, error);
         return;
     }
-
-    connection->state = LINK_UP;
-    connection->failures = 0;
-    connection->is_deaf = false;
-    connection->pings_missed = 0;
-    connection->ping_sent_ns = 0;
-    if (connection->status.was_connected)
-        connection->status.reconnects++;
-    connection->status.connected = true;
-    connection->status.was_connected = true;
-    connection->status.last_error[0] = '\0';
-    connection->status.max_payload_bytes = connection->attempt.connection.max_payload_bytes;
-    snprintf(connection->status.url, sizeof(connection->status.url), "%s", connection->attempt.connection.url);
-    log_info("nats: connected to %s%s", connection->status.url, connection->wire.tls != NULL ? " (encrypted)" : "");
-    warn_unencrypted(connection);
-    uv_timer_start(&connection->timer, on_check, 0, connection->conf->nats.ping_interval_ms);
+    note_connected(connection, opened);
+    log_info("nats: connected to %s%s", opened->url, opened->tls != NULL ? " (encrypted)" : "");
+    warn_unencrypted(connection, opened);
+    uv_timer_start(&connection->timer, on_ping_timer, 0, connection->conf->nats.ping_interval_ms);
     connection->events.up(connection->events.arg);
 }
 
 static void finish_stop(struct connection *connection);
 
-static void attempt_failed(struct connection *connection)
+static void on_dialer_cancelled(void *arg)
 {
-    char slow[LIBNATS_ERROR_BYTES];
+    struct connection *connection = arg;
 
-    snprintf(slow, sizeof(slow), "the server did not complete the connection within %g s (nats.connect_timeout)",
-             (double)connection->conf->nats.connect_timeout_ms / 1000.0);
-    connect_failed(connection,
-                   connection->was_slow || connection->attempt.has_timed_out ? slow : connection->attempt.error);
-}
-
-static void on_connect_done(uv_work_t *work, int cancelled)
-{
-    struct connection *connection = work->data;
-
-    (void)cancelled;
-    if (connection->state == LINK_ABANDONED)
-        return;
-    uv_timer_stop(&connection->timer);
-    bool is_unwanted = connection->state == LINK_ENDING || connection->target_changed;
-    if (is_unwanted && connection->is_reached)
-        close_opened(&connection->attempt.connection);
-    if (connection->state == LINK_ENDING) {
+    if (connection->state == CONNECTION_STOPPING)
         finish_stop(connection);
-    } else if (connection->target_changed) {
-        connection->target_changed = false;
+    else
         start_connecting(connection);
-    } else if (connection->is_reached) {
-        come_up(connection);
-    } else {
-        attempt_failed(connection);
-    }
 }
 
-static void abandon(struct connection *connection)
+static void on_dialer_abandoned(void *arg)
 {
-    log_info("nats: ending in the middle of an attempt to connect");
-    connection->state = LINK_ABANDONED;
-    uv_timer_stop(&connection->timer);
+    struct connection *connection = arg;
+
+    log_info("nats: exiting while an attempt to connect is under way, which did not end within %u s",
+             STOP_MAX_MS / 1000);
+    connection->state = CONNECTION_ABANDONED;
     connection->stopped(connection->stopped_arg);
-}
-
-static void on_connect_check(uv_timer_t *timer)
-{
-    struct connection *connection = timer->data;
-    uint64_t now_ms = uv_now(connection->loop);
-    bool is_unwanted = connection->state == LINK_ENDING || connection->target_changed;
-    uint64_t limit_ms = is_unwanted ? 0 : connection->conf->nats.connect_timeout_ms;
-
-    if (libnats_end_slow_sockets(&connection->attempt, now_ms, limit_ms))
-        connection->was_slow = true;
-    if (connection->state == LINK_ENDING && now_ms - connection->end_began_ms >= STOP_MAX_MS)
-        abandon(connection);
-}
-
-static void check_attempt(struct connection *connection, uint64_t first_ms, uint64_t interval_ms)
-{
-    uv_timer_start(&connection->timer, on_connect_check, first_ms, interval_ms);
-}
-
-static void start_connecting(struct connection *connection)
-{
-    uint64_t interval_ms = connection->conf->nats.connect_timeout_ms / CHECKS_PER_TIMEOUT + 1;
-
-    if (!libnats_prepare(&connection->attempt, connection->conf, &connection->target)) {
-        connect_failed(connection, connection->attempt.error);
-        return;
-    }
-    connection->state = LINK_CONNECTING;
-    connection->was_slow = false;
-    connection->work.data = connection;
-    check_attempt(connection, interval_ms, interval_ms);
-    uv_queue_work(connection->loop, &connection->work, connect_on_thread, on_connect_done);
 }
 
 /* --- Life ------------------------------------------------------------------------------------------ */
@@ -578,10 +458,13 @@ struct connection *connection_new(uv_loop_t *loop, struct jobs *jobs, const stru
     /* "_INBOX." and a unique id */
     snprintf(connection->unique_id, sizeof(connection->unique_id), "%s", inbox + strlen("_INBOX."));
     snprintf(connection->inbox, sizeof(connection->inbox), "_INBOX.%s.", connection->unique_id);
-    snprintf(connection->ping_subject, sizeof(connection->ping_subject), "%sping", connection->inbox);
+    snprintf(connection->ping.subject, sizeof(connection->ping.subject), "%sping", connection->inbox);
+    const struct dialer_events dialed = {on_dialer_connected, on_connect_failed, on_dialer_cancelled,
+                                         on_dialer_abandoned, connection};
+    dialer_init(&connection->dialer, loop, conf, &dialed);
     uv_timer_init(loop, &connection->timer);
     connection->timer.data = connection;
-    connection->open_handles = 1;
+    connection->open_handles = 2; /* the dialer's, and the timer */
     natsInbox_Destroy(inbox);
     return connection;
 }
@@ -590,23 +473,24 @@ void connection_start(struct connection *connection, const struct connection_tar
 {
     connection->target = *target;
     switch (connection->state) {
-    case LINK_STOPPED:
+    case CONNECTION_STOPPED:
         connection->status.lost_ms = uv_now(connection->loop);
         start_connecting(connection);
         break;
-    case LINK_CONNECTING:
-        connection->target_changed = true;
-        check_attempt(connection, 0, ENDING_CHECK_MS);
+    case CONNECTION_CONNECTING:
+        connection->state = CONNECTION_RETARGETING;
+        dialer_cancel(&connection->dialer, 0);
         break;
-    case LINK_UP:
+    case CONNECTION_UP:
         lose_connection(connection, "the server's address has changed");
         /* fallthrough */
-    case LINK_WAITING:
+    case CONNECTION_BACKING_OFF:
         uv_timer_stop(&connection->timer);
         start_connecting(connection);
         break;
-    case LINK_ENDING:
-    case LINK_ABANDONED:
+    case CONNECTION_RETARGETING:
+    case CONNECTION_STOPPING:
+    case CONNECTION_ABANDONED:
         break;
     }
 }
@@ -618,8 +502,9 @@ static void on_handle_closed(uv_handle_t *handle)
 
 static void finish_stop(struct connection *connection)
 {
-    connection->state = LINK_STOPPED;
+    connection->state = CONNECTION_STOPPED;
     former_close_all(&connection->former);
+    dialer_close(&connection->dialer, on_handle_closed);
     uv_close((uv_handle_t *)&connection->timer, on_handle_closed);
 }
 
@@ -628,19 +513,21 @@ void connection_stop(struct connection *connection, void (*stopped)(void *arg), 
     connection->stopped = stopped;
     connection->stopped_arg = arg;
     switch (connection->state) {
-    case LINK_CONNECTING:
-        connection->state = LINK_ENDING;
-        connection->end_began_ms = uv_now(connection->loop);
-        check_attempt(connection, 0, ENDING_CHECK_MS);
+    case CONNECTION_CONNECTING:
+    case CONNECTION_RETARGETING:
+        connection->state = CONNECTION_STOPPING;
+        dialer_cancel(&connection->dialer, STOP_MAX_MS);
         return;
-    case LINK_UP:
+    case CONNECTION_UP:
         wire_write(&connection->wire);
         drop_connection(connection);
         break;
-    case LINK_WAITING:
-    case LINK_STOPPED:
-    case LINK_ENDING:
-    case LINK_ABANDONED:
+    case CONNECTION_BACKING_OFF:
+        uv_timer_stop(&connection->timer);
+        break;
+    case CONNECTION_STOPPED:
+    case CONNECTION_STOPPING:
+    case CONNECTION_ABANDONED:
         break;
     }
     finish_stop(connection);
@@ -648,7 +535,7 @@ void connection_stop(struct connection *connection, void (*stopped)(void *arg), 
 
 bool connection_is_abandoned(const struct connection *connection)
 {
-    return connection->state == LINK_ABANDONED;
+    return connection->state == CONNECTION_ABANDONED;
 }
 
 void connection_free(struct connection *connection)
@@ -661,8 +548,8 @@ void connection_free(struct connection *connection)
 
 void connection_set_ping_interval(struct connection *connection)
 {
-    if (connection->state == LINK_UP)
-        uv_timer_start(&connection->timer, on_check, connection->conf->nats.ping_interval_ms,
+    if (connection->state == CONNECTION_UP)
+        uv_timer_start(&connection->timer, on_ping_timer, connection->conf->nats.ping_interval_ms,
                        connection->conf->nats.ping_interval_ms);
 }
 
@@ -673,7 +560,7 @@ void connection_set_trouble(struct connection *connection, const char *text)
 
 bool connection_is_up(const struct connection *connection)
 {
-    return connection->state == LINK_UP;
+    return connection->state == CONNECTION_UP;
 }
 
 uint64_t connection_number(const struct connection *connection)

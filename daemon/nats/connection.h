@@ -11,6 +11,7 @@
 
 #include "conf/conf.h"
 #include "daemon/base/jobs.h"
+#include "daemon/nats/denial.h"
 #include "daemon/nats/message.h"
 
 #include <stdbool.h>
@@ -19,8 +20,6 @@
 #include <uv.h>
 
 struct connection;
-
-enum connection_denied { LINK_DENIED_PUBLISH, LINK_DENIED_INBOX };
 
 /* What the link tells its one user, always from the loop. */
 struct connection_events {
@@ -36,7 +35,7 @@ struct connection_events {
      * The server says that our user lacks a permission: a message to subject was dropped, or what is sent to the inbox
      * will not come. One such event comes for each message, in the order in which they were published.
      */
-    void (*denied)(void *arg, enum connection_denied what, const char *subject);
+    void (*denied)(void *arg, enum denial_kind kind, const char *subject);
     void *arg;
 };
 

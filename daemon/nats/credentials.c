@@ -137,3 +137,11 @@ bool credentials_leave_machine(const struct sockaddr *address)
         return v6->sin6_addr.s6_addr[12] != 127;
     return !IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
 }
+
+bool credentials_peer_is_local(int socket)
+{
+    struct sockaddr_storage peer;
+    struct sockaddr *address = (struct sockaddr *)&peer;
+
+    return getpeername(socket, address, &(socklen_t){sizeof(peer)}) != 0 || !credentials_leave_machine(address);
+}

@@ -36,4 +36,7 @@ const char *credentials_in_clear_text(const struct conf *conf, const struct conn
 /* Whether what is sent to this address leaves the machine: whether it is not a loopback address. */
 bool credentials_leave_machine(const struct sockaddr *address);
 
+/* Return whether a connected socket's peer is on this machine, or unknown. */
+bool credentials_peer_is_local(int socket);
+
 #endif

@@ -240,6 +240,12 @@ bool libnats_connect(struct libnats_attempt *attempt)
     return is_connected;
 }
 
+void libnats_close(struct libnats_connection *connection)
+{
+    SSL_free(connection->tls);
+    close(connection->socket);
+}
+
 /* --- The limit ------------------------------------------------------------------------------------- */
 
 /*

@@ -69,4 +69,7 @@ bool libnats_connect(struct libnats_attempt *attempt);
  */
 bool libnats_end_slow_sockets(struct libnats_attempt *attempt, uint64_t now_ms, uint64_t limit_ms);
 
+/* Close a connection that is not wanted. */
+void libnats_close(struct libnats_connection *connection);
+
 #endif

@@ -59,11 +59,11 @@ static void on_connection_message(void *arg, struct message *message)
         requests_on_message(&store->requests, message);
 }
 
-static void on_connection_denied(void *arg, enum connection_denied what, const char *subject)
+static void on_connection_denied(void *arg, enum denial_kind kind, const char *subject)
 {
     struct requests *requests = &((struct store *)arg)->requests;
 
-    if (what == LINK_DENIED_PUBLISH)
+    if (kind == DENIAL_PUBLISH)
         requests_on_publish_denied(requests, subject);
     else
         requests_on_inbox_denied(requests, subject);

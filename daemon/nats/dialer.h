@@ -1,0 +1,66 @@
+/*
+ * dialer: connects to a NATS server on a worker thread.
+ *
+ * Used by connection. The C library of NATS blocks while it connects, and older versions without a limit. The dialer
+ * runs one attempt at a time and ends it after nats.connect_timeout. On the loop's thread nothing blocks.
+ */
+#ifndef DAEMON_NATS_DIALER_H
+#define DAEMON_NATS_DIALER_H
+
+#include "daemon/nats/libnats.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+/* One of them is called for each attempt, from the loop. */
+struct dialer_events {
+    /* The callee takes over the socket and the TLS session. opened is over after the call. */
+    void (*connected)(void *arg, struct libnats_connection *opened);
+    void (*failed)(void *arg, const char *why);
+    void (*cancelled)(void *arg);
+    /*
+     * The attempt was cancelled and its thread did not end in time. It still uses the dialer's memory, which may never
+     * be freed, and the loop would wait for it: the process has to exit as it is.
+     */
+    void (*abandoned)(void *arg);
+    void *arg;
+};
+
+enum dialer_state {
+    DIALER_IDLE,
+    DIALER_CONNECTING, /* a worker thread runs the attempt */
+    DIALER_CANCELLED,  /* it still runs, but its connection is not wanted */
+    DIALER_ABANDONED
+};
+
+/* Zeroed before dialer_init. All members are private. */
+struct dialer {
+    uv_loop_t *loop;
+    const struct conf *conf;
+    struct dialer_events events;
+    enum dialer_state state;
+    uv_work_t work;
+    uv_timer_t check;
+    struct libnats_attempt attempt;
+    bool is_connected;       /* the result of the attempt */
+    bool was_slow;           /* one of its sockets was shut down because it took too long */
+    uint64_t abandon_at_ms;  /* loop time; UINT64_MAX: never */
+};
+
+void dialer_init(struct dialer *dialer, uv_loop_t *loop, const struct conf *conf, const struct dialer_events *events);
+
+/* Start an attempt; none may be under way. Return false with a sentence in dialer_error if it could not be started. */
+bool dialer_start(struct dialer *dialer, const struct connection_target *target);
+const char *dialer_error(const struct dialer *dialer);
+
+/*
+ * End the attempt as soon as possible: events.cancelled follows, or, if the thread hangs for max_ms in the resolution
+ * of a name, events.abandoned. max_ms 0: never.
+ */
+void dialer_cancel(struct dialer *dialer, unsigned max_ms);
+
+/* Close the dialer's handle; no attempt may be under way. closed is called with handle->data as dialer_init's arg. */
+void dialer_close(struct dialer *dialer, uv_close_cb closed);
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * ping: the round-trip check of a connection.
+ *
+ * Used by connection, which publishes a message to itself now and then. Its way is that of any reply, through the
+ * subscription of the inbox.
+ */
+#ifndef DAEMON_NATS_PING_H
+#define DAEMON_NATS_PING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ping {
+    char subject[72];
+    uint64_t sent_ns; /* 0: none is under way */
+    unsigned missed;  /* intervals without a reply, in a row */
+};
+
+/* A new connection: no ping is under way. */
+void ping_reset(struct ping *ping);
+
+/* The interval is over: return whether a ping may be sent. False: there was no reply for two intervals. */
+bool ping_begin(struct ping *ping);
+
+/* A reply came: set *rtt_us, the time of the round trip in microseconds, unless no ping was under way. */
+void ping_end(struct ping *ping, uint64_t *rtt_us);
+
+bool ping_is_subject(const struct ping *ping, const char *subject);
+
+#endif
