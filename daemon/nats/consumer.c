@@ -1,7 +1,8 @@
 #include "daemon/nats/consumer.h"
 
-#include "daemon/base/hash.h"
 #include "daemon/base/log.h"
+#include "daemon/nats/consumer_removal.h"
+#include "daemon/nats/stream_info.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -40,75 +41,19 @@ static void make_name(struct consumer_reading *reading)
              connection_unique_id(reading->request.requests->connection), token);
 }
 
-/* --- The removal of consumers ----------------------------------------------------------------------- */
+/* --- The consumer ----------------------------------------------------------------------------------- */
 
-/* Lives until the server has answered, or for the time of one attempt: a consumer nobody reads from ends by itself. */
-struct consumer_removal {
-    struct jetstream_call call;
-    struct consumer_removal *next;
-    struct consumer_removal **connection;
-};
-
-static void end_removal(struct consumer_removal *removal)
-{
-    *removal->connection = removal->next;
-    if (removal->next != NULL)
-        removal->next->connection = removal->connection;
-    free(removal);
-}
-
-static void on_removed(void *arg, json_t *answer, unsigned err_code, const struct error *error)
-{
-    (void)answer;
-    (void)err_code;
-    (void)error;
-    end_removal(arg);
-}
-
-void consumer_end_removals(struct jetstream *jetstream)
-{
-    while (jetstream->removals != NULL) {
-        jetstream_cancel(&jetstream->removals->call);
-        end_removal(jetstream->removals);
-    }
-}
-
-/*
- * Remove the present consumer. If the reading is over, the removal takes over its place in the request's limit, or
- * waits for one if the reading has left it. So a client that starts and stops readings as fast as it can gives the
- * server no more work than one that reads. A reading that goes on keeps its place, and the removal needs none.
- */
+/* Remove the present consumer. If the reading goes on, it keeps its place in the limit. */
 static void remove_consumer(struct consumer_reading *reading, bool is_over)
 {
     struct request *request = &reading->request;
-    struct jetstream *jetstream = reading->jetstream;
-    char name[512];
 
     reading->attempt = 0;
-    if (!reading->has_consumer)
-        return;
-    reading->has_consumer = false;
-    struct consumer_removal *removal = calloc(1, sizeof(*removal));
-    if (removal == NULL)
-        return;
-    removal->next = jetstream->removals;
-    removal->connection = &jetstream->removals;
-    if (removal->next != NULL)
-        removal->next->connection = &removal->next;
-    jetstream->removals = removal;
-
-    struct request *removing = &removal->call.request;
-    if (is_over)
-        request_hand_place(request, removing);
-    if (is_over || reading->scope.leaves_place)
-        removing->limit = request->limit;
-    removing->owner = request->owner;
-    snprintf(name, sizeof(name), "%s.%s", reading->scope.stream, reading->name);
-    uint64_t deadline_ms = uv_now(request->requests->loop) + request->requests->conf->calls.attempt_timeout_ms;
-    jetstream_call(jetstream, &removal->call, "CONSUMER.DELETE", name, NULL, deadline_ms, on_removed, removal);
+    if (reading->name[0] != '\0')
+        consumer_removal_start(reading->jetstream, reading->scope.stream, reading->name, request,
+                               is_over || reading->scope.leaves_place ? request->limit : NULL, is_over);
+    reading->name[0] = '\0';
 }
-
-/* --- The making of consumers ------------------------------------------------------------------------ */
 
 /* Where the reading goes on; 0: at the beginning of the stream. */
 static uint64_t next_sequence(const struct consumer_reading *reading)
@@ -183,7 +128,8 @@ static enum connection_publish_result create(struct consumer_reading *reading)
     enum connection_publish_result result =
         publish_json(reading, subject,
                      json_pack("{s:s, s:o*}", "stream_name", reading->scope.stream, "config", make_config(reading)));
-    reading->has_consumer = result == LINK_PUBLISHED;
+    if (result != LINK_PUBLISHED)
+        reading->name[0] = '\0';
     return result;
 }
 
@@ -193,10 +139,9 @@ static enum connection_publish_result send_begin(struct request *request, unsign
     struct consumer_reading *reading = reading_of(request);
     char subject[512];
 
-    reading->has_consumer = false;
+    reading->name[0] = '\0';
     begin_attempt(reading, attempt);
-    if (reading->begins_lap) {
-        reading->begins_lap = false;
+    if (reading->phase == CONSUMER_NEXT_LAP) {
         reading->reads_sequence = true;
         return create(reading);
     }
@@ -317,7 +262,7 @@ static enum request_verdict begin_lap(struct consumer_reading *reading)
 
     wake(reading);
     remove_consumer(reading, false);
-    reading->begins_lap = true;
+    reading->phase = CONSUMER_NEXT_LAP;
     reading->request.patience_ms = consumer_patience_ms(reading->messages);
     reading->looked_from = reading->position;
     reading->empty_laps = has_progress ? 0 : reading->empty_laps + 1;
@@ -381,36 +326,18 @@ static enum request_verdict take_look(struct consumer_reading *reading, json_t *
 
 /* --- What the stream is ----------------------------------------------------------------------------- */
 
-/*
- * Return a hash of the stream's creation time, its leader and the server process. A server that was started again may
- * have lost messages, and have others at their sequences. So may a new leader of a stream that is not replicated.
- */
-static uint64_t identity_in(const struct consumer_reading *reading, json_t *answer)
-{
-    const char *created = json_string_value(json_object_get(answer, "created"));
-    json_t *cluster = json_object_get(answer, "cluster");
-    const char *leader = json_string_value(json_object_get(cluster, "leader"));
-    const char *since = json_string_value(json_object_get(cluster, "leader_since"));
-    char text[384];
-
-    int length =
-        snprintf(text, sizeof(text), "%s %s %s %s", created != NULL ? created : "", leader != NULL ? leader : "",
-                 since != NULL ? since : "", connection_server_id(reading->request.requests->connection));
-    return hash_bytes(text, (size_t)length);
-}
-
 static void read_stream(struct consumer_reading *reading, json_t *answer)
 {
-    json_t *config = json_object_get(answer, "config"), *state = json_object_get(answer, "state");
-    json_t *subjects = json_object_get(config, "subjects");
-    const char *subject = json_array_size(subjects) == 1 ? json_string_value(json_array_get(subjects, 0)) : NULL;
+    const struct consumer_scope *scope = &reading->scope;
+    struct stream_info info;
 
-    reading->identity = identity_in(reading, answer);
-    reading->target = (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
-    reading->messages = (uint64_t)json_integer_value(json_object_get(state, "messages"));
-    reading->keeps_one = json_integer_value(json_object_get(config, "max_msgs_per_subject")) == 1;
+    stream_info_read(reading->jetstream, answer, &info);
+    reading->incarnation = info.incarnation;
+    reading->target = info.last_sequence;
+    reading->messages = info.messages;
+    reading->keeps_one = info.max_messages_per_subject == 1;
     reading->is_whole =
-        subject != NULL && reading->scope.filter_count == 1 && strcmp(subject, reading->scope.filters[0]) == 0;
+        info.only_subject != NULL && scope->filter_count == 1 && strcmp(info.only_subject, scope->filters[0]) == 0;
 }
 
 static void begin_anew(struct consumer_reading *reading)
@@ -426,13 +353,13 @@ static void begin_anew(struct consumer_reading *reading)
 
 static enum request_verdict take_stream(struct consumer_reading *reading, json_t *answer)
 {
-    uint64_t identity = reading->identity;
+    uint64_t incarnation = reading->incarnation;
     struct jetstream_error failure;
 
     if (jetstream_get_error(answer, &failure))
         return take_failure(reading, &failure);
     read_stream(reading, answer);
-    bool goes_on = reading->position > 0 && reading->reads_sequence && identity == reading->identity;
+    bool goes_on = reading->position > 0 && reading->reads_sequence && incarnation == reading->incarnation;
     if (!goes_on)
         begin_anew(reading);
     if (reading->messages == 0)
@@ -469,7 +396,7 @@ static bool is_answer_to(enum consumer_phase phase, const char *type)
                                         [CONSUMER_CREATING] = "io.nats.jetstream.api.v1.consumer_create_response",
                                         [CONSUMER_LOOKING] = "io.nats.jetstream.api.v1.stream_msg_get_response"};
 
-    return phase != CONSUMER_PULLING && (type == NULL || strcmp(type, types[phase]) == 0);
+    return phase != CONSUMER_PULLING && phase != CONSUMER_NEXT_LAP && (type == NULL || strcmp(type, types[phase]) == 0);
 }
 
 /* An answer of the JetStream API, which is JSON. */
@@ -496,6 +423,7 @@ static enum request_verdict take_answer(struct consumer_reading *reading, struct
         verdict = take_look(reading, answer);
         break;
     case CONSUMER_PULLING:
+    case CONSUMER_NEXT_LAP:
         break;
     }
     json_decref(answer);
@@ -585,10 +513,10 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
     reading->ops = ops;
     reading->arg = arg;
     reading->attempt = 0;
-    reading->has_consumer = false;
+    reading->phase = CONSUMER_ASKING;
+    reading->name[0] = '\0';
     reading->position = 0;
     reading->read = 0;
-    reading->begins_lap = false;
     reading->is_paused = false;
     reading->request.expected_values = scope->headers_only ? 0 : REQUEST_ALL;
     reading->request.expected_bytes_max = consumer_pull_bytes(jetstream->requests->connection);

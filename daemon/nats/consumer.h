@@ -70,7 +70,8 @@ enum consumer_phase {
     CONSUMER_ASKING, /* what the stream is */
     CONSUMER_CREATING,
     CONSUMER_PULLING,
-    CONSUMER_LOOKING /* asks the leader for the next message after position */
+    CONSUMER_LOOKING, /* asks the leader for the next message after position */
+    CONSUMER_NEXT_LAP /* the next attempt reads on after position */
 };
 
 /* The owner embeds it, zeroed, in memory that lives until done was called. */
@@ -81,10 +82,9 @@ struct consumer_reading {
     void *arg;
     struct consumer_scope scope;
     enum consumer_phase phase;
-    char name[64]; /* of the present consumer */
+    char name[64]; /* of the present consumer; "": none */
     bool is_paused;
     unsigned attempt; /* whose answers count */
-    bool has_consumer;
     uint64_t consumer_sequence;
     uint64_t position; /* sequence of the last message that came, of all laps */
 
@@ -97,19 +97,18 @@ struct consumer_reading {
     unsigned empty_pulls;
 
     /* Of all laps. */
-    bool begins_lap;       /* the next attempt reads on after position */
     size_t looked_filters; /* filters for which the leader was asked */
     uint64_t looked_from;  /* position at the last question */
     unsigned empty_laps;   /* in a row */
 
     /* Of the stream. */
-    uint64_t identity;  /* of it and of the server process that keeps it; 0: not asked yet */
-    uint64_t target;    /* the leader's last sequence when it was asked */
-    uint64_t messages;  /* that it had then */
-    uint64_t read;      /* messages that came since the reading began, the last time */
-    uint64_t logged_ms; /* loop time at which its progress was logged last */
-    bool is_whole;      /* the filter is all of its subjects */
-    bool keeps_one;     /* message of each subject */
+    uint64_t incarnation; /* see stream_info */
+    uint64_t target;      /* the leader's last sequence when it was asked */
+    uint64_t messages;    /* that it had then */
+    uint64_t read;        /* messages that came since the reading began, the last time */
+    uint64_t logged_ms;   /* loop time at which its progress was logged last */
+    bool is_whole;        /* the filter is all of its subjects */
+    bool keeps_one;       /* message of each subject */
 };
 
 /* Read what scope says, in the order of the sequences, to the end of the stream. deadline_ms UINT64_MAX: none. */
@@ -121,9 +120,6 @@ void consumer_go_on(struct consumer_reading *reading);
 
 /* End a reading early: nothing more is called. Does nothing if it is over. */
 void consumer_stop(struct consumer_reading *reading);
-
-/* Cancel the removals that are under way: at the end of the daemon. */
-void consumer_end_removals(struct jetstream *jetstream);
 
 /* Return max_bytes of a pull: at least two of the largest messages. */
 size_t consumer_pull_bytes(const struct connection *connection);

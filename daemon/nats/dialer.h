@@ -43,9 +43,9 @@ struct dialer {
     uv_work_t work;
     uv_timer_t check;
     struct libnats_attempt attempt;
-    bool is_connected;       /* the result of the attempt */
-    bool was_slow;           /* one of its sockets was shut down because it took too long */
-    uint64_t abandon_at_ms;  /* loop time; UINT64_MAX: never */
+    bool is_connected;      /* the result of the attempt */
+    bool was_slow;          /* one of its sockets was shut down because it took too long */
+    uint64_t abandon_at_ms; /* loop time; UINT64_MAX: never */
 };
 
 void dialer_init(struct dialer *dialer, uv_loop_t *loop, const struct conf *conf, const struct dialer_events *events);

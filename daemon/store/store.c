@@ -1,6 +1,7 @@
 #include "daemon/store/store.h"
 
 #include "daemon/base/redact.h"
+#include "daemon/nats/consumer_removal.h"
 #include "daemon/store/bucket/admin.h"
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/compact/compact.h"
@@ -158,7 +159,7 @@ void store_free(struct store *store)
     scan_free_all(store);
     bulk_write_free_all(store);
     group_commit_free_all(store);
-    consumer_end_removals(&store->jetstream);
+    consumer_removal_cancel_all(&store->jetstream);
     jetstream_free(&store->jetstream);
     requests_free(&store->requests);
     connection_free(store->connection);

@@ -22,7 +22,7 @@ struct stream_state {
 };
 
 /* Read the state from an answer of STREAM.INFO. All members are 0 if the bucket is a mirror. */
-void stream_read_info(const struct store *store, json_t *info, struct stream_state *stream);
+void stream_read_info(const struct store *store, json_t *answer, struct stream_state *stream);
 
 /* Return the name of the server that leads the stream, by an answer of STREAM.INFO; "": it is not told. */
 const char *stream_leader(json_t *info);
