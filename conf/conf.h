@@ -38,6 +38,9 @@ struct conf_access_rule {
     enum conf_access allow;
 };
 
+/* The embedded server may store this much beyond nats.max_store: it is reserved for deletes and purges. */
+#define CONF_STORE_RESERVE_BYTES (256ull * 1024 * 1024)
+
 struct conf {
     struct {
         char *path;

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-struct server_output {
+struct log_relay {
     uv_pipe_t pipe;
-    struct server_output_limits *limits;
-    struct server_output_events events;
+    struct log_relay_limits *limits;
+    struct log_relay_events events;
     size_t length; /* of line */
     char line[1024];
 };
@@ -19,14 +19,14 @@ struct server_output {
 static const struct line_kind {
     const char *has; /* text of the line */
     const char *name;
-} line_kinds[SERVER_OUTPUT_KINDS] = {
+} line_kinds[LOG_RELAY_KINDS] = {
     {"authentication ", "logins at nats-server failed"},
     {"maximum connections", "connections to nats-server were refused"},
     {" - cid:", "complaints of nats-server about connections"},
     {"", "lines of nats-server"},
 };
 
-static void write_limited(struct server_output *output, enum conf_log_level level, const char *line, const char *text)
+static void write_limited(struct log_relay *output, enum conf_log_level level, const char *line, const char *text)
 {
     size_t kind = 0;
 
@@ -46,7 +46,7 @@ static bool says_broken(const char *line)
 }
 
 /* "[pid] [INF] text": its levels become ours. What it says of its ordinary start and end is for debugging. */
-static void write_line(struct server_output *output, const char *line)
+static void write_line(struct log_relay *output, const char *line)
 {
     const char *level = strstr(line, "] [");
     enum conf_log_level ours = CONF_LOG_DEBUG;
@@ -72,7 +72,7 @@ static void write_line(struct server_output *output, const char *line)
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
-    struct server_output *output = handle->data;
+    struct log_relay *output = handle->data;
 
     (void)suggested;
     if (output->length >= sizeof(output->line) - 1) { /* a line too long is cut */
@@ -85,12 +85,12 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 
 static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
-    struct server_output *output = stream->data;
+    struct log_relay *output = stream->data;
     char *newline;
 
     (void)buffer;
     if (length < 0) {
-        server_output_close(output);
+        log_relay_close(output);
         return;
     }
     output->length += (size_t)length;
@@ -106,16 +106,16 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 
 static void on_closed(uv_handle_t *handle)
 {
-    struct server_output *output = handle->data;
+    struct log_relay *output = handle->data;
 
     output->events.closed(output->events.arg, output);
     free(output);
 }
 
-struct server_output *server_output_open(uv_loop_t *loop, int descriptor, struct server_output_limits *limits,
-                                         const struct server_output_events *events)
+struct log_relay *log_relay_open(uv_loop_t *loop, int descriptor, struct log_relay_limits *limits,
+                                 const struct log_relay_events *events)
 {
-    struct server_output *output = calloc(1, sizeof(*output));
+    struct log_relay *output = calloc(1, sizeof(*output));
 
     if (output == NULL) {
         close(descriptor);
@@ -130,7 +130,7 @@ struct server_output *server_output_open(uv_loop_t *loop, int descriptor, struct
     return output;
 }
 
-void server_output_close(struct server_output *output)
+void log_relay_close(struct log_relay *output)
 {
     if (!uv_is_closing((uv_handle_t *)&output->pipe))
         uv_close((uv_handle_t *)&output->pipe, on_closed);

@@ -5,26 +5,26 @@
  * ours. Any local user can make the server complain, by connecting to it: so each kind
  * of line is limited as log_may does it.
  */
-#ifndef DAEMON_NATS_SERVER_OUTPUT_H
-#define DAEMON_NATS_SERVER_OUTPUT_H
+#ifndef DAEMON_EMBEDDED_LOG_RELAY_H
+#define DAEMON_EMBEDDED_LOG_RELAY_H
 
 #include "daemon/base/log.h"
 
 #include <uv.h>
 
-struct server_output;
+struct log_relay;
 
 /* How many lines of each kind were written. One for all processes of the server; zeroed at first. */
-#define SERVER_OUTPUT_KINDS 4
+#define LOG_RELAY_KINDS 4
 
-struct server_output_limits {
-    struct log_limit kinds[SERVER_OUTPUT_KINDS];
+struct log_relay_limits {
+    struct log_limit kinds[LOG_RELAY_KINDS];
 };
 
 /* All are called from the loop. */
-struct server_output_events {
+struct log_relay_events {
     /* The last use of the object. */
-    void (*closed)(void *arg, struct server_output *output);
+    void (*closed)(void *arg, struct log_relay *output);
     /*
      * The server reports that it cannot write a stream's files ("critical write error"), or the file that says its
      * port. It does not write to that stream, or that file, again before a restart, even if the disk has room
@@ -39,10 +39,10 @@ struct server_output_events {
  * borrowed.
  * The returned object frees itself after closed. NULL when memory ran out.
  */
-struct server_output *server_output_open(uv_loop_t *loop, int descriptor, struct server_output_limits *limits,
-                                         const struct server_output_events *events);
+struct log_relay *log_relay_open(uv_loop_t *loop, int descriptor, struct log_relay_limits *limits,
+                                 const struct log_relay_events *events);
 
 /* Stop reading. closed follows; a second call does nothing. */
-void server_output_close(struct server_output *output);
+void log_relay_close(struct log_relay *output);
 
 #endif

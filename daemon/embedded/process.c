@@ -2,10 +2,11 @@
 
 #include "daemon/base/backoff.h"
 #include "daemon/base/log.h"
+#include "daemon/embedded/config.h"
+#include "daemon/embedded/leftover.h"
 #include "daemon/embedded/log_relay.h"
-#include "daemon/embedded/server_directory.h"
-#include "daemon/embedded/server_probe.h"
-#include "daemon/embedded/server_program.h"
+#include "daemon/embedded/probe.h"
+#include "daemon/embedded/program.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,8 +59,8 @@ struct embedded {
     void *stopped_arg;
 
     enum embedded_state state;
-    struct server_directory directory;
-    struct server_program program;
+    struct embedded_directory directory;
+    struct embedded_program program;
     char secret[65];
     unsigned port; /* 0: not known yet */
     char url[64];
@@ -74,10 +75,10 @@ struct embedded {
     uv_timer_t tick;  /* while the process runs */
     uint64_t heard;   /* what events.heard was at the last tick */
     unsigned silent_ticks;
-    struct server_probe *probe; /* NULL: none is out */
+    struct embedded_probe *probe; /* NULL: none is out */
     uv_fs_event_t ports_watch;
-    struct server_output_limits output_limits;
-    struct server_output *output; /* NULL: the server has closed it, or does not run */
+    struct log_relay_limits output_limits;
+    struct log_relay *output; /* NULL: the server has closed it, or does not run */
     unsigned open_handles;
 };
 
@@ -100,7 +101,7 @@ static void count_closed(struct embedded *embedded)
         embedded->stopped(embedded->stopped_arg);
 }
 
-static void on_output_closed(void *arg, struct server_output *output)
+static void on_output_closed(void *arg, struct log_relay *output)
 {
     struct embedded *embedded = arg;
 
@@ -120,7 +121,7 @@ static void on_output_broken(void *arg)
 static void close_output(struct embedded *embedded)
 {
     if (embedded->output != NULL)
-        server_output_close(embedded->output);
+        log_relay_close(embedded->output);
     embedded->output = NULL;
 }
 
@@ -162,17 +163,17 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
     char *arguments[] = {embedded->program.path, "-c", configuration, NULL};
     int ends[2];
 
-    server_directory_path(&embedded->directory, "nats-server.conf", configuration);
-    server_directory_clear(&embedded->directory); /* the server would follow symbolic links */
+    embedded_directory_path(&embedded->directory, EMBEDDED_CONFIG_FILE, configuration);
+    embedded_directory_clear(&embedded->directory); /* the server would follow symbolic links */
     close_output(embedded);
-    if (!server_directory_configure(&embedded->directory, embedded->conf, embedded->port, embedded->secret, error))
+    if (!embedded_config_write(&embedded->directory, embedded->conf, embedded->port, embedded->secret, error))
         return false;
     if (pipe2(ends, O_CLOEXEC) != 0) {
         snprintf(error, EMBEDDED_ERROR_BYTES, "cannot make a pipe: %s", strerror(errno));
         return false;
     }
 
-    pid_t pid = server_program_run(embedded->program.path, arguments, ends[1]);
+    pid_t pid = embedded_program_run(embedded->program.path, arguments, ends[1]);
     int failed = errno;
     close(ends[1]);
     if (pid < 0) {
@@ -181,8 +182,8 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
         return false;
     }
 
-    const struct server_output_events events = {on_output_closed, on_output_broken, embedded};
-    embedded->output = server_output_open(embedded->loop, ends[0], &embedded->output_limits, &events);
+    const struct log_relay_events events = {on_output_closed, on_output_broken, embedded};
+    embedded->output = log_relay_open(embedded->loop, ends[0], &embedded->output_limits, &events);
     if (embedded->output != NULL) /* without memory: the server's first line ends it, and it is started again */
         embedded->open_handles++;
     embedded->pid = pid;
@@ -204,15 +205,15 @@ static void on_version_timeout(uv_timer_t *timer)
 
     log_warning("nats-server: %s --version has not ended after %u s; killing it", embedded->program.path,
                 VERSION_TIMEOUT_MS / 1000);
-    server_program_kill_asked(&embedded->program);
+    embedded_program_kill_asked(&embedded->program);
 }
 
 /* Spawns the server, after the question for its version unless the answer is known. */
 static bool begin_start(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
-    if (server_program_is_good(&embedded->program))
+    if (embedded_program_is_good(&embedded->program))
         return spawn(embedded, error);
-    if (!server_program_ask(&embedded->program, error))
+    if (!embedded_program_ask(&embedded->program, error))
         return false;
     embedded->state = EMBEDDED_ASKING;
     uv_timer_start(&embedded->timer, on_version_timeout, VERSION_TIMEOUT_MS, 0);
@@ -228,7 +229,7 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
     (void)file;
     (void)events;
     (void)status;
-    if (embedded->state != EMBEDDED_STARTING || !server_directory_read_port(&embedded->directory, &port))
+    if (embedded->state != EMBEDDED_STARTING || !embedded_directory_read_port(&embedded->directory, &port))
         return;
     uv_timer_stop(&embedded->timer);
     embedded->state = EMBEDDED_READY;
@@ -238,7 +239,7 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
     embedded->urls[0] = embedded->url;
     log_info("nats-server: listens on 127.0.0.1:%u, pid %d, data in %s", port, (int)embedded->pid,
              embedded->directory.path);
-    struct connection_target target = {embedded->urls, 1, SERVER_DIRECTORY_USER, embedded->secret};
+    struct connection_target target = {embedded->urls, 1, EMBEDDED_CONFIG_USER, embedded->secret};
     tell_trouble(embedded, "%s", "");
     embedded->events.ready(embedded->events.arg, &target);
 }
@@ -248,7 +249,7 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
 static void drop_probe(struct embedded *embedded)
 {
     if (embedded->probe != NULL)
-        server_probe_stop(embedded->probe);
+        embedded_probe_stop(embedded->probe);
     embedded->probe = NULL;
 }
 
@@ -311,7 +312,7 @@ static void look_for_life(struct embedded *embedded)
         return;
     }
     if (embedded->silent_ticks >= PROBE_TICKS && embedded->probe == NULL) {
-        embedded->probe = server_probe_start(embedded->loop, embedded->port, on_probe_done, embedded);
+        embedded->probe = embedded_probe_start(embedded->loop, embedded->port, on_probe_done, embedded);
         if (embedded->probe == NULL)
             return; /* who is not asked is not silent */
     }
@@ -383,7 +384,7 @@ static void on_handle_closed(uv_handle_t *handle)
 static void finish_stop(struct embedded *embedded)
 {
     embedded->state = EMBEDDED_STOPPED;
-    server_directory_clear(&embedded->directory);
+    embedded_directory_clear(&embedded->directory);
     close_output(embedded);
     uv_close((uv_handle_t *)&embedded->child_signal, on_handle_closed);
     uv_close((uv_handle_t *)&embedded->timer, on_handle_closed);
@@ -395,16 +396,16 @@ static void finish_stop(struct embedded *embedded)
 static void take_version(struct embedded *embedded, int status)
 {
     char error[EMBEDDED_ERROR_BYTES] = "";
-    enum server_program_answer answer = server_program_take_answer(&embedded->program, status, error);
+    enum embedded_program_answer answer = embedded_program_take_answer(&embedded->program, status, error);
 
     if (embedded->state != EMBEDDED_ASKING)
         return;
     uv_timer_stop(&embedded->timer);
-    if (answer == SERVER_PROGRAM_GOOD && spawn(embedded, error))
+    if (answer == EMBEDDED_PROGRAM_GOOD && spawn(embedded, error))
         return;
     tell_trouble(embedded, "%s", error);
     /* One that is replaced under a daemon that runs is tried until it is replaced again. */
-    if (answer == SERVER_PROGRAM_UNUSABLE && !embedded->has_run) {
+    if (answer == EMBEDDED_PROGRAM_UNUSABLE && !embedded->has_run) {
         embedded->state = EMBEDDED_UNUSABLE;
         embedded->events.unusable(embedded->events.arg, error);
         return;
@@ -465,12 +466,12 @@ struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const 
     embedded->loop = loop;
     embedded->conf = conf;
     embedded->events = *events;
-    if (!server_directory_open(&embedded->directory, conf->nats.data_dir, error)) {
+    if (!embedded_directory_open(&embedded->directory, conf->nats.data_dir, error)) {
         free(embedded);
         return NULL;
     }
-    *is_unusable = !server_program_find(&embedded->program, conf->nats.server, error);
-    if (*is_unusable || !server_directory_end_leftover(&embedded->directory, error))
+    *is_unusable = !embedded_program_find(&embedded->program, conf->nats.server, error);
+    if (*is_unusable || !embedded_leftover_kill(&embedded->directory, error))
         goto fail;
 
     make_secret(embedded);
@@ -481,7 +482,7 @@ struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const 
     embedded->child_signal.data = embedded->timer.data = embedded->tick.data = embedded->ports_watch.data = embedded;
     embedded->open_handles = 4;
     uv_signal_start(&embedded->child_signal, on_child_signal, SIGCHLD);
-    server_directory_path(&embedded->directory, "ports", ports);
+    embedded_directory_path(&embedded->directory, "ports", ports);
     int watched = uv_fs_event_start(&embedded->ports_watch, on_ports_change, ports, 0);
     if (watched != 0)
         snprintf(error, EMBEDDED_ERROR_BYTES, "cannot watch %s: %s", ports, uv_strerror(watched));
@@ -495,7 +496,7 @@ struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const 
     uv_close((uv_handle_t *)&embedded->ports_watch, NULL);
     uv_run(loop, UV_RUN_NOWAIT);
 fail:
-    server_directory_close(&embedded->directory);
+    embedded_directory_close(&embedded->directory);
     free(embedded);
     return NULL;
 }
@@ -514,7 +515,7 @@ void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *
     embedded->stopped_arg = arg;
     uv_timer_stop(&embedded->timer);
     stop_ticking(embedded);
-    server_program_kill_asked(&embedded->program); /* init reaps it */
+    embedded_program_kill_asked(&embedded->program); /* init reaps it */
     if (embedded->pid == 0) {
         finish_stop(embedded);
         return;
@@ -545,6 +546,6 @@ void embedded_free(struct embedded *embedded)
 {
     if (embedded == NULL)
         return;
-    server_directory_close(&embedded->directory);
+    embedded_directory_close(&embedded->directory);
     free(embedded);
 }

@@ -8,18 +8,17 @@
  * the same is ended before the next is started. A server that ends by itself, or that
  * does not answer for nats.hang_timeout, is started again, on the same port, with backoff.
  */
-#ifndef DAEMON_NATS_EMBEDDED_H
-#define DAEMON_NATS_EMBEDDED_H
+#ifndef DAEMON_EMBEDDED_PROCESS_H
+#define DAEMON_EMBEDDED_PROCESS_H
 
 #include "conf/conf.h"
+#include "daemon/embedded/directory.h"
 #include "daemon/nats/connection.h"
 
 #include <stdbool.h>
 #include <uv.h>
 
 struct embedded;
-
-#define EMBEDDED_ERROR_BYTES 512
 
 /* All are called from the loop; trouble also by embedded_start. */
 struct embedded_events {

@@ -1,7 +1,6 @@
 #include "daemon/store/room.h"
 
 #include "daemon/base/log.h"
-#include "daemon/embedded/server_directory.h"
 #include "daemon/store/context.h"
 
 #include <inttypes.h>
@@ -22,7 +21,7 @@ uint64_t room_reserve(const struct room *room)
 {
     uint64_t part = room->disk_bytes / RESERVE_PART;
 
-    return part < SERVER_DIRECTORY_RESERVE_BYTES ? part : SERVER_DIRECTORY_RESERVE_BYTES;
+    return part < CONF_STORE_RESERVE_BYTES ? part : CONF_STORE_RESERVE_BYTES;
 }
 
 static uint64_t limit_of(const struct room *room)

@@ -1,4 +1,4 @@
-#include "daemon/embedded/server_program.h"
+#include "daemon/embedded/program.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@ static bool is_program(const char *path)
     return S_ISREG(status.st_mode);
 }
 
-bool server_program_find(struct server_program *program, const char *name, char error[SERVER_PROGRAM_ERROR_BYTES])
+bool embedded_program_find(struct embedded_program *program, const char *name, char error[EMBEDDED_ERROR_BYTES])
 {
     const char *path = getenv("PATH");
     char places[8192];
@@ -31,7 +31,7 @@ bool server_program_find(struct server_program *program, const char *name, char 
     if (strchr(name, '/') != NULL) {
         if (realpath(name, program->path) != NULL && is_program(program->path))
             return true;
-        snprintf(error, SERVER_PROGRAM_ERROR_BYTES, "nats.server %s cannot be run: %s", name, strerror(errno));
+        snprintf(error, EMBEDDED_ERROR_BYTES, "nats.server %s cannot be run: %s", name, strerror(errno));
         return false;
     }
     /* Debian has it in /usr/sbin, which is not on everybody's PATH. */
@@ -44,9 +44,9 @@ bool server_program_find(struct server_program *program, const char *name, char 
         if (is_program(program->path))
             return true;
     }
-    snprintf(error, SERVER_PROGRAM_ERROR_BYTES,
+    snprintf(error, EMBEDDED_ERROR_BYTES,
              "the program %s is not found: install nats-server %u.%u or later, or say where it is in nats.server", name,
-             SERVER_PROGRAM_MAJOR, SERVER_PROGRAM_MINOR);
+             EMBEDDED_PROGRAM_MAJOR, EMBEDDED_PROGRAM_MINOR);
     return false;
 }
 
@@ -72,7 +72,7 @@ static void become(const char *path, char *const *arguments, int output, pid_t p
     _exit(127);
 }
 
-pid_t server_program_run(const char *path, char *const *arguments, int output)
+pid_t embedded_program_run(const char *path, char *const *arguments, int output)
 {
     pid_t parent = getpid();
     pid_t pid = fork();
@@ -84,7 +84,7 @@ pid_t server_program_run(const char *path, char *const *arguments, int output)
 
 /* --- Its version ----------------------------------------------------------------------------------- */
 
-bool server_program_is_good(const struct server_program *program)
+bool embedded_program_is_good(const struct embedded_program *program)
 {
     struct stat now;
 
@@ -93,7 +93,7 @@ bool server_program_is_good(const struct server_program *program)
            now.st_mtim.tv_sec == program->good.st_mtim.tv_sec && now.st_mtim.tv_nsec == program->good.st_mtim.tv_nsec;
 }
 
-bool server_program_ask(struct server_program *program, char error[SERVER_PROGRAM_ERROR_BYTES])
+bool embedded_program_ask(struct embedded_program *program, char error[EMBEDDED_ERROR_BYTES])
 {
     char *arguments[] = {program->path, "--version", NULL};
     int ends[2];
@@ -101,15 +101,15 @@ bool server_program_ask(struct server_program *program, char error[SERVER_PROGRA
     memset(&program->asked_file, 0, sizeof(program->asked_file));
     stat(program->path, &program->asked_file); /* where it fails, so does the question */
     if (pipe2(ends, O_CLOEXEC) != 0) {
-        snprintf(error, SERVER_PROGRAM_ERROR_BYTES, "cannot make a pipe: %s", strerror(errno));
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot make a pipe: %s", strerror(errno));
         return false;
     }
-    pid_t pid = server_program_run(program->path, arguments, ends[1]);
+    pid_t pid = embedded_program_run(program->path, arguments, ends[1]);
     int failed = errno;
     close(ends[1]);
     if (pid < 0) {
         close(ends[0]);
-        snprintf(error, SERVER_PROGRAM_ERROR_BYTES, "cannot start %s: %s", program->path, strerror(failed));
+        snprintf(error, EMBEDDED_ERROR_BYTES, "cannot start %s: %s", program->path, strerror(failed));
         return false;
     }
     /* It is read once, after the process has ended: what it may have started must not keep us waiting. */
@@ -119,8 +119,8 @@ bool server_program_ask(struct server_program *program, char error[SERVER_PROGRA
     return true;
 }
 
-enum server_program_answer server_program_take_answer(struct server_program *program, int status,
-                                                      char error[SERVER_PROGRAM_ERROR_BYTES])
+enum embedded_program_answer embedded_program_take_answer(struct embedded_program *program, int status,
+                                                          char error[EMBEDDED_ERROR_BYTES])
 {
     char text[256];
     unsigned major, minor;
@@ -133,31 +133,31 @@ enum server_program_answer server_program_take_answer(struct server_program *pro
 
     const char *version = strstr(text, "nats-server: v");
     if (version != NULL && sscanf(version, "nats-server: v%u.%u", &major, &minor) == 2) {
-        if (major > SERVER_PROGRAM_MAJOR || (major == SERVER_PROGRAM_MAJOR && minor >= SERVER_PROGRAM_MINOR)) {
+        if (major > EMBEDDED_PROGRAM_MAJOR || (major == EMBEDDED_PROGRAM_MAJOR && minor >= EMBEDDED_PROGRAM_MINOR)) {
             program->good = program->asked_file;
-            return SERVER_PROGRAM_GOOD;
+            return EMBEDDED_PROGRAM_GOOD;
         }
-        snprintf(error, SERVER_PROGRAM_ERROR_BYTES,
+        snprintf(error, EMBEDDED_ERROR_BYTES,
                  "nats.server %.200s: nats-server %.64s is too old: %u.%u or later is needed", program->path,
-                 version + strlen("nats-server: v"), SERVER_PROGRAM_MAJOR, SERVER_PROGRAM_MINOR);
-        return SERVER_PROGRAM_UNUSABLE;
+                 version + strlen("nats-server: v"), EMBEDDED_PROGRAM_MAJOR, EMBEDDED_PROGRAM_MINOR);
+        return EMBEDDED_PROGRAM_UNUSABLE;
     }
     if (WIFSIGNALED(status)) {
-        snprintf(error, SERVER_PROGRAM_ERROR_BYTES, "%.200s --version was ended by signal %d", program->path,
+        snprintf(error, EMBEDDED_ERROR_BYTES, "%.200s --version was ended by signal %d", program->path,
                  WTERMSIG(status));
-        return SERVER_PROGRAM_SILENT;
+        return EMBEDDED_PROGRAM_SILENT;
     }
     if (text[0] == '\0')
-        snprintf(error, SERVER_PROGRAM_ERROR_BYTES,
+        snprintf(error, EMBEDDED_ERROR_BYTES,
                  "nats.server: %.200s is not a nats-server: with --version it writes nothing and ends with status %d",
                  program->path, WEXITSTATUS(status));
     else
-        snprintf(error, SERVER_PROGRAM_ERROR_BYTES,
+        snprintf(error, EMBEDDED_ERROR_BYTES,
                  "nats.server: %.200s is not a nats-server: with --version it writes \"%.100s\"", program->path, text);
-    return SERVER_PROGRAM_UNUSABLE;
+    return EMBEDDED_PROGRAM_UNUSABLE;
 }
 
-void server_program_kill_asked(const struct server_program *program)
+void embedded_program_kill_asked(const struct embedded_program *program)
 {
     /* A script's own children too. The group is not there yet when the process has not come so far. */
     if (program->asked != 0 && kill(-program->asked, SIGKILL) != 0)

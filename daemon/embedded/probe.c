@@ -1,9 +1,9 @@
-#include "daemon/embedded/server_probe.h"
+#include "daemon/embedded/probe.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
 
-struct server_probe {
+struct embedded_probe {
     uv_tcp_t tcp;
     uv_connect_t connect;
     void (*done)(void *arg, bool is_alive);
@@ -16,20 +16,20 @@ static void on_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-void server_probe_stop(struct server_probe *probe)
+void embedded_probe_stop(struct embedded_probe *probe)
 {
     uv_close((uv_handle_t *)&probe->tcp, on_closed);
 }
 
-static void finish(struct server_probe *probe, bool is_alive)
+static void finish(struct embedded_probe *probe, bool is_alive)
 {
-    server_probe_stop(probe);
+    embedded_probe_stop(probe);
     probe->done(probe->arg, is_alive);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
-    struct server_probe *probe = handle->data;
+    struct embedded_probe *probe = handle->data;
 
     (void)suggested;
     *buffer = uv_buf_init(probe->greeting, sizeof(probe->greeting));
@@ -45,7 +45,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 
 static void on_connected(uv_connect_t *connect, int status)
 {
-    struct server_probe *probe = connect->handle->data;
+    struct embedded_probe *probe = connect->handle->data;
 
     if (status == UV_ECANCELED)
         return;
@@ -53,10 +53,10 @@ static void on_connected(uv_connect_t *connect, int status)
         finish(probe, false);
 }
 
-struct server_probe *server_probe_start(uv_loop_t *loop, unsigned port, void (*done)(void *arg, bool is_alive),
-                                        void *arg)
+struct embedded_probe *embedded_probe_start(uv_loop_t *loop, unsigned port, void (*done)(void *arg, bool is_alive),
+                                            void *arg)
 {
-    struct server_probe *probe = calloc(1, sizeof(*probe));
+    struct embedded_probe *probe = calloc(1, sizeof(*probe));
     struct sockaddr_in address;
 
     if (probe == NULL || uv_ip4_addr("127.0.0.1", (int)port, &address) != 0 ||
@@ -68,7 +68,7 @@ struct server_probe *server_probe_start(uv_loop_t *loop, unsigned port, void (*d
     probe->done = done;
     probe->arg = arg;
     if (uv_tcp_connect(&probe->connect, &probe->tcp, (const struct sockaddr *)&address, on_connected) != 0) {
-        server_probe_stop(probe);
+        embedded_probe_stop(probe);
         return NULL;
     }
     return probe;

@@ -1,0 +1,35 @@
+/*
+ * directory: nats.data_dir, in which the embedded nats-server keeps its files.
+ *
+ * Used by the other modules of embedded. The directory holds the server's configuration, its data, its pid file and the
+ * file in which it writes its port. A lock refuses a second daemon.
+ */
+#ifndef DAEMON_EMBEDDED_DIRECTORY_H
+#define DAEMON_EMBEDDED_DIRECTORY_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+/* Of every sentence about an error in this room. */
+#define EMBEDDED_ERROR_BYTES 512
+
+struct embedded_directory {
+    char path[PATH_MAX - 64]; /* absolute */
+    int lock;                 /* -1: not locked */
+};
+
+/* Create the directory at path if it does not exist, check who may write in it, and lock it. Return false with an
+ * error. */
+bool embedded_directory_open(struct embedded_directory *directory, const char *path, char error[EMBEDDED_ERROR_BYTES]);
+void embedded_directory_close(struct embedded_directory *directory);
+
+/* Write the path of a file in the directory. */
+void embedded_directory_path(const struct embedded_directory *directory, const char *name, char path[PATH_MAX]);
+
+/* Remove what an earlier process of the server wrote: its pid and its port. */
+void embedded_directory_clear(const struct embedded_directory *directory);
+
+/* Read the port from the file that the server writes when it listens. Return false if it is missing or incomplete. */
+bool embedded_directory_read_port(const struct embedded_directory *directory, unsigned *port);
+
+#endif
