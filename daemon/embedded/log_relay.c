@@ -15,123 +15,125 @@ struct log_relay {
     char line[1024];
 };
 
-/* The first that fits; the last fits every line. */
+/* A line is of the first kind whose text it contains. The last kind fits every line. */
 static const struct line_kind {
-    const char *has; /* text of the line */
+    const char *text;
     const char *name;
 } line_kinds[LOG_RELAY_KINDS] = {
     {"authentication ", "logins at nats-server failed"},
     {"maximum connections", "connections to nats-server were refused"},
-    {" - cid:", "complaints of nats-server about connections"},
+    {" - cid:", "errors of nats-server about connections"},
     {"", "lines of nats-server"},
 };
 
-static void write_limited(struct log_relay *output, enum conf_log_level level, const char *line, const char *text)
+static void relay_limited(struct log_relay *relay, enum conf_log_level level, const char *line, const char *text)
 {
     size_t kind = 0;
 
-    while (strstr(line, line_kinds[kind].has) == NULL)
+    while (strstr(line, line_kinds[kind].text) == NULL)
         kind++;
     if (log_is_on(level))
-        log_limited(&output->limits->kinds[kind], line_kinds[kind].name, level, "nats-server: %s", text);
+        log_limited(&relay->limits->kinds[kind], line_kinds[kind].name, level, "nats-server: %s", text);
 }
 
-/* If a stream's file is missing, the stream is being deleted, and the disk is well. */
-static bool says_broken(const char *line)
+/* Return whether the line reports a write error of the disk. If a stream's file is missing, the stream is being
+ * deleted.
+ */
+static bool is_write_error(const char *line)
 {
-    bool is_write_error = strcasestr(line, "critical write error") != NULL;
+    bool is_critical = strcasestr(line, "critical write error") != NULL;
 
-    return (is_write_error && strstr(line, "no such file or directory") == NULL) ||
+    return (is_critical && strstr(line, "no such file or directory") == NULL) ||
            strcasestr(line, "error writing ports file") != NULL;
 }
 
-/* "[pid] [INF] text": its levels become ours. What it says of its ordinary start and end is for debugging. */
-static void write_line(struct log_relay *output, const char *line)
+/* Map the levels of "[pid] [INF] text" to the daemon's. Its information about its start and end is for debugging. */
+static void relay_line(struct log_relay *relay, const char *line)
 {
     const char *level = strstr(line, "] [");
     enum conf_log_level ours = CONF_LOG_DEBUG;
 
     if (level == NULL || strlen(level) < 8) {
-        write_limited(output, CONF_LOG_WARNING, line, line);
+        relay_limited(relay, CONF_LOG_WARNING, line, line);
         return;
     }
     if (strncmp(level + 3, "ERR", 3) == 0 || strncmp(level + 3, "FTL", 3) == 0)
         ours = CONF_LOG_ERROR;
     else if (strncmp(level + 3, "WRN", 3) == 0)
         ours = CONF_LOG_WARNING;
-    /* It warns of the plain password in its configuration: that is our secret, in a file of mode 0600. */
+    /* It warns of the plain password in its configuration: our secret, in a file of mode 0600. */
     if (strstr(line, "Plaintext passwords detected") != NULL)
         ours = CONF_LOG_DEBUG;
-    /* An error of whoever connected, not of the server. */
+    /* An error of a client, not of the server. */
     if (ours == CONF_LOG_ERROR && strstr(line, " - cid:") != NULL)
         ours = CONF_LOG_WARNING;
-    write_limited(output, ours, line, level + 8);
-    if (ours == CONF_LOG_ERROR && says_broken(line))
-        output->events.broken(output->events.arg);
+    relay_limited(relay, ours, line, level + 8);
+    if (ours == CONF_LOG_ERROR && is_write_error(line))
+        relay->events.broken(relay->events.arg);
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+static void on_relay_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
-    struct log_relay *output = handle->data;
+    struct log_relay *relay = handle->data;
 
     (void)suggested;
-    if (output->length >= sizeof(output->line) - 1) { /* a line too long is cut */
-        output->line[output->length] = '\0';
-        write_line(output, output->line);
-        output->length = 0;
+    if (relay->length >= sizeof(relay->line) - 1) { /* a longer line is split */
+        relay->line[relay->length] = '\0';
+        relay_line(relay, relay->line);
+        relay->length = 0;
     }
-    *buffer = uv_buf_init(output->line + output->length, (unsigned)(sizeof(output->line) - 1 - output->length));
+    *buffer = uv_buf_init(relay->line + relay->length, (unsigned)(sizeof(relay->line) - 1 - relay->length));
 }
 
-static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
+static void on_relay_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
-    struct log_relay *output = stream->data;
+    struct log_relay *relay = stream->data;
     char *newline;
 
     (void)buffer;
     if (length < 0) {
-        log_relay_close(output);
+        log_relay_close(relay);
         return;
     }
-    output->length += (size_t)length;
-    output->line[output->length] = '\0';
-    while ((newline = memchr(output->line, '\n', output->length)) != NULL) {
+    relay->length += (size_t)length;
+    relay->line[relay->length] = '\0';
+    while ((newline = memchr(relay->line, '\n', relay->length)) != NULL) {
         *newline = '\0';
-        write_line(output, output->line);
-        size_t rest = output->length - (size_t)(newline + 1 - output->line);
-        memmove(output->line, newline + 1, rest);
-        output->length = rest;
+        relay_line(relay, relay->line);
+        size_t rest = relay->length - (size_t)(newline + 1 - relay->line);
+        memmove(relay->line, newline + 1, rest);
+        relay->length = rest;
     }
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_relay_closed(uv_handle_t *handle)
 {
-    struct log_relay *output = handle->data;
+    struct log_relay *relay = handle->data;
 
-    output->events.closed(output->events.arg, output);
-    free(output);
+    relay->events.closed(relay->events.arg, relay);
+    free(relay);
 }
 
 struct log_relay *log_relay_open(uv_loop_t *loop, int descriptor, struct log_relay_limits *limits,
                                  const struct log_relay_events *events)
 {
-    struct log_relay *output = calloc(1, sizeof(*output));
+    struct log_relay *relay = calloc(1, sizeof(*relay));
 
-    if (output == NULL) {
+    if (relay == NULL) {
         close(descriptor);
         return NULL;
     }
-    output->limits = limits;
-    output->events = *events;
-    uv_pipe_init(loop, &output->pipe, 0);
-    output->pipe.data = output;
-    uv_pipe_open(&output->pipe, descriptor);
-    uv_read_start((uv_stream_t *)&output->pipe, on_alloc, on_read);
-    return output;
+    relay->limits = limits;
+    relay->events = *events;
+    uv_pipe_init(loop, &relay->pipe, 0);
+    relay->pipe.data = relay;
+    uv_pipe_open(&relay->pipe, descriptor);
+    uv_read_start((uv_stream_t *)&relay->pipe, on_relay_alloc, on_relay_read);
+    return relay;
 }
 
-void log_relay_close(struct log_relay *output)
+void log_relay_close(struct log_relay *relay)
 {
-    if (!uv_is_closing((uv_handle_t *)&output->pipe))
-        uv_close((uv_handle_t *)&output->pipe, on_closed);
+    if (!uv_is_closing((uv_handle_t *)&relay->pipe))
+        uv_close((uv_handle_t *)&relay->pipe, on_relay_closed);
 }

@@ -11,23 +11,23 @@ struct embedded_probe {
     char greeting[64];
 };
 
-static void on_closed(uv_handle_t *handle)
+static void on_probe_closed(uv_handle_t *handle)
 {
     free(handle->data);
 }
 
 void embedded_probe_stop(struct embedded_probe *probe)
 {
-    uv_close((uv_handle_t *)&probe->tcp, on_closed);
+    uv_close((uv_handle_t *)&probe->tcp, on_probe_closed);
 }
 
-static void finish(struct embedded_probe *probe, bool is_alive)
+static void probe_finish(struct embedded_probe *probe, bool is_alive)
 {
     embedded_probe_stop(probe);
     probe->done(probe->arg, is_alive);
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+static void on_probe_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct embedded_probe *probe = handle->data;
 
@@ -35,22 +35,22 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     *buffer = uv_buf_init(probe->greeting, sizeof(probe->greeting));
 }
 
-/* An end is a sign of life too: the kernel sends none for a process that stands still. */
-static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
+/* The end of the connection is a sign of life too: the kernel sends none for a stopped process. */
+static void on_probe_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
     (void)buffer;
     if (length != 0)
-        finish(stream->data, true);
+        probe_finish(stream->data, true);
 }
 
-static void on_connected(uv_connect_t *connect, int status)
+static void on_probe_connected(uv_connect_t *connect, int status)
 {
     struct embedded_probe *probe = connect->handle->data;
 
     if (status == UV_ECANCELED)
         return;
-    if (status != 0 || uv_read_start((uv_stream_t *)&probe->tcp, on_alloc, on_read) != 0)
-        finish(probe, false);
+    if (status != 0 || uv_read_start((uv_stream_t *)&probe->tcp, on_probe_alloc, on_probe_read) != 0)
+        probe_finish(probe, false);
 }
 
 struct embedded_probe *embedded_probe_start(uv_loop_t *loop, unsigned port, void (*done)(void *arg, bool is_alive),
@@ -67,7 +67,7 @@ struct embedded_probe *embedded_probe_start(uv_loop_t *loop, unsigned port, void
     probe->tcp.data = probe;
     probe->done = done;
     probe->arg = arg;
-    if (uv_tcp_connect(&probe->connect, &probe->tcp, (const struct sockaddr *)&address, on_connected) != 0) {
+    if (uv_tcp_connect(&probe->connect, &probe->tcp, (const struct sockaddr *)&address, on_probe_connected) != 0) {
         embedded_probe_stop(probe);
         return NULL;
     }

@@ -20,33 +20,33 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* How long a server may take to end before it is killed. */
+/* A server that has not ended this long after SIGTERM is killed. */
 #define STOP_TIMEOUT_MS 10000u
 
 #define RESTART_MIN_MS 100u
 #define RESTART_MAX_MS 10000u
-/* A server that ran for so long did not fail to start. */
+/* The end of a server that ran for longer is no failure to start: the backoff begins anew. */
 #define STEADY_MS 10000u
-/* One that does not listen after so long is worth a line, again and again. */
+/* How often a warning is logged while a server does not listen yet. */
 #define SLOW_START_MS 15000u
-/* How long the program may take to say its version. */
+/* The time limit for nats-server --version. */
 #define VERSION_TIMEOUT_MS 20000u
 
 /*
- * nats.hang_timeout in ticks. Silence is counted in ticks and not by the clock: a daemon that stood still itself, with
- * its whole machine perhaps, has given the server no time to answer.
+ * nats.hang_timeout in ticks. Silence is counted in ticks, not by the clock: if the daemon itself was suspended, maybe
+ * with the whole machine, the server had no time to answer.
  */
 #define HANG_TICKS    10u
-#define PROBE_TICKS   3u /* of silence, then a probe is sent */
-#define TROUBLE_TICKS 6u /* of silence, then health says so */
+#define PROBE_TICKS   3u /* of silence; then a probe is sent */
+#define TROUBLE_TICKS 6u /* of silence; then health reports it */
 
 enum embedded_state {
-    EMBEDDED_ASKING,   /* the program is asked for its version */
-    EMBEDDED_STARTING, /* the process runs, its port is not known yet */
+    EMBEDDED_CHECKING_VERSION, /* nats-server --version runs */
+    EMBEDDED_STARTING,         /* the server runs, but does not listen yet */
     EMBEDDED_READY,
-    EMBEDDED_KILLED,   /* it hung, or could not write, and has not ended yet */
-    EMBEDDED_WAITING,  /* it ended; the backoff's timer runs */
-    EMBEDDED_UNUSABLE, /* the program will never do */
+    EMBEDDED_ENDING,      /* it got a signal because it hung or could not write, and has not ended yet */
+    EMBEDDED_BACKING_OFF, /* it ended; a timer starts the next one */
+    EMBEDDED_UNUSABLE,    /* the program is no nats-server, or too old: no start will succeed */
     EMBEDDED_STOPPING,
     EMBEDDED_STOPPED
 };
@@ -62,23 +62,23 @@ struct embedded {
     struct embedded_directory directory;
     struct embedded_program program;
     char secret[65];
-    unsigned port; /* 0: not known yet */
+    unsigned port; /* 0: unknown; the server takes a free one */
     char url[64];
     const char *urls[1];
-    pid_t pid; /* 0: none runs */
-    uint64_t started_ms;
-    unsigned failures;
-    bool has_run; /* since the daemon's start */
+    pid_t pid;           /* 0: no server runs */
+    uint64_t started_ms; /* loop time */
+    unsigned failures;   /* in a row */
+    bool has_run;        /* a server has run since the daemon's start */
 
     uv_signal_t child_signal;
-    uv_timer_t timer; /* of what the state waits for */
-    uv_timer_t tick;  /* while the process runs */
-    uint64_t heard;   /* what events.heard was at the last tick */
+    uv_timer_t timer; /* of the present state */
+    uv_timer_t tick;  /* while the server runs */
+    uint64_t heard;   /* result of events.heard at the last tick */
     unsigned silent_ticks;
-    struct embedded_probe *probe; /* NULL: none is out */
+    struct embedded_probe *probe; /* NULL: none is under way */
     uv_fs_event_t ports_watch;
-    struct log_relay_limits output_limits;
-    struct log_relay *output; /* NULL: the server has closed it, or does not run */
+    struct log_relay_limits log_limits;
+    struct log_relay *log_relay; /* NULL: the server has closed its output, or does not run */
     unsigned open_handles;
 };
 
@@ -86,14 +86,14 @@ static void make_secret(struct embedded *embedded)
 {
     unsigned char random[32];
 
-    /* Blocks until the kernel has enough, which after boot is at once. */
+    /* Blocks until the kernel's pool is initialised, early in the boot. */
     while (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         ;
     for (size_t i = 0; i < sizeof(random); i++)
         snprintf(embedded->secret + 2 * i, 3, "%02x", random[i]);
 }
 
-/* --- The server's output --------------------------------------------------------------------------- */
+/* --- The server's log ------------------------------------------------------------------------------ */
 
 static void count_closed(struct embedded *embedded)
 {
@@ -101,16 +101,16 @@ static void count_closed(struct embedded *embedded)
         embedded->stopped(embedded->stopped_arg);
 }
 
-static void on_output_closed(void *arg, struct log_relay *output)
+static void on_log_closed(void *arg, struct log_relay *relay)
 {
     struct embedded *embedded = arg;
 
-    if (embedded->output == output)
-        embedded->output = NULL;
+    if (embedded->log_relay == relay)
+        embedded->log_relay = NULL;
     count_closed(embedded);
 }
 
-static void on_output_broken(void *arg)
+static void on_log_write_error(void *arg)
 {
     struct embedded *embedded = arg;
 
@@ -118,19 +118,19 @@ static void on_output_broken(void *arg)
         embedded->events.broken(embedded->events.arg, true);
 }
 
-static void close_output(struct embedded *embedded)
+static void close_log_relay(struct embedded *embedded)
 {
-    if (embedded->output != NULL)
-        log_relay_close(embedded->output);
-    embedded->output = NULL;
+    if (embedded->log_relay != NULL)
+        log_relay_close(embedded->log_relay);
+    embedded->log_relay = NULL;
 }
 
 /* --- The process ----------------------------------------------------------------------------------- */
 
-/* Tells what is wrong with the server now; "" when nothing is. */
-static void tell_trouble(struct embedded *embedded, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Report what is wrong with the server now; "": nothing. */
+static void report_trouble(struct embedded *embedded, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-static void tell_trouble(struct embedded *embedded, const char *format, ...)
+static void report_trouble(struct embedded *embedded, const char *format, ...)
 {
     char text[EMBEDDED_ERROR_BYTES];
     va_list arguments;
@@ -146,18 +146,18 @@ static double seconds_since_start(const struct embedded *embedded)
     return (double)(uv_now(embedded->loop) - embedded->started_ms) / 1000.0;
 }
 
-/* It may have much to recover, so it is left alone; but whoever waits should know what for. */
+/* The server may have much to recover, so it is not killed. */
 static void on_slow_start(uv_timer_t *timer)
 {
     const struct embedded *embedded = timer->data;
 
-    log_warning("nats-server: %s, pid %d, does not listen yet, %.0f s after its start", embedded->program.path,
-                (int)embedded->pid, seconds_since_start(embedded));
+    log_warning("nats-server: pid %d (%s) does not listen yet, %.0f s after its start; waiting", (int)embedded->pid,
+                embedded->program.path, seconds_since_start(embedded));
 }
 
 static void start_ticking(struct embedded *embedded);
 
-static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+static bool spawn_server(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
     char configuration[PATH_MAX];
     char *arguments[] = {embedded->program.path, "-c", configuration, NULL};
@@ -165,7 +165,7 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 
     embedded_directory_path(&embedded->directory, EMBEDDED_CONFIG_FILE, configuration);
     embedded_directory_clear(&embedded->directory); /* the server would follow symbolic links */
-    close_output(embedded);
+    close_log_relay(embedded);
     if (!embedded_config_write(&embedded->directory, embedded->conf, embedded->port, embedded->secret, error))
         return false;
     if (pipe2(ends, O_CLOEXEC) != 0) {
@@ -182,9 +182,9 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
         return false;
     }
 
-    const struct log_relay_events events = {on_output_closed, on_output_broken, embedded};
-    embedded->output = log_relay_open(embedded->loop, ends[0], &embedded->output_limits, &events);
-    if (embedded->output != NULL) /* without memory: the server's first line ends it, and it is started again */
+    const struct log_relay_events events = {on_log_closed, on_log_write_error, embedded};
+    embedded->log_relay = log_relay_open(embedded->loop, ends[0], &embedded->log_limits, &events);
+    if (embedded->log_relay != NULL) /* if memory ran out, SIGPIPE ends the server, and it is started again */
         embedded->open_handles++;
     embedded->pid = pid;
     embedded->has_run = true;
@@ -194,7 +194,7 @@ static bool spawn(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
     embedded->silent_ticks = 0;
     uv_timer_start(&embedded->timer, on_slow_start, SLOW_START_MS, SLOW_START_MS);
     start_ticking(embedded);
-    tell_trouble(embedded, "nats-server, pid %d, is starting", (int)pid);
+    report_trouble(embedded, "nats-server, pid %d, is starting", (int)pid);
     log_debug("nats-server: started %s as pid %d", embedded->program.path, (int)pid);
     return true;
 }
@@ -203,21 +203,21 @@ static void on_version_timeout(uv_timer_t *timer)
 {
     struct embedded *embedded = timer->data;
 
-    log_warning("nats-server: %s --version has not ended after %u s; killing it", embedded->program.path,
+    log_warning("nats-server: %s --version has not ended within %u s; killing it", embedded->program.path,
                 VERSION_TIMEOUT_MS / 1000);
-    embedded_program_kill_asked(&embedded->program);
+    embedded_program_kill_check(&embedded->program);
 }
 
-/* Spawns the server, after the question for its version unless the answer is known. */
+/* Start the server, or first check its version, unless that is known. */
 static bool begin_start(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
-    if (embedded_program_is_good(&embedded->program))
-        return spawn(embedded, error);
-    if (!embedded_program_ask(&embedded->program, error))
+    if (embedded_program_is_checked(&embedded->program))
+        return spawn_server(embedded, error);
+    if (!embedded_program_start_check(&embedded->program, error))
         return false;
-    embedded->state = EMBEDDED_ASKING;
+    embedded->state = EMBEDDED_CHECKING_VERSION;
     uv_timer_start(&embedded->timer, on_version_timeout, VERSION_TIMEOUT_MS, 0);
-    tell_trouble(embedded, "nats-server is starting");
+    report_trouble(embedded, "nats-server is starting");
     return true;
 }
 
@@ -237,16 +237,16 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
     embedded->port = port;
     snprintf(embedded->url, sizeof(embedded->url), "nats://127.0.0.1:%u", port);
     embedded->urls[0] = embedded->url;
-    log_info("nats-server: listens on 127.0.0.1:%u, pid %d, data in %s", port, (int)embedded->pid,
+    log_info("nats-server: listens on 127.0.0.1:%u (pid %d, data in %s)", port, (int)embedded->pid,
              embedded->directory.path);
     struct connection_target target = {embedded->urls, 1, EMBEDDED_CONFIG_USER, embedded->secret};
-    tell_trouble(embedded, "%s", "");
+    report_trouble(embedded, "%s", "");
     embedded->events.ready(embedded->events.arg, &target);
 }
 
 /* --- A server that hangs --------------------------------------------------------------------------- */
 
-static void drop_probe(struct embedded *embedded)
+static void cancel_probe(struct embedded *embedded)
 {
     if (embedded->probe != NULL)
         embedded_probe_stop(embedded->probe);
@@ -256,10 +256,10 @@ static void drop_probe(struct embedded *embedded)
 static void stop_ticking(struct embedded *embedded)
 {
     uv_timer_stop(&embedded->tick);
-    drop_probe(embedded);
+    cancel_probe(embedded);
 }
 
-/* Whether the process is stopped (SIGSTOP, state T). A server that is slow to start is never in that state. */
+/* Return whether the process is stopped (SIGSTOP, state T). A server that is slow to start never is. */
 static bool is_stopped(pid_t pid)
 {
     char path[64], text[512];
@@ -271,16 +271,16 @@ static bool is_stopped(pid_t pid)
     ssize_t length = read(descriptor, text, sizeof(text) - 1);
     close(descriptor);
     text[length > 0 ? length : 0] = '\0';
-    const char *state = strrchr(text, ')'); /* behind the program's name */
+    const char *state = strrchr(text, ')'); /* the end of the program's name */
     return state != NULL && strncmp(state, ") T", 3) == 0;
 }
 
 static void note_alive(struct embedded *embedded)
 {
     if (embedded->silent_ticks >= TROUBLE_TICKS && embedded->state == EMBEDDED_READY)
-        tell_trouble(embedded, "%s", "");
+        report_trouble(embedded, "%s", "");
     embedded->silent_ticks = 0;
-    drop_probe(embedded);
+    cancel_probe(embedded);
 }
 
 static void on_probe_done(void *arg, bool is_alive)
@@ -292,17 +292,17 @@ static void on_probe_done(void *arg, bool is_alive)
         note_alive(embedded);
 }
 
-/* A long start is left alone. */
-static void look_at_start(struct embedded *embedded)
+/* While the server starts, only a stopped process counts as silent: a start may take long. */
+static void check_start(struct embedded *embedded)
 {
-    bool stands = is_stopped(embedded->pid);
+    bool is_silent = is_stopped(embedded->pid);
 
-    embedded->silent_ticks = stands ? embedded->silent_ticks + 1 : 0;
-    tell_trouble(embedded, "nats-server, pid %d, %s, %.0f s after its start", (int)embedded->pid,
-                 stands ? "is stopped (SIGSTOP)" : "does not listen yet", seconds_since_start(embedded));
+    embedded->silent_ticks = is_silent ? embedded->silent_ticks + 1 : 0;
+    report_trouble(embedded, "nats-server, pid %d, %s, %.0f s after its start", (int)embedded->pid,
+                   is_silent ? "is stopped (SIGSTOP)" : "does not listen yet", seconds_since_start(embedded));
 }
 
-static void look_for_life(struct embedded *embedded)
+static void check_life(struct embedded *embedded)
 {
     uint64_t heard = embedded->events.heard(embedded->events.arg);
 
@@ -314,12 +314,12 @@ static void look_for_life(struct embedded *embedded)
     if (embedded->silent_ticks >= PROBE_TICKS && embedded->probe == NULL) {
         embedded->probe = embedded_probe_start(embedded->loop, embedded->port, on_probe_done, embedded);
         if (embedded->probe == NULL)
-            return; /* who is not asked is not silent */
+            return; /* no probe, no silence: it could not be sent */
     }
     embedded->silent_ticks++;
     if (embedded->silent_ticks >= TROUBLE_TICKS)
-        tell_trouble(embedded, "nats-server, pid %d, has not answered for %.1f s", (int)embedded->pid,
-                     embedded->silent_ticks * embedded->conf->nats.hang_timeout_ms / HANG_TICKS / 1000.0);
+        report_trouble(embedded, "nats-server, pid %d, has not answered for %.1f s", (int)embedded->pid,
+                       embedded->silent_ticks * embedded->conf->nats.hang_timeout_ms / HANG_TICKS / 1000.0);
 }
 
 static void on_tick(uv_timer_t *tick)
@@ -327,24 +327,24 @@ static void on_tick(uv_timer_t *tick)
     struct embedded *embedded = tick->data;
 
     if (embedded->state == EMBEDDED_STARTING)
-        look_at_start(embedded);
+        check_start(embedded);
     else
-        look_for_life(embedded);
+        check_life(embedded);
     if (embedded->silent_ticks < HANG_TICKS) {
         start_ticking(embedded);
         return;
     }
     log_error("nats-server: pid %d has not answered for %.3g s (nats.hang_timeout); killing it", (int)embedded->pid,
               embedded->conf->nats.hang_timeout_ms / 1000.0);
-    tell_trouble(embedded, "nats-server, pid %d, has not answered for %.3g s and is killed", (int)embedded->pid,
-                 embedded->conf->nats.hang_timeout_ms / 1000.0);
-    embedded->state = EMBEDDED_KILLED;
+    report_trouble(embedded, "nats-server, pid %d, has not answered for %.3g s and is killed", (int)embedded->pid,
+                   embedded->conf->nats.hang_timeout_ms / 1000.0);
+    embedded->state = EMBEDDED_ENDING;
     uv_timer_stop(&embedded->timer);
     stop_ticking(embedded);
     kill(embedded->pid, SIGKILL);
 }
 
-/* Start the timer for the next tick, with the interval that the configuration has now: a reload may change it. */
+/* Start the timer for the next tick. A reload may have changed the interval. */
 static void start_ticking(struct embedded *embedded)
 {
     uv_timer_start(&embedded->tick, on_tick, embedded->conf->nats.hang_timeout_ms / HANG_TICKS, 0);
@@ -361,7 +361,7 @@ static void on_restart(uv_timer_t *timer)
 
     if (!begin_start(embedded, error)) {
         log_error("nats-server: %s", error);
-        tell_trouble(embedded, "%s", error);
+        report_trouble(embedded, "%s", error);
         wait_and_restart(embedded);
     }
 }
@@ -369,10 +369,10 @@ static void on_restart(uv_timer_t *timer)
 static void wait_and_restart(struct embedded *embedded)
 {
     embedded->failures++;
-    /* It may be the port that somebody else has taken meanwhile. */
+    /* Another process may have taken the port. */
     if (embedded->failures > 2)
         embedded->port = 0;
-    embedded->state = EMBEDDED_WAITING;
+    embedded->state = EMBEDDED_BACKING_OFF;
     uv_timer_start(&embedded->timer, on_restart, backoff_ms(embedded->failures, RESTART_MIN_MS, RESTART_MAX_MS), 0);
 }
 
@@ -385,27 +385,26 @@ static void finish_stop(struct embedded *embedded)
 {
     embedded->state = EMBEDDED_STOPPED;
     embedded_directory_clear(&embedded->directory);
-    close_output(embedded);
+    close_log_relay(embedded);
     uv_close((uv_handle_t *)&embedded->child_signal, on_handle_closed);
     uv_close((uv_handle_t *)&embedded->timer, on_handle_closed);
     uv_close((uv_handle_t *)&embedded->tick, on_handle_closed);
     uv_close((uv_handle_t *)&embedded->ports_watch, on_handle_closed);
 }
 
-/* The process that was asked for its version has ended. */
-static void take_version(struct embedded *embedded, int status)
+static void on_version_checked(struct embedded *embedded, int status)
 {
     char error[EMBEDDED_ERROR_BYTES] = "";
-    enum embedded_program_answer answer = embedded_program_take_answer(&embedded->program, status, error);
+    enum embedded_program_verdict verdict = embedded_program_end_check(&embedded->program, status, error);
 
-    if (embedded->state != EMBEDDED_ASKING)
+    if (embedded->state != EMBEDDED_CHECKING_VERSION)
         return;
     uv_timer_stop(&embedded->timer);
-    if (answer == EMBEDDED_PROGRAM_GOOD && spawn(embedded, error))
+    if (verdict == EMBEDDED_PROGRAM_USABLE && spawn_server(embedded, error))
         return;
-    tell_trouble(embedded, "%s", error);
-    /* One that is replaced under a daemon that runs is tried until it is replaced again. */
-    if (answer == EMBEDDED_PROGRAM_UNUSABLE && !embedded->has_run) {
+    report_trouble(embedded, "%s", error);
+    /* If the program is replaced while the daemon runs, it is tried until it is replaced again. */
+    if (verdict == EMBEDDED_PROGRAM_UNUSABLE && !embedded->has_run) {
         embedded->state = EMBEDDED_UNUSABLE;
         embedded->events.unusable(embedded->events.arg, error);
         return;
@@ -414,7 +413,7 @@ static void take_version(struct embedded *embedded, int status)
     wait_and_restart(embedded);
 }
 
-static void take_end(struct embedded *embedded, int status)
+static void on_server_ended(struct embedded *embedded, int status)
 {
     char how[64];
     pid_t pid = embedded->pid;
@@ -431,23 +430,24 @@ static void take_end(struct embedded *embedded, int status)
     else
         snprintf(how, sizeof(how), "ended with status %d", WEXITSTATUS(status));
     log_error("nats-server: pid %d %s; starting it again", (int)pid, how);
-    tell_trouble(embedded, "nats-server, pid %d, %s and is started again", (int)pid, how);
+    report_trouble(embedded, "nats-server, pid %d, %s and is started again", (int)pid, how);
     if (uv_now(embedded->loop) - embedded->started_ms > STEADY_MS)
         embedded->failures = 0;
     wait_and_restart(embedded);
 }
 
-/* One signal may stand for the ends of both. */
+/* One signal may report the ends of both children. */
 static void on_child_signal(uv_signal_t *handle, int number)
 {
     struct embedded *embedded = handle->data;
     int status;
 
     (void)number;
-    if (embedded->program.asked != 0 && waitpid(embedded->program.asked, &status, WNOHANG) == embedded->program.asked)
-        take_version(embedded, status);
+    pid_t check = embedded->program.check_pid;
+    if (check != 0 && waitpid(check, &status, WNOHANG) == check)
+        on_version_checked(embedded, status);
     if (embedded->pid != 0 && waitpid(embedded->pid, &status, WNOHANG) == embedded->pid)
-        take_end(embedded, status);
+        on_server_ended(embedded, status);
 }
 
 /* --- Life ------------------------------------------------------------------------------------------ */
@@ -489,7 +489,7 @@ struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const 
     if (watched == 0 && begin_start(embedded, error))
         return embedded;
 
-    /* The handles are on the loop, which never ran: it closes them when the daemon ends. */
+    /* The loop has not run yet: let it close the handles now. */
     uv_close((uv_handle_t *)&embedded->child_signal, NULL);
     uv_close((uv_handle_t *)&embedded->timer, NULL);
     uv_close((uv_handle_t *)&embedded->tick, NULL);
@@ -505,7 +505,8 @@ static void on_stop_timeout(uv_timer_t *timer)
 {
     struct embedded *embedded = timer->data;
 
-    log_warning("nats-server: pid %d does not end; killing it", (int)embedded->pid);
+    log_warning("nats-server: pid %d has not ended within %u s of SIGTERM; killing it", (int)embedded->pid,
+                STOP_TIMEOUT_MS / 1000);
     kill(embedded->pid, SIGKILL);
 }
 
@@ -515,7 +516,7 @@ void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *
     embedded->stopped_arg = arg;
     uv_timer_stop(&embedded->timer);
     stop_ticking(embedded);
-    embedded_program_kill_asked(&embedded->program); /* init reaps it */
+    embedded_program_kill_check(&embedded->program); /* init reaps it */
     if (embedded->pid == 0) {
         finish_stop(embedded);
         return;
@@ -529,8 +530,8 @@ bool embedded_restart(struct embedded *embedded, const char *why)
 {
     if (embedded->state != EMBEDDED_READY && embedded->state != EMBEDDED_STARTING)
         return false;
-    log_warning("nats-server: ending pid %d, and starting it again: %s", (int)embedded->pid, why);
-    embedded->state = EMBEDDED_KILLED;
+    log_warning("nats-server: restarting pid %d: %s", (int)embedded->pid, why);
+    embedded->state = EMBEDDED_ENDING;
     stop_ticking(embedded);
     kill(embedded->pid, SIGTERM);
     uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
@@ -539,7 +540,7 @@ bool embedded_restart(struct embedded *embedded, const char *why)
 
 bool embedded_is_starting(const struct embedded *embedded)
 {
-    return embedded->state == EMBEDDED_ASKING || embedded->state == EMBEDDED_STARTING;
+    return embedded->state == EMBEDDED_CHECKING_VERSION || embedded->state == EMBEDDED_STARTING;
 }
 
 void embedded_free(struct embedded *embedded)

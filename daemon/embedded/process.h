@@ -1,12 +1,11 @@
 /*
- * embedded: a private nats-server as the daemon's child.
+ * process: a private nats-server as the daemon's child.
  *
- * Used by main. The server listens on a free port of 127.0.0.1 and lets in nobody
- * without a random secret, which is in a file that only the daemon's user can read.
- * This module promises that one data directory has one server: a lock refuses a
- * second daemon, the server dies with its parent, and one that was left behind all
- * the same is ended before the next is started. A server that ends by itself, or that
- * does not answer for nats.hang_timeout, is started again, on the same port, with backoff.
+ * Used by main. The server listens on a free port of 127.0.0.1. Only a client with a random secret can log in; the
+ * secret is in a file that only the daemon's user can read. This module promises that one data directory has one
+ * server: a lock refuses a second daemon, the server dies with its parent, and a server left behind is killed before
+ * the next is started. A server that ends by itself, or does not answer for nats.hang_timeout, is restarted on the same
+ * port, with backoff.
  */
 #ifndef DAEMON_EMBEDDED_PROCESS_H
 #define DAEMON_EMBEDDED_PROCESS_H
@@ -20,39 +19,39 @@
 
 struct embedded;
 
-/* All are called from the loop; trouble also by embedded_start. */
+/* All are called from the loop; trouble and broken also from within embedded_start. */
 struct embedded_events {
-    /* The server listens, at target: the same place as before, unless its port was taken meanwhile. */
+    /* The server listens, at target: the same address as before, unless its port was taken meanwhile. */
     void (*ready)(void *arg, const struct connection_target *target);
-    /* Before the server ran once: the program is no nats-server or too old, so that no start will succeed. */
+    /* Before the first start: the program is no nats-server, or too old, so no start will succeed. */
     void (*unusable)(void *arg, const char *why);
-    /* What is wrong with the server from now on; "" when it is well. */
+    /* What is wrong with the server from now on; "": nothing. */
     void (*trouble)(void *arg, const char *text);
     /*
-     * The server cannot write any more: embedded_restart helps, when what kept it from writing is gone. Or false:
-     * another process of it is started, which can as far as is known.
+     * true: the server cannot write to a stream any more. After the cause is gone, embedded_restart helps. false: a new
+     * server was started, which can write as far as is known.
      */
     void (*broken)(void *arg, bool is_broken);
-    /* A number that changes whenever the server was heard. */
+    /* Return a number that changes whenever something was received from the server. */
     uint64_t (*heard)(void *arg);
     void *arg;
 };
 
 /*
- * Starts the server. NULL with a sentence in error: the data directory is in use or not usable, or there is no such
- * program; then *is_unusable, because trying again does not help. conf is borrowed.
+ * Start the server; conf is borrowed. Return NULL with an error if the data directory is in use or not usable, or if
+ * there is no such program. In the latter case *is_unusable is set: trying again does not help.
  */
 struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const struct embedded_events *events,
                                 bool *is_unusable, char error[EMBEDDED_ERROR_BYTES]);
 
-/* Ends the server, and starts it again. why: a part of the line in the log. False: none runs. */
+/* End the server, and start it again. The log says why. Return false if none runs. */
 bool embedded_restart(struct embedded *embedded, const char *why);
 
-/* Whether a process of the server is alive and does not listen yet. */
+/* Return whether a server is being started that does not listen yet. */
 bool embedded_is_starting(const struct embedded *embedded);
 
-/* Ends the server in good order, by force when it takes too long; stopped is called from the loop, then embedded_free.
- */
+/* End the server with SIGTERM, and with SIGKILL if it takes too long. stopped is called from the loop; then call
+ * embedded_free. */
 void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *arg);
 void embedded_free(struct embedded *embedded);
 

@@ -12,7 +12,7 @@
 
 /* --- Finding it ------------------------------------------------------------------------------------ */
 
-/* A directory may be entered, which is no help here. */
+/* Return whether path is an executable file; if not, errno says why. A directory is executable too. */
 static bool is_program(const char *path)
 {
     struct stat status;
@@ -31,10 +31,11 @@ bool embedded_program_find(struct embedded_program *program, const char *name, c
     if (strchr(name, '/') != NULL) {
         if (realpath(name, program->path) != NULL && is_program(program->path))
             return true;
-        snprintf(error, EMBEDDED_ERROR_BYTES, "nats.server %s cannot be run: %s", name, strerror(errno));
+        snprintf(error, EMBEDDED_ERROR_BYTES,
+                 "nats.server %s cannot be run: %s; install nats-server or change the path", name, strerror(errno));
         return false;
     }
-    /* Debian has it in /usr/sbin, which is not on everybody's PATH. */
+    /* Debian installs it in /usr/sbin, which is not on every PATH. */
     snprintf(places, sizeof(places), "%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", path != NULL ? path : "");
     char *rest = places, *place;
     while ((place = strsep(&rest, ":")) != NULL) {
@@ -45,22 +46,22 @@ bool embedded_program_find(struct embedded_program *program, const char *name, c
             return true;
     }
     snprintf(error, EMBEDDED_ERROR_BYTES,
-             "the program %s is not found: install nats-server %u.%u or later, or say where it is in nats.server", name,
+             "the program %s is not found: install nats-server %u.%u or later, or set nats.server to its path", name,
              EMBEDDED_PROGRAM_MAJOR, EMBEDDED_PROGRAM_MINOR);
     return false;
 }
 
 /* --- Running it ------------------------------------------------------------------------------------ */
 
-/* Between fork and exec only calls that are safe in a copy of a process with threads. */
-static void become(const char *path, char *const *arguments, int output, pid_t parent)
+/* Between fork and exec: only async-signal-safe calls, because the process has threads. */
+static void execute_child(const char *path, char *const *arguments, int output, pid_t parent)
 {
     sigset_t none;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(126); /* the daemon died before the line above */
-    setpgid(0, 0);  /* a Ctrl-C at the terminal is the daemon's to pass on */
+    setpgid(0, 0);  /* a Ctrl-C at the terminal reaches only the daemon */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -78,28 +79,29 @@ pid_t embedded_program_run(const char *path, char *const *arguments, int output)
     pid_t pid = fork();
 
     if (pid == 0)
-        become(path, arguments, output, parent);
+        execute_child(path, arguments, output, parent);
     return pid;
 }
 
 /* --- Its version ----------------------------------------------------------------------------------- */
 
-bool embedded_program_is_good(const struct embedded_program *program)
+bool embedded_program_is_checked(const struct embedded_program *program)
 {
     struct stat now;
 
-    return program->good.st_ino != 0 && stat(program->path, &now) == 0 && now.st_dev == program->good.st_dev &&
-           now.st_ino == program->good.st_ino && now.st_size == program->good.st_size &&
-           now.st_mtim.tv_sec == program->good.st_mtim.tv_sec && now.st_mtim.tv_nsec == program->good.st_mtim.tv_nsec;
+    return program->passed.st_ino != 0 && stat(program->path, &now) == 0 && now.st_dev == program->passed.st_dev &&
+           now.st_ino == program->passed.st_ino && now.st_size == program->passed.st_size &&
+           now.st_mtim.tv_sec == program->passed.st_mtim.tv_sec &&
+           now.st_mtim.tv_nsec == program->passed.st_mtim.tv_nsec;
 }
 
-bool embedded_program_ask(struct embedded_program *program, char error[EMBEDDED_ERROR_BYTES])
+bool embedded_program_start_check(struct embedded_program *program, char error[EMBEDDED_ERROR_BYTES])
 {
     char *arguments[] = {program->path, "--version", NULL};
     int ends[2];
 
-    memset(&program->asked_file, 0, sizeof(program->asked_file));
-    stat(program->path, &program->asked_file); /* where it fails, so does the question */
+    memset(&program->checked, 0, sizeof(program->checked));
+    stat(program->path, &program->checked); /* if it fails, so does the check */
     if (pipe2(ends, O_CLOEXEC) != 0) {
         snprintf(error, EMBEDDED_ERROR_BYTES, "cannot make a pipe: %s", strerror(errno));
         return false;
@@ -112,30 +114,30 @@ bool embedded_program_ask(struct embedded_program *program, char error[EMBEDDED_
         snprintf(error, EMBEDDED_ERROR_BYTES, "cannot start %s: %s", program->path, strerror(failed));
         return false;
     }
-    /* It is read once, after the process has ended: what it may have started must not keep us waiting. */
+    /* It is read once, after the process has ended: its own children may hold the pipe open. */
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    program->asked = pid;
-    program->answer = ends[0];
+    program->check_pid = pid;
+    program->check_output = ends[0];
     return true;
 }
 
-enum embedded_program_answer embedded_program_take_answer(struct embedded_program *program, int status,
-                                                          char error[EMBEDDED_ERROR_BYTES])
+enum embedded_program_verdict embedded_program_end_check(struct embedded_program *program, int status,
+                                                         char error[EMBEDDED_ERROR_BYTES])
 {
     char text[256];
     unsigned major, minor;
 
-    ssize_t length = read(program->answer, text, sizeof(text) - 1);
+    ssize_t length = read(program->check_output, text, sizeof(text) - 1);
     text[length > 0 ? length : 0] = '\0';
     text[strcspn(text, "\n")] = '\0';
-    close(program->answer);
-    program->asked = 0;
+    close(program->check_output);
+    program->check_pid = 0;
 
     const char *version = strstr(text, "nats-server: v");
     if (version != NULL && sscanf(version, "nats-server: v%u.%u", &major, &minor) == 2) {
         if (major > EMBEDDED_PROGRAM_MAJOR || (major == EMBEDDED_PROGRAM_MAJOR && minor >= EMBEDDED_PROGRAM_MINOR)) {
-            program->good = program->asked_file;
-            return EMBEDDED_PROGRAM_GOOD;
+            program->passed = program->checked;
+            return EMBEDDED_PROGRAM_USABLE;
         }
         snprintf(error, EMBEDDED_ERROR_BYTES,
                  "nats.server %.200s: nats-server %.64s is too old: %u.%u or later is needed", program->path,
@@ -145,21 +147,21 @@ enum embedded_program_answer embedded_program_take_answer(struct embedded_progra
     if (WIFSIGNALED(status)) {
         snprintf(error, EMBEDDED_ERROR_BYTES, "%.200s --version was ended by signal %d", program->path,
                  WTERMSIG(status));
-        return EMBEDDED_PROGRAM_SILENT;
+        return EMBEDDED_PROGRAM_KILLED;
     }
     if (text[0] == '\0')
         snprintf(error, EMBEDDED_ERROR_BYTES,
-                 "nats.server: %.200s is not a nats-server: with --version it writes nothing and ends with status %d",
+                 "nats.server %.200s is not a nats-server: with --version it prints nothing and exits with status %d",
                  program->path, WEXITSTATUS(status));
     else
         snprintf(error, EMBEDDED_ERROR_BYTES,
-                 "nats.server: %.200s is not a nats-server: with --version it writes \"%.100s\"", program->path, text);
+                 "nats.server %.200s is not a nats-server: with --version it prints \"%.100s\"", program->path, text);
     return EMBEDDED_PROGRAM_UNUSABLE;
 }
 
-void embedded_program_kill_asked(const struct embedded_program *program)
+void embedded_program_kill_check(const struct embedded_program *program)
 {
-    /* A script's own children too. The group is not there yet when the process has not come so far. */
-    if (program->asked != 0 && kill(-program->asked, SIGKILL) != 0)
-        kill(program->asked, SIGKILL);
+    /* The group includes children of a script. It does not exist yet if the child has not called setpgid. */
+    if (program->check_pid != 0 && kill(-program->check_pid, SIGKILL) != 0)
+        kill(program->check_pid, SIGKILL);
 }

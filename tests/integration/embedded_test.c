@@ -315,10 +315,10 @@ START_TEST(a_program_that_is_no_server_is_refused_once)
     daemon_mark_log(&daemon_of_test);
     const char *program = format_text("%s/nats-server", daemon_of_test.directory);
     write_program(program, "#!/bin/sh\nexit 3\n");
-    expect_refusal(program, "is not a nats-server: with --version it writes nothing and ends with status 3");
+    expect_refusal(program, "is not a nats-server: with --version it prints nothing and exits with status 3");
     daemon_mark_log(&daemon_of_test);
     write_file(program, "no program at all\n");
-    expect_refusal(program, "is not a nats-server: with --version it writes nothing and ends with status 127");
+    expect_refusal(program, "is not a nats-server: with --version it prints nothing and exits with status 127");
 }
 END_TEST
 

@@ -368,10 +368,10 @@ START_TEST(a_server_that_could_not_write_and_has_ended_is_not_started_anew_again
     daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
     expect_well();
     /* The daemon may be quicker than the end of the first one. */
-    const char *ended = strstr(read_file(daemon_of_test.process.log_path), "ending pid ");
+    const char *ended = strstr(read_file(daemon_of_test.process.log_path), "restarting pid ");
     int first = atoi(read_file(format_text("%s/has-run", daemon_of_test.directory)));
-    ck_assert(ended == NULL || atoi(ended + strlen("ending pid ")) == first);
-    ck_assert(ended == NULL || strstr(ended + 1, "ending pid ") == NULL);
+    ck_assert(ended == NULL || atoi(ended + strlen("restarting pid ")) == first);
+    ck_assert(ended == NULL || strstr(ended + 1, "restarting pid ") == NULL);
     daemon_stop(&daemon_of_test);
 }
 END_TEST
