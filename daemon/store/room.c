@@ -7,14 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ASK_EVERY_MS 1000u
-/* Near the limit it is asked so often, because what was admitted may have taken the place of something. */
-#define ASK_AGAIN_MS 100u
+#define MEASURE_INTERVAL_MS 1000u
+/* The interval after a refusal: the writes that were admitted may have replaced others. */
+#define MEASURE_SOON_MS 100u
 
-/* Of a small disk the reserve is this part. */
+/* The reserve is at most this part of the disk. */
 #define RESERVE_PART 10u
 
-/* Health tells so long that values were refused. */
+/* How long health reports a refusal. */
 #define REFUSED_MS 5000u
 
 uint64_t room_reserve(const struct room *room)
@@ -31,19 +31,19 @@ static uint64_t limit_of(const struct room *room)
 
 uint64_t room_used(const struct room *room)
 {
-    return room->used.bytes + room_gauge_missing(&room->used, &room->writes);
+    return room->used.bytes + room_gauge_missed(&room->used, &room->writes);
 }
 
 uint64_t room_free(const struct room *room)
 {
-    uint64_t taken = room_gauge_missing(&room->free, &room->writes);
+    uint64_t taken = room_gauge_missed(&room->free, &room->writes);
 
     return room->free.bytes > taken ? room->free.bytes - taken : 0;
 }
 
-/* --- What is told ---------------------------------------------------------------------------------- */
+/* --- What is wrong --------------------------------------------------------------------------------- */
 
-/* Whether the disk is full after a further write of this many bytes. */
+/* Return whether the disk has less than the reserve free after another write of so many bytes. */
 static bool disk_is_full(const struct room *room, size_t bytes)
 {
     return room->free.is_known && room_free(room) < room_reserve(room) + bytes;
@@ -64,26 +64,26 @@ static bool has_refused(const struct room *room)
 static void write_disk_trouble(const struct room *room, char *text, size_t size)
 {
     snprintf(text, size,
-             "the disk of nats.data_dir is full: %" PRIu64 " bytes are free, and the last %" PRIu64
-             " are for deletes and purges",
+             "the disk of nats.data_dir is full: %" PRIu64 " bytes are free, of which %" PRIu64
+             " are reserved for deletes and purges; delete something, or free space on the disk",
              room_free(room), room_reserve(room));
 }
 
 static void write_store_trouble(const struct room *room, char *text, size_t size)
 {
     snprintf(text, size,
-             "the store is full: %" PRIu64 " bytes are used of %" PRIu64
-             " (nats.max_store); delete or purge, or raise it",
+             "the store is full: %" PRIu64 " of %" PRIu64
+             " bytes are used (nats.max_store); delete something, or raise the limit",
              room_used(room), limit_of(room));
 }
 
 static void write_broken_trouble(char *text, size_t size)
 {
     snprintf(text, size,
-             "nats-server could not write to the disk of nats.data_dir; it is started anew when there is room");
+             "nats-server could not write to the disk of nats.data_dir; kvstored restarts it when there is room");
 }
 
-static void look_at_trouble(struct room *room)
+static void update_trouble(struct room *room)
 {
     bool was_well = room->trouble[0] == '\0';
 
@@ -97,87 +97,88 @@ static void look_at_trouble(struct room *room)
     else if (has_refused(room))
         snprintf(room->trouble, sizeof(room->trouble), "%s", room->refusal);
     if (was_well && room->trouble[0] != '\0')
-        log_error("%s", room->trouble);
+        log_error("store: refusing values: %s", room->trouble);
     else if (!was_well && room->trouble[0] == '\0')
-        log_info("there is room for values again");
+        log_info("store: accepting values again: there is room");
 }
 
-/* --- Asking ---------------------------------------------------------------------------------------- */
+/* --- Measuring ------------------------------------------------------------------------------------- */
 
-static void on_time(struct timer *timer);
+static void on_room_timer(struct timer *timer);
 
-static void ask_later(struct room *room, unsigned after_ms)
+static void measure_later(struct room *room, unsigned after_ms)
 {
     uint64_t at_ms = uv_now(room->store->loop) + after_ms;
 
-    if (!room->is_running || room->is_asking || room->is_looking ||
+    if (!room->is_running || room->account_is_pending || room->disk_is_pending ||
         (timer_is_set(&room->timer) && room->next_ms <= at_ms))
         return;
     room->next_ms = at_ms;
-    timer_start(room->store->timers, &room->timer, at_ms, on_time);
+    timer_start(room->store->timers, &room->timer, at_ms, on_room_timer);
 }
 
-static void on_account(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_account_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct room *room = arg;
 
     (void)err_code;
     (void)error;
-    room->is_asking = false;
+    room->account_is_pending = false;
     if (answer != NULL) {
-        room_gauge_tell(&room->used, (uint64_t)json_integer_value(json_object_get(answer, "storage")));
-        room_writes_settle(&room->writes);
+        room_gauge_complete(&room->used, (uint64_t)json_integer_value(json_object_get(answer, "storage")));
+        room_writes_resolve(&room->writes);
     }
-    look_at_trouble(room);
-    ask_later(room, ASK_EVERY_MS);
+    update_trouble(room);
+    measure_later(room, MEASURE_INTERVAL_MS);
 }
 
 void room_note_connected(struct store *store)
 {
-    ask_later(&store->room, 0);
+    measure_later(&store->room, 0);
 }
 
-/* A server that cannot write is started anew when the disk has some room, which deletes then can make more of. */
-static void heal(struct room *room)
+/* Restart a server that cannot write as soon as the disk has some room. Deletes can then free more. */
+static void restart_broken_server(struct room *room)
 {
     if (!room->is_broken || !room->free.is_known || room->free.bytes < room_reserve(room) / 4)
         return;
     room->is_broken = !room->restart(room->restart_arg);
 }
 
-static void on_looked(uv_fs_t *look)
+static void on_disk_measured(uv_fs_t *request)
 {
-    struct room *room = look->data;
+    struct room *room = request->data;
 
-    room->is_looking = false;
-    if (look->result == 0) {
-        const uv_statfs_t *disk = look->ptr;
-        room_gauge_tell(&room->free, disk->f_bavail * disk->f_bsize);
+    room->disk_is_pending = false;
+    if (request->result == 0) {
+        const uv_statfs_t *disk = request->ptr;
+        room_gauge_complete(&room->free, disk->f_bavail * disk->f_bsize);
         room->disk_bytes = disk->f_blocks * disk->f_bsize;
     }
-    uv_fs_req_cleanup(look);
+    uv_fs_req_cleanup(request);
     if (!room->is_running)
         return;
-    heal(room);
-    look_at_trouble(room);
-    ask_later(room, room->used.is_known ? ASK_EVERY_MS : ASK_AGAIN_MS);
+    restart_broken_server(room);
+    update_trouble(room);
+    measure_later(room, room->used.is_known ? MEASURE_INTERVAL_MS : MEASURE_SOON_MS);
 }
 
-static void on_time(struct timer *timer)
+static void on_room_timer(struct timer *timer)
 {
     struct room *room = (struct room *)((char *)timer - offsetof(struct room, timer));
     struct store *store = room->store;
 
-    room->look.data = room;
-    room_gauge_ask(&room->free, &room->writes);
-    room->is_looking = uv_fs_statfs(store->loop, &room->look, store->conf->nats.data_dir, on_looked) == 0;
+    room->statfs_request.data = room;
+    room_gauge_begin(&room->free, &room->writes);
+    room->disk_is_pending =
+        uv_fs_statfs(store->loop, &room->statfs_request, store->conf->nats.data_dir, on_disk_measured) == 0;
     if (connection_is_up(store->connection)) {
-        room->is_asking = true;
-        room_gauge_ask(&room->used, &room->writes);
-        jetstream_call(&store->jetstream, &room->info, "INFO", NULL, NULL, uv_now(store->loop) + 2 * ASK_EVERY_MS,
-                       on_account, room);
+        room->account_is_pending = true;
+        room_gauge_begin(&room->used, &room->writes);
+        jetstream_call(&store->jetstream, &room->info, "INFO", NULL, NULL,
+                       uv_now(store->loop) + 2 * MEASURE_INTERVAL_MS, on_account_info, room);
     }
-    ask_later(room, ASK_EVERY_MS);
+    measure_later(room, MEASURE_INTERVAL_MS);
 }
 
 void room_start(struct store *store)
@@ -188,7 +189,7 @@ void room_start(struct store *store)
     if (store->conf->nats.mode != CONF_NATS_EMBEDDED)
         return;
     room->is_running = true;
-    ask_later(room, 0);
+    measure_later(room, 0);
 }
 
 void room_stop(struct store *store)
@@ -199,18 +200,18 @@ void room_stop(struct store *store)
         return;
     room->is_running = false;
     timer_stop(store->timers, &room->timer);
-    if (room->is_asking)
+    if (room->account_is_pending)
         jetstream_cancel(&room->info);
-    room->is_asking = false;
-    if (room->is_looking)
-        uv_cancel((uv_req_t *)&room->look); /* or it ends by itself, before the loop does */
+    room->account_is_pending = false;
+    if (room->disk_is_pending)
+        uv_cancel((uv_req_t *)&room->statfs_request); /* if this fails, it ends by itself before the loop does */
 }
 
 void room_note_broken(struct store *store, bool is_broken)
 {
     store->room.is_broken = is_broken;
     if (store->room.is_running)
-        look_at_trouble(&store->room);
+        update_trouble(&store->room);
 }
 
 /* --- Admitting ------------------------------------------------------------------------------------- */
@@ -234,8 +235,8 @@ bool room_admit(struct store *store, size_t bytes, bool is_value, size_t *admitt
         return true;
     }
     room->refused_ms = uv_now(store->loop);
-    look_at_trouble(room);
-    ask_later(room, ASK_AGAIN_MS);
+    update_trouble(room);
+    measure_later(room, MEASURE_SOON_MS);
     error_set(error, ERROR_RESOURCE_EXHAUSTED, "%s", room->refusal);
     return false;
 }

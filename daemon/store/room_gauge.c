@@ -13,25 +13,25 @@ void room_writes_end(struct room_writes *writes, size_t bytes, bool is_in_doubt)
         writes->ended += bytes;
 }
 
-void room_writes_settle(struct room_writes *writes)
+void room_writes_resolve(struct room_writes *writes)
 {
     writes->ended += writes->in_doubt;
     writes->in_doubt = 0;
 }
 
-void room_gauge_ask(struct room_gauge *gauge, const struct room_writes *writes)
+void room_gauge_begin(struct room_gauge *gauge, const struct room_writes *writes)
 {
-    gauge->asked = writes->ended;
+    gauge->begun = writes->ended;
 }
 
-void room_gauge_tell(struct room_gauge *gauge, uint64_t bytes)
+void room_gauge_complete(struct room_gauge *gauge, uint64_t bytes)
 {
     gauge->is_known = true;
     gauge->bytes = bytes;
-    gauge->counted = gauge->asked;
+    gauge->included = gauge->begun;
 }
 
-uint64_t room_gauge_missing(const struct room_gauge *gauge, const struct room_writes *writes)
+uint64_t room_gauge_missed(const struct room_gauge *gauge, const struct room_writes *writes)
 {
-    return writes->admitted - gauge->counted;
+    return writes->admitted - gauge->included;
 }

@@ -1,9 +1,10 @@
 /*
- * room_gauge: bytes that are used, or free, as answers tell now and then, and the writes that are not in them yet.
+ * room_gauge: a measured number of bytes, and the writes that the measurement may have missed.
  *
- * Used by room, for the server's store and for its disk. An answer counts a write for certain only if the write had
- * ended before the question was sent: one that is under way may be stored after the answer. So each write counts beside
- * the answers until one to a later question has come, however long the server takes.
+ * Used by room, for the bytes used in the server's store and for those free on its disk. A measurement surely includes
+ * a write only if the write had ended before the measurement began: a write in flight may be stored after it. So each
+ * write is counted beside the measurements until one is complete that began after the write's end, however long the
+ * server takes.
  */
 #ifndef DAEMON_STORE_ROOM_GAUGE_H
 #define DAEMON_STORE_ROOM_GAUGE_H
@@ -15,31 +16,31 @@
 /* Bytes of writes, all since the start. Zeroed at first. */
 struct room_writes {
     uint64_t admitted;
-    uint64_t ended;    /* of those that were admitted */
-    uint64_t in_doubt; /* that have ended for their callers, but may be stored yet */
+    uint64_t ended;    /* of those admitted */
+    uint64_t in_doubt; /* of those that have ended for their callers, but may be stored later */
 };
 
 void room_writes_admit(struct room_writes *writes, size_t bytes);
 
-/* A write has ended. is_in_doubt: it may be stored later. It counts as under way until room_writes_settle. */
+/* A write has ended. is_in_doubt: it may be stored later, and counts as in flight until room_writes_resolve. */
 void room_writes_end(struct room_writes *writes, size_t bytes, bool is_in_doubt);
 
-/* The server answers: what it has been sent, it stores before it answers another question. */
-void room_writes_settle(struct room_writes *writes);
+/* The server has answered: it stores what it received before it answers a later request. */
+void room_writes_resolve(struct room_writes *writes);
 
 /* Zeroed at first. */
 struct room_gauge {
     bool is_known;
-    uint64_t bytes;   /* as the last answer told */
-    uint64_t counted; /* bytes of writes that are in it for certain */
-    uint64_t asked;   /* bytes of writes that will be in the next answer for certain */
+    uint64_t bytes;    /* as measured last */
+    uint64_t included; /* bytes of writes that this measurement surely includes */
+    uint64_t begun;    /* bytes of writes that the measurement under way surely includes */
 };
 
-/* A question is sent; and its answer comes. */
-void room_gauge_ask(struct room_gauge *gauge, const struct room_writes *writes);
-void room_gauge_tell(struct room_gauge *gauge, uint64_t bytes);
+/* A measurement begins; and it is complete. */
+void room_gauge_begin(struct room_gauge *gauge, const struct room_writes *writes);
+void room_gauge_complete(struct room_gauge *gauge, uint64_t bytes);
 
-/* Bytes of the writes that may not be in the last answer. */
-uint64_t room_gauge_missing(const struct room_gauge *gauge, const struct room_writes *writes);
+/* Return the bytes of the writes that the last measurement may have missed. */
+uint64_t room_gauge_missed(const struct room_gauge *gauge, const struct room_writes *writes);
 
 #endif

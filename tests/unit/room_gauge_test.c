@@ -15,18 +15,18 @@ static void begin(void)
 
 static void ask(void)
 {
-    room_gauge_ask(&gauge, &writes);
+    room_gauge_begin(&gauge, &writes);
 }
 
 static void tell(uint64_t bytes)
 {
-    room_gauge_tell(&gauge, bytes);
-    room_writes_settle(&writes);
+    room_gauge_complete(&gauge, bytes);
+    room_writes_resolve(&writes);
 }
 
 static uint64_t missing(void)
 {
-    return room_gauge_missing(&gauge, &writes);
+    return room_gauge_missed(&gauge, &writes);
 }
 
 START_TEST(a_write_that_ended_before_the_question_is_in_the_answer)
