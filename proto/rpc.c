@@ -4,6 +4,13 @@
 
 #include <string.h>
 
+/* Some libraries send nil or an empty map if there are no arguments. */
+static bool is_array_or_nothing(const msgpack_object *params)
+{
+    return params->type == MSGPACK_OBJECT_ARRAY || params->type == MSGPACK_OBJECT_NIL ||
+           (params->type == MSGPACK_OBJECT_MAP && params->via.map.size == 0);
+}
+
 static const char *decode_request(const msgpack_object_array *envelope, struct rpc_message *message)
 {
     bool is_request = message->type == RPC_REQUEST;
@@ -11,12 +18,15 @@ static const char *decode_request(const msgpack_object_array *envelope, struct r
     const msgpack_object *params = &envelope->ptr[is_request ? 3 : 2];
 
     if (method->type != MSGPACK_OBJECT_STR && method->type != MSGPACK_OBJECT_BIN)
-        return "the method must be a str";
-    if (params->type != MSGPACK_OBJECT_ARRAY)
+        return "the method must be a text (str or bin)";
+    if (!is_array_or_nothing(params))
         return "params must be an array";
     message->method = method->via.str.ptr;
     message->method_length = method->via.str.size;
-    message->params = *params;
+    if (params->type == MSGPACK_OBJECT_ARRAY)
+        message->params = *params;
+    else
+        message->params = (msgpack_object){.type = MSGPACK_OBJECT_ARRAY};
     return NULL;
 }
 

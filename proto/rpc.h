@@ -25,7 +25,7 @@ struct rpc_message {
     bool has_msgid;        /* false in a response to a message whose msgid could not be read */
     const char *method;    /* of a request or a notification; not NUL-terminated */
     size_t method_length;  /* bytes */
-    msgpack_object params; /* an array; of a request or a notification */
+    msgpack_object params; /* an array, also if nil or an empty map came; of a request or a notification */
     msgpack_object error;  /* nil where all went well; of a response */
     msgpack_object result; /* of a response */
 };

@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 /* --- Settings from options ------------------------------------------------------------------------- */
@@ -23,28 +24,28 @@ static bool take_integer(struct call *call, struct bucket_config *config, const 
 
 static bool take_storage(struct call *call, struct bucket_config *config)
 {
-    const char *storage;
+    const msgpack_object *storage = option_find(call, "storage");
 
-    if (!option_string(call, "storage", &storage))
-        return false;
     if (storage == NULL)
         return true;
     config->set |= BUCKET_STORAGE;
-    config->in_memory = strcmp(storage, "memory") == 0;
-    if (!config->in_memory && strcmp(storage, "file") != 0) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "storage must be \"file\" or \"memory\"");
-        return false;
-    }
-    return true;
+    config->in_memory = argument_is_word(storage, "memory");
+    return config->in_memory || argument_is_word(storage, "file") ||
+           argument_refuse(call, "storage", "\"file\" or \"memory\"", storage);
 }
 
-/* A map whose members are among names. */
-static bool check_members(struct call *call, const msgpack_object *value, const char *what, const char *names)
+/* Read a map whose members are among names. NULL: the call is answered. */
+static const msgpack_object_map *take_map(struct call *call, const msgpack_object *value, const char *what,
+                                          const char *names)
 {
-    if (value->type == MSGPACK_OBJECT_MAP)
-        return map_check_names(call, &value->via.map, what, names);
-    call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s must be a map of: %s", what, names);
-    return false;
+    const msgpack_object_map *map = argument_to_map(value);
+    char expected[64];
+
+    if (map != NULL)
+        return map_check_names(call, map, what, names) ? map : NULL;
+    snprintf(expected, sizeof(expected), "a map of: %s", names);
+    argument_refuse(call, what, expected, value);
+    return NULL;
 }
 
 static bool take_placement(struct call *call, struct bucket_config *config)
@@ -54,26 +55,25 @@ static bool take_placement(struct call *call, struct bucket_config *config)
     if (placement == NULL)
         return true;
     config->set |= BUCKET_PLACEMENT;
-    if (!check_members(call, placement, "placement", "cluster tags"))
+    const msgpack_object_map *map = take_map(call, placement, "placement", "cluster tags");
+    if (map == NULL)
         return false;
-    const msgpack_object *cluster = map_find(&placement->via.map, "cluster");
-    const msgpack_object *tags = map_find(&placement->via.map, "tags");
+    const msgpack_object *cluster = map_find(map, "cluster"), *tags = map_find(map, "tags");
     if (cluster != NULL && !value_string(call, cluster, "placement's cluster", &config->placement_cluster))
         return false;
     if (tags == NULL)
         return true;
-    if (tags->type != MSGPACK_OBJECT_ARRAY) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "placement's tags must be an array of str");
-        return false;
-    }
-    config->placement_tag_count = tags->via.array.size;
-    config->placement_tags = arena_alloc(&call->arena, (tags->via.array.size + 1) * sizeof(*config->placement_tags));
+    const msgpack_object_array *array = argument_to_array(tags);
+    if (array == NULL)
+        return argument_refuse(call, "placement's tags", "an array of texts", tags);
+    config->placement_tag_count = array->size;
+    config->placement_tags = arena_alloc(&call->arena, (array->size + 1) * sizeof(*config->placement_tags));
     if (config->placement_tags == NULL) {
         call_fail_out_of_memory(call);
         return false;
     }
-    for (uint32_t i = 0; i < tags->via.array.size; i++) {
-        if (!value_string(call, &tags->via.array.ptr[i], "a placement tag", &config->placement_tags[i]))
+    for (uint32_t i = 0; i < array->size; i++) {
+        if (!value_string(call, &array->ptr[i], "a placement tag", &config->placement_tags[i]))
             return false;
     }
     return true;
@@ -86,17 +86,18 @@ static bool take_republish(struct call *call, struct bucket_config *config)
     if (republish == NULL)
         return true;
     config->set |= BUCKET_REPUBLISH;
-    if (!check_members(call, republish, "republish", "source destination headers_only"))
+    const msgpack_object_map *map = take_map(call, republish, "republish", "source destination headers_only");
+    if (map == NULL)
         return false;
-    const msgpack_object_map *map = &republish->via.map;
     const msgpack_object *source = map_find(map, "source"), *destination = map_find(map, "destination");
     const msgpack_object *headers_only = map_find(map, "headers_only");
     config->republish_source = ">";
-    if (destination == NULL || (headers_only != NULL && headers_only->type != MSGPACK_OBJECT_BOOLEAN)) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT,
-                       "republish needs a destination, a subject; headers_only is true or false");
+    if (destination == NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "republish needs a destination, a subject");
         return false;
     }
+    if (headers_only != NULL && headers_only->type != MSGPACK_OBJECT_BOOLEAN)
+        return argument_refuse(call, "republish's headers_only", "true or false", headers_only);
     config->republish_headers_only = headers_only != NULL && headers_only->via.boolean;
     if ((source != NULL && !value_string(call, source, "republish's source", &config->republish_source)) ||
         !value_string(call, destination, "republish's destination", &config->republish_destination))
@@ -122,11 +123,11 @@ static bool take_source(struct call *call, const msgpack_object *value, const ch
         if (!value_string(call, value, what, &source->bucket))
             return false;
     } else {
-        if (!check_members(call, value, what, "bucket domain filter"))
+        const msgpack_object_map *map = take_map(call, value, what, "bucket domain filter");
+        if (map == NULL)
             return false;
-        const msgpack_object *bucket = map_find(&value->via.map, "bucket");
-        const msgpack_object *domain = map_find(&value->via.map, "domain");
-        const msgpack_object *filter = map_find(&value->via.map, "filter");
+        const msgpack_object *bucket = map_find(map, "bucket"), *domain = map_find(map, "domain");
+        const msgpack_object *filter = map_find(map, "filter");
         if (bucket == NULL) {
             call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s needs a bucket", what);
             return false;
@@ -173,18 +174,17 @@ static bool take_mirror_and_sources(struct call *call, struct bucket_config *con
     if (sources == NULL)
         return true;
     config->set |= BUCKET_SOURCES;
-    if (sources->type != MSGPACK_OBJECT_ARRAY) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "sources must be an array of buckets' names or maps");
-        return false;
-    }
-    config->source_count = sources->via.array.size;
+    const msgpack_object_array *array = argument_to_array(sources);
+    if (array == NULL)
+        return argument_refuse(call, "sources", "an array of buckets' names or maps", sources);
+    config->source_count = array->size;
     config->sources = arena_alloc(&call->arena, (config->source_count + 1) * sizeof(*config->sources));
     if (config->sources == NULL) {
         call_fail_out_of_memory(call);
         return false;
     }
     for (size_t i = 0; i < config->source_count; i++) {
-        if (!take_source(call, &sources->via.array.ptr[i], "a source", &config->sources[i]) ||
+        if (!take_source(call, &array->ptr[i], "a source", &config->sources[i]) ||
             !may_feed_from(call, &config->sources[i]))
             return false;
     }
@@ -229,7 +229,9 @@ static bool take_marker_ttl(struct call *call, struct bucket_config *config)
     if (config->marker_ttl_s == 0 || config->marker_ttl_s >= min_s)
         return true;
     call_fail_with(call, ERROR_INVALID_ARGUMENT,
-                   "marker_ttl must be 0 or at least %" PRId64 " seconds, twice the longest timeout of a call", min_s);
+                   "marker_ttl must be 0 or at least %" PRId64
+                   " seconds, twice the longest timeout of a call, not %" PRId64,
+                   min_s, config->marker_ttl_s);
     return false;
 }
 

@@ -12,9 +12,10 @@
 #include "daemon/store/write/bulk_write.h"
 #include "proto/utf8.h"
 
+#include <stdio.h>
 #include <string.h>
 
-/* Of one call: what it takes to look through them is a part of one turn of the loop. */
+/* Most keys of one call: the checks of all of them are done in one turn of the loop. */
 #define KEYS_MAX 16384u
 
 static bool check_count(struct call *call, uint32_t count)
@@ -26,12 +27,13 @@ static bool check_count(struct call *call, uint32_t count)
     return false;
 }
 
-/* --- Keys ------------------------------------------------------------------------------------------ */
-
-static bool fail_not_strings(struct call *call)
+/* Answer the call: a key is no text. Return false. */
+static bool bulk_refuse_key(struct call *call, uint32_t index, const msgpack_object *key)
 {
-    call_fail_with(call, ERROR_INVALID_ARGUMENT, "keys must be str");
-    return false;
+    char what[32];
+
+    snprintf(what, sizeof(what), "key number %u", index + 1);
+    return argument_refuse(call, what, "a text (str or bin)", key);
 }
 
 static char *copy_key(struct call *call, const msgpack_object *key)
@@ -101,32 +103,36 @@ static void answer_entries(void *arg, const struct error *error)
     call_end_result(call);
 }
 
-/* The keys of an array, each once. False: the call is answered. */
-static bool take_keys(struct call *call, const char ***keys, size_t *count)
+/* Read the keys of an array, each once. Return false if the call is answered. */
+static bool bulk_read_keys(struct call *call, const char ***keys, size_t *count)
 {
-    const msgpack_object *array = &call->arguments[1];
+    const msgpack_object_array *array = argument_to_array(&call->arguments[1]);
     struct key_index index;
 
-    if (array->type != MSGPACK_OBJECT_ARRAY) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be an array of keys");
-        return false;
-    }
-    if (!check_count(call, array->via.array.size))
+    if (array == NULL)
+        return argument_refuse(call, "argument 2", "an array of keys", &call->arguments[1]);
+    if (!check_count(call, array->size))
         return false;
     *count = 0;
-    *keys = arena_alloc(&call->arena, (array->via.array.size + 1) * sizeof(**keys));
-    if (*keys == NULL || !key_index_init(&index, &call->arena, array->via.array.size)) {
+    *keys = arena_alloc(&call->arena, (array->size + 1) * sizeof(**keys));
+    if (*keys == NULL || !key_index_init(&index, &call->arena, array->size)) {
         call_fail_out_of_memory(call);
         return false;
     }
-    for (uint32_t i = 0; i < array->via.array.size; i++) {
-        const msgpack_object *item = &array->via.array.ptr[i];
-        const char *wrong =
-            value_is_string(item) ? kv_check_key(item->via.str.ptr, item->via.str.size) : "keys must be str";
-        char *key = wrong == NULL ? copy_key(call, item) : NULL;
+    for (uint32_t i = 0; i < array->size; i++) {
+        const msgpack_object *item = &array->ptr[i];
+        if (!value_is_string(item))
+            return bulk_refuse_key(call, i, item);
+        const char *wrong = kv_check_key(item->via.str.ptr, item->via.str.size);
+        if (wrong != NULL) {
+            char description[ARGUMENT_DESCRIPTION_BYTES];
+            call_fail_with(call, ERROR_INVALID_ARGUMENT, "key number %u, %s: %s", i + 1,
+                           argument_describe(item, description), wrong);
+            return false;
+        }
+        char *key = copy_key(call, item);
         if (key == NULL) {
-            call_fail_with(call, wrong != NULL ? ERROR_INVALID_ARGUMENT : ERROR_RESOURCE_EXHAUSTED, "key number %u: %s",
-                           i + 1, wrong != NULL ? wrong : "out of memory");
+            call_fail_out_of_memory(call);
             return false;
         }
         if (key_index_add(&index, key, i) == i)
@@ -229,7 +235,7 @@ void handle_bulk_get(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    if (!take_keys(call, &get->keys, &get->bulk.count) || !kv_option_consistency(call, &get->bulk.consistency))
+    if (!bulk_read_keys(call, &get->keys, &get->bulk.count) || !kv_option_consistency(call, &get->bulk.consistency))
         return;
     get->is_there = arena_zalloc(&call->arena, get->bulk.count + 1);
     if (get->is_there == NULL) {
@@ -317,19 +323,23 @@ static void refuse_key(struct call *call, struct bulk_result *result, const char
     result->error = bulk_copy_error(&call->arena, &error);
 }
 
-/* Adds an operation for a key, with the answer already where the key is wrong. NULL: the call is answered. */
-static struct operation *add_operation(struct call *call, struct write_call *write, const msgpack_object *key)
+/*
+ * Add an operation for the key number index. If the key is wrong, its result is already set. Return NULL if the call is
+ * answered.
+ */
+static struct operation *bulk_add_operation(struct call *call, struct write_call *write, uint32_t index,
+                                            const msgpack_object *key)
 {
     struct operation *operation = &write->operations[write->bulk.count];
 
     if (!value_is_string(key)) {
-        fail_not_strings(call);
+        bulk_refuse_key(call, index, key);
         return NULL;
     }
     /* It could not be a key of the answer's map, or not be told from a shorter one. */
     if (memchr(key->via.str.ptr, '\0', key->via.str.size) != NULL ||
         !utf8_is_valid(key->via.str.ptr, key->via.str.size)) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "a key is UTF-8 without a NUL");
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "key number %u must be UTF-8 without a NUL", index + 1);
         return NULL;
     }
     operation->key = copy_key(call, key);
@@ -347,25 +357,25 @@ static struct operation *add_operation(struct call *call, struct write_call *wri
 
 void handle_bulk_put(struct call *call)
 {
-    const msgpack_object *map = &call->arguments[1];
+    const msgpack_object_map *map = argument_to_map(&call->arguments[1]);
     int64_t ttl_s;
 
-    if (map->type != MSGPACK_OBJECT_MAP) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be a map of keys to values");
+    if (map == NULL) {
+        argument_refuse(call, "argument 2", "a map of keys to values", &call->arguments[1]);
         return;
     }
-    if (!check_count(call, map->via.map.size))
+    if (!check_count(call, map->size))
         return;
-    struct write_call *write = new_write_call(call, map->via.map.size);
+    struct write_call *write = new_write_call(call, map->size);
     if (write == NULL || !kv_option_ttl(call, &ttl_s))
         return;
     struct key_index index;
-    if (!key_index_init(&index, &call->arena, map->via.map.size)) {
+    if (!key_index_init(&index, &call->arena, map->size)) {
         call_fail_out_of_memory(call);
         return;
     }
-    for (uint32_t i = 0; i < map->via.map.size; i++) {
-        struct operation *operation = add_operation(call, write, &map->via.map.ptr[i].key);
+    for (uint32_t i = 0; i < map->size; i++) {
+        struct operation *operation = bulk_add_operation(call, write, i, &map->ptr[i].key);
         if (operation == NULL)
             return;
         if (key_index_add(&index, operation->key, i) != i) {
@@ -374,8 +384,7 @@ void handle_bulk_put(struct call *call)
         }
         operation->kind = KV_PUT;
         operation->ttl_s = ttl_s;
-        const char *wrong =
-            kv_argument_bytes(call, &map->via.map.ptr[i].val, &operation->value, &operation->value_bytes);
+        const char *wrong = kv_argument_bytes(call, &map->ptr[i].val, &operation->value, &operation->value_bytes);
         if (wrong != NULL)
             refuse_key(call, &write->bulk.results[i], wrong);
     }
@@ -384,24 +393,24 @@ void handle_bulk_put(struct call *call)
 
 void handle_bulk_delete(struct call *call)
 {
-    const msgpack_object *array = &call->arguments[1];
+    const msgpack_object_array *array = argument_to_array(&call->arguments[1]);
     struct key_index index;
 
-    if (array->type != MSGPACK_OBJECT_ARRAY) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 2 must be an array of keys");
+    if (array == NULL) {
+        argument_refuse(call, "argument 2", "an array of keys", &call->arguments[1]);
         return;
     }
-    if (!check_count(call, array->via.array.size))
+    if (!check_count(call, array->size))
         return;
-    struct write_call *write = new_write_call(call, array->via.array.size);
+    struct write_call *write = new_write_call(call, array->size);
     if (write == NULL)
         return;
-    if (!key_index_init(&index, &call->arena, array->via.array.size)) {
+    if (!key_index_init(&index, &call->arena, array->size)) {
         call_fail_out_of_memory(call);
         return;
     }
-    for (uint32_t i = 0; i < array->via.array.size; i++) {
-        struct operation *operation = add_operation(call, write, &array->via.array.ptr[i]);
+    for (uint32_t i = 0; i < array->size; i++) {
+        struct operation *operation = bulk_add_operation(call, write, i, &array->ptr[i]);
         if (operation == NULL)
             return;
         operation->kind = KV_DELETE;

@@ -180,12 +180,13 @@ void handle_kv_keys(struct call *call)
         !option_integer(call, "limit", 1, 1000000000, 0, &limit) || !kv_option_consistency(call, &consistency))
         return;
     if (consistency == READ_LEADER) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "consistency of kv.keys must be \"direct\" or \"cached\"");
+        call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                       "consistency of kv.keys must be \"direct\" or \"cached\", not \"leader\"");
         return;
     }
     const char *wrong = keys->filter != NULL ? kv_check_filter(keys->filter, strlen(keys->filter)) : NULL;
     if (wrong != NULL) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s", wrong);
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter \"%.64s\": %s", keys->filter, wrong);
         return;
     }
     keys->bucket = call->bucket;

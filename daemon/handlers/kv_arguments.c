@@ -11,14 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of an entry. What NATS answers about it has some of its own. */
+/* Most headers of an entry. The answers of NATS about it have some more. */
 #define HEADERS_MAX 1000u
 
 /* --- Positional arguments -------------------------------------------------------------------------- */
 
 bool kv_argument_key(struct call *call, uint32_t position, const char **key)
 {
-    return argument_name(call, position, "key", kv_check_key, key);
+    return argument_name(call, position, "a key", kv_check_key, key);
 }
 
 const char *kv_argument_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count)
@@ -28,8 +28,10 @@ const char *kv_argument_bytes(struct call *call, const msgpack_object *value, co
         *count = value->via.str.size;
         return NULL;
     }
-    if (value->type != MSGPACK_OBJECT_MAP && value->type != MSGPACK_OBJECT_ARRAY)
-        return "a value must be a str, a bin, or a map or array that is stored as JSON";
+    if (value->type == MSGPACK_OBJECT_NIL)
+        return "a value must be a text, a number, true or false, an array or a map, not nil";
+    if (value->type == MSGPACK_OBJECT_EXT)
+        return "a value must be a text, a number, true or false, an array or a map, not an ext";
     /* A value that is larger than the server takes is only measured: operation_check refuses it with its size. */
     size_t max_payload = connection_get_status(call->store->connection)->max_payload_bytes;
     const char *reason = json_from_msgpack(&call->arena, value, max_payload > 0 ? max_payload : SIZE_MAX, bytes, count);
@@ -58,7 +60,7 @@ static int compare_names(const void *a, const void *b)
     return strcmp(((const struct message_header *)a)->name, ((const struct message_header *)b)->name);
 }
 
-/* Of a name that stands there twice only one value could be read again. NULL: there is none; else the name. */
+/* Return a name that occurs twice, of which only one value could be read again; NULL: there is none. */
 static const char *find_twin(struct call *call, const struct message_header *headers, size_t count)
 {
     struct message_header *sorted = count > 1 ? arena_alloc(&call->arena, count * sizeof(*sorted)) : NULL;
@@ -86,7 +88,7 @@ bool kv_option_headers(struct call *call, const char *name, const struct message
     if (!value_pairs(call, option, name, &pairs, count))
         return false;
     if (*count > HEADERS_MAX) {
-        call_fail_with(call, ERROR_TOO_LARGE, "%s may have %u members, not %zu", name, HEADERS_MAX, *count);
+        call_fail_with(call, ERROR_TOO_LARGE, "%s can have up to %u members, not %zu", name, HEADERS_MAX, *count);
         return false;
     }
     struct message_header *checked = arena_alloc(&call->arena, (*count + 1) * sizeof(*checked));
@@ -118,19 +120,15 @@ bool kv_option_ttl(struct call *call, int64_t *ttl_s)
 
 bool kv_option_consistency(struct call *call, enum read_consistency *consistency)
 {
-    const char *text;
+    const msgpack_object *option = option_find(call, "consistency");
 
-    if (!option_string(call, "consistency", &text))
-        return false;
-    if (text == NULL || strcmp(text, "direct") == 0) {
+    if (option == NULL || argument_is_word(option, "direct"))
         *consistency = READ_DIRECT;
-    } else if (strcmp(text, "cached") == 0) {
+    else if (argument_is_word(option, "cached"))
         *consistency = READ_CACHED;
-    } else if (strcmp(text, "leader") == 0) {
+    else if (argument_is_word(option, "leader"))
         *consistency = READ_LEADER;
-    } else {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "consistency must be \"direct\", \"leader\" or \"cached\"");
-        return false;
-    }
+    else
+        return argument_refuse(call, "consistency", "\"direct\", \"leader\" or \"cached\"", option);
     return true;
 }

@@ -22,10 +22,20 @@ static bool fail_part(struct call *call, struct part part, const char *wrong)
     return false;
 }
 
+/* Answer the call: a member of a part has the wrong type. Return false. */
+static bool refuse_member(struct call *call, struct part part, const char *member, const char *expected,
+                          const msgpack_object *value)
+{
+    char what[64];
+
+    snprintf(what, sizeof(what), "%s %u: %s", part.what, part.number, member);
+    return argument_refuse(call, what, expected, value);
+}
+
 static bool take_key(struct call *call, struct part part, const msgpack_object *object, const char **key)
 {
-    if (object->type != MSGPACK_OBJECT_STR && object->type != MSGPACK_OBJECT_BIN)
-        return fail_part(call, part, "the key must be a str");
+    if (!value_is_string(object))
+        return refuse_member(call, part, "the key", "a text (str or bin)", object);
     const char *wrong = kv_check_key(object->via.str.ptr, object->via.str.size);
     if (wrong != NULL)
         return fail_part(call, part, wrong);
@@ -37,41 +47,39 @@ static bool take_key(struct call *call, struct part part, const msgpack_object *
 
 static bool take_revision(struct call *call, struct part part, const msgpack_object *object, uint64_t *revision)
 {
-    if (object->type != MSGPACK_OBJECT_POSITIVE_INTEGER)
-        return fail_part(call, part, "the revision must be an integer of at least 0");
-    *revision = object->via.u64;
-    return true;
+    return argument_to_uint64(object, revision) ||
+           refuse_member(call, part, "the revision", "an integer of at least 0", object);
 }
 
 static bool take_checks(struct call *call, struct txn *txn)
 {
-    const msgpack_object *array = &call->arguments[1];
+    const msgpack_object_array *array = argument_to_array(&call->arguments[1]);
 
-    if (array->type != MSGPACK_OBJECT_ARRAY) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "the checks must be an array of [key, revision]");
-        return false;
-    }
-    if (array->via.array.size > TXN_CHECKS_MAX) {
+    if (argument_is_nothing(&call->arguments[1]))
+        return true;
+    if (array == NULL)
+        return argument_refuse(call, "the checks", "an array of [key, revision]", &call->arguments[1]);
+    if (array->size > TXN_CHECKS_MAX) {
         call_fail_with(call, ERROR_TOO_LARGE, "a transaction has up to %u checks; this one has %u", TXN_CHECKS_MAX,
-                       array->via.array.size);
+                       array->size);
         return false;
     }
-    struct txn_check *checks = arena_alloc(&call->arena, (array->via.array.size + 1) * sizeof(*checks));
+    struct txn_check *checks = arena_alloc(&call->arena, (array->size + 1) * sizeof(*checks));
     if (checks == NULL) {
         call_fail_out_of_memory(call);
         return false;
     }
-    for (uint32_t i = 0; i < array->via.array.size; i++) {
-        const msgpack_object *pair = &array->via.array.ptr[i];
+    for (uint32_t i = 0; i < array->size; i++) {
+        const msgpack_object *pair = &array->ptr[i];
         struct part part = {"check", i + 1};
         if (pair->type != MSGPACK_OBJECT_ARRAY || pair->via.array.size != 2)
-            return fail_part(call, part, "it must be [key, revision]");
+            return refuse_member(call, part, "it", "[key, revision]", pair);
         if (!take_key(call, part, &pair->via.array.ptr[0], &checks[i].key) ||
             !take_revision(call, part, &pair->via.array.ptr[1], &checks[i].revision))
             return false;
     }
     txn->checks = checks;
-    txn->check_count = array->via.array.size;
+    txn->check_count = array->size;
     return true;
 }
 
@@ -81,34 +89,38 @@ static const struct form {
     const char *name;
     enum kv_operation kind;
     enum operation_condition condition;
-    uint32_t elements; /* name, key and what else is positional; a map of options may follow a put, create or update */
+    uint32_t elements; /* name, key and what else is positional; a map of options may follow */
+    const char *usage; /* for errors */
 } forms[] = {
-    {"put", KV_PUT, OPERATION_ALWAYS, 3},
-    {"create", KV_PUT, OPERATION_IF_ABSENT, 3},
-    {"update", KV_PUT, OPERATION_IF_AT_REVISION, 4},
-    {"delete", KV_DELETE, OPERATION_ALWAYS, 2},
-    {"purge", KV_PURGE, OPERATION_ALWAYS, 2},
+    {"put", KV_PUT, OPERATION_ALWAYS, 3, "[\"put\", key, value, {ttl, headers}]"},
+    {"create", KV_PUT, OPERATION_IF_ABSENT, 3, "[\"create\", key, value, {ttl, headers}]"},
+    {"update", KV_PUT, OPERATION_IF_AT_REVISION, 4, "[\"update\", key, value, revision, {ttl, headers}]"},
+    {"delete", KV_DELETE, OPERATION_ALWAYS, 2, "[\"delete\", key]"},
+    {"purge", KV_PURGE, OPERATION_ALWAYS, 2, "[\"purge\", key]"},
 };
 
 static const struct form *find_form(const msgpack_object *name)
 {
-    for (size_t i = 0; name->type == MSGPACK_OBJECT_STR && i < sizeof(forms) / sizeof(forms[0]); i++) {
-        if (strlen(forms[i].name) == name->via.str.size &&
-            memcmp(forms[i].name, name->via.str.ptr, name->via.str.size) == 0)
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        if (argument_is_word(name, forms[i].name))
             return &forms[i];
     }
     return NULL;
 }
 
-/* An operation's options are a call's: the same functions check them. */
+/* The options of an operation have the form of a call's options: the same functions check them. */
 static bool take_options(struct call *call, struct part part, const msgpack_object *options,
                          struct operation *operation)
 {
     const msgpack_object_map *outer = call->options;
     char what[32];
 
+    if (argument_is_nothing(options))
+        return true;
+    if (operation->kind != KV_PUT)
+        return fail_part(call, part, "delete and purge take no options");
     if (options->type != MSGPACK_OBJECT_MAP)
-        return fail_part(call, part, "the options must be a map of ttl and headers");
+        return refuse_member(call, part, "the options", "a map of ttl and headers", options);
     snprintf(what, sizeof(what), "%s %u", part.what, part.number);
     if (!map_check_names(call, &options->via.map, what, "ttl headers"))
         return false;
@@ -120,19 +132,38 @@ static bool take_options(struct call *call, struct part part, const msgpack_obje
     return taken;
 }
 
+/* Return the form of an operation. NULL: the call is answered. */
+static const struct form *take_form(struct call *call, struct part part, const msgpack_object *object)
+{
+    const msgpack_object_array *array = &object->via.array;
+    char wrong[128];
+
+    if (object->type != MSGPACK_OBJECT_ARRAY || array->size == 0) {
+        refuse_member(call, part, "it", "an array that begins with the name of an operation", object);
+        return NULL;
+    }
+    const struct form *form = find_form(&array->ptr[0]);
+    if (form == NULL) {
+        refuse_member(call, part, "its first element", "\"put\", \"create\", \"update\", \"delete\" or \"purge\"",
+                      &array->ptr[0]);
+        return NULL;
+    }
+    if (array->size < form->elements || array->size > form->elements + 1) {
+        snprintf(wrong, sizeof(wrong), "it must be %s, not an array of %u", form->usage, array->size);
+        fail_part(call, part, wrong);
+        return NULL;
+    }
+    return form;
+}
+
 static bool take_operation(struct call *call, struct part part, const msgpack_object *object,
                            struct operation *operation)
 {
     const msgpack_object_array *array = &object->via.array;
-    const struct form *form = NULL;
+    const struct form *form = take_form(call, part, object);
 
-    if (object->type == MSGPACK_OBJECT_ARRAY && array->size > 1)
-        form = find_form(&array->ptr[0]);
-    bool may_have_options = form != NULL && form->kind == KV_PUT;
-    if (form == NULL || array->size < form->elements || array->size > form->elements + may_have_options)
-        return fail_part(call, part,
-                         "it must be [\"put\" or \"create\", key, value, options], [\"update\", key, value, revision, "
-                         "options], [\"delete\", key] or [\"purge\", key]");
+    if (form == NULL)
+        return false;
     memset(operation, 0, sizeof(*operation));
     operation->kind = form->kind;
     operation->condition = form->condition;
@@ -153,10 +184,8 @@ static bool take_operations(struct call *call, struct txn *txn)
 {
     const msgpack_object *array = &call->arguments[2];
 
-    if (array->type != MSGPACK_OBJECT_ARRAY || array->via.array.size == 0) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "the operations must be an array of at least one");
-        return false;
-    }
+    if (array->type != MSGPACK_OBJECT_ARRAY || array->via.array.size == 0)
+        return argument_refuse(call, "the operations", "an array of at least one operation", array);
     if (array->via.array.size > BATCH_MESSAGES_MAX) {
         call_fail_with(call, ERROR_TOO_LARGE, "a transaction has up to %u operations; this one has %u",
                        BATCH_MESSAGES_MAX, array->via.array.size);

@@ -270,11 +270,11 @@ static const char *take_filters(struct session_watch *watch, const msgpack_objec
         return add_filter(watch, option->via.str.ptr, option->via.str.size);
     if (option->type != MSGPACK_OBJECT_ARRAY || option->via.array.size == 0 ||
         option->via.array.size > WATCH_FILTERS_MAX)
-        return "filter is a str, or an array of 1 to 64 str";
+        return "filter must be a text, or an array of 1 to 64 texts";
     for (uint32_t i = 0; i < option->via.array.size; i++) {
         const msgpack_object *item = &option->via.array.ptr[i];
         const char *wrong = value_is_string(item) ? add_filter(watch, item->via.str.ptr, item->via.str.size)
-                                                  : "filter is a str, or an array of 1 to 64 str";
+                                                  : "filter must be a text, or an array of 1 to 64 texts";
         if (wrong != NULL)
             return wrong;
     }
@@ -299,7 +299,9 @@ static bool take_options(struct call *call, struct session_watch *watch)
     }
     const char *wrong = take_filters(watch, option_find(call, "filter"));
     if (wrong != NULL) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s", wrong);
+        char description[ARGUMENT_DESCRIPTION_BYTES];
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s; the filter is %s", wrong,
+                       argument_describe(option_find(call, "filter"), description));
         return false;
     }
     watch->watch.from = with_history   ? WATCH_HISTORY
@@ -376,17 +378,17 @@ void handle_watch_start(struct call *call)
 
 void handle_watch_stop(struct call *call)
 {
-    const msgpack_object *id = &call->arguments[0];
+    uint64_t id;
     struct session_resource *resource = call->session != NULL ? call->session->resources : NULL;
 
-    if (id->type != MSGPACK_OBJECT_POSITIVE_INTEGER) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "argument 1 must be a watch id, as watch.start answered it");
+    if (!argument_to_uint64(&call->arguments[0], &id)) {
+        argument_refuse(call, "argument 1", "a watch id, as watch.start answered it", &call->arguments[0]);
         return;
     }
     for (; resource != NULL; resource = resource->next) {
         struct session_watch *watch =
             (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
-        if (watch->id != id->via.u64)
+        if (watch->id != id)
             continue;
         watch_stop(&watch->watch);
         session_remove_resource(watch->session, resource);

@@ -3,8 +3,13 @@
  *
  * Used by dispatch and the handlers. This module knows the types of MessagePack. What a key, a bucket or a header may
  * be, the handlers know. A function that returns false has answered the call with invalid_argument, and the call is
- * gone: return at once. Texts are accepted as str or bin. They are copied into the call's arena, with a NUL at the
- * end; a text that contains a NUL is refused.
+ * gone: return at once. Every such error says what was expected and what came.
+ *
+ * Some libraries cannot choose the type that they send, so these are the same here:
+ * - str and bin, if a text is expected. Texts are UTF-8. They are copied into the call's arena, with a NUL at the end;
+ *   a text that contains a NUL is refused.
+ * - 60 and 60.0, if an integer is expected: see argument_to_int64.
+ * - an empty array and an empty map. If nothing need be given, nil is the same, too.
  */
 #ifndef DAEMON_RPC_ARGUMENTS_H
 #define DAEMON_RPC_ARGUMENTS_H
@@ -21,7 +26,7 @@
 /* Return NULL if text has the right form, otherwise a sentence that says what is wrong with it. */
 typedef const char *argument_check_fn(const char *text, size_t length);
 
-/* Read a name. what says in an error what it is, such as "key". */
+/* Read a name. what says in an error what it is, such as "a key". */
 bool argument_name(struct call *call, uint32_t position, const char *what, argument_check_fn *check, const char **name);
 
 bool argument_revision(struct call *call, uint32_t position, uint64_t *revision);
@@ -36,12 +41,38 @@ bool option_bool(struct call *call, const char *name, bool *flag);          /* s
 bool option_number(struct call *call, const char *name, double standard, double *number);
 bool option_integer(struct call *call, const char *name, int64_t min, int64_t max, int64_t standard, int64_t *number);
 
-/* --- Values anywhere in the arguments --- */
+/* --- Values anywhere in the arguments: these functions answer nothing --- */
 
 /* Return whether the value is a str or a bin: both are texts. */
 bool value_is_string(const msgpack_object *value);
 
-/* Copy a str or bin. what names it in an error. */
+/* Return whether the value says that nothing is given: nil, an empty array or an empty map. */
+bool argument_is_nothing(const msgpack_object *value);
+
+/*
+ * Read an integer. A float counts if it has no fraction and is below 2^53 in size: above that, other integers have the
+ * same float. Return false if the value is no integer, or is out of range.
+ */
+bool argument_to_int64(const msgpack_object *value, int64_t *number);
+bool argument_to_uint64(const msgpack_object *value, uint64_t *number);
+
+/* Return the value as an array or a map. An empty one of the other kind counts. NULL: it is neither. */
+const msgpack_object_array *argument_to_array(const msgpack_object *value);
+const msgpack_object_map *argument_to_map(const msgpack_object *value);
+
+/* Return whether a str or bin has these bytes. */
+bool argument_is_word(const msgpack_object *value, const char *word);
+
+/* Write what a value is, for an error: such as `nil`, `the integer 17`, `"abc"` or `a map of 3`. Return text. */
+#define ARGUMENT_DESCRIPTION_BYTES 64
+const char *argument_describe(const msgpack_object *value, char text[ARGUMENT_DESCRIPTION_BYTES]);
+
+/* Return the value of a name in a map; NULL if it is not there or is nil. */
+const msgpack_object *map_find(const msgpack_object_map *map, const char *name);
+
+/* --- Values anywhere in the arguments: these answer the call if they return false --- */
+
+/* Copy a text. what names it in an error. */
 bool value_string(struct call *call, const msgpack_object *value, const char *what, const char **text);
 
 struct argument_pair {
@@ -59,7 +90,7 @@ bool value_pairs(struct call *call, const msgpack_object *value, const char *wha
  */
 bool map_check_names(struct call *call, const msgpack_object_map *map, const char *what, const char *names);
 
-/* Return the value of a name in a map; NULL if it is not there or is nil. */
-const msgpack_object *map_find(const msgpack_object_map *map, const char *name);
+/* Answer the call: what must be expected, and is value. Return false. */
+bool argument_refuse(struct call *call, const char *what, const char *expected, const msgpack_object *value);
 
 #endif

@@ -62,17 +62,20 @@ static enum conf_access needed_access(const struct method *method)
     return (method->flags & METHOD_NEEDS_READ) != 0 ? CONF_ACCESS_READ : CONF_ACCESS_NONE;
 }
 
-/* Parts params into the positional arguments and the map of options behind them. False: the call is answered. */
+/*
+ * Part params into the positional arguments and the map of options after them, which may also be nil or an empty array.
+ * Return false if the call is answered.
+ */
 static bool part_params(struct call *call, const msgpack_object_array *params)
 {
     const struct method *method = call->method;
     uint32_t count = params->size;
 
     call->arguments = params->ptr;
-    bool has_options = count > method->arguments_min && params->ptr[count - 1].type == MSGPACK_OBJECT_MAP;
-    if (has_options) {
+    const msgpack_object *last = count > method->arguments_min ? &params->ptr[count - 1] : NULL;
+    if (last != NULL && (last->type == MSGPACK_OBJECT_MAP || argument_is_nothing(last))) {
         count--;
-        call->options = &params->ptr[count].via.map;
+        call->options = argument_to_map(last);
     }
     call->argument_count = count;
     if (count < method->arguments_min || count > method->arguments_max) {
@@ -95,8 +98,9 @@ static bool check_options(struct call *call)
     if (!option_number(call, "timeout", conf->calls.timeout_ms / 1000.0, &timeout_s))
         return false;
     if (!(timeout_s > 0 && timeout_s <= max_s)) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "timeout is in seconds, over 0 and up to %.3g (calls.max_timeout)",
-                       max_s);
+        call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                       "timeout must be seconds, over 0 and up to %.3g (calls.max_timeout), not %.3g", max_s,
+                       timeout_s);
         return false;
     }
     call->deadline_ms = uv_now(call->store->loop) + (uint64_t)ceil(timeout_s * 1000);
@@ -118,7 +122,7 @@ static bool check_bucket_and_access(struct call *call)
 
     if ((method->flags & METHOD_NAMES_BUCKET) == 0 || call->argument_count == 0)
         return true;
-    if (!argument_name(call, 0, "bucket's name", kv_check_bucket, &call->bucket))
+    if (!argument_name(call, 0, "a bucket's name", kv_check_bucket, &call->bucket))
         return false;
     enum conf_access allowed = call_access(call, call->bucket);
     if (allowed < needed_access(method)) {

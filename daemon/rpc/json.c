@@ -105,7 +105,7 @@ static void write_string(struct writer *writer, const char *bytes, size_t length
     size_t plain = 0;
 
     if (!utf8_is_valid(bytes, length)) {
-        writer->wrong = "a str is not UTF-8";
+        writer->wrong = "a text is not UTF-8";
         return;
     }
     size_t escaped = escaped_length(bytes, length);
@@ -136,16 +136,31 @@ static void write_unsigned(struct writer *writer, uint64_t number)
     write_bytes(writer, digits + at, sizeof(digits) - at);
 }
 
-/* Digits that make the same double again, and something that tells it from an integer. */
+/* Return whether the number looks as if it had few decimals. Such a test is cheap beside printing the number. */
+static bool has_few_decimals(double number)
+{
+    double scaled = number * 1e6;
+
+    return fabs(scaled) < 1e12 && fabs(scaled - floor(scaled + 0.5)) < 1e-3;
+}
+
+/*
+ * Write digits that are read as the same double, and something that tells it from an integer. 17 digits are always
+ * enough, but make 0.10000000000000001 of 0.1. 15 digits are enough for most numbers with few decimals.
+ */
 static void write_real(struct writer *writer, double number)
 {
-    char text[40];
+    char text[40] = "";
 
     if (!isfinite(number)) {
         writer->wrong = "JSON has no infinite numbers and no NaN";
         return;
     }
-    size_t length = (size_t)snprintf(text, sizeof(text), "%.17g", number);
+    size_t length = 0;
+    if (has_few_decimals(number))
+        length = (size_t)snprintf(text, sizeof(text), "%.15g", number);
+    if (length == 0 || strtod(text, NULL) != number)
+        length = (size_t)snprintf(text, sizeof(text), "%.17g", number);
     if (strpbrk(text, ".e") == NULL) {
         memcpy(text + length, ".0", 3);
         length += 2;
@@ -171,8 +186,8 @@ static void write_map(struct writer *writer, const msgpack_object_map *map)
     WRITE_LITERAL(writer, "{");
     for (uint32_t i = 0; i < map->size && writer->wrong == NULL; i++) {
         const msgpack_object *key = &map->ptr[i].key;
-        if (key->type != MSGPACK_OBJECT_STR) {
-            writer->wrong = "a map's keys must be str";
+        if (key->type != MSGPACK_OBJECT_STR && key->type != MSGPACK_OBJECT_BIN) {
+            writer->wrong = "the keys of a map must be texts (str or bin)";
             return;
         }
         if (memchr(key->via.str.ptr, '\0', key->via.str.size) != NULL) {
@@ -226,7 +241,7 @@ static void write_value(struct writer *writer, const msgpack_object *value)
         write_map(writer, &value->via.map);
         break;
     default:
-        writer->wrong = "JSON has no bin and no ext";
+        writer->wrong = "JSON has no bin and no ext; send a text as str";
         break;
     }
 }

@@ -93,11 +93,54 @@ START_TEST(a_key_must_have_a_keys_form)
 }
 END_TEST
 
-START_TEST(a_value_must_be_bytes_a_map_or_an_array)
+START_TEST(nil_is_no_value)
 {
-    TRY({"kv.put", "['%s', 'a', 1]"}, {"kv.put", "['%s', 'a', -1]"}, {"kv.put", "['%s', 'a', 1.5]"},
-        {"kv.put", "['%s', 'a', null]"}, {"kv.put", "['%s', 'a', true]"}, {"kv.create", "['%s', 'a', 1]"},
-        {"kv.update", "['%s', 'a', 1, 0]"});
+    TRY({"kv.put", "['%s', 'a', null]"}, {"kv.create", "['%s', 'a', null]"}, {"kv.update", "['%s', 'a', null, 0]"},
+        {"txn.commit", "['%s', [], [['put', 'a', null]]]"});
+}
+END_TEST
+
+/* The object must be what the JSON text says. */
+static void assert_is_json(const msgpack_object *object, const char *text)
+{
+    msgpack_sbuffer buffer;
+    msgpack_unpacked wanted;
+    size_t offset = 0;
+
+    msgpack_sbuffer_init(&buffer);
+    msgpack_unpacked_init(&wanted);
+    pack_request(&buffer, 1, "", "%s", text);
+    ck_assert_int_eq(msgpack_unpack_next(&wanted, buffer.data, buffer.size, &offset), MSGPACK_UNPACK_SUCCESS);
+    ck_assert_msg(msgpack_object_equal(*object, wanted.data.via.array.ptr[3]), "%s is not %s", object_text(object),
+                  text);
+    msgpack_unpacked_destroy(&wanted);
+    msgpack_sbuffer_destroy(&buffer);
+}
+
+START_TEST(numbers_and_booleans_are_stored_as_json)
+{
+    static const char *const values[] = {"1",        "-1",   "0",     "9223372036854775807", "-9223372036854775808",
+                                         "1.5",      "0.1",  "-0.25", "1000000.5",           "3.0",
+                                         "1e-05",    "true", "false", "0.30000000000000004", "[1,true,0.1]",
+                                         "{\"a\":2}"};
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        assert_ok(client_call(client, "kv.put", "['%s', 'k', %s]", bucket, values[i]));
+        struct answer *answer = client_call(client, "kv.get", "['%s', 'k']", bucket);
+        ck_assert_str_eq(text_at(&answer->result, "value"), values[i]);
+        answer = client_call(client, "kv.get_json", "['%s', 'k']", bucket);
+        assert_ok(answer);
+        assert_is_json(&answer->result, values[i]);
+    }
+    assert_ok(client_call(client, "bulk.put", "['%s', {'a': 17, 'b': false}]", bucket));
+    assert_ok(client_call(client, "txn.commit", "['%s', [], [['put', 'c', 18], ['create', 'd', true]]]", bucket));
+    struct answer *answer = client_call(client, "bulk.get", "['%s', ['a', 'b', 'c', 'd']]", bucket);
+    ck_assert_str_eq(text_at(&answer->result, "a.value"), "17");
+    ck_assert_str_eq(text_at(&answer->result, "b.value"), "false");
+    ck_assert_str_eq(text_at(&answer->result, "c.value"), "18");
+    ck_assert_str_eq(text_at(&answer->result, "d.value"), "true");
 }
 END_TEST
 
@@ -143,10 +186,12 @@ END_TEST
 START_TEST(a_revision_must_be_an_integer_that_can_be_one)
 {
     TRY({"kv.update", "['%s', 'a', 'v', -1]"}, {"kv.update", "['%s', 'a', 'v', '1']"},
-        {"kv.update", "['%s', 'a', 'v', 1.0]"}, {"kv.update", "['%s', 'a', 'v', null]"},
-        {"kv.get", "['%s', 'a', {'revision': 0}]"}, {"kv.get", "['%s', 'a', {'revision': -1}]"},
-        {"kv.get", "['%s', 'a', {'revision': '1'}]"}, {"kv.delete", "['%s', 'color', {'revision': 'x'}]"},
-        {"kv.delete", "['%s', 'color', {'revision': 0}]"}, {"kv.purge", "['%s', 'color', {'revision': 1.5}]"});
+        {"kv.update", "['%s', 'a', 'v', 1.5]"}, {"kv.update", "['%s', 'a', 'v', null]"},
+        {"kv.update", "['%s', 'a', 'v', -1.0]"}, {"kv.update", "['%s', 'a', 'v', 1e300]"},
+        {"kv.update", "['%s', 'a', 'v', 9007199254740992.0]"}, {"kv.get", "['%s', 'a', {'revision': 0}]"},
+        {"kv.get", "['%s', 'a', {'revision': -1}]"}, {"kv.get", "['%s', 'a', {'revision': '1'}]"},
+        {"kv.delete", "['%s', 'color', {'revision': 'x'}]"}, {"kv.delete", "['%s', 'color', {'revision': 0}]"},
+        {"kv.purge", "['%s', 'color', {'revision': 1.5}]"});
 }
 END_TEST
 
@@ -204,6 +249,179 @@ START_TEST(an_option_that_is_nil_counts_as_not_given)
 }
 END_TEST
 
+/* Lua and PHP have such numbers, and Python's total_seconds(). */
+START_TEST(a_float_without_a_fraction_is_an_integer)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 3.0, 'ttl': 0.0");
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'a', {'ttl': 60.0}]", bucket));
+    assert_ok(client_call(client, "kv.update", "['%s', 'k', 'b', 1.0]", bucket));
+    assert_ok(client_call(client, "txn.commit",
+                          "['%s', [['k', 2.0]], [['update', 'k', 'c', 2.0], ['put', 'l', 'x', {'ttl': 60.0}]]]",
+                          bucket));
+    struct answer *answer = client_call(client, "kv.get", "['%s', 'k', {'revision': 2.0}]", bucket);
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "value"), "b");
+    answer = client_call(client, "kv.keys", "['%s', {'limit': 1.0}]", bucket);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 1);
+    answer = client_call(client, "watch.start", "['%s', {'from_revision': 1.0}]", bucket);
+    assert_ok(answer);
+    assert_ok(client_call(client, "watch.stop", "[%u.0]", (unsigned)number_at(&answer->result, "")));
+    assert_ok(client_call(client, "kv.delete", "['%s', 'k', {'revision': 3.0}]", bucket));
+}
+END_TEST
+
+/* In PHP and Lua an empty array is an empty map. Other libraries send nil for options that were left out. */
+START_TEST(nil_and_empty_containers_are_no_options_and_no_checks)
+{
+    static const char *const nothing[] = {"null", "[]", "{}"};
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'metadata': [], 'placement': [], 'sources': {}");
+
+    for (size_t i = 0; i < sizeof(nothing) / sizeof(nothing[0]); i++) {
+        const char *none = nothing[i];
+        assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', %s]", bucket, none));
+        assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', {'headers': %s}]", bucket, none));
+        assert_ok(client_call(client, "kv.get", "['%s', 'k', %s]", bucket, none));
+        assert_ok(client_call(client, "kv.keys", "['%s', %s]", bucket, none));
+        assert_ok(client_call(client, "bucket.list", "[%s]", none));
+        assert_ok(client_call(client, "health.check", "[%s]", none));
+        assert_ok(client_call(client, "daemon.info", "%s", none));
+        assert_ok(client_call(client, "txn.commit",
+                              "['%s', %s, [['put', 'k', 'v', %s], ['delete', 'k', %s], ['create', 'd%zu', 'v', %s]]]",
+                              bucket, none, none, none, i, none));
+    }
+    assert_ok(client_call(client, "bulk.get", "['%s', {}]", bucket));
+    assert_ok(client_call(client, "bulk.delete", "['%s', {}]", bucket));
+    assert_ok(client_call(client, "bulk.put", "['%s', []]", bucket));
+    /* But what must be given is missed, and a second nil is one argument too many. */
+    TRY({"bulk.get", "['%s', null]"}, {"bulk.put", "['%s', null]"}, {"txn.commit", "['%s', [], []]"},
+        {"txn.commit", "['%s', [], null]"}, {"kv.get", "['%s', 'color', null, null]"},
+        {"kv.get", "['%s', 'color', [1]]"}, {"txn.commit", "['%s', [], [['delete', 'color', {'ttl': 1}]]]"},
+        {"txn.commit", "['%s', [], [['put', 'color', 'x', [1]]]]"});
+}
+END_TEST
+
+/* Pack an object with a bin for each str. */
+static void pack_with_bins(msgpack_packer *packer, const msgpack_object *object)
+{
+    switch (object->type) {
+    case MSGPACK_OBJECT_STR:
+        msgpack_pack_bin_with_body(packer, object->via.str.ptr, object->via.str.size);
+        break;
+    case MSGPACK_OBJECT_ARRAY:
+        msgpack_pack_array(packer, object->via.array.size);
+        for (uint32_t i = 0; i < object->via.array.size; i++)
+            pack_with_bins(packer, &object->via.array.ptr[i]);
+        break;
+    case MSGPACK_OBJECT_MAP:
+        msgpack_pack_map(packer, object->via.map.size);
+        for (uint32_t i = 0; i < object->via.map.size; i++) {
+            pack_with_bins(packer, &object->via.map.ptr[i].key);
+            pack_with_bins(packer, &object->via.map.ptr[i].val);
+        }
+        break;
+    default:
+        msgpack_pack_object(packer, *object);
+        break;
+    }
+}
+
+static struct answer *call_with_bins(struct client *client, uint32_t msgid, const char *method, const char *params)
+{
+    msgpack_sbuffer texts, bins;
+    msgpack_packer packer;
+    msgpack_unpacked unpacked;
+    size_t offset = 0;
+
+    msgpack_sbuffer_init(&texts);
+    msgpack_sbuffer_init(&bins);
+    msgpack_unpacked_init(&unpacked);
+    pack_request(&texts, msgid, method, "%s", params);
+    ck_assert_int_eq(msgpack_unpack_next(&unpacked, texts.data, texts.size, &offset), MSGPACK_UNPACK_SUCCESS);
+    msgpack_packer_init(&packer, &bins, msgpack_sbuffer_write);
+    pack_with_bins(&packer, &unpacked.data);
+    client_write(client, bins.data, bins.size);
+    msgpack_unpacked_destroy(&unpacked);
+    msgpack_sbuffer_destroy(&texts);
+    msgpack_sbuffer_destroy(&bins);
+    return client_wait(client, msgid);
+}
+
+START_TEST(a_bin_is_taken_wherever_a_text_is_expected)
+{
+    static const struct mistake calls[] = {
+        {"bucket.create", "['%s-2', {'storage': 'memory', 'history': 2, 'metadata': {'a': 'b'}, 'description': 'x'}]"},
+        {"kv.put", "['%s', 'k', 'v', {'ttl': 60, 'headers': {'Size': 'large'}}]"},
+        {"kv.get", "['%s', 'k', {'consistency': 'leader'}]"},
+        {"kv.keys", "['%s', {'filter': '>', 'after': 'a'}]"},
+        {"txn.commit", "['%s', [['k', 1]], [['update', 'k', 'w', 1, {'headers': {'a': 'b'}}], ['put', 'm', 'x'], "
+                       "['create', 'n', 'x'], ['delete', 'm']]]"},
+        {"bulk.put", "['%s', {'o': 'x'}, {'ttl': 60}]"},
+        {"bulk.get", "['%s', ['o', 'k']]"},
+        {"bulk.delete", "['%s', ['o', 'k']]"},
+        {"kv.put", "['%s', 'json', {'a': {'b': [1]}}]"},
+        {"watch.start", "['%s', {'filter': ['a', 'b'], 'updates_only': true}]"},
+        {"bucket.list", "[{'filter': '*'}]"},
+        {"bucket.delete", "['%s-2']"},
+    };
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    for (uint32_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        const char *at = strstr(calls[i].params, "%s");
+        const char *params =
+            at == NULL ? calls[i].params
+                       : format_text("%.*s%s%s", (int)(at - calls[i].params), calls[i].params, bucket, at + 2);
+        assert_ok(call_with_bins(client, 1000 + i, calls[i].method, params));
+    }
+    struct answer *answer = client_call(client, "kv.get_json", "['%s', 'json']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "a.b.0"), 1);
+    /* It must be a text. */
+    assert_code_says(call_with_bins(client, 999, "kv.get", format_text("['%s', 'k', {'speed': 1}]", bucket)),
+                     "invalid_argument", "\"speed\"");
+}
+END_TEST
+
+START_TEST(a_refusal_says_what_was_expected_and_what_came)
+{
+    static const struct {
+        const char *method, *params, *says;
+    } refusals[] = {
+        {"kv.get", "[17, 'k']", "argument 1 must be a bucket's name, a text, not the integer 17"},
+        {"kv.get", "['b', null]", "argument 2 must be a key, a text, not nil"},
+        {"kv.get", "['b', 'a b']", "\"a b\": "},
+        {"kv.put", "['b', 'k', null]", "not nil"},
+        {"kv.put", "['b', 'k', 'v', {'ttl': 1.5}]", "ttl must be an integer from 1 to 3153600000, not the float 1.5"},
+        {"kv.put", "['b', 'k', 'v', {'ttl': '5'}]", "not \"5\""},
+        {"kv.put", "['b', 'k', 'v', {'headers': [1, 2]}]", "headers must be a map of text to text, not an array of 2"},
+        {"kv.put", "['b', 'k', 'v', {'headers': {'a': 1}}]", "value 1 of headers must be a text (str or bin), not the"},
+        {"kv.update", "['b', 'k', 'v', '1']", "argument 4 must be a revision, an integer of at least 0, not \"1\""},
+        {"kv.get", "['b', 'k', {'consistency': 'near'}]", "not \"near\""},
+        {"kv.get", "['b', 'k', {'timeout': 100}]", "not 100"},
+        {"bulk.get", "['b', 'k']", "argument 2 must be an array of keys, not \"k\""},
+        {"bulk.put", "['b', 1]", "argument 2 must be a map of keys to values, not the integer 1"},
+        {"bulk.delete", "['b', ['a', false]]", "key number 2 must be a text (str or bin), not false"},
+        {"txn.commit", "['b', 5, [['put', 'k', 'v']]]", "the checks must be an array of [key, revision], not the"},
+        {"txn.commit", "['b', [['k']], [['put', 'k', 'v']]]", "check 1: it must be [key, revision], not an array of 1"},
+        {"txn.commit", "['b', [], [['putt', 'k', 'v']]]", "not \"putt\""},
+        {"txn.commit", "['b', [], [['put', 'k']]]", "it must be [\"put\", key, value, {ttl, headers}], not an array"},
+        {"txn.commit", "['b', [], [['update', 'k', 'v', -1]]]", "not the integer -1"},
+        {"bucket.create", "['b', {'storage': 'disk'}]", "storage must be \"file\" or \"memory\", not \"disk\""},
+        {"bucket.create", "['b', {'compression': 1}]", "compression must be true or false, not the integer 1"},
+        {"watch.start", "['b', {'filter': {'a': 1}}]", "a map of 1"},
+        {"watch.stop", "['x']", "argument 1 must be a watch id, as watch.start answered it, not \"x\""},
+        {"daemon.info", "'x'", "params must be an array"},
+    };
+    struct client *client = client_open_shared();
+
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+        assert_code_says(client_call(client, refusals[i].method, "%s", refusals[i].params), "invalid_argument",
+                         refusals[i].says);
+}
+END_TEST
+
 START_TEST(patterns_filters_and_options_have_a_length)
 {
     struct client *client = client_open_shared();
@@ -226,35 +444,37 @@ START_TEST(patterns_filters_and_options_have_a_length)
 }
 END_TEST
 
-/* [0, 7, "kv.put", [bucket, "k", "v", {"ttl": nil, "ttl": 5}]] */
+/* [0, 7, "kv.put", [bucket, "k", "v", {"ttl": nil, "ttl": 5}]], and the same with the first name as a bin. */
 START_TEST(an_option_is_not_given_twice)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
-    msgpack_sbuffer buffer;
-    msgpack_packer packer;
 
-    msgpack_sbuffer_init(&buffer);
-    msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
-    msgpack_pack_array(&packer, 4);
-    msgpack_pack_int(&packer, 0);
-    msgpack_pack_int(&packer, 7);
-    msgpack_pack_str_with_body(&packer, "kv.put", 6);
-    msgpack_pack_array(&packer, 4);
-    msgpack_pack_str_with_body(&packer, bucket, strlen(bucket));
-    msgpack_pack_str_with_body(&packer, "k", 1);
-    msgpack_pack_str_with_body(&packer, "v", 1);
-    msgpack_pack_map(&packer, 2);
-    for (unsigned i = 0; i < 2; i++) {
-        msgpack_pack_str_with_body(&packer, "ttl", 3);
-        if (i == 0)
-            msgpack_pack_nil(&packer);
+    for (uint32_t with_bin = 0; with_bin < 2; with_bin++) {
+        msgpack_sbuffer buffer;
+        msgpack_packer packer;
+        msgpack_sbuffer_init(&buffer);
+        msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+        msgpack_pack_array(&packer, 4);
+        msgpack_pack_int(&packer, 0);
+        msgpack_pack_uint32(&packer, 7 + with_bin);
+        msgpack_pack_str_with_body(&packer, "kv.put", 6);
+        msgpack_pack_array(&packer, 4);
+        msgpack_pack_str_with_body(&packer, bucket, strlen(bucket));
+        msgpack_pack_str_with_body(&packer, "k", 1);
+        msgpack_pack_str_with_body(&packer, "v", 1);
+        msgpack_pack_map(&packer, 2);
+        if (with_bin)
+            msgpack_pack_bin_with_body(&packer, "ttl", 3);
         else
-            msgpack_pack_int(&packer, 5);
+            msgpack_pack_str_with_body(&packer, "ttl", 3);
+        msgpack_pack_nil(&packer);
+        msgpack_pack_str_with_body(&packer, "ttl", 3);
+        msgpack_pack_int(&packer, 5);
+        client_write(client, buffer.data, buffer.size);
+        msgpack_sbuffer_destroy(&buffer);
+        assert_code_says(client_wait(client, 7 + with_bin), "invalid_argument", "has the option \"ttl\" twice");
     }
-    client_write(client, buffer.data, buffer.size);
-    msgpack_sbuffer_destroy(&buffer);
-    assert_code_says(client_wait(client, 7), "invalid_argument", "twice");
 }
 END_TEST
 
@@ -358,13 +578,18 @@ Suite *argument_suite(void)
     tcase_add_test(tests, too_few_and_too_many_arguments_are_refused);
     tcase_add_test(tests, a_bucket_must_have_a_buckets_name);
     tcase_add_test(tests, a_key_must_have_a_keys_form);
-    tcase_add_test(tests, a_value_must_be_bytes_a_map_or_an_array);
+    tcase_add_test(tests, nil_is_no_value);
+    tcase_add_test(tests, numbers_and_booleans_are_stored_as_json);
     tcase_add_test(tests, a_map_that_is_no_json_is_no_value);
     tcase_add_test(tests, a_revision_must_be_an_integer_that_can_be_one);
     tcase_add_test(tests, an_option_that_there_is_not_is_refused_by_name);
     tcase_add_test(tests, an_option_must_have_its_type_and_range);
     tcase_add_test(tests, an_option_that_is_nil_counts_as_not_given);
     tcase_add_test(tests, an_option_is_not_given_twice);
+    tcase_add_test(tests, a_float_without_a_fraction_is_an_integer);
+    tcase_add_test(tests, nil_and_empty_containers_are_no_options_and_no_checks);
+    tcase_add_test(tests, a_bin_is_taken_wherever_a_text_is_expected);
+    tcase_add_test(tests, a_refusal_says_what_was_expected_and_what_came);
     tcase_add_test(tests, patterns_filters_and_options_have_a_length);
     tcase_add_test(tests, a_timeout_must_be_seconds_that_are_allowed);
     tcase_add_test(tests, a_buckets_settings_must_have_their_type_and_range);

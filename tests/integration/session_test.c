@@ -195,11 +195,11 @@ START_TEST(a_wrong_envelope_is_answered_and_the_session_goes_on)
         {BYTES("\x94\x00\xcf\0\0\0\1\0\0\0\0\xa1m\x90"), -1}, /* msgid 2^32 */
         {BYTES("\x94\x00\xc0\xa1m\x90"), -1},                 /* msgid nil */
         {BYTES("\x94\x00\x05\x06\x90"), 5},                   /* method 6 */
-        {BYTES("\x94\x00\x05\xa1m\x80"), 5},                  /* params {} */
-        {BYTES("\x94\x00\x05\xa1m\xc0"), 5},                  /* params nil */
+        {BYTES("\x94\x00\x05\xa1m\x81\x01\x02"), 5},          /* params {1: 2} */
+        {BYTES("\x94\x00\x05\xa1m\xa0"), 5},                  /* params "" */
         {BYTES("\x94\x01\x05\xc0\xc0"), -2},                  /* a response */
         {BYTES("\x93\x02\x06\x90"), -1},                      /* a notification whose method is 6 */
-        {BYTES("\x93\x02\xa1m\x80"), -1},                     /* a notification with params {} */
+        {BYTES("\x93\x02\xa1m\x01"), -1},                     /* a notification with params 1 */
         {BYTES("\x94\xc7\x01\x05x\x05\xa1m\x90"), -2},        /* an ext */
     };
     struct client *client = client_open_shared();

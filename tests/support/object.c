@@ -70,7 +70,7 @@ void pack_call(msgpack_packer *packer, uint32_t msgid, const char *method, const
         if (*c == '\'')
             *c = '"';
     }
-    json_t *json = json_loads(text, JSON_ALLOW_NUL, &where);
+    json_t *json = json_loads(text, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
     ck_assert_msg(json != NULL, "the test's own parameters are no JSON: %s: %s", where.text, text);
     pack_call_head(packer, msgid, method);
     pack_json(packer, json);

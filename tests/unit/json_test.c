@@ -241,6 +241,64 @@ START_TEST(a_text_beyond_the_limits_is_refused)
 }
 END_TEST
 
+/* What json_from_msgpack makes of the MessagePack bytes: the text, or why there is none. */
+static const char *text_of(const char *bytes, size_t size)
+{
+    static char made[256];
+    struct arena arena;
+    msgpack_unpacked unpacked;
+    size_t offset = 0, length;
+    const char *text;
+
+    ck_assert(arena_init(&arena, 1024));
+    msgpack_unpacked_init(&unpacked);
+    ck_assert_int_eq(msgpack_unpack_next(&unpacked, bytes, size, &offset), MSGPACK_UNPACK_SUCCESS);
+    const char *wrong = json_from_msgpack(&arena, &unpacked.data, 200, &text, &length);
+    snprintf(made, sizeof(made), "%.*s", wrong != NULL ? (int)strlen(wrong) : (int)length,
+             wrong != NULL ? wrong : text);
+    msgpack_unpacked_destroy(&unpacked);
+    arena_destroy(&arena);
+    return made;
+}
+#define TEXT_OF(bytes) text_of(bytes, sizeof(bytes) - 1)
+
+START_TEST(keys_may_be_bin_and_are_utf8)
+{
+    ck_assert_str_eq(TEXT_OF("\x81\xc4\x01k\x01"), "{\"k\":1}");
+    ck_assert_str_eq(TEXT_OF("\x81\xc4\x01\xff\x01"), "a text is not UTF-8");
+    ck_assert_str_eq(TEXT_OF("\x81\xa1k\xc4\x01v"), "JSON has no bin and no ext; send a text as str");
+    ck_assert_str_eq(TEXT_OF("\x81\x01\x02"), "the keys of a map must be texts (str or bin)");
+}
+END_TEST
+
+START_TEST(numbers_are_short_and_exact)
+{
+    static const struct {
+        double number;
+        const char *text;
+    } numbers[] = {
+        {0.1, "0.1"},
+        {-2.5, "-2.5"},
+        {3, "3.0"},
+        {1e-5, "1e-05"},
+        {0.1 + 0.2, "0.30000000000000004"},
+        {1.0 / 3, "0.33333333333333331"},
+        {123456.789, "123456.789"},
+        {1e300, "1.0000000000000001e+300"},
+        {-0.0, "-0.0"},
+    };
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        char bytes[9] = "\xcb";
+        uint64_t bits;
+        memcpy(&bits, &numbers[i].number, sizeof(bits));
+        for (unsigned at = 1; at < 9; at++)
+            bytes[at] = (char)(bits >> (64 - 8 * at));
+        ck_assert_str_eq(text_of(bytes, sizeof(bytes)), numbers[i].text);
+    }
+}
+END_TEST
+
 START_TEST(characters_of_utf8_are_told_from_other_bytes)
 {
     static const char *const good[] = {"",
@@ -284,6 +342,8 @@ Suite *json_suite(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, every_text_is_read_as_jansson_reads_it);
     tcase_add_test(tests, a_text_beyond_the_limits_is_refused);
+    tcase_add_test(tests, keys_may_be_bin_and_are_utf8);
+    tcase_add_test(tests, numbers_are_short_and_exact);
     tcase_add_test(tests, characters_of_utf8_are_told_from_other_bytes);
     suite_add_tcase(suite, tests);
     return suite;

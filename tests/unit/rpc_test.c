@@ -191,11 +191,11 @@ START_TEST(a_wrong_envelope_is_named_and_its_msgid_kept_where_it_can_be_read)
          7, false, "msgid"},
         {"\x94\x00\xcf\0\0\0\x01\0\0\0\0\xa1m\x90", 14, false, "msgid"}, /* 2^32 */
         {"\x94\x00\x05\x06\x90", 5, true, "method"},
-        {"\x94\x00\x05\xa1m\x80", 6, true, "params"},
-        {"\x94\x00\x05\xa1m\xc0", 6, true, "params"},
+        {"\x94\x00\x05\xa1m\x81\x01\x02", 8, true, "params"},
+        {"\x94\x00\x05\xa1m\xa0", 6, true, "params"},
         {"\x94\x02\x05\xa1m\x90", 6, false, "notification"},
         {"\x93\x02\x06\x90", 4, false, "method"},
-        {"\x93\x02\xa1m\x80", 5, false, "params"},
+        {"\x93\x02\xa1m\x01", 5, false, "params"},
         {"\x93\x01\x05\xc0", 4, true, "4 elements"},
         {"\x94\x00\x05", 3, false, "not MessagePack"}, /* cut */
     };
@@ -209,6 +209,19 @@ START_TEST(a_wrong_envelope_is_named_and_its_msgid_kept_where_it_can_be_read)
         ck_assert_msg(message.has_msgid == wrong[i].has_msgid, "case %zu: %s", i, sentence);
         if (message.has_msgid)
             ck_assert_uint_eq(message.msgid, 5);
+    }
+}
+END_TEST
+
+START_TEST(nil_and_an_empty_map_are_no_params)
+{
+    static const char *const requests[] = {"\x94\x00\x05\xa1m\xc0", "\x94\x00\x05\xa1m\x80", "\x94\x00\x05\xa1m\x90"};
+
+    for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+        struct rpc_message message;
+        ck_assert_ptr_null(rpc_decode(requests[i], 6, &zone, &message));
+        ck_assert_int_eq(message.params.type, MSGPACK_OBJECT_ARRAY);
+        ck_assert_uint_eq(message.params.via.array.size, 0);
     }
 }
 END_TEST
@@ -336,6 +349,7 @@ Suite *rpc_suite(void)
     tcase_add_test(decode, an_empty_string_has_a_pointer_like_any_other);
     tcase_add_test(decode, decoding_copies_no_body);
     tcase_add_test(decode, the_deepest_message_that_frame_lets_through_is_decoded);
+    tcase_add_test(decode, nil_and_an_empty_map_are_no_params);
     tcase_add_test(decode, a_wrong_envelope_is_named_and_its_msgid_kept_where_it_can_be_read);
     suite_add_tcase(suite, decode);
     tcase_add_checked_fixture(peek, set_up, tear_down);

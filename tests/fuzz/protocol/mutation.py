@@ -305,8 +305,8 @@ def broken_envelope(rng, msgid):
         ([0, msgid, None, []], msgid),
         ([0, msgid, 7, []], msgid),
         ([0, msgid, ["daemon.info"], []], msgid),
-        ([0, msgid, "daemon.info", {}], msgid),
-        ([0, msgid, "daemon.info", None], msgid),
+        ([0, msgid, "daemon.info", {"x": 1}], msgid),
+        ([0, msgid, "daemon.info", 0], msgid),
         ([0, msgid, "daemon.info", "x" * 100], msgid),
         ([1, msgid, None, None], msgid),
         ([1, None, None, None], None),
@@ -315,7 +315,7 @@ def broken_envelope(rng, msgid):
         ([2, "daemon.info"], None),
         ([2, "daemon.info", [], []], None),
         ([2, 7, []], None),
-        ([2, "daemon.info", {}], None),
+        ([2, "daemon.info", True], None),
     ))
 
 

@@ -79,7 +79,7 @@ def timeout_of(params):
 def option_of(params, name):
     """Return an option's value as the daemon finds it: the first of that name."""
     for key, value in wire.map_items(params[-1]) or () if params else ():
-        if type(key) in (str, wire.Text) and wire.text_bytes(key) == name.encode():
+        if wire.text_bytes(key) == name.encode():
             return value
     return None
 
