@@ -105,7 +105,7 @@ static enum kvs_code bulk_place_results(struct bulk *bulk, const struct kvs_valu
         size_t place = bulk_place_in_answer(bulk, order, i);
         if (place == KEY_ORDER_NONE)
             return KVS_PROTOCOL;
-        failures += kvs_value_type(kvs_value_item(answer, place)) == KVS_MAP;
+        failures += kvs_value_member(kvs_value_item(answer, place), "error") != NULL;
     }
     struct kvs_bulk_result *block = malloc((bulk->count + 1) * sizeof(*block) + failures * sizeof(struct kvs_error));
     if (block == NULL)
@@ -113,8 +113,9 @@ static enum kvs_code bulk_place_results(struct bulk *bulk, const struct kvs_valu
     struct kvs_error *error = (struct kvs_error *)(void *)(block + bulk->count + 1);
     for (size_t i = 0; i < bulk->count; i++) {
         const struct kvs_value *item = kvs_value_item(answer, bulk_place_in_answer(bulk, order, i));
-        block[i] = (struct kvs_bulk_result){.revision = kvs_value_unsigned(item)};
-        if (kvs_value_error(item, error)) {
+        const struct kvs_value *failure = kvs_value_member(item, "error");
+        block[i] = (struct kvs_bulk_result){.revision = kvs_value_unsigned(kvs_value_member(item, "revision"))};
+        if (failure != NULL && kvs_value_error(failure, error)) {
             snprintf(error->key, sizeof(error->key), "%s", bulk_key_at(bulk, i));
             block[i].error = error++;
         } else if (block[i].revision == 0) {

@@ -270,6 +270,23 @@ struct write_call {
     struct operation *operations;
 };
 
+/* Every result is a map, so that typed languages can decode all of them alike. */
+static void bulk_pack_result(msgpack_packer *packer, const struct call *call, const char *key,
+                             const struct bulk_result *result)
+{
+    msgpack_pack_map(packer, 1);
+    if (result->error != NULL) {
+        struct error complete = *result->error;
+        complete.bucket = call->bucket;
+        complete.key = key;
+        pack_str(packer, "error");
+        error_pack(&complete, packer);
+    } else {
+        pack_str(packer, "revision");
+        msgpack_pack_uint64(packer, result->revision);
+    }
+}
+
 static void answer_results(void *arg)
 {
     struct write_call *write = arg;
@@ -278,16 +295,9 @@ static void answer_results(void *arg)
 
     msgpack_pack_map(packer, write->bulk.count);
     for (size_t i = 0; i < write->bulk.count; i++) {
-        const struct bulk_result *result = &write->bulk.results[i];
-        pack_str(packer, write->operations[i].key);
-        if (result->error != NULL) {
-            struct error complete = *result->error;
-            complete.bucket = call->bucket;
-            complete.key = write->operations[i].key;
-            error_pack(&complete, packer);
-        } else {
-            msgpack_pack_uint64(packer, result->revision);
-        }
+        const char *key = write->operations[i].key;
+        pack_str(packer, key);
+        bulk_pack_result(packer, call, key, &write->bulk.results[i]);
     }
     call_end_result(call);
 }

@@ -244,7 +244,7 @@ START_TEST(a_bulk_put_that_runs_out_of_time_says_so_for_each_key_and_tells_the_t
     for (const char *const *key = (const char *const[]){"x", "y", "z", NULL}; *key != NULL; key++) {
         uint64_t stored;
         unsigned count = stream_log_count(&log, *key, "put", "mine", &stored);
-        const msgpack_object *error = find_at(&answer->result, *key);
+        const msgpack_object *error = find_at(&answer->result, format_text("%s.error", *key));
         const msgpack_object *outcome = find_at(error, "outcome"); /* 'unavailable' is 'none' without it */
         bool is_unknown = outcome != NULL && strcmp(text_at(outcome, ""), "unknown") == 0;
         bool is_late = strcmp(text_at(error, "code"), "deadline_exceeded") == 0;

@@ -184,7 +184,7 @@ static uint64_t answered_revision(const struct write_case *write_case, unsigned 
     for (uint32_t i = 0; i < write_case->answer->result.via.map.size; i++) {
         const msgpack_object_kv *member = &write_case->answer->result.via.map.ptr[i];
         if (member->key.via.str.size == strlen(name) && memcmp(member->key.via.str.ptr, name, strlen(name)) == 0)
-            return number_at(&member->val, "");
+            return number_at(&member->val, "revision");
     }
     ck_abort_msg("no answer for %s: %s", name, answer_text(write_case->answer));
     return 0;
@@ -256,7 +256,8 @@ void write_case_expect_once_or_refused(const struct write_case *write_case)
 static bool is_done_or_unknown(const msgpack_object *error, const msgpack_object *result)
 {
     if (error->type == MSGPACK_OBJECT_NIL)
-        return result->type == MSGPACK_OBJECT_POSITIVE_INTEGER || result->type == MSGPACK_OBJECT_ARRAY;
+        return result != NULL &&
+               (result->type == MSGPACK_OBJECT_POSITIVE_INTEGER || result->type == MSGPACK_OBJECT_ARRAY);
     return find_at(error, "outcome") != NULL && strcmp(text_at(error, "outcome"), "unknown") == 0;
 }
 
@@ -268,7 +269,8 @@ static bool all_are_done_or_unknown(const struct answer *answer)
         return is_done_or_unknown(&answer->error, &answer->result);
     for (uint32_t i = 0; i < answer->result.via.map.size; i++) {
         const msgpack_object *value = &answer->result.via.map.ptr[i].val;
-        if (!is_done_or_unknown(value->type == MSGPACK_OBJECT_MAP ? value : &nil, value))
+        const msgpack_object *error = find_at(value, "error");
+        if (!is_done_or_unknown(error != NULL ? error : &nil, find_at(value, "revision")))
             return false;
     }
     return true;

@@ -40,9 +40,8 @@ START_TEST(a_thousand_keys_are_written_read_and_deleted)
     ck_assert_uint_eq(count_at(&got->result, ""), 1001);
     for (unsigned i = 0; i < 1000; i += 37) {
         char path[32], value[32];
-        snprintf(path, sizeof(path), "k%u", i);
-        uint64_t revision = number_at(&put->result, path);
         snprintf(path, sizeof(path), "k%u.revision", i);
+        uint64_t revision = number_at(&put->result, path);
         ck_assert_uint_eq(number_at(&got->result, path), revision);
         snprintf(path, sizeof(path), "k%u.value", i);
         snprintf(value, sizeof(value), "v%u", i);
@@ -100,13 +99,20 @@ START_TEST(the_failure_of_one_key_hides_no_other)
         client, "bulk.put", "['%s', {'good': 'x', 'bad key': 'x', 'large': '%0500u', 'other': 'y'}]", bucket, 0u);
 
     assert_ok(put);
-    ck_assert_uint_gt(number_at(&put->result, "good"), 0);
-    ck_assert_uint_gt(number_at(&put->result, "other"), 0);
-    ck_assert_str_eq(text_at(&put->result, "bad key.code"), "invalid_argument");
-    ck_assert_str_eq(text_at(&put->result, "large.code"), "too_large");
+    ck_assert_uint_gt(number_at(&put->result, "good.revision"), 0);
+    ck_assert_uint_gt(number_at(&put->result, "other.revision"), 0);
+    ck_assert_str_eq(text_at(&put->result, "bad key.error.code"), "invalid_argument");
+    ck_assert_str_eq(text_at(&put->result, "large.error.code"), "too_large");
     struct answer *gone = client_call(client, "bulk.delete", "['%s', ['good', 'bad key']]", bucket);
-    ck_assert_uint_gt(number_at(&gone->result, "good"), 0);
-    ck_assert_str_eq(text_at(&gone->result, "bad key.code"), "invalid_argument");
+    ck_assert_uint_gt(number_at(&gone->result, "good.revision"), 0);
+    ck_assert_str_eq(text_at(&gone->result, "bad key.error.code"), "invalid_argument");
+    /* The error is that of a call, and says which key it is about. */
+    ck_assert_str_eq(text_at(&gone->result, "bad key.error.key"), "bad key");
+    ck_assert_str_eq(text_at(&gone->result, "bad key.error.bucket"), bucket);
+    ck_assert_str_eq(text_at(&gone->result, "bad key.error.outcome"), "none");
+    ck_assert(!bool_at(&gone->result, "bad key.error.retryable"));
+    ck_assert_uint_eq(count_at(&gone->result, "bad key"), 1);
+    ck_assert_uint_eq(count_at(&gone->result, "good"), 1);
     assert_code(client_call(client, "bulk.get", "['%s', ['other', 'bad key']]", bucket), "invalid_argument");
 }
 END_TEST
@@ -117,8 +123,8 @@ START_TEST(a_bucket_that_is_not_there_is_told_for_each_key)
     struct answer *put = client_call(client, "bulk.put", "['nowhere', {'a': 'x', 'b': 'x'}]");
 
     assert_ok(put);
-    ck_assert_str_eq(text_at(&put->result, "a.code"), "bucket_not_found");
-    ck_assert_str_eq(text_at(&put->result, "b.code"), "bucket_not_found");
+    ck_assert_str_eq(text_at(&put->result, "a.error.code"), "bucket_not_found");
+    ck_assert_str_eq(text_at(&put->result, "b.error.code"), "bucket_not_found");
     assert_code(client_call(client, "bulk.get", "['nowhere', ['a']]"), "bucket_not_found");
 }
 END_TEST

@@ -78,9 +78,9 @@ class Workload:
     def acknowledge(self, acknowledged, result):
         for chain, keys in acknowledged:
             if isinstance(result, dict):
-                if any(isinstance(result.get(key), dict) for key in keys):
+                if any("revision" not in result.get(key, {}) for key in keys):
                     raise Failed(f"{chain.name}: {result}")
-                revisions = {key: result[key] for key in keys}
+                revisions = {key: result[key]["revision"] for key in keys}
             elif isinstance(result, list):
                 revisions = dict(zip(keys, result))
             else:

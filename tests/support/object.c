@@ -210,7 +210,8 @@ void assert_outcome_is_told(const char *method, const msgpack_object *error, con
     if (strncmp(method, "bulk.", 5) != 0 || result->type != MSGPACK_OBJECT_MAP)
         return;
     for (uint32_t i = 0; i < result->via.map.size; i++) {
-        if (result->via.map.ptr[i].val.type == MSGPACK_OBJECT_MAP)
-            assert_has_outcome(method, &result->via.map.ptr[i].val);
+        const msgpack_object *of_key = find_at(&result->via.map.ptr[i].val, "error");
+        if (of_key != NULL)
+            assert_has_outcome(method, of_key);
     }
 }

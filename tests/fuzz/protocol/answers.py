@@ -130,17 +130,19 @@ def _map_of_entries(result, params):
             expect(entry["key"] == key, "the key {} has the entry {}", key, entry)
 
 
-def _map_of_revisions(result, params):
+def _map_of_outcomes(result, params):
     expect(type(result) is dict, "the result is {} and no map", result)
     expect(result.keys() == asked_keys(params[1]), "the keys of the answer are not those of the call: {}",
            result.keys() ^ asked_keys(params[1]))
     for key, outcome in result.items():
-        if type(outcome) is dict:
-            check_error(outcome)
-            expect("outcome" in outcome, "the error of a key has no outcome: {}", outcome)
-            expect(outcome.get("key") == key, "the key {} has the error {}", key, outcome)
+        expect(type(outcome) is dict and len(outcome) == 1, "the result of a key is {}", outcome)
+        if "error" in outcome:
+            error = outcome["error"]
+            check_error(error)
+            expect("outcome" in error, "the error of a key has no outcome: {}", error)
+            expect(error.get("key") == key, "the key {} has the error {}", key, error)
         else:
-            _revision(outcome, params)
+            _revision(outcome.get("revision"), params)
 
 
 def _revisions(result, params):
@@ -185,8 +187,8 @@ RESULTS = {
     "kv.history": _entries,
     "kv.keys": _names,
     "bulk.get": _map_of_entries,
-    "bulk.put": _map_of_revisions,
-    "bulk.delete": _map_of_revisions,
+    "bulk.put": _map_of_outcomes,
+    "bulk.delete": _map_of_outcomes,
     "txn.commit": _revisions,
     "bucket.create": _info,
     "bucket.update": _info,
