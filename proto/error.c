@@ -102,6 +102,17 @@ void error_pack(const struct error *error, msgpack_packer *packer)
     }
 }
 
+void error_pack_text(const struct error *error, msgpack_packer *packer)
+{
+    static const char *const endings[] = {[ERROR_OUTCOME_ABSENT] = "",
+                                          [ERROR_OUTCOME_NONE] = " (outcome: none)",
+                                          [ERROR_OUTCOME_UNKNOWN] = " (outcome: unknown)"};
+    char text[ERROR_MESSAGE_BYTES + 64];
+
+    snprintf(text, sizeof(text), "%s: %s%s", error_code_name(error->code), error->message, endings[error->outcome]);
+    pack_str(packer, text);
+}
+
 static bool is_name(const msgpack_object *object, const char *name)
 {
     return object->type == MSGPACK_OBJECT_STR && object->via.str.size == strlen(name) &&

@@ -71,8 +71,12 @@ static inline void error_set_default_outcome(struct error *error)
         error->outcome = ERROR_OUTCOME_NONE;
 }
 
-/* Packs the error as its map of the protocol. */
+/* Pack the error as the map of the protocol. */
 void error_pack(const struct error *error, msgpack_packer *packer);
+
+/* Pack the error as one str: `code: message`, and after it ` (outcome: unknown)` or ` (outcome: none)` if it has one.
+ */
+void error_pack_text(const struct error *error, msgpack_packer *packer);
 
 /*
  * Reads an error map. bucket, key and message are cut to what fits; bucket and

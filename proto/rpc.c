@@ -114,7 +114,8 @@ void rpc_pack_result(msgpack_packer *packer, uint32_t msgid)
     packer->callback(packer->data, bytes, length);
 }
 
-void rpc_pack_error(msgpack_packer *packer, const uint32_t *msgid, const struct error *error)
+/* [1, msgid, …: the error and the result are packed next. */
+static void pack_response_head(msgpack_packer *packer, const uint32_t *msgid)
 {
     msgpack_pack_array(packer, 4);
     msgpack_pack_uint8(packer, RPC_RESPONSE);
@@ -122,7 +123,19 @@ void rpc_pack_error(msgpack_packer *packer, const uint32_t *msgid, const struct 
         msgpack_pack_uint32(packer, *msgid);
     else
         msgpack_pack_nil(packer);
+}
+
+void rpc_pack_error(msgpack_packer *packer, const uint32_t *msgid, const struct error *error)
+{
+    pack_response_head(packer, msgid);
     error_pack(error, packer);
+    msgpack_pack_nil(packer);
+}
+
+void rpc_pack_error_text(msgpack_packer *packer, const uint32_t *msgid, const struct error *error)
+{
+    pack_response_head(packer, msgid);
+    error_pack_text(error, packer);
     msgpack_pack_nil(packer);
 }
 

@@ -53,6 +53,9 @@ void rpc_pack_result(msgpack_packer *packer, uint32_t msgid);
 /* A whole error response; msgid NULL for the nil of a message that had no readable one. */
 void rpc_pack_error(msgpack_packer *packer, const uint32_t *msgid, const struct error *error);
 
+/* The same, with the error as one str: see error_pack_text. */
+void rpc_pack_error_text(msgpack_packer *packer, const uint32_t *msgid, const struct error *error);
+
 /* [2, method, …: pack the params array next. */
 void rpc_pack_notification(msgpack_packer *packer, const char *method);
 

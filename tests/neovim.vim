@@ -18,13 +18,18 @@ function! s:run() abort
   call rpcrequest(channel, 'kv.put', 'neovim', 'settings', {'tabs': [2, 4], 'wrap': v:true})
   call assert_equal({'tabs': [2, 4], 'wrap': v:true}, rpcrequest(channel, 'kv.get_json', 'neovim', 'settings'))
 
-  " An error is an exception, and the channel goes on.
-  for wrong in [['kv.create', 'neovim', 'color', 'x'], ['kv.get', 'nowhere', 'k'], ['kv.nonsense']]
+  " An error is an exception, and the channel goes on. Neovim shows errors that are texts; of a map it would say
+  " 'unknown error'.
+  call assert_equal({'errors': 'text'}, rpcrequest(channel, 'session.configure', {'errors': 'text'}))
+  for [pattern, wrong] in [['already_exists: .* (outcome: none)', ['kv.create', 'neovim', 'color', 'x']],
+        \ ['bucket_not_found: ', ['kv.get', 'nowhere', 'k']],
+        \ ['invalid_argument: unknown method', ['kv.nonsense']]]
     let failed = 0
     try
       call call('rpcrequest', [channel] + wrong)
     catch
       let failed = 1
+      call assert_match(pattern, v:exception)
     endtry
     call assert_equal(1, failed, string(wrong))
   endfor

@@ -201,9 +201,7 @@ void call_fail(struct call *call, const struct error *error)
         log_limited(&call->dispatcher->internal_log, "internal errors", CONF_LOG_ERROR, "internal error in %s: %s",
                     call->method != NULL ? call->method->name : "a call", complete.message);
     if (call->session != NULL && !call->is_notification) {
-        msgpack_packer packer;
-        msgpack_packer_init(&packer, session_out(call->session), msgpack_sbuffer_write);
-        rpc_pack_error(&packer, &call->msgid, &complete);
+        session_pack_error(call->session, &call->msgid, &complete);
         session_answered(call->session);
     }
     note(call, complete.code);

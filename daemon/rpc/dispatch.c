@@ -16,13 +16,11 @@
 
 static void refuse_envelope(struct session *session, const struct rpc_message *message, const char *wrong)
 {
-    msgpack_packer packer;
     struct error error;
 
     error_set(&error, ERROR_INVALID_ARGUMENT, "%s", wrong);
     error_set_default_outcome(&error);
-    msgpack_packer_init(&packer, session_out(session), msgpack_sbuffer_write);
-    rpc_pack_error(&packer, message->has_msgid ? &message->msgid : NULL, &error);
+    session_pack_error(session, message->has_msgid ? &message->msgid : NULL, &error);
     session->list->metrics->errors[error.code]++;
     session_answered(session);
 }

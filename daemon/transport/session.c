@@ -235,6 +235,17 @@ msgpack_sbuffer *session_out(struct session *session)
     return &session->out;
 }
 
+void session_pack_error(struct session *session, const uint32_t *msgid, const struct error *error)
+{
+    msgpack_packer packer;
+
+    msgpack_packer_init(&packer, session_out(session), msgpack_sbuffer_write);
+    if (session->errors_as_text)
+        rpc_pack_error_text(&packer, msgid, error);
+    else
+        rpc_pack_error(&packer, msgid, error);
+}
+
 struct usage *session_usage(const struct session *session)
 {
     return &session->list->usage;
@@ -421,11 +432,8 @@ static void flush_session(struct session *session)
  */
 static void refuse(struct session *session, const uint32_t *msgid, struct error *error)
 {
-    msgpack_packer packer;
-
     error_set_default_outcome(error);
-    msgpack_packer_init(&packer, &session->out, msgpack_sbuffer_write);
-    rpc_pack_error(&packer, msgid, error);
+    session_pack_error(session, msgid, error);
     session->list->metrics->errors[error->code]++;
     mark_dirty(session);
 }

@@ -108,6 +108,7 @@ struct session {
     struct timer message_limit; /* of a message that has come in part */
     size_t counted_out_bytes;   /* of unread answers, as usage knows them */
     struct user *user;          /* NULL until it is known */
+    bool errors_as_text;        /* see session_pack_error */
     struct access_peer access;
     pid_t pid; /* the peer, as it was when it connected */
     uid_t uid;
@@ -141,6 +142,12 @@ void session_list_end(struct session_list *list);
 /* Where answers go. After packing, session_answered. */
 msgpack_sbuffer *session_out(struct session *session);
 void session_answered(struct session *session);
+
+/*
+ * Pack an error response in the form that the session wants: a map, or one str. msgid NULL: nil. After it,
+ * session_answered.
+ */
+void session_pack_error(struct session *session, const uint32_t *msgid, const struct error *error);
 
 /*
  * Whether so many more bytes of answers, which are packed already, may wait to be read, of the session's user and of

@@ -217,6 +217,86 @@ START_TEST(a_wrong_envelope_is_answered_and_the_session_goes_on)
 }
 END_TEST
 
+/* --- session.configure ----------------------------------------------------------------------------- */
+
+/* The error must be one text that begins and ends so. */
+static void assert_text_error(const struct answer *answer, const char *beginning, const char *ending)
+{
+    ck_assert_int_eq(answer->error.type, MSGPACK_OBJECT_STR);
+    const char *text = text_at(&answer->error, "");
+    size_t length = strlen(text), ending_length = strlen(ending);
+
+    ck_assert_msg(strncmp(text, beginning, strlen(beginning)) == 0, "%s", text);
+    ck_assert_msg(length >= ending_length && strcmp(text + length - ending_length, ending) == 0, "%s", text);
+}
+
+START_TEST(errors_are_texts_for_a_session_that_wants_it)
+{
+    struct client *client = client_open_shared(), *other = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    struct answer *answer = client_call(client, "session.configure", "[{'errors': 'text'}]");
+
+    ck_assert_str_eq(text_at(&answer->result, "errors"), "text");
+    assert_text_error(client_call(client, "kv.get", "['nowhere', 'k']"), "bucket_not_found: ", "");
+    ck_assert_ptr_null(strstr(text_at(&client_call(client, "kv.get", "['nowhere', 'k']")->error, ""), "outcome"));
+    /* What became of a change is still told. */
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    assert_text_error(client_call(client, "kv.create", "['%s', 'k', 'v']", bucket),
+                      "already_exists: ", " (outcome: none)");
+    assert_text_error(client_call(client, "kv.put", "['%s', 'k', 'v', {'ttl': 0}]", bucket),
+                      "invalid_argument: ttl must be", " (outcome: none)");
+    assert_text_error(client_call(client, "kv.nonsense", "[]"), "invalid_argument: unknown method", " (outcome: none)");
+    /* Results are as they were, with the errors of single keys in them, and the other session is, too. */
+    answer = client_call(client, "bulk.put", "['%s', {'bad key': 'v'}]", bucket);
+    ck_assert_str_eq(text_at(&answer->result, "bad key.error.code"), "invalid_argument");
+    assert_code(client_call(other, "kv.get", "['nowhere', 'k']"), "bucket_not_found");
+    /* Errors about messages, too. */
+    client_write(client, "\x90", 1);
+    assert_text_error(client_receive(client), "invalid_argument: ", " (outcome: none)");
+    answer = client_call(client, "session.configure", "[{'errors': 'map'}]");
+    ck_assert_str_eq(text_at(&answer->result, "errors"), "map");
+    assert_code(client_call(client, "kv.get", "['nowhere', 'k']"), "bucket_not_found");
+    assert_ok(client_call(client, "session.configure", "[{'errors': 'text'}]"));
+    client_write(client, "\xc1", 1);
+    assert_text_error(client_receive(client), "invalid_argument: ", " (outcome: none)");
+    client_expect_end(client);
+}
+END_TEST
+
+START_TEST(a_sessions_setting_holds_from_its_answer_on)
+{
+    struct client *client = client_open_shared();
+    msgpack_sbuffer buffer;
+
+    msgpack_sbuffer_init(&buffer);
+    pack_request(&buffer, 1001, "kv.nonsense", "[]");
+    pack_request(&buffer, 1002, "session.configure", "[{'errors': 'text'}]");
+    pack_request(&buffer, 1003, "kv.nonsense", "[]");
+    client_write(client, buffer.data, buffer.size);
+    msgpack_sbuffer_destroy(&buffer);
+    assert_code(client_wait(client, 1001), "invalid_argument");
+    assert_ok(client_wait(client, 1002));
+    assert_text_error(client_wait(client, 1003), "invalid_argument: ", "");
+}
+END_TEST
+
+START_TEST(a_setting_that_there_is_not_is_refused)
+{
+    struct client *client = client_open_shared();
+
+    assert_code_says(client_call(client, "session.configure", "[{'errors': 'json'}]"), "invalid_argument",
+                     "errors must be \"map\" or \"text\", not \"json\"");
+    assert_code_says(client_call(client, "session.configure", "[{'errors': true}]"), "invalid_argument", "not true");
+    assert_code_says(client_call(client, "session.configure", "[{'error': 'text'}]"), "invalid_argument",
+                     "no option \"error\"");
+    assert_code(client_call(client, "session.configure", "['text']"), "invalid_argument");
+    /* Nothing has changed; without a setting the answer tells what holds. */
+    struct answer *answer = client_call(client, "session.configure", "[]");
+    assert_ok(answer);
+    ck_assert_str_eq(text_at(&answer->result, "errors"), "map");
+}
+END_TEST
+
 Suite *session_suite(void)
 {
     Suite *suite = suite_create("session");
@@ -231,5 +311,8 @@ Suite *session_suite(void)
     tcase_add_test(tests, messages_in_unusual_forms_are_understood);
     tcase_add_test(tests, a_hundred_sessions_work_at_the_same_time);
     tcase_add_test(tests, a_wrong_envelope_is_answered_and_the_session_goes_on);
+    tcase_add_test(tests, errors_are_texts_for_a_session_that_wants_it);
+    tcase_add_test(tests, a_sessions_setting_holds_from_its_answer_on);
+    tcase_add_test(tests, a_setting_that_there_is_not_is_refused);
     return suite;
 }

@@ -1,6 +1,7 @@
 #include "proto/error.h"
 #include "tests/unit/suites.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Packs an error and unpacks it into an object that lives in zone, its bytes in buffer. */
@@ -267,6 +268,41 @@ START_TEST(a_strangers_long_message_is_cut_between_characters)
 }
 END_TEST
 
+START_TEST(an_error_as_text_has_its_code_message_and_outcome)
+{
+    static const struct {
+        enum error_outcome outcome;
+        const char *ending;
+    } cases[] = {{ERROR_OUTCOME_ABSENT, ""},
+                 {ERROR_OUTCOME_NONE, " (outcome: none)"},
+                 {ERROR_OUTCOME_UNKNOWN, " (outcome: unknown)"}};
+    char message[ERROR_MESSAGE_BYTES], wanted[ERROR_MESSAGE_BYTES + 100];
+
+    memset(message, 'm', sizeof(message) - 1);
+    message[sizeof(message) - 1] = '\0';
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct error error;
+        msgpack_sbuffer buffer;
+        msgpack_packer packer;
+        msgpack_unpacked unpacked;
+        size_t offset = 0;
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "%s", message);
+        error.outcome = cases[i].outcome;
+        msgpack_sbuffer_init(&buffer);
+        msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
+        error_pack_text(&error, &packer);
+        msgpack_unpacked_init(&unpacked);
+        ck_assert_int_eq(msgpack_unpack_next(&unpacked, buffer.data, buffer.size, &offset), MSGPACK_UNPACK_SUCCESS);
+        ck_assert_int_eq(unpacked.data.type, MSGPACK_OBJECT_STR);
+        size_t length = (size_t)snprintf(wanted, sizeof(wanted), "resource_exhausted: %s%s", message, cases[i].ending);
+        ck_assert_uint_eq(unpacked.data.via.str.size, length);
+        ck_assert_mem_eq(unpacked.data.via.str.ptr, wanted, length);
+        msgpack_unpacked_destroy(&unpacked);
+        msgpack_sbuffer_destroy(&buffer);
+    }
+}
+END_TEST
+
 Suite *error_suite(void)
 {
     Suite *suite = suite_create("error");
@@ -289,6 +325,7 @@ Suite *error_suite(void)
     tcase_add_test(wire, members_that_are_unknown_or_of_another_type_are_passed_over);
     tcase_add_test(wire, what_is_no_error_map_is_told_apart);
     tcase_add_test(wire, a_strangers_long_message_is_cut_between_characters);
+    tcase_add_test(wire, an_error_as_text_has_its_code_message_and_outcome);
     suite_add_tcase(suite, wire);
     return suite;
 }

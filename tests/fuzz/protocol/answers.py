@@ -1,4 +1,6 @@
 """The form of answers that proto/protocol.md promises, whatever is stored."""
+import re
+
 from wire import map_items, text_bytes
 
 CODES = frozenset((
@@ -60,6 +62,17 @@ def check_error(error):
     expect(error["code"] != "already_exists" or error.get("revision") != 0, "a key that is there has revision 0: {}",
            error)
     expect(error["retryable"] == (error["code"] in RETRYABLE_CODES), "retryable does not fit the code: {}", error)
+
+
+TEXT_ERROR = re.compile(r"(?s)([a-z_]+): (.*?)(?: \(outcome: (none|unknown)\))?")
+
+
+def read_text_error(text):
+    """Return an error that came as one text, after session.configure, as the map that it stands for."""
+    match = TEXT_ERROR.fullmatch(text)
+    expect(match, "an error is the text {}", text)
+    code, message, outcome = match.groups()
+    return {"code": code, "message": message, "retryable": code in RETRYABLE_CODES, **({"outcome": outcome} if outcome else {})}
 
 
 # --- Results -----------------------------------------------------------------------------------------
@@ -199,6 +212,7 @@ RESULTS = {
     "bucket.list": _names,
     "watch.start": _watch_id,
     "watch.stop": _nil,
+    "session.configure": _map_with(errors=str),
     "health.check": _map_with(healthy=bool, nats=dict),
     "daemon.info": _map_with(version=str, pid=int, methods=list, limits=dict, nats=dict),
     "daemon.stats": _map_with(uptime=float, calls_in_flight=int, sessions=dict, methods=dict, errors=dict),

@@ -226,6 +226,10 @@ def watch_stop(context):
     return [other], {}
 
 
+def session_configure(context):
+    return [], {"errors": context.rng.choice(("map", "text"))} if context.maybe(0.8) else {}
+
+
 def health_check(context):
     return [context.bucket()] if context.maybe(0.6) else [], {}
 
@@ -258,6 +262,7 @@ METHODS = {
     "bucket.list": (bucket_list, 1),
     "watch.start": (watch_start, 4),
     "watch.stop": (watch_stop, 3),
+    "session.configure": (session_configure, 0.5),
     "health.check": (health_check, 1),
     "daemon.info": (nothing, 1),
     "daemon.stats": (nothing, 1),

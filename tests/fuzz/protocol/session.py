@@ -109,6 +109,7 @@ class Session:
         self.nil_pending = collections.deque()  # those whose answer has the msgid nil
         self.is_noisy = False                  # random bytes were sent, which may be requests
         self.watches = {}                      # by id
+        self.errors = "map"                    # the form of errors; None: undefined, as a notification may change it
         self.began_at = self.heard_at = self.moved_at = run.clock()
         self.deaf_until = 0.0                  # it does not read until then
         self.pauses_until = 0.0                # it makes no requests until then
@@ -170,6 +171,8 @@ class Session:
     def pack(self, method, params, code=None, is_notification=False):
         """Put a call into its envelope, and determine what its answer must be. None: it is undefined."""
         rng, limits = self.rng, self.run.limits
+        if is_notification and method == "session.configure":
+            self.errors = None
         odd_rng = rng if not self.script and rng.random() < 0.05 else None
         name = method.encode() if type(method) is str and rng.random() < 0.02 else method
         msgid = None if is_notification else self.next_msgid()
@@ -365,6 +368,11 @@ class Session:
             if request.method != "kv.get_json" or error is not None:
                 self.expect_unique_keys()
             if error is not None:
+                expect(self.errors in (None, "text" if type(error) is str else "map"), "errors should be {}: {}",
+                       self.errors, error)
+            if type(error) is str:
+                error = answers.read_text_error(error)
+            if error is not None:
                 answers.check_error(error)
                 answers.check_outcome(request.method, error)
                 if error["code"] == "unavailable":
@@ -407,6 +415,8 @@ class Session:
             expect(result not in self.watches, "two watches have the id {}", result)
             self.watches[result] = {"is_ready": False, "is_meta_only": option_of(params, "meta_only") is True}
             self.context.watch_ids.append(result)
+        elif request.method == "session.configure" and self.errors is not None:
+            self.errors = result["errors"]
         elif request.method == "watch.stop":
             self.watches.pop(params[0].number if type(params[0]) is wire.Wide else params[0], None)
         elif type(result) is int and len(params) > 1 and all(type(name) is str for name in params[:2]):
