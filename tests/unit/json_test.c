@@ -236,7 +236,7 @@ START_TEST(a_text_beyond_the_limits_is_refused)
     ck_assert_str_eq(wrong_with("[[[]]]", 3, 2), "byte 2: it has too many values");
     ck_assert_ptr_null(wrong_with("{\"a\": 1}", 1, 3));
     ck_assert_ptr_nonnull(wrong_with("{\"a\": 1}", 1, 2));
-    ck_assert_str_eq(wrong_with("1 2", 1, 9), "byte 2: something follows the value");
+    ck_assert_str_eq(wrong_with("1 2", 1, 9), "byte 2: text follows the value");
     ck_assert_str_eq(wrong_with("", 1, 9), "byte 0: a value is expected");
 }
 END_TEST
