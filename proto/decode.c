@@ -11,21 +11,21 @@ struct decoder {
     msgpack_zone *zone;
 };
 
-static void set_integer(msgpack_object *object, int64_t value)
+static void decode_integer(msgpack_object *object, int64_t value)
 {
     object->type = value < 0 ? MSGPACK_OBJECT_NEGATIVE_INTEGER : MSGPACK_OBJECT_POSITIVE_INTEGER;
     object->via.i64 = value;
 }
 
-/* Sign-extends a number of body_bytes bytes. */
-static int64_t signed_number(const uint8_t *body, unsigned width)
+/* Read a big-endian number of width bytes and extend its sign. */
+static int64_t decode_signed(const uint8_t *body, unsigned width)
 {
     unsigned unused = 64 - 8 * width;
 
     return (int64_t)(format_number(body, width) << unused) >> unused;
 }
 
-static void set_float(msgpack_object *object, const uint8_t *body, unsigned width)
+static void decode_float(msgpack_object *object, const uint8_t *body, unsigned width)
 {
     uint64_t bits = format_number(body, width);
 
@@ -41,8 +41,8 @@ static void set_float(msgpack_object *object, const uint8_t *body, unsigned widt
     memcpy(&object->via.f64, &bits, sizeof(object->via.f64));
 }
 
-/* A value that contains no others. */
-static void set_leaf(msgpack_object *object, const struct format *format, const uint8_t *body)
+/* Set a value that contains no others. */
+static void decode_leaf(msgpack_object *object, const struct format *format, const uint8_t *body)
 {
     unsigned width = (unsigned)format->body_bytes;
 
@@ -53,17 +53,17 @@ static void set_leaf(msgpack_object *object, const struct format *format, const 
         object->via.boolean = format->kind == FORMAT_TRUE;
         break;
     case FORMAT_FIXINT:
-        set_integer(object, (int8_t)body[-1]);
+        decode_integer(object, (int8_t)body[-1]);
         break;
     case FORMAT_UINT:
         object->type = MSGPACK_OBJECT_POSITIVE_INTEGER;
         object->via.u64 = format_number(body, width);
         break;
     case FORMAT_INT:
-        set_integer(object, signed_number(body, width));
+        decode_integer(object, decode_signed(body, width));
         break;
     case FORMAT_FLOAT:
-        set_float(object, body, width);
+        decode_float(object, body, width);
         break;
     case FORMAT_STR:
     case FORMAT_BIN:
@@ -136,13 +136,13 @@ static enum decode_result decode_next(struct decoder *decoder, unsigned depth, m
     if (left == 0 || !format_read(decoder->at, left, &format) || format.kind == FORMAT_RESERVED)
         return DECODE_MALFORMED;
     left -= format.header_bytes;
-    /* Each element takes a byte at least: no count is believed that cannot be. */
+    /* Each element has at least one byte, so a count above the bytes that are left is wrong. */
     if (format.body_bytes > left || format.count > left)
         return DECODE_MALFORMED;
     const uint8_t *body = decoder->at + format.header_bytes;
     decoder->at = body + format.body_bytes;
     if (format.kind != FORMAT_ARRAY && format.kind != FORMAT_MAP) {
-        set_leaf(object, &format, body);
+        decode_leaf(object, &format, body);
         return DECODE_DONE;
     }
     if (depth == FRAME_DEPTH_MAX)

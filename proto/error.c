@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const names[ERROR_CODE_COUNT] = {
+static const char *const error_names[ERROR_CODE_COUNT] = {
     [ERROR_NONE] = "none",
     [ERROR_INVALID_ARGUMENT] = "invalid_argument",
     [ERROR_BUCKET_NOT_FOUND] = "bucket_not_found",
@@ -24,23 +24,23 @@ static const char *const names[ERROR_CODE_COUNT] = {
 
 const char *error_code_name(enum error_code code)
 {
-    return (unsigned)code < ERROR_CODE_COUNT ? names[code] : "internal";
+    return (unsigned)code < ERROR_CODE_COUNT ? error_names[code] : "internal";
 }
 
 enum error_code error_code_from_name(const char *name, size_t length)
 {
     for (unsigned code = 1; code < ERROR_CODE_COUNT; code++) {
-        if (strlen(names[code]) == length && memcmp(names[code], name, length) == 0)
+        if (strlen(error_names[code]) == length && memcmp(error_names[code], name, length) == 0)
             return (enum error_code)code;
     }
     return ERROR_INTERNAL;
 }
 
 /*
- * A str on the wire is UTF-8. What a message quotes may not be, and the buffer's end may cut a character in two: what
- * is no character becomes '?'.
+ * Replace bytes that are no UTF-8 by '?': a str on the wire is UTF-8. A message may quote other bytes, or be cut in the
+ * middle of a character.
  */
-static void make_utf8(char *text)
+static void error_make_utf8(char *text)
 {
     for (size_t length = strlen(text), at = 0, count; at < length; at += count) {
         count = utf8_character(text + at, length - at);
@@ -61,10 +61,10 @@ void error_set(struct error *error, enum error_code code, const char *format, ..
     va_start(args, format);
     vsnprintf(error->message, sizeof(error->message), format, args);
     va_end(args);
-    make_utf8(error->message);
+    error_make_utf8(error->message);
 }
 
-static void pack_str(msgpack_packer *packer, const char *text)
+static void error_pack_str(msgpack_packer *packer, const char *text)
 {
     msgpack_pack_str_with_body(packer, text, strlen(text));
 }
@@ -75,30 +75,30 @@ void error_pack(const struct error *error, msgpack_packer *packer)
                      (error->outcome != ERROR_OUTCOME_ABSENT);
 
     msgpack_pack_map(packer, members);
-    pack_str(packer, "code");
-    pack_str(packer, error_code_name(error->code));
-    pack_str(packer, "message");
-    pack_str(packer, error->message);
-    pack_str(packer, "retryable");
+    error_pack_str(packer, "code");
+    error_pack_str(packer, error_code_name(error->code));
+    error_pack_str(packer, "message");
+    error_pack_str(packer, error->message);
+    error_pack_str(packer, "retryable");
     if (error->retryable)
         msgpack_pack_true(packer);
     else
         msgpack_pack_false(packer);
     if (error->bucket != NULL) {
-        pack_str(packer, "bucket");
-        pack_str(packer, error->bucket);
+        error_pack_str(packer, "bucket");
+        error_pack_str(packer, error->bucket);
     }
     if (error->key != NULL) {
-        pack_str(packer, "key");
-        pack_str(packer, error->key);
+        error_pack_str(packer, "key");
+        error_pack_str(packer, error->key);
     }
     if (error->has_revision) {
-        pack_str(packer, "revision");
+        error_pack_str(packer, "revision");
         msgpack_pack_uint64(packer, error->revision);
     }
     if (error->outcome != ERROR_OUTCOME_ABSENT) {
-        pack_str(packer, "outcome");
-        pack_str(packer, error->outcome == ERROR_OUTCOME_NONE ? "none" : "unknown");
+        error_pack_str(packer, "outcome");
+        error_pack_str(packer, error->outcome == ERROR_OUTCOME_NONE ? "none" : "unknown");
     }
 }
 
@@ -110,17 +110,17 @@ void error_pack_text(const struct error *error, msgpack_packer *packer)
     char text[ERROR_MESSAGE_BYTES + 64];
 
     snprintf(text, sizeof(text), "%s: %s%s", error_code_name(error->code), error->message, endings[error->outcome]);
-    pack_str(packer, text);
+    error_pack_str(packer, text);
 }
 
-static bool is_name(const msgpack_object *object, const char *name)
+static bool error_is_name(const msgpack_object *object, const char *name)
 {
     return object->type == MSGPACK_OBJECT_STR && object->via.str.size == strlen(name) &&
            memcmp(object->via.str.ptr, name, object->via.str.size) == 0;
 }
 
-/* msgpack-c gives an empty str the pointer NULL, which would read as 'not there'. */
-static const char *str_text(const msgpack_object *object)
+/* Return the bytes of a str. msgpack-c gives an empty str the pointer NULL, which would mean that there is none. */
+static const char *error_str_text(const msgpack_object *object)
 {
     return object->via.str.size > 0 ? object->via.str.ptr : "";
 }
@@ -137,31 +137,31 @@ bool error_unpack(const msgpack_object *object, struct error *error, size_t *buc
         const msgpack_object *value = &object->via.map.ptr[i].val;
         bool is_str = value->type == MSGPACK_OBJECT_STR;
 
-        if (is_str && is_name(name, "code")) {
-            error->code = error_code_from_name(str_text(value), value->via.str.size);
+        if (is_str && error_is_name(name, "code")) {
+            error->code = error_code_from_name(error_str_text(value), value->via.str.size);
             has_code = true;
-        } else if (is_str && is_name(name, "message")) {
+        } else if (is_str && error_is_name(name, "message")) {
             size_t length = value->via.str.size;
             bool is_cut = length >= sizeof(error->message);
             if (is_cut)
                 length = sizeof(error->message) - 1;
-            memcpy(error->message, str_text(value), length);
+            memcpy(error->message, error_str_text(value), length);
             error->message[length] = '\0';
             if (is_cut)
-                make_utf8(error->message);
-        } else if (is_str && is_name(name, "bucket")) {
-            error->bucket = str_text(value);
+                error_make_utf8(error->message);
+        } else if (is_str && error_is_name(name, "bucket")) {
+            error->bucket = error_str_text(value);
             if (bucket_length != NULL)
                 *bucket_length = value->via.str.size;
-        } else if (is_str && is_name(name, "key")) {
-            error->key = str_text(value);
+        } else if (is_str && error_is_name(name, "key")) {
+            error->key = error_str_text(value);
             if (key_length != NULL)
                 *key_length = value->via.str.size;
-        } else if (is_str && is_name(name, "outcome")) {
-            error->outcome = is_name(value, "none") ? ERROR_OUTCOME_NONE : ERROR_OUTCOME_UNKNOWN;
-        } else if (value->type == MSGPACK_OBJECT_BOOLEAN && is_name(name, "retryable")) {
+        } else if (is_str && error_is_name(name, "outcome")) {
+            error->outcome = error_is_name(value, "none") ? ERROR_OUTCOME_NONE : ERROR_OUTCOME_UNKNOWN;
+        } else if (value->type == MSGPACK_OBJECT_BOOLEAN && error_is_name(name, "retryable")) {
             error->retryable = value->via.boolean;
-        } else if (value->type == MSGPACK_OBJECT_POSITIVE_INTEGER && is_name(name, "revision")) {
+        } else if (value->type == MSGPACK_OBJECT_POSITIVE_INTEGER && error_is_name(name, "revision")) {
             error->revision = value->via.u64;
             error->has_revision = true;
         }

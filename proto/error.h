@@ -1,8 +1,8 @@
 /*
- * error: the codes that a call can fail with, and one failure of a call.
+ * error: the failure of a call: its code, its message, and what is known about the outcome.
  *
- * Used by the daemon (which makes errors) and by the client library (which
- * receives them). The codes and their meaning: proto/protocol.md, "Errors".
+ * Used by the daemon, which makes errors, and the client library, which receives them. The codes and their meaning:
+ * proto/protocol.md, "Errors".
  */
 #ifndef PROTO_ERROR_H
 #define PROTO_ERROR_H
@@ -29,9 +29,9 @@ enum error_code {
     ERROR_CODE_COUNT
 };
 
-/* What is known about a write that failed. Absent from the wire when NONE of it applies. */
+/* What became of the change that a failed call wanted. */
 enum error_outcome {
-    ERROR_OUTCOME_ABSENT = 0, /* not a write, or the code says it all */
+    ERROR_OUTCOME_ABSENT = 0, /* the call changes nothing; not on the wire */
     ERROR_OUTCOME_NONE,       /* nothing was written */
     ERROR_OUTCOME_UNKNOWN     /* it may have been written */
 };
@@ -56,15 +56,13 @@ const char *error_code_name(enum error_code code);
 enum error_code error_code_from_name(const char *name, size_t length);
 
 /*
- * Fills *error with a code and a sentence that says what to do about it
- * (printf-style, cut at ERROR_MESSAGE_BYTES on a character's boundary).
- * retryable is set as the code has it by default: only unavailable,
- * deadline_exceeded and resource_exhausted are. All other members are cleared.
+ * Set the code and the message of an error, and clear all other members. The message is cut to fit ERROR_MESSAGE_BYTES.
+ * retryable follows from the code: unavailable, deadline_exceeded and resource_exhausted are.
  */
 void error_set(struct error *error, enum error_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Of a call that changes something: nothing was written, where it does not say otherwise. */
+/* Set the outcome NONE if the error has none: for calls that change something. */
 static inline void error_set_default_outcome(struct error *error)
 {
     if (error->outcome == ERROR_OUTCOME_ABSENT)
@@ -79,9 +77,8 @@ void error_pack(const struct error *error, msgpack_packer *packer);
 void error_pack_text(const struct error *error, msgpack_packer *packer);
 
 /*
- * Reads an error map. bucket, key and message are cut to what fits; bucket and
- * key point into the object and live as long as it does, and may not end in NUL:
- * their lengths are stored where asked for. False when object is no error map.
+ * Read an error map. Return false if object is none. bucket and key point into the object, and need not end in a NUL:
+ * their lengths are stored if the pointers for them are not NULL. A long message is cut.
  */
 bool error_unpack(const msgpack_object *object, struct error *error, size_t *bucket_length, size_t *key_length);
 

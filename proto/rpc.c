@@ -5,13 +5,13 @@
 #include <string.h>
 
 /* Some libraries send nil or an empty map if there are no arguments. */
-static bool is_array_or_nothing(const msgpack_object *params)
+static bool rpc_is_params(const msgpack_object *params)
 {
     return params->type == MSGPACK_OBJECT_ARRAY || params->type == MSGPACK_OBJECT_NIL ||
            (params->type == MSGPACK_OBJECT_MAP && params->via.map.size == 0);
 }
 
-static const char *decode_request(const msgpack_object_array *envelope, struct rpc_message *message)
+static const char *rpc_decode_request(const msgpack_object_array *envelope, struct rpc_message *message)
 {
     bool is_request = message->type == RPC_REQUEST;
     const msgpack_object *method = &envelope->ptr[is_request ? 2 : 1];
@@ -19,7 +19,7 @@ static const char *decode_request(const msgpack_object_array *envelope, struct r
 
     if (method->type != MSGPACK_OBJECT_STR && method->type != MSGPACK_OBJECT_BIN)
         return "the method must be a text (str or bin)";
-    if (!is_array_or_nothing(params))
+    if (!rpc_is_params(params))
         return "params must be an array";
     message->method = method->via.str.ptr;
     message->method_length = method->via.str.size;
@@ -63,7 +63,7 @@ const char *rpc_decode(const char *bytes, size_t size, msgpack_zone *zone, struc
     if (envelope->size != (message->type == RPC_NOTIFICATION ? 3u : 4u))
         return "a request has 4 elements, a notification 3";
     if (message->type != RPC_RESPONSE)
-        return decode_request(envelope, message);
+        return rpc_decode_request(envelope, message);
     message->error = envelope->ptr[2];
     message->result = envelope->ptr[3];
     return NULL;
@@ -101,7 +101,7 @@ void rpc_pack_request(msgpack_packer *packer, uint32_t msgid, const char *method
 
 void rpc_pack_result(msgpack_packer *packer, uint32_t msgid)
 {
-    /* Every answer has it: in one stroke. An array of 4, the type, the msgid in its shortest form, nil. */
+    /* Every answer begins so: written at once. An array of 4, the type, the msgid in its shortest form, nil. */
     char bytes[8] = {(char)0x94, RPC_RESPONSE};
     size_t length = 2;
     unsigned digits = msgid < 0x80 ? 0 : msgid <= UINT8_MAX ? 1 : msgid <= UINT16_MAX ? 2 : 4;
@@ -114,8 +114,8 @@ void rpc_pack_result(msgpack_packer *packer, uint32_t msgid)
     packer->callback(packer->data, bytes, length);
 }
 
-/* [1, msgid, …: the error and the result are packed next. */
-static void pack_response_head(msgpack_packer *packer, const uint32_t *msgid)
+/* Pack [1, msgid, …: the error and the result must follow. */
+static void rpc_pack_response_head(msgpack_packer *packer, const uint32_t *msgid)
 {
     msgpack_pack_array(packer, 4);
     msgpack_pack_uint8(packer, RPC_RESPONSE);
@@ -127,14 +127,14 @@ static void pack_response_head(msgpack_packer *packer, const uint32_t *msgid)
 
 void rpc_pack_error(msgpack_packer *packer, const uint32_t *msgid, const struct error *error)
 {
-    pack_response_head(packer, msgid);
+    rpc_pack_response_head(packer, msgid);
     error_pack(error, packer);
     msgpack_pack_nil(packer);
 }
 
 void rpc_pack_error_text(msgpack_packer *packer, const uint32_t *msgid, const struct error *error)
 {
-    pack_response_head(packer, msgid);
+    rpc_pack_response_head(packer, msgid);
     error_pack_text(error, packer);
     msgpack_pack_nil(packer);
 }

@@ -14,7 +14,7 @@
 
 /* --- Methods --------------------------------------------------------------------------------------- */
 
-static void answer_info(void *arg, const struct bucket_info *info, const struct error *error)
+static void bucket_answer_info(void *arg, const struct bucket_info *info, const struct error *error)
 {
     struct call *call = arg;
 
@@ -30,9 +30,9 @@ static void answer_info(void *arg, const struct bucket_info *info, const struct 
     call_end_result(call);
 }
 
-typedef void admin_fn(struct store *store, struct arena *arena, struct admin *admin);
+typedef void bucket_admin_fn(struct store *store, struct arena *arena, struct admin *admin);
 
-static void start_admin(struct call *call, admin_fn *start, const struct bucket_config *config)
+static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const struct bucket_config *config)
 {
     struct admin *admin = arena_zalloc(&call->arena, sizeof(*admin));
 
@@ -43,7 +43,7 @@ static void start_admin(struct call *call, admin_fn *start, const struct bucket_
     admin->bucket = call->bucket;
     admin->config = config;
     admin->deadline_ms = call->deadline_ms;
-    admin->done = answer_info;
+    admin->done = bucket_answer_info;
     admin->arg = call;
     start(call->store, &call->arena, admin);
 }
@@ -53,7 +53,7 @@ void handle_bucket_create(struct call *call)
     const struct bucket_config *config = bucket_settings_read(call);
 
     if (config != NULL)
-        start_admin(call, admin_create, config);
+        bucket_start_admin(call, admin_create, config);
 }
 
 void handle_bucket_update(struct call *call)
@@ -61,20 +61,20 @@ void handle_bucket_update(struct call *call)
     const struct bucket_config *config = bucket_settings_read(call);
 
     if (config != NULL)
-        start_admin(call, admin_update, config);
+        bucket_start_admin(call, admin_update, config);
 }
 
 void handle_bucket_delete(struct call *call)
 {
-    start_admin(call, admin_delete, NULL);
+    bucket_start_admin(call, admin_delete, NULL);
 }
 
 void handle_bucket_purge(struct call *call)
 {
-    start_admin(call, admin_purge, NULL);
+    bucket_start_admin(call, admin_purge, NULL);
 }
 
-static void answer_removed(void *arg, uint64_t removed, const struct error *error)
+static void bucket_answer_removed(void *arg, uint64_t removed, const struct error *error)
 {
     struct call *call = arg;
 
@@ -98,17 +98,17 @@ void handle_bucket_compact(struct call *call)
         return;
     compact->bucket = call->bucket;
     compact->deadline_ms = call->deadline_ms;
-    compact->done = answer_removed;
+    compact->done = bucket_answer_removed;
     compact->arg = call;
     compact_start(call->store, &call->arena, compact);
 }
 
 void handle_bucket_info(struct call *call)
 {
-    start_admin(call, admin_info, NULL);
+    bucket_start_admin(call, admin_info, NULL);
 }
 
-static void answer_names(void *arg, const char *const *names, size_t count, const struct error *error)
+static void bucket_answer_names(void *arg, const char *const *names, size_t count, const struct error *error)
 {
     struct call *call = arg;
     size_t visible = 0;
@@ -144,7 +144,7 @@ void handle_bucket_list(struct call *call)
         return;
     }
     admin->deadline_ms = call->deadline_ms;
-    admin->listed = answer_names;
+    admin->listed = bucket_answer_names;
     admin->arg = call;
     admin_list(call->store, &call->arena, admin);
 }

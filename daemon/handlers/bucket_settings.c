@@ -13,8 +13,8 @@
 
 /* --- Settings from options ------------------------------------------------------------------------- */
 
-static bool take_integer(struct call *call, struct bucket_config *config, const char *name, unsigned bit, int64_t min,
-                         int64_t max, int64_t *number)
+static bool settings_read_integer(struct call *call, struct bucket_config *config, const char *name, unsigned bit,
+                                  int64_t min, int64_t max, int64_t *number)
 {
     if (option_find(call, name) == NULL)
         return true;
@@ -22,7 +22,7 @@ static bool take_integer(struct call *call, struct bucket_config *config, const 
     return option_integer(call, name, min, max, 0, number);
 }
 
-static bool take_storage(struct call *call, struct bucket_config *config)
+static bool settings_read_storage(struct call *call, struct bucket_config *config)
 {
     const msgpack_object *storage = option_find(call, "storage");
 
@@ -35,8 +35,8 @@ static bool take_storage(struct call *call, struct bucket_config *config)
 }
 
 /* Read a map whose members are among names. NULL: the call is answered. */
-static const msgpack_object_map *take_map(struct call *call, const msgpack_object *value, const char *what,
-                                          const char *names)
+static const msgpack_object_map *settings_read_map(struct call *call, const msgpack_object *value, const char *what,
+                                                   const char *names)
 {
     const msgpack_object_map *map = argument_to_map(value);
     char expected[64];
@@ -48,14 +48,14 @@ static const msgpack_object_map *take_map(struct call *call, const msgpack_objec
     return NULL;
 }
 
-static bool take_placement(struct call *call, struct bucket_config *config)
+static bool settings_read_placement(struct call *call, struct bucket_config *config)
 {
     const msgpack_object *placement = option_find(call, "placement");
 
     if (placement == NULL)
         return true;
     config->set |= BUCKET_PLACEMENT;
-    const msgpack_object_map *map = take_map(call, placement, "placement", "cluster tags");
+    const msgpack_object_map *map = settings_read_map(call, placement, "placement", "cluster tags");
     if (map == NULL)
         return false;
     const msgpack_object *cluster = map_find(map, "cluster"), *tags = map_find(map, "tags");
@@ -79,14 +79,14 @@ static bool take_placement(struct call *call, struct bucket_config *config)
     return true;
 }
 
-static bool take_republish(struct call *call, struct bucket_config *config)
+static bool settings_read_republish(struct call *call, struct bucket_config *config)
 {
     const msgpack_object *republish = option_find(call, "republish");
 
     if (republish == NULL)
         return true;
     config->set |= BUCKET_REPUBLISH;
-    const msgpack_object_map *map = take_map(call, republish, "republish", "source destination headers_only");
+    const msgpack_object_map *map = settings_read_map(call, republish, "republish", "source destination headers_only");
     if (map == NULL)
         return false;
     const msgpack_object *source = map_find(map, "source"), *destination = map_find(map, "destination");
@@ -106,7 +106,7 @@ static bool take_republish(struct call *call, struct bucket_config *config)
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "republish's destination must not be empty");
         return false;
     }
-    /* $KV. is other buckets, $JS. the server's own; a wildcard in front could become either. */
+    /* $KV. subjects are other buckets, and $JS. subjects the server's API. A leading wildcard could become either. */
     if (call->dispatcher->access.count > 0 && strchr("$*>{", config->republish_destination[0]) != NULL) {
         call_fail_with(call, ERROR_PERMISSION_DENIED,
                        "where access rules are in force, republish's destination must not begin with $ or a wildcard");
@@ -115,15 +115,16 @@ static bool take_republish(struct call *call, struct bucket_config *config)
     return true;
 }
 
-/* A bucket's name, or a map with it. */
-static bool take_source(struct call *call, const msgpack_object *value, const char *what, struct bucket_source *source)
+/* Read a source or a mirror: the name of a bucket, or a map that has it. */
+static bool settings_read_source(struct call *call, const msgpack_object *value, const char *what,
+                                 struct bucket_source *source)
 {
     memset(source, 0, sizeof(*source));
     if (value->type != MSGPACK_OBJECT_MAP) {
         if (!value_string(call, value, what, &source->bucket))
             return false;
     } else {
-        const msgpack_object_map *map = take_map(call, value, what, "bucket domain filter");
+        const msgpack_object_map *map = settings_read_map(call, value, what, "bucket domain filter");
         if (map == NULL)
             return false;
         const msgpack_object *bucket = map_find(map, "bucket"), *domain = map_find(map, "domain");
@@ -147,8 +148,8 @@ static bool take_source(struct call *call, const msgpack_object *value, const ch
     return wrong == NULL;
 }
 
-/* Whoever may not read a bucket must not have it copied, nor write to a bucket by way of another's republishing. */
-static bool may_feed_from(struct call *call, const struct bucket_source *source)
+/* Check that the caller may read the bucket whose entries would be copied. */
+static bool settings_may_read_source(struct call *call, const struct bucket_source *source)
 {
     if (call_access(call, source->bucket) >= CONF_ACCESS_READ)
         return true;
@@ -158,13 +159,14 @@ static bool may_feed_from(struct call *call, const struct bucket_source *source)
     return false;
 }
 
-static bool take_mirror_and_sources(struct call *call, struct bucket_config *config)
+static bool settings_read_origins(struct call *call, struct bucket_config *config)
 {
     const msgpack_object *mirror = option_find(call, "mirror"), *sources = option_find(call, "sources");
 
     if (mirror != NULL) {
         config->set |= BUCKET_MIRROR;
-        if (!take_source(call, mirror, "mirror", &config->mirror) || !may_feed_from(call, &config->mirror))
+        if (!settings_read_source(call, mirror, "mirror", &config->mirror) ||
+            !settings_may_read_source(call, &config->mirror))
             return false;
         if (config->mirror.filter != NULL) {
             call_fail_with(call, ERROR_INVALID_ARGUMENT, "a mirror has the whole bucket: only sources have filters");
@@ -184,14 +186,14 @@ static bool take_mirror_and_sources(struct call *call, struct bucket_config *con
         return false;
     }
     for (size_t i = 0; i < config->source_count; i++) {
-        if (!take_source(call, &array->ptr[i], "a source", &config->sources[i]) ||
-            !may_feed_from(call, &config->sources[i]))
+        if (!settings_read_source(call, &array->ptr[i], "a source", &config->sources[i]) ||
+            !settings_may_read_source(call, &config->sources[i]))
             return false;
     }
     return true;
 }
 
-static bool take_metadata(struct call *call, struct bucket_config *config)
+static bool settings_read_metadata(struct call *call, struct bucket_config *config)
 {
     const msgpack_object *metadata = option_find(call, "metadata");
 
@@ -219,12 +221,13 @@ static bool take_metadata(struct call *call, struct bucket_config *config)
     return true;
 }
 
-/* The marker tells the outcome of a delete whose answer was lost, so it must stay as long as a call may ask for it. */
-static bool take_marker_ttl(struct call *call, struct bucket_config *config)
+/* The outcome of a delete whose answer was lost is read from its marker, which must stay as long as a call may last. */
+static bool settings_read_marker_ttl(struct call *call, struct bucket_config *config)
 {
     int64_t min_s = (2 * (int64_t)call->store->conf->calls.max_timeout_ms + 999) / 1000;
 
-    if (!take_integer(call, config, "marker_ttl", BUCKET_MARKER_TTL, 0, BUCKET_TTL_MAX_S, &config->marker_ttl_s))
+    if (!settings_read_integer(call, config, "marker_ttl", BUCKET_MARKER_TTL, 0, BUCKET_TTL_MAX_S,
+                               &config->marker_ttl_s))
         return false;
     if (config->marker_ttl_s == 0 || config->marker_ttl_s >= min_s)
         return true;
@@ -249,18 +252,19 @@ struct bucket_config *bucket_settings_read(struct call *call)
         config->set |= BUCKET_COMPRESSION;
     if (!option_string(call, "description", &config->description) ||
         !option_bool(call, "compression", &config->compression) ||
-        !take_integer(call, config, "history", BUCKET_HISTORY, 1, KV_HISTORY_MAX, &config->history) ||
-        !take_integer(call, config, "ttl", BUCKET_TTL, 0, BUCKET_TTL_MAX_S, &config->ttl_s) ||
-        !take_integer(call, config, "max_value_size", BUCKET_MAX_VALUE_SIZE, -1, INT32_MAX - KV_HEADER_ROOM_BYTES,
-                      &config->max_value_size) ||
-        !take_integer(call, config, "max_bytes", BUCKET_MAX_BYTES, -1, INT64_MAX, &config->max_bytes) ||
-        !take_integer(call, config, "replicas", BUCKET_REPLICAS, 1, 5, &config->replicas) ||
-        !take_integer(call, config, "limit_marker_ttl", BUCKET_LIMIT_MARKER_TTL, 0, BUCKET_TTL_MAX_S,
-                      &config->limit_marker_ttl_s) ||
-        !take_marker_ttl(call, config) || !take_storage(call, config) || !take_placement(call, config) ||
-        !take_republish(call, config) || !take_mirror_and_sources(call, config) || !take_metadata(call, config))
+        !settings_read_integer(call, config, "history", BUCKET_HISTORY, 1, KV_HISTORY_MAX, &config->history) ||
+        !settings_read_integer(call, config, "ttl", BUCKET_TTL, 0, BUCKET_TTL_MAX_S, &config->ttl_s) ||
+        !settings_read_integer(call, config, "max_value_size", BUCKET_MAX_VALUE_SIZE, -1,
+                               INT32_MAX - KV_HEADER_ROOM_BYTES, &config->max_value_size) ||
+        !settings_read_integer(call, config, "max_bytes", BUCKET_MAX_BYTES, -1, INT64_MAX, &config->max_bytes) ||
+        !settings_read_integer(call, config, "replicas", BUCKET_REPLICAS, 1, 5, &config->replicas) ||
+        !settings_read_integer(call, config, "limit_marker_ttl", BUCKET_LIMIT_MARKER_TTL, 0, BUCKET_TTL_MAX_S,
+                               &config->limit_marker_ttl_s) ||
+        !settings_read_marker_ttl(call, config) || !settings_read_storage(call, config) ||
+        !settings_read_placement(call, config) || !settings_read_republish(call, config) ||
+        !settings_read_origins(call, config) || !settings_read_metadata(call, config))
         return NULL;
-    /* As in NATS and its clients. */
+    /* 0 is no limit, as in NATS and its clients. */
     if (config->max_value_size == 0)
         config->max_value_size = -1;
     return config;
@@ -268,28 +272,7 @@ struct bucket_config *bucket_settings_read(struct call *call)
 
 /* --- Info to a map --------------------------------------------------------------------------------- */
 
-static void pack_named_integer(msgpack_packer *packer, const char *name, int64_t number)
-{
-    pack_str(packer, name);
-    msgpack_pack_int64(packer, number);
-}
-
-static void pack_named_str(msgpack_packer *packer, const char *name, const char *text)
-{
-    pack_str(packer, name);
-    pack_str(packer, text);
-}
-
-static void pack_bool(msgpack_packer *packer, const char *name, bool flag)
-{
-    pack_str(packer, name);
-    if (flag)
-        msgpack_pack_true(packer);
-    else
-        msgpack_pack_false(packer);
-}
-
-static void pack_source(msgpack_packer *packer, const struct bucket_source *source)
+static void settings_pack_source(msgpack_packer *packer, const struct bucket_source *source)
 {
     msgpack_pack_map(packer, 1u + (source->domain != NULL) + (source->filter != NULL));
     pack_named_str(packer, "bucket", source->bucket);
@@ -299,7 +282,7 @@ static void pack_source(msgpack_packer *packer, const struct bucket_source *sour
         pack_named_str(packer, "filter", source->filter);
 }
 
-static void pack_placement(msgpack_packer *packer, const struct bucket_config *config)
+static void settings_pack_placement(msgpack_packer *packer, const struct bucket_config *config)
 {
     pack_str(packer, "placement");
     msgpack_pack_map(packer, 1u + (config->placement_cluster != NULL));
@@ -311,19 +294,19 @@ static void pack_placement(msgpack_packer *packer, const struct bucket_config *c
         pack_str(packer, config->placement_tags[i]);
 }
 
-static void pack_republish(msgpack_packer *packer, const struct bucket_config *config)
+static void settings_pack_republish(msgpack_packer *packer, const struct bucket_config *config)
 {
     pack_str(packer, "republish");
     msgpack_pack_map(packer, 3);
     pack_named_str(packer, "source", config->republish_source != NULL ? config->republish_source : "");
     pack_named_str(packer, "destination", config->republish_destination != NULL ? config->republish_destination : "");
-    pack_bool(packer, "headers_only", config->republish_headers_only);
+    pack_named_bool(packer, "headers_only", config->republish_headers_only);
 }
 
 void bucket_settings_pack_info(msgpack_packer *packer, const struct bucket_info *info)
 {
     const struct bucket_config *config = &info->config;
-    /* The settings that not every bucket has */
+    /* Settings that not every bucket has. */
     unsigned optional = config->set & (BUCKET_DESCRIPTION | BUCKET_PLACEMENT | BUCKET_REPUBLISH | BUCKET_MIRROR |
                                        BUCKET_SOURCES | BUCKET_METADATA);
 
@@ -335,29 +318,29 @@ void bucket_settings_pack_info(msgpack_packer *packer, const struct bucket_info 
     pack_named_integer(packer, "max_bytes", config->max_bytes);
     pack_named_str(packer, "storage", config->in_memory ? "memory" : "file");
     pack_named_integer(packer, "replicas", config->replicas);
-    pack_bool(packer, "compression", config->compression);
+    pack_named_bool(packer, "compression", config->compression);
     pack_named_integer(packer, "limit_marker_ttl", config->limit_marker_ttl_s);
     pack_named_integer(packer, "marker_ttl", config->marker_ttl_s);
-    pack_bool(packer, "allows_ttl", info->allows_ttl);
-    pack_bool(packer, "allows_atomic", info->allows_atomic);
+    pack_named_bool(packer, "allows_ttl", info->allows_ttl);
+    pack_named_bool(packer, "allows_atomic", info->allows_atomic);
     pack_named_integer(packer, "values", (int64_t)info->values);
     pack_named_integer(packer, "bytes", (int64_t)info->bytes);
     pack_named_integer(packer, "last_revision", (int64_t)info->last_revision);
     if (optional & BUCKET_DESCRIPTION)
         pack_named_str(packer, "description", config->description);
     if (optional & BUCKET_PLACEMENT)
-        pack_placement(packer, config);
+        settings_pack_placement(packer, config);
     if (optional & BUCKET_REPUBLISH)
-        pack_republish(packer, config);
+        settings_pack_republish(packer, config);
     if (optional & BUCKET_MIRROR) {
         pack_str(packer, "mirror");
-        pack_source(packer, &config->mirror);
+        settings_pack_source(packer, &config->mirror);
     }
     if (optional & BUCKET_SOURCES) {
         pack_str(packer, "sources");
         msgpack_pack_array(packer, config->source_count);
         for (size_t i = 0; i < config->source_count; i++)
-            pack_source(packer, &config->sources[i]);
+            settings_pack_source(packer, &config->sources[i]);
     }
     if (optional & BUCKET_METADATA) {
         pack_str(packer, "metadata");

@@ -18,7 +18,7 @@
 /* Most keys of one call: the checks of all of them are done in one turn of the loop. */
 #define KEYS_MAX 16384u
 
-static bool check_count(struct call *call, uint32_t count)
+static bool bulk_check_count(struct call *call, uint32_t count)
 {
     if (count <= KEYS_MAX)
         return true;
@@ -28,7 +28,7 @@ static bool check_count(struct call *call, uint32_t count)
 }
 
 /* Answer the call: a key is no text. Return false. */
-static bool bulk_refuse_key(struct call *call, uint32_t index, const msgpack_object *key)
+static bool bulk_refuse_type(struct call *call, uint32_t index, const msgpack_object *key)
 {
     char what[32];
 
@@ -36,55 +36,55 @@ static bool bulk_refuse_key(struct call *call, uint32_t index, const msgpack_obj
     return argument_refuse(call, what, "a text (str or bin)", key);
 }
 
-static char *copy_key(struct call *call, const msgpack_object *key)
+static char *bulk_copy_key(struct call *call, const msgpack_object *key)
 {
     return arena_strndup(&call->arena, key->via.str.ptr, key->via.str.size);
 }
 
 /* --- bulk.get -------------------------------------------------------------------------------------- */
 
-struct get_call {
+struct bulk_get_call {
     struct bulk_get bulk;
     struct call *call;
     const char **keys;
     bool *is_there;
     struct arena_task entries_task;
-    msgpack_sbuffer entries; /* keys and entries that are there, as they come */
+    msgpack_sbuffer entries; /* packed keys and entries that are present, in the order of arrival */
     msgpack_packer packer;
     struct cached_read_moment moment;
-    struct job looking; /* for the rest of the keys */
-    size_t looked;      /* keys that were looked for in memory */
-    size_t charged;     /* bytes of the entries */
+    struct job looking; /* looks up the rest of the keys */
+    size_t looked;      /* number of keys that were looked up in memory */
+    size_t charged;     /* bytes of entries that the call was charged for */
 };
 
-static void free_entries(struct arena_task *task)
+static void bulk_get_free(struct arena_task *task)
 {
-    struct get_call *get = ARENA_TASK_OWNER(task, struct get_call, entries_task);
+    struct bulk_get_call *get = ARENA_TASK_OWNER(task, struct bulk_get_call, entries_task);
 
     jobs_remove(get->call->store->jobs, &get->looking);
     msgpack_sbuffer_destroy(&get->entries);
 }
 
-static void forget_entries(void *arg)
+static void bulk_get_forget(void *arg)
 {
-    struct get_call *get = arg;
+    struct bulk_get_call *get = arg;
 
     msgpack_sbuffer_clear(&get->entries);
     memset(get->is_there, 0, get->bulk.count);
 }
 
-static void keep_entry(void *arg, size_t index, const struct kv_entry *entry)
+static void bulk_get_keep_entry(void *arg, size_t index, const struct kv_entry *entry)
 {
-    struct get_call *get = arg;
+    struct bulk_get_call *get = arg;
 
     get->is_there[index] = true;
     pack_str(&get->packer, get->keys[index]);
     entry_pack(entry, &get->packer);
 }
 
-static void answer_entries(void *arg, const struct error *error)
+static void bulk_get_answer(void *arg, const struct error *error)
 {
-    struct get_call *get = arg;
+    struct bulk_get_call *get = arg;
     struct call *call = get->call;
 
     if (error != NULL) {
@@ -111,7 +111,7 @@ static bool bulk_read_keys(struct call *call, const char ***keys, size_t *count)
 
     if (array == NULL)
         return argument_refuse(call, "argument 2", "an array of keys", &call->arguments[1]);
-    if (!check_count(call, array->size))
+    if (!bulk_check_count(call, array->size))
         return false;
     *count = 0;
     *keys = arena_alloc(&call->arena, (array->size + 1) * sizeof(**keys));
@@ -122,7 +122,7 @@ static bool bulk_read_keys(struct call *call, const char ***keys, size_t *count)
     for (uint32_t i = 0; i < array->size; i++) {
         const msgpack_object *item = &array->ptr[i];
         if (!value_is_string(item))
-            return bulk_refuse_key(call, i, item);
+            return bulk_refuse_type(call, i, item);
         const char *wrong = kv_check_key(item->via.str.ptr, item->via.str.size);
         if (wrong != NULL) {
             char description[ARGUMENT_DESCRIPTION_BYTES];
@@ -130,7 +130,7 @@ static bool bulk_read_keys(struct call *call, const char ***keys, size_t *count)
                            argument_describe(item, description), wrong);
             return false;
         }
-        char *key = copy_key(call, item);
+        char *key = bulk_copy_key(call, item);
         if (key == NULL) {
             call_fail_out_of_memory(call);
             return false;
@@ -141,21 +141,22 @@ static bool bulk_read_keys(struct call *call, const char ***keys, size_t *count)
     return true;
 }
 
-/* Memory has not every key: all come from NATS. */
-static void ask_nats(struct get_call *get)
+/* Memory does not have every key: read all of them from NATS. */
+static void bulk_get_ask_nats(struct bulk_get_call *get)
 {
     struct call *call = get->call;
 
-    forget_entries(get);
-    /* A follower or a mirror may be behind. With direct, bulk_get sees who has answered. */
+    bulk_get_forget(get);
+    /* A follower or a mirror may be behind. With direct consistency, bulk_get checks who has answered. */
     if (get->bulk.consistency == READ_CACHED)
         get->bulk.consistency = READ_LEADER;
     if (call_needs_nats(call))
         bulk_get(call->store, &call->arena, &get->bulk);
 }
 
-/* Looks in memory for the next MULTI_LAST_KEYS_MAX keys, at one point in time. False: memory does not have them. */
-static bool look_for_some(struct get_call *get)
+/* Look up the next MULTI_LAST_KEYS_MAX keys in memory, at one point in time. Return false if one must come from NATS.
+ */
+static bool bulk_get_look_up_some(struct bulk_get_call *get)
 {
     struct call *call = get->call;
     size_t left = get->bulk.count - get->looked;
@@ -166,7 +167,7 @@ static bool look_for_some(struct get_call *get)
         const char *key = get->keys[get->looked];
         switch (cached_read_look_now(call->store, call->bucket, key, strlen(key), &view)) {
         case REPLICA_HAS:
-            keep_entry(get, get->looked, &view.entry);
+            bulk_get_keep_entry(get, get->looked, &view.entry);
             break;
         case REPLICA_LACKS:
             break;
@@ -174,7 +175,7 @@ static bool look_for_some(struct get_call *get)
         case REPLICA_UNSURE:
             return false;
         }
-        /* An answer that is too large is refused before it is made. */
+        /* An answer that is too large is refused before it is packed. */
         if (get->entries.size > get->bulk.bytes_max) {
             get->looked = get->bulk.count;
             return true;
@@ -183,23 +184,23 @@ static bool look_for_some(struct get_call *get)
     return true;
 }
 
-static void look_for_rest(struct get_call *get);
+static void bulk_get_look_up_rest(struct bulk_get_call *get);
 
-static bool run_looking(struct job *job)
+static bool bulk_get_run(struct job *job)
 {
-    look_for_rest((struct get_call *)((char *)job - offsetof(struct get_call, looking)));
+    bulk_get_look_up_rest((struct bulk_get_call *)((char *)job - offsetof(struct bulk_get_call, looking)));
     return false;
 }
 
-static void on_moment(void *arg, bool has_come)
+static void bulk_get_on_moment(void *arg, bool has_come)
 {
-    struct get_call *get = arg;
+    struct bulk_get_call *get = arg;
     struct call *call = get->call;
     struct error error;
 
-    if (!has_come || !look_for_some(get)) {
+    if (!has_come || !bulk_get_look_up_some(get)) {
         cached_read_count(call->store, get->bulk.count, false);
-        ask_nats(get);
+        bulk_get_ask_nats(get);
         return;
     }
     size_t more = get->entries.size - get->charged;
@@ -210,26 +211,26 @@ static void on_moment(void *arg, bool has_come)
         return;
     }
     if (get->looked < get->bulk.count) {
-        jobs_add(call->store->jobs, &get->looking, run_looking);
+        jobs_add(call->store->jobs, &get->looking, bulk_get_run);
         return;
     }
     cached_read_count(call->store, get->bulk.count, true);
-    answer_entries(get, NULL);
+    bulk_get_answer(get, NULL);
 }
 
-/* Each part is of a moment of its own. */
-static void look_for_rest(struct get_call *get)
+/* Look up the rest of the keys, a part at a time. Each part is of a point in time of its own. */
+static void bulk_get_look_up_rest(struct bulk_get_call *get)
 {
     get->moment.bucket = get->call->bucket;
     get->moment.deadline_ms = get->bulk.deadline_ms;
-    get->moment.ready = on_moment;
+    get->moment.ready = bulk_get_on_moment;
     get->moment.arg = get;
     cached_read_await_moment(get->call->store, &get->call->arena, &get->moment);
 }
 
 void handle_bulk_get(struct call *call)
 {
-    struct get_call *get = arena_zalloc(&call->arena, sizeof(*get));
+    struct bulk_get_call *get = arena_zalloc(&call->arena, sizeof(*get));
 
     if (get == NULL) {
         call_fail_out_of_memory(call);
@@ -244,7 +245,7 @@ void handle_bulk_get(struct call *call)
     }
     get->call = call;
     msgpack_sbuffer_init(&get->entries);
-    arena_begin_task(&call->arena, &get->entries_task, free_entries);
+    arena_begin_task(&call->arena, &get->entries_task, bulk_get_free);
     msgpack_packer_init(&get->packer, &get->entries, msgpack_sbuffer_write);
     get->bulk.bucket = call->bucket;
     get->bulk.keys = get->keys;
@@ -252,19 +253,19 @@ void handle_bulk_get(struct call *call)
     get->bulk.bytes_max = call->dispatcher->conf->limits.frame_bytes;
     get->bulk.take_memory = call_take_memory;
     get->bulk.memory_arg = call;
-    get->bulk.restart = forget_entries;
-    get->bulk.entry = keep_entry;
-    get->bulk.done = answer_entries;
+    get->bulk.restart = bulk_get_forget;
+    get->bulk.entry = bulk_get_keep_entry;
+    get->bulk.done = bulk_get_answer;
     get->bulk.arg = get;
     if (cached_read_may_answer(call->store, call->bucket, get->bulk.consistency))
-        look_for_rest(get);
+        bulk_get_look_up_rest(get);
     else
-        ask_nats(get);
+        bulk_get_ask_nats(get);
 }
 
 /* --- bulk.put and bulk.delete ---------------------------------------------------------------------- */
 
-struct write_call {
+struct bulk_write_call {
     struct bulk_write bulk;
     struct call *call;
     struct operation *operations;
@@ -287,9 +288,9 @@ static void bulk_pack_result(msgpack_packer *packer, const struct call *call, co
     }
 }
 
-static void answer_results(void *arg)
+static void bulk_write_answer(void *arg)
 {
-    struct write_call *write = arg;
+    struct bulk_write_call *write = arg;
     struct call *call = write->call;
     msgpack_packer *packer = call_begin_result(call);
 
@@ -302,9 +303,9 @@ static void answer_results(void *arg)
     call_end_result(call);
 }
 
-static struct write_call *new_write_call(struct call *call, size_t count)
+static struct bulk_write_call *bulk_write_new(struct call *call, size_t count)
 {
-    struct write_call *write = arena_zalloc(&call->arena, sizeof(*write));
+    struct bulk_write_call *write = arena_zalloc(&call->arena, sizeof(*write));
 
     if (write != NULL) {
         write->operations = arena_zalloc(&call->arena, (count + 1) * sizeof(*write->operations));
@@ -318,13 +319,13 @@ static struct write_call *new_write_call(struct call *call, size_t count)
     write->bulk.bucket = call->bucket;
     write->bulk.operations = write->operations;
     write->bulk.deadline_ms = call->deadline_ms;
-    write->bulk.done = answer_results;
+    write->bulk.done = bulk_write_answer;
     write->bulk.arg = write;
     return write;
 }
 
-/* One key's own mistake is that key's answer. */
-static void refuse_key(struct call *call, struct bulk_result *result, const char *wrong)
+/* Make the result of one key an error: its mistake fails no other key. */
+static void bulk_write_refuse_key(struct call *call, struct bulk_result *result, const char *wrong)
 {
     struct error error;
 
@@ -337,22 +338,22 @@ static void refuse_key(struct call *call, struct bulk_result *result, const char
  * Add an operation for the key number index. If the key is wrong, its result is already set. Return NULL if the call is
  * answered.
  */
-static struct operation *bulk_add_operation(struct call *call, struct write_call *write, uint32_t index,
-                                            const msgpack_object *key)
+static struct operation *bulk_write_add_operation(struct call *call, struct bulk_write_call *write, uint32_t index,
+                                                  const msgpack_object *key)
 {
     struct operation *operation = &write->operations[write->bulk.count];
 
     if (!value_is_string(key)) {
-        bulk_refuse_key(call, index, key);
+        bulk_refuse_type(call, index, key);
         return NULL;
     }
-    /* It could not be a key of the answer's map, or not be told from a shorter one. */
+    /* Such a key could not be a key of the answer's map, or would look like a shorter one. */
     if (memchr(key->via.str.ptr, '\0', key->via.str.size) != NULL ||
         !utf8_is_valid(key->via.str.ptr, key->via.str.size)) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "key number %u must be UTF-8 without a NUL", index + 1);
         return NULL;
     }
-    operation->key = copy_key(call, key);
+    operation->key = bulk_copy_key(call, key);
     operation->value = "";
     if (operation->key == NULL) {
         call_fail_out_of_memory(call);
@@ -360,7 +361,7 @@ static struct operation *bulk_add_operation(struct call *call, struct write_call
     }
     const char *wrong = kv_check_key(key->via.str.ptr, key->via.str.size);
     if (wrong != NULL)
-        refuse_key(call, &write->bulk.results[write->bulk.count], wrong);
+        bulk_write_refuse_key(call, &write->bulk.results[write->bulk.count], wrong);
     write->bulk.count++;
     return operation;
 }
@@ -374,9 +375,9 @@ void handle_bulk_put(struct call *call)
         argument_refuse(call, "argument 2", "a map of keys to values", &call->arguments[1]);
         return;
     }
-    if (!check_count(call, map->size))
+    if (!bulk_check_count(call, map->size))
         return;
-    struct write_call *write = new_write_call(call, map->size);
+    struct bulk_write_call *write = bulk_write_new(call, map->size);
     if (write == NULL || !kv_option_ttl(call, &ttl_s))
         return;
     struct key_index index;
@@ -385,7 +386,7 @@ void handle_bulk_put(struct call *call)
         return;
     }
     for (uint32_t i = 0; i < map->size; i++) {
-        struct operation *operation = bulk_add_operation(call, write, i, &map->ptr[i].key);
+        struct operation *operation = bulk_write_add_operation(call, write, i, &map->ptr[i].key);
         if (operation == NULL)
             return;
         if (key_index_add(&index, operation->key, i) != i) {
@@ -396,7 +397,7 @@ void handle_bulk_put(struct call *call)
         operation->ttl_s = ttl_s;
         const char *wrong = kv_argument_bytes(call, &map->ptr[i].val, &operation->value, &operation->value_bytes);
         if (wrong != NULL)
-            refuse_key(call, &write->bulk.results[i], wrong);
+            bulk_write_refuse_key(call, &write->bulk.results[i], wrong);
     }
     bulk_write(call->store, &call->arena, &write->bulk);
 }
@@ -410,9 +411,9 @@ void handle_bulk_delete(struct call *call)
         argument_refuse(call, "argument 2", "an array of keys", &call->arguments[1]);
         return;
     }
-    if (!check_count(call, array->size))
+    if (!bulk_check_count(call, array->size))
         return;
-    struct write_call *write = new_write_call(call, array->size);
+    struct bulk_write_call *write = bulk_write_new(call, array->size);
     if (write == NULL)
         return;
     if (!key_index_init(&index, &call->arena, array->size)) {
@@ -420,11 +421,11 @@ void handle_bulk_delete(struct call *call)
         return;
     }
     for (uint32_t i = 0; i < array->size; i++) {
-        struct operation *operation = bulk_add_operation(call, write, i, &array->ptr[i]);
+        struct operation *operation = bulk_write_add_operation(call, write, i, &array->ptr[i]);
         if (operation == NULL)
             return;
         operation->kind = KV_DELETE;
-        /* Named twice, deleted once. */
+        /* A key that is named twice is deleted once. */
         if (key_index_add(&index, operation->key, i) != i) {
             write->bulk.count--;
             write->bulk.results[write->bulk.count].error = NULL;

@@ -14,8 +14,8 @@
 
 /* --- Reads ----------------------------------------------------------------------------------------- */
 
-/* Answers from memory what can be answered at once. False: it cannot. */
-static bool answer_at_once(struct call *call, const char *key, read_entry_fn *done)
+/* Answer from memory if that is possible at once. Return whether the call is answered. */
+static bool kv_answer_at_once(struct call *call, const char *key, read_entry_fn *done)
 {
     struct cache_view view;
 
@@ -33,7 +33,7 @@ static bool answer_at_once(struct call *call, const char *key, read_entry_fn *do
     return false;
 }
 
-static void start_get(struct call *call, read_entry_fn *done)
+static void kv_start_get(struct call *call, read_entry_fn *done)
 {
     enum read_consistency consistency;
     const char *key;
@@ -43,7 +43,7 @@ static void start_get(struct call *call, read_entry_fn *done)
         !kv_option_consistency(call, &consistency))
         return;
     bool is_near = revision == 0 && cached_read_may_answer(call->store, call->bucket, consistency);
-    if (is_near && answer_at_once(call, key, done))
+    if (is_near && kv_answer_at_once(call, key, done))
         return;
     if (!call_needs_nats(call))
         return;
@@ -66,7 +66,7 @@ static void start_get(struct call *call, read_entry_fn *done)
         read_get(call->store, &call->arena, &read->get);
 }
 
-static void answer_entry(void *arg, const struct kv_entry *entry, const struct error *error)
+static void kv_answer_entry(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct call *call = arg;
 
@@ -84,11 +84,12 @@ static void answer_entry(void *arg, const struct kv_entry *entry, const struct e
 
 void handle_kv_get(struct call *call)
 {
-    start_get(call, answer_entry);
+    kv_start_get(call, kv_answer_entry);
 }
 
-/* The answer is a message as well: what it may have is what the client can read. Its envelope has five values. */
-static void answer_json(void *arg, const struct kv_entry *entry, const struct error *error)
+/* The limits of a message apply to the answer, too. Its envelope has five values: the array, type, msgid, error,
+ * result. */
+static void kv_answer_json(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct call *call = arg;
     const struct conf *conf = call->dispatcher->conf;
@@ -96,7 +97,7 @@ static void answer_json(void *arg, const struct kv_entry *entry, const struct er
     char reason[JSON_REASON_BYTES];
 
     if (error != NULL || entry == NULL) {
-        answer_entry(arg, entry, error);
+        kv_answer_entry(arg, entry, error);
         return;
     }
     call_begin_result(call);
@@ -112,10 +113,10 @@ static void answer_json(void *arg, const struct kv_entry *entry, const struct er
 
 void handle_kv_get_json(struct call *call)
 {
-    start_get(call, answer_json);
+    kv_start_get(call, kv_answer_json);
 }
 
-static void answer_history(void *arg, const struct kv_entry *entries, size_t count, const struct error *error)
+static void kv_answer_history(void *arg, const struct kv_entry *entries, size_t count, const struct error *error)
 {
     struct call *call = arg;
 
@@ -145,12 +146,12 @@ void handle_kv_history(struct call *call)
     history->bytes_max = call->dispatcher->conf->limits.frame_bytes;
     history->take_memory = call_take_memory;
     history->memory_arg = call;
-    history->done = answer_history;
+    history->done = kv_answer_history;
     history->arg = call;
     read_history(call->store, &call->arena, history);
 }
 
-static void answer_keys(void *arg, const char *const *keys, size_t count, const struct error *error)
+static void kv_answer_keys(void *arg, const char *const *keys, size_t count, const struct error *error)
 {
     struct call *call = arg;
 
@@ -195,7 +196,7 @@ void handle_kv_keys(struct call *call)
     keys->bytes_max = call->dispatcher->conf->limits.frame_bytes;
     keys->take_memory = call_take_memory;
     keys->memory_arg = call;
-    keys->done = answer_keys;
+    keys->done = kv_answer_keys;
     keys->arg = call;
     bool is_near = cached_read_may_answer(call->store, call->bucket, consistency);
     if (!(is_near && cached_read_is_ready(call->store, call->bucket)) && !call_needs_nats(call))
@@ -209,13 +210,13 @@ void handle_kv_keys(struct call *call)
 
 /* --- Writes ---------------------------------------------------------------------------------------- */
 
-static void answer_revision(void *arg, uint64_t revision, const struct error *error)
+static void kv_answer_revision(void *arg, uint64_t revision, const struct error *error)
 {
     struct call *call = arg;
 
     if (error != NULL) {
         struct error complete = *error;
-        if (call->argument_count > 1) /* checked to be a key when the write was made */
+        if (call->argument_count > 1) /* it was checked to be a key when the write was made */
             complete.key = arena_strndup(&call->arena, call->arguments[1].via.str.ptr, call->arguments[1].via.str.size);
         call_fail(call, &complete);
         return;
@@ -224,8 +225,8 @@ static void answer_revision(void *arg, uint64_t revision, const struct error *er
     call_end_result(call);
 }
 
-/* A write of the call's bucket and key; NULL when the call is answered. */
-static struct write *new_write(struct call *call, enum kv_operation kind)
+/* Make a write of the call's bucket and key. NULL: the call is answered. */
+static struct write *kv_new_write(struct call *call, enum kv_operation kind)
 {
     struct write *write = arena_zalloc(&call->arena, sizeof(*write));
 
@@ -239,15 +240,15 @@ static struct write *new_write(struct call *call, enum kv_operation kind)
     write->operation.kind = kind;
     write->operation.value = "";
     write->deadline_ms = call->deadline_ms;
-    write->done = answer_revision;
+    write->done = kv_answer_revision;
     write->arg = call;
     return write;
 }
 
-/* What put, create and update share: a value, a TTL, headers. */
-static void start_put(struct call *call, enum operation_condition condition)
+/* Start a put, create or update: they share the value, the TTL and the headers. */
+static void kv_start_put(struct call *call, enum operation_condition condition)
 {
-    struct write *write = new_write(call, KV_PUT);
+    struct write *write = kv_new_write(call, KV_PUT);
 
     if (write == NULL || !kv_argument_value(call, 2, &write->operation.value, &write->operation.value_bytes) ||
         !kv_option_ttl(call, &write->operation.ttl_s) ||
@@ -261,21 +262,21 @@ static void start_put(struct call *call, enum operation_condition condition)
 
 void handle_kv_put(struct call *call)
 {
-    start_put(call, OPERATION_ALWAYS);
+    kv_start_put(call, OPERATION_ALWAYS);
 }
 
 void handle_kv_create(struct call *call)
 {
-    start_put(call, OPERATION_IF_ABSENT);
+    kv_start_put(call, OPERATION_IF_ABSENT);
 }
 
 void handle_kv_update(struct call *call)
 {
-    start_put(call, OPERATION_IF_AT_REVISION);
+    kv_start_put(call, OPERATION_IF_AT_REVISION);
 }
 
-/* A removal may ask for a revision. */
-static void start_removal(struct call *call, struct write *write)
+/* Start a delete or purge, which may have a revision as its condition. */
+static void kv_start_removal(struct call *call, struct write *write)
 {
     int64_t revision;
 
@@ -290,16 +291,16 @@ static void start_removal(struct call *call, struct write *write)
 
 void handle_kv_delete(struct call *call)
 {
-    struct write *write = new_write(call, KV_DELETE);
+    struct write *write = kv_new_write(call, KV_DELETE);
 
     if (write != NULL)
-        start_removal(call, write);
+        kv_start_removal(call, write);
 }
 
 void handle_kv_purge(struct call *call)
 {
-    struct write *write = new_write(call, KV_PURGE);
+    struct write *write = kv_new_write(call, KV_PURGE);
 
     if (write != NULL && kv_option_ttl(call, &write->operation.ttl_s))
-        start_removal(call, write);
+        kv_start_removal(call, write);
 }

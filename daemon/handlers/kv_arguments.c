@@ -55,20 +55,20 @@ bool kv_argument_value(struct call *call, uint32_t position, const char **value,
 
 /* --- Options --------------------------------------------------------------------------------------- */
 
-static int compare_names(const void *a, const void *b)
+static int kv_option_compare_headers(const void *a, const void *b)
 {
     return strcmp(((const struct message_header *)a)->name, ((const struct message_header *)b)->name);
 }
 
 /* Return a name that occurs twice, of which only one value could be read again; NULL: there is none. */
-static const char *find_twin(struct call *call, const struct message_header *headers, size_t count)
+static const char *kv_option_find_duplicate(struct call *call, const struct message_header *headers, size_t count)
 {
     struct message_header *sorted = count > 1 ? arena_alloc(&call->arena, count * sizeof(*sorted)) : NULL;
 
     if (sorted == NULL)
         return NULL;
     memcpy(sorted, headers, count * sizeof(*sorted));
-    qsort(sorted, count, sizeof(*sorted), compare_names);
+    qsort(sorted, count, sizeof(*sorted), kv_option_compare_headers);
     for (size_t i = 1; i < count; i++) {
         if (strcmp(sorted[i - 1].name, sorted[i].name) == 0)
             return sorted[i].name;
@@ -104,7 +104,7 @@ bool kv_option_headers(struct call *call, const char *name, const struct message
         }
         checked[i] = (struct message_header){pairs[i].name, pairs[i].value};
     }
-    const char *twin = find_twin(call, checked, *count);
+    const char *twin = kv_option_find_duplicate(call, checked, *count);
     if (twin != NULL) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has \"%.64s\" twice", name, twin);
         return false;

@@ -1,9 +1,9 @@
 /* session.configure: how the daemon talks to one session. */
+#include "daemon/transport/session.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/rpc/arguments.h"
 #include "daemon/rpc/call.h"
-#include "daemon/transport/session.h"
 
 void handle_session_configure(struct call *call)
 {

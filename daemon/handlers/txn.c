@@ -10,21 +10,21 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A part of the transaction, for the sentences about it: "operation 3". */
-struct part {
+/* A part of the transaction, as errors name it: "operation 3". */
+struct txn_part {
     const char *what;
     uint32_t number;
 };
 
-static bool fail_part(struct call *call, struct part part, const char *wrong)
+static bool txn_refuse_part(struct call *call, struct txn_part part, const char *wrong)
 {
     call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s %u: %s", part.what, part.number, wrong);
     return false;
 }
 
 /* Answer the call: a member of a part has the wrong type. Return false. */
-static bool refuse_member(struct call *call, struct part part, const char *member, const char *expected,
-                          const msgpack_object *value)
+static bool txn_refuse_member(struct call *call, struct txn_part part, const char *member, const char *expected,
+                              const msgpack_object *value)
 {
     char what[64];
 
@@ -32,26 +32,26 @@ static bool refuse_member(struct call *call, struct part part, const char *membe
     return argument_refuse(call, what, expected, value);
 }
 
-static bool take_key(struct call *call, struct part part, const msgpack_object *object, const char **key)
+static bool txn_read_key(struct call *call, struct txn_part part, const msgpack_object *object, const char **key)
 {
     if (!value_is_string(object))
-        return refuse_member(call, part, "the key", "a text (str or bin)", object);
+        return txn_refuse_member(call, part, "the key", "a text (str or bin)", object);
     const char *wrong = kv_check_key(object->via.str.ptr, object->via.str.size);
     if (wrong != NULL)
-        return fail_part(call, part, wrong);
+        return txn_refuse_part(call, part, wrong);
     *key = arena_strndup(&call->arena, object->via.str.ptr, object->via.str.size);
     if (*key == NULL)
         call_fail_out_of_memory(call);
     return *key != NULL;
 }
 
-static bool take_revision(struct call *call, struct part part, const msgpack_object *object, uint64_t *revision)
+static bool txn_read_revision(struct call *call, struct txn_part part, const msgpack_object *object, uint64_t *revision)
 {
     return argument_to_uint64(object, revision) ||
-           refuse_member(call, part, "the revision", "an integer of at least 0", object);
+           txn_refuse_member(call, part, "the revision", "an integer of at least 0", object);
 }
 
-static bool take_checks(struct call *call, struct txn *txn)
+static bool txn_read_checks(struct call *call, struct txn *txn)
 {
     const msgpack_object_array *array = argument_to_array(&call->arguments[1]);
 
@@ -71,11 +71,11 @@ static bool take_checks(struct call *call, struct txn *txn)
     }
     for (uint32_t i = 0; i < array->size; i++) {
         const msgpack_object *pair = &array->ptr[i];
-        struct part part = {"check", i + 1};
+        struct txn_part part = {"check", i + 1};
         if (pair->type != MSGPACK_OBJECT_ARRAY || pair->via.array.size != 2)
-            return refuse_member(call, part, "it", "[key, revision]", pair);
-        if (!take_key(call, part, &pair->via.array.ptr[0], &checks[i].key) ||
-            !take_revision(call, part, &pair->via.array.ptr[1], &checks[i].revision))
+            return txn_refuse_member(call, part, "it", "[key, revision]", pair);
+        if (!txn_read_key(call, part, &pair->via.array.ptr[0], &checks[i].key) ||
+            !txn_read_revision(call, part, &pair->via.array.ptr[1], &checks[i].revision))
             return false;
     }
     txn->checks = checks;
@@ -85,13 +85,13 @@ static bool take_checks(struct call *call, struct txn *txn)
 
 /* --- Operations ------------------------------------------------------------------------------------ */
 
-static const struct form {
+static const struct txn_form {
     const char *name;
     enum kv_operation kind;
     enum operation_condition condition;
     uint32_t elements; /* name, key and what else is positional; a map of options may follow */
     const char *usage; /* for errors */
-} forms[] = {
+} txn_forms[] = {
     {"put", KV_PUT, OPERATION_ALWAYS, 3, "[\"put\", key, value, {ttl, headers}]"},
     {"create", KV_PUT, OPERATION_IF_ABSENT, 3, "[\"create\", key, value, {ttl, headers}]"},
     {"update", KV_PUT, OPERATION_IF_AT_REVISION, 4, "[\"update\", key, value, revision, {ttl, headers}]"},
@@ -99,18 +99,18 @@ static const struct form {
     {"purge", KV_PURGE, OPERATION_ALWAYS, 2, "[\"purge\", key]"},
 };
 
-static const struct form *find_form(const msgpack_object *name)
+static const struct txn_form *txn_find_form(const msgpack_object *name)
 {
-    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-        if (argument_is_word(name, forms[i].name))
-            return &forms[i];
+    for (size_t i = 0; i < sizeof(txn_forms) / sizeof(txn_forms[0]); i++) {
+        if (argument_is_word(name, txn_forms[i].name))
+            return &txn_forms[i];
     }
     return NULL;
 }
 
 /* The options of an operation have the form of a call's options: the same functions check them. */
-static bool take_options(struct call *call, struct part part, const msgpack_object *options,
-                         struct operation *operation)
+static bool txn_read_options(struct call *call, struct txn_part part, const msgpack_object *options,
+                             struct operation *operation)
 {
     const msgpack_object_map *outer = call->options;
     char what[32];
@@ -118,9 +118,9 @@ static bool take_options(struct call *call, struct part part, const msgpack_obje
     if (argument_is_nothing(options))
         return true;
     if (operation->kind != KV_PUT)
-        return fail_part(call, part, "delete and purge take no options");
+        return txn_refuse_part(call, part, "delete and purge take no options");
     if (options->type != MSGPACK_OBJECT_MAP)
-        return refuse_member(call, part, "the options", "a map of ttl and headers", options);
+        return txn_refuse_member(call, part, "the options", "a map of ttl and headers", options);
     snprintf(what, sizeof(what), "%s %u", part.what, part.number);
     if (!map_check_names(call, &options->via.map, what, "ttl headers"))
         return false;
@@ -133,34 +133,34 @@ static bool take_options(struct call *call, struct part part, const msgpack_obje
 }
 
 /* Return the form of an operation. NULL: the call is answered. */
-static const struct form *take_form(struct call *call, struct part part, const msgpack_object *object)
+static const struct txn_form *txn_read_form(struct call *call, struct txn_part part, const msgpack_object *object)
 {
     const msgpack_object_array *array = &object->via.array;
     char wrong[128];
 
     if (object->type != MSGPACK_OBJECT_ARRAY || array->size == 0) {
-        refuse_member(call, part, "it", "an array that begins with the name of an operation", object);
+        txn_refuse_member(call, part, "it", "an array that begins with the name of an operation", object);
         return NULL;
     }
-    const struct form *form = find_form(&array->ptr[0]);
+    const struct txn_form *form = txn_find_form(&array->ptr[0]);
     if (form == NULL) {
-        refuse_member(call, part, "its first element", "\"put\", \"create\", \"update\", \"delete\" or \"purge\"",
-                      &array->ptr[0]);
+        txn_refuse_member(call, part, "its first element", "\"put\", \"create\", \"update\", \"delete\" or \"purge\"",
+                          &array->ptr[0]);
         return NULL;
     }
     if (array->size < form->elements || array->size > form->elements + 1) {
         snprintf(wrong, sizeof(wrong), "it must be %s, not an array of %u", form->usage, array->size);
-        fail_part(call, part, wrong);
+        txn_refuse_part(call, part, wrong);
         return NULL;
     }
     return form;
 }
 
-static bool take_operation(struct call *call, struct part part, const msgpack_object *object,
-                           struct operation *operation)
+static bool txn_read_operation(struct call *call, struct txn_part part, const msgpack_object *object,
+                               struct operation *operation)
 {
     const msgpack_object_array *array = &object->via.array;
-    const struct form *form = take_form(call, part, object);
+    const struct txn_form *form = txn_read_form(call, part, object);
 
     if (form == NULL)
         return false;
@@ -168,19 +168,20 @@ static bool take_operation(struct call *call, struct part part, const msgpack_ob
     operation->kind = form->kind;
     operation->condition = form->condition;
     operation->value = "";
-    if (!take_key(call, part, &array->ptr[1], &operation->key))
+    if (!txn_read_key(call, part, &array->ptr[1], &operation->key))
         return false;
     if (form->kind == KV_PUT) {
         const char *wrong = kv_argument_bytes(call, &array->ptr[2], &operation->value, &operation->value_bytes);
         if (wrong != NULL)
-            return fail_part(call, part, wrong);
+            return txn_refuse_part(call, part, wrong);
     }
-    if (form->condition == OPERATION_IF_AT_REVISION && !take_revision(call, part, &array->ptr[3], &operation->revision))
+    if (form->condition == OPERATION_IF_AT_REVISION &&
+        !txn_read_revision(call, part, &array->ptr[3], &operation->revision))
         return false;
-    return array->size == form->elements || take_options(call, part, &array->ptr[form->elements], operation);
+    return array->size == form->elements || txn_read_options(call, part, &array->ptr[form->elements], operation);
 }
 
-static bool take_operations(struct call *call, struct txn *txn)
+static bool txn_read_operations(struct call *call, struct txn *txn)
 {
     const msgpack_object *array = &call->arguments[2];
 
@@ -197,7 +198,7 @@ static bool take_operations(struct call *call, struct txn *txn)
         return false;
     }
     for (uint32_t i = 0; i < array->via.array.size; i++) {
-        if (!take_operation(call, (struct part){"operation", i + 1}, &array->via.array.ptr[i], &operations[i]))
+        if (!txn_read_operation(call, (struct txn_part){"operation", i + 1}, &array->via.array.ptr[i], &operations[i]))
             return false;
     }
     txn->operations = operations;
@@ -205,7 +206,7 @@ static bool take_operations(struct call *call, struct txn *txn)
     return true;
 }
 
-static void answer_revisions(void *arg, uint64_t first_revision, const struct error *error)
+static void txn_answer(void *arg, uint64_t first_revision, const struct error *error)
 {
     struct call *call = arg;
 
@@ -229,11 +230,11 @@ void handle_txn_commit(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    if (!take_checks(call, txn) || !take_operations(call, txn))
+    if (!txn_read_checks(call, txn) || !txn_read_operations(call, txn))
         return;
     txn->bucket = call->bucket;
     txn->deadline_ms = call->deadline_ms;
-    txn->done = answer_revisions;
+    txn->done = txn_answer;
     txn->arg = call;
     txn_commit(call->store, &call->arena, txn);
 }

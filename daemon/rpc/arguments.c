@@ -32,7 +32,7 @@ bool argument_is_nothing(const msgpack_object *value)
            (value->type == MSGPACK_OBJECT_MAP && value->via.map.size == 0);
 }
 
-static bool is_whole_float(const msgpack_object *value)
+static bool argument_is_whole_float(const msgpack_object *value)
 {
     if (value->type != MSGPACK_OBJECT_FLOAT32 && value->type != MSGPACK_OBJECT_FLOAT64)
         return false;
@@ -46,7 +46,7 @@ bool argument_to_int64(const msgpack_object *value, int64_t *number)
         *number = (int64_t)value->via.u64;
     else if (value->type == MSGPACK_OBJECT_NEGATIVE_INTEGER)
         *number = value->via.i64;
-    else if (is_whole_float(value))
+    else if (argument_is_whole_float(value))
         *number = (int64_t)value->via.f64;
     else
         return false;
@@ -57,7 +57,7 @@ bool argument_to_uint64(const msgpack_object *value, uint64_t *number)
 {
     if (value->type == MSGPACK_OBJECT_POSITIVE_INTEGER)
         *number = value->via.u64;
-    else if (is_whole_float(value) && value->via.f64 >= 0)
+    else if (argument_is_whole_float(value) && value->via.f64 >= 0)
         *number = (uint64_t)value->via.f64;
     else
         return false;
@@ -83,7 +83,7 @@ const msgpack_object_map *argument_to_map(const msgpack_object *value)
 }
 
 /* Quote a text, or its beginning. A NUL would end the message. */
-static void describe_text(const msgpack_object *value, char text[ARGUMENT_DESCRIPTION_BYTES])
+static void argument_describe_text(const msgpack_object *value, char text[ARGUMENT_DESCRIPTION_BYTES])
 {
     const char *bytes = value->via.str.ptr;
     size_t size = value->via.str.size;
@@ -116,7 +116,7 @@ const char *argument_describe(const msgpack_object *value, char text[ARGUMENT_DE
         break;
     case MSGPACK_OBJECT_STR:
     case MSGPACK_OBJECT_BIN:
-        describe_text(value, text);
+        argument_describe_text(value, text);
         break;
     case MSGPACK_OBJECT_ARRAY:
         snprintf(text, ARGUMENT_DESCRIPTION_BYTES, "an array of %u", value->via.array.size);
@@ -191,7 +191,7 @@ const msgpack_object *map_find(const msgpack_object_map *map, const char *name)
 }
 
 /* Return the number of a name among names; -1 if it is none of them. */
-static int find_name(const char *names, const char *name, size_t length)
+static int argument_find_name(const char *names, const char *name, size_t length)
 {
     const char *at = names;
 
@@ -217,7 +217,7 @@ bool map_check_names(struct call *call, const msgpack_object_map *map, const cha
                            argument_describe(key, description), names);
             return false;
         }
-        int number = find_name(names, key->via.str.ptr, key->via.str.size);
+        int number = argument_find_name(names, key->via.str.ptr, key->via.str.size);
         if (number < 0) {
             call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has no option %s; it has: %s", what,
                            argument_describe(key, description), names);
@@ -236,7 +236,7 @@ bool map_check_names(struct call *call, const msgpack_object_map *map, const cha
 /* --- Positional arguments -------------------------------------------------------------------------- */
 
 /* Name an argument in errors. Return text. */
-static const char *name_argument(uint32_t position, char text[32])
+static const char *argument_label(uint32_t position, char text[32])
 {
     snprintf(text, 32, "argument %u", position + 1);
     return text;
@@ -249,7 +249,7 @@ bool argument_name(struct call *call, uint32_t position, const char *what, argum
 
     if (!value_is_string(argument)) {
         snprintf(expected, sizeof(expected), "%s, a text", what);
-        return argument_refuse(call, name_argument(position, label), expected, argument);
+        return argument_refuse(call, argument_label(position, label), expected, argument);
     }
     const char *wrong = check(argument->via.str.ptr, argument->via.str.size);
     if (wrong != NULL) {
@@ -268,7 +268,7 @@ bool argument_revision(struct call *call, uint32_t position, uint64_t *revision)
     char label[32];
 
     return argument_to_uint64(argument, revision) ||
-           argument_refuse(call, name_argument(position, label), "a revision, an integer of at least 0", argument);
+           argument_refuse(call, argument_label(position, label), "a revision, an integer of at least 0", argument);
 }
 
 /* --- Options --------------------------------------------------------------------------------------- */
