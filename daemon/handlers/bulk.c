@@ -51,7 +51,7 @@ struct bulk_get_call {
     struct arena_task entries_task;
     msgpack_sbuffer entries; /* packed keys and entries that are present, in the order of arrival */
     msgpack_packer packer;
-    struct cached_read_moment moment;
+    struct cached_read_snapshot snapshot;
     struct job looking; /* looks up the rest of the keys */
     size_t looked;      /* number of keys that were looked up in memory */
     size_t charged;     /* bytes of entries that the call was charged for */
@@ -165,14 +165,14 @@ static bool bulk_get_look_up_some(struct bulk_get_call *get)
 
     for (; get->looked < end; get->looked++) {
         const char *key = get->keys[get->looked];
-        switch (cached_read_look_now(call->store, call->bucket, key, strlen(key), &view)) {
-        case REPLICA_HAS:
+        switch (cached_read_try_now(call->store, call->bucket, key, strlen(key), &view)) {
+        case LOCAL_COPY_HAS:
             bulk_get_keep_entry(get, get->looked, &view.entry);
             break;
-        case REPLICA_LACKS:
+        case LOCAL_COPY_LACKS:
             break;
-        case REPLICA_WAITS:
-        case REPLICA_UNSURE:
+        case LOCAL_COPY_WAITS:
+        case LOCAL_COPY_UNSURE:
             return false;
         }
         /* An answer that is too large is refused before it is packed. */
@@ -192,7 +192,7 @@ static bool bulk_get_run(struct job *job)
     return false;
 }
 
-static void bulk_get_on_moment(void *arg, bool has_come)
+static void bulk_get_on_snapshot(void *arg, bool has_come)
 {
     struct bulk_get_call *get = arg;
     struct call *call = get->call;
@@ -221,11 +221,11 @@ static void bulk_get_on_moment(void *arg, bool has_come)
 /* Look up the rest of the keys, a part at a time. Each part is of a point in time of its own. */
 static void bulk_get_look_up_rest(struct bulk_get_call *get)
 {
-    get->moment.bucket = get->call->bucket;
-    get->moment.deadline_ms = get->bulk.deadline_ms;
-    get->moment.ready = bulk_get_on_moment;
-    get->moment.arg = get;
-    cached_read_await_moment(get->call->store, &get->call->arena, &get->moment);
+    get->snapshot.bucket = get->call->bucket;
+    get->snapshot.deadline_ms = get->bulk.deadline_ms;
+    get->snapshot.ready = bulk_get_on_snapshot;
+    get->snapshot.arg = get;
+    cached_read_await_snapshot(get->call->store, &get->call->arena, &get->snapshot);
 }
 
 void handle_bulk_get(struct call *call)

@@ -4,7 +4,7 @@
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/bucket/admin.h"
-#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/follow/follow.h"
 #include "daemon/store/follow/state.h"
 #include "daemon/store/write/group_commit.h"
 
@@ -239,7 +239,7 @@ static void pack_errors(msgpack_packer *packer, const struct metrics *metrics)
     }
 }
 
-static void pack_watches(msgpack_packer *packer, const struct store *store, const struct local_copy_totals *totals)
+static void pack_watches(msgpack_packer *packer, const struct store *store, const struct follow_totals *totals)
 {
     pack_str(packer, "watches");
     msgpack_pack_map(packer, 7);
@@ -252,7 +252,7 @@ static void pack_watches(msgpack_packer *packer, const struct store *store, cons
     pack_number(packer, "vanished", store->follow->watch_stats.vanished);
 }
 
-static void pack_cache(msgpack_packer *packer, const struct store *store, const struct local_copy_totals *totals)
+static void pack_cache(msgpack_packer *packer, const struct store *store, const struct follow_totals *totals)
 {
     pack_str(packer, "cache");
     msgpack_pack_map(packer, 6);
@@ -293,12 +293,12 @@ void handle_daemon_stats(struct call *call)
 {
     struct metrics *metrics = call->dispatcher->metrics;
     struct store *store = call->store;
-    struct local_copy_totals totals;
+    struct follow_totals totals;
 
     metrics_settle(metrics, uv_hrtime());
     msgpack_packer *packer = call_begin_result(call);
 
-    local_copy_total(store, &totals);
+    follow_total(store, &totals);
     msgpack_pack_map(packer, 15u + room_is_known(&store->room));
     pack_str(packer, "uptime");
     msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);

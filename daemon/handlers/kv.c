@@ -19,15 +19,15 @@ static bool kv_answer_at_once(struct call *call, const char *key, read_entry_fn 
 {
     struct cache_view view;
 
-    switch (cached_read_look(call->store, call->bucket, key, strlen(key), &view)) {
-    case REPLICA_HAS:
+    switch (cached_read_try(call->store, call->bucket, key, strlen(key), &view)) {
+    case LOCAL_COPY_HAS:
         done(call, &view.entry, NULL);
         return true;
-    case REPLICA_LACKS:
+    case LOCAL_COPY_LACKS:
         done(call, NULL, NULL);
         return true;
-    case REPLICA_WAITS:
-    case REPLICA_UNSURE:
+    case LOCAL_COPY_WAITS:
+    case LOCAL_COPY_UNSURE:
         break;
     }
     return false;
@@ -47,7 +47,7 @@ static void kv_start_get(struct call *call, read_entry_fn *done)
         return;
     if (!call_needs_nats(call))
         return;
-    struct cached_read_get *read = arena_zalloc(&call->arena, sizeof(*read));
+    struct cached_read_fetch *read = arena_zalloc(&call->arena, sizeof(*read));
     if (read == NULL) {
         call_fail_out_of_memory(call);
         return;
@@ -61,7 +61,7 @@ static void kv_start_get(struct call *call, read_entry_fn *done)
     read->get.done = done;
     read->get.arg = call;
     if (is_near)
-        cached_read_get(call->store, &call->arena, read);
+        cached_read_fetch(call->store, &call->arena, read);
     else
         read_get(call->store, &call->arena, &read->get);
 }

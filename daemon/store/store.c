@@ -7,7 +7,7 @@
 #include "daemon/store/compact/compact.h"
 #include "daemon/store/compact/schedule.h"
 #include "daemon/store/follow/feed.h"
-#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/follow/follow.h"
 #include "daemon/store/follow/state.h"
 #include "daemon/store/follow/watch.h"
 #include "daemon/store/read/scan.h"
@@ -31,8 +31,7 @@ static void on_connection_up(void *arg)
     jetstream_probe(&store->jetstream);
     requests_on_up(&store->requests);
     room_note_connected(store);
-    local_copy_end_doubtful_changes(store);
-    local_copy_follow_configured(store);
+    follow_note_connected(store);
 }
 
 static void on_connection_down(void *arg)
@@ -96,7 +95,7 @@ static void set_name(struct store *store)
 static int init_modules(struct store *store)
 {
     if (bucket_init_table(store) != 0 || admin_init_all(store) != 0 || scan_init_all(store) != 0 ||
-        group_commit_init_all(store) != 0 || bulk_write_init_all(store) != 0 || local_copy_init_all(store) != 0 ||
+        group_commit_init_all(store) != 0 || bulk_write_init_all(store) != 0 || follow_init(store) != 0 ||
         compact_init_all(store) != 0)
         return -1;
     bucket_writes_init(store);
@@ -133,7 +132,7 @@ void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
     room_stop(store);
     compact_schedule_end_all(store);
     group_commit_close_all(store);
-    local_copy_end_all(store);
+    follow_end(store);
     connection_stop(store->connection, stopped, arg);
 }
 
@@ -155,7 +154,7 @@ void store_free(struct store *store)
     bucket_free_table(store);
     admin_free_all(store);
     compact_free_all(store);
-    local_copy_free_all(store);
+    follow_free(store);
     scan_free_all(store);
     bulk_write_free_all(store);
     group_commit_free_all(store);
@@ -190,7 +189,7 @@ bool store_is_available(const struct store *store, struct error *error)
 void store_reload(struct store *store)
 {
     connection_set_ping_interval(store->connection);
-    local_copy_reload(store);
+    follow_reload(store);
 }
 
 void store_flush(struct store *store)

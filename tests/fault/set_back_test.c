@@ -257,7 +257,7 @@ START_TEST(a_leader_that_was_deposed_does_not_make_the_bucket_another_one)
     watch_recorder_wait(all, last);
     struct stream_log log = stream_log_read(deployment.nats, BUCKET);
     watch_recorder_expect_log(all, &log, 1);
-    ck_assert_ptr_null(strstr(read_file(deployment.daemon.process.log_path), "was made anew"));
+    ck_assert_ptr_null(strstr(read_file(deployment.daemon.process.log_path), "was recreated"));
 }
 END_TEST
 

@@ -333,7 +333,7 @@ START_TEST(a_watch_from_before_removed_markers_begins_anew)
             ck_assert_str_eq(notification->method, "watch.ended");
             ck_assert_str_eq(text_at(&notification->params.via.array.ptr[1], "code"), "revision_gone");
         } else {
-            assert_code_says(answer, "revision_gone", "begin anew");
+            assert_code_says(answer, "revision_gone", "without from_revision");
         }
         client_close(client);
         daemon_stop(&daemon);

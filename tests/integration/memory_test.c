@@ -517,7 +517,7 @@ START_TEST(a_bucket_of_too_many_keys_leaves_memory_to_others)
     wait_until_loaded(client, small, "k.000000");
     /* There is room for both, until the small one grows; it is still the smaller one then. */
     put_many(client, small, "k.", 0, SMALL, 8);
-    daemon_wait_log(&daemon, format_text("bucket %s is not cached", large));
+    daemon_wait_log(&daemon, format_text("bucket %s: caching disabled", large));
     ck_assert_uint_eq(key_count(client, small), SMALL);
     uint64_t hits = stat_of(client, "cache.hits");
     ck_assert_ptr_null(text_of(client, small, "missing"));

@@ -127,7 +127,7 @@ START_TEST(who_does_not_read_while_keys_vanish_must_begin_anew)
     static const unsigned revisions[] = {2, KEYS / 2, KEYS, KEYS + 1};
     for (size_t i = 0; i < sizeof(revisions) / sizeof(revisions[0]); i++) {
         struct answer *answer = client_call(slow, "watch.start", "['%s', {'from_revision': %u}]", bucket, revisions[i]);
-        assert_code_says(answer, "revision_gone", "begin anew");
+        assert_code_says(answer, "revision_gone", "without from_revision");
     }
     put_text(writer, bucket, "new", "x");
     struct watch_recorder *anew = watch_recorder_start(slow, bucket, NULL);

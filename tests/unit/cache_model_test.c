@@ -16,7 +16,7 @@ static void drop_all_values(struct cache *cache)
     cache_cursor_begin(cache, &cursor);
     while ((key = cache_cursor_next(&cursor)) != NULL)
         cache_drop_value(cache, key);
-    cache_cursor_end(cache, &cursor);
+    cache_cursor_end(&cursor);
 }
 
 #define KEYS        200u
@@ -130,7 +130,7 @@ static void walk_on(struct model *model)
             /* At the end each key was met as it is now. */
             for (unsigned i = 0; i < KEYS; i++)
                 must(model->keys[i].revision == 0 || model->met[i] == model->keys[i].revision);
-            cache_cursor_end(&model->cache, &model->cursor);
+            cache_cursor_end(&model->cursor);
             model->is_walking = false;
             return;
         }
@@ -264,7 +264,7 @@ START_TEST(whatever_is_done_to_it_the_cache_is_as_the_model_says)
     ck_assert_msg((model->budget.evicted > 100) == (_i % 2 == 1), "%llu were evicted",
                   (unsigned long long)model->budget.evicted);
     if (model->is_walking)
-        cache_cursor_end(&model->cache, &model->cursor);
+        cache_cursor_end(&model->cursor);
     cache_clear(&model->cache);
     cache_collect(&model->budget, UINT_MAX);
     ck_assert_uint_eq(model->budget.bytes, 0);

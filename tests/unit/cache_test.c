@@ -17,7 +17,7 @@ static void drop_all_values(struct cache *cache)
     cache_cursor_begin(cache, &cursor);
     while ((key = cache_cursor_next(&cursor)) != NULL)
         cache_drop_value(cache, key);
-    cache_cursor_end(cache, &cursor);
+    cache_cursor_end(&cursor);
 }
 
 #define PLENTY (64u * 1024u * 1024u)
@@ -223,7 +223,7 @@ START_TEST(a_walk_meets_what_changes_behind_it_again)
     set("c", "1", 4); /* it goes on where there is more */
     ck_assert_str_eq(next_name(&cursor), "c");
     ck_assert_str_eq(next_name(&cursor), "none");
-    cache_cursor_end(&cache, &cursor);
+    cache_cursor_end(&cursor);
     ck_assert_ptr_null(cache.cursors);
 }
 END_TEST
@@ -249,9 +249,9 @@ START_TEST(a_walk_goes_on_when_its_next_key_goes_or_moves)
     ck_assert_str_eq(next_name(&cursor), "none");
     ck_assert_str_eq(next_name(&other), "a");
     ck_assert_str_eq(next_name(&other), "c");
-    cache_cursor_end(&cache, &cursor);
+    cache_cursor_end(&cursor);
     ck_assert_str_eq(next_name(&other), "d");
-    cache_cursor_end(&cache, &other);
+    cache_cursor_end(&other);
 }
 END_TEST
 
@@ -263,7 +263,7 @@ START_TEST(a_walk_over_nothing_waits_for_the_first_key)
     ck_assert_str_eq(next_name(&cursor), "none");
     set("a", "1", 1);
     ck_assert_str_eq(next_name(&cursor), "a");
-    cache_cursor_end(&cache, &cursor);
+    cache_cursor_end(&cursor);
 }
 END_TEST
 

@@ -610,14 +610,14 @@ static void await_feed(struct compact *compact)
     struct local_copy *copy = find_copy(compact);
     uint64_t until_ms = uv_now(compact->store->loop) + FEED_WAIT_MS;
 
-    if (copy == NULL || !local_copy_may_await(copy) || feed_position(&copy->feed) >= compact->last) {
+    if (copy == NULL || !local_copy_may_wait(copy) || feed_position(&copy->feed) >= compact->last) {
         on_feed_has_come(compact, false);
         return;
     }
     compact->feed_wait.ready = on_feed_has_come;
     compact->feed_wait.arg = compact;
-    local_copy_await(copy, &compact->feed_wait, compact->last, false,
-                     until_ms < compact->deadline_ms ? until_ms : compact->deadline_ms);
+    local_copy_wait_start(copy, &compact->feed_wait, LOCAL_COPY_HAS_REVISION, compact->last,
+                          until_ms < compact->deadline_ms ? until_ms : compact->deadline_ms);
 }
 
 static bool check_bucket(struct compact *compact, json_t *config)

@@ -1,31 +1,36 @@
 #include "daemon/store/follow/backlog.h"
 
-#include "daemon/store/follow/local_copy.h"
-#include "daemon/store/follow/state.h"
-#include "daemon/store/follow/watch.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
-struct change *backlog_add(struct local_copy *copy, const struct kv_entry *entry, bool is_again,
-                           const struct watch *packer)
+static void backlog_append(struct backlog *backlog, struct backlog_change *change, size_t bytes)
 {
-    struct backlog *backlog = &copy->backlog;
-    struct watch_packed packed[WATCH_FORMS];
-    size_t key_bytes = strlen(entry->key) + 1, bytes = sizeof(struct change) + key_bytes;
+    backlog->end += bytes;
+    if (change->is_unrecorded)
+        backlog->unrecorded_end = backlog->end;
+    if (backlog->last != NULL)
+        backlog->last->next = change;
+    else
+        backlog->first = change;
+    backlog->last = change;
+}
 
-    packer->ops->pack(packer->arg, entry, copy->store->follow->entry_serial, packed);
+struct backlog_change *backlog_add(struct backlog *backlog, const struct kv_entry *entry, bool is_unrecorded,
+                                   const struct watch_packed packed[WATCH_FORMS])
+{
+    size_t key_bytes = strlen(entry->key) + 1, bytes = sizeof(struct backlog_change) + key_bytes;
+
     for (unsigned form = 0; form < WATCH_FORMS; form++)
         bytes += packed[form].size;
-    struct change *change = malloc(bytes);
+    struct backlog_change *change = malloc(bytes);
     if (change == NULL)
         return NULL;
-    *change = (struct change){.revision = entry->revision,
-                              .operation = entry->operation,
-                              .is_again = is_again,
-                              .epoch = backlog->epoch,
-                              .begin = backlog->end};
+    *change = (struct backlog_change){.revision = entry->revision,
+                                      .operation = entry->operation,
+                                      .is_unrecorded = is_unrecorded,
+                                      .epoch = backlog->epoch,
+                                      .begin = backlog->end};
     char *at = change->key;
     memcpy(at, entry->key, key_bytes);
     at += key_bytes;
@@ -34,28 +39,21 @@ struct change *backlog_add(struct local_copy *copy, const struct kv_entry *entry
         change->packed[form] = (struct watch_packed){at, packed[form].size};
         at += packed[form].size;
     }
-    backlog->end += bytes;
-    if (is_again)
-        backlog->again_end = backlog->end;
-    if (backlog->last != NULL)
-        backlog->last->next = change;
-    else
-        backlog->first = change;
-    backlog->last = change;
+    backlog_append(backlog, change, bytes);
     return change;
 }
 
-struct watch *backlog_any(const struct local_copy *copy)
+struct backlog_reader *backlog_any_reader(const struct backlog *backlog)
 {
-    return copy->backlog.first != NULL ? copy->backlog.first->watches : NULL;
+    return backlog->first != NULL ? backlog->first->readers : NULL;
 }
 
-/* Free the changes at the beginning to which no watch is attached. */
-static void free_unneeded(struct backlog *backlog)
+/* Free the changes at the beginning to which no reader is attached. */
+static void backlog_free_unneeded(struct backlog *backlog)
 {
-    struct change *change;
+    struct backlog_change *change;
 
-    while ((change = backlog->first) != NULL && change->watches == NULL) {
+    while ((change = backlog->first) != NULL && change->readers == NULL) {
         backlog->first = change->next;
         if (change->next == NULL)
             backlog->last = NULL;
@@ -63,65 +61,64 @@ static void free_unneeded(struct backlog *backlog)
     }
 }
 
-void backlog_attach(struct local_copy *copy, struct watch *watch, struct change *change)
+void backlog_attach(struct backlog *backlog, struct backlog_reader *reader, struct backlog_change *change)
 {
-    DL_APPEND2(change->watches, watch, previous_behind, next_behind);
-    watch->behind = change;
-    copy->backlog.watch_count++;
+    DL_APPEND2(change->readers, reader, previous, next);
+    reader->change = change;
+    backlog->reader_count++;
 }
 
-void backlog_move(struct local_copy *copy, struct watch *watch, struct change *change)
+static void backlog_detach(struct backlog *backlog, struct backlog_reader *reader)
 {
-    if (watch->behind == change)
+    DL_DELETE2(reader->change->readers, reader, previous, next);
+    reader->change = NULL;
+    backlog->reader_count--;
+}
+
+void backlog_move(struct backlog *backlog, struct backlog_reader *reader, struct backlog_change *change)
+{
+    if (reader->change == change)
         return;
-    DL_DELETE2(watch->behind->watches, watch, previous_behind, next_behind);
-    watch->behind = change;
+    backlog_detach(backlog, reader);
     if (change != NULL)
-        DL_APPEND2(change->watches, watch, previous_behind, next_behind);
-    else
-        copy->backlog.watch_count--;
-    free_unneeded(&copy->backlog);
+        backlog_attach(backlog, reader, change);
+    backlog_free_unneeded(backlog);
 }
 
-uint64_t backlog_resume_revision(const struct local_copy *copy, const struct change *change)
+uint64_t backlog_resume_revision(const struct backlog *backlog, const struct backlog_change *change)
 {
-    return change->begin < copy->backlog.again_end ? 0 : change->revision;
+    return change->begin < backlog->unrecorded_end ? 0 : change->revision;
 }
 
-/* Lose the watches that are behind the most. Each ends when its turn comes. */
-static void lose_first(struct local_copy *copy)
+/* Lose the readers that are behind the most. */
+static void backlog_lose_first(struct backlog *backlog, backlog_lost_fn *lost)
 {
-    struct backlog *backlog = &copy->backlog;
-    struct change *change = backlog->first;
+    struct backlog_change *change = backlog->first;
+    struct backlog_reader *reader;
 
-    while (change->watches != NULL) {
-        struct watch *watch = change->watches;
-        DL_DELETE2(change->watches, watch, previous_behind, next_behind);
-        watch->behind = NULL;
-        backlog->watch_count--;
-        watch_lose(watch, backlog_resume_revision(copy, change));
+    while ((reader = change->readers) != NULL) {
+        uint64_t revision = backlog_resume_revision(backlog, change);
+        backlog_detach(backlog, reader);
+        lost(reader, revision);
     }
-    free_unneeded(backlog);
+    backlog_free_unneeded(backlog);
 }
 
-void backlog_trim(struct local_copy *copy)
+void backlog_trim(struct backlog *backlog, size_t limit, backlog_lost_fn *lost)
 {
-    struct backlog *backlog = &copy->backlog;
-    size_t limit = copy->store->conf->watches.buffer_bytes;
-
-    free_unneeded(backlog);
+    backlog_free_unneeded(backlog);
     while (backlog->first != backlog->last && backlog->end - backlog->first->begin > limit)
-        lose_first(copy);
+        backlog_lose_first(backlog, lost);
 }
 
-void backlog_lose_all(struct local_copy *copy)
+void backlog_lose_all(struct backlog *backlog, backlog_lost_fn *lost)
 {
-    while (copy->backlog.first != NULL)
-        lose_first(copy);
+    while (backlog->first != NULL)
+        backlog_lose_first(backlog, lost);
 }
 
-void backlog_begin_epoch(struct local_copy *copy)
+void backlog_begin_epoch(struct backlog *backlog)
 {
-    copy->backlog.epoch++;
-    copy->backlog.again_end = copy->backlog.end;
+    backlog->epoch++;
+    backlog->unrecorded_end = backlog->end;
 }

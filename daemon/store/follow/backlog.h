@@ -1,21 +1,18 @@
 /*
- * backlog: changes of a bucket that some of its watches have not been told yet.
+ * backlog: changes of a bucket that some of its watches have not been delivered yet.
  *
- * Used by replica and watch. A change that few watches match is delivered at once. If it matches many, delivery would
- * hold up all other calls, so its watches fall behind: they leave the replica's tree of filters, and each is attached
- * to the first change that it has not been told. A job then tells each watch all changes from there on, in slices, and
- * puts it back into the tree. Each change is packed once, so telling many changes to one watch is cheap. A watch that
- * is behind by more than watches.buffer_bytes ends with the revision to go on from.
+ * Used by watch_set and watch. A change that few watches match is delivered at once. If it matches many, delivery would
+ * hold up all other calls, so its watches fall behind: they leave the tree of filters, and each is attached to the
+ * first change that it has not been delivered. A job then delivers all later changes to each watch, in slices, and
+ * returns it to the tree. Each change is packed once, so delivery to one more watch is cheap. A watch that is behind by
+ * more than watches.buffer_bytes is lost: it ends with the revision from which the client can resume.
  */
 #ifndef DAEMON_STORE_BACKLOG_H
 #define DAEMON_STORE_BACKLOG_H
 
 #include "daemon/nats/kv.h"
 
-struct local_copy;
-struct watch;
-
-/* The forms in which clients are told an entry: whole, or with meta_only. */
+/* The forms in which an entry is delivered to clients: whole, or with meta_only. */
 enum watch_form { WATCH_WHOLE, WATCH_META, WATCH_FORMS };
 
 struct watch_packed {
@@ -23,54 +20,63 @@ struct watch_packed {
     size_t size;
 };
 
-/* One change. The backlog owns it, and frees it when no watch is attached to it or to an earlier change. */
-struct change {
-    struct change *next;
-    struct watch *watches; /* the next change to tell them is this one */
+/* A watch, as the backlog knows it. The owner embeds it, zeroed. */
+struct backlog_reader {
+    struct backlog_reader *next, *previous; /* attached to the same change */
+    struct backlog_change *change;          /* the first change that it was not delivered; NULL: it is not behind */
+};
+
+/* One change. The backlog owns it, and frees it when no reader is attached to it or to an earlier change. */
+struct backlog_change {
+    struct backlog_change *next;
+    struct backlog_reader *readers; /* the next change to deliver to them is this one */
     uint64_t revision;
     enum kv_operation operation;
-    bool is_again;  /* a watch that is resumed from a revision is not told it: see watch_tell_again */
-    unsigned epoch; /* of the backlog, when the change was added */
-    uint64_t begin; /* bytes of all changes that were added before it */
+    bool is_unrecorded; /* the stream has no message of it: a watch that is resumed is not delivered it */
+    unsigned epoch;     /* of the backlog, when the change was added */
+    uint64_t begin;     /* bytes of all changes that were added before it */
     struct watch_packed packed[WATCH_FORMS];
     char key[]; /* followed by the packed forms */
 };
 
 /* Zeroed: empty. */
 struct backlog {
-    struct change *first, *last;
-    uint64_t end;         /* bytes of all changes that were ever added */
-    uint64_t again_end;   /* the same, up to the last change with is_again */
-    unsigned epoch;       /* incremented when the bucket is recreated: revisions begin again */
-    unsigned watch_count; /* watches that are behind */
+    struct backlog_change *first, *last;
+    uint64_t end;            /* bytes of all changes that were ever added */
+    uint64_t unrecorded_end; /* the same, up to the last unrecorded change */
+    unsigned epoch;          /* incremented when the bucket is recreated: revisions begin again */
+    unsigned reader_count;   /* readers that are behind */
 };
 
-/* Add a change, packed by one of the watches that will be told it. NULL: out of memory. */
-struct change *backlog_add(struct local_copy *copy, const struct kv_entry *entry, bool is_again,
-                           const struct watch *packer);
+/* A reader is lost. revision: to resume from; 0: changes are missing that no revision has. */
+typedef void backlog_lost_fn(struct backlog_reader *reader, uint64_t revision);
 
-/* Return one of the watches that are behind; NULL: none is. */
-struct watch *backlog_any(const struct local_copy *copy);
+/* Add a change, packed in all forms. NULL: out of memory. */
+struct backlog_change *backlog_add(struct backlog *backlog, const struct kv_entry *entry, bool is_unrecorded,
+                                   const struct watch_packed packed[WATCH_FORMS]);
 
-/* Let a watch fall behind: the next change to tell it is this one. */
-void backlog_attach(struct local_copy *copy, struct watch *watch, struct change *change);
+/* Return one of the readers that are behind; NULL: none is. */
+struct backlog_reader *backlog_any_reader(const struct backlog *backlog);
+
+/* Let a reader fall behind: the next change to deliver is this one. */
+void backlog_attach(struct backlog *backlog, struct backlog_reader *reader, struct backlog_change *change);
 
 /*
- * Attach a watch that is behind to a later change, which it is told next. NULL: it is not behind any more. Frees the
- * changes that no watch needs any more.
+ * Attach a reader that is behind to a later change, which is delivered next. NULL: it is not behind any more. Frees the
+ * changes that no reader needs any more.
  */
-void backlog_move(struct local_copy *copy, struct watch *watch, struct change *change);
+void backlog_move(struct backlog *backlog, struct backlog_reader *reader, struct backlog_change *change);
 
-/* Return the from_revision with which a client is told this change and all later ones; 0: there is none. */
-uint64_t backlog_resume_revision(const struct local_copy *copy, const struct change *change);
+/* Return the from_revision with which a client receives this change and all later ones; 0: there is none. */
+uint64_t backlog_resume_revision(const struct backlog *backlog, const struct backlog_change *change);
 
-/* Lose the watches that are behind by more than watches.buffer_bytes: see watch_lose. */
-void backlog_trim(struct local_copy *copy);
+/* Lose the readers that are behind by more than limit bytes. */
+void backlog_trim(struct backlog *backlog, size_t limit, backlog_lost_fn *lost);
 
-/* Lose all watches that are behind, because a change could not be added. */
-void backlog_lose_all(struct local_copy *copy);
+/* Lose all readers, because a change could not be added. */
+void backlog_lose_all(struct backlog *backlog, backlog_lost_fn *lost);
 
 /* Begin the next epoch: the bucket was recreated. */
-void backlog_begin_epoch(struct local_copy *copy);
+void backlog_begin_epoch(struct backlog *backlog);
 
 #endif

@@ -506,6 +506,7 @@ bool cache_is_marked(const struct cache *cache, const struct cache_key *key)
 
 void cache_cursor_begin(struct cache *cache, struct cache_cursor *cursor)
 {
+    cursor->cache = cache;
     cursor->next = cache->oldest;
     LL_PREPEND2(cache->cursors, cursor, next_cursor);
 }
@@ -519,9 +520,12 @@ struct cache_key *cache_cursor_next(struct cache_cursor *cursor)
     return key;
 }
 
-void cache_cursor_end(struct cache *cache, struct cache_cursor *cursor)
+void cache_cursor_end(struct cache_cursor *cursor)
 {
-    LL_DELETE2(cache->cursors, cursor, next_cursor);
+    if (cursor->cache == NULL)
+        return;
+    LL_DELETE2(cursor->cache->cursors, cursor, next_cursor);
+    cursor->cache = NULL;
 }
 
 /* --- Byte order ------------------------------------------------------------------------------------ */
@@ -567,6 +571,22 @@ void cache_clear(struct cache *cache)
     order_clear(&cache->order);
     DL_DELETE2(budget->first, cache, previous, next);
     memset(cache, 0, sizeof(*cache));
+}
+
+void cache_empty(struct cache *cache)
+{
+    struct cache_budget *budget = cache->budget;
+    struct cache_cursor *cursors = cache->cursors, *cursor;
+    uint8_t mark = cache->mark;
+
+    cache_clear(cache);
+    cache_init(cache, budget);
+    cache->cursors = cursors;
+    cache->mark = mark;
+    LL_FOREACH2(cursors, cursor, next_cursor)
+    {
+        cursor->next = NULL;
+    }
 }
 
 bool cache_collect(struct cache_budget *budget, unsigned count)

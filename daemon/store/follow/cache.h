@@ -48,6 +48,7 @@ struct cache_budget {
 
 /* A walk over the keys from the oldest to the newest, while they change: what changes is met again, or later. */
 struct cache_cursor {
+    struct cache *cache; /* NULL: it is not in use */
     struct cache_cursor *next_cursor;
     struct cache_key *next; /* NULL: at the end, for now */
 };
@@ -81,6 +82,9 @@ void cache_init(struct cache *cache, struct cache_budget *budget);
 
 /* Empty the cache and leave its budget. The memory of its keys counts until cache_collect has freed it. */
 void cache_clear(struct cache *cache);
+
+/* Empty the cache, which stays in its budget. Its cursors stay too, at the end. */
+void cache_empty(struct cache *cache);
 
 /* Free up to count keys of caches that were cleared. Return whether there are more. */
 bool cache_collect(struct cache_budget *budget, unsigned count);
@@ -138,7 +142,8 @@ bool cache_is_marked(const struct cache *cache, const struct cache_key *key);
 void cache_cursor_begin(struct cache *cache, struct cache_cursor *cursor);
 /* The next key, NULL at the end; it goes on when there is more. */
 struct cache_key *cache_cursor_next(struct cache_cursor *cursor);
-void cache_cursor_end(struct cache *cache, struct cache_cursor *cursor);
+/* Does nothing if the cursor is not in use. */
+void cache_cursor_end(struct cache_cursor *cursor);
 
 /* --- Byte order, of the keys that are not deleted; a place is valid until the cache is changed --- */
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A page that is not in memory may read a bucket of up to so many keys, or of up to so many times its limit. */
+/* A page that is not in memory may read a bucket of up to this many keys, or this many times the page's limit. */
 #define PAGE_KEYS_FREE 10000u
 #define PAGE_READS_MAX 20u
 
@@ -28,20 +28,20 @@ bool cached_read_must_be_current(struct store *store, const char *bucket, enum r
     const struct local_copy *copy = local_copy_find(store, bucket);
     if (copy != NULL)
         return local_copy_is_exclusive(copy);
-    const struct bucket *handle = bucket_find_known(store, bucket);
-    return handle == NULL || handle->is_exclusive;
+    const struct bucket *known = bucket_find_known(store, bucket);
+    return known == NULL || known->is_exclusive;
 }
 
-/* The bucket's replica, with values. NULL: the bucket was not looked up yet, or too many buckets are followed. */
-static struct local_copy *obtain(struct store *store, const char *bucket)
+/* Return the local copy with values. NULL: the bucket was not looked up yet, or too many buckets are followed. */
+static struct local_copy *cached_read_obtain_copy(struct store *store, const char *bucket)
 {
     struct local_copy *copy = local_copy_find(store, bucket);
     struct error ignored;
 
     if (copy == NULL && bucket_find_known(store, bucket) == NULL)
         return NULL;
-    if (copy == NULL || !copy->keeps_values)
-        copy = local_copy_obtain(store, bucket, REPLICA_FOR_CACHE, &ignored);
+    if (copy == NULL || !contents_have_values(&copy->contents))
+        copy = local_copy_obtain(store, bucket, LOCAL_COPY_FOR_READ, &ignored);
     if (copy != NULL)
         copy->read_ms = copy->used_ms = uv_now(store->loop);
     return copy;
@@ -55,12 +55,12 @@ void cached_read_count(struct store *store, size_t keys, bool are_from_memory)
         store->follow->cache_stats.misses += keys;
 }
 
-static bool is_known(enum local_copy_answer answer)
+static bool is_answered(enum local_copy_answer answer)
 {
-    return answer == REPLICA_HAS || answer == REPLICA_LACKS;
+    return answer == LOCAL_COPY_HAS || answer == LOCAL_COPY_LACKS;
 }
 
-static uint64_t wait_until(const struct store *store, uint64_t deadline_ms)
+static uint64_t cached_read_wait_end(const struct store *store, uint64_t deadline_ms)
 {
     uint64_t until_ms = uv_now(store->loop) + WAIT_MAX_MS;
 
@@ -76,173 +76,166 @@ bool cached_read_is_ready(struct store *store, const char *bucket)
 
 /* --- One key --------------------------------------------------------------------------------------- */
 
-typedef enum local_copy_answer look_fn(struct local_copy *copy, const char *key, size_t length, struct cache_view *view,
-                                       uint64_t *revision);
-
-/* replica: NULL where nothing is known. */
-static enum local_copy_answer look_with(look_fn *look, struct local_copy *copy, const char *key, size_t length,
-                                        struct cache_view *view, uint64_t *revision)
+enum local_copy_answer cached_read_try(struct store *store, const char *bucket, const char *key, size_t length,
+                                       struct cache_view *view)
 {
-    return copy != NULL ? look(copy, key, length, view, revision) : REPLICA_UNSURE;
-}
-
-enum local_copy_answer cached_read_look(struct store *store, const char *bucket, const char *key, size_t length,
-                                        struct cache_view *view)
-{
+    struct local_copy *copy = cached_read_obtain_copy(store, bucket);
     uint64_t revision;
-    enum local_copy_answer answer = look_with(local_copy_get, obtain(store, bucket), key, length, view, &revision);
+    enum local_copy_answer answer =
+        copy != NULL ? local_copy_get(copy, key, length, view, &revision) : LOCAL_COPY_UNSURE;
 
-    if (is_known(answer))
+    if (is_answered(answer))
         cached_read_count(store, 1, true);
     return answer;
 }
 
-static void cancel_cached_read_get(struct arena_task *task)
+static void cancel_cached_read_fetch(struct arena_task *task)
 {
-    local_copy_wait_cancel(&ARENA_TASK_OWNER(task, struct cached_read_get, task)->wait);
+    local_copy_wait_cancel(&ARENA_TASK_OWNER(task, struct cached_read_fetch, task)->wait);
 }
 
-static void ask_nats(struct cached_read_get *get, struct store *store, struct arena *arena)
+static void cached_read_fetch_from_nats(struct cached_read_fetch *fetch)
 {
-    get->get.consistency = READ_DIRECT;
-    get->get.must_be_current = true;
-    read_get(store, arena, &get->get);
+    fetch->get.consistency = READ_DIRECT;
+    fetch->get.must_be_current = true;
+    read_get(fetch->get.store, fetch->get.arena, &fetch->get);
 }
 
-/* What was found, or nothing is known and NATS is asked. */
-static void finish_near_get(struct cached_read_get *get, enum local_copy_answer answer, const struct cache_view *view)
+/* Answer, or wait for the feed, or ask NATS. */
+static void cached_read_fetch_continue(struct cached_read_fetch *fetch, struct local_copy *copy,
+                                       enum local_copy_answer answer, const struct cache_view *view, uint64_t revision)
 {
-    struct store *store = get->get.store;
-
-    arena_end_task(&get->task);
-    cached_read_count(store, 1, is_known(answer));
-    switch (answer) {
-    case REPLICA_HAS:
-        get->get.done(get->get.arg, &view->entry, NULL);
-        break;
-    case REPLICA_LACKS:
-        get->get.done(get->get.arg, NULL, NULL);
-        break;
-    case REPLICA_WAITS:
-    case REPLICA_UNSURE:
-        ask_nats(get, store, get->get.arena);
-        break;
+    if (answer == LOCAL_COPY_WAITS) {
+        local_copy_wait_start(copy, &fetch->wait, LOCAL_COPY_HAS_REVISION, revision, fetch->wait_until_ms);
+        return;
     }
+    arena_end_task(&fetch->task);
+    cached_read_count(fetch->get.store, 1, is_answered(answer));
+    if (answer == LOCAL_COPY_HAS)
+        fetch->get.done(fetch->get.arg, &view->entry, NULL);
+    else if (answer == LOCAL_COPY_LACKS)
+        fetch->get.done(fetch->get.arg, NULL, NULL);
+    else
+        cached_read_fetch_from_nats(fetch);
 }
 
-/* Looks, and finishes or waits. */
-static void go_on(struct cached_read_get *get, struct local_copy *copy, look_fn *look)
+static void on_fetch_wait_over(void *arg, bool has_come)
 {
-    const char *key = get->get.key;
+    struct cached_read_fetch *fetch = arg;
+    struct local_copy *copy = has_come ? local_copy_find(fetch->get.store, fetch->get.bucket) : NULL;
+    const char *key = fetch->get.key;
+    enum local_copy_answer answer = LOCAL_COPY_UNSURE;
     struct cache_view view;
     uint64_t revision = 0;
-    enum local_copy_answer answer = look_with(look, copy, key, strlen(key), &view, &revision);
 
-    if (answer == REPLICA_WAITS)
-        local_copy_await(copy, &get->wait, revision, false, get->wait_until_ms);
-    else
-        finish_near_get(get, answer, &view);
+    if (copy != NULL)
+        answer = local_copy_get_now(copy, key, strlen(key), &view, &revision);
+    cached_read_fetch_continue(fetch, copy, answer, &view, revision);
 }
 
-static void on_feed_has_come(void *arg, bool has_come)
+void cached_read_fetch(struct store *store, struct arena *arena, struct cached_read_fetch *fetch)
 {
-    struct cached_read_get *get = arg;
+    struct local_copy *copy = cached_read_obtain_copy(store, fetch->get.bucket);
+    const char *key = fetch->get.key;
+    enum local_copy_answer answer = LOCAL_COPY_UNSURE;
+    struct cache_view view;
+    uint64_t revision = 0;
 
-    go_on(get, has_come ? local_copy_find(get->get.store, get->get.bucket) : NULL, local_copy_get_now);
-}
-
-void cached_read_get(struct store *store, struct arena *arena, struct cached_read_get *get)
-{
-    get->get.store = store;
-    get->get.arena = arena;
-    get->wait.ready = on_feed_has_come;
-    get->wait.arg = get;
-    get->wait_until_ms = wait_until(store, get->get.deadline_ms);
-    arena_begin_task(arena, &get->task, cancel_cached_read_get);
-    go_on(get, obtain(store, get->get.bucket), local_copy_get);
+    fetch->get.store = store;
+    fetch->get.arena = arena;
+    fetch->wait.ready = on_fetch_wait_over;
+    fetch->wait.arg = fetch;
+    fetch->wait_until_ms = cached_read_wait_end(store, fetch->get.deadline_ms);
+    arena_begin_task(arena, &fetch->task, cancel_cached_read_fetch);
+    if (copy != NULL)
+        answer = local_copy_get(copy, key, strlen(key), &view, &revision);
+    cached_read_fetch_continue(fetch, copy, answer, &view, revision);
 }
 
 /* --- Several keys ---------------------------------------------------------------------------------- */
 
-static void cancel_moment(struct arena_task *task)
+static void cancel_snapshot(struct arena_task *task)
 {
-    local_copy_wait_cancel(&ARENA_TASK_OWNER(task, struct cached_read_moment, task)->wait);
+    local_copy_wait_cancel(&ARENA_TASK_OWNER(task, struct cached_read_snapshot, task)->wait);
 }
 
-static void on_moment(void *arg, bool has_come)
+static void on_snapshot_reached(void *arg, bool has_come)
 {
-    struct cached_read_moment *moment = arg;
+    struct cached_read_snapshot *snapshot = arg;
 
-    arena_end_task(&moment->task);
-    moment->ready(moment->arg, has_come && cached_read_is_ready(moment->store, moment->bucket));
+    arena_end_task(&snapshot->task);
+    snapshot->ready(snapshot->arg, has_come && cached_read_is_ready(snapshot->store, snapshot->bucket));
 }
 
-static void on_loaded(void *arg, bool has_come)
+static void on_snapshot_loaded(void *arg, bool has_come)
 {
-    struct cached_read_moment *moment = arg;
+    struct cached_read_snapshot *snapshot = arg;
 
-    arena_end_task(&moment->task);
-    moment->waits_for_load = false;
+    arena_end_task(&snapshot->task);
+    snapshot->waits_for_load = false;
     if (has_come)
-        cached_read_await_moment(moment->store, moment->arena, moment);
+        cached_read_await_snapshot(snapshot->store, snapshot->arena, snapshot);
     else
-        moment->ready(moment->arg, false);
+        snapshot->ready(snapshot->arg, false);
 }
 
-static void begin_wait(struct cached_read_moment *moment, void (*ready)(void *arg, bool has_come))
+static void cached_read_wait(struct cached_read_snapshot *snapshot, struct local_copy *copy,
+                             enum local_copy_event event)
 {
-    moment->wait.ready = ready;
-    moment->wait.arg = moment;
-    arena_begin_task(moment->arena, &moment->task, cancel_moment);
+    bool is_load = event == LOCAL_COPY_IS_LOADED;
+    uint64_t until_ms = is_load ? snapshot->deadline_ms : cached_read_wait_end(snapshot->store, snapshot->deadline_ms);
+
+    snapshot->wait.ready = is_load ? on_snapshot_loaded : on_snapshot_reached;
+    snapshot->wait.arg = snapshot;
+    arena_begin_task(snapshot->arena, &snapshot->task, cancel_snapshot);
+    local_copy_wait_start(copy, &snapshot->wait, event, is_load ? 0 : snapshot->revision, until_ms);
 }
 
-void cached_read_await_moment(struct store *store, struct arena *arena, struct cached_read_moment *moment)
+void cached_read_await_snapshot(struct store *store, struct arena *arena, struct cached_read_snapshot *snapshot)
 {
-    struct local_copy *copy = obtain(store, moment->bucket);
+    struct local_copy *copy = cached_read_obtain_copy(store, snapshot->bucket);
 
-    moment->store = store;
-    moment->arena = arena;
-    if (moment->waits_for_load && copy != NULL && local_copy_is_worth_waiting(copy)) {
-        begin_wait(moment, on_loaded);
-        local_copy_await_load(copy, &moment->wait, moment->deadline_ms);
+    snapshot->store = store;
+    snapshot->arena = arena;
+    if (snapshot->waits_for_load && copy != NULL && local_copy_load_is_worth_waiting(copy)) {
+        cached_read_wait(snapshot, copy, LOCAL_COPY_IS_LOADED);
         return;
     }
     if (copy == NULL || !local_copy_can_answer(copy)) {
-        moment->ready(moment->arg, false);
+        snapshot->ready(snapshot->arg, false);
         return;
     }
-    if (!moment->has_begun)
-        moment->revision = local_copy_highest_floor(copy);
-    moment->has_begun = true;
-    bool is_whole = local_copy_is_exclusive(copy);
-    bool has_come = local_copy_has_reached(copy, moment->revision, is_whole);
-    if (has_come || !local_copy_may_await(copy)) {
-        moment->ready(moment->arg, has_come);
-        return;
-    }
-    begin_wait(moment, on_moment);
-    local_copy_await(copy, &moment->wait, moment->revision, is_whole, wait_until(store, moment->deadline_ms));
+    if (!snapshot->has_begun)
+        snapshot->revision = min_revision_of_all(&copy->min_revisions);
+    snapshot->has_begun = true;
+    enum local_copy_event event = local_copy_event_for_all(copy);
+    bool has_come = local_copy_has_reached(copy, snapshot->revision, event);
+    if (has_come || !local_copy_may_wait(copy))
+        snapshot->ready(snapshot->arg, has_come);
+    else
+        cached_read_wait(snapshot, copy, event);
 }
 
-enum local_copy_answer cached_read_look_now(struct store *store, const char *bucket, const char *key, size_t length,
-                                            struct cache_view *view)
+enum local_copy_answer cached_read_try_now(struct store *store, const char *bucket, const char *key, size_t length,
+                                           struct cache_view *view)
 {
+    struct local_copy *copy = local_copy_find(store, bucket);
     uint64_t revision;
     enum local_copy_answer answer =
-        look_with(local_copy_get_now, local_copy_find(store, bucket), key, length, view, &revision);
+        copy != NULL ? local_copy_get_now(copy, key, length, view, &revision) : LOCAL_COPY_UNSURE;
 
-    return answer == REPLICA_WAITS ? REPLICA_UNSURE : answer;
+    return answer == LOCAL_COPY_WAITS ? LOCAL_COPY_UNSURE : answer;
 }
 
-/* --- Keys ------------------------------------------------------------------------------------------ */
+/* --- All keys -------------------------------------------------------------------------------------- */
 
-/* The filter's part before its first wildcard: every key that matches begins with it. NULL: out of memory. */
-static const char *prefix_of(struct arena *arena, const char *filter)
+/* Return the filter's part before its first wildcard: each key that matches begins with it. NULL: out of memory. */
+static const char *cached_read_prefix_of(struct arena *arena, const char *filter)
 {
     return filter != NULL ? arena_strndup(arena, filter, strcspn(filter, "*>")) : "";
 }
 
-static void cancel_near_keys(struct arena_task *task)
+static void cancel_cached_read_keys(struct arena_task *task)
 {
     struct cached_read_keys *keys = ARENA_TASK_OWNER(task, struct cached_read_keys, task);
 
@@ -250,20 +243,20 @@ static void cancel_near_keys(struct arena_task *task)
     free(keys->last);
 }
 
-static void end_near_keys(struct cached_read_keys *keys)
+static void cached_read_keys_end(struct cached_read_keys *keys)
 {
     arena_end_task(&keys->task);
     free(keys->last);
 }
 
-static void finish_near_keys(struct cached_read_keys *keys)
+static void cached_read_keys_finish(struct cached_read_keys *keys)
 {
-    end_near_keys(keys);
+    cached_read_keys_end(keys);
     read_keys_finish(&keys->keys, NULL);
 }
 
-/* The first key that may belong to the listing and was not looked at yet. */
-static struct order_place begin_place(const struct cached_read_keys *keys, const struct cache *cache)
+/* Return the place of the first key that may belong to the listing and was not looked at yet. */
+static struct order_place cached_read_keys_place(const struct cached_read_keys *keys, const struct cache *cache)
 {
     const char *after = keys->last != NULL ? keys->last : keys->keys.after;
 
@@ -272,38 +265,39 @@ static struct order_place begin_place(const struct cached_read_keys *keys, const
     return cache_place(cache, keys->prefix, false);
 }
 
-enum look { LOOK_ON, LOOK_IS_DONE, LOOK_AT_NATS };
+enum keys_verdict { KEYS_CONTINUE, KEYS_DONE, KEYS_NEED_NATS };
 
-static enum look take_key(struct cached_read_keys *keys, const struct local_copy *copy, const struct cache_key *key)
+static enum keys_verdict cached_read_keys_add(struct cached_read_keys *keys, const struct local_copy *copy,
+                                              const struct cache_key *key)
 {
     const char *name = cache_key_name(key);
 
     if (strncmp(name, keys->prefix, strlen(keys->prefix)) != 0)
-        return LOOK_IS_DONE;
+        return KEYS_DONE;
     if (keys->keys.filter != NULL && !kv_filter_matches(keys->keys.filter, name))
-        return LOOK_ON;
+        return KEYS_CONTINUE;
     /* The bucket has no markers of expired values: only the server knows whether the key is still there. */
     if (copy->feed.info.expires_silently && local_copy_has_expired(copy, key))
-        return LOOK_AT_NATS;
-    return read_keys_add(&keys->keys, name) ? LOOK_ON : LOOK_IS_DONE;
+        return KEYS_NEED_NATS;
+    return read_keys_add(&keys->keys, name) ? KEYS_CONTINUE : KEYS_DONE;
 }
 
-static void await_keys(struct cached_read_keys *keys);
+static void cached_read_keys_await(struct cached_read_keys *keys);
 
-static bool run_keys(struct job *job)
+static bool run_cached_read_keys(struct job *job)
 {
-    await_keys((struct cached_read_keys *)((char *)job - offsetof(struct cached_read_keys, job)));
+    cached_read_keys_await((struct cached_read_keys *)((char *)job - offsetof(struct cached_read_keys, job)));
     return false;
 }
 
-/* The rest comes in the next turn. False: out of memory. */
-static bool go_on_later(struct cached_read_keys *keys, const struct cache_key *key)
+/* Continue after this key in the next turn. False: out of memory. */
+static bool cached_read_keys_pause(struct cached_read_keys *keys, const struct cache_key *key)
 {
     free(keys->last);
     keys->last = strdup(cache_key_name(key));
     if (keys->last == NULL)
         return false;
-    jobs_add(keys->keys.store->jobs, &keys->job, run_keys);
+    jobs_add(keys->keys.store->jobs, &keys->job, run_cached_read_keys);
     return true;
 }
 
@@ -311,27 +305,28 @@ static bool go_on_later(struct cached_read_keys *keys, const struct cache_key *k
  * A page that is not in memory costs a reading of the whole bucket. Reading a large bucket in such pages would take
  * time in proportion to the square of its keys, and the server would have no time for other requests.
  */
-static bool is_page_too_dear(const struct cached_read_keys *keys, struct error *error)
+static bool cached_read_keys_are_too_many(const struct cached_read_keys *keys, struct error *error)
 {
     const struct local_copy *copy = local_copy_find(keys->keys.store, keys->keys.bucket);
     size_t limit = keys->keys.limit;
 
-    if (keys->is_direct || limit == 0 || copy == NULL || !copy->is_partial ||
+    if (keys->is_direct || limit == 0 || copy == NULL || copy->contents.state != CONTENTS_GIVEN_UP ||
         copy->feed.info.subjects <= PAGE_KEYS_FREE || copy->feed.info.subjects / PAGE_READS_MAX <= limit)
         return false;
     error_set(error, ERROR_RESOURCE_EXHAUSTED,
-              "the bucket's %" PRIu64 " keys do not fit into memory (cache.max_bytes), so each page would read all of "
-              "them; a watch with meta_only reads them once",
+              "the bucket's %" PRIu64
+              " keys exceed cache.max_bytes, so that each page would read all of them; use a watch "
+              "with meta_only, which reads them once",
               copy->feed.info.subjects);
     return true;
 }
 
-static void ask_nats_for_keys(struct cached_read_keys *keys)
+static void cached_read_keys_from_nats(struct cached_read_keys *keys)
 {
     struct error error;
 
-    end_near_keys(keys);
-    if (is_page_too_dear(keys, &error)) {
+    cached_read_keys_end(keys);
+    if (cached_read_keys_are_too_many(keys, &error)) {
         read_keys_finish(&keys->keys, &error);
         return;
     }
@@ -339,69 +334,70 @@ static void ask_nats_for_keys(struct cached_read_keys *keys)
     read_keys_from_nats(&keys->keys);
 }
 
-static void look_through(void *arg, bool has_come)
+static void on_keys_snapshot(void *arg, bool has_come)
 {
     struct cached_read_keys *keys = arg;
     struct local_copy *copy = local_copy_find(keys->keys.store, keys->keys.bucket);
     struct cache_key *key;
 
-    if (!has_come || copy->doubt_count > 0) {
-        ask_nats_for_keys(keys);
+    if (!has_come || copy->min_revisions.doubtful_count > 0) {
+        cached_read_keys_from_nats(keys);
         return;
     }
-    struct order_place place = begin_place(keys, &copy->cache);
-    while ((key = cache_next_in_order(&copy->cache, &place)) != NULL) {
-        enum look look = take_key(keys, copy, key);
-        if (look == LOOK_IS_DONE)
+    struct order_place place = cached_read_keys_place(keys, &copy->contents.cache);
+    while ((key = cache_next_in_order(&copy->contents.cache, &place)) != NULL) {
+        enum keys_verdict verdict = cached_read_keys_add(keys, copy, key);
+        if (verdict == KEYS_DONE)
             break;
-        bool is_late = look == LOOK_ON && jobs_slice_is_over(keys->keys.store->jobs);
-        if (look == LOOK_AT_NATS || (is_late && !go_on_later(keys, key))) {
-            ask_nats_for_keys(keys);
+        bool is_late = verdict == KEYS_CONTINUE && jobs_slice_is_over(keys->keys.store->jobs);
+        if (verdict == KEYS_NEED_NATS || (is_late && !cached_read_keys_pause(keys, key))) {
+            cached_read_keys_from_nats(keys);
             return;
         }
         if (is_late)
             return;
     }
     cached_read_count(keys->keys.store, 1, true);
-    finish_near_keys(keys);
+    cached_read_keys_finish(keys);
 }
 
-static void await_keys(struct cached_read_keys *keys)
+static void cached_read_keys_await(struct cached_read_keys *keys)
 {
-    keys->moment.bucket = keys->keys.bucket;
-    keys->moment.waits_for_load = true;
-    keys->moment.deadline_ms = keys->keys.deadline_ms;
-    keys->moment.ready = look_through;
-    keys->moment.arg = keys;
-    cached_read_await_moment(keys->keys.store, keys->keys.arena, &keys->moment);
+    keys->snapshot.bucket = keys->keys.bucket;
+    keys->snapshot.waits_for_load = true;
+    keys->snapshot.deadline_ms = keys->keys.deadline_ms;
+    keys->snapshot.ready = on_keys_snapshot;
+    keys->snapshot.arg = keys;
+    cached_read_await_snapshot(keys->keys.store, keys->keys.arena, &keys->snapshot);
 }
 
-static void on_known(void *arg, struct bucket *bucket, const struct error *error)
+static void on_keys_bucket_open(void *arg, struct bucket *bucket, const struct error *error)
 {
     struct cached_read_keys *keys = arg;
 
     if (error != NULL) {
-        end_near_keys(keys);
+        cached_read_keys_end(keys);
         read_keys_finish(&keys->keys, error);
         return;
     }
     if (keys->is_direct && !bucket->is_exclusive)
-        ask_nats_for_keys(keys);
+        cached_read_keys_from_nats(keys);
     else
-        await_keys(keys);
+        cached_read_keys_await(keys);
     bucket_release(bucket);
 }
 
 void cached_read_keys(struct store *store, struct arena *arena, struct cached_read_keys *keys)
 {
     read_keys_begin(store, arena, &keys->keys);
-    keys->prefix = prefix_of(arena, keys->keys.filter);
-    arena_begin_task(arena, &keys->task, cancel_near_keys);
+    keys->prefix = cached_read_prefix_of(arena, keys->keys.filter);
+    arena_begin_task(arena, &keys->task, cancel_cached_read_keys);
     /* A bucket that is not followed yet is looked up first, so that its copy begins. */
     if (keys->prefix == NULL)
-        ask_nats_for_keys(keys);
+        cached_read_keys_from_nats(keys);
     else if (local_copy_find(store, keys->keys.bucket) == NULL)
-        bucket_open(store, &keys->keys.wait, keys->keys.bucket, arena->owner, keys->keys.deadline_ms, on_known, keys);
+        bucket_open(store, &keys->keys.wait, keys->keys.bucket, arena->owner, keys->keys.deadline_ms,
+                    on_keys_bucket_open, keys);
     else
-        await_keys(keys);
+        cached_read_keys_await(keys);
 }

@@ -1,5 +1,6 @@
-/* Changes of a bucket that its stream does not tell: purges, new settings, its removal. */
-#include "daemon/store/follow/local_copy_parts.h"
+#include "daemon/store/follow/changes.h"
+
+#include "daemon/store/follow/state.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@ struct local_copy_change {
     char bucket[];
 };
 
-static struct local_copy_change *find_change(const struct store *store, const char *bucket)
+static struct local_copy_change *change_find(const struct store *store, const char *bucket)
 {
     struct local_copy_change *change = NULL;
 
@@ -25,7 +26,7 @@ static struct local_copy_change *find_change(const struct store *store, const ch
     return change;
 }
 
-static void drop_change(struct store *store, struct local_copy_change *change)
+static void change_drop(struct store *store, struct local_copy_change *change)
 {
     HASH_DEL(store->follow->changes, change);
     free(change);
@@ -33,12 +34,12 @@ static void drop_change(struct store *store, struct local_copy_change *change)
 
 bool local_copy_is_changing(const struct local_copy *copy)
 {
-    return copy->store->follow->uncounted_changes > 0 || find_change(copy->store, copy->name) != NULL;
+    return copy->store->follow->uncounted_changes > 0 || change_find(copy->store, copy->name) != NULL;
 }
 
 void local_copy_begin_change(struct store *store, const char *bucket)
 {
-    struct local_copy_change *change = find_change(store, bucket);
+    struct local_copy_change *change = change_find(store, bucket);
 
     if (change == NULL) {
         size_t bytes = strlen(bucket) + 1;
@@ -55,7 +56,7 @@ void local_copy_begin_change(struct store *store, const char *bucket)
 
 void local_copy_end_change(struct store *store, const char *bucket, bool is_known)
 {
-    struct local_copy_change *change = find_change(store, bucket);
+    struct local_copy_change *change = change_find(store, bucket);
     struct local_copy *copy = local_copy_find(store, bucket);
 
     if (change == NULL || change->under_way == 0) {
@@ -65,14 +66,14 @@ void local_copy_end_change(struct store *store, const char *bucket, bool is_know
         if (!is_known)
             change->doubtful_on = connection_number(store->connection);
         if (change->under_way == 0 && change->doubtful_on == 0)
-            drop_change(store, change);
+            change_drop(store, change);
     }
     if (copy != NULL)
-        local_copy_distrust(copy);
+        reconcile_distrust(copy);
 }
 
-/* replica: of the change's bucket, or NULL. */
-static void end_doubt_if_closed(struct store *store, struct local_copy_change *change, struct local_copy *copy)
+/* copy: of the change's bucket, or NULL. */
+static void change_end_doubt_if_closed(struct store *store, struct local_copy_change *change, struct local_copy *copy)
 {
     bool is_of_earlier = change->doubtful_on != 0 && change->doubtful_on != connection_number(store->connection);
 
@@ -80,17 +81,17 @@ static void end_doubt_if_closed(struct store *store, struct local_copy_change *c
         return;
     change->doubtful_on = 0;
     if (change->under_way == 0)
-        drop_change(store, change);
+        change_drop(store, change);
     if (copy != NULL)
-        local_copy_distrust(copy);
+        reconcile_distrust(copy);
 }
 
-void local_copy_end_doubt(struct local_copy *copy)
+void local_copy_end_doubtful_change(struct local_copy *copy)
 {
-    struct local_copy_change *change = find_change(copy->store, copy->name);
+    struct local_copy_change *change = change_find(copy->store, copy->name);
 
     if (change != NULL)
-        end_doubt_if_closed(copy->store, change, copy);
+        change_end_doubt_if_closed(copy->store, change, copy);
 }
 
 void local_copy_end_doubtful_changes(struct store *store)
@@ -99,6 +100,6 @@ void local_copy_end_doubtful_changes(struct store *store)
 
     HASH_ITER(hh, store->follow->changes, change, next)
     {
-        end_doubt_if_closed(store, change, local_copy_find(store, change->bucket));
+        change_end_doubt_if_closed(store, change, local_copy_find(store, change->bucket));
     }
 }

@@ -43,7 +43,8 @@ static struct feed *feed_of(struct request *request)
     return (struct feed *)((char *)request - offsetof(struct feed, request));
 }
 
-static enum connection_publish_result publish(struct feed *feed, const char *verb, bool with_consumer, const char *body)
+static enum connection_publish_result feed_publish(struct feed *feed, const char *verb, bool with_consumer,
+                                                   const char *body)
 {
     char subject[512];
 
@@ -53,17 +54,17 @@ static enum connection_publish_result publish(struct feed *feed, const char *ver
 }
 
 /* The next step of making the consumer. */
-static enum request_verdict step(struct feed *feed, enum feed_phase phase, const char *verb, const char *body)
+static enum request_verdict feed_step(struct feed *feed, enum feed_phase phase, const char *verb, const char *body)
 {
     feed->phase = phase;
-    if (publish(feed, verb, true, body) == LINK_PUBLISHED)
+    if (feed_publish(feed, verb, true, body) == LINK_PUBLISHED)
         return REQUEST_MORE;
     request_retry_reason(&feed->request, REQUEST_CONGESTED);
     return REQUEST_RETRY;
 }
 
 /* The consumer is of no use any more: it is made anew after a backoff. */
-static enum request_verdict lose(struct feed *feed, enum request_trouble trouble)
+static enum request_verdict feed_lose(struct feed *feed, enum request_trouble trouble)
 {
     feed->phase = FEED_BROKEN;
     request_again(&feed->request, trouble);
@@ -72,7 +73,7 @@ static enum request_verdict lose(struct feed *feed, enum request_trouble trouble
 
 /* --- The stream ------------------------------------------------------------------------------------ */
 
-static enum connection_publish_result send_feed(struct request *request, unsigned attempt)
+static enum connection_publish_result feed_send(struct request *request, unsigned attempt)
 {
     struct feed *feed = feed_of(request);
 
@@ -81,17 +82,17 @@ static enum connection_publish_result send_feed(struct request *request, unsigne
     feed->known_last = 0; /* of a server that may be another one by now */
     feed->phase = FEED_ASKING;
     request->patience_ms = 0;
-    return publish(feed, "STREAM.INFO", false, "");
+    return feed_publish(feed, "STREAM.INFO", false, "");
 }
 
-static void end(struct feed *feed, const struct error *error)
+static void feed_end(struct feed *feed, const struct error *error)
 {
     feed_stop(feed);
     feed->ops->ended(feed->arg, error);
 }
 
 /* An answer with an error: tried again for ever, unless the bucket is gone. */
-static enum request_verdict take_failure(struct feed *feed, const struct jetstream_error *failure)
+static enum request_verdict feed_read_failure(struct feed *feed, const struct jetstream_error *failure)
 {
     struct error error;
 
@@ -99,13 +100,13 @@ static enum request_verdict take_failure(struct feed *feed, const struct jetstre
                    (feed->store->jetstream.cluster[0] == '\0' || ++feed->not_found >= NOT_FOUND_TIMES);
     if (is_gone) {
         bucket_forget(feed->store, feed->bucket->name);
-        error_set(&error, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\" (any more)", feed->bucket->name);
-        end(feed, &error);
+        error_set(&error, ERROR_BUCKET_NOT_FOUND, "bucket \"%s\" does not exist", feed->bucket->name);
+        feed_end(feed, &error);
         return REQUEST_DONE;
     }
     jetstream_set_error(&error, failure);
     if (jetstream_healable(failure) == REQUEST_NO_TROUBLE && feed->error.code == ERROR_NONE)
-        log_warning("bucket %s cannot be followed: %s; trying again", feed->bucket->name, error.message);
+        log_warning("bucket %s: following it failed: %s; trying again", feed->bucket->name, error.message);
     feed->error = error;
     request_retry_reason(&feed->request, REQUEST_NO_LEADER);
     return REQUEST_RETRY;
@@ -143,15 +144,15 @@ void feed_batch_note(struct feed_batch *batch, const struct message *message, ui
     batch->id = hash;
 }
 
-static enum request_verdict make_consumer(struct feed *feed)
+static enum request_verdict feed_make_consumer(struct feed *feed)
 {
     /* What an earlier run, or the last connection, has left. */
-    return step(feed, FEED_REMOVING, "CONSUMER.DELETE", "");
+    return feed_step(feed, FEED_DELETING, "CONSUMER.DELETE", "");
 }
 
 /* --- A server that comes back older ---------------------------------------------------------------- */
 
-static uint64_t keeper_in(const struct feed *feed, json_t *info)
+static uint64_t feed_keeper_in(const struct feed *feed, json_t *info)
 {
     struct stream_state stream;
 
@@ -163,42 +164,44 @@ static uint64_t keeper_in(const struct feed *feed, json_t *info)
  * A server that lost what it had not synced, or a backup that was put in its place, has fewer messages than were told;
  * written to, it has others under the same sequences. One that has run all the time has not.
  */
-static bool may_be_set_back(struct feed *feed, json_t *info)
+static bool feed_may_be_set_back(struct feed *feed, json_t *info)
 {
-    feed->met_keeper = keeper_in(feed, info);
-    bool is_same = feed->keeper != 0 && feed->keeper == feed->met_keeper;
-    return !is_same && feed->position > 0;
+    feed->present_keeper = feed_keeper_in(feed, info);
+    bool is_same = feed->keeper != 0 && feed->keeper == feed->present_keeper;
+    return !is_same && feed->position.sequence > 0;
 }
 
-static enum request_verdict compare_position(struct feed *feed)
+static enum request_verdict feed_compare_position(struct feed *feed)
 {
     char body[48];
 
-    snprintf(body, sizeof(body), "{\"seq\":%" PRIu64 "}", feed->position);
+    snprintf(body, sizeof(body), "{\"seq\":%" PRIu64 "}", feed->position.sequence);
     feed->phase = FEED_COMPARING;
-    if (publish(feed, "STREAM.MSG.GET", false, body) == LINK_PUBLISHED)
+    if (feed_publish(feed, "STREAM.MSG.GET", false, body) == LINK_PUBLISHED)
         return REQUEST_MORE;
     request_retry_reason(&feed->request, REQUEST_CONGESTED);
     return REQUEST_RETRY;
 }
 
 /* Compares the stored message at the position with the delivered one. If they differ, all keys are reconciled. */
-static enum request_verdict take_position(struct feed *feed, json_t *answer)
+static enum request_verdict feed_read_position(struct feed *feed, json_t *answer)
 {
     const char *time = json_string_value(json_object_get(json_object_get(answer, "message"), "time"));
     /* Our own server syncs each write: what is missing there was overwritten since. */
     bool is_overwritten = time == NULL && feed->store->conf->nats.mode == CONF_NATS_EMBEDDED;
 
-    if (!is_overwritten && (time == NULL || feed->position_us == 0 || kv_parse_time_us(time) != feed->position_us))
-        feed->is_in_question = true;
-    feed->question_us = feed->position_us != 0 ? feed->position_us : INT64_MAX;
-    feed->keeper = feed->met_keeper;
-    return make_consumer(feed);
+    int64_t stored_us = feed->position.stored_us;
+    bool is_same = time != NULL && stored_us != 0 && kv_parse_time_us(time) == stored_us;
+
+    if ((!is_overwritten && !is_same) || feed->question_us != 0)
+        feed->question_us = stored_us != 0 ? stored_us : INT64_MAX;
+    feed->keeper = feed->present_keeper;
+    return feed_make_consumer(feed);
 }
 
 /* --- Meeting the stream ----------------------------------------------------------------------------- */
 
-static enum request_verdict take_info(struct feed *feed, json_t *answer)
+static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
 {
     const char *created = json_string_value(json_object_get(answer, "created"));
     bool is_met = feed->created[0] != '\0';
@@ -207,7 +210,7 @@ static enum request_verdict take_info(struct feed *feed, json_t *answer)
         created = "?";
     feed->not_found = 0;
     feed_read_info(answer, &feed->info);
-    bool is_behind = feed->is_placed && feed->info.last_sequence < feed->position;
+    bool is_behind = feed->is_placed && feed->info.last_sequence < feed->position.sequence;
     bool is_other = is_met && strcmp(created, feed->created) != 0;
     /* Of several replicas a leader that was deposed may have answered. */
     feed->behind = is_behind ? feed->behind + 1 : 0;
@@ -215,24 +218,23 @@ static enum request_verdict take_info(struct feed *feed, json_t *answer)
         request_retry_reason(&feed->request, REQUEST_NO_LEADER);
         return REQUEST_RETRY;
     }
-    bool is_anew = is_other || (is_met && is_behind);
+    bool is_recreated = is_other || (is_met && is_behind);
     snprintf(feed->created, sizeof(feed->created), "%s", created);
-    if (feed->is_placed && !is_anew) {
-        if (may_be_set_back(feed, answer))
-            return compare_position(feed);
-        feed->keeper = feed->met_keeper;
-        return make_consumer(feed);
+    if (feed->is_placed && !is_recreated) {
+        if (feed_may_be_set_back(feed, answer))
+            return feed_compare_position(feed);
+        feed->keeper = feed->present_keeper;
+        return feed_make_consumer(feed);
     }
-    feed->keeper = keeper_in(feed, answer);
-    if (is_anew)
-        log_warning("bucket %s was made anew", feed->bucket->name);
+    feed->keeper = feed_keeper_in(feed, answer);
+    if (is_recreated)
+        log_warning("bucket %s was recreated: reading all of it", feed->bucket->name);
     feed->is_placed = false;
-    feed->is_in_question = false;
-    feed->position = 0;
-    feed->batch = (struct feed_batch){0};
+    feed->question_us = 0;
+    feed->position = (struct feed_place){0};
     feed->phase = FEED_HELD;
     request_park(&feed->request);
-    feed->ops->begin(feed->arg, is_anew);
+    feed->ops->begin(feed->arg, is_recreated);
     return REQUEST_DONE; /* it may be over, or going on */
 }
 
@@ -246,26 +248,24 @@ bool feed_is_of(const struct feed *feed, json_t *answer)
 void feed_look(struct feed *feed)
 {
     if (feed_is_live(feed))
-        lose(feed, REQUEST_NO_LEADER);
+        feed_lose(feed, REQUEST_NO_LEADER);
 }
 
 void feed_go(struct feed *feed, const struct feed_place *place)
 {
-    feed->position = place->sequence;
-    feed->position_us = place->stored_us;
-    feed->batch = place->batch;
+    feed->position = *place;
     feed->is_placed = true;
     if (feed->phase != FEED_HELD)
         return;
     request_listen(&feed->request, feed->store->conf->calls.attempt_timeout_ms);
-    if (make_consumer(feed) != REQUEST_MORE)
+    if (feed_make_consumer(feed) != REQUEST_MORE)
         request_again(&feed->request, REQUEST_CONGESTED);
 }
 
 /* --- The consumer ---------------------------------------------------------------------------------- */
 
 /* Allow more time for the answer: to create the consumer, the server counts the keys. */
-static void expect_long_answer(struct feed *feed)
+static void feed_expect_long_answer(struct feed *feed)
 {
     struct request *request = &feed->request;
     unsigned patience_ms = consumer_patience_ms(feed->info.subjects);
@@ -275,82 +275,82 @@ static void expect_long_answer(struct feed *feed)
         request_listen(request, feed->store->conf->calls.attempt_timeout_ms + patience_ms);
 }
 
-static enum request_verdict create_consumer(struct feed *feed)
+static enum request_verdict feed_create_consumer(struct feed *feed)
 {
     char filter[KV_PREFIX_BYTES + 2];
 
     snprintf(filter, sizeof(filter), "%s>", feed->bucket->prefix);
-    json_t *body =
-        json_pack("{s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:i, s:b}}", "stream_name", feed->bucket->stream,
-                  "config", "name", feed->consumer, "deliver_policy", "by_start_sequence", "opt_start_seq",
-                  (json_int_t)(feed->position + 1), "ack_policy", "none", "replay_policy", "instant", "filter_subject",
-                  filter, "inactive_threshold", (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1);
+    json_t *body = json_pack(
+        "{s:s, s:{s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:i, s:b}}", "stream_name", feed->bucket->stream, "config", "name",
+        feed->consumer, "deliver_policy", "by_start_sequence", "opt_start_seq",
+        (json_int_t)(feed->position.sequence + 1), "ack_policy", "none", "replay_policy", "instant", "filter_subject",
+        filter, "inactive_threshold", (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1);
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
     enum request_verdict verdict = REQUEST_RETRY;
 
     json_decref(body);
     if (text != NULL)
-        verdict = step(feed, FEED_CREATING, "CONSUMER.CREATE", text);
+        verdict = feed_step(feed, FEED_CREATING, "CONSUMER.CREATE", text);
     free(text);
-    expect_long_answer(feed);
+    feed_expect_long_answer(feed);
     return verdict;
 }
 
-static unsigned heartbeat_ms(const struct feed *feed)
+static unsigned feed_heartbeat_ms(const struct feed *feed)
 {
     return feed_is_exclusive(feed, feed->store->conf) ? EXCLUSIVE_HEARTBEAT_MS
                                                       : feed->store->conf->watches.heartbeat_ms;
 }
 
 /* Wait for messages and heartbeats. */
-static void listen_on(struct feed *feed)
+static void feed_listen(struct feed *feed)
 {
-    request_listen(&feed->request, feed_silence_ms(heartbeat_ms(feed)));
+    request_listen(&feed->request, feed_silence_ms(feed_heartbeat_ms(feed)));
 }
 
-static bool pull(struct feed *feed, unsigned messages, long long expires_ns, unsigned beat_ms)
+static bool feed_pull(struct feed *feed, unsigned messages, long long expires_ns, unsigned beat_ms)
 {
     char body[160];
 
     snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}", messages,
              consumer_pull_bytes(feed->store->connection), expires_ns, beat_ms * 1000000ll);
-    if (publish(feed, "CONSUMER.MSG.NEXT", true, body) != LINK_PUBLISHED)
+    if (feed_publish(feed, "CONSUMER.MSG.NEXT", true, body) != LINK_PUBLISHED)
         return false;
     feed->pulled += messages;
     return true;
 }
 
 /* Asks for more: within the limits of bytes and messages it comes as it is written. */
-static bool pull_more(struct feed *feed)
+static bool feed_pull_more(struct feed *feed)
 {
-    return pull(feed, PULL_MESSAGES, PULL_EXPIRES_NS, heartbeat_ms(feed));
+    return feed_pull(feed, PULL_MESSAGES, PULL_EXPIRES_NS, feed_heartbeat_ms(feed));
 }
 
-static void pull_if_low(struct feed *feed)
+static void feed_pull_if_low(struct feed *feed)
 {
-    if (feed->pulled <= PULL_MESSAGES / 2 && !pull_more(feed))
-        lose(feed, REQUEST_CONGESTED);
+    if (feed->pulled <= PULL_MESSAGES / 2 && !feed_pull_more(feed))
+        feed_lose(feed, REQUEST_CONGESTED);
 }
 
-static bool misses_messages(const struct feed *feed)
+static bool feed_misses_messages(const struct feed *feed)
 {
-    return feed->phase == FEED_LIVE && feed->position < feed->known_last;
+    return feed->phase == FEED_LIVE && feed->position.sequence < feed->known_last;
 }
 
 /*
  * The stream has had messages after the position that did not come. An exclusive feed asks for heartbeats, with a pull
  * that ends soon. If heartbeats come without the messages, these are gone. If none comes, the consumer is recreated.
  */
-static void listen_closely(struct feed *feed)
+static void feed_listen_closely(struct feed *feed)
 {
     unsigned beat_ms = feed->store->conf->watches.heartbeat_ms;
 
     if (!feed_is_exclusive(feed, feed->store->conf))
         return;
-    if (pull(feed, 1, CLOSE_HEARTBEATS * beat_ms * 1000000ll, beat_ms))
+    if (feed_pull(feed, 1, CLOSE_HEARTBEATS * beat_ms * 1000000ll, beat_ms))
         request_listen(&feed->request, feed_silence_ms(beat_ms));
     else
-        lose(feed, REQUEST_CONGESTED);
+        feed_lose(feed, REQUEST_CONGESTED);
 }
 
 void feed_note_last(struct feed *feed, const struct feed_info *info)
@@ -359,66 +359,66 @@ void feed_note_last(struct feed *feed, const struct feed_info *info)
         return;
     feed->known_last = info->last_sequence;
     feed->known_last_us = info->last_us;
-    feed->idle_beats = 0;
-    if (misses_messages(feed))
-        listen_closely(feed);
+    feed->idle_heartbeats = 0;
+    if (feed_misses_messages(feed))
+        feed_listen_closely(feed);
 }
 
 /* The last messages are gone, and with them maybe the end of the batch that came last. */
-static void move_on(struct feed *feed, uint64_t position, int64_t stored_us)
+static void feed_move_on(struct feed *feed, uint64_t position, int64_t stored_us)
 {
-    feed->position = position;
-    feed->position_us = stored_us;
-    feed->batch.from = 0;
+    feed->position.sequence = position;
+    feed->position.stored_us = stored_us;
+    feed->position.batch.from = 0;
 }
 
 /* That all was told is certain where the consumer's server has what the leader has. */
-static void note_caught_up(struct feed *feed, bool is_idle)
+static void feed_note_caught_up(struct feed *feed, bool is_idle)
 {
     feed->heard_ms = store_boot_ms();
     if (feed->phase != FEED_CATCHING_UP)
         return;
-    if (feed->info.replicas > 1 && feed->position < feed->info.last_sequence && !is_idle)
+    if (feed->info.replicas > 1 && feed->position.sequence < feed->info.last_sequence && !is_idle)
         return;
     feed->phase = FEED_LIVE;
     feed->live_on = connection_number(feed->store->connection);
     feed->error.code = ERROR_NONE;
-    if (feed->position < feed->info.last_sequence)
-        move_on(feed, feed->info.last_sequence, feed->info.last_us);
+    if (feed->position.sequence < feed->info.last_sequence)
+        feed_move_on(feed, feed->info.last_sequence, feed->info.last_us);
     request_settle(&feed->request);
-    bool is_in_question = feed->is_in_question;
-    feed->is_in_question = false;
-    feed->ops->caught_up(feed->arg, is_in_question);
+    int64_t question_us = feed->question_us;
+    feed->question_us = 0;
+    feed->ops->caught_up(feed->arg, question_us);
 }
 
-static enum request_verdict take_created(struct feed *feed, json_t *answer)
+static enum request_verdict feed_read_created(struct feed *feed, json_t *answer)
 {
     feed->phase = FEED_CATCHING_UP;
     feed->consumer_sequence = 0;
     feed->pulled = 0;
-    listen_on(feed);
-    if (!pull_more(feed))
-        return lose(feed, REQUEST_CONGESTED);
+    feed_listen(feed);
+    if (!feed_pull_more(feed))
+        return feed_lose(feed, REQUEST_CONGESTED);
     if (json_integer_value(json_object_get(answer, "num_pending")) == 0)
-        note_caught_up(feed, false);
+        feed_note_caught_up(feed, false);
     return REQUEST_DONE; /* it may have been stopped */
 }
 
-static enum request_verdict take_answer(struct feed *feed, const struct message *message)
+static enum request_verdict feed_read_answer(struct feed *feed, const struct message *message)
 {
     json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
     struct jetstream_error failure = {.description = "the answer is not JSON"};
     enum request_verdict verdict;
 
     bool has_failed = answer != NULL && jetstream_get_error(answer, &failure);
-    if (feed->phase == FEED_REMOVING && answer != NULL)
-        verdict = create_consumer(feed); /* it may not have been there */
+    if (feed->phase == FEED_DELETING && answer != NULL)
+        verdict = feed_create_consumer(feed); /* it may not have been there */
     else if (feed->phase == FEED_COMPARING && (!has_failed || failure.err_code == JETSTREAM_MESSAGE_NOT_FOUND))
-        verdict = take_position(feed, answer);
+        verdict = feed_read_position(feed, answer);
     else if (answer == NULL || has_failed)
-        verdict = take_failure(feed, &failure);
+        verdict = feed_read_failure(feed, &failure);
     else
-        verdict = feed->phase == FEED_ASKING ? take_info(feed, answer) : take_created(feed, answer);
+        verdict = feed->phase == FEED_ASKING ? feed_read_stream(feed, answer) : feed_read_created(feed, answer);
     json_decref(answer);
     return verdict;
 }
@@ -429,7 +429,7 @@ static enum request_verdict take_answer(struct feed *feed, const struct message 
  * Two daemons with one name take the consumer away from each other. This one then takes a name that is
  * its own for as long as it runs.
  */
-static void note_theft(struct feed *feed)
+static void feed_note_theft(struct feed *feed)
 {
     uint64_t now_ms = uv_now(feed->store->loop);
 
@@ -437,22 +437,24 @@ static void note_theft(struct feed *feed)
     feed->theft_ms = now_ms;
     if (feed->thefts < THEFTS_MAX || strcmp(feed->consumer, feed->store->name) != 0)
         return;
-    log_warning("bucket %s: the consumer %s was removed %u times; if another daemon has this name too, set nats.name",
+    log_warning("bucket %s: consumer %s was deleted %u times: using a name of its own; if another daemon has the same "
+                "name, set "
+                "nats.name",
                 feed->bucket->name, feed->consumer, feed->thefts);
     snprintf(feed->consumer, sizeof(feed->consumer), "%s-%.12s", feed->store->name,
              connection_unique_id(feed->store->connection));
 }
 
 /* Nothing comes of what is behind the position. */
-static void note_idle(struct feed *feed)
+static void feed_note_idle(struct feed *feed)
 {
-    if (!misses_messages(feed) || ++feed->idle_beats < 2)
+    if (!feed_misses_messages(feed) || ++feed->idle_heartbeats < 2)
         return;
-    move_on(feed, feed->known_last, feed->known_last_us);
-    feed->ops->caught_up(feed->arg, false);
+    feed_move_on(feed, feed->known_last, feed->known_last_us);
+    feed->ops->caught_up(feed->arg, 0);
 }
 
-static enum request_verdict take_status(struct feed *feed, struct message *message, unsigned status)
+static enum request_verdict feed_read_status(struct feed *feed, struct message *message, unsigned status)
 {
     const char *text = message_status_text(message);
     const char *pending = message_header(message, "Nats-Pending-Messages");
@@ -460,28 +462,28 @@ static enum request_verdict take_status(struct feed *feed, struct message *messa
 
     if (status == 100) {
         if (last != NULL && strtoull(last, NULL, 10) != feed->consumer_sequence)
-            return lose(feed, REQUEST_NO_ANSWER); /* what was delivered last got lost */
+            return feed_lose(feed, REQUEST_NO_ANSWER); /* what was delivered last got lost */
         request_heard(&feed->request, uv_now(feed->store->loop));
-        note_caught_up(feed, true);
-        note_idle(feed);
+        feed_note_caught_up(feed, true);
+        feed_note_idle(feed);
         return REQUEST_DONE;
     }
     if (pending != NULL) { /* a pull is over: so many it did not bring */
         unsigned long count = strtoul(pending, NULL, 10);
         feed->pulled = count < feed->pulled ? feed->pulled - (unsigned)count : 0;
-        listen_on(feed);
-        pull_if_low(feed);
-        if (misses_messages(feed))
-            listen_closely(feed);
+        feed_listen(feed);
+        feed_pull_if_low(feed);
+        if (feed_misses_messages(feed))
+            feed_listen_closely(feed);
         return REQUEST_DONE;
     }
     if (strcmp(text, "Consumer Deleted") == 0)
-        note_theft(feed);
-    log_debug("bucket %s: the consumer says %u %s", feed->bucket->name, status, text);
-    return lose(feed, REQUEST_NO_LEADER);
+        feed_note_theft(feed);
+    log_debug("bucket %s: consumer status %u %s: recreating it", feed->bucket->name, status, text);
+    return feed_lose(feed, REQUEST_NO_LEADER);
 }
 
-static enum request_verdict take_reply(struct request *request, unsigned attempt, struct message *message)
+static enum request_verdict feed_read_reply(struct request *request, unsigned attempt, struct message *message)
 {
     struct feed *feed = feed_of(request);
     unsigned status;
@@ -490,38 +492,38 @@ static enum request_verdict take_reply(struct request *request, unsigned attempt
         return REQUEST_MORE; /* of an attempt that was given up */
     status = message_status(message);
     if (feed->phase >= FEED_CATCHING_UP)
-        return status != 0 ? take_status(feed, message, status) : REQUEST_MORE;
-    return take_answer(feed, message);
+        return status != 0 ? feed_read_status(feed, message, status) : REQUEST_MORE;
+    return feed_read_answer(feed, message);
 }
 
-static void take_delivery(struct feed *feed, struct message *message, const struct kv_delivery *delivery)
+static void feed_deliver(struct feed *feed, struct message *message, const struct kv_delivery *delivery)
 {
     struct kv_entry entry;
 
     if (feed->phase < FEED_CATCHING_UP)
         return; /* of a consumer that was given up */
     if (delivery->consumer_sequence != feed->consumer_sequence + 1) {
-        lose(feed, REQUEST_NO_ANSWER);
+        feed_lose(feed, REQUEST_NO_ANSWER);
         return;
     }
     feed->consumer_sequence++;
     request_heard(&feed->request, uv_now(feed->store->loop));
-    feed->idle_beats = 0;
-    feed->position = delivery->stream_sequence;
+    feed->idle_heartbeats = 0;
+    feed->position.sequence = delivery->stream_sequence;
     /* The pull that asked for heartbeats is over with the message that was missed, and sends none any more. */
-    if (feed->request.silence_ms < feed_silence_ms(heartbeat_ms(feed)) && !misses_messages(feed) &&
+    if (feed->request.silence_ms < feed_silence_ms(feed_heartbeat_ms(feed)) && !feed_misses_messages(feed) &&
         feed->phase == FEED_LIVE)
-        listen_on(feed);
-    feed->position_us = delivery->created_us;
-    feed_batch_note(&feed->batch, message, delivery->stream_sequence);
+        feed_listen(feed);
+    feed->position.stored_us = delivery->created_us;
+    feed_batch_note(&feed->position.batch, message, delivery->stream_sequence);
     if (kv_read_entry(message, message->subject, feed->bucket->prefix, delivery->stream_sequence, delivery->created_us,
                       &entry))
         feed->ops->entry(feed->arg, &entry);
     if (feed->pulled > 0)
         feed->pulled--;
-    pull_if_low(feed);
+    feed_pull_if_low(feed);
     if (delivery->pending == 0 && feed->phase >= FEED_CATCHING_UP)
-        note_caught_up(feed, false);
+        feed_note_caught_up(feed, false);
 }
 
 bool feed_take_message(struct store *store, struct message *message)
@@ -535,19 +537,19 @@ bool feed_take_message(struct store *store, struct message *message)
     if (feed == NULL || strlen(feed->consumer) != delivery.consumer_length ||
         memcmp(feed->consumer, delivery.consumer, delivery.consumer_length) != 0)
         return false;
-    take_delivery(feed, message, &delivery);
+    feed_deliver(feed, message, &delivery);
     return true;
 }
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-static void fail_feed(struct request *request, const struct error *error)
+static void feed_fail(struct request *request, const struct error *error)
 {
-    end(feed_of(request), error);
+    feed_end(feed_of(request), error);
 }
 
 static const struct request_ops feed_request_ops = {
-    .kind = "feed", .send = send_feed, .reply = take_reply, .fail = fail_feed};
+    .kind = "feed", .send = feed_send, .reply = feed_read_reply, .fail = feed_fail};
 
 void feed_start(struct store *store, struct feed *feed, struct bucket *bucket, const struct feed_ops *ops, void *arg)
 {

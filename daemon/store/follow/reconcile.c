@@ -1,374 +1,465 @@
-#include "daemon/store/follow/local_copy_parts.h"
+#include "daemon/store/follow/reconcile.h"
 
 #include "daemon/base/log.h"
 #include "daemon/store/follow/filter.h"
+#include "daemon/store/follow/local_copy.h"
 #include "daemon/store/follow/state.h"
-#include "daemon/store/follow/watch.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
-/* Readings that a follower of a replicated bucket answered which was behind, before it is taken for all there is. */
-#define READING_TRIES_MAX 5u
+/* Loads in a row that a follower of a replicated bucket answered which was behind, before it counts as complete. */
+#define TRIES_MAX 5u
 
 /* Filters of a check's consumer at most. */
 #define CHECK_FILTERS_MAX 16u
 
-/* How long a sweep waits for watches that are slow to read, in all and at a time; and after how many keys it looks. */
-#define SWEEP_PATIENCE_MS 2000u
-#define SWEEP_WAIT_MS     5u
-#define SWEEP_ROOM_EVERY  64u
+/* How long removing waits for watches that are slow to read, in all and at a time; and after how many keys it looks. */
+#define STALLED_MAX_MS   2000u
+#define STALL_CHECK_MS   5u
+#define ROOM_CHECK_EVERY 64u
 
 /* Watches of a bucket with more filters are not worth a reading of their keys alone. */
 #define FILTERS_WORTHWHILE 256u
 
-/* A bucket of no more keys is looked through now and then, where values expire without a word. */
+/* A bucket of no more keys is checked at each interval if values expire without a message. */
 #define CHECK_KEYS_MAX 10000u
 
-/* --- Reading all that there is --------------------------------------------------------------------- */
+/* --- Reading --------------------------------------------------------------------------------------- */
 
 static void on_reading_restart(void *arg)
 {
     struct local_copy *copy = arg;
 
-    cache_unmark_all(&copy->cache);
-    copy->reading_from = feed_position(&copy->feed);
-    copy->read = (struct feed_place){0};
+    cache_unmark_all(&copy->contents.cache);
+    copy->reconcile.begin_position = feed_position(&copy->feed);
+    copy->reconcile.last_read = (struct feed_place){0};
 }
 
 /*
- * The stream was in question. What is known was told before that, or by the feed since; the reading has the key's last
- * message. False: it is as known.
+ * Compare an entry that was read with the key in memory, after the stream was in question. What is known was delivered
+ * before that, or by the feed since; the reading has the key's last message. Return whether it was set back.
  */
-static bool is_set_back(const struct local_copy *copy, const struct cache_key *key, const struct kv_entry *entry)
+static bool reconcile_is_set_back(const struct reconcile *reconcile, const struct cache_key *key,
+                                  const struct kv_entry *entry)
 {
-    if (entry->revision > copy->reading_from)
-        return false; /* the feed tells it */
-    if (key == NULL)  /* of keys that watches were never told of it is news if it was written since */
-        return entry->created_us > copy->lost_us;
-    return key->revision <= copy->reading_from;
+    if (entry->revision > reconcile->begin_position)
+        return false; /* the feed delivers it */
+    if (key == NULL)  /* a key that watches were never delivered is news if it was written since */
+        return entry->created_us > reconcile->question_us;
+    return key->revision <= reconcile->begin_position;
 }
 
-static void take_loaded(struct local_copy *copy, const struct kv_entry *entry)
+static void reconcile_take_entry(struct local_copy *copy, const struct kv_entry *entry)
 {
-    struct cache_key *key = cache_find(&copy->cache, entry->key, strlen(entry->key));
+    struct reconcile *reconcile = &copy->reconcile;
+    struct cache_key *key = cache_find(&copy->contents.cache, entry->key, strlen(entry->key));
     bool is_same = key != NULL && key->revision == entry->revision && key->created_us == entry->created_us;
+    bool have_values = contents_have_values(&copy->contents);
 
-    if (copy->compares && !is_same && is_set_back(copy, key, entry)) {
-        copy->vanished_at = copy->reading_from; /* no revision tells it to who begins again */
-        if (local_copy_tell_again(copy, entry) || copy->keeps_values)
-            local_copy_take(copy, entry);
+    if (reconcile->purpose == RECONCILE_TO_COMPARE && !is_same && reconcile_is_set_back(reconcile, key, entry)) {
+        copy->watches.vanished_at = reconcile->begin_position; /* no revision tells it to a watch that is resumed */
+        if (watch_set_deliver_unrecorded(&copy->watches, entry) || have_values)
+            contents_keep(copy, entry);
         return;
     }
     if (key != NULL && !is_same && !local_copy_is_before_feed(copy) && key->revision > entry->revision)
         is_same = true; /* the feed was faster */
     if (is_same) {
-        cache_mark(&copy->cache, key);
-        if (copy->keeps_values && key->revision == entry->revision && !cache_has_value(key)) {
-            int64_t expires_us = local_copy_expiry_of(copy, entry);
-            if (expires_us >= 0)
-                cache_restore(&copy->cache, key, entry, expires_us);
-        }
+        cache_mark(&copy->contents.cache, key);
+        contents_restore(copy, key, entry);
         return;
     }
-    bool is_wanted = copy->tells_load && local_copy_tell(copy, entry);
-    if (is_wanted || copy->keeps_values)
-        local_copy_take(copy, entry);
+    bool is_wanted = reconcile->purpose == RECONCILE_TO_DELIVER && watch_set_deliver(&copy->watches, entry);
+    if (is_wanted || have_values)
+        contents_keep(copy, entry);
 }
 
 static enum consumer_verdict on_reading_message(void *arg, struct message *message, const struct kv_delivery *delivery)
 {
     struct local_copy *copy = arg;
+    struct reconcile *reconcile = &copy->reconcile;
     struct kv_entry entry;
 
     if (!kv_read_entry(message, message->subject, copy->bucket->prefix, delivery->stream_sequence, delivery->created_us,
                        &entry))
         return CONSUMER_MORE;
-    copy->read.sequence = entry.revision;
-    copy->read.stored_us = entry.created_us;
-    feed_batch_note(&copy->read.batch, message, entry.revision);
-    if (copy->reads == REPLICA_LOADS) {
-        take_loaded(copy, &entry);
+    reconcile->last_read.sequence = entry.revision;
+    reconcile->last_read.stored_us = entry.created_us;
+    feed_batch_note(&reconcile->last_read.batch, message, entry.revision);
+    if (reconcile->phase == RECONCILE_LOADING) {
+        reconcile_take_entry(copy, &entry);
     } else {
-        struct cache_key *key = cache_find(&copy->cache, entry.key, strlen(entry.key));
+        struct cache_key *key = cache_find(&copy->contents.cache, entry.key, strlen(entry.key));
         /* The leader said what is gone; a follower that is behind may still have it. */
         if (key != NULL && entry.revision >= copy->feed.info.first_sequence)
-            cache_mark(&copy->cache, key);
+            cache_mark(&copy->contents.cache, key);
     }
     return CONSUMER_MORE;
 }
 
-/* --- Telling what is gone --------------------------------------------------------------------------- */
+/* --- Removing what the reading did not meet -------------------------------------------------------- */
 
-/* Up to this revision a key that the reading did not meet is gone. */
-static uint64_t revision_limit(const struct local_copy *copy)
+void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key)
 {
-    uint64_t limit = copy->reading_from, first = copy->feed.info.first_sequence;
+    char *name = strdup(cache_key_name(key)); /* foreign clients' keys may be longer than ours */
+    struct message message = {0};
+    bool was_value = cache_operation(key) == KV_PUT;
+
+    cache_remove(&copy->contents.cache, key);
+    if (!was_value || name == NULL) { /* a marker that expired is no news */
+        free(name);
+        return;
+    }
+    copy->store->follow->watch_stats.vanished++;
+    copy->watches.vanished_at = feed_position(&copy->feed);
+    struct kv_entry entry = {.key = name,
+                             .value = "",
+                             .revision = local_copy_is_before_feed(copy) ? copy->reconcile.last_read.sequence
+                                                                         : feed_position(&copy->feed),
+                             .created_us = store_now_us(),
+                             .operation = KV_DELETE,
+                             .message = &message};
+    watch_set_deliver_unrecorded(&copy->watches, &entry);
+    free(name);
+}
+
+/* Return the revision up to which a key that the reading did not meet is gone. */
+static uint64_t reconcile_removing_limit(const struct local_copy *copy)
+{
+    const struct reconcile *reconcile = &copy->reconcile;
+    uint64_t limit = reconcile->begin_position, first = copy->feed.info.first_sequence;
 
     if (local_copy_is_before_feed(copy))
         return UINT64_MAX;
-    if (copy->feed.info.replicas <= 1 || copy->read.sequence >= limit)
+    if (copy->feed.info.replicas <= 1 || reconcile->last_read.sequence >= limit)
         return limit;
     /* A follower may have answered that is behind. But what the leader said is gone is gone. */
-    if (copy->read.sequence + 1 > first)
-        return copy->read.sequence;
+    if (reconcile->last_read.sequence + 1 > first)
+        return reconcile->last_read.sequence;
     return limit < first ? limit : first - 1;
 }
 
-static void end_sweep(struct local_copy *copy)
+static void reconcile_stop_removing(struct local_copy *copy)
 {
-    if (!copy->sweeps)
-        return;
-    copy->sweeps = false;
-    jobs_remove(copy->store->jobs, &copy->sweeping);
-    timer_stop(copy->store->timers, &copy->sweep_timer);
-    cache_cursor_end(&copy->cache, &copy->sweep_cursor);
+    struct reconcile *reconcile = &copy->reconcile;
+
+    jobs_remove(copy->store->jobs, &reconcile->removing);
+    timer_stop(copy->store->timers, &reconcile->removing_timer);
+    cache_cursor_end(&reconcile->removing_cursor);
 }
 
-static void finish_reading(struct local_copy *copy);
+static void reconcile_finish(struct local_copy *copy);
 
-static bool run_sweep(struct job *job);
+static bool run_removing(struct job *job);
 
-static void on_sweep_timer(struct timer *timer)
+static void on_removing_timer(struct timer *timer)
 {
-    struct local_copy *copy = (struct local_copy *)((char *)timer - offsetof(struct local_copy, sweep_timer));
+    struct local_copy *copy =
+        (struct local_copy *)((char *)timer - offsetof(struct local_copy, reconcile.removing_timer));
 
-    jobs_add(copy->store->jobs, &copy->sweeping, run_sweep);
+    jobs_add(copy->store->jobs, &copy->reconcile.removing, run_removing);
 }
 
 /*
- * A purge can make a million keys vanish at once. So watches that have not read what they were told get time to, though
- * not for ever: then those that cannot keep up end, and the others go on.
+ * A purge can make a million keys vanish at once. So watches whose clients have not read what was delivered get time
+ * to, but not without end: then those that cannot keep up end, and the others go on.
  */
-static bool must_wait(struct local_copy *copy)
+static bool reconcile_must_stall(struct local_copy *copy)
 {
+    struct reconcile *reconcile = &copy->reconcile;
     uint64_t now_ms = uv_now(copy->store->loop);
 
-    if (local_copy_has_room(copy)) {
-        copy->sweep_waits_from_ms = 0;
+    if (watch_set_has_room(&copy->watches)) {
+        reconcile->stalled_ms = 0;
         return false;
     }
-    if (copy->sweep_waits_from_ms == 0)
-        copy->sweep_waits_from_ms = now_ms;
-    return now_ms - copy->sweep_waits_from_ms < SWEEP_PATIENCE_MS;
+    if (reconcile->stalled_ms == 0)
+        reconcile->stalled_ms = now_ms;
+    return now_ms - reconcile->stalled_ms < STALLED_MAX_MS;
 }
 
-static bool run_sweep(struct job *job)
+static bool run_removing(struct job *job)
 {
-    struct local_copy *copy = (struct local_copy *)((char *)job - offsetof(struct local_copy, sweeping));
+    struct local_copy *copy = (struct local_copy *)((char *)job - offsetof(struct local_copy, reconcile.removing));
+    struct reconcile *reconcile = &copy->reconcile;
     struct store *store = copy->store;
     struct cache_key *key;
 
-    for (unsigned told = 0;; told++) {
-        if (told % SWEEP_ROOM_EVERY == 0 && must_wait(copy)) {
-            timer_start(store->timers, &copy->sweep_timer, uv_now(store->loop) + SWEEP_WAIT_MS, on_sweep_timer);
+    for (unsigned passed = 0;; passed++) {
+        if (passed % ROOM_CHECK_EVERY == 0 && reconcile_must_stall(copy)) {
+            timer_start(store->timers, &reconcile->removing_timer, uv_now(store->loop) + STALL_CHECK_MS,
+                        on_removing_timer);
             return false;
         }
-        key = cache_cursor_next(&copy->sweep_cursor);
+        key = cache_cursor_next(&reconcile->removing_cursor);
         if (key == NULL)
             break;
-        if (!cache_is_marked(&copy->cache, key) && key->revision <= copy->sweep_limit)
-            local_copy_vanish(copy, key);
+        if (!cache_is_marked(&copy->contents.cache, key) && key->revision <= reconcile->removing_limit)
+            reconcile_remove_vanished(copy, key);
         if (jobs_slice_is_over(store->jobs))
             return true;
     }
-    end_sweep(copy);
-    finish_reading(copy);
+    reconcile_stop_removing(copy);
+    reconcile_finish(copy);
     return false;
 }
 
-/* Tell of what the reading did not meet, a slice at a time; then the reading is finished. */
-static void begin_sweep(struct local_copy *copy)
+/* Remove keys that the reading did not meet, a slice at a time; then the reading is finished. */
+static void reconcile_start_removing(struct local_copy *copy)
 {
-    copy->sweep_limit = revision_limit(copy);
-    copy->sweep_waits_from_ms = 0;
-    copy->sweeps = true;
-    cache_cursor_begin(&copy->cache, &copy->sweep_cursor);
-    jobs_add(copy->store->jobs, &copy->sweeping, run_sweep);
+    struct reconcile *reconcile = &copy->reconcile;
+
+    reconcile->phase =
+        reconcile->phase == RECONCILE_LOADING ? RECONCILE_REMOVING_AFTER_LOAD : RECONCILE_REMOVING_AFTER_CHECK;
+    reconcile->removing_limit = reconcile_removing_limit(copy);
+    reconcile->stalled_ms = 0;
+    cache_cursor_begin(&copy->contents.cache, &reconcile->removing_cursor);
+    jobs_add(copy->store->jobs, &reconcile->removing, run_removing);
 }
 
-static void free_filters(struct local_copy *copy)
+/* --- The reading's end ----------------------------------------------------------------------------- */
+
+/* Return whether a follower that is behind the feed has answered: then the load is repeated at the next tick. */
+static bool reconcile_is_too_old(struct local_copy *copy)
 {
-    filter_free_subjects(copy->filters, copy->filter_count);
-    copy->filters = NULL;
-    copy->filter_count = 0;
+    struct reconcile *reconcile = &copy->reconcile;
+    bool is_behind = copy->feed.info.replicas > 1 && reconcile->last_read.sequence < reconcile->begin_position;
+
+    return reconcile->phase == RECONCILE_LOADING && !local_copy_is_before_feed(copy) && is_behind &&
+           reconcile->tries++ < TRIES_MAX;
 }
 
-/* --- The reading's end ------------------------------------------------------------------------------ */
-
-/* A follower that is behind the feed has answered: the load comes again, at the next tick. */
-static bool is_too_old(struct local_copy *copy)
+static void reconcile_finish_load(struct local_copy *copy)
 {
-    bool is_behind = copy->feed.info.replicas > 1 && copy->read.sequence < copy->reading_from;
+    struct reconcile *reconcile = &copy->reconcile;
 
-    return copy->reads == REPLICA_LOADS && !local_copy_is_before_feed(copy) && is_behind &&
-           copy->reading_tries++ < READING_TRIES_MAX;
+    reconcile->tries = 0;
+    contents_note_read(&copy->contents, !reconcile->wants_load); /* values may be wanted since it began */
+    if (reconcile->purpose == RECONCILE_TO_COMPARE)
+        reconcile->must_check = reconcile->wants_check;
+    reconcile->purpose = RECONCILE_TO_FILL;
+    if (local_copy_is_before_feed(copy))
+        feed_go(&copy->feed, &reconcile->last_read);
+    /* Some of what it met may be later than what the feed has delivered. */
+    min_revision_raise_all(&copy->min_revisions, reconcile->last_read.sequence);
+    contents_complete(copy);
 }
 
-/* A check says which keys are there. Whether their values are as known, the load says that compares them. */
-static void trust(struct local_copy *copy)
+/* All was read, and what is gone was removed. */
+static void reconcile_finish(struct local_copy *copy)
 {
-    copy->is_distrusted = copy->compares;
-}
+    struct reconcile *reconcile = &copy->reconcile;
+    bool is_load = reconcile_is_loading(reconcile);
 
-/* All was read, and what is gone was told. */
-static void finish_reading(struct local_copy *copy)
-{
-    enum local_copy_reading reads = copy->reads;
-
-    copy->reads = REPLICA_READS_NOTHING;
-    if (reads == REPLICA_LOADS) {
-        copy->reading_tries = 0;
-        copy->has_load = !copy->wants_load; /* values may be wanted since it began */
-        copy->tells_load = false;
-        if (copy->compares && !copy->wants_check)
-            copy->is_distrusted = false;
-        copy->compares = false;
-        if (local_copy_is_before_feed(copy))
-            feed_go(&copy->feed, &copy->read);
-        /* Of what it found some may be later than what the feed has brought. */
-        local_copy_raise_floor(copy, copy->read.sequence);
-        local_copy_settle(copy);
+    reconcile->phase = RECONCILE_IDLE;
+    if (is_load) {
+        reconcile_finish_load(copy);
     } else {
-        trust(copy);
-        local_copy_drop_doubts(copy);
+        reconcile->must_check = false;
+        min_revision_trust_all(&copy->min_revisions);
     }
     local_copy_begin_watches(copy);
+}
+
+static void reconcile_free_subjects(struct reconcile *reconcile)
+{
+    filter_free_subjects(reconcile->subjects, reconcile->subject_count);
+    reconcile->subjects = NULL;
+    reconcile->subject_count = 0;
 }
 
 static void on_reading_done(void *arg, const struct error *error)
 {
     struct local_copy *copy = arg;
-    bool loads = copy->reads == REPLICA_LOADS;
+    struct reconcile *reconcile = &copy->reconcile;
+    bool is_load = reconcile_is_loading(reconcile);
 
-    free_filters(copy);
+    reconcile_free_subjects(reconcile);
     if (error != NULL)
-        log_warning("bucket %s could not be read: %s; trying again", copy->name, error->message);
-    if (error == NULL && !is_too_old(copy)) {
-        begin_sweep(copy);
+        log_warning("bucket %s: reading all keys failed: %s; trying again", copy->name, error->message);
+    if (error == NULL && !reconcile_is_too_old(copy)) {
+        reconcile_start_removing(copy);
         return;
     }
-    copy->reads = REPLICA_READS_NOTHING;
-    copy->wants_load |= loads;
-    copy->wants_check |= !loads;
+    reconcile->phase = RECONCILE_IDLE;
+    reconcile->wants_load |= is_load;
+    reconcile->wants_check |= !is_load;
 }
 
 static const struct consumer_ops reading_ops = {on_reading_restart, on_reading_message, on_reading_done};
 
-/* The subjects of all keys, or of those that watches were told of. False: out of memory. */
-static bool make_filters(struct local_copy *copy, bool of_all)
+/* --- Starting a reading ---------------------------------------------------------------------------- */
+
+/* Make the subjects of all keys, or of those that watches were delivered. False: out of memory. */
+static bool reconcile_make_subjects(struct local_copy *copy, bool of_all)
 {
+    struct reconcile *reconcile = &copy->reconcile;
     const char *filters[WATCH_FILTERS_MAX];
+    struct watch_member *member;
     size_t count = 0;
-    struct watch *watch;
 
     filters[0] = ">";
-    DL_FOREACH(copy->watches, watch)
+    DL_FOREACH2(copy->watches.members, member, next)
     {
-        for (size_t i = 0; !of_all && i < watch->filter_count; i++) {
+        for (size_t i = 0; !of_all && i < member->filter_count; i++) {
             if (count == WATCH_FILTERS_MAX)
                 count = filter_reduce(filters, count, CHECK_FILTERS_MAX);
             if (count < WATCH_FILTERS_MAX)
-                filters[count++] = watch->filters[i];
+                filters[count++] = member->filters[i];
         }
     }
     count = of_all || count == 0 ? 1 : filter_reduce(filters, count, CHECK_FILTERS_MAX);
-    copy->filters = filter_make_subjects(copy->bucket->prefix, filters, count);
-    copy->filter_count = copy->filters != NULL ? count : 0;
-    return copy->filters != NULL;
+    reconcile->subjects = filter_make_subjects(copy->bucket->prefix, filters, count);
+    reconcile->subject_count = reconcile->subjects != NULL ? count : 0;
+    return reconcile->subjects != NULL;
 }
 
-static void read_all(struct local_copy *copy, enum local_copy_reading reads)
+static void reconcile_start_reading(struct local_copy *copy, bool is_load)
 {
-    bool loads = reads == REPLICA_LOADS;
+    struct reconcile *reconcile = &copy->reconcile;
+    bool of_all = is_load || contents_have_values(&copy->contents) || copy->watches.filter_count > FILTERS_WORTHWHILE;
 
-    if (!make_filters(copy, loads || copy->keeps_values || copy->watch_filter_count > FILTERS_WORTHWHILE)) {
-        copy->wants_load |= loads;
+    if (!reconcile_make_subjects(copy, of_all)) {
+        reconcile->wants_load |= is_load;
         return;
     }
     struct consumer_scope scope = {.stream = copy->bucket->stream,
-                                   .filters = copy->filters,
-                                   .filter_count = copy->filter_count,
-                                   /* Of a bucket that was made anew watches are told all that it has. */
-                                   .last_per_subject = !(loads && copy->tells_load),
+                                   .filters = reconcile->subjects,
+                                   .filter_count = reconcile->subject_count,
+                                   .last_per_subject = !(is_load && reconcile->purpose == RECONCILE_TO_DELIVER),
                                    .leaves_place = true,
-                                   .headers_only = !loads};
-    copy->reads = reads;
-    copy->reading.request.limit = &copy->store->follow->creations;
-    consumer_read(&copy->store->jetstream, &copy->reading, &scope, UINT64_MAX, &reading_ops, copy);
+                                   .headers_only = !is_load};
+    reconcile->phase = is_load ? RECONCILE_LOADING : RECONCILE_CHECKING;
+    reconcile->reading.request.limit = &copy->store->follow->creations;
+    consumer_read(&copy->store->jetstream, &reconcile->reading, &scope, UINT64_MAX, &reading_ops, copy);
 }
 
-void local_copy_load(struct local_copy *copy)
+void reconcile_load(struct local_copy *copy)
 {
-    copy->wants_load = false;
-    read_all(copy, REPLICA_LOADS);
+    copy->reconcile.wants_load = false;
+    reconcile_start_reading(copy, true);
 }
 
-void local_copy_stop_reading(struct local_copy *copy)
+void reconcile_stop(struct local_copy *copy)
 {
-    if (copy->reads == REPLICA_ASKS)
-        jetstream_cancel(&copy->ask);
+    struct reconcile *reconcile = &copy->reconcile;
+
+    if (reconcile->phase == RECONCILE_ASKING)
+        jetstream_cancel(&reconcile->question);
     else
-        consumer_stop(&copy->reading);
-    end_sweep(copy);
-    copy->reads = REPLICA_READS_NOTHING;
-    free_filters(copy);
+        consumer_stop(&reconcile->reading);
+    reconcile_stop_removing(copy);
+    reconcile->phase = RECONCILE_IDLE;
+    reconcile_free_subjects(reconcile);
 }
 
-/* --- Looking for what vanished --------------------------------------------------------------------- */
+void reconcile_begin(struct local_copy *copy, bool is_recreated)
+{
+    if (is_recreated)
+        reconcile_stop(copy);
+    copy->reconcile.purpose = is_recreated ? RECONCILE_TO_DELIVER : RECONCILE_TO_FILL;
+}
 
-static void on_asked(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+void reconcile_compare(struct local_copy *copy, int64_t question_us)
+{
+    reconcile_stop(copy);
+    copy->reconcile.purpose = RECONCILE_TO_COMPARE;
+    copy->reconcile.question_us = question_us;
+    copy->reconcile.wants_load = true;
+}
+
+/* --- Checks ---------------------------------------------------------------------------------------- */
+
+/* Return whether the stream's numbers show that the copy may have keys which the stream does not have. */
+static bool reconcile_is_worthwhile(const struct local_copy *copy, const struct feed_info *info, bool is_forced)
+{
+    const struct reconcile *reconcile = &copy->reconcile;
+    bool have_values = contents_have_values(&copy->contents);
+    uint64_t known = copy->contents.cache.count;
+    bool has_less = have_values ? info->subjects < known : info->subjects < reconcile->checked_subjects;
+    bool may_have_expired = !have_values && info->expires_silently && known <= CHECK_KEYS_MAX;
+    bool has_doubts = copy->min_revisions.doubtful_count > 0;
+    /* Each key of the stream was delivered. If it has as many keys as the copy, they are the same ones. */
+    bool is_as_known = copy->contents.state == CONTENTS_COMPLETE && info->last_sequence <= feed_position(&copy->feed) &&
+                       info->subjects == known;
+
+    if (known == 0 || copy->contents.state == CONTENTS_UNREAD)
+        return false;
+    return has_less || may_have_expired || has_doubts || (!reconcile_is_trusted(reconcile) && !is_as_known) ||
+           (is_forced && !have_values);
+}
+
+static void on_check_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct local_copy *copy = arg;
+    struct reconcile *reconcile = &copy->reconcile;
     struct feed_info info = {0};
-    bool is_forced = copy->wants_check;
+    bool is_forced = reconcile->wants_check;
 
     (void)err_code;
-    (void)error; /* of a bucket that is gone the feed hears too */
-    copy->reads = REPLICA_READS_NOTHING;
-    copy->checked_ms = uv_now(copy->store->loop);
+    (void)error; /* the feed hears too if the bucket is gone */
+    reconcile->phase = RECONCILE_IDLE;
+    reconcile->checked_ms = uv_now(copy->store->loop);
     if (answer == NULL || !feed_is_live(&copy->feed))
         return;
-    if (!feed_is_of(&copy->feed, answer)) { /* removed, and made again */
+    if (!feed_is_of(&copy->feed, answer)) { /* the bucket was recreated */
         feed_look(&copy->feed);
         return;
     }
     feed_read_info(answer, &info);
     copy->feed.info = info;
     feed_note_last(&copy->feed, &info);
-    copy->wants_check = false;
-
-    uint64_t known = copy->cache.count;
-    bool has_less = copy->keeps_values ? info.subjects < known : info.subjects < copy->checked_subjects;
-    bool may_have_expired = !copy->keeps_values && info.expires_silently && known <= CHECK_KEYS_MAX;
-    bool has_doubts = copy->doubt_count > 0;
-    /* Each key that the stream has was told. Then as many keys are the same ones. */
-    bool is_as_known = copy->is_loaded && info.last_sequence <= feed_position(&copy->feed) && info.subjects == known;
-    copy->checked_subjects = info.subjects;
-    bool is_worth_while = known > 0 && (has_less || may_have_expired || has_doubts ||
-                                        (copy->is_distrusted && !is_as_known) || (is_forced && !copy->keeps_values));
-    if (is_worth_while && !(copy->keeps_values && !copy->has_load))
-        read_all(copy, REPLICA_CHECKS);
+    reconcile->wants_check = false;
+    bool is_worthwhile = reconcile_is_worthwhile(copy, &info, is_forced);
+    reconcile->checked_subjects = info.subjects;
+    if (is_worthwhile)
+        reconcile_start_reading(copy, false);
     else
-        trust(copy);
+        reconcile->must_check = false;
 }
 
-static void check(struct local_copy *copy)
+static void reconcile_check(struct local_copy *copy)
 {
     struct store *store = copy->store;
 
-    copy->reads = REPLICA_ASKS;
-    jetstream_call(&store->jetstream, &copy->ask, "STREAM.INFO", copy->bucket->stream, NULL,
-                   uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_asked, copy);
+    copy->reconcile.phase = RECONCILE_ASKING;
+    jetstream_call(&store->jetstream, &copy->reconcile.question, "STREAM.INFO", copy->bucket->stream, NULL,
+                   uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_check_info, copy);
 }
 
-/* What is told of a check would come in the middle of what a watch is told at its beginning. */
-void local_copy_check_if_possible(struct local_copy *copy)
+/* While a watch begins, deletions would come in the middle of what it is delivered of its beginning. */
+void reconcile_check_if_due(struct local_copy *copy)
 {
-    unsigned interval_ms = copy->store->conf->watches.check_interval_ms;
-    bool is_time = uv_now(copy->store->loop) - copy->checked_ms >= interval_ms;
+    const struct reconcile *reconcile = &copy->reconcile;
+    uint64_t age_ms = uv_now(copy->store->loop) - reconcile->checked_ms;
+    bool is_due = reconcile->wants_check || age_ms >= copy->store->conf->watches.check_interval_ms;
 
-    if (copy->reads == REPLICA_READS_NOTHING && feed_is_live(&copy->feed) && copy->beginning_count == 0 &&
-        (copy->wants_check || is_time))
-        check(copy);
+    if (is_due && reconcile_is_idle(reconcile) && feed_is_live(&copy->feed) && copy->watches.beginning_count == 0)
+        reconcile_check(copy);
+}
+
+void reconcile_distrust(struct local_copy *copy)
+{
+    struct reconcile *reconcile = &copy->reconcile;
+
+    reconcile->must_check = true;
+    reconcile->wants_check = true;
+    /* It may have met what is gone by now. */
+    if (reconcile->phase == RECONCILE_ASKING || reconcile->phase == RECONCILE_CHECKING ||
+        reconcile->phase == RECONCILE_REMOVING_AFTER_CHECK)
+        reconcile_stop(copy);
+    reconcile_check_if_due(copy);
+}
+
+void reconcile_tick(struct local_copy *copy)
+{
+    const struct reconcile *reconcile = &copy->reconcile;
+    bool may_load = local_copy_is_before_feed(copy) || feed_is_live(&copy->feed);
+
+    if (reconcile->wants_load && reconcile_is_idle(reconcile) && may_load)
+        reconcile_load(copy);
+    else
+        reconcile_check_if_due(copy);
 }

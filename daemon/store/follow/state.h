@@ -23,14 +23,14 @@ struct follow_state {
     struct local_copy *next_ticking;     /* at which the present tick of all copies goes on; NULL: it is over */
     struct timer tick_timer;
     struct job ticking;
-    struct local_copy_change *changes; /* of buckets, that leave no messages: uthash */
+    struct local_copy_change *changes; /* by the buckets' names: uthash; see changes */
     unsigned uncounted_changes;        /* for which there was no memory */
     uint64_t full_until_ms;            /* loop time; until then no bucket gives up its place for another one */
-    struct watch *ready_watches;       /* that have more to be told, and room for it */
-    struct job telling;                /* tells ready_watches */
+    struct watch *ready_watches;       /* that have more to be delivered, and room for it */
+    struct job delivering;             /* to ready_watches */
     struct cache_budget cache_budget;
     struct job collecting;   /* the memory of caches that were cleared */
-    uint64_t entry_serial;   /* numbers what watches are told */
+    uint64_t entry_serial;   /* of the last entry that was delivered to watches */
     struct arena list_arena; /* of the listing for cache.buckets */
     struct timer list_timer;
     bool is_listing;

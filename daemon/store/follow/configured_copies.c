@@ -1,12 +1,14 @@
-#include "daemon/store/follow/local_copy_parts.h"
+#include "daemon/store/follow/configured_copies.h"
 
 #include "daemon/base/glob.h"
 #include "daemon/base/log.h"
 #include "daemon/store/bucket/admin.h"
+#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/follow/state.h"
 
 static void on_list_timer(struct timer *timer);
 
-static bool is_named(const struct conf *conf, const char *bucket)
+static bool is_configured(const struct conf *conf, const char *bucket)
 {
     for (size_t i = 0; i < conf->cache.buckets.count; i++) {
         if (glob_matches(conf->cache.buckets.items[i], bucket))
@@ -21,31 +23,34 @@ static void on_listed(void *arg, const char *const *names, size_t count, const s
     struct error refusal;
 
     for (size_t i = 0; error == NULL && i < count; i++) {
-        if (is_named(store->conf, names[i]) && local_copy_obtain(store, names[i], REPLICA_CONFIGURED, &refusal) == NULL)
-            log_warning("bucket %s is not cached: %s", names[i], refusal.message);
+        if (is_configured(store->conf, names[i]) &&
+            local_copy_obtain(store, names[i], LOCAL_COPY_CONFIGURED, &refusal) == NULL)
+            log_warning("bucket %s: not cached: %s; trying again", names[i], refusal.message);
     }
     if (error != NULL)
-        log_warning("the buckets that cache.buckets may name could not be listed: %s", error->message);
+        log_warning("listing the buckets for cache.buckets failed: %s; trying again", error->message);
     store->follow->is_listing = false;
     arena_clear(&store->follow->list_arena);
     timer_start(store->timers, &store->follow->list_timer,
-                uv_now(store->loop) + (error == NULL ? store->conf->watches.check_interval_ms : REPLICA_TICK_MS),
+                uv_now(store->loop) + (error == NULL ? store->conf->watches.check_interval_ms : LOCAL_COPY_TICK_MS),
                 on_list_timer);
 }
 
 static void on_list_timer(struct timer *timer)
 {
-    local_copy_follow_configured(
-        ((struct follow_state *)((char *)timer - offsetof(struct follow_state, list_timer)))->store);
+    const struct follow_state *follow =
+        (struct follow_state *)((char *)timer - offsetof(struct follow_state, list_timer));
+
+    configured_copies_follow(follow->store);
 }
 
-void local_copy_follow_configured(struct store *store)
+void configured_copies_follow(struct store *store)
 {
     struct local_copy *copy, *next;
 
     HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
-        copy->is_configured = is_named(store->conf, copy->name);
+        copy->is_configured = is_configured(store->conf, copy->name);
     }
     if (store->follow->is_listing || store->conf->cache.buckets.count == 0 || !connection_is_up(store->connection))
         return;
