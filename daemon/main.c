@@ -508,18 +508,18 @@ static void print_help(void)
 {
     printf("usage: kvstored [--config FILE] [--check-config] [--hints] [--version]\n"
            "\n"
-           "Serves a transactional key-value store, kept in NATS JetStream, on a Unix socket.\n"
+           "Runs a key-value store for the programs of this host, on a Unix socket.\n"
            "\n"
-           "  -c, --config FILE   read the configuration from FILE (YAML); without it, the defaults:\n"
-           "                      an embedded nats-server, and $RUNTIME_DIRECTORY/kvstored.sock or\n"
+           "  -c, --config FILE   read the configuration from FILE (YAML). The default is an embedded\n"
+           "                      nats-server, and the socket $RUNTIME_DIRECTORY/kvstored.sock or\n"
            "                      /run/kvstored/kvstored.sock\n"
-           "      --check-config  read the configuration, say what is wrong with it, and exit\n"
-           "      --hints         when ready, say on standard output what to try first\n"
+           "      --check-config  check the configuration, print the first error, and exit\n"
+           "      --hints         print example commands when the daemon is ready\n"
            "  -V, --version       print the version and exit\n"
-           "  -h, --help          print this and exit\n"
+           "  -h, --help          print this help and exit\n"
            "\n"
-           "SIGTERM and SIGINT end it when the calls in flight are answered; SIGHUP reads the\n"
-           "configuration again.\n");
+           "SIGTERM and SIGINT shut it down after the calls in flight are answered. SIGHUP reloads\n"
+           "the configuration.\n");
 }
 
 /* Where one of the standard descriptors is closed, the next one that is opened takes its place, and is written to. */
@@ -580,7 +580,7 @@ int main(int argc, char **argv)
     }
     int status = 0;
     if (check_only) {
-        printf("%s: the configuration is well\n", daemon.conf_path != NULL ? daemon.conf_path : "defaults");
+        printf("%s: configuration OK\n", daemon.conf_path != NULL ? daemon.conf_path : "defaults");
     } else {
         signal(SIGPIPE, SIG_IGN);
         log_open();
