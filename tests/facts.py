@@ -7,6 +7,7 @@
 2. A limit that is a constant in C, where a document gives its number, is that constant. LIMITS lists them.
 3. A log message in docs/operations.md exists in the code.
 4. A file or a function that docs/architecture.md or CONTRIBUTING.md names exists.
+5. CHANGELOG.md begins with the version of client/lib/kvstore.h.
 
 Run by tests/lint.
 """
@@ -161,9 +162,18 @@ def check_names():
     return findings
 
 
+# --- Version ----------------------------------------------------------------------------------------------
+
+def check_version():
+    version = ".".join(re.findall(r"^#define KVS_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", read("client/lib/kvstore.h"), re.M))
+    newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.M).group(1)
+    return [] if newest == version else [f"CHANGELOG.md begins with {newest}, and client/lib/kvstore.h has {version}"]
+
+
 def main():
     os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-    findings = check_defaults(read_defaults()) + check_limits(read_constants()) + check_messages(read_strings()) + check_names()
+    findings = check_defaults(read_defaults()) + check_limits(read_constants()) + check_messages(read_strings())
+    findings += check_names() + check_version()
     for finding in findings:
         print(finding)
     return 1 if findings else 0
