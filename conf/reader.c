@@ -218,7 +218,7 @@ static bool is_part_of(const char *word, const char *name)
 }
 
 /*
- * How far name is from what was typed: 0 if it is a longer name of the same section, then by the number of changed
+ * Return how far name is from key: 0 if it is a longer name of the same section, then twice the number of changed
  * characters. The right name in a wrong section is nearer than a wrong name in the right one. SIZE_MAX: not at all.
  */
 static size_t guess_cost(const char *key, const char *name, bool is_same_section)
@@ -226,13 +226,16 @@ static size_t guess_cost(const char *key, const char *name, bool is_same_section
     const char *last_word = strrchr(key, '_');
     size_t distance = word_distance(key, name);
 
+    size_t cost = SIZE_MAX;
+
     if (is_same_section && is_part_of(key, name))
         return 0;
     if (distance <= 1 + strlen(key) / 4 && distance < strlen(name))
-        return 2 * distance + (is_same_section ? 0 : 1);
-    if (is_same_section && last_word != NULL && is_part_of(last_word + 1, name))
-        return NAME_BYTES + distance;
-    return SIZE_MAX;
+        cost = 2 * distance + (is_same_section ? 0 : 1);
+    /* The same last word, as in check_interval and reconcile_interval, weighs as much as three changes. */
+    if (is_same_section && last_word != NULL && is_part_of(last_word + 1, name) && cost > 6)
+        cost = 6;
+    return cost;
 }
 
 static void consider_name(struct guess *guess, const char *prefix, const char *key, const char *name,

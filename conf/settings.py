@@ -65,7 +65,7 @@ def fail(message):
 
 def parse(text):
     """Return the sections of settings.md."""
-    sections, entry, paragraph = [], None, []
+    sections, entry, paragraph, is_head = [], None, [], False
 
     def end_paragraph():
         if paragraph and entry is not None:
@@ -80,10 +80,12 @@ def parse(text):
             if entry.name.split(".")[0] != sections[-1].name:
                 fail(f"line {number}: {entry.name} is in the section {sections[-1].name}")
             sections[-1].settings.append(entry)
+            is_head = True
         elif line.startswith("## "):
             end_paragraph()
             entry = Entry(line[3:])
             sections.append(entry)
+            is_head = True
         elif attribute and entry is not None and not entry.paragraphs:
             name = attribute.group(1)
             if name not in ATTRIBUTES or name in entry.attributes:
@@ -91,6 +93,9 @@ def parse(text):
             entry.attributes[name] = attribute.group(2)
         elif line == "":
             end_paragraph()
+            is_head = False
+        elif is_head and entry is not None:
+            fail(f"line {number}: an empty line must separate the attributes from the description")
         else:
             paragraph.append(line)
     end_paragraph()
