@@ -11,6 +11,7 @@
 #include "daemon/base/timers.h"
 #include "daemon/embedded/process.h"
 #include "daemon/handlers/methods.h"
+#include "daemon/reload.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/store.h"
 #include "daemon/transport/server.h"
@@ -24,7 +25,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -63,6 +63,7 @@ struct daemon {
     struct log_limit slow_turn_log;
     struct store store;
     struct embedded *embedded; /* NULL in external mode */
+    struct service service;
     struct dispatcher dispatcher;
     struct session_list sessions;
     struct server server;
@@ -110,7 +111,7 @@ static void look_at_turn(struct daemon *daemon, uint64_t took_ns)
     if (daemon->turn_cpu_ns > 0 && used_ns > limit_ms * 1000000ull && took_ns > limit_ms * 1000000ull)
         log_limited(&daemon->slow_turn_log, "slow turns", CONF_LOG_WARNING,
                     "loop: slow turn: %.1f ms of processor time (log.slow_turn is %.3g s); the last call was %s",
-                    (double)used_ns / 1e6, limit_ms / 1000.0, dispatch_last_method(&daemon->dispatcher));
+                    (double)used_ns / 1e6, limit_ms / 1000.0, dispatcher_last_method(&daemon->dispatcher));
     daemon->turn_cpu_ns = cpu_ns;
 }
 
@@ -222,69 +223,19 @@ static void drain(struct daemon *daemon)
     session_list_drain(&daemon->sessions, on_sessions_gone, daemon);
 }
 
-/* Every session is a descriptor. */
-static void raise_descriptor_limit(const struct conf *conf)
+/* --- Signals --------------------------------------------------------------------------------------- */
+
+/* Before the daemon is ready, and while it ends, systemd waits for something else. */
+static void reload_if_running(struct daemon *daemon)
 {
-    struct rlimit limit;
-    rlim_t wanted = conf->limits.sessions + 128u;
+    const struct reload modules = {&daemon->conf,     daemon->conf_path, &daemon->dispatcher,
+                                   &daemon->sessions, &daemon->store,    &daemon->busy_poll};
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
-        return;
-    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < wanted)
-        log_warning("the limit of open files is %llu, too few for limits.sessions of %u",
-                    (unsigned long long)limit.rlim_cur, conf->limits.sessions);
-}
-
-/* --- Reload ---------------------------------------------------------------------------------------- */
-
-static void say_fixed(void *arg, const char *name)
-{
-    (void)arg;
-    log_warning("reload: %s has changed, which takes a restart", name);
-}
-
-static void reload(struct daemon *daemon)
-{
-    struct conf fresh;
-    char error[CONF_ERROR_BYTES];
-
-    if (daemon->conf_path == NULL) {
-        log_warning("reload: the daemon runs without a configuration file");
-        return;
-    }
-    /* Before it is ready, and while it ends, systemd waits for something else. */
     if (daemon->state != DAEMON_RUNNING)
         return;
     if (daemon->is_ready)
         sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(uv_hrtime() / 1000));
-    if (conf_read(&fresh, daemon->conf_path, error) != 0) {
-        log_error("reload: %s; nothing was changed", error);
-    } else {
-        struct access tried = {0};
-        /* Unknown users must not take effect as rules that name nobody. */
-        if (access_set_rules(&tried, &fresh, error) != 0) {
-            log_error("reload: %s; nothing was changed", error);
-        } else {
-            conf_apply_live(&daemon->conf, &fresh, say_fixed, NULL);
-            /* The rules moved from the fresh configuration to the running one as they are. */
-            tried.generation += daemon->dispatcher.access.generation;
-            access_free(&daemon->dispatcher.access);
-            daemon->dispatcher.access = tried;
-            memset(&tried, 0, sizeof(tried));
-            log_set_level(daemon->conf.log.level);
-            raise_descriptor_limit(&daemon->conf);
-            session_list_set_limits(&daemon->sessions);
-            for (struct session *session = daemon->sessions.first; session != NULL; session = session->next)
-                watches_check_access(&daemon->dispatcher, session);
-            store_reload(&daemon->store);
-            busy_poll_allow(&daemon->busy_poll, daemon->conf.calls.busy_poll == CONF_BUSY_POLL_AUTO);
-            log_info("reload: %s is in effect", daemon->conf_path);
-        }
-        access_free(&tried);
-        conf_free(&fresh);
-    }
+    reload(&modules);
     if (daemon->is_ready)
         sd_notify(0, "READY=1");
 }
@@ -294,7 +245,7 @@ static void on_signal(uv_signal_t *handle, int number)
     struct daemon *daemon = handle->data;
 
     if (number == SIGHUP)
-        reload(daemon);
+        reload_if_running(daemon);
     else
         drain(daemon);
 }
@@ -454,7 +405,7 @@ static int start(struct daemon *daemon)
 {
     char error[SERVER_ERROR_BYTES > CONF_ERROR_BYTES ? SERVER_ERROR_BYTES : CONF_ERROR_BYTES];
 
-    raise_descriptor_limit(&daemon->conf);
+    server_raise_descriptor_limit(&daemon->conf);
     int status = init_loop(daemon);
     if (status != 0) {
         log_error("cannot start: %s", uv_strerror(status));
@@ -462,12 +413,13 @@ static int start(struct daemon *daemon)
     }
     if (store_init(&daemon->store, &daemon->loop, &daemon->jobs, &daemon->timers, &daemon->conf) != 0 ||
         session_list_init(&daemon->sessions, &daemon->loop, &daemon->jobs, &daemon->timers, &daemon->conf,
-                          &daemon->metrics, &daemon->dispatcher) != 0) {
+                          &daemon->metrics, &dispatcher_session_ops, &daemon->dispatcher) != 0) {
         log_error("out of memory");
         return 1;
     }
-    if (dispatcher_init(&daemon->dispatcher, methods, &daemon->conf, &daemon->store, &daemon->metrics,
-                        &daemon->sessions.usage, error) != 0 ||
+    service_init(&daemon->service, &daemon->store, &daemon->sessions);
+    if (dispatcher_init(&daemon->dispatcher, &methods_ops, &daemon->service, &daemon->loop, &daemon->conf,
+                        &daemon->metrics, &daemon->sessions.usage, error) != 0 ||
         server_open(&daemon->server, &daemon->loop, &daemon->conf, &daemon->sessions, error) != 0) {
         log_error("%s", error);
         return 1;
@@ -496,6 +448,7 @@ static int run(struct daemon *daemon)
     store_free(&daemon->store);
     embedded_free(daemon->embedded);
     dispatcher_free(&daemon->dispatcher);
+    service_free(&daemon->service);
     session_list_free(&daemon->sessions);
     uv_loop_close(&daemon->loop);
     log_info("ended");

@@ -45,7 +45,7 @@ static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const 
     admin->deadline_ms = call->deadline_ms;
     admin->done = bucket_answer_info;
     admin->arg = call;
-    start(call->store, &call->arena, admin);
+    start(call_store(call), &call->arena, admin);
 }
 
 void handle_bucket_create(struct call *call)
@@ -100,7 +100,7 @@ void handle_bucket_compact(struct call *call)
     compact->deadline_ms = call->deadline_ms;
     compact->done = bucket_answer_removed;
     compact->arg = call;
-    compact_start(call->store, &call->arena, compact);
+    compact_start(call_store(call), &call->arena, compact);
 }
 
 void handle_bucket_info(struct call *call)
@@ -146,5 +146,5 @@ void handle_bucket_list(struct call *call)
     admin->deadline_ms = call->deadline_ms;
     admin->listed = bucket_answer_names;
     admin->arg = call;
-    admin_list(call->store, &call->arena, admin);
+    admin_list(call_store(call), &call->arena, admin);
 }

@@ -1,8 +1,8 @@
 #include "daemon/handlers/bucket_settings.h"
 
 #include "daemon/handlers/entry.h"
+#include "daemon/handlers/service.h"
 #include "daemon/nats/kv.h"
-#include "daemon/rpc/access.h"
 #include "daemon/rpc/arguments.h"
 #include "daemon/rpc/dispatch.h"
 
@@ -224,7 +224,7 @@ static bool settings_read_metadata(struct call *call, struct bucket_config *conf
 /* The outcome of a delete whose answer was lost is read from its marker, which must stay as long as a call may last. */
 static bool settings_read_marker_ttl(struct call *call, struct bucket_config *config)
 {
-    int64_t min_s = (2 * (int64_t)call->store->conf->calls.max_timeout_ms + 999) / 1000;
+    int64_t min_s = (2 * (int64_t)call_store(call)->conf->calls.max_timeout_ms + 999) / 1000;
 
     if (!settings_read_integer(call, config, "marker_ttl", BUCKET_MARKER_TTL, 0, BUCKET_TTL_MAX_S,
                                &config->marker_ttl_s))

@@ -61,7 +61,7 @@ static void bulk_get_free(struct arena_task *task)
 {
     struct bulk_get_call *get = ARENA_TASK_OWNER(task, struct bulk_get_call, entries_task);
 
-    jobs_remove(get->call->store->jobs, &get->looking);
+    jobs_remove(call_store(get->call)->jobs, &get->looking);
     msgpack_sbuffer_destroy(&get->entries);
 }
 
@@ -151,7 +151,7 @@ static void bulk_get_ask_nats(struct bulk_get_call *get)
     if (get->bulk.consistency == READ_CACHED)
         get->bulk.consistency = READ_LEADER;
     if (call_needs_nats(call))
-        bulk_get(call->store, &call->arena, &get->bulk);
+        bulk_get(call_store(call), &call->arena, &get->bulk);
 }
 
 /* Look up the next MULTI_LAST_KEYS_MAX keys in memory, at one point in time. Return false if one must come from NATS.
@@ -165,7 +165,7 @@ static bool bulk_get_look_up_some(struct bulk_get_call *get)
 
     for (; get->looked < end; get->looked++) {
         const char *key = get->keys[get->looked];
-        switch (cached_read_try_now(call->store, call->bucket, key, strlen(key), &view)) {
+        switch (cached_read_try_now(call_store(call), call->bucket, key, strlen(key), &view)) {
         case LOCAL_COPY_HAS:
             bulk_get_keep_entry(get, get->looked, &view.entry);
             break;
@@ -199,22 +199,22 @@ static void bulk_get_on_snapshot(void *arg, bool has_come)
     struct error error;
 
     if (!has_come || !bulk_get_look_up_some(get)) {
-        cached_read_count(call->store, get->bulk.count, false);
+        cached_read_count(call_store(call), get->bulk.count, false);
         bulk_get_ask_nats(get);
         return;
     }
     size_t more = get->entries.size - get->charged;
     get->charged = get->entries.size;
-    if (!call_take_memory(call, more)) {
+    if (!call_charge_memory(call, more)) {
         read_set_memory_error(&error, "fewer keys");
         call_fail(call, &error);
         return;
     }
     if (get->looked < get->bulk.count) {
-        jobs_add(call->store->jobs, &get->looking, bulk_get_run);
+        jobs_add(call_store(call)->jobs, &get->looking, bulk_get_run);
         return;
     }
-    cached_read_count(call->store, get->bulk.count, true);
+    cached_read_count(call_store(call), get->bulk.count, true);
     bulk_get_answer(get, NULL);
 }
 
@@ -225,7 +225,7 @@ static void bulk_get_look_up_rest(struct bulk_get_call *get)
     get->snapshot.deadline_ms = get->bulk.deadline_ms;
     get->snapshot.ready = bulk_get_on_snapshot;
     get->snapshot.arg = get;
-    cached_read_await_snapshot(get->call->store, &get->call->arena, &get->snapshot);
+    cached_read_await_snapshot(call_store(get->call), &get->call->arena, &get->snapshot);
 }
 
 void handle_bulk_get(struct call *call)
@@ -251,13 +251,13 @@ void handle_bulk_get(struct call *call)
     get->bulk.keys = get->keys;
     get->bulk.deadline_ms = call->deadline_ms;
     get->bulk.bytes_max = call->dispatcher->conf->limits.frame_bytes;
-    get->bulk.take_memory = call_take_memory;
+    get->bulk.take_memory = call_charge_memory;
     get->bulk.memory_arg = call;
     get->bulk.restart = bulk_get_forget;
     get->bulk.entry = bulk_get_keep_entry;
     get->bulk.done = bulk_get_answer;
     get->bulk.arg = get;
-    if (cached_read_may_answer(call->store, call->bucket, get->bulk.consistency))
+    if (cached_read_may_answer(call_store(call), call->bucket, get->bulk.consistency))
         bulk_get_look_up_rest(get);
     else
         bulk_get_ask_nats(get);
@@ -399,7 +399,7 @@ void handle_bulk_put(struct call *call)
         if (wrong != NULL)
             bulk_write_refuse_key(call, &write->bulk.results[i], wrong);
     }
-    bulk_write(call->store, &call->arena, &write->bulk);
+    bulk_write(call_store(call), &call->arena, &write->bulk);
 }
 
 void handle_bulk_delete(struct call *call)
@@ -431,5 +431,5 @@ void handle_bulk_delete(struct call *call)
             write->bulk.results[write->bulk.count].error = NULL;
         }
     }
-    bulk_write(call->store, &call->arena, &write->bulk);
+    bulk_write(call_store(call), &call->arena, &write->bulk);
 }

@@ -71,11 +71,11 @@ static void answer_health(struct call *call, const struct bucket_info *info, con
     bool healthy = wrong == NULL;
     msgpack_packer *packer = call_begin_result(call);
 
-    msgpack_pack_map(packer, 2u + room_is_known(&call->store->room) + (call->bucket != NULL) +
+    msgpack_pack_map(packer, 2u + room_is_known(&call_store(call)->room) + (call->bucket != NULL) +
                                  (info != NULL ? 5u : 0u) + !healthy);
     pack_flag(packer, "healthy", healthy);
-    pack_nats(packer, call->store);
-    pack_room(packer, call->store);
+    pack_nats(packer, call_store(call));
+    pack_room(packer, call_store(call));
     if (call->bucket != NULL)
         pack_text(packer, "bucket", call->bucket);
     if (info != NULL) {
@@ -109,7 +109,7 @@ static void on_bucket_info(void *arg, const struct bucket_info *info, const stru
 
 void handle_health_check(struct call *call)
 {
-    const struct connection_status *status = connection_get_status(call->store->connection);
+    const struct connection_status *status = connection_get_status(call_store(call)->connection);
     char wrong[ERROR_MESSAGE_BYTES], reason[sizeof(status->last_error)];
 
     /* What is known of our own server says more than why the connection failed. */
@@ -121,7 +121,7 @@ void handle_health_check(struct call *call)
         answer_health(call, NULL, wrong);
         return;
     }
-    const char *trouble = room_trouble(&call->store->room);
+    const char *trouble = room_trouble(&call_store(call)->room);
     if (trouble != NULL || call->bucket == NULL) {
         answer_health(call, NULL, trouble);
         return;
@@ -135,7 +135,7 @@ void handle_health_check(struct call *call)
     admin->deadline_ms = call->deadline_ms;
     admin->done = on_bucket_info;
     admin->arg = call;
-    admin_info(call->store, &call->arena, admin);
+    admin_info(call_store(call), &call->arena, admin);
 }
 
 /* --- daemon.info ----------------------------------------------------------------------------------- */
@@ -192,11 +192,11 @@ void handle_daemon_info(struct call *call)
     pack_text(packer, "version", KVSTORED_VERSION);
     pack_number(packer, "pid", (uint64_t)uv_os_getpid());
     pack_limits(packer, call->dispatcher->conf);
-    pack_server(packer, call->store);
+    pack_server(packer, call_store(call));
     pack_str(packer, "methods");
     msgpack_pack_array(packer, METHOD_COUNT);
     for (size_t row = 0; row < METHOD_COUNT; row++)
-        pack_str(packer, methods[row].name);
+        pack_str(packer, methods_ops.methods[row].name);
     call_end_result(call);
 }
 
@@ -214,7 +214,7 @@ static void pack_methods(msgpack_packer *packer, const struct metrics *metrics)
         const struct metrics_method *method = &metrics->methods[row];
         if (method->calls == 0)
             continue;
-        pack_str(packer, methods[row].name);
+        pack_str(packer, methods_ops.methods[row].name);
         msgpack_pack_map(packer, 6);
         pack_number(packer, "calls", method->calls);
         pack_number(packer, "errors", method->errors);
@@ -292,7 +292,7 @@ static void pack_sessions(msgpack_packer *packer, const struct metrics *metrics)
 void handle_daemon_stats(struct call *call)
 {
     struct metrics *metrics = call->dispatcher->metrics;
-    struct store *store = call->store;
+    struct store *store = call_store(call);
     struct follow_totals totals;
 
     metrics_settle(metrics, uv_hrtime());
@@ -301,7 +301,7 @@ void handle_daemon_stats(struct call *call)
     follow_total(store, &totals);
     msgpack_pack_map(packer, 15u + room_is_known(&store->room));
     pack_str(packer, "uptime");
-    msgpack_pack_double(packer, (double)(uv_now(store->loop) - call->dispatcher->started_ms) / 1000.0);
+    msgpack_pack_double(packer, (double)(uv_now(store->loop) - call_service(call)->started_ms) / 1000.0);
     pack_number(packer, "longest_turn_us", store->jobs->longest_turn_ns / 1000);
     pack_number(packer, "calls_in_flight", metrics->calls);
     pack_number(packer, "call_bytes", call->dispatcher->usage->taken[USAGE_CALL_BYTES]);

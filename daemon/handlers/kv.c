@@ -19,7 +19,7 @@ static bool kv_answer_at_once(struct call *call, const char *key, read_entry_fn 
 {
     struct cache_view view;
 
-    switch (cached_read_try(call->store, call->bucket, key, strlen(key), &view)) {
+    switch (cached_read_try(call_store(call), call->bucket, key, strlen(key), &view)) {
     case LOCAL_COPY_HAS:
         done(call, &view.entry, NULL);
         return true;
@@ -42,7 +42,7 @@ static void kv_start_get(struct call *call, read_entry_fn *done)
     if (!kv_argument_key(call, 1, &key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
         !kv_option_consistency(call, &consistency))
         return;
-    bool is_near = revision == 0 && cached_read_may_answer(call->store, call->bucket, consistency);
+    bool is_near = revision == 0 && cached_read_may_answer(call_store(call), call->bucket, consistency);
     if (is_near && kv_answer_at_once(call, key, done))
         return;
     if (!call_needs_nats(call))
@@ -56,14 +56,14 @@ static void kv_start_get(struct call *call, read_entry_fn *done)
     read->get.key = key;
     read->get.revision = (uint64_t)revision;
     read->get.consistency = consistency;
-    read->get.must_be_current = cached_read_must_be_current(call->store, call->bucket, consistency);
+    read->get.must_be_current = cached_read_must_be_current(call_store(call), call->bucket, consistency);
     read->get.deadline_ms = call->deadline_ms;
     read->get.done = done;
     read->get.arg = call;
     if (is_near)
-        cached_read_fetch(call->store, &call->arena, read);
+        cached_read_fetch(call_store(call), &call->arena, read);
     else
-        read_get(call->store, &call->arena, &read->get);
+        read_get(call_store(call), &call->arena, &read->get);
 }
 
 static void kv_answer_entry(void *arg, const struct kv_entry *entry, const struct error *error)
@@ -144,11 +144,11 @@ void handle_kv_history(struct call *call)
     history->bucket = call->bucket;
     history->deadline_ms = call->deadline_ms;
     history->bytes_max = call->dispatcher->conf->limits.frame_bytes;
-    history->take_memory = call_take_memory;
+    history->take_memory = call_charge_memory;
     history->memory_arg = call;
     history->done = kv_answer_history;
     history->arg = call;
-    read_history(call->store, &call->arena, history);
+    read_history(call_store(call), &call->arena, history);
 }
 
 static void kv_answer_keys(void *arg, const char *const *keys, size_t count, const struct error *error)
@@ -194,18 +194,18 @@ void handle_kv_keys(struct call *call)
     keys->limit = (size_t)limit;
     keys->deadline_ms = call->deadline_ms;
     keys->bytes_max = call->dispatcher->conf->limits.frame_bytes;
-    keys->take_memory = call_take_memory;
+    keys->take_memory = call_charge_memory;
     keys->memory_arg = call;
     keys->done = kv_answer_keys;
     keys->arg = call;
-    bool is_near = cached_read_may_answer(call->store, call->bucket, consistency);
-    if (!(is_near && cached_read_is_ready(call->store, call->bucket)) && !call_needs_nats(call))
+    bool is_near = cached_read_may_answer(call_store(call), call->bucket, consistency);
+    if (!(is_near && cached_read_is_ready(call_store(call), call->bucket)) && !call_needs_nats(call))
         return;
     read->is_direct = consistency != READ_CACHED;
     if (is_near)
-        cached_read_keys(call->store, &call->arena, read);
+        cached_read_keys(call_store(call), &call->arena, read);
     else
-        read_keys(call->store, &call->arena, keys);
+        read_keys(call_store(call), &call->arena, keys);
 }
 
 /* --- Writes ---------------------------------------------------------------------------------------- */
@@ -257,7 +257,7 @@ static void kv_start_put(struct call *call, enum operation_condition condition)
     write->operation.condition = condition;
     if (condition == OPERATION_IF_AT_REVISION && !argument_revision(call, 3, &write->operation.revision))
         return;
-    write_start(call->store, &call->arena, write);
+    write_start(call_store(call), &call->arena, write);
 }
 
 void handle_kv_put(struct call *call)
@@ -286,7 +286,7 @@ static void kv_start_removal(struct call *call, struct write *write)
         write->operation.condition = OPERATION_IF_AT_REVISION;
         write->operation.revision = (uint64_t)revision;
     }
-    write_start(call->store, &call->arena, write);
+    write_start(call_store(call), &call->arena, write);
 }
 
 void handle_kv_delete(struct call *call)

@@ -1,11 +1,11 @@
 #include "daemon/handlers/kv_arguments.h"
 
+#include "daemon/handlers/service.h"
 #include "daemon/nats/connection.h"
 #include "daemon/nats/kv.h"
 #include "daemon/rpc/arguments.h"
 #include "daemon/rpc/json.h"
 #include "daemon/store/bucket/settings.h"
-#include "daemon/store/store.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ const char *kv_argument_bytes(struct call *call, const msgpack_object *value, co
     if (value->type == MSGPACK_OBJECT_EXT)
         return "a value must be a text, a number, true or false, an array or a map, not an ext";
     /* A value that is larger than the server takes is only measured: operation_check refuses it with its size. */
-    size_t max_payload = connection_get_status(call->store->connection)->max_payload_bytes;
+    size_t max_payload = connection_get_status(call_store(call)->connection)->max_payload_bytes;
     const char *reason = json_from_msgpack(&call->arena, value, max_payload > 0 ? max_payload : SIZE_MAX, bytes, count);
     if (reason == NULL)
         return NULL;

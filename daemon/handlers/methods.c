@@ -1,6 +1,15 @@
 #include "daemon/handlers/methods.h"
 
+#include "daemon/nats/kv.h"
+
 #define METHODS_ROW(family, verb, fewest, most, flags, options)                                                        \
     {#family "." #verb, handle_##family##_##verb, fewest, most, flags, options},
 
-const struct method methods[METHOD_COUNT] = {METHODS(METHODS_ROW)};
+static const struct method methods[METHOD_COUNT] = {METHODS(METHODS_ROW)};
+
+static bool methods_is_available(void *context, struct error *error)
+{
+    return store_is_available(((struct service *)context)->store, error);
+}
+
+const struct dispatcher_ops methods_ops = {methods, kv_check_bucket, methods_is_available};

@@ -1,5 +1,5 @@
 /*
- * methods: the table of methods, and their handlers: one function per method, one file per family.
+ * methods: the handlers, one function per method, one file per family.
  *
  * Dispatch calls a handler with a call whose number of arguments, option names, bucket name and access are checked. A
  * handler checks the types and ranges of the arguments, starts the store's work in the call's arena and answers the
@@ -8,7 +8,7 @@
 #ifndef DAEMON_HANDLERS_METHODS_H
 #define DAEMON_HANDLERS_METHODS_H
 
-#include "daemon/rpc/dispatch.h"
+#include "daemon/handlers/service.h"
 #include "proto/methods.h"
 
 /* A handler for each row of METHODS: handle_kv_get is that of kv.get. */
@@ -16,10 +16,10 @@
 METHODS(METHODS_DECLARE)
 #undef METHODS_DECLARE
 
-/* In the order of METHODS. */
-extern const struct method methods[METHOD_COUNT];
+/* For dispatcher_init, with a struct service as context. */
+extern const struct dispatcher_ops methods_ops;
 
-/* End those watches of the session that changed access rules forbid. */
-void watches_check_access(struct dispatcher *dispatcher, struct session *session);
+/* The access rules may have changed: end the watches that they forbid now. */
+void watches_reload(struct dispatcher *dispatcher, struct session_list *sessions);
 
 #endif

@@ -236,5 +236,5 @@ void handle_txn_commit(struct call *call)
     txn->deadline_ms = call->deadline_ms;
     txn->done = txn_answer;
     txn->arg = call;
-    txn_commit(call->store, &call->arena, txn);
+    txn_commit(call_store(call), &call->arena, txn);
 }

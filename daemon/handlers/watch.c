@@ -10,27 +10,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A notification of more is a second one: clients have limits of one message. */
+/* A notification that is larger takes no more entries: clients limit the size of a message. */
 #define NOTIFICATION_BYTES (256u * 1024u)
 
-/* An array header of 5 bytes (array 32), whose number is set when it is known. */
+/* An array header (array 32) whose count can be changed. */
 #define ARRAY_HEADER_BYTES 5u
 
 /* One watch of a session. */
 struct session_watch {
     struct session_resource resource;
+    struct session_waiter waiter;
     struct watch watch;
     struct session *session;
-    struct dispatcher *dispatcher;
-    struct call *call; /* until it has begun */
+    struct service *service;
+    struct call *call; /* of watch.start, until it is answered */
     uint64_t id;
     bool is_meta_only;
-    size_t counted_filters; /* that count for the session's user */
+    size_t counted_filters; /* filters that count for the session's user */
     char *bucket;
     char *filters[WATCH_FILTERS_MAX];
 
-    /* The notification that more entries can be added to, as long as it is the last of what was packed. */
-    uint64_t flushes; /* of the session, when it was begun */
+    /* The notification that takes more entries, as long as nothing was packed after it. */
+    uint64_t flushes; /* of the outbox, when the notification was begun */
     size_t start, end;
     uint32_t count;
 };
@@ -38,7 +39,7 @@ struct session_watch {
 static void free_watch(struct session_watch *watch)
 {
     if (watch->counted_filters > 0)
-        usage_subtract(session_usage(watch->session), watch->session->user, USAGE_FILTERS, watch->counted_filters);
+        usage_subtract(&watch->session->list->usage, watch->session->user, USAGE_FILTERS, watch->counted_filters);
     for (size_t i = 0; i < watch->watch.filter_count; i++)
         free(watch->filters[i]);
     free(watch->bucket);
@@ -49,7 +50,7 @@ static void free_watch(struct session_watch *watch)
 
 static void begin_notification(struct session_watch *watch, msgpack_packer *packer, const char *method, unsigned params)
 {
-    msgpack_packer_init(packer, session_out(watch->session), msgpack_sbuffer_write);
+    msgpack_packer_init(packer, outbox_buffer(watch->session), msgpack_sbuffer_write);
     rpc_pack_notification(packer, method);
     msgpack_pack_array(packer, params);
     msgpack_pack_uint64(packer, watch->id);
@@ -70,15 +71,15 @@ static void add_entry(struct session_watch *watch, const char *bytes, size_t siz
 
     if (session_is_closing(session))
         return;
-    msgpack_sbuffer *out = session_out(session);
-    bool goes_on = watch->count > 0 && watch->flushes == session->flushes && watch->end == out->size &&
+    msgpack_sbuffer *out = outbox_buffer(session);
+    bool goes_on = watch->count > 0 && watch->flushes == session->outbox.flushes && watch->end == out->size &&
                    out->size - watch->start < NOTIFICATION_BYTES;
 
     if (!goes_on) {
         msgpack_packer packer;
         unsigned char header[ARRAY_HEADER_BYTES];
         begin_notification(watch, &packer, "watch.entries", 2);
-        watch->flushes = session->flushes;
+        watch->flushes = session->outbox.flushes;
         watch->start = out->size;
         watch->count = 0;
         set_array_header(header, 0);
@@ -87,7 +88,7 @@ static void add_entry(struct session_watch *watch, const char *bytes, size_t siz
     msgpack_sbuffer_write(out, bytes, size);
     set_array_header((unsigned char *)out->data + watch->start, ++watch->count);
     watch->end = out->size;
-    session_answered(session);
+    outbox_commit(session);
 }
 
 /* --- What the watch says --------------------------------------------------------------------------- */
@@ -104,7 +105,7 @@ static enum watch_form form_of(const struct session_watch *watch)
 
 static size_t room_of(const struct session_watch *watch)
 {
-    const struct conf *conf = watch->dispatcher->conf;
+    const struct conf *conf = watch->session->list->conf;
     size_t own = conf->watches.buffer_bytes, all = conf->limits.out_buffer_bytes;
 
     return own < all ? own : all;
@@ -115,23 +116,23 @@ static void on_started(void *arg)
     struct session_watch *watch = watch_of(arg);
     struct call *call = watch->call;
 
-    if (call == NULL) /* its session closes */
+    if (call == NULL) /* the session closes */
         return;
     watch->call = NULL;
     msgpack_pack_uint64(call_begin_result(call), watch->id);
     call_end_result(call);
 }
 
-/* Many watches are told of the same entry: it is packed once. */
-static const msgpack_sbuffer *pack_entry(struct dispatcher *dispatcher, const struct kv_entry *entry, uint64_t serial,
+/* The same entry is delivered to many watches: pack it once. */
+static const msgpack_sbuffer *pack_entry(struct service *service, const struct kv_entry *entry, uint64_t serial,
                                          enum watch_form form)
 {
-    struct dispatcher_entry *packed = &dispatcher->packed[form];
+    struct service_entry *packed = &service->packed[form];
     msgpack_packer packer;
 
     if (packed->serial == serial)
         return &packed->bytes;
-    if (packed->bytes.alloc > NOTIFICATION_BYTES) { /* one large value need not be kept */
+    if (packed->bytes.alloc > NOTIFICATION_BYTES) { /* do not keep the memory of one large value */
         msgpack_sbuffer_destroy(&packed->bytes);
         msgpack_sbuffer_init(&packed->bytes);
     }
@@ -148,13 +149,13 @@ static const msgpack_sbuffer *pack_entry(struct dispatcher *dispatcher, const st
 static bool on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit)
 {
     struct session_watch *watch = watch_of(arg);
-    const msgpack_sbuffer *packed = pack_entry(watch->dispatcher, entry, serial, form_of(watch));
-    size_t unread = session_unread_bytes(watch->session);
+    const msgpack_sbuffer *packed = pack_entry(watch->service, entry, serial, form_of(watch));
+    size_t unread = outbox_unread_bytes(watch->session);
 
     struct error full;
 
     if (must_fit && unread > 0 &&
-        (unread + packed->size > room_of(watch) || !session_may_answer(watch->session, packed->size, &full)))
+        (unread + packed->size > room_of(watch) || !outbox_check_limits(watch->session, packed->size, &full)))
         return false;
     add_entry(watch, packed->data, packed->size);
     return true;
@@ -165,7 +166,7 @@ static void on_pack(void *arg, const struct kv_entry *entry, uint64_t serial, st
     struct session_watch *watch = watch_of(arg);
 
     for (enum watch_form form = 0; form < WATCH_FORMS; form++) {
-        const msgpack_sbuffer *bytes = pack_entry(watch->dispatcher, entry, serial, form);
+        const msgpack_sbuffer *bytes = pack_entry(watch->service, entry, serial, form);
         packed[form] = (struct watch_packed){bytes->data, bytes->size};
     }
 }
@@ -180,14 +181,14 @@ static void on_packed(void *arg, const struct watch_packed packed[WATCH_FORMS])
 
 static bool has_room(void *arg)
 {
-    return session_has_room(watch_of(arg)->session);
+    return outbox_has_room(watch_of(arg)->session);
 }
 
 static void await_room(void *arg)
 {
     struct session_watch *watch = watch_of(arg);
 
-    session_await_room(watch->session, &watch->resource);
+    session_await_room(watch->session, &watch->waiter);
 }
 
 static void on_ready(void *arg)
@@ -198,7 +199,13 @@ static void on_ready(void *arg)
     if (session_is_closing(watch->session))
         return;
     begin_notification(watch, &packer, "watch.ready", 1);
-    session_answered(watch->session);
+    outbox_commit(watch->session);
+}
+
+static void leave_session(struct session_watch *watch)
+{
+    session_stop_waiting(watch->session, &watch->waiter);
+    session_remove_resource(watch->session, &watch->resource);
 }
 
 static void on_ended(void *arg, const struct error *error)
@@ -207,14 +214,14 @@ static void on_ended(void *arg, const struct error *error)
     struct error complete = *error;
     msgpack_packer packer;
 
-    session_remove_resource(watch->session, &watch->resource);
+    leave_session(watch);
     if (watch->call != NULL) {
         call_fail(watch->call, error);
     } else if (!session_is_closing(watch->session)) {
         complete.bucket = watch->bucket;
         begin_notification(watch, &packer, "watch.ended", 2);
         error_pack(&complete, &packer);
-        session_answered(watch->session);
+        outbox_commit(watch->session);
     }
     free_watch(watch);
 }
@@ -222,29 +229,39 @@ static void on_ended(void *arg, const struct error *error)
 static const struct watch_ops watch_ops = {on_started, on_entry,   on_pack,  on_packed,
                                            has_room,   await_room, on_ready, on_ended};
 
-static void on_room(struct session_resource *resource)
-{
-    struct session_watch *watch = (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
+/* --- The session and the watch --------------------------------------------------------------------- */
 
-    watch_go_on(&watch->watch);
+static struct session_watch *watch_of_resource(struct session_resource *resource)
+{
+    return (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
 }
 
-static void on_session_closing(struct session_resource *resource)
+static void on_room(struct session_waiter *waiter)
 {
-    struct session_watch *watch = (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
+    watch_go_on(&((struct session_watch *)((char *)waiter - offsetof(struct session_watch, waiter)))->watch);
+}
 
+static void on_session_close(struct session_resource *resource)
+{
+    struct session_watch *watch = watch_of_resource(resource);
+
+    session_stop_waiting(watch->session, &watch->waiter);
     if (watch->call != NULL)
         call_drop(watch->call);
     watch->call = NULL;
 }
 
-static void on_session_gone(struct session_resource *resource)
+/* The session has removed the resource already. */
+static void on_session_release(struct session_resource *resource)
 {
-    struct session_watch *watch = (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
+    struct session_watch *watch = watch_of_resource(resource);
 
+    session_stop_waiting(watch->session, &watch->waiter);
     watch_stop(&watch->watch);
     free_watch(watch);
 }
+
+static const struct session_resource_ops watch_resource_ops = {on_session_close, on_session_release};
 
 /* --- watch.start ----------------------------------------------------------------------------------- */
 
@@ -317,10 +334,11 @@ static bool check_session(struct call *call)
 {
     const struct conf *conf = call->dispatcher->conf;
 
-    if (call->session->resource_count >= conf->watches.per_session) {
+    unsigned count = session_count(call->session, SESSION_LASTING);
+
+    if (count >= conf->watches.per_session) {
         call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                       "this session has %u watches, which is the limit (watches.per_session)",
-                       call->session->resource_count);
+                       "this session has %u watches, which is the limit (watches.per_session)", count);
         return false;
     }
     return true;
@@ -329,7 +347,7 @@ static bool check_session(struct call *call)
 /* A watch costs what its filters do. False: the call is answered. */
 static bool take_filters_room(struct call *call, struct session_watch *watch)
 {
-    struct usage *usage = session_usage(call->session);
+    struct usage *usage = &call->session->list->usage;
     struct error error;
 
     if (!usage_check(usage, call->user, USAGE_FILTERS, watch->watch.filter_count, &error)) {
@@ -360,18 +378,18 @@ void handle_watch_start(struct call *call)
         free_watch(watch);
         return;
     }
-    watch->dispatcher = call->dispatcher;
+    watch->service = call_service(call);
     watch->call = call;
-    watch->id = ++call->dispatcher->watch_ids;
+    watch->id = ++watch->service->watch_ids;
     watch->watch.filters = (const char *const *)watch->filters;
     watch->watch.ops = &watch_ops;
     watch->watch.arg = watch;
     watch->watch.owner = call->session;
-    watch->resource.closing = on_session_closing;
-    watch->resource.release = on_session_gone;
-    watch->resource.room = on_room;
+    watch->resource.ops = &watch_resource_ops;
+    watch->resource.kind = SESSION_LASTING;
+    watch->waiter.on_room = on_room;
     session_add_resource(call->session, &watch->resource);
-    watch_start(call->store, &watch->watch, call->bucket, call->deadline_ms);
+    watch_start(call_store(call), &watch->watch, call->bucket, call->deadline_ms);
 }
 
 /* --- watch.stop ------------------------------------------------------------------------------------ */
@@ -379,19 +397,18 @@ void handle_watch_start(struct call *call)
 void handle_watch_stop(struct call *call)
 {
     uint64_t id;
-    struct session_resource *resource = call->session != NULL ? call->session->resources : NULL;
+    struct session_resource *resource = call->session != NULL ? call->session->resources[SESSION_LASTING] : NULL;
 
     if (!argument_to_uint64(&call->arguments[0], &id)) {
-        argument_refuse(call, "argument 1", "a watch id, as watch.start answered it", &call->arguments[0]);
+        argument_refuse(call, "argument 1", "a watch id, as watch.start returned it", &call->arguments[0]);
         return;
     }
     for (; resource != NULL; resource = resource->next) {
-        struct session_watch *watch =
-            (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
+        struct session_watch *watch = watch_of_resource(resource);
         if (watch->id != id)
             continue;
         watch_stop(&watch->watch);
-        session_remove_resource(watch->session, resource);
+        leave_session(watch);
         if (watch->call != NULL)
             call_fail_with(watch->call, ERROR_UNAVAILABLE, "the watch was stopped before it had begun");
         free_watch(watch);
@@ -401,20 +418,28 @@ void handle_watch_stop(struct call *call)
     call_end_result(call);
 }
 
-void watches_check_access(struct dispatcher *dispatcher, struct session *session)
+/* --- Changed access rules -------------------------------------------------------------------------- */
+
+static void check_access_of_session(struct dispatcher *dispatcher, struct session *session)
 {
-    struct session_resource *resource = session->resources, *next;
+    struct session_resource *resource = session->resources[SESSION_LASTING], *next;
 
     for (; resource != NULL; resource = next) {
-        struct session_watch *watch =
-            (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
+        struct session_watch *watch = watch_of_resource(resource);
         struct error error;
         next = resource->next;
-        if (access_of(&dispatcher->access, &session->access, session_socket(session), watch->bucket) >=
-            CONF_ACCESS_READ)
+        if (dispatcher_session_access(dispatcher, session, watch->bucket) >= CONF_ACCESS_READ)
             continue;
         error_set(&error, ERROR_PERMISSION_DENIED,
                   "the access rules have changed: this bucket may not be read any more");
         watch_end(&watch->watch, &error);
+    }
+}
+
+void watches_reload(struct dispatcher *dispatcher, struct session_list *sessions)
+{
+    for (struct session *session = sessions->first; session != NULL; session = session->next) {
+        if (!session_is_closing(session))
+            check_access_of_session(dispatcher, session);
     }
 }

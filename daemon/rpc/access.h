@@ -1,14 +1,13 @@
 /*
- * access: who may do what to which bucket.
+ * access: which peers may do what with which buckets.
  *
- * Used by dispatch before each call that names a bucket, and by the handler that
- * lists buckets. The rules are those of the configuration: the first one that names
- * the peer and the bucket decides; where there are rules and none fits, nothing is
- * allowed; where there are no rules, everything is. If the groups of a peer cannot be read,
- * a rule by group holds for it as far as it takes rights away, and gives none.
+ * Used by dispatch before each call that names a bucket, and by the handlers of watches and bucket.list. The rules are
+ * those of the configuration. The first one that names the peer and the bucket decides. If there are rules and none
+ * matches, nothing is allowed; without rules, everything is. If the groups of a peer cannot be read, a rule by group
+ * can take rights away from the peer, and gives it none.
  */
-#ifndef DAEMON_ACCESS_H
-#define DAEMON_ACCESS_H
+#ifndef DAEMON_RPC_ACCESS_H
+#define DAEMON_RPC_ACCESS_H
 
 #include "conf/conf.h"
 
@@ -18,14 +17,14 @@
 
 #define ACCESS_RULES_MAX 64u
 
-/* The rules with users and groups as numbers. */
+/* The rules, with users and groups as numbers. */
 struct access {
     struct access_rule *rules;
     size_t count;
     unsigned generation; /* changes with the rules */
 };
 
-/* Which rules name a peer; a session keeps it. Zeroed: not looked at yet. */
+/* Which rules name a peer. A session keeps it, zeroed at first. */
 struct access_peer {
     uint64_t rules;
     uint64_t doubtful; /* rules that may apply to the peer: its groups could not be read */
@@ -33,13 +32,18 @@ struct access_peer {
 };
 
 /*
- * Translates the rules of *conf, which is borrowed until the next translation. 0, or -1
- * with a sentence in error (an unknown user or group); then the old rules stay.
+ * Translate the rules of *conf, which is borrowed until the next translation. 0, or -1 with a sentence in error, such
+ * as an unknown user or group: then the old rules stay.
  */
 int access_set_rules(struct access *access, const struct conf *conf, char error[CONF_ERROR_BYTES]);
+/* Move the rules of *fresh into *access; *fresh is then empty. */
+void access_replace(struct access *access, struct access *fresh);
 void access_free(struct access *access);
 
-/* What the process at the other end of socket may do to bucket. */
+/* Return what the process at the other end of socket may do with the bucket. */
 enum conf_access access_of(const struct access *access, struct access_peer *peer, int socket, const char *bucket);
+
+/* Return what it may do with every bucket. A pattern of a rule stands for all buckets only if it is `*`. */
+enum conf_access access_of_all(const struct access *access, struct access_peer *peer, int socket);
 
 #endif

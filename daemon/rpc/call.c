@@ -1,36 +1,52 @@
 #include "daemon/rpc/call.h"
 
-#include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
 #include "daemon/rpc/dispatch.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #define ARENA_CHUNK_BYTES 4096u
 
-/* Spare calls that are kept. With AddressSanitizer none is, so that it sees who uses a call that is over. */
+/* Calls in the pool. With AddressSanitizer none, so that it sees each use of a call that has ended. */
 #ifdef __SANITIZE_ADDRESS__
 #define POOL_MAX 0u
 #else
 #define POOL_MAX 256u
 #endif
 
-/* Memory of a call counts for its session, its user, and all. */
-static void charge_call(void *arg, size_t bytes)
+static void call_abandon(struct session_resource *resource);
+
+static const struct session_resource_ops call_resource_ops = {call_abandon, NULL};
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+/* A call's memory counts for its session, its user, and all. */
+static void call_charge(void *arg, size_t bytes)
 {
     struct call *call = arg;
 
     call->bytes += bytes;
     usage_add(call->dispatcher->usage, call->user, USAGE_CALL_BYTES, bytes);
     if (call->session != NULL)
-        call->session->call_bytes += bytes;
+        call->session->pending_bytes += bytes;
 }
 
-struct call *call_new(struct call_pool *pool, struct dispatcher *dispatcher, struct session *session, size_t bytes)
+bool call_charge_memory(void *arg, size_t bytes)
+{
+    struct call *call = arg;
+    struct error ignored;
+
+    call_charge(call, bytes);
+    return usage_check(call->dispatcher->usage, call->user, USAGE_CALL_BYTES, 0, &ignored);
+}
+
+static struct call *call_allocate(struct call_pool *pool)
 {
     struct call *call = pool->spare;
 
@@ -40,41 +56,63 @@ struct call *call_new(struct call_pool *pool, struct dispatcher *dispatcher, str
         pool->count--;
         memset(call, 0, sizeof(*call));
         call->arena = arena;
-    } else {
-        call = calloc(1, sizeof(*call));
-        if (call == NULL)
-            return NULL;
-        if (!arena_init(&call->arena, ARENA_CHUNK_BYTES)) {
-            free(call);
-            return NULL;
-        }
+        return call;
     }
+    call = calloc(1, sizeof(*call));
+    if (call != NULL && !arena_init(&call->arena, ARENA_CHUNK_BYTES)) {
+        free(call);
+        return NULL;
+    }
+    return call;
+}
+
+struct call *call_new(struct dispatcher *dispatcher, struct session *session, size_t bytes)
+{
+    struct call *call = call_allocate(&dispatcher->pool);
+
+    if (call == NULL)
+        return NULL;
+    call->id = ++dispatcher->call_ids;
     call->dispatcher = dispatcher;
     call->session = session;
-    call->arena.charge = charge_call;
+    call->pid = session->pid;
+    call->started_ns = dispatcher->arrived_ns;
+    call->resource.ops = &call_resource_ops;
+    call->resource.kind = SESSION_PENDING;
+    call->arena.charge = call_charge;
     call->arena.charge_arg = call;
     call->arena.owner = session;
     call->user = session->user;
     call->user->holders++;
     dispatcher->metrics->calls++;
-    usage_add(session_usage(session), call->user, USAGE_CALLS, 1);
-    session_add_call(session, call);
-    charge_call(call, bytes);
+    DL_APPEND2(dispatcher->calls, call, previous, next);
+    usage_add(dispatcher->usage, call->user, USAGE_CALLS, 1);
+    session_add_resource(session, &call->resource);
+    call_charge(call, bytes);
     return call;
 }
 
-static void release(struct call *call)
+static void call_leave_session(struct call *call)
 {
-    struct call_pool *pool = &call->dispatcher->pool;
+    call->session->pending_bytes -= call->bytes;
+    session_remove_resource(call->session, &call->resource);
+    call->session = NULL;
+}
+
+static void call_release(struct call *call)
+{
+    struct dispatcher *dispatcher = call->dispatcher;
+    struct call_pool *pool = &dispatcher->pool;
+    struct usage *usage = dispatcher->usage;
 
     arena_cancel_tasks(&call->arena);
-    /* Calls whose session is gone count until they are over: their memory is still there. */
-    struct usage *usage = call->dispatcher->usage;
-    call->dispatcher->metrics->calls--;
+    /* Calls whose session has ended count until they end: their memory is still in use. */
+    dispatcher->metrics->calls--;
+    DL_DELETE2(dispatcher->calls, call, previous, next);
     usage_subtract(usage, call->user, USAGE_CALLS, 1);
     usage_subtract(usage, call->user, USAGE_CALL_BYTES, call->bytes);
     if (call->session != NULL)
-        session_remove_call(call->session, call, call->bytes);
+        call_leave_session(call);
     usage_release(usage, call->user);
     call->arena.charge = NULL;
     if (pool->count + 1 > POOL_MAX) {
@@ -99,18 +137,49 @@ void call_pool_free(struct call_pool *pool)
     pool->count = 0;
 }
 
-static void note(struct call *call, enum error_code code)
+static bool call_only_reads(const struct call *call)
 {
+    return call->method != NULL && (call->method->flags & METHOD_ONLY_READS) != 0;
+}
+
+void call_drop(struct call *call)
+{
+    call_debug(call, "dropped");
+    call_release(call);
+}
+
+/*
+ * The call's session has ended. A read is dropped, and so is a write that has not left the daemon. Anything else goes
+ * on without a session, since what was sent to NATS may happen, and its answer is discarded.
+ */
+static void call_abandon(struct session_resource *resource)
+{
+    struct call *call = (struct call *)((char *)resource - offsetof(struct call, resource));
+
+    if (call_only_reads(call) || arena_is_unsent(&call->arena)) {
+        call_drop(call);
+        return;
+    }
+    call_leave_session(call);
+    call_debug(call, "its session has ended; it goes on");
+}
+
+/* --- The answer ------------------------------------------------------------------------------------ */
+
+static void call_note_end(struct call *call, enum error_code code)
+{
+    struct metrics *metrics = call->dispatcher->metrics;
+
     if (code != ERROR_NONE)
-        call->dispatcher->metrics->errors[code]++;
+        metrics->errors[code]++;
     if (call->metrics == NULL)
         return;
     if (code != ERROR_NONE)
         call->metrics->errors++;
-    metrics_end_call(call->dispatcher->metrics, call->metrics, call->started_ns);
+    metrics_end_call(metrics, call->metrics, call->started_ns);
 }
 
-/* A handler that counts a map's members wrongly would break every client: the sanitized build looks. */
+/* A handler that miscounts the members of a map breaks every client: the sanitized build checks it. */
 #ifdef __SANITIZE_ADDRESS__
 static void assert_well_formed(const char *bytes, size_t length)
 {
@@ -128,17 +197,12 @@ static void assert_well_formed(const char *bytes, size_t length)
 }
 #endif
 
-static bool only_reads(const struct call *call)
-{
-    return call->method != NULL && (call->method->flags & METHOD_ONLY_READS) != 0;
-}
-
-/* Who reads no answer gets none: the result is packed all the same, into a buffer of nobody's. */
+/* If nobody will read the result, it is packed into a scratch buffer and discarded. */
 msgpack_packer *call_begin_result(struct call *call)
 {
     bool is_wanted = call->session != NULL && !call->is_notification;
 
-    call->out = is_wanted ? session_out(call->session) : &call->dispatcher->discarded;
+    call->out = is_wanted ? outbox_buffer(call->session) : &call->dispatcher->discarded;
     call->result_start = call->out->size;
     msgpack_packer_init(&call->packer, call->out, msgpack_sbuffer_write);
     rpc_pack_result(&call->packer, call->msgid);
@@ -150,6 +214,13 @@ void call_cancel_result(struct call *call)
     call->out->size = call->result_start;
 }
 
+static void call_finish(struct call *call)
+{
+    call_debug(call, "answered after %" PRIu64 " us", (uv_hrtime() - call->started_ns) / 1000);
+    call_note_end(call, ERROR_NONE);
+    call_release(call);
+}
+
 void call_end_result(struct call *call)
 {
     const struct conf *conf = call->dispatcher->conf;
@@ -159,18 +230,17 @@ void call_end_result(struct call *call)
     assert_well_formed(call->out->data + call->result_start, bytes);
     if (call->out == &call->dispatcher->discarded) {
         msgpack_sbuffer_clear(call->out);
-        note(call, ERROR_NONE);
-        release(call);
+        call_finish(call);
         return;
     }
-    size_t unread = session_unread_bytes(call->session);
+    size_t unread = outbox_unread_bytes(call->session);
     if (bytes > conf->limits.frame_bytes) {
         call_cancel_result(call);
         call_fail_with(call, ERROR_TOO_LARGE, "the answer has %zu bytes, over the limit of %zu (limits.frame_bytes)",
                        bytes, conf->limits.frame_bytes);
         return;
     }
-    if (unread > bytes && !session_may_answer(call->session, bytes, &full)) {
+    if (unread > bytes && !outbox_check_limits(call->session, bytes, &full)) {
         call_cancel_result(call);
         call_fail(call, &full);
         return;
@@ -178,14 +248,13 @@ void call_end_result(struct call *call)
     if (unread > bytes && unread > conf->limits.out_buffer_bytes) {
         call_cancel_result(call);
         call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                       "%zu bytes of answers wait to be read, and there is no room for another of %zu "
-                       "(limits.out_buffer_bytes); read faster or ask for less at a time",
-                       unread - bytes, bytes);
+                       "the client has not read %zu bytes of answers, and another answer of %zu would exceed the limit "
+                       "of %zu (limits.out_buffer_bytes); read faster, or ask for less at a time",
+                       unread - bytes, bytes, conf->limits.out_buffer_bytes);
         return;
     }
-    session_answered(call->session);
-    note(call, ERROR_NONE);
-    release(call);
+    outbox_commit(call->session);
+    call_finish(call);
 }
 
 void call_fail(struct call *call, const struct error *error)
@@ -194,18 +263,20 @@ void call_fail(struct call *call, const struct error *error)
 
     if (complete.bucket == NULL)
         complete.bucket = call->bucket;
-    /* What may have been done is said by whoever did it. */
-    if (!only_reads(call))
+    /* If the method may change something, the error says whether it did. Its handler has set that, or nothing is done.
+     */
+    if (!call_only_reads(call))
         error_set_default_outcome(&complete);
     if (complete.code == ERROR_INTERNAL)
-        log_limited(&call->dispatcher->internal_log, "internal errors", CONF_LOG_ERROR, "internal error in %s: %s",
-                    call->method != NULL ? call->method->name : "a call", complete.message);
+        log_limited(&call->dispatcher->internal_log, "internal errors", CONF_LOG_ERROR,
+                    "call %" PRIu64 ": internal error in %s: %s", call->id, call_method_name(call), complete.message);
+    call_debug(call, "failed after %" PRIu64 " us: %s: %s", (uv_hrtime() - call->started_ns) / 1000,
+               error_code_name(complete.code), complete.message);
     if (call->session != NULL && !call->is_notification) {
-        session_pack_error(call->session, &call->msgid, &complete);
-        session_answered(call->session);
+        outbox_pack_error(call->session, &call->msgid, &complete);
     }
-    note(call, complete.code);
-    release(call);
+    call_note_end(call, complete.code);
+    call_release(call);
 }
 
 void call_fail_with(struct call *call, enum error_code code, const char *format, ...)
@@ -221,31 +292,47 @@ void call_fail_with(struct call *call, enum error_code code, const char *format,
     call_fail(call, &error);
 }
 
-bool call_take_memory(void *arg, size_t bytes)
-{
-    struct call *call = arg;
-    struct error ignored;
-
-    charge_call(call, bytes);
-    return usage_check(call->dispatcher->usage, call->user, USAGE_CALL_BYTES, 0, &ignored);
-}
-
-void call_drop(struct call *call)
-{
-    release(call);
-}
-
-void call_abandon(struct call *call)
-{
-    if (only_reads(call) || arena_is_unsent(&call->arena)) {
-        call_drop(call);
-        return;
-    }
-    session_remove_call(call->session, call, call->bytes);
-    call->session = NULL;
-}
-
 void call_fail_out_of_memory(struct call *call)
 {
     call_fail_with(call, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+}
+
+/* --- What is said about a call --------------------------------------------------------------------- */
+
+enum call_state call_state(const struct call *call)
+{
+    if (call->session == NULL)
+        return CALL_ABANDONED;
+    return arena_is_unsent(&call->arena) ? CALL_QUEUED : CALL_RUNNING;
+}
+
+const char *call_state_name(enum call_state state)
+{
+    switch (state) {
+    case CALL_RUNNING:
+        return "running";
+    case CALL_QUEUED:
+        return "queued";
+    case CALL_ABANDONED:
+        return "abandoned";
+    }
+    return "unknown";
+}
+
+const char *call_method_name(const struct call *call)
+{
+    return call->method != NULL ? call->method->name : "unknown";
+}
+
+void call_log_debug(const struct call *call, const char *format, ...)
+{
+    char text[ERROR_MESSAGE_BYTES + 64];
+    bool has_bucket = call->bucket != NULL;
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    log_debug("call %" PRIu64 " of pid %d uid %u: %s%s%s: %s", call->id, (int)call->pid, (unsigned)call->user->uid,
+              call_method_name(call), has_bucket ? " of bucket " : "", has_bucket ? call->bucket : "", text);
 }

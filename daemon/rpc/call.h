@@ -1,31 +1,35 @@
 /*
- * call: one request of a session, from the decoded frame to its one answer.
+ * call: one request of a session, from the decoded message to its one answer.
  *
- * Made by dispatch, answered by a handler, now or later. The call's memory is one
- * arena that goes with the answer: after call_end_result or call_fail the call and
- * all that was allocated for it are gone, and whatever it had started is cancelled.
+ * Made by dispatch, answered by a handler, now or later. The call's memory is one arena, which ends with the answer:
+ * after call_end_result or call_fail the call and all that was allocated for it are gone, and what it had started is
+ * cancelled. So return at once.
  */
-#ifndef DAEMON_CALL_H
-#define DAEMON_CALL_H
+#ifndef DAEMON_RPC_CALL_H
+#define DAEMON_RPC_CALL_H
 
 #include "daemon/base/arena.h"
-#include "daemon/store/store.h"
+#include "daemon/base/log.h"
 #include "daemon/transport/session.h"
 #include "proto/rpc.h"
 
 #include <msgpack.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
+struct dispatcher;
 struct method;
 
 struct call {
     struct arena arena;
-    struct session *session;      /* NULL when it has ended */
-    struct user *user;            /* whose session it is, or was */
-    struct call *next, *previous; /* of the session */
+    struct session_resource resource; /* of the session */
+    struct session *session;          /* NULL after it has ended */
+    struct user *user;                /* whose session it is, or was */
+    struct call *next, *previous;     /* of all calls in flight, the oldest first; or of the spare ones */
     struct dispatcher *dispatcher;
-    struct store *store;
+    uint64_t id;                 /* grows with each call */
+    pid_t pid;                   /* of the client */
     const struct method *method; /* NULL until it is known */
     struct metrics_method *metrics;
     uint32_t msgid;
@@ -33,57 +37,75 @@ struct call {
     const msgpack_object *arguments; /* the positional ones */
     uint32_t argument_count;
     const msgpack_object_map *options; /* NULL: none were given */
-    const char *bucket;                /* the first argument of methods that are about a bucket */
+    const char *bucket;                /* the first argument, if the method names a bucket */
     uint64_t deadline_ms;              /* loop time */
-    uint64_t started_ns;
-    size_t bytes;        /* accounted for */
-    size_t result_start; /* where in the out-buffer the result begins */
+    uint64_t started_ns;               /* uv_hrtime */
+    size_t bytes;                      /* of memory, as usage counts them */
+    size_t result_start;               /* offset in out at which the answer begins */
     msgpack_sbuffer *out;
     msgpack_packer packer;
 };
 
-/* Spare calls, with their arenas' first chunks. */
+/* Ended calls, kept for the next ones with the first chunks of their arenas. */
 struct call_pool {
     struct call *spare;
     unsigned count;
 };
 
-/* A call of the session with an empty arena; NULL when memory ran out. */
-struct call *call_new(struct call_pool *pool, struct dispatcher *dispatcher, struct session *session, size_t bytes);
+/* Return a new call of the session with an empty arena, which counts for bytes of memory; NULL: out of memory. */
+struct call *call_new(struct dispatcher *dispatcher, struct session *session, size_t bytes);
 void call_pool_free(struct call_pool *pool);
 
 /*
- * Begins the answer: pack the result into what comes back, and call
- * call_end_result. An answer that has become too large is replaced by an error.
+ * Begin the answer: pack the result with the packer that is returned, then call call_end_result. An answer that is too
+ * large is replaced by an error.
  */
 msgpack_packer *call_begin_result(struct call *call);
 void call_end_result(struct call *call);
 
-/* Take back what was packed since call_begin_result: the call is answered with an error. */
+/* Take back what was packed since call_begin_result: the call will be answered with an error. */
 void call_cancel_result(struct call *call);
 
-/* Answers with an error. The bucket is added where the call has one. */
+/* Answer with an error. If it names no bucket, the call's is added. */
 void call_fail(struct call *call, const struct error *error);
 
-/* Answers with an error made from a code and a sentence. */
+/* Answer with an error that is made of a code and a sentence. */
 void call_fail_with(struct call *call, enum error_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 void call_fail_out_of_memory(struct call *call);
 
 /*
- * Accounts for memory that the call's answer takes while it is gathered. False: all calls together have reached
- * limits.call_bytes, and the call must fail with resource_exhausted.
+ * Count memory that the answer takes while it is collected. False: all calls together, or those of the user, have
+ * reached limits.call_bytes, and the call must fail with resource_exhausted. call is a struct call.
  */
-bool call_take_memory(void *call, size_t bytes);
+bool call_charge_memory(void *call, size_t bytes);
 
-/* End a call without an answer of its own. What it started is cancelled. */
+/* End a call without an answer. What it started is cancelled. */
 void call_drop(struct call *call);
 
-/*
- * The call's session has ended. A read is dropped, and so is a write that has not left the daemon. Anything else goes
- * on without a session, since what was sent to NATS may happen, and its answer is discarded.
- */
-void call_abandon(struct call *call);
+/* --- What is said about a call ----------------------------------------------------------------------- */
+
+/* For the log and daemon.dump. */
+enum call_state {
+    CALL_RUNNING,
+    CALL_QUEUED,   /* nothing of it has left the daemon */
+    CALL_ABANDONED /* its session has ended; it goes on, because it may change something */
+};
+
+enum call_state call_state(const struct call *call);
+const char *call_state_name(enum call_state state);
+
+/* The method's name; "unknown" if there is no such method, or it is not known yet. */
+const char *call_method_name(const struct call *call);
+
+/* Write a debug line that names the call, its client, method and bucket. call_debug costs nothing at other levels. */
+void call_log_debug(const struct call *call, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#define call_debug(call, ...)                                                                                          \
+    do {                                                                                                               \
+        if (log_is_on(CONF_LOG_DEBUG))                                                                                 \
+            call_log_debug(call, __VA_ARGS__);                                                                         \
+    } while (0)
 
 #endif

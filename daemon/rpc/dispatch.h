@@ -1,29 +1,21 @@
 /*
- * dispatch: which function answers which method.
+ * dispatch: from a message to the handler of its method.
  *
- * Used by session with each whole message. It decodes the envelope, finds the row
- * of the method table, checks the number of arguments, the options' names, access
- * and limits, and calls the handler. A new method is a function in a file of
- * handlers/ and a row here.
+ * The owner of all sessions: it decodes each message, finds the method's row, checks limits, the number of arguments,
+ * the names of options, the bucket's name and access, and calls the handler. What it must know of the rooms above and
+ * of the store, it is given by dispatcher_ops.
  */
-#ifndef DAEMON_DISPATCH_H
-#define DAEMON_DISPATCH_H
+#ifndef DAEMON_RPC_DISPATCH_H
+#define DAEMON_RPC_DISPATCH_H
 
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
 #include "daemon/rpc/access.h"
 #include "daemon/rpc/call.h"
-#include "daemon/store/store.h"
 #include "proto/methods.h"
 
 #include <stddef.h>
 #include <stdint.h>
-
-/* An entry as it goes to the clients, packed once for all watches. */
-struct dispatcher_entry {
-    uint64_t serial; /* 0: none */
-    msgpack_sbuffer bytes;
-};
 
 /* A row of the method table: see proto/methods.h. */
 struct method {
@@ -34,43 +26,54 @@ struct method {
     const char *options;                   /* names, separated by blanks */
 };
 
+struct dispatcher_ops {
+    const struct method *methods; /* METHOD_COUNT rows, in the order of METHODS */
+    /* Return NULL if a bucket may have this name, otherwise a sentence that says what is wrong with it. */
+    const char *(*check_bucket_name)(const char *name, size_t length);
+    /* Return whether a call that needs NATS can be served now, or can wait. False: *error says why not. */
+    bool (*is_available)(void *context, struct error *error);
+};
+
 struct dispatcher {
-    const struct method *methods;
+    const struct dispatcher_ops *ops;
+    void *context; /* of the handlers; and is_available is called with it */
+    uv_loop_t *loop;
     const struct conf *conf;
-    struct store *store;
     struct metrics *metrics;
     struct usage *usage;
     struct access access;
+    struct call *calls; /* in flight, the oldest first */
     struct call_pool pool;
-    msgpack_sbuffer discarded;         /* where answers go that nobody waits for */
-    uint64_t started_ms;               /* loop time of the daemon's start */
-    uint64_t came_ns;                  /* when the messages came that are being dispatched */
-    uint64_t watch_ids;                /* so many were given */
-    struct dispatcher_entry packed[2]; /* with the value, and without */
+    msgpack_sbuffer discarded; /* for answers that nobody will read */
+    uint64_t arrived_ns;       /* uv_hrtime when the messages arrived that are being dispatched */
+    uint64_t call_ids;         /* the last one */
     const struct method *last_method;
     struct log_limit refused_log;
     struct log_limit internal_log;
 };
 
-/* 0, or -1 with a sentence in error. All pointers are borrowed; methods has METHOD_COUNT rows. */
-int dispatcher_init(struct dispatcher *dispatcher, const struct method *methods, const struct conf *conf,
-                    struct store *store, struct metrics *metrics, struct usage *usage, char error[CONF_ERROR_BYTES]);
+/* 0, or -1 with a sentence in error. All pointers are borrowed. */
+int dispatcher_init(struct dispatcher *dispatcher, const struct dispatcher_ops *ops, void *context, uv_loop_t *loop,
+                    const struct conf *conf, struct metrics *metrics, struct usage *usage,
+                    char error[CONF_ERROR_BYTES]);
 void dispatcher_free(struct dispatcher *dispatcher);
 
-/* Messages follow that came together: one look at the clock serves all. */
-void dispatch_begin(struct dispatcher *dispatcher);
+/* The configuration was read again; fresh are its rules, which are moved. Sessions match them at their next calls. */
+void dispatcher_reload(struct dispatcher *dispatcher, struct access *fresh);
 
-/* Dispatch one whole message that frame has let through, and has counted. The bytes are borrowed for the call only. */
-void dispatch_message(struct dispatcher *dispatcher, struct session *session, const uint8_t *bytes, size_t size,
-                      uint64_t elements);
+/* For session_list_init, with the dispatcher as argument. */
+extern const struct session_ops dispatcher_session_ops;
 
-/* The method that was called last, for the log. */
-const char *dispatch_last_method(const struct dispatcher *dispatcher);
+/* Return the name of the method that was called last, for the log. */
+const char *dispatcher_last_method(const struct dispatcher *dispatcher);
 
-/* What the call's peer may do to a bucket; nothing where its session is gone. */
+/* Return what the client may do with a bucket, or with all buckets if bucket is NULL. */
+enum conf_access dispatcher_session_access(struct dispatcher *dispatcher, struct session *session, const char *bucket);
+
+/* The same of a call's client; nothing if its session has ended. */
 enum conf_access call_access(const struct call *call, const char *bucket);
 
-/* Whether it makes sense to ask NATS now; false: the call is answered with unavailable. */
+/* Return whether NATS can be asked now. False: the call is answered with unavailable. */
 bool call_needs_nats(struct call *call);
 
 #endif

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -246,6 +247,23 @@ static void close_descriptors(struct server *server)
             close(*descriptors[i]);
         *descriptors[i] = -1;
     }
+}
+
+/* Of other files than sessions, for the limit of open files. */
+#define OTHER_DESCRIPTORS 128u
+
+void server_raise_descriptor_limit(const struct conf *conf)
+{
+    struct rlimit limit;
+    rlim_t wanted = conf->limits.sessions + OTHER_DESCRIPTORS;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted)
+        log_warning("the limit of open files is %llu, too low for limits.sessions of %u",
+                    (unsigned long long)limit.rlim_cur, conf->limits.sessions);
 }
 
 int server_open(struct server *server, uv_loop_t *loop, const struct conf *conf, struct session_list *sessions,

@@ -36,6 +36,9 @@ struct server {
 int server_open(struct server *server, uv_loop_t *loop, const struct conf *conf, struct session_list *sessions,
                 char error[SERVER_ERROR_BYTES]);
 
+/* Raise the limit of open files so that limits.sessions sessions have a descriptor each, as far as allowed. */
+void server_raise_descriptor_limit(const struct conf *conf);
+
 /* Takes no more connections. Those that wait are refused by the kernel, but under systemd wait for the next daemon. */
 void server_close(struct server *server);
 

@@ -1,22 +1,21 @@
 /*
  * session: one client's connection.
  *
- * Made by server. A session reads frames, gives each to dispatch, and
- * writes what the calls answer, once at the end of each turn of the loop. It keeps
- * its limits by backpressure: with too many calls in flight, or too much that the
- * client has not read, it stops reading until that is better; a client that reads
- * nothing at all is ended after a time. Sessions take turns: one that has more
- * messages than a slice of a turn is long goes on as a job (see jobs).
+ * Made by server. A session delivers whole messages to its owner, through session_ops, and sends what the owner packs.
+ * It is an inbox (reading, messages, backpressure) and an outbox (answers, stalled clients). It knows nothing of calls
+ * and watches but that they are its resources: they close with it, and those that will be answered hold it open.
  */
-#ifndef DAEMON_SESSION_H
-#define DAEMON_SESSION_H
+#ifndef DAEMON_TRANSPORT_SESSION_H
+#define DAEMON_TRANSPORT_SESSION_H
 
 #include "conf/conf.h"
 #include "daemon/base/jobs.h"
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
 #include "daemon/base/timers.h"
-#include "daemon/rpc/access.h"
+#include "daemon/transport/garbage.h"
+#include "daemon/transport/inbox.h"
+#include "daemon/transport/outbox.h"
 #include "daemon/transport/usage.h"
 #include "proto/error.h"
 #include "proto/frame.h"
@@ -26,27 +25,50 @@
 #include <sys/types.h>
 #include <uv.h>
 
-struct call;
 struct session;
-struct session_input;
-struct session_garbage;
-struct dispatcher;
 
-/* Something that lives no longer than a session: a watch. The owner embeds it. */
-struct session_resource {
-    struct session_resource *next, *previous;
-    /* The session closes. Its calls end after this; what is delivered from now on must be dropped. */
-    void (*closing)(struct session_resource *resource);
-    /* End the resource and free its memory, some turns later. It is in no list any more. */
-    void (*release)(struct session_resource *resource);
-    /* There is room again, after session_await_room. */
-    void (*room)(struct session_resource *resource);
-    struct session_resource *next_waiting, *previous_waiting;
-    bool awaits_room;
+/* What the owner of all sessions is told. */
+struct session_ops {
+    /* Messages follow that arrived together. */
+    void (*on_messages)(void *arg);
+    /* A whole message, within the limits of a frame. The bytes are borrowed until the function returns. */
+    void (*on_message)(void *arg, struct session *session, const uint8_t *bytes, size_t size, uint64_t elements);
+    /* The session closes, and its resources have been told: free session->context. */
+    void (*on_close)(void *arg, struct session *session);
 };
 
-/* As many as answer in a turn under most loads. */
-#define SESSION_SPARE_MAX 16u
+/* --- Resources --------------------------------------------------------------------------------------- */
+
+enum session_kind {
+    SESSION_PENDING, /* will be answered: counts for backpressure, and the session waits for it before it ends */
+    SESSION_LASTING, /* lives until the session ends, or is removed before */
+    SESSION_KINDS
+};
+
+struct session_resource;
+
+struct session_resource_ops {
+    /* The session closes. Nothing that is packed for it from now on is sent. A pending resource must be removed. */
+    void (*on_close)(struct session_resource *resource);
+    /* End a lasting resource and free its memory, some turns later. It is in no list any more. */
+    void (*on_release)(struct session_resource *resource);
+};
+
+/* The owner embeds it: a call or a watch. */
+struct session_resource {
+    struct session_resource *next, *previous;
+    const struct session_resource_ops *ops;
+    enum session_kind kind;
+};
+
+/* Somebody who waits until the client has read more. The owner embeds it, zeroed. */
+struct session_waiter {
+    struct session_waiter *next, *previous;
+    void (*on_room)(struct session_waiter *waiter);
+    bool is_waiting;
+};
+
+/* --- Sessions ---------------------------------------------------------------------------------------- */
 
 /* What all sessions share. */
 struct session_list {
@@ -55,19 +77,18 @@ struct session_list {
     struct timers *timers;
     const struct conf *conf;
     struct metrics *metrics;
+    const struct session_ops *ops;
+    void *ops_arg;
     struct usage usage;
-    struct dispatcher *dispatcher;
-    struct session_garbage *garbage; /* large buffers that wait to be freed */
-    struct job freeing;
+    struct garbage garbage;
+    struct outbox_spares spares;
     struct session *first;
     struct session *dirty; /* have something to write, or may read on, at the turn's end */
-    unsigned lingering;    /* sessions that were refused and are open for a moment */
+    unsigned lingering;    /* sessions in SESSION_LINGERING */
     struct frame_limits frame_limits;
-    void (*emptied)(void *arg); /* the last session is gone */
-    void *emptied_arg;
-    msgpack_sbuffer spare[SESSION_SPARE_MAX]; /* buffers of sessions without answers, for the next that have some */
-    unsigned spare_count;
-    char *read_buffer; /* one for all: a frame that is whole never waits in it */
+    void (*on_empty)(void *arg); /* the last session is gone; NULL: nobody asked */
+    void *on_empty_arg;
+    char *read_buffer; /* one for all: a message that is whole never waits in it */
     uint64_t reads;    /* of all sessions, since the start */
     struct log_limit refused_log, message_log, ended_log;
 };
@@ -85,99 +106,89 @@ struct session {
     struct session *next, *previous;
     struct session *next_dirty;
     bool is_dirty;
-    bool is_reading;
-    bool is_at_end;  /* the client sends no more */
-    int broken;      /* what libuv or the kernel said when a write failed, negative; 0: none did */
-    bool is_writing; /* a write waits for the client to read */
-    bool lingers;    /* counts in the list's lingering */
+    bool errors_as_text; /* session.configure: errors are texts and not maps */
     enum session_state state;
-    unsigned calls; /* in flight */
-    size_t call_bytes;
-    struct call *first_call;
-    struct session_resource *resources;
-    struct session_resource *waiting; /* resources that wait until the client has read its answers */
-    unsigned resource_count;
-    uint64_t flushes;            /* of out: what was packed before is out of reach */
-    struct session_input *input; /* what came and is not dispatched yet; NULL: nothing */
-    struct job dispatching;      /* of input, when a slice was too short for it */
-    msgpack_sbuffer out;         /* answers of this turn */
-    msgpack_sbuffer writing;     /* answers that the client is slow to read */
-    size_t stalled_bytes;        /* of them when the timer was last set */
-    uv_write_t write;
-    struct timer stall;         /* of a slow reader; of a session that lingers, its end */
-    struct timer message_limit; /* of a message that has come in part */
-    size_t counted_out_bytes;   /* of unread answers, as usage knows them */
-    struct user *user;          /* NULL until it is known */
-    bool errors_as_text;        /* see session_pack_error */
-    struct access_peer access;
-    pid_t pid; /* the peer, as it was when it connected */
+    struct inbox inbox;
+    struct outbox outbox;
+    struct session_resource *resources[SESSION_KINDS];
+    unsigned counts[SESSION_KINDS];
+    size_t pending_bytes;           /* memory of the pending resources */
+    struct session_waiter *waiters; /* until the client has read more */
+    struct job releasing;           /* after the handle is closed */
+    struct timer linger;            /* SESSION_LINGERING: its end */
+    struct user *user;              /* NULL until it is known, and of a refused session */
+    void *context;                  /* of the owner, for what it keeps of each session; NULL at first */
+    pid_t pid;                      /* the peer, as it was when it connected */
     uid_t uid;
     gid_t gid;
 };
 
+/* 0, or -1 when memory ran out. All pointers are borrowed. */
 int session_list_init(struct session_list *list, uv_loop_t *loop, struct jobs *jobs, struct timers *timers,
-                      const struct conf *conf, struct metrics *metrics, struct dispatcher *dispatcher);
+                      const struct conf *conf, struct metrics *metrics, const struct session_ops *ops, void *ops_arg);
 void session_list_free(struct session_list *list);
 
-/* Takes the limits of frames from the configuration again, after a reload. */
-void session_list_set_limits(struct session_list *list);
+/* The configuration was read again: use its limits of messages. */
+void session_list_reload(struct session_list *list);
 
-/* Take over a connection, or refuse it with an error when there are too many. */
+/* Begin a session on a connection that was accepted; the descriptor is the session's. */
 void session_accept(struct session_list *list, int descriptor);
 
-/* Answer a connection with an error and close it: it has the last descriptor, which is kept for this. */
+/* Answer a connection that there is no descriptor for with an error, and close it. */
 void session_refuse(struct session_list *list, int descriptor);
 
-/* At the end of each turn: write what was answered, and read on where backpressure has eased. */
+/* At the end of each turn: write what was packed, and read on if backpressure has eased. */
 void session_list_flush(struct session_list *list);
 
-/* No new calls from now on; emptied is called once, when every call was answered and every session is gone. */
-void session_list_drain(struct session_list *list, void (*emptied)(void *arg), void *arg);
+/* Accept no more messages. on_empty is called once, when all calls are answered and all sessions are gone. */
+void session_list_drain(struct session_list *list, void (*on_empty)(void *arg), void *arg);
 
-/* Ends all sessions at once, answered or not. */
+/* End all sessions at once, answered or not. */
 void session_list_end(struct session_list *list);
 
-/* --- For call ---------------------------------------------------------------------------------------- */
+/* --- For calls and watches: see also outbox.h -------------------------------------------------------- */
 
-/* Where answers go. After packing, session_answered. */
-msgpack_sbuffer *session_out(struct session *session);
-void session_answered(struct session *session);
+/* Return whether nothing that is packed for the session is sent any more. */
+static inline bool session_is_closing(const struct session *session)
+{
+    return session->state == SESSION_CLOSING;
+}
 
-/*
- * Pack an error response in the form that the session wants: a map, or one str. msgid NULL: nil. After it,
- * session_answered.
- */
-void session_pack_error(struct session *session, const uint32_t *msgid, const struct error *error);
+static inline unsigned session_count(const struct session *session, enum session_kind kind)
+{
+    return session->counts[kind];
+}
 
-/*
- * Whether so many more bytes of answers, which are packed already, may wait to be read, of the session's user and of
- * all. False: *error says why not.
- */
-bool session_may_answer(const struct session *session, size_t bytes, struct error *error);
-
-struct usage *session_usage(const struct session *session);
-
-/* Bytes that the client has not read yet. */
-size_t session_unread_bytes(const struct session *session);
-
-/* Return whether the session closes: nobody reads what is sent to it. */
-bool session_is_closing(const struct session *session);
-
-/* Return whether notifications that can wait should be sent now, or after the client has read more. */
-bool session_has_room(const struct session *session);
-
-/* Call resource->room once the session has room. */
-void session_await_room(struct session *session, struct session_resource *resource);
-
-/* A call begins and ends. */
-void session_add_call(struct session *session, struct call *call);
-void session_remove_call(struct session *session, struct call *call, size_t bytes);
-
-/* Adds and takes away what lives no longer than the session. */
+/* Add a resource whose ops and kind are set, and remove it. The newest comes first. */
 void session_add_resource(struct session *session, struct session_resource *resource);
 void session_remove_resource(struct session *session, struct session_resource *resource);
 
-/* The socket's descriptor, to ask about the peer. */
+/* Call waiter->on_room once the client has read enough (outbox_has_room). */
+void session_await_room(struct session *session, struct session_waiter *waiter);
+
+/* Does nothing if it does not wait. */
+void session_stop_waiting(struct session *session, struct session_waiter *waiter);
+
+/* The socket's descriptor, to ask the kernel about the peer. */
 int session_socket(const struct session *session);
+
+/* --- For inbox and outbox ---------------------------------------------------------------------------- */
+
+/* Look at the session at the end of the turn. */
+static inline void session_mark_dirty(struct session *session)
+{
+    if (session->is_dirty || session->state == SESSION_CLOSING)
+        return;
+    session->is_dirty = true;
+    session->next_dirty = session->list->dirty;
+    session->list->dirty = session;
+}
+
+/* Read no more, and end when all calls are answered and all is written. */
+void session_finish(struct session *session);
+
+/* End the session at once. The reason goes to the log, together with the peer. Does nothing if it closes already. */
+void session_end(struct session *session, enum conf_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

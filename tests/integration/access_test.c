@@ -140,7 +140,7 @@ START_TEST(a_reload_changes_the_rules_for_sessions_that_are_there)
     /* A user that there is not takes no effect as a rule that names nobody. */
     daemon_configure(&daemon_of_test, NULL, "access:\n  - {users: [no-such-user], buckets: [\"*\"], allow: read}\n");
     process_signal(&daemon_of_test.process, SIGHUP);
-    daemon_wait_log(&daemon_of_test, "there is no user \"no-such-user\"; nothing was changed");
+    daemon_wait_log(&daemon_of_test, "unknown user \"no-such-user\"; nothing was changed");
     assert_ok(client_call(client, "kv.get", "['write-1', 'k']"));
     daemon_configure(&daemon_of_test, NULL, NULL);
     process_signal(&daemon_of_test.process, SIGHUP);

@@ -616,7 +616,7 @@ START_TEST(a_reload_applies_what_may_change_and_names_what_may_not)
 
     daemon_configure(&daemon_of_test, NULL, format_text("listen:\n  path: %s\n", other_path));
     process_signal(&daemon_of_test.process, SIGHUP);
-    daemon_wait_log(&daemon_of_test, "listen.path has changed, which takes a restart");
+    daemon_wait_log(&daemon_of_test, "listen.path has changed; this needs a restart");
     daemon_wait_log(&daemon_of_test, "is in effect");
     ck_assert_int_ne(access(other_path, F_OK), 0);
     assert_ok(client_call(client_open(&daemon_of_test), "daemon.info", "[]"));

@@ -1,0 +1,57 @@
+/*
+ * inbox: what one client sends.
+ *
+ * Reads the socket, finds whole messages (frames) and gives each to the session's owner (session_ops). Only bytes that
+ * cannot be delivered at once are copied: the beginning of a message, or messages that have to wait.
+ *
+ * Backpressure: the inbox does not read while the session has too many calls in flight, or too much memory in them, or
+ * too many unread answers. Sessions take turns: one that has more messages than fit into a slice of a turn goes on as a
+ * job. A message that does not arrive as a whole within limits.message_timeout ends the session.
+ */
+#ifndef DAEMON_TRANSPORT_INBOX_H
+#define DAEMON_TRANSPORT_INBOX_H
+
+#include "daemon/base/jobs.h"
+#include "daemon/base/timers.h"
+
+#include <stdbool.h>
+
+struct session;
+struct inbox_kept;
+
+/* What one read takes at most, of any session: all share one buffer of this size. */
+#define INBOX_READ_BYTES 65536u
+
+enum inbox_state {
+    INBOX_PAUSED,  /* does not read: backpressure, or kept messages come first */
+    INBOX_READING, /* the loop calls back when bytes arrive */
+    INBOX_AT_END   /* the client sends no more */
+};
+
+struct inbox {
+    enum inbox_state state;
+    struct inbox_kept *kept;    /* bytes that were read and not delivered; NULL: none */
+    struct job delivering;      /* of kept, after a slice was over; ends a session whose outbox broke */
+    struct timer message_limit; /* while a message has arrived in part */
+};
+
+/* Read from the socket from now on. */
+void inbox_start(struct session *session);
+
+/* Read no more, until inbox_start or inbox_resume. */
+void inbox_pause(struct session *session);
+
+/* Backpressure may have eased: deliver what was kept, then read. */
+void inbox_resume(struct session *session);
+
+/* Return the bytes that were read and not delivered. */
+size_t inbox_kept_bytes(const struct session *session);
+
+/* The outbox broke: read no more, and end the session in a job. */
+void inbox_break(struct session *session);
+
+/* The session closes: stop timer and job. inbox_free follows some turns later. */
+void inbox_close(struct session *session);
+void inbox_free(struct session *session);
+
+#endif
