@@ -411,7 +411,7 @@ START_TEST(a_refusal_says_what_was_expected_and_what_came)
         {"bucket.create", "['b', {'storage': 'disk'}]", "storage must be \"file\" or \"memory\", not \"disk\""},
         {"bucket.create", "['b', {'compression': 1}]", "compression must be true or false, not the integer 1"},
         {"watch.start", "['b', {'filter': {'a': 1}}]", "a map of 1"},
-        {"watch.stop", "['x']", "argument 1 must be a watch id, as watch.start answered it, not \"x\""},
+        {"watch.stop", "['x']", "argument 1 must be a watch id, as watch.start returned it, not \"x\""},
         {"daemon.info", "'x'", "params must be an array"},
     };
     struct client *client = client_open_shared();
