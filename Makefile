@@ -70,11 +70,11 @@ UNIT := $(wildcard tests/unit/*.c) tests/support/selection.c tests/scale/growth.
 SUPPORT := $(wildcard tests/support/*.c)
 INTEGRATION := $(SUPPORT) $(wildcard tests/integration/*.c)
 FAULT := $(SUPPORT) $(wildcard tests/fault/*.c)
-BENCH := $(wildcard tests/bench/*.c) tests/support/attack.c tests/support/flood.c tests/support/neighbour.c
+BENCH := $(wildcard tests/bench/*.c) $(addprefix tests/support/,attack.c flood.c neighbour.c ports.c)
 
 # scale uses the servers and clients of the benchmark.
 SCALE := $(wildcard tests/scale/*.c) $(addprefix tests/bench/,process.c servers.c load.c protocols.c raw.c table.c) \
-    tests/support/neighbour.c
+    $(addprefix tests/support/,neighbour.c ports.c)
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 pic_objects = $(patsubst %.c,$(B)/pic/%.o,$(1))

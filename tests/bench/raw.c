@@ -1,8 +1,8 @@
 #include "tests/bench/raw.h"
 
 #include "tests/bench/bench.h"
+#include "tests/support/ports.h"
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -36,13 +36,11 @@ int raw_connect(int port)
 {
     static const char hello[] =
         "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true}\r\nSUB raw.> 1\r\nPING\r\n";
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    int connection = socket(AF_INET, SOCK_STREAM, 0), on = 1;
+    int connection = port_dial((unsigned)port), on = 1;
     char in[4096 + 1] = "";
     size_t got = 0;
 
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connection < 0 || connect(connection, (struct sockaddr *)&address, sizeof(address)) != 0)
+    if (connection < 0)
         bench_die("the raw socket cannot connect");
     setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     write_all(connection, hello, strlen(hello));

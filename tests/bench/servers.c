@@ -1,9 +1,8 @@
 #include "client/lib/kvstore_admin.h"
 #include "tests/bench/bench.h"
+#include "tests/support/ports.h"
 
-#include <arpa/inet.h>
 #include <limits.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,27 +22,13 @@ static FILE *create(const char *path)
     return file;
 }
 
-/* A port that was free a moment ago. */
-static int free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    int probe = socket(AF_INET, SOCK_STREAM, 0);
-
-    if (probe < 0 || bind(probe, (struct sockaddr *)&address, size) != 0 ||
-        getsockname(probe, (struct sockaddr *)&address, &size) != 0)
-        bench_die("no port is free");
-    close(probe);
-    return ntohs(address.sin_port);
-}
-
 /* more: further lines of its configuration. */
 static void start_nats_with(const struct bench *bench, struct bench_servers *servers, const char *jetstream,
                             const char *more)
 {
     char conf[256];
 
-    servers->port = free_port();
+    servers->port = (int)port_reserve();
     snprintf(servers->url, sizeof(servers->url), "nats://127.0.0.1:%d", servers->port);
     snprintf(conf, sizeof(conf), "%s.conf", servers->name);
     FILE *file = create(conf);

@@ -1,28 +1,47 @@
 #include "tests/support/ports.h"
 
 #include <arpa/inet.h>
-#include <check.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+static void port_require(int result, const char *what)
+{
+    if (result >= 0)
+        return;
+    perror(what);
+    abort();
+}
+
+/* Return a socket that is bound to a free port. */
+static int port_bind(unsigned *port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    int bound = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    port_require(bound, "socket");
+    port_require(bind(bound, (struct sockaddr *)&address, size), "bind");
+    port_require(getsockname(bound, (struct sockaddr *)&address, &size), "getsockname");
+    *port = ntohs(address.sin_port);
+    return bound;
+}
 
 /*
  * The port is reserved by a bound socket that does not listen and stays open until this process ends. Without
  * SO_REUSEADDR the kernel gives the port to nobody else: neither to another test, nor to a program of another checkout,
- * nor to an outgoing connection. With it, set afterwards, it lets one more socket that has it bind and listen, as
- * nats-server's does, again and again.
+ * nor to an outgoing connection. With it, set afterwards, the kernel lets one more socket that has it bind and listen,
+ * as nats-server's does, again and again.
  */
 unsigned port_reserve(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(address);
-    int reserved = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    unsigned port;
+    int reserved = port_bind(&port);
 
-    ck_assert_int_ge(reserved, 0);
-    ck_assert_int_eq(bind(reserved, (struct sockaddr *)&address, sizeof(address)), 0);
-    ck_assert_int_eq(getsockname(reserved, (struct sockaddr *)&address, &length), 0);
-    ck_assert_int_eq(setsockopt(reserved, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)), 0);
-    return ntohs(address.sin_port);
+    port_require(setsockopt(reserved, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)), "setsockopt");
+    return port;
 }
 
 int port_dial(unsigned port)
@@ -39,13 +58,8 @@ int port_dial(unsigned port)
 
 int port_listen(unsigned *port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int listener = port_bind(port);
 
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, size), 0);
-    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &size), 0);
-    ck_assert_int_eq(listen(listener, 64), 0);
-    *port = ntohs(address.sin_port);
+    port_require(listen(listener, 64), "listen");
     return listener;
 }

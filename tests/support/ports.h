@@ -1,5 +1,7 @@
 /*
  * ports: TCP ports of 127.0.0.1.
+ *
+ * Used by all programs of tests and by the benchmarks. It needs no Check: without a socket the program aborts.
  */
 #ifndef SUPPORT_PORTS_H
 #define SUPPORT_PORTS_H
