@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-static void kill_and_restart(struct deployment *deployment, const char *bucket)
+static void chaos_kill_and_restart(struct deployment *deployment, const char *bucket)
 {
     struct nats_server *victim =
         deployment->server_count > 1 ? deployment_leader(deployment, bucket) : &deployment->servers[0];
@@ -12,7 +12,7 @@ static void kill_and_restart(struct deployment *deployment, const char *bucket)
     deployment_reconnect_nats(deployment);
 }
 
-static void hold_past_attempts(struct deployment *deployment)
+static void chaos_hold_past_attempts(struct deployment *deployment)
 {
     uint64_t retries = deployment_retries(deployment);
 
@@ -21,16 +21,16 @@ static void hold_past_attempts(struct deployment *deployment)
     proxy_release(deployment->proxy);
 }
 
-/* The server forgets the ids of what was overwritten before it starts anew. */
-static void lose_acks_and_restart(struct deployment *deployment, const char *bucket)
+/* After its restart the server does not know the ids of overwritten messages. */
+static void chaos_lose_acks_and_restart(struct deployment *deployment, const char *bucket)
 {
     proxy_arm(deployment->proxy,
               (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = format_text("$KV.%s.>", bucket), .count = 5});
     wait_until(proxy_strikes(deployment->proxy) == 5, "lost acks");
-    kill_and_restart(deployment, bucket);
+    chaos_kill_and_restart(deployment, bucket);
 }
 
-static void spoil(struct deployment *deployment, const char *bucket, unsigned number)
+static void chaos_spoil(struct deployment *deployment, const char *bucket, unsigned number)
 {
     struct proxy_fault fault = {.subject = format_text("$KV.%s.>", bucket), .count = 3};
 
@@ -45,16 +45,16 @@ static void spoil(struct deployment *deployment, const char *bucket, unsigned nu
         fault.kind = PROXY_CUT_BEFORE_ACK;
         break;
     case 3:
-        kill_and_restart(deployment, bucket);
+        chaos_kill_and_restart(deployment, bucket);
         return;
     case 4:
         fault.kind = PROXY_DROP_PUBLISH;
         break;
     case 5:
-        hold_past_attempts(deployment);
+        chaos_hold_past_attempts(deployment);
         return;
     case 6:
-        lose_acks_and_restart(deployment, bucket);
+        chaos_lose_acks_and_restart(deployment, bucket);
         return;
     case 7:
         fault.kind = PROXY_CUT_AFTER_PUBLISH;
@@ -80,7 +80,7 @@ void chaos_run(struct deployment *deployment, const char *bucket, const unsigned
     rounds *= chaos_factor();
     for (unsigned i = 0; i < rounds * CHAOS_KINDS; i++) {
         unsigned before = __atomic_load_n(progress, __ATOMIC_RELAXED);
-        spoil(deployment, bucket, i);
+        chaos_spoil(deployment, bucket, i);
         wait_until(__atomic_load_n(progress, __ATOMIC_RELAXED) >= before + 25, "calls that succeed again");
     }
     proxy_arm(deployment->proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});

@@ -1,5 +1,5 @@
 /*
- * chaos: one fault after the other while calls go on, as fast as the daemon gets over them.
+ * chaos: one fault after the other while calls go on, each as soon as the daemon has recovered from the last one.
  */
 #ifndef FAULT_CHAOS_H
 #define FAULT_CHAOS_H
@@ -9,8 +9,8 @@
 #define CHAOS_KINDS 9u
 
 /*
- * So many times, or CHAOS_ROUNDS of the environment times as often, each kind of fault: spoils something, and waits
- * until *progress, which the callers raise with each success, shows that all is well again.
+ * Cause each kind of fault so many times, or CHAOS_ROUNDS times as often (from the environment). After each fault wait
+ * until calls succeed again: the callers add 1 to *progress with each success.
  */
 void chaos_run(struct deployment *deployment, const char *bucket, const unsigned *progress, unsigned rounds);
 

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static unsigned server_ports(const struct deployment *deployment, unsigned ports[CLUSTER_SERVERS])
+static unsigned deployment_server_ports(const struct deployment *deployment, unsigned ports[CLUSTER_SERVERS])
 {
     for (unsigned i = 0; i < deployment->server_count; i++)
         ports[i] = deployment->servers[i].port;
@@ -15,10 +15,10 @@ static unsigned server_ports(const struct deployment *deployment, unsigned ports
 }
 
 /*
- * The program that the daemon starts as its nats-server: on a port that the proxy knows, and with the proxy's in the
- * file in which the server says its own.
+ * Return the program that the daemon starts as its nats-server. If there is a proxy, the server listens on the port
+ * that the proxy knows, and the file of its ports names the proxy's.
  */
-static const char *make_server_program(const struct deployment *deployment)
+static const char *deployment_make_server_program(const struct deployment *deployment)
 {
     const char *program = format_text("%s/server", deployment->daemon.directory);
 
@@ -36,22 +36,22 @@ static const char *make_server_program(const struct deployment *deployment)
     return program;
 }
 
-static const char *nats_section(const struct deployment *deployment)
+static const char *deployment_nats_section(const struct deployment *deployment)
 {
     if (deployment->is_embedded)
         return format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", deployment->daemon.data_dir,
-                           make_server_program(deployment));
+                           deployment_make_server_program(deployment));
     return deployment->front != NULL
                ? tls_front_section(deployment->front)
                : format_text("  mode: external\n  servers: [nats://127.0.0.1:%u]\n", proxy_port(deployment->proxy));
 }
 
 /*
- * Each attempt that the proxy spoils lasts as long as an attempt may: that is short. A server may be slower: the pauses
- * between attempts grow until its answer comes within one. No fault here may end in a deadline, in a refusal because of
- * an outage, or in a connection that is given up although it is only slow.
+ * Each attempt that the proxy spoils lasts as long as an attempt may, so that is short. A server may be slower: the
+ * pauses between attempts grow until its answer comes within one. No fault here may lead to a deadline, to a refusal
+ * because of an outage, or to the end of a connection that is only slow.
  */
-static void write_conf(const struct deployment *deployment, const char *more)
+static void deployment_write_conf(const struct deployment *deployment, const char *more)
 {
     const char *attempt = more != NULL && strstr(more, "attempt_timeout") != NULL ? "" : DEPLOYMENT_ATTEMPTS(0.3);
     write_file(deployment->daemon.conf_path,
@@ -59,41 +59,41 @@ static void write_conf(const struct deployment *deployment, const char *more)
                            "  connect_timeout: 30\n  ping_interval: 60\n  outage_wait: 600\n"
                            "  reconnect_min: 0.01\n  reconnect_max: 0.1\n"
                            "calls:\n  timeout: %u\n  max_timeout: %u\n  retry_min: 0.01\n  retry_max: 0.5\n%s%s",
-                           deployment->daemon.socket_path, nats_section(deployment), DEPLOYMENT_CALL_SECONDS,
+                           deployment->daemon.socket_path, deployment_nats_section(deployment), DEPLOYMENT_CALL_SECONDS,
                            DEPLOYMENT_CALL_SECONDS, attempt, more != NULL ? more : ""));
 }
 
-static bool is_connected(struct deployment *deployment)
+static bool deployment_is_connected(struct deployment *deployment)
 {
     const struct answer *answer = client_call(deployment->client, "health.check", "[]");
 
     return find_at(&answer->result, "nats.connected")->via.boolean;
 }
 
-static void meet_daemon(struct deployment *deployment)
+static void deployment_connect(struct deployment *deployment)
 {
     deployment->client = client_open(&deployment->daemon);
-    wait_until(is_connected(deployment), "the daemon's connection to NATS");
+    wait_until(deployment_is_connected(deployment), "the daemon's connection to NATS");
 }
 
-static void begin_daemon_alone(struct deployment *deployment, const char *more)
+static void deployment_start_daemon(struct deployment *deployment, const char *more)
 {
     daemon_prepare(&deployment->daemon);
-    write_conf(deployment, more);
+    deployment_write_conf(deployment, more);
     daemon_spawn(&deployment->daemon, NULL, -1);
     daemon_wait_ready(&deployment->daemon);
-    meet_daemon(deployment);
+    deployment_connect(deployment);
 }
 
-static void begin_daemon(struct deployment *deployment, const char *more)
+static void deployment_start_proxy_and_daemon(struct deployment *deployment, const char *more)
 {
     unsigned ports[CLUSTER_SERVERS];
 
-    server_ports(deployment, ports);
+    deployment_server_ports(deployment, ports);
     deployment->proxy = proxy_start(ports, deployment->server_count);
     if (tls_front_wanted() != NULL)
         deployment->front = tls_front_start(proxy_port(deployment->proxy), tls_front_wanted());
-    begin_daemon_alone(deployment, more);
+    deployment_start_daemon(deployment, more);
     deployment->nats = nats_connect_any(ports, deployment->server_count);
 }
 
@@ -101,7 +101,7 @@ void deployment_begin_embedded(struct deployment *deployment, const char *more)
 {
     memset(deployment, 0, sizeof(*deployment));
     deployment->is_embedded = true;
-    begin_daemon_alone(deployment, more);
+    deployment_start_daemon(deployment, more);
 }
 
 void deployment_begin_embedded_behind_proxy(struct deployment *deployment, const char *more)
@@ -110,23 +110,24 @@ void deployment_begin_embedded_behind_proxy(struct deployment *deployment, const
     deployment->is_embedded = true;
     deployment->embedded_port = port_reserve();
     deployment->proxy = proxy_start(&deployment->embedded_port, 1);
-    begin_daemon_alone(deployment, more);
+    deployment_start_daemon(deployment, more);
 }
 
-static pid_t embedded_pid(const struct deployment *deployment)
+static pid_t deployment_embedded_pid(const struct deployment *deployment)
 {
     return (pid_t)strtol(read_file(format_text("%s/nats-server.pid", deployment->daemon.data_dir)), NULL, 10);
 }
 
 void deployment_kill_embedded(struct deployment *deployment)
 {
-    pid_t pid = embedded_pid(deployment);
+    pid_t pid = deployment_embedded_pid(deployment);
 
     ck_assert_int_gt(pid, 1);
     kill(pid, SIGKILL);
     if (deployment->proxy != NULL)
         proxy_release(deployment->proxy);
-    wait_until(embedded_pid(deployment) > 1 && embedded_pid(deployment) != pid && is_connected(deployment),
+    wait_until(deployment_embedded_pid(deployment) > 1 && deployment_embedded_pid(deployment) != pid &&
+                   deployment_is_connected(deployment),
                "the next server");
 }
 
@@ -142,27 +143,27 @@ void deployment_begin(struct deployment *deployment, unsigned server_count, cons
         cluster_start(&cluster);
         memcpy(deployment->servers, cluster.servers, sizeof(deployment->servers));
     }
-    begin_daemon(deployment, more);
+    deployment_start_proxy_and_daemon(deployment, more);
 }
 
-static void begin_as_guest(struct deployment *deployment, const struct nats_server *servers, unsigned server_count,
-                           const char *more)
+static void deployment_begin_as_guest(struct deployment *deployment, const struct nats_server *servers,
+                                      unsigned server_count, const char *more)
 {
     memset(deployment, 0, sizeof(*deployment));
     deployment->is_guest = true;
     deployment->server_count = server_count;
-    memcpy(deployment->servers, servers, sizeof(deployment->servers)); /* their ports are what counts */
-    begin_daemon(deployment, more);
+    memcpy(deployment->servers, servers, sizeof(deployment->servers)); /* only their ports are used */
+    deployment_start_proxy_and_daemon(deployment, more);
 }
 
 void deployment_begin_in(struct deployment *deployment, const struct cluster *cluster, const char *more)
 {
-    begin_as_guest(deployment, cluster->servers, CLUSTER_SERVERS, more);
+    deployment_begin_as_guest(deployment, cluster->servers, CLUSTER_SERVERS, more);
 }
 
 void deployment_join(struct deployment *deployment, const struct deployment *host, const char *more)
 {
-    begin_as_guest(deployment, host->servers, host->server_count, more);
+    deployment_begin_as_guest(deployment, host->servers, host->server_count, more);
 }
 
 void deployment_kill_daemon(struct deployment *deployment)
@@ -174,7 +175,7 @@ void deployment_kill_daemon(struct deployment *deployment)
 void deployment_restart_daemon(struct deployment *deployment)
 {
     daemon_restart(&deployment->daemon);
-    meet_daemon(deployment);
+    deployment_connect(deployment);
 }
 
 void deployment_end(struct deployment *deployment)
@@ -195,7 +196,7 @@ void deployment_end(struct deployment *deployment)
         nats_server_kill(&deployment->servers[i]);
 }
 
-/* Each server is asked on a connection of its own: the one that has not heard of the bucket answers there first. */
+/* Ask each server on a connection of its own: a server that does not know the bucket answers there first. */
 void deployment_wait_known(struct deployment *deployment, const char *bucket)
 {
     for (unsigned i = 0; i < deployment->server_count; i++) {
@@ -205,7 +206,8 @@ void deployment_wait_known(struct deployment *deployment, const char *bucket)
     }
 }
 
-static void make_bucket(struct deployment *deployment, const char *name, unsigned history, const char *options)
+static void deployment_make_bucket_with(struct deployment *deployment, const char *name, unsigned history,
+                                        const char *options)
 {
     assert_ok(client_call(deployment->client, "bucket.create", "['%s', {'history': %u, 'replicas': %u%s%s}]", name,
                           history, deployment->server_count > 0 ? deployment->server_count : 1,
@@ -215,12 +217,12 @@ static void make_bucket(struct deployment *deployment, const char *name, unsigne
 
 void deployment_make_bucket(struct deployment *deployment, const char *name, const char *options)
 {
-    make_bucket(deployment, name, 64, options);
+    deployment_make_bucket_with(deployment, name, 64, options);
 }
 
 void deployment_make_short_bucket(struct deployment *deployment, const char *name)
 {
-    make_bucket(deployment, name, 1, NULL);
+    deployment_make_bucket_with(deployment, name, 1, NULL);
 }
 
 void deployment_set_window(struct deployment *deployment, const char *bucket, unsigned window_ms)
@@ -236,7 +238,7 @@ void deployment_set_window(struct deployment *deployment, const char *bucket, un
 void deployment_reconnect_nats(struct deployment *deployment)
 {
     unsigned ports[CLUSTER_SERVERS];
-    unsigned count = server_ports(deployment, ports);
+    unsigned count = deployment_server_ports(deployment, ports);
 
     nats_close(deployment->nats);
     deployment->nats = nats_connect_any(ports, count);
@@ -259,7 +261,7 @@ struct nats_server *deployment_leader(struct deployment *deployment, const char 
     return NULL;
 }
 
-static bool is_current(struct deployment *deployment, const char *bucket)
+static bool deployment_is_current(struct deployment *deployment, const char *bucket)
 {
     json_t *info = nats_api(deployment->nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
     json_t *cluster = json_object_get(info, "cluster"), *replicas = json_object_get(cluster, "replicas"), *replica;
@@ -273,8 +275,8 @@ static bool is_current(struct deployment *deployment, const char *bucket)
     return json_object_get(cluster, "leader") != NULL && current + 1 == deployment->server_count;
 }
 
-/* Asks one server, which has its replica answer if there is one that answers at all. */
-static bool has_last(struct deployment *deployment, unsigned server, const char *bucket)
+/* Ask one server, whose own replica answers if it answers at all. */
+static bool deployment_has_last(struct deployment *deployment, unsigned server, const char *bucket)
 {
     json_t *info = nats_api(deployment->nats, "STREAM.INFO", format_text("KV_%s", bucket), "{}");
     uint64_t last = (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
@@ -287,12 +289,12 @@ static bool has_last(struct deployment *deployment, unsigned server, const char 
     return has_it;
 }
 
-/* One that is current has everything in its log, and may still answer from what was before. */
+/* A replica that is current has everything in its log, but may not have applied it yet. */
 void deployment_wait_current(struct deployment *deployment, const char *bucket)
 {
-    wait_until(is_current(deployment, bucket), "all replicas");
+    wait_until(deployment_is_current(deployment, bucket), "all replicas");
     for (unsigned i = 0; i < deployment->server_count; i++)
-        wait_until(has_last(deployment, i, bucket), "a replica's answer");
+        wait_until(deployment_has_last(deployment, i, bucket), "a replica's answer");
 }
 
 uint64_t deployment_stat(struct deployment *deployment, const char *path)

@@ -3,24 +3,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a key is, as far as the calls that were put in order tell. */
+/* The state of a key after the calls that are in the order. */
 struct state {
-    uint64_t value; /* 0: it is not there */
+    uint64_t value; /* 0: no key */
     uint64_t revision;
-    bool is_exact; /* false: a call of unknown outcome wrote last, at some revision over this one */
+    bool is_exact; /* false: a call of unknown outcome wrote last, at some revision above this one */
 };
 
-/* The beginning or the end of a call, in the order of time. */
+/* The beginning or the end of a call, in order of time. */
 struct event {
     const struct linear_call *call;
     struct event *next, *previous;
-    struct event *end; /* of a beginning; NULL: the outcome is unknown, it never ends */
+    struct event *end; /* of a beginning; NULL: the outcome is unknown, and the call never ends */
     size_t index;      /* of the call, in the bit set */
     uint64_t at_ns;
     bool is_begin;
 };
 
-/* An order that was tried: which calls it has, and what they lead to. */
+/* An order that was tried: its calls, and the state after them. */
 struct tried {
     struct tried *next;
     struct state state;
@@ -45,12 +45,12 @@ struct search {
 
 /* --- The register ---------------------------------------------------------------------------------- */
 
-static bool is_at(const struct state *state, uint64_t revision)
+static bool linear_is_at(const struct state *state, uint64_t revision)
 {
     return state->is_exact ? state->revision == revision : revision > state->revision;
 }
 
-static bool write_value(struct state *state, const struct linear_call *call, uint64_t value)
+static bool linear_write_value(struct state *state, const struct linear_call *call, uint64_t value)
 {
     state->value = value;
     if (call->revision == 0) {
@@ -63,61 +63,61 @@ static bool write_value(struct state *state, const struct linear_call *call, uin
     return is_newer;
 }
 
-/* What a refusal tells of the revision. */
-static bool tells_truth(const struct state *state, const struct linear_call *call)
+/* Return whether a refusal names the true revision. */
+static bool linear_tells_truth(const struct state *state, const struct linear_call *call)
 {
-    return call->revision == 0 || is_at(state, call->revision);
+    return call->revision == 0 || linear_is_at(state, call->revision);
 }
 
-/* Whether the call can come next; what it makes of the state. */
-static bool apply(struct state *state, const struct linear_call *call)
+/* Return whether the call can come next, and change the state. */
+static bool linear_apply(struct state *state, const struct linear_call *call)
 {
     switch (call->kind) {
     case LINEAR_GET:
-        return state->value == call->value && (call->value == 0 || is_at(state, call->revision));
+        return state->value == call->value && (call->value == 0 || linear_is_at(state, call->revision));
     case LINEAR_PUT:
-        return write_value(state, call, call->value);
+        return linear_write_value(state, call, call->value);
     case LINEAR_DELETE:
-        return write_value(state, call, 0);
+        return linear_write_value(state, call, 0);
     case LINEAR_CREATE:
         if (call->result == LINEAR_REFUSED)
-            return state->value != 0 && tells_truth(state, call);
-        return state->value == 0 && write_value(state, call, call->value);
+            return state->value != 0 && linear_tells_truth(state, call);
+        return state->value == 0 && linear_write_value(state, call, call->value);
     case LINEAR_UPDATE:
         if (call->result == LINEAR_REFUSED)
-            return !(state->is_exact && state->revision == call->expected) && tells_truth(state, call);
-        return is_at(state, call->expected) && write_value(state, call, call->value);
+            return !(state->is_exact && state->revision == call->expected) && linear_tells_truth(state, call);
+        return linear_is_at(state, call->expected) && linear_write_value(state, call, call->value);
     }
     return false;
 }
 
 /* --- The list of events ---------------------------------------------------------------------------- */
 
-static void take_out(struct event *event)
+static void linear_take_out(struct event *event)
 {
     event->previous->next = event->next;
     if (event->next != NULL)
         event->next->previous = event->previous;
 }
 
-static void put_back(struct event *event)
+static void linear_put_back(struct event *event)
 {
     event->previous->next = event;
     if (event->next != NULL)
         event->next->previous = event;
 }
 
-static int compare_events(const void *a, const void *b)
+static int linear_compare_events(const void *a, const void *b)
 {
     const struct event *one = a, *other = b;
 
     if (one->at_ns != other->at_ns)
         return one->at_ns < other->at_ns ? -1 : 1;
-    /* At the same moment they overlap. */
+    /* At the same moment beginnings come first, so that the calls overlap. */
     return (int)other->is_begin - (int)one->is_begin;
 }
 
-static void list_events(struct search *search, const struct linear_call *calls, size_t count, unsigned key)
+static void linear_list_events(struct search *search, const struct linear_call *calls, size_t count, unsigned key)
 {
     size_t index = 0;
 
@@ -135,7 +135,7 @@ static void list_events(struct search *search, const struct linear_call *calls, 
         index++;
     }
     search->words = index / 64 + 1;
-    qsort(search->events, search->event_count, sizeof(*search->events), compare_events);
+    qsort(search->events, search->event_count, sizeof(*search->events), linear_compare_events);
     struct event **begins = calloc(index + 1, sizeof(struct event *)), *last = &search->head;
     for (size_t i = 0; i < search->event_count; i++) {
         struct event *event = &search->events[i];
@@ -152,13 +152,13 @@ static void list_events(struct search *search, const struct linear_call *calls, 
 
 /* --- The search ------------------------------------------------------------------------------------ */
 
-static bool same_state(const struct state *a, const struct state *b)
+static bool linear_same_state(const struct state *a, const struct state *b)
 {
     return a->value == b->value && a->revision == b->revision && a->is_exact == b->is_exact;
 }
 
-/* Remembers the set of calls with what it leads to; false: it was tried before. */
-static bool is_new(struct search *search, const struct state *state)
+/* Keep the set of calls with the state. Return false if both were tried before. */
+static bool linear_is_new(struct search *search, const struct state *state)
 {
     uint64_t hash = state->value * 31 + state->revision * 2 + state->is_exact;
     size_t size = search->words * sizeof(*search->calls);
@@ -167,7 +167,7 @@ static bool is_new(struct search *search, const struct state *state)
         hash = (hash ^ search->calls[i]) * 0x9e3779b97f4a7c15u;
     struct tried **bucket = &search->tried[(hash >> 32) % BUCKETS];
     for (const struct tried *tried = *bucket; tried != NULL; tried = tried->next) {
-        if (same_state(&tried->state, state) && memcmp(tried->calls, search->calls, size) == 0)
+        if (linear_same_state(&tried->state, state) && memcmp(tried->calls, search->calls, size) == 0)
             return false;
     }
     struct tried *tried = malloc(sizeof(*tried) + size);
@@ -180,76 +180,76 @@ static bool is_new(struct search *search, const struct state *state)
     return true;
 }
 
-static void flip(struct search *search, const struct event *event)
+static void linear_flip(struct search *search, const struct event *event)
 {
     search->calls[event->index / 64] ^= (uint64_t)1 << event->index % 64;
 }
 
-/* Puts the call into the order, if it can come next and that was not tried before. */
-static bool try_next(struct search *search, struct event *event, struct state *state)
+/* Append the call to the order, if it can come next and that was not tried before. */
+static bool linear_try_next(struct search *search, struct event *event, struct state *state)
 {
     struct state after = *state;
 
-    if (!apply(&after, event->call))
+    if (!linear_apply(&after, event->call))
         return false;
-    flip(search, event);
-    if (!is_new(search, &after)) {
-        flip(search, event);
+    linear_flip(search, event);
+    if (!linear_is_new(search, &after)) {
+        linear_flip(search, event);
         return false;
     }
     search->order[search->order_count].event = event;
     search->order[search->order_count++].state = *state;
     *state = after;
-    take_out(event);
+    linear_take_out(event);
     if (event->end != NULL) {
-        take_out(event->end);
+        linear_take_out(event->end);
         search->left--;
     }
     return true;
 }
 
-/* Takes the last call out of the order again. */
-static struct event *go_back(struct search *search, struct state *state)
+/* Remove the last call from the order. */
+static struct event *linear_go_back(struct search *search, struct state *state)
 {
     struct event *event = search->order[--search->order_count].event;
 
     *state = search->order[search->order_count].state;
-    flip(search, event);
+    linear_flip(search, event);
     if (event->end != NULL) {
-        put_back(event->end);
+        linear_put_back(event->end);
         search->left++;
     }
-    put_back(event);
+    linear_put_back(event);
     return event;
 }
 
-static bool find_order(struct search *search)
+static bool linear_find_order(struct search *search)
 {
     struct state state = {.is_exact = true};
     struct event *event = search->head.next;
 
     while (search->left > 0) {
         if (event != NULL && event->is_begin) {
-            event = try_next(search, event, &state) ? search->head.next : event->next;
+            event = linear_try_next(search, event, &state) ? search->head.next : event->next;
             continue;
         }
-        /* A call has ended, and is in no order that begins like this. */
+        /* A call has ended that is in no order with this beginning. */
         if (search->order_count == 0)
             return false;
-        event = go_back(search, &state)->next;
+        event = linear_go_back(search, &state)->next;
     }
     return true;
 }
 
-static bool check_key(const struct linear_call *calls, size_t count, unsigned key)
+static bool linear_check_key(const struct linear_call *calls, size_t count, unsigned key)
 {
     struct search search = {0};
 
-    list_events(&search, calls, count, key);
+    linear_list_events(&search, calls, count, key);
     search.calls = calloc(search.words, sizeof(*search.calls));
     search.tried = calloc(BUCKETS, sizeof(*search.tried));
     search.order = calloc(search.event_count + 1, sizeof(*search.order));
-    bool is_found = find_order(&search);
+    bool is_found = linear_find_order(&search);
     for (size_t i = 0; i < BUCKETS; i++) {
         while (search.tried[i] != NULL) {
             struct tried *tried = search.tried[i];
@@ -265,10 +265,10 @@ static bool check_key(const struct linear_call *calls, size_t count, unsigned ke
 }
 
 /*
- * A write of unknown outcome whose value was found did happen, before that get ended, and at the revision that
- * was found: without this each such write would double the orders to try.
+ * A write of unknown outcome whose value was found has taken effect before that get ended, at the revision that was
+ * found. Without this step each such write would double the orders to try.
  */
-static void learn_outcomes(struct linear_call *calls, size_t count)
+static void linear_learn_outcomes(struct linear_call *calls, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         struct linear_call *lost = &calls[i];
@@ -294,9 +294,9 @@ bool linear_check(const struct linear_call *calls, size_t count, unsigned keys, 
     if (learned == NULL)
         abort();
     memcpy(learned, calls, count * sizeof(*learned));
-    learn_outcomes(learned, count);
+    linear_learn_outcomes(learned, count);
     for (*wrong = 0; is_right && *wrong < keys; ++*wrong)
-        is_right = check_key(learned, count, *wrong);
+        is_right = linear_check_key(learned, count, *wrong);
     if (!is_right)
         --*wrong;
     free(learned);

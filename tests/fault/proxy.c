@@ -18,9 +18,9 @@
 #define FAULTS        2 /* that are armed at a time */
 #define READ_BYTES    65536u
 #define SUBJECT_BYTES 256u
-#define LINE_BYTES    8192u /* of a line that the proxy looks at; longer ones are no publish and no message */
+#define LINE_BYTES    8192u /* of a line that the proxy reads; publishes and messages have no longer ones */
 
-/* How the headers of a consumer's heartbeat begin. */
+/* The beginning of a heartbeat's headers. */
 #define HEARTBEAT "NATS/1.0 100"
 
 /* One direction of a connection. */
@@ -67,8 +67,8 @@ struct frame {
     char sid[32];              /* of a delivery: the subscription's number */
 };
 
-/* A subject against a pattern with * and >. */
-static bool subject_matches(const char *pattern, const char *subject)
+/* Return whether a subject matches a pattern with * and >. */
+static bool proxy_subject_matches(const char *pattern, const char *subject)
 {
     for (;;) {
         if (strcmp(pattern, ">") == 0)
@@ -86,8 +86,8 @@ static bool subject_matches(const char *pattern, const char *subject)
     }
 }
 
-/* What the line of a message says: PUB subject [reply] size, HPUB subject [reply] headers size, MSG subject sid ... */
-static void read_line(struct frame *frame, char *line)
+/* Parse a message's line: PUB subject [reply] size, HPUB subject [reply] headers size, MSG subject sid … */
+static void proxy_read_line(struct frame *frame, char *line)
 {
     char *words[8], *rest = NULL;
     unsigned count = 0;
@@ -111,8 +111,8 @@ static void read_line(struct frame *frame, char *line)
         snprintf(frame->sid, sizeof(frame->sid), "%s", words[2]);
 }
 
-/* The first message of what has come; false: it is not all there yet. */
-static bool next_frame(const struct stream *stream, struct frame *frame)
+/* Find the first message of what has come. Return false if it is not whole yet. */
+static bool proxy_next_frame(const struct stream *stream, struct frame *frame)
 {
     char line[LINE_BYTES];
     const char *end = stream->size > 0 ? memmem(stream->bytes, stream->size, "\r\n", 2) : NULL;
@@ -125,7 +125,7 @@ static bool next_frame(const struct stream *stream, struct frame *frame)
     if (length < sizeof(line)) {
         memcpy(line, stream->bytes, length);
         line[length] = '\0';
-        read_line(frame, line);
+        proxy_read_line(frame, line);
     }
     if (frame->size > stream->size)
         return false;
@@ -136,14 +136,14 @@ static bool next_frame(const struct stream *stream, struct frame *frame)
 
 /* --- Passing on ------------------------------------------------------------------------------------ */
 
-static void drop_bytes(struct stream *stream, size_t size)
+static void proxy_drop_bytes(struct stream *stream, size_t size)
 {
     stream->size -= size;
     if (stream->size > 0)
         memmove(stream->bytes, stream->bytes + size, stream->size);
 }
 
-static void pass(struct stream *stream, size_t size)
+static void proxy_pass(struct stream *stream, size_t size)
 {
     size_t done = 0;
 
@@ -157,10 +157,10 @@ static void pass(struct stream *stream, size_t size)
         }
         done += (size_t)written;
     }
-    drop_bytes(stream, size);
+    proxy_drop_bytes(stream, size);
 }
 
-static void close_pair(struct pair *pair)
+static void proxy_close_pair(struct pair *pair)
 {
     close(pair->up.from);
     close(pair->down.from);
@@ -172,19 +172,19 @@ static void close_pair(struct pair *pair)
 
 /* --- Faults ---------------------------------------------------------------------------------------- */
 
-static bool is_of_ack(enum proxy_fault_kind kind)
+static bool proxy_is_of_ack(enum proxy_fault_kind kind)
 {
     return kind == PROXY_DROP_ACK || kind == PROXY_CUT_BEFORE_ACK || kind == PROXY_CUT_AFTER_ACK ||
            kind == PROXY_HOLD_BEFORE_ACK || kind == PROXY_DELAY_ACK || kind == PROXY_REPLACE_ACK ||
            kind == PROXY_NO_RESPONDERS;
 }
 
-static bool is_of_delivery(enum proxy_fault_kind kind)
+static bool proxy_is_of_delivery(enum proxy_fault_kind kind)
 {
     return kind == PROXY_DROP_DELIVERY || kind == PROXY_CUT_BEFORE_DELIVERY || kind == PROXY_DROP_HEARTBEAT;
 }
 
-static void add_reply(struct armed *armed, const char *subject)
+static void proxy_add_reply(struct armed *armed, const char *subject)
 {
     if (armed->reply_count == armed->reply_room) {
         armed->reply_room = armed->reply_room * 2 + 64;
@@ -195,7 +195,7 @@ static void add_reply(struct armed *armed, const char *subject)
     strcpy(armed->replies[armed->reply_count++], subject);
 }
 
-static bool take_reply(struct armed *armed, const char *subject)
+static bool proxy_take_reply(struct armed *armed, const char *subject)
 {
     for (size_t i = 0; i < armed->reply_count; i++) {
         if (strcmp(armed->replies[i], subject) != 0)
@@ -207,34 +207,34 @@ static bool take_reply(struct armed *armed, const char *subject)
     return false;
 }
 
-/* Whether the fault strikes at this message. Marks the reply subject of a publish whose ack it waits for. */
-static bool strikes(struct armed *armed, const struct frame *frame)
+/* Return whether the fault strikes at this message. Mark the reply subject of a publish whose ack it waits for. */
+static bool proxy_fault_strikes(struct armed *armed, const struct frame *frame)
 {
     struct proxy_fault *fault = &armed->fault;
 
     if (fault->kind == PROXY_NO_FAULT)
         return false;
-    if (is_of_delivery(fault->kind)) {
+    if (proxy_is_of_delivery(fault->kind)) {
         bool matches = fault->kind == PROXY_DROP_HEARTBEAT
                            ? frame->is_heartbeat
-                           : frame->is_delivery && subject_matches(fault->subject, frame->subject);
+                           : frame->is_delivery && proxy_subject_matches(fault->subject, frame->subject);
         return matches && ++armed->publishes > fault->skip && armed->strikes < fault->count;
     }
     if (frame->is_delivery)
-        return is_of_ack(fault->kind) && armed->strikes < fault->count && take_reply(armed, frame->subject);
-    if (!frame->is_publish || !subject_matches(fault->subject, frame->subject) ||
+        return proxy_is_of_ack(fault->kind) && armed->strikes < fault->count && proxy_take_reply(armed, frame->subject);
+    if (!frame->is_publish || !proxy_subject_matches(fault->subject, frame->subject) ||
         (fault->but != NULL && strcmp(fault->but, frame->subject) == 0))
         return false;
     bool is_due = ++armed->publishes > fault->skip;
-    if (!is_of_ack(fault->kind))
+    if (!proxy_is_of_ack(fault->kind))
         return is_due && armed->strikes < fault->count;
     if (is_due && frame->reply[0] != '\0')
-        add_reply(armed, frame->reply);
+        proxy_add_reply(armed, frame->reply);
     return false;
 }
 
-/* Puts bytes behind those that the stream has. */
-static void append(struct stream *stream, const char *bytes, size_t size)
+/* Append bytes to a stream. */
+static void proxy_append(struct stream *stream, const char *bytes, size_t size)
 {
     if (stream->room - stream->size < size) {
         stream->room = stream->room * 2 + size;
@@ -246,8 +246,8 @@ static void append(struct stream *stream, const char *bytes, size_t size)
     stream->size += size;
 }
 
-/* With headers the payload is their block, and nothing behind it. */
-static void pass_instead(const struct pair *pair, const struct frame *ack, bool has_headers, const char *payload)
+/* If there are headers, the payload is their block and nothing else. */
+static void proxy_pass_instead(const struct pair *pair, const struct frame *ack, bool has_headers, const char *payload)
 {
     struct stream stream = {.to = pair->down.to};
     char line[2 * SUBJECT_BYTES];
@@ -256,16 +256,16 @@ static void pass_instead(const struct pair *pair, const struct frame *ack, bool 
                      ? snprintf(line, sizeof(line), "HMSG %s %s %zu %zu\r\n", ack->subject, ack->sid, size, size)
                      : snprintf(line, sizeof(line), "MSG %s %s %zu\r\n", ack->subject, ack->sid, size);
 
-    append(&stream, line, (size_t)length);
-    append(&stream, payload, size);
-    append(&stream, "\r\n", 2);
-    pass(&stream, stream.size);
+    proxy_append(&stream, line, (size_t)length);
+    proxy_append(&stream, payload, size);
+    proxy_append(&stream, "\r\n", 2);
+    proxy_pass(&stream, stream.size);
     free(stream.bytes);
 }
 
-/* What becomes of a message that the fault has struck. False: the pair has ended. */
-static bool suffer(struct proxy *proxy, struct armed *armed, struct pair *pair, struct stream *stream,
-                   const struct frame *frame)
+/* Do to a message what the fault says. Return false if the pair has ended. */
+static bool proxy_apply_fault(struct proxy *proxy, struct armed *armed, struct pair *pair, struct stream *stream,
+                              const struct frame *frame)
 {
     const struct proxy_fault *fault = &armed->fault;
     size_t size = frame->size;
@@ -278,32 +278,32 @@ static bool suffer(struct proxy *proxy, struct armed *armed, struct pair *pair, 
     case PROXY_DROP_ACK:
     case PROXY_DROP_DELIVERY:
     case PROXY_DROP_HEARTBEAT:
-        drop_bytes(stream, size);
+        proxy_drop_bytes(stream, size);
         return true;
     case PROXY_DELAY_ACK:
-        append(&pair->late, stream->bytes, size);
-        drop_bytes(stream, size);
+        proxy_append(&pair->late, stream->bytes, size);
+        proxy_drop_bytes(stream, size);
         return true;
     case PROXY_REPLACE_ACK:
-        pass_instead(pair, frame, false, fault->text);
-        drop_bytes(stream, size);
+        proxy_pass_instead(pair, frame, false, fault->text);
+        proxy_drop_bytes(stream, size);
         return true;
     case PROXY_NO_RESPONDERS:
-        pass_instead(pair, frame, true, "NATS/1.0 503\r\n\r\n");
-        drop_bytes(stream, size);
+        proxy_pass_instead(pair, frame, true, "NATS/1.0 503\r\n\r\n");
+        proxy_drop_bytes(stream, size);
         return true;
     case PROXY_CUT_AFTER_PUBLISH:
     case PROXY_CUT_AFTER_ACK:
-        pass(stream, size);
-        close_pair(pair);
+        proxy_pass(stream, size);
+        proxy_close_pair(pair);
         return false;
     case PROXY_CUT_BEFORE_PUBLISH:
     case PROXY_CUT_BEFORE_ACK:
     case PROXY_CUT_BEFORE_DELIVERY:
-        close_pair(pair);
+        proxy_close_pair(pair);
         return false;
     case PROXY_HOLD_AFTER_PUBLISH:
-        pass(stream, size);
+        proxy_pass(stream, size);
         proxy->is_holding = true;
         return true;
     case PROXY_HOLD_BEFORE_PUBLISH:
@@ -316,42 +316,42 @@ static bool suffer(struct proxy *proxy, struct armed *armed, struct pair *pair, 
     return true;
 }
 
-/* Both see each message, and one strikes; NULL: none does. */
-static struct armed *find_striking(struct proxy *proxy, const struct frame *frame)
+/* Show each fault the message, and return the one that strikes, or NULL. */
+static struct armed *proxy_find_striking(struct proxy *proxy, const struct frame *frame)
 {
     struct armed *found = NULL;
 
     for (unsigned i = 0; i < FAULTS; i++) {
-        if (strikes(&proxy->armed[i], frame) && found == NULL)
+        if (proxy_fault_strikes(&proxy->armed[i], frame) && found == NULL)
             found = &proxy->armed[i];
     }
     return found;
 }
 
-/* Passes on what is whole. False: the pair has ended. */
-static bool work_off(struct proxy *proxy, struct pair *pair, struct stream *stream)
+/* Pass on what is whole. Return false if the pair has ended. */
+static bool proxy_work_off(struct proxy *proxy, struct pair *pair, struct stream *stream)
 {
     struct frame frame;
     size_t ready = 0;
 
-    /* Messages that nothing happens to leave together. */
+    /* Messages that no fault strikes are sent together. */
     while (!proxy->is_holding && stream->size > ready) {
         struct stream rest = {.bytes = stream->bytes + ready, .size = stream->size - ready};
-        if (!next_frame(&rest, &frame))
+        if (!proxy_next_frame(&rest, &frame))
             break;
-        struct armed *armed = find_striking(proxy, &frame);
+        struct armed *armed = proxy_find_striking(proxy, &frame);
         if (armed == NULL) {
             ready += frame.size;
             continue;
         }
-        pass(stream, ready);
+        proxy_pass(stream, ready);
         ready = 0;
-        if (!suffer(proxy, armed, pair, stream, &frame))
+        if (!proxy_apply_fault(proxy, armed, pair, stream, &frame))
             return false;
     }
-    pass(stream, ready);
+    proxy_pass(stream, ready);
     if (stream->has_ended && !proxy->is_holding) {
-        close_pair(pair);
+        proxy_close_pair(pair);
         return false;
     }
     return true;
@@ -359,7 +359,7 @@ static bool work_off(struct proxy *proxy, struct pair *pair, struct stream *stre
 
 /* --- The loop -------------------------------------------------------------------------------------- */
 
-static void take_bytes(struct stream *stream)
+static void proxy_take_bytes(struct stream *stream)
 {
     if (stream->room - stream->size < READ_BYTES) {
         stream->room = stream->room * 2 + READ_BYTES;
@@ -374,7 +374,7 @@ static void take_bytes(struct stream *stream)
         stream->has_ended = true;
 }
 
-static void begin_pair(struct proxy *proxy)
+static void proxy_begin_pair(struct proxy *proxy)
 {
     int daemon = accept4(proxy->listener, NULL, NULL, SOCK_CLOEXEC), server = -1, on = 1;
     struct pair *pair = NULL;
@@ -401,16 +401,16 @@ static void begin_pair(struct proxy *proxy)
                           .late = {.to = daemon}};
 }
 
-static void work_pairs(struct proxy *proxy)
+static void proxy_work_pairs(struct proxy *proxy)
 {
     for (unsigned i = 0; i < PAIRS_MAX; i++) {
         struct pair *pair = &proxy->pairs[i];
         if (pair->is_open && proxy->delivery_wanted)
-            pass(&pair->late, pair->late.size);
+            proxy_pass(&pair->late, pair->late.size);
         if (pair->is_open && proxy->cut_wanted)
-            close_pair(pair);
-        else if (pair->is_open && work_off(proxy, pair, &pair->up))
-            work_off(proxy, pair, &pair->down);
+            proxy_close_pair(pair);
+        else if (pair->is_open && proxy_work_off(proxy, pair, &pair->up))
+            proxy_work_off(proxy, pair, &pair->down);
     }
     if (proxy->cut_wanted)
         proxy->latest_port = 0;
@@ -418,8 +418,8 @@ static void work_pairs(struct proxy *proxy)
     proxy->delivery_wanted = false;
 }
 
-/* Waits for what may happen. What was read belongs to the stream of the same place in streams. */
-static void poll_all(struct proxy *proxy)
+/* Wait for events. A descriptor belongs to the stream of the same index. */
+static void proxy_poll_all(struct proxy *proxy)
 {
     struct pollfd polled[2 + 2 * PAIRS_MAX];
     struct stream *streams[2 + 2 * PAIRS_MAX];
@@ -444,30 +444,30 @@ static void poll_all(struct proxy *proxy)
         abort();
     for (nfds_t i = 2; i < count; i++) {
         if (polled[i].revents != 0)
-            take_bytes(streams[i]);
+            proxy_take_bytes(streams[i]);
     }
     if (polled[1].revents != 0)
-        begin_pair(proxy);
+        proxy_begin_pair(proxy);
 }
 
-static void *run(void *arg)
+static void *proxy_run(void *arg)
 {
     struct proxy *proxy = arg;
 
     pthread_mutex_lock(&proxy->lock);
     while (!proxy->stop_wanted) {
-        work_pairs(proxy);
-        poll_all(proxy);
+        proxy_work_pairs(proxy);
+        proxy_poll_all(proxy);
     }
     proxy->cut_wanted = true;
-    work_pairs(proxy);
+    proxy_work_pairs(proxy);
     pthread_mutex_unlock(&proxy->lock);
     return NULL;
 }
 
 /* --- The test's side ------------------------------------------------------------------------------- */
 
-static void ring(struct proxy *proxy)
+static void proxy_ring(struct proxy *proxy)
 {
     uint64_t one = 1;
 
@@ -483,7 +483,7 @@ struct proxy *proxy_start(const unsigned *server_ports, unsigned count)
     pthread_mutex_init(&proxy->lock, NULL);
     proxy->wake = eventfd(0, EFD_CLOEXEC);
     proxy->listener = port_listen(&proxy->port);
-    ck_assert_int_eq(pthread_create(&proxy->thread, NULL, run, proxy), 0);
+    ck_assert_int_eq(pthread_create(&proxy->thread, NULL, proxy_run, proxy), 0);
     return proxy;
 }
 
@@ -492,7 +492,7 @@ void proxy_stop(struct proxy *proxy)
     pthread_mutex_lock(&proxy->lock);
     proxy->stop_wanted = true;
     pthread_mutex_unlock(&proxy->lock);
-    ring(proxy);
+    proxy_ring(proxy);
     pthread_join(proxy->thread, NULL);
     close(proxy->listener);
     close(proxy->wake);
@@ -506,7 +506,7 @@ unsigned proxy_port(const struct proxy *proxy)
     return proxy->port;
 }
 
-static void arm(struct armed *armed, struct proxy_fault fault)
+static void proxy_arm_at(struct armed *armed, struct proxy_fault fault)
 {
     if (fault.count == 0)
         fault.count = 1;
@@ -519,15 +519,15 @@ static void arm(struct armed *armed, struct proxy_fault fault)
 void proxy_arm(struct proxy *proxy, struct proxy_fault fault)
 {
     pthread_mutex_lock(&proxy->lock);
-    arm(&proxy->armed[0], fault);
-    arm(&proxy->armed[1], (struct proxy_fault){.kind = PROXY_NO_FAULT});
+    proxy_arm_at(&proxy->armed[0], fault);
+    proxy_arm_at(&proxy->armed[1], (struct proxy_fault){.kind = PROXY_NO_FAULT});
     pthread_mutex_unlock(&proxy->lock);
 }
 
 void proxy_arm_beside(struct proxy *proxy, struct proxy_fault fault)
 {
     pthread_mutex_lock(&proxy->lock);
-    arm(&proxy->armed[1], fault);
+    proxy_arm_at(&proxy->armed[1], fault);
     pthread_mutex_unlock(&proxy->lock);
 }
 
@@ -547,22 +547,22 @@ unsigned proxy_publishes(struct proxy *proxy)
     return count;
 }
 
-static void set_holding(struct proxy *proxy, bool is_holding)
+static void proxy_set_holding(struct proxy *proxy, bool is_holding)
 {
     pthread_mutex_lock(&proxy->lock);
     proxy->is_holding = is_holding;
     pthread_mutex_unlock(&proxy->lock);
-    ring(proxy);
+    proxy_ring(proxy);
 }
 
 void proxy_hold(struct proxy *proxy)
 {
-    set_holding(proxy, true);
+    proxy_set_holding(proxy, true);
 }
 
 void proxy_release(struct proxy *proxy)
 {
-    set_holding(proxy, false);
+    proxy_set_holding(proxy, false);
 }
 
 void proxy_deliver(struct proxy *proxy)
@@ -570,7 +570,7 @@ void proxy_deliver(struct proxy *proxy)
     pthread_mutex_lock(&proxy->lock);
     proxy->delivery_wanted = true;
     pthread_mutex_unlock(&proxy->lock);
-    ring(proxy);
+    proxy_ring(proxy);
 }
 
 void proxy_cut(struct proxy *proxy)
@@ -578,7 +578,7 @@ void proxy_cut(struct proxy *proxy)
     pthread_mutex_lock(&proxy->lock);
     proxy->cut_wanted = true;
     pthread_mutex_unlock(&proxy->lock);
-    ring(proxy);
+    proxy_ring(proxy);
 }
 
 void proxy_prefer(struct proxy *proxy, unsigned index)

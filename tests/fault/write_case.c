@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a kind writes: under prefix.key. */
+/* One key that a kind writes: prefix.key. */
 struct part {
     const char *key, *operation, *value;
 };
@@ -11,8 +11,8 @@ struct part {
 struct kind {
     const char *name;
     unsigned messages, acks;
-    const char *contested; /* the key that interference writes */
-    const char *refusal;   /* the code when interference came first; NULL: it has no condition */
+    const char *contested; /* the key that write_case_interfere writes */
+    const char *refusal;   /* the code if the other write came first; NULL: the kind has no condition */
     struct part parts[4];
 };
 
@@ -50,13 +50,13 @@ unsigned write_case_messages(enum write_case_kind kind)
 
 unsigned write_case_skip(enum write_case_kind kind)
 {
-    /* The first one expects that nothing is there, and is told of the marker. */
+    /* The first publish expects that there is no message, and its answer names the marker. */
     return kind == WRITE_CASE_CREATE_OVER_MARKER ? 1 : 0;
 }
 
 /* --- The call -------------------------------------------------------------------------------------- */
 
-static uint64_t put_base(const struct write_case *write_case, const char *key)
+static uint64_t write_case_put_base(const struct write_case *write_case, const char *key)
 {
     return revision_of(client_call(write_case->deployment->client, "kv.put", "['%s', '%s.%s', 'base']",
                                    write_case->bucket, write_case->prefix, key));
@@ -74,13 +74,13 @@ void write_case_prepare(struct write_case *write_case, struct deployment *deploy
     snprintf(write_case->prefix, sizeof(write_case->prefix), "t%u", ++count);
     snprintf(write_case->subject, sizeof(write_case->subject), "$KV.%s.%s.>", bucket, write_case->prefix);
     if (kind != WRITE_CASE_CREATE)
-        write_case->before = put_base(write_case, "a");
+        write_case->before = write_case_put_base(write_case, "a");
     if (kind == WRITE_CASE_CREATE_OVER_MARKER)
         assert_ok(client_call(deployment->client, "kv.delete", "['%s', '%s.a']", bucket, write_case->prefix));
     if (kind == WRITE_CASE_TRANSACTION || kind == WRITE_CASE_TRANSACTION_OF_MANY_CHECKS) {
-        write_case->checked[0] = put_base(write_case, "c");
-        write_case->checked[1] = put_base(write_case, "d");
-        write_case->checked[2] = put_base(write_case, "e");
+        write_case->checked[0] = write_case_put_base(write_case, "c");
+        write_case->checked[1] = write_case_put_base(write_case, "d");
+        write_case->checked[2] = write_case_put_base(write_case, "e");
     }
 }
 
@@ -171,8 +171,8 @@ void write_case_overwrite(struct write_case *write_case)
 
 /* --- What must be stored --------------------------------------------------------------------------- */
 
-/* The answered revision of one of the parts. */
-static uint64_t answered_revision(const struct write_case *write_case, unsigned index)
+/* Return the revision that the answer has for one of the keys. */
+static uint64_t write_case_answered_revision(const struct write_case *write_case, unsigned index)
 {
     const char *key = kinds[write_case->kind].parts[index].key;
 
@@ -190,8 +190,8 @@ static uint64_t answered_revision(const struct write_case *write_case, unsigned 
     return 0;
 }
 
-static unsigned count_part(const struct write_case *write_case, const struct stream_log *log, unsigned index,
-                           uint64_t *revision)
+static unsigned write_case_count_part(const struct write_case *write_case, const struct stream_log *log, unsigned index,
+                                      uint64_t *revision)
 {
     const struct part *part = &kinds[write_case->kind].parts[index];
 
@@ -199,13 +199,13 @@ static unsigned count_part(const struct write_case *write_case, const struct str
                             revision);
 }
 
-static void expect_stored_once(const struct write_case *write_case, const struct stream_log *log)
+static void write_case_expect_stored_once(const struct write_case *write_case, const struct stream_log *log)
 {
     const struct kind *kind = &kinds[write_case->kind];
 
     for (unsigned i = 0; kind->parts[i].key != NULL; i++) {
-        uint64_t stored, answered = answered_revision(write_case, i);
-        unsigned count = count_part(write_case, log, i, &stored);
+        uint64_t stored, answered = write_case_answered_revision(write_case, i);
+        unsigned count = write_case_count_part(write_case, log, i, &stored);
         ck_assert_msg(count == 1 && stored == answered,
                       "%s: %s.%s is stored %u times, at revision %llu; answered %llu. The stream:\n%s", kind->name,
                       write_case->prefix, kind->parts[i].key, count, (unsigned long long)stored,
@@ -213,13 +213,13 @@ static void expect_stored_once(const struct write_case *write_case, const struct
     }
 }
 
-static void expect_not_stored(const struct write_case *write_case, const struct stream_log *log)
+static void write_case_expect_not_stored(const struct write_case *write_case, const struct stream_log *log)
 {
     const struct kind *kind = &kinds[write_case->kind];
 
     for (unsigned i = 0; kind->parts[i].key != NULL; i++) {
         uint64_t stored;
-        ck_assert_msg(count_part(write_case, log, i, &stored) == 0,
+        ck_assert_msg(write_case_count_part(write_case, log, i, &stored) == 0,
                       "%s: answered %s, but %s.%s is stored. The stream:\n%s", kind->name,
                       answer_text(write_case->answer), write_case->prefix, kind->parts[i].key, stream_log_text(log));
     }
@@ -231,7 +231,7 @@ void write_case_expect_once(const struct write_case *write_case)
 
     ck_assert_msg(strcmp(answer_code(write_case->answer), "ok") == 0, "%s: %s. The stream:\n%s",
                   kinds[write_case->kind].name, answer_text(write_case->answer), stream_log_text(&log));
-    expect_stored_once(write_case, &log);
+    write_case_expect_stored_once(write_case, &log);
 }
 
 void write_case_expect_once_or_refused(const struct write_case *write_case)
@@ -249,11 +249,11 @@ void write_case_expect_once_or_refused(const struct write_case *write_case)
     ck_assert_uint_eq(number_at(&write_case->answer->error, "revision"), write_case->other);
     ck_assert_str_eq(text_at(&write_case->answer->error, "key"),
                      format_text("%s.%s", write_case->prefix, kind->contested));
-    expect_not_stored(write_case, &log);
+    write_case_expect_not_stored(write_case, &log);
 }
 
-/* A revision, or an error that says 'unknown'. */
-static bool is_done_or_unknown(const msgpack_object *error, const msgpack_object *result)
+/* Return whether it is a revision, or an error of outcome "unknown". */
+static bool write_case_is_done_or_unknown(const msgpack_object *error, const msgpack_object *result)
 {
     if (error->type == MSGPACK_OBJECT_NIL)
         return result != NULL &&
@@ -261,16 +261,16 @@ static bool is_done_or_unknown(const msgpack_object *error, const msgpack_object
     return find_at(error, "outcome") != NULL && strcmp(text_at(error, "outcome"), "unknown") == 0;
 }
 
-static bool all_are_done_or_unknown(const struct answer *answer)
+static bool write_case_all_are_done_or_unknown(const struct answer *answer)
 {
     static const msgpack_object nil = {.type = MSGPACK_OBJECT_NIL};
 
     if (answer->error.type != MSGPACK_OBJECT_NIL || answer->result.type != MSGPACK_OBJECT_MAP)
-        return is_done_or_unknown(&answer->error, &answer->result);
+        return write_case_is_done_or_unknown(&answer->error, &answer->result);
     for (uint32_t i = 0; i < answer->result.via.map.size; i++) {
         const msgpack_object *value = &answer->result.via.map.ptr[i].val;
         const msgpack_object *error = find_at(value, "error");
-        if (!is_done_or_unknown(error != NULL ? error : &nil, find_at(value, "revision")))
+        if (!write_case_is_done_or_unknown(error != NULL ? error : &nil, find_at(value, "revision")))
             return false;
     }
     return true;
@@ -288,8 +288,8 @@ void write_case_expect_others_kept(const struct write_case *write_case)
             "%s: %s.%s of others was overwritten; answered %s. The stream:\n%s", kind->name, write_case->prefix,
             part->key, answer_text(write_case->answer), stream_log_text(&log));
     }
-    ck_assert_msg(all_are_done_or_unknown(write_case->answer), "%s: it was done, and the answer is %s", kind->name,
-                  answer_text(write_case->answer));
+    ck_assert_msg(write_case_all_are_done_or_unknown(write_case->answer), "%s: it was done, and the answer is %s",
+                  kind->name, answer_text(write_case->answer));
 }
 
 void write_case_expect_truth(const struct write_case *write_case)
@@ -299,13 +299,13 @@ void write_case_expect_truth(const struct write_case *write_case)
     const char *code = answer_code(write_case->answer);
 
     if (strcmp(code, "ok") == 0) {
-        expect_stored_once(write_case, &log);
+        write_case_expect_stored_once(write_case, &log);
     } else if (strcmp(answer_outcome(write_case->answer), "unknown") == 0) {
         for (unsigned i = 0; kind->parts[i].key != NULL; i++) {
             uint64_t stored;
-            ck_assert_uint_le(count_part(write_case, &log, i, &stored), 1);
+            ck_assert_uint_le(write_case_count_part(write_case, &log, i, &stored), 1);
         }
     } else {
-        expect_not_stored(write_case, &log);
+        write_case_expect_not_stored(write_case, &log);
     }
 }

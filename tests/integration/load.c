@@ -1,6 +1,6 @@
 #include "tests/integration/load.h"
 
-static void pack_write(msgpack_sbuffer *buffer, const struct load *load, unsigned session, unsigned i)
+static void load_pack_write(msgpack_sbuffer *buffer, const struct load *load, unsigned session, unsigned i)
 {
     static const char *const methods[] = {"kv.put", "kv.create", "kv.update"};
 
@@ -21,13 +21,13 @@ void load_begin(struct load *load, const struct daemon *daemon, unsigned writes)
     for (unsigned session = 0; session < LOAD_SESSIONS; session++) {
         msgpack_sbuffer_init(&buffer);
         for (unsigned i = 0; i < writes; i++)
-            pack_write(&buffer, load, session, i);
+            load_pack_write(&buffer, load, session, i);
         client_write(load->sessions[session], buffer.data, buffer.size);
         msgpack_sbuffer_destroy(&buffer);
     }
 }
 
-static void take_answers(struct load *load, unsigned session, unsigned count)
+static void load_take_answers(struct load *load, unsigned session, unsigned count)
 {
     for (; count > 0; count--) {
         struct answer *answer = client_receive(load->sessions[session]);
@@ -39,7 +39,7 @@ static void take_answers(struct load *load, unsigned session, unsigned count)
 void load_wait_for_some(struct load *load, unsigned answers)
 {
     for (unsigned session = 0; session < LOAD_SESSIONS; session++)
-        take_answers(load, session, answers);
+        load_take_answers(load, session, answers);
     load->answered += answers;
 }
 
@@ -48,7 +48,7 @@ void load_finish(struct load *load)
     uint64_t total = (uint64_t)load->writes * LOAD_SESSIONS;
 
     for (unsigned session = 0; session < LOAD_SESSIONS; session++)
-        take_answers(load, session, load->writes - load->answered);
+        load_take_answers(load, session, load->writes - load->answered);
     struct client *client = client_open(load->daemon);
     struct answer *answer = client_call(client, "kv.keys", "['%s']", load->bucket);
     assert_ok(answer);

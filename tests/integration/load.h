@@ -1,8 +1,8 @@
 /*
- * load: many writes under way on several sessions, while something happens to the daemon or its server.
+ * load: many writes in flight on several sessions, while something happens to the daemon or its server.
  *
- * Each write has a key of its own in a bucket with history: afterwards the bucket tells
- * whether one was lost or written twice.
+ * Each write has a key of its own in a bucket with history. Afterwards the bucket shows whether a write was lost or
+ * stored twice.
  */
 #ifndef INTEGRATION_LOAD_H
 #define INTEGRATION_LOAD_H
@@ -19,13 +19,13 @@ struct load {
     struct client *sessions[LOAD_SESSIONS];
 };
 
-/* Makes the bucket, and sends writes per session: puts, creates and updates in turn. */
+/* Create the bucket, and send so many writes on each session: puts, creates and updates in turn. */
 void load_begin(struct load *load, const struct daemon *daemon, unsigned writes);
 
-/* Waits until so many of each session are answered. */
+/* Wait for so many more answers on each session. */
 void load_wait_for_some(struct load *load, unsigned answers);
 
-/* Waits for all that is left. All must have succeeded, and the bucket must have each of them exactly once. */
+/* Wait for the other answers. All writes must have succeeded, and the bucket must have each of them exactly once. */
 void load_finish(struct load *load);
 
 #endif

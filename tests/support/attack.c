@@ -21,7 +21,7 @@
 #define HALF_OPEN       200u
 #define CONNECTS_PER_MS 8u
 
-/* --- What attacks need before ------------------------------------------------------------------------ */
+/* --- Preparation ------------------------------------------------------------------------------------- */
 
 static void check(struct attack *attack, struct kvs *kvs, enum kvs_code code)
 {
@@ -39,7 +39,7 @@ static void put_zeros(struct attack *attack, struct kvs *kvs, size_t size)
     free(zeros);
 }
 
-/* Puts key.0, key.1, … with values of so many zeros. */
+/* Put key.0, key.1, … with values of so many zeros. */
 static void put_keys(struct attack *attack, struct kvs *kvs, unsigned count, size_t size)
 {
     struct kvs_pair pairs[OPERATIONS];
@@ -389,7 +389,7 @@ static void run_watch_filters(struct attack *attack)
     flood_run(attack, 1, FLOOD_STAY, &calls);
 }
 
-/* Blocks until the socket has taken all, or has failed. */
+/* Block until the socket has taken all, or has failed. */
 static bool write_all(int socket, const msgpack_sbuffer *bytes)
 {
     struct pollfd writable = {.fd = socket, .events = POLLOUT};
@@ -403,7 +403,7 @@ static bool write_all(int socket, const msgpack_sbuffer *bytes)
     return true;
 }
 
-/* Waits for count answers and keeps their results, which are watches' ids. False: the time is over, or the session. */
+/* Wait for count answers and keep their results, which are watches' ids. Return false if time or session has ended. */
 static bool read_ids(int socket, msgpack_unpacker *unpacker, unsigned count, uint64_t *ids, double end_s)
 {
     struct pollfd readable = {.fd = socket, .events = POLLIN};
@@ -496,7 +496,7 @@ static int dial_port(unsigned port)
     return -1;
 }
 
-/* Sends a password and waits until the server has closed, or for a moment. */
+/* Send a password, and wait until the server has closed, or for a moment. */
 static void log_in_wrongly(struct attack *attack, int socket)
 {
     static const char login[] = "CONNECT {\"verbose\":false,\"user\":\"kvstored\",\"pass\":\"guessed\"}\r\nPING\r\n";

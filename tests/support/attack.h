@@ -1,9 +1,9 @@
 /*
- * attack: what a careless or malicious program can do to the daemon, for as long as the caller says.
+ * attack: what a careless or malicious program can do to the daemon, for a given time.
  *
- * Used by the suite neighbour of tests/integration, and by the benchmark: both measure what neighbour.h's client
- * notices of it. An attack does not mind how the daemon defends itself: its calls may fail, and its sessions may be
- * ended. Then it connects again. Nothing here needs Check.
+ * Used by the suite neighbour of tests/integration, and by the benchmark: both measure the effect on the client of
+ * neighbour.h. The daemon may defend itself as it likes: the attack's calls may fail, and its sessions may be ended.
+ * Then it connects again. Nothing here needs Check.
  */
 #ifndef SUPPORT_ATTACK_H
 #define SUPPORT_ATTACK_H
@@ -19,7 +19,7 @@ struct attack {
     const char *neighbour_bucket; /* the one that the neighbour uses */
     unsigned port;                /* of the embedded nats-server; only for attack_wrong_logins */
     double seconds;
-    char error[512]; /* "", or why there was no attack: a mistake of the attack's own */
+    char error[512]; /* "", or why there was no attack: a mistake in the attack itself */
 };
 
 struct attack_kind {
@@ -64,10 +64,10 @@ extern const struct attack_kind
     /* Sessions that close with thousands of calls in flight. */
     attack_leaving;
 
-/* Makes what the attack needs: ATTACK_BUCKET and what is in it. Whatever was there before is deleted. */
+/* Create ATTACK_BUCKET with what the attack needs. Delete what was there before. */
 void attack_prepare(const struct attack_kind *kind, struct attack *attack);
 
-/* Attacks for attack->seconds. */
+/* Attack for attack->seconds. */
 void attack_run(const struct attack_kind *kind, struct attack *attack);
 
 #endif

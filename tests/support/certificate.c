@@ -13,14 +13,14 @@ void certificate_run_openssl(const char *directory, const char *command)
 
 #define NEW_KEY "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
 
-static void make_authority(const char *directory, const char *name, const char *file)
+static void certificate_make_authority(const char *directory, const char *name, const char *file)
 {
     certificate_run_openssl(directory, format_text("req -x509 " NEW_KEY " -days 2 -subj '/CN=%s' -keyout %s.key "
                                                    "-out %s.pem",
                                                    name, file, file));
 }
 
-static void sign(const char *directory, const char *name, const char *extensions, int days)
+static void certificate_sign(const char *directory, const char *name, const char *extensions, int days)
 {
     write_file(format_text("%s/extensions", directory), extensions);
     certificate_run_openssl(directory, format_text("x509 -req -in %s.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
@@ -30,18 +30,18 @@ static void sign(const char *directory, const char *name, const char *extensions
 
 void certificate_sign_server(const char *directory, const char *extensions, int days)
 {
-    sign(directory, "server", extensions, days);
+    certificate_sign(directory, "server", extensions, days);
 }
 
 void certificate_make_all(const char *directory)
 {
     static const char *const names[] = {"server", "client"};
 
-    make_authority(directory, "test authority", "ca");
-    make_authority(directory, "another", "other");
+    certificate_make_authority(directory, "test authority", "ca");
+    certificate_make_authority(directory, "another", "other");
     for (unsigned i = 0; i < 2; i++) {
         certificate_run_openssl(directory, format_text("req " NEW_KEY " -subj '/CN=%s' -keyout %s.key -out %s.csr",
                                                        names[i], names[i], names[i]));
-        sign(directory, names[i], "subjectAltName=DNS:nats.test,IP:127.0.0.1\n", 2);
+        certificate_sign(directory, names[i], "subjectAltName=DNS:nats.test,IP:127.0.0.1\n", 2);
     }
 }

@@ -7,9 +7,9 @@
 #include <sys/wait.h>
 
 /*
- * No client may keep the loop for long. The sanitized daemon is slower, and has a limit of its own. On a quiet machine
- * turns stay below 10 ms. Where other programs use up the memory's bandwidth the same turn takes the processor longer,
- * and a kernel that is busy makes the daemon's own calls of it slow.
+ * No client may occupy the loop for long. The sanitized daemon is slower and has its own default. On a quiet machine
+ * turns stay below 10 ms. The same turn takes longer if other programs use up the memory's bandwidth, or if a busy
+ * kernel makes system calls slow.
  */
 #ifdef __SANITIZE_ADDRESS__
 #define LOG_SECTION ""
@@ -30,13 +30,13 @@ void daemon_prepare(struct daemon *daemon)
 }
 
 /*
- * A busy machine may take long for what is done in a moment on an idle one. Where a test is about one of these times it
- * sets it itself.
+ * A busy machine may take long for what an idle one does at once. A test that is about one of these times sets it by
+ * itself.
  */
 static const char *const daemon_patient_nats[] = {"ping_interval: 60", "outage_wait: 60", NULL};
 static const char *const daemon_patient_calls[] = {"timeout: " DAEMON_CALL_TIMEOUT_TEXT, "drain_timeout: 60", NULL};
 
-/* The members, a line each, that the text does not have itself. */
+/* Return those members that the text does not have, a line each. */
 static const char *daemon_missing_members(const char *text, const char *const *members)
 {
     const char *missing = "";
@@ -48,7 +48,7 @@ static const char *daemon_missing_members(const char *text, const char *const *m
     return missing;
 }
 
-/* The members of the section nats. */
+/* Return the members of the section nats. */
 static const char *daemon_nats_members(const struct daemon *daemon, const char *nats)
 {
     bool is_whole = strstr(nats, "mode: external") != NULL || strstr(nats, "data_dir:") != NULL;
@@ -61,7 +61,7 @@ static const char *daemon_nats_members(const struct daemon *daemon, const char *
 
 void daemon_configure(struct daemon *daemon, const char *nats, const char *more)
 {
-    /* A section that more has itself must not be there twice. */
+    /* A section that more has must not be there twice. */
     const char *sections = more != NULL ? more : "", *calls = strstr(sections, "calls:\n");
     bool has_listen = strncmp(sections, "listen:", strlen("listen:")) == 0;
     bool has_calls = calls != NULL && (calls == sections || calls[-1] == '\n');
@@ -149,7 +149,7 @@ void daemon_restart(struct daemon *daemon)
     daemon_wait_ready(daemon);
 }
 
-/* NULL where all is well. */
+/* Return what is wrong with an ended daemon; NULL: nothing. */
 static const char *daemon_find_trouble(const struct daemon *daemon)
 {
     static const char *const reports[] = {"AddressSanitizer", "LeakSanitizer", "runtime error:", "internal error",
@@ -199,7 +199,7 @@ void shared_daemon_teardown(void)
 {
     uint64_t end = now_ms() + PATIENCE_MS;
 
-    /* Outside of the tests' processes nothing may fail: the next case looks at the outcome. */
+    /* Nothing may fail outside of the tests' processes. The next case checks how the daemon has ended. */
     if (shared_daemon.process.pid == 0)
         return;
     kill(shared_daemon.process.pid, SIGTERM);

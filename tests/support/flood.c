@@ -127,7 +127,7 @@ static void on_writable(struct flood *flood, unsigned i)
         shutdown(flood->sockets[i].fd, SHUT_WR); /* the daemon closes after the last answer */
 }
 
-/* An attack that the daemon does not understand is none. */
+/* Calls that the daemon refuses as invalid are no attack. */
 static void on_readable(struct flood *flood, unsigned i)
 {
     static char bytes[READ_BYTES];

@@ -1,8 +1,7 @@
 /*
- * flood: many sessions that send the same calls over and over. What attack.c is made of.
+ * flood: many sessions that send the same calls over and over. The attacks of attack.c are floods.
  *
- * A flood does not wait for answers to be right: whatever the daemon does about it, it goes on. If the daemon ends a
- * session, the flood connects again.
+ * A flood does not check answers. If the daemon ends a session, the flood connects again.
  */
 #ifndef SUPPORT_FLOOD_H
 #define SUPPORT_FLOOD_H

@@ -39,8 +39,8 @@ static double now_in_ms(void)
 }
 
 /*
- * While a call waits, those that would have followed it are not made. They count as well, as they would have waited:
- * otherwise a standstill of a second is one slow call among hundreds, and no p99 shows it.
+ * While a call waits, those that would have followed it are not made. Count them too, with the time that they would
+ * have waited: otherwise a standstill of a second is one slow call among hundreds, and no p99 shows it.
  */
 static void note_call(struct neighbour *neighbour, double took_ms)
 {
@@ -52,7 +52,7 @@ static void note_call(struct neighbour *neighbour, double took_ms)
     } while (took_ms > 0);
 }
 
-/* False: *error says why. */
+/* Return false if it has failed; *error says why. */
 static bool put_and_get(struct neighbour *neighbour, uint64_t round, double took_ms[2], char *error)
 {
     struct kvs_entry *entry = NULL;

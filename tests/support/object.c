@@ -94,7 +94,7 @@ const char *object_text(const msgpack_object *object)
     return text;
 }
 
-static const msgpack_object *find_step(const msgpack_object *object, const char *name, size_t length)
+static const msgpack_object *object_find_step(const msgpack_object *object, const char *name, size_t length)
 {
     if (object->type == MSGPACK_OBJECT_ARRAY) {
         size_t place = strtoul(name, NULL, 10);
@@ -116,16 +116,16 @@ const msgpack_object *find_at(const msgpack_object *object, const char *path)
     while (object != NULL && *path != '\0') {
         size_t length = strcspn(path, ".");
         /* Methods have dots in their names: the rest may be one name. */
-        const msgpack_object *whole = find_step(object, path, strlen(path));
+        const msgpack_object *whole = object_find_step(object, path, strlen(path));
         if (whole != NULL && object->type == MSGPACK_OBJECT_MAP)
             return whole;
-        object = find_step(object, path, length);
+        object = object_find_step(object, path, length);
         path += length + (path[length] == '.');
     }
     return object;
 }
 
-static const msgpack_object *need_at(const msgpack_object *object, const char *path)
+static const msgpack_object *object_need_at(const msgpack_object *object, const char *path)
 {
     const msgpack_object *found = find_at(object, path);
 
@@ -135,7 +135,7 @@ static const msgpack_object *need_at(const msgpack_object *object, const char *p
 
 const char *text_at(const msgpack_object *object, const char *path)
 {
-    const msgpack_object *found = need_at(object, path);
+    const msgpack_object *found = object_need_at(object, path);
 
     ck_assert_msg(found->type == MSGPACK_OBJECT_STR || found->type == MSGPACK_OBJECT_BIN, "%s is no text in %s", path,
                   object_text(object));
@@ -144,7 +144,7 @@ const char *text_at(const msgpack_object *object, const char *path)
 
 uint64_t number_at(const msgpack_object *object, const char *path)
 {
-    const msgpack_object *found = need_at(object, path);
+    const msgpack_object *found = object_need_at(object, path);
 
     ck_assert_msg(found->type == MSGPACK_OBJECT_POSITIVE_INTEGER, "%s is no number in %s", path, object_text(object));
     return found->via.u64;
@@ -152,7 +152,7 @@ uint64_t number_at(const msgpack_object *object, const char *path)
 
 double double_at(const msgpack_object *object, const char *path)
 {
-    const msgpack_object *found = need_at(object, path);
+    const msgpack_object *found = object_need_at(object, path);
 
     ck_assert_msg(found->type == MSGPACK_OBJECT_FLOAT64, "%s is no double in %s", path, object_text(object));
     return found->via.f64;
@@ -160,7 +160,7 @@ double double_at(const msgpack_object *object, const char *path)
 
 bool bool_at(const msgpack_object *object, const char *path)
 {
-    const msgpack_object *found = need_at(object, path);
+    const msgpack_object *found = object_need_at(object, path);
 
     ck_assert_msg(found->type == MSGPACK_OBJECT_BOOLEAN, "%s is no bool in %s", path, object_text(object));
     return found->via.boolean;
@@ -168,7 +168,7 @@ bool bool_at(const msgpack_object *object, const char *path)
 
 size_t count_at(const msgpack_object *object, const char *path)
 {
-    const msgpack_object *found = need_at(object, path);
+    const msgpack_object *found = object_need_at(object, path);
 
     ck_assert_msg(found->type == MSGPACK_OBJECT_ARRAY || found->type == MSGPACK_OBJECT_MAP, "%s is no list in %s", path,
                   object_text(object));
@@ -177,7 +177,7 @@ size_t count_at(const msgpack_object *object, const char *path)
 
 /* --- Outcomes -------------------------------------------------------------------------------------- */
 
-static bool changes_something(const char *method)
+static bool object_changes_something(const char *method)
 {
     static const char *const changing[] = {"kv.put",        "kv.create",     "kv.update",    "kv.delete",
                                            "kv.purge",      "bulk.put",      "bulk.delete",  "txn.commit",
@@ -201,7 +201,7 @@ static void assert_has_outcome(const char *method, const msgpack_object *error)
 
 void assert_outcome_is_told(const char *method, const msgpack_object *error, const msgpack_object *result)
 {
-    if (!changes_something(method))
+    if (!object_changes_something(method))
         return;
     if (error->type == MSGPACK_OBJECT_MAP) {
         assert_has_outcome(method, error);

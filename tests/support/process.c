@@ -10,7 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void become(const struct process *process, char *const *arguments, char *const *extra, int fd_3, pid_t parent)
+static void process_become(const struct process *process, char *const *arguments, char *const *extra, int fd_3,
+                           pid_t parent)
 {
     char text[32];
     sigset_t none;
@@ -54,7 +55,7 @@ void process_start_with(struct process *process, char *const *arguments, char *c
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0)
-        become(process, arguments, extra, fd_3, parent);
+        process_become(process, arguments, extra, fd_3, parent);
     ck_assert_int_gt(pid, 0);
     process->pid = pid;
 }
@@ -105,8 +106,8 @@ int run_program(char *const *arguments, char **output)
     return WEXITSTATUS(process.status);
 }
 
-/* The letter of a process's or thread's state in its /proc/…/stat; 'X' where it is not there. */
-static char state_in(const char *path)
+/* Return the letter of a process's or thread's state in its /proc/…/stat; 'X' if there is none. */
+static char pid_read_state(const char *path)
 {
     char state = 'X';
     const char *text = read_file(path);
@@ -119,12 +120,12 @@ static char state_in(const char *path)
 
 bool pid_is_alive(pid_t pid)
 {
-    char state = state_in(format_text("/proc/%d/stat", (int)pid));
+    char state = pid_read_state(format_text("/proc/%d/stat", (int)pid));
 
     return state != 'X' && state != 'Z'; /* a zombie has ended */
 }
 
-static bool has_running_thread(pid_t pid)
+static bool pid_has_running_thread(pid_t pid)
 {
     DIR *threads = opendir(format_text("/proc/%d/task", (int)pid));
     struct dirent *thread;
@@ -132,7 +133,8 @@ static bool has_running_thread(pid_t pid)
 
     ck_assert_ptr_nonnull(threads);
     while ((thread = readdir(threads)) != NULL) {
-        if (thread->d_name[0] != '.' && state_in(format_text("/proc/%d/task/%s/stat", (int)pid, thread->d_name)) != 'T')
+        if (thread->d_name[0] != '.' &&
+            pid_read_state(format_text("/proc/%d/task/%s/stat", (int)pid, thread->d_name)) != 'T')
             runs = true;
     }
     closedir(threads);
@@ -144,7 +146,7 @@ void pid_stand_still(pid_t pid)
     uint64_t end = now_ms() + PATIENCE_MS;
 
     ck_assert_int_eq(kill(pid, SIGSTOP), 0);
-    while (has_running_thread(pid)) {
+    while (pid_has_running_thread(pid)) {
         ck_assert_msg(now_ms() < end, "pid %d does not stop", (int)pid);
         pause_shortly();
     }
@@ -155,7 +157,7 @@ void pid_go_on(pid_t pid)
     ck_assert_int_eq(kill(pid, SIGCONT), 0);
 }
 
-static uint64_t status_number(pid_t pid, const char *name)
+static uint64_t pid_status_number(pid_t pid, const char *name)
 {
     const char *text = read_file(format_text("/proc/%d/status", (int)pid));
     const char *line = strstr(text, name);
@@ -166,10 +168,10 @@ static uint64_t status_number(pid_t pid, const char *name)
 
 uint64_t resident_kb(pid_t pid)
 {
-    return status_number(pid, "VmRSS:");
+    return pid_status_number(pid, "VmRSS:");
 }
 
 uint64_t peak_resident_kb(pid_t pid)
 {
-    return status_number(pid, "VmHWM:");
+    return pid_status_number(pid, "VmHWM:");
 }

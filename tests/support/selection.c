@@ -16,14 +16,14 @@ static struct {
     unsigned selected_tests;
 } selection;
 
-static const char *pattern_in(const char *variable)
+static const char *selection_pattern_in(const char *variable)
 {
     const char *pattern = getenv(variable);
 
     return pattern != NULL && *pattern != '\0' ? pattern : NULL;
 }
 
-static bool matches(const char *pattern, const char *name)
+static bool selection_matches(const char *pattern, const char *name)
 {
     return pattern == NULL || fnmatch(pattern, name, FNM_EXTMATCH) == 0;
 }
@@ -33,7 +33,7 @@ Suite *selection_create_suite(const char *name)
     selection.suite = name;
     selection.previous = NULL;
     selection.selected_tests = 0;
-    selection.is_suite_selected = matches(selection.suite_pattern, name);
+    selection.is_suite_selected = selection_matches(selection.suite_pattern, name);
     fprintf(selection.suites, "  %s\n", name);
     return suite_create(name);
 }
@@ -45,19 +45,19 @@ void selection_add_test(TCase *tests, const TTest *test, int start, int end)
     if (test != selection.previous) /* some are in two cases of a suite */
         fprintf(selection.tests, "  %s: %s\n", selection.suite, test->name);
     selection.previous = test;
-    if (!matches(selection.test_pattern, test->name))
+    if (!selection_matches(selection.test_pattern, test->name))
         return;
     selection.selected_tests++;
     tcase_add_loop_test(tests, test, start, end);
 }
 
 /* Check frees a suite only with a runner. */
-static void discard_suite(Suite *suite)
+static void selection_discard_suite(Suite *suite)
 {
     srunner_free(srunner_create(suite));
 }
 
-static void report_candidates(const char *suites, const char *tests)
+static void selection_report_candidates(const char *suites, const char *tests)
 {
     if (*tests == '\0')
         fprintf(stderr, "no suite is named %s; the suites are\n%s", selection.suite_pattern, suites);
@@ -71,14 +71,14 @@ SRunner *selection_create_runner(Suite *(*const suites[])(void), size_t count)
     char *suite_names = NULL, *test_names = NULL;
     size_t suite_bytes, test_bytes;
 
-    selection.suite_pattern = pattern_in("SUITE");
-    selection.test_pattern = pattern_in("TEST");
+    selection.suite_pattern = selection_pattern_in("SUITE");
+    selection.test_pattern = selection_pattern_in("TEST");
     selection.suites = open_memstream(&suite_names, &suite_bytes);
     selection.tests = open_memstream(&test_names, &test_bytes);
     for (size_t i = 0; i < count; i++) {
         Suite *suite = suites[i]();
         if (selection.selected_tests == 0)
-            discard_suite(suite);
+            selection_discard_suite(suite);
         else if (runner == NULL)
             runner = srunner_create(suite);
         else
@@ -87,7 +87,7 @@ SRunner *selection_create_runner(Suite *(*const suites[])(void), size_t count)
     fclose(selection.suites);
     fclose(selection.tests);
     if (runner == NULL)
-        report_candidates(suite_names, test_names);
+        selection_report_candidates(suite_names, test_names);
     free(suite_names);
     free(test_names);
     return runner;

@@ -25,14 +25,14 @@ static struct {
     const char *name;
 } test_run;
 
-/* Before the first test Check's assertions do not work. */
-static void __attribute__((noreturn)) give_up(const char *path)
+/* Check's assertions do not work before the first test. */
+static void __attribute__((noreturn)) test_run_give_up(const char *path)
 {
     fprintf(stderr, "%s: %s: %s\n", test_run.name, path, strerror(errno));
     exit(EXIT_FAILURE);
 }
 
-static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
+static int test_run_remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
 {
     (void)status;
     (void)type;
@@ -41,26 +41,26 @@ static int remove_one(const char *path, const struct stat *status, int type, str
     return 0;
 }
 
-static void remove_tree(const char *path)
+static void test_run_remove_tree(const char *path)
 {
-    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    nftw(path, test_run_remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* The file is locked as long as this program, or a test that it has started, runs. -1: another one holds it. */
-static int lock_file(const char *path, int how)
+/* Lock a file for as long as this program, or a test that it has started, runs. Return -1 if another one holds it. */
+static int test_run_lock_file(const char *path, int how)
 {
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
     if (file < 0)
-        give_up(path);
+        test_run_give_up(path);
     if (flock(file, how) == 0)
         return file;
     close(file);
     return -1;
 }
 
-/* Removes what earlier runs of this program have left, but not the directories of those that still run. */
-static void remove_ended_runs(const char *prefix)
+/* Remove the directories of earlier runs of this program, except of those that still run. */
+static void test_run_remove_ended_runs(const char *prefix)
 {
     DIR *runs = opendir(RUNS_DIRECTORY);
     struct dirent *run;
@@ -71,10 +71,10 @@ static void remove_ended_runs(const char *prefix)
             continue;
         snprintf(path, sizeof(path), RUNS_DIRECTORY "/%.255s", run->d_name);
         snprintf(lock_path, sizeof(lock_path), RUNS_DIRECTORY "/%.255s/lock", run->d_name);
-        int lock = lock_file(lock_path, LOCK_EX | LOCK_NB);
+        int lock = test_run_lock_file(lock_path, LOCK_EX | LOCK_NB);
         if (lock < 0)
             continue;
-        remove_tree(path);
+        test_run_remove_tree(path);
         close(lock);
     }
     if (runs != NULL)
@@ -82,10 +82,10 @@ static void remove_ended_runs(const char *prefix)
 }
 
 /*
- * build/tests/PROGRAM.NUMBER. The path is short and relative, as all programs run at the root of the tree: a socket's
- * path has 107 bytes, and nobody knows how long that of the tree is.
+ * Make build/tests/PROGRAM.NUMBER. The path is short and relative to the root of the tree, where all programs run: a
+ * socket's path has at most 107 bytes, and the tree's own may be long.
  */
-static void make_run_directory(const char *program)
+static void test_run_make_run_directory(const char *program)
 {
     char prefix[32], lock_path[sizeof(test_run.directory) + 8];
     const char *build = "build/";
@@ -98,18 +98,18 @@ static void make_run_directory(const char *program)
             *c = '-';
     }
     if (mkdir(RUNS_DIRECTORY, 0777) != 0 && errno != EEXIST)
-        give_up(RUNS_DIRECTORY);
-    int all_runs = lock_file(ALL_RUNS_LOCK, LOCK_EX);
-    remove_ended_runs(prefix);
+        test_run_give_up(RUNS_DIRECTORY);
+    int all_runs = test_run_lock_file(ALL_RUNS_LOCK, LOCK_EX);
+    test_run_remove_ended_runs(prefix);
     for (unsigned number = 1;; number++) {
         snprintf(test_run.directory, sizeof(test_run.directory), RUNS_DIRECTORY "/%s%u", prefix, number);
         if (mkdir(test_run.directory, 0777) == 0)
             break;
         if (errno != EEXIST)
-            give_up(test_run.directory);
+            test_run_give_up(test_run.directory);
     }
     snprintf(lock_path, sizeof(lock_path), "%s/lock", test_run.directory);
-    lock_file(lock_path, LOCK_EX);
+    test_run_lock_file(lock_path, LOCK_EX);
     close(all_runs);
 }
 
@@ -119,14 +119,14 @@ void test_run_begin(const char *self, const char *name)
 
     test_run.name = name;
     if (realpath(self, absolute) == NULL || realpath(".", root) == NULL)
-        give_up(self);
+        test_run_give_up(self);
     size_t root_length = strlen(root);
     if (strncmp(absolute, root, root_length) != 0 || absolute[root_length] != '/' ||
         access("tests/support/test_run.h", F_OK) != 0) {
         fprintf(stderr, "%s: it must be run at the root of the tree that it was built in\n", name);
         exit(EXIT_FAILURE);
     }
-    make_run_directory(absolute + root_length + 1);
+    test_run_make_run_directory(absolute + root_length + 1);
     *strrchr(absolute, '/') = '\0';
     snprintf(test_run.daemon, sizeof(test_run.daemon), "%.*s/kvstored", PATH_MAX - 16, absolute);
 
@@ -148,8 +148,8 @@ void test_run_end(bool keep_directory)
         printf("%s: logs and data of this run are in %s until the next run\n", test_run.name, test_run.directory);
         return;
     }
-    int all_runs = lock_file(ALL_RUNS_LOCK, LOCK_EX); /* another run must not find half of it */
-    remove_tree(test_run.directory);
+    int all_runs = test_run_lock_file(ALL_RUNS_LOCK, LOCK_EX); /* another run must not find a part of it */
+    test_run_remove_tree(test_run.directory);
     close(all_runs);
 }
 

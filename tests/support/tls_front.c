@@ -24,10 +24,10 @@
 #define BRIDGES_MAX  32
 #define BUFFER_BYTES 65536u
 
-/* What test and process share. */
+/* Shared by the test and the process. */
 struct control {
     _Atomic size_t limit; /* bytes to the client of a new connection */
-    _Atomic bool ends;    /* what comes at the limit: the end, or silence */
+    _Atomic bool ends;    /* at the limit the connection ends; else it falls silent */
     _Atomic size_t bytes;
     _Atomic unsigned connections;
 };
@@ -69,12 +69,12 @@ struct front {
 
 /* --- Bytes ----------------------------------------------------------------------------------------- */
 
-static size_t filled(const struct buffer *buffer)
+static size_t tls_front_filled(const struct buffer *buffer)
 {
     return buffer->end - buffer->start;
 }
 
-static void close_bridge(struct bridge *bridge)
+static void tls_front_close_bridge(struct bridge *bridge)
 {
     SSL_free(bridge->session);
     close(bridge->client);
@@ -82,10 +82,10 @@ static void close_bridge(struct bridge *bridge)
     memset(bridge, 0, sizeof(*bridge));
 }
 
-/* False: the socket takes no more for now. Whoever reads nothing any more loses the bytes. */
-static bool send_some(int socket, struct buffer *buffer, size_t most)
+/* Return false if the socket takes no more for now. A peer that has closed loses the bytes. */
+static bool tls_front_send_some(int socket, struct buffer *buffer, size_t most)
 {
-    size_t size = filled(buffer) < most ? filled(buffer) : most;
+    size_t size = tls_front_filled(buffer) < most ? tls_front_filled(buffer) : most;
     ssize_t sent = size > 0 ? send(socket, buffer->bytes + buffer->start, size, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
 
     if (size == 0 || (sent < 0 && errno == EAGAIN))
@@ -96,8 +96,8 @@ static bool send_some(int socket, struct buffer *buffer, size_t most)
     return true;
 }
 
-/* Returns what recv does, but -1 only when there is nothing yet. */
-static ssize_t receive(int socket, char *bytes, size_t size)
+/* Return what recv does, but -1 only if there is nothing yet. */
+static ssize_t tls_front_receive(int socket, char *bytes, size_t size)
 {
     ssize_t received = recv(socket, bytes, size, MSG_DONTWAIT);
 
@@ -106,8 +106,8 @@ static ssize_t receive(int socket, char *bytes, size_t size)
 
 /* --- A connection ---------------------------------------------------------------------------------- */
 
-/* "INFO {…}" becomes "INFO {"tls_required":true,…}". False: it is not whole yet. */
-static bool pass_info(struct bridge *bridge)
+/* Turn "INFO {…}" into "INFO {"tls_required":true,…}". Return false if it is not whole yet. */
+static bool tls_front_pass_info(struct bridge *bridge)
 {
     static const char required[] = "INFO {\"tls_required\":true,";
     char line[BUFFER_BYTES];
@@ -126,11 +126,11 @@ static bool pass_info(struct bridge *bridge)
     return true;
 }
 
-/* Takes out of the session what it has for the client. */
-static bool drain_session(struct bridge *bridge)
+/* Take from the session what it has for the client. */
+static bool tls_front_drain_session(struct bridge *bridge)
 {
     struct buffer *buffer = &bridge->to_client;
-    int read = filled(buffer) == 0 ? BIO_read(SSL_get_wbio(bridge->session), buffer->bytes, BUFFER_BYTES) : 0;
+    int read = tls_front_filled(buffer) == 0 ? BIO_read(SSL_get_wbio(bridge->session), buffer->bytes, BUFFER_BYTES) : 0;
 
     if (read <= 0)
         return false;
@@ -138,22 +138,22 @@ static bool drain_session(struct bridge *bridge)
     return true;
 }
 
-/* Gives the session what the client has sent, when it has nothing left of that. */
-static bool feed_session(struct bridge *bridge)
+/* Give the session what the client has sent, after it has used up what it had. */
+static bool tls_front_feed_session(struct bridge *bridge)
 {
     char bytes[BUFFER_BYTES / 4];
 
     if (bridge->client_has_ended || BIO_ctrl_pending(SSL_get_rbio(bridge->session)) > 0)
         return false;
-    ssize_t received = receive(bridge->client, bytes, sizeof(bytes));
+    ssize_t received = tls_front_receive(bridge->client, bytes, sizeof(bytes));
     bridge->client_has_ended = received == 0;
     return received > 0 && BIO_write(SSL_get_rbio(bridge->session), bytes, (int)received) == received;
 }
 
-static bool read_session(struct bridge *bridge)
+static bool tls_front_read_session(struct bridge *bridge)
 {
     struct buffer *buffer = &bridge->to_server;
-    int read = filled(buffer) == 0 ? SSL_read(bridge->session, buffer->bytes, BUFFER_BYTES) : 0;
+    int read = tls_front_filled(buffer) == 0 ? SSL_read(bridge->session, buffer->bytes, BUFFER_BYTES) : 0;
 
     ERR_clear_error();
     if (read <= 0)
@@ -162,61 +162,62 @@ static bool read_session(struct bridge *bridge)
     return true;
 }
 
-/* Encrypts what the server has sent, when the client has got what came before. */
-static bool write_session(struct bridge *bridge)
+/* Encrypt what the server has sent, after the client has got what came before. */
+static bool tls_front_write_session(struct bridge *bridge)
 {
     char bytes[BUFFER_BYTES / 4];
 
-    if (bridge->server_has_ended || !SSL_is_init_finished(bridge->session) || filled(&bridge->to_client) > 0 ||
-        BIO_ctrl_pending(SSL_get_wbio(bridge->session)) > 0)
+    if (bridge->server_has_ended || !SSL_is_init_finished(bridge->session) ||
+        tls_front_filled(&bridge->to_client) > 0 || BIO_ctrl_pending(SSL_get_wbio(bridge->session)) > 0)
         return false;
-    ssize_t received = receive(bridge->server, bytes, sizeof(bytes));
+    ssize_t received = tls_front_receive(bridge->server, bytes, sizeof(bytes));
     bridge->server_has_ended = received == 0;
     if (bridge->server_has_ended)
         SSL_shutdown(bridge->session);
     return received > 0 && SSL_write(bridge->session, bytes, (int)received) == received;
 }
 
-static bool send_to_client(struct front *front, struct bridge *bridge)
+static bool tls_front_send_to_client(struct front *front, struct bridge *bridge)
 {
-    size_t before = filled(&bridge->to_client);
-    bool has_sent = send_some(bridge->client, &bridge->to_client, bridge->limit - bridge->passed);
+    size_t before = tls_front_filled(&bridge->to_client);
+    bool has_sent = tls_front_send_some(bridge->client, &bridge->to_client, bridge->limit - bridge->passed);
 
-    bridge->passed += before - filled(&bridge->to_client);
+    bridge->passed += before - tls_front_filled(&bridge->to_client);
     atomic_store(&front->control->bytes, bridge->passed);
     return has_sent;
 }
 
-/* Moves what can be moved, in any direction. */
-static bool move(struct front *front, struct bridge *bridge)
+/* Move what can be moved, in any direction. */
+static bool tls_front_move(struct front *front, struct bridge *bridge)
 {
     if (!bridge->is_encrypted)
-        return (filled(&bridge->to_client) == 0 && pass_info(bridge)) || send_to_client(front, bridge);
-    bool moved = feed_session(bridge);
-    moved = read_session(bridge) || moved;
-    moved = send_some(bridge->server, &bridge->to_server, SIZE_MAX) || moved;
-    moved = write_session(bridge) || moved;
-    moved = drain_session(bridge) || moved;
-    return send_to_client(front, bridge) || moved;
+        return (tls_front_filled(&bridge->to_client) == 0 && tls_front_pass_info(bridge)) ||
+               tls_front_send_to_client(front, bridge);
+    bool moved = tls_front_feed_session(bridge);
+    moved = tls_front_read_session(bridge) || moved;
+    moved = tls_front_send_some(bridge->server, &bridge->to_server, SIZE_MAX) || moved;
+    moved = tls_front_write_session(bridge) || moved;
+    moved = tls_front_drain_session(bridge) || moved;
+    return tls_front_send_to_client(front, bridge) || moved;
 }
 
-static void work(struct front *front, struct bridge *bridge)
+static void tls_front_work(struct front *front, struct bridge *bridge)
 {
-    while (move(front, bridge)) {
-        if (!bridge->is_encrypted && bridge->passed > 0 && filled(&bridge->to_client) == 0)
+    while (tls_front_move(front, bridge)) {
+        if (!bridge->is_encrypted && bridge->passed > 0 && tls_front_filled(&bridge->to_client) == 0)
             bridge->is_encrypted = true; /* the INFO has gone out */
     }
-    bool has_all = filled(&bridge->to_client) == 0 && BIO_ctrl_pending(SSL_get_wbio(bridge->session)) == 0;
+    bool has_all = tls_front_filled(&bridge->to_client) == 0 && BIO_ctrl_pending(SSL_get_wbio(bridge->session)) == 0;
     if ((bridge->server_has_ended && has_all) || (bridge->ends && bridge->passed == bridge->limit)) {
-        close_bridge(bridge);
+        tls_front_close_bridge(bridge);
         return;
     }
-    /* What the client has sent before its end is still the server's. */
-    if (bridge->client_has_ended && filled(&bridge->to_server) == 0)
+    /* What the client has sent before its end still goes to the server. */
+    if (bridge->client_has_ended && tls_front_filled(&bridge->to_server) == 0)
         shutdown(bridge->server, SHUT_WR);
 }
 
-static void accept_client(struct front *front)
+static void tls_front_accept_client(struct front *front)
 {
     int client = accept4(front->listener, NULL, NULL, SOCK_CLOEXEC), server = -1, on = 1;
     struct bridge *bridge = NULL;
@@ -245,8 +246,8 @@ static void accept_client(struct front *front)
 
 /* --- The process ----------------------------------------------------------------------------------- */
 
-/* Waits for whatever may let a connection go on. */
-static void wait_for_events(struct front *front)
+/* Wait for any event that lets a connection continue. */
+static void tls_front_wait_for_events(struct front *front)
 {
     struct pollfd polled[1 + 2 * BRIDGES_MAX];
     nfds_t count = 1;
@@ -256,15 +257,16 @@ static void wait_for_events(struct front *front)
         struct bridge *bridge = &front->bridges[i];
         if (!bridge->is_open)
             continue;
-        bool may_send = filled(&bridge->to_client) > 0 && bridge->passed < bridge->limit;
-        bool may_read_client = bridge->is_encrypted && !bridge->client_has_ended && filled(&bridge->to_server) == 0;
-        bool may_read_server = !bridge->server_has_ended && filled(&bridge->to_client) == 0;
+        bool may_send = tls_front_filled(&bridge->to_client) > 0 && bridge->passed < bridge->limit;
+        bool may_read_client =
+            bridge->is_encrypted && !bridge->client_has_ended && tls_front_filled(&bridge->to_server) == 0;
+        bool may_read_server = !bridge->server_has_ended && tls_front_filled(&bridge->to_client) == 0;
         polled[count++] = (struct pollfd){.fd = bridge->client,
                                           .events = (short)((may_read_client ? POLLIN : 0) | (may_send ? POLLOUT : 0))};
-        polled[count++] = (struct pollfd){
-            .fd = bridge->server,
-            .events = (short)((may_read_server ? POLLIN : 0) | (filled(&bridge->to_server) > 0 ? POLLOUT : 0))};
-        /* Errors and hang-ups are reported always: a side whose end is known would wake us for ever. */
+        polled[count++] = (struct pollfd){.fd = bridge->server,
+                                          .events = (short)((may_read_server ? POLLIN : 0) |
+                                                            (tls_front_filled(&bridge->to_server) > 0 ? POLLOUT : 0))};
+        /* Errors and hang-ups are always reported: a side that has ended would wake us forever. */
         if (bridge->client_has_ended || polled[count - 2].events == 0)
             polled[count - 2].fd = -1;
         if (polled[count - 1].events == 0)
@@ -272,21 +274,21 @@ static void wait_for_events(struct front *front)
     }
     poll(polled, count, -1);
     if (polled[0].revents != 0)
-        accept_client(front);
+        tls_front_accept_client(front);
 }
 
-static void serve(struct front *front)
+static void tls_front_serve(struct front *front)
 {
     for (;;) {
-        wait_for_events(front);
+        tls_front_wait_for_events(front);
         for (unsigned i = 0; i < BRIDGES_MAX; i++) {
             if (front->bridges[i].is_open)
-                work(front, &front->bridges[i]);
+                tls_front_work(front, &front->bridges[i]);
         }
     }
 }
 
-static SSL_CTX *make_context(const char *directory, const char *version)
+static SSL_CTX *tls_front_make_context(const char *directory, const char *version)
 {
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     int number = strcmp(version, "1.2") == 0 ? TLS1_2_VERSION : TLS1_3_VERSION;
@@ -319,7 +321,7 @@ struct tls_front *tls_front_start(unsigned server_port, const char *version)
     front->control = mmap(NULL, sizeof(*front->control), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(front->control, MAP_FAILED);
     tls_front_fall_silent_after(front, SIZE_MAX);
-    *process = (struct front){.context = make_context(front->directory, version),
+    *process = (struct front){.context = tls_front_make_context(front->directory, version),
                               .listener = port_listen(&front->port),
                               .server_port = server_port,
                               .control = front->control};
@@ -328,7 +330,7 @@ struct tls_front *tls_front_start(unsigned server_port, const char *version)
     if (front->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() == parent)
-            serve(process);
+            tls_front_serve(process);
         _exit(0);
     }
     close(process->listener);
@@ -359,7 +361,7 @@ unsigned tls_front_port(const struct tls_front *front)
     return front->port;
 }
 
-static void set_limit(struct tls_front *front, size_t bytes, bool ends)
+static void tls_front_set_limit(struct tls_front *front, size_t bytes, bool ends)
 {
     atomic_store(&front->control->ends, ends);
     atomic_store(&front->control->limit, bytes);
@@ -367,12 +369,12 @@ static void set_limit(struct tls_front *front, size_t bytes, bool ends)
 
 void tls_front_fall_silent_after(struct tls_front *front, size_t bytes)
 {
-    set_limit(front, bytes, false);
+    tls_front_set_limit(front, bytes, false);
 }
 
 void tls_front_end_after(struct tls_front *front, size_t bytes)
 {
-    set_limit(front, bytes, true);
+    tls_front_set_limit(front, bytes, true);
 }
 
 size_t tls_front_bytes(const struct tls_front *front)
