@@ -295,7 +295,7 @@ START_TEST(no_money_is_made_or_lost_while_everything_breaks)
 END_TEST
 
 /* The auditors read from memory, where a feed brings the messages of a transfer one by one. */
-START_TEST(no_money_is_made_or_lost_while_the_own_server_is_killed)
+START_TEST(no_money_is_made_or_lost_while_the_embedded_server_is_killed)
 {
     open_bank();
     for (unsigned i = 0; i < KILLS; i++) {
@@ -320,7 +320,7 @@ Suite *bank_suite(void)
     tcase_add_test(tests, no_money_is_made_or_lost_while_everything_breaks);
     suite_add_tcase(suite, tests);
     tcase_add_checked_fixture(embedded, begin_embedded, end);
-    tcase_add_test(embedded, no_money_is_made_or_lost_while_the_own_server_is_killed);
+    tcase_add_test(embedded, no_money_is_made_or_lost_while_the_embedded_server_is_killed);
     suite_add_tcase(suite, embedded);
     return suite;
 }

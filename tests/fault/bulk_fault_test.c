@@ -84,7 +84,7 @@ static void miss_a_key(unsigned count)
     expect_all(answer);
 }
 
-START_TEST(keys_that_are_not_there_are_nil)
+START_TEST(missing_keys_are_nil)
 {
     expect_all(get_all());
 }
@@ -96,7 +96,7 @@ START_TEST(a_key_that_one_read_misses_is_found_by_the_next)
 }
 END_TEST
 
-START_TEST(a_key_that_every_read_misses_is_found_by_itself)
+START_TEST(a_key_that_every_read_misses_is_read_singly)
 {
     miss_a_key(4);
 }
@@ -177,7 +177,7 @@ START_TEST(a_transaction_that_writes_during_the_read_is_seen_as_a_whole)
 }
 END_TEST
 
-START_TEST(reads_that_were_lost_are_none_of_the_four)
+START_TEST(lost_reads_do_not_count_as_one_of_the_four_attempts)
 {
     expect_whole(3, "['put', 'y', '2'], ['put', 'x', '2']", "2");
 }
@@ -190,7 +190,7 @@ static void begin_small(void)
     begin_with("limits:\n  frame_bytes: 8M\n  call_bytes: 16M\n  call_bytes_per_session: 16M\n");
 }
 
-START_TEST(what_is_read_again_takes_no_more_memory)
+START_TEST(reading_again_takes_no_more_memory)
 {
     static char value[900001];
 
@@ -211,17 +211,17 @@ Suite *bulk_fault_suite(void)
 
     tcase_add_unchecked_fixture(tests, begin_cluster, end_cluster);
     tcase_add_checked_fixture(tests, begin, end);
-    tcase_add_test(tests, keys_that_are_not_there_are_nil);
+    tcase_add_test(tests, missing_keys_are_nil);
     tcase_add_test(tests, a_key_that_one_read_misses_is_found_by_the_next);
-    tcase_add_test(tests, a_key_that_every_read_misses_is_found_by_itself);
+    tcase_add_test(tests, a_key_that_every_read_misses_is_read_singly);
     tcase_add_test(tests, keys_that_are_overwritten_all_the_time_are_never_nil);
     tcase_add_test(tests, a_transaction_that_deletes_during_the_read_is_seen_as_a_whole);
     tcase_add_test(tests, a_transaction_that_writes_during_the_read_is_seen_as_a_whole);
-    tcase_add_test(tests, reads_that_were_lost_are_none_of_the_four);
+    tcase_add_test(tests, lost_reads_do_not_count_as_one_of_the_four_attempts);
     suite_add_tcase(suite, tests);
     tcase_add_unchecked_fixture(small, begin_cluster, end_cluster);
     tcase_add_checked_fixture(small, begin_small, end);
-    tcase_add_test(small, what_is_read_again_takes_no_more_memory);
+    tcase_add_test(small, reading_again_takes_no_more_memory);
     suite_add_tcase(suite, small);
     return suite;
 }

@@ -60,7 +60,7 @@ static void delete_and_compact_elsewhere(void)
     proxy_release(deployment.proxy);
 }
 
-START_TEST(a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches)
+START_TEST(a_host_that_was_disconnected_delivers_the_deletion_to_its_watches)
 {
     put(other.client, "stays", "1");
     uint64_t last = put(other.client, "a", "1");
@@ -86,7 +86,7 @@ START_TEST(a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches)
 END_TEST
 
 /* Nobody follows the bucket here before. */
-START_TEST(a_watch_that_is_resumed_on_another_host_begins_anew)
+START_TEST(a_watch_that_is_resumed_on_another_host_must_start_over)
 {
     put(deployment.client, "stays", "1");
     uint64_t last = put(deployment.client, "a", "1");
@@ -135,8 +135,8 @@ Suite *compact_fault_suite(void)
     TCase *tests = tcase_create("two hosts");
 
     tcase_add_checked_fixture(tests, begin, end);
-    tcase_add_test(tests, a_host_that_was_away_forgets_the_deleted_key_and_tells_its_watches);
-    tcase_add_test(tests, a_watch_that_is_resumed_on_another_host_begins_anew);
+    tcase_add_test(tests, a_host_that_was_disconnected_delivers_the_deletion_to_its_watches);
+    tcase_add_test(tests, a_watch_that_is_resumed_on_another_host_must_start_over);
     tcase_add_test(tests, a_purge_is_not_sent_again_on_another_connection);
     suite_add_tcase(suite, tests);
     return suite;

@@ -58,7 +58,7 @@ static void wait_for_calls_before(void)
 
 /* --- Who waits for the key ------------------------------------------------------------------------- */
 
-START_TEST(a_write_that_was_lost_is_stored_before_those_that_waited_for_it)
+START_TEST(a_lost_write_is_stored_before_those_that_waited_for_it)
 {
     static const struct {
         const char *method, *params;
@@ -81,7 +81,7 @@ START_TEST(a_write_that_was_lost_is_stored_before_those_that_waited_for_it)
 }
 END_TEST
 
-START_TEST(a_key_in_doubt_takes_no_other_write_though_its_bucket_is_updated)
+START_TEST(a_key_in_doubt_accepts_no_write_during_an_update_of_its_bucket)
 {
     uint64_t first_at, second_at;
     uint32_t first = send_into_doubt(PROXY_DROP_ACK, "kv.put", "['b', 'k', 'first']");
@@ -99,7 +99,7 @@ START_TEST(a_key_in_doubt_takes_no_other_write_though_its_bucket_is_updated)
 }
 END_TEST
 
-START_TEST(a_key_in_doubt_takes_no_other_write_though_its_bucket_could_not_be_looked_up)
+START_TEST(a_key_in_doubt_accepts_no_write_after_a_failed_lookup_of_its_bucket)
 {
     static const char refused[] =
         "{\"error\":{\"code\":503,\"err_code\":10039,\"description\":\"JetStream not enabled\"}}";
@@ -146,7 +146,7 @@ START_TEST(a_write_in_doubt_outlives_its_bucket)
 END_TEST
 
 /* The refusal comes while the bucket is looked up, because nobody listened to the question. */
-START_TEST(a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt)
+START_TEST(a_refusal_during_a_lookup_of_the_bucket_leaves_no_doubt)
 {
     proxy_arm(deployment.proxy,
               (struct proxy_fault){.kind = PROXY_DELAY_ACK, .subject = KEY_SUBJECT, .then_hold = true});
@@ -231,11 +231,11 @@ Suite *doubt_suite(void)
     TCase *tests = tcase_create("one server");
 
     tcase_add_checked_fixture(tests, begin, end);
-    tcase_add_test(tests, a_write_that_was_lost_is_stored_before_those_that_waited_for_it);
-    tcase_add_test(tests, a_key_in_doubt_takes_no_other_write_though_its_bucket_is_updated);
-    tcase_add_test(tests, a_key_in_doubt_takes_no_other_write_though_its_bucket_could_not_be_looked_up);
+    tcase_add_test(tests, a_lost_write_is_stored_before_those_that_waited_for_it);
+    tcase_add_test(tests, a_key_in_doubt_accepts_no_write_during_an_update_of_its_bucket);
+    tcase_add_test(tests, a_key_in_doubt_accepts_no_write_after_a_failed_lookup_of_its_bucket);
     tcase_add_test(tests, a_write_in_doubt_outlives_its_bucket);
-    tcase_add_test(tests, a_refusal_that_comes_while_the_bucket_is_looked_up_leaves_no_doubt);
+    tcase_add_test(tests, a_refusal_during_a_lookup_of_the_bucket_leaves_no_doubt);
     tcase_add_test(tests, a_batch_whose_server_closes_is_not_stored_again);
     tcase_add_test(tests, a_write_that_has_expired_is_not_stored_again);
     suite_add_tcase(suite, tests);

@@ -114,7 +114,7 @@ START_TEST(a_write_whose_acks_are_lost_again_and_again_is_stored_once)
 }
 END_TEST
 
-START_TEST(a_write_that_is_lost_is_stored_once)
+START_TEST(a_lost_write_is_stored_once)
 {
     /* Of a batch each message in turn. */
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
@@ -124,7 +124,7 @@ START_TEST(a_write_that_is_lost_is_stored_once)
 }
 END_TEST
 
-START_TEST(a_write_before_which_the_connection_is_cut_is_stored_once)
+START_TEST(a_write_is_stored_once_if_the_connection_is_cut_before_it)
 {
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         for (unsigned skip = 0; skip < write_case_messages(kind); skip++)
@@ -133,7 +133,7 @@ START_TEST(a_write_before_which_the_connection_is_cut_is_stored_once)
 }
 END_TEST
 
-START_TEST(a_write_behind_which_the_connection_is_cut_is_stored_once)
+START_TEST(a_write_is_stored_once_if_the_connection_is_cut_after_it)
 {
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         for (unsigned skip = 0; skip < write_case_messages(kind); skip++)
@@ -142,7 +142,7 @@ START_TEST(a_write_behind_which_the_connection_is_cut_is_stored_once)
 }
 END_TEST
 
-START_TEST(a_write_whose_connection_is_cut_instead_of_the_ack_is_stored_once)
+START_TEST(a_write_is_stored_once_if_the_connection_is_cut_before_the_ack)
 {
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         try_fault(kind, (struct proxy_fault){.kind = PROXY_CUT_BEFORE_ACK});
@@ -169,14 +169,14 @@ static void try_hold(enum write_case_kind kind, enum proxy_fault_kind where)
     write_case_expect_once(&write_case);
 }
 
-START_TEST(a_write_that_is_late_is_stored_once)
+START_TEST(a_delayed_write_is_stored_once)
 {
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
         try_hold(kind, PROXY_HOLD_BEFORE_PUBLISH);
 }
 END_TEST
 
-START_TEST(a_write_whose_ack_is_late_is_stored_once)
+START_TEST(a_write_with_a_delayed_ack_is_stored_once)
 {
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         try_hold(kind, PROXY_HOLD_AFTER_PUBLISH);
@@ -210,7 +210,7 @@ static bool try_late_revision(enum write_case_kind kind)
     return is_late;
 }
 
-START_TEST(the_revision_is_right_when_it_was_asked_for_twice)
+START_TEST(the_revision_is_right_after_two_questions_for_it)
 {
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
         wait_until(try_late_revision(kind), "a question that is late");
@@ -219,7 +219,7 @@ END_TEST
 
 /* --- Others write meanwhile ------------------------------------------------------------------------ */
 
-START_TEST(a_write_that_others_have_overwritten_before_its_retry_is_stored_once)
+START_TEST(a_write_that_is_overwritten_before_its_retry_is_stored_once)
 {
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         struct write_case write_case;
@@ -234,7 +234,7 @@ START_TEST(a_write_that_others_have_overwritten_before_its_retry_is_stored_once)
 }
 END_TEST
 
-START_TEST(a_write_that_was_lost_is_judged_by_what_others_wrote_before_its_retry)
+START_TEST(a_lost_write_is_stored_once_or_refused_if_another_write_came_first)
 {
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         struct write_case write_case;
@@ -398,7 +398,7 @@ static void try_set_back(enum write_case_kind kind, const char *old)
     write_case_expect_others_kept(&write_case);
 }
 
-START_TEST(a_write_to_a_server_that_was_set_back_is_not_stored_again)
+START_TEST(a_write_to_a_server_with_older_data_is_not_stored_again)
 {
     deployment_make_short_bucket(&deployment, "short");
     assert_ok(client_call(deployment.client, "kv.put", "['short', 'known', 'v']"));
@@ -429,7 +429,7 @@ static void try_stall(enum write_case_kind kind)
     write_case_expect_once(&write_case);
 }
 
-START_TEST(a_write_whose_server_stands_still_for_longer_than_its_window_is_stored_once)
+START_TEST(a_write_is_stored_once_if_its_server_stops_for_longer_than_the_window)
 {
     deployment_set_window(&deployment, bucket, WINDOW_MS);
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
@@ -547,15 +547,15 @@ Suite *exactly_once_suite(void)
     const TTest *const tests[] = {
         a_write_whose_ack_is_lost_is_stored_once,
         a_write_whose_acks_are_lost_again_and_again_is_stored_once,
-        a_write_that_is_lost_is_stored_once,
-        a_write_before_which_the_connection_is_cut_is_stored_once,
-        a_write_behind_which_the_connection_is_cut_is_stored_once,
-        a_write_whose_connection_is_cut_instead_of_the_ack_is_stored_once,
-        a_write_that_is_late_is_stored_once,
-        a_write_whose_ack_is_late_is_stored_once,
-        the_revision_is_right_when_it_was_asked_for_twice,
-        a_write_that_others_have_overwritten_before_its_retry_is_stored_once,
-        a_write_that_was_lost_is_judged_by_what_others_wrote_before_its_retry,
+        a_lost_write_is_stored_once,
+        a_write_is_stored_once_if_the_connection_is_cut_before_it,
+        a_write_is_stored_once_if_the_connection_is_cut_after_it,
+        a_write_is_stored_once_if_the_connection_is_cut_before_the_ack,
+        a_delayed_write_is_stored_once,
+        a_write_with_a_delayed_ack_is_stored_once,
+        the_revision_is_right_after_two_questions_for_it,
+        a_write_that_is_overwritten_before_its_retry_is_stored_once,
+        a_lost_write_is_stored_once_or_refused_if_another_write_came_first,
     };
     Suite *suite = suite_create("exactly once");
     TCase *one = tcase_create("one server"), *crowd = tcase_create("a crowd");
@@ -576,8 +576,8 @@ Suite *exactly_once_suite(void)
     tcase_add_test(one, a_write_whose_server_dies_before_the_ack_is_stored_once);
     tcase_add_test(one, a_write_whose_server_dies_before_it_is_stored_once);
     tcase_add_test(one, a_write_that_the_server_has_forgotten_is_not_stored_again);
-    tcase_add_test(one, a_write_whose_server_stands_still_for_longer_than_its_window_is_stored_once);
-    tcase_add_test(one, a_write_to_a_server_that_was_set_back_is_not_stored_again);
+    tcase_add_test(one, a_write_is_stored_once_if_its_server_stops_for_longer_than_the_window);
+    tcase_add_test(one, a_write_to_a_server_with_older_data_is_not_stored_again);
     tcase_add_test(one, a_write_whose_window_was_shortened_is_not_stored_again);
     tcase_add_test(three, a_write_that_the_next_leader_has_forgotten_is_not_stored_again);
     tcase_add_test(three, writes_whose_leader_dies_are_stored_once);

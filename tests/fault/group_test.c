@@ -88,7 +88,7 @@ START_TEST(each_write_of_a_batch_whose_ack_is_lost_is_stored_once)
 }
 END_TEST
 
-START_TEST(each_write_of_a_batch_of_which_a_message_is_lost_is_stored_once)
+START_TEST(each_write_of_a_batch_with_a_lost_message_is_stored_once)
 {
     try_fault((struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .skip = WRITES / 2});
 }
@@ -124,7 +124,7 @@ START_TEST(each_write_of_a_batch_whose_server_dies_before_the_ack_is_stored_once
 END_TEST
 
 /* The batch is asked about by one of its keys, which is not that of the others; nor is its revision theirs. */
-START_TEST(a_batch_in_doubt_tells_no_write_of_the_key_of_another)
+START_TEST(a_batch_in_doubt_names_each_write_only_its_own_key)
 {
     enum { COUNT = 10 };
     uint32_t msgids[COUNT];
@@ -230,7 +230,7 @@ START_TEST(writes_of_one_key_in_a_batch_keep_their_order)
 }
 END_TEST
 
-START_TEST(a_bulk_put_that_runs_out_of_time_says_so_for_each_key_and_tells_the_truth)
+START_TEST(a_bulk_put_past_its_deadline_has_the_true_outcome_of_each_key)
 {
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'before', 'x']")); /* the bucket is known */
     proxy_hold(deployment.proxy);
@@ -261,15 +261,15 @@ Suite *group_suite(void)
 
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, each_write_of_a_batch_whose_ack_is_lost_is_stored_once);
-    tcase_add_test(tests, each_write_of_a_batch_of_which_a_message_is_lost_is_stored_once);
+    tcase_add_test(tests, each_write_of_a_batch_with_a_lost_message_is_stored_once);
     tcase_add_test(tests, each_write_of_a_batch_that_is_cut_off_is_stored_once);
     tcase_add_test(tests, each_write_of_a_batch_whose_connection_is_cut_instead_of_the_ack_is_stored_once);
     tcase_add_test(tests, each_write_of_a_batch_whose_server_dies_before_the_ack_is_stored_once);
-    tcase_add_test(tests, a_batch_in_doubt_tells_no_write_of_the_key_of_another);
+    tcase_add_test(tests, a_batch_in_doubt_names_each_write_only_its_own_key);
     tcase_add_test(tests, a_condition_that_fails_in_a_batch_fails_alone);
     tcase_add_test(tests, a_value_that_is_too_large_for_the_bucket_fails_alone);
     tcase_add_test(tests, writes_of_one_key_in_a_batch_keep_their_order);
-    tcase_add_test(tests, a_bulk_put_that_runs_out_of_time_says_so_for_each_key_and_tells_the_truth);
+    tcase_add_test(tests, a_bulk_put_past_its_deadline_has_the_true_outcome_of_each_key);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -388,7 +388,7 @@ START_TEST(calls_on_a_key_are_linearizable_while_everything_breaks)
 END_TEST
 
 /* What was in flight was stored or not, and the keys are written again at once: the server has forgotten the ids. */
-START_TEST(calls_on_a_key_are_linearizable_while_the_own_server_is_killed)
+START_TEST(calls_on_a_key_are_linearizable_while_the_embedded_server_is_killed)
 {
     begin_calls();
     for (unsigned i = 0; i < 8; i++) {
@@ -419,11 +419,11 @@ Suite *linear_suite(void)
     tcase_add_test(three, calls_on_a_key_are_linearizable_while_everything_breaks);
     suite_add_tcase(suite, checker);
     suite_add_tcase(suite, one);
-    tcase_add_test(embedded, calls_on_a_key_are_linearizable_while_the_own_server_is_killed);
+    tcase_add_test(embedded, calls_on_a_key_are_linearizable_while_the_embedded_server_is_killed);
     suite_add_tcase(suite, one_short);
     suite_add_tcase(suite, embedded);
     tcase_add_checked_fixture(evicting, begin_evicting, end);
-    tcase_add_test(evicting, calls_on_a_key_are_linearizable_while_the_own_server_is_killed);
+    tcase_add_test(evicting, calls_on_a_key_are_linearizable_while_the_embedded_server_is_killed);
     suite_add_tcase(suite, evicting);
     suite_add_tcase(suite, three);
     return suite;

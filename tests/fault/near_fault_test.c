@@ -106,7 +106,7 @@ static const struct sight *find_old(struct sight *sights, size_t count, const st
     return NULL;
 }
 
-START_TEST(the_checker_knows_old_from_new)
+START_TEST(the_checker_distinguishes_old_and_new_values)
 {
     const struct version versions[] = {{5, 0, false}, {7, 0, true}, {9, 0, false}};
     struct sight right[] = {{1, 2, 5, 0, false}, {3, 4, 5, 0, true}, {5, 9, 7, 0, true}, {6, 8, 5, 0, true}};
@@ -312,7 +312,7 @@ static bool answers_from_memory(void)
 }
 
 /* What came while it stood still is not read yet in the first turn behind that, and what it knows is old. */
-START_TEST(a_daemon_that_stood_still_for_longer_than_its_cache_may_be_old_asks_first)
+START_TEST(a_daemon_that_was_stopped_for_longer_than_max_staleness_validates_first)
 {
     for (unsigned i = 0; i < 10; i++) {
         nats_put(deployment.nats, "b", "k", "before");
@@ -335,12 +335,12 @@ Suite *near_fault_suite(void)
     Suite *suite = suite_create("near faults");
     TCase *checker = tcase_create("checker"), *one = tcase_create("one server"), *three = tcase_create("three servers");
 
-    tcase_add_test(checker, the_checker_knows_old_from_new);
+    tcase_add_test(checker, the_checker_distinguishes_old_and_new_values);
     tcase_add_checked_fixture(one, begin_one, end);
     tcase_add_checked_fixture(three, begin_three, end);
     tcase_add_test(one, cached_reads_are_never_old_and_never_go_back_while_everything_breaks);
     tcase_add_test(three, cached_reads_are_never_old_and_never_go_back_while_everything_breaks);
-    tcase_add_test(one, a_daemon_that_stood_still_for_longer_than_its_cache_may_be_old_asks_first);
+    tcase_add_test(one, a_daemon_that_was_stopped_for_longer_than_max_staleness_validates_first);
     suite_add_tcase(suite, checker);
     suite_add_tcase(suite, one);
     suite_add_tcase(suite, three);

@@ -45,20 +45,20 @@ static void read_with(struct proxy_fault fault)
     ck_assert_uint_le(proxy_publishes(deployment.proxy), KEYS + 1100);
 }
 
-START_TEST(a_cut_does_not_begin_a_reading_anew)
+START_TEST(a_reading_resumes_after_a_cut)
 {
     read_with((struct proxy_fault){.kind = PROXY_CUT_BEFORE_DELIVERY});
 }
 END_TEST
 
-START_TEST(a_lost_delivery_does_not_begin_a_reading_anew)
+START_TEST(a_reading_resumes_after_a_lost_delivery)
 {
     read_with((struct proxy_fault){.kind = PROXY_DROP_DELIVERY});
 }
 END_TEST
 
 /* What was read may not be what the server has, once it was started anew. */
-START_TEST(another_server_process_begins_a_reading_anew)
+START_TEST(a_reading_restarts_after_the_server_restarts)
 {
     proxy_arm(deployment.proxy,
               (struct proxy_fault){
@@ -74,7 +74,7 @@ START_TEST(another_server_process_begins_a_reading_anew)
 }
 END_TEST
 
-START_TEST(a_reading_that_is_late_says_how_far_it_came)
+START_TEST(a_reading_past_its_deadline_reports_its_progress)
 {
     proxy_arm(deployment.proxy,
               (struct proxy_fault){
@@ -105,7 +105,7 @@ static const struct answer *list_while_key_is_deleted(const char *options)
     return answer;
 }
 
-START_TEST(a_listing_leaves_out_a_key_whose_deletion_it_has_read)
+START_TEST(a_listing_omits_a_key_whose_deletion_it_has_read)
 {
     const struct answer *answer = list_while_key_is_deleted("{'timeout': 50}");
 
@@ -130,11 +130,11 @@ Suite *reading_fault_suite(void)
     TCase *tests = tcase_create("one server");
 
     tcase_add_checked_fixture(tests, begin, end);
-    tcase_add_test(tests, a_cut_does_not_begin_a_reading_anew);
-    tcase_add_test(tests, a_lost_delivery_does_not_begin_a_reading_anew);
-    tcase_add_test(tests, another_server_process_begins_a_reading_anew);
-    tcase_add_test(tests, a_reading_that_is_late_says_how_far_it_came);
-    tcase_add_test(tests, a_listing_leaves_out_a_key_whose_deletion_it_has_read);
+    tcase_add_test(tests, a_reading_resumes_after_a_cut);
+    tcase_add_test(tests, a_reading_resumes_after_a_lost_delivery);
+    tcase_add_test(tests, a_reading_restarts_after_the_server_restarts);
+    tcase_add_test(tests, a_reading_past_its_deadline_reports_its_progress);
+    tcase_add_test(tests, a_listing_omits_a_key_whose_deletion_it_has_read);
     tcase_add_test(tests, a_page_is_full_though_a_key_of_it_was_deleted_while_it_was_read);
     suite_add_tcase(suite, tests);
     return suite;

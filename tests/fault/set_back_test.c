@@ -181,13 +181,13 @@ static void try_set_back(struct proxy_fault fault)
 
 /* --- The tests -------------------------------------------------------------------------------------- */
 
-START_TEST(a_server_that_comes_back_older_is_compared_with_what_is_known)
+START_TEST(the_local_copy_is_compared_with_a_server_that_returns_with_older_data)
 {
     try_set_back((struct proxy_fault){.kind = PROXY_NO_FAULT});
 }
 END_TEST
 
-START_TEST(a_comparison_that_fails_is_made_again)
+START_TEST(a_failed_comparison_is_repeated)
 {
     try_set_back((struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .subject = "$JS.API.STREAM.MSG.GET.KV_" BUCKET});
     ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
@@ -215,7 +215,7 @@ START_TEST(a_watch_is_not_resumed_over_what_a_server_has_lost)
 END_TEST
 
 /* All of them have less than was told: what is written then has sequences that were told before. */
-START_TEST(a_cluster_that_comes_back_older_is_told_anew)
+START_TEST(a_cluster_that_returns_with_older_data_is_delivered_from_its_beginning)
 {
     uint64_t last = 0;
 
@@ -237,7 +237,7 @@ END_TEST
  * A leader that was deposed may answer for a while, with less than was told. Here the proxy is that leader, for a
  * server that says that it has replicas.
  */
-START_TEST(a_leader_that_was_deposed_does_not_make_the_bucket_another_one)
+START_TEST(an_answer_of_a_deposed_leader_is_not_a_recreated_bucket)
 {
     uint64_t last = 0;
 
@@ -268,11 +268,11 @@ Suite *set_back_suite(void)
 
     tcase_add_checked_fixture(one, begin_one, end);
     tcase_add_checked_fixture(three, begin_three, end);
-    tcase_add_test(one, a_server_that_comes_back_older_is_compared_with_what_is_known);
-    tcase_add_test(one, a_comparison_that_fails_is_made_again);
+    tcase_add_test(one, the_local_copy_is_compared_with_a_server_that_returns_with_older_data);
+    tcase_add_test(one, a_failed_comparison_is_repeated);
     tcase_add_test(one, a_watch_is_not_resumed_over_what_a_server_has_lost);
-    tcase_add_test(one, a_leader_that_was_deposed_does_not_make_the_bucket_another_one);
-    tcase_add_test(three, a_cluster_that_comes_back_older_is_told_anew);
+    tcase_add_test(one, an_answer_of_a_deposed_leader_is_not_a_recreated_bucket);
+    tcase_add_test(three, a_cluster_that_returns_with_older_data_is_delivered_from_its_beginning);
     suite_add_tcase(suite, one);
     suite_add_tcase(suite, three);
     return suite;

@@ -77,7 +77,7 @@ static void *count_up(void *arg)
     return NULL;
 }
 
-START_TEST(a_counter_that_many_transactions_raise_loses_none)
+START_TEST(a_counter_loses_no_increment_of_many_transactions)
 {
     pthread_t threads[WRITERS];
     unsigned long long commits[WRITERS] = {0};
@@ -142,7 +142,7 @@ START_TEST(many_checks_commit_while_others_write_elsewhere)
 }
 END_TEST
 
-START_TEST(checks_that_a_key_is_not_there_see_markers_as_nothing)
+START_TEST(checks_for_a_missing_key_treat_markers_as_missing)
 {
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'gone', 'x']"));
     assert_ok(client_call(deployment.client, "kv.delete", "['b', 'gone']"));
@@ -162,7 +162,7 @@ START_TEST(checks_that_a_key_is_not_there_see_markers_as_nothing)
 }
 END_TEST
 
-START_TEST(a_value_that_the_server_refuses_ends_its_transaction_at_once)
+START_TEST(a_value_that_the_server_refuses_fails_its_transaction_at_once)
 {
     json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
 
@@ -238,7 +238,7 @@ START_TEST(a_mirror_refuses_transactions)
 }
 END_TEST
 
-START_TEST(without_batches_too_no_write_is_stored_twice)
+START_TEST(without_batches_no_write_is_stored_twice)
 {
     make_old_bucket("old");
     for (unsigned overwrites = 0; overwrites < 2; overwrites++) {
@@ -258,7 +258,7 @@ START_TEST(without_batches_too_no_write_is_stored_twice)
 END_TEST
 
 /* The daemon reads what became of the write, and gets no answer until the call's deadline has ended the call. */
-START_TEST(an_inquiry_that_outlasts_its_call_does_not_go_on_in_its_memory)
+START_TEST(a_question_about_an_outcome_does_not_use_memory_of_its_ended_call)
 {
     make_old_bucket("old");
     assert_ok(client_call(deployment.client, "kv.put", "['old', 'k', 'v']"));
@@ -297,7 +297,7 @@ static void limit_store(void)
 }
 
 /* It writes the first of them, and then has no room: it says nothing, or an error that others get at once. */
-START_TEST(a_transaction_that_the_server_has_written_in_part_is_not_said_to_be_none)
+START_TEST(a_partly_written_transaction_does_not_have_outcome_none)
 {
     char *params = NULL;
     size_t size;
@@ -325,7 +325,7 @@ START_TEST(a_transaction_that_the_server_has_written_in_part_is_not_said_to_be_n
 END_TEST
 
 /* What comes then is refused, and nothing of it is stored: this is known too. */
-START_TEST(what_a_full_server_refuses_is_not_in_doubt)
+START_TEST(a_write_that_a_full_server_refuses_is_not_in_doubt)
 {
     limit_store();
     const struct answer *answer;
@@ -350,20 +350,20 @@ Suite *transaction_suite(void)
 
     tcase_add_checked_fixture(at_once, begin_at_once, end);
     tcase_add_test(at_once, transactions_that_write_one_key_at_once_all_commit);
-    tcase_add_test(at_once, a_counter_that_many_transactions_raise_loses_none);
+    tcase_add_test(at_once, a_counter_loses_no_increment_of_many_transactions);
     suite_add_tcase(suite, at_once);
 
     tcase_add_checked_fixture(tests, begin, end);
-    tcase_add_test(tests, a_transaction_that_the_server_has_written_in_part_is_not_said_to_be_none);
-    tcase_add_test(tests, what_a_full_server_refuses_is_not_in_doubt);
+    tcase_add_test(tests, a_partly_written_transaction_does_not_have_outcome_none);
+    tcase_add_test(tests, a_write_that_a_full_server_refuses_is_not_in_doubt);
     tcase_add_test(tests, many_checks_commit_while_others_write_elsewhere);
-    tcase_add_test(tests, checks_that_a_key_is_not_there_see_markers_as_nothing);
-    tcase_add_test(tests, a_value_that_the_server_refuses_ends_its_transaction_at_once);
+    tcase_add_test(tests, checks_for_a_missing_key_treat_markers_as_missing);
+    tcase_add_test(tests, a_value_that_the_server_refuses_fails_its_transaction_at_once);
     tcase_add_test(tests, a_bucket_without_batches_refuses_transactions_until_it_is_updated);
     tcase_add_test(tests, a_bucket_whose_batches_others_switch_off_refuses_transactions);
     tcase_add_test(tests, a_mirror_refuses_transactions);
-    tcase_add_test(tests, without_batches_too_no_write_is_stored_twice);
-    tcase_add_test(tests, an_inquiry_that_outlasts_its_call_does_not_go_on_in_its_memory);
+    tcase_add_test(tests, without_batches_no_write_is_stored_twice);
+    tcase_add_test(tests, a_question_about_an_outcome_does_not_use_memory_of_its_ended_call);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -248,7 +248,7 @@ START_TEST(fifty_cuts_leave_no_hole_no_repeat_and_one_consumer)
 }
 END_TEST
 
-START_TEST(a_cut_in_the_middle_of_what_is_told_again_leaves_no_hole_and_no_repeat)
+START_TEST(a_cut_during_redelivery_leaves_no_hole_and_no_repeat)
 {
     for (unsigned i = 0; i < 6; i++) {
         proxy_hold(deployment.proxy);
@@ -288,7 +288,7 @@ START_TEST(a_stall_leaves_no_hole_and_no_repeat)
 }
 END_TEST
 
-START_TEST(thousands_of_changes_during_a_resynchronisation_are_all_told)
+START_TEST(all_of_thousands_of_changes_during_a_resynchronisation_are_delivered)
 {
     struct scribe scribe;
 
@@ -323,7 +323,7 @@ static void lose_and_find(struct proxy_fault fault, unsigned puts)
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
 }
 
-START_TEST(a_lost_delivery_is_told_all_the_same)
+START_TEST(a_lost_delivery_is_delivered_again)
 {
     struct proxy_fault fault = {.kind = PROXY_DROP_DELIVERY, .subject = "$KV.b.>"};
 
@@ -343,7 +343,7 @@ START_TEST(a_lost_delivery_is_told_all_the_same)
 }
 END_TEST
 
-START_TEST(entries_that_are_lost_while_a_watch_begins_are_told_all_the_same)
+START_TEST(entries_that_are_lost_while_a_watch_begins_are_delivered_again)
 {
     put_some(deployment.nats, 300);
     watch_recorder_wait(recorders[0], 300);
@@ -359,7 +359,7 @@ START_TEST(entries_that_are_lost_while_a_watch_begins_are_told_all_the_same)
 }
 END_TEST
 
-START_TEST(lost_heartbeats_cost_a_consumer_and_no_change)
+START_TEST(lost_heartbeats_recreate_the_consumer_and_lose_no_change)
 {
     for (unsigned i = 0; i < 3; i++) {
         lose_and_find((struct proxy_fault){.kind = PROXY_DROP_HEARTBEAT, .subject = ">", .count = 4}, 10);
@@ -373,7 +373,7 @@ END_TEST
 
 /* --- The consumer's making ------------------------------------------------------------------------- */
 
-START_TEST(whatever_is_lost_while_the_consumer_is_made_leaves_one_and_no_hole)
+START_TEST(losses_while_the_consumer_is_created_leave_one_consumer_and_no_hole)
 {
     static const char *const subjects[] = {
         "$JS.API.STREAM.INFO." CONSUMERS,
@@ -400,7 +400,7 @@ START_TEST(whatever_is_lost_while_the_consumer_is_made_leaves_one_and_no_hole)
 }
 END_TEST
 
-START_TEST(a_consumer_that_somebody_removes_is_made_anew)
+START_TEST(a_removed_consumer_is_recreated)
 {
     for (unsigned i = 0; i < 4; i++) {
         put_some(deployment.nats, 50);
@@ -449,7 +449,7 @@ START_TEST(a_leader_that_dies_leaves_no_hole_and_no_repeat)
 END_TEST
 
 /* The pull of the consumer before the cut lives on in a cluster, and its heartbeats come to the new connection. */
-START_TEST(a_removal_that_is_lost_is_repeated_while_the_old_consumer_is_heard)
+START_TEST(a_lost_removal_is_repeated_while_the_old_consumer_delivers)
 {
     for (unsigned i = 0; i < 6; i++) {
         write_some(10);
@@ -539,7 +539,7 @@ static void wait_for_count(struct watch_recorder *recorder, size_t count)
         ck_assert_msg(now_ms() < end_ms, "%u entries were delivered, and not %zu", recorder->count, count);
 }
 
-START_TEST(a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_deleted)
+START_TEST(keys_that_were_purged_during_an_outage_are_delivered_as_deleted)
 {
     size_t told[2];
 
@@ -638,19 +638,19 @@ static void try_made_anew(unsigned puts)
     }
 }
 
-START_TEST(a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning)
+START_TEST(a_recreated_bucket_is_delivered_from_its_beginning)
 {
     try_made_anew(OLD_KEYS / 2);
 }
 END_TEST
 
-START_TEST(a_bucket_that_was_made_anew_and_is_ahead_of_the_old_one_is_told_from_its_beginning)
+START_TEST(a_recreated_bucket_with_a_higher_revision_is_delivered_from_its_beginning)
 {
     try_made_anew(3 * OLD_KEYS);
 }
 END_TEST
 
-START_TEST(a_bucket_that_was_deleted_while_nobody_could_hear_it_ends_its_watches)
+START_TEST(a_bucket_that_was_deleted_during_an_outage_ends_its_watches)
 {
     put_some(deployment.nats, 10);
     watch_recorder_wait(recorders[0], 10);
@@ -693,7 +693,7 @@ START_TEST(a_daemon_that_is_killed_takes_its_consumer_back)
 }
 END_TEST
 
-START_TEST(two_daemons_of_one_name_both_tell_everything_and_come_to_rest)
+START_TEST(two_daemons_of_one_name_deliver_everything_and_settle)
 {
     struct deployment other;
     struct scribe scribe;
@@ -720,21 +720,21 @@ Suite *watch_fault_suite(void)
 {
     const TTest *const tests[] = {
         fifty_cuts_leave_no_hole_no_repeat_and_one_consumer,
-        a_cut_in_the_middle_of_what_is_told_again_leaves_no_hole_and_no_repeat,
+        a_cut_during_redelivery_leaves_no_hole_and_no_repeat,
         a_stall_leaves_no_hole_and_no_repeat,
-        thousands_of_changes_during_a_resynchronisation_are_all_told,
-        a_lost_delivery_is_told_all_the_same,
-        entries_that_are_lost_while_a_watch_begins_are_told_all_the_same,
-        lost_heartbeats_cost_a_consumer_and_no_change,
-        whatever_is_lost_while_the_consumer_is_made_leaves_one_and_no_hole,
-        a_consumer_that_somebody_removes_is_made_anew,
+        all_of_thousands_of_changes_during_a_resynchronisation_are_delivered,
+        a_lost_delivery_is_delivered_again,
+        entries_that_are_lost_while_a_watch_begins_are_delivered_again,
+        lost_heartbeats_recreate_the_consumer_and_lose_no_change,
+        losses_while_the_consumer_is_created_leave_one_consumer_and_no_hole,
+        a_removed_consumer_is_recreated,
         a_server_that_is_killed_and_comes_back_leaves_no_hole_and_no_repeat,
-        a_bucket_that_was_emptied_while_nobody_could_hear_it_is_told_as_deleted,
-        a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning,
-        a_bucket_that_was_made_anew_and_is_ahead_of_the_old_one_is_told_from_its_beginning,
-        a_bucket_that_was_deleted_while_nobody_could_hear_it_ends_its_watches,
+        keys_that_were_purged_during_an_outage_are_delivered_as_deleted,
+        a_recreated_bucket_is_delivered_from_its_beginning,
+        a_recreated_bucket_with_a_higher_revision_is_delivered_from_its_beginning,
+        a_bucket_that_was_deleted_during_an_outage_ends_its_watches,
         a_daemon_that_is_killed_takes_its_consumer_back,
-        two_daemons_of_one_name_both_tell_everything_and_come_to_rest,
+        two_daemons_of_one_name_deliver_everything_and_settle,
     };
     Suite *suite = suite_create("watch faults");
     TCase *one = tcase_create("one server"), *three = tcase_create("three servers");
@@ -744,7 +744,7 @@ Suite *watch_fault_suite(void)
     for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
         tcase_add_test(one, tests[i]);
     tcase_add_test(three, a_leader_that_dies_leaves_no_hole_and_no_repeat);
-    tcase_add_test(three, a_removal_that_is_lost_is_repeated_while_the_old_consumer_is_heard);
+    tcase_add_test(three, a_lost_removal_is_repeated_while_the_old_consumer_delivers);
     tcase_add_test(three, cuts_before_a_cluster_leave_no_hole_and_no_repeat);
     suite_add_tcase(suite, one);
     suite_add_tcase(suite, three);

@@ -65,7 +65,7 @@ static void try_all(struct client *client, const char *bucket, unsigned level)
     }
 }
 
-START_TEST(a_user_may_do_what_the_first_rule_that_fits_says)
+START_TEST(the_first_matching_rule_decides)
 {
     struct client *client = client_open_shared();
     struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
@@ -87,7 +87,7 @@ START_TEST(a_user_may_do_what_the_first_rule_that_fits_says)
 }
 END_TEST
 
-START_TEST(a_list_shows_what_may_be_read)
+START_TEST(a_list_has_only_readable_buckets)
 {
     struct client *client = client_open_shared();
     struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
@@ -110,7 +110,7 @@ START_TEST(a_list_shows_what_may_be_read)
 }
 END_TEST
 
-START_TEST(a_bucket_that_is_not_there_is_no_secret_door)
+START_TEST(access_is_checked_before_the_bucket_is_looked_up)
 {
     struct client *client = client_open_shared();
 
@@ -125,7 +125,7 @@ END_TEST
 
 static struct daemon daemon_of_test;
 
-START_TEST(a_reload_changes_the_rules_for_sessions_that_are_there)
+START_TEST(a_reload_changes_the_rules_for_existing_sessions)
 {
     daemon_start(&daemon_of_test, NULL, NULL);
     struct client *client = client_open(&daemon_of_test);
@@ -164,13 +164,13 @@ static int listen_without_file(struct sockaddr_un *address, socklen_t *length)
     return listener;
 }
 
-START_TEST(users_and_groups_are_told_apart)
+START_TEST(users_and_groups_are_distinguished)
 {
     struct sockaddr_un address;
     socklen_t length;
 
     if (geteuid() != 0) {
-        test_run_skip("users_and_groups_are_told_apart", "only root can become another user");
+        test_run_skip("users_and_groups_are_distinguished", "only root can become another user");
         return;
     }
     daemon_prepare(&daemon_of_test);
@@ -231,7 +231,7 @@ START_TEST(users_and_groups_are_told_apart)
 END_TEST
 
 /* The kernel tells 65,536. */
-START_TEST(a_group_counts_however_many_the_peer_has)
+START_TEST(a_group_counts_however_many_groups_the_peer_has)
 {
     enum { GROUPS = 65536, BASE = 100000 };
     struct sockaddr_un address;
@@ -239,7 +239,7 @@ START_TEST(a_group_counts_however_many_the_peer_has)
     gid_t *groups = keep(calloc(GROUPS, sizeof(*groups)));
 
     if (geteuid() != 0) {
-        test_run_skip("a_group_counts_however_many_the_peer_has", "only root can join groups");
+        test_run_skip("a_group_counts_however_many_groups_the_peer_has", "only root can join groups");
         return;
     }
     daemon_prepare(&daemon_of_test);
@@ -272,13 +272,13 @@ Suite *access_suite(void)
     TCase *tests = shared_daemon_case_with(suite, "rules", setup, shared_daemon_teardown);
     TCase *own = tcase_create("reload");
 
-    tcase_add_test(tests, a_user_may_do_what_the_first_rule_that_fits_says);
-    tcase_add_test(tests, a_list_shows_what_may_be_read);
-    tcase_add_test(tests, a_bucket_that_is_not_there_is_no_secret_door);
+    tcase_add_test(tests, the_first_matching_rule_decides);
+    tcase_add_test(tests, a_list_has_only_readable_buckets);
+    tcase_add_test(tests, access_is_checked_before_the_bucket_is_looked_up);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
-    tcase_add_test(own, a_reload_changes_the_rules_for_sessions_that_are_there);
-    tcase_add_test(own, users_and_groups_are_told_apart);
-    tcase_add_test(own, a_group_counts_however_many_the_peer_has);
+    tcase_add_test(own, a_reload_changes_the_rules_for_existing_sessions);
+    tcase_add_test(own, users_and_groups_are_distinguished);
+    tcase_add_test(own, a_group_counts_however_many_groups_the_peer_has);
     suite_add_tcase(suite, own);
     return suite;
 }

@@ -40,7 +40,7 @@ static void try_mistakes(const struct mistake *mistakes, size_t count)
         try_mistakes(try_these, sizeof(try_these) / sizeof(try_these[0]));                                             \
     } while (0)
 
-START_TEST(a_method_that_there_is_not_is_named)
+START_TEST(an_unknown_method_is_named)
 {
     struct client *client = client_open_shared();
     const char *methods[] = {"kv.gett", "", "kv", "KV.GET", "kv.get ", "watch"};
@@ -93,7 +93,7 @@ START_TEST(a_key_must_have_a_keys_form)
 }
 END_TEST
 
-START_TEST(nil_is_no_value)
+START_TEST(nil_is_not_a_value)
 {
     TRY({"kv.put", "['%s', 'a', null]"}, {"kv.create", "['%s', 'a', null]"}, {"kv.update", "['%s', 'a', null, 0]"},
         {"txn.commit", "['%s', [], [['put', 'a', null]]]"});
@@ -144,7 +144,7 @@ START_TEST(numbers_and_booleans_are_stored_as_json)
 }
 END_TEST
 
-START_TEST(a_map_that_is_no_json_is_no_value)
+START_TEST(a_map_that_is_not_json_is_not_a_value)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -183,7 +183,7 @@ START_TEST(a_map_that_is_no_json_is_no_value)
 }
 END_TEST
 
-START_TEST(a_revision_must_be_an_integer_that_can_be_one)
+START_TEST(a_revision_must_be_a_valid_integer)
 {
     TRY({"kv.update", "['%s', 'a', 'v', -1]"}, {"kv.update", "['%s', 'a', 'v', '1']"},
         {"kv.update", "['%s', 'a', 'v', 1.5]"}, {"kv.update", "['%s', 'a', 'v', null]"},
@@ -195,7 +195,7 @@ START_TEST(a_revision_must_be_an_integer_that_can_be_one)
 }
 END_TEST
 
-START_TEST(an_option_that_there_is_not_is_refused_by_name)
+START_TEST(an_unknown_option_is_refused_by_name)
 {
     TRY({"kv.get", "['%s', 'color', {'ttl': 1}]"}, {"kv.get", "['%s', 'color', {'Revision': 1}]"},
         {"kv.get_json", "['%s', 'color', {'x': 1}]"}, {"kv.put", "['%s', 'a', 'v', {'revision': 1}]"},
@@ -349,7 +349,7 @@ static struct answer *call_with_bins(struct client *client, uint32_t msgid, cons
     return client_wait(client, msgid);
 }
 
-START_TEST(a_bin_is_taken_wherever_a_text_is_expected)
+START_TEST(a_bin_is_accepted_wherever_a_text_is_expected)
 {
     static const struct mistake calls[] = {
         {"bucket.create", "['%s-2', {'storage': 'memory', 'history': 2, 'metadata': {'a': 'b'}, 'description': 'x'}]"},
@@ -478,7 +478,7 @@ START_TEST(an_option_is_not_given_twice)
 }
 END_TEST
 
-START_TEST(a_timeout_must_be_seconds_that_are_allowed)
+START_TEST(a_timeout_must_be_within_the_limits)
 {
     TRY({"kv.get", "['%s', 'color', {'timeout': 0}]"}, {"kv.get", "['%s', 'color', {'timeout': -1}]"},
         {"kv.get", "['%s', 'color', {'timeout': 61}]"}, {"kv.get", "['%s', 'color', {'timeout': '5'}]"},
@@ -522,7 +522,7 @@ START_TEST(a_buckets_settings_must_have_their_type_and_range)
 }
 END_TEST
 
-START_TEST(a_bucket_that_there_is_not_is_not_found)
+START_TEST(a_missing_bucket_is_not_found)
 {
     struct client *client = client_open_shared();
     static const struct mistake calls[] = {
@@ -574,26 +574,26 @@ Suite *argument_suite(void)
     Suite *suite = suite_create("argument");
     TCase *tests = shared_daemon_case(suite, "mistakes");
 
-    tcase_add_test(tests, a_method_that_there_is_not_is_named);
+    tcase_add_test(tests, an_unknown_method_is_named);
     tcase_add_test(tests, too_few_and_too_many_arguments_are_refused);
     tcase_add_test(tests, a_bucket_must_have_a_buckets_name);
     tcase_add_test(tests, a_key_must_have_a_keys_form);
-    tcase_add_test(tests, nil_is_no_value);
+    tcase_add_test(tests, nil_is_not_a_value);
     tcase_add_test(tests, numbers_and_booleans_are_stored_as_json);
-    tcase_add_test(tests, a_map_that_is_no_json_is_no_value);
-    tcase_add_test(tests, a_revision_must_be_an_integer_that_can_be_one);
-    tcase_add_test(tests, an_option_that_there_is_not_is_refused_by_name);
+    tcase_add_test(tests, a_map_that_is_not_json_is_not_a_value);
+    tcase_add_test(tests, a_revision_must_be_a_valid_integer);
+    tcase_add_test(tests, an_unknown_option_is_refused_by_name);
     tcase_add_test(tests, an_option_must_have_its_type_and_range);
     tcase_add_test(tests, an_option_that_is_nil_counts_as_not_given);
     tcase_add_test(tests, an_option_is_not_given_twice);
     tcase_add_test(tests, a_float_without_a_fraction_is_an_integer);
     tcase_add_test(tests, nil_and_empty_containers_are_no_options_and_no_checks);
-    tcase_add_test(tests, a_bin_is_taken_wherever_a_text_is_expected);
+    tcase_add_test(tests, a_bin_is_accepted_wherever_a_text_is_expected);
     tcase_add_test(tests, a_refusal_says_what_was_expected_and_what_came);
     tcase_add_test(tests, patterns_filters_and_options_have_a_length);
-    tcase_add_test(tests, a_timeout_must_be_seconds_that_are_allowed);
+    tcase_add_test(tests, a_timeout_must_be_within_the_limits);
     tcase_add_test(tests, a_buckets_settings_must_have_their_type_and_range);
-    tcase_add_test(tests, a_bucket_that_there_is_not_is_not_found);
+    tcase_add_test(tests, a_missing_bucket_is_not_found);
     tcase_add_test(tests, an_error_says_at_most_255_bytes_and_stays_utf8);
     return suite;
 }

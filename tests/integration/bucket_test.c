@@ -4,7 +4,7 @@
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 
-START_TEST(a_bucket_has_the_defaults_that_the_protocol_names)
+START_TEST(a_bucket_has_the_documented_defaults)
 {
     struct client *client = client_open_shared();
 
@@ -59,7 +59,7 @@ START_TEST(every_setting_comes_back_in_the_info)
 }
 END_TEST
 
-START_TEST(a_bucket_is_made_once_and_again_with_the_same_settings)
+START_TEST(creating_a_bucket_again_with_the_same_settings_succeeds)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 3");
@@ -96,7 +96,7 @@ START_TEST(an_update_changes_what_is_given_and_nothing_else)
 }
 END_TEST
 
-START_TEST(an_update_of_max_value_size_holds_at_once)
+START_TEST(an_update_of_max_value_size_applies_at_once)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -121,7 +121,7 @@ START_TEST(a_setting_that_cannot_change_is_unsupported)
 }
 END_TEST
 
-START_TEST(what_one_server_cannot_do_is_unsupported)
+START_TEST(replicas_on_a_single_server_are_unsupported)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -153,7 +153,7 @@ START_TEST(a_deleted_bucket_is_gone_with_its_values)
 }
 END_TEST
 
-START_TEST(a_bucket_of_the_longest_name_is_gone_too_when_it_is_deleted)
+START_TEST(a_bucket_of_the_longest_name_can_be_deleted)
 {
     struct client *client = client_open_shared();
     char name[253];
@@ -171,7 +171,7 @@ START_TEST(a_bucket_of_the_longest_name_is_gone_too_when_it_is_deleted)
 }
 END_TEST
 
-START_TEST(a_purged_bucket_is_empty_and_there)
+START_TEST(a_purged_bucket_is_empty_and_still_exists)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 3");
@@ -322,7 +322,7 @@ static void expect_value(struct client *client, const char *bucket, const char *
     }
 }
 
-START_TEST(a_bucket_is_not_made_that_would_be_fed_from_nowhere)
+START_TEST(a_bucket_with_a_missing_origin_is_not_created)
 {
     struct client *client = client_open_shared();
     const char *origin = client_new_bucket(client, NULL), *fed = client_new_bucket(client, NULL);
@@ -338,7 +338,7 @@ START_TEST(a_bucket_is_not_made_that_would_be_fed_from_nowhere)
 }
 END_TEST
 
-START_TEST(a_limit_of_nothing_is_none)
+START_TEST(a_limit_of_zero_is_no_limit)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'max_value_size': 0, 'max_bytes': 0");
@@ -351,7 +351,7 @@ START_TEST(a_limit_of_nothing_is_none)
 END_TEST
 
 /* The server may still be removing the files of the one before. */
-START_TEST(a_bucket_that_is_made_anew_at_once_is_empty)
+START_TEST(a_bucket_that_is_recreated_at_once_is_empty)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -369,7 +369,7 @@ START_TEST(a_bucket_that_is_made_anew_at_once_is_empty)
 }
 END_TEST
 
-START_TEST(a_mirror_follows_its_bucket_and_takes_writes_for_it)
+START_TEST(a_mirror_follows_its_bucket_and_accepts_writes_for_it)
 {
     struct client *client = client_open_shared();
     const char *origin = client_new_bucket(client, "'history': 3");
@@ -399,7 +399,7 @@ START_TEST(a_mirror_follows_its_bucket_and_takes_writes_for_it)
 }
 END_TEST
 
-START_TEST(a_bucket_gathers_its_sources)
+START_TEST(a_bucket_has_the_entries_of_its_sources)
 {
     struct client *client = client_open_shared();
     const char *a = client_new_bucket(client, NULL), *b = client_new_bucket(client, NULL);
@@ -422,7 +422,7 @@ START_TEST(a_bucket_gathers_its_sources)
 }
 END_TEST
 
-START_TEST(what_is_written_is_published_again_where_the_bucket_says)
+START_TEST(writes_are_republished_to_the_configured_subject)
 {
     struct client *client = client_open_shared();
     struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
@@ -439,27 +439,27 @@ Suite *bucket_suite(void)
     Suite *suite = suite_create("bucket");
     TCase *tests = shared_daemon_case(suite, "buckets");
 
-    tcase_add_test(tests, a_bucket_has_the_defaults_that_the_protocol_names);
+    tcase_add_test(tests, a_bucket_has_the_documented_defaults);
     tcase_add_test(tests, every_setting_comes_back_in_the_info);
-    tcase_add_test(tests, a_bucket_is_made_once_and_again_with_the_same_settings);
+    tcase_add_test(tests, creating_a_bucket_again_with_the_same_settings_succeeds);
     tcase_add_test(tests, an_update_changes_what_is_given_and_nothing_else);
-    tcase_add_test(tests, an_update_of_max_value_size_holds_at_once);
+    tcase_add_test(tests, an_update_of_max_value_size_applies_at_once);
     tcase_add_test(tests, a_setting_that_cannot_change_is_unsupported);
-    tcase_add_test(tests, what_one_server_cannot_do_is_unsupported);
+    tcase_add_test(tests, replicas_on_a_single_server_are_unsupported);
     tcase_add_test(tests, a_deleted_bucket_is_gone_with_its_values);
-    tcase_add_test(tests, a_bucket_of_the_longest_name_is_gone_too_when_it_is_deleted);
-    tcase_add_test(tests, a_purged_bucket_is_empty_and_there);
+    tcase_add_test(tests, a_bucket_of_the_longest_name_can_be_deleted);
+    tcase_add_test(tests, a_purged_bucket_is_empty_and_still_exists);
     tcase_add_test(tests, buckets_are_listed_by_name);
     tcase_add_test(tests, streams_that_are_no_buckets_are_not_listed);
     tcase_add_test(tests, the_info_counts_what_is_stored);
     tcase_add_test(tests, a_value_over_the_buckets_limit_is_too_large);
     tcase_add_test(tests, a_value_over_the_servers_limit_is_too_large);
     tcase_add_test(tests, a_full_bucket_is_resource_exhausted);
-    tcase_add_test(tests, a_bucket_is_not_made_that_would_be_fed_from_nowhere);
-    tcase_add_test(tests, a_limit_of_nothing_is_none);
-    tcase_add_test(tests, a_bucket_that_is_made_anew_at_once_is_empty);
-    tcase_add_test(tests, a_mirror_follows_its_bucket_and_takes_writes_for_it);
-    tcase_add_test(tests, a_bucket_gathers_its_sources);
-    tcase_add_test(tests, what_is_written_is_published_again_where_the_bucket_says);
+    tcase_add_test(tests, a_bucket_with_a_missing_origin_is_not_created);
+    tcase_add_test(tests, a_limit_of_zero_is_no_limit);
+    tcase_add_test(tests, a_bucket_that_is_recreated_at_once_is_empty);
+    tcase_add_test(tests, a_mirror_follows_its_bucket_and_accepts_writes_for_it);
+    tcase_add_test(tests, a_bucket_has_the_entries_of_its_sources);
+    tcase_add_test(tests, writes_are_republished_to_the_configured_subject);
     return suite;
 }

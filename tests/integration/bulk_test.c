@@ -57,7 +57,7 @@ START_TEST(a_thousand_keys_are_written_read_and_deleted)
 END_TEST
 
 /* What is wrong with the call shows when thousands of keys are looked through. The answer ends the call's memory. */
-START_TEST(a_key_that_cannot_be_answered_behind_thousands_of_good_ones_fails_the_call)
+START_TEST(an_invalid_key_after_thousands_of_valid_ones_fails_the_call)
 {
     static const char *const wrong[] = {"null", "17"};
     struct client *client = client_open_shared();
@@ -73,7 +73,7 @@ START_TEST(a_key_that_cannot_be_answered_behind_thousands_of_good_ones_fails_the
 }
 END_TEST
 
-START_TEST(more_keys_than_one_call_takes_are_refused)
+START_TEST(too_many_keys_in_one_call_are_refused)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -91,7 +91,7 @@ START_TEST(more_keys_than_one_call_takes_are_refused)
 }
 END_TEST
 
-START_TEST(the_failure_of_one_key_hides_no_other)
+START_TEST(the_failure_of_one_key_does_not_affect_others)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'max_value_size': 400");
@@ -117,7 +117,7 @@ START_TEST(the_failure_of_one_key_hides_no_other)
 }
 END_TEST
 
-START_TEST(a_bucket_that_is_not_there_is_told_for_each_key)
+START_TEST(a_missing_bucket_is_reported_for_each_key)
 {
     struct client *client = client_open_shared();
     struct answer *put = client_call(client, "bulk.put", "['nowhere', {'a': 'x', 'b': 'x'}]");
@@ -129,7 +129,7 @@ START_TEST(a_bucket_that_is_not_there_is_told_for_each_key)
 }
 END_TEST
 
-START_TEST(arguments_that_cannot_be_fail_the_call)
+START_TEST(invalid_arguments_fail_the_call)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -174,11 +174,11 @@ Suite *bulk_suite(void)
     TCase *tests = shared_daemon_case(suite, "bulk");
 
     tcase_add_test(tests, a_thousand_keys_are_written_read_and_deleted);
-    tcase_add_test(tests, a_key_that_cannot_be_answered_behind_thousands_of_good_ones_fails_the_call);
-    tcase_add_test(tests, more_keys_than_one_call_takes_are_refused);
-    tcase_add_test(tests, the_failure_of_one_key_hides_no_other);
-    tcase_add_test(tests, a_bucket_that_is_not_there_is_told_for_each_key);
-    tcase_add_test(tests, arguments_that_cannot_be_fail_the_call);
+    tcase_add_test(tests, an_invalid_key_after_thousands_of_valid_ones_fails_the_call);
+    tcase_add_test(tests, too_many_keys_in_one_call_are_refused);
+    tcase_add_test(tests, the_failure_of_one_key_does_not_affect_others);
+    tcase_add_test(tests, a_missing_bucket_is_reported_for_each_key);
+    tcase_add_test(tests, invalid_arguments_fail_the_call);
     tcase_add_test(tests, a_key_with_a_nul_fails_the_call_and_harms_no_other);
     return suite;
 }

@@ -62,7 +62,7 @@ static void delete_many(struct client *client, const char *bucket, const char *p
 
 /* --- What goes, and what stays ----------------------------------------------------------------------- */
 
-START_TEST(markers_go_and_values_stay)
+START_TEST(compaction_removes_markers_and_keeps_values)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, IN_MEMORY);
@@ -85,7 +85,7 @@ START_TEST(markers_go_and_values_stay)
 }
 END_TEST
 
-START_TEST(markers_before_all_values_go_too)
+START_TEST(markers_before_all_values_are_removed_too)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, IN_MEMORY);
@@ -97,7 +97,7 @@ START_TEST(markers_before_all_values_go_too)
 }
 END_TEST
 
-START_TEST(a_bucket_of_nothing_has_no_markers)
+START_TEST(compacting_an_empty_bucket_removes_nothing)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -107,7 +107,7 @@ START_TEST(a_bucket_of_nothing_has_no_markers)
 }
 END_TEST
 
-START_TEST(younger_markers_stay)
+START_TEST(younger_markers_are_kept)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, IN_MEMORY);
@@ -142,7 +142,7 @@ START_TEST(a_key_that_is_written_again_keeps_its_value)
 }
 END_TEST
 
-START_TEST(what_stands_before_a_marker_goes_with_it_and_other_histories_stay)
+START_TEST(the_history_before_a_marker_is_removed_and_others_are_kept)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, IN_MEMORY ", 'history': 5");
@@ -166,7 +166,7 @@ START_TEST(what_stands_before_a_marker_goes_with_it_and_other_histories_stay)
 END_TEST
 
 /* With a history each marker is removed by itself. */
-START_TEST(out_of_time_it_says_how_many_are_done_and_goes_on_with_the_next_call)
+START_TEST(at_its_deadline_compaction_reports_its_progress_and_the_next_call_continues)
 {
     enum { KEYS = 5000 };
     struct client *client = client_open_shared();
@@ -200,7 +200,7 @@ START_TEST(out_of_time_it_says_how_many_are_done_and_goes_on_with_the_next_call)
 }
 END_TEST
 
-START_TEST(a_bucket_that_is_fed_from_others_is_not_compacted)
+START_TEST(a_bucket_with_an_origin_is_not_compacted)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, IN_MEMORY);
@@ -210,7 +210,7 @@ START_TEST(a_bucket_that_is_fed_from_others_is_not_compacted)
 }
 END_TEST
 
-START_TEST(the_daemons_own_keys_are_nobodys)
+START_TEST(clients_cannot_use_the_daemons_own_keys)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -257,7 +257,7 @@ START_TEST(a_deleted_value_does_not_come_back_when_the_server_is_killed)
 END_TEST
 
 /* What stood before the marker was purged with a word of it, which the server keeps. */
-START_TEST(a_history_goes_with_its_marker_and_stays_away)
+START_TEST(a_removed_history_does_not_reappear)
 {
     struct daemon daemon = {0};
 
@@ -279,7 +279,7 @@ START_TEST(a_history_goes_with_its_marker_and_stays_away)
 }
 END_TEST
 
-START_TEST(markers_go_when_the_old_values_have_left_the_files)
+START_TEST(markers_are_removed_after_the_old_values_have_left_the_files)
 {
     enum { KEYS = 40000, BYTES = 300 };
     struct daemon daemon = {0};
@@ -306,7 +306,7 @@ END_TEST
 
 /* --- Watches ----------------------------------------------------------------------------------------- */
 
-START_TEST(a_watch_from_before_removed_markers_begins_anew)
+START_TEST(a_watch_from_before_removed_markers_must_start_over)
 {
     struct daemon daemon = {0};
 
@@ -345,7 +345,7 @@ START_TEST(a_watch_from_before_removed_markers_begins_anew)
 }
 END_TEST
 
-START_TEST(watches_are_told_of_deletions_and_of_nothing_of_the_daemons_own)
+START_TEST(watches_deliver_deletions_and_none_of_the_daemons_own_keys)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, IN_MEMORY);
@@ -408,7 +408,7 @@ END_TEST
 
 /* --- The copy in memory ------------------------------------------------------------------------------ */
 
-START_TEST(the_copy_counts_no_deleted_keys_and_answers_on)
+START_TEST(the_local_copy_drops_deleted_keys_and_still_answers)
 {
     struct daemon daemon = {0};
 
@@ -436,7 +436,7 @@ END_TEST
 /* --- Changes of the bucket --- */
 
 /* The look at the files takes some of the times. */
-START_TEST(a_bucket_that_is_made_anew_meanwhile_knows_nothing_of_the_compaction)
+START_TEST(a_recreated_bucket_is_not_affected_by_the_compaction)
 {
     enum { TRIES = 12, KEYS = 10000 };
     struct daemon daemon = {0};
@@ -462,7 +462,7 @@ START_TEST(a_bucket_that_is_made_anew_meanwhile_knows_nothing_of_the_compaction)
 END_TEST
 
 /* Another session has as many compactions as it may, all the time. */
-START_TEST(sessions_take_turns)
+START_TEST(compactions_of_several_sessions_take_turns)
 {
     enum { KEYS = 20000, TURNS = 10 };
     struct client *client = client_open_shared(), *busy = client_open_shared();
@@ -513,7 +513,7 @@ START_TEST(the_daemon_removes_markers_that_are_older_than_marker_ttl)
 }
 END_TEST
 
-START_TEST(the_daemon_forgets_the_marker_ttl_of_a_bucket_that_is_gone)
+START_TEST(the_marker_ttl_of_a_deleted_bucket_is_forgotten)
 {
     struct daemon daemon = {0};
 
@@ -561,28 +561,28 @@ Suite *compact_suite(void)
     TCase *tests = shared_daemon_case(suite, "markers");
     TCase *own = tcase_create("a daemon of its own");
 
-    tcase_add_test(tests, markers_go_and_values_stay);
-    tcase_add_test(tests, markers_before_all_values_go_too);
-    tcase_add_test(tests, a_bucket_of_nothing_has_no_markers);
-    tcase_add_test(tests, younger_markers_stay);
+    tcase_add_test(tests, compaction_removes_markers_and_keeps_values);
+    tcase_add_test(tests, markers_before_all_values_are_removed_too);
+    tcase_add_test(tests, compacting_an_empty_bucket_removes_nothing);
+    tcase_add_test(tests, younger_markers_are_kept);
     tcase_add_test(tests, a_key_that_is_written_again_keeps_its_value);
-    tcase_add_test(tests, what_stands_before_a_marker_goes_with_it_and_other_histories_stay);
-    tcase_add_test(tests, out_of_time_it_says_how_many_are_done_and_goes_on_with_the_next_call);
-    tcase_add_test(tests, a_bucket_that_is_fed_from_others_is_not_compacted);
-    tcase_add_test(tests, the_daemons_own_keys_are_nobodys);
-    tcase_add_test(tests, watches_are_told_of_deletions_and_of_nothing_of_the_daemons_own);
+    tcase_add_test(tests, the_history_before_a_marker_is_removed_and_others_are_kept);
+    tcase_add_test(tests, at_its_deadline_compaction_reports_its_progress_and_the_next_call_continues);
+    tcase_add_test(tests, a_bucket_with_an_origin_is_not_compacted);
+    tcase_add_test(tests, clients_cannot_use_the_daemons_own_keys);
+    tcase_add_test(tests, watches_deliver_deletions_and_none_of_the_daemons_own_keys);
     tcase_add_test(tests, a_watch_that_is_slow_to_begin_does_not_miss_a_deletion);
-    tcase_add_test(tests, sessions_take_turns);
+    tcase_add_test(tests, compactions_of_several_sessions_take_turns);
     tcase_add_test(tests, marker_ttl_is_a_setting_of_the_bucket);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_deleted_value_does_not_come_back_when_the_server_is_killed);
-    tcase_add_test(own, a_history_goes_with_its_marker_and_stays_away);
-    tcase_add_test(own, markers_go_when_the_old_values_have_left_the_files);
-    tcase_add_test(own, a_watch_from_before_removed_markers_begins_anew);
-    tcase_add_test(own, the_copy_counts_no_deleted_keys_and_answers_on);
-    tcase_add_test(own, a_bucket_that_is_made_anew_meanwhile_knows_nothing_of_the_compaction);
+    tcase_add_test(own, a_removed_history_does_not_reappear);
+    tcase_add_test(own, markers_are_removed_after_the_old_values_have_left_the_files);
+    tcase_add_test(own, a_watch_from_before_removed_markers_must_start_over);
+    tcase_add_test(own, the_local_copy_drops_deleted_keys_and_still_answers);
+    tcase_add_test(own, a_recreated_bucket_is_not_affected_by_the_compaction);
     tcase_add_test(own, the_daemon_removes_markers_that_are_older_than_marker_ttl);
-    tcase_add_test(own, the_daemon_forgets_the_marker_ttl_of_a_bucket_that_is_gone);
+    tcase_add_test(own, the_marker_ttl_of_a_deleted_bucket_is_forgotten);
     suite_add_tcase(suite, own);
     return suite;
 }

@@ -25,7 +25,7 @@ static void wait_until_dead(pid_t pid)
     }
 }
 
-START_TEST(what_was_written_is_there_after_a_restart)
+START_TEST(writes_survive_a_restart)
 {
     daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
     struct client *client = client_open(&daemon_of_test);
@@ -43,7 +43,7 @@ START_TEST(what_was_written_is_there_after_a_restart)
 }
 END_TEST
 
-START_TEST(a_killed_daemon_leaves_no_server_behind_and_no_write_is_lost)
+START_TEST(a_killed_daemon_leaves_no_server_and_loses_no_write)
 {
     daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
     struct client *client = client_open(&daemon_of_test);
@@ -67,7 +67,7 @@ START_TEST(a_killed_daemon_leaves_no_server_behind_and_no_write_is_lost)
 }
 END_TEST
 
-START_TEST(a_killed_server_is_started_again_and_no_call_notices)
+START_TEST(a_killed_server_is_restarted_and_no_call_fails)
 {
     struct load load;
 
@@ -87,7 +87,7 @@ START_TEST(a_killed_server_is_started_again_and_no_call_notices)
 }
 END_TEST
 
-START_TEST(a_server_that_is_killed_again_and_again_loses_nothing)
+START_TEST(repeated_kills_of_the_server_lose_nothing)
 {
     struct load load;
 
@@ -121,7 +121,7 @@ START_TEST(a_server_that_is_killed_while_idle_is_back_for_the_next_call)
 }
 END_TEST
 
-START_TEST(nobody_else_can_speak_to_the_server)
+START_TEST(only_the_daemon_can_log_in_to_the_server)
 {
     struct stat status;
 
@@ -389,7 +389,7 @@ START_TEST(a_server_that_hangs_at_its_start_is_replaced)
 END_TEST
 
 /* The probe's answer counts, not only what the daemon's own connection brings. */
-START_TEST(a_server_that_nobody_asks_anything_is_left_alone)
+START_TEST(an_idle_server_is_not_replaced)
 {
     daemon_start(&daemon_of_test, DAEMON_SYNCS_SELDOM "  hang_timeout: 3\n", NULL);
     pid_t server = daemon_nats_pid(&daemon_of_test);
@@ -405,7 +405,7 @@ START_TEST(a_server_that_nobody_asks_anything_is_left_alone)
 }
 END_TEST
 
-START_TEST(a_server_that_cannot_start_is_tried_again_and_told_of)
+START_TEST(a_server_that_cannot_start_is_retried_and_reported)
 {
     daemon_prepare(&daemon_of_test);
     const char *program = format_text("%s/nats-server", daemon_of_test.directory);
@@ -489,7 +489,7 @@ static uint64_t count_batched(struct client *client, const char *bucket, unsigne
     return batched;
 }
 
-START_TEST(sixteen_writes_that_wait_are_committed_together_and_fewer_are_not)
+START_TEST(sixteen_waiting_writes_are_one_batch_and_fewer_are_not)
 {
     daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
     struct client *client = client_open(&daemon_of_test);
@@ -516,13 +516,13 @@ Suite *embedded_suite(void)
     TCase *tests = tcase_create("embedded");
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
-    tcase_add_test(tests, what_was_written_is_there_after_a_restart);
-    tcase_add_test(tests, sixteen_writes_that_wait_are_committed_together_and_fewer_are_not);
-    tcase_add_test(tests, a_killed_daemon_leaves_no_server_behind_and_no_write_is_lost);
-    tcase_add_test(tests, a_killed_server_is_started_again_and_no_call_notices);
-    tcase_add_test(tests, a_server_that_is_killed_again_and_again_loses_nothing);
+    tcase_add_test(tests, writes_survive_a_restart);
+    tcase_add_test(tests, sixteen_waiting_writes_are_one_batch_and_fewer_are_not);
+    tcase_add_test(tests, a_killed_daemon_leaves_no_server_and_loses_no_write);
+    tcase_add_test(tests, a_killed_server_is_restarted_and_no_call_fails);
+    tcase_add_test(tests, repeated_kills_of_the_server_lose_nothing);
     tcase_add_test(tests, a_server_that_is_killed_while_idle_is_back_for_the_next_call);
-    tcase_add_test(tests, nobody_else_can_speak_to_the_server);
+    tcase_add_test(tests, only_the_daemon_can_log_in_to_the_server);
     tcase_add_test(tests, strangers_cannot_fill_the_log);
     tcase_add_test(tests, strangers_do_not_keep_the_daemon_from_its_server);
     tcase_add_test(tests, without_descriptors_for_sessions_the_daemon_reloads_and_replaces_its_server);
@@ -531,8 +531,8 @@ Suite *embedded_suite(void)
     tcase_add_test(tests, the_daemon_does_not_wait_for_a_program_that_does_not_say_its_version);
     tcase_add_test(tests, a_server_that_hangs_is_replaced_and_health_says_so);
     tcase_add_test(tests, a_server_that_hangs_at_its_start_is_replaced);
-    tcase_add_test(tests, a_server_that_nobody_asks_anything_is_left_alone);
-    tcase_add_test(tests, a_server_that_cannot_start_is_tried_again_and_told_of);
+    tcase_add_test(tests, an_idle_server_is_not_replaced);
+    tcase_add_test(tests, a_server_that_cannot_start_is_retried_and_reported);
     tcase_add_test(tests, a_script_may_start_the_server);
     tcase_add_test(tests, a_server_that_cannot_write_its_ports_file_is_started_again);
     suite_add_tcase(suite, tests);

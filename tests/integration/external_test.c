@@ -51,7 +51,7 @@ static void expect_refusal(const char *members, const char *why)
     daemon_stop(&daemon_of_test);
 }
 
-START_TEST(an_open_server_needs_no_proof)
+START_TEST(an_open_server_needs_no_credentials)
 {
     nats_server_start(&server, NULL);
     expect_service(nats_server_section(&server));
@@ -59,7 +59,7 @@ START_TEST(an_open_server_needs_no_proof)
 }
 END_TEST
 
-START_TEST(a_user_and_a_password_are_shown)
+START_TEST(a_user_and_a_password_are_sent)
 {
     nats_server_start(&server, "authorization { user: \"alice\", password: \"it's a: secret\" }");
     expect_service(format_text("%s  user: alice\n  password: \"it's a: secret\"\n", nats_server_section(&server)));
@@ -69,7 +69,7 @@ START_TEST(a_user_and_a_password_are_shown)
 }
 END_TEST
 
-START_TEST(a_token_is_shown)
+START_TEST(a_token_is_sent)
 {
     nats_server_start(&server, "authorization { token: \"t0k3n\" }");
     expect_service(format_text("%s  token: t0k3n\n", nats_server_section(&server)));
@@ -176,7 +176,7 @@ END_TEST
 
 /* --- TLS ------------------------------------------------------------------------------------------- */
 
-START_TEST(tls_shows_certificates_both_ways)
+START_TEST(tls_checks_certificates_of_both_sides)
 {
     char directory[PATH_BYTES];
 
@@ -262,7 +262,7 @@ END_TEST
 
 /* --- Domains and several servers ------------------------------------------------------------------- */
 
-START_TEST(a_file_that_is_not_there_is_named_in_the_log_only)
+START_TEST(a_missing_file_is_named_in_the_log_only)
 {
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, format_text("%s  nkey_seed: /no/such/user.nk\n", nats_server_section(&server)), NULL);
@@ -329,7 +329,7 @@ START_TEST(changes_of_many_buckets_leave_room_for_those_of_others)
 END_TEST
 
 /* With a filter, or to find each key's last message, the server counts keys while the bucket takes no writes. */
-START_TEST(to_read_a_whole_bucket_the_server_need_not_count_its_keys)
+START_TEST(reading_a_whole_bucket_needs_no_count_of_its_keys)
 {
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
@@ -366,7 +366,7 @@ START_TEST(the_first_server_may_be_down)
 }
 END_TEST
 
-START_TEST(when_one_server_goes_another_takes_over)
+START_TEST(the_daemon_fails_over_to_another_server)
 {
     struct nats_server other;
 
@@ -401,7 +401,7 @@ START_TEST(a_user_who_may_not_ask_for_the_servers_version_is_served)
 END_TEST
 
 /* In a domain that is not there, anybody can listen where the daemon asks. */
-START_TEST(what_is_no_answer_of_jetstream_is_no_error_of_the_daemon)
+START_TEST(an_unreadable_answer_of_jetstream_is_not_an_internal_error)
 {
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, format_text("%s  domain: elsewhere\n", nats_server_section(&server)), NULL);
@@ -470,7 +470,7 @@ static void expect_denied_keys(struct client *client)
     ck_assert_str_eq(text_at(&answer->result, "value"), "v");
 }
 
-START_TEST(what_the_nats_user_may_not_publish_is_denied_at_once)
+START_TEST(a_publish_without_permission_is_denied_at_once)
 {
     nats_server_start(&server, denying("\"$KV.b.secret\", \"$JS.API.DIRECT.GET.KV_b.$KV.b.hidden\", "
                                        "\"$JS.API.CONSUMER.CREATE.>\", \"$JS.API.STREAM.CREATE.KV_no\""));
@@ -529,7 +529,7 @@ START_TEST(a_denied_key_denies_no_other)
 }
 END_TEST
 
-START_TEST(over_tls_what_may_not_be_published_is_denied_too)
+START_TEST(over_tls_a_publish_without_permission_is_denied_too)
 {
     char directory[PATH_BYTES];
 
@@ -548,7 +548,7 @@ START_TEST(over_tls_what_may_not_be_published_is_denied_too)
 END_TEST
 
 /* The check is a message to the daemon itself; that the server refuses it proves as much as its coming back. */
-START_TEST(a_user_who_may_not_publish_to_the_inbox_keeps_the_link)
+START_TEST(a_user_without_permission_for_the_inbox_keeps_the_connection)
 {
     nats_server_start(&server, denying("\"_INBOX.>\""));
     struct client *client = open_as_a(format_text("%s  ping_interval: 0.1\n", nats_server_section(&server)), NULL);
@@ -563,7 +563,7 @@ START_TEST(a_user_who_may_not_publish_to_the_inbox_keeps_the_link)
 }
 END_TEST
 
-START_TEST(a_user_who_may_not_hear_answers_is_told_so)
+START_TEST(a_user_without_permission_for_answers_gets_an_error_that_says_so)
 {
     nats_server_start(&server, "authorization { users: [ { user: a, password: a, permissions { subscribe { deny: "
                                "[\"_INBOX.>\"] } } } ] }");
@@ -587,27 +587,27 @@ Suite *external_suite(void)
     TCase *tests = tcase_create("external");
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
-    tcase_add_test(tests, an_open_server_needs_no_proof);
-    tcase_add_test(tests, a_user_and_a_password_are_shown);
-    tcase_add_test(tests, a_token_is_shown);
+    tcase_add_test(tests, an_open_server_needs_no_credentials);
+    tcase_add_test(tests, a_user_and_a_password_are_sent);
+    tcase_add_test(tests, a_token_is_sent);
     tcase_add_test(tests, users_passwords_and_tokens_may_have_any_character);
     tcase_add_test(tests, an_nkey_signs_what_the_server_asks);
-    tcase_add_test(tests, tls_shows_certificates_both_ways);
+    tcase_add_test(tests, tls_checks_certificates_of_both_sides);
     tcase_add_test(tests, a_certificate_without_the_name_among_its_alternative_names_is_refused);
     tcase_add_test(tests, large_and_many_messages_pass_over_tls);
-    tcase_add_test(tests, a_file_that_is_not_there_is_named_in_the_log_only);
+    tcase_add_test(tests, a_missing_file_is_named_in_the_log_only);
     tcase_add_test(tests, a_domain_can_be_named);
-    tcase_add_test(tests, to_read_a_whole_bucket_the_server_need_not_count_its_keys);
+    tcase_add_test(tests, reading_a_whole_bucket_needs_no_count_of_its_keys);
     tcase_add_test(tests, changes_of_many_buckets_leave_room_for_those_of_others);
     tcase_add_test(tests, the_first_server_may_be_down);
-    tcase_add_test(tests, when_one_server_goes_another_takes_over);
+    tcase_add_test(tests, the_daemon_fails_over_to_another_server);
     tcase_add_test(tests, a_user_who_may_not_ask_for_the_servers_version_is_served);
-    tcase_add_test(tests, what_is_no_answer_of_jetstream_is_no_error_of_the_daemon);
-    tcase_add_test(tests, what_the_nats_user_may_not_publish_is_denied_at_once);
+    tcase_add_test(tests, an_unreadable_answer_of_jetstream_is_not_an_internal_error);
+    tcase_add_test(tests, a_publish_without_permission_is_denied_at_once);
     tcase_add_test(tests, a_denied_key_denies_no_other);
-    tcase_add_test(tests, over_tls_what_may_not_be_published_is_denied_too);
-    tcase_add_test(tests, a_user_who_may_not_publish_to_the_inbox_keeps_the_link);
-    tcase_add_test(tests, a_user_who_may_not_hear_answers_is_told_so);
+    tcase_add_test(tests, over_tls_a_publish_without_permission_is_denied_too);
+    tcase_add_test(tests, a_user_without_permission_for_the_inbox_keeps_the_connection);
+    tcase_add_test(tests, a_user_without_permission_for_answers_gets_an_error_that_says_so);
     suite_add_tcase(suite, tests);
     return suite;
 }

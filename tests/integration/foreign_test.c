@@ -67,7 +67,7 @@ START_TEST(a_bucket_without_direct_reads_is_read_and_written)
 }
 END_TEST
 
-START_TEST(a_ttl_on_a_bucket_that_takes_none_is_unsupported_until_an_update)
+START_TEST(a_ttl_is_unsupported_until_the_bucket_is_updated)
 {
     struct client *client = client_open_shared();
     const char *bucket = make_bucket(connect_nats(), ", 'allow_direct': true");
@@ -124,7 +124,7 @@ START_TEST(markers_of_other_clients_are_understood)
 }
 END_TEST
 
-START_TEST(what_the_daemon_writes_is_what_other_clients_expect)
+START_TEST(other_clients_understand_what_the_daemon_writes)
 {
     struct client *client = client_open_shared();
     struct nats *nats = connect_nats();
@@ -174,7 +174,7 @@ START_TEST(a_write_of_another_client_is_seen)
 }
 END_TEST
 
-START_TEST(a_bucket_that_another_client_deletes_and_makes_anew_is_noticed)
+START_TEST(a_bucket_that_another_client_recreates_is_noticed)
 {
     struct client *client = client_open_shared();
     struct nats *nats = connect_nats();
@@ -195,7 +195,7 @@ START_TEST(a_bucket_that_another_client_deletes_and_makes_anew_is_noticed)
 }
 END_TEST
 
-START_TEST(a_bucket_that_lost_direct_reads_meanwhile_is_read)
+START_TEST(a_bucket_whose_direct_reads_are_switched_off_is_read)
 {
     struct client *client = client_open_shared();
     struct nats *nats = connect_nats();
@@ -250,7 +250,7 @@ static void assert_is_value(struct answer *answer, const char *status)
     ck_assert_str_eq(text_at(&answer->result, "headers.Status"), status);
 }
 
-START_TEST(what_another_client_calls_a_status_is_a_header)
+START_TEST(a_header_named_status_of_another_client_is_a_header)
 {
     static const char *const statuses[] = {"404", "503", "204", "100", "408", "409"};
     struct client *client = client_open_shared();
@@ -278,7 +278,7 @@ START_TEST(what_another_client_calls_a_status_is_a_header)
 }
 END_TEST
 
-START_TEST(more_headers_than_are_looked_at_do_not_hide_a_value)
+START_TEST(too_many_headers_do_not_hide_a_value)
 {
     struct client *client = client_open_shared();
     struct nats *nats = connect_nats();
@@ -324,7 +324,7 @@ START_TEST(a_line_of_headers_without_a_colon_hides_nothing)
 }
 END_TEST
 
-START_TEST(a_purge_of_a_bucket_without_roll_up_says_what_is_needed)
+START_TEST(purging_a_bucket_without_rollups_says_what_is_needed)
 {
     struct client *client = client_open_shared();
     struct nats *nats = connect_nats();
@@ -345,7 +345,7 @@ START_TEST(a_purge_of_a_bucket_without_roll_up_says_what_is_needed)
 }
 END_TEST
 
-START_TEST(a_bucket_deleted_beside_writers_is_not_found)
+START_TEST(writers_of_a_deleted_bucket_get_bucket_not_found)
 {
     enum { ROUNDS = 10, WRITES = 400 };
     struct client *client = client_open_shared(), *deleter = client_open_shared();
@@ -377,18 +377,18 @@ Suite *foreign_suite(void)
     TCase *tests = shared_daemon_case(suite, "others");
 
     tcase_add_test(tests, a_bucket_without_direct_reads_is_read_and_written);
-    tcase_add_test(tests, a_ttl_on_a_bucket_that_takes_none_is_unsupported_until_an_update);
+    tcase_add_test(tests, a_ttl_is_unsupported_until_the_bucket_is_updated);
     tcase_add_test(tests, markers_of_other_clients_are_understood);
-    tcase_add_test(tests, what_the_daemon_writes_is_what_other_clients_expect);
+    tcase_add_test(tests, other_clients_understand_what_the_daemon_writes);
     tcase_add_test(tests, a_write_of_another_client_is_seen);
-    tcase_add_test(tests, a_bucket_that_another_client_deletes_and_makes_anew_is_noticed);
-    tcase_add_test(tests, a_bucket_that_lost_direct_reads_meanwhile_is_read);
+    tcase_add_test(tests, a_bucket_that_another_client_recreates_is_noticed);
+    tcase_add_test(tests, a_bucket_whose_direct_reads_are_switched_off_is_read);
     tcase_add_test(tests, a_bucket_with_a_short_ttl_of_another_client_keeps_its_duplicate_window_bounded);
     tcase_add_test(tests, a_key_that_no_protocol_allows_does_not_harm_a_listing);
-    tcase_add_test(tests, what_another_client_calls_a_status_is_a_header);
+    tcase_add_test(tests, a_header_named_status_of_another_client_is_a_header);
     tcase_add_test(tests, a_line_of_headers_without_a_colon_hides_nothing);
-    tcase_add_test(tests, a_purge_of_a_bucket_without_roll_up_says_what_is_needed);
-    tcase_add_test(tests, a_bucket_deleted_beside_writers_is_not_found);
-    tcase_add_test(tests, more_headers_than_are_looked_at_do_not_hide_a_value);
+    tcase_add_test(tests, purging_a_bucket_without_rollups_says_what_is_needed);
+    tcase_add_test(tests, writers_of_a_deleted_bucket_get_bucket_not_found);
+    tcase_add_test(tests, too_many_headers_do_not_hide_a_value);
     return suite;
 }

@@ -2,7 +2,7 @@
 #include "tests/integration/suites.h"
 #include "tests/support/client.h"
 
-START_TEST(health_tells_of_nats)
+START_TEST(health_reports_the_connection_to_nats)
 {
     struct client *client = client_open_shared();
     uint64_t end = now_ms() + PATIENCE_MS;
@@ -26,7 +26,7 @@ START_TEST(health_tells_of_nats)
 }
 END_TEST
 
-START_TEST(health_tells_of_a_bucket)
+START_TEST(health_reports_the_state_of_a_bucket)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 5, 'ttl': 3600, 'max_value_size': 1000");
@@ -46,7 +46,7 @@ START_TEST(health_tells_of_a_bucket)
 }
 END_TEST
 
-START_TEST(a_bucket_that_there_is_not_is_not_healthy)
+START_TEST(a_missing_bucket_is_not_healthy)
 {
     struct client *client = client_open_shared();
     struct answer *answer = client_call(client, "health.check", "['nowhere']");
@@ -59,7 +59,7 @@ START_TEST(a_bucket_that_there_is_not_is_not_healthy)
 }
 END_TEST
 
-START_TEST(daemon_info_tells_what_the_daemon_and_its_server_can)
+START_TEST(daemon_info_lists_the_features_of_daemon_and_server)
 {
     struct client *client = client_open_shared();
     struct answer *answer = client_call(client, "daemon.info", "[]");
@@ -173,11 +173,11 @@ Suite *health_suite(void)
     TCase *tests = shared_daemon_case(suite, "health");
 
     tcase_add_test(tests, the_statistics_count_calls_and_errors);
-    tcase_add_test(tests, health_tells_of_nats);
-    tcase_add_test(tests, health_tells_of_a_bucket);
-    tcase_add_test(tests, a_bucket_that_there_is_not_is_not_healthy);
+    tcase_add_test(tests, health_reports_the_connection_to_nats);
+    tcase_add_test(tests, health_reports_the_state_of_a_bucket);
+    tcase_add_test(tests, a_missing_bucket_is_not_healthy);
     tcase_add_test(tests, a_bucket_that_is_full_is_not_healthy_until_there_is_room);
-    tcase_add_test(tests, daemon_info_tells_what_the_daemon_and_its_server_can);
+    tcase_add_test(tests, daemon_info_lists_the_features_of_daemon_and_server);
     tcase_add_test(tests, every_method_that_daemon_info_names_is_known);
     return suite;
 }

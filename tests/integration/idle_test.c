@@ -60,7 +60,7 @@ static uint64_t daemon_resident_kb(void)
     return resident_kb(daemon_of_test.process.pid);
 }
 
-START_TEST(keys_that_have_left_memory_are_given_back)
+START_TEST(memory_of_evicted_keys_is_returned_to_the_system)
 {
     enum { KEYS = 200000, AT_ONCE = 10000 };
 
@@ -79,7 +79,7 @@ START_TEST(keys_that_have_left_memory_are_given_back)
 }
 END_TEST
 
-START_TEST(what_a_burst_of_large_messages_took_is_given_back)
+START_TEST(memory_of_a_burst_of_large_messages_is_returned_to_the_system)
 {
     enum { SESSIONS = 40, PUTS = 20 };
     size_t size = 200000;
@@ -122,8 +122,8 @@ Suite *idle_suite(void)
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, buckets_that_are_followed_do_not_wake_the_daemon);
 #ifndef __SANITIZE_ADDRESS__
-    tcase_add_test(tests, keys_that_have_left_memory_are_given_back);
-    tcase_add_test(tests, what_a_burst_of_large_messages_took_is_given_back);
+    tcase_add_test(tests, memory_of_evicted_keys_is_returned_to_the_system);
+    tcase_add_test(tests, memory_of_a_burst_of_large_messages_is_returned_to_the_system);
 #endif
     suite_add_tcase(suite, tests);
     return suite;

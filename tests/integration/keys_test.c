@@ -188,7 +188,7 @@ static void list_while_writing(unsigned history)
     }
 }
 
-START_TEST(keys_that_are_written_all_the_while_are_each_listed_once)
+START_TEST(keys_that_are_written_during_the_listing_are_listed_once)
 {
     list_while_writing(1);
     list_while_writing(5);
@@ -196,7 +196,7 @@ START_TEST(keys_that_are_written_all_the_while_are_each_listed_once)
 END_TEST
 
 /* What comes of an attempt that is over belongs to none. Whether the listings complete is up to the machine. */
-START_TEST(messages_that_come_after_their_attempt_do_no_harm)
+START_TEST(messages_of_an_earlier_attempt_are_ignored)
 {
     struct daemon daemon;
     msgpack_sbuffer buffer;
@@ -251,8 +251,8 @@ Suite *keys_suite(void)
     tcase_add_test(tests, pages_of_keys_make_up_the_whole);
     tcase_add_test(tests, ten_thousand_keys_come_at_once);
     tcase_add_test(tests, listing_keys_leaves_no_consumer_behind);
-    tcase_add_test(tests, keys_that_are_written_all_the_while_are_each_listed_once);
-    tcase_add_test(tests, messages_that_come_after_their_attempt_do_no_harm);
+    tcase_add_test(tests, keys_that_are_written_during_the_listing_are_listed_once);
+    tcase_add_test(tests, messages_of_an_earlier_attempt_are_ignored);
     tcase_add_test(tests, a_small_page_of_many_keys_that_are_not_in_memory_is_refused);
     return suite;
 }

@@ -42,7 +42,7 @@ START_TEST(a_put_is_read_back_with_its_revision)
 }
 END_TEST
 
-START_TEST(a_key_that_was_never_there_is_nil)
+START_TEST(a_missing_key_is_nil)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -108,7 +108,7 @@ START_TEST(a_value_of_nearly_a_megabyte_comes_back_whole)
 }
 END_TEST
 
-START_TEST(every_character_that_a_key_may_have_is_taken)
+START_TEST(every_allowed_character_is_accepted_in_a_key)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -124,7 +124,7 @@ START_TEST(every_character_that_a_key_may_have_is_taken)
 }
 END_TEST
 
-START_TEST(a_key_of_1024_characters_is_taken_and_one_more_is_not)
+START_TEST(a_key_of_1024_characters_is_accepted_and_a_longer_one_is_not)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -171,7 +171,7 @@ START_TEST(texts_may_come_as_bin)
 }
 END_TEST
 
-START_TEST(what_the_leader_answers_has_all_that_was_acknowledged)
+START_TEST(a_read_from_the_leader_sees_all_acknowledged_writes)
 {
     struct client *writer = client_open_shared(), *reader = client_open_shared();
     const char *bucket = client_new_bucket(writer, NULL);
@@ -252,7 +252,7 @@ START_TEST(the_revision_of_another_key_is_nil)
 }
 END_TEST
 
-START_TEST(a_revision_that_history_let_go_of_is_nil)
+START_TEST(a_revision_that_left_the_history_is_nil)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -268,7 +268,7 @@ END_TEST
 
 /* --- create ---------------------------------------------------------------------------------------- */
 
-START_TEST(a_create_makes_a_key_once)
+START_TEST(only_the_first_create_of_a_key_succeeds)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -303,7 +303,7 @@ START_TEST(a_create_over_a_delete_or_purge_marker_succeeds)
 }
 END_TEST
 
-START_TEST(of_many_who_create_one_key_at_once_one_succeeds)
+START_TEST(one_of_many_concurrent_creates_succeeds)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -352,7 +352,7 @@ START_TEST(an_update_needs_the_keys_revision)
 }
 END_TEST
 
-START_TEST(an_update_at_revision_0_needs_the_key_not_to_be_there)
+START_TEST(an_update_at_revision_0_needs_a_missing_key)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -364,7 +364,7 @@ START_TEST(an_update_at_revision_0_needs_the_key_not_to_be_there)
 }
 END_TEST
 
-START_TEST(an_update_at_revision_0_takes_a_deleted_key_for_one_that_is_not_there)
+START_TEST(an_update_at_revision_0_treats_a_deleted_key_as_missing)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 3"), *removals[] = {"kv.delete", "kv.purge"};
@@ -385,7 +385,7 @@ START_TEST(an_update_at_revision_0_takes_a_deleted_key_for_one_that_is_not_there
 }
 END_TEST
 
-START_TEST(an_update_of_a_key_that_is_not_there_is_a_conflict)
+START_TEST(an_update_of_a_missing_key_is_a_conflict)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -396,7 +396,7 @@ START_TEST(an_update_of_a_key_that_is_not_there_is_a_conflict)
 }
 END_TEST
 
-START_TEST(of_many_updates_at_one_revision_one_succeeds)
+START_TEST(one_of_many_concurrent_updates_succeeds)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 64");
@@ -421,7 +421,7 @@ END_TEST
 
 /* --- delete and purge ------------------------------------------------------------------------------ */
 
-START_TEST(a_deleted_key_is_not_there_but_has_its_history)
+START_TEST(a_deleted_key_is_missing_but_has_its_history)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 10");
@@ -482,7 +482,7 @@ START_TEST(a_removal_with_a_revision_needs_it)
 }
 END_TEST
 
-START_TEST(a_key_that_is_not_there_can_be_deleted)
+START_TEST(a_missing_key_can_be_deleted)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -494,7 +494,7 @@ END_TEST
 
 /* --- history --------------------------------------------------------------------------------------- */
 
-START_TEST(history_is_told_oldest_first_and_no_longer_than_the_bucket_keeps)
+START_TEST(history_is_oldest_first_and_as_long_as_the_bucket_keeps)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 5");
@@ -519,7 +519,7 @@ START_TEST(history_is_told_oldest_first_and_no_longer_than_the_bucket_keeps)
 }
 END_TEST
 
-START_TEST(a_key_that_was_never_there_has_no_history)
+START_TEST(a_missing_key_has_no_history)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 5");
@@ -530,7 +530,7 @@ START_TEST(a_key_that_was_never_there_has_no_history)
 }
 END_TEST
 
-START_TEST(a_history_of_64_large_values_comes_whole)
+START_TEST(a_history_of_64_large_values_is_complete)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 64");
@@ -555,7 +555,7 @@ END_TEST
 
 /* --- Headers --------------------------------------------------------------------------------------- */
 
-START_TEST(headers_come_back_as_they_were_given)
+START_TEST(headers_are_returned_as_given)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -582,7 +582,7 @@ START_TEST(headers_come_back_as_they_were_given)
 }
 END_TEST
 
-START_TEST(headers_of_the_servers_own_are_refused)
+START_TEST(headers_of_the_server_are_refused)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -696,7 +696,7 @@ START_TEST(a_map_as_the_last_argument_is_the_value_of_a_put)
 }
 END_TEST
 
-START_TEST(get_json_parses_what_others_wrote_and_refuses_what_is_none)
+START_TEST(get_json_parses_json_of_other_clients_and_refuses_other_values)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -723,7 +723,7 @@ END_TEST
 
 /* --- Notifications --------------------------------------------------------------------------------- */
 
-START_TEST(a_notification_is_carried_out_and_not_answered)
+START_TEST(a_notification_is_executed_and_not_answered)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -766,41 +766,41 @@ Suite *kv_suite(void)
     TCase *tests = shared_daemon_case(suite, "one key");
 
     tcase_add_test(tests, a_put_is_read_back_with_its_revision);
-    tcase_add_test(tests, a_key_that_was_never_there_is_nil);
+    tcase_add_test(tests, a_missing_key_is_nil);
     tcase_add_test(tests, every_byte_of_a_binary_value_comes_back);
     tcase_add_test(tests, an_empty_value_is_a_value);
     tcase_add_test(tests, a_value_of_nearly_a_megabyte_comes_back_whole);
-    tcase_add_test(tests, every_character_that_a_key_may_have_is_taken);
-    tcase_add_test(tests, a_key_of_1024_characters_is_taken_and_one_more_is_not);
+    tcase_add_test(tests, every_allowed_character_is_accepted_in_a_key);
+    tcase_add_test(tests, a_key_of_1024_characters_is_accepted_and_a_longer_one_is_not);
     tcase_add_test(tests, texts_may_come_as_bin);
-    tcase_add_test(tests, what_the_leader_answers_has_all_that_was_acknowledged);
+    tcase_add_test(tests, a_read_from_the_leader_sees_all_acknowledged_writes);
     tcase_add_test(tests, a_cached_read_sees_this_hosts_own_writes);
     tcase_add_test(tests, an_older_revision_can_be_read);
     tcase_add_test(tests, the_revision_of_another_key_is_nil);
-    tcase_add_test(tests, a_revision_that_history_let_go_of_is_nil);
-    tcase_add_test(tests, a_create_makes_a_key_once);
+    tcase_add_test(tests, a_revision_that_left_the_history_is_nil);
+    tcase_add_test(tests, only_the_first_create_of_a_key_succeeds);
     tcase_add_test(tests, a_create_over_a_delete_or_purge_marker_succeeds);
-    tcase_add_test(tests, of_many_who_create_one_key_at_once_one_succeeds);
+    tcase_add_test(tests, one_of_many_concurrent_creates_succeeds);
     tcase_add_test(tests, an_update_needs_the_keys_revision);
-    tcase_add_test(tests, an_update_at_revision_0_needs_the_key_not_to_be_there);
-    tcase_add_test(tests, an_update_at_revision_0_takes_a_deleted_key_for_one_that_is_not_there);
-    tcase_add_test(tests, an_update_of_a_key_that_is_not_there_is_a_conflict);
-    tcase_add_test(tests, of_many_updates_at_one_revision_one_succeeds);
-    tcase_add_test(tests, a_deleted_key_is_not_there_but_has_its_history);
+    tcase_add_test(tests, an_update_at_revision_0_needs_a_missing_key);
+    tcase_add_test(tests, an_update_at_revision_0_treats_a_deleted_key_as_missing);
+    tcase_add_test(tests, an_update_of_a_missing_key_is_a_conflict);
+    tcase_add_test(tests, one_of_many_concurrent_updates_succeeds);
+    tcase_add_test(tests, a_deleted_key_is_missing_but_has_its_history);
     tcase_add_test(tests, a_purged_key_has_only_its_marker);
     tcase_add_test(tests, a_removal_with_a_revision_needs_it);
-    tcase_add_test(tests, a_key_that_is_not_there_can_be_deleted);
-    tcase_add_test(tests, history_is_told_oldest_first_and_no_longer_than_the_bucket_keeps);
-    tcase_add_test(tests, a_key_that_was_never_there_has_no_history);
-    tcase_add_test(tests, a_history_of_64_large_values_comes_whole);
-    tcase_add_test(tests, headers_come_back_as_they_were_given);
-    tcase_add_test(tests, headers_of_the_servers_own_are_refused);
+    tcase_add_test(tests, a_missing_key_can_be_deleted);
+    tcase_add_test(tests, history_is_oldest_first_and_as_long_as_the_bucket_keeps);
+    tcase_add_test(tests, a_missing_key_has_no_history);
+    tcase_add_test(tests, a_history_of_64_large_values_is_complete);
+    tcase_add_test(tests, headers_are_returned_as_given);
+    tcase_add_test(tests, headers_of_the_server_are_refused);
     tcase_add_test(tests, header_values_that_nats_would_change_are_refused);
     tcase_add_test(tests, a_value_may_have_a_thousand_headers);
     tcase_add_test(tests, a_map_is_stored_as_json_and_comes_back_as_a_map);
     tcase_add_test(tests, an_array_is_stored_as_json);
     tcase_add_test(tests, a_map_as_the_last_argument_is_the_value_of_a_put);
-    tcase_add_test(tests, get_json_parses_what_others_wrote_and_refuses_what_is_none);
-    tcase_add_test(tests, a_notification_is_carried_out_and_not_answered);
+    tcase_add_test(tests, get_json_parses_json_of_other_clients_and_refuses_other_values);
+    tcase_add_test(tests, a_notification_is_executed_and_not_answered);
     return suite;
 }

@@ -72,7 +72,7 @@ START_TEST(keys_are_put_got_created_updated_and_removed)
 }
 END_TEST
 
-START_TEST(many_keys_are_answered_in_the_order_in_which_they_were_asked_for)
+START_TEST(answers_for_many_keys_have_the_order_of_the_request)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
@@ -236,7 +236,7 @@ START_TEST(buckets_are_made_changed_listed_and_removed)
 }
 END_TEST
 
-START_TEST(the_daemon_tells_of_itself)
+START_TEST(daemon_info_health_and_stats_are_available)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
@@ -299,7 +299,7 @@ START_TEST(any_method_can_be_called)
 }
 END_TEST
 
-START_TEST(what_goes_wrong_is_told_with_a_sentence)
+START_TEST(every_failure_has_a_message)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     struct kvs_error error;
@@ -783,13 +783,13 @@ Suite *library_suite(void)
     TCase *loss = tcase_create("loss");
 
     tcase_add_test(tests, keys_are_put_got_created_updated_and_removed);
-    tcase_add_test(tests, many_keys_are_answered_in_the_order_in_which_they_were_asked_for);
+    tcase_add_test(tests, answers_for_many_keys_have_the_order_of_the_request);
     tcase_add_test(tests, json_and_keys_are_read);
     tcase_add_test(tests, a_value_can_expire);
     tcase_add_test(tests, buckets_are_made_changed_listed_and_removed);
-    tcase_add_test(tests, the_daemon_tells_of_itself);
+    tcase_add_test(tests, daemon_info_health_and_stats_are_available);
     tcase_add_test(tests, any_method_can_be_called);
-    tcase_add_test(tests, what_goes_wrong_is_told_with_a_sentence);
+    tcase_add_test(tests, every_failure_has_a_message);
     tcase_add_test(tests, an_error_has_the_whole_key_and_bucket);
     tcase_add_test(tests, every_call_has_its_asynchronous_form);
     tcase_add_test(tests, options_of_older_and_newer_programs_are_understood);

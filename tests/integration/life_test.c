@@ -61,7 +61,7 @@ START_TEST(the_command_line_says_what_it_is)
 }
 END_TEST
 
-START_TEST(check_config_tells_a_good_file_from_a_bad_one)
+START_TEST(check_config_accepts_a_good_file_and_refuses_a_bad_one)
 {
     char directory[PATH_BYTES], *output;
 
@@ -97,7 +97,7 @@ START_TEST(a_bad_file_stops_the_start)
 }
 END_TEST
 
-START_TEST(a_server_program_that_is_not_there_stops_the_start)
+START_TEST(a_missing_server_program_stops_the_start)
 {
     static const char *const programs[] = {"/nowhere/nats-server", "/usr"};
 
@@ -131,7 +131,7 @@ END_TEST
 
 /* --- The socket ------------------------------------------------------------------------------------ */
 
-START_TEST(the_socket_has_the_mode_that_was_asked_for)
+START_TEST(the_socket_has_the_configured_mode)
 {
     struct stat status;
 
@@ -165,7 +165,7 @@ START_TEST(a_socket_that_nobody_serves_is_replaced)
 }
 END_TEST
 
-START_TEST(a_socket_that_another_program_serves_is_left_alone)
+START_TEST(a_socket_of_another_program_is_not_replaced)
 {
     daemon_prepare(&daemon_of_test);
     daemon_configure(&daemon_of_test, NULL, NULL);
@@ -179,7 +179,7 @@ START_TEST(a_socket_that_another_program_serves_is_left_alone)
 }
 END_TEST
 
-START_TEST(a_file_that_is_no_socket_is_left_alone)
+START_TEST(a_file_that_is_not_a_socket_is_not_replaced)
 {
     daemon_prepare(&daemon_of_test);
     daemon_configure(&daemon_of_test, NULL, NULL);
@@ -310,7 +310,7 @@ START_TEST(a_data_directory_that_others_can_write_in_is_refused)
 }
 END_TEST
 
-START_TEST(a_lock_that_another_program_holds_is_not_called_a_daemons)
+START_TEST(a_lock_of_another_program_is_not_reported_as_a_daemons)
 {
     daemon_prepare(&daemon_of_test);
     daemon_configure(&daemon_of_test, NULL, NULL);
@@ -392,7 +392,7 @@ static void expect_notification(int socket, const char *line)
         ck_assert_msg(now_ms() < end, "the service manager is not told %s", line);
 }
 
-START_TEST(the_service_manager_is_told_how_the_daemon_is)
+START_TEST(the_service_manager_gets_the_daemons_status)
 {
     daemon_prepare(&daemon_of_test);
     daemon_configure(&daemon_of_test, NULL, NULL);
@@ -445,7 +445,7 @@ START_TEST(a_server_that_takes_long_to_start_is_given_the_time)
 }
 END_TEST
 
-START_TEST(a_busy_daemon_still_tells_that_it_is_alive)
+START_TEST(a_busy_daemon_still_notifies_the_watchdog)
 {
     daemon_prepare(&daemon_of_test);
     daemon_configure(&daemon_of_test, NULL, NULL);
@@ -491,7 +491,7 @@ static unsigned long long processor_ns(const struct daemon *daemon)
     return spent;
 }
 
-START_TEST(a_daemon_that_was_busy_sleeps_when_nobody_calls)
+START_TEST(a_daemon_that_was_busy_sleeps_when_it_is_idle)
 {
     daemon_start(&daemon_of_test, NULL, NULL);
     struct client *client = client_open(&daemon_of_test);
@@ -543,7 +543,7 @@ START_TEST(it_ends_while_it_is_still_starting)
 }
 END_TEST
 
-START_TEST(calls_under_way_are_answered_before_it_ends)
+START_TEST(calls_in_flight_are_answered_before_the_daemon_ends)
 {
     daemon_start(&daemon_of_test, NULL, NULL);
     struct client *client = client_open(&daemon_of_test);
@@ -574,7 +574,7 @@ START_TEST(calls_under_way_are_answered_before_it_ends)
 }
 END_TEST
 
-START_TEST(calls_that_take_too_long_do_not_hold_up_the_end)
+START_TEST(calls_that_take_too_long_do_not_delay_the_shutdown)
 {
     daemon_start(&daemon_of_test, NULL, "calls:\n  drain_timeout: 0.3\n");
     struct client *client = client_open(&daemon_of_test);
@@ -594,7 +594,7 @@ END_TEST
 
 /* --- Reload ---------------------------------------------------------------------------------------- */
 
-START_TEST(a_reload_applies_what_may_change_and_names_what_may_not)
+START_TEST(a_reload_applies_some_settings_and_names_those_that_need_a_restart)
 {
     daemon_start(&daemon_of_test, NULL, "limits:\n  calls_per_session: 11\n");
     struct client *client = client_open(&daemon_of_test);
@@ -652,30 +652,30 @@ Suite *life_suite(void)
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_command_line_says_what_it_is);
-    tcase_add_test(tests, check_config_tells_a_good_file_from_a_bad_one);
+    tcase_add_test(tests, check_config_accepts_a_good_file_and_refuses_a_bad_one);
     tcase_add_test(tests, a_bad_file_stops_the_start);
-    tcase_add_test(tests, a_server_program_that_is_not_there_stops_the_start);
+    tcase_add_test(tests, a_missing_server_program_stops_the_start);
     tcase_add_test(tests, the_socket_is_at_runtime_directory_when_no_path_is_given);
-    tcase_add_test(tests, the_socket_has_the_mode_that_was_asked_for);
+    tcase_add_test(tests, the_socket_has_the_configured_mode);
     tcase_add_test(tests, a_socket_that_nobody_serves_is_replaced);
-    tcase_add_test(tests, a_socket_that_another_program_serves_is_left_alone);
-    tcase_add_test(tests, a_file_that_is_no_socket_is_left_alone);
+    tcase_add_test(tests, a_socket_of_another_program_is_not_replaced);
+    tcase_add_test(tests, a_file_that_is_not_a_socket_is_not_replaced);
     tcase_add_test(tests, a_second_daemon_on_the_same_socket_is_refused_by_name);
     tcase_add_test(tests, a_second_daemon_on_the_same_data_is_refused_by_name);
     tcase_add_test(tests, a_lock_file_that_is_a_link_is_not_followed);
     tcase_add_test(tests, files_of_the_embedded_server_that_are_links_are_not_followed);
     tcase_add_test(tests, a_data_directory_that_others_can_write_in_is_refused);
-    tcase_add_test(tests, a_lock_that_another_program_holds_is_not_called_a_daemons);
+    tcase_add_test(tests, a_lock_of_another_program_is_not_reported_as_a_daemons);
     tcase_add_test(tests, a_socket_of_the_service_manager_is_served);
-    tcase_add_test(tests, the_service_manager_is_told_how_the_daemon_is);
+    tcase_add_test(tests, the_service_manager_gets_the_daemons_status);
     tcase_add_test(tests, a_server_that_takes_long_to_start_is_given_the_time);
-    tcase_add_test(tests, a_busy_daemon_still_tells_that_it_is_alive);
-    tcase_add_test(tests, a_daemon_that_was_busy_sleeps_when_nobody_calls);
+    tcase_add_test(tests, a_busy_daemon_still_notifies_the_watchdog);
+    tcase_add_test(tests, a_daemon_that_was_busy_sleeps_when_it_is_idle);
     tcase_add_test(tests, sigterm_and_sigint_end_it_with_its_server);
     tcase_add_test(tests, it_ends_while_it_is_still_starting);
-    tcase_add_test(tests, calls_under_way_are_answered_before_it_ends);
-    tcase_add_test(tests, calls_that_take_too_long_do_not_hold_up_the_end);
-    tcase_add_test(tests, a_reload_applies_what_may_change_and_names_what_may_not);
+    tcase_add_test(tests, calls_in_flight_are_answered_before_the_daemon_ends);
+    tcase_add_test(tests, calls_that_take_too_long_do_not_delay_the_shutdown);
+    tcase_add_test(tests, a_reload_applies_some_settings_and_names_those_that_need_a_restart);
     tcase_add_test(tests, a_reload_of_a_broken_file_changes_nothing);
     suite_add_tcase(suite, tests);
     return suite;

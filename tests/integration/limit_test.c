@@ -17,7 +17,7 @@ static void setup_small_frames(void)
 
 /* --- One message ----------------------------------------------------------------------------------- */
 
-START_TEST(a_message_that_is_too_large_is_skipped_and_the_session_goes_on)
+START_TEST(a_message_that_is_too_large_is_skipped_and_the_session_continues)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -60,7 +60,7 @@ START_TEST(a_message_that_is_too_large_is_answered_before_it_is_whole)
 }
 END_TEST
 
-START_TEST(a_message_of_just_the_limit_is_taken)
+START_TEST(a_message_of_exactly_the_limit_is_accepted)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -246,7 +246,7 @@ START_TEST(an_answer_that_would_be_too_large_is_an_error)
 }
 END_TEST
 
-START_TEST(daemon_info_tells_the_limits)
+START_TEST(daemon_info_lists_the_limits)
 {
     struct client *client = client_open_shared();
     struct answer *answer = client_call(client, "daemon.info", "[]");
@@ -296,7 +296,7 @@ static void wait_for_calls(struct client *client, const char *method, uint64_t w
     }
 }
 
-START_TEST(beyond_calls_per_session_the_daemon_reads_no_more_and_loses_nothing)
+START_TEST(at_calls_per_session_the_daemon_stops_reading_and_loses_nothing)
 {
     start_with_limits("  calls_per_session: 10\n");
     struct client *busy = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
@@ -322,7 +322,7 @@ START_TEST(beyond_calls_per_session_the_daemon_reads_no_more_and_loses_nothing)
 }
 END_TEST
 
-START_TEST(beyond_the_calls_of_all_sessions_more_are_refused)
+START_TEST(at_the_limit_of_all_calls_more_are_refused)
 {
     start_with_limits("  calls: 10\n  calls_per_session: 10\n");
     struct client *a = client_open(&daemon_of_test), *b = client_open(&daemon_of_test);
@@ -349,7 +349,7 @@ START_TEST(beyond_the_calls_of_all_sessions_more_are_refused)
 }
 END_TEST
 
-START_TEST(beyond_call_bytes_per_session_the_daemon_reads_no_more_and_loses_nothing)
+START_TEST(at_call_bytes_per_session_the_daemon_stops_reading_and_loses_nothing)
 {
     start_with_limits("  frame_bytes: 1M\n  call_bytes_per_session: 1M\n");
     struct client *busy = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
@@ -384,7 +384,7 @@ START_TEST(beyond_call_bytes_per_session_the_daemon_reads_no_more_and_loses_noth
 }
 END_TEST
 
-START_TEST(beyond_the_call_bytes_of_all_sessions_more_are_refused)
+START_TEST(at_the_limit_of_all_call_bytes_more_are_refused)
 {
     start_with_limits("  frame_bytes: 1M\n  call_bytes_per_session: 1M\n  call_bytes: 1M\n");
     struct client *a = client_open(&daemon_of_test), *b = client_open(&daemon_of_test);
@@ -412,7 +412,7 @@ END_TEST
 
 /* --- Answers that nobody reads --------------------------------------------------------------------- */
 
-START_TEST(a_client_that_does_not_read_is_held_up_and_then_ended)
+START_TEST(a_client_that_does_not_read_is_paused_and_then_disconnected)
 {
     start_with_limits("  frame_bytes: 256K\n  calls_per_session: 200\n  out_buffer_bytes: 2M\n  stall_timeout: 1\n");
     struct client *greedy = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
@@ -440,7 +440,7 @@ START_TEST(a_client_that_does_not_read_is_held_up_and_then_ended)
 }
 END_TEST
 
-START_TEST(a_slow_reader_that_does_read_is_not_ended)
+START_TEST(a_slow_reader_is_not_disconnected)
 {
     enum { GETS = 40, STALL_MS = 5000 };
 
@@ -467,7 +467,7 @@ START_TEST(a_slow_reader_that_does_read_is_not_ended)
 }
 END_TEST
 
-START_TEST(answers_that_do_not_fit_become_errors_and_none_is_missing)
+START_TEST(answers_that_do_not_fit_become_errors_and_no_call_is_unanswered)
 {
     start_with_limits("  frame_bytes: 256K\n  out_buffer_bytes: 1M\n");
     struct client *client = client_open(&daemon_of_test);
@@ -504,7 +504,7 @@ END_TEST
 
 /* --- Sessions -------------------------------------------------------------------------------------- */
 
-START_TEST(one_session_too_many_is_told_and_closed)
+START_TEST(one_session_too_many_gets_an_error_and_is_closed)
 {
     start_with_limits("  sessions: 3\n");
     struct client *clients[3];
@@ -563,7 +563,7 @@ START_TEST(clients_cannot_fill_the_log)
 }
 END_TEST
 
-START_TEST(a_session_for_which_there_is_no_file_descriptor_is_told_and_closed)
+START_TEST(a_session_without_a_file_descriptor_gets_an_error_and_is_closed)
 {
     const struct rlimit few = {60, 60};
 
@@ -614,7 +614,7 @@ static unsigned reserve_of(const struct daemon *daemon)
 }
 
 /* Not even one in reserve for a reload is left: all descriptors below the limit are in use. */
-START_TEST(without_any_file_descriptor_each_connection_is_told_and_closed)
+START_TEST(without_any_file_descriptor_each_connection_gets_an_error_and_is_closed)
 {
     enum { CONNECTIONS = 100 };
     struct rlimit before, none;
@@ -643,7 +643,7 @@ START_TEST(without_any_file_descriptor_each_connection_is_told_and_closed)
 END_TEST
 
 /* Clients send their first request before they read. */
-START_TEST(a_refused_session_takes_a_request_before_it_is_closed)
+START_TEST(a_refused_session_reads_a_request_before_it_is_closed)
 {
     msgpack_sbuffer request;
 
@@ -676,7 +676,7 @@ static size_t begin_message(struct client *client, size_t size)
     return client_write_to_end(client, keep(calloc(1, size)), size);
 }
 
-START_TEST(a_message_whose_rest_does_not_come_ends_its_session_after_a_time)
+START_TEST(an_unfinished_message_ends_its_session_after_a_timeout)
 {
     start_with_limits("  message_timeout: 0.3\n");
     struct client *slow = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
@@ -714,7 +714,7 @@ START_TEST(one_user_cannot_take_all_room_for_unfinished_messages)
 }
 END_TEST
 
-START_TEST(decoded_arguments_count_at_the_size_that_they_have_in_memory)
+START_TEST(decoded_arguments_count_at_their_size_in_memory)
 {
     start_with_limits("  call_bytes_per_session: 16M\n");
     struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
@@ -805,9 +805,9 @@ Suite *limit_suite(void)
     TCase *frames = shared_daemon_case_with(suite, "frames", setup_small_frames, shared_daemon_teardown);
     TCase *calls = tcase_create("calls");
 
-    tcase_add_test(frames, a_message_that_is_too_large_is_skipped_and_the_session_goes_on);
+    tcase_add_test(frames, a_message_that_is_too_large_is_skipped_and_the_session_continues);
     tcase_add_test(frames, a_message_that_is_too_large_is_answered_before_it_is_whole);
-    tcase_add_test(frames, a_message_of_just_the_limit_is_taken);
+    tcase_add_test(frames, a_message_of_exactly_the_limit_is_accepted);
     tcase_add_test(frames, a_large_message_whose_msgid_cannot_be_read_ends_the_session);
     tcase_add_test(frames, a_message_with_too_many_elements_ends_the_session);
     tcase_add_test(frames, a_message_that_is_nested_too_deep_ends_the_session);
@@ -815,26 +815,26 @@ Suite *limit_suite(void)
     tcase_add_test(frames, a_header_that_claims_four_billion_elements_costs_nothing);
     tcase_add_test(frames, a_str_that_claims_four_gigabytes_costs_nothing);
     tcase_add_test(frames, an_answer_that_would_be_too_large_is_an_error);
-    tcase_add_test(frames, daemon_info_tells_the_limits);
+    tcase_add_test(frames, daemon_info_lists_the_limits);
 
     tcase_set_timeout(calls, TEST_TIMEOUT_S);
-    tcase_add_test(calls, beyond_calls_per_session_the_daemon_reads_no_more_and_loses_nothing);
-    tcase_add_test(calls, beyond_the_calls_of_all_sessions_more_are_refused);
-    tcase_add_test(calls, a_message_whose_rest_does_not_come_ends_its_session_after_a_time);
+    tcase_add_test(calls, at_calls_per_session_the_daemon_stops_reading_and_loses_nothing);
+    tcase_add_test(calls, at_the_limit_of_all_calls_more_are_refused);
+    tcase_add_test(calls, an_unfinished_message_ends_its_session_after_a_timeout);
     tcase_add_test(calls, one_user_cannot_take_all_room_for_unfinished_messages);
-    tcase_add_test(calls, decoded_arguments_count_at_the_size_that_they_have_in_memory);
+    tcase_add_test(calls, decoded_arguments_count_at_their_size_in_memory);
     tcase_add_test(calls, unread_answers_of_all_sessions_together_are_bounded);
     tcase_add_test(calls, one_user_cannot_hold_all_sessions);
-    tcase_add_test(calls, beyond_call_bytes_per_session_the_daemon_reads_no_more_and_loses_nothing);
-    tcase_add_test(calls, beyond_the_call_bytes_of_all_sessions_more_are_refused);
-    tcase_add_test(calls, a_client_that_does_not_read_is_held_up_and_then_ended);
-    tcase_add_test(calls, a_slow_reader_that_does_read_is_not_ended);
-    tcase_add_test(calls, answers_that_do_not_fit_become_errors_and_none_is_missing);
-    tcase_add_test(calls, one_session_too_many_is_told_and_closed);
+    tcase_add_test(calls, at_call_bytes_per_session_the_daemon_stops_reading_and_loses_nothing);
+    tcase_add_test(calls, at_the_limit_of_all_call_bytes_more_are_refused);
+    tcase_add_test(calls, a_client_that_does_not_read_is_paused_and_then_disconnected);
+    tcase_add_test(calls, a_slow_reader_is_not_disconnected);
+    tcase_add_test(calls, answers_that_do_not_fit_become_errors_and_no_call_is_unanswered);
+    tcase_add_test(calls, one_session_too_many_gets_an_error_and_is_closed);
     tcase_add_test(calls, clients_cannot_fill_the_log);
-    tcase_add_test(calls, a_session_for_which_there_is_no_file_descriptor_is_told_and_closed);
-    tcase_add_test(calls, without_any_file_descriptor_each_connection_is_told_and_closed);
-    tcase_add_test(calls, a_refused_session_takes_a_request_before_it_is_closed);
+    tcase_add_test(calls, a_session_without_a_file_descriptor_gets_an_error_and_is_closed);
+    tcase_add_test(calls, without_any_file_descriptor_each_connection_gets_an_error_and_is_closed);
+    tcase_add_test(calls, a_refused_session_reads_a_request_before_it_is_closed);
     suite_add_tcase(suite, calls);
     return suite;
 }

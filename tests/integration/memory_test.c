@@ -45,7 +45,7 @@ static void wait_until_loaded(struct client *client, const char *bucket, const c
 
 /* --- What is read ---------------------------------------------------------------------------------- */
 
-START_TEST(a_read_behind_an_ack_sees_the_write_and_asks_nobody)
+START_TEST(a_read_after_an_ack_sees_the_write_without_a_request)
 {
     enum { WRITES = 1000 };
     struct client *writer = client_open_shared(), *reader = client_open_shared();
@@ -65,7 +65,7 @@ START_TEST(a_read_behind_an_ack_sees_the_write_and_asks_nobody)
 END_TEST
 
 /* The server is stopped for good: whoever asked it would wait. */
-START_TEST(reads_go_on_while_the_server_does_not_answer)
+START_TEST(reads_are_answered_while_the_server_does_not_answer)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -89,7 +89,7 @@ START_TEST(reads_go_on_while_the_server_does_not_answer)
 }
 END_TEST
 
-START_TEST(reads_go_on_while_the_server_is_away)
+START_TEST(reads_are_answered_while_the_server_is_away)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -181,7 +181,7 @@ START_TEST(a_transaction_is_seen_as_a_whole)
 END_TEST
 
 /* What the server has answered of a transaction, or a watch was told, is not half of it. */
-START_TEST(a_transaction_of_which_a_part_was_seen_elsewhere_is_seen_as_a_whole)
+START_TEST(a_transaction_is_seen_as_a_whole_after_a_part_was_read_from_the_server)
 {
     struct client *writer = client_open_shared(), *reader = client_open_shared();
     const char *bucket = client_new_bucket(writer, NULL);
@@ -209,7 +209,7 @@ END_TEST
 
 /* --- What changes a bucket without messages -------------------------------------------------------- */
 
-START_TEST(a_purge_is_seen_by_who_reads_behind_it_and_beside_it)
+START_TEST(a_purge_is_seen_by_reads_after_it_and_during_it)
 {
     enum { READS = 50 };
     struct client *client = client_open_shared(), *reader = client_open_shared();
@@ -250,7 +250,7 @@ START_TEST(a_purge_is_seen_by_who_reads_behind_it_and_beside_it)
 END_TEST
 
 /* It may still be done, as long as this connection to the server lasts: until then nothing is answered from memory. */
-START_TEST(a_purge_that_was_not_answered_is_not_answered_around)
+START_TEST(reads_wait_for_the_outcome_of_an_unanswered_purge)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -274,7 +274,7 @@ START_TEST(a_purge_that_was_not_answered_is_not_answered_around)
 END_TEST
 
 /* A write of which the feed never brings anything: its value is gone before the feed is there again. */
-START_TEST(reads_do_not_wait_for_ever_for_what_is_gone)
+START_TEST(reads_do_not_wait_forever_for_removed_entries)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -297,7 +297,7 @@ START_TEST(reads_do_not_wait_for_ever_for_what_is_gone)
 }
 END_TEST
 
-START_TEST(a_bucket_that_is_made_anew_has_nothing_of_the_one_before)
+START_TEST(a_recreated_bucket_has_no_old_entries)
 {
     struct client *client = client_open_shared(), *reader = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -319,7 +319,7 @@ START_TEST(a_bucket_that_is_made_anew_has_nothing_of_the_one_before)
 END_TEST
 
 /* The new one's revisions are below those of the old one. */
-START_TEST(lists_of_a_bucket_that_is_made_anew_come_from_memory)
+START_TEST(lists_of_a_recreated_bucket_come_from_memory)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -341,7 +341,7 @@ START_TEST(lists_of_a_bucket_that_is_made_anew_come_from_memory)
 END_TEST
 
 /* The new settings end what is older at once. */
-START_TEST(settings_that_end_values_are_seen)
+START_TEST(settings_that_remove_values_affect_reads)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -361,7 +361,7 @@ START_TEST(settings_that_end_values_are_seen)
 END_TEST
 
 /* No marker tells of it, and the daemon's own look at the bucket is far. */
-START_TEST(values_end_by_settings_that_are_newer_than_they_are)
+START_TEST(values_expire_by_later_settings)
 {
     struct daemon daemon = {0};
 
@@ -381,7 +381,7 @@ START_TEST(values_end_by_settings_that_are_newer_than_they_are)
 END_TEST
 
 /* Whoever reads that a key is gone can create it; and it is listed, or not, as it is read. */
-START_TEST(an_expired_key_is_gone_for_reads_and_for_creates_alike)
+START_TEST(an_expired_key_is_missing_for_reads_and_creates)
 {
     static const char *const options[] = {NULL, "'limit_marker_ttl': 0", "'history': 5",
                                           "'history': 5, 'limit_marker_ttl': 0", "'limit_marker_ttl': 60"};
@@ -503,7 +503,7 @@ START_TEST(values_beyond_the_limit_of_memory_are_read_through)
 }
 END_TEST
 
-START_TEST(a_bucket_of_too_many_keys_leaves_memory_to_others)
+START_TEST(a_bucket_with_too_many_keys_leaves_memory_to_others)
 {
     enum { LARGE = 1900, SMALL = 1200 };
     struct daemon daemon = {0};
@@ -527,7 +527,7 @@ START_TEST(a_bucket_of_too_many_keys_leaves_memory_to_others)
 END_TEST
 
 /* Copies of what is read take no place that a watch needs. */
-START_TEST(buckets_that_are_read_give_way_to_those_that_are_watched)
+START_TEST(watched_buckets_evict_buckets_that_are_only_read)
 {
     struct daemon daemon = {0};
 
@@ -569,7 +569,7 @@ START_TEST(the_first_list_waits_for_the_copy)
 END_TEST
 
 /* Long enough for many turns of the loop, while keys come and go. */
-START_TEST(pages_and_filters_of_many_keys_are_what_one_list_says)
+START_TEST(pages_and_filters_agree_with_one_list_of_all_keys)
 {
     enum { KEYS = 30000, PAGE = 700 };
     struct client *client = client_open_shared();
@@ -615,27 +615,27 @@ Suite *memory_suite(void)
     TCase *tests = shared_daemon_case_with(suite, "reads from memory", setup, shared_daemon_teardown);
     TCase *own = tcase_create("own daemon");
 
-    tcase_add_test(tests, a_read_behind_an_ack_sees_the_write_and_asks_nobody);
-    tcase_add_test(tests, reads_go_on_while_the_server_does_not_answer);
-    tcase_add_test(tests, reads_go_on_while_the_server_is_away);
+    tcase_add_test(tests, a_read_after_an_ack_sees_the_write_without_a_request);
+    tcase_add_test(tests, reads_are_answered_while_the_server_does_not_answer);
+    tcase_add_test(tests, reads_are_answered_while_the_server_is_away);
     tcase_add_test(tests, a_transaction_is_seen_as_a_whole);
-    tcase_add_test(tests, a_transaction_of_which_a_part_was_seen_elsewhere_is_seen_as_a_whole);
-    tcase_add_test(tests, a_purge_is_seen_by_who_reads_behind_it_and_beside_it);
-    tcase_add_test(tests, a_purge_that_was_not_answered_is_not_answered_around);
-    tcase_add_test(tests, reads_do_not_wait_for_ever_for_what_is_gone);
-    tcase_add_test(tests, a_bucket_that_is_made_anew_has_nothing_of_the_one_before);
-    tcase_add_test(tests, lists_of_a_bucket_that_is_made_anew_come_from_memory);
-    tcase_add_test(tests, settings_that_end_values_are_seen);
-    tcase_add_test(tests, an_expired_key_is_gone_for_reads_and_for_creates_alike);
+    tcase_add_test(tests, a_transaction_is_seen_as_a_whole_after_a_part_was_read_from_the_server);
+    tcase_add_test(tests, a_purge_is_seen_by_reads_after_it_and_during_it);
+    tcase_add_test(tests, reads_wait_for_the_outcome_of_an_unanswered_purge);
+    tcase_add_test(tests, reads_do_not_wait_forever_for_removed_entries);
+    tcase_add_test(tests, a_recreated_bucket_has_no_old_entries);
+    tcase_add_test(tests, lists_of_a_recreated_bucket_come_from_memory);
+    tcase_add_test(tests, settings_that_remove_values_affect_reads);
+    tcase_add_test(tests, an_expired_key_is_missing_for_reads_and_creates);
     tcase_add_test(tests, a_mirror_is_read_from_the_server_and_its_writes_are_seen_in_the_origin);
     tcase_add_test(tests, a_mirror_does_not_answer_for_its_origin);
     tcase_add_test(tests, the_first_list_waits_for_the_copy);
-    tcase_add_test(tests, pages_and_filters_of_many_keys_are_what_one_list_says);
+    tcase_add_test(tests, pages_and_filters_agree_with_one_list_of_all_keys);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
-    tcase_add_test(own, values_end_by_settings_that_are_newer_than_they_are);
+    tcase_add_test(own, values_expire_by_later_settings);
     tcase_add_test(own, values_beyond_the_limit_of_memory_are_read_through);
-    tcase_add_test(own, a_bucket_of_too_many_keys_leaves_memory_to_others);
-    tcase_add_test(own, buckets_that_are_read_give_way_to_those_that_are_watched);
+    tcase_add_test(own, a_bucket_with_too_many_keys_leaves_memory_to_others);
+    tcase_add_test(own, watched_buckets_evict_buckets_that_are_only_read);
     suite_add_tcase(suite, own);
     return suite;
 }

@@ -139,7 +139,7 @@ START_TEST(a_purge_by_another_client_is_noticed)
 }
 END_TEST
 
-START_TEST(a_value_is_not_read_when_its_ttl_is_over)
+START_TEST(a_value_is_not_returned_after_its_ttl)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -158,7 +158,7 @@ START_TEST(a_value_is_not_read_when_its_ttl_is_over)
 }
 END_TEST
 
-START_TEST(what_other_clients_write_is_read)
+START_TEST(cached_reads_see_what_other_clients_write)
 {
     struct client *client = client_open_shared();
     struct nats *nats = nats_connect_embedded(shared_daemon.data_dir);
@@ -201,7 +201,7 @@ START_TEST(beyond_max_bytes_values_are_read_through_and_stay_right)
 }
 END_TEST
 
-START_TEST(without_nats_answers_go_on_for_max_staleness_and_no_longer)
+START_TEST(without_nats_cached_reads_are_answered_up_to_max_staleness)
 {
     enum { STALENESS_MS = 4000 };
     struct nats_server server;
@@ -241,7 +241,7 @@ START_TEST(without_nats_answers_go_on_for_max_staleness_and_no_longer)
 }
 END_TEST
 
-START_TEST(a_bucket_whose_keys_alone_are_too_many_is_read_through)
+START_TEST(a_bucket_with_too_many_keys_for_the_cache_is_read_through)
 {
     enum { KEYS = 3000 };
 
@@ -286,12 +286,12 @@ Suite *near_suite(void)
     tcase_add_test(tests, a_cached_read_is_never_older_than_what_was_acknowledged);
     tcase_add_test(tests, what_is_purged_is_never_read_again);
     tcase_add_test(tests, a_purge_by_another_client_is_noticed);
-    tcase_add_test(tests, a_value_is_not_read_when_its_ttl_is_over);
-    tcase_add_test(tests, what_other_clients_write_is_read);
+    tcase_add_test(tests, a_value_is_not_returned_after_its_ttl);
+    tcase_add_test(tests, cached_reads_see_what_other_clients_write);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, beyond_max_bytes_values_are_read_through_and_stay_right);
-    tcase_add_test(own, without_nats_answers_go_on_for_max_staleness_and_no_longer);
-    tcase_add_test(own, a_bucket_whose_keys_alone_are_too_many_is_read_through);
+    tcase_add_test(own, without_nats_cached_reads_are_answered_up_to_max_staleness);
+    tcase_add_test(own, a_bucket_with_too_many_keys_for_the_cache_is_read_through);
     tcase_add_test(own, a_bucket_that_is_not_read_leaves_memory);
     suite_add_tcase(suite, own);
     return suite;

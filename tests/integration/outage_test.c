@@ -90,7 +90,7 @@ static int start_with_mute_server(const char *connect_timeout)
 }
 
 /* Whoever starts the daemon may leave descriptors open. */
-START_TEST(a_socket_that_the_daemon_has_inherited_is_left_alone)
+START_TEST(an_inherited_socket_is_not_removed)
 {
     unsigned port;
     int inherited = port_listen(&port);
@@ -107,7 +107,7 @@ START_TEST(a_socket_that_the_daemon_has_inherited_is_left_alone)
 }
 END_TEST
 
-START_TEST(an_attempt_to_connect_does_not_hold_up_the_end)
+START_TEST(an_attempt_to_connect_does_not_delay_the_shutdown)
 {
     int listener = start_with_mute_server("50");
 
@@ -158,7 +158,7 @@ START_TEST(without_jetstream_every_method_is_unavailable)
 }
 END_TEST
 
-START_TEST(a_server_that_says_nothing_is_given_up)
+START_TEST(a_silent_server_times_out)
 {
     int listener = start_with_mute_server("0.2");
 
@@ -172,7 +172,7 @@ static const char greeting[] = "INFO {\"server_id\":\"A\",\"version\":\"2.15.1\"
                                "\"headers\":true,\"proto\":1}\r\n";
 
 /* The library of 3.4.1 waits for the answer to its CONNECT in a busy loop, for ever. */
-START_TEST(a_server_that_falls_silent_after_its_first_line_is_given_up)
+START_TEST(a_server_that_is_silent_after_its_first_line_times_out)
 {
     int listener = start_with_mute_server("0.2");
     struct client *client = client_open(&daemon_of_test);
@@ -192,7 +192,7 @@ START_TEST(a_server_that_falls_silent_after_its_first_line_is_given_up)
 END_TEST
 
 /* The reset comes while there is still something to read, so it is the poll that reports it. */
-START_TEST(a_reset_is_reported_as_one)
+START_TEST(a_reset_connection_is_reported_as_reset)
 {
     int listener = start_with_mute_server("50"), connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     char bytes[4096] = "";
@@ -217,7 +217,7 @@ START_TEST(a_reset_is_reported_as_one)
 }
 END_TEST
 
-START_TEST(a_call_that_waits_for_the_first_connection_hears_that_it_failed)
+START_TEST(a_call_that_waits_for_the_first_connection_gets_its_error)
 {
     int listener = start_with_mute_server("0.5");
     struct client *client = client_open(&daemon_of_test);
@@ -271,7 +271,7 @@ START_TEST(a_server_without_jetstream_is_unavailable)
 }
 END_TEST
 
-START_TEST(when_time_runs_out_a_write_says_that_it_may_have_happened)
+START_TEST(a_write_whose_deadline_passes_has_an_unknown_outcome)
 {
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
@@ -313,7 +313,7 @@ START_TEST(when_time_runs_out_a_write_says_that_it_may_have_happened)
 }
 END_TEST
 
-START_TEST(a_server_that_stood_still_for_a_while_costs_nothing_but_time)
+START_TEST(a_server_that_stops_for_a_while_only_delays_calls)
 {
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  attempt_timeout: 0.1\n");
@@ -400,7 +400,7 @@ START_TEST(a_connection_that_is_lost_leaves_no_descriptor_behind)
 }
 END_TEST
 
-START_TEST(after_a_while_calls_do_not_wait_any_more)
+START_TEST(after_outage_wait_calls_are_refused_at_once)
 {
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, format_text("%s  outage_wait: 0.3\n", nats_server_section(&server)), NULL);
@@ -427,7 +427,7 @@ START_TEST(after_a_while_calls_do_not_wait_any_more)
 }
 END_TEST
 
-START_TEST(a_server_that_answers_no_more_counts_as_lost)
+START_TEST(a_server_that_no_longer_answers_counts_as_lost)
 {
     nats_server_start(&server, NULL);
     daemon_start(&daemon_of_test, format_text("%s  ping_interval: 0.1\n", nats_server_section(&server)), NULL);
@@ -443,7 +443,7 @@ START_TEST(a_server_that_answers_no_more_counts_as_lost)
 }
 END_TEST
 
-START_TEST(a_server_that_restarts_under_load_loses_nothing_and_writes_nothing_twice)
+START_TEST(a_restart_of_the_server_under_load_loses_and_repeats_no_write)
 {
     struct load load;
 
@@ -472,21 +472,21 @@ Suite *outage_suite(void)
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_daemon_starts_without_nats_and_connects_when_it_appears);
-    tcase_add_test(tests, a_socket_that_the_daemon_has_inherited_is_left_alone);
-    tcase_add_test(tests, an_attempt_to_connect_does_not_hold_up_the_end);
+    tcase_add_test(tests, an_inherited_socket_is_not_removed);
+    tcase_add_test(tests, an_attempt_to_connect_does_not_delay_the_shutdown);
     tcase_add_test(tests, without_jetstream_every_method_is_unavailable);
-    tcase_add_test(tests, a_server_that_says_nothing_is_given_up);
-    tcase_add_test(tests, a_server_that_falls_silent_after_its_first_line_is_given_up);
-    tcase_add_test(tests, a_reset_is_reported_as_one);
-    tcase_add_test(tests, a_call_that_waits_for_the_first_connection_hears_that_it_failed);
+    tcase_add_test(tests, a_silent_server_times_out);
+    tcase_add_test(tests, a_server_that_is_silent_after_its_first_line_times_out);
+    tcase_add_test(tests, a_reset_connection_is_reported_as_reset);
+    tcase_add_test(tests, a_call_that_waits_for_the_first_connection_gets_its_error);
     tcase_add_test(tests, a_server_without_jetstream_is_unavailable);
-    tcase_add_test(tests, when_time_runs_out_a_write_says_that_it_may_have_happened);
-    tcase_add_test(tests, a_server_that_stood_still_for_a_while_costs_nothing_but_time);
+    tcase_add_test(tests, a_write_whose_deadline_passes_has_an_unknown_outcome);
+    tcase_add_test(tests, a_server_that_stops_for_a_while_only_delays_calls);
     tcase_add_test(tests, calls_wait_for_a_server_that_comes_back);
     tcase_add_test(tests, a_connection_that_is_lost_leaves_no_descriptor_behind);
-    tcase_add_test(tests, after_a_while_calls_do_not_wait_any_more);
-    tcase_add_test(tests, a_server_that_answers_no_more_counts_as_lost);
-    tcase_add_test(tests, a_server_that_restarts_under_load_loses_nothing_and_writes_nothing_twice);
+    tcase_add_test(tests, after_outage_wait_calls_are_refused_at_once);
+    tcase_add_test(tests, a_server_that_no_longer_answers_counts_as_lost);
+    tcase_add_test(tests, a_restart_of_the_server_under_load_loses_and_repeats_no_write);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -19,7 +19,7 @@ static void ask_at_once(struct client *client, unsigned count, const char *bucke
     msgpack_sbuffer_destroy(&buffer);
 }
 
-START_TEST(large_values_that_are_read_at_once_do_not_cost_the_connection)
+START_TEST(reading_many_large_values_does_not_lose_the_connection)
 {
     struct client *greedy = client_open_shared(), *other = client_open_shared();
     const char *bucket = client_new_bucket(greedy, "'storage': 'memory'");
@@ -46,7 +46,7 @@ START_TEST(large_values_that_are_read_at_once_do_not_cost_the_connection)
 END_TEST
 
 /* The server cuts a connection that has 64 MB to read. How large values are shows only when they come. */
-START_TEST(large_values_that_come_as_a_surprise_cost_the_connection_once_at_most)
+START_TEST(unexpectedly_large_values_lose_the_connection_at_most_once)
 {
     struct client *greedy = client_open_shared(), *other = client_open_shared();
     const char *bucket = client_new_bucket(greedy, "'storage': 'memory'");
@@ -80,7 +80,7 @@ static void start_patient_daemon(void)
 }
 
 /* Each has a consumer of its own, of which a server has a thousand at most. */
-START_TEST(more_histories_than_the_server_reads_at_a_time_are_answered_one_after_the_other)
+START_TEST(too_many_histories_at_a_time_wait_for_their_turn)
 {
     enum { CALLS = 1100 };
 
@@ -130,7 +130,7 @@ static void send_listings(struct client *client, unsigned count, const char *buc
 }
 
 /* The server stands still, so that none gets an answer, and most do not even get their turn to ask. */
-START_TEST(listings_that_get_no_turn_in_time_say_so_and_leave_nothing_behind)
+START_TEST(listings_that_get_no_turn_in_time_fail_and_leave_no_consumer)
 {
     enum { IN_TIME = 100, CALLS = 400, AT_A_TIME_MAX = 64 };
 
@@ -166,11 +166,11 @@ Suite *overload_suite(void)
     Suite *suite = suite_create("overload");
     TCase *tests = shared_daemon_case(suite, "overload"), *own = tcase_create("own daemon");
 
-    tcase_add_test(tests, large_values_that_are_read_at_once_do_not_cost_the_connection);
-    tcase_add_test(tests, large_values_that_come_as_a_surprise_cost_the_connection_once_at_most);
+    tcase_add_test(tests, reading_many_large_values_does_not_lose_the_connection);
+    tcase_add_test(tests, unexpectedly_large_values_lose_the_connection_at_most_once);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
-    tcase_add_test(own, more_histories_than_the_server_reads_at_a_time_are_answered_one_after_the_other);
-    tcase_add_test(own, listings_that_get_no_turn_in_time_say_so_and_leave_nothing_behind);
+    tcase_add_test(own, too_many_histories_at_a_time_wait_for_their_turn);
+    tcase_add_test(own, listings_that_get_no_turn_in_time_fail_and_leave_no_consumer);
     suite_add_tcase(suite, own);
     return suite;
 }

@@ -150,7 +150,7 @@ static void expect_value(unsigned number)
 
 /* --- The tests ------------------------------------------------------------------------------------- */
 
-START_TEST(a_full_store_refuses_values_and_takes_deletes)
+START_TEST(a_full_store_refuses_values_and_accepts_deletes)
 {
     daemon_prepare(&daemon_of_test);
     start(DAEMON_SYNCS_SELDOM "  max_store: 4M\n");
@@ -199,7 +199,7 @@ static uint64_t used_bytes(void)
 }
 
 /* However a write ends, it does not count for ever beside what the server says. */
-START_TEST(when_all_writes_have_ended_what_counts_is_what_the_server_stores)
+START_TEST(after_all_writes_the_usage_is_what_the_server_stores)
 {
     enum { MANY = 1100 }; /* more than the daemon has under way in a bucket */
 
@@ -232,7 +232,7 @@ START_TEST(when_all_writes_have_ended_what_counts_is_what_the_server_stores)
 }
 END_TEST
 
-START_TEST(the_last_of_a_disk_is_for_deletes)
+START_TEST(the_reserve_of_the_disk_is_for_deletes)
 {
     if (!mount_small_disk("48m"))
         return;
@@ -268,7 +268,7 @@ static void leave_over_reserve(uint64_t bytes)
     wait_until(number_at(&health()->result, "store.disk_free") < reserve + 2 * bytes, "the daemon to see it");
 }
 
-START_TEST(a_value_that_would_reach_into_the_last_of_a_disk_is_refused)
+START_TEST(a_value_that_would_use_the_reserve_of_the_disk_is_refused)
 {
     static char large[8 * VALUE_BYTES];
 
@@ -287,7 +287,7 @@ START_TEST(a_value_that_would_reach_into_the_last_of_a_disk_is_refused)
 END_TEST
 
 /* Others fill the disk to the last byte, and nats-server meets that: it writes no more until it is started anew. */
-START_TEST(a_server_that_met_a_full_disk_writes_again_when_there_is_room)
+START_TEST(a_server_with_a_full_disk_writes_again_after_space_is_freed)
 {
     if (!mount_small_disk("64m"))
         return;
@@ -352,7 +352,7 @@ static void expect_well(void)
 }
 
 /* It need not listen for that: a server that cannot write the file with its port never does. */
-START_TEST(a_server_that_cannot_write_from_its_start_on_is_started_anew)
+START_TEST(a_server_that_cannot_write_from_its_start_is_restarted)
 {
     start_with_server_that_says("critical write error", "sleep 0.5");
     daemon_wait_log(&daemon_of_test, STARTED_ANEW);
@@ -362,7 +362,7 @@ START_TEST(a_server_that_cannot_write_from_its_start_on_is_started_anew)
 }
 END_TEST
 
-START_TEST(a_server_that_could_not_write_and_has_ended_is_not_started_anew_again)
+START_TEST(a_server_that_could_not_write_and_has_ended_is_restarted_once)
 {
     start_with_server_that_says("critical write error", "exit 1");
     daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
@@ -377,7 +377,7 @@ START_TEST(a_server_that_could_not_write_and_has_ended_is_not_started_anew_again
 END_TEST
 
 /* A stream that is being deleted has no files any more. Writes to all other buckets go on. */
-START_TEST(a_server_that_misses_a_file_is_not_taken_for_one_with_a_full_disk)
+START_TEST(a_missing_file_of_the_server_is_not_reported_as_a_full_disk)
 {
     start_with_server_that_says("critical write error: open 1.blk: no such file or directory", ":");
     daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
@@ -393,14 +393,14 @@ Suite *room_suite(void)
     TCase *tests = tcase_create("embedded");
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
-    tcase_add_test(tests, a_full_store_refuses_values_and_takes_deletes);
-    tcase_add_test(tests, when_all_writes_have_ended_what_counts_is_what_the_server_stores);
-    tcase_add_test(tests, the_last_of_a_disk_is_for_deletes);
-    tcase_add_test(tests, a_value_that_would_reach_into_the_last_of_a_disk_is_refused);
-    tcase_add_test(tests, a_server_that_cannot_write_from_its_start_on_is_started_anew);
-    tcase_add_test(tests, a_server_that_could_not_write_and_has_ended_is_not_started_anew_again);
-    tcase_add_test(tests, a_server_that_misses_a_file_is_not_taken_for_one_with_a_full_disk);
-    tcase_add_test(tests, a_server_that_met_a_full_disk_writes_again_when_there_is_room);
+    tcase_add_test(tests, a_full_store_refuses_values_and_accepts_deletes);
+    tcase_add_test(tests, after_all_writes_the_usage_is_what_the_server_stores);
+    tcase_add_test(tests, the_reserve_of_the_disk_is_for_deletes);
+    tcase_add_test(tests, a_value_that_would_use_the_reserve_of_the_disk_is_refused);
+    tcase_add_test(tests, a_server_that_cannot_write_from_its_start_is_restarted);
+    tcase_add_test(tests, a_server_that_could_not_write_and_has_ended_is_restarted_once);
+    tcase_add_test(tests, a_missing_file_of_the_server_is_not_reported_as_a_full_disk);
+    tcase_add_test(tests, a_server_with_a_full_disk_writes_again_after_space_is_freed);
     suite_add_tcase(suite, tests);
     return suite;
 }

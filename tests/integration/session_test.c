@@ -52,7 +52,7 @@ START_TEST(thousands_of_requests_in_one_write_are_each_answered_once)
 }
 END_TEST
 
-START_TEST(a_client_that_has_shut_down_its_half_gets_its_answers_and_then_the_end)
+START_TEST(a_half_closed_client_gets_its_answers_and_then_the_end)
 {
     struct client *client = client_open_shared(), *half = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -67,7 +67,7 @@ START_TEST(a_client_that_has_shut_down_its_half_gets_its_answers_and_then_the_en
 }
 END_TEST
 
-START_TEST(half_a_request_and_the_end_is_no_call)
+START_TEST(an_incomplete_request_is_not_executed)
 {
     struct client *client = client_open_shared(), *half = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -84,7 +84,7 @@ START_TEST(half_a_request_and_the_end_is_no_call)
 }
 END_TEST
 
-START_TEST(a_client_that_leaves_with_calls_under_way_harms_nobody)
+START_TEST(a_client_that_closes_with_calls_in_flight_does_no_harm)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'storage': 'memory'");
@@ -113,7 +113,7 @@ START_TEST(a_client_that_leaves_with_calls_under_way_harms_nobody)
 }
 END_TEST
 
-START_TEST(every_msgid_comes_back_as_it_was)
+START_TEST(every_msgid_is_returned_unchanged)
 {
     struct client *client = client_open_shared();
     const uint32_t msgids[] = {0, 1, 127, 128, 255, 256, 65535, 65536, 4294967295u};
@@ -129,7 +129,7 @@ START_TEST(every_msgid_comes_back_as_it_was)
 }
 END_TEST
 
-START_TEST(messages_in_unusual_forms_are_understood)
+START_TEST(unusual_encodings_are_accepted)
 {
     struct client *client = client_open_shared();
     /* array 32, uint 64, int 64, str 32, array 16: [0, 7, "daemon.info", []] */
@@ -304,11 +304,11 @@ Suite *session_suite(void)
 
     tcase_add_test(tests, a_request_may_come_byte_by_byte);
     tcase_add_test(tests, thousands_of_requests_in_one_write_are_each_answered_once);
-    tcase_add_test(tests, a_client_that_has_shut_down_its_half_gets_its_answers_and_then_the_end);
-    tcase_add_test(tests, half_a_request_and_the_end_is_no_call);
-    tcase_add_test(tests, a_client_that_leaves_with_calls_under_way_harms_nobody);
-    tcase_add_test(tests, every_msgid_comes_back_as_it_was);
-    tcase_add_test(tests, messages_in_unusual_forms_are_understood);
+    tcase_add_test(tests, a_half_closed_client_gets_its_answers_and_then_the_end);
+    tcase_add_test(tests, an_incomplete_request_is_not_executed);
+    tcase_add_test(tests, a_client_that_closes_with_calls_in_flight_does_no_harm);
+    tcase_add_test(tests, every_msgid_is_returned_unchanged);
+    tcase_add_test(tests, unusual_encodings_are_accepted);
     tcase_add_test(tests, a_hundred_sessions_work_at_the_same_time);
     tcase_add_test(tests, a_wrong_envelope_is_answered_and_the_session_goes_on);
     tcase_add_test(tests, errors_are_texts_for_a_session_that_wants_it);

@@ -115,7 +115,7 @@ static const char *watch_all(struct client *client, const char *bucket)
     return text;
 }
 
-START_TEST(what_others_have_stored_is_read_in_the_same_way_with_and_without_tls)
+START_TEST(entries_of_other_clients_are_the_same_with_and_without_tls)
 {
     struct daemon plain;
 
@@ -198,7 +198,7 @@ static size_t stop_at(unsigned step, size_t whole)
 }
 #define STEPS 7
 
-START_TEST(a_handshake_that_falls_silent_is_given_up_and_tried_again)
+START_TEST(a_silent_handshake_times_out_and_is_retried)
 {
     nats_server_start(&server, NULL);
     size_t whole = measure_connection(versions[_i / STEPS]);
@@ -224,7 +224,7 @@ START_TEST(a_handshake_that_falls_silent_is_given_up_and_tried_again)
 END_TEST
 
 /* One of the two is tried first: a server that falls silent must not keep the daemon from the one that works. */
-START_TEST(a_silent_server_does_not_keep_the_daemon_from_another)
+START_TEST(the_daemon_connects_to_another_server_if_one_is_silent)
 {
     nats_server_start(&server, NULL);
     struct tls_front *silent = tls_front_start(server.port, "1.3"), *good = tls_front_start(server.port, "1.3");
@@ -298,7 +298,7 @@ static void restart_server(void)
 
 #define GOOD_NAMES "subjectAltName=DNS:nats.test,IP:127.0.0.1\n"
 
-START_TEST(a_certificate_that_is_replaced_is_judged_at_the_next_connection)
+START_TEST(a_replaced_certificate_is_checked_at_the_next_connection)
 {
     static const struct {
         const char *extensions;
@@ -338,7 +338,7 @@ END_TEST
 #endif
 
 /* As many authorities as a system has, some times over. The slow turn would be in the log. */
-START_TEST(to_load_many_authorities_takes_no_time_of_the_loop)
+START_TEST(loading_many_authorities_does_not_block_the_loop)
 {
     test_run_make_directory(directory);
     certificate_make_all(directory);
@@ -373,7 +373,7 @@ static unsigned count_lines(const char *text, const char *with)
 }
 
 /* With TLS 1.3 the server says so after the handshake, when the library waits for its PONG. */
-START_TEST(a_server_that_wants_our_certificate_is_quoted_and_once)
+START_TEST(the_error_of_a_server_that_wants_a_certificate_is_logged_once)
 {
     test_run_make_directory(directory);
     certificate_make_all(directory);
@@ -392,7 +392,7 @@ START_TEST(a_server_that_wants_our_certificate_is_quoted_and_once)
 END_TEST
 
 /* Its INFO says that TLS is required: the library obeys, and without an authority trusts those of the system. */
-START_TEST(a_server_that_insists_on_tls_is_not_talked_to_in_plain_text)
+START_TEST(a_server_that_requires_tls_gets_nothing_in_plain_text)
 {
     test_run_make_directory(directory);
     certificate_make_all(directory);
@@ -417,7 +417,7 @@ START_TEST(a_server_that_insists_on_tls_is_not_talked_to_in_plain_text)
 END_TEST
 
 /* Where TLS is asked for, the plain one is no choice. */
-START_TEST(of_an_encrypted_and_a_plain_server_the_encrypted_one_is_taken)
+START_TEST(an_encrypted_server_is_preferred_to_a_plain_one)
 {
     struct nats_server plain;
 
@@ -445,16 +445,16 @@ Suite *tls_suite(void)
     TCase *tests = tcase_create("tls");
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
-    tcase_add_loop_test(tests, what_others_have_stored_is_read_in_the_same_way_with_and_without_tls, 0, 2);
+    tcase_add_loop_test(tests, entries_of_other_clients_are_the_same_with_and_without_tls, 0, 2);
     tcase_add_loop_test(tests, the_daemon_answers_while_the_server_reads_nothing, 0, 2);
-    tcase_add_loop_test(tests, a_handshake_that_falls_silent_is_given_up_and_tried_again, 0, 2 * STEPS);
-    tcase_add_test(tests, a_silent_server_does_not_keep_the_daemon_from_another);
+    tcase_add_loop_test(tests, a_silent_handshake_times_out_and_is_retried, 0, 2 * STEPS);
+    tcase_add_test(tests, the_daemon_connects_to_another_server_if_one_is_silent);
     tcase_add_loop_test(tests, a_connection_that_ends_in_the_middle_of_a_record_is_lost_at_once, 0, 2);
-    tcase_add_test(tests, a_certificate_that_is_replaced_is_judged_at_the_next_connection);
-    tcase_add_test(tests, to_load_many_authorities_takes_no_time_of_the_loop);
-    tcase_add_test(tests, a_server_that_wants_our_certificate_is_quoted_and_once);
-    tcase_add_test(tests, a_server_that_insists_on_tls_is_not_talked_to_in_plain_text);
-    tcase_add_test(tests, of_an_encrypted_and_a_plain_server_the_encrypted_one_is_taken);
+    tcase_add_test(tests, a_replaced_certificate_is_checked_at_the_next_connection);
+    tcase_add_test(tests, loading_many_authorities_does_not_block_the_loop);
+    tcase_add_test(tests, the_error_of_a_server_that_wants_a_certificate_is_logged_once);
+    tcase_add_test(tests, a_server_that_requires_tls_gets_nothing_in_plain_text);
+    tcase_add_test(tests, an_encrypted_server_is_preferred_to_a_plain_one);
     suite_add_tcase(suite, tests);
     return suite;
 }

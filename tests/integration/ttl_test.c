@@ -22,7 +22,7 @@ static void expect_expiry(struct client *client, const char *bucket, const char 
     }
 }
 
-START_TEST(a_value_with_a_ttl_is_there_and_then_it_is_gone)
+START_TEST(a_value_with_a_ttl_expires)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -45,7 +45,7 @@ START_TEST(a_value_with_a_ttl_is_there_and_then_it_is_gone)
 }
 END_TEST
 
-START_TEST(an_expired_value_does_not_uncover_an_older_one)
+START_TEST(an_older_value_does_not_reappear_after_expiry)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 10");
@@ -63,7 +63,7 @@ START_TEST(an_expired_value_does_not_uncover_an_older_one)
 }
 END_TEST
 
-START_TEST(an_update_with_a_ttl_does_not_uncover_an_older_one_either)
+START_TEST(an_older_value_does_not_reappear_after_the_expiry_of_an_update)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 10");
@@ -78,7 +78,7 @@ START_TEST(an_update_with_a_ttl_does_not_uncover_an_older_one_either)
 }
 END_TEST
 
-START_TEST(a_put_without_ttl_ends_the_one_before)
+START_TEST(a_put_without_ttl_removes_the_ttl)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -92,7 +92,7 @@ START_TEST(a_put_without_ttl_ends_the_one_before)
 }
 END_TEST
 
-START_TEST(a_purge_marker_with_a_ttl_goes_away)
+START_TEST(a_purge_marker_with_a_ttl_expires)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 5");
@@ -141,7 +141,7 @@ START_TEST(a_create_succeeds_over_the_marker_of_an_expired_value)
 }
 END_TEST
 
-START_TEST(a_buckets_ttl_ends_every_value)
+START_TEST(values_expire_after_the_buckets_ttl)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'ttl': 1");
@@ -158,12 +158,12 @@ Suite *ttl_suite(void)
     Suite *suite = suite_create("ttl");
     TCase *tests = shared_daemon_case(suite, "expiry");
 
-    tcase_add_test(tests, a_value_with_a_ttl_is_there_and_then_it_is_gone);
-    tcase_add_test(tests, an_expired_value_does_not_uncover_an_older_one);
-    tcase_add_test(tests, an_update_with_a_ttl_does_not_uncover_an_older_one_either);
-    tcase_add_test(tests, a_put_without_ttl_ends_the_one_before);
-    tcase_add_test(tests, a_purge_marker_with_a_ttl_goes_away);
+    tcase_add_test(tests, a_value_with_a_ttl_expires);
+    tcase_add_test(tests, an_older_value_does_not_reappear_after_expiry);
+    tcase_add_test(tests, an_older_value_does_not_reappear_after_the_expiry_of_an_update);
+    tcase_add_test(tests, a_put_without_ttl_removes_the_ttl);
+    tcase_add_test(tests, a_purge_marker_with_a_ttl_expires);
     tcase_add_test(tests, a_create_succeeds_over_the_marker_of_an_expired_value);
-    tcase_add_test(tests, a_buckets_ttl_ends_every_value);
+    tcase_add_test(tests, values_expire_after_the_buckets_ttl);
     return suite;
 }

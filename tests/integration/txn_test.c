@@ -106,7 +106,7 @@ END_TEST
 #define CROWD 500u
 
 /* The server stands still until all have come: it is asked for few of them at a time, and does each of them once. */
-START_TEST(transactions_beyond_what_the_server_does_at_a_time_wait_for_their_turn)
+START_TEST(more_transactions_than_the_server_takes_wait_for_their_turn)
 {
     enum { AT_A_TIME_MAX = 64 };
     static uint32_t msgids[CROWD];
@@ -139,6 +139,6 @@ Suite *txn_suite(void)
     tcase_add_test(tests, a_condition_that_does_not_hold_names_its_key_and_nothing_is_written);
     tcase_add_test(tests, a_create_over_a_marker_succeeds);
     tcase_add_test(tests, an_operation_has_its_own_ttl_and_headers);
-    tcase_add_test(tests, transactions_beyond_what_the_server_does_at_a_time_wait_for_their_turn);
+    tcase_add_test(tests, more_transactions_than_the_server_takes_wait_for_their_turn);
     return suite;
 }

@@ -8,7 +8,7 @@
 
 /* --- Blocking -------------------------------------------------------------------------------------- */
 
-START_TEST(a_watch_tells_what_is_there_then_each_change)
+START_TEST(a_watch_delivers_the_current_entries_then_each_change)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     struct kvs *other = library_connect(&shared_daemon, NULL);
@@ -58,7 +58,7 @@ START_TEST(an_empty_bucket_is_ready_at_once)
 }
 END_TEST
 
-START_TEST(options_choose_what_a_watch_tells)
+START_TEST(options_select_what_a_watch_delivers)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 5);
@@ -105,7 +105,7 @@ START_TEST(options_choose_what_a_watch_tells)
 }
 END_TEST
 
-START_TEST(large_values_and_small_ones_come_as_they_are)
+START_TEST(large_and_small_values_are_delivered_unchanged)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 5);
@@ -134,7 +134,7 @@ START_TEST(large_values_and_small_ones_come_as_they_are)
 }
 END_TEST
 
-START_TEST(an_entry_has_its_json)
+START_TEST(an_entry_can_be_converted_to_json)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
@@ -177,7 +177,7 @@ START_TEST(a_bucket_that_is_deleted_ends_its_watches)
 }
 END_TEST
 
-START_TEST(what_waits_for_a_slow_program_is_bounded)
+START_TEST(the_queue_of_a_slow_program_is_bounded)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
@@ -225,7 +225,7 @@ END_TEST
 
 /* --- Asynchronous ---------------------------------------------------------------------------------- */
 
-START_TEST(a_function_is_told_each_event)
+START_TEST(the_callback_of_a_watch_gets_each_event)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
@@ -277,7 +277,7 @@ static void on_notification(struct kvs *kvs, const char *method, const struct kv
     *methods = format_text("%s%s ", *methods, method);
 }
 
-START_TEST(other_notifications_go_to_their_own_function)
+START_TEST(notifications_of_unknown_watches_go_to_on_notification)
 {
     const char *methods = "";
     struct kvs_options options = KVS_OPTIONS(.on_notification = on_notification, .notification_context = &methods);
@@ -305,7 +305,7 @@ START_TEST(other_notifications_go_to_their_own_function)
 }
 END_TEST
 
-START_TEST(a_watch_for_what_is_to_come_tells_nothing_before_it_after_a_loss)
+START_TEST(a_watch_from_a_future_revision_delivers_nothing_older_after_a_reconnect)
 {
     struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     struct kvs_watch_options later = KVS_WATCH_OPTIONS(.from_revision = 4);
@@ -334,7 +334,7 @@ static void stop_watch(struct kvs *kvs, const struct kvs_error *error, const str
     kvs_watch_stop(context);
 }
 
-START_TEST(a_watch_that_is_stopped_while_it_is_waited_for_is_no_longer_waited_for)
+START_TEST(stopping_a_watch_ends_the_wait_for_its_events)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
@@ -355,16 +355,16 @@ Suite *watch_library_suite(void)
     Suite *suite = suite_create("watch_library");
     TCase *tests = shared_daemon_case(suite, "watches");
 
-    tcase_add_test(tests, a_watch_tells_what_is_there_then_each_change);
+    tcase_add_test(tests, a_watch_delivers_the_current_entries_then_each_change);
     tcase_add_test(tests, an_empty_bucket_is_ready_at_once);
-    tcase_add_test(tests, options_choose_what_a_watch_tells);
-    tcase_add_test(tests, large_values_and_small_ones_come_as_they_are);
-    tcase_add_test(tests, an_entry_has_its_json);
+    tcase_add_test(tests, options_select_what_a_watch_delivers);
+    tcase_add_test(tests, large_and_small_values_are_delivered_unchanged);
+    tcase_add_test(tests, an_entry_can_be_converted_to_json);
     tcase_add_test(tests, a_bucket_that_is_deleted_ends_its_watches);
-    tcase_add_test(tests, what_waits_for_a_slow_program_is_bounded);
-    tcase_add_test(tests, a_function_is_told_each_event);
-    tcase_add_test(tests, other_notifications_go_to_their_own_function);
-    tcase_add_test(tests, a_watch_for_what_is_to_come_tells_nothing_before_it_after_a_loss);
-    tcase_add_test(tests, a_watch_that_is_stopped_while_it_is_waited_for_is_no_longer_waited_for);
+    tcase_add_test(tests, the_queue_of_a_slow_program_is_bounded);
+    tcase_add_test(tests, the_callback_of_a_watch_gets_each_event);
+    tcase_add_test(tests, notifications_of_unknown_watches_go_to_on_notification);
+    tcase_add_test(tests, a_watch_from_a_future_revision_delivers_nothing_older_after_a_reconnect);
+    tcase_add_test(tests, stopping_a_watch_ends_the_wait_for_its_events);
     return suite;
 }

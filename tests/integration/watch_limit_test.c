@@ -10,7 +10,7 @@
 
 static struct daemon daemon_of_test;
 
-START_TEST(there_are_no_more_watches_than_the_limits_say)
+START_TEST(the_number_of_watches_is_limited)
 {
     daemon_start(&daemon_of_test, NULL,
                  "watches:\n  per_session: 3\n  total: 5\n  buckets: 2\nlimits:\n  user_percent: 100\n");
@@ -61,7 +61,7 @@ START_TEST(a_thousand_watches_share_one_consumer)
 }
 END_TEST
 
-START_TEST(who_does_not_read_is_told_where_to_go_on_and_holds_up_nobody)
+START_TEST(a_client_that_does_not_read_gets_the_revision_to_resume_from_and_delays_nobody)
 {
     enum { PUTS = 3000, AT_ONCE = 100 };
 
@@ -101,7 +101,7 @@ START_TEST(who_does_not_read_is_told_where_to_go_on_and_holds_up_nobody)
 END_TEST
 
 /* Keys that vanish have no message that could be told again. */
-START_TEST(who_does_not_read_while_keys_vanish_must_begin_anew)
+START_TEST(a_client_that_does_not_read_while_keys_vanish_must_start_over)
 {
     enum { KEYS = 20000, AT_ONCE = 1000 };
 
@@ -141,7 +141,7 @@ START_TEST(who_does_not_read_while_keys_vanish_must_begin_anew)
 END_TEST
 
 /* More than watches.buffer_bytes, while other keys are written. */
-START_TEST(a_large_bucket_comes_whole_while_writes_go_on)
+START_TEST(a_large_bucket_is_delivered_completely_during_writes)
 {
     enum { KEYS = 20000, AT_ONCE = 1000 };
 
@@ -174,7 +174,7 @@ START_TEST(a_large_bucket_comes_whole_while_writes_go_on)
 }
 END_TEST
 
-START_TEST(only_who_may_read_may_watch_and_only_as_long)
+START_TEST(a_watch_needs_read_access_and_ends_with_it)
 {
     static const char open[] = "access:\n  - {buckets: [\"hidden\"], allow: none}\n"
                                "  - {buckets: [\"*\"], allow: admin}\n";
@@ -208,7 +208,7 @@ static void expect_both_deleted(struct watch_recorder *recorder)
     }
 }
 
-START_TEST(what_vanishes_is_told_as_deleted)
+START_TEST(keys_that_vanish_are_delivered_as_deleted)
 {
     daemon_start(&daemon_of_test, NULL, "watches:\n  check_interval: 0.2\n");
     struct client *client = client_open(&daemon_of_test);
@@ -242,7 +242,7 @@ START_TEST(what_vanishes_is_told_as_deleted)
 }
 END_TEST
 
-START_TEST(a_transaction_comes_in_the_order_of_its_operations)
+START_TEST(a_transaction_is_delivered_in_the_order_of_its_operations)
 {
     daemon_start(&daemon_of_test, NULL, NULL);
     struct client *client = client_open(&daemon_of_test);
@@ -267,14 +267,14 @@ Suite *watch_limit_suite(void)
     TCase *tests = tcase_create("own daemon");
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
-    tcase_add_test(tests, there_are_no_more_watches_than_the_limits_say);
+    tcase_add_test(tests, the_number_of_watches_is_limited);
     tcase_add_test(tests, a_thousand_watches_share_one_consumer);
-    tcase_add_test(tests, who_does_not_read_is_told_where_to_go_on_and_holds_up_nobody);
-    tcase_add_test(tests, who_does_not_read_while_keys_vanish_must_begin_anew);
-    tcase_add_test(tests, a_large_bucket_comes_whole_while_writes_go_on);
-    tcase_add_test(tests, only_who_may_read_may_watch_and_only_as_long);
-    tcase_add_test(tests, what_vanishes_is_told_as_deleted);
-    tcase_add_test(tests, a_transaction_comes_in_the_order_of_its_operations);
+    tcase_add_test(tests, a_client_that_does_not_read_gets_the_revision_to_resume_from_and_delays_nobody);
+    tcase_add_test(tests, a_client_that_does_not_read_while_keys_vanish_must_start_over);
+    tcase_add_test(tests, a_large_bucket_is_delivered_completely_during_writes);
+    tcase_add_test(tests, a_watch_needs_read_access_and_ends_with_it);
+    tcase_add_test(tests, keys_that_vanish_are_delivered_as_deleted);
+    tcase_add_test(tests, a_transaction_is_delivered_in_the_order_of_its_operations);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -35,7 +35,7 @@ START_TEST(without_reconnect_a_watch_ends_with_its_connection)
 }
 END_TEST
 
-START_TEST(with_reconnect_a_watch_goes_on_behind_what_it_told)
+START_TEST(with_reconnect_a_watch_resumes_after_its_last_entry)
 {
     struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     struct kvs_watch_options updates = KVS_WATCH_OPTIONS(.updates_only = true);
@@ -87,7 +87,7 @@ START_TEST(with_reconnect_a_watch_goes_on_behind_what_it_told)
 }
 END_TEST
 
-START_TEST(a_loss_among_the_first_entries_leaves_none_out)
+START_TEST(a_loss_of_the_connection_among_the_first_entries_omits_none)
 {
     struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     enum { KEYS = 3000 };
@@ -121,7 +121,7 @@ START_TEST(a_loss_among_the_first_entries_leaves_none_out)
 }
 END_TEST
 
-START_TEST(a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing)
+START_TEST(repeated_kills_of_the_daemon_lose_and_repeat_no_entry)
 {
     struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     enum { ROUNDS = 4, PUTS = 150 };
@@ -160,7 +160,7 @@ START_TEST(a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing)
 }
 END_TEST
 
-START_TEST(a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning)
+START_TEST(a_recreated_bucket_is_delivered_from_its_beginning)
 {
     struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     struct nats_server server;
@@ -202,7 +202,7 @@ START_TEST(a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning)
 }
 END_TEST
 
-START_TEST(a_daemon_that_comes_back_without_nats_is_waited_for)
+START_TEST(a_watch_waits_for_a_daemon_that_restarts_without_nats)
 {
     struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     struct nats_server server;
@@ -242,7 +242,7 @@ START_TEST(a_daemon_that_comes_back_without_nats_is_waited_for)
 }
 END_TEST
 
-START_TEST(a_program_that_takes_nothing_hears_where_to_go_on)
+START_TEST(a_program_that_takes_no_events_gets_the_revision_to_resume_from)
 {
     enum { PUTS = 1500, SIZE = 10000 }; /* in all far more than watches.buffer_bytes */
     struct kvs_pair *pairs = keep(calloc(PUTS, sizeof(*pairs)));
@@ -290,7 +290,7 @@ static void wait_for_print(const struct process *kvctl, const char *text)
     }
 }
 
-START_TEST(kvctl_watch_says_that_the_daemon_was_away_and_goes_on)
+START_TEST(kvctl_watch_reports_the_loss_of_the_daemon_and_resumes)
 {
     struct kvs_options options = KVS_OPTIONS(.reconnect = true);
     struct process kvctl = {0};
@@ -330,13 +330,13 @@ Suite *watch_loss_suite(void)
 
     tcase_set_timeout(loss, TEST_TIMEOUT_S);
     tcase_add_test(loss, without_reconnect_a_watch_ends_with_its_connection);
-    tcase_add_test(loss, with_reconnect_a_watch_goes_on_behind_what_it_told);
-    tcase_add_test(loss, a_loss_among_the_first_entries_leaves_none_out);
-    tcase_add_test(loss, a_daemon_that_is_killed_again_and_again_loses_and_repeats_nothing);
-    tcase_add_test(loss, a_bucket_that_was_made_anew_meanwhile_is_told_from_its_beginning);
-    tcase_add_test(loss, a_daemon_that_comes_back_without_nats_is_waited_for);
-    tcase_add_test(loss, a_program_that_takes_nothing_hears_where_to_go_on);
-    tcase_add_test(loss, kvctl_watch_says_that_the_daemon_was_away_and_goes_on);
+    tcase_add_test(loss, with_reconnect_a_watch_resumes_after_its_last_entry);
+    tcase_add_test(loss, a_loss_of_the_connection_among_the_first_entries_omits_none);
+    tcase_add_test(loss, repeated_kills_of_the_daemon_lose_and_repeat_no_entry);
+    tcase_add_test(loss, a_recreated_bucket_is_delivered_from_its_beginning);
+    tcase_add_test(loss, a_watch_waits_for_a_daemon_that_restarts_without_nats);
+    tcase_add_test(loss, a_program_that_takes_no_events_gets_the_revision_to_resume_from);
+    tcase_add_test(loss, kvctl_watch_reports_the_loss_of_the_daemon_and_resumes);
     suite_add_tcase(suite, loss);
     return suite;
 }

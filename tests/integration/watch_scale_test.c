@@ -38,7 +38,7 @@ static void expect_entries(struct watch_recorder *recorder, uint64_t from, uint6
     }
 }
 
-START_TEST(each_of_many_watches_is_told_every_change_once_and_in_order)
+START_TEST(each_of_many_watches_delivers_every_change_once_and_in_order)
 {
     enum { SESSIONS = 8, WATCHES = 50, PUTS = 400, AT_ONCE = 20 };
     struct client *clients[SESSIONS];
@@ -78,7 +78,7 @@ START_TEST(each_of_many_watches_is_told_every_change_once_and_in_order)
 END_TEST
 
 /* One change is more for all its watches than watches.buffer_bytes. They wait until the client has read. */
-START_TEST(watches_of_one_session_do_not_push_out_each_other)
+START_TEST(watches_of_one_session_do_not_end_each_other)
 {
     enum { WATCHES = 500, PUTS = 10 };
 
@@ -96,7 +96,7 @@ START_TEST(watches_of_one_session_do_not_push_out_each_other)
 }
 END_TEST
 
-START_TEST(many_watches_that_are_not_read_end_with_the_revision_to_go_on_from)
+START_TEST(many_watches_that_are_not_read_end_with_the_revision_to_resume_from)
 {
     enum { SESSIONS = 4, WATCHES = 100, PUTS = 2000, AT_ONCE = 100 };
     struct client *clients[SESSIONS];
@@ -165,7 +165,7 @@ START_TEST(watches_may_stop_while_they_are_behind)
 END_TEST
 
 /* The revisions of the new bucket begin again, below those that the watches were told. */
-START_TEST(watches_that_are_behind_are_told_of_a_bucket_that_was_made_anew)
+START_TEST(watches_that_are_behind_deliver_a_recreated_bucket)
 {
     enum { WATCHES = 100, PUTS = 5 };
 
@@ -225,7 +225,7 @@ static void start_wide(struct client *client, const char *bucket, unsigned count
         assert_ok(client_wait(client, i));
 }
 
-START_TEST(many_watches_are_not_told_of_the_daemons_own_key)
+START_TEST(many_watches_do_not_deliver_the_daemons_own_key)
 {
     enum { WATCHES = 100 };
 
@@ -244,7 +244,7 @@ START_TEST(many_watches_are_not_told_of_the_daemons_own_key)
 }
 END_TEST
 
-START_TEST(many_watches_that_go_with_their_sessions_hold_up_nobody)
+START_TEST(the_end_of_sessions_with_many_watches_delays_nobody)
 {
     enum { SESSIONS = 16, WATCHES = 1000 };
     struct client *clients[SESSIONS];
@@ -275,13 +275,13 @@ Suite *watch_scale_suite(void)
     TCase *tests = tcase_create("watch_scale");
 
     tcase_set_timeout(tests, TEST_TIMEOUT_S);
-    tcase_add_test(tests, each_of_many_watches_is_told_every_change_once_and_in_order);
-    tcase_add_test(tests, watches_of_one_session_do_not_push_out_each_other);
-    tcase_add_test(tests, many_watches_that_are_not_read_end_with_the_revision_to_go_on_from);
+    tcase_add_test(tests, each_of_many_watches_delivers_every_change_once_and_in_order);
+    tcase_add_test(tests, watches_of_one_session_do_not_end_each_other);
+    tcase_add_test(tests, many_watches_that_are_not_read_end_with_the_revision_to_resume_from);
     tcase_add_test(tests, watches_may_stop_while_they_are_behind);
-    tcase_add_test(tests, watches_that_are_behind_are_told_of_a_bucket_that_was_made_anew);
-    tcase_add_test(tests, many_watches_are_not_told_of_the_daemons_own_key);
-    tcase_add_test(tests, many_watches_that_go_with_their_sessions_hold_up_nobody);
+    tcase_add_test(tests, watches_that_are_behind_deliver_a_recreated_bucket);
+    tcase_add_test(tests, many_watches_do_not_deliver_the_daemons_own_key);
+    tcase_add_test(tests, the_end_of_sessions_with_many_watches_delays_nobody);
     suite_add_tcase(suite, tests);
     return suite;
 }

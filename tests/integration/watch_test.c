@@ -7,7 +7,7 @@
 
 static const char history[] = "'history': 5";
 
-START_TEST(a_watch_begins_with_the_last_entry_of_each_key_and_goes_on_with_what_changes)
+START_TEST(a_watch_delivers_the_last_entry_of_each_key_then_each_change)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, history);
@@ -27,7 +27,7 @@ START_TEST(a_watch_begins_with_the_last_entry_of_each_key_and_goes_on_with_what_
 }
 END_TEST
 
-START_TEST(ready_comes_also_where_nothing_is_there)
+START_TEST(ready_is_delivered_for_an_empty_bucket)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -89,19 +89,19 @@ static void try_filters(bool from_memory)
         watch_recorder_expect(watches[i], filters[i].goes_on);
 }
 
-START_TEST(several_filters_tell_each_entry_once_also_where_they_overlap)
+START_TEST(overlapping_filters_deliver_each_entry_once)
 {
     try_filters(false);
 }
 END_TEST
 
-START_TEST(filters_tell_the_same_from_memory)
+START_TEST(filters_deliver_the_same_from_memory)
 {
     try_filters(true);
 }
 END_TEST
 
-START_TEST(a_watch_begins_with_the_same_from_memory_as_from_a_reading)
+START_TEST(a_watch_delivers_the_same_from_memory_as_from_the_server)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, history);
@@ -118,7 +118,7 @@ START_TEST(a_watch_begins_with_the_same_from_memory_as_from_a_reading)
 }
 END_TEST
 
-START_TEST(include_history_begins_with_all_that_the_bucket_has)
+START_TEST(include_history_begins_with_the_whole_history)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, "'history': 2");
@@ -139,7 +139,7 @@ START_TEST(include_history_begins_with_all_that_the_bucket_has)
 }
 END_TEST
 
-START_TEST(updates_only_begins_with_what_is_written_after_the_answer)
+START_TEST(updates_only_begins_with_writes_after_the_answer)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, history);
@@ -155,7 +155,7 @@ START_TEST(updates_only_begins_with_what_is_written_after_the_answer)
 }
 END_TEST
 
-START_TEST(from_revision_begins_with_that_entry_and_all_behind_it)
+START_TEST(from_revision_begins_with_that_entry)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, history);
@@ -174,7 +174,7 @@ START_TEST(from_revision_begins_with_that_entry_and_all_behind_it)
 }
 END_TEST
 
-START_TEST(ignore_deletes_leaves_deletes_and_purges_out)
+START_TEST(ignore_deletes_omits_deletes_and_purges)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, history);
@@ -194,7 +194,7 @@ START_TEST(ignore_deletes_leaves_deletes_and_purges_out)
 }
 END_TEST
 
-START_TEST(meta_only_tells_the_size_in_place_of_the_value)
+START_TEST(meta_only_delivers_the_size_instead_of_the_value)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -217,7 +217,7 @@ START_TEST(meta_only_tells_the_size_in_place_of_the_value)
 }
 END_TEST
 
-START_TEST(an_entry_is_the_one_that_get_answers)
+START_TEST(a_watch_delivers_the_same_entry_as_get)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -270,7 +270,7 @@ START_TEST(wrong_arguments_are_refused)
 }
 END_TEST
 
-START_TEST(a_bucket_that_is_not_there_cannot_be_watched_until_it_is_made)
+START_TEST(a_missing_bucket_cannot_be_watched_until_it_is_created)
 {
     struct client *client = client_open_shared();
 
@@ -281,7 +281,7 @@ START_TEST(a_bucket_that_is_not_there_cannot_be_watched_until_it_is_made)
 }
 END_TEST
 
-START_TEST(nothing_of_a_watch_comes_behind_the_answer_to_its_stop)
+START_TEST(a_watch_delivers_nothing_after_the_answer_to_its_stop)
 {
     struct client *client = client_open_shared(), *writer = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
@@ -317,19 +317,19 @@ Suite *watch_suite(void)
     Suite *suite = suite_create("watch");
     TCase *tests = shared_daemon_case(suite, "begin");
 
-    tcase_add_test(tests, a_watch_begins_with_the_last_entry_of_each_key_and_goes_on_with_what_changes);
-    tcase_add_test(tests, ready_comes_also_where_nothing_is_there);
-    tcase_add_test(tests, several_filters_tell_each_entry_once_also_where_they_overlap);
-    tcase_add_test(tests, filters_tell_the_same_from_memory);
-    tcase_add_test(tests, a_watch_begins_with_the_same_from_memory_as_from_a_reading);
-    tcase_add_test(tests, include_history_begins_with_all_that_the_bucket_has);
-    tcase_add_test(tests, updates_only_begins_with_what_is_written_after_the_answer);
-    tcase_add_test(tests, from_revision_begins_with_that_entry_and_all_behind_it);
-    tcase_add_test(tests, ignore_deletes_leaves_deletes_and_purges_out);
-    tcase_add_test(tests, meta_only_tells_the_size_in_place_of_the_value);
-    tcase_add_test(tests, an_entry_is_the_one_that_get_answers);
+    tcase_add_test(tests, a_watch_delivers_the_last_entry_of_each_key_then_each_change);
+    tcase_add_test(tests, ready_is_delivered_for_an_empty_bucket);
+    tcase_add_test(tests, overlapping_filters_deliver_each_entry_once);
+    tcase_add_test(tests, filters_deliver_the_same_from_memory);
+    tcase_add_test(tests, a_watch_delivers_the_same_from_memory_as_from_the_server);
+    tcase_add_test(tests, include_history_begins_with_the_whole_history);
+    tcase_add_test(tests, updates_only_begins_with_writes_after_the_answer);
+    tcase_add_test(tests, from_revision_begins_with_that_entry);
+    tcase_add_test(tests, ignore_deletes_omits_deletes_and_purges);
+    tcase_add_test(tests, meta_only_delivers_the_size_instead_of_the_value);
+    tcase_add_test(tests, a_watch_delivers_the_same_entry_as_get);
     tcase_add_test(tests, wrong_arguments_are_refused);
-    tcase_add_test(tests, a_bucket_that_is_not_there_cannot_be_watched_until_it_is_made);
-    tcase_add_test(tests, nothing_of_a_watch_comes_behind_the_answer_to_its_stop);
+    tcase_add_test(tests, a_missing_bucket_cannot_be_watched_until_it_is_created);
+    tcase_add_test(tests, a_watch_delivers_nothing_after_the_answer_to_its_stop);
     return suite;
 }

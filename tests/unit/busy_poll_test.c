@@ -55,27 +55,27 @@ static bool polls_for(unsigned us)
     return true;
 }
 
-START_TEST(a_loop_that_nothing_comes_to_sleeps)
+START_TEST(an_idle_loop_sleeps)
 {
     ck_assert(!turn_after(10, 0));
     ck_assert(!turn_after(1000000, 0));
 }
 END_TEST
 
-START_TEST(a_first_message_lets_nobody_poll)
+START_TEST(a_first_message_does_not_start_polling)
 {
     ck_assert(!turn_after(1000, 1));
 }
 END_TEST
 
-START_TEST(messages_one_after_the_other_are_polled_for)
+START_TEST(a_fast_sequence_of_messages_starts_polling)
 {
     ck_assert(polls_after_turns(10, 30, 1));
     ck_assert(polls_for(BUSY_POLL_MAX_US - 1));
 }
 END_TEST
 
-START_TEST(a_message_that_does_not_come_in_time_ends_it)
+START_TEST(polling_ends_if_no_message_comes_in_time)
 {
     ck_assert(polls_after_turns(10, 30, 1));
     ck_assert(!polls_for(BUSY_POLL_MAX_US + 1));
@@ -85,7 +85,7 @@ START_TEST(a_message_that_does_not_come_in_time_ends_it)
 }
 END_TEST
 
-START_TEST(messages_further_apart_than_the_longest_window_are_never_polled_for)
+START_TEST(messages_at_long_intervals_never_start_polling)
 {
     for (unsigned i = 0; i < 100; i++)
         ck_assert(!turn_after(BUSY_POLL_MAX_US + 1, 1));
@@ -102,7 +102,7 @@ START_TEST(the_window_grows_from_a_short_one)
 }
 END_TEST
 
-START_TEST(many_sockets_at_a_time_are_not_polled_for)
+START_TEST(many_active_sockets_do_not_start_polling)
 {
     ck_assert(!polls_after_turns(100, 10, 3));
     /* one alone again is, after some turns */
@@ -110,7 +110,7 @@ START_TEST(many_sockets_at_a_time_are_not_polled_for)
 }
 END_TEST
 
-START_TEST(nothing_is_polled_for_while_many_calls_are_under_way)
+START_TEST(many_calls_in_flight_prevent_polling)
 {
     ck_assert(polls_after_turns(10, 30, 1));
     calls = 3;
@@ -120,7 +120,7 @@ START_TEST(nothing_is_polled_for_while_many_calls_are_under_way)
 }
 END_TEST
 
-START_TEST(whoever_else_wants_the_processor_gets_it)
+START_TEST(polling_stops_if_another_process_needs_the_processor)
 {
     ck_assert(polls_after_turns(10, 30, 1));
     ck_assert(polls_for(5));
@@ -133,7 +133,7 @@ START_TEST(whoever_else_wants_the_processor_gets_it)
 }
 END_TEST
 
-START_TEST(it_can_be_forbidden_while_it_polls)
+START_TEST(polling_can_be_switched_off_while_it_polls)
 {
     ck_assert(polls_after_turns(10, 30, 1));
     busy_poll_allow(&poll, false);
@@ -142,7 +142,7 @@ START_TEST(it_can_be_forbidden_while_it_polls)
 }
 END_TEST
 
-START_TEST(the_processors_are_at_least_a_part_of_one)
+START_TEST(a_fraction_of_a_processor_counts_as_one)
 {
     ck_assert(busy_poll_processors() > 0);
 }
@@ -154,17 +154,17 @@ Suite *busy_poll_suite(void)
     TCase *tests = tcase_create("busy_poll");
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, a_loop_that_nothing_comes_to_sleeps);
-    tcase_add_test(tests, a_first_message_lets_nobody_poll);
-    tcase_add_test(tests, messages_one_after_the_other_are_polled_for);
-    tcase_add_test(tests, a_message_that_does_not_come_in_time_ends_it);
-    tcase_add_test(tests, messages_further_apart_than_the_longest_window_are_never_polled_for);
+    tcase_add_test(tests, an_idle_loop_sleeps);
+    tcase_add_test(tests, a_first_message_does_not_start_polling);
+    tcase_add_test(tests, a_fast_sequence_of_messages_starts_polling);
+    tcase_add_test(tests, polling_ends_if_no_message_comes_in_time);
+    tcase_add_test(tests, messages_at_long_intervals_never_start_polling);
     tcase_add_test(tests, the_window_grows_from_a_short_one);
-    tcase_add_test(tests, many_sockets_at_a_time_are_not_polled_for);
-    tcase_add_test(tests, nothing_is_polled_for_while_many_calls_are_under_way);
-    tcase_add_test(tests, whoever_else_wants_the_processor_gets_it);
-    tcase_add_test(tests, it_can_be_forbidden_while_it_polls);
-    tcase_add_test(tests, the_processors_are_at_least_a_part_of_one);
+    tcase_add_test(tests, many_active_sockets_do_not_start_polling);
+    tcase_add_test(tests, many_calls_in_flight_prevent_polling);
+    tcase_add_test(tests, polling_stops_if_another_process_needs_the_processor);
+    tcase_add_test(tests, polling_can_be_switched_off_while_it_polls);
+    tcase_add_test(tests, a_fraction_of_a_processor_counts_as_one);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -246,7 +246,7 @@ static void step(struct model *model)
     }
 }
 
-START_TEST(whatever_is_done_to_it_the_cache_is_as_the_model_says)
+START_TEST(the_cache_agrees_with_the_model_after_any_operations)
 {
     struct model *model = calloc(1, sizeof(*model));
 
@@ -277,7 +277,7 @@ Suite *cache_model_suite(void)
     Suite *suite = suite_create("cache_model");
     TCase *tests = tcase_create("cache_model");
 
-    tcase_add_loop_test(tests, whatever_is_done_to_it_the_cache_is_as_the_model_says, 0, 6);
+    tcase_add_loop_test(tests, the_cache_agrees_with_the_model_after_any_operations, 0, 6);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -139,7 +139,7 @@ START_TEST(a_key_is_found_by_its_whole_name)
 }
 END_TEST
 
-START_TEST(the_latest_entry_takes_the_place_of_the_one_before)
+START_TEST(the_latest_entry_replaces_the_one_before)
 {
     set("a", "a value that is long", 1);
     set("a", "", 2);
@@ -150,7 +150,7 @@ START_TEST(the_latest_entry_takes_the_place_of_the_one_before)
 }
 END_TEST
 
-START_TEST(a_marker_is_known_as_one)
+START_TEST(a_marker_is_recognised)
 {
     struct kv_entry entry = entry_of("a", "", 0, 7);
 
@@ -208,7 +208,7 @@ START_TEST(keys_stand_from_the_oldest_revision_to_the_newest)
 }
 END_TEST
 
-START_TEST(a_walk_meets_what_changes_behind_it_again)
+START_TEST(a_walk_visits_keys_again_that_change_after_it_has_passed)
 {
     struct cache_cursor cursor;
 
@@ -228,7 +228,7 @@ START_TEST(a_walk_meets_what_changes_behind_it_again)
 }
 END_TEST
 
-START_TEST(a_walk_goes_on_when_its_next_key_goes_or_moves)
+START_TEST(a_walk_continues_when_its_next_key_is_removed_or_moved)
 {
     struct cache_cursor cursor, other;
     struct kv_entry entry = entry_of("c", "value", 5, 3);
@@ -269,7 +269,7 @@ END_TEST
 
 /* --- Eviction -------------------------------------------------------------------------------------- */
 
-START_TEST(beyond_the_budget_values_leave_and_keys_stay)
+START_TEST(at_the_budget_values_are_evicted_and_keys_are_kept)
 {
     budget.max_bytes = 256 * 1024;
     for (unsigned i = 0; i < 1000; i++) {
@@ -289,7 +289,7 @@ START_TEST(beyond_the_budget_values_leave_and_keys_stay)
 }
 END_TEST
 
-START_TEST(what_was_read_stays_before_what_was_not)
+START_TEST(unread_values_are_evicted_before_read_ones)
 {
     struct cache_view view;
 
@@ -307,7 +307,7 @@ START_TEST(what_was_read_stays_before_what_was_not)
 }
 END_TEST
 
-START_TEST(what_was_read_long_ago_leaves_as_well)
+START_TEST(values_that_were_read_long_ago_are_evicted_too)
 {
     struct cache_view view;
 
@@ -327,7 +327,7 @@ START_TEST(what_was_read_long_ago_leaves_as_well)
 }
 END_TEST
 
-START_TEST(there_is_no_room_for_keys_alone_beyond_the_budget)
+START_TEST(keys_alone_cannot_exceed_the_budget)
 {
     unsigned i = 0;
 
@@ -341,7 +341,7 @@ START_TEST(there_is_no_room_for_keys_alone_beyond_the_budget)
 }
 END_TEST
 
-START_TEST(values_of_the_fullest_bucket_leave_first)
+START_TEST(values_of_the_largest_bucket_are_evicted_first)
 {
     struct cache other;
 
@@ -476,7 +476,7 @@ END_TEST
 
 /* --- Marks ----------------------------------------------------------------------------------------- */
 
-START_TEST(marks_tell_which_keys_a_look_has_met)
+START_TEST(marks_show_which_keys_a_reading_has_visited)
 {
     struct kv_entry entry = entry_of("b", "value", 5, 2);
 
@@ -524,7 +524,7 @@ static struct cache_key *set_with_headers(struct message_header *headers, size_t
     return cache_set(&cache, &entry, expires_us, true);
 }
 
-START_TEST(headers_come_back_as_they_were_but_the_servers_own)
+START_TEST(headers_are_returned_unchanged_except_the_servers)
 {
     struct message_header headers[] = {{"Nats-Msg-Id", "id"}, {"Color", "blue"}, {"Empty", ""}, {"color", "red"}};
     struct cache_view view;
@@ -548,7 +548,7 @@ START_TEST(headers_come_back_as_they_were_but_the_servers_own)
 }
 END_TEST
 
-START_TEST(an_entry_of_more_headers_than_there_is_room_for_is_read_through)
+START_TEST(an_entry_with_too_many_headers_is_read_through)
 {
     struct message_header headers[CACHE_HEADERS_MAX + 1];
     char names[CACHE_HEADERS_MAX + 1][8];
@@ -573,28 +573,28 @@ Suite *cache_suite(void)
 
     tcase_add_checked_fixture(tests, begin, end);
     tcase_add_test(tests, a_key_is_found_by_its_whole_name);
-    tcase_add_test(tests, the_latest_entry_takes_the_place_of_the_one_before);
-    tcase_add_test(tests, a_marker_is_known_as_one);
+    tcase_add_test(tests, the_latest_entry_replaces_the_one_before);
+    tcase_add_test(tests, a_marker_is_recognised);
     tcase_add_test(tests, a_value_that_is_not_kept_is_known_to_be_missing);
     tcase_add_test(tests, many_keys_are_found_whatever_was_removed_between);
     tcase_add_test(tests, keys_stand_from_the_oldest_revision_to_the_newest);
-    tcase_add_test(tests, a_walk_meets_what_changes_behind_it_again);
-    tcase_add_test(tests, a_walk_goes_on_when_its_next_key_goes_or_moves);
+    tcase_add_test(tests, a_walk_visits_keys_again_that_change_after_it_has_passed);
+    tcase_add_test(tests, a_walk_continues_when_its_next_key_is_removed_or_moved);
     tcase_add_test(tests, a_walk_over_nothing_waits_for_the_first_key);
-    tcase_add_test(tests, beyond_the_budget_values_leave_and_keys_stay);
-    tcase_add_test(tests, what_was_read_stays_before_what_was_not);
-    tcase_add_test(tests, what_was_read_long_ago_leaves_as_well);
-    tcase_add_test(tests, there_is_no_room_for_keys_alone_beyond_the_budget);
-    tcase_add_test(tests, values_of_the_fullest_bucket_leave_first);
+    tcase_add_test(tests, at_the_budget_values_are_evicted_and_keys_are_kept);
+    tcase_add_test(tests, unread_values_are_evicted_before_read_ones);
+    tcase_add_test(tests, values_that_were_read_long_ago_are_evicted_too);
+    tcase_add_test(tests, keys_alone_cannot_exceed_the_budget);
+    tcase_add_test(tests, values_of_the_largest_bucket_are_evicted_first);
     tcase_add_test(tests, an_evicted_value_comes_back_in_its_place);
     tcase_add_test(tests, only_the_value_of_the_same_revision_comes_back);
     tcase_add_test(tests, a_value_without_bytes_is_never_missed);
     tcase_add_test(tests, the_accounts_are_the_memory_to_within_a_tenth);
     tcase_add_test(tests, a_small_key_takes_little_beside_itself);
-    tcase_add_test(tests, marks_tell_which_keys_a_look_has_met);
+    tcase_add_test(tests, marks_show_which_keys_a_reading_has_visited);
     tcase_add_test(tests, an_expiry_is_kept_and_outlives_its_value);
-    tcase_add_test(tests, headers_come_back_as_they_were_but_the_servers_own);
-    tcase_add_test(tests, an_entry_of_more_headers_than_there_is_room_for_is_read_through);
+    tcase_add_test(tests, headers_are_returned_unchanged_except_the_servers);
+    tcase_add_test(tests, an_entry_with_too_many_headers_is_read_through);
     suite_add_tcase(suite, tests);
     return suite;
 }

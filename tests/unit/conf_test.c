@@ -96,7 +96,7 @@ static void check_is_default(const struct conf *conf)
     ck_assert_int_eq(conf->log.level, CONF_LOG_INFO);
 }
 
-START_TEST(a_file_that_says_nothing_is_all_defaults)
+START_TEST(an_empty_file_means_all_defaults)
 {
     static const char *const texts[] = {
         "", "\n", "# nothing\n", "---\n", "---\n...\n", "{}", "\xef\xbb\xbf", "listen:\nnats:\nlimits: {}\nlog:\n",
@@ -142,7 +142,7 @@ START_TEST(the_socket_goes_to_the_first_runtime_directory)
 }
 END_TEST
 
-START_TEST(a_path_in_the_file_beats_the_runtime_directory)
+START_TEST(a_configured_path_overrides_the_runtime_directory)
 {
     struct conf conf;
 
@@ -295,7 +295,7 @@ static bool takes(const struct setting *setting, uint64_t number)
     return result == SETTING_TAKEN;
 }
 
-START_TEST(every_number_is_taken_within_its_range_and_not_beyond)
+START_TEST(every_number_is_accepted_within_its_range_only)
 {
     for (size_t i = 0; i < conf_setting_count; i++) {
         const struct setting *setting = &conf_settings[i];
@@ -388,7 +388,7 @@ START_TEST(server_urls_are_a_host_and_maybe_a_port)
 }
 END_TEST
 
-START_TEST(the_deepest_nesting_is_what_frame_can_do)
+START_TEST(the_greatest_frame_depth_is_what_frame_supports)
 {
     ck_assert_uint_eq(setting_find("limits.frame_depth")->max, FRAME_DEPTH_MAX);
 }
@@ -396,7 +396,7 @@ END_TEST
 
 /* --- Refusals --- */
 
-START_TEST(a_wrong_value_is_pointed_at_with_what_was_expected)
+START_TEST(a_wrong_value_is_reported_with_its_place_and_what_was_expected)
 {
     refuse("limits:\n  frame_bytes: lots\n",
            "t.yaml:2:16: limits.frame_bytes is \"lots\": expected bytes from 4096 to 1073741824, "
@@ -493,7 +493,7 @@ START_TEST(a_key_given_twice_is_refused)
 }
 END_TEST
 
-START_TEST(a_rule_that_could_open_more_than_was_meant_is_refused)
+START_TEST(a_rule_that_might_allow_too_much_is_refused)
 {
     refuse("access:\n",
            "t.yaml:1:8: access is not a list: expected a list of rules, or [] to let everybody do everything");
@@ -515,7 +515,7 @@ START_TEST(a_rule_that_could_open_more_than_was_meant_is_refused)
 }
 END_TEST
 
-START_TEST(settings_that_cannot_hold_together_are_refused)
+START_TEST(settings_that_exclude_each_other_are_refused)
 {
     refuse("limits: {out_buffer_bytes: 1M}",
            "t.yaml:1:28: limits.frame_bytes is 16M and limits.out_buffer_bytes is 1M: expected limits.frame_bytes to "
@@ -638,7 +638,7 @@ START_TEST(brackets_nest_as_deep_as_a_configuration_needs)
 }
 END_TEST
 
-START_TEST(what_is_no_yaml_is_pointed_at)
+START_TEST(invalid_yaml_is_reported_with_its_place)
 {
     refuse("log:\n  level: [info\nlisten: 3\n",
            "t.yaml:3:7: did not find expected ',' or ']' while parsing a flow sequence: expected YAML");
@@ -681,7 +681,7 @@ END_TEST
 
 /* --- Files --- */
 
-START_TEST(a_file_that_cannot_be_read_is_told_by_name)
+START_TEST(a_file_that_cannot_be_read_is_named)
 {
     char error[CONF_ERROR_BYTES];
     struct conf conf;
@@ -898,38 +898,38 @@ Suite *conf_suite(void)
     TCase *reload = tcase_create("reload");
 
     tcase_add_checked_fixture(defaults, set_up, NULL);
-    tcase_add_test(defaults, a_file_that_says_nothing_is_all_defaults);
+    tcase_add_test(defaults, an_empty_file_means_all_defaults);
     tcase_add_test(defaults, the_socket_goes_to_the_first_runtime_directory);
-    tcase_add_test(defaults, a_path_in_the_file_beats_the_runtime_directory);
+    tcase_add_test(defaults, a_configured_path_overrides_the_runtime_directory);
     suite_add_tcase(suite, defaults);
     tcase_add_checked_fixture(values, set_up, NULL);
     tcase_add_test(values, every_embedded_setting_reaches_its_member);
     tcase_add_test(values, every_external_setting_reaches_its_member);
     tcase_add_test(values, access_rules_keep_their_order);
-    tcase_add_test(values, every_number_is_taken_within_its_range_and_not_beyond);
+    tcase_add_test(values, every_number_is_accepted_within_its_range_only);
     tcase_add_test(values, numbers_are_read_exactly_or_not_at_all);
     tcase_add_test(values, server_urls_are_a_host_and_maybe_a_port);
-    tcase_add_test(values, the_deepest_nesting_is_what_frame_can_do);
+    tcase_add_test(values, the_greatest_frame_depth_is_what_frame_supports);
     suite_add_tcase(suite, values);
     tcase_add_checked_fixture(refusals, set_up, NULL);
-    tcase_add_test(refusals, a_wrong_value_is_pointed_at_with_what_was_expected);
+    tcase_add_test(refusals, a_wrong_value_is_reported_with_its_place_and_what_was_expected);
     tcase_add_test(refusals, a_value_of_another_type_is_refused);
     tcase_add_test(refusals, a_socket_path_that_the_kernel_has_no_room_for_is_refused);
     tcase_add_test(refusals, an_unknown_key_gets_the_nearest_known_one);
     tcase_add_test(refusals, a_key_given_twice_is_refused);
-    tcase_add_test(refusals, a_rule_that_could_open_more_than_was_meant_is_refused);
-    tcase_add_test(refusals, settings_that_cannot_hold_together_are_refused);
+    tcase_add_test(refusals, a_rule_that_might_allow_too_much_is_refused);
+    tcase_add_test(refusals, settings_that_exclude_each_other_are_refused);
     tcase_add_test(refusals, settings_of_the_other_mode_are_refused);
     tcase_add_test(refusals, credentials_are_of_one_kind_and_whole);
     tcase_add_test(refusals, a_secret_is_never_shown);
     tcase_add_test(refusals, a_list_without_end_is_refused);
     tcase_add_test(refusals, brackets_nest_as_deep_as_a_configuration_needs);
-    tcase_add_test(refusals, what_is_no_yaml_is_pointed_at);
+    tcase_add_test(refusals, invalid_yaml_is_reported_with_its_place);
     tcase_add_test(refusals, a_second_document_is_refused);
     tcase_add_test(refusals, a_strangers_text_stays_within_one_line_of_the_message);
     suite_add_tcase(suite, refusals);
     tcase_add_checked_fixture(files, set_up, NULL);
-    tcase_add_test(files, a_file_that_cannot_be_read_is_told_by_name);
+    tcase_add_test(files, a_file_that_cannot_be_read_is_named);
     tcase_add_test(files, a_long_path_leaves_room_for_the_sentence);
     tcase_add_test(files, the_sample_is_all_defaults);
     tcase_add_test(files, the_samples_settings_without_their_marks_are_the_defaults);

@@ -26,7 +26,7 @@ START_TEST(only_loopback_addresses_stay_on_the_machine)
 }
 END_TEST
 
-START_TEST(what_a_plain_connection_would_show_is_named)
+START_TEST(credentials_that_a_plain_connection_would_reveal_are_named)
 {
     static char user[] = "u", secret[] = "s";
     const struct connection_target theirs = {0}, ours = {.user = user, .password = secret};
@@ -49,7 +49,7 @@ Suite *credentials_suite(void)
     TCase *tests = tcase_create("credentials");
 
     tcase_add_loop_test(tests, only_loopback_addresses_stay_on_the_machine, 0, 8);
-    tcase_add_test(tests, what_a_plain_connection_would_show_is_named);
+    tcase_add_test(tests, credentials_that_a_plain_connection_would_reveal_are_named);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -136,7 +136,7 @@ START_TEST(containers_of_every_length_class_are_the_same)
 }
 END_TEST
 
-START_TEST(a_value_as_deep_as_may_be_is_read_and_none_deeper)
+START_TEST(a_value_of_the_greatest_depth_is_read_and_a_deeper_one_is_not)
 {
     char bytes[FRAME_DEPTH_MAX + 2];
 
@@ -158,7 +158,7 @@ START_TEST(a_count_that_cannot_be_reserves_nothing)
 }
 END_TEST
 
-START_TEST(bytes_behind_the_value_are_no_part_of_it)
+START_TEST(bytes_after_the_value_are_not_part_of_it)
 {
     expect_malformed("\x01\x02", 2);
     expect_malformed("", 0);
@@ -175,9 +175,9 @@ Suite *decode_suite(void)
     tcase_add_test(tests, numbers_of_every_width_and_sign_are_the_same);
     tcase_add_test(tests, strings_of_every_length_class_are_the_same);
     tcase_add_test(tests, containers_of_every_length_class_are_the_same);
-    tcase_add_test(tests, a_value_as_deep_as_may_be_is_read_and_none_deeper);
+    tcase_add_test(tests, a_value_of_the_greatest_depth_is_read_and_a_deeper_one_is_not);
     tcase_add_test(tests, a_count_that_cannot_be_reserves_nothing);
-    tcase_add_test(tests, bytes_behind_the_value_are_no_part_of_it);
+    tcase_add_test(tests, bytes_after_the_value_are_not_part_of_it);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -58,7 +58,7 @@ START_TEST(the_names_are_those_of_the_protocol)
 }
 END_TEST
 
-START_TEST(a_name_of_a_later_version_is_an_internal_error)
+START_TEST(a_code_of_a_later_version_is_an_internal_error)
 {
     ck_assert_int_eq(error_code_from_name("quota_exceeded", 14), ERROR_INTERNAL);
     ck_assert_int_eq(error_code_from_name("conflicts", 9), ERROR_INTERNAL);
@@ -69,7 +69,7 @@ START_TEST(a_name_of_a_later_version_is_an_internal_error)
 }
 END_TEST
 
-START_TEST(only_what_may_heal_is_retryable)
+START_TEST(only_temporary_errors_are_retryable)
 {
     for (unsigned code = ERROR_NONE + 1; code < ERROR_CODE_COUNT; code++) {
         struct error error;
@@ -81,7 +81,7 @@ START_TEST(only_what_may_heal_is_retryable)
 }
 END_TEST
 
-START_TEST(setting_an_error_forgets_the_one_before)
+START_TEST(setting_an_error_replaces_the_one_before)
 {
     struct error error;
 
@@ -126,7 +126,7 @@ START_TEST(a_message_that_just_fits_is_whole)
 }
 END_TEST
 
-START_TEST(an_error_comes_through_the_wire_as_it_was)
+START_TEST(an_error_is_unchanged_after_packing_and_unpacking)
 {
     struct error sent, got;
     msgpack_sbuffer buffer;
@@ -156,7 +156,7 @@ START_TEST(an_error_comes_through_the_wire_as_it_was)
 }
 END_TEST
 
-START_TEST(what_does_not_apply_is_not_on_the_wire)
+START_TEST(members_that_do_not_apply_are_not_packed)
 {
     struct error sent, got;
     msgpack_sbuffer buffer;
@@ -212,7 +212,7 @@ START_TEST(an_empty_text_is_a_text)
 }
 END_TEST
 
-START_TEST(members_that_are_unknown_or_of_another_type_are_passed_over)
+START_TEST(members_that_are_unknown_or_of_another_type_are_ignored)
 {
     /* {"code": "conflict", "message": 5, 7: 8, "later": [1], "revision": -1, "retryable": nil} */
     static const char bytes[] = "\x86\xa4"
@@ -228,7 +228,7 @@ START_TEST(members_that_are_unknown_or_of_another_type_are_passed_over)
 }
 END_TEST
 
-START_TEST(what_is_no_error_map_is_told_apart)
+START_TEST(a_value_that_is_not_an_error_map_is_recognised)
 {
     struct error error;
 
@@ -312,18 +312,18 @@ Suite *error_suite(void)
 
     tcase_add_test(codes, every_code_has_a_name_that_leads_back_to_it);
     tcase_add_test(codes, the_names_are_those_of_the_protocol);
-    tcase_add_test(codes, a_name_of_a_later_version_is_an_internal_error);
-    tcase_add_test(codes, only_what_may_heal_is_retryable);
+    tcase_add_test(codes, a_code_of_a_later_version_is_an_internal_error);
+    tcase_add_test(codes, only_temporary_errors_are_retryable);
     suite_add_tcase(suite, codes);
-    tcase_add_test(messages, setting_an_error_forgets_the_one_before);
+    tcase_add_test(messages, setting_an_error_replaces_the_one_before);
     tcase_add_test(messages, a_long_message_is_cut_between_characters);
     tcase_add_test(messages, a_message_that_just_fits_is_whole);
     suite_add_tcase(suite, messages);
-    tcase_add_test(wire, an_error_comes_through_the_wire_as_it_was);
-    tcase_add_test(wire, what_does_not_apply_is_not_on_the_wire);
+    tcase_add_test(wire, an_error_is_unchanged_after_packing_and_unpacking);
+    tcase_add_test(wire, members_that_do_not_apply_are_not_packed);
     tcase_add_test(wire, an_empty_text_is_a_text);
-    tcase_add_test(wire, members_that_are_unknown_or_of_another_type_are_passed_over);
-    tcase_add_test(wire, what_is_no_error_map_is_told_apart);
+    tcase_add_test(wire, members_that_are_unknown_or_of_another_type_are_ignored);
+    tcase_add_test(wire, a_value_that_is_not_an_error_map_is_recognised);
     tcase_add_test(wire, a_strangers_long_message_is_cut_between_characters);
     tcase_add_test(wire, an_error_as_text_has_its_code_message_and_outcome);
     suite_add_tcase(suite, wire);

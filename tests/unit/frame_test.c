@@ -223,7 +223,7 @@ START_TEST(a_message_that_trickles_in_byte_by_byte_is_found_at_the_same_end)
 }
 END_TEST
 
-START_TEST(a_scan_reads_nothing_behind_the_bytes_that_are_there)
+START_TEST(a_scan_reads_nothing_after_the_given_bytes)
 {
     /* Each prefix in memory of exactly its size, for AddressSanitizer to stand guard behind it. */
     for (uint32_t seed = 0; seed < 200; seed++) {
@@ -457,7 +457,7 @@ Suite *frame_suite(void)
     tcase_add_test(ends, every_format_ends_where_msgpack_c_ends_it);
     tcase_add_test(ends, random_values_end_where_msgpack_c_ends_them);
     tcase_add_test(ends, a_message_that_trickles_in_byte_by_byte_is_found_at_the_same_end);
-    tcase_add_test(ends, a_scan_reads_nothing_behind_the_bytes_that_are_there);
+    tcase_add_test(ends, a_scan_reads_nothing_after_the_given_bytes);
     tcase_add_test(ends, messages_back_to_back_are_found_one_by_one);
     tcase_add_test(ends, an_oversized_message_is_skipped_by_letting_go_of_what_is_walked);
     suite_add_tcase(suite, ends);

@@ -21,7 +21,7 @@ START_TEST(no_error_of_the_server_is_internal)
 }
 END_TEST
 
-START_TEST(paths_of_the_servers_disk_are_not_told)
+START_TEST(errors_do_not_reveal_paths_of_the_servers_disk)
 {
     static const struct {
         const char *said, *told;
@@ -75,7 +75,7 @@ Suite *jetstream_suite(void)
     TCase *tests = tcase_create("jetstream");
 
     tcase_add_test(tests, no_error_of_the_server_is_internal);
-    tcase_add_test(tests, paths_of_the_servers_disk_are_not_told);
+    tcase_add_test(tests, errors_do_not_reveal_paths_of_the_servers_disk);
     tcase_add_test(tests, a_stream_that_is_being_deleted_is_asked_again);
     suite_add_tcase(suite, tests);
     return suite;

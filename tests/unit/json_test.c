@@ -299,7 +299,7 @@ START_TEST(numbers_are_short_and_exact)
 }
 END_TEST
 
-START_TEST(characters_of_utf8_are_told_from_other_bytes)
+START_TEST(utf8_characters_are_distinguished_from_other_bytes)
 {
     static const char *const good[] = {"",
                                        "a",
@@ -344,7 +344,7 @@ Suite *json_suite(void)
     tcase_add_test(tests, a_text_beyond_the_limits_is_refused);
     tcase_add_test(tests, keys_may_be_bin_and_are_utf8);
     tcase_add_test(tests, numbers_are_short_and_exact);
-    tcase_add_test(tests, characters_of_utf8_are_told_from_other_bytes);
+    tcase_add_test(tests, utf8_characters_are_distinguished_from_other_bytes);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -77,7 +77,7 @@ START_TEST(a_filter_matches_token_by_token)
 }
 END_TEST
 
-START_TEST(the_servers_headers_are_not_a_callers_to_set)
+START_TEST(a_caller_cannot_set_the_servers_headers)
 {
     ck_assert(kv_check_header("Trace-Id", "x y") == NULL);
     ck_assert(kv_check_header("Nats-Expected-Last-Msg-Id", "x") != NULL);
@@ -106,7 +106,7 @@ static struct message ack_of(const char *payload)
     return (struct message){.payload = payload, .payload_bytes = strlen(payload)};
 }
 
-START_TEST(an_ack_tells_sequence_duplicate_and_error)
+START_TEST(an_ack_has_sequence_duplicate_and_error)
 {
     struct kv_ack ack;
     struct message message = ack_of("{\"stream\":\"KV_b\",\"seq\":12}");
@@ -132,7 +132,7 @@ START_TEST(an_ack_tells_sequence_duplicate_and_error)
 }
 END_TEST
 
-START_TEST(what_is_no_ack_is_not_taken_for_one)
+START_TEST(other_messages_are_not_taken_for_acks)
 {
     static const char *const wrong[] = {
         "",      "{}",  "{\"stream\":\"KV_b\",\"seq\":0}", "{\"stream\":\"KV_b\",\"seq\":",
@@ -228,7 +228,7 @@ START_TEST(a_header_block_is_parsed_in_place)
 }
 END_TEST
 
-START_TEST(header_lines_that_others_have_made_are_read_leniently)
+START_TEST(header_lines_of_other_clients_are_read_leniently)
 {
     char block[] = "NATS/1.0\r\nFolded: one\r\n two\r\n\tthree: 3\r\nno colon\r\n: no name\r\nEmpty:\r\nLast: 1\n\r\n";
     struct message_header headers[8];
@@ -242,7 +242,7 @@ START_TEST(header_lines_that_others_have_made_are_read_leniently)
 }
 END_TEST
 
-START_TEST(a_header_block_that_is_cut_is_read_as_far_as_it_goes)
+START_TEST(an_incomplete_header_block_is_read_up_to_its_end)
 {
     const char *whole = "NATS/1.0\r\nA: 1\r\nB: 2\r\n\r\n";
     struct message_header headers[4];
@@ -266,18 +266,18 @@ Suite *kv_suite(void)
     tcase_add_test(names, a_bucket_has_letters_digits_dash_and_underscore);
     tcase_add_test(names, a_filter_has_stars_for_tokens_and_a_final_greater);
     tcase_add_test(names, a_filter_matches_token_by_token);
-    tcase_add_test(names, the_servers_headers_are_not_a_callers_to_set);
+    tcase_add_test(names, a_caller_cannot_set_the_servers_headers);
     suite_add_tcase(suite, names);
     tcase_add_test(messages, a_time_stamp_is_microseconds_since_the_epoch);
-    tcase_add_test(messages, an_ack_tells_sequence_duplicate_and_error);
-    tcase_add_test(messages, what_is_no_ack_is_not_taken_for_one);
+    tcase_add_test(messages, an_ack_has_sequence_duplicate_and_error);
+    tcase_add_test(messages, other_messages_are_not_taken_for_acks);
     tcase_add_test(messages, a_deliverys_reply_subject_is_read_in_both_forms);
     tcase_add_test(messages, an_entrys_operation_is_in_its_headers);
     tcase_add_test(messages, a_message_of_another_bucket_is_no_entry);
     tcase_add_test(messages, a_marker_has_no_value_whatever_is_stored_with_it);
     tcase_add_test(messages, a_header_block_is_parsed_in_place);
-    tcase_add_test(messages, header_lines_that_others_have_made_are_read_leniently);
-    tcase_add_test(messages, a_header_block_that_is_cut_is_read_as_far_as_it_goes);
+    tcase_add_test(messages, header_lines_of_other_clients_are_read_leniently);
+    tcase_add_test(messages, an_incomplete_header_block_is_read_up_to_its_end);
     suite_add_tcase(suite, messages);
     return suite;
 }

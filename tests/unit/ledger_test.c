@@ -43,7 +43,7 @@ static void run_jobs(void)
     }
 }
 
-START_TEST(those_that_wait_for_a_key_go_on_in_their_order_and_before_those_to_come)
+START_TEST(writes_that_wait_for_a_key_continue_in_order_and_before_later_ones)
 {
     struct ledger_hold hold = {0};
     struct writer first = {0}, second = {0}, late = {0};
@@ -62,7 +62,7 @@ START_TEST(those_that_wait_for_a_key_go_on_in_their_order_and_before_those_to_co
 }
 END_TEST
 
-START_TEST(the_write_that_they_waited_for_does_not_queue_behind_them)
+START_TEST(the_write_that_held_the_key_does_not_queue_after_those_that_waited)
 {
     struct ledger_hold hold = {0};
     struct writer lost = {0}, waits = {0};
@@ -116,8 +116,8 @@ Suite *ledger_suite(void)
     TCase *tests = tcase_create("ledger");
 
     tcase_add_checked_fixture(tests, begin, NULL);
-    tcase_add_test(tests, those_that_wait_for_a_key_go_on_in_their_order_and_before_those_to_come);
-    tcase_add_test(tests, the_write_that_they_waited_for_does_not_queue_behind_them);
+    tcase_add_test(tests, writes_that_wait_for_a_key_continue_in_order_and_before_later_ones);
+    tcase_add_test(tests, the_write_that_held_the_key_does_not_queue_after_those_that_waited);
     tcase_add_test(tests, a_hold_keeps_its_ledger);
     tcase_add_test(tests, a_wait_keeps_its_ledger);
     suite_add_tcase(suite, tests);

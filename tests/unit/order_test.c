@@ -109,7 +109,7 @@ START_TEST(names_that_come_in_order_fill_their_leaves)
 }
 END_TEST
 
-START_TEST(what_was_removed_leaves_no_memory_behind)
+START_TEST(removed_names_leave_no_memory)
 {
     struct order order = {0};
 
@@ -141,7 +141,7 @@ START_TEST(the_last_names_are_taken_one_by_one)
 }
 END_TEST
 
-START_TEST(a_name_that_is_not_there_is_not_removed)
+START_TEST(removing_a_missing_name_does_nothing)
 {
     struct order order = {0};
 
@@ -163,9 +163,9 @@ Suite *order_suite(void)
 
     tcase_add_loop_test(tests, random_changes_keep_the_order, 0, 3);
     tcase_add_test(tests, names_that_come_in_order_fill_their_leaves);
-    tcase_add_test(tests, what_was_removed_leaves_no_memory_behind);
+    tcase_add_test(tests, removed_names_leave_no_memory);
     tcase_add_test(tests, the_last_names_are_taken_one_by_one);
-    tcase_add_test(tests, a_name_that_is_not_there_is_not_removed);
+    tcase_add_test(tests, removing_a_missing_name_does_nothing);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -447,7 +447,7 @@ static const struct kind kinds[] = {
     {"a batch within a shorter window", .is_batch = true, .shortens_window = true, .keeps = 1, .depth = 9},
 };
 
-START_TEST(no_schedule_stores_a_write_twice_or_tells_what_is_not_so)
+START_TEST(no_schedule_stores_a_write_twice_or_answers_a_false_outcome)
 {
     struct world world;
     struct visited *visit, *next;
@@ -493,7 +493,7 @@ static void ask_in_vain(uint64_t keeper)
     ck_assert_int_eq(outcome_next(&outcome, true), OUTCOME_READ);
 }
 
-START_TEST(nothing_is_asked_before_former_connections_are_over)
+START_TEST(nothing_is_asked_before_earlier_connections_have_ended)
 {
     send_one();
     ck_assert_int_eq(outcome_next(&outcome, false), OUTCOME_WAIT);
@@ -501,7 +501,7 @@ START_TEST(nothing_is_asked_before_former_connections_are_over)
 }
 END_TEST
 
-START_TEST(a_server_that_knows_no_id_and_has_not_restarted_decides)
+START_TEST(an_unknown_id_decides_if_the_server_has_not_restarted)
 {
     struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 3, 120000, 0}};
 
@@ -513,7 +513,7 @@ START_TEST(a_server_that_knows_no_id_and_has_not_restarted_decides)
 END_TEST
 
 /* The server then forgets at once what it knew. */
-START_TEST(a_server_whose_window_was_made_shorter_does_not_decide)
+START_TEST(an_unknown_id_does_not_decide_after_the_window_was_shortened)
 {
     struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 3, 100, 0}};
 
@@ -523,7 +523,7 @@ START_TEST(a_server_whose_window_was_made_shorter_does_not_decide)
 }
 END_TEST
 
-START_TEST(after_a_restart_a_key_that_others_have_written_leaves_it_open)
+START_TEST(after_a_restart_a_key_written_by_others_does_not_decide)
 {
     struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 4, 120000, 0}};
 
@@ -533,7 +533,7 @@ START_TEST(after_a_restart_a_key_that_others_have_written_leaves_it_open)
 }
 END_TEST
 
-START_TEST(after_a_restart_a_key_that_nobody_has_written_tells)
+START_TEST(after_a_restart_a_key_not_written_since_decides)
 {
     struct outcome_reading reading = {.is_there = true, .sequence = 90, .stream = {7, 110, 4, 120000, 0}};
 
@@ -543,7 +543,7 @@ START_TEST(after_a_restart_a_key_that_nobody_has_written_tells)
 }
 END_TEST
 
-START_TEST(after_a_restart_a_history_that_reaches_back_tells)
+START_TEST(after_a_restart_a_history_that_reaches_back_decides)
 {
     struct outcome_reading reading = {.is_there = true, .sequence = 104, .stream = {7, 110, 4, 120000, 0}};
 
@@ -560,7 +560,7 @@ START_TEST(after_a_restart_a_history_that_reaches_back_tells)
 }
 END_TEST
 
-START_TEST(a_second_copy_that_is_refused_makes_the_server_be_asked_again)
+START_TEST(a_refused_second_copy_leads_to_another_question)
 {
     struct outcome_reading reading = {.is_there = true, .sequence = 90, .stream = {7, 110, 4, 120000, 0}};
 
@@ -573,7 +573,7 @@ START_TEST(a_second_copy_that_is_refused_makes_the_server_be_asked_again)
 }
 END_TEST
 
-START_TEST(an_absent_key_tells_only_where_no_message_can_have_left)
+START_TEST(an_absent_key_decides_only_if_no_message_can_have_been_removed)
 {
     struct outcome_reading still = {.stream = {7, 100, 4, 120000, 0}}, moved = {.stream = {7, 101, 4, 120000, 0}};
     struct outcome_reading whole = {.none_removed = true, .stream = {7, 101, 4, 120000, 0}};
@@ -590,7 +590,7 @@ START_TEST(an_absent_key_tells_only_where_no_message_can_have_left)
 }
 END_TEST
 
-START_TEST(another_stream_or_one_that_was_set_back_leaves_it_open)
+START_TEST(another_or_older_stream_does_not_decide)
 {
     struct outcome_reading another = {.is_there = true, .sequence = 90, .stream = {8, 110, 4, 120000, 0}};
     struct outcome_reading set_back = {.is_there = true, .sequence = 90, .stream = {7, 95, 4, 120000, 0}};
@@ -610,17 +610,17 @@ Suite *outcome_suite(void)
     TCase *model = tcase_create("model"), *single = tcase_create("single");
 
     tcase_set_timeout(model, 120);
-    tcase_add_loop_test(model, no_schedule_stores_a_write_twice_or_tells_what_is_not_so, 0,
+    tcase_add_loop_test(model, no_schedule_stores_a_write_twice_or_answers_a_false_outcome, 0,
                         sizeof(kinds) / sizeof(kinds[0]));
-    tcase_add_test(single, nothing_is_asked_before_former_connections_are_over);
-    tcase_add_test(single, a_server_that_knows_no_id_and_has_not_restarted_decides);
-    tcase_add_test(single, a_server_whose_window_was_made_shorter_does_not_decide);
-    tcase_add_test(single, after_a_restart_a_key_that_others_have_written_leaves_it_open);
-    tcase_add_test(single, after_a_restart_a_key_that_nobody_has_written_tells);
-    tcase_add_test(single, after_a_restart_a_history_that_reaches_back_tells);
-    tcase_add_test(single, a_second_copy_that_is_refused_makes_the_server_be_asked_again);
-    tcase_add_test(single, an_absent_key_tells_only_where_no_message_can_have_left);
-    tcase_add_test(single, another_stream_or_one_that_was_set_back_leaves_it_open);
+    tcase_add_test(single, nothing_is_asked_before_earlier_connections_have_ended);
+    tcase_add_test(single, an_unknown_id_decides_if_the_server_has_not_restarted);
+    tcase_add_test(single, an_unknown_id_does_not_decide_after_the_window_was_shortened);
+    tcase_add_test(single, after_a_restart_a_key_written_by_others_does_not_decide);
+    tcase_add_test(single, after_a_restart_a_key_not_written_since_decides);
+    tcase_add_test(single, after_a_restart_a_history_that_reaches_back_decides);
+    tcase_add_test(single, a_refused_second_copy_leads_to_another_question);
+    tcase_add_test(single, an_absent_key_decides_only_if_no_message_can_have_been_removed);
+    tcase_add_test(single, another_or_older_stream_does_not_decide);
     suite_add_tcase(suite, model);
     suite_add_tcase(suite, single);
     return suite;

@@ -95,7 +95,7 @@ START_TEST(a_value_before_the_marker_is_found)
 }
 END_TEST
 
-START_TEST(markers_bring_nothing_back)
+START_TEST(markers_restore_no_value)
 {
     add(0, 1, "$KV.b.a", DELETED, "");
     add(0, 2, "$KV.b.a", PURGED, "");
@@ -104,7 +104,7 @@ START_TEST(markers_bring_nothing_back)
 }
 END_TEST
 
-START_TEST(what_has_a_tombstone_counts_as_gone)
+START_TEST(a_message_with_a_tombstone_counts_as_removed)
 {
     add(0, 1, "$KV.b.a", NULL, "old");
     add(0, 2, "$KV.b.b", NULL, "old");
@@ -116,7 +116,7 @@ START_TEST(what_has_a_tombstone_counts_as_gone)
 }
 END_TEST
 
-START_TEST(what_is_not_understood_may_be_anything)
+START_TEST(an_unknown_record_may_be_anything)
 {
     add(0, 1, "$KV.b.x", NULL, "x");
     ck_assert(!has_value("$KV.b.a", 4));
@@ -133,7 +133,7 @@ START_TEST(a_compressed_block_is_not_understood)
 }
 END_TEST
 
-START_TEST(where_there_are_no_blocks_nothing_is_known)
+START_TEST(without_blocks_nothing_is_known)
 {
     remove_directory();
     ck_assert(has_value("$KV.b.a", 4));
@@ -147,11 +147,11 @@ Suite *remains_suite(void)
 
     tcase_add_checked_fixture(tests, make_directory, remove_directory);
     tcase_add_test(tests, a_value_before_the_marker_is_found);
-    tcase_add_test(tests, markers_bring_nothing_back);
-    tcase_add_test(tests, what_has_a_tombstone_counts_as_gone);
-    tcase_add_test(tests, what_is_not_understood_may_be_anything);
+    tcase_add_test(tests, markers_restore_no_value);
+    tcase_add_test(tests, a_message_with_a_tombstone_counts_as_removed);
+    tcase_add_test(tests, an_unknown_record_may_be_anything);
     tcase_add_test(tests, a_compressed_block_is_not_understood);
-    tcase_add_test(tests, where_there_are_no_blocks_nothing_is_known);
+    tcase_add_test(tests, without_blocks_nothing_is_known);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -39,7 +39,7 @@ START_TEST(a_large_reply_counts_for_two_periods)
 }
 END_TEST
 
-START_TEST(a_loss_with_replies_in_flight_makes_it_careful_again)
+START_TEST(a_loss_with_replies_in_flight_resets_the_expected_size)
 {
     note_replies(256, 1000, 10);
     reply_budget_note_loss(&budget, 2 * MIB);
@@ -78,7 +78,7 @@ Suite *reply_budget_suite(void)
     tcase_add_checked_fixture(tests, begin, NULL);
     tcase_add_test(tests, the_first_replies_are_expected_to_be_large);
     tcase_add_test(tests, a_large_reply_counts_for_two_periods);
-    tcase_add_test(tests, a_loss_with_replies_in_flight_makes_it_careful_again);
+    tcase_add_test(tests, a_loss_with_replies_in_flight_resets_the_expected_size);
     tcase_add_test(tests, a_reply_is_expected_within_its_own_limit);
     tcase_add_test(tests, one_reply_always_fits);
     suite_add_tcase(suite, tests);

@@ -29,7 +29,7 @@ static uint64_t missing(void)
     return room_gauge_missed(&gauge, &writes);
 }
 
-START_TEST(a_write_that_ended_before_the_question_is_in_the_answer)
+START_TEST(the_answer_includes_a_write_that_ended_before_the_question)
 {
     room_writes_admit(&writes, 100);
     ck_assert(!gauge.is_known);
@@ -45,7 +45,7 @@ START_TEST(a_write_that_ended_before_the_question_is_in_the_answer)
 END_TEST
 
 /* The server may have it in a queue, and answers for what it has stored. */
-START_TEST(a_write_that_is_under_way_counts_however_often_is_asked)
+START_TEST(a_write_in_flight_counts_however_often_the_server_is_asked)
 {
     room_writes_admit(&writes, 100);
     for (unsigned i = 0; i < 5; i++) {
@@ -110,8 +110,8 @@ Suite *room_gauge_suite(void)
     TCase *tests = tcase_create("room gauge");
 
     tcase_add_checked_fixture(tests, begin, NULL);
-    tcase_add_test(tests, a_write_that_ended_before_the_question_is_in_the_answer);
-    tcase_add_test(tests, a_write_that_is_under_way_counts_however_often_is_asked);
+    tcase_add_test(tests, the_answer_includes_a_write_that_ended_before_the_question);
+    tcase_add_test(tests, a_write_in_flight_counts_however_often_the_server_is_asked);
     tcase_add_test(tests, a_write_between_two_questions_counts_once_more);
     tcase_add_test(tests, a_question_without_an_answer_changes_nothing);
     tcase_add_test(tests, a_write_in_doubt_counts_until_the_server_has_answered_and_was_asked_again);

@@ -226,7 +226,7 @@ START_TEST(nil_and_an_empty_map_are_no_params)
 }
 END_TEST
 
-START_TEST(a_msgid_is_read_from_a_request_as_soon_as_it_is_there_and_not_before)
+START_TEST(a_msgid_is_read_from_a_request_as_soon_as_it_is_complete)
 {
     for (size_t i = 0; i < MSGIDS; i++) {
         size_t there = msgids[i] <= 0x7f ? 3 : msgids[i] <= 0xff ? 4 : msgids[i] <= 0xffff ? 5 : 7;
@@ -247,7 +247,7 @@ START_TEST(a_msgid_is_read_from_a_request_as_soon_as_it_is_there_and_not_before)
 }
 END_TEST
 
-START_TEST(no_msgid_is_read_from_what_is_no_request)
+START_TEST(no_msgid_is_read_from_other_messages)
 {
     uint32_t msgid;
 
@@ -353,8 +353,8 @@ Suite *rpc_suite(void)
     tcase_add_test(decode, a_wrong_envelope_is_named_and_its_msgid_kept_where_it_can_be_read);
     suite_add_tcase(suite, decode);
     tcase_add_checked_fixture(peek, set_up, tear_down);
-    tcase_add_test(peek, a_msgid_is_read_from_a_request_as_soon_as_it_is_there_and_not_before);
-    tcase_add_test(peek, no_msgid_is_read_from_what_is_no_request);
+    tcase_add_test(peek, a_msgid_is_read_from_a_request_as_soon_as_it_is_complete);
+    tcase_add_test(peek, no_msgid_is_read_from_other_messages);
     suite_add_tcase(suite, peek);
     tcase_add_checked_fixture(page, set_up, tear_down);
     tcase_add_test(page, the_examples_of_the_page_are_the_bytes_that_are_sent);

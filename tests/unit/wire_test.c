@@ -153,7 +153,7 @@ START_TEST(an_empty_header_value_is_empty_and_of_one_name_the_first_counts)
 END_TEST
 
 /* It names a subject, and who waits for that must be found. */
-START_TEST(a_long_complaint_comes_whole)
+START_TEST(a_long_error_of_the_server_is_complete)
 {
     char subject[1500], text[1600];
     struct line line;
@@ -170,7 +170,7 @@ START_TEST(a_long_complaint_comes_whole)
 }
 END_TEST
 
-START_TEST(what_is_not_the_protocol_loses_the_link)
+START_TEST(invalid_protocol_ends_the_connection)
 {
     static const char *const wrong[] = {"HELLO\r\n",
                                         "MSG a 1\r\n",
@@ -194,7 +194,7 @@ START_TEST(what_is_not_the_protocol_loses_the_link)
 }
 END_TEST
 
-START_TEST(a_server_that_closes_is_lost_for_the_reason_that_it_gave)
+START_TEST(a_server_that_closes_is_lost_with_its_reason)
 {
     static const char bytes[] = "-ERR 'Stale Connection'\r\n";
     struct line line;
@@ -208,7 +208,7 @@ START_TEST(a_server_that_closes_is_lost_for_the_reason_that_it_gave)
 }
 END_TEST
 
-START_TEST(what_is_published_goes_as_the_protocol_has_it)
+START_TEST(publishes_have_the_form_of_the_protocol)
 {
     const struct message_header headers[] = {{"Nats-Msg-Id", "7"}, {"A", "b c"}};
     struct line line;
@@ -243,7 +243,7 @@ START_TEST(more_than_the_server_takes_is_refused_headers_counted)
 }
 END_TEST
 
-START_TEST(a_wire_may_be_closed_by_who_hears_a_message)
+START_TEST(a_callback_may_close_the_wire)
 {
     struct line line;
 
@@ -276,7 +276,7 @@ START_TEST(a_server_that_pings_and_does_not_read_takes_no_memory)
 END_TEST
 
 /* Whatever comes, the wire reads within its buffers (the sanitizers look), and either goes on or is lost. */
-START_TEST(bytes_that_were_spoiled_do_no_harm)
+START_TEST(corrupted_bytes_do_no_harm)
 {
     struct line line;
     char bytes[sizeof(conversation)];
@@ -471,7 +471,7 @@ START_TEST(a_ticket_of_many_records_hinders_neither_direction)
 END_TEST
 
 /* OpenSSL calls a failure to write an end if the server's end has been read. */
-START_TEST(to_write_after_the_servers_end_loses_the_link)
+START_TEST(writing_after_the_server_has_closed_ends_the_connection)
 {
     static const char payload[MAX_PAYLOAD];
     char bytes[64];
@@ -515,18 +515,18 @@ Suite *wire_suite(void)
 
     tcase_add_loop_test(tests, messages_are_the_same_in_whatever_pieces_they_come, 0, 64);
     tcase_add_test(tests, an_empty_header_value_is_empty_and_of_one_name_the_first_counts);
-    tcase_add_test(tests, a_long_complaint_comes_whole);
-    tcase_add_loop_test(tests, what_is_not_the_protocol_loses_the_link, 0, 12);
-    tcase_add_test(tests, a_server_that_closes_is_lost_for_the_reason_that_it_gave);
-    tcase_add_test(tests, what_is_published_goes_as_the_protocol_has_it);
+    tcase_add_test(tests, a_long_error_of_the_server_is_complete);
+    tcase_add_loop_test(tests, invalid_protocol_ends_the_connection, 0, 12);
+    tcase_add_test(tests, a_server_that_closes_is_lost_with_its_reason);
+    tcase_add_test(tests, publishes_have_the_form_of_the_protocol);
     tcase_add_test(tests, more_than_the_server_takes_is_refused_headers_counted);
-    tcase_add_test(tests, a_wire_may_be_closed_by_who_hears_a_message);
+    tcase_add_test(tests, a_callback_may_close_the_wire);
     tcase_add_test(tests, a_server_that_pings_and_does_not_read_takes_no_memory);
-    tcase_add_loop_test(tests, bytes_that_were_spoiled_do_no_harm, 0, 3);
+    tcase_add_loop_test(tests, corrupted_bytes_do_no_harm, 0, 3);
     tcase_add_loop_test(tests, records_without_data_leave_the_reader_its_time, 0, 2);
     tcase_add_loop_test(tests, tiny_records_leave_the_reader_its_time, 0, 2);
     tcase_add_test(tests, a_ticket_of_many_records_hinders_neither_direction);
-    tcase_add_loop_test(tests, to_write_after_the_servers_end_loses_the_link, 0, 2);
+    tcase_add_loop_test(tests, writing_after_the_server_has_closed_ends_the_connection, 0, 2);
     suite_add_tcase(suite, tests);
     return suite;
 }
