@@ -150,6 +150,7 @@ static void bulk_get_ask_nats(struct bulk_get_call *get)
     /* A follower or a mirror may be behind. With direct consistency, bulk_get checks who has answered. */
     if (get->bulk.consistency == READ_CACHED)
         get->bulk.consistency = READ_LEADER;
+    get->bulk.charged_bytes = get->charged; /* what memory has brought is forgotten, and its charge used again */
     if (call_needs_nats(call))
         bulk_get(call_store(call), &call->arena, &get->bulk);
 }

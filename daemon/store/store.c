@@ -70,7 +70,7 @@ static void on_connection_denied(void *arg, enum denial_kind kind, const char *s
 }
 
 /* Any host name becomes a name for a consumer; the path of the socket tells daemons of one host from each other. */
-static void set_name(struct store *store)
+static void store_set_name(struct store *store)
 {
     char host[33] = "host";
     uint32_t hash = 2166136261u; /* FNV-1a */
@@ -92,7 +92,7 @@ static void set_name(struct store *store)
 }
 
 /* The states of the rooms, each below those that use it. */
-static int init_modules(struct store *store)
+static int store_init_modules(struct store *store)
 {
     if (bucket_init_table(store) != 0 || admin_init_all(store) != 0 || scan_init_all(store) != 0 ||
         group_commit_init_all(store) != 0 || bulk_write_init_all(store) != 0 || follow_init(store) != 0 ||
@@ -112,8 +112,8 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
     store->conf = conf;
     store->jobs = jobs;
     store->timers = timers;
-    set_name(store);
-    if (init_modules(store) != 0)
+    store_set_name(store);
+    if (store_init_modules(store) != 0)
         return -1;
     if (requests_init(&store->requests, loop, jobs, timers, conf) != 0)
         return -1;
@@ -137,7 +137,7 @@ void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
 }
 
 /* Calls whose clients are gone may still be on their way. Ending one may begin the next step of another. */
-static void fail_everything(struct store *store)
+static void store_fail_everything(struct store *store)
 {
     size_t failed;
 
@@ -150,7 +150,7 @@ static void fail_everything(struct store *store)
 
 void store_free(struct store *store)
 {
-    fail_everything(store);
+    store_fail_everything(store);
     bucket_free_table(store);
     admin_free_all(store);
     compact_free_all(store);

@@ -23,28 +23,29 @@ struct admin_state {
  * The server handles all requests of the API in turn, and a change of a stream takes it milliseconds. So few are sent
  * at a time, and sessions take turns: a client that changes thousands of buckets does not keep others waiting.
  */
-static void call_api(struct admin *admin, const char *verb, const char *name, json_t *body, jetstream_call_fn *done)
+static void admin_call_api(struct admin *admin, const char *verb, const char *name, json_t *body,
+                           jetstream_call_fn *done)
 {
     admin->call.request.limit = &admin->store->admin->calls;
     admin->call.request.owner = admin->arena->owner;
     jetstream_call(&admin->store->jetstream, &admin->call, verb, name, body, admin->deadline_ms, done, admin);
 }
 
-static void call_stream_of(struct admin *admin, const char *bucket, const char *verb, json_t *body,
-                           jetstream_call_fn *done)
+static void admin_call_stream_of(struct admin *admin, const char *bucket, const char *verb, json_t *body,
+                                 jetstream_call_fn *done)
 {
     char stream[KV_STREAM_BYTES];
 
     snprintf(stream, sizeof(stream), "KV_%s", bucket);
-    call_api(admin, verb, stream, body, done);
+    admin_call_api(admin, verb, stream, body, done);
 }
 
-static void call_stream(struct admin *admin, const char *verb, json_t *body, jetstream_call_fn *done)
+static void admin_call_stream(struct admin *admin, const char *verb, json_t *body, jetstream_call_fn *done)
 {
-    call_stream_of(admin, admin->bucket, verb, body, done);
+    admin_call_stream_of(admin, admin->bucket, verb, body, done);
 }
 
-static void free_names(struct admin *admin)
+static void admin_free_names(struct admin *admin)
 {
     for (size_t i = 0; i < admin->count; i++)
         free(admin->names[i]);
@@ -53,111 +54,111 @@ static void free_names(struct admin *admin)
 
 /* --- Changes that leave no messages ----------------------------------------------------------------- */
 
-static void begin_change(struct admin *admin)
+static void admin_begin_change(struct admin *admin)
 {
     admin->is_changing = true;
     observe_begin_change(admin->store, admin->bucket);
 }
 
 /* is_known: whether it was done or not, nothing more comes of it. */
-static void end_change(struct admin *admin, bool is_known)
+static void admin_end_change(struct admin *admin, bool is_known)
 {
     if (admin->is_changing)
         observe_end_change(admin->store, admin->bucket, is_known);
     admin->is_changing = false;
 }
 
-static bool is_in_doubt(const struct error *error)
+static bool admin_is_in_doubt(const struct error *error)
 {
     return error != NULL && error->code == ERROR_DEADLINE_EXCEEDED;
 }
 
 /* A purge, or settings that let messages live for a shorter time: see outcome. */
-static void begin_removal(struct admin *admin)
+static void admin_begin_removal(struct admin *admin)
 {
     bucket_note_removal(admin->store, false);
-    begin_change(admin);
+    admin_begin_change(admin);
 }
 
-static void end_removal(struct admin *admin, const struct error *error)
+static void admin_end_removal(struct admin *admin, const struct error *error)
 {
-    bucket_note_removal(admin->store, is_in_doubt(error));
-    end_change(admin, !is_in_doubt(error));
+    bucket_note_removal(admin->store, admin_is_in_doubt(error));
+    admin_end_change(admin, !admin_is_in_doubt(error));
 }
 
 /* --- Life ------------------------------------------------------------------------------------------- */
 
-static void cancel_admin(struct arena_task *task)
+static void admin_cancel(struct arena_task *task)
 {
     struct admin *admin = ARENA_TASK_OWNER(task, struct admin, task);
 
     jetstream_cancel(&admin->call);
-    end_change(admin, false);
+    admin_end_change(admin, false);
     json_decref(admin->stream);
-    free_names(admin);
+    admin_free_names(admin);
 }
 
-static void begin(struct store *store, struct arena *arena, struct admin *admin)
+static void admin_begin(struct store *store, struct arena *arena, struct admin *admin)
 {
     admin->store = store;
     admin->arena = arena;
-    arena_begin_task(arena, &admin->task, cancel_admin);
+    arena_begin_task(arena, &admin->task, admin_cancel);
 }
 
-static void finish(struct admin *admin, const struct bucket_info *info, const struct error *error)
+static void admin_finish(struct admin *admin, const struct bucket_info *info, const struct error *error)
 {
     arena_end_task(&admin->task);
     json_decref(admin->stream);
     admin->done(admin->arg, info, error);
 }
 
-static void fail(struct admin *admin, const struct error *error)
+static void admin_fail(struct admin *admin, const struct error *error)
 {
-    finish(admin, NULL, error);
+    admin_finish(admin, NULL, error);
 }
 
-static void fail_not_found(struct admin *admin)
+static void admin_fail_not_found(struct admin *admin)
 {
     struct error error;
 
     error_set(&error, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\"; bucket.create makes one", admin->bucket);
-    fail(admin, &error);
+    admin_fail(admin, &error);
 }
 
-static void answer_info(struct admin *admin, json_t *answer)
+static void admin_answer_info(struct admin *admin, json_t *answer)
 {
     struct bucket_info info;
     struct error error;
 
     if (!bucket_config_read_info(admin->arena, admin->bucket, answer, &info)) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        fail(admin, &error);
+        admin_fail(admin, &error);
         return;
     }
-    finish(admin, &info, NULL);
+    admin_finish(admin, &info, NULL);
 }
 
 /* A write whose ack got lost may have happened. */
-static void fail_change(struct admin *admin, unsigned err_code, const struct error *error)
+static void admin_fail_change(struct admin *admin, unsigned err_code, const struct error *error)
 {
     struct error failure = *error;
 
     if (err_code == JETSTREAM_STREAM_NOT_FOUND) {
-        fail_not_found(admin);
+        admin_fail_not_found(admin);
         return;
     }
     if (failure.code == ERROR_DEADLINE_EXCEEDED)
         failure.outcome = ERROR_OUTCOME_UNKNOWN;
-    fail(admin, &failure);
+    admin_fail(admin, &failure);
 }
 
 /* The window that no retry of a call outlasts. */
-static uint64_t window_ms(const struct admin *admin)
+static uint64_t admin_window_ms(const struct admin *admin)
 {
     return 2u * (uint64_t)admin->store->conf->calls.max_timeout_ms;
 }
 
-static unsigned level_in(json_t *answer)
+static unsigned admin_level_in(json_t *answer)
 {
     return (unsigned)json_integer_value(json_object_get(json_object_get(answer, "api"), "level"));
 }
@@ -165,7 +166,7 @@ static unsigned level_in(json_t *answer)
 /* --- Asking for settings ---------------------------------------------------------------------------- */
 
 /* The mirror's origin first, then the sources; NULL behind the last. Those of another domain cannot be looked for. */
-static const char *next_origin(struct admin *admin)
+static const char *admin_next_origin(struct admin *admin)
 {
     const struct bucket_config *config = admin->config;
 
@@ -177,37 +178,37 @@ static const char *next_origin(struct admin *admin)
     return NULL;
 }
 
-static void change_stream(struct admin *admin);
+static void admin_change_stream(struct admin *admin);
 
-static void on_origin(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_origin(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
     struct error missing;
 
     if (answer != NULL) {
         admin->origin++;
-        change_stream(admin);
+        admin_change_stream(admin);
         return;
     }
     if (err_code == JETSTREAM_STREAM_NOT_FOUND) {
         error_set(&missing, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\" to be fed from; bucket.create makes one",
-                  next_origin(admin));
+                  admin_next_origin(admin));
         error = &missing;
     }
     if (admin->is_changing) /* an update that is not even sent */
-        end_removal(admin, NULL);
-    fail(admin, error);
+        admin_end_removal(admin, NULL);
+    admin_fail(admin, error);
 }
 
 /* The server takes a bucket that is fed from nowhere, and whoever writes to such a mirror waits in vain. */
-static void change_stream(struct admin *admin)
+static void admin_change_stream(struct admin *admin)
 {
-    const char *origin = next_origin(admin);
+    const char *origin = admin_next_origin(admin);
 
     if (origin != NULL)
-        call_stream_of(admin, origin, "STREAM.INFO", NULL, on_origin);
+        admin_call_stream_of(admin, origin, "STREAM.INFO", NULL, on_admin_origin);
     else
-        call_stream(admin, admin->verb, json_incref(admin->stream), admin->changed);
+        admin_call_stream(admin, admin->verb, json_incref(admin->stream), admin->changed);
 }
 
 /* --- For the facade ------------------------------------------------------------------------------- */
@@ -234,27 +235,27 @@ void admin_free_all(struct store *store)
 
 /* --- Create ---------------------------------------------------------------------------------------- */
 
-static void on_created_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_created_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
 
     bucket_forget(admin->store, admin->bucket);
     observe_created(admin->store, admin->bucket);
     if (answer != NULL)
-        answer_info(admin, answer);
+        admin_answer_info(admin, answer);
     else
-        fail_change(admin, err_code, error);
+        admin_fail_change(admin, err_code, error);
 }
 
-static void on_leftovers_purged(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_leftovers_purged(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
 
-    end_removal(admin, error);
+    admin_end_removal(admin, error);
     if (answer != NULL)
-        call_stream(admin, "STREAM.INFO", NULL, on_created_info);
+        admin_call_stream(admin, "STREAM.INFO", NULL, on_admin_created_info);
     else
-        fail_change(admin, err_code, error);
+        admin_fail_change(admin, err_code, error);
 }
 
 /*
@@ -263,7 +264,7 @@ static void on_leftovers_purged(void *arg, json_t *answer, unsigned err_code, co
  * this daemon has not removed may have older messages by right: one that the server had lost comes back with them. So
  * may a mirror.
  */
-static uint64_t last_leftover(const struct admin *admin, json_t *answer)
+static uint64_t admin_last_leftover(const struct admin *admin, json_t *answer)
 {
     json_t *state = json_object_get(answer, "state");
     const char *created = json_string_value(json_object_get(answer, "created"));
@@ -278,20 +279,21 @@ static uint64_t last_leftover(const struct admin *admin, json_t *answer)
     return (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
 }
 
-static void on_created(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_created(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
     struct error exists;
-    uint64_t leftover = answer != NULL ? last_leftover(admin, answer) : 0;
+    uint64_t leftover = answer != NULL ? admin_last_leftover(admin, answer) : 0;
 
     if (leftover > 0) {
         log_info("bucket %s: what it had before its removal is removed once more", admin->bucket);
-        begin_removal(admin);
-        call_stream(admin, "STREAM.PURGE", json_pack("{s:I}", "seq", (json_int_t)leftover + 1), on_leftovers_purged);
+        admin_begin_removal(admin);
+        admin_call_stream(admin, "STREAM.PURGE", json_pack("{s:I}", "seq", (json_int_t)leftover + 1),
+                          on_admin_leftovers_purged);
         return;
     }
     if (answer != NULL) {
-        on_created_info(admin, answer, 0, NULL);
+        on_admin_created_info(admin, answer, 0, NULL);
         return;
     }
     if (err_code == JETSTREAM_STREAM_NAME_IN_USE) {
@@ -300,14 +302,14 @@ static void on_created(void *arg, json_t *answer, unsigned err_code, const struc
                   admin->bucket);
         error = &exists;
     }
-    fail_change(admin, err_code, error);
+    admin_fail_change(admin, err_code, error);
 }
 
 /*
  * The copy in memory hears from markers that values have expired. With a longer time than one second the server would
  * lengthen TTLs that are shorter than it, where a bucket has history.
  */
-static void add_expiry_markers(const struct admin *admin, unsigned level)
+static void admin_add_expiry_markers(const struct admin *admin, unsigned level)
 {
     bool is_chosen = admin->config->set & (BUCKET_LIMIT_MARKER_TTL | BUCKET_MIRROR);
 
@@ -319,7 +321,7 @@ static void add_expiry_markers(const struct admin *admin, unsigned level)
  * The default of marker_ttl. In embedded mode old delete markers are removed, and a watch that was away for longer must
  * begin anew. In external mode they stay: other NATS clients need them, and would not learn of their removal.
  */
-static struct bucket_config with_defaults(const struct admin *admin)
+static struct bucket_config admin_config_with_defaults(const struct admin *admin)
 {
     struct bucket_config config = *admin->config;
 
@@ -332,174 +334,175 @@ static struct bucket_config with_defaults(const struct admin *admin)
 }
 
 /* What can be asked for depends on the server, and in a cluster that is being upgraded on which one. */
-static void on_create_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_create_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
     struct error wrong;
 
     if (answer == NULL) {
-        fail(admin, error);
+        admin_fail(admin, error);
         return;
     }
     (void)err_code;
-    struct bucket_config config = with_defaults(admin);
-    admin->stream = bucket_config_to_stream(admin->bucket, &config, level_in(answer), window_ms(admin), &wrong);
+    struct bucket_config config = admin_config_with_defaults(admin);
+    admin->stream =
+        bucket_config_to_stream(admin->bucket, &config, admin_level_in(answer), admin_window_ms(admin), &wrong);
     if (admin->stream == NULL) {
-        fail(admin, &wrong);
+        admin_fail(admin, &wrong);
         return;
     }
-    add_expiry_markers(admin, level_in(answer));
+    admin_add_expiry_markers(admin, admin_level_in(answer));
     admin->verb = "STREAM.CREATE";
-    admin->changed = on_created;
-    change_stream(admin);
+    admin->changed = on_admin_created;
+    admin_change_stream(admin);
 }
 
 void admin_create(struct store *store, struct arena *arena, struct admin *admin)
 {
-    begin(store, arena, admin);
-    call_api(admin, "INFO", NULL, NULL, on_create_level);
+    admin_begin(store, arena, admin);
+    admin_call_api(admin, "INFO", NULL, NULL, on_admin_create_level);
 }
 
 /* --- Update ---------------------------------------------------------------------------------------- */
 
-static void on_updated(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_updated(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
 
-    end_removal(admin, error);
+    admin_end_removal(admin, error);
     if (answer == NULL) {
-        fail_change(admin, err_code, error);
+        admin_fail_change(admin, err_code, error);
         return;
     }
     bucket_forget(admin->store, admin->bucket);
-    answer_info(admin, answer);
+    admin_answer_info(admin, answer);
 }
 
-static void on_update_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_update_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
     struct error wrong;
 
     if (answer == NULL) {
         if (err_code == JETSTREAM_STREAM_NOT_FOUND)
-            fail_not_found(admin);
+            admin_fail_not_found(admin);
         else
-            fail(admin, error);
+            admin_fail(admin, error);
         return;
     }
     admin->stream = json_incref(json_object_get(answer, "config"));
-    if (!bucket_config_update_stream(admin->stream, admin->config, admin->level, window_ms(admin), &wrong)) {
-        fail(admin, &wrong);
+    if (!bucket_config_update_stream(admin->stream, admin->config, admin->level, admin_window_ms(admin), &wrong)) {
+        admin_fail(admin, &wrong);
         return;
     }
     admin->verb = "STREAM.UPDATE";
-    admin->changed = on_updated;
-    begin_removal(admin);
-    change_stream(admin);
+    admin->changed = on_admin_updated;
+    admin_begin_removal(admin);
+    admin_change_stream(admin);
 }
 
-static void on_update_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_update_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
 
     (void)err_code;
     if (answer == NULL) {
-        fail(admin, error);
+        admin_fail(admin, error);
         return;
     }
-    admin->level = level_in(answer);
-    call_stream(admin, "STREAM.INFO", NULL, on_update_info);
+    admin->level = admin_level_in(answer);
+    admin_call_stream(admin, "STREAM.INFO", NULL, on_admin_update_info);
 }
 
 void admin_update(struct store *store, struct arena *arena, struct admin *admin)
 {
-    begin(store, arena, admin);
-    call_api(admin, "INFO", NULL, NULL, on_update_level);
+    admin_begin(store, arena, admin);
+    admin_call_api(admin, "INFO", NULL, NULL, on_admin_update_level);
 }
 
 /* --- Delete, purge, info --------------------------------------------------------------------------- */
 
-static void on_removed(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_removed(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
 
     bucket_forget(admin->store, admin->bucket);
-    end_change(admin, !is_in_doubt(error));
+    admin_end_change(admin, !admin_is_in_doubt(error));
     /* A copy of the request that came too late found what the first one left. */
     bool was_ours = err_code == JETSTREAM_STREAM_NOT_FOUND && admin->call.request.attempts > 1;
     if (answer != NULL || was_ours) {
         removed_note(&admin->store->admin->removed, admin->bucket, uv_now(admin->store->loop));
-        finish(admin, NULL, NULL);
+        admin_finish(admin, NULL, NULL);
     } else {
-        fail_change(admin, err_code, error);
+        admin_fail_change(admin, err_code, error);
     }
 }
 
 void admin_delete(struct store *store, struct arena *arena, struct admin *admin)
 {
-    begin(store, arena, admin);
-    begin_change(admin);
-    call_stream(admin, "STREAM.DELETE", NULL, on_removed);
+    admin_begin(store, arena, admin);
+    admin_begin_change(admin);
+    admin_call_stream(admin, "STREAM.DELETE", NULL, on_admin_removed);
 }
 
-static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_purged(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
 
-    end_removal(admin, error);
+    admin_end_removal(admin, error);
     if (answer != NULL)
-        finish(admin, NULL, NULL);
+        admin_finish(admin, NULL, NULL);
     else
-        fail_change(admin, err_code, error);
+        admin_fail_change(admin, err_code, error);
 }
 
 void admin_purge(struct store *store, struct arena *arena, struct admin *admin)
 {
-    begin(store, arena, admin);
-    begin_removal(admin);
-    call_stream(admin, "STREAM.PURGE", NULL, on_purged);
+    admin_begin(store, arena, admin);
+    admin_begin_removal(admin);
+    admin_call_stream(admin, "STREAM.PURGE", NULL, on_admin_purged);
 }
 
-static void on_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
 
     if (answer != NULL)
-        answer_info(admin, answer);
+        admin_answer_info(admin, answer);
     else if (err_code == JETSTREAM_STREAM_NOT_FOUND)
-        fail_not_found(admin);
+        admin_fail_not_found(admin);
     else
-        fail(admin, error);
+        admin_fail(admin, error);
 }
 
 void admin_info(struct store *store, struct arena *arena, struct admin *admin)
 {
-    begin(store, arena, admin);
-    call_stream(admin, "STREAM.INFO", NULL, on_info);
+    admin_begin(store, arena, admin);
+    admin_call_stream(admin, "STREAM.INFO", NULL, on_admin_info);
 }
 
 /* --- List ------------------------------------------------------------------------------------------ */
 
-static int compare_names(const void *a, const void *b)
+static int admin_compare_names(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static void finish_list(struct admin *admin, const struct error *error)
+static void admin_finish_list(struct admin *admin, const struct error *error)
 {
     char **names = admin->names;
     size_t count = admin->count;
 
     arena_end_task(&admin->task);
     if (error == NULL && count > 0)
-        qsort((void *)names, count, sizeof(*names), compare_names);
+        qsort((void *)names, count, sizeof(*names), admin_compare_names);
     admin->listed(admin->arg, (const char *const *)names, error == NULL ? count : 0, error);
     for (size_t i = 0; i < count; i++)
         free(names[i]);
     free((void *)names);
 }
 
-static bool keep_name(struct admin *admin, const char *stream)
+static bool admin_keep_name(struct admin *admin, const char *stream)
 {
     if (stream == NULL || strncmp(stream, "KV_", 3) != 0)
         return true;
@@ -517,9 +520,9 @@ static bool keep_name(struct admin *admin, const char *stream)
     return admin->names[admin->count++] != NULL;
 }
 
-static void ask_names(struct admin *admin);
+static void admin_ask_names(struct admin *admin);
 
-static void on_names(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_admin_names(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
     struct error memory;
@@ -528,34 +531,35 @@ static void on_names(void *arg, json_t *answer, unsigned err_code, const struct 
 
     (void)err_code;
     if (answer == NULL) {
-        finish_list(admin, error);
+        admin_finish_list(admin, error);
         return;
     }
     json_array_foreach(streams, i, stream)
     {
-        if (!keep_name(admin, json_string_value(stream))) {
+        if (!admin_keep_name(admin, json_string_value(stream))) {
             admin->count -= admin->count > 0 && admin->names[admin->count - 1] == NULL;
             error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-            finish_list(admin, &memory);
+            admin_finish_list(admin, &memory);
             return;
         }
     }
     admin->offset += json_array_size(streams);
     uint64_t total = (uint64_t)json_integer_value(json_object_get(answer, "total"));
     if (json_array_size(streams) > 0 && admin->offset < total)
-        ask_names(admin);
+        admin_ask_names(admin);
     else
-        finish_list(admin, NULL);
+        admin_finish_list(admin, NULL);
 }
 
 /* The API answers up to 1,024 names at a time. */
-static void ask_names(struct admin *admin)
+static void admin_ask_names(struct admin *admin)
 {
-    call_api(admin, "STREAM.NAMES", NULL, json_pack("{s:I}", "offset", (json_int_t)admin->offset), on_names);
+    admin_call_api(admin, "STREAM.NAMES", NULL, json_pack("{s:I}", "offset", (json_int_t)admin->offset),
+                   on_admin_names);
 }
 
 void admin_list(struct store *store, struct arena *arena, struct admin *admin)
 {
-    begin(store, arena, admin);
-    ask_names(admin);
+    admin_begin(store, arena, admin);
+    admin_ask_names(admin);
 }

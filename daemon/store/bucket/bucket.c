@@ -14,17 +14,22 @@
 /* Handles that nobody uses are dropped beyond this many, the oldest first. */
 #define ENTRIES_MAX 10000u
 
-/* What is known of one name: a handle, or a look-up on its way, or both (a handle being renewed). */
+enum bucket_look_up {
+    BUCKET_LOOK_UP_NONE,
+    BUCKET_LOOK_UP_RUNS,
+    BUCKET_LOOK_UP_STALE /* it runs, and the bucket was forgotten meanwhile: it is looked up again */
+};
+
+/* What is known of one name: a bucket, or a look-up that runs, or both while the bucket is looked up again. */
 struct bucket_entry {
     UT_hash_handle hh;
     struct store *store;
-    struct bucket *handle;
+    struct bucket *bucket; /* as it was looked up last; NULL: it was not */
     uint64_t looked_up_ms;
-    bool is_looking_up;
-    bool is_stale;                   /* forgotten while being looked up: look again */
-    bool is_forgotten;               /* the handle counts no more, but what handles share is kept for the next one */
-    struct error failure;            /* of the look-up that is over, for those who still wait; code ERROR_NONE: none */
-    struct job answering;            /* of those who waited for the look-up that is over */
+    enum bucket_look_up look_up;
+    bool is_forgotten;    /* bucket is not used any more, but for what it shares with the next one */
+    struct error failure; /* of the look-up that has ended, for those who still wait; code ERROR_NONE: none */
+    struct job answering; /* answers those who waited for the look-up that has ended */
     struct bucket_wait *last_waited; /* the last of them */
     struct jetstream_call call;
     struct bucket_wait *waiting;
@@ -51,7 +56,7 @@ struct bucket_memory {
     char put_prefix[KV_PREFIX_BYTES + 256];
 };
 
-static void set_prefix(char *prefix, size_t size, const char *api_prefix, const char *stream)
+static void bucket_set_prefix(char *prefix, size_t size, const char *api_prefix, const char *stream)
 {
     if (strncmp(stream, "KV_", 3) == 0)
         stream += 3;
@@ -62,7 +67,8 @@ static void set_prefix(char *prefix, size_t size, const char *api_prefix, const 
  * A mirror stores its origin's messages under the origin's subjects and takes no writes: these
  * go to the origin. In another JetStream domain subjects are reached behind its API's prefix.
  */
-static void set_prefixes(struct bucket_memory *memory, const struct store *store, const char *name, json_t *mirror)
+static void bucket_set_prefixes(struct bucket_memory *memory, const struct store *store, const char *name,
+                                json_t *mirror)
 {
     const char *origin = json_string_value(json_object_get(mirror, "name"));
     const char *api = json_string_value(json_object_get(json_object_get(mirror, "external"), "api"));
@@ -72,8 +78,8 @@ static void set_prefixes(struct bucket_memory *memory, const struct store *store
     snprintf(memory->origin, sizeof(memory->origin), "%s", strncmp(origin, "KV_", 3) == 0 ? origin + 3 : origin);
     if (api == NULL || api[0] == '\0')
         api = store->conf->nats.domain != NULL ? store->jetstream.prefix : NULL;
-    set_prefix(memory->prefix, sizeof(memory->prefix), NULL, origin);
-    set_prefix(memory->put_prefix, sizeof(memory->put_prefix), api, origin);
+    bucket_set_prefix(memory->prefix, sizeof(memory->prefix), NULL, origin);
+    bucket_set_prefix(memory->put_prefix, sizeof(memory->put_prefix), api, origin);
 }
 
 /* What all handles of one bucket share: it outlives a look-up. */
@@ -86,7 +92,7 @@ struct bucket_shared {
 
 /* --- The stream ------------------------------------------------------------------------------------ */
 
-static uint64_t keeper_now(const struct store *store, const struct bucket *bucket)
+static uint64_t bucket_present_keeper(const struct store *store, const struct bucket *bucket)
 {
     return bucket->is_clustered ? bucket->keeper : stream_server_keeper(store, bucket->leader);
 }
@@ -95,14 +101,14 @@ struct stream_state bucket_stream(const struct store *store, const struct bucket
 {
     struct stream_state stream = bucket->shared->stream;
 
-    stream.keeper = keeper_now(store, bucket);
+    stream.keeper = bucket_present_keeper(store, bucket);
     stream.removals = store->buckets->removals;
     return stream;
 }
 
 void bucket_note_sequence(const struct store *store, struct bucket *bucket, uint64_t sequence)
 {
-    stream_note_sequence(&bucket->shared->stream, sequence, keeper_now(store, bucket));
+    stream_note_sequence(&bucket->shared->stream, sequence, bucket_present_keeper(store, bucket));
 }
 
 uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket)
@@ -123,7 +129,7 @@ bool bucket_has_removed_since(const struct store *store, uint64_t removals, uint
 }
 
 /* info: what STREAM.INFO answers. Of a server by itself it has a leader and no cluster's name. */
-static struct bucket *make_handle(struct store *store, const char *name, json_t *info)
+static struct bucket *bucket_make(struct store *store, const char *name, json_t *info)
 {
     json_t *config = json_object_get(info, "config"), *cluster = json_object_get(info, "cluster");
     struct bucket_memory *memory = calloc(1, sizeof(*memory));
@@ -133,7 +139,7 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     struct bucket *bucket = &memory->bucket;
     snprintf(memory->name, sizeof(memory->name), "%s", name);
     snprintf(memory->stream, sizeof(memory->stream), "KV_%s", name);
-    set_prefixes(memory, store, name, json_object_get(config, "mirror"));
+    bucket_set_prefixes(memory, store, name, json_object_get(config, "mirror"));
     bucket->name = memory->name;
     bucket->origin = memory->origin;
     bucket->stream = memory->stream;
@@ -156,7 +162,7 @@ static struct bucket *make_handle(struct store *store, const char *name, json_t 
     return bucket;
 }
 
-static struct bucket_shared *new_shared(struct store *store)
+static struct bucket_shared *bucket_shared_new(struct store *store)
 {
     const struct bucket_attachment_ops *ops = store->buckets->attachment_ops;
     struct bucket_shared *shared = calloc(1, sizeof(*shared));
@@ -171,7 +177,7 @@ static struct bucket_shared *new_shared(struct store *store)
     return shared;
 }
 
-static void release_shared(struct bucket_shared *shared)
+static void bucket_shared_release(struct bucket_shared *shared)
 {
     assert(shared->references > 0);
     if (--shared->references > 0)
@@ -182,7 +188,7 @@ static void release_shared(struct bucket_shared *shared)
 }
 
 /* Whether something beside the table uses it: older handles, or what is attached. */
-static bool is_shared_in_use(const struct bucket_shared *shared)
+static bool bucket_shared_is_in_use(const struct bucket_shared *shared)
 {
     return shared->references > 1 || (shared->ops != NULL && shared->ops->is_in_use(shared->attachment));
 }
@@ -199,7 +205,7 @@ void bucket_release(struct bucket *bucket)
     if (--bucket->references > 0)
         return;
     if (bucket->shared != NULL)
-        release_shared(bucket->shared);
+        bucket_shared_release(bucket->shared);
     free(bucket); /* the first member of its block */
 }
 
@@ -210,7 +216,7 @@ void *bucket_attachment(const struct bucket *bucket)
 
 /* --- Waiting --------------------------------------------------------------------------------------- */
 
-static void remove_wait(struct bucket_wait *wait)
+static void bucket_remove_wait(struct bucket_wait *wait)
 {
     struct bucket_entry *entry = wait->entry;
 
@@ -222,154 +228,155 @@ static void remove_wait(struct bucket_wait *wait)
     timer_stop(wait->store->timers, &wait->timer);
 }
 
-static void set_late(const struct bucket_wait *wait, struct error *error)
+static void bucket_set_late_error(const struct bucket_wait *wait, struct error *error)
 {
     error_set(error, ERROR_UNAVAILABLE,
               "the bucket could not be looked up in time: %s; nothing was done, try again later",
               request_trouble_text(&wait->entry->call.request));
 }
 
-static void on_wait_over(struct timer *timer)
+static void on_bucket_wait_over(struct timer *timer)
 {
     struct bucket_wait *wait = (struct bucket_wait *)((char *)timer - offsetof(struct bucket_wait, timer));
     struct error error;
 
-    set_late(wait, &error);
-    remove_wait(wait);
+    bucket_set_late_error(wait, &error);
+    bucket_remove_wait(wait);
     wait->ready(wait->arg, NULL, &error);
 }
 
 /* --- Looking up ------------------------------------------------------------------------------------ */
 
-static void drop_entry(struct bucket_entry *entry)
+static void bucket_drop_entry(struct bucket_entry *entry)
 {
     HASH_DEL(entry->store->buckets->by_name, entry);
     jobs_remove(entry->store->jobs, &entry->answering);
-    if (entry->handle != NULL)
-        bucket_release(entry->handle);
+    if (entry->bucket != NULL)
+        bucket_release(entry->bucket);
     free(entry);
 }
 
-static void start_look_up(struct bucket_entry *entry);
+static void bucket_start_look_up(struct bucket_entry *entry);
 
-static void finish_look_up(struct bucket_entry *entry)
+static void bucket_finish_look_up(struct bucket_entry *entry)
 {
-    entry->is_looking_up = false;
+    bool is_stale = entry->look_up == BUCKET_LOOK_UP_STALE;
+
+    entry->look_up = BUCKET_LOOK_UP_NONE;
     if (entry->waiting != NULL)
-        start_look_up(entry);
-    else if (entry->handle == NULL)
-        drop_entry(entry);
+        bucket_start_look_up(entry);
+    else if (entry->bucket == NULL)
+        bucket_drop_entry(entry);
     else
-        entry->is_forgotten = entry->is_forgotten || entry->is_stale;
+        entry->is_forgotten = entry->is_forgotten || is_stale;
 }
 
 /*
  * Answer those who waited when the look-up ended, a slice at a time. Those who came since wait for the next look-up: it
  * still counts as looking up, since whoever is answered may forget the bucket or ask for it again.
  */
-static bool run_answering(struct job *job)
+static bool bucket_run_answering(struct job *job)
 {
     struct bucket_entry *entry = (struct bucket_entry *)((char *)job - offsetof(struct bucket_entry, answering));
     bool has_failed = entry->failure.code != ERROR_NONE;
 
     while (entry->last_waited != NULL) {
         struct bucket_wait *wait = entry->waiting;
-        remove_wait(wait);
-        wait->ready(wait->arg, has_failed ? NULL : bucket_retain(entry->handle), has_failed ? &entry->failure : NULL);
+        bucket_remove_wait(wait);
+        wait->ready(wait->arg, has_failed ? NULL : bucket_retain(entry->bucket), has_failed ? &entry->failure : NULL);
         if (entry->last_waited != NULL && jobs_slice_is_over(entry->store->jobs))
             return true;
     }
-    finish_look_up(entry);
+    bucket_finish_look_up(entry);
     return false;
 }
 
-static void answer_waiting(struct bucket_entry *entry)
+static void bucket_answer_waits(struct bucket_entry *entry)
 {
     entry->last_waited = entry->waiting != NULL ? entry->waiting->previous : NULL; /* utlist: the head's is the tail */
-    if (run_answering(&entry->answering))
-        jobs_add(entry->store->jobs, &entry->answering, run_answering);
+    if (bucket_run_answering(&entry->answering))
+        jobs_add(entry->store->jobs, &entry->answering, bucket_run_answering);
 }
 
 /* Give the handle what all handles of the bucket share, old being the last one. False: out of memory. */
-static bool share(struct bucket_entry *entry, const struct bucket *old, json_t *info)
+static bool bucket_share(struct bucket_entry *entry, const struct bucket *old, json_t *info)
 {
-    struct bucket *handle = entry->handle;
+    struct bucket *bucket = entry->bucket;
     struct stream_state stream;
 
     if (old != NULL)
         old->shared->references++;
-    handle->shared = old != NULL ? old->shared : new_shared(entry->store);
-    if (handle->shared == NULL)
+    bucket->shared = old != NULL ? old->shared : bucket_shared_new(entry->store);
+    if (bucket->shared == NULL)
         return false;
     stream_read_info(entry->store, info, &stream);
-    handle->keeper = stream.keeper;
-    handle->shared->stream = stream; /* also if it has fewer messages than before: it was set back */
+    bucket->keeper = stream.keeper;
+    bucket->shared->stream = stream; /* also if it has fewer messages than before: it was set back */
     return true;
 }
 
-static void on_looked_up(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_bucket_looked_up(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct bucket_entry *entry = arg;
-    struct bucket *old = entry->handle;
+    struct bucket *old = entry->bucket;
 
     (void)err_code;
-    if (entry->is_stale && entry->waiting != NULL) {
-        start_look_up(entry);
+    if (entry->look_up == BUCKET_LOOK_UP_STALE && entry->waiting != NULL) {
+        bucket_start_look_up(entry);
         return;
     }
-    entry->handle = NULL;
+    entry->bucket = NULL;
     entry->is_forgotten = false;
     entry->failure.code = ERROR_NONE;
     if (answer != NULL) {
-        entry->handle = make_handle(entry->store, entry->name, answer);
-        if (entry->handle != NULL && !share(entry, old, answer)) {
-            bucket_release(entry->handle);
-            entry->handle = NULL;
+        entry->bucket = bucket_make(entry->store, entry->name, answer);
+        if (entry->bucket != NULL && !bucket_share(entry, old, answer)) {
+            bucket_release(entry->bucket);
+            entry->bucket = NULL;
         }
         entry->looked_up_ms = uv_now(entry->store->loop);
-        if (entry->handle == NULL)
+        if (entry->bucket == NULL)
             error_set(&entry->failure, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
         error_set(&entry->failure, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\"; bucket.create makes one",
                   entry->name);
     } else {
         entry->failure = *error;
-        entry->handle = old; /* maybe it is there all the same */
+        entry->bucket = old; /* maybe it is there all the same */
         entry->is_forgotten = true;
         old = NULL;
     }
     if (old != NULL)
         bucket_release(old);
-    answer_waiting(entry);
+    bucket_answer_waits(entry);
 }
 
 /* Every one who waits has a deadline of its own, so the look-up itself may take as long as any call. */
-static void start_look_up(struct bucket_entry *entry)
+static void bucket_start_look_up(struct bucket_entry *entry)
 {
     struct store *store = entry->store;
     char stream[KV_STREAM_BYTES];
 
-    entry->is_looking_up = true;
-    entry->is_stale = false;
+    entry->look_up = BUCKET_LOOK_UP_RUNS;
     snprintf(stream, sizeof(stream), "KV_%s", entry->name);
     entry->call.request.limit = &store->buckets->look_ups;
     entry->call.request.owner = entry->waiting != NULL ? entry->waiting->owner : NULL;
     jetstream_call(&store->jetstream, &entry->call, "STREAM.INFO", stream, NULL,
-                   uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_looked_up, entry);
+                   uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_bucket_looked_up, entry);
 }
 
 /* Nobody uses what its handles share. */
-static bool is_idle(const struct bucket_entry *entry)
+static bool bucket_entry_is_idle(const struct bucket_entry *entry)
 {
-    return !entry->is_looking_up && entry->waiting == NULL && entry->handle->references == 1 &&
-           !is_shared_in_use(entry->handle->shared);
+    return entry->look_up == BUCKET_LOOK_UP_NONE && entry->waiting == NULL && entry->bucket->references == 1 &&
+           !bucket_shared_is_in_use(entry->bucket->shared);
 }
 
 /*
  * Makes room: the buckets that were met first go. One that is in use stays: with it would go which of its keys are in
  * doubt, and which writes wait. uthash keeps the order of insertion.
  */
-static void evict(struct store *store)
+static void bucket_evict_idle(struct store *store)
 {
     struct bucket_entry *entry, *next;
 
@@ -377,12 +384,12 @@ static void evict(struct store *store)
     {
         if (HASH_COUNT(store->buckets->by_name) < ENTRIES_MAX)
             return;
-        if (is_idle(entry))
-            drop_entry(entry);
+        if (bucket_entry_is_idle(entry))
+            bucket_drop_entry(entry);
     }
 }
 
-static struct bucket_entry *find_entry(const struct store *store, const char *name)
+static struct bucket_entry *bucket_find_entry(const struct store *store, const char *name)
 {
     struct bucket_entry *entry = NULL;
 
@@ -392,19 +399,19 @@ static struct bucket_entry *find_entry(const struct store *store, const char *na
 
 const struct bucket *bucket_find_known(const struct store *store, const char *name)
 {
-    const struct bucket_entry *entry = find_entry(store, name);
+    const struct bucket_entry *entry = bucket_find_entry(store, name);
 
-    return entry != NULL && !entry->is_forgotten ? entry->handle : NULL;
+    return entry != NULL && !entry->is_forgotten ? entry->bucket : NULL;
 }
 
-static struct bucket_entry *add_entry(struct store *store, const char *name)
+static struct bucket_entry *bucket_add_entry(struct store *store, const char *name)
 {
     struct bucket_entry *entry = calloc(1, sizeof(*entry));
 
     if (entry == NULL)
         return NULL;
     if (HASH_COUNT(store->buckets->by_name) >= ENTRIES_MAX)
-        evict(store);
+        bucket_evict_idle(store);
     entry->store = store;
     snprintf(entry->name, sizeof(entry->name), "%s", name);
     HASH_ADD_STR(store->buckets->by_name, name, entry);
@@ -414,17 +421,17 @@ static struct bucket_entry *add_entry(struct store *store, const char *name)
 void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, const void *owner,
                  uint64_t deadline_ms, bucket_ready_fn *ready, void *arg)
 {
-    struct bucket_entry *entry = find_entry(store, name);
+    struct bucket_entry *entry = bucket_find_entry(store, name);
     struct error error;
 
-    if (entry == NULL && (entry = add_entry(store, name)) == NULL) {
+    if (entry == NULL && (entry = bucket_add_entry(store, name)) == NULL) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         ready(arg, NULL, &error);
         return;
     }
-    if (entry->handle != NULL && !entry->is_forgotten && !entry->is_looking_up &&
+    if (entry->bucket != NULL && !entry->is_forgotten && entry->look_up == BUCKET_LOOK_UP_NONE &&
         uv_now(store->loop) - entry->looked_up_ms < (uint64_t)store->conf->buckets.handle_ttl_s * 1000) {
-        ready(arg, bucket_retain(entry->handle), NULL);
+        ready(arg, bucket_retain(entry->bucket), NULL);
         return;
     }
     wait->store = store;
@@ -433,25 +440,25 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
     wait->arg = arg;
     wait->entry = entry;
     DL_APPEND2(entry->waiting, wait, previous, next);
-    timer_start(store->timers, &wait->timer, deadline_ms, on_wait_over);
-    if (!entry->is_looking_up)
-        start_look_up(entry);
+    timer_start(store->timers, &wait->timer, deadline_ms, on_bucket_wait_over);
+    if (entry->look_up == BUCKET_LOOK_UP_NONE)
+        bucket_start_look_up(entry);
 }
 
 void bucket_wait_cancel(struct bucket_wait *wait)
 {
     if (wait->entry != NULL)
-        remove_wait(wait);
+        bucket_remove_wait(wait);
 }
 
 void bucket_forget(struct store *store, const char *name)
 {
-    struct bucket_entry *entry = find_entry(store, name);
+    struct bucket_entry *entry = bucket_find_entry(store, name);
 
     if (entry == NULL)
         return;
-    if (entry->is_looking_up)
-        entry->is_stale = true;
+    if (entry->look_up != BUCKET_LOOK_UP_NONE)
+        entry->look_up = BUCKET_LOOK_UP_STALE;
     else
         entry->is_forgotten = true;
 }
@@ -467,7 +474,7 @@ size_t bucket_fail_waiting(struct store *store)
     {
         while (entry->waiting != NULL) {
             struct bucket_wait *wait = entry->waiting;
-            remove_wait(wait);
+            bucket_remove_wait(wait);
             wait->ready(wait->arg, NULL, &error);
             count++;
         }
@@ -496,9 +503,9 @@ void bucket_free_table(struct store *store)
 
     HASH_ITER(hh, store->buckets->by_name, entry, next)
     {
-        if (entry->is_looking_up)
+        if (entry->look_up != BUCKET_LOOK_UP_NONE)
             jetstream_cancel(&entry->call);
-        drop_entry(entry);
+        bucket_drop_entry(entry);
     }
     free(store->buckets);
     store->buckets = NULL;

@@ -1,6 +1,6 @@
 #include "daemon/store/bucket/bucket_request.h"
 
-static void on_bucket_opened(void *arg, struct bucket *bucket, const struct error *error)
+static void on_bucket_request_opened(void *arg, struct bucket *bucket, const struct error *error)
 {
     struct bucket_request *request = arg;
 
@@ -25,7 +25,7 @@ void bucket_request_open(struct bucket_request *request, struct store *store, co
                          const void *owner, uint64_t deadline_ms, const struct bucket_request_ops *ops)
 {
     bucket_request_prepare(request, store, bucket_name, owner, deadline_ms, ops);
-    bucket_open(store, &request->wait, bucket_name, owner, deadline_ms, on_bucket_opened, request);
+    bucket_open(store, &request->wait, bucket_name, owner, deadline_ms, on_bucket_request_opened, request);
 }
 
 void bucket_request_use(struct bucket_request *request, struct store *store, struct bucket *bucket, const void *owner,
@@ -40,7 +40,7 @@ void bucket_request_start(struct bucket_request *request, const struct request_o
     request_start(&request->store->requests, &request->base, ops, request->deadline_ms);
 }
 
-static void on_bucket_refreshed(void *arg, struct bucket *bucket, const struct error *error)
+static void on_bucket_request_refreshed(void *arg, struct bucket *bucket, const struct error *error)
 {
     struct bucket_request *request = arg;
     struct bucket *former = request->bucket;
@@ -60,7 +60,7 @@ static void on_bucket_refreshed(void *arg, struct bucket *bucket, const struct e
  * Return whether to ask again at once, after a direct get had no responders for the nth time in a row. To look the
  * bucket up, its stream needs a leader; after the loss of a server, the other replicas answer in a moment.
  */
-static bool may_have_responders(const struct bucket *bucket, unsigned times)
+static bool bucket_request_may_have_responders(const struct bucket *bucket, unsigned times)
 {
     return bucket->replicas > 1 && times % 4 != 0;
 }
@@ -69,11 +69,11 @@ bool bucket_request_on_no_responders(struct request *base)
 {
     struct bucket_request *request = (struct bucket_request *)((char *)base - offsetof(struct bucket_request, base));
 
-    if (request->is_direct && may_have_responders(request->bucket, ++request->unserved))
+    if (request->is_direct && bucket_request_may_have_responders(request->bucket, ++request->unserved))
         return true;
     bucket_forget(request->store, request->bucket_name);
     bucket_open(request->store, &request->wait, request->bucket_name, base->owner, request->deadline_ms,
-                on_bucket_refreshed, request);
+                on_bucket_request_refreshed, request);
     return false;
 }
 

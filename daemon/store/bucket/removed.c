@@ -16,7 +16,7 @@ struct removed_bucket {
     char name[KV_BUCKET_LENGTH_MAX + 1];
 };
 
-static struct removed_bucket *find_removed(struct removed_bucket *all, const char *bucket)
+static struct removed_bucket *removed_find(struct removed_bucket *all, const char *bucket)
 {
     struct removed_bucket *removed = NULL;
 
@@ -25,7 +25,7 @@ static struct removed_bucket *find_removed(struct removed_bucket *all, const cha
     return removed;
 }
 
-static void forget_removed(struct removed_bucket **all, struct removed_bucket *removed)
+static void removed_forget(struct removed_bucket **all, struct removed_bucket *removed)
 {
     HASH_DEL(*all, removed);
     free(removed);
@@ -33,12 +33,12 @@ static void forget_removed(struct removed_bucket **all, struct removed_bucket *r
 
 void removed_note(struct removed_bucket **all, const char *bucket, uint64_t now_ms)
 {
-    struct removed_bucket *removed = find_removed(*all, bucket);
+    struct removed_bucket *removed = removed_find(*all, bucket);
 
     if (removed != NULL)
-        forget_removed(all, removed);
+        removed_forget(all, removed);
     if (HASH_COUNT(*all) >= REMOVED_MAX)
-        forget_removed(all, *all); /* the oldest */
+        removed_forget(all, *all); /* the oldest */
     removed = calloc(1, sizeof(*removed));
     if (removed == NULL)
         return;
@@ -49,7 +49,7 @@ void removed_note(struct removed_bucket **all, const char *bucket, uint64_t now_
 
 bool removed_is_recent(const struct removed_bucket *all, const char *bucket, uint64_t now_ms)
 {
-    const struct removed_bucket *removed = find_removed((struct removed_bucket *)all, bucket);
+    const struct removed_bucket *removed = removed_find((struct removed_bucket *)all, bucket);
 
     return removed != NULL && now_ms - removed->removed_ms < REMOVED_MS;
 }
@@ -57,5 +57,5 @@ bool removed_is_recent(const struct removed_bucket *all, const char *bucket, uin
 void removed_forget_all(struct removed_bucket **all)
 {
     while (*all != NULL)
-        forget_removed(all, *all);
+        removed_forget(all, *all);
 }

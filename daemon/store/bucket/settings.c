@@ -11,19 +11,19 @@
 #define NS_PER_S  1000000000LL
 #define NS_PER_MS 1000000LL
 
-static void set(json_t *object, const char *name, json_t *value)
+static void settings_set(json_t *object, const char *name, json_t *value)
 {
     json_object_set_new(object, name, value);
 }
 
-static void set_integer(json_t *object, const char *name, int64_t value)
+static void settings_set_integer(json_t *object, const char *name, int64_t value)
 {
-    set(object, name, json_integer((json_int_t)value));
+    settings_set(object, name, json_integer((json_int_t)value));
 }
 
 /* --- Settings into a stream ------------------------------------------------------------------------ */
 
-static json_t *external_of(const char *domain)
+static json_t *settings_external_of(const char *domain)
 {
     char api[256];
 
@@ -32,21 +32,21 @@ static json_t *external_of(const char *domain)
 }
 
 /* A mirror's or source's stream, without what subject it takes. */
-static json_t *source_stream(const struct bucket_source *source)
+static json_t *settings_source_stream(const struct bucket_source *source)
 {
     char name[KV_STREAM_BYTES];
 
     snprintf(name, sizeof(name), "KV_%s", source->bucket);
     json_t *stream = json_pack("{s:s}", "name", name);
     if (source->domain != NULL)
-        set(stream, "external", external_of(source->domain));
+        settings_set(stream, "external", settings_external_of(source->domain));
     return stream;
 }
 
 /* A source's keys move from its own subjects to this bucket's. */
-static json_t *source_of(const char *bucket, const struct bucket_source *source)
+static json_t *settings_source_of(const char *bucket, const struct bucket_source *source)
 {
-    json_t *stream = source_stream(source);
+    json_t *stream = settings_source_stream(source);
     char from[KV_SUBJECT_BYTES], to[KV_SUBJECT_BYTES];
     const char *filter = source->filter != NULL ? source->filter : ">";
 
@@ -64,24 +64,24 @@ static json_t *source_of(const char *bucket, const struct bucket_source *source)
         }
         to[length] = '\0';
     }
-    set(stream, "subject_transforms", json_pack("[{s:s, s:s}]", "src", from, "dest", to));
+    settings_set(stream, "subject_transforms", json_pack("[{s:s, s:s}]", "src", from, "dest", to));
     return stream;
 }
 
-static json_t *placement_of(const struct bucket_config *config)
+static json_t *settings_placement_of(const struct bucket_config *config)
 {
     json_t *placement = json_object(), *tags = json_array();
 
     if (config->placement_cluster != NULL)
-        set(placement, "cluster", json_string(config->placement_cluster));
+        settings_set(placement, "cluster", json_string(config->placement_cluster));
     for (size_t i = 0; i < config->placement_tag_count; i++)
         json_array_append_new(tags, json_string(config->placement_tags[i]));
-    set(placement, "tags", tags);
+    settings_set(placement, "tags", tags);
     return placement;
 }
 
 /* The metadata that a caller gives replaces what callers gave before, and none of the server's or ours. */
-static void set_metadata(json_t *stream, const struct bucket_config *config)
+static void settings_set_metadata(json_t *stream, const struct bucket_config *config)
 {
     json_t *metadata = json_object_get(stream, "metadata");
     const char *name;
@@ -90,7 +90,7 @@ static void set_metadata(json_t *stream, const struct bucket_config *config)
 
     if (metadata == NULL) {
         metadata = json_object();
-        set(stream, "metadata", metadata);
+        settings_set(stream, "metadata", metadata);
     }
     json_object_foreach_safe(metadata, next, name, value)
     {
@@ -98,28 +98,28 @@ static void set_metadata(json_t *stream, const struct bucket_config *config)
             json_object_del(metadata, name);
     }
     for (size_t i = 0; i < config->metadata_count; i++)
-        set(metadata, config->metadata[i].name, json_string(config->metadata[i].value));
+        settings_set(metadata, config->metadata[i].name, json_string(config->metadata[i].value));
 }
 
 /* Set a setting that NATS does not know, in the metadata; a negative number removes it. */
-static void set_own(json_t *stream, const char *name, int64_t number)
+static void settings_set_own(json_t *stream, const char *name, int64_t number)
 {
     json_t *metadata = json_object_get(stream, "metadata");
     char text[24];
 
     if (metadata == NULL) {
         metadata = json_object();
-        set(stream, "metadata", metadata);
+        settings_set(stream, "metadata", metadata);
     }
     snprintf(text, sizeof(text), "%" PRId64, number);
     if (number >= 0)
-        set(metadata, name, json_string(text));
+        settings_set(metadata, name, json_string(text));
     else
         json_object_del(metadata, name);
 }
 
 /* Return a setting that NATS does not know; -1: there is none. */
-static int64_t get_own(json_t *stream, const char *name)
+static int64_t settings_get_own(json_t *stream, const char *name)
 {
     const char *text = json_string_value(json_object_get(json_object_get(stream, "metadata"), name));
     char *end;
@@ -130,15 +130,15 @@ static int64_t get_own(json_t *stream, const char *name)
     return end != text && *end == '\0' && number >= 0 ? number : -1;
 }
 
-static void set_max_value_size(json_t *stream, int64_t size)
+static void settings_set_max_value_size(json_t *stream, int64_t size)
 {
-    set_integer(stream, "max_msg_size", size < 0 ? -1 : size + KV_HEADER_ROOM_BYTES);
-    set_own(stream, KV_METADATA_MAX_VALUE_SIZE, size);
+    settings_set_integer(stream, "max_msg_size", size < 0 ? -1 : size + KV_HEADER_ROOM_BYTES);
+    settings_set_own(stream, KV_METADATA_MAX_VALUE_SIZE, size);
 }
 
 int64_t bucket_config_marker_ttl(json_t *stream)
 {
-    int64_t ttl_s = get_own(stream, KV_METADATA_MARKER_TTL);
+    int64_t ttl_s = settings_get_own(stream, KV_METADATA_MARKER_TTL);
 
     return ttl_s > 0 && ttl_s <= BUCKET_TTL_MAX_S ? ttl_s : 0;
 }
@@ -146,7 +146,7 @@ int64_t bucket_config_marker_ttl(json_t *stream)
 int64_t bucket_config_max_value_size(json_t *stream)
 {
     json_t *limit = json_object_get(stream, "max_msg_size");
-    int64_t asked = get_own(stream, KV_METADATA_MAX_VALUE_SIZE);
+    int64_t asked = settings_get_own(stream, KV_METADATA_MAX_VALUE_SIZE);
     int64_t size = limit != NULL ? (int64_t)json_integer_value(limit) : -1;
 
     /* Whoever changed the limit with another client meant that one. */
@@ -156,7 +156,7 @@ int64_t bucket_config_max_value_size(json_t *stream)
 }
 
 /* A window over the longest deadline of a call, so that no retry comes after its id is forgotten; max_age bounds it. */
-static void set_duplicate_window(json_t *stream, uint64_t window_ms)
+static void settings_set_duplicate_window(json_t *stream, uint64_t window_ms)
 {
     json_int_t max_age_ns = json_integer_value(json_object_get(stream, "max_age"));
     json_int_t window_ns = (json_int_t)window_ms * NS_PER_MS;
@@ -166,78 +166,79 @@ static void set_duplicate_window(json_t *stream, uint64_t window_ms)
         window_ns = present_ns;
     if (max_age_ns > 0 && window_ns > max_age_ns)
         window_ns = max_age_ns;
-    set(stream, "duplicate_window", json_integer(window_ns));
+    settings_set(stream, "duplicate_window", json_integer(window_ns));
 }
 
-static bool is_mirror(json_t *stream)
+static bool settings_is_mirror(json_t *stream)
 {
     return json_is_object(json_object_get(stream, "mirror"));
 }
 
 bool bucket_config_has_origin(json_t *config)
 {
-    return is_mirror(config) || json_array_size(json_object_get(config, "sources")) > 0;
+    return settings_is_mirror(config) || json_array_size(json_object_get(config, "sources")) > 0;
 }
 
-static void set_features(json_t *stream, unsigned level, uint64_t window_ms)
+static void settings_set_features(json_t *stream, unsigned level, uint64_t window_ms)
 {
     if (level >= JETSTREAM_LEVEL_TTL)
-        set(stream, "allow_msg_ttl", json_true());
-    if (is_mirror(stream))
+        settings_set(stream, "allow_msg_ttl", json_true());
+    if (settings_is_mirror(stream))
         return;
     if (level >= JETSTREAM_LEVEL_ATOMIC)
-        set(stream, "allow_atomic", json_true());
-    set_duplicate_window(stream, window_ms);
+        settings_set(stream, "allow_atomic", json_true());
+    settings_set_duplicate_window(stream, window_ms);
 }
 
-static bool set_limit_marker(json_t *stream, const struct bucket_config *config, unsigned level, struct error *error)
+static bool settings_set_limit_marker(json_t *stream, const struct bucket_config *config, unsigned level,
+                                      struct error *error)
 {
     if (level < JETSTREAM_LEVEL_TTL) {
         error_set(error, ERROR_UNSUPPORTED, "limit_marker_ttl needs nats-server 2.11 or later");
         return false;
     }
-    set_integer(stream, "subject_delete_marker_ttl", config->limit_marker_ttl_s * NS_PER_S);
+    settings_set_integer(stream, "subject_delete_marker_ttl", config->limit_marker_ttl_s * NS_PER_S);
     return true;
 }
 
 /* The settings that may change during a bucket's life. */
-static bool set_settings(json_t *stream, const char *bucket, const struct bucket_config *config, unsigned level,
-                         struct error *error)
+static bool settings_set_given(json_t *stream, const char *bucket, const struct bucket_config *config, unsigned level,
+                               struct error *error)
 {
     unsigned given = config->set;
 
     if (given & BUCKET_DESCRIPTION)
-        set(stream, "description", json_string(config->description));
+        settings_set(stream, "description", json_string(config->description));
     if (given & BUCKET_HISTORY)
-        set_integer(stream, "max_msgs_per_subject", config->history);
+        settings_set_integer(stream, "max_msgs_per_subject", config->history);
     if (given & BUCKET_TTL)
-        set_integer(stream, "max_age", config->ttl_s * NS_PER_S);
+        settings_set_integer(stream, "max_age", config->ttl_s * NS_PER_S);
     if (given & BUCKET_METADATA)
-        set_metadata(stream, config);
+        settings_set_metadata(stream, config);
     if (given & BUCKET_MAX_VALUE_SIZE)
-        set_max_value_size(stream, config->max_value_size);
+        settings_set_max_value_size(stream, config->max_value_size);
     if (given & BUCKET_MAX_BYTES)
-        set_integer(stream, "max_bytes", config->max_bytes);
+        settings_set_integer(stream, "max_bytes", config->max_bytes);
     if (given & BUCKET_REPLICAS)
-        set_integer(stream, "num_replicas", config->replicas);
+        settings_set_integer(stream, "num_replicas", config->replicas);
     if (given & BUCKET_COMPRESSION)
-        set(stream, "compression", json_string(config->compression ? "s2" : "none"));
+        settings_set(stream, "compression", json_string(config->compression ? "s2" : "none"));
     if (given & BUCKET_PLACEMENT)
-        set(stream, "placement", placement_of(config));
+        settings_set(stream, "placement", settings_placement_of(config));
     if (given & BUCKET_MARKER_TTL)
-        set_own(stream, KV_METADATA_MARKER_TTL, config->marker_ttl_s > 0 ? config->marker_ttl_s : -1);
+        settings_set_own(stream, KV_METADATA_MARKER_TTL, config->marker_ttl_s > 0 ? config->marker_ttl_s : -1);
     if (given & BUCKET_REPUBLISH)
-        set(stream, "republish",
-            json_pack("{s:s, s:s, s:b}", "src", config->republish_source, "dest", config->republish_destination,
-                      "headers_only", config->republish_headers_only));
+        settings_set(stream, "republish",
+                     json_pack("{s:s, s:s, s:b}", "src", config->republish_source, "dest",
+                               config->republish_destination, "headers_only", config->republish_headers_only));
     if (given & BUCKET_SOURCES) {
         json_t *sources = json_array();
         for (size_t i = 0; i < config->source_count; i++)
-            json_array_append_new(sources, source_of(bucket, &config->sources[i]));
-        set(stream, "sources", sources);
+            json_array_append_new(sources, settings_source_of(bucket, &config->sources[i]));
+        settings_set(stream, "sources", sources);
     }
     if (given & BUCKET_LIMIT_MARKER_TTL)
-        return set_limit_marker(stream, config, level, error);
+        return settings_set_limit_marker(stream, config, level, error);
     return true;
 }
 
@@ -261,16 +262,16 @@ json_t *bucket_config_to_stream(const char *name, const struct bucket_config *co
         return NULL;
     }
     if (config->set & BUCKET_MIRROR) {
-        set(stream, "mirror", source_stream(&config->mirror));
-        set(stream, "mirror_direct", json_true());
+        settings_set(stream, "mirror", settings_source_stream(&config->mirror));
+        settings_set(stream, "mirror_direct", json_true());
     } else {
-        set(stream, "subjects", json_pack("[s]", subject));
+        settings_set(stream, "subjects", json_pack("[s]", subject));
     }
-    if (!set_settings(stream, name, config, level, error)) {
+    if (!settings_set_given(stream, name, config, level, error)) {
         json_decref(stream);
         return NULL;
     }
-    set_features(stream, level, window_ms);
+    settings_set_features(stream, level, window_ms);
     return stream;
 }
 
@@ -288,18 +289,18 @@ bool bucket_config_update_stream(json_t *stream, const struct bucket_config *con
         error_set(error, ERROR_UNSUPPORTED, "a bucket's mirror cannot be changed; make another bucket");
         return false;
     }
-    if (!set_settings(stream, name != NULL && strlen(name) > 3 ? name + 3 : "", config, level, error))
+    if (!settings_set_given(stream, name != NULL && strlen(name) > 3 ? name + 3 : "", config, level, error))
         return false;
-    set_features(stream, level, window_ms);
+    settings_set_features(stream, level, window_ms);
     /* The server refuses roll-ups where purging is denied. */
-    if (!is_mirror(stream) && !json_is_true(json_object_get(stream, "deny_purge")))
-        set(stream, "allow_rollup_hdrs", json_true());
+    if (!settings_is_mirror(stream) && !json_is_true(json_object_get(stream, "deny_purge")))
+        settings_set(stream, "allow_rollup_hdrs", json_true());
     return true;
 }
 
 /* --- A stream into settings ------------------------------------------------------------------------ */
 
-static const char *string_in(json_t *object, const char *name)
+static const char *settings_string_in(json_t *object, const char *name)
 {
     const char *text = json_string_value(json_object_get(object, name));
 
@@ -307,9 +308,9 @@ static const char *string_in(json_t *object, const char *name)
 }
 
 /* "$JS.<domain>.API" */
-static const char *domain_in(struct arena *arena, json_t *source)
+static const char *settings_domain_in(struct arena *arena, json_t *source)
 {
-    const char *api = string_in(json_object_get(source, "external"), "api");
+    const char *api = settings_string_in(json_object_get(source, "external"), "api");
     size_t length = api != NULL ? strlen(api) : 0;
 
     if (length <= 8 || strncmp(api, "$JS.", 4) != 0 || strcmp(api + length - 4, ".API") != 0)
@@ -317,14 +318,14 @@ static const char *domain_in(struct arena *arena, json_t *source)
     return arena_strndup(arena, api + 4, length - 8);
 }
 
-static void read_source(struct arena *arena, json_t *from, struct bucket_source *source)
+static void settings_read_source(struct arena *arena, json_t *from, struct bucket_source *source)
 {
-    const char *name = string_in(from, "name");
-    const char *transform = string_in(json_array_get(json_object_get(from, "subject_transforms"), 0), "src");
+    const char *name = settings_string_in(from, "name");
+    const char *transform = settings_string_in(json_array_get(json_object_get(from, "subject_transforms"), 0), "src");
 
     memset(source, 0, sizeof(*source));
     source->bucket = name == NULL ? "" : strncmp(name, "KV_", 3) == 0 ? name + 3 : name;
-    source->domain = domain_in(arena, from);
+    source->domain = settings_domain_in(arena, from);
     /* "$KV.<bucket>.<filter>" */
     if (transform != NULL && strncmp(transform, "$KV.", 4) == 0) {
         const char *filter = strchr(transform + 4, '.');
@@ -333,13 +334,13 @@ static void read_source(struct arena *arena, json_t *from, struct bucket_source 
     }
 }
 
-static bool read_sources(struct arena *arena, json_t *stream, struct bucket_config *config)
+static bool settings_read_sources(struct arena *arena, json_t *stream, struct bucket_config *config)
 {
     json_t *sources = json_object_get(stream, "sources");
 
     if (json_is_object(json_object_get(stream, "mirror"))) {
         config->set |= BUCKET_MIRROR;
-        read_source(arena, json_object_get(stream, "mirror"), &config->mirror);
+        settings_read_source(arena, json_object_get(stream, "mirror"), &config->mirror);
     }
     if (json_array_size(sources) == 0)
         return true;
@@ -349,11 +350,11 @@ static bool read_sources(struct arena *arena, json_t *stream, struct bucket_conf
     if (config->sources == NULL)
         return false;
     for (size_t i = 0; i < config->source_count; i++)
-        read_source(arena, json_array_get(sources, i), &config->sources[i]);
+        settings_read_source(arena, json_array_get(sources, i), &config->sources[i]);
     return true;
 }
 
-static bool read_placement(struct arena *arena, json_t *stream, struct bucket_config *config)
+static bool settings_read_placement(struct arena *arena, json_t *stream, struct bucket_config *config)
 {
     json_t *placement = json_object_get(stream, "placement");
     json_t *tags = json_object_get(placement, "tags");
@@ -361,7 +362,7 @@ static bool read_placement(struct arena *arena, json_t *stream, struct bucket_co
     if (!json_is_object(placement))
         return true;
     config->set |= BUCKET_PLACEMENT;
-    config->placement_cluster = string_in(placement, "cluster");
+    config->placement_cluster = settings_string_in(placement, "cluster");
     config->placement_tag_count = json_array_size(tags);
     config->placement_tags = arena_alloc(arena, (config->placement_tag_count + 1) * sizeof(*config->placement_tags));
     if (config->placement_tags == NULL)
@@ -373,7 +374,7 @@ static bool read_placement(struct arena *arena, json_t *stream, struct bucket_co
     return true;
 }
 
-static bool read_metadata(struct arena *arena, json_t *stream, struct bucket_config *config)
+static bool settings_read_metadata(struct arena *arena, json_t *stream, struct bucket_config *config)
 {
     json_t *metadata = json_object_get(stream, "metadata");
     const char *name;
@@ -394,23 +395,23 @@ static bool read_metadata(struct arena *arena, json_t *stream, struct bucket_con
     return true;
 }
 
-static void read_republish(json_t *stream, struct bucket_config *config)
+static void settings_read_republish(json_t *stream, struct bucket_config *config)
 {
     json_t *republish = json_object_get(stream, "republish");
 
     if (!json_is_object(republish))
         return;
     config->set |= BUCKET_REPUBLISH;
-    config->republish_source = string_in(republish, "src");
-    config->republish_destination = string_in(republish, "dest");
+    config->republish_source = settings_string_in(republish, "src");
+    config->republish_destination = settings_string_in(republish, "dest");
     config->republish_headers_only = json_is_true(json_object_get(republish, "headers_only"));
 }
 
 /* The daemon makes no buckets whose oldest messages make room for new ones; others do. */
-static bool is_full(json_t *stream, uint64_t bytes)
+static bool settings_is_full(json_t *stream, uint64_t bytes)
 {
     json_int_t max_bytes = json_integer_value(json_object_get(stream, "max_bytes"));
-    const char *discard = string_in(stream, "discard");
+    const char *discard = settings_string_in(stream, "discard");
 
     if (max_bytes <= 0 || discard == NULL || strcmp(discard, "new") != 0)
         return false;
@@ -422,8 +423,8 @@ bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answ
 {
     json_t *stream = json_object_get(answer, "config"), *state = json_object_get(answer, "state");
     struct bucket_config *config = &info->config;
-    const char *compression = string_in(stream, "compression");
-    const char *storage = string_in(stream, "storage");
+    const char *compression = settings_string_in(stream, "compression");
+    const char *storage = settings_string_in(stream, "storage");
 
     memset(info, 0, sizeof(*info));
     info->name = name;
@@ -432,12 +433,12 @@ bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answ
     info->last_revision = (uint64_t)json_integer_value(json_object_get(state, "last_seq"));
     info->allows_ttl = json_is_true(json_object_get(stream, "allow_msg_ttl"));
     info->allows_atomic = json_is_true(json_object_get(stream, "allow_atomic"));
-    info->is_full = is_full(stream, info->bytes);
+    info->is_full = settings_is_full(stream, info->bytes);
     info->is_sealed = json_is_true(json_object_get(stream, "sealed"));
 
     config->set = BUCKET_HISTORY | BUCKET_TTL | BUCKET_MAX_VALUE_SIZE | BUCKET_MAX_BYTES | BUCKET_STORAGE |
                   BUCKET_REPLICAS | BUCKET_COMPRESSION | BUCKET_LIMIT_MARKER_TTL | BUCKET_MARKER_TTL;
-    config->description = string_in(stream, "description");
+    config->description = settings_string_in(stream, "description");
     if (config->description != NULL)
         config->set |= BUCKET_DESCRIPTION;
     config->history = json_integer_value(json_object_get(stream, "max_msgs_per_subject"));
@@ -451,7 +452,7 @@ bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answ
     config->compression = compression != NULL && strcmp(compression, "s2") == 0;
     config->limit_marker_ttl_s = json_integer_value(json_object_get(stream, "subject_delete_marker_ttl")) / NS_PER_S;
     config->marker_ttl_s = bucket_config_marker_ttl(stream);
-    read_republish(stream, config);
-    return read_placement(arena, stream, config) && read_sources(arena, stream, config) &&
-           read_metadata(arena, stream, config);
+    settings_read_republish(stream, config);
+    return settings_read_placement(arena, stream, config) && settings_read_sources(arena, stream, config) &&
+           settings_read_metadata(arena, stream, config);
 }

@@ -8,16 +8,16 @@
 #include <string.h>
 
 /* After so many reads that missed a key, what single gets find of it is taken. */
-#define READS_MAX 4u
+#define BULK_GET_READS_MAX 4u
 
 /* Single gets of one call that are on their way at a time. */
-#define WINDOW 256u
+#define BULK_GET_WINDOW 256u
 
 struct bulk_key {
     const char *name;
     size_t index;
     uint64_t known_revision; /* see observe_known_revision */
-    bool is_told;
+    bool has_come;
 };
 
 struct bulk_get_slot {
@@ -27,7 +27,7 @@ struct bulk_get_slot {
     size_t index;
 };
 
-static void finish(struct bulk_get *bulk, const struct error *error)
+static void bulk_get_finish(struct bulk_get *bulk, const struct error *error)
 {
     struct bucket *bucket = bucket_request_end(&bulk->request);
 
@@ -38,7 +38,7 @@ static void finish(struct bulk_get *bulk, const struct error *error)
         bucket_release(bucket);
 }
 
-static void cancel_bulk_get(struct arena_task *task)
+static void bulk_get_cancel(struct arena_task *task)
 {
     struct bulk_get *bulk = ARENA_TASK_OWNER(task, struct bulk_get, task);
 
@@ -46,35 +46,35 @@ static void cancel_bulk_get(struct arena_task *task)
     free(bulk->body);
 }
 
-static void finish_with(struct bulk_get *bulk, enum error_code code, const char *sentence)
+static void bulk_get_fail(struct bulk_get *bulk, enum error_code code, const char *sentence)
 {
     struct error error;
 
     error_set(&error, code, "%s", sentence);
-    finish(bulk, &error);
+    bulk_get_finish(bulk, &error);
 }
 
 /* What was told before does not count. */
-static void restart(struct bulk_get *bulk)
+static void bulk_get_restart(struct bulk_get *bulk)
 {
     bulk->bytes = 0;
     bulk->restart(bulk->arg);
 }
 
 /* False, and the call is over, when the answer has become too large. */
-static bool tell(struct bulk_get *bulk, size_t index, const struct kv_entry *entry)
+static bool bulk_get_deliver(struct bulk_get *bulk, size_t index, const struct kv_entry *entry)
 {
     size_t bytes = bulk->bytes + entry->value_bytes;
 
     /* What an earlier reading has taken is ours still. */
-    if (bytes > bulk->taken_bytes && !bulk->take_memory(bulk->memory_arg, bytes - bulk->taken_bytes)) {
+    if (bytes > bulk->charged_bytes && !bulk->take_memory(bulk->memory_arg, bytes - bulk->charged_bytes)) {
         if (bulk->error.code == ERROR_NONE)
             read_set_memory_error(&bulk->error, "fewer keys");
         return false;
     }
     bulk->bytes = bytes;
-    if (bytes > bulk->taken_bytes)
-        bulk->taken_bytes = bytes;
+    if (bytes > bulk->charged_bytes)
+        bulk->charged_bytes = bytes;
     if (bytes <= bulk->bytes_max) {
         bulk->entry(bulk->arg, index, entry);
         return true;
@@ -88,16 +88,16 @@ static bool tell(struct bulk_get *bulk, size_t index, const struct kv_entry *ent
 
 /* --- One point in time: multi-last (ADR-31) -------------------------------------------------------- */
 
-static void start_chunk(struct bulk_get *bulk);
+static void bulk_get_start_chunk(struct bulk_get *bulk);
 
 /* What the server sends at most: just more than what makes the call too_large. */
-static size_t answer_max(const struct bulk_get *bulk)
+static size_t bulk_get_answer_max(const struct bulk_get *bulk)
 {
     return bulk->bytes_max + bulk->bytes_max / 2 + 1024 * 1024;
 }
 
 /* The next chunk: as many keys as the server takes in one read and in one message. */
-static void measure_chunk(struct bulk_get *bulk)
+static void bulk_get_measure_chunk(struct bulk_get *bulk)
 {
     size_t prefix_length = strlen(bulk->request.bucket->prefix), size = 128, count = 0;
     size_t max_bytes = connection_get_status(bulk->store->connection)->max_payload_bytes;
@@ -113,52 +113,52 @@ static void measure_chunk(struct bulk_get *bulk)
 }
 
 /* The chunk's JSON. False: out of memory. */
-static bool make_body(struct bulk_get *bulk)
+static bool bulk_get_make_body(struct bulk_get *bulk)
 {
     char options[40];
 
     free(bulk->body);
-    snprintf(options, sizeof(options), "\"max_bytes\":%zu,", answer_max(bulk));
+    snprintf(options, sizeof(options), "\"max_bytes\":%zu,", bulk_get_answer_max(bulk));
     bulk->body = multi_last_body(options, bulk->request.bucket->prefix, &bulk->keys[bulk->chunk_start],
                                  bulk->chunk_count, &bulk->body_bytes);
     return bulk->body != NULL;
 }
 
-static struct bulk_get *bulk_of(struct request *request)
+static struct bulk_get *bulk_get_of(struct request *request)
 {
     return (struct bulk_get *)((char *)request - offsetof(struct bulk_get, request.base));
 }
 
-static void note_known(struct bulk_get *bulk)
+static void bulk_get_note_known(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
         bulk->all[i].known_revision = observe_known_revision(bulk->store, bulk->bucket, bulk->all[i].name);
-        bulk->all[i].is_told = false;
+        bulk->all[i].has_come = false;
     }
-    bulk->has_come = false;
+    bulk->has_answer = false;
 }
 
-static void fill(struct bulk_get *bulk);
-static void get_singly(struct bulk_get *bulk);
+static void bulk_get_fill_window(struct bulk_get *bulk);
+static void bulk_get_read_singly(struct bulk_get *bulk);
 
-static void next_chunk(struct bulk_get *bulk)
+static void bulk_get_next_chunk(struct bulk_get *bulk)
 {
     bulk->chunk_start += bulk->chunk_count;
-    start_chunk(bulk);
+    bulk_get_start_chunk(bulk);
 }
 
 /* What the chunk did not bring is not there. */
-static void note_absent(struct bulk_get *bulk)
+static void bulk_get_note_absent(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
-        if (!bulk->all[i].is_told && bulk->all[i].known_revision > 0)
+        if (!bulk->all[i].has_come && bulk->all[i].known_revision > 0)
             observe_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].known_revision,
-                           bulk->has_come && bulk->request.bucket->is_exclusive);
+                           bulk->has_answer && bulk->request.bucket->is_exclusive);
     }
 }
 
 /* A mirror may answer in the place of its origin, and be behind. What is promised of embedded mode it cannot keep. */
-static bool is_of_mirror(const struct bulk_get *bulk, const struct message *message)
+static bool bulk_get_is_of_mirror(const struct bulk_get *bulk, const struct message *message)
 {
     const char *stream = message_last_header(message, KV_HEADER_STREAM);
 
@@ -170,9 +170,9 @@ static bool is_of_mirror(const struct bulk_get *bulk, const struct message *mess
  * Before 2.15 the server does not keep writes away while it reads, and misses a key that is overwritten meanwhile; the
  * servers of a cluster may be of several versions.
  */
-static bool is_certain(const struct bulk_get *bulk)
+static bool bulk_get_absence_is_certain(const struct bulk_get *bulk)
 {
-    if (bulk->request.bucket->is_exclusive && !bulk->has_come)
+    if (bulk->request.bucket->is_exclusive && !bulk->has_answer)
         return false;
     return bulk->store->jetstream.level >= JETSTREAM_LEVEL_ISOLATED && !bulk->request.bucket->is_clustered;
 }
@@ -181,51 +181,51 @@ static bool is_certain(const struct bulk_get *bulk)
  * All that the server found has come. Where it may have missed a key, each that has not come is asked for singly; if
  * one is there, the moment that was read is not whole, and all is read again.
  */
-static void end_chunk(struct bulk_get *bulk)
+static void bulk_get_end_chunk(struct bulk_get *bulk)
 {
     bucket_request_stop(&bulk->request);
-    if (is_certain(bulk)) {
-        note_absent(bulk);
-        next_chunk(bulk);
+    if (bulk_get_absence_is_certain(bulk)) {
+        bulk_get_note_absent(bulk);
+        bulk_get_next_chunk(bulk);
         return;
     }
-    bulk->is_verifying = true;
+    bulk->phase = BULK_GET_VERIFIES;
     bulk->has_missed = false;
     bulk->next = bulk->chunk_start;
-    fill(bulk);
+    bulk_get_fill_window(bulk);
 }
 
-static void end_verifying(struct bulk_get *bulk)
+static void bulk_get_end_verifying(struct bulk_get *bulk)
 {
-    bulk->is_verifying = false;
-    if (bulk->has_missed && ++bulk->misses < READS_MAX) {
+    bulk->phase = BULK_GET_READS_CHUNK;
+    if (bulk->has_missed && ++bulk->misses < BULK_GET_READS_MAX) {
         bulk->chunk_start = 0;
-        start_chunk(bulk);
+        bulk_get_start_chunk(bulk);
     } else {
-        next_chunk(bulk);
+        bulk_get_next_chunk(bulk);
     }
 }
 
-static enum connection_publish_result send_chunk(struct request *request, unsigned attempt)
+static enum connection_publish_result bulk_get_send_chunk(struct request *request, unsigned attempt)
 {
-    struct bulk_get *bulk = bulk_of(request);
+    struct bulk_get *bulk = bulk_get_of(request);
 
     /* A chunk that is read again would tell its keys twice: all is read again. */
     if (attempt > 1) {
         bulk->chunk_start = 0;
-        measure_chunk(bulk);
-        if (!make_body(bulk))
+        bulk_get_measure_chunk(bulk);
+        if (!bulk_get_make_body(bulk))
             return LINK_NO_MEMORY;
     }
     if (bulk->chunk_start == 0)
-        restart(bulk);
-    note_known(bulk);
+        bulk_get_restart(bulk);
+    bulk_get_note_known(bulk);
     return multi_last_publish(request, bulk->store, bulk->request.bucket, bulk->body, bulk->body_bytes);
 }
 
-static enum request_verdict take_chunk(struct request *request, unsigned attempt, struct message *message)
+static enum request_verdict bulk_get_receive(struct request *request, unsigned attempt, struct message *message)
 {
-    struct bulk_get *bulk = bulk_of(request);
+    struct bulk_get *bulk = bulk_get_of(request);
     struct kv_entry entry;
     struct bulk_key *key = NULL;
     struct error error;
@@ -236,13 +236,13 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     case KV_READ_GOES_ON:
         break;
     case KV_READ_ENDED:
-        end_chunk(bulk);
+        bulk_get_end_chunk(bulk);
         return REQUEST_DONE;
     case KV_READ_DISTURBED:
         request_retry_reason(request, REQUEST_NO_ANSWER);
         return REQUEST_RETRY;
     case KV_READ_CUT:
-        finish_with(
+        bulk_get_fail(
             bulk, ERROR_TOO_LARGE,
             "the values have too many bytes together, with their headers (limits.frame_bytes); ask for fewer keys at a "
             "time");
@@ -250,64 +250,64 @@ static enum request_verdict take_chunk(struct request *request, unsigned attempt
     case KV_READ_FAILED:
         error_set(&error, message_status(message) == 413 ? ERROR_TOO_LARGE : ERROR_UNAVAILABLE, "NATS: %u %s",
                   message_status(message), message_status_text(message));
-        finish(bulk, &error);
+        bulk_get_finish(bulk, &error);
         return REQUEST_DONE;
     }
-    if (!kv_read_direct_entry(message, bulk->request.bucket->prefix, &entry) || is_of_mirror(bulk, message)) {
+    if (!kv_read_direct_entry(message, bulk->request.bucket->prefix, &entry) || bulk_get_is_of_mirror(bulk, message)) {
         request_retry_reason(request, REQUEST_NO_ANSWER);
         return REQUEST_RETRY;
     }
-    bulk->has_come = true;
+    bulk->has_answer = true;
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
     observe_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
     uint32_t index = key_index_find(&bulk->by_name, entry.key);
     if (index != KEY_INDEX_NONE)
         key = &bulk->all[index];
     if (key != NULL)
-        key->is_told = true;
-    if (key != NULL && entry.operation == KV_PUT && !tell(bulk, key->index, &entry)) {
+        key->has_come = true;
+    if (key != NULL && entry.operation == KV_PUT && !bulk_get_deliver(bulk, key->index, &entry)) {
         error = bulk->error;
-        finish(bulk, &error);
+        bulk_get_finish(bulk, &error);
         return REQUEST_DONE;
     }
     return REQUEST_MORE;
 }
 
-static void fail_chunk(struct request *request, const struct error *error)
+static void bulk_get_fail_chunk(struct request *request, const struct error *error)
 {
-    finish(bulk_of(request), error);
+    bulk_get_finish(bulk_get_of(request), error);
 }
 
-static const struct request_ops chunk_ops = {.kind = "multi_last",
-                                             .send = send_chunk,
-                                             .reply = take_chunk,
-                                             .fail = fail_chunk,
-                                             .no_responders = bucket_request_on_no_responders};
+static const struct request_ops bulk_get_ops = {.kind = "multi_last",
+                                                .send = bulk_get_send_chunk,
+                                                .reply = bulk_get_receive,
+                                                .fail = bulk_get_fail_chunk,
+                                                .no_responders = bucket_request_on_no_responders};
 
-static void read_chunk(struct bulk_get *bulk)
+static void bulk_get_read_chunk(struct bulk_get *bulk)
 {
-    if (!make_body(bulk)) {
-        finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    if (!bulk_get_make_body(bulk)) {
+        bulk_get_fail(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
     bulk->request.base.expected_values = bulk->chunk_count;
-    bulk->request.base.expected_bytes_max = answer_max(bulk);
-    bucket_request_start(&bulk->request, &chunk_ops);
+    bulk->request.base.expected_bytes_max = bulk_get_answer_max(bulk);
+    bucket_request_start(&bulk->request, &bulk_get_ops);
 }
 
-static void start_chunk(struct bulk_get *bulk)
+static void bulk_get_start_chunk(struct bulk_get *bulk)
 {
     if (bulk->chunk_start == bulk->count) {
-        finish(bulk, NULL);
+        bulk_get_finish(bulk, NULL);
         return;
     }
-    measure_chunk(bulk);
-    read_chunk(bulk);
+    bulk_get_measure_chunk(bulk);
+    bulk_get_read_chunk(bulk);
 }
 
 /* --- Single gets ----------------------------------------------------------------------------------- */
 
-static void on_got(void *arg, const struct kv_entry *entry, const struct error *error)
+static void on_bulk_get_single(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct bulk_get_slot *slot = arg;
     struct bulk_get *bulk = slot->bulk;
@@ -317,15 +317,15 @@ static void on_got(void *arg, const struct kv_entry *entry, const struct error *
     /* Also a marker is a message that the read should have brought. */
     bulk->has_missed |= entry != NULL;
     if (entry != NULL && entry->operation == KV_PUT && bulk->error.code == ERROR_NONE &&
-        (!bulk->is_verifying || bulk->misses + 1 >= READS_MAX))
-        tell(bulk, slot->index, entry);
+        (bulk->phase != BULK_GET_VERIFIES || bulk->misses + 1 >= BULK_GET_READS_MAX))
+        bulk_get_deliver(bulk, slot->index, entry);
     slot->next_spare = bulk->spare;
     bulk->spare = slot;
     bulk->in_flight--;
-    fill(bulk);
+    bulk_get_fill_window(bulk);
 }
 
-static bool start_next(struct bulk_get *bulk)
+static bool bulk_get_start_next(struct bulk_get *bulk)
 {
     struct bulk_get_slot *slot = bulk->spare;
 
@@ -344,9 +344,9 @@ static bool start_next(struct bulk_get *bulk)
     slot->get.key = bulk->keys[slot->index];
     slot->get.consistency = bulk->consistency;
     slot->get.must_be_current = bulk->request.bucket->is_exclusive;
-    slot->get.with_markers = bulk->is_verifying;
+    slot->get.with_markers = bulk->phase == BULK_GET_VERIFIES;
     slot->get.deadline_ms = bulk->deadline_ms;
-    slot->get.done = on_got;
+    slot->get.done = on_bulk_get_single;
     slot->get.arg = slot;
     bulk->in_flight++;
     read_get(bulk->store, bulk->arena, &slot->get);
@@ -354,49 +354,50 @@ static bool start_next(struct bulk_get *bulk)
 }
 
 /* Whether there is a key left to ask for singly; it is at next then. */
-static bool has_next(struct bulk_get *bulk)
+static bool bulk_get_has_next(struct bulk_get *bulk)
 {
-    size_t end = bulk->is_verifying ? bulk->chunk_start + bulk->chunk_count : bulk->count;
+    size_t end = bulk->phase == BULK_GET_VERIFIES ? bulk->chunk_start + bulk->chunk_count : bulk->count;
 
-    while (bulk->is_verifying && bulk->next < end && bulk->all[bulk->next].is_told)
+    while (bulk->phase == BULK_GET_VERIFIES && bulk->next < end && bulk->all[bulk->next].has_come)
         bulk->next++;
     return bulk->error.code == ERROR_NONE && bulk->next < end;
 }
 
 /* Gets may end while they are begun: only the outermost call goes on and says when all are done. */
-static void fill(struct bulk_get *bulk)
+static void bulk_get_fill_window(struct bulk_get *bulk)
 {
     struct error error;
 
     if (bulk->is_filling)
         return;
     bulk->is_filling = true;
-    while (bulk->in_flight < WINDOW && has_next(bulk))
-        if (!start_next(bulk))
+    while (bulk->in_flight < BULK_GET_WINDOW && bulk_get_has_next(bulk))
+        if (!bulk_get_start_next(bulk))
             break;
     bulk->is_filling = false;
-    if (bulk->in_flight > 0 || has_next(bulk))
+    if (bulk->in_flight > 0 || bulk_get_has_next(bulk))
         return;
     error = bulk->error;
     if (error.code != ERROR_NONE)
-        finish(bulk, &error);
-    else if (bulk->is_verifying)
-        end_verifying(bulk);
+        bulk_get_finish(bulk, &error);
+    else if (bulk->phase == BULK_GET_VERIFIES)
+        bulk_get_end_verifying(bulk);
     else
-        finish(bulk, NULL);
+        bulk_get_finish(bulk, NULL);
 }
 
 /* All of it. */
-static void get_singly(struct bulk_get *bulk)
+static void bulk_get_read_singly(struct bulk_get *bulk)
 {
+    bulk->phase = BULK_GET_READS_SINGLY;
     bulk->next = 0;
-    restart(bulk);
-    fill(bulk);
+    bulk_get_restart(bulk);
+    bulk_get_fill_window(bulk);
 }
 
 /* --- Either ---------------------------------------------------------------------------------------- */
 
-static bool index_keys(struct bulk_get *bulk)
+static bool bulk_get_index_keys(struct bulk_get *bulk)
 {
     bulk->all = arena_zalloc(bulk->arena, (bulk->count + 1) * sizeof(*bulk->all));
     if (bulk->all == NULL || !key_index_init(&bulk->by_name, bulk->arena, bulk->count))
@@ -410,46 +411,46 @@ static bool index_keys(struct bulk_get *bulk)
     return true;
 }
 
-static struct bulk_get *bulk_of_bucket_request(struct bucket_request *request)
+static struct bulk_get *bulk_get_of_bucket_request(struct bucket_request *request)
 {
     return (struct bulk_get *)((char *)request - offsetof(struct bulk_get, request));
 }
 
-static void on_bulk_bucket_opened(struct bucket_request *request)
+static void on_bulk_get_opened(struct bucket_request *request)
 {
-    struct bulk_get *bulk = bulk_of_bucket_request(request);
+    struct bulk_get *bulk = bulk_get_of_bucket_request(request);
 
     if (bulk->consistency != READ_DIRECT || !request->bucket->allows_direct ||
         !jetstream_has_multi_last(&bulk->store->jetstream))
-        get_singly(bulk);
-    else if (index_keys(bulk))
-        start_chunk(bulk);
+        bulk_get_read_singly(bulk);
+    else if (bulk_get_index_keys(bulk))
+        bulk_get_start_chunk(bulk);
     else
-        finish_with(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        bulk_get_fail(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
 }
 
-static bool on_bulk_bucket_refreshed(struct bucket_request *request)
+static bool on_bulk_get_refreshed(struct bucket_request *request)
 {
     if (request->bucket->allows_direct)
         return true;
     bucket_request_stop(request);
-    get_singly(bulk_of_bucket_request(request));
+    bulk_get_read_singly(bulk_get_of_bucket_request(request));
     return false;
 }
 
-static void on_bulk_bucket_failed(struct bucket_request *request, const struct error *error)
+static void on_bulk_get_failed(struct bucket_request *request, const struct error *error)
 {
-    finish(bulk_of_bucket_request(request), error);
+    bulk_get_finish(bulk_get_of_bucket_request(request), error);
 }
 
-static const struct bucket_request_ops bulk_bucket_ops = {
-    .opened = on_bulk_bucket_opened, .refreshed = on_bulk_bucket_refreshed, .failed = on_bulk_bucket_failed};
+static const struct bucket_request_ops bulk_get_bucket_ops = {
+    .opened = on_bulk_get_opened, .refreshed = on_bulk_get_refreshed, .failed = on_bulk_get_failed};
 
 void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk)
 {
     bulk->store = store;
     bulk->arena = arena;
-    arena_begin_task(arena, &bulk->task, cancel_bulk_get);
+    arena_begin_task(arena, &bulk->task, bulk_get_cancel);
     bulk->request.is_direct = true;
-    bucket_request_open(&bulk->request, store, bulk->bucket, arena->owner, bulk->deadline_ms, &bulk_bucket_ops);
+    bucket_request_open(&bulk->request, store, bulk->bucket, arena->owner, bulk->deadline_ms, &bulk_get_bucket_ops);
 }

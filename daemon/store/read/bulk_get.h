@@ -11,6 +11,12 @@
 #include "daemon/base/key_index.h"
 #include "daemon/store/read/get.h"
 
+enum bulk_get_phase {
+    BULK_GET_READS_CHUNK, /* one multi_last for the keys of the chunk */
+    BULK_GET_VERIFIES,    /* single gets of what the chunk did not bring */
+    BULK_GET_READS_SINGLY /* single gets of all keys */
+};
+
 struct bulk_get {
     /* Set by the caller; borrowed until done was called. */
     const char *bucket;
@@ -21,6 +27,7 @@ struct bulk_get {
     size_t bytes_max;                             /* of values, before it fails as too_large */
     bool (*take_memory)(void *arg, size_t bytes); /* accounts for what is gathered; false: there is no more */
     void *memory_arg;
+    size_t charged_bytes; /* that take_memory has accounted for already; it grows to the most of all readings */
     /* The reading begins, or begins again: entries that came before do not count. */
     void (*restart)(void *arg);
     /* A key that is there, as keys[index]; it lives as long as the call. */
@@ -41,12 +48,11 @@ struct bulk_get {
     struct bulk_get_slot *spare;
     size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
     unsigned misses;                 /* readings that missed a key */
-    bool is_verifying;               /* asks singly for what the chunk has not brought */
-    bool has_come;                   /* the bucket's own stream has answered the chunk, and not a mirror of it */
-    bool has_missed;                 /* and found that some of it is there */
+    enum bulk_get_phase phase;
+    bool has_answer; /* the bucket's own stream has answered the chunk, and not a mirror of it */
+    bool has_missed; /* and found that some of it is there */
     size_t next, in_flight;
-    size_t bytes;       /* of values, in this reading */
-    size_t taken_bytes; /* of memory: the most of all readings */
+    size_t bytes; /* of values, in this reading */
     bool is_filling;
     struct error error; /* the first one of single gets */
 };

@@ -12,7 +12,7 @@ static struct read_get *get_of(struct request *request)
     return (struct read_get *)((char *)request - offsetof(struct read_get, request.base));
 }
 
-static bool asks_leader(const struct read_get *get)
+static bool get_asks_leader(const struct read_get *get)
 {
     if (get->must_be_current && get->request.bucket->replicas > 1)
         return true;
@@ -20,17 +20,17 @@ static bool asks_leader(const struct read_get *get)
 }
 
 /* The key's last entry is what tells of the key. */
-static bool asks_last(const struct read_get *get)
+static bool get_asks_last(const struct read_get *get)
 {
     return get->revision == 0 && get->from_sequence == 0;
 }
 
 /* Both kinds of get take the same JSON; a direct get of a key's last entry has it in the subject instead. */
-static const char *make_body(struct read_get *get)
+static const char *get_make_body(struct read_get *get)
 {
     size_t size = 64 + strlen(get->request.bucket->prefix) + strlen(get->key);
 
-    if (get->revision == 0 && !asks_leader(get))
+    if (get->revision == 0 && !get_asks_leader(get))
         return "";
     char *body = arena_alloc(get->arena, size);
     if (body == NULL)
@@ -45,7 +45,7 @@ static const char *make_body(struct read_get *get)
     return body;
 }
 
-static enum connection_publish_result send_get(struct request *request, unsigned attempt)
+static enum connection_publish_result get_send(struct request *request, unsigned attempt)
 {
     struct read_get *get = get_of(request);
     char subject[sizeof(get->store->jetstream.prefix) + 32 + KV_STREAM_BYTES + KV_SUBJECT_BYTES];
@@ -53,15 +53,15 @@ static enum connection_publish_result send_get(struct request *request, unsigned
 
     (void)attempt;
     get->known_revision = observe_known_revision(get->store, get->bucket, get->key);
-    at = stpcpy(stpcpy(at, asks_leader(get) ? ".STREAM.MSG.GET." : ".DIRECT.GET."), get->request.bucket->stream);
-    if (get->revision == 0 && !asks_leader(get))
+    at = stpcpy(stpcpy(at, get_asks_leader(get) ? ".STREAM.MSG.GET." : ".DIRECT.GET."), get->request.bucket->stream);
+    if (get->revision == 0 && !get_asks_leader(get))
         stpcpy(stpcpy(stpcpy(at, "."), get->request.bucket->prefix), get->key);
     return request_publish(request, subject, NULL, 0, get->body, strlen(get->body));
 }
 
 /* --- Answers --------------------------------------------------------------------------------------- */
 
-static void finish_get(struct read_get *get, const struct kv_entry *entry, const struct error *error)
+static void get_finish(struct read_get *get, const struct kv_entry *entry, const struct error *error)
 {
     struct bucket *bucket = bucket_request_end(&get->request);
 
@@ -71,37 +71,37 @@ static void finish_get(struct read_get *get, const struct kv_entry *entry, const
         bucket_release(bucket);
 }
 
-static void answer_absent(struct read_get *get)
+static void get_answer_absent(struct read_get *get)
 {
-    if (asks_last(get))
-        observe_absent(get->store, get->bucket, get->key, get->known_revision, asks_leader(get));
-    finish_get(get, NULL, NULL);
+    if (get_asks_last(get))
+        observe_absent(get->store, get->bucket, get->key, get->known_revision, get_asks_leader(get));
+    get_finish(get, NULL, NULL);
 }
 
 /* The entry that was found may be of another key (by revision), or be a marker. */
-static void answer_entry(struct read_get *get, const struct kv_entry *entry)
+static void get_answer_entry(struct read_get *get, const struct kv_entry *entry)
 {
     if (get->from_sequence == 0)
         observe_revision(get->store, get->bucket, entry->key, entry->revision, false);
-    if (asks_last(get))
+    if (get_asks_last(get))
         observe_entry(get->store, get->bucket, entry);
     bool is_it =
         (get->of_any_key || strcmp(entry->key, get->key) == 0) && (entry->operation == KV_PUT || get->with_markers);
 
-    finish_get(get, is_it ? entry : NULL, NULL);
+    get_finish(get, is_it ? entry : NULL, NULL);
 }
 
-static void start_request(struct read_get *get);
+static void get_start_request(struct read_get *get);
 
-static void ask_leader(struct read_get *get)
+static void get_ask_leader(struct read_get *get)
 {
     bucket_request_stop(&get->request);
     get->consistency = READ_LEADER;
-    start_request(get);
+    get_start_request(get);
 }
 
 /* A mirror may answer a direct get of its origin, and be behind. What is found tells which stream it is from. */
-static bool is_of_stream(const struct read_get *get, const struct message *message)
+static bool get_is_of_stream(const struct read_get *get, const struct message *message)
 {
     const char *stream = message_last_header(message, KV_HEADER_STREAM);
 
@@ -109,28 +109,28 @@ static bool is_of_stream(const struct read_get *get, const struct message *messa
 }
 
 /* With must_be_current the leader confirms what a mirror may have answered. Its answers are JSON, which costs more. */
-static enum request_verdict take_direct(struct read_get *get, struct message *message)
+static enum request_verdict get_receive_direct(struct read_get *get, struct message *message)
 {
     struct kv_entry entry;
     struct error error;
     unsigned status = message_status(message);
 
-    if (get->must_be_current && (status == 404 || (status == 0 && !is_of_stream(get, message)))) {
-        ask_leader(get);
+    if (get->must_be_current && (status == 404 || (status == 0 && !get_is_of_stream(get, message)))) {
+        get_ask_leader(get);
     } else if (status == 404) {
-        answer_absent(get);
+        get_answer_absent(get);
     } else if (status != 0) {
         error_set(&error, ERROR_UNAVAILABLE, "NATS: %u %s; try again later", status, message_status_text(message));
-        finish_get(get, NULL, &error);
+        get_finish(get, NULL, &error);
     } else if (kv_read_direct_entry(message, get->request.bucket->prefix, &entry)) {
-        answer_entry(get, &entry);
+        get_answer_entry(get, &entry);
     } else {
-        finish_get(get, NULL, NULL); /* a revision of the stream that is no key's */
+        get_finish(get, NULL, NULL); /* a revision of the stream that is no key's */
     }
     return REQUEST_DONE;
 }
 
-static enum request_verdict take_from_leader(struct read_get *get, struct message *answer)
+static enum request_verdict get_receive_from_leader(struct read_get *get, struct message *answer)
 {
     struct message message;
     struct jetstream_error failure;
@@ -140,13 +140,13 @@ static enum request_verdict take_from_leader(struct read_get *get, struct messag
     switch (jetstream_unwrap_message(get->arena, answer, &message, &failure)) {
     case JETSTREAM_UNWRAPPED:
         if (kv_read_direct_entry(&message, get->request.bucket->prefix, &entry))
-            answer_entry(get, &entry);
+            get_answer_entry(get, &entry);
         else
-            finish_get(get, NULL, NULL);
+            get_finish(get, NULL, NULL);
         return REQUEST_DONE;
     case JETSTREAM_UNWRAP_ERROR:
         if (failure.err_code == JETSTREAM_MESSAGE_NOT_FOUND) {
-            answer_absent(get);
+            get_answer_absent(get);
             return REQUEST_DONE;
         }
         if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
@@ -160,22 +160,22 @@ static enum request_verdict take_from_leader(struct read_get *get, struct messag
     case JETSTREAM_UNWRAP_MALFORMED:
         return REQUEST_MORE; /* somebody else listens on the subject; the leader's answer is yet to come */
     }
-    finish_get(get, NULL, &error);
+    get_finish(get, NULL, &error);
     return REQUEST_DONE;
 }
 
-static enum request_verdict take_get(struct request *request, unsigned attempt, struct message *message)
+static enum request_verdict get_receive(struct request *request, unsigned attempt, struct message *message)
 {
     struct read_get *get = get_of(request);
 
     (void)attempt;
     requests_note_reply(&get->store->requests, message->payload_bytes);
-    return asks_leader(get) ? take_from_leader(get, message) : take_direct(get, message);
+    return get_asks_leader(get) ? get_receive_from_leader(get, message) : get_receive_direct(get, message);
 }
 
-static void fail_get(struct request *request, const struct error *error)
+static void get_fail(struct request *request, const struct error *error)
 {
-    finish_get(get_of(request), NULL, error);
+    get_finish(get_of(request), NULL, error);
 }
 
 /* --- Starting -------------------------------------------------------------------------------------- */
@@ -186,53 +186,53 @@ static struct read_get *get_of_bucket_request(struct bucket_request *request)
 }
 
 /* False: out of memory, and the get is over. */
-static bool prepare_body(struct read_get *get)
+static bool get_prepare_body(struct read_get *get)
 {
     struct error memory;
 
-    get->body = make_body(get);
+    get->body = get_make_body(get);
     if (get->body != NULL)
         return true;
     error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-    finish_get(get, NULL, &memory);
+    get_finish(get, NULL, &memory);
     return false;
 }
 
 static const struct request_ops get_ops = {.kind = "get",
-                                           .send = send_get,
-                                           .reply = take_get,
-                                           .fail = fail_get,
+                                           .send = get_send,
+                                           .reply = get_receive,
+                                           .fail = get_fail,
                                            .no_responders = bucket_request_on_no_responders};
 
-static void start_request(struct read_get *get)
+static void get_start_request(struct read_get *get)
 {
-    if (!prepare_body(get))
+    if (!get_prepare_body(get))
         return;
-    get->request.base.answers_once = !asks_leader(get);
+    get->request.base.answers_once = !get_asks_leader(get);
     get->request.base.expected_values = 1;
     bucket_request_start(&get->request, &get_ops);
 }
 
-static void on_get_bucket_opened(struct bucket_request *request)
+static void on_get_opened(struct bucket_request *request)
 {
-    start_request(get_of_bucket_request(request));
+    get_start_request(get_of_bucket_request(request));
 }
 
 /* It may no longer allow direct gets. */
-static bool on_get_bucket_refreshed(struct bucket_request *request)
+static bool on_get_refreshed(struct bucket_request *request)
 {
-    return prepare_body(get_of_bucket_request(request));
+    return get_prepare_body(get_of_bucket_request(request));
 }
 
-static void on_get_bucket_failed(struct bucket_request *request, const struct error *error)
+static void on_get_failed(struct bucket_request *request, const struct error *error)
 {
-    finish_get(get_of_bucket_request(request), NULL, error);
+    get_finish(get_of_bucket_request(request), NULL, error);
 }
 
 static const struct bucket_request_ops get_bucket_ops = {
-    .opened = on_get_bucket_opened, .refreshed = on_get_bucket_refreshed, .failed = on_get_bucket_failed};
+    .opened = on_get_opened, .refreshed = on_get_refreshed, .failed = on_get_failed};
 
-static void cancel_task(struct arena_task *task)
+static void get_cancel_task(struct arena_task *task)
 {
     read_get_cancel(ARENA_TASK_OWNER(task, struct read_get, task));
 }
@@ -241,7 +241,7 @@ void read_get(struct store *store, struct arena *arena, struct read_get *get)
 {
     get->store = store;
     get->arena = arena;
-    arena_begin_task(arena, &get->task, cancel_task);
+    arena_begin_task(arena, &get->task, get_cancel_task);
     get->request.is_direct = true;
     bucket_request_open(&get->request, store, get->bucket, arena->owner, get->deadline_ms, &get_bucket_ops);
 }
@@ -269,7 +269,7 @@ struct header_copy {
     bool failed;
 };
 
-static bool copy_header(void *arg, const char *name, const char *value)
+static bool get_copy_header(void *arg, const char *name, const char *value)
 {
     struct header_copy *copy = arg;
     struct message *message = copy->message;
@@ -295,11 +295,11 @@ static bool copy_header(void *arg, const char *name, const char *value)
     return !copy->failed;
 }
 
-static bool copy_headers_into(struct arena *arena, struct message *from, struct message *to)
+static bool get_copy_headers(struct arena *arena, struct message *from, struct message *to)
 {
     struct header_copy copy = {.arena = arena, .message = to};
 
-    message_each_header(from, copy_header, &copy);
+    message_each_header(from, get_copy_header, &copy);
     return !copy.failed;
 }
 
@@ -312,5 +312,5 @@ bool read_copy_entry(struct arena *arena, const struct kv_entry *entry, struct k
     copy->value = arena_strndup(arena, entry->value, entry->value_bytes);
     copy->message = message;
     return message != NULL && copy->key != NULL && copy->value != NULL &&
-           copy_headers_into(arena, entry->message, message);
+           get_copy_headers(arena, entry->message, message);
 }

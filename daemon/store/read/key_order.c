@@ -12,7 +12,7 @@
 #define LEAF_NAMES_JOINED (ORDER_LEAF_NAMES / 2u)
 
 /* realloc, with its bytes counted. */
-static void *resize(struct order *order, void *block, size_t bytes)
+static void *key_order_resize(struct order *order, void *block, size_t bytes)
 {
     size_t before = block_bytes(block);
     void *resized = realloc(block, bytes);
@@ -22,7 +22,7 @@ static void *resize(struct order *order, void *block, size_t bytes)
     return resized;
 }
 
-static void free_leaf(struct order *order, struct order_leaf *leaf)
+static void key_order_free_leaf(struct order *order, struct order_leaf *leaf)
 {
     order->bytes -= block_bytes(leaf);
     free(leaf);
@@ -31,7 +31,7 @@ static void free_leaf(struct order *order, struct order_leaf *leaf)
 /* --- Finding --------------------------------------------------------------------------------------- */
 
 /* Whether a name stands before the place that is looked for. */
-static bool is_before(const char *name, const char *wanted, bool is_behind)
+static bool key_order_is_before(const char *name, const char *wanted, bool is_behind)
 {
     int order = strcmp(name, wanted);
 
@@ -39,13 +39,13 @@ static bool is_before(const char *name, const char *wanted, bool is_behind)
 }
 
 /* How many leaves begin with a name that stands before the place. */
-static size_t leaves_before(const struct order *order, const char *name, bool is_behind)
+static size_t key_order_leaves_before(const struct order *order, const char *name, bool is_behind)
 {
     size_t low = 0, high = order->leaf_count;
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (is_before(order->leaves[middle]->names[0], name, is_behind))
+        if (key_order_is_before(order->leaves[middle]->names[0], name, is_behind))
             low = middle + 1;
         else
             high = middle;
@@ -53,13 +53,13 @@ static size_t leaves_before(const struct order *order, const char *name, bool is
     return low;
 }
 
-static size_t names_before(const struct order_leaf *leaf, const char *name, bool is_behind)
+static size_t key_order_names_before(const struct order_leaf *leaf, const char *name, bool is_behind)
 {
     size_t low = 0, high = leaf->count;
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (is_before(leaf->names[middle], name, is_behind))
+        if (key_order_is_before(leaf->names[middle], name, is_behind))
             low = middle + 1;
         else
             high = middle;
@@ -68,19 +68,19 @@ static size_t names_before(const struct order_leaf *leaf, const char *name, bool
 }
 
 /* Where the name would be added: in the leaf that has its neighbours, maybe at that leaf's end. */
-static struct order_place place_of(const struct order *order, const char *name, bool is_behind)
+static struct order_place key_order_place_of(const struct order *order, const char *name, bool is_behind)
 {
-    size_t before = leaves_before(order, name, is_behind);
+    size_t before = key_order_leaves_before(order, name, is_behind);
     struct order_place place = {.leaf = before > 0 ? before - 1 : 0};
 
     if (order->leaf_count > 0)
-        place.index = names_before(order->leaves[place.leaf], name, is_behind);
+        place.index = key_order_names_before(order->leaves[place.leaf], name, is_behind);
     return place;
 }
 
 struct order_place order_find(const struct order *order, const char *name, bool is_behind)
 {
-    struct order_place place = place_of(order, name, is_behind);
+    struct order_place place = key_order_place_of(order, name, is_behind);
 
     if (place.leaf < order->leaf_count && place.index == order->leaves[place.leaf]->count)
         place = (struct order_place){.leaf = place.leaf + 1};
@@ -90,17 +90,17 @@ struct order_place order_find(const struct order *order, const char *name, bool 
 /* --- Adding ---------------------------------------------------------------------------------------- */
 
 /* An empty leaf at a place in the array. NULL: out of memory. */
-static struct order_leaf *insert_leaf(struct order *order, size_t at, size_t capacity)
+static struct order_leaf *key_order_insert_leaf(struct order *order, size_t at, size_t capacity)
 {
     if (order->leaf_count == order->leaf_capacity) {
         size_t more = order->leaf_capacity > 0 ? order->leaf_capacity * 2 : 1;
-        struct order_leaf **leaves = resize(order, (void *)order->leaves, more * sizeof(struct order_leaf *));
+        struct order_leaf **leaves = key_order_resize(order, (void *)order->leaves, more * sizeof(struct order_leaf *));
         if (leaves == NULL)
             return NULL;
         order->leaves = leaves;
         order->leaf_capacity = more;
     }
-    struct order_leaf *leaf = resize(order, NULL, sizeof(*leaf) + capacity * sizeof(char *));
+    struct order_leaf *leaf = key_order_resize(order, NULL, sizeof(*leaf) + capacity * sizeof(char *));
     if (leaf == NULL)
         return NULL;
     leaf->count = 0;
@@ -113,13 +113,13 @@ static struct order_leaf *insert_leaf(struct order *order, size_t at, size_t cap
 }
 
 /* Makes room for a name in a full leaf of the greatest size, and moves the place along. */
-static bool split(struct order *order, struct order_place *place)
+static bool key_order_split(struct order *order, struct order_place *place)
 {
     struct order_leaf *full = order->leaves[place->leaf];
     /* Names that come in their order leave full leaves behind. */
     bool is_last = place->leaf + 1 == order->leaf_count && place->index == full->count;
     size_t kept = is_last ? full->count : full->count / 2u;
-    struct order_leaf *leaf = insert_leaf(order, place->leaf + 1, ORDER_LEAF_NAMES);
+    struct order_leaf *leaf = key_order_insert_leaf(order, place->leaf + 1, ORDER_LEAF_NAMES);
 
     if (leaf == NULL)
         return false;
@@ -133,14 +133,14 @@ static bool split(struct order *order, struct order_place *place)
     return true;
 }
 
-static bool grow_leaf(struct order *order, size_t at)
+static bool key_order_grow_leaf(struct order *order, size_t at)
 {
     size_t capacity = order->leaves[at]->capacity * 2u;
 
     if (capacity > ORDER_LEAF_NAMES)
         capacity = ORDER_LEAF_NAMES;
     struct order_leaf *leaf =
-        resize(order, order->leaves[at], sizeof(struct order_leaf) + capacity * sizeof(const char *));
+        key_order_resize(order, order->leaves[at], sizeof(struct order_leaf) + capacity * sizeof(const char *));
     if (leaf == NULL)
         return false;
     leaf->capacity = (uint16_t)capacity;
@@ -149,18 +149,18 @@ static bool grow_leaf(struct order *order, size_t at)
 }
 
 /* Return the place where a name is to be added. If names are added in byte order, it is the end, without a search. */
-static struct order_place place_to_add(const struct order *order, const char *name)
+static struct order_place key_order_place_to_add(const struct order *order, const char *name)
 {
     const char *last = order_last(order);
 
     if (last == NULL || strcmp(name, last) <= 0)
-        return place_of(order, name, false);
+        return key_order_place_of(order, name, false);
     size_t leaf = order->leaf_count - 1;
     return (struct order_place){.leaf = leaf, .index = order->leaves[leaf]->count};
 }
 
 /* Return whether the name after the place is this one. */
-static bool is_at(const struct order *order, struct order_place place, const char *name)
+static bool key_order_is_at(const struct order *order, struct order_place place, const char *name)
 {
     if (place.leaf < order->leaf_count && place.index == order->leaves[place.leaf]->count)
         place = (struct order_place){.leaf = place.leaf + 1};
@@ -170,15 +170,16 @@ static bool is_at(const struct order *order, struct order_place place, const cha
 
 enum order_added order_add(struct order *order, const char *name)
 {
-    struct order_place place = place_to_add(order, name);
+    struct order_place place = key_order_place_to_add(order, name);
 
-    if (is_at(order, place, name))
+    if (key_order_is_at(order, place, name))
         return ORDER_HAD_IT;
-    if (order->leaf_count == 0 && insert_leaf(order, 0, LEAF_NAMES_FIRST) == NULL)
+    if (order->leaf_count == 0 && key_order_insert_leaf(order, 0, LEAF_NAMES_FIRST) == NULL)
         return ORDER_NO_MEMORY;
     struct order_leaf *leaf = order->leaves[place.leaf];
     bool is_full = leaf->count == leaf->capacity;
-    if (is_full && !(leaf->capacity < ORDER_LEAF_NAMES ? grow_leaf(order, place.leaf) : split(order, &place)))
+    if (is_full &&
+        !(leaf->capacity < ORDER_LEAF_NAMES ? key_order_grow_leaf(order, place.leaf) : key_order_split(order, &place)))
         return ORDER_NO_MEMORY;
     leaf = order->leaves[place.leaf];
     memmove((void *)(leaf->names + place.index + 1), (void *)(leaf->names + place.index),
@@ -190,15 +191,15 @@ enum order_added order_add(struct order *order, const char *name)
 
 /* --- Removing -------------------------------------------------------------------------------------- */
 
-static void remove_leaf(struct order *order, size_t at)
+static void key_order_remove_leaf(struct order *order, size_t at)
 {
-    free_leaf(order, order->leaves[at]);
+    key_order_free_leaf(order, order->leaves[at]);
     order->leaf_count--;
     memmove((void *)(order->leaves + at), (void *)(order->leaves + at + 1),
             (order->leaf_count - at) * sizeof(*order->leaves));
 }
 
-static void join_with_next(struct order *order, size_t at)
+static void key_order_join_with_next(struct order *order, size_t at)
 {
     if (at + 1 >= order->leaf_count)
         return;
@@ -208,12 +209,12 @@ static void join_with_next(struct order *order, size_t at)
         return;
     memcpy((void *)(leaf->names + leaf->count), (void *)next->names, next->count * sizeof(*next->names));
     leaf->count = (uint16_t)count;
-    remove_leaf(order, at + 1);
+    key_order_remove_leaf(order, at + 1);
 }
 
 void order_remove(struct order *order, const char *name)
 {
-    struct order_place place = place_of(order, name, false);
+    struct order_place place = key_order_place_of(order, name, false);
 
     if (order->leaf_count == 0)
         return;
@@ -231,12 +232,12 @@ void order_remove(struct order *order, const char *name)
     memmove((void *)(leaf->names + place.index), (void *)(leaf->names + place.index + 1),
             (leaf->count - place.index) * sizeof(*leaf->names));
     if (leaf->count == 0) {
-        remove_leaf(order, place.leaf);
+        key_order_remove_leaf(order, place.leaf);
         return;
     }
-    join_with_next(order, place.leaf);
+    key_order_join_with_next(order, place.leaf);
     if (place.leaf > 0)
-        join_with_next(order, place.leaf - 1);
+        key_order_join_with_next(order, place.leaf - 1);
 }
 
 const char *order_take_last(struct order *order)
@@ -247,7 +248,7 @@ const char *order_take_last(struct order *order)
         return NULL;
     size_t at = order->leaf_count - 1;
     if (--order->leaves[at]->count == 0)
-        remove_leaf(order, at);
+        key_order_remove_leaf(order, at);
     return last;
 }
 

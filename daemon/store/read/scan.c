@@ -25,7 +25,7 @@ struct scan_state {
 
 /* --- A key's history ------------------------------------------------------------------------------- */
 
-static void finish_history(struct read_history *history, const struct error *error)
+static void scan_history_finish(struct read_history *history, const struct error *error)
 {
     struct bucket *handle = history->handle;
 
@@ -37,7 +37,7 @@ static void finish_history(struct read_history *history, const struct error *err
         bucket_release(handle);
 }
 
-static void restart_history(void *arg)
+static void scan_history_restart(void *arg)
 {
     struct read_history *history = arg;
 
@@ -46,7 +46,7 @@ static void restart_history(void *arg)
 }
 
 /* Entries outlive their messages, so they are copied into the arena, headers and all. */
-static bool keep_entry(struct read_history *history, const struct kv_entry *entry)
+static bool scan_history_keep(struct read_history *history, const struct kv_entry *entry)
 {
     if (history->count == history->capacity) {
         size_t capacity = history->capacity > 0 ? history->capacity * 2 : 8;
@@ -64,7 +64,7 @@ static bool keep_entry(struct read_history *history, const struct kv_entry *entr
     return true;
 }
 
-static enum consumer_verdict take_history_message(void *arg, struct message *message,
+static enum consumer_verdict scan_history_receive(void *arg, struct message *message,
                                                   const struct kv_delivery *delivery)
 {
     struct read_history *history = arg;
@@ -85,21 +85,21 @@ static enum consumer_verdict take_history_message(void *arg, struct message *mes
         read_set_memory_error(&history->error, "less");
         return CONSUMER_ENOUGH;
     }
-    if (!keep_entry(history, &entry)) {
+    if (!scan_history_keep(history, &entry)) {
         error_set(&history->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return CONSUMER_ENOUGH;
     }
     return CONSUMER_MORE;
 }
 
-static void end_history(void *arg, const struct error *error)
+static void scan_history_end(void *arg, const struct error *error)
 {
-    finish_history(arg, error);
+    scan_history_finish(arg, error);
 }
 
-static const struct consumer_ops history_ops = {restart_history, take_history_message, end_history};
+static const struct consumer_ops scan_history_ops = {scan_history_restart, scan_history_receive, scan_history_end};
 
-static void on_history_handle(void *arg, struct bucket *bucket, const struct error *error)
+static void on_scan_history_bucket(void *arg, struct bucket *bucket, const struct error *error)
 {
     struct read_history *history = arg;
     char *subject = NULL;
@@ -117,17 +117,18 @@ static void on_history_handle(void *arg, struct bucket *bucket, const struct err
         }
     }
     if (error != NULL) {
-        finish_history(history, error);
+        scan_history_finish(history, error);
         return;
     }
     history->subject = subject;
     struct consumer_scope scope = {.stream = bucket->stream, .filters = &history->subject, .filter_count = 1};
     history->reading.request.limit = &history->store->scan->readings;
     history->reading.request.owner = history->arena->owner;
-    consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &history_ops, history);
+    consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &scan_history_ops,
+                  history);
 }
 
-static void cancel_history(struct arena_task *task)
+static void scan_history_cancel(struct arena_task *task)
 {
     struct read_history *history = ARENA_TASK_OWNER(task, struct read_history, task);
 
@@ -141,9 +142,9 @@ void read_history(struct store *store, struct arena *arena, struct read_history 
 {
     history->store = store;
     history->arena = arena;
-    arena_begin_task(arena, &history->task, cancel_history);
-    bucket_open(store, &history->wait, history->bucket, history->arena->owner, history->deadline_ms, on_history_handle,
-                history);
+    arena_begin_task(arena, &history->task, scan_history_cancel);
+    bucket_open(store, &history->wait, history->bucket, history->arena->owner, history->deadline_ms,
+                on_scan_history_bucket, history);
 }
 
 /* --- A bucket's keys ------------------------------------------------------------------------------- */
@@ -152,18 +153,18 @@ void read_history(struct store *store, struct arena *arena, struct read_history 
 #define NAMES_AT_ONCE 1000u
 
 /* What a key takes in the answer at most: its bytes and a str 16 header. */
-static size_t packed_bytes(const char *key)
+static size_t scan_packed_bytes(const char *key)
 {
     return strlen(key) + 3;
 }
 
 /* Return what a name takes in memory, with its place in the order. */
-static size_t name_bytes(char *name)
+static size_t scan_name_bytes(char *name)
 {
     return block_bytes(name) + 2 * sizeof(name);
 }
 
-static void free_names(struct order *names)
+static void scan_free_names(struct order *names)
 {
     struct order_place place = {0};
 
@@ -174,7 +175,7 @@ static void free_names(struct order *names)
 
 /* --- Freeing: a million names take longer than a turn may --- */
 
-static bool run_freeing(struct job *job)
+static bool scan_run_freeing(struct job *job)
 {
     struct scan_state *scan = (struct scan_state *)((char *)job - offsetof(struct scan_state, freeing));
 
@@ -211,7 +212,7 @@ void scan_free_all(struct store *store)
     jobs_remove(store->jobs, &store->scan->freeing);
     while ((listed = store->scan->listed_names) != NULL) {
         store->scan->listed_names = listed->next;
-        free_names(&listed->names);
+        scan_free_names(&listed->names);
         free(listed);
     }
     free(store->scan);
@@ -219,18 +220,18 @@ void scan_free_all(struct store *store)
 }
 
 /* Forget all names. */
-static void drop_names(struct read_keys *keys)
+static void scan_keys_drop_all(struct read_keys *keys)
 {
     struct store *store = keys->store;
     struct listed_names *listed = keys->count > NAMES_AT_ONCE ? malloc(sizeof(*listed)) : NULL;
 
     if (listed == NULL) {
-        free_names(&keys->names);
+        scan_free_names(&keys->names);
     } else {
         listed->names = keys->names;
         listed->next = store->scan->listed_names;
         store->scan->listed_names = listed;
-        jobs_add(store->jobs, &store->scan->freeing, run_freeing);
+        jobs_add(store->jobs, &store->scan->freeing, scan_run_freeing);
     }
     memset(&keys->names, 0, sizeof(keys->names));
     keys->count = 0;
@@ -241,7 +242,7 @@ static void drop_names(struct read_keys *keys)
 /* --- Gathering --- */
 
 /* Return the names as an array; NULL: out of memory. */
-static const char **make_list(const struct read_keys *keys)
+static const char **scan_keys_make_list(const struct read_keys *keys)
 {
     const char **list = malloc((keys->count + 1) * sizeof(*list));
     struct order_place place = {0};
@@ -260,7 +261,7 @@ void read_keys_finish(struct read_keys *keys, const struct error *error)
 
     if (error == NULL && keys->error.code != ERROR_NONE)
         error = &keys->error;
-    if (error == NULL && (list = make_list(keys)) == NULL) {
+    if (error == NULL && (list = scan_keys_make_list(keys)) == NULL) {
         error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         error = &memory;
     }
@@ -268,33 +269,33 @@ void read_keys_finish(struct read_keys *keys, const struct error *error)
     struct read_keys listed = {.store = keys->store, .names = keys->names, .count = keys->count};
     arena_end_task(&keys->task);
     keys->done(keys->arg, list, error == NULL ? listed.count : 0, error);
-    drop_names(&listed);
+    scan_keys_drop_all(&listed);
     free((void *)list);
     if (handle != NULL)
         bucket_release(handle);
 }
 
-static void restart_keys(void *arg)
+static void scan_keys_restart(void *arg)
 {
     struct read_keys *keys = arg;
 
-    drop_names(keys);
+    scan_keys_drop_all(keys);
     keys->has_dropped = false;
 }
 
-static void drop_last(struct read_keys *keys)
+static void scan_keys_drop_last(struct read_keys *keys)
 {
     char *name = (char *)order_take_last(&keys->names);
 
-    keys->bytes -= packed_bytes(name);
-    keys->memory_bytes -= name_bytes(name);
+    keys->bytes -= scan_packed_bytes(name);
+    keys->memory_bytes -= scan_name_bytes(name);
     keys->count--;
     free(name);
     keys->has_dropped = true;
 }
 
 /* A key that was read as present is deleted: its marker is newer, because messages are read in their order. */
-static void remove_key(struct read_keys *keys, const char *key)
+static void scan_keys_remove(struct read_keys *keys, const char *key)
 {
     struct order_place place = order_find(&keys->names, key, false);
     const char *name = order_next(&keys->names, &place);
@@ -302,21 +303,21 @@ static void remove_key(struct read_keys *keys, const char *key)
     if (name == NULL || strcmp(name, key) != 0)
         return;
     order_remove(&keys->names, key);
-    keys->bytes -= packed_bytes(key);
-    keys->memory_bytes -= name_bytes((char *)name);
+    keys->bytes -= scan_packed_bytes(key);
+    keys->memory_bytes -= scan_name_bytes((char *)name);
     keys->count--;
     free((char *)name);
 }
 
-static enum order_added keep_key(struct read_keys *keys, const char *key)
+static enum order_added scan_keys_keep(struct read_keys *keys, const char *key)
 {
     char *name = strdup(key);
     enum order_added added = name != NULL ? order_add(&keys->names, name) : ORDER_NO_MEMORY;
 
     if (added == ORDER_ADDED) {
         keys->count++;
-        keys->bytes += packed_bytes(name);
-        keys->memory_bytes += name_bytes(name);
+        keys->bytes += scan_packed_bytes(name);
+        keys->memory_bytes += scan_name_bytes(name);
     } else {
         free(name);
     }
@@ -324,7 +325,7 @@ static enum order_added keep_key(struct read_keys *keys, const char *key)
 }
 
 /* Account for the names. What was taken for a name that was dropped since is used for the next ones. */
-static bool take_memory(struct read_keys *keys)
+static bool scan_keys_charge_memory(struct read_keys *keys)
 {
     size_t more = keys->memory_bytes > keys->taken_bytes ? keys->memory_bytes - keys->taken_bytes : 0;
 
@@ -338,7 +339,7 @@ static bool take_memory(struct read_keys *keys)
  * Keep a key; with a limit, only the lowest ones so far. A key that is written meanwhile may come several times. False:
  * keys->error says what is wrong.
  */
-static bool add_key(struct read_keys *keys, const char *key)
+static bool scan_keys_keep_lowest(struct read_keys *keys, const char *key)
 {
     bool is_full = keys->limit > 0 && keys->count >= keys->limit;
 
@@ -346,7 +347,7 @@ static bool add_key(struct read_keys *keys, const char *key)
         keys->has_dropped = true;
         return true;
     }
-    switch (keep_key(keys, key)) {
+    switch (scan_keys_keep(keys, key)) {
     case ORDER_ADDED:
         break;
     case ORDER_HAD_IT:
@@ -356,8 +357,8 @@ static bool add_key(struct read_keys *keys, const char *key)
         return false;
     }
     if (is_full)
-        drop_last(keys);
-    if (!take_memory(keys)) {
+        scan_keys_drop_last(keys);
+    if (!scan_keys_charge_memory(keys)) {
         read_set_memory_error(&keys->error, "less");
         return false;
     }
@@ -371,10 +372,10 @@ static bool add_key(struct read_keys *keys, const char *key)
 
 bool read_keys_add(struct read_keys *keys, const char *key)
 {
-    return add_key(keys, key) && (keys->limit == 0 || keys->count < keys->limit);
+    return scan_keys_keep_lowest(keys, key) && (keys->limit == 0 || keys->count < keys->limit);
 }
 
-static enum consumer_verdict take_key_message(void *arg, struct message *message, const struct kv_delivery *delivery)
+static enum consumer_verdict scan_keys_receive(void *arg, struct message *message, const struct kv_delivery *delivery)
 {
     struct read_keys *keys = arg;
     struct kv_entry entry;
@@ -386,29 +387,29 @@ static enum consumer_verdict take_key_message(void *arg, struct message *message
     if (keys->after != NULL && strcmp(entry.key, keys->after) <= 0)
         return CONSUMER_MORE;
     if (entry.operation != KV_PUT) {
-        remove_key(keys, entry.key);
+        scan_keys_remove(keys, entry.key);
         return CONSUMER_MORE;
     }
-    return add_key(keys, entry.key) ? CONSUMER_MORE : CONSUMER_ENOUGH;
+    return scan_keys_keep_lowest(keys, entry.key) ? CONSUMER_MORE : CONSUMER_ENOUGH;
 }
 
-static void start_reading(struct read_keys *keys);
+static void scan_keys_start_reading(struct read_keys *keys);
 
-static void end_keys(void *arg, const struct error *error)
+static void scan_keys_end(void *arg, const struct error *error)
 {
     struct read_keys *keys = arg;
     bool is_short = keys->has_dropped && keys->count < keys->limit;
 
     /* Keys of the page were deleted while it was read. Those that would fill it were dropped before: read again. */
     if (error == NULL && keys->error.code == ERROR_NONE && is_short)
-        start_reading(keys);
+        scan_keys_start_reading(keys);
     else
         read_keys_finish(keys, error);
 }
 
-static const struct consumer_ops keys_ops = {restart_keys, take_key_message, end_keys};
+static const struct consumer_ops scan_keys_ops = {scan_keys_restart, scan_keys_receive, scan_keys_end};
 
-static void start_reading(struct read_keys *keys)
+static void scan_keys_start_reading(struct read_keys *keys)
 {
     struct consumer_scope scope = {.stream = keys->handle->stream,
                                    .filters = &keys->subject,
@@ -419,10 +420,10 @@ static void start_reading(struct read_keys *keys)
     memset(&keys->reading, 0, sizeof(keys->reading));
     keys->reading.request.limit = &keys->store->scan->readings;
     keys->reading.request.owner = keys->arena->owner;
-    consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &keys_ops, keys);
+    consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &scan_keys_ops, keys);
 }
 
-static void on_keys_handle(void *arg, struct bucket *bucket, const struct error *error)
+static void on_scan_keys_bucket(void *arg, struct bucket *bucket, const struct error *error)
 {
     struct read_keys *keys = arg;
     struct error memory;
@@ -443,16 +444,16 @@ static void on_keys_handle(void *arg, struct bucket *bucket, const struct error 
         read_keys_finish(keys, error);
         return;
     }
-    start_reading(keys);
+    scan_keys_start_reading(keys);
 }
 
-static void cancel_keys(struct arena_task *task)
+static void scan_keys_cancel(struct arena_task *task)
 {
     struct read_keys *keys = ARENA_TASK_OWNER(task, struct read_keys, task);
 
     bucket_wait_cancel(&keys->wait);
     consumer_stop(&keys->reading);
-    drop_names(keys);
+    scan_keys_drop_all(keys);
     if (keys->handle != NULL)
         bucket_release(keys->handle);
 }
@@ -461,13 +462,14 @@ void read_keys_begin(struct store *store, struct arena *arena, struct read_keys 
 {
     keys->store = store;
     keys->arena = arena;
-    arena_begin_task(arena, &keys->task, cancel_keys);
+    arena_begin_task(arena, &keys->task, scan_keys_cancel);
 }
 
 void read_keys_from_nats(struct read_keys *keys)
 {
-    drop_names(keys);
-    bucket_open(keys->store, &keys->wait, keys->bucket, keys->arena->owner, keys->deadline_ms, on_keys_handle, keys);
+    scan_keys_drop_all(keys);
+    bucket_open(keys->store, &keys->wait, keys->bucket, keys->arena->owner, keys->deadline_ms, on_scan_keys_bucket,
+                keys);
 }
 
 void read_keys(struct store *store, struct arena *arena, struct read_keys *keys)

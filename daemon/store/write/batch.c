@@ -22,7 +22,7 @@ static struct batch *batch_of(struct request *request)
 /* --- Its keys -------------------------------------------------------------------------------------- */
 
 /* No other write may take the place of what it may have stored. Without memory for that some will. */
-static void hold_keys(struct batch *batch)
+static void batch_hold_keys(struct batch *batch)
 {
     if (batch->holds == NULL)
         batch->holds = calloc(batch->count, sizeof(*batch->holds));
@@ -30,7 +30,7 @@ static void hold_keys(struct batch *batch)
         ledger_hold(bucket_writes_ledger(batch->bucket), &batch->holds[i], batch->messages[i].operation->key);
 }
 
-static void let_go(struct batch *batch)
+static void batch_release_keys(struct batch *batch)
 {
     for (size_t i = 0; batch->holds != NULL && i < batch->count; i++)
         ledger_let_go(&batch->holds[i]);
@@ -38,15 +38,15 @@ static void let_go(struct batch *batch)
     batch->holds = NULL;
 }
 
-static void on_turn(struct ledger_wait *wait)
+static void on_batch_turn(struct ledger_wait *wait)
 {
     request_resume(&((struct batch *)((char *)wait - offsetof(struct batch, turn)))->request.base);
 }
 
 /* Whether it waits for one of its keys; then it asks for all of them again. */
-static bool must_wait(struct batch *batch)
+static bool batch_must_wait(struct batch *batch)
 {
-    batch->turn.resume = on_turn;
+    batch->turn.resume = on_batch_turn;
     if (ledger_must_queue(bucket_writes_ledger(batch->bucket), &batch->turn))
         return true;
     for (size_t i = 0; i < batch->count; i++) {
@@ -57,33 +57,33 @@ static bool must_wait(struct batch *batch)
 }
 
 /* Stops all that is under way for the batch. */
-static void stop(struct batch *batch)
+static void batch_stop(struct batch *batch)
 {
     bucket_request_cancel(&batch->request);
     inquiry_cancel(batch->inquiry);
     batch->inquiry = NULL;
     ledger_end_wait(&batch->turn);
-    let_go(batch);
+    batch_release_keys(batch);
 }
 
-static void finish(struct batch *batch, uint64_t first_sequence, unsigned err_code, const struct error *error)
+static void batch_finish(struct batch *batch, uint64_t first_sequence, unsigned err_code, const struct error *error)
 {
-    stop(batch);
+    batch_stop(batch);
     if (error == NULL)
         bucket_note_sequence(batch->store, batch->bucket, first_sequence + (batch->count - 1));
     batch->done(batch->arg, first_sequence, err_code, error);
 }
 
-static void finish_landed(struct batch *batch, uint64_t last_sequence)
+static void batch_finish_stored(struct batch *batch, uint64_t last_sequence)
 {
     /* Its messages are consecutive (ADR-50). */
-    finish(batch, last_sequence - (batch->count - 1), 0, NULL);
+    batch_finish(batch, last_sequence - (batch->count - 1), 0, NULL);
 }
 
-static void finish_in_doubt(struct batch *batch)
+static void batch_finish_in_doubt(struct batch *batch)
 {
     batch->error.outcome = ERROR_OUTCOME_UNKNOWN;
-    finish(batch, 0, 0, &batch->error);
+    batch_finish(batch, 0, 0, &batch->error);
 }
 
 /* --- Sending --------------------------------------------------------------------------------------- */
@@ -97,19 +97,19 @@ struct batch_texts {
 };
 
 /* Of the first message, or of the last one. */
-static const char *id_of(const struct batch *batch, size_t index)
+static const char *batch_id_of(const struct batch *batch, size_t index)
 {
     return index == 0 ? batch->id : batch->last_id;
 }
 
-static size_t add_batch_headers(const struct batch *batch, size_t index, struct batch_texts *texts)
+static size_t batch_add_headers(const struct batch *batch, size_t index, struct batch_texts *texts)
 {
     const struct batch_message *message = &batch->messages[index];
     struct message_header *headers = message->message.headers;
     size_t count = message->message.header_count;
 
     if (index == 0 || index + 1 == batch->count)
-        operation_add_header(headers, &count, KV_HEADER_MSG_ID, id_of(batch, index));
+        operation_add_header(headers, &count, KV_HEADER_MSG_ID, batch_id_of(batch, index));
     if (index == 0 && batch->has_expected_last) {
         snprintf(texts->expected_last, sizeof(texts->expected_last), "%" PRIu64, batch->expected_last);
         operation_add_header(headers, &count, KV_HEADER_EXPECTED_STREAM, texts->expected_last);
@@ -128,7 +128,7 @@ static size_t add_batch_headers(const struct batch *batch, size_t index, struct 
     return count;
 }
 
-static enum connection_publish_result send_copy(struct batch *batch, unsigned attempt)
+static enum connection_publish_result batch_send_copy(struct batch *batch, unsigned attempt)
 {
     struct request *request = &batch->request.base;
     struct stream_state stream = bucket_stream(batch->store, batch->bucket);
@@ -140,7 +140,7 @@ static enum connection_publish_result send_copy(struct batch *batch, unsigned at
     for (size_t i = 0; i < batch->count; i++) {
         const struct batch_message *message = &batch->messages[i];
         const struct operation *operation = message->operation;
-        size_t headers = add_batch_headers(batch, i, &texts);
+        size_t headers = batch_add_headers(batch, i, &texts);
         enum connection_publish_result result;
 
         ledger_note_ttl(bucket_writes_ledger(batch->bucket), operation->ttl_s);
@@ -158,20 +158,20 @@ static enum connection_publish_result send_copy(struct batch *batch, unsigned at
     return LINK_PUBLISHED;
 }
 
-static enum connection_publish_result send_batch(struct request *request, unsigned attempt)
+static enum connection_publish_result batch_send(struct request *request, unsigned attempt)
 {
     struct batch *batch = batch_of(request);
     enum outcome_step step = inquiry_step(batch->store, &batch->outcome);
     size_t index = step == OUTCOME_ASK_FIRST ? 0 : batch->count - 1;
 
     if (step == OUTCOME_SEND)
-        return send_copy(batch, attempt);
-    return inquiry_ask(request, batch->messages[index].message.subject, id_of(batch, index));
+        return batch_send_copy(batch, attempt);
+    return inquiry_ask(request, batch->messages[index].message.subject, batch_id_of(batch, index));
 }
 
-static void start_inquiry(struct batch *batch, enum outcome_step step);
+static void batch_start_inquiry(struct batch *batch, enum outcome_step step);
 
-static enum request_readiness prepare_batch(struct request *request)
+static enum request_readiness batch_prepare(struct request *request)
 {
     struct batch *batch = batch_of(request);
     enum outcome_step step = inquiry_prepare(batch->store, &batch->outcome, request);
@@ -182,10 +182,10 @@ static enum request_readiness prepare_batch(struct request *request)
     case OUTCOME_READ:
     case OUTCOME_READ_FIRST:
         request_park(request);
-        start_inquiry(batch, step);
+        batch_start_inquiry(batch, step);
         return REQUEST_PARKED_OR_OVER;
     case OUTCOME_SEND:
-        if (!must_wait(batch))
+        if (!batch_must_wait(batch))
             return REQUEST_READY;
         request_park(request);
         return REQUEST_PARKED_OR_OVER;
@@ -193,29 +193,29 @@ static enum request_readiness prepare_batch(struct request *request)
     case OUTCOME_ASK_FIRST:
         break;
     }
-    hold_keys(batch);
+    batch_hold_keys(batch);
     return REQUEST_READY;
 }
 
 /* --- In doubt -------------------------------------------------------------------------------------- */
 
 /* False: it goes on with the next step. */
-static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint64_t our_sequence)
+static bool batch_apply_verdict(struct batch *batch, enum outcome_verdict verdict, uint64_t our_sequence)
 {
     switch (verdict) {
     case OUTCOME_UNDECIDED:
         return false;
     case OUTCOME_STORED:
-        finish_landed(batch, our_sequence);
+        batch_finish_stored(batch, our_sequence);
         return true;
     case OUTCOME_NOT_STORED:
         request_set_doubt(&batch->request.base, false);
-        let_go(batch);
+        batch_release_keys(batch);
         batch->turn.is_due = true; /* retry before the writes that wait for these keys */
         if (!batch->has_failed)
             return false;
         batch->error.outcome = ERROR_OUTCOME_NONE;
-        finish(batch, 0, batch->err_code, &batch->error);
+        batch_finish(batch, 0, batch->err_code, &batch->error);
         return true;
     case OUTCOME_PARTIAL:
         error_set(
@@ -226,46 +226,46 @@ static bool take_verdict(struct batch *batch, enum outcome_verdict verdict, uint
     case OUTCOME_UNKNOWN:
         break;
     }
-    finish_in_doubt(batch);
+    batch_finish_in_doubt(batch);
     return true;
 }
 
 /* The key that was read is one of many, and not the one that a writer of a group asks about. */
-static void set_unknown_error(struct batch *batch, const struct outcome_reading *reading)
+static void batch_set_unknown_error(struct batch *batch, const struct outcome_reading *reading)
 {
     operation_set_unknown_error(&batch->error, NULL, reading);
     batch->error.has_revision = false;
 }
 
-static void on_inquiry_done(void *arg, const struct outcome_reading *reading, const struct error *error)
+static void on_batch_inquiry_done(void *arg, const struct outcome_reading *reading, const struct error *error)
 {
     struct batch *batch = arg;
 
     batch->inquiry = NULL;
     if (error != NULL) {
         operation_set_unread_error(&batch->error, error);
-        finish_in_doubt(batch);
+        batch_finish_in_doubt(batch);
         return;
     }
     enum outcome_verdict verdict = outcome_read(&batch->outcome, reading);
     if (verdict == OUTCOME_UNKNOWN && !batch->has_failed)
-        set_unknown_error(batch, reading);
-    if (!take_verdict(batch, verdict, reading->our_sequence))
+        batch_set_unknown_error(batch, reading);
+    if (!batch_apply_verdict(batch, verdict, reading->our_sequence))
         request_resume(&batch->request.base);
 }
 
-static void start_inquiry(struct batch *batch, enum outcome_step step)
+static void batch_start_inquiry(struct batch *batch, enum outcome_step step)
 {
     size_t index = step == OUTCOME_READ_FIRST ? 0 : batch->count - 1;
     struct inquiry_subject subject = {.bucket = batch->bucket,
                                       .key = batch->messages[index].operation->key,
-                                      .id = id_of(batch, index),
+                                      .id = batch_id_of(batch, index),
                                       .outcome = &batch->outcome,
                                       .deadline_ms = batch->deadline_ms,
                                       .owner = batch->owner};
 
-    hold_keys(batch);
-    batch->inquiry = inquiry_start(batch->store, &subject, on_inquiry_done, batch);
+    batch_hold_keys(batch);
+    batch->inquiry = inquiry_start(batch->store, &subject, on_batch_inquiry_done, batch);
     if (batch->inquiry == NULL) /* no memory now: the deadline runs on */
         request_again(&batch->request.base, REQUEST_CONGESTED);
 }
@@ -273,14 +273,14 @@ static void start_inquiry(struct batch *batch, enum outcome_step step)
 /* --- Acks ------------------------------------------------------------------------------------------ */
 
 /* The next step at once. A batch that is being looked for goes on with that. */
-static enum request_verdict hurry(struct batch *batch)
+static enum request_verdict batch_retry_now(struct batch *batch)
 {
     request_hurry(&batch->request.base);
     return REQUEST_MORE;
 }
 
 /* The copy is not stored, and its refusal heals by itself. */
-static enum request_verdict send_again(struct batch *batch, enum request_trouble trouble, bool is_latest)
+static enum request_verdict batch_retry(struct batch *batch, enum request_trouble trouble, bool is_latest)
 {
     if (!is_latest)
         return REQUEST_MORE; /* it is asked about already */
@@ -291,24 +291,24 @@ static enum request_verdict send_again(struct batch *batch, enum request_trouble
 }
 
 /* The server's answer to a copy. */
-static enum request_verdict take_refusal(struct batch *batch, const struct kv_ack *ack, bool is_latest)
+static enum request_verdict batch_receive_refusal(struct batch *batch, const struct kv_ack *ack, bool is_latest)
 {
     struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
 
     /* An earlier copy has landed, or has begun to. */
     if (ack->err_code == JETSTREAM_ATOMIC_DUPLICATE)
-        return hurry(batch);
+        return batch_retry_now(batch);
     /* A message was lost; or the server has refused one of the first, which it tells only where it was asked to. */
     if (ack->err_code == ATOMIC_INCOMPLETE) {
         batch->asks_each = true;
-        return send_again(batch, REQUEST_NO_ANSWER, is_latest);
+        return batch_retry(batch, REQUEST_NO_ANSWER, is_latest);
     }
     if (jetstream_is_closing(&failure) && is_latest) { /* maybe in the middle: it is asked about */
         request_retry_reason(&batch->request.base, REQUEST_NO_LEADER);
         return REQUEST_RETRY;
     }
     if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE)
-        return send_again(batch, jetstream_healable(&failure), is_latest);
+        return batch_retry(batch, jetstream_healable(&failure), is_latest);
     if (ack->err_code == JETSTREAM_ATOMIC_DISABLED)
         error_set(&batch->error, ERROR_UNSUPPORTED,
                   "the bucket takes no atomic batches, which transactions need; bucket.update switches them on");
@@ -317,24 +317,24 @@ static enum request_verdict take_refusal(struct batch *batch, const struct kv_ac
     batch->err_code = ack->err_code;
     if (batch->outcome.copies == 1 && jetstream_means_nothing_stored(&failure)) {
         batch->error.outcome = ERROR_OUTCOME_NONE;
-        finish(batch, 0, ack->err_code, &batch->error);
+        batch_finish(batch, 0, ack->err_code, &batch->error);
         return REQUEST_DONE;
     }
     batch->has_failed = true;
-    return hurry(batch);
+    return batch_retry_now(batch);
 }
 
 /* The answer to the question for an id. */
-static enum request_verdict take_id_answer(struct batch *batch, const struct kv_ack *ack)
+static enum request_verdict batch_receive_id_answer(struct batch *batch, const struct kv_ack *ack)
 {
     enum outcome_verdict verdict;
 
     if (!inquiry_take_answer(batch->store, batch->bucket, &batch->outcome, &batch->request.base, ack, &verdict))
         return REQUEST_RETRY;
-    return take_verdict(batch, verdict, ack->sequence) ? REQUEST_DONE : hurry(batch);
+    return batch_apply_verdict(batch, verdict, ack->sequence) ? REQUEST_DONE : batch_retry_now(batch);
 }
 
-static enum request_verdict take_ack(struct request *request, unsigned attempt, struct message *message)
+static enum request_verdict batch_receive_ack(struct request *request, unsigned attempt, struct message *message)
 {
     struct batch *batch = batch_of(request);
     struct kv_ack ack;
@@ -347,28 +347,28 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
     bool is_latest = attempt == (request->attempts & REQUEST_ATTEMPT_MASK);
     if (attempt == (batch->copy_attempt & REQUEST_ATTEMPT_MASK) || ack.batch_count > 0) {
         if (ack.err_code != 0)
-            return take_refusal(batch, &ack, is_latest);
-        finish_landed(batch, ack.sequence);
+            return batch_receive_refusal(batch, &ack, is_latest);
+        batch_finish_stored(batch, ack.sequence);
         return REQUEST_DONE;
     }
     enum outcome_step step = inquiry_step(batch->store, &batch->outcome);
     /* An earlier question; or while the answer to this one was under way all was found out. */
     if (!is_latest || (step != OUTCOME_ASK && step != OUTCOME_ASK_FIRST))
         return REQUEST_MORE;
-    return take_id_answer(batch, &ack);
+    return batch_receive_id_answer(batch, &ack);
 }
 
-static void fail_batch(struct request *request, const struct error *error)
+static void batch_fail(struct request *request, const struct error *error)
 {
     struct batch *batch = batch_of(request);
     struct error failure = *error;
 
     failure.outcome = request_is_in_doubt(request) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
     bool is_denied = failure.code == ERROR_PERMISSION_DENIED && failure.outcome == ERROR_OUTCOME_NONE;
-    finish(batch, 0, is_denied ? BATCH_DENIED : 0, &failure);
+    batch_finish(batch, 0, is_denied ? BATCH_DENIED : 0, &failure);
 }
 
-static bool publishes(const struct request *request, const char *subject)
+static bool batch_publishes(const struct request *request, const char *subject)
 {
     const struct batch *batch = (const struct batch *)((const char *)request - offsetof(struct batch, request.base));
 
@@ -388,9 +388,9 @@ static void on_batch_bucket_failed(struct bucket_request *request, const struct 
     batch->error = *error;
     if (request_is_in_doubt(&request->base)) {
         operation_set_unread_error(&batch->error, error);
-        finish_in_doubt(batch);
+        batch_finish_in_doubt(batch);
     } else {
-        finish(batch, 0, 0, &batch->error);
+        batch_finish(batch, 0, 0, &batch->error);
     }
 }
 
@@ -398,16 +398,16 @@ static void on_batch_bucket_failed(struct bucket_request *request, const struct 
 static const struct bucket_request_ops batch_bucket_ops = {.failed = on_batch_bucket_failed};
 
 static const struct request_ops batch_ops = {.kind = "batch",
-                                             .prepare = prepare_batch,
-                                             .send = send_batch,
-                                             .reply = take_ack,
-                                             .fail = fail_batch,
+                                             .prepare = batch_prepare,
+                                             .send = batch_send,
+                                             .reply = batch_receive_ack,
+                                             .fail = batch_fail,
                                              .no_responders = bucket_request_on_no_responders,
-                                             .publishes = publishes};
+                                             .publishes = batch_publishes};
 
 void batch_cancel(struct batch *batch)
 {
-    stop(batch);
+    batch_stop(batch);
 }
 
 void batch_start(struct store *store, struct batch *batch)

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-static void release_bucket_writes(void *attachment)
+static void bucket_writes_release(void *attachment)
 {
     struct bucket_writes *writes = attachment;
 
@@ -16,7 +16,7 @@ static void release_bucket_writes(void *attachment)
     free(writes);
 }
 
-static void *make_bucket_writes(struct store *store)
+static void *bucket_writes_make(struct store *store)
 {
     struct bucket_writes *writes = calloc(1, sizeof(*writes));
 
@@ -26,18 +26,18 @@ static void *make_bucket_writes(struct store *store)
     writes->ledger = ledger_new(store->jobs);
     if (writes->group != NULL && writes->ledger != NULL)
         return writes;
-    release_bucket_writes(writes);
+    bucket_writes_release(writes);
     return NULL;
 }
 
 /* A key in doubt, or a write that waits for one, holds the ledger. Without it, the key would take another write. */
-static bool are_bucket_writes_in_use(const void *attachment)
+static bool bucket_writes_are_in_use(const void *attachment)
 {
     return ledger_is_shared(((const struct bucket_writes *)attachment)->ledger);
 }
 
 static const struct bucket_attachment_ops bucket_writes_ops = {
-    .make = make_bucket_writes, .release = release_bucket_writes, .is_in_use = are_bucket_writes_in_use};
+    .make = bucket_writes_make, .release = bucket_writes_release, .is_in_use = bucket_writes_are_in_use};
 
 void bucket_writes_init(struct store *store)
 {

@@ -10,11 +10,11 @@
  * Writes that are under way at a time, of one bucket and of all: some tens of milliseconds of a server that syncs each,
  * and some more where many buckets are written.
  */
-#define WINDOW     512u
-#define WINDOW_ALL 2048u
+#define BULK_WRITE_WINDOW     512u
+#define BULK_WRITE_WINDOW_ALL 2048u
 
 /* Writes that a call begins before it is another one's turn. */
-#define TURN 16u
+#define BULK_WRITE_TURN 16u
 
 /* The calls of one session on one bucket that have more to begin. */
 struct bulk_owner {
@@ -59,11 +59,11 @@ struct error *bulk_copy_error(struct arena *arena, const struct error *error)
     return copy;
 }
 
-static void fill(struct store *store);
-static void finish_if_done(struct bulk_write *bulk);
-static void end_write(struct bulk_window *window, struct store *store, unsigned count);
+static void bulk_write_fill_windows(struct store *store);
+static void bulk_write_finish_if_done(struct bulk_write *bulk);
+static void bulk_write_end_write(struct bulk_window *window, struct store *store, unsigned count);
 
-static void on_written(void *arg, uint64_t revision, const struct error *error)
+static void on_bulk_write_written(void *arg, uint64_t revision, const struct error *error)
 {
     struct bulk_slot *slot = arg;
     struct bulk_write *bulk = slot->bulk;
@@ -77,12 +77,12 @@ static void on_written(void *arg, uint64_t revision, const struct error *error)
     bulk->spare = slot;
     struct store *store = bulk->store;
     bulk->in_flight--;
-    end_write(bulk->window, store, 1);
-    finish_if_done(bulk);
-    fill(store);
+    bulk_write_end_write(bulk->window, store, 1);
+    bulk_write_finish_if_done(bulk);
+    bulk_write_fill_windows(store);
 }
 
-static struct bulk_slot *take_slot(struct bulk_write *bulk)
+static struct bulk_slot *bulk_write_obtain_slot(struct bulk_write *bulk)
 {
     struct bulk_slot *slot = bulk->spare;
 
@@ -92,9 +92,9 @@ static struct bulk_slot *take_slot(struct bulk_write *bulk)
     return slot;
 }
 
-static void start_next(struct bulk_write *bulk)
+static void bulk_write_start_next(struct bulk_write *bulk)
 {
-    struct bulk_slot *slot = take_slot(bulk);
+    struct bulk_slot *slot = bulk_write_obtain_slot(bulk);
     size_t index = bulk->next++;
 
     if (slot == NULL) {
@@ -107,7 +107,7 @@ static void start_next(struct bulk_write *bulk)
     slot->write.bucket = bulk->bucket;
     slot->write.operation = bulk->operations[index];
     slot->write.deadline_ms = bulk->deadline_ms;
-    slot->write.done = on_written;
+    slot->write.done = on_bulk_write_written;
     slot->write.arg = slot;
     bulk->in_flight++;
     bulk->window->in_flight++;
@@ -118,7 +118,7 @@ static void start_next(struct bulk_write *bulk)
 /* --- Windows --------------------------------------------------------------------------------------- */
 
 /* The bucket's window, made if there is none; NULL when memory ran out. */
-static struct bulk_window *obtain_window(struct bulk_writes *all, const char *bucket)
+static struct bulk_window *bulk_write_obtain_window(struct bulk_writes *all, const char *bucket)
 {
     struct bulk_window *window = NULL;
 
@@ -134,7 +134,7 @@ static struct bulk_window *obtain_window(struct bulk_writes *all, const char *bu
     return window;
 }
 
-static void release_window(struct bulk_writes *all, struct bulk_window *window)
+static void bulk_write_release_window(struct bulk_writes *all, struct bulk_window *window)
 {
     if (window->first != NULL || window->in_flight > 0)
         return;
@@ -143,17 +143,17 @@ static void release_window(struct bulk_writes *all, struct bulk_window *window)
     free(window);
 }
 
-static void end_write(struct bulk_window *window, struct store *store, unsigned count)
+static void bulk_write_end_write(struct bulk_window *window, struct store *store, unsigned count)
 {
     window->in_flight -= count;
     store->bulk_writes->in_flight -= count;
     /* fill() looks at all windows, and releases those that are empty. */
     if (!store->bulk_writes->is_filling)
-        release_window(store->bulk_writes, window);
+        bulk_write_release_window(store->bulk_writes, window);
 }
 
 /* The window's owner with this identity, made if there is none; NULL when memory ran out. */
-static struct bulk_owner *obtain_owner(struct bulk_window *window, const void *identity)
+static struct bulk_owner *bulk_write_obtain_owner(struct bulk_window *window, const void *identity)
 {
     struct bulk_owner *owner;
 
@@ -171,7 +171,7 @@ static struct bulk_owner *obtain_owner(struct bulk_window *window, const void *i
 }
 
 /* The call has begun all its writes. */
-static void leave_owner(struct bulk_write *bulk)
+static void bulk_write_leave_owner(struct bulk_write *bulk)
 {
     struct bulk_owner *owner = bulk->owner;
 
@@ -187,22 +187,23 @@ static void leave_owner(struct bulk_write *bulk)
 
 /* --- Turns ----------------------------------------------------------------------------------------- */
 
-static bool has_room(const struct bulk_writes *all, const struct bulk_window *window)
+static bool bulk_write_has_room(const struct bulk_writes *all, const struct bulk_window *window)
 {
-    return all->in_flight < WINDOW_ALL && window->in_flight < WINDOW;
+    return all->in_flight < BULK_WRITE_WINDOW_ALL && window->in_flight < BULK_WRITE_WINDOW;
 }
 
 /* Writes may end while they are begun: whether the call is done is looked at after its turn. */
-static void begin_some(struct bulk_write *bulk)
+static void bulk_write_begin_some(struct bulk_write *bulk)
 {
     const struct bulk_writes *all = bulk->store->bulk_writes;
 
     bulk->is_filling = true;
-    for (unsigned begun = 0; begun < TURN && bulk->next < bulk->count && has_room(all, bulk->window);) {
+    for (unsigned begun = 0;
+         begun < BULK_WRITE_TURN && bulk->next < bulk->count && bulk_write_has_room(all, bulk->window);) {
         if (bulk->results[bulk->next].error != NULL) {
             bulk->next++;
         } else {
-            start_next(bulk);
+            bulk_write_start_next(bulk);
             begun++;
         }
     }
@@ -210,22 +211,22 @@ static void begin_some(struct bulk_write *bulk)
 }
 
 /* The owner whose turn it is begins some writes of a call; then it is the next call's and the next owner's turn. */
-static void take_turn(struct bulk_window *window)
+static void bulk_write_give_turn(struct bulk_window *window)
 {
     struct bulk_owner *owner = window->first;
     struct bulk_write *bulk = owner->first;
 
-    begin_some(bulk);
+    bulk_write_begin_some(bulk);
     DL_DELETE2(window->first, owner, previous, next);
     DL_APPEND2(window->first, owner, previous, next);
     DL_DELETE2(owner->first, bulk, previous_bulk, next_bulk);
     DL_APPEND2(owner->first, bulk, previous_bulk, next_bulk);
     if (bulk->next == bulk->count)
-        leave_owner(bulk);
-    finish_if_done(bulk);
+        bulk_write_leave_owner(bulk);
+    bulk_write_finish_if_done(bulk);
 }
 
-static void finish_if_done(struct bulk_write *bulk)
+static void bulk_write_finish_if_done(struct bulk_write *bulk)
 {
     if (bulk->is_filling || bulk->next < bulk->count || bulk->in_flight > 0)
         return;
@@ -234,62 +235,62 @@ static void finish_if_done(struct bulk_write *bulk)
 }
 
 /* One turn for each window that has room. Return whether there was any. */
-static bool fill_once(struct bulk_writes *all)
+static bool bulk_write_fill_each_window(struct bulk_writes *all)
 {
     struct bulk_window *window, *next;
     bool has_begun = false;
 
     DL_FOREACH_SAFE2(all->first, window, next, next)
     {
-        if (window->first != NULL && has_room(all, window)) {
-            take_turn(window);
+        if (window->first != NULL && bulk_write_has_room(all, window)) {
+            bulk_write_give_turn(window);
             has_begun = true;
         }
-        release_window(all, window);
+        bulk_write_release_window(all, window);
     }
     return has_begun;
 }
 
 /* Begin writes while there is room for them. */
-static void fill(struct store *store)
+static void bulk_write_fill_windows(struct store *store)
 {
     struct bulk_writes *all = store->bulk_writes;
 
     if (all->is_filling)
         return;
     all->is_filling = true;
-    while (fill_once(all))
+    while (bulk_write_fill_each_window(all))
         ;
     all->is_filling = false;
 }
 
-static void cancel_bulk_write(struct arena_task *task)
+static void bulk_write_cancel(struct arena_task *task)
 {
     struct bulk_write *bulk = ARENA_TASK_OWNER(task, struct bulk_write, task);
 
-    leave_owner(bulk);
-    end_write(bulk->window, bulk->store, (unsigned)bulk->in_flight);
+    bulk_write_leave_owner(bulk);
+    bulk_write_end_write(bulk->window, bulk->store, (unsigned)bulk->in_flight);
 }
 
 void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bulk)
 {
     bulk->store = store;
     bulk->arena = arena;
-    bulk->window = obtain_window(store->bulk_writes, bulk->bucket);
-    bulk->owner = bulk->window != NULL ? obtain_owner(bulk->window, arena->owner) : NULL;
+    bulk->window = bulk_write_obtain_window(store->bulk_writes, bulk->bucket);
+    bulk->owner = bulk->window != NULL ? bulk_write_obtain_owner(bulk->window, arena->owner) : NULL;
     if (bulk->owner == NULL) {
         for (; bulk->next < bulk->count; bulk->next++) {
             if (bulk->results[bulk->next].error == NULL)
                 bulk->results[bulk->next].error = bulk_copy_error(NULL, NULL);
         }
         if (bulk->window != NULL)
-            release_window(store->bulk_writes, bulk->window);
+            bulk_write_release_window(store->bulk_writes, bulk->window);
         bulk->done(bulk->arg);
         return;
     }
-    arena_begin_task(arena, &bulk->task, cancel_bulk_write);
+    arena_begin_task(arena, &bulk->task, bulk_write_cancel);
     DL_APPEND2(bulk->owner->first, bulk, previous_bulk, next_bulk);
-    fill(store);
+    bulk_write_fill_windows(store);
 }
 
 int bulk_write_init_all(struct store *store)

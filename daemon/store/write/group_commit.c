@@ -29,17 +29,25 @@
 #define CONDITION_PAUSE_MS 1000u
 
 /* How long a batch waits at most for writes that are about to come, and which share of the usual company is enough. */
-#define GATHER_MS      2u
-#define GATHERED_SHARE 0.9
+#define LINGER_MS    2u
+#define LINGER_SHARE 0.9
 
 /* Of all buckets. */
 struct group_commits {
     struct store *store;
     struct group_commit *dirty; /* have something to send at the turn's end */
     struct job flushing;
-    struct group_commit *gathering; /* wait a moment for more writes */
-    uv_timer_t gather_timer;
+    struct group_commit *lingering; /* wait a moment for more writes */
+    uv_timer_t linger_timer;
     struct group_commit_stats stats;
+};
+
+/* Whether a group waits a moment for writes that are about to come. */
+enum group_commit_linger {
+    LINGER_NONE,
+    LINGER_ON,        /* it waits, and is in the list of the timer */
+    LINGER_CUT_SHORT, /* it waits no more, and is still in the list */
+    LINGER_OVER       /* it has waited as long as it may */
 };
 
 struct group_commit {
@@ -47,19 +55,17 @@ struct group_commit {
     struct request_limit writes, batches;
     unsigned references;
     struct group_commit *next_dirty;
-    struct group_commit *next_gathering;
+    struct group_commit *next_lingering;
     bool is_dirty;
     bool cannot_batch; /* the server has said so */
-    bool is_gathering; /* writes wait for the others that are about to come */
-    bool has_gathered; /* for as long as they may */
-    bool is_listed;    /* among those whom the timer tells */
+    enum group_commit_linger linger;
     struct write *waiting;
     size_t waiting_count;
-    size_t alone;    /* writes in flight that were sent alone */
+    size_t single;   /* writes in flight that were sent alone */
     size_t in_batch; /* writes in the batch that is in flight; 0: none is */
 
     double concurrency; /* writes that wait for an answer at the same time, of late */
-    uint64_t conditions_alone_until_ms;
+    uint64_t conditions_single_until_ms;
 };
 
 struct group_commit_batch {
@@ -100,25 +106,23 @@ struct group_commit *group_commit_retain(struct group_commit *group)
     return group;
 }
 
-static void mark_dirty(struct group_commit *group);
+static void group_commit_mark_dirty(struct group_commit *group);
 
 /* The moment is over for all groups that gather: one that began late in it gathers less. */
-static void on_gathered(uv_timer_t *timer)
+static void on_group_commit_linger_over(uv_timer_t *timer)
 {
     struct store *store = timer->data;
 
-    while (store->group_commits->gathering != NULL) {
-        struct group_commit *group = store->group_commits->gathering;
-        store->group_commits->gathering = group->next_gathering;
-        group->is_listed = false;
-        group->has_gathered = group->is_gathering;
-        group->is_gathering = false;
-        mark_dirty(group);
+    while (store->group_commits->lingering != NULL) {
+        struct group_commit *group = store->group_commits->lingering;
+        store->group_commits->lingering = group->next_lingering;
+        group->linger = group->linger == LINGER_ON ? LINGER_OVER : LINGER_NONE;
+        group_commit_mark_dirty(group);
         group_commit_release(group);
     }
 }
 
-static void mark_dirty(struct group_commit *group)
+static void group_commit_mark_dirty(struct group_commit *group)
 {
     if (group->is_dirty)
         return;
@@ -136,7 +140,7 @@ void group_commit_release(struct group_commit *group)
 /* --- Deciding -------------------------------------------------------------------------------------- */
 
 /* How many writes must wait for a batch; SIZE_MAX: there is none. Without syncs nothing is won by one. */
-static size_t batch_min(const struct group_commit *group)
+static size_t group_commit_batch_min(const struct group_commit *group)
 {
     const struct conf *conf = group->store->conf;
     bool is_synced = conf->nats.mode == CONF_NATS_EMBEDDED && conf->nats.sync_always;
@@ -148,32 +152,33 @@ static size_t batch_min(const struct group_commit *group)
     return is_synced ? BATCH_MIN : SIZE_MAX;
 }
 
-static void note_concurrency(struct group_commit *group)
+static void group_commit_note_concurrency(struct group_commit *group)
 {
-    double now = (double)(group->waiting_count + group->alone + group->in_batch);
+    double now = (double)(group->waiting_count + group->single + group->in_batch);
 
     group->concurrency = now > group->concurrency ? now : group->concurrency * 0.95 + now * 0.05;
 }
 
 /* --- Sending --------------------------------------------------------------------------------------- */
 
-static void on_waited_too_long(struct timer *timer);
+static void on_group_commit_deadline(struct timer *timer);
 
-static void take_from_queue(struct group_commit *group, struct write *write)
+static void group_commit_dequeue(struct group_commit *group, struct write *write)
 {
     DL_DELETE2(group->waiting, write, previous_in_group, next_in_group);
     group->waiting_count--;
     timer_stop(group->store->timers, &write->group_commit_timer);
 }
 
-static void on_waited_too_long(struct timer *timer)
+static void on_group_commit_deadline(struct timer *timer)
 {
     struct write *write = (struct write *)((char *)timer - offsetof(struct write, group_commit_timer));
     struct group_commit *group = write->group;
     struct error error;
 
-    take_from_queue(group, write);
+    group_commit_dequeue(group, write);
     write->group = NULL;
+    write->place = WRITE_UNGROUPED;
     error_set(&error, ERROR_DEADLINE_EXCEEDED,
               "the writes before this one were not answered in time; nothing was written");
     error.outcome = ERROR_OUTCOME_NONE;
@@ -181,27 +186,28 @@ static void on_waited_too_long(struct timer *timer)
     group_commit_release(group);
 }
 
-static void send_alone(struct group_commit *group, struct write *write)
+static void group_commit_send_singly(struct group_commit *group, struct write *write)
 {
-    group->alone++;
-    write_send_alone(write);
+    group->single++;
+    write->place = WRITE_SENT_SINGLY;
+    write_send_singly(write);
 }
 
 /* As far as a slice of the turn goes; the group comes again for the rest. */
-static void send_all_alone(struct group_commit *group)
+static void group_commit_send_all_singly(struct group_commit *group)
 {
     while (group->waiting != NULL) {
         struct write *write = group->waiting;
-        take_from_queue(group, write);
-        send_alone(group, write);
+        group_commit_dequeue(group, write);
+        group_commit_send_singly(group, write);
         if (jobs_slice_is_over(group->store->jobs)) {
-            mark_dirty(group);
+            group_commit_mark_dirty(group);
             return;
         }
     }
 }
 
-static void on_batch_done(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error)
+static void on_group_commit_batch_done(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error)
 {
     struct group_commit_batch *batch = arg;
     struct group_commit *group = batch->group;
@@ -212,29 +218,28 @@ static void on_batch_done(void *arg, uint64_t first_sequence, unsigned err_code,
     if (is_refused) {
         /* Nothing was written. One of them is to blame: alone, each gets the answer that is its own. */
         group->store->group_commits->stats.failed++;
-        group->conditions_alone_until_ms = uv_now(group->store->loop) + CONDITION_PAUSE_MS;
+        group->conditions_single_until_ms = uv_now(group->store->loop) + CONDITION_PAUSE_MS;
         if (err_code == JETSTREAM_ATOMIC_DISABLED)
             group->cannot_batch = true;
         for (size_t i = 0; i < count; i++) {
-            batch->writes[i]->is_in_batch = false;
-            send_alone(group, batch->writes[i]);
+            group_commit_send_singly(group, batch->writes[i]);
         }
     }
     for (size_t i = 0; !is_refused && i < count; i++) {
         struct write *write = batch->writes[i];
         write->group = NULL;
-        write->is_in_batch = false;
+        write->place = WRITE_UNGROUPED;
         write_finish(write, error == NULL ? first_sequence + i : 0, error);
         group_commit_release(group);
     }
     bucket_release(batch->batch.bucket);
-    mark_dirty(group);
+    group_commit_mark_dirty(group);
     free(batch);
     group_commit_release(group);
 }
 
 /* Whether the batch has a message for the key already: no condition and no roll-up may come after it. */
-static bool batch_has_key(const struct group_commit_batch *batch, const char *key)
+static bool group_commit_batch_has_key(const struct group_commit_batch *batch, const char *key)
 {
     for (size_t i = 0; i < batch->batch.count; i++) {
         if (strcmp(batch->messages[i].operation->key, key) == 0)
@@ -244,18 +249,18 @@ static bool batch_has_key(const struct group_commit_batch *batch, const char *ke
 }
 
 /* Whether the write may join what the batch has by now. */
-static bool fits(const struct group_commit *group, const struct group_commit_batch *batch, const struct write *write,
-                 size_t bytes)
+static bool group_commit_fits_batch(const struct group_commit *group, const struct group_commit_batch *batch,
+                                    const struct write *write, size_t bytes)
 {
     uint64_t now_ms = uv_now(group->store->loop);
     bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
 
     if (batch->batch.count == BATCH_MESSAGES_MAX || write->deadline_ms < now_ms + DEADLINE_MIN_MS)
         return false;
-    if (is_conditional && now_ms < group->conditions_alone_until_ms)
+    if (is_conditional && now_ms < group->conditions_single_until_ms)
         return false;
     if ((is_conditional || operation_rolls_up(&write->operation, write->request.bucket)) &&
-        batch_has_key(batch, write->operation.key))
+        group_commit_batch_has_key(batch, write->operation.key))
         return false;
     if (batch->batch.count == 0)
         return true;
@@ -264,7 +269,7 @@ static bool fits(const struct group_commit *group, const struct group_commit_bat
            write->deadline_ms <= first_ms + DEADLINE_SPREAD_MS && write->deadline_ms + DEADLINE_SPREAD_MS >= first_ms;
 }
 
-static void add_to_batch(struct group_commit_batch *batch, struct write *write)
+static void group_commit_add_to_batch(struct group_commit_batch *batch, struct write *write)
 {
     struct batch_message *message = &batch->messages[batch->batch.count];
 
@@ -274,43 +279,42 @@ static void add_to_batch(struct group_commit_batch *batch, struct write *write)
     message->expected = write->expected;
     message->condition_subject = NULL;
     batch->writes[batch->batch.count++] = write;
-    write->is_in_batch = true;
+    write->place = WRITE_IN_BATCH;
     if (batch->batch.count == 1 || write->deadline_ms < batch->batch.deadline_ms)
         batch->batch.deadline_ms = write->deadline_ms;
 }
 
-static void send_batch(struct group_commit *group)
+static void group_commit_send_batch(struct group_commit *group)
 {
     struct store *store = group->store;
     struct group_commit_batch *batch = malloc(sizeof(*batch));
     size_t bytes = 0;
 
     if (batch == NULL) {
-        send_all_alone(group);
+        group_commit_send_all_singly(group);
         return;
     }
     memset(&batch->batch, 0, sizeof(batch->batch));
     batch->group = group;
-    while (group->waiting != NULL && fits(group, batch, group->waiting, bytes)) {
+    while (group->waiting != NULL && group_commit_fits_batch(group, batch, group->waiting, bytes)) {
         struct write *write = group->waiting;
-        take_from_queue(group, write);
+        group_commit_dequeue(group, write);
         bytes += write->operation.value_bytes;
-        add_to_batch(batch, write);
+        group_commit_add_to_batch(batch, write);
     }
     /* What stands before the first that fits, or a company of one, goes alone; those behind it keep their place. */
     if (batch->batch.count < 2) {
         struct write *write = batch->batch.count == 1 ? batch->writes[0] : group->waiting;
-        write->is_in_batch = false;
         if (batch->batch.count == 0)
-            take_from_queue(group, write);
+            group_commit_dequeue(group, write);
         free(batch);
-        send_alone(group, write);
+        group_commit_send_singly(group, write);
         return;
     }
     batch->batch.bucket = batch->writes[0]->request.bucket;
     batch->batch.bucket->references++;
     batch->batch.messages = batch->messages;
-    batch->batch.done = on_batch_done;
+    batch->batch.done = on_group_commit_batch_done;
     batch->batch.arg = batch;
     group->in_batch = batch->batch.count;
     store->group_commits->stats.batches++;
@@ -324,24 +328,23 @@ static void send_batch(struct group_commit *group)
  * Whether a batch waits a moment for those who were answered just now and are about to write again: two half-full
  * batches take nearly twice the time of a full one.
  */
-static bool gathers_more(struct group_commit *group)
+static bool group_commit_must_linger(struct group_commit *group)
 {
-    struct store *store = group->store;
+    struct group_commits *all = group->store->group_commits;
 
-    if (group->has_gathered || (double)group->waiting_count >= group->concurrency * GATHERED_SHARE ||
+    if (group->linger == LINGER_OVER || (double)group->waiting_count >= group->concurrency * LINGER_SHARE ||
         group->waiting_count >= BATCH_MESSAGES_MAX) {
-        group->is_gathering = false;
-        group->has_gathered = false;
+        bool is_listed = group->linger == LINGER_ON || group->linger == LINGER_CUT_SHORT;
+        group->linger = is_listed ? LINGER_CUT_SHORT : LINGER_NONE;
         return false;
     }
-    group->is_gathering = true;
-    if (!group->is_listed) {
-        group->is_listed = true;
-        group->next_gathering = store->group_commits->gathering;
-        store->group_commits->gathering = group_commit_retain(group);
-        if (!uv_is_active((uv_handle_t *)&store->group_commits->gather_timer))
-            uv_timer_start(&store->group_commits->gather_timer, on_gathered, GATHER_MS, 0);
+    if (group->linger == LINGER_NONE) {
+        group->next_lingering = all->lingering;
+        all->lingering = group_commit_retain(group);
+        if (!uv_is_active((uv_handle_t *)&all->linger_timer))
+            uv_timer_start(&all->linger_timer, on_group_commit_linger_over, LINGER_MS, 0);
     }
+    group->linger = LINGER_ON;
     return true;
 }
 
@@ -351,21 +354,21 @@ static bool gathers_more(struct group_commit *group)
  * write again do not go singly, before the others (256 clients: 0.98 to 1.07 in place of 0.74 to 0.90 of group_commit:
  * on).
  */
-static void flush_group(struct group_commit *group)
+static void group_commit_flush(struct group_commit *group)
 {
-    size_t min = batch_min(group);
+    size_t min = group_commit_batch_min(group);
 
-    note_concurrency(group);
+    group_commit_note_concurrency(group);
     if (group->waiting_count == 0 || group->in_batch > 0)
         return;
-    if (group->waiting_count + group->alone < min && group->concurrency < (double)min)
-        send_all_alone(group);
-    else if (gathers_more(group))
+    if (group->waiting_count + group->single < min && group->concurrency < (double)min)
+        group_commit_send_all_singly(group);
+    else if (group_commit_must_linger(group))
         return;
     else if (group->waiting_count >= min)
-        send_batch(group);
+        group_commit_send_batch(group);
     else
-        send_all_alone(group);
+        group_commit_send_all_singly(group);
 }
 
 int group_commit_init_all(struct store *store)
@@ -376,14 +379,14 @@ int group_commit_init_all(struct store *store)
     if (all == NULL)
         return -1;
     all->store = store;
-    uv_timer_init(store->loop, &all->gather_timer);
-    all->gather_timer.data = store;
+    uv_timer_init(store->loop, &all->linger_timer);
+    all->linger_timer.data = store;
     return 0;
 }
 
 void group_commit_close_all(struct store *store)
 {
-    uv_close((uv_handle_t *)&store->group_commits->gather_timer, NULL);
+    uv_close((uv_handle_t *)&store->group_commits->linger_timer, NULL);
 }
 
 void group_commit_free_all(struct store *store)
@@ -391,9 +394,9 @@ void group_commit_free_all(struct store *store)
     struct group_commits *all = store->group_commits;
 
     jobs_remove(store->jobs, &all->flushing);
-    while (all->gathering != NULL) {
-        struct group_commit *group = all->gathering;
-        all->gathering = group->next_gathering;
+    while (all->lingering != NULL) {
+        struct group_commit *group = all->lingering;
+        all->lingering = group->next_lingering;
         group_commit_release(group);
     }
     free(all);
@@ -405,7 +408,7 @@ const struct group_commit_stats *group_commit_statistics(const struct store *sto
     return &store->group_commits->stats;
 }
 
-static bool run_flushing(struct job *job)
+static bool group_commit_run_flushing(struct job *job)
 {
     group_commit_flush_all(((struct group_commits *)((char *)job - offsetof(struct group_commits, flushing)))->store);
     return false;
@@ -422,12 +425,12 @@ void group_commit_flush_all(struct store *store)
     while ((group = dirty) != NULL) {
         dirty = group->next_dirty;
         group->is_dirty = false;
-        flush_group(group);
+        group_commit_flush(group);
         group_commit_release(group);
     }
     /* Those that have more to send go on in the next turn, which then follows at once. */
     if (store->group_commits->dirty != NULL)
-        jobs_add(store->jobs, &store->group_commits->flushing, run_flushing);
+        jobs_add(store->jobs, &store->group_commits->flushing, group_commit_run_flushing);
 }
 
 void group_commit_submit(struct write *write)
@@ -436,32 +439,34 @@ void group_commit_submit(struct write *write)
     struct group_commit *group = bucket_writes_group(write->request.bucket);
 
     if (!write->request.bucket->allows_atomic) {
-        write_send_alone(write);
+        write_send_singly(write);
         return;
     }
     write->group = group_commit_retain(group);
-    if (group->waiting == NULL && group->in_batch == 0 && batch_min(group) == SIZE_MAX) {
-        send_alone(group, write);
+    write->place = WRITE_QUEUED;
+    if (group->waiting == NULL && group->in_batch == 0 && group_commit_batch_min(group) == SIZE_MAX) {
+        group_commit_send_singly(group, write);
         return;
     }
     DL_APPEND2(group->waiting, write, previous_in_group, next_in_group);
     group->waiting_count++;
-    timer_start(store->timers, &write->group_commit_timer, write->deadline_ms, on_waited_too_long);
-    mark_dirty(group);
+    timer_start(store->timers, &write->group_commit_timer, write->deadline_ms, on_group_commit_deadline);
+    group_commit_mark_dirty(group);
 }
 
 void group_commit_cancel(struct write *write)
 {
     struct group_commit *group = write->group;
 
-    write->group = NULL;
-    /* A batch under way reads the writes' memory. Nobody drops a call before its write has an outcome. */
-    assert(!write->is_in_batch);
-    if (timer_is_set(&write->group_commit_timer))
-        take_from_queue(group, write);
+    /* A batch in flight reads the memory of its writes. Nobody drops a call before its write has an outcome. */
+    assert(write->place != WRITE_IN_BATCH);
+    if (write->place == WRITE_QUEUED)
+        group_commit_dequeue(group, write);
     else
-        group->alone--;
-    mark_dirty(group);
+        group->single--;
+    write->group = NULL;
+    write->place = WRITE_UNGROUPED;
+    group_commit_mark_dirty(group);
     group_commit_release(group);
 }
 
@@ -470,7 +475,8 @@ void group_commit_write_ended(struct write *write)
     struct group_commit *group = write->group;
 
     write->group = NULL;
-    group->alone--;
-    mark_dirty(group);
+    write->place = WRITE_UNGROUPED;
+    group->single--;
+    group_commit_mark_dirty(group);
     group_commit_release(group);
 }

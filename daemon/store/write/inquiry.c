@@ -9,6 +9,13 @@
 
 #define ARENA_CHUNK_BYTES 2048u
 
+enum inquiry_phase {
+    INQUIRY_STARTING,
+    INQUIRY_FAILED_AT_START, /* inquiry_start returns NULL */
+    INQUIRY_READING,         /* messages */
+    INQUIRY_ASKING_STREAM    /* for its state */
+};
+
 struct inquiry {
     struct store *store;
     struct inquiry_subject subject;
@@ -18,9 +25,8 @@ struct inquiry {
     bool has_arena;
     struct read_get get;
     struct jetstream_call info;
-    bool is_asking_info;
-    uint64_t walked;              /* up to here each sequence above L0 has a message */
-    bool is_starting, has_failed; /* at once */
+    uint64_t checked_to; /* up to here each sequence above L0 has a message */
+    enum inquiry_phase phase;
     struct outcome_reading reading;
 };
 
@@ -65,7 +71,7 @@ bool inquiry_take_answer(const struct store *store, const struct bucket *bucket,
 
 /* --- Reading --------------------------------------------------------------------------------------- */
 
-static void end_read(struct inquiry *inquiry)
+static void inquiry_end_read(struct inquiry *inquiry)
 {
     if (!inquiry->has_arena)
         return;
@@ -74,31 +80,31 @@ static void end_read(struct inquiry *inquiry)
     arena_destroy(&inquiry->arena);
 }
 
-static void free_inquiry(struct inquiry *inquiry)
+static void inquiry_free(struct inquiry *inquiry)
 {
-    end_read(inquiry);
+    inquiry_end_read(inquiry);
     bucket_release(inquiry->subject.bucket);
     free(inquiry);
 }
 
-static void finish(struct inquiry *inquiry, const struct error *error)
+static void inquiry_finish(struct inquiry *inquiry, const struct error *error)
 {
     inquiry_done_fn *done = inquiry->done;
     void *arg = inquiry->arg;
     struct outcome_reading reading = inquiry->reading;
     struct error copy;
 
-    if (inquiry->is_starting) {
-        inquiry->has_failed = true;
+    if (inquiry->phase == INQUIRY_STARTING) {
+        inquiry->phase = INQUIRY_FAILED_AT_START;
         return;
     }
     if (error != NULL)
         copy = *error;
-    free_inquiry(inquiry);
+    inquiry_free(inquiry);
     done(arg, error == NULL ? &reading : NULL, error != NULL ? &copy : NULL);
 }
 
-static void read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done);
+static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done);
 
 /* --- A key without a message ----------------------------------------------------------------------- */
 
@@ -106,7 +112,7 @@ static void read_message(struct inquiry *inquiry, uint64_t from_sequence, bool o
 #define WALK_MAX 64u
 
 /* Not even half of the time is over. */
-static bool is_young(const struct inquiry *inquiry, uint64_t lives_ms)
+static bool inquiry_is_young(const struct inquiry *inquiry, uint64_t lives_ms)
 {
     return lives_ms == 0 || store_boot_ms() - inquiry->subject.outcome->sent_ms < lives_ms / 2;
 }
@@ -115,7 +121,7 @@ static bool is_young(const struct inquiry *inquiry, uint64_t lives_ms)
  * To the embedded server nobody speaks but us: nobody else can have removed the key. The write may have been replaced,
  * before the key was held, by one that expires sooner.
  */
-static bool nothing_can_have_left(const struct inquiry *inquiry)
+static bool inquiry_nothing_can_have_left(const struct inquiry *inquiry)
 {
     const struct inquiry_subject *subject = &inquiry->subject;
     const struct outcome *outcome = subject->outcome;
@@ -123,31 +129,31 @@ static bool nothing_can_have_left(const struct inquiry *inquiry)
 
     return store->conf->nats.mode == CONF_NATS_EMBEDDED &&
            !bucket_has_removed_since(store, outcome->stream.removals, outcome->connection) &&
-           is_young(inquiry, ledger_shortest_ttl_ms(bucket_writes_ledger(subject->bucket))) &&
-           is_young(inquiry, subject->bucket->max_age_ms);
+           inquiry_is_young(inquiry, ledger_shortest_ttl_ms(bucket_writes_ledger(subject->bucket))) &&
+           inquiry_is_young(inquiry, subject->bucket->max_age_ms);
 }
 
 /* One message after the other, up to what was the last one: a hole, and what was there is not known. */
-static void on_walked(void *arg, const struct kv_entry *entry, const struct error *error)
+static void on_inquiry_walked(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct inquiry *inquiry = arg;
     uint64_t last = inquiry->reading.stream.last_sequence;
 
     if (error != NULL) {
-        finish(inquiry, error);
+        inquiry_finish(inquiry, error);
         return;
     }
-    bool is_next = entry != NULL && entry->revision == inquiry->walked + 1;
-    inquiry->walked++;
-    inquiry->reading.none_removed = is_next && inquiry->walked == last;
-    if (is_next && inquiry->walked < last)
-        read_message(inquiry, inquiry->walked + 1, true, on_walked);
+    bool is_next = entry != NULL && entry->revision == inquiry->checked_to + 1;
+    inquiry->checked_to++;
+    inquiry->reading.none_removed = is_next && inquiry->checked_to == last;
+    if (is_next && inquiry->checked_to < last)
+        inquiry_read_message(inquiry, inquiry->checked_to + 1, true, on_inquiry_walked);
     else
-        finish(inquiry, NULL);
+        inquiry_finish(inquiry, NULL);
 }
 
 /* Whether every sequence after L0 has a message, as far as the numbers in an answer of STREAM.INFO tell. */
-static bool has_no_holes(const struct inquiry *inquiry, json_t *info)
+static bool inquiry_has_no_holes(const struct inquiry *inquiry, json_t *info)
 {
     json_t *state = json_object_get(info, "state");
     json_int_t first = json_integer_value(json_object_get(state, "first_seq"));
@@ -158,61 +164,61 @@ static bool has_no_holes(const struct inquiry *inquiry, json_t *info)
            json_integer_value(json_object_get(state, "messages")) == last + 1 - first;
 }
 
-static void look_for_holes(struct inquiry *inquiry, json_t *info)
+static void inquiry_look_for_holes(struct inquiry *inquiry, json_t *info)
 {
     uint64_t before = inquiry->subject.outcome->stream.last_sequence, last = inquiry->reading.stream.last_sequence;
 
-    inquiry->reading.none_removed = nothing_can_have_left(inquiry) || has_no_holes(inquiry, info);
-    inquiry->walked = before;
+    inquiry->reading.none_removed = inquiry_nothing_can_have_left(inquiry) || inquiry_has_no_holes(inquiry, info);
+    inquiry->checked_to = before;
     if (inquiry->reading.none_removed || last <= before || last - before > WALK_MAX)
-        finish(inquiry, NULL);
+        inquiry_finish(inquiry, NULL);
     else
-        read_message(inquiry, before + 1, true, on_walked);
+        inquiry_read_message(inquiry, before + 1, true, on_inquiry_walked);
 }
 
 /* --- The stream ------------------------------------------------------------------------------------ */
 
-static void on_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_inquiry_stream(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct inquiry *inquiry = arg;
 
     (void)err_code;
-    inquiry->is_asking_info = false;
+    inquiry->phase = INQUIRY_READING;
     if (answer == NULL) {
-        finish(inquiry, error);
+        inquiry_finish(inquiry, error);
         return;
     }
     stream_read_info(inquiry->store, answer, &inquiry->reading.stream);
     if (inquiry->reading.is_there)
-        finish(inquiry, NULL);
+        inquiry_finish(inquiry, NULL);
     else
-        look_for_holes(inquiry, answer);
+        inquiry_look_for_holes(inquiry, answer);
 }
 
-static void ask_info(struct inquiry *inquiry)
+static void inquiry_ask_stream(struct inquiry *inquiry)
 {
     const struct inquiry_subject *subject = &inquiry->subject;
 
-    inquiry->is_asking_info = true;
+    inquiry->phase = INQUIRY_ASKING_STREAM;
     inquiry->info.request.limit = ledger_readings(bucket_writes_ledger(subject->bucket));
     inquiry->info.request.owner = subject->owner;
     jetstream_call(&inquiry->store->jetstream, &inquiry->info, "STREAM.INFO", subject->bucket->stream, NULL,
-                   subject->deadline_ms, on_info, inquiry);
+                   subject->deadline_ms, on_inquiry_stream, inquiry);
 }
 
 /* --- The key's messages ---------------------------------------------------------------------------- */
 
 /* The first message of the key, or of any one, from this sequence on; 0: the key's last one. */
-static void read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done)
+static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done)
 {
     const struct inquiry_subject *subject = &inquiry->subject;
     struct read_get *get = &inquiry->get;
     struct error error;
 
-    end_read(inquiry);
+    inquiry_end_read(inquiry);
     if (!arena_init(&inquiry->arena, ARENA_CHUNK_BYTES)) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        finish(inquiry, &error);
+        inquiry_finish(inquiry, &error);
         return;
     }
     inquiry->has_arena = true;
@@ -231,7 +237,7 @@ static void read_message(struct inquiry *inquiry, uint64_t from_sequence, bool o
     read_get(inquiry->store, &inquiry->arena, get);
 }
 
-static bool is_ours(const struct inquiry *inquiry, const struct kv_entry *entry)
+static bool inquiry_is_ours(const struct inquiry *inquiry, const struct kv_entry *entry)
 {
     const char *id = message_header(entry->message, KV_HEADER_MSG_ID);
 
@@ -239,62 +245,62 @@ static bool is_ours(const struct inquiry *inquiry, const struct kv_entry *entry)
 }
 
 /* The oldest message that is kept: read behind the others, so that none of them has left since. */
-static void on_oldest(void *arg, const struct kv_entry *entry, const struct error *error)
+static void on_inquiry_oldest(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct inquiry *inquiry = arg;
     const struct outcome *outcome = inquiry->subject.outcome;
 
     if (error != NULL) {
-        finish(inquiry, error);
+        inquiry_finish(inquiry, error);
         return;
     }
     inquiry->reading.reaches_back = entry != NULL && entry->revision <= outcome->stream.last_sequence;
-    ask_info(inquiry);
+    inquiry_ask_stream(inquiry);
 }
 
-static void on_next(void *arg, const struct kv_entry *entry, const struct error *error)
+static void on_inquiry_next(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct inquiry *inquiry = arg;
     struct outcome_reading *reading = &inquiry->reading;
 
     if (error != NULL) {
-        finish(inquiry, error);
+        inquiry_finish(inquiry, error);
         return;
     }
-    if (entry != NULL && is_ours(inquiry, entry)) {
+    if (entry != NULL && inquiry_is_ours(inquiry, entry)) {
         reading->is_ours_before = true;
         reading->our_sequence = entry->revision;
-        finish(inquiry, NULL);
+        inquiry_finish(inquiry, NULL);
         return;
     }
     if (entry != NULL && entry->revision < reading->sequence)
-        read_message(inquiry, entry->revision + 1, false, on_next);
+        inquiry_read_message(inquiry, entry->revision + 1, false, on_inquiry_next);
     else
-        read_message(inquiry, 1, false, on_oldest);
+        inquiry_read_message(inquiry, 1, false, on_inquiry_oldest);
 }
 
-static void on_last(void *arg, const struct kv_entry *entry, const struct error *error)
+static void on_inquiry_last(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct inquiry *inquiry = arg;
     const struct inquiry_subject *subject = &inquiry->subject;
     struct outcome_reading *reading = &inquiry->reading;
 
     if (error != NULL) {
-        finish(inquiry, error);
+        inquiry_finish(inquiry, error);
         return;
     }
     reading->is_there = entry != NULL;
     if (entry != NULL) {
         reading->sequence = entry->revision;
-        reading->is_ours = is_ours(inquiry, entry);
+        reading->is_ours = inquiry_is_ours(inquiry, entry);
         reading->our_sequence = reading->is_ours ? entry->revision : 0;
     }
     if (reading->is_ours)
-        finish(inquiry, NULL);
+        inquiry_finish(inquiry, NULL);
     else if (outcome_wants_history(subject->outcome, reading, subject->bucket->history))
-        read_message(inquiry, subject->outcome->stream.last_sequence + 1, false, on_next);
+        inquiry_read_message(inquiry, subject->outcome->stream.last_sequence + 1, false, on_inquiry_next);
     else
-        ask_info(inquiry);
+        inquiry_ask_stream(inquiry);
 }
 
 /* --- Life ------------------------------------------------------------------------------------------ */
@@ -311,20 +317,20 @@ struct inquiry *inquiry_start(struct store *store, const struct inquiry_subject 
     inquiry->done = done;
     inquiry->arg = arg;
     bucket_retain(subject->bucket);
-    inquiry->is_starting = true;
-    read_message(inquiry, 0, false, on_last);
-    inquiry->is_starting = false;
-    if (!inquiry->has_failed)
-        return inquiry;
-    free_inquiry(inquiry);
-    return NULL;
+    inquiry_read_message(inquiry, 0, false, on_inquiry_last);
+    if (inquiry->phase == INQUIRY_FAILED_AT_START) {
+        inquiry_free(inquiry);
+        return NULL;
+    }
+    inquiry->phase = INQUIRY_READING;
+    return inquiry;
 }
 
 void inquiry_cancel(struct inquiry *inquiry)
 {
     if (inquiry == NULL)
         return;
-    if (inquiry->is_asking_info)
+    if (inquiry->phase == INQUIRY_ASKING_STREAM)
         jetstream_cancel(&inquiry->info);
-    free_inquiry(inquiry);
+    inquiry_free(inquiry);
 }

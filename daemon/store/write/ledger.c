@@ -81,7 +81,7 @@ struct request_limit *ledger_readings(struct ledger *ledger)
 
 /* --- Keys in doubt --------------------------------------------------------------------------------- */
 
-static struct ledger_key *find_key(const struct ledger *ledger, const char *name)
+static struct ledger_key *ledger_find_key(const struct ledger *ledger, const char *name)
 {
     struct ledger_key *key = NULL;
 
@@ -92,7 +92,7 @@ static struct ledger_key *find_key(const struct ledger *ledger, const char *name
 
 void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *name)
 {
-    struct ledger_key *key = find_key(ledger, name);
+    struct ledger_key *key = ledger_find_key(ledger, name);
 
     if (hold->key != NULL)
         return;
@@ -109,7 +109,7 @@ void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *na
     hold->ledger = ledger_retain(ledger);
 }
 
-static bool run_waking(struct job *job)
+static bool ledger_run_waking(struct job *job)
 {
     struct ledger *ledger = (struct ledger *)((char *)job - offsetof(struct ledger, waking));
     bool has_more = false;
@@ -144,14 +144,14 @@ void ledger_let_go(struct ledger_hold *hold)
         DL_DELETE2(key->waiting, wait, previous, next);
         DL_APPEND2(ledger->woken, wait, previous, next);
         wait->list = &ledger->woken;
-        jobs_add(ledger->jobs, &ledger->waking, run_waking);
+        jobs_add(ledger->jobs, &ledger->waking, ledger_run_waking);
     }
     HASH_DEL(ledger->keys, key);
     free(key);
     ledger_release(ledger);
 }
 
-static void append(struct ledger *ledger, struct ledger_wait **list, struct ledger_wait *wait)
+static void ledger_append(struct ledger *ledger, struct ledger_wait **list, struct ledger_wait *wait)
 {
     assert(wait->ledger == NULL);
     wait->ledger = ledger_retain(ledger);
@@ -164,17 +164,17 @@ bool ledger_must_queue(struct ledger *ledger, struct ledger_wait *wait)
 {
     if (ledger->woken == NULL || wait->is_due)
         return false;
-    append(ledger, &ledger->woken, wait);
+    ledger_append(ledger, &ledger->woken, wait);
     return true;
 }
 
 bool ledger_must_wait(struct ledger *ledger, struct ledger_wait *wait, const char *name)
 {
-    struct ledger_key *key = find_key(ledger, name);
+    struct ledger_key *key = ledger_find_key(ledger, name);
 
     if (key == NULL)
         return false;
-    append(ledger, &key->waiting, wait);
+    ledger_append(ledger, &key->waiting, wait);
     return true;
 }
 

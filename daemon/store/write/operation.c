@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* What the caller's headers take in a message, with room for ours. */
-static size_t header_bytes(const struct operation *operation)
+static size_t operation_header_bytes(const struct operation *operation)
 {
     size_t bytes = KV_HEADER_ROOM_BYTES;
 
@@ -27,7 +27,7 @@ bool operation_check(const struct operation *operation, struct store *store, con
                   operation->value_bytes, bucket->max_value_size);
         return false;
     }
-    size_t headers = header_bytes(operation);
+    size_t headers = operation_header_bytes(operation);
     bool is_left_out = operation->value == NULL && operation->value_bytes > 0; /* it was too large already as JSON */
     if (is_left_out || (max_payload > 0 && operation->value_bytes + headers > max_payload)) {
         error_set(error, ERROR_TOO_LARGE,

@@ -7,7 +7,7 @@ enum outcome_step outcome_next(const struct outcome *outcome, bool are_closed)
     return are_closed ? outcome->step : OUTCOME_WAIT;
 }
 
-static void ask_anew(struct outcome *outcome)
+static void outcome_ask_anew(struct outcome *outcome)
 {
     outcome->step = OUTCOME_ASK;
     outcome->is_id_unknown = false;
@@ -23,7 +23,7 @@ void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection,
     }
     if (outcome->copies < OUTCOME_MANY)
         outcome->copies++;
-    ask_anew(outcome);
+    outcome_ask_anew(outcome);
 }
 
 void outcome_refused(struct outcome *outcome)
@@ -31,7 +31,7 @@ void outcome_refused(struct outcome *outcome)
     if (outcome->copies == 1)
         outcome->copies = 0;
     else
-        ask_anew(outcome);
+        outcome_ask_anew(outcome);
 }
 
 /* --- Answers to the question ----------------------------------------------------------------------- */
@@ -43,7 +43,7 @@ enum outcome_verdict outcome_answered(struct outcome *outcome, enum outcome_answ
     bool is_in_time = now_ms - outcome->sent_ms < outcome->stream.window_ms;
 
     if (answer == OUTCOME_ID_KNOWN) {
-        ask_anew(outcome);
+        outcome_ask_anew(outcome);
         return is_first ? OUTCOME_PARTIAL : OUTCOME_STORED;
     }
     bool is_confirmed = !is_first || (outcome->is_id_unknown && keeper == outcome->asked_keeper);
@@ -59,7 +59,7 @@ enum outcome_verdict outcome_answered(struct outcome *outcome, enum outcome_answ
  * The server whose table of ids was asked is the one that the first copy went to, and has not started since. Nor was
  * the window made shorter since it was looked up: the server then forgets ids at once.
  */
-static bool is_same_keeper(const struct outcome *outcome, const struct outcome_reading *reading)
+static bool outcome_is_same_keeper(const struct outcome *outcome, const struct outcome_reading *reading)
 {
     uint64_t keeper = outcome->asked_keeper != 0 ? outcome->asked_keeper : reading->stream.keeper;
 
@@ -67,7 +67,7 @@ static bool is_same_keeper(const struct outcome *outcome, const struct outcome_r
 }
 
 /* No message of the key was stored behind L0: neither ours nor one that has taken its place. */
-static bool is_untouched(const struct outcome *outcome, const struct outcome_reading *reading)
+static bool outcome_is_untouched(const struct outcome *outcome, const struct outcome_reading *reading)
 {
     uint64_t before = outcome->stream.last_sequence;
 
@@ -83,9 +83,9 @@ bool outcome_wants_history(const struct outcome *outcome, const struct outcome_r
     return keeps > 1 && reading->is_there && !reading->is_ours && reading->sequence > outcome->stream.last_sequence;
 }
 
-static enum outcome_verdict lose(struct outcome *outcome)
+static enum outcome_verdict outcome_conclude_not_stored(struct outcome *outcome)
 {
-    ask_anew(outcome);
+    outcome_ask_anew(outcome);
     outcome->step = OUTCOME_SEND;
     return OUTCOME_NOT_STORED;
 }
@@ -99,14 +99,14 @@ enum outcome_verdict outcome_read(struct outcome *outcome, const struct outcome_
         return is_first ? OUTCOME_PARTIAL : OUTCOME_STORED;
     if (!is_same_stream)
         return OUTCOME_UNKNOWN;
-    if (!is_first && outcome->is_id_unknown && is_same_keeper(outcome, reading))
-        return lose(outcome);
-    if (!is_untouched(outcome, reading))
+    if (!is_first && outcome->is_id_unknown && outcome_is_same_keeper(outcome, reading))
+        return outcome_conclude_not_stored(outcome);
+    if (!outcome_is_untouched(outcome, reading))
         return OUTCOME_UNKNOWN;
     /* Of a batch that the server has stopped to write in the middle the beginning may be there. */
     if (outcome->is_batch && !is_first) {
         outcome->step = OUTCOME_READ_FIRST;
         return OUTCOME_UNDECIDED;
     }
-    return lose(outcome);
+    return outcome_conclude_not_stored(outcome);
 }

@@ -8,11 +8,11 @@
 #include <string.h>
 
 /* Reads of conditions' keys that are on their way at a time. */
-#define WINDOW 256u
+#define TXN_WINDOW 256u
 
 /* Between tries of a commit that others got in the way of; full jitter parts those who meet. */
-#define PAUSE_MIN_MS 2u
-#define PAUSE_MAX_MS 100u
+#define TXN_PAUSE_MIN_MS 2u
+#define TXN_PAUSE_MAX_MS 100u
 
 /* A condition on one key, in the form of an operation's. */
 struct txn_condition {
@@ -24,7 +24,7 @@ struct txn_condition {
     struct read_get get; /* of the key, to verify */
 };
 
-static void finish(struct txn *txn, uint64_t first_revision, const struct error *error)
+static void txn_finish(struct txn *txn, uint64_t first_revision, const struct error *error)
 {
     struct bucket *handle = txn->handle;
 
@@ -43,27 +43,27 @@ static void finish(struct txn *txn, uint64_t first_revision, const struct error 
         bucket_release(handle);
 }
 
-static void finish_with(struct txn *txn, enum error_code code, const char *sentence)
+static void txn_fail(struct txn *txn, enum error_code code, const char *sentence)
 {
     error_set(&txn->error, code, "%s", sentence);
-    finish(txn, 0, &txn->error);
+    txn_finish(txn, 0, &txn->error);
 }
 
 /* --- Conditions ------------------------------------------------------------------------------------ */
 
-static bool same_condition(const struct operation *a, const struct operation *b)
+static bool txn_same_condition(const struct operation *a, const struct operation *b)
 {
     return a->revision == b->revision; /* which is 0 where the key must not be there */
 }
 
 /* Several conditions on one key are one, or cannot hold together. */
-static bool add_condition(struct txn *txn, const struct operation *operation)
+static bool txn_add_condition(struct txn *txn, const struct operation *operation)
 {
     uint32_t next = (uint32_t)txn->condition_count;
     struct txn_condition *condition = &txn->conditions[key_index_add(&txn->by_key, operation->key, next)];
 
     if (condition != &txn->conditions[next]) {
-        txn->contradicts = txn->contradicts || !same_condition(&condition->operation, operation);
+        txn->contradicts = txn->contradicts || !txn_same_condition(&condition->operation, operation);
         return true;
     }
     txn->condition_count++;
@@ -82,7 +82,7 @@ static bool add_condition(struct txn *txn, const struct operation *operation)
     return true;
 }
 
-static bool collect_conditions(struct txn *txn)
+static bool txn_collect_conditions(struct txn *txn)
 {
     size_t most = txn->check_count + txn->operation_count;
 
@@ -90,7 +90,7 @@ static bool collect_conditions(struct txn *txn)
     if (txn->conditions == NULL || !key_index_init(&txn->by_key, txn->arena, most))
         return false;
     for (size_t i = 0; i < txn->operation_count; i++) {
-        if (txn->operations[i].condition != OPERATION_ALWAYS && !add_condition(txn, &txn->operations[i]))
+        if (txn->operations[i].condition != OPERATION_ALWAYS && !txn_add_condition(txn, &txn->operations[i]))
             return false;
     }
     for (size_t i = 0; i < txn->check_count; i++) {
@@ -98,7 +98,7 @@ static bool collect_conditions(struct txn *txn)
                                   .condition =
                                       txn->checks[i].revision == 0 ? OPERATION_IF_ABSENT : OPERATION_IF_AT_REVISION,
                                   .revision = txn->checks[i].revision};
-        if (!add_condition(txn, &check))
+        if (!txn_add_condition(txn, &check))
             return false;
     }
     /* A condition must come no later than the first message that writes its key. */
@@ -114,7 +114,7 @@ static bool collect_conditions(struct txn *txn)
  * Gives each condition a message that carries it: the latest free one that its deadline allows, which
  * finds a place for all where there is one (scheduling of unit jobs with deadlines). False: too many.
  */
-static bool assign_conditions(struct txn *txn)
+static bool txn_assign_conditions(struct txn *txn)
 {
     struct batch_message *messages = txn->batch.messages;
 
@@ -137,19 +137,19 @@ static bool assign_conditions(struct txn *txn)
 
 /* --- Committing ------------------------------------------------------------------------------------ */
 
-static void verify(struct txn *txn);
+static void txn_verify(struct txn *txn);
 
-static void on_committed(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error)
+static void on_txn_committed(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error)
 {
     struct txn *txn = arg;
 
     if (err_code == JETSTREAM_WRONG_LAST_SEQUENCE || err_code == JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT)
-        verify(txn);
+        txn_verify(txn);
     else
-        finish(txn, first_sequence, error);
+        txn_finish(txn, first_sequence, error);
 }
 
-static void commit(struct txn *txn)
+static void txn_send(struct txn *txn)
 {
     struct batch *batch = &txn->batch;
 
@@ -158,12 +158,12 @@ static void commit(struct txn *txn)
     batch->bucket = txn->handle;
     batch->owner = txn->arena->owner;
     batch->deadline_ms = txn->deadline_ms;
-    batch->done = on_committed;
+    batch->done = on_txn_committed;
     batch->arg = txn;
     batch->has_expected_last = txn->on_stream;
     batch->expected_last = txn->stream_sequence;
     if (!txn->on_stream)
-        assign_conditions(txn);
+        txn_assign_conditions(txn);
     batch_start(txn->store, batch);
 }
 
@@ -174,22 +174,22 @@ static void commit(struct txn *txn)
  * sense: to it a delete marker is a message like any other. So the keys are read, from the leader.
  */
 
-static void pause_and_verify(struct txn *txn);
+static void txn_pause_and_verify(struct txn *txn);
 
-static void verified(struct txn *txn)
+static void txn_end_verifying(struct txn *txn)
 {
     if (txn->error.code != ERROR_NONE) {
-        finish(txn, 0, &txn->error);
+        txn_finish(txn, 0, &txn->error);
     } else if (txn->moved) {
-        pause_and_verify(txn);
+        txn_pause_and_verify(txn);
     } else {
-        commit(txn);
+        txn_send(txn);
     }
 }
 
-static void fill(struct txn *txn);
+static void txn_fill_window(struct txn *txn);
 
-static void on_key_read(void *arg, const struct kv_entry *entry, const struct error *error)
+static void on_txn_condition_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct txn_condition *condition = arg;
     struct txn *txn = condition->txn;
@@ -204,10 +204,10 @@ static void on_key_read(void *arg, const struct kv_entry *entry, const struct er
     if (txn->on_stream && condition->expected > txn->stream_sequence)
         txn->moved = true;
     txn->in_flight--;
-    fill(txn);
+    txn_fill_window(txn);
 }
 
-static void read_key(struct txn *txn, struct txn_condition *condition)
+static void txn_read_key(struct txn *txn, struct txn_condition *condition)
 {
     struct read_get *get = &condition->get;
 
@@ -217,65 +217,65 @@ static void read_key(struct txn *txn, struct txn_condition *condition)
     get->consistency = READ_LEADER;
     get->with_markers = true;
     get->deadline_ms = txn->deadline_ms;
-    get->done = on_key_read;
+    get->done = on_txn_condition_read;
     get->arg = condition;
     txn->in_flight++;
     read_get(txn->store, txn->arena, get);
 }
 
-static void fill(struct txn *txn)
+static void txn_fill_window(struct txn *txn)
 {
     if (txn->is_filling)
         return;
     txn->is_filling = true;
-    while (txn->next < txn->condition_count && txn->in_flight < WINDOW && txn->error.code == ERROR_NONE)
-        read_key(txn, &txn->conditions[txn->next++]);
+    while (txn->next < txn->condition_count && txn->in_flight < TXN_WINDOW && txn->error.code == ERROR_NONE)
+        txn_read_key(txn, &txn->conditions[txn->next++]);
     txn->is_filling = false;
     if (txn->in_flight == 0 && (txn->next == txn->condition_count || txn->error.code != ERROR_NONE))
-        verified(txn);
+        txn_end_verifying(txn);
 }
 
-static void read_keys_of_conditions(struct txn *txn)
+static void txn_read_conditions(struct txn *txn)
 {
     txn->next = 0;
     txn->moved = false;
     memset(&txn->error, 0, sizeof(txn->error));
-    fill(txn);
+    txn_fill_window(txn);
 }
 
 /* The leader's last sequence, before the keys are read: what they show is then the state at it, or newer. */
-static void on_stream_sequence(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_txn_stream_sequence(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct txn *txn = arg;
 
     (void)err_code;
     if (answer == NULL) {
-        finish(txn, 0, error);
+        txn_finish(txn, 0, error);
         return;
     }
     txn->stream_sequence = (uint64_t)json_integer_value(json_object_get(json_object_get(answer, "state"), "last_seq"));
-    read_keys_of_conditions(txn);
+    txn_read_conditions(txn);
 }
 
-static void begin_verifying(struct txn *txn)
+static void txn_begin_verifying(struct txn *txn)
 {
     if (txn->on_stream)
         jetstream_call(&txn->store->jetstream, &txn->info, "STREAM.INFO", txn->handle->stream, NULL, txn->deadline_ms,
-                       on_stream_sequence, txn);
+                       on_txn_stream_sequence, txn);
     else
-        read_keys_of_conditions(txn);
+        txn_read_conditions(txn);
 }
 
-static void verify(struct txn *txn)
+static void txn_verify(struct txn *txn)
 {
     if (txn->tries++ > 1) {
-        pause_and_verify(txn);
+        txn_pause_and_verify(txn);
         return;
     }
-    begin_verifying(txn);
+    txn_begin_verifying(txn);
 }
 
-static void on_pause_over(struct timer *timer)
+static void on_txn_pause_over(struct timer *timer)
 {
     struct txn *txn = (struct txn *)((char *)timer - offsetof(struct txn, pause));
 
@@ -283,42 +283,42 @@ static void on_pause_over(struct timer *timer)
         error_set(&txn->error, ERROR_DEADLINE_EXCEEDED,
                   "others wrote to the bucket at each of %u tries to commit; nothing was written, try again",
                   txn->tries);
-        finish(txn, 0, &txn->error);
+        txn_finish(txn, 0, &txn->error);
         return;
     }
-    begin_verifying(txn);
+    txn_begin_verifying(txn);
 }
 
-static void pause_and_verify(struct txn *txn)
+static void txn_pause_and_verify(struct txn *txn)
 {
-    uint64_t at_ms = uv_now(txn->store->loop) + backoff_ms(txn->tries, PAUSE_MIN_MS, PAUSE_MAX_MS);
+    uint64_t at_ms = uv_now(txn->store->loop) + backoff_ms(txn->tries, TXN_PAUSE_MIN_MS, TXN_PAUSE_MAX_MS);
 
     if (at_ms > txn->deadline_ms)
         at_ms = txn->deadline_ms;
-    timer_start(txn->store->timers, &txn->pause, at_ms, on_pause_over);
+    timer_start(txn->store->timers, &txn->pause, at_ms, on_txn_pause_over);
 }
 
 /* --- Starting -------------------------------------------------------------------------------------- */
 
 /* What cannot be atomic is refused. False: the transaction is over. */
-static bool check_batches(struct txn *txn)
+static bool txn_check_batches(struct txn *txn)
 {
     const struct jetstream *jetstream = &txn->store->jetstream;
 
     if (txn->handle->allows_atomic)
         return true;
     if (jetstream->is_known && jetstream->level < JETSTREAM_LEVEL_ATOMIC)
-        finish_with(txn, ERROR_UNSUPPORTED, "transactions need nats-server 2.12 or later");
+        txn_fail(txn, ERROR_UNSUPPORTED, "transactions need nats-server 2.12 or later");
     else if (txn->handle->is_mirror)
-        finish_with(txn, ERROR_UNSUPPORTED, "the bucket is a mirror: transactions go to the bucket that it copies");
+        txn_fail(txn, ERROR_UNSUPPORTED, "the bucket is a mirror: transactions go to the bucket that it copies");
     else
-        finish_with(txn, ERROR_UNSUPPORTED,
-                    "the bucket takes no atomic batches, which transactions need; bucket.update switches them on");
+        txn_fail(txn, ERROR_UNSUPPORTED,
+                 "the bucket takes no atomic batches, which transactions need; bucket.update switches them on");
     return false;
 }
 
 /* What the bucket cannot take, and what the server takes only first on its key. False: txn->error says what. */
-static bool check_operations(struct txn *txn)
+static bool txn_check_operations(struct txn *txn)
 {
     struct key_index written;
     bool is_well = true;
@@ -343,7 +343,7 @@ static bool check_operations(struct txn *txn)
     return is_well;
 }
 
-static bool make_messages(struct txn *txn)
+static bool txn_make_messages(struct txn *txn)
 {
     struct batch *batch = &txn->batch;
 
@@ -359,42 +359,42 @@ static bool make_messages(struct txn *txn)
     return true;
 }
 
-static void on_handle(void *arg, struct bucket *bucket, const struct error *error)
+static void on_txn_bucket(void *arg, struct bucket *bucket, const struct error *error)
 {
     struct txn *txn = arg;
 
     txn->handle = bucket;
     if (error != NULL) {
-        finish(txn, 0, error);
+        txn_finish(txn, 0, error);
         return;
     }
-    if (!check_batches(txn))
+    if (!txn_check_batches(txn))
         return;
-    if (!check_operations(txn)) {
-        finish(txn, 0, &txn->error);
+    if (!txn_check_operations(txn)) {
+        txn_finish(txn, 0, &txn->error);
         return;
     }
     memset(&txn->error, 0, sizeof(txn->error));
-    if (!make_messages(txn) || !collect_conditions(txn)) {
-        finish_with(txn, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    if (!txn_make_messages(txn) || !txn_collect_conditions(txn)) {
+        txn_fail(txn, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
     if (txn->contradicts) {
-        finish_with(txn, ERROR_CONFLICT,
-                    "the transaction asks for two different revisions of one key, which cannot both hold");
+        txn_fail(txn, ERROR_CONFLICT,
+                 "the transaction asks for two different revisions of one key, which cannot both hold");
         return;
     }
-    txn->on_stream = !assign_conditions(txn);
+    txn->on_stream = !txn_assign_conditions(txn);
     if (txn->on_stream) {
         for (size_t i = 0; i < txn->batch.count; i++)
             txn->batch.messages[i].has_condition = false;
-        verify(txn);
+        txn_verify(txn);
     } else {
-        commit(txn);
+        txn_send(txn);
     }
 }
 
-static void cancel_txn(struct arena_task *task)
+static void txn_cancel(struct arena_task *task)
 {
     struct txn *txn = ARENA_TASK_OWNER(task, struct txn, task);
 
@@ -411,6 +411,6 @@ void txn_commit(struct store *store, struct arena *arena, struct txn *txn)
 {
     txn->store = store;
     txn->arena = arena;
-    arena_begin_task(arena, &txn->task, cancel_txn);
-    bucket_open(store, &txn->wait, txn->bucket, txn->arena->owner, txn->deadline_ms, on_handle, txn);
+    arena_begin_task(arena, &txn->task, txn_cancel);
+    bucket_open(store, &txn->wait, txn->bucket, txn->arena->owner, txn->deadline_ms, on_txn_bucket, txn);
 }

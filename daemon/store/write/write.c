@@ -17,7 +17,7 @@
 #define CONDITION_TRIES_AT_ONCE 4u
 
 /* Stops all that is under way for the write. */
-static void stop(struct write *write)
+static void write_stop(struct write *write)
 {
     bucket_request_stop(&write->request);
     timer_stop(write->store->timers, &write->try_timer);
@@ -28,7 +28,7 @@ static void stop(struct write *write)
 }
 
 /* Reads from memory have to see it. */
-static void note_revision(const struct write *write, uint64_t revision, bool is_done)
+static void write_note_revision(const struct write *write, uint64_t revision, bool is_done)
 {
     const struct bucket *bucket = write->request.bucket;
 
@@ -37,7 +37,7 @@ static void note_revision(const struct write *write, uint64_t revision, bool is_
         observe_revision(write->store, bucket->origin, write->operation.key, revision, is_done);
 }
 
-static void finish(struct write *write, uint64_t revision, const struct error *error)
+void write_finish(struct write *write, uint64_t revision, const struct error *error)
 {
     struct bucket *bucket = write->request.bucket;
     struct error complete;
@@ -47,41 +47,36 @@ static void finish(struct write *write, uint64_t revision, const struct error *e
         error_set_default_outcome(&complete);
         error = &complete;
     }
-    stop(write);
+    write_stop(write);
     arena_end_task(&write->task);
     room_end(write->store, write->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     if (write->group != NULL)
         group_commit_write_ended(write);
     if (error == NULL) {
         bucket_note_sequence(write->store, bucket, revision);
-        note_revision(write, revision, true);
+        write_note_revision(write, revision, true);
         if (write->operation.kind != KV_PUT)
             observe_marker(write->store, bucket->name, bucket->marker_ttl_s);
     } else if (error->has_revision) {
-        note_revision(write, error->revision, false);
+        write_note_revision(write, error->revision, false);
     }
     write->done(write->arg, revision, error);
     if (bucket != NULL)
         bucket_release(bucket);
 }
 
-void write_finish(struct write *write, uint64_t revision, const struct error *error)
-{
-    finish(write, revision, error);
-}
-
-static void finish_out_of_memory(struct write *write)
+static void write_finish_out_of_memory(struct write *write)
 {
     struct error error;
 
     error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-    finish(write, 0, &error);
+    write_finish(write, 0, &error);
 }
 
-static void finish_in_doubt(struct write *write)
+static void write_finish_in_doubt(struct write *write)
 {
     write->error.outcome = ERROR_OUTCOME_UNKNOWN;
-    finish(write, 0, &write->error);
+    write_finish(write, 0, &write->error);
 }
 
 /* --- Sending --------------------------------------------------------------------------------------- */
@@ -91,7 +86,7 @@ static struct write *write_of(struct request *request)
     return (struct write *)((char *)request - offsetof(struct write, request.base));
 }
 
-static enum connection_publish_result send_copy(struct write *write, unsigned attempt)
+static enum connection_publish_result write_send_copy(struct write *write, unsigned attempt)
 {
     struct message_header *headers = write->message.headers;
     size_t count = write->message.header_count;
@@ -101,7 +96,7 @@ static enum connection_publish_result send_copy(struct write *write, unsigned at
 
     ledger_note_ttl(bucket_writes_ledger(write->request.bucket), write->operation.ttl_s);
     operation_add_header(headers, &count, KV_HEADER_MSG_ID, write->id);
-    if (write->is_expecting) {
+    if (write->has_condition) {
         snprintf(expected, sizeof(expected), "%" PRIu64, write->expected);
         operation_add_header(headers, &count, KV_HEADER_EXPECTED_SUBJECT, expected);
     }
@@ -115,23 +110,23 @@ static enum connection_publish_result send_copy(struct write *write, unsigned at
     return result;
 }
 
-static enum connection_publish_result send_write(struct request *request, unsigned attempt)
+static enum connection_publish_result write_send(struct request *request, unsigned attempt)
 {
     struct write *write = write_of(request);
 
     if (inquiry_step(write->store, &write->outcome) == OUTCOME_ASK)
         return inquiry_ask(request, write->message.subject, write->id);
-    return send_copy(write, attempt);
+    return write_send_copy(write, attempt);
 }
 
-static void start_inquiry(struct write *write);
+static void write_start_inquiry(struct write *write);
 
-static void on_turn(struct ledger_wait *wait)
+static void on_write_turn(struct ledger_wait *wait)
 {
     request_resume(&((struct write *)((char *)wait - offsetof(struct write, turn)))->request.base);
 }
 
-static enum request_readiness prepare_write(struct request *request)
+static enum request_readiness write_prepare(struct request *request)
 {
     struct write *write = write_of(request);
     struct ledger *ledger = bucket_writes_ledger(write->request.bucket);
@@ -141,10 +136,10 @@ static enum request_readiness prepare_write(struct request *request)
         return REQUEST_LATER;
     case OUTCOME_READ:
         request_park(request);
-        start_inquiry(write);
+        write_start_inquiry(write);
         return REQUEST_PARKED_OR_OVER;
     case OUTCOME_SEND:
-        write->turn.resume = on_turn;
+        write->turn.resume = on_write_turn;
         if (!ledger_must_queue(ledger, &write->turn) && !ledger_must_wait(ledger, &write->turn, write->operation.key))
             return REQUEST_READY;
         request_park(request);
@@ -156,16 +151,16 @@ static enum request_readiness prepare_write(struct request *request)
     return REQUEST_READY;
 }
 
-static void on_key_seen(void *arg, const struct kv_entry *entry, const struct error *error);
+static void on_write_condition_read(void *arg, const struct kv_entry *entry, const struct error *error);
 
 /* --- Looking at the key's last message ------------------------------------------------------------- */
 
-static void look_at_key(struct write *write, read_entry_fn *seen)
+static void write_read_condition(struct write *write, read_entry_fn *seen)
 {
     struct read_get *look = arena_zalloc(write->arena, sizeof(*look));
 
     if (look == NULL) {
-        finish_out_of_memory(write);
+        write_finish_out_of_memory(write);
         return;
     }
     look->bucket = write->bucket;
@@ -178,18 +173,18 @@ static void look_at_key(struct write *write, read_entry_fn *seen)
     read_get(write->store, write->arena, look);
 }
 
-static void answer_condition_failed(struct write *write, uint64_t current)
+static void write_answer_condition_failed(struct write *write, uint64_t current)
 {
     operation_set_condition_error(&write->operation, current, &write->error);
-    finish(write, 0, &write->error);
+    write_finish(write, 0, &write->error);
 }
 
-static void on_try_again(struct timer *timer)
+static void on_write_retry_condition(struct timer *timer)
 {
     struct write *write = (struct write *)((char *)timer - offsetof(struct write, try_timer));
 
     if (uv_now(write->store->loop) < write->deadline_ms) {
-        look_at_key(write, on_key_seen);
+        write_read_condition(write, on_write_condition_read);
         return;
     }
     error_set(&write->error, ERROR_DEADLINE_EXCEEDED,
@@ -197,112 +192,112 @@ static void on_try_again(struct timer *timer)
               "written, try again",
               write->condition_tries);
     write->error.outcome = ERROR_OUTCOME_NONE;
-    finish(write, 0, &write->error);
+    write_finish(write, 0, &write->error);
 }
 
-static void try_later(struct write *write)
+static void write_retry_condition_later(struct write *write)
 {
     const struct conf *conf = write->store->conf;
     uint64_t at_ms = uv_now(write->store->loop) + backoff_ms(write->condition_tries - CONDITION_TRIES_AT_ONCE,
                                                              conf->calls.retry_min_ms, conf->calls.retry_max_ms);
 
     timer_start(write->store->timers, &write->try_timer, at_ms < write->deadline_ms ? at_ms : write->deadline_ms,
-                on_try_again);
+                on_write_retry_condition);
 }
 
 /*
  * A condition failed, as the server sees it: it compares sequences, and to it a delete marker is a
  * message like any other. Where the condition holds in our sense, the write names what is there.
  */
-static void on_key_seen(void *arg, const struct kv_entry *entry, const struct error *error)
+static void on_write_condition_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct write *write = arg;
 
     if (error != NULL) {
         write->error = *error;
         write->error.outcome = ERROR_OUTCOME_NONE;
-        finish(write, 0, &write->error);
+        write_finish(write, 0, &write->error);
         return;
     }
     uint64_t current = entry != NULL ? entry->revision : 0;
     if (!operation_condition_holds(&write->operation, entry)) {
-        answer_condition_failed(write, current);
+        write_answer_condition_failed(write, current);
         return;
     }
     write->expected = current;
     if (++write->condition_tries <= CONDITION_TRIES_AT_ONCE)
-        write_send_alone(write);
+        write_send_singly(write);
     else
-        try_later(write);
+        write_retry_condition_later(write);
 }
 
 /* --- In doubt -------------------------------------------------------------------------------------- */
 
 /* No copy is stored whose condition, or failure, could still be its answer. */
-static void conclude_refused(struct write *write)
+static void write_conclude_refused(struct write *write)
 {
     uint64_t current = write->refused_at;
 
-    stop(write);
+    write_stop(write);
     if (write->operation.condition == OPERATION_IF_AT_REVISION && write->operation.revision > 0 && current > 0 &&
         current != write->operation.revision)
-        answer_condition_failed(write, current);
+        write_answer_condition_failed(write, current);
     else
-        look_at_key(write, on_key_seen);
+        write_read_condition(write, on_write_condition_read);
 }
 
 /* No copy is stored. */
-static void conclude_lost(struct write *write, const struct outcome_reading *reading)
+static void write_conclude_not_stored(struct write *write, const struct outcome_reading *reading)
 {
     bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
 
     request_set_doubt(&write->request.base, false);
     ledger_let_go(&write->hold);
-    if (write->has_failed) {
+    if (write->copy_answer == WRITE_COPY_FAILED) {
         write->error.outcome = ERROR_OUTCOME_NONE;
-        finish(write, 0, &write->error);
+        write_finish(write, 0, &write->error);
         return;
     }
-    if (is_conditional && write->is_refused) {
-        conclude_refused(write);
+    if (is_conditional && write->copy_answer == WRITE_COPY_REFUSED) {
+        write_conclude_refused(write);
         return;
     }
-    write->is_refused = false;
-    write->is_expecting = true;
+    write->copy_answer = WRITE_COPY_UNANSWERED;
+    write->has_condition = true;
     if (!is_conditional)
         write->expected = reading->sequence;
     write->turn.is_due = true; /* retry before the writes that wait for the key */
     request_resume(&write->request.base);
 }
 
-static void on_inquiry_done(void *arg, const struct outcome_reading *reading, const struct error *error)
+static void on_write_inquiry_done(void *arg, const struct outcome_reading *reading, const struct error *error)
 {
     struct write *write = arg;
 
     write->inquiry = NULL;
     if (error != NULL) {
         operation_set_unread_error(&write->error, error);
-        finish_in_doubt(write);
+        write_finish_in_doubt(write);
         return;
     }
     switch (outcome_read(&write->outcome, reading)) {
     case OUTCOME_STORED:
-        finish(write, reading->our_sequence, NULL);
+        write_finish(write, reading->our_sequence, NULL);
         return;
     case OUTCOME_NOT_STORED:
-        conclude_lost(write, reading);
+        write_conclude_not_stored(write, reading);
         return;
     case OUTCOME_UNDECIDED: /* a single message leaves no half */
     case OUTCOME_PARTIAL:
     case OUTCOME_UNKNOWN:
         break;
     }
-    if (!write->has_failed)
+    if (write->copy_answer != WRITE_COPY_FAILED)
         operation_set_unknown_error(&write->error, write->operation.key, reading);
-    finish_in_doubt(write);
+    write_finish_in_doubt(write);
 }
 
-static void start_inquiry(struct write *write)
+static void write_start_inquiry(struct write *write)
 {
     struct inquiry_subject subject = {.bucket = write->request.bucket,
                                       .key = write->operation.key,
@@ -312,7 +307,7 @@ static void start_inquiry(struct write *write)
                                       .owner = write->arena->owner};
 
     ledger_hold(bucket_writes_ledger(write->request.bucket), &write->hold, write->operation.key);
-    write->inquiry = inquiry_start(write->store, &subject, on_inquiry_done, write);
+    write->inquiry = inquiry_start(write->store, &subject, on_write_inquiry_done, write);
     if (write->inquiry == NULL) /* no memory now: the deadline runs on */
         request_again(&write->request.base, REQUEST_CONGESTED);
 }
@@ -320,38 +315,40 @@ static void start_inquiry(struct write *write)
 /* --- Acks ------------------------------------------------------------------------------------------ */
 
 /* The next step at once. A write that is being looked for goes on with that. */
-static enum request_verdict hurry(struct write *write)
+static enum request_verdict write_retry_now(struct write *write)
 {
     request_hurry(&write->request.base);
     return REQUEST_MORE;
 }
 
 /* The copy's condition did not hold: nothing of it is stored. */
-static enum request_verdict take_condition_failed(struct write *write, const struct jetstream_error *failure)
+static enum request_verdict write_receive_condition_failed(struct write *write, const struct jetstream_error *failure)
 {
     const char *number = strrchr(failure->description, ' ');
     bool is_told = failure->err_code == JETSTREAM_WRONG_LAST_SEQUENCE && number != NULL;
 
-    write->is_refused = true;
+    if (write->copy_answer != WRITE_COPY_FAILED)
+        write->copy_answer = WRITE_COPY_REFUSED;
     write->refused_at = is_told ? strtoull(number, NULL, 10) : 0;
     outcome_refused(&write->outcome);
     if (write->outcome.copies > 0)
-        return hurry(write);
+        return write_retry_now(write);
     inquiry_cancel(write->inquiry);
     write->inquiry = NULL;
     ledger_let_go(&write->hold);
-    conclude_refused(write);
+    write_conclude_refused(write);
     return REQUEST_DONE;
 }
 
-static enum request_verdict take_failure(struct write *write, const struct jetstream_error *failure, bool is_latest)
+static enum request_verdict write_receive_failure(struct write *write, const struct jetstream_error *failure,
+                                                  bool is_latest)
 {
     struct request *request = &write->request.base;
 
     switch (failure->err_code) {
     case JETSTREAM_WRONG_LAST_SEQUENCE:
     case JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT:
-        return take_condition_failed(write, failure);
+        return write_receive_condition_failed(write, failure);
     case JETSTREAM_STREAM_NOT_FOUND:
         bucket_forget(write->store, write->bucket);
         break;
@@ -369,14 +366,14 @@ static enum request_verdict take_failure(struct write *write, const struct jetst
     jetstream_set_error(&write->error, failure);
     if (write->outcome.copies == 1 && jetstream_means_nothing_stored(failure)) {
         write->error.outcome = ERROR_OUTCOME_NONE;
-        finish(write, 0, &write->error);
+        write_finish(write, 0, &write->error);
         return REQUEST_DONE;
     }
-    write->has_failed = true;
-    return hurry(write);
+    write->copy_answer = WRITE_COPY_FAILED;
+    return write_retry_now(write);
 }
 
-static enum request_verdict take_ack(struct request *request, unsigned attempt, struct message *message)
+static enum request_verdict write_receive_ack(struct request *request, unsigned attempt, struct message *message)
 {
     struct write *write = write_of(request);
     struct kv_ack ack;
@@ -384,48 +381,48 @@ static enum request_verdict take_ack(struct request *request, unsigned attempt, 
     if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; the stream's ack is yet to come */
         return REQUEST_MORE;
     if (ack.err_code == 0) {
-        finish(write, ack.sequence, NULL);
+        write_finish(write, ack.sequence, NULL);
         return REQUEST_DONE;
     }
     struct jetstream_error failure = {ack.code, ack.err_code, ack.description};
     bool is_latest = attempt == (request->attempts & REQUEST_ATTEMPT_MASK);
     if (attempt == (write->copy_attempt & REQUEST_ATTEMPT_MASK))
-        return take_failure(write, &failure, is_latest);
+        return write_receive_failure(write, &failure, is_latest);
     /* An earlier question; or while the answer to this one was under way all was found out. */
     if (!is_latest || inquiry_step(write->store, &write->outcome) != OUTCOME_ASK)
         return REQUEST_MORE;
     enum outcome_verdict verdict;
     bool is_taken = inquiry_take_answer(write->store, write->request.bucket, &write->outcome, request, &ack, &verdict);
-    return is_taken ? hurry(write) : REQUEST_RETRY; /* no error decides: the next step does */
+    return is_taken ? write_retry_now(write) : REQUEST_RETRY; /* no error decides: the next step does */
 }
 
-static void fail_write(struct request *request, const struct error *error)
+static void write_fail(struct request *request, const struct error *error)
 {
     struct write *write = write_of(request);
 
     write->error = *error;
     write->error.outcome = request_is_in_doubt(request) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
-    finish(write, 0, &write->error);
+    write_finish(write, 0, &write->error);
 }
 
 /* --- Starting -------------------------------------------------------------------------------------- */
 
 static const struct request_ops write_ops = {.kind = "write",
-                                             .prepare = prepare_write,
-                                             .send = send_write,
-                                             .reply = take_ack,
-                                             .fail = fail_write,
+                                             .prepare = write_prepare,
+                                             .send = write_send,
+                                             .reply = write_receive_ack,
+                                             .fail = write_fail,
                                              .no_responders = bucket_request_on_no_responders};
 
-void write_send_alone(struct write *write)
+void write_send_singly(struct write *write)
 {
     struct store *store = write->store;
 
     /* An id stands for one write with one condition. */
     operation_make_id(store, write->id);
     memset(&write->outcome, 0, sizeof(write->outcome));
-    write->is_expecting = write->operation.condition != OPERATION_ALWAYS;
-    write->is_refused = false;
+    write->has_condition = write->operation.condition != OPERATION_ALWAYS;
+    write->copy_answer = WRITE_COPY_UNANSWERED;
     write->copy_attempt = 0;
     write->request.base.limit = group_commit_writes_limit(bucket_writes_group(write->request.bucket));
     bucket_request_start(&write->request, &write_ops);
@@ -436,24 +433,24 @@ static struct write *write_of_bucket_request(struct bucket_request *request)
     return (struct write *)((char *)request - offsetof(struct write, request));
 }
 
-static void on_write_bucket_opened(struct bucket_request *request)
+static void on_write_opened(struct bucket_request *request)
 {
     struct write *write = write_of_bucket_request(request);
     struct error failure;
 
     if (!operation_check(&write->operation, write->store, request->bucket, &write->admitted_bytes, &failure)) {
-        finish(write, 0, &failure);
+        write_finish(write, 0, &failure);
         return;
     }
     if (!operation_make_message(write->arena, &write->operation, request->bucket, &write->message)) {
-        finish_out_of_memory(write);
+        write_finish_out_of_memory(write);
         return;
     }
     write->expected = write->operation.revision;
     group_commit_submit(write);
 }
 
-static bool on_write_bucket_refreshed(struct bucket_request *request)
+static bool on_write_refreshed(struct bucket_request *request)
 {
     /* The place is in a limit of the former bucket's group. */
     request_leave_place(&request->base);
@@ -461,35 +458,35 @@ static bool on_write_bucket_refreshed(struct bucket_request *request)
     return true;
 }
 
-static void on_write_bucket_failed(struct bucket_request *request, const struct error *error)
+static void on_write_failed(struct bucket_request *request, const struct error *error)
 {
     struct write *write = write_of_bucket_request(request);
 
     write->error = *error;
     if (request_is_in_doubt(&request->base)) {
         operation_set_unread_error(&write->error, error);
-        finish_in_doubt(write);
+        write_finish_in_doubt(write);
     } else {
-        finish(write, 0, &write->error);
+        write_finish(write, 0, &write->error);
     }
 }
 
 static const struct bucket_request_ops write_bucket_ops = {
-    .opened = on_write_bucket_opened, .refreshed = on_write_bucket_refreshed, .failed = on_write_bucket_failed};
+    .opened = on_write_opened, .refreshed = on_write_refreshed, .failed = on_write_failed};
 
 /* Nothing of it has left the daemon. */
-static bool is_unsent(const struct arena_task *task)
+static bool write_is_unsent(const struct arena_task *task)
 {
     const struct write *write = ARENA_TASK_OWNER(task, struct write, task);
 
-    return !write->is_in_batch && !write->request.base.was_sent && write->condition_tries == 0;
+    return write->place != WRITE_IN_BATCH && !write->request.base.was_sent && write->condition_tries == 0;
 }
 
-static void cancel_write(struct arena_task *task)
+static void write_cancel(struct arena_task *task)
 {
     struct write *write = ARENA_TASK_OWNER(task, struct write, task);
 
-    stop(write);
+    write_stop(write);
     room_end(write->store, write->admitted_bytes, write->request.base.was_sent);
     if (write->group != NULL)
         group_commit_cancel(write);
@@ -500,7 +497,7 @@ void write_start(struct store *store, struct arena *arena, struct write *write)
 {
     write->store = store;
     write->arena = arena;
-    arena_begin_task(arena, &write->task, cancel_write);
-    write->task.is_unsent = is_unsent;
+    arena_begin_task(arena, &write->task, write_cancel);
+    write->task.is_unsent = write_is_unsent;
     bucket_request_open(&write->request, store, write->bucket, arena->owner, write->deadline_ms, &write_bucket_ops);
 }

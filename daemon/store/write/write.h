@@ -20,6 +20,21 @@
 /* The revision that was written, or an error (then 0). */
 typedef void write_done_fn(void *arg, uint64_t revision, const struct error *error);
 
+/* What the server has answered to the copy that was sent last. */
+enum write_copy_answer {
+    WRITE_COPY_UNANSWERED,
+    WRITE_COPY_REFUSED, /* its condition did not hold: this copy is not stored */
+    WRITE_COPY_FAILED   /* error, which leaves open whether the copy is stored */
+};
+
+/* Where the write is in its bucket's group commit. */
+enum write_place {
+    WRITE_UNGROUPED, /* not there yet, not any more, or the bucket allows no batches */
+    WRITE_QUEUED,
+    WRITE_SENT_SINGLY,
+    WRITE_IN_BATCH
+};
+
 struct write {
     /* Set by the caller; what is pointed to is borrowed until done was called. */
     const char *bucket;
@@ -37,7 +52,7 @@ struct write {
     size_t admitted_bytes; /* by room */
     struct error error;    /* to answer when a look, or an inquiry, is over */
     uint64_t expected;     /* sequence that the condition names */
-    bool is_expecting;     /* it has one: of its own, or as a second copy */
+    bool has_condition;    /* it is sent with one: its own, or that of a second copy */
     unsigned condition_tries;
     struct timer try_timer; /* before the next of them */
     /* While its outcome is in doubt: */
@@ -46,15 +61,14 @@ struct write {
     struct ledger_hold hold;
     struct ledger_wait turn; /* behind other writes in doubt of its key */
     unsigned copy_attempt;   /* the attempt that was a copy, the latest of them */
-    bool is_refused;         /* that one's condition did not hold: at the sequence refused_at, where that was told */
-    uint64_t refused_at;
-    bool has_failed; /* the server has said error, which leaves open whether the copy was stored */
+    enum write_copy_answer copy_answer;
+    uint64_t refused_at; /* of WRITE_COPY_REFUSED: the key's last sequence; 0: not told */
     char id[OPERATION_ID_BYTES];
-    /* of group */
-    struct group_commit *group; /* NULL: has none, or is through with it */
+    /* of group_commit */
+    enum write_place place;
+    struct group_commit *group; /* NULL: WRITE_UNGROUPED */
     struct write *next_in_group, *previous_in_group;
     struct timer group_commit_timer;
-    bool is_in_batch;
 };
 
 /* Writes. The memory of *write, zeroed but for what the caller sets, and the arena live until done was called. */
@@ -63,7 +77,7 @@ void write_start(struct store *store, struct arena *arena, struct write *write);
 /* --- For group ------------------------------------------------------------------------------------- */
 
 /* Sends the write as a message of its own. */
-void write_send_alone(struct write *write);
+void write_send_singly(struct write *write);
 
 /* The write was part of a batch, which landed, or failed in a way that nothing can be done about. */
 void write_finish(struct write *write, uint64_t revision, const struct error *error);
