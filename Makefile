@@ -111,7 +111,7 @@ examples: $(patsubst client/examples/%.c,$(B)/examples/%,$(EXAMPLES))
 $(B)/examples/%: $(B)/obj/client/examples/%.o $(B)/libkvstore.a
 	$(call print,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(LINK) -pie -o $@ $^ $(CLIENT_LIBS)
+	$(Q)$(LINK) -pie -o $@ $^ $(CLIENT_LIBS) $(if $(filter %/libuv,$@),$(shell pkg-config --libs libuv))
 
 $(B)/unit: $(call objects,$(UNIT) $(PROTO) $(CONF) $(filter-out daemon/main.c,$(DAEMON)))
 	$(call print,LD,$@)
@@ -127,14 +127,15 @@ $(B)/scale: $(call objects,$(SCALE)) $(B)/libkvstore.a
 
 $(B)/integration: $(call objects,$(INTEGRATION)) $(B)/libkvstore.a
 	$(call print,LD,$@)
-	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libssl libcrypto) -lpthread
+	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libssl libcrypto libuv) -lpthread
 
 $(B)/fault: $(call objects,$(FAULT)) $(B)/libkvstore.a
 	$(call print,LD,$@)
 	$(Q)$(LINK) -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs check jansson libssl libcrypto) -lpthread
 
-# The examples say #include <kvstore.h>, as a user's program does.
-$(B)/obj/client/examples/%.o: CPPFLAGS += -Iclient/lib
+# The examples say #include <kvstore.h>, as a user's program does, and so do the adapters.
+$(B)/obj/client/examples/%.o: CPPFLAGS += -Iclient/lib -Iclient/adapters
+$(B)/obj/tests/integration/libuv_test.o: CPPFLAGS += -Iclient/lib
 
 $(B)/obj/%.o: %.c
 	$(call print,CC,$<)

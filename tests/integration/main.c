@@ -16,6 +16,7 @@ static Suite *(*const suites[])(void) = {
     idle_suite,     life_suite,     limit_suite,         memory_suite,      near_suite,       neighbour_suite,
     outage_suite,   overload_suite, room_suite,          session_suite,     tls_suite,        ttl_suite,
     txn_suite,      watch_suite,    watch_library_suite, watch_limit_suite, watch_loss_suite, watch_scale_suite,
+    libuv_suite,
 };
 
 int main(int argc, char **argv)

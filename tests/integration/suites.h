@@ -22,6 +22,7 @@ Suite *idle_suite(void);
 Suite *keys_suite(void);
 Suite *kv_suite(void);
 Suite *library_suite(void);
+Suite *libuv_suite(void);
 Suite *life_suite(void);
 Suite *limit_suite(void);
 Suite *memory_suite(void);
