@@ -365,16 +365,17 @@ struct outcome {
     char *json; /* the last result */
 };
 
-/* Count the answer, and keep json, its text, which may be NULL. */
+/* Count the answer; keep the text of a success, which may be NULL. */
 static void count_json(struct outcome *outcome, const struct kvs_error *error, char *json)
 {
     if (error != NULL) {
         outcome->failed++;
         outcome->last_code = error->code;
         outcome->last_outcome = error->outcome;
-    } else {
-        outcome->ok++;
+        kvs_free(json);
+        return;
     }
+    outcome->ok++;
     kvs_free(outcome->json);
     outcome->json = json;
 }
