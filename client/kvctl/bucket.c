@@ -128,8 +128,8 @@ static bool settings_read(struct settings *settings, const struct invocation *in
     if (!read_unsigned(invocation, "history", &options->history) ||
         !read_unsigned(invocation, "replicas", &options->replicas) ||
         !arguments_duration(invocation, "ttl", &options->ttl_s) ||
-        !arguments_duration(invocation, "marker-ttl", &options->limit_marker_ttl_s) ||
-        !arguments_duration(invocation, "delete-marker-ttl", &options->marker_ttl_s) ||
+        !arguments_duration(invocation, "limit-marker-ttl", &options->limit_marker_ttl_s) ||
+        !arguments_duration(invocation, "marker-ttl", &options->marker_ttl_s) ||
         !arguments_size(invocation, "max-bytes", &options->max_bytes) ||
         !arguments_size(invocation, "max-value-size", &options->max_value_size) ||
         !read_storage(invocation, &options->storage) || !read_compression(invocation, &options->compression) ||
