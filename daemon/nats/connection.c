@@ -16,10 +16,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Publishing stops while the server has this much to read: what waits stays in the requests, which have limits. */
+/* Publishing fails while so much is unsent. What waits stays in the requests, which have limits. */
 #define CONGESTED_BYTES (32 * 1024 * 1024)
 
-/* So much published is written before the turn ends; a message counts with what surrounds its payload. */
+/* So much published is sent before the turn ends. A message counts with its subjects and headers, about. */
 #define EARLY_BYTES         (32u * 1024u)
 #define EARLY_MESSAGE_BYTES 128u
 
@@ -42,7 +42,7 @@ enum connection_state {
 struct connection {
     uv_loop_t *loop;
     struct jobs *jobs;
-    struct job reading; /* of the wire, when a slice was too short for what came */
+    struct job reading; /* of the wire, if a slice was too short for what came */
     const struct conf *conf;
     struct connection_events events;
     struct connection_target target;
@@ -134,12 +134,12 @@ static void drop_connection(struct connection *connection)
     connection->status.url[0] = '\0';
 }
 
-/* The connection is gone, or must go: tells the user and connects again. */
+/* The connection is lost, or must be given up: report it and reconnect. */
 static void lose_connection(struct connection *connection, const char *why)
 {
     if (connection->state != CONNECTION_UP)
         return;
-    log_warning("nats: connection to %s lost: %s", connection->status.url, why);
+    log_warning("nats: connection to %s lost: %s; reconnecting", connection->status.url, why);
     snprintf(connection->status.last_error, sizeof(connection->status.last_error), "connection lost: %s", why);
     drop_connection(connection);
     connection->failures = 1;
@@ -184,7 +184,7 @@ static bool is_slice_over(void *arg)
 
 static bool run_reading(struct job *job);
 
-/* Reads for a slice of the turn. The wire is gone when the link was stopped from within. */
+/* Read for a slice of the turn. An event may have stopped the connection, and so closed the wire. */
 static bool read_wire(struct connection *connection)
 {
     bool is_well = wire_read(&connection->wire);
@@ -205,7 +205,7 @@ static bool run_reading(struct job *job)
 
 static void set_poll_events(struct connection *connection);
 
-/* Over TLS each direction may have to wait for the other. */
+/* Over TLS each direction may have to wait for the other one. */
 static void move_wire(struct connection *connection, bool is_readable, bool is_writable)
 {
     struct wire *wire = &connection->wire;
@@ -221,7 +221,7 @@ static void move_wire(struct connection *connection, bool is_readable, bool is_w
         set_poll_events(connection);
 }
 
-/* libuv has one status for every error of a socket. What came before the error was read first. */
+/* libuv reports the same status for every error of a socket. What came before the error was read first. */
 static void lose_broken_socket(struct connection *connection, int status)
 {
     int error = 0;
@@ -237,7 +237,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     bool is_readable = status != 0 || events & (UV_READABLE | UV_DISCONNECT);
 
     connection->status.reads += is_readable;
-    jobs_begin_slice(connection->jobs); /* even in a turn without time: what NATS answers ends calls */
+    jobs_begin_slice(connection->jobs); /* even if the turn has no time left: replies end calls */
     move_wire(connection, is_readable, (events & UV_WRITABLE) != 0);
     if (status != 0) /* the poll has stopped */
         lose_broken_socket(connection, status);
@@ -256,8 +256,8 @@ static void set_poll_events(struct connection *connection)
 /* --- Writing --------------------------------------------------------------------------------------- */
 
 /*
- * In a turn that publishes much the server begins before the turn ends. What goes wrong here is found out at the turn's
- * end: whoever publishes does not expect to lose the link in the middle of it.
+ * Let the server begin its work before the end of a turn that publishes much. An error is handled at the turn's end:
+ * callers of connection_publish do not expect to lose the connection within it.
  */
 static void write_early(struct connection *connection, size_t bytes)
 {
@@ -455,7 +455,7 @@ struct connection *connection_new(uv_loop_t *loop, struct jobs *jobs, const stru
     connection->conf = conf;
     connection->events = *events;
     connection->former = (struct former){.loop = loop, .closed = on_former_closed, .arg = connection};
-    /* "_INBOX." and a unique id */
+    /* The library returns "_INBOX." and a unique id. */
     snprintf(connection->unique_id, sizeof(connection->unique_id), "%s", inbox + strlen("_INBOX."));
     snprintf(connection->inbox, sizeof(connection->inbox), "_INBOX.%s.", connection->unique_id);
     snprintf(connection->ping.subject, sizeof(connection->ping.subject), "%sping", connection->inbox);

@@ -9,18 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The server forgets a consumer that nobody pulls from after this long, should its removal get lost. */
+/* The server removes a consumer that nobody has pulled from for so long, in case our removal gets lost. */
 #define INACTIVE_THRESHOLD_NS 10000000000LL
 
-/* What the server may have on its way to us at a time. */
+/* The limits of one pull. */
 #define PULL_MESSAGES 1000u
 #define PULL_BYTES    (2u * 1024u * 1024u)
 
-/* Empty pulls in a row after which a list of replaced messages is given up, and the rest is read by sequence. */
+/* After so many empty pulls in a row, the list of a last_per_subject consumer is given up: the rest is read by
+ * sequence. */
 #define EMPTY_PULLS_MAX 2u
 
-/* Empty laps in a row before the next one waits. While keys are overwritten, a server's estimate can be 0 for a moment.
- */
+/* After so many empty laps in a row, the next one waits. While keys are overwritten, the server's estimate can be 0 for
+ * a moment. */
 #define EMPTY_LAPS_MAX 3u
 
 /* How often a long reading logs its progress. */
@@ -31,8 +32,8 @@ static struct consumer_reading *reading_of(struct request *request)
     return (struct consumer_reading *)((char *)request - offsetof(struct consumer_reading, request));
 }
 
-/* The name ends in the attempt's token: that is how request finds whose a delivery is. */
-static void make_name(struct consumer_reading *reading)
+/* The name ends in the attempt's token, by which deliveries find the request: see reply_table. */
+static void set_consumer_name(struct consumer_reading *reading)
 {
     char token[REQUEST_TOKEN_BYTES];
 
@@ -55,7 +56,7 @@ static void remove_consumer(struct consumer_reading *reading, bool is_over)
     reading->name[0] = '\0';
 }
 
-/* Where the reading goes on; 0: at the beginning of the stream. */
+/* Return the sequence at which the reading continues; 0: the beginning of the stream. */
 static uint64_t next_sequence(const struct consumer_reading *reading)
 {
     return reading->position > 0 ? reading->position + 1 : reading->scope.start_sequence;
@@ -76,23 +77,22 @@ static void add_filters(json_t *config, const struct consumer_scope *scope)
 static json_t *make_config(const struct consumer_reading *reading)
 {
     const struct consumer_scope *scope = &reading->scope;
-    bool takes_last = !reading->reads_sequence;
+    bool is_list = !reading->reads_sequence;
     uint64_t start = next_sequence(reading);
-    const char *policy = takes_last ? "last_per_subject" : start > 0 ? "by_start_sequence" : "all";
+    const char *policy = is_list ? "last_per_subject" : start > 0 ? "by_start_sequence" : "all";
     json_t *config = json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:b, s:b}", "name", reading->name, "deliver_policy",
                                policy, "ack_policy", "none", "replay_policy", "instant", "inactive_threshold",
                                (json_int_t)INACTIVE_THRESHOLD_NS, "num_replicas", 1, "mem_storage", 1, "headers_only",
                                scope->headers_only);
 
-    /* A filter would make the server count. */
-    if (config != NULL && (takes_last || !reading->is_whole))
+    /* A filter would make the server count its keys. */
+    if (config != NULL && (is_list || !reading->is_whole))
         add_filters(config, scope);
-    if (config != NULL && !takes_last && start > 0)
+    if (config != NULL && !is_list && start > 0)
         json_object_set_new(config, "opt_start_seq", json_integer((json_int_t)start));
     return config;
 }
 
-/* The next attempt: nothing has come of it yet. */
 static void begin_attempt(struct consumer_reading *reading, unsigned attempt)
 {
     reading->saw_end = false;
@@ -116,12 +116,12 @@ static enum connection_publish_result publish_json(struct consumer_reading *read
     return result;
 }
 
-/* Asks for a consumer that reads on where the reading is. */
-static enum connection_publish_result create(struct consumer_reading *reading)
+/* Create a consumer that continues at the reading's position. */
+static enum connection_publish_result create_reader(struct consumer_reading *reading)
 {
     char subject[512];
 
-    make_name(reading);
+    set_consumer_name(reading);
     snprintf(subject, sizeof(subject), "%s.CONSUMER.CREATE.%s.%s", reading->jetstream->prefix, reading->scope.stream,
              reading->name);
     reading->phase = CONSUMER_CREATING;
@@ -133,8 +133,8 @@ static enum connection_publish_result create(struct consumer_reading *reading)
     return result;
 }
 
-/* The reading begins, goes on after a failure, or begins its next lap. */
-static enum connection_publish_result send_begin(struct request *request, unsigned attempt)
+/* Begin the reading, continue it after a failure, or begin its next lap. */
+static enum connection_publish_result send_reading(struct request *request, unsigned attempt)
 {
     struct consumer_reading *reading = reading_of(request);
     char subject[512];
@@ -143,7 +143,7 @@ static enum connection_publish_result send_begin(struct request *request, unsign
     begin_attempt(reading, attempt);
     if (reading->phase == CONSUMER_NEXT_LAP) {
         reading->reads_sequence = true;
-        return create(reading);
+        return create_reader(reading);
     }
     reading->phase = CONSUMER_ASKING;
     reading->request.patience_ms = 0;
@@ -158,8 +158,8 @@ size_t consumer_pull_bytes(const struct connection *connection)
     return payload_bytes * 2 > PULL_BYTES ? payload_bytes * 2 : PULL_BYTES;
 }
 
-/* Asks for the next messages. With no_wait the server says at once when there are no more. */
-static enum request_verdict pull(struct consumer_reading *reading)
+/* Request the next messages. With no_wait the server answers at once if there are none. */
+static enum request_verdict request_pull(struct consumer_reading *reading)
 {
     char subject[512], body[96];
 
@@ -187,7 +187,7 @@ static void log_progress(struct consumer_reading *reading)
              reading->messages);
 }
 
-/* The present pull has brought what it could. */
+/* The present pull is complete. */
 static enum request_verdict pull_more(struct consumer_reading *reading)
 {
     if (reading->delivered > 0) {
@@ -196,7 +196,7 @@ static enum request_verdict pull_more(struct consumer_reading *reading)
     }
     reading->pulled = 0;
     if (!reading->is_paused)
-        return pull(reading);
+        return request_pull(reading);
     request_park(&reading->request);
     return REQUEST_MORE;
 }
@@ -211,11 +211,11 @@ void consumer_go_on(struct consumer_reading *reading)
     if (request->state != REQUEST_PARKED || reading->pulled > 0)
         return;
     request_listen(request, request->requests->conf->calls.attempt_timeout_ms);
-    if (pull(reading) != REQUEST_MORE)
+    if (request_pull(reading) != REQUEST_MORE)
         request_again(request, REQUEST_CONGESTED);
 }
 
-static enum request_verdict finish(struct consumer_reading *reading, const struct error *error)
+static enum request_verdict finish_reading(struct consumer_reading *reading, const struct error *error)
 {
     remove_consumer(reading, true);
     request_end(&reading->request);
@@ -223,8 +223,8 @@ static enum request_verdict finish(struct consumer_reading *reading, const struc
     return REQUEST_DONE;
 }
 
-/* A paused reading is parked while its last pull comes to an end. What that brings may make it work again. */
-static void wake(struct consumer_reading *reading)
+/* A paused reading is suspended while its last pull completes, which may make it continue. */
+static void wake_reading(struct consumer_reading *reading)
 {
     struct request *request = &reading->request;
 
@@ -233,7 +233,7 @@ static void wake(struct consumer_reading *reading)
 }
 
 /* An error of the server. */
-static enum request_verdict take_failure(struct consumer_reading *reading, const struct jetstream_error *failure)
+static enum request_verdict on_api_error(struct consumer_reading *reading, const struct jetstream_error *failure)
 {
     struct error error;
 
@@ -242,12 +242,12 @@ static enum request_verdict take_failure(struct consumer_reading *reading, const
         return REQUEST_RETRY;
     }
     jetstream_set_error(&error, failure);
-    return finish(reading, &error);
+    return finish_reading(reading, &error);
 }
 
 static enum request_verdict start_over(struct consumer_reading *reading)
 {
-    wake(reading);
+    wake_reading(reading);
     remove_consumer(reading, false);
     request_retry_reason(&reading->request, REQUEST_NO_ANSWER);
     return REQUEST_RETRY;
@@ -255,12 +255,12 @@ static enum request_verdict start_over(struct consumer_reading *reading)
 
 /* --- Its end ---------------------------------------------------------------------------------------- */
 
-/* Reads on after the position. After laps that brought nothing it waits a moment: their server is behind the leader. */
+/* Continue after the position. After empty laps wait a moment: their server is behind the leader. */
 static enum request_verdict begin_lap(struct consumer_reading *reading)
 {
     bool has_progress = reading->position > reading->looked_from;
 
-    wake(reading);
+    wake_reading(reading);
     remove_consumer(reading, false);
     reading->phase = CONSUMER_NEXT_LAP;
     reading->request.patience_ms = consumer_patience_ms(reading->messages);
@@ -274,15 +274,15 @@ static enum request_verdict begin_lap(struct consumer_reading *reading)
     return REQUEST_RETRY;
 }
 
-/* Asks for the next message after the position, for one filter after the other. */
-static enum request_verdict look_behind(struct consumer_reading *reading)
+/* Ask the leader for the next message after the position, for one filter after the other. */
+static enum request_verdict ask_for_next(struct consumer_reading *reading)
 {
     char subject[512];
     uint64_t from = next_sequence(reading);
     json_t *body = json_pack("{s:I, s:s}", "seq", (json_int_t)(from > 0 ? from : 1), "next_by_subj",
                              reading->scope.filters[reading->looked_filters]);
 
-    wake(reading);
+    wake_reading(reading);
     snprintf(subject, sizeof(subject), "%s.STREAM.MSG.GET.%s", reading->jetstream->prefix, reading->scope.stream);
     if (publish_json(reading, subject, body) != LINK_PUBLISHED)
         return start_over(reading);
@@ -293,13 +293,14 @@ static enum request_verdict look_behind(struct consumer_reading *reading)
 static enum request_verdict suppose_end(struct consumer_reading *reading)
 {
     reading->looked_filters = 0;
-    return look_behind(reading);
+    return ask_for_next(reading);
 }
 
-/* The server says that there are no more messages. */
-static enum request_verdict take_no_messages(struct consumer_reading *reading)
+/* The server reports that there are no more messages. */
+static enum request_verdict on_no_messages(struct consumer_reading *reading)
 {
-    /* Of a list this also means that the next message was replaced. By sequence, after a delivery, it is the end. */
+    /* For a list this can also mean that the next message was replaced. By sequence, after a delivery, it is the end.
+     */
     reading->saw_end = reading->reads_sequence && reading->delivered > 0;
     reading->empty_pulls = reading->delivered > 0 ? 0 : reading->empty_pulls + 1;
     if (!reading->reads_sequence && reading->pending > 0 && reading->empty_pulls < EMPTY_PULLS_MAX)
@@ -307,24 +308,24 @@ static enum request_verdict take_no_messages(struct consumer_reading *reading)
     return suppose_end(reading);
 }
 
-/* The leader's answer about one filter. */
-static enum request_verdict take_look(struct consumer_reading *reading, json_t *answer)
+/* The leader's answer for one filter. */
+static enum request_verdict on_next_known(struct consumer_reading *reading, json_t *answer)
 {
     struct jetstream_error failure;
     bool has_failed = jetstream_get_error(answer, &failure);
 
     if (has_failed && failure.err_code != JETSTREAM_MESSAGE_NOT_FOUND)
         return start_over(reading);
-    /* What is after the target was written after the reading began. A follower that is behind has not got so far. */
+    /* Messages after the target were written after the reading began. A follower that is behind has not reached it. */
     bool is_complete = has_failed || (reading->saw_end && reading->position >= reading->target);
     if (is_complete && ++reading->looked_filters < reading->scope.filter_count)
-        return look_behind(reading);
+        return ask_for_next(reading);
     if (is_complete)
-        return finish(reading, NULL);
+        return finish_reading(reading, NULL);
     return begin_lap(reading);
 }
 
-/* --- What the stream is ----------------------------------------------------------------------------- */
+/* --- The stream ------------------------------------------------------------------------------------- */
 
 static void read_stream(struct consumer_reading *reading, json_t *answer)
 {
@@ -340,7 +341,7 @@ static void read_stream(struct consumer_reading *reading, json_t *answer)
         info.only_subject != NULL && scope->filter_count == 1 && strcmp(info.only_subject, scope->filters[0]) == 0;
 }
 
-static void begin_anew(struct consumer_reading *reading)
+static void restart_reading(struct consumer_reading *reading)
 {
     reading->reads_sequence = !reading->scope.last_per_subject || (reading->is_whole && reading->keeps_one);
     reading->position = 0;
@@ -351,21 +352,21 @@ static void begin_anew(struct consumer_reading *reading)
     reading->ops->restart(reading->arg);
 }
 
-static enum request_verdict take_stream(struct consumer_reading *reading, json_t *answer)
+static enum request_verdict on_stream_info(struct consumer_reading *reading, json_t *answer)
 {
     uint64_t incarnation = reading->incarnation;
     struct jetstream_error failure;
 
     if (jetstream_get_error(answer, &failure))
-        return take_failure(reading, &failure);
+        return on_api_error(reading, &failure);
     read_stream(reading, answer);
     bool goes_on = reading->position > 0 && reading->reads_sequence && incarnation == reading->incarnation;
     if (!goes_on)
-        begin_anew(reading);
+        restart_reading(reading);
     if (reading->messages == 0)
-        return finish(reading, NULL);
+        return finish_reading(reading, NULL);
     reading->request.patience_ms = consumer_patience_ms(reading->messages);
-    if (create(reading) == LINK_PUBLISHED)
+    if (create_reader(reading) == LINK_PUBLISHED)
         return REQUEST_MORE;
     request_retry_reason(&reading->request, REQUEST_CONGESTED);
     return REQUEST_RETRY;
@@ -373,7 +374,7 @@ static enum request_verdict take_stream(struct consumer_reading *reading, json_t
 
 /* --- Its messages ----------------------------------------------------------------------------------- */
 
-static enum request_verdict take_created(struct consumer_reading *reading, json_t *answer)
+static enum request_verdict on_created(struct consumer_reading *reading, json_t *answer)
 {
     struct jetstream_error failure;
 
@@ -384,10 +385,10 @@ static enum request_verdict take_created(struct consumer_reading *reading, json_
         reading->pending = (uint64_t)json_integer_value(json_object_get(answer, "num_pending"));
         if (reading->pending > 0 || !reading->reads_sequence)
             return pull_more(reading);
-        reading->saw_end = true; /* by sequence it is counted in the store, when the consumer is created */
+        reading->saw_end = true; /* for a reading by sequence the store is counted when the consumer is created */
         return suppose_end(reading);
     }
-    return take_failure(reading, &failure);
+    return on_api_error(reading, &failure);
 }
 
 static bool is_answer_to(enum consumer_phase phase, const char *type)
@@ -400,27 +401,27 @@ static bool is_answer_to(enum consumer_phase phase, const char *type)
 }
 
 /* An answer of the JetStream API, which is JSON. */
-static enum request_verdict take_answer(struct consumer_reading *reading, struct message *message)
+static enum request_verdict on_api_reply(struct consumer_reading *reading, struct message *message)
 {
     json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
     enum request_verdict verdict = REQUEST_MORE;
 
     if (answer == NULL)
         return start_over(reading);
-    /* A new leader may answer once more what the old one did. */
+    /* A new leader may repeat the answer of the old one. */
     if (!is_answer_to(reading->phase, json_string_value(json_object_get(answer, "type")))) {
         json_decref(answer);
         return REQUEST_MORE;
     }
     switch (reading->phase) {
     case CONSUMER_ASKING:
-        verdict = take_stream(reading, answer);
+        verdict = on_stream_info(reading, answer);
         break;
     case CONSUMER_CREATING:
-        verdict = take_created(reading, answer);
+        verdict = on_created(reading, answer);
         break;
     case CONSUMER_LOOKING:
-        verdict = take_look(reading, answer);
+        verdict = on_next_known(reading, answer);
         break;
     case CONSUMER_PULLING:
     case CONSUMER_NEXT_LAP:
@@ -431,18 +432,17 @@ static enum request_verdict take_answer(struct consumer_reading *reading, struct
 }
 
 /*
- * What a pull ends with: 404 or 408 when there are no more messages. A pull with max_bytes also ends when the next
- * message would exceed them, and says so when it is complete, which we know. After anything else the reading starts
- * over.
+ * The end of a pull: 404 or 408 if there are no more messages. A pull with max_bytes also ends if the next message
+ * would exceed them, and reports when it is complete, which the reading knows. After any other status it starts over.
  */
-static enum request_verdict take_status(struct consumer_reading *reading, struct message *message, unsigned status)
+static enum request_verdict on_pull_status(struct consumer_reading *reading, struct message *message, unsigned status)
 {
     const char *text = message_status_text(message);
 
     if (reading->phase != CONSUMER_PULLING)
-        return REQUEST_MORE;            /* of a pull that is over */
+        return REQUEST_MORE;            /* of an earlier pull */
     if (status == 404 || status == 408) /* nats-server 2.10 ends a pull without messages with 408 */
-        return take_no_messages(reading);
+        return on_no_messages(reading);
     if (status == 409 && strcmp(text, "Batch Completed") == 0)
         return REQUEST_MORE;
     if (status == 409 && strcmp(text, "Message Size Exceeds MaxBytes") == 0)
@@ -450,19 +450,19 @@ static enum request_verdict take_status(struct consumer_reading *reading, struct
     return start_over(reading);
 }
 
-static enum request_verdict take_message(struct request *request, unsigned attempt, struct message *message)
+static enum request_verdict on_reading_reply(struct request *request, unsigned attempt, struct message *message)
 {
     struct consumer_reading *reading = reading_of(request);
     struct kv_delivery delivery;
 
-    /* Of a consumer that was given up, or of an attempt that is over: the next one begins with another consumer. */
+    /* A late message, of a consumer that was given up or an earlier attempt: the next attempt has another consumer. */
     if (attempt != (reading->attempt & REQUEST_ATTEMPT_MASK) || !request_expects_replies(request))
         return REQUEST_MORE;
     if (!kv_read_delivery(message, &delivery)) {
         unsigned status = message_status(message);
         if (status != 0)
-            return take_status(reading, message, status);
-        return take_answer(reading, message);
+            return on_pull_status(reading, message, status);
+        return on_api_reply(reading, message);
     }
 
     if (delivery.consumer_sequence != reading->consumer_sequence + 1)
@@ -477,7 +477,7 @@ static enum request_verdict take_message(struct request *request, unsigned attem
         requests_note_reply(request->requests, message->payload_bytes);
     switch (reading->ops->message(reading->arg, message, &delivery)) {
     case CONSUMER_ENOUGH:
-        return finish(reading, NULL);
+        return finish_reading(reading, NULL);
     case CONSUMER_PAUSE:
         reading->is_paused = true;
         break;
@@ -487,7 +487,7 @@ static enum request_verdict take_message(struct request *request, unsigned attem
     return --reading->pulled == 0 ? pull_more(reading) : REQUEST_MORE;
 }
 
-static void fail(struct request *request, const struct error *error)
+static void on_reading_failed(struct request *request, const struct error *error)
 {
     struct consumer_reading *reading = reading_of(request);
     struct error late;
@@ -503,7 +503,7 @@ static void fail(struct request *request, const struct error *error)
 }
 
 static const struct request_ops reading_ops = {
-    .kind = "reading", .send = send_begin, .reply = take_message, .fail = fail};
+    .kind = "reading", .send = send_reading, .reply = on_reading_reply, .fail = on_reading_failed};
 
 void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading, const struct consumer_scope *scope,
                    uint64_t deadline_ms, const struct consumer_ops *ops, void *arg)

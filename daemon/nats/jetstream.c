@@ -51,7 +51,7 @@ enum request_trouble jetstream_healable(const struct jetstream_error *error)
     }
 }
 
-/* Of an err_code that is not known: what went wrong on the server is no bug of ours, and may go better later. */
+/* Return the code for an unknown err_code. A failure of the server is no bug of the daemon, and may be temporary. */
 static enum error_code code_by_status(unsigned status)
 {
     switch (status) {
@@ -154,9 +154,10 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
         code = ERROR_INVALID_ARGUMENT;
         break;
     case 10111: /* roll-up failed */
-        error_set(error, ERROR_UNSUPPORTED,
-                  "the bucket takes no roll-ups (allow_rollup_hdrs of its stream), which a purge needs, and with a "
-                  "history a TTL; bucket.update switches them on");
+        error_set(
+            error, ERROR_UNSUPPORTED,
+            "the bucket does not allow roll-ups (allow_rollup_hdrs of its stream), which a purge needs, and a TTL "
+            "if there is a history; call bucket.update to allow them");
         return;
     default:
         if (jetstream_healable(from) != REQUEST_NO_TROUBLE)
@@ -169,12 +170,12 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
     error_set(error, code, "NATS: %s (err_code %u)", description, from->err_code);
 }
 
-/* Answers in a row that there is no such stream, each after a backoff, that a cluster must give. */
+/* A cluster is believed that there is no such stream after so many answers in a row, with a backoff between them. */
 #define NOT_FOUND_TIMES 4u
 
 /* --- Calls ----------------------------------------------------------------------------------------- */
 
-static void release(struct jetstream_call *call)
+static void call_release(struct jetstream_call *call)
 {
     request_end(&call->request);
     free(call->subject);
@@ -196,7 +197,7 @@ static enum connection_publish_result send_call(struct request *request, unsigne
     return request_publish(request, call->subject, NULL, 0, call->body, call->body != NULL ? strlen(call->body) : 0);
 }
 
-static enum request_verdict take_answer(struct request *request, unsigned attempt, struct message *message)
+static enum request_verdict on_call_reply(struct request *request, unsigned attempt, struct message *message)
 {
     struct jetstream_call *call = call_of(request);
     struct jetstream_error failure;
@@ -204,18 +205,15 @@ static enum request_verdict take_answer(struct request *request, unsigned attemp
 
     (void)attempt;
     json_t *answer = json_loadb(message->payload, message->payload_bytes, 0, NULL);
-    if (answer == NULL) /* not JSON: another client answered on the subject; JetStream's answer is still to come */
+    if (answer == NULL) /* another client answered on the subject; JetStream's answer is still to come */
         return REQUEST_MORE;
     if (!jetstream_get_error(answer, &failure)) {
-        release(call);
+        call_release(call);
         call->done(call->arg, answer, 0, NULL);
         json_decref(answer);
         return REQUEST_DONE;
     }
-    /*
-     * In a cluster a server that does not know of the stream yet, or stands still, may say so. It is believed when it
-     * is said again and again.
-     */
+    /* In a cluster, a server that does not know the stream yet, or is partitioned, may answer so. */
     bool is_doubtful = failure.err_code == JETSTREAM_STREAM_NOT_FOUND && call->jetstream->cluster[0] != '\0' &&
                        ++call->not_found < NOT_FOUND_TIMES;
     if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE || is_doubtful) {
@@ -225,17 +223,17 @@ static enum request_verdict take_answer(struct request *request, unsigned attemp
         return REQUEST_RETRY;
     }
     jetstream_set_error(&error, &failure);
-    release(call);
+    call_release(call);
     call->done(call->arg, NULL, failure.err_code, &error);
     json_decref(answer);
     return REQUEST_DONE;
 }
 
-static void fail_call(struct request *request, const struct error *error)
+static void on_call_failed(struct request *request, const struct error *error)
 {
     struct jetstream_call *call = call_of(request);
 
-    release(call);
+    call_release(call);
     call->done(call->arg, NULL, 0, error);
 }
 
@@ -246,13 +244,13 @@ static enum request_readiness prepare_call(struct request *request)
 
     if (call->only_on_connection == 0 || call->only_on_connection == connection_number(request->requests->connection))
         return REQUEST_READY;
-    error_set(&error, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to go on");
-    fail_call(request, &error);
+    error_set(&error, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to continue");
+    on_call_failed(request, &error);
     return REQUEST_PARKED_OR_OVER;
 }
 
 static const struct request_ops call_ops = {
-    .kind = "api", .prepare = prepare_call, .send = send_call, .reply = take_answer, .fail = fail_call};
+    .kind = "api", .prepare = prepare_call, .send = send_call, .reply = on_call_reply, .fail = on_call_failed};
 
 void jetstream_call(struct jetstream *jetstream, struct jetstream_call *call, const char *verb, const char *name,
                     json_t *body, uint64_t deadline_ms, jetstream_call_fn *done, void *arg)
@@ -267,7 +265,7 @@ void jetstream_call(struct jetstream *jetstream, struct jetstream_call *call, co
         call->subject = NULL;
     if (body != NULL)
         call->body = json_dumps(body, JSON_COMPACT);
-    /* Out of memory: a deadline that is over fails the call from the loop, and nothing is sent. */
+    /* If memory ran out: a deadline in the past fails the call from the loop, and nothing is sent. */
     if (call->subject == NULL || (body != NULL && call->body == NULL))
         deadline_ms = 0;
     json_decref(body);
@@ -276,14 +274,14 @@ void jetstream_call(struct jetstream *jetstream, struct jetstream_call *call, co
 
 void jetstream_cancel(struct jetstream_call *call)
 {
-    release(call);
+    call_release(call);
 }
 
 /* --- Stored messages as JSON ----------------------------------------------------------------------- */
 
 #define STORED_HEADERS_MAX 1024u
 
-/* At most so many headers are in the block. */
+/* Return an upper bound of the headers in the block. */
 static size_t count_lines(const char *text, size_t length)
 {
     size_t count = 0;
@@ -296,7 +294,7 @@ static size_t count_lines(const char *text, size_t length)
     return count;
 }
 
-/* Decodes base64 into the arena; NULL where it is none. */
+/* Decode base64 into the arena. Return NULL if it is invalid, or memory ran out. */
 static char *decode_base64(struct arena *arena, const char *text, size_t *length)
 {
     size_t text_length = strlen(text);
@@ -307,7 +305,7 @@ static char *decode_base64(struct arena *arena, const char *text, size_t *length
     int decoded = EVP_DecodeBlock((unsigned char *)bytes, (const unsigned char *)text, (int)text_length);
     if (decoded < 0)
         return NULL;
-    /* The decoder counts what the padding stands for as bytes. */
+    /* The decoder counts the padding as bytes. */
     *length = (size_t)decoded;
     for (size_t i = text_length; i > 0 && text[i - 1] == '=' && *length > 0; i--)
         (*length)--;
@@ -315,7 +313,7 @@ static char *decode_base64(struct arena *arena, const char *text, size_t *length
     return bytes;
 }
 
-static bool read_stored(struct arena *arena, json_t *stored, struct message *message)
+static bool parse_stored(struct arena *arena, json_t *stored, struct message *message)
 {
     const char *subject = json_string_value(json_object_get(stored, "subject"));
     const char *time = json_string_value(json_object_get(stored, "time"));
@@ -341,7 +339,7 @@ static bool read_stored(struct arena *arena, json_t *stored, struct message *mes
     message->headers = headers;
     if (text != NULL)
         message->header_count = message_parse_headers(text, block_length, headers, count);
-    /* Behind those that a client may have sent under these names, as in a direct get. */
+    /* After headers of the same names that a client may have sent, as in a direct get. */
     headers += message->header_count;
     headers[0] = (struct message_header){"Nats-Subject", message->subject};
     headers[1] = (struct message_header){"Nats-Sequence", sequence};
@@ -360,38 +358,38 @@ enum jetstream_unwrap jetstream_unwrap_message(struct arena *arena, const struct
         error->description = arena_strdup(arena, error->description);
         if (error->description != NULL)
             result = JETSTREAM_UNWRAP_ERROR;
-    } else if (parsed != NULL && read_stored(arena, json_object_get(parsed, "message"), message)) {
+    } else if (parsed != NULL && parse_stored(arena, json_object_get(parsed, "message"), message)) {
         result = JETSTREAM_UNWRAPPED;
     }
     json_decref(parsed);
     return result;
 }
 
-/* --- What the server is ---------------------------------------------------------------------------- */
+/* --- The server's version and features ------------------------------------------------------------- */
 
 struct jetstream_probe {
     struct jetstream_call info;
     struct request server;
-    bool has_complained;
+    bool has_warned;
 };
 
-/* How long JetStream may take to say what it can before the log says so, and how long it is asked at all. */
-#define PROBE_COMPLAIN_MS 3000u
-#define PROBE_TIMEOUT_MS  (24u * 3600 * 1000)
+/* JetStream is asked for its level until the first timeout, after which the log has a warning, and then on. */
+#define LEVEL_WARNING_MS 3000u
+#define LEVEL_TIMEOUT_MS (24u * 3600 * 1000)
 
-/* How long the server may take to say its version and its cluster; nobody waits for it. */
+/* How long the server is asked for its version and cluster. Nobody waits for it. */
 #define SERVER_TIMEOUT_MS 30000u
 
 static void ask_account_info(struct jetstream *jetstream);
 
-static void take_account_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void on_account_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct jetstream *jetstream = arg;
 
     (void)err_code;
-    if (answer == NULL && !jetstream->probe->has_complained) {
-        log_warning("nats: JetStream does not say what it can: %s", error->message);
-        jetstream->probe->has_complained = true;
+    if (answer == NULL && !jetstream->probe->has_warned) {
+        log_warning("nats: JetStream does not report its API level: %s; asking again", error->message);
+        jetstream->probe->has_warned = true;
         ask_account_info(jetstream);
     }
     if (answer == NULL)
@@ -404,10 +402,10 @@ static void take_account_info(void *arg, json_t *answer, unsigned err_code, cons
 static void ask_account_info(struct jetstream *jetstream)
 {
     struct jetstream_probe *probe = jetstream->probe;
-    uint64_t timeout_ms = probe->has_complained ? PROBE_TIMEOUT_MS : PROBE_COMPLAIN_MS;
+    uint64_t timeout_ms = probe->has_warned ? LEVEL_TIMEOUT_MS : LEVEL_WARNING_MS;
 
     jetstream_call(jetstream, &probe->info, "INFO", NULL, NULL, uv_now(jetstream->requests->loop) + timeout_ms,
-                   take_account_info, jetstream);
+                   on_account_info, jetstream);
 }
 
 static enum connection_publish_result send_server_info(struct request *request, unsigned attempt)
@@ -416,7 +414,7 @@ static enum connection_publish_result send_server_info(struct request *request, 
     return request_publish(request, "$SYS.REQ.USER.INFO", NULL, 0, "", 0);
 }
 
-static enum request_verdict take_server_info(struct request *request, unsigned attempt, struct message *message)
+static enum request_verdict on_server_info(struct request *request, unsigned attempt, struct message *message)
 {
     struct jetstream_probe *probe =
         (struct jetstream_probe *)((char *)request - offsetof(struct jetstream_probe, server));
@@ -436,14 +434,14 @@ static enum request_verdict take_server_info(struct request *request, unsigned a
     return REQUEST_DONE;
 }
 
-static void no_server_info(struct request *request, const struct error *error)
+static void on_server_info_failed(struct request *request, const struct error *error)
 {
     (void)request;
-    log_debug("nats: the server does not say its version: %s", error->message);
+    log_debug("nats: the server does not report its version: %s", error->message);
 }
 
-/* Accounts with narrow permissions may not ask; not knowing the version is no reason to ask again and again. */
-static bool nobody_tells_server_info(struct request *request)
+/* Accounts with narrow permissions may not ask. The version is not important enough to retry. */
+static bool on_server_info_unserved(struct request *request)
 {
     request_end(request);
     return false;
@@ -451,9 +449,9 @@ static bool nobody_tells_server_info(struct request *request)
 
 static const struct request_ops server_ops = {.kind = "server info",
                                               .send = send_server_info,
-                                              .reply = take_server_info,
-                                              .fail = no_server_info,
-                                              .no_responders = nobody_tells_server_info};
+                                              .reply = on_server_info,
+                                              .fail = on_server_info_failed,
+                                              .no_responders = on_server_info_unserved};
 
 bool jetstream_has_multi_last(const struct jetstream *jetstream)
 {
@@ -467,7 +465,7 @@ void jetstream_probe(struct jetstream *jetstream)
     if (probe->info.request.state != REQUEST_IDLE)
         jetstream_cancel(&probe->info);
     request_end(&probe->server);
-    probe->has_complained = false;
+    probe->has_warned = false;
     ask_account_info(jetstream);
     request_start(jetstream->requests, &probe->server, &server_ops,
                   uv_now(jetstream->requests->loop) + SERVER_TIMEOUT_MS);

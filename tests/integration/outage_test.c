@@ -265,7 +265,7 @@ START_TEST(a_server_without_jetstream_is_unavailable)
         if (i < 2) /* a bucket may have been made */
             assert_code(answer, "unavailable");
     }
-    daemon_wait_log(&daemon_of_test, "JetStream does not say what it can");
+    daemon_wait_log(&daemon_of_test, "JetStream does not report its API level");
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
 }
