@@ -26,27 +26,23 @@
 #include "daemon/base/arena.h"
 #include "daemon/nats/consumer.h"
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/compact/chunk.h"
+#include "daemon/store/compact/files.h"
+#include "daemon/store/compact/purges.h"
+#include "daemon/store/compact/raise_horizon.h"
 #include "daemon/store/follow/local_copy.h"
-#include "daemon/store/read/get.h"
-#include "daemon/store/write/write.h"
 
 /* removed is the number of markers that were removed, also if there is an error. */
 typedef void compact_done_fn(void *arg, uint64_t removed, const struct error *error);
 
-#define COMPACT_PURGES_MAX 4u
-
-struct compact_purge {
-    struct jetstream_call call;
-    struct compact *compact;
-    uint64_t markers; /* that it may remove; more messages that it removes are not counted */
-    bool is_under_way;
-};
-
-struct compact_chunk {
-    struct compact_marker *markers; /* in the order of their sequences, as long as the reading does not begin again */
-    size_t count, capacity;
-    char *text; /* their keys */
-    size_t text_bytes, text_capacity;
+enum compact_step {
+    COMPACT_WAITING,  /* for its turn: nothing was begun */
+    COMPACT_OPENING,  /* looks up the bucket, and waits for the local copy to have the markers */
+    COMPACT_READING,  /* no chunk is being worked on */
+    COMPACT_CLEARING, /* purges the messages before the chunk's markers; the markers come later */
+    COMPACT_LOOKING,  /* for old values in the server's files */
+    COMPACT_RAISING,  /* the horizon */
+    COMPACT_PURGING   /* the chunk's markers */
 };
 
 /* Age in seconds from which markers are removed by default: that of PurgeDeletes in the NATS client libraries. */
@@ -62,47 +58,36 @@ struct compact {
     void *arg;
 
     /* private */
-    struct compact *next, *previous; /* of the store */
+    struct compact *next, *previous; /* of all */
     struct store *store;
     struct arena *arena;
     struct arena_task task;
-    bool is_waiting;       /* for its turn: nothing was begun */
-    struct timer deadline; /* of the look at the files, which has none of its own */
-    struct bucket *handle;
+    enum compact_step step;
+    struct timer deadline; /* for the look at the files, which has none of its own */
+    struct bucket *opened; /* NULL: not yet */
     struct bucket_wait wait;
     struct jetstream_call info;
     struct local_copy_wait feed_wait;
     struct job going_on;
     struct consumer_reading reading;
+    bool is_reading; /* the reading is not over; it may be paused */
     const char *subject;
-    uint64_t connection;  /* number of the connection that the stream is read on */
-    int64_t cutoff_us;    /* markers that were stored later stay */
-    uint64_t last;        /* markers with a higher sequence stay */
-    bool is_in_files;     /* of the embedded server */
-    bool is_reading;      /* the reading is not over; it may be paused */
-    bool is_working;      /* on chunk */
-    bool is_clearing;     /* the messages before the chunk's markers are being purged; the markers come later */
-    uint64_t read_to;     /* the last sequence that was read */
-    uint64_t barrier;     /* the first sequence that must stay; 0: none was read yet */
-    bool is_past_barrier; /* the markers that come before all values are done */
-    struct compact_chunk filling, chunk; /* that is being read, that is being worked on */
-    struct compact_look *look;
-    struct arena horizon_arena;
-    bool has_horizon_arena;
-    struct read_get horizon_get;
-    struct write horizon_write;
-    uint64_t horizon;   /* as it was last read from the bucket */
-    size_t next_marker; /* of the chunk */
-    struct compact_purge purges[COMPACT_PURGES_MAX];
-    unsigned purges_under_way;
-    bool has_removed; /* a purge was sent */
-    uint64_t removed;
+    uint64_t connection;                 /* number of the connection that the stream is read on */
+    int64_t cutoff_us;                   /* markers that were stored later stay */
+    uint64_t last;                       /* markers with a higher sequence stay */
+    bool is_in_files;                    /* of the embedded server */
+    uint64_t read_to;                    /* the last sequence that was read */
+    uint64_t barrier;                    /* the first sequence that must stay; 0: none was read yet */
+    struct compact_chunk filling, chunk; /* being read, being worked on */
+    struct compact_files *files;         /* NULL: no look is under way */
+    struct raise_horizon raise;
+    struct compact_purges purges;
     struct error error; /* code ERROR_NONE: none */
 };
 
 /*
- * So many may be under way: each has up to 20 MB of markers, and may keep a worker thread busy. The others wait for
- * their turn. A session may have as many, so that one does not keep the others waiting.
+ * Compactions under way at a time: each has up to 20 MB of markers, and may keep a worker thread busy. The others wait
+ * for their turn. A session may have as many, so that one session does not keep the others waiting.
  */
 #define COMPACTIONS_MAX 2u
 
