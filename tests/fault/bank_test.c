@@ -60,7 +60,7 @@ static void end(void)
     deployment_end(&deployment);
 }
 
-/* An outage may fail a call, but must say so. */
+/* An outage may fail a call, but the error must say so. */
 static void expect_outage(const struct answer *answer)
 {
     const char *code = answer_code(answer);
@@ -230,7 +230,7 @@ static void read_keys(struct books *books)
     }
 }
 
-/* Each acknowledged transfer is there, each refused one is not, and the balances are what the log says. */
+/* Each acknowledged transfer is in the log, each refused one is not, and the balances agree with the log. */
 static void balance_books(void)
 {
     struct books books;
@@ -294,7 +294,7 @@ START_TEST(no_money_is_made_or_lost_while_everything_breaks)
 }
 END_TEST
 
-/* The auditors read from memory, where a feed brings the messages of a transfer one by one. */
+/* The auditors read from memory, where a feed delivers the messages of a transfer one by one. */
 START_TEST(no_money_is_made_or_lost_while_the_embedded_server_is_killed)
 {
     open_bank();

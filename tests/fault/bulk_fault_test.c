@@ -1,4 +1,4 @@
-/* bulk.get in a cluster: a key whose answer is missing is not taken for one that is not there. */
+/* bulk.get in a cluster: a key whose answer is missing must not be reported as missing. */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
@@ -8,7 +8,7 @@
 static struct cluster cluster;
 static struct deployment deployment;
 
-/* Each test has buckets of its own in the one cluster. */
+/* Each test has buckets of its own in the shared cluster. */
 static const char *bucket, *hot, *reads;
 
 static void begin_cluster(void)
@@ -43,7 +43,7 @@ static void end(void)
     deployment_end(&deployment);
 }
 
-/* The value of a key in a bulk.get's answer; NULL where it is nil. The key must be there. */
+/* Return the value of a key in a bulk.get's answer, or NULL if it is nil. The key must be in the answer. */
 static const char *value_of(const struct answer *answer, const char *key)
 {
     for (uint32_t i = 0; i < answer->result.via.map.size; i++) {
@@ -74,7 +74,7 @@ static void expect_all(const struct answer *answer)
     ck_assert_pstr_eq(value_of(answer, "three"), "3");
 }
 
-/* As a server does that does not keep writes away while it reads: one of the messages does not come. */
+/* A server that accepts writes during the read may omit a message. Here the proxy omits one. */
 static void miss_a_key(unsigned count)
 {
     proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_DROP_ACK, .subject = reads, .count = count});
@@ -133,8 +133,8 @@ END_TEST
 static struct deployment other;
 
 /*
- * Keys x and y are written by one transaction each time. The read misses the first of them, and before it goes on
- * another daemon commits the next transaction, whose operations are given: the answer must be of one of the two.
+ * Each transaction writes the keys x and y. The read misses the first of them. Before it continues, another daemon
+ * commits the next transaction, with the given operations. The answer must be the state after one of the two.
  */
 static void expect_whole(unsigned lost_reads, const char *operations, const char *x)
 {

@@ -1,4 +1,7 @@
-/* Markers of deleted keys that one host removes while another is away: that one loses no deletion in silence. */
+/*
+ * One host removes markers of deleted keys while another one is disconnected: that host must not lose a deletion
+ * silently.
+ */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 #include "tests/support/watch_recorder.h"
@@ -46,7 +49,7 @@ static void wait_until_cached(const char *key)
     }
 }
 
-/* Nothing of it comes to the first host. */
+/* The first host receives nothing of this. */
 static void delete_and_compact_elsewhere(void)
 {
     proxy_hold(deployment.proxy);
@@ -85,7 +88,7 @@ START_TEST(a_host_that_was_disconnected_delivers_the_deletion_to_its_watches)
 }
 END_TEST
 
-/* Nobody follows the bucket here before. */
+/* No daemon has followed the bucket on this host before. */
 START_TEST(a_watch_that_is_resumed_on_another_host_must_start_over)
 {
     put(deployment.client, "stays", "1");
@@ -109,7 +112,7 @@ START_TEST(a_watch_that_is_resumed_on_another_host_must_start_over)
 }
 END_TEST
 
-/* Behind the next connection there may be other messages at these sequences. */
+/* After a reconnect other messages may have these sequences. */
 START_TEST(a_purge_is_not_sent_again_on_another_connection)
 {
     put(deployment.client, "stays", "1");

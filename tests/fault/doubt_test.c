@@ -1,10 +1,10 @@
-/* A write in doubt: the order of the writes of its key, and what its bucket goes through meanwhile. */
+/* A write in doubt: the order of the writes of its key, and changes of its bucket meanwhile. */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
 #include <string.h>
 
-/* More often than anything is sent again. */
+/* More than the number of retries. */
 #define ALWAYS 100000u
 
 #define KEY_SUBJECT "$KV.b.k"
@@ -13,7 +13,7 @@ static struct deployment deployment;
 
 static void begin(void)
 {
-    /* Each write on its own: in a batch those of other keys would wait too. */
+    /* Each write leaves singly: in a batch, writes of other keys would wait too. */
     deployment_begin(&deployment, 1, DEPLOYMENT_ATTEMPTS(0.1) "buckets:\n  group_commit: off\n");
     deployment_make_bucket(&deployment, "b", NULL);
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'k', 'before']"));
@@ -41,7 +41,9 @@ static void disarm(void)
     arm(PROXY_NO_FAULT, NULL, 0);
 }
 
-/* Sends a write to the key and spoils all that the daemon does about it, until disarm. It has asked once by then. */
+/*
+ * Send a write to the key, and spoil all requests of the daemon about it until disarm. Return after its first question.
+ */
 static uint32_t send_into_doubt(enum proxy_fault_kind kind, const char *method, const char *params)
 {
     arm(kind, KEY_SUBJECT, ALWAYS);
@@ -50,7 +52,7 @@ static uint32_t send_into_doubt(enum proxy_fault_kind kind, const char *method, 
     return msgid;
 }
 
-/* The daemon has taken the calls before this one, and has sent of them what it sends. */
+/* The daemon has read the calls before this one, and has sent what it sends for them. */
 static void wait_for_calls_before(void)
 {
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'other', 'x']"));
@@ -124,7 +126,10 @@ END_TEST
 
 /* --- A bucket that goes ----------------------------------------------------------------------------- */
 
-/* The bucket is looked up and is not there, comes back under its name, and only then the write looks it up itself. */
+/*
+ * The first lookup finds no bucket. Then the bucket exists again under its name, and only then the write itself looks
+ * it up.
+ */
 START_TEST(a_write_in_doubt_outlives_its_bucket)
 {
     json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
@@ -133,7 +138,7 @@ START_TEST(a_write_in_doubt_outlives_its_bucket)
     uint32_t lost = send_into_doubt(PROXY_DROP_PUBLISH, "kv.put", "['b', 'k', 'lost']");
     assert_ok(client_call(deployment.client, "bucket.delete", "['b']"));
     assert_code(client_call(deployment.client, "kv.get", "['b', 'k']"), "bucket_not_found");
-    arm(PROXY_HOLD_BEFORE_ACK, KEY_SUBJECT, 1); /* the answer that nobody is there */
+    arm(PROXY_HOLD_BEFORE_ACK, KEY_SUBJECT, 1); /* the answer without responders */
     wait_until(proxy_strikes(deployment.proxy) == 1, "the question");
     nats_api(deployment.nats, "STREAM.CREATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
     disarm();
@@ -145,7 +150,7 @@ START_TEST(a_write_in_doubt_outlives_its_bucket)
 }
 END_TEST
 
-/* The refusal comes while the bucket is looked up, because nobody listened to the question. */
+/* The refusal comes during the lookup of the bucket, which was started because nobody answered the question. */
 START_TEST(a_refusal_during_a_lookup_of_the_bucket_leaves_no_doubt)
 {
     proxy_arm(deployment.proxy,
@@ -168,7 +173,10 @@ END_TEST
 
 #define WINDOW_MS 300u
 
-/* It may say so in the middle of the commit, and complete it at its next start. It has forgotten the ids by then. */
+/*
+ * The server may close in the middle of the commit, and complete it at its next start. By then it does not know the
+ * ids.
+ */
 START_TEST(a_batch_whose_server_closes_is_not_stored_again)
 {
     static const char closed[] = "{\"error\":{\"code\":503,\"err_code\":10077,\"description\":\"store is closed\"}}";
@@ -207,7 +215,7 @@ static bool is_gone(void)
     return json_object_size(json_object_get(json_object_get(info, "state"), "subjects")) == 0;
 }
 
-/* An absent key is no evidence if a message of it can have been there. */
+/* An absent key proves nothing if it may have had a message. */
 START_TEST(a_write_that_has_expired_is_not_stored_again)
 {
     proxy_arm(deployment.proxy,
@@ -216,7 +224,7 @@ START_TEST(a_write_that_has_expired_is_not_stored_again)
     wait_until(proxy_strikes(deployment.proxy) == 1, "the lost ack");
     wait_until(is_gone(), "the end of the value");
     nats_put(deployment.nats, "b", "other", "x");
-    nats_server_stop(&deployment.servers[0]); /* it forgets the id with the message */
+    nats_server_stop(&deployment.servers[0]); /* with the message it forgets the id */
     nats_server_run(&deployment.servers[0]);
     proxy_release(deployment.proxy);
     deployment_reconnect_nats(&deployment);

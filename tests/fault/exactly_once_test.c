@@ -1,4 +1,4 @@
-/* Retries never write twice: each kind of write under each fault, on one server and on three. */
+/* Retries never store a write twice: each kind of write under each fault, on one server and on three. */
 #include "tests/fault/suites.h"
 #include "tests/fault/write_case.h"
 
@@ -8,7 +8,7 @@
 #define CROWD 200u
 
 static struct deployment deployment;
-static struct cluster cluster; /* of the tests that leave its servers alone */
+static struct cluster cluster; /* of the tests that do not end its servers */
 static const char *bucket = "b";
 
 static void begin_one(void)
@@ -59,7 +59,7 @@ static void end(void)
 
 /* --- Very many at once ------------------------------------------------------------------------------ */
 
-/* All are asked about at once. */
+/* The daemon asks about all of them at once. */
 START_TEST(hundreds_of_conditional_writes_whose_acks_are_lost_are_each_stored_once)
 {
     static uint32_t msgids[CROWD];
@@ -84,7 +84,7 @@ END_TEST
 
 /* --- The fault strikes, and the daemon heals it ---------------------------------------------------- */
 
-/* One write of the kind. The fault must have struck, or the test has tested nothing. */
+/* Make one write of the kind. The fault must have struck: otherwise nothing is tested. */
 static void try_fault(enum write_case_kind kind, struct proxy_fault fault)
 {
     struct write_case write_case;
@@ -108,7 +108,7 @@ END_TEST
 
 START_TEST(a_write_whose_acks_are_lost_again_and_again_is_stored_once)
 {
-    /* Also those to the questions of what became of the write. */
+    /* Lose also the answers to the questions about the outcome. */
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
         try_fault(kind, (struct proxy_fault){.kind = PROXY_DROP_ACK, .count = 3 * write_case_acks(kind)});
 }
@@ -116,7 +116,7 @@ END_TEST
 
 START_TEST(a_lost_write_is_stored_once)
 {
-    /* Of a batch each message in turn. */
+    /* Each message of a batch in turn. */
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {
         for (unsigned skip = 0; skip < write_case_messages(kind); skip++)
             try_fault(kind, (struct proxy_fault){.kind = PROXY_DROP_PUBLISH, .skip = skip});
@@ -186,8 +186,8 @@ START_TEST(a_write_with_a_delayed_ack_is_stored_once)
 END_TEST
 
 /*
- * The ack is lost, and the answer to the question of what became of the write is late. False: the question was under
- * way before the ack was lost, and so it passed.
+ * Lose the ack, and delay the answer to the question about the outcome. Return false if the question was in flight
+ * before the ack was lost, and so has passed.
  */
 static bool try_late_revision(enum write_case_kind kind)
 {
@@ -202,8 +202,7 @@ static bool try_late_revision(enum write_case_kind kind)
     uint64_t retries = deployment_retries(&deployment);
     if (is_late)
         wait_until(deployment_retries(&deployment) >= retries + 1, "the second question");
-    proxy_arm(deployment.proxy,
-              (struct proxy_fault){.kind = PROXY_NO_FAULT}); /* a copy that comes still must not hold all */
+    proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT}); /* a further copy must not be held */
     proxy_release(deployment.proxy);
     write_case_wait(&write_case);
     write_case_expect_once(&write_case);
@@ -291,8 +290,8 @@ START_TEST(a_write_whose_server_dies_before_it_is_stored_once)
 END_TEST
 
 /*
- * The ack is lost, others write to the keys, and the server starts anew: with the message that was overwritten it has
- * forgotten its id, and takes a copy for a new message.
+ * The ack is lost, others write to the keys, and the server restarts. It has forgotten the id of the overwritten
+ * message, so that a copy is a new message to it.
  */
 static void try_forgetting(enum write_case_kind kind, void (*end_server)(struct nats_server *server))
 {
@@ -319,7 +318,7 @@ START_TEST(a_write_that_the_server_has_forgotten_is_not_stored_again)
 }
 END_TEST
 
-/* In a cluster the node that leads next may have started anew before: it has a hole where the others know the id. */
+/* The next leader of a cluster may have restarted before: it lacks ids that the others know. */
 START_TEST(a_write_that_the_next_leader_has_forgotten_is_not_stored_again)
 {
     struct write_case cases[WRITE_CASE_KINDS];
@@ -368,7 +367,7 @@ static void put_many(const char *key)
         nats_put(deployment.nats, "short", key, "many");
 }
 
-/* A server that was set back: what the daemon knew of its sequences tells nothing about those that it gives now. */
+/* A server with older data: what the daemon knew of its sequences says nothing about those that it assigns now. */
 static void try_set_back(enum write_case_kind kind, const char *old)
 {
     struct nats_server *server = &deployment.servers[0];
@@ -410,7 +409,7 @@ END_TEST
 #define WINDOW_MS       1000u
 #define SHORT_WINDOW_MS 100u
 
-/* The ack is lost, and the server stands still for longer than it knows ids: what waits at its socket is new to it. */
+/* The ack is lost, and the server stops for longer than it knows ids: what waits at its socket is new to it. */
 static void try_stall(enum write_case_kind kind)
 {
     struct write_case write_case;
@@ -420,7 +419,7 @@ static void try_stall(enum write_case_kind kind)
     nats_server_freeze(&deployment.servers[0]);
     uint64_t begin_ns = now_ns(), retries = deployment_retries(&deployment);
     proxy_release(deployment.proxy);
-    /* On a busy machine the question was under way before the ack was lost, and is answered. */
+    /* On a busy machine the question may have been in flight before the ack was lost, and is answered. */
     wait_until(deployment_retries(&deployment) >= retries + 2 || client_has(deployment.client, write_case.msgid),
                "what the daemon sends behind the lost ack");
     wait_until(now_ns() - begin_ns > 2ull * WINDOW_MS * 1000000, "the end of the window");
@@ -437,7 +436,7 @@ START_TEST(a_write_is_stored_once_if_its_server_stops_for_longer_than_the_window
 }
 END_TEST
 
-/* The window is shorter than the daemon knows: the server forgets ids at once, without a restart. */
+/* The window is shorter than the daemon knows: the server forgets ids without a restart. */
 START_TEST(a_write_whose_window_was_shortened_is_not_stored_again)
 {
     deployment_make_short_bucket(&deployment, "short");
@@ -469,7 +468,7 @@ static uint32_t send_put_and_lose_ack(const char *key, bool then_hold)
     return msgid;
 }
 
-/* The server that starts anew has neither the messages nor their ids. */
+/* The restarted server has neither the messages nor their ids. */
 static void expect_not_stored_again(const char *key, uint32_t msgid)
 {
     uint64_t begin_ns = now_ns();
@@ -504,7 +503,9 @@ START_TEST(a_write_that_expired_by_new_settings_is_not_stored_again)
 }
 END_TEST
 
-/* An election takes up to ten seconds: all kinds of writes wait for one. Of some the acks are lost, others are late. */
+/*
+ * An election takes up to ten seconds: writes of all kinds wait for it. The acks of some are lost, others are delayed.
+ */
 START_TEST(writes_whose_leader_dies_are_stored_once)
 {
     struct write_case stored[WRITE_CASE_KINDS], late[WRITE_CASE_KINDS];
@@ -526,7 +527,7 @@ START_TEST(writes_whose_leader_dies_are_stored_once)
     wait_until(proxy_strikes(deployment.proxy) == acks, "the lost acks");
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++)
         write_case_send(&late[kind]);
-    deployment_retries(&deployment); /* the daemon has sent them too when it answers */
+    deployment_retries(&deployment); /* the daemon has sent them, too, before it answers */
     nats_server_kill(leader);
     proxy_release(deployment.proxy);
     for (enum write_case_kind kind = 0; kind < WRITE_CASE_KINDS; kind++) {

@@ -1,4 +1,4 @@
-/* Group commit: writes that go out as one batch are each stored once, and each has its own answer. */
+/* Group commit: writes that leave as one batch are each stored once, and each has its own answer. */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
@@ -29,7 +29,7 @@ static uint32_t send_put(unsigned number)
     return client_send(deployment.client, "kv.put", "['b', 'k.%u', 'v%u']", number, number);
 }
 
-/* What is sent between the two the daemon finds together, so that it goes out as a batch. */
+/* The daemon reads everything that is sent between the two at once, so that it leaves as one batch. */
 static void begin_to_send(void)
 {
     pid_stand_still(deployment.daemon.process.pid);
@@ -123,7 +123,7 @@ START_TEST(each_write_of_a_batch_whose_server_dies_before_the_ack_is_stored_once
 }
 END_TEST
 
-/* The batch is asked about by one of its keys, which is not that of the others; nor is its revision theirs. */
+/* The daemon asks about the batch with one of its keys. The others must not get this key or its revision. */
 START_TEST(a_batch_in_doubt_names_each_write_only_its_own_key)
 {
     enum { COUNT = 10 };
@@ -140,7 +140,7 @@ START_TEST(a_batch_in_doubt_names_each_write_only_its_own_key)
     wait_until(proxy_strikes(deployment.proxy) == 1, "the batch");
     for (unsigned i = 0; i < COUNT; i++)
         nats_put(deployment.nats, "short", format_text("k.%u", i), "other");
-    nats_server_stop(&deployment.servers[0]); /* with what was overwritten it forgets the ids */
+    nats_server_stop(&deployment.servers[0]); /* with the overwritten messages it forgets their ids */
     nats_server_run(&deployment.servers[0]);
     proxy_release(deployment.proxy);
     for (unsigned i = 0; i < COUNT; i++) {
@@ -191,7 +191,7 @@ START_TEST(a_value_that_is_too_large_for_the_bucket_fails_alone)
     uint32_t msgids[WRITES], large[2] = {0};
     json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", "KV_b", "{}"), "config");
 
-    /* Before the daemon knows of the limit the server refuses the whole batch; afterwards the daemon the one value. */
+    /* Before the daemon knows the limit, the server refuses the whole batch; later the daemon refuses the one value. */
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'k', 'x']"));
     json_object_set_new(config, "max_msg_size", json_integer(400));
     nats_api(deployment.nats, "STREAM.UPDATE", "KV_b", "%s", (char *)keep(json_dumps(config, 0)));
@@ -238,7 +238,7 @@ START_TEST(a_bulk_put_past_its_deadline_has_the_true_outcome_of_each_key)
         client_call(deployment.client, "bulk.put", "['b', {'x': 'mine', 'y': 'mine', 'z': 'mine'}, {'timeout': 0.5}]");
     assert_ok(answer);
     proxy_release(deployment.proxy);
-    /* What was sent at last is stored before this one. */
+    /* What was sent last is stored before this one. */
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'behind', 'x']"));
     struct stream_log log = stream_log_read(deployment.nats, "b");
     for (const char *const *key = (const char *const[]){"x", "y", "z", NULL}; *key != NULL; key++) {

@@ -1,4 +1,4 @@
-/* Calls on a key happen one after the other, as far as anybody can tell; and the checker that says so is right. */
+/* Calls on a key are linearizable. The checker that decides this is tested, too. */
 #include "tests/fault/chaos.h"
 #include "tests/fault/linear.h"
 #include "tests/fault/suites.h"
@@ -117,7 +117,7 @@ START_TEST(the_checker_refuses_what_is_wrong)
 }
 END_TEST
 
-/* A register that is right, its calls stretched so that up to overlap of them run at a time. */
+/* A correct register, whose calls are stretched so that up to overlap of them run at a time. */
 static void make_history(struct linear_call *calls, size_t count, unsigned *seed, unsigned overlap)
 {
     uint64_t value = 0, revision = 0;
@@ -152,7 +152,7 @@ START_TEST(the_checker_is_right_about_long_histories)
     for (unsigned i = 0; i < 3; i++) {
         make_history(calls, CALLS, &seed, 6);
         ck_assert(linear_check(calls, CALLS, 1, &key));
-        /* One get that finds what was long gone. */
+        /* One get that finds a value that was overwritten long before. */
         struct linear_call *late = &calls[CALLS - 1];
         late->kind = LINEAR_GET;
         late->result = LINEAR_OK;
@@ -175,12 +175,12 @@ struct caller {
     unsigned number;
     struct linear_call *calls;
     size_t count, room;
-    /* What it last found, to update. */
+    /* The revision that it found last, for updates. */
     uint64_t seen[KEYS];
 };
 
 static struct deployment deployment;
-static char *padding; /* behind each value; NULL: nothing */
+static char *padding; /* after each value; NULL: nothing */
 static struct caller callers[CALLERS];
 static unsigned progress;
 static bool is_over;
@@ -203,7 +203,7 @@ static void begin_embedded(void)
     deployment_make_short_bucket(&deployment, "b");
 }
 
-/* Two values fill what there is for all: the others leave memory, or never get there. */
+/* Two values fill the whole budget: the others are evicted, or never cached. */
 static void begin_evicting(void)
 {
     padding = keep(malloc(PADDING_BYTES + 1));
@@ -224,7 +224,7 @@ static void end(void)
     deployment_end(&deployment);
 }
 
-/* Of the embedded server's buckets any get is as new as one of the leader. */
+/* In embedded mode any get is as new as one from the leader. */
 static const struct answer *make_get(struct client *client, unsigned key, unsigned way)
 {
     static const char *const ways[] = {"direct", "leader", "direct", "cached"};
@@ -254,7 +254,7 @@ static const struct answer *make_call(struct client *client, struct linear_call 
     return NULL;
 }
 
-/* What the answer says. False: the call surely did nothing, and tells nothing. */
+/* Take the outcome from the answer. Return false if the call surely did nothing and has no result. */
 static bool take_answer(struct linear_call *call, const struct answer *answer)
 {
     const char *code = answer_code(answer);
@@ -326,7 +326,7 @@ static void *run_caller(void *arg)
     return NULL;
 }
 
-/* For people: what was called on a key. */
+/* Write the calls on a key for people. */
 static void write_history(const struct linear_call *calls, size_t count, unsigned key)
 {
     static const char *const kinds[] = {"get", "put", "create", "update", "delete"};
@@ -355,7 +355,7 @@ static void begin_calls(void)
     }
 }
 
-/* Ends them, and checks what they were answered. */
+/* End the clients, and check their answers. */
 static void check_calls(void)
 {
     size_t count = 0, copied = 0;
@@ -387,7 +387,7 @@ START_TEST(calls_on_a_key_are_linearizable_while_everything_breaks)
 }
 END_TEST
 
-/* What was in flight was stored or not, and the keys are written again at once: the server has forgotten the ids. */
+/* Calls in flight were stored or not, and the keys are written again at once: the server has forgotten the ids. */
 START_TEST(calls_on_a_key_are_linearizable_while_the_embedded_server_is_killed)
 {
     begin_calls();

@@ -1,4 +1,4 @@
-/* Cached reads while everything breaks: never older than an acknowledged write, never backwards. */
+/* Cached reads while everything breaks: never older than an acknowledged write, and never going back. */
 #include "tests/fault/chaos.h"
 #include "tests/fault/suites.h"
 
@@ -12,19 +12,19 @@
 #define CALLERS (WRITERS + READERS)
 #define HITS    200u
 
-/* In place of a revision: the key was not there; it was listed, and with which value is not known. */
+/* In place of a revision: there was no key; or the key was listed, and its value is not known. */
 #define NOTHING_SEEN   0u
 #define SOMETHING_SEEN UINT64_MAX
 
-/* Of one key: what was answered, and when. */
+/* What was answered for one key, and when. */
 struct sight {
     uint64_t begin_ns, end_ns;
     uint64_t revision;
     unsigned key;
-    bool is_bound; /* a cached read, of which something is promised; else it only binds those behind it */
+    bool is_bound; /* a cached read, for which something is promised; others only bind later reads */
 };
 
-/* What the stream has. */
+/* The content of the stream. */
 struct version {
     uint64_t revision;
     unsigned key;
@@ -54,7 +54,9 @@ static int compare_ends(const void *a, const void *b)
     return (one->end_ns > other->end_ns) - (one->end_ns < other->end_ns);
 }
 
-/* The first marker, or put, of the key from a revision on, that one included; 0: there is none. In order: the versions.
+/*
+ * Return the first marker, or put, of the key from a revision on, including it; 0: there is none. The versions are in
+ * order.
  */
 static uint64_t version_from(const struct version *versions, size_t count, const struct sight *sight, uint64_t revision)
 {
@@ -76,15 +78,15 @@ static uint64_t version_from(const struct version *versions, size_t count, const
 }
 
 /*
- * NULL, or the first sight that is too old. Sorts them. One that saw nothing is taken for the earliest marker that it
- * may have seen, one that saw something for the earliest put: all that is promised are lower bounds, so that this is
- * the mildest reading.
+ * Sort the sights, and return the first one that is too old, or NULL. A read that found nothing may have seen the
+ * earliest marker, and one that found a value the earliest put. All promises are lower bounds, so this is the reading
+ * that accepts most.
  */
 static const struct sight *find_old(struct sight *sights, size_t count, const struct version *versions,
                                     size_t version_count)
 {
     struct sight **by_end = keep(calloc(count + 1, sizeof(*by_end)));
-    uint64_t floors[KEYS] = {0}; /* the newest that was answered before this one began */
+    uint64_t floors[KEYS] = {0}; /* the newest answer before this read began */
     size_t ended = 0;
 
     qsort(sights, count, sizeof(*sights), compare_begins);
@@ -139,7 +141,7 @@ static struct caller callers[CALLERS];
 static unsigned progress;
 static bool is_over;
 
-/* The checker needs each marker: the stream keeps more than a bucket's history may have. */
+/* The checker needs each marker, and the stream keeps more of them than a bucket's history may. */
 static void begin_with(unsigned server_count)
 {
     deployment_begin(&deployment, server_count,
@@ -311,7 +313,7 @@ static bool answers_from_memory(void)
     return cache_hits() > hits;
 }
 
-/* What came while it stood still is not read yet in the first turn behind that, and what it knows is old. */
+/* The daemon has not read what came while it was stopped in its first turn after that, and its cache is old. */
 START_TEST(a_daemon_that_was_stopped_for_longer_than_max_staleness_validates_first)
 {
     for (unsigned i = 0; i < 10; i++) {

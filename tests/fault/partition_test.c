@@ -1,4 +1,4 @@
-/* Servers of a cluster that stand still under writes: nothing acknowledged is lost, and outcomes are true. */
+/* Servers of a cluster that are stopped during writes: nothing acknowledged is lost, and outcomes are true. */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 
@@ -20,7 +20,7 @@ static void end(void)
     deployment_end(&deployment);
 }
 
-/* The daemon's connection goes to the leader, which does not stand still. */
+/* Connect the daemon to the leader, which is not stopped. */
 static struct nats_server *talk_to_leader(void)
 {
     struct nats_server *leader = deployment_leader(&deployment, "b");
@@ -32,7 +32,7 @@ static struct nats_server *talk_to_leader(void)
     return leader;
 }
 
-/* Every second one has a condition, so that its copy could be refused. */
+/* Every second write has a condition, so that a copy of it can be refused. */
 static void send_writes(uint32_t msgids[WRITES], const char *options)
 {
     for (unsigned i = 0; i < WRITES; i++)
@@ -40,7 +40,10 @@ static void send_writes(uint32_t msgids[WRITES], const char *options)
                                 i, options);
 }
 
-/* Each is stored once at its revision, or not at all and said so, or said to be unknown. Answers how many succeeded. */
+/*
+ * Each write must be stored once at its revision; or not at all, with an error that says so; or its outcome is unknown.
+ * Return how many succeeded.
+ */
 static unsigned expect_truth(const uint32_t msgids[WRITES])
 {
     unsigned done = 0;
@@ -126,7 +129,7 @@ START_TEST(writes_that_wait_for_the_majority_are_stored_once)
 }
 END_TEST
 
-/* To look the bucket up its stream's leader would have to answer, which is gone with the server. */
+/* A lookup of the bucket would need the stream's leader, which is gone with the server. */
 START_TEST(a_read_is_answered_by_another_server_without_a_leader)
 {
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'k', 'v']"));
@@ -158,7 +161,7 @@ static void begin_with_one(void)
     deployment_restart_daemon(&deployment); /* it knows no bucket */
 }
 
-/* Their server is down, and nobody answers for them. They are more than are asked for at a time. */
+/* Their server is down, and nobody answers for these buckets. There are more of them than are looked up at a time. */
 START_TEST(buckets_without_a_leader_do_not_keep_others_from_being_looked_up)
 {
     enum { SILENT = 100 };

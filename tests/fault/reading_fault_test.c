@@ -1,6 +1,6 @@
 /*
- * Readings of many keys that are disturbed: what was read is not read again, and a reading that ends too early says how
- * far it came.
+ * Disturbed readings of many keys: what was read is not read again, and a reading past its deadline reports its
+ * progress.
  */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
@@ -33,7 +33,7 @@ static void expect_all_keys(const struct answer *answer)
     ck_assert_uint_eq(answer->result.via.array.size, KEYS);
 }
 
-/* Of 3,000 keys the first 2,000 have come, and then something happens. */
+/* The first 2,000 of 3,000 keys have come, and then the disturbance follows. */
 static void read_with(struct proxy_fault fault)
 {
     fault.subject = "$KV." BUCKET ".>";
@@ -41,7 +41,7 @@ static void read_with(struct proxy_fault fault)
     proxy_arm(deployment.proxy, fault);
     expect_all_keys(client_call(deployment.client, "kv.keys", "['%s']", BUCKET));
     ck_assert_uint_eq(proxy_strikes(deployment.proxy), 1);
-    /* What was on its way when it happened comes again, and no more. */
+    /* Only what was in flight is delivered again. */
     ck_assert_uint_le(proxy_publishes(deployment.proxy), KEYS + 1100);
 }
 
@@ -57,7 +57,7 @@ START_TEST(a_reading_resumes_after_a_lost_delivery)
 }
 END_TEST
 
-/* What was read may not be what the server has, once it was started anew. */
+/* After its restart the server may not have what was read. */
 START_TEST(a_reading_restarts_after_the_server_restarts)
 {
     proxy_arm(deployment.proxy,

@@ -1,6 +1,6 @@
 /*
- * Servers that come back older than they were: they have lost what was written last, because it was not synced, or a
- * backup was put in its place. What watches and the cache know is compared with what is stored then.
+ * Servers that return with older data: they have lost what was written last, because it was not synced, or a backup was
+ * restored. Watches and the cache are compared with what is stored then.
  */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
@@ -13,7 +13,7 @@
 #define BUCKET "b"
 
 #define KEYS     40u
-#define OLD_KEYS 30u /* of them, which the backup has */
+#define OLD_KEYS 30u /* of them, which are in the backup */
 
 static struct deployment deployment;
 static struct watch_recorder *all, *even;
@@ -57,7 +57,7 @@ static uint64_t put(unsigned i, const char *value)
     return revision_of(client_call(deployment.client, "kv.put", "['%s', '%s', '%s']", BUCKET, key_name(i), value));
 }
 
-/* The key's last value; NULL: it has none, or was deleted. */
+/* Return the key's last value; NULL: it has none, or was deleted. */
 static const char *last_value(const struct stored *entries, size_t count, const char *key)
 {
     while (count > 0 && strcmp(entries[count - 1].key, key) != 0)
@@ -120,7 +120,7 @@ static const char *backup_of(const struct nats_server *server)
     return format_text("%s.backup", server->directory);
 }
 
-/* Of servers that stand still, as a snapshot of their disks would be. */
+/* Of stopped servers, as a snapshot of their disks would be. */
 static void make_backup(void)
 {
     for (unsigned i = 0; i < OLD_KEYS; i++)
@@ -134,7 +134,7 @@ static void make_backup(void)
         nats_server_thaw(&deployment.servers[i]);
 }
 
-/* Nothing passes to the daemon and back until proxy_release. */
+/* Nothing passes between daemon and servers until proxy_release. */
 static void go_back_to_backup(void)
 {
     proxy_hold(deployment.proxy);
@@ -148,7 +148,7 @@ static void go_back_to_backup(void)
     deployment_wait_current(&deployment, BUCKET);
 }
 
-/* Others write to keys that the backup has, until the bucket is ahead of where it was. */
+/* Others write to keys that are in the backup, until the bucket is ahead of its old position. */
 static void write_beyond(uint64_t last)
 {
     uint64_t revision = 0;
@@ -158,15 +158,16 @@ static void write_beyond(uint64_t last)
 }
 
 /*
- * What the servers lose was told. They were written beyond the old position before the daemon is back: neither the
- * creation time of the stream nor its last sequence tells. fault: of what the daemon does then.
+ * The servers lose what watches have delivered. Before the daemon reconnects, others write beyond the old position: so
+ * neither the creation time of the stream nor its last sequence shows the loss. fault: what the proxy does to the
+ * daemon then.
  */
 static void try_set_back(struct proxy_fault fault)
 {
     uint64_t last = 0;
 
     make_backup();
-    for (unsigned i = 0; i < KEYS; i += 3) /* of keys that there are, and of new ones */
+    for (unsigned i = 0; i < KEYS; i += 3) /* of existing keys and of new ones */
         last = put(i, "lost");
     assert_ok(client_call(deployment.client, "kv.delete", "['%s', 'even.2']", BUCKET));
     watch_recorder_wait(all, last + 1);
@@ -194,13 +195,13 @@ START_TEST(a_failed_comparison_is_repeated)
 }
 END_TEST
 
-/* What the daemon has told again has an old revision, or none: a watch that is resumed would not hear of it. */
+/* What the daemon delivers again has an old revision, or none: a resumed watch would miss it. */
 START_TEST(a_watch_is_not_resumed_over_what_a_server_has_lost)
 {
     uint64_t lost, last = 0;
 
     make_backup();
-    lost = put(0, "lost"); /* only of keys that there are: none vanishes */
+    lost = put(0, "lost"); /* only of existing keys: none vanishes */
     for (unsigned i = 1; i < 10; i++)
         last = put(i, "lost");
     watch_recorder_wait(all, last);
@@ -214,7 +215,7 @@ START_TEST(a_watch_is_not_resumed_over_what_a_server_has_lost)
 }
 END_TEST
 
-/* All of them have less than was told: what is written then has sequences that were told before. */
+/* All of them have less than was delivered: later writes get sequences that were delivered before. */
 START_TEST(a_cluster_that_returns_with_older_data_is_delivered_from_its_beginning)
 {
     uint64_t last = 0;
@@ -234,8 +235,8 @@ START_TEST(a_cluster_that_returns_with_older_data_is_delivered_from_its_beginnin
 END_TEST
 
 /*
- * A leader that was deposed may answer for a while, with less than was told. Here the proxy is that leader, for a
- * server that says that it has replicas.
+ * A deposed leader may answer for a while with less than was delivered. Here the proxy plays that leader, for a server
+ * that says that it has replicas.
  */
 START_TEST(an_answer_of_a_deposed_leader_is_not_a_recreated_bucket)
 {

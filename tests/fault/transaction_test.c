@@ -1,4 +1,4 @@
-/* Transactions are atomic and serialisable, also where the server's own checks are not enough. */
+/* Transactions are atomic and serialisable, even if the server's own checks are not enough. */
 #include "tests/fault/suites.h"
 #include "tests/fault/write_case.h"
 
@@ -50,7 +50,7 @@ START_TEST(transactions_that_write_one_key_at_once_all_commit)
 }
 END_TEST
 
-/* Counts by reading and committing on what was read; gives way to those who were faster. */
+/* Increment a counter by reading it and committing on what was read; retry after a conflict. */
 static void *count_up(void *arg)
 {
     struct client *client = client_open(&deployment.daemon);
@@ -94,7 +94,7 @@ END_TEST
 
 /* --- More checks than messages --------------------------------------------------------------------- */
 
-/* Each try to commit is late by another program's write, until there were some; then one gets through. */
+/* A write of another program precedes each of the first attempts to commit; then one succeeds. */
 static void disturb(unsigned writes)
 {
     struct proxy_fault hold = {.kind = PROXY_HOLD_BEFORE_PUBLISH, .subject = "$KV.b.out"};
@@ -103,7 +103,7 @@ static void disturb(unsigned writes)
         wait_until(proxy_strikes(deployment.proxy) == 1, "a try to commit");
         nats_put(deployment.nats, "b", "unrelated", "x");
         hold.kind = writes > 0 ? PROXY_HOLD_BEFORE_PUBLISH : PROXY_NO_FAULT;
-        hold.skip = 1; /* the one that is late */
+        hold.skip = 1; /* the delayed one */
         proxy_arm(deployment.proxy, hold);
         proxy_release(deployment.proxy);
     }
@@ -125,7 +125,7 @@ START_TEST(many_checks_commit_while_others_write_elsewhere)
         disturb(1 + i % 3);
         assert_ok(client_wait(deployment.client, msgid));
     }
-    /* And a real conflict is one. */
+    /* A real conflict is reported as a conflict. */
     unsigned long long newer = revision_of(client_call(deployment.client, "kv.put", "['b', 'k3', 'y']"));
     const struct answer *answer =
         client_call(deployment.client, "txn.commit",
@@ -148,7 +148,7 @@ START_TEST(checks_for_a_missing_key_treat_markers_as_missing)
     assert_ok(client_call(deployment.client, "kv.delete", "['b', 'gone']"));
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'purged', 'x']"));
     assert_ok(client_call(deployment.client, "kv.purge", "['b', 'purged']"));
-    /* In messages of its own, on another's message, and on the stream. */
+    /* With messages of its own, with another's message, and on the stream's sequence. */
     assert_ok(client_call(deployment.client, "txn.commit",
                           "['b', [['purged', 0]], [['put', 'a', '1'], ['create', 'gone', '1']]]"));
     assert_ok(client_call(deployment.client, "txn.commit",
@@ -186,7 +186,7 @@ END_TEST
 
 /* --- Buckets without batches ----------------------------------------------------------------------- */
 
-/* As another program made it, years ago. */
+/* As an old program has created it. */
 static void make_old_bucket(const char *name)
 {
     json_t *answer =
@@ -257,7 +257,7 @@ START_TEST(without_batches_no_write_is_stored_twice)
 }
 END_TEST
 
-/* The daemon reads what became of the write, and gets no answer until the call's deadline has ended the call. */
+/* The daemon asks for the outcome of the write, and gets no answer until the call's deadline has ended the call. */
 START_TEST(a_question_about_an_outcome_does_not_use_memory_of_its_ended_call)
 {
     make_old_bucket("old");
@@ -276,7 +276,7 @@ START_TEST(a_question_about_an_outcome_does_not_use_memory_of_its_ended_call)
         ck_assert_str_eq(answer_outcome(answer), "unknown");
         ck_assert_uint_gt(proxy_strikes(deployment.proxy), 0);
         proxy_arm(deployment.proxy, (struct proxy_fault){.kind = PROXY_NO_FAULT});
-        /* The memory of the call is another one's now. */
+        /* The call's memory belongs to another call now. */
         for (unsigned i = 0; i < 20; i++)
             assert_ok(client_call(deployment.client, "kv.get", "['old', 'k', {'consistency': 'leader'}]"));
     }
@@ -287,7 +287,7 @@ END_TEST
 
 #define LARGE_BYTES 200000
 
-/* Restarts the server with a limit that has room for half of ten large values. */
+/* Restart the server with a limit that has room for half of ten large values. */
 static void limit_store(void)
 {
     nats_server_stop(&deployment.servers[0]);
@@ -296,7 +296,10 @@ static void limit_store(void)
     deployment_reconnect_nats(&deployment);
 }
 
-/* It writes the first of them, and then has no room: it says nothing, or an error that others get at once. */
+/*
+ * The server writes the first of them and then has no room. It does not answer, or answers an error that others get at
+ * once.
+ */
 START_TEST(a_partly_written_transaction_does_not_have_outcome_none)
 {
     char *params = NULL;
@@ -320,11 +323,11 @@ START_TEST(a_partly_written_transaction_does_not_have_outcome_none)
     }
     ck_assert_msg(stored > 0 && stored < 10, "%u are stored, and the test has tested nothing", stored);
     ck_assert_str_eq(answer_outcome(answer), "unknown");
-    ck_assert_str_ne(answer_code(answer), "deadline_exceeded"); /* it was found out */
+    ck_assert_str_ne(answer_code(answer), "deadline_exceeded"); /* the daemon has noticed */
 }
 END_TEST
 
-/* What comes then is refused, and nothing of it is stored: this is known too. */
+/* Later transactions are refused and not stored, and their outcome says so. */
 START_TEST(a_write_that_a_full_server_refuses_is_not_in_doubt)
 {
     limit_store();

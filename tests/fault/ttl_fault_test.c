@@ -36,7 +36,7 @@ static uint64_t last_revision(const char *bucket)
     return (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
 }
 
-/* However soon the value is gone: the bucket's revisions tell how often it was written. */
+/* Also after its expiry the bucket's revisions show how often the value was written. */
 static void put_under_fault(const char *bucket, const char *key, enum proxy_fault_kind kind)
 {
     uint64_t old = revision_of(client_call(deployment.client, "kv.put", "['%s', '%s', 'old']", bucket, key));
@@ -60,7 +60,7 @@ static void try_faults(const char *bucket)
         put_under_fault(bucket, keys[i], kinds[i]);
     for (unsigned i = 0; i < 3; i++)
         wait_until(is_gone(bucket, keys[i]), "the value's end");
-    /* The stream has no value of it that a later read could find. */
+    /* The stream has no value that a later read could find. */
     struct stream_log log = stream_log_read(deployment.nats, bucket);
     for (unsigned i = 0; i < 3; i++) {
         ck_assert_uint_eq(stream_log_count(&log, keys[i], "put", "mine", &unused), 0);

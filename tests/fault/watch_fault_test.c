@@ -1,4 +1,4 @@
-/* Watchers are told every change, in order, none missing and none twice, whatever happens between daemon and NATS. */
+/* Watches deliver every change in order, none missing and none twice, whatever happens between daemon and NATS. */
 #include "tests/fault/deployment.h"
 #include "tests/fault/suites.h"
 #include "tests/support/watch_recorder.h"
@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <string.h>
 
-/* Silence is found soon: two missing heartbeats are less than a second. */
+/* Silence is detected soon: two missing heartbeats are less than a second. */
 #define SETTINGS "watches:\n  heartbeat: 0.2\n  check_interval: 0.5\n"
 
 #define BUCKET    "b"
@@ -19,7 +19,7 @@
 
 static struct deployment deployment;
 
-/* From the beginning, with a filter beside it, and some that came later. */
+/* One from the beginning, one with a filter, and some that start later. */
 #define RECORDERS_MAX 24u
 static struct watch_recorder *recorders[RECORDERS_MAX];
 static unsigned recorder_count;
@@ -57,7 +57,7 @@ static void end(void)
     deployment_end(&deployment);
 }
 
-/* A late one, which must come to the same. */
+/* Start a late recorder, which must record the same. */
 static void begin_late_recorder(void)
 {
     begin_recorder(recorder_count % 2 == 0 ? ">" : "odd.>", "'include_history': true");
@@ -70,20 +70,20 @@ static unsigned put_count;
 /* The next key's name. */
 static const char *next_key(void)
 {
-    unsigned number = __atomic_fetch_add(&put_count, 1, __ATOMIC_RELAXED); /* the scribe writes too */
+    unsigned number = __atomic_fetch_add(&put_count, 1, __ATOMIC_RELAXED); /* the scribe thread writes too */
 
     ck_assert_uint_lt(number, PUTS_MAX);
     return format_text("%s.%u", number % 2 == 0 ? "even" : "odd", number % KEYS);
 }
 
-/* Past the proxy: it is written however bad the daemon's link is. */
+/* Without the proxy, so that it is written whatever the state of the daemon's connection. */
 static void put_some(struct nats *nats, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
         nats_put(nats, BUCKET, next_key(), format_text("value %u", put_count));
 }
 
-/* Through the daemon, deletes too. */
+/* Through the daemon, with deletes. */
 static void write_some(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -94,7 +94,7 @@ static void write_some(unsigned count)
     }
 }
 
-/* Another program that writes all the while. */
+/* Another program, which writes all the time. */
 struct scribe {
     pthread_t thread;
     struct nats *nats;
@@ -133,7 +133,7 @@ static uint64_t resyncs(void)
     return deployment_stat(&deployment, "watches.resyncs");
 }
 
-/* What was told last must have come through before the end can be told from a hole. */
+/* The last entries must have arrived before a missing entry can be told from a late one. */
 static void expect_all_told(void)
 {
     uint64_t even = nats_put(deployment.nats, BUCKET, "even.last", "x"),
@@ -146,7 +146,7 @@ static void expect_all_told(void)
         watch_recorder_expect_log(recorders[i], &log, 1);
 }
 
-/* The names of the consumers that bring what changes, of each daemon one if all is well; one behind the other. */
+/* Return the names of the consumers that deliver changes, one after the other: one for each daemon, if all is well. */
 static const char *follower_names(unsigned *count)
 {
     json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.NAMES", CONSUMERS, "{}"), "consumers"), *item;
@@ -173,7 +173,7 @@ static unsigned follower_count(void)
     return count;
 }
 
-/* False: just now there is none. A daemon whose consumer was removed some times gives the next one another name. */
+/* Return false if there is none now. After some removals the daemon gives its next consumer another name. */
 static bool remove_follower(void)
 {
     json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.NAMES", CONSUMERS, "{}"), "consumers"), *item;
@@ -191,8 +191,8 @@ static bool remove_follower(void)
 }
 
 /*
- * Whether there is the daemon's one consumer. What a reading left behind when its link was cut goes by itself: the
- * server removes it when nobody has asked it for its ten seconds.
+ * Return whether the daemon has exactly one consumer. The server removes a reading's consumer by itself, ten seconds
+ * after its connection was cut.
  */
 static bool has_one_consumer(void)
 {
@@ -234,7 +234,9 @@ START_TEST(fifty_cuts_leave_no_hole_no_repeat_and_one_consumer)
         uint64_t before = reconnects();
         proxy_cut(deployment.proxy);
         wait_until(reconnects() > before, "the link");
-        /* Every third time all is well again before the next cut; else it comes while things are being mended. */
+        /*
+         * Every third time the daemon has recovered before the next cut; otherwise the cut comes during its recovery.
+         */
         if (i % 3 == 0)
             write_some(4);
         if (i == 17 || i == 34)
@@ -269,7 +271,7 @@ END_TEST
 
 START_TEST(a_stall_leaves_no_hole_and_no_repeat)
 {
-    /* So often the daemon has asked again when the stall ends: before and after it has found the silence. */
+    /* Number of retries when the stall ends: before and after the daemon has detected the silence. */
     static const unsigned retries[] = {0, 1, 0, 3, 0};
 
     for (unsigned i = 0; i < sizeof(retries) / sizeof(retries[0]); i++) {
@@ -299,7 +301,7 @@ START_TEST(all_of_thousands_of_changes_during_a_resynchronisation_are_delivered)
     proxy_cut(deployment.proxy);
     proxy_release(deployment.proxy);
     begin_late_recorder();
-    /* In the midst of them, once more. */
+    /* During the redelivery, once more. */
     watch_recorder_wait(recorders[0], 1000);
     proxy_cut(deployment.proxy);
     begin_late_recorder();
@@ -311,7 +313,7 @@ END_TEST
 
 /* --- Lost messages --------------------------------------------------------------------------------- */
 
-/* The fault must have struck, and what it lost be found missing. */
+/* The fault must have struck, and the daemon must have noticed the missing message. */
 static void lose_and_find(struct proxy_fault fault, unsigned puts)
 {
     uint64_t before = resyncs();
@@ -329,12 +331,14 @@ START_TEST(a_lost_delivery_is_delivered_again)
 
     write_some(5);
     for (unsigned i = 0; i < 4; i++) {
-        /* The first of some, one of them, several of them; and the last, which only a heartbeat can tell. */
+        /*
+         * The first of some entries, one of them, several of them; and the last one, whose loss only a heartbeat shows.
+         */
         fault.skip = i == 0 ? 0 : (i == 3 ? 29 : 13);
         fault.count = i == 2 ? 7 : 1;
         lose_and_find(fault, 30);
         if (i == 1) {
-            /* What is lost next must be the followers' own. */
+            /* The next losses must be the followers' own. */
             begin_late_recorder();
             watch_recorder_wait_ready(recorders[recorder_count - 1]);
         }
@@ -439,7 +443,7 @@ START_TEST(a_leader_that_dies_leaves_no_hole_and_no_repeat)
     deployment_wait_current(&deployment, BUCKET);
     struct nats_server *leader = deployment_leader(&deployment, BUCKET);
     nats_server_kill(leader);
-    write_some(50); /* under the next one */
+    write_some(50); /* under the next leader */
     begin_late_recorder();
     nats_server_run(leader);
     deployment_reconnect_nats(&deployment);
@@ -448,7 +452,7 @@ START_TEST(a_leader_that_dies_leaves_no_hole_and_no_repeat)
 }
 END_TEST
 
-/* The pull of the consumer before the cut lives on in a cluster, and its heartbeats come to the new connection. */
+/* In a cluster the old consumer's pull lives on after the cut, and its heartbeats come to the new connection. */
 START_TEST(a_lost_removal_is_repeated_while_the_old_consumer_delivers)
 {
     for (unsigned i = 0; i < 6; i++) {
@@ -467,7 +471,7 @@ END_TEST
 
 START_TEST(cuts_before_a_cluster_leave_no_hole_and_no_repeat)
 {
-    /* Each time to another server, which may be behind. */
+    /* Each time to another server, which may lag. */
     for (unsigned i = 0; i < 15; i++) {
         write_some(10);
         uint64_t before = reconnects();
@@ -486,7 +490,7 @@ END_TEST
 
 #define OLD_KEYS 40u
 
-/* What the server of a daemon that cannot hear it is made to do, and then it is killed and comes back. */
+/* Change a bucket while its server is not connected to the daemon. Then kill the server and restart it. */
 static void restart_server(void)
 {
     nats_server_kill(&deployment.servers[0]);
@@ -495,7 +499,7 @@ static void restart_server(void)
     proxy_release(deployment.proxy);
 }
 
-/* Of those told from a place on: how many have this key and operation. */
+/* Return how many of the entries from an index on have this key and operation. */
 static unsigned count_told(const struct watch_recorder *recorder, size_t from, const char *key, const char *operation)
 {
     unsigned count = 0;
@@ -515,7 +519,7 @@ static void put_old_keys(size_t told[2])
     }
 }
 
-/* One notice of the end of each of the old keys, and nothing but them up to a place. */
+/* Exactly one delete of each of the old keys was delivered, and nothing else, up to an index. */
 static void expect_all_vanished(const struct watch_recorder *recorder, size_t from)
 {
     size_t count = 0;
@@ -551,7 +555,7 @@ START_TEST(keys_that_were_purged_during_an_outage_are_delivered_as_deleted)
     wait_for_count(recorders[1], told[1] + OLD_KEYS / 2);
     for (unsigned i = 0; i < 2; i++)
         expect_all_vanished(recorders[i], told[i]);
-    /* And what comes then comes as ever. */
+    /* Later changes are delivered as usual. */
     begin_late_recorder();
     uint64_t from = nats_put(deployment.nats, BUCKET, "even.0", "new");
     put_some(deployment.nats, 50);
@@ -564,7 +568,7 @@ START_TEST(keys_that_were_purged_during_an_outage_are_delivered_as_deleted)
 }
 END_TEST
 
-/* Some that the old one had too, and some that it had not; some of them twice. */
+/* Some keys that the old bucket had, and some that it had not; some of them twice. */
 static void make_anew(unsigned puts)
 {
     json_t *config = json_object_get(nats_api(deployment.nats, "STREAM.INFO", CONSUMERS, "{}"), "config");
@@ -577,7 +581,7 @@ static void make_anew(unsigned puts)
                  format_text("new %u", i));
 }
 
-/* From a place on: each entry of the new bucket in its order, and the end of each key that it does not have, once. */
+/* From an index on: each entry of the new bucket in order, and one delete of each key that it does not have. */
 static void expect_the_new_one(const struct watch_recorder *recorder, size_t from, const struct stream_log *log)
 {
     struct watch_recorder changes = *recorder;
@@ -603,7 +607,7 @@ static void expect_the_new_one(const struct watch_recorder *recorder, size_t fro
     ck_assert_uint_eq(vanished, 0);
 }
 
-/* The ends of keys are known when all of the new bucket was read. */
+/* The deletes are known after all of the new bucket was read. */
 static bool has_told_all_ends(const struct watch_recorder *recorder, size_t from)
 {
     for (unsigned i = 0; i < OLD_KEYS / 2; i++) {
@@ -623,7 +627,7 @@ static void try_made_anew(unsigned puts)
     proxy_hold(deployment.proxy);
     make_anew(puts);
     restart_server();
-    /* Before anything else is put: a key that has come back in time has not vanished. */
+    /* Before anything else is put: a key that returns in time has not vanished. */
     for (unsigned i = 0; i < 2; i++)
         wait_until((watch_recorder_read(recorders[i], 10), has_told_all_ends(recorders[i], told[i])),
                    "the ends of old keys");
@@ -677,7 +681,7 @@ START_TEST(a_daemon_that_is_killed_takes_its_consumer_back)
         for (unsigned j = 0; j < 2; j++)
             watch_recorder_close(recorders[j]);
         deployment_kill_daemon(&deployment);
-        put_some(deployment.nats, 30); /* nobody follows */
+        put_some(deployment.nats, 30); /* no daemon follows the bucket */
         deployment_restart_daemon(&deployment);
         recorder_count = 0;
         for (unsigned j = 0; j < 2; j++)
@@ -704,7 +708,7 @@ START_TEST(two_daemons_of_one_name_deliver_everything_and_settle)
     recorders[recorder_count++] = watch_recorder_open(&other.daemon, BUCKET, ">", "'include_history': true");
     recorders[recorder_count++] = watch_recorder_open(&other.daemon, BUCKET, "odd.>", "'include_history': true");
     watch_recorder_wait_ready(recorders[2]);
-    /* Of two names neither takes the other's away any more. */
+    /* With two names, neither daemon removes the other's consumer any more. */
     wait_until(follower_count() == 2, "a consumer of each");
     const char *names = follower_names(&count);
     end_scribe(&scribe);

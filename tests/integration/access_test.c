@@ -1,4 +1,4 @@
-/* Who may do what: the rules of the section access. */
+/* Access rules: what each user may do. */
 #include "tests/integration/suites.h"
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
@@ -27,7 +27,7 @@ static void setup(void)
     daemon_start(&shared_daemon, NULL, rules_for((unsigned)getuid()));
 }
 
-/* What every user may at a level, and what not. %s: the bucket. */
+/* Calls that are allowed, and not allowed, at each level. %s: the bucket. */
 static const struct {
     const char *method, *params;
     unsigned level; /* 1: read, 2: write, 3: admin */
@@ -82,7 +82,7 @@ START_TEST(the_first_matching_rule_decides)
     }
     assert_ok(client_call(client, "bucket.create", "['admin-1']"));
     assert_ok(client_call(client, "bucket.create", "['other']"));
-    /* The log says whose it was. */
+    /* The log names the user. */
     daemon_wait_log(&shared_daemon, format_text("uid %u: kv.get refused for bucket none-1", (unsigned)getuid()));
 }
 END_TEST
@@ -103,7 +103,7 @@ START_TEST(a_list_has_only_readable_buckets)
         has_readable = has_readable || strcmp(name, "read-2") == 0;
     }
     ck_assert(has_readable);
-    /* These are for everybody. */
+    /* These methods are allowed to everybody. */
     assert_ok(client_call(client, "health.check", "[]"));
     assert_ok(client_call(client, "daemon.info", "[]"));
     assert_ok(client_call(client, "daemon.stats", "[]"));
@@ -114,7 +114,7 @@ START_TEST(access_is_checked_before_the_bucket_is_looked_up)
 {
     struct client *client = client_open_shared();
 
-    /* Denied before it is looked for. */
+    /* The call is denied before the bucket is looked up. */
     assert_code(client_call(client, "kv.get", "['nowhere', 'k']"), "permission_denied");
     assert_code(client_call(client, "kv.get", "['read-nowhere', 'k']"), "bucket_not_found");
     assert_code(client_call(client, "bucket.create", "['write-new']"), "permission_denied");
@@ -137,7 +137,7 @@ START_TEST(a_reload_changes_the_rules_for_existing_sessions)
     daemon_wait_log(&daemon_of_test, "is in effect");
     assert_ok(client_call(client, "kv.get", "['write-1', 'k']"));
     assert_code(client_call(client, "kv.put", "['write-1', 'k', 'v']"), "permission_denied");
-    /* A user that there is not takes no effect as a rule that names nobody. */
+    /* An unknown user must not make a rule apply to everybody. */
     daemon_configure(&daemon_of_test, NULL, "access:\n  - {users: [no-such-user], buckets: [\"*\"], allow: read}\n");
     process_signal(&daemon_of_test.process, SIGHUP);
     daemon_wait_log(&daemon_of_test, "unknown user \"no-such-user\"; nothing was changed");
@@ -150,7 +150,9 @@ START_TEST(a_reload_changes_the_rules_for_existing_sessions)
 }
 END_TEST
 
-/* A listening socket without a file, to which every user can connect whoever may search the directories of the tree. */
+/*
+ * A listening socket without a file: every user can connect to it, whatever the permissions of the tree's directories.
+ */
 static int listen_without_file(struct sockaddr_un *address, socklen_t *length)
 {
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -205,7 +207,7 @@ START_TEST(users_and_groups_are_distinguished)
          4001,
          {"permission_denied", "ok", "permission_denied", "permission_denied"},
          {"permission_denied", "ok", "ok", "permission_denied"}},
-        /* A group beside the main one counts as well. */
+        /* A supplementary group counts as well. */
         {4000,
          4000,
          4002,
@@ -230,7 +232,7 @@ START_TEST(users_and_groups_are_distinguished)
 }
 END_TEST
 
-/* The kernel tells 65,536. */
+/* The kernel reports 65,536. */
 START_TEST(a_group_counts_however_many_groups_the_peer_has)
 {
     enum { GROUPS = 65536, BASE = 100000 };

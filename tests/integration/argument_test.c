@@ -1,4 +1,4 @@
-/* What callers get wrong: each mistake is told apart, nothing happens, and the session goes on. */
+/* Invalid calls: each mistake has its own message, nothing is changed, and the session continues. */
 #include "tests/integration/suites.h"
 #include "tests/support/client.h"
 
@@ -10,7 +10,7 @@ struct mistake {
     const char *params; /* %s: the bucket */
 };
 
-/* Each must be answered invalid_argument, and leave the bucket as it was. */
+/* Each must be answered with invalid_argument, and leave the bucket unchanged. */
 static void try_mistakes(const struct mistake *mistakes, size_t count)
 {
     struct client *client = client_open_shared();
@@ -165,7 +165,7 @@ START_TEST(a_map_that_is_not_json_is_not_a_value)
         if (i == 0) { /* a bin */
             msgpack_pack_array(&packer, 1);
             msgpack_pack_bin_with_body(&packer, "bin", 3);
-        } else if (i == 1) { /* a key that is no str */
+        } else if (i == 1) { /* a key that is not a str */
             msgpack_pack_map(&packer, 1);
             msgpack_pack_int(&packer, 1);
             msgpack_pack_int(&packer, 2);
@@ -295,7 +295,7 @@ START_TEST(nil_and_empty_containers_are_no_options_and_no_checks)
     assert_ok(client_call(client, "bulk.get", "['%s', {}]", bucket));
     assert_ok(client_call(client, "bulk.delete", "['%s', {}]", bucket));
     assert_ok(client_call(client, "bulk.put", "['%s', []]", bucket));
-    /* But what must be given is missed, and a second nil is one argument too many. */
+    /* A missing mandatory argument is reported, and a second nil is one argument too many. */
     TRY({"bulk.get", "['%s', null]"}, {"bulk.put", "['%s', null]"}, {"txn.commit", "['%s', [], []]"},
         {"txn.commit", "['%s', [], null]"}, {"kv.get", "['%s', 'color', null, null]"},
         {"kv.get", "['%s', 'color', [1]]"}, {"txn.commit", "['%s', [], [['delete', 'color', {'ttl': 1}]]]"},

@@ -1,4 +1,4 @@
-/* bucket.*: their settings, and what they hold. */
+/* bucket.*: settings and contents. */
 #include "tests/integration/suites.h"
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
@@ -250,7 +250,7 @@ START_TEST(a_value_over_the_buckets_limit_is_too_large)
     struct answer *answer = client_put(client, bucket, "k", value, 101);
     assert_code_says(answer, "too_large", "max_value_size");
     assert_code_says(answer, "too_large", "100");
-    /* Headers and the daemon's own take nothing from it. */
+    /* Headers, the daemon's own included, do not count. */
     assert_ok(client_put(client, bucket, "k", value, 100));
     value[100] = '\0';
     assert_ok(client_call(client, "kv.put", "['%s', 'k', '%s', {'ttl': 60, 'headers': {'Content-Type': 'text/plain'}}]",
@@ -268,13 +268,13 @@ START_TEST(a_value_over_the_servers_limit_is_too_large)
 
     struct answer *answer = client_put(client, bucket, "k", value, limit + 1);
     assert_code_says(answer, "too_large", "max_payload");
-    /* Where the headers make it too much: the same, at once. */
+    /* If the headers make it too large, the same happens at once. */
     uint64_t start = now_ms();
     answer = client_put(client, bucket, "k", value, limit);
     assert_code_says(answer, "too_large", "max_payload");
     assert_at_once(start);
     assert_ok(client_put(client, bucket, "k", value, limit - 512));
-    /* And the connection is as it was. */
+    /* The connection is still the same. */
     assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
     answer = client_call(client, "health.check", "[]");
     ck_assert_uint_eq(number_at(&answer->result, "nats.reconnects"), 0);
@@ -297,7 +297,7 @@ START_TEST(a_full_bucket_is_resource_exhausted)
     assert_code(answer, "resource_exhausted");
     ck_assert(bool_at(&answer->error, "retryable"));
     ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
-    /* What is there stays there. */
+    /* Existing values stay. */
     answer = client_call(client, "kv.get", "['%s', 'k0']", bucket);
     ck_assert_uint_eq(find_at(&answer->result, "value")->via.bin.size, sizeof(value));
 }
@@ -350,7 +350,7 @@ START_TEST(a_limit_of_zero_is_no_limit)
 }
 END_TEST
 
-/* The server may still be removing the files of the one before. */
+/* The server may still be removing the files of the old bucket. */
 START_TEST(a_bucket_that_is_recreated_at_once_is_empty)
 {
     struct client *client = client_open_shared();

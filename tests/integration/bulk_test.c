@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* count pieces of text, each with its number in it, with commas between them. */
+/* Return count texts, each with its number, separated by commas. */
 static char *repeat(const char *piece, unsigned count)
 {
     char *text = NULL;
@@ -56,7 +56,7 @@ START_TEST(a_thousand_keys_are_written_read_and_deleted)
 }
 END_TEST
 
-/* What is wrong with the call shows when thousands of keys are looked through. The answer ends the call's memory. */
+/* The mistake is found after thousands of keys. The answer ends the call's memory. */
 START_TEST(an_invalid_key_after_thousands_of_valid_ones_fails_the_call)
 {
     static const char *const wrong[] = {"null", "17"};
@@ -140,7 +140,7 @@ START_TEST(invalid_arguments_fail_the_call)
 }
 END_TEST
 
-/* It is none of the shorter ones. */
+/* It is not reported as one of the shorter keys. */
 START_TEST(a_key_with_a_nul_fails_the_call_and_harms_no_other)
 {
     struct client *client = client_open_shared();

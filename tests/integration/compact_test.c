@@ -1,4 +1,4 @@
-/* bucket.compact and marker_ttl: the markers of deleted keys go, and nothing else is noticed of it. */
+/* bucket.compact and marker_ttl remove the markers of deleted keys, with no other effect that a client can see. */
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/nats.h"
@@ -19,7 +19,7 @@ static uint64_t compact(struct client *client, const char *bucket, const char *o
     return revision_of(client_call(client, "bucket.compact", "['%s', {%s}]", bucket, options));
 }
 
-/* Messages that the bucket has. */
+/* Return the number of messages that the bucket has. */
 static uint64_t count_values(struct client *client, const char *bucket)
 {
     const struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
@@ -36,7 +36,7 @@ static uint64_t count_keys(struct client *client, const char *bucket)
     return count_at(&answer->result, "");
 }
 
-/* As the server has it; NULL: it is not there. */
+/* Return the value that the server has, or NULL. */
 static const char *text_on_server(struct client *client, const char *bucket, const char *key)
 {
     const struct answer *answer = client_call(client, "kv.get", "['%s', '%s', {'consistency': 'leader'}]", bucket, key);
@@ -45,7 +45,7 @@ static const char *text_on_server(struct client *client, const char *bucket, con
     return answer->result.type == MSGPACK_OBJECT_NIL ? NULL : text_at(&answer->result, "value");
 }
 
-/* More keys than one call may have. */
+/* More keys than one call may contain. */
 static void put_very_many(struct client *client, const char *bucket, const char *prefix, unsigned count, size_t size)
 {
     for (unsigned first = 0; first < count; first += 10000)
@@ -223,7 +223,7 @@ END_TEST
 
 /* --- The server's files ------------------------------------------------------------------------------ */
 
-/* By SIGKILL. The daemon starts it again. */
+/* Kill the server with SIGKILL. The daemon starts it again. */
 static void kill_server(struct daemon *daemon)
 {
     daemon_mark_log(daemon);
@@ -231,7 +231,7 @@ static void kill_server(struct daemon *daemon)
     daemon_wait_log(daemon, "nats: connected to");
 }
 
-/* nats-server would find the value in its files, and nothing that hides it. */
+/* Otherwise nats-server would find the value in its files, and nothing that hides it. */
 START_TEST(a_deleted_value_does_not_come_back_when_the_server_is_killed)
 {
     static const char *const options[] = {"'history': 1", "'history': 3", "'compression': true"};
@@ -256,7 +256,7 @@ START_TEST(a_deleted_value_does_not_come_back_when_the_server_is_killed)
 }
 END_TEST
 
-/* What stood before the marker was purged with a word of it, which the server keeps. */
+/* What preceded the marker was purged, and the server keeps a record of the purge. */
 START_TEST(a_removed_history_does_not_reappear)
 {
     struct daemon daemon = {0};
@@ -291,7 +291,7 @@ START_TEST(markers_are_removed_after_the_old_values_have_left_the_files)
     put_very_many(client, bucket, "a", KEYS, BYTES);
     delete_many(client, bucket, "a", KEYS);
     uint64_t removed = compact(client, bucket, ANY_AGE);
-    /* The file that is being written, of 4 MB at most, keeps its values. */
+    /* The current file, of 4 MB at most, keeps its values. */
     ck_assert_uint_ge(removed, KEYS / 2);
     for (unsigned i = 0; i < 2; i++) {
         kill_server(&daemon);
@@ -325,7 +325,7 @@ START_TEST(a_watch_from_before_removed_markers_must_start_over)
         watch_recorder_expect(recorder, format_text("b=2@%lu ready", next));
         watch_recorder_stop(recorder);
         const struct answer *answer = client_call(client, "watch.start", "['%s', {'from_revision': 5}]", bucket);
-        if (strcmp(answer_code(answer), "ok") == 0) { /* it is found out on the way */
+        if (strcmp(answer_code(answer), "ok") == 0) { /* it is detected during the compaction */
             struct notification *notification;
             do {
                 notification = client_wait_notification(client, answer->result.via.u64);
@@ -337,7 +337,7 @@ START_TEST(a_watch_from_before_removed_markers_must_start_over)
         }
         client_close(client);
         daemon_stop(&daemon);
-        daemon_restart(&daemon); /* then only the bucket knows it */
+        daemon_restart(&daemon); /* then only the bucket has the setting */
         client = client_open(&daemon);
     }
     client_close(client);
@@ -368,7 +368,7 @@ START_TEST(watches_deliver_deletions_and_none_of_the_daemons_own_keys)
 }
 END_TEST
 
-/* What is to be told of the bucket takes more than a session that reads nothing is given. */
+/* The entries to deliver are larger than the buffer of a session that reads nothing. */
 static void put_much(struct client *client, const char *bucket)
 {
     put_text(client, bucket, "first", "1");
@@ -376,7 +376,7 @@ static void put_much(struct client *client, const char *bucket)
         put_many(client, bucket, "a", i, 1, 500000);
 }
 
-/* It was told of a value, and its marker went before it came to that. */
+/* The watch has delivered a value, and its marker was removed before the watch came to it. */
 START_TEST(a_watch_that_is_slow_to_begin_does_not_miss_a_deletion)
 {
     static const char *const options[] = {"'include_history': true", "'from_revision': 1", NULL};
@@ -435,7 +435,7 @@ END_TEST
 
 /* --- Changes of the bucket --- */
 
-/* The look at the files takes some of the times. */
+/* Checking the files takes some of the attempts. */
 START_TEST(a_recreated_bucket_is_not_affected_by_the_compaction)
 {
     enum { TRIES = 12, KEYS = 10000 };
@@ -461,7 +461,7 @@ START_TEST(a_recreated_bucket_is_not_affected_by_the_compaction)
 }
 END_TEST
 
-/* Another session has as many compactions as it may, all the time. */
+/* Another session always has as many compactions in flight as it may. */
 START_TEST(compactions_of_several_sessions_take_turns)
 {
     enum { KEYS = 20000, TURNS = 10 };
@@ -505,7 +505,7 @@ START_TEST(the_daemon_removes_markers_that_are_older_than_marker_ttl)
     }
     daemon_wait_log(&daemon, "delete markers older than marker_ttl (2 s) were removed");
     uint64_t end = now_ms() + PATIENCE_MS;
-    while (count_values(client, bucket) > 7) /* six values, and the daemon's own */
+    while (count_values(client, bucket) > 7) /* six values, and the daemon's own key */
         ck_assert_msg(now_ms() < end, "markers stay");
     ck_assert_uint_eq(count_values(client, other), 11);
     ck_assert_uint_eq(count_keys(client, bucket), 6);
@@ -524,7 +524,7 @@ START_TEST(the_marker_ttl_of_a_deleted_bucket_is_forgotten)
     assert_ok(client_call(client, "kv.delete", "['%s', 'a']", gone));
     assert_ok(client_call(client, "bucket.delete", "['%s']", gone));
     assert_ok(client_call(client, "kv.delete", "['%s', 'a']", stays));
-    daemon_wait_log(&daemon, "delete markers older than marker_ttl (2 s) were removed"); /* its turn comes later */
+    daemon_wait_log(&daemon, "delete markers older than marker_ttl (2 s) were removed"); /* it gets its turn later */
     daemon.log_mark = 0;
     ck_assert_ptr_null(strstr(daemon_log(&daemon), "could not be removed"));
     daemon_stop(&daemon);

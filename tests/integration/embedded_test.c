@@ -1,4 +1,4 @@
-/* The nats-server that the daemon runs by itself. */
+/* Embedded mode: the nats-server that the daemon runs. */
 #include "tests/integration/load.h"
 #include "tests/integration/suites.h"
 #include "tests/support/client.h"
@@ -54,7 +54,7 @@ START_TEST(a_killed_daemon_leaves_no_server_and_loses_no_write)
         assert_ok(client_call(client, "kv.put", "['%s', 'k%u', '%u']", bucket, i, i));
     process_kill(&daemon_of_test.process);
     wait_until_dead(server);
-    /* The socket's file is there still, and nobody serves it. */
+    /* The socket's file still exists, and nobody serves it. */
     ck_assert_int_eq(access(daemon_of_test.socket_path, F_OK), 0);
     daemon_restart(&daemon_of_test);
     client = client_open(&daemon_of_test);
@@ -96,7 +96,7 @@ START_TEST(repeated_kills_of_the_server_lose_nothing)
     for (unsigned i = 0; i < 3; i++) {
         load_wait_for_some(&load, 300);
         ck_assert_int_eq(kill(daemon_nats_pid(&daemon_of_test), SIGKILL), 0);
-        /* The file names the next one once that listens. */
+        /* The file names the next server as soon as that listens. */
         daemon_wait_log(&daemon_of_test, "starting it again");
         daemon_wait_log(&daemon_of_test, "nats: connected");
     }
@@ -126,7 +126,7 @@ START_TEST(only_the_daemon_can_log_in_to_the_server)
     struct stat status;
 
     daemon_start(&daemon_of_test, DAEMON_SYNCS_ALWAYS, NULL);
-    /* The secret is for the daemon's user alone. */
+    /* Only the daemon's user may read the secret. */
     const char *conf = format_text("%s/nats-server.conf", daemon_of_test.data_dir);
     ck_assert_int_eq(stat(conf, &status), 0);
     ck_assert_uint_eq(status.st_mode & 0777, 0600);
@@ -135,7 +135,7 @@ START_TEST(only_the_daemon_can_log_in_to_the_server)
     const char *text = read_file(conf);
     ck_assert_ptr_nonnull(strstr(text, "host: \"127.0.0.1\""));
     ck_assert_ptr_nonnull(strstr(text, "sync_interval: always"));
-    /* With it, it answers. */
+    /* With the secret, the server answers. */
     nats_connect_embedded(daemon_of_test.data_dir);
     const char *first = format_text("%s", strstr(text, "password:"));
     daemon_stop(&daemon_of_test);
@@ -145,7 +145,7 @@ START_TEST(only_the_daemon_can_log_in_to_the_server)
 }
 END_TEST
 
-/* The port that the embedded server listens on, from its log line. */
+/* Return the port of the embedded server, from the log. */
 static unsigned embedded_port(const struct daemon *daemon)
 {
     static const char says[] = "nats-server: listens on 127.0.0.1:";
@@ -155,7 +155,7 @@ static unsigned embedded_port(const struct daemon *daemon)
     return (unsigned)atoi(line + strlen(says));
 }
 
-/* Opens a connection and sends a wrong password; waits until the server has refused it. */
+/* Connect and send a wrong password; wait until the server has refused it. */
 static void log_in_wrongly(unsigned port)
 {
     static const char wrong[] = "CONNECT {\"user\":\"kvstored\",\"pass\":\"guess\"}\r\nPING\r\n";
@@ -186,7 +186,7 @@ START_TEST(strangers_cannot_fill_the_log)
     ck_assert_uint_le(lines, seconds * 10);
     ck_assert_uint_lt(lines, ATTEMPTS);
 
-    /* What was not told is counted, when there is one more. */
+    /* Suppressed messages are counted, after one more. */
     wait_until(now_ms() - start > (seconds + 1) * 1000, "another second");
     log_in_wrongly(port);
     daemon_wait_log(&daemon_of_test, "more logins at nats-server failed");
@@ -194,7 +194,7 @@ START_TEST(strangers_cannot_fill_the_log)
 }
 END_TEST
 
-/* Strangers who log in never may hold connections: fewer than the server takes, and not for long. */
+/* Strangers that never log in may hold connections: fewer than the server accepts, and not for long. */
 START_TEST(strangers_do_not_keep_the_daemon_from_its_server)
 {
     enum { STRANGERS = 300 };
@@ -208,7 +208,7 @@ START_TEST(strangers_do_not_keep_the_daemon_from_its_server)
     for (unsigned i = 0; i < STRANGERS; i++)
         ck_assert_int_ge(held[i] = port_dial(port), 0);
     assert_ok(client_call(client, "kv.put", "['%s', 'color', 'blue']", bucket));
-    /* The server closes each of them, without a word from its side. */
+    /* The server closes each of these connections without an error message. */
     for (unsigned i = 0; i < STRANGERS; i++) {
         while (read(held[i], byte, sizeof(byte)) > 0)
             ;
@@ -221,7 +221,7 @@ START_TEST(strangers_do_not_keep_the_daemon_from_its_server)
 }
 END_TEST
 
-/* A program that says the version of the real server, and otherwise does what the commands say. */
+/* A program that prints the real server's version, and otherwise runs the commands. */
 static void write_server_script(const char *path, const char *commands)
 {
     write_program(path, format_text("#!/bin/sh\n[ \"$1\" = --version ] && exec %s --version\n%s",
@@ -234,7 +234,7 @@ static void configure_program(const char *program, const char *more)
                      format_text("  data_dir: %s\n  server: %s\n%s", daemon_of_test.data_dir, program, more), NULL);
 }
 
-/* The daemon must end by itself, with the status that the unit does not restart, after saying why. */
+/* The daemon must log the reason and end by itself, with the status that the unit does not restart. */
 static void expect_refusal(const char *program, const char *why)
 {
     configure_program(program, "");
@@ -250,7 +250,7 @@ static void expect_refusal(const char *program, const char *why)
     ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
 }
 
-/* Whatever sessions come, the daemon has descriptors for a reload, a new server, and a connection to it. */
+/* However many sessions come, the daemon has descriptors for a reload, a new server, and a connection to it. */
 START_TEST(without_descriptors_for_sessions_the_daemon_reloads_and_replaces_its_server)
 {
     enum { FILES = 64, AT_ONCE = 200 };
@@ -268,7 +268,7 @@ START_TEST(without_descriptors_for_sessions_the_daemon_reloads_and_replaces_its_
     msgpack_sbuffer_init(&request);
     pack_request(&request, 1, "daemon.info", "[]");
     for (unsigned round = 0; round < 3; round++) {
-        /* All of it comes in one turn of the daemon's loop. */
+        /* All of this happens in one turn of the daemon's loop. */
         pid_t server = daemon_nats_pid(&daemon_of_test);
         daemon_mark_log(&daemon_of_test);
         pid_stand_still(daemon_of_test.process.pid);
@@ -280,7 +280,7 @@ START_TEST(without_descriptors_for_sessions_the_daemon_reloads_and_replaces_its_
         ck_assert_int_eq(kill(server, SIGKILL), 0);
         pid_go_on(daemon_of_test.process.pid);
 
-        /* None is closed without a word. One may get a descriptor that the lost connection to NATS had. */
+        /* No session is closed without an error. One may get a descriptor that the lost connection to NATS had. */
         for (unsigned i = 0; i < AT_ONCE; i++) {
             struct answer *answer = client_receive(late[i]);
             if (!answer->has_msgid) {
@@ -337,7 +337,7 @@ START_TEST(the_daemon_does_not_wait_for_a_program_that_does_not_say_its_version)
 }
 END_TEST
 
-/* Asks for the daemon's health until it says text. */
+/* Call health.check until the answer has the text. */
 static void wait_for_trouble(struct client *client, const char *text)
 {
     struct answer *answer;
@@ -388,7 +388,7 @@ START_TEST(a_server_that_hangs_at_its_start_is_replaced)
 }
 END_TEST
 
-/* The probe's answer counts, not only what the daemon's own connection brings. */
+/* The answer to the probe counts, not only what comes on the daemon's own connection. */
 START_TEST(an_idle_server_is_not_replaced)
 {
     daemon_start(&daemon_of_test, DAEMON_SYNCS_SELDOM "  hang_timeout: 3\n", NULL);
@@ -396,7 +396,7 @@ START_TEST(an_idle_server_is_not_replaced)
     uint64_t start = now_ms();
     struct client *client = client_open(&daemon_of_test);
 
-    /* Longer than a hang may last; health asks the server nothing. */
+    /* Longer than hang_timeout; health.check sends nothing to the server. */
     wait_until(now_ms() - start > 5000, "five seconds");
     assert_ok(client_call(client, "health.check", "[]"));
     ck_assert_int_eq(daemon_nats_pid(&daemon_of_test), server);
@@ -415,7 +415,7 @@ START_TEST(a_server_that_cannot_start_is_retried_and_reported)
     daemon_wait_log(&daemon_of_test, "no such luck");
     daemon_wait_log(&daemon_of_test, "ended with status 3");
     daemon_wait_log(&daemon_of_test, "ended with status 3");
-    /* Meanwhile it answers what it can. */
+    /* Meanwhile the daemon answers what it can. */
     struct client *client = client_open(&daemon_of_test);
     struct answer *answer = client_call(client, "health.check", "[]");
     assert_ok(answer);
@@ -423,7 +423,7 @@ START_TEST(a_server_that_cannot_start_is_retried_and_reported)
     assert_code(client_call(client, "kv.get", "['b', 'k', {'timeout': 0.5}]"), "unavailable");
     ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "ready:"));
 
-    /* The next try finds what was mended. */
+    /* The next attempt finds the repaired program. */
     const char *link = format_text("%s.new", program);
     ck_assert_int_eq(symlink(test_run_nats_server(), link), 0);
     ck_assert_int_eq(rename(link, program), 0);
@@ -433,7 +433,7 @@ START_TEST(a_server_that_cannot_start_is_retried_and_reported)
 }
 END_TEST
 
-/* A server names the file with its port after itself, whatever the program's name was here. */
+/* A server names the file of its ports after itself, not after the program's name here. */
 START_TEST(a_script_may_start_the_server)
 {
     daemon_prepare(&daemon_of_test);
@@ -448,7 +448,7 @@ START_TEST(a_script_may_start_the_server)
 }
 END_TEST
 
-/* As on a full disk. The daemon would never hear that it listens. */
+/* As on a full disk. The daemon would never learn that the server listens. */
 START_TEST(a_server_that_cannot_write_its_ports_file_is_started_again)
 {
     daemon_prepare(&daemon_of_test);
@@ -470,7 +470,7 @@ START_TEST(a_server_that_cannot_write_its_ports_file_is_started_again)
 }
 END_TEST
 
-/* Sends writes in one piece; returns how many of them were committed in batches since the last call. */
+/* Send writes in one piece. Return how many of them were committed in batches since the last call. */
 static uint64_t count_batched(struct client *client, const char *bucket, unsigned writes)
 {
     static uint64_t before;
@@ -500,7 +500,7 @@ START_TEST(sixteen_waiting_writes_are_one_batch_and_fewer_are_not)
     ck_assert_uint_ge(count_batched(client, bucket, 200), 16);
     daemon_stop(&daemon_of_test);
 
-    /* Where nothing is synced, nothing is won. */
+    /* Without syncs batches are no advantage. */
     daemon_start(&daemon_of_test, DAEMON_SYNCS_SELDOM, NULL);
     client = client_open(&daemon_of_test);
     bucket = client_new_bucket(client, NULL);

@@ -1,4 +1,4 @@
-/* A NATS that is there already: how the daemon finds it, proves who it is, and is encrypted. */
+/* External mode: how the daemon finds a server, logs in, and encrypts. */
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/certificate.h"
@@ -14,7 +14,7 @@
 static struct daemon daemon_of_test;
 static struct nats_server server;
 
-/* A daemon with these members beside the server's in its nats section works. */
+/* A daemon with these members in its nats section, besides the server's, must work. */
 static void expect_service(const char *members)
 {
     uint64_t end = now_ms() + PATIENCE_MS;
@@ -38,7 +38,7 @@ static void expect_service(const char *members)
     daemon_stop(&daemon_of_test);
 }
 
-/* One with these does not get in, says why, and is there all the same. */
+/* A daemon with these members is refused, says why, and still serves its socket. */
 static void expect_refusal(const char *members, const char *why)
 {
     daemon_start(&daemon_of_test, members, NULL);
@@ -78,7 +78,7 @@ START_TEST(a_token_is_sent)
 }
 END_TEST
 
-/* The YAML text of a value, in double quotes; it is the same in nats-server's configuration. */
+/* Return a value as YAML text in double quotes, which is the same in nats-server's configuration. */
 static const char *quote(const char *text)
 {
     char *quoted = keep(calloc(2, strlen(text) + 2)), *at = quoted;
@@ -93,7 +93,7 @@ static const char *quote(const char *text)
     return quoted;
 }
 
-/* The NATS library puts them into JSON as they are. */
+/* The NATS library puts them into JSON unchanged. */
 START_TEST(users_passwords_and_tokens_may_have_any_character)
 {
     static const char *const secrets[] = {"say \"x\"", "back\\slash", "\\\"}, {\"user\":\"b\"\\", "tab\there",
@@ -189,7 +189,7 @@ START_TEST(tls_checks_certificates_of_both_sides)
     const char *own = format_text("    certificate: %s/client.pem\n    key: %s/client.key\n", directory, directory);
     expect_service(format_text("%s  tls:\n    ca: %s/ca.pem\n%s", servers, directory, own));
     expect_service(format_text("%s  tls:\n    ca: %s/ca.pem\n    server_name: nats.test\n%s", servers, directory, own));
-    /* Another authority; a name that the certificate does not have; no certificate of our own. */
+    /* Another authority; a name that is not in the certificate; no client certificate. */
     expect_refusal(format_text("%s  tls:\n    ca: %s/other.pem\n%s", servers, directory, own), "nats:");
     expect_refusal(format_text("%s  tls:\n    ca: %s/ca.pem\n    server_name: other.test\n%s", servers, directory, own),
                    "nats:");
@@ -198,7 +198,7 @@ START_TEST(tls_checks_certificates_of_both_sides)
 }
 END_TEST
 
-/* RFC 9525: the common name is no name of a host. */
+/* RFC 9525: the common name is not a host name. */
 START_TEST(a_certificate_without_the_name_among_its_alternative_names_is_refused)
 {
     static const char *const extensions[] = {"basicConstraints=CA:FALSE\n", "subjectAltName=IP:127.0.0.1\n",
@@ -296,11 +296,11 @@ START_TEST(a_domain_can_be_named)
 }
 END_TEST
 
-/* Who removes many buckets has a few requests at the server at a time, and others take turns with it. */
+/* A client that removes many buckets has a few requests at the server at a time. Others take turns with it. */
 START_TEST(changes_of_many_buckets_leave_room_for_those_of_others)
 {
     nats_server_start(&server, NULL);
-    struct nats *jetstream = nats_connect(server.port, NULL, NULL); /* the test answers in its place */
+    struct nats *jetstream = nats_connect(server.port, NULL, NULL); /* the test answers instead of JetStream */
     nats_subscribe(jetstream, "$JS.elsewhere.API.STREAM.DELETE.*");
     daemon_start(&daemon_of_test, format_text("%s  domain: elsewhere\n", nats_server_section(&server)), NULL);
     daemon_wait_log(&daemon_of_test, "nats: connected");
@@ -308,7 +308,7 @@ START_TEST(changes_of_many_buckets_leave_room_for_those_of_others)
     for (unsigned i = 0; i < 50; i++)
         client_send(greedy, "bucket.delete", "['b%u']", i);
     wait_until(stat_of(other, "calls_in_flight") >= 50, "all calls");
-    ck_assert_uint_le(stat_of(other, "requests_in_flight"), 12); /* some ask what the server is */
+    ck_assert_uint_le(stat_of(other, "requests_in_flight"), 12); /* some requests ask for the server's version */
     uint32_t id = client_send(other, "bucket.delete", "['theirs']");
     wait_until(stat_of(other, "calls_in_flight") >= 51, "the other's call");
 
@@ -328,7 +328,7 @@ START_TEST(changes_of_many_buckets_leave_room_for_those_of_others)
 }
 END_TEST
 
-/* With a filter, or to find each key's last message, the server counts keys while the bucket takes no writes. */
+/* For a filter, or for each key's last message, the server counts keys while the bucket accepts no writes. */
 START_TEST(reading_a_whole_bucket_needs_no_count_of_its_keys)
 {
     nats_server_start(&server, NULL);
@@ -382,7 +382,7 @@ START_TEST(the_daemon_fails_over_to_another_server)
     daemon_wait_log(&daemon_of_test, "nats: connected to");
     answer = client_call(client, "health.check", "[]");
     ck_assert_str_eq(text_at(&answer->result, "nats.url"), first ? other.url : server.url);
-    /* It is no cluster: the other one has other buckets, which the daemon must notice. */
+    /* The servers are no cluster: the other one has other buckets, which the daemon must notice. */
     assert_ok(client_call(client, "bucket.create", "['b']"));
     assert_ok(client_call(client, "kv.put", "['b', 'k', 'v']"));
     daemon_stop(&daemon_of_test);
@@ -400,7 +400,7 @@ START_TEST(a_user_who_may_not_ask_for_the_servers_version_is_served)
 }
 END_TEST
 
-/* In a domain that is not there, anybody can listen where the daemon asks. */
+/* In a missing domain anybody can subscribe to the daemon's subjects. */
 START_TEST(an_unreadable_answer_of_jetstream_is_not_an_internal_error)
 {
     nats_server_start(&server, NULL);
@@ -424,7 +424,7 @@ END_TEST
 
 /* --- Permissions ----------------------------------------------------------------------------------- */
 
-/* A user a who may not publish to these, and a user b who may do all. */
+/* User a may not publish to these subjects; user b may do everything. */
 static const char *denying(const char *publish)
 {
     return format_text("accounts { A { jetstream: enabled, users: [ { user: b, password: b }, { user: a, password: a, "
@@ -439,7 +439,7 @@ static struct client *open_as_a(const char *more, const char *sections)
     return client_open(&daemon_of_test);
 }
 
-/* The answer came at once, and names the subject. */
+/* The answer comes at once and names the subject. */
 #define assert_denied(start_ms, answer, subject)                                                                       \
     do {                                                                                                               \
         assert_code_says(answer, "permission_denied", "\"" subject "\"");                                              \
@@ -483,7 +483,7 @@ START_TEST(a_publish_without_permission_is_denied_at_once)
     assert_code_says(client_call(client, "kv.history", "['b', 'open']"), "permission_denied",
                      "\"$JS.API.CONSUMER.CREATE.KV_b.");
     assert_at_once(start_ms);
-    /* A watch needs a consumer too. Its daemon goes on asking for others. */
+    /* A watch needs a consumer, too. The daemon keeps asking for others. */
     struct answer *answer = client_call(client, "watch.start", "['b']");
     if (answer->error.type == MSGPACK_OBJECT_NIL) {
         struct notification *ended = client_wait_notification(client, answer->result.via.u64);
@@ -498,7 +498,7 @@ START_TEST(a_publish_without_permission_is_denied_at_once)
 }
 END_TEST
 
-/* Many at a time, also where they are committed together: each has its own answer. */
+/* Many at a time, also in one batch: each write has its own answer. */
 START_TEST(a_denied_key_denies_no_other)
 {
     enum { WRITES = 600 };
@@ -547,7 +547,7 @@ START_TEST(over_tls_a_publish_without_permission_is_denied_too)
 }
 END_TEST
 
-/* The check is a message to the daemon itself; that the server refuses it proves as much as its coming back. */
+/* The check is a message from the daemon to itself. A refusal by the server proves as much as its delivery. */
 START_TEST(a_user_without_permission_for_the_inbox_keeps_the_connection)
 {
     nats_server_start(&server, denying("\"_INBOX.>\""));

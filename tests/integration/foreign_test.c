@@ -1,4 +1,4 @@
-/* Buckets that other NATS clients have made and write to at the same time. */
+/* Buckets that other NATS clients have created and write to at the same time. */
 #include "tests/integration/suites.h"
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
@@ -6,7 +6,7 @@
 
 #include <unistd.h>
 
-/* A bucket as an older client makes it: more is added to its stream's configuration. */
+/* Create a bucket as an older client does. more: further members of its stream's configuration. */
 static const char *make_bucket(struct nats *nats, const char *more)
 {
     static unsigned count;
@@ -24,7 +24,7 @@ static struct nats *connect_nats(void)
     return nats_connect_embedded(shared_daemon.data_dir);
 }
 
-/* Another client's put: the sequence. */
+/* Put a key as another client does. Return the sequence. */
 static uint64_t put_there(struct nats *nats, const char *bucket, const char *key, const char *headers,
                           const char *value)
 {
@@ -87,8 +87,8 @@ START_TEST(a_ttl_is_unsupported_until_the_bucket_is_updated)
 END_TEST
 
 /*
- * Another client has written the key. The server shows it at once, and memory a moment later, since in embedded mode
- * nobody else is expected to write; but behind the answer of the server memory is as new.
+ * Another client has written the key. The server shows it at once, and memory a moment later: in embedded mode no other
+ * client is expected to write. After an answer of the server memory is as new.
  */
 static void show(struct client *client, const char *bucket, const char *key)
 {
@@ -222,7 +222,7 @@ START_TEST(a_bucket_with_a_short_ttl_of_another_client_keeps_its_duplicate_windo
     struct answer *answer = client_call(client, "bucket.update", "['%s', {'description': 'mine'}]", bucket);
     assert_ok(answer);
     ck_assert_uint_eq(number_at(&answer->result, "ttl"), 60);
-    /* A call may not last longer than the server remembers it. */
+    /* A call may not last longer than the server remembers its id. */
     assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', {'timeout': 60}]", bucket));
 }
 END_TEST
@@ -300,8 +300,9 @@ START_TEST(too_many_headers_do_not_hide_a_value)
 }
 END_TEST
 
-/* Other programs may store what is no header line: every read answers the value all the same, and the headers behind
- * it. */
+/*
+ * Other programs may store lines that are no headers. Every read returns the value, and the headers after such a line.
+ */
 START_TEST(a_line_of_headers_without_a_colon_hides_nothing)
 {
     static const char *const consistencies[] = {"direct", "leader", "cached"};

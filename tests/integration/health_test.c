@@ -8,7 +8,7 @@ START_TEST(health_reports_the_connection_to_nats)
     uint64_t end = now_ms() + PATIENCE_MS;
     struct answer *answer;
 
-    /* The round trip is known after the first ping, and the store when the server was asked. */
+    /* The round trip is known after the first ping, and the store after the first question to the server. */
     do {
         answer = client_call(client, "health.check", "[]");
         assert_ok(answer);
@@ -113,7 +113,7 @@ START_TEST(the_statistics_count_calls_and_errors)
 {
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, NULL);
-    /* The first test of this daemon: nothing else has been counted. */
+    /* The first test of this daemon: nothing else was counted. */
     struct answer *before = client_call(client, "daemon.stats", "[]");
 
     for (unsigned i = 0; i < 7; i++)

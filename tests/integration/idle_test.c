@@ -1,4 +1,4 @@
-/* What a daemon takes of the machine when nobody asks it anything. */
+/* What an idle daemon uses of the machine. */
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/client.h"
@@ -11,7 +11,7 @@ static struct daemon daemon_of_test;
 
 /* --- Sleep ----------------------------------------------------------------------------------------- */
 
-/* How often the daemon's loop has waited for something. */
+/* Return how often the daemon's loop has waited for events. */
 static unsigned long long wake_ups(void)
 {
     unsigned long long count = 0;
@@ -43,7 +43,7 @@ START_TEST(buckets_that_are_followed_do_not_wake_the_daemon)
         assert_ok(client_call(client, "kv.get", "['%s', 'k']", bucket));
     }
     wait_for_stat(client, "cache.buckets", BUCKETS);
-    /* They may be on their way to being followed. */
+    /* The daemon may be about to follow them. */
     wait_until(wake_ups_per_second() < WAKE_UPS_MAX, "a daemon that sleeps");
     ck_assert_uint_eq(stat_of(client, "cache.buckets"), BUCKETS);
     daemon_stop(&daemon_of_test);
@@ -52,7 +52,7 @@ END_TEST
 
 /* --- Memory ---------------------------------------------------------------------------------------- */
 
-#ifndef __SANITIZE_ADDRESS__ /* which keeps what is freed */
+#ifndef __SANITIZE_ADDRESS__ /* which keeps freed memory */
 #define MEGABYTE_KB 1024u
 
 static uint64_t daemon_resident_kb(void)
@@ -94,7 +94,7 @@ START_TEST(memory_of_a_burst_of_large_messages_is_returned_to_the_system)
     msgpack_sbuffer_init(&puts);
     for (unsigned i = 0; i < PUTS; i++)
         pack_put(&puts, i, bucket, format_text("k%u", i), value, size);
-    /* While the server stands still, all of it stays in the daemon. */
+    /* While the server is stopped, all of it stays in the daemon. */
     pid_t server = daemon_nats_pid(&daemon_of_test);
     pid_stand_still(server);
     for (unsigned i = 0; i < SESSIONS; i++) {

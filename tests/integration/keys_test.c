@@ -4,7 +4,7 @@
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 
-/* Puts count keys k00000 to k(count-1), pipelined. */
+/* Put count keys, k00000 to k(count-1), pipelined. */
 static void put_many(struct client *client, const char *bucket, unsigned count)
 {
     msgpack_sbuffer buffer;
@@ -69,7 +69,7 @@ START_TEST(removed_keys_are_not_listed)
     assert_ok(client_call(client, "kv.delete", "['%s', 'b']", bucket));
     assert_ok(client_call(client, "kv.purge", "['%s', 'c']", bucket));
     ASSERT_KEYS(client_call(client, "kv.keys", "['%s']", bucket), "a", "d");
-    /* And back again. */
+    /* And the other way round. */
     assert_ok(client_call(client, "kv.put", "['%s', 'b', 'v']", bucket));
     assert_ok(client_call(client, "kv.create", "['%s', 'c', 'v']", bucket));
     ASSERT_KEYS(client_call(client, "kv.keys", "['%s']", bucket), "a", "b", "c", "d");
@@ -135,7 +135,7 @@ START_TEST(ten_thousand_keys_come_at_once)
     ck_assert_uint_eq(count_at(&answer->result, ""), 10000);
     for (unsigned i = 0; i < 10000; i += 333)
         ck_assert_str_eq(text_at(&answer->result, format_text("%u", i)), format_text("k%05u", i));
-    /* A limit far below, with more keys than it keeps at a time. */
+    /* A limit far below the number of keys, which are more than are kept at a time. */
     answer = client_call(client, "kv.keys", "['%s', {'limit': 10, 'after': 'k09000'}]", bucket);
     assert_ok(answer);
     ck_assert_uint_eq(count_at(&answer->result, ""), 10);
@@ -155,7 +155,7 @@ START_TEST(listing_keys_leaves_no_consumer_behind)
     /* A mirror is read from the server in embedded mode, too. */
     const char *bucket = client_new_bucket(client, format_text("'mirror': '%s'", origin));
     wait_until(number_at(&client_call(client, "bucket.info", "['%s']", bucket)->result, "values") == 1, "the mirror");
-    /* A server removes idle consumers by itself, after a while: the daemon must ask for it. */
+    /* The server removes idle consumers by itself after a while: the daemon must remove them before. */
     nats_subscribe(removals, format_text("$JS.API.CONSUMER.DELETE.KV_%s.*", bucket));
     for (unsigned i = 0; i < 20; i++) {
         assert_ok(client_call(client, "kv.keys", "['%s']", bucket));
@@ -195,7 +195,7 @@ START_TEST(keys_that_are_written_during_the_listing_are_listed_once)
 }
 END_TEST
 
-/* What comes of an attempt that is over belongs to none. Whether the listings complete is up to the machine. */
+/* What comes of an earlier attempt belongs to none. Whether the listings complete depends on the machine. */
 START_TEST(messages_of_an_earlier_attempt_are_ignored)
 {
     struct daemon daemon;
@@ -217,7 +217,7 @@ START_TEST(messages_of_an_earlier_attempt_are_ignored)
 }
 END_TEST
 
-/* Whoever goes through all of a large bucket in such pages would have it read again and again. */
+/* A client that reads a large bucket in such pages would have it read again for each page. */
 START_TEST(a_small_page_of_many_keys_that_are_not_in_memory_is_refused)
 {
     struct daemon daemon;

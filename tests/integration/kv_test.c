@@ -311,7 +311,7 @@ START_TEST(one_of_many_concurrent_creates_succeeds)
     struct client *clients[50];
     unsigned created = 0;
 
-    /* Over a marker it takes two steps, between which others come. */
+    /* A create over a marker takes two steps, and other clients' creates come in between. */
     assert_ok(client_call(client, "kv.put", "['%s', 'lock', 'old']", bucket));
     assert_ok(client_call(client, "kv.delete", "['%s', 'lock']", bucket));
     for (unsigned i = 0; i < 50; i++) {
@@ -602,7 +602,7 @@ START_TEST(headers_of_the_server_are_refused)
 }
 END_TEST
 
-/* The parameters of a put with so many headers. */
+/* Return the parameters of a put with so many headers. */
 static const char *put_with_headers(const char *bucket, unsigned count)
 {
     char *text = keep(malloc(64 + count * 16));
@@ -712,7 +712,7 @@ START_TEST(get_json_parses_json_of_other_clients_and_refuses_other_values)
     assert_ok(client_put(client, bucket, "none", "", 0));
     assert_code(client_call(client, "kv.get_json", "['%s', 'none']", bucket), "invalid_argument");
 
-    /* What no client of the protocol could read back. */
+    /* What no client of the protocol could read. */
     char deep[201];
     memset(deep, '[', 100);
     memset(deep + 100, ']', 100);
@@ -745,7 +745,7 @@ START_TEST(a_notification_is_executed_and_not_answered)
     client_write(client, buffer.data, buffer.size);
     msgpack_sbuffer_destroy(&buffer);
 
-    /* What comes next is the answer to what is asked next. */
+    /* The next message is the answer to the next call. */
     uint64_t end = now_ms() + PATIENCE_MS;
     for (;;) {
         uint32_t msgid = client_send(client, "kv.get", "['%s', 'color', {'consistency': 'leader'}]", bucket);

@@ -1,4 +1,4 @@
-/* libkvstore, as programs use it: kvstore.h and nothing else of ours. */
+/* libkvstore as programs use it: only kvstore.h. */
 #include "client/lib/kvstore_admin.h"
 #include "tests/integration/suites.h"
 #include "tests/support/library.h"
@@ -25,7 +25,7 @@ START_TEST(keys_are_put_got_created_updated_and_removed)
     ck_assert_ptr_nonnull(entry);
     ck_assert_str_eq(entry->key, "k");
     ck_assert_uint_eq(entry->value_size, 7);
-    ck_assert_mem_eq(entry->value, "one\0two", 8); /* and a NUL behind them */
+    ck_assert_mem_eq(entry->value, "one\0two", 8); /* and a NUL after them */
     ck_assert_uint_eq(entry->revision, first);
     ck_assert_int_gt(entry->created_us, 1600000000000000);
     ck_assert_int_eq(entry->operation, KVS_OPERATION_PUT);
@@ -143,7 +143,7 @@ START_TEST(json_and_keys_are_read)
     struct kvs_keys_options cached = KVS_KEYS_OPTIONS(.consistency = KVS_CONSISTENCY_CACHED);
     for (unsigned i = 0; i < 2; i++) {
         assert_done(kvs_put(kvs, bucket, format_text("c%u", i), "x", 1, NULL, NULL));
-        assert_done(kvs_keys(kvs, bucket, &cached, &keys, &count)); /* and it has what was written before */
+        assert_done(kvs_keys(kvs, bucket, &cached, &keys, &count)); /* and it has the earlier writes */
         ck_assert_uint_eq(count, 4 + i);
         kvs_free(keys);
     }
@@ -281,7 +281,7 @@ START_TEST(any_method_can_be_called)
     assert_done(kvs_call(kvs, request, 0, &value));
     ck_assert_uint_eq(kvs_value_unsigned(value), 1);
     kvs_free(value);
-    /* It can be sent again. */
+    /* The transaction can be sent again. */
     assert_done(kvs_call(kvs, request, 0, &value));
     ck_assert_uint_eq(kvs_value_unsigned(value), 2);
     kvs_free(value);
@@ -470,7 +470,7 @@ static void on_value(struct kvs *kvs, const struct kvs_error *error, const struc
     count_json(context, error, kvs_value_json(value));
 }
 
-/* Runs a loop of the program's own until nothing is in flight. */
+/* Run a loop of the program's own until nothing is in flight. */
 static enum kvs_code run_loop(struct kvs *kvs)
 {
     uint64_t end = now_ms() + PATIENCE_MS;
@@ -486,7 +486,7 @@ static enum kvs_code run_loop(struct kvs *kvs)
     return code;
 }
 
-/* Submits, runs the loop, and looks at the result as JSON. */
+/* Submit the transaction, run the loop, and compare the result as JSON. */
 #define expect_json(call, text)                                                                                        \
     do {                                                                                                               \
         struct outcome *done_context = &outcome;                                                                       \
@@ -555,7 +555,7 @@ START_TEST(options_of_older_and_newer_programs_are_understood)
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
     const char *bucket = library_new_bucket(kvs, 1);
 
-    /* One member less: the program does not know ttl_s, and what stands there is not read. */
+    /* One member less: the program does not know ttl_s, and the bytes at its place are not read. */
     older.size = offsetof(struct kvs_put_options, ttl_s);
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, &older, NULL));
     newer.known.size = sizeof(newer);
@@ -584,7 +584,7 @@ START_TEST(thousands_of_calls_are_in_flight_on_one_handle)
         assert_done(kvs_async_put(kvs, bucket, key, key, strlen(key), NULL, on_revision, &outcome));
     }
     ck_assert_uint_eq(kvs_in_flight(kvs), 5000);
-    /* A blocking call makes the others go on as well. */
+    /* A blocking call also processes the others. */
     assert_done(kvs_put(kvs, bucket, "last", "v", 1, NULL, NULL));
     ck_assert_int_eq(run_loop(kvs), KVS_OK);
     ck_assert_uint_eq(outcome.ok, 5000);
@@ -687,7 +687,7 @@ START_TEST(with_reconnect_the_next_call_finds_the_daemon_again)
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
     ck_assert_uint_eq(kvs_connection_count(kvs), 2);
 
-    /* While nobody is there a blocking call tries until its time is over. */
+    /* While there is no daemon, a blocking call tries until its timeout. */
     daemon_stop(&daemon_of_test);
     struct kvs_put_options put = KVS_PUT_OPTIONS(.timeout_s = 0.5);
     uint64_t start = now_ms();
@@ -734,7 +734,7 @@ START_TEST(writes_in_flight_at_a_loss_end_with_an_unknown_outcome)
     assert_done(kvs_async_put(kvs, bucket, "k", "v", 1, NULL, on_revision, &outcome));
     assert_done(kvs_async_get(kvs, bucket, "k", NULL, on_entry, &reads));
     kvs_process(kvs);
-    /* Both have left when a later call is answered. */
+    /* Both were sent when a later call is answered. */
     struct kvs_value *info;
     assert_done(kvs_daemon_info(kvs, NULL, &info));
     kvs_free(info);
@@ -765,7 +765,7 @@ START_TEST(a_call_that_is_not_answered_ends_at_its_time)
     ck_assert(kvs_last_error(kvs)->retryable);
     pid_go_on(server);
 
-    /* The daemon itself stands still: the library has a clock of its own. */
+    /* The daemon is stopped: the library has timeouts of its own. */
     pid_stand_still(daemon_of_test.process.pid);
     uint64_t start = now_ms();
     ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_DEADLINE_EXCEEDED);

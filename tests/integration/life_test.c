@@ -13,7 +13,7 @@
 
 static struct daemon daemon_of_test;
 
-/* Starts kvstored with arguments to its end: its exit status, and what it wrote. */
+/* Run kvstored with arguments to its end. Return its exit status, and set what it wrote. */
 static int run_daemon(const char *option, const char *value, const char *more, char **output)
 {
     char *arguments[] = {keep(strdup(test_run_kvstored())), keep(strdup(option)),
@@ -78,7 +78,7 @@ START_TEST(check_config_accepts_a_good_file_and_refuses_a_bad_one)
     ck_assert_msg(strstr(output, format_text("%s:2:10:", path)) != NULL, "%s", output);
     ck_assert_int_ne(run_daemon("--config", format_text("%s/none", directory), "--check-config", &output), 0);
     ck_assert_msg(strstr(output, "none") != NULL, "%s", output);
-    /* The sample is good as it is. */
+    /* The sample is a valid configuration. */
     ck_assert_int_eq(run_daemon("--config", "conf/kvstored.yaml", "--check-config", &output), 0);
 }
 END_TEST
@@ -316,12 +316,12 @@ START_TEST(a_lock_of_another_program_is_not_reported_as_a_daemons)
     daemon_configure(&daemon_of_test, NULL, NULL);
     const char *path = format_text("%s.lock", daemon_of_test.socket_path);
 
-    write_file(path, "1\n"); /* of a daemon that is long gone */
+    write_file(path, "1\n"); /* of a daemon that has ended long ago */
     int descriptor = open(path, O_RDWR | O_CLOEXEC);
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     ck_assert_int_eq(fcntl(descriptor, F_SETLK, &whole), 0);
     expect_no_start(format_text("is locked by pid %d (", (int)getpid()));
-    close(descriptor); /* which ends the lock; reading the file by name would have, too */
+    close(descriptor); /* which ends the lock; reading the file by name would end it too */
     ck_assert_str_eq(read_file(path), "1\n");
 }
 END_TEST
@@ -334,7 +334,7 @@ START_TEST(a_socket_of_the_service_manager_is_served)
     daemon_configure(&daemon_of_test, NULL, NULL);
     const char *path = format_text("%s/handed-over.sock", daemon_of_test.directory);
     int listener = listen_at(path);
-    /* Who connects before the daemon runs is served when it does. */
+    /* A client that connects before the daemon runs is served after its start. */
     struct client *early = client_open_path(path);
     uint32_t msgid = client_send(early, "daemon.info", "[]");
 
@@ -345,7 +345,7 @@ START_TEST(a_socket_of_the_service_manager_is_served)
     ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
     client_close(early);
     daemon_stop(&daemon_of_test);
-    /* It is the service manager's: it stays for the next start. */
+    /* The socket belongs to the service manager: it stays for the next start. */
     ck_assert_int_eq(access(path, F_OK), 0);
     daemon_mark_log(&daemon_of_test);
     daemon_spawn(&daemon_of_test, NULL, listener);
@@ -357,8 +357,8 @@ START_TEST(a_socket_of_the_service_manager_is_served)
 END_TEST
 
 /*
- * The service manager's socket, with an abstract name: one with a path would need an absolute one (sd_notify(3)), which
- * may be too long. *setting is the daemon's environment.
+ * Return the service manager's socket. Its name is abstract, because a path would have to be absolute (sd_notify(3))
+ * and might be too long. *setting: for the daemon's environment.
  */
 static int open_notify_socket(char **setting)
 {
@@ -373,7 +373,7 @@ static int open_notify_socket(char **setting)
     return made;
 }
 
-/* The next message of the notify socket. */
+/* Return the next message of the notify socket. */
 static const char *next_notification(int socket)
 {
     struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
@@ -401,7 +401,7 @@ START_TEST(the_service_manager_gets_the_daemons_status)
 
     daemon_spawn(&daemon_of_test, extra, -1);
     expect_notification(notify, "READY=1");
-    /* Ready means that it can be used. */
+    /* READY=1 means that the daemon can be used. */
     assert_ok(client_call(client_open(&daemon_of_test), "bucket.create", "['b']"));
     for (unsigned i = 0; i < 5; i++)
         expect_notification(notify, "WATCHDOG=1");
@@ -430,7 +430,7 @@ START_TEST(a_server_that_takes_long_to_start_is_given_the_time)
     int notify = open_notify_socket(&extra[0]);
 
     daemon_spawn(&daemon_of_test, extra, -1);
-    /* Each asks for 30 s more, 5 s after the last: the server has been silent for longer than hang_timeout. */
+    /* Each message asks for 30 s more, 5 s after the last: the server is silent for longer than hang_timeout. */
     for (unsigned i = 0; i < 2; i++)
         expect_notification(notify, "EXTEND_TIMEOUT_USEC=30000000");
     struct answer *answer = client_call(client_open(&daemon_of_test), "health.check", "[]");
@@ -459,7 +459,7 @@ START_TEST(a_busy_daemon_still_notifies_the_watchdog)
     expect_notification(notify, "READY=1");
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, "'storage': 'memory'");
-    /* It has calls to answer all the while: the next ones are there before the last ones are done. */
+    /* The daemon always has calls to answer: the next ones arrive before the last ones are done. */
     for (unsigned i = 0; i < AT_ONCE; i++)
         client_send(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
     while (alive < 3) {
@@ -480,7 +480,7 @@ START_TEST(a_busy_daemon_still_notifies_the_watchdog)
 }
 END_TEST
 
-/* Nanoseconds that the daemon's loop has had a processor for. */
+/* Return the nanoseconds that the daemon's loop has had a processor for. */
 static unsigned long long processor_ns(const struct daemon *daemon)
 {
     unsigned long long spent = 0;
@@ -498,7 +498,7 @@ START_TEST(a_daemon_that_was_busy_sleeps_when_it_is_idle)
     for (unsigned i = 0; i < 2000; i++)
         assert_ok(client_call(client, "health.check", "[]"));
 
-    /* What it uses of a processor, of a time that is measured: nothing else that the machine does can add to it. */
+    /* Processor time within a measured time: no other load of the machine can add to it. */
     uint64_t start_ns = now_ns();
     unsigned long long before = processor_ns(&daemon_of_test);
     usleep(500000);
@@ -537,7 +537,7 @@ START_TEST(it_ends_while_it_is_still_starting)
         daemon_mark_log(&daemon_of_test);
         daemon_spawn(&daemon_of_test, NULL, -1);
         daemon_wait_log(&daemon_of_test, "listening on");
-        usleep(i * 3000); /* wherever it is by then: it must end well at each moment */
+        usleep(i * 3000); /* it must end well at each point of its start */
         daemon_stop(&daemon_of_test);
     }
 }
@@ -554,7 +554,7 @@ START_TEST(calls_in_flight_are_answered_before_the_daemon_ends)
     pid_stand_still(server);
     for (unsigned i = 0; i < 50; i++)
         client_send(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
-    /* They are under way when all were read: the one behind them is answered. */
+    /* They are in flight after all were read: the one after them is answered. */
     uint32_t last = client_send(client, "daemon.info", "[]");
     assert_ok(client_wait(client, last));
     process_signal(&daemon_of_test.process, SIGTERM);
@@ -601,7 +601,7 @@ START_TEST(a_reload_applies_some_settings_and_names_those_that_need_a_restart)
     const char *bucket = client_new_bucket(client, NULL);
     const char *other_path = format_text("%s/other.sock", daemon_of_test.directory);
 
-    /* Another limit, another level: both at once, and nobody's session ends. */
+    /* A changed limit and a changed log level apply at once, and no session ends. */
     daemon_configure(
         &daemon_of_test, NULL,
         "limits:\n  calls_per_session: 22\n  frame_bytes: 8K\ncalls:\n  timeout: 3\nlog:\n  level: debug\n");

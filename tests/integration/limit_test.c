@@ -1,4 +1,4 @@
-/* What one client can make the daemon hold: each limit of protocol.md, "Limits". */
+/* What one client can make the daemon hold: the limits of protocol.md, section "Limits". */
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/client.h"
@@ -25,7 +25,7 @@ START_TEST(a_message_that_is_too_large_is_skipped_and_the_session_continues)
     char *value = keep(calloc(1, size));
     msgpack_sbuffer buffer;
 
-    /* At once with what comes behind it. */
+    /* In one write with what follows it. */
     msgpack_sbuffer_init(&buffer);
     pack_put(&buffer, 4711, bucket, "large", value, size);
     pack_request(&buffer, 4712, "kv.put", "['%s', 'small', 'v']", bucket);
@@ -96,7 +96,7 @@ START_TEST(a_large_message_whose_msgid_cannot_be_read_ends_the_session)
 }
 END_TEST
 
-/* Sends count elements in the params of a request with msgid 77. */
+/* Send count elements in the params of a request with msgid 77. */
 static void send_elements(struct client *client, unsigned count)
 {
     msgpack_sbuffer buffer;
@@ -119,7 +119,7 @@ START_TEST(a_message_with_too_many_elements_ends_the_session)
 {
     struct client *client = client_open_shared();
 
-    send_elements(client, 900); /* of 1,000, with the envelope's own */
+    send_elements(client, 900); /* of 1,000, including the envelope's */
     assert_code(client_wait(client, 77), "invalid_argument");
     send_elements(client, 1001);
     struct answer *answer = client_receive(client);
@@ -155,7 +155,7 @@ START_TEST(bytes_that_are_no_messagepack_end_the_session)
     ck_assert(!answer->has_msgid);
     client_expect_end(client);
 
-    /* Calls before it are answered; the msgid is told where it was there. */
+    /* Earlier calls are answered; the msgid is returned if it was received. */
     client = client_open_shared();
     client_write(client, "\x94\x00\x05\xabkv.nonsense\x90\x94\x00\x06\xa1m\x91\xc1", 23);
     assert_code(client_wait(client, 5), "invalid_argument");
@@ -211,7 +211,7 @@ START_TEST(a_str_that_claims_four_gigabytes_costs_nothing)
     struct answer *answer = client_receive(client);
     assert_code(answer, "too_large");
     ck_assert_uint_eq(answer->msgid, 9);
-    /* What comes is let go of. */
+    /* The daemon discards what comes. */
     for (unsigned i = 0; i < 50; i++)
         client_write(client, bytes, 1000000);
     ck_assert_uint_lt(resident_kb(shared_daemon.process.pid), before_kb + 20000);
@@ -232,7 +232,7 @@ START_TEST(an_answer_that_would_be_too_large_is_an_error)
     assert_code_says(client_call(client, "kv.history", "['%s', 'k']", bucket), "too_large", "frame_bytes");
     assert_ok(client_call(client, "kv.get", "['%s', 'k']", bucket));
 
-    /* Keys: by pages they come. */
+    /* The same keys, page by page, are answered. */
     memset(value, 'k', 1000);
     value[1000] = '\0';
     for (unsigned i = 0; i < 80; i++)
@@ -280,7 +280,7 @@ static void resume_server(void)
     pid_go_on(daemon_nats_pid(&daemon_of_test));
 }
 
-/* Waits until so many calls of a method are done. */
+/* Wait until so many calls of a method are done. */
 static void wait_for_calls(struct client *client, const char *method, uint64_t wanted)
 {
     uint64_t end = now_ms() + PATIENCE_MS, done = 0;
@@ -304,7 +304,7 @@ START_TEST(at_calls_per_session_the_daemon_stops_reading_and_loses_nothing)
 
     assert_ok(client_call(busy, "kv.put", "['%s', 'k', 'v']", bucket));
     pause_server();
-    /* In one write: of small ones the kernel holds few, and we would come to stand. */
+    /* In one write: the kernel holds few small ones, and this test would block. */
     msgpack_sbuffer buffer;
     msgpack_sbuffer_init(&buffer);
     for (unsigned i = 0; i < 300; i++)
@@ -312,7 +312,7 @@ START_TEST(at_calls_per_session_the_daemon_stops_reading_and_loses_nothing)
     client_write(busy, buffer.data, buffer.size);
     msgpack_sbuffer_destroy(&buffer);
     wait_for_stat(other, "calls_in_flight", 10 + 1);
-    /* In none of its next turns does it read more. */
+    /* It reads no more in its next turns. */
     for (unsigned i = 0; i < 50; i++)
         ck_assert_uint_eq(stat_of(other, "calls_in_flight"), 10 + 1);
     resume_server();
@@ -364,7 +364,7 @@ START_TEST(at_call_bytes_per_session_the_daemon_stops_reading_and_loses_nothing)
     size_t sent = 0;
     uint64_t taken = 0, end = now_ms() + PATIENCE_MS;
     bool stands = false;
-    /* Until it holds what it may, and takes no more of what the kernel holds for it. */
+    /* Until the daemon holds what it may, and reads no more of what the kernel holds for it. */
     while (!stands) {
         size_t written = client_write_some(busy, buffer.data + sent, buffer.size - sent);
         uint64_t call_bytes = stat_of(other, "call_bytes");
@@ -429,7 +429,7 @@ START_TEST(a_client_that_does_not_read_is_paused_and_then_disconnected)
     assert_ok(client_call(other, "kv.get", "['%s', 'k']", bucket));
     sent += client_write_to_end(greedy, buffer.data + sent, buffer.size - sent);
     ck_assert_uint_lt(sent, buffer.size);
-    /* Two gigabytes were asked for. Sanitizers keep what was freed for a while. */
+    /* The requests ask for two gigabytes. Sanitizers keep freed memory for a while. */
     ck_assert_uint_lt(peak_resident_kb(daemon_of_test.process.pid), before_kb + 200000);
     assert_ok(client_call(other, "kv.get", "['%s', 'k']", bucket));
     daemon_wait_log(&daemon_of_test, "it read nothing for 1 s");
@@ -453,7 +453,7 @@ START_TEST(a_slow_reader_is_not_disconnected)
     for (unsigned i = 0; i < GETS; i++)
         client_send(slow, "kv.get", "['%s', 'k']", bucket);
     wait_for_calls(other, "kv.get", GETS);
-    /* Answers wait for longer than the timeout in all; each time that it reads, it has paused for far less. */
+    /* Answers wait for longer than the timeout in total, but the client never pauses for that long. */
     uint64_t start = now_ms();
     for (unsigned i = 0; i < GETS - 5; i++) {
         assert_ok(client_receive(slow));
@@ -555,7 +555,7 @@ START_TEST(clients_cannot_fill_the_log)
     unsigned seconds = (unsigned)((now_ms() - start) / 1000) + 2;
     ck_assert_uint_le(count_lines_with(daemon_log(&daemon_of_test), " refused: "), seconds * 10);
 
-    /* What was not told is counted, when there is one more. */
+    /* Suppressed messages are counted, after one more. */
     wait_until(now_ms() - start > (seconds + 1) * 1000, "another second");
     client_receive(client_open(&daemon_of_test));
     daemon_wait_log(&daemon_of_test, "more sessions were refused");
@@ -576,7 +576,7 @@ START_TEST(a_session_without_a_file_descriptor_gets_an_error_and_is_closed)
     ck_assert_int_eq(prlimit(daemon_of_test.process.pid, RLIMIT_NOFILE, &few, NULL), 0);
     for (unsigned i = 0; i < few.rlim_cur; i++) {
         last = client_open(&daemon_of_test);
-        /* One that is refused may be closed by now. */
+        /* A refused connection may be closed by now. */
         client_write_some(last, request.data, request.size);
         if (!client_receive(last)->has_msgid)
             break;
@@ -601,8 +601,7 @@ static const char *file_of_descriptor(const struct daemon *daemon, unsigned desc
     return format_text("%.*s", length > 0 ? (int)length : 0, target);
 }
 
-/* The descriptor that the daemon keeps to refuse connections: it is opened just before the lock of the socket's path.
- */
+/* The descriptor that the daemon keeps to refuse connections. It is opened just before the lock of the socket's path */
 static unsigned reserve_of(const struct daemon *daemon)
 {
     unsigned descriptor = 3;
@@ -613,7 +612,7 @@ static unsigned reserve_of(const struct daemon *daemon)
     return descriptor;
 }
 
-/* Not even one in reserve for a reload is left: all descriptors below the limit are in use. */
+/* Not even the reserve for a reload is left: all descriptors below the limit are in use. */
 START_TEST(without_any_file_descriptor_each_connection_gets_an_error_and_is_closed)
 {
     enum { CONNECTIONS = 100 };
@@ -666,7 +665,7 @@ END_TEST
 
 /* --- Room: what clients take is bounded for each user and for all ------------------------------------ */
 
-/* The beginning of a message of 16 MB, of which the rest does not come. Return how much of it the daemon has read. */
+/* Send the beginning of a message of 16 MB, and nothing more. Return how much of it the daemon has read. */
 static size_t begin_message(struct client *client, size_t size)
 {
     static const unsigned char header[] = {0x94, 0x00, 0x01, 0xa6, 'k', 'v',  '.',  'p',  'u',  't',
@@ -686,7 +685,7 @@ START_TEST(an_unfinished_message_ends_its_session_after_a_timeout)
     assert_code_says(answer, "deadline_exceeded", "limits.message_timeout");
     ck_assert(!answer->has_msgid);
     client_expect_end(slow);
-    /* One that only has nothing to say is left alone. */
+    /* A session that is only idle is not ended. */
     assert_ok(client_call(other, "daemon.info", "[]"));
     daemon_stop(&daemon_of_test);
 }
@@ -768,11 +767,11 @@ START_TEST(unread_answers_of_all_sessions_together_are_bounded)
         for (unsigned j = 0; j < CALLS; j++)
             client_send(greedy[i], "kv.get", "['%s', 'large']", bucket);
     }
-    /* Nobody reads. The answers that are there are few, whatever was asked for; and others are served. */
+    /* No client reads. There are few answers however many were asked for, and other clients are served. */
     wait_until(stat_of(other, "calls_in_flight") < SESSIONS * CALLS / 2, "the gets");
     assert_ok(client_call(other, "kv.put", "['%s', 'k', 'v']", bucket));
     ck_assert_uint_lt(resident_kb(daemon_of_test.process.pid),
-                      400 * 1024); /* 360 MB were asked for; ASan's own is large */
+                      400 * 1024); /* The requests ask for 360 MB; ASan's own memory is large */
     for (unsigned i = 0; i < SESSIONS; i++) {
         for (unsigned j = 0; j < CALLS; j++) {
             const struct answer *answer = client_receive(greedy[i]);

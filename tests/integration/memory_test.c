@@ -15,7 +15,7 @@ static void setup(void)
 
 /* --- Short ways ------------------------------------------------------------------------------------ */
 
-/* The value, or NULL where the key is not there. */
+/* Return the value, or NULL if there is no key. */
 static const char *text_of(struct client *client, const char *bucket, const char *key)
 {
     const struct answer *answer = client_call(client, "kv.get", "['%s', '%s']", bucket, key);
@@ -32,7 +32,7 @@ static unsigned key_count(struct client *client, const char *bucket)
     return (unsigned)count_at(&answer->result, "");
 }
 
-/* Waits until a read is answered from memory. */
+/* Wait until a read is answered from memory. */
 static void wait_until_loaded(struct client *client, const char *bucket, const char *key)
 {
     uint64_t hits = stat_of(client, "cache.hits"), end = now_ms() + PATIENCE_MS;
@@ -59,12 +59,12 @@ START_TEST(a_read_after_an_ack_sees_the_write_without_a_request)
         put_text(writer, bucket, "k", value);
         ck_assert_str_eq(text_of(reader, bucket, "k"), value);
     }
-    /* What a busy machine delays for too long is asked for. */
+    /* If a busy machine delays the feed for too long, the daemon asks the server. */
     ck_assert_uint_lt(stat_of(reader, "cache.misses") - misses, WRITES / 10);
 }
 END_TEST
 
-/* The server is stopped for good: whoever asked it would wait. */
+/* The server is stopped: a read that asked it would wait. */
 START_TEST(reads_are_answered_while_the_server_does_not_answer)
 {
     struct client *client = client_open_shared();
@@ -74,7 +74,7 @@ START_TEST(reads_are_answered_while_the_server_does_not_answer)
     put_text(client, bucket, "a", "[1]");
     put_text(client, bucket, "b", "2");
     wait_until_loaded(client, bucket, "a");
-    ck_assert_uint_eq(key_count(client, bucket), 2); /* the feed has brought both */
+    ck_assert_uint_eq(key_count(client, bucket), 2); /* the feed has delivered both */
     pid_stand_still(server);
     ck_assert_str_eq(text_of(client, bucket, "a"), "[1]");
     ck_assert_ptr_null(text_of(client, bucket, "missing"));
@@ -100,16 +100,19 @@ START_TEST(reads_are_answered_while_the_server_is_away)
         wait_until_loaded(client, bucket, "k");
         pid_t server = daemon_nats_pid(&shared_daemon);
         ck_assert_int_eq(kill(server, SIGKILL), 0);
-        /* With each read the daemon may be a step further: still connected, away, connecting, looking at the bucket. */
+        /*
+         * With each read the daemon may be in another state: still connected, disconnected, connecting, looking up the
+         * bucket.
+         */
         for (unsigned read = 0; read < 300; read++)
             ck_assert_str_eq(text_of(client, bucket, "k"), value);
-        put_text(client, bucket, "k", "again"); /* the new one */
+        put_text(client, bucket, "k", "again"); /* the new server */
         ck_assert_str_eq(text_of(client, bucket, "k"), "again");
     }
 }
 END_TEST
 
-/* Some 1.5 MB of messages: the feed has to bring them in many pieces. */
+/* Some 1.5 MB of messages, which the feed has to deliver in many pieces. */
 static void pack_transaction(msgpack_sbuffer *buffer, const char *bucket, const char *value)
 {
     enum { KEYS = 500 };
@@ -120,7 +123,7 @@ static void pack_transaction(msgpack_sbuffer *buffer, const char *bucket, const 
     pack_request(buffer, 7, "txn.commit", "['%s', [], [%s]]", bucket, operations);
 }
 
-/* Two transactions whose values begin with 0 and with 1, and are followed by padding of so many bytes. */
+/* Make two transactions, whose values begin with 0 and with 1, followed by padding of so many bytes. */
 static void pack_transactions(msgpack_sbuffer transactions[2], const char *bucket, size_t padding_bytes)
 {
     char *padding = keep(calloc(1, padding_bytes + 1));
@@ -153,8 +156,10 @@ START_TEST(a_transaction_is_seen_as_a_whole)
         bool is_seen = false;
         client_write(writer, transactions[round % 2].data, transactions[round % 2].size);
         for (unsigned part = 0; part < 3; part++) {
-            /* Reads that are in flight together may be answered in any order; those that begin behind an answer may
-             * not. */
+            /*
+             * Reads that are in flight together may be answered in any order. A read that begins after an answer may
+             * not be older.
+             */
             bool was_seen = is_seen;
             client_write(reader, reads.data, reads.size);
             for (unsigned i = 0; i < 60; i++) {
@@ -180,7 +185,7 @@ START_TEST(a_transaction_is_seen_as_a_whole)
 }
 END_TEST
 
-/* What the server has answered of a transaction, or a watch was told, is not half of it. */
+/* A part of a transaction that the server has answered, or a watch has delivered, must not remain half of it. */
 START_TEST(a_transaction_is_seen_as_a_whole_after_a_part_was_read_from_the_server)
 {
     struct client *writer = client_open_shared(), *reader = client_open_shared();
@@ -249,7 +254,10 @@ START_TEST(a_purge_is_seen_by_reads_after_it_and_during_it)
 }
 END_TEST
 
-/* It may still be done, as long as this connection to the server lasts: until then nothing is answered from memory. */
+/*
+ * The purge may still be executed as long as this connection to the server lasts. Until then nothing is answered from
+ * memory.
+ */
 START_TEST(reads_wait_for_the_outcome_of_an_unanswered_purge)
 {
     struct client *client = client_open_shared();
@@ -273,7 +281,7 @@ START_TEST(reads_wait_for_the_outcome_of_an_unanswered_purge)
 }
 END_TEST
 
-/* A write of which the feed never brings anything: its value is gone before the feed is there again. */
+/* A write that the feed never delivers: its value is gone before the feed is connected again. */
 START_TEST(reads_do_not_wait_forever_for_removed_entries)
 {
     struct client *client = client_open_shared();
@@ -318,7 +326,7 @@ START_TEST(a_recreated_bucket_has_no_old_entries)
 }
 END_TEST
 
-/* The new one's revisions are below those of the old one. */
+/* The new bucket's revisions are below those of the old one. */
 START_TEST(lists_of_a_recreated_bucket_come_from_memory)
 {
     struct client *client = client_open_shared();
@@ -340,7 +348,7 @@ START_TEST(lists_of_a_recreated_bucket_come_from_memory)
 }
 END_TEST
 
-/* The new settings end what is older at once. */
+/* The new settings remove older values at once. */
 START_TEST(settings_that_remove_values_affect_reads)
 {
     struct client *client = client_open_shared();
@@ -348,7 +356,7 @@ START_TEST(settings_that_remove_values_affect_reads)
 
     put_text(client, bucket, "a", "1");
     wait_until_loaded(client, bucket, "a");
-    /* Old enough for the shortest time there is. */
+    /* Old enough for the shortest TTL. */
     uint64_t end = now_ms() + 1100;
     while (now_ms() < end)
         pause_shortly();
@@ -360,7 +368,7 @@ START_TEST(settings_that_remove_values_affect_reads)
 }
 END_TEST
 
-/* No marker tells of it, and the daemon's own look at the bucket is far. */
+/* No marker announces it, and the daemon's next comparison with the bucket is far. */
 START_TEST(values_expire_by_later_settings)
 {
     struct daemon daemon = {0};
@@ -380,7 +388,7 @@ START_TEST(values_expire_by_later_settings)
 }
 END_TEST
 
-/* Whoever reads that a key is gone can create it; and it is listed, or not, as it is read. */
+/* A client that reads that a key is missing can create it, and lists agree with reads. */
 START_TEST(an_expired_key_is_missing_for_reads_and_creates)
 {
     static const char *const options[] = {NULL, "'limit_marker_ttl': 0", "'history': 5",
@@ -444,7 +452,7 @@ START_TEST(a_mirror_is_read_from_the_server_and_its_writes_are_seen_in_the_origi
 }
 END_TEST
 
-/* A mirror answers direct gets of its origin, as old as it is. Of a value with so many headers memory has none. */
+/* A mirror answers direct gets of its origin, with its own lag. Memory does not hold a value with so many headers. */
 START_TEST(a_mirror_does_not_answer_for_its_origin)
 {
     struct client *client = client_open_shared();
@@ -515,7 +523,7 @@ START_TEST(a_bucket_with_too_many_keys_leaves_memory_to_others)
     put_many(client, small, "k.", 0, 10, 8);
     wait_until_loaded(client, large, "k.000000");
     wait_until_loaded(client, small, "k.000000");
-    /* There is room for both, until the small one grows; it is still the smaller one then. */
+    /* There is room for both until the small one grows. It is still the smaller one then. */
     put_many(client, small, "k.", 0, SMALL, 8);
     daemon_wait_log(&daemon, format_text("bucket %s: caching disabled", large));
     ck_assert_uint_eq(key_count(client, small), SMALL);
@@ -526,7 +534,7 @@ START_TEST(a_bucket_with_too_many_keys_leaves_memory_to_others)
 }
 END_TEST
 
-/* Copies of what is read take no place that a watch needs. */
+/* Copies for reads take no room that a watch needs. */
 START_TEST(watched_buckets_evict_buckets_that_are_only_read)
 {
     struct daemon daemon = {0};
@@ -552,7 +560,7 @@ END_TEST
 
 /* --- Lists ----------------------------------------------------------------------------------------- */
 
-/* The list does not read the bucket a second time, beside the copy that it has begun. */
+/* The list does not read the bucket a second time, besides the copy that is loading. */
 START_TEST(the_first_list_waits_for_the_copy)
 {
     enum { KEYS = 10000 };

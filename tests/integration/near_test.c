@@ -44,7 +44,7 @@ START_TEST(cached_reads_are_answered_from_memory_and_counted)
 }
 END_TEST
 
-/* Each kind of write in turn, read by another session right behind its ack. */
+/* Each kind of write in turn, read by another session right after its ack. */
 START_TEST(a_cached_read_is_never_older_than_what_was_acknowledged)
 {
     struct client *writer = client_open_shared(), *reader = client_open_shared();
@@ -95,7 +95,7 @@ START_TEST(what_is_purged_is_never_read_again)
     for (unsigned i = 0; i < 20; i++) {
         put_text(client, bucket, "a", "1");
         put_text(client, bucket, "b", "1");
-        /* Both have been delivered to the cache, so that the purge removes nothing that it still waits for. */
+        /* Both were delivered to the cache, so that the purge removes nothing that the cache still waits for. */
         wait_until_cached(reader, bucket, "a");
         wait_until_cached(reader, bucket, "b");
         assert_ok(client_call(client, "bucket.purge", "['%s']", bucket));
@@ -113,7 +113,7 @@ START_TEST(what_is_purged_is_never_read_again)
 }
 END_TEST
 
-/* Reads until the key is gone. */
+/* Read until the key is gone. */
 static void wait_until_gone(struct client *client, const char *bucket, const char *key)
 {
     uint64_t end = now_ms() + PATIENCE_MS;
@@ -212,18 +212,18 @@ START_TEST(without_nats_cached_reads_are_answered_up_to_max_staleness)
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = "test-external";
     const struct answer *answer;
-    /* It is ready before it is connected. */
+    /* The daemon is ready before it is connected. */
     uint64_t end = now_ms() + PATIENCE_MS;
     while ((answer = client_call(client, "bucket.create", "['%s']", bucket))->error.type != MSGPACK_OBJECT_NIL)
         ck_assert_msg(now_ms() < end, "%s", answer_text(answer));
     put_text(client, bucket, "a", "1");
-    /* It is loaded without a cached read. */
+    /* The bucket is loaded without a cached read. */
     wait_for_stat(client, "cache.keys", 1);
     wait_until_cached(client, bucket, "a");
     uint64_t killed = now_ms(), begun;
     process_kill(&server.process);
     daemon_wait_log(&daemon_of_test, "lost:");
-    uint64_t lost = now_ms(); /* nothing has been heard since, at the latest */
+    uint64_t lost = now_ms(); /* the last message came before this, at the latest */
     bool is_soon = lost - killed < STALENESS_MS / 2;
     do {
         begun = now_ms();

@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The sanitizers slow down whatever touches much memory. */
+/* The sanitizers slow down all that uses much memory. */
 #ifdef __SANITIZE_ADDRESS__
 #define P99_MAX_MS 1000.0
 #else
@@ -43,7 +43,7 @@ static bool is_harmless(const struct attack_kind *kind, const struct neighbour_r
     return attacked->p99_ms <= p99_max_ms(kind) || attacked->p99_ms <= P99_TIMES_CALM * calm->p99_ms;
 }
 
-/* Attacks the daemon that runs. Returns whether the neighbour noticed little. */
+/* Attack the running daemon. Return whether the neighbour noticed little. */
 static bool attack_once(const struct attack_kind *kind)
 {
     struct attack attack = {.socket_path = daemon_of_test.socket_path,
@@ -70,7 +70,10 @@ static bool attack_once(const struct attack_kind *kind)
     return is_harmless(kind, &attacked, &calm);
 }
 
-/* Starts the daemon of the test, which runs afterwards. Each attempt has a new one: the first attack is the worst. */
+/*
+ * Start the daemon of the test, which runs afterwards. Each attempt has a new one, because the first attack is the
+ * worst.
+ */
 static void attack_new_daemon(const struct attack_kind *kind)
 {
     for (unsigned i = 0; i < ATTEMPTS; i++) {

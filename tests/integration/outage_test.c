@@ -1,4 +1,4 @@
-/* A NATS that is not there, goes away, or stands still. */
+/* A NATS server that is missing, goes away, or stops. */
 #include "tests/integration/load.h"
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
@@ -16,7 +16,7 @@
 static struct daemon daemon_of_test;
 static struct nats_server server;
 
-/* Waits until the health is as wanted. */
+/* Wait until the health is as wanted. */
 static void wait_for_health(struct client *client, bool wanted)
 {
     uint64_t end = now_ms() + PATIENCE_MS;
@@ -64,7 +64,7 @@ START_TEST(the_daemon_starts_without_nats_and_connects_when_it_appears)
         ck_assert(bool_at(&answer->error, "retryable"));
         assert_at_once(start);
     }
-    /* Mistakes are told all the same. */
+    /* Invalid calls are still answered as invalid. */
     assert_code(client_call(client, "kv.get", "['b']"), "invalid_argument");
 
     nats_server_run(&server);
@@ -76,7 +76,7 @@ START_TEST(the_daemon_starts_without_nats_and_connects_when_it_appears)
 }
 END_TEST
 
-/* A server that takes connections and says nothing, until the attempt is given up. Answers its descriptor. */
+/* Make a server that accepts connections and says nothing, until the attempt times out. Return its descriptor. */
 static int start_with_mute_server(const char *connect_timeout)
 {
     unsigned port;
@@ -89,7 +89,7 @@ static int start_with_mute_server(const char *connect_timeout)
     return listener;
 }
 
-/* Whoever starts the daemon may leave descriptors open. */
+/* The program that starts the daemon may leave descriptors open. */
 START_TEST(an_inherited_socket_is_not_removed)
 {
     unsigned port;
@@ -146,8 +146,7 @@ START_TEST(without_jetstream_every_method_is_unavailable)
     struct client *client = client_open(&daemon_of_test);
     for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         answer = client_call(client, calls[i][0], "%s", calls[i][1]);
-        /* An attempt that was on its way when the time was over leaves it open what became of it; the reason is said.
-         */
+        /* If an attempt was in flight at the deadline, the outcome is unknown, and the message has the reason. */
         bool names_reason = strstr(object_text(&answer->error), "JetStream did not answer") != NULL;
         bool is_well = strcmp(answer_code(answer), "unavailable") == 0 ||
                        (strcmp(answer_code(answer), "deadline_exceeded") == 0 && names_reason);
@@ -171,7 +170,7 @@ END_TEST
 static const char greeting[] = "INFO {\"server_id\":\"A\",\"version\":\"2.15.1\",\"max_payload\":1048576,"
                                "\"headers\":true,\"proto\":1}\r\n";
 
-/* The library of 3.4.1 waits for the answer to its CONNECT in a busy loop, for ever. */
+/* Version 3.4.1 of the NATS library waits for the answer to its CONNECT in a busy loop, forever. */
 START_TEST(a_server_that_is_silent_after_its_first_line_times_out)
 {
     int listener = start_with_mute_server("0.2");
@@ -191,7 +190,7 @@ START_TEST(a_server_that_is_silent_after_its_first_line_times_out)
 }
 END_TEST
 
-/* The reset comes while there is still something to read, so it is the poll that reports it. */
+/* The reset comes while there is still something to read, so that poll reports it. */
 START_TEST(a_reset_connection_is_reported_as_reset)
 {
     int listener = start_with_mute_server("50"), connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
@@ -251,7 +250,7 @@ START_TEST(a_server_without_jetstream_is_unavailable)
     daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
     struct client *client = client_open(&daemon_of_test);
     wait_for_health(client, true);
-    /* All at the same time, and with time enough for the server to say that nobody answers. */
+    /* All at the same time, and with enough time for the server to report that nobody answers. */
     static const char *const methods[] = {"kv.get", "kv.put", "bucket.create"};
     static const char *const params[] = {"['b', 'k', {'timeout': 5}]", "['b', 'k', 'v', {'timeout': 5}]",
                                          "['b', {'timeout': 5}]"};
@@ -322,7 +321,7 @@ START_TEST(a_server_that_stops_for_a_while_only_delays_calls)
     const char *bucket = client_new_bucket(client, "'history': 10");
     assert_ok(client_call(client, "kv.put", "['%s', 'first', 'v']", bucket)); /* now the bucket is looked up */
 
-    /* Each is sent several times: the server must take each once. */
+    /* Each write is sent several times: the server must store it once. */
     pid_stand_still(server.process.pid);
     uint32_t msgids[9];
     for (unsigned i = 0; i < 9; i++)
@@ -410,7 +409,7 @@ START_TEST(after_outage_wait_calls_are_refused_at_once)
 
     nats_server_stop(&server);
     daemon_wait_log(&daemon_of_test, "lost:");
-    /* One that waits has its own time. */
+    /* A waiting call keeps its own deadline. */
     struct answer *answer = client_call(client, "kv.put", "['%s', 'k', 'v', {'timeout': 0.5}]", bucket);
     assert_code(answer, "unavailable");
     uint64_t start = now_ms();

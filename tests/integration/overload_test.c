@@ -1,4 +1,4 @@
-/* One client that asks for much at once: the others, and the connection to NATS, must not suffer. */
+/* One client that asks for much at once must not harm others or the connection to NATS. */
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/client.h"
@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* Asks count times for a key, in one write; options are what stands behind it in the parameters. */
+/* Ask count times for a key, in one write. options: what follows the key in the parameters. */
 static void ask_at_once(struct client *client, unsigned count, const char *bucket, const char *key, const char *options)
 {
     msgpack_sbuffer buffer;
@@ -31,7 +31,7 @@ START_TEST(reading_many_large_values_does_not_lose_the_connection)
     assert_ok(client_call(other, "kv.put", "['%s', 'small', 'v']", bucket));
     ask_at_once(greedy, 500, bucket, "large", "");
 
-    /* Each is answered, with the value or with what to do about it, and in the meantime so is everybody else. */
+    /* Each call is answered, with the value or with what to do about it. In the meantime other clients are served. */
     for (unsigned i = 0; i < 500; i++) {
         answer = client_receive(greedy);
         if (answer->error.type != MSGPACK_OBJECT_NIL)
@@ -45,7 +45,7 @@ START_TEST(reading_many_large_values_does_not_lose_the_connection)
 }
 END_TEST
 
-/* The server cuts a connection that has 64 MB to read. How large values are shows only when they come. */
+/* The server cuts a connection that has 64 MB to read. The daemon learns the size of values only when they come. */
 START_TEST(unexpectedly_large_values_lose_the_connection_at_most_once)
 {
     struct client *greedy = client_open_shared(), *other = client_open_shared();
@@ -72,14 +72,16 @@ END_TEST
 
 static struct daemon daemon_of_test;
 
-/* Much is asked for at once, and the last of it may take long. A request is sent again only if the server refuses it.
+/*
+ * Many requests are sent at once, and the last answers may take long. A request is sent again only if the server
+ * refuses it.
  */
 static void start_patient_daemon(void)
 {
     daemon_start(&daemon_of_test, NULL, "calls:\n  timeout: 200\n  max_timeout: 600\n  attempt_timeout: 600\n");
 }
 
-/* Each has a consumer of its own, of which a server has a thousand at most. */
+/* Each has a consumer of its own, and a server has a thousand at most. */
 START_TEST(too_many_histories_at_a_time_wait_for_their_turn)
 {
     enum { CALLS = 1100 };
@@ -117,7 +119,7 @@ static const char *new_mirror(struct client *client)
     return client_new_bucket(client, format_text("'mirror': '%s'", bucket));
 }
 
-/* Sends listings of one key each. */
+/* Send listings of one key each. */
 static void send_listings(struct client *client, unsigned count, const char *bucket, const char *timeout)
 {
     msgpack_sbuffer buffer;
@@ -129,7 +131,7 @@ static void send_listings(struct client *client, unsigned count, const char *buc
     msgpack_sbuffer_destroy(&buffer);
 }
 
-/* The server stands still, so that none gets an answer, and most do not even get their turn to ask. */
+/* The server is stopped, so that no listing gets an answer, and most do not even get their turn to ask. */
 START_TEST(listings_that_get_no_turn_in_time_fail_and_leave_no_consumer)
 {
     enum { IN_TIME = 100, CALLS = 400, AT_A_TIME_MAX = 64 };
@@ -147,7 +149,7 @@ START_TEST(listings_that_get_no_turn_in_time_fail_and_leave_no_consumer)
 
     pid_stand_still(server);
     send_listings(client, CALLS, bucket, "5");
-    assert_ok(client_call(client, "daemon.info", "[]")); /* calls begin in their order: all of them have */
+    assert_ok(client_call(client, "daemon.info", "[]")); /* calls begin in their order: all of them have begun */
     uint64_t asked = stat_of(client, "requests_in_flight");
     ck_assert_uint_gt(asked, 0);
     ck_assert_uint_le(asked, AT_A_TIME_MAX);
@@ -155,7 +157,7 @@ START_TEST(listings_that_get_no_turn_in_time_fail_and_leave_no_consumer)
         assert_code(client_wait(client, 1000 + i), "deadline_exceeded");
     pid_go_on(server);
     assert_ok(client_call(client, "kv.keys", "['%s', {'limit': 1}]", bucket));
-    /* None of the others got as far as a consumer. */
+    /* None of the others created a consumer. */
     wait_until(nats_consumer_count(nats, bucket) == 0, "the removal of the last consumer");
     daemon_stop(&daemon_of_test);
 }

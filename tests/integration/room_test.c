@@ -1,4 +1,7 @@
-/* A store and a disk that are full: what needs room is refused at once, the rest goes on, and all heals by itself. */
+/*
+ * A full store and a full disk: what needs room is refused at once, the rest continues, and the daemon recovers by
+ * itself.
+ */
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/client.h"
@@ -33,7 +36,7 @@ static bool write_once(const char *path, const char *text)
     return is_written;
 }
 
-/* Mounts of this process and its children only; without being root, as root of a namespace of our own. */
+/* Make mounts for this process and its children only; without root, as root of a user namespace. */
 static bool leave_namespaces(void)
 {
     unsigned uid = getuid(), gid = getgid();
@@ -45,7 +48,10 @@ static bool leave_namespaces(void)
            write_once("/proc/self/gid_map", format_text("%u %u 1", gid, gid));
 }
 
-/* The daemon's data directory is on a disk of this size, which goes with the test's process. False: that cannot be. */
+/*
+ * Put the daemon's data directory on a disk of this size, which ends with the test's process. Return false if that is
+ * impossible.
+ */
 static bool mount_small_disk(const char *size)
 {
     daemon_prepare(&daemon_of_test);
@@ -57,7 +63,7 @@ static bool mount_small_disk(const char *size)
     return false;
 }
 
-/* Takes all that the disk has; what it holds goes with unlink. */
+/* Use all of the disk; unlink releases it. */
 static void fill_disk(const char *path)
 {
     static char zeros[65536];
@@ -89,7 +95,7 @@ static struct answer *put(unsigned number)
     return client_put(client, "b", format_text("k%u", number), value, sizeof(value));
 }
 
-/* Puts until one is refused; the number of those that were not. */
+/* Put until a put is refused. Return the number of the others. */
 static unsigned put_until_refused(const char *says)
 {
     struct answer *answer = NULL;
@@ -198,10 +204,10 @@ static uint64_t used_bytes(void)
     return find_at(&answer->result, "store") != NULL ? number_at(&answer->result, "store.used") : 0;
 }
 
-/* However a write ends, it does not count for ever beside what the server says. */
+/* However a write ends, it must not be added forever to what the server reports. */
 START_TEST(after_all_writes_the_usage_is_what_the_server_stores)
 {
-    enum { MANY = 1100 }; /* more than the daemon has under way in a bucket */
+    enum { MANY = 1100 }; /* more than the daemon has in flight in a bucket */
 
     daemon_prepare(&daemon_of_test);
     start(NULL);
@@ -217,10 +223,10 @@ START_TEST(after_all_writes_the_usage_is_what_the_server_stores)
                 "conflict");
     assert_code(client_call(client, "txn.commit", "['b', [], [['put', 't0', 'x'], ['purge', 't0']]]"),
                 "invalid_argument");
-    /* Those that have left the daemon by then go on, and the others are dropped. */
+    /* Writes that were sent by then continue, and the others are dropped. */
     struct client *gone = client_open(&daemon_of_test);
     pid_stand_still(daemon_nats_pid(&daemon_of_test));
-    client_send(gone, "daemon.info", "[]"); /* with an answer that is not read the close is no half-close */
+    client_send(gone, "daemon.info", "[]"); /* with an unread answer the close is no half-close */
     for (unsigned i = 0; i < MANY; i++)
         client_send(gone, "kv.put", "['b', 'gone', '%u']", i);
     wait_for_stat(client, "calls_in_flight", MANY + 1);
@@ -249,7 +255,7 @@ START_TEST(the_reserve_of_the_disk_is_for_deletes)
 }
 END_TEST
 
-/* What others leave of the disk: so much over what is kept for deletes. */
+/* Fill the disk except for so much above the reserve for deletes. */
 static void leave_over_reserve(uint64_t bytes)
 {
     const char *path = format_text("%s/others", daemon_of_test.data_dir);
@@ -286,7 +292,7 @@ START_TEST(a_value_that_would_use_the_reserve_of_the_disk_is_refused)
 }
 END_TEST
 
-/* Others fill the disk to the last byte, and nats-server meets that: it writes no more until it is started anew. */
+/* Others fill the disk completely, and nats-server meets that: it writes no more until it is restarted. */
 START_TEST(a_server_with_a_full_disk_writes_again_after_space_is_freed)
 {
     if (!mount_small_disk("64m"))
@@ -298,7 +304,7 @@ START_TEST(a_server_with_a_full_disk_writes_again_after_space_is_freed)
     pid_t before = daemon_nats_pid(&daemon_of_test);
     fill_disk(path);
 
-    /* Deletes are let through until the server says that it cannot store one. */
+    /* Deletes are passed on until the server says that it cannot store one. */
     unsigned refused = 0;
     uint64_t end_ms = now_ms() + PATIENCE_MS;
     for (unsigned i = 0; refused == 0; i++) {
@@ -326,7 +332,7 @@ END_TEST
 
 #define STARTED_ANEW "it could not write, and there is room now"
 
-/* Starts a daemon whose server says this at its first start, and then does what the commands say. */
+/* Start a daemon whose server prints this at its first start, and then runs the commands. */
 static void start_with_server_that_says(const char *line, const char *commands)
 {
     daemon_prepare(&daemon_of_test);
@@ -351,7 +357,7 @@ static void expect_well(void)
     assert_ok(put(0));
 }
 
-/* It need not listen for that: a server that cannot write the file with its port never does. */
+/* The server need not listen for that: one that cannot write the file of its ports never does. */
 START_TEST(a_server_that_cannot_write_from_its_start_is_restarted)
 {
     start_with_server_that_says("critical write error", "sleep 0.5");
@@ -367,7 +373,7 @@ START_TEST(a_server_that_could_not_write_and_has_ended_is_restarted_once)
     start_with_server_that_says("critical write error", "exit 1");
     daemon_wait_log(&daemon_of_test, "listens on 127.0.0.1");
     expect_well();
-    /* The daemon may be quicker than the end of the first one. */
+    /* The daemon may restart before the first one has ended. */
     const char *ended = strstr(read_file(daemon_of_test.process.log_path), "restarting pid ");
     int first = atoi(read_file(format_text("%s/has-run", daemon_of_test.directory)));
     ck_assert(ended == NULL || atoi(ended + strlen("restarting pid ")) == first);
@@ -376,7 +382,7 @@ START_TEST(a_server_that_could_not_write_and_has_ended_is_restarted_once)
 }
 END_TEST
 
-/* A stream that is being deleted has no files any more. Writes to all other buckets go on. */
+/* A stream that is being deleted has no files any more. Writes to all other buckets continue. */
 START_TEST(a_missing_file_of_the_server_is_not_reported_as_a_full_disk)
 {
     start_with_server_that_says("critical write error: open 1.blk: no such file or directory", ":");

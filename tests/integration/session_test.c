@@ -1,4 +1,4 @@
-/* Sessions: how bytes become calls, and what becomes of the calls when a client leaves. */
+/* Sessions: how bytes become calls, and what happens to the calls of a client that leaves. */
 #include "tests/integration/suites.h"
 #include "tests/support/client.h"
 
@@ -17,7 +17,7 @@ START_TEST(a_request_may_come_byte_by_byte)
     for (size_t i = 0; i < buffer.size; i++) {
         client_write(client, buffer.data + i, 1);
         if (i % 16 == 0)
-            client_call(other, "daemon.info", "[]"); /* the daemon has read those that are there */
+            client_call(other, "daemon.info", "[]"); /* the daemon has read those before */
     }
     msgpack_sbuffer_destroy(&buffer);
     assert_ok(client_wait(client, 1001));
@@ -103,11 +103,11 @@ START_TEST(a_client_that_closes_with_calls_in_flight_does_no_harm)
         struct answer *answer = client_call(client, "daemon.stats", "[]");
         assert_ok(answer);
         if (number_at(&answer->result, "calls_in_flight") == 1 && number_at(&answer->result, "sessions.open") == 1)
-            break; /* only the one that asks */
+            break; /* only the calling one */
         ck_assert_msg(now_ms() < end, "calls are left: %s", object_text(&answer->result));
         pause_shortly();
     }
-    /* Which of the writes of a client that does not wait are done is not promised. */
+    /* It is not promised which writes of a client that does not wait are executed. */
     struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
     ck_assert_uint_le(number_at(&answer->result, "values"), 1000);
 }

@@ -1,4 +1,4 @@
-/* Connections to NATS over TLS: the same answers and the same limits as without, and handshakes that go wrong. */
+/* Connections to NATS over TLS: the same answers and limits as without, and failing handshakes. */
 #include "tests/integration/suites.h"
 #include "tests/support/certificate.h"
 #include "tests/support/client.h"
@@ -35,7 +35,7 @@ static const char *many_headers(unsigned count)
     return lines;
 }
 
-/* What other programs may store. A library for NATS takes some of them for the server's own words. */
+/* Headers that other programs may store. A NATS library takes some of them for the server's own status. */
 static const char *header_lines(unsigned i)
 {
     static const char *const lines[] = {
@@ -63,7 +63,7 @@ static const char *header_lines(unsigned i)
 }
 #define HEADER_CASES 17u
 
-/* Puts two messages with each kind of headers, one of them without a body. */
+/* Put two messages with each kind of headers, one of them without a body. */
 static void put_foreign(struct nats *nats, const char *bucket)
 {
     for (unsigned i = 0; i < HEADER_CASES; i++) {
@@ -72,7 +72,7 @@ static void put_foreign(struct nats *nats, const char *bucket)
     }
 }
 
-/* Everything that a client can be told of a key, as text, one line for each way to read it. */
+/* Return everything that a client can read of a key as text, one line for each way to read it. */
 static char *read_in_all_ways(struct client *client, const char *bucket, const char *key)
 {
     struct answer *direct = client_call(client, "kv.get", "['%s', '%s']", bucket, key);
@@ -98,7 +98,7 @@ static const char *read_all(struct client *client, const char *bucket)
     return format_text("%s\n%s", text, object_text(&client_call(client, "kv.keys", "['%s']", bucket)->result));
 }
 
-/* What a watch that begins with all that is there is told. */
+/* Return what a watch delivers that begins with the existing entries. */
 static const char *watch_all(struct client *client, const char *bucket)
 {
     struct answer *started = client_call(client, "watch.start", "['%s']", bucket);
@@ -161,7 +161,7 @@ START_TEST(the_daemon_answers_while_the_server_reads_nothing)
         pack_put(&puts, i + 1, bucket, "large", value, LARGE_BYTES);
     for (size_t written = 0, some = 1; some > 0; written += some) {
         some = written < puts.size ? client_write_some(client, puts.data + written, puts.size - written) : 0;
-        /* While the server stands still: an answer proves that the loop does not wait for it. */
+        /* While the server is stopped, an answer proves that the loop does not wait for it. */
         assert_ok(client_call(other, "daemon.info", "[]"));
     }
     for (unsigned i = 0; i < 20; i++)
@@ -176,7 +176,7 @@ END_TEST
 
 /* --- Handshakes that stop ---------------------------------------------------------------------------- */
 
-/* Bytes to the client of a connection that has just been made. */
+/* Return the number of bytes to the client of a new connection. */
 static size_t measure_connection(const char *version)
 {
     struct tls_front *front = tls_front_start(server.port, version);
@@ -189,7 +189,7 @@ static size_t measure_connection(const char *version)
     return bytes;
 }
 
-/* From nothing at all to about the end of the handshake: behind it come the login and the first requests. */
+/* From nothing to about the end of the handshake, which login and first requests follow. */
 static size_t stop_at(unsigned step, size_t whole)
 {
     static const unsigned percent[] = {0, 8, 20, 30, 40, 50, 55};
@@ -213,7 +213,7 @@ START_TEST(a_silent_handshake_times_out_and_is_retried)
     struct answer *health = client_call(client, "health.check", "[]");
     ck_assert(!bool_at(&health->result, "healthy"));
 
-    /* The server comes to itself. */
+    /* The server answers again. */
     tls_front_fall_silent_after(silent, SIZE_MAX);
     wait_healthy(client);
     assert_ok(client_call(client, "bucket.create", "['b%d']", _i));
@@ -223,7 +223,7 @@ START_TEST(a_silent_handshake_times_out_and_is_retried)
 }
 END_TEST
 
-/* One of the two is tried first: a server that falls silent must not keep the daemon from the one that works. */
+/* One of the two is tried first: a silent server must not keep the daemon from the other one. */
 START_TEST(the_daemon_connects_to_another_server_if_one_is_silent)
 {
     nats_server_start(&server, NULL);
@@ -246,7 +246,7 @@ START_TEST(the_daemon_connects_to_another_server_if_one_is_silent)
 }
 END_TEST
 
-/* In the middle of a record: no ping is needed to find out. */
+/* In the middle of a record: the daemon needs no ping to notice it. */
 START_TEST(a_connection_that_ends_in_the_middle_of_a_record_is_lost_at_once)
 {
     char *value = keep(calloc(1, LARGE_BYTES));
@@ -275,7 +275,7 @@ END_TEST
 
 static char directory[PATH_BYTES];
 
-/* A nats-server with the certificates of the directory. more: further members of its tls section. */
+/* Start a nats-server with the certificates of the directory. more: further members of its tls section. */
 static void start_encrypted_server(const char *more)
 {
     nats_server_start(&server, format_text("tls { cert_file: \"%s/server.pem\", key_file: \"%s/server.key\"%s }",
@@ -321,7 +321,7 @@ START_TEST(a_replaced_certificate_is_checked_at_the_next_connection)
         restart_server();
         wait_healthy(client);
     }
-    /* A renewed one, while the connection is up, changes nothing for it. */
+    /* A renewed certificate changes nothing for a connection that is up. */
     certificate_sign_server(directory, GOOD_NAMES, 2);
     process_signal(&server.process, SIGHUP);
     assert_ok(client_call(client, "bucket.create", "['renewed']"));
@@ -330,14 +330,14 @@ START_TEST(a_replaced_certificate_is_checked_at_the_next_connection)
 }
 END_TEST
 
-/* To make the context alone takes 20 ms. */
+/* Creating the context alone takes 20 ms. */
 #ifdef __SANITIZE_ADDRESS__
 #define TLS_LOG "log:\n  slow_turn: 0.1\n"
 #else
 #define TLS_LOG "log:\n  slow_turn: 0.01\n"
 #endif
 
-/* As many authorities as a system has, some times over. The slow turn would be in the log. */
+/* Several times as many authorities as a system has. A slow turn would be in the log. */
 START_TEST(loading_many_authorities_does_not_block_the_loop)
 {
     test_run_make_directory(directory);
@@ -355,7 +355,7 @@ START_TEST(loading_many_authorities_does_not_block_the_loop)
                              port_reserve(), directory),
                  TLS_LOG);
     daemon_wait_log(&daemon_of_test, "cannot connect");
-    /* Only turns with calls are measured. The line comes again some attempts later. */
+    /* Only turns with calls are measured. The line comes again after some attempts. */
     struct client *client = client_open(&daemon_of_test);
     while (strstr(daemon_log(&daemon_of_test), "cannot connect") == NULL)
         assert_ok(client_call(client, "health.check", "[]"));
@@ -372,7 +372,7 @@ static unsigned count_lines(const char *text, const char *with)
     return count;
 }
 
-/* With TLS 1.3 the server says so after the handshake, when the library waits for its PONG. */
+/* With TLS 1.3 the server reports it after the handshake, when the library waits for its PONG. */
 START_TEST(the_error_of_a_server_that_wants_a_certificate_is_logged_once)
 {
     test_run_make_directory(directory);
@@ -391,7 +391,7 @@ START_TEST(the_error_of_a_server_that_wants_a_certificate_is_logged_once)
 }
 END_TEST
 
-/* Its INFO says that TLS is required: the library obeys, and without an authority trusts those of the system. */
+/* Its INFO says that TLS is required. Without an authority the library trusts those of the system. */
 START_TEST(a_server_that_requires_tls_gets_nothing_in_plain_text)
 {
     test_run_make_directory(directory);
@@ -416,7 +416,7 @@ START_TEST(a_server_that_requires_tls_gets_nothing_in_plain_text)
 }
 END_TEST
 
-/* Where TLS is asked for, the plain one is no choice. */
+/* If TLS is configured, the plain server is no choice. */
 START_TEST(an_encrypted_server_is_preferred_to_a_plain_one)
 {
     struct nats_server plain;

@@ -6,7 +6,7 @@
 
 #include <unistd.h>
 
-/* Waits until a get answers nil; what it answers before must be value. */
+/* Wait until a get answers nil. Before that it must answer the value. */
 static void expect_expiry(struct client *client, const char *bucket, const char *key, const char *value)
 {
     uint64_t end = now_ms() + PATIENCE_MS;
@@ -123,7 +123,7 @@ START_TEST(a_create_succeeds_over_the_marker_of_an_expired_value)
         assert_ok(client_call(client, "kv.put", "['%s', 'lock', 'mine', {'ttl': 1}]", buckets[i]));
     for (size_t i = 0; i < 1; i++) {
         expect_expiry(client, buckets[i], "lock", "mine");
-        /* The server's own marker is the key's last message now, and reads as a purge. */
+        /* Now the server's own marker is the key's last message, and reads as a purge. */
         struct answer *answer;
         uint64_t end = now_ms() + PATIENCE_MS;
         do {

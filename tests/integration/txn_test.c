@@ -1,4 +1,4 @@
-/* txn.commit: all of it or nothing. */
+/* txn.commit: all or nothing. */
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/client.h"
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* So many puts, each of a key of its own. */
+/* Return so many puts, each of a key of its own. */
 static char *puts_of(unsigned count)
 {
     char *text = NULL;
@@ -105,7 +105,7 @@ END_TEST
 
 #define CROWD 500u
 
-/* The server stands still until all have come: it is asked for few of them at a time, and does each of them once. */
+/* The server is stopped until all have come: the daemon sends few of them at a time, and each is executed once. */
 START_TEST(more_transactions_than_the_server_takes_wait_for_their_turn)
 {
     enum { AT_A_TIME_MAX = 64 };

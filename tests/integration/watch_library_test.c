@@ -1,4 +1,4 @@
-/* The watches of libkvstore, both faces of them: what they tell. */
+/* The watches of libkvstore, blocking and asynchronous. */
 #include "tests/integration/suites.h"
 #include "tests/support/library.h"
 
@@ -24,10 +24,11 @@ START_TEST(a_watch_delivers_the_current_entries_then_each_change)
     library_put(other, bucket, "c", "5");
     library_put(other, bucket, "c", "6");
     library_watch_expect(watch, "c=5@5 c=6@6");
-    assert_done(kvs_purge(other, bucket, "c", NULL, NULL)); /* what it removes before it is sent would not be told */
+    assert_done(
+        kvs_purge(other, bucket, "c", NULL, NULL)); /* what it removes before its delivery would not be delivered */
     library_watch_expect(watch, "!c@7");
 
-    /* What is not taken is not lost by a call beside it. */
+    /* A call does not lose events that were not taken. */
     library_put(other, bucket, "d", "8");
     library_put(kvs, bucket, "d", "9");
     library_watch_expect(watch, "d=8@8 d=9@9");
@@ -54,7 +55,7 @@ START_TEST(an_empty_bucket_is_ready_at_once)
     assert_done(kvs_watch_next(watch, 0.3, &event));
     ck_assert_int_eq(event.type, KVS_EVENT_NONE);
     ck_assert_uint_ge(now_ms() - start, 290);
-    kvs_close(kvs); /* which frees the watch, too */
+    kvs_close(kvs); /* which also frees the watch */
 }
 END_TEST
 
@@ -121,7 +122,7 @@ START_TEST(large_and_small_values_are_delivered_unchanged)
     assert_done(kvs_watch(kvs, bucket, &meta, &sizes));
     library_watch_expect(watch, format_text("a=%s@1 b=2@2 ready", large));
     library_watch_expect(sizes, "+a:700000@1 +b:1@2 ready");
-    /* The same of changes: the room that an entry was packed in is used again. */
+    /* The same for changes: the room that an entry was packed in is reused. */
     library_put(kvs, bucket, "b", large);
     library_put(kvs, bucket, "b", "4");
     large[400000] = '\0';
@@ -170,7 +171,7 @@ START_TEST(a_bucket_that_is_deleted_ends_its_watches)
     library_watch_expect(watch, "ready");
     assert_done(kvs_bucket_delete(kvs, bucket, NULL));
     library_watch_expect(watch, "ended: bucket_not_found");
-    struct kvs_event event = library_watch_next(watch); /* and stays so */
+    struct kvs_event event = library_watch_next(watch); /* and remains ended */
     ck_assert_int_eq(event.type, KVS_EVENT_ENDED);
     kvs_watch_stop(watch);
     kvs_close(kvs);
@@ -193,8 +194,8 @@ START_TEST(the_queue_of_a_slow_program_is_bounded)
     library_watch_expect(other, "ready");
     for (unsigned i = 0; i < 200; i++)
         library_put(kvs, bucket, format_text("k%u", i),
-                    "some value"); /* entries arrive meanwhile, and nobody takes them */
-    /* The other one has its default, far above that. What it takes has come for both. */
+                    "some value"); /* entries arrive meanwhile, and the program takes none */
+    /* The other watch has its default limit, far above that. What it takes has come for both. */
     while (last < 200)
         library_watch_expect_after(other, &last);
     kvs_watch_stop(other);
@@ -243,7 +244,7 @@ START_TEST(the_callback_of_a_watch_gets_each_event)
     library_run_until(kvs, &none->ends, 1);
     ck_assert_str_eq(watch_recorder_text(first), "a=1@1 b=2@2 ready ");
     ck_assert_str_eq(watch_recorder_text(none), "ended: bucket_not_found ");
-    /* Each is ready before c is written, which might be a part of its beginning otherwise. */
+    /* Each is ready before c is written. Otherwise c might be among its first entries. */
     library_watch_expect(iterator, "a=1@1 b=2@2 ready");
     library_run_until(kvs, &second->count, 1);
     library_put(kvs, bucket, "c", "3");
@@ -260,7 +261,7 @@ START_TEST(the_callback_of_a_watch_gets_each_event)
     ck_assert_uint_eq(first->count, 3);
     assert_done(kvs_async_watch(kvs, bucket, NULL, library_watch_record, first, &watch));
     library_run_until(kvs, &first->readies, 2);
-    kvs_close(kvs); /* with two watches, one of which hears of it */
+    kvs_close(kvs); /* with two watches, one of which gets an event for it */
     ck_assert_uint_eq(first->ends, 1);
     ck_assert_str_eq(first->ended, "io");
     ck_assert_uint_eq(first->ended_revision, 5);

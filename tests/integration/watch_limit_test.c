@@ -1,4 +1,4 @@
-/* Watches: how many there may be, those who read slowly, who may watch, and what vanishes. */
+/* Limits of watches: their number, slow readers, access, and vanished keys. */
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/nats.h"
@@ -55,7 +55,7 @@ START_TEST(a_thousand_watches_share_one_consumer)
     for (size_t i = 0; i < SESSIONS * EACH; i++)
         watch_recorder_expect(watches[i], "a=2@2");
     struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
-    /* Those of the readings at their beginnings may be on their way out. */
+    /* Consumers of the first readings may be about to be removed. */
     wait_until(nats_consumer_count(nats, bucket) == 1, "the one consumer");
     daemon_stop(&daemon_of_test);
 }
@@ -100,7 +100,7 @@ START_TEST(a_client_that_does_not_read_gets_the_revision_to_resume_from_and_dela
 }
 END_TEST
 
-/* Keys that vanish have no message that could be told again. */
+/* Vanished keys have no message that could be delivered again. */
 START_TEST(a_client_that_does_not_read_while_keys_vanish_must_start_over)
 {
     enum { KEYS = 20000, AT_ONCE = 1000 };
@@ -123,7 +123,7 @@ START_TEST(a_client_that_does_not_read_while_keys_vanish_must_start_over)
     ck_assert_str_eq(text_at(sleeps->object, "code"), "revision_gone");
     ck_assert_ptr_null(find_at(sleeps->object, "revision"));
 
-    /* Nor does any revision before that tell it. */
+    /* Nor does any earlier revision. */
     static const unsigned revisions[] = {2, KEYS / 2, KEYS, KEYS + 1};
     for (size_t i = 0; i < sizeof(revisions) / sizeof(revisions[0]); i++) {
         struct answer *answer = client_call(slow, "watch.start", "['%s', {'from_revision': %u}]", bucket, revisions[i]);
@@ -197,7 +197,7 @@ START_TEST(a_watch_needs_read_access_and_ends_with_it)
 }
 END_TEST
 
-/* The keys a and b are told as deleted, in any order. */
+/* The keys a and b must be delivered as deleted, in any order. */
 static void expect_both_deleted(struct watch_recorder *recorder)
 {
     for (unsigned i = 0; i < 2; i++) {

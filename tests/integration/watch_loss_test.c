@@ -1,4 +1,4 @@
-/* Watches of libkvstore whose daemon goes away: they end, or go on without a change missing or told twice. */
+/* Watches of libkvstore whose daemon goes away: they end, or resume without a missing or repeated change. */
 #include "tests/integration/suites.h"
 #include "tests/support/library.h"
 #include "tests/support/nats.h"
@@ -60,16 +60,16 @@ START_TEST(with_reconnect_a_watch_resumes_after_its_last_entry)
     daemon_stop(&daemon_of_test);
     library_watch_pump(watch);
     daemon_restart(&daemon_of_test);
-    library_put(writer, bucket, "a", "2"); /* before the watches are there again, or behind it: it is told once */
+    library_put(writer, bucket, "a", "2"); /* before or after the watches have resumed: it is delivered once */
     library_put(writer, bucket, "a", "3");
     assert_done(kvs_delete(writer, bucket, "a", NULL, NULL));
     library_put(writer, empty, "x", "1");
     library_put(writer, empty, "x", "2");
     library_watch_expect(watch, "a=2@2 a=3@3 -a@4");
-    library_watch_expect(late, "a=2@2 a=3@3 -a@4"); /* it had told nothing yet */
+    library_watch_expect(late, "a=2@2 a=3@3 -a@4"); /* it had delivered nothing yet */
     library_watch_expect(of_empty, "x=1@1 x=2@2");
 
-    /* A blocking call brings watches back as well; and what was stopped while it was away does not come again. */
+    /* A blocking call resumes watches, too. A watch that was stopped meanwhile does not return. */
     process_kill(&daemon_of_test.process);
     library_watch_pump(watch);
     kvs_watch_stop(late);
@@ -189,7 +189,7 @@ START_TEST(a_recreated_bucket_is_delivered_from_its_beginning)
     library_put(writer, bucket, "d", "last");
     library_watch_expect(watch, "c=newest@3 d=last@4");
 
-    /* One that is not there any more ends the watch. */
+    /* A deleted bucket ends the watch. */
     daemon_stop(&daemon_of_test);
     assert_done(kvs_bucket_delete(writer, bucket, NULL));
     daemon_restart(&daemon_of_test);
@@ -220,7 +220,7 @@ START_TEST(a_watch_waits_for_a_daemon_that_restarts_without_nats)
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);
     daemon_restart(&daemon_of_test);
-    /* It tries to start the watch again and again, and asks for its bucket first. */
+    /* The library tries to start the watch again and again, and the daemon looks up its bucket first. */
     struct kvs *other = library_connect(&daemon_of_test, NULL);
     uint64_t end = now_ms() + PATIENCE_MS;
     while (library_stat(other, "methods", "bucket.info", "errors") < 3) {
@@ -279,7 +279,7 @@ START_TEST(a_program_that_takes_no_events_gets_the_revision_to_resume_from)
 }
 END_TEST
 
-/* Until kvctl has printed text, on standard output or standard error. */
+/* Wait until kvctl has printed the text, on standard output or standard error. */
 static void wait_for_print(const struct process *kvctl, const char *text)
 {
     uint64_t end = now_ms() + PATIENCE_MS;

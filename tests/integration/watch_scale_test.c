@@ -1,4 +1,4 @@
-/* Many watches of the same keys: each is told everything, and nobody's writes wait for them. */
+/* Many watches of the same keys: each delivers everything, and no write waits for them. */
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/client.h"
@@ -17,7 +17,7 @@
 
 static struct daemon daemon_of_test;
 
-/* Starts count watches of a client; options as in watch_recorder_start. */
+/* Start count watches of a client. options: see watch_recorder_start. */
 static struct watch_recorder **start_many(struct client *client, const char *bucket, unsigned count,
                                           const char *options)
 {
@@ -54,7 +54,7 @@ START_TEST(each_of_many_watches_delivers_every_change_once_and_in_order)
     }
     struct watch_recorder *one = watch_recorder_start(writer, bucket, "'filter': 'k.000007'");
     watch_recorder_expect(one, "ready");
-    /* Some come while others are behind. */
+    /* Some start while others are behind. */
     for (unsigned i = 0; i < PUTS; i += AT_ONCE)
         put_many(writer, bucket, "k.", i, AT_ONCE, 100);
     struct watch_recorder *late = watch_recorder_start(writer, bucket, "'from_revision': 1");
@@ -65,7 +65,7 @@ START_TEST(each_of_many_watches_delivers_every_change_once_and_in_order)
         for (unsigned j = 0; j < WATCHES; j++)
             expect_entries(watches[i][j], 1, PUTS);
     }
-    /* None is behind any more. */
+    /* No watch is behind any more. */
     put_text(writer, bucket, "last", "x");
     for (unsigned i = 0; i < SESSIONS; i++) {
         for (unsigned j = 0; j < WATCHES; j++)
@@ -77,7 +77,9 @@ START_TEST(each_of_many_watches_delivers_every_change_once_and_in_order)
 }
 END_TEST
 
-/* One change is more for all its watches than watches.buffer_bytes. They wait until the client has read. */
+/*
+ * One change, for all of its watches, is larger than watches.buffer_bytes. The watches wait until the client has read.
+ */
 START_TEST(watches_of_one_session_do_not_end_each_other)
 {
     enum { WATCHES = 500, PUTS = 10 };
@@ -133,7 +135,7 @@ START_TEST(many_watches_that_are_not_read_end_with_the_revision_to_resume_from)
 }
 END_TEST
 
-/* Sessions and watches that go while they are behind leave nothing behind. */
+/* Sessions and watches that end while they are behind leave nothing. */
 START_TEST(watches_may_stop_while_they_are_behind)
 {
     enum { SESSIONS = 3, WATCHES = 100, ROUNDS = 5 };
@@ -164,7 +166,7 @@ START_TEST(watches_may_stop_while_they_are_behind)
 }
 END_TEST
 
-/* The revisions of the new bucket begin again, below those that the watches were told. */
+/* The revisions of the new bucket begin again, below those that the watches have delivered. */
 START_TEST(watches_that_are_behind_deliver_a_recreated_bucket)
 {
     enum { WATCHES = 100, PUTS = 5 };
@@ -176,7 +178,7 @@ START_TEST(watches_that_are_behind_deliver_a_recreated_bucket)
     const char *stream = format_text("KV_%s", bucket);
     struct watch_recorder **watches = start_many(slow, bucket, WATCHES, NULL);
 
-    /* The daemon has heard of all of them once one watch was told. */
+    /* The daemon has received all of them once one watch has delivered them. */
     struct watch_recorder *heard = watch_recorder_start(writer, bucket, NULL);
     watch_recorder_expect(heard, "ready");
     for (unsigned i = 0; i < PUTS; i++)
@@ -203,7 +205,7 @@ START_TEST(watches_that_are_behind_deliver_a_recreated_bucket)
 }
 END_TEST
 
-/* Starts watches of 64 filters each, and waits until all have begun. */
+/* Start watches of 64 filters each, and wait until all have begun. */
 static void start_wide(struct client *client, const char *bucket, unsigned count)
 {
     msgpack_sbuffer requests, filters;
@@ -249,7 +251,7 @@ START_TEST(the_end_of_sessions_with_many_watches_delays_nobody)
     enum { SESSIONS = 16, WATCHES = 1000 };
     struct client *clients[SESSIONS];
 
-    /* Processor time of a turn; 40 ms if all went at once. */
+    /* Processor time of a turn; 40 ms if all were ended at once. */
     daemon_start(&daemon_of_test, NULL,
                  "watches:\n  total: 1048576\nlimits:\n  user_percent: 100\nlog:\n  slow_turn: " SLOW_TURN_S "\n");
     struct client *client = client_open(&daemon_of_test);

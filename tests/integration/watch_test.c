@@ -1,4 +1,4 @@
-/* watch.start and watch.stop: what a watch begins with, its options, and what is refused. */
+/* watch.start and watch.stop: the first entries of a watch, its options, and invalid calls. */
 #include "tests/integration/suites.h"
 #include "tests/support/calls.h"
 #include "tests/support/nats.h"
@@ -63,7 +63,7 @@ static const struct {
 };
 #define FILTERS (sizeof(filters) / sizeof(filters[0]))
 
-/* All that is told is of a key that matches, once where several do: from memory as from a reading. */
+/* Every delivered entry matches, and comes once even if several filters match, from memory as from the server. */
 static void try_filters(bool from_memory)
 {
     struct client *client = client_open_shared();
@@ -144,7 +144,7 @@ START_TEST(updates_only_begins_with_writes_after_the_answer)
     struct client *client = client_open_shared();
     const char *bucket = client_new_bucket(client, history);
 
-    /* Also right behind a write, before the feed has brought it. */
+    /* Also right after a write, before the feed has delivered it. */
     for (unsigned long long i = 1; i < 40; i += 2) {
         put_text(client, bucket, "a", "before");
         struct watch_recorder *recorder = watch_recorder_start(client, bucket, "'updates_only': true");
@@ -295,7 +295,7 @@ START_TEST(a_watch_delivers_nothing_after_the_answer_to_its_stop)
             writes[put] = client_send(writer, "kv.put", "['%s', 'k%u', 'v']", bucket, put);
         watch_recorder_stop(goes);
         while (client_find_notification(client, goes->id) != NULL)
-            ; /* came before the answer */
+            ; /* was delivered before the answer */
         for (unsigned put = 0; put < 20; put++)
             assert_ok(client_wait(writer, writes[put]));
         put_text(client, bucket, "last", format_text("%u", i));
@@ -303,9 +303,9 @@ START_TEST(a_watch_delivers_nothing_after_the_answer_to_its_stop)
             ck_assert_int_eq(watch_recorder_next(stays), WATCH_ENTRY);
         while (strcmp(text_at(stays->object, "key"), "last") != 0);
         ck_assert_ptr_null(client_find_notification(client, goes->id));
-        watch_recorder_stop(goes); /* is no error */
+        watch_recorder_stop(goes); /* is not an error */
     }
-    /* Another session's id names nothing. */
+    /* Another session's id names no watch. */
     assert_ok(client_call(writer, "watch.stop", "[%llu]", (unsigned long long)stays->id));
     unsigned long long revision = put_text(client, bucket, "a", "1");
     watch_recorder_expect(stays, format_text("a=1@%llu", revision));
