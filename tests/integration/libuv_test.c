@@ -1,8 +1,8 @@
 /* The adapter for libuv: a client on a real loop. */
 #include "client/adapters/kvstore_libuv.h"
 #include "client/lib/kvstore_admin.h"
-#include "tests/integration/daemon.h"
 #include "tests/integration/suites.h"
+#include "tests/support/daemon.h"
 
 #include <string.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 /*
- * One client that asks for much, or does something stupid, beside one that behaves: what the second notices.
+ * One careless or malicious client: a well-behaved neighbour must hardly notice it.
  *
  * Each test has a daemon of its own with the default limits. The neighbour's calls are measured before the attack and
  * during it: see neighbour.h. A machine that is busy with something else delays it as well, so an attack counts as
