@@ -1,10 +1,9 @@
 /*
- * bench: kvstored beside its peers, on the same servers, in alternating rounds of one run.
+ * bench: compares kvstored with its peers, on the same servers, in alternating rounds of one run.
  *
- * What each row does, and why that is fair: README.md beside this file. main.c has the
- * table of rows, each other file one subject of them. Whatever is measured runs in
- * processes of its own, which the parent forks: the parent itself never opens a
- * connection of the NATS library, whose threads a fork would not take along.
+ * README.md explains what each row does, and why that is fair. main.c has the table of rows; each other file has one
+ * subject of them. What is measured runs in processes of its own, which the parent forks. The parent itself never opens
+ * a connection of the NATS library, because a fork does not copy its threads.
  */
 #ifndef TESTS_BENCH_BENCH_H
 #define TESTS_BENCH_BENCH_H
@@ -20,14 +19,14 @@
 #define BENCH_PROCESSES_MAX 256u
 #define BENCH_ROUND_S       1.0
 
-/* A nats-server, and a kvstored in front of it; or a kvstored in embedded mode, whose server has no entries here. */
+/* A nats-server with a kvstored in front of it; or a kvstored in embedded mode, whose server has no members here. */
 struct bench_servers {
     const char *name;
     char socket_path[104];
     char url[64];
     const char *authority; /* of the server's certificate, for a connection with TLS; NULL: without */
     bool is_durable;       /* the server syncs each write, and the daemon commits groups of them */
-    bool syncs_seldom;     /* an embedded server does not sync each write, for what is not about the disk */
+    bool syncs_seldom;     /* the embedded server does not sync each write, for rows that are not about the disk */
     const char *sections;  /* of the daemon's configuration, besides listen and nats; NULL: all defaults */
     int port;
     pid_t server, daemon;
@@ -44,7 +43,7 @@ struct bench {
     struct bench_servers ordinary; /* nats-server's defaults */
     struct bench_servers durable;  /* sync_interval: always */
     struct bench_servers embedded; /* the daemon's defaults */
-    struct bench_redis redis;      /* keeps nothing */
+    struct bench_redis redis;      /* without persistence */
     struct bench_redis redis_durable;
 };
 
@@ -52,7 +51,9 @@ struct bench {
 
 typedef double bench_row_fn(const struct bench *bench, bool is_ours);
 
-/* clients.c: programs that make one call after the other. 'auto': group_commit's; 'peer' is the better of on and off.
+/*
+ * clients.c: programs that make one call after the other. 'auto': the default group_commit; 'peer' is the better of on
+ * and off.
  */
 bench_row_fn one_put_us, one_get_us, many_clients_per_s, durable_clients_per_s;
 bench_row_fn embedded_get_us, embedded_put_per_s, embedded_both_per_s;
@@ -64,36 +65,38 @@ bench_row_fn embedded_keys_per_s;
 /* pipelines.c: many calls in flight, and Redis */
 bench_row_fn pipelined_put_per_s, pipelined_get_per_s, pipelined_get_once_per_s, embedded_deep_per_s,
     redis_set_durable_per_s;
-/* tls.c: what one call costs the daemon over TLS; 'peer' is without. */
+/* tls.c: what one call costs the daemon over TLS; 'peer' is without TLS. */
 bench_row_fn tls_put_us, tls_get_us, tls_one_us;
 /* memory.c */
 bench_row_fn idle_memory_kb, idle_client_kb, first_answer_ms;
 /* memory_reads.c: gets that the daemon answers from memory, and watches */
 bench_row_fn embedded_redis_per_s, embedded_redis_pipelined_per_s, cached_many_per_s, cached_key_bytes, fan_out_p99_ms;
-/* neighbour.c: p99 of a well-behaved client beside an attack of tests/support/attack.h; 'peer' is without it */
+/*
+ * neighbour.c: p99 of a well-behaved client during an attack of tests/support/attack.h; 'peer' is without the attack.
+ */
 bench_row_fn neighbour_unfinished_ms, neighbour_unread_ms, neighbour_leaving_ms, neighbour_bulk_put_ms,
     neighbour_bulk_get_ms, neighbour_transactions_ms, neighbour_json_ms, neighbour_watch_churn_ms;
 
 /* --- servers.c: the servers. All files are in the working directory, which is the benchmark's own. ------ */
 
-/* Starts everything; the bucket is there afterwards. */
+/* Start everything, and create the bucket. */
 void bench_start(struct bench *bench);
 void bench_stop(struct bench *bench);
 
-/* A server with TLS, which is ordinary otherwise, and a daemon. Starts them at the first call. */
+/* Return servers whose nats-server has TLS and otherwise its defaults. The first call starts them. */
 const struct bench_servers *bench_start_encrypted(const struct bench *bench);
 
-/* A server, and a daemon of that name in front of it. servers->name is set. The bucket is there afterwards. */
+/* Start a server, and a daemon of that name in front of it. servers->name is set. Create the bucket. */
 void bench_start_external(const struct bench *bench, struct bench_servers *servers, const char *daemon_name);
 
-/* A daemon with a server of its own; group_commit: NULL for the default. Its bucket is there afterwards. */
+/* Start a daemon with an embedded server, and create the bucket. group_commit: NULL for the default. */
 void bench_start_embedded(const struct bench *bench, struct bench_servers *servers, const char *name,
                           const char *group_commit);
 
-/* One more daemon in front of the same server, and one more Redis, each under a name of its own. */
+/* Start one more daemon in front of the same server, and one more Redis, each under a name of its own. */
 void bench_start_daemon(const struct bench *bench, struct bench_servers *servers, const char *name);
 
-/* Starts a daemon that has ended, with the configuration that it had. */
+/* Start a daemon that has ended, with the same configuration. */
 void bench_restart_daemon(const struct bench *bench, struct bench_servers *servers, const char *name);
 void bench_start_redis(const struct bench *bench, struct bench_redis *redis, const char *name, bool is_durable);
 
@@ -102,23 +105,23 @@ void bench_start_redis(const struct bench *bench, struct bench_redis *redis, con
 _Noreturn void bench_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 double bench_now_s(void);
 
-/* Starts a program in the background; what it says goes to NAME.log. */
+/* Start a program in the background. Its output goes to NAME.log. */
 pid_t bench_spawn(const char *name, char *const argv[]);
 
-/* Ends a process that bench_spawn or bench_hold has started, and waits for it. */
+/* End a process that bench_spawn or bench_hold has started, and wait for it. */
 void bench_end(pid_t pid);
 
-/* Resident memory of a process, and the processor time that it has taken in all its threads. */
+/* Return the resident memory of a process, and the processor time that all its threads have used. */
 double bench_rss_kb(pid_t pid);
 double bench_cpu_us(pid_t pid);
 
-/* Memory that programs can still take, in kilobytes. */
+/* Return the memory that programs can still take, in kilobytes. */
 double bench_available_kb(void);
 
-/* How often the threads of a process have begun to wait: what an idle program wakes up for. */
+/* Return how often the threads of a process have begun to wait: how often an idle program wakes up. */
 double bench_waits(pid_t pid);
 
-/* What the clients of one round share with the parent. */
+/* Shared by the clients of one round and the parent. */
 struct bench_client {
     unsigned number;
     const struct bench *bench;
@@ -129,30 +132,30 @@ struct bench_client {
     uint64_t operations;
 };
 
-/* Runs one client in a process of its own and answers its result. */
+/* Run one client in a process of its own. Return its result. */
 double bench_alone(const struct bench_client *client, void (*run)(struct bench_client *client));
 
 /*
- * Runs count clients at the same time, each in a process of its own: every one opens what it
- * needs, calls bench_wait_for_all, and counts operations for BENCH_ROUND_S. Answers their sum per second.
+ * Run count clients at the same time, each in a process of its own. Each opens what it needs, calls bench_wait_for_all,
+ * and counts operations for BENCH_ROUND_S. Return their sum per second.
  */
 double bench_together(const struct bench_client *client, unsigned count, void (*run)(struct bench_client *client));
 void bench_wait_for_all(void);
 
-/* Keeps the revision of a write. At the end of the round all of them must differ. */
+/* Keep the revision of a write. At the end of the round all revisions must differ. */
 void bench_note_revision(uint64_t revision);
 void bench_forget_revisions(void);
 void bench_check_revisions(void);
 
-/* A process that holds something open until bench_end; returns when open_all has returned there. */
+/* Start a process that holds something open until bench_end. Return when open_all has returned there. */
 pid_t bench_hold(void (*open_all)(const void *context), const void *context);
 
 /* --- Keys and values ----------------------------------------------------------------------------------- */
 
-/* A value that tells its key, and its number: "<key>:<number>:vvv…". */
+/* Make a value with its key and a number: "<key>:<number>:vvv…". */
 void bench_make_value(char value[BENCH_VALUE_BYTES], const char *key, unsigned number);
 
-/* Whether bytes are a value of the key; number UINT32_MAX: any. */
+/* Return whether the bytes are a value of the key. number UINT32_MAX: any. */
 bool bench_is_value(const char *bytes, size_t size, const char *key, unsigned number);
 
 #endif

@@ -56,7 +56,7 @@ static void get_ours(struct kvs *kvs, const struct keys *keys)
     kvs_free(entries);
 }
 
-/* What one call does that is measured, and what is done for it before. */
+/* The measured call, and the preparation before it. */
 enum bulk_work { BULK_PUTS, BULK_GETS, BULK_GETS_OF_NEW };
 
 static void run_ours(struct bench_client *client, enum bulk_work work)

@@ -21,7 +21,7 @@ struct listing {
     uint64_t keys;
 };
 
-/* Reads until take finds a whole answer. */
+/* Read until take finds a whole answer. */
 static void receive(struct listing *listing, bool (*take)(struct listing *listing))
 {
     listing->length = 0;
@@ -49,7 +49,7 @@ static void ask_kvstored(struct listing *listing)
         bench_die("send: %s", strerror(errno));
 }
 
-/* [1, 1, nil, an array of str in their order]: keeps the last key. */
+/* Take [1, 1, nil, an array of str in order], and keep the last key. */
 static bool take_kvstored(struct listing *listing)
 {
     const uint8_t *at = (const uint8_t *)listing->page, *end = at + listing->length;

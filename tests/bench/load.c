@@ -12,7 +12,7 @@
 #define IN_BYTES    (256u * 1024u)
 #define EVENTS      64
 #define START_S     20.0
-#define ANSWER_WAIT 30000 /* ms without any answer: something is lost */
+#define ANSWER_WAIT 30000 /* ms without any answer: something was lost */
 
 struct connection {
     int fd;
@@ -164,7 +164,7 @@ double load_run(const struct load *load, uint64_t *answered)
             submit(&run, &run.connections[i]);
         flush(&run, &run.connections[i]);
     }
-    /* What is in flight at the end is waited for, and not counted unless it was asked for by number. */
+    /* Answers in flight at the end are awaited, and counted only if a number of requests was given. */
     while (run.answered < run.submitted) {
         int count = epoll_wait(run.epoll, events, EVENTS, ANSWER_WAIT);
         if (count <= 0)
@@ -238,7 +238,7 @@ void load_fill(const struct load *load)
     load_per_s(&fill);
 }
 
-/* Before NATS is connected the daemon answers 'unavailable', before that nobody listens. */
+/* Before NATS is connected the daemon answers 'unavailable'; before that nobody listens. */
 static bool is_answered(const struct load *load)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};

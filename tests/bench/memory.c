@@ -9,7 +9,7 @@
 #define IDLE_CLIENTS 1000u
 #define SETTLE_US    500000
 
-/* A server of its own for each round: what earlier rows have left behind does not count. */
+/* A server of its own for each round, so that earlier rounds have no effect. */
 struct fresh {
     struct bench_servers servers;
     struct bench_redis redis;

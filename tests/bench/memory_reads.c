@@ -40,7 +40,7 @@ static double cache_count(const struct bench_servers *servers, const char *membe
     return bench_alone(&client, run_count);
 }
 
-/* Reads all keys until they come from memory. */
+/* Read all keys until they come from memory. */
 static void warm(const struct bench_servers *servers, const struct load *load)
 {
     struct load once = *load;
@@ -95,7 +95,7 @@ double cached_many_per_s(const struct bench *bench, bool is_ours)
 
 /* --- Memory per key ------------------------------------------------------------------------------------------ */
 
-/* What a key takes beside itself and its value, by the resident memory of a process that had none before. */
+/* What a key takes besides itself and its value: resident memory of a process that had none before. */
 double cached_key_bytes(const struct bench *bench, bool is_ours)
 {
     static unsigned number;
@@ -118,7 +118,7 @@ double cached_key_bytes(const struct bench *bench, bool is_ours)
         load.is_cached = true;
         load_await(&load);
         before_kb = bench_rss_kb(pid);
-        /* One key is read: more would take buffers that have nothing to do with the keys. */
+        /* Read one key: reading more would need buffers that are not part of the figure. */
         load.keys = 1;
         warm(&servers, &load);
         keys = cache_count(&servers, "keys");
@@ -140,7 +140,7 @@ double cached_key_bytes(const struct bench *bench, bool is_ours)
 
 /* --- Fan-out ------------------------------------------------------------------------------------------------- */
 
-/* Watchers of one key, and one who writes to it: from the write's answer to the last watcher's news. */
+/* Watchers of one key, and one writer: from the answer to the write to the last watcher's event. */
 struct watcher {
     int fd;
     size_t length;
@@ -161,7 +161,7 @@ static void send_all(int fd, const char *bytes, size_t length)
         bench_die("send: %s", strerror(errno));
 }
 
-/* How long the first message is, 0 where it is not whole; *is_news: it tells of a write. */
+/* Return the length of the first message, or 0 if it is not whole. *is_news: it reports a write. */
 static size_t take_news(const struct fan_out *fan_out, const char *bytes, size_t length, bool *is_news)
 {
     static const char entries[] = "\x93\x02\xadwatch.entries", message[] = "*3\r\n$7\r\nmessage\r\n";
@@ -229,7 +229,7 @@ static void open_watchers(struct fan_out *fan_out, const char *path)
     }
 }
 
-/* Writes once; the writer's answer and the watchers' news come in any order. */
+/* Write once. The writer's answer and the watchers' events come in any order. */
 static double write_once_ms(struct fan_out *fan_out, const struct load *load, unsigned number)
 {
     struct epoll_event events[64];

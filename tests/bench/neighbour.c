@@ -1,4 +1,4 @@
-/* A well-behaved client beside one that attacks the daemon; the peer is the same client without the attack. */
+/* A well-behaved client during an attack on the daemon; the peer is the same client without the attack. */
 #include "tests/bench/bench.h"
 
 #include "tests/bench/load.h"

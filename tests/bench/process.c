@@ -16,7 +16,7 @@
 
 #define REVISIONS_MAX (8u * 1024u * 1024u)
 
-/* What all processes of the benchmark share: made once, before the first of them. */
+/* Shared by all processes of the benchmark: made once, before the first of them. */
 struct shared {
     unsigned ready;
     unsigned go;
@@ -62,7 +62,7 @@ pid_t bench_spawn(const char *name, char *const argv[])
     int file = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (file < 0 || dup2(file, STDERR_FILENO) < 0 || dup2(file, STDOUT_FILENO) < 0)
         _exit(127);
-    /* Whatever becomes of the benchmark, its servers end with it. */
+    /* However the benchmark ends, its servers end with it. */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     execv(argv[0], argv);
     _exit(127);
@@ -76,7 +76,7 @@ void bench_end(pid_t pid)
     waitpid(pid, NULL, 0);
 }
 
-/* The number behind a name at the beginning of a line; -1: there is none. */
+/* Return the number after a name at the beginning of a line; -1: there is none. */
 static double read_field(const char *path, const char *name)
 {
     char line[256];

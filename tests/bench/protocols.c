@@ -11,7 +11,7 @@ static int make_key(char key[64], const struct load *load, uint32_t number)
     return snprintf(key, 64, "%s.%u", load->prefix, number % load->keys);
 }
 
-/* Values are made once for their keys by whoever reads them: here a look at their end must do. */
+/* The caller checks values once for their keys. Here it is enough to look at their end. */
 static void check_value(const char *value, size_t size)
 {
     if (size != BENCH_VALUE_BYTES || memcmp(value + size - 16, "vvvvvvvvvvvvvvvv", 16) != 0)
@@ -78,7 +78,7 @@ static const uint8_t *skip_values(const uint8_t *bytes, const uint8_t *end, uint
 
 const uint8_t *load_skip_value(const uint8_t *bytes, const uint8_t *end)
 {
-    /* Of 0xc4 to 0xdf: bytes of a length field, and bytes of a body of fixed size (MessagePack's specification). */
+    /* For 0xc4 to 0xdf: bytes of a length field, and bytes of a body of fixed size (MessagePack's specification). */
     static const struct {
         uint8_t width, body;
     } forms[] = {[0x04] = {1, 0}, {2, 0}, {4, 0}, {1, 1},          {2, 1}, {4, 1},          {0, 4},
@@ -201,7 +201,7 @@ static int nats_connect(const void *port)
     return raw_connect(*(const int *)port);
 }
 
-/* Tells runs apart that the same process makes. */
+/* Distinguishes runs of the same process. */
 static uint64_t load_started(void)
 {
     static uint64_t started;

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A batch's message beside its value: the protocol's line and the headers. */
+/* Room for a message besides its value: the protocol's line and the headers. */
 #define MESSAGE_BYTES 384u
 
 struct raw_batch {

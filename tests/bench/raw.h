@@ -1,5 +1,5 @@
 /*
- * raw: a plain socket that speaks the NATS protocol, as lean as can be.
+ * raw: a plain socket that speaks the NATS protocol with as little overhead as possible.
  *
  * Used by the rows whose peer is NATS itself, without any library.
  */
@@ -8,14 +8,14 @@
 
 #include <stdint.h>
 
-/* A connection to the server on the port of 127.0.0.1, with the protocol's hello written. */
+/* Connect to the server on the port of 127.0.0.1, and log in. */
 int raw_connect(int port);
 
 /* Atomic batches (ADR-50) of so many messages, on the keys txn.1, txn.2, … */
 struct raw_batch;
 struct raw_batch *raw_batch_open(int port, unsigned messages);
 
-/* Writes a batch of values with that number, and waits for its ack. Answers the last message's sequence. */
+/* Write a batch of values with that number, and wait for its ack. Return the last message's sequence. */
 uint64_t raw_batch_commit(struct raw_batch *batch, unsigned number);
 
 #endif

@@ -22,7 +22,7 @@ static FILE *create(const char *path)
     return file;
 }
 
-/* more: further lines of its configuration. */
+/* Start a nats-server. more: further lines of its configuration. */
 static void start_nats_with(const struct bench *bench, struct bench_servers *servers, const char *jetstream,
                             const char *more)
 {
@@ -44,7 +44,7 @@ static void start_nats(const struct bench *bench, struct bench_servers *servers)
     start_nats_with(bench, servers, servers->is_durable ? ", sync_interval: always" : "", "");
 }
 
-/* A daemon's configuration, NAME.yaml: all of it but "nats" and what a row is about. */
+/* Begin a daemon's configuration, NAME.yaml: all of it but "nats" and what the row is about. */
 static FILE *begin_conf(struct bench_servers *servers, const char *name)
 {
     char path[256];
@@ -65,7 +65,7 @@ void bench_restart_daemon(const struct bench *bench, struct bench_servers *serve
     servers->daemon = bench_spawn(name, argv);
 }
 
-/* Ends the configuration, and starts the daemon with it. */
+/* End the configuration, and start the daemon with it. */
 static void end_conf(const struct bench *bench, struct bench_servers *servers, const char *name, FILE *file)
 {
     fclose(file);
@@ -117,7 +117,7 @@ void bench_start_redis(const struct bench *bench, struct bench_redis *redis, con
     if (mkdir(name, 0700) != 0)
         bench_die("cannot make %s", name);
     snprintf(redis->socket_path, sizeof(redis->socket_path), "%s.sock", name);
-    snprintf(path, sizeof(path), "../%s", redis->socket_path); /* it goes to its directory first */
+    snprintf(path, sizeof(path), "../%s", redis->socket_path); /* it changes to its directory first */
     char *argv[] = {(char *)bench->redis_server,
                     "--port",
                     "0",
@@ -224,7 +224,7 @@ void bench_stop(struct bench *bench)
     bench_end(bench->ordinary.daemon);
     bench_end(bench->durable.daemon);
     bench_end(bench->embedded.daemon);
-    /* Those of bench_start_embedded that a row has started end with this process. */
+    /* The daemons of bench_start_embedded that a row has started end with this process. */
     bench_end(bench->ordinary.server);
     bench_end(bench->durable.server);
     bench_end(bench->redis.server);

@@ -6,7 +6,7 @@
 
 #define NAME_COLUMNS 48
 #define BAR_CELLS    20u
-#define MARK_CELL    10u /* where what must be reached is, or where nothing is asked the peer */
+#define MARK_CELL    10u /* position of the expected figure, or of the peer if there is none */
 
 static bool is_terminal(void)
 {
@@ -52,7 +52,7 @@ static void print_number(double number)
     printf("%9s", text);
 }
 
-/* How far beyond the mark, in eighths of a cell; shorter is worse, whichever way the ratio goes. */
+/* Distance from the mark in eighths of a cell. A shorter bar is worse, whether the ratio should be high or low. */
 static void print_bar(const struct table_result *result)
 {
     static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};

@@ -1,6 +1,4 @@
-/*
- * table: what a run has measured, for people and for programs.
- */
+/* table: the results of a run, for people and for programs. */
 #ifndef TESTS_BENCH_TABLE_H
 #define TESTS_BENCH_TABLE_H
 
@@ -9,9 +7,9 @@
 #define TABLE_ROUNDS       5u
 #define TABLE_NUMBER_BYTES 40
 
-/* A row and what it must reach. A ratio is ours / peer; 0: nothing is asked of it. */
+/* A row and its expected figure. A ratio is ours / peer; 0: nothing is expected. */
 struct table_row {
-    const char *section; /* a heading before the first row of one; the same pointer for all of it */
+    const char *section; /* a heading before the first row of a group; rows of a group have the same pointer */
     const char *name, *unit;
     bool is_more_better;
     double must, aim;
@@ -25,7 +23,7 @@ struct table_result {
     double ours[TABLE_ROUNDS], peer[TABLE_ROUNDS];
 };
 
-/* Writes a number as people read it, with its thousands apart. */
+/* Write a number for people, with its thousands apart. */
 void table_format_number(char text[TABLE_NUMBER_BYTES], double number);
 
 double table_ratio(const struct table_result *result);
@@ -33,7 +31,7 @@ bool table_is_reached(const struct table_result *result);
 
 void table_print_head(void);
 void table_print_section(const char *section);
-/* Shows which row is measured, where somebody watches; the row itself takes its place. */
+/* Show which row is measured, if somebody watches; the row itself replaces it. */
 void table_print_progress(const struct table_row *row, unsigned round);
 void table_print_row(const struct table_result *result);
 

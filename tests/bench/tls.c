@@ -1,4 +1,4 @@
-/* What one call costs the daemon when its connection to the server is encrypted; the peer's is not. */
+/* What one call costs the daemon if its connection to the server is encrypted; the peer's is not. */
 #include "tests/bench/bench.h"
 
 #include "tests/bench/load.h"

@@ -1,7 +1,6 @@
 /*
- * Reads any text as a configuration. A refusal must be one sentence that begins
- * with the file's name and leave nothing behind; what is taken must keep what
- * conf.h promises, and come through a reload.
+ * Read any text as a configuration. A refusal must be one sentence that begins with the file's name, and must not leak.
+ * An accepted configuration must keep what conf.h promises, also after a reload.
  */
 #include "conf/conf.h"
 #include "conf/setting.h"

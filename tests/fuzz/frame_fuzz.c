@@ -1,9 +1,9 @@
 /*
- * Holds frame against msgpack-c's own unpacker, which reads the same format from
- * code of other people: what frame calls complete must parse, to the same size and
- * with the same counts; what it refuses must be over the limit that it names; and
- * in whatever pieces the bytes come, the verdict is the same. Counts what the
- * unpacker allocates for a message that was let through.
+ * Compare frame with msgpack-c's own unpacker, which other people wrote for the same format.
+ *
+ * What frame calls complete must parse, to the same size and with the same counts. What it refuses must be over the
+ * limit that it names. In whatever pieces the bytes come, the verdict must be the same. Count what the unpacker
+ * allocates for a message that was accepted.
  *
  * Input: one byte that chooses the limits, one that chooses the pieces, a message.
  */
@@ -69,7 +69,7 @@ static void measure_object(const msgpack_object *object, uint32_t depth, struct 
     }
 }
 
-/* Unpacks bytes that frame has found harmless so far: no count in them is over the limits. */
+/* Unpack bytes that frame has accepted so far: no count in them is over the limits. */
 static msgpack_unpack_return unpack(const uint8_t *bytes, size_t length, struct measure *measure)
 {
     msgpack_zone zone;
@@ -96,7 +96,7 @@ static void check_complete(const uint8_t *bytes, const struct frame *frame, cons
     REQUIRE(measure.depth <= limits->depth);
 }
 
-/* Where a wider limit lets the message end, the narrow one must have been right to refuse it. */
+/* If a wider limit lets the message end, the narrow one must have been right to refuse it. */
 static void check_refusal(const uint8_t *bytes, size_t length, enum frame_status status,
                           const struct frame_limits *narrow)
 {
@@ -122,11 +122,11 @@ static void check_refusal(const uint8_t *bytes, size_t length, enum frame_status
     case FRAME_COMPLETE:
     case FRAME_PARTIAL:
     case FRAME_MALFORMED:
-        abort(); /* no limit makes any of these out of a complete message */
+        abort(); /* no limit makes a complete message of any of these */
     }
 }
 
-/* Scans in pieces, each in memory of exactly its size; lets go of what is walked where let_go says so. */
+/* Scan in pieces, each in memory of exactly its size. If let_go, release what was scanned. */
 static enum frame_status scan_in_pieces(struct frame *frame, const struct frame_limits *limits, const uint8_t *bytes,
                                         size_t length, uint32_t seed, bool let_go)
 {

@@ -1,8 +1,8 @@
 /*
- * Gives any bytes the way of a message: frame, then rpc, then error. What the
- * daemon reads from the first bytes (the msgid of a message that it will not keep)
- * must be what decoding the whole finds; what was decoded must be what msgpack-c's own
- * unpacker makes of it, and point into the message; and an error that was unpacked must survive being packed again.
+ * Pass any bytes through frame, rpc and error, as a message. What the daemon reads from the first bytes (the msgid of a
+ * message that it will not keep) must be the same as in the whole message. What was decoded must be the same as with
+ * msgpack-c's own unpacker, and must point into the message. An error that was unpacked must survive being packed
+ * again.
  */
 #include "proto/decode.h"
 #include "proto/frame.h"
@@ -20,7 +20,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length);
 
-/* Peeks at ever longer beginnings, each in memory of exactly its size: once a msgid is there, it stays. */
+/* Peek at ever longer prefixes, each in memory of exactly its size: once there is a msgid, it stays. */
 static bool peek(const uint8_t *input, size_t length, uint32_t *msgid)
 {
     bool found = false;
@@ -61,7 +61,7 @@ static void check_error(const msgpack_object *object)
     REQUIRE(error.code > ERROR_NONE && error.code < ERROR_CODE_COUNT);
     REQUIRE(memchr(error.message, '\0', sizeof(error.message)) != NULL);
 
-    /* As the daemon would have it: names that end in NUL. */
+    /* As the daemon does it: names that end in NUL. */
     char *bucket = copy_text(error.bucket, bucket_length);
     char *key = copy_text(error.key, key_length);
     error.bucket = bucket;
@@ -123,7 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
     if (frame_scan(&frame, input, length) != FRAME_COMPLETE)
         return 0;
 
-    /* Of exactly the message's size: nobody may read what comes behind it. */
+    /* Of exactly the message's size: reads after it are detected. */
     char *bytes = malloc(frame.offset);
     memcpy(bytes, input, frame.offset);
     REQUIRE(msgpack_zone_init(&zone, 8192));

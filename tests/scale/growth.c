@@ -13,7 +13,7 @@
 #define NUMBER_COLUMNS 10
 #define SHAPE_COLUMNS  18
 
-/* Which of a time's two figures. */
+/* Which of the two figures of a time. */
 enum figure { PASSED, PROCESSOR };
 
 void growth_init(struct growth *growth, const char *title, const char *axis, const struct growth_row *rows,
@@ -85,8 +85,8 @@ static double total_of(const struct growth_sample *sample, enum figure figure)
 }
 
 /*
- * The figure of all rounds, of one unit or of all; NAN: not measured. The median of what passed, but the lowest
- * processor time: whatever else the machine does only adds to that.
+ * Return the figure of all rounds, of one unit or in total; NAN: not measured. It is the median of elapsed times, but
+ * the lowest processor time, because other load only adds to that.
  */
 static double figure_of(const struct growth_cell *cell, enum figure figure, bool is_total)
 {
@@ -100,9 +100,9 @@ static double figure_of(const struct growth_cell *cell, enum figure figure, bool
     return values[figure == PASSED ? cell->count / 2 : 0];
 }
 
-/* How a figure has grown over the sizes at which there was enough of it. */
+/* How a figure has grown over the sizes at which it was large enough. */
 struct trend {
-    bool is_known;   /* two sizes had enough */
+    bool is_known;   /* it was large enough at two sizes */
     double growth;   /* the figure at the largest size, divided by the lowest at a smaller one */
     double exponent; /* the figure grows as this power of the size, from the smallest to the largest */
     double last;     /* the figure at the largest size; 0: none */
@@ -179,7 +179,7 @@ bool growth_fails(const struct growth *growth, size_t row)
 
 /* --- The terminal -------------------------------------------------------------------------------------- */
 
-/* Pad by what people see: a byte that continues a UTF-8 sequence takes no column. */
+/* Pad by visible characters: a byte that continues a UTF-8 sequence takes no column. */
 static void print_padded(const char *text, int columns, bool is_right)
 {
     int width = 0;

@@ -22,7 +22,7 @@
 #define GROWTH_SIZES_MAX  5u
 #define GROWTH_ROUNDS_MAX 5u
 #define GROWTH_FACTOR     6.0
-#define GROWTH_PASSED     2.0 /* times the factor: of a time that passed */
+#define GROWTH_PASSED     2.0 /* times the factor: for an elapsed time */
 #define GROWTH_ENOUGH_US  5000.0
 
 enum growth_kind {
@@ -43,7 +43,7 @@ struct growth_row {
     double factor; /* 0: GROWTH_FACTOR */
     double enough; /* total at a size, in the row's unit; 0: GROWTH_ENOUGH_US for a time, nothing for an amount */
     double most;   /* the figure at the largest size (of a time, what passed); 0: no limit */
-    bool is_long;  /* not in the short version: too slow, too noisy, or known to fail */
+    bool is_long;  /* not in the short version, because it is too slow, too noisy, or known to fail */
 };
 
 /* One round: totals, and the units that they are divided by. An amount has only `passed`. */
@@ -75,14 +75,14 @@ void growth_free(struct growth *growth);
 /* Add a size, larger than those before. Samples belong to the size that was added last. */
 void growth_add_size(struct growth *growth, uint64_t size);
 
-/* Whether the row is to be measured. */
+/* Return whether the row must be measured. */
 bool growth_wants(const struct growth *growth, size_t row);
 
 void growth_add(struct growth *growth, size_t row, struct growth_sample sample);
 void growth_fail(struct growth *growth, size_t row, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool growth_has_failed(const struct growth *growth, size_t row);
 
-/* Whether one of the row's figures breaks the rule, or its operation has failed. */
+/* Return whether one of the row's figures breaks the rule, or its operation has failed. */
 bool growth_fails(const struct growth *growth, size_t row);
 
 /* Print the table in Markdown. Return how many rows have failed. */

@@ -10,11 +10,11 @@
 #define NEIGHBOUR_MS     100.0 /* what its calls may take */
 #define NEIGHBOUR_S      0.25
 
-/* What a key takes of the disk, and of the memory of daemon and server, while this runs. */
+/* What a key takes of the disk, and of the memory of daemon and server, during the run. */
 #define KEY_DISK_BYTES    1000.0
 #define KEY_MEMORY_BYTES  1000.0
 #define ROOM_LEFT_BYTES   2e9
-#define LONG_ROUNDS_BELOW 1000000u /* keys up to which what takes long is measured more than once */
+#define LONG_ROUNDS_BELOW 1000000u /* up to so many keys, slow rows are measured more than once */
 
 enum row {
     FILL,
@@ -46,7 +46,7 @@ enum row {
 /* The listing, the watch and the load of a bucket of any size. */
 #define MOST_US_A_KEY 10.0
 
-/* Of rows that read nothing but memory: a small copy fits into the processor's cache, a large one does not. */
+/* For rows that read only memory: a small copy fits into the processor's cache, a large one does not. */
 #define CACHE_FACTOR 10.0
 
 #define NEIGHBOUR_ROW(name, most_ms)                                                                                   \
@@ -113,7 +113,7 @@ static void measure(struct axis *axis, enum row row, double units, scale_operati
     scale_measure(&axis->growth, row, &axis->servers, axis->rounds, units, operation, &axis->keys);
 }
 
-/* The same once: what is read a second time is in memory. */
+/* The same once, because a second reading comes from memory. */
 static void measure_once(struct axis *axis, enum row row, scale_operation *operation)
 {
     struct scale_span span = scale_begin(&axis->servers);
@@ -144,7 +144,7 @@ static void measure_start(struct axis *axis, enum row row, enum scale_ending end
     growth_add(&axis->growth, row, sample);
 }
 
-/* What another client with a bucket of its own notices of an operation. */
+/* What another client, with a bucket of its own, notices of an operation. */
 static void measure_neighbour(struct axis *axis, enum row row, scale_operation *operation)
 {
     struct scale_servers *servers = &axis->servers;
@@ -156,7 +156,7 @@ static void measure_neighbour(struct axis *axis, enum row row, scale_operation *
         bench_die("%s", report.error);
     neighbour_report_calls(neighbour, NEIGHBOUR_CALLS, &report); /* the first calls look up the bucket */
     double begin_s = bench_now_s();
-    do { /* the bucket is not in memory once only */
+    do { /* the bucket is without a copy in memory only once */
         if (!operation(servers, &axis->keys)) {
             growth_fail(&axis->growth, row, "%s", servers->failure);
             break;
@@ -173,7 +173,7 @@ static void measure_neighbour(struct axis *axis, enum row row, scale_operation *
     axis->longest_ms = report.longest_ms > axis->longest_ms ? report.longest_ms : axis->longest_ms;
 }
 
-/* The bucket is not in memory. */
+/* The bucket has no copy in memory. */
 static void measure_neighbours(struct axis *axis)
 {
     struct growth_sample unused;
@@ -234,7 +234,7 @@ static void measure_size(struct axis *axis)
     scale_end(servers);
 }
 
-/* False: the machine has no room for so many; says so. */
+/* Return false, and say so, if the machine has no room for so many. */
 static bool has_room(uint64_t count)
 {
     double disk_bytes = (double)count * KEY_DISK_BYTES + ROOM_LEFT_BYTES;

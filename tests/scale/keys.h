@@ -1,7 +1,7 @@
 /*
  * keys: the operations on a bucket of many keys that keys.c measures.
  *
- * Each is a scale_operation with a struct keys as its context. Each looks at what the daemon has answered, and ends the
+ * Each is a scale_operation with a struct keys as its context. Each checks what the daemon has answered, and ends the
  * program if that is wrong.
  */
 #ifndef TESTS_SCALE_KEYS_H

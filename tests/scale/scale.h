@@ -76,7 +76,7 @@ void scale_restart(struct scale_servers *servers, enum scale_ending ending, doub
 /* Keep the library's last error as servers->failure. Returns false. */
 bool scale_note_error(struct scale_servers *servers, const char *what);
 
-/* A number of daemon.stats, by the name of a map and of a member. Dies if the daemon does not answer. */
+/* Return a number of daemon.stats, by the names of a map and of a member. Die if the daemon does not answer. */
 uint64_t scale_stat(struct scale_servers *servers, const char *map, const char *member);
 
 /* --- Measuring ---------------------------------------------------------------------------------------- */
@@ -88,7 +88,7 @@ struct scale_span {
 struct scale_span scale_begin(const struct scale_servers *servers);
 struct growth_sample scale_finish(const struct scale_servers *servers, struct scale_span span, double units);
 
-/* One operation; false: it has failed, see scale_note_error. */
+/* Do one operation. Return false if it has failed, see scale_note_error. */
 typedef bool scale_operation(struct scale_servers *servers, void *context);
 
 /*

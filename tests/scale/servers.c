@@ -11,7 +11,7 @@
 #define START_S       600.0
 #define EXTERNAL_NAME "external" /* of the daemon; its server is called servers->name */
 
-/* Wide enough for every size; without busy polling the processor time of a call is what the call costs. */
+/* Wide enough for every size. Without busy polling a call's processor time is only what the call costs. */
 static const char sections[] =
     "limits: {sessions: 32000, user_percent: 100, frame_bytes: 256M, call_bytes: 1G, call_bytes_per_session: 512M, "
     "out_buffer_bytes: 512M, out_bytes: 2G}\n"
@@ -79,7 +79,7 @@ static void end_daemon(struct scale_servers *servers, enum scale_ending ending)
     kvs_close(servers->kvs);
     servers->kvs = NULL;
     if (ending == SCALE_KILL) {
-        /* The server first, so that it has no time to end well; the daemon must not start another one. */
+        /* End the server first, so that it cannot end in an orderly way, and the daemon does not start another one. */
         kill(servers->servers.daemon, SIGSTOP);
         if (servers->is_embedded)
             kill(servers->servers.server, SIGKILL);
@@ -121,7 +121,7 @@ void scale_restart(struct scale_servers *servers, enum scale_ending ending, doub
     double passed_us = (bench_now_s() - begin_s) * 1e6;
     if (servers->is_embedded)
         servers->servers.server = read_server_pid(servers);
-    /* All that the new processes have taken. */
+    /* All that the new processes have used. */
     *sample = (struct growth_sample){.units = units, .passed = passed_us, .processor = processor_us(servers)};
     connect_to(servers);
 }

@@ -13,7 +13,7 @@
 #define CALLS     500u
 #define OWN_FILES 256u /* of the daemon and of this program, besides the sessions */
 
-/* Raise the limit of open files, which the daemon inherits. False: the machine does not allow so many. */
+/* Raise the limit of open files, which the daemon inherits. Return false if the machine does not allow so many. */
 static bool raise_files(uint64_t count)
 {
     struct rlimit limit;
@@ -96,7 +96,7 @@ static void measure_sessions(struct scale *scale, struct growth *growth, unsigne
         struct scale_span span = scale_begin(&servers);
         pid_t holder = bench_hold(open_sessions, &idle);
         growth_add(growth, CONNECT, scale_finish(&servers, span, count));
-        if (round == 0) /* later ones find what earlier ones have left */
+        if (round == 0) /* later ones find memory that earlier ones have left */
             growth_add(growth, MEMORY,
                        (struct growth_sample){.units = count,
                                               .passed = (bench_rss_kb(servers.servers.daemon) - before_kb) * 1024});

@@ -7,7 +7,7 @@
 static char *all_buckets[] = {"*"};
 static char *some_group[] = {"4001"};
 
-/* The kernel knows the groups of connected peers only: of this socket they cannot be read. */
+/* The kernel knows the groups of connected peers only: the groups of this socket cannot be read. */
 START_TEST(a_rule_by_group_holds_against_a_peer_whose_groups_cannot_be_read)
 {
     struct conf_access_rule rules[] = {
@@ -25,7 +25,7 @@ START_TEST(a_rule_by_group_holds_against_a_peer_whose_groups_cannot_be_read)
     ck_assert_int_eq(access_of(&access, &(struct access_peer){0}, unconnected, "b"), CONF_ACCESS_READ);
     rules[0].allow = CONF_ACCESS_NONE;
     ck_assert_int_eq(access_of(&access, &(struct access_peer){0}, unconnected, "b"), CONF_ACCESS_NONE);
-    /* It gives nothing to a peer that may not be in the group. */
+    /* The rule allows nothing to a peer that may not be in the group. */
     rules[0].allow = CONF_ACCESS_ADMIN;
     rules[1].allow = CONF_ACCESS_READ;
     ck_assert_int_eq(access_of(&access, &(struct access_peer){0}, unconnected, "b"), CONF_ACCESS_READ);

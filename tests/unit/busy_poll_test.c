@@ -1,4 +1,4 @@
-/* When the loop may poll without sleeping: the clock is the test's own. */
+/* When the loop may poll without sleeping. The test has a clock of its own. */
 #include "daemon/base/busy_poll.h"
 
 #include "tests/unit/suites.h"
@@ -18,7 +18,7 @@ static void set_up(void)
     calls = 1;
     uv_loop_init(&loop);
     busy_poll_init(&poll, &loop);
-    poll.is_allowed = true; /* also where the tests have one processor */
+    poll.is_allowed = true; /* also if the tests have one processor */
 }
 
 static void tear_down(void)
@@ -80,7 +80,7 @@ START_TEST(polling_ends_if_no_message_comes_in_time)
     ck_assert(polls_after_turns(10, 30, 1));
     ck_assert(!polls_for(BUSY_POLL_MAX_US + 1));
     ck_assert(!turn_after(1, 0));
-    /* and when it comes late, the next one is not polled for */
+    /* and if a message comes late, the loop does not poll for the next one */
     ck_assert(!turn_after(1000, 1));
 }
 END_TEST
@@ -96,7 +96,7 @@ START_TEST(the_window_grows_from_a_short_one)
 {
     turn_after(1000, 1);
     ck_assert(turn_after(15, 1));
-    ck_assert(!polls_for(25)); /* a message 15 us after the last buys little */
+    ck_assert(!polls_for(25)); /* polling saves little if messages are 15 us apart */
     ck_assert(turn_after(10, 1));
     ck_assert(polls_for(25));
 }
@@ -105,7 +105,7 @@ END_TEST
 START_TEST(many_active_sockets_do_not_start_polling)
 {
     ck_assert(!polls_after_turns(100, 10, 3));
-    /* one alone again is, after some turns */
+    /* a single active socket is polled again after some turns */
     ck_assert(polls_after_turns(30, 10, 1));
 }
 END_TEST
@@ -128,7 +128,7 @@ START_TEST(polling_stops_if_another_process_needs_the_processor)
     ck_assert(!turn_after(50, 1));
     ck_assert(!turn_after(50, 1));
     ck_assert(!polls_after_turns(5, 100, 1));
-    /* and has had it for some times as long */
+    /* and has used it for several times as long */
     ck_assert(polls_after_turns(10, 60, 1));
 }
 END_TEST

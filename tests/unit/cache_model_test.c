@@ -1,4 +1,4 @@
-/* The cache beside a simple model of it: whatever is done to both, they agree. */
+/* The cache and a simple model of it agree after any operations. */
 #include "daemon/store/follow/cache.h"
 #include "tests/unit/suites.h"
 
@@ -23,7 +23,7 @@ static void drop_all_values(struct cache *cache)
 #define STEPS       60000u
 #define VALUE_BYTES 300u
 
-/* The model: of each key its revision (0: not there), its value's size, its operation, whether a look has met it. */
+/* The model: each key's revision (0: no key), its value's size, its operation, and whether a reading has visited it. */
 struct model_key {
     uint64_t revision;
     size_t value_bytes;
@@ -32,7 +32,7 @@ struct model_key {
     bool is_marked;
 };
 
-/* Check writes to a file for each of its assertions, and there are millions here: only what fails is told. */
+/* Check writes to a file for each of its assertions, and there are millions here: report only failures. */
 #define must(condition)                                                                                                \
     do {                                                                                                               \
         if (!(condition))                                                                                              \
@@ -45,7 +45,7 @@ struct model {
     struct model_key keys[KEYS];
     uint64_t revision;
     unsigned seed;
-    /* A walk under way: the revision of each key that it met last. */
+    /* A walk in progress: the revision of each key that it visited last. */
     struct cache_cursor cursor;
     bool is_walking;
     uint64_t met[KEYS], met_last;
@@ -60,7 +60,7 @@ static const char *name_of(unsigned number)
 {
     static char name[64];
 
-    /* Of different lengths, some of which are the beginnings of others. */
+    /* Names of different lengths, some of which begin others. */
     snprintf(name, sizeof(name), "key.%.*s%u", (int)(number % 30), "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", number);
     return name;
 }
@@ -77,7 +77,7 @@ static struct cache_key *find(const struct model *model, unsigned number)
     return cache_find(&model->cache, name, strlen(name));
 }
 
-/* Each value says which one it is. */
+/* Each value identifies itself. */
 static struct kv_entry entry_of(unsigned number, const struct model_key *key, char value[VALUE_BYTES])
 {
     static struct message no_headers;
@@ -127,7 +127,7 @@ static void walk_on(struct model *model)
     }
     for (unsigned steps = draw(model, KEYS); steps > 0; steps--) {
         if ((key = cache_cursor_next(&model->cursor)) == NULL) {
-            /* At the end each key was met as it is now. */
+            /* At the end each key was visited in its present state. */
             for (unsigned i = 0; i < KEYS; i++)
                 must(model->keys[i].revision == 0 || model->met[i] == model->keys[i].revision);
             cache_cursor_end(&model->cursor);
@@ -161,7 +161,7 @@ static void compare_key(const struct model *model, unsigned number, size_t *coun
         must(memcmp(view.entry.value, entry.value, key->value_bytes) == 0);
 }
 
-/* All keys that are not deleted in byte order, and those behind one of them. */
+/* Compare all keys that are not deleted, in byte order, and those after one of them. */
 static void compare_order(const struct model *model)
 {
     struct order_place place = cache_place(&model->cache, "", false);
@@ -252,7 +252,7 @@ START_TEST(the_cache_agrees_with_the_model_after_any_operations)
 
     ck_assert_ptr_nonnull(model);
     model->seed = (unsigned)_i + 1;
-    /* Plenty of room, or so little that values leave all the time. */
+    /* A large budget, or one so small that values are always evicted. */
     model->budget.max_bytes = _i % 2 == 0 ? 1024 * 1024 : 24 * 1024;
     cache_init(&model->cache, &model->budget);
     for (unsigned i = 0; i < STEPS; i++) {

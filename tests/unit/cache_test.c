@@ -1,4 +1,4 @@
-/* The keys of a bucket in memory: what is found, in which order, and what leaves when there is too much. */
+/* The keys of a bucket in memory: lookups, their order, and eviction. */
 #include "daemon/store/follow/cache.h"
 #include "tests/unit/suites.h"
 
@@ -65,7 +65,7 @@ static struct cache_key *find(const char *key)
     return cache_find(&cache, key, strlen(key));
 }
 
-/* "k1" and so on, of a value of so many bytes. */
+/* Put "k1" and so on, with values of so many bytes. */
 static struct cache_key *set_numbered(struct cache *into, unsigned number, size_t value_bytes, uint64_t revision)
 {
     char key[32], value[4096];
@@ -100,7 +100,7 @@ static void expect_value(const char *key, const char *value, uint64_t revision)
     ck_assert_int_eq(view.entry.operation, KV_PUT);
 }
 
-/* The names from the oldest to the newest, with a blank between. */
+/* Return the names from the oldest to the newest, separated by blanks. */
 static const char *order(void)
 {
     static char text[512];
@@ -171,7 +171,7 @@ START_TEST(a_value_that_is_not_kept_is_known_to_be_missing)
     struct cache_key *key = cache_set(&cache, &entry, 0, false);
     ck_assert(!cache_has_value(key));
     cache_read(key, &view);
-    ck_assert_uint_eq(view.entry.value_bytes, 5); /* its size is known all the same */
+    ck_assert_uint_eq(view.entry.value_bytes, 5); /* its size is still known */
     ck_assert_uint_eq(view.entry.revision, 7);
 }
 END_TEST
@@ -220,7 +220,7 @@ START_TEST(a_walk_visits_keys_again_that_change_after_it_has_passed)
     ck_assert_str_eq(next_name(&cursor), "b");
     ck_assert_str_eq(next_name(&cursor), "a");
     ck_assert_str_eq(next_name(&cursor), "none");
-    set("c", "1", 4); /* it goes on where there is more */
+    set("c", "1", 4); /* it continues with the next one */
     ck_assert_str_eq(next_name(&cursor), "c");
     ck_assert_str_eq(next_name(&cursor), "none");
     cache_cursor_end(&cursor);
@@ -284,7 +284,7 @@ START_TEST(at_the_budget_values_are_evicted_and_keys_are_kept)
         kept += cache_has_value(key);
     }
     ck_assert_uint_eq(budget.evicted, 1000 - kept);
-    /* It is used, and not half empty. */
+    /* The budget is used, and not half empty. */
     ck_assert_uint_gt(budget.bytes, budget.max_bytes - 2 * 1100);
 }
 END_TEST
@@ -316,7 +316,7 @@ START_TEST(values_that_were_read_long_ago_are_evicted_too)
         set_numbered(&cache, i, 1000, i + 1);
         cache_read(find_numbered(i), &view);
     }
-    /* Each of the new ones is read too: in the end nothing old is left. */
+    /* Each of the new ones is read, too: in the end no old one is left. */
     for (unsigned i = 50; i < 1000; i++) {
         set_numbered(&cache, i, 1000, i + 1);
         if (cache_has_value(find_numbered(i)))
@@ -411,7 +411,7 @@ END_TEST
 size_t __sanitizer_get_current_allocated_bytes(void);
 #endif
 
-/* Of the process, as the allocator has it. */
+/* Return the allocator's memory of this process. */
 static size_t real_bytes(void)
 {
 #if defined(__SANITIZE_ADDRESS__)
@@ -422,7 +422,7 @@ static size_t real_bytes(void)
 #endif
 }
 
-/* The sanitizer tells the bytes that were asked for, without what an allocator has before each block. */
+/* The sanitizer reports the requested bytes, without an allocator's header of each block. */
 static size_t accounted_bytes(void)
 {
 #if defined(__SANITIZE_ADDRESS__)
@@ -432,7 +432,7 @@ static size_t accounted_bytes(void)
 #endif
 }
 
-/* malloc keeps some freed blocks of each size for the thread, and counts them as taken. */
+/* malloc keeps some freed blocks of each size for the thread, and counts them as used. */
 #define MALLOC_KEEPS_BYTES 32768u
 
 static void expect_within_a_tenth(size_t real, size_t accounted)
@@ -464,7 +464,7 @@ START_TEST(a_small_key_takes_little_beside_itself)
 {
     size_t of_keys = 0;
 
-    /* A table just grown is the worst there is, one just before that the best: the mean counts. */
+    /* A table that has just grown is the worst case, one that is about to grow the best: use the mean. */
     for (unsigned i = 0; i < 150000; i++) {
         char key[32];
         of_keys += (size_t)snprintf(key, sizeof(key), "k%u", i) + 32;
@@ -488,7 +488,7 @@ START_TEST(marks_show_which_keys_a_reading_has_visited)
     ck_assert(!cache_is_marked(&cache, find("a")));
     ck_assert(!cache_is_marked(&cache, find("b")));
     cache_mark(&cache, find("a"));
-    set("c", "new", 4); /* it is there, obviously */
+    set("c", "new", 4); /* it exists */
     drop_all_values(&cache);
     cache_restore(&cache, find("b"), &entry, 0);
     ck_assert(cache_is_marked(&cache, find("a")));
@@ -541,7 +541,7 @@ START_TEST(headers_are_returned_unchanged_except_the_servers)
     ck_assert_int_eq(memcmp(view.entry.value, "value", 5), 0);
     ck_assert_int_eq(cache_expiry(find("a")), 99);
 
-    drop_all_values(&cache); /* the headers go with the value */
+    drop_all_values(&cache); /* the headers are evicted with the value */
     cache_read(find("a"), &view);
     ck_assert_uint_eq(view.message.header_count, 0);
     ck_assert(!cache_has_value(find("a")));

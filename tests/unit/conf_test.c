@@ -10,7 +10,7 @@
 
 #define SAMPLE "conf/kvstored.yaml"
 
-/* The environment of whoever runs the tests must not decide the default path. */
+/* The environment of the tests must not decide the default path. */
 static void set_up(void)
 {
     unsetenv("RUNTIME_DIRECTORY");
@@ -288,7 +288,7 @@ static bool takes(const struct setting *setting, uint64_t number)
     char text[64];
 
     setting_format_number(setting, number, text, sizeof(text));
-    char *value = text + (text[0] == '"'); /* quotes are YAML's */
+    char *value = text + (text[0] == '"'); /* the quotes are part of YAML */
     value[strcspn(value, "\"")] = '\0';
     enum setting_result result = setting_take(setting, &conf, value, strlen(value));
     ck_assert_msg(result != SETTING_TAKEN || setting_number(setting, &conf) == number, "%s: %s", setting->name, value);
@@ -463,7 +463,7 @@ START_TEST(an_unknown_key_gets_the_nearest_known_one)
     refuse("nats: {tls: {cert: a}}",
            "t.yaml:1:14: unknown setting nats.tls.cert: expected one of ca, certificate, key, server_name");
     refuse("nats: {sever: a}", "t.yaml:1:8: unknown setting nats.sever: did you mean nats.server?");
-    /* A name that is part of the right one, or that has its last word. */
+    /* A name that is a part of the right one, or has its last word. */
     refuse("cache: {staleness: 3}", "t.yaml:1:9: unknown setting cache.staleness: did you mean cache.max_staleness?");
     refuse("nats: {hang: 3}", "t.yaml:1:8: unknown setting nats.hang: did you mean nats.hang_timeout?");
     refuse("watches: {look_interval: 3}",
@@ -628,7 +628,7 @@ START_TEST(brackets_nest_as_deep_as_a_configuration_needs)
     for (size_t i = 0; i + 1 < sizeof(text); i++)
         text[i] = "{\n"[i % 2];
     refuse(text, "t.yaml:17:1: brackets are nested more than 16 deep");
-    /* In quotes and in comments they are characters like any other. */
+    /* In quotes and in comments brackets are ordinary characters. */
     struct conf conf;
     char error[CONF_ERROR_BYTES];
     const char *harmless =
@@ -712,7 +712,7 @@ START_TEST(a_long_path_leaves_room_for_the_sentence)
 }
 END_TEST
 
-/* Reads the sample into a buffer of the test's own, '\0' behind it. */
+/* Read the sample into a buffer of the test's own, with a NUL at its end. */
 static char *read_sample(void)
 {
     FILE *file = fopen(SAMPLE, "re");
@@ -736,7 +736,7 @@ START_TEST(the_sample_is_all_defaults)
 }
 END_TEST
 
-/* Takes the '#' away that is first in its line and right before a name. Returns how many. */
+/* Remove each '#' at the beginning of a line that is directly followed by a name. Return how many. */
 static unsigned uncomment(char *text)
 {
     unsigned count = 0;
@@ -805,7 +805,7 @@ END_TEST
 /* --- Reload --- */
 
 struct changes {
-    char names[1024]; /* each with a space behind it */
+    char names[1024]; /* each followed by a space */
 };
 
 static void note_change(void *arg, const char *name)
@@ -845,7 +845,7 @@ START_TEST(a_reload_applies_what_a_running_daemon_can_change)
     ck_assert_str_eq(running.access.rules[0].buckets.items[0], "b");
     ck_assert_int_eq(running.log.level, CONF_LOG_DEBUG);
     conf_free(&fresh);
-    ck_assert_str_eq(running.access.rules[1].buckets.items[0], "c"); /* moved, not shared */
+    ck_assert_str_eq(running.access.rules[1].buckets.items[0], "c"); /* moved, not copied */
     conf_free(&running);
 }
 END_TEST

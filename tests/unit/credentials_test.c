@@ -33,7 +33,7 @@ START_TEST(credentials_that_a_plain_connection_would_reveal_are_named)
     struct conf conf = {0};
 
     ck_assert_ptr_null(credentials_in_clear_text(&conf, &theirs));
-    conf.nats.nkey_seed = secret; /* of which only a signature is sent */
+    conf.nats.nkey_seed = secret; /* only a signature is sent */
     ck_assert_ptr_null(credentials_in_clear_text(&conf, &theirs));
     conf.nats.token = secret;
     ck_assert_str_eq(credentials_in_clear_text(&conf, &theirs), "nats.token");

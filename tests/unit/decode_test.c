@@ -1,4 +1,4 @@
-/* decode beside msgpack-c's own unpacker: the same objects of the same bytes, and of no others. */
+/* decode and msgpack-c's own unpacker make the same objects of the same bytes, and refuse the same bytes. */
 #include "proto/decode.h"
 #include "proto/frame.h"
 #include "tests/unit/same_object.h"
@@ -24,7 +24,7 @@ static void tear_down(void)
     msgpack_zone_destroy(&zone);
 }
 
-/* In memory of exactly that size: a sanitizer sees who reads on. */
+/* In memory of exactly that size: a sanitizer detects reads after it. */
 static enum decode_result decode_exactly(const char *bytes, size_t size, msgpack_object *object)
 {
     static char *block;
@@ -54,7 +54,7 @@ static void expect_malformed(const char *bytes, size_t size)
 
 START_TEST(every_first_byte_is_read_as_msgpack_c_does)
 {
-    /* Enough behind it for each: numbers, lengths of 1 and types of 1. */
+    /* Enough bytes after it for each: numbers, lengths of 1 and types of 1. */
     char bytes[64];
 
     for (unsigned first = 0; first <= 0xff; first++) {

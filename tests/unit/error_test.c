@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Packs an error and unpacks it into an object that lives in zone, its bytes in buffer. */
+/* Pack an error and unpack it into an object that lives in zone, with its bytes in buffer. */
 static msgpack_object pack_and_decode(const struct error *error, msgpack_sbuffer *buffer, msgpack_zone *zone)
 {
     msgpack_packer packer;
@@ -182,7 +182,7 @@ START_TEST(members_that_do_not_apply_are_not_packed)
 }
 END_TEST
 
-/* Unpacks the bytes of an error map as it might come from another version, or from nobody who knows better. */
+/* Unpack the bytes of an error map, as another version or a faulty program may send it. */
 static bool unpack_bytes(const char *bytes, size_t length, struct error *error)
 {
     msgpack_zone zone;

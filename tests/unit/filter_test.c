@@ -1,4 +1,4 @@
-/* Sets of filters: what is said of them is what holds for every key. */
+/* Sets of filters: each statement about them holds for every key. */
 #include "daemon/nats/kv.h"
 #include "daemon/store/follow/filter.h"
 #include "tests/unit/suites.h"
@@ -12,8 +12,10 @@
 #define KEYS_MAX    128u
 #define TEXT_BYTES  16u
 
-/* Every filter of up to three tokens of a, b, * and >, and every key of up to four of a, b, c: a counterexample needs
- * no more. */
+/*
+ * Every filter of up to three tokens of a, b, * and >, and every key of up to four of a, b, c: no larger counterexample
+ * is needed.
+ */
 static char filters[FILTERS_MAX][TEXT_BYTES], keys[KEYS_MAX][TEXT_BYTES];
 static size_t filter_count, key_count;
 

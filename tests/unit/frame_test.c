@@ -28,7 +28,7 @@ static void pack_filler(msgpack_packer *packer, size_t length, int (*pack_body)(
 {
     char *body = calloc(1, length + 1);
 
-    /* 0xc1 is no value: whoever takes body for headers stumbles. */
+    /* 0xc1 is not a value: code that takes the body for headers fails. */
     memset(body, 0xc1, length);
     pack_body(packer, body, length);
     free(body);
@@ -85,7 +85,7 @@ static void pack_random(msgpack_packer *packer, uint32_t *state, unsigned depth)
     }
 }
 
-/* Makes the value of a seed, always an array so that it has headers to go wrong at. */
+/* Make the value of a seed. It is always an array, so that it has headers. */
 static void make_value(msgpack_sbuffer *buffer, uint32_t seed)
 {
     msgpack_packer packer;
@@ -98,7 +98,7 @@ static void make_value(msgpack_sbuffer *buffer, uint32_t seed)
         pack_random(&packer, &state, 4);
 }
 
-/* What msgpack-c's unpacker says the value's size is, its elements and its nesting. */
+/* Compare size, elements and nesting with msgpack-c's unpacker. */
 struct measure {
     size_t size_bytes;
     uint32_t elements;
@@ -138,7 +138,7 @@ static struct measure measure_bytes(const void *bytes, size_t length)
 
 /* --- Where a value ends --- */
 
-/* The bytes of the length field behind a value's first byte, as the specification has them. */
+/* Return the number of bytes of the length field after a value's first byte, as the specification has it. */
 static unsigned length_width(uint8_t first)
 {
     switch (first) {
@@ -166,7 +166,7 @@ static unsigned length_width(uint8_t first)
 START_TEST(every_format_ends_where_msgpack_c_ends_it)
 {
     for (unsigned first = 0; first <= 0xff; first++) {
-        /* Whatever its width, a length field says 0 to 3, and zeroes are a body or elements as need be. */
+        /* A length field of any width says 0 to 3, and zeroes are a body or elements. */
         for (unsigned units = 0; units <= 3; units++) {
             uint8_t bytes[256] = {(uint8_t)first};
             unsigned width = length_width((uint8_t)first);
@@ -212,7 +212,7 @@ START_TEST(a_message_that_trickles_in_byte_by_byte_is_found_at_the_same_end)
         msgpack_sbuffer_init(&buffer);
         make_value(&buffer, seed);
         frame_init(&frame, &wide);
-        size_t length = 0; /* no assertion at every byte: Check makes a system call of each */
+        size_t length = 0; /* no assertion for each byte, because Check makes a system call for each */
         while (length < buffer.size && frame_scan(&frame, (const uint8_t *)buffer.data, length) == FRAME_PARTIAL)
             length++;
         ck_assert_msg(length == buffer.size, "seed %u: ends after %zu of %zu bytes", seed, length, buffer.size);
@@ -225,7 +225,7 @@ END_TEST
 
 START_TEST(a_scan_reads_nothing_after_the_given_bytes)
 {
-    /* Each prefix in memory of exactly its size, for AddressSanitizer to stand guard behind it. */
+    /* Each prefix in memory of exactly its size, so that AddressSanitizer detects reads after it. */
     for (uint32_t seed = 0; seed < 200; seed++) {
         msgpack_sbuffer buffer;
 
@@ -273,13 +273,13 @@ START_TEST(an_oversized_message_is_skipped_by_letting_go_of_what_is_walked)
     for (uint32_t seed = 0; seed < RANDOM_VALUES / 4; seed++) {
         msgpack_sbuffer buffer;
         struct frame frame;
-        size_t taken = 0; /* of the buffer, by the window */
-        size_t held = 0;  /* in the window, not yet let go of */
+        size_t taken = 0; /* of the buffer, at the window */
+        size_t held = 0;  /* in the window, not released yet */
 
         msgpack_sbuffer_init(&buffer);
         make_value(&buffer, seed);
         size_t size = buffer.size;
-        make_value(&buffer, seed + 1); /* what follows must be left alone */
+        make_value(&buffer, seed + 1); /* what follows must not be changed */
         if (size > narrow.size_bytes)
             ck_assert_int_eq(scan_whole(&frame, &narrow, buffer.data, 4096), FRAME_TOO_LARGE);
 
@@ -297,7 +297,7 @@ START_TEST(an_oversized_message_is_skipped_by_letting_go_of_what_is_walked)
             size_t let_go = walked < held ? walked : held;
             frame.base += let_go;
             held -= let_go;
-            /* Only a header that was cut is kept: the longest has 5 bytes. */
+            /* Only an incomplete header is kept: the longest has 5 bytes. */
             ck_assert_uint_lt(held, 5);
         }
         ck_assert_msg(frame.offset == size, "seed %u: ends at %zu, not %zu", seed, frame.offset, size);
@@ -349,7 +349,7 @@ START_TEST(a_length_of_four_gigabytes_is_refused_before_its_bytes_come)
         {"\xc6\xff\xff\xff\xff", 5},     /* bin */
         {"\xc9\xff\xff\xff\xff", 5},     /* ext */
         {"\xdb\xff\xff\xff\xff", 5},     /* str */
-        {"\x91\xdb\x01\x00\x00\x00", 6}, /* just the limit, and it has a header as well */
+        {"\x91\xdb\x01\x00\x00\x00", 6}, /* just the limit, plus its header */
     };
     const struct frame_limits limits = {.size_bytes = 16777216, .elements = 262144, .depth = 32};
 
@@ -381,7 +381,7 @@ END_TEST
 
 START_TEST(a_buffer_of_the_limits_size_never_waits_for_more)
 {
-    /* A session whose buffer is full must have a verdict, or it would neither read nor answer again. */
+    /* If a session's buffer is full, frame must decide. Otherwise the session would neither read nor answer again. */
     for (uint32_t seed = 0; seed < RANDOM_VALUES / 10; seed++) {
         msgpack_sbuffer buffer;
 
@@ -432,7 +432,7 @@ START_TEST(nesting_stops_at_the_limit_whatever_follows)
     bytes[FRAME_DEPTH_MAX] = 0x00;
     ck_assert_int_eq(scan_whole(&frame, &wide, bytes, sizeof(bytes)), FRAME_COMPLETE);
     ck_assert_uint_eq(frame.offset, FRAME_DEPTH_MAX + 1);
-    bytes[FRAME_DEPTH_MAX] = 0x90; /* an empty one is one more level as well */
+    bytes[FRAME_DEPTH_MAX] = 0x90; /* an empty one is one more level, too */
     ck_assert_int_eq(scan_whole(&frame, &wide, bytes, sizeof(bytes)), FRAME_TOO_DEEP);
 }
 END_TEST

@@ -5,7 +5,7 @@
 static const struct growth_row time_row = {"time", "µs", GROWTH_TIME, GROWTH_LINEAR, .most = 0};
 static const struct growth_row amount_row = {"amount", "ms", GROWTH_AMOUNT, GROWTH_SHOWN, .most = 100};
 
-/* Whether a row fails at 1,000, 10,000 and 100,000 keys whose processor time and time that passed are these. */
+/* Return whether a row fails with these processor times and elapsed times at 1,000, 10,000 and 100,000 keys. */
 static bool fails_with(bool is_short, const double processor_us[3], const double passed_us[3])
 {
     struct growth growth;
@@ -40,7 +40,7 @@ START_TEST(a_quadratic_cost_fails)
 }
 END_TEST
 
-/* A cost of a few keys that is mostly that of the call hides nothing. */
+/* A cost of few keys that is mostly the cost of the call hides nothing. */
 START_TEST(a_cost_that_is_quadratic_from_the_second_size_on_fails)
 {
     const double late_us[] = {200e3, 100e3, 10e6};

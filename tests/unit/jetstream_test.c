@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* "internal" is for bugs: whatever the server says, and others who answer in its place, is none. */
+/* "internal" is for bugs: no answer of the server, or of another program in its place, leads to it. */
 START_TEST(no_error_of_the_server_is_internal)
 {
     static const unsigned statuses[] = {0, 400, 404, 408, 409, 412, 413, 429, 500, 501, 503, 507, 999};
@@ -44,7 +44,7 @@ START_TEST(errors_do_not_reveal_paths_of_the_servers_disk)
         jetstream_set_error(&error, &from);
         ck_assert_str_eq(error.message, texts[i].told);
     }
-    /* A description of any length fits. */
+    /* A description may have any length. */
     char text[600];
     for (size_t length = 200; length < sizeof(text); length++) {
         memset(text, 'x', length);

@@ -1,4 +1,4 @@
-/* jobs: everybody gets a share of the loop's time. */
+/* jobs: each gets a share of the loop's time. */
 #include "daemon/base/jobs.h"
 #include "tests/unit/suites.h"
 
@@ -34,7 +34,7 @@ START_TEST(each_job_runs_once_a_turn_until_it_is_done)
     for (unsigned i = 0; i < 3; i++) {
         works[i].jobs = &jobs;
         jobs_add(&jobs, &works[i].job, run);
-        jobs_add(&jobs, &works[i].job, run); /* it is queued already */
+        jobs_add(&jobs, &works[i].job, run); /* it is already queued */
     }
     for (unsigned turn = 1; turn <= 3; turn++) {
         ck_assert(jobs_are_waiting(&jobs));
@@ -63,7 +63,7 @@ START_TEST(a_turn_ends_and_the_next_one_goes_on_with_the_others)
         jobs_run(&jobs);
         jobs_end_turn(&jobs);
         turns++;
-        /* Nobody is two runs ahead of anybody. */
+        /* No job is two runs ahead of another. */
         for (unsigned i = 1; i < JOBS; i++)
             ck_assert_uint_le(works[i].runs, works[0].runs);
     }

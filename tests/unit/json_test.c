@@ -1,4 +1,4 @@
-/* JSON text and MessagePack: every text is compared with what jansson makes of it. */
+/* JSON text and MessagePack: every text is compared with jansson's result. */
 #include "daemon/rpc/json.h"
 #include "proto/utf8.h"
 #include "tests/unit/suites.h"
@@ -40,7 +40,7 @@ static bool is_same(const msgpack_object *value, json_t *json)
         }
         return true;
     case MSGPACK_OBJECT_MAP:
-        /* jansson keeps the last of the members with one name. */
+        /* jansson keeps the last of several members with one name. */
         for (uint32_t i = 0; i < value->via.map.size; i++) {
             const msgpack_object *key = &value->via.map.ptr[i].key;
             bool is_last = true;
@@ -81,14 +81,14 @@ static void compare(const char *text, size_t length)
         ck_assert_int_eq(msgpack_unpack_next(&unpacked, out.data, out.size, &offset), MSGPACK_UNPACK_SUCCESS);
         ck_assert_uint_eq(offset, out.size);
         ck_assert_msg(is_same(&unpacked.data, json), "%.*s", (int)length, text);
-        /* And back: the same value again. */
+        /* The conversion back has the same value. */
         const char *again;
         size_t again_length;
         ck_assert_ptr_null(json_from_msgpack(&arena, &unpacked.data, SIZE_MAX, &again, &again_length));
         json_t *second = json_loadb(again, again_length, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
         ck_assert_msg(second != NULL && is_same(&unpacked.data, second), "%.*s", (int)again_length, again);
         json_decref(second);
-        /* With any limit the same length, and the text only if it fits. */
+        /* With any limit the length is the same, and the text only if it fits. */
         for (size_t max = again_length < 40 ? 0 : again_length - 40; max <= again_length; max++) {
             const char *limited;
             size_t limited_length;
@@ -167,7 +167,7 @@ static void add_scalar(struct text *text)
         "\"\x7f\"",
     };
 
-    /* Mostly those that are valid. */
+    /* Mostly valid characters. */
     add(text, scalars[below(below(3) == 0 ? sizeof(scalars) / sizeof(scalars[0]) : 21)]);
 }
 
@@ -199,7 +199,7 @@ START_TEST(every_text_is_read_as_jansson_reads_it)
     for (unsigned i = 0; i < 20000; i++) {
         struct text text = {.length = 0};
         add_value(&text, below(6));
-        /* Half of them are damaged. */
+        /* Half of the texts are damaged. */
         for (unsigned hits = below(2) * (1 + below(3)); hits > 0 && text.length > 0; hits--) {
             size_t at = below((unsigned)text.length);
             if (below(2)) {
@@ -241,7 +241,7 @@ START_TEST(a_text_beyond_the_limits_is_refused)
 }
 END_TEST
 
-/* What json_from_msgpack makes of the MessagePack bytes: the text, or why there is none. */
+/* Return what json_from_msgpack makes of the MessagePack bytes: the text, or the reason for none. */
 static const char *text_of(const char *bytes, size_t size)
 {
     static char made[256];

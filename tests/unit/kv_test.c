@@ -248,7 +248,7 @@ START_TEST(an_incomplete_header_block_is_read_up_to_its_end)
     struct message_header headers[4];
 
     for (size_t length = 0; length < strlen(whole); length++) {
-        char *block = malloc(length + 1); /* of just that size, so that a sanitizer sees a read beyond it */
+        char *block = malloc(length + 1); /* of exactly that size, so that a sanitizer detects a read after it */
         memcpy(block, whole, length);
         ck_assert_uint_le(message_parse_headers(block, length, headers, 4), 2);
         free(block);

@@ -1,4 +1,4 @@
-/* Whose turn it is at a key whose last write is in doubt. */
+/* Which write is next at a key whose last write is in doubt. */
 #include "daemon/store/write/ledger.h"
 #include "tests/unit/suites.h"
 
@@ -18,7 +18,7 @@ static void begin(void)
 
 struct writer {
     struct ledger_wait wait;
-    unsigned turn; /* 1: the first that went on; 0: it waits */
+    unsigned turn; /* 1: the first that continued; 0: it waits */
 };
 
 static unsigned turns;
@@ -28,7 +28,7 @@ static void take_turn(struct ledger_wait *wait)
     ((struct writer *)((char *)wait - offsetof(struct writer, wait)))->turn = ++turns;
 }
 
-/* As a write asks before it is sent. */
+/* As a write does before it is sent. */
 static bool must_wait(struct writer *writer)
 {
     writer->wait.resume = take_turn;
@@ -78,7 +78,7 @@ START_TEST(the_write_that_held_the_key_does_not_queue_after_those_that_waited)
 }
 END_TEST
 
-/* The bucket's handles may go, because the bucket has gone, while writes of it are in doubt, or wait for these. */
+/* The bucket's structs may be freed, because the bucket is gone, while writes of it are in doubt, or wait for these. */
 START_TEST(a_hold_keeps_its_ledger)
 {
     struct ledger_hold hold = {0}, another = {0};

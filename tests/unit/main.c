@@ -15,7 +15,7 @@ static Suite *(*const suites[])(void) = {
     rpc_suite,    stream_suite,    support_suite,     wire_suite,
 };
 
-/* Check ends a test after 4 s by itself, which a busy machine may need. Only one that hangs takes so long. */
+/* Check's own limit of 4 s is too short for a busy machine. Only a test that hangs reaches this one. */
 #define TEST_SECONDS "120"
 
 int main(void)

@@ -1,4 +1,4 @@
-/* A set of names in byte order: it is compared with a sorted array after each of many changes. */
+/* A set of names in byte order, compared with a sorted array after each of many changes. */
 #include "daemon/store/read/key_order.h"
 #include "tests/unit/suites.h"
 

@@ -1,8 +1,8 @@
 /*
- * The fate of a write, beside a model of the server: all schedules of what can happen to a write up to a depth.
+ * The outcome of a write, checked against a model of the server: all schedules of events up to a depth.
  *
- * The model's server has two keys. A single write goes to the second; a batch writes both, an id on each. What is
- * looked for: a schedule in which something is stored twice, or in which the machine says what is not so.
+ * The model's server has two keys. A single write goes to the second; a batch writes both, with an id on each. The test
+ * searches for a schedule in which something is stored twice, or in which the machine's answer is false.
  */
 #include "daemon/base/table.h"
 #include "daemon/store/write/outcome.h"
@@ -23,36 +23,36 @@ enum { NOBODY, OURS, OTHERS };
 struct kind {
     const char *name;
     bool is_batch, is_conditional;
-    bool hides_keeper;    /* nobody knows which server answers */
-    bool shortens_window; /* others may do so */
-    unsigned keeps;       /* of each key */
+    bool hides_keeper;    /* it is not known which server answers */
+    bool shortens_window; /* other clients may do so */
+    unsigned keeps;       /* for each key */
     unsigned depth;
 };
 
 struct item {
     uint8_t what; /* 0: nothing */
-    uint8_t key;  /* that a question is about */
+    uint8_t key;  /* of the question */
     bool is_guarded;
     uint8_t expected;
     uint8_t attempt;
 };
 enum { NOTHING, COPY, QUESTION };
 
-/* All of it is compared and hashed as bytes: it is zeroed before it is filled. */
+/* All bytes are compared and hashed, so the struct is zeroed before it is filled. */
 struct world {
     /* The server. */
     struct {
         uint8_t sequence[KEEPS_MAX], writer[KEEPS_MAX]; /* the newest first; 0, NOBODY: none */
     } keys[KEYS];
-    bool knows[KEYS];     /* the id of ours */
+    bool knows[KEYS];     /* our id */
     uint8_t last;         /* sequence */
-    uint8_t keeper;       /* counts its starts */
-    bool is_window_short; /* made so by others: it knows no ids any more */
-    bool is_half;         /* it stopped in the middle of the batch */
-    uint8_t stored[KEYS]; /* how often ours was, ever */
-    uint32_t left;        /* of each sequence whether its message has left, by being overwritten or otherwise */
+    uint8_t keeper;       /* number of its starts */
+    bool is_window_short; /* changed by other clients: it knows no ids any more */
+    bool is_half;         /* it has stopped in the middle of the batch */
+    uint8_t stored[KEYS]; /* how often ours was stored, ever */
+    uint32_t left;        /* for each sequence, whether its message was removed, by being overwritten or otherwise */
     uint8_t stored_at;    /* sequence of the last message */
-    /* What it has not read yet: of each connection, the present one last. */
+    /* What the server has not read yet, for each connection, the present one last. */
     struct item queues[CONNECTIONS][QUEUE];
     uint8_t connection;
     /* The client. */
@@ -65,7 +65,7 @@ struct world {
 
 struct visited {
     UT_hash_handle hh;
-    unsigned depth; /* that was left */
+    unsigned depth; /* steps that were left */
     struct world world;
 };
 
@@ -81,7 +81,7 @@ static unsigned landed, lost, unknown, half;
 
 /* --- The server ------------------------------------------------------------------------------------ */
 
-/* The messages of the key from this place on leave. */
+/* Remove the messages of the key from this index on. */
 static void note_left(struct world *world, unsigned key, unsigned place)
 {
     for (; place < KEEPS_MAX; place++) {
@@ -121,7 +121,7 @@ static bool store_ours(struct world *world, const struct item *copy)
     return true;
 }
 
-/* What a start, or another leader, knows of ids: those of the messages that are kept. */
+/* After a start, or as another leader, the server knows only the ids of messages that are kept. */
 static void forget_ids(struct world *world)
 {
     for (unsigned key = 0; key < KEYS; key++) {
@@ -188,7 +188,7 @@ static bool put_into_queue(struct world *world, struct item item)
     return false;
 }
 
-/* Whether there is more to do. */
+/* Return whether there is more to do. */
 static bool take_verdict(struct world *world, enum outcome_verdict verdict)
 {
     switch (verdict) {
@@ -241,7 +241,7 @@ static bool read_key(struct world *world, unsigned key)
     return take_verdict(world, verdict);
 }
 
-/* One step of the client, which may have lost patience. False: it has none, or is through. */
+/* Make one step of the client, which may time out. Return false if it has none, or is done. */
 static bool step_client(struct world *world)
 {
     struct stream_state stream = see_stream(world);
@@ -271,9 +271,9 @@ static bool step_client(struct world *world)
 
 enum event {
     CLIENT_GOES_ON,
-    SERVER_READS,          /* of the present connection, and the answer comes */
+    SERVER_READS,          /* of the present connection, and the answer arrives */
     SERVER_READS_UNHEARD,  /* and the answer is lost */
-    SERVER_STOPS_HALF_WAY, /* in the commit of a batch */
+    SERVER_STOPS_HALF_WAY, /* during the commit of a batch */
     SERVER_READS_FORMER,
     SERVER_STARTS_ANEW,
     LEADER_CHANGES,
@@ -295,7 +295,7 @@ static struct item take_item(struct world *world, unsigned connection)
     return item;
 }
 
-/* The answer to an item comes. That a copy is stored is news whenever it comes; else only the latest item's counts. */
+/* Deliver the answer to an item. An ack is always accepted; of other answers only the latest item's. */
 static bool hear(struct world *world, const struct item *item, bool is_stored)
 {
     if (item->what == COPY && is_stored)
@@ -318,7 +318,7 @@ static void cut(struct world *world)
     world->connection++;
 }
 
-/* False: it cannot happen now, or the write is over by it. */
+/* Return false if the event cannot happen now, or the write has ended with it. */
 static bool happen(struct world *world, enum event event)
 {
     struct item item;
@@ -404,7 +404,7 @@ static bool happen(struct world *world, enum event event)
     return false;
 }
 
-/* Whether it was here before, with as much left to go. */
+/* Return whether this state was visited before with as many steps left. */
 static bool note_visit(const struct world *world, unsigned depth)
 {
     struct visited *visit = NULL;
@@ -428,7 +428,7 @@ static void explore(const struct world *world, unsigned depth)
         return;
     for (enum event event = 0; event < EVENTS; event++) {
         struct world next;
-        memcpy(&next, world, sizeof(next)); /* with what lies between its members */
+        memcpy(&next, world, sizeof(next)); /* including the padding between its members */
         if (happen(&next, event))
             explore(&next, depth - 1);
     }
@@ -466,7 +466,7 @@ START_TEST(no_schedule_stores_a_write_twice_or_answers_a_false_outcome)
         HASH_DEL(visited, visit);
         free(visit);
     }
-    /* A machine that always gives up would pass as well. */
+    /* A machine that always answers 'unknown' would pass as well. */
     ck_assert_uint_gt(landed, 0);
     ck_assert_uint_gt(lost, 0);
     ck_assert_uint_gt(unknown, 0);

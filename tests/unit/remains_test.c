@@ -1,4 +1,4 @@
-/* Old values in a stream's block files: blocks are made here, byte by byte. */
+/* Old values in a stream's block files. The test makes blocks byte by byte. */
 #include "daemon/base/hash.h"
 #include "daemon/store/compact/remains.h"
 #include "tests/unit/suites.h"

@@ -1,4 +1,4 @@
-/* Replies in flight together stay within the budget, whatever their size turns out to be. */
+/* Replies in flight together stay within the budget, whatever their sizes are. */
 #include "daemon/nats/reply_budget.h"
 #include "tests/unit/suites.h"
 

@@ -7,7 +7,7 @@
 #define INBOX "_INBOX.unique."
 
 static struct reply_table table;
-static int requests[200]; /* their addresses are what is looked up */
+static int requests[200]; /* their addresses are compared */
 
 static void begin(void)
 {

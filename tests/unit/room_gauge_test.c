@@ -1,4 +1,4 @@
-/* Which writes count beside what the server, or the disk, has told. */
+/* Which writes are added to what the server, or the disk, has reported. */
 #include "daemon/store/room_gauge.h"
 #include "tests/unit/suites.h"
 
@@ -44,7 +44,7 @@ START_TEST(the_answer_includes_a_write_that_ended_before_the_question)
 }
 END_TEST
 
-/* The server may have it in a queue, and answers for what it has stored. */
+/* The server may have it in a queue, and its answer counts only what it has stored. */
 START_TEST(a_write_in_flight_counts_however_often_the_server_is_asked)
 {
     room_writes_admit(&writes, 100);
@@ -68,7 +68,7 @@ START_TEST(a_write_between_two_questions_counts_once_more)
     tell(5000);
     room_writes_admit(&writes, 100);
     ask();
-    room_writes_end(&writes, 100, false); /* after the server has looked, maybe */
+    room_writes_end(&writes, 100, false); /* perhaps after the server has counted */
     room_writes_admit(&writes, 20);
     tell(5000);
     ck_assert_uint_eq(missing(), 120);
@@ -89,7 +89,7 @@ START_TEST(a_question_without_an_answer_changes_nothing)
 }
 END_TEST
 
-/* Its call has ended, and a server that stood still may read it yet: before it answers again. */
+/* Its call has ended, but a server that was stopped may still read the write before it answers again. */
 START_TEST(a_write_in_doubt_counts_until_the_server_has_answered_and_was_asked_again)
 {
     room_writes_admit(&writes, 100);

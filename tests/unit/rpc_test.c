@@ -235,7 +235,7 @@ START_TEST(a_msgid_is_read_from_a_request_as_soon_as_it_is_complete)
         rpc_pack_request(&packer, msgids[i], "kv.put");
         for (size_t length = 0; length <= buffer.size; length++) {
             uint32_t msgid = 0xabadcafe;
-            /* Of exactly its size, for AddressSanitizer to stand guard behind it. */
+            /* Of exactly its size, so that AddressSanitizer detects reads after it. */
             uint8_t *prefix = malloc(length > 0 ? length : 1);
 
             memcpy(prefix, buffer.data, length);
@@ -260,7 +260,7 @@ START_TEST(no_msgid_is_read_from_other_messages)
 }
 END_TEST
 
-/* Reads the next block of hex that the protocol's page shows. Its lines have bytes, two blanks, an explanation. */
+/* Read the next block of hex in the protocol's page. Its lines have bytes, two blanks, an explanation. */
 static size_t read_hex_block(FILE *page, uint8_t *bytes, size_t size)
 {
     char line[512];

@@ -1,8 +1,8 @@
 /*
- * same_object: whether two MessagePack objects are the same, to the last bit.
+ * same_object: compares two MessagePack objects bit by bit.
  *
- * Used by the tests and fuzzers that hold decode against msgpack-c. msgpack_object_equal would do, but that no NaN is
- * like another for it.
+ * Used by the tests and fuzzers that compare decode with msgpack-c. msgpack_object_equal is not enough, because it says
+ * that no NaN equals another.
  */
 #ifndef UNIT_SAME_OBJECT_H
 #define UNIT_SAME_OBJECT_H

@@ -1,8 +1,8 @@
-/* What is known of a bucket's stream from the acks. */
+/* What the acks say about a bucket's stream. */
 #include "daemon/store/bucket/stream.h"
 #include "tests/unit/suites.h"
 
-/* Acks come in another order than the messages were stored in. */
+/* Acks arrive in another order than the messages were stored in. */
 START_TEST(an_ack_never_lowers_the_last_sequence)
 {
     struct stream_state stream = {.keeper = 1};
@@ -13,7 +13,7 @@ START_TEST(an_ack_never_lowers_the_last_sequence)
 }
 END_TEST
 
-/* A sequence that the stream no longer has must not vouch for messages that it stores under lower ones. */
+/* A sequence that the stream no longer has must not vouch for messages that are stored under lower ones. */
 START_TEST(the_first_ack_of_a_restarted_server_replaces_the_last_sequence)
 {
     struct stream_state stream = {.keeper = 1, .last_sequence = 100};

@@ -1,4 +1,4 @@
-/* What the rooms stand on: backoff, timers, latencies, keys of nkeys. */
+/* daemon/base: backoff, timers, latencies; and keys of nkeys. */
 #include "daemon/base/backoff.h"
 #include "daemon/base/metrics.h"
 #include "daemon/base/timers.h"
@@ -32,7 +32,7 @@ START_TEST(the_backoff_is_spread_over_all_of_its_bound)
         low += wait_ms < 200;
         high += wait_ms > 600;
     }
-    /* a quarter each, were it even: far enough from zero never to fail by chance */
+    /* a quarter each on average: far enough from zero never to fail by chance */
     ck_assert_uint_gt(low, 100);
     ck_assert_uint_gt(high, 100);
 }
@@ -42,7 +42,7 @@ struct alarm {
     struct timer timer;
     uv_loop_t *loop;
     struct timers *timers;
-    struct alarm *stops; /* another one to stop when this one rings */
+    struct alarm *stops; /* another one to stop when this one fires */
     uint64_t rang_ms;
     unsigned rings, again;
 };
@@ -70,7 +70,7 @@ static void set_up(void)
     timers_init(&timers, &loop, &jobs);
 }
 
-/* Until no handle is active and no job waits. */
+/* Run until no handle is active and no job waits. */
 static void run_loop(void)
 {
     do {
@@ -98,7 +98,7 @@ START_TEST(a_timer_rings_once_and_never_early)
         alarms[i].timers = &timers;
         timer_start(&timers, &alarms[i].timer, begin_ms + i, on_alarm);
     }
-    run_loop(); /* ends when no timer is left: the wheel stands still when it is empty */
+    run_loop(); /* ends when no timer is left: an empty wheel stops */
     for (unsigned i = 0; i < 200; i++) {
         ck_assert_uint_eq(alarms[i].rings, 1);
         ck_assert_uint_ge(alarms[i].rang_ms, begin_ms + i);

@@ -13,12 +13,12 @@
 #define MAX_PAYLOAD 4096u
 #define TOLD_BYTES  8192u
 
-/* A wire, the server's end of its socket, and what it told, as text. */
+/* A wire, the server's end of its socket, and the wire's events as text. */
 struct line {
     struct wire wire;
     int server;
     bool closes;   /* at the next message */
-    bool is_hasty; /* has never time for more than the wire has just read */
+    bool is_hasty; /* never has time for more than the wire has just read */
     char told[TOLD_BYTES];
 };
 
@@ -89,14 +89,14 @@ static void line_end(struct line *line)
     wire_close(&line->wire);
 }
 
-/* What the server sends; answers whether the connection is still well. */
+/* Send what the server sends. Return whether the connection is still up. */
 static bool say(struct line *line, const char *bytes, size_t length)
 {
     ck_assert_int_eq(send(line->server, bytes, length, MSG_NOSIGNAL), (ssize_t)length);
     return wire_read(&line->wire);
 }
 
-/* What the wire has sent. */
+/* Return what the wire has sent. */
 static void heard(struct line *line, char *text, size_t size)
 {
     ck_assert(wire_write(&line->wire));
@@ -152,7 +152,7 @@ START_TEST(an_empty_header_value_is_empty_and_of_one_name_the_first_counts)
 }
 END_TEST
 
-/* It names a subject, and who waits for that must be found. */
+/* The error names a subject, and the waiting request must be found by it. */
 START_TEST(a_long_error_of_the_server_is_complete)
 {
     char subject[1500], text[1600];
@@ -259,7 +259,7 @@ START_TEST(a_callback_may_close_the_wire)
 }
 END_TEST
 
-/* Answers to it are not kept without end. */
+/* Unsent pongs are not kept without limit. */
 START_TEST(a_server_that_pings_and_does_not_read_takes_no_memory)
 {
     static char pings[6 * 1024];
@@ -275,7 +275,7 @@ START_TEST(a_server_that_pings_and_does_not_read_takes_no_memory)
 }
 END_TEST
 
-/* Whatever comes, the wire reads within its buffers (the sanitizers look), and either goes on or is lost. */
+/* Whatever comes, the wire reads within its buffers (the sanitizers check that), and either continues or is lost. */
 START_TEST(corrupted_bytes_do_no_harm)
 {
     struct line line;
@@ -285,7 +285,7 @@ START_TEST(corrupted_bytes_do_no_harm)
     for (unsigned round = 0; round < 2000; round++) {
         memcpy(bytes, conversation, sizeof(bytes));
         for (unsigned i = 0; i < 1 + round % 4; i++)
-            bytes[(size_t)rand() % (sizeof(bytes) - 1)] = (char)(1 + rand() % 255); /* told as text: no NUL */
+            bytes[(size_t)rand() % (sizeof(bytes) - 1)] = (char)(1 + rand() % 255); /* reported as text: no NUL */
         line_begin(&line);
         size_t cut = (size_t)rand() % (sizeof(bytes) - 1);
         if (cut == 0 || say(&line, bytes, cut))
@@ -297,7 +297,7 @@ END_TEST
 
 /* --- TLS ------------------------------------------------------------------------------------------- */
 
-/* An encrypted line. The server's session writes into memory, so that a test sends what it has made at once. */
+/* An encrypted connection. The server's session writes into memory, so that a test can send it in pieces. */
 struct tls_line {
     struct line line;
     SSL *server;
@@ -323,7 +323,7 @@ static SSL_CTX *make_server_context(const char *version)
     return context;
 }
 
-/* Sends what the server's session has written: all, or the first bytes of it. */
+/* Send what the server's session has written: all, or its first bytes. */
 static void tls_send(struct tls_line *line, size_t most)
 {
     char *bytes;
@@ -386,7 +386,7 @@ static void tls_line_end(struct tls_line *line)
     line_end(&line->line);
 }
 
-/* Reads while the wire says that it has more, but at most so often; returns how often. */
+/* Read while the wire says that it has more, but at most so often. Return how often. */
 static unsigned read_on(struct line *line, unsigned most)
 {
     unsigned reads = 0;
@@ -409,7 +409,7 @@ static void say_encrypted(struct tls_line *line, const char *text, size_t piece)
 
 static const char *const versions[] = {"1.2", "1.3"};
 
-/* Records that have no data: with 1.2 the server asks to renegotiate, with 1.3 it changes its key. */
+/* Records without data: with 1.2 the server asks to renegotiate, with 1.3 it changes its key. */
 START_TEST(records_without_data_leave_the_reader_its_time)
 {
     struct tls_line line;
@@ -436,7 +436,7 @@ START_TEST(records_without_data_leave_the_reader_its_time)
 }
 END_TEST
 
-/* A ticket of many records: OpenSSL may be in the middle of it when something is to be written. */
+/* A ticket of many records: OpenSSL may be reading it when something must be written. */
 static int fill_ticket(SSL *session, void *arg)
 {
     static const char data[20000];
@@ -470,7 +470,7 @@ START_TEST(a_ticket_of_many_records_hinders_neither_direction)
 }
 END_TEST
 
-/* OpenSSL calls a failure to write an end if the server's end has been read. */
+/* OpenSSL reports a failed write as an end if it has read the server's end. */
 START_TEST(writing_after_the_server_has_closed_ends_the_connection)
 {
     static const char payload[MAX_PAYLOAD];
