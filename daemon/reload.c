@@ -3,7 +3,7 @@
 #include "conf/conf.h"
 #include "daemon/base/busy_poll.h"
 #include "daemon/base/log.h"
-#include "daemon/handlers/methods.h"
+#include "daemon/handlers/watch.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/store.h"
 #include "daemon/transport/server.h"

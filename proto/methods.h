@@ -66,7 +66,8 @@ enum method_flag {
     METHOD(session, configure, 0, 0, METHOD_INSPECTS, "errors timeout")                                                \
     METHOD(health, check,   0, 1, METHOD_READS, "timeout")                                                             \
     METHOD(daemon, info,    0, 0, METHOD_INSPECTS, "timeout")                                                          \
-    METHOD(daemon, stats,   0, 0, METHOD_INSPECTS, "timeout")
+    METHOD(daemon, stats,   0, 0, METHOD_INSPECTS, "timeout")                                                          \
+    METHOD(daemon, dump,    0, 0, METHOD_INSPECTS | METHOD_NEEDS_ADMIN, "limit timeout")
 /* clang-format on */
 
 #define METHOD_COUNT_ROW(...) +1

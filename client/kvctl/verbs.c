@@ -81,6 +81,8 @@ static const struct verb_option ls_options[] = {
     {"long", NULL, "print the table, even if the output is not a terminal"},
     {0},
 };
+static const struct verb_option dump_options[] = {{"limit", "N", "number of items of each list (100), at most 1000"},
+                                                  {0}};
 static const struct verb_option ping_options[] = {{"count", "N", "number of round trips (100)"}, {0}};
 
 /* Named like the members of the protocol's settings, so that the daemon's messages name the option. */
@@ -265,6 +267,13 @@ const struct verb verbs[] = {
      "  kvctl stats\n"
      "  kvctl --json stats | jq .watches\n",
      NULL, stats_run},
+    {"dump", "", 0, 0, "show what the daemon is doing now",
+     "Prints the sessions that are not idle, the calls in flight (the oldest first), the requests to\n"
+     "NATS, the watches, the buckets that the daemon follows, and the writes that wait for a group\n"
+     "commit. If there are access rules, this needs admin for all buckets.",
+     "  kvctl dump\n"
+     "  kvctl --json dump --limit 1000 | jq '.calls.list[] | select(.age_ms > 1000)'\n",
+     dump_options, dump_run},
     {"ping", "", 0, 0, "measure the round trip time",
      "Measures calls that the daemon answers from memory, and prints beside them the round trip\n"
      "time of the daemon's last ping to the NATS server.",

@@ -60,3 +60,27 @@ enum kvs_code kvs_async_daemon_stats(struct kvs *kvs, const struct kvs_call_opti
 {
     return daemon_submit(kvs, "daemon.stats", NULL, options, done, context);
 }
+
+static void daemon_build_dump(struct kvs *kvs, const struct kvs_dump_options *options)
+{
+    struct kvs_request *request = call_begin(kvs, "daemon.dump", 0);
+    struct kvs_dump_options own;
+
+    request_copy_options(request, &own, sizeof(own), options);
+    request_option_unsigned(request, "limit", own.limit);
+    request->timeout_s = own.timeout_s;
+}
+
+enum kvs_code kvs_daemon_dump(struct kvs *kvs, const struct kvs_dump_options *options, struct kvs_value **dump)
+{
+    *dump = NULL;
+    daemon_build_dump(kvs, options);
+    return blocking_run(kvs, reply_read_tree, dump);
+}
+
+enum kvs_code kvs_async_daemon_dump(struct kvs *kvs, const struct kvs_dump_options *options, kvs_value_fn *done,
+                                    void *context)
+{
+    daemon_build_dump(kvs, options);
+    return call_submit(kvs, deliver_value(done, context));
+}

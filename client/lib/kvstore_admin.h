@@ -151,6 +151,16 @@ enum kvs_code kvs_daemon_info(struct kvs *kvs, const struct kvs_call_options *op
 /* Return counters and latency quantiles. */
 enum kvs_code kvs_daemon_stats(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **stats);
 
+struct kvs_dump_options {
+    size_t size;
+    unsigned limit; /* items of each list, at most 1,000; 0: 100 */
+    double timeout_s;
+};
+#define KVS_DUMP_OPTIONS(...) KVS_SIZED_(kvs_dump_options, __VA_ARGS__)
+
+/* Return what the daemon is doing now: sessions, calls, requests, watches. Needs admin for all buckets. */
+enum kvs_code kvs_daemon_dump(struct kvs *kvs, const struct kvs_dump_options *options, struct kvs_value **dump);
+
 /* --- Asynchronous forms -------------------------------------------------------------------- */
 
 /* The call has ended. */
@@ -183,6 +193,8 @@ enum kvs_code kvs_async_daemon_info(struct kvs *kvs, const struct kvs_call_optio
                                     void *context);
 enum kvs_code kvs_async_daemon_stats(struct kvs *kvs, const struct kvs_call_options *options, kvs_value_fn *done,
                                      void *context);
+enum kvs_code kvs_async_daemon_dump(struct kvs *kvs, const struct kvs_dump_options *options, kvs_value_fn *done,
+                                    void *context);
 
 #ifdef __cplusplus
 }

@@ -19,7 +19,4 @@ METHODS(METHODS_DECLARE)
 /* For dispatcher_init, with a struct service as context. */
 extern const struct dispatcher_ops methods_ops;
 
-/* The access rules may have changed: end the watches that they forbid now. */
-void watches_reload(struct dispatcher *dispatcher, struct session_list *sessions);
-
 #endif

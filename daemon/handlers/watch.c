@@ -1,10 +1,11 @@
-#include "daemon/store/follow/watch.h"
+#include "daemon/handlers/watch.h"
 
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/rpc/arguments.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/store/follow/watch.h"
 #include "daemon/transport/session.h"
 
 #include <stdlib.h>
@@ -441,5 +442,26 @@ void watches_reload(struct dispatcher *dispatcher, struct session_list *sessions
     for (struct session *session = sessions->first; session != NULL; session = session->next) {
         if (!session_is_closing(session))
             check_access_of_session(dispatcher, session);
+    }
+}
+
+/* --- Seeing inside --------------------------------------------------------------------------------- */
+
+static const char *state_text(const struct session_watch *watch)
+{
+    if (watch->call != NULL)
+        return "starting";
+    return watch->waiter.is_waiting ? "waiting for its client" : "live";
+}
+
+void watches_each(const struct session *session, bool (*visit)(void *arg, const struct watch_info *info), void *arg)
+{
+    for (struct session_resource *resource = session->resources[SESSION_LASTING]; resource != NULL;
+         resource = resource->next) {
+        const struct session_watch *watch = watch_of_resource(resource);
+        const struct watch_info info = {watch->id, watch->bucket, watch->watch.filters, watch->watch.filter_count,
+                                        state_text(watch)};
+        if (!visit(arg, &info))
+            return;
     }
 }

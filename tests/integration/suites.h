@@ -17,6 +17,7 @@ Suite *compact_suite(void);
 Suite *embedded_suite(void);
 Suite *external_suite(void);
 Suite *foreign_suite(void);
+Suite *dump_suite(void);
 Suite *health_suite(void);
 Suite *idle_suite(void);
 Suite *keys_suite(void);

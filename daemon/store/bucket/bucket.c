@@ -451,6 +451,14 @@ void bucket_wait_cancel(struct bucket_wait *wait)
         bucket_remove_wait(wait);
 }
 
+void bucket_each(const struct store *store, void (*visit)(void *arg, const struct bucket *bucket), void *arg)
+{
+    for (const struct bucket_entry *entry = store->buckets->by_name; entry != NULL; entry = entry->hh.next) {
+        if (entry->bucket != NULL)
+            visit(arg, entry->bucket);
+    }
+}
+
 void bucket_forget(struct store *store, const char *name)
 {
     struct bucket_entry *entry = bucket_find_entry(store, name);

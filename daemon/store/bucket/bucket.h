@@ -92,6 +92,9 @@ bool bucket_has_removed_since(const struct store *store, uint64_t removals, uint
 /* What was found when the bucket was looked up last, borrowed until the loop goes on; or NULL. */
 const struct bucket *bucket_find_known(const struct store *store, const char *name);
 
+/* Call visit for each bucket that is known. It looks no bucket up. */
+void bucket_each(const struct store *store, void (*visit)(void *arg, const struct bucket *bucket), void *arg);
+
 /* The next bucket_open looks the bucket up anew. Handles in use stay as they are. */
 void bucket_forget(struct store *store, const char *name);
 

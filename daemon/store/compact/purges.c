@@ -60,8 +60,10 @@ static void on_purged(void *arg, json_t *answer, unsigned err_code, const struct
     compact_purges_send(purges);
 }
 
-/* Make the request's body: purge up to the marker, of its key or of all keys. NULL: out of memory, or the key is too long. */
-static json_t *compact_purges_body(const struct compact_purges *purges, const struct compact_marker *marker, bool of_key)
+/* Make the request's body: purge up to the marker, of its key or of all keys. NULL: out of memory, or the key is too
+ * long. */
+static json_t *compact_purges_body(const struct compact_purges *purges, const struct compact_marker *marker,
+                                   bool of_key)
 {
     char filter[KV_SUBJECT_BYTES + 1024]; /* other clients may have longer keys than we allow */
     json_t *body = json_pack("{s:I}", "seq", (json_int_t)marker->sequence + (purges->keeps_markers ? 0 : 1));

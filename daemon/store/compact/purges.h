@@ -2,8 +2,8 @@
  * purges: removes the markers of a chunk from a stream.
  *
  * Used by compact. Each purge is a request to NATS. Few are in flight at a time, so that other callers hardly notice. A
- * purge of one subject removes the marker and what came before it. While all markers come before all values, one purge of
- * all subjects removes many.
+ * purge of one subject removes the marker and what came before it. While all markers come before all values, one purge
+ * of all subjects removes many.
  */
 #ifndef DAEMON_STORE_COMPACT_PURGES_H
 #define DAEMON_STORE_COMPACT_PURGES_H
@@ -26,8 +26,8 @@ struct compact_purges {
     /* Set by the owner; borrowed. */
     struct store *store;
     const char *stream;
-    const char *prefix; /* of the subjects */
-    const void *owner;  /* see request */
+    const char *prefix;  /* of the subjects */
+    const void *owner;   /* see request */
     uint64_t connection; /* number of the connection that the stream was read on */
     uint64_t deadline_ms;
     bool is_past_barrier; /* markers are removed one by one */

@@ -480,3 +480,28 @@ void group_commit_write_ended(struct write *write)
     group_commit_mark_dirty(group);
     group_commit_release(group);
 }
+
+/* --- Seeing inside --------------------------------------------------------------------------------- */
+
+struct group_commit_visit {
+    void (*visit)(void *arg, const struct group_commit_info *info);
+    void *arg;
+};
+
+static void group_commit_visit_bucket(void *arg, const struct bucket *bucket)
+{
+    const struct group_commit_visit *each = arg;
+    const struct group_commit *group = bucket_writes_group(bucket);
+    const struct group_commit_info info = {bucket->name, group->waiting_count, group->single, group->in_batch};
+
+    if (info.waiting + info.single + info.in_batch > 0)
+        each->visit(each->arg, &info);
+}
+
+void group_commit_each(const struct store *store, void (*visit)(void *arg, const struct group_commit_info *info),
+                       void *arg)
+{
+    struct group_commit_visit each = {visit, arg};
+
+    bucket_each(store, group_commit_visit_bucket, &each);
+}

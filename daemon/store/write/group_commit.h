@@ -43,6 +43,18 @@ void group_commit_write_ended(struct write *write);
 /* A write that was submitted is cancelled: nobody is called back. */
 void group_commit_cancel(struct write *write);
 
+/* For daemon.dump: the writes of one bucket. */
+struct group_commit_info {
+    const char *bucket;
+    size_t waiting;  /* not sent yet */
+    size_t single;   /* in flight, each sent alone */
+    size_t in_batch; /* in flight, in one batch */
+};
+
+/* Call visit for each bucket that has writes. */
+void group_commit_each(const struct store *store, void (*visit)(void *arg, const struct group_commit_info *info),
+                       void *arg);
+
 /* --- For the facade -------------------------------------------------------------------------------- */
 
 /* Return 0, or -1 if memory ran out. */
