@@ -14,6 +14,7 @@
 #include <msgpack/zone.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 /* The owner embeds it, zeroed, in the arena's memory. */
@@ -31,6 +32,7 @@ struct arena {
     struct arena_task *tasks; /* the newest first */
     size_t bytes;             /* that were allocated */
     const void *owner;        /* identity of the session that all is done for; NULL: none. Never looked into */
+    uint64_t call_id;         /* of the call that all is done for, for the log; 0: none */
     /* Told of each allocation; NULL: nobody counts. */
     void (*charge)(void *arg, size_t bytes);
     void *charge_arg;
@@ -41,6 +43,7 @@ static inline bool arena_init(struct arena *arena, size_t chunk_bytes)
     arena->tasks = NULL;
     arena->bytes = 0;
     arena->owner = NULL;
+    arena->call_id = 0;
     arena->charge = NULL;
     return msgpack_zone_init(&arena->zone, chunk_bytes);
 }

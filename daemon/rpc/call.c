@@ -82,6 +82,7 @@ struct call *call_new(struct dispatcher *dispatcher, struct session *session, si
     call->arena.charge = call_charge;
     call->arena.charge_arg = call;
     call->arena.owner = session;
+    call->arena.call_id = call->id;
     call->user = session->user;
     call->user->holders++;
     dispatcher->metrics->calls++;

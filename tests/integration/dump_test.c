@@ -122,7 +122,9 @@ START_TEST(calls_that_a_silent_server_holds_up_are_listed_with_their_clients)
     uint64_t id = number_at(item, "id");
     struct answer *answer = dump(client);
     ck_assert_ptr_nonnull(find_item(answer, "group_commits", "bucket", "b"));
-    ck_assert_ptr_nonnull(find_item(answer, "requests", "state", "sent"));
+    item = find_item(answer, "requests", "state", "sent");
+    ck_assert_ptr_nonnull(item);
+    ck_assert_uint_eq(number_at(item, "call"), id);
 
     /* A client that leaves an answer unread resets the connection. A write goes on without its session. */
     client_close(other);

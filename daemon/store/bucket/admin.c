@@ -28,6 +28,7 @@ static void admin_call_api(struct admin *admin, const char *verb, const char *na
 {
     admin->call.request.limit = &admin->store->admin->calls;
     admin->call.request.owner = admin->arena->owner;
+    admin->call.request.call_id = admin->arena->call_id;
     jetstream_call(&admin->store->jetstream, &admin->call, verb, name, body, admin->deadline_ms, done, admin);
 }
 

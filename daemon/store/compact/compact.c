@@ -306,6 +306,7 @@ static void compact_start_reading(struct compact *compact)
     compact_set_up_work(compact);
     compact->reading.request.limit = &compact->store->follow->creations;
     compact->reading.request.owner = compact->arena->owner;
+    compact->reading.request.call_id = compact->arena->call_id;
     consumer_read(&compact->store->jetstream, &compact->reading, &scope, compact->deadline_ms, &compact_reading_ops,
                   compact);
 }

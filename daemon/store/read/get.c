@@ -243,6 +243,7 @@ void read_get(struct store *store, struct arena *arena, struct read_get *get)
     get->arena = arena;
     arena_begin_task(arena, &get->task, get_cancel_task);
     get->request.is_direct = true;
+    get->request.base.call_id = arena->call_id;
     bucket_request_open(&get->request, store, get->bucket, arena->owner, get->deadline_ms, &get_bucket_ops);
 }
 

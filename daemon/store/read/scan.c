@@ -124,6 +124,7 @@ static void on_scan_history_bucket(void *arg, struct bucket *bucket, const struc
     struct consumer_scope scope = {.stream = bucket->stream, .filters = &history->subject, .filter_count = 1};
     history->reading.request.limit = &history->store->scan->readings;
     history->reading.request.owner = history->arena->owner;
+    history->reading.request.call_id = history->arena->call_id;
     consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &scan_history_ops,
                   history);
 }
@@ -420,6 +421,7 @@ static void scan_keys_start_reading(struct read_keys *keys)
     memset(&keys->reading, 0, sizeof(keys->reading));
     keys->reading.request.limit = &keys->store->scan->readings;
     keys->reading.request.owner = keys->arena->owner;
+    keys->reading.request.call_id = keys->arena->call_id;
     consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &scan_keys_ops, keys);
 }
 

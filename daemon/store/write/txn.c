@@ -157,6 +157,7 @@ static void txn_send(struct txn *txn)
     memset(&batch->request, 0, sizeof(batch->request));
     batch->bucket = txn->handle;
     batch->owner = txn->arena->owner;
+    batch->request.base.call_id = txn->arena->call_id;
     batch->deadline_ms = txn->deadline_ms;
     batch->done = on_txn_committed;
     batch->arg = txn;
