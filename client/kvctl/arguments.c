@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LARGEST_INPUT_BYTES (64u * 1024 * 1024) /* what the library sends at most */
+#define LARGEST_INPUT_BYTES (64u * 1024 * 1024) /* the largest request that the library sends */
 
 const char *arguments_value(const struct invocation *invocation, const char *name)
 {
@@ -56,10 +56,10 @@ bool arguments_revision(const struct invocation *invocation, const char *name, u
 {
     if (!arguments_number(invocation, name, revision))
         return false;
-    /* To the library 0 is none given: the condition would be no more. */
+    /* For the library 0 means "not given": the condition would be lost. */
     if (*revision > 0 || arguments_value(invocation, name) == NULL)
         return true;
-    return report("--%s must be at least 1: no entry has revision 0", name) == STATUS_OK;
+    return report("--%s must be at least 1: there is no revision 0", name) == STATUS_OK;
 }
 
 bool arguments_consistency(const struct invocation *invocation, enum kvs_consistency *consistency)
@@ -68,7 +68,7 @@ bool arguments_consistency(const struct invocation *invocation, enum kvs_consist
 
     if (arguments_flag(invocation, "cached")) {
         if (text != NULL && strcmp(text, "cached") != 0)
-            return report("--cached and --consistency %.100s cannot both be", text) == STATUS_OK;
+            return report("--cached excludes --consistency %.100s: give one of them", text) == STATUS_OK;
         text = "cached";
     }
     if (text == NULL || strcmp(text, "direct") == 0)
@@ -84,7 +84,7 @@ bool arguments_consistency(const struct invocation *invocation, enum kvs_consist
 
 /* --- Numbers with units ---------------------------------------------------------------------- */
 
-/* Reads digits at *text and multiplies them by what unit_of says of the letters behind them. */
+/* Read digits at *text and multiply them by the unit that follows, as unit_of reads it. */
 static bool read_quantity(const char **text, int64_t (*unit_of)(const char **text), int64_t *quantity)
 {
     char *end;
@@ -154,7 +154,7 @@ bool arguments_size(const struct invocation *invocation, const char *name, int64
     }
     if (read_quantity(&rest, unit_of_size, size_bytes) && *rest == '\0' && *size_bytes > 0)
         return true;
-    report("--%s must be a size such as 4096, 64K, 10M or 2G, or none; not '%.100s'", name, text);
+    report("--%s must be a size such as 4096, 64K, 10M, 2G or none, not '%.100s'", name, text);
     return false;
 }
 
@@ -175,12 +175,11 @@ bool arguments_duration(const struct invocation *invocation, const char *name, i
             break;
         }
     } while (*rest != '\0');
-    /* 1h30: half an hour, or half a minute? */
+    /* A last number without a unit, as in 1h30, is ambiguous: 30 minutes or 30 seconds? */
     if (total > 0 && isdigit((unsigned char)rest[-1]) && strspn(text, "0123456789") < strlen(text))
         total = 0;
     if (total <= 0) {
-        report("--%s must be a time of at least a second such as 30, 90s, 1h30m or 7d, or none; not '%.100s'", name,
-               text);
+        report("--%s must be a time of at least 1 s such as 30, 90s, 1h30m, 7d or none, not '%.100s'", name, text);
         return false;
     }
     *duration_s = total;
@@ -242,7 +241,7 @@ bool arguments_pairs(const struct invocation *invocation, const char *name, stru
 
 /* --- Values ------------------------------------------------------------------------------------- */
 
-/* Reads all of file, whose name is for the messages. */
+/* Read all of file; name is for messages. */
 static bool read_file(struct content *content, FILE *file, const char *name)
 {
     size_t capacity = 64 * 1024;
@@ -265,7 +264,7 @@ static bool read_file(struct content *content, FILE *file, const char *name)
             return true;
         }
         if (content->size > LARGEST_INPUT_BYTES) {
-            report("%.200s is longer than %u bytes", name, LARGEST_INPUT_BYTES);
+            report("%.200s is larger than %u bytes, the most that kvctl reads", name, LARGEST_INPUT_BYTES);
             break;
         }
         if (content->size == capacity - 1)

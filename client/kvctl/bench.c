@@ -1,4 +1,4 @@
-/* The verb bench: rows of one client and of many, with a bucket of their own. */
+/* The verb bench: measures rows with one client and with many, in a bucket of its own. */
 #include "client/kvctl/bench.h"
 
 #include <inttypes.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CLIENTS_MAX    4000u /* fewer than a daemon has sessions */
+#define CLIENTS_MAX    4000u /* below the daemon's limit of sessions */
 #define IN_FLIGHT_MAX  4096u
 #define KEYS_MAX       1000000u
 #define SECONDS_MAX    86400u
@@ -30,7 +30,7 @@ struct bench {
     bool is_own_bucket;
     bool purges_with_ttl;
     bool has_blocks; /* the terminal shows bars made of blocks */
-    unsigned rows;   /* printed so far */
+    unsigned rows;   /* number of printed rows */
 };
 
 /* --- What is measured ---------------------------------------------------------------------------- */
@@ -53,7 +53,7 @@ static bool read_operations(struct bench *bench)
         while (operation < 3 && strcmp(invocation->arguments[i], operation_names[operation]) != 0)
             operation++;
         if (operation == 3)
-            return report("what is measured is put, get or cached, not '%.100s'", invocation->arguments[i]) ==
+            return report("the operation must be put, get or cached, not '%.100s'", invocation->arguments[i]) ==
                    STATUS_OK;
         bench->chosen[operation] = true;
     }
@@ -81,7 +81,7 @@ static bool read_options(struct bench *bench)
     if (value_size < 0)
         return report("--value-size must be a size such as 128 or 64K") == STATUS_OK;
     if (arguments_value(invocation, "operations") != NULL && bench->row.operations < bench->row.clients)
-        return report("--operations must be at least as many as there are clients") == STATUS_OK;
+        return report("--operations must be at least the number of clients") == STATUS_OK;
     bench->row.seconds = (double)seconds;
     bench->plan.value_size = (uint64_t)value_size;
     bench->plan.timeout_s = invocation->timeout_s;
@@ -95,7 +95,7 @@ static enum status open_bucket(struct bench *bench)
 {
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = bench->invocation->timeout_s);
     struct kvs_bucket_options settings =
-        KVS_BUCKET_OPTIONS(.description = "of kvctl bench, to be removed", .timeout_s = bench->invocation->timeout_s);
+        KVS_BUCKET_OPTIONS(.description = "temporary bucket of kvctl bench", .timeout_s = bench->invocation->timeout_s);
     struct kvs *kvs = bench->invocation->kvs;
     struct kvs_bucket_info *info;
 
@@ -140,7 +140,7 @@ static enum status write_keys(struct bench *bench)
     return STATUS_OK;
 }
 
-/* Leaves a bucket of the user's as it was, but for markers, which go by themselves where the bucket lets them. */
+/* Purge the keys in a bucket of the user. The markers expire if the bucket allows it. */
 static enum status purge_keys(struct bench *bench)
 {
     struct kvs_delete_options options =
@@ -196,10 +196,10 @@ static void print_bar(const struct bench *bench, double share)
     if (bench->has_blocks)
         fputs(eighths[length % 8], stdout);
     else if (length < 8)
-        putchar('.'); /* few, but some */
+        putchar('.'); /* above zero */
 }
 
-/* Bounds are round. */
+/* Format a bound, which is a round number. */
 static struct short_text text_of_bound(double us)
 {
     struct short_text text;
@@ -213,7 +213,7 @@ static struct short_text text_of_bound(double us)
     return text;
 }
 
-/* Of the calls of one row: what share of them took how long. */
+/* Print the distribution of the latencies of one row. */
 static void print_histogram(const struct bench *bench, const struct bench_row *row, const struct latency *latency)
 {
     double last_us = latency_quantile_us(latency, 1), from_us = 0, to_us, most = 0;
@@ -265,7 +265,7 @@ static void print_row_json(struct bench *bench, const struct bench_row *row, con
 
 /* --- The rows ------------------------------------------------------------------------------------ */
 
-/* The bucket is loaded by the first reads, which are not what is to be measured. */
+/* Load the bucket into the daemon's cache, so that the row does not measure it. */
 static enum status warm_cache(struct bench *bench)
 {
     struct bench_row row = {.operation = BENCH_CACHED_GET, .clients = 1, .in_flight = 16, .seconds = CACHE_WARM_S};
@@ -320,7 +320,7 @@ static enum status run_rows(struct bench *bench, struct bench_result results[3][
     return status;
 }
 
-/* Values that nothing can compress, and that differ from key to key. */
+/* Make values that cannot be compressed and differ from key to key. */
 static bool make_values(struct bench_plan *plan)
 {
     uint64_t size = plan->value_size + plan->keys, chance = UINT64_C(0x9e3779b97f4a7c15);

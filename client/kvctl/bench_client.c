@@ -14,10 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* One bit for each revision; memory is only taken where bits are set. */
+/* One bit for each revision; pages without a set bit take no memory. */
 #define REVISIONS_MAX (UINT64_C(1) << 30)
 
-/* What a client has measured. In memory that it shares with kvctl, as all below. */
+/* What a client has measured, in memory that it shares with kvctl. */
 struct client_result {
     struct latency latency;
     int64_t begin_ns, end_ns;
@@ -31,7 +31,7 @@ struct shared {
     struct client_result results[];
 };
 
-/* One place for a call in flight. */
+/* A call in flight. */
 struct slot {
     struct client *client;
     uint64_t key;
@@ -45,7 +45,7 @@ struct client {
     _Atomic uint64_t *revisions;
     struct kvs *kvs;
     struct slot *slots;
-    uint64_t left; /* calls that are still to be made */
+    uint64_t left; /* calls that are not made yet */
     int64_t end_ns;
     uint64_t chance;
     char **keys;
@@ -66,7 +66,7 @@ int64_t bench_now_ns(void)
 static void fail(struct client *client, enum kvs_code code, const char *message)
 {
     if (client->result->error.code != KVS_OK)
-        return; /* the first one counts */
+        return; /* keep the first error */
     client->result->error.code = code;
     snprintf(client->result->error.message, sizeof(client->result->error.message), "%s", message);
 }
@@ -142,7 +142,7 @@ static void on_get(struct kvs *kvs, const struct kvs_error *error, const struct 
         submit_next(slot);
 }
 
-/* xorshift: only spreads the keys */
+/* xorshift; it spreads the keys */
 static uint64_t choose_key(struct client *client)
 {
     client->chance ^= client->chance << 13;
@@ -197,7 +197,7 @@ static bool make_ready(struct client *client)
     return client->kvs != NULL;
 }
 
-/* All of a client's life; place is its number. */
+/* Run a client from begin to end; place is its number. */
 static void live(struct shared *shared, struct client *client, uint64_t place)
 {
     const struct bench_row *row = client->row;
@@ -210,7 +210,7 @@ static void live(struct shared *shared, struct client *client, uint64_t place)
     atomic_fetch_add(&shared->connected, 1);
     if (!is_ready)
         return;
-    /* All begin in the same moment: with the processor free, which a loop that looks would not leave it. */
+    /* All clients begin at the same moment. They sleep until then, because busy loops would take the processor. */
     while (atomic_load(&shared->begin_ns) == 0)
         poll(NULL, 0, 1);
     int64_t begin_ns = atomic_load(&shared->begin_ns), early_ns = begin_ns - bench_now_ns();
@@ -234,7 +234,7 @@ static void live(struct shared *shared, struct client *client, uint64_t place)
 
 /* --- kvctl's side --------------------------------------------------------------------------------- */
 
-/* What ends a bench; its bucket is removed first. */
+/* Signals that end a bench; its bucket is deleted first. */
 static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 
 static void on_signal(int number)
@@ -258,7 +258,7 @@ static void *share(size_t size)
     return memory != MAP_FAILED ? memory : NULL;
 }
 
-/* The pid of a new client, or -1. */
+/* Start a client. Returns its pid, or -1. */
 static pid_t fork_client(struct shared *shared, struct client *client, uint64_t place)
 {
     pid_t parent = getpid(), pid = fork();
@@ -270,10 +270,10 @@ static pid_t fork_client(struct shared *shared, struct client *client, uint64_t 
         signal(signals[i], SIG_DFL);
     if (getppid() == parent)
         live(shared, client, place);
-    _exit(0); /* what kvctl has in its output buffer is kvctl's */
+    _exit(0); /* do not flush a copy of kvctl's output buffer */
 }
 
-/* Waits for a client to end; kills it where kvctl is to end. */
+/* Wait until a client ends; kill it if kvctl was interrupted. */
 static void wait_for_client(pid_t pid)
 {
     while (waitpid(pid, NULL, WNOHANG) == 0) {
@@ -283,7 +283,7 @@ static void wait_for_client(pid_t pid)
     }
 }
 
-/* Adds up what the clients have measured. */
+/* Merge the measurements of the clients. */
 static enum status gather(const struct shared *shared, uint64_t clients, struct bench_result *result)
 {
     int64_t begin_ns = INT64_MAX, end_ns = 0;
@@ -294,7 +294,7 @@ static enum status gather(const struct shared *shared, uint64_t clients, struct 
         if (client->error.code != KVS_OK)
             return report_error(&client->error);
         if (!client->is_finished)
-            return report(is_interrupted ? "interrupted" : "a client's process has died");
+            return report(is_interrupted ? "interrupted" : "a client process died");
         if (client->latency.count == 0)
             continue;
         latency_merge(&result->latency, &client->latency);
@@ -328,7 +328,7 @@ enum status bench_run_row(const struct bench_plan *plan, const struct bench_row 
     if (started < row->clients && !is_interrupted) {
         report("cannot start %" PRIu64 " clients: %s", row->clients, strerror(errno));
         has_failed = true;
-        is_interrupted = 1; /* of those that are there */
+        is_interrupted = 1; /* ends the clients that were started */
     }
     while (atomic_load(&shared->connected) < started && !is_interrupted)
         poll(NULL, 0, 1);

@@ -1,4 +1,4 @@
-/* The verbs on buckets. */
+/* The verbs about buckets. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
@@ -10,7 +10,7 @@
 
 /* --- Settings ------------------------------------------------------------------------------ */
 
-/* The settings on the command line, and the lists that they borrow. */
+/* The settings on the command line, and the lists that they point to. */
 struct settings {
     struct kvs_bucket_options options;
     const char **tags;
@@ -61,7 +61,7 @@ static bool read_compression(const struct invocation *invocation, enum kvs_switc
     return true;
 }
 
-/* Parts BUCKET[,domain=NAME][,filter=KEYS] in place. */
+/* Split BUCKET[,domain=NAME][,filter=KEYS] in place. */
 static bool part_source(const char *option, char *text, struct kvs_bucket_source *source)
 {
     char *rest = text;
@@ -74,7 +74,7 @@ static bool part_source(const char *option, char *text, struct kvs_bucket_source
         else if (strncmp(part, "filter=", 7) == 0 && strcmp(option, "source") == 0)
             source->filter = part + 7;
         else
-            return report("behind the bucket of --%s may stand ,domain=NAME%s, not ',%.100s'", option,
+            return report("the bucket of --%s may be followed by ,domain=NAME%s, not by ',%.100s'", option,
                           strcmp(option, "source") == 0 ? " and ,filter=KEYS" : "", part) == STATUS_OK;
     }
     return true;
@@ -159,7 +159,7 @@ static void settings_free(struct settings *settings)
     free(settings->metadata);
 }
 
-/* Settings that have units. */
+/* Format a setting that has a unit. */
 static bool text_of_setting(const char *name, const struct kvs_value *value, struct short_text *text)
 {
     static const struct {

@@ -1,4 +1,4 @@
-/* The verbs on many keys at once. */
+/* The verbs about many keys. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One request of mput: far below the daemon's limits, and enough for it to work on. */
+/* Limits of one request of mput, far below those of the daemon. */
 #define PAIRS_PER_CALL 4096u
 #define BYTES_PER_CALL (4u * 1024 * 1024)
 
@@ -73,7 +73,7 @@ enum status bulk_mget(struct invocation *invocation)
             print_entry(keys[i], entries[i]);
             continue;
         }
-        report("there is no key %s in the bucket %s", keys[i], invocation->arguments[0]);
+        report("key %s does not exist in bucket %s", keys[i], invocation->arguments[0]);
         status = STATUS_ABSENT;
     }
     kvs_free(entries);
@@ -104,21 +104,21 @@ static bool add_pair(struct pairs *pairs, const char *key, const void *value, si
     return true;
 }
 
-/* Parts KEY=VALUE of size bytes in place. line: its number, or 0 for an argument. */
+/* Split KEY=VALUE of size bytes in place. line is its number, or 0 for an argument. */
 static bool add_text(struct pairs *pairs, char *text, size_t size, unsigned line)
 {
     char *equals = memchr(text, '=', size);
 
     if (equals == NULL || equals == text) {
         if (line > 0)
-            report("standard input, line %u: must be KEY=VALUE, not '%.100s'", line, text);
+            report("standard input, line %u must be KEY=VALUE, not '%.100s'", line, text);
         else
-            report("what to write must be KEY=VALUE, not '%.100s'", text);
+            report("each argument must be KEY=VALUE, not '%.100s'", text);
         return false;
     }
     *equals = '\0';
     if (text + strlen(text) < equals)
-        return report("a key has a NUL in it") == STATUS_OK;
+        return report("a key contains a NUL byte") == STATUS_OK;
     return add_pair(pairs, text, equals + 1, size - (size_t)(equals + 1 - text));
 }
 
@@ -149,7 +149,7 @@ static bool add_object(struct pairs *pairs)
     if (json_begin_object(&json)) {
         while (json_next_member(&json, &key, &key_size) && json_read_member(&json, &value, &value_size)) {
             if (strlen(key) != key_size)
-                return report("a key has a NUL in it") == STATUS_OK;
+                return report("a key contains a NUL byte") == STATUS_OK;
             if (!add_pair(pairs, key, value, value_size))
                 return false;
         }
@@ -157,8 +157,9 @@ static bool add_object(struct pairs *pairs)
             return true;
     }
     if (json.wrong == NULL)
-        json.wrong = "there is a NUL in it";
-    report("standard input is no JSON object: %s, at byte %zu", json.wrong, (size_t)(json.at - pairs->input.bytes) + 1);
+        json.wrong = "it contains a NUL byte";
+    report("standard input is not a JSON object: %s, at byte %zu", json.wrong,
+           (size_t)(json.at - pairs->input.bytes) + 1);
     return false;
 }
 
@@ -167,7 +168,7 @@ static int compare_keys(const void *left, const void *right)
     return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
 
-/* Of two values for one key, which is meant? */
+/* Refuse two values for one key. */
 static bool check_twins(const struct pairs *pairs)
 {
     const char **keys = calloc(pairs->count + 1, sizeof(*keys));
@@ -181,7 +182,7 @@ static bool check_twins(const struct pairs *pairs)
     for (size_t i = 1; i < pairs->count && !has_twins; i++) {
         has_twins = strcmp(keys[i - 1], keys[i]) == 0;
         if (has_twins)
-            report("there are two values for the key %.200s", keys[i]);
+            report("key %.200s has two values: give one of them", keys[i]);
     }
     free(keys);
     return !has_twins;
@@ -238,8 +239,8 @@ static enum status print_result(const struct invocation *invocation, const char 
     return status;
 }
 
-/* Write the pairs of one call. *has_printed: whether a result was printed, before or now. *answered: the call did not
- * fail as a whole.
+/* Write the pairs of one call. *has_printed: whether a result was printed, before or now. *answered: whether the call
+ * succeeded as a whole.
  */
 static enum status write_pairs(struct invocation *invocation, const struct kvs_pair *pairs, size_t count,
                                const struct kvs_bulk_put_options *options, bool *has_printed, bool *answered)

@@ -1,4 +1,4 @@
-/* The verbs about the daemon itself. */
+/* The verbs about the daemon. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
@@ -47,7 +47,8 @@ static int compare(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-/* Times count calls of health.check, which the daemon answers from memory. *nats_us: NATS' own figure, or 0. */
+/* Measure count calls of health.check, which the daemon answers from memory. *nats_us is the ping time to NATS, or 0.
+ */
 static enum status measure(struct invocation *invocation, int64_t *times_ns, uint64_t count, uint64_t *nats_us)
 {
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);

@@ -18,7 +18,7 @@ static void skip_blanks(struct json *json)
 
 /* --- Strings ----------------------------------------------------------------------------------- */
 
-/* Reads so many hexadecimal digits at text. False where there are fewer. */
+/* Read digits hexadecimal digits at text. False if there are fewer. */
 static bool read_hex(const char *text, int digits, unsigned *number)
 {
     *number = 0;
@@ -31,7 +31,7 @@ static bool read_hex(const char *text, int digits, unsigned *number)
     return true;
 }
 
-/* Writes a character as UTF-8; it is at most as long as the escape that named it. */
+/* Write a character as UTF-8, which is at most as long as its escape. */
 static char *write_character(char *to, unsigned character)
 {
     if (character < 0x80) {
@@ -52,7 +52,7 @@ static char *write_character(char *to, unsigned character)
     return to;
 }
 
-/* Reads what follows a backslash and u: one character, or two halves of a large one. */
+/* Read what follows \u: a character, or the first half of a surrogate pair with its second half. */
 static bool read_character(struct json *json, unsigned *character)
 {
     unsigned low;
@@ -64,13 +64,13 @@ static bool read_character(struct json *json, unsigned *character)
         return true;
     if (*character > 0xdbff || json->at[0] != '\\' || json->at[1] != 'u' || !read_hex(json->at + 2, 4, &low) ||
         low < 0xdc00 || low > 0xdfff)
-        return fail(json, "half of a \\u pair is missing");
+        return fail(json, "the second half of a \\u surrogate pair is missing");
     json->at += 6;
     *character = 0x10000 + ((*character & 0x3ff) << 10) + (low & 0x3ff);
     return true;
 }
 
-/* Reads what follows a backslash. NULL, with the reason, where that is no escape. */
+/* Read what follows a backslash. NULL, with the reason, if it is not an escape. */
 static char *read_escape(struct json *json, char *to)
 {
     static const char names[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
@@ -91,7 +91,7 @@ static char *read_escape(struct json *json, char *to)
         return to;
     }
     json->wrong = letter == 'x' ? "\\x needs two hexadecimal digits"
-                                : "behind a backslash must stand one of \" \\ / b f n r t, uXXXX or xXX";
+                                : "a backslash must be followed by one of \" \\ / b f n r t, uXXXX or xXX";
     return NULL;
 }
 
@@ -100,7 +100,7 @@ char *json_read_string(struct json *json, size_t *size)
     char *begin = json->at + 1, *to = begin;
 
     if (*json->at != '"') {
-        json->wrong = "a string in quotes is missing";
+        json->wrong = "a string in double quotes is missing";
         return NULL;
     }
     for (json->at = begin; *json->at != '"';) {
@@ -119,7 +119,7 @@ char *json_read_string(struct json *json, size_t *size)
     }
     json->at++;
     *size = (size_t)(to - begin);
-    *to = '\0'; /* at the latest where the closing quote was */
+    *to = '\0'; /* at most where the closing quote was */
     return begin;
 }
 
@@ -131,7 +131,7 @@ static bool skip_string(struct json *json)
         if (*json->at == '\\')
             json->at++;
         if ((unsigned char)*json->at < 0x20)
-            return fail(json, "a string's closing quote is missing, or a control character is in it");
+            return fail(json, "a string has no closing quote, or contains a control character");
     }
     json->at++;
     return true;
@@ -159,7 +159,7 @@ static bool skip_number(struct json *json)
         json->at += *json->at == '+' || *json->at == '-';
         is_number = skip_digits(json);
     }
-    return is_number || fail(json, "this is no JSON value");
+    return is_number || fail(json, "this is not a JSON value");
 }
 
 static bool skip_word(struct json *json)
@@ -173,12 +173,12 @@ static bool skip_word(struct json *json)
             return true;
         }
     }
-    return fail(json, "this is no JSON value");
+    return fail(json, "this is not a JSON value");
 }
 
 static bool skip_value(struct json *json, int depth);
 
-/* Recursion here is limited by depth. */
+/* The recursion is limited by depth. */
 static bool skip_container(struct json *json, char closing, int depth)
 {
     if (depth == DEPTH_MAX)
@@ -196,7 +196,7 @@ static bool skip_container(struct json *json, char closing, int depth)
                 return fail(json, "a member's name in quotes is missing");
             skip_blanks(json);
             if (*json->at++ != ':')
-                return fail(json, "a colon is missing behind a member's name");
+                return fail(json, "a colon is missing after a member's name");
         }
         if (!skip_value(json, depth + 1))
             return false;
@@ -235,7 +235,7 @@ bool json_begin_object(struct json *json)
 {
     skip_blanks(json);
     if (*json->at != '{')
-        return fail(json, "a JSON object begins with {");
+        return fail(json, "a JSON object must begin with {");
     json->at++;
     json->is_inside = false;
     return true;
@@ -249,14 +249,14 @@ bool json_next_member(struct json *json, char **name, size_t *name_size)
         return false;
     }
     if (json->is_inside && *json->at++ != ',')
-        return fail(json, "a comma or } is missing behind a value");
+        return fail(json, "a comma or } is missing after a value");
     json->is_inside = true;
     skip_blanks(json);
     if ((*name = json_read_string(json, name_size)) == NULL)
         return false;
     skip_blanks(json);
     if (*json->at != ':')
-        return fail(json, "a colon is missing behind a member's name");
+        return fail(json, "a colon is missing after a member's name");
     json->at++;
     return true;
 }
@@ -276,5 +276,5 @@ bool json_read_member(struct json *json, const char **bytes, size_t *size)
 bool json_end(struct json *json)
 {
     skip_blanks(json);
-    return *json->at == '\0' || fail(json, "something follows the end of the object");
+    return *json->at == '\0' || fail(json, "there is text after the end of the object");
 }

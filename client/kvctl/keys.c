@@ -1,4 +1,4 @@
-/* The verb keys: in pages, if the daemon has the keys in memory; otherwise in one pass of a watch. */
+/* The verb keys: reads pages from the daemon's cache, or all keys in one pass of a watch. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
@@ -29,10 +29,10 @@ static void print_key(struct listing *listing, const char *key)
 
 /* --- In one pass ---------------------------------------------------------------------------- */
 
-/* A key that the watch has told. */
+/* A key that the watch has reported. */
 struct told_key {
     char *key;
-    size_t number; /* of the event: the last one of a key counts */
+    size_t number; /* number of the event: the last event of a key counts */
     bool is_there;
 };
 
@@ -66,7 +66,7 @@ static int compare_told(const void *left, const void *right)
     return order != 0 ? order : a->number < b->number ? -1 : 1;
 }
 
-/* Gather all that the watch tells until it is ready. A key that is written meanwhile comes several times. */
+/* Collect the keys that the watch reports until it is ready. A key that is written meanwhile comes several times. */
 static enum status gather_keys(struct kvs *kvs, struct kvs_watch *watch, struct told_keys *told)
 {
     struct kvs_event event;
@@ -118,7 +118,7 @@ static enum status print_in_one_pass(struct listing *listing)
 
 /* --- In pages ------------------------------------------------------------------------------- */
 
-/* Print one page, or all in one pass if the daemon refuses pages. *is_last: it was the last one. */
+/* Print one page, or all keys in one pass if the daemon refuses pages. *is_last: it was the last page. */
 static enum status print_page(struct listing *listing, bool *is_last)
 {
     struct invocation *invocation = listing->invocation;
@@ -159,7 +159,7 @@ enum status kv_keys(struct invocation *invocation)
     if (!arguments_number(invocation, "limit", &listing.left) ||
         !arguments_consistency(invocation, &listing.options.consistency))
         return STATUS_FAILED;
-    /* From NATS each page is a reading of the whole bucket. */
+    /* Without the cache each page would read the whole bucket. */
     if (arguments_value(invocation, "consistency") == NULL)
         listing.options.consistency = KVS_CONSISTENCY_CACHED;
     while (status == STATUS_OK && listing.left > 0 && !is_last && !ferror(stdout))

@@ -1,4 +1,4 @@
-/* The verbs on keys. */
+/* The verbs about single keys. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
@@ -11,10 +11,9 @@ static enum status absent(const struct invocation *invocation)
     const char *revision = arguments_value(invocation, "revision");
 
     if (revision != NULL)
-        report("the bucket %s has no revision %s of the key %s", invocation->arguments[0], revision,
-               invocation->arguments[1]);
+        report("bucket %s has no revision %s of key %s", invocation->arguments[0], revision, invocation->arguments[1]);
     else
-        report("there is no key %s in the bucket %s", invocation->arguments[1], invocation->arguments[0]);
+        report("key %s does not exist in bucket %s", invocation->arguments[1], invocation->arguments[0]);
     return STATUS_ABSENT;
 }
 
@@ -116,7 +115,7 @@ enum status kv_history(struct invocation *invocation)
 
 /* --- Writing ------------------------------------------------------------------------------- */
 
-/* Prints the revision that a write has answered. */
+/* Print the revision of a write. */
 static enum status print_revision(struct invocation *invocation, enum kvs_code code, const uint64_t *revision)
 {
     if (code != KVS_OK)
@@ -125,7 +124,7 @@ static enum status print_revision(struct invocation *invocation, enum kvs_code c
     return STATUS_OK;
 }
 
-/* A write as it stands on the command line. */
+/* A write, as given on the command line. */
 struct write {
     struct content value;
     struct kvs_header *headers;
@@ -215,9 +214,9 @@ static enum status purge_bucket(struct invocation *invocation)
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
 
     if (!arguments_flag(invocation, "all"))
-        return report("name a KEY, or say --all to empty the whole bucket");
+        return report("name a KEY, or give --all to remove all keys of the bucket");
     if (invocation->option_count > 1)
-        return report("--all goes with no other option of purge");
+        return report("--all excludes the other options of purge");
     if (kvs_bucket_purge(invocation->kvs, invocation->arguments[0], &options) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     if (invocation->json)
@@ -233,7 +232,7 @@ enum status kv_purge(struct invocation *invocation)
     if (invocation->argument_count < 2)
         return purge_bucket(invocation);
     if (arguments_flag(invocation, "all"))
-        return report("--all empties the whole bucket and goes without a KEY");
+        return report("--all removes all keys of the bucket: give no KEY with it");
     if (!arguments_revision(invocation, "revision", &options.revision) ||
         !arguments_duration(invocation, "ttl", &options.ttl_s))
         return STATUS_FAILED;

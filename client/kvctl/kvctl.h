@@ -14,11 +14,11 @@
 
 enum status {
     STATUS_OK = 0,
-    STATUS_ABSENT = 1, /* what was asked for is not there */
-    STATUS_FAILED = 2  /* anything else; one line on standard error says what */
+    STATUS_ABSENT = 1, /* the key or the bucket does not exist */
+    STATUS_FAILED = 2  /* any other error, after one line on standard error */
 };
 
-#define OPTIONS_MAX 24 /* of one verb, with the NULL at the end */
+#define OPTIONS_MAX 24 /* options of one verb, with the terminating element */
 
 struct verb_option {
     const char *name;
@@ -40,7 +40,7 @@ struct verb {
     enum status (*run)(struct invocation *invocation);
 };
 
-/* An option as it stands on the command line. */
+/* An option, as given on the command line. */
 struct argument_option {
     const char *name;
     const char *value; /* NULL for an option without an argument */
@@ -49,9 +49,9 @@ struct argument_option {
 struct invocation {
     const struct verb *verb;
     struct kvs *kvs;
-    const char *socket; /* NULL: kvs_connect knows */
+    const char *socket; /* NULL: the default of kvs_connect */
     bool json;
-    bool terminal; /* standard output is one */
+    bool terminal; /* standard output is a terminal */
     double timeout_s;
     char **arguments;
     int argument_count;
@@ -64,80 +64,80 @@ struct invocation {
 extern const struct verb verbs[]; /* in the order of the help */
 extern const size_t verb_count;
 
-/* NULL where there is none of this name. */
+/* Return the verb of this name, or NULL. */
 const struct verb *verb_find(const char *name);
 
 /* --- arguments.c: options and values from the command line ------------------------------------- */
 
-/* The last value of an option (NULL where it is not given); whether an option is given; how often. */
+/* Return the last value of an option (NULL if it is not given); whether an option is given. */
 const char *arguments_value(const struct invocation *invocation, const char *name);
 bool arguments_flag(const struct invocation *invocation, const char *name);
 
 /*
- * Read an option's value into *number where the option is given. False after a message about a
- * value that is no number, size ("10M", "2GiB", "none" for -1) or duration ("90", "1h30m", "7d", "none" for -1).
+ * Read an option's value into *number if the option is given. False after a message if the value is not a number, size
+ * ("10M", "2GiB", "none" for -1) or duration ("90", "1h30m", "7d", "none" for -1).
  */
 bool arguments_number(const struct invocation *invocation, const char *name, uint64_t *number);
 bool arguments_revision(const struct invocation *invocation, const char *name, uint64_t *revision); /* at least 1 */
 bool arguments_size(const struct invocation *invocation, const char *name, int64_t *size_bytes);
 bool arguments_duration(const struct invocation *invocation, const char *name, int64_t *duration_s);
 
-/* Reads text as a number from 0 to 2^64-1; what is its name in the message about one that is none. */
+/* Read text as a number from 0 to 2^64-1. False after a message, which calls it what. */
 bool arguments_read_number(const char *text, const char *what, uint64_t *number);
 
-/* All values of an option: *values is an array to be freed. False after a message. */
+/* Return all values of an option; free the array *values. False after a message. */
 bool arguments_list(const struct invocation *invocation, const char *name, const char ***values, size_t *count);
 
-/* All values NAME=VALUE of an option: *pairs is one block to be freed. False after a message. */
+/* Return all values NAME=VALUE of an option; free the block *pairs. False after a message. */
 bool arguments_pairs(const struct invocation *invocation, const char *name, struct kvs_header **pairs, size_t *count);
 
-/* Reads --consistency and --cached, direct where none is given. False after a message. */
+/* Read --consistency and --cached; the default is direct. False after a message. */
 bool arguments_consistency(const struct invocation *invocation, enum kvs_consistency *consistency);
 
-/* Bytes, with a NUL behind them; to be freed. */
+/* Bytes followed by NUL; free them. */
 struct content {
     char *bytes;
     size_t size;
 };
 
-/* Reads the value that an argument stands for: its own text, or for "-" all of standard input. False after a message.
+/* Read the value that an argument stands for: its text, or for "-" all of standard input. False after a message.
  */
 bool content_read(struct content *content, const char *argument);
 
-/* Reads all of a file, for "-" of standard input. False after a message. */
+/* Read all of a file; "-" stands for standard input. False after a message. */
 bool content_read_file(struct content *content, const char *path);
 
-/* Takes off what is left of a line's CR LF; answers the line's size then. */
+/* Remove the CR at the end of a line. Returns the new size. */
 size_t line_trim(char *line, size_t size);
 
 /* --- json.c: what JSON has in its text, read in place ---------------------------------------- */
 
-/* A place in a text that ends with a NUL. Begin with all but at zero. */
+/* A position in a text that ends with NUL. Zero all other members at the beginning. */
 struct json {
     char *at;
-    const char *wrong; /* why something cannot be read; NULL: all is well */
-    bool is_inside;    /* some member of the object was read */
+    const char *wrong; /* the reason why something cannot be read; NULL: none */
+    bool is_inside;    /* a member of the object was read */
 };
 
 /*
- * Reads a string in quotes at json->at. Its bytes, of any escapes freed, stay where they are in the text, *size of them
- * with a NUL behind. Besides JSON's escapes there is \xHH for one byte. NULL, with the reason, where there is none.
+ * Read a string in quotes at json->at and decode its escapes in place. Returns *size bytes, followed by NUL. Besides
+ * the escapes of JSON there is \xHH for one byte. NULL, with the reason, if there is no string.
  */
 char *json_read_string(struct json *json, size_t *size);
 
-/* Begins and goes through the members of an object: false at its end, or with the reason in json->wrong. */
+/* Begin an object, and go to its next member. False at the end, or with the reason in json->wrong. */
 bool json_begin_object(struct json *json);
 bool json_next_member(struct json *json, char **name, size_t *name_size);
 
-/* Reads a member's value: a string's own bytes, of anything else the text as it stands. False with the reason. */
+/* Read a member's value: a string's bytes, or the text of any other value. False with the reason. */
 bool json_read_member(struct json *json, const char **bytes, size_t *size);
 
-/* False, with the reason, where anything but blanks follows. */
+/* Check that only blanks follow. False with the reason. */
 bool json_end(struct json *json);
 
 /* --- output.c ---------------------------------------------------------------------------------- */
 
-/* Prints "kvctl: " and one line on standard error. Always STATUS_FAILED. */
+/* Print "kvctl: " and one line on standard error. Returns STATUS_FAILED. */
 enum status report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Print an error of a call, with advice that names kvctl's verbs. STATUS_ABSENT if the bucket does not exist. */
@@ -163,7 +163,7 @@ void table_begin(struct table *table, size_t columns);
 void table_add(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 enum status table_print(struct table *table); /* and frees it */
 
-/* Text for people, in static-size buffers. */
+/* Text for people, in buffers of fixed size. */
 struct short_text {
     char text[80];
 };
@@ -176,16 +176,16 @@ struct short_text text_of_bytes(const char *bytes, size_t size); /* cut, with '.
 struct short_text text_of_value(const struct kvs_value *value);  /* the same of a string or binary value */
 const char *text_of_operation(enum kvs_operation operation);     /* "put" */
 
-/* Writes a member's value as people read it. False where the name is none that it knows. */
+/* Format a member's value for people. False if it does not know the name. */
 typedef bool text_of_member_fn(const char *name, const struct kvs_value *value, struct short_text *text);
 
 /*
- * Prints bytes on one line, in at most columns places, whatever they are: what would do something to a terminal
- * or is no UTF-8 is written as an escape. What does not fit is cut, with "..." at the end.
+ * Print any bytes on one line of at most so many columns. Control characters and what is not UTF-8 are written as
+ * escapes. Text that does not fit is cut, with "..." at the end.
  */
 void print_safely(const char *bytes, size_t size, size_t columns);
 
-/* Prints a map as aligned lines "name: value", members of members as "name.member". text_of_member may be NULL. */
+/* Print a map as aligned lines "name: value", nested members as "name.member". text_of_member may be NULL. */
 void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member);
 
 /* --- The verbs ------------------------------------------------------------------------------- */

@@ -3,7 +3,7 @@
 #define PARTS_BITS 5u /* parts of each power of two */
 #define PARTS      (1u << PARTS_BITS)
 
-/* Below PARTS each nanosecond has its own bucket; from there on each power of two has PARTS of them. */
+/* Below PARTS each nanosecond has its own bucket; above, each power of two has PARTS buckets. */
 static unsigned bucket_of(uint64_t time_ns)
 {
     if (time_ns < PARTS)
@@ -13,7 +13,7 @@ static unsigned bucket_of(uint64_t time_ns)
     return (power - PARTS_BITS + 1) * PARTS + part;
 }
 
-/* The first time that is behind the bucket. */
+/* Return the first time after the bucket. */
 static double end_ns(unsigned bucket)
 {
     if (bucket < PARTS)

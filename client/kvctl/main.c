@@ -13,9 +13,9 @@
 
 static const struct verb_option global_options[] = {
     {"socket", "PATH", "the daemon's socket ($KVSTORED_SOCKET, or else\n/run/kvstored/kvstored.sock)"},
-    {"json", NULL, "print all there is, as JSON"},
-    {"timeout", "SECONDS", "how long a call may take (the daemon's default is 5)"},
-    {"help", NULL, "print this, or with a verb what it does"},
+    {"json", NULL, "print the whole answer as JSON"},
+    {"timeout", "SECONDS", "timeout of a call (default: the daemon's, 5)"},
+    {"help", NULL, "print this help, or with a verb its help"},
     {"version", NULL, "print the version"},
     {0},
 };
@@ -43,18 +43,18 @@ static void print_help(void)
          "\n"
          "Reads and writes the buckets of the key-value daemon kvstored on this host.\n"
          "\n"
-         "Verbs (more about one: kvctl VERB --help):");
+         "Verbs (for the help of one: kvctl VERB --help):");
     for (size_t i = 0; i < verb_count; i++)
         printf("  %-7s %-28s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].summary);
-    puts("\nOptions, before or behind the verb and its arguments:");
+    puts("\nOptions, before or after the verb and its arguments:");
     print_options(global_options);
     puts("\n"
-         "With --json, bytes that are UTF-8 are a string, others {\"base64\": \"...\"}.\n"
+         "With --json, bytes that are UTF-8 become a string, others {\"base64\": \"...\"}.\n"
          "\n"
-         "Exit status: 0 all went well; 1 the key or the bucket is not there; 2 any other\n"
-         "error, which is one line on standard error.\n"
+         "Exit status: 0 success; 1 the key or the bucket does not exist; 2 any other error.\n"
+         "An error is one line on standard error.\n"
          "\n"
-         "To begin with:\n"
+         "Examples:\n"
          "  kvctl add config\n"
          "  kvctl put config greeting hello\n"
          "  kvctl get config greeting");
@@ -97,8 +97,8 @@ static bool take_global(struct command_line *line, const char *name)
 {
     if (strcmp(name, "socket") == 0) {
         line->socket = optarg;
-        if (*optarg == '\0') /* a shell's variable that is not set */
-            return report("--socket must name the daemon's socket; it is empty") == STATUS_OK;
+        if (*optarg == '\0') /* usually an unset shell variable */
+            return report("--socket is empty: name the daemon's socket") == STATUS_OK;
     } else if (strcmp(name, "json") == 0) {
         line->json = true;
     } else if (strcmp(name, "help") == 0) {
@@ -115,8 +115,8 @@ static bool take_global(struct command_line *line, const char *name)
 }
 
 /*
- * Reads the options of argv, the global ones and those of verb (NULL while it is not known yet; then
- * it stops at the first argument). Behind it optind is the first argument. False after a message.
+ * Read the options of argv: the global ones and those of verb. If verb is NULL, because it is not known yet, stop at
+ * the first argument. Afterwards optind is the first argument. False after a message.
  */
 static bool read_options(struct command_line *line, int argc, char **argv, const struct verb *verb)
 {
@@ -126,7 +126,7 @@ static bool read_options(struct command_line *line, int argc, char **argv, const
 
     if (verb != NULL)
         add_long_options(long_options, count, verb->options);
-    optind = 0; /* GNU's way to begin anew */
+    optind = 0; /* resets getopt in the GNU library */
     opterr = 0;
     while ((found = getopt_long(argc, argv, verb == NULL ? "+:h" : ":h", long_options, &place)) != -1) {
         const char *word = argv[optind - 1];
@@ -144,9 +144,9 @@ static bool read_options(struct command_line *line, int argc, char **argv, const
             line->help = true;
             break;
         case ':':
-            return report("the option %s needs a value: see kvctl %s%s--help", word, hint, space) == STATUS_OK;
+            return report("option %s needs a value: see kvctl %s%s--help", word, hint, space) == STATUS_OK;
         default:
-            return report("there is no option %s here: see kvctl %s%s--help", word, hint, space) == STATUS_OK;
+            return report("unknown option %s: see kvctl %s%s--help", word, hint, space) == STATUS_OK;
         }
     }
     return true;
@@ -163,14 +163,14 @@ static enum status run_verb(const struct verb *verb, const struct command_line *
                                     .argument_count = argc,
                                     .options = line->options,
                                     .option_count = line->option_count};
-    /* Only a watch has something to go on with. */
+    /* Only a watch has a use for a new connection. */
     struct kvs_options options = KVS_OPTIONS(.connect_timeout_s = line->timeout_s, .reconnect = verb->run == watch_run);
     struct kvs_error error;
 
     if (argc < verb->arguments_min || argc > verb->arguments_max)
-        return report("%s %s: kvctl %s %s (see kvctl %s --help)", verb->name,
-                      argc < verb->arguments_min ? "needs more arguments" : "takes fewer arguments", verb->name,
-                      verb->arguments, verb->name);
+        return report("%s %s arguments: kvctl %s %s (see kvctl %s --help)", verb->name,
+                      argc < verb->arguments_min ? "needs more" : "has too many", verb->name, verb->arguments,
+                      verb->name);
     invocation.kvs = kvs_connect(line->socket, &options, &error);
     if (invocation.kvs == NULL)
         return report_error(&error);
@@ -195,7 +195,7 @@ static enum status run(struct command_line *line, int argc, char **argv)
         argv++;
     }
     if (argc == 0 && !line->help)
-        return report("a verb is missing, such as get or put: see kvctl --help");
+        return report("name a verb, such as get or put: see kvctl --help");
     if (argc == 0) {
         print_help();
         return STATUS_OK;
@@ -203,7 +203,7 @@ static enum status run(struct command_line *line, int argc, char **argv)
 
     const struct verb *verb = verb_find(argv[0]);
     if (verb == NULL)
-        return report("there is no verb '%.100s': see kvctl --help", argv[0]);
+        return report("unknown verb '%.100s': see kvctl --help", argv[0]);
     if (!read_options(line, argc, argv, verb))
         return STATUS_FAILED;
     if (line->help) {
@@ -214,8 +214,8 @@ static enum status run(struct command_line *line, int argc, char **argv)
 }
 
 /*
- * Where one of the standard descriptors is closed, the next one that is opened takes its place: that must not be the
- * daemon's socket. They are opened the wrong way round, so that who uses them gets an error.
+ * If a standard descriptor is closed, the next file that is opened takes its number, which must not be the daemon's
+ * socket. Open the descriptors in the wrong direction, so that using them is an error.
  */
 static void open_standard_descriptors(void)
 {

@@ -18,7 +18,7 @@ enum status report(const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof(line), format, args);
     va_end(args);
-    /* One line, whatever the names in it contain. */
+    /* Keep it one line, whatever the names in it contain. */
     for (char *c = line; *c != '\0'; c++) {
         if (iscntrl((unsigned char)*c))
             *c = ' ';
@@ -27,7 +27,7 @@ enum status report(const char *format, ...)
     return STATUS_FAILED;
 }
 
-/* The daemon advises its methods; what follows says the same with kvctl's verbs. */
+/* The daemon's sentences advise methods of the protocol; for these codes kvctl advises its verbs. */
 enum status report_error(const struct kvs_error *error)
 {
     const char *bucket = error->bucket;
@@ -36,13 +36,12 @@ enum status report_error(const struct kvs_error *error)
         return report("%s (outcome unknown: it may have been written)", error->message);
     switch (error->code) {
     case KVS_BUCKET_NOT_FOUND:
-        report("there is no bucket %s: create it with kvctl add %s", bucket, bucket);
+        report("bucket %s does not exist: create it with kvctl add %s", bucket, bucket);
         return STATUS_ABSENT;
     case KVS_ALREADY_EXISTS:
         if (*error->key == '\0')
-            return report(
-                "the bucket %s exists with other settings: see kvctl info %s, and change them with kvctl edit", bucket,
-                bucket);
+            return report("bucket %s exists with other settings: see kvctl info %s, or change them with kvctl edit",
+                          bucket, bucket);
         break;
     case KVS_UNSUPPORTED:
         if (*bucket != '\0')
@@ -124,7 +123,7 @@ struct short_text text_of_bytes(const char *bytes, size_t size)
         text.text[length] = byte < 0x20 || byte == 0x7f ? '.' : (char)byte;
     }
     if (length < size) {
-        /* Not in the middle of an UTF-8 character: the first byte that is left out must begin one. */
+        /* Do not cut a UTF-8 character: the first byte that is left out must begin one. */
         while (length > room - 3 && ((unsigned char)bytes[length] & 0xc0) == 0x80)
             length--;
         strcpy(text.text + length, "...");
@@ -180,7 +179,7 @@ struct short_text text_of_microseconds(double us)
 
 /* --- Bytes on a terminal ---------------------------------------------------------------------- */
 
-/* Reads the UTF-8 character at bytes: its size, or 0 where there is none. */
+/* Read the UTF-8 character at bytes. Returns its size, or 0 if there is none. */
 static size_t read_character(const unsigned char *bytes, size_t left, uint32_t *character)
 {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -199,14 +198,14 @@ static size_t read_character(const unsigned char *bytes, size_t left, uint32_t *
     return *character >= smallest[size] && *character <= 0x10ffff && !is_surrogate ? size : 0;
 }
 
-/* Whether a character does something else than to be shown: controls, and marks that turn the direction of the line. */
+/* Whether a character controls the terminal: control characters, and marks that change the direction of the text. */
 static bool is_active(uint32_t character)
 {
     return character < 0x20 || (character >= 0x7f && character < 0xa0) || character == 0x200e || character == 0x200f ||
            (character >= 0x2028 && character <= 0x202e) || (character >= 0x2066 && character <= 0x2069);
 }
 
-/* Writes what stands for the beginning of bytes, which take *size of them: how many columns that has. */
+/* Write the text that stands for the first *size bytes. Returns how many columns it takes. */
 static size_t write_safely(const char *bytes, size_t left, char text[8], size_t *size)
 {
     static const char letters[] = "\n\r\t\\", names[] = "nrt\\";
@@ -230,7 +229,7 @@ void print_safely(const char *bytes, size_t size, size_t columns)
     size_t taken, width = 0, end = 0;
     char text[8];
 
-    /* Where it must be cut: end is the last place before which, with the dots, all fits. */
+    /* Find where to cut: end is the last place at which the text fits together with the dots. */
     for (size_t i = 0; i < size && width <= columns; i += taken) {
         if (width + 3 <= columns)
             end = i;
@@ -294,7 +293,7 @@ void table_add(struct table *table, const char *format, ...)
     va_end(args);
 }
 
-/* Characters, not bytes: continuation bytes of UTF-8 take no place. */
+/* Count characters: continuation bytes of UTF-8 take no column. */
 static size_t width_of(const char *text)
 {
     size_t width = 0;

@@ -1,4 +1,4 @@
-/* The verb stats: what daemon.stats answers, for people. */
+/* The verb stats: prints daemon.stats for people. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
@@ -20,7 +20,7 @@ static struct short_text name_of(const struct kvs_value *map, size_t place)
     return text_of_value(kvs_value_key(map, place));
 }
 
-/* A value that is no map, by what its name says it is. */
+/* Format a value that is not a map; its name tells the unit. */
 static struct short_text text_of_figure(const char *name, const struct kvs_value *value)
 {
     struct short_text text = {.text = "-"};
@@ -49,7 +49,7 @@ static struct short_text text_of_figure(const char *name, const struct kvs_value
     return text;
 }
 
-/* People read "rtt 80 us", and not "rtt_us". */
+/* Print "rtt 80 us" for "rtt_us". */
 static void print_name(const char *name)
 {
     size_t length = strlen(name);
@@ -68,7 +68,7 @@ static void print_heading(const char *name)
     printf(":%*s", width < 20 ? (int)(20 - width) : 1, "");
 }
 
-/* How many of the reads the cache has answered. */
+/* Print the share of reads that the cache has answered. */
 static void print_hit_rate(const struct kvs_value *cache)
 {
     uint64_t hits = kvs_value_unsigned(kvs_value_member(cache, "hits"));
@@ -78,7 +78,7 @@ static void print_hit_rate(const struct kvs_value *cache)
         printf(" (%.1f %% hits)", 100.0 * (double)hits / (double)asked);
 }
 
-/* A map of figures, on one line. */
+/* Print a map of figures on one line. */
 static void print_figures(const char *name, const struct kvs_value *map)
 {
     print_heading(name);
@@ -102,7 +102,7 @@ static const struct kvs_value *calls_of(const struct kvs_value *methods, size_t 
     return kvs_value_member(kvs_value_item(methods, place), "calls");
 }
 
-/* Places of the methods, those that are called most first. NULL when out of memory. */
+/* Return the places of the methods, the most frequent first. NULL when out of memory. */
 static size_t *order_methods(const struct kvs_value *methods)
 {
     size_t count = kvs_value_count(methods);

@@ -1,4 +1,4 @@
-/* The verb txn: a transaction from a text, one operation a line. */
+/* The verb txn: commits a transaction from a text with one operation per line. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
@@ -6,18 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where an operation or a check stands, for the messages about it. */
+/* Where an operation or a check is, for messages. */
 struct statement {
     unsigned line;
     const char *key; /* in the script's text */
     bool has_condition;
 };
 
-/* The text that is being read, in place. */
+/* The text, which is parsed in place. */
 struct script {
-    const char *name; /* of the file, for the messages */
+    const char *name; /* of the file, for messages */
     struct content text;
-    struct json at; /* in the line that is being read, which ends with a NUL */
+    struct json at; /* in the current line, which ends with NUL */
     unsigned line;
     struct statement *statements;
     size_t statement_count;
@@ -37,7 +37,7 @@ static void skip_blanks(struct script *script)
     script->at.at += strspn(script->at.at, " \t\r");
 }
 
-/* The next word, with a NUL behind it; "" at the line's end. */
+/* Return the next word, followed by NUL; "" at the end of the line. */
 static char *read_word(struct script *script)
 {
     skip_blanks(script);
@@ -56,14 +56,14 @@ static bool read_revision(struct script *script, uint64_t *revision)
     return arguments_read_number(read_word(script), what, revision);
 }
 
-/* Nothing but a comment may follow. */
+/* Check that nothing but a comment follows. */
 static bool read_end(struct script *script)
 {
     skip_blanks(script);
-    return *script->at.at == '\0' || *script->at.at == '#' || fail(script, "there is too much on it");
+    return *script->at.at == '\0' || *script->at.at == '#' || fail(script, "the line has too many words");
 }
 
-/* A value in quotes, or all that is left of the line. */
+/* Read a value in quotes, or the rest of the line. */
 static bool read_value(struct script *script, const char **value, size_t *size)
 {
     skip_blanks(script);
@@ -94,7 +94,7 @@ static bool read_verb(struct script *script, enum verb_kind *kind)
             return true;
         }
     }
-    return fail(script, "it must begin with check, put, create, update, delete or purge");
+    return fail(script, "the line must begin with check, put, create, update, delete or purge");
 }
 
 static void add_to_txn(struct kvs_txn *txn, enum verb_kind kind, const char *key, uint64_t revision, const char *value,
@@ -121,7 +121,7 @@ static void add_to_txn(struct kvs_txn *txn, enum verb_kind kind, const char *key
     }
 }
 
-/* Reads the line at script->at into the transaction. */
+/* Add the line at script->at to the transaction. */
 static bool read_statement(struct script *script)
 {
     enum verb_kind kind = CHECK;
@@ -165,7 +165,7 @@ static bool script_read(struct script *script, const char *path)
     if (!content_read_file(&script->text, path))
         return false;
     if (strlen(script->text.bytes) < script->text.size)
-        return report("%.200s has a NUL in it; in quotes it is \\x00", script->name) == STATUS_OK;
+        return report("%.200s contains a NUL byte: write it in quotes as \\x00", script->name) == STATUS_OK;
     if ((script->statements = calloc(count_lines(&script->text), sizeof(*script->statements))) == NULL)
         return report("out of memory") == STATUS_OK;
     for (char *rest = script->text.bytes; rest != NULL;) {
@@ -186,7 +186,7 @@ static void script_free(struct script *script)
 
 /* --- Committing ------------------------------------------------------------------------------------ */
 
-/* The first line about the key, where conditional with a condition on it; 0 where there is none. */
+/* Return the first line about the key, if conditional is set only one with a condition; 0 if there is none. */
 static unsigned line_of_key(const struct script *script, const char *key, bool conditional)
 {
     for (size_t i = 0; i < script->statement_count; i++) {
@@ -228,9 +228,9 @@ static enum status commit(struct invocation *invocation, const struct script *sc
     uint64_t *revisions;
     size_t count;
 
-    /* The library would not even look at checks that nothing rests on. */
+    /* The library ignores checks without operations. */
     if (script->operation_count == 0 && script->statement_count > 0)
-        return report("%.200s has checks but no operation that rests on them", script->name);
+        return report("%.200s has checks but no operation: add one", script->name);
     if (kvs_txn_commit(script->txn, &options, &revisions, &count) != KVS_OK)
         return report_failure(script, kvs_last_error(invocation->kvs));
     print_revisions(invocation, revisions, count);

@@ -1,4 +1,4 @@
-/* The verb watch: prints changes as they come, until it is told to end. */
+/* The verb watch: prints changes as they happen, until it is interrupted. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
@@ -13,7 +13,7 @@
 
 #define KEY_COLUMNS_MIN  12u
 #define KEY_COLUMNS_MAX  40u
-#define NARROWEST_COLUMN 16u /* for a value, however narrow the terminal is */
+#define NARROWEST_COLUMN 16u /* for a value, even on a narrow terminal */
 
 static volatile sig_atomic_t is_interrupted;
 
@@ -22,11 +22,11 @@ struct watching {
     struct kvs_watch_options options;
     struct kvs_watch *watch; /* NULL: it was stopped */
     bool colors;
-    size_t key_columns; /* grows with the keys, so that most values stand below each other */
+    size_t key_columns; /* grows with the keys, so that most values are aligned */
     bool until_ready;
-    uint64_t left; /* entries to print before the end */
+    uint64_t left; /* entries that are still to be printed */
     bool is_done;
-    bool begins_again; /* where options.from_revision says */
+    bool begins_again; /* at options.from_revision */
     bool has_begun_again;
     enum status status;
 };
@@ -91,7 +91,7 @@ static enum status print_entry(struct watching *watching, const struct kvs_entry
     } else {
         print_line(watching, entry);
     }
-    /* Whoever reads this waits for it now. */
+    /* The reader waits for this line now. */
     return fflush(stdout) == 0 ? STATUS_OK : STATUS_FAILED;
 }
 
@@ -104,8 +104,8 @@ static void finish(struct watching *watching, enum status status)
 }
 
 /*
- * A reader that is too slow, such as a pager, is no reason to end: nothing is missing behind the revision. If keys have
- * vanished meanwhile there is no such revision; then all is printed again. But a revision that was asked for is a must.
+ * If the reader of the output is too slow, such as a pager, the watch resumes at the error's revision and misses
+ * nothing. If keys have vanished meanwhile, all entries are printed again, unless the user asked for a revision.
  */
 static void on_end(struct watching *watching, const struct kvs_error *error)
 {
@@ -118,7 +118,7 @@ static void on_end(struct watching *watching, const struct kvs_error *error)
         return;
     }
     if (error->code == KVS_RESOURCE_EXHAUSTED && error->has_revision) {
-        report("the output is read too slowly: going on from revision %" PRIu64, error->revision);
+        report("the output is read too slowly: resuming at revision %" PRIu64, error->revision);
         watching->options.include_history = false;
         watching->options.updates_only = false;
         watching->options.from_revision = error->revision;
@@ -162,14 +162,14 @@ static void on_signal(int number)
     is_interrupted = 1;
 }
 
-/* Nobody reads the output any more. */
+/* The reader of the output has ended. */
 static void on_pipe(int number)
 {
     (void)number;
     _exit(STATUS_OK);
 }
 
-/* Signals come only while the loop waits: *waiting is the mask for that. */
+/* Block the signals except while the loop waits; *waiting is the mask for that. */
 static void catch_signals(sigset_t *waiting)
 {
     struct sigaction action = {.sa_handler = on_signal};
@@ -185,7 +185,7 @@ static void catch_signals(sigset_t *waiting)
     sigaction(SIGPIPE, &action, NULL);
 }
 
-/* Waits for the daemon or a signal. False when nobody reads the output any more. */
+/* Wait for the daemon or a signal. False if the reader of the output has ended. */
 static bool wait_for_events(struct kvs *kvs, const sigset_t *waiting)
 {
     struct pollfd waited[] = {{.fd = kvs_fd(kvs), .events = kvs_events(kvs)}, {.fd = STDOUT_FILENO}};
@@ -196,13 +196,13 @@ static bool wait_for_events(struct kvs *kvs, const sigset_t *waiting)
     return (waited[1].revents & (POLLERR | POLLHUP)) == 0;
 }
 
-/* Says on standard error when the daemon goes away and when it is back. */
+/* Report on standard error when the connection is lost and when it is back. */
 static void tell_of_connection(struct kvs *kvs, bool *is_away)
 {
     if (!*is_away && kvs_fd(kvs) < 0)
-        report("%s; waiting for the daemon", kvs_last_error(kvs)->message);
+        report("%s; reconnecting", kvs_last_error(kvs)->message);
     else if (*is_away && kvs_fd(kvs) >= 0)
-        report("the daemon is back");
+        report("reconnected to the daemon");
     *is_away = kvs_fd(kvs) < 0;
 }
 

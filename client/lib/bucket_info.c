@@ -7,8 +7,8 @@
 #include <string.h>
 
 /*
- * Where the arrays and the text go that the info points to. The same functions go over the map twice: first
- * with NULL, to find the sizes, then with the block's parts.
+ * Where the info's arrays and text are placed. The same functions read the map twice: first with NULL, to measure the
+ * sizes, then with the parts of the block.
  */
 struct bucket_info_places {
     char *arrays;
@@ -25,7 +25,7 @@ static void *bucket_info_place_array(struct bucket_info_places *places, size_t c
     return place;
 }
 
-/* NULL where value is no text. */
+/* NULL if value is not text. */
 static const char *bucket_info_place_text(struct bucket_info_places *places, const struct kvs_value *value)
 {
     const char *copy = NULL;
@@ -40,7 +40,7 @@ static const char *bucket_info_place_text(struct bucket_info_places *places, con
     return copy;
 }
 
-/* A setting that the map may lack, or that says 'no limit' with a number below 0. */
+/* Return a setting; 0 if the map lacks it or has a negative number for "no limit". */
 static int64_t bucket_info_setting(const struct kvs_value *map, const char *name)
 {
     int64_t value = kvs_value_integer(kvs_value_member(map, name));

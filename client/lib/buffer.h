@@ -1,8 +1,8 @@
 /*
  * buffer: a queue of bytes in one piece of memory.
  *
- * Used for what was received and not yet understood, what waits for being sent, and
- * a request's parameters. Promises that a failed function leaves the buffer as it was.
+ * Used for received bytes that are not decoded yet, for requests that wait to be sent, and for a request's parameters.
+ * A function that fails leaves the buffer unchanged.
  */
 #ifndef CLIENT_BUFFER_H
 #define CLIENT_BUFFER_H
@@ -18,22 +18,22 @@ struct buffer {
     size_t capacity;
 };
 
-/* How many bytes are queued. */
+/* Return how many bytes are queued. */
 size_t buffer_size(const struct buffer *buffer);
 
-/* Makes room for size_bytes behind the end; moves what is queued. False when out of memory. */
+/* Make room for size_bytes after the end; may move the queued bytes. False when out of memory. */
 bool buffer_reserve(struct buffer *buffer, size_t size_bytes);
 
-/* Queues a copy of size_bytes. False when out of memory. */
+/* Queue a copy of size_bytes. False when out of memory. */
 bool buffer_append(struct buffer *buffer, const void *bytes, size_t size_bytes);
 
-/* Drops the first size_bytes, at most as many as are queued. */
+/* Drop the first size_bytes, at most as many as are queued. */
 void buffer_consume(struct buffer *buffer, size_t size_bytes);
 
-/* Drops everything, and gives the memory back where one large message made it grow. */
+/* Drop everything, and free the memory if a large message made it grow. */
 void buffer_clear(struct buffer *buffer);
 
-/* Frees what the buffer owns and empties it. */
+/* Free what the buffer owns, and empty it. */
 void buffer_free(struct buffer *buffer);
 
 #endif

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The keys of a call, and where the blocking face wants what became of them, in their order. */
+/* The keys of a call, and their results in the same order. */
 struct bulk {
     const char *const *keys; /* NULL: pairs */
     const struct kvs_pair *pairs;
@@ -39,7 +39,7 @@ static bool bulk_order_answer(struct key_order *order, const struct kvs_value *a
     return true;
 }
 
-/* The place in the answer of the caller's key at place. */
+/* Return the place in the answer of the caller's key at place. */
 static size_t bulk_place_in_answer(const struct bulk *bulk, struct key_order *order, size_t place)
 {
     const char *key = bulk_key_at(bulk, place);
@@ -47,7 +47,8 @@ static size_t bulk_place_in_answer(const struct bulk *bulk, struct key_order *or
     return key_order_find(order, key, strlen(key));
 }
 
-/* One block: the caller's pointers, then the entries. found has room for as many as the answer has members. */
+/* Fill bulk->entries with one block: the caller's pointers, then the entries. found has room for all members of the
+ * answer. */
 static enum kvs_code bulk_place_entries(struct bulk *bulk, const struct kvs_value *answer, struct key_order *order,
                                         struct kvs_entry **found)
 {
@@ -96,7 +97,7 @@ static enum kvs_code bulk_read_entries(const struct kvs_value *answer, void *out
     return code;
 }
 
-/* One block: a result for each of the caller's keys, then the errors. */
+/* Fill bulk->results with one block: a result for each of the caller's keys, then the errors. */
 static enum kvs_code bulk_place_results(struct bulk *bulk, const struct kvs_value *answer, struct key_order *order)
 {
     size_t failures = 0;
@@ -143,7 +144,7 @@ static enum kvs_code bulk_read_results(const struct kvs_value *answer, void *out
 
 /* --- bulk.get ----------------------------------------------------------------------------------- */
 
-/* Copy the keys, which the answer is brought into the order of; one block. NULL when out of memory. */
+/* Copy the keys into one block; the answer is sorted in their order. NULL when out of memory. */
 static struct bulk *bulk_copy(const struct bulk *bulk)
 {
     size_t text_bytes = 0;
@@ -164,7 +165,7 @@ static struct bulk *bulk_copy(const struct bulk *bulk)
     return copy;
 }
 
-/* Submit what was built. function gets the answer through deliver, which frees the copy of the keys. */
+/* Submit the request that was built. deliver passes the answer to function and frees the copy of the keys. */
 static enum kvs_code bulk_submit(struct kvs *kvs, const struct bulk *bulk, call_deliver_fn *deliver,
                                  void (*function)(void), void *context)
 {
@@ -246,7 +247,7 @@ enum kvs_code kvs_async_bulk_get(struct kvs *kvs, const char *bucket, const char
 
 /* --- bulk.put and bulk.delete ------------------------------------------------------------------- */
 
-/* Hands out what bulk_read_results has read: to a caller who wants no results the first failure. */
+/* Return what bulk_read_results has read; a caller without results gets the first failure. */
 static enum kvs_code bulk_finish_writes(struct kvs *kvs, enum kvs_code code, struct bulk *bulk,
                                         struct kvs_bulk_result **results, size_t *failed_count)
 {
@@ -266,7 +267,7 @@ static enum kvs_code bulk_finish_writes(struct kvs *kvs, enum kvs_code code, str
     return code;
 }
 
-/* A map has each key once: of two values for one key, which is meant? */
+/* Refuse a key that occurs twice: the request's map has each key once. */
 static void bulk_check_twins(struct kvs_request *request, const struct kvs_pair *pairs, size_t pair_count)
 {
     struct key_order order;

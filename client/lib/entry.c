@@ -14,52 +14,52 @@ const char *entry_operation_name(enum kvs_operation operation)
     return operation_names[operation];
 }
 
-/* The members of an entry's map, NULL where one is not there. */
+/* The members of an entry's map; NULL if missing. */
 struct members {
     const struct kvs_value *key, *value, *size, *revision, *created, *operation, *headers;
 };
 
-static bool is_named(const char *name, size_t length, const char *wanted)
+static bool entry_is_named(const char *name, size_t length, const char *wanted)
 {
     return memcmp(name, wanted, length) == 0;
 }
 
-/* Which of the members has this name; NULL: none of them. */
-static const struct kvs_value **find_member(struct members *members, const char *name, size_t length)
+/* Return the member with this name, or NULL. */
+static const struct kvs_value **entry_find_member(struct members *members, const char *name, size_t length)
 {
     switch (length) {
     case 3:
-        return is_named(name, length, "key") ? &members->key : NULL;
+        return entry_is_named(name, length, "key") ? &members->key : NULL;
     case 4:
-        return is_named(name, length, "size") ? &members->size : NULL;
+        return entry_is_named(name, length, "size") ? &members->size : NULL;
     case 5:
-        return is_named(name, length, "value") ? &members->value : NULL;
+        return entry_is_named(name, length, "value") ? &members->value : NULL;
     case 7:
-        if (is_named(name, length, "created"))
+        if (entry_is_named(name, length, "created"))
             return &members->created;
-        return is_named(name, length, "headers") ? &members->headers : NULL;
+        return entry_is_named(name, length, "headers") ? &members->headers : NULL;
     case 8:
-        return is_named(name, length, "revision") ? &members->revision : NULL;
+        return entry_is_named(name, length, "revision") ? &members->revision : NULL;
     case 9:
-        return is_named(name, length, "operation") ? &members->operation : NULL;
+        return entry_is_named(name, length, "operation") ? &members->operation : NULL;
     default:
         return NULL;
     }
 }
 
-static void read_members(const struct kvs_value *map, struct members *members)
+static void entry_read_members(const struct kvs_value *map, struct members *members)
 {
     *members = (struct members){0};
     for (size_t i = 0; i < kvs_value_count(map); i++) {
         size_t length;
         const char *name = kvs_value_bytes(kvs_value_key(map, i), &length);
-        const struct kvs_value **member = name != NULL ? find_member(members, name, length) : NULL;
+        const struct kvs_value **member = name != NULL ? entry_find_member(members, name, length) : NULL;
         if (member != NULL && *member == NULL)
             *member = kvs_value_item(map, i);
     }
 }
 
-static bool read_operation(const struct kvs_value *name, enum kvs_operation *operation)
+static bool entry_read_operation(const struct kvs_value *name, enum kvs_operation *operation)
 {
     size_t size;
     const char *bytes = kvs_value_bytes(name, &size);
@@ -73,23 +73,23 @@ static bool read_operation(const struct kvs_value *name, enum kvs_operation *ope
     return false;
 }
 
-static bool has_value(const struct members *members, bool of_watch)
+static bool entry_has_value(const struct members *members, bool of_watch)
 {
     return text_is(members->value) || (of_watch && kvs_value_type(members->size) == KVS_INTEGER);
 }
 
-static bool has_revision(const struct members *members, bool of_watch)
+static bool entry_has_revision(const struct members *members, bool of_watch)
 {
     return kvs_value_unsigned(members->revision) > 0 ||
            (of_watch && kvs_value_type(members->revision) == KVS_INTEGER && kvs_value_integer(members->revision) == 0);
 }
 
-static bool is_entry(const struct members *members, bool of_watch)
+static bool entry_is_valid(const struct members *members, bool of_watch)
 {
     enum kvs_operation operation;
 
-    return text_is(members->key) && has_value(members, of_watch) && has_revision(members, of_watch) &&
-           kvs_value_type(members->created) == KVS_INTEGER && read_operation(members->operation, &operation) &&
+    return text_is(members->key) && entry_has_value(members, of_watch) && entry_has_revision(members, of_watch) &&
+           kvs_value_type(members->created) == KVS_INTEGER && entry_read_operation(members->operation, &operation) &&
            (kvs_value_type(members->headers) == KVS_NIL || text_is_map(members->headers));
 }
 
@@ -97,8 +97,8 @@ bool entry_measure(const struct kvs_value *value, struct entry_space *space)
 {
     struct members members;
 
-    read_members(value, &members);
-    if (!is_entry(&members, space->of_watch))
+    entry_read_members(value, &members);
+    if (!entry_is_valid(&members, space->of_watch))
         return false;
     space->entries++;
     space->headers += kvs_value_count(members.headers);
@@ -123,7 +123,7 @@ struct entry_places entry_lay_out(void *block, const struct entry_space *space)
     return places;
 }
 
-static void read_headers(struct kvs_entry *entry, const struct kvs_value *headers, struct entry_places *places)
+static void entry_read_headers(struct kvs_entry *entry, const struct kvs_value *headers, struct entry_places *places)
 {
     entry->header_count = kvs_value_count(headers);
     if (entry->header_count == 0)
@@ -142,7 +142,7 @@ struct kvs_entry *entry_read(const struct kvs_value *value, struct entry_places 
     struct members members;
 
     memset(entry, 0, sizeof(*entry));
-    read_members(value, &members);
+    entry_read_members(value, &members);
     entry->key = text_copy(&places->text, members.key);
     if (text_is(members.value)) {
         kvs_value_bytes(members.value, &entry->value_size);
@@ -152,14 +152,14 @@ struct kvs_entry *entry_read(const struct kvs_value *value, struct entry_places 
     }
     entry->revision = kvs_value_unsigned(members.revision);
     entry->created_us = kvs_value_integer(members.created);
-    read_operation(members.operation, &entry->operation);
-    read_headers(entry, members.headers, places);
+    entry_read_operation(members.operation, &entry->operation);
+    entry_read_headers(entry, members.headers, places);
     return entry;
 }
 
 /* --- One, and an array -------------------------------------------------------------------------- */
 
-static enum kvs_code read_entry(const struct kvs_value *result, bool of_watch, void *out)
+static enum kvs_code entry_read_value(const struct kvs_value *result, bool of_watch, void *out)
 {
     struct entry_space space = {.of_watch = of_watch};
 
@@ -179,12 +179,12 @@ struct kvs_entry *kvs_value_entry(const struct kvs_value *value)
 {
     struct kvs_entry *entry = NULL;
 
-    return kvs_value_type(value) == KVS_MAP && read_entry(value, true, &entry) == KVS_OK ? entry : NULL;
+    return kvs_value_type(value) == KVS_MAP && entry_read_value(value, true, &entry) == KVS_OK ? entry : NULL;
 }
 
 enum kvs_code reply_read_entry(const struct kvs_value *result, void *out)
 {
-    return read_entry(result, false, out);
+    return entry_read_value(result, false, out);
 }
 
 enum kvs_code reply_read_entries(const struct kvs_value *result, void *out)

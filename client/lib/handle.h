@@ -1,9 +1,9 @@
 /*
  * handle: a program's handle, struct kvs: the state of the connection, the calls and the watches.
  *
- * Only data: each part belongs to the module that is named beside it. From the lowest to the highest, connection,
- * loop, call, blocking, the methods' files and watch use only what is lower. kvstore.c is above all of them: it makes
- * handles, and takes to the calls and the watches what the connection reports.
+ * It is only data: each part belongs to the module named beside it. The modules from the lowest to the highest are
+ * connection, loop, call, blocking, the methods' files and watch; each uses only lower ones. kvstore.c is above all of
+ * them: it makes handles, and passes what the connection reports to the calls and watches.
  */
 #ifndef CLIENT_HANDLE_H
 #define CLIENT_HANDLE_H

@@ -1,4 +1,4 @@
-/* A tree of values, and an entry, as JSON text. */
+/* Values, entries and errors as JSON text. */
 #include "client/lib/buffer.h"
 #include "client/lib/entry.h"
 #include "client/lib/kvstore_raw.h"
@@ -13,7 +13,7 @@ static bool json_write_text(struct buffer *json, const char *text)
     return buffer_append(json, text, strlen(text));
 }
 
-/* The size of the UTF-8 character that bytes begin with, by the table of RFC 3629; 0 where it is none. */
+/* Return the size of the UTF-8 character at bytes, by the table of RFC 3629; 0 if there is none. */
 static size_t json_character_size(const unsigned char *bytes, size_t length)
 {
     unsigned char first = bytes[0], low = 0x80, high = 0xbf;
@@ -80,7 +80,7 @@ static bool json_write_escaped(struct buffer *json, unsigned char character)
 
 static bool json_write_string(struct buffer *json, const char *bytes, size_t length)
 {
-    size_t plain = 0; /* characters in a row that stand for themselves */
+    size_t plain = 0; /* consecutive characters that need no escape */
 
     if (!json_write_text(json, "\""))
         return false;
@@ -121,7 +121,7 @@ static bool json_write_bytes(struct buffer *json, const char *bytes, size_t size
     return json_is_utf8(bytes, size) ? json_write_string(json, bytes, size) : json_write_base64(json, bytes, size);
 }
 
-/* A member's name must be a string in JSON, whatever the map has. */
+/* A member's name must be a string in JSON, whatever type the map has. */
 static bool json_write_name(struct buffer *json, const struct kvs_value *name)
 {
     size_t size;
@@ -142,8 +142,8 @@ static bool json_write_number(struct buffer *json, const struct kvs_value *value
     if (kvs_value_type(value) == KVS_DOUBLE) {
         double real = kvs_value_double(value);
         if (!isfinite(real))
-            return json_write_text(json, "null"); /* JSON has no other word for it */
-        /* The shortest form that reads back as the same number. */
+            return json_write_text(json, "null"); /* JSON has no infinity or NaN */
+        /* Find the shortest form that reads back as the same number. */
         for (int digits = 15; digits <= 17; digits++) {
             snprintf(number, sizeof(number), "%.*g", digits, real);
             double back;
@@ -163,7 +163,7 @@ static bool json_write_number(struct buffer *json, const struct kvs_value *value
     return json_write_text(json, number);
 }
 
-/* Recursion here is as deep as a message may be nested. */
+/* The recursion is as deep as a message may be nested. */
 static bool json_write_value(struct buffer *json, const struct kvs_value *value)
 {
     enum kvs_type type = kvs_value_type(value);

@@ -1,8 +1,8 @@
 /*
  * key_order: finds the place of a key among many.
  *
- * Used where a bulk call's keys and its answer are brought together. Fill it with index_add, at most as often as it was
- * made for, then look for keys: in the order in which they were added that takes one comparison each.
+ * Used to match a bulk call's keys with its answer. Fill it with key_order_add, at most as often as its capacity, then
+ * look for keys. Keys that are looked for in the order in which they were added take one comparison each.
  */
 #ifndef CLIENT_KEY_ORDER_H
 #define CLIENT_KEY_ORDER_H
@@ -21,21 +21,21 @@ struct key_order_key {
 struct key_order {
     struct key_order_key *keys;
     size_t count;
-    size_t next; /* to be looked for, as long as the order is the same */
+    size_t next; /* expected next, as long as the order is the same */
     bool is_sorted;
 };
 
-/* Makes an empty index with room for capacity keys. False when out of memory. */
-bool key_order_make(struct key_order *index, size_t capacity);
+/* Make an empty order with room for capacity keys. False when out of memory. */
+bool key_order_make(struct key_order *order, size_t capacity);
 
-void key_order_add(struct key_order *index, const char *bytes, size_t size, size_t place);
+void key_order_add(struct key_order *order, const char *bytes, size_t size, size_t place);
 
-/* The place of the key that has these bytes, one of them where there are several; or INDEX_NONE. */
-size_t key_order_find(struct key_order *index, const char *bytes, size_t size);
+/* Return the place of a key that has these bytes, or KEY_ORDER_NONE. */
+size_t key_order_find(struct key_order *order, const char *bytes, size_t size);
 
-/* Whether a key is there twice. */
-bool key_order_has_twins(struct key_order *index);
+/* Whether a key occurs twice. */
+bool key_order_has_twins(struct key_order *order);
 
-void key_order_free(struct key_order *index);
+void key_order_free(struct key_order *order);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * The top of the library: makes and closes handles, and takes what a connection reports to the calls and the watches.
+ * The top of the library: makes and closes handles, and passes what a connection reports to the calls and watches.
  */
 #include "client/lib/call.h"
 #include "client/lib/clock.h"

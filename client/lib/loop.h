@@ -1,15 +1,14 @@
 /*
  * loop: one turn of a handle, and what to wait for between turns.
  *
- * Used by the blocking calls, which wait here, and by programs with a loop of their own (kvs_process and its
- * neighbours).
+ * Used by the blocking calls, which wait here, and by programs with a loop of their own (kvs_process).
  */
 #ifndef CLIENT_LOOP_H
 #define CLIENT_LOOP_H
 
 #include "client/lib/handle.h"
 
-/* Do what can be done without waiting. As kvs_process, but also from inside a callback. */
+/* Do what can be done without waiting. As kvs_process, but allowed inside a callback. */
 enum kvs_code loop_turn(struct kvs *kvs);
 
 /* Wait until there is something to do, for at most timeout_ms; -1: no limit. */

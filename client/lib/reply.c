@@ -1,4 +1,4 @@
-/* The results that need no file of their own. */
+/* Readers of results that need no file of their own. */
 #include "client/lib/reply.h"
 
 #include "client/lib/error.h"
@@ -14,9 +14,9 @@ const struct kvs_error *reply_read(reply_reader *reader, const struct kvs_value 
     if (code == KVS_OK)
         return NULL;
     if (code == KVS_NO_MEMORY)
-        client_error_set(error, code, "out of memory for the result; the call itself succeeded");
+        client_error_set(error, code, "out of memory for the result, although the call succeeded");
     else
-        client_error_set(error, code, "the daemon's answer is not what this method answers");
+        client_error_set(error, code, "the daemon broke the protocol: its answer is not a result of this method");
     return error;
 }
 

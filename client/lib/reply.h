@@ -1,9 +1,9 @@
 /*
- * reply: turns the daemon's results into what the blocking functions hand out.
+ * reply: turns the daemon's results into the types of the public functions.
  *
- * Used by the methods' files with blocking_run. Each promises to leave
- * nothing allocated where it fails, and to check every type: the daemon is not trusted.
- * Entries are read in entry.c, a bucket's info in bucket_info.c, the rest in reply.c.
+ * Used with blocking_run and by deliver. Each reader leaves nothing allocated if it fails, and checks every type,
+ * because the daemon is not trusted. Entries are read in entry.c, a bucket's info in bucket_info.c, the rest in
+ * reply.c.
  */
 #ifndef CLIENT_REPLY_H
 #define CLIENT_REPLY_H
@@ -12,14 +12,14 @@
 
 #include <stddef.h>
 
-/* Turn a result into what a function hands out. KVS_PROTOCOL if it is not what the method answers, or KVS_NO_MEMORY. */
+/* Turn a result into *out. KVS_PROTOCOL if it is not a result of the method; or KVS_NO_MEMORY. */
 typedef enum kvs_code reply_reader(const struct kvs_value *result, void *out);
 
 /* Read a result with reader into *out. NULL, or *error filled with what went wrong. */
 const struct kvs_error *reply_read(reply_reader *reader, const struct kvs_value *result, void *out,
                                    struct kvs_error *error);
 
-/* What reply_read_entries, _strings and _revisions fill: where the caller wants the block and its count. */
+/* Where reply_read_entries, _strings and _revisions leave the block and its count. */
 struct reply_entries {
     struct kvs_entry **entries;
     size_t *count;
@@ -33,7 +33,7 @@ struct reply_strings {
 struct reply_revisions {
     uint64_t **revisions; /* NULL: not wanted */
     size_t *count;        /* NULL: not wanted */
-    size_t expected;      /* an answer with another count is none */
+    size_t expected;      /* a result with another count is refused */
 };
 
 enum kvs_code reply_read_revision(const struct kvs_value *result, void *out);  /* uint64_t *, may be NULL */

@@ -11,7 +11,7 @@
 #define FIXED_ARRAY     0x90u /* and its array of up to 15, with the count in the same byte */
 #define MAP_HEADER_SIZE 3u
 
-static int append(void *request, const char *bytes, size_t size)
+static int request_append(void *request, const char *bytes, size_t size)
 {
     struct kvs_request *self = request;
 
@@ -22,10 +22,10 @@ static int append(void *request, const char *bytes, size_t size)
     return 0;
 }
 
-static void reset(struct kvs_request *request, const char *method)
+static void request_reset(struct kvs_request *request, const char *method)
 {
     buffer_clear(&request->params);
-    msgpack_packer_init(&request->packer, request, append);
+    msgpack_packer_init(&request->packer, request, request_append);
     request->method = method;
     request->timeout_s = 0;
     request->no_memory = false;
@@ -37,19 +37,19 @@ static void reset(struct kvs_request *request, const char *method)
 
 void request_begin(struct kvs_request *request, const char *method, unsigned positions)
 {
-    reset(request, method);
+    request_reset(request, method);
     request->positions = positions;
     msgpack_pack_array(&request->packer, positions);
 }
 
 void request_begin_part(struct kvs_request *part)
 {
-    reset(part, NULL);
+    request_reset(part, NULL);
 }
 
 void request_add_part(struct kvs_request *request, const struct kvs_request *part)
 {
-    append(request, part->params.bytes + part->params.begin, buffer_size(&part->params));
+    request_append(request, part->params.bytes + part->params.begin, buffer_size(&part->params));
     if (part->wrong != NULL)
         request->wrong = part->wrong;
     request->no_memory = request->no_memory || part->no_memory;
@@ -59,7 +59,7 @@ void request_option(struct kvs_request *request, const char *name)
 {
     if (request->options++ == 0) {
         request->options_at = buffer_size(&request->params);
-        append(request, (const char[MAP_HEADER_SIZE]){(char)MAP_16, 0, 0}, MAP_HEADER_SIZE);
+        request_append(request, (const char[MAP_HEADER_SIZE]){(char)MAP_16, 0, 0}, MAP_HEADER_SIZE);
     }
     kvs_request_string(request, name);
 }
@@ -126,7 +126,7 @@ void request_option_consistency(struct kvs_request *request, enum kvs_consistenc
         request_option_string(request, "consistency", "cached");
         break;
     default:
-        request->wrong = "consistency is none of enum kvs_consistency";
+        request->wrong = "consistency is not a value of enum kvs_consistency";
     }
 }
 
@@ -159,7 +159,7 @@ void request_end(struct kvs_request *request, double default_s)
     if (request->options == 0 || request->no_memory)
         return;
 
-    /* Now the counts are known. */
+    /* The counts are known now. */
     char *params = request->params.bytes + request->params.begin;
     assert(request->positions + 1 <= 15 && request->options <= UINT16_MAX);
     params[0] = (char)(FIXED_ARRAY | (request->positions + 1));
@@ -181,7 +181,7 @@ struct kvs_request *kvs_request_new(const char *method, size_t parameter_count)
     if (request == NULL)
         return NULL;
     request->method_copy = strdup(method != NULL ? method : "");
-    reset(request, request->method_copy);
+    request_reset(request, request->method_copy);
     request->no_memory = request->method_copy == NULL;
     kvs_request_array(request, parameter_count);
     return request;
@@ -195,7 +195,7 @@ void kvs_request_free(struct kvs_request *request)
     free(request);
 }
 
-/* All of these take the NULL of a kvs_request_new that failed, so that a program needs only one check, the last. */
+/* All of these accept the NULL of a failed kvs_request_new, so that a program needs only the last check. */
 
 void kvs_request_nil(struct kvs_request *request)
 {

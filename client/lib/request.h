@@ -1,9 +1,9 @@
 /*
- * request: builds one call's parameters.
+ * request: builds the parameters of one call.
  *
- * Used by the methods' files (kv.c, bulk.c, txn.c, bucket.c, watch.c, daemon.c), which fill the
- * handle's one scratch request, and by programs through the kvs_request_ functions of kvstore.h.
- * What goes wrong is kept in the request and reported when it is submitted.
+ * Used by the methods' files (kv.c, bulk.c, txn.c, bucket.c, watch.c, daemon.c), which fill the handle's scratch
+ * request, and by programs through the functions kvs_request_ of kvstore_raw.h. An error is kept in the request and
+ * reported when it is submitted.
  */
 #ifndef CLIENT_REQUEST_H
 #define CLIENT_REQUEST_H
@@ -15,7 +15,7 @@
 
 struct kvs_request {
     const char *method;
-    char *method_copy; /* what method points to where the request owns it, otherwise NULL */
+    char *method_copy; /* what method points to if the request owns it, otherwise NULL */
     struct buffer params;
     msgpack_packer packer;
     double timeout_s; /* the option of the call; 0: none */
@@ -26,22 +26,22 @@ struct kvs_request {
     unsigned options;
 };
 
-/* Begins a request anew in memory that an earlier one left. Add the positions parameters, then options. */
+/* Begin a request, in the memory of an earlier one. Add its positional parameters, then options. */
 void request_begin(struct kvs_request *request, const char *method, unsigned positions);
 
-/* Begins values that will become a part of another request: neither a method nor parameters. */
+/* Begin values that will be added to another request; they have no method. */
 void request_begin_part(struct kvs_request *part);
 
-/* Adds the values of a part, and what went wrong with them. */
+/* Add the values of a part, and its error. */
 void request_add_part(struct kvs_request *request, const struct kvs_request *part);
 
-/* Begins one option: its value is to be added next. */
+/* Begin an option; its value must be added next. */
 void request_option(struct kvs_request *request, const char *name);
 
-/* Adds a map of headers that is not an option's value. */
+/* Add a map of headers that is not the value of an option. */
 void request_headers(struct kvs_request *request, const struct kvs_header *headers, size_t count);
 
-/* Adds an option unless it has its default, false, 0 or NULL. */
+/* Add an option unless it has its default: false, 0 or NULL. */
 void request_option_boolean(struct kvs_request *request, const char *name, bool value);
 void request_option_integer(struct kvs_request *request, const char *name, int64_t value);
 void request_option_unsigned(struct kvs_request *request, const char *name, uint64_t value);
@@ -59,7 +59,7 @@ void request_copy_call_options(struct kvs_request *request, const struct kvs_cal
 /* End the request: add the option timeout if timeout_s, or else default_s, is set. */
 void request_end(struct kvs_request *request, double default_s);
 
-/* Frees what the request owns, not the request. */
+/* Free what the request owns, but not the request. */
 void request_release(struct kvs_request *request);
 
 #endif

@@ -1,4 +1,4 @@
-/* Transactions: what the commit rests on and what it writes is collected here, and sent with txn.commit. */
+/* Transactions: collects conditions and operations, and sends them with txn.commit. */
 #include "client/lib/blocking.h"
 #include "client/lib/clock.h"
 #include "client/lib/deliver.h"
@@ -10,27 +10,27 @@
 #include <string.h>
 
 #define RUN_TIMEOUT_S 5.0 /* the daemon's own default for one call */
-#define PAUSE_MIN_MS  4u  /* a commit takes about as long: who comes back sooner meets the same one again */
+#define PAUSE_MIN_MS  4u  /* a commit takes about as long: an earlier retry meets the same commit again */
 #define PAUSE_MAX_MS  250u
 
-/* A key at whose revision the transaction rests. */
+/* A condition: a key must have this revision. */
 struct txn_condition {
     char *key;
-    uint64_t revision; /* 0: it is not there */
+    uint64_t revision; /* 0: it must not exist */
     bool was_read;
-    struct kvs_entry *entry; /* as it was read; NULL: it was not there */
+    struct kvs_entry *entry; /* as it was read; NULL: it did not exist */
 };
 
 struct kvs_txn {
     struct kvs *kvs;
     char *bucket;
-    int64_t deadline_ms; /* of the whole transaction; 0: its calls have the handle's timeout */
+    int64_t deadline_ms; /* of the whole transaction; 0: each call has the handle's timeout */
     struct txn_condition *conditions;
     size_t condition_count;
     size_t condition_capacity;
-    struct kvs_request operations; /* one behind the other */
+    struct kvs_request operations; /* one after the other */
     size_t operation_count;
-    struct kvs_error failure; /* why it cannot be committed; KVS_OK: it can */
+    struct kvs_error failure; /* why it cannot be committed; KVS_OK: it can be */
     bool is_committed;
 };
 
@@ -67,7 +67,7 @@ void kvs_txn_free(struct kvs_txn *txn)
 
 /* --- What it rests on --------------------------------------------------------------------------- */
 
-/* The transaction cannot be committed any more, for the reason in kvs->error. Answers its code. */
+/* Make the transaction fail at its commit, for the reason in kvs->error. Returns its code. */
 static enum kvs_code txn_spoil(struct kvs_txn *txn)
 {
     if (txn->failure.code == KVS_OK)
@@ -75,7 +75,7 @@ static enum kvs_code txn_spoil(struct kvs_txn *txn)
     return txn->kvs->error.code;
 }
 
-/* Takes entry. False, and the transaction is spoilt, when out of memory. */
+/* Add a condition, which owns entry. False when out of memory; then the commit will fail. */
 static bool txn_add_condition(struct kvs_txn *txn, const char *key, uint64_t revision, bool was_read,
                               struct kvs_entry *entry)
 {
@@ -112,7 +112,7 @@ static const struct txn_condition *txn_find_read(const struct kvs_txn *txn, cons
     return NULL;
 }
 
-/* The seconds that one call may have of those that are left, 0: as many as calls have. False: none are left. */
+/* Return the timeout of the next call; 0: the usual one. False if the transaction has timed out. */
 static bool txn_time_left(struct kvs_txn *txn, double *left_s)
 {
     double usual_s = txn->kvs->options.timeout_s > 0 ? txn->kvs->options.timeout_s : RUN_TIMEOUT_S;
@@ -125,7 +125,7 @@ static bool txn_time_left(struct kvs_txn *txn, double *left_s)
         *left_s = all_s;
     if (all_s > 0)
         return true;
-    client_error_set(&txn->kvs->error, KVS_DEADLINE_EXCEEDED, "the transaction's time is over; nothing was written");
+    client_error_set(&txn->kvs->error, KVS_DEADLINE_EXCEEDED, "the transaction timed out; nothing was written");
     txn->kvs->error.outcome = KVS_OUTCOME_NONE;
     return false;
 }
@@ -254,14 +254,14 @@ void kvs_txn_purge(struct kvs_txn *txn, const char *key)
 
 /* --- Committing ---------------------------------------------------------------------------------- */
 
-/* KVS_OK, or why it cannot be committed. */
+/* Return KVS_OK, or why the transaction cannot be committed. */
 static enum kvs_code txn_check_usable(struct kvs_txn *txn)
 {
     if (txn == NULL)
         return KVS_NO_MEMORY;
     if (txn->is_committed)
         return client_error_set(&txn->kvs->error, KVS_INVALID_ARGUMENT,
-                                "the transaction was committed before: begin another one");
+                                "the transaction was committed already: begin another one");
     if (txn->failure.code != KVS_OK)
         txn->kvs->error = txn->failure;
     return txn->failure.code;
@@ -319,7 +319,7 @@ enum kvs_code kvs_async_txn_commit(struct kvs_txn *txn, const struct kvs_call_op
 
 /* --- Again and again ------------------------------------------------------------------------------ */
 
-/* One round. A function that fails by its own wish leaves an error that says so. */
+/* Run one round. If the function fails by itself, the error says so. */
 static enum kvs_code txn_run_once(struct kvs_txn *txn, kvs_txn_fn *function, void *context, bool *committing)
 {
     struct kvs *kvs = txn->kvs;
@@ -330,7 +330,7 @@ static enum kvs_code txn_run_once(struct kvs_txn *txn, kvs_txn_fn *function, voi
     enum kvs_code code = function(txn, context);
     if (code != KVS_OK) {
         if (kvs->error.code != code)
-            client_error_set(&kvs->error, code, "the function of the transaction ended it (%s)", kvs_code_name(code));
+            client_error_set(&kvs->error, code, "the callback of the transaction ended it (%s)", kvs_code_name(code));
         return code;
     }
     if ((code = txn_check_usable(txn)) != KVS_OK)
@@ -341,7 +341,7 @@ static enum kvs_code txn_run_once(struct kvs_txn *txn, kvs_txn_fn *function, voi
     return kvs_txn_commit(txn, &options, NULL, NULL);
 }
 
-/* Whether the commit failed for a key that was read, so that reading it again can help. */
+/* Whether the commit failed because of a key that was read, so that another round can help. */
 static bool txn_has_read_stale_key(const struct kvs_txn *txn, const struct kvs_error *error)
 {
     if (error->code != KVS_CONFLICT && error->code != KVS_ALREADY_EXISTS)

@@ -154,7 +154,7 @@ struct value_places {
     char *bytes;
 };
 
-/* Recursion here is as deep as a message may be nested. */
+/* The recursion is as deep as a message may be nested. */
 static void value_measure(const msgpack_object *object, struct value_space *space)
 {
     size_t size;

@@ -1,4 +1,4 @@
-/* The blocking face of watches: what has come waits in a queue until kvs_watch_next takes it. */
+/* The blocking form of watches: events wait in a queue until kvs_watch_next returns them. */
 #include "client/lib/blocking.h"
 #include "client/lib/clock.h"
 #include "client/lib/error.h"
@@ -13,7 +13,7 @@
 
 bool watch_queue_add(struct kvs_watch *watch, struct watch_batch *batch)
 {
-    /* One batch is always taken, so that a small limit cannot refuse a large message for ever. */
+    /* An empty queue accepts any batch: otherwise a small limit could refuse a large message for ever. */
     if (watch->first != NULL && batch->type == KVS_EVENT_ENTRY &&
         watch->queued_bytes + batch->size_bytes > watch->options.max_queued_bytes)
         return false;
@@ -27,7 +27,7 @@ bool watch_queue_add(struct kvs_watch *watch, struct watch_batch *batch)
     return true;
 }
 
-static void drop_first(struct kvs_watch *watch)
+static void watch_queue_drop_first(struct kvs_watch *watch)
 {
     struct watch_batch *batch = watch->first;
 
@@ -39,7 +39,7 @@ static void drop_first(struct kvs_watch *watch)
 void watch_queue_clear(struct kvs_watch *watch)
 {
     while (watch->first != NULL)
-        drop_first(watch);
+        watch_queue_drop_first(watch);
 }
 
 bool watch_has_event(const struct kvs_watch *watch)
@@ -47,14 +47,14 @@ bool watch_has_event(const struct kvs_watch *watch)
     return watch->first != NULL || watch->state == WATCH_ENDED;
 }
 
-static void take_event(struct kvs_watch *watch, struct kvs_event *event)
+static void watch_queue_take(struct kvs_watch *watch, struct kvs_event *event)
 {
     struct watch_batch *batch = watch->first;
 
     if (batch != NULL) {
         event->type = batch->type;
-        event->entry = batch->type == KVS_EVENT_ENTRY ? &batch->entries[batch->given] : NULL;
-        batch->given++;
+        event->entry = batch->type == KVS_EVENT_ENTRY ? &batch->entries[batch->taken] : NULL;
+        batch->taken++;
     } else if (watch->state == WATCH_ENDED) {
         event->type = KVS_EVENT_ENDED;
         event->error = &watch->error;
@@ -73,24 +73,25 @@ enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct k
         return code;
     if (watch->on_event != NULL || isnan(timeout_s))
         return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT, "%s",
-                                watch->on_event != NULL ? "this watch has a function for its events: it has no next one"
-                                                        : "timeout_s must be a number of seconds");
+                                watch->on_event != NULL
+                                    ? "this watch has a callback for its events: use kvs_watch for one without"
+                                    : "timeout_s must be a number of seconds");
 
-    /* The program is done with the event that it got last. */
-    if (watch->first != NULL && watch->first->given == watch->first->count)
-        drop_first(watch);
+    /* The program does not use the last event any more. */
+    if (watch->first != NULL && watch->first->taken == watch->first->count)
+        watch_queue_drop_first(watch);
     if (!watch_has_event(watch)) {
         int64_t until_ms = clock_moment_after(timeout_s);
         kvs->awaited = watch;
         loop_turn(kvs);
-        while (!watch_has_event(watch) && !watch->is_forgotten && clock_now_ms() < until_ms)
+        while (!watch_has_event(watch) && !watch->is_released && clock_now_ms() < until_ms)
             loop_wait_and_turn(kvs, until_ms);
         kvs->awaited = NULL;
-        if (watch->is_forgotten)
+        if (watch->is_released)
             return client_error_set(&kvs->error, KVS_INVALID_ARGUMENT,
-                                    "the watch was stopped by a function that was called while it was waited for");
+                                    "the watch was stopped by a callback during the wait");
     }
-    take_event(watch, event);
+    watch_queue_take(watch, event);
     return KVS_OK;
 }
 
@@ -121,7 +122,7 @@ enum kvs_code kvs_watch(struct kvs *kvs, const char *bucket, const struct kvs_wa
 
     struct kvs_error reason = begun->error;
     if (begun->state != WATCH_ENDED)
-        client_error_set(&reason, KVS_DEADLINE_EXCEEDED, "the daemon did not answer in time: is it alive?");
+        client_error_set(&reason, KVS_DEADLINE_EXCEEDED, "the daemon did not answer in time: is it running?");
     kvs_watch_stop(begun);
     kvs->error = reason;
     return reason.code;
