@@ -9,8 +9,8 @@
 #include <string.h>
 
 /*
- * The library puts these texts into the JSON of its CONNECT as they are (3.4.1 to 3.14), so they are escaped here.
- * NULL for NULL, and when memory ran out. The caller frees it.
+ * Return the text escaped for JSON, because the library does not escape it in its CONNECT (3.4.1 to 3.14). NULL: the
+ * text is NULL, or memory ran out. The caller frees it.
  */
 static char *escape_json(const char *text)
 {

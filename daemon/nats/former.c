@@ -7,18 +7,18 @@
 #include <unistd.h>
 #include <utlist.h>
 
-/* Read at a time of what the server still sends: it is of no use. */
+/* Bytes that the server still sends are read in pieces of this size and discarded. */
 #define DISCARD_BYTES (16u * 1024u)
 
 struct former_connection {
-    uv_poll_t poll; /* first: libuv gives it back */
+    uv_poll_t poll; /* must be the first member */
     struct former *owner;
     struct former_connection *next, *previous;
     uint64_t number;
     int socket;
 };
 
-static void on_closed(uv_handle_t *handle)
+static void on_former_poll_closed(uv_handle_t *handle)
 {
     struct former_connection *connection = (struct former_connection *)handle;
     struct former *former = connection->owner;
@@ -28,17 +28,17 @@ static void on_closed(uv_handle_t *handle)
     former->closed(former->arg);
 }
 
-static void let_go(struct former_connection *connection)
+static void release_former(struct former_connection *connection)
 {
     struct former *former = connection->owner;
 
     DL_DELETE2(former->first, connection, previous, next);
     former->count--;
     uv_poll_stop(&connection->poll);
-    uv_close((uv_handle_t *)&connection->poll, on_closed);
+    uv_close((uv_handle_t *)&connection->poll, on_former_poll_closed);
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void on_former_readable(uv_poll_t *poll, int status, int events)
 {
     struct former_connection *connection = (struct former_connection *)poll;
     char discarded[DISCARD_BYTES];
@@ -48,10 +48,10 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     (void)events;
     if (count > 0 || (count < 0 && (errno == EAGAIN || errno == EINTR)))
         return;
-    /* 0, or a reset: the server's side is closed. With any other error it was never heard of again. */
+    /* 0, or a reset: the server has closed its side. After any other error its state is unknown for ever. */
     if (count < 0 && errno != ECONNRESET && connection->number > connection->owner->newest_unknown)
         connection->owner->newest_unknown = connection->number;
-    let_go(connection);
+    release_former(connection);
 }
 
 bool former_keep(struct former *former, int socket, uint64_t number)
@@ -70,7 +70,7 @@ bool former_keep(struct former *former, int socket, uint64_t number)
         goto close_socket;
     DL_APPEND2(former->first, connection, previous, next);
     former->count++;
-    uv_poll_start(&connection->poll, UV_READABLE, on_readable);
+    uv_poll_start(&connection->poll, UV_READABLE, on_former_readable);
     return true;
 
 close_socket:
@@ -99,5 +99,5 @@ bool former_are_closed(const struct former *former, uint64_t first)
 void former_close_all(struct former *former)
 {
     while (former->first != NULL)
-        let_go(former->first);
+        release_former(former->first);
 }

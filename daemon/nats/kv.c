@@ -8,7 +8,7 @@
 
 /* --- Names ----------------------------------------------------------------------------------------- */
 
-/* What a character may be part of. Every call's bucket and key are looked through. */
+/* The classes of a character. A table, because each call's bucket and key are checked. */
 enum { IN_KEY = 1, IN_BUCKET = 3 };
 #define FIVE(c)                                                                                                        \
     [c] = IN_BUCKET, [(c) + 1] = IN_BUCKET, [(c) + 2] = IN_BUCKET, [(c) + 3] = IN_BUCKET, [(c) + 4] = IN_BUCKET
@@ -102,7 +102,7 @@ const char *kv_check_header(const char *name, const char *value)
     }
     if (strpbrk(value, "\r\n") != NULL)
         return "a header's value has no line breaks";
-    /* Clients of NATS skip blanks; the C library takes an empty value's next line for the value. */
+    /* NATS clients skip blanks; the C library takes the line after an empty value for the value. */
     if (value[0] == '\0' || strchr(" \t", value[0]) != NULL || strchr(" \t", value[strlen(value) - 1]) != NULL)
         return "a header's value is not empty, and has no blanks at its ends";
     return NULL;
@@ -128,7 +128,7 @@ bool kv_filter_matches(const char *filter, const char *key)
 
 /* --- Entries --------------------------------------------------------------------------------------- */
 
-/* count digits as a number. */
+/* Parse count digits. */
 static int read_digits(const char *text, unsigned count)
 {
     int number = 0;
@@ -138,7 +138,7 @@ static int read_digits(const char *text, unsigned count)
     return number;
 }
 
-/* Days from 1970-01-01 in the Gregorian calendar (the months counted from March, so that the leap day is the last). */
+/* Return the days since 1970-01-01 in the Gregorian calendar. Months count from March, so the leap day is the last. */
 static int64_t days_of(int64_t year, int month, int day)
 {
     year -= month <= 2;
@@ -148,7 +148,7 @@ static int64_t days_of(int64_t year, int month, int day)
     return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719468;
 }
 
-/* Each direct get has one: sscanf and timegm together were a twentieth of what a get cost. */
+/* Each direct get has a time: sscanf and timegm together took a twentieth of a get's processor time. */
 int64_t kv_parse_time_us(const char *text)
 {
     static const char form[] = "dddd-dd-ddTdd:dd:dd";
@@ -177,7 +177,7 @@ static enum kv_operation read_operation(struct message *message)
 
     if (operation != NULL)
         return strcmp(operation, "DEL") == 0 ? KV_DELETE : strcmp(operation, "PURGE") == 0 ? KV_PURGE : KV_PUT;
-    /* A marker that the server left: ADR-48 says how each reason reads. */
+    /* A marker of the server: ADR-48 maps its reasons to operations. */
     const char *reason = message_header(message, KV_HEADER_MARKER_REASON);
     if (reason == NULL)
         return KV_PUT;
@@ -195,7 +195,7 @@ bool kv_read_entry(struct message *message, const char *subject, const char *pre
         return false;
     entry->key = subject + prefix_length;
     entry->operation = read_operation(message);
-    /* What other programs may have stored with a marker is no value (ADR-8). */
+    /* The payload that another program has stored with a marker is no value (ADR-8). */
     entry->value = entry->operation == KV_PUT ? message->payload : "";
     entry->value_bytes = entry->operation == KV_PUT ? message->payload_bytes : 0;
     entry->revision = sequence;

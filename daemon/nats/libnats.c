@@ -12,14 +12,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The library's buffers: it sends CONNECT and PING through them, and nothing else. */
+/* The size of the library's buffers, which it needs only for CONNECT and PING. */
 #define BUFFER_BYTES (4 * 1024)
 
 /* --- The library's event-loop adapter -------------------------------------------------------------- */
 
 /*
- * In its event-loop mode the library starts no threads that read and write. It calls attach with the socket when it is
- * connected. The connection never gets as far as a loop: it is taken out before.
+ * In event-loop mode the library starts no threads for reading and writing. When it is connected, it calls attach with
+ * the socket. The connection is taken out of the library before any loop is needed.
  */
 
 static natsStatus adapter_attach(void **user_data, void *loop, natsConnection *connection, natsSock socket)
@@ -48,8 +48,8 @@ static natsStatus adapter_read(void *user_data, bool add)
 }
 
 /*
- * A library that is closed from outside sends a PING and waits 500 ms for the answer, unless that fails: to 3.12 when
- * it has something to send, and since 3.13 always.
+ * When its connection is destroyed, the library sends a PING and waits 500 ms for the answer, unless the sending fails:
+ * up to 3.12 if it has something to send, and since 3.13 always.
  */
 static natsStatus adapter_write(void *user_data, bool add)
 {
@@ -70,7 +70,7 @@ static natsStatus adapter_detach(void *user_data)
 
 /* --- The process's sockets ------------------------------------------------------------------------- */
 
-/* The inode of a TCP socket. False: the descriptor is something else. */
+/* Read the inode of a TCP socket. Return false if the descriptor is something else. */
 static bool is_internet_socket(int descriptor, uint64_t *inode)
 {
     int domain = 0, type = 0;
@@ -85,7 +85,7 @@ static bool is_internet_socket(int descriptor, uint64_t *inode)
     return true;
 }
 
-/* Visits each TCP socket of the process. */
+/* Call visit for each TCP socket of the process. */
 static void each_internet_socket(struct libnats_attempt *attempt,
                                  void (*visit)(struct libnats_attempt *attempt, int descriptor, uint64_t inode))
 {
@@ -157,7 +157,7 @@ bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, c
     return false;
 }
 
-/* scheme://user:password@host without the user and the password. */
+/* Write scheme://user:password@host without the user and the password. */
 static void write_url(natsConnection *connection, char written[LIBNATS_URL_BYTES])
 {
     char url[LIBNATS_URL_BYTES] = "";
@@ -171,7 +171,7 @@ static void write_url(natsConnection *connection, char written[LIBNATS_URL_BYTES
         snprintf(written, LIBNATS_URL_BYTES, "%s", url);
 }
 
-/* Puts a socket whose other end is closed in the place of the library's, which is about to shut its socket down. */
+/* Replace the library's socket by one whose other end is closed: the library will shut it down. */
 static bool replace_socket(int descriptor)
 {
     int ends[2];
@@ -185,8 +185,8 @@ static bool replace_socket(int descriptor)
 }
 
 /*
- * Takes socket and session out of the library, which keeps a socket that is good for nothing. The session has one
- * reference of the library's and one of ours. False with the reason.
+ * Take socket and session out of the library, which keeps a useless socket. The library and the daemon have a reference
+ * to the session each. Return false with an error.
  */
 static bool take_out(struct libnats_attempt *attempt, natsConnection *connection, SSL *session)
 {
@@ -233,7 +233,7 @@ bool libnats_connect(struct libnats_attempt *attempt)
     else if (status != NATS_OK)
         note_last_error(attempt, status);
     natsConnection_Destroy(connection);
-    /* Here, because a context with many authorities takes time to free. */
+    /* On this thread, because freeing a context with many authorities takes time. */
     natsOptions_Destroy(attempt->options);
     attempt->options = NULL;
     nats_ReleaseThreadMemory();
@@ -249,8 +249,8 @@ void libnats_close(struct libnats_connection *connection)
 /* --- The limit ------------------------------------------------------------------------------------- */
 
 /*
- * The library does not tell the socket before it is connected. But a TCP socket that was not there before the attempt
- * is the attempt's: the daemon opens no others meanwhile.
+ * Return whether a socket is of the attempt. The library does not report its socket before it is connected. But any TCP
+ * socket that did not exist before the attempt is the attempt's: the daemon opens no others meanwhile.
  */
 static bool is_of_attempt(const struct libnats_attempt *attempt, uint64_t inode)
 {
@@ -261,7 +261,7 @@ static bool is_of_attempt(const struct libnats_attempt *attempt, uint64_t inode)
     return attempt->other_count < LIBNATS_OTHERS_MAX;
 }
 
-/* The place of a socket, or a free one; NULL: there is none. */
+/* Return the record of a socket, or a free one; NULL: there is none. */
 static struct libnats_socket *find_socket(struct libnats_attempt *attempt, uint64_t inode)
 {
     struct libnats_socket *free_place = NULL;

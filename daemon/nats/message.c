@@ -38,10 +38,10 @@ const char *message_status_text(const struct message *message)
 
 /* --- Each header once ------------------------------------------------------------------------------ */
 
-/* The names so far: a hash table with linear probing, of places in the message's headers, each plus one. */
+/* The names so far: a hash table with linear probing. Its values are indexes of the message's headers, plus one. */
 struct seen_names {
     const struct message_header *headers;
-    uint32_t *places; /* NULL: there are few, or memory ran out */
+    uint32_t *places; /* NULL: there are few headers, or memory ran out */
     size_t mask;
 };
 
@@ -65,7 +65,7 @@ static bool compare_with_all(const struct seen_names *seen, size_t place)
     return false;
 }
 
-/* Whether an earlier header has the same name as the one at this place. */
+/* Return whether an earlier header has the same name as the one at this index. */
 static bool is_repeated(struct seen_names *seen, size_t place)
 {
     const char *name = seen->headers[place].name;
@@ -103,7 +103,7 @@ static bool is_blank(char byte)
     return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
 }
 
-/* The end of the line at a place, with the lines that continue it; its "\n" is at the end. NULL: there is none. */
+/* Return the "\n" at the end of the line, including the lines that continue it. NULL: there is none. */
 static char *find_line_end(char *at, char *end)
 {
     char *line_end = memchr(at, '\n', (size_t)(end - at));
@@ -138,14 +138,14 @@ bool message_next_header(char **at, char *end, struct message_header *header)
     while (value_end > value && is_blank(value_end[-1]))
         value_end--;
     *colon = '\0';
-    *value_end = '\0'; /* at most the line's own end */
+    *value_end = '\0'; /* at the line's end at the latest */
     *header = (struct message_header){line, value};
     return true;
 }
 
 size_t message_parse_headers(char *text, size_t length, struct message_header *headers, size_t max)
 {
-    char *end = text + length, *at = memchr(text, '\n', length); /* the end of the version's line */
+    char *end = text + length, *at = memchr(text, '\n', length); /* of the version's line */
     size_t count = 0;
 
     if (at++ == NULL)

@@ -22,12 +22,12 @@ static _Thread_local struct tls_observer *observer;
 
 /* --- The socket of a session ----------------------------------------------------------------------- */
 
-/* Bytes between a session and its socket, as a source and sink of OpenSSL's (BIO). */
+/* The buffers between a session and its socket: OpenSSL's source and sink (BIO). */
 struct channel {
     int socket;
-    bool is_drained, has_ended; /* of what the server sends: nothing more for now; nothing more at all */
-    unsigned pieces;            /* that the present read of the session may still take */
-    bool is_interrupted;        /* it wanted more of them */
+    bool is_drained, has_ended; /* the server has sent nothing more now; will send nothing more at all */
+    unsigned pieces;            /* which the present read of the session may still take */
+    bool is_interrupted;        /* the read needed more pieces */
     struct channel_buffer {
         size_t start, end;
         char bytes[BUFFER_BYTES];
@@ -69,7 +69,7 @@ static bool would_block(void)
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 }
 
-/* False: nothing is there, for now, at all, or because of errno. */
+/* Return false if nothing can be received: now, ever, or because of errno. */
 static bool fill(struct channel *channel)
 {
     struct channel_buffer *in = &channel->in;
@@ -109,7 +109,7 @@ static int channel_read(BIO *bio, char *bytes, size_t size, size_t *length)
     return 1;
 }
 
-/* False: not all could be sent, for now or because of errno. */
+/* Return false if not all could be sent: now, or because of errno. */
 static bool send_out(struct channel *channel)
 {
     struct channel_buffer *out = &channel->out;
@@ -184,7 +184,7 @@ static void on_event(const SSL *session, int where, int value)
 {
     if (where & SSL_CB_HANDSHAKE_START)
         ignore_common_name(session);
-    /* In the upper byte is the level, in the lower one the reason (RFC 8446, 6). */
+    /* The upper byte is the level, the lower one the reason (RFC 8446, 6). */
     bool is_fatal_alert = (where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && value >> 8 == SSL3_AL_FATAL;
     if (is_fatal_alert && observer != NULL)
         observer->alert = value & 0xff;
@@ -243,10 +243,10 @@ bool tls_adopt(SSL *session, int descriptor)
         return false;
     SSL_set_bio(session, channel, channel);
     SSL_set_info_callback(session, NULL);
-    /* The library's callback would look at its connection, which is gone. Only a renegotiation could call it. */
+    /* The library's callback would use its connection, which is freed. Only a renegotiation could call it. */
     SSL_set_options(session, SSL_OP_NO_RENEGOTIATION);
     SSL_set_verify(session, SSL_get_verify_mode(session), NULL);
-    /* What is not written moves when the buffer grows. */
+    /* Unsent bytes move when the buffer grows. */
     SSL_set_mode(session, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     return true;
 }
@@ -292,7 +292,7 @@ enum tls_result tls_write(SSL *session, const void *bytes, size_t size, size_t *
     ERR_clear_error();
     errno = 0;
     enum tls_result result = result_of(session, SSL_write_ex(session, bytes, size, length));
-    /* This is how OpenSSL calls any failure to write after the server's end has been read. */
+    /* OpenSSL reports this for any failure to write after the server's end was read. */
     return result == TLS_CLOSED ? TLS_FAILED : result;
 }
 

@@ -9,19 +9,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What both buffers begin with, and go back to after something large. */
+/* The initial size of both buffers, to which they shrink after a large message. */
 #define BUFFER_BYTES (128u * 1024u)
 
-/* A line of the protocol: a subject, a reply subject and some numbers; INFO tells of all servers of a cluster. */
+/* The longest line of the protocol. Most have two subjects and some numbers; INFO lists all servers of a cluster. */
 #define LINE_BYTES_MAX (1024u * 1024u)
 
-/* nats-server's max_payload goes up to 64 MB; a size beyond that is no size. */
+/* nats-server's max_payload is at most 64 MB. A larger size is an error. */
 #define MESSAGE_BYTES_MAX (128u * 1024u * 1024u)
 
-/* Not even an answer to a ping is added to so much that the server has not read. */
+/* While so much is unsent, not even a PING is answered. */
 #define PONG_ROOM_BYTES (8u * 1024u * 1024u)
 
-/* Limit of bytes that one call of wire_read or wire_write moves, so that sessions get their share of the loop. */
+/* The bytes that one call of wire_read or wire_write moves at most, so that sessions get their share of the loop. */
 #define TURN_BYTES (1024u * 1024u)
 
 #define VERSION_LINE "NATS/1.0"
@@ -48,7 +48,7 @@ bool wire_open(struct wire *wire, int socket, SSL *tls, size_t max_payload_bytes
     return true;
 }
 
-static void release(struct wire *wire)
+static void free_buffers(struct wire *wire)
 {
     free(wire->in);
     free(wire->out);
@@ -58,7 +58,7 @@ static void release(struct wire *wire)
 
 void wire_finish_writing(struct wire *wire)
 {
-    /* In the middle of a record, or after an error, the server would take it for garbage. */
+    /* In the middle of a record, or after an error, the server could not decrypt it. */
     if (wire->tls == NULL || wire->lost[0] != '\0' || wire_unwritten_bytes(wire) > 0)
         return;
     SSL_shutdown(wire->tls);
@@ -76,13 +76,13 @@ void wire_close(struct wire *wire)
     close(wire->socket);
     /* If a message is being delivered, its memory is in the buffer: wire_read frees that afterwards. */
     if (!wire->is_reading)
-        release(wire);
+        free_buffers(wire);
 }
 
 /* --- Writing --------------------------------------------------------------------------------------- */
 
-/* Room for so many bytes behind what is there; NULL: out of memory. */
-static char *reserve(struct wire *wire, size_t bytes)
+/* Return room for so many bytes at the end of the buffer; NULL: memory ran out. */
+static char *reserve_output(struct wire *wire, size_t bytes)
 {
     if (wire->out_start == wire->out_length)
         wire->out_start = wire->out_length = 0;
@@ -131,14 +131,14 @@ static size_t header_bytes(const struct message_header *headers, size_t count)
     size_t bytes = count > 0 ? sizeof(VERSION_LINE "\r\n\r\n") - 1 : 0;
 
     for (size_t i = 0; i < count; i++)
-        bytes += strlen(headers[i].name) + strlen(headers[i].value) + 4; /* ": " and a line's end */
+        bytes += strlen(headers[i].name) + strlen(headers[i].value) + 4; /* ": " and "\r\n" */
     return bytes;
 }
 
 bool wire_subscribe(struct wire *wire, const char *subject, unsigned sid)
 {
     size_t length = strlen(subject);
-    char *at = reserve(wire, length + 32);
+    char *at = reserve_output(wire, length + 32);
 
     if (at == NULL)
         return false;
@@ -161,7 +161,7 @@ enum wire_result wire_publish(struct wire *wire, const char *subject, const char
 
     if (total > wire->max_payload_bytes)
         return WIRE_TOO_LARGE;
-    char *at = reserve(wire, subject_length + reply_length + total + 64);
+    char *at = reserve_output(wire, subject_length + reply_length + total + 64);
     if (at == NULL)
         return WIRE_NO_MEMORY;
 
@@ -194,34 +194,34 @@ enum wire_result wire_publish(struct wire *wire, const char *subject, const char
     return WIRE_DONE;
 }
 
-static bool lose(struct wire *wire, const char *why)
+static bool note_loss(struct wire *wire, const char *why)
 {
     snprintf(wire->lost, sizeof(wire->lost), "%s", why);
     return false;
 }
 
-/* The outcome of one attempt to move bytes. */
+/* The result of one attempt to send or receive bytes. */
 enum moved { MOVED, WOULD_BLOCK, INTERRUPTED, LOST };
 
-/* errno is that of send or recv. */
-static enum moved judge_errno(struct wire *wire)
+/* Translate the errno of send or recv. */
+static enum moved result_of_errno(struct wire *wire)
 {
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
         return WOULD_BLOCK;
-    lose(wire, strerror(errno));
+    note_loss(wire, strerror(errno));
     return LOST;
 }
 
-static enum moved lose_tls(struct wire *wire)
+static enum moved note_tls_loss(struct wire *wire)
 {
     char text[sizeof(wire->lost)];
 
     tls_describe_failure(text, sizeof(text));
-    lose(wire, text);
+    note_loss(wire, text);
     return LOST;
 }
 
-static enum moved moved_by_tls(struct wire *wire, enum tls_result result)
+static enum moved result_of_tls(struct wire *wire, enum tls_result result)
 {
     if (result == TLS_DONE || result == TLS_CLOSED)
         return MOVED;
@@ -229,7 +229,7 @@ static enum moved moved_by_tls(struct wire *wire, enum tls_result result)
         return WOULD_BLOCK;
     if (result == TLS_INTERRUPTED)
         return INTERRUPTED;
-    return lose_tls(wire);
+    return note_tls_loss(wire);
 }
 
 static enum moved write_tls(struct wire *wire, const char *bytes, size_t size, size_t *sent)
@@ -237,7 +237,7 @@ static enum moved write_tls(struct wire *wire, const char *bytes, size_t size, s
     enum tls_result result = tls_write(wire->tls, bytes, size, sent);
 
     wire->write_waits_to_read = result == TLS_WAIT_TO_READ;
-    return moved_by_tls(wire, result);
+    return result_of_tls(wire, result);
 }
 
 static enum moved write_once(struct wire *wire, size_t *sent)
@@ -249,7 +249,7 @@ static enum moved write_once(struct wire *wire, size_t *sent)
         return write_tls(wire, bytes, size, sent);
     ssize_t count = send(wire->socket, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (count < 0)
-        return judge_errno(wire);
+        return result_of_errno(wire);
     *sent = (size_t)count;
     return MOVED;
 }
@@ -274,7 +274,7 @@ bool wire_write(struct wire *wire)
         total += sent;
     }
     if (moved != LOST && wire->tls != NULL)
-        moved = moved_by_tls(wire, tls_flush(wire->tls));
+        moved = result_of_tls(wire, tls_flush(wire->tls));
     if (wire->out_start == wire->out_length) {
         wire->out_start = wire->out_length = 0;
         shrink_out(wire);
@@ -301,8 +301,8 @@ static bool add_header(struct wire *wire, struct message *message, struct messag
     return true;
 }
 
-/* Of the version's line what is behind it: "503", or "404 Message Not Found". */
-static void take_status(struct message *message, char *at, char *line_end)
+/* Parse the rest of the version's line: "503", or "404 Message Not Found". */
+static void parse_status(struct message *message, char *at, char *line_end)
 {
     while (at < line_end && *at == ' ')
         at++;
@@ -316,8 +316,8 @@ static void take_status(struct message *message, char *at, char *line_end)
     message->status_text = text;
 }
 
-/* Parts a block of headers into names and values, in place. False: it is none, or memory ran out. */
-static bool take_headers(struct wire *wire, struct message *message, char *at, size_t length)
+/* Parse a block of headers into names and values, in place. Return false if it is malformed, or memory ran out. */
+static bool parse_headers(struct wire *wire, struct message *message, char *at, size_t length)
 {
     char *end = at + length, *line_end = memchr(at, '\n', length);
     size_t version = sizeof(VERSION_LINE) - 1;
@@ -325,7 +325,7 @@ static bool take_headers(struct wire *wire, struct message *message, char *at, s
 
     if (line_end == NULL || length < version + 2 || memcmp(at, VERSION_LINE, version) != 0 || line_end[-1] != '\r')
         return false;
-    take_status(message, at + version, line_end - 1);
+    parse_status(message, at + version, line_end - 1);
     at = line_end + 1;
     while (message_next_header(&at, end, &header)) {
         if (!add_header(wire, message, header))
@@ -334,15 +334,14 @@ static bool take_headers(struct wire *wire, struct message *message, char *at, s
     return true;
 }
 
-/* "MSG subject sid [reply] bytes" or "HMSG subject sid [reply] header-bytes bytes", without what is before the subject.
- */
+/* The arguments of "MSG subject sid [reply] bytes" or "HMSG subject sid [reply] header-bytes bytes". */
 struct message_line {
-    char *subject, *reply; /* not ended by NUL */
+    char *subject, *reply; /* without a NUL */
     size_t subject_length, reply_length;
     size_t header_bytes, total_bytes;
 };
 
-static bool read_number(const char *at, const char *end, size_t *number)
+static bool parse_number(const char *at, const char *end, size_t *number)
 {
     *number = 0;
     if (at == end || end - at > 9)
@@ -355,7 +354,7 @@ static bool read_number(const char *at, const char *end, size_t *number)
     return true;
 }
 
-static bool read_message_line(char *at, char *end, bool has_headers, struct message_line *line)
+static bool parse_message_line(char *at, char *end, bool has_headers, struct message_line *line)
 {
     char *tokens[6], *ends[6];
     unsigned count = 0, least = has_headers ? 4 : 3;
@@ -373,34 +372,34 @@ static bool read_message_line(char *at, char *end, bool has_headers, struct mess
     line->reply = count > least ? tokens[2] : NULL;
     line->reply_length = count > least ? (size_t)(ends[2] - tokens[2]) : 0;
     line->header_bytes = 0;
-    return read_number(tokens[count - 1], ends[count - 1], &line->total_bytes) &&
-           (!has_headers || read_number(tokens[count - 2], ends[count - 2], &line->header_bytes)) &&
+    return parse_number(tokens[count - 1], ends[count - 1], &line->total_bytes) &&
+           (!has_headers || parse_number(tokens[count - 2], ends[count - 2], &line->header_bytes)) &&
            line->header_bytes <= line->total_bytes && line->total_bytes <= MESSAGE_BYTES_MAX;
 }
 
-enum taken { TAKEN, NOT_WHOLE, BROKEN };
+enum parsed { PARSED, INCOMPLETE, MALFORMED };
 
-/* A message whose line goes from at to line_end (its "\r\n" not counted). */
-static enum taken take_message(struct wire *wire, char *at, char *line_end, bool has_headers)
+/* Parse a message, whose arguments are from at to line_end (without "\r\n"), and deliver it. */
+static enum parsed parse_message(struct wire *wire, char *at, char *line_end, bool has_headers)
 {
     struct message message = {0};
     struct message_line line;
     char *body = line_end + 2, *first = wire->in + wire->in_start;
 
-    if (!read_message_line(at, line_end, has_headers, &line))
-        return BROKEN;
+    if (!parse_message_line(at, line_end, has_headers, &line))
+        return MALFORMED;
     size_t whole = (size_t)(body - first) + line.total_bytes + 2;
     if (wire->in_length - wire->in_start < whole) {
         wire->in_wanted = whole;
-        return NOT_WHOLE;
+        return INCOMPLETE;
     }
 
-    /* It is all there: now its parts may be ended in place. */
+    /* The message is complete: now NULs may be written into it. */
     line.subject[line.subject_length] = '\0';
     if (line.reply != NULL)
         line.reply[line.reply_length] = '\0';
-    if (has_headers && !take_headers(wire, &message, body, line.header_bytes))
-        return BROKEN;
+    if (has_headers && !parse_headers(wire, &message, body, line.header_bytes))
+        return MALFORMED;
     message.subject = line.subject;
     message.reply = line.reply;
     message.payload = body + line.header_bytes;
@@ -408,23 +407,23 @@ static enum taken take_message(struct wire *wire, char *at, char *line_end, bool
     body[line.total_bytes] = '\0';
     wire->in_start += whole;
     wire->in_wanted = 0;
-    wire->complaint[0] = '\0';
+    wire->server_error[0] = '\0';
     wire->events.message(wire->events.arg, &message);
-    return TAKEN;
+    return PARSED;
 }
 
 /* --- Reading: the rest ------------------------------------------------------------------------------- */
 
-/* "-ERR 'text'": most of them come right before the server closes, a lack of permission does not. */
-static void take_complaint(struct wire *wire, char *at, char *line_end)
+/* "-ERR 'text'". After most errors the server closes the connection, but not after a denied permission. */
+static void on_error_line(struct wire *wire, char *at, char *line_end)
 {
     while (at < line_end && (*at == ' ' || *at == '\''))
         at++;
     while (line_end > at && line_end[-1] == '\'')
         line_end--;
     *line_end = '\0'; /* within the line, or its "\r" */
-    snprintf(wire->complaint, sizeof(wire->complaint), "%s", at);
-    wire->events.complaint(wire->events.arg, at);
+    snprintf(wire->server_error, sizeof(wire->server_error), "%s", at);
+    wire->events.server_error(wire->events.arg, at);
 }
 
 static bool starts_with(const char *at, const char *line_end, const char *word)
@@ -434,12 +433,12 @@ static bool starts_with(const char *at, const char *line_end, const char *word)
     return (size_t)(line_end - at) >= length && memcmp(at, word, length) == 0;
 }
 
-/* A server that reads nothing hears no answer, and may ask for ever. */
+/* A server that reads nothing may send PINGs for ever: do not buffer an answer to each. */
 static bool answer_ping(struct wire *wire)
 {
     if (wire_unwritten_bytes(wire) > PONG_ROOM_BYTES)
         return true;
-    char *pong = reserve(wire, 6);
+    char *pong = reserve_output(wire, 6);
     if (pong == NULL)
         return false;
     PUT_LITERAL(pong, "PONG\r\n");
@@ -447,43 +446,43 @@ static bool answer_ping(struct wire *wire)
     return true;
 }
 
-/* Takes what is first in the buffer. */
-static enum taken take_next(struct wire *wire)
+/* Parse and handle the first operation in the buffer. */
+static enum parsed parse_operation(struct wire *wire)
 {
     char *at = wire->in + wire->in_start;
     size_t there = wire->in_length - wire->in_start;
 
     if (there == 0 || there < wire->in_wanted)
-        return NOT_WHOLE;
+        return INCOMPLETE;
     char *line_end = memchr(at + wire->in_searched, '\n', there - wire->in_searched);
     if (line_end == NULL) {
         wire->in_searched = there;
-        return there < LINE_BYTES_MAX ? NOT_WHOLE : BROKEN;
+        return there < LINE_BYTES_MAX ? INCOMPLETE : MALFORMED;
     }
     wire->in_searched = 0;
     if (line_end == at || line_end[-1] != '\r')
-        return BROKEN;
+        return MALFORMED;
     line_end--;
     if (starts_with(at, line_end, "MSG "))
-        return take_message(wire, at + 4, line_end, false);
+        return parse_message(wire, at + 4, line_end, false);
     if (starts_with(at, line_end, "HMSG "))
-        return take_message(wire, at + 5, line_end, true);
+        return parse_message(wire, at + 5, line_end, true);
 
     wire->in_start += (size_t)(line_end + 2 - at);
     if (starts_with(at, line_end, "PING")) {
         if (!answer_ping(wire))
-            return BROKEN;
+            return MALFORMED;
     } else if (starts_with(at, line_end, "-ERR")) {
-        take_complaint(wire, at + 4, line_end);
+        on_error_line(wire, at + 4, line_end);
     } else if (!starts_with(at, line_end, "INFO ") && !starts_with(at, line_end, "PONG") &&
                !starts_with(at, line_end, "+OK")) {
-        return BROKEN;
+        return MALFORMED;
     }
-    return TAKEN;
+    return PARSED;
 }
 
-/* Makes room for the rest of what has begun. False: out of memory. */
-static bool make_room(struct wire *wire)
+/* Make room in the buffer for the rest of the first operation. Return false if memory ran out. */
+static bool grow_input(struct wire *wire)
 {
     size_t there = wire->in_length - wire->in_start;
     size_t wanted = wire->in_wanted > there ? wire->in_wanted : there + 1;
@@ -512,53 +511,53 @@ static enum moved read_tls(struct wire *wire, char *buffer, size_t room, size_t 
     enum tls_result result = tls_read(wire->tls, buffer, room, received);
 
     wire->read_waits_to_write = result == TLS_WAIT_TO_WRITE;
-    return moved_by_tls(wire, result);
+    return result_of_tls(wire, result);
 }
 
-/* Reads what there is, as far as it fits. *received is 0 when the server has closed the connection. */
+/* Receive what there is, as far as it fits. *received is 0 if the server has closed the connection. */
 static enum moved read_bytes(struct wire *wire, char *buffer, size_t room, size_t *received)
 {
     if (wire->tls != NULL)
         return read_tls(wire, buffer, room, received);
     ssize_t count = recv(wire->socket, buffer, room, MSG_DONTWAIT);
     if (count < 0)
-        return judge_errno(wire);
+        return result_of_errno(wire);
     *received = (size_t)count;
     return MOVED;
 }
 
-/* *is_drained: the socket has no more for now. (A read that did not fill the buffer took all; TLS reads by records.) */
+/* *is_drained: the socket has no more bytes now. (A read that did not fill the buffer got all; TLS reads records.) */
 static bool read_once(struct wire *wire, bool *is_drained)
 {
     size_t received = 0;
 
-    if (!make_room(wire))
-        return lose(wire, "out of memory");
+    if (!grow_input(wire))
+        return note_loss(wire, "out of memory");
     size_t room = wire->in_capacity - wire->in_length;
     enum moved moved = read_bytes(wire, wire->in + wire->in_length, room, &received);
     *is_drained = moved == WOULD_BLOCK || (wire->tls == NULL && received < room);
     if (moved != MOVED)
         return moved != LOST;
     if (received == 0)
-        return lose(wire, wire->complaint[0] != '\0' ? wire->complaint : "closed by the server");
+        return note_loss(wire, wire->server_error[0] != '\0' ? wire->server_error : "closed by the server");
     wire->in_length += received;
     wire->read_bytes += received;
     return true;
 }
 
-/* Take what is whole in the buffer, until the reader has no more time. */
-static bool take_all(struct wire *wire)
+/* Handle the complete operations in the buffer, until the reader has no more time. */
+static bool parse_buffer(struct wire *wire)
 {
-    enum taken taken;
+    enum parsed parsed;
 
     do {
-        taken = take_next(wire);
-        if (taken == TAKEN && wire->is_open && wire->events.is_enough(wire->events.arg)) {
+        parsed = parse_operation(wire);
+        if (parsed == PARSED && wire->is_open && wire->events.is_enough(wire->events.arg)) {
             wire->has_more = true;
             return true;
         }
-    } while (taken == TAKEN && wire->is_open);
-    return taken != BROKEN || lose(wire, "the server's bytes are not NATS' protocol");
+    } while (parsed == PARSED && wire->is_open);
+    return parsed != MALFORMED || note_loss(wire, "the server sent bytes that are not the NATS protocol");
 }
 
 bool wire_read(struct wire *wire)
@@ -571,18 +570,18 @@ bool wire_read(struct wire *wire)
     wire->read_bytes = 0;
     if (wire->tls != NULL)
         tls_begin_reading(wire->tls);
-    is_well = take_all(wire); /* what an earlier call has left */
+    is_well = parse_buffer(wire); /* of an earlier call */
     while (is_well && wire->is_open && !wire->has_more && !is_drained && wire->read_bytes < TURN_BYTES && !is_enough) {
-        is_well = read_once(wire, &is_drained) && take_all(wire);
-        /* Not only after messages: a server may send a byte in a record, and records without any. */
+        is_well = read_once(wire, &is_drained) && parse_buffer(wire);
+        /* Check this not only after messages: a server may send records with one byte, or none. */
         is_enough = wire->events.is_enough(wire->events.arg);
     }
     wire->is_reading = false;
     if (!wire->is_open) {
-        release(wire);
+        free_buffers(wire);
         return true;
     }
-    /* What a session has received makes no socket readable. */
+    /* Bytes that the TLS session has buffered do not make the socket readable. */
     if (is_well && wire->tls != NULL && !is_drained)
         wire->has_more = true;
     return is_well;

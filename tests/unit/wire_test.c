@@ -60,9 +60,9 @@ static void on_message(void *arg, struct message *message)
         wire_close(&line->wire);
 }
 
-static void on_complaint(void *arg, const char *text)
+static void on_server_error(void *arg, const char *text)
 {
-    tell(arg, "complaint ");
+    tell(arg, "error ");
     tell(arg, text);
     tell(arg, "\n");
 }
@@ -74,7 +74,7 @@ static bool is_enough(void *arg)
 
 static void line_begin(struct line *line)
 {
-    const struct wire_events events = {on_message, on_complaint, is_enough, line};
+    const struct wire_events events = {on_message, on_server_error, is_enough, line};
     int ends[2];
 
     memset(line, 0, sizeof(*line));
@@ -118,7 +118,7 @@ static const char told[] = "a.b reply=none [hello]\n"
                            "a.b reply=$JS.ACK.1 []\n"
                            "in.box reply=none A=b C=d e [world]\n"
                            "in.box reply=re.ply status 404 Message Not Found []\n"
-                           "complaint Permissions Violation\n"
+                           "error Permissions Violation\n"
                            "x reply=none status 503  []\n"
                            "y reply=none Status=503 []\n";
 
@@ -164,7 +164,7 @@ START_TEST(a_long_error_of_the_server_is_complete)
         snprintf(text, sizeof(text), "-ERR 'Permissions Violation for Publish to \"%s\"'\r\nPING\r\n", subject);
     line_begin(&line);
     ck_assert(say(&line, text, (size_t)length));
-    snprintf(text, sizeof(text), "complaint Permissions Violation for Publish to \"%s\"\n", subject);
+    snprintf(text, sizeof(text), "error Permissions Violation for Publish to \"%s\"\n", subject);
     ck_assert_str_eq(line.told, text);
     line_end(&line);
 }
@@ -360,7 +360,7 @@ static void shake_hands(struct tls_line *line, SSL *client, int client_socket)
 
 static void tls_line_begin(struct tls_line *line, const char *version)
 {
-    const struct wire_events events = {on_message, on_complaint, is_enough, &line->line};
+    const struct wire_events events = {on_message, on_server_error, is_enough, &line->line};
     SSL_CTX *server_context = make_server_context(version), *client_context = SSL_CTX_new(TLS_client_method());
     int ends[2], buffer_bytes = 1024 * 1024;
 
