@@ -3,9 +3,9 @@
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/rpc/access.h"
-#include "daemon/rpc/arguments.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/options.h"
 #include "daemon/store/bucket/admin.h"
 #include "daemon/store/compact/compact.h"
 

@@ -3,8 +3,8 @@
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/service.h"
 #include "daemon/nats/kv.h"
-#include "daemon/rpc/arguments.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/options.h"
 
 #include <inttypes.h>
 #include <stdint.h>
@@ -42,7 +42,7 @@ static const msgpack_object_map *settings_read_map(struct call *call, const msgp
     char expected[64];
 
     if (map != NULL)
-        return map_check_names(call, map, what, names) ? map : NULL;
+        return option_check_names(call, map, what, names) ? map : NULL;
     snprintf(expected, sizeof(expected), "a map of: %s", names);
     argument_refuse(call, what, expected, value);
     return NULL;
@@ -58,8 +58,8 @@ static bool settings_read_placement(struct call *call, struct bucket_config *con
     const msgpack_object_map *map = settings_read_map(call, placement, "placement", "cluster tags");
     if (map == NULL)
         return false;
-    const msgpack_object *cluster = map_find(map, "cluster"), *tags = map_find(map, "tags");
-    if (cluster != NULL && !value_string(call, cluster, "placement's cluster", &config->placement_cluster))
+    const msgpack_object *cluster = option_find_member(map, "cluster"), *tags = option_find_member(map, "tags");
+    if (cluster != NULL && !argument_read_text(call, cluster, "placement's cluster", &config->placement_cluster))
         return false;
     if (tags == NULL)
         return true;
@@ -73,7 +73,7 @@ static bool settings_read_placement(struct call *call, struct bucket_config *con
         return false;
     }
     for (uint32_t i = 0; i < array->size; i++) {
-        if (!value_string(call, &array->ptr[i], "a placement tag", &config->placement_tags[i]))
+        if (!argument_read_text(call, &array->ptr[i], "a placement tag", &config->placement_tags[i]))
             return false;
     }
     return true;
@@ -89,8 +89,9 @@ static bool settings_read_republish(struct call *call, struct bucket_config *con
     const msgpack_object_map *map = settings_read_map(call, republish, "republish", "source destination headers_only");
     if (map == NULL)
         return false;
-    const msgpack_object *source = map_find(map, "source"), *destination = map_find(map, "destination");
-    const msgpack_object *headers_only = map_find(map, "headers_only");
+    const msgpack_object *source = option_find_member(map, "source"),
+                         *destination = option_find_member(map, "destination");
+    const msgpack_object *headers_only = option_find_member(map, "headers_only");
     config->republish_source = ">";
     if (destination == NULL) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "republish needs a destination, a subject");
@@ -99,8 +100,8 @@ static bool settings_read_republish(struct call *call, struct bucket_config *con
     if (headers_only != NULL && headers_only->type != MSGPACK_OBJECT_BOOLEAN)
         return argument_refuse(call, "republish's headers_only", "true or false", headers_only);
     config->republish_headers_only = headers_only != NULL && headers_only->via.boolean;
-    if ((source != NULL && !value_string(call, source, "republish's source", &config->republish_source)) ||
-        !value_string(call, destination, "republish's destination", &config->republish_destination))
+    if ((source != NULL && !argument_read_text(call, source, "republish's source", &config->republish_source)) ||
+        !argument_read_text(call, destination, "republish's destination", &config->republish_destination))
         return false;
     if (config->republish_destination[0] == '\0') {
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "republish's destination must not be empty");
@@ -121,21 +122,21 @@ static bool settings_read_source(struct call *call, const msgpack_object *value,
 {
     memset(source, 0, sizeof(*source));
     if (value->type != MSGPACK_OBJECT_MAP) {
-        if (!value_string(call, value, what, &source->bucket))
+        if (!argument_read_text(call, value, what, &source->bucket))
             return false;
     } else {
         const msgpack_object_map *map = settings_read_map(call, value, what, "bucket domain filter");
         if (map == NULL)
             return false;
-        const msgpack_object *bucket = map_find(map, "bucket"), *domain = map_find(map, "domain");
-        const msgpack_object *filter = map_find(map, "filter");
+        const msgpack_object *bucket = option_find_member(map, "bucket"), *domain = option_find_member(map, "domain");
+        const msgpack_object *filter = option_find_member(map, "filter");
         if (bucket == NULL) {
             call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s needs a bucket", what);
             return false;
         }
-        if (!value_string(call, bucket, what, &source->bucket) ||
-            (domain != NULL && !value_string(call, domain, "a domain", &source->domain)) ||
-            (filter != NULL && !value_string(call, filter, "a filter", &source->filter)))
+        if (!argument_read_text(call, bucket, what, &source->bucket) ||
+            (domain != NULL && !argument_read_text(call, domain, "a domain", &source->domain)) ||
+            (filter != NULL && !argument_read_text(call, filter, "a filter", &source->filter)))
             return false;
     }
     const char *wrong = kv_check_bucket(source->bucket, strlen(source->bucket));
@@ -202,7 +203,7 @@ static bool settings_read_metadata(struct call *call, struct bucket_config *conf
     config->set |= BUCKET_METADATA;
     struct argument_pair *pairs;
     size_t count;
-    if (!value_pairs(call, metadata, "metadata", &pairs, &count))
+    if (!argument_read_pairs(call, metadata, "metadata", &pairs, &count))
         return false;
     config->metadata = arena_alloc(&call->arena, (count + 1) * sizeof(*config->metadata));
     if (config->metadata == NULL) {

@@ -121,7 +121,7 @@ static bool bulk_read_keys(struct call *call, const char ***keys, size_t *count)
     }
     for (uint32_t i = 0; i < array->size; i++) {
         const msgpack_object *item = &array->ptr[i];
-        if (!value_is_string(item))
+        if (!argument_is_text(item))
             return bulk_refuse_type(call, i, item);
         const char *wrong = kv_check_key(item->via.str.ptr, item->via.str.size);
         if (wrong != NULL) {
@@ -344,7 +344,7 @@ static struct operation *bulk_write_add_operation(struct call *call, struct bulk
 {
     struct operation *operation = &write->operations[write->bulk.count];
 
-    if (!value_is_string(key)) {
+    if (!argument_is_text(key)) {
         bulk_refuse_type(call, index, key);
         return NULL;
     }

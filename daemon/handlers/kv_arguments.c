@@ -3,8 +3,8 @@
 #include "daemon/handlers/service.h"
 #include "daemon/nats/connection.h"
 #include "daemon/nats/kv.h"
-#include "daemon/rpc/arguments.h"
 #include "daemon/rpc/json.h"
+#include "daemon/rpc/options.h"
 #include "daemon/store/bucket/settings.h"
 
 #include <stdio.h>
@@ -23,7 +23,7 @@ bool kv_argument_key(struct call *call, uint32_t position, const char **key)
 
 const char *kv_argument_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count)
 {
-    if (value_is_string(value)) {
+    if (argument_is_text(value)) {
         *bytes = value->via.str.ptr;
         *count = value->via.str.size;
         return NULL;
@@ -85,7 +85,7 @@ bool kv_option_headers(struct call *call, const char *name, const struct message
     *count = 0;
     if (option == NULL)
         return true;
-    if (!value_pairs(call, option, name, &pairs, count))
+    if (!argument_read_pairs(call, option, name, &pairs, count))
         return false;
     if (*count > HEADERS_MAX) {
         call_fail_with(call, ERROR_TOO_LARGE, "%s can have up to %u members, not %zu", name, HEADERS_MAX, *count);

@@ -2,8 +2,8 @@
 #include "daemon/transport/session.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
-#include "daemon/rpc/arguments.h"
 #include "daemon/rpc/call.h"
+#include "daemon/rpc/options.h"
 
 void handle_session_configure(struct call *call)
 {

@@ -3,9 +3,9 @@
 #include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/nats/kv.h"
-#include "daemon/rpc/arguments.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/options.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,7 +34,7 @@ static bool txn_refuse_member(struct call *call, struct txn_part part, const cha
 
 static bool txn_read_key(struct call *call, struct txn_part part, const msgpack_object *object, const char **key)
 {
-    if (!value_is_string(object))
+    if (!argument_is_text(object))
         return txn_refuse_member(call, part, "the key", "a text (str or bin)", object);
     const char *wrong = kv_check_key(object->via.str.ptr, object->via.str.size);
     if (wrong != NULL)
@@ -122,7 +122,7 @@ static bool txn_read_options(struct call *call, struct txn_part part, const msgp
     if (options->type != MSGPACK_OBJECT_MAP)
         return txn_refuse_member(call, part, "the options", "a map of ttl and headers", options);
     snprintf(what, sizeof(what), "%s %u", part.what, part.number);
-    if (!map_check_names(call, &options->via.map, what, "ttl headers"))
+    if (!option_check_names(call, &options->via.map, what, "ttl headers"))
         return false;
     call->options = &options->via.map;
     bool taken = kv_option_ttl(call, &operation->ttl_s) &&

@@ -2,9 +2,9 @@
 
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
-#include "daemon/rpc/arguments.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/options.h"
 #include "daemon/store/follow/watch.h"
 #include "daemon/transport/session.h"
 
@@ -284,15 +284,15 @@ static const char *take_filters(struct session_watch *watch, const msgpack_objec
 {
     if (option == NULL)
         return add_filter(watch, ">", 1);
-    if (value_is_string(option))
+    if (argument_is_text(option))
         return add_filter(watch, option->via.str.ptr, option->via.str.size);
     if (option->type != MSGPACK_OBJECT_ARRAY || option->via.array.size == 0 ||
         option->via.array.size > WATCH_FILTERS_MAX)
         return "filter must be a text, or an array of 1 to 64 texts";
     for (uint32_t i = 0; i < option->via.array.size; i++) {
         const msgpack_object *item = &option->via.array.ptr[i];
-        const char *wrong = value_is_string(item) ? add_filter(watch, item->via.str.ptr, item->via.str.size)
-                                                  : "filter must be a text, or an array of 1 to 64 texts";
+        const char *wrong = argument_is_text(item) ? add_filter(watch, item->via.str.ptr, item->via.str.size)
+                                                   : "filter must be a text, or an array of 1 to 64 texts";
         if (wrong != NULL)
             return wrong;
     }

@@ -15,14 +15,14 @@
 
 /* --- Values ---------------------------------------------------------------------------------------- */
 
-bool value_is_string(const msgpack_object *value)
+bool argument_is_text(const msgpack_object *value)
 {
     return value->type == MSGPACK_OBJECT_STR || value->type == MSGPACK_OBJECT_BIN;
 }
 
 bool argument_is_word(const msgpack_object *value, const char *word)
 {
-    return value_is_string(value) && value->via.str.size == strlen(word) &&
+    return argument_is_text(value) && value->via.str.size == strlen(word) &&
            memcmp(value->via.str.ptr, word, value->via.str.size) == 0;
 }
 
@@ -139,9 +139,9 @@ bool argument_refuse(struct call *call, const char *what, const char *expected, 
     return false;
 }
 
-bool value_string(struct call *call, const msgpack_object *value, const char *what, const char **text)
+bool argument_read_text(struct call *call, const msgpack_object *value, const char *what, const char **text)
 {
-    if (!value_is_string(value))
+    if (!argument_is_text(value))
         return argument_refuse(call, what, "a text (str or bin)", value);
     if (memchr(value->via.str.ptr, '\0', value->via.str.size) != NULL)
         return argument_refuse(call, what, "a text without a NUL", value);
@@ -153,8 +153,8 @@ bool value_string(struct call *call, const msgpack_object *value, const char *wh
     return *text != NULL;
 }
 
-bool value_pairs(struct call *call, const msgpack_object *value, const char *what, struct argument_pair **pairs,
-                 size_t *count)
+bool argument_read_pairs(struct call *call, const msgpack_object *value, const char *what, struct argument_pair **pairs,
+                         size_t *count)
 {
     const msgpack_object_map *map = argument_to_map(value);
     char part[64];
@@ -169,66 +169,11 @@ bool value_pairs(struct call *call, const msgpack_object *value, const char *wha
     *count = map->size;
     for (uint32_t i = 0; i < map->size; i++) {
         snprintf(part, sizeof(part), "name %u of %s", i + 1, what);
-        if (!value_string(call, &map->ptr[i].key, part, &(*pairs)[i].name))
+        if (!argument_read_text(call, &map->ptr[i].key, part, &(*pairs)[i].name))
             return false;
         snprintf(part, sizeof(part), "value %u of %s", i + 1, what);
-        if (!value_string(call, &map->ptr[i].val, part, &(*pairs)[i].value))
+        if (!argument_read_text(call, &map->ptr[i].val, part, &(*pairs)[i].value))
             return false;
-    }
-    return true;
-}
-
-/* --- Maps with known names ------------------------------------------------------------------------- */
-
-const msgpack_object *map_find(const msgpack_object_map *map, const char *name)
-{
-    for (uint32_t i = 0; i < map->size; i++) {
-        const msgpack_object *value = &map->ptr[i].val;
-        if (argument_is_word(&map->ptr[i].key, name))
-            return value->type == MSGPACK_OBJECT_NIL ? NULL : value;
-    }
-    return NULL;
-}
-
-/* Return the number of a name among names; -1 if it is none of them. */
-static int argument_find_name(const char *names, const char *name, size_t length)
-{
-    const char *at = names;
-
-    for (int number = 0; *at != '\0'; number++) {
-        size_t size = strcspn(at, " ");
-        if (size == length && memcmp(at, name, length) == 0)
-            return number;
-        at += size + (at[size] == ' ');
-    }
-    return -1;
-}
-
-bool map_check_names(struct call *call, const msgpack_object_map *map, const char *what, const char *names)
-{
-    char description[ARGUMENT_DESCRIPTION_BYTES];
-    uint64_t seen = 0;
-
-    for (uint32_t i = 0; i < map->size; i++) {
-        const msgpack_object *key = &map->ptr[i].key;
-        if (!value_is_string(key)) {
-            call_fail_with(call, ERROR_INVALID_ARGUMENT,
-                           "the names of the options of %s must be texts, not %s; it has: %s", what,
-                           argument_describe(key, description), names);
-            return false;
-        }
-        int number = argument_find_name(names, key->via.str.ptr, key->via.str.size);
-        if (number < 0) {
-            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has no option %s; it has: %s", what,
-                           argument_describe(key, description), names);
-            return false;
-        }
-        if (seen & (uint64_t)1 << number) {
-            call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s has the option %s twice", what,
-                           argument_describe(key, description));
-            return false;
-        }
-        seen |= (uint64_t)1 << number;
     }
     return true;
 }
@@ -247,7 +192,7 @@ bool argument_name(struct call *call, uint32_t position, const char *what, argum
     const msgpack_object *argument = &call->arguments[position];
     char label[32], expected[64], description[ARGUMENT_DESCRIPTION_BYTES];
 
-    if (!value_is_string(argument)) {
+    if (!argument_is_text(argument)) {
         snprintf(expected, sizeof(expected), "%s, a text", what);
         return argument_refuse(call, argument_label(position, label), expected, argument);
     }
@@ -269,69 +214,4 @@ bool argument_revision(struct call *call, uint32_t position, uint64_t *revision)
 
     return argument_to_uint64(argument, revision) ||
            argument_refuse(call, argument_label(position, label), "a revision, an integer of at least 0", argument);
-}
-
-/* --- Options --------------------------------------------------------------------------------------- */
-
-const msgpack_object *option_find(const struct call *call, const char *name)
-{
-    return call->options != NULL ? map_find(call->options, name) : NULL;
-}
-
-bool option_string(struct call *call, const char *name, const char **text)
-{
-    const msgpack_object *option = option_find(call, name);
-
-    *text = NULL;
-    return option == NULL || value_string(call, option, name, text);
-}
-
-bool option_bool(struct call *call, const char *name, bool *flag)
-{
-    const msgpack_object *option = option_find(call, name);
-
-    *flag = false;
-    if (option == NULL)
-        return true;
-    if (option->type != MSGPACK_OBJECT_BOOLEAN)
-        return argument_refuse(call, name, "true or false", option);
-    *flag = option->via.boolean;
-    return true;
-}
-
-bool option_number(struct call *call, const char *name, double standard, double *number)
-{
-    const msgpack_object *option = option_find(call, name);
-
-    *number = standard;
-    if (option == NULL)
-        return true;
-    switch (option->type) {
-    case MSGPACK_OBJECT_POSITIVE_INTEGER:
-        *number = (double)option->via.u64;
-        return true;
-    case MSGPACK_OBJECT_NEGATIVE_INTEGER:
-        *number = (double)option->via.i64;
-        return true;
-    case MSGPACK_OBJECT_FLOAT32:
-    case MSGPACK_OBJECT_FLOAT64:
-        *number = option->via.f64;
-        return true;
-    default:
-        return argument_refuse(call, name, "a number", option);
-    }
-}
-
-bool option_integer(struct call *call, const char *name, int64_t min, int64_t max, int64_t standard, int64_t *number)
-{
-    const msgpack_object *option = option_find(call, name);
-    char expected[80];
-
-    *number = standard;
-    if (option == NULL)
-        return true;
-    if (argument_to_int64(option, number) && *number >= min && *number <= max)
-        return true;
-    snprintf(expected, sizeof(expected), "an integer from %" PRId64 " to %" PRId64, min, max);
-    return argument_refuse(call, name, expected, option);
 }

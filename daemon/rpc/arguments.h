@@ -1,5 +1,5 @@
 /*
- * arguments: the arguments and options of a call, checked and as C types.
+ * arguments: the arguments of a call, checked and as C types. Their options: options.h.
  *
  * Used by dispatch and the handlers. This module knows the types of MessagePack. What a key, a bucket or a header may
  * be, the handlers know. A function that returns false has answered the call with invalid_argument, and the call is
@@ -31,20 +31,10 @@ bool argument_name(struct call *call, uint32_t position, const char *what, argum
 
 bool argument_revision(struct call *call, uint32_t position, uint64_t *revision);
 
-/* --- Options; the standard value is for an option that was not given --- */
-
-/* Return NULL if the option was not given, or is nil. */
-const msgpack_object *option_find(const struct call *call, const char *name);
-
-bool option_string(struct call *call, const char *name, const char **text); /* standard NULL */
-bool option_bool(struct call *call, const char *name, bool *flag);          /* standard false */
-bool option_number(struct call *call, const char *name, double standard, double *number);
-bool option_integer(struct call *call, const char *name, int64_t min, int64_t max, int64_t standard, int64_t *number);
-
 /* --- Values anywhere in the arguments: these functions answer nothing --- */
 
 /* Return whether the value is a str or a bin: both are texts. */
-bool value_is_string(const msgpack_object *value);
+bool argument_is_text(const msgpack_object *value);
 
 /* Return whether the value says that nothing is given: nil, an empty array or an empty map. */
 bool argument_is_nothing(const msgpack_object *value);
@@ -67,13 +57,10 @@ bool argument_is_word(const msgpack_object *value, const char *word);
 #define ARGUMENT_DESCRIPTION_BYTES 64
 const char *argument_describe(const msgpack_object *value, char text[ARGUMENT_DESCRIPTION_BYTES]);
 
-/* Return the value of a name in a map; NULL if it is not there or is nil. */
-const msgpack_object *map_find(const msgpack_object_map *map, const char *name);
-
 /* --- Values anywhere in the arguments: these answer the call if they return false --- */
 
 /* Copy a text. what names it in an error. */
-bool value_string(struct call *call, const msgpack_object *value, const char *what, const char **text);
+bool argument_read_text(struct call *call, const msgpack_object *value, const char *what, const char **text);
 
 struct argument_pair {
     const char *name;
@@ -81,14 +68,8 @@ struct argument_pair {
 };
 
 /* Read a map of text to text. what names it in an error. */
-bool value_pairs(struct call *call, const msgpack_object *value, const char *what, struct argument_pair **pairs,
-                 size_t *count);
-
-/*
- * Check that the keys of a map are among names (with a blank between them), each at most once. what names the map's
- * owner in an error.
- */
-bool map_check_names(struct call *call, const msgpack_object_map *map, const char *what, const char *names);
+bool argument_read_pairs(struct call *call, const msgpack_object *value, const char *what, struct argument_pair **pairs,
+                         size_t *count);
 
 /* Answer the call: what must be expected, and is value. Return false. */
 bool argument_refuse(struct call *call, const char *what, const char *expected, const msgpack_object *value);

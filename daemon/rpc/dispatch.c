@@ -1,7 +1,7 @@
 #include "daemon/rpc/dispatch.h"
 
 #include "daemon/base/log.h"
-#include "daemon/rpc/arguments.h"
+#include "daemon/rpc/options.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -112,7 +112,7 @@ static bool dispatch_check_options(struct call *call)
     const struct conf *conf = call->dispatcher->conf;
     double timeout_s, max_s = conf->calls.max_timeout_ms / 1000.0;
 
-    if (call->options != NULL && !map_check_names(call, call->options, call->method->name, call->method->options))
+    if (call->options != NULL && !option_check_names(call, call->options, call->method->name, call->method->options))
         return false;
     if (!option_number(call, "timeout", conf->calls.timeout_ms / 1000.0, &timeout_s))
         return false;
