@@ -53,6 +53,11 @@ void observe_end_change(struct store *store, const char *bucket, bool is_known)
     TELL_OBSERVERS(store, end_change, bucket, is_known)
 }
 
+void observe_opened(struct store *store, const char *bucket, int64_t marker_ttl_s)
+{
+    TELL_OBSERVERS(store, opened, bucket, marker_ttl_s)
+}
+
 void observe_created(struct store *store, const char *bucket)
 {
     TELL_OBSERVERS(store, created, bucket)

@@ -22,6 +22,7 @@ struct observer_ops {
     void (*marker)(struct store *store, const char *bucket, int64_t marker_ttl_s);
     void (*begin_change)(struct store *store, const char *bucket);
     void (*end_change)(struct store *store, const char *bucket, bool is_known);
+    void (*opened)(struct store *store, const char *bucket, int64_t marker_ttl_s);
     void (*created)(struct store *store, const char *bucket);
 };
 
@@ -64,6 +65,9 @@ void observe_begin_change(struct store *store, const char *bucket);
 
 /* The change is over. is_known: false if the server may still make it, on the present connection. */
 void observe_end_change(struct store *store, const char *bucket, bool is_known);
+
+/* The bucket was looked up, and exists. marker_ttl_s: see observe_marker. */
+void observe_opened(struct store *store, const char *bucket, int64_t marker_ttl_s);
 
 /* This daemon created the bucket. */
 void observe_created(struct store *store, const char *bucket);

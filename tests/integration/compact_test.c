@@ -207,6 +207,12 @@ START_TEST(a_bucket_with_an_origin_is_not_compacted)
 
     assert_ok(client_call(client, "bucket.create", "['%s-copy', {'mirror': '%s'}]", bucket, bucket));
     assert_code(client_call(client, "bucket.compact", "['%s-copy']", bucket), "unsupported");
+    assert_code_says(client_call(client, "bucket.update", "['%s-copy', {'marker_ttl': 86400}]", bucket), "unsupported",
+                     "marker_ttl");
+    assert_ok(client_call(client, "bucket.update", "['%s-copy', {'marker_ttl': 0}]", bucket));
+    assert_code(
+        client_call(client, "bucket.create", "['%s-all', {'sources': ['%s'], 'marker_ttl': 86400}]", bucket, bucket),
+        "unsupported");
 }
 END_TEST
 
@@ -513,6 +519,24 @@ START_TEST(the_daemon_removes_markers_that_are_older_than_marker_ttl)
 }
 END_TEST
 
+START_TEST(markers_from_before_the_daemons_start_are_removed_once_the_bucket_is_used)
+{
+    struct daemon daemon = {0};
+
+    daemon_start(&daemon, NULL, "calls:\n  timeout: 1\n  max_timeout: 1\n");
+    struct client *client = client_open(&daemon);
+    const char *bucket = client_new_bucket(client, "'marker_ttl': 5");
+    put_text(client, bucket, "stays", "1");
+    assert_ok(client_call(client, "kv.delete", "['%s', 'gone']", bucket));
+    daemon_stop(&daemon);
+    daemon_restart(&daemon);
+    client = client_open(&daemon);
+    assert_ok(client_call(client, "kv.get", "['%s', 'stays']", bucket));
+    daemon_wait_log(&daemon, "1 delete markers older than marker_ttl (5 s) were removed");
+    daemon_stop(&daemon);
+}
+END_TEST
+
 START_TEST(the_marker_ttl_of_a_deleted_bucket_is_forgotten)
 {
     struct daemon daemon = {0};
@@ -582,6 +606,7 @@ Suite *compact_suite(void)
     tcase_add_test(own, the_local_copy_drops_deleted_keys_and_still_answers);
     tcase_add_test(own, a_recreated_bucket_is_not_affected_by_the_compaction);
     tcase_add_test(own, the_daemon_removes_markers_that_are_older_than_marker_ttl);
+    tcase_add_test(own, markers_from_before_the_daemons_start_are_removed_once_the_bucket_is_used);
     tcase_add_test(own, the_marker_ttl_of_a_deleted_bucket_is_forgotten);
     suite_add_tcase(suite, own);
     return suite;

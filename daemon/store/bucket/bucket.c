@@ -2,6 +2,7 @@
 
 #include "daemon/base/table.h"
 #include "daemon/store/bucket/settings.h"
+#include "daemon/store/observe.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -337,6 +338,8 @@ static void on_bucket_looked_up(void *arg, json_t *answer, unsigned err_code, co
         entry->looked_up_ms = uv_now(entry->store->loop);
         if (entry->bucket == NULL)
             error_set(&entry->failure, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        else
+            observe_opened(entry->store, entry->name, entry->bucket->marker_ttl_s);
     } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
         error_set(&entry->failure, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\"; bucket.create makes one",
                   entry->name);

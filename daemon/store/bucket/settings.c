@@ -201,12 +201,24 @@ static bool settings_set_limit_marker(json_t *stream, const struct bucket_config
     return true;
 }
 
+/* Return whether the bucket has an origin: it is a mirror, or has sources, or the settings give it one. */
+static bool settings_have_origin(json_t *stream, const struct bucket_config *config)
+{
+    return bucket_config_has_origin(stream) || (config->set & BUCKET_MIRROR) ||
+           ((config->set & BUCKET_SOURCES) && config->source_count > 0);
+}
+
 /* The settings that may change during a bucket's life. */
 static bool settings_set_given(json_t *stream, const char *bucket, const struct bucket_config *config, unsigned level,
                                struct error *error)
 {
     unsigned given = config->set;
 
+    if ((given & BUCKET_MARKER_TTL) && config->marker_ttl_s > 0 && settings_have_origin(stream, config)) {
+        error_set(error, ERROR_UNSUPPORTED,
+                  "marker_ttl: a bucket with mirror or sources is not compacted; set it for the buckets of its origin");
+        return false;
+    }
     if (given & BUCKET_DESCRIPTION)
         settings_set(stream, "description", json_string(config->description));
     if (given & BUCKET_HISTORY)

@@ -528,6 +528,7 @@ void compact_note_change(struct store *store, const char *bucket)
 }
 
 static const struct observer_ops compact_observer_ops = {.marker = compact_schedule_note_delete,
+                                                         .opened = compact_schedule_note_opened,
                                                          .begin_change = compact_note_change};
 
 int compact_init_all(struct store *store)

@@ -14,6 +14,12 @@
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/context.h"
 
+/*
+ * Note that a bucket was looked up. Markers of keys that were deleted before the daemon's start have no schedule. So in
+ * embedded mode the bucket's first use begins one, with two compactions: soon, and after a marker_ttl. Cheap.
+ */
+void compact_schedule_note_opened(struct store *store, const char *bucket, int64_t marker_ttl_s);
+
 /* Note that a key of the bucket was deleted. marker_ttl_s: the bucket's; 0: it has none. Cheap. */
 void compact_schedule_note_delete(struct store *store, const char *bucket, int64_t marker_ttl_s);
 

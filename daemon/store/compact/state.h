@@ -19,6 +19,7 @@ struct compact_state {
     unsigned under_way;
     struct job starting;                /* of those that wait */
     struct compact_schedule *schedules; /* of buckets with a marker_ttl, by name: uthash */
+    struct compact_opened *opened;      /* buckets with a marker_ttl that were used since the start: uthash */
     bool is_ending;
 };
 
