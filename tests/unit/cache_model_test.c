@@ -164,7 +164,7 @@ static void compare_key(const struct model *model, unsigned number, size_t *coun
 /* Compare all keys that are not deleted, in byte order, and those after one of them. */
 static void compare_order(const struct model *model)
 {
-    struct order_place place = cache_place(&model->cache, "", false);
+    struct key_order_place place = cache_place(&model->cache, "", false);
     const struct cache_key *key, *before = NULL;
     size_t count = 0;
 
@@ -172,7 +172,7 @@ static void compare_order(const struct model *model)
         must(cache_operation(key) == KV_PUT);
         must(before == NULL || strcmp(cache_key_name(before), cache_key_name(key)) < 0);
         if (before != NULL) {
-            struct order_place behind = cache_place(&model->cache, cache_key_name(before), true);
+            struct key_order_place behind = cache_place(&model->cache, cache_key_name(before), true);
             must(cache_next_in_order(&model->cache, &behind) == key);
         }
     }

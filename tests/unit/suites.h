@@ -35,7 +35,7 @@ Suite *stream_suite(void);
 Suite *wire_suite(void);
 Suite *kv_suite(void);
 Suite *support_suite(void);
-Suite *order_suite(void);
+Suite *key_order_suite(void);
 Suite *outcome_suite(void);
 
 #endif

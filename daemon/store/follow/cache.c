@@ -328,7 +328,7 @@ static bool cache_add_to_order(struct cache *cache, struct cache_key *key)
 
     if (key->flags & IS_IN_ORDER)
         return true;
-    if (order_add(&cache->order, key->bytes) != ORDER_ADDED)
+    if (key_order_add(&cache->order, key->bytes) != KEY_ORDER_ADDED)
         return false;
     cache_account(cache, cache->order.bytes, before);
     key->flags |= IS_IN_ORDER;
@@ -342,7 +342,7 @@ static void cache_remove_from_order(struct cache *cache, struct cache_key *key)
 
     if (!(key->flags & IS_IN_ORDER))
         return;
-    order_remove(&cache->order, key->bytes);
+    key_order_remove(&cache->order, key->bytes);
     cache_account(cache, cache->order.bytes, before);
     key->flags &= (uint8_t)~IS_IN_ORDER;
     cache->value_count--;
@@ -470,14 +470,14 @@ void cache_cursor_end(struct cache_cursor *cursor)
 
 /* --- Byte order ------------------------------------------------------------------------------------ */
 
-struct order_place cache_place(const struct cache *cache, const char *name, bool is_behind)
+struct key_order_place cache_place(const struct cache *cache, const char *name, bool is_behind)
 {
-    return order_find(&cache->order, name, is_behind);
+    return key_order_find(&cache->order, name, is_behind);
 }
 
-struct cache_key *cache_next_in_order(const struct cache *cache, struct order_place *place)
+struct cache_key *cache_next_in_order(const struct cache *cache, struct key_order_place *place)
 {
-    const char *name = order_next(&cache->order, place);
+    const char *name = key_order_next(&cache->order, place);
 
     return name != NULL ? (struct cache_key *)(uintptr_t)(name - offsetof(struct cache_key, bytes)) : NULL;
 }
@@ -508,7 +508,7 @@ void cache_clear(struct cache *cache)
     }
     free((void *)cache->segments);
     cache_account(cache, 0, table_bytes + cache->order.bytes);
-    order_clear(&cache->order);
+    key_order_clear(&cache->order);
     DL_DELETE2(budget->first, cache, previous, next);
     memset(cache, 0, sizeof(*cache));
 }

@@ -56,10 +56,10 @@ struct cache {
     struct cache_budget *budget;
     struct cache_key ***segments; /* of SEGMENT_CHAINS chains each */
     size_t segment_count, segment_capacity;
-    size_t chain_count; /* chains in use */
-    struct order order; /* of the names of keys that are not deleted */
-    size_t count;       /* of all keys */
-    size_t value_count; /* of keys that are not deleted */
+    size_t chain_count;     /* chains in use */
+    struct key_order order; /* of the names of keys that are not deleted */
+    size_t count;           /* of all keys */
+    size_t value_count;     /* of keys that are not deleted */
     size_t bytes;
     size_t value_bytes;  /* of values that are not evicted */
     size_t hand;         /* of the clock: a chain */
@@ -146,8 +146,8 @@ void cache_cursor_end(struct cache_cursor *cursor);
 /* --- Byte order, of keys that are not deleted. A place is valid until the cache changes --- */
 
 /* Return the place before the first key >= name; with is_behind, before the first key > name. */
-struct order_place cache_place(const struct cache *cache, const char *name, bool is_behind);
+struct key_order_place cache_place(const struct cache *cache, const char *name, bool is_behind);
 /* Return the next key; NULL: the end. */
-struct cache_key *cache_next_in_order(const struct cache *cache, struct order_place *place);
+struct cache_key *cache_next_in_order(const struct cache *cache, struct key_order_place *place);
 
 #endif

@@ -256,7 +256,7 @@ static void cached_read_keys_finish(struct cached_read_keys *keys)
 }
 
 /* Return the place of the first key that may belong to the listing and was not looked at yet. */
-static struct order_place cached_read_keys_place(const struct cached_read_keys *keys, const struct cache *cache)
+static struct key_order_place cached_read_keys_place(const struct cached_read_keys *keys, const struct cache *cache)
 {
     const char *after = keys->last != NULL ? keys->last : keys->keys.after;
 
@@ -344,7 +344,7 @@ static void on_keys_snapshot(void *arg, bool has_come)
         cached_read_keys_from_nats(keys);
         return;
     }
-    struct order_place place = cached_read_keys_place(keys, &copy->contents.cache);
+    struct key_order_place place = cached_read_keys_place(keys, &copy->contents.cache);
     while ((key = cache_next_in_order(&copy->contents.cache, &place)) != NULL) {
         enum keys_verdict verdict = cached_read_keys_add(keys, copy, key);
         if (verdict == KEYS_DONE)

@@ -9,10 +9,10 @@
 #define LEAF_NAMES_FIRST 4u
 
 /* Two neighbouring leaves are joined if they have no more names together than this. */
-#define LEAF_NAMES_JOINED (ORDER_LEAF_NAMES / 2u)
+#define LEAF_NAMES_JOINED (KEY_ORDER_LEAF_NAMES / 2u)
 
 /* realloc, with its bytes counted. */
-static void *key_order_resize(struct order *order, void *block, size_t bytes)
+static void *key_order_resize(struct key_order *order, void *block, size_t bytes)
 {
     size_t before = block_bytes(block);
     void *resized = realloc(block, bytes);
@@ -22,7 +22,7 @@ static void *key_order_resize(struct order *order, void *block, size_t bytes)
     return resized;
 }
 
-static void key_order_free_leaf(struct order *order, struct order_leaf *leaf)
+static void key_order_free_leaf(struct key_order *order, struct key_order_leaf *leaf)
 {
     order->bytes -= block_bytes(leaf);
     free(leaf);
@@ -39,7 +39,7 @@ static bool key_order_is_before(const char *name, const char *wanted, bool is_be
 }
 
 /* How many leaves begin with a name that stands before the place. */
-static size_t key_order_leaves_before(const struct order *order, const char *name, bool is_behind)
+static size_t key_order_leaves_before(const struct key_order *order, const char *name, bool is_behind)
 {
     size_t low = 0, high = order->leaf_count;
 
@@ -53,7 +53,7 @@ static size_t key_order_leaves_before(const struct order *order, const char *nam
     return low;
 }
 
-static size_t key_order_names_before(const struct order_leaf *leaf, const char *name, bool is_behind)
+static size_t key_order_names_before(const struct key_order_leaf *leaf, const char *name, bool is_behind)
 {
     size_t low = 0, high = leaf->count;
 
@@ -68,39 +68,40 @@ static size_t key_order_names_before(const struct order_leaf *leaf, const char *
 }
 
 /* Where the name would be added: in the leaf that has its neighbours, maybe at that leaf's end. */
-static struct order_place key_order_place_of(const struct order *order, const char *name, bool is_behind)
+static struct key_order_place key_order_place_of(const struct key_order *order, const char *name, bool is_behind)
 {
     size_t before = key_order_leaves_before(order, name, is_behind);
-    struct order_place place = {.leaf = before > 0 ? before - 1 : 0};
+    struct key_order_place place = {.leaf = before > 0 ? before - 1 : 0};
 
     if (order->leaf_count > 0)
         place.index = key_order_names_before(order->leaves[place.leaf], name, is_behind);
     return place;
 }
 
-struct order_place order_find(const struct order *order, const char *name, bool is_behind)
+struct key_order_place key_order_find(const struct key_order *order, const char *name, bool is_behind)
 {
-    struct order_place place = key_order_place_of(order, name, is_behind);
+    struct key_order_place place = key_order_place_of(order, name, is_behind);
 
     if (place.leaf < order->leaf_count && place.index == order->leaves[place.leaf]->count)
-        place = (struct order_place){.leaf = place.leaf + 1};
+        place = (struct key_order_place){.leaf = place.leaf + 1};
     return place;
 }
 
 /* --- Adding ---------------------------------------------------------------------------------------- */
 
 /* An empty leaf at a place in the array. NULL: out of memory. */
-static struct order_leaf *key_order_insert_leaf(struct order *order, size_t at, size_t capacity)
+static struct key_order_leaf *key_order_insert_leaf(struct key_order *order, size_t at, size_t capacity)
 {
     if (order->leaf_count == order->leaf_capacity) {
         size_t more = order->leaf_capacity > 0 ? order->leaf_capacity * 2 : 1;
-        struct order_leaf **leaves = key_order_resize(order, (void *)order->leaves, more * sizeof(struct order_leaf *));
+        struct key_order_leaf **leaves =
+            key_order_resize(order, (void *)order->leaves, more * sizeof(struct key_order_leaf *));
         if (leaves == NULL)
             return NULL;
         order->leaves = leaves;
         order->leaf_capacity = more;
     }
-    struct order_leaf *leaf = key_order_resize(order, NULL, sizeof(*leaf) + capacity * sizeof(char *));
+    struct key_order_leaf *leaf = key_order_resize(order, NULL, sizeof(*leaf) + capacity * sizeof(char *));
     if (leaf == NULL)
         return NULL;
     leaf->count = 0;
@@ -113,13 +114,13 @@ static struct order_leaf *key_order_insert_leaf(struct order *order, size_t at, 
 }
 
 /* Makes room for a name in a full leaf of the greatest size, and moves the place along. */
-static bool key_order_split(struct order *order, struct order_place *place)
+static bool key_order_split(struct key_order *order, struct key_order_place *place)
 {
-    struct order_leaf *full = order->leaves[place->leaf];
+    struct key_order_leaf *full = order->leaves[place->leaf];
     /* Names that come in their order leave full leaves behind. */
     bool is_last = place->leaf + 1 == order->leaf_count && place->index == full->count;
     size_t kept = is_last ? full->count : full->count / 2u;
-    struct order_leaf *leaf = key_order_insert_leaf(order, place->leaf + 1, ORDER_LEAF_NAMES);
+    struct key_order_leaf *leaf = key_order_insert_leaf(order, place->leaf + 1, KEY_ORDER_LEAF_NAMES);
 
     if (leaf == NULL)
         return false;
@@ -133,14 +134,14 @@ static bool key_order_split(struct order *order, struct order_place *place)
     return true;
 }
 
-static bool key_order_grow_leaf(struct order *order, size_t at)
+static bool key_order_grow_leaf(struct key_order *order, size_t at)
 {
     size_t capacity = order->leaves[at]->capacity * 2u;
 
-    if (capacity > ORDER_LEAF_NAMES)
-        capacity = ORDER_LEAF_NAMES;
-    struct order_leaf *leaf =
-        key_order_resize(order, order->leaves[at], sizeof(struct order_leaf) + capacity * sizeof(const char *));
+    if (capacity > KEY_ORDER_LEAF_NAMES)
+        capacity = KEY_ORDER_LEAF_NAMES;
+    struct key_order_leaf *leaf =
+        key_order_resize(order, order->leaves[at], sizeof(struct key_order_leaf) + capacity * sizeof(const char *));
     if (leaf == NULL)
         return false;
     leaf->capacity = (uint16_t)capacity;
@@ -149,49 +150,49 @@ static bool key_order_grow_leaf(struct order *order, size_t at)
 }
 
 /* Return the place where a name is to be added. If names are added in byte order, it is the end, without a search. */
-static struct order_place key_order_place_to_add(const struct order *order, const char *name)
+static struct key_order_place key_order_place_to_add(const struct key_order *order, const char *name)
 {
-    const char *last = order_last(order);
+    const char *last = key_order_last(order);
 
     if (last == NULL || strcmp(name, last) <= 0)
         return key_order_place_of(order, name, false);
     size_t leaf = order->leaf_count - 1;
-    return (struct order_place){.leaf = leaf, .index = order->leaves[leaf]->count};
+    return (struct key_order_place){.leaf = leaf, .index = order->leaves[leaf]->count};
 }
 
 /* Return whether the name after the place is this one. */
-static bool key_order_is_at(const struct order *order, struct order_place place, const char *name)
+static bool key_order_is_at(const struct key_order *order, struct key_order_place place, const char *name)
 {
     if (place.leaf < order->leaf_count && place.index == order->leaves[place.leaf]->count)
-        place = (struct order_place){.leaf = place.leaf + 1};
-    const char *next = order_next(order, &place);
+        place = (struct key_order_place){.leaf = place.leaf + 1};
+    const char *next = key_order_next(order, &place);
     return next != NULL && strcmp(next, name) == 0;
 }
 
-enum order_added order_add(struct order *order, const char *name)
+enum key_order_added key_order_add(struct key_order *order, const char *name)
 {
-    struct order_place place = key_order_place_to_add(order, name);
+    struct key_order_place place = key_order_place_to_add(order, name);
 
     if (key_order_is_at(order, place, name))
-        return ORDER_HAD_IT;
+        return KEY_ORDER_HAD_IT;
     if (order->leaf_count == 0 && key_order_insert_leaf(order, 0, LEAF_NAMES_FIRST) == NULL)
-        return ORDER_NO_MEMORY;
-    struct order_leaf *leaf = order->leaves[place.leaf];
+        return KEY_ORDER_NO_MEMORY;
+    struct key_order_leaf *leaf = order->leaves[place.leaf];
     bool is_full = leaf->count == leaf->capacity;
-    if (is_full &&
-        !(leaf->capacity < ORDER_LEAF_NAMES ? key_order_grow_leaf(order, place.leaf) : key_order_split(order, &place)))
-        return ORDER_NO_MEMORY;
+    if (is_full && !(leaf->capacity < KEY_ORDER_LEAF_NAMES ? key_order_grow_leaf(order, place.leaf)
+                                                           : key_order_split(order, &place)))
+        return KEY_ORDER_NO_MEMORY;
     leaf = order->leaves[place.leaf];
     memmove((void *)(leaf->names + place.index + 1), (void *)(leaf->names + place.index),
             (leaf->count - place.index) * sizeof(*leaf->names));
     leaf->names[place.index] = name;
     leaf->count++;
-    return ORDER_ADDED;
+    return KEY_ORDER_ADDED;
 }
 
 /* --- Removing -------------------------------------------------------------------------------------- */
 
-static void key_order_remove_leaf(struct order *order, size_t at)
+static void key_order_remove_leaf(struct key_order *order, size_t at)
 {
     key_order_free_leaf(order, order->leaves[at]);
     order->leaf_count--;
@@ -199,11 +200,11 @@ static void key_order_remove_leaf(struct order *order, size_t at)
             (order->leaf_count - at) * sizeof(*order->leaves));
 }
 
-static void key_order_join_with_next(struct order *order, size_t at)
+static void key_order_join_with_next(struct key_order *order, size_t at)
 {
     if (at + 1 >= order->leaf_count)
         return;
-    struct order_leaf *leaf = order->leaves[at], *next = order->leaves[at + 1];
+    struct key_order_leaf *leaf = order->leaves[at], *next = order->leaves[at + 1];
     size_t count = (size_t)leaf->count + next->count;
     if (count > LEAF_NAMES_JOINED || count > leaf->capacity)
         return;
@@ -212,13 +213,13 @@ static void key_order_join_with_next(struct order *order, size_t at)
     key_order_remove_leaf(order, at + 1);
 }
 
-void order_remove(struct order *order, const char *name)
+void key_order_remove(struct key_order *order, const char *name)
 {
-    struct order_place place = key_order_place_of(order, name, false);
+    struct key_order_place place = key_order_place_of(order, name, false);
 
     if (order->leaf_count == 0)
         return;
-    struct order_leaf *leaf = order->leaves[place.leaf];
+    struct key_order_leaf *leaf = order->leaves[place.leaf];
     /* The first name of a leaf is found at the end of the one before it. */
     if (place.index == leaf->count) {
         if (++place.leaf == order->leaf_count)
@@ -240,9 +241,9 @@ void order_remove(struct order *order, const char *name)
         key_order_join_with_next(order, place.leaf - 1);
 }
 
-const char *order_take_last(struct order *order)
+const char *key_order_remove_last(struct key_order *order)
 {
-    const char *last = order_last(order);
+    const char *last = key_order_last(order);
 
     if (last == NULL)
         return NULL;
@@ -252,7 +253,7 @@ const char *order_take_last(struct order *order)
     return last;
 }
 
-void order_clear(struct order *order)
+void key_order_clear(struct key_order *order)
 {
     for (size_t i = 0; i < order->leaf_count; i++)
         free(order->leaves[i]);

@@ -13,7 +13,7 @@
 /* The names of a listing that is over. */
 struct listed_names {
     struct listed_names *next;
-    struct order names;
+    struct key_order names;
 };
 
 struct scan_state {
@@ -165,13 +165,13 @@ static size_t scan_name_bytes(char *name)
     return block_bytes(name) + 2 * sizeof(name);
 }
 
-static void scan_free_names(struct order *names)
+static void scan_free_names(struct key_order *names)
 {
-    struct order_place place = {0};
+    struct key_order_place place = {0};
 
-    for (const char *name; (name = order_next(names, &place)) != NULL;)
+    for (const char *name; (name = key_order_next(names, &place)) != NULL;)
         free((char *)name);
-    order_clear(names);
+    key_order_clear(names);
 }
 
 /* --- Freeing: a million names take longer than a turn may --- */
@@ -182,10 +182,10 @@ static bool scan_run_freeing(struct job *job)
 
     while (scan->listed_names != NULL) {
         struct listed_names *listed = scan->listed_names;
-        for (unsigned i = 0; i < ORDER_LEAF_NAMES; i++)
-            free((char *)order_take_last(&listed->names));
+        for (unsigned i = 0; i < KEY_ORDER_LEAF_NAMES; i++)
+            free((char *)key_order_remove_last(&listed->names));
         if (listed->names.leaf_count == 0) {
-            order_clear(&listed->names);
+            key_order_clear(&listed->names);
             scan->listed_names = listed->next;
             free(listed);
         }
@@ -246,10 +246,10 @@ static void scan_keys_drop_all(struct read_keys *keys)
 static const char **scan_keys_make_list(const struct read_keys *keys)
 {
     const char **list = malloc((keys->count + 1) * sizeof(*list));
-    struct order_place place = {0};
+    struct key_order_place place = {0};
     size_t count = 0;
 
-    for (const char *name; list != NULL && (name = order_next(&keys->names, &place)) != NULL;)
+    for (const char *name; list != NULL && (name = key_order_next(&keys->names, &place)) != NULL;)
         list[count++] = name;
     return list;
 }
@@ -286,7 +286,7 @@ static void scan_keys_restart(void *arg)
 
 static void scan_keys_drop_last(struct read_keys *keys)
 {
-    char *name = (char *)order_take_last(&keys->names);
+    char *name = (char *)key_order_remove_last(&keys->names);
 
     keys->bytes -= scan_packed_bytes(name);
     keys->memory_bytes -= scan_name_bytes(name);
@@ -298,24 +298,24 @@ static void scan_keys_drop_last(struct read_keys *keys)
 /* A key that was read as present is deleted: its marker is newer, because messages are read in their order. */
 static void scan_keys_remove(struct read_keys *keys, const char *key)
 {
-    struct order_place place = order_find(&keys->names, key, false);
-    const char *name = order_next(&keys->names, &place);
+    struct key_order_place place = key_order_find(&keys->names, key, false);
+    const char *name = key_order_next(&keys->names, &place);
 
     if (name == NULL || strcmp(name, key) != 0)
         return;
-    order_remove(&keys->names, key);
+    key_order_remove(&keys->names, key);
     keys->bytes -= scan_packed_bytes(key);
     keys->memory_bytes -= scan_name_bytes((char *)name);
     keys->count--;
     free((char *)name);
 }
 
-static enum order_added scan_keys_keep(struct read_keys *keys, const char *key)
+static enum key_order_added scan_keys_keep(struct read_keys *keys, const char *key)
 {
     char *name = strdup(key);
-    enum order_added added = name != NULL ? order_add(&keys->names, name) : ORDER_NO_MEMORY;
+    enum key_order_added added = name != NULL ? key_order_add(&keys->names, name) : KEY_ORDER_NO_MEMORY;
 
-    if (added == ORDER_ADDED) {
+    if (added == KEY_ORDER_ADDED) {
         keys->count++;
         keys->bytes += scan_packed_bytes(name);
         keys->memory_bytes += scan_name_bytes(name);
@@ -344,16 +344,16 @@ static bool scan_keys_keep_lowest(struct read_keys *keys, const char *key)
 {
     bool is_full = keys->limit > 0 && keys->count >= keys->limit;
 
-    if (is_full && strcmp(key, order_last(&keys->names)) >= 0) {
+    if (is_full && strcmp(key, key_order_last(&keys->names)) >= 0) {
         keys->has_dropped = true;
         return true;
     }
     switch (scan_keys_keep(keys, key)) {
-    case ORDER_ADDED:
+    case KEY_ORDER_ADDED:
         break;
-    case ORDER_HAD_IT:
+    case KEY_ORDER_HAD_IT:
         return true;
-    case ORDER_NO_MEMORY:
+    case KEY_ORDER_NO_MEMORY:
         error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return false;
     }

@@ -62,7 +62,7 @@ struct read_keys {
     struct bucket_wait wait;
     struct consumer_reading reading;
     const char *subject;
-    struct order names;
+    struct key_order names;
     bool has_dropped; /* a key was left out because the limit was reached */
     size_t count, bytes;
     size_t memory_bytes; /* that the names take */

@@ -27,13 +27,13 @@ static unsigned next_in(unsigned from)
     return from;
 }
 
-static void check_all(const struct order *order)
+static void check_all(const struct key_order *order)
 {
-    struct order_place place = order_find(order, "", false);
+    struct key_order_place place = key_order_find(order, "", false);
     const char *name;
     unsigned at = next_in(0);
 
-    while ((name = order_next(order, &place)) != NULL) {
+    while ((name = key_order_next(order, &place)) != NULL) {
         ck_assert_uint_lt(at, NAMES);
         ck_assert_ptr_eq(name, names[at]);
         at = next_in(at + 1);
@@ -41,43 +41,43 @@ static void check_all(const struct order *order)
     ck_assert_uint_eq(at, NAMES);
 }
 
-static void check_find(const struct order *order, unsigned number)
+static void check_find(const struct key_order *order, unsigned number)
 {
-    struct order_place place = order_find(order, names[number], false);
+    struct key_order_place place = key_order_find(order, names[number], false);
     unsigned at = next_in(number), behind = next_in(number + 1);
 
-    ck_assert_pstr_eq(order_next(order, &place), at < NAMES ? names[at] : NULL);
-    place = order_find(order, names[number], true);
-    ck_assert_pstr_eq(order_next(order, &place), behind < NAMES ? names[behind] : NULL);
+    ck_assert_pstr_eq(key_order_next(order, &place), at < NAMES ? names[at] : NULL);
+    place = key_order_find(order, names[number], true);
+    ck_assert_pstr_eq(key_order_next(order, &place), behind < NAMES ? names[behind] : NULL);
 }
 
-static void add(struct order *order, unsigned number)
+static void add(struct key_order *order, unsigned number)
 {
-    ck_assert_int_eq(order_add(order, names[number]), ORDER_ADDED);
-    ck_assert_int_eq(order_add(order, names[number]), ORDER_HAD_IT);
+    ck_assert_int_eq(key_order_add(order, names[number]), KEY_ORDER_ADDED);
+    ck_assert_int_eq(key_order_add(order, names[number]), KEY_ORDER_HAD_IT);
     is_in[number] = true;
 }
 
-static void add_all(struct order *order)
+static void add_all(struct key_order *order)
 {
     make_names();
     for (unsigned i = 0; i < NAMES; i++)
         add(order, i);
 }
 
-static void toggle(struct order *order, unsigned number)
+static void toggle(struct key_order *order, unsigned number)
 {
     if (!is_in[number]) {
         add(order, number);
         return;
     }
-    order_remove(order, names[number]);
+    key_order_remove(order, names[number]);
     is_in[number] = false;
 }
 
 START_TEST(random_changes_keep_the_order)
 {
-    struct order order = {0};
+    struct key_order order = {0};
     unsigned seed = 16 + (unsigned)_i;
 
     make_names();
@@ -93,25 +93,25 @@ START_TEST(random_changes_keep_the_order)
     }
     check_all(&order);
     ck_assert_uint_eq(order.leaf_count, 0);
-    order_clear(&order);
+    key_order_clear(&order);
 }
 END_TEST
 
 START_TEST(names_that_come_in_order_fill_their_leaves)
 {
-    struct order order = {0};
+    struct key_order order = {0};
 
     add_all(&order);
     check_all(&order);
-    ck_assert_uint_eq(order.leaf_count, (NAMES + ORDER_LEAF_NAMES - 1) / ORDER_LEAF_NAMES);
-    order_clear(&order);
+    ck_assert_uint_eq(order.leaf_count, (NAMES + KEY_ORDER_LEAF_NAMES - 1) / KEY_ORDER_LEAF_NAMES);
+    key_order_clear(&order);
     ck_assert_uint_eq(order.bytes, 0);
 }
 END_TEST
 
 START_TEST(removed_names_leave_no_memory)
 {
-    struct order order = {0};
+    struct key_order order = {0};
 
     add_all(&order);
     size_t full = order.bytes;
@@ -121,44 +121,44 @@ START_TEST(removed_names_leave_no_memory)
     }
     check_all(&order);
     ck_assert_uint_lt(order.bytes, full / 3);
-    order_clear(&order);
+    key_order_clear(&order);
 }
 END_TEST
 
 START_TEST(the_last_names_are_taken_one_by_one)
 {
-    struct order order = {0};
+    struct key_order order = {0};
 
-    ck_assert_ptr_null(order_take_last(&order));
+    ck_assert_ptr_null(key_order_remove_last(&order));
     add_all(&order);
     for (unsigned i = NAMES; i-- > 0;) {
-        ck_assert_ptr_eq(order_last(&order), names[i]);
-        ck_assert_ptr_eq(order_take_last(&order), names[i]);
+        ck_assert_ptr_eq(key_order_last(&order), names[i]);
+        ck_assert_ptr_eq(key_order_remove_last(&order), names[i]);
     }
-    ck_assert_ptr_null(order_last(&order));
+    ck_assert_ptr_null(key_order_last(&order));
     ck_assert_uint_eq(order.leaf_count, 0);
-    order_clear(&order);
+    key_order_clear(&order);
 }
 END_TEST
 
 START_TEST(removing_a_missing_name_does_nothing)
 {
-    struct order order = {0};
+    struct key_order order = {0};
 
-    order_remove(&order, "a");
-    ck_assert_int_eq(order_add(&order, "b"), ORDER_ADDED);
-    order_remove(&order, "a");
-    order_remove(&order, "c");
-    struct order_place place = order_find(&order, "a", false);
-    ck_assert_str_eq(order_next(&order, &place), "b");
-    ck_assert_ptr_null(order_next(&order, &place));
-    order_clear(&order);
+    key_order_remove(&order, "a");
+    ck_assert_int_eq(key_order_add(&order, "b"), KEY_ORDER_ADDED);
+    key_order_remove(&order, "a");
+    key_order_remove(&order, "c");
+    struct key_order_place place = key_order_find(&order, "a", false);
+    ck_assert_str_eq(key_order_next(&order, &place), "b");
+    ck_assert_ptr_null(key_order_next(&order, &place));
+    key_order_clear(&order);
 }
 END_TEST
 
-Suite *order_suite(void)
+Suite *key_order_suite(void)
 {
-    Suite *suite = suite_create("order");
+    Suite *suite = suite_create("key_order");
     TCase *tests = tcase_create("order");
 
     tcase_add_loop_test(tests, random_changes_keep_the_order, 0, 3);
