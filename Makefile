@@ -165,7 +165,7 @@ run:
 	@mkdir -p run
 	@[ -e run/kvstored.yaml ] || printf '%s\n' \
 	    'listen:' '  path: run/kvstored.sock' \
-	    'nats:' '  mode: embedded' '  data_dir: run/data' "  server: $$(cat build/nats-server.path)" >run/kvstored.yaml
+	    'nats:' '  mode: embedded' '  data_dir: run/data' "  server_binary: $$(cat build/nats-server.path)" >run/kvstored.yaml
 	@exec build/kvstored --config run/kvstored.yaml --hints
 
 # --- Tests -----------------------------------------------------------------------------------------

@@ -55,8 +55,8 @@ struct conf {
 
         /* embedded */
         char *data_dir;
-        char *server;     /* path or name of the nats-server program */
-        bool sync_always; /* sync_interval: always; otherwise sync_interval_ms */
+        char *server_binary; /* path or name of the nats-server program */
+        bool sync_always;    /* sync_interval: always; otherwise sync_interval_ms */
         unsigned sync_interval_ms;
         uint64_t max_store_bytes; /* 0: as much as the disk holds */
         unsigned hang_timeout_ms; /* a server that does not answer for this long is restarted */
@@ -88,17 +88,17 @@ struct conf {
     } nats;
 
     struct {
-        unsigned handle_ttl_s;
+        unsigned metadata_ttl_s;
         enum conf_group_commit group_commit;
     } buckets;
 
     struct {
-        unsigned heartbeat_ms;      /* of a followed bucket's consumer; after two missing ones it is recreated */
-        unsigned check_interval_ms; /* between searches for keys that vanished without a message */
-        size_t buffer_bytes;        /* unread bytes of a session at which its watch ends */
-        unsigned per_session;
-        unsigned total;
-        unsigned buckets; /* followed at a time, for watches and cached reads */
+        unsigned heartbeat_ms;          /* of a followed bucket's consumer; after two missing ones it is recreated */
+        unsigned reconcile_interval_ms; /* between searches for keys that vanished without a message */
+        size_t buffer_bytes;            /* unread bytes of a session at which its watch ends */
+        unsigned max_per_session;
+        unsigned max_filters;
+        unsigned max_buckets; /* followed at a time, for watches and cached reads */
     } watches;
 
     struct {

@@ -232,7 +232,7 @@ static size_t guess_cost(const char *key, const char *name, bool is_same_section
         return 0;
     if (distance <= 1 + strlen(key) / 4 && distance < strlen(name))
         cost = 2 * distance + (is_same_section ? 0 : 1);
-    /* The same last word, as in check_interval and reconcile_interval, weighs as much as three changes. */
+    /* The same last word, as in reconcile_interval and reconcile_interval, weighs as much as three changes. */
     if (is_same_section && last_word != NULL && is_part_of(last_word + 1, name) && cost > 6)
         cost = 6;
     return cost;

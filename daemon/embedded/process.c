@@ -470,7 +470,7 @@ struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const 
         free(embedded);
         return NULL;
     }
-    *is_unusable = !embedded_program_find(&embedded->program, conf->nats.server, error);
+    *is_unusable = !embedded_program_find(&embedded->program, conf->nats.server_binary, error);
     if (*is_unusable || !embedded_leftover_kill(&embedded->directory, error))
         goto fail;
 

@@ -32,7 +32,8 @@ bool embedded_program_find(struct embedded_program *program, const char *name, c
         if (realpath(name, program->path) != NULL && is_program(program->path))
             return true;
         snprintf(error, EMBEDDED_ERROR_BYTES,
-                 "nats.server %s cannot be run: %s; install nats-server or change the path", name, strerror(errno));
+                 "nats.server_binary %s cannot be run: %s; install nats-server or change the path", name,
+                 strerror(errno));
         return false;
     }
     /* Debian installs it in /usr/sbin, which is not on every PATH. */
@@ -46,8 +47,8 @@ bool embedded_program_find(struct embedded_program *program, const char *name, c
             return true;
     }
     snprintf(error, EMBEDDED_ERROR_BYTES,
-             "the program %s is not found: install nats-server %u.%u or later, or set nats.server to its path", name,
-             EMBEDDED_PROGRAM_MAJOR, EMBEDDED_PROGRAM_MINOR);
+             "the program %s is not found: install nats-server %u.%u or later, or set nats.server_binary to its path",
+             name, EMBEDDED_PROGRAM_MAJOR, EMBEDDED_PROGRAM_MINOR);
     return false;
 }
 
@@ -140,7 +141,7 @@ enum embedded_program_verdict embedded_program_end_check(struct embedded_program
             return EMBEDDED_PROGRAM_USABLE;
         }
         snprintf(error, EMBEDDED_ERROR_BYTES,
-                 "nats.server %.200s: nats-server %.64s is too old: %u.%u or later is needed", program->path,
+                 "nats.server_binary %.200s: nats-server %.64s is too old: %u.%u or later is needed", program->path,
                  version + strlen("nats-server: v"), EMBEDDED_PROGRAM_MAJOR, EMBEDDED_PROGRAM_MINOR);
         return EMBEDDED_PROGRAM_UNUSABLE;
     }
@@ -150,12 +151,14 @@ enum embedded_program_verdict embedded_program_end_check(struct embedded_program
         return EMBEDDED_PROGRAM_KILLED;
     }
     if (text[0] == '\0')
-        snprintf(error, EMBEDDED_ERROR_BYTES,
-                 "nats.server %.200s is not a nats-server: with --version it prints nothing and exits with status %d",
-                 program->path, WEXITSTATUS(status));
+        snprintf(
+            error, EMBEDDED_ERROR_BYTES,
+            "nats.server_binary %.200s is not a nats-server: with --version it prints nothing and exits with status %d",
+            program->path, WEXITSTATUS(status));
     else
         snprintf(error, EMBEDDED_ERROR_BYTES,
-                 "nats.server %.200s is not a nats-server: with --version it prints \"%.100s\"", program->path, text);
+                 "nats.server_binary %.200s is not a nats-server: with --version it prints \"%.100s\"", program->path,
+                 text);
     return EMBEDDED_PROGRAM_UNUSABLE;
 }
 

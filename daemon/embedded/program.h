@@ -32,7 +32,7 @@ enum embedded_program_verdict {
     EMBEDDED_PROGRAM_KILLED    /* a signal ended the check, so nothing is known */
 };
 
-/* Find the program of nats.server: a path, or a name to look up on PATH. Return false with an error. */
+/* Find the program of nats.server_binary: a path, or a name to look up on PATH. Return false with an error. */
 bool embedded_program_find(struct embedded_program *program, const char *name, char error[EMBEDDED_ERROR_BYTES]);
 
 /* Return whether the file has passed the check and has not changed since. */

@@ -337,9 +337,9 @@ static bool check_session(struct call *call)
 
     unsigned count = session_count(call->session, SESSION_LASTING);
 
-    if (count >= conf->watches.per_session) {
+    if (count >= conf->watches.max_per_session) {
         call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                       "this session has %u watches, which is the limit (watches.per_session)", count);
+                       "this session has %u watches, which is the limit (watches.max_per_session)", count);
         return false;
     }
     return true;

@@ -12,7 +12,7 @@ static const struct {
     [USAGE_CALL_BYTES] = {"bytes of calls in flight", "limits.call_bytes"},
     [USAGE_INPUT_BYTES] = {"bytes of messages that have come in part", "limits.call_bytes"},
     [USAGE_OUT_BYTES] = {"bytes of answers that are not read", "limits.out_bytes"},
-    [USAGE_FILTERS] = {"filters of watches", "watches.total"},
+    [USAGE_FILTERS] = {"filters of watches", "watches.max_filters"},
 };
 
 static size_t limit_of(const struct conf *conf, enum usage_kind kind)
@@ -28,7 +28,7 @@ static size_t limit_of(const struct conf *conf, enum usage_kind kind)
     case USAGE_OUT_BYTES:
         return conf->limits.out_bytes;
     case USAGE_FILTERS:
-        return conf->watches.total;
+        return conf->watches.max_filters;
     case USAGE_KINDS:
         break;
     }

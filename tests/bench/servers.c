@@ -166,7 +166,7 @@ void bench_start_embedded(const struct bench *bench, struct bench_servers *serve
         bench_die("no directory");
     servers->name = name;
     FILE *file = begin_conf(servers, name);
-    fprintf(file, "nats: {data_dir: '%s/%s', server: '%s'%s}\n", directory, name, bench->nats_server,
+    fprintf(file, "nats: {data_dir: '%s/%s', server_binary: '%s'%s}\n", directory, name, bench->nats_server,
             servers->syncs_seldom ? ", sync_interval: 60" : "");
     if (group_commit != NULL)
         fprintf(file, "buckets: {group_commit: %s}\n", group_commit);

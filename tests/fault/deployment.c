@@ -39,7 +39,7 @@ static const char *deployment_make_server_program(const struct deployment *deplo
 static const char *deployment_nats_section(const struct deployment *deployment)
 {
     if (deployment->is_embedded)
-        return format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n", deployment->daemon.data_dir,
+        return format_text("  mode: embedded\n  data_dir: %s\n  server_binary: %s\n", deployment->daemon.data_dir,
                            deployment_make_server_program(deployment));
     return deployment->front != NULL
                ? tls_front_section(deployment->front)

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#define SETTINGS "watches:\n  heartbeat: 0.2\n  check_interval: 0.5\n"
+#define SETTINGS "watches:\n  heartbeat: 0.2\n  reconcile_interval: 0.5\n"
 
 #define BUCKET "b"
 

@@ -6,8 +6,8 @@
 #include <pthread.h>
 #include <string.h>
 
-/* Silence is detected soon: two missing heartbeats are less than a second. */
-#define SETTINGS "watches:\n  heartbeat: 0.2\n  check_interval: 0.5\n"
+/* Silence is found soon: two missing heartbeats are less than a second. */
+#define SETTINGS "watches:\n  heartbeat: 0.2\n  reconcile_interval: 0.5\n"
 
 #define BUCKET    "b"
 #define CONSUMERS "KV_" BUCKET

@@ -231,7 +231,8 @@ static void write_server_script(const char *path, const char *commands)
 static void configure_program(const char *program, const char *more)
 {
     daemon_configure(&daemon_of_test,
-                     format_text("  data_dir: %s\n  server: %s\n%s", daemon_of_test.data_dir, program, more), NULL);
+                     format_text("  data_dir: %s\n  server_binary: %s\n%s", daemon_of_test.data_dir, program, more),
+                     NULL);
 }
 
 /* The daemon must log the reason and end by itself, with the status that the unit does not restart. */
@@ -440,8 +441,8 @@ START_TEST(a_script_may_start_the_server)
     const char *program =
         format_text("%s/nats-server-of-this-host-with-the-settings-that-we-have-agreed-on", daemon_of_test.directory);
     write_program(program, format_text("#!/bin/sh\nexec %s \"$@\"\n", test_run_nats_server()));
-    daemon_configure(&daemon_of_test, format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, program),
-                     NULL);
+    daemon_configure(&daemon_of_test,
+                     format_text("  data_dir: %s\n  server_binary: %s\n", daemon_of_test.data_dir, program), NULL);
     daemon_spawn(&daemon_of_test, NULL, -1);
     daemon_wait_ready(&daemon_of_test);
     daemon_stop(&daemon_of_test);

@@ -104,12 +104,13 @@ START_TEST(a_missing_server_program_stops_the_start)
     for (unsigned i = 0; i < 2; i++) {
         daemon_prepare(&daemon_of_test);
         daemon_configure(&daemon_of_test,
-                         format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, programs[i]), NULL);
+                         format_text("  data_dir: %s\n  server_binary: %s\n", daemon_of_test.data_dir, programs[i]),
+                         NULL);
         daemon_spawn(&daemon_of_test, NULL, -1);
         process_wait(&daemon_of_test.process);
         ck_assert_int_ne(WEXITSTATUS(daemon_of_test.process.status), 0);
         ck_assert_ptr_nonnull(
-            strstr(daemon_log(&daemon_of_test), format_text("nats.server %s cannot be run", programs[i])));
+            strstr(daemon_log(&daemon_of_test), format_text("nats.server_binary %s cannot be run", programs[i])));
         ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
     }
 }
@@ -118,8 +119,8 @@ END_TEST
 START_TEST(the_socket_is_at_runtime_directory_when_no_path_is_given)
 {
     daemon_prepare(&daemon_of_test);
-    write_file(daemon_of_test.conf_path,
-               format_text("nats:\n  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, test_run_nats_server()));
+    write_file(daemon_of_test.conf_path, format_text("nats:\n  data_dir: %s\n  server_binary: %s\n",
+                                                     daemon_of_test.data_dir, test_run_nats_server()));
     /* Absolute, as it must be, and short. */
     char *extra[] = {format_text("RUNTIME_DIRECTORY=/proc/self/cwd/%s", daemon_of_test.directory), NULL};
     daemon_spawn(&daemon_of_test, extra, -1);
@@ -423,9 +424,10 @@ START_TEST(a_server_that_takes_long_to_start_is_given_the_time)
     write_program(program, format_text("#!/bin/sh\n[ \"$1\" = --version ] && exec %s --version\n"
                                        "while ! [ -e %s ]; do sleep 0.1; done\nexec %s \"$@\"\n",
                                        test_run_nats_server(), go, test_run_nats_server()));
-    daemon_configure(&daemon_of_test,
-                     format_text("  data_dir: %s\n  server: %s\n  hang_timeout: 1\n", daemon_of_test.data_dir, program),
-                     NULL);
+    daemon_configure(
+        &daemon_of_test,
+        format_text("  data_dir: %s\n  server_binary: %s\n  hang_timeout: 1\n", daemon_of_test.data_dir, program),
+        NULL);
     char *extra[] = {NULL, NULL};
     int notify = open_notify_socket(&extra[0]);
 

@@ -10,7 +10,7 @@
 
 static void setup(void)
 {
-    daemon_start(&shared_daemon, NULL, "watches:\n  check_interval: 0.2\n");
+    daemon_start(&shared_daemon, NULL, "watches:\n  reconcile_interval: 0.2\n");
 }
 
 /* --- Short ways ------------------------------------------------------------------------------------ */
@@ -539,7 +539,7 @@ START_TEST(watched_buckets_evict_buckets_that_are_only_read)
 {
     struct daemon daemon = {0};
 
-    daemon_start(&daemon, NULL, "watches:\n  buckets: 3\n");
+    daemon_start(&daemon, NULL, "watches:\n  max_buckets: 3\n");
     struct client *client = client_open(&daemon);
     const char *buckets[6];
     for (unsigned i = 0; i < 6; i++) {

@@ -8,7 +8,7 @@
 
 static void setup(void)
 {
-    daemon_start(&shared_daemon, NULL, "watches:\n  check_interval: 0.2\n");
+    daemon_start(&shared_daemon, NULL, "watches:\n  reconcile_interval: 0.2\n");
 }
 
 START_TEST(cached_reads_are_answered_from_memory_and_counted)

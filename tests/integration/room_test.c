@@ -343,8 +343,8 @@ static void start_with_server_that_says(const char *line, const char *commands)
                                        "[ -e %s ] || { echo $$ >%s; echo '[1] [ERR] %s' >&2; %s; }\n"
                                        "exec %s \"$@\"\n",
                                        test_run_nats_server(), mark, mark, line, commands, test_run_nats_server()));
-    daemon_configure(&daemon_of_test, format_text("  data_dir: %s\n  server: %s\n", daemon_of_test.data_dir, program),
-                     NULL);
+    daemon_configure(&daemon_of_test,
+                     format_text("  data_dir: %s\n  server_binary: %s\n", daemon_of_test.data_dir, program), NULL);
     daemon_spawn(&daemon_of_test, NULL, -1);
     daemon_wait_log(&daemon_of_test, line);
 }

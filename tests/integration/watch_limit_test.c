@@ -13,7 +13,7 @@ static struct daemon daemon_of_test;
 START_TEST(the_number_of_watches_is_limited)
 {
     daemon_start(&daemon_of_test, NULL,
-                 "watches:\n  per_session: 3\n  total: 5\n  buckets: 2\nlimits:\n  user_percent: 100\n");
+                 "watches:\n  max_per_session: 3\n  max_filters: 5\n  max_buckets: 2\nlimits:\n  user_percent: 100\n");
     struct client *one = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(one, NULL), *second = client_new_bucket(one, NULL),
                *third = client_new_bucket(one, NULL);
@@ -21,11 +21,12 @@ START_TEST(the_number_of_watches_is_limited)
 
     for (unsigned i = 0; i < 3; i++)
         recorder = watch_recorder_start(one, bucket, NULL);
-    assert_code_says(client_call(one, "watch.start", "['%s']", bucket), "resource_exhausted", "watches.per_session");
+    assert_code_says(client_call(one, "watch.start", "['%s']", bucket), "resource_exhausted",
+                     "watches.max_per_session");
     watch_recorder_start(other, second, NULL);
-    assert_code_says(client_call(other, "watch.start", "['%s']", third), "resource_exhausted", "watches.buckets");
+    assert_code_says(client_call(other, "watch.start", "['%s']", third), "resource_exhausted", "watches.max_buckets");
     watch_recorder_start(other, bucket, NULL);
-    assert_code_says(client_call(other, "watch.start", "['%s']", bucket), "resource_exhausted", "watches.total");
+    assert_code_says(client_call(other, "watch.start", "['%s']", bucket), "resource_exhausted", "watches.max_filters");
     watch_recorder_stop(recorder);
     watch_recorder_start(other, bucket, NULL);
     client_close(other);
@@ -210,7 +211,7 @@ static void expect_both_deleted(struct watch_recorder *recorder)
 
 START_TEST(keys_that_vanish_are_delivered_as_deleted)
 {
-    daemon_start(&daemon_of_test, NULL, "watches:\n  check_interval: 0.2\n");
+    daemon_start(&daemon_of_test, NULL, "watches:\n  reconcile_interval: 0.2\n");
     struct client *client = client_open(&daemon_of_test);
     struct nats *nats = nats_connect_embedded(daemon_of_test.data_dir);
     const char *bucket = client_new_bucket(client, "'limit_marker_ttl': 0");

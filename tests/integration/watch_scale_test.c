@@ -253,7 +253,8 @@ START_TEST(the_end_of_sessions_with_many_watches_delays_nobody)
 
     /* Processor time of a turn; 40 ms if all were ended at once. */
     daemon_start(&daemon_of_test, NULL,
-                 "watches:\n  total: 1048576\nlimits:\n  user_percent: 100\nlog:\n  slow_turn: " SLOW_TURN_S "\n");
+                 "watches:\n  max_filters: 1048576\nlimits:\n  user_percent: 100\nlog:\n  slow_turn: " SLOW_TURN_S
+                 "\n");
     struct client *client = client_open(&daemon_of_test);
     const char *bucket = client_new_bucket(client, "'storage': 'memory'");
     for (unsigned i = 0; i < SESSIONS; i++) {

@@ -16,7 +16,7 @@ static const char sections[] =
     "limits: {sessions: 32000, user_percent: 100, frame_bytes: 256M, call_bytes: 1G, call_bytes_per_session: 512M, "
     "out_buffer_bytes: 512M, out_bytes: 2G}\n"
     "cache: {max_bytes: 8G, idle_timeout: 3600}\n"
-    "watches: {buckets: 32000, per_session: 32000, total: 100000, buffer_bytes: 512M}\n"
+    "watches: {max_buckets: 32000, max_per_session: 32000, max_filters: 100000, buffer_bytes: 512M}\n"
     "calls: {timeout: 60, max_timeout: 300, busy_poll: off}\n";
 
 static const struct kvs_options options = KVS_OPTIONS(.timeout_s = 60, .max_message_bytes = 1u << 30);

@@ -54,7 +54,7 @@ static const char *daemon_nats_members(const struct daemon *daemon, const char *
     bool is_whole = strstr(nats, "mode: external") != NULL || strstr(nats, "data_dir:") != NULL;
 
     if (!is_whole)
-        nats = format_text("  mode: embedded\n  data_dir: %s\n  server: %s\n%s", daemon->data_dir,
+        nats = format_text("  mode: embedded\n  data_dir: %s\n  server_binary: %s\n%s", daemon->data_dir,
                            test_run_nats_server(), nats);
     return format_text("%s%s", nats, daemon_missing_members(nats, daemon_patient_nats));
 }

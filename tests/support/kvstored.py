@@ -36,7 +36,7 @@ class Daemon:
     """A kvstored whose directory has the configuration, the socket and, below data, the data.
 
     The path of the directory is relative: 107 bytes is the limit of a socket's. sections are the configuration besides
-    listen, nats.data_dir and nats.server.
+    listen, nats.data_dir and nats.server_binary.
     """
 
     def __init__(self, program, nats_server, directory, log_path, sections):
@@ -53,7 +53,7 @@ class Daemon:
         """Write the configuration: the sections given to the constructor, changed by these."""
         merged = {name: dict(settings) for name, settings in self.fixed_sections.items()}
         merged["listen"] = {"path": self.socket_path}
-        merged["nats"] = {**merged.get("nats", {}), "data_dir": str(self.data_path), "server": self.nats_server}
+        merged["nats"] = {**merged.get("nats", {}), "data_dir": str(self.data_path), "server_binary": self.nats_server}
         for name, settings in sections.items():
             merged[name] = {**merged.get(name, {}), **settings} if isinstance(settings, dict) else settings
         fresh = self.directory / "kvstored.yaml.new"

@@ -53,7 +53,7 @@ static void check_is_default(const struct conf *conf)
     ck_assert_uint_eq(conf->listen.backlog, 512);
     ck_assert_int_eq(conf->nats.mode, CONF_NATS_EMBEDDED);
     ck_assert_str_eq(conf->nats.data_dir, "/var/lib/kvstored");
-    ck_assert_str_eq(conf->nats.server, "nats-server");
+    ck_assert_str_eq(conf->nats.server_binary, "nats-server");
     ck_assert(conf->nats.sync_always);
     ck_assert_uint_eq(conf->nats.max_store_bytes, 0);
     ck_assert_uint_eq(conf->nats.hang_timeout_ms, 10000);
@@ -74,7 +74,7 @@ static void check_is_default(const struct conf *conf)
     ck_assert_uint_eq(conf->nats.reconnect_max_ms, 2000);
     ck_assert_uint_eq(conf->nats.ping_interval_ms, 2000);
     ck_assert_uint_eq(conf->nats.outage_wait_ms, 10000);
-    ck_assert_uint_eq(conf->buckets.handle_ttl_s, 300);
+    ck_assert_uint_eq(conf->buckets.metadata_ttl_s, 300);
     ck_assert_uint_eq(conf->calls.timeout_ms, 5000);
     ck_assert_uint_eq(conf->calls.max_timeout_ms, 60000);
     ck_assert_uint_eq(conf->calls.attempt_timeout_ms, 2000);
@@ -163,7 +163,7 @@ START_TEST(every_embedded_setting_reaches_its_member)
                  "nats:\n"
                  "  mode: embedded\n"
                  "  data_dir: /srv/kv\n"
-                 "  server: /opt/nats-server\n"
+                 "  server_binary: /opt/nats-server\n"
                  "  sync_interval: 2.5\n"
                  "  max_store: 10G\n"
                  "  hang_timeout: 1.5\n"
@@ -172,7 +172,7 @@ START_TEST(every_embedded_setting_reaches_its_member)
                  "  reconnect_max: 60\n"
                  "  ping_interval: 20\n"
                  "  outage_wait: 0\n"
-                 "buckets: {handle_ttl: 60}\n"
+                 "buckets: {metadata_ttl: 60}\n"
                  "calls: {timeout: 1.25, max_timeout: 30, attempt_timeout: 0.5, retry_min: 0.1, retry_max: 1.0,\n"
                  "        drain_timeout: 3, busy_poll: off}\n"
                  "limits: {frame_bytes: 64K, frame_elements: 1000, frame_depth: 10, sessions: 5, calls: 50,\n"
@@ -185,7 +185,7 @@ START_TEST(every_embedded_setting_reaches_its_member)
     ck_assert_str_eq(conf.listen.group, "100");
     ck_assert_uint_eq(conf.listen.backlog, 7);
     ck_assert_str_eq(conf.nats.data_dir, "/srv/kv");
-    ck_assert_str_eq(conf.nats.server, "/opt/nats-server");
+    ck_assert_str_eq(conf.nats.server_binary, "/opt/nats-server");
     ck_assert(!conf.nats.sync_always);
     ck_assert_uint_eq(conf.nats.sync_interval_ms, 2500);
     ck_assert_uint_eq(conf.nats.max_store_bytes, (uint64_t)10 << 30);
@@ -195,7 +195,7 @@ START_TEST(every_embedded_setting_reaches_its_member)
     ck_assert_uint_eq(conf.nats.reconnect_max_ms, 60000);
     ck_assert_uint_eq(conf.nats.ping_interval_ms, 20000);
     ck_assert_uint_eq(conf.nats.outage_wait_ms, 0);
-    ck_assert_uint_eq(conf.buckets.handle_ttl_s, 60);
+    ck_assert_uint_eq(conf.buckets.metadata_ttl_s, 60);
     ck_assert_uint_eq(conf.calls.timeout_ms, 1250);
     ck_assert_uint_eq(conf.calls.max_timeout_ms, 30000);
     ck_assert_uint_eq(conf.calls.attempt_timeout_ms, 500);
@@ -342,7 +342,7 @@ START_TEST(numbers_are_read_exactly_or_not_at_all)
         {"calls.timeout", "500ms", false, 0},
         {"calls.timeout", "inf", false, 0},
         {"calls.timeout", "18446744073709551.616", false, 0},
-        {"buckets.handle_ttl", "1.5", false, 0},
+        {"buckets.metadata_ttl", "1.5", false, 0},
         {"limits.call_bytes", "1G", true, (uint64_t)1 << 30},
         {"limits.call_bytes", "4k", true, 4096},
         {"limits.call_bytes", "1.5G", false, 0},
@@ -407,8 +407,8 @@ START_TEST(a_wrong_value_is_reported_with_its_place_and_what_was_expected)
                                   "\"0000\" to \"0777\", such as \"0660\"");
     refuse("calls: {timeout: soon}",
            "t.yaml:1:18: calls.timeout is \"soon\": expected seconds from 0.01 to 3600, such as 5");
-    refuse("buckets: {handle_ttl: 0.5}",
-           "t.yaml:1:23: buckets.handle_ttl is \"0.5\": expected whole seconds from 1 to 86400, such as 300");
+    refuse("buckets: {metadata_ttl: 0.5}",
+           "t.yaml:1:25: buckets.metadata_ttl is \"0.5\": expected whole seconds from 1 to 86400, such as 300");
     refuse("nats: {sync_interval: never}",
            "t.yaml:1:23: nats.sync_interval is \"never\": expected always, or seconds from 0.1 to 3600");
     refuse("log: {level: loud}", "t.yaml:1:14: log.level is \"loud\": expected error, warning, info or debug");
@@ -462,17 +462,18 @@ START_TEST(an_unknown_key_gets_the_nearest_known_one)
            "t.yaml:1:9: unknown setting calls.frame_bytes: did you mean limits.frame_bytes?");
     refuse("nats: {tls: {cert: a}}",
            "t.yaml:1:14: unknown setting nats.tls.cert: expected one of ca, certificate, key, server_name");
-    refuse("nats: {sever: a}", "t.yaml:1:8: unknown setting nats.sever: did you mean nats.server?");
-    /* A name that is a part of the right one, or has its last word. */
+    refuse("nats: {sever: a}", "t.yaml:1:8: unknown setting nats.sever: did you mean nats.servers?");
+    /* A name that is part of the right one, or that has its last word. */
+    refuse("nats: {server: a}", "t.yaml:1:8: unknown setting nats.server: did you mean nats.server_binary?");
     refuse("cache: {staleness: 3}", "t.yaml:1:9: unknown setting cache.staleness: did you mean cache.max_staleness?");
     refuse("nats: {hang: 3}", "t.yaml:1:8: unknown setting nats.hang: did you mean nats.hang_timeout?");
-    refuse("watches: {look_interval: 3}",
-           "t.yaml:1:11: unknown setting watches.look_interval: did you mean watches.check_interval?");
+    refuse("watches: {check_interval: 3}",
+           "t.yaml:1:11: unknown setting watches.check_interval: did you mean watches.reconcile_interval?");
     refuse("acess: []", "t.yaml:1:1: unknown setting acess: did you mean access?");
     refuse("retry-max: 3", "t.yaml:1:1: unknown setting retry-max: did you mean calls.retry_max?");
     refuse("zzz: 3", "t.yaml:1:1: unknown setting zzz: expected one of listen, nats, buckets, watches, cache, calls, "
                      "limits, log, access");
-    refuse("buckets: {zzz: 3}", "t.yaml:1:11: unknown setting buckets.zzz: expected one of handle_ttl, group_commit");
+    refuse("buckets: {zzz: 3}", "t.yaml:1:11: unknown setting buckets.zzz: expected one of metadata_ttl, group_commit");
     refuse(
         "listen.path: x",
         "t.yaml:1:1: unknown setting \"listen.path\": expected a section's name, and its settings indented below it");
@@ -545,8 +546,8 @@ START_TEST(settings_of_the_other_mode_are_refused)
     static const char *const external[] = {"servers: [nats://h]", "domain: d",    "credentials: c", "user: u",
                                            "password: p",         "token: t",     "nkey_seed: n",   "tls: {}",
                                            "tls: {ca: a}",        "tls: {key: a}"};
-    static const char *const embedded[] = {"data_dir: d", "server: s", "sync_interval: 1", "sync_interval: always",
-                                           "max_store: 1G"};
+    static const char *const embedded[] = {"data_dir: d", "server_binary: s", "sync_interval: 1",
+                                           "sync_interval: always", "max_store: 1G"};
     char text[200], error[CONF_ERROR_BYTES];
     struct conf conf;
 
@@ -822,7 +823,7 @@ START_TEST(a_reload_applies_what_a_running_daemon_can_change)
 
     parse(&running, "access: [{users: [old], buckets: [a], allow: read}]");
     parse(&fresh, "nats: {reconnect_min: 0.1, reconnect_max: 3, ping_interval: 4, outage_wait: 5, hang_timeout: 6}\n"
-                  "buckets: {handle_ttl: 7}\n"
+                  "buckets: {metadata_ttl: 7}\n"
                   "calls: {timeout: 8, max_timeout: 9, attempt_timeout: 1, retry_min: 1, retry_max: 3,\n"
                   "        drain_timeout: 1, busy_poll: off}\n"
                   "limits: {sessions: 9, frame_bytes: 1M}\n"
@@ -835,7 +836,7 @@ START_TEST(a_reload_applies_what_a_running_daemon_can_change)
     ck_assert_uint_eq(running.nats.ping_interval_ms, 4000);
     ck_assert_uint_eq(running.nats.outage_wait_ms, 5000);
     ck_assert_uint_eq(running.nats.hang_timeout_ms, 6000);
-    ck_assert_uint_eq(running.buckets.handle_ttl_s, 7);
+    ck_assert_uint_eq(running.buckets.metadata_ttl_s, 7);
     ck_assert_uint_eq(running.calls.timeout_ms, 8000);
     ck_assert_uint_eq(running.calls.drain_timeout_ms, 1000);
     ck_assert_int_eq(running.calls.busy_poll, CONF_BUSY_POLL_OFF);

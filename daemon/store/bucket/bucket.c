@@ -433,7 +433,7 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
         return;
     }
     if (entry->bucket != NULL && !entry->is_forgotten && entry->look_up == BUCKET_LOOK_UP_NONE &&
-        uv_now(store->loop) - entry->looked_up_ms < (uint64_t)store->conf->buckets.handle_ttl_s * 1000) {
+        uv_now(store->loop) - entry->looked_up_ms < (uint64_t)store->conf->buckets.metadata_ttl_s * 1000) {
         ready(arg, bucket_retain(entry->bucket), NULL);
         return;
     }

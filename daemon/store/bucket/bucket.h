@@ -2,7 +2,7 @@
  * bucket: handles of buckets, with what must be known to read and write them.
  *
  * Used by read, write and admin. A handle is looked up once with the stream's
- * info and trusted for buckets.handle_ttl; many callers who ask for an unknown one
+ * info and trusted for buckets.metadata_ttl; many callers who ask for an unknown one
  * at the same time cause one look-up. It is dropped when the daemon changes the
  * bucket, and when an answer shows that somebody else has.
  */

@@ -32,7 +32,7 @@ static void on_listed(void *arg, const char *const *names, size_t count, const s
     store->follow->is_listing = false;
     arena_clear(&store->follow->list_arena);
     timer_start(store->timers, &store->follow->list_timer,
-                uv_now(store->loop) + (error == NULL ? store->conf->watches.check_interval_ms : LOCAL_COPY_TICK_MS),
+                uv_now(store->loop) + (error == NULL ? store->conf->watches.reconcile_interval_ms : LOCAL_COPY_TICK_MS),
                 on_list_timer);
 }
 

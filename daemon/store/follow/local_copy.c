@@ -302,7 +302,7 @@ static void on_tick(struct timer *timer);
 /* One tick for all copies: an idle daemon wakes once for it, however many buckets it follows. */
 static void local_copy_start_ticking(struct store *store)
 {
-    unsigned interval_ms = store->conf->watches.check_interval_ms;
+    unsigned interval_ms = store->conf->watches.reconcile_interval_ms;
 
     timer_start(store->timers, &store->follow->tick_timer,
                 uv_now(store->loop) + (interval_ms < LOCAL_COPY_TICK_MS ? interval_ms : LOCAL_COPY_TICK_MS), on_tick);
@@ -381,7 +381,7 @@ static struct local_copy *local_copy_find_least_used(struct store *store)
 
 static bool local_copy_are_full(const struct store *store)
 {
-    return HASH_COUNT(store->follow->local_copies) >= store->conf->watches.buckets;
+    return HASH_COUNT(store->follow->local_copies) >= store->conf->watches.max_buckets;
 }
 
 /*
@@ -416,8 +416,8 @@ struct local_copy *local_copy_obtain(struct store *store, const char *bucket, en
         local_copy_make_room(store, use);
     if (is_new && local_copy_are_full(store)) {
         error_set(error, ERROR_RESOURCE_EXHAUSTED,
-                  "the limit of %u followed buckets is reached (watches.buckets); try again later, or raise it",
-                  store->conf->watches.buckets);
+                  "the limit of %u followed buckets is reached (watches.max_buckets); try again later, or raise it",
+                  store->conf->watches.max_buckets);
         return NULL;
     }
     if (is_new)

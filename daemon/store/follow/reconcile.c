@@ -434,7 +434,7 @@ void reconcile_check_if_due(struct local_copy *copy)
 {
     const struct reconcile *reconcile = &copy->reconcile;
     uint64_t age_ms = uv_now(copy->store->loop) - reconcile->checked_ms;
-    bool is_due = reconcile->wants_check || age_ms >= copy->store->conf->watches.check_interval_ms;
+    bool is_due = reconcile->wants_check || age_ms >= copy->store->conf->watches.reconcile_interval_ms;
 
     if (is_due && reconcile_is_idle(reconcile) && feed_is_live(&copy->feed) && copy->watches.beginning_count == 0)
         reconcile_check(copy);
