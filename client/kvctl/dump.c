@@ -28,7 +28,7 @@ static struct short_text dump_title(const char *name, int (*change)(int characte
 {
     struct short_text title = {.text = ""};
 
-    for (size_t i = 0; name[i] != '\0' && i < sizeof(title.text) - 1; i++) {
+    for (size_t i = 0; i < sizeof(title.text) - 1 && name[i] != '\0'; i++) {
         char character = name[i] == '_' ? ' ' : name[i];
         title.text[i] = change != NULL ? (char)change(character) : character;
     }

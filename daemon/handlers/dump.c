@@ -8,6 +8,7 @@
 #include "daemon/handlers/methods.h"
 #include "daemon/handlers/watch.h"
 #include "daemon/rpc/arguments.h"
+#include "daemon/rpc/options.h"
 #include "daemon/store/follow/local_copy_info.h"
 #include "daemon/store/write/group_commit.h"
 
