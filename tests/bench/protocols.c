@@ -15,7 +15,7 @@ static int make_key(char key[64], const struct load *load, uint32_t number)
 static void check_value(const char *value, size_t size)
 {
     if (size != BENCH_VALUE_BYTES || memcmp(value + size - 16, "vvvvvvvvvvvvvvvv", 16) != 0)
-        bench_die("a get answered no value of ours");
+        bench_die("a get answered a wrong value");
 }
 
 /* --- kvstored: MessagePack-RPC (proto/protocol.md) ---------------------------------------------------- */

@@ -13,7 +13,7 @@ struct table_row {
     const char *name, *unit;
     bool is_more_better;
     double must, aim;
-    double must_absolute; /* of ours, whatever the peer's */
+    double must_absolute; /* limit of kvstored's own figure, whatever the peer's */
     bench_row_fn *measure;
 };
 

@@ -74,10 +74,10 @@ START_TEST(a_host_that_was_disconnected_delivers_the_deletion_to_its_watches)
     delete_and_compact_elsewhere();
     uint64_t end_ms = now_ms() + PATIENCE_MS;
     while (is_there("a"))
-        ck_assert_msg(now_ms() < end_ms, "the deleted key stays in memory");
+        ck_assert_msg(now_ms() < end_ms, "the deleted key is still in memory");
     bool is_told = false;
     while (!is_told) {
-        ck_assert_msg(now_ms() < end_ms, "no watch is told of the deletion");
+        ck_assert_msg(now_ms() < end_ms, "no watch delivers the deletion");
         watch_recorder_read(recorder, 10);
         for (size_t i = 0; i < recorder->count; i++)
             is_told |= strcmp(recorder->told[i].key, "a") == 0 && recorder->told[i].revision > last;

@@ -46,7 +46,7 @@ void deployment_begin_embedded(struct deployment *deployment, const char *more);
 /* The same with a proxy between the daemon and its server. */
 void deployment_begin_embedded_behind_proxy(struct deployment *deployment, const char *more);
 
-/* Kill the embedded server, and wait until the daemon has another one. The proxy holds nothing any more. */
+/* Kill the embedded server, and wait until the daemon has another one. The proxy no longer holds anything. */
 void deployment_kill_embedded(struct deployment *deployment);
 
 /* Start proxy and daemon with the servers of a test case's cluster. They serve other tests too: do not end them. */

@@ -58,7 +58,7 @@ static void wait_for_calls_before(void)
     assert_ok(client_call(deployment.client, "kv.put", "['b', 'other', 'x']"));
 }
 
-/* --- Who waits for the key ------------------------------------------------------------------------- */
+/* --- Writes that wait for the key ------------------------------------------------------------------ */
 
 START_TEST(a_lost_write_is_stored_before_those_that_waited_for_it)
 {
@@ -77,7 +77,7 @@ START_TEST(a_lost_write_is_stored_before_those_that_waited_for_it)
         assert_ok(client_wait(deployment.client, second));
         ck_assert_uint_eq(stored("first", &first_at), i + 1);
         ck_assert_uint_eq(stored("second", &second_at), i + 1);
-        ck_assert_msg(first_at < second_at, "%s was stored at %llu, and the one behind it at %llu", calls[i].method,
+        ck_assert_msg(first_at < second_at, "%s was stored at %llu, and the next write at %llu", calls[i].method,
                       (unsigned long long)first_at, (unsigned long long)second_at);
     }
 }

@@ -12,7 +12,7 @@
 #define CALLERS (WRITERS + READERS)
 #define HITS    200u
 
-/* In place of a revision: there was no key; or the key was listed, and its value is not known. */
+/* Instead of a revision: there was no key; or the key was listed, and its value is not known. */
 #define NOTHING_SEEN   0u
 #define SOMETHING_SEEN UINT64_MAX
 

@@ -54,7 +54,7 @@ unsigned proxy_port(const struct proxy *proxy);
 /* Replace the armed faults by this one, and count strikes from 0. */
 void proxy_arm(struct proxy *proxy, struct proxy_fault fault);
 
-/* Arm a second fault, in place of the second one that was armed before. */
+/* Arm a second fault. It replaces the second one that was armed before. */
 void proxy_arm_beside(struct proxy *proxy, struct proxy_fault fault);
 
 /* Return how often the fault of proxy_arm has struck. */

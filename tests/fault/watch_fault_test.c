@@ -146,7 +146,8 @@ static void expect_all_told(void)
         watch_recorder_expect_log(recorders[i], &log, 1);
 }
 
-/* Return the names of the consumers that deliver changes, one after the other: one for each daemon, if all is well. */
+/* Return the names of the consumers that deliver changes, one after the other: one for each daemon, if nothing is
+ * wrong. */
 static const char *follower_names(unsigned *count)
 {
     json_t *list = json_object_get(nats_api(deployment.nats, "CONSUMER.NAMES", CONSUMERS, "{}"), "consumers"), *item;
@@ -528,7 +529,7 @@ static void expect_all_vanished(const struct watch_recorder *recorder, size_t fr
         const char *key = format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i);
         if (strncmp(key, recorder->prefix, strlen(recorder->prefix)) != 0)
             continue;
-        ck_assert_msg(count_told(recorder, from, key, "DEL") == 1, "%s has vanished, which was told %u times", key,
+        ck_assert_msg(count_told(recorder, from, key, "DEL") == 1, "the deletion of %s was delivered %u times", key,
                       count_told(recorder, from, key, "DEL"));
         count++;
     }
@@ -600,7 +601,7 @@ static void expect_the_new_one(const struct watch_recorder *recorder, size_t fro
         const char *key = format_text("%s.%u", i % 2 == 0 ? "even" : "odd", i);
         if (strncmp(key, recorder->prefix, strlen(recorder->prefix)) != 0)
             continue;
-        ck_assert_msg(count_told(recorder, from, key, "DEL") == 1, "%s has vanished, which was told %u times", key,
+        ck_assert_msg(count_told(recorder, from, key, "DEL") == 1, "the deletion of %s was delivered %u times", key,
                       count_told(recorder, from, key, "DEL"));
         vanished--;
     }
@@ -708,7 +709,7 @@ START_TEST(two_daemons_of_one_name_deliver_everything_and_settle)
     recorders[recorder_count++] = watch_recorder_open(&other.daemon, BUCKET, ">", "'include_history': true");
     recorders[recorder_count++] = watch_recorder_open(&other.daemon, BUCKET, "odd.>", "'include_history': true");
     watch_recorder_wait_ready(recorders[2]);
-    /* With two names, neither daemon removes the other's consumer any more. */
+    /* With two names, neither daemon still removes the other's consumer. */
     wait_until(follower_count() == 2, "a consumer of each");
     const char *names = follower_names(&count);
     end_scribe(&scribe);

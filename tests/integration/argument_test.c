@@ -563,7 +563,7 @@ START_TEST(an_error_says_at_most_255_bytes_and_stays_utf8)
     assert_code(answer, "invalid_argument");
     const char *message = text_at(&answer->error, "message");
     ck_assert_uint_le(strlen(message), 255);
-    json_t *text = json_string(message); /* NULL where it is not UTF-8 */
+    json_t *text = json_string(message); /* NULL: it is not UTF-8 */
     ck_assert_ptr_nonnull(text);
     json_decref(text);
 }

@@ -381,7 +381,7 @@ static const char *next_notification(int socket)
     char *text = keep(calloc(1, 4096));
 
     setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    ck_assert_msg(recv(socket, text, 4095, 0) > 0, "the service manager is told nothing");
+    ck_assert_msg(recv(socket, text, 4095, 0) > 0, "the service manager is not notified");
     return text;
 }
 
@@ -473,7 +473,7 @@ START_TEST(a_busy_daemon_still_notifies_the_watchdog)
             text[size] = '\0';
             alive += strstr(text, "WATCHDOG=1") != NULL;
         }
-        ck_assert_msg(now_ms() < end, "the service manager has been told %u times", alive);
+        ck_assert_msg(now_ms() < end, "the service manager was notified %u times", alive);
     }
     for (unsigned i = 0; i < AT_ONCE; i++)
         assert_ok(client_receive(client));

@@ -260,7 +260,7 @@ START_TEST(daemon_info_lists_the_limits)
 }
 END_TEST
 
-/* --- Calls under way: the server is stopped, so that they stay so ---------------------------------- */
+/* --- Calls in flight: the server is stopped, so that they stay in flight --------------------------- */
 
 static struct daemon daemon_of_test;
 

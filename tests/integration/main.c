@@ -1,5 +1,5 @@
 /*
- * integration: drives the real kvstored with a real nats-server behind it.
+ * integration: drives the real kvstored with a real nats-server.
  *   build/integration                        every test
  *   SUITE=kv TEST='a_*' build/integration    some of them, see tests/support/selection.h
  * Each test is a process of its own (CK_FORK=no is overruled): what it starts ends with it.

@@ -123,7 +123,7 @@ static void pack_transaction(msgpack_sbuffer *buffer, const char *bucket, const 
     pack_request(buffer, 7, "txn.commit", "['%s', [], [%s]]", bucket, operations);
 }
 
-/* Make two transactions, whose values begin with 0 and with 1, followed by padding of so many bytes. */
+/* Make two transactions, whose values begin with 0 and with 1, followed by padding. */
 static void pack_transactions(msgpack_sbuffer transactions[2], const char *bucket, size_t padding_bytes)
 {
     char *padding = keep(calloc(1, padding_bytes + 1));
@@ -172,7 +172,7 @@ START_TEST(a_transaction_is_seen_as_a_whole)
                     ck_assert_int_eq(text_at(&answer->result, "k250.value")[0], seen);
                 }
                 ck_assert(seen == was || seen == is);
-                ck_assert_msg(!was_seen || seen == is, "round %u: what was seen is not there any more", round);
+                ck_assert_msg(!was_seen || seen == is, "round %u: what was seen is no longer there", round);
                 is_seen |= seen == is;
             }
         }
@@ -298,7 +298,7 @@ START_TEST(reads_do_not_wait_forever_for_removed_entries)
     }
     uint64_t end = now_ms() + PATIENCE_MS, hits;
     do {
-        ck_assert_msg(now_ms() < end, "lists do not come from memory any more");
+        ck_assert_msg(now_ms() < end, "lists no longer come from memory");
         hits = stat_of(client, "cache.hits");
         key_count(client, bucket);
     } while (stat_of(client, "cache.hits") == hits);

@@ -382,7 +382,7 @@ START_TEST(a_server_that_could_not_write_and_has_ended_is_restarted_once)
 }
 END_TEST
 
-/* A stream that is being deleted has no files any more. Writes to all other buckets continue. */
+/* A stream that is being deleted no longer has files. Writes to all other buckets continue. */
 START_TEST(a_missing_file_of_the_server_is_not_reported_as_a_full_disk)
 {
     start_with_server_that_says("critical write error: open 1.blk: no such file or directory", ":");

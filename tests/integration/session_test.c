@@ -246,7 +246,7 @@ START_TEST(errors_are_texts_for_a_session_that_wants_it)
     assert_text_error(client_call(client, "kv.put", "['%s', 'k', 'v', {'ttl': 0}]", bucket),
                       "invalid_argument: ttl must be", " (outcome: none)");
     assert_text_error(client_call(client, "kv.nonsense", "[]"), "invalid_argument: unknown method", " (outcome: none)");
-    /* Results are as they were, with the errors of single keys in them, and the other session is, too. */
+    /* Results keep their form, errors of single keys included, and the other session is unaffected. */
     answer = client_call(client, "bulk.put", "['%s', {'bad key': 'v'}]", bucket);
     ck_assert_str_eq(text_at(&answer->result, "bad key.error.code"), "invalid_argument");
     assert_code(client_call(other, "kv.get", "['nowhere', 'k']"), "bucket_not_found");

@@ -298,7 +298,7 @@ START_TEST(notifications_of_unknown_watches_go_to_on_notification)
     uint64_t end = now_ms() + PATIENCE_MS;
     while (strstr(methods, "watch.ready ") == NULL) {
         library_watch_pump(watch);
-        ck_assert_msg(now_ms() < end, "the function has been told of %s", methods);
+        ck_assert_msg(now_ms() < end, "the function was called for %s", methods);
     }
     ck_assert_str_eq(methods, "watch.entries watch.ready ");
     kvs_free(id);

@@ -65,7 +65,7 @@ START_TEST(each_of_many_watches_delivers_every_change_once_and_in_order)
         for (unsigned j = 0; j < WATCHES; j++)
             expect_entries(watches[i][j], 1, PUTS);
     }
-    /* No watch is behind any more. */
+    /* No watch lags. */
     put_text(writer, bucket, "last", "x");
     for (unsigned i = 0; i < SESSIONS; i++) {
         for (unsigned j = 0; j < WATCHES; j++)

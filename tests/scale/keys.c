@@ -14,7 +14,7 @@
 #define KEY_DISK_BYTES    1000.0
 #define KEY_MEMORY_BYTES  1000.0
 #define ROOM_LEFT_BYTES   2e9
-#define LONG_ROUNDS_BELOW 1000000u /* up to so many keys, slow rows are measured more than once */
+#define LONG_ROUNDS_BELOW 1000000u /* up to this number of keys, slow rows are measured more than once */
 
 enum row {
     FILL,

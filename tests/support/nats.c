@@ -68,7 +68,7 @@ static bool nats_read_some(struct nats *nats, uint64_t until_ms)
     return received > 0;
 }
 
-/* Return so many of the bytes, with a zero behind them. */
+/* Take the first bytes, and return them with a zero after them. */
 static char *nats_take_bytes(struct nats *nats, size_t size)
 {
     char *taken = keep(malloc(size + 1));

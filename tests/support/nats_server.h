@@ -38,7 +38,7 @@ void nats_server_stop(struct nats_server *server);
 /* Send SIGKILL, and wait. */
 void nats_server_kill(struct nats_server *server);
 
-/* Stop it (SIGSTOP): its connections stay, and nobody hears of it. Continue it. */
+/* Stop it (SIGSTOP), which nobody is notified of, as its connections stay; continue it. */
 void nats_server_freeze(struct nats_server *server);
 void nats_server_thaw(struct nats_server *server);
 

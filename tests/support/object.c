@@ -137,8 +137,8 @@ const char *text_at(const msgpack_object *object, const char *path)
 {
     const msgpack_object *found = object_need_at(object, path);
 
-    ck_assert_msg(found->type == MSGPACK_OBJECT_STR || found->type == MSGPACK_OBJECT_BIN, "%s is no text in %s", path,
-                  object_text(object));
+    ck_assert_msg(found->type == MSGPACK_OBJECT_STR || found->type == MSGPACK_OBJECT_BIN, "%s is not a text in %s",
+                  path, object_text(object));
     return format_text("%.*s", (int)found->via.str.size, found->via.str.size > 0 ? found->via.str.ptr : "");
 }
 
@@ -146,7 +146,8 @@ uint64_t number_at(const msgpack_object *object, const char *path)
 {
     const msgpack_object *found = object_need_at(object, path);
 
-    ck_assert_msg(found->type == MSGPACK_OBJECT_POSITIVE_INTEGER, "%s is no number in %s", path, object_text(object));
+    ck_assert_msg(found->type == MSGPACK_OBJECT_POSITIVE_INTEGER, "%s is not a number in %s", path,
+                  object_text(object));
     return found->via.u64;
 }
 
@@ -170,8 +171,8 @@ size_t count_at(const msgpack_object *object, const char *path)
 {
     const msgpack_object *found = object_need_at(object, path);
 
-    ck_assert_msg(found->type == MSGPACK_OBJECT_ARRAY || found->type == MSGPACK_OBJECT_MAP, "%s is no list in %s", path,
-                  object_text(object));
+    ck_assert_msg(found->type == MSGPACK_OBJECT_ARRAY || found->type == MSGPACK_OBJECT_MAP, "%s is not a list in %s",
+                  path, object_text(object));
     return found->type == MSGPACK_OBJECT_ARRAY ? found->via.array.size : found->via.map.size;
 }
 

@@ -27,7 +27,7 @@ unsigned tls_front_port(const struct tls_front *front);
 /* Return the path of the authority that has signed its certificate. */
 const char *tls_front_authority(const struct tls_front *front);
 
-/* Let each new connection fall silent after so many bytes to the client. SIZE_MAX: never. */
+/* Let each new connection fall silent after this number of bytes to the client. SIZE_MAX: never. */
 void tls_front_fall_silent_after(struct tls_front *front, size_t bytes);
 
 /* The same, but the connection ends there, perhaps with a FIN in the middle of a record. */

@@ -318,7 +318,7 @@ void watch_recorder_wait(struct watch_recorder *recorder, uint64_t revision)
     watch_recorder_read(recorder, 0);
     while (watch_recorder_last_revision(recorder) < revision) {
         ck_assert_msg(recorder->ended == NULL, "the watch has ended: %s", recorder->ended);
-        ck_assert_msg(now_ms() < end, "the watch of %s> was told up to %llu, and not up to %llu", recorder->prefix,
+        ck_assert_msg(now_ms() < end, "the watch of %s> has delivered up to %llu, not up to %llu", recorder->prefix,
                       (unsigned long long)watch_recorder_last_revision(recorder), (unsigned long long)revision);
         watch_recorder_read(recorder, 100);
     }

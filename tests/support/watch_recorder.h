@@ -31,7 +31,7 @@ struct watch_recorder {
     /* The record. Nothing is recorded of what watch_recorder_next and the functions before it return. */
     struct stored *told; /* in order of delivery; operations as in stream_log.h */
     unsigned count, room;
-    unsigned ready_at; /* so many entries came before ready */
+    unsigned ready_at; /* number of entries before ready */
     unsigned readies, ends;
     const char *ended; /* the error's code; NULL: it goes on */
     uint64_t ended_revision;

@@ -65,7 +65,7 @@ static struct cache_key *find(const char *key)
     return cache_find(&cache, key, strlen(key));
 }
 
-/* Put "k1" and so on, with values of so many bytes. */
+/* Put "k1" and so on, with values of this size. */
 static struct cache_key *set_numbered(struct cache *into, unsigned number, size_t value_bytes, uint64_t revision)
 {
     char key[32], value[4096];

@@ -47,7 +47,7 @@ struct world {
     bool knows[KEYS];     /* our id */
     uint8_t last;         /* sequence */
     uint8_t keeper;       /* number of its starts */
-    bool is_window_short; /* changed by other clients: it knows no ids any more */
+    bool is_window_short; /* changed by other clients: it no longer knows any ids */
     bool is_half;         /* it has stopped in the middle of the batch */
     uint8_t stored[KEYS]; /* how often ours was stored, ever */
     uint32_t left;        /* for each sequence, whether its message was removed, by being overwritten or otherwise */
