@@ -85,7 +85,7 @@ bool arguments_consistency(const struct invocation *invocation, enum kvs_consist
 /* --- Numbers with units ---------------------------------------------------------------------- */
 
 /* Read digits at *text and multiply them by the unit that follows, as unit_of reads it. */
-static bool read_quantity(const char **text, int64_t (*unit_of)(const char **text), int64_t *quantity)
+static bool arguments_read_quantity(const char **text, int64_t (*unit_of)(const char **text), int64_t *quantity)
 {
     char *end;
 
@@ -100,7 +100,7 @@ static bool read_quantity(const char **text, int64_t (*unit_of)(const char **tex
     return unit > 0 && !__builtin_mul_overflow(number, unit, quantity);
 }
 
-static int64_t unit_of_size(const char **text)
+static int64_t arguments_unit_of_size(const char **text)
 {
     static const char letters[] = "KMGT";
     const char *letter = **text != '\0' ? strchr(letters, toupper((unsigned char)**text)) : NULL;
@@ -117,7 +117,7 @@ static int64_t unit_of_size(const char **text)
     return unit;
 }
 
-static int64_t unit_of_duration(const char **text)
+static int64_t arguments_unit_of_duration(const char **text)
 {
     switch (**text) {
     case '\0':
@@ -152,7 +152,7 @@ bool arguments_size(const struct invocation *invocation, const char *name, int64
         *size_bytes = -1;
         return true;
     }
-    if (read_quantity(&rest, unit_of_size, size_bytes) && *rest == '\0' && *size_bytes > 0)
+    if (arguments_read_quantity(&rest, arguments_unit_of_size, size_bytes) && *rest == '\0' && *size_bytes > 0)
         return true;
     report("--%s must be a size such as 4096, 64K, 10M, 2G or none, not '%.100s'", name, text);
     return false;
@@ -170,7 +170,8 @@ bool arguments_duration(const struct invocation *invocation, const char *name, i
         return true;
     }
     do {
-        if (!read_quantity(&rest, unit_of_duration, &part) || __builtin_add_overflow(total, part, &total)) {
+        if (!arguments_read_quantity(&rest, arguments_unit_of_duration, &part) ||
+            __builtin_add_overflow(total, part, &total)) {
             total = 0;
             break;
         }
@@ -242,7 +243,7 @@ bool arguments_pairs(const struct invocation *invocation, const char *name, stru
 /* --- Values ------------------------------------------------------------------------------------- */
 
 /* Read all of file; name is for messages. */
-static bool read_file(struct content *content, FILE *file, const char *name)
+static bool arguments_read_file(struct content *content, FILE *file, const char *name)
 {
     size_t capacity = 64 * 1024;
 
@@ -278,13 +279,13 @@ static bool read_file(struct content *content, FILE *file, const char *name)
 bool content_read_file(struct content *content, const char *path)
 {
     if (strcmp(path, "-") == 0)
-        return read_file(content, stdin, "standard input");
+        return arguments_read_file(content, stdin, "standard input");
 
     FILE *file = fopen(path, "re");
     *content = (struct content){0};
     if (file == NULL)
         return report("cannot open %.200s: %s", path, strerror(errno)) == STATUS_OK;
-    bool read = read_file(content, file, path);
+    bool read = arguments_read_file(content, file, path);
     fclose(file);
     return read;
 }

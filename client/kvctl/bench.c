@@ -35,7 +35,7 @@ struct bench {
 
 /* --- What is measured ---------------------------------------------------------------------------- */
 
-static bool read_count(const struct invocation *invocation, const char *name, uint64_t most, uint64_t *count)
+static bool bench_read_count(const struct invocation *invocation, const char *name, uint64_t most, uint64_t *count)
 {
     if (!arguments_number(invocation, name, count))
         return false;
@@ -44,7 +44,7 @@ static bool read_count(const struct invocation *invocation, const char *name, ui
     return report("--%s must be from 1 to %" PRIu64, name, most) == STATUS_OK;
 }
 
-static bool read_operations(struct bench *bench)
+static bool bench_read_operations(struct bench *bench)
 {
     const struct invocation *invocation = bench->invocation;
 
@@ -62,7 +62,7 @@ static bool read_operations(struct bench *bench)
     return true;
 }
 
-static bool read_options(struct bench *bench)
+static bool bench_read_options(struct bench *bench)
 {
     const struct invocation *invocation = bench->invocation;
     uint64_t seconds = 3;
@@ -71,10 +71,10 @@ static bool read_options(struct bench *bench)
     bench->row.clients = 50;
     bench->row.in_flight = 1;
     bench->plan.keys = 1000;
-    if (!read_operations(bench) || !read_count(invocation, "clients", CLIENTS_MAX, &bench->row.clients) ||
-        !read_count(invocation, "in-flight", IN_FLIGHT_MAX, &bench->row.in_flight) ||
-        !read_count(invocation, "keys", KEYS_MAX, &bench->plan.keys) ||
-        !read_count(invocation, "seconds", SECONDS_MAX, &seconds) ||
+    if (!bench_read_operations(bench) || !bench_read_count(invocation, "clients", CLIENTS_MAX, &bench->row.clients) ||
+        !bench_read_count(invocation, "in-flight", IN_FLIGHT_MAX, &bench->row.in_flight) ||
+        !bench_read_count(invocation, "keys", KEYS_MAX, &bench->plan.keys) ||
+        !bench_read_count(invocation, "seconds", SECONDS_MAX, &seconds) ||
         !arguments_number(invocation, "operations", &bench->row.operations) ||
         !arguments_size(invocation, "value-size", &value_size))
         return false;
@@ -91,7 +91,7 @@ static bool read_options(struct bench *bench)
 
 /* --- The bucket ---------------------------------------------------------------------------------- */
 
-static enum status open_bucket(struct bench *bench)
+static enum status bench_open_bucket(struct bench *bench)
 {
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = bench->invocation->timeout_s);
     struct kvs_bucket_options settings =
@@ -109,7 +109,7 @@ static enum status open_bucket(struct bench *bench)
     return STATUS_OK;
 }
 
-static bool write_keys_from(struct bench *bench, uint64_t first, uint64_t count)
+static bool bench_write_keys_from(struct bench *bench, uint64_t first, uint64_t count)
 {
     const struct bench_plan *plan = &bench->plan;
     struct kvs_bulk_put_options options = KVS_BULK_PUT_OPTIONS(.timeout_s = plan->timeout_s);
@@ -123,7 +123,7 @@ static bool write_keys_from(struct bench *bench, uint64_t first, uint64_t count)
     return kvs_bulk_put(bench->invocation->kvs, plan->bucket, pairs, count, &options, NULL, NULL) == KVS_OK;
 }
 
-static enum status write_keys(struct bench *bench)
+static enum status bench_write_keys(struct bench *bench)
 {
     const struct bench_plan *plan = &bench->plan;
     uint64_t at_once = BYTES_PER_CALL / (plan->value_size + 64);
@@ -134,14 +134,14 @@ static enum status write_keys(struct bench *bench)
         at_once = 1;
     for (uint64_t first = 0; first < plan->keys; first += at_once) {
         uint64_t left = plan->keys - first;
-        if (!write_keys_from(bench, first, left < at_once ? left : at_once))
+        if (!bench_write_keys_from(bench, first, left < at_once ? left : at_once))
             return report_error(kvs_last_error(bench->invocation->kvs));
     }
     return STATUS_OK;
 }
 
 /* Purge the keys in a bucket of the user. The markers expire if the bucket allows it. */
-static enum status purge_keys(struct bench *bench)
+static enum status bench_purge_keys(struct bench *bench)
 {
     struct kvs_delete_options options =
         KVS_DELETE_OPTIONS(.ttl_s = bench->purges_with_ttl ? 1 : 0, .timeout_s = bench->invocation->timeout_s);
@@ -155,12 +155,12 @@ static enum status purge_keys(struct bench *bench)
     return STATUS_OK;
 }
 
-static enum status close_bucket(struct bench *bench)
+static enum status bench_close_bucket(struct bench *bench)
 {
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = bench->invocation->timeout_s);
 
     if (!bench->is_own_bucket)
-        return purge_keys(bench);
+        return bench_purge_keys(bench);
     if (kvs_bucket_delete(bench->invocation->kvs, bench->plan.bucket, &options) != KVS_OK)
         return report_error(kvs_last_error(bench->invocation->kvs));
     return STATUS_OK;
@@ -168,25 +168,25 @@ static enum status close_bucket(struct bench *bench)
 
 /* --- What is printed ----------------------------------------------------------------------------- */
 
-static double per_second(const struct bench_result *result)
+static double bench_per_second(const struct bench_result *result)
 {
     return result->seconds > 0 ? (double)result->latency.count / result->seconds : 0;
 }
 
-static void print_row(struct bench *bench, const struct bench_row *row, const struct bench_result *result)
+static void bench_print_row(struct bench *bench, const struct bench_row *row, const struct bench_result *result)
 {
     if (bench->rows == 0)
         printf("%-7s %8s %10s %12s %9s %9s %9s %9s %9s\n", "", "CLIENTS", "IN FLIGHT", "PER SECOND", "P50", "P90",
                "P99", "P99.9", "MAX");
     printf("%-7s %8" PRIu64 " %10" PRIu64 " %12s", operation_names[row->operation], row->clients, row->in_flight,
-           text_of_count((uint64_t)(per_second(result) + 0.5)).text);
+           text_of_count((uint64_t)(bench_per_second(result) + 0.5)).text);
     for (size_t i = 0; i < QUANTILES; i++)
         printf(" %9s", text_of_microseconds(latency_quantile_us(&result->latency, quantiles[i])).text);
     putchar('\n');
     fflush(stdout);
 }
 
-static void print_bar(const struct bench *bench, double share)
+static void bench_print_bar(const struct bench *bench, double share)
 {
     static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
     unsigned length = (unsigned)(share * BAR_COLUMNS * 8 + 0.5);
@@ -200,7 +200,7 @@ static void print_bar(const struct bench *bench, double share)
 }
 
 /* Format a bound, which is a round number. */
-static struct short_text text_of_bound(double us)
+static struct short_text bench_text_of_bound(double us)
 {
     struct short_text text;
 
@@ -214,7 +214,7 @@ static struct short_text text_of_bound(double us)
 }
 
 /* Print the distribution of the latencies of one row. */
-static void print_histogram(const struct bench *bench, const struct bench_row *row, const struct latency *latency)
+static void bench_print_histogram(const struct bench *bench, const struct bench_row *row, const struct latency *latency)
 {
     double last_us = latency_quantile_us(latency, 1), from_us = 0, to_us, most = 0;
     uint64_t seen = 0;
@@ -231,14 +231,15 @@ static void print_histogram(const struct bench *bench, const struct bench_row *r
         if (seen == 0)
             continue;
         double percent = 100.0 * (double)count / (double)latency->count;
-        printf("  up to %6s %7.*f %%  ", text_of_bound(to_us).text, percent > 0 && percent < 0.1 ? 3 : 1, percent);
+        printf("  up to %6s %7.*f %%  ", bench_text_of_bound(to_us).text, percent > 0 && percent < 0.1 ? 3 : 1,
+               percent);
         if (count > 0)
-            print_bar(bench, (double)count / most);
+            bench_print_bar(bench, (double)count / most);
         putchar('\n');
     }
 }
 
-static void print_row_json(struct bench *bench, const struct bench_row *row, const struct bench_result *result)
+static void bench_print_row_json(struct bench *bench, const struct bench_row *row, const struct bench_result *result)
 {
     static const char *const names[QUANTILES] = {"p50_us", "p90_us", "p99_us", "p999_us", "max_us"};
     const struct latency *latency = &result->latency;
@@ -249,7 +250,7 @@ static void print_row_json(struct bench *bench, const struct bench_row *row, con
     printf("%s{\"operation\":\"%s\",\"clients\":%" PRIu64 ",\"in_flight\":%" PRIu64 ",\"operations\":%" PRIu64
            ",\"seconds\":%.3f,\"per_second\":%.1f",
            bench->rows > 0 ? "," : "", operation_names[row->operation], row->clients, row->in_flight, latency->count,
-           result->seconds, per_second(result));
+           result->seconds, bench_per_second(result));
     for (size_t i = 0; i < QUANTILES; i++)
         printf(",\"%s\":%.1f", names[i], latency_quantile_us(latency, quantiles[i]));
     fputs(",\"histogram\":[", stdout);
@@ -266,7 +267,7 @@ static void print_row_json(struct bench *bench, const struct bench_row *row, con
 /* --- The rows ------------------------------------------------------------------------------------ */
 
 /* Load the bucket into the daemon's cache, so that the row does not measure it. */
-static enum status warm_cache(struct bench *bench)
+static enum status bench_warm_cache(struct bench *bench)
 {
     struct bench_row row = {.operation = BENCH_CACHED_GET, .clients = 1, .in_flight = 16, .seconds = CACHE_WARM_S};
     struct bench_result *result = malloc(sizeof(*result));
@@ -276,23 +277,23 @@ static enum status warm_cache(struct bench *bench)
     return status;
 }
 
-static enum status run_row(struct bench *bench, const struct bench_row *row, struct bench_result *result)
+static enum status bench_measure_row(struct bench *bench, const struct bench_row *row, struct bench_result *result)
 {
     enum status status = bench_run_row(&bench->plan, row, result);
 
     if (status != STATUS_OK)
         return status;
     if (bench->invocation->json)
-        print_row_json(bench, row, result);
+        bench_print_row_json(bench, row, result);
     else
-        print_row(bench, row, result);
+        bench_print_row(bench, row, result);
     bench->rows++;
     return STATUS_OK;
 }
 
-static enum status run_rows(struct bench *bench, struct bench_result results[3][2])
+static enum status bench_run_rows(struct bench *bench, struct bench_result results[3][2])
 {
-    enum status status = write_keys(bench);
+    enum status status = bench_write_keys(bench);
 
     for (int operation = BENCH_PUT; operation <= BENCH_CACHED_GET; operation++) {
         struct bench_row row = bench->row;
@@ -300,20 +301,20 @@ static enum status run_rows(struct bench *bench, struct bench_result results[3][
             continue;
         row.operation = (enum bench_operation)operation;
         if (status == STATUS_OK && operation == BENCH_CACHED_GET)
-            status = warm_cache(bench);
+            status = bench_warm_cache(bench);
         if (status == STATUS_OK && bench->row.clients > 1) {
             row.clients = 1;
-            status = run_row(bench, &row, &results[operation][0]);
+            status = bench_measure_row(bench, &row, &results[operation][0]);
         }
         row.clients = bench->row.clients;
         if (status == STATUS_OK)
-            status = run_row(bench, &row, &results[operation][1]);
+            status = bench_measure_row(bench, &row, &results[operation][1]);
     }
     for (int operation = BENCH_PUT; operation <= BENCH_CACHED_GET && status == STATUS_OK; operation++) {
         struct bench_row row = bench->row;
         row.operation = (enum bench_operation)operation;
         if (bench->chosen[operation] && !bench->invocation->json)
-            print_histogram(bench, &row, &results[operation][1].latency);
+            bench_print_histogram(bench, &row, &results[operation][1].latency);
     }
     if (bench->invocation->json && bench->rows > 0)
         puts("]}");
@@ -321,7 +322,7 @@ static enum status run_rows(struct bench *bench, struct bench_result results[3][
 }
 
 /* Make values that cannot be compressed and differ from key to key. */
-static bool make_values(struct bench_plan *plan)
+static bool bench_make_values(struct bench_plan *plan)
 {
     uint64_t size = plan->value_size + plan->keys, chance = UINT64_C(0x9e3779b97f4a7c15);
 
@@ -353,12 +354,12 @@ enum status bench_run(struct invocation *invocation)
     bench.has_blocks = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 
     enum status status = STATUS_FAILED;
-    if (read_options(&bench) && make_values(&bench.plan)) {
+    if (bench_read_options(&bench) && bench_make_values(&bench.plan)) {
         bench_catch_signals();
-        status = open_bucket(&bench);
+        status = bench_open_bucket(&bench);
         if (status == STATUS_OK) {
-            status = run_rows(&bench, results);
-            enum status closed = close_bucket(&bench);
+            status = bench_run_rows(&bench, results);
+            enum status closed = bench_close_bucket(&bench);
             if (status == STATUS_OK)
                 status = closed;
         }

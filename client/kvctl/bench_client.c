@@ -63,7 +63,7 @@ int64_t bench_now_ns(void)
 
 /* --- A client's process ------------------------------------------------------------------------ */
 
-static void fail(struct client *client, enum kvs_code code, const char *message)
+static void bench_client_fail(struct client *client, enum kvs_code code, const char *message)
 {
     if (client->result->error.code != KVS_OK)
         return; /* keep the first error */
@@ -71,24 +71,24 @@ static void fail(struct client *client, enum kvs_code code, const char *message)
     snprintf(client->result->error.message, sizeof(client->result->error.message), "%s", message);
 }
 
-static void check_revision(struct client *client, uint64_t revision)
+static void bench_client_check_revision(struct client *client, uint64_t revision)
 {
     uint64_t bit = revision - client->plan->first_revision - 1;
     char message[KVS_MESSAGE_BYTES];
 
     if (revision <= client->plan->first_revision) {
         snprintf(message, sizeof(message), "a put returned the old revision %" PRIu64, revision);
-        fail(client, KVS_INTERNAL, message);
+        bench_client_fail(client, KVS_INTERNAL, message);
     } else if (bit < REVISIONS_MAX) {
         uint64_t mask = UINT64_C(1) << (bit % 64);
         if ((atomic_fetch_or_explicit(&client->revisions[bit / 64], mask, memory_order_relaxed) & mask) != 0) {
             snprintf(message, sizeof(message), "two puts returned the same revision %" PRIu64, revision);
-            fail(client, KVS_INTERNAL, message);
+            bench_client_fail(client, KVS_INTERNAL, message);
         }
     }
 }
 
-static void check_value(struct client *client, uint64_t key, const struct kvs_entry *entry)
+static void bench_client_check_value(struct client *client, uint64_t key, const struct kvs_entry *entry)
 {
     const char *wanted = client->plan->values + key;
 
@@ -97,19 +97,19 @@ static void check_value(struct client *client, uint64_t key, const struct kvs_en
         char message[KVS_MESSAGE_BYTES];
         snprintf(message, sizeof(message), "the key %.100s does not have the value that was written",
                  client->keys[key]);
-        fail(client, KVS_INTERNAL, message);
+        bench_client_fail(client, KVS_INTERNAL, message);
     }
 }
 
-static void submit_next(struct slot *slot);
+static void bench_client_submit_next(struct slot *slot);
 
 /* Note the latency of a call that has ended. False if it failed. */
-static bool end_call(struct slot *slot, const struct kvs_error *error)
+static bool bench_client_end_call(struct slot *slot, const struct kvs_error *error)
 {
     struct client *client = slot->client;
 
     if (error != NULL) {
-        fail(client, error->code, error->message);
+        bench_client_fail(client, error->code, error->message);
         return false;
     }
     slot->end_ns = bench_now_ns();
@@ -118,32 +118,33 @@ static bool end_call(struct slot *slot, const struct kvs_error *error)
     return true;
 }
 
-static void on_put(struct kvs *kvs, const struct kvs_error *error, uint64_t revision, void *context)
+static void bench_client_on_put(struct kvs *kvs, const struct kvs_error *error, uint64_t revision, void *context)
 {
     struct slot *slot = context;
 
     (void)kvs;
-    if (!end_call(slot, error))
+    if (!bench_client_end_call(slot, error))
         return;
-    check_revision(slot->client, revision);
+    bench_client_check_revision(slot->client, revision);
     if (slot->end_ns < slot->client->end_ns)
-        submit_next(slot);
+        bench_client_submit_next(slot);
 }
 
-static void on_get(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *entry, void *context)
+static void bench_client_on_get(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *entry,
+                                void *context)
 {
     struct slot *slot = context;
 
     (void)kvs;
-    if (!end_call(slot, error))
+    if (!bench_client_end_call(slot, error))
         return;
-    check_value(slot->client, slot->key, entry);
+    bench_client_check_value(slot->client, slot->key, entry);
     if (slot->end_ns < slot->client->end_ns)
-        submit_next(slot);
+        bench_client_submit_next(slot);
 }
 
 /* xorshift; it spreads the keys */
-static uint64_t choose_key(struct client *client)
+static uint64_t bench_client_choose_key(struct client *client)
 {
     client->chance ^= client->chance << 13;
     client->chance ^= client->chance >> 7;
@@ -151,7 +152,7 @@ static uint64_t choose_key(struct client *client)
     return client->chance % client->plan->keys;
 }
 
-static void submit_next(struct slot *slot)
+static void bench_client_submit_next(struct slot *slot)
 {
     struct client *client = slot->client;
     const struct bench_plan *plan = client->plan;
@@ -162,20 +163,20 @@ static void submit_next(struct slot *slot)
     if (client->left == 0 || client->result->error.code != KVS_OK)
         return;
     client->left--;
-    slot->key = choose_key(client);
+    slot->key = bench_client_choose_key(client);
     slot->begin_ns = bench_now_ns();
     if (client->row->operation == BENCH_CACHED_GET)
         get.consistency = KVS_CONSISTENCY_CACHED;
     if (client->row->operation == BENCH_PUT)
         code = kvs_async_put(client->kvs, plan->bucket, client->keys[slot->key], plan->values + slot->key,
-                             plan->value_size, &put, on_put, slot);
+                             plan->value_size, &put, bench_client_on_put, slot);
     else
-        code = kvs_async_get(client->kvs, plan->bucket, client->keys[slot->key], &get, on_get, slot);
+        code = kvs_async_get(client->kvs, plan->bucket, client->keys[slot->key], &get, bench_client_on_get, slot);
     if (code != KVS_OK)
-        fail(client, code, kvs_last_error(client->kvs)->message);
+        bench_client_fail(client, code, kvs_last_error(client->kvs)->message);
 }
 
-static bool make_ready(struct client *client)
+static bool bench_client_make_ready(struct client *client)
 {
     const struct bench_plan *plan = client->plan;
     struct kvs_options options =
@@ -184,12 +185,12 @@ static bool make_ready(struct client *client)
     client->keys = calloc(plan->keys, sizeof(*client->keys));
     client->slots = calloc(client->row->in_flight, sizeof(*client->slots));
     if (client->keys == NULL || client->slots == NULL) {
-        fail(client, KVS_NO_MEMORY, "out of memory for a client");
+        bench_client_fail(client, KVS_NO_MEMORY, "out of memory for a client");
         return false;
     }
     for (uint64_t i = 0; i < plan->keys; i++) {
         if (asprintf(&client->keys[i], "%s.%" PRIu64, plan->prefix, i) < 0) {
-            fail(client, KVS_NO_MEMORY, "out of memory for a client");
+            bench_client_fail(client, KVS_NO_MEMORY, "out of memory for a client");
             return false;
         }
     }
@@ -198,7 +199,7 @@ static bool make_ready(struct client *client)
 }
 
 /* Run a client from begin to end; place is its number. */
-static void live(struct shared *shared, struct client *client, uint64_t place)
+static void bench_client_run(struct shared *shared, struct client *client, uint64_t place)
 {
     const struct bench_row *row = client->row;
 
@@ -206,7 +207,7 @@ static void live(struct shared *shared, struct client *client, uint64_t place)
     client->chance = (place + 1) * UINT64_C(0x9e3779b97f4a7c15);
     client->left =
         row->operations > 0 ? row->operations / row->clients + (place < row->operations % row->clients) : UINT64_MAX;
-    bool is_ready = make_ready(client);
+    bool is_ready = bench_client_make_ready(client);
     atomic_fetch_add(&shared->connected, 1);
     if (!is_ready)
         return;
@@ -220,7 +221,7 @@ static void live(struct shared *shared, struct client *client, uint64_t place)
     client->result->begin_ns = bench_now_ns();
     for (uint64_t i = 0; i < row->in_flight; i++) {
         client->slots[i].client = client;
-        submit_next(&client->slots[i]);
+        bench_client_submit_next(&client->slots[i]);
     }
     kvs_process(client->kvs);
     while (kvs_in_flight(client->kvs) > 0) {
@@ -237,7 +238,7 @@ static void live(struct shared *shared, struct client *client, uint64_t place)
 /* Signals that end a bench; its bucket is deleted first. */
 static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 
-static void on_signal(int number)
+static void bench_client_on_signal(int number)
 {
     (void)number;
     is_interrupted = 1;
@@ -245,13 +246,13 @@ static void on_signal(int number)
 
 void bench_catch_signals(void)
 {
-    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction action = {.sa_handler = bench_client_on_signal};
 
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
         sigaction(signals[i], &action, NULL);
 }
 
-static void *share(size_t size)
+static void *bench_client_share_memory(size_t size)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -259,7 +260,7 @@ static void *share(size_t size)
 }
 
 /* Start a client. Returns its pid, or -1. */
-static pid_t fork_client(struct shared *shared, struct client *client, uint64_t place)
+static pid_t bench_client_fork_client(struct shared *shared, struct client *client, uint64_t place)
 {
     pid_t parent = getpid(), pid = fork();
 
@@ -269,12 +270,12 @@ static pid_t fork_client(struct shared *shared, struct client *client, uint64_t 
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
         signal(signals[i], SIG_DFL);
     if (getppid() == parent)
-        live(shared, client, place);
+        bench_client_run(shared, client, place);
     _exit(0); /* do not flush a copy of kvctl's output buffer */
 }
 
 /* Wait until a client ends; kill it if kvctl was interrupted. */
-static void wait_for_client(pid_t pid)
+static void bench_client_wait_for_client(pid_t pid)
 {
     while (waitpid(pid, NULL, WNOHANG) == 0) {
         if (is_interrupted)
@@ -284,7 +285,7 @@ static void wait_for_client(pid_t pid)
 }
 
 /* Merge the measurements of the clients. */
-static enum status gather(const struct shared *shared, uint64_t clients, struct bench_result *result)
+static enum status bench_client_merge(const struct shared *shared, uint64_t clients, struct bench_result *result)
 {
     int64_t begin_ns = INT64_MAX, end_ns = 0;
 
@@ -309,8 +310,8 @@ static enum status gather(const struct shared *shared, uint64_t clients, struct 
 enum status bench_run_row(const struct bench_plan *plan, const struct bench_row *row, struct bench_result *result)
 {
     size_t shared_size = sizeof(struct shared) + row->clients * sizeof(struct client_result);
-    struct shared *shared = share(shared_size);
-    struct client client = {.plan = plan, .row = row, .revisions = share(REVISIONS_MAX / 8)};
+    struct shared *shared = bench_client_share_memory(shared_size);
+    struct client client = {.plan = plan, .row = row, .revisions = bench_client_share_memory(REVISIONS_MAX / 8)};
     pid_t *pids = calloc(row->clients, sizeof(*pids));
     enum status status = STATUS_FAILED;
     bool has_failed = false;
@@ -321,7 +322,7 @@ enum status bench_run_row(const struct bench_plan *plan, const struct bench_row 
         goto out;
     }
     for (; started < row->clients && !is_interrupted; started++) {
-        pids[started] = fork_client(shared, &client, started);
+        pids[started] = bench_client_fork_client(shared, &client, started);
         if (pids[started] < 0)
             break;
     }
@@ -334,9 +335,9 @@ enum status bench_run_row(const struct bench_plan *plan, const struct bench_row 
         poll(NULL, 0, 1);
     atomic_store(&shared->begin_ns, bench_now_ns() + 5000000);
     for (uint64_t i = 0; i < started; i++)
-        wait_for_client(pids[i]);
+        bench_client_wait_for_client(pids[i]);
     if (started == row->clients)
-        status = gather(shared, row->clients, result);
+        status = bench_client_merge(shared, row->clients, result);
     else if (!has_failed)
         report("interrupted");
 

@@ -19,7 +19,7 @@ struct settings {
     struct kvs_header *metadata;
 };
 
-static bool read_unsigned(const struct invocation *invocation, const char *name, unsigned *number)
+static bool bucket_read_unsigned(const struct invocation *invocation, const char *name, unsigned *number)
 {
     uint64_t wide = *number;
 
@@ -31,7 +31,7 @@ static bool read_unsigned(const struct invocation *invocation, const char *name,
     return true;
 }
 
-static bool read_storage(const struct invocation *invocation, enum kvs_storage *storage)
+static bool bucket_read_storage(const struct invocation *invocation, enum kvs_storage *storage)
 {
     const char *text = arguments_value(invocation, "storage");
 
@@ -46,7 +46,7 @@ static bool read_storage(const struct invocation *invocation, enum kvs_storage *
     return true;
 }
 
-static bool read_compression(const struct invocation *invocation, enum kvs_switch *compression)
+static bool bucket_read_compression(const struct invocation *invocation, enum kvs_switch *compression)
 {
     const char *text = arguments_value(invocation, "compression");
 
@@ -62,7 +62,7 @@ static bool read_compression(const struct invocation *invocation, enum kvs_switc
 }
 
 /* Split BUCKET[,domain=NAME][,filter=KEYS] in place. */
-static bool part_source(const char *option, char *text, struct kvs_bucket_source *source)
+static bool bucket_part_source(const char *option, char *text, struct kvs_bucket_source *source)
 {
     char *rest = text;
 
@@ -80,7 +80,7 @@ static bool part_source(const char *option, char *text, struct kvs_bucket_source
     return true;
 }
 
-static bool read_mirror_and_sources(const struct invocation *invocation, struct settings *settings)
+static bool bucket_read_mirror_and_sources(const struct invocation *invocation, struct settings *settings)
 {
     const char *mirror = arguments_value(invocation, "mirror");
     const char **values;
@@ -99,8 +99,8 @@ static bool read_mirror_and_sources(const struct invocation *invocation, struct 
         if (copy == NULL)
             goto no_memory;
         settings->source_texts[copies++] = copy;
-        if (!part_source(is_mirror ? "mirror" : "source", copy,
-                         is_mirror ? &settings->options.mirror : &settings->sources[i]))
+        if (!bucket_part_source(is_mirror ? "mirror" : "source", copy,
+                                is_mirror ? &settings->options.mirror : &settings->sources[i]))
             goto done;
     }
     settings->options.sources = settings->sources;
@@ -115,7 +115,7 @@ done:
     return read;
 }
 
-static bool settings_read(struct settings *settings, const struct invocation *invocation)
+static bool bucket_settings_read(struct settings *settings, const struct invocation *invocation)
 {
     struct kvs_bucket_options *options = &settings->options;
 
@@ -125,16 +125,17 @@ static bool settings_read(struct settings *settings, const struct invocation *in
     options->republish_source = arguments_value(invocation, "republish-from");
     options->republish_destination = arguments_value(invocation, "republish-to");
     options->republish_headers_only = arguments_flag(invocation, "republish-headers-only");
-    if (!read_unsigned(invocation, "history", &options->history) ||
-        !read_unsigned(invocation, "replicas", &options->replicas) ||
+    if (!bucket_read_unsigned(invocation, "history", &options->history) ||
+        !bucket_read_unsigned(invocation, "replicas", &options->replicas) ||
         !arguments_duration(invocation, "ttl", &options->ttl_s) ||
         !arguments_duration(invocation, "limit-marker-ttl", &options->limit_marker_ttl_s) ||
         !arguments_duration(invocation, "marker-ttl", &options->marker_ttl_s) ||
         !arguments_size(invocation, "max-bytes", &options->max_bytes) ||
         !arguments_size(invocation, "max-value-size", &options->max_value_size) ||
-        !read_storage(invocation, &options->storage) || !read_compression(invocation, &options->compression) ||
+        !bucket_read_storage(invocation, &options->storage) ||
+        !bucket_read_compression(invocation, &options->compression) ||
         !arguments_list(invocation, "tag", &settings->tags, &options->placement_tag_count) ||
-        !read_mirror_and_sources(invocation, settings) ||
+        !bucket_read_mirror_and_sources(invocation, settings) ||
         !arguments_pairs(invocation, "metadata", &settings->metadata, &options->metadata_count))
         return false;
     if (arguments_value(invocation, "history") != NULL && options->history == 0) {
@@ -149,7 +150,7 @@ static bool settings_read(struct settings *settings, const struct invocation *in
     return true;
 }
 
-static void settings_free(struct settings *settings)
+static void bucket_settings_free(struct settings *settings)
 {
     free(settings->tags);
     free(settings->sources);
@@ -160,7 +161,7 @@ static void settings_free(struct settings *settings)
 }
 
 /* Format a setting that has a unit. */
-static bool text_of_setting(const char *name, const struct kvs_value *value, struct short_text *text)
+static bool bucket_text_of_setting(const char *name, const struct kvs_value *value, struct short_text *text)
 {
     static const struct {
         const char *name;
@@ -186,37 +187,37 @@ typedef enum kvs_code info_call(struct kvs *kvs, const char *bucket, const struc
                                 struct kvs_bucket_info **info);
 
 /* Print what the daemon has answered. */
-static enum status print_tree(const struct invocation *invocation, const struct kvs_value *tree)
+static enum status bucket_print_tree(const struct invocation *invocation, const struct kvs_value *tree)
 {
     if (invocation->json)
         return print_and_free(kvs_value_json(tree));
-    print_map(tree, text_of_setting);
+    print_map(tree, bucket_text_of_setting);
     return STATUS_OK;
 }
 
-static enum status change_settings(struct invocation *invocation, info_call *call)
+static enum status bucket_change_settings(struct invocation *invocation, info_call *call)
 {
     struct kvs_bucket_info *info = NULL;
     enum status status = STATUS_FAILED;
     struct settings settings;
 
-    if (settings_read(&settings, invocation))
+    if (bucket_settings_read(&settings, invocation))
         status = call(invocation->kvs, invocation->arguments[0], &settings.options, &info) == KVS_OK
-                     ? print_tree(invocation, info->raw)
+                     ? bucket_print_tree(invocation, info->raw)
                      : report_error(kvs_last_error(invocation->kvs));
     kvs_free(info);
-    settings_free(&settings);
+    bucket_settings_free(&settings);
     return status;
 }
 
 enum status bucket_add(struct invocation *invocation)
 {
-    return change_settings(invocation, kvs_bucket_create);
+    return bucket_change_settings(invocation, kvs_bucket_create);
 }
 
 enum status bucket_edit(struct invocation *invocation)
 {
-    return change_settings(invocation, kvs_bucket_update);
+    return bucket_change_settings(invocation, kvs_bucket_update);
 }
 
 /* --- Whole buckets --------------------------------------------------------------------------- */
@@ -234,13 +235,13 @@ enum status bucket_compact(struct invocation *invocation)
     return STATUS_OK;
 }
 
-static enum status print_daemon_info(struct invocation *invocation, const struct kvs_call_options *options)
+static enum status bucket_print_daemon_info(struct invocation *invocation, const struct kvs_call_options *options)
 {
     struct kvs_value *info;
 
     if (kvs_daemon_info(invocation->kvs, options, &info) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
-    enum status status = print_tree(invocation, info);
+    enum status status = bucket_print_tree(invocation, info);
     kvs_free(info);
     return status;
 }
@@ -251,10 +252,10 @@ enum status bucket_info(struct invocation *invocation)
     struct kvs_bucket_info *info;
 
     if (invocation->argument_count == 0)
-        return print_daemon_info(invocation, &options);
+        return bucket_print_daemon_info(invocation, &options);
     if (kvs_bucket_info(invocation->kvs, invocation->arguments[0], &options, &info) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
-    enum status status = print_tree(invocation, info->raw);
+    enum status status = bucket_print_tree(invocation, info->raw);
     kvs_free(info);
     return status;
 }
@@ -279,7 +280,8 @@ struct bucket_row {
     struct short_text description;
 };
 
-static void on_info(struct kvs *kvs, const struct kvs_error *error, const struct kvs_bucket_info *info, void *context)
+static void bucket_on_info(struct kvs *kvs, const struct kvs_error *error, const struct kvs_bucket_info *info,
+                           void *context)
 {
     struct bucket_row *row = context;
 
@@ -297,12 +299,12 @@ static void on_info(struct kvs *kvs, const struct kvs_error *error, const struct
 }
 
 /* A limit that is not set is a dash. */
-static void add_limit(struct table *table, bool is_set, struct short_text text)
+static void bucket_add_limit(struct table *table, bool is_set, struct short_text text)
 {
     table_add(table, "%s", is_set ? text.text : "-");
 }
 
-static void add_bucket(struct table *table, const char *name, const struct bucket_row *row)
+static void bucket_add_bucket(struct table *table, const char *name, const struct bucket_row *row)
 {
     table_add(table, "%s", name);
     if (row->error.code != KVS_OK) {
@@ -313,13 +315,13 @@ static void add_bucket(struct table *table, const char *name, const struct bucke
     }
     table_add(table, "%" PRIu64, row->values);
     table_add(table, "%s", text_of_size(row->bytes).text);
-    add_limit(table, row->max_bytes > 0, text_of_size(row->max_bytes));
+    bucket_add_limit(table, row->max_bytes > 0, text_of_size(row->max_bytes));
     table_add(table, "%u", row->history);
-    add_limit(table, row->ttl_s > 0, text_of_duration(row->ttl_s));
+    bucket_add_limit(table, row->ttl_s > 0, text_of_duration(row->ttl_s));
     table_add(table, "%s", row->description.text);
 }
 
-static enum status print_buckets(char **names, const struct bucket_row *rows, size_t count)
+static enum status bucket_print_buckets(char **names, const struct bucket_row *rows, size_t count)
 {
     static const char *const titles[] = {"BUCKET", "VALUES", "SIZE", "LIMIT", "HISTORY", "TTL", "DESCRIPTION"};
     struct table table;
@@ -328,12 +330,12 @@ static enum status print_buckets(char **names, const struct bucket_row *rows, si
     for (size_t i = 0; i < sizeof(titles) / sizeof(*titles); i++)
         table_add(&table, "%s", titles[i]);
     for (size_t i = 0; i < count; i++)
-        add_bucket(&table, names[i], &rows[i]);
+        bucket_add_bucket(&table, names[i], &rows[i]);
     return table_print(&table);
 }
 
 /* Ask for the infos of all buckets at once. A bucket that is deleted meanwhile has an error in its row. */
-static enum status print_infos(struct invocation *invocation, char **names, size_t count)
+static enum status bucket_print_infos(struct invocation *invocation, char **names, size_t count)
 {
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
     struct bucket_row *rows = calloc(count + 1, sizeof(*rows));
@@ -342,7 +344,7 @@ static enum status print_infos(struct invocation *invocation, char **names, size
     if (rows == NULL)
         return report("out of memory");
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        if (kvs_async_bucket_info(invocation->kvs, names[i], &options, on_info, &rows[i]) != KVS_OK)
+        if (kvs_async_bucket_info(invocation->kvs, names[i], &options, bucket_on_info, &rows[i]) != KVS_OK)
             status = report_error(kvs_last_error(invocation->kvs));
     }
     while (kvs_process(invocation->kvs) == KVS_OK && kvs_in_flight(invocation->kvs) > 0) {
@@ -354,7 +356,7 @@ static enum status print_infos(struct invocation *invocation, char **names, size
             status = report_error(&rows[i].error);
     }
     if (status == STATUS_OK)
-        status = print_buckets(names, rows, count);
+        status = bucket_print_buckets(names, rows, count);
     free(rows);
     return status;
 }
@@ -377,7 +379,7 @@ enum status bucket_ls(struct invocation *invocation)
             printf("%s\"%s\"", i > 0 ? "," : "", names[i]);
         puts("]");
     } else if (arguments_flag(invocation, "long") || (invocation->terminal && !arguments_flag(invocation, "names"))) {
-        status = print_infos(invocation, names, count);
+        status = bucket_print_infos(invocation, names, count);
     } else {
         for (size_t i = 0; i < count; i++)
             puts(names[i]);

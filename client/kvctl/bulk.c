@@ -12,7 +12,7 @@
 
 /* --- mget ---------------------------------------------------------------------------------- */
 
-static void print_entry(const char *key, const struct kvs_entry *entry)
+static void bulk_print_entry(const char *key, const struct kvs_entry *entry)
 {
     printf("%s\t", key);
     fwrite(entry->value, 1, entry->value_size, stdout);
@@ -20,7 +20,7 @@ static void print_entry(const char *key, const struct kvs_entry *entry)
 }
 
 /* The daemon's answer has each key once, in an order of its own: it is printed as it is. */
-static enum status mget_json(struct invocation *invocation, size_t count, const char *consistency)
+static enum status bulk_mget_json(struct invocation *invocation, size_t count, const char *consistency)
 {
     struct kvs_request *request = kvs_request_new("bulk.get", 3);
     enum status status = STATUS_OK;
@@ -64,13 +64,14 @@ enum status bulk_mget(struct invocation *invocation)
     if (!arguments_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     if (invocation->json)
-        return mget_json(invocation, count,
-                         arguments_flag(invocation, "cached") ? "cached" : arguments_value(invocation, "consistency"));
+        return bulk_mget_json(invocation, count,
+                              arguments_flag(invocation, "cached") ? "cached"
+                                                                   : arguments_value(invocation, "consistency"));
     if (kvs_bulk_get(invocation->kvs, invocation->arguments[0], keys, count, &options, &entries) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     for (size_t i = 0; i < count; i++) {
         if (entries[i] != NULL) {
-            print_entry(keys[i], entries[i]);
+            bulk_print_entry(keys[i], entries[i]);
             continue;
         }
         report("key %s does not exist in bucket %s", keys[i], invocation->arguments[0]);
@@ -90,7 +91,7 @@ struct pairs {
     struct content input;
 };
 
-static bool add_pair(struct pairs *pairs, const char *key, const void *value, size_t value_size)
+static bool bulk_add_pair(struct pairs *pairs, const char *key, const void *value, size_t value_size)
 {
     if (pairs->count == pairs->capacity) {
         size_t capacity = pairs->capacity > 0 ? pairs->capacity * 2 : 64;
@@ -105,7 +106,7 @@ static bool add_pair(struct pairs *pairs, const char *key, const void *value, si
 }
 
 /* Split KEY=VALUE of size bytes in place. line is its number, or 0 for an argument. */
-static bool add_text(struct pairs *pairs, char *text, size_t size, unsigned line)
+static bool bulk_add_text(struct pairs *pairs, char *text, size_t size, unsigned line)
 {
     char *equals = memchr(text, '=', size);
 
@@ -119,10 +120,10 @@ static bool add_text(struct pairs *pairs, char *text, size_t size, unsigned line
     *equals = '\0';
     if (text + strlen(text) < equals)
         return report("a key contains a NUL byte") == STATUS_OK;
-    return add_pair(pairs, text, equals + 1, size - (size_t)(equals + 1 - text));
+    return bulk_add_pair(pairs, text, equals + 1, size - (size_t)(equals + 1 - text));
 }
 
-static bool add_lines(struct pairs *pairs)
+static bool bulk_add_lines(struct pairs *pairs)
 {
     char *end = pairs->input.bytes + pairs->input.size, *next;
     unsigned line = 1;
@@ -133,13 +134,13 @@ static bool add_lines(struct pairs *pairs)
         next = stop + 1;
         *stop = '\0';
         size_t size = line_trim(text, (size_t)(stop - text));
-        if (size > 0 && *text != '#' && !add_text(pairs, text, size, line))
+        if (size > 0 && *text != '#' && !bulk_add_text(pairs, text, size, line))
             return false;
     }
     return true;
 }
 
-static bool add_object(struct pairs *pairs)
+static bool bulk_add_object(struct pairs *pairs)
 {
     struct json json = {.at = pairs->input.bytes};
     const char *value;
@@ -150,7 +151,7 @@ static bool add_object(struct pairs *pairs)
         while (json_next_member(&json, &key, &key_size) && json_read_member(&json, &value, &value_size)) {
             if (strlen(key) != key_size)
                 return report("a key contains a NUL byte") == STATUS_OK;
-            if (!add_pair(pairs, key, value, value_size))
+            if (!bulk_add_pair(pairs, key, value, value_size))
                 return false;
         }
         if (json.wrong == NULL && json_end(&json) && json.at == pairs->input.bytes + pairs->input.size)
@@ -163,13 +164,13 @@ static bool add_object(struct pairs *pairs)
     return false;
 }
 
-static int compare_keys(const void *left, const void *right)
+static int bulk_compare_keys(const void *left, const void *right)
 {
     return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
 
 /* Refuse two values for one key. */
-static bool check_twins(const struct pairs *pairs)
+static bool bulk_check_twins(const struct pairs *pairs)
 {
     const char **keys = calloc(pairs->count + 1, sizeof(*keys));
     bool has_twins = false;
@@ -178,7 +179,7 @@ static bool check_twins(const struct pairs *pairs)
         return report("out of memory") == STATUS_OK;
     for (size_t i = 0; i < pairs->count; i++)
         keys[i] = pairs->pairs[i].key;
-    qsort(keys, pairs->count, sizeof(*keys), compare_keys);
+    qsort(keys, pairs->count, sizeof(*keys), bulk_compare_keys);
     for (size_t i = 1; i < pairs->count && !has_twins; i++) {
         has_twins = strcmp(keys[i - 1], keys[i]) == 0;
         if (has_twins)
@@ -188,25 +189,25 @@ static bool check_twins(const struct pairs *pairs)
     return !has_twins;
 }
 
-static bool pairs_read(struct pairs *pairs, const struct invocation *invocation)
+static bool bulk_pairs_read(struct pairs *pairs, const struct invocation *invocation)
 {
     if (invocation->argument_count == 2 && strcmp(invocation->arguments[1], "-") == 0) {
         if (!content_read_file(&pairs->input, "-"))
             return false;
         const char *first = pairs->input.bytes + strspn(pairs->input.bytes, " \t\r\n");
-        return (*first == '{' ? add_object(pairs) : add_lines(pairs)) && check_twins(pairs);
+        return (*first == '{' ? bulk_add_object(pairs) : bulk_add_lines(pairs)) && bulk_check_twins(pairs);
     }
     for (int i = 1; i < invocation->argument_count; i++) {
         char *text = invocation->arguments[i];
-        if (!add_text(pairs, text, strlen(text), 0))
+        if (!bulk_add_text(pairs, text, strlen(text), 0))
             return false;
     }
-    return check_twins(pairs);
+    return bulk_check_twins(pairs);
 }
 
 /* --- mput ---------------------------------------------------------------------------------- */
 
-static enum status print_result_json(const char *key, const struct kvs_bulk_result *result, bool is_first)
+static enum status bulk_print_result_json(const char *key, const struct kvs_bulk_result *result, bool is_first)
 {
     char *error = result->error != NULL ? kvs_error_json(result->error) : NULL;
 
@@ -223,8 +224,8 @@ static enum status print_result_json(const char *key, const struct kvs_bulk_resu
 }
 
 /* Print the result of one key. */
-static enum status print_result(const struct invocation *invocation, const char *key,
-                                const struct kvs_bulk_result *result, bool is_first)
+static enum status bulk_print_result(const struct invocation *invocation, const char *key,
+                                     const struct kvs_bulk_result *result, bool is_first)
 {
     enum status status = STATUS_OK;
 
@@ -234,7 +235,7 @@ static enum status print_result(const struct invocation *invocation, const char 
                    result->error->outcome == KVS_OUTCOME_UNKNOWN ? " (outcome unknown: it may have been written)" : "");
     else if (!invocation->json)
         printf("%s %" PRIu64 "\n", key, result->revision);
-    if (invocation->json && print_result_json(key, result, is_first) != STATUS_OK)
+    if (invocation->json && bulk_print_result_json(key, result, is_first) != STATUS_OK)
         status = STATUS_FAILED;
     return status;
 }
@@ -242,8 +243,8 @@ static enum status print_result(const struct invocation *invocation, const char 
 /* Write the pairs of one call. *has_printed: whether a result was printed, before or now. *answered: whether the call
  * succeeded as a whole.
  */
-static enum status write_pairs(struct invocation *invocation, const struct kvs_pair *pairs, size_t count,
-                               const struct kvs_bulk_put_options *options, bool *has_printed, bool *answered)
+static enum status bulk_write_pairs(struct invocation *invocation, const struct kvs_pair *pairs, size_t count,
+                                    const struct kvs_bulk_put_options *options, bool *has_printed, bool *answered)
 {
     struct kvs_bulk_result *results;
     enum status status = STATUS_OK;
@@ -253,7 +254,7 @@ static enum status write_pairs(struct invocation *invocation, const struct kvs_p
     if (!*answered)
         return report_error(kvs_last_error(invocation->kvs));
     for (size_t i = 0; i < count; i++) {
-        if (print_result(invocation, pairs[i].key, &results[i], !*has_printed) != STATUS_OK)
+        if (bulk_print_result(invocation, pairs[i].key, &results[i], !*has_printed) != STATUS_OK)
             status = STATUS_FAILED;
         *has_printed = true;
     }
@@ -261,7 +262,7 @@ static enum status write_pairs(struct invocation *invocation, const struct kvs_p
     return status;
 }
 
-static size_t count_for_call(const struct pairs *pairs, size_t begin)
+static size_t bulk_count_for_call(const struct pairs *pairs, size_t begin)
 {
     size_t count = 0, bytes = 0;
 
@@ -281,15 +282,15 @@ enum status bulk_mput(struct invocation *invocation)
     enum status status = STATUS_FAILED;
     bool has_printed = false, answered = true;
 
-    if (!arguments_duration(invocation, "ttl", &options.ttl_s) || !pairs_read(&pairs, invocation))
+    if (!arguments_duration(invocation, "ttl", &options.ttl_s) || !bulk_pairs_read(&pairs, invocation))
         goto done;
     if (options.ttl_s < 0)
         options.ttl_s = 0;
     status = STATUS_OK;
     /* If a call failed as a whole, the next one would fail too. */
     for (size_t begin = 0, count; begin < pairs.count && answered; begin += count) {
-        count = count_for_call(&pairs, begin);
-        enum status call = write_pairs(invocation, pairs.pairs + begin, count, &options, &has_printed, &answered);
+        count = bulk_count_for_call(&pairs, begin);
+        enum status call = bulk_write_pairs(invocation, pairs.pairs + begin, count, &options, &has_printed, &answered);
         if (call != STATUS_OK)
             status = call;
     }

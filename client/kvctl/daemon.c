@@ -32,7 +32,7 @@ enum status daemon_health(struct invocation *invocation)
 
 /* --- ping ---------------------------------------------------------------------------------- */
 
-static int64_t now_ns(void)
+static int64_t ping_now_ns(void)
 {
     struct timespec now;
 
@@ -40,7 +40,7 @@ static int64_t now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static int compare(const void *left, const void *right)
+static int ping_compare(const void *left, const void *right)
 {
     int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
 
@@ -49,23 +49,23 @@ static int compare(const void *left, const void *right)
 
 /* Measure count calls of health.check, which the daemon answers from memory. *nats_us is the ping time to NATS, or 0.
  */
-static enum status measure(struct invocation *invocation, int64_t *times_ns, uint64_t count, uint64_t *nats_us)
+static enum status ping_measure(struct invocation *invocation, int64_t *times_ns, uint64_t count, uint64_t *nats_us)
 {
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
 
     for (uint64_t i = 0; i < count; i++) {
         struct kvs_value *health;
-        int64_t begin_ns = now_ns();
+        int64_t begin_ns = ping_now_ns();
         if (kvs_health(invocation->kvs, NULL, &options, &health) != KVS_OK)
             return report_error(kvs_last_error(invocation->kvs));
-        times_ns[i] = now_ns() - begin_ns;
+        times_ns[i] = ping_now_ns() - begin_ns;
         const struct kvs_value *nats = kvs_value_member(health, "nats");
         *nats_us = kvs_value_boolean(kvs_value_member(nats, "connected"))
                        ? kvs_value_unsigned(kvs_value_member(nats, "rtt_us"))
                        : 0;
         kvs_free(health);
     }
-    qsort(times_ns, count, sizeof(*times_ns), compare);
+    qsort(times_ns, count, sizeof(*times_ns), ping_compare);
     return STATUS_OK;
 }
 
@@ -80,7 +80,7 @@ enum status daemon_ping(struct invocation *invocation)
     int64_t *times_ns = calloc(count, sizeof(*times_ns));
     if (times_ns == NULL)
         return report("out of memory");
-    enum status status = measure(invocation, times_ns, count, &nats_us);
+    enum status status = ping_measure(invocation, times_ns, count, &nats_us);
     double min_us = (double)times_ns[0] / 1000, median_us = (double)times_ns[count / 2] / 1000,
            max_us = (double)times_ns[count - 1] / 1000;
     free(times_ns);

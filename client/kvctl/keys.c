@@ -16,7 +16,7 @@ struct listing {
     char *after;
 };
 
-static void print_key(struct listing *listing, const char *key)
+static void keys_print(struct listing *listing, const char *key)
 {
     if (listing->invocation->json)
         /* Keys have only letters, digits and -/_=. : nothing in them needs an escape. */
@@ -30,44 +30,44 @@ static void print_key(struct listing *listing, const char *key)
 /* --- In one pass ---------------------------------------------------------------------------- */
 
 /* A key that the watch has reported. */
-struct told_key {
+struct collected_key {
     char *key;
     size_t number; /* number of the event: the last event of a key counts */
     bool is_there;
 };
 
-struct told_keys {
-    struct told_key *items;
+struct key_collection {
+    struct collected_key *items;
     size_t count, capacity;
 };
 
-static bool note_key(struct told_keys *told, const struct kvs_entry *entry)
+static bool keys_note(struct key_collection *collection, const struct kvs_entry *entry)
 {
-    if (told->count == told->capacity) {
-        size_t capacity = told->capacity > 0 ? told->capacity * 2 : 4096;
-        struct told_key *items = realloc(told->items, capacity * sizeof(*items));
+    if (collection->count == collection->capacity) {
+        size_t capacity = collection->capacity > 0 ? collection->capacity * 2 : 4096;
+        struct collected_key *items = realloc(collection->items, capacity * sizeof(*items));
         if (items == NULL)
             return false;
-        told->items = items;
-        told->capacity = capacity;
+        collection->items = items;
+        collection->capacity = capacity;
     }
-    struct told_key item = {strdup(entry->key), told->count, entry->operation == KVS_OPERATION_PUT};
+    struct collected_key item = {strdup(entry->key), collection->count, entry->operation == KVS_OPERATION_PUT};
     if (item.key == NULL)
         return false;
-    told->items[told->count++] = item;
+    collection->items[collection->count++] = item;
     return true;
 }
 
-static int compare_told(const void *left, const void *right)
+static int keys_compare(const void *left, const void *right)
 {
-    const struct told_key *a = left, *b = right;
+    const struct collected_key *a = left, *b = right;
     int order = strcmp(a->key, b->key);
 
     return order != 0 ? order : a->number < b->number ? -1 : 1;
 }
 
 /* Collect the keys that the watch reports until it is ready. A key that is written meanwhile comes several times. */
-static enum status gather_keys(struct kvs *kvs, struct kvs_watch *watch, struct told_keys *told)
+static enum status keys_collect(struct kvs *kvs, struct kvs_watch *watch, struct key_collection *collection)
 {
     struct kvs_event event;
 
@@ -76,50 +76,50 @@ static enum status gather_keys(struct kvs *kvs, struct kvs_watch *watch, struct 
             return STATUS_OK;
         if (event.type == KVS_EVENT_ENDED)
             return report_error(event.error);
-        if (event.type == KVS_EVENT_ENTRY && !note_key(told, event.entry))
+        if (event.type == KVS_EVENT_ENTRY && !keys_note(collection, event.entry))
             return report("out of memory");
     }
     return report_error(kvs_last_error(kvs));
 }
 
-static void print_told(struct listing *listing, const struct told_keys *told)
+static void keys_print_collected(struct listing *listing, const struct key_collection *collection)
 {
-    for (size_t i = 0; i < told->count && listing->left > 0; i++) {
-        const struct told_key *item = &told->items[i];
-        bool is_last = i + 1 == told->count || strcmp(item->key, told->items[i + 1].key) != 0;
+    for (size_t i = 0; i < collection->count && listing->left > 0; i++) {
+        const struct collected_key *item = &collection->items[i];
+        bool is_last = i + 1 == collection->count || strcmp(item->key, collection->items[i + 1].key) != 0;
         if (is_last && item->is_there &&
             (listing->options.after == NULL || strcmp(item->key, listing->options.after) > 0))
-            print_key(listing, item->key);
+            keys_print(listing, item->key);
     }
 }
 
-static enum status print_in_one_pass(struct listing *listing)
+static enum status keys_print_in_one_pass(struct listing *listing)
 {
     struct invocation *invocation = listing->invocation;
     struct kvs_watch_options options =
         KVS_WATCH_OPTIONS(.filters = &listing->options.filter, .filter_count = listing->options.filter != NULL,
                           .meta_only = true, .timeout_s = invocation->timeout_s);
-    struct told_keys told = {0};
+    struct key_collection collection = {0};
     struct kvs_watch *watch;
 
     if (kvs_watch(invocation->kvs, invocation->arguments[0], &options, &watch) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
-    enum status status = gather_keys(invocation->kvs, watch, &told);
+    enum status status = keys_collect(invocation->kvs, watch, &collection);
     kvs_watch_stop(watch);
-    if (told.count > 0)
-        qsort(told.items, told.count, sizeof(*told.items), compare_told);
+    if (collection.count > 0)
+        qsort(collection.items, collection.count, sizeof(*collection.items), keys_compare);
     if (status == STATUS_OK)
-        print_told(listing, &told);
-    for (size_t i = 0; i < told.count; i++)
-        free(told.items[i].key);
-    free(told.items);
+        keys_print_collected(listing, &collection);
+    for (size_t i = 0; i < collection.count; i++)
+        free(collection.items[i].key);
+    free(collection.items);
     return status;
 }
 
 /* --- In pages ------------------------------------------------------------------------------- */
 
 /* Print one page, or all keys in one pass if the daemon refuses pages. *is_last: it was the last page. */
-static enum status print_page(struct listing *listing, bool *is_last)
+static enum status keys_print_page(struct listing *listing, bool *is_last)
 {
     struct invocation *invocation = listing->invocation;
     enum status status = STATUS_OK;
@@ -130,11 +130,11 @@ static enum status print_page(struct listing *listing, bool *is_last)
     *is_last = true;
     enum kvs_code code = kvs_keys(invocation->kvs, invocation->arguments[0], &listing->options, &keys, &count);
     if (code == KVS_RESOURCE_EXHAUSTED)
-        return print_in_one_pass(listing);
+        return keys_print_in_one_pass(listing);
     if (code != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     for (size_t i = 0; i < count; i++)
-        print_key(listing, keys[i]);
+        keys_print(listing, keys[i]);
     *is_last = count < listing->options.limit;
     if (!*is_last) {
         free(listing->after);
@@ -163,7 +163,7 @@ enum status kv_keys(struct invocation *invocation)
     if (arguments_value(invocation, "consistency") == NULL)
         listing.options.consistency = KVS_CONSISTENCY_CACHED;
     while (status == STATUS_OK && listing.left > 0 && !is_last && !ferror(stdout))
-        status = print_page(&listing, &is_last);
+        status = keys_print_page(&listing, &is_last);
     if (invocation->json && (status == STATUS_OK || listing.has_printed))
         puts(listing.has_printed ? "]" : "[]");
     free(listing.after);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum status absent(const struct invocation *invocation)
+static enum status kv_absent(const struct invocation *invocation)
 {
     const char *revision = arguments_value(invocation, "revision");
 
@@ -21,16 +21,16 @@ static enum status absent(const struct invocation *invocation)
 
 /* Print the value that the daemon has parsed. A key that does not exist and the value null look alike: both are absent.
  */
-static enum status get_json(struct invocation *invocation, const struct kvs_get_options *options)
+static enum status kv_get_json(struct invocation *invocation, const struct kvs_get_options *options)
 {
     char *json;
 
     if (kvs_get_json(invocation->kvs, invocation->arguments[0], invocation->arguments[1], options, &json) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
-    return json != NULL ? print_and_free(json) : absent(invocation);
+    return json != NULL ? print_and_free(json) : kv_absent(invocation);
 }
 
-static void print_value(const struct invocation *invocation, const struct kvs_entry *entry)
+static void kv_print_value(const struct invocation *invocation, const struct kvs_entry *entry)
 {
     fwrite(entry->value, 1, entry->value_size, stdout);
     if (invocation->terminal && entry->value_size > 0 && entry->value[entry->value_size - 1] != '\n')
@@ -47,23 +47,23 @@ enum status kv_get(struct invocation *invocation)
         !arguments_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     if (arguments_flag(invocation, "as-json"))
-        return get_json(invocation, &options);
+        return kv_get_json(invocation, &options);
     if (kvs_get(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &entry) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     if (entry == NULL) {
         if (invocation->json)
             puts("null");
-        status = absent(invocation);
+        status = kv_absent(invocation);
     } else if (invocation->json) {
         status = print_and_free(kvs_entry_json(entry));
     } else {
-        print_value(invocation, entry);
+        kv_print_value(invocation, entry);
     }
     kvs_free(entry);
     return status;
 }
 
-static enum status print_history_json(const struct kvs_entry *entries, size_t count)
+static enum status kv_print_history_json(const struct kvs_entry *entries, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         char *json = kvs_entry_json(&entries[i]);
@@ -76,7 +76,7 @@ static enum status print_history_json(const struct kvs_entry *entries, size_t co
     return STATUS_OK;
 }
 
-static enum status print_history(const struct kvs_entry *entries, size_t count)
+static enum status kv_print_history(const struct kvs_entry *entries, size_t count)
 {
     struct table table;
 
@@ -104,11 +104,11 @@ enum status kv_history(struct invocation *invocation)
     if (kvs_history(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &entries, &count) !=
         KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
-    status = invocation->json ? print_history_json(entries, count)
+    status = invocation->json ? kv_print_history_json(entries, count)
              : count == 0     ? STATUS_OK
-                              : print_history(entries, count);
+                              : kv_print_history(entries, count);
     if (count == 0)
-        status = absent(invocation);
+        status = kv_absent(invocation);
     kvs_free(entries);
     return status;
 }
@@ -116,7 +116,7 @@ enum status kv_history(struct invocation *invocation)
 /* --- Writing ------------------------------------------------------------------------------- */
 
 /* Print the revision of a write. */
-static enum status print_revision(struct invocation *invocation, enum kvs_code code, const uint64_t *revision)
+static enum status kv_print_revision(struct invocation *invocation, enum kvs_code code, const uint64_t *revision)
 {
     if (code != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
@@ -131,7 +131,7 @@ struct write {
     struct kvs_put_options options;
 };
 
-static bool write_begin(struct write *write, const struct invocation *invocation)
+static bool kv_write_begin(struct write *write, const struct invocation *invocation)
 {
     *write = (struct write){.options = KVS_PUT_OPTIONS(.timeout_s = invocation->timeout_s)};
     if (!arguments_duration(invocation, "ttl", &write->options.ttl_s) ||
@@ -143,7 +143,7 @@ static bool write_begin(struct write *write, const struct invocation *invocation
     return content_read(&write->value, invocation->arguments[2]);
 }
 
-static void write_end(struct write *write)
+static void kv_write_end(struct write *write)
 {
     free(write->value.bytes);
     free(write->headers);
@@ -155,12 +155,12 @@ enum status kv_put(struct invocation *invocation)
     uint64_t revision = 0;
     enum status status = STATUS_FAILED;
 
-    if (write_begin(&write, invocation))
-        status = print_revision(invocation,
-                                kvs_put(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
-                                        write.value.bytes, write.value.size, &write.options, &revision),
-                                &revision);
-    write_end(&write);
+    if (kv_write_begin(&write, invocation))
+        status = kv_print_revision(invocation,
+                                   kvs_put(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
+                                           write.value.bytes, write.value.size, &write.options, &revision),
+                                   &revision);
+    kv_write_end(&write);
     return status;
 }
 
@@ -170,12 +170,12 @@ enum status kv_create(struct invocation *invocation)
     uint64_t revision = 0;
     enum status status = STATUS_FAILED;
 
-    if (write_begin(&write, invocation))
-        status = print_revision(invocation,
-                                kvs_create(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
-                                           write.value.bytes, write.value.size, &write.options, &revision),
-                                &revision);
-    write_end(&write);
+    if (kv_write_begin(&write, invocation))
+        status = kv_print_revision(invocation,
+                                   kvs_create(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
+                                              write.value.bytes, write.value.size, &write.options, &revision),
+                                   &revision);
+    kv_write_end(&write);
     return status;
 }
 
@@ -187,12 +187,12 @@ enum status kv_update(struct invocation *invocation)
 
     if (!arguments_read_number(invocation->arguments[3], "REVISION", &expected))
         return STATUS_FAILED;
-    if (write_begin(&write, invocation))
-        status = print_revision(invocation,
-                                kvs_update(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
-                                           write.value.bytes, write.value.size, expected, &write.options, &revision),
-                                &revision);
-    write_end(&write);
+    if (kv_write_begin(&write, invocation))
+        status = kv_print_revision(invocation,
+                                   kvs_update(invocation->kvs, invocation->arguments[0], invocation->arguments[1],
+                                              write.value.bytes, write.value.size, expected, &write.options, &revision),
+                                   &revision);
+    kv_write_end(&write);
     return status;
 }
 
@@ -203,13 +203,13 @@ enum status kv_del(struct invocation *invocation)
 
     if (!arguments_revision(invocation, "revision", &options.revision))
         return STATUS_FAILED;
-    return print_revision(
+    return kv_print_revision(
         invocation,
         kvs_delete(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &revision),
         &revision);
 }
 
-static enum status purge_bucket(struct invocation *invocation)
+static enum status kv_purge_bucket(struct invocation *invocation)
 {
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
 
@@ -230,7 +230,7 @@ enum status kv_purge(struct invocation *invocation)
     uint64_t revision = 0;
 
     if (invocation->argument_count < 2)
-        return purge_bucket(invocation);
+        return kv_purge_bucket(invocation);
     if (arguments_flag(invocation, "all"))
         return report("--all removes all keys of the bucket: give no KEY with it");
     if (!arguments_revision(invocation, "revision", &options.revision) ||
@@ -238,7 +238,7 @@ enum status kv_purge(struct invocation *invocation)
         return STATUS_FAILED;
     if (options.ttl_s < 0)
         options.ttl_s = 0;
-    return print_revision(
+    return kv_print_revision(
         invocation, kvs_purge(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &revision),
         &revision);
 }

@@ -4,7 +4,7 @@
 #define PARTS      (1u << PARTS_BITS)
 
 /* Below PARTS each nanosecond has its own bucket; above, each power of two has PARTS buckets. */
-static unsigned bucket_of(uint64_t time_ns)
+static unsigned latency_bucket_of(uint64_t time_ns)
 {
     if (time_ns < PARTS)
         return (unsigned)time_ns;
@@ -14,7 +14,7 @@ static unsigned bucket_of(uint64_t time_ns)
 }
 
 /* Return the first time after the bucket. */
-static double end_ns(unsigned bucket)
+static double latency_end_ns(unsigned bucket)
 {
     if (bucket < PARTS)
         return bucket + 1;
@@ -24,7 +24,7 @@ static double end_ns(unsigned bucket)
 
 void latency_add(struct latency *latency, uint64_t time_ns)
 {
-    latency->buckets[bucket_of(time_ns)]++;
+    latency->buckets[latency_bucket_of(time_ns)]++;
     latency->count++;
     if (time_ns > latency->max_ns)
         latency->max_ns = time_ns;
@@ -47,7 +47,7 @@ double latency_quantile_us(const struct latency *latency, double share)
     for (unsigned i = 0; i < LATENCY_BUCKETS; i++) {
         seen += latency->buckets[i];
         if (seen > 0 && (double)seen >= wanted) {
-            double us = end_ns(i) / 1000;
+            double us = latency_end_ns(i) / 1000;
             return us < max_us ? us : max_us;
         }
     }
@@ -59,7 +59,7 @@ uint64_t latency_count_between(const struct latency *latency, double from_us, do
     uint64_t count = 0;
 
     for (unsigned i = 0; i < LATENCY_BUCKETS; i++) {
-        double us = end_ns(i) / 1000;
+        double us = latency_end_ns(i) / 1000;
         if (us > from_us && us <= to_us)
             count += latency->buckets[i];
     }

@@ -20,7 +20,7 @@ static const struct verb_option global_options[] = {
     {0},
 };
 
-static void print_options(const struct verb_option *options)
+static void main_print_options(const struct verb_option *options)
 {
     for (; options != NULL && options->name != NULL; options++) {
         const char *line = options->help;
@@ -37,7 +37,7 @@ static void print_options(const struct verb_option *options)
     }
 }
 
-static void print_help(void)
+static void main_print_help(void)
 {
     puts("Usage: kvctl [OPTION]... VERB [ARGUMENT]...\n"
          "\n"
@@ -47,7 +47,7 @@ static void print_help(void)
     for (size_t i = 0; i < verb_count; i++)
         printf("  %-7s %-28s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].summary);
     puts("\nOptions, before or after the verb and its arguments:");
-    print_options(global_options);
+    main_print_options(global_options);
     puts("\n"
          "With --json, bytes that are UTF-8 become a string, others {\"base64\": \"...\"}.\n"
          "\n"
@@ -60,13 +60,13 @@ static void print_help(void)
          "  kvctl get config greeting");
 }
 
-static void print_verb_help(const struct verb *verb)
+static void main_print_verb_help(const struct verb *verb)
 {
     printf("Usage: kvctl %s%s%s%s\n\n%s\n", verb->name, *verb->arguments != '\0' ? " " : "", verb->arguments,
            verb->options != NULL ? " [OPTION]..." : "", verb->description);
     if (verb->options != NULL) {
         puts("\nOptions:");
-        print_options(verb->options);
+        main_print_options(verb->options);
     }
     printf("\nExamples:\n%s\nOptions of all verbs (--socket, --json, --timeout): kvctl --help\n", verb->examples);
 }
@@ -85,7 +85,7 @@ struct command_line {
 
 #define GLOBAL_COUNT (sizeof(global_options) / sizeof(*global_options) - 1)
 
-static size_t add_long_options(struct option *long_options, size_t count, const struct verb_option *options)
+static size_t main_add_long_options(struct option *long_options, size_t count, const struct verb_option *options)
 {
     for (; options != NULL && options->name != NULL && count < OPTIONS_MAX + GLOBAL_COUNT; options++)
         long_options[count++] = (struct option){.name = options->name,
@@ -93,7 +93,7 @@ static size_t add_long_options(struct option *long_options, size_t count, const 
     return count;
 }
 
-static bool take_global(struct command_line *line, const char *name)
+static bool main_take_global(struct command_line *line, const char *name)
 {
     if (strcmp(name, "socket") == 0) {
         line->socket = optarg;
@@ -118,14 +118,14 @@ static bool take_global(struct command_line *line, const char *name)
  * Read the options of argv: the global ones and those of verb. If verb is NULL, because it is not known yet, stop at
  * the first argument. Afterwards optind is the first argument. False after a message.
  */
-static bool read_options(struct command_line *line, int argc, char **argv, const struct verb *verb)
+static bool main_read_options(struct command_line *line, int argc, char **argv, const struct verb *verb)
 {
     struct option long_options[OPTIONS_MAX + GLOBAL_COUNT + 1] = {0};
-    size_t count = add_long_options(long_options, 0, global_options);
+    size_t count = main_add_long_options(long_options, 0, global_options);
     int place, found;
 
     if (verb != NULL)
-        add_long_options(long_options, count, verb->options);
+        main_add_long_options(long_options, count, verb->options);
     optind = 0; /* resets getopt in the GNU library */
     opterr = 0;
     while ((found = getopt_long(argc, argv, verb == NULL ? "+:h" : ":h", long_options, &place)) != -1) {
@@ -137,7 +137,7 @@ static bool read_options(struct command_line *line, int argc, char **argv, const
             if ((size_t)place >= GLOBAL_COUNT)
                 line->options[line->option_count++] =
                     (struct argument_option){.name = long_options[place].name, .value = optarg};
-            else if (!take_global(line, long_options[place].name))
+            else if (!main_take_global(line, long_options[place].name))
                 return false;
             break;
         case 'h':
@@ -152,7 +152,7 @@ static bool read_options(struct command_line *line, int argc, char **argv, const
     return true;
 }
 
-static enum status run_verb(const struct verb *verb, const struct command_line *line, int argc, char **argv)
+static enum status main_run_verb(const struct verb *verb, const struct command_line *line, int argc, char **argv)
 {
     struct invocation invocation = {.verb = verb,
                                     .json = line->json,
@@ -179,9 +179,9 @@ static enum status run_verb(const struct verb *verb, const struct command_line *
     return status;
 }
 
-static enum status run(struct command_line *line, int argc, char **argv)
+static enum status main_run(struct command_line *line, int argc, char **argv)
 {
-    if (!read_options(line, argc, argv, NULL))
+    if (!main_read_options(line, argc, argv, NULL))
         return STATUS_FAILED;
     if (line->version) {
         printf("kvctl %s\n", kvs_version());
@@ -197,27 +197,27 @@ static enum status run(struct command_line *line, int argc, char **argv)
     if (argc == 0 && !line->help)
         return report("name a verb, such as get or put: see kvctl --help");
     if (argc == 0) {
-        print_help();
+        main_print_help();
         return STATUS_OK;
     }
 
     const struct verb *verb = verb_find(argv[0]);
     if (verb == NULL)
         return report("unknown verb '%.100s': see kvctl --help", argv[0]);
-    if (!read_options(line, argc, argv, verb))
+    if (!main_read_options(line, argc, argv, verb))
         return STATUS_FAILED;
     if (line->help) {
-        print_verb_help(verb);
+        main_print_verb_help(verb);
         return STATUS_OK;
     }
-    return run_verb(verb, line, argc - optind, argv + optind);
+    return main_run_verb(verb, line, argc - optind, argv + optind);
 }
 
 /*
  * If a standard descriptor is closed, the next file that is opened takes its number, which must not be the daemon's
  * socket. Open the descriptors in the wrong direction, so that using them is an error.
  */
-static void open_standard_descriptors(void)
+static void main_open_standard_descriptors(void)
 {
     static const int modes[] = {O_WRONLY, O_RDONLY, O_RDONLY};
 
@@ -229,12 +229,12 @@ static void open_standard_descriptors(void)
 
 int main(int argc, char **argv)
 {
-    open_standard_descriptors();
+    main_open_standard_descriptors();
     struct command_line line = {.options = calloc((size_t)argc + 1, sizeof(struct argument_option))};
 
     if (line.options == NULL)
         return (int)report("out of memory");
-    enum status status = run(&line, argc, argv);
+    enum status status = main_run(&line, argc, argv);
     free(line.options);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status != STATUS_FAILED)
         status = report("cannot write the output: %s", strerror(errno));

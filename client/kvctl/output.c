@@ -180,7 +180,7 @@ struct short_text text_of_microseconds(double us)
 /* --- Bytes on a terminal ---------------------------------------------------------------------- */
 
 /* Read the UTF-8 character at bytes. Returns its size, or 0 if there is none. */
-static size_t read_character(const unsigned char *bytes, size_t left, uint32_t *character)
+static size_t output_read_character(const unsigned char *bytes, size_t left, uint32_t *character)
 {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
     unsigned char first = bytes[0];
@@ -199,23 +199,23 @@ static size_t read_character(const unsigned char *bytes, size_t left, uint32_t *
 }
 
 /* Whether a character controls the terminal: control characters, and marks that change the direction of the text. */
-static bool is_active(uint32_t character)
+static bool output_is_active(uint32_t character)
 {
     return character < 0x20 || (character >= 0x7f && character < 0xa0) || character == 0x200e || character == 0x200f ||
            (character >= 0x2028 && character <= 0x202e) || (character >= 0x2066 && character <= 0x2069);
 }
 
 /* Write the text that stands for the first *size bytes. Returns how many columns it takes. */
-static size_t write_safely(const char *bytes, size_t left, char text[8], size_t *size)
+static size_t output_write_safely(const char *bytes, size_t left, char text[8], size_t *size)
 {
     static const char letters[] = "\n\r\t\\", names[] = "nrt\\";
     uint32_t character;
 
-    *size = read_character((const unsigned char *)bytes, left, &character);
+    *size = output_read_character((const unsigned char *)bytes, left, &character);
     const char *letter = *bytes != '\0' ? strchr(letters, *bytes) : NULL;
     if (letter != NULL)
         return (size_t)snprintf(text, 8, "\\%c", names[letter - letters]);
-    if (*size > 0 && !is_active(character)) {
+    if (*size > 0 && !output_is_active(character)) {
         memcpy(text, bytes, *size);
         text[*size] = '\0';
         return 1;
@@ -233,11 +233,11 @@ void print_safely(const char *bytes, size_t size, size_t columns)
     for (size_t i = 0; i < size && width <= columns; i += taken) {
         if (width + 3 <= columns)
             end = i;
-        width += write_safely(bytes + i, size - i, text, &taken);
+        width += output_write_safely(bytes + i, size - i, text, &taken);
     }
     bool cut = width > columns;
     for (size_t i = 0; i < (cut ? end : size); i += taken) {
-        write_safely(bytes + i, size - i, text, &taken);
+        output_write_safely(bytes + i, size - i, text, &taken);
         fputs(text, stdout);
     }
     if (cut)
@@ -250,7 +250,7 @@ void print_json_string(const char *text)
 
     putchar('"');
     for (size_t left = strlen(text), size; left > 0; text += size, left -= size) {
-        size = read_character((const unsigned char *)text, left, &character);
+        size = output_read_character((const unsigned char *)text, left, &character);
         if (size == 0) {
             fputs("\\ufffd", stdout);
             size = 1;
@@ -294,7 +294,7 @@ void table_add(struct table *table, const char *format, ...)
 }
 
 /* Count characters: continuation bytes of UTF-8 take no column. */
-static size_t width_of(const char *text)
+static size_t output_width_of(const char *text)
 {
     size_t width = 0;
 
@@ -303,12 +303,12 @@ static size_t width_of(const char *text)
     return width;
 }
 
-static size_t column_width(const struct table *table, size_t column)
+static size_t output_column_width(const struct table *table, size_t column)
 {
     size_t widest = 0;
 
     for (size_t cell = column; cell < table->cells; cell += table->columns) {
-        size_t width = width_of(table->texts[cell]);
+        size_t width = output_width_of(table->texts[cell]);
         if (width > widest)
             widest = width;
     }
@@ -320,14 +320,14 @@ enum status table_print(struct table *table)
     size_t widths[TABLE_COLUMNS_MAX];
 
     for (size_t column = 0; column < table->columns; column++)
-        widths[column] = column_width(table, column);
+        widths[column] = output_column_width(table, column);
     for (size_t cell = 0; cell < table->cells && !table->no_memory; cell++) {
         size_t column = cell % table->columns;
         const char *text = table->texts[cell];
         if (column + 1 == table->columns)
             printf("%s\n", text);
         else
-            printf("%s%*s", text, (int)(widths[column] - width_of(text) + 2), "");
+            printf("%s%*s", text, (int)(widths[column] - output_width_of(text) + 2), "");
     }
     for (size_t cell = 0; cell < table->cells; cell++)
         free(table->texts[cell]);
@@ -337,8 +337,8 @@ enum status table_print(struct table *table)
 
 /* --- Maps ---------------------------------------------------------------------------------- */
 
-static void add_member(struct table *table, const char *name, const struct kvs_value *value,
-                       text_of_member_fn *text_of_member)
+static void output_add_member(struct table *table, const char *name, const struct kvs_value *value,
+                              text_of_member_fn *text_of_member)
 {
     if (kvs_value_type(value) == KVS_MAP) {
         for (size_t i = 0; i < kvs_value_count(value); i++) {
@@ -348,7 +348,7 @@ static void add_member(struct table *table, const char *name, const struct kvs_v
                 table->no_memory = true;
                 return;
             }
-            add_member(table, path, kvs_value_item(value, i), text_of_member);
+            output_add_member(table, path, kvs_value_item(value, i), text_of_member);
             free(path);
         }
         return;
@@ -376,6 +376,6 @@ void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member)
     struct table table;
 
     table_begin(&table, 2);
-    add_member(&table, "", map, text_of_member);
+    output_add_member(&table, "", map, text_of_member);
     table_print(&table);
 }

@@ -8,20 +8,20 @@
 
 /* --- Members ------------------------------------------------------------------------------- */
 
-static bool ends_with(const char *name, const char *end)
+static bool stats_ends_with(const char *name, const char *end)
 {
     size_t length = strlen(name), end_length = strlen(end);
 
     return length >= end_length && strcmp(name + length - end_length, end) == 0;
 }
 
-static struct short_text name_of(const struct kvs_value *map, size_t place)
+static struct short_text stats_name_of(const struct kvs_value *map, size_t place)
 {
     return text_of_value(kvs_value_key(map, place));
 }
 
 /* Format a value that is not a map; its name tells the unit. */
-static struct short_text text_of_figure(const char *name, const struct kvs_value *value)
+static struct short_text stats_text_of_figure(const char *name, const struct kvs_value *value)
 {
     struct short_text text = {.text = "-"};
 
@@ -39,7 +39,7 @@ static struct short_text text_of_figure(const char *name, const struct kvs_value
     }
     if (strcmp(name, "uptime") == 0)
         return text_of_duration((int64_t)kvs_value_double(value));
-    if (ends_with(name, "_us"))
+    if (stats_ends_with(name, "_us"))
         return text_of_microseconds(kvs_value_double(value));
     if (strstr(name, "bytes") != NULL)
         return text_of_size(kvs_value_unsigned(value));
@@ -50,26 +50,26 @@ static struct short_text text_of_figure(const char *name, const struct kvs_value
 }
 
 /* Print "rtt 80 us" for "rtt_us". */
-static void print_name(const char *name)
+static void stats_print_name(const char *name)
 {
     size_t length = strlen(name);
 
-    if (ends_with(name, "_us"))
+    if (stats_ends_with(name, "_us"))
         length -= 3;
     for (size_t i = 0; i < length; i++)
         putchar(name[i] == '_' ? ' ' : name[i]);
 }
 
-static void print_heading(const char *name)
+static void stats_print_heading(const char *name)
 {
     size_t width = strlen(name) + 1;
 
-    print_name(name);
+    stats_print_name(name);
     printf(":%*s", width < 20 ? (int)(20 - width) : 1, "");
 }
 
 /* Print the share of reads that the cache has answered. */
-static void print_hit_rate(const struct kvs_value *cache)
+static void stats_print_hit_rate(const struct kvs_value *cache)
 {
     uint64_t hits = kvs_value_unsigned(kvs_value_member(cache, "hits"));
     uint64_t asked = hits + kvs_value_unsigned(kvs_value_member(cache, "misses"));
@@ -79,39 +79,39 @@ static void print_hit_rate(const struct kvs_value *cache)
 }
 
 /* Print a map of figures on one line. */
-static void print_figures(const char *name, const struct kvs_value *map)
+static void stats_print_figures(const char *name, const struct kvs_value *map)
 {
-    print_heading(name);
+    stats_print_heading(name);
     for (size_t i = 0; i < kvs_value_count(map); i++) {
-        struct short_text member = name_of(map, i);
+        struct short_text member = stats_name_of(map, i);
         fputs(i > 0 ? ", " : "", stdout);
-        print_name(member.text);
-        printf(" %s", text_of_figure(member.text, kvs_value_item(map, i)).text);
+        stats_print_name(member.text);
+        printf(" %s", stats_text_of_figure(member.text, kvs_value_item(map, i)).text);
     }
     if (kvs_value_count(map) == 0)
         fputs("none", stdout);
     if (strcmp(name, "cache") == 0)
-        print_hit_rate(map);
+        stats_print_hit_rate(map);
     putchar('\n');
 }
 
 /* --- Methods ------------------------------------------------------------------------------- */
 
-static const struct kvs_value *calls_of(const struct kvs_value *methods, size_t place)
+static const struct kvs_value *stats_calls_of(const struct kvs_value *methods, size_t place)
 {
     return kvs_value_member(kvs_value_item(methods, place), "calls");
 }
 
 /* Return the places of the methods, the most frequent first. NULL when out of memory. */
-static size_t *order_methods(const struct kvs_value *methods)
+static size_t *stats_order_methods(const struct kvs_value *methods)
 {
     size_t count = kvs_value_count(methods);
     size_t *places = calloc(count + 1, sizeof(*places));
 
     for (size_t i = 0; i < count && places != NULL; i++) {
         size_t at = i;
-        for (;
-             at > 0 && kvs_value_unsigned(calls_of(methods, places[at - 1])) < kvs_value_unsigned(calls_of(methods, i));
+        for (; at > 0 && kvs_value_unsigned(stats_calls_of(methods, places[at - 1])) <
+                             kvs_value_unsigned(stats_calls_of(methods, i));
              at--)
             places[at] = places[at - 1];
         places[at] = i;
@@ -119,11 +119,11 @@ static size_t *order_methods(const struct kvs_value *methods)
     return places;
 }
 
-static enum status print_methods(const struct kvs_value *methods)
+static enum status stats_print_methods(const struct kvs_value *methods)
 {
     static const char *const columns[] = {"calls", "errors", "p50_us", "p99_us", "p999_us", "max_us"};
     static const char *const titles[] = {"CALLS", "ERRORS", "P50", "P99", "P99.9", "MAX"};
-    size_t *places = order_methods(methods);
+    size_t *places = stats_order_methods(methods);
     struct table table;
 
     if (places == NULL)
@@ -134,30 +134,31 @@ static enum status print_methods(const struct kvs_value *methods)
         table_add(&table, "%10s", titles[i]);
     for (size_t i = 0; i < kvs_value_count(methods); i++) {
         const struct kvs_value *method = kvs_value_item(methods, places[i]);
-        table_add(&table, "%s", name_of(methods, places[i]).text);
+        table_add(&table, "%s", stats_name_of(methods, places[i]).text);
         for (size_t column = 0; column < 6; column++)
-            table_add(&table, "%10s", text_of_figure(columns[column], kvs_value_member(method, columns[column])).text);
+            table_add(&table, "%10s",
+                      stats_text_of_figure(columns[column], kvs_value_member(method, columns[column])).text);
     }
     free(places);
     putchar('\n');
     return table_print(&table);
 }
 
-static enum status print_stats(const struct kvs_value *stats)
+static enum status stats_print_stats(const struct kvs_value *stats)
 {
     for (size_t i = 0; i < kvs_value_count(stats); i++) {
-        struct short_text name = name_of(stats, i);
+        struct short_text name = stats_name_of(stats, i);
         const struct kvs_value *value = kvs_value_item(stats, i);
         if (strcmp(name.text, "methods") == 0)
             continue;
         if (kvs_value_type(value) == KVS_MAP) {
-            print_figures(name.text, value);
+            stats_print_figures(name.text, value);
         } else {
-            print_heading(name.text);
-            puts(text_of_figure(name.text, value).text);
+            stats_print_heading(name.text);
+            puts(stats_text_of_figure(name.text, value).text);
         }
     }
-    return print_methods(kvs_value_member(stats, "methods"));
+    return stats_print_methods(kvs_value_member(stats, "methods"));
 }
 
 enum status stats_run(struct invocation *invocation)
@@ -167,7 +168,7 @@ enum status stats_run(struct invocation *invocation)
 
     if (kvs_daemon_stats(invocation->kvs, &options, &stats) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
-    enum status status = invocation->json ? print_and_free(kvs_value_json(stats)) : print_stats(stats);
+    enum status status = invocation->json ? print_and_free(kvs_value_json(stats)) : stats_print_stats(stats);
     kvs_free(stats);
     return status;
 }

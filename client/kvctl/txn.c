@@ -25,22 +25,22 @@ struct script {
     struct kvs_txn *txn;
 };
 
-static bool fail(const struct script *script, const char *wrong)
+static bool txn_fail(const struct script *script, const char *wrong)
 {
     return report("%.200s, line %u: %s", script->name, script->line, wrong) == STATUS_OK;
 }
 
 /* --- The words of a line ------------------------------------------------------------------------ */
 
-static void skip_blanks(struct script *script)
+static void txn_skip_blanks(struct script *script)
 {
     script->at.at += strspn(script->at.at, " \t\r");
 }
 
 /* Return the next word, followed by NUL; "" at the end of the line. */
-static char *read_word(struct script *script)
+static char *txn_read_word(struct script *script)
 {
-    skip_blanks(script);
+    txn_skip_blanks(script);
     char *word = script->at.at;
     script->at.at += strcspn(word, " \t\r");
     if (*script->at.at != '\0')
@@ -48,30 +48,30 @@ static char *read_word(struct script *script)
     return word;
 }
 
-static bool read_revision(struct script *script, uint64_t *revision)
+static bool txn_read_revision(struct script *script, uint64_t *revision)
 {
     char what[300];
 
     snprintf(what, sizeof(what), "%.200s, line %u: the REVISION", script->name, script->line);
-    return arguments_read_number(read_word(script), what, revision);
+    return arguments_read_number(txn_read_word(script), what, revision);
 }
 
 /* Check that nothing but a comment follows. */
-static bool read_end(struct script *script)
+static bool txn_read_end(struct script *script)
 {
-    skip_blanks(script);
-    return *script->at.at == '\0' || *script->at.at == '#' || fail(script, "the line has too many words");
+    txn_skip_blanks(script);
+    return *script->at.at == '\0' || *script->at.at == '#' || txn_fail(script, "the line has too many words");
 }
 
 /* Read a value in quotes, or the rest of the line. */
-static bool read_value(struct script *script, const char **value, size_t *size)
+static bool txn_read_value(struct script *script, const char **value, size_t *size)
 {
-    skip_blanks(script);
+    txn_skip_blanks(script);
     if (*script->at.at == '\0')
-        return fail(script, "the VALUE is missing; an empty one is \"\"");
+        return txn_fail(script, "the VALUE is missing; an empty one is \"\"");
     if (*script->at.at == '"') {
         *value = json_read_string(&script->at, size);
-        return *value != NULL ? read_end(script) : fail(script, script->at.wrong);
+        return *value != NULL ? txn_read_end(script) : txn_fail(script, script->at.wrong);
     }
     *value = script->at.at;
     *size = strlen(*value);
@@ -84,9 +84,9 @@ enum verb_kind { CHECK, PUT, CREATE, UPDATE, DELETE, PURGE, VERB_KINDS };
 
 static const char *const verb_names[VERB_KINDS] = {"check", "put", "create", "update", "delete", "purge"};
 
-static bool read_verb(struct script *script, enum verb_kind *kind)
+static bool txn_read_verb(struct script *script, enum verb_kind *kind)
 {
-    const char *word = read_word(script);
+    const char *word = txn_read_word(script);
 
     for (size_t i = 0; i < VERB_KINDS; i++) {
         if (strcmp(word, verb_names[i]) == 0) {
@@ -94,11 +94,11 @@ static bool read_verb(struct script *script, enum verb_kind *kind)
             return true;
         }
     }
-    return fail(script, "the line must begin with check, put, create, update, delete or purge");
+    return txn_fail(script, "the line must begin with check, put, create, update, delete or purge");
 }
 
-static void add_to_txn(struct kvs_txn *txn, enum verb_kind kind, const char *key, uint64_t revision, const char *value,
-                       size_t size)
+static void txn_add_to_txn(struct kvs_txn *txn, enum verb_kind kind, const char *key, uint64_t revision,
+                           const char *value, size_t size)
 {
     switch (kind) {
     case CHECK:
@@ -122,35 +122,35 @@ static void add_to_txn(struct kvs_txn *txn, enum verb_kind kind, const char *key
 }
 
 /* Add the line at script->at to the transaction. */
-static bool read_statement(struct script *script)
+static bool txn_read_statement(struct script *script)
 {
     enum verb_kind kind = CHECK;
     uint64_t revision = 0;
     const char *value = "";
     size_t size = 0;
 
-    skip_blanks(script);
+    txn_skip_blanks(script);
     if (*script->at.at == '\0' || *script->at.at == '#')
         return true;
-    if (!read_verb(script, &kind))
+    if (!txn_read_verb(script, &kind))
         return false;
-    const char *key = read_word(script);
+    const char *key = txn_read_word(script);
     if (*key == '\0')
-        return fail(script, "the KEY is missing");
-    if ((kind == CHECK || kind == UPDATE) && !read_revision(script, &revision))
+        return txn_fail(script, "the KEY is missing");
+    if ((kind == CHECK || kind == UPDATE) && !txn_read_revision(script, &revision))
         return false;
     bool has_value = kind == PUT || kind == CREATE || kind == UPDATE;
-    if (has_value ? !read_value(script, &value, &size) : !read_end(script))
+    if (has_value ? !txn_read_value(script, &value, &size) : !txn_read_end(script))
         return false;
 
-    add_to_txn(script->txn, kind, key, revision, value, size);
+    txn_add_to_txn(script->txn, kind, key, revision, value, size);
     script->statements[script->statement_count++] = (struct statement){
         .line = script->line, .key = key, .has_condition = kind == CHECK || kind == CREATE || kind == UPDATE};
     script->operation_count += kind != CHECK;
     return true;
 }
 
-static size_t count_lines(const struct content *text)
+static size_t txn_count_lines(const struct content *text)
 {
     size_t lines = 1;
 
@@ -159,26 +159,26 @@ static size_t count_lines(const struct content *text)
     return lines;
 }
 
-static bool script_read(struct script *script, const char *path)
+static bool txn_script_read(struct script *script, const char *path)
 {
     script->name = strcmp(path, "-") == 0 ? "standard input" : path;
     if (!content_read_file(&script->text, path))
         return false;
     if (strlen(script->text.bytes) < script->text.size)
         return report("%.200s contains a NUL byte: write it in quotes as \\x00", script->name) == STATUS_OK;
-    if ((script->statements = calloc(count_lines(&script->text), sizeof(*script->statements))) == NULL)
+    if ((script->statements = calloc(txn_count_lines(&script->text), sizeof(*script->statements))) == NULL)
         return report("out of memory") == STATUS_OK;
     for (char *rest = script->text.bytes; rest != NULL;) {
         script->line++;
         script->at.at = strsep(&rest, "\n");
         line_trim(script->at.at, strlen(script->at.at));
-        if (!read_statement(script))
+        if (!txn_read_statement(script))
             return false;
     }
     return true;
 }
 
-static void script_free(struct script *script)
+static void txn_script_free(struct script *script)
 {
     free(script->statements);
     free(script->text.bytes);
@@ -187,7 +187,7 @@ static void script_free(struct script *script)
 /* --- Committing ------------------------------------------------------------------------------------ */
 
 /* Return the first line about the key, if conditional is set only one with a condition; 0 if there is none. */
-static unsigned line_of_key(const struct script *script, const char *key, bool conditional)
+static unsigned txn_line_of_key(const struct script *script, const char *key, bool conditional)
 {
     for (size_t i = 0; i < script->statement_count; i++) {
         const struct statement *statement = &script->statements[i];
@@ -198,17 +198,18 @@ static unsigned line_of_key(const struct script *script, const char *key, bool c
 }
 
 /* Report a failure with the line of the key that it is about, if there is one. */
-static enum status report_failure(const struct script *script, const struct kvs_error *error)
+static enum status txn_report_failure(const struct script *script, const struct kvs_error *error)
 {
     struct kvs_error named = *error;
-    unsigned line = line_of_key(script, error->key, error->code == KVS_CONFLICT || error->code == KVS_ALREADY_EXISTS);
+    unsigned line =
+        txn_line_of_key(script, error->key, error->code == KVS_CONFLICT || error->code == KVS_ALREADY_EXISTS);
 
     if (line > 0)
         snprintf(named.message, sizeof(named.message), "%.100s, line %u: %s", script->name, line, error->message);
     return report_error(&named);
 }
 
-static void print_revisions(const struct invocation *invocation, const uint64_t *revisions, size_t count)
+static void txn_print_revisions(const struct invocation *invocation, const uint64_t *revisions, size_t count)
 {
     if (invocation->json)
         putchar('[');
@@ -222,7 +223,7 @@ static void print_revisions(const struct invocation *invocation, const uint64_t 
         puts("]");
 }
 
-static enum status commit(struct invocation *invocation, const struct script *script)
+static enum status txn_commit(struct invocation *invocation, const struct script *script)
 {
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
     uint64_t *revisions;
@@ -232,8 +233,8 @@ static enum status commit(struct invocation *invocation, const struct script *sc
     if (script->operation_count == 0 && script->statement_count > 0)
         return report("%.200s has checks but no operation: add one", script->name);
     if (kvs_txn_commit(script->txn, &options, &revisions, &count) != KVS_OK)
-        return report_failure(script, kvs_last_error(invocation->kvs));
-    print_revisions(invocation, revisions, count);
+        return txn_report_failure(script, kvs_last_error(invocation->kvs));
+    txn_print_revisions(invocation, revisions, count);
     kvs_free(revisions);
     return STATUS_OK;
 }
@@ -246,9 +247,9 @@ enum status txn_run(struct invocation *invocation)
 
     if (script.txn == NULL)
         return report("out of memory");
-    if (script_read(&script, path))
-        status = commit(invocation, &script);
-    script_free(&script);
+    if (txn_script_read(&script, path))
+        status = txn_commit(invocation, &script);
+    txn_script_free(&script);
     kvs_txn_free(script.txn);
     return status;
 }

@@ -33,7 +33,7 @@ struct watching {
 
 /* --- Printing ------------------------------------------------------------------------------ */
 
-static size_t terminal_columns(void)
+static size_t watch_terminal_columns(void)
 {
     struct winsize size;
 
@@ -42,17 +42,17 @@ static size_t terminal_columns(void)
     return 80;
 }
 
-static const char *color(const struct watching *watching, const char *code)
+static const char *watch_color(const struct watching *watching, const char *code)
 {
     return watching->colors ? code : "";
 }
 
-static const char *color_of(const struct watching *watching, enum kvs_operation operation)
+static const char *watch_operation_color(const struct watching *watching, enum kvs_operation operation)
 {
-    return color(watching, operation == KVS_OPERATION_PUT ? "\033[32m" : "\033[31m");
+    return watch_color(watching, operation == KVS_OPERATION_PUT ? "\033[32m" : "\033[31m");
 }
 
-static void print_line(struct watching *watching, const struct kvs_entry *entry)
+static void watch_print_line(struct watching *watching, const struct kvs_entry *entry)
 {
     size_t key_length = strlen(entry->key);
     char revision[24];
@@ -60,16 +60,16 @@ static void print_line(struct watching *watching, const struct kvs_entry *entry)
     if (key_length > watching->key_columns)
         watching->key_columns = key_length < KEY_COLUMNS_MAX ? key_length : KEY_COLUMNS_MAX;
     int used = snprintf(revision, sizeof(revision), "%8" PRIu64, entry->revision);
-    printf("%s%s.%03d%s  %s  %s%-6s%s  %s", color(watching, "\033[2m"), text_of_time(entry->created_us).text,
-           (int)(entry->created_us / 1000 % 1000), color(watching, "\033[0m"), revision,
-           color_of(watching, entry->operation), text_of_operation(entry->operation), color(watching, "\033[0m"),
-           color(watching, "\033[1m"));
+    printf("%s%s.%03d%s  %s  %s%-6s%s  %s", watch_color(watching, "\033[2m"), text_of_time(entry->created_us).text,
+           (int)(entry->created_us / 1000 % 1000), watch_color(watching, "\033[0m"), revision,
+           watch_operation_color(watching, entry->operation), text_of_operation(entry->operation),
+           watch_color(watching, "\033[0m"), watch_color(watching, "\033[1m"));
     print_safely(entry->key, key_length, SIZE_MAX);
-    fputs(color(watching, "\033[0m"), stdout);
+    fputs(watch_color(watching, "\033[0m"), stdout);
     if (entry->operation == KVS_OPERATION_PUT) {
         size_t key_columns = key_length > watching->key_columns ? key_length : watching->key_columns;
         size_t before = sizeof("2026-01-01 00:00:00.000") - 1 + 2 + (size_t)used + 2 + 6 + 2 + key_columns + 2;
-        size_t columns = watching->invocation->terminal ? terminal_columns() : SIZE_MAX;
+        size_t columns = watching->invocation->terminal ? watch_terminal_columns() : SIZE_MAX;
         printf("%*s", (int)(key_columns - key_length) + 2, "");
         if (entry->value == NULL)
             fputs(text_of_size(entry->value_size).text, stdout);
@@ -80,7 +80,7 @@ static void print_line(struct watching *watching, const struct kvs_entry *entry)
     putchar('\n');
 }
 
-static enum status print_entry(struct watching *watching, const struct kvs_entry *entry)
+static enum status watch_print_entry(struct watching *watching, const struct kvs_entry *entry)
 {
     if (watching->invocation->json) {
         char *json = kvs_entry_json(entry);
@@ -89,7 +89,7 @@ static enum status print_entry(struct watching *watching, const struct kvs_entry
         puts(json);
         kvs_free(json);
     } else {
-        print_line(watching, entry);
+        watch_print_line(watching, entry);
     }
     /* The reader waits for this line now. */
     return fflush(stdout) == 0 ? STATUS_OK : STATUS_FAILED;
@@ -97,7 +97,7 @@ static enum status print_entry(struct watching *watching, const struct kvs_entry
 
 /* --- Events -------------------------------------------------------------------------------- */
 
-static void finish(struct watching *watching, enum status status)
+static void watch_finish(struct watching *watching, enum status status)
 {
     watching->is_done = true;
     watching->status = status;
@@ -107,7 +107,7 @@ static void finish(struct watching *watching, enum status status)
  * If the reader of the output is too slow, such as a pager, the watch resumes at the error's revision and misses
  * nothing. If keys have vanished meanwhile, all entries are printed again, unless the user asked for a revision.
  */
-static void on_end(struct watching *watching, const struct kvs_error *error)
+static void watch_on_end(struct watching *watching, const struct kvs_error *error)
 {
     bool was_asked_for = watching->options.from_revision > 0 && !watching->has_begun_again;
 
@@ -125,54 +125,54 @@ static void on_end(struct watching *watching, const struct kvs_error *error)
         watching->begins_again = watching->has_begun_again = true;
         return;
     }
-    finish(watching, report_error(error));
+    watch_finish(watching, report_error(error));
 }
 
-static void stop(struct watching *watching)
+static void watch_stop(struct watching *watching)
 {
     kvs_watch_stop(watching->watch);
     watching->watch = NULL;
 }
 
-static void on_event(struct kvs *kvs, struct kvs_watch *watch, const struct kvs_event *event, void *context)
+static void watch_on_event(struct kvs *kvs, struct kvs_watch *watch, const struct kvs_event *event, void *context)
 {
     struct watching *watching = context;
 
     (void)kvs;
     (void)watch;
     if (event->type == KVS_EVENT_ENTRY) {
-        enum status status = print_entry(watching, event->entry);
+        enum status status = watch_print_entry(watching, event->entry);
         if (--watching->left == 0 || status != STATUS_OK)
-            finish(watching, status);
+            watch_finish(watching, status);
     } else if (event->type == KVS_EVENT_READY) {
         if (watching->until_ready)
-            finish(watching, STATUS_OK);
+            watch_finish(watching, STATUS_OK);
     } else {
-        on_end(watching, event->error);
+        watch_on_end(watching, event->error);
     }
     if (watching->is_done || watching->begins_again)
-        stop(watching);
+        watch_stop(watching);
 }
 
 /* --- The loop ------------------------------------------------------------------------------ */
 
-static void on_signal(int number)
+static void watch_on_signal(int number)
 {
     (void)number;
     is_interrupted = 1;
 }
 
 /* The reader of the output has ended. */
-static void on_pipe(int number)
+static void watch_on_pipe(int number)
 {
     (void)number;
     _exit(STATUS_OK);
 }
 
 /* Block the signals except while the loop waits; *waiting is the mask for that. */
-static void catch_signals(sigset_t *waiting)
+static void watch_catch_signals(sigset_t *waiting)
 {
-    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction action = {.sa_handler = watch_on_signal};
     sigset_t caught;
 
     sigemptyset(&caught);
@@ -181,12 +181,12 @@ static void catch_signals(sigset_t *waiting)
     sigprocmask(SIG_BLOCK, &caught, waiting);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    action.sa_handler = on_pipe;
+    action.sa_handler = watch_on_pipe;
     sigaction(SIGPIPE, &action, NULL);
 }
 
 /* Wait for the daemon or a signal. False if the reader of the output has ended. */
-static bool wait_for_events(struct kvs *kvs, const sigset_t *waiting)
+static bool watch_wait_for_events(struct kvs *kvs, const sigset_t *waiting)
 {
     struct pollfd waited[] = {{.fd = kvs_fd(kvs), .events = kvs_events(kvs)}, {.fd = STDOUT_FILENO}};
     int timeout_ms = kvs_timeout_ms(kvs);
@@ -197,7 +197,7 @@ static bool wait_for_events(struct kvs *kvs, const sigset_t *waiting)
 }
 
 /* Report on standard error when the connection is lost and when it is back. */
-static void tell_of_connection(struct kvs *kvs, bool *is_away)
+static void watch_report_connection(struct kvs *kvs, bool *is_away)
 {
     if (!*is_away && kvs_fd(kvs) < 0)
         report("%s; reconnecting", kvs_last_error(kvs)->message);
@@ -212,20 +212,20 @@ static enum status watch_until_end(struct watching *watching)
     bool is_away = false, is_read = true;
     sigset_t waiting;
 
-    catch_signals(&waiting);
+    watch_catch_signals(&waiting);
     watching->begins_again = true;
     while (!watching->is_done && !is_interrupted && is_read) {
         if (watching->begins_again && kvs_async_watch(kvs, watching->invocation->arguments[0], &watching->options,
-                                                      on_event, watching, &watching->watch) != KVS_OK)
+                                                      watch_on_event, watching, &watching->watch) != KVS_OK)
             return report_error(kvs_last_error(kvs));
         watching->begins_again = false;
         kvs_process(kvs);
         if (watching->is_done || watching->begins_again)
             continue;
-        tell_of_connection(kvs, &is_away);
-        is_read = wait_for_events(kvs, &waiting);
+        watch_report_connection(kvs, &is_away);
+        is_read = watch_wait_for_events(kvs, &waiting);
     }
-    stop(watching);
+    watch_stop(watching);
     return watching->status;
 }
 
