@@ -8,7 +8,7 @@
 
 static const struct kvs_pair pairs[] = {
     {"host.name", "db1", 3},
-    {"host..name", "?", 1}, /* no key looks like this: its failure is its own */
+    {"host..name", "?", 1}, /* not a valid key: only this one fails */
     {"host.port", "5432", 4},
 };
 static const char *const keys[] = {"host.name", "host.user", "host.port"};
@@ -32,10 +32,10 @@ static enum kvs_code read_all(struct kvs *kvs)
 {
     struct kvs_entry **entries;
 
-    /* All values are of the same moment, whoever writes meanwhile. */
+    /* All values are of one point in time. */
     enum kvs_code code = kvs_bulk_get(kvs, "demo", keys, COUNT(keys), NULL, &entries);
     for (size_t i = 0; i < COUNT(keys) && code == KVS_OK; i++)
-        printf("%s = %s\n", keys[i], entries[i] != NULL ? entries[i]->value : "(is not there)");
+        printf("%s = %s\n", keys[i], entries[i] != NULL ? entries[i]->value : "(does not exist)");
     kvs_free(entries);
     return code;
 }
@@ -51,7 +51,8 @@ int main(void)
         return 1;
     }
     if ((code = write_all(kvs)) == KVS_OK && (code = read_all(kvs)) == KVS_OK)
-        code = kvs_bulk_delete(kvs, "demo", keys, COUNT(keys), NULL, NULL, NULL); /* or the first key's failure */
+        code = kvs_bulk_delete(kvs, "demo", keys, COUNT(keys), NULL, NULL,
+                               NULL); /* or the error of the first key that fails */
     if (code != KVS_OK)
         fprintf(stderr, "%s\n", kvs_last_error(kvs)->message);
     kvs_close(kvs);

@@ -1,6 +1,6 @@
 /*
- * Adds one to a counter that many programs may count on at once: read, change, and write only if
- * nobody else has written meanwhile; otherwise begin again. Before: kvctl add demo
+ * Increments a counter that many programs may increment at once: read it, and write it only if it is unchanged;
+ * otherwise start again. Before: kvctl add demo
  */
 #include <kvstore.h>
 
@@ -8,13 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* One round. KVS_CONFLICT: somebody else was faster. */
+/* One round. KVS_CONFLICT: somebody else has changed the counter meanwhile. */
 static enum kvs_code try_to_count(struct kvs *kvs, uint64_t *counter)
 {
-    /* The leader's answer has every earlier write: a replica's could be late, and cost one more round. */
+    /* The leader has every earlier write. Another replica may be behind, which would cost one more round. */
     struct kvs_get_options options = KVS_GET_OPTIONS(.consistency = KVS_CONSISTENCY_LEADER);
     struct kvs_entry *entry;
-    uint64_t revision = 0; /* is not there yet */
+    uint64_t revision = 0; /* it does not exist yet */
     char text[24];
 
     enum kvs_code code = kvs_get(kvs, "demo", "counter", &options, &entry);

@@ -1,9 +1,8 @@
 /*
- * A program with a loop of its own, here epoll with a timer, and kvstored plugged into it with two
- * calls: plug_before tells the loop what to wait for, plug_after lets the library work.
- * Any other loop is plugged in the same way; with libuv the first call goes into a uv_prepare_t
- * (uv_poll_start, uv_timer_start) and the second one into the functions of the poll and the timer.
- * Every 100 ms a tick is written and read back; after ten it ends. Before: kvctl add demo
+ * A program with an event loop of its own, here epoll with a timer. Two functions connect kvstored to it: plug_before
+ * tells the loop what to wait for, and plug_after lets the library work. Any other loop works the same way; for libuv
+ * there is an adapter: see libuv.c.
+ * Every 100 ms the program writes a tick and reads it back; after ten ticks it ends. Before: kvctl add demo
  */
 #include <kvstore_async.h>
 
@@ -20,21 +19,21 @@ struct program {
     int epoll;
     int timer;
     struct kvs *kvs;
-    uint64_t plugged_connection; /* what epoll knows of the library: which connection, */
-    short plugged_events;        /* and what it waits for, as bits of poll(2) */
+    uint64_t plugged_connection; /* what epoll knows of the library: the connection, */
+    short plugged_events;        /* and the events that it waits for, as bits of poll(2) */
     unsigned ticks;
     unsigned answers;
 };
 
 /* --- The plug -------------------------------------------------------------------------------- */
 
-/* Tells epoll what the library waits for, where that has changed. Answers the longest wait in milliseconds. */
+/* Tell epoll what the library waits for, if that has changed. Returns the longest wait in milliseconds. */
 static int plug_before(struct program *program)
 {
     int fd = kvs_fd(program->kvs);
     short events = kvs_events(program->kvs);
 
-    /* A socket that was closed has left epoll by itself, and the next one may have its number. */
+    /* A closed socket leaves epoll by itself, and the next one may have the same number. */
     bool is_new = kvs_connection_count(program->kvs) != program->plugged_connection;
     if (fd >= 0 && (is_new || events != program->plugged_events)) {
         struct epoll_event wanted = {.data.fd = fd};
@@ -51,7 +50,7 @@ static int plug_before(struct program *program)
 
 static void plug_after(struct program *program)
 {
-    /* Its result is not needed: the functions of the calls hear what happens to them. */
+    /* The result is not needed: the callbacks of the calls get their errors. */
     kvs_process(program->kvs);
 }
 
@@ -71,7 +70,7 @@ static void on_get(struct kvs *kvs, const struct kvs_error *error, const struct 
         printf("%s is %s (revision %" PRIu64 ")\n", entry->key, entry->value, entry->revision);
 }
 
-/* The put is done: read it back. */
+/* The key is written: read it back. */
 static void on_put(struct kvs *kvs, const struct kvs_error *error, uint64_t revision, void *context)
 {
     (void)revision;

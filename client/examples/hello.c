@@ -20,7 +20,7 @@ int main(void)
         kvs_get(kvs, "demo", "greeting", NULL, &entry) != KVS_OK) {
         fprintf(stderr, "%s\n", kvs_last_error(kvs)->message);
     } else if (entry == NULL) {
-        fprintf(stderr, "somebody has deleted it meanwhile\n");
+        fprintf(stderr, "the key was deleted meanwhile\n");
     } else {
         printf("%s = %s (revision %" PRIu64 ")\n", entry->key, entry->value, entry->revision);
         kvs_free(entry);

@@ -1,6 +1,6 @@
 /*
- * Writes 1,000 keys without waiting for one answer before the next request: all are submitted,
- * then poll() waits while the answers come in, in any order. Before: kvctl add demo
+ * Writes 1,000 keys without waiting for an answer before the next request: submits all of them, then waits with poll()
+ * while the answers arrive in any order. Before: kvctl add demo
  */
 #include <kvstore_async.h>
 

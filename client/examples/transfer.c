@@ -1,6 +1,6 @@
 /*
- * Moves money from one account to another: transfer FROM TO AMOUNT. Both accounts change or neither
- * does, and of many transfers at once none is lost: run as many as you like. Before:
+ * Moves money from one account to another: transfer FROM TO AMOUNT. Either both accounts change or none, even if many
+ * transfers run at once. Before:
  *     kvctl add bank && kvctl mput bank alice=100 bob=100
  */
 #include <kvstore.h>
@@ -13,7 +13,7 @@ struct transfer {
     const char *from;
     const char *to;
     long amount;
-    const char *refused; /* why nothing was moved; NULL: it was */
+    const char *refused; /* why nothing was moved; NULL: the money was moved */
 };
 
 static void put_balance(struct kvs_txn *txn, const char *account, long balance)
@@ -24,7 +24,7 @@ static void put_balance(struct kvs_txn *txn, const char *account, long balance)
     kvs_txn_put(txn, account, text, (size_t)length, NULL);
 }
 
-/* Called again where somebody else has changed an account between its reading and the commit. */
+/* Called again if somebody else changes an account between the read and the commit. */
 static enum kvs_code move(struct kvs_txn *txn, void *context)
 {
     struct transfer *transfer = context;
@@ -35,9 +35,9 @@ static enum kvs_code move(struct kvs_txn *txn, void *context)
         (code = kvs_txn_get(txn, transfer->to, &to)) != KVS_OK)
         return code;
 
-    /* A transaction that writes nothing is fine. */
-    transfer->refused = from == NULL || to == NULL                         ? "there is no such account"
-                        : strtol(from->value, NULL, 10) < transfer->amount ? "there is not enough on the account"
+    /* A transaction may write nothing. */
+    transfer->refused = from == NULL || to == NULL                         ? "the account does not exist"
+                        : strtol(from->value, NULL, 10) < transfer->amount ? "the balance is too low"
                                                                            : NULL;
     if (transfer->refused == NULL) {
         put_balance(txn, transfer->from, strtol(from->value, NULL, 10) - transfer->amount);

@@ -1,6 +1,6 @@
 /*
- * Follows the bucket demo: prints what is in it, then each change as it comes, also across restarts of the
- * daemon. With a number it ends after so many entries. Before: kvctl add demo
+ * Watches the bucket demo: prints its entries, then each change, also across restarts of the daemon. With an argument N
+ * it ends after N entries. Before: kvctl add demo
  */
 #include <kvstore.h>
 
@@ -13,10 +13,10 @@ static void print_entry(const struct kvs_entry *entry)
     if (entry->operation == KVS_OPERATION_PUT)
         printf("%s is %s (revision %" PRIu64 ")\n", entry->key, entry->value, entry->revision);
     else
-        printf("%s is gone (revision %" PRIu64 ")\n", entry->key, entry->revision);
+        printf("%s was deleted (revision %" PRIu64 ")\n", entry->key, entry->revision);
 }
 
-/* Takes events until the watch has ended, or left entries have come. False when it has ended for an error. */
+/* Take events until the watch ends or left entries have arrived. False if it has ended with an error. */
 static bool follow(struct kvs_watch *watch, long left)
 {
     struct kvs_event event;
@@ -28,10 +28,10 @@ static bool follow(struct kvs_watch *watch, long left)
             left--;
             break;
         case KVS_EVENT_READY:
-            puts("-- from now on, changes");
+            puts("-- changes");
             break;
         case KVS_EVENT_ENDED:
-            /* Where the program was too slow, another watch may begin at event.error->revision. */
+            /* If the program was too slow, another watch can resume at event.error->revision. */
             fprintf(stderr, "%s\n", event.error->message);
             return false;
         default:
@@ -44,8 +44,7 @@ static bool follow(struct kvs_watch *watch, long left)
 
 int main(int argc, char **argv)
 {
-    struct kvs_options options =
-        KVS_OPTIONS(.reconnect = true); /* the watch goes on by itself when the daemon is back */
+    struct kvs_options options = KVS_OPTIONS(.reconnect = true); /* the watch resumes when the daemon is back */
     struct kvs_error error;
     struct kvs *kvs = kvs_connect(NULL, &options, &error);
     struct kvs_watch *watch;
