@@ -2,11 +2,12 @@
  * kvstore: the client library of kvstored.
  *
  * This header has what most programs need: connecting, errors, reading and writing keys, bulk calls, transactions and
- * watches, all with functions that wait for the answer. Three more headers stand beside it:
+ * watches, all with functions that wait for the answer. There are more headers:
  *
  *   kvstore_async.h   the same calls without waiting, for a program with an event loop
  *   kvstore_admin.h   buckets and the daemon itself
  *   kvstore_raw.h     any method of the protocol, and results as trees of values
+ *   kvstore_libuv.h   connects a handle to a libuv loop
  *
  * A program holds one handle, struct kvs, per connection to the daemon's socket.
  *
