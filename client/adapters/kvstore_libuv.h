@@ -6,14 +6,14 @@
  *     kvs_async_put(kvs, "config", "port", "80", 2, NULL, on_done, context);
  *     uv_run(loop, UV_RUN_DEFAULT);
  *
- * After it is attached, the loop sends the handle's requests and calls its callbacks; nobody calls kvs_process. All of
- * it happens on the loop's thread. The adapter keeps the loop running until it is detached:
+ * After it is attached, the loop sends the handle's requests and calls its callbacks; the program must not call
+ * kvs_process. All of it happens on the loop's thread. The adapter keeps the loop running until it is detached:
  *
  *     kvs_libuv_detach(adapter);     may be called inside a callback
  *     kvs_close(kvs);                must not be called inside a callback
  *
  * The adapter is this one header; compile with libuv and link with -luv. For another event library, write the same few
- * functions: kvs_libuv_prepare tells the loop what to wait for, and the others call kvs_process.
+ * functions: kvs_libuv_update tells the loop what to wait for, and the others call kvs_process.
  */
 #ifndef KVSTORE_LIBUV_H
 #define KVSTORE_LIBUV_H

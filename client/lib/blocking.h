@@ -16,7 +16,7 @@ enum kvs_code blocking_check(struct kvs *kvs);
 /* Send what call_begin began, wait for the answer and read it into *out (reader may be NULL). */
 enum kvs_code blocking_run(struct kvs *kvs, reply_reader *reader, void *out);
 
-/* The same with a request that is complete; timeout_s is what the daemon was told. */
+/* The same with a request that is complete; timeout_s is the timeout in the request, 0: none. */
 enum kvs_code blocking_run_request(struct kvs *kvs, const struct kvs_request *request, double timeout_s,
                                    reply_reader *reader, void *out);
 

@@ -25,7 +25,7 @@ enum kvs_code call_submit(struct kvs *kvs, struct call_receiver receiver);
 enum kvs_code call_submit_request(struct kvs *kvs, const struct kvs_request *request, int64_t deadline_ms,
                                   const struct call_receiver *receiver);
 
-/* How long to wait for an answer. timeout_s is what the daemon was told, 0: nothing. */
+/* Return how long to wait for an answer. timeout_s is the timeout in the request, 0: none. */
 int64_t call_wait_ms(double timeout_s);
 
 /* Deliver an answer that has arrived. NULL, or what is wrong with it, to continue "its message ". */

@@ -17,7 +17,7 @@ void loop_wait(struct kvs *kvs, int timeout_ms);
 /* Wait until there is something to do or the moment until_ms has come (INT64_MAX: never), then do it. */
 void loop_wait_and_turn(struct kvs *kvs, int64_t until_ms);
 
-/* Return the milliseconds after which a turn is due whatever happens on the socket; -1: never. */
+/* Return the milliseconds after which a turn is due even if the socket is silent; -1: never. */
 int loop_timeout_ms(const struct kvs *kvs);
 
 #endif

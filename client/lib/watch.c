@@ -11,7 +11,7 @@
 
 #define DEFAULT_QUEUED_BYTES (8u * 1024 * 1024)
 
-/* --- Its memory -------------------------------------------------------------------------------- */
+/* --- Memory ------------------------------------------------------------------------------------ */
 
 static size_t watch_text_space(const char *text)
 {
@@ -99,7 +99,7 @@ void watch_free_all(struct kvs *kvs)
     }
 }
 
-/* --- What it tells ------------------------------------------------------------------------------ */
+/* --- Delivering events --------------------------------------------------------------------------- */
 
 void watch_deliver(struct kvs_watch *watch, const struct kvs_event *event)
 {

@@ -78,7 +78,7 @@ void watch_end(struct kvs_watch *watch, const struct kvs_error *reason);
 /* Return the watch with the daemon's id, or NULL. */
 struct kvs_watch *watch_find(struct kvs *kvs, uint64_t id);
 
-/* Make the daemon stop a watch that nobody here uses. */
+/* Make the daemon stop a watch that this handle does not have. */
 void watch_stop_id(struct kvs *kvs, uint64_t id);
 
 /* Start and stop the watches that are due, and free those that have ended. The connection is open. */
