@@ -62,7 +62,7 @@ struct daemon {
     uint64_t turn_cpu_ns; /* of the thread, at the end of the last turn; only while log.slow_turn is set */
     struct log_limit slow_turn_log;
     struct store store;
-    struct embedded *embedded; /* NULL in external mode */
+    struct embedded_process *embedded; /* NULL in external mode */
     struct service service;
     struct dispatcher dispatcher;
     struct session_list sessions;
@@ -185,7 +185,7 @@ static void on_store_stopped(void *arg)
     struct daemon *daemon = arg;
 
     if (daemon->embedded != NULL)
-        embedded_stop(daemon->embedded, on_embedded_stopped, daemon);
+        embedded_process_stop(daemon->embedded, on_embedded_stopped, daemon);
     else
         close_own_handles(daemon);
 }
@@ -270,7 +270,7 @@ static void extend_start(struct daemon *daemon)
 {
     uint64_t now_ms = uv_now(&daemon->loop);
 
-    if (daemon->embedded == NULL || !embedded_is_starting(daemon->embedded) ||
+    if (daemon->embedded == NULL || !embedded_process_is_starting(daemon->embedded) ||
         (daemon->extended_ms != 0 && now_ms - daemon->extended_ms < EXTEND_EVERY_MS))
         return;
     daemon->extended_ms = now_ms;
@@ -340,7 +340,7 @@ static void on_server_broken(void *arg, bool is_broken)
 
 static bool restart_server(void *arg)
 {
-    return embedded_restart(((struct daemon *)arg)->embedded, "it could not write, and there is room now");
+    return embedded_process_restart(((struct daemon *)arg)->embedded, "it could not write, and there is room now");
 }
 
 static uint64_t on_server_heard(void *arg)
@@ -351,8 +351,8 @@ static uint64_t on_server_heard(void *arg)
 /* The process's exit status if it cannot start, otherwise 0. */
 static int start_nats(struct daemon *daemon)
 {
-    const struct embedded_events events = {on_server_ready,  on_server_unusable, on_server_trouble,
-                                           on_server_broken, on_server_heard,    daemon};
+    const struct embedded_process_events events = {on_server_ready,  on_server_unusable, on_server_trouble,
+                                                   on_server_broken, on_server_heard,    daemon};
     char error[EMBEDDED_ERROR_BYTES];
     bool is_unusable;
 
@@ -364,7 +364,7 @@ static int start_nats(struct daemon *daemon)
     }
     daemon->store.room.restart = restart_server;
     daemon->store.room.restart_arg = daemon;
-    daemon->embedded = embedded_start(&daemon->loop, &daemon->conf, &events, &is_unusable, error);
+    daemon->embedded = embedded_process_start(&daemon->loop, &daemon->conf, &events, &is_unusable, error);
     if (daemon->embedded == NULL) {
         log_error("%s", error);
         return is_unusable ? EXIT_CONFIGURATION : 1;
@@ -446,7 +446,7 @@ static int run(struct daemon *daemon)
     }
 
     store_free(&daemon->store);
-    embedded_free(daemon->embedded);
+    embedded_process_free(daemon->embedded);
     dispatcher_free(&daemon->dispatcher);
     service_free(&daemon->service);
     session_list_free(&daemon->sessions);

@@ -51,10 +51,10 @@ enum embedded_state {
     EMBEDDED_STOPPED
 };
 
-struct embedded {
+struct embedded_process {
     uv_loop_t *loop;
     const struct conf *conf;
-    struct embedded_events events;
+    struct embedded_process_events events;
     void (*stopped)(void *arg);
     void *stopped_arg;
 
@@ -82,7 +82,7 @@ struct embedded {
     unsigned open_handles;
 };
 
-static void make_secret(struct embedded *embedded)
+static void make_secret(struct embedded_process *embedded)
 {
     unsigned char random[32];
 
@@ -95,7 +95,7 @@ static void make_secret(struct embedded *embedded)
 
 /* --- The server's log ------------------------------------------------------------------------------ */
 
-static void count_closed(struct embedded *embedded)
+static void count_closed(struct embedded_process *embedded)
 {
     if (--embedded->open_handles == 0)
         embedded->stopped(embedded->stopped_arg);
@@ -103,7 +103,7 @@ static void count_closed(struct embedded *embedded)
 
 static void on_log_closed(void *arg, struct log_relay *relay)
 {
-    struct embedded *embedded = arg;
+    struct embedded_process *embedded = arg;
 
     if (embedded->log_relay == relay)
         embedded->log_relay = NULL;
@@ -112,13 +112,13 @@ static void on_log_closed(void *arg, struct log_relay *relay)
 
 static void on_log_write_error(void *arg)
 {
-    struct embedded *embedded = arg;
+    struct embedded_process *embedded = arg;
 
     if (embedded->state == EMBEDDED_READY || embedded->state == EMBEDDED_STARTING)
         embedded->events.broken(embedded->events.arg, true);
 }
 
-static void close_log_relay(struct embedded *embedded)
+static void close_log_relay(struct embedded_process *embedded)
 {
     if (embedded->log_relay != NULL)
         log_relay_close(embedded->log_relay);
@@ -128,9 +128,10 @@ static void close_log_relay(struct embedded *embedded)
 /* --- The process ----------------------------------------------------------------------------------- */
 
 /* Report what is wrong with the server now; "": nothing. */
-static void report_trouble(struct embedded *embedded, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void report_trouble(struct embedded_process *embedded, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
-static void report_trouble(struct embedded *embedded, const char *format, ...)
+static void report_trouble(struct embedded_process *embedded, const char *format, ...)
 {
     char text[EMBEDDED_ERROR_BYTES];
     va_list arguments;
@@ -141,7 +142,7 @@ static void report_trouble(struct embedded *embedded, const char *format, ...)
     embedded->events.trouble(embedded->events.arg, text);
 }
 
-static double seconds_since_start(const struct embedded *embedded)
+static double seconds_since_start(const struct embedded_process *embedded)
 {
     return (double)(uv_now(embedded->loop) - embedded->started_ms) / 1000.0;
 }
@@ -149,15 +150,15 @@ static double seconds_since_start(const struct embedded *embedded)
 /* The server may have much to recover, so it is not killed. */
 static void on_slow_start(uv_timer_t *timer)
 {
-    const struct embedded *embedded = timer->data;
+    const struct embedded_process *embedded = timer->data;
 
     log_warning("nats-server: pid %d (%s) does not listen yet, %.0f s after its start; waiting", (int)embedded->pid,
                 embedded->program.path, seconds_since_start(embedded));
 }
 
-static void start_ticking(struct embedded *embedded);
+static void start_ticking(struct embedded_process *embedded);
 
-static bool spawn_server(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+static bool spawn_server(struct embedded_process *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
     char configuration[PATH_MAX];
     char *arguments[] = {embedded->program.path, "-c", configuration, NULL};
@@ -201,7 +202,7 @@ static bool spawn_server(struct embedded *embedded, char error[EMBEDDED_ERROR_BY
 
 static void on_version_timeout(uv_timer_t *timer)
 {
-    struct embedded *embedded = timer->data;
+    struct embedded_process *embedded = timer->data;
 
     log_warning("nats-server: %s --version has not ended within %u s; killing it", embedded->program.path,
                 VERSION_TIMEOUT_MS / 1000);
@@ -209,7 +210,7 @@ static void on_version_timeout(uv_timer_t *timer)
 }
 
 /* Start the server, or first check its version, unless that is known. */
-static bool begin_start(struct embedded *embedded, char error[EMBEDDED_ERROR_BYTES])
+static bool begin_start(struct embedded_process *embedded, char error[EMBEDDED_ERROR_BYTES])
 {
     if (embedded_program_is_checked(&embedded->program))
         return spawn_server(embedded, error);
@@ -223,7 +224,7 @@ static bool begin_start(struct embedded *embedded, char error[EMBEDDED_ERROR_BYT
 
 static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, int status)
 {
-    struct embedded *embedded = watch->data;
+    struct embedded_process *embedded = watch->data;
     unsigned port;
 
     (void)file;
@@ -246,14 +247,14 @@ static void on_ports_change(uv_fs_event_t *watch, const char *file, int events, 
 
 /* --- A server that hangs --------------------------------------------------------------------------- */
 
-static void cancel_probe(struct embedded *embedded)
+static void cancel_probe(struct embedded_process *embedded)
 {
     if (embedded->probe != NULL)
         embedded_probe_stop(embedded->probe);
     embedded->probe = NULL;
 }
 
-static void stop_ticking(struct embedded *embedded)
+static void stop_ticking(struct embedded_process *embedded)
 {
     uv_timer_stop(&embedded->tick);
     cancel_probe(embedded);
@@ -275,7 +276,7 @@ static bool is_stopped(pid_t pid)
     return state != NULL && strncmp(state, ") T", 3) == 0;
 }
 
-static void note_alive(struct embedded *embedded)
+static void note_alive(struct embedded_process *embedded)
 {
     if (embedded->silent_ticks >= TROUBLE_TICKS && embedded->state == EMBEDDED_READY)
         report_trouble(embedded, "%s", "");
@@ -285,7 +286,7 @@ static void note_alive(struct embedded *embedded)
 
 static void on_probe_done(void *arg, bool is_alive)
 {
-    struct embedded *embedded = arg;
+    struct embedded_process *embedded = arg;
 
     embedded->probe = NULL;
     if (is_alive)
@@ -293,7 +294,7 @@ static void on_probe_done(void *arg, bool is_alive)
 }
 
 /* While the server starts, only a stopped process counts as silent: a start may take long. */
-static void check_start(struct embedded *embedded)
+static void check_start(struct embedded_process *embedded)
 {
     bool is_silent = is_stopped(embedded->pid);
 
@@ -302,7 +303,7 @@ static void check_start(struct embedded *embedded)
                    is_silent ? "is stopped (SIGSTOP)" : "does not listen yet", seconds_since_start(embedded));
 }
 
-static void check_life(struct embedded *embedded)
+static void check_life(struct embedded_process *embedded)
 {
     uint64_t heard = embedded->events.heard(embedded->events.arg);
 
@@ -324,7 +325,7 @@ static void check_life(struct embedded *embedded)
 
 static void on_tick(uv_timer_t *tick)
 {
-    struct embedded *embedded = tick->data;
+    struct embedded_process *embedded = tick->data;
 
     if (embedded->state == EMBEDDED_STARTING)
         check_start(embedded);
@@ -345,18 +346,18 @@ static void on_tick(uv_timer_t *tick)
 }
 
 /* Start the timer for the next tick. A reload may have changed the interval. */
-static void start_ticking(struct embedded *embedded)
+static void start_ticking(struct embedded_process *embedded)
 {
     uv_timer_start(&embedded->tick, on_tick, embedded->conf->nats.hang_timeout_ms / HANG_TICKS, 0);
 }
 
 /* --- The next one ---------------------------------------------------------------------------------- */
 
-static void wait_and_restart(struct embedded *embedded);
+static void wait_and_restart(struct embedded_process *embedded);
 
 static void on_restart(uv_timer_t *timer)
 {
-    struct embedded *embedded = timer->data;
+    struct embedded_process *embedded = timer->data;
     char error[EMBEDDED_ERROR_BYTES] = "";
 
     if (!begin_start(embedded, error)) {
@@ -366,7 +367,7 @@ static void on_restart(uv_timer_t *timer)
     }
 }
 
-static void wait_and_restart(struct embedded *embedded)
+static void wait_and_restart(struct embedded_process *embedded)
 {
     embedded->failures++;
     /* Another process may have taken the port. */
@@ -381,7 +382,7 @@ static void on_handle_closed(uv_handle_t *handle)
     count_closed(handle->data);
 }
 
-static void finish_stop(struct embedded *embedded)
+static void finish_stop(struct embedded_process *embedded)
 {
     embedded->state = EMBEDDED_STOPPED;
     embedded_directory_clear(&embedded->directory);
@@ -392,7 +393,7 @@ static void finish_stop(struct embedded *embedded)
     uv_close((uv_handle_t *)&embedded->ports_watch, on_handle_closed);
 }
 
-static void on_version_checked(struct embedded *embedded, int status)
+static void on_version_checked(struct embedded_process *embedded, int status)
 {
     char error[EMBEDDED_ERROR_BYTES] = "";
     enum embedded_program_verdict verdict = embedded_program_end_check(&embedded->program, status, error);
@@ -413,7 +414,7 @@ static void on_version_checked(struct embedded *embedded, int status)
     wait_and_restart(embedded);
 }
 
-static void on_server_ended(struct embedded *embedded, int status)
+static void on_server_ended(struct embedded_process *embedded, int status)
 {
     char how[64];
     pid_t pid = embedded->pid;
@@ -439,7 +440,7 @@ static void on_server_ended(struct embedded *embedded, int status)
 /* One signal may report the ends of both children. */
 static void on_child_signal(uv_signal_t *handle, int number)
 {
-    struct embedded *embedded = handle->data;
+    struct embedded_process *embedded = handle->data;
     int status;
 
     (void)number;
@@ -452,10 +453,11 @@ static void on_child_signal(uv_signal_t *handle, int number)
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
-struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const struct embedded_events *events,
-                                bool *is_unusable, char error[EMBEDDED_ERROR_BYTES])
+struct embedded_process *embedded_process_start(uv_loop_t *loop, const struct conf *conf,
+                                                const struct embedded_process_events *events, bool *is_unusable,
+                                                char error[EMBEDDED_ERROR_BYTES])
 {
-    struct embedded *embedded = calloc(1, sizeof(*embedded));
+    struct embedded_process *embedded = calloc(1, sizeof(*embedded));
     char ports[PATH_MAX];
 
     *is_unusable = false;
@@ -503,14 +505,14 @@ fail:
 
 static void on_stop_timeout(uv_timer_t *timer)
 {
-    struct embedded *embedded = timer->data;
+    struct embedded_process *embedded = timer->data;
 
     log_warning("nats-server: pid %d has not ended within %u s of SIGTERM; killing it", (int)embedded->pid,
                 STOP_TIMEOUT_MS / 1000);
     kill(embedded->pid, SIGKILL);
 }
 
-void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *arg)
+void embedded_process_stop(struct embedded_process *embedded, void (*stopped)(void *arg), void *arg)
 {
     embedded->stopped = stopped;
     embedded->stopped_arg = arg;
@@ -526,7 +528,7 @@ void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *
     uv_timer_start(&embedded->timer, on_stop_timeout, STOP_TIMEOUT_MS, 0);
 }
 
-bool embedded_restart(struct embedded *embedded, const char *why)
+bool embedded_process_restart(struct embedded_process *embedded, const char *why)
 {
     if (embedded->state != EMBEDDED_READY && embedded->state != EMBEDDED_STARTING)
         return false;
@@ -538,12 +540,12 @@ bool embedded_restart(struct embedded *embedded, const char *why)
     return true;
 }
 
-bool embedded_is_starting(const struct embedded *embedded)
+bool embedded_process_is_starting(const struct embedded_process *embedded)
 {
     return embedded->state == EMBEDDED_CHECKING_VERSION || embedded->state == EMBEDDED_STARTING;
 }
 
-void embedded_free(struct embedded *embedded)
+void embedded_process_free(struct embedded_process *embedded)
 {
     if (embedded == NULL)
         return;

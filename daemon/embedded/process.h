@@ -17,10 +17,10 @@
 #include <stdbool.h>
 #include <uv.h>
 
-struct embedded;
+struct embedded_process;
 
-/* All are called from the loop; trouble and broken also from within embedded_start. */
-struct embedded_events {
+/* All are called from the loop; trouble and broken also from within embedded_process_start. */
+struct embedded_process_events {
     /* The server listens, at target: the same address as before, unless its port was taken meanwhile. */
     void (*ready)(void *arg, const struct connection_target *target);
     /* Before the first start: the program is no nats-server, or too old, so no start will succeed. */
@@ -28,8 +28,8 @@ struct embedded_events {
     /* What is wrong with the server from now on; "": nothing. */
     void (*trouble)(void *arg, const char *text);
     /*
-     * true: the server cannot write to a stream any more. After the cause is gone, embedded_restart helps. false: a new
-     * server was started, which can write as far as is known.
+     * true: the server cannot write to a stream any more. After the cause is gone, embedded_process_restart helps.
+     * false: a new server was started, which can write as far as is known.
      */
     void (*broken)(void *arg, bool is_broken);
     /* Return a number that changes whenever something was received from the server. */
@@ -41,18 +41,19 @@ struct embedded_events {
  * Start the server; conf is borrowed. Return NULL with an error if the data directory is in use or not usable, or if
  * there is no such program. In the latter case *is_unusable is set: trying again does not help.
  */
-struct embedded *embedded_start(uv_loop_t *loop, const struct conf *conf, const struct embedded_events *events,
-                                bool *is_unusable, char error[EMBEDDED_ERROR_BYTES]);
+struct embedded_process *embedded_process_start(uv_loop_t *loop, const struct conf *conf,
+                                                const struct embedded_process_events *events, bool *is_unusable,
+                                                char error[EMBEDDED_ERROR_BYTES]);
 
 /* End the server, and start it again. The log says why. Return false if none runs. */
-bool embedded_restart(struct embedded *embedded, const char *why);
+bool embedded_process_restart(struct embedded_process *embedded, const char *why);
 
 /* Return whether a server is being started that does not listen yet. */
-bool embedded_is_starting(const struct embedded *embedded);
+bool embedded_process_is_starting(const struct embedded_process *embedded);
 
 /* End the server with SIGTERM, and with SIGKILL if it takes too long. stopped is called from the loop; then call
- * embedded_free. */
-void embedded_stop(struct embedded *embedded, void (*stopped)(void *arg), void *arg);
-void embedded_free(struct embedded *embedded);
+ * embedded_process_free. */
+void embedded_process_stop(struct embedded_process *embedded, void (*stopped)(void *arg), void *arg);
+void embedded_process_free(struct embedded_process *embedded);
 
 #endif

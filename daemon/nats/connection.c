@@ -272,13 +272,14 @@ enum connection_publish_result connection_publish(struct connection *connection,
                                                   const struct message_header *headers, size_t header_count,
                                                   const void *payload, size_t payload_bytes)
 {
-    static const enum connection_publish_result results[] = {
-        [WIRE_DONE] = LINK_PUBLISHED, [WIRE_TOO_LARGE] = LINK_TOO_LARGE, [WIRE_NO_MEMORY] = LINK_NO_MEMORY};
+    static const enum connection_publish_result results[] = {[WIRE_DONE] = CONNECTION_PUBLISHED,
+                                                             [WIRE_TOO_LARGE] = CONNECTION_TOO_LARGE,
+                                                             [WIRE_NO_MEMORY] = CONNECTION_NO_MEMORY};
 
     if (connection->state != CONNECTION_UP)
-        return LINK_NOT_UP;
+        return CONNECTION_NOT_UP;
     if (wire_unwritten_bytes(&connection->wire) > CONGESTED_BYTES)
-        return LINK_CONGESTED;
+        return CONNECTION_CONGESTED;
     enum wire_result result =
         wire_publish(&connection->wire, subject, reply, headers, header_count, payload, payload_bytes);
     if (result == WIRE_DONE)

@@ -106,7 +106,13 @@ const char *connection_inbox(const struct connection *connection);
 /* Return an id of this run of the daemon: 22 characters. */
 const char *connection_unique_id(const struct connection *connection);
 
-enum connection_publish_result { LINK_PUBLISHED, LINK_NOT_UP, LINK_CONGESTED, LINK_NO_MEMORY, LINK_TOO_LARGE };
+enum connection_publish_result {
+    CONNECTION_PUBLISHED,
+    CONNECTION_NOT_UP,
+    CONNECTION_CONGESTED,
+    CONNECTION_NO_MEMORY,
+    CONNECTION_TOO_LARGE
+};
 
 /*
  * Write a message into the connection's buffer; connection_flush sends it. reply may be NULL, and headers with a count

@@ -107,7 +107,7 @@ static void begin_attempt(struct consumer_reading *reading, unsigned attempt)
 static enum connection_publish_result publish_json(struct consumer_reading *reading, const char *subject, json_t *body)
 {
     char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    enum connection_publish_result result = LINK_NO_MEMORY;
+    enum connection_publish_result result = CONNECTION_NO_MEMORY;
 
     json_decref(body);
     if (text != NULL)
@@ -128,7 +128,7 @@ static enum connection_publish_result create_reader(struct consumer_reading *rea
     enum connection_publish_result result =
         publish_json(reading, subject,
                      json_pack("{s:s, s:o*}", "stream_name", reading->scope.stream, "config", make_config(reading)));
-    if (result != LINK_PUBLISHED)
+    if (result != CONNECTION_PUBLISHED)
         reading->name[0] = '\0';
     return result;
 }
@@ -146,7 +146,7 @@ static enum connection_publish_result send_reading(struct request *request, unsi
         return create_reader(reading);
     }
     reading->phase = CONSUMER_ASKING;
-    reading->request.patience_ms = 0;
+    reading->request.extra_timeout_ms = 0;
     snprintf(subject, sizeof(subject), "%s.STREAM.INFO.%s", reading->jetstream->prefix, reading->scope.stream);
     return request_publish(request, subject, NULL, 0, "", 0);
 }
@@ -170,9 +170,9 @@ static enum request_verdict request_pull(struct consumer_reading *reading)
     reading->phase = CONSUMER_PULLING;
     reading->pulled = PULL_MESSAGES;
     reading->delivered = 0;
-    if (request_publish(&reading->request, subject, NULL, 0, body, strlen(body)) == LINK_PUBLISHED)
+    if (request_publish(&reading->request, subject, NULL, 0, body, strlen(body)) == CONNECTION_PUBLISHED)
         return REQUEST_MORE;
-    request_retry_reason(&reading->request, REQUEST_CONGESTED);
+    request_set_trouble(&reading->request, REQUEST_CONGESTED);
     return REQUEST_RETRY;
 }
 
@@ -191,28 +191,28 @@ static void log_progress(struct consumer_reading *reading)
 static enum request_verdict pull_more(struct consumer_reading *reading)
 {
     if (reading->delivered > 0) {
-        request_settle(&reading->request);
+        request_reset_backoff(&reading->request);
         log_progress(reading);
     }
     reading->pulled = 0;
     if (!reading->is_paused)
         return request_pull(reading);
-    request_park(&reading->request);
+    request_suspend(&reading->request);
     return REQUEST_MORE;
 }
 
-void consumer_go_on(struct consumer_reading *reading)
+void consumer_continue(struct consumer_reading *reading)
 {
     struct request *request = &reading->request;
 
     if (!reading->is_paused)
         return;
     reading->is_paused = false;
-    if (request->state != REQUEST_PARKED || reading->pulled > 0)
+    if (request->state != REQUEST_SUSPENDED || reading->pulled > 0)
         return;
     request_listen(request, request->requests->conf->calls.attempt_timeout_ms);
     if (request_pull(reading) != REQUEST_MORE)
-        request_again(request, REQUEST_CONGESTED);
+        request_retry_later(request, REQUEST_CONGESTED);
 }
 
 static enum request_verdict finish_reading(struct consumer_reading *reading, const struct error *error)
@@ -228,7 +228,7 @@ static void wake_reading(struct consumer_reading *reading)
 {
     struct request *request = &reading->request;
 
-    if (request->state == REQUEST_PARKED)
+    if (request->state == REQUEST_SUSPENDED)
         request_listen(request, request->requests->conf->calls.attempt_timeout_ms);
 }
 
@@ -237,8 +237,8 @@ static enum request_verdict on_api_error(struct consumer_reading *reading, const
 {
     struct error error;
 
-    if (jetstream_healable(failure) != REQUEST_NO_TROUBLE) {
-        request_retry_reason(&reading->request, jetstream_healable(failure));
+    if (jetstream_temporary_trouble(failure) != REQUEST_NO_TROUBLE) {
+        request_set_trouble(&reading->request, jetstream_temporary_trouble(failure));
         return REQUEST_RETRY;
     }
     jetstream_set_error(&error, failure);
@@ -249,7 +249,7 @@ static enum request_verdict start_over(struct consumer_reading *reading)
 {
     wake_reading(reading);
     remove_consumer(reading, false);
-    request_retry_reason(&reading->request, REQUEST_NO_ANSWER);
+    request_set_trouble(&reading->request, REQUEST_NO_ANSWER);
     return REQUEST_RETRY;
 }
 
@@ -263,14 +263,14 @@ static enum request_verdict begin_lap(struct consumer_reading *reading)
     wake_reading(reading);
     remove_consumer(reading, false);
     reading->phase = CONSUMER_NEXT_LAP;
-    reading->request.patience_ms = consumer_patience_ms(reading->messages);
+    reading->request.extra_timeout_ms = consumer_creation_ms(reading->messages);
     reading->looked_from = reading->position;
     reading->empty_laps = has_progress ? 0 : reading->empty_laps + 1;
     if (reading->empty_laps < EMPTY_LAPS_MAX) {
-        request_go_on(&reading->request);
+        request_continue(&reading->request);
         return REQUEST_MORE;
     }
-    request_retry_reason(&reading->request, REQUEST_NO_LEADER);
+    request_set_trouble(&reading->request, REQUEST_NO_LEADER);
     return REQUEST_RETRY;
 }
 
@@ -284,7 +284,7 @@ static enum request_verdict ask_for_next(struct consumer_reading *reading)
 
     wake_reading(reading);
     snprintf(subject, sizeof(subject), "%s.STREAM.MSG.GET.%s", reading->jetstream->prefix, reading->scope.stream);
-    if (publish_json(reading, subject, body) != LINK_PUBLISHED)
+    if (publish_json(reading, subject, body) != CONNECTION_PUBLISHED)
         return start_over(reading);
     reading->phase = CONSUMER_LOOKING;
     return REQUEST_MORE;
@@ -365,10 +365,10 @@ static enum request_verdict on_stream_info(struct consumer_reading *reading, jso
         restart_reading(reading);
     if (reading->messages == 0)
         return finish_reading(reading, NULL);
-    reading->request.patience_ms = consumer_patience_ms(reading->messages);
-    if (create_reader(reading) == LINK_PUBLISHED)
+    reading->request.extra_timeout_ms = consumer_creation_ms(reading->messages);
+    if (create_reader(reading) == CONNECTION_PUBLISHED)
         return REQUEST_MORE;
-    request_retry_reason(&reading->request, REQUEST_CONGESTED);
+    request_set_trouble(&reading->request, REQUEST_CONGESTED);
     return REQUEST_RETRY;
 }
 
@@ -378,10 +378,10 @@ static enum request_verdict on_created(struct consumer_reading *reading, json_t 
 {
     struct jetstream_error failure;
 
-    reading->request.patience_ms = 0;
+    reading->request.extra_timeout_ms = 0;
     if (!jetstream_get_error(answer, &failure)) {
         if (reading->scope.leaves_place)
-            request_leave_place(&reading->request);
+            request_release_place(&reading->request);
         reading->pending = (uint64_t)json_integer_value(json_object_get(answer, "num_pending"));
         if (reading->pending > 0 || !reading->reads_sequence)
             return pull_more(reading);
@@ -472,7 +472,7 @@ static enum request_verdict on_reading_reply(struct request *request, unsigned a
     reading->read++;
     reading->pending = delivery.pending;
     reading->position = delivery.stream_sequence;
-    request_heard(request, uv_now(request->requests->loop));
+    request_note_heard(request, uv_now(request->requests->loop));
     if (!reading->scope.headers_only)
         requests_note_reply(request->requests, message->payload_bytes);
     switch (reading->ops->message(reading->arg, message, &delivery)) {

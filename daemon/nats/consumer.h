@@ -31,7 +31,7 @@ struct consumer_reading;
  * Additional time for an attempt to create a consumer, in milliseconds: the server may count all messages of the stream
  * first. nats-server 2.15 counts 5,000 in a millisecond; a slow machine is assumed to count 1,000.
  */
-static inline unsigned consumer_patience_ms(uint64_t messages)
+static inline unsigned consumer_creation_ms(uint64_t messages)
 {
     return (unsigned)(messages / 1000);
 }
@@ -50,7 +50,7 @@ struct consumer_scope {
 enum consumer_verdict {
     CONSUMER_MORE,
     CONSUMER_ENOUGH, /* the reading is over, and done is called with no error */
-    CONSUMER_PAUSE   /* the messages of the present pull still come, then none until consumer_go_on */
+    CONSUMER_PAUSE   /* the messages of the present pull still come, then none until consumer_continue */
 };
 
 struct consumer_ops {
@@ -116,7 +116,7 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
                    uint64_t deadline_ms, const struct consumer_ops *ops, void *arg);
 
 /* Continue after a pause. Does nothing if there is none. */
-void consumer_go_on(struct consumer_reading *reading);
+void consumer_continue(struct consumer_reading *reading);
 
 /* End a reading early: done is not called. Does nothing if it has ended. */
 void consumer_stop(struct consumer_reading *reading);

@@ -37,7 +37,7 @@ void consumer_removal_start(struct jetstream *jetstream, const char *stream, con
     removal->jetstream = jetstream;
     DL_APPEND2(jetstream->removals, removal, previous, next);
     if (is_over)
-        request_hand_place(request, &removal->call.request);
+        request_transfer_place(request, &removal->call.request);
     removal->call.request.limit = limit;
     removal->call.request.owner = request->owner;
     snprintf(name, sizeof(name), "%s.%s", stream, consumer);

@@ -30,7 +30,7 @@ bool jetstream_is_closing(const struct jetstream_error *error)
                                   strstr(error->description, "store is closed") != NULL);
 }
 
-enum request_trouble jetstream_healable(const struct jetstream_error *error)
+enum request_trouble jetstream_temporary_trouble(const struct jetstream_error *error)
 {
     if (jetstream_is_closing(error))
         return REQUEST_NO_LEADER;
@@ -160,7 +160,7 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
             "if there is a history; call bucket.update to allow them");
         return;
     default:
-        if (jetstream_healable(from) != REQUEST_NO_TROUBLE)
+        if (jetstream_temporary_trouble(from) != REQUEST_NO_TROUBLE)
             code = ERROR_UNAVAILABLE;
         break;
     }
@@ -216,9 +216,9 @@ static enum request_verdict on_call_reply(struct request *request, unsigned atte
     /* In a cluster, a server that does not know the stream yet, or is partitioned, may answer so. */
     bool is_doubtful = failure.err_code == JETSTREAM_STREAM_NOT_FOUND && call->jetstream->cluster[0] != '\0' &&
                        ++call->not_found < NOT_FOUND_TIMES;
-    if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE || is_doubtful) {
-        request_retry_reason(request, REQUEST_NO_LEADER);
-        request_take_back(request);
+    if (jetstream_temporary_trouble(&failure) != REQUEST_NO_TROUBLE || is_doubtful) {
+        request_set_trouble(request, REQUEST_NO_LEADER);
+        request_clear_latest_doubt(request);
         json_decref(answer);
         return REQUEST_RETRY;
     }
@@ -246,7 +246,7 @@ static enum request_readiness prepare_call(struct request *request)
         return REQUEST_READY;
     error_set(&error, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to continue");
     on_call_failed(request, &error);
-    return REQUEST_PARKED_OR_OVER;
+    return REQUEST_SUSPENDED_OR_OVER;
 }
 
 static const struct request_ops call_ops = {

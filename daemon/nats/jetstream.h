@@ -96,7 +96,7 @@ bool jetstream_get_error(json_t *answer, struct jetstream_error *error);
 bool jetstream_is_closing(const struct jetstream_error *error);
 
 /* Return the trouble of a temporary error, which is worth a retry; REQUEST_NO_TROUBLE: the error is permanent. */
-enum request_trouble jetstream_healable(const struct jetstream_error *error);
+enum request_trouble jetstream_temporary_trouble(const struct jetstream_error *error);
 
 /*
  * Return whether an error that answers a message to a stream means that the message is not stored: the server refused

@@ -75,8 +75,7 @@ static uint64_t next_backoff_ms(const struct request *request)
 {
     const struct conf *conf = request->requests->conf;
 
-    return backoff_ms(request->attempts - request->settled_attempts, conf->calls.retry_min_ms,
-                      conf->calls.retry_max_ms);
+    return backoff_ms(request->attempts - request->backoff_from, conf->calls.retry_min_ms, conf->calls.retry_max_ms);
 }
 
 static void back_off(struct request *request, enum request_trouble trouble)
@@ -95,8 +94,8 @@ static void give_up(struct request *request, enum request_trouble trouble)
 
 void request_wait_for_connection(struct request *request)
 {
-    request->trouble = REQUEST_NO_LINK;
-    enter_state(request, REQUEST_WAITING_FOR_LINK);
+    request->trouble = REQUEST_NO_CONNECTION;
+    enter_state(request, REQUEST_WAITING_FOR_CONNECTION);
     set_timer(request, request->deadline_ms);
 }
 
@@ -114,7 +113,7 @@ bool request_fits_budget(const struct request *request)
 
 static void wait_for_budget(struct request *request)
 {
-    enter_state(request, REQUEST_HELD);
+    enter_state(request, REQUEST_WAITING_FOR_BUDGET);
     fair_queue_append(&request->requests->budget.waiting, &request->turn, request->owner);
     set_timer(request, request->deadline_ms);
 }
@@ -139,7 +138,7 @@ static bool acquire_place(struct request *request)
     struct request_limit *limit = request->limit;
 
     if (limit != request->place.limit)
-        request_leave_place(request);
+        request_release_place(request);
     if (limit == NULL || limit == request->place.limit)
         return true;
     bool is_next = fair_queue_first(&limit->waiting) == NULL || fair_queue_has(&request->turn);
@@ -148,13 +147,13 @@ static bool acquire_place(struct request *request)
         return true;
     }
     request->trouble = REQUEST_CONGESTED;
-    enter_state(request, REQUEST_QUEUED);
+    enter_state(request, REQUEST_WAITING_FOR_PLACE);
     fair_queue_append(&limit->waiting, &request->turn, request->owner);
     set_timer(request, request->deadline_ms);
     return false;
 }
 
-void request_leave_place(struct request *request)
+void request_release_place(struct request *request)
 {
     struct request_limit *limit = request_place_release(&request->place);
     struct request *first;
@@ -164,7 +163,7 @@ void request_leave_place(struct request *request)
         request_send_attempt(first);
 }
 
-void request_hand_place(struct request *from, struct request *to)
+void request_transfer_place(struct request *from, struct request *to)
 {
     assert(to->state == REQUEST_IDLE && to->place.limit == NULL);
     to->place = from->place;
@@ -175,7 +174,7 @@ void request_hand_place(struct request *from, struct request *to)
 static void yield_place(struct request *request)
 {
     if (request->place.limit != NULL && request->place.limit->is_of_many_streams)
-        request_leave_place(request);
+        request_release_place(request);
 }
 
 /* --- Attempts -------------------------------------------------------------------------------------- */
@@ -186,10 +185,10 @@ static void yield_place(struct request *request)
  */
 static uint64_t attempt_timeout_ms(const struct request *request)
 {
-    unsigned retries = request->attempts - request->settled_attempts - 1;
+    unsigned retries = request->attempts - request->backoff_from - 1;
     unsigned doublings = retries < TIMEOUT_DOUBLINGS_MAX ? retries : TIMEOUT_DOUBLINGS_MAX;
 
-    return ((uint64_t)request->requests->conf->calls.attempt_timeout_ms << doublings) + request->patience_ms;
+    return ((uint64_t)request->requests->conf->calls.attempt_timeout_ms << doublings) + request->extra_timeout_ms;
 }
 
 /* Return whether there is something to send now. If not, the request waits for what its owner waits for. */
@@ -198,10 +197,10 @@ static bool is_ready(struct request *request)
     switch (request->ops->prepare != NULL ? request->ops->prepare(request) : REQUEST_READY) {
     case REQUEST_READY:
         return true;
-    case REQUEST_LATER:
+    case REQUEST_NOT_READY:
         back_off(request, REQUEST_NO_ANSWER);
         break;
-    case REQUEST_PARKED_OR_OVER:
+    case REQUEST_SUSPENDED_OR_OVER:
         break;
     }
     return false;
@@ -237,7 +236,7 @@ void request_send_attempt(struct request *request)
         return;
     }
     if (requests->inbox_denied[0] != '\0') {
-        give_up(request, REQUEST_DEAF);
+        give_up(request, REQUEST_INBOX_DENIED);
         return;
     }
     if (!is_ready(request) || !acquire_place(request))
@@ -248,20 +247,20 @@ void request_send_attempt(struct request *request)
     }
     begin_attempt(request);
     switch (request->ops->send(request, request->attempts)) {
-    case LINK_PUBLISHED:
+    case CONNECTION_PUBLISHED:
         requests->retries += request->was_sent;
         request->was_sent = true;
         if (request->doubt == REQUEST_CERTAIN)
             request->doubt = REQUEST_LATEST_IN_DOUBT;
         break;
-    case LINK_NOT_UP:
+    case CONNECTION_NOT_UP:
         request_wait_for_connection(request);
         break;
-    case LINK_TOO_LARGE:
+    case CONNECTION_TOO_LARGE:
         give_up(request, REQUEST_TOO_LARGE);
         break;
-    case LINK_CONGESTED:
-    case LINK_NO_MEMORY:
+    case CONNECTION_CONGESTED:
+    case CONNECTION_NO_MEMORY:
         back_off(request, REQUEST_CONGESTED);
         break;
     }
@@ -282,7 +281,7 @@ static void on_request_timer(struct timer *timer)
         yield_place(request);
         break;
     case REQUEST_UNSERVED:
-        request_park(request);
+        request_suspend(request);
         /* The backoff is over. */
         if (request->ops->no_responders == NULL || request->ops->no_responders(request))
             request_send_attempt(request);
@@ -296,10 +295,10 @@ static void on_request_timer(struct timer *timer)
         else
             back_off(request, REQUEST_NO_ANSWER);
         break;
-    case REQUEST_WAITING_FOR_LINK:
-    case REQUEST_QUEUED:
-    case REQUEST_HELD:
-    case REQUEST_PARKED:
+    case REQUEST_WAITING_FOR_CONNECTION:
+    case REQUEST_WAITING_FOR_PLACE:
+    case REQUEST_WAITING_FOR_BUDGET:
+    case REQUEST_SUSPENDED:
     case REQUEST_IDLE:
     case REQUEST_STATES:
         break;
@@ -317,7 +316,7 @@ void request_on_unserved(struct request *request, unsigned attempt)
     }
     if (request->state != REQUEST_SENT && request->state != REQUEST_UNSERVED)
         return;
-    request_take_back(request);
+    request_clear_latest_doubt(request);
     request->trouble = REQUEST_NO_RESPONDERS;
     /* It keeps its entry among the published: of several messages another one may be denied. */
     move_to_state(request, REQUEST_UNSERVED);
@@ -359,7 +358,7 @@ void request_start(struct requests *requests, struct request *request, const str
     request->deadline_ms = deadline_ms;
     request->started_ms = uv_now(requests->loop);
     request->attempts = 0;
-    request->settled_attempts = 0;
+    request->backoff_from = 0;
     request->trouble = REQUEST_NO_TROUBLE;
     request->doubt = REQUEST_CERTAIN;
     request->was_sent = false;
@@ -384,42 +383,42 @@ void request_end(struct request *request)
         if (requests->answered == request)
             requests->answered = NULL;
     }
-    request_leave_place(request);
+    request_release_place(request);
 }
 
-void request_park(struct request *request)
+void request_suspend(struct request *request)
 {
-    enter_state(request, REQUEST_PARKED);
+    enter_state(request, REQUEST_SUSPENDED);
     set_timer(request, request->deadline_ms);
 }
 
 void request_resume(struct request *request)
 {
-    assert(request->state == REQUEST_PARKED);
+    assert(request->state == REQUEST_SUSPENDED);
     request_send_attempt(request);
 }
 
-void request_hurry(struct request *request)
+void request_retry_now(struct request *request)
 {
     if (request->state == REQUEST_SENT || request->state == REQUEST_UNSERVED || request->state == REQUEST_BACKING_OFF)
         request_send_attempt(request);
 }
 
-void request_go_on(struct request *request)
+void request_continue(struct request *request)
 {
-    request->settled_attempts = request->attempts;
+    request->backoff_from = request->attempts;
     request->was_sent = false;
     request_send_attempt(request);
 }
 
-void request_again(struct request *request, enum request_trouble trouble)
+void request_retry_later(struct request *request, enum request_trouble trouble)
 {
     back_off(request, trouble);
 }
 
-void request_settle(struct request *request)
+void request_reset_backoff(struct request *request)
 {
-    request->settled_attempts = request->attempts;
+    request->backoff_from = request->attempts;
 }
 
 void request_listen(struct request *request, unsigned silence_ms)
@@ -470,17 +469,17 @@ enum connection_publish_result request_publish(struct request *request, const ch
     request_write_subject(request, reply);
     enum connection_publish_result result = connection_publish(request->requests->connection, subject, reply, headers,
                                                                header_count, payload, payload_bytes);
-    if (result == LINK_PUBLISHED)
+    if (result == CONNECTION_PUBLISHED)
         note_subject(request, subject);
     return result;
 }
 
-void request_retry_reason(struct request *request, enum request_trouble trouble)
+void request_set_trouble(struct request *request, enum request_trouble trouble)
 {
     request->trouble = trouble;
 }
 
-void request_take_back(struct request *request)
+void request_clear_latest_doubt(struct request *request)
 {
     if (request->doubt == REQUEST_LATEST_IN_DOUBT)
         request->doubt = REQUEST_CERTAIN;

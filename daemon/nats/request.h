@@ -25,14 +25,14 @@ struct request;
 enum request_verdict {
     REQUEST_DONE, /* it is answered: the callback has called request_end, and the request may be gone */
     REQUEST_MORE, /* more replies follow */
-    REQUEST_RETRY /* send it again after a backoff; see request_retry_reason */
+    REQUEST_RETRY /* send it again after a backoff; see request_set_trouble */
 };
 
 /* Whether an attempt can be sent. */
 enum request_readiness {
     REQUEST_READY,
-    REQUEST_LATER,         /* ask again after a backoff */
-    REQUEST_PARKED_OR_OVER /* the callback has suspended the request, which it will resume, or has ended it */
+    REQUEST_NOT_READY,        /* ask again after a backoff */
+    REQUEST_SUSPENDED_OR_OVER /* the callback has suspended the request, which it will resume, or has ended it */
 };
 
 struct request_ops {
@@ -76,13 +76,13 @@ struct request_ops {
 
 enum request_state {
     REQUEST_IDLE, /* not started, or ended */
-    REQUEST_WAITING_FOR_LINK,
-    REQUEST_QUEUED, /* waits for a place in its limit */
-    REQUEST_HELD,   /* waits until its reply fits into the budget */
+    REQUEST_WAITING_FOR_CONNECTION,
+    REQUEST_WAITING_FOR_PLACE,  /* waits for a place in its limit */
+    REQUEST_WAITING_FOR_BUDGET, /* waits until its reply fits into the budget */
     REQUEST_SENT,
     REQUEST_UNSERVED, /* sent, but nobody listens on its subject; a backoff runs */
     REQUEST_BACKING_OFF,
-    REQUEST_PARKED,    /* until its owner resumes it */
+    REQUEST_SUSPENDED, /* until its owner resumes it */
     REQUEST_LISTENING, /* see request_listen */
     REQUEST_STATES
 };
@@ -90,13 +90,13 @@ enum request_state {
 /* Why a request had to be sent again. It is part of the error at the deadline. */
 enum request_trouble {
     REQUEST_NO_TROUBLE,
-    REQUEST_NO_LINK,
+    REQUEST_NO_CONNECTION,
     REQUEST_NO_RESPONDERS,
     REQUEST_NO_LEADER,
     REQUEST_NO_ANSWER,
     REQUEST_CONGESTED,
-    REQUEST_TOO_LARGE, /* ends the request: a retry cannot help */
-    REQUEST_DEAF       /* ends it too: the server denies our inbox, so no reply can come */
+    REQUEST_TOO_LARGE,   /* ends the request: a retry cannot help */
+    REQUEST_INBOX_DENIED /* ends it too: the server denies our inbox, so no reply can come */
 };
 
 /* Whether an attempt may have had its effect without our knowing. */
@@ -125,7 +125,7 @@ struct request {
     uint64_t call_id;            /* id of the call for which it is, for the log; 0: none */
     size_t expected_values;    /* in the reply; 0: it has no value; REQUEST_ALL: as many as expected_bytes_max allows */
     size_t expected_bytes_max; /* of the reply */
-    unsigned patience_ms;      /* added to the time of an attempt, for a request that takes the server long */
+    unsigned extra_timeout_ms; /* added to the time of an attempt, for a request that takes the server long */
     bool answers_once;
 
     /* Read by the owner. */
@@ -146,9 +146,9 @@ struct request {
     uint64_t started_ms;
     enum request_trouble trouble;
     enum request_doubt doubt;
-    uint32_t slot;             /* in the reply table */
-    unsigned settled_attempts; /* the backoff counts attempts from here */
-    uint64_t heard_ms;         /* while it listens: loop time of the last sign of life */
+    uint32_t slot;         /* in the reply table */
+    unsigned backoff_from; /* the backoff counts attempts from here */
+    uint64_t heard_ms;     /* while it listens: loop time of the last sign of life */
     unsigned silence_ms;
 };
 
@@ -164,38 +164,38 @@ void request_start(struct requests *requests, struct request *request, const str
 void request_end(struct request *request);
 
 /* Give up its place in the limit, though the request goes on: what took the server long is over. */
-void request_leave_place(struct request *request);
+void request_release_place(struct request *request);
 
 /* Transfer the place to a request with the same limit that has not been started. Does nothing if there is none. */
-void request_hand_place(struct request *from, struct request *to);
+void request_transfer_place(struct request *from, struct request *to);
 
 /* Suspend a request until request_resume or the deadline. A reply callback then returns REQUEST_DONE or REQUEST_MORE.
  */
-void request_park(struct request *request);
+void request_suspend(struct request *request);
 
 /* Send the next attempt of a suspended request. */
 void request_resume(struct request *request);
 
 /* Send the next attempt now instead of waiting for an answer or a backoff. Does nothing in other states. */
-void request_hurry(struct request *request);
+void request_retry_now(struct request *request);
 
 /* Within a reply callback, which then returns REQUEST_MORE: reset the backoff and send the next attempt now. */
-void request_go_on(struct request *request);
+void request_continue(struct request *request);
 
 /* From outside a reply callback: send the next attempt after a backoff. */
-void request_again(struct request *request, enum request_trouble trouble);
+void request_retry_later(struct request *request, enum request_trouble trouble);
 
 /* The request makes progress: a later backoff begins with the shortest pause. */
-void request_settle(struct request *request);
+void request_reset_backoff(struct request *request);
 
 /*
  * For requests without an end, whose deadline is UINT64_MAX: what was asked for has begun, and from now on messages may
- * come at any time. If request_heard is not called for silence_ms, the next attempt is sent after a backoff.
+ * come at any time. If request_note_heard is not called for silence_ms, the next attempt is sent after a backoff.
  */
 void request_listen(struct request *request, unsigned silence_ms);
 
 /* Note a sign of life for a listening request. Cheap. */
-static inline void request_heard(struct request *request, uint64_t now_ms)
+static inline void request_note_heard(struct request *request, uint64_t now_ms)
 {
     request->heard_ms = now_ms;
 }
@@ -204,7 +204,7 @@ static inline void request_heard(struct request *request, uint64_t now_ms)
 static inline bool request_expects_replies(const struct request *request)
 {
     return request->state == REQUEST_SENT || request->state == REQUEST_UNSERVED ||
-           request->state == REQUEST_LISTENING || request->state == REQUEST_PARKED;
+           request->state == REQUEST_LISTENING || request->state == REQUEST_SUSPENDED;
 }
 
 /* Publish an attempt of this request; for ops->send. */
@@ -228,10 +228,10 @@ void request_write_subject(const struct request *request, char subject[REQUEST_S
 const char *request_trouble_text(const struct request *request);
 
 /* Within a reply callback: say why it returns REQUEST_RETRY. */
-void request_retry_reason(struct request *request, enum request_trouble trouble);
+void request_set_trouble(struct request *request, enum request_trouble trouble);
 
 /* The latest attempt surely had no effect. If no attempt had any, the error at the deadline says so. */
-void request_take_back(struct request *request);
+void request_clear_latest_doubt(struct request *request);
 
 /* Set what the owner has found out about all attempts so far. */
 void request_set_doubt(struct request *request, bool is_in_doubt);

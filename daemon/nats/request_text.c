@@ -7,13 +7,13 @@ static const char *state_text(enum request_state state)
 {
     static const char *const texts[REQUEST_STATES] = {
         [REQUEST_IDLE] = "ended",
-        [REQUEST_WAITING_FOR_LINK] = "waiting for the connection",
-        [REQUEST_QUEUED] = "waiting for a place",
-        [REQUEST_HELD] = "waiting for the reply budget",
+        [REQUEST_WAITING_FOR_CONNECTION] = "waiting for the connection",
+        [REQUEST_WAITING_FOR_PLACE] = "waiting for a place",
+        [REQUEST_WAITING_FOR_BUDGET] = "waiting for the reply budget",
         [REQUEST_SENT] = "sent",
         [REQUEST_UNSERVED] = "no responders",
         [REQUEST_BACKING_OFF] = "backing off",
-        [REQUEST_PARKED] = "suspended",
+        [REQUEST_SUSPENDED] = "suspended",
         [REQUEST_LISTENING] = "listening",
     };
 
@@ -23,7 +23,7 @@ static const char *state_text(enum request_state state)
 const char *request_trouble_text(const struct request *request)
 {
     switch (request->trouble) {
-    case REQUEST_NO_LINK:
+    case REQUEST_NO_CONNECTION:
         return "there was no connection to NATS";
     case REQUEST_NO_RESPONDERS:
         return "JetStream did not answer (is it enabled, and does the stream have a leader?)";
@@ -34,7 +34,7 @@ const char *request_trouble_text(const struct request *request)
     case REQUEST_NO_ANSWER:
     case REQUEST_NO_TROUBLE:
     case REQUEST_TOO_LARGE:
-    case REQUEST_DEAF:
+    case REQUEST_INBOX_DENIED:
         break;
     }
     return "the NATS server did not answer";
@@ -45,13 +45,13 @@ static const char *cause_text(enum request_trouble trouble)
 {
     static const char *const texts[] = {
         [REQUEST_NO_TROUBLE] = "",
-        [REQUEST_NO_LINK] = "no connection",
+        [REQUEST_NO_CONNECTION] = "no connection",
         [REQUEST_NO_RESPONDERS] = "no responders",
         [REQUEST_NO_LEADER] = "no leader",
         [REQUEST_NO_ANSWER] = "no answer",
         [REQUEST_CONGESTED] = "congested",
         [REQUEST_TOO_LARGE] = "larger than max_payload",
-        [REQUEST_DEAF] = "inbox denied",
+        [REQUEST_INBOX_DENIED] = "inbox denied",
     };
 
     return texts[trouble];
@@ -100,13 +100,13 @@ void request_text_set_error(const struct request *request, struct error *error)
         error_set(error, ERROR_TOO_LARGE,
                   "the message with its headers is larger than the NATS server's max_payload; store less in one value");
         return;
-    case REQUEST_DEAF:
+    case REQUEST_INBOX_DENIED:
         error_set(error, ERROR_PERMISSION_DENIED,
                   "the NATS server denies kvstored's user to subscribe to \"%s\", on which replies arrive; grant it "
                   "that permission",
                   request->requests->inbox_denied);
         return;
-    case REQUEST_NO_LINK:
+    case REQUEST_NO_CONNECTION:
     case REQUEST_NO_RESPONDERS:
     case REQUEST_NO_LEADER:
         if (!request_is_in_doubt(request)) {

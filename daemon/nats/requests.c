@@ -25,7 +25,7 @@ static bool run_sending(struct job *job)
     struct requests *requests = (struct requests *)((char *)job - offsetof(struct requests, sending));
 
     for (;;) {
-        struct request *waiting = requests->in_state[REQUEST_WAITING_FOR_LINK];
+        struct request *waiting = requests->in_state[REQUEST_WAITING_FOR_CONNECTION];
         if (waiting != NULL && connection_is_up(requests->connection))
             request_send_attempt(waiting);
         else if (can_send_held(requests))
@@ -103,7 +103,7 @@ void requests_on_publish_denied(struct requests *requests, const char *subject)
     struct request *request = request_of_published(entry);
     error_set(&error, ERROR_PERMISSION_DENIED,
               "the NATS server denies kvstored's user to publish to \"%s\"; grant it that permission", subject);
-    request_take_back(request);
+    request_clear_latest_doubt(request);
     request_end(request);
     request->ops->fail(request, &error);
 }
@@ -144,10 +144,10 @@ void requests_set_connection(struct requests *requests, struct connection *conne
 
 void requests_fail_waiting(struct requests *requests, const struct error *error)
 {
-    size_t count = requests->counts[REQUEST_WAITING_FOR_LINK];
+    size_t count = requests->counts[REQUEST_WAITING_FOR_CONNECTION];
 
-    while (count-- > 0 && requests->in_state[REQUEST_WAITING_FOR_LINK] != NULL) {
-        struct request *request = requests->in_state[REQUEST_WAITING_FOR_LINK];
+    while (count-- > 0 && requests->in_state[REQUEST_WAITING_FOR_CONNECTION] != NULL) {
+        struct request *request = requests->in_state[REQUEST_WAITING_FOR_CONNECTION];
         request_end(request);
         request->ops->fail(request, error);
     }
@@ -180,7 +180,7 @@ void requests_free(struct requests *requests)
 size_t requests_in_flight(const struct requests *requests)
 {
     return requests->counts[REQUEST_SENT] + requests->counts[REQUEST_UNSERVED] +
-           requests->counts[REQUEST_WAITING_FOR_LINK];
+           requests->counts[REQUEST_WAITING_FOR_CONNECTION];
 }
 
 void requests_each(const struct requests *requests, void (*visit)(void *arg, const struct request_info *info),

@@ -63,9 +63,9 @@ START_TEST(a_stream_that_is_being_deleted_is_asked_again)
     struct jetstream_error closed = {500, 10051, "stream closed"}, store = {503, 10077, "store is closed"},
                            other = {503, 10077, "maximum bytes exceeded"};
 
-    ck_assert_int_ne(jetstream_healable(&closed), REQUEST_NO_TROUBLE);
-    ck_assert_int_ne(jetstream_healable(&store), REQUEST_NO_TROUBLE);
-    ck_assert_int_eq(jetstream_healable(&other), REQUEST_NO_TROUBLE);
+    ck_assert_int_ne(jetstream_temporary_trouble(&closed), REQUEST_NO_TROUBLE);
+    ck_assert_int_ne(jetstream_temporary_trouble(&store), REQUEST_NO_TROUBLE);
+    ck_assert_int_eq(jetstream_temporary_trouble(&other), REQUEST_NO_TROUBLE);
 }
 END_TEST
 

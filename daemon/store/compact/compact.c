@@ -223,7 +223,7 @@ static void compact_continue(struct compact *compact)
     else if (!compact->is_reading || is_full)
         compact_work_on_chunk(compact);
     else
-        consumer_go_on(&compact->reading);
+        consumer_continue(&compact->reading);
 }
 
 /* --- Reading ---------------------------------------------------------------------------------------- */

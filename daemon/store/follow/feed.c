@@ -57,9 +57,9 @@ static enum connection_publish_result feed_publish(struct feed *feed, const char
 static enum request_verdict feed_step(struct feed *feed, enum feed_phase phase, const char *verb, const char *body)
 {
     feed->phase = phase;
-    if (feed_publish(feed, verb, true, body) == LINK_PUBLISHED)
+    if (feed_publish(feed, verb, true, body) == CONNECTION_PUBLISHED)
         return REQUEST_MORE;
-    request_retry_reason(&feed->request, REQUEST_CONGESTED);
+    request_set_trouble(&feed->request, REQUEST_CONGESTED);
     return REQUEST_RETRY;
 }
 
@@ -67,7 +67,7 @@ static enum request_verdict feed_step(struct feed *feed, enum feed_phase phase, 
 static enum request_verdict feed_lose(struct feed *feed, enum request_trouble trouble)
 {
     feed->phase = FEED_BROKEN;
-    request_again(&feed->request, trouble);
+    request_retry_later(&feed->request, trouble);
     return REQUEST_DONE;
 }
 
@@ -81,7 +81,7 @@ static enum connection_publish_result feed_send(struct request *request, unsigne
         feed->resyncs++;
     feed->known_last = 0; /* of a server that may be another one by now */
     feed->phase = FEED_ASKING;
-    request->patience_ms = 0;
+    request->extra_timeout_ms = 0;
     return feed_publish(feed, "STREAM.INFO", false, "");
 }
 
@@ -105,10 +105,10 @@ static enum request_verdict feed_read_failure(struct feed *feed, const struct je
         return REQUEST_DONE;
     }
     jetstream_set_error(&error, failure);
-    if (jetstream_healable(failure) == REQUEST_NO_TROUBLE && feed->error.code == ERROR_NONE)
+    if (jetstream_temporary_trouble(failure) == REQUEST_NO_TROUBLE && feed->error.code == ERROR_NONE)
         log_warning("bucket %s: following it failed: %s; trying again", feed->bucket->name, error.message);
     feed->error = error;
-    request_retry_reason(&feed->request, REQUEST_NO_LEADER);
+    request_set_trouble(&feed->request, REQUEST_NO_LEADER);
     return REQUEST_RETRY;
 }
 
@@ -177,9 +177,9 @@ static enum request_verdict feed_compare_position(struct feed *feed)
 
     snprintf(body, sizeof(body), "{\"seq\":%" PRIu64 "}", feed->position.sequence);
     feed->phase = FEED_COMPARING;
-    if (feed_publish(feed, "STREAM.MSG.GET", false, body) == LINK_PUBLISHED)
+    if (feed_publish(feed, "STREAM.MSG.GET", false, body) == CONNECTION_PUBLISHED)
         return REQUEST_MORE;
-    request_retry_reason(&feed->request, REQUEST_CONGESTED);
+    request_set_trouble(&feed->request, REQUEST_CONGESTED);
     return REQUEST_RETRY;
 }
 
@@ -215,7 +215,7 @@ static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
     /* Of several replicas a leader that was deposed may have answered. */
     feed->behind = is_behind ? feed->behind + 1 : 0;
     if (is_behind && !is_other && feed->info.replicas > 1 && feed->behind < BEHIND_TIMES) {
-        request_retry_reason(&feed->request, REQUEST_NO_LEADER);
+        request_set_trouble(&feed->request, REQUEST_NO_LEADER);
         return REQUEST_RETRY;
     }
     bool is_recreated = is_other || (is_met && is_behind);
@@ -233,7 +233,7 @@ static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
     feed->question_us = 0;
     feed->position = (struct feed_place){0};
     feed->phase = FEED_HELD;
-    request_park(&feed->request);
+    request_suspend(&feed->request);
     feed->ops->begin(feed->arg, is_recreated);
     return REQUEST_DONE; /* it may be over, or going on */
 }
@@ -259,7 +259,7 @@ void feed_go(struct feed *feed, const struct feed_place *place)
         return;
     request_listen(&feed->request, feed->store->conf->calls.attempt_timeout_ms);
     if (feed_make_consumer(feed) != REQUEST_MORE)
-        request_again(&feed->request, REQUEST_CONGESTED);
+        request_retry_later(&feed->request, REQUEST_CONGESTED);
 }
 
 /* --- The consumer ---------------------------------------------------------------------------------- */
@@ -268,11 +268,11 @@ void feed_go(struct feed *feed, const struct feed_place *place)
 static void feed_expect_long_answer(struct feed *feed)
 {
     struct request *request = &feed->request;
-    unsigned patience_ms = consumer_patience_ms(feed->info.subjects);
+    unsigned extra_timeout_ms = consumer_creation_ms(feed->info.subjects);
 
-    request->patience_ms = patience_ms;
+    request->extra_timeout_ms = extra_timeout_ms;
     if (request->state == REQUEST_LISTENING)
-        request_listen(request, feed->store->conf->calls.attempt_timeout_ms + patience_ms);
+        request_listen(request, feed->store->conf->calls.attempt_timeout_ms + extra_timeout_ms);
 }
 
 static enum request_verdict feed_create_consumer(struct feed *feed)
@@ -314,7 +314,7 @@ static bool feed_pull(struct feed *feed, unsigned messages, long long expires_ns
 
     snprintf(body, sizeof(body), "{\"batch\":%u,\"max_bytes\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}", messages,
              consumer_pull_bytes(feed->store->connection), expires_ns, beat_ms * 1000000ll);
-    if (feed_publish(feed, "CONSUMER.MSG.NEXT", true, body) != LINK_PUBLISHED)
+    if (feed_publish(feed, "CONSUMER.MSG.NEXT", true, body) != CONNECTION_PUBLISHED)
         return false;
     feed->pulled += messages;
     return true;
@@ -385,7 +385,7 @@ static void feed_note_caught_up(struct feed *feed, bool is_idle)
     feed->error.code = ERROR_NONE;
     if (feed->position.sequence < feed->info.last_sequence)
         feed_move_on(feed, feed->info.last_sequence, feed->info.last_us);
-    request_settle(&feed->request);
+    request_reset_backoff(&feed->request);
     int64_t question_us = feed->question_us;
     feed->question_us = 0;
     feed->ops->caught_up(feed->arg, question_us);
@@ -463,7 +463,7 @@ static enum request_verdict feed_read_status(struct feed *feed, struct message *
     if (status == 100) {
         if (last != NULL && strtoull(last, NULL, 10) != feed->consumer_sequence)
             return feed_lose(feed, REQUEST_NO_ANSWER); /* what was delivered last got lost */
-        request_heard(&feed->request, uv_now(feed->store->loop));
+        request_note_heard(&feed->request, uv_now(feed->store->loop));
         feed_note_caught_up(feed, true);
         feed_note_idle(feed);
         return REQUEST_DONE;
@@ -507,7 +507,7 @@ static void feed_deliver(struct feed *feed, struct message *message, const struc
         return;
     }
     feed->consumer_sequence++;
-    request_heard(&feed->request, uv_now(feed->store->loop));
+    request_note_heard(&feed->request, uv_now(feed->store->loop));
     feed->idle_heartbeats = 0;
     feed->position.sequence = delivery->stream_sequence;
     /* The pull that asked for heartbeats is over with the message that was missed, and sends none any more. */

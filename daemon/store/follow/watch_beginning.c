@@ -421,7 +421,7 @@ void watch_beginning_go_on(struct watch *watch)
     if (watch->beginning.step == WATCH_WALKING)
         beginning_walk(watch);
     else if (watch->beginning.step == WATCH_READING)
-        consumer_go_on(&watch->beginning.reading);
+        consumer_continue(&watch->beginning.reading);
 }
 
 void watch_beginning_stop(struct watch *watch)

@@ -215,7 +215,7 @@ static enum connection_publish_result bulk_get_send_chunk(struct request *reques
         bulk->chunk_start = 0;
         bulk_get_measure_chunk(bulk);
         if (!bulk_get_make_body(bulk))
-            return LINK_NO_MEMORY;
+            return CONNECTION_NO_MEMORY;
     }
     if (bulk->chunk_start == 0)
         bulk_get_restart(bulk);
@@ -239,7 +239,7 @@ static enum request_verdict bulk_get_receive(struct request *request, unsigned a
         bulk_get_end_chunk(bulk);
         return REQUEST_DONE;
     case KV_READ_DISTURBED:
-        request_retry_reason(request, REQUEST_NO_ANSWER);
+        request_set_trouble(request, REQUEST_NO_ANSWER);
         return REQUEST_RETRY;
     case KV_READ_CUT:
         bulk_get_fail(
@@ -254,7 +254,7 @@ static enum request_verdict bulk_get_receive(struct request *request, unsigned a
         return REQUEST_DONE;
     }
     if (!kv_read_direct_entry(message, bulk->request.bucket->prefix, &entry) || bulk_get_is_of_mirror(bulk, message)) {
-        request_retry_reason(request, REQUEST_NO_ANSWER);
+        request_set_trouble(request, REQUEST_NO_ANSWER);
         return REQUEST_RETRY;
     }
     bulk->has_answer = true;

@@ -149,8 +149,8 @@ static enum request_verdict get_receive_from_leader(struct read_get *get, struct
             get_answer_absent(get);
             return REQUEST_DONE;
         }
-        if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
-            request_retry_reason(&get->request.base, jetstream_healable(&failure));
+        if (jetstream_temporary_trouble(&failure) != REQUEST_NO_TROUBLE) {
+            request_set_trouble(&get->request.base, jetstream_temporary_trouble(&failure));
             return REQUEST_RETRY;
         }
         if (failure.err_code == JETSTREAM_STREAM_NOT_FOUND)

@@ -150,12 +150,12 @@ static enum connection_publish_result batch_send_copy(struct batch *batch, unsig
         else
             result = connection_publish(connection, message->message.subject, NULL, message->message.headers, headers,
                                         operation->value, operation->value_bytes);
-        if (result != LINK_PUBLISHED)
+        if (result != CONNECTION_PUBLISHED)
             return result; /* without its last message it is nothing */
     }
     batch->copy_attempt = attempt;
     outcome_sent(&batch->outcome, store_boot_ms(), connection_number(connection), &stream);
-    return LINK_PUBLISHED;
+    return CONNECTION_PUBLISHED;
 }
 
 static enum connection_publish_result batch_send(struct request *request, unsigned attempt)
@@ -178,17 +178,17 @@ static enum request_readiness batch_prepare(struct request *request)
 
     switch (step) {
     case OUTCOME_WAIT:
-        return REQUEST_LATER;
+        return REQUEST_NOT_READY;
     case OUTCOME_READ:
     case OUTCOME_READ_FIRST:
-        request_park(request);
+        request_suspend(request);
         batch_start_inquiry(batch, step);
-        return REQUEST_PARKED_OR_OVER;
+        return REQUEST_SUSPENDED_OR_OVER;
     case OUTCOME_SEND:
         if (!batch_must_wait(batch))
             return REQUEST_READY;
-        request_park(request);
-        return REQUEST_PARKED_OR_OVER;
+        request_suspend(request);
+        return REQUEST_SUSPENDED_OR_OVER;
     case OUTCOME_ASK:
     case OUTCOME_ASK_FIRST:
         break;
@@ -267,7 +267,7 @@ static void batch_start_inquiry(struct batch *batch, enum outcome_step step)
     batch_hold_keys(batch);
     batch->inquiry = inquiry_start(batch->store, &subject, on_batch_inquiry_done, batch);
     if (batch->inquiry == NULL) /* no memory now: the deadline runs on */
-        request_again(&batch->request.base, REQUEST_CONGESTED);
+        request_retry_later(&batch->request.base, REQUEST_CONGESTED);
 }
 
 /* --- Acks ------------------------------------------------------------------------------------------ */
@@ -275,7 +275,7 @@ static void batch_start_inquiry(struct batch *batch, enum outcome_step step)
 /* The next step at once. A batch that is being looked for goes on with that. */
 static enum request_verdict batch_retry_now(struct batch *batch)
 {
-    request_hurry(&batch->request.base);
+    request_retry_now(&batch->request.base);
     return REQUEST_MORE;
 }
 
@@ -284,9 +284,9 @@ static enum request_verdict batch_retry(struct batch *batch, enum request_troubl
 {
     if (!is_latest)
         return REQUEST_MORE; /* it is asked about already */
-    request_retry_reason(&batch->request.base, trouble);
+    request_set_trouble(&batch->request.base, trouble);
     outcome_refused(&batch->outcome);
-    request_take_back(&batch->request.base);
+    request_clear_latest_doubt(&batch->request.base);
     return REQUEST_RETRY;
 }
 
@@ -304,11 +304,11 @@ static enum request_verdict batch_receive_refusal(struct batch *batch, const str
         return batch_retry(batch, REQUEST_NO_ANSWER, is_latest);
     }
     if (jetstream_is_closing(&failure) && is_latest) { /* maybe in the middle: it is asked about */
-        request_retry_reason(&batch->request.base, REQUEST_NO_LEADER);
+        request_set_trouble(&batch->request.base, REQUEST_NO_LEADER);
         return REQUEST_RETRY;
     }
-    if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE)
-        return batch_retry(batch, jetstream_healable(&failure), is_latest);
+    if (jetstream_temporary_trouble(&failure) != REQUEST_NO_TROUBLE)
+        return batch_retry(batch, jetstream_temporary_trouble(&failure), is_latest);
     if (ack->err_code == JETSTREAM_ATOMIC_DISABLED)
         error_set(&batch->error, ERROR_UNSUPPORTED,
                   "the bucket takes no atomic batches, which transactions need; bucket.update switches them on");

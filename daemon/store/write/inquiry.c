@@ -61,8 +61,8 @@ bool inquiry_take_answer(const struct store *store, const struct bucket *bucket,
         answer = OUTCOME_ID_KNOWN;
     } else if (ack->err_code == JETSTREAM_ROLLUP_FAILED) {
         answer = OUTCOME_ID_UNKNOWN;
-    } else if (jetstream_healable(&failure) != REQUEST_NO_TROUBLE) {
-        request_retry_reason(request, jetstream_healable(&failure));
+    } else if (jetstream_temporary_trouble(&failure) != REQUEST_NO_TROUBLE) {
+        request_set_trouble(request, jetstream_temporary_trouble(&failure));
         return false;
     }
     *verdict = outcome_answered(outcome, answer, store_boot_ms(), bucket_keeper(store, bucket));

@@ -103,7 +103,7 @@ static enum connection_publish_result write_send_copy(struct write *write, unsig
     enum connection_publish_result result =
         request_publish(&write->request.base, write->message.subject, headers, count, write->operation.value,
                         write->operation.value_bytes);
-    if (result != LINK_PUBLISHED)
+    if (result != CONNECTION_PUBLISHED)
         return result;
     write->copy_attempt = attempt;
     outcome_sent(&write->outcome, store_boot_ms(), connection_number(connection), &stream);
@@ -133,17 +133,17 @@ static enum request_readiness write_prepare(struct request *request)
 
     switch (inquiry_prepare(write->store, &write->outcome, request)) {
     case OUTCOME_WAIT:
-        return REQUEST_LATER;
+        return REQUEST_NOT_READY;
     case OUTCOME_READ:
-        request_park(request);
+        request_suspend(request);
         write_start_inquiry(write);
-        return REQUEST_PARKED_OR_OVER;
+        return REQUEST_SUSPENDED_OR_OVER;
     case OUTCOME_SEND:
         write->turn.resume = on_write_turn;
         if (!ledger_must_queue(ledger, &write->turn) && !ledger_must_wait(ledger, &write->turn, write->operation.key))
             return REQUEST_READY;
-        request_park(request);
-        return REQUEST_PARKED_OR_OVER;
+        request_suspend(request);
+        return REQUEST_SUSPENDED_OR_OVER;
     default:
         break;
     }
@@ -309,7 +309,7 @@ static void write_start_inquiry(struct write *write)
     ledger_hold(bucket_writes_ledger(write->request.bucket), &write->hold, write->operation.key);
     write->inquiry = inquiry_start(write->store, &subject, on_write_inquiry_done, write);
     if (write->inquiry == NULL) /* no memory now: the deadline runs on */
-        request_again(&write->request.base, REQUEST_CONGESTED);
+        request_retry_later(&write->request.base, REQUEST_CONGESTED);
 }
 
 /* --- Acks ------------------------------------------------------------------------------------------ */
@@ -317,7 +317,7 @@ static void write_start_inquiry(struct write *write)
 /* The next step at once. A write that is being looked for goes on with that. */
 static enum request_verdict write_retry_now(struct write *write)
 {
-    request_hurry(&write->request.base);
+    request_retry_now(&write->request.base);
     return REQUEST_MORE;
 }
 
@@ -355,12 +355,12 @@ static enum request_verdict write_receive_failure(struct write *write, const str
     default:
         break;
     }
-    if (jetstream_healable(failure) != REQUEST_NO_TROUBLE) {
+    if (jetstream_temporary_trouble(failure) != REQUEST_NO_TROUBLE) {
         if (!is_latest)
             return REQUEST_MORE; /* it is asked about already */
         outcome_refused(&write->outcome);
-        request_take_back(request);
-        request_retry_reason(request, jetstream_healable(failure));
+        request_clear_latest_doubt(request);
+        request_set_trouble(request, jetstream_temporary_trouble(failure));
         return REQUEST_RETRY;
     }
     jetstream_set_error(&write->error, failure);
@@ -453,7 +453,7 @@ static void on_write_opened(struct bucket_request *request)
 static bool on_write_refreshed(struct bucket_request *request)
 {
     /* The place is in a limit of the former bucket's group. */
-    request_leave_place(&request->base);
+    request_release_place(&request->base);
     request->base.limit = group_commit_writes_limit(bucket_writes_group(request->bucket));
     return true;
 }
