@@ -520,6 +520,7 @@ void consumer_read(struct jetstream *jetstream, struct consumer_reading *reading
     reading->is_paused = false;
     reading->request.expected_values = scope->headers_only ? 0 : REQUEST_ALL;
     reading->request.expected_bytes_max = consumer_pull_bytes(jetstream->requests->connection);
+    reading->request.label = scope->stream;
     request_start(jetstream->requests, &reading->request, &reading_ops, deadline_ms);
 }
 

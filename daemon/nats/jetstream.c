@@ -269,6 +269,7 @@ void jetstream_call(struct jetstream *jetstream, struct jetstream_call *call, co
     if (call->subject == NULL || (body != NULL && call->body == NULL))
         deadline_ms = 0;
     json_decref(body);
+    call->request.label = call->subject;
     request_start(jetstream->requests, &call->request, &call_ops, deadline_ms);
 }
 

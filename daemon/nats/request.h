@@ -123,6 +123,7 @@ struct request {
     unsigned weight;             /* in limit; 0 counts as 1 */
     const void *owner;           /* identity of the session for which it is; NULL: none. Never dereferenced */
     uint64_t call_id;            /* id of the call for which it is, for the log; 0: none */
+    const char *label;           /* what it is about, for the log, such as a stream's name; borrowed; NULL: nothing */
     size_t expected_values;    /* in the reply; 0: it has no value; REQUEST_ALL: as many as expected_bytes_max allows */
     size_t expected_bytes_max; /* of the reply */
     unsigned extra_timeout_ms; /* added to the time of an attempt, for a request that takes the server long */

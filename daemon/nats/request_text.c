@@ -67,6 +67,11 @@ static const char *kind_text(const struct request *request)
     return request->ops->kind != NULL ? request->ops->kind : "request";
 }
 
+static const char *label_text(const struct request *request)
+{
+    return request->label != NULL ? request->label : "";
+}
+
 void request_text_transition(const struct request *request, char text[REQUEST_TEXT_BYTES])
 {
     const char *cause = cause_text(request->trouble);
@@ -74,15 +79,18 @@ void request_text_transition(const struct request *request, char text[REQUEST_TE
 
     if (request->call_id != 0)
         snprintf(call, sizeof(call), " of call %" PRIu64, request->call_id);
-    snprintf(text, REQUEST_TEXT_BYTES, "request: %s in slot %d%s: %s, attempt %u, after %" PRIu64 " ms%s%s",
-             kind_text(request), (int)request->slot, call, state_text(request->state), request->attempts,
-             age_ms(request), cause[0] != '\0' ? "; last trouble: " : "", cause);
+    const char *label = label_text(request);
+    snprintf(text, REQUEST_TEXT_BYTES, "request: %s%s%s in slot %d%s: %s, attempt %u, after %" PRIu64 " ms%s%s",
+             kind_text(request), label[0] != '\0' ? " " : "", label, (int)request->slot, call,
+             state_text(request->state), request->attempts, age_ms(request), cause[0] != '\0' ? "; last trouble: " : "",
+             cause);
 }
 
 struct request_info request_text_info(const struct request *request)
 {
     return (struct request_info){
         .kind = kind_text(request),
+        .label = label_text(request),
         .state = state_text(request->state),
         .trouble = cause_text(request->trouble),
         .call_id = request->call_id,

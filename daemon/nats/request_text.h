@@ -8,7 +8,7 @@
 
 #include "daemon/nats/requests.h"
 
-#define REQUEST_TEXT_BYTES 256
+#define REQUEST_TEXT_BYTES 512
 
 /* Describe the state that the request has entered, for the log. */
 void request_text_transition(const struct request *request, char text[REQUEST_TEXT_BYTES]);

@@ -69,6 +69,7 @@ size_t requests_in_flight(const struct requests *requests);
 
 struct request_info {
     const char *kind;
+    const char *label; /* what it is about; "": unknown */
     const char *state;
     const char *trouble; /* why the last attempt got no answer; "": none failed */
     uint64_t call_id;    /* 0: none */
