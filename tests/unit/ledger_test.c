@@ -51,7 +51,7 @@ START_TEST(writes_that_wait_for_a_key_continue_in_order_and_before_later_ones)
     ledger_hold(ledger, &hold, "k");
     ck_assert(must_wait(&first));
     ck_assert(must_wait(&second));
-    ledger_let_go(&hold);
+    ledger_release_key(&hold);
     ck_assert(must_wait(&late));
     run_jobs();
     ck_assert_uint_eq(first.turn, 1);
@@ -69,7 +69,7 @@ START_TEST(the_write_that_held_the_key_does_not_queue_after_those_that_waited)
 
     ledger_hold(ledger, &hold, "k");
     ck_assert(must_wait(&waits));
-    ledger_let_go(&hold);
+    ledger_release_key(&hold);
     lost.wait.is_due = true;
     ck_assert(!must_wait(&lost));
     run_jobs();
@@ -88,8 +88,8 @@ START_TEST(a_hold_keeps_its_ledger)
     ledger_hold(ledger, &another, "k");
     ck_assert(ledger_is_shared(ledger));
     ledger_release(ledger);
-    ledger_let_go(&another);
-    ledger_let_go(&hold);
+    ledger_release_key(&another);
+    ledger_release_key(&hold);
 }
 END_TEST
 
@@ -101,7 +101,7 @@ START_TEST(a_wait_keeps_its_ledger)
     ledger_hold(ledger, &hold, "k");
     ck_assert(must_wait(&waits));
     ck_assert(must_wait(&gives_up));
-    ledger_let_go(&hold);
+    ledger_release_key(&hold);
     ledger_release(ledger);
     ledger_end_wait(&gives_up.wait);
     run_jobs();

@@ -20,8 +20,8 @@ struct admin_state {
 };
 
 /*
- * The server handles all requests of the API in turn, and a change of a stream takes it milliseconds. So few are sent
- * at a time, and sessions take turns: a client that changes thousands of buckets does not keep others waiting.
+ * The server handles API requests one after the other, and a change of a stream takes milliseconds. So few are in
+ * flight at a time, and sessions take turns: a client that changes thousands of buckets does not block the others.
  */
 static void admin_call_api(struct admin *admin, const char *verb, const char *name, json_t *body,
                            jetstream_call_fn *done)
@@ -61,7 +61,7 @@ static void admin_begin_change(struct admin *admin)
     observe_begin_change(admin->store, admin->bucket);
 }
 
-/* is_known: whether it was done or not, nothing more comes of it. */
+/* is_known: the server has carried the change out or not, and will not do it later. */
 static void admin_end_change(struct admin *admin, bool is_known)
 {
     if (admin->is_changing)
@@ -74,7 +74,7 @@ static bool admin_is_in_doubt(const struct error *error)
     return error != NULL && error->code == ERROR_DEADLINE_EXCEEDED;
 }
 
-/* A purge, or settings that let messages live for a shorter time: see outcome. */
+/* The change may remove messages: a purge, or settings with a shorter life for messages. See outcome. */
 static void admin_begin_removal(struct admin *admin)
 {
     bucket_note_removal(admin->store, false);
@@ -122,7 +122,7 @@ static void admin_fail_not_found(struct admin *admin)
 {
     struct error error;
 
-    error_set(&error, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\"; bucket.create makes one", admin->bucket);
+    error_set(&error, ERROR_BUCKET_NOT_FOUND, "bucket \"%s\" does not exist; bucket.create creates it", admin->bucket);
     admin_fail(admin, &error);
 }
 
@@ -139,7 +139,7 @@ static void admin_answer_info(struct admin *admin, json_t *answer)
     admin_finish(admin, &info, NULL);
 }
 
-/* A write whose ack got lost may have happened. */
+/* A change whose answer was lost may have happened. */
 static void admin_fail_change(struct admin *admin, unsigned err_code, const struct error *error)
 {
     struct error failure = *error;
@@ -153,7 +153,7 @@ static void admin_fail_change(struct admin *admin, unsigned err_code, const stru
     admin_fail(admin, &failure);
 }
 
-/* The window that no retry of a call outlasts. */
+/* Return a duplicate window that no retry of a call outlasts. */
 static uint64_t admin_window_ms(const struct admin *admin)
 {
     return 2u * (uint64_t)admin->store->conf->calls.max_timeout_ms;
@@ -166,7 +166,7 @@ static unsigned admin_level_in(json_t *answer)
 
 /* --- Asking for settings ---------------------------------------------------------------------------- */
 
-/* The mirror's origin first, then the sources; NULL behind the last. Those of another domain cannot be looked for. */
+/* Return the mirror first, then the sources, then NULL. Buckets of another domain cannot be looked up. */
 static const char *admin_next_origin(struct admin *admin)
 {
     const struct bucket_config *config = admin->config;
@@ -192,16 +192,17 @@ static void on_admin_origin(void *arg, json_t *answer, unsigned err_code, const 
         return;
     }
     if (err_code == JETSTREAM_STREAM_NOT_FOUND) {
-        error_set(&missing, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\" to be fed from; bucket.create makes one",
+        error_set(&missing, ERROR_BUCKET_NOT_FOUND,
+                  "bucket \"%s\", given as mirror or source, does not exist; create it first",
                   admin_next_origin(admin));
         error = &missing;
     }
-    if (admin->is_changing) /* an update that is not even sent */
+    if (admin->is_changing) /* the update was not sent */
         admin_end_removal(admin, NULL);
     admin_fail(admin, error);
 }
 
-/* The server takes a bucket that is fed from nowhere, and whoever writes to such a mirror waits in vain. */
+/* The server would accept a mirror of a missing bucket, and writes to such a mirror time out. */
 static void admin_change_stream(struct admin *admin)
 {
     const char *origin = admin_next_origin(admin);
@@ -260,10 +261,10 @@ static void on_admin_leftovers_purged(void *arg, json_t *answer, unsigned err_co
 }
 
 /*
- * nats-server 2.15.1 answers a removal before the stream's files are gone, and a stream that is made anew at once may
- * find them: then it has messages that are older than it is. 0: there are none; else the last of them. A bucket that
- * this daemon has not removed may have older messages by right: one that the server had lost comes back with them. So
- * may a mirror.
+ * Return the last message that is older than the stream; 0: there is none. nats-server 2.15.1 answers a deletion before
+ * the stream's files are gone, and a stream that is recreated at once may find them. This is only checked after a
+ * deletion by this daemon: a stream that the server had lost rightly comes back with older messages, and a mirror has
+ * them too.
  */
 static uint64_t admin_last_leftover(const struct admin *admin, json_t *answer)
 {
@@ -287,7 +288,7 @@ static void on_admin_created(void *arg, json_t *answer, unsigned err_code, const
     uint64_t leftover = answer != NULL ? admin_last_leftover(admin, answer) : 0;
 
     if (leftover > 0) {
-        log_info("bucket %s: what it had before its removal is removed once more", admin->bucket);
+        log_info("bucket %s: the recreated stream has messages from before the deletion; purging them", admin->bucket);
         admin_begin_removal(admin);
         admin_call_stream(admin, "STREAM.PURGE", json_pack("{s:I}", "seq", (json_int_t)leftover + 1),
                           on_admin_leftovers_purged);
@@ -299,7 +300,7 @@ static void on_admin_created(void *arg, json_t *answer, unsigned err_code, const
     }
     if (err_code == JETSTREAM_STREAM_NAME_IN_USE) {
         error_set(&exists, ERROR_ALREADY_EXISTS,
-                  "bucket \"%s\" is there with other settings; bucket.info shows them, bucket.update changes them",
+                  "bucket \"%s\" exists with other settings; bucket.info shows them, bucket.update changes them",
                   admin->bucket);
         error = &exists;
     }
@@ -307,8 +308,8 @@ static void on_admin_created(void *arg, json_t *answer, unsigned err_code, const
 }
 
 /*
- * The copy in memory hears from markers that values have expired. With a longer time than one second the server would
- * lengthen TTLs that are shorter than it, where a bucket has history.
+ * The local copy learns from markers that values have expired. The markers live for one second: in a bucket with
+ * history the server extends each TTL that is shorter than the markers' life.
  */
 static void admin_add_expiry_markers(const struct admin *admin, unsigned level)
 {
@@ -319,8 +320,8 @@ static void admin_add_expiry_markers(const struct admin *admin, unsigned level)
 }
 
 /*
- * The default of marker_ttl. In embedded mode old delete markers are removed, and a watch that was away for longer must
- * begin anew. In external mode they stay: other NATS clients need them, and would not learn of their removal.
+ * Add the default of marker_ttl. In embedded mode old delete markers are removed, and a watch that was away for longer
+ * must start again. In external mode they stay: other NATS clients need them, and would not learn of their removal.
  */
 static struct bucket_config admin_config_with_defaults(const struct admin *admin)
 {
@@ -334,7 +335,7 @@ static struct bucket_config admin_config_with_defaults(const struct admin *admin
     return config;
 }
 
-/* What can be asked for depends on the server, and in a cluster that is being upgraded on which one. */
+/* The features depend on the version of the server that answers; a cluster may be in the middle of an upgrade. */
 static void on_admin_create_level(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
@@ -429,7 +430,7 @@ static void on_admin_removed(void *arg, json_t *answer, unsigned err_code, const
 
     bucket_forget(admin->store, admin->bucket);
     admin_end_change(admin, !admin_is_in_doubt(error));
-    /* A copy of the request that came too late found what the first one left. */
+    /* A retry may find that the first attempt has deleted the bucket. */
     bool was_ours = err_code == JETSTREAM_STREAM_NOT_FOUND && admin->call.request.attempts > 1;
     if (answer != NULL || was_ours) {
         removed_note(&admin->store->admin->removed, admin->bucket, uv_now(admin->store->loop));
@@ -552,7 +553,7 @@ static void on_admin_names(void *arg, json_t *answer, unsigned err_code, const s
         admin_finish_list(admin, NULL);
 }
 
-/* The API answers up to 1,024 names at a time. */
+/* The API returns up to 1,024 names at a time. */
 static void admin_ask_names(struct admin *admin)
 {
     admin_call_api(admin, "STREAM.NAMES", NULL, json_pack("{s:I}", "offset", (json_int_t)admin->offset),

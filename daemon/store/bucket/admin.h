@@ -1,8 +1,8 @@
 /*
- * admin: making, changing, removing and describing buckets.
+ * admin: creates, updates, deletes, purges, describes and lists buckets.
  *
- * Used by the handlers. Each operation is one or more calls of the JetStream API and
- * calls back once. What the daemon changes, it forgets the handle of.
+ * Used by the handlers. Each operation makes one or more calls of the JetStream API, and calls back once. A bucket that
+ * was changed is forgotten: see bucket_forget.
  */
 #ifndef DAEMON_STORE_ADMIN_H
 #define DAEMON_STORE_ADMIN_H
@@ -13,10 +13,10 @@
 
 struct admin;
 
-/* What the bucket is now; for removals NULL. Lives as long as the call. Or an error. */
+/* The bucket as it is now (NULL after a delete or a purge), valid during the call; or an error. */
 typedef void admin_info_fn(void *arg, const struct bucket_info *info, const struct error *error);
 
-/* The names in byte order, which live as long as the call; or an error. */
+/* The names in byte order, valid during the call; or an error. */
 typedef void admin_names_fn(void *arg, const char *const *names, size_t count, const struct error *error);
 
 struct admin {
@@ -36,10 +36,10 @@ struct admin {
     struct jetstream_call call;
     unsigned level;
     json_t *stream;   /* the settings to ask for */
-    const char *verb; /* … and how */
-    bool is_changing; /* what is in memory of the bucket is not answered */
+    const char *verb; /* "STREAM.CREATE" or "STREAM.UPDATE" */
+    bool is_changing; /* observe_begin_change was called */
     jetstream_call_fn *changed;
-    size_t origin; /* of those that the bucket is to be fed from: the next to be looked for */
+    size_t origin; /* the next bucket that must exist: 0 is the mirror, others are sources */
     char **names;
     size_t count, capacity;
     uint64_t offset;
@@ -48,7 +48,7 @@ struct admin {
 void admin_create(struct store *store, struct arena *arena, struct admin *admin);
 void admin_update(struct store *store, struct arena *arena, struct admin *admin);
 void admin_delete(struct store *store, struct arena *arena, struct admin *admin);
-/* Removes every key of the bucket. */
+/* Remove every key of the bucket. */
 void admin_purge(struct store *store, struct arena *arena, struct admin *admin);
 void admin_info(struct store *store, struct arena *arena, struct admin *admin);
 void admin_list(struct store *store, struct arena *arena, struct admin *admin);

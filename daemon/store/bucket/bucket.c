@@ -12,7 +12,7 @@
 /* Look-ups that are at NATS at a time. */
 #define LOOK_UPS_MAX 32u
 
-/* Handles that nobody uses are dropped beyond this many, the oldest first. */
+/* Beyond this many buckets, those that are idle are dropped, the oldest first. */
 #define ENTRIES_MAX 10000u
 
 enum bucket_look_up {
@@ -47,7 +47,7 @@ struct bucket_table {
 
 /* --- Handles --------------------------------------------------------------------------------------- */
 
-/* One block: the handle and its strings. */
+/* One block: the bucket and its strings. */
 struct bucket_memory {
     struct bucket bucket;
     char name[KV_BUCKET_LENGTH_MAX + 1];
@@ -65,8 +65,8 @@ static void bucket_set_prefix(char *prefix, size_t size, const char *api_prefix,
 }
 
 /*
- * A mirror stores its origin's messages under the origin's subjects and takes no writes: these
- * go to the origin. In another JetStream domain subjects are reached behind its API's prefix.
+ * A mirror stores the messages of its origin under the origin's subjects. It takes no writes: they go to the origin.
+ * The subjects of another JetStream domain are prefixed with that domain's API prefix.
  */
 static void bucket_set_prefixes(struct bucket_memory *memory, const struct store *store, const char *name,
                                 json_t *mirror)
@@ -83,7 +83,7 @@ static void bucket_set_prefixes(struct bucket_memory *memory, const struct store
     bucket_set_prefix(memory->put_prefix, sizeof(memory->put_prefix), api, origin);
 }
 
-/* What all handles of one bucket share: it outlives a look-up. */
+/* What the structs of one bucket share. It outlives a look-up. */
 struct bucket_shared {
     unsigned references;
     struct stream_state stream;
@@ -129,7 +129,7 @@ bool bucket_has_removed_since(const struct store *store, uint64_t removals, uint
     return store->buckets->removals != removals || store->buckets->doubtful_removal_on >= connection;
 }
 
-/* info: what STREAM.INFO answers. Of a server by itself it has a leader and no cluster's name. */
+/* info: an answer of STREAM.INFO. An unclustered server names a leader and no cluster. */
 static struct bucket *bucket_make(struct store *store, const char *name, json_t *info)
 {
     json_t *config = json_object_get(info, "config"), *cluster = json_object_get(info, "cluster");
@@ -188,7 +188,7 @@ static void bucket_shared_release(struct bucket_shared *shared)
     free(shared);
 }
 
-/* Whether something beside the table uses it: older handles, or what is attached. */
+/* Return whether something beside the table uses it: a former struct of the bucket, or the attachment. */
 static bool bucket_shared_is_in_use(const struct bucket_shared *shared)
 {
     return shared->references > 1 || (shared->ops != NULL && shared->ops->is_in_use(shared->attachment));
@@ -221,7 +221,7 @@ static void bucket_remove_wait(struct bucket_wait *wait)
 {
     struct bucket_entry *entry = wait->entry;
 
-    /* Of those who are being answered, the one before it is the last one then. */
+    /* If it is the last of those who are being answered, the one before it becomes the last. */
     if (entry->last_waited == wait)
         entry->last_waited = entry->waiting == wait ? NULL : wait->previous;
     DL_DELETE2(wait->entry->waiting, wait, previous, next);
@@ -231,8 +231,7 @@ static void bucket_remove_wait(struct bucket_wait *wait)
 
 static void bucket_set_late_error(const struct bucket_wait *wait, struct error *error)
 {
-    error_set(error, ERROR_UNAVAILABLE,
-              "the bucket could not be looked up in time: %s; nothing was done, try again later",
+    error_set(error, ERROR_UNAVAILABLE, "timed out looking up the bucket: %s; nothing was changed, try again later",
               request_trouble_text(&wait->entry->call.request));
 }
 
@@ -273,8 +272,8 @@ static void bucket_finish_look_up(struct bucket_entry *entry)
 }
 
 /*
- * Answer those who waited when the look-up ended, a slice at a time. Those who came since wait for the next look-up: it
- * still counts as looking up, since whoever is answered may forget the bucket or ask for it again.
+ * Answer those who waited when the look-up ended, a slice at a time. Those who came later wait for the next look-up.
+ * The look-up counts as running until all are answered, because a caller may forget the bucket, or open it again.
  */
 static bool bucket_run_answering(struct job *job)
 {
@@ -299,7 +298,7 @@ static void bucket_answer_waits(struct bucket_entry *entry)
         jobs_add(entry->store->jobs, &entry->answering, bucket_run_answering);
 }
 
-/* Give the handle what all handles of the bucket share, old being the last one. False: out of memory. */
+/* Give the new struct what it shares with the former one (NULL: there is none). False: out of memory. */
 static bool bucket_share(struct bucket_entry *entry, const struct bucket *old, json_t *info)
 {
     struct bucket *bucket = entry->bucket;
@@ -312,7 +311,7 @@ static bool bucket_share(struct bucket_entry *entry, const struct bucket *old, j
         return false;
     stream_read_info(entry->store, info, &stream);
     bucket->keeper = stream.keeper;
-    bucket->shared->stream = stream; /* also if it has fewer messages than before: it was set back */
+    bucket->shared->stream = stream; /* also if its last sequence is lower: the stream was set back */
     return true;
 }
 
@@ -341,11 +340,11 @@ static void on_bucket_looked_up(void *arg, json_t *answer, unsigned err_code, co
         else
             observe_opened(entry->store, entry->name, entry->bucket->marker_ttl_s);
     } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
-        error_set(&entry->failure, ERROR_BUCKET_NOT_FOUND, "there is no bucket \"%s\"; bucket.create makes one",
+        error_set(&entry->failure, ERROR_BUCKET_NOT_FOUND, "bucket \"%s\" does not exist; bucket.create creates it",
                   entry->name);
     } else {
         entry->failure = *error;
-        entry->bucket = old; /* maybe it is there all the same */
+        entry->bucket = old; /* the look-up failed, so the bucket may still be right */
         entry->is_forgotten = true;
         old = NULL;
     }
@@ -354,7 +353,7 @@ static void on_bucket_looked_up(void *arg, json_t *answer, unsigned err_code, co
     bucket_answer_waits(entry);
 }
 
-/* Every one who waits has a deadline of its own, so the look-up itself may take as long as any call. */
+/* Each caller that waits has its own deadline, so the look-up itself may take as long as any call. */
 static void bucket_start_look_up(struct bucket_entry *entry)
 {
     struct store *store = entry->store;
@@ -368,7 +367,7 @@ static void bucket_start_look_up(struct bucket_entry *entry)
                    uv_now(store->loop) + store->conf->calls.max_timeout_ms, on_bucket_looked_up, entry);
 }
 
-/* Nobody uses what its handles share. */
+/* Return whether nobody uses the bucket. */
 static bool bucket_entry_is_idle(const struct bucket_entry *entry)
 {
     return entry->look_up == BUCKET_LOOK_UP_NONE && entry->waiting == NULL && entry->bucket->references == 1 &&
@@ -376,8 +375,8 @@ static bool bucket_entry_is_idle(const struct bucket_entry *entry)
 }
 
 /*
- * Makes room: the buckets that were met first go. One that is in use stays: with it would go which of its keys are in
- * doubt, and which writes wait. uthash keeps the order of insertion.
+ * Make room: drop idle buckets, the oldest first (uthash keeps the order of insertion). A bucket in use stays, because
+ * its attachment knows which keys are in doubt and which writes wait.
  */
 static void bucket_evict_idle(struct store *store)
 {
@@ -480,7 +479,7 @@ size_t bucket_fail_waiting(struct store *store)
     struct error error;
     size_t count = 0;
 
-    error_set(&error, ERROR_UNAVAILABLE, "the daemon ends");
+    error_set(&error, ERROR_UNAVAILABLE, "the daemon is shutting down");
     HASH_ITER(hh, store->buckets->by_name, entry, next)
     {
         while (entry->waiting != NULL) {

@@ -1,10 +1,9 @@
 /*
- * bucket: handles of buckets, with what must be known to read and write them.
+ * bucket: what must be known of a bucket to read and write it.
  *
- * Used by read, write and admin. A handle is looked up once with the stream's
- * info and trusted for buckets.metadata_ttl; many callers who ask for an unknown one
- * at the same time cause one look-up. It is dropped when the daemon changes the
- * bucket, and when an answer shows that somebody else has.
+ * Used by all rooms of the store. A bucket is looked up once, with STREAM.INFO, and the answer is trusted for
+ * buckets.metadata_ttl. Callers that open the same unknown bucket at the same time share one look-up. The bucket is
+ * forgotten when this daemon changes it, and when an answer shows that somebody else has changed it.
  */
 #ifndef DAEMON_STORE_BUCKET_H
 #define DAEMON_STORE_BUCKET_H
@@ -15,32 +14,32 @@
 
 struct bucket {
     const char *name;
-    const char *origin;     /* the bucket that is written to: of a mirror the one that it copies */
-    const char *stream;     /* "KV_b" */
-    const char *prefix;     /* of the subjects that its keys are stored under: "$KV.b." */
-    const char *put_prefix; /* of the subjects to publish to: another one for a mirror */
+    const char *origin; /* the bucket that is written to: the one that a mirror copies, otherwise the bucket itself */
+    const char *stream; /* "KV_b" */
+    const char *prefix; /* of the subjects under which its keys are stored: "$KV.b." */
+    const char *put_prefix; /* of the subjects to publish to; a mirror has another one */
     unsigned history;
     unsigned replicas;
     bool allows_ttl;        /* TTL per key */
     bool allows_atomic;     /* atomic batches */
     bool allows_direct;     /* direct gets */
     bool is_mirror;         /* written to through the bucket that it copies */
-    bool is_exclusive;      /* of the embedded server, and not fed from others: only this daemon writes to it */
-    bool is_clustered;      /* nobody knows which server reads it */
+    bool is_exclusive;      /* of the embedded server, without mirror or sources: only this daemon writes to it */
+    bool is_clustered;      /* several servers may answer its reads */
     int64_t max_value_size; /* bytes; -1: no limit of the bucket's own */
-    uint64_t max_age_ms;    /* of every message; 0: for ever */
+    uint64_t max_age_ms;    /* of every message; 0: no limit */
     int64_t marker_ttl_s;   /* after which delete markers go; 0: they stay */
 
     /* private */
     struct bucket_shared *shared;
-    uint64_t keeper; /* of its ids, as the look-up told it; 0: the connection's server, or nobody knows */
-    char leader[64]; /* the server that leads the stream; "": nobody knows */
+    uint64_t keeper; /* of its ids, by the look-up; 0: the connection's server, or not known */
+    char leader[64]; /* the server that leads the stream; "": not known */
     unsigned references;
 };
 
 typedef void bucket_ready_fn(void *arg, struct bucket *bucket, const struct error *error);
 
-/* One who waits for a handle. The owner embeds it, zeroed; the memory lives until ready was called. */
+/* A caller that waits for a bucket. The owner embeds it, zeroed; the memory lives until ready was called. */
 struct bucket_wait {
     struct bucket_wait *next;
     struct bucket_wait *previous;
@@ -53,14 +52,14 @@ struct bucket_wait {
 };
 
 /*
- * Finds the handle of a bucket whose name is well-formed. ready is called once, maybe from
- * within: with a handle that the callee must bucket_release, or with an error. owner is the identity of the session
- * that it is for, or NULL: look-ups of different owners take turns.
+ * Open a bucket whose name is well-formed. ready is called once, maybe from within: with a bucket that the callee must
+ * bucket_release, or with an error. owner: the identity of the session that it is for, or NULL; look-ups of different
+ * owners take turns.
  */
 void bucket_open(struct store *store, struct bucket_wait *wait, const char *name, const void *owner,
                  uint64_t deadline_ms, bucket_ready_fn *ready, void *arg);
 
-/* Waits no longer; ready is not called. Does nothing when it was called already. */
+/* Stop waiting: ready is not called. Does nothing if ready was called already. */
 void bucket_wait_cancel(struct bucket_wait *wait);
 
 struct bucket *bucket_retain(struct bucket *bucket);
@@ -68,13 +67,13 @@ void bucket_release(struct bucket *bucket);
 
 /* --- The stream ------------------------------------------------------------------------------------ */
 
-/* A message of the bucket was stored under this sequence. */
+/* Record that a message of the bucket was stored under this sequence. */
 void bucket_note_sequence(const struct store *store, struct bucket *bucket, uint64_t sequence);
 
 /* Return what is known of the bucket's stream without asking. */
 struct stream_state bucket_stream(const struct store *store, const struct bucket *bucket);
 
-/* The keeper of the stream's ids that answers on the present connection; 0: the connection does not tell. */
+/* Return the keeper of the stream's ids that answers on the present connection; 0: the connection does not tell. */
 uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket);
 
 /*
@@ -89,13 +88,13 @@ void bucket_note_removal(struct store *store, bool is_in_doubt);
  */
 bool bucket_has_removed_since(const struct store *store, uint64_t removals, uint64_t connection);
 
-/* What was found when the bucket was looked up last, borrowed until the loop goes on; or NULL. */
+/* Return the bucket if it was looked up and is not forgotten, borrowed until the loop goes on; otherwise NULL. */
 const struct bucket *bucket_find_known(const struct store *store, const char *name);
 
 /* Call visit for each bucket that is known. It looks no bucket up. */
 void bucket_each(const struct store *store, void (*visit)(void *arg, const struct bucket *bucket), void *arg);
 
-/* The next bucket_open looks the bucket up anew. Handles in use stay as they are. */
+/* Make the next bucket_open look the bucket up again. A bucket in use stays as it is. */
 void bucket_forget(struct store *store, const char *name);
 
 /* --- Attachments ----------------------------------------------------------------------------------- */
@@ -119,7 +118,7 @@ void *bucket_attachment(const struct bucket *bucket);
 int bucket_init_table(struct store *store);
 void bucket_free_table(struct store *store);
 
-/* Fails everybody who waits for a handle: when the daemon ends. Answers how many there were. */
+/* Fail all callers that wait for a bucket, when the daemon ends. Return how many there were. */
 size_t bucket_fail_waiting(struct store *store);
 
 #endif

@@ -31,7 +31,7 @@ static json_t *settings_external_of(const char *domain)
     return json_pack("{s:s}", "api", api);
 }
 
-/* A mirror's or source's stream, without what subject it takes. */
+/* Return the stream of a mirror or source, without subject transforms. */
 static json_t *settings_source_stream(const struct bucket_source *source)
 {
     char name[KV_STREAM_BYTES];
@@ -43,7 +43,7 @@ static json_t *settings_source_stream(const struct bucket_source *source)
     return stream;
 }
 
-/* A source's keys move from its own subjects to this bucket's. */
+/* Map the subjects of a source's keys to subjects of this bucket. */
 static json_t *settings_source_of(const char *bucket, const struct bucket_source *source)
 {
     json_t *stream = settings_source_stream(source);
@@ -52,7 +52,7 @@ static json_t *settings_source_of(const char *bucket, const struct bucket_source
 
     snprintf(from, sizeof(from), "$KV.%s.%s", source->bucket, filter);
     snprintf(to, sizeof(to), "$KV.%s.%s", bucket, filter);
-    /* In a destination the wildcards of the source are named by their number. */
+    /* A destination refers to the wildcards of the source by number. */
     if (strchr(filter, '*') != NULL) {
         size_t length = (size_t)snprintf(to, sizeof(to), "$KV.%s.", bucket);
         unsigned number = 1;
@@ -80,7 +80,7 @@ static json_t *settings_placement_of(const struct bucket_config *config)
     return placement;
 }
 
-/* The metadata that a caller gives replaces what callers gave before, and none of the server's or ours. */
+/* Replace the metadata of callers. That of the server and of kvstored stays. */
 static void settings_set_metadata(json_t *stream, const struct bucket_config *config)
 {
     json_t *metadata = json_object_get(stream, "metadata");
@@ -149,13 +149,13 @@ int64_t bucket_config_max_value_size(json_t *stream)
     int64_t asked = settings_get_own(stream, KV_METADATA_MAX_VALUE_SIZE);
     int64_t size = limit != NULL ? (int64_t)json_integer_value(limit) : -1;
 
-    /* Whoever changed the limit with another client meant that one. */
+    /* If another client has changed max_msg_size since, that limit counts. */
     if (size > 0 && asked >= 0 && asked + KV_HEADER_ROOM_BYTES == size)
         return asked;
     return size > 0 ? size : -1;
 }
 
-/* A window over the longest deadline of a call, so that no retry comes after its id is forgotten; max_age bounds it. */
+/* The window exceeds the longest deadline of a call, so that no id is forgotten before its retry. max_age limits it. */
 static void settings_set_duplicate_window(json_t *stream, uint64_t window_ms)
 {
     json_int_t max_age_ns = json_integer_value(json_object_get(stream, "max_age"));
@@ -260,7 +260,7 @@ json_t *bucket_config_to_stream(const char *name, const struct bucket_config *co
     char stream_name[KV_STREAM_BYTES], subject[KV_PREFIX_BYTES + 1];
 
     if ((config->set & BUCKET_MIRROR) && (config->set & BUCKET_SOURCES)) {
-        error_set(error, ERROR_INVALID_ARGUMENT, "a bucket has a mirror or sources, not both");
+        error_set(error, ERROR_INVALID_ARGUMENT, "a bucket can have a mirror or sources, not both");
         return NULL;
     }
     snprintf(stream_name, sizeof(stream_name), "KV_%s", name);
@@ -294,11 +294,11 @@ bool bucket_config_update_stream(json_t *stream, const struct bucket_config *con
     const char *storage = json_string_value(json_object_get(stream, "storage"));
 
     if ((config->set & BUCKET_STORAGE) && storage != NULL && (strcmp(storage, "memory") == 0) != config->in_memory) {
-        error_set(error, ERROR_UNSUPPORTED, "a bucket's storage cannot be changed; make another bucket");
+        error_set(error, ERROR_UNSUPPORTED, "the storage of a bucket cannot be changed; create another bucket");
         return false;
     }
     if (config->set & BUCKET_MIRROR) {
-        error_set(error, ERROR_UNSUPPORTED, "a bucket's mirror cannot be changed; make another bucket");
+        error_set(error, ERROR_UNSUPPORTED, "the mirror of a bucket cannot be changed; create another bucket");
         return false;
     }
     if (!settings_set_given(stream, name != NULL && strlen(name) > 3 ? name + 3 : "", config, level, error))
@@ -397,7 +397,7 @@ static bool settings_read_metadata(struct arena *arena, json_t *stream, struct b
         return false;
     json_object_foreach(metadata, name, value)
     {
-        /* The server's notes and ours are not what a caller has set. */
+        /* Leave out the metadata of the server and of kvstored. */
         if (strncmp(name, "_nats.", 6) == 0 || strncmp(name, "kvstored.", 9) == 0 || !json_is_string(value))
             continue;
         config->metadata[config->metadata_count++] = (struct bucket_pair){name, json_string_value(value)};
@@ -419,7 +419,7 @@ static void settings_read_republish(json_t *stream, struct bucket_config *config
     config->republish_headers_only = json_is_true(json_object_get(republish, "headers_only"));
 }
 
-/* The daemon makes no buckets whose oldest messages make room for new ones; others do. */
+/* A stream of another client with discard "old" is never full: new messages replace the oldest ones. */
 static bool settings_is_full(json_t *stream, uint64_t bytes)
 {
     json_int_t max_bytes = json_integer_value(json_object_get(stream, "max_bytes"));

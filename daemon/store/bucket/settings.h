@@ -1,9 +1,9 @@
 /*
- * bucket_config: a bucket's settings, as the protocol names them and as a stream's
- * configuration has them in JSON (ADR-8, ADR-10, ADR-43).
+ * settings: translates the settings of a bucket between the protocol's names and a stream's configuration in JSON
+ * (ADR-8, ADR-10, ADR-43).
  *
- * Used by admin and by the handlers that fill it in. The translation keeps what
- * it does not know: an update changes only the settings that were given.
+ * Used by admin, and by the handlers, which fill in a bucket_config. An update changes only the settings that were
+ * given, and keeps those that it does not know.
  */
 #ifndef DAEMON_STORE_BUCKET_CONFIG_H
 #define DAEMON_STORE_BUCKET_CONFIG_H
@@ -38,7 +38,7 @@ enum bucket_setting {
     BUCKET_MARKER_TTL = 1 << 14
 };
 
-/* A bucket that this one is fed from. */
+/* The mirror, or a source, of a bucket. */
 struct bucket_source {
     const char *bucket;
     const char *domain; /* JetStream domain it is in; NULL: ours */
@@ -78,38 +78,37 @@ struct bucket_config {
 
 struct bucket_info {
     const char *name;
-    struct bucket_config config; /* everything that it has is set */
+    struct bucket_config config; /* all settings that the bucket has are in config.set */
     uint64_t values;             /* messages: values and markers, history included */
     uint64_t bytes;
     uint64_t last_revision;
     bool allows_ttl;
     bool allows_atomic;
-    bool is_full;   /* of max_bytes less is left than a message may take without its value, or than a tenth */
-    bool is_sealed; /* for good: it takes no messages */
+    bool is_full;   /* less is left of max_bytes than a message takes without its value, or than a tenth */
+    bool is_sealed; /* the stream is sealed: it never takes messages again */
 };
 
 /*
- * A new stream's configuration for these settings and defaults for the others, on a server of the
- * given API level, with a duplicate window that outlasts window_ms. NULL with *error.
+ * Return the configuration of a new stream, with defaults for settings that are not given, for a server of the given
+ * API level. Its duplicate window is window_ms or longer. NULL: see *error.
  */
 json_t *bucket_config_to_stream(const char *name, const struct bucket_config *config, unsigned level,
                                 uint64_t window_ms, struct error *error);
 
 /*
- * Changes the configuration of an existing stream, as the server told it, in place: the settings that
- * are given, and what the server can by now (TTL per key, atomic batches, the duplicate window).
- * False with *error where a setting cannot be changed.
+ * Change the configuration of an existing stream in place: the settings that are given, and what the server supports by
+ * now (TTL per key, atomic batches, the duplicate window). False if a setting cannot be changed: see *error.
  */
 bool bucket_config_update_stream(json_t *stream, const struct bucket_config *config, unsigned level, uint64_t window_ms,
                                  struct error *error);
 
-/* Whether a stream gets messages from other streams: it is a mirror, or has sources. config: of an answer's. */
+/* Return whether a stream is a mirror or has sources. config: the "config" of an answer. */
 bool bucket_config_has_origin(json_t *config);
 
-/* Reads an answer of STREAM.INFO, CREATE or UPDATE. Strings are the answer's or in the arena. False: out of memory. */
+/* Read an answer of STREAM.INFO, CREATE or UPDATE. Strings are the answer's or in the arena. False: out of memory. */
 bool bucket_config_read_info(struct arena *arena, const char *name, json_t *answer, struct bucket_info *info);
 
-/* The largest value in bytes that the bucket of this stream configuration takes; -1: no limit of its own. */
+/* Return the largest value in bytes that the bucket of this stream configuration allows; -1: no limit of its own. */
 int64_t bucket_config_max_value_size(json_t *stream);
 
 /* Return the marker_ttl in seconds of the bucket of this stream configuration; 0: none. */

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* After so many reads that missed a key, what single gets find of it is taken. */
+/* After so many chunks that missed a key, accept what single gets find of it. */
 #define BULK_GET_READS_MAX 4u
 
-/* Single gets of one call that are on their way at a time. */
+/* Single gets of one call in flight at a time. */
 #define BULK_GET_WINDOW 256u
 
 struct bulk_key {
@@ -54,19 +54,18 @@ static void bulk_get_fail(struct bulk_get *bulk, enum error_code code, const cha
     bulk_get_finish(bulk, &error);
 }
 
-/* What was told before does not count. */
+/* Discard what was delivered. */
 static void bulk_get_restart(struct bulk_get *bulk)
 {
     bulk->bytes = 0;
     bulk->restart(bulk->arg);
 }
 
-/* False, and the call is over, when the answer has become too large. */
+/* Deliver an entry. False: the answer is too large, and bulk->error says so. */
 static bool bulk_get_deliver(struct bulk_get *bulk, size_t index, const struct kv_entry *entry)
 {
     size_t bytes = bulk->bytes + entry->value_bytes;
 
-    /* What an earlier reading has taken is ours still. */
     if (bytes > bulk->charged_bytes && !bulk->take_memory(bulk->memory_arg, bytes - bulk->charged_bytes)) {
         if (bulk->error.code == ERROR_NONE)
             read_set_memory_error(&bulk->error, "fewer keys");
@@ -81,8 +80,7 @@ static bool bulk_get_deliver(struct bulk_get *bulk, size_t index, const struct k
     }
     if (bulk->error.code == ERROR_NONE)
         error_set(&bulk->error, ERROR_TOO_LARGE,
-                  "the values have more than %zu bytes together (limits.frame_bytes); ask for fewer keys at a time",
-                  bulk->bytes_max);
+                  "the values exceed %zu bytes (limits.frame_bytes); request fewer keys at a time", bulk->bytes_max);
     return false;
 }
 
@@ -90,13 +88,13 @@ static bool bulk_get_deliver(struct bulk_get *bulk, size_t index, const struct k
 
 static void bulk_get_start_chunk(struct bulk_get *bulk);
 
-/* What the server sends at most: just more than what makes the call too_large. */
+/* The most that the server may send: just more than what makes the call too_large. */
 static size_t bulk_get_answer_max(const struct bulk_get *bulk)
 {
     return bulk->bytes_max + bulk->bytes_max / 2 + 1024 * 1024;
 }
 
-/* The next chunk: as many keys as the server takes in one read and in one message. */
+/* Measure the next chunk: as many keys as the server allows in one request and in one message. */
 static void bulk_get_measure_chunk(struct bulk_get *bulk)
 {
     size_t prefix_length = strlen(bulk->request.bucket->prefix), size = 128, count = 0;
@@ -112,7 +110,7 @@ static void bulk_get_measure_chunk(struct bulk_get *bulk)
     bulk->chunk_count = count;
 }
 
-/* The chunk's JSON. False: out of memory. */
+/* Make the chunk's JSON. False: out of memory. */
 static bool bulk_get_make_body(struct bulk_get *bulk)
 {
     char options[40];
@@ -147,7 +145,7 @@ static void bulk_get_next_chunk(struct bulk_get *bulk)
     bulk_get_start_chunk(bulk);
 }
 
-/* What the chunk did not bring is not there. */
+/* Tell the observers that the keys which the chunk did not bring are absent. */
 static void bulk_get_note_absent(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
@@ -157,7 +155,7 @@ static void bulk_get_note_absent(struct bulk_get *bulk)
     }
 }
 
-/* A mirror may answer in the place of its origin, and be behind. What is promised of embedded mode it cannot keep. */
+/* A mirror, which may be stale, may answer in place of its origin. In embedded mode that breaks our promises. */
 static bool bulk_get_is_of_mirror(const struct bulk_get *bulk, const struct message *message)
 {
     const char *stream = message_last_header(message, KV_HEADER_STREAM);
@@ -166,9 +164,9 @@ static bool bulk_get_is_of_mirror(const struct bulk_get *bulk, const struct mess
 }
 
 /*
- * Whether a key that did not come is surely not there. Where nothing has come, nobody knows who has answered.
- * Before 2.15 the server does not keep writes away while it reads, and misses a key that is overwritten meanwhile; the
- * servers of a cluster may be of several versions.
+ * Return whether a key that did not come is certainly absent. If nothing has come, a mirror may have answered. Before
+ * 2.15 the server does not block writes while it reads, and misses a key that is overwritten meanwhile. The servers of
+ * a cluster may have different versions.
  */
 static bool bulk_get_absence_is_certain(const struct bulk_get *bulk)
 {
@@ -178,8 +176,8 @@ static bool bulk_get_absence_is_certain(const struct bulk_get *bulk)
 }
 
 /*
- * All that the server found has come. Where it may have missed a key, each that has not come is asked for singly; if
- * one is there, the moment that was read is not whole, and all is read again.
+ * All that the server found has come. If it may have missed a key, get each key that has not come. If one is present,
+ * the chunk was not one point in time, and everything is read again.
  */
 static void bulk_get_end_chunk(struct bulk_get *bulk)
 {
@@ -210,7 +208,7 @@ static enum connection_publish_result bulk_get_send_chunk(struct request *reques
 {
     struct bulk_get *bulk = bulk_get_of(request);
 
-    /* A chunk that is read again would tell its keys twice: all is read again. */
+    /* A chunk that is read again would deliver its keys twice, so everything is read again. */
     if (attempt > 1) {
         bulk->chunk_start = 0;
         bulk_get_measure_chunk(bulk);
@@ -242,10 +240,8 @@ static enum request_verdict bulk_get_receive(struct request *request, unsigned a
         request_set_trouble(request, REQUEST_NO_ANSWER);
         return REQUEST_RETRY;
     case KV_READ_CUT:
-        bulk_get_fail(
-            bulk, ERROR_TOO_LARGE,
-            "the values have too many bytes together, with their headers (limits.frame_bytes); ask for fewer keys at a "
-            "time");
+        bulk_get_fail(bulk, ERROR_TOO_LARGE,
+                      "the values and their headers exceed limits.frame_bytes; request fewer keys at a time");
         return REQUEST_DONE;
     case KV_READ_FAILED:
         error_set(&error, message_status(message) == 413 ? ERROR_TOO_LARGE : ERROR_UNAVAILABLE, "NATS: %u %s",
@@ -314,7 +310,7 @@ static void on_bulk_get_single(void *arg, const struct kv_entry *entry, const st
 
     if (error != NULL && bulk->error.code == ERROR_NONE)
         bulk->error = *error;
-    /* Also a marker is a message that the read should have brought. */
+    /* A marker, too, is a message that the chunk should have brought. */
     bulk->has_missed |= entry != NULL;
     if (entry != NULL && entry->operation == KV_PUT && bulk->error.code == ERROR_NONE &&
         (bulk->phase != BULK_GET_VERIFIES || bulk->misses + 1 >= BULK_GET_READS_MAX))
@@ -353,7 +349,7 @@ static bool bulk_get_start_next(struct bulk_get *bulk)
     return true;
 }
 
-/* Whether there is a key left to ask for singly; it is at next then. */
+/* Return whether a key is left for a single get; bulk->next is its index. */
 static bool bulk_get_has_next(struct bulk_get *bulk)
 {
     size_t end = bulk->phase == BULK_GET_VERIFIES ? bulk->chunk_start + bulk->chunk_count : bulk->count;
@@ -363,7 +359,7 @@ static bool bulk_get_has_next(struct bulk_get *bulk)
     return bulk->error.code == ERROR_NONE && bulk->next < end;
 }
 
-/* Gets may end while they are begun: only the outermost call goes on and says when all are done. */
+/* A get may end while it is started: only the outermost call goes on, and ends the bulk get. */
 static void bulk_get_fill_window(struct bulk_get *bulk)
 {
     struct error error;
@@ -386,7 +382,7 @@ static void bulk_get_fill_window(struct bulk_get *bulk)
         bulk_get_finish(bulk, NULL);
 }
 
-/* All of it. */
+/* Get all keys singly. */
 static void bulk_get_read_singly(struct bulk_get *bulk)
 {
     bulk->phase = BULK_GET_READS_SINGLY;

@@ -25,14 +25,14 @@ struct bulk_get {
     enum read_consistency consistency;
     uint64_t deadline_ms;
     size_t bytes_max;                             /* of values, before it fails as too_large */
-    bool (*take_memory)(void *arg, size_t bytes); /* accounts for what is gathered; false: there is no more */
+    bool (*take_memory)(void *arg, size_t bytes); /* charges what is gathered; false: the limit is reached */
     void *memory_arg;
     size_t charged_bytes; /* that take_memory has accounted for already; it grows to the most of all readings */
-    /* The reading begins, or begins again: entries that came before do not count. */
+    /* The reading starts, or starts again: discard the entries that came before. */
     void (*restart)(void *arg);
-    /* A key that is there, as keys[index]; it lives as long as the call. */
+    /* keys[index] is present; the entry is valid during the call. */
     void (*entry)(void *arg, size_t index, const struct kv_entry *entry);
-    /* All that are there were told, or it failed. */
+    /* All entries were delivered, or it failed. */
     void (*done)(void *arg, const struct error *error);
     void *arg;
 
@@ -42,19 +42,19 @@ struct bulk_get {
     struct arena_task task;
     struct key_index by_name;
     struct bulk_key *all;
-    struct bucket_request request; /* of a multi-last read */
+    struct bucket_request request; /* a multi_last */
     char *body;                    /* its JSON */
     size_t body_bytes;
     struct bulk_get_slot *spare;
-    size_t chunk_start, chunk_count; /* keys of the multi-last read under way */
+    size_t chunk_start, chunk_count; /* keys of the multi_last in flight */
     unsigned misses;                 /* readings that missed a key */
     enum bulk_get_phase phase;
-    bool has_answer; /* the bucket's own stream has answered the chunk, and not a mirror of it */
-    bool has_missed; /* and found that some of it is there */
+    bool has_answer; /* the stream itself has answered the chunk: a message came, and not from a mirror */
+    bool has_missed; /* single gets have found a key that the chunk did not bring */
     size_t next, in_flight;
     size_t bytes; /* of values, in this reading */
     bool is_filling;
-    struct error error; /* the first one of single gets */
+    struct error error; /* the first one, of single gets */
 };
 
 void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk);

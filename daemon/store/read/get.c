@@ -19,13 +19,13 @@ static bool get_asks_leader(const struct read_get *get)
     return get->consistency == READ_LEADER || !get->request.bucket->allows_direct;
 }
 
-/* The key's last entry is what tells of the key. */
+/* Return whether it reads the key's last entry. */
 static bool get_asks_last(const struct read_get *get)
 {
     return get->revision == 0 && get->from_sequence == 0;
 }
 
-/* Both kinds of get take the same JSON; a direct get of a key's last entry has it in the subject instead. */
+/* Both kinds of get have the same JSON, but for a direct get of a last entry, which has the key in its subject. */
 static const char *get_make_body(struct read_get *get)
 {
     size_t size = 64 + strlen(get->request.bucket->prefix) + strlen(get->key);
@@ -40,7 +40,7 @@ static const char *get_make_body(struct read_get *get)
     else if (get->from_sequence > 0)
         snprintf(body, size, "{\"seq\":%llu,\"next_by_subj\":\"%s%s\"}", (unsigned long long)get->from_sequence,
                  get->request.bucket->prefix, get->of_any_key ? ">" : get->key);
-    else /* keys need no escaping: kv_check_key lets nothing through that would */
+    else /* kv_check_key allows no character that needs escaping */
         snprintf(body, size, "{\"last_by_subj\":\"%s%s\"}", get->request.bucket->prefix, get->key);
     return body;
 }
@@ -78,7 +78,7 @@ static void get_answer_absent(struct read_get *get)
     get_finish(get, NULL, NULL);
 }
 
-/* The entry that was found may be of another key (by revision), or be a marker. */
+/* The entry that was found may be a marker, or of another key if it was read by revision. */
 static void get_answer_entry(struct read_get *get, const struct kv_entry *entry)
 {
     if (get->from_sequence == 0)
@@ -100,7 +100,7 @@ static void get_ask_leader(struct read_get *get)
     get_start_request(get);
 }
 
-/* A mirror may answer a direct get of its origin, and be behind. What is found tells which stream it is from. */
+/* Return whether the stream itself has answered. A mirror, which may be stale, may answer in its place. */
 static bool get_is_of_stream(const struct read_get *get, const struct message *message)
 {
     const char *stream = message_last_header(message, KV_HEADER_STREAM);
@@ -108,7 +108,7 @@ static bool get_is_of_stream(const struct read_get *get, const struct message *m
     return stream != NULL && strcmp(stream, get->request.bucket->stream) == 0;
 }
 
-/* With must_be_current the leader confirms what a mirror may have answered. Its answers are JSON, which costs more. */
+/* With must_be_current, the leader is asked again if a mirror may have answered. (Its JSON costs more.) */
 static enum request_verdict get_receive_direct(struct read_get *get, struct message *message)
 {
     struct kv_entry entry;
@@ -125,7 +125,7 @@ static enum request_verdict get_receive_direct(struct read_get *get, struct mess
     } else if (kv_read_direct_entry(message, get->request.bucket->prefix, &entry)) {
         get_answer_entry(get, &entry);
     } else {
-        get_finish(get, NULL, NULL); /* a revision of the stream that is no key's */
+        get_finish(get, NULL, NULL); /* the revision is not of a key */
     }
     return REQUEST_DONE;
 }
@@ -158,7 +158,7 @@ static enum request_verdict get_receive_from_leader(struct read_get *get, struct
         jetstream_set_error(&error, &failure);
         break;
     case JETSTREAM_UNWRAP_MALFORMED:
-        return REQUEST_MORE; /* somebody else listens on the subject; the leader's answer is yet to come */
+        return REQUEST_MORE; /* somebody else listens on the subject; wait for the leader's answer */
     }
     get_finish(get, NULL, &error);
     return REQUEST_DONE;
@@ -255,10 +255,8 @@ void read_get_cancel(struct read_get *get)
 
 void read_set_memory_error(struct error *error, const char *ask_for)
 {
-    error_set(
-        error, ERROR_RESOURCE_EXHAUSTED,
-        "the daemon's calls in flight have reached its limit of memory (limits.call_bytes); try again, or ask for %s",
-        ask_for);
+    error_set(error, ERROR_RESOURCE_EXHAUSTED,
+              "the daemon's calls in flight use all of limits.call_bytes; try again, or request %s", ask_for);
 }
 
 /* --- Copies of entries ----------------------------------------------------------------------------- */

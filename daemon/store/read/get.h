@@ -1,8 +1,8 @@
 /*
- * read: getting one entry out of a bucket.
+ * get: reads one entry of a bucket.
  *
- * Used by the handlers and by write. Finds the bucket's handle first, asks in the
- * way that the bucket allows, and calls back once, with the answer or an error.
+ * Used by the handlers, by follow and by write. It opens the bucket, reads in the way that the bucket allows, and calls
+ * back once, with the answer or an error.
  */
 #ifndef DAEMON_STORE_READ_H
 #define DAEMON_STORE_READ_H
@@ -13,12 +13,12 @@
 #include "daemon/store/context.h"
 
 enum read_consistency {
-    READ_DIRECT, /* any replica may answer; of the embedded server's buckets the handlers ask near first */
-    READ_LEADER, /* the stream's leader answers: whatever was acknowledged before is seen */
-    READ_CACHED  /* from memory: see near; here the same as DIRECT */
+    READ_DIRECT, /* any replica may answer */
+    READ_LEADER, /* the stream's leader answers: the read sees all writes that were acknowledged before */
+    READ_CACHED  /* from memory: see cached_read; here the same as DIRECT */
 };
 
-/* The entry, or NULL where the key is not there (never was, is deleted or has expired), or an error. */
+/* The entry; NULL if the key is absent (never written, deleted or expired); or an error. */
 typedef void read_entry_fn(void *arg, const struct kv_entry *entry, const struct error *error);
 
 struct read_get {
@@ -26,11 +26,11 @@ struct read_get {
     const char *bucket;
     const char *key;
     uint64_t revision;      /* 0: the last one */
-    uint64_t from_sequence; /* the key's first message from it on, of the leader; 0: the last one */
+    uint64_t from_sequence; /* read the key's first message from this sequence on, from the leader; 0: the last one */
     bool of_any_key;        /* with from_sequence: the first message of the bucket */
     enum read_consistency consistency;
-    bool must_be_current; /* with READ_DIRECT: as new as the leader's answer; see take_direct */
-    bool with_markers;    /* a delete or purge marker is an answer too */
+    bool must_be_current; /* with READ_DIRECT: as new as the leader's answer; see get_receive_direct */
+    bool with_markers;    /* also return delete and purge markers */
     uint64_t deadline_ms;
     read_entry_fn *done;
     void *arg;
@@ -45,18 +45,18 @@ struct read_get {
 };
 
 /*
- * Gets one entry. The memory of *get, zeroed but for what the caller sets, and the arena
- * live until done was called; the entry lives as long as that call.
+ * Read one entry. *get is zeroed but for what the caller sets. It and the arena live until done was called; the entry
+ * is valid during that call.
  */
 void read_get(struct store *store, struct arena *arena, struct read_get *get);
 
 /* Copy an entry into an arena, its headers included: entries live as long as the message that they came with. */
 bool read_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy);
 
-/* The error of a call whose take_memory says no. ask_for: what would need less of it, such as "fewer keys". */
+/* Set the error of a call whose take_memory returned false. ask_for: what needs less memory, such as "fewer keys". */
 void read_set_memory_error(struct error *error, const char *ask_for);
 
-/* Ends it without calling done. Does nothing where it is over, or never began. */
+/* End it without calling done. Does nothing if it has ended, or never began. */
 void read_get_cancel(struct read_get *get);
 
 #endif

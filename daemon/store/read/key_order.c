@@ -30,22 +30,33 @@ static void key_order_free_leaf(struct key_order *order, struct key_order_leaf *
 
 /* --- Finding --------------------------------------------------------------------------------------- */
 
-/* Whether a name stands before the place that is looked for. */
-static bool key_order_is_before(const char *name, const char *wanted, bool is_behind)
-{
-    int order = strcmp(name, wanted);
+/* Return the name with an index in a list. */
+typedef const char *key_order_name_fn(const void *list, size_t index);
 
-    return is_behind ? order <= 0 : order < 0;
+static const char *key_order_first_name(const void *list, size_t index)
+{
+    const struct key_order_leaf *const *leaves = list;
+
+    return leaves[index]->names[0];
 }
 
-/* How many leaves begin with a name that stands before the place. */
-static size_t key_order_leaves_before(const struct key_order *order, const char *name, bool is_behind)
+static const char *key_order_name(const void *list, size_t index)
 {
-    size_t low = 0, high = order->leaf_count;
+    const char *const *names = list;
+
+    return names[index];
+}
+
+/* Return how many of count names are < name; with is_after, how many are <= name. They are in byte order. */
+static inline size_t key_order_count_before(const void *list, size_t count, key_order_name_fn *name_at,
+                                            const char *name, bool is_after)
+{
+    size_t low = 0, high = count;
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (key_order_is_before(order->leaves[middle]->names[0], name, is_behind))
+        int comparison = strcmp(name_at(list, middle), name);
+        if (is_after ? comparison <= 0 : comparison < 0)
             low = middle + 1;
         else
             high = middle;
@@ -53,34 +64,21 @@ static size_t key_order_leaves_before(const struct key_order *order, const char 
     return low;
 }
 
-static size_t key_order_names_before(const struct key_order_leaf *leaf, const char *name, bool is_behind)
+/* Return where the name would be added: in the leaf that has its neighbours, maybe at that leaf's end. */
+static struct key_order_place key_order_place_of(const struct key_order *order, const char *name, bool is_after)
 {
-    size_t low = 0, high = leaf->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (key_order_is_before(leaf->names[middle], name, is_behind))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-/* Where the name would be added: in the leaf that has its neighbours, maybe at that leaf's end. */
-static struct key_order_place key_order_place_of(const struct key_order *order, const char *name, bool is_behind)
-{
-    size_t before = key_order_leaves_before(order, name, is_behind);
+    size_t before = key_order_count_before(order->leaves, order->leaf_count, key_order_first_name, name, is_after);
     struct key_order_place place = {.leaf = before > 0 ? before - 1 : 0};
 
     if (order->leaf_count > 0)
-        place.index = key_order_names_before(order->leaves[place.leaf], name, is_behind);
+        place.index = key_order_count_before(order->leaves[place.leaf]->names, order->leaves[place.leaf]->count,
+                                             key_order_name, name, is_after);
     return place;
 }
 
-struct key_order_place key_order_find(const struct key_order *order, const char *name, bool is_behind)
+struct key_order_place key_order_find(const struct key_order *order, const char *name, bool is_after)
 {
-    struct key_order_place place = key_order_place_of(order, name, is_behind);
+    struct key_order_place place = key_order_place_of(order, name, is_after);
 
     if (place.leaf < order->leaf_count && place.index == order->leaves[place.leaf]->count)
         place = (struct key_order_place){.leaf = place.leaf + 1};
@@ -89,7 +87,7 @@ struct key_order_place key_order_find(const struct key_order *order, const char 
 
 /* --- Adding ---------------------------------------------------------------------------------------- */
 
-/* An empty leaf at a place in the array. NULL: out of memory. */
+/* Insert an empty leaf at an index of the array. NULL: out of memory. */
 static struct key_order_leaf *key_order_insert_leaf(struct key_order *order, size_t at, size_t capacity)
 {
     if (order->leaf_count == order->leaf_capacity) {
@@ -113,11 +111,11 @@ static struct key_order_leaf *key_order_insert_leaf(struct key_order *order, siz
     return leaf;
 }
 
-/* Makes room for a name in a full leaf of the greatest size, and moves the place along. */
+/* Split a full leaf of the greatest size to make room for a name, and move the place along. */
 static bool key_order_split(struct key_order *order, struct key_order_place *place)
 {
     struct key_order_leaf *full = order->leaves[place->leaf];
-    /* Names that come in their order leave full leaves behind. */
+    /* If names are added in byte order, the leaves stay full. */
     bool is_last = place->leaf + 1 == order->leaf_count && place->index == full->count;
     size_t kept = is_last ? full->count : full->count / 2u;
     struct key_order_leaf *leaf = key_order_insert_leaf(order, place->leaf + 1, KEY_ORDER_LEAF_NAMES);
@@ -220,7 +218,7 @@ void key_order_remove(struct key_order *order, const char *name)
     if (order->leaf_count == 0)
         return;
     struct key_order_leaf *leaf = order->leaves[place.leaf];
-    /* The first name of a leaf is found at the end of the one before it. */
+    /* The place before the first name of a leaf is the end of the leaf before it. */
     if (place.index == leaf->count) {
         if (++place.leaf == order->leaf_count)
             return;

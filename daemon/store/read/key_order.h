@@ -1,10 +1,10 @@
 /*
- * key_order: a set of names in byte order.
+ * key_order: a set of keys in byte order.
  *
- * Used by cache, so that a page of keys costs what it returns and not the size of the bucket, and by scan, which
- * collects keys as they come. The names are borrowed. They are in leaves of up to KEY_ORDER_LEAF_NAMES; one array has
+ * Used by cache, so that the cost of a page depends on its size and not on that of the bucket, and by scan, which
+ * gathers keys as they come. The names are borrowed. They are in leaves of up to KEY_ORDER_LEAF_NAMES. One array has
  * the leaves in their order, some fifty thousand for five million names. That takes about 12 bytes a name. The first
- * leaf begins small, because most sets are.
+ * leaf starts small, because most sets are.
  */
 #ifndef DAEMON_STORE_KEY_ORDER_H
 #define DAEMON_STORE_KEY_ORDER_H
@@ -26,7 +26,7 @@ struct key_order {
     size_t bytes; /* of all leaves and the array, with malloc's own */
 };
 
-/* A place between two names: the next one is at index in leaf. Valid until the set is changed. */
+/* A position between two names: the next name is at index in leaf. Valid until the set is changed. */
 struct key_order_place {
     size_t leaf;
     size_t index;
@@ -56,8 +56,8 @@ const char *key_order_remove_last(struct key_order *order);
 /* Remove a name. Does nothing if it is not there. */
 void key_order_remove(struct key_order *order, const char *name);
 
-/* Return the place before the first name >= name; with is_behind, before the first name > name. */
-struct key_order_place key_order_find(const struct key_order *order, const char *name, bool is_behind);
+/* Return the place before the first name >= name; with is_after, before the first name > name. */
+struct key_order_place key_order_find(const struct key_order *order, const char *name, bool is_after);
 
 /* Return the next name, and move the place; NULL at the end. */
 static inline const char *key_order_next(const struct key_order *order, struct key_order_place *place)

@@ -5,11 +5,11 @@
 #include <string.h>
 
 enum connection_publish_result multi_last_publish(struct request *request, const struct store *store,
-                                                  const struct bucket *handle, const char *body, size_t body_bytes)
+                                                  const struct bucket *bucket, const char *body, size_t body_bytes)
 {
     char subject[sizeof(store->jetstream.prefix) + KV_STREAM_BYTES + 16];
 
-    snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", store->jetstream.prefix, handle->stream);
+    snprintf(subject, sizeof(subject), "%s.DIRECT.GET.%s", store->jetstream.prefix, bucket->stream);
     return request_publish(request, subject, NULL, 0, body, body_bytes);
 }
 
@@ -24,7 +24,7 @@ char *multi_last_body(const char *options, const char *prefix, const char *const
     if (body == NULL)
         return NULL;
     char *at = stpcpy(stpcpy(stpcpy(body, "{"), options), list);
-    for (size_t i = 0; i < count; i++) { /* keys need no escaping: kv_check_key lets nothing through that would */
+    for (size_t i = 0; i < count; i++) { /* kv_check_key allows no character that needs escaping */
         *at++ = '"';
         memcpy(at, prefix, prefix_length);
         at = stpcpy(at + prefix_length, keys[i]);

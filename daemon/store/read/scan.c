@@ -45,7 +45,7 @@ static void scan_history_restart(void *arg)
     history->bytes = 0;
 }
 
-/* Entries outlive their messages, so they are copied into the arena, headers and all. */
+/* Copy the entry into the arena, headers included: it outlives its message. */
 static bool scan_history_keep(struct read_history *history, const struct kv_entry *entry)
 {
     if (history->count == history->capacity) {
@@ -77,7 +77,7 @@ static enum consumer_verdict scan_history_receive(void *arg, struct message *mes
     history->bytes += entry.value_bytes;
     if (history->bytes > history->bytes_max) {
         error_set(&history->error, ERROR_TOO_LARGE,
-                  "the history's values have more than %zu bytes (limits.frame_bytes); get the revisions one by one",
+                  "the values of the history exceed %zu bytes (limits.frame_bytes); get the revisions one by one",
                   history->bytes_max);
         return CONSUMER_ENOUGH;
     }
@@ -150,10 +150,10 @@ void read_history(struct store *store, struct arena *arena, struct read_history 
 
 /* --- A bucket's keys ------------------------------------------------------------------------------- */
 
-/* Up to so many names are freed at once, more of them in slices. */
+/* Up to so many names are freed at once, more in slices. */
 #define NAMES_AT_ONCE 1000u
 
-/* What a key takes in the answer at most: its bytes and a str 16 header. */
+/* Return the most that a key takes in the answer: its bytes and a str 16 header. */
 static size_t scan_packed_bytes(const char *key)
 {
     return strlen(key) + 3;
@@ -220,7 +220,7 @@ void scan_free_all(struct store *store)
     store->scan = NULL;
 }
 
-/* Forget all names. */
+/* Discard all names. */
 static void scan_keys_drop_all(struct read_keys *keys)
 {
     struct store *store = keys->store;
@@ -266,7 +266,7 @@ void read_keys_finish(struct read_keys *keys, const struct error *error)
         error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         error = &memory;
     }
-    /* done may free the memory that *keys is in, so the names are moved out of it first. */
+    /* done may free the memory of *keys, so the names are moved out of it first. */
     struct read_keys listed = {.store = keys->store, .names = keys->names, .count = keys->count};
     arena_end_task(&keys->task);
     keys->done(keys->arg, list, error == NULL ? listed.count : 0, error);
@@ -325,7 +325,7 @@ static enum key_order_added scan_keys_keep(struct read_keys *keys, const char *k
     return added;
 }
 
-/* Account for the names. What was taken for a name that was dropped since is used for the next ones. */
+/* Charge the names. What was charged for a name that was dropped since is used for the next ones. */
 static bool scan_keys_charge_memory(struct read_keys *keys)
 {
     size_t more = keys->memory_bytes > keys->taken_bytes ? keys->memory_bytes - keys->taken_bytes : 0;
@@ -337,8 +337,8 @@ static bool scan_keys_charge_memory(struct read_keys *keys)
 }
 
 /*
- * Keep a key; with a limit, only the lowest ones so far. A key that is written meanwhile may come several times. False:
- * keys->error says what is wrong.
+ * Keep a key; with a limit, only the lowest ones so far. A key that is written during the scan may come several times.
+ * False: keys->error says what is wrong.
  */
 static bool scan_keys_keep_lowest(struct read_keys *keys, const char *key)
 {
@@ -366,7 +366,7 @@ static bool scan_keys_keep_lowest(struct read_keys *keys, const char *key)
     if (keys->bytes <= keys->bytes_max)
         return true;
     error_set(&keys->error, ERROR_TOO_LARGE,
-              "the keys have more than %zu bytes (limits.frame_bytes); ask for them in pages with limit and after",
+              "the keys exceed %zu bytes (limits.frame_bytes); list them in pages with limit and after",
               keys->bytes_max);
     return false;
 }

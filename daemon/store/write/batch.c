@@ -11,7 +11,7 @@
 /* ADR-50, "Error handling" */
 enum { ATOMIC_INCOMPLETE = 10176 };
 
-/* In place of an err_code: the server has dropped one of its messages, for want of a permission. */
+/* In place of an err_code: the server dropped a message of the batch, because a permission is missing. */
 enum { BATCH_DENIED = 1 };
 
 static struct batch *batch_of(struct request *request)
@@ -21,7 +21,7 @@ static struct batch *batch_of(struct request *request)
 
 /* --- Its keys -------------------------------------------------------------------------------------- */
 
-/* No other write may take the place of what it may have stored. Without memory for that some will. */
+/* Hold all keys: no other write may overwrite what the batch may have stored. Without memory, keys are not held. */
 static void batch_hold_keys(struct batch *batch)
 {
     if (batch->holds == NULL)
@@ -33,7 +33,7 @@ static void batch_hold_keys(struct batch *batch)
 static void batch_release_keys(struct batch *batch)
 {
     for (size_t i = 0; batch->holds != NULL && i < batch->count; i++)
-        ledger_let_go(&batch->holds[i]);
+        ledger_release_key(&batch->holds[i]);
     free(batch->holds);
     batch->holds = NULL;
 }
@@ -43,7 +43,7 @@ static void on_batch_turn(struct ledger_wait *wait)
     request_resume(&((struct batch *)((char *)wait - offsetof(struct batch, turn)))->request.base);
 }
 
-/* Whether it waits for one of its keys; then it asks for all of them again. */
+/* Return whether the batch waits for one of its keys. Afterwards all of them are checked again. */
 static bool batch_must_wait(struct batch *batch)
 {
     batch->turn.resume = on_batch_turn;
@@ -56,7 +56,7 @@ static bool batch_must_wait(struct batch *batch)
     return false;
 }
 
-/* Stops all that is under way for the batch. */
+/* End everything that is under way for the batch. */
 static void batch_stop(struct batch *batch)
 {
     bucket_request_cancel(&batch->request);
@@ -76,7 +76,7 @@ static void batch_finish(struct batch *batch, uint64_t first_sequence, unsigned 
 
 static void batch_finish_stored(struct batch *batch, uint64_t last_sequence)
 {
-    /* Its messages are consecutive (ADR-50). */
+    /* The messages are consecutive (ADR-50). */
     batch_finish(batch, last_sequence - (batch->count - 1), 0, NULL);
 }
 
@@ -88,7 +88,7 @@ static void batch_finish_in_doubt(struct batch *batch)
 
 /* --- Sending --------------------------------------------------------------------------------------- */
 
-/* What each message of a batch needs in text beside what the operation made. */
+/* The header values of a message of a batch, beside those of the operation. */
 struct batch_texts {
     char batch_id[64];
     char sequence[16];
@@ -96,7 +96,7 @@ struct batch_texts {
     char expected_last[24];
 };
 
-/* Of the first message, or of the last one. */
+/* Return the id of the first or of the last message. */
 static const char *batch_id_of(const struct batch *batch, size_t index)
 {
     return index == 0 ? batch->id : batch->last_id;
@@ -135,7 +135,7 @@ static enum connection_publish_result batch_send_copy(struct batch *batch, unsig
     struct connection *connection = batch->store->connection;
     struct batch_texts texts;
 
-    /* A batch that was begun and not finished must not be taken for this one. */
+    /* The server must not take this copy for the rest of an unfinished one. */
     snprintf(texts.batch_id, sizeof(texts.batch_id), "%s-%u", batch->id, attempt);
     for (size_t i = 0; i < batch->count; i++) {
         const struct batch_message *message = &batch->messages[i];
@@ -151,7 +151,7 @@ static enum connection_publish_result batch_send_copy(struct batch *batch, unsig
             result = connection_publish(connection, message->message.subject, NULL, message->message.headers, headers,
                                         operation->value, operation->value_bytes);
         if (result != CONNECTION_PUBLISHED)
-            return result; /* without its last message it is nothing */
+            return result; /* without its last message, nothing is stored */
     }
     batch->copy_attempt = attempt;
     outcome_sent(&batch->outcome, store_boot_ms(), connection_number(connection), &stream);
@@ -199,7 +199,7 @@ static enum request_readiness batch_prepare(struct request *request)
 
 /* --- In doubt -------------------------------------------------------------------------------------- */
 
-/* False: it goes on with the next step. */
+/* Act on a verdict. False: the batch goes on with the next step. */
 static bool batch_apply_verdict(struct batch *batch, enum outcome_verdict verdict, uint64_t our_sequence)
 {
     switch (verdict) {
@@ -218,10 +218,9 @@ static bool batch_apply_verdict(struct batch *batch, enum outcome_verdict verdic
         batch_finish(batch, 0, batch->err_code, &batch->error);
         return true;
     case OUTCOME_PARTIAL:
-        error_set(
-            &batch->error, ERROR_UNAVAILABLE,
-            "the NATS server has stopped in the middle of these writes: a part of them is stored, and what becomes "
-            "of the others is not known");
+        error_set(&batch->error, ERROR_UNAVAILABLE,
+                  "the NATS server stopped while it stored these writes: some are stored, and the outcome of the "
+                  "others is unknown");
         break;
     case OUTCOME_UNKNOWN:
         break;
@@ -230,7 +229,7 @@ static bool batch_apply_verdict(struct batch *batch, enum outcome_verdict verdic
     return true;
 }
 
-/* The key that was read is one of many, and not the one that a writer of a group asks about. */
+/* The error names no key and no revision: what was read is one key of many. */
 static void batch_set_unknown_error(struct batch *batch, const struct outcome_reading *reading)
 {
     operation_set_unknown_error(&batch->error, NULL, reading);
@@ -266,44 +265,44 @@ static void batch_start_inquiry(struct batch *batch, enum outcome_step step)
 
     batch_hold_keys(batch);
     batch->inquiry = inquiry_start(batch->store, &subject, on_batch_inquiry_done, batch);
-    if (batch->inquiry == NULL) /* no memory now: the deadline runs on */
+    if (batch->inquiry == NULL) /* out of memory: retry later, until the deadline */
         request_retry_later(&batch->request.base, REQUEST_CONGESTED);
 }
 
 /* --- Acks ------------------------------------------------------------------------------------------ */
 
-/* The next step at once. A batch that is being looked for goes on with that. */
+/* Take the next step at once. If an inquiry runs, it goes on. */
 static enum request_verdict batch_retry_now(struct batch *batch)
 {
     request_retry_now(&batch->request.base);
     return REQUEST_MORE;
 }
 
-/* The copy is not stored, and its refusal heals by itself. */
+/* The copy is not stored, and the cause is temporary: retry. */
 static enum request_verdict batch_retry(struct batch *batch, enum request_trouble trouble, bool is_latest)
 {
     if (!is_latest)
-        return REQUEST_MORE; /* it is asked about already */
+        return REQUEST_MORE; /* the question about it was sent already */
     request_set_trouble(&batch->request.base, trouble);
     outcome_refused(&batch->outcome);
     request_clear_latest_doubt(&batch->request.base);
     return REQUEST_RETRY;
 }
 
-/* The server's answer to a copy. */
+/* The server refused a copy. */
 static enum request_verdict batch_receive_refusal(struct batch *batch, const struct kv_ack *ack, bool is_latest)
 {
     struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
 
-    /* An earlier copy has landed, or has begun to. */
+    /* An earlier copy is stored, or a part of it. */
     if (ack->err_code == JETSTREAM_ATOMIC_DUPLICATE)
         return batch_retry_now(batch);
-    /* A message was lost; or the server has refused one of the first, which it tells only where it was asked to. */
+    /* A message was lost, or the server refused one of the first, which it tells only if asked to. */
     if (ack->err_code == ATOMIC_INCOMPLETE) {
         batch->asks_each = true;
         return batch_retry(batch, REQUEST_NO_ANSWER, is_latest);
     }
-    if (jetstream_is_closing(&failure) && is_latest) { /* maybe in the middle: it is asked about */
+    if (jetstream_is_closing(&failure) && is_latest) { /* a part may be stored: ask */
         request_set_trouble(&batch->request.base, REQUEST_NO_LEADER);
         return REQUEST_RETRY;
     }
@@ -311,7 +310,7 @@ static enum request_verdict batch_receive_refusal(struct batch *batch, const str
         return batch_retry(batch, jetstream_temporary_trouble(&failure), is_latest);
     if (ack->err_code == JETSTREAM_ATOMIC_DISABLED)
         error_set(&batch->error, ERROR_UNSUPPORTED,
-                  "the bucket takes no atomic batches, which transactions need; bucket.update switches them on");
+                  "the bucket does not allow atomic batches, which transactions need; bucket.update enables them");
     else
         jetstream_set_error(&batch->error, &failure);
     batch->err_code = ack->err_code;
@@ -324,7 +323,7 @@ static enum request_verdict batch_receive_refusal(struct batch *batch, const str
     return batch_retry_now(batch);
 }
 
-/* The answer to the question for an id. */
+/* The answer to the question about an id. */
 static enum request_verdict batch_receive_id_answer(struct batch *batch, const struct kv_ack *ack)
 {
     enum outcome_verdict verdict;
@@ -339,10 +338,10 @@ static enum request_verdict batch_receive_ack(struct request *request, unsigned 
     struct batch *batch = batch_of(request);
     struct kv_ack ack;
 
-    /* To a message before the last one: it was taken. */
+    /* A message before the last one was accepted. */
     if (message->payload_bytes == 0)
         return REQUEST_MORE;
-    if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; the stream's ack is yet to come */
+    if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; wait for the stream's ack */
         return REQUEST_MORE;
     bool is_latest = attempt == (request->attempts & REQUEST_ATTEMPT_MASK);
     if (attempt == (batch->copy_attempt & REQUEST_ATTEMPT_MASK) || ack.batch_count > 0) {
@@ -352,7 +351,7 @@ static enum request_verdict batch_receive_ack(struct request *request, unsigned 
         return REQUEST_DONE;
     }
     enum outcome_step step = inquiry_step(batch->store, &batch->outcome);
-    /* An earlier question; or while the answer to this one was under way all was found out. */
+    /* The answer to an earlier question, or the outcome was found out in the meantime. */
     if (!is_latest || (step != OUTCOME_ASK && step != OUTCOME_ASK_FIRST))
         return REQUEST_MORE;
     return batch_receive_id_answer(batch, &ack);
@@ -394,7 +393,7 @@ static void on_batch_bucket_failed(struct bucket_request *request, const struct 
     }
 }
 
-/* A bucket that is there again takes the messages as they are. */
+/* After another look-up the messages stay as they are. */
 static const struct bucket_request_ops batch_bucket_ops = {.failed = on_batch_bucket_failed};
 
 static const struct request_ops batch_ops = {.kind = "batch",

@@ -1,9 +1,8 @@
 /*
  * batch: several messages that are written together or not at all.
  *
- * Used by txn and group. A JetStream atomic batch (ADR-50) with exactly-once: its first message carries an id, and its
- * last one another. When its ack does not come, what became of it is found out before it is sent a second time: outcome
- * says how.
+ * Used by txn and group_commit. A JetStream atomic batch (ADR-50) that is written at most once: its first message and
+ * its last one carry ids. If its ack does not come, its outcome is found out before it is sent again: see outcome.
  */
 #ifndef DAEMON_STORE_BATCH_H
 #define DAEMON_STORE_BATCH_H
@@ -18,7 +17,7 @@
 #define BATCH_MESSAGES_MAX 1000u
 
 /*
- * What a batch takes of the store's limit of batches: a part for the files that the server makes, and a part for its
+ * What a batch takes of its bucket's limit of batches: a part for the files that the server creates, and a part for its
  * messages. 32 small ones fit, or two of 1,000.
  */
 #define BATCH_WEIGHTS_MAX   64u
@@ -27,22 +26,21 @@
 struct batch_message {
     const struct operation *operation;
     struct operation_message message;
-    /* A condition that the server checks at commit: subject's last sequence is expected. */
+    /* A condition that the server checks at commit: the subject's last sequence is expected. */
     bool has_condition;
     uint64_t expected;
     const char *condition_subject; /* NULL: the message's own */
 };
 
 /*
- * The sequence of the first message, the others' follow it one by one; or an error with its outcome. err_code is the
- * server's where it refused the batch (nothing was written), or another number where it dropped a message of it; 0
- * else.
+ * The sequence of the first message, the others being consecutive; or an error with its outcome. err_code: the server's
+ * if it refused the batch (nothing was written), another number if it dropped a message of the batch, otherwise 0.
  */
 typedef void batch_done_fn(void *arg, uint64_t first_sequence, unsigned err_code, const struct error *error);
 
 struct batch {
     /* Set by the caller; borrowed until done was called. */
-    struct bucket *bucket; /* a reference is the caller's to hold */
+    struct bucket *bucket; /* the caller holds a reference */
     struct batch_message *messages;
     size_t count;           /* 1 to BATCH_MESSAGES_MAX */
     bool has_expected_last; /* the stream's last sequence is expected_last */
@@ -55,23 +53,23 @@ struct batch {
     /* private */
     struct store *store;
     struct bucket_request request;
-    bool asks_each; /* each message asks for an answer: the batch came out incomplete */
+    bool asks_each; /* each message asks for an answer, because the server found the batch incomplete */
     char id[OPERATION_ID_BYTES], last_id[OPERATION_ID_BYTES + 2];
     /* While its outcome is in doubt: */
     struct outcome outcome;
     struct inquiry *inquiry;
     struct ledger_hold *holds; /* one for each message, from malloc; NULL: none */
-    struct ledger_wait turn;   /* behind other writes in doubt of its keys */
-    unsigned copy_attempt;     /* the attempt that was a copy, the latest of them */
-    bool has_failed;           /* the server has said error, with err_code, which leaves open what it has stored */
+    struct ledger_wait turn;   /* waits for other writes in doubt of its keys */
+    unsigned copy_attempt;     /* the latest attempt that was a copy */
+    bool has_failed;           /* the server answered error, with err_code, which leaves open what is stored */
     unsigned err_code;
     struct error error;
 };
 
-/* Sends the batch. *batch, zeroed but for what the caller sets, lives until done was called, never from within. */
+/* Send the batch. *batch is zeroed but for what the caller sets. done is called once, never from within. */
 void batch_start(struct store *store, struct batch *batch);
 
-/* Ends it without calling done. Does nothing when it is over, or never began. */
+/* End it without calling done. Does nothing if it has ended, or never began. */
 void batch_cancel(struct batch *batch);
 
 #endif

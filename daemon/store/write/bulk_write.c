@@ -7,27 +7,27 @@
 #include <utlist.h>
 
 /*
- * Writes that are under way at a time, of one bucket and of all: some tens of milliseconds of a server that syncs each,
- * and some more where many buckets are written.
+ * Writes in flight at a time, of one bucket and of all: some tens of milliseconds of work for a server that syncs each,
+ * and more if many buckets are written.
  */
 #define BULK_WRITE_WINDOW     512u
 #define BULK_WRITE_WINDOW_ALL 2048u
 
-/* Writes that a call begins before it is another one's turn. */
+/* Writes that a call starts in its turn. */
 #define BULK_WRITE_TURN 16u
 
-/* The calls of one session on one bucket that have more to begin. */
+/* The calls of one session on one bucket that have more writes to start. */
 struct bulk_owner {
     struct bulk_owner *next, *previous;
     const void *identity;
     struct bulk_write *first; /* whose turn it is */
 };
 
-/* One bucket's; there while something of it is under way. */
+/* The window of one bucket. It exists while a call writes to the bucket. */
 struct bulk_window {
     UT_hash_handle hh; /* by bucket */
     struct bulk_window *next, *previous;
-    struct bulk_owner *first; /* whose turn it is; NULL: all is begun */
+    struct bulk_owner *first; /* whose turn it is; NULL: all writes were started */
     unsigned in_flight;
     char bucket[];
 };
@@ -117,7 +117,7 @@ static void bulk_write_start_next(struct bulk_write *bulk)
 
 /* --- Windows --------------------------------------------------------------------------------------- */
 
-/* The bucket's window, made if there is none; NULL when memory ran out. */
+/* Return the bucket's window, created if there is none; NULL if memory ran out. */
 static struct bulk_window *bulk_write_obtain_window(struct bulk_writes *all, const char *bucket)
 {
     struct bulk_window *window = NULL;
@@ -147,12 +147,12 @@ static void bulk_write_end_write(struct bulk_window *window, struct store *store
 {
     window->in_flight -= count;
     store->bulk_writes->in_flight -= count;
-    /* fill() looks at all windows, and releases those that are empty. */
+    /* bulk_write_fill_windows goes through all windows, and releases those that are empty. */
     if (!store->bulk_writes->is_filling)
         bulk_write_release_window(store->bulk_writes, window);
 }
 
-/* The window's owner with this identity, made if there is none; NULL when memory ran out. */
+/* Return the window's owner with this identity, created if there is none; NULL if memory ran out. */
 static struct bulk_owner *bulk_write_obtain_owner(struct bulk_window *window, const void *identity)
 {
     struct bulk_owner *owner;
@@ -170,7 +170,7 @@ static struct bulk_owner *bulk_write_obtain_owner(struct bulk_window *window, co
     return owner;
 }
 
-/* The call has begun all its writes. */
+/* The call has started all its writes. */
 static void bulk_write_leave_owner(struct bulk_write *bulk)
 {
     struct bulk_owner *owner = bulk->owner;
@@ -192,7 +192,7 @@ static bool bulk_write_has_room(const struct bulk_writes *all, const struct bulk
     return all->in_flight < BULK_WRITE_WINDOW_ALL && window->in_flight < BULK_WRITE_WINDOW;
 }
 
-/* Writes may end while they are begun: whether the call is done is looked at after its turn. */
+/* Start some writes. They may end at once: whether the call is done is checked after its turn. */
 static void bulk_write_begin_some(struct bulk_write *bulk)
 {
     const struct bulk_writes *all = bulk->store->bulk_writes;
@@ -210,7 +210,7 @@ static void bulk_write_begin_some(struct bulk_write *bulk)
     bulk->is_filling = false;
 }
 
-/* The owner whose turn it is begins some writes of a call; then it is the next call's and the next owner's turn. */
+/* The owner whose turn it is starts some writes of a call. Then it is the next owner's, and the next call's turn. */
 static void bulk_write_give_turn(struct bulk_window *window)
 {
     struct bulk_owner *owner = window->first;
@@ -234,7 +234,7 @@ static void bulk_write_finish_if_done(struct bulk_write *bulk)
     bulk->done(bulk->arg);
 }
 
-/* One turn for each window that has room. Return whether there was any. */
+/* Give one turn to each window that has room. Return whether there was any. */
 static bool bulk_write_fill_each_window(struct bulk_writes *all)
 {
     struct bulk_window *window, *next;
@@ -251,7 +251,7 @@ static bool bulk_write_fill_each_window(struct bulk_writes *all)
     return has_begun;
 }
 
-/* Begin writes while there is room for them. */
+/* Start writes while there is room for them. */
 static void bulk_write_fill_windows(struct store *store)
 {
     struct bulk_writes *all = store->bulk_writes;

@@ -22,7 +22,8 @@ struct bulk_write {
     const char *bucket;
     const struct operation *operations;
     size_t count;
-    struct bulk_result *results; /* as many; those with an error already are left out */
+    struct bulk_result
+        *results; /* one for each operation; an operation whose result has an error already is left out */
     uint64_t deadline_ms;
     void (*done)(void *arg);
     void *arg;
@@ -32,7 +33,7 @@ struct bulk_write {
     struct arena *arena;
     struct arena_task task;
     struct bulk_window *window;
-    struct bulk_owner *owner; /* NULL: has begun all */
+    struct bulk_owner *owner; /* NULL: all writes were started */
     struct bulk_write *next_bulk, *previous_bulk;
     struct bulk_slot *spare;
     size_t next;
@@ -40,12 +41,12 @@ struct bulk_write {
     bool is_filling;
 };
 
-/* Writes all. done is called once, when each has its result; maybe from within. */
+/* Write all. done is called once, when each has its result; maybe from within. */
 void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bulk);
 
 /*
- * A key's error, in the arena. A failed key must never look like a written one: where there is no memory to say
- * why, it says that (also for an arena of NULL).
+ * Copy the error of a key into the arena. A failed key must never look like a written one: without memory, or if arena
+ * is NULL, return the error "out of memory".
  */
 struct error *bulk_copy_error(struct arena *arena, const struct error *error);
 

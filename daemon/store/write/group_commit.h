@@ -1,10 +1,10 @@
 /*
- * group: group commit. Writes that wait at the same time leave as one atomic batch.
+ * group_commit: sends writes that wait at the same time as one atomic batch.
  *
- * Used by write, one group per bucket. If each ack takes an fsync, one for all makes the difference; otherwise the
- * fixed cost of a batch would only slow things down. The rule of buckets.group_commit: auto, in embedded mode with
- * sync_interval: always: 16 or more waiting writes leave as one batch, one batch at a time per bucket, and fewer go
- * singly. Writes of one key keep their order.
+ * Used by write; each bucket has one. If each ack takes an fsync, one fsync for many writes is much faster. Otherwise
+ * the fixed cost of a batch would only slow the writes down. With buckets.group_commit: auto, in embedded mode with
+ * sync_interval: always, 16 or more waiting writes are sent as one batch, and fewer are sent singly. A bucket has one
+ * batch in flight. Writes of one key keep their order.
  */
 #ifndef DAEMON_STORE_GROUP_H
 #define DAEMON_STORE_GROUP_H
@@ -22,25 +22,25 @@ struct group_commit_stats {
 
 const struct group_commit_stats *group_commit_statistics(const struct store *store);
 
-/* A group for the writes of one bucket; NULL when memory ran out. Handles of the same bucket share it. */
+/* Return the group commit of one bucket; NULL if memory ran out. */
 struct group_commit *group_commit_new(struct store *store);
 struct group_commit *group_commit_retain(struct group_commit *group);
 void group_commit_release(struct group_commit *group);
 
 /*
- * The limits of the bucket's single writes and atomic batches in flight. Limits are per bucket: a bucket without a
- * leader must not use up those of other buckets.
+ * Return the limits of the bucket's single writes and atomic batches in flight. A bucket has its own limits, so that
+ * one without a leader does not use up those of others.
  */
 struct request_limit *group_commit_writes_limit(struct group_commit *group);
 struct request_limit *group_commit_batches_limit(struct group_commit *group);
 
-/* Sends the write, now or in company soon: write_send_alone or write_finish is called. */
+/* Send the write, now or soon, singly or in a batch: write_send_singly or write_finish is called. */
 void group_commit_submit(struct write *write);
 
-/* A write that was sent alone is over. */
+/* A write that was sent singly has ended. */
 void group_commit_write_ended(struct write *write);
 
-/* A write that was submitted is cancelled: nobody is called back. */
+/* Cancel a write that was submitted: nothing is called back. */
 void group_commit_cancel(struct write *write);
 
 /* For daemon.dump: the writes of one bucket. */
@@ -66,7 +66,7 @@ void group_commit_close_all(struct store *store);
 /* Free what all groups share, after the loop has ended. */
 void group_commit_free_all(struct store *store);
 
-/* At the end of each turn: sends what was gathered. */
+/* Send what was gathered, at the end of each turn. */
 void group_commit_flush_all(struct store *store);
 
 #endif

@@ -21,11 +21,11 @@ struct inquiry {
     struct inquiry_subject subject;
     inquiry_done_fn *done;
     void *arg;
-    struct arena arena; /* of the present read */
+    struct arena arena; /* of the read that is under way */
     bool has_arena;
     struct read_get get;
     struct jetstream_call info;
-    uint64_t checked_to; /* up to here each sequence above L0 has a message */
+    uint64_t checked_to; /* each sequence above L0 has a message up to this one */
     enum inquiry_phase phase;
     struct outcome_reading reading;
 };
@@ -108,18 +108,18 @@ static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence
 
 /* --- A key without a message ----------------------------------------------------------------------- */
 
-/* So many messages are looked at to see that none has left. */
+/* The most messages that are read to see that none was removed. */
 #define WALK_MAX 64u
 
-/* Not even half of the time is over. */
+/* Return whether less than half of this lifetime has passed since the write was sent. */
 static bool inquiry_is_young(const struct inquiry *inquiry, uint64_t lives_ms)
 {
     return lives_ms == 0 || store_boot_ms() - inquiry->subject.outcome->sent_ms < lives_ms / 2;
 }
 
 /*
- * To the embedded server nobody speaks but us: nobody else can have removed the key. The write may have been replaced,
- * before the key was held, by one that expires sooner.
+ * Return whether no message can have been removed. Only this daemon uses the embedded server, so nobody else can have
+ * removed the key. But before the key was held, a write that expires sooner may have replaced the write in doubt.
  */
 static bool inquiry_nothing_can_have_left(const struct inquiry *inquiry)
 {
@@ -133,7 +133,7 @@ static bool inquiry_nothing_can_have_left(const struct inquiry *inquiry)
            inquiry_is_young(inquiry, subject->bucket->max_age_ms);
 }
 
-/* One message after the other, up to what was the last one: a hole, and what was there is not known. */
+/* Read one message after the other, up to the last one. If a sequence has no message, its message was removed. */
 static void on_inquiry_walked(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct inquiry *inquiry = arg;
@@ -152,7 +152,7 @@ static void on_inquiry_walked(void *arg, const struct kv_entry *entry, const str
         inquiry_finish(inquiry, NULL);
 }
 
-/* Whether every sequence after L0 has a message, as far as the numbers in an answer of STREAM.INFO tell. */
+/* Return whether the numbers of STREAM.INFO prove that every sequence above L0 has a message. */
 static bool inquiry_has_no_holes(const struct inquiry *inquiry, json_t *info)
 {
     json_t *state = json_object_get(info, "state");
@@ -208,7 +208,7 @@ static void inquiry_ask_stream(struct inquiry *inquiry)
 
 /* --- The key's messages ---------------------------------------------------------------------------- */
 
-/* The first message of the key, or of any one, from this sequence on; 0: the key's last one. */
+/* Read the first message of the key, or of any key, from this sequence on; 0: the key's last message. */
 static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done)
 {
     const struct inquiry_subject *subject = &inquiry->subject;
@@ -244,7 +244,7 @@ static bool inquiry_is_ours(const struct inquiry *inquiry, const struct kv_entry
     return id != NULL && strcmp(id, inquiry->subject.id) == 0;
 }
 
-/* The oldest message that is kept: read behind the others, so that none of them has left since. */
+/* The oldest message of the key. It is read after the others, so none of those was removed before they were read. */
 static void on_inquiry_oldest(void *arg, const struct kv_entry *entry, const struct error *error)
 {
     struct inquiry *inquiry = arg;

@@ -7,12 +7,12 @@
 #include <string.h>
 #include <utlist.h>
 
-/* Each is a read and a STREAM.INFO: some milliseconds of the server's API. */
+/* Inquiries in flight. Each is a read and a STREAM.INFO, some milliseconds of work for the server's API. */
 #define READINGS_MAX 16u
 
 struct ledger_key {
     UT_hash_handle hh; /* by name */
-    const char *name;  /* behind it */
+    const char *name;  /* after the struct */
     unsigned holds;
     struct ledger_wait *waiting;
 };
@@ -127,7 +127,7 @@ static bool ledger_run_waking(struct job *job)
     return has_more;
 }
 
-void ledger_let_go(struct ledger_hold *hold)
+void ledger_release_key(struct ledger_hold *hold)
 {
     struct ledger_key *key = hold->key;
     struct ledger *ledger = hold->ledger;

@@ -16,42 +16,42 @@
 
 struct ledger;
 
-/* NULL when memory ran out. Handles of the same bucket share one. */
+/* Return a new ledger; NULL if memory ran out. */
 struct ledger *ledger_new(struct jobs *jobs);
 struct ledger *ledger_retain(struct ledger *ledger);
 void ledger_release(struct ledger *ledger);
 
-/* Whether others than one handle keep it: other handles, holds, and writes that wait. */
+/* Return whether holds, or writes that wait, keep it beside its owner. */
 bool ledger_is_shared(const struct ledger *ledger);
 
 /* --- What writes and inquiries share --------------------------------------------------------------- */
 
-/* A write with a time to live is about to be sent. It may replace others, and leave nothing when it expires. */
+/* A write with a TTL is about to be sent. It may replace others, and leave nothing when it expires. */
 void ledger_note_ttl(struct ledger *ledger, int64_t ttl_s);
 
-/* The shortest that a write of this run had; 0: none had one. */
+/* Return the shortest TTL of the writes since the start; 0: none had one. */
 uint64_t ledger_shortest_ttl_ms(const struct ledger *ledger);
 
-/* The limit of readings for writes in doubt that are at NATS at a time. */
+/* Return the limit of requests in flight for writes in doubt. */
 struct request_limit *ledger_readings(struct ledger *ledger);
 
 /* --- Keys in doubt --------------------------------------------------------------------------------- */
 
 struct ledger_key;
 
-/* One write's hold on a key. The owner embeds it, zeroed, and lets go of it before its memory ends. */
+/* A write's hold on a key. The owner embeds it, zeroed, and calls ledger_release_key before its memory ends. */
 struct ledger_hold {
     struct ledger *ledger;
-    struct ledger_key *key; /* NULL: it holds none */
+    struct ledger_key *key; /* NULL: none is held */
 };
 
-/* Blocks other writes of the key. When memory runs out it is not blocked, and hold->key stays NULL. */
+/* Block other writes of the key. If memory runs out, the key is not held, and hold->key stays NULL. */
 void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *name);
 
-/* Those who wait for the key go on, from a later slice of the loop. Does nothing where none is held. */
-void ledger_let_go(struct ledger_hold *hold);
+/* Stop blocking. Writes that wait go on in a later slice of the loop. Does nothing if no key is held. */
+void ledger_release_key(struct ledger_hold *hold);
 
-/* One write that waits. The owner embeds it, zeroed but for what it sets. */
+/* A write that waits. The owner embeds it, zeroed but for resume. */
 struct ledger_wait {
     void (*resume)(struct ledger_wait *wait);
 
@@ -63,15 +63,15 @@ struct ledger_wait {
 };
 
 /*
- * Whether writes that waited before are still to go on; then this one waits behind them, and resume will be called
- * once. Asked before ledger_must_wait, which resume's owner asks again.
+ * Return whether writes that waited before have not gone on yet. If so, this one waits after them, and resume is called
+ * once. Call it before ledger_must_wait; after resume, call both again.
  */
 bool ledger_must_queue(struct ledger *ledger, struct ledger_wait *wait);
 
-/* Whether the key is held; then resume will be called once. */
+/* Return whether the key is held. If so, the write waits, and resume is called once. */
 bool ledger_must_wait(struct ledger *ledger, struct ledger_wait *wait, const char *name);
 
-/* It waits no longer. Does nothing when it does not. */
+/* Stop waiting. Does nothing if it does not wait. */
 void ledger_end_wait(struct ledger_wait *wait);
 
 #endif

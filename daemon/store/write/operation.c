@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the caller's headers take in a message, with room for ours. */
+/* Return the bytes of the headers in a message: the caller's, with room for ours. */
 static size_t operation_header_bytes(const struct operation *operation)
 {
     size_t bytes = KV_HEADER_ROOM_BYTES;
@@ -22,16 +22,15 @@ bool operation_check(const struct operation *operation, struct store *store, con
     size_t max_payload = connection_get_status(store->connection)->max_payload_bytes;
 
     if (bucket->max_value_size >= 0 && operation->value_bytes > (size_t)bucket->max_value_size) {
-        error_set(error, ERROR_TOO_LARGE,
-                  "the value has %zu bytes; the bucket takes up to %" PRId64 " (max_value_size)",
+        error_set(error, ERROR_TOO_LARGE, "the value has %zu bytes; the bucket allows %" PRId64 " (max_value_size)",
                   operation->value_bytes, bucket->max_value_size);
         return false;
     }
     size_t headers = operation_header_bytes(operation);
-    bool is_left_out = operation->value == NULL && operation->value_bytes > 0; /* it was too large already as JSON */
+    bool is_left_out = operation->value == NULL && operation->value_bytes > 0; /* too large already as JSON */
     if (is_left_out || (max_payload > 0 && operation->value_bytes + headers > max_payload)) {
         error_set(error, ERROR_TOO_LARGE,
-                  "the value has %zu bytes, with its headers up to %zu; the NATS server takes up to %zu (max_payload)",
+                  "the value has %zu bytes, with its headers up to %zu; the NATS server allows %zu (max_payload)",
                   operation->value_bytes, operation->value_bytes + headers, max_payload);
         return false;
     }
@@ -39,7 +38,7 @@ bool operation_check(const struct operation *operation, struct store *store, con
         if (store->jetstream.is_known && store->jetstream.level < JETSTREAM_LEVEL_TTL)
             error_set(error, ERROR_UNSUPPORTED, "a TTL per key needs nats-server 2.11 or later");
         else
-            error_set(error, ERROR_UNSUPPORTED, "the bucket takes no TTL per key; bucket.update switches it on");
+            error_set(error, ERROR_UNSUPPORTED, "the bucket does not allow a TTL per key; bucket.update enables it");
         return false;
     }
     return room_admit(store, operation->value_bytes + headers, operation->kind == KV_PUT, admitted_bytes, error);
@@ -95,9 +94,10 @@ bool operation_make_message(struct arena *arena, const struct operation *operati
 void operation_set_condition_error(const struct operation *operation, uint64_t current, struct error *error)
 {
     if (operation->condition == OPERATION_IF_ABSENT)
-        error_set(error, ERROR_ALREADY_EXISTS, "the key is there, at revision %" PRIu64, current);
+        error_set(error, ERROR_ALREADY_EXISTS, "the key exists, at revision %" PRIu64, current);
     else if (current == 0)
-        error_set(error, ERROR_CONFLICT, "the key is not there, and not at revision %" PRIu64 "; get it and try again",
+        error_set(error, ERROR_CONFLICT,
+                  "the key does not exist, so it is not at revision %" PRIu64 "; get it and try again",
                   operation->revision);
     else
         error_set(error, ERROR_CONFLICT, "the key is at revision %" PRIu64 ", not %" PRIu64 "; get it and try again",
@@ -109,8 +109,8 @@ void operation_set_condition_error(const struct operation *operation, uint64_t c
 void operation_set_unknown_error(struct error *error, const char *key, const struct outcome_reading *reading)
 {
     error_set(error, ERROR_UNAVAILABLE,
-              "whether this write is stored could not be found out: the NATS server restarted, or its leader changed, "
-              "before it answered, and it does not know the write's id any more; read the key");
+              "whether this write is stored is unknown: the NATS server restarted, or its leader changed, before it "
+              "answered, and it has forgotten the write's id; read the key");
     error->key = key;
     error->has_revision = reading->is_there;
     error->revision = reading->sequence;
@@ -122,10 +122,9 @@ void operation_set_unread_error(struct error *error, const struct error *why)
         *error = *why;
         return;
     }
-    error_set(
-        error, why->code,
-        "no answer in time: the NATS server did not answer, neither to the write nor to the question whether it is "
-        "stored; read the key, or allow a longer timeout");
+    error_set(error, why->code,
+              "timed out: the NATS server answered neither the write nor the question whether it is stored; read the "
+              "key, or allow a longer timeout");
 }
 
 bool operation_condition_holds(const struct operation *operation, const struct kv_entry *last)

@@ -1,8 +1,7 @@
 /*
  * operation: one change of one key, and the message that it becomes.
  *
- * Used by write, batch and txn, which send it alone or with others. An operation
- * is only a description; what it points to is borrowed.
+ * Used by write, batch and txn, which send it singly or with others. What an operation points to is borrowed.
  */
 #ifndef DAEMON_STORE_OPERATION_H
 #define DAEMON_STORE_OPERATION_H
@@ -14,7 +13,7 @@
 
 enum operation_condition {
     OPERATION_ALWAYS,
-    OPERATION_IF_ABSENT,      /* the key is not there, or was deleted, or has expired */
+    OPERATION_IF_ABSENT,      /* the key is absent: never written, deleted or expired */
     OPERATION_IF_AT_REVISION, /* the key's last message has the revision given; 0: as IF_ABSENT */
     OPERATION_IF_LAST         /* the key's last message, value or marker, has the revision given; 0: there is none */
 };
@@ -31,7 +30,7 @@ struct operation {
     size_t header_count;
 };
 
-/* Headers that are added at most: those of operation_fill_headers, and room for an id, a condition and a batch. */
+/* The most headers that are added: those of operation_make_message, an id, a condition and those of a batch. */
 #define OPERATION_OWN_HEADERS 12u
 
 /* An id for a write or a batch: the Nats-Msg-Id that it is sent with. */
@@ -48,37 +47,36 @@ struct operation_message {
 };
 
 /*
- * What the bucket or the server cannot take, or has no room for, is said before anything is sent. False: *error says
- * what. True: the operation is about to be sent; *admitted_bytes: see room_admit.
+ * Check before anything is sent that the bucket and the server allow the operation, and that there is room for it.
+ * True: its size was added to *admitted_bytes, see room_admit. False: see *error.
  */
 bool operation_check(const struct operation *operation, struct store *store, const struct bucket *bucket,
                      size_t *admitted_bytes, struct error *error);
 
 /*
- * Makes the message in the arena: its subject, the caller's headers, and those that say what kind of
- * change it is. With a TTL on a bucket with history it also rolls up the key: when it expires, no older
- * value may come back into view. False: out of memory.
+ * Make the message in the arena: its subject, the caller's headers, and those that say what kind of change it is. A
+ * write with a TTL in a bucket with history also rolls up the key: when it expires, no older value may reappear. False:
+ * out of memory.
  */
 bool operation_make_message(struct arena *arena, const struct operation *operation, const struct bucket *bucket,
                             struct operation_message *message);
 
 /*
- * Whether the operation's message removes what its key had before (Nats-Rollup). In an atomic batch such a message must
- * be the first on its key (err_code 10111).
+ * Return whether the operation's message removes what its key had before (Nats-Rollup). In an atomic batch such a
+ * message must be the first on its key (err_code 10111).
  */
 bool operation_rolls_up(const struct operation *operation, const struct bucket *bucket);
 
-/* The error of a condition that does not hold: the key is at current (0: not there). */
+/* Set the error of a condition that does not hold: the key is at revision current (0: absent). */
 void operation_set_condition_error(const struct operation *operation, uint64_t current, struct error *error);
 
-/* Why it cannot be found out what became of a write to the key. */
+/* Set the error of a write to the key whose outcome cannot be found out. */
 void operation_set_unknown_error(struct error *error, const char *key, const struct outcome_reading *reading);
 
-/* The same could not even be read, for this reason, which speaks of the reading: that it changed nothing says nothing.
- */
+/* Set the error of a write whose outcome could not be read. why: the error of the reading, not of the write. */
 void operation_set_unread_error(struct error *error, const struct error *why);
 
-/* Whether the condition holds for what the key's last message is (NULL: none). */
+/* Return whether the condition holds if this is the key's last message (NULL: there is none). */
 bool operation_condition_holds(const struct operation *operation, const struct kv_entry *last);
 
 static inline void operation_add_header(struct message_header *headers, size_t *count, const char *name,

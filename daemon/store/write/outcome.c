@@ -56,8 +56,8 @@ enum outcome_verdict outcome_answered(struct outcome *outcome, enum outcome_answ
 /* --- What was read --------------------------------------------------------------------------------- */
 
 /*
- * The server whose table of ids was asked is the one that the first copy went to, and has not started since. Nor was
- * the window made shorter since it was looked up: the server then forgets ids at once.
+ * Return whether the server that was asked about the id is the one to which the first copy was sent, and was not
+ * restarted since. The window must not have become shorter either: then the server forgets ids at once.
  */
 static bool outcome_is_same_keeper(const struct outcome *outcome, const struct outcome_reading *reading)
 {
@@ -66,13 +66,13 @@ static bool outcome_is_same_keeper(const struct outcome *outcome, const struct o
     return keeper != 0 && keeper == outcome->stream.keeper && reading->stream.window_ms >= outcome->stream.window_ms;
 }
 
-/* No message of the key was stored behind L0: neither ours nor one that has taken its place. */
+/* Return whether no message of the key was stored above L0: neither ours nor one that replaced it. */
 static bool outcome_is_untouched(const struct outcome *outcome, const struct outcome_reading *reading)
 {
     uint64_t before = outcome->stream.last_sequence;
 
     if (reading->stream.last_sequence < before)
-        return false; /* the stream has lost messages: its sequences were given anew */
+        return false; /* the stream has lost messages, and has assigned their sequences again */
     if (!reading->is_there)
         return reading->none_removed || reading->stream.last_sequence == before;
     return reading->sequence <= before || reading->reaches_back;
@@ -103,7 +103,7 @@ enum outcome_verdict outcome_read(struct outcome *outcome, const struct outcome_
         return outcome_conclude_not_stored(outcome);
     if (!outcome_is_untouched(outcome, reading))
         return OUTCOME_UNKNOWN;
-    /* Of a batch that the server has stopped to write in the middle the beginning may be there. */
+    /* If the server stopped while it wrote a batch, the beginning may be stored. */
     if (outcome->is_batch && !is_first) {
         outcome->step = OUTCOME_READ_FIRST;
         return OUTCOME_UNDECIDED;

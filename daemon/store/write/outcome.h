@@ -1,9 +1,9 @@
 /*
- * outcome: what became of a write whose ack did not come, and what may be done next.
+ * outcome: decides what became of a write whose ack did not come, and what to do next.
  *
- * Used by write and batch. A pure state machine: it is told what was sent and what was answered, and says what to do;
- * it sends nothing and knows no clock. It promises: no copy is sent while an earlier one is stored or may yet be, and
- * STORED and NOT_STORED are certain.
+ * Used by write and batch. It is a pure state machine: its callers tell it what was sent and answered, and it returns
+ * the next step. It promises that no copy is sent while an earlier one is stored or may yet be stored, and that STORED
+ * and NOT_STORED are certain.
  *
  * It is needed because a server knows the id of a message (Nats-Msg-Id) only for the bucket's duplicate window, and
  * forgets it earlier when it restarts after the message was overwritten. So a copy with the same id may be stored a
@@ -41,7 +41,7 @@ enum outcome_verdict {
     OUTCOME_UNDECIDED,  /* there is another step */
     OUTCOME_STORED,     /* it is stored, once */
     OUTCOME_NOT_STORED, /* no copy is stored, and none will be: the next step is SEND */
-    OUTCOME_UNKNOWN,    /* it cannot be found out any more */
+    OUTCOME_UNKNOWN,    /* it can no longer be found out */
     OUTCOME_PARTIAL     /* of a batch: a part is stored, and the server has not finished it */
 };
 
@@ -62,19 +62,18 @@ struct outcome {
 
 #define OUTCOME_MANY 2u
 
-/* What comes next. are_closed: connection_earlier_are_closed, from the first copy's connection on. */
+/* Return the next step. are_closed: connection_earlier_are_closed, from the first copy's connection on. */
 enum outcome_step outcome_next(const struct outcome *outcome, bool are_closed);
 
 /*
- * A copy was sent on the connection at now_ms, of a clock that does not stand still while the machine is suspended.
+ * A copy was sent on the connection at now_ms, by a clock that includes the time for which the machine was suspended.
  * stream: as it was known before.
  */
 void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, const struct stream_state *stream);
 
 /*
  * The latest copy was refused, or never reached a stream. If it was the only copy, nothing counts as sent. Otherwise
- * the server is asked again about the earlier ones, even behind NOT_STORED: a leader that was deposed may have
- * answered.
+ * the server is asked again about the earlier ones, even after NOT_STORED: a former leader may have answered.
  */
 void outcome_refused(struct outcome *outcome);
 
@@ -84,7 +83,7 @@ enum outcome_answer {
     OUTCOME_INCONCLUSIVE /* the server refuses the question */
 };
 
-/* The question was answered. keeper: the process that did, where that is known from the connection; else 0. */
+/* The question was answered. keeper: the process that answered, if the connection tells it; otherwise 0. */
 enum outcome_verdict outcome_answered(struct outcome *outcome, enum outcome_answer answer, uint64_t now_ms,
                                       uint64_t keeper);
 
@@ -93,7 +92,7 @@ struct outcome_reading {
     bool is_there;         /* the key has a message */
     uint64_t sequence;     /* its last one's */
     bool is_ours;          /* that message has the write's id */
-    bool is_ours_before;   /* an older one above L0 has it: see outcome_wants_history */
+    bool is_ours_before;   /* an older one above L0 has the id: see outcome_wants_history */
     uint64_t our_sequence; /* of the message with the write's id */
     bool none_removed;     /* no message of the key above L0 can have been removed */
     bool reaches_back;     /* the oldest message of the key that is kept is not above L0 */
@@ -101,8 +100,8 @@ struct outcome_reading {
 };
 
 /*
- * Whether the key's messages above L0, and its oldest one, can tell more than the last one does. keeps: how many the
- * bucket keeps of each key.
+ * Return whether the key's messages above L0, and its oldest one, can tell more than the last one. keeps: how many
+ * messages the bucket keeps of each key.
  */
 bool outcome_wants_history(const struct outcome *outcome, const struct outcome_reading *reading, unsigned keeps);
 

@@ -7,21 +7,21 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Reads of conditions' keys that are on their way at a time. */
+/* Reads of the conditions' keys in flight at a time. */
 #define TXN_WINDOW 256u
 
-/* Between tries of a commit that others got in the way of; full jitter parts those who meet. */
+/* The backoff between attempts after concurrent writes, with full jitter. */
 #define TXN_PAUSE_MIN_MS 2u
 #define TXN_PAUSE_MAX_MS 100u
 
-/* A condition on one key, in the form of an operation's. */
+/* A condition on one key. */
 struct txn_condition {
     struct operation operation; /* key, condition and revision */
-    uint64_t expected;          /* the sequence that the server is told */
+    uint64_t expected;          /* the sequence that the message names */
     size_t deadline;            /* index of the last message that may carry it */
     char *subject;
     struct txn *txn;
-    struct read_get get; /* of the key, to verify */
+    struct read_get get; /* of the key */
 };
 
 static void txn_finish(struct txn *txn, uint64_t first_revision, const struct error *error)
@@ -53,10 +53,10 @@ static void txn_fail(struct txn *txn, enum error_code code, const char *sentence
 
 static bool txn_same_condition(const struct operation *a, const struct operation *b)
 {
-    return a->revision == b->revision; /* which is 0 where the key must not be there */
+    return a->revision == b->revision; /* 0: the key must be absent */
 }
 
-/* Several conditions on one key are one, or cannot hold together. */
+/* Add a condition. Equal conditions on one key are one; different ones contradict each other. False: out of memory. */
 static bool txn_add_condition(struct txn *txn, const struct operation *operation)
 {
     uint32_t next = (uint32_t)txn->condition_count;
@@ -101,7 +101,7 @@ static bool txn_collect_conditions(struct txn *txn)
         if (!txn_add_condition(txn, &check))
             return false;
     }
-    /* A condition must come no later than the first message that writes its key. */
+    /* A condition must not come after the first message that writes its key. */
     for (size_t i = txn->operation_count; i-- > 0;) {
         uint32_t index = key_index_find(&txn->by_key, txn->operations[i].key);
         if (index != KEY_INDEX_NONE)
@@ -111,8 +111,8 @@ static bool txn_collect_conditions(struct txn *txn)
 }
 
 /*
- * Gives each condition a message that carries it: the latest free one that its deadline allows, which
- * finds a place for all where there is one (scheduling of unit jobs with deadlines). False: too many.
+ * Assign each condition to the latest free message that its deadline allows. That finds an assignment if there is one
+ * (scheduling of unit jobs with deadlines). False: there are too many conditions.
  */
 static bool txn_assign_conditions(struct txn *txn)
 {
@@ -153,7 +153,7 @@ static void txn_send(struct txn *txn)
 {
     struct batch *batch = &txn->batch;
 
-    /* The form that the batch has now is new: it gets an id of its own. */
+    /* The batch has new conditions, so it gets a new id. */
     memset(&batch->request, 0, sizeof(batch->request));
     batch->bucket = txn->handle;
     batch->owner = txn->arena->owner;
@@ -161,9 +161,9 @@ static void txn_send(struct txn *txn)
     batch->deadline_ms = txn->deadline_ms;
     batch->done = on_txn_committed;
     batch->arg = txn;
-    batch->has_expected_last = txn->on_stream;
+    batch->has_expected_last = txn->is_on_stream;
     batch->expected_last = txn->stream_sequence;
-    if (!txn->on_stream)
+    if (!txn->is_on_stream)
         txn_assign_conditions(txn);
     batch_start(txn->store, batch);
 }
@@ -171,8 +171,8 @@ static void txn_send(struct txn *txn)
 /* --- Verifying ------------------------------------------------------------------------------------- */
 
 /*
- * The server compares sequences, and tells neither which condition failed nor whether it failed in our
- * sense: to it a delete marker is a message like any other. So the keys are read, from the leader.
+ * The server does not tell which condition failed. Nor does it tell whether the condition failed in our sense: it
+ * compares sequences, and a delete marker has one like any other message. So the keys are read from the leader.
  */
 
 static void txn_pause_and_verify(struct txn *txn);
@@ -181,7 +181,7 @@ static void txn_end_verifying(struct txn *txn)
 {
     if (txn->error.code != ERROR_NONE) {
         txn_finish(txn, 0, &txn->error);
-    } else if (txn->moved) {
+    } else if (txn->has_moved) {
         txn_pause_and_verify(txn);
     } else {
         txn_send(txn);
@@ -202,8 +202,8 @@ static void on_txn_condition_read(void *arg, const struct kv_entry *entry, const
         txn->error.key = condition->operation.key;
     }
     condition->expected = entry != NULL ? entry->revision : 0;
-    if (txn->on_stream && condition->expected > txn->stream_sequence)
-        txn->moved = true;
+    if (txn->is_on_stream && condition->expected > txn->stream_sequence)
+        txn->has_moved = true;
     txn->in_flight--;
     txn_fill_window(txn);
 }
@@ -239,12 +239,12 @@ static void txn_fill_window(struct txn *txn)
 static void txn_read_conditions(struct txn *txn)
 {
     txn->next = 0;
-    txn->moved = false;
+    txn->has_moved = false;
     memset(&txn->error, 0, sizeof(txn->error));
     txn_fill_window(txn);
 }
 
-/* The leader's last sequence, before the keys are read: what they show is then the state at it, or newer. */
+/* The leader's last sequence. The keys are read after it, so they show the state at that sequence, or a newer one. */
 static void on_txn_stream_sequence(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct txn *txn = arg;
@@ -260,7 +260,7 @@ static void on_txn_stream_sequence(void *arg, json_t *answer, unsigned err_code,
 
 static void txn_begin_verifying(struct txn *txn)
 {
-    if (txn->on_stream)
+    if (txn->is_on_stream)
         jetstream_call(&txn->store->jetstream, &txn->info, "STREAM.INFO", txn->handle->stream, NULL, txn->deadline_ms,
                        on_txn_stream_sequence, txn);
     else
@@ -282,7 +282,7 @@ static void on_txn_pause_over(struct timer *timer)
 
     if (uv_now(txn->store->loop) >= txn->deadline_ms) {
         error_set(&txn->error, ERROR_DEADLINE_EXCEEDED,
-                  "others wrote to the bucket at each of %u tries to commit; nothing was written, try again",
+                  "gave up after %u attempts: concurrent writes to the bucket; nothing was written, try again",
                   txn->tries);
         txn_finish(txn, 0, &txn->error);
         return;
@@ -301,7 +301,7 @@ static void txn_pause_and_verify(struct txn *txn)
 
 /* --- Starting -------------------------------------------------------------------------------------- */
 
-/* What cannot be atomic is refused. False: the transaction is over. */
+/* Refuse a bucket that does not allow atomic batches. False: the transaction has ended. */
 static bool txn_check_batches(struct txn *txn)
 {
     const struct jetstream *jetstream = &txn->store->jetstream;
@@ -311,14 +311,14 @@ static bool txn_check_batches(struct txn *txn)
     if (jetstream->is_known && jetstream->level < JETSTREAM_LEVEL_ATOMIC)
         txn_fail(txn, ERROR_UNSUPPORTED, "transactions need nats-server 2.12 or later");
     else if (txn->handle->is_mirror)
-        txn_fail(txn, ERROR_UNSUPPORTED, "the bucket is a mirror: transactions go to the bucket that it copies");
+        txn_fail(txn, ERROR_UNSUPPORTED, "the bucket is a mirror; commit the transaction in the bucket that it copies");
     else
         txn_fail(txn, ERROR_UNSUPPORTED,
-                 "the bucket takes no atomic batches, which transactions need; bucket.update switches them on");
+                 "the bucket does not allow atomic batches, which transactions need; bucket.update enables them");
     return false;
 }
 
-/* What the bucket cannot take, and what the server takes only first on its key. False: txn->error says what. */
+/* Check that the bucket allows each operation, and that a roll-up is the first on its key. False: see txn->error. */
 static bool txn_check_operations(struct txn *txn)
 {
     struct key_index written;
@@ -385,8 +385,8 @@ static void on_txn_bucket(void *arg, struct bucket *bucket, const struct error *
                  "the transaction asks for two different revisions of one key, which cannot both hold");
         return;
     }
-    txn->on_stream = !txn_assign_conditions(txn);
-    if (txn->on_stream) {
+    txn->is_on_stream = !txn_assign_conditions(txn);
+    if (txn->is_on_stream) {
         for (size_t i = 0; i < txn->batch.count; i++)
             txn->batch.messages[i].has_condition = false;
         txn_verify(txn);

@@ -1,13 +1,11 @@
 /*
  * txn: transactions.
  *
- * Used by the handlers. A transaction is one atomic batch: all of it is written, or
- * nothing. Its conditions (those of its operations, and checks of keys that it only
- * read) are verified by the server at commit, each carried by one message of the
- * batch, on that message's own subject or on another's. Where there are more conditions
- * than messages to carry them, they are verified from a read at a known sequence of the
- * stream, and the batch is committed on 'the stream has not moved since'. All conditions
- * are about the state before the transaction.
+ * Used by the handlers. A transaction is one atomic batch: all of it is written, or nothing. Its conditions are those
+ * of its operations, and checks of keys that it only read. All of them are about the state before the transaction. The
+ * server verifies them at commit. Each is carried by one message of the batch, on that message's subject or on another
+ * one. If there are more conditions than messages can carry, txn reads the keys at a known sequence of the stream, and
+ * commits on the condition that the stream's last sequence is unchanged.
  */
 #ifndef DAEMON_STORE_TXN_H
 #define DAEMON_STORE_TXN_H
@@ -19,12 +17,12 @@
 #include "daemon/store/write/operation.h"
 
 /*
- * More checks than that cannot be committed in the time of a call: those that no message of the batch can carry are
- * read one by one, again and again while others write to the bucket.
+ * More checks could not be committed in the time of a call: checks that no message can carry are read one by one, again
+ * after each concurrent write to the bucket.
  */
 #define TXN_CHECKS_MAX 4096u
 
-/* The key must be at the revision; 0: it is not there. */
+/* The key must be at the revision; 0: it must be absent. */
 struct txn_check {
     const char *key;
     uint64_t revision;
@@ -38,7 +36,7 @@ struct txn {
     const struct operation *operations;
     size_t operation_count; /* 1 to BATCH_MESSAGES_MAX */
     uint64_t deadline_ms;
-    /* The revision of the first operation, the others' follow it one by one; or an error, with the key to blame. */
+    /* The revision of the first operation, the others being consecutive; or an error, with the key that caused it. */
     void (*done)(void *arg, uint64_t first_revision, const struct error *error);
     void *arg;
 
@@ -53,19 +51,19 @@ struct txn {
     struct txn_condition *conditions; /* one per key */
     size_t condition_count;
     struct key_index by_key;
-    bool on_stream;   /* 'the stream has not moved' */
-    bool contradicts; /* two conditions on one key cannot both hold */
+    bool is_on_stream; /* the condition is on the stream's last sequence */
+    bool contradicts;  /* two conditions on one key cannot both hold */
     unsigned tries;
     struct timer pause;
     struct jetstream_call info;
     uint64_t stream_sequence; /* at which the conditions are being verified */
-    bool moved;               /* a key was found behind it */
+    bool has_moved;           /* a key has a higher revision */
     size_t next, in_flight;   /* reads of the conditions' keys */
     bool is_filling;
     struct error error;
 };
 
-/* Commits. The memory of *txn, zeroed but for what the caller sets, and the arena live until done was called. */
+/* Commit. *txn is zeroed but for what the caller sets. It and the arena live until done was called. */
 void txn_commit(struct store *store, struct arena *arena, struct txn *txn);
 
 #endif

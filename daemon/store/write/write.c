@@ -11,12 +11,12 @@
 #include <string.h>
 
 /*
- * A condition that holds, but that the server refused, is tried again: others wrote to the key at the same moment, or a
- * replica answered that is behind. So many times at once, then with a backoff until the deadline.
+ * If the server refused a condition that holds, the write is tried again: of concurrent writes one was first, or a
+ * replica that lags has answered. It is tried so many times at once, then with a backoff until the deadline.
  */
 #define CONDITION_TRIES_AT_ONCE 4u
 
-/* Stops all that is under way for the write. */
+/* End everything that is under way for the write. */
 static void write_stop(struct write *write)
 {
     bucket_request_stop(&write->request);
@@ -24,10 +24,10 @@ static void write_stop(struct write *write)
     inquiry_cancel(write->inquiry);
     write->inquiry = NULL;
     ledger_end_wait(&write->turn);
-    ledger_let_go(&write->hold);
+    ledger_release_key(&write->hold);
 }
 
-/* Reads from memory have to see it. */
+/* Reads from memory must see this revision. */
 static void write_note_revision(const struct write *write, uint64_t revision, bool is_done)
 {
     const struct bucket *bucket = write->request.bucket;
@@ -153,7 +153,7 @@ static enum request_readiness write_prepare(struct request *request)
 
 static void on_write_condition_read(void *arg, const struct kv_entry *entry, const struct error *error);
 
-/* --- Looking at the key's last message ------------------------------------------------------------- */
+/* --- Conditions ------------------------------------------------------------------------------------ */
 
 static void write_read_condition(struct write *write, read_entry_fn *seen)
 {
@@ -188,8 +188,8 @@ static void on_write_retry_condition(struct timer *timer)
         return;
     }
     error_set(&write->error, ERROR_DEADLINE_EXCEEDED,
-              "gave up after %u attempts: the key was written at each of them, or a replica is behind; nothing was "
-              "written, try again",
+              "gave up after %u attempts: concurrent writes to the key, or a replica that lags; nothing was written, "
+              "try again",
               write->condition_tries);
     write->error.outcome = ERROR_OUTCOME_NONE;
     write_finish(write, 0, &write->error);
@@ -206,8 +206,8 @@ static void write_retry_condition_later(struct write *write)
 }
 
 /*
- * A condition failed, as the server sees it: it compares sequences, and to it a delete marker is a
- * message like any other. Where the condition holds in our sense, the write names what is there.
+ * The key's last message, after the server refused the condition. The server compares sequences, and a delete marker
+ * has one like any other message. If the condition holds in our sense, the write names the sequence that was read.
  */
 static void on_write_condition_read(void *arg, const struct kv_entry *entry, const struct error *error)
 {
@@ -233,7 +233,7 @@ static void on_write_condition_read(void *arg, const struct kv_entry *entry, con
 
 /* --- In doubt -------------------------------------------------------------------------------------- */
 
-/* No copy is stored whose condition, or failure, could still be its answer. */
+/* No copy is stored, and the condition of the last one did not hold. */
 static void write_conclude_refused(struct write *write)
 {
     uint64_t current = write->refused_at;
@@ -252,7 +252,7 @@ static void write_conclude_not_stored(struct write *write, const struct outcome_
     bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
 
     request_set_doubt(&write->request.base, false);
-    ledger_let_go(&write->hold);
+    ledger_release_key(&write->hold);
     if (write->copy_answer == WRITE_COPY_FAILED) {
         write->error.outcome = ERROR_OUTCOME_NONE;
         write_finish(write, 0, &write->error);
@@ -287,7 +287,7 @@ static void on_write_inquiry_done(void *arg, const struct outcome_reading *readi
     case OUTCOME_NOT_STORED:
         write_conclude_not_stored(write, reading);
         return;
-    case OUTCOME_UNDECIDED: /* a single message leaves no half */
+    case OUTCOME_UNDECIDED: /* a single message has no half */
     case OUTCOME_PARTIAL:
     case OUTCOME_UNKNOWN:
         break;
@@ -308,20 +308,20 @@ static void write_start_inquiry(struct write *write)
 
     ledger_hold(bucket_writes_ledger(write->request.bucket), &write->hold, write->operation.key);
     write->inquiry = inquiry_start(write->store, &subject, on_write_inquiry_done, write);
-    if (write->inquiry == NULL) /* no memory now: the deadline runs on */
+    if (write->inquiry == NULL) /* out of memory: retry later, until the deadline */
         request_retry_later(&write->request.base, REQUEST_CONGESTED);
 }
 
 /* --- Acks ------------------------------------------------------------------------------------------ */
 
-/* The next step at once. A write that is being looked for goes on with that. */
+/* Take the next step at once. If an inquiry runs, it goes on. */
 static enum request_verdict write_retry_now(struct write *write)
 {
     request_retry_now(&write->request.base);
     return REQUEST_MORE;
 }
 
-/* The copy's condition did not hold: nothing of it is stored. */
+/* The copy's condition did not hold, so the copy is not stored. */
 static enum request_verdict write_receive_condition_failed(struct write *write, const struct jetstream_error *failure)
 {
     const char *number = strrchr(failure->description, ' ');
@@ -335,7 +335,7 @@ static enum request_verdict write_receive_condition_failed(struct write *write, 
         return write_retry_now(write);
     inquiry_cancel(write->inquiry);
     write->inquiry = NULL;
-    ledger_let_go(&write->hold);
+    ledger_release_key(&write->hold);
     write_conclude_refused(write);
     return REQUEST_DONE;
 }
@@ -357,7 +357,7 @@ static enum request_verdict write_receive_failure(struct write *write, const str
     }
     if (jetstream_temporary_trouble(failure) != REQUEST_NO_TROUBLE) {
         if (!is_latest)
-            return REQUEST_MORE; /* it is asked about already */
+            return REQUEST_MORE; /* the question about it was sent already */
         outcome_refused(&write->outcome);
         request_clear_latest_doubt(request);
         request_set_trouble(request, jetstream_temporary_trouble(failure));
@@ -378,7 +378,7 @@ static enum request_verdict write_receive_ack(struct request *request, unsigned 
     struct write *write = write_of(request);
     struct kv_ack ack;
 
-    if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; the stream's ack is yet to come */
+    if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; wait for the stream's ack */
         return REQUEST_MORE;
     if (ack.err_code == 0) {
         write_finish(write, ack.sequence, NULL);
@@ -388,12 +388,12 @@ static enum request_verdict write_receive_ack(struct request *request, unsigned 
     bool is_latest = attempt == (request->attempts & REQUEST_ATTEMPT_MASK);
     if (attempt == (write->copy_attempt & REQUEST_ATTEMPT_MASK))
         return write_receive_failure(write, &failure, is_latest);
-    /* An earlier question; or while the answer to this one was under way all was found out. */
+    /* The answer to an earlier question, or the outcome was found out in the meantime. */
     if (!is_latest || inquiry_step(write->store, &write->outcome) != OUTCOME_ASK)
         return REQUEST_MORE;
     enum outcome_verdict verdict;
     bool is_taken = inquiry_take_answer(write->store, write->request.bucket, &write->outcome, request, &ack, &verdict);
-    return is_taken ? write_retry_now(write) : REQUEST_RETRY; /* no error decides: the next step does */
+    return is_taken ? write_retry_now(write) : REQUEST_RETRY; /* an error is no verdict: the next step decides */
 }
 
 static void write_fail(struct request *request, const struct error *error)
@@ -418,7 +418,7 @@ void write_send_singly(struct write *write)
 {
     struct store *store = write->store;
 
-    /* An id stands for one write with one condition. */
+    /* The write has a new condition, so it gets a new id. */
     operation_make_id(store, write->id);
     memset(&write->outcome, 0, sizeof(write->outcome));
     write->has_condition = write->operation.condition != OPERATION_ALWAYS;
@@ -474,7 +474,7 @@ static void on_write_failed(struct bucket_request *request, const struct error *
 static const struct bucket_request_ops write_bucket_ops = {
     .opened = on_write_opened, .refreshed = on_write_refreshed, .failed = on_write_failed};
 
-/* Nothing of it has left the daemon. */
+/* Return whether nothing was sent to NATS. */
 static bool write_is_unsent(const struct arena_task *task)
 {
     const struct write *write = ARENA_TASK_OWNER(task, struct write, task);

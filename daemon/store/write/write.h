@@ -1,9 +1,9 @@
 /*
- * write: putting one entry into a bucket, exactly once.
+ * write: writes one entry of a bucket, at most once, and learns its outcome.
  *
- * Used by the handlers. A write carries an id of its own. When its ack does not come, what became of it is found out
- * before it is sent a second time: outcome says how. The second copy has a condition, the write's own or that the key's
- * last message is still the one that was read. When and in whose company a write is sent first, group decides.
+ * Used by the handlers. A write carries an id of its own. If its ack does not come, its outcome is found out before it
+ * is sent again: see outcome. The second copy has a condition: the write's own, or that the key's last message is still
+ * the one that was read. group_commit decides whether a write is first sent singly or in a batch.
  */
 #ifndef DAEMON_STORE_WRITE_H
 #define DAEMON_STORE_WRITE_H
@@ -50,17 +50,17 @@ struct write {
     struct bucket_request request;
     struct operation_message message;
     size_t admitted_bytes; /* by room */
-    struct error error;    /* to answer when a look, or an inquiry, is over */
+    struct error error;    /* to answer after a read, or an inquiry */
     uint64_t expected;     /* sequence that the condition names */
     bool has_condition;    /* it is sent with one: its own, or that of a second copy */
     unsigned condition_tries;
-    struct timer try_timer; /* before the next of them */
+    struct timer try_timer; /* before the next attempt */
     /* While its outcome is in doubt: */
     struct outcome outcome;
     struct inquiry *inquiry;
     struct ledger_hold hold;
-    struct ledger_wait turn; /* behind other writes in doubt of its key */
-    unsigned copy_attempt;   /* the attempt that was a copy, the latest of them */
+    struct ledger_wait turn; /* waits for other writes in doubt of its key */
+    unsigned copy_attempt;   /* the latest attempt that was a copy */
     enum write_copy_answer copy_answer;
     uint64_t refused_at; /* of WRITE_COPY_REFUSED: the key's last sequence; 0: not told */
     char id[OPERATION_ID_BYTES];
@@ -71,15 +71,15 @@ struct write {
     struct timer group_commit_timer;
 };
 
-/* Writes. The memory of *write, zeroed but for what the caller sets, and the arena live until done was called. */
+/* Write. *write is zeroed but for what the caller sets. It and the arena live until done was called. */
 void write_start(struct store *store, struct arena *arena, struct write *write);
 
-/* --- For group ------------------------------------------------------------------------------------- */
+/* --- For group_commit ------------------------------------------------------------------------------------- */
 
-/* Sends the write as a message of its own. */
+/* Send the write as a single message. */
 void write_send_singly(struct write *write);
 
-/* The write was part of a batch, which landed, or failed in a way that nothing can be done about. */
+/* End the write: it is stored at this revision, or it has failed. */
 void write_finish(struct write *write, uint64_t revision, const struct error *error);
 
 #endif
