@@ -40,7 +40,7 @@ static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const 
         call_fail_out_of_memory(call);
         return;
     }
-    admin->bucket = call->bucket;
+    admin->bucket_name = call->bucket;
     admin->config = config;
     admin->deadline_ms = call->deadline_ms;
     admin->done = bucket_answer_info;
@@ -96,7 +96,7 @@ void handle_bucket_compact(struct call *call)
     }
     if (!option_integer(call, "older_than", 0, BUCKET_TTL_MAX_S, -1, &compact->older_than_s))
         return;
-    compact->bucket = call->bucket;
+    compact->bucket_name = call->bucket;
     compact->deadline_ms = call->deadline_ms;
     compact->done = bucket_answer_removed;
     compact->arg = call;

@@ -222,7 +222,7 @@ static void bulk_get_on_snapshot(void *arg, bool has_come)
 /* Look up the rest of the keys, a part at a time. Each part is of a point in time of its own. */
 static void bulk_get_look_up_rest(struct bulk_get_call *get)
 {
-    get->snapshot.bucket = get->call->bucket;
+    get->snapshot.bucket_name = get->call->bucket;
     get->snapshot.deadline_ms = get->bulk.deadline_ms;
     get->snapshot.ready = bulk_get_on_snapshot;
     get->snapshot.arg = get;
@@ -248,7 +248,7 @@ void handle_bulk_get(struct call *call)
     msgpack_sbuffer_init(&get->entries);
     arena_begin_task(&call->arena, &get->entries_task, bulk_get_free);
     msgpack_packer_init(&get->packer, &get->entries, msgpack_sbuffer_write);
-    get->bulk.bucket = call->bucket;
+    get->bulk.bucket_name = call->bucket;
     get->bulk.keys = get->keys;
     get->bulk.deadline_ms = call->deadline_ms;
     get->bulk.bytes_max = call->dispatcher->conf->limits.frame_bytes;
@@ -317,7 +317,7 @@ static struct bulk_write_call *bulk_write_new(struct call *call, size_t count)
         return NULL;
     }
     write->call = call;
-    write->bulk.bucket = call->bucket;
+    write->bulk.bucket_name = call->bucket;
     write->bulk.operations = write->operations;
     write->bulk.deadline_ms = call->deadline_ms;
     write->bulk.done = bulk_write_answer;

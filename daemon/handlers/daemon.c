@@ -131,7 +131,7 @@ void handle_health_check(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    admin->bucket = call->bucket;
+    admin->bucket_name = call->bucket;
     admin->deadline_ms = call->deadline_ms;
     admin->done = on_bucket_info;
     admin->arg = call;

@@ -52,7 +52,7 @@ static void kv_start_get(struct call *call, read_entry_fn *done)
         call_fail_out_of_memory(call);
         return;
     }
-    read->get.bucket = call->bucket;
+    read->get.bucket_name = call->bucket;
     read->get.key = key;
     read->get.revision = (uint64_t)revision;
     read->get.consistency = consistency;
@@ -141,7 +141,7 @@ void handle_kv_history(struct call *call)
     }
     if (!kv_argument_key(call, 1, &history->key))
         return;
-    history->bucket = call->bucket;
+    history->bucket_name = call->bucket;
     history->deadline_ms = call->deadline_ms;
     history->bytes_max = call->dispatcher->conf->limits.frame_bytes;
     history->take_memory = call_charge_memory;
@@ -190,7 +190,7 @@ void handle_kv_keys(struct call *call)
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "filter \"%.64s\": %s", keys->filter, wrong);
         return;
     }
-    keys->bucket = call->bucket;
+    keys->bucket_name = call->bucket;
     keys->limit = (size_t)limit;
     keys->deadline_ms = call->deadline_ms;
     keys->bytes_max = call->dispatcher->conf->limits.frame_bytes;
@@ -236,7 +236,7 @@ static struct write *kv_new_write(struct call *call, enum kv_operation kind)
     }
     if (!kv_argument_key(call, 1, &write->operation.key))
         return NULL;
-    write->bucket = call->bucket;
+    write->bucket_name = call->bucket;
     write->operation.kind = kind;
     write->operation.value = "";
     write->deadline_ms = call->deadline_ms;

@@ -232,7 +232,7 @@ void handle_txn_commit(struct call *call)
     }
     if (!txn_read_checks(call, txn) || !txn_read_operations(call, txn))
         return;
-    txn->bucket = call->bucket;
+    txn->bucket_name = call->bucket;
     txn->deadline_ms = call->deadline_ms;
     txn->done = txn_answer;
     txn->arg = call;

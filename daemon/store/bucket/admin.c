@@ -43,7 +43,7 @@ static void admin_call_stream_of(struct admin *admin, const char *bucket, const 
 
 static void admin_call_stream(struct admin *admin, const char *verb, json_t *body, jetstream_call_fn *done)
 {
-    admin_call_stream_of(admin, admin->bucket, verb, body, done);
+    admin_call_stream_of(admin, admin->bucket_name, verb, body, done);
 }
 
 static void admin_free_names(struct admin *admin)
@@ -58,14 +58,14 @@ static void admin_free_names(struct admin *admin)
 static void admin_begin_change(struct admin *admin)
 {
     admin->is_changing = true;
-    observe_begin_change(admin->store, admin->bucket);
+    observe_begin_change(admin->store, admin->bucket_name);
 }
 
 /* is_known: the server has carried the change out or not, and will not do it later. */
 static void admin_end_change(struct admin *admin, bool is_known)
 {
     if (admin->is_changing)
-        observe_end_change(admin->store, admin->bucket, is_known);
+        observe_end_change(admin->store, admin->bucket_name, is_known);
     admin->is_changing = false;
 }
 
@@ -122,7 +122,8 @@ static void admin_fail_not_found(struct admin *admin)
 {
     struct error error;
 
-    error_set(&error, ERROR_BUCKET_NOT_FOUND, "bucket \"%s\" does not exist; bucket.create creates it", admin->bucket);
+    error_set(&error, ERROR_BUCKET_NOT_FOUND, "bucket \"%s\" does not exist; bucket.create creates it",
+              admin->bucket_name);
     admin_fail(admin, &error);
 }
 
@@ -131,7 +132,7 @@ static void admin_answer_info(struct admin *admin, json_t *answer)
     struct bucket_info info;
     struct error error;
 
-    if (!bucket_config_read_info(admin->arena, admin->bucket, answer, &info)) {
+    if (!bucket_config_read_info(admin->arena, admin->bucket_name, answer, &info)) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         admin_fail(admin, &error);
         return;
@@ -241,8 +242,8 @@ static void on_admin_created_info(void *arg, json_t *answer, unsigned err_code, 
 {
     struct admin *admin = arg;
 
-    bucket_forget(admin->store, admin->bucket);
-    observe_created(admin->store, admin->bucket);
+    bucket_forget(admin->store, admin->bucket_name);
+    observe_created(admin->store, admin->bucket_name);
     if (answer != NULL)
         admin_answer_info(admin, answer);
     else
@@ -271,8 +272,9 @@ static uint64_t admin_last_leftover(const struct admin *admin, json_t *answer)
     json_t *state = json_object_get(answer, "state");
     const char *created = json_string_value(json_object_get(answer, "created"));
     const char *last = json_string_value(json_object_get(state, "last_ts"));
-    bool is_possible = removed_is_recent(admin->store->admin->removed, admin->bucket, uv_now(admin->store->loop)) &&
-                       !bucket_config_has_origin(json_object_get(answer, "config"));
+    bool is_possible =
+        removed_is_recent(admin->store->admin->removed, admin->bucket_name, uv_now(admin->store->loop)) &&
+        !bucket_config_has_origin(json_object_get(answer, "config"));
 
     if (!is_possible || created == NULL || last == NULL ||
         json_integer_value(json_object_get(state, "messages")) == 0 ||
@@ -288,7 +290,8 @@ static void on_admin_created(void *arg, json_t *answer, unsigned err_code, const
     uint64_t leftover = answer != NULL ? admin_last_leftover(admin, answer) : 0;
 
     if (leftover > 0) {
-        log_info("bucket %s: the recreated stream has messages from before the deletion; purging them", admin->bucket);
+        log_info("bucket %s: the recreated stream has messages from before the deletion; purging them",
+                 admin->bucket_name);
         admin_begin_removal(admin);
         admin_call_stream(admin, "STREAM.PURGE", json_pack("{s:I}", "seq", (json_int_t)leftover + 1),
                           on_admin_leftovers_purged);
@@ -301,7 +304,7 @@ static void on_admin_created(void *arg, json_t *answer, unsigned err_code, const
     if (err_code == JETSTREAM_STREAM_NAME_IN_USE) {
         error_set(&exists, ERROR_ALREADY_EXISTS,
                   "bucket \"%s\" exists with other settings; bucket.info shows them, bucket.update changes them",
-                  admin->bucket);
+                  admin->bucket_name);
         error = &exists;
     }
     admin_fail_change(admin, err_code, error);
@@ -348,7 +351,7 @@ static void on_admin_create_level(void *arg, json_t *answer, unsigned err_code, 
     (void)err_code;
     struct bucket_config config = admin_config_with_defaults(admin);
     admin->stream =
-        bucket_config_to_stream(admin->bucket, &config, admin_level_in(answer), admin_window_ms(admin), &wrong);
+        bucket_config_to_stream(admin->bucket_name, &config, admin_level_in(answer), admin_window_ms(admin), &wrong);
     if (admin->stream == NULL) {
         admin_fail(admin, &wrong);
         return;
@@ -376,7 +379,7 @@ static void on_admin_updated(void *arg, json_t *answer, unsigned err_code, const
         admin_fail_change(admin, err_code, error);
         return;
     }
-    bucket_forget(admin->store, admin->bucket);
+    bucket_forget(admin->store, admin->bucket_name);
     admin_answer_info(admin, answer);
 }
 
@@ -428,12 +431,12 @@ static void on_admin_removed(void *arg, json_t *answer, unsigned err_code, const
 {
     struct admin *admin = arg;
 
-    bucket_forget(admin->store, admin->bucket);
+    bucket_forget(admin->store, admin->bucket_name);
     admin_end_change(admin, !admin_is_in_doubt(error));
     /* A retry may find that the first attempt has deleted the bucket. */
     bool was_ours = err_code == JETSTREAM_STREAM_NOT_FOUND && admin->call.request.attempts > 1;
     if (answer != NULL || was_ours) {
-        removed_note(&admin->store->admin->removed, admin->bucket, uv_now(admin->store->loop));
+        removed_note(&admin->store->admin->removed, admin->bucket_name, uv_now(admin->store->loop));
         admin_finish(admin, NULL, NULL);
     } else {
         admin_fail_change(admin, err_code, error);

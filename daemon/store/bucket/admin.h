@@ -21,7 +21,7 @@ typedef void admin_names_fn(void *arg, const char *const *names, size_t count, c
 
 struct admin {
     /* Set by the caller, zeroed otherwise; borrowed until done was called. */
-    const char *bucket;
+    const char *bucket_name;
     const struct bucket_config *config; /* of create and update */
     const char *filter;                 /* of list: a shell pattern, NULL for all */
     uint64_t deadline_ms;

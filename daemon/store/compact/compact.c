@@ -48,7 +48,7 @@ static void compact_release(struct compact *compact)
     compact_chunk_free(&compact->chunk);
     compact_chunk_free(&compact->filling);
     if (has_removed)
-        local_copy_note_compacted(compact->store, compact->bucket, compact->raise.horizon);
+        local_copy_note_compacted(compact->store, compact->bucket_name, compact->raise.horizon);
     if (compact->opened != NULL)
         bucket_release(compact->opened);
 }
@@ -136,7 +136,7 @@ static void on_horizon_raised(void *arg, const struct error *error)
         return;
     }
     if (!compact_has_failed(compact))
-        local_copy_note_removal(compact->store, compact->bucket, compact_chunk_last_removable(&compact->chunk));
+        local_copy_note_removal(compact->store, compact->bucket_name, compact_chunk_last_removable(&compact->chunk));
     compact_start_purges(compact);
 }
 
@@ -178,7 +178,7 @@ static void compact_set_up_work(struct compact *compact)
 
     compact->connection = connection_number(compact->store->connection);
     compact->raise = (struct raise_horizon){.store = compact->store,
-                                            .bucket = compact->bucket,
+                                            .bucket = compact->bucket_name,
                                             .owner = compact->arena->owner,
                                             .connection = compact->connection,
                                             .deadline_ms = compact->deadline_ms,
@@ -316,7 +316,7 @@ static void compact_start_reading(struct compact *compact)
 /* Return the local copy that must have each marker; NULL: none. In external mode other hosts' copies may be behind. */
 static struct local_copy *compact_find_copy(const struct compact *compact)
 {
-    struct local_copy *copy = local_copy_find(compact->store, compact->bucket);
+    struct local_copy *copy = local_copy_find(compact->store, compact->bucket_name);
 
     return copy != NULL && compact->opened->is_exclusive && copy->feed.is_placed ? copy : NULL;
 }
@@ -451,7 +451,7 @@ static bool run_compact_starting(struct job *job)
     while (store->compact->under_way < COMPACTIONS_MAX && (compact = compact_find_waiting(store)) != NULL) {
         compact->step = COMPACT_OPENING;
         store->compact->under_way++;
-        bucket_open(store, &compact->wait, compact->bucket, compact->arena->owner, compact->deadline_ms,
+        bucket_open(store, &compact->wait, compact->bucket_name, compact->arena->owner, compact->deadline_ms,
                     on_compact_bucket, compact);
     }
     return false;
@@ -520,7 +520,7 @@ void compact_note_change(struct store *store, const char *bucket)
     error_set(&error, ERROR_UNAVAILABLE, "the bucket was changed meanwhile; call again to go on");
     DL_FOREACH2(store->compact->compactions, compact, next)
     {
-        if (compact->step == COMPACT_WAITING || strcmp(compact->bucket, bucket) != 0)
+        if (compact->step == COMPACT_WAITING || strcmp(compact->bucket_name, bucket) != 0)
             continue;
         compact_fail(compact, &error);
         compact_give_up(compact);

@@ -50,7 +50,7 @@ enum compact_step {
 
 struct compact {
     /* Set by the caller, the rest zeroed; borrowed until done was called. */
-    const char *bucket;
+    const char *bucket_name;
     int64_t older_than_s;  /* 0: of any age; -1: the bucket's marker_ttl, or COMPACT_DEFAULT_AGE_S if it has none */
     bool needs_marker_ttl; /* does nothing if the bucket has none */
     uint64_t deadline_ms;

@@ -39,7 +39,7 @@ static void raise_horizon_read(struct raise_horizon *raise)
     raise->has_arena = true;
     raise->arena.owner = raise->owner;
     memset(get, 0, sizeof(*get));
-    get->bucket = raise->bucket;
+    get->bucket_name = raise->bucket;
     get->key = KV_COMPACTED_KEY;
     get->consistency = READ_LEADER;
     get->with_markers = true;
@@ -75,7 +75,7 @@ static void raise_horizon_write(struct raise_horizon *raise, uint64_t revision_b
     snprintf(text, REVISION_BYTES, "%" PRIu64, raise->wanted);
     *header = (struct message_header){KV_HEADER_COMPACTED, text};
     memset(write, 0, sizeof(*write));
-    write->bucket = raise->bucket;
+    write->bucket_name = raise->bucket;
     write->operation = (struct operation){.key = KV_COMPACTED_KEY,
                                           .kind = KV_PURGE,
                                           .condition = OPERATION_IF_LAST,

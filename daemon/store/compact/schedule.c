@@ -127,7 +127,7 @@ static void on_compact_time(struct timer *timer)
         compact_schedule_wait(schedule, compact_schedule_period_ms(schedule));
         return;
     }
-    schedule->compact = (struct compact){.bucket = schedule->bucket,
+    schedule->compact = (struct compact){.bucket_name = schedule->bucket,
                                          .older_than_s = -1,
                                          .needs_marker_ttl = true,
                                          .deadline_ms = uv_now(store->loop) + store->conf->calls.max_timeout_ms,

@@ -122,7 +122,7 @@ static void cached_read_fetch_continue(struct cached_read_fetch *fetch, struct l
 static void on_fetch_wait_over(void *arg, bool has_come)
 {
     struct cached_read_fetch *fetch = arg;
-    struct local_copy *copy = has_come ? local_copy_find(fetch->get.store, fetch->get.bucket) : NULL;
+    struct local_copy *copy = has_come ? local_copy_find(fetch->get.store, fetch->get.bucket_name) : NULL;
     const char *key = fetch->get.key;
     enum local_copy_answer answer = LOCAL_COPY_UNSURE;
     struct cache_view view;
@@ -135,7 +135,7 @@ static void on_fetch_wait_over(void *arg, bool has_come)
 
 void cached_read_fetch(struct store *store, struct arena *arena, struct cached_read_fetch *fetch)
 {
-    struct local_copy *copy = cached_read_obtain_copy(store, fetch->get.bucket);
+    struct local_copy *copy = cached_read_obtain_copy(store, fetch->get.bucket_name);
     const char *key = fetch->get.key;
     enum local_copy_answer answer = LOCAL_COPY_UNSURE;
     struct cache_view view;
@@ -164,7 +164,7 @@ static void on_snapshot_reached(void *arg, bool has_come)
     struct cached_read_snapshot *snapshot = arg;
 
     arena_end_task(&snapshot->task);
-    snapshot->ready(snapshot->arg, has_come && cached_read_is_ready(snapshot->store, snapshot->bucket));
+    snapshot->ready(snapshot->arg, has_come && cached_read_is_ready(snapshot->store, snapshot->bucket_name));
 }
 
 static void on_snapshot_loaded(void *arg, bool has_come)
@@ -193,7 +193,7 @@ static void cached_read_wait(struct cached_read_snapshot *snapshot, struct local
 
 void cached_read_await_snapshot(struct store *store, struct arena *arena, struct cached_read_snapshot *snapshot)
 {
-    struct local_copy *copy = cached_read_obtain_copy(store, snapshot->bucket);
+    struct local_copy *copy = cached_read_obtain_copy(store, snapshot->bucket_name);
 
     snapshot->store = store;
     snapshot->arena = arena;
@@ -307,7 +307,7 @@ static bool cached_read_keys_pause(struct cached_read_keys *keys, const struct c
  */
 static bool cached_read_keys_are_too_many(const struct cached_read_keys *keys, struct error *error)
 {
-    const struct local_copy *copy = local_copy_find(keys->keys.store, keys->keys.bucket);
+    const struct local_copy *copy = local_copy_find(keys->keys.store, keys->keys.bucket_name);
     size_t limit = keys->keys.limit;
 
     if (keys->is_direct || limit == 0 || copy == NULL || copy->contents.state != CONTENTS_GIVEN_UP ||
@@ -337,7 +337,7 @@ static void cached_read_keys_from_nats(struct cached_read_keys *keys)
 static void on_keys_snapshot(void *arg, bool has_come)
 {
     struct cached_read_keys *keys = arg;
-    struct local_copy *copy = local_copy_find(keys->keys.store, keys->keys.bucket);
+    struct local_copy *copy = local_copy_find(keys->keys.store, keys->keys.bucket_name);
     struct cache_key *key;
 
     if (!has_come || copy->min_revisions.doubtful_count > 0) {
@@ -363,7 +363,7 @@ static void on_keys_snapshot(void *arg, bool has_come)
 
 static void cached_read_keys_await(struct cached_read_keys *keys)
 {
-    keys->snapshot.bucket = keys->keys.bucket;
+    keys->snapshot.bucket_name = keys->keys.bucket_name;
     keys->snapshot.waits_for_load = true;
     keys->snapshot.deadline_ms = keys->keys.deadline_ms;
     keys->snapshot.ready = on_keys_snapshot;
@@ -395,8 +395,8 @@ void cached_read_keys(struct store *store, struct arena *arena, struct cached_re
     /* A bucket that is not followed yet is looked up first, so that its copy begins. */
     if (keys->prefix == NULL)
         cached_read_keys_from_nats(keys);
-    else if (local_copy_find(store, keys->keys.bucket) == NULL)
-        bucket_open(store, &keys->keys.wait, keys->keys.bucket, arena->owner, keys->keys.deadline_ms,
+    else if (local_copy_find(store, keys->keys.bucket_name) == NULL)
+        bucket_open(store, &keys->keys.wait, keys->keys.bucket_name, arena->owner, keys->keys.deadline_ms,
                     on_keys_bucket_open, keys);
     else
         cached_read_keys_await(keys);

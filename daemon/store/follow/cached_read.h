@@ -57,7 +57,7 @@ void cached_read_fetch(struct store *store, struct arena *arena, struct cached_r
  */
 struct cached_read_snapshot {
     /* Set by the caller; borrowed until ready was called. */
-    const char *bucket;
+    const char *bucket_name;
     uint64_t deadline_ms;
     bool waits_for_load; /* wait also for a copy that is being loaded: for reads of all keys */
     /* If has_come, cached_read_try_now may be called until this callback returns. Otherwise NATS must be asked. */

@@ -64,7 +64,7 @@ static void beginning_start_get(struct watch *watch, read_entry_fn *done)
 {
     struct read_get *get = &watch->beginning.get;
 
-    get->bucket = watch->copy->name;
+    get->bucket_name = watch->copy->name;
     get->with_markers = true;
     get->deadline_ms = uv_now(watch->store->loop) + watch->store->conf->calls.timeout_ms;
     get->done = done;

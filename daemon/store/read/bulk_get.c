@@ -130,7 +130,7 @@ static struct bulk_get *bulk_get_of(struct request *request)
 static void bulk_get_note_known(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
-        bulk->all[i].known_revision = observe_known_revision(bulk->store, bulk->bucket, bulk->all[i].name);
+        bulk->all[i].known_revision = observe_known_revision(bulk->store, bulk->bucket_name, bulk->all[i].name);
         bulk->all[i].has_come = false;
     }
     bulk->has_answer = false;
@@ -150,7 +150,7 @@ static void bulk_get_note_absent(struct bulk_get *bulk)
 {
     for (size_t i = bulk->chunk_start; i < bulk->chunk_start + bulk->chunk_count; i++) {
         if (!bulk->all[i].has_come && bulk->all[i].known_revision > 0)
-            observe_absent(bulk->store, bulk->bucket, bulk->all[i].name, bulk->all[i].known_revision,
+            observe_absent(bulk->store, bulk->bucket_name, bulk->all[i].name, bulk->all[i].known_revision,
                            bulk->has_answer && bulk->request.bucket->is_exclusive);
     }
 }
@@ -255,7 +255,7 @@ static enum request_verdict bulk_get_receive(struct request *request, unsigned a
     }
     bulk->has_answer = true;
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
-    observe_revision(bulk->store, bulk->bucket, entry.key, entry.revision, false);
+    observe_revision(bulk->store, bulk->bucket_name, entry.key, entry.revision, false);
     uint32_t index = key_index_find(&bulk->by_name, entry.key);
     if (index != KEY_INDEX_NONE)
         key = &bulk->all[index];
@@ -336,7 +336,7 @@ static bool bulk_get_start_next(struct bulk_get *bulk)
     memset(slot, 0, sizeof(*slot));
     slot->bulk = bulk;
     slot->index = bulk->next++;
-    slot->get.bucket = bulk->bucket;
+    slot->get.bucket_name = bulk->bucket_name;
     slot->get.key = bulk->keys[slot->index];
     slot->get.consistency = bulk->consistency;
     slot->get.must_be_current = bulk->request.bucket->is_exclusive;
@@ -449,5 +449,6 @@ void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk)
     arena_begin_task(arena, &bulk->task, bulk_get_cancel);
     bulk->request.is_direct = true;
     bulk->request.base.call_id = arena->call_id;
-    bucket_request_open(&bulk->request, store, bulk->bucket, arena->owner, bulk->deadline_ms, &bulk_get_bucket_ops);
+    bucket_request_open(&bulk->request, store, bulk->bucket_name, arena->owner, bulk->deadline_ms,
+                        &bulk_get_bucket_ops);
 }

@@ -19,7 +19,7 @@ enum bulk_get_phase {
 
 struct bulk_get {
     /* Set by the caller; borrowed until done was called. */
-    const char *bucket;
+    const char *bucket_name;
     const char *const *keys; /* each once */
     size_t count;
     enum read_consistency consistency;

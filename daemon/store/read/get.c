@@ -52,7 +52,7 @@ static enum connection_publish_result get_send(struct request *request, unsigned
     char *at = stpcpy(subject, get->store->jetstream.prefix);
 
     (void)attempt;
-    get->known_revision = observe_known_revision(get->store, get->bucket, get->key);
+    get->known_revision = observe_known_revision(get->store, get->bucket_name, get->key);
     at = stpcpy(stpcpy(at, get_asks_leader(get) ? ".STREAM.MSG.GET." : ".DIRECT.GET."), get->request.bucket->stream);
     if (get->revision == 0 && !get_asks_leader(get))
         stpcpy(stpcpy(stpcpy(at, "."), get->request.bucket->prefix), get->key);
@@ -74,7 +74,7 @@ static void get_finish(struct read_get *get, const struct kv_entry *entry, const
 static void get_answer_absent(struct read_get *get)
 {
     if (get_asks_last(get))
-        observe_absent(get->store, get->bucket, get->key, get->known_revision, get_asks_leader(get));
+        observe_absent(get->store, get->bucket_name, get->key, get->known_revision, get_asks_leader(get));
     get_finish(get, NULL, NULL);
 }
 
@@ -82,9 +82,9 @@ static void get_answer_absent(struct read_get *get)
 static void get_answer_entry(struct read_get *get, const struct kv_entry *entry)
 {
     if (get->from_sequence == 0)
-        observe_revision(get->store, get->bucket, entry->key, entry->revision, false);
+        observe_revision(get->store, get->bucket_name, entry->key, entry->revision, false);
     if (get_asks_last(get))
-        observe_entry(get->store, get->bucket, entry);
+        observe_entry(get->store, get->bucket_name, entry);
     bool is_it =
         (get->of_any_key || strcmp(entry->key, get->key) == 0) && (entry->operation == KV_PUT || get->with_markers);
 
@@ -154,7 +154,7 @@ static enum request_verdict get_receive_from_leader(struct read_get *get, struct
             return REQUEST_RETRY;
         }
         if (failure.err_code == JETSTREAM_STREAM_NOT_FOUND)
-            bucket_forget(get->store, get->bucket);
+            bucket_forget(get->store, get->bucket_name);
         jetstream_set_error(&error, &failure);
         break;
     case JETSTREAM_UNWRAP_MALFORMED:
@@ -244,7 +244,7 @@ void read_get(struct store *store, struct arena *arena, struct read_get *get)
     arena_begin_task(arena, &get->task, get_cancel_task);
     get->request.is_direct = true;
     get->request.base.call_id = arena->call_id;
-    bucket_request_open(&get->request, store, get->bucket, arena->owner, get->deadline_ms, &get_bucket_ops);
+    bucket_request_open(&get->request, store, get->bucket_name, arena->owner, get->deadline_ms, &get_bucket_ops);
 }
 
 void read_get_cancel(struct read_get *get)

@@ -23,7 +23,7 @@ typedef void read_entry_fn(void *arg, const struct kv_entry *entry, const struct
 
 struct read_get {
     /* Set by the caller; strings are borrowed until done was called. */
-    const char *bucket;
+    const char *bucket_name;
     const char *key;
     uint64_t revision;      /* 0: the last one */
     uint64_t from_sequence; /* read the key's first message from this sequence on, from the leader; 0: the last one */

@@ -27,14 +27,14 @@ struct scan_state {
 
 static void scan_history_finish(struct read_history *history, const struct error *error)
 {
-    struct bucket *handle = history->handle;
+    struct bucket *bucket = history->bucket;
 
     if (error == NULL && history->error.code != ERROR_NONE)
         error = &history->error;
     arena_end_task(&history->task);
     history->done(history->arg, history->entries, error == NULL ? history->count : 0, error);
-    if (handle != NULL)
-        bucket_release(handle);
+    if (bucket != NULL)
+        bucket_release(bucket);
 }
 
 static void scan_history_restart(void *arg)
@@ -70,10 +70,10 @@ static enum consumer_verdict scan_history_receive(void *arg, struct message *mes
     struct read_history *history = arg;
     struct kv_entry entry;
 
-    if (!kv_read_entry(message, message->subject, history->handle->prefix, delivery->stream_sequence,
+    if (!kv_read_entry(message, message->subject, history->bucket->prefix, delivery->stream_sequence,
                        delivery->created_us, &entry))
         return CONSUMER_MORE;
-    observe_revision(history->store, history->bucket, history->key, entry.revision, false);
+    observe_revision(history->store, history->bucket_name, history->key, entry.revision, false);
     history->bytes += entry.value_bytes;
     if (history->bytes > history->bytes_max) {
         error_set(&history->error, ERROR_TOO_LARGE,
@@ -105,7 +105,7 @@ static void on_scan_history_bucket(void *arg, struct bucket *bucket, const struc
     char *subject = NULL;
     struct error memory;
 
-    history->handle = bucket;
+    history->bucket = bucket;
     if (error == NULL) {
         size_t size = strlen(bucket->prefix) + strlen(history->key) + 1;
         subject = arena_alloc(history->arena, size);
@@ -135,8 +135,8 @@ static void scan_history_cancel(struct arena_task *task)
 
     bucket_wait_cancel(&history->wait);
     consumer_stop(&history->reading);
-    if (history->handle != NULL)
-        bucket_release(history->handle);
+    if (history->bucket != NULL)
+        bucket_release(history->bucket);
 }
 
 void read_history(struct store *store, struct arena *arena, struct read_history *history)
@@ -144,7 +144,7 @@ void read_history(struct store *store, struct arena *arena, struct read_history 
     history->store = store;
     history->arena = arena;
     arena_begin_task(arena, &history->task, scan_history_cancel);
-    bucket_open(store, &history->wait, history->bucket, history->arena->owner, history->deadline_ms,
+    bucket_open(store, &history->wait, history->bucket_name, history->arena->owner, history->deadline_ms,
                 on_scan_history_bucket, history);
 }
 
@@ -256,7 +256,7 @@ static const char **scan_keys_make_list(const struct read_keys *keys)
 
 void read_keys_finish(struct read_keys *keys, const struct error *error)
 {
-    struct bucket *handle = keys->handle;
+    struct bucket *bucket = keys->bucket;
     const char **list = NULL;
     struct error memory;
 
@@ -272,8 +272,8 @@ void read_keys_finish(struct read_keys *keys, const struct error *error)
     keys->done(keys->arg, list, error == NULL ? listed.count : 0, error);
     scan_keys_drop_all(&listed);
     free((void *)list);
-    if (handle != NULL)
-        bucket_release(handle);
+    if (bucket != NULL)
+        bucket_release(bucket);
 }
 
 static void scan_keys_restart(void *arg)
@@ -381,10 +381,10 @@ static enum consumer_verdict scan_keys_receive(void *arg, struct message *messag
     struct read_keys *keys = arg;
     struct kv_entry entry;
 
-    if (!kv_read_entry(message, message->subject, keys->handle->prefix, delivery->stream_sequence, delivery->created_us,
+    if (!kv_read_entry(message, message->subject, keys->bucket->prefix, delivery->stream_sequence, delivery->created_us,
                        &entry))
         return CONSUMER_MORE;
-    observe_revision(keys->store, keys->bucket, entry.key, entry.revision, false);
+    observe_revision(keys->store, keys->bucket_name, entry.key, entry.revision, false);
     if (keys->after != NULL && strcmp(entry.key, keys->after) <= 0)
         return CONSUMER_MORE;
     if (entry.operation != KV_PUT) {
@@ -412,7 +412,7 @@ static const struct consumer_ops scan_keys_ops = {scan_keys_restart, scan_keys_r
 
 static void scan_keys_start_reading(struct read_keys *keys)
 {
-    struct consumer_scope scope = {.stream = keys->handle->stream,
+    struct consumer_scope scope = {.stream = keys->bucket->stream,
                                    .filters = &keys->subject,
                                    .filter_count = 1,
                                    .last_per_subject = true,
@@ -431,7 +431,7 @@ static void on_scan_keys_bucket(void *arg, struct bucket *bucket, const struct e
     struct error memory;
     const char *filter = keys->filter != NULL ? keys->filter : ">";
 
-    keys->handle = bucket;
+    keys->bucket = bucket;
     if (error == NULL) {
         char *subject = arena_alloc(keys->arena, strlen(bucket->prefix) + strlen(filter) + 1);
         if (subject == NULL) {
@@ -456,8 +456,8 @@ static void scan_keys_cancel(struct arena_task *task)
     bucket_wait_cancel(&keys->wait);
     consumer_stop(&keys->reading);
     scan_keys_drop_all(keys);
-    if (keys->handle != NULL)
-        bucket_release(keys->handle);
+    if (keys->bucket != NULL)
+        bucket_release(keys->bucket);
 }
 
 void read_keys_begin(struct store *store, struct arena *arena, struct read_keys *keys)
@@ -470,7 +470,7 @@ void read_keys_begin(struct store *store, struct arena *arena, struct read_keys 
 void read_keys_from_nats(struct read_keys *keys)
 {
     scan_keys_drop_all(keys);
-    bucket_open(keys->store, &keys->wait, keys->bucket, keys->arena->owner, keys->deadline_ms, on_scan_keys_bucket,
+    bucket_open(keys->store, &keys->wait, keys->bucket_name, keys->arena->owner, keys->deadline_ms, on_scan_keys_bucket,
                 keys);
 }
 

@@ -16,7 +16,7 @@
 #include "daemon/store/read/key_order.h"
 
 struct read_history {
-    const char *bucket;
+    const char *bucket_name;
     const char *key;
     uint64_t deadline_ms;
     /* The entries, oldest first, in the arena and without their messages; or an error. */
@@ -30,7 +30,7 @@ struct read_history {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
-    struct bucket *handle;
+    struct bucket *bucket;
     struct bucket_wait wait;
     struct consumer_reading reading;
     const char *subject;
@@ -42,7 +42,7 @@ struct read_history {
 void read_history(struct store *store, struct arena *arena, struct read_history *history);
 
 struct read_keys {
-    const char *bucket;
+    const char *bucket_name;
     const char *filter; /* NULL: all */
     const char *after;  /* only keys after this one in byte order; NULL: from the beginning */
     size_t limit;       /* 0: all that bytes_max allows */
@@ -58,7 +58,7 @@ struct read_keys {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
-    struct bucket *handle;
+    struct bucket *bucket;
     struct bucket_wait wait;
     struct consumer_reading reading;
     const char *subject;

@@ -104,7 +104,7 @@ static void bulk_write_start_next(struct bulk_write *bulk)
     memset(slot, 0, sizeof(*slot));
     slot->bulk = bulk;
     slot->index = index;
-    slot->write.bucket = bulk->bucket;
+    slot->write.bucket_name = bulk->bucket_name;
     slot->write.operation = bulk->operations[index];
     slot->write.deadline_ms = bulk->deadline_ms;
     slot->write.done = on_bulk_write_written;
@@ -276,7 +276,7 @@ void bulk_write(struct store *store, struct arena *arena, struct bulk_write *bul
 {
     bulk->store = store;
     bulk->arena = arena;
-    bulk->window = bulk_write_obtain_window(store->bulk_writes, bulk->bucket);
+    bulk->window = bulk_write_obtain_window(store->bulk_writes, bulk->bucket_name);
     bulk->owner = bulk->window != NULL ? bulk_write_obtain_owner(bulk->window, arena->owner) : NULL;
     if (bulk->owner == NULL) {
         for (; bulk->next < bulk->count; bulk->next++) {

@@ -19,7 +19,7 @@ struct bulk_result {
 
 struct bulk_write {
     /* Set by the caller; borrowed until done was called. */
-    const char *bucket;
+    const char *bucket_name;
     const struct operation *operations;
     size_t count;
     struct bulk_result

@@ -224,7 +224,7 @@ static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence
     inquiry->has_arena = true;
     inquiry->arena.owner = subject->owner;
     memset(get, 0, sizeof(*get));
-    get->bucket = subject->bucket->name;
+    get->bucket_name = subject->bucket->name;
     get->key = subject->key;
     get->from_sequence = from_sequence;
     get->of_any_key = of_any_key;

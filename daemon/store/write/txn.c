@@ -26,21 +26,21 @@ struct txn_condition {
 
 static void txn_finish(struct txn *txn, uint64_t first_revision, const struct error *error)
 {
-    struct bucket *handle = txn->handle;
+    struct bucket *bucket = txn->bucket;
 
     timer_stop(txn->store->timers, &txn->pause);
     arena_end_task(&txn->task);
     room_end(txn->store, txn->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
-        observe_revision(txn->store, txn->bucket, txn->operations[i].key, first_revision + i, true);
+        observe_revision(txn->store, txn->bucket_name, txn->operations[i].key, first_revision + i, true);
         if (txn->operations[i].kind != KV_PUT)
-            observe_marker(txn->store, handle->name, handle->marker_ttl_s);
+            observe_marker(txn->store, bucket->name, bucket->marker_ttl_s);
     }
     if (error != NULL && error->has_revision && error->key != NULL)
-        observe_revision(txn->store, txn->bucket, error->key, error->revision, false);
+        observe_revision(txn->store, txn->bucket_name, error->key, error->revision, false);
     txn->done(txn->arg, first_revision, error);
-    if (handle != NULL)
-        bucket_release(handle);
+    if (bucket != NULL)
+        bucket_release(bucket);
 }
 
 static void txn_fail(struct txn *txn, enum error_code code, const char *sentence)
@@ -74,11 +74,11 @@ static bool txn_add_condition(struct txn *txn, const struct operation *operation
     condition->operation.revision = operation->revision;
     condition->expected = operation->condition == OPERATION_IF_AT_REVISION ? operation->revision : 0;
     condition->deadline = txn->operation_count - 1;
-    size_t size = strlen(txn->handle->put_prefix) + strlen(operation->key) + 1;
+    size_t size = strlen(txn->bucket->put_prefix) + strlen(operation->key) + 1;
     condition->subject = arena_alloc(txn->arena, size);
     if (condition->subject == NULL)
         return false;
-    strcpy(stpcpy(condition->subject, txn->handle->put_prefix), operation->key);
+    strcpy(stpcpy(condition->subject, txn->bucket->put_prefix), operation->key);
     return true;
 }
 
@@ -155,7 +155,7 @@ static void txn_send(struct txn *txn)
 
     /* The batch has new conditions, so it gets a new id. */
     memset(&batch->request, 0, sizeof(batch->request));
-    batch->bucket = txn->handle;
+    batch->bucket = txn->bucket;
     batch->owner = txn->arena->owner;
     batch->request.base.call_id = txn->arena->call_id;
     batch->deadline_ms = txn->deadline_ms;
@@ -213,7 +213,7 @@ static void txn_read_key(struct txn *txn, struct txn_condition *condition)
     struct read_get *get = &condition->get;
 
     memset(get, 0, sizeof(*get));
-    get->bucket = txn->bucket;
+    get->bucket_name = txn->bucket_name;
     get->key = condition->operation.key;
     get->consistency = READ_LEADER;
     get->with_markers = true;
@@ -261,7 +261,7 @@ static void on_txn_stream_sequence(void *arg, json_t *answer, unsigned err_code,
 static void txn_begin_verifying(struct txn *txn)
 {
     if (txn->is_on_stream)
-        jetstream_call(&txn->store->jetstream, &txn->info, "STREAM.INFO", txn->handle->stream, NULL, txn->deadline_ms,
+        jetstream_call(&txn->store->jetstream, &txn->info, "STREAM.INFO", txn->bucket->stream, NULL, txn->deadline_ms,
                        on_txn_stream_sequence, txn);
     else
         txn_read_conditions(txn);
@@ -306,11 +306,11 @@ static bool txn_check_batches(struct txn *txn)
 {
     const struct jetstream *jetstream = &txn->store->jetstream;
 
-    if (txn->handle->allows_atomic)
+    if (txn->bucket->allows_atomic)
         return true;
     if (jetstream->is_known && jetstream->level < JETSTREAM_LEVEL_ATOMIC)
         txn_fail(txn, ERROR_UNSUPPORTED, "transactions need nats-server 2.12 or later");
-    else if (txn->handle->is_mirror)
+    else if (txn->bucket->is_mirror)
         txn_fail(txn, ERROR_UNSUPPORTED, "the bucket is a mirror; commit the transaction in the bucket that it copies");
     else
         txn_fail(txn, ERROR_UNSUPPORTED,
@@ -331,8 +331,8 @@ static bool txn_check_operations(struct txn *txn)
     for (uint32_t i = 0; is_well && i < txn->operation_count; i++) {
         const struct operation *operation = &txn->operations[i];
         bool is_first = key_index_add(&written, operation->key, i) == i;
-        is_well = operation_check(operation, txn->store, txn->handle, &txn->admitted_bytes, &txn->error);
-        if (is_well && !is_first && operation_rolls_up(operation, txn->handle)) {
+        is_well = operation_check(operation, txn->store, txn->bucket, &txn->admitted_bytes, &txn->error);
+        if (is_well && !is_first && operation_rolls_up(operation, txn->bucket)) {
             error_set(
                 &txn->error, ERROR_INVALID_ARGUMENT,
                 "a purge, and in a bucket with history a write with a TTL, must be the first operation on its key");
@@ -354,7 +354,7 @@ static bool txn_make_messages(struct txn *txn)
         return false;
     for (size_t i = 0; i < batch->count; i++) {
         batch->messages[i].operation = &txn->operations[i];
-        if (!operation_make_message(txn->arena, &txn->operations[i], txn->handle, &batch->messages[i].message))
+        if (!operation_make_message(txn->arena, &txn->operations[i], txn->bucket, &batch->messages[i].message))
             return false;
     }
     return true;
@@ -364,7 +364,7 @@ static void on_txn_bucket(void *arg, struct bucket *bucket, const struct error *
 {
     struct txn *txn = arg;
 
-    txn->handle = bucket;
+    txn->bucket = bucket;
     if (error != NULL) {
         txn_finish(txn, 0, error);
         return;
@@ -404,8 +404,8 @@ static void txn_cancel(struct arena_task *task)
     batch_cancel(&txn->batch);
     jetstream_cancel(&txn->info);
     timer_stop(txn->store->timers, &txn->pause);
-    if (txn->handle != NULL)
-        bucket_release(txn->handle);
+    if (txn->bucket != NULL)
+        bucket_release(txn->bucket);
 }
 
 void txn_commit(struct store *store, struct arena *arena, struct txn *txn)
@@ -413,5 +413,5 @@ void txn_commit(struct store *store, struct arena *arena, struct txn *txn)
     txn->store = store;
     txn->arena = arena;
     arena_begin_task(arena, &txn->task, txn_cancel);
-    bucket_open(store, &txn->wait, txn->bucket, txn->arena->owner, txn->deadline_ms, on_txn_bucket, txn);
+    bucket_open(store, &txn->wait, txn->bucket_name, txn->arena->owner, txn->deadline_ms, on_txn_bucket, txn);
 }

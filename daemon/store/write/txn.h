@@ -30,7 +30,7 @@ struct txn_check {
 
 struct txn {
     /* Set by the caller; borrowed until done was called. */
-    const char *bucket;
+    const char *bucket_name;
     const struct txn_check *checks;
     size_t check_count;
     const struct operation *operations;
@@ -44,7 +44,7 @@ struct txn {
     struct store *store;
     struct arena *arena;
     struct arena_task task;
-    struct bucket *handle;
+    struct bucket *bucket;
     struct bucket_wait wait;
     struct batch batch;
     size_t admitted_bytes;            /* by room */

@@ -32,7 +32,7 @@ static void write_note_revision(const struct write *write, uint64_t revision, bo
 {
     const struct bucket *bucket = write->request.bucket;
 
-    observe_revision(write->store, write->bucket, write->operation.key, revision, is_done);
+    observe_revision(write->store, write->bucket_name, write->operation.key, revision, is_done);
     if (bucket != NULL && bucket->is_mirror)
         observe_revision(write->store, bucket->origin, write->operation.key, revision, is_done);
 }
@@ -163,7 +163,7 @@ static void write_read_condition(struct write *write, read_entry_fn *seen)
         write_finish_out_of_memory(write);
         return;
     }
-    look->bucket = write->bucket;
+    look->bucket_name = write->bucket_name;
     look->key = write->operation.key;
     look->consistency = READ_LEADER;
     look->with_markers = true;
@@ -350,7 +350,7 @@ static enum request_verdict write_receive_failure(struct write *write, const str
     case JETSTREAM_WRONG_LAST_SEQUENCE_CONSTANT:
         return write_receive_condition_failed(write, failure);
     case JETSTREAM_STREAM_NOT_FOUND:
-        bucket_forget(write->store, write->bucket);
+        bucket_forget(write->store, write->bucket_name);
         break;
     default:
         break;
@@ -500,5 +500,6 @@ void write_start(struct store *store, struct arena *arena, struct write *write)
     arena_begin_task(arena, &write->task, write_cancel);
     write->task.is_unsent = write_is_unsent;
     write->request.base.call_id = arena->call_id;
-    bucket_request_open(&write->request, store, write->bucket, arena->owner, write->deadline_ms, &write_bucket_ops);
+    bucket_request_open(&write->request, store, write->bucket_name, arena->owner, write->deadline_ms,
+                        &write_bucket_ops);
 }

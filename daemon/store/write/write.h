@@ -37,7 +37,7 @@ enum write_place {
 
 struct write {
     /* Set by the caller; what is pointed to is borrowed until done was called. */
-    const char *bucket;
+    const char *bucket_name;
     struct operation operation;
     uint64_t deadline_ms;
     write_done_fn *done;
