@@ -207,7 +207,7 @@ static void bulk_get_on_snapshot(void *arg, bool has_come)
     size_t more = get->entries.size - get->charged;
     get->charged = get->entries.size;
     if (!call_charge_memory(call, more)) {
-        read_set_memory_error(&error, "fewer keys");
+        get_set_memory_error(&error, "fewer keys");
         call_fail(call, &error);
         return;
     }

@@ -15,7 +15,7 @@
 /* --- Reads ----------------------------------------------------------------------------------------- */
 
 /* Answer from memory if that is possible at once. Return whether the call is answered. */
-static bool kv_answer_at_once(struct call *call, const char *key, read_entry_fn *done)
+static bool kv_answer_at_once(struct call *call, const char *key, get_done_fn *done)
 {
     struct cache_view view;
 
@@ -33,7 +33,7 @@ static bool kv_answer_at_once(struct call *call, const char *key, read_entry_fn 
     return false;
 }
 
-static void kv_start_get(struct call *call, read_entry_fn *done)
+static void kv_start_get(struct call *call, get_done_fn *done)
 {
     enum read_consistency consistency;
     const char *key;
@@ -63,7 +63,7 @@ static void kv_start_get(struct call *call, read_entry_fn *done)
     if (is_near)
         cached_read_fetch(call_store(call), &call->arena, read);
     else
-        read_get(call_store(call), &call->arena, &read->get);
+        get_start(call_store(call), &call->arena, &read->get);
 }
 
 static void kv_answer_entry(void *arg, const struct kv_entry *entry, const struct error *error)
@@ -133,7 +133,7 @@ static void kv_answer_history(void *arg, const struct kv_entry *entries, size_t 
 
 void handle_kv_history(struct call *call)
 {
-    struct read_history *history = arena_zalloc(&call->arena, sizeof(*history));
+    struct scan_history *history = arena_zalloc(&call->arena, sizeof(*history));
 
     if (history == NULL) {
         call_fail_out_of_memory(call);
@@ -148,7 +148,7 @@ void handle_kv_history(struct call *call)
     history->memory_arg = call;
     history->done = kv_answer_history;
     history->arg = call;
-    read_history(call_store(call), &call->arena, history);
+    scan_history(call_store(call), &call->arena, history);
 }
 
 static void kv_answer_keys(void *arg, const char *const *keys, size_t count, const struct error *error)
@@ -176,7 +176,7 @@ void handle_kv_keys(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    struct read_keys *keys = &read->keys;
+    struct scan_keys *keys = &read->keys;
     if (!option_string(call, "filter", &keys->filter) || !option_string(call, "after", &keys->after) ||
         !option_integer(call, "limit", 1, 1000000000, 0, &limit) || !kv_option_consistency(call, &consistency))
         return;
@@ -205,7 +205,7 @@ void handle_kv_keys(struct call *call)
     if (is_near)
         cached_read_keys(call_store(call), &call->arena, read);
     else
-        read_keys(call_store(call), &call->arena, keys);
+        scan_keys(call_store(call), &call->arena, keys);
 }
 
 /* --- Writes ---------------------------------------------------------------------------------------- */

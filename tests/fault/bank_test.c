@@ -216,7 +216,7 @@ static void read_stream(struct books *books)
     }
 }
 
-static void read_keys(struct books *books)
+static void scan_keys(struct books *books)
 {
     for (unsigned i = 0; i < TELLERS; i++) {
         for (unsigned j = 0; j < tellers[i].transfers; j++) {
@@ -242,7 +242,7 @@ static void balance_books(void)
     for (unsigned i = 0; i < TELLERS; i++)
         is_logged[i] = keep(calloc(tellers[i].transfers + 1, sizeof(bool)));
     if (deployment.is_embedded)
-        read_keys(&books);
+        scan_keys(&books);
     else
         read_stream(&books);
     for (unsigned i = 0; i < TELLERS; i++) {

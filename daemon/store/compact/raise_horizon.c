@@ -29,7 +29,7 @@ static void on_horizon_read(void *arg, const struct kv_entry *entry, const struc
 
 static void raise_horizon_read(struct raise_horizon *raise)
 {
-    struct read_get *get = &raise->get;
+    struct get *get = &raise->get;
 
     raise_horizon_stop(raise);
     if (!arena_init(&raise->arena, ARENA_CHUNK_BYTES)) {
@@ -46,7 +46,7 @@ static void raise_horizon_read(struct raise_horizon *raise)
     get->deadline_ms = raise->deadline_ms;
     get->done = on_horizon_read;
     get->arg = raise;
-    read_get(raise->store, &raise->arena, get);
+    get_start(raise->store, &raise->arena, get);
 }
 
 static void on_horizon_written(void *arg, uint64_t revision, const struct error *error)

@@ -29,7 +29,7 @@ struct raise_horizon {
     uint64_t wanted;
     struct arena arena;
     bool has_arena;
-    struct read_get get;
+    struct get get;
     struct write write;
 };
 

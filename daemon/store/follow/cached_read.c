@@ -98,7 +98,7 @@ static void cached_read_fetch_from_nats(struct cached_read_fetch *fetch)
 {
     fetch->get.consistency = READ_DIRECT;
     fetch->get.must_be_current = true;
-    read_get(fetch->get.store, fetch->get.arena, &fetch->get);
+    get_start(fetch->get.store, fetch->get.arena, &fetch->get);
 }
 
 /* Answer, or wait for the feed, or ask NATS. */
@@ -252,7 +252,7 @@ static void cached_read_keys_end(struct cached_read_keys *keys)
 static void cached_read_keys_finish(struct cached_read_keys *keys)
 {
     cached_read_keys_end(keys);
-    read_keys_finish(&keys->keys, NULL);
+    scan_keys_finish(&keys->keys, NULL);
 }
 
 /* Return the place of the first key that may belong to the listing and was not looked at yet. */
@@ -279,7 +279,7 @@ static enum keys_verdict cached_read_keys_add(struct cached_read_keys *keys, con
     /* The bucket has no markers of expired values: only the server knows whether the key is still there. */
     if (copy->feed.info.expires_silently && local_copy_has_expired(copy, key))
         return KEYS_NEED_NATS;
-    return read_keys_add(&keys->keys, name) ? KEYS_CONTINUE : KEYS_DONE;
+    return scan_keys_add(&keys->keys, name) ? KEYS_CONTINUE : KEYS_DONE;
 }
 
 static void cached_read_keys_await(struct cached_read_keys *keys);
@@ -327,11 +327,11 @@ static void cached_read_keys_from_nats(struct cached_read_keys *keys)
 
     cached_read_keys_end(keys);
     if (cached_read_keys_are_too_many(keys, &error)) {
-        read_keys_finish(&keys->keys, &error);
+        scan_keys_finish(&keys->keys, &error);
         return;
     }
     cached_read_count(keys->keys.store, 1, false);
-    read_keys_from_nats(&keys->keys);
+    scan_keys_from_nats(&keys->keys);
 }
 
 static void on_keys_snapshot(void *arg, bool has_come)
@@ -377,7 +377,7 @@ static void on_keys_bucket_open(void *arg, struct bucket *bucket, const struct e
 
     if (error != NULL) {
         cached_read_keys_end(keys);
-        read_keys_finish(&keys->keys, error);
+        scan_keys_finish(&keys->keys, error);
         return;
     }
     if (keys->is_direct && !bucket->is_exclusive)
@@ -389,7 +389,7 @@ static void on_keys_bucket_open(void *arg, struct bucket *bucket, const struct e
 
 void cached_read_keys(struct store *store, struct arena *arena, struct cached_read_keys *keys)
 {
-    read_keys_begin(store, arena, &keys->keys);
+    scan_keys_begin(store, arena, &keys->keys);
     keys->prefix = cached_read_prefix_of(arena, keys->keys.filter);
     arena_begin_task(arena, &keys->task, cancel_cached_read_keys);
     /* A bucket that is not followed yet is looked up first, so that its copy begins. */

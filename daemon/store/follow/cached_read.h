@@ -38,7 +38,7 @@ enum local_copy_answer cached_read_try(struct store *store, const char *bucket, 
 
 /* One get, from memory or from NATS. The owner embeds it, zeroed; it lives until get.done was called. */
 struct cached_read_fetch {
-    struct read_get get; /* set by the caller as for read_get */
+    struct get get; /* set by the caller as for get */
 
     /* private */
     struct arena_task task;
@@ -84,7 +84,7 @@ enum local_copy_answer cached_read_try_now(struct store *store, const char *buck
 
 /* A listing of keys, from memory or from NATS. The owner embeds it, zeroed; it lives until keys.done was called. */
 struct cached_read_keys {
-    struct read_keys keys; /* set by the caller as for read_keys */
+    struct scan_keys keys; /* set by the caller as for scan_keys */
     bool is_direct;        /* set by the caller: a bucket that is a mirror or has sources is read from NATS */
 
     /* private */

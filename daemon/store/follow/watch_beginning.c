@@ -60,16 +60,16 @@ static void beginning_continue_later(struct watch *watch, enum watch_step step, 
 /* --- Single entries -------------------------------------------------------------------------------- */
 
 /* Get the entry that beginning.get names. */
-static void beginning_start_get(struct watch *watch, read_entry_fn *done)
+static void beginning_start_get(struct watch *watch, get_done_fn *done)
 {
-    struct read_get *get = &watch->beginning.get;
+    struct get *get = &watch->beginning.get;
 
     get->bucket_name = watch->copy->name;
     get->with_markers = true;
     get->deadline_ms = uv_now(watch->store->loop) + watch->store->conf->calls.timeout_ms;
     get->done = done;
     get->arg = watch;
-    read_get(watch->store, watch->beginning.arena, get);
+    get_start(watch->store, watch->beginning.arena, get);
 }
 
 /* Empty the arena of beginning.get. False: out of memory. */
@@ -106,7 +106,7 @@ static void on_value_fetched(void *arg, const struct kv_entry *entry, const stru
 
 static void beginning_start_fetch(struct watch *watch)
 {
-    struct read_get *get = &watch->beginning.get;
+    struct get *get = &watch->beginning.get;
     const char *key = get->key;
     uint64_t revision = get->revision;
 
@@ -431,7 +431,7 @@ void watch_beginning_stop(struct watch *watch)
     watch_cancel_turn(watch);
     timer_stop(watch->store->timers, &beginning->timer);
     cache_cursor_end(&beginning->cursor);
-    read_get_cancel(&beginning->get);
+    get_cancel(&beginning->get);
     consumer_stop(&beginning->reading);
     beginning->step = WATCH_BEGUN;
 }

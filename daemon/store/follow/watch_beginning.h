@@ -34,7 +34,7 @@ struct watch_beginning {
     uint64_t begin_position; /* the feed's position at the beginning */
 
     struct cache_cursor cursor;
-    struct read_get get;
+    struct get get;
     struct arena *arena; /* of get */
 
     struct consumer_reading reading;

@@ -21,7 +21,7 @@ struct bulk_key {
 };
 
 struct bulk_get_slot {
-    struct read_get get;
+    struct get get;
     struct bulk_get *bulk;
     struct bulk_get_slot *next_spare;
     size_t index;
@@ -68,7 +68,7 @@ static bool bulk_get_deliver(struct bulk_get *bulk, size_t index, const struct k
 
     if (bytes > bulk->charged_bytes && !bulk->take_memory(bulk->memory_arg, bytes - bulk->charged_bytes)) {
         if (bulk->error.code == ERROR_NONE)
-            read_set_memory_error(&bulk->error, "fewer keys");
+            get_set_memory_error(&bulk->error, "fewer keys");
         return false;
     }
     bulk->bytes = bytes;
@@ -345,7 +345,7 @@ static bool bulk_get_start_next(struct bulk_get *bulk)
     slot->get.done = on_bulk_get_single;
     slot->get.arg = slot;
     bulk->in_flight++;
-    read_get(bulk->store, bulk->arena, &slot->get);
+    get_start(bulk->store, bulk->arena, &slot->get);
     return true;
 }
 

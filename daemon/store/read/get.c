@@ -7,12 +7,12 @@
 
 /* --- Asking ---------------------------------------------------------------------------------------- */
 
-static struct read_get *get_of(struct request *request)
+static struct get *get_of(struct request *request)
 {
-    return (struct read_get *)((char *)request - offsetof(struct read_get, request.base));
+    return (struct get *)((char *)request - offsetof(struct get, request.base));
 }
 
-static bool get_asks_leader(const struct read_get *get)
+static bool get_asks_leader(const struct get *get)
 {
     if (get->must_be_current && get->request.bucket->replicas > 1)
         return true;
@@ -20,13 +20,13 @@ static bool get_asks_leader(const struct read_get *get)
 }
 
 /* Return whether it reads the key's last entry. */
-static bool get_asks_last(const struct read_get *get)
+static bool get_asks_last(const struct get *get)
 {
     return get->revision == 0 && get->from_sequence == 0;
 }
 
 /* Both kinds of get have the same JSON, but for a direct get of a last entry, which has the key in its subject. */
-static const char *get_make_body(struct read_get *get)
+static const char *get_make_body(struct get *get)
 {
     size_t size = 64 + strlen(get->request.bucket->prefix) + strlen(get->key);
 
@@ -47,7 +47,7 @@ static const char *get_make_body(struct read_get *get)
 
 static enum connection_publish_result get_send(struct request *request, unsigned attempt)
 {
-    struct read_get *get = get_of(request);
+    struct get *get = get_of(request);
     char subject[sizeof(get->store->jetstream.prefix) + 32 + KV_STREAM_BYTES + KV_SUBJECT_BYTES];
     char *at = stpcpy(subject, get->store->jetstream.prefix);
 
@@ -61,7 +61,7 @@ static enum connection_publish_result get_send(struct request *request, unsigned
 
 /* --- Answers --------------------------------------------------------------------------------------- */
 
-static void get_finish(struct read_get *get, const struct kv_entry *entry, const struct error *error)
+static void get_finish(struct get *get, const struct kv_entry *entry, const struct error *error)
 {
     struct bucket *bucket = bucket_request_end(&get->request);
 
@@ -71,7 +71,7 @@ static void get_finish(struct read_get *get, const struct kv_entry *entry, const
         bucket_release(bucket);
 }
 
-static void get_answer_absent(struct read_get *get)
+static void get_answer_absent(struct get *get)
 {
     if (get_asks_last(get))
         observe_absent(get->store, get->bucket_name, get->key, get->known_revision, get_asks_leader(get));
@@ -79,7 +79,7 @@ static void get_answer_absent(struct read_get *get)
 }
 
 /* The entry that was found may be a marker, or of another key if it was read by revision. */
-static void get_answer_entry(struct read_get *get, const struct kv_entry *entry)
+static void get_answer_entry(struct get *get, const struct kv_entry *entry)
 {
     if (get->from_sequence == 0)
         observe_revision(get->store, get->bucket_name, entry->key, entry->revision, false);
@@ -91,9 +91,9 @@ static void get_answer_entry(struct read_get *get, const struct kv_entry *entry)
     get_finish(get, is_it ? entry : NULL, NULL);
 }
 
-static void get_start_request(struct read_get *get);
+static void get_start_request(struct get *get);
 
-static void get_ask_leader(struct read_get *get)
+static void get_ask_leader(struct get *get)
 {
     bucket_request_stop(&get->request);
     get->consistency = READ_LEADER;
@@ -101,7 +101,7 @@ static void get_ask_leader(struct read_get *get)
 }
 
 /* Return whether the stream itself has answered. A mirror, which may be stale, may answer in its place. */
-static bool get_is_of_stream(const struct read_get *get, const struct message *message)
+static bool get_is_of_stream(const struct get *get, const struct message *message)
 {
     const char *stream = message_last_header(message, KV_HEADER_STREAM);
 
@@ -109,7 +109,7 @@ static bool get_is_of_stream(const struct read_get *get, const struct message *m
 }
 
 /* With must_be_current, the leader is asked again if a mirror may have answered. (Its JSON costs more.) */
-static enum request_verdict get_receive_direct(struct read_get *get, struct message *message)
+static enum request_verdict get_receive_direct(struct get *get, struct message *message)
 {
     struct kv_entry entry;
     struct error error;
@@ -130,7 +130,7 @@ static enum request_verdict get_receive_direct(struct read_get *get, struct mess
     return REQUEST_DONE;
 }
 
-static enum request_verdict get_receive_from_leader(struct read_get *get, struct message *answer)
+static enum request_verdict get_receive_from_leader(struct get *get, struct message *answer)
 {
     struct message message;
     struct jetstream_error failure;
@@ -166,7 +166,7 @@ static enum request_verdict get_receive_from_leader(struct read_get *get, struct
 
 static enum request_verdict get_receive(struct request *request, unsigned attempt, struct message *message)
 {
-    struct read_get *get = get_of(request);
+    struct get *get = get_of(request);
 
     (void)attempt;
     requests_note_reply(&get->store->requests, message->payload_bytes);
@@ -180,13 +180,13 @@ static void get_fail(struct request *request, const struct error *error)
 
 /* --- Starting -------------------------------------------------------------------------------------- */
 
-static struct read_get *get_of_bucket_request(struct bucket_request *request)
+static struct get *get_of_bucket_request(struct bucket_request *request)
 {
-    return (struct read_get *)((char *)request - offsetof(struct read_get, request));
+    return (struct get *)((char *)request - offsetof(struct get, request));
 }
 
 /* False: out of memory, and the get is over. */
-static bool get_prepare_body(struct read_get *get)
+static bool get_prepare_body(struct get *get)
 {
     struct error memory;
 
@@ -204,7 +204,7 @@ static const struct request_ops get_ops = {.kind = "get",
                                            .fail = get_fail,
                                            .no_responders = bucket_request_on_no_responders};
 
-static void get_start_request(struct read_get *get)
+static void get_start_request(struct get *get)
 {
     if (!get_prepare_body(get))
         return;
@@ -234,10 +234,10 @@ static const struct bucket_request_ops get_bucket_ops = {
 
 static void get_cancel_task(struct arena_task *task)
 {
-    read_get_cancel(ARENA_TASK_OWNER(task, struct read_get, task));
+    get_cancel(ARENA_TASK_OWNER(task, struct get, task));
 }
 
-void read_get(struct store *store, struct arena *arena, struct read_get *get)
+void get_start(struct store *store, struct arena *arena, struct get *get)
 {
     get->store = store;
     get->arena = arena;
@@ -247,13 +247,13 @@ void read_get(struct store *store, struct arena *arena, struct read_get *get)
     bucket_request_open(&get->request, store, get->bucket_name, arena->owner, get->deadline_ms, &get_bucket_ops);
 }
 
-void read_get_cancel(struct read_get *get)
+void get_cancel(struct get *get)
 {
     arena_end_task(&get->task);
     bucket_request_cancel(&get->request);
 }
 
-void read_set_memory_error(struct error *error, const char *ask_for)
+void get_set_memory_error(struct error *error, const char *ask_for)
 {
     error_set(error, ERROR_RESOURCE_EXHAUSTED,
               "the daemon's calls in flight use all of limits.call_bytes; try again, or request %s", ask_for);
@@ -302,7 +302,7 @@ static bool get_copy_headers(struct arena *arena, struct message *from, struct m
     return !copy.failed;
 }
 
-bool read_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy)
+bool get_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy)
 {
     struct message *message = arena_zalloc(arena, sizeof(*message));
 

@@ -19,9 +19,9 @@ enum read_consistency {
 };
 
 /* The entry; NULL if the key is absent (never written, deleted or expired); or an error. */
-typedef void read_entry_fn(void *arg, const struct kv_entry *entry, const struct error *error);
+typedef void get_done_fn(void *arg, const struct kv_entry *entry, const struct error *error);
 
-struct read_get {
+struct get {
     /* Set by the caller; strings are borrowed until done was called. */
     const char *bucket_name;
     const char *key;
@@ -32,7 +32,7 @@ struct read_get {
     bool must_be_current; /* with READ_DIRECT: as new as the leader's answer; see get_receive_direct */
     bool with_markers;    /* also return delete and purge markers */
     uint64_t deadline_ms;
-    read_entry_fn *done;
+    get_done_fn *done;
     void *arg;
 
     /* private */
@@ -48,15 +48,15 @@ struct read_get {
  * Read one entry. *get is zeroed but for what the caller sets. It and the arena live until done was called; the entry
  * is valid during that call.
  */
-void read_get(struct store *store, struct arena *arena, struct read_get *get);
+void get_start(struct store *store, struct arena *arena, struct get *get);
 
 /* Copy an entry into an arena, its headers included: entries live as long as the message that they came with. */
-bool read_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy);
+bool get_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy);
 
 /* Set the error of a call whose take_memory returned false. ask_for: what needs less memory, such as "fewer keys". */
-void read_set_memory_error(struct error *error, const char *ask_for);
+void get_set_memory_error(struct error *error, const char *ask_for);
 
 /* End it without calling done. Does nothing if it has ended, or never began. */
-void read_get_cancel(struct read_get *get);
+void get_cancel(struct get *get);
 
 #endif

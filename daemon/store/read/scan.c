@@ -25,7 +25,7 @@ struct scan_state {
 
 /* --- A key's history ------------------------------------------------------------------------------- */
 
-static void scan_history_finish(struct read_history *history, const struct error *error)
+static void scan_history_finish(struct scan_history *history, const struct error *error)
 {
     struct bucket *bucket = history->bucket;
 
@@ -39,14 +39,14 @@ static void scan_history_finish(struct read_history *history, const struct error
 
 static void scan_history_restart(void *arg)
 {
-    struct read_history *history = arg;
+    struct scan_history *history = arg;
 
     history->count = 0;
     history->bytes = 0;
 }
 
 /* Copy the entry into the arena, headers included: it outlives its message. */
-static bool scan_history_keep(struct read_history *history, const struct kv_entry *entry)
+static bool scan_history_keep(struct scan_history *history, const struct kv_entry *entry)
 {
     if (history->count == history->capacity) {
         size_t capacity = history->capacity > 0 ? history->capacity * 2 : 8;
@@ -58,7 +58,7 @@ static bool scan_history_keep(struct read_history *history, const struct kv_entr
         history->entries = entries;
         history->capacity = capacity;
     }
-    if (!read_copy_entry(history->arena, entry, &history->entries[history->count]))
+    if (!get_copy_entry(history->arena, entry, &history->entries[history->count]))
         return false;
     history->count++;
     return true;
@@ -67,7 +67,7 @@ static bool scan_history_keep(struct read_history *history, const struct kv_entr
 static enum consumer_verdict scan_history_receive(void *arg, struct message *message,
                                                   const struct kv_delivery *delivery)
 {
-    struct read_history *history = arg;
+    struct scan_history *history = arg;
     struct kv_entry entry;
 
     if (!kv_read_entry(message, message->subject, history->bucket->prefix, delivery->stream_sequence,
@@ -82,7 +82,7 @@ static enum consumer_verdict scan_history_receive(void *arg, struct message *mes
         return CONSUMER_ENOUGH;
     }
     if (!history->take_memory(history->memory_arg, entry.value_bytes + sizeof(entry))) {
-        read_set_memory_error(&history->error, "less");
+        get_set_memory_error(&history->error, "less");
         return CONSUMER_ENOUGH;
     }
     if (!scan_history_keep(history, &entry)) {
@@ -101,7 +101,7 @@ static const struct consumer_ops scan_history_ops = {scan_history_restart, scan_
 
 static void on_scan_history_bucket(void *arg, struct bucket *bucket, const struct error *error)
 {
-    struct read_history *history = arg;
+    struct scan_history *history = arg;
     char *subject = NULL;
     struct error memory;
 
@@ -131,7 +131,7 @@ static void on_scan_history_bucket(void *arg, struct bucket *bucket, const struc
 
 static void scan_history_cancel(struct arena_task *task)
 {
-    struct read_history *history = ARENA_TASK_OWNER(task, struct read_history, task);
+    struct scan_history *history = ARENA_TASK_OWNER(task, struct scan_history, task);
 
     bucket_wait_cancel(&history->wait);
     consumer_stop(&history->reading);
@@ -139,7 +139,7 @@ static void scan_history_cancel(struct arena_task *task)
         bucket_release(history->bucket);
 }
 
-void read_history(struct store *store, struct arena *arena, struct read_history *history)
+void scan_history(struct store *store, struct arena *arena, struct scan_history *history)
 {
     history->store = store;
     history->arena = arena;
@@ -221,7 +221,7 @@ void scan_free_all(struct store *store)
 }
 
 /* Discard all names. */
-static void scan_keys_drop_all(struct read_keys *keys)
+static void scan_keys_drop_all(struct scan_keys *keys)
 {
     struct store *store = keys->store;
     struct listed_names *listed = keys->count > NAMES_AT_ONCE ? malloc(sizeof(*listed)) : NULL;
@@ -243,7 +243,7 @@ static void scan_keys_drop_all(struct read_keys *keys)
 /* --- Gathering --- */
 
 /* Return the names as an array; NULL: out of memory. */
-static const char **scan_keys_make_list(const struct read_keys *keys)
+static const char **scan_keys_make_list(const struct scan_keys *keys)
 {
     const char **list = malloc((keys->count + 1) * sizeof(*list));
     struct key_order_place place = {0};
@@ -254,7 +254,7 @@ static const char **scan_keys_make_list(const struct read_keys *keys)
     return list;
 }
 
-void read_keys_finish(struct read_keys *keys, const struct error *error)
+void scan_keys_finish(struct scan_keys *keys, const struct error *error)
 {
     struct bucket *bucket = keys->bucket;
     const char **list = NULL;
@@ -267,7 +267,7 @@ void read_keys_finish(struct read_keys *keys, const struct error *error)
         error = &memory;
     }
     /* done may free the memory of *keys, so the names are moved out of it first. */
-    struct read_keys listed = {.store = keys->store, .names = keys->names, .count = keys->count};
+    struct scan_keys listed = {.store = keys->store, .names = keys->names, .count = keys->count};
     arena_end_task(&keys->task);
     keys->done(keys->arg, list, error == NULL ? listed.count : 0, error);
     scan_keys_drop_all(&listed);
@@ -278,13 +278,13 @@ void read_keys_finish(struct read_keys *keys, const struct error *error)
 
 static void scan_keys_restart(void *arg)
 {
-    struct read_keys *keys = arg;
+    struct scan_keys *keys = arg;
 
     scan_keys_drop_all(keys);
     keys->has_dropped = false;
 }
 
-static void scan_keys_drop_last(struct read_keys *keys)
+static void scan_keys_drop_last(struct scan_keys *keys)
 {
     char *name = (char *)key_order_remove_last(&keys->names);
 
@@ -296,7 +296,7 @@ static void scan_keys_drop_last(struct read_keys *keys)
 }
 
 /* A key that was read as present is deleted: its marker is newer, because messages are read in their order. */
-static void scan_keys_remove(struct read_keys *keys, const char *key)
+static void scan_keys_remove(struct scan_keys *keys, const char *key)
 {
     struct key_order_place place = key_order_find(&keys->names, key, false);
     const char *name = key_order_next(&keys->names, &place);
@@ -310,7 +310,7 @@ static void scan_keys_remove(struct read_keys *keys, const char *key)
     free((char *)name);
 }
 
-static enum key_order_added scan_keys_keep(struct read_keys *keys, const char *key)
+static enum key_order_added scan_keys_keep(struct scan_keys *keys, const char *key)
 {
     char *name = strdup(key);
     enum key_order_added added = name != NULL ? key_order_add(&keys->names, name) : KEY_ORDER_NO_MEMORY;
@@ -326,7 +326,7 @@ static enum key_order_added scan_keys_keep(struct read_keys *keys, const char *k
 }
 
 /* Charge the names. What was charged for a name that was dropped since is used for the next ones. */
-static bool scan_keys_charge_memory(struct read_keys *keys)
+static bool scan_keys_charge_memory(struct scan_keys *keys)
 {
     size_t more = keys->memory_bytes > keys->taken_bytes ? keys->memory_bytes - keys->taken_bytes : 0;
 
@@ -340,7 +340,7 @@ static bool scan_keys_charge_memory(struct read_keys *keys)
  * Keep a key; with a limit, only the lowest ones so far. A key that is written during the scan may come several times.
  * False: keys->error says what is wrong.
  */
-static bool scan_keys_keep_lowest(struct read_keys *keys, const char *key)
+static bool scan_keys_keep_lowest(struct scan_keys *keys, const char *key)
 {
     bool is_full = keys->limit > 0 && keys->count >= keys->limit;
 
@@ -360,7 +360,7 @@ static bool scan_keys_keep_lowest(struct read_keys *keys, const char *key)
     if (is_full)
         scan_keys_drop_last(keys);
     if (!scan_keys_charge_memory(keys)) {
-        read_set_memory_error(&keys->error, "less");
+        get_set_memory_error(&keys->error, "less");
         return false;
     }
     if (keys->bytes <= keys->bytes_max)
@@ -371,14 +371,14 @@ static bool scan_keys_keep_lowest(struct read_keys *keys, const char *key)
     return false;
 }
 
-bool read_keys_add(struct read_keys *keys, const char *key)
+bool scan_keys_add(struct scan_keys *keys, const char *key)
 {
     return scan_keys_keep_lowest(keys, key) && (keys->limit == 0 || keys->count < keys->limit);
 }
 
 static enum consumer_verdict scan_keys_receive(void *arg, struct message *message, const struct kv_delivery *delivery)
 {
-    struct read_keys *keys = arg;
+    struct scan_keys *keys = arg;
     struct kv_entry entry;
 
     if (!kv_read_entry(message, message->subject, keys->bucket->prefix, delivery->stream_sequence, delivery->created_us,
@@ -394,23 +394,23 @@ static enum consumer_verdict scan_keys_receive(void *arg, struct message *messag
     return scan_keys_keep_lowest(keys, entry.key) ? CONSUMER_MORE : CONSUMER_ENOUGH;
 }
 
-static void scan_keys_start_reading(struct read_keys *keys);
+static void scan_keys_start_reading(struct scan_keys *keys);
 
 static void scan_keys_end(void *arg, const struct error *error)
 {
-    struct read_keys *keys = arg;
+    struct scan_keys *keys = arg;
     bool is_short = keys->has_dropped && keys->count < keys->limit;
 
     /* Keys of the page were deleted while it was read. Those that would fill it were dropped before: read again. */
     if (error == NULL && keys->error.code == ERROR_NONE && is_short)
         scan_keys_start_reading(keys);
     else
-        read_keys_finish(keys, error);
+        scan_keys_finish(keys, error);
 }
 
 static const struct consumer_ops scan_keys_ops = {scan_keys_restart, scan_keys_receive, scan_keys_end};
 
-static void scan_keys_start_reading(struct read_keys *keys)
+static void scan_keys_start_reading(struct scan_keys *keys)
 {
     struct consumer_scope scope = {.stream = keys->bucket->stream,
                                    .filters = &keys->subject,
@@ -427,7 +427,7 @@ static void scan_keys_start_reading(struct read_keys *keys)
 
 static void on_scan_keys_bucket(void *arg, struct bucket *bucket, const struct error *error)
 {
-    struct read_keys *keys = arg;
+    struct scan_keys *keys = arg;
     struct error memory;
     const char *filter = keys->filter != NULL ? keys->filter : ">";
 
@@ -443,7 +443,7 @@ static void on_scan_keys_bucket(void *arg, struct bucket *bucket, const struct e
         }
     }
     if (error != NULL) {
-        read_keys_finish(keys, error);
+        scan_keys_finish(keys, error);
         return;
     }
     scan_keys_start_reading(keys);
@@ -451,7 +451,7 @@ static void on_scan_keys_bucket(void *arg, struct bucket *bucket, const struct e
 
 static void scan_keys_cancel(struct arena_task *task)
 {
-    struct read_keys *keys = ARENA_TASK_OWNER(task, struct read_keys, task);
+    struct scan_keys *keys = ARENA_TASK_OWNER(task, struct scan_keys, task);
 
     bucket_wait_cancel(&keys->wait);
     consumer_stop(&keys->reading);
@@ -460,22 +460,22 @@ static void scan_keys_cancel(struct arena_task *task)
         bucket_release(keys->bucket);
 }
 
-void read_keys_begin(struct store *store, struct arena *arena, struct read_keys *keys)
+void scan_keys_begin(struct store *store, struct arena *arena, struct scan_keys *keys)
 {
     keys->store = store;
     keys->arena = arena;
     arena_begin_task(arena, &keys->task, scan_keys_cancel);
 }
 
-void read_keys_from_nats(struct read_keys *keys)
+void scan_keys_from_nats(struct scan_keys *keys)
 {
     scan_keys_drop_all(keys);
     bucket_open(keys->store, &keys->wait, keys->bucket_name, keys->arena->owner, keys->deadline_ms, on_scan_keys_bucket,
                 keys);
 }
 
-void read_keys(struct store *store, struct arena *arena, struct read_keys *keys)
+void scan_keys(struct store *store, struct arena *arena, struct scan_keys *keys)
 {
-    read_keys_begin(store, arena, keys);
-    read_keys_from_nats(keys);
+    scan_keys_begin(store, arena, keys);
+    scan_keys_from_nats(keys);
 }

@@ -15,7 +15,7 @@
 #include "daemon/store/context.h"
 #include "daemon/store/read/key_order.h"
 
-struct read_history {
+struct scan_history {
     const char *bucket_name;
     const char *key;
     uint64_t deadline_ms;
@@ -39,9 +39,9 @@ struct read_history {
     struct error error;
 };
 
-void read_history(struct store *store, struct arena *arena, struct read_history *history);
+void scan_history(struct store *store, struct arena *arena, struct scan_history *history);
 
-struct read_keys {
+struct scan_keys {
     const char *bucket_name;
     const char *filter; /* NULL: all */
     const char *after;  /* only keys after this one in byte order; NULL: from the beginning */
@@ -70,20 +70,20 @@ struct read_keys {
     struct error error;
 };
 
-void read_keys(struct store *store, struct arena *arena, struct read_keys *keys);
+void scan_keys(struct store *store, struct arena *arena, struct scan_keys *keys);
 
 /* --- For cached_read: the steps of a listing whose keys come from memory --- */
 
-void read_keys_begin(struct store *store, struct arena *arena, struct read_keys *keys);
+void scan_keys_begin(struct store *store, struct arena *arena, struct scan_keys *keys);
 
 /* Add the next key in byte order. False: the page is full, or keys->error says what is wrong. */
-bool read_keys_add(struct read_keys *keys, const char *key);
+bool scan_keys_add(struct scan_keys *keys, const char *key);
 
 /* Discard the keys that were added, and read all of them from NATS. */
-void read_keys_from_nats(struct read_keys *keys);
+void scan_keys_from_nats(struct scan_keys *keys);
 
 /* End the listing: calls done, with the keys that were added or with the error. */
-void read_keys_finish(struct read_keys *keys, const struct error *error);
+void scan_keys_finish(struct scan_keys *keys, const struct error *error);
 
 /* --- For the facade --- */
 

@@ -23,7 +23,7 @@ struct inquiry {
     void *arg;
     struct arena arena; /* of the read that is under way */
     bool has_arena;
-    struct read_get get;
+    struct get get;
     struct jetstream_call info;
     uint64_t checked_to; /* each sequence above L0 has a message up to this one */
     enum inquiry_phase phase;
@@ -76,7 +76,7 @@ static void inquiry_end_read(struct inquiry *inquiry)
     if (!inquiry->has_arena)
         return;
     inquiry->has_arena = false;
-    read_get_cancel(&inquiry->get);
+    get_cancel(&inquiry->get);
     arena_destroy(&inquiry->arena);
 }
 
@@ -104,7 +104,7 @@ static void inquiry_finish(struct inquiry *inquiry, const struct error *error)
     done(arg, error == NULL ? &reading : NULL, error != NULL ? &copy : NULL);
 }
 
-static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done);
+static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, get_done_fn *done);
 
 /* --- A key without a message ----------------------------------------------------------------------- */
 
@@ -209,10 +209,10 @@ static void inquiry_ask_stream(struct inquiry *inquiry)
 /* --- The key's messages ---------------------------------------------------------------------------- */
 
 /* Read the first message of the key, or of any key, from this sequence on; 0: the key's last message. */
-static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, read_entry_fn *done)
+static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence, bool of_any_key, get_done_fn *done)
 {
     const struct inquiry_subject *subject = &inquiry->subject;
-    struct read_get *get = &inquiry->get;
+    struct get *get = &inquiry->get;
     struct error error;
 
     inquiry_end_read(inquiry);
@@ -234,7 +234,7 @@ static void inquiry_read_message(struct inquiry *inquiry, uint64_t from_sequence
     get->request.base.limit = ledger_readings(bucket_writes_ledger(subject->bucket));
     get->done = done;
     get->arg = inquiry;
-    read_get(inquiry->store, &inquiry->arena, get);
+    get_start(inquiry->store, &inquiry->arena, get);
 }
 
 static bool inquiry_is_ours(const struct inquiry *inquiry, const struct kv_entry *entry)

@@ -21,7 +21,7 @@ struct txn_condition {
     size_t deadline;            /* index of the last message that may carry it */
     char *subject;
     struct txn *txn;
-    struct read_get get; /* of the key */
+    struct get get; /* of the key */
 };
 
 static void txn_finish(struct txn *txn, uint64_t first_revision, const struct error *error)
@@ -210,7 +210,7 @@ static void on_txn_condition_read(void *arg, const struct kv_entry *entry, const
 
 static void txn_read_key(struct txn *txn, struct txn_condition *condition)
 {
-    struct read_get *get = &condition->get;
+    struct get *get = &condition->get;
 
     memset(get, 0, sizeof(*get));
     get->bucket_name = txn->bucket_name;
@@ -221,7 +221,7 @@ static void txn_read_key(struct txn *txn, struct txn_condition *condition)
     get->done = on_txn_condition_read;
     get->arg = condition;
     txn->in_flight++;
-    read_get(txn->store, txn->arena, get);
+    get_start(txn->store, txn->arena, get);
 }
 
 static void txn_fill_window(struct txn *txn)

@@ -155,9 +155,9 @@ static void on_write_condition_read(void *arg, const struct kv_entry *entry, con
 
 /* --- Conditions ------------------------------------------------------------------------------------ */
 
-static void write_read_condition(struct write *write, read_entry_fn *seen)
+static void write_read_condition(struct write *write, get_done_fn *seen)
 {
-    struct read_get *look = arena_zalloc(write->arena, sizeof(*look));
+    struct get *look = arena_zalloc(write->arena, sizeof(*look));
 
     if (look == NULL) {
         write_finish_out_of_memory(write);
@@ -170,7 +170,7 @@ static void write_read_condition(struct write *write, read_entry_fn *seen)
     look->deadline_ms = write->deadline_ms;
     look->done = seen;
     look->arg = write;
-    read_get(write->store, write->arena, look);
+    get_start(write->store, write->arena, look);
 }
 
 static void write_answer_condition_failed(struct write *write, uint64_t current)
