@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The link's events are the requests'; the store listens in to ask a new server what it is. */
+/* --- Events of the connection ---------------------------------------------------------------------- */
 
 static void on_connection_up(void *arg)
 {
@@ -41,7 +41,7 @@ static void on_connection_down(void *arg)
     requests_on_down(&store->requests);
 }
 
-/* Who waits for a first connection has reason to until the first attempt fails; after a loss each waits as it chose. */
+/* Calls wait for the first connection until the first attempt fails. After a loss they wait until their deadlines. */
 static void on_connection_unreachable(void *arg)
 {
     struct store *store = arg;
@@ -69,7 +69,7 @@ static void on_connection_denied(void *arg, enum denial_kind kind, const char *s
         requests_on_inbox_denied(requests, subject);
 }
 
-/* Any host name becomes a name for a consumer; the path of the socket tells daemons of one host from each other. */
+/* Make the name from the host's, as far as a consumer's name allows; the socket's path distinguishes its daemons. */
 static void store_set_name(struct store *store)
 {
     char host[33] = "host";
@@ -91,7 +91,7 @@ static void store_set_name(struct store *store)
     snprintf(store->name, sizeof(store->name), "kvstored-%s-%08" PRIx32, host, hash);
 }
 
-/* The states of the rooms, each below those that use it. */
+/* Create the states of the rooms, lower rooms first. */
 static int store_init_modules(struct store *store)
 {
     if (bucket_init_table(store) != 0 || admin_init_all(store) != 0 || scan_init_all(store) != 0 ||
@@ -136,7 +136,7 @@ void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
     connection_stop(store->connection, stopped, arg);
 }
 
-/* Calls whose clients are gone may still be on their way. Ending one may begin the next step of another. */
+/* Requests of calls whose clients are gone may still wait. Failing one may start the next step of another. */
 static void store_fail_everything(struct store *store)
 {
     size_t failed;
@@ -172,8 +172,8 @@ bool store_is_available(const struct store *store, struct error *error)
         return true;
     uint64_t away_ms = uv_now(store->loop) - status->lost_ms;
     /*
-     * Our own server is on its way when there was no connection yet; of somebody else's nobody knows once it could not
-     * be reached.
+     * Before the first connection, the embedded server is starting. An external server may never come, once an attempt
+     * has failed.
      */
     bool is_expected =
         status->was_connected || store->conf->nats.mode == CONF_NATS_EMBEDDED || status->last_error[0] == '\0';

@@ -38,7 +38,7 @@ enum local_copy_answer cached_read_try(struct store *store, const char *bucket, 
 
 /* One get, from memory or from NATS. The owner embeds it, zeroed; it lives until get.done was called. */
 struct cached_read_fetch {
-    struct get get; /* set by the caller as for get */
+    struct get get; /* set by the caller as for get_start */
 
     /* private */
     struct arena_task task;
