@@ -1,6 +1,8 @@
 /*
- * kvstored: the process. Reads the configuration, makes the rooms, runs the loop,
- * obeys signals and the service manager, and takes everything down again in order.
+ * kvstored: the process.
+ *
+ * Reads the configuration, creates the modules, runs the loop, obeys signals and the service manager, and ends
+ * everything in order.
  */
 #include "conf/conf.h"
 #include "daemon/base/busy_poll.h"
@@ -28,18 +30,17 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-/* How often a draining daemon, and one that waits to be ready, looks whether it is. */
-#define LOOK_MS 10u
+/* How often a daemon that starts checks whether it is ready. */
+#define READY_CHECK_MS 10u
 
 /* While the embedded server recovers its data, the service manager gives the start so much more, again and again. */
 #define EXTEND_EVERY_MS 5000u
 #define EXTEND_BY_MS    30000u
 
-/* The exit status for what a restart does not heal; the unit does not restart then. */
+/* The exit status for errors that a restart does not cure. The unit does not restart the daemon then. */
 #define EXIT_CONFIGURATION 2
 
-/* The limit of a turn where the configuration has none. A sanitized daemon is one under test, and some five times
- * slower. */
+/* The limit of a turn if the configuration has none. A sanitized daemon is under test, and some five times slower. */
 #ifdef __SANITIZE_ADDRESS__
 #define SLOW_TURN_MS 100u
 #else
@@ -48,12 +49,12 @@
 
 enum daemon_state { DAEMON_RUNNING, DAEMON_DRAINING, DAEMON_STOPPING };
 
-/* All of the process's state. */
+/* All state of the process. */
 struct daemon {
     uv_loop_t loop;
     struct conf conf;
     const char *conf_path; /* NULL: the defaults */
-    bool with_hints;       /* say on standard output what to try */
+    bool with_hints;       /* print example commands when ready */
     enum daemon_state state;
     struct metrics metrics;
     struct heap heap;
@@ -67,15 +68,15 @@ struct daemon {
     struct dispatcher dispatcher;
     struct session_list sessions;
     struct server server;
-    const char *const *urls; /* of external mode */
+    const char *const *urls; /* in external mode */
     uv_signal_t signals[3];  /* SIGTERM, SIGINT, SIGHUP */
     uv_prepare_t turn_end;
     uv_idle_t more; /* while a turn must follow at once */
     struct busy_poll busy_poll;
-    uint64_t reads; /* of sockets, until the last turn */
+    uint64_t reads; /* of all sockets, until the last turn */
     uv_timer_t watchdog;
-    uv_timer_t look;      /* until the daemon is ready */
-    uint64_t extended_ms; /* when the service manager was last told that the start takes longer; 0: never */
+    uv_timer_t ready_check; /* until the daemon is ready */
+    uint64_t extended_ms;   /* when the service manager was last told that the start takes longer; 0: never */
     uv_timer_t drain_limit;
     bool is_ready;
     int exit_status;
@@ -83,13 +84,13 @@ struct daemon {
 
 /* --- The turn of the loop -------------------------------------------------------------------------- */
 
-/* Keeps the loop from waiting, once: there is something to write already. */
-static void on_more(uv_idle_t *handle)
+/* Keep the loop from waiting, once: there is more to do. */
+static void main_on_more(uv_idle_t *handle)
 {
     uv_idle_stop(handle);
 }
 
-static uint64_t thread_cpu_ns(void)
+static uint64_t main_thread_cpu_ns(void)
 {
     struct timespec used;
 
@@ -98,16 +99,16 @@ static uint64_t thread_cpu_ns(void)
 }
 
 /*
- * Processor time, so that a busy machine does not make turns long. (It takes a system call: some 2 % of a cached read,
- * which is why it is only measured on request.)
+ * Log a slow turn. Processor time counts, because on a busy machine a turn may wait for a processor. Reading it takes a
+ * system call, some 2 % of a cached read, so it is done only if there is a limit.
  */
-static void look_at_turn(struct daemon *daemon, uint64_t took_ns)
+static void main_check_turn(struct daemon *daemon, uint64_t took_ns)
 {
     unsigned limit_ms = daemon->conf.log.slow_turn_ms > 0 ? daemon->conf.log.slow_turn_ms : SLOW_TURN_MS;
 
     if (limit_ms == 0)
         return;
-    uint64_t cpu_ns = thread_cpu_ns(), used_ns = cpu_ns - daemon->turn_cpu_ns;
+    uint64_t cpu_ns = main_thread_cpu_ns(), used_ns = cpu_ns - daemon->turn_cpu_ns;
     if (daemon->turn_cpu_ns > 0 && used_ns > limit_ms * 1000000ull && took_ns > limit_ms * 1000000ull)
         log_limited(&daemon->slow_turn_log, "slow turns", CONF_LOG_WARNING,
                     "loop: slow turn: %.1f ms of processor time (log.slow_turn is %.3g s); the last call was %s",
@@ -115,11 +116,11 @@ static void look_at_turn(struct daemon *daemon, uint64_t took_ns)
     daemon->turn_cpu_ns = cpu_ns;
 }
 
-/* What a filter of a watch takes, in its list and in the tree; a watch of one filter takes three times as much. */
+/* Memory of a filter of a watch, in its list and in the tree. A watch of one filter takes three times as much. */
 #define FILTER_BYTES 256u
 
-/* What clients can make large. */
-static size_t bytes_in_use(const struct daemon *daemon)
+/* Memory that grows with what clients do. */
+static size_t main_bytes_in_use(const struct daemon *daemon)
 {
     const size_t *taken = daemon->sessions.usage.taken;
 
@@ -128,24 +129,24 @@ static size_t bytes_in_use(const struct daemon *daemon)
 }
 
 /*
- * Runs before the loop waits: what this turn asked of NATS leaves in one write, and so do the
- * answers to each client. NATS first, so that the server works while we write.
+ * Runs before the loop waits. All requests of the turn leave in one write to NATS, and the answers to each client in
+ * one write. NATS comes first, so that the server works while the daemon writes answers.
  */
-static void on_turn_end(uv_prepare_t *handle)
+static void main_on_turn_end(uv_prepare_t *handle)
 {
     struct daemon *daemon = handle->data;
     uint64_t reads = daemon->sessions.reads + connection_get_status(daemon->store.connection)->reads;
 
     store_flush(&daemon->store);
     session_list_flush(&daemon->sessions);
-    /* Answering may have let sessions and watches go on. What they ask and answer leaves in this turn too. */
+    /* Sessions and watches may have gone on since. What they ask and answer leaves in this turn, too. */
     jobs_run(&daemon->jobs);
     store_flush(&daemon->store);
     session_list_flush(&daemon->sessions);
-    heap_note(&daemon->heap, bytes_in_use(daemon), uv_hrtime());
+    heap_note(&daemon->heap, main_bytes_in_use(daemon), uv_hrtime());
     if (daemon->sessions.dirty != NULL || jobs_are_waiting(&daemon->jobs))
-        uv_idle_start(&daemon->more, on_more);
-    look_at_turn(daemon, jobs_end_turn(&daemon->jobs));
+        uv_idle_start(&daemon->more, main_on_more);
+    main_check_turn(daemon, jobs_end_turn(&daemon->jobs));
     uint64_t now_ns = uv_hrtime();
     metrics_settle(&daemon->metrics, now_ns);
     busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, daemon->metrics.calls, now_ns);
@@ -154,44 +155,44 @@ static void on_turn_end(uv_prepare_t *handle)
 
 /* --- The end --------------------------------------------------------------------------------------- */
 
-static void close_handle(uv_handle_t *handle)
+static void main_close_handle(uv_handle_t *handle)
 {
     if (!uv_is_closing(handle))
         uv_close(handle, NULL);
 }
 
-static void close_own_handles(struct daemon *daemon)
+static void main_close_own_handles(struct daemon *daemon)
 {
     for (size_t i = 0; i < sizeof(daemon->signals) / sizeof(daemon->signals[0]); i++)
-        close_handle((uv_handle_t *)&daemon->signals[i]);
-    close_handle((uv_handle_t *)&daemon->turn_end);
-    close_handle((uv_handle_t *)&daemon->more);
-    close_handle((uv_handle_t *)&daemon->busy_poll.idle);
-    close_handle((uv_handle_t *)&daemon->watchdog);
-    close_handle((uv_handle_t *)&daemon->look);
-    close_handle((uv_handle_t *)&daemon->drain_limit);
+        main_close_handle((uv_handle_t *)&daemon->signals[i]);
+    main_close_handle((uv_handle_t *)&daemon->turn_end);
+    main_close_handle((uv_handle_t *)&daemon->more);
+    main_close_handle((uv_handle_t *)&daemon->busy_poll.idle);
+    main_close_handle((uv_handle_t *)&daemon->watchdog);
+    main_close_handle((uv_handle_t *)&daemon->ready_check);
+    main_close_handle((uv_handle_t *)&daemon->drain_limit);
     timers_close(&daemon->timers);
     if (connection_is_abandoned(daemon->store.connection))
         uv_stop(&daemon->loop);
 }
 
-static void on_embedded_stopped(void *arg)
+static void main_on_embedded_stopped(void *arg)
 {
-    close_own_handles(arg);
+    main_close_own_handles(arg);
 }
 
-static void on_store_stopped(void *arg)
+static void main_on_store_stopped(void *arg)
 {
     struct daemon *daemon = arg;
 
     if (daemon->embedded != NULL)
-        embedded_process_stop(daemon->embedded, on_embedded_stopped, daemon);
+        embedded_stop(daemon->embedded, main_on_embedded_stopped, daemon);
     else
-        close_own_handles(daemon);
+        main_close_own_handles(daemon);
 }
 
-/* Every session is gone: lets go of NATS, then of the server, then of the loop. */
-static void on_sessions_gone(void *arg)
+/* All sessions are gone: end the store, then the embedded server, then the handles of the loop. */
+static void main_on_sessions_gone(void *arg)
 {
     struct daemon *daemon = arg;
 
@@ -199,10 +200,10 @@ static void on_sessions_gone(void *arg)
         return;
     daemon->state = DAEMON_STOPPING;
     uv_timer_stop(&daemon->drain_limit);
-    store_stop(&daemon->store, on_store_stopped, daemon);
+    store_stop(&daemon->store, main_on_store_stopped, daemon);
 }
 
-static void on_drain_limit(uv_timer_t *timer)
+static void main_on_drain_limit(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
 
@@ -211,7 +212,7 @@ static void on_drain_limit(uv_timer_t *timer)
     session_list_end(&daemon->sessions);
 }
 
-static void drain(struct daemon *daemon)
+static void main_drain(struct daemon *daemon)
 {
     if (daemon->state != DAEMON_RUNNING)
         return;
@@ -219,14 +220,14 @@ static void drain(struct daemon *daemon)
     sd_notify(0, "STOPPING=1");
     log_info("ending: %u sessions, %u calls in flight", daemon->metrics.sessions, daemon->metrics.calls);
     server_close(&daemon->server);
-    uv_timer_start(&daemon->drain_limit, on_drain_limit, daemon->conf.calls.drain_timeout_ms, 0);
-    session_list_drain(&daemon->sessions, on_sessions_gone, daemon);
+    uv_timer_start(&daemon->drain_limit, main_on_drain_limit, daemon->conf.calls.drain_timeout_ms, 0);
+    session_list_drain(&daemon->sessions, main_on_sessions_gone, daemon);
 }
 
 /* --- Signals --------------------------------------------------------------------------------------- */
 
 /* Before the daemon is ready, and while it ends, systemd waits for something else. */
-static void reload_if_running(struct daemon *daemon)
+static void main_reload(struct daemon *daemon)
 {
     const struct reload modules = {&daemon->conf,     daemon->conf_path, &daemon->dispatcher,
                                    &daemon->sessions, &daemon->store,    &daemon->busy_poll};
@@ -240,19 +241,19 @@ static void reload_if_running(struct daemon *daemon)
         sd_notify(0, "READY=1");
 }
 
-static void on_signal(uv_signal_t *handle, int number)
+static void main_on_signal(uv_signal_t *handle, int number)
 {
     struct daemon *daemon = handle->data;
 
     if (number == SIGHUP)
-        reload_if_running(daemon);
+        main_reload(daemon);
     else
-        drain(daemon);
+        main_drain(daemon);
 }
 
 /* --- Being ready ----------------------------------------------------------------------------------- */
 
-static void print_hints(const struct daemon *daemon)
+static void main_print_hints(const struct daemon *daemon)
 {
     printf("\nkvstored is ready. In another terminal, from this directory:\n\n"
            "    export KVSTORED_SOCKET=%s\n"
@@ -265,8 +266,8 @@ static void print_hints(const struct daemon *daemon)
     fflush(stdout);
 }
 
-/* The embedded server may have much to recover: the service manager's limit for a start must not end that. */
-static void extend_start(struct daemon *daemon)
+/* The embedded server may have much to recover: ask the service manager for more time. */
+static void main_extend_start(struct daemon *daemon)
 {
     uint64_t now_ms = uv_now(&daemon->loop);
 
@@ -278,13 +279,13 @@ static void extend_start(struct daemon *daemon)
                connection_get_status(daemon->store.connection)->trouble);
 }
 
-/* An external NATS may come later; our own is part of us, so ready means that it answers. */
-static void on_look(uv_timer_t *timer)
+/* With the embedded server, ready means that it answers. An external NATS may come later. */
+static void main_on_ready_check(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
 
     if (daemon->embedded != NULL && !connection_is_up(daemon->store.connection)) {
-        extend_start(daemon);
+        main_extend_start(daemon);
         return;
     }
     uv_timer_stop(timer);
@@ -292,67 +293,67 @@ static void on_look(uv_timer_t *timer)
     sd_notify(0, "READY=1\nSTATUS=");
     log_info("ready: kvstored %s, pid %d, socket %s", KVSTORED_VERSION, (int)getpid(), daemon->server.path);
     if (daemon->with_hints)
-        print_hints(daemon);
+        main_print_hints(daemon);
 }
 
-static void on_watchdog(uv_timer_t *timer)
+static void main_on_watchdog(uv_timer_t *timer)
 {
     (void)timer;
     sd_notify(0, "WATCHDOG=1");
 }
 
-static void start_watchdog(struct daemon *daemon)
+static void main_start_watchdog(struct daemon *daemon)
 {
     uint64_t limit_us = 0;
 
     if (sd_watchdog_enabled(0, &limit_us) > 0 && limit_us > 0)
-        uv_timer_start(&daemon->watchdog, on_watchdog, 0, limit_us / 2000);
+        uv_timer_start(&daemon->watchdog, main_on_watchdog, 0, limit_us / 2000);
 }
 
 /* --- Starting -------------------------------------------------------------------------------------- */
 
-static void on_server_ready(void *arg, const struct connection_target *target)
+static void main_on_server_ready(void *arg, const struct connection_target *target)
 {
     struct daemon *daemon = arg;
 
     connection_start(daemon->store.connection, target);
 }
 
-static void on_server_unusable(void *arg, const char *why)
+static void main_on_server_unusable(void *arg, const char *why)
 {
     struct daemon *daemon = arg;
 
     log_error("%s", why);
     if (daemon->state == DAEMON_RUNNING)
         daemon->exit_status = EXIT_CONFIGURATION;
-    drain(daemon);
+    main_drain(daemon);
 }
 
-static void on_server_trouble(void *arg, const char *text)
+static void main_on_server_trouble(void *arg, const char *text)
 {
     connection_set_trouble(((struct daemon *)arg)->store.connection, text);
 }
 
-static void on_server_broken(void *arg, bool is_broken)
+static void main_on_server_broken(void *arg, bool is_broken)
 {
     room_note_broken(&((struct daemon *)arg)->store, is_broken);
 }
 
-static bool restart_server(void *arg)
+static bool main_restart_server(void *arg)
 {
     return embedded_process_restart(((struct daemon *)arg)->embedded, "it could not write, and there is room now");
 }
 
-static uint64_t on_server_heard(void *arg)
+static uint64_t main_on_server_heard(void *arg)
 {
     return connection_get_status(((struct daemon *)arg)->store.connection)->reads;
 }
 
-/* The process's exit status if it cannot start, otherwise 0. */
-static int start_nats(struct daemon *daemon)
+/* Return 0, or the exit status of a process that cannot start. */
+static int main_start_nats(struct daemon *daemon)
 {
-    const struct embedded_process_events events = {on_server_ready,  on_server_unusable, on_server_trouble,
-                                                   on_server_broken, on_server_heard,    daemon};
+    const struct embedded_events events = {main_on_server_ready,  main_on_server_unusable, main_on_server_trouble,
+                                           main_on_server_broken, main_on_server_heard,    daemon};
     char error[EMBEDDED_ERROR_BYTES];
     bool is_unusable;
 
@@ -362,7 +363,7 @@ static int start_nats(struct daemon *daemon)
         connection_start(daemon->store.connection, &target);
         return 0;
     }
-    daemon->store.room.restart = restart_server;
+    daemon->store.room.restart = main_restart_server;
     daemon->store.room.restart_arg = daemon;
     daemon->embedded = embedded_process_start(&daemon->loop, &daemon->conf, &events, &is_unusable, error);
     if (daemon->embedded == NULL) {
@@ -372,8 +373,8 @@ static int start_nats(struct daemon *daemon)
     return 0;
 }
 
-/* The loop with our own handles. 0, or libuv's error: both take descriptors. */
-static int init_loop(struct daemon *daemon)
+/* Create the loop and the handles of main. Return 0, or the error of libuv: both need descriptors. */
+static int main_init_loop(struct daemon *daemon)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     int status = uv_loop_init(&daemon->loop);
@@ -381,7 +382,7 @@ static int init_loop(struct daemon *daemon)
     for (size_t i = 0; status == 0 && i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         status = uv_signal_init(&daemon->loop, &daemon->signals[i]);
         if (status == 0)
-            status = uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
+            status = uv_signal_start(&daemon->signals[i], main_on_signal, numbers[i]);
         daemon->signals[i].data = daemon;
     }
     if (status != 0)
@@ -393,20 +394,20 @@ static int init_loop(struct daemon *daemon)
     busy_poll_init(&daemon->busy_poll, &daemon->loop);
     busy_poll_allow(&daemon->busy_poll, daemon->conf.calls.busy_poll == CONF_BUSY_POLL_AUTO);
     uv_timer_init(&daemon->loop, &daemon->watchdog);
-    uv_timer_init(&daemon->loop, &daemon->look);
+    uv_timer_init(&daemon->loop, &daemon->ready_check);
     uv_timer_init(&daemon->loop, &daemon->drain_limit);
-    daemon->turn_end.data = daemon->watchdog.data = daemon->look.data = daemon->drain_limit.data = daemon;
-    uv_prepare_start(&daemon->turn_end, on_turn_end);
+    daemon->turn_end.data = daemon->watchdog.data = daemon->ready_check.data = daemon->drain_limit.data = daemon;
+    uv_prepare_start(&daemon->turn_end, main_on_turn_end);
     return 0;
 }
 
-/* As start_nats. */
-static int start(struct daemon *daemon)
+/* Return as main_start_nats does. */
+static int main_start(struct daemon *daemon)
 {
     char error[SERVER_ERROR_BYTES > CONF_ERROR_BYTES ? SERVER_ERROR_BYTES : CONF_ERROR_BYTES];
 
     server_raise_descriptor_limit(&daemon->conf);
-    int status = init_loop(daemon);
+    int status = main_init_loop(daemon);
     if (status != 0) {
         log_error("cannot start: %s", uv_strerror(status));
         return 1;
@@ -424,21 +425,21 @@ static int start(struct daemon *daemon)
         log_error("%s", error);
         return 1;
     }
-    status = start_nats(daemon);
+    status = main_start_nats(daemon);
     if (status != 0) {
         server_close(&daemon->server);
         return status;
     }
-    start_watchdog(daemon);
-    uv_timer_start(&daemon->look, on_look, 0, LOOK_MS);
+    main_start_watchdog(daemon);
+    uv_timer_start(&daemon->ready_check, main_on_ready_check, 0, READY_CHECK_MS);
     return 0;
 }
 
-static int run(struct daemon *daemon)
+static int main_run(struct daemon *daemon)
 {
-    int status = start(daemon);
+    int status = main_start(daemon);
     if (status != 0)
-        return status; /* nothing was begun that would outlive the process */
+        return status; /* nothing was started that outlives the process */
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     if (connection_is_abandoned(daemon->store.connection)) {
         log_info("ended");
@@ -457,7 +458,7 @@ static int run(struct daemon *daemon)
 
 /* --- The command line ------------------------------------------------------------------------------ */
 
-static void print_help(void)
+static void main_print_help(void)
 {
     printf("usage: kvstored [--config FILE] [--check-config] [--hints] [--version]\n"
            "\n"
@@ -475,8 +476,8 @@ static void print_help(void)
            "the configuration.\n");
 }
 
-/* Where one of the standard descriptors is closed, the next one that is opened takes its place, and is written to. */
-static void open_standard_descriptors(void)
+/* If a standard descriptor is closed, the next file that is opened takes its number, and the log is written to it. */
+static void main_open_standard_descriptors(void)
 {
     for (int descriptor = 0; descriptor < 3; descriptor++) {
         if (fcntl(descriptor, F_GETFD) < 0 && open("/dev/null", O_RDWR) != descriptor)
@@ -497,7 +498,7 @@ int main(int argc, char **argv)
     int option;
 
     heap_configure();
-    open_standard_descriptors();
+    main_open_standard_descriptors();
     while ((option = getopt_long(argc, argv, "c:Vh", options, NULL)) != -1) {
         switch (option) {
         case 'c':
@@ -513,7 +514,7 @@ int main(int argc, char **argv)
             printf("kvstored %s\n", KVSTORED_VERSION);
             return 0;
         case 'h':
-            print_help();
+            main_print_help();
             return 0;
         default:
             fprintf(stderr, "Try 'kvstored --help'.\n");
@@ -538,7 +539,7 @@ int main(int argc, char **argv)
         signal(SIGPIPE, SIG_IGN);
         log_open();
         log_set_level(daemon.conf.log.level);
-        status = run(&daemon);
+        status = main_run(&daemon);
         nats_CloseAndWait(1000);
     }
     conf_free(&daemon.conf);

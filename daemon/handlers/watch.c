@@ -37,7 +37,7 @@ struct session_watch {
     uint32_t count;
 };
 
-static void free_watch(struct session_watch *watch)
+static void session_watch_free(struct session_watch *watch)
 {
     if (watch->counted_filters > 0)
         usage_subtract(&watch->session->list->usage, watch->session->user, USAGE_FILTERS, watch->counted_filters);
@@ -49,7 +49,8 @@ static void free_watch(struct session_watch *watch)
 
 /* --- Notifications --------------------------------------------------------------------------------- */
 
-static void begin_notification(struct session_watch *watch, msgpack_packer *packer, const char *method, unsigned params)
+static void session_watch_begin_notification(struct session_watch *watch, msgpack_packer *packer, const char *method,
+                                             unsigned params)
 {
     msgpack_packer_init(packer, outbox_buffer(watch->session), msgpack_sbuffer_write);
     rpc_pack_notification(packer, method);
@@ -57,7 +58,7 @@ static void begin_notification(struct session_watch *watch, msgpack_packer *pack
     msgpack_pack_uint64(packer, watch->id);
 }
 
-static void set_array_header(unsigned char *header, uint32_t count)
+static void session_watch_set_count(unsigned char *header, uint32_t count)
 {
     header[0] = 0xdd;
     header[1] = (unsigned char)(count >> 24);
@@ -66,7 +67,7 @@ static void set_array_header(unsigned char *header, uint32_t count)
     header[4] = (unsigned char)count;
 }
 
-static void add_entry(struct session_watch *watch, const char *bytes, size_t size)
+static void session_watch_add_entry(struct session_watch *watch, const char *bytes, size_t size)
 {
     struct session *session = watch->session;
 
@@ -79,32 +80,32 @@ static void add_entry(struct session_watch *watch, const char *bytes, size_t siz
     if (!goes_on) {
         msgpack_packer packer;
         unsigned char header[ARRAY_HEADER_BYTES];
-        begin_notification(watch, &packer, "watch.entries", 2);
+        session_watch_begin_notification(watch, &packer, "watch.entries", 2);
         watch->flushes = session->outbox.flushes;
         watch->start = out->size;
         watch->count = 0;
-        set_array_header(header, 0);
+        session_watch_set_count(header, 0);
         msgpack_sbuffer_write(out, (const char *)header, sizeof(header));
     }
     msgpack_sbuffer_write(out, bytes, size);
-    set_array_header((unsigned char *)out->data + watch->start, ++watch->count);
+    session_watch_set_count((unsigned char *)out->data + watch->start, ++watch->count);
     watch->end = out->size;
     outbox_commit(session);
 }
 
 /* --- What the watch says --------------------------------------------------------------------------- */
 
-static struct session_watch *watch_of(void *arg)
+static struct session_watch *session_watch_of(void *arg)
 {
     return arg;
 }
 
-static enum watch_form form_of(const struct session_watch *watch)
+static enum watch_form session_watch_form(const struct session_watch *watch)
 {
     return watch->is_meta_only ? WATCH_META : WATCH_WHOLE;
 }
 
-static size_t room_of(const struct session_watch *watch)
+static size_t session_watch_limit(const struct session_watch *watch)
 {
     const struct conf *conf = watch->session->list->conf;
     size_t own = conf->watches.buffer_bytes, all = conf->limits.out_buffer_bytes;
@@ -112,9 +113,9 @@ static size_t room_of(const struct session_watch *watch)
     return own < all ? own : all;
 }
 
-static void on_started(void *arg)
+static void session_watch_on_started(void *arg)
 {
-    struct session_watch *watch = watch_of(arg);
+    struct session_watch *watch = session_watch_of(arg);
     struct call *call = watch->call;
 
     if (call == NULL) /* the session closes */
@@ -125,8 +126,8 @@ static void on_started(void *arg)
 }
 
 /* The same entry is delivered to many watches: pack it once. */
-static const msgpack_sbuffer *pack_entry(struct service *service, const struct kv_entry *entry, uint64_t serial,
-                                         enum watch_form form)
+static const msgpack_sbuffer *session_watch_pack_entry(struct service *service, const struct kv_entry *entry,
+                                                       uint64_t serial, enum watch_form form)
 {
     struct service_entry *packed = &service->packed[form];
     msgpack_packer packer;
@@ -147,104 +148,107 @@ static const msgpack_sbuffer *pack_entry(struct service *service, const struct k
     return &packed->bytes;
 }
 
-static bool on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit)
+static bool session_watch_on_entry(void *arg, const struct kv_entry *entry, uint64_t serial, bool must_fit)
 {
-    struct session_watch *watch = watch_of(arg);
-    const msgpack_sbuffer *packed = pack_entry(watch->service, entry, serial, form_of(watch));
+    struct session_watch *watch = session_watch_of(arg);
+    const msgpack_sbuffer *packed = session_watch_pack_entry(watch->service, entry, serial, session_watch_form(watch));
     size_t unread = outbox_unread_bytes(watch->session);
 
     struct error full;
 
     if (must_fit && unread > 0 &&
-        (unread + packed->size > room_of(watch) || !outbox_check_limits(watch->session, packed->size, &full)))
+        (unread + packed->size > session_watch_limit(watch) ||
+         !outbox_check_limits(watch->session, packed->size, &full)))
         return false;
-    add_entry(watch, packed->data, packed->size);
+    session_watch_add_entry(watch, packed->data, packed->size);
     return true;
 }
 
-static void on_pack(void *arg, const struct kv_entry *entry, uint64_t serial, struct watch_packed packed[WATCH_FORMS])
+static void session_watch_on_pack(void *arg, const struct kv_entry *entry, uint64_t serial,
+                                  struct watch_packed packed[WATCH_FORMS])
 {
-    struct session_watch *watch = watch_of(arg);
+    struct session_watch *watch = session_watch_of(arg);
 
     for (enum watch_form form = 0; form < WATCH_FORMS; form++) {
-        const msgpack_sbuffer *bytes = pack_entry(watch->service, entry, serial, form);
+        const msgpack_sbuffer *bytes = session_watch_pack_entry(watch->service, entry, serial, form);
         packed[form] = (struct watch_packed){bytes->data, bytes->size};
     }
 }
 
-static void on_packed(void *arg, const struct watch_packed packed[WATCH_FORMS])
+static void session_watch_on_packed(void *arg, const struct watch_packed packed[WATCH_FORMS])
 {
-    struct session_watch *watch = watch_of(arg);
-    enum watch_form form = form_of(watch);
+    struct session_watch *watch = session_watch_of(arg);
+    enum watch_form form = session_watch_form(watch);
 
-    add_entry(watch, packed[form].bytes, packed[form].size);
+    session_watch_add_entry(watch, packed[form].bytes, packed[form].size);
 }
 
-static bool has_room(void *arg)
+static bool session_watch_has_room(void *arg)
 {
-    return outbox_has_room(watch_of(arg)->session);
+    return outbox_has_room(session_watch_of(arg)->session);
 }
 
-static void await_room(void *arg)
+static void session_watch_await_room(void *arg)
 {
-    struct session_watch *watch = watch_of(arg);
+    struct session_watch *watch = session_watch_of(arg);
 
     session_await_room(watch->session, &watch->waiter);
 }
 
-static void on_ready(void *arg)
+static void session_watch_on_ready(void *arg)
 {
-    struct session_watch *watch = watch_of(arg);
+    struct session_watch *watch = session_watch_of(arg);
     msgpack_packer packer;
 
     if (session_is_closing(watch->session))
         return;
-    begin_notification(watch, &packer, "watch.ready", 1);
+    session_watch_begin_notification(watch, &packer, "watch.ready", 1);
     outbox_commit(watch->session);
 }
 
-static void leave_session(struct session_watch *watch)
+static void session_watch_leave_session(struct session_watch *watch)
 {
     session_stop_waiting(watch->session, &watch->waiter);
     session_remove_resource(watch->session, &watch->resource);
 }
 
-static void on_ended(void *arg, const struct error *error)
+static void session_watch_on_ended(void *arg, const struct error *error)
 {
-    struct session_watch *watch = watch_of(arg);
+    struct session_watch *watch = session_watch_of(arg);
     struct error complete = *error;
     msgpack_packer packer;
 
-    leave_session(watch);
+    session_watch_leave_session(watch);
     if (watch->call != NULL) {
         call_fail(watch->call, error);
     } else if (!session_is_closing(watch->session)) {
         complete.bucket = watch->bucket;
-        begin_notification(watch, &packer, "watch.ended", 2);
+        session_watch_begin_notification(watch, &packer, "watch.ended", 2);
         error_pack(&complete, &packer);
         outbox_commit(watch->session);
     }
-    free_watch(watch);
+    session_watch_free(watch);
 }
 
-static const struct watch_ops watch_ops = {on_started, on_entry,   on_pack,  on_packed,
-                                           has_room,   await_room, on_ready, on_ended};
+static const struct watch_ops watch_ops = {session_watch_on_started, session_watch_on_entry, session_watch_on_pack,
+                                           session_watch_on_packed,  session_watch_has_room, session_watch_await_room,
+                                           session_watch_on_ready,   session_watch_on_ended};
 
 /* --- The session and the watch --------------------------------------------------------------------- */
 
-static struct session_watch *watch_of_resource(struct session_resource *resource)
+static struct session_watch *session_watch_of_resource(struct session_resource *resource)
 {
     return (struct session_watch *)((char *)resource - offsetof(struct session_watch, resource));
 }
 
-static void on_room(struct session_waiter *waiter)
+static void session_watch_on_room(struct session_waiter *waiter)
 {
     watch_go_on(&((struct session_watch *)((char *)waiter - offsetof(struct session_watch, waiter)))->watch);
 }
 
-static void on_session_close(struct session_resource *resource)
+static void session_watch_on_session_close(struct session_resource *resource)
 {
-    struct session_watch *watch = watch_of_resource(resource);
+    struct session_watch *watch = session_watch_of_resource(resource);
 
     session_stop_waiting(watch->session, &watch->waiter);
     if (watch->call != NULL)
@@ -253,20 +257,21 @@ static void on_session_close(struct session_resource *resource)
 }
 
 /* The session has removed the resource already. */
-static void on_session_release(struct session_resource *resource)
+static void session_watch_on_session_release(struct session_resource *resource)
 {
-    struct session_watch *watch = watch_of_resource(resource);
+    struct session_watch *watch = session_watch_of_resource(resource);
 
     session_stop_waiting(watch->session, &watch->waiter);
     watch_stop(&watch->watch);
-    free_watch(watch);
+    session_watch_free(watch);
 }
 
-static const struct session_resource_ops watch_resource_ops = {on_session_close, on_session_release};
+static const struct session_resource_ops watch_resource_ops = {session_watch_on_session_close,
+                                                               session_watch_on_session_release};
 
 /* --- watch.start ----------------------------------------------------------------------------------- */
 
-static const char *add_filter(struct session_watch *watch, const char *text, size_t length)
+static const char *session_watch_add_filter(struct session_watch *watch, const char *text, size_t length)
 {
     const char *wrong = kv_check_filter(text, length);
 
@@ -280,19 +285,20 @@ static const char *add_filter(struct session_watch *watch, const char *text, siz
 }
 
 /* NULL, or what is wrong with them. */
-static const char *take_filters(struct session_watch *watch, const msgpack_object *option)
+static const char *session_watch_read_filters(struct session_watch *watch, const msgpack_object *option)
 {
     if (option == NULL)
-        return add_filter(watch, ">", 1);
+        return session_watch_add_filter(watch, ">", 1);
     if (argument_is_text(option))
-        return add_filter(watch, option->via.str.ptr, option->via.str.size);
+        return session_watch_add_filter(watch, option->via.str.ptr, option->via.str.size);
     if (option->type != MSGPACK_OBJECT_ARRAY || option->via.array.size == 0 ||
         option->via.array.size > WATCH_FILTERS_MAX)
         return "filter must be a text, or an array of 1 to 64 texts";
     for (uint32_t i = 0; i < option->via.array.size; i++) {
         const msgpack_object *item = &option->via.array.ptr[i];
-        const char *wrong = argument_is_text(item) ? add_filter(watch, item->via.str.ptr, item->via.str.size)
-                                                   : "filter must be a text, or an array of 1 to 64 texts";
+        const char *wrong = argument_is_text(item)
+                                ? session_watch_add_filter(watch, item->via.str.ptr, item->via.str.size)
+                                : "filter must be a text, or an array of 1 to 64 texts";
         if (wrong != NULL)
             return wrong;
     }
@@ -300,7 +306,7 @@ static const char *take_filters(struct session_watch *watch, const msgpack_objec
 }
 
 /* False: the call is answered. */
-static bool take_options(struct call *call, struct session_watch *watch)
+static bool session_watch_read_options(struct call *call, struct session_watch *watch)
 {
     bool with_history, updates_only;
     int64_t revision;
@@ -315,7 +321,7 @@ static bool take_options(struct call *call, struct session_watch *watch)
                        "at most one of include_history, updates_only and from_revision can be given");
         return false;
     }
-    const char *wrong = take_filters(watch, option_find(call, "filter"));
+    const char *wrong = session_watch_read_filters(watch, option_find(call, "filter"));
     if (wrong != NULL) {
         char description[ARGUMENT_DESCRIPTION_BYTES];
         call_fail_with(call, ERROR_INVALID_ARGUMENT, "%s; the filter is %s", wrong,
@@ -331,7 +337,7 @@ static bool take_options(struct call *call, struct session_watch *watch)
 }
 
 /* False: the call is answered. */
-static bool check_session(struct call *call)
+static bool session_watch_check_count(struct call *call)
 {
     const struct conf *conf = call->dispatcher->conf;
 
@@ -346,7 +352,7 @@ static bool check_session(struct call *call)
 }
 
 /* A watch costs what its filters do. False: the call is answered. */
-static bool take_filters_room(struct call *call, struct session_watch *watch)
+static bool session_watch_count_filters(struct call *call, struct session_watch *watch)
 {
     struct usage *usage = &call->session->list->usage;
     struct error error;
@@ -367,7 +373,7 @@ void handle_watch_start(struct call *call)
         call_drop(call); /* nobody would learn the id */
         return;
     }
-    if (!check_session(call))
+    if (!session_watch_check_count(call))
         return;
     struct session_watch *watch = calloc(1, sizeof(*watch));
     if (watch == NULL || (watch->bucket = strdup(call->bucket)) == NULL) {
@@ -375,8 +381,8 @@ void handle_watch_start(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    if (!take_options(call, watch) || !take_filters_room(call, watch)) {
-        free_watch(watch);
+    if (!session_watch_read_options(call, watch) || !session_watch_count_filters(call, watch)) {
+        session_watch_free(watch);
         return;
     }
     watch->service = call_service(call);
@@ -388,7 +394,7 @@ void handle_watch_start(struct call *call)
     watch->watch.owner = call->session;
     watch->resource.ops = &watch_resource_ops;
     watch->resource.kind = SESSION_LASTING;
-    watch->waiter.on_room = on_room;
+    watch->waiter.on_room = session_watch_on_room;
     session_add_resource(call->session, &watch->resource);
     watch_start(call_store(call), &watch->watch, call->bucket, call->deadline_ms);
 }
@@ -405,14 +411,14 @@ void handle_watch_stop(struct call *call)
         return;
     }
     for (; resource != NULL; resource = resource->next) {
-        struct session_watch *watch = watch_of_resource(resource);
+        struct session_watch *watch = session_watch_of_resource(resource);
         if (watch->id != id)
             continue;
         watch_stop(&watch->watch);
-        leave_session(watch);
+        session_watch_leave_session(watch);
         if (watch->call != NULL)
             call_fail_with(watch->call, ERROR_UNAVAILABLE, "the watch was stopped before it had begun");
-        free_watch(watch);
+        session_watch_free(watch);
         break;
     }
     msgpack_pack_nil(call_begin_result(call));
@@ -421,12 +427,12 @@ void handle_watch_stop(struct call *call)
 
 /* --- Changed access rules -------------------------------------------------------------------------- */
 
-static void check_access_of_session(struct dispatcher *dispatcher, struct session *session)
+static void watches_reload_session(struct dispatcher *dispatcher, struct session *session)
 {
     struct session_resource *resource = session->resources[SESSION_LASTING], *next;
 
     for (; resource != NULL; resource = next) {
-        struct session_watch *watch = watch_of_resource(resource);
+        struct session_watch *watch = session_watch_of_resource(resource);
         struct error error;
         next = resource->next;
         if (dispatcher_session_access(dispatcher, session, watch->bucket) >= CONF_ACCESS_READ)
@@ -441,13 +447,13 @@ void watches_reload(struct dispatcher *dispatcher, struct session_list *sessions
 {
     for (struct session *session = sessions->first; session != NULL; session = session->next) {
         if (!session_is_closing(session))
-            check_access_of_session(dispatcher, session);
+            watches_reload_session(dispatcher, session);
     }
 }
 
 /* --- Seeing inside --------------------------------------------------------------------------------- */
 
-static const char *state_text(const struct session_watch *watch)
+static const char *session_watch_state_text(const struct session_watch *watch)
 {
     if (watch->call != NULL)
         return "starting";
@@ -458,9 +464,9 @@ void watches_each(const struct session *session, bool (*visit)(void *arg, const 
 {
     for (struct session_resource *resource = session->resources[SESSION_LASTING]; resource != NULL;
          resource = resource->next) {
-        const struct session_watch *watch = watch_of_resource(resource);
+        const struct session_watch *watch = session_watch_of_resource(resource);
         const struct watch_info info = {watch->id, watch->bucket, watch->watch.filters, watch->watch.filter_count,
-                                        state_text(watch)};
+                                        session_watch_state_text(watch)};
         if (!visit(arg, &info))
             return;
     }

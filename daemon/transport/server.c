@@ -18,16 +18,16 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-/* The pause before connections are accepted again, after there was no descriptor at all. */
+/* The pause before connections are accepted again, after there was no file descriptor at all. */
 #define RETRY_MS 100u
 
 /* --- One daemon per path --------------------------------------------------------------------------- */
 
 /*
- * The lock, not the socket, decides whose the path is: two daemons that start at the same moment
- * could both find a socket that nobody serves and remove each other's.
+ * The lock decides which daemon owns the path. The socket could not: two daemons that start at the same moment could
+ * both find a socket that nobody serves, and remove each other's.
  */
-static int lock_path(struct server *server, char error[SERVER_ERROR_BYTES])
+static int server_lock_path(struct server *server, char error[SERVER_ERROR_BYTES])
 {
     char path[sizeof(server->path) + 8], what[sizeof(server->path) + 16];
 
@@ -37,15 +37,16 @@ static int lock_path(struct server *server, char error[SERVER_ERROR_BYTES])
     return server->lock >= 0 ? 0 : -1;
 }
 
-/* Somebody else's program may serve the path without our lock: whoever accepts is alive. */
-static int remove_stale(const struct server *server, const struct sockaddr_un *address, char error[SERVER_ERROR_BYTES])
+/* Remove a socket that nobody serves. Another program may serve the path without the lock: if it accepts, it runs. */
+static int server_remove_stale(const struct server *server, const struct sockaddr_un *address,
+                               char error[SERVER_ERROR_BYTES])
 {
     struct stat status;
 
     if (lstat(server->path, &status) != 0)
         return 0;
     if (!S_ISSOCK(status.st_mode)) {
-        snprintf(error, SERVER_ERROR_BYTES, "listen.path %s is there and is no socket", server->path);
+        snprintf(error, SERVER_ERROR_BYTES, "listen.path %s exists and is no socket", server->path);
         return -1;
     }
     int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -61,32 +62,32 @@ static int remove_stale(const struct server *server, const struct sockaddr_un *a
         snprintf(error, SERVER_ERROR_BYTES, "cannot replace %s: %s", server->path, strerror(errno));
         return -1;
     }
-    log_info("replaced %s, which nobody served any more", server->path);
+    log_info("replaced the socket %s, which nobody served", server->path);
     return 0;
 }
 
 /* --- Whose the socket is --------------------------------------------------------------------------- */
 
-static int set_owner(const struct server *server, char error[SERVER_ERROR_BYTES])
+static int server_set_owner(const struct server *server, char error[SERVER_ERROR_BYTES])
 {
     unsigned owner = UINT_MAX, group = UINT_MAX; /* as it is: chown(2) */
 
     if (server->conf->listen.owner != NULL && !names_find_user(server->conf->listen.owner, &owner)) {
-        snprintf(error, SERVER_ERROR_BYTES, "listen.owner: there is no user \"%s\"", server->conf->listen.owner);
+        snprintf(error, SERVER_ERROR_BYTES, "listen.owner: unknown user \"%s\"", server->conf->listen.owner);
         return -1;
     }
     if (server->conf->listen.group != NULL && !names_find_group(server->conf->listen.group, &group)) {
-        snprintf(error, SERVER_ERROR_BYTES, "listen.group: there is no group \"%s\"", server->conf->listen.group);
+        snprintf(error, SERVER_ERROR_BYTES, "listen.group: unknown group \"%s\"", server->conf->listen.group);
         return -1;
     }
     if ((owner != UINT_MAX || group != UINT_MAX) && chown(server->path, owner, group) != 0) {
-        snprintf(error, SERVER_ERROR_BYTES, "cannot give %s to its owner and group: %s", server->path, strerror(errno));
+        snprintf(error, SERVER_ERROR_BYTES, "cannot set the owner and group of %s: %s", server->path, strerror(errno));
         return -1;
     }
     return 0;
 }
 
-static int bind_path(struct server *server, char error[SERVER_ERROR_BYTES])
+static int server_bind_path(struct server *server, char error[SERVER_ERROR_BYTES])
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const char *path = server->conf->listen.path;
@@ -98,15 +99,15 @@ static int bind_path(struct server *server, char error[SERVER_ERROR_BYTES])
     }
     strcpy(address.sun_path, path);
     strcpy(server->path, path);
-    if (lock_path(server, error) != 0 || remove_stale(server, &address, error) != 0)
+    if (server_lock_path(server, error) != 0 || server_remove_stale(server, &address, error) != 0)
         return -1;
 
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (listener < 0) {
-        snprintf(error, SERVER_ERROR_BYTES, "cannot make a socket: %s", strerror(errno));
+        snprintf(error, SERVER_ERROR_BYTES, "cannot create a socket: %s", strerror(errno));
         return -1;
     }
-    /* Nobody may connect before mode and owner are set: the socket comes into being closed. */
+    /* Nobody may connect before mode and owner are set: the socket is created without permissions. */
     mode_t old_mask = umask(0777);
     int bound = bind(listener, (struct sockaddr *)&address, sizeof(address));
     umask(old_mask);
@@ -116,7 +117,7 @@ static int bind_path(struct server *server, char error[SERVER_ERROR_BYTES])
         return -1;
     }
     server->is_ours = true;
-    if (set_owner(server, error) != 0)
+    if (server_set_owner(server, error) != 0)
         goto fail;
     if (chmod(path, server->conf->listen.mode) != 0) {
         snprintf(error, SERVER_ERROR_BYTES, "cannot set the mode of %s: %s", path, strerror(errno));
@@ -130,8 +131,8 @@ fail:
     return -1;
 }
 
-/* The one socket that systemd has opened for us (sd_listen_fds(3)); -1 where it has none, -2 with an error. */
-static int inherited_socket(struct server *server, char error[SERVER_ERROR_BYTES])
+/* Return the socket that systemd has opened for the daemon (sd_listen_fds(3)); -1: none; -2: *error says why. */
+static int server_inherited_socket(struct server *server, char error[SERVER_ERROR_BYTES])
 {
     int count = sd_listen_fds(1);
     struct sockaddr_un address;
@@ -152,19 +153,19 @@ static int inherited_socket(struct server *server, char error[SERVER_ERROR_BYTES
 
 /* --- Listening ------------------------------------------------------------------------------------- */
 
-static void on_connections(uv_poll_t *poll, int status, int events);
+static void server_on_connections(uv_poll_t *poll, int status, int events);
 
-static void listen_on(struct server *server)
+static void server_listen_on(struct server *server)
 {
-    uv_poll_start(&server->poll, UV_READABLE, on_connections);
+    uv_poll_start(&server->poll, UV_READABLE, server_on_connections);
 }
 
-static void on_retry(struct timer *timer)
+static void server_on_retry(struct timer *timer)
 {
-    listen_on((struct server *)((char *)timer - offsetof(struct server, retry)));
+    server_listen_on((struct server *)((char *)timer - offsetof(struct server, retry)));
 }
 
-static int accept_next(const struct server *server)
+static int server_accept_next(const struct server *server)
 {
     int descriptor;
 
@@ -174,71 +175,71 @@ static int accept_next(const struct server *server)
     return descriptor;
 }
 
-static int open_reserve(void)
+static int server_open_reserve(void)
 {
     return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 /* The socket stays readable: without a pause the loop would not sleep. */
-static void pause_accepting(struct server *server)
+static void server_pause_accepting(struct server *server)
 {
     uv_poll_stop(&server->poll);
-    timer_start(server->sessions->timers, &server->retry, uv_now(server->poll.loop) + RETRY_MS, on_retry);
+    timer_start(server->sessions->timers, &server->retry, uv_now(server->poll.loop) + RETRY_MS, server_on_retry);
 }
 
 /* Close the reserve to answer the next connection: all other descriptors of the process or the system are taken. */
-static void refuse_next(struct server *server)
+static void server_refuse_next(struct server *server)
 {
     if (server->reserve >= 0)
         close(server->reserve);
-    int descriptor = accept_next(server);
+    int descriptor = server_accept_next(server);
     if (descriptor >= 0)
         session_refuse(server->sessions, descriptor);
-    server->reserve = open_reserve();
+    server->reserve = server_open_reserve();
     if (descriptor < 0)
-        pause_accepting(server);
+        server_pause_accepting(server);
 }
 
-static void accept_some(struct server *server)
+static void server_accept_some(struct server *server)
 {
     do {
-        int descriptor = accept_next(server);
+        int descriptor = server_accept_next(server);
         if (descriptor >= 0) {
             session_accept(server->sessions, descriptor);
         } else if (errno == EMFILE || errno == ENFILE) {
-            refuse_next(server);
+            server_refuse_next(server);
             return;
         } else {
             if (errno == EAGAIN || errno == ECONNABORTED)
                 return;
-            log_limited(&server->failure_log, "connections could not be taken", CONF_LOG_ERROR,
-                        "a connection could not be taken: %s", strerror(errno));
-            pause_accepting(server);
+            log_limited(&server->failure_log, "connections could not be accepted", CONF_LOG_ERROR,
+                        "a connection could not be accepted: %s", strerror(errno));
+            server_pause_accepting(server);
             return;
         }
     } while (!jobs_slice_is_over(server->sessions->jobs));
 }
 
-static bool run_accepting(struct job *job)
+static bool server_run_accepting(struct job *job)
 {
-    accept_some((struct server *)((char *)job - offsetof(struct server, accepting)));
+    server_accept_some((struct server *)((char *)job - offsetof(struct server, accepting)));
     return false;
 }
 
 /* A listening stream of libuv would close waiting connections without an answer when all descriptors are taken. */
-static void on_connections(uv_poll_t *poll, int status, int events)
+static void server_on_connections(uv_poll_t *poll, int status, int events)
 {
     struct server *server = poll->data;
 
     (void)status; /* accept4 says what is wrong */
     (void)events;
     if (jobs_begin_slice(server->sessions->jobs))
-        accept_some(server);
+        server_accept_some(server);
     else
-        jobs_add(server->sessions->jobs, &server->accepting, run_accepting);
+        jobs_add(server->sessions->jobs, &server->accepting, server_run_accepting);
 }
 
-static void close_descriptors(struct server *server)
+static void server_close_descriptors(struct server *server)
 {
     int *descriptors[] = {&server->listener, &server->reserve, &server->lock};
 
@@ -274,11 +275,11 @@ int server_open(struct server *server, uv_loop_t *loop, const struct conf *conf,
     server->sessions = sessions;
     server->lock = -1;
 
-    server->reserve = open_reserve();
-    server->listener = inherited_socket(server, error);
+    server->reserve = server_open_reserve();
+    server->listener = server_inherited_socket(server, error);
     bool is_inherited = server->listener >= 0;
     if (server->listener == -1)
-        server->listener = bind_path(server, error);
+        server->listener = server_bind_path(server, error);
     if (server->listener < 0)
         goto fail;
     int failed = uv_poll_init_socket(loop, &server->poll, server->listener);
@@ -290,14 +291,14 @@ int server_open(struct server *server, uv_loop_t *loop, const struct conf *conf,
     }
     server->poll.data = server;
     server->is_open = true;
-    listen_on(server);
+    server_listen_on(server);
     log_info("listening on %s%s", server->path, is_inherited ? ", handed over by the service manager" : "");
     return 0;
 
 fail:
     if (server->is_ours)
         unlink(server->path);
-    close_descriptors(server);
+    server_close_descriptors(server);
     return -1;
 }
 
@@ -312,5 +313,5 @@ void server_close(struct server *server)
         unlink(server->path);
     uv_close((uv_handle_t *)&server->poll, NULL);
     /* The lock's file stays: removing it would let a third daemon lock another file of that name. */
-    close_descriptors(server);
+    server_close_descriptors(server);
 }

@@ -10,12 +10,12 @@ static const struct {
     [USAGE_SESSIONS] = {"sessions", "limits.sessions"},
     [USAGE_CALLS] = {"calls in flight", "limits.calls"},
     [USAGE_CALL_BYTES] = {"bytes of calls in flight", "limits.call_bytes"},
-    [USAGE_INPUT_BYTES] = {"bytes of messages that have come in part", "limits.call_bytes"},
-    [USAGE_OUT_BYTES] = {"bytes of answers that are not read", "limits.out_bytes"},
+    [USAGE_INPUT_BYTES] = {"bytes of messages that have arrived in part", "limits.call_bytes"},
+    [USAGE_OUT_BYTES] = {"bytes of unread answers", "limits.out_bytes"},
     [USAGE_FILTERS] = {"filters of watches", "watches.max_filters"},
 };
 
-static size_t limit_of(const struct conf *conf, enum usage_kind kind)
+static size_t usage_limit(const struct conf *conf, enum usage_kind kind)
 {
     switch (kind) {
     case USAGE_SESSIONS:
@@ -36,7 +36,7 @@ static size_t limit_of(const struct conf *conf, enum usage_kind kind)
 }
 
 /* A user's share, of small limits at least one. */
-static size_t share_of(const struct conf *conf, size_t limit)
+static size_t usage_share(const struct conf *conf, size_t limit)
 {
     size_t share = limit / 100 * conf->limits.user_percent + limit % 100 * conf->limits.user_percent / 100;
 
@@ -76,7 +76,7 @@ void usage_release(struct usage *usage, struct user *user)
 bool usage_check(const struct usage *usage, const struct user *user, enum usage_kind kind, size_t more,
                  struct error *error)
 {
-    size_t limit = limit_of(usage->conf, kind), share = share_of(usage->conf, limit);
+    size_t limit = usage_limit(usage->conf, kind), share = usage_share(usage->conf, limit);
 
     if (usage->taken[kind] + more > limit) {
         error_set(error, ERROR_RESOURCE_EXHAUSTED, "the daemon has %zu %s, and its limit is %zu (%s); try again later",
@@ -94,7 +94,7 @@ bool usage_check(const struct usage *usage, const struct user *user, enum usage_
 
 bool usage_is_high(const struct usage *usage, const struct user *user, enum usage_kind kind)
 {
-    size_t limit = limit_of(usage->conf, kind);
+    size_t limit = usage_limit(usage->conf, kind);
 
-    return usage->taken[kind] > limit / 2 || user->taken[kind] > share_of(usage->conf, limit) / 2;
+    return usage->taken[kind] > limit / 2 || user->taken[kind] > usage_share(usage->conf, limit) / 2;
 }

@@ -1,11 +1,11 @@
 /*
- * usage: what the clients take of the daemon, of each user and of all together.
+ * usage: what the clients use of the daemon, by user and all together.
  *
- * Used by session and call. Each limit holds for all clients together, and for one user (as the kernel knows it) there
- * is a share of it (limits.user_percent), so that the processes of one user cannot take what those of others need.
+ * Used by session and call. Each limit is for all clients together. One user, as the kernel knows it, gets a share of
+ * it (limits.user_percent), so that the processes of one user cannot use up what those of others need.
  */
-#ifndef DAEMON_USAGE_H
-#define DAEMON_USAGE_H
+#ifndef DAEMON_TRANSPORT_USAGE_H
+#define DAEMON_TRANSPORT_USAGE_H
 
 #include "conf/conf.h"
 #include "daemon/base/table.h"
@@ -19,13 +19,13 @@ enum usage_kind {
     USAGE_SESSIONS,
     USAGE_CALLS,       /* in flight */
     USAGE_CALL_BYTES,  /* their memory */
-    USAGE_INPUT_BYTES, /* messages that have come in part, or wait for backpressure to ease */
-    USAGE_OUT_BYTES,   /* answers that are not read */
+    USAGE_INPUT_BYTES, /* messages that have arrived in part, or wait for backpressure to ease */
+    USAGE_OUT_BYTES,   /* answers that clients have not read */
     USAGE_FILTERS,     /* of watches */
     USAGE_KINDS
 };
 
-/* One user of the host. It lives while something of it counts. */
+/* One user of the host. It exists while it has holders. */
 struct user {
     UT_hash_handle hh; /* by uid */
     uid_t uid;
@@ -42,7 +42,7 @@ struct usage {
 /* conf is borrowed. */
 void usage_init(struct usage *usage, const struct conf *conf);
 
-/* The user with this uid, for one more holder; NULL when memory ran out. */
+/* Return the user with this uid, for one more holder; NULL: out of memory. */
 struct user *usage_hold(struct usage *usage, uid_t uid);
 void usage_release(struct usage *usage, struct user *user);
 
@@ -58,11 +58,11 @@ static inline void usage_subtract(struct usage *usage, struct user *user, enum u
     user->taken[kind] -= less;
 }
 
-/* Whether more can be taken. False: *error is resource_exhausted, and says what is full and how full. */
+/* Return whether so much more may be used. False: *error is resource_exhausted, and names the limit. */
 bool usage_check(const struct usage *usage, const struct user *user, enum usage_kind kind, size_t more,
                  struct error *error);
 
-/* Whether half of the user's share, or of all there is, is taken already: time to let others go first. */
+/* Return whether half of the user's share, or of the limit, is in use: others should go first. */
 bool usage_is_high(const struct usage *usage, const struct user *user, enum usage_kind kind);
 
 #endif
