@@ -188,6 +188,7 @@ static void daemon_pack_server(msgpack_packer *packer, const struct store *store
 void handle_daemon_info(struct call *call)
 {
     msgpack_packer *packer = call_begin_result(call);
+
     msgpack_pack_map(packer, 5);
     daemon_pack_text(packer, "version", KVSTORED_VERSION);
     daemon_pack_number(packer, "pid", (uint64_t)uv_os_getpid());
