@@ -8,11 +8,15 @@
 #include "daemon/store/follow/watch.h"
 #include "daemon/transport/session.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* A notification that is larger takes no more entries: clients limit the size of a message. */
 #define NOTIFICATION_BYTES (256u * 1024u)
+
+static_assert(sizeof(((struct service *)NULL)->packed) == WATCH_FORMS * sizeof(struct service_entry),
+              "one packed entry for each form");
 
 /* An array header (array 32) whose count can be changed. */
 #define ARRAY_HEADER_BYTES 5u
@@ -93,7 +97,7 @@ static void session_watch_add_entry(struct session_watch *watch, const char *byt
     outbox_commit(session);
 }
 
-/* --- What the watch says --------------------------------------------------------------------------- */
+/* --- What the store calls -------------------------------------------------------------------------- */
 
 static struct session_watch *session_watch_of(void *arg)
 {
@@ -284,7 +288,7 @@ static const char *session_watch_add_filter(struct session_watch *watch, const c
     return NULL;
 }
 
-/* NULL, or what is wrong with them. */
+/* Return NULL, or what is wrong with the filters. */
 static const char *session_watch_read_filters(struct session_watch *watch, const msgpack_object *option)
 {
     if (option == NULL)
@@ -351,7 +355,7 @@ static bool session_watch_check_count(struct call *call)
     return true;
 }
 
-/* A watch costs what its filters do. False: the call is answered. */
+/* Count the filters: they are what a watch costs. False: the call is answered. */
 static bool session_watch_count_filters(struct call *call, struct session_watch *watch)
 {
     struct usage *usage = &call->session->list->usage;
@@ -370,7 +374,7 @@ static bool session_watch_count_filters(struct call *call, struct session_watch 
 void handle_watch_start(struct call *call)
 {
     if (call->is_notification) {
-        call_drop(call); /* nobody would learn the id */
+        call_drop(call); /* the client would not learn the id */
         return;
     }
     if (!session_watch_check_count(call))

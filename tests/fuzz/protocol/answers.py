@@ -216,6 +216,8 @@ RESULTS = {
     "health.check": _map_with(healthy=bool, nats=dict),
     "daemon.info": _map_with(version=str, pid=int, methods=list, limits=dict, nats=dict),
     "daemon.stats": _map_with(uptime=float, calls_in_flight=int, sessions=dict, methods=dict, errors=dict),
+    "daemon.dump": _map_with(sessions=dict, calls=dict, watches=dict, requests=dict, followed_buckets=dict,
+                             group_commits=dict),
 }
 
 

@@ -266,4 +266,5 @@ METHODS = {
     "health.check": (health_check, 1),
     "daemon.info": (nothing, 1),
     "daemon.stats": (nothing, 1),
+    "daemon.dump": (nothing, 1),
 }
