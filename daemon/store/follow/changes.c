@@ -103,3 +103,13 @@ void local_copy_end_doubtful_changes(struct store *store)
         change_end_doubt_if_closed(store, change, local_copy_find(store, change->bucket));
     }
 }
+
+void local_copy_free_changes(struct store *store)
+{
+    struct local_copy_change *change, *next;
+
+    HASH_ITER(hh, store->follow->changes, change, next)
+    {
+        change_drop(store, change);
+    }
+}

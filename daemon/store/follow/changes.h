@@ -25,4 +25,7 @@ void local_copy_end_doubtful_change(struct local_copy *copy);
 /* The same of all buckets. */
 void local_copy_end_doubtful_changes(struct store *store);
 
+/* Free what is left of unanswered changes, when the daemon ends. */
+void local_copy_free_changes(struct store *store);
+
 #endif

@@ -68,6 +68,7 @@ void follow_free(struct store *store)
     arena_destroy(&store->follow->list_arena);
     jobs_remove(store->jobs, &store->follow->delivering);
     contents_free_all(store);
+    local_copy_free_changes(store);
     free(store->follow);
     store->follow = NULL;
 }
