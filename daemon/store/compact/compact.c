@@ -15,7 +15,7 @@
 /* The feed delivers a marker to the local copy within this time, or the marker stays. */
 #define FEED_WAIT_MS 1000u
 
-/* Purges of delete markers that are at NATS at a time. */
+/* Purges of all compactions that are in flight at a time. */
 #define PURGES_MAX 4u
 
 static void compact_continue(struct compact *compact);
@@ -66,7 +66,7 @@ static void compact_finish(struct compact *compact)
     arena_end_task(&compact->task);
     if (error->code == ERROR_DEADLINE_EXCEEDED)
         error_set(error, ERROR_DEADLINE_EXCEEDED,
-                  "timed out after removing %" PRIu64 " delete markers; call again to go on", removed);
+                  "timed out after removing %" PRIu64 " delete markers; call again to continue", removed);
     error->outcome = compact->purges.has_removed ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
     error->key = NULL;
     error->has_revision = false;
@@ -291,7 +291,7 @@ static void on_markers_read(void *arg, const struct error *error)
 
 static const struct consumer_ops compact_reading_ops = {on_markers_restart, on_marker_message, on_markers_read};
 
-/* In a bucket with a history only the last message of a key tells whether it is deleted. */
+/* In a bucket with a history, only the last message of a key shows whether it is deleted. */
 static void compact_start_reading(struct compact *compact)
 {
     struct consumer_scope scope = {.stream = compact->opened->stream,
@@ -417,7 +417,7 @@ static void on_compact_bucket(void *arg, struct bucket *bucket, const struct err
                    compact->deadline_ms, on_compact_info, compact);
 }
 
-/* End the call. A look at the files may take longer; it goes on without the call until it sees is_unwanted. */
+/* End the call. A look at the files may take longer: it is forgotten. */
 static void on_compact_deadline(struct timer *timer)
 {
     struct compact *compact = (struct compact *)((char *)timer - offsetof(struct compact, deadline));
@@ -467,7 +467,7 @@ static void compact_leave_turn(struct compact *compact)
     jobs_add(store->jobs, &store->compact->starting, run_compact_starting); /* not from within the end of this one */
 }
 
-/* Those of one session; the daemon itself has one of each bucket at most. */
+/* Return the number of a session's compactions. The daemon itself has at most one of each bucket. */
 static unsigned compact_count_of_owner(const struct store *store, const void *owner)
 {
     const struct compact *compact;
@@ -488,8 +488,7 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
     compact->arena = arena;
     if (compact_count_of_owner(store, arena->owner) >= COMPACTIONS_MAX) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED,
-                  "%u compactions of this session are under way already, which is the limit; try again",
-                  COMPACTIONS_MAX);
+                  "the limit of %u compactions of one session is reached; try again when one is done", COMPACTIONS_MAX);
         error.outcome = ERROR_OUTCOME_NONE;
         compact->done(compact->arg, 0, &error);
         return;
@@ -501,7 +500,7 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
     jobs_add(store->jobs, &store->compact->starting, run_compact_starting);
 }
 
-/* What was sent to the bucket is not sent again, and nothing else is. The call ends in its turn. */
+/* Send nothing more to the bucket. The call ends from the loop. */
 static void compact_give_up(struct compact *compact)
 {
     compact_purges_cancel(&compact->purges);
@@ -517,7 +516,7 @@ void compact_note_change(struct store *store, const char *bucket)
     struct compact *compact;
     struct error error;
 
-    error_set(&error, ERROR_UNAVAILABLE, "the bucket was changed meanwhile; call again to go on");
+    error_set(&error, ERROR_UNAVAILABLE, "the bucket was changed during the compaction; call again to continue");
     DL_FOREACH2(store->compact->compactions, compact, next)
     {
         if (compact->step == COMPACT_WAITING || strcmp(compact->bucket_name, bucket) != 0)

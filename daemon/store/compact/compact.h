@@ -1,7 +1,7 @@
 /*
  * compact: removes the delete markers of a bucket that are older than a given age.
  *
- * Used by the handlers for bucket.compact, and by compact_schedule for buckets with a marker_ttl. A delete marker is a
+ * Used by the handlers for bucket.compact, and by schedule for buckets with a marker_ttl. A delete marker is a
  * message like any other: those of a million deleted keys take space, and a reading of the whole bucket delivers them.
  * A compaction makes three promises, so it does more than purge each marker:
  *
@@ -9,7 +9,7 @@
  *
  * - A deletion is never lost silently. Before markers are removed, the horizon is written to the bucket, as a message
  *   of KV_COMPACTED_KEY: the highest revision of a marker that may have been removed. A watch that is resumed at the
- *   horizon or before it ends with revision_gone: see watch.
+ *   horizon or before it ends with revision_gone: see watch_beginning.
  *
  * - A deleted value does not come back. With the embedded server a marker is retained until the old values of its key
  *   have left the server's files: see remains. In a bucket with a history the messages before a marker are purged
@@ -58,7 +58,7 @@ struct compact {
     void *arg;
 
     /* private */
-    struct compact *next, *previous; /* of all */
+    struct compact *next, *previous; /* all compactions */
     struct store *store;
     struct arena *arena;
     struct arena_task task;

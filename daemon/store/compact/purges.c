@@ -121,7 +121,7 @@ static void compact_purges_check_connection(struct compact_purges *purges)
 
     if (connection_number(purges->store->connection) == purges->connection)
         return;
-    error_set(&error, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to go on");
+    error_set(&error, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to continue");
     compact_purges_fail(purges, &error);
 }
 

@@ -102,7 +102,7 @@ static void on_horizon_read(void *arg, const struct kv_entry *entry, const struc
     if (raise->wanted <= raise->horizon)
         raise->done(raise->arg, NULL);
     else if (connection_number(raise->store->connection) != raise->connection)
-        raise_horizon_fail(raise, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to go on");
+        raise_horizon_fail(raise, ERROR_UNAVAILABLE, "the connection to NATS was lost; call again to continue");
     else
         raise_horizon_write(raise, entry != NULL ? entry->revision : 0);
 }

@@ -18,7 +18,7 @@
 #define IS_TOMBSTONE          (1ull << 62)
 #define BLOCK_BYTES_MAX       (256u * 1024u * 1024u)
 
-static const char COMPRESSED[] = "cmp"; /* a compressed block begins so */
+static const char COMPRESSED[] = "cmp"; /* the beginning of a compressed block */
 
 static uint32_t read_u32(const unsigned char *at)
 {
@@ -37,7 +37,7 @@ static int compare_hashes(const void *a, const void *b)
     return (one->hash > other->hash) - (one->hash < other->hash);
 }
 
-/* The first key with this hash, or the place where it would be. */
+/* Return the index of the first key with this hash, or where it would be. */
 static size_t find_hash(const struct remains_key *keys, size_t count, uint64_t hash)
 {
     size_t low = 0, high = count;
@@ -129,7 +129,7 @@ static bool note_record(struct look *look, const struct record *record)
     return true;
 }
 
-/* False: the block is not understood. A record that the server is appending now is not either: look again later. */
+/* Note the records of a block. False: it cannot be read, for example because the server is appending to it now. */
 static bool look_through(struct look *look, const unsigned char *block, size_t bytes)
 {
     struct record record;

@@ -1,12 +1,12 @@
 /*
- * compact_schedule: begins the compactions of buckets that have a marker_ttl.
+ * schedule: starts the compactions of buckets that have a marker_ttl.
  *
- * Used by compact, as an observer of deletions. A daemon that deletes keys of such a bucket compacts it every
- * marker_ttl, but at least once an hour, until the last of these markers was old enough.
+ * Used by compact, as an observer. A daemon that deletes keys of such a bucket compacts it every marker_ttl, but at
+ * least once per hour, until the last of these markers was old enough.
  *
- * Markers have no TTL of their own (Nats-TTL). If the server removed a marker by its TTL, nothing would tell up to
- * which revision deletions are missing. And if the server was killed then, the deleted value would be back: see compact
- * and remains.
+ * Markers have no TTL of their own (Nats-TTL). If the server removed a marker by its TTL, the bucket would have
+ * no record up to which revision deletions are missing. And if the server was killed then, the deleted value would
+ * return: see compact and remains.
  */
 #ifndef DAEMON_STORE_COMPACT_SCHEDULE_H
 #define DAEMON_STORE_COMPACT_SCHEDULE_H

@@ -10,32 +10,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the server may have on its way to us at a time; the next pull is sent when half of it has come. */
+/* Messages of a pull: the next pull is sent when half of them were delivered. */
 #define PULL_MESSAGES   1000u
 #define PULL_EXPIRES_NS 300000000000LL
 
 /*
- * Heartbeats of an exclusive feed. Deliveries of our own server are lost only with the connection, which has pings of
- * its own, and answers from memory do not depend on when the feed was heard. With watches.heartbeat (2 s) a thousand
- * buckets would wake the daemon and the server five hundred times a second. The server accepts up to half of
- * PULL_EXPIRES_NS.
+ * Heartbeats of an exclusive feed. Deliveries of the embedded server are lost only with the connection, which has its
+ * own pings, and answers from memory do not depend on when the feed was heard. With watches.heartbeat (2 s), a thousand
+ * buckets would wake the daemon and the server 500 times per second. The server accepts up to half of PULL_EXPIRES_NS.
  */
 #define EXCLUSIVE_HEARTBEAT_MS 120000u
 
 /* How many heartbeats, watches.heartbeat apart, an exclusive feed asks for when it misses a message. */
 #define CLOSE_HEARTBEATS 5u
 
-/* How long the server keeps a consumer that nobody pulls from. */
+/* How long the server keeps a consumer without a pull. */
 #define INACTIVE_THRESHOLD_NS 60000000000LL
 
-/* A cluster must say so often in a row, each time after a backoff, that there is no such stream: see jetstream_call. */
+/* Answers in a row, each after a backoff, by which a cluster must say that there is no such stream: see jetstream_call.
+ */
 #define NOT_FOUND_TIMES 4u
 
 /* A replicated stream is set back if this many answers in a row have a last sequence below the position. */
 #define BEHIND_TIMES 4u
 
-/* So often within a minute somebody else takes a consumer of this name away: then it is two daemons that have one name.
- */
+/* If the consumer is deleted this many times within a minute, another daemon has the same name. */
 #define THEFTS_MAX 2u
 
 static struct feed *feed_of(struct request *request)
@@ -53,7 +52,7 @@ static enum connection_publish_result feed_publish(struct feed *feed, const char
     return request_publish(&feed->request, subject, NULL, 0, body, strlen(body));
 }
 
-/* The next step of making the consumer. */
+/* Begin the next step of creating the consumer. */
 static enum request_verdict feed_step(struct feed *feed, enum feed_phase phase, const char *verb, const char *body)
 {
     feed->phase = phase;
@@ -63,7 +62,7 @@ static enum request_verdict feed_step(struct feed *feed, enum feed_phase phase, 
     return REQUEST_RETRY;
 }
 
-/* The consumer is of no use any more: it is made anew after a backoff. */
+/* Give up the consumer: it is recreated after a backoff. */
 static enum request_verdict feed_lose(struct feed *feed, enum request_trouble trouble)
 {
     feed->phase = FEED_BROKEN;
@@ -79,7 +78,7 @@ static enum connection_publish_result feed_send(struct request *request, unsigne
 
     if (attempt > 1 && feed->is_placed)
         feed->resyncs++;
-    feed->known_last = 0; /* of a server that may be another one by now */
+    feed->known_last = 0; /* the next answer may be from another server */
     feed->phase = FEED_ASKING;
     request->extra_timeout_ms = 0;
     return feed_publish(feed, "STREAM.INFO", false, "");
@@ -91,7 +90,7 @@ static void feed_end(struct feed *feed, const struct error *error)
     feed->ops->ended(feed->arg, error);
 }
 
-/* An answer with an error: tried again for ever, unless the bucket is gone. */
+/* Read an answer with an error. The attempt is retried without end, unless the bucket does not exist. */
 static enum request_verdict feed_read_failure(struct feed *feed, const struct jetstream_error *failure)
 {
     struct error error;
@@ -146,11 +145,11 @@ void feed_batch_note(struct feed_batch *batch, const struct message *message, ui
 
 static enum request_verdict feed_make_consumer(struct feed *feed)
 {
-    /* What an earlier run, or the last connection, has left. */
+    /* First delete the consumer of an earlier run, or of the last connection. */
     return feed_step(feed, FEED_DELETING, "CONSUMER.DELETE", "");
 }
 
-/* --- A server that comes back older ---------------------------------------------------------------- */
+/* --- A stream that was set back -------------------------------------------------------------------- */
 
 static uint64_t feed_keeper_in(const struct feed *feed, json_t *info)
 {
@@ -161,8 +160,9 @@ static uint64_t feed_keeper_in(const struct feed *feed, json_t *info)
 }
 
 /*
- * A server that lost what it had not synced, or a backup that was put in its place, has fewer messages than were told;
- * written to, it has others under the same sequences. One that has run all the time has not.
+ * Return whether the stream may have lost messages that were delivered: its server lost what it had not synced, or was
+ * replaced by a backup. After further writes it has other messages at the same sequences. A server process that never
+ * stopped has lost nothing.
  */
 static bool feed_may_be_set_back(struct feed *feed, json_t *info)
 {
@@ -183,11 +183,11 @@ static enum request_verdict feed_compare_position(struct feed *feed)
     return REQUEST_RETRY;
 }
 
-/* Compares the stored message at the position with the delivered one. If they differ, all keys are reconciled. */
+/* Compare the stored message at the position with the delivered one. If they differ, all keys are reconciled. */
 static enum request_verdict feed_read_position(struct feed *feed, json_t *answer)
 {
     const char *time = json_string_value(json_object_get(json_object_get(answer, "message"), "time"));
-    /* Our own server syncs each write: what is missing there was overwritten since. */
+    /* The embedded server syncs each write: a message that is missing there was overwritten since. */
     bool is_overwritten = time == NULL && feed->store->conf->nats.mode == CONF_NATS_EMBEDDED;
 
     int64_t stored_us = feed->position.stored_us;
@@ -199,7 +199,7 @@ static enum request_verdict feed_read_position(struct feed *feed, json_t *answer
     return feed_make_consumer(feed);
 }
 
-/* --- Meeting the stream ----------------------------------------------------------------------------- */
+/* --- The state of the stream ------------------------------------------------------------------------ */
 
 static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
 {
@@ -212,7 +212,7 @@ static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
     feed_read_info(answer, &feed->info);
     bool is_behind = feed->is_placed && feed->info.last_sequence < feed->position.sequence;
     bool is_other = is_met && strcmp(created, feed->created) != 0;
-    /* Of several replicas a leader that was deposed may have answered. */
+    /* If it is replicated, a former leader may have answered. */
     feed->behind = is_behind ? feed->behind + 1 : 0;
     if (is_behind && !is_other && feed->info.replicas > 1 && feed->behind < BEHIND_TIMES) {
         request_set_trouble(&feed->request, REQUEST_NO_LEADER);
@@ -235,7 +235,7 @@ static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
     feed->phase = FEED_HELD;
     request_suspend(&feed->request);
     feed->ops->begin(feed->arg, is_recreated);
-    return REQUEST_DONE; /* it may be over, or going on */
+    return REQUEST_DONE; /* the feed may be stopped */
 }
 
 bool feed_is_of(const struct feed *feed, json_t *answer)
@@ -320,7 +320,7 @@ static bool feed_pull(struct feed *feed, unsigned messages, long long expires_ns
     return true;
 }
 
-/* Asks for more: within the limits of bytes and messages it comes as it is written. */
+/* Request more messages: within the limits of the pull they are delivered as they are written. */
 static bool feed_pull_more(struct feed *feed)
 {
     return feed_pull(feed, PULL_MESSAGES, PULL_EXPIRES_NS, feed_heartbeat_ms(feed));
@@ -338,8 +338,9 @@ static bool feed_misses_messages(const struct feed *feed)
 }
 
 /*
- * The stream has had messages after the position that did not come. An exclusive feed asks for heartbeats, with a pull
- * that ends soon. If heartbeats come without the messages, these are gone. If none comes, the consumer is recreated.
+ * The stream has had messages after the position that were not delivered. An exclusive feed requests heartbeats, with a
+ * pull that ends soon. If heartbeats come without the messages, these are gone. If none comes, the consumer is
+ * recreated.
  */
 static void feed_listen_closely(struct feed *feed)
 {
@@ -364,7 +365,7 @@ void feed_note_last(struct feed *feed, const struct feed_info *info)
         feed_listen_closely(feed);
 }
 
-/* The last messages are gone, and with them maybe the end of the batch that came last. */
+/* The last messages are gone, and maybe also the end of the last batch. */
 static void feed_move_on(struct feed *feed, uint64_t position, int64_t stored_us)
 {
     feed->position.sequence = position;
@@ -372,7 +373,7 @@ static void feed_move_on(struct feed *feed, uint64_t position, int64_t stored_us
     feed->position.batch.from = 0;
 }
 
-/* That all was told is certain where the consumer's server has what the leader has. */
+/* Everything was delivered, if the consumer's server has what the leader has. */
 static void feed_note_caught_up(struct feed *feed, bool is_idle)
 {
     feed->heard_ms = store_boot_ms();
@@ -423,11 +424,11 @@ static enum request_verdict feed_read_answer(struct feed *feed, const struct mes
     return verdict;
 }
 
-/* --- What the consumer says ------------------------------------------------------------------------ */
+/* --- Messages of the consumer ---------------------------------------------------------------------- */
 
 /*
- * Two daemons with one name take the consumer away from each other. This one then takes a name that is
- * its own for as long as it runs.
+ * Note that the consumer was deleted. Two daemons with one name delete each other's consumer. After some times this one
+ * uses a name that is unique while it runs.
  */
 static void feed_note_theft(struct feed *feed)
 {
@@ -445,7 +446,7 @@ static void feed_note_theft(struct feed *feed)
              connection_unique_id(feed->store->connection));
 }
 
-/* Nothing comes of what is behind the position. */
+/* Note a heartbeat. After two without a message, the messages after the position are gone. */
 static void feed_note_idle(struct feed *feed)
 {
     if (!feed_misses_messages(feed) || ++feed->idle_heartbeats < 2)
@@ -462,13 +463,13 @@ static enum request_verdict feed_read_status(struct feed *feed, struct message *
 
     if (status == 100) {
         if (last != NULL && strtoull(last, NULL, 10) != feed->consumer_sequence)
-            return feed_lose(feed, REQUEST_NO_ANSWER); /* what was delivered last got lost */
-        request_note_heard(&feed->request, uv_now(feed->store->loop));
+            return feed_lose(feed, REQUEST_NO_ANSWER); /* the last delivery was lost */
+        request_heard(&feed->request, uv_now(feed->store->loop));
         feed_note_caught_up(feed, true);
         feed_note_idle(feed);
         return REQUEST_DONE;
     }
-    if (pending != NULL) { /* a pull is over: so many it did not bring */
+    if (pending != NULL) { /* a pull is over, without these messages */
         unsigned long count = strtoul(pending, NULL, 10);
         feed->pulled = count < feed->pulled ? feed->pulled - (unsigned)count : 0;
         feed_listen(feed);
@@ -510,7 +511,7 @@ static void feed_deliver(struct feed *feed, struct message *message, const struc
     request_note_heard(&feed->request, uv_now(feed->store->loop));
     feed->idle_heartbeats = 0;
     feed->position.sequence = delivery->stream_sequence;
-    /* The pull that asked for heartbeats is over with the message that was missed, and sends none any more. */
+    /* With the missed message, the pull that requested heartbeats is over, and sends none any more. */
     if (feed->request.silence_ms < feed_silence_ms(feed_heartbeat_ms(feed)) && !feed_misses_messages(feed) &&
         feed->phase == FEED_LIVE)
         feed_listen(feed);

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_any(const char *token, size_t length)
+static bool filter_is_any(const char *token, size_t length)
 {
     return length == 1 && token[0] == '*';
 }
 
-/* Whether the present tokens fit: of covers, the first holds the second; of overlaps, they have a key in common. */
-static bool compare(const char *a, const char *b, bool overlaps)
+/* Return whether a covers b; with overlaps, whether there can be a key that both match. */
+static bool filter_compare(const char *a, const char *b, bool overlaps)
 {
     for (;;) {
         size_t a_length = strcspn(a, "."), b_length = strcspn(b, ".");
@@ -19,7 +19,7 @@ static bool compare(const char *a, const char *b, bool overlaps)
             return true;
         if (b[0] == '>')
             return overlaps;
-        bool fits = is_any(a, a_length) || (overlaps && is_any(b, b_length)) ||
+        bool fits = filter_is_any(a, a_length) || (overlaps && filter_is_any(b, b_length)) ||
                     (a_length == b_length && memcmp(a, b, a_length) == 0);
         if (!fits)
             return false;
@@ -34,17 +34,17 @@ static bool compare(const char *a, const char *b, bool overlaps)
 
 bool filter_covers(const char *wide, const char *narrow)
 {
-    /* A key may have 512 tokens, a filter with wildcards has few. */
+    /* A key may have 512 tokens; a filter with wildcards has few. */
     if (filter_is_key(wide))
         return strcmp(wide, narrow) == 0;
-    return compare(wide, narrow, false);
+    return filter_compare(wide, narrow, false);
 }
 
 bool filter_overlaps(const char *a, const char *b)
 {
     if (filter_is_key(a) && filter_is_key(b))
         return strcmp(a, b) == 0;
-    return compare(a, b, true);
+    return filter_compare(a, b, true);
 }
 
 bool filter_is_key(const char *filter)
@@ -68,7 +68,7 @@ size_t filter_reduce(const char **filters, size_t count, size_t most)
     for (size_t i = 0; i < count; i++) {
         bool is_covered = false;
         for (size_t j = 0; j < count && !is_covered; j++) {
-            /* Of two that are alike the first stays. */
+            /* Of two equal filters the first stays. */
             is_covered = j != i && filters[j] != NULL && filter_covers(filters[j], filters[i]) &&
                          (j < i || !filter_covers(filters[i], filters[j]));
         }

@@ -30,17 +30,17 @@ static struct filter_node *make_node(struct filter_node *parent, const char *tok
     return node;
 }
 
-static bool is_any(const char *token, size_t length)
+static bool filter_tree_is_any(const char *token, size_t length)
 {
     return length == 1 && token[0] == '*';
 }
 
-/* The child for a token, made if there is none. NULL: out of memory. */
+/* Return the child for a token; create it if there is none. NULL: out of memory. */
 static struct filter_node *obtain_child(struct filter_node *node, const char *token, size_t length)
 {
     struct filter_node *child = NULL;
 
-    if (is_any(token, length)) {
+    if (filter_tree_is_any(token, length)) {
         if (node->any == NULL)
             node->any = make_node(node, token, length);
         return node->any;
@@ -54,7 +54,7 @@ static struct filter_node *obtain_child(struct filter_node *node, const char *to
     return child;
 }
 
-/* Free the node and those above it as far as nothing is left in them. */
+/* Free the node and its ancestors, as far as they are empty. */
 static void prune(struct filter_tree *tree, struct filter_node *node)
 {
     while (node != NULL && node->literals == NULL && node->any == NULL && node->exact == NULL && node->rest == NULL) {
@@ -129,7 +129,7 @@ static void visit_all(const struct match *match, struct filter_ref *refs)
         match->visit(match->arg, ref->owner);
 }
 
-/* token is the one that a child of the node must match. The depth is that of the filters, not of the key. */
+/* Match the rest of a key, from token on, with the children of a node. The depth is that of the filters. */
 static void match_node(const struct match *match, const struct filter_node *node, const char *token)
 {
     struct filter_node *child = NULL;

@@ -1,8 +1,8 @@
 /*
- * filter_tree: which of many filters match a key.
+ * filter_tree: finds the filters that match a key.
  *
- * Used by replica for its watches. A tree of tokens: a key is compared with the tokens that filters have in common
- * once, so that filters that do not match cost nearly nothing, however many there are.
+ * Used by watch_set. A tree of tokens: a token that filters have in common is compared with a key once, so that filters
+ * that do not match cost nearly nothing, however many they are.
  */
 #ifndef DAEMON_STORE_FILTER_TREE_H
 #define DAEMON_STORE_FILTER_TREE_H
@@ -18,7 +18,7 @@ struct filter_tree {
 
 /* One filter in the tree. The owner allocates it, zeroed, for as long as it is there. */
 struct filter_ref {
-    struct filter_ref *next, *previous; /* of those that end at the same node */
+    struct filter_ref *next, *previous; /* filters that end at the same node */
     struct filter_node *node;
     bool has_rest; /* ends in '>' */
     void *owner;
@@ -27,7 +27,7 @@ struct filter_ref {
 /* Add a filter, in the form that kv_check_filter allows. False: out of memory. */
 bool filter_tree_add(struct filter_tree *tree, struct filter_ref *ref, const char *filter, void *owner);
 
-/* Does nothing when ref is not in the tree. */
+/* Remove a filter. Does nothing if it is not in the tree. */
 void filter_tree_remove(struct filter_tree *tree, struct filter_ref *ref);
 
 /*

@@ -297,7 +297,7 @@ static bool run_ticking(struct job *job)
     return false;
 }
 
-static void on_tick(struct timer *timer);
+static void on_local_copy_tick(struct timer *timer);
 
 /* One tick for all copies: an idle daemon wakes once for it, however many buckets it follows. */
 static void local_copy_start_ticking(struct store *store)
@@ -305,10 +305,11 @@ static void local_copy_start_ticking(struct store *store)
     unsigned interval_ms = store->conf->watches.reconcile_interval_ms;
 
     timer_start(store->timers, &store->follow->tick_timer,
-                uv_now(store->loop) + (interval_ms < LOCAL_COPY_TICK_MS ? interval_ms : LOCAL_COPY_TICK_MS), on_tick);
+                uv_now(store->loop) + (interval_ms < LOCAL_COPY_TICK_MS ? interval_ms : LOCAL_COPY_TICK_MS),
+                on_local_copy_tick);
 }
 
-static void on_tick(struct timer *timer)
+static void on_local_copy_tick(struct timer *timer)
 {
     struct follow_state *follow = (struct follow_state *)((char *)timer - offsetof(struct follow_state, tick_timer));
 

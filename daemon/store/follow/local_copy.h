@@ -29,7 +29,7 @@
 #include "daemon/store/follow/reconcile.h"
 #include "daemon/store/follow/watch_set.h"
 
-/* How often copies look whether there is something to do. */
+/* How often the periodic work of all copies is done. */
 #define LOCAL_COPY_TICK_MS 1000u
 
 enum local_copy_state {

@@ -17,15 +17,15 @@
 struct follow_state {
     struct store *store;
     struct observer observer;
-    struct feed *feeds;                  /* by their streams: uthash */
-    struct local_copy *local_copies;     /* of followed buckets, by name: uthash */
-    struct local_copy *found_local_copy; /* the last one that was looked for */
-    struct local_copy *next_ticking;     /* at which the present tick of all copies goes on; NULL: it is over */
+    struct feed *feeds;                  /* by stream name: uthash */
+    struct local_copy *local_copies;     /* by bucket name: uthash */
+    struct local_copy *found_local_copy; /* the last one that local_copy_find returned */
+    struct local_copy *next_ticking;     /* the next copy of the present tick; NULL: the tick is over */
     struct timer tick_timer;
     struct job ticking;
     struct local_copy_change *changes; /* by the buckets' names: uthash; see changes */
     unsigned uncounted_changes;        /* for which there was no memory */
-    uint64_t full_until_ms;            /* loop time; until then no bucket gives up its place for another one */
+    uint64_t full_until_ms;            /* loop time; until then no copy is replaced by that of another bucket */
     struct watch *ready_watches;       /* that have more to be delivered, and room for it */
     struct job delivering;             /* to ready_watches */
     struct cache_budget cache_budget;
