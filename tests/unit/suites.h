@@ -10,6 +10,7 @@
 #include <check.h>
 
 Suite *access_suite(void);
+Suite *backlog_suite(void);
 Suite *busy_poll_suite(void);
 Suite *cache_suite(void);
 Suite *cache_model_suite(void);
@@ -26,6 +27,7 @@ Suite *jetstream_suite(void);
 Suite *jobs_suite(void);
 Suite *json_suite(void);
 Suite *ledger_suite(void);
+Suite *min_revision_suite(void);
 Suite *remains_suite(void);
 Suite *reply_budget_suite(void);
 Suite *reply_table_suite(void);
