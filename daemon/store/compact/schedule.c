@@ -1,5 +1,6 @@
 #include "daemon/store/compact/schedule.h"
 
+#include "daemon/base/backoff.h"
 #include "daemon/base/log.h"
 #include "daemon/base/table.h"
 #include "daemon/store/compact/compact.h"
@@ -34,9 +35,8 @@ struct compact_schedule {
     enum compact_cause cause;
     uint64_t ttl_ms;    /* marker_ttl at the last deletion */
     uint64_t since_ms;  /* loop time of the last deletion, or of the first use */
-    struct arena arena; /* of the compaction that is under way */
+    struct arena arena; /* has the compaction that is under way */
     bool has_arena;
-    struct compact compact;
     char bucket[KV_BUCKET_LENGTH_MAX + 1];
 };
 
@@ -123,17 +123,19 @@ static void on_compact_time(struct timer *timer)
         return;
     }
     schedule->has_arena = arena_init(&schedule->arena, ARENA_CHUNK_BYTES);
-    if (!schedule->has_arena) {
+    struct compact *compact = schedule->has_arena ? arena_zalloc(&schedule->arena, sizeof(*compact)) : NULL;
+    if (compact == NULL) {
+        compact_schedule_end_compaction(schedule);
         compact_schedule_wait(schedule, compact_schedule_period_ms(schedule));
         return;
     }
-    schedule->compact = (struct compact){.bucket_name = schedule->bucket,
-                                         .older_than_s = -1,
-                                         .needs_marker_ttl = true,
-                                         .deadline_ms = uv_now(store->loop) + store->conf->calls.max_timeout_ms,
-                                         .done = on_schedule_compacted,
-                                         .arg = schedule};
-    compact_start(store, &schedule->arena, &schedule->compact);
+    *compact = (struct compact){.bucket = schedule->bucket,
+                                .older_than_s = -1,
+                                .needs_marker_ttl = true,
+                                .deadline_ms = uv_now(store->loop) + store->conf->calls.max_timeout_ms,
+                                .done = on_schedule_compacted,
+                                .arg = schedule};
+    compact_start(store, &schedule->arena, compact);
 }
 
 static struct compact_schedule *compact_schedule_find(const struct store *store, const char *bucket)
@@ -208,8 +210,9 @@ void compact_schedule_note_opened(struct store *store, const char *bucket, int64
     if (schedule == NULL)
         return;
     compact_schedule_set(schedule, COMPACT_FIRST_USE, marker_ttl_s);
-    uint64_t period_ms = compact_schedule_period_ms(schedule);
-    compact_schedule_wait(schedule, period_ms < PERIOD_MAX_MS ? period_ms : PERIOD_MAX_MS);
+    /* After a restart many buckets may be used for the first time at once: spread their compactions. */
+    uint64_t first_ms = schedule->ttl_ms < PERIOD_MAX_MS ? schedule->ttl_ms : PERIOD_MAX_MS;
+    compact_schedule_wait(schedule, first_ms + backoff_ms(1, first_ms, first_ms));
 }
 
 static void compact_forget_opened(struct compact_state *state)

@@ -236,8 +236,11 @@ void watch_set_recreate(struct watch_set *set)
 
 bool watch_set_end_some(struct watch_set *set, const struct error *error)
 {
-    while (set->members != NULL && !jobs_slice_is_over(set->store->jobs))
+    while (set->members != NULL) {
         set->members->ops->end(set->members, error);
+        if (jobs_slice_is_over(set->store->jobs))
+            break;
+    }
     return set->members != NULL;
 }
 
