@@ -55,7 +55,7 @@ static void on_connection_message(void *arg, struct message *message)
 {
     struct store *store = arg;
 
-    if (!feed_take_message(store, message))
+    if (!feed_accept_message(store, message))
         requests_on_message(&store->requests, message);
 }
 

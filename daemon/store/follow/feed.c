@@ -527,7 +527,7 @@ static void feed_deliver(struct feed *feed, struct message *message, const struc
         feed_note_caught_up(feed, false);
 }
 
-bool feed_take_message(struct store *store, struct message *message)
+bool feed_accept_message(struct store *store, struct message *message)
 {
     struct kv_delivery delivery;
     struct feed *feed = NULL;

@@ -165,6 +165,6 @@ static inline unsigned feed_silence_ms(unsigned heartbeat_ms)
 }
 
 /* Give a message to the feed whose consumer delivered it. False: it is of no feed. */
-bool feed_take_message(struct store *store, struct message *message);
+bool feed_accept_message(struct store *store, struct message *message);
 
 #endif
