@@ -186,7 +186,7 @@ static void main_on_store_stopped(void *arg)
     struct daemon *daemon = arg;
 
     if (daemon->embedded != NULL)
-        embedded_stop(daemon->embedded, main_on_embedded_stopped, daemon);
+        embedded_process_stop(daemon->embedded, main_on_embedded_stopped, daemon);
     else
         main_close_own_handles(daemon);
 }
@@ -352,7 +352,7 @@ static uint64_t main_on_server_heard(void *arg)
 /* Return 0, or the exit status of a process that cannot start. */
 static int main_start_nats(struct daemon *daemon)
 {
-    const struct embedded_events events = {main_on_server_ready,  main_on_server_unusable, main_on_server_trouble,
+    const struct embedded_process_events events = {main_on_server_ready,  main_on_server_unusable, main_on_server_trouble,
                                            main_on_server_broken, main_on_server_heard,    daemon};
     char error[EMBEDDED_ERROR_BYTES];
     bool is_unusable;

@@ -51,7 +51,7 @@ static inline void format_set(struct format *format, enum format_kind kind, uint
     format->count = count;
 }
 
-/* Reads what follows the first byte: a length of width bytes. False where it is cut. */
+/* Reads what follows the first byte: a length of width bytes. Return false if it is cut. */
 static inline bool format_set_sized(struct format *format, enum format_kind kind, unsigned width, const uint8_t *bytes,
                                     size_t length)
 {
@@ -67,7 +67,7 @@ static inline bool format_set_sized(struct format *format, enum format_kind kind
     return true;
 }
 
-/* Reads the header that begins at bytes, of which there is one at least. False where it is cut: then only kind and
+/* Reads the header that begins at bytes, of which there is one at least. Return false if it is cut: then only kind and
  * header_bytes are set. */
 static inline bool format_read(const uint8_t *bytes, size_t length, struct format *format)
 {

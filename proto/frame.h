@@ -52,7 +52,7 @@ struct frame {
 void frame_init(struct frame *frame, const struct frame_limits *limits);
 
 /*
- * Goes on with the scan. bytes holds the value from its byte number frame->base
+ * Continue the scan. bytes holds the value from its byte number frame->base
  * on (0 for a caller who keeps the whole value), length bytes of it by now.
  * A caller who only wants to get past the value may let go of bytes that are
  * walked: advance base by as many, at most to offset.

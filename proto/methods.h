@@ -18,7 +18,7 @@
 enum method_flag {
     /* Changes nothing: a failed call has no unknown outcome, and the daemon may cancel it with its session. */
     METHOD_ONLY_READS = 1u << 0,
-    /* The first argument, where there is one, is a bucket's name. */
+    /* The first argument, if there is one, is a bucket's name. */
     METHOD_NAMES_BUCKET = 1u << 1,
     /* Refused with unavailable while NATS is away. The handlers of other methods decide that themselves. */
     METHOD_NEEDS_NATS = 1u << 2,

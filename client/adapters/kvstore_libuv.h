@@ -163,7 +163,7 @@ static inline struct kvs_libuv *kvs_libuv_attach(uv_loop_t *loop, struct kvs *kv
 }
 
 /*
- * Disconnect the handle from the loop, which does not touch the handle any more. The adapter is freed by the loop: run
+ * Disconnect the handle from the loop, which no longer touches the handle. The adapter is freed by the loop: run
  * it until it has closed its handles. NULL is allowed.
  */
 static inline void kvs_libuv_detach(struct kvs_libuv *adapter)

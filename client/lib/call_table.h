@@ -61,7 +61,7 @@ bool call_table_reserve(struct call_table *table, uint32_t max_slots);
 /* Take the slot first_free for a call. */
 void call_table_take(struct call_table *table, const struct call *call);
 
-/* Free a slot that is not in flight any more. */
+/* Free a slot that is no longer in flight. */
 void call_table_release(struct call_table *table, uint32_t msgid);
 
 #endif

@@ -20,7 +20,7 @@
 
 /* A list of all keys of a huge bucket must fit; and the unpacker of msgpack-c has 32 levels. */
 #define MESSAGE_ELEMENTS (4u * 1024 * 1024)
-/* If max_message_bytes allows more: one element for so many bytes. */
+/* If max_message_bytes allows more: one element for this many bytes. */
 #define MESSAGE_ELEMENT_BYTES 8u
 #define MESSAGE_DEPTH         32u
 

@@ -272,7 +272,7 @@ enum kvs_code kvs_history(struct kvs *kvs, const char *bucket, const char *key, 
 struct kvs_keys_options {
     size_t size;
     const char *filter; /* a NATS subject filter such as "user.*.name" or "user.>"; NULL: all */
-    uint64_t limit;     /* at most so many keys; 0: the daemon's limit */
+    uint64_t limit;     /* maximum number of keys; 0: the daemon's limit */
     const char *after;  /* only keys after this one in byte order: the last key of the page before. Without a cached
                          * bucket, each page reads all keys. With KVS_CONSISTENCY_CACHED a bucket that is too large
                          * for the cache refuses the option: KVS_RESOURCE_EXHAUSTED */
@@ -501,7 +501,7 @@ enum kvs_code kvs_watch(struct kvs *kvs, const char *bucket, const struct kvs_wa
 enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct kvs_event *event);
 
 /*
- * End a watch of either kind and free it. Its callback is not called any more, not even for events that have arrived.
+ * End a watch of either kind and free it. Its callback is no longer called, not even for events that have arrived.
  * Every watch must be stopped, also if it has ended by itself; kvs_close stops the remaining ones. The function does
  * not wait for the daemon, and may be called from inside the watch's own callback. NULL is allowed.
  */

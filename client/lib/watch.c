@@ -74,7 +74,7 @@ static void watch_link(struct kvs_watch *watch)
     watch->kvs->watches = watch;
 }
 
-/* Free the watches that the program has stopped and that the daemon knows nothing of any more. Not inside a callback,
+/* Free the watches that the program has stopped and that the daemon has ended. Not inside a callback,
  * which may belong to such a watch.
  */
 static void watch_free_released(struct kvs *kvs)

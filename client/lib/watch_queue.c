@@ -77,7 +77,7 @@ enum kvs_code kvs_watch_next(struct kvs_watch *watch, double timeout_s, struct k
                                     ? "this watch has a callback for its events: use kvs_watch for one without"
                                     : "timeout_s must be a number of seconds");
 
-    /* The program does not use the last event any more. */
+    /* The program no longer uses the last event. */
     if (watch->first != NULL && watch->first->taken == watch->first->count)
         watch_queue_drop_first(watch);
     if (!watch_has_event(watch)) {

@@ -1,5 +1,5 @@
 /*
- * arena: the memory of one call, and what is under way in it.
+ * arena: the memory of one call, and the tasks that run in it.
  *
  * Used by everything that works for a call. The memory is the MessagePack library's zone, so that decoded parameters
  * and our own structures share it, and it is freed as a whole.
@@ -20,7 +20,7 @@
 /* The owner embeds it, zeroed, in the arena's memory. */
 struct arena_task {
     struct arena_task *next;
-    struct arena_task **connection; /* what points to this task; NULL when it is not under way */
+    struct arena_task **connection; /* what points to this task; NULL when it is not running */
     /* Stop at once, release what is held outside of the arena, and call nobody back. */
     void (*cancel)(struct arena_task *task);
     /* Whether it could still be cancelled without a trace. NULL: it cannot. */
@@ -60,7 +60,7 @@ static inline void arena_begin_task(struct arena *arena, struct arena_task *task
     arena->tasks = task;
 }
 
-/* The task is finished. Does nothing when it is not under way. */
+/* The task is finished. Does nothing when it is not running. */
 static inline void arena_end_task(struct arena_task *task)
 {
     if (task->connection == NULL)
@@ -71,7 +71,7 @@ static inline void arena_end_task(struct arena_task *task)
     task->connection = NULL;
 }
 
-/* Whether all that is under way could still be cancelled without a trace. */
+/* Return whether all running tasks can still be cancelled without an effect. */
 static inline bool arena_is_unsent(const struct arena *arena)
 {
     for (const struct arena_task *task = arena->tasks; task != NULL; task = task->next) {
@@ -129,7 +129,7 @@ static inline void *arena_zalloc(struct arena *arena, size_t size_bytes)
     return memory != NULL ? memset(memory, 0, size_bytes) : NULL;
 }
 
-/* A copy of length bytes with a NUL behind them. */
+/* Return a copy of length bytes and a NUL. */
 static inline char *arena_strndup(struct arena *arena, const char *bytes, size_t length)
 {
     char *copy = arena_alloc(arena, length + 1);

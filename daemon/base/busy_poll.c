@@ -17,7 +17,7 @@
 #define CROWD_ONE 16u
 #define CROWD_MAX 28u
 
-/* More calls under way are no client that waits alone. */
+/* With more calls in flight, it is not a single client that waits. */
 #define CALLS_MAX 2u
 
 #define CGROUP_ROOT "/sys/fs/cgroup"

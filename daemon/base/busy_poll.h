@@ -5,7 +5,7 @@
  * that on a virtual machine, whose processor halts. So where messages come one after the other in a pace
  * of at most BUSY_POLL_MAX_US, as from one client that waits for each answer, the loop looks for the next one without
  * sleeping. It follows the rule of the kernel's haltpoll governor: the time that it looks grows while messages come
- * within it, and is nothing as soon as one takes longer. It never looks while many calls are under way or many messages
+ * within it, and is nothing as soon as one takes longer. It never looks while many calls are in flight or many messages
  * come at a time, for then NATS and the clients have better use for the processor, nor where somebody else wants it.
  */
 #ifndef DAEMON_BUSY_POLL_H

@@ -27,7 +27,7 @@ void log_write(enum conf_log_level level, const char *format, ...) __attribute__
 
 /*
  * Whether one more line may be written of what clients cause as often as they like: of a kind, LOG_BURST a second.
- * How many there were beyond is told before the next one; kind is what they are in that line. *limit is zeroed at
+ * The number of suppressed lines is logged before the next one; kind is what they are in that line. *limit is zeroed at
  * first.
  */
 #define LOG_BURST 10u

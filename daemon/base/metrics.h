@@ -60,7 +60,7 @@ void metrics_settle(struct metrics *metrics, uint64_t now_ns);
 
 void metrics_note(struct metrics_histogram *histogram, uint64_t value);
 
-/* The value that the given share of those that were noted did not exceed; 0 where there were none. */
+/* Return the value that the given share of the noted values does not exceed; 0 if there are none. */
 uint64_t metrics_quantile(const struct metrics_histogram *histogram, double quantile);
 
 #endif

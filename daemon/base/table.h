@@ -1,7 +1,7 @@
 /*
  * table: uthash with the daemon's seeded hash function.
  *
- * Include this in place of <uthash.h>, whose own function has no seed. tests/lint looks after that.
+ * Include this instead of <uthash.h>, whose own function has no seed.
  */
 #ifndef DAEMON_TABLE_H
 #define DAEMON_TABLE_H

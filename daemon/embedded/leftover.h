@@ -1,7 +1,7 @@
 /*
  * leftover: a nats-server that runs on the directory although its daemon has ended.
  *
- * Used by process before the first start. The server dies with its daemon as a rule (PR_SET_PDEATHSIG).
+ * Used by process before the first start. The server usually dies with its daemon (PR_SET_PDEATHSIG).
  */
 #ifndef DAEMON_EMBEDDED_LEFTOVER_H
 #define DAEMON_EMBEDDED_LEFTOVER_H

@@ -25,7 +25,7 @@
 
 #define RESTART_MIN_MS 100u
 #define RESTART_MAX_MS 10000u
-/* The end of a server that ran for longer is no failure to start: the backoff begins anew. */
+/* If a server ran for longer, its end is not a failure to start: reset the backoff. */
 #define STEADY_MS 10000u
 /* How often a warning is logged while a server does not listen yet. */
 #define SLOW_START_MS 15000u
@@ -75,7 +75,7 @@ struct embedded_process {
     uv_timer_t tick;  /* while the server runs */
     uint64_t heard;   /* result of events.heard at the last tick */
     unsigned silent_ticks;
-    struct embedded_probe *probe; /* NULL: none is under way */
+    struct embedded_probe *probe; /* NULL: none is running */
     uv_fs_event_t ports_watch;
     struct log_relay_limits log_limits;
     struct log_relay *log_relay; /* NULL: the server has closed its output, or does not run */

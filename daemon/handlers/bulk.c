@@ -27,7 +27,7 @@ static bool bulk_check_count(struct call *call, uint32_t count)
     return false;
 }
 
-/* Answer the call: a key is no text. Return false. */
+/* Answer the call: a key is not text. Return false. */
 static bool bulk_refuse_type(struct call *call, uint32_t index, const msgpack_object *key)
 {
     char what[32];

@@ -98,7 +98,7 @@ static void health_on_bucket_info(void *arg, const struct bucket_info *info, con
     if (error != NULL)
         snprintf(wrong, sizeof(wrong), "%s", error->message);
     else if (info->is_sealed)
-        snprintf(wrong, sizeof(wrong), "the bucket is sealed: it takes no writes any more");
+        snprintf(wrong, sizeof(wrong), "the bucket is sealed: it no longer accepts writes");
     else if (info->is_full)
         snprintf(wrong, sizeof(wrong),
                  "the bucket is full: %" PRIu64 " bytes are used of %" PRId64

@@ -15,7 +15,7 @@
 /* Pack the map of the protocol: key, value, revision, created, operation, and headers if there are any. */
 void entry_pack(const struct kv_entry *entry, msgpack_packer *packer);
 
-/* The same with size, the value's bytes, in place of value. */
+/* The same with size, the value's bytes, instead of value. */
 void entry_pack_meta(const struct kv_entry *entry, msgpack_packer *packer);
 
 #endif

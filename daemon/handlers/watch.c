@@ -442,7 +442,7 @@ static void watches_reload_session(struct dispatcher *dispatcher, struct session
         if (dispatcher_session_access(dispatcher, session, watch->bucket) >= CONF_ACCESS_READ)
             continue;
         error_set(&error, ERROR_PERMISSION_DENIED,
-                  "the access rules have changed: this bucket may not be read any more");
+                  "the access rules have changed and no longer allow to read this bucket");
         watch_end(&watch->watch, &error);
     }
 }

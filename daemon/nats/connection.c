@@ -31,11 +31,11 @@
 
 enum connection_state {
     CONNECTION_STOPPED,     /* not wanted */
-    CONNECTION_CONNECTING,  /* the dialer has an attempt under way */
+    CONNECTION_CONNECTING,  /* the dialer makes an attempt */
     CONNECTION_RETARGETING, /* the same, but to a former target: it was cancelled, and the next one follows */
     CONNECTION_UP,
     CONNECTION_BACKING_OFF, /* after a failure or a loss; the timer runs */
-    CONNECTION_STOPPING,    /* connection_stop was called while an attempt was under way, which was cancelled */
+    CONNECTION_STOPPING,    /* connection_stop was called during an attempt, which was cancelled */
     CONNECTION_ABANDONED    /* and the attempt did not end in time */
 };
 
@@ -429,8 +429,7 @@ static void on_dialer_abandoned(void *arg)
 {
     struct connection *connection = arg;
 
-    log_info("nats: exiting while an attempt to connect is under way, which did not end within %u s",
-             STOP_MAX_MS / 1000);
+    log_info("nats: exiting during an attempt to connect, which did not end within %u s", STOP_MAX_MS / 1000);
     connection->state = CONNECTION_ABANDONED;
     connection->stopped(connection->stopped_arg);
 }

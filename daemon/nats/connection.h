@@ -93,7 +93,7 @@ uint64_t connection_number(const struct connection *connection);
 
 /*
  * Return whether the server has closed all connections from the number first up to the one before the present: nothing
- * that was published on them can arrive any more.
+ * that was published on them can still arrive.
  */
 bool connection_earlier_are_closed(const struct connection *connection, uint64_t first);
 

@@ -17,7 +17,7 @@
 void consumer_removal_start(struct jetstream *jetstream, const char *stream, const char *consumer,
                             struct request *request, struct request_limit *limit, bool is_over);
 
-/* Cancel the removals that are under way, when the daemon ends. */
+/* Cancel the removals in progress, when the daemon ends. */
 void consumer_removal_cancel_all(struct jetstream *jetstream);
 
 #endif

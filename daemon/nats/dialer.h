@@ -50,7 +50,8 @@ struct dialer {
 
 void dialer_init(struct dialer *dialer, uv_loop_t *loop, const struct conf *conf, const struct dialer_events *events);
 
-/* Start an attempt; none may be under way. Return false with a sentence in dialer_error if it could not be started. */
+/* Start an attempt; none may be in progress. Return false with a sentence in dialer_error if it could not be started.
+ */
 bool dialer_start(struct dialer *dialer, const struct connection_target *target);
 const char *dialer_error(const struct dialer *dialer);
 
@@ -60,7 +61,7 @@ const char *dialer_error(const struct dialer *dialer);
  */
 void dialer_cancel(struct dialer *dialer, unsigned max_ms);
 
-/* Close the dialer's handle; no attempt may be under way. closed is called with handle->data as dialer_init's arg. */
+/* Close the dialer's handle; no attempt may be in progress. closed is called with handle->data as dialer_init's arg. */
 void dialer_close(struct dialer *dialer, uv_close_cb closed);
 
 #endif

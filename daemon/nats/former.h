@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-/* The number of connections that are kept. The end of any more is never known. */
+/* The number of connections that are kept. The end of further ones is never known. */
 #define FORMER_MAX 16u
 
 struct former_connection;

@@ -56,7 +56,7 @@ static enum error_code code_by_status(unsigned status)
 {
     switch (status) {
     case 408: /* request timeout */
-    case 409: /* conflict with something that is under way */
+    case 409: /* conflict with an operation in progress */
         return ERROR_UNAVAILABLE;
     case 413:
         return ERROR_TOO_LARGE;

@@ -240,7 +240,7 @@ enum kv_read_progress kv_read_progress(struct message *message)
 
 /*
  * Nearly every ack is {"stream":"KV_b","seq":12} or that with a duplicate's mark: read without building a tree.
- * False where it is anything else.
+ * Return false if it is anything else.
  */
 static bool read_plain_ack(const struct message *message, struct kv_ack *ack)
 {

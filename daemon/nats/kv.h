@@ -104,7 +104,7 @@ bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv
 /*
  * Return the progress of a multi-last read after this message (ADR-31). CUT: the server stopped at the limit of bytes.
  * DISTURBED: a message was removed during the read ("404 Message Not Found"; if no key exists, it is "404 No Results").
- * After these two, keys that have not come may exist all the same.
+ * After these two, keys that have not come may still exist.
  */
 enum kv_read_progress { KV_READ_GOES_ON, KV_READ_ENDED, KV_READ_CUT, KV_READ_DISTURBED, KV_READ_FAILED };
 enum kv_read_progress kv_read_progress(struct message *message);
@@ -130,7 +130,7 @@ struct kv_ack {
     uint64_t batch_count; /* messages of an atomic batch; 0: it is a single message */
     bool is_duplicate;
     /* Of an error: */
-    unsigned code, err_code; /* err_code 0: it is no error */
+    unsigned code, err_code; /* err_code 0: success */
     char description[160];
 };
 /* Return false if the message is no acknowledgement. */

@@ -37,7 +37,7 @@ const char *message_header(const struct message *message, const char *name);
 const char *message_last_header(const struct message *message, const char *name);
 
 /*
- * Return the status of a message that the server sends in place of a stored one: 100 control, 204 end, 404 not found,
+ * Return the status of a message that the server sends instead of a stored one: 100 control, 204 end, 404 not found,
  * …; 0: it has none. The status is on the line of the headers' version (ADR-4), so no header of a client can look like
  * it.
  */

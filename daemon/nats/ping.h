@@ -12,17 +12,17 @@
 
 struct ping {
     char subject[72];
-    uint64_t sent_ns; /* 0: none is under way */
+    uint64_t sent_ns; /* 0: none is in flight */
     unsigned missed;  /* intervals without a reply, in a row */
 };
 
-/* A new connection: no ping is under way. */
+/* A new connection: no ping is in flight. */
 void ping_reset(struct ping *ping);
 
 /* The interval is over: return whether a ping may be sent. False: there was no reply for two intervals. */
 bool ping_begin(struct ping *ping);
 
-/* A reply came: set *rtt_us, the time of the round trip in microseconds, unless no ping was under way. */
+/* A reply came: set *rtt_us, the time of the round trip in microseconds, unless no ping was in flight. */
 void ping_end(struct ping *ping, uint64_t *rtt_us);
 
 bool ping_is_subject(const struct ping *ping, const char *subject);

@@ -22,7 +22,7 @@ struct reply_budget {
     struct fair_queue waiting; /* requests whose replies do not fit into the budget yet */
 
     /* private */
-    size_t in_flight_bytes;   /* expected bytes of the replies that are under way */
+    size_t in_flight_bytes;   /* expected bytes of the replies in flight */
     size_t recent_bytes;      /* of the largest reply in the present period */
     size_t former_bytes;      /* and in the period before it */
     uint64_t period_began_ms; /* loop time */
@@ -33,12 +33,12 @@ struct reply_budget {
 void reply_budget_init(struct reply_budget *budget, uint64_t now_ms);
 
 /*
- * The connection was lost. If replies were under way, the server may have closed it because they were larger than
+ * The connection was lost. If replies were in flight, the server may have closed it because they were larger than
  * expected: expect the next replies to have max_payload_bytes.
  */
 void reply_budget_note_loss(struct reply_budget *budget, size_t max_payload_bytes);
 
-/* A reply with a value of so many bytes came. */
+/* A reply with a value of this size came. */
 void reply_budget_note_reply(struct reply_budget *budget, uint64_t now_ms, size_t bytes);
 
 /*

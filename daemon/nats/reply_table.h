@@ -42,7 +42,7 @@ void reply_table_free(struct reply_table *table);
 uint32_t reply_table_acquire(struct reply_table *table, void *request);
 
 /*
- * Free a slot. keeps_generation: no reply to this request can come any more, so the next request in the slot may have
+ * Free a slot. keeps_generation: no reply to this request can still come, so the next request in the slot may have
  * the same reply subject.
  */
 void reply_table_release(struct reply_table *table, uint32_t slot, bool keeps_generation);

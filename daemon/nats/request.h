@@ -159,7 +159,7 @@ void request_start(struct requests *requests, struct request *request, const str
                    uint64_t deadline_ms);
 
 /*
- * End a request, because it is answered or because nobody wants the answer any more. None of its callbacks is called
+ * End a request, because it is answered or because nobody needs the answer. None of its callbacks is called
  * from now on. Does nothing if it has ended already.
  */
 void request_end(struct request *request);

@@ -56,7 +56,7 @@ void requests_on_up(struct requests *requests)
     jobs_add(requests->jobs, &requests->sending, run_sending);
 }
 
-/* No reply comes any more. */
+/* No further reply comes. */
 static void interrupt_all(struct requests *requests)
 {
     static const enum request_state interrupted[] = {REQUEST_UNSERVED, REQUEST_SENT, REQUEST_LISTENING};

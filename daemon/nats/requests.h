@@ -59,7 +59,7 @@ void requests_fail_waiting(struct requests *requests, const struct error *error)
 /* Fail every request as unavailable, when the daemon ends. Return how many there were. */
 size_t requests_fail_all(struct requests *requests);
 
-/* A reply with a value of so many bytes came: see reply_budget. */
+/* A reply with a value of this size came: see reply_budget. */
 void requests_note_reply(struct requests *requests, size_t bytes);
 
 /* --- Seeing inside --------------------------------------------------------------------------------- */

@@ -81,7 +81,7 @@ void wire_close(struct wire *wire)
 
 /* --- Writing --------------------------------------------------------------------------------------- */
 
-/* Return room for so many bytes at the end of the buffer; NULL: memory ran out. */
+/* Return room for this many bytes at the end of the buffer; NULL: memory ran out. */
 static char *reserve_output(struct wire *wire, size_t bytes)
 {
     if (wire->out_start == wire->out_length)

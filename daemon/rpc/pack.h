@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Pack a text of ours, or one that was checked: it is UTF-8. */
+/* Pack a constant text, or one that was checked: it must be UTF-8. */
 static inline void pack_str(msgpack_packer *packer, const char *text)
 {
     msgpack_pack_str_with_body(packer, text, strlen(text));

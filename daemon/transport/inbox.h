@@ -5,8 +5,8 @@
  * cannot be delivered at once are copied: the beginning of a message, or messages that have to wait.
  *
  * Backpressure: the inbox does not read while the session has too many calls in flight, or too much memory in them, or
- * too many unread answers. Sessions take turns: one that has more messages than fit into a slice of a turn goes on as a
- * job. A message that does not arrive as a whole within limits.message_timeout ends the session.
+ * too many unread answers. Sessions take turns: one that has more messages than fit into a slice of a turn continues as
+ * a job. A message that does not arrive as a whole within limits.message_timeout ends the session.
  */
 #ifndef DAEMON_TRANSPORT_INBOX_H
 #define DAEMON_TRANSPORT_INBOX_H

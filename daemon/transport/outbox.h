@@ -28,7 +28,7 @@ enum outbox_state {
 struct outbox {
     enum outbox_state state;
     int failure;             /* OUTBOX_BROKEN: libuv's error, negative */
-    uint64_t flushes;        /* of packed: what was packed before the last one cannot be changed any more */
+    uint64_t flushes;        /* of packed: what was packed before the last one can no longer be changed */
     msgpack_sbuffer packed;  /* in this turn */
     msgpack_sbuffer writing; /* OUTBOX_WRITING: what libuv writes */
     size_t stalled_bytes;    /* unwritten bytes when the stall timer was set */

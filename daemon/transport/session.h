@@ -27,13 +27,13 @@
 
 struct session;
 
-/* What the owner of all sessions is told. */
+/* The events of sessions, for their owner. */
 struct session_ops {
     /* Messages follow that arrived together. */
     void (*on_messages)(void *arg);
     /* A whole message, within the limits of a frame. The bytes are borrowed until the function returns. */
     void (*on_message)(void *arg, struct session *session, const uint8_t *bytes, size_t size, uint64_t elements);
-    /* The session closes, and its resources have been told: free session->context. */
+    /* The session closes, and its resources know it: free session->context. */
     void (*on_close)(void *arg, struct session *session);
 };
 
@@ -50,7 +50,7 @@ struct session_resource;
 struct session_resource_ops {
     /* The session closes. Nothing that is packed for it from now on is sent. A pending resource must be removed. */
     void (*on_close)(struct session_resource *resource);
-    /* End a lasting resource and free its memory, some turns later. It is in no list any more. */
+    /* End a lasting resource and free its memory, some turns later. It is no longer in a list. */
     void (*on_release)(struct session_resource *resource);
 };
 
@@ -148,7 +148,7 @@ void session_list_end(struct session_list *list);
 
 /* --- For calls and watches: see also outbox.h -------------------------------------------------------- */
 
-/* Return whether nothing that is packed for the session is sent any more. */
+/* Return whether what is packed for the session is no longer sent. */
 static inline bool session_is_closing(const struct session *session)
 {
     return session->state == SESSION_CLOSING;

@@ -129,7 +129,7 @@ static void on_compact_time(struct timer *timer)
         compact_schedule_wait(schedule, compact_schedule_period_ms(schedule));
         return;
     }
-    *compact = (struct compact){.bucket = schedule->bucket,
+    *compact = (struct compact){.bucket_name = schedule->bucket,
                                 .older_than_s = -1,
                                 .needs_marker_ttl = true,
                                 .deadline_ms = uv_now(store->loop) + store->conf->calls.max_timeout_ms,

@@ -464,7 +464,7 @@ static enum request_verdict feed_read_status(struct feed *feed, struct message *
     if (status == 100) {
         if (last != NULL && strtoull(last, NULL, 10) != feed->consumer_sequence)
             return feed_lose(feed, REQUEST_NO_ANSWER); /* the last delivery was lost */
-        request_heard(&feed->request, uv_now(feed->store->loop));
+        request_note_heard(&feed->request, uv_now(feed->store->loop));
         feed_note_caught_up(feed, true);
         feed_note_idle(feed);
         return REQUEST_DONE;
