@@ -151,7 +151,7 @@ static uint64_t max_of(const struct setting *setting)
 }
 
 /* Read digits up to the first other character. Return false if there are none, or if they overflow. */
-static bool read_digits(const char **text, unsigned base, uint64_t *number)
+static bool setting_read_digits(const char **text, unsigned base, uint64_t *number)
 {
     const char *first = *text;
 
@@ -168,19 +168,19 @@ static bool read_digits(const char **text, unsigned base, uint64_t *number)
 
 static bool parse_count(const char *text, uint64_t *number)
 {
-    return read_digits(&text, 10, number) && *text == '\0';
+    return setting_read_digits(&text, 10, number) && *text == '\0';
 }
 
 static bool parse_octal(const char *text, uint64_t *number)
 {
-    return text[0] == '0' && read_digits(&text, 8, number) && *text == '\0';
+    return text[0] == '0' && setting_read_digits(&text, 8, number) && *text == '\0';
 }
 
 static bool parse_bytes(const char *text, uint64_t *number)
 {
     uint64_t unit = 1;
 
-    if (!read_digits(&text, 10, number))
+    if (!setting_read_digits(&text, 10, number))
         return false;
     switch (*text) {
     case 'K':
@@ -209,7 +209,7 @@ static bool parse_bytes(const char *text, uint64_t *number)
 /* Convert decimal seconds to milliseconds exactly: 0.0005 is refused, not rounded. */
 static bool parse_milliseconds(const char *text, uint64_t *number)
 {
-    if (!read_digits(&text, 10, number) || *number > UINT64_MAX / 1000)
+    if (!setting_read_digits(&text, 10, number) || *number > UINT64_MAX / 1000)
         return false;
     *number *= 1000;
     if (*text == '.') {
@@ -234,7 +234,7 @@ static bool parse_choice(const struct setting *setting, const char *text, uint64
     return false;
 }
 
-static bool parse_number(const struct setting *setting, const char *text, uint64_t *number)
+static bool setting_parse_number(const struct setting *setting, const char *text, uint64_t *number)
 {
     if (setting->zero_word != NULL && strcmp(text, setting->zero_word) == 0) {
         *number = 0;
@@ -302,7 +302,7 @@ enum setting_result setting_take(const struct setting *setting, void *base, cons
     if (strlen(text) != length)
         return SETTING_WRONG;
     if (setting->type != SETTING_STRING && setting->type != SETTING_STRINGS) {
-        if (!parse_number(setting, text, &number))
+        if (!setting_parse_number(setting, text, &number))
             return SETTING_WRONG;
         store_number(setting, base, number);
         return SETTING_TAKEN;

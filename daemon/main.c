@@ -352,8 +352,9 @@ static uint64_t main_on_server_heard(void *arg)
 /* Return 0, or the exit status of a process that cannot start. */
 static int main_start_nats(struct daemon *daemon)
 {
-    const struct embedded_process_events events = {main_on_server_ready,  main_on_server_unusable, main_on_server_trouble,
-                                           main_on_server_broken, main_on_server_heard,    daemon};
+    const struct embedded_process_events events = {main_on_server_ready,   main_on_server_unusable,
+                                                   main_on_server_trouble, main_on_server_broken,
+                                                   main_on_server_heard,   daemon};
     char error[EMBEDDED_ERROR_BYTES];
     bool is_unusable;
 

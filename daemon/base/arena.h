@@ -20,7 +20,7 @@
 /* The owner embeds it, zeroed, in the arena's memory. */
 struct arena_task {
     struct arena_task *next;
-    struct arena_task **connection; /* what points to this task; NULL when it is not running */
+    struct arena_task **previous_link; /* what points to this task; NULL when it is not running */
     /* Stop at once, release what is held outside of the arena, and call nobody back. */
     void (*cancel)(struct arena_task *task);
     /* Whether it could still be cancelled without a trace. NULL: it cannot. */
@@ -54,21 +54,21 @@ static inline void arena_begin_task(struct arena *arena, struct arena_task *task
     task->cancel = cancel;
     task->is_unsent = NULL;
     task->next = arena->tasks;
-    task->connection = &arena->tasks;
+    task->previous_link = &arena->tasks;
     if (task->next != NULL)
-        task->next->connection = &task->next;
+        task->next->previous_link = &task->next;
     arena->tasks = task;
 }
 
 /* The task is finished. Does nothing when it is not running. */
 static inline void arena_end_task(struct arena_task *task)
 {
-    if (task->connection == NULL)
+    if (task->previous_link == NULL)
         return;
-    *task->connection = task->next;
+    *task->previous_link = task->next;
     if (task->next != NULL)
-        task->next->connection = task->connection;
-    task->connection = NULL;
+        task->next->previous_link = task->previous_link;
+    task->previous_link = NULL;
 }
 
 /* Return whether all running tasks can still be cancelled without an effect. */

@@ -21,7 +21,7 @@ bool jobs_begin_slice(struct jobs *jobs)
 static void append(struct jobs *jobs, struct job *job)
 {
     job->next = NULL;
-    job->connection = jobs->end;
+    job->previous_link = jobs->end;
     *jobs->end = job;
     jobs->end = &job->next;
 }
@@ -37,12 +37,12 @@ void jobs_remove(struct jobs *jobs, struct job *job)
 {
     if (!jobs_is_queued(job))
         return;
-    *job->connection = job->next;
+    *job->previous_link = job->next;
     if (job->next != NULL)
-        job->next->connection = job->connection;
+        job->next->previous_link = job->previous_link;
     else
-        jobs->end = job->connection;
-    job->connection = NULL;
+        jobs->end = job->previous_link;
+    job->previous_link = NULL;
 }
 
 void jobs_run(struct jobs *jobs)

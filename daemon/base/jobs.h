@@ -21,7 +21,7 @@
 /* The owner embeds it, zeroed, and removes it before its memory goes. */
 struct job {
     struct job *next;
-    struct job **connection; /* what points to this job; NULL when it is not queued */
+    struct job **previous_link; /* what points to this job; NULL when it is not queued */
     /* Work until jobs_slice_is_over. Return whether there is more to do. May remove or free its own job. */
     bool (*run)(struct job *job);
 };
@@ -59,7 +59,7 @@ void jobs_remove(struct jobs *jobs, struct job *job);
 
 static inline bool jobs_is_queued(const struct job *job)
 {
-    return job->connection != NULL;
+    return job->previous_link != NULL;
 }
 
 /* At the end of a turn: run jobs for the rest of its time, at least one slice. */

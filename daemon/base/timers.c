@@ -8,18 +8,18 @@
 
 static void unlink_timer(struct timer *timer)
 {
-    *timer->connection = timer->next;
+    *timer->previous_link = timer->next;
     if (timer->next != NULL)
-        timer->next->connection = timer->connection;
-    timer->connection = NULL;
+        timer->next->previous_link = timer->previous_link;
+    timer->previous_link = NULL;
 }
 
-static void connection_timer(struct timer **head, struct timer *timer)
+static void timer_insert(struct timer **head, struct timer *timer)
 {
     timer->next = *head;
-    timer->connection = head;
+    timer->previous_link = head;
     if (*head != NULL)
-        (*head)->connection = &timer->next;
+        (*head)->previous_link = &timer->next;
     *head = timer;
 }
 
@@ -34,7 +34,7 @@ static void collect_due(struct timers *timers, unsigned slot, uint64_t now_ms)
         next = timer->next;
         if (timer->expires_ms <= now_ms) {
             unlink_timer(timer);
-            connection_timer(&timers->due, timer);
+            timer_insert(&timers->due, timer);
         } else if (timer->expires_ms < earliest_ms) {
             earliest_ms = timer->expires_ms;
         }
@@ -64,7 +64,7 @@ static bool run_expiring(struct job *job)
     return false;
 }
 
-static void on_tick(uv_timer_t *handle);
+static void timers_on_tick(uv_timer_t *handle);
 
 /* At the end of a tick, so that deadlines of one tick share a wake-up. */
 static void set_wake(struct timers *timers, uint64_t at_ms)
@@ -74,7 +74,7 @@ static void set_wake(struct timers *timers, uint64_t at_ms)
     timers->wake_ms = (at_ms + TIMERS_TICK_MS - 1) / TIMERS_TICK_MS * TIMERS_TICK_MS;
     if (timers->wake_ms < now_ms + TIMERS_TICK_MS)
         timers->wake_ms = now_ms + TIMERS_TICK_MS;
-    uv_timer_start(&timers->tick, on_tick, timers->wake_ms - now_ms, 0);
+    uv_timer_start(&timers->tick, timers_on_tick, timers->wake_ms - now_ms, 0);
 }
 
 /*
@@ -95,7 +95,7 @@ static void set_next_wake(struct timers *timers)
     set_wake(timers, next_ms < far_ms ? next_ms : far_ms);
 }
 
-static void on_tick(uv_timer_t *handle)
+static void timers_on_tick(uv_timer_t *handle)
 {
     struct timers *timers = handle->data;
     uint64_t now_ms = uv_now(handle->loop);
@@ -134,7 +134,7 @@ void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms
 {
     uint64_t now_tick = uv_now(timers->tick.loop) / TIMERS_TICK_MS;
 
-    if (timer->connection != NULL)
+    if (timer->previous_link != NULL)
         timer_stop(timers, timer);
     if (!uv_is_active((uv_handle_t *)&timers->tick)) {
         if (timers->count == 0)
@@ -150,7 +150,7 @@ void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms
         tick = timers->done_tick + 1;
     timer->expires_ms = expires_ms;
     timer->expired = expired;
-    connection_timer(&timers->slots[tick % TIMERS_SLOTS], timer);
+    timer_insert(&timers->slots[tick % TIMERS_SLOTS], timer);
     if (expires_ms < timers->earliest_ms[tick % TIMERS_SLOTS])
         timers->earliest_ms[tick % TIMERS_SLOTS] = expires_ms;
     timers->count++;
@@ -166,7 +166,7 @@ void timers_expire_all(struct timers *timers)
 
 void timer_stop(struct timers *timers, struct timer *timer)
 {
-    if (timer->connection == NULL)
+    if (timer->previous_link == NULL)
         return;
     unlink_timer(timer);
     timers->count--;

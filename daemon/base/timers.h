@@ -20,8 +20,8 @@
 /* One deadline. The owner embeds it, zeroed; it must be stopped before its memory goes. */
 struct timer {
     struct timer *next;
-    struct timer **connection; /* what points to this timer; NULL when it is not set */
-    uint64_t expires_ms;       /* loop time, uv_now() */
+    struct timer **previous_link; /* what points to this timer; NULL when it is not set */
+    uint64_t expires_ms;          /* loop time, uv_now() */
     void (*expired)(struct timer *timer);
 };
 
@@ -57,7 +57,7 @@ void timer_stop(struct timers *timers, struct timer *timer);
 
 static inline bool timer_is_set(const struct timer *timer)
 {
-    return timer->connection != NULL;
+    return timer->previous_link != NULL;
 }
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-static bool parse_number(const char *text, unsigned *number)
+static bool usergroup_parse_number(const char *text, unsigned *number)
 {
     char *end;
 
@@ -21,7 +21,7 @@ static bool parse_number(const char *text, unsigned *number)
 
 bool names_find_user(const char *name, unsigned *id)
 {
-    if (parse_number(name, id))
+    if (usergroup_parse_number(name, id))
         return true;
     struct passwd *user = getpwnam(name);
     if (user != NULL)
@@ -31,7 +31,7 @@ bool names_find_user(const char *name, unsigned *id)
 
 bool names_find_group(const char *name, unsigned *id)
 {
-    if (parse_number(name, id))
+    if (usergroup_parse_number(name, id))
         return true;
     struct group *group = getgrnam(name);
     if (group != NULL)

@@ -95,7 +95,7 @@ static void make_secret(struct embedded_process *embedded)
 
 /* --- The server's log ------------------------------------------------------------------------------ */
 
-static void count_closed(struct embedded_process *embedded)
+static void embedded_process_count_closed(struct embedded_process *embedded)
 {
     if (--embedded->open_handles == 0)
         embedded->stopped(embedded->stopped_arg);
@@ -107,7 +107,7 @@ static void on_log_closed(void *arg, struct log_relay *relay)
 
     if (embedded->log_relay == relay)
         embedded->log_relay = NULL;
-    count_closed(embedded);
+    embedded_process_count_closed(embedded);
 }
 
 static void on_log_write_error(void *arg)
@@ -323,7 +323,7 @@ static void check_life(struct embedded_process *embedded)
                        embedded->silent_ticks * embedded->conf->nats.hang_timeout_ms / HANG_TICKS / 1000.0);
 }
 
-static void on_tick(uv_timer_t *tick)
+static void embedded_process_on_tick(uv_timer_t *tick)
 {
     struct embedded_process *embedded = tick->data;
 
@@ -348,7 +348,7 @@ static void on_tick(uv_timer_t *tick)
 /* Start the timer for the next tick. A reload may have changed the interval. */
 static void start_ticking(struct embedded_process *embedded)
 {
-    uv_timer_start(&embedded->tick, on_tick, embedded->conf->nats.hang_timeout_ms / HANG_TICKS, 0);
+    uv_timer_start(&embedded->tick, embedded_process_on_tick, embedded->conf->nats.hang_timeout_ms / HANG_TICKS, 0);
 }
 
 /* --- The next one ---------------------------------------------------------------------------------- */
@@ -377,20 +377,20 @@ static void wait_and_restart(struct embedded_process *embedded)
     uv_timer_start(&embedded->timer, on_restart, backoff_ms(embedded->failures, RESTART_MIN_MS, RESTART_MAX_MS), 0);
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+static void embedded_process_on_handle_closed(uv_handle_t *handle)
 {
-    count_closed(handle->data);
+    embedded_process_count_closed(handle->data);
 }
 
-static void finish_stop(struct embedded_process *embedded)
+static void embedded_process_finish_stop(struct embedded_process *embedded)
 {
     embedded->state = EMBEDDED_STOPPED;
     embedded_directory_clear(&embedded->directory);
     close_log_relay(embedded);
-    uv_close((uv_handle_t *)&embedded->child_signal, on_handle_closed);
-    uv_close((uv_handle_t *)&embedded->timer, on_handle_closed);
-    uv_close((uv_handle_t *)&embedded->tick, on_handle_closed);
-    uv_close((uv_handle_t *)&embedded->ports_watch, on_handle_closed);
+    uv_close((uv_handle_t *)&embedded->child_signal, embedded_process_on_handle_closed);
+    uv_close((uv_handle_t *)&embedded->timer, embedded_process_on_handle_closed);
+    uv_close((uv_handle_t *)&embedded->tick, embedded_process_on_handle_closed);
+    uv_close((uv_handle_t *)&embedded->ports_watch, embedded_process_on_handle_closed);
 }
 
 static void on_version_checked(struct embedded_process *embedded, int status)
@@ -423,7 +423,7 @@ static void on_server_ended(struct embedded_process *embedded, int status)
     stop_ticking(embedded);
     if (embedded->state == EMBEDDED_STOPPING) {
         uv_timer_stop(&embedded->timer);
-        finish_stop(embedded);
+        embedded_process_finish_stop(embedded);
         return;
     }
     if (WIFSIGNALED(status))
@@ -520,7 +520,7 @@ void embedded_process_stop(struct embedded_process *embedded, void (*stopped)(vo
     stop_ticking(embedded);
     embedded_program_kill_check(&embedded->program); /* init reaps it */
     if (embedded->pid == 0) {
-        finish_stop(embedded);
+        embedded_process_finish_stop(embedded);
         return;
     }
     embedded->state = EMBEDDED_STOPPING;

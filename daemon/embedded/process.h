@@ -28,7 +28,7 @@ struct embedded_process_events {
     /* What is wrong with the server from now on; "": nothing. */
     void (*trouble)(void *arg, const char *text);
     /*
-     * true: the server cannot write to a stream any more. After the cause is gone, embedded_process_restart helps.
+     * true: the server can no longer write to a stream. After the cause is gone, embedded_process_restart helps.
      * false: a new server was started, which can write as far as is known.
      */
     void (*broken)(void *arg, bool is_broken);

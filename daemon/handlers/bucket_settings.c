@@ -48,7 +48,7 @@ static const msgpack_object_map *settings_read_map(struct call *call, const msgp
     return NULL;
 }
 
-static bool settings_read_placement(struct call *call, struct bucket_config *config)
+static bool bucket_settings_read_placement(struct call *call, struct bucket_config *config)
 {
     const msgpack_object *placement = option_find(call, "placement");
 
@@ -79,7 +79,7 @@ static bool settings_read_placement(struct call *call, struct bucket_config *con
     return true;
 }
 
-static bool settings_read_republish(struct call *call, struct bucket_config *config)
+static bool bucket_settings_read_republish(struct call *call, struct bucket_config *config)
 {
     const msgpack_object *republish = option_find(call, "republish");
 
@@ -117,8 +117,8 @@ static bool settings_read_republish(struct call *call, struct bucket_config *con
 }
 
 /* Read a source or a mirror: the name of a bucket, or a map that has it. */
-static bool settings_read_source(struct call *call, const msgpack_object *value, const char *what,
-                                 struct bucket_source *source)
+static bool bucket_settings_read_source(struct call *call, const msgpack_object *value, const char *what,
+                                        struct bucket_source *source)
 {
     memset(source, 0, sizeof(*source));
     if (value->type != MSGPACK_OBJECT_MAP) {
@@ -166,7 +166,7 @@ static bool settings_read_origins(struct call *call, struct bucket_config *confi
 
     if (mirror != NULL) {
         config->set |= BUCKET_MIRROR;
-        if (!settings_read_source(call, mirror, "mirror", &config->mirror) ||
+        if (!bucket_settings_read_source(call, mirror, "mirror", &config->mirror) ||
             !settings_may_read_source(call, &config->mirror))
             return false;
         if (config->mirror.filter != NULL) {
@@ -187,14 +187,14 @@ static bool settings_read_origins(struct call *call, struct bucket_config *confi
         return false;
     }
     for (size_t i = 0; i < config->source_count; i++) {
-        if (!settings_read_source(call, &array->ptr[i], "a source", &config->sources[i]) ||
+        if (!bucket_settings_read_source(call, &array->ptr[i], "a source", &config->sources[i]) ||
             !settings_may_read_source(call, &config->sources[i]))
             return false;
     }
     return true;
 }
 
-static bool settings_read_metadata(struct call *call, struct bucket_config *config)
+static bool bucket_settings_read_metadata(struct call *call, struct bucket_config *config)
 {
     const msgpack_object *metadata = option_find(call, "metadata");
 
@@ -262,8 +262,8 @@ struct bucket_config *bucket_settings_read(struct call *call)
         !settings_read_integer(call, config, "limit_marker_ttl", BUCKET_LIMIT_MARKER_TTL, 0, BUCKET_TTL_MAX_S,
                                &config->limit_marker_ttl_s) ||
         !settings_read_marker_ttl(call, config) || !settings_read_storage(call, config) ||
-        !settings_read_placement(call, config) || !settings_read_republish(call, config) ||
-        !settings_read_origins(call, config) || !settings_read_metadata(call, config))
+        !bucket_settings_read_placement(call, config) || !bucket_settings_read_republish(call, config) ||
+        !settings_read_origins(call, config) || !bucket_settings_read_metadata(call, config))
         return NULL;
     /* 0 is no limit, as in NATS and its clients. */
     if (config->max_value_size == 0)

@@ -32,7 +32,7 @@ static bool txn_refuse_member(struct call *call, struct txn_part part, const cha
     return argument_refuse(call, what, expected, value);
 }
 
-static bool txn_read_key(struct call *call, struct txn_part part, const msgpack_object *object, const char **key)
+static bool txn_call_read_key(struct call *call, struct txn_part part, const msgpack_object *object, const char **key)
 {
     if (!argument_is_text(object))
         return txn_refuse_member(call, part, "the key", "a text (str or bin)", object);
@@ -74,7 +74,7 @@ static bool txn_read_checks(struct call *call, struct txn *txn)
         struct txn_part part = {"check", i + 1};
         if (pair->type != MSGPACK_OBJECT_ARRAY || pair->via.array.size != 2)
             return txn_refuse_member(call, part, "it", "[key, revision]", pair);
-        if (!txn_read_key(call, part, &pair->via.array.ptr[0], &checks[i].key) ||
+        if (!txn_call_read_key(call, part, &pair->via.array.ptr[0], &checks[i].key) ||
             !txn_read_revision(call, part, &pair->via.array.ptr[1], &checks[i].revision))
             return false;
     }
@@ -168,7 +168,7 @@ static bool txn_read_operation(struct call *call, struct txn_part part, const ms
     operation->kind = form->kind;
     operation->condition = form->condition;
     operation->value = "";
-    if (!txn_read_key(call, part, &array->ptr[1], &operation->key))
+    if (!txn_call_read_key(call, part, &array->ptr[1], &operation->key))
         return false;
     if (form->kind == KV_PUT) {
         const char *wrong = kv_argument_bytes(call, &array->ptr[2], &operation->value, &operation->value_bytes);

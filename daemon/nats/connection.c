@@ -78,7 +78,7 @@ static void start_connecting(struct connection *connection);
 
 /* --- Loss ------------------------------------------------------------------------------------------ */
 
-static void count_closed(struct connection *connection)
+static void connection_count_closed(struct connection *connection)
 {
     if (--connection->open_handles == 0)
         connection->stopped(connection->stopped_arg);
@@ -86,7 +86,7 @@ static void count_closed(struct connection *connection)
 
 static void on_former_closed(void *arg)
 {
-    count_closed(arg);
+    connection_count_closed(arg);
 }
 
 static void on_poll_closed(uv_handle_t *handle)
@@ -94,7 +94,7 @@ static void on_poll_closed(uv_handle_t *handle)
     struct connection *connection = handle->data;
 
     free(handle);
-    count_closed(connection);
+    connection_count_closed(connection);
 }
 
 /* The socket is about to be closed. */
@@ -114,7 +114,7 @@ static void on_backoff_over(uv_timer_t *timer)
     start_connecting(timer->data);
 }
 
-static void back_off(struct connection *connection)
+static void connection_back_off(struct connection *connection)
 {
     uint64_t wait_ms = backoff_ms(connection->failures, connection->conf->nats.reconnect_min_ms,
                                   connection->conf->nats.reconnect_max_ms);
@@ -143,7 +143,7 @@ static void lose_connection(struct connection *connection, const char *why)
     snprintf(connection->status.last_error, sizeof(connection->status.last_error), "connection lost: %s", why);
     drop_connection(connection);
     connection->failures = 1;
-    back_off(connection);
+    connection_back_off(connection);
     connection->events.down(connection->events.arg);
 }
 
@@ -324,7 +324,7 @@ static void on_connect_failed(void *arg, const char *why)
         log_warning("nats: cannot connect to %s%s: %s; retrying", connection->target.urls[0],
                     connection->target.url_count > 1 ? " and the others" : "", why);
     snprintf(connection->status.last_error, sizeof(connection->status.last_error), "%s", why);
-    back_off(connection);
+    connection_back_off(connection);
     connection->events.unreachable(connection->events.arg);
 }
 
@@ -413,14 +413,14 @@ static void on_dialer_connected(void *arg, struct libnats_connection *opened)
     connection->events.up(connection->events.arg);
 }
 
-static void finish_stop(struct connection *connection);
+static void connection_finish_stop(struct connection *connection);
 
 static void on_dialer_cancelled(void *arg)
 {
     struct connection *connection = arg;
 
     if (connection->state == CONNECTION_STOPPING)
-        finish_stop(connection);
+        connection_finish_stop(connection);
     else
         start_connecting(connection);
 }
@@ -495,17 +495,17 @@ void connection_start(struct connection *connection, const struct connection_tar
     }
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+static void connection_on_handle_closed(uv_handle_t *handle)
 {
-    count_closed(handle->data);
+    connection_count_closed(handle->data);
 }
 
-static void finish_stop(struct connection *connection)
+static void connection_finish_stop(struct connection *connection)
 {
     connection->state = CONNECTION_STOPPED;
     former_close_all(&connection->former);
-    dialer_close(&connection->dialer, on_handle_closed);
-    uv_close((uv_handle_t *)&connection->timer, on_handle_closed);
+    dialer_close(&connection->dialer, connection_on_handle_closed);
+    uv_close((uv_handle_t *)&connection->timer, connection_on_handle_closed);
 }
 
 void connection_stop(struct connection *connection, void (*stopped)(void *arg), void *arg)
@@ -530,7 +530,7 @@ void connection_stop(struct connection *connection, void (*stopped)(void *arg), 
     case CONNECTION_ABANDONED:
         break;
     }
-    finish_stop(connection);
+    connection_finish_stop(connection);
 }
 
 bool connection_is_abandoned(const struct connection *connection)

@@ -93,7 +93,7 @@ static json_t *make_config(const struct consumer_reading *reading)
     return config;
 }
 
-static void begin_attempt(struct consumer_reading *reading, unsigned attempt)
+static void consumer_begin_attempt(struct consumer_reading *reading, unsigned attempt)
 {
     reading->saw_end = false;
     reading->pending = 0;
@@ -140,7 +140,7 @@ static enum connection_publish_result send_reading(struct request *request, unsi
     char subject[512];
 
     reading->name[0] = '\0';
-    begin_attempt(reading, attempt);
+    consumer_begin_attempt(reading, attempt);
     if (reading->phase == CONSUMER_NEXT_LAP) {
         reading->reads_sequence = true;
         return create_reader(reading);

@@ -175,7 +175,7 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
 
 /* --- Calls ----------------------------------------------------------------------------------------- */
 
-static void call_release(struct jetstream_call *call)
+static void jetstream_release_call(struct jetstream_call *call)
 {
     request_end(&call->request);
     free(call->subject);
@@ -208,7 +208,7 @@ static enum request_verdict on_call_reply(struct request *request, unsigned atte
     if (answer == NULL) /* another client answered on the subject; JetStream's answer is still to come */
         return REQUEST_MORE;
     if (!jetstream_get_error(answer, &failure)) {
-        call_release(call);
+        jetstream_release_call(call);
         call->done(call->arg, answer, 0, NULL);
         json_decref(answer);
         return REQUEST_DONE;
@@ -223,7 +223,7 @@ static enum request_verdict on_call_reply(struct request *request, unsigned atte
         return REQUEST_RETRY;
     }
     jetstream_set_error(&error, &failure);
-    call_release(call);
+    jetstream_release_call(call);
     call->done(call->arg, NULL, failure.err_code, &error);
     json_decref(answer);
     return REQUEST_DONE;
@@ -233,7 +233,7 @@ static void on_call_failed(struct request *request, const struct error *error)
 {
     struct jetstream_call *call = call_of(request);
 
-    call_release(call);
+    jetstream_release_call(call);
     call->done(call->arg, NULL, 0, error);
 }
 
@@ -275,7 +275,7 @@ void jetstream_call(struct jetstream *jetstream, struct jetstream_call *call, co
 
 void jetstream_cancel(struct jetstream_call *call)
 {
-    call_release(call);
+    jetstream_release_call(call);
 }
 
 /* --- Stored messages as JSON ----------------------------------------------------------------------- */
@@ -383,7 +383,7 @@ struct jetstream_probe {
 
 static void ask_account_info(struct jetstream *jetstream);
 
-static void on_account_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void jetstream_on_account_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct jetstream *jetstream = arg;
 
@@ -406,7 +406,7 @@ static void ask_account_info(struct jetstream *jetstream)
     uint64_t timeout_ms = probe->has_warned ? LEVEL_TIMEOUT_MS : LEVEL_WARNING_MS;
 
     jetstream_call(jetstream, &probe->info, "INFO", NULL, NULL, uv_now(jetstream->requests->loop) + timeout_ms,
-                   on_account_info, jetstream);
+                   jetstream_on_account_info, jetstream);
 }
 
 static enum connection_publish_result send_server_info(struct request *request, unsigned attempt)

@@ -129,7 +129,7 @@ bool kv_filter_matches(const char *filter, const char *key)
 /* --- Entries --------------------------------------------------------------------------------------- */
 
 /* Parse count digits. */
-static int read_digits(const char *text, unsigned count)
+static int kv_read_digits(const char *text, unsigned count)
 {
     int number = 0;
 
@@ -159,8 +159,9 @@ int64_t kv_parse_time_us(const char *text)
         if (form[i] == 'd' ? !is_digit : text[i] != form[i])
             return -1;
     }
-    int64_t seconds = days_of(read_digits(text, 4), read_digits(text + 5, 2), read_digits(text + 8, 2)) * 86400 +
-                      read_digits(text + 11, 2) * 3600 + read_digits(text + 14, 2) * 60 + read_digits(text + 17, 2);
+    int64_t seconds =
+        days_of(kv_read_digits(text, 4), kv_read_digits(text + 5, 2), kv_read_digits(text + 8, 2)) * 86400 +
+        kv_read_digits(text + 11, 2) * 3600 + kv_read_digits(text + 14, 2) * 60 + kv_read_digits(text + 17, 2);
     text += sizeof(form) - 1;
     if (*text == '.') {
         for (text++; *text >= '0' && *text <= '9'; text++) {

@@ -78,7 +78,7 @@ static uint64_t next_backoff_ms(const struct request *request)
     return backoff_ms(request->attempts - request->backoff_from, conf->calls.retry_min_ms, conf->calls.retry_max_ms);
 }
 
-static void back_off(struct request *request, enum request_trouble trouble)
+static void request_back_off(struct request *request, enum request_trouble trouble)
 {
     request->trouble = trouble;
     enter_state(request, REQUEST_BACKING_OFF);
@@ -89,7 +89,7 @@ static void back_off(struct request *request, enum request_trouble trouble)
 static void give_up(struct request *request, enum request_trouble trouble)
 {
     request->deadline_ms = uv_now(request->requests->loop);
-    back_off(request, trouble);
+    request_back_off(request, trouble);
 }
 
 void request_wait_for_connection(struct request *request)
@@ -198,7 +198,7 @@ static bool is_ready(struct request *request)
     case REQUEST_READY:
         return true;
     case REQUEST_NOT_READY:
-        back_off(request, REQUEST_NO_ANSWER);
+        request_back_off(request, REQUEST_NO_ANSWER);
         break;
     case REQUEST_SUSPENDED_OR_OVER:
         break;
@@ -214,7 +214,7 @@ static bool may_use_budget(const struct request *request)
     return request->expected_values == 0 || ((first == NULL || first == request) && request_fits_budget(request));
 }
 
-static void begin_attempt(struct request *request)
+static void request_begin_attempt(struct request *request)
 {
     struct requests *requests = request->requests;
 
@@ -245,7 +245,7 @@ void request_send_attempt(struct request *request)
         wait_for_budget(request);
         return;
     }
-    begin_attempt(request);
+    request_begin_attempt(request);
     switch (request->ops->send(request, request->attempts)) {
     case CONNECTION_PUBLISHED:
         requests->retries += request->was_sent;
@@ -261,7 +261,7 @@ void request_send_attempt(struct request *request)
         break;
     case CONNECTION_CONGESTED:
     case CONNECTION_NO_MEMORY:
-        back_off(request, REQUEST_CONGESTED);
+        request_back_off(request, REQUEST_CONGESTED);
         break;
     }
 }
@@ -277,7 +277,7 @@ static void on_request_timer(struct timer *timer)
     }
     switch (request->state) {
     case REQUEST_SENT:
-        back_off(request, REQUEST_NO_ANSWER);
+        request_back_off(request, REQUEST_NO_ANSWER);
         yield_place(request);
         break;
     case REQUEST_UNSERVED:
@@ -293,7 +293,7 @@ static void on_request_timer(struct timer *timer)
         if (now_ms < request->heard_ms + request->silence_ms)
             set_timer(request, request->heard_ms + request->silence_ms);
         else
-            back_off(request, REQUEST_NO_ANSWER);
+            request_back_off(request, REQUEST_NO_ANSWER);
         break;
     case REQUEST_WAITING_FOR_CONNECTION:
     case REQUEST_WAITING_FOR_PLACE:
@@ -311,7 +311,7 @@ void request_on_unserved(struct request *request, unsigned attempt)
     if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK))
         return;
     if (request->state == REQUEST_LISTENING) { /* what it listens to is gone */
-        back_off(request, REQUEST_NO_RESPONDERS);
+        request_back_off(request, REQUEST_NO_RESPONDERS);
         return;
     }
     if (request->state != REQUEST_SENT && request->state != REQUEST_UNSERVED)
@@ -340,7 +340,7 @@ void request_on_reply(struct request *request, unsigned attempt, struct message 
         break;
     case REQUEST_RETRY:
         if (request->state == REQUEST_SENT || request->state == REQUEST_UNSERVED || request->state == REQUEST_LISTENING)
-            back_off(request, request->trouble);
+            request_back_off(request, request->trouble);
         if (request->trouble == REQUEST_NO_LEADER)
             yield_place(request);
         break;
@@ -413,7 +413,7 @@ void request_continue(struct request *request)
 
 void request_retry_later(struct request *request, enum request_trouble trouble)
 {
-    back_off(request, trouble);
+    request_back_off(request, trouble);
 }
 
 void request_reset_backoff(struct request *request)

@@ -341,7 +341,7 @@ struct message_line {
     size_t header_bytes, total_bytes;
 };
 
-static bool parse_number(const char *at, const char *end, size_t *number)
+static bool wire_parse_number(const char *at, const char *end, size_t *number)
 {
     *number = 0;
     if (at == end || end - at > 9)
@@ -372,8 +372,8 @@ static bool parse_message_line(char *at, char *end, bool has_headers, struct mes
     line->reply = count > least ? tokens[2] : NULL;
     line->reply_length = count > least ? (size_t)(ends[2] - tokens[2]) : 0;
     line->header_bytes = 0;
-    return parse_number(tokens[count - 1], ends[count - 1], &line->total_bytes) &&
-           (!has_headers || parse_number(tokens[count - 2], ends[count - 2], &line->header_bytes)) &&
+    return wire_parse_number(tokens[count - 1], ends[count - 1], &line->total_bytes) &&
+           (!has_headers || wire_parse_number(tokens[count - 2], ends[count - 2], &line->header_bytes)) &&
            line->header_bytes <= line->total_bytes && line->total_bytes <= MESSAGE_BYTES_MAX;
 }
 

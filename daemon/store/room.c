@@ -117,7 +117,7 @@ static void measure_later(struct room *room, unsigned after_ms)
     timer_start(room->store->timers, &room->timer, at_ms, on_room_timer);
 }
 
-static void on_account_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
+static void room_on_account_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct room *room = arg;
 
@@ -176,7 +176,7 @@ static void on_room_timer(struct timer *timer)
         room->account_is_pending = true;
         room_gauge_begin(&room->used, &room->writes);
         jetstream_call(&store->jetstream, &room->info, "INFO", NULL, NULL,
-                       uv_now(store->loop) + 2 * MEASURE_INTERVAL_MS, on_account_info, room);
+                       uv_now(store->loop) + 2 * MEASURE_INTERVAL_MS, room_on_account_info, room);
     }
     measure_later(room, MEASURE_INTERVAL_MS);
 }

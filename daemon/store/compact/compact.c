@@ -488,7 +488,8 @@ void compact_start(struct store *store, struct arena *arena, struct compact *com
     compact->arena = arena;
     if (compact_count_of_owner(store, arena->owner) >= COMPACTIONS_MAX) {
         error_set(&error, ERROR_RESOURCE_EXHAUSTED,
-                  "the limit of %u compactions of this session is reached; try again when one is done", COMPACTIONS_MAX);
+                  "the limit of %u compactions of this session is reached; try again when one is done",
+                  COMPACTIONS_MAX);
         error.outcome = ERROR_OUTCOME_NONE;
         compact->done(compact->arg, 0, &error);
         return;
