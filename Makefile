@@ -287,6 +287,29 @@ install: all
 	for page in $(wildcard docs/man/*.[1-8]); do \
 	    install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; done
 
+# Removes what `make install` with the same PREFIX has installed. The configuration and the data stay.
+.PHONY: uninstall
+uninstall:
+	rm -f $(DESTDIR)$(SBINDIR)/kvstored $(DESTDIR)$(BINDIR)/kvctl $(DESTDIR)$(LIBDIR)/libkvstore.a \
+	    $(DESTDIR)$(LIBDIR)/libkvstore.so $(DESTDIR)$(LIBDIR)/libkvstore.so.$(SOVERSION) \
+	    $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(CLIENT_HEADERS))) $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc \
+	    $(DESTDIR)$(UNITDIR)/kvstored.service $(DESTDIR)$(UNITDIR)/kvstored.socket \
+	    $(DESTDIR)$(SYSUSERSDIR)/kvstored.conf $(DESTDIR)$(TMPFILESDIR)/kvstored.conf
+	for page in $(wildcard docs/man/*.[1-8]); do \
+	    rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
+	rm -rf $(DESTDIR)$(DOCDIR)
+
+# Debian packages, in build/deb. The sources are what git knows: commit first what shall be in them.
+.PHONY: deb
+deb:
+	@./bootstrap deb
+	@systemd/make-deb "$(VERSION)" "$(CURDIR)/build/deb"
+
+# Installs, upgrades and purges them in a clean chroot. Needs root.
+.PHONY: package-test
+package-test: deb
+	@tests/packages
+
 .PHONY: clean distclean
 clean:
 	rm -rf build/asan build/obj build/pic build/examples build/fuzz build/tests build/check build/power build/bench \
@@ -314,6 +337,9 @@ help:
 	@echo 'make settings        generate the sample configuration and its manual page from conf/settings.md'
 	@echo 'make compile_commands.json   for clangd and other tools'
 	@echo 'make install         install below PREFIX (/usr/local); DESTDIR: stage the files there'
+	@echo 'make uninstall       remove what make install has installed; the configuration and the data stay'
+	@echo 'make deb             Debian packages, in build/deb'
+	@echo 'make package-test    install, upgrade and purge them in a clean chroot, as root'
 	@echo 'make clean           remove the results of the build; distclean: also downloads and ./run'
 	@echo
 	@echo 'The build prints one line per file; V=1 prints the full commands, make -s prints nothing.'
