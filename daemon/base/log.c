@@ -101,7 +101,7 @@ bool log_may(struct log_limit *limit, const char *kind)
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     if (now.tv_sec != limit->second) {
         if (limit->count > LOG_BURST)
-            log_info("%u more %s, too many to be told here", limit->count - LOG_BURST, kind);
+            log_info("%u similar messages suppressed (%s)", limit->count - LOG_BURST, kind);
         limit->second = now.tv_sec;
         limit->count = 0;
     }
