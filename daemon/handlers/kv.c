@@ -151,31 +151,100 @@ void handle_kv_history(struct call *call)
     scan_history(call_store(call), &call->arena, history);
 }
 
-static void kv_answer_keys(void *arg, const char *const *keys, size_t count, const struct error *error)
+/* --- kv.keys --------------------------------------------------------------------------------------- */
+
+/* Up to this number of keys, the answer is packed at once. To pack a million takes 70 ms. */
+#define KEYS_AT_ONCE 1000u
+
+/* Keys that are packed before the slice is looked at. */
+#define KEYS_AT_A_TIME 64u
+
+struct kv_keys_call {
+    struct cached_read_keys read;
+    struct call *call;
+    const struct scan_keys *keys;
+    struct key_order_place place; /* of the next key to pack */
+    msgpack_sbuffer packed;
+    struct arena_task packed_task;
+    struct job packing;
+};
+
+static void kv_keys_free(struct arena_task *task)
 {
-    struct call *call = arg;
+    struct kv_keys_call *listing = ARENA_TASK_OWNER(task, struct kv_keys_call, packed_task);
+
+    jobs_remove(call_store(listing->call)->jobs, &listing->packing);
+    msgpack_sbuffer_destroy(&listing->packed);
+}
+
+/* Pack up to count keys. Return false at the end. */
+static bool kv_keys_pack(struct kv_keys_call *listing, msgpack_packer *packer, size_t count)
+{
+    const char *key = NULL;
+
+    for (; count > 0 && (key = scan_keys_next(listing->keys, &listing->place)) != NULL; count--)
+        pack_foreign_text(packer, key);
+    return key != NULL;
+}
+
+static bool kv_keys_run_packing(struct job *job)
+{
+    struct kv_keys_call *listing = (struct kv_keys_call *)((char *)job - offsetof(struct kv_keys_call, packing));
+    struct call *call = listing->call;
+    msgpack_packer packer;
+
+    msgpack_packer_init(&packer, &listing->packed, msgpack_sbuffer_write);
+    while (kv_keys_pack(listing, &packer, KEYS_AT_A_TIME)) {
+        if (jobs_slice_is_over(call_store(call)->jobs))
+            return true;
+    }
+    msgpack_packer *answer = call_begin_result(call);
+    msgpack_pack_array(answer, scan_keys_count(listing->keys));
+    msgpack_sbuffer_write(call->out, listing->packed.data, listing->packed.size);
+    call_end_result(call);
+    return false;
+}
+
+static void kv_answer_keys(void *arg, struct scan_keys *keys, const struct error *error)
+{
+    struct kv_keys_call *listing = arg;
+    struct call *call = listing->call;
 
     if (error != NULL) {
         call_fail(call, error);
         return;
     }
-    msgpack_packer *packer = call_begin_result(call);
-    msgpack_pack_array(packer, count);
-    for (size_t i = 0; i < count; i++)
-        pack_foreign_text(packer, keys[i]);
-    call_end_result(call);
+    listing->keys = keys;
+    if (scan_keys_count(keys) <= KEYS_AT_ONCE) {
+        msgpack_packer *packer = call_begin_result(call);
+        msgpack_pack_array(packer, scan_keys_count(keys));
+        kv_keys_pack(listing, packer, SIZE_MAX);
+        call_end_result(call);
+        return;
+    }
+    if (!call_charge_memory(call, scan_keys_bytes(keys))) {
+        struct error full;
+        get_set_memory_error(&full, "less");
+        call_fail(call, &full);
+        return;
+    }
+    msgpack_sbuffer_init(&listing->packed);
+    arena_begin_task(&call->arena, &listing->packed_task, kv_keys_free);
+    jobs_add(call_store(call)->jobs, &listing->packing, kv_keys_run_packing);
 }
 
 void handle_kv_keys(struct call *call)
 {
-    struct cached_read_keys *read = arena_zalloc(&call->arena, sizeof(*read));
+    struct kv_keys_call *listing = arena_zalloc(&call->arena, sizeof(*listing));
     enum read_consistency consistency;
     int64_t limit;
 
-    if (read == NULL) {
+    if (listing == NULL) {
         call_fail_out_of_memory(call);
         return;
     }
+    listing->call = call;
+    struct cached_read_keys *read = &listing->read;
     struct scan_keys *keys = &read->keys;
     if (!option_string(call, "filter", &keys->filter) || !option_string(call, "after", &keys->after) ||
         !option_integer(call, "limit", 1, 1000000000, 0, &limit) || !kv_option_consistency(call, &consistency))
@@ -197,7 +266,7 @@ void handle_kv_keys(struct call *call)
     keys->take_memory = call_charge_memory;
     keys->memory_arg = call;
     keys->done = kv_answer_keys;
-    keys->arg = call;
+    keys->arg = listing;
     bool is_near = cached_read_may_answer(call_store(call), call->bucket, consistency);
     if (!(is_near && cached_read_is_ready(call_store(call), call->bucket)) && !call_needs_nats(call))
         return;

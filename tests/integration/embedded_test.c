@@ -189,7 +189,7 @@ START_TEST(strangers_cannot_fill_the_log)
     /* Suppressed messages are counted, after one more. */
     wait_until(now_ms() - start > (seconds + 1) * 1000, "another second");
     log_in_wrongly(port);
-    daemon_wait_log(&daemon_of_test, "more logins at nats-server failed");
+    daemon_wait_log(&daemon_of_test, "similar messages suppressed (logins at nats-server failed)");
     daemon_stop(&daemon_of_test);
 }
 END_TEST

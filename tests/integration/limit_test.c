@@ -558,7 +558,7 @@ START_TEST(clients_cannot_fill_the_log)
     /* Suppressed messages are counted, after one more. */
     wait_until(now_ms() - start > (seconds + 1) * 1000, "another second");
     client_receive(client_open(&daemon_of_test));
-    daemon_wait_log(&daemon_of_test, "more sessions were refused");
+    daemon_wait_log(&daemon_of_test, "similar messages suppressed (sessions were refused)");
     daemon_stop(&daemon_of_test);
 }
 END_TEST

@@ -242,38 +242,21 @@ static void scan_keys_drop_all(struct scan_keys *keys)
 
 /* --- Gathering --- */
 
-/* Return the names as an array; NULL: out of memory. */
-static const char **scan_keys_make_list(const struct scan_keys *keys)
-{
-    const char **list = malloc((keys->count + 1) * sizeof(*list));
-    struct key_order_place place = {0};
-    size_t count = 0;
-
-    for (const char *name; list != NULL && (name = key_order_next(&keys->names, &place)) != NULL;)
-        list[count++] = name;
-    return list;
-}
-
 void scan_keys_finish(struct scan_keys *keys, const struct error *error)
 {
-    struct bucket *bucket = keys->bucket;
-    const char **list = NULL;
-    struct error memory;
+    struct error own = keys->error;
 
-    if (error == NULL && keys->error.code != ERROR_NONE)
-        error = &keys->error;
-    if (error == NULL && (list = scan_keys_make_list(keys)) == NULL) {
-        error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        error = &memory;
+    if (error == NULL && own.code != ERROR_NONE)
+        error = &own;
+    if (error == NULL) {
+        keys->done(keys->arg, keys, NULL);
+        return;
     }
-    /* done may free the memory of *keys, so the names are moved out of it first. */
-    struct scan_keys listed = {.store = keys->store, .names = keys->names, .count = keys->count};
     arena_end_task(&keys->task);
-    keys->done(keys->arg, list, error == NULL ? listed.count : 0, error);
-    scan_keys_drop_all(&listed);
-    free((void *)list);
-    if (bucket != NULL)
-        bucket_release(bucket);
+    scan_keys_drop_all(keys);
+    if (keys->bucket != NULL)
+        bucket_release(keys->bucket);
+    keys->done(keys->arg, NULL, error);
 }
 
 static void scan_keys_restart(void *arg)

@@ -50,8 +50,8 @@ struct scan_keys {
     size_t bytes_max;                             /* of keys; above it fails as too_large */
     bool (*take_memory)(void *arg, size_t bytes); /* charges what is gathered; false: the limit is reached */
     void *memory_arg;
-    /* The keys that are present, in byte order, valid during the call; or an error. */
-    void (*done)(void *arg, const char *const *keys, size_t count, const struct error *error);
+    /* The listing, which lives until its arena ends: read its names with scan_keys_next. Or NULL and an error. */
+    void (*done)(void *arg, struct scan_keys *keys, const struct error *error);
     void *arg;
 
     /* private */
@@ -71,6 +71,25 @@ struct scan_keys {
 };
 
 void scan_keys(struct store *store, struct arena *arena, struct scan_keys *keys);
+
+/* --- A listing that is done --- */
+
+static inline size_t scan_keys_count(const struct scan_keys *keys)
+{
+    return keys->count;
+}
+
+/* Return the bytes that the names take in an answer, at most. */
+static inline size_t scan_keys_bytes(const struct scan_keys *keys)
+{
+    return keys->bytes;
+}
+
+/* Return the next name in byte order; NULL at the end. *place is zeroed at first. */
+static inline const char *scan_keys_next(const struct scan_keys *keys, struct key_order_place *place)
+{
+    return key_order_next(&keys->names, place);
+}
 
 /* --- For cached_read: the steps of a listing whose keys come from memory --- */
 
