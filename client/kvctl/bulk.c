@@ -74,8 +74,7 @@ enum status bulk_mget(struct invocation *invocation)
             bulk_print_entry(keys[i], entries[i]);
             continue;
         }
-        report("key %s does not exist in bucket %s", keys[i], invocation->arguments[0]);
-        status = STATUS_ABSENT;
+        status = report_absent("key %s does not exist in bucket %s", keys[i], invocation->arguments[0]);
     }
     kvs_free(entries);
     return status;
@@ -230,9 +229,7 @@ static enum status bulk_print_result(const struct invocation *invocation, const 
     enum status status = STATUS_OK;
 
     if (result->error != NULL)
-        status =
-            report("%.200s: %s%s", key, result->error->message,
-                   result->error->outcome == KVS_OUTCOME_UNKNOWN ? " (outcome unknown: it may have been written)" : "");
+        status = report_key_error(key, result->error);
     else if (!invocation->json)
         printf("%s %" PRIu64 "\n", key, result->revision);
     if (invocation->json && bulk_print_result_json(key, result, is_first) != STATUS_OK)
@@ -254,8 +251,7 @@ static enum status bulk_write_pairs(struct invocation *invocation, const struct 
     if (!*answered)
         return report_error(kvs_last_error(invocation->kvs));
     for (size_t i = 0; i < count; i++) {
-        if (bulk_print_result(invocation, pairs[i].key, &results[i], !*has_printed) != STATUS_OK)
-            status = STATUS_FAILED;
+        status = status_add(status, bulk_print_result(invocation, pairs[i].key, &results[i], !*has_printed));
         *has_printed = true;
     }
     kvs_free(results);
@@ -290,9 +286,8 @@ enum status bulk_mput(struct invocation *invocation)
     /* If a call failed as a whole, the next one would fail too. */
     for (size_t begin = 0, count; begin < pairs.count && answered; begin += count) {
         count = bulk_count_for_call(&pairs, begin);
-        enum status call = bulk_write_pairs(invocation, pairs.pairs + begin, count, &options, &has_printed, &answered);
-        if (call != STATUS_OK)
-            status = call;
+        status = status_add(
+            status, bulk_write_pairs(invocation, pairs.pairs + begin, count, &options, &has_printed, &answered));
     }
     if (invocation->json && (has_printed || status == STATUS_OK))
         puts(has_printed ? "}" : "{}");

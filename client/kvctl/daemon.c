@@ -24,8 +24,10 @@ enum status daemon_health(struct invocation *invocation)
     else
         print_map(health, NULL);
     const char *why = kvs_value_bytes(kvs_value_member(health, "error"), &size);
-    if (!kvs_value_boolean(kvs_value_member(health, "healthy")))
-        status = why != NULL ? report("not healthy: %.*s", (int)size, why) : report("not healthy");
+    if (!kvs_value_boolean(kvs_value_member(health, "healthy"))) {
+        report("not healthy%s%.*s", why != NULL ? ": " : "", why != NULL ? (int)size : 0, why != NULL ? why : "");
+        status = STATUS_UNAVAILABLE;
+    }
     kvs_free(health);
     return status;
 }

@@ -11,10 +11,9 @@ static enum status kv_absent(const struct invocation *invocation)
     const char *revision = arguments_value(invocation, "revision");
 
     if (revision != NULL)
-        report("bucket %s has no revision %s of key %s", invocation->arguments[0], revision, invocation->arguments[1]);
-    else
-        report("key %s does not exist in bucket %s", invocation->arguments[1], invocation->arguments[0]);
-    return STATUS_ABSENT;
+        return report_absent("bucket %s has no revision %s of key %s", invocation->arguments[0], revision,
+                             invocation->arguments[1]);
+    return report_absent("key %s does not exist in bucket %s", invocation->arguments[1], invocation->arguments[0]);
 }
 
 /* --- Reading ------------------------------------------------------------------------------- */

@@ -15,7 +15,13 @@
 enum status {
     STATUS_OK = 0,
     STATUS_ABSENT = 1, /* the key or the bucket does not exist */
-    STATUS_FAILED = 2  /* any other error, after one line on standard error */
+    /* After one line on standard error: */
+    STATUS_FAILED = 2,      /* the command line or an argument is wrong; also an error without a status of its own */
+    STATUS_CONFLICT = 3,    /* the key or the bucket exists, or the key has another revision */
+    STATUS_REFUSED = 4,     /* not permitted, over a limit, or not supported by the server or the bucket */
+    STATUS_UNAVAILABLE = 5, /* the daemon or NATS cannot be reached */
+    STATUS_TIMEOUT = 6,
+    STATUS_UNKNOWN = 7 /* the outcome of a write is unknown */
 };
 
 #define OPTIONS_MAX 24 /* options of one verb, with the terminating element */
@@ -137,11 +143,27 @@ bool json_end(struct json *json);
 
 /* --- output.c ---------------------------------------------------------------------------------- */
 
+/* From now on errors are objects of JSON, with the members code and message, and those of kvs_error_json. */
+void report_as_json(void);
+
 /* Print "kvctl: " and one line on standard error. Returns STATUS_FAILED. */
 enum status report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Print an error of a call, with advice that names kvctl's verbs. STATUS_ABSENT if the bucket does not exist. */
+/* The same for what does not exist. Returns STATUS_ABSENT. */
+enum status report_absent(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Print an error of a call, with advice that names kvctl's verbs. Returns its status. */
 enum status report_error(const struct kvs_error *error);
+
+/* The same of one key among several. */
+enum status report_key_error(const char *key, const struct kvs_error *error);
+
+/* Print one line on standard error that is not an error. With report_as_json an object with the member note. */
+void report_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Return the status of an error, and that of several results: an unknown outcome counts most, then the first error. */
+enum status status_of_error(const struct kvs_error *error);
+enum status status_add(enum status status, enum status next);
 
 /* Print a line of JSON that the library made, and free it; NULL: out of memory. */
 enum status print_and_free(char *json);

@@ -51,7 +51,9 @@ static void main_print_help(void)
     puts("\n"
          "With --json, bytes that are UTF-8 become a string, others {\"base64\": \"...\"}.\n"
          "\n"
-         "Exit status: 0 success; 1 the key or the bucket does not exist; 2 any other error.\n"
+         "Exit status: 0 success; 1 the key or the bucket does not exist; 2 wrong usage, or\n"
+         "another error; 3 conflict; 4 refused; 5 daemon or NATS unavailable; 6 timeout;\n"
+         "7 outcome unknown.\n"
          "An error is one line on standard error.\n"
          "\n"
          "Examples:\n"
@@ -101,6 +103,7 @@ static bool main_take_global(struct command_line *line, const char *name)
             return report("--socket is empty: name the daemon's socket") == STATUS_OK;
     } else if (strcmp(name, "json") == 0) {
         line->json = true;
+        report_as_json();
     } else if (strcmp(name, "help") == 0) {
         line->help = true;
     } else if (strcmp(name, "version") == 0) {

@@ -8,65 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-/* --- Errors -------------------------------------------------------------------------------- */
-
-enum status report(const char *format, ...)
-{
-    char line[512];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(line, sizeof(line), format, args);
-    va_end(args);
-    /* Keep it one line, whatever the names in it contain. */
-    for (char *c = line; *c != '\0'; c++) {
-        if (iscntrl((unsigned char)*c))
-            *c = ' ';
-    }
-    fprintf(stderr, "kvctl: %s\n", line);
-    return STATUS_FAILED;
-}
-
-/* The daemon's sentences advise methods of the protocol; for these codes kvctl advises its verbs. */
-enum status report_error(const struct kvs_error *error)
-{
-    const char *bucket = error->bucket;
-
-    if (error->outcome == KVS_OUTCOME_UNKNOWN)
-        return report("%s (outcome unknown: it may have been written)", error->message);
-    switch (error->code) {
-    case KVS_BUCKET_NOT_FOUND:
-        report("bucket %s does not exist: create it with kvctl add %s", bucket, bucket);
-        return STATUS_ABSENT;
-    case KVS_ALREADY_EXISTS:
-        if (*error->key == '\0')
-            return report("bucket %s exists with other settings: see kvctl info %s, or change them with kvctl edit",
-                          bucket, bucket);
-        break;
-    case KVS_UNSUPPORTED:
-        if (*bucket != '\0')
-            return report("%s (if another client created the bucket, kvctl edit %s upgrades it)", error->message,
-                          bucket);
-        break;
-    case KVS_PERMISSION_DENIED:
-        return report("%s (see access in kvstored.yaml(5))", error->message);
-    default:
-        break;
-    }
-    return report("%s", error->message);
-}
-
-/* --- JSON ---------------------------------------------------------------------------------- */
-
-enum status print_and_free(char *json)
-{
-    if (json == NULL)
-        return report("out of memory for the output");
-    puts(json);
-    kvs_free(json);
-    return STATUS_OK;
-}
-
 /* --- Text for people ----------------------------------------------------------------------- */
 
 struct short_text text_of_size(uint64_t size_bytes)
@@ -244,23 +185,185 @@ void print_safely(const char *bytes, size_t size, size_t columns)
         fputs("...", stdout);
 }
 
-void print_json_string(const char *text)
+static void output_write_json_string(FILE *file, const char *text)
 {
     uint32_t character;
 
-    putchar('"');
+    putc('"', file);
     for (size_t left = strlen(text), size; left > 0; text += size, left -= size) {
         size = output_read_character((const unsigned char *)text, left, &character);
         if (size == 0) {
-            fputs("\\ufffd", stdout);
+            fputs("\\ufffd", file);
             size = 1;
         } else if (character < 0x20 || character == '"' || character == '\\') {
-            printf("\\u%04x", (unsigned)character);
+            fprintf(file, "\\u%04x", (unsigned)character);
         } else {
-            fwrite(text, 1, size, stdout);
+            fwrite(text, 1, size, file);
         }
     }
-    putchar('"');
+    putc('"', file);
+}
+
+void print_json_string(const char *text)
+{
+    output_write_json_string(stdout, text);
+}
+
+/* --- Errors -------------------------------------------------------------------------------- */
+
+static bool is_json;
+
+void report_as_json(void)
+{
+    is_json = true;
+}
+
+/* error: NULL if the line is about the use of kvctl, the machine or an absent key. code is for these. */
+static void output_print_error(const struct kvs_error *error, const char *code, const char *line)
+{
+    char *json = is_json && error != NULL ? kvs_error_json(error) : NULL;
+
+    if (json != NULL) {
+        fprintf(stderr, "%s\n", json);
+        kvs_free(json);
+    } else if (is_json) {
+        fprintf(stderr, "{\"code\":\"%s\",\"message\":", code);
+        output_write_json_string(stderr, line);
+        fputs("}\n", stderr);
+    } else {
+        fprintf(stderr, "kvctl: %s\n", line);
+    }
+}
+
+static void output_print_line(const struct kvs_error *error, const char *code, const char *format, va_list args)
+{
+    char line[1536];
+
+    vsnprintf(line, sizeof(line), format, args);
+    /* Keep it one line, whatever the names in it contain. */
+    for (char *c = line; *c != '\0'; c++) {
+        if (iscntrl((unsigned char)*c))
+            *c = ' ';
+    }
+    output_print_error(error, code, line);
+}
+
+enum status report(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    output_print_line(NULL, "failed", format, args);
+    va_end(args);
+    return STATUS_FAILED;
+}
+
+enum status report_absent(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    output_print_line(NULL, "absent", format, args);
+    va_end(args);
+    return STATUS_ABSENT;
+}
+
+static void __attribute__((format(printf, 2, 3))) output_advise(const struct kvs_error *error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    output_print_line(error, "failed", format, args);
+    va_end(args);
+}
+
+enum status status_of_error(const struct kvs_error *error)
+{
+    if (error->outcome == KVS_OUTCOME_UNKNOWN)
+        return STATUS_UNKNOWN;
+    switch (error->code) {
+    case KVS_BUCKET_NOT_FOUND:
+        return STATUS_ABSENT;
+    case KVS_ALREADY_EXISTS:
+    case KVS_CONFLICT:
+        return STATUS_CONFLICT;
+    case KVS_PERMISSION_DENIED:
+    case KVS_RESOURCE_EXHAUSTED:
+    case KVS_TOO_LARGE:
+    case KVS_UNSUPPORTED:
+        return STATUS_REFUSED;
+    case KVS_UNAVAILABLE:
+    case KVS_IO:
+    case KVS_PROTOCOL:
+        return STATUS_UNAVAILABLE;
+    case KVS_DEADLINE_EXCEEDED:
+        return STATUS_TIMEOUT;
+    default:
+        return STATUS_FAILED;
+    }
+}
+
+enum status report_key_error(const char *key, const struct kvs_error *error)
+{
+    output_advise(error, "%s: %s%s", key, error->message,
+                  error->outcome == KVS_OUTCOME_UNKNOWN ? " (outcome unknown: it may have been written)" : "");
+    return status_of_error(error);
+}
+
+void report_note(const char *format, ...)
+{
+    va_list args;
+
+    fputs(is_json ? "{\"note\":" : "kvctl: ", stderr);
+    va_start(args, format);
+    if (is_json) {
+        char line[512];
+        vsnprintf(line, sizeof(line), format, args);
+        output_write_json_string(stderr, line);
+    } else {
+        vfprintf(stderr, format, args);
+    }
+    va_end(args);
+    fputs(is_json ? "}\n" : "\n", stderr);
+}
+
+enum status status_add(enum status status, enum status next)
+{
+    return status == STATUS_OK || next == STATUS_UNKNOWN ? next : status;
+}
+
+/* The daemon's sentences advise methods of the protocol; for these codes kvctl advises its verbs. */
+enum status report_error(const struct kvs_error *error)
+{
+    const char *bucket = error->bucket;
+    bool is_of_key = *error->key != '\0';
+
+    if (error->outcome == KVS_OUTCOME_UNKNOWN)
+        output_advise(error, "%s (outcome unknown: it may have been written)", error->message);
+    else if (error->code == KVS_BUCKET_NOT_FOUND)
+        output_advise(error, "bucket %s does not exist: create it with kvctl add %s", bucket, bucket);
+    else if (error->code == KVS_ALREADY_EXISTS && !is_of_key)
+        output_advise(error, "bucket %s exists with other settings: see kvctl info %s, or change them with kvctl edit",
+                      bucket, bucket);
+    else if (error->code == KVS_UNSUPPORTED && *bucket != '\0')
+        output_advise(error, "%s (if another client created the bucket, kvctl edit %s upgrades it)", error->message,
+                      bucket);
+    else if (error->code == KVS_PERMISSION_DENIED)
+        output_advise(error, "%s (see access in kvstored.yaml(5))", error->message);
+    else
+        output_advise(error, "%s", error->message);
+    return status_of_error(error);
+}
+
+/* --- JSON ---------------------------------------------------------------------------------- */
+
+enum status print_and_free(char *json)
+{
+    if (json == NULL)
+        return report("out of memory for the output");
+    puts(json);
+    kvs_free(json);
+    return STATUS_OK;
 }
 
 /* --- Tables -------------------------------------------------------------------------------- */

@@ -177,7 +177,7 @@ const struct verb verbs[] = {
      "  kvctl create locks backup \"$HOSTNAME\" --ttl 10m && run-backup\n", put_options, kv_create},
     {"update", "BUCKET KEY VALUE|- REVISION", 4, 4, "write a key if it is unchanged",
      "Writes KEY only if it still has REVISION (0: it does not exist, or is deleted or expired)\n"
-     "and prints the new revision. The exit status is 2 if the key has changed.\n" VALUE_TEXT,
+     "and prints the new revision. The exit status is 3 if the key has changed.\n" VALUE_TEXT,
      "  revision=$(kvctl --json get config port | jq .revision)\n"
      "  kvctl update config port 8081 \"$revision\"\n",
      put_options, kv_update},
@@ -239,7 +239,7 @@ const struct verb verbs[] = {
     {"txn", "BUCKET [FILE|-]", 1, 2, "write several keys together or not at all",
      "Reads operations from FILE or standard input, commits them as one transaction, and prints\n"
      "the new revision of each, one per line. If a condition does not hold, nothing is written,\n"
-     "and the exit status is 2. One operation per line:\n"
+     "and the exit status is 3. One operation per line:\n"
      "\n"
      "  check KEY REVISION          only if KEY has this revision (0: it does not exist)\n"
      "  put KEY VALUE               write KEY unconditionally\n"
@@ -257,7 +257,7 @@ const struct verb verbs[] = {
      NULL, txn_run},
     {"health", "[BUCKET]", 0, 1, "check the health",
      "Prints the state of the daemon and its NATS connection, and of BUCKET. The exit status\n"
-     "is 0 if all of it is healthy, and 2 if not.",
+     "is 0 if all of it is healthy, and 5 if not.",
      "  kvctl health\n"
      "  kvctl health config || systemctl status kvstored\n",
      NULL, daemon_health},

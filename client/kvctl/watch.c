@@ -112,13 +112,13 @@ static void watch_on_end(struct watching *watching, const struct kvs_error *erro
     bool was_asked_for = watching->options.from_revision > 0 && !watching->has_begun_again;
 
     if (error->code == KVS_REVISION_GONE && !was_asked_for) {
-        report("the output is read too slowly, and deletions were missed: printing all entries again");
+        report_note("the output is read too slowly, and deletions were missed: printing all entries again");
         watching->options.from_revision = 0;
         watching->begins_again = watching->has_begun_again = true;
         return;
     }
     if (error->code == KVS_RESOURCE_EXHAUSTED && error->has_revision) {
-        report("the output is read too slowly: resuming at revision %" PRIu64, error->revision);
+        report_note("the output is read too slowly: resuming at revision %" PRIu64, error->revision);
         watching->options.include_history = false;
         watching->options.updates_only = false;
         watching->options.from_revision = error->revision;
@@ -200,9 +200,9 @@ static bool watch_wait_for_events(struct kvs *kvs, const sigset_t *waiting)
 static void watch_report_connection(struct kvs *kvs, bool *is_away)
 {
     if (!*is_away && kvs_fd(kvs) < 0)
-        report("%s; reconnecting", kvs_last_error(kvs)->message);
+        report_note("%s; reconnecting", kvs_last_error(kvs)->message);
     else if (*is_away && kvs_fd(kvs) >= 0)
-        report("reconnected to the daemon");
+        report_note("reconnected to the daemon");
     *is_away = kvs_fd(kvs) < 0;
 }
 
