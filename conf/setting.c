@@ -1,5 +1,6 @@
 #include "conf/setting.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,53 +177,99 @@ static bool parse_octal(const char *text, uint64_t *number)
     return text[0] == '0' && setting_read_digits(&text, 8, number) && *text == '\0';
 }
 
+/* Read a number of bytes: 16777216, 16M, 16MiB. Units are powers of 1024. */
 static bool parse_bytes(const char *text, uint64_t *number)
 {
+    static const char units[] = "KMGT";
     uint64_t unit = 1;
 
     if (!setting_read_digits(&text, 10, number))
         return false;
-    switch (*text) {
-    case 'K':
-    case 'k':
-        unit = KIB;
-        break;
-    case 'M':
-    case 'm':
-        unit = MIB;
-        break;
-    case 'G':
-    case 'g':
-        unit = GIB;
-        break;
-    default:
-        break;
-    }
-    if (unit > 1)
+    const char *letter = *text != '\0' ? strchr(units, *text & ~0x20) : NULL;
+    if (letter != NULL) {
+        unit <<= 10 * (letter - units + 1);
         text++;
+        if (strcmp(text, "iB") == 0)
+            text += 2;
+    }
     if (*text != '\0' || *number > UINT64_MAX / unit)
         return false;
     *number *= unit;
     return true;
 }
 
-/* Convert decimal seconds to milliseconds exactly: 0.0005 is refused, not rounded. */
-static bool parse_milliseconds(const char *text, uint64_t *number)
+/* Read the unit of a time, in milliseconds; 0: there is none. */
+static uint64_t setting_read_time_unit(const char **text)
 {
-    if (!setting_read_digits(&text, 10, number) || *number > UINT64_MAX / 1000)
-        return false;
-    *number *= 1000;
-    if (*text == '.') {
-        text++;
-        if (!is_decimal(*text))
-            return false;
-        for (uint64_t scale = 100; is_decimal(*text); text++, scale /= 10) {
-            if (scale == 0 && *text != '0')
-                return false;
-            *number += scale * (uint64_t)(*text - '0');
+    static const struct {
+        const char *name;
+        uint64_t milliseconds;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 60 * 60 * 1000}, {"d", 24 * 60 * 60 * 1000}};
+
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        size_t length = strlen(units[i].name);
+        if (strncmp(*text, units[i].name, length) == 0 && !isalpha((unsigned char)(*text)[length])) {
+            *text += length;
+            return units[i].milliseconds;
         }
     }
-    return *text == '\0';
+    return 0;
+}
+
+/* Read a decimal number of units exactly: 0.0005 s is refused, not rounded. */
+static bool setting_read_time(const char **text, uint64_t *milliseconds)
+{
+    uint64_t whole, thousandths = 0;
+
+    if (!setting_read_digits(text, 10, &whole))
+        return false;
+    if (**text == '.') {
+        if (!is_decimal(*++*text))
+            return false;
+        for (uint64_t scale = 100; is_decimal(**text); ++*text, scale /= 10) {
+            if (scale == 0 && **text != '0')
+                return false;
+            thousandths += scale * (uint64_t)(**text - '0');
+        }
+    }
+    uint64_t unit = setting_read_time_unit(text);
+    if (unit == 0) {
+        if (**text != '\0')
+            return false;
+        unit = 1000;
+    }
+    if (whole > UINT64_MAX / 2 / unit || thousandths * unit % 1000 != 0)
+        return false;
+    *milliseconds = whole * unit + thousandths * unit / 1000;
+    return true;
+}
+
+/* Read a time: seconds (5, 0.05), or numbers with a unit each (50ms, 5s, 1h30m). */
+static bool parse_milliseconds(const char *text, uint64_t *number)
+{
+    bool is_sum = false;
+
+    *number = 0;
+    do {
+        const char *part = text;
+        uint64_t milliseconds;
+        if (!setting_read_time(&text, &milliseconds) || milliseconds > UINT64_MAX / 2 - *number)
+            return false;
+        /* Only a number alone may be without its unit. */
+        if (is_sum && is_decimal(text[-1]))
+            return false;
+        *number += milliseconds;
+        is_sum = text != part;
+    } while (*text != '\0');
+    return true;
+}
+
+static bool parse_seconds(const char *text, uint64_t *number)
+{
+    if (!parse_milliseconds(text, number) || *number % 1000 != 0)
+        return false;
+    *number /= 1000;
+    return true;
 }
 
 static bool parse_choice(const struct setting *setting, const char *text, uint64_t *number)
@@ -247,8 +294,10 @@ static bool setting_parse_number(const struct setting *setting, const char *text
         parsed = parse_octal(text, number);
         break;
     case SETTING_COUNT:
-    case SETTING_SECONDS:
         parsed = parse_count(text, number);
+        break;
+    case SETTING_SECONDS:
+        parsed = parse_seconds(text, number);
         break;
     case SETTING_BYTES:
         parsed = parse_bytes(text, number);
