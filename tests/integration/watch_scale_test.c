@@ -272,6 +272,50 @@ START_TEST(the_end_of_sessions_with_many_watches_delays_nobody)
 }
 END_TEST
 
+START_TEST(a_watch_looks_through_a_large_bucket_in_slices)
+{
+    enum { KEYS = 40000, AT_ONCE = 4000, FILTERS = 64 };
+    const char *prefix = "a.a.a.a.a.a.a.a.a.a.", *filters = "";
+
+    daemon_start(&daemon_of_test, NULL, "log:\n  slow_turn: " SLOW_TURN_S "\n");
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    for (unsigned i = 0; i < KEYS; i += AT_ONCE)
+        put_many(client, bucket, prefix, i, AT_ONCE, 1);
+    wait_until_cached(client, bucket, "a");
+    /* That no key matches is seen at its last token. */
+    for (unsigned i = 0; i < FILTERS; i++)
+        filters = format_text("%s%s'*.*.*.*.*.*.*.*.*.*.no%u'", filters, i > 0 ? ", " : "", i);
+    daemon_mark_log(&daemon_of_test);
+    struct watch_recorder *watch = watch_recorder_start(client, bucket, format_text("'filter': [%s]", filters));
+    watch_recorder_expect(watch, "ready");
+    ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "slow turn"));
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(a_watch_of_large_keys_begins_as_its_client_reads)
+{
+    enum { KEYS = 16, BYTES = 500000 };
+    const char *filters = "";
+
+    daemon_start(&daemon_of_test, NULL, "watches:\n  buffer_bytes: 1M\n");
+    struct client *client = client_open(&daemon_of_test), *other = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+    put_many(client, bucket, "k.", 0, KEYS, BYTES);
+    wait_until_cached(client, bucket, "a");
+    for (unsigned i = 0; i < KEYS; i++)
+        filters = format_text("%s%s'k.%06u'", filters, i > 0 ? ", " : "", i);
+    client_send(client, "watch.start", "['%s', {'filter': [%s]}]", bucket, filters);
+    wait_for_stat(other, "watches.open", 1);
+    struct answer *dump = client_call(other, "daemon.dump", "[]");
+    assert_ok(dump);
+    for (size_t i = 0; i < count_at(&dump->result, "sessions.list"); i++)
+        ck_assert_uint_le(number_at(&dump->result, format_text("sessions.list.%zu.unread_bytes", i)), 2u * BYTES);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 Suite *watch_scale_suite(void)
 {
     Suite *suite = suite_create("watch_scale");
@@ -285,6 +329,8 @@ Suite *watch_scale_suite(void)
     tcase_add_test(tests, watches_that_are_behind_deliver_a_recreated_bucket);
     tcase_add_test(tests, many_watches_do_not_deliver_the_daemons_own_key);
     tcase_add_test(tests, the_end_of_sessions_with_many_watches_delays_nobody);
+    tcase_add_test(tests, a_watch_looks_through_a_large_bucket_in_slices);
+    tcase_add_test(tests, a_watch_of_large_keys_begins_as_its_client_reads);
     suite_add_tcase(suite, tests);
     return suite;
 }

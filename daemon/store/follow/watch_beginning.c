@@ -18,6 +18,9 @@
 /* Before something is retried that the server refused. */
 #define RETRY_MS 250u
 
+/* Values of single keys that are delivered at once. With more, the walk delivers them as the client reads. */
+#define AT_ONCE_BYTES_MAX (256u * 1024u)
+
 static void beginning_walk(struct watch *watch);
 static void beginning_read_stream(struct watch *watch);
 static void beginning_finish_reading(struct watch *watch);
@@ -142,11 +145,16 @@ static void beginning_finish_walk(struct watch *watch)
     beginning_finish(watch);
 }
 
+/* Deliver the keys that follow the cursor, as long as there are time and room. */
 static void beginning_walk(struct watch *watch)
 {
     struct cache_view view;
 
-    while (watch->ops->has_room(watch->arg)) {
+    for (bool is_first = true; watch->ops->has_room(watch->arg); is_first = false) {
+        if (!is_first && jobs_slice_is_over(watch->store->jobs)) {
+            watch_go_on(watch);
+            return;
+        }
         struct cache_key *key = cache_cursor_next(&watch->beginning.cursor);
         if (key == NULL) {
             cache_cursor_end(&watch->beginning.cursor);
@@ -174,23 +182,25 @@ static int compare_key_revisions(const void *a, const void *b)
 
 /*
  * If all filters are single keys whose values are in memory, deliver just these. Return false if there is another
- * filter, or a value was evicted.
+ * filter, if a value was evicted, or if the values are too many bytes to be delivered at once.
  */
 static bool beginning_deliver_keys(struct watch *watch)
 {
     struct cache_key *keys[WATCH_FILTERS_MAX];
     struct cache_view view;
-    size_t count = 0;
+    size_t count = 0, bytes = 0;
 
     for (size_t i = 0; i < watch->filter_count; i++) {
         const char *filter = watch->filters[i];
         if (!filter_is_key(filter))
             return false;
         struct cache_key *key = cache_find(&watch->copy->contents.cache, filter, strlen(filter));
-        if (key != NULL && !cache_has_value(key))
+        if (key == NULL)
+            continue;
+        bytes += key->value_bytes;
+        if (!cache_has_value(key) || bytes > AT_ONCE_BYTES_MAX)
             return false;
-        if (key != NULL)
-            keys[count++] = key;
+        keys[count++] = key;
     }
     if (count > 0)
         qsort((void *)keys, count, sizeof(*keys), compare_key_revisions);
