@@ -4,6 +4,7 @@
 #include "tests/support/nats_server.h"
 
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 static struct daemon daemon_of_test;
@@ -86,6 +87,28 @@ START_TEST(a_list_has_at_most_limit_items_and_counts_all)
     ck_assert_uint_ge(number_at(&answer->result, "sessions.idle"), 3);
     assert_code(client_call(client, "daemon.dump", "[{'limit': 0}]"), "invalid_argument");
     assert_code(client_call(client, "daemon.dump", "[{'limit': 1001}]"), "invalid_argument");
+}
+END_TEST
+
+START_TEST(a_list_of_large_items_has_some_of_them_and_counts_all)
+{
+    enum { WATCHES = 50 };
+    char name[901] = {0};
+    const char *filters = "";
+
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    assert_ok(client_call(client, "bucket.create", "['b']"));
+    memset(name, 'k', sizeof(name) - 1);
+    for (unsigned i = 0; i < 64; i++)
+        filters = format_text("%s%s'%s.%u'", filters, i > 0 ? ", " : "", name, i);
+    for (unsigned i = 0; i < WATCHES; i++)
+        assert_ok(client_call(client, "watch.start", "['b', {'filter': [%s]}]", filters));
+    struct answer *answer = dump(client);
+    ck_assert_uint_eq(number_at(&answer->result, "watches.count"), WATCHES);
+    ck_assert_uint_ge(count_at(&answer->result, "watches.list"), 2);
+    ck_assert_uint_le(count_at(&answer->result, "watches.list"), 10);
+    daemon_stop(&daemon_of_test);
 }
 END_TEST
 
@@ -185,6 +208,7 @@ Suite *dump_suite(void)
     tcase_add_test(shared, a_list_has_at_most_limit_items_and_counts_all);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, calls_that_a_silent_server_holds_up_are_listed_with_their_clients);
+    tcase_add_test(own, a_list_of_large_items_has_some_of_them_and_counts_all);
     tcase_add_test(own, a_dump_takes_admin_for_all_buckets);
     tcase_add_test(own, the_debug_log_names_each_call_with_its_client);
     suite_add_tcase(suite, own);
