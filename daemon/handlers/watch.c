@@ -117,18 +117,6 @@ static size_t session_watch_limit(const struct session_watch *watch)
     return own < all ? own : all;
 }
 
-static void session_watch_on_started(void *arg)
-{
-    struct session_watch *watch = session_watch_of(arg);
-    struct call *call = watch->call;
-
-    if (call == NULL) /* the session closes */
-        return;
-    watch->call = NULL;
-    msgpack_pack_uint64(call_begin_result(call), watch->id);
-    call_end_result(call);
-}
-
 /* The same entry is delivered to many watches: pack it once. */
 static const msgpack_sbuffer *session_watch_pack_entry(struct service *service, const struct kv_entry *entry,
                                                        uint64_t serial, enum watch_form form)
@@ -214,6 +202,24 @@ static void session_watch_leave_session(struct session_watch *watch)
 {
     session_stop_waiting(watch->session, &watch->waiter);
     session_remove_resource(watch->session, &watch->resource);
+}
+
+/* If the answer became an error, the client does not know the watch. */
+static bool session_watch_on_started(void *arg)
+{
+    struct session_watch *watch = session_watch_of(arg);
+    struct call *call = watch->call;
+
+    if (call == NULL) /* the session closes */
+        return true;
+    watch->call = NULL;
+    msgpack_pack_uint64(call_begin_result(call), watch->id);
+    if (call_end_result(call))
+        return true;
+    watch_stop(&watch->watch);
+    session_watch_leave_session(watch);
+    session_watch_free(watch);
+    return false;
 }
 
 static void session_watch_on_ended(void *arg, const struct error *error)

@@ -222,7 +222,7 @@ static void call_finish(struct call *call)
     call_release(call);
 }
 
-void call_end_result(struct call *call)
+bool call_end_result(struct call *call)
 {
     const struct conf *conf = call->dispatcher->conf;
     struct error full;
@@ -232,19 +232,19 @@ void call_end_result(struct call *call)
     if (call->out == &call->dispatcher->discarded) {
         msgpack_sbuffer_clear(call->out);
         call_finish(call);
-        return;
+        return true;
     }
     size_t unread = outbox_unread_bytes(call->session);
     if (bytes > conf->limits.frame_bytes) {
         call_cancel_result(call);
         call_fail_with(call, ERROR_TOO_LARGE, "the answer has %zu bytes, over the limit of %zu (limits.frame_bytes)",
                        bytes, conf->limits.frame_bytes);
-        return;
+        return false;
     }
     if (unread > bytes && !outbox_check_limits(call->session, bytes, &full)) {
         call_cancel_result(call);
         call_fail(call, &full);
-        return;
+        return false;
     }
     if (unread > bytes && unread > conf->limits.out_buffer_bytes) {
         call_cancel_result(call);
@@ -252,10 +252,11 @@ void call_end_result(struct call *call)
                        "the client has not read %zu bytes of answers, and another answer of %zu would exceed the limit "
                        "of %zu (limits.out_buffer_bytes); read faster, or ask for less at a time",
                        unread - bytes, bytes, conf->limits.out_buffer_bytes);
-        return;
+        return false;
     }
     outbox_commit(call->session);
     call_finish(call);
+    return true;
 }
 
 void call_fail(struct call *call, const struct error *error)

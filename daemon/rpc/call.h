@@ -58,10 +58,10 @@ void call_pool_free(struct call_pool *pool);
 
 /*
  * Begin the answer: pack the result with the packer that is returned, then call call_end_result. An answer that is too
- * large is replaced by an error.
+ * large is replaced by an error: then call_end_result returns false.
  */
 msgpack_packer *call_begin_result(struct call *call);
-void call_end_result(struct call *call);
+bool call_end_result(struct call *call);
 
 /* Take back what was packed since call_begin_result: the call will be answered with an error. */
 void call_cancel_result(struct call *call);

@@ -209,8 +209,8 @@ static void watch_begin(struct watch *watch)
     watch->state = WATCH_BEGINNING;
     watch->epoch = watch->copy->watches.backlog.epoch;
     watch->copy->watches.beginning_count++;
-    watch->ops->started(watch->arg);
-    watch_beginning_start(watch);
+    if (watch->ops->started(watch->arg))
+        watch_beginning_start(watch);
 }
 
 static void on_member_begin(struct watch_member *member)
