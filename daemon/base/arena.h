@@ -4,9 +4,9 @@
  * Used by everything that works for a call. The memory is the MessagePack library's zone, so that decoded parameters
  * and our own structures share it, and it is freed as a whole.
  *
- * Whatever a call starts and does not finish at once (a read, a write, a timer, memory from malloc) is a task of the
- * call's arena. When the arena is cleared, tasks that are still there are cancelled first. So nothing goes on in memory
- * that is gone, however the call ended.
+ * Everything that a call starts and does not finish at once (a read, a write, a timer, memory from malloc) is a task of
+ * the call's arena. When the arena is cleared, tasks that are still there are cancelled first. So nothing uses memory
+ * that was freed, however the call ended.
  */
 #ifndef DAEMON_ARENA_H
 #define DAEMON_ARENA_H
@@ -23,7 +23,7 @@ struct arena_task {
     struct arena_task **previous_link; /* what points to this task; NULL when it is not running */
     /* Stop at once, release what is held outside of the arena, and call nobody back. */
     void (*cancel)(struct arena_task *task);
-    /* Whether it could still be cancelled without a trace. NULL: it cannot. */
+    /* Return whether it could still be cancelled without a trace. NULL: it cannot. */
     bool (*is_unsent)(const struct arena_task *task);
 };
 
@@ -31,9 +31,9 @@ struct arena {
     msgpack_zone zone;
     struct arena_task *tasks; /* the newest first */
     size_t bytes;             /* that were allocated */
-    const void *owner;        /* identity of the session that all is done for; NULL: none. Never looked into */
-    uint64_t call_id;         /* of the call that all is done for, for the log; 0: none */
-    /* Told of each allocation; NULL: nobody counts. */
+    const void *owner;        /* identity of the session that it serves; NULL: none. Never dereferenced */
+    uint64_t call_id;         /* of the call that it serves, for the log; 0: none */
+    /* Called for each allocation; NULL: allocations are not counted. */
     void (*charge)(void *arg, size_t bytes);
     void *charge_arg;
 };
@@ -114,7 +114,7 @@ static inline void arena_charge(struct arena *arena, size_t bytes)
         arena->charge(arena->charge_arg, bytes);
 }
 
-/* size_bytes of memory, aligned for any type and not cleared, until the arena is cleared; NULL when memory ran out. */
+/* Allocate size_bytes, aligned for any type and not zeroed, until the arena is cleared. NULL: out of memory. */
 static inline void *arena_alloc(struct arena *arena, size_t size_bytes)
 {
     arena_charge(arena, size_bytes);
@@ -146,7 +146,7 @@ static inline char *arena_strdup(struct arena *arena, const char *text)
     return arena_strndup(arena, text, strlen(text));
 }
 
-/* The structure that embeds a task. */
+/* Return the structure that embeds a task. */
 #define ARENA_TASK_OWNER(task, type, member) ((type *)((char *)(task)-offsetof(type, member)))
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * array: an array of malloc that grows by doubling.
  *
- * Used by what gathers elements without knowing how many will come.
+ * Used by modules that collect elements without knowing how many will come.
  */
 #ifndef DAEMON_ARRAY_H
 #define DAEMON_ARRAY_H

@@ -1,9 +1,9 @@
 /*
  * backoff: how long to wait before trying again.
  *
- * Exponential with full jitter: a random time between nothing and a bound that
- * doubles with each try. Full jitter spreads the tries of many clients that failed
- * at the same moment best (Brooker, "Exponential Backoff And Jitter", 2015).
+ * Used by requests and by reconnects. Exponential with full jitter: a random time between 0 and a bound that doubles
+ * with each attempt. If many clients fail at the same moment, full jitter spreads their attempts best (Brooker,
+ * "Exponential Backoff And Jitter", 2015).
  */
 #ifndef DAEMON_BACKOFF_H
 #define DAEMON_BACKOFF_H
@@ -11,12 +11,12 @@
 #include <stdint.h>
 
 /*
- * The wait in ms before try number attempt + 1, attempt counting from 1: between 0
- * and min_ms doubled attempt - 1 times, but never over max_ms.
+ * Return the ms to wait after this attempt, which counts from 1: between 0 and min_ms * 2^(attempt - 1), and at most
+ * max_ms.
  */
 uint64_t backoff_ms(unsigned attempt, uint64_t min_ms, uint64_t max_ms);
 
-/* The upper bound that backoff_ms draws below. */
+/* Return the upper bound of backoff_ms. */
 uint64_t backoff_bound_ms(unsigned attempt, uint64_t min_ms, uint64_t max_ms);
 
 #endif

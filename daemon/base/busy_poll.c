@@ -10,7 +10,7 @@
 
 /* A turn without work takes about a microsecond. In one of this length somebody else had the processor. */
 #define PREEMPTED_NS 20000u
-/* It is left to them for so many times as long. */
+/* The pause lasts this many times as long. */
 #define QUIET_TIMES 8u
 
 /* In sixteenths: from two sockets in a turn on, there is always something to do. */

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* Match one character against the set behind '['. Return the end of the set, NULL if it does not end. */
+/* Match one character against the set after '['. Return the end of the set, NULL if it does not end. */
 static const char *match_set(const char *set, char c, bool *is_match)
 {
     bool is_negated = *set == '!' || *set == '^', is_in = false;

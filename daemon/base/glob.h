@@ -10,12 +10,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Longer patterns are refused wherever they come in. */
+/* Longer patterns are refused. */
 #define GLOB_LENGTH_MAX 255u
 
 /*
- * Whether the whole text matches: '*' stands for any characters, '?' for one, "[a-c]" for one of these and "[!a-c]" for
- * one that is none of these. A backslash takes the next character as it is. A '[' without its ']' is itself.
+ * Return whether the whole text matches: '*' stands for any characters, '?' for one, "[a-c]" for one of these and
+ * "[!a-c]" for one that is none of these. A backslash quotes the next character. A '[' without its ']' matches itself.
  */
 bool glob_matches(const char *pattern, const char *text);
 

@@ -12,7 +12,7 @@
 
 uint64_t hash_bytes(const void *bytes, size_t length);
 
-/* The function with a key of the caller's: for its test. */
+/* The same with a given key, for the unit test. */
 uint64_t hash_bytes_with(const uint64_t key[2], const void *bytes, size_t length);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * heap: gives memory back to the system after a burst.
  *
- * Used by main. malloc keeps memory that is freed in the middle of its heap: a hundred megabytes after half a million
+ * Used by main. malloc keeps memory that was freed in the middle of its heap: a hundred megabytes after half a million
  * keys have left the cache, half a gigabyte after a burst of large messages. malloc_trim gives whole pages back, and
  * takes about a millisecond for 8 MB. So it is called each time that the counted bytes have fallen by HEAP_STEP_BYTES,
  * and not once at the end: the loop does other work in between.

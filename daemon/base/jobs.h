@@ -1,12 +1,12 @@
 /*
  * jobs: work that is cut into slices, so that no turn of the loop is long.
  *
- * Used by whatever a client can make large: the requests of a session, requests that waited for the connection to NATS,
- * deadlines that come together, watches that a change is delivered to. A turn begins with the first event after the
- * loop slept. Its events may use JOBS_TURN_NS, and each of them JOBS_SLICE_NS; what is not finished then becomes a job.
- * At the end of a turn jobs run in the order in which they were added, a slice each, and one that has more to do goes
- * to the end of the queue. So everybody gets a share of the loop's time, whatever the others do. While a job waits, the
- * loop does not sleep.
+ * Used for all work that a client can make large: the requests of a session, requests that waited for the connection to
+ * NATS, deadlines that come together, watches that a change is delivered to. A turn begins with the first event after
+ * the loop slept. Its events may use JOBS_TURN_NS, and each of them JOBS_SLICE_NS; what is not finished then becomes a
+ * job. At the end of a turn jobs run in the order in which they were added, a slice each, and one that has more to do
+ * goes to the end of the queue. So each job gets a share of the loop's time, however long the others are. While a job
+ * waits, the loop does not sleep.
  */
 #ifndef DAEMON_JOBS_H
 #define DAEMON_JOBS_H
@@ -36,16 +36,16 @@ struct jobs {
 
 void jobs_init(struct jobs *jobs);
 
-/* An event has come: begin its slice. Return false when the turn has no time left: what can wait should. */
+/* An event has come: begin its slice. Return false if the turn has no time left: work that can wait should wait. */
 bool jobs_begin_slice(struct jobs *jobs);
 
-/* Whether whoever works now should stop. Cheap enough to be asked after each call or message. */
+/* Return whether the present work should stop. Cheap enough to be asked after each call or message. */
 static inline bool jobs_slice_is_over(const struct jobs *jobs)
 {
     return uv_hrtime() >= jobs->slice_ends_ns;
 }
 
-/* Whether the turn has twice the time it should have: not even what makes room for others is to be done in it. */
+/* Return whether the turn takes twice JOBS_TURN_NS: then even work that makes room for others must wait. */
 static inline bool jobs_turn_is_long(const struct jobs *jobs)
 {
     return jobs->turn_began_ns != 0 && uv_hrtime() >= jobs->turn_began_ns + 2u * JOBS_TURN_NS;

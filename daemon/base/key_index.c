@@ -21,7 +21,7 @@ bool key_index_init(struct key_index *index, struct arena *arena, size_t keys_ma
     return index->slots != NULL;
 }
 
-/* The key's slot, or the free one where it belongs: the table is at most half full. */
+/* Return the key's slot, or the free slot for it: the table is at most half full. */
 static struct key_index_slot *find_slot(const struct key_index *index, const char *key, uint32_t hash)
 {
     size_t at = hash & index->mask;

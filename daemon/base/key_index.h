@@ -19,10 +19,10 @@ struct key_index {
     size_t mask;
 };
 
-/* Makes room for up to keys_max keys. False: out of memory. */
+/* Make room for up to keys_max keys. False: out of memory. */
 bool key_index_init(struct key_index *index, struct arena *arena, size_t keys_max);
 
-/* Adds key with a number of the caller's, unless it is there. Return the number that the key has. key is borrowed. */
+/* Add key with the caller's number, unless it is there. Return the key's number. key is borrowed. */
 uint32_t key_index_add(struct key_index *index, const char *key, uint32_t number);
 
 /* Return the key's number, or KEY_INDEX_NONE. */

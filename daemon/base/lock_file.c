@@ -11,13 +11,13 @@
 
 #define COMMAND_BYTES 32u
 
-/* The whole file, for writing: such a lock is POSIX's, which tells who holds it on any file system (fcntl(2)). */
+/* The whole file, for writing: such a lock is POSIX's, which names its holder on any file system (fcntl(2)). */
 static struct flock whole_file(void)
 {
     return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET};
 }
 
-/* Find the process that holds the lock; 0: it cannot be told, because it runs in another PID namespace. */
+/* Find the process that holds the lock; 0: unknown, because it runs in another PID namespace. */
 static pid_t find_holder(int descriptor)
 {
     struct flock lock = whole_file();

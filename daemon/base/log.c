@@ -14,7 +14,7 @@ static struct {
     bool to_journal;
 } log_state = {CONF_LOG_INFO, false};
 
-/* The journal tells its children by device and inode which descriptor is its (systemd.exec(5), JOURNAL_STREAM). */
+/* The journal gives its children the device and inode of its descriptor (systemd.exec(5), JOURNAL_STREAM). */
 static bool stderr_is_journal(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
@@ -88,7 +88,7 @@ void log_write(enum conf_log_level level, const char *format, ...)
     }
     line[length++] = '\n';
 
-    /* One write per line keeps lines whole; where it fails there is nobody left to tell. */
+    /* One write per line keeps lines whole; if it fails, there is nowhere to report it. */
     ssize_t ignored = write(STDERR_FILENO, line, length);
     (void)ignored;
     errno = saved_errno;

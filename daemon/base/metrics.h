@@ -1,8 +1,8 @@
 /*
- * metrics: what the daemon has done, counted.
+ * metrics: counters and latencies of what the daemon has done.
  *
- * Filled by call and session, read by the handler of daemon.stats. Counting a call
- * is a handful of additions; nothing is allocated.
+ * Filled by call and session, read by the handler of daemon.stats. Counting a call is a few additions, without an
+ * allocation.
  */
 #ifndef DAEMON_METRICS_H
 #define DAEMON_METRICS_H
@@ -31,7 +31,7 @@ struct metrics_method {
     struct metrics_histogram latency; /* us, from the read of the frame to the end of the turn that answered it */
 };
 
-/* Calls that are over and whose latency is not noted yet: a look at the clock for each would be 4 % of a cached get. */
+/* Ended calls whose latency is not noted yet. Reading the clock for each of them would take 4 % of a cached get. */
 #define METRICS_ENDED_MAX 64u
 
 struct metrics_ended {
@@ -44,7 +44,7 @@ struct metrics {
     uint64_t errors[ERROR_CODE_COUNT];
     uint64_t sessions_total;
     uint64_t sessions_refused;
-    uint64_t sessions_ended; /* by the daemon, for what they did or did not do */
+    uint64_t sessions_ended; /* by the daemon, because of a client's error or stall */
     uint64_t bytes_in, bytes_out;
     unsigned sessions;
     unsigned calls; /* in flight */
@@ -52,10 +52,10 @@ struct metrics {
     unsigned ended_count;
 };
 
-/* A call is over that began at started_ns (uv_hrtime). Its latency is noted by the next metrics_settle. */
+/* Count a call that has ended. It began at started_ns (uv_hrtime). The next metrics_settle notes its latency. */
 void metrics_end_call(struct metrics *metrics, struct metrics_method *method, uint64_t started_ns);
 
-/* At the end of each turn, and before somebody reads: notes the latencies of the calls that have ended since. */
+/* At the end of each turn, and before the metrics are read: note the latencies of the calls that have ended since. */
 void metrics_settle(struct metrics *metrics, uint64_t now_ns);
 
 void metrics_note(struct metrics_histogram *histogram, uint64_t value);

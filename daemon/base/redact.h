@@ -1,8 +1,8 @@
 /*
- * redact: takes out of a text what clients are not to be told.
+ * redact: removes from a text what clients must not see.
  *
- * Used where an error of the NATS server, of its library or of the system becomes a message to a client. The log has
- * the whole text, or the server's log.
+ * Used if an error of the NATS server, of its library or of the system becomes a message to a client. The daemon's log,
+ * or the server's, has the whole text.
  */
 #ifndef DAEMON_REDACT_H
 #define DAEMON_REDACT_H

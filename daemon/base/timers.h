@@ -1,9 +1,9 @@
 /*
- * timers: many deadlines, cheap to set and to take back.
+ * timers: many deadlines, cheap to set and to stop.
  *
- * Used for calls, requests and sessions, whose deadlines are nearly always taken back before they come. A hashed timing
+ * Used for calls, requests and sessions, whose deadlines are nearly always stopped before they come. A hashed timing
  * wheel (Varghese and Lauck, 1987) under one libuv timer, which wakes the loop for the next deadline. Starting and
- * stopping are a few stores. Deadlines are kept to TIMERS_TICK_MS. Those of one tick share a wake-up.
+ * stopping are a few stores. Deadlines are rounded up to TIMERS_TICK_MS. Those of one tick share a wake-up.
  */
 #ifndef DAEMON_TIMERS_H
 #define DAEMON_TIMERS_H
@@ -30,7 +30,7 @@ struct timers {
     struct jobs *jobs;
     struct job expiring; /* when many deadlines come together */
     struct timer *due;   /* that have come and are not called yet */
-    uint64_t wake_ms;    /* loop time at which it rings next */
+    uint64_t wake_ms;    /* loop time at which the tick expires next */
     uint64_t done_tick;  /* every timer up to this tick has been looked at */
     unsigned count;
     struct timer *slots[TIMERS_SLOTS];
@@ -39,20 +39,19 @@ struct timers {
 
 void timers_init(struct timers *timers, uv_loop_t *loop, struct jobs *jobs);
 
-/* Closes the libuv handle; timers still set never expire. The memory may go when the loop has run once more. */
+/* Close the libuv handle: timers that are still set never expire. Free the memory after the loop has run once more. */
 void timers_close(struct timers *timers);
 
 /*
- * Sets the timer to call expired once, at expires_ms or up to TIMERS_TICK_MS
- * later, never from within this function. A timer that is set is moved. When more deadlines come together than a
- * slice of a turn is long, the later ones are called in the next turns.
+ * Set the timer to call expired once, at expires_ms or up to TIMERS_TICK_MS later, never from within this function. A
+ * timer that is set is moved. If more deadlines come together than fit into a slice, the others follow in later turns.
  */
 void timer_start(struct timers *timers, struct timer *timer, uint64_t expires_ms, void (*expired)(struct timer *timer));
 
-/* Lets every timer that is set ring now, those that are set meanwhile included or not: at the end of everything. */
+/* Call expired of every timer that is set, when the daemon ends. Timers that are set meanwhile may be included. */
 void timers_expire_all(struct timers *timers);
 
-/* Takes the deadline back. Does nothing when the timer is not set. */
+/* Stop the timer. Does nothing when the timer is not set. */
 void timer_stop(struct timers *timers, struct timer *timer);
 
 static inline bool timer_is_set(const struct timer *timer)
