@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Far above any real file. A wrong path, such as a device or a log, must not be read for ever. */
+/* Far above any real file. A wrong path, such as a device or a log, must not be read without end. */
 #define FILE_BYTES_MAX ((size_t)1024 * 1024)
 
 /*

@@ -33,7 +33,7 @@
 /* How often a daemon that starts checks whether it is ready. */
 #define READY_CHECK_MS 10u
 
-/* While the embedded server recovers its data, the service manager gives the start so much more, again and again. */
+/* While the embedded server recovers its data, ask the service manager repeatedly for this much more time. */
 #define EXTEND_EVERY_MS 5000u
 #define EXTEND_BY_MS    30000u
 
@@ -76,7 +76,7 @@ struct daemon {
     uint64_t reads; /* of all sockets, until the last turn */
     uv_timer_t watchdog;
     uv_timer_t ready_check; /* until the daemon is ready */
-    uint64_t extended_ms;   /* when the service manager was last told that the start takes longer; 0: never */
+    uint64_t extended_ms;   /* when the service manager was last notified that the start takes longer; 0: never */
     uv_timer_t drain_limit;
     bool is_ready;
     int exit_status;
@@ -139,7 +139,7 @@ static void main_on_turn_end(uv_prepare_t *handle)
 
     store_flush(&daemon->store);
     session_list_flush(&daemon->sessions);
-    /* Sessions and watches may have gone on since. What they ask and answer leaves in this turn, too. */
+    /* Jobs may have made requests and answers. These are sent in this turn, too. */
     jobs_run(&daemon->jobs);
     store_flush(&daemon->store);
     session_list_flush(&daemon->sessions);

@@ -1,9 +1,9 @@
 /*
- * reload: read the configuration again, and let each module know.
+ * reload: read the configuration again, and apply it in each module.
  *
- * Used by main on SIGHUP. Either the whole new configuration takes effect, save settings that need a restart, or, if
- * anything is wrong with it, none of it. A module that keeps something of the configuration has one function for it,
- * which is called here.
+ * Used by main on SIGHUP. The whole new configuration takes effect, except settings that need a restart. If
+ * anything is wrong with it, nothing changes. A module that keeps something of the configuration has one function for
+ * it, which is called here.
  */
 #ifndef DAEMON_RELOAD_H
 #define DAEMON_RELOAD_H

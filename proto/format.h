@@ -30,7 +30,7 @@ enum format_kind {
 struct format {
     enum format_kind kind;
     unsigned header_bytes;
-    uint64_t body_bytes; /* behind the header */
+    uint64_t body_bytes; /* after the header */
     uint64_t count;      /* of an array's elements, or a map's members */
 };
 

@@ -1,7 +1,7 @@
 /*
  * utf8: whether bytes are a text.
  *
- * Used where a text comes in or goes out: MessagePack's str and JSON's strings are UTF-8 (RFC 3629).
+ * Used for each text that is received or sent: MessagePack's str and JSON's strings are UTF-8 (RFC 3629).
  */
 #ifndef PROTO_UTF8_H
 #define PROTO_UTF8_H

@@ -202,8 +202,8 @@ const char *text_of_operation(enum kvs_operation operation);     /* "put" */
 typedef bool text_of_member_fn(const char *name, const struct kvs_value *value, struct short_text *text);
 
 /*
- * Print any bytes on one line of at most so many columns. Control characters and what is not UTF-8 are written as
- * escapes. Text that does not fit is cut, with "..." at the end.
+ * Print any bytes on one line of at most this number of columns. Control characters and what is not UTF-8 are written
+ * as escapes. Text that does not fit is cut, with "..." at the end.
  */
 void print_safely(const char *bytes, size_t size, size_t columns);
 

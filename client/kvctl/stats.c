@@ -20,7 +20,7 @@ static struct short_text stats_name_of(const struct kvs_value *map, size_t place
     return text_of_value(kvs_value_key(map, place));
 }
 
-/* Format a value that is not a map; its name tells the unit. */
+/* Format a value that is not a map; its name says the unit. */
 static struct short_text stats_text_of_figure(const char *name, const struct kvs_value *value)
 {
     struct short_text text = {.text = "-"};

@@ -19,7 +19,7 @@ struct call_receiver;
 typedef void call_deliver_fn(struct kvs *kvs, const struct call_receiver *receiver, const struct kvs_error *error,
                              const struct kvs_value *result);
 
-/* Who gets a call's answer. */
+/* The receiver of a call's answer. */
 struct call_receiver {
     call_deliver_fn *deliver; /* called exactly once for a call that was accepted; NULL: nobody wants the answer */
     void (*function)(void);   /* the program's function, of a type that deliver knows */

@@ -62,7 +62,7 @@ bool embedded_leftover_kill(const struct embedded_directory *directory, char err
     bool has_ended = true;
     if (is_server_of(directory, pid)) {
         struct pollfd end = {.fd = descriptor, .events = POLLIN};
-        log_warning("nats-server: killing pid %d, which an earlier daemon left behind", (int)pid);
+        log_warning("nats-server: killing pid %d, which an earlier daemon left", (int)pid);
         syscall(SYS_pidfd_send_signal, descriptor, SIGKILL, NULL, 0);
         has_ended = poll(&end, 1, KILL_TIMEOUT_MS) == 1;
         if (!has_ended)

@@ -3,9 +3,9 @@
  *
  * Used by main. The server listens on a free port of 127.0.0.1. Only a client with a random secret can log in; the
  * secret is in a file that only the daemon's user can read. This module promises that one data directory has one
- * server: a lock refuses a second daemon, the server dies with its parent, and a server left behind is killed before
- * the next is started. A server that ends by itself, or does not answer for nats.hang_timeout, is restarted on the same
- * port, with backoff.
+ * server: a lock refuses a second daemon, the server dies with its parent, and a server that an earlier daemon left is
+ * killed before the next is started. A server that ends by itself, or does not answer for nats.hang_timeout, is
+ * restarted on the same port, with backoff.
  */
 #ifndef DAEMON_EMBEDDED_PROCESS_H
 #define DAEMON_EMBEDDED_PROCESS_H

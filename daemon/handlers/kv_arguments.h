@@ -22,7 +22,7 @@ bool kv_argument_value(struct call *call, uint32_t position, const char **value,
 
 /*
  * Read a value as kv_argument_value does. Return NULL, or a sentence that says what is wrong with the value: then the
- * call goes on.
+ * call continues.
  */
 const char *kv_argument_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count);
 

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Publishing fails while so much is unsent. What waits stays in the requests, which have limits. */
+/* Publishing fails while more than this is unsent. Messages that wait stay in the requests, which have limits. */
 #define CONGESTED_BYTES (32 * 1024 * 1024)
 
 /* So much published is sent before the turn ends. A message counts with its subjects and headers, about. */
@@ -304,7 +304,7 @@ static void on_ping_timer(uv_timer_t *timer)
 {
     struct connection *connection = timer->data;
 
-    if (connection->is_inbox_denied) /* the next connection finds out whether the permissions have changed */
+    if (connection->is_inbox_denied) /* the next connection shows whether the permissions have changed */
         lose_connection(connection, "the server denies kvstored's user to subscribe to its inbox");
     else if (!ping_begin(&connection->ping))
         lose_connection(connection, "the server does not answer");

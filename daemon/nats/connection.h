@@ -2,8 +2,8 @@
  * connection: the daemon's one connection to NATS.
  *
  * Used by requests; main starts it and the store stops it. A dialer connects on a worker thread. From then on the
- * connection belongs to the loop's thread, and nothing blocks: see wire. After a loss it reconnects, for ever, with
- * backoff and jitter.
+ * connection belongs to the loop's thread, and nothing blocks: see wire. After a loss it reconnects, without a limit,
+ * with backoff and jitter.
  */
 #ifndef DAEMON_NATS_CONNECTION_H
 #define DAEMON_NATS_CONNECTION_H

@@ -9,19 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The server removes a consumer that nobody has pulled from for so long, in case our removal gets lost. */
+/* The server removes a consumer that nobody has pulled from for this long, in case our removal is lost. */
 #define INACTIVE_THRESHOLD_NS 10000000000LL
 
 /* The limits of one pull. */
 #define PULL_MESSAGES 1000u
 #define PULL_BYTES    (2u * 1024u * 1024u)
 
-/* After so many empty pulls in a row, the list of a last_per_subject consumer is given up: the rest is read by
+/* After this number of empty pulls in a row, the list of a last_per_subject consumer is given up: the rest is read by
  * sequence. */
 #define EMPTY_PULLS_MAX 2u
 
-/* After so many empty laps in a row, the next one waits. While keys are overwritten, the server's estimate can be 0 for
- * a moment. */
+/* After this number of empty laps in a row, the next one waits. While keys are overwritten, the server's estimate can
+ * be 0 for a moment. */
 #define EMPTY_LAPS_MAX 3u
 
 /* How often a long reading logs its progress. */
@@ -44,7 +44,7 @@ static void set_consumer_name(struct consumer_reading *reading)
 
 /* --- The consumer ----------------------------------------------------------------------------------- */
 
-/* Remove the present consumer. If the reading goes on, it keeps its place in the limit. */
+/* Remove the present consumer. If the reading continues, it keeps its place in the limit. */
 static void remove_consumer(struct consumer_reading *reading, bool is_over)
 {
     struct request *request = &reading->request;

@@ -48,7 +48,7 @@ static void on_former_readable(uv_poll_t *poll, int status, int events)
     (void)events;
     if (count > 0 || (count < 0 && (errno == EAGAIN || errno == EINTR)))
         return;
-    /* 0, or a reset: the server has closed its side. After any other error its state is unknown for ever. */
+    /* 0, or a reset: the server has closed its side. After any other error its state stays unknown. */
     if (count < 0 && errno != ECONNRESET && connection->number > connection->owner->newest_unknown)
         connection->owner->newest_unknown = connection->number;
     release_former(connection);

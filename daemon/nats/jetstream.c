@@ -170,7 +170,8 @@ void jetstream_set_error(struct error *error, const struct jetstream_error *from
     error_set(error, code, "NATS: %s (err_code %u)", description, from->err_code);
 }
 
-/* A cluster is believed that there is no such stream after so many answers in a row, with a backoff between them. */
+/* A cluster's answer that there is no such stream is believed after this number in a row, with a backoff between them.
+ */
 #define NOT_FOUND_TIMES 4u
 
 /* --- Calls ----------------------------------------------------------------------------------------- */

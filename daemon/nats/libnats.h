@@ -44,7 +44,7 @@ struct libnats_attempt {
     /* Of the loop: inodes of the internet sockets that existed before the attempt: former connections, inherited ones.
      */
     uint64_t others[LIBNATS_OTHERS_MAX];
-    size_t other_count; /* LIBNATS_OTHERS_MAX: there may be more, so the attempt's sockets cannot be told apart */
+    size_t other_count; /* LIBNATS_OTHERS_MAX: there may be more, so the attempt's sockets cannot be identified */
     /* The attempt's sockets, and since when they are known. */
     struct libnats_socket {
         uint64_t inode; /* 0: free */

@@ -14,7 +14,7 @@
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"; /* RFC 4648, base32 */
 
-/* CRC-16/XMODEM, little-endian behind the key. */
+/* CRC-16/XMODEM, little-endian after the key. */
 static uint16_t checksum(const uint8_t *bytes, size_t length)
 {
     uint16_t crc = 0;

@@ -42,8 +42,8 @@ void reply_budget_note_loss(struct reply_budget *budget, size_t max_payload_byte
 void reply_budget_note_reply(struct reply_budget *budget, uint64_t now_ms, size_t bytes);
 
 /*
- * Return the bytes that a reply with so many values is expected to take: 0 if values is 0, and at most bytes_max unless
- * that is 0.
+ * Return the bytes that a reply with this number of values is expected to take: 0 if values is 0, and at most bytes_max
+ * unless that is 0.
  */
 size_t reply_budget_expect(const struct reply_budget *budget, size_t values, size_t bytes_max);
 

@@ -2,8 +2,8 @@
  * reply_table: finds the request that a reply belongs to.
  *
  * Used by request. Each request has a slot in a table. The last token of its reply subject names the slot, the slot's
- * generation and the attempt, so a reply finds its request with one array look-up. The generation tells replies to
- * earlier requests in the slot from those to the present one.
+ * generation and the attempt, so a reply finds its request with one array look-up. The generation distinguishes replies
+ * to earlier requests in the slot from those to the present one.
  */
 #ifndef DAEMON_NATS_REPLY_TABLE_H
 #define DAEMON_NATS_REPLY_TABLE_H

@@ -164,7 +164,7 @@ void request_start(struct requests *requests, struct request *request, const str
  */
 void request_end(struct request *request);
 
-/* Give up its place in the limit, though the request goes on: what took the server long is over. */
+/* Give up its place in the limit, although the request continues: what took the server long is over. */
 void request_release_place(struct request *request);
 
 /* Transfer the place to a request with the same limit that has not been started. Does nothing if there is none. */
@@ -234,7 +234,7 @@ void request_set_trouble(struct request *request, enum request_trouble trouble);
 /* The latest attempt surely had no effect. If no attempt had any, the error at the deadline says so. */
 void request_clear_latest_doubt(struct request *request);
 
-/* Set what the owner has found out about all attempts so far. */
+/* Set what the owner has determined about all attempts so far. */
 void request_set_doubt(struct request *request, bool is_in_doubt);
 
 /* Return whether an attempt may have had its effect without our knowing. */

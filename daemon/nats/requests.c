@@ -116,7 +116,7 @@ void requests_on_message(struct requests *requests, struct message *message)
 
     if (request == NULL)
         return;
-    /* A consumer's delivery has a reply subject, and its headers are those of whoever wrote the message. */
+    /* A consumer's delivery has a reply subject, and its headers are those of the message's writer. */
     if (message->payload_bytes == 0 && message->reply == NULL && message_status(message) == NO_RESPONDERS)
         request_on_unserved(request, attempt);
     else

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* What a thread finds out about the session that it creates. Zeroed: nothing yet. */
+/* What a thread learns of the session that it creates. Zeroed: nothing yet. */
 struct tls_observer {
     SSL *session; /* the newest one that is not freed; NULL: none */
     int alert;    /* the last fatal alert that the server sent (RFC 8446, 6); 0: none */

@@ -18,7 +18,7 @@
 /* nats-server's max_payload is at most 64 MB. A larger size is an error. */
 #define MESSAGE_BYTES_MAX (128u * 1024u * 1024u)
 
-/* While so much is unsent, not even a PING is answered. */
+/* While more than this is unsent, not even a PING is answered. */
 #define PONG_ROOM_BYTES (8u * 1024u * 1024u)
 
 /* The bytes that one call of wire_read or wire_write moves at most, so that sessions get their share of the loop. */
@@ -433,7 +433,7 @@ static bool starts_with(const char *at, const char *line_end, const char *word)
     return (size_t)(line_end - at) >= length && memcmp(at, word, length) == 0;
 }
 
-/* A server that reads nothing may send PINGs for ever: do not buffer an answer to each. */
+/* A server that reads nothing may send PINGs without end: do not buffer an answer to each. */
 static bool answer_ping(struct wire *wire)
 {
     if (wire_unwritten_bytes(wire) > PONG_ROOM_BYTES)

@@ -162,7 +162,7 @@ static void call_abandon(struct session_resource *resource)
         return;
     }
     call_leave_session(call);
-    call_debug(call, "its session has ended; it goes on");
+    call_debug(call, "its session has ended; the call continues");
 }
 
 /* --- The answer ------------------------------------------------------------------------------------ */

@@ -90,7 +90,7 @@ void call_drop(struct call *call);
 enum call_state {
     CALL_RUNNING,
     CALL_QUEUED,   /* nothing of it has left the daemon */
-    CALL_ABANDONED /* its session has ended; it goes on, because it may change something */
+    CALL_ABANDONED /* its session has ended; the call continues, because it may change something */
 };
 
 enum call_state call_state(const struct call *call);

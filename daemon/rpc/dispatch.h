@@ -3,7 +3,7 @@
  *
  * The owner of all sessions: it decodes each message, finds the method's row, checks limits, the number of arguments,
  * the names of options, the bucket's name and access, and calls the handler. What it must know of the rooms above and
- * of the store, it is given by dispatcher_ops.
+ * of the store is in dispatcher_ops.
  */
 #ifndef DAEMON_RPC_DISPATCH_H
 #define DAEMON_RPC_DISPATCH_H

@@ -4,8 +4,8 @@
  * Used for values that are no text, and for kv.get_json. Both directions read their input once and build no tree: a
  * megabyte of JSON must not stop the loop.
  */
-#ifndef DAEMON_HANDLERS_JSON_H
-#define DAEMON_HANDLERS_JSON_H
+#ifndef DAEMON_RPC_JSON_H
+#define DAEMON_RPC_JSON_H
 
 #include "daemon/base/arena.h"
 

@@ -1,9 +1,9 @@
 /*
  * context: what all rooms of the store share.
  *
- * The facade (store) creates it. The other rooms of the store get a pointer to it, and so does everybody above who
- * calls them. It has the loop and the way to NATS. Each module that has a state for the whole daemon allocates it,
- * keeps it behind a pointer here, and is the only one to look inside.
+ * The facade (store) creates it. The other rooms of the store get a pointer to it, and so do their callers
+ * above. It has the loop and the way to NATS. A module that has a state for the whole daemon allocates it,
+ * keeps a pointer to it here, and alone reads and changes it.
  */
 #ifndef DAEMON_STORE_CONTEXT_H
 #define DAEMON_STORE_CONTEXT_H

@@ -1,5 +1,5 @@
 /*
- * observe: tells observers what this daemon has seen of a bucket, and what it does to one.
+ * observe: notifies observers of what this daemon has seen in a bucket, and of what it does to the bucket.
  *
  * The rooms bucket, read and write call it. They do not know who listens: follow keeps local copies as new as what
  * clients have seen, and compact removes old delete markers. Without an observer each function does nothing.
@@ -60,8 +60,8 @@ void observe_marker(struct store *store, const char *bucket_name, int64_t marker
 /* --- Buckets --------------------------------------------------------------------------------------- */
 
 /*
- * This daemon is about to create, purge, update or delete the bucket, and no message will tell of the change. Each
- * begin needs one end.
+ * This daemon is about to create, purge, update or delete the bucket, and the stream will have no message of the
+ * change. Each begin needs one end.
  */
 void observe_begin_change(struct store *store, const char *bucket_name);
 

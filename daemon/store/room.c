@@ -43,7 +43,7 @@ uint64_t room_free(const struct room *room)
 
 /* --- What is wrong --------------------------------------------------------------------------------- */
 
-/* Return whether the disk has less than the reserve free after another write of so many bytes. */
+/* Return whether the disk has less than the reserve free after another write of this size. */
 static bool disk_is_full(const struct room *room, size_t bytes)
 {
     return room->free.is_known && room_free(room) < room_reserve(room) + bytes;

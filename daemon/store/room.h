@@ -52,17 +52,17 @@ void room_stop(struct store *store);
 /* The connection is up: the server can be asked. */
 void room_note_connected(struct store *store);
 
-/* true: the server has reported that it cannot write to a stream any more. false: a new server was started. */
+/* true: the server has reported that it can no longer write to a stream. false: a new server was started. */
 void room_note_broken(struct store *store, bool is_broken);
 
 /*
- * Return whether a write of so many bytes, with its headers, may be sent. is_value: it is a put; other writes may use
+ * Return whether a write of this size, headers included, may be sent. is_value: it is a put; other writes may use
  * the reserve. If it may, bytes are added to *admitted_bytes, and the owner calls room_end later. If not, *error says
  * what is full.
  */
 bool room_admit(struct store *store, size_t bytes, bool is_value, size_t *admitted_bytes, struct error *error);
 
-/* The writes with so many admitted bytes have ended. is_in_doubt: they may be stored later. */
+/* Writes with this sum of admitted bytes have ended. is_in_doubt: they may be stored later. */
 void room_end(struct store *store, size_t admitted_bytes, bool is_in_doubt);
 
 /* Return the bytes of the disk that are reserved for deletes and purges; 0 before its size is known. */

@@ -33,7 +33,7 @@ struct room_gauge {
     bool is_known;
     uint64_t bytes;    /* as measured last */
     uint64_t included; /* bytes of writes that this measurement surely includes */
-    uint64_t begun;    /* bytes of writes that the measurement under way surely includes */
+    uint64_t begun;    /* bytes of writes that the measurement in progress surely includes */
 };
 
 /* A measurement begins; and it is complete. */

@@ -2,7 +2,7 @@
  * store: the facade of the store.
  *
  * Used by main, which creates it, runs it and ends it, and by dispatch. It puts the rooms of the store together. They
- * know buckets, keys and revisions; none of them has ever heard of a session. What they share is in context.
+ * know buckets, keys and revisions; none of them knows of sessions. What they share is in context.
  */
 #ifndef DAEMON_STORE_STORE_H
 #define DAEMON_STORE_STORE_H
@@ -28,7 +28,7 @@ void store_flush(struct store *store);
 /*
  * Return whether it makes sense to begin a call that needs NATS. False, with an error of unavailable, if NATS could not
  * be reached at the start, or if the connection has been lost for longer than nats.outage_wait. Shortly after a loss,
- * and while the first attempt to connect is under way, a call may wait.
+ * and while the first attempt to connect is in progress, a call may wait.
  */
 bool store_is_available(const struct store *store, struct error *error);
 

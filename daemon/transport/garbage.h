@@ -25,7 +25,7 @@ void garbage_init(struct garbage *garbage, struct jobs *jobs);
 /* Free a buffer of capacity bytes from malloc, now or later. */
 void garbage_free(struct garbage *garbage, void *bytes, size_t capacity);
 
-/* Free at once whatever waits. */
+/* Free all waiting buffers at once. */
 void garbage_end(struct garbage *garbage);
 
 #endif

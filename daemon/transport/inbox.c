@@ -9,8 +9,8 @@
 #include <string.h>
 
 /*
- * A session with so many calls in flight is not read while the calls of its user, or all, take half of their limit:
- * so the calls of other sessions need not be refused.
+ * A session with this number of calls in flight is not read while the calls of its user, or all, take half of their
+ * limit: so the calls of other sessions need not be refused.
  */
 #define BUSY_SESSION_CALLS 12u
 
@@ -52,7 +52,7 @@ static bool inbox_must_wait(const struct session *session)
 
 /*
  * Answer a message that breaks a limit, or is malformed. If it is only too large and its msgid could be read, it is
- * skipped and the session goes on: return true. Otherwise the session ends: return false.
+ * skipped and the session continues: return true. Otherwise the session ends: return false.
  */
 static bool inbox_refuse_message(struct session *session, enum frame_status status, const uint8_t *bytes, size_t length)
 {
@@ -83,7 +83,7 @@ static bool inbox_refuse_message(struct session *session, enum frame_status stat
 
 /*
  * Deliver the whole messages among bytes. Return the number of bytes that are done with. *frame is the scan of the
- * first message, and afterwards that of the one that is incomplete. If the slice is over before, the job goes on.
+ * first message, and afterwards that of the one that is incomplete. If the slice is over before, the job continues.
  */
 static size_t inbox_deliver(struct session *session, struct frame *frame, bool *is_skipping, const uint8_t *bytes,
                             size_t length)
@@ -126,7 +126,7 @@ static size_t inbox_deliver(struct session *session, struct frame *frame, bool *
 
 /* --- An incomplete message ------------------------------------------------------------------------- */
 
-/* Answer that the session cannot go on with the message that has arrived in part. The session ends. */
+/* Answer that the session cannot continue with the message that has arrived in part. The session ends. */
 static void inbox_refuse_partial(struct session *session, struct error *error)
 {
     outbox_refuse(session, NULL, error);
@@ -287,7 +287,7 @@ static void inbox_on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *b
     if (length == 0)
         return;
     if (length == UV_ENOBUFS) {
-        /* Clients that are still there need the time: thousands of others may have left their calls behind. */
+        /* Clients that are still connected need the time: thousands of others may have left with calls in flight. */
         if (!jobs_turn_is_long(session->list->jobs) && inbox_client_has_left(session))
             session_end(session, CONF_LOG_DEBUG, "its client has left");
         return;
@@ -328,7 +328,7 @@ void inbox_pause(struct session *session)
     session->inbox.state = INBOX_PAUSED;
 }
 
-/* What was kept is delivered: go on with the socket, unless backpressure forbids it. */
+/* What was kept is delivered: read the socket again, unless backpressure forbids it. */
 static void inbox_read_on(struct session *session)
 {
     if (session->state != SESSION_OPEN || inbox_must_wait(session))

@@ -38,7 +38,7 @@ struct inbox {
 /* Read from the socket from now on. */
 void inbox_start(struct session *session);
 
-/* Read no more, until inbox_start or inbox_resume. */
+/* Stop reading, until inbox_start or inbox_resume. */
 void inbox_pause(struct session *session);
 
 /* Backpressure may have eased: deliver what was kept, then read. */
@@ -47,7 +47,7 @@ void inbox_resume(struct session *session);
 /* Return the bytes that were read and not delivered. */
 size_t inbox_kept_bytes(const struct session *session);
 
-/* The outbox broke: read no more, and end the session in a job. */
+/* The outbox broke: stop reading, and end the session in a job. */
 void inbox_break(struct session *session);
 
 /* The session closes: stop timer and job. inbox_free follows some turns later. */

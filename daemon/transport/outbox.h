@@ -66,8 +66,8 @@ void outbox_refuse(struct session *session, const uint32_t *msgid, struct error 
 size_t outbox_unread_bytes(const struct session *session);
 
 /*
- * Return whether so many more bytes, which are packed already, may wait to be read, by the session's user and by all
- * users. False: *error says which limit is reached.
+ * Return whether this number of bytes more, which are packed already, may wait to be read, by the session's user and by
+ * all users. False: *error says which limit is reached.
  */
 bool outbox_check_limits(const struct session *session, size_t bytes, struct error *error);
 

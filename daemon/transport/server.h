@@ -26,7 +26,7 @@ struct server {
     struct session_list *sessions;
     const struct conf *conf;
     bool is_open;
-    bool is_ours; /* the path is ours to remove; systemd's is not */
+    bool is_ours; /* the daemon removes the path; not if systemd made it */
     int lock;     /* of the path; -1: none */
     struct log_limit failure_log;
     char path[108];

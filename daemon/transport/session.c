@@ -286,7 +286,7 @@ void session_refuse(struct session_list *list, int descriptor)
     msgpack_packer_init(&packer, &answer, msgpack_sbuffer_write);
     rpc_pack_error(&packer, NULL, &error);
     if (send(descriptor, answer.data, answer.size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-        log_debug("session refused: its client could not be told: %s", strerror(errno));
+        log_debug("session refused: cannot send the error to its client: %s", strerror(errno));
     msgpack_sbuffer_destroy(&answer);
     close(descriptor);
     list->metrics->errors[error.code]++;

@@ -2,8 +2,9 @@
  * session: one client's connection.
  *
  * Made by server. A session delivers whole messages to its owner, through session_ops, and sends what the owner packs.
- * It is an inbox (reading, messages, backpressure) and an outbox (answers, stalled clients). It knows nothing of calls
- * and watches but that they are its resources: they close with it, and those that will be answered hold it open.
+ * It is an inbox (reading, messages, backpressure) and an outbox (answers, stalled clients). Calls and
+ * watches are its resources, and it knows nothing else about them: they close with it, and calls that will be answered
+ * hold it open.
  */
 #ifndef DAEMON_TRANSPORT_SESSION_H
 #define DAEMON_TRANSPORT_SESSION_H
@@ -61,7 +62,7 @@ struct session_resource {
     enum session_kind kind;
 };
 
-/* Somebody who waits until the client has read more. The owner embeds it, zeroed. */
+/* A wait until the client has read more. The owner embeds it, zeroed. */
 struct session_waiter {
     struct session_waiter *next, *previous;
     void (*on_room)(struct session_waiter *waiter);
@@ -83,10 +84,10 @@ struct session_list {
     struct garbage garbage;
     struct outbox_spares spares;
     struct session *first;
-    struct session *dirty; /* have something to write, or may read on, at the turn's end */
+    struct session *dirty; /* have something to write, or may resume reading, at the turn's end */
     unsigned lingering;    /* sessions in SESSION_LINGERING */
     struct frame_limits frame_limits;
-    void (*on_empty)(void *arg); /* the last session is gone; NULL: nobody asked */
+    void (*on_empty)(void *arg); /* the last session is gone; NULL: not wanted */
     void *on_empty_arg;
     char *read_buffer; /* one for all: a message that is whole never waits in it */
     uint64_t reads;    /* of all sessions, since the start */
@@ -134,10 +135,10 @@ void session_list_reload(struct session_list *list);
 /* Begin a session on a connection that was accepted; the descriptor is the session's. */
 void session_accept(struct session_list *list, int descriptor);
 
-/* Answer a connection that there is no descriptor for with an error, and close it. */
+/* Refuse a connection for which there is no descriptor: answer with an error, and close it. */
 void session_refuse(struct session_list *list, int descriptor);
 
-/* At the end of each turn: write what was packed, and read on if backpressure has eased. */
+/* At the end of each turn: write what was packed, and resume reading if backpressure has eased. */
 void session_list_flush(struct session_list *list);
 
 /* Accept no more messages. on_empty is called once, when all calls are answered and all sessions are gone. */
@@ -184,7 +185,7 @@ static inline void session_mark_dirty(struct session *session)
     session->list->dirty = session;
 }
 
-/* Read no more, and end when all calls are answered and all is written. */
+/* Stop reading, and end when all calls are answered and all is written. */
 void session_finish(struct session *session);
 
 /* End the session at once. The reason goes to the log, together with the peer. Does nothing if it closes already. */

@@ -58,7 +58,7 @@ static inline void usage_subtract(struct usage *usage, struct user *user, enum u
     user->taken[kind] -= less;
 }
 
-/* Return whether so much more may be used. False: *error is resource_exhausted, and names the limit. */
+/* Return whether this much more may be used. False: *error is resource_exhausted, and names the limit. */
 bool usage_check(const struct usage *usage, const struct user *user, enum usage_kind kind, size_t more,
                  struct error *error);
 

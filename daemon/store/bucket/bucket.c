@@ -28,9 +28,9 @@ struct bucket_entry {
     struct bucket *bucket; /* as it was looked up last; NULL: it was not */
     uint64_t looked_up_ms;
     enum bucket_look_up look_up;
-    bool is_forgotten;    /* bucket is not used any more, but for what it shares with the next one */
-    struct error failure; /* of the look-up that has ended, for those who still wait; code ERROR_NONE: none */
-    struct job answering; /* answers those who waited for the look-up that has ended */
+    bool is_forgotten;    /* bucket is no longer used, except for what it shares with the next one */
+    struct error failure; /* of the look-up that has ended, for callers that still wait; code ERROR_NONE: none */
+    struct job answering; /* answers the callers that waited for it */
     struct bucket_wait *last_waited; /* the last of them */
     struct jetstream_call call;
     struct bucket_wait *waiting;
@@ -221,7 +221,7 @@ static void bucket_remove_wait(struct bucket_wait *wait)
 {
     struct bucket_entry *entry = wait->entry;
 
-    /* If it is the last of those who are being answered, the one before it becomes the last. */
+    /* If it is the last waiter that is being answered, the waiter before it becomes the last. */
     if (entry->last_waited == wait)
         entry->last_waited = entry->waiting == wait ? NULL : wait->previous;
     DL_DELETE2(wait->entry->waiting, wait, previous, next);
@@ -272,7 +272,7 @@ static void bucket_finish_look_up(struct bucket_entry *entry)
 }
 
 /*
- * Answer those who waited when the look-up ended, a slice at a time. Those who came later wait for the next look-up.
+ * Answer the waiters of the look-up that has ended, a slice at a time. Later ones wait for the next look-up.
  * The look-up counts as running until all are answered, because a caller may forget the bucket, or open it again.
  */
 static bool bucket_run_answering(struct job *job)

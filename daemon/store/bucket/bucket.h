@@ -73,7 +73,7 @@ void bucket_note_sequence(const struct store *store, struct bucket *bucket, uint
 /* Return what is known of the bucket's stream without asking. */
 struct stream_state bucket_stream(const struct store *store, const struct bucket *bucket);
 
-/* Return the keeper of the stream's ids that answers on the present connection; 0: the connection does not tell. */
+/* Return the keeper of the stream's ids that answers on the present connection; 0: the connection does not show it. */
 uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket);
 
 /*
@@ -88,7 +88,8 @@ void bucket_note_removal(struct store *store, bool is_in_doubt);
  */
 bool bucket_has_removed_since(const struct store *store, uint64_t removals, uint64_t connection);
 
-/* Return the bucket if it was looked up and is not forgotten, borrowed until the loop goes on; otherwise NULL. */
+/* Return the bucket if it was looked up and is not forgotten, borrowed until the caller returns to the loop; otherwise
+ * NULL. */
 const struct bucket *bucket_find_known(const struct store *store, const char *name);
 
 /* Call visit for each bucket that is known. It looks no bucket up. */

@@ -2,8 +2,8 @@
  * bucket_request: a request about a bucket, which survives changes of the bucket.
  *
  * Used by read and write. It opens the bucket, and sends the request when its owner says so. If nobody listens on the
- * request's subject, the bucket was deleted, changed or moved: it is looked up again, and the request goes on with what
- * was found.
+ * request's subject, the bucket was deleted, changed or moved: it is looked up again, and the request continues with
+ * the new bucket.
  */
 #ifndef DAEMON_STORE_BUCKET_REQUEST_H
 #define DAEMON_STORE_BUCKET_REQUEST_H
@@ -53,7 +53,7 @@ void bucket_request_use(struct bucket_request *request, struct store *store, str
 void bucket_request_start(struct bucket_request *request, const struct request_ops *ops);
 bool bucket_request_on_no_responders(struct request *base);
 
-/* End what is under way. The bucket stays open, and the request may be started again. */
+/* End what is in progress. The bucket stays open, and the request may be started again. */
 void bucket_request_stop(struct bucket_request *request);
 
 /*

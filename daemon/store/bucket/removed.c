@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* So many are remembered, and for so long. */
+/* The number of buckets that are remembered, and for how long. */
 #define REMOVED_MAX 4096u
 #define REMOVED_MS  60000u
 

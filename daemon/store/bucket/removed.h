@@ -1,7 +1,8 @@
 /*
- * removed: the buckets that this daemon deleted of late.
+ * removed: the buckets that this daemon deleted recently.
  *
- * Used by admin. nats-server may give a bucket that is created anew messages of the one that was deleted just before.
+ * Used by admin. If a bucket is recreated just after it was deleted, nats-server may give it messages of the deleted
+ * one.
  */
 #ifndef DAEMON_STORE_REMOVED_H
 #define DAEMON_STORE_REMOVED_H

@@ -5,8 +5,8 @@
  * Used by admin, and by the handlers, which fill in a bucket_config. An update changes only the settings that were
  * given, and keeps those that it does not know.
  */
-#ifndef DAEMON_STORE_BUCKET_CONFIG_H
-#define DAEMON_STORE_BUCKET_CONFIG_H
+#ifndef DAEMON_STORE_SETTINGS_H
+#define DAEMON_STORE_SETTINGS_H
 
 #include "daemon/base/arena.h"
 #include "proto/error.h"

@@ -24,12 +24,12 @@ struct stream_state {
 /* Read the state from an answer of STREAM.INFO. All members are 0 if the bucket is a mirror. */
 void stream_read_info(const struct store *store, json_t *answer, struct stream_state *stream);
 
-/* Return the name of the server that leads the stream, by an answer of STREAM.INFO; "": it is not told. */
+/* Return the name of the server that leads the stream, by an answer of STREAM.INFO; "": it is not in the answer. */
 const char *stream_leader(json_t *info);
 
 /*
  * Return the keeper of the ids of an unreplicated stream: the process of the server that leads it. The connection's
- * server must be that one: a leaf node, or a server of another domain, only passes on what it is sent. 0: not known.
+ * server must be the leader: a leaf node, or a server of another domain, only forwards messages. 0: not known.
  */
 uint64_t stream_server_keeper(const struct store *store, const char *leader);
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A chunk is full with so many markers, or so many bytes of keys. */
+/* A chunk is full if it has this number of markers, or of bytes of keys. */
 #define MARKERS_MAX 65536u
 #define TEXT_MAX    (8u * 1024u * 1024u)
 

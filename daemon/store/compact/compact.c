@@ -321,7 +321,7 @@ static struct local_copy *compact_find_copy(const struct compact *compact)
     return copy != NULL && compact->opened->is_exclusive && copy->feed.is_placed ? copy : NULL;
 }
 
-/* Keep markers that the local copy does not have yet: the feed could not deliver them any more. */
+/* Keep markers that the local copy does not have yet: the feed could not deliver them after their removal. */
 static void on_feed_has_markers(void *arg, bool has_come)
 {
     struct compact *compact = arg;

@@ -79,15 +79,15 @@ struct compact {
     uint64_t read_to;                    /* the last sequence that was read */
     uint64_t barrier;                    /* the first sequence that must stay; 0: none was read yet */
     struct compact_chunk filling, chunk; /* being read, being worked on */
-    struct compact_files *files;         /* NULL: no look is under way */
+    struct compact_files *files;         /* NULL: no look is in progress */
     struct raise_horizon raise;
     struct compact_purges purges;
     struct error error; /* code ERROR_NONE: none */
 };
 
 /*
- * Compactions under way at a time: each has up to 20 MB of markers, and may keep a worker thread busy. The others wait
- * for their turn. A session may have as many, so that one session does not keep the others waiting.
+ * The number of compactions in progress at a time: each has up to 20 MB of markers, and may keep a worker thread busy.
+ * The others wait for their turn. A session may have as many, so that one session does not keep the others waiting.
  */
 #define COMPACTIONS_MAX 2u
 

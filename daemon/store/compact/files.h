@@ -1,5 +1,5 @@
 /*
- * files: finds out on a worker thread which markers of a chunk must be retained.
+ * files: determines on a worker thread which markers of a chunk must be retained.
  *
  * Used by compact, in embedded mode: see remains.
  */
@@ -18,7 +18,7 @@ struct compact_files;
 struct compact_files *compact_files_start(struct store *store, const char *stream, struct compact_chunk *chunk,
                                           void (*done)(void *arg), void *arg);
 
-/* done is not called any more. The look ends soon, and frees itself. */
+/* done is no longer called. The look ends soon, and frees itself. */
 void compact_files_forget(struct compact_files *files);
 
 #endif

@@ -14,7 +14,7 @@ void raise_horizon_stop(struct raise_horizon *raise)
     if (!raise->has_arena)
         return;
     raise->has_arena = false;
-    arena_destroy(&raise->arena); /* cancels what is under way in it */
+    arena_destroy(&raise->arena); /* cancels what is in progress in it */
 }
 
 static void raise_horizon_fail(struct raise_horizon *raise, enum error_code code, const char *text)

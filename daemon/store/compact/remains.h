@@ -2,7 +2,7 @@
  * remains: finds values that are still in nats-server's files although the server counts them as removed.
  *
  * Used by compact, in embedded mode. nats-server 2.15 writes no record when a value is overwritten or deleted: only the
- * key's newer message tells that it is gone. If that message is removed too, and the server is then killed, the next
+ * key's newer message says that it is gone. If that message is removed too, and the server is then killed, the next
  * start finds the old value and takes it for the key's last message (nats-server issue 8505; measured: each time). So a
  * delete marker may be removed only after the old values of its key have left the files. They leave when all messages
  * of their block are gone, or when the server rewrites the block because less than half of it is in use. A purge writes

@@ -35,7 +35,7 @@ struct compact_schedule {
     enum compact_cause cause;
     uint64_t ttl_ms;    /* marker_ttl at the last deletion */
     uint64_t since_ms;  /* loop time of the last deletion, or of the first use */
-    struct arena arena; /* has the compaction that is under way */
+    struct arena arena; /* has the compaction in progress */
     bool has_arena;
     char bucket[KV_BUCKET_LENGTH_MAX + 1];
 };
@@ -76,13 +76,13 @@ static void compact_schedule_drop(struct compact_schedule *schedule)
     free(schedule);
 }
 
-/* There was not enough time, or memory, or other compactions are under way. */
+/* There was not enough time, or memory, or other compactions are in progress. */
 static bool compact_is_unfinished(const struct error *error)
 {
     return error != NULL && (error->code == ERROR_DEADLINE_EXCEEDED || error->code == ERROR_RESOURCE_EXHAUSTED);
 }
 
-/* There is nothing more to remove: the last marker was old enough, or the bucket cannot be compacted any more. */
+/* There is nothing more to remove: the last marker was old enough, or the bucket can no longer be compacted. */
 static bool compact_schedule_is_done(const struct compact_schedule *schedule, const struct error *error)
 {
     uint64_t age_ms = uv_now(schedule->store->loop) - schedule->since_ms;

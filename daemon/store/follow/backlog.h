@@ -62,8 +62,8 @@ struct backlog_reader *backlog_any_reader(const struct backlog *backlog);
 void backlog_attach(struct backlog *backlog, struct backlog_reader *reader, struct backlog_change *change);
 
 /*
- * Attach a reader that is behind to a later change, which is delivered next. NULL: it is not behind any more. Frees the
- * changes that no reader needs any more.
+ * Attach a reader that is behind to a later change, which is delivered next. NULL: it is no longer behind. Frees the
+ * changes that no reader needs.
  */
 void backlog_move(struct backlog *backlog, struct backlog_reader *reader, struct backlog_change *change);
 

@@ -25,7 +25,7 @@ enum contents_state {
 struct contents {
     struct cache cache;
     enum contents_state state;
-    struct job dropping; /* drops values that are not wanted any more, a slice at a time */
+    struct job dropping; /* drops values that are no longer wanted, a slice at a time */
     struct cache_cursor drop_cursor;
 };
 
@@ -43,7 +43,7 @@ static inline bool contents_have_values(const struct contents *contents)
 /* From now on values are kept. False: they are kept already, or there is no room. */
 bool contents_want_values(struct local_copy *copy);
 
-/* Values are not wanted any more. */
+/* Values are no longer wanted. */
 void contents_drop_values(struct local_copy *copy);
 
 /* All keys were read, or (is_complete false) all but their values. Has no effect if values are not wanted. */
@@ -52,7 +52,7 @@ void contents_note_read(struct contents *contents, bool is_complete);
 /* What was read is void: the bucket was recreated. */
 void contents_invalidate(struct contents *contents);
 
-/* The contents are complete if all was read and the feed is live: wake those who wait for that. */
+/* The contents are complete if all was read and the feed is live: wake the calls that wait for that. */
 void contents_complete(struct local_copy *copy);
 
 /* Return whether values are wanted and there is certainly no room for the bucket's keys. */

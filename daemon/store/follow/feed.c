@@ -511,7 +511,7 @@ static void feed_deliver(struct feed *feed, struct message *message, const struc
     request_note_heard(&feed->request, uv_now(feed->store->loop));
     feed->idle_heartbeats = 0;
     feed->position.sequence = delivery->stream_sequence;
-    /* With the missed message, the pull that requested heartbeats is over, and sends none any more. */
+    /* With the missed message, the pull that requested heartbeats is over, and sends no more of them. */
     if (feed->request.silence_ms < feed_silence_ms(feed_heartbeat_ms(feed)) && !feed_misses_messages(feed) &&
         feed->phase == FEED_LIVE)
         feed_listen(feed);

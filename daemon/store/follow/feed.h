@@ -24,7 +24,7 @@
 
 /* The state of the stream when it was last asked for. */
 struct feed_info {
-    uint64_t first_sequence; /* earlier messages do not exist any more */
+    uint64_t first_sequence; /* earlier messages no longer exist */
     uint64_t last_sequence;
     int64_t last_us;   /* time at which the message with last_sequence was stored */
     uint64_t subjects; /* that have a message: keys, deleted ones with a marker included */
@@ -95,8 +95,8 @@ struct feed {
     void *arg;
     enum feed_phase phase;
     struct feed_info info;
-    char created[40];           /* when the stream was created, which tells it from another one; "": not found yet */
-    bool is_placed;             /* the position is valid */
+    char created[40]; /* when the stream was created; another stream of this name has another time; "": not found yet */
+    bool is_placed;   /* the position is valid */
     struct feed_place position; /* the last message that was delivered, or is gone */
     uint64_t keeper;            /* the server process that the position is of: see stream_state; 0: not known */
     uint64_t present_keeper;    /* of the stream as it was last found; becomes keeper after they were compared */
@@ -132,10 +132,10 @@ bool feed_is_of(const struct feed *feed, json_t *answer);
  */
 void feed_note_last(struct feed *feed, const struct feed_info *info);
 
-/* Ask for the state of the stream again, and go on. */
+/* Ask for the state of the stream again, and continue. */
 void feed_look(struct feed *feed);
 
-/* Stop a feed: nothing is called any more, and the consumer is deleted. */
+/* Stop a feed: no callback is called afterwards, and the consumer is deleted. */
 void feed_stop(struct feed *feed);
 
 /* Return the revision up to which everything was delivered. A live feed is usually well below a millisecond behind. */

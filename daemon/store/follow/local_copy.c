@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A copy that nobody uses stays for so long: watchers come and go. */
+/* A copy that nobody uses stays for this long, because watches end and start again. */
 #define LINGER_MS 5000u
 
 /* If as many buckets are followed as may be: how often a copy is replaced by that of another bucket that is read, and

@@ -63,10 +63,10 @@ void local_copy_wait_start(struct local_copy *copy, struct local_copy_wait *wait
 /* Stop waiting; ready is not called. Does nothing if it does not wait. */
 void local_copy_wait_cancel(struct local_copy_wait *wait);
 
-/* The copy has changed: those whose event has come go on at the end of the turn. */
+/* The copy has changed: waits whose event has come end at the end of the turn. */
 void local_copy_wake_waits(struct local_copy *copy);
 
-/* Nothing comes any more: all waits fail, from the loop. */
+/* The copy ends: all waits fail, from the loop. */
 void local_copy_fail_waits(struct local_copy *copy);
 
 #endif

@@ -48,10 +48,10 @@ uint64_t min_revision_of_all(const struct min_revisions *minimums);
 
 bool min_revision_is_doubtful(const struct min_revisions *minimums, const char *key, size_t length);
 
-/* The feed has delivered a new entry of the key: it is not doubtful any more. */
+/* The feed has delivered a new entry of the key: it is no longer doubtful. */
 void min_revision_trust(struct min_revisions *minimums, const char *key);
 
-/* The copy was reconciled: no key is doubtful any more. */
+/* The copy was reconciled: no key is doubtful. */
 void min_revision_trust_all(struct min_revisions *minimums);
 
 /* Drop the minimums that the feed has reached. */

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <utlist.h>
 
-/* Loads in a row that a follower of a replicated bucket answered which was behind, before it counts as complete. */
+/* Loads in a row that may come from a follower that is behind; then the load counts as complete. */
 #define TRIES_MAX 5u
 
 /* Filters of a check's consumer at most. */
@@ -59,7 +59,7 @@ static void reconcile_take_entry(struct local_copy *copy, const struct kv_entry 
     bool have_values = contents_have_values(&copy->contents);
 
     if (reconcile->purpose == RECONCILE_TO_COMPARE && !is_same && reconcile_is_set_back(reconcile, key, entry)) {
-        copy->watches.vanished_at = reconcile->begin_position; /* no revision tells it to a watch that is resumed */
+        copy->watches.vanished_at = reconcile->begin_position; /* a watch that is resumed at a revision would miss it */
         if (watch_set_deliver_unrecorded(&copy->watches, entry) || have_values)
             contents_keep(copy, entry);
         return;
@@ -92,7 +92,7 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
         reconcile_take_entry(copy, &entry);
     } else {
         struct cache_key *key = cache_find(&copy->contents.cache, entry.key, strlen(entry.key));
-        /* The leader said what is gone; a follower that is behind may still have it. */
+        /* The leader has answered which keys are gone; a follower that is behind may still have them. */
         if (key != NULL && entry.revision >= copy->feed.info.first_sequence)
             cache_mark(&copy->contents.cache, key);
     }
@@ -135,7 +135,7 @@ static uint64_t reconcile_removing_limit(const struct local_copy *copy)
         return UINT64_MAX;
     if (copy->feed.info.replicas <= 1 || reconcile->last_read.sequence >= limit)
         return limit;
-    /* A follower may have answered that is behind. But what the leader said is gone is gone. */
+    /* A follower that is behind may have answered. But keys that the leader reported as gone are gone. */
     if (reconcile->last_read.sequence + 1 > first)
         return reconcile->last_read.sequence;
     return limit < first ? limit : first - 1;
@@ -164,7 +164,7 @@ static void on_removing_timer(struct timer *timer)
 
 /*
  * A purge can make a million keys vanish at once. So watches whose clients have not read what was delivered get time
- * to, but not without end: then those that cannot keep up end, and the others go on.
+ * to, but not without end: then the watches that cannot keep up end, and the others continue.
  */
 static bool reconcile_must_stall(struct local_copy *copy)
 {
@@ -399,7 +399,7 @@ static void on_check_info(void *arg, json_t *answer, unsigned err_code, const st
     bool is_forced = reconcile->wants_check;
 
     (void)err_code;
-    (void)error; /* the feed hears too if the bucket is gone */
+    (void)error; /* the feed also notices if the bucket is gone */
     reconcile->phase = RECONCILE_IDLE;
     reconcile->checked_ms = uv_now(copy->store->loop);
     if (answer == NULL || !feed_is_live(&copy->feed))

@@ -26,7 +26,7 @@ enum reconcile_phase {
     RECONCILE_REMOVING_AFTER_LOAD   /* the same of the load */
 };
 
-/* What the load is for that is wanted or under way. */
+/* The purpose of the load that is wanted or in progress. */
 enum reconcile_purpose {
     RECONCILE_TO_FILL,    /* the copy has no value, or not all */
     RECONCILE_TO_DELIVER, /* the bucket was recreated: watches are delivered all that it has */
@@ -46,8 +46,8 @@ struct reconcile {
     size_t subject_count;
     uint64_t begin_position;     /* the feed's position when the reading began */
     struct feed_place last_read; /* the last message that the reading met */
-    unsigned tries;              /* loads in a row that came from a server which was behind */
-    int64_t question_us; /* when the last message was stored that was delivered before the stream was in question */
+    unsigned tries;              /* loads in a row that a server answered that was behind */
+    int64_t question_us;         /* see feed_ops.caught_up */
 
     uint64_t checked_ms;       /* loop time of the last check */
     uint64_t checked_subjects; /* in the stream, at the last check */
@@ -97,7 +97,7 @@ static inline void reconcile_request_load(struct reconcile *reconcile)
 /* Load now. */
 void reconcile_load(struct local_copy *copy);
 
-/* The bucket was met for the first time, or recreated: what was under way or wanted before has no meaning any more. */
+/* The bucket was met for the first time, or recreated: forget what was in progress or wanted before. */
 void reconcile_begin(struct local_copy *copy, bool is_recreated);
 
 /* Load at the next tick, compare, and trust nothing before. question_us: see struct reconcile. */
@@ -112,10 +112,10 @@ void reconcile_check_if_due(struct local_copy *copy);
 /* At each tick: load or check, if that is wanted and possible. */
 void reconcile_tick(struct local_copy *copy);
 
-/* A key is not in the stream any more, and no message said so: remove it, and deliver its deletion to watches. */
+/* A key has vanished from the stream without a message: remove it, and deliver its deletion to watches. */
 void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key);
 
-/* Stop what is under way. */
+/* Stop what is in progress. */
 void reconcile_stop(struct local_copy *copy);
 
 #endif

@@ -67,8 +67,9 @@ struct watch {
     void *arg;
 
     /* private */
-    struct watch_member member;                /* of the copy's watch_set */
-    struct watch *next_ready, *previous_ready; /* of those that go on; previous_ready is NULL if it is not one */
+    struct watch_member member; /* of the copy's watch_set */
+    struct watch *next_ready,
+        *previous_ready; /* in the list of watches that may continue; previous_ready is NULL if it is not in it */
     struct store *store;
     struct local_copy *copy;
     enum watch_state state;
@@ -91,7 +92,7 @@ void watch_stop(struct watch *watch);
 /* Stop it, and call ended with the error and the revision to resume from. */
 void watch_end(struct watch *watch, const struct error *error);
 
-/* Go on when the watch's turn comes: there is room again. Does nothing if it did not wait. */
+/* Continue when the watch's turn comes: there is room again. Does nothing if it did not wait. */
 void watch_go_on(struct watch *watch);
 
 /* --- For watch_beginning --------------------------------------------------------------------------- */
@@ -102,7 +103,7 @@ void watch_note_begun(struct watch *watch);
 /* End a watch that resumes from a revision after which deletions may be missing. */
 void watch_end_gone(struct watch *watch);
 
-/* The watch is not to go on when its turn comes. */
+/* Remove the watch from the list of those that may continue. */
 void watch_cancel_turn(struct watch *watch);
 
 /* Deliver an entry of the beginning. The watch waits for room between entries, so this one need not fit. */

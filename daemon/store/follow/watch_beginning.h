@@ -52,7 +52,7 @@ struct watch_beginning {
  */
 void watch_beginning_start(struct watch *watch);
 
-/* There is room again: go on if it waited for that. */
+/* There is room again: continue if it waited for that. */
 void watch_beginning_go_on(struct watch *watch);
 
 /* Stop. Does nothing if it is over. */

@@ -39,7 +39,7 @@ struct watch_member_ops {
     void (*recreate)(struct watch_member *member);
     /* Delete markers up to this revision are about to be removed. */
     void (*note_removal)(struct watch_member *member, uint64_t revision);
-    /* The cache is about to be cleared: go on from the stream. */
+    /* The cache is about to be cleared: continue from the stream. */
     void (*leave_cache)(struct watch_member *member);
     void (*end)(struct watch_member *member, const struct error *error);
 };
@@ -68,7 +68,7 @@ struct watch_set {
     size_t match_count, match_capacity;
     struct backlog backlog;
     struct job beginning;
-    struct watch_member *next_to_begin; /* NULL: beginning is not under way */
+    struct watch_member *next_to_begin; /* NULL: beginning is not in progress */
     unsigned
         beginning_count;   /* members that have begun, and were not delivered all that was there at their beginning */
     uint64_t vanished_at;  /* revision at which the last unrecorded change was delivered; 0: there was none */
@@ -90,7 +90,7 @@ void watch_set_remove(struct watch_set *set, struct watch_member *member);
 void watch_set_attach(struct watch_set *set, struct watch_member *member, struct backlog_change *change);
 
 /*
- * Attach a member that is behind to a later change. NULL: it is not behind any more, and its filters return to the
+ * Attach a member that is behind to a later change. NULL: it is no longer behind, and its filters return to the
  * tree. False: out of memory for that.
  */
 bool watch_set_move(struct watch_set *set, struct watch_member *member, struct backlog_change *change);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* After so many chunks that missed a key, accept what single gets find of it. */
+/* After this number of chunks that missed a key, accept what single gets find of it. */
 #define BULK_GET_READS_MAX 4u
 
 /* Single gets of one call in flight at a time. */
@@ -155,7 +155,7 @@ static void bulk_get_note_absent(struct bulk_get *bulk)
     }
 }
 
-/* A mirror, which may be stale, may answer in place of its origin. In embedded mode that breaks our promises. */
+/* A mirror, which may be stale, may answer instead of its origin. In embedded mode that breaks our promises. */
 static bool bulk_get_is_of_mirror(const struct bulk_get *bulk, const struct message *message)
 {
     const char *stream = message_last_header(message, KV_HEADER_STREAM);
@@ -359,7 +359,7 @@ static bool bulk_get_has_next(struct bulk_get *bulk)
     return bulk->error.code == ERROR_NONE && bulk->next < end;
 }
 
-/* A get may end while it is started: only the outermost call goes on, and ends the bulk get. */
+/* A get may end while it is started: only the outermost call continues, and ends the bulk get. */
 static void bulk_get_fill_window(struct bulk_get *bulk)
 {
     struct error error;

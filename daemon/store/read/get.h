@@ -4,8 +4,8 @@
  * Used by the handlers, by follow and by write. It opens the bucket, reads in the way that the bucket allows, and calls
  * back once, with the answer or an error.
  */
-#ifndef DAEMON_STORE_READ_H
-#define DAEMON_STORE_READ_H
+#ifndef DAEMON_STORE_GET_H
+#define DAEMON_STORE_GET_H
 
 #include "daemon/base/arena.h"
 #include "daemon/nats/kv.h"

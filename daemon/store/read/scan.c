@@ -150,7 +150,7 @@ void scan_history(struct store *store, struct arena *arena, struct scan_history 
 
 /* --- A bucket's keys ------------------------------------------------------------------------------- */
 
-/* Up to so many names are freed at once, more in slices. */
+/* Up to this number of names are freed at once, more in slices. */
 #define NAMES_AT_ONCE 1000u
 
 /* Return the most that a key takes in the answer: its bytes and a str 16 header. */

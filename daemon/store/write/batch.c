@@ -11,7 +11,7 @@
 /* ADR-50, "Error handling" */
 enum { ATOMIC_INCOMPLETE = 10176 };
 
-/* In place of an err_code: the server dropped a message of the batch, because a permission is missing. */
+/* Instead of an err_code: the server dropped a message of the batch, because a permission is missing. */
 enum { BATCH_DENIED = 1 };
 
 static struct batch *batch_of(struct request *request)
@@ -56,7 +56,7 @@ static bool batch_must_wait(struct batch *batch)
     return false;
 }
 
-/* End everything that is under way for the batch. */
+/* End everything that is in progress for the batch. */
 static void batch_stop(struct batch *batch)
 {
     bucket_request_cancel(&batch->request);
@@ -199,7 +199,7 @@ static enum request_readiness batch_prepare(struct request *request)
 
 /* --- In doubt -------------------------------------------------------------------------------------- */
 
-/* Act on a verdict. False: the batch goes on with the next step. */
+/* Act on a verdict. False: the batch continues with the next step. */
 static bool batch_apply_verdict(struct batch *batch, enum outcome_verdict verdict, uint64_t our_sequence)
 {
     switch (verdict) {
@@ -271,7 +271,7 @@ static void batch_start_inquiry(struct batch *batch, enum outcome_step step)
 
 /* --- Acks ------------------------------------------------------------------------------------------ */
 
-/* Take the next step at once. If an inquiry runs, it goes on. */
+/* Take the next step at once. An inquiry that runs continues. */
 static enum request_verdict batch_retry_now(struct batch *batch)
 {
     request_retry_now(&batch->request.base);
@@ -297,7 +297,7 @@ static enum request_verdict batch_receive_refusal(struct batch *batch, const str
     /* An earlier copy is stored, or a part of it. */
     if (ack->err_code == JETSTREAM_ATOMIC_DUPLICATE)
         return batch_retry_now(batch);
-    /* A message was lost, or the server refused one of the first, which it tells only if asked to. */
+    /* A message was lost, or the server refused one of the first, which it reports only if asked to. */
     if (ack->err_code == ATOMIC_INCOMPLETE) {
         batch->asks_each = true;
         return batch_retry(batch, REQUEST_NO_ANSWER, is_latest);
@@ -351,7 +351,7 @@ static enum request_verdict batch_receive_ack(struct request *request, unsigned 
         return REQUEST_DONE;
     }
     enum outcome_step step = inquiry_step(batch->store, &batch->outcome);
-    /* The answer to an earlier question, or the outcome was found out in the meantime. */
+    /* The answer to an earlier question, or the outcome was determined meanwhile. */
     if (!is_latest || (step != OUTCOME_ASK && step != OUTCOME_ASK_FIRST))
         return REQUEST_MORE;
     return batch_receive_id_answer(batch, &ack);

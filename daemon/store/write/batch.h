@@ -2,7 +2,7 @@
  * batch: several messages that are written together or not at all.
  *
  * Used by txn and group_commit. A JetStream atomic batch (ADR-50) that is written at most once: its first message and
- * its last one carry ids. If its ack does not come, its outcome is found out before it is sent again: see outcome.
+ * its last one carry ids. If its ack does not come, its outcome is determined before it is sent again: see outcome.
  */
 #ifndef DAEMON_STORE_BATCH_H
 #define DAEMON_STORE_BATCH_H

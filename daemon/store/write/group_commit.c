@@ -46,7 +46,7 @@ struct group_commits {
 enum group_commit_linger {
     LINGER_NONE,
     LINGER_ON,        /* it waits, and is in the list of the timer */
-    LINGER_CUT_SHORT, /* it waits no more, and is still in the list */
+    LINGER_CUT_SHORT, /* it no longer waits, and is still in the list */
     LINGER_OVER       /* it has waited as long as it may */
 };
 
@@ -352,7 +352,7 @@ static bool group_commit_must_linger(struct group_commit *group)
  * One batch is in flight at a time: new writes wait for its end. Single writes in flight count for the size of the next
  * batch, because a moment later their clients may write again. So do the writes of the last batch, by way of the
  * concurrency: otherwise the first few that write again would be sent singly, before the others. (256 clients: 0.98 to
- * 1.07 of the speed of group_commit: on, in place of 0.74 to 0.90.)
+ * 1.07 of the speed of group_commit: on, instead of 0.74 to 0.90.)
  */
 static void group_commit_flush(struct group_commit *group)
 {
@@ -428,7 +428,7 @@ void group_commit_flush_all(struct store *store)
         group_commit_flush(group);
         group_commit_release(group);
     }
-    /* Groups with more to send go on in the next turn, which follows at once. */
+    /* Groups with more to send continue in the next turn, which follows at once. */
     if (store->group_commits->dirty != NULL)
         jobs_add(store->jobs, &store->group_commits->flushing, group_commit_run_flushing);
 }

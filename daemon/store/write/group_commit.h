@@ -6,8 +6,8 @@
  * sync_interval: always, 16 or more waiting writes are sent as one batch, and fewer are sent singly. A bucket has one
  * batch in flight. Writes of one key keep their order.
  */
-#ifndef DAEMON_STORE_GROUP_H
-#define DAEMON_STORE_GROUP_H
+#ifndef DAEMON_STORE_GROUP_COMMIT_H
+#define DAEMON_STORE_GROUP_COMMIT_H
 
 #include "daemon/base/metrics.h"
 #include "daemon/store/bucket/bucket.h"

@@ -21,7 +21,7 @@ struct inquiry {
     struct inquiry_subject subject;
     inquiry_done_fn *done;
     void *arg;
-    struct arena arena; /* of the read that is under way */
+    struct arena arena; /* of the read in progress */
     bool has_arena;
     struct get get;
     struct jetstream_call info;

@@ -1,9 +1,9 @@
 /*
- * inquiry: reads from the stream what became of a write in doubt.
+ * inquiry: determines the outcome of a write in doubt by reading the stream.
  *
- * Used by write and batch. It reads, from the stream's leader, the key's last message, the key's history if that tells
- * more, and then the state of the stream, which therefore is not older than the messages. It ends when it finds the
- * write's id. If the key has no message, it finds out whether one can have been removed.
+ * Used by write and batch. It reads, from the stream's leader, the key's last message, the key's history if that can
+ * decide more, and then the state of the stream, which therefore is not older than the messages. It ends when it finds
+ * the write's id. If the key has no message, it determines whether one can have been removed.
  */
 #ifndef DAEMON_STORE_INQUIRY_H
 #define DAEMON_STORE_INQUIRY_H

@@ -2,8 +2,8 @@
  * ledger: the keys of a bucket whose last write is in doubt.
  *
  * Used by write and batch, one ledger per bucket. If an ack is lost, the messages of the key may be the only evidence
- * of what became of the write. Another write could overwrite them. So until the outcome is found out, this daemon sends
- * no other write of the key. Writes that wait go on in their order.
+ * of what became of the write. Another write could overwrite them. So until the outcome is determined, this daemon
+ * sends no other write of the key. Writes that wait continue in their order.
  */
 #ifndef DAEMON_STORE_LEDGER_H
 #define DAEMON_STORE_LEDGER_H
@@ -48,7 +48,7 @@ struct ledger_hold {
 /* Block other writes of the key. If memory runs out, the key is not held, and hold->key stays NULL. */
 void ledger_hold(struct ledger *ledger, struct ledger_hold *hold, const char *name);
 
-/* Stop blocking. Writes that wait go on in a later slice of the loop. Does nothing if no key is held. */
+/* Stop blocking. Writes that wait continue in a later slice of the loop. Does nothing if no key is held. */
 void ledger_release_key(struct ledger_hold *hold);
 
 /* A write that waits. The owner embeds it, zeroed but for resume. */
@@ -63,8 +63,8 @@ struct ledger_wait {
 };
 
 /*
- * Return whether writes that waited before have not gone on yet. If so, this one waits after them, and resume is called
- * once. Call it before ledger_must_wait; after resume, call both again.
+ * Return whether writes that waited before have not continued yet. If so, this write waits after them, and resume is
+ * called once. Call it before ledger_must_wait; after resume, call both again.
  */
 bool ledger_must_queue(struct ledger *ledger, struct ledger_wait *wait);
 

@@ -70,7 +70,7 @@ bool operation_rolls_up(const struct operation *operation, const struct bucket *
 /* Set the error of a condition that does not hold: the key is at revision current (0: absent). */
 void operation_set_condition_error(const struct operation *operation, uint64_t current, struct error *error);
 
-/* Set the error of a write to the key whose outcome cannot be found out. */
+/* Set the error of a write to the key whose outcome cannot be determined. */
 void operation_set_unknown_error(struct error *error, const char *key, const struct outcome_reading *reading);
 
 /* Set the error of a write whose outcome could not be read. why: the error of the reading, not of the write. */

@@ -1,7 +1,7 @@
 /*
- * outcome: decides what became of a write whose ack did not come, and what to do next.
+ * outcome: determines the outcome of a write whose ack did not come, and the next step.
  *
- * Used by write and batch. It is a pure state machine: its callers tell it what was sent and answered, and it returns
+ * Used by write and batch. It is a pure state machine: its callers report what was sent and answered, and it returns
  * the next step. It promises that no copy is sent while an earlier one is stored or may yet be stored, and that STORED
  * and NOT_STORED are certain.
  *
@@ -14,7 +14,7 @@
  * - WAIT until the server has closed every earlier connection that may carry a copy.
  *
  * - ASK for the id, with a message that is never stored (Nats-Rollup: none). If the server knows the id, the write is
- *   stored. A batch has an id on its first message and one on its last; the last one's tells of the whole batch.
+ *   stored. A batch has an id on its first message and one on its last; the last one's id proves the whole batch.
  *
  * - READ the key's last message, then the state of the stream. L0 is the highest sequence that was known before the
  *   first copy was sent. If the key's last message is not above L0, the write is not stored. If the key has no message,
@@ -41,14 +41,14 @@ enum outcome_verdict {
     OUTCOME_UNDECIDED,  /* there is another step */
     OUTCOME_STORED,     /* it is stored, once */
     OUTCOME_NOT_STORED, /* no copy is stored, and none will be: the next step is SEND */
-    OUTCOME_UNKNOWN,    /* it can no longer be found out */
+    OUTCOME_UNKNOWN,    /* it can no longer be determined */
     OUTCOME_PARTIAL     /* of a batch: a part is stored, and the server has not finished it */
 };
 
 /* Zeroed but for is_batch: nothing was sent. */
 struct outcome {
     bool is_batch;  /* of more than one message */
-    uint8_t copies; /* that were sent and not refused; MANY: so many or more */
+    uint8_t copies; /* that were sent and not refused; OUTCOME_MANY: that number or more */
 
     /* Of the first of them. */
     uint64_t sent_ms;
@@ -83,7 +83,7 @@ enum outcome_answer {
     OUTCOME_INCONCLUSIVE /* the server refuses the question */
 };
 
-/* The question was answered. keeper: the process that answered, if the connection tells it; otherwise 0. */
+/* The question was answered. keeper: the process that answered, if the connection shows it; otherwise 0. */
 enum outcome_verdict outcome_answered(struct outcome *outcome, enum outcome_answer answer, uint64_t now_ms,
                                       uint64_t keeper);
 
@@ -100,7 +100,7 @@ struct outcome_reading {
 };
 
 /*
- * Return whether the key's messages above L0, and its oldest one, can tell more than the last one. keeps: how many
+ * Return whether the key's messages above L0, and its oldest one, can decide more than the last one. keeps: how many
  * messages the bucket keeps of each key.
  */
 bool outcome_wants_history(const struct outcome *outcome, const struct outcome_reading *reading, unsigned keeps);

@@ -171,7 +171,7 @@ static void txn_send(struct txn *txn)
 /* --- Verifying ------------------------------------------------------------------------------------- */
 
 /*
- * The server does not tell which condition failed. Nor does it tell whether the condition failed in our sense: it
+ * The server does not report which condition failed, nor whether the condition failed in our sense: it
  * compares sequences, and a delete marker has one like any other message. So the keys are read from the leader.
  */
 

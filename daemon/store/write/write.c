@@ -12,11 +12,11 @@
 
 /*
  * If the server refused a condition that holds, the write is tried again: of concurrent writes one was first, or a
- * replica that lags has answered. It is tried so many times at once, then with a backoff until the deadline.
+ * replica that lags has answered. It is tried this number of times at once, then with a backoff until the deadline.
  */
 #define CONDITION_TRIES_AT_ONCE 4u
 
-/* End everything that is under way for the write. */
+/* End everything that is in progress for the write. */
 static void write_stop(struct write *write)
 {
     bucket_request_stop(&write->request);
@@ -314,7 +314,7 @@ static void write_start_inquiry(struct write *write)
 
 /* --- Acks ------------------------------------------------------------------------------------------ */
 
-/* Take the next step at once. If an inquiry runs, it goes on. */
+/* Take the next step at once. An inquiry that runs continues. */
 static enum request_verdict write_retry_now(struct write *write)
 {
     request_retry_now(&write->request.base);
@@ -388,7 +388,7 @@ static enum request_verdict write_receive_ack(struct request *request, unsigned 
     bool is_latest = attempt == (request->attempts & REQUEST_ATTEMPT_MASK);
     if (attempt == (write->copy_attempt & REQUEST_ATTEMPT_MASK))
         return write_receive_failure(write, &failure, is_latest);
-    /* The answer to an earlier question, or the outcome was found out in the meantime. */
+    /* The answer to an earlier question, or the outcome was determined meanwhile. */
     if (!is_latest || inquiry_step(write->store, &write->outcome) != OUTCOME_ASK)
         return REQUEST_MORE;
     enum outcome_verdict verdict;

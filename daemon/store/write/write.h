@@ -1,9 +1,9 @@
 /*
  * write: writes one entry of a bucket, at most once, and learns its outcome.
  *
- * Used by the handlers. A write carries an id of its own. If its ack does not come, its outcome is found out before it
- * is sent again: see outcome. The second copy has a condition: the write's own, or that the key's last message is still
- * the one that was read. group_commit decides whether a write is first sent singly or in a batch.
+ * Used by the handlers. A write carries an id of its own. If its ack does not come, its outcome is determined before
+ * it is sent again: see outcome. The second copy has a condition: the write's own, or that the key's last message is
+ * still the one that was read. group_commit decides whether a write is first sent singly or in a batch.
  */
 #ifndef DAEMON_STORE_WRITE_H
 #define DAEMON_STORE_WRITE_H
@@ -29,7 +29,7 @@ enum write_copy_answer {
 
 /* Where the write is in its bucket's group commit. */
 enum write_place {
-    WRITE_UNGROUPED, /* not there yet, not any more, or the bucket allows no batches */
+    WRITE_UNGROUPED, /* before and after its group commit, or if the bucket allows no batches */
     WRITE_QUEUED,
     WRITE_SENT_SINGLY,
     WRITE_IN_BATCH
@@ -62,7 +62,7 @@ struct write {
     struct ledger_wait turn; /* waits for other writes in doubt of its key */
     unsigned copy_attempt;   /* the latest attempt that was a copy */
     enum write_copy_answer copy_answer;
-    uint64_t refused_at; /* of WRITE_COPY_REFUSED: the key's last sequence; 0: not told */
+    uint64_t refused_at; /* of WRITE_COPY_REFUSED: the key's last sequence; 0: unknown */
     char id[OPERATION_ID_BYTES];
     /* of group_commit */
     enum write_place place;
