@@ -19,7 +19,7 @@ static bool usergroup_parse_number(const char *text, unsigned *number)
     return true;
 }
 
-bool names_find_user(const char *name, unsigned *id)
+bool usergroup_find_user(const char *name, unsigned *id)
 {
     if (usergroup_parse_number(name, id))
         return true;
@@ -29,7 +29,7 @@ bool names_find_user(const char *name, unsigned *id)
     return user != NULL;
 }
 
-bool names_find_group(const char *name, unsigned *id)
+bool usergroup_find_group(const char *name, unsigned *id)
 {
     if (usergroup_parse_number(name, id))
         return true;

@@ -10,7 +10,7 @@
 
 /* Return false if there is none. A number need not belong to a user or group. 4294967295 is refused: for chown(2) it
  * means "unchanged". */
-bool names_find_user(const char *name, unsigned *id);
-bool names_find_group(const char *name, unsigned *id);
+bool usergroup_find_user(const char *name, unsigned *id);
+bool usergroup_find_group(const char *name, unsigned *id);
 
 #endif

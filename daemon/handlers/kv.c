@@ -42,8 +42,8 @@ static void kv_start_get(struct call *call, get_done_fn *done)
     if (!kv_argument_key(call, 1, &key) || !option_integer(call, "revision", 1, INT64_MAX, 0, &revision) ||
         !kv_option_consistency(call, &consistency))
         return;
-    bool is_near = revision == 0 && cached_read_may_answer(call_store(call), call->bucket, consistency);
-    if (is_near && kv_answer_at_once(call, key, done))
+    bool may_use_memory = revision == 0 && cached_read_may_answer(call_store(call), call->bucket, consistency);
+    if (may_use_memory && kv_answer_at_once(call, key, done))
         return;
     if (!call_needs_nats(call))
         return;
@@ -60,7 +60,7 @@ static void kv_start_get(struct call *call, get_done_fn *done)
     read->get.deadline_ms = call->deadline_ms;
     read->get.done = done;
     read->get.arg = call;
-    if (is_near)
+    if (may_use_memory)
         cached_read_fetch(call_store(call), &call->arena, read);
     else
         get_start(call_store(call), &call->arena, &read->get);
@@ -267,11 +267,11 @@ void handle_kv_keys(struct call *call)
     keys->memory_arg = call;
     keys->done = kv_answer_keys;
     keys->arg = listing;
-    bool is_near = cached_read_may_answer(call_store(call), call->bucket, consistency);
-    if (!(is_near && cached_read_is_ready(call_store(call), call->bucket)) && !call_needs_nats(call))
+    bool may_use_memory = cached_read_may_answer(call_store(call), call->bucket, consistency);
+    if (!(may_use_memory && cached_read_is_ready(call_store(call), call->bucket)) && !call_needs_nats(call))
         return;
     read->is_direct = consistency != READ_CACHED;
-    if (is_near)
+    if (may_use_memory)
         cached_read_keys(call_store(call), &call->arena, read);
     else
         scan_keys(call_store(call), &call->arena, keys);

@@ -78,10 +78,10 @@ static void session_watch_add_entry(struct session_watch *watch, const char *byt
     if (session_is_closing(session))
         return;
     msgpack_sbuffer *out = outbox_buffer(session);
-    bool goes_on = watch->count > 0 && watch->flushes == session->outbox.flushes && watch->end == out->size &&
-                   out->size - watch->start < NOTIFICATION_BYTES;
+    bool continues = watch->count > 0 && watch->flushes == session->outbox.flushes && watch->end == out->size &&
+                     out->size - watch->start < NOTIFICATION_BYTES;
 
-    if (!goes_on) {
+    if (!continues) {
         msgpack_packer packer;
         unsigned char header[ARRAY_HEADER_BYTES];
         session_watch_begin_notification(watch, &packer, "watch.entries", 2);
@@ -253,7 +253,7 @@ static struct session_watch *session_watch_of_resource(struct session_resource *
 
 static void session_watch_on_room(struct session_waiter *waiter)
 {
-    watch_go_on(&((struct session_watch *)((char *)waiter - offsetof(struct session_watch, waiter)))->watch);
+    watch_continue(&((struct session_watch *)((char *)waiter - offsetof(struct session_watch, waiter)))->watch);
 }
 
 static void session_watch_on_session_close(struct session_resource *resource)

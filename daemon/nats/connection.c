@@ -349,7 +349,7 @@ static void warn_unencrypted(struct connection *connection, const struct libnats
 }
 
 /* Put the new connection into the loop, and subscribe to the inbox. Return false with the reason. */
-static bool take_over(struct connection *connection, struct libnats_connection *opened, const char **error)
+static bool connection_take_over(struct connection *connection, struct libnats_connection *opened, const char **error)
 {
     const struct wire_events events = {on_wire_message, on_wire_error, is_slice_over, connection};
     char subject[sizeof(connection->inbox) + 2];
@@ -401,7 +401,7 @@ static void on_dialer_connected(void *arg, struct libnats_connection *opened)
     struct connection *connection = arg;
     const char *error;
 
-    if (!take_over(connection, opened, &error)) {
+    if (!connection_take_over(connection, opened, &error)) {
         drop_connection(connection);
         on_connect_failed(connection, error);
         return;

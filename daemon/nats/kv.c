@@ -229,7 +229,7 @@ enum kv_read_progress kv_read_progress(struct message *message)
 
     switch (status) {
     case 0:
-        return KV_READ_GOES_ON;
+        return KV_READ_CONTINUES;
     case 204:
         return kv_header_number(message, KV_HEADER_PENDING) == 0 ? KV_READ_ENDED : KV_READ_CUT;
     case 404:

@@ -106,7 +106,7 @@ bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv
  * DISTURBED: a message was removed during the read ("404 Message Not Found"; if no key exists, it is "404 No Results").
  * After these two, keys that have not come may still exist.
  */
-enum kv_read_progress { KV_READ_GOES_ON, KV_READ_ENDED, KV_READ_CUT, KV_READ_DISTURBED, KV_READ_FAILED };
+enum kv_read_progress { KV_READ_CONTINUES, KV_READ_ENDED, KV_READ_CUT, KV_READ_DISTURBED, KV_READ_FAILED };
 enum kv_read_progress kv_read_progress(struct message *message);
 
 /* Return the number in a header of the server; 0: there is none. */

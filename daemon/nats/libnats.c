@@ -188,7 +188,7 @@ static bool replace_socket(int descriptor)
  * Take socket and session out of the library, which keeps a useless socket. The library and the daemon have a reference
  * to the session each. Return false with an error.
  */
-static bool take_out(struct libnats_attempt *attempt, natsConnection *connection, SSL *session)
+static bool libnats_take_out(struct libnats_attempt *attempt, natsConnection *connection, SSL *session)
 {
     struct libnats_connection *taken = &attempt->connection;
 
@@ -225,7 +225,7 @@ bool libnats_connect(struct libnats_attempt *attempt)
     if (status == NATS_OK)
         status = natsConnection_Connect(&connection, attempt->options);
     tls_observe(NULL);
-    bool is_connected = status == NATS_OK && take_out(attempt, connection, tls.session);
+    bool is_connected = status == NATS_OK && libnats_take_out(attempt, connection, tls.session);
     attempt->has_timed_out = status == NATS_TIMEOUT;
     if (status != NATS_OK && tls.alert != 0)
         snprintf(attempt->error, sizeof(attempt->error), "the server ended the TLS handshake: %s",

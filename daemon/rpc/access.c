@@ -76,8 +76,8 @@ int access_set_rules(struct access *access, const struct conf *conf, char error[
         const struct conf_access_rule *from = &conf->access.rules[i];
         rules[i].conf = from;
         rules[i].is_for_all_buckets = access_has_all_buckets(from);
-        rules[i].users = access_translate(&from->users, names_find_user, "user", error);
-        rules[i].groups = access_translate(&from->groups, names_find_group, "group", error);
+        rules[i].users = access_translate(&from->users, usergroup_find_user, "user", error);
+        rules[i].groups = access_translate(&from->groups, usergroup_find_group, "group", error);
         if (rules[i].users == NULL || rules[i].groups == NULL) {
             access_free_rules(rules, i + 1);
             return -1;

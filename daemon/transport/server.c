@@ -72,11 +72,11 @@ static int server_set_owner(const struct server *server, char error[SERVER_ERROR
 {
     unsigned owner = UINT_MAX, group = UINT_MAX; /* as it is: chown(2) */
 
-    if (server->conf->listen.owner != NULL && !names_find_user(server->conf->listen.owner, &owner)) {
+    if (server->conf->listen.owner != NULL && !usergroup_find_user(server->conf->listen.owner, &owner)) {
         snprintf(error, SERVER_ERROR_BYTES, "listen.owner: unknown user \"%s\"", server->conf->listen.owner);
         return -1;
     }
-    if (server->conf->listen.group != NULL && !names_find_group(server->conf->listen.group, &group)) {
+    if (server->conf->listen.group != NULL && !usergroup_find_group(server->conf->listen.group, &group)) {
         snprintf(error, SERVER_ERROR_BYTES, "listen.group: unknown group \"%s\"", server->conf->listen.group);
         return -1;
     }

@@ -470,9 +470,9 @@ void cache_cursor_end(struct cache_cursor *cursor)
 
 /* --- Byte order ------------------------------------------------------------------------------------ */
 
-struct key_order_place cache_place(const struct cache *cache, const char *name, bool is_behind)
+struct key_order_place cache_place(const struct cache *cache, const char *name, bool is_after)
 {
-    return key_order_find(&cache->order, name, is_behind);
+    return key_order_find(&cache->order, name, is_after);
 }
 
 struct cache_key *cache_next_in_order(const struct cache *cache, struct key_order_place *place)

@@ -145,8 +145,8 @@ void cache_cursor_end(struct cache_cursor *cursor);
 
 /* --- Byte order, of keys that are not deleted. A place is valid until the cache changes --- */
 
-/* Return the place before the first key >= name; with is_behind, before the first key > name. */
-struct key_order_place cache_place(const struct cache *cache, const char *name, bool is_behind);
+/* Return the place before the first key >= name; with is_after, before the first key > name. */
+struct key_order_place cache_place(const struct cache *cache, const char *name, bool is_after);
 /* Return the next key; NULL: the end. */
 struct cache_key *cache_next_in_order(const struct cache *cache, struct key_order_place *place);
 

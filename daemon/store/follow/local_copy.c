@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* A copy that nobody uses stays for this long, because watches end and start again. */
-#define LINGER_MS 5000u
+#define KEEP_UNUSED_MS 5000u
 
 /* If as many buckets are followed as may be: how often a copy is replaced by that of another bucket that is read, and
  * how long it must have been unused. */
@@ -59,7 +59,7 @@ static void local_copy_raise_horizon(struct local_copy *copy, uint64_t revision)
  * A host is about to remove delete markers. If it is another host, the markers may be gone before the feed delivers
  * them, and deleted keys would stay in memory.
  */
-static void local_copy_take_horizon(struct local_copy *copy, uint64_t horizon)
+static void local_copy_receive_horizon(struct local_copy *copy, uint64_t horizon)
 {
     local_copy_raise_horizon(copy, horizon);
     if (!local_copy_is_exclusive(copy))
@@ -72,7 +72,7 @@ static void on_feed_entry(void *arg, const struct kv_entry *entry)
     bool is_wanted = watch_set_deliver(&copy->watches, entry);
 
     if (strcmp(entry->key, KV_COMPACTED_KEY) == 0)
-        local_copy_take_horizon(copy, horizon_read(entry));
+        local_copy_receive_horizon(copy, horizon_read(entry));
     if (is_wanted || contents_have_values(&copy->contents))
         contents_keep(copy, entry);
     if (is_wanted && copy->feed.position.batch.from != 0)
@@ -253,7 +253,7 @@ static bool local_copy_is_idle(const struct local_copy *copy)
 
     if (copy->watches.count > 0 || copy->is_configured)
         return false;
-    return idle_ms >= (contents_have_values(&copy->contents) ? conf->cache.idle_timeout_ms : LINGER_MS);
+    return idle_ms >= (contents_have_values(&copy->contents) ? conf->cache.idle_timeout_ms : KEEP_UNUSED_MS);
 }
 
 /* If the bucket is only watched and no longer read, drop the values. */
@@ -355,7 +355,7 @@ static void local_copy_want_values(struct local_copy *copy)
 }
 
 /* End the copies of buckets that turned out not to exist. */
-static void local_copy_end_those_over(struct store *store)
+static void local_copy_end_over(struct store *store)
 {
     struct local_copy *copy, *next;
 
@@ -394,7 +394,7 @@ static void local_copy_make_room(struct store *store, enum local_copy_use use)
     uint64_t now_ms = uv_now(store->loop);
     struct local_copy *copy;
 
-    local_copy_end_those_over(store);
+    local_copy_end_over(store);
     if (!local_copy_are_full(store) || (use == LOCAL_COPY_FOR_READ && now_ms < store->follow->full_until_ms))
         return;
     store->follow->full_until_ms = now_ms + REPLACE_EVERY_MS;

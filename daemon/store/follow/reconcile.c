@@ -51,7 +51,7 @@ static bool reconcile_is_set_back(const struct reconcile *reconcile, const struc
     return key->revision <= reconcile->begin_position;
 }
 
-static void reconcile_take_entry(struct local_copy *copy, const struct kv_entry *entry)
+static void reconcile_receive_entry(struct local_copy *copy, const struct kv_entry *entry)
 {
     struct reconcile *reconcile = &copy->reconcile;
     struct cache_key *key = cache_find(&copy->contents.cache, entry->key, strlen(entry->key));
@@ -89,7 +89,7 @@ static enum consumer_verdict on_reading_message(void *arg, struct message *messa
     reconcile->last_read.stored_us = entry.created_us;
     feed_batch_note(&reconcile->last_read.batch, message, entry.revision);
     if (reconcile->phase == RECONCILE_LOADING) {
-        reconcile_take_entry(copy, &entry);
+        reconcile_receive_entry(copy, &entry);
     } else {
         struct cache_key *key = cache_find(&copy->contents.cache, entry.key, strlen(entry.key));
         /* The leader has answered which keys are gone; a follower that is behind may still have them. */

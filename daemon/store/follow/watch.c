@@ -76,7 +76,7 @@ void watch_note_begun(struct watch *watch)
 
 static bool run_delivering(struct job *job);
 
-void watch_go_on(struct watch *watch)
+void watch_continue(struct watch *watch)
 {
     struct follow_state *follow = watch->store->follow;
 
@@ -147,13 +147,13 @@ static void watch_catch_up(struct watch *watch)
     if (!has_room)
         watch->ops->await_room(watch->arg);
     else
-        watch_go_on(watch);
+        watch_continue(watch);
 }
 
 static void watch_run(struct watch *watch)
 {
     if (watch->state == WATCH_BEGINNING)
-        watch_beginning_go_on(watch);
+        watch_beginning_continue(watch);
     else if (watch->state == WATCH_BEHIND)
         watch_catch_up(watch);
     else if (watch->state == WATCH_LOST)
@@ -242,7 +242,7 @@ static bool on_member_fall_behind(struct watch_member *member, struct backlog_ch
     if (change->is_unrecorded || change->revision > watch->delivered) {
         watch->state = WATCH_BEHIND;
         watch_set_attach(&watch->copy->watches, member, change);
-        watch_go_on(watch);
+        watch_continue(watch);
     }
     return true;
 }
@@ -253,7 +253,7 @@ static void on_member_lose(struct watch_member *member, uint64_t revision)
 
     watch->state = WATCH_LOST;
     watch->resume_revision = revision;
-    watch_go_on(watch);
+    watch_continue(watch);
 }
 
 static void on_member_pack(struct watch_member *member, const struct kv_entry *entry, uint64_t serial,

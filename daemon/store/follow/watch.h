@@ -37,7 +37,7 @@ struct watch_ops {
      * already requested is still delivered.
      */
     bool (*has_room)(void *arg);
-    /* has_room has returned false: call watch_go_on once there is room. */
+    /* has_room has returned false: call watch_continue once there is room. */
     void (*await_room)(void *arg);
     /* Everything that was there at the beginning has been delivered. */
     void (*ready)(void *arg);
@@ -93,7 +93,7 @@ void watch_stop(struct watch *watch);
 void watch_end(struct watch *watch, const struct error *error);
 
 /* Continue when the watch's turn comes: there is room again. Does nothing if it did not wait. */
-void watch_go_on(struct watch *watch);
+void watch_continue(struct watch *watch);
 
 /* --- For watch_beginning --------------------------------------------------------------------------- */
 

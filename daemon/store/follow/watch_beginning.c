@@ -104,7 +104,7 @@ static void on_value_fetched(void *arg, const struct kv_entry *entry, const stru
     /* If the entry is gone, it was overwritten, and the walk meets the key again; or it was removed. */
     if (entry != NULL)
         watch_deliver_first(watch, entry);
-    watch_go_on(watch); /* not within this answer */
+    watch_continue(watch); /* not within this answer */
 }
 
 static void beginning_start_fetch(struct watch *watch)
@@ -426,7 +426,7 @@ void watch_beginning_start(struct watch *watch)
     }
 }
 
-void watch_beginning_go_on(struct watch *watch)
+void watch_beginning_continue(struct watch *watch)
 {
     if (watch->beginning.step == WATCH_WALKING)
         beginning_walk(watch);

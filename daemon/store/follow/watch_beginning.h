@@ -53,7 +53,7 @@ struct watch_beginning {
 void watch_beginning_start(struct watch *watch);
 
 /* There is room again: continue if it waited for that. */
-void watch_beginning_go_on(struct watch *watch);
+void watch_beginning_continue(struct watch *watch);
 
 /* Stop. Does nothing if it is over. */
 void watch_beginning_stop(struct watch *watch);

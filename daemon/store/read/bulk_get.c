@@ -231,7 +231,7 @@ static enum request_verdict bulk_get_receive(struct request *request, unsigned a
     if (attempt != (request->attempts & REQUEST_ATTEMPT_MASK))
         return REQUEST_MORE;
     switch (kv_read_progress(message)) {
-    case KV_READ_GOES_ON:
+    case KV_READ_CONTINUES:
         break;
     case KV_READ_ENDED:
         bulk_get_end_chunk(bulk);

@@ -328,7 +328,7 @@ static enum request_verdict batch_receive_id_answer(struct batch *batch, const s
 {
     enum outcome_verdict verdict;
 
-    if (!inquiry_take_answer(batch->store, batch->bucket, &batch->outcome, &batch->request.base, ack, &verdict))
+    if (!inquiry_receive_answer(batch->store, batch->bucket, &batch->outcome, &batch->request.base, ack, &verdict))
         return REQUEST_RETRY;
     return batch_apply_verdict(batch, verdict, ack->sequence) ? REQUEST_DONE : batch_retry_now(batch);
 }

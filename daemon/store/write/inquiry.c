@@ -51,8 +51,8 @@ enum connection_publish_result inquiry_ask(struct request *request, const char *
     return request_publish(request, subject, headers, sizeof(headers) / sizeof(headers[0]), "", 0);
 }
 
-bool inquiry_take_answer(const struct store *store, const struct bucket *bucket, struct outcome *outcome,
-                         struct request *request, const struct kv_ack *ack, enum outcome_verdict *verdict)
+bool inquiry_receive_answer(const struct store *store, const struct bucket *bucket, struct outcome *outcome,
+                            struct request *request, const struct kv_ack *ack, enum outcome_verdict *verdict)
 {
     struct jetstream_error failure = {ack->code, ack->err_code, ack->description};
     enum outcome_answer answer = OUTCOME_INCONCLUSIVE;

@@ -34,8 +34,8 @@ enum outcome_step inquiry_prepare(const struct store *store, struct outcome *out
 enum connection_publish_result inquiry_ask(struct request *request, const char *subject, const char *id);
 
 /* Handle the answer to it. False: a temporary error; its cause was noted in the request, which must be retried. */
-bool inquiry_take_answer(const struct store *store, const struct bucket *bucket, struct outcome *outcome,
-                         struct request *request, const struct kv_ack *ack, enum outcome_verdict *verdict);
+bool inquiry_receive_answer(const struct store *store, const struct bucket *bucket, struct outcome *outcome,
+                            struct request *request, const struct kv_ack *ack, enum outcome_verdict *verdict);
 
 /* --- Reading --------------------------------------------------------------------------------------- */
 

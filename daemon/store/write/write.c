@@ -325,11 +325,11 @@ static enum request_verdict write_retry_now(struct write *write)
 static enum request_verdict write_receive_condition_failed(struct write *write, const struct jetstream_error *failure)
 {
     const char *number = strrchr(failure->description, ' ');
-    bool is_told = failure->err_code == JETSTREAM_WRONG_LAST_SEQUENCE && number != NULL;
+    bool is_reported = failure->err_code == JETSTREAM_WRONG_LAST_SEQUENCE && number != NULL;
 
     if (write->copy_answer != WRITE_COPY_FAILED)
         write->copy_answer = WRITE_COPY_REFUSED;
-    write->refused_at = is_told ? strtoull(number, NULL, 10) : 0;
+    write->refused_at = is_reported ? strtoull(number, NULL, 10) : 0;
     outcome_refused(&write->outcome);
     if (write->outcome.copies > 0)
         return write_retry_now(write);
@@ -392,7 +392,8 @@ static enum request_verdict write_receive_ack(struct request *request, unsigned 
     if (!is_latest || inquiry_step(write->store, &write->outcome) != OUTCOME_ASK)
         return REQUEST_MORE;
     enum outcome_verdict verdict;
-    bool is_taken = inquiry_take_answer(write->store, write->request.bucket, &write->outcome, request, &ack, &verdict);
+    bool is_taken =
+        inquiry_receive_answer(write->store, write->request.bucket, &write->outcome, request, &ack, &verdict);
     return is_taken ? write_retry_now(write) : REQUEST_RETRY; /* an error is no verdict: the next step decides */
 }
 
