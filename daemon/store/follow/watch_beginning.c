@@ -152,7 +152,7 @@ static void beginning_walk(struct watch *watch)
 
     for (bool is_first = true; watch->ops->has_room(watch->arg); is_first = false) {
         if (!is_first && jobs_slice_is_over(watch->store->jobs)) {
-            watch_go_on(watch);
+            watch_continue(watch);
             return;
         }
         struct cache_key *key = cache_cursor_next(&watch->beginning.cursor);
