@@ -32,12 +32,12 @@ static uint32_t send_put(unsigned number)
 /* The daemon reads everything that is sent between the two at once, so that it leaves as one batch. */
 static void begin_to_send(void)
 {
-    pid_stand_still(deployment.daemon.process.pid);
+    pid_suspend(deployment.daemon.process.pid);
 }
 
 static void end_to_send(void)
 {
-    pid_go_on(deployment.daemon.process.pid);
+    pid_resume(deployment.daemon.process.pid);
 }
 
 static void send_puts(uint32_t msgids[WRITES])

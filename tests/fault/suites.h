@@ -10,12 +10,12 @@
 
 Suite *bank_suite(void);
 Suite *bulk_fault_suite(void);
+Suite *cached_read_fault_suite(void);
 Suite *compact_fault_suite(void);
 Suite *doubt_suite(void);
 Suite *exactly_once_suite(void);
 Suite *group_suite(void);
 Suite *linear_suite(void);
-Suite *near_fault_suite(void);
 Suite *partition_suite(void);
 Suite *reading_fault_suite(void);
 Suite *set_back_suite(void);

@@ -272,14 +272,14 @@ START_TEST(without_descriptors_for_sessions_the_daemon_reloads_and_replaces_its_
         /* All of this happens in one turn of the daemon's loop. */
         pid_t server = daemon_nats_pid(&daemon_of_test);
         daemon_mark_log(&daemon_of_test);
-        pid_stand_still(daemon_of_test.process.pid);
+        pid_suspend(daemon_of_test.process.pid);
         for (unsigned i = 0; i < AT_ONCE; i++) {
             late[i] = client_open(&daemon_of_test);
             client_write_some(late[i], request.data, request.size);
         }
         process_signal(&daemon_of_test.process, SIGHUP);
         ck_assert_int_eq(kill(server, SIGKILL), 0);
-        pid_go_on(daemon_of_test.process.pid);
+        pid_resume(daemon_of_test.process.pid);
 
         /* No session is closed without an error. One may get a descriptor that the lost connection to NATS had. */
         for (unsigned i = 0; i < AT_ONCE; i++) {
@@ -358,7 +358,7 @@ START_TEST(a_server_that_hangs_is_replaced_and_health_says_so)
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
     daemon_mark_log(&daemon_of_test);
-    pid_stand_still(server);
+    pid_suspend(server);
     uint32_t msgid = client_send(client, "kv.put", "['%s', 'color', 'red']", bucket);
     wait_for_trouble(client_open(&daemon_of_test), format_text("nats-server, pid %d, has not answered", (int)server));
     daemon_wait_log(&daemon_of_test, format_text("pid %d has not answered for 5 s (nats.hang_timeout)", (int)server));

@@ -96,14 +96,14 @@ START_TEST(memory_of_a_burst_of_large_messages_is_returned_to_the_system)
         pack_put(&puts, i, bucket, format_text("k%u", i), value, size);
     /* While the server is stopped, all of it stays in the daemon. */
     pid_t server = daemon_nats_pid(&daemon_of_test);
-    pid_stand_still(server);
+    pid_suspend(server);
     for (unsigned i = 0; i < SESSIONS; i++) {
         clients[i] = client_open(&daemon_of_test);
         client_write(clients[i], puts.data, puts.size);
     }
     msgpack_sbuffer_destroy(&puts);
     wait_until(daemon_resident_kb() > before_kb + 100 * MEGABYTE_KB, "a daemon that has much to write");
-    pid_go_on(server);
+    pid_resume(server);
     for (unsigned i = 0; i < SESSIONS; i++) {
         for (unsigned put = 0; put < PUTS; put++)
             assert_ok(client_receive(clients[i]));

@@ -730,7 +730,7 @@ START_TEST(writes_in_flight_at_a_loss_end_with_an_unknown_outcome)
     const char *bucket = library_new_bucket(kvs, 1);
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
-    pid_stand_still(server);
+    pid_suspend(server);
     assert_done(kvs_async_put(kvs, bucket, "k", "v", 1, NULL, on_revision, &outcome));
     assert_done(kvs_async_get(kvs, bucket, "k", NULL, on_entry, &reads));
     kvs_process(kvs);
@@ -759,18 +759,18 @@ START_TEST(a_call_that_is_not_answered_ends_at_its_time)
     struct kvs_put_options put = KVS_PUT_OPTIONS(.timeout_s = 0.3);
 
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
-    pid_stand_still(server);
+    pid_suspend(server);
     ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_DEADLINE_EXCEEDED);
     ck_assert_int_eq(kvs_last_error(kvs)->outcome, KVS_OUTCOME_UNKNOWN);
     ck_assert(kvs_last_error(kvs)->retryable);
-    pid_go_on(server);
+    pid_resume(server);
 
     /* The daemon is stopped: the library has timeouts of its own. */
-    pid_stand_still(daemon_of_test.process.pid);
+    pid_suspend(daemon_of_test.process.pid);
     uint64_t start = now_ms();
     ck_assert_int_eq(kvs_put(kvs, bucket, "k", "v", 1, &put, NULL), KVS_DEADLINE_EXCEEDED);
     assert_at_once(start);
-    pid_go_on(daemon_of_test.process.pid);
+    pid_resume(daemon_of_test.process.pid);
     assert_done(kvs_put(kvs, bucket, "k", "v", 1, NULL, NULL));
     kvs_close(kvs);
     daemon_stop(&daemon_of_test);

@@ -133,10 +133,10 @@ START_TEST(a_call_on_a_libuv_loop_times_out_without_an_answer)
     daemon_start(&daemon_of_test, NULL, NULL);
     client_open(&client, &daemon_of_test, false);
     const char *bucket = new_bucket(client.kvs);
-    pid_stand_still(daemon_of_test.process.pid);
+    pid_suspend(daemon_of_test.process.pid);
     ck_assert_int_eq(kvs_async_put(client.kvs, bucket, "k", "v", 1, &put, on_late, &client), KVS_OK);
     client_run(&client);
-    pid_go_on(daemon_of_test.process.pid);
+    pid_resume(daemon_of_test.process.pid);
     daemon_stop(&daemon_of_test);
 }
 END_TEST
@@ -199,7 +199,7 @@ START_TEST(a_lost_connection_ends_the_calls_on_a_libuv_loop)
     daemon_start(&daemon_of_test, NULL, NULL);
     client_open(&client, &daemon_of_test, false);
     const char *bucket = new_bucket(client.kvs);
-    pid_stand_still(daemon_of_test.process.pid);
+    pid_suspend(daemon_of_test.process.pid);
     ck_assert_int_eq(kvs_async_put(client.kvs, bucket, "k", "v", 1, NULL, on_lost, &client), KVS_OK);
     uv_run(&client.loop, UV_RUN_NOWAIT);
     process_kill(&daemon_of_test.process);

@@ -553,7 +553,7 @@ START_TEST(calls_in_flight_are_answered_before_the_daemon_ends)
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
     assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
-    pid_stand_still(server);
+    pid_suspend(server);
     for (unsigned i = 0; i < 50; i++)
         client_send(client, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
     /* They are in flight after all were read: the one after them is answered. */
@@ -562,7 +562,7 @@ START_TEST(calls_in_flight_are_answered_before_the_daemon_ends)
     process_signal(&daemon_of_test.process, SIGTERM);
     daemon_wait_log(&daemon_of_test, "ending: 1 sessions, 50 calls in flight");
     ck_assert_int_lt(connect_to(daemon_of_test.socket_path), 0);
-    pid_go_on(server);
+    pid_resume(server);
     for (unsigned i = 0; i < 50; i++)
         assert_ok(client_receive(client));
     client_expect_end(client);
@@ -583,12 +583,12 @@ START_TEST(calls_that_take_too_long_do_not_delay_the_shutdown)
     const char *bucket = client_new_bucket(client, NULL);
     pid_t server = daemon_nats_pid(&daemon_of_test);
 
-    pid_stand_still(server);
+    pid_suspend(server);
     client_send(client, "kv.put", "['%s', 'k', 'v']", bucket);
     assert_ok(client_wait(client, client_send(client, "daemon.info", "[]")));
     process_signal(&daemon_of_test.process, SIGTERM);
     daemon_wait_log(&daemon_of_test, "1 calls are not answered after 0.3 s");
-    pid_go_on(server);
+    pid_resume(server);
     client_expect_end(client);
     daemon_expect_good_end(&daemon_of_test);
 }

@@ -272,12 +272,12 @@ static void start_with_limits(const char *limits)
 
 static void pause_server(void)
 {
-    pid_stand_still(daemon_nats_pid(&daemon_of_test));
+    pid_suspend(daemon_nats_pid(&daemon_of_test));
 }
 
 static void resume_server(void)
 {
-    pid_go_on(daemon_nats_pid(&daemon_of_test));
+    pid_resume(daemon_nats_pid(&daemon_of_test));
 }
 
 /* Wait until so many calls of a method are done. */
@@ -746,7 +746,7 @@ START_TEST(decoded_arguments_count_at_their_size_in_memory)
     ck_assert_uint_le(stat_of(other, "calls_in_flight"), 10);
     ck_assert_uint_le(stat_of(other, "call_bytes"), 24 * 1024 * 1024);
     msgpack_sbuffer_destroy(&buffer);
-    pid_go_on(daemon_nats_pid(&daemon_of_test));
+    pid_resume(daemon_nats_pid(&daemon_of_test));
     client_close(client);
     wait_until(stat_of(other, "calls_in_flight") == 1, "the end of these calls");
     daemon_stop(&daemon_of_test);

@@ -75,7 +75,7 @@ START_TEST(reads_are_answered_while_the_server_does_not_answer)
     put_text(client, bucket, "b", "2");
     wait_until_loaded(client, bucket, "a");
     ck_assert_uint_eq(key_count(client, bucket), 2); /* the feed has delivered both */
-    pid_stand_still(server);
+    pid_suspend(server);
     ck_assert_str_eq(text_of(client, bucket, "a"), "[1]");
     ck_assert_ptr_null(text_of(client, bucket, "missing"));
     assert_ok(client_call(client, "kv.get_json", "['%s', 'a']", bucket));
@@ -85,7 +85,7 @@ START_TEST(reads_are_answered_while_the_server_does_not_answer)
     ck_assert_uint_eq(key_count(client, bucket), 2);
     assert_code(client_call(client, "kv.get", "['%s', 'a', {'consistency': 'leader', 'timeout': 0.2}]", bucket),
                 "deadline_exceeded");
-    pid_go_on(server);
+    pid_resume(server);
 }
 END_TEST
 
@@ -267,9 +267,9 @@ START_TEST(reads_wait_for_the_outcome_of_an_unanswered_purge)
     put_text(client, bucket, "a", "1");
     put_text(client, bucket, "b", "1");
     wait_until_loaded(client, bucket, "a");
-    pid_stand_still(server);
+    pid_suspend(server);
     assert_code(client_call(client, "bucket.purge", "['%s', {'timeout': 0.2}]", bucket), "deadline_exceeded");
-    pid_go_on(server);
+    pid_resume(server);
     uint64_t end = now_ms() + PATIENCE_MS, hits = stat_of(client, "cache.hits");
     while (text_of(client, bucket, "a") != NULL)
         ck_assert_msg(now_ms() < end, "the purge is not done");

@@ -205,11 +205,11 @@ START_TEST(a_reset_connection_is_reported_as_reset)
     ck_assert_int_eq(send(connection, "PONG\r\n", 6, MSG_NOSIGNAL), 6);
     daemon_wait_log(&daemon_of_test, "connected to");
     client_call(client_open(&daemon_of_test), "health.check", "[]");
-    pid_stand_still(daemon_of_test.process.pid);
+    pid_suspend(daemon_of_test.process.pid);
     ck_assert_int_eq(send(connection, "+OK\r\n", 5, MSG_NOSIGNAL), 5);
     setsockopt(connection, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
     close(connection);
-    pid_go_on(daemon_of_test.process.pid);
+    pid_resume(daemon_of_test.process.pid);
     daemon_wait_log(&daemon_of_test, "lost: Connection reset by peer");
     daemon_stop(&daemon_of_test);
     close(listener);
@@ -279,7 +279,7 @@ START_TEST(a_write_whose_deadline_passes_has_an_unknown_outcome)
     const char *bucket = client_new_bucket(client, NULL);
     assert_ok(client_call(client, "kv.put", "['%s', 'k', 'old']", bucket));
 
-    pid_stand_still(server.process.pid);
+    pid_suspend(server.process.pid);
     static const struct {
         const char *method, *rest;
         const char *outcome;
@@ -303,7 +303,7 @@ START_TEST(a_write_whose_deadline_passes_has_an_unknown_outcome)
         ck_assert_uint_ge(now_ms() - start, 290);
         assert_at_once(start);
     }
-    pid_go_on(server.process.pid);
+    pid_resume(server.process.pid);
     struct answer *answer = client_call(client, "kv.get", "['%s', 'k']", bucket);
     assert_ok(answer);
     ck_assert_str_eq(text_at(&answer->result, "value"), "old");
@@ -322,7 +322,7 @@ START_TEST(a_server_that_stops_for_a_while_only_delays_calls)
     assert_ok(client_call(client, "kv.put", "['%s', 'first', 'v']", bucket)); /* now the bucket is looked up */
 
     /* Each write is sent several times: the server must store it once. */
-    pid_stand_still(server.process.pid);
+    pid_suspend(server.process.pid);
     uint32_t msgids[9];
     for (unsigned i = 0; i < 9; i++)
         msgids[i] = client_send(client,
@@ -331,7 +331,7 @@ START_TEST(a_server_that_stops_for_a_while_only_delays_calls)
                                              : "kv.update",
                                 "['%s', 'k%u', 'v'%s]", bucket, i, i % 3 == 2 ? ", 0" : "");
     wait_until(stat_of(client, "retries") >= 2 * 9, "retries");
-    pid_go_on(server.process.pid);
+    pid_resume(server.process.pid);
     for (unsigned i = 0; i < 9; i++)
         assert_ok(client_wait(client, msgids[i]));
     struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
@@ -432,10 +432,10 @@ START_TEST(a_server_that_no_longer_answers_counts_as_lost)
     daemon_start(&daemon_of_test, format_text("%s  ping_interval: 0.1\n", nats_server_section(&server)), NULL);
     struct client *client = client_open(&daemon_of_test);
     wait_for_health(client, true);
-    pid_stand_still(server.process.pid);
+    pid_suspend(server.process.pid);
     daemon_wait_log(&daemon_of_test, "lost: the server does not answer");
     wait_for_health(client, false);
-    pid_go_on(server.process.pid);
+    pid_resume(server.process.pid);
     wait_for_health(client, true);
     daemon_stop(&daemon_of_test);
     nats_server_stop(&server);

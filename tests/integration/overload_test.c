@@ -147,7 +147,7 @@ START_TEST(listings_that_get_no_turn_in_time_fail_and_leave_no_consumer)
         assert_ok(client_wait(client, 1000 + i));
     wait_until(nats_consumer_count(nats, bucket) == 0, "the removal of all consumers");
 
-    pid_stand_still(server);
+    pid_suspend(server);
     send_listings(client, CALLS, bucket, "5");
     assert_ok(client_call(client, "daemon.info", "[]")); /* calls begin in their order: all of them have begun */
     uint64_t asked = stat_of(client, "requests_in_flight");
@@ -155,7 +155,7 @@ START_TEST(listings_that_get_no_turn_in_time_fail_and_leave_no_consumer)
     ck_assert_uint_le(asked, AT_A_TIME_MAX);
     for (unsigned i = 0; i < CALLS; i++)
         assert_code(client_wait(client, 1000 + i), "deadline_exceeded");
-    pid_go_on(server);
+    pid_resume(server);
     assert_ok(client_call(client, "kv.keys", "['%s', {'limit': 1}]", bucket));
     /* None of the others created a consumer. */
     wait_until(nats_consumer_count(nats, bucket) == 0, "the removal of the last consumer");

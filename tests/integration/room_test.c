@@ -225,14 +225,14 @@ START_TEST(after_all_writes_the_usage_is_what_the_server_stores)
                 "invalid_argument");
     /* Writes that were sent by then continue, and the others are dropped. */
     struct client *gone = client_open(&daemon_of_test);
-    pid_stand_still(daemon_nats_pid(&daemon_of_test));
+    pid_suspend(daemon_nats_pid(&daemon_of_test));
     client_send(gone, "daemon.info", "[]"); /* with an unread answer the close is no half-close */
     for (unsigned i = 0; i < MANY; i++)
         client_send(gone, "kv.put", "['b', 'gone', '%u']", i);
     wait_for_stat(client, "calls_in_flight", MANY + 1);
     client_close(gone);
     wait_until(stat_of(client, "calls_in_flight") < MANY, "dropped calls");
-    pid_go_on(daemon_nats_pid(&daemon_of_test));
+    pid_resume(daemon_nats_pid(&daemon_of_test));
     wait_until(used_bytes() == stored_bytes(nats), "what counts to be what is stored");
     daemon_stop(&daemon_of_test);
 }

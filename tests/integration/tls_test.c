@@ -154,7 +154,7 @@ START_TEST(the_daemon_answers_while_the_server_reads_nothing)
     wait_healthy(client);
     const char *bucket = client_new_bucket(client, "'storage': 'memory', 'history': 1");
 
-    pid_stand_still(server.process.pid);
+    pid_suspend(server.process.pid);
     msgpack_sbuffer puts;
     msgpack_sbuffer_init(&puts);
     for (unsigned i = 0; i < LARGE_PUTS; i++)
@@ -166,7 +166,7 @@ START_TEST(the_daemon_answers_while_the_server_reads_nothing)
     }
     for (unsigned i = 0; i < 20; i++)
         assert_ok(client_call(other, "health.check", "[]"));
-    pid_go_on(server.process.pid);
+    pid_resume(server.process.pid);
     msgpack_sbuffer_destroy(&puts);
     daemon_stop(&daemon_of_test); /* and no turn was long: daemon.c reads the log */
     tls_front_stop(front);

@@ -115,14 +115,14 @@ START_TEST(more_transactions_than_the_server_takes_wait_for_their_turn)
     pid_t server = daemon_nats_pid(&shared_daemon);
 
     assert_ok(client_call(client, "txn.commit", "['%s', [], [['put', 'a.0', 'v'], ['put', 'b.0', 'v']]]", bucket));
-    pid_stand_still(server);
+    pid_suspend(server);
     for (unsigned i = 0; i < CROWD; i++)
         msgids[i] =
             client_send(client, "txn.commit", "['%s', [], [['put', 'a.%u', 'v'], ['put', 'b.%u', 'v']]]", bucket, i, i);
     wait_for_stat(other, "calls_in_flight", CROWD + 1);
     ck_assert_uint_gt(stat_of(other, "requests_in_flight"), 0);
     ck_assert_uint_le(stat_of(other, "requests_in_flight"), AT_A_TIME_MAX);
-    pid_go_on(server);
+    pid_resume(server);
     for (unsigned i = 0; i < CROWD; i++)
         assert_ok(client_wait(client, msgids[i]));
     struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);

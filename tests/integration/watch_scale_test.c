@@ -186,14 +186,14 @@ START_TEST(watches_that_are_behind_deliver_a_recreated_bucket)
     expect_entries(heard, 1, PUTS);
     uint64_t told = stat_of(writer, "watches.entries");
     ck_assert_uint_lt(told, WATCHES * PUTS);
-    pid_stand_still(daemon_of_test.process.pid);
+    pid_suspend(daemon_of_test.process.pid);
     nats_api(nats, "STREAM.DELETE", stream, "%s", "");
     nats_api(nats, "STREAM.CREATE", stream,
              "{'name': '%s', 'subjects': ['$KV.%s.>'], 'max_msgs_per_subject': 1, 'storage': 'memory', "
              "'allow_direct': true, 'allow_rollup_hdrs': true, 'deny_delete': true, 'discard': 'new'}",
              stream, bucket);
     nats_request_json(nats, format_text("$KV.%s.new", bucket), NULL, "first");
-    pid_go_on(daemon_of_test.process.pid);
+    pid_resume(daemon_of_test.process.pid);
     for (unsigned i = 0; i < WATCHES; i++) {
         expect_entries(watches[i], 1, PUTS);
         watch_recorder_expect(watches[i], "new=first@1 -k000000@1");
@@ -262,10 +262,10 @@ START_TEST(the_end_of_sessions_with_many_watches_delays_nobody)
         start_wide(clients[i], bucket, WATCHES);
     }
     daemon_mark_log(&daemon_of_test);
-    pid_stand_still(daemon_of_test.process.pid);
+    pid_suspend(daemon_of_test.process.pid);
     for (unsigned i = 0; i < SESSIONS; i++)
         client_close(clients[i]);
-    pid_go_on(daemon_of_test.process.pid);
+    pid_resume(daemon_of_test.process.pid);
     wait_for_stat(client, "watches.open", 0);
     ck_assert_ptr_null(strstr(daemon_log(&daemon_of_test), "slow turn"));
     daemon_stop(&daemon_of_test);

@@ -59,12 +59,12 @@ void nats_server_kill(struct nats_server *server)
 
 void nats_server_freeze(struct nats_server *server)
 {
-    pid_stand_still(server->process.pid);
+    pid_suspend(server->process.pid);
 }
 
 void nats_server_thaw(struct nats_server *server)
 {
-    pid_go_on(server->process.pid);
+    pid_resume(server->process.pid);
 }
 
 const char *nats_server_section(struct nats_server *server)

@@ -141,7 +141,7 @@ static bool pid_has_running_thread(pid_t pid)
     return runs;
 }
 
-void pid_stand_still(pid_t pid)
+void pid_suspend(pid_t pid)
 {
     uint64_t end = now_ms() + PATIENCE_MS;
 
@@ -152,7 +152,7 @@ void pid_stand_still(pid_t pid)
     }
 }
 
-void pid_go_on(pid_t pid)
+void pid_resume(pid_t pid)
 {
     ck_assert_int_eq(kill(pid, SIGCONT), 0);
 }

@@ -48,8 +48,8 @@ int run_program(char *const *arguments, char **output);
 bool pid_is_alive(pid_t pid);
 
 /* Stop a process (SIGSTOP), and wait until all of its threads have stopped. */
-void pid_stand_still(pid_t pid);
-void pid_go_on(pid_t pid);
+void pid_suspend(pid_t pid);
+void pid_resume(pid_t pid);
 
 /* Return the kilobytes of memory that a process has resident (VmRSS), and its highest value so far (VmHWM). */
 uint64_t resident_kb(pid_t pid);

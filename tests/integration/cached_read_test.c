@@ -276,9 +276,9 @@ START_TEST(a_bucket_that_is_not_read_leaves_memory)
 }
 END_TEST
 
-Suite *near_suite(void)
+Suite *cached_read_suite(void)
 {
-    Suite *suite = suite_create("near");
+    Suite *suite = suite_create("cached_read");
     TCase *tests = shared_daemon_case_with(suite, "reads", setup, shared_daemon_teardown);
     TCase *own = tcase_create("own daemon");
 

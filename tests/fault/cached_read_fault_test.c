@@ -319,12 +319,12 @@ START_TEST(a_daemon_that_was_stopped_for_longer_than_max_staleness_validates_fir
     for (unsigned i = 0; i < 10; i++) {
         nats_put(deployment.nats, "b", "k", "before");
         wait_until(answers_from_memory(), "an answer from memory");
-        pid_stand_still(deployment.daemon.process.pid);
+        pid_suspend(deployment.daemon.process.pid);
         /* The call comes first, and is read first. */
         uint32_t msgid = client_send(deployment.client, "kv.get", "['b', 'k', {'consistency': 'cached'}]");
         uint64_t begin_ns = now_ns(), revision = nats_put(deployment.nats, "b", "k", "meanwhile");
         wait_until(now_ns() - begin_ns > 1500000000ull, "what cache.max_staleness allows");
-        pid_go_on(deployment.daemon.process.pid);
+        pid_resume(deployment.daemon.process.pid);
         const struct answer *answer = client_wait(deployment.client, msgid);
         assert_ok(answer);
         ck_assert_uint_eq(number_at(&answer->result, "revision"), revision);
@@ -332,9 +332,9 @@ START_TEST(a_daemon_that_was_stopped_for_longer_than_max_staleness_validates_fir
 }
 END_TEST
 
-Suite *near_fault_suite(void)
+Suite *cached_read_fault_suite(void)
 {
-    Suite *suite = suite_create("near faults");
+    Suite *suite = suite_create("cached read faults");
     TCase *checker = tcase_create("checker"), *one = tcase_create("one server"), *three = tcase_create("three servers");
 
     tcase_add_test(checker, the_checker_distinguishes_old_and_new_values);
