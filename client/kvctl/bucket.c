@@ -139,7 +139,7 @@ static bool bucket_settings_read(struct settings *settings, const struct invocat
         !arguments_pairs(invocation, "metadata", &settings->metadata, &options->metadata_count))
         return false;
     if (arguments_value(invocation, "history") != NULL && options->history == 0) {
-        report("--history must be from 1 to 64");
+        report("--history must be an integer from 1 to 64, not 0");
         return false;
     }
     options->placement_tags = settings->tags;
