@@ -307,11 +307,11 @@ START_TEST(kvctl_watch_reports_the_loss_of_the_daemon_and_resumes)
     process_start(&kvctl, arguments);
     wait_for_print(&kvctl, "\"revision\":1,");
     process_kill(&daemon_of_test.process);
-    wait_for_print(&kvctl, "; reconnecting\n");
+    wait_for_print(&kvctl, "; reconnecting\"}\n");
     daemon_restart(&daemon_of_test);
     library_put(kvs, bucket, "a", "2");
     library_put(kvs, bucket, "a", "3");
-    wait_for_print(&kvctl, "reconnected to the daemon\n");
+    wait_for_print(&kvctl, "{\"note\":\"reconnected to the daemon\"}\n");
     wait_for_print(&kvctl, "\"revision\":3,");
     const char *first = strstr(read_file(kvctl.log_path), "\"revision\":1,");
     ck_assert_ptr_null(strstr(first + 1, "\"revision\":1,"));
