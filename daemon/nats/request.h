@@ -11,6 +11,7 @@
 #ifndef DAEMON_NATS_REQUEST_H
 #define DAEMON_NATS_REQUEST_H
 
+#include "daemon/base/arena.h"
 #include "daemon/base/fair_queue.h"
 #include "daemon/base/timers.h"
 #include "daemon/nats/connection.h"
@@ -163,6 +164,13 @@ void request_start(struct requests *requests, struct request *request, const str
  * from now on. Does nothing if it has ended already.
  */
 void request_end(struct request *request);
+
+/* Before request_start: the request is for the call of the arena. Its session takes turns, and the log has its id. */
+static inline void request_set_caller(struct request *request, const struct arena *arena)
+{
+    request->owner = arena->owner;
+    request->call_id = arena->call_id;
+}
 
 /* Give up its place in the limit, although the request continues: what took the server long is over. */
 void request_release_place(struct request *request);

@@ -27,8 +27,7 @@ static void admin_call_api(struct admin *admin, const char *verb, const char *na
                            jetstream_call_fn *done)
 {
     admin->call.request.limit = &admin->store->admin->calls;
-    admin->call.request.owner = admin->arena->owner;
-    admin->call.request.call_id = admin->arena->call_id;
+    request_set_caller(&admin->call.request, admin->arena);
     jetstream_call(&admin->store->jetstream, &admin->call, verb, name, body, admin->deadline_ms, done, admin);
 }
 

@@ -12,26 +12,27 @@ static void on_bucket_request_opened(void *arg, struct bucket *bucket, const str
 }
 
 static void bucket_request_prepare(struct bucket_request *request, struct store *store, const char *bucket_name,
-                                   const void *owner, uint64_t deadline_ms, const struct bucket_request_ops *ops)
+                                   uint64_t deadline_ms, const struct bucket_request_ops *ops)
 {
     request->store = store;
     request->bucket_name = bucket_name;
     request->deadline_ms = deadline_ms;
     request->ops = ops;
-    request->base.owner = owner;
 }
 
 void bucket_request_open(struct bucket_request *request, struct store *store, const char *bucket_name,
-                         const void *owner, uint64_t deadline_ms, const struct bucket_request_ops *ops)
+                         const struct arena *arena, uint64_t deadline_ms, const struct bucket_request_ops *ops)
 {
-    bucket_request_prepare(request, store, bucket_name, owner, deadline_ms, ops);
-    bucket_open(store, &request->wait, bucket_name, owner, deadline_ms, on_bucket_request_opened, request);
+    bucket_request_prepare(request, store, bucket_name, deadline_ms, ops);
+    request_set_caller(&request->base, arena);
+    bucket_open(store, &request->wait, bucket_name, arena->owner, deadline_ms, on_bucket_request_opened, request);
 }
 
 void bucket_request_use(struct bucket_request *request, struct store *store, struct bucket *bucket, const void *owner,
                         uint64_t deadline_ms, const struct bucket_request_ops *ops)
 {
-    bucket_request_prepare(request, store, bucket->name, owner, deadline_ms, ops);
+    bucket_request_prepare(request, store, bucket->name, deadline_ms, ops);
+    request->base.owner = owner;
     request->bucket = bucket_retain(bucket);
 }
 

@@ -41,11 +41,12 @@ struct bucket_request {
     unsigned unserved; /* attempts in a row that had no responders */
 };
 
-/* Open the bucket. The name is borrowed until the end. owner: see request. */
+/* Open the bucket. The name is borrowed until the end. arena: that of the call for which the request is. */
 void bucket_request_open(struct bucket_request *request, struct store *store, const char *bucket_name,
-                         const void *owner, uint64_t deadline_ms, const struct bucket_request_ops *ops);
+                         const struct arena *arena, uint64_t deadline_ms, const struct bucket_request_ops *ops);
 
-/* The same for a bucket that is open: opened is not called. It must stay open until the end. */
+/* The same for a bucket that is open, and an owner as in request: opened is not called. It must stay open until the
+ * end. */
 void bucket_request_use(struct bucket_request *request, struct store *store, struct bucket *bucket, const void *owner,
                         uint64_t deadline_ms, const struct bucket_request_ops *ops);
 

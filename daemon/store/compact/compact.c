@@ -305,8 +305,7 @@ static void compact_start_reading(struct compact *compact)
     compact->is_reading = true;
     compact_set_up_work(compact);
     compact->reading.request.limit = &compact->store->follow->creations;
-    compact->reading.request.owner = compact->arena->owner;
-    compact->reading.request.call_id = compact->arena->call_id;
+    request_set_caller(&compact->reading.request, compact->arena);
     consumer_read(&compact->store->jetstream, &compact->reading, &scope, compact->deadline_ms, &compact_reading_ops,
                   compact);
 }

@@ -448,7 +448,5 @@ void bulk_get(struct store *store, struct arena *arena, struct bulk_get *bulk)
     bulk->arena = arena;
     arena_begin_task(arena, &bulk->task, bulk_get_cancel);
     bulk->request.is_direct = true;
-    bulk->request.base.call_id = arena->call_id;
-    bucket_request_open(&bulk->request, store, bulk->bucket_name, arena->owner, bulk->deadline_ms,
-                        &bulk_get_bucket_ops);
+    bucket_request_open(&bulk->request, store, bulk->bucket_name, arena, bulk->deadline_ms, &bulk_get_bucket_ops);
 }

@@ -243,8 +243,7 @@ void get_start(struct store *store, struct arena *arena, struct get *get)
     get->arena = arena;
     arena_begin_task(arena, &get->task, get_cancel_task);
     get->request.is_direct = true;
-    get->request.base.call_id = arena->call_id;
-    bucket_request_open(&get->request, store, get->bucket_name, arena->owner, get->deadline_ms, &get_bucket_ops);
+    bucket_request_open(&get->request, store, get->bucket_name, arena, get->deadline_ms, &get_bucket_ops);
 }
 
 void get_cancel(struct get *get)

@@ -123,8 +123,7 @@ static void on_scan_history_bucket(void *arg, struct bucket *bucket, const struc
     history->subject = subject;
     struct consumer_scope scope = {.stream = bucket->stream, .filters = &history->subject, .filter_count = 1};
     history->reading.request.limit = &history->store->scan->readings;
-    history->reading.request.owner = history->arena->owner;
-    history->reading.request.call_id = history->arena->call_id;
+    request_set_caller(&history->reading.request, history->arena);
     consumer_read(&history->store->jetstream, &history->reading, &scope, history->deadline_ms, &scan_history_ops,
                   history);
 }
@@ -403,8 +402,7 @@ static void scan_keys_start_reading(struct scan_keys *keys)
 
     memset(&keys->reading, 0, sizeof(keys->reading));
     keys->reading.request.limit = &keys->store->scan->readings;
-    keys->reading.request.owner = keys->arena->owner;
-    keys->reading.request.call_id = keys->arena->call_id;
+    request_set_caller(&keys->reading.request, keys->arena);
     consumer_read(&keys->store->jetstream, &keys->reading, &scope, keys->deadline_ms, &scan_keys_ops, keys);
 }
 

@@ -500,7 +500,5 @@ void write_start(struct store *store, struct arena *arena, struct write *write)
     write->arena = arena;
     arena_begin_task(arena, &write->task, write_cancel);
     write->task.is_unsent = write_is_unsent;
-    write->request.base.call_id = arena->call_id;
-    bucket_request_open(&write->request, store, write->bucket_name, arena->owner, write->deadline_ms,
-                        &write_bucket_ops);
+    bucket_request_open(&write->request, store, write->bucket_name, arena, write->deadline_ms, &write_bucket_ops);
 }
