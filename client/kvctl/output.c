@@ -211,6 +211,9 @@ void print_json_string(const char *text)
 
 /* --- Errors -------------------------------------------------------------------------------- */
 
+/* A line on standard error is cut at this length. */
+#define LINE_BYTES 1536u
+
 static bool is_json;
 
 void report_as_json(void)
@@ -235,16 +238,21 @@ static void output_print_error(const struct kvs_error *error, const char *code, 
     }
 }
 
-static void output_print_line(const struct kvs_error *error, const char *code, const char *format, va_list args)
+/* Format one line, whatever the names in it contain. */
+static void output_format_line(char line[LINE_BYTES], const char *format, va_list args)
 {
-    char line[1536];
-
-    vsnprintf(line, sizeof(line), format, args);
-    /* Keep it one line, whatever the names in it contain. */
+    vsnprintf(line, LINE_BYTES, format, args);
     for (char *c = line; *c != '\0'; c++) {
         if (iscntrl((unsigned char)*c))
             *c = ' ';
     }
+}
+
+static void output_print_line(const struct kvs_error *error, const char *code, const char *format, va_list args)
+{
+    char line[LINE_BYTES];
+
+    output_format_line(line, format, args);
     output_print_error(error, code, line);
 }
 
@@ -303,28 +311,29 @@ enum status status_of_error(const struct kvs_error *error)
     }
 }
 
+#define UNKNOWN_OUTCOME " (outcome unknown: it may have been written)"
+
 enum status report_key_error(const char *key, const struct kvs_error *error)
 {
-    output_advise(error, "%s: %s%s", key, error->message,
-                  error->outcome == KVS_OUTCOME_UNKNOWN ? " (outcome unknown: it may have been written)" : "");
+    output_advise(error, "%s: %s%s", key, error->message, error->outcome == KVS_OUTCOME_UNKNOWN ? UNKNOWN_OUTCOME : "");
     return status_of_error(error);
 }
 
 void report_note(const char *format, ...)
 {
+    char line[LINE_BYTES];
     va_list args;
 
-    fputs(is_json ? "{\"note\":" : "kvctl: ", stderr);
     va_start(args, format);
-    if (is_json) {
-        char line[512];
-        vsnprintf(line, sizeof(line), format, args);
-        output_write_json_string(stderr, line);
-    } else {
-        vfprintf(stderr, format, args);
-    }
+    output_format_line(line, format, args);
     va_end(args);
-    fputs(is_json ? "}\n" : "\n", stderr);
+    if (!is_json) {
+        fprintf(stderr, "kvctl: %s\n", line);
+        return;
+    }
+    fputs("{\"note\":", stderr);
+    output_write_json_string(stderr, line);
+    fputs("}\n", stderr);
 }
 
 enum status status_add(enum status status, enum status next)
@@ -339,7 +348,7 @@ enum status report_error(const struct kvs_error *error)
     bool is_of_key = *error->key != '\0';
 
     if (error->outcome == KVS_OUTCOME_UNKNOWN)
-        output_advise(error, "%s (outcome unknown: it may have been written)", error->message);
+        output_advise(error, "%s%s", error->message, UNKNOWN_OUTCOME);
     else if (error->code == KVS_BUCKET_NOT_FOUND)
         output_advise(error, "bucket %s does not exist: create it with kvctl add %s", bucket, bucket);
     else if (error->code == KVS_ALREADY_EXISTS && !is_of_key)
