@@ -247,19 +247,18 @@ static bool setting_read_time(const char **text, uint64_t *milliseconds)
 /* Read a time: seconds (5, 0.05), or numbers with a unit each (50ms, 5s, 1h30m). */
 static bool parse_milliseconds(const char *text, uint64_t *number)
 {
-    bool is_sum = false;
+    bool is_first = true;
 
     *number = 0;
     do {
-        const char *part = text;
         uint64_t milliseconds;
         if (!setting_read_time(&text, &milliseconds) || milliseconds > UINT64_MAX / 2 - *number)
             return false;
         /* Only a number alone may be without its unit. */
-        if (is_sum && is_decimal(text[-1]))
+        if (!is_first && is_decimal(text[-1]))
             return false;
         *number += milliseconds;
-        is_sum = text != part;
+        is_first = false;
     } while (*text != '\0');
     return true;
 }

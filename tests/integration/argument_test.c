@@ -155,10 +155,7 @@ START_TEST(a_map_that_is_not_json_is_not_a_value)
 
         msgpack_sbuffer_init(&buffer);
         msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
-        msgpack_pack_array(&packer, 4);
-        msgpack_pack_int(&packer, 0);
-        msgpack_pack_uint32(&packer, 100 + i);
-        msgpack_pack_str_with_body(&packer, "kv.put", 6);
+        pack_call_head(&packer, 100 + i, "kv.put");
         msgpack_pack_array(&packer, 3);
         msgpack_pack_str_with_body(&packer, bucket, strlen(bucket));
         msgpack_pack_str_with_body(&packer, "key", 3);
@@ -455,10 +452,7 @@ START_TEST(an_option_is_not_given_twice)
         msgpack_packer packer;
         msgpack_sbuffer_init(&buffer);
         msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
-        msgpack_pack_array(&packer, 4);
-        msgpack_pack_int(&packer, 0);
-        msgpack_pack_uint32(&packer, 7 + with_bin);
-        msgpack_pack_str_with_body(&packer, "kv.put", 6);
+        pack_call_head(&packer, 7 + with_bin, "kv.put");
         msgpack_pack_array(&packer, 4);
         msgpack_pack_str_with_body(&packer, bucket, strlen(bucket));
         msgpack_pack_str_with_body(&packer, "k", 1);
