@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* One round. KVS_CONFLICT: somebody else has changed the counter meanwhile. */
+/* One round. KVS_CONFLICT: another program changed the counter after the read. */
 static enum kvs_code try_to_count(struct kvs *kvs, uint64_t *counter)
 {
     /* The leader has every earlier write. Another replica may be behind, which would cost one more round. */

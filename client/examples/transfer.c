@@ -24,7 +24,7 @@ static void put_balance(struct kvs_txn *txn, const char *account, long balance)
     kvs_txn_put(txn, account, text, (size_t)length, NULL);
 }
 
-/* Called again if somebody else changes an account between the read and the commit. */
+/* The library calls it again if another program changes an account before the commit. */
 static enum kvs_code move(struct kvs_txn *txn, void *context)
 {
     struct transfer *transfer = context;

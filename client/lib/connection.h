@@ -56,7 +56,7 @@ struct connection {
     bool has_unhandled; /* in may begin with a whole frame: is_paused has stopped its handling */
 
     struct buffer out;
-    uint64_t queued_bytes; /* since the connection was opened, including those that were sent */
+    uint64_t queued_bytes; /* all bytes queued since the connection was opened, sent or not */
     uint64_t sent_bytes;
     bool has_answered; /* the daemon has sent something that makes sense on this connection */
     bool cannot_send;  /* the daemon has closed its side; what it sent before is still to be read */

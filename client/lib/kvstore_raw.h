@@ -1,6 +1,6 @@
 /*
- * kvstore_raw: any method of the protocol, including those that this version of the library does not know, and the
- * daemon's results as trees of values.
+ * kvstore_raw: calls of any method of the protocol by its name, also of newer methods than this version of the library
+ * knows. Results are trees of values.
  */
 #ifndef KVSTORE_RAW_H
 #define KVSTORE_RAW_H

@@ -81,7 +81,7 @@ struct kvs_watch *watch_find(struct kvs *kvs, uint64_t id);
 /* Make the daemon stop a watch that this handle does not have. */
 void watch_stop_id(struct kvs *kvs, uint64_t id);
 
-/* Start and stop the watches that are due, and free those that have ended. The connection is open. */
+/* Start and stop the watches that are due, and free ended watches. The connection must be open. */
 void watch_run(struct kvs *kvs);
 
 /*

@@ -1,10 +1,10 @@
 /*
  * process: a private nats-server as the daemon's child.
  *
- * Used by main. The server listens on a free port of 127.0.0.1. Only a client with a random secret can log in; the
- * secret is in a file that only the daemon's user can read. This module promises that one data directory has one
- * server: a lock refuses a second daemon, the server dies with its parent, and a server that an earlier daemon left is
- * killed before the next is started. A server that ends by itself, or does not answer for nats.hang_timeout, is
+ * Used by main. The server listens on a free port of 127.0.0.1. A client needs a random
+ * secret to log in. The file with the secret is readable by the daemon's user only. A data directory has one server at
+ * a time: a lock refuses a second daemon, and the server dies with its parent. A server that an earlier daemon left is
+ * killed before the next one starts. A server that ends by itself, or does not answer for nats.hang_timeout, is
  * restarted on the same port, with backoff.
  */
 #ifndef DAEMON_EMBEDDED_PROCESS_H

@@ -191,7 +191,7 @@ static bool dump_watch(void *arg, const struct watch_info *info)
     return true;
 }
 
-/* The sessions know the numbers of their watches, so those that are not listed need not be visited. */
+/* Visit only the watches that are listed. The sessions know how many watches they have. */
 static void dump_watches(struct dump *dump)
 {
     dump_begin_list(dump, "watches", 2);

@@ -31,7 +31,7 @@ struct message {
 const char *message_header(const struct message *message, const char *name);
 
 /*
- * Return the last value of a header, or NULL. The headers that the server adds follow those that a client has sent
+ * Return the last value of a header, or NULL. The server appends its own headers after the client's headers
  * under the same name.
  */
 const char *message_last_header(const struct message *message, const char *name);

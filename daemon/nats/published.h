@@ -23,7 +23,7 @@ struct published_entry {
 /* Zeroed: empty. Each list is in the order of publishing. */
 struct published {
     struct published_entry *by_hash[PUBLISHED_LISTS];
-    struct published_entry *of_several; /* those that publish to several subjects */
+    struct published_entry *of_several; /* requests that publish to several subjects */
 };
 
 /* Note that the entry has published to subject last. It is forgotten under its earlier subject. */

@@ -2,7 +2,7 @@
  * requests: all requests on the daemon's connection to NATS.
  *
  * Used by the store, which owns them and passes on the connection's events, and by request. It keeps a list of requests
- * for each state, finds the request of each message, and sends those that waited, a slice at a time.
+ * for each state, finds the request of each message, and sends waiting requests in slices.
  */
 #ifndef DAEMON_NATS_REQUESTS_H
 #define DAEMON_NATS_REQUESTS_H

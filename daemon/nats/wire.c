@@ -21,7 +21,7 @@
 /* While more than this is unsent, not even a PING is answered. */
 #define PONG_ROOM_BYTES (8u * 1024u * 1024u)
 
-/* The bytes that one call of wire_read or wire_write moves at most, so that sessions get their share of the loop. */
+/* Maximum number of bytes for one call of wire_read or wire_write, which leaves time for the sessions. */
 #define TURN_BYTES (1024u * 1024u)
 
 #define VERSION_LINE "NATS/1.0"
