@@ -5,7 +5,8 @@
 void jobs_init(struct jobs *jobs)
 {
     memset(jobs, 0, sizeof(*jobs));
-    jobs->end = &jobs->first;
+    for (enum job_line line = 0; line < JOB_LINES; line++)
+        jobs->lines[line].end = &jobs->lines[line].first;
 }
 
 bool jobs_begin_slice(struct jobs *jobs)
@@ -18,19 +19,34 @@ bool jobs_begin_slice(struct jobs *jobs)
     return now_ns < jobs->turn_began_ns + JOBS_TURN_NS;
 }
 
-static void append(struct jobs *jobs, struct job *job)
+/* --- Queues ---------------------------------------------------------------------------------------- */
+
+static void jobs_append(struct jobs *jobs, struct job *job, enum job_line line)
 {
+    struct job_queue *queue = &jobs->lines[line];
+
+    job->line = line;
     job->next = NULL;
-    job->previous_link = jobs->end;
-    *jobs->end = job;
-    jobs->end = &job->next;
+    job->previous_link = queue->end;
+    *queue->end = job;
+    queue->end = &job->next;
+}
+
+static void jobs_add_to(struct jobs *jobs, struct job *job, bool (*run)(struct job *job), enum job_line line)
+{
+    job->run = run;
+    if (!jobs_is_queued(job))
+        jobs_append(jobs, job, line);
 }
 
 void jobs_add(struct jobs *jobs, struct job *job, bool (*run)(struct job *job))
 {
-    job->run = run;
-    if (!jobs_is_queued(job))
-        append(jobs, job);
+    jobs_add_to(jobs, job, run, JOB_ORDINARY);
+}
+
+void jobs_add_shared(struct jobs *jobs, struct job *job, bool (*run)(struct job *job))
+{
+    jobs_add_to(jobs, job, run, JOB_SHARED);
 }
 
 void jobs_remove(struct jobs *jobs, struct job *job)
@@ -41,29 +57,59 @@ void jobs_remove(struct jobs *jobs, struct job *job)
     if (job->next != NULL)
         job->next->previous_link = job->previous_link;
     else
-        jobs->end = job->previous_link;
+        jobs->lines[job->line].end = job->previous_link;
     job->previous_link = NULL;
 }
 
-void jobs_run(struct jobs *jobs)
+/* --- Sessions -------------------------------------------------------------------------------------- */
+
+void jobs_charge(const struct jobs *jobs, struct job *job)
 {
+    uint64_t now_ns = uv_hrtime(), took_ns = now_ns - (jobs->slice_ends_ns - JOBS_SLICE_NS);
+
+    if (job->paid_ns < now_ns)
+        job->paid_ns = now_ns;
+    job->paid_ns += took_ns * JOBS_LIGHT_PART;
+}
+
+void jobs_add_session(struct jobs *jobs, struct job *job, bool (*run)(struct job *job))
+{
+    bool is_light = job->paid_ns < uv_hrtime() + (uint64_t)JOBS_SLICE_NS * JOBS_LIGHT_PART;
+
+    jobs_add_to(jobs, job, run, is_light ? JOB_LIGHT : JOB_ORDINARY);
+}
+
+/* --- The end of a turn ----------------------------------------------------------------------------- */
+
+/*
+ * Run the jobs of a line while the turn has time, at least one, each at most once. Jobs that are added meanwhile stand
+ * behind the sentinel, for the next turn.
+ */
+static void jobs_run_line(struct jobs *jobs, enum job_line line)
+{
+    struct job_queue *queue = &jobs->lines[line];
     struct job sentinel = {0};
     bool has_time;
 
-    /* Run each queued job at most once. Jobs that are added meanwhile stand behind the sentinel, for the next turn. */
-    if (jobs->first == NULL)
+    if (queue->first == NULL)
         return;
-    append(jobs, &sentinel);
+    jobs_append(jobs, &sentinel, line);
     do {
-        struct job *job = jobs->first;
+        struct job *job = queue->first;
         jobs_remove(jobs, job);
         if (job == &sentinel)
             return;
         has_time = jobs_begin_slice(jobs);
         if (job->run(job))
-            jobs_add(jobs, job, job->run);
+            jobs_add_to(jobs, job, job->run, line);
     } while (has_time);
     jobs_remove(jobs, &sentinel);
+}
+
+void jobs_run(struct jobs *jobs)
+{
+    for (enum job_line line = 0; line < JOB_LINES; line++)
+        jobs_run_line(jobs, line);
 }
 
 uint64_t jobs_end_turn(struct jobs *jobs)

@@ -1,12 +1,11 @@
 /*
- * jobs: work that is cut into slices, so that no turn of the loop is long.
+ * jobs: work that is cut into slices, so that no turn of the loop is long, and shared out, so that nobody waits long.
  *
  * Used for all work that a client can make large: the requests of a session, requests that waited for the connection to
  * NATS, deadlines that come together, watches that a change is delivered to. A turn begins with the first event after
  * the loop slept. Its events may use JOBS_TURN_NS, and each of them JOBS_SLICE_NS; what is not finished then becomes a
- * job. At the end of a turn jobs run in the order in which they were added, a slice each, and one that has more to do
- * goes to the end of the queue. So each job gets a share of the loop's time, however long the others are. While a job
- * waits, the loop does not sleep.
+ * job. At the end of a turn jobs run, a slice each, in three lines. A job that has more to do goes to the end of its
+ * line, and each line gets at least a slice of each turn. While a job waits, the loop does not sleep.
  */
 #ifndef DAEMON_JOBS_H
 #define DAEMON_JOBS_H
@@ -18,17 +17,34 @@
 #define JOBS_TURN_NS  4000000u
 #define JOBS_SLICE_NS 1000000u
 
+/* A session stays light while it takes less than this part of the time, apart from one slice. */
+#define JOBS_LIGHT_PART 20u
+
+/* In the order in which they run in a turn. */
+enum job_line {
+    JOB_SHARED,   /* work for many sessions at once, as the replies of NATS */
+    JOB_LIGHT,    /* of sessions that take little of the daemon's time: their calls overtake those of the others */
+    JOB_ORDINARY, /* of sessions that take much of it, and of single calls */
+    JOB_LINES
+};
+
 /* The owner embeds it, zeroed, and removes it before its memory goes. */
 struct job {
     struct job *next;
     struct job **previous_link; /* what points to this job; NULL when it is not queued */
     /* Work until jobs_slice_is_over. Return whether there is more to do. May remove or free its own job. */
     bool (*run)(struct job *job);
+    enum job_line line;
+    uint64_t paid_ns; /* when the time that it has taken amounts to less than its part; see jobs_charge */
+};
+
+struct job_queue {
+    struct job *first;
+    struct job **end;
 };
 
 struct jobs {
-    struct job *first;
-    struct job **end;       /* of the queue */
+    struct job_queue lines[JOB_LINES];
     uint64_t turn_began_ns; /* 0: between turns */
     uint64_t slice_ends_ns;
     uint64_t longest_turn_ns;
@@ -51,8 +67,16 @@ static inline bool jobs_turn_is_long(const struct jobs *jobs)
     return jobs->turn_began_ns != 0 && uv_hrtime() >= jobs->turn_began_ns + 2u * JOBS_TURN_NS;
 }
 
-/* Queue a job. Does nothing when it is queued already. */
+/* Queue a job of the ordinary line. These functions do nothing when the job is queued already. */
 void jobs_add(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
+
+void jobs_add_shared(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
+
+/* Queue a session's job, by what jobs_charge has noted for it in the light or in the ordinary line. */
+void jobs_add_session(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
+
+/* Note that the slice until now was for this job, queued or not. */
+void jobs_charge(const struct jobs *jobs, struct job *job);
 
 /* Does nothing when the job is not queued. */
 void jobs_remove(struct jobs *jobs, struct job *job);
@@ -62,7 +86,7 @@ static inline bool jobs_is_queued(const struct job *job)
     return job->previous_link != NULL;
 }
 
-/* At the end of a turn: run jobs for the rest of its time, at least one slice. */
+/* At the end of a turn: run jobs for the rest of its time, and of each line at least one. */
 void jobs_run(struct jobs *jobs);
 
 /* After everything else of a turn. Return its duration in ns, 0 if nothing happened in it. */
@@ -70,7 +94,8 @@ uint64_t jobs_end_turn(struct jobs *jobs);
 
 static inline bool jobs_are_waiting(const struct jobs *jobs)
 {
-    return jobs->first != NULL;
+    return jobs->lines[JOB_SHARED].first != NULL || jobs->lines[JOB_LIGHT].first != NULL ||
+           jobs->lines[JOB_ORDINARY].first != NULL;
 }
 
 #endif

@@ -110,7 +110,7 @@ static void timers_on_tick(uv_timer_t *handle)
     }
     jobs_begin_slice(timers->jobs);
     if (timers->due != NULL && run_expiring(&timers->expiring))
-        jobs_add(timers->jobs, &timers->expiring, run_expiring);
+        jobs_add_shared(timers->jobs, &timers->expiring, run_expiring);
     set_next_wake(timers);
 }
 

@@ -190,7 +190,7 @@ static bool read_wire(struct connection *connection)
     bool is_well = wire_read(&connection->wire);
 
     if (is_well && connection->wire.is_open && connection->wire.has_more)
-        jobs_add(connection->jobs, &connection->reading, run_reading);
+        jobs_add_shared(connection->jobs, &connection->reading, run_reading);
     return is_well;
 }
 

@@ -40,7 +40,7 @@ static bool run_sending(struct job *job)
 void requests_flush(struct requests *requests)
 {
     if (can_send_held(requests))
-        jobs_add(requests->jobs, &requests->sending, run_sending);
+        jobs_add_shared(requests->jobs, &requests->sending, run_sending);
 }
 
 void requests_note_reply(struct requests *requests, size_t bytes)
@@ -53,7 +53,7 @@ void requests_note_reply(struct requests *requests, size_t bytes)
 void requests_on_up(struct requests *requests)
 {
     requests->inbox_denied[0] = '\0';
-    jobs_add(requests->jobs, &requests->sending, run_sending);
+    jobs_add_shared(requests->jobs, &requests->sending, run_sending);
 }
 
 /* No further reply comes. */
@@ -78,7 +78,7 @@ void requests_on_inbox_denied(struct requests *requests, const char *inbox)
     snprintf(requests->inbox_denied, sizeof(requests->inbox_denied), "%s", inbox);
     interrupt_all(requests);
     /* They fail as they are about to be sent again, a slice at a time. */
-    jobs_add(requests->jobs, &requests->sending, run_sending);
+    jobs_add_shared(requests->jobs, &requests->sending, run_sending);
 }
 
 static struct request *request_of_published(const struct published_entry *entry)
@@ -158,6 +158,7 @@ size_t requests_fail_all(struct requests *requests)
     struct error error;
     size_t count = 0;
 
+    requests->is_stopping = true;
     error_set(&error, ERROR_UNAVAILABLE, "the daemon is stopping");
     for (uint32_t slot = 0; slot < requests->replies.slot_count; slot++) {
         struct request *request = requests->replies.slots[slot].request;

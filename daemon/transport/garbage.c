@@ -40,7 +40,7 @@ void garbage_free(struct garbage *garbage, void *bytes, size_t capacity)
     struct garbage_buffer *buffer = bytes;
     buffer->next = garbage->first;
     garbage->first = buffer;
-    jobs_add(garbage->jobs, &garbage->freeing, garbage_run);
+    jobs_add_shared(garbage->jobs, &garbage->freeing, garbage_run);
 }
 
 void garbage_end(struct garbage *garbage)

@@ -4,9 +4,11 @@
 #include "daemon/transport/session.h"
 #include "proto/rpc.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /*
  * A session with this number of calls in flight is not read while the calls of its user, or all, take half of their
@@ -94,7 +96,7 @@ static size_t inbox_deliver(struct session *session, struct frame *frame, bool *
     list->ops->on_messages(list->ops_arg);
     while (done < length && session->state == SESSION_OPEN && (*is_skipping || !inbox_must_wait(session))) {
         if (done > 0 && jobs_slice_is_over(list->jobs)) {
-            jobs_add(list->jobs, &session->inbox.delivering, inbox_run);
+            jobs_add_session(list->jobs, &session->inbox.receiving, inbox_run);
             break;
         }
         enum frame_status status = frame_scan(frame, bytes + done, length - done);
@@ -159,7 +161,9 @@ static void inbox_update_timer(struct session *session)
     struct session_list *list = session->list;
     struct inbox *inbox = &session->inbox;
 
-    if (inbox->kept == NULL || inbox->state != INBOX_READING)
+    bool awaits_more = inbox->state == INBOX_READING || jobs_is_queued(&inbox->receiving);
+
+    if (inbox->kept == NULL || !awaits_more)
         timer_stop(list->timers, &inbox->message_limit);
     else if (!timer_is_set(&inbox->message_limit))
         timer_start(list->timers, &inbox->message_limit, uv_now(list->loop) + list->conf->limits.message_timeout_ms,
@@ -245,23 +249,21 @@ size_t inbox_kept_bytes(const struct session *session)
 
 /* --- Reading --------------------------------------------------------------------------------------- */
 
-/* Without a buffer libuv reads nothing, and reports UV_ENOBUFS: the turn has no time left, and the next one reads. */
+/*
+ * Without a buffer libuv reads nothing, and reports UV_ENOBUFS: the session gets in line. So it does if others wait, if
+ * the turn has no time left, or if this event has taken a slice.
+ */
 static void inbox_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct session *session = handle->data;
-    bool has_time = jobs_begin_slice(session->list->jobs);
+    struct jobs *jobs = session->list->jobs;
+    bool is_first = session->inbox.turn_ns != jobs->turn_began_ns || jobs->turn_began_ns == 0;
+    bool has_time = is_first ? jobs_begin_slice(jobs) : !jobs_slice_is_over(jobs);
+    bool may_read = has_time && !jobs_are_waiting(jobs);
 
     (void)suggested;
-    *buffer = uv_buf_init(has_time ? session->list->read_buffer : NULL, has_time ? INBOX_READ_BYTES : 0);
-}
-
-/* Return whether the client has closed its socket, and not only the sending half of it. */
-static bool inbox_client_has_left(const struct session *session)
-{
-    struct pollfd socket = {.events = 0};
-
-    return uv_fileno((const uv_handle_t *)&session->pipe, &socket.fd) == 0 && poll(&socket, 1, 0) > 0 &&
-           (socket.revents & POLLHUP) != 0;
+    session->inbox.turn_ns = jobs->turn_began_ns;
+    *buffer = uv_buf_init(may_read ? session->list->read_buffer : NULL, may_read ? INBOX_READ_BYTES : 0);
 }
 
 static void inbox_receive(struct session *session, const uint8_t *bytes, size_t length)
@@ -269,6 +271,8 @@ static void inbox_receive(struct session *session, const uint8_t *bytes, size_t 
     struct frame frame;
     bool is_skipping = false;
 
+    session->list->metrics->bytes_in += (uint64_t)length;
+    session->list->reads++;
     if (session->inbox.kept != NULL) {
         if (inbox_keep(session, NULL, false, bytes, length))
             inbox_deliver_kept(session);
@@ -280,6 +284,40 @@ static void inbox_receive(struct session *session, const uint8_t *bytes, size_t 
         inbox_keep(session, &frame, is_skipping, bytes + done, length - done);
 }
 
+/* The client may have shut down its sending half only: its calls are answered. */
+static void inbox_receive_end(struct session *session)
+{
+    inbox_pause(session);
+    session->inbox.state = INBOX_AT_END;
+    session_mark_dirty(session);
+}
+
+/* Return whether the client has closed its socket, and not only the sending half of it. */
+static bool inbox_client_has_left(const struct session *session)
+{
+    struct pollfd socket = {.fd = session_socket(session), .events = 0};
+
+    return poll(&socket, 1, 0) > 0 && (socket.revents & POLLHUP) != 0;
+}
+
+/*
+ * A session whose client has left, with answers that nobody will read, waits in the ordinary line for its end:
+ * thousands may leave at once, and to close a socket takes the kernel long if there is much in it.
+ */
+static void inbox_get_in_line(struct session *session)
+{
+    struct session_list *list = session->list;
+
+    if (inbox_client_has_left(session)) {
+        session->inbox.is_abandoned = true;
+        list->abandoned++;
+        jobs_add(list->jobs, &session->inbox.receiving, inbox_run);
+    } else {
+        jobs_add_session(list->jobs, &session->inbox.receiving, inbox_run);
+    }
+    inbox_pause(session);
+}
+
 static void inbox_on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
     struct session *session = stream->data;
@@ -287,26 +325,20 @@ static void inbox_on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *b
     if (length == 0)
         return;
     if (length == UV_ENOBUFS) {
-        /* Clients that are still connected need the time: thousands of others may have left with calls in flight. */
-        if (!jobs_turn_is_long(session->list->jobs) && inbox_client_has_left(session))
-            session_end(session, CONF_LOG_DEBUG, "its client has left");
+        inbox_get_in_line(session);
         return;
     }
     if (length == UV_EOF) {
-        /* The client may have shut down its sending half only: its calls are answered. */
-        inbox_pause(session);
-        session->inbox.state = INBOX_AT_END;
-        session_mark_dirty(session);
+        inbox_receive_end(session);
         return;
     }
     if (length < 0) {
         session_end(session, CONF_LOG_DEBUG, "%s", uv_strerror((int)length));
         return;
     }
-    session->list->metrics->bytes_in += (uint64_t)length;
-    session->list->reads++;
     inbox_receive(session, (const uint8_t *)buffer->base, (size_t)length);
-    if (session->state == SESSION_OPEN && (inbox_must_wait(session) || jobs_is_queued(&session->inbox.delivering)))
+    jobs_charge(session->list->jobs, &session->inbox.receiving);
+    if (session->state == SESSION_OPEN && (inbox_must_wait(session) || jobs_is_queued(&session->inbox.receiving)))
         inbox_pause(session);
     inbox_update_timer(session);
 }
@@ -339,18 +371,51 @@ static void inbox_read_on(struct session *session)
         inbox_start(session);
 }
 
+/* Return whether the session may receive in the rest of the slice. */
+static bool inbox_may_receive(const struct session *session)
+{
+    return session->state == SESSION_OPEN && !inbox_must_wait(session) && !jobs_is_queued(&session->inbox.receiving);
+}
+
+/* Read for the rest of the slice what has arrived. */
+static void inbox_read_slice(struct session *session)
+{
+    struct session_list *list = session->list;
+
+    while (inbox_may_receive(session) && session->inbox.state == INBOX_PAUSED) {
+        ssize_t length = recv(session_socket(session), list->read_buffer, INBOX_READ_BYTES, MSG_DONTWAIT);
+        if (length > 0)
+            inbox_receive(session, (const uint8_t *)list->read_buffer, (size_t)length);
+        else if (length == 0)
+            inbox_receive_end(session);
+        else if (errno == EAGAIN)
+            return;
+        else if (errno != EINTR)
+            session_end(session, CONF_LOG_DEBUG, "%s", strerror(errno));
+        if (jobs_slice_is_over(list->jobs) && session->state == SESSION_OPEN)
+            jobs_add_session(list->jobs, &session->inbox.receiving, inbox_run);
+    }
+}
+
+/* Deliver what was kept, then read, for a slice. */
 static bool inbox_run(struct job *job)
 {
-    struct session *session = (struct session *)((char *)job - offsetof(struct session, inbox.delivering));
+    struct session *session = (struct session *)((char *)job - offsetof(struct session, inbox.receiving));
 
     if (session->outbox.state == OUTBOX_BROKEN) {
         session_end(session, CONF_LOG_DEBUG, "%s", uv_strerror(session->outbox.failure));
         return false;
     }
-    if (session->inbox.kept != NULL && session->state == SESSION_OPEN && !inbox_must_wait(session))
+    if (session->inbox.is_abandoned || (job->line == JOB_ORDINARY && inbox_client_has_left(session))) {
+        session_end(session, CONF_LOG_DEBUG, "its client has left");
+        return false;
+    }
+    if (session->inbox.kept != NULL && inbox_may_receive(session))
         inbox_deliver_kept(session);
-    /* If there is more, inbox_deliver has queued the job again. A session that was closed is still in memory. */
-    if (!jobs_is_queued(&session->inbox.delivering)) {
+    inbox_read_slice(session);
+    jobs_charge(session->list->jobs, job);
+    /* If there is more, the job is queued again. A session that was closed is still in memory. */
+    if (!jobs_is_queued(job)) {
         inbox_read_on(session);
         session_mark_dirty(session);
     }
@@ -360,10 +425,10 @@ static bool inbox_run(struct job *job)
 void inbox_resume(struct session *session)
 {
     if (session->inbox.state == INBOX_READING || session->state != SESSION_OPEN || inbox_must_wait(session) ||
-        jobs_is_queued(&session->inbox.delivering))
+        jobs_is_queued(&session->inbox.receiving))
         return;
     if (inbox_kept_bytes(session) > 0)
-        jobs_add(session->list->jobs, &session->inbox.delivering, inbox_run);
+        jobs_add_session(session->list->jobs, &session->inbox.receiving, inbox_run);
     else
         inbox_read_on(session);
 }
@@ -373,13 +438,15 @@ void inbox_resume(struct session *session)
 void inbox_break(struct session *session)
 {
     inbox_pause(session);
-    jobs_add(session->list->jobs, &session->inbox.delivering, inbox_run);
+    jobs_add_session(session->list->jobs, &session->inbox.receiving, inbox_run);
 }
 
 void inbox_close(struct session *session)
 {
     timer_stop(session->list->timers, &session->inbox.message_limit);
-    jobs_remove(session->list->jobs, &session->inbox.delivering);
+    jobs_remove(session->list->jobs, &session->inbox.receiving);
+    session->list->abandoned -= session->inbox.is_abandoned;
+    session->inbox.is_abandoned = false;
 }
 
 void inbox_free(struct session *session)

@@ -5,8 +5,8 @@
  * cannot be delivered at once are copied: the beginning of a message, or messages that have to wait.
  *
  * Backpressure: the inbox does not read while the session has too many calls in flight, or too much memory in them, or
- * too many unread answers. Sessions take turns: one that has more messages than fit into a slice of a turn continues as
- * a job. A message that does not arrive as a whole within limits.message_timeout ends the session.
+ * too many unread answers. Sessions take turns: while others wait, and after a slice of a turn, one receives in a job.
+ * A message that does not arrive as a whole within limits.message_timeout ends the session.
  */
 #ifndef DAEMON_TRANSPORT_INBOX_H
 #define DAEMON_TRANSPORT_INBOX_H
@@ -31,7 +31,9 @@ enum inbox_state {
 struct inbox {
     enum inbox_state state;
     struct inbox_kept *kept;    /* bytes that were read and not delivered; NULL: none */
-    struct job delivering;      /* of kept, after a slice was over; ends a session whose outbox broke */
+    struct job receiving;       /* when others wait, or a slice was over; ends a session whose outbox broke */
+    bool is_abandoned;          /* its client has left: the job ends the session */
+    uint64_t turn_ns;           /* the beginning of the last turn in which an event read */
     struct timer message_limit; /* while a message has arrived in part */
 };
 

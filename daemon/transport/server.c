@@ -21,6 +21,9 @@
 /* The pause before connections are accepted again, after there was no file descriptor at all. */
 #define RETRY_MS 100u
 
+/* While so many sessions wait for their end because their clients have left, no connection is accepted. */
+#define ABANDONED_MAX 64u
+
 /* --- One daemon per path --------------------------------------------------------------------------- */
 
 /*
@@ -200,8 +203,11 @@ static void server_refuse_next(struct server *server)
         server_pause_accepting(server);
 }
 
+/* Accept for a slice. Abandoned sessions count as open: they end before others begin. */
 static void server_accept_some(struct server *server)
 {
+    if (server->sessions->abandoned >= ABANDONED_MAX)
+        return;
     do {
         int descriptor = server_accept_next(server);
         if (descriptor >= 0) {
@@ -236,7 +242,7 @@ static void server_on_connections(uv_poll_t *poll, int status, int events)
     if (jobs_begin_slice(server->sessions->jobs))
         server_accept_some(server);
     else
-        jobs_add(server->sessions->jobs, &server->accepting, server_run_accepting);
+        jobs_add_shared(server->sessions->jobs, &server->accepting, server_run_accepting);
 }
 
 static void server_close_descriptors(struct server *server)

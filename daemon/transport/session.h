@@ -85,6 +85,7 @@ struct session_list {
     struct outbox_spares spares;
     struct session *first;
     struct session *dirty; /* have something to write, or may resume reading, at the turn's end */
+    unsigned abandoned;    /* sessions whose clients have left, and which wait for their end */
     unsigned lingering;    /* sessions in SESSION_LINGERING */
     struct frame_limits frame_limits;
     void (*on_empty)(void *arg); /* the last session is gone; NULL: not wanted */

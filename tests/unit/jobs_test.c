@@ -2,6 +2,7 @@
 #include "daemon/base/jobs.h"
 #include "tests/unit/suites.h"
 
+#include <limits.h>
 #include <stddef.h>
 
 struct work {
@@ -89,6 +90,76 @@ START_TEST(a_job_may_be_removed_by_another)
 }
 END_TEST
 
+static bool run_session(struct job *job)
+{
+    struct work *work = (struct work *)((char *)job - offsetof(struct work, job));
+
+    work->runs++;
+    while (work->takes_slice && !jobs_slice_is_over(work->jobs))
+        ;
+    jobs_charge(work->jobs, job);
+    if (work->runs < work->wanted)
+        jobs_add_session(work->jobs, job, run_session);
+    return false;
+}
+
+START_TEST(a_session_that_takes_little_overtakes_those_that_take_much)
+{
+    enum { HEAVY = 30, TURNS = 20 };
+    struct jobs jobs;
+    struct work heavy[HEAVY] = {0};
+
+    jobs_init(&jobs);
+    for (unsigned i = 0; i < HEAVY; i++) {
+        heavy[i] = (struct work){.jobs = &jobs, .wanted = UINT_MAX, .takes_slice = true};
+        jobs_add_session(&jobs, &heavy[i].job, run_session);
+    }
+    /* Each is light until it has had its first slices. */
+    for (unsigned light = HEAVY; light > 0;) {
+        jobs_run(&jobs);
+        jobs_end_turn(&jobs);
+        light = 0;
+        for (unsigned i = 0; i < HEAVY; i++)
+            light += heavy[i].runs < 2;
+    }
+    for (unsigned turn = 0; turn < TURNS; turn++) {
+        struct work light = {.jobs = &jobs, .wanted = 1};
+        jobs_add_session(&jobs, &light.job, run_session);
+        jobs_run(&jobs);
+        jobs_end_turn(&jobs);
+        ck_assert_uint_eq(light.runs, 1);
+    }
+    /* And they have gone on, in turns. */
+    for (unsigned i = 1; i < HEAVY; i++)
+        ck_assert_uint_le(heavy[i].runs, heavy[0].runs + 2);
+    for (unsigned i = 0; i < HEAVY; i++)
+        jobs_remove(&jobs, &heavy[i].job);
+    ck_assert(!jobs_are_waiting(&jobs));
+}
+END_TEST
+
+START_TEST(each_line_gets_a_slice_of_each_turn)
+{
+    struct jobs jobs;
+    struct work shared = {.jobs = &jobs, .wanted = UINT_MAX, .takes_slice = true}, ordinary = shared;
+
+    jobs_init(&jobs);
+    jobs_add_shared(&jobs, &shared.job, run);
+    jobs_add(&jobs, &ordinary.job, run);
+    for (unsigned turn = 1; turn <= 20; turn++) {
+        jobs_begin_slice(&jobs);
+        while (jobs_begin_slice(&jobs)) /* events use up the turn */
+            ;
+        jobs_run(&jobs);
+        jobs_end_turn(&jobs);
+        ck_assert_uint_eq(shared.runs, turn);
+        ck_assert_uint_eq(ordinary.runs, turn);
+    }
+    jobs_remove(&jobs, &shared.job);
+    jobs_remove(&jobs, &ordinary.job);
+}
+END_TEST
+
 Suite *jobs_suite(void)
 {
     Suite *suite = suite_create("jobs");
@@ -97,6 +168,8 @@ Suite *jobs_suite(void)
     tcase_add_test(tests, each_job_runs_once_a_turn_until_it_is_done);
     tcase_add_test(tests, a_turn_ends_and_the_next_one_goes_on_with_the_others);
     tcase_add_test(tests, a_job_may_be_removed_by_another);
+    tcase_add_test(tests, a_session_that_takes_little_overtakes_those_that_take_much);
+    tcase_add_test(tests, each_line_gets_a_slice_of_each_turn);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -295,7 +295,7 @@ static void bucket_answer_waits(struct bucket_entry *entry)
 {
     entry->last_waited = entry->waiting != NULL ? entry->waiting->previous : NULL; /* utlist: the head's is the tail */
     if (bucket_run_answering(&entry->answering))
-        jobs_add(entry->store->jobs, &entry->answering, bucket_run_answering);
+        jobs_add_shared(entry->store->jobs, &entry->answering, bucket_run_answering);
 }
 
 /* Give the new struct what it shares with the former one (NULL: there is none). False: out of memory. */

@@ -83,7 +83,7 @@ void watch_continue(struct watch *watch)
     if (watch->previous_ready != NULL)
         return;
     DL_APPEND2(follow->ready_watches, watch, previous_ready, next_ready);
-    jobs_add(watch->store->jobs, &follow->delivering, run_delivering);
+    jobs_add_shared(watch->store->jobs, &follow->delivering, run_delivering);
 }
 
 void watch_cancel_turn(struct watch *watch)

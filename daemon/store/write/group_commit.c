@@ -430,7 +430,7 @@ void group_commit_flush_all(struct store *store)
     }
     /* Groups with more to send continue in the next turn, which follows at once. */
     if (store->group_commits->dirty != NULL)
-        jobs_add(store->jobs, &store->group_commits->flushing, group_commit_run_flushing);
+        jobs_add_shared(store->jobs, &store->group_commits->flushing, group_commit_run_flushing);
 }
 
 void group_commit_submit(struct write *write)

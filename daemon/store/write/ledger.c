@@ -144,7 +144,7 @@ void ledger_release_key(struct ledger_hold *hold)
         DL_DELETE2(key->waiting, wait, previous, next);
         DL_APPEND2(ledger->woken, wait, previous, next);
         wait->list = &ledger->woken;
-        jobs_add(ledger->jobs, &ledger->waking, ledger_run_waking);
+        jobs_add_shared(ledger->jobs, &ledger->waking, ledger_run_waking);
     }
     HASH_DEL(ledger->keys, key);
     free(key);
