@@ -46,6 +46,11 @@ uint32_t reply_table_acquire(struct reply_table *table, void *request)
     return slot;
 }
 
+void reply_table_replace(struct reply_table *table, uint32_t slot, void *request)
+{
+    table->slots[slot].request = request;
+}
+
 void reply_table_release(struct reply_table *table, uint32_t slot, bool keeps_generation)
 {
     table->slots[slot].request = NULL;

@@ -41,6 +41,9 @@ void reply_table_free(struct reply_table *table);
 /* Return a free slot, now the request's; REPLY_NO_SLOT if memory ran out. */
 uint32_t reply_table_acquire(struct reply_table *table, void *request);
 
+/* Let another request have the slot: replies find it instead. */
+void reply_table_replace(struct reply_table *table, uint32_t slot, void *request);
+
 /*
  * Free a slot. keeps_generation: no reply to this request can still come, so the next request in the slot may have
  * the same reply subject.

@@ -6,6 +6,7 @@
 #include "daemon/nats/request_text.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
@@ -328,8 +329,9 @@ void request_on_reply(struct request *request, unsigned attempt, struct message 
     struct requests *requests = request->requests;
 
     requests->answered = request->answers_once && request->attempts == 1 ? request : NULL;
+    requests->replied = request;
     enum request_verdict verdict = request->ops->reply(request, attempt, message);
-    requests->answered = NULL;
+    requests->answered = requests->replied = NULL;
     switch (verdict) {
     case REQUEST_DONE:
         break;
@@ -345,6 +347,98 @@ void request_on_reply(struct request *request, unsigned attempt, struct message 
             yield_place(request);
         break;
     }
+}
+
+/* --- Stragglers ------------------------------------------------------------------------------------ */
+
+/*
+ * A straggler stands in for a request that ended before its answer came. The server still works on it, so the straggler
+ * keeps its place in the limit and its share of the budget, until the answer comes or the time of an attempt is over.
+ * Otherwise clients that start and cancel calls could give the server any amount of work.
+ */
+
+static void straggler_free(struct request *straggler)
+{
+    request_end(straggler);
+    free(straggler);
+}
+
+static enum request_readiness straggler_prepare(struct request *straggler)
+{
+    straggler_free(straggler); /* the connection was lost: no answer comes */
+    return REQUEST_SUSPENDED_OR_OVER;
+}
+
+static enum connection_publish_result straggler_send(struct request *straggler, unsigned attempt)
+{
+    (void)straggler;
+    (void)attempt;
+    return CONNECTION_NOT_UP; /* never called: it is never ready */
+}
+
+static enum request_verdict straggler_reply(struct request *straggler, unsigned attempt, struct message *message)
+{
+    (void)attempt;
+    (void)message;
+    straggler_free(straggler);
+    return REQUEST_DONE;
+}
+
+static void straggler_fail(struct request *straggler, const struct error *error)
+{
+    (void)error;
+    free(straggler);
+}
+
+static bool straggler_no_responders(struct request *straggler)
+{
+    straggler_free(straggler);
+    return false;
+}
+
+static const struct request_ops straggler_ops = {
+    .kind = "abandoned",
+    .prepare = straggler_prepare,
+    .send = straggler_send,
+    .reply = straggler_reply,
+    .fail = straggler_fail,
+    .no_responders = straggler_no_responders,
+};
+
+/* Without memory, the place and the share are free too early. */
+static void request_leave_straggler(struct request *request)
+{
+    struct requests *requests = request->requests;
+    struct request *straggler = calloc(1, sizeof(*straggler));
+
+    if (straggler == NULL)
+        return;
+    straggler->requests = requests;
+    straggler->ops = &straggler_ops;
+    straggler->call_id = request->call_id;
+    straggler->answers_once = request->answers_once;
+    straggler->attempts = request->attempts;
+    straggler->started_ms = request->started_ms;
+    straggler->deadline_ms = uv_now(requests->loop) + requests->conf->calls.attempt_timeout_ms;
+    straggler->was_sent = true;
+    straggler->charged_bytes = request->charged_bytes;
+    request->charged_bytes = 0;
+    straggler->slot = request->slot;
+    request->slot = REPLY_NO_SLOT;
+    reply_table_replace(&requests->replies, straggler->slot, straggler);
+    request_transfer_place(request, straggler);
+    move_to_state(straggler, REQUEST_SENT);
+    set_timer(straggler, straggler->deadline_ms);
+}
+
+/* Return whether the server has yet to answer, and the request takes something that others may wait for. */
+static bool request_must_leave_straggler(const struct request *request)
+{
+    const struct requests *requests = request->requests;
+    bool is_taking = request->place.limit != NULL || request->charged_bytes > 0;
+
+    return request->state == REQUEST_SENT && is_taking && request->ops != &straggler_ops &&
+           requests->replied != request && !requests->is_stopping;
 }
 
 /* --- One request ----------------------------------------------------------------------------------- */
@@ -377,6 +471,8 @@ void request_end(struct request *request)
 
     if (request->state == REQUEST_IDLE)
         return;
+    if (request_must_leave_straggler(request))
+        request_leave_straggler(request);
     enter_state(request, REQUEST_IDLE);
     if (request->slot != REPLY_NO_SLOT) {
         reply_table_release(&requests->replies, request->slot, requests->answered == request);

@@ -28,6 +28,8 @@ struct requests {
     size_t counts[REQUEST_STATES];
     char inbox_denied[64];    /* the inbox, if the server denies it; "" if not */
     struct request *answered; /* whose one answer is being delivered */
+    struct request *replied;  /* whose reply is being delivered */
+    bool is_stopping;
 };
 
 /* All pointers are borrowed. Return 0, or -1 if memory ran out. */

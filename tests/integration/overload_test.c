@@ -110,6 +110,57 @@ START_TEST(too_many_histories_at_a_time_wait_for_their_turn)
 }
 END_TEST
 
+/* Return the requests to JetStream's API that the server has had. */
+static uint64_t api_requests(struct nats *nats)
+{
+    json_t *info = nats_request_json(nats, "$JS.API.INFO", NULL, "");
+    json_int_t total = 0;
+
+    ck_assert_int_eq(json_unpack(info, "{s:{s:I}}", "api", "total", &total), 0);
+    json_decref(info);
+    return (uint64_t)total;
+}
+
+/*
+ * The server still works on a request that nobody needs any more. It must not get ever more of them: watches that start
+ * and stop would keep others from being served.
+ */
+START_TEST(requests_that_are_cancelled_keep_their_places_until_they_are_answered)
+{
+    enum { ROUNDS = 40, WATCHES = 20 };
+    struct nats_server server = {0};
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), NULL);
+    struct client *client = client_open(&daemon_of_test);
+    struct nats *nats = nats_connect(server.port, NULL, NULL);
+    const char *bucket = client_new_bucket(client, NULL);
+    struct client *churning = client_open(&daemon_of_test);
+
+    put_text(client, bucket, "k", "v");
+    assert_ok(
+        client_call(churning, "watch.start", "['%s', {'include_history': true}]", bucket)); /* the bucket is followed */
+    uint64_t before = api_requests(nats);
+    nats_server_freeze(&server);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct client *leaving = client_open(&daemon_of_test);
+        for (unsigned i = 0; i < WATCHES; i++)
+            client_send(leaving, "watch.start", "['%s', {'include_history': true}]", bucket);
+        for (unsigned i = 0; i < WATCHES; i++)
+            assert_ok(client_receive(leaving));
+        client_close(leaving);
+        wait_for_stat(client, "watches.open", 1);
+    }
+    nats_server_thaw(&server);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'w']", bucket));
+    uint64_t asked = api_requests(nats) - before;
+    ck_assert_msg(asked < ROUNDS, "the server had %u requests", (unsigned)asked);
+    nats_close(nats);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 /* A mirror is read from the server in embedded mode, too. */
 static const char *new_mirror(struct client *client)
 {
@@ -172,6 +223,7 @@ Suite *overload_suite(void)
     tcase_add_test(tests, unexpectedly_large_values_lose_the_connection_at_most_once);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, too_many_histories_at_a_time_wait_for_their_turn);
+    tcase_add_test(own, requests_that_are_cancelled_keep_their_places_until_they_are_answered);
     tcase_add_test(own, listings_that_get_no_turn_in_time_fail_and_leave_no_consumer);
     suite_add_tcase(suite, own);
     return suite;
