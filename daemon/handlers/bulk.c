@@ -43,6 +43,19 @@ static char *bulk_copy_key(struct call *call, const msgpack_object *key)
 
 /* --- bulk.get -------------------------------------------------------------------------------------- */
 
+/* The bytes that are packed before the slice is looked at. */
+#define PACK_BYTES 65536u
+
+/* Keys that are read from memory at one point in time. */
+struct bulk_get_part {
+    size_t begin, end;
+    size_t next;            /* to be packed */
+    size_t begin_size;      /* of entries, when the part began */
+    size_t checked_size;    /* when the slice was last looked at */
+    uint64_t *revisions;    /* those from next on had at that time, beginning with begin; 0: absent. NULL: all packed */
+    bool is_packed_at_once; /* a key changed meanwhile: do not let the loop go on before all are packed */
+};
+
 struct bulk_get_call {
     struct bulk_get bulk;
     struct call *call;
@@ -52,16 +65,16 @@ struct bulk_get_call {
     msgpack_sbuffer entries; /* packed keys and entries that are present, in the order of arrival */
     msgpack_packer packer;
     struct cached_read_snapshot snapshot;
-    struct job looking; /* looks up the rest of the keys */
-    size_t looked;      /* number of keys that were looked up in memory */
-    size_t charged;     /* bytes of entries that the call was charged for */
+    struct job packing;
+    struct bulk_get_part part;
+    size_t charged; /* bytes of entries that the call was charged for */
 };
 
 static void bulk_get_free(struct arena_task *task)
 {
     struct bulk_get_call *get = ARENA_TASK_OWNER(task, struct bulk_get_call, entries_task);
 
-    jobs_remove(call_store(get->call)->jobs, &get->looking);
+    jobs_remove(call_store(get->call)->jobs, &get->packing);
     msgpack_sbuffer_destroy(&get->entries);
 }
 
@@ -91,16 +104,14 @@ static void bulk_get_answer(void *arg, const struct error *error)
         call_fail(call, error);
         return;
     }
-    msgpack_packer *packer = call_begin_result(call);
-    msgpack_pack_map(packer, get->bulk.count);
-    msgpack_sbuffer_write(call->out, get->entries.data, get->entries.size);
     for (size_t i = 0; i < get->bulk.count; i++) {
         if (!get->is_there[i]) {
-            pack_str(packer, get->keys[i]);
-            msgpack_pack_nil(packer);
+            pack_str(&get->packer, get->keys[i]);
+            msgpack_pack_nil(&get->packer);
         }
     }
-    call_end_result(call);
+    msgpack_pack_map(call_begin_result(call), get->bulk.count);
+    call_end_result_with(call, &get->entries);
 }
 
 /* Read the keys of an array, each once. Return false if the call is answered. */
@@ -155,78 +166,182 @@ static void bulk_get_ask_nats(struct bulk_get_call *get)
         bulk_get(call_store(call), &call->arena, &get->bulk);
 }
 
-/* Look up the next MULTI_LAST_KEYS_MAX keys in memory, at one point in time. Return false if one must come from NATS.
- */
-static bool bulk_get_look_up_some(struct bulk_get_call *get)
+/* Return whether memory has all of a key that the answer needs. *entry: NULL if there is no such key. */
+static bool bulk_get_find(struct bulk_get_call *get, size_t index, struct cache_view *view,
+                          const struct kv_entry **entry)
 {
-    struct call *call = get->call;
-    size_t left = get->bulk.count - get->looked;
-    size_t end = get->looked + (left < MULTI_LAST_KEYS_MAX ? left : MULTI_LAST_KEYS_MAX);
+    const char *key = get->keys[index];
+
+    switch (cached_read_try_now(call_store(get->call), get->call->bucket, key, strlen(key), view)) {
+    case LOCAL_COPY_HAS:
+        *entry = &view->entry;
+        return true;
+    case LOCAL_COPY_LACKS:
+        *entry = NULL;
+        return true;
+    case LOCAL_COPY_WAITS:
+    case LOCAL_COPY_UNSURE:
+        break;
+    }
+    return false;
+}
+
+/* Return whether packing should wait for the next turn. An answer that is too large is refused before it is packed. */
+static bool bulk_get_must_pause(struct bulk_get_call *get)
+{
+    struct bulk_get_part *part = &get->part;
+
+    if (get->entries.size > get->bulk.bytes_max)
+        part->next = part->end = get->bulk.count;
+    if (part->is_packed_at_once || get->entries.size < part->checked_size + PACK_BYTES)
+        return false;
+    part->checked_size = get->entries.size;
+    return part->next < part->end && jobs_slice_is_over(call_store(get->call)->jobs);
+}
+
+/* Note which revisions the rest of the part has now. False: one must come from NATS. */
+static bool bulk_get_note_revisions(struct bulk_get_call *get)
+{
+    struct bulk_get_part *part = &get->part;
+    const struct kv_entry *entry;
     struct cache_view view;
 
-    for (; get->looked < end; get->looked++) {
-        const char *key = get->keys[get->looked];
-        switch (cached_read_try_now(call_store(call), call->bucket, key, strlen(key), &view)) {
-        case LOCAL_COPY_HAS:
-            bulk_get_keep_entry(get, get->looked, &view.entry);
-            break;
-        case LOCAL_COPY_LACKS:
-            break;
-        case LOCAL_COPY_WAITS:
-        case LOCAL_COPY_UNSURE:
+    part->revisions = arena_alloc(&get->call->arena, (part->end - part->begin) * sizeof(*part->revisions));
+    if (part->revisions == NULL)
+        return false;
+    for (size_t i = part->next; i < part->end; i++) {
+        if (!bulk_get_find(get, i, &view, &entry))
             return false;
-        }
-        /* An answer that is too large is refused before it is packed. */
-        if (get->entries.size > get->bulk.bytes_max) {
-            get->looked = get->bulk.count;
-            return true;
-        }
+        part->revisions[i - part->begin] = entry != NULL ? entry->revision : 0;
     }
     return true;
 }
 
-static void bulk_get_look_up_rest(struct bulk_get_call *get);
+enum bulk_get_verdict { BULK_GET_PACKED, BULK_GET_PAUSED, BULK_GET_CHANGED, BULK_GET_LACKS };
 
-static bool bulk_get_run(struct job *job)
+/* Pack the part, at the point in time at which its packing began, for a slice. */
+static enum bulk_get_verdict bulk_get_pack_part(struct bulk_get_call *get)
 {
-    bulk_get_look_up_rest((struct bulk_get_call *)((char *)job - offsetof(struct bulk_get_call, looking)));
+    struct bulk_get_part *part = &get->part;
+    const struct kv_entry *entry;
+    struct cache_view view;
+
+    while (part->next < part->end) {
+        size_t index = part->next;
+        uint64_t *noted = part->revisions != NULL ? &part->revisions[index - part->begin] : NULL;
+        if (noted == NULL || *noted != 0) {
+            if (!bulk_get_find(get, index, &view, &entry))
+                return noted != NULL ? BULK_GET_CHANGED : BULK_GET_LACKS;
+            if (noted != NULL && (entry == NULL || entry->revision != *noted))
+                return BULK_GET_CHANGED;
+            if (entry != NULL)
+                bulk_get_keep_entry(get, index, entry);
+        }
+        part->next++;
+        if (!bulk_get_must_pause(get))
+            continue;
+        return part->revisions != NULL || bulk_get_note_revisions(get) ? BULK_GET_PAUSED : BULK_GET_LACKS;
+    }
+    return BULK_GET_PACKED;
+}
+
+static void bulk_get_begin_part(struct bulk_get_call *get)
+{
+    size_t begin = get->part.end, left = get->bulk.count - begin;
+
+    get->part = (struct bulk_get_part){.begin = begin,
+                                       .end = begin + (left < MULTI_LAST_KEYS_MAX ? left : MULTI_LAST_KEYS_MAX),
+                                       .next = begin,
+                                       .begin_size = get->entries.size,
+                                       .checked_size = get->entries.size};
+}
+
+/* A key has changed before it was packed: the part begins again, at another point in time. */
+static void bulk_get_begin_part_again(struct bulk_get_call *get)
+{
+    struct bulk_get_part *part = &get->part;
+
+    get->entries.size = part->checked_size = part->begin_size;
+    memset(get->is_there + part->begin, 0, part->end - part->begin);
+    part->next = part->begin;
+    part->revisions = NULL;
+    part->is_packed_at_once = true;
+}
+
+static void bulk_get_await_snapshot(struct bulk_get_call *get);
+static bool bulk_get_run(struct job *job);
+
+/* False: the call is answered. What was packed before a part began again was charged already. */
+static bool bulk_get_charge(struct bulk_get_call *get)
+{
+    size_t more = get->entries.size > get->charged ? get->entries.size - get->charged : 0;
+    struct error error;
+
+    get->charged += more;
+    if (call_charge_memory(get->call, more))
+        return true;
+    get_set_memory_error(&error, "fewer keys");
+    call_fail(get->call, &error);
     return false;
+}
+
+static void bulk_get_go_on(struct bulk_get_call *get)
+{
+    struct call *call = get->call;
+    enum bulk_get_verdict verdict = bulk_get_pack_part(get);
+
+    if (verdict == BULK_GET_LACKS) {
+        cached_read_count(call_store(call), get->bulk.count, false);
+        bulk_get_ask_nats(get);
+        return;
+    }
+    if (!bulk_get_charge(get))
+        return;
+    if (verdict == BULK_GET_CHANGED) {
+        bulk_get_begin_part_again(get);
+        bulk_get_await_snapshot(get);
+    } else if (verdict == BULK_GET_PAUSED || get->part.end < get->bulk.count) {
+        jobs_add(call_store(call)->jobs, &get->packing, bulk_get_run);
+    } else {
+        cached_read_count(call_store(call), get->bulk.count, true);
+        bulk_get_answer(get, NULL);
+    }
 }
 
 static void bulk_get_on_snapshot(void *arg, bool has_come)
 {
     struct bulk_get_call *get = arg;
-    struct call *call = get->call;
-    struct error error;
 
-    if (!has_come || !bulk_get_look_up_some(get)) {
-        cached_read_count(call_store(call), get->bulk.count, false);
-        bulk_get_ask_nats(get);
+    if (has_come) {
+        bulk_get_go_on(get);
         return;
     }
-    size_t more = get->entries.size - get->charged;
-    get->charged = get->entries.size;
-    if (!call_charge_memory(call, more)) {
-        get_set_memory_error(&error, "fewer keys");
-        call_fail(call, &error);
-        return;
-    }
-    if (get->looked < get->bulk.count) {
-        jobs_add(call_store(call)->jobs, &get->looking, bulk_get_run);
-        return;
-    }
-    cached_read_count(call_store(call), get->bulk.count, true);
-    bulk_get_answer(get, NULL);
+    cached_read_count(call_store(get->call), get->bulk.count, false);
+    bulk_get_ask_nats(get);
 }
 
-/* Look up the rest of the keys, a part at a time. Each part is of a point in time of its own. */
-static void bulk_get_look_up_rest(struct bulk_get_call *get)
+static void bulk_get_await_snapshot(struct bulk_get_call *get)
 {
     get->snapshot.bucket_name = get->call->bucket;
+    get->snapshot.keys = get->bulk.count;
     get->snapshot.deadline_ms = get->bulk.deadline_ms;
     get->snapshot.ready = bulk_get_on_snapshot;
     get->snapshot.arg = get;
     cached_read_await_snapshot(call_store(get->call), &get->call->arena, &get->snapshot);
+}
+
+/* Each part is of a point in time of its own. */
+static bool bulk_get_run(struct job *job)
+{
+    struct bulk_get_call *get = (struct bulk_get_call *)((char *)job - offsetof(struct bulk_get_call, packing));
+
+    if (get->part.next < get->part.end) {
+        bulk_get_go_on(get);
+    } else {
+        bulk_get_begin_part(get);
+        bulk_get_await_snapshot(get);
+    }
+    return false;
 }
 
 void handle_bulk_get(struct call *call)
@@ -258,10 +373,12 @@ void handle_bulk_get(struct call *call)
     get->bulk.entry = bulk_get_keep_entry;
     get->bulk.done = bulk_get_answer;
     get->bulk.arg = get;
-    if (cached_read_may_answer(call_store(call), call->bucket, get->bulk.consistency))
-        bulk_get_look_up_rest(get);
-    else
+    if (cached_read_may_answer(call_store(call), call->bucket, get->bulk.consistency)) {
+        bulk_get_begin_part(get);
+        bulk_get_await_snapshot(get);
+    } else {
         bulk_get_ask_nats(get);
+    }
 }
 
 /* --- bulk.put and bulk.delete ---------------------------------------------------------------------- */

@@ -198,10 +198,8 @@ static bool kv_keys_run_packing(struct job *job)
         if (jobs_slice_is_over(call_store(call)->jobs))
             return true;
     }
-    msgpack_packer *answer = call_begin_result(call);
-    msgpack_pack_array(answer, scan_keys_count(listing->keys));
-    msgpack_sbuffer_write(call->out, listing->packed.data, listing->packed.size);
-    call_end_result(call);
+    msgpack_pack_array(call_begin_result(call), scan_keys_count(listing->keys));
+    call_end_result_with(call, &listing->packed);
     return false;
 }
 

@@ -181,22 +181,27 @@ static void call_note_end(struct call *call, enum error_code code)
 }
 
 /* A handler that miscounts the members of a map breaks every client: the sanitized build checks it. */
-#ifdef __SANITIZE_ADDRESS__
-static void assert_well_formed(const char *bytes, size_t length)
+static void assert_well_formed(const struct call *call, const msgpack_sbuffer *rest)
 {
+#ifdef __SANITIZE_ADDRESS__
     static const struct frame_limits any = {SIZE_MAX, UINT32_MAX, FRAME_DEPTH_MAX};
+    size_t length = call->out->size - call->result_start;
+    msgpack_sbuffer answer;
     struct frame frame;
 
+    msgpack_sbuffer_init(&answer);
+    msgpack_sbuffer_write(&answer, call->out->data + call->result_start, length);
+    if (rest->size > 0)
+        msgpack_sbuffer_write(&answer, rest->data, rest->size);
     frame_init(&frame, &any);
-    assert(frame_scan(&frame, (const uint8_t *)bytes, length) == FRAME_COMPLETE && frame.offset == length);
-}
+    assert(frame_scan(&frame, (const uint8_t *)answer.data, answer.size) == FRAME_COMPLETE &&
+           frame.offset == answer.size);
+    msgpack_sbuffer_destroy(&answer);
 #else
-static void assert_well_formed(const char *bytes, size_t length)
-{
-    (void)bytes;
-    (void)length;
-}
+    (void)call;
+    (void)rest;
 #endif
+}
 
 /* If nobody will read the result, it is packed into a scratch buffer and discarded. */
 msgpack_packer *call_begin_result(struct call *call)
@@ -224,17 +229,25 @@ static void call_finish(struct call *call)
 
 bool call_end_result(struct call *call)
 {
+    msgpack_sbuffer none;
+
+    msgpack_sbuffer_init(&none);
+    return call_end_result_with(call, &none);
+}
+
+bool call_end_result_with(struct call *call, msgpack_sbuffer *rest)
+{
     const struct conf *conf = call->dispatcher->conf;
     struct error full;
-    size_t bytes = call->out->size - call->result_start;
+    size_t bytes = call->out->size - call->result_start + rest->size;
 
-    assert_well_formed(call->out->data + call->result_start, bytes);
+    assert_well_formed(call, rest);
     if (call->out == &call->dispatcher->discarded) {
         msgpack_sbuffer_clear(call->out);
         call_finish(call);
         return true;
     }
-    size_t unread = outbox_unread_bytes(call->session);
+    size_t unread = outbox_unread_bytes(call->session) + rest->size;
     if (bytes > conf->limits.frame_bytes) {
         call_cancel_result(call);
         call_fail_with(call, ERROR_TOO_LARGE, "the answer has %zu bytes, over the limit of %zu (limits.frame_bytes)",
@@ -254,6 +267,8 @@ bool call_end_result(struct call *call)
                        unread - bytes, bytes, conf->limits.out_buffer_bytes);
         return false;
     }
+    if (rest->size > 0)
+        outbox_append(call->session, rest);
     outbox_commit(call->session);
     call_finish(call);
     return true;

@@ -63,6 +63,9 @@ void call_pool_free(struct call_pool *pool);
 msgpack_packer *call_begin_result(struct call *call);
 bool call_end_result(struct call *call);
 
+/* The same for an answer whose rest was packed elsewhere. rest is emptied, or is left as it is if false is returned. */
+bool call_end_result_with(struct call *call, msgpack_sbuffer *rest);
+
 /* Take back what was packed since call_begin_result: the call will be answered with an error. */
 void call_cancel_result(struct call *call);
 

@@ -4,14 +4,24 @@
 #include "proto/rpc.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <utlist.h>
 
 /* A buffer that has grown beyond this in one turn is not kept for the next. */
 #define KEEP_BYTES 65536u
 
+/* An answer of this size is not copied behind those before it. */
+#define PART_BYTES 65536u
+
 /* A client with more unread bytes is a slow reader, if its user's unread bytes, or all, take half of their limit. */
 #define SLOW_READER_BYTES 65536u
+
+struct outbox_part {
+    struct outbox_part *next;
+    msgpack_sbuffer bytes;
+};
 
 /* --- Buffers --------------------------------------------------------------------------------------- */
 
@@ -64,7 +74,8 @@ size_t outbox_unread_bytes(const struct session *session)
     const struct outbox *outbox = &session->outbox;
     bool is_writing = outbox->state == OUTBOX_WRITING;
 
-    return outbox->packed.size + (is_writing ? uv_stream_get_write_queue_size((const uv_stream_t *)&session->pipe) : 0);
+    return outbox->packed.size + outbox->part_bytes +
+           (is_writing ? uv_stream_get_write_queue_size((const uv_stream_t *)&session->pipe) : 0);
 }
 
 void outbox_count(struct session *session)
@@ -104,6 +115,33 @@ void outbox_commit(struct session *session)
 {
     outbox_count(session);
     session_mark_dirty(session);
+}
+
+/* Append a buffer to the parts, and empty it. False: out of memory. */
+static bool outbox_add_part(struct outbox *outbox, msgpack_sbuffer *bytes)
+{
+    struct outbox_part *part = calloc(1, sizeof(*part));
+
+    if (part == NULL)
+        return false;
+    part->bytes = *bytes;
+    msgpack_sbuffer_init(bytes);
+    outbox->part_bytes += part->bytes.size;
+    LL_APPEND(outbox->parts, part);
+    return true;
+}
+
+void outbox_append(struct session *session, msgpack_sbuffer *rest)
+{
+    struct outbox *outbox = &session->outbox;
+
+    if (rest->size >= PART_BYTES && (outbox->packed.size == 0 || outbox_add_part(outbox, &outbox->packed)) &&
+        outbox_add_part(outbox, rest)) {
+        outbox->flushes++;
+        return;
+    }
+    msgpack_sbuffer_write(outbox_buffer(session), rest->data, rest->size);
+    outbox_free_buffer(session->list, rest);
 }
 
 void outbox_pack_error(struct session *session, const uint32_t *msgid, const struct error *error)
@@ -176,12 +214,12 @@ static void outbox_on_written(uv_write_t *write, int status)
 }
 
 /* Let libuv write what the socket did not accept. Until it is written, the next turns' answers are packed elsewhere. */
-static void outbox_write_rest(struct session *session, size_t written)
+static void outbox_write_rest(struct session *session, msgpack_sbuffer *bytes, size_t written)
 {
     struct outbox *outbox = &session->outbox;
 
-    outbox->writing = outbox->packed;
-    msgpack_sbuffer_init(&outbox->packed);
+    outbox->writing = *bytes;
+    msgpack_sbuffer_init(bytes);
     uv_buf_t rest = uv_buf_init(outbox->writing.data + written, (unsigned)(outbox->writing.size - written));
     outbox->write.data = session;
     outbox->state = OUTBOX_WRITING;
@@ -194,27 +232,55 @@ static void outbox_write_rest(struct session *session, size_t written)
     outbox_start_stall(session, uv_stream_get_write_queue_size((uv_stream_t *)&session->pipe));
 }
 
-void outbox_flush(struct session *session)
+/* Return whether the socket has accepted all bytes. If not, libuv has the buffer, or the session is about to end. */
+static bool outbox_write(struct session *session, msgpack_sbuffer *bytes)
 {
-    struct outbox *outbox = &session->outbox;
-    size_t size = outbox->packed.size;
-
-    if (size == 0 || outbox->state != OUTBOX_OPEN)
-        return;
-    outbox->flushes++;
+    size_t size = bytes->size;
     /* Not uv_try_write: write(2) has more layers to go through than send(2), about 3 % of a cached get. */
-    ssize_t written = send(session_socket(session), outbox->packed.data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t written = send(session_socket(session), bytes->data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+
     if (written < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
         outbox_break(session, -errno);
-        return;
+        return false;
     }
     session->list->metrics->bytes_out += size;
     if (written < 0)
         written = 0;
-    if ((size_t)written < size) {
-        outbox_write_rest(session, (size_t)written);
+    if ((size_t)written == size)
+        return true;
+    outbox_write_rest(session, bytes, (size_t)written);
+    return false;
+}
+
+/* Return whether the socket has accepted the first part. */
+static bool outbox_write_part(struct session *session)
+{
+    struct outbox *outbox = &session->outbox;
+    struct outbox_part *part = outbox->parts;
+
+    LL_DELETE(outbox->parts, part);
+    outbox->part_bytes -= part->bytes.size;
+    bool is_written = outbox_write(session, &part->bytes);
+    outbox_free_buffer(session->list, &part->bytes);
+    free(part);
+    return is_written;
+}
+
+void outbox_flush(struct session *session)
+{
+    struct outbox *outbox = &session->outbox;
+
+    if (outbox->state != OUTBOX_OPEN)
         return;
+    while (outbox->parts != NULL) {
+        if (!outbox_write_part(session))
+            return;
     }
+    if (outbox->packed.size == 0)
+        return;
+    outbox->flushes++;
+    if (!outbox_write(session, &outbox->packed))
+        return;
     msgpack_sbuffer_clear(&outbox->packed);
     if (session_count(session, SESSION_PENDING) == 0 || outbox->packed.alloc > KEEP_BYTES)
         outbox_put_away(session);
@@ -229,6 +295,12 @@ void outbox_close(struct session *session)
 
 void outbox_free(struct session *session)
 {
+    while (session->outbox.parts != NULL) {
+        struct outbox_part *part = session->outbox.parts;
+        LL_DELETE(session->outbox.parts, part);
+        outbox_free_buffer(session->list, &part->bytes);
+        free(part);
+    }
     outbox_free_buffer(session->list, &session->outbox.packed);
     outbox_free_buffer(session->list, &session->outbox.writing);
     if (session->user != NULL)

@@ -25,14 +25,18 @@ enum outbox_state {
     OUTBOX_BROKEN   /* a write has failed: the session is about to end */
 };
 
+struct outbox_part;
+
 struct outbox {
     enum outbox_state state;
-    int failure;             /* OUTBOX_BROKEN: libuv's error, negative */
-    uint64_t flushes;        /* of packed: what was packed before the last one can no longer be changed */
-    msgpack_sbuffer packed;  /* in this turn */
-    msgpack_sbuffer writing; /* OUTBOX_WRITING: what libuv writes */
-    size_t stalled_bytes;    /* unwritten bytes when the stall timer was set */
-    size_t counted_bytes;    /* unread bytes, as usage knows them */
+    int failure;               /* OUTBOX_BROKEN: libuv's error, negative */
+    uint64_t flushes;          /* of packed: what was packed before the last one can no longer be changed */
+    struct outbox_part *parts; /* large answers, and what was packed before them; a list */
+    size_t part_bytes;         /* of them all */
+    msgpack_sbuffer packed;    /* in this turn, after the parts */
+    msgpack_sbuffer writing;   /* OUTBOX_WRITING: what libuv writes */
+    size_t stalled_bytes;      /* unwritten bytes when the stall timer was set */
+    size_t counted_bytes;      /* unread bytes, as usage knows them */
     uv_write_t write;
     struct timer stall;
 };
@@ -52,6 +56,12 @@ void outbox_spares_free(struct outbox_spares *spares);
 /* Return the buffer to pack an answer or a notification into. After packing, call outbox_commit. */
 msgpack_sbuffer *outbox_buffer(struct session *session);
 void outbox_commit(struct session *session);
+
+/*
+ * Append the rest of an answer, whose beginning is in outbox_buffer. rest is emptied. If it is large, its buffer is
+ * taken over and not copied. Then call outbox_commit, and pack nothing more into the former outbox_buffer.
+ */
+void outbox_append(struct session *session, msgpack_sbuffer *rest);
 
 /* Pack an error, in the form that the session asked for. msgid is NULL if the message has none that could be read. */
 void outbox_pack_error(struct session *session, const uint32_t *msgid, const struct error *error);

@@ -4,6 +4,7 @@
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static void setup(void)
@@ -84,6 +85,51 @@ START_TEST(a_cached_read_is_never_older_than_what_was_acknowledged)
         assert_ok(answer);
         ck_assert_uint_eq(count_at(&answer->result, ""), value != NULL);
     }
+}
+END_TEST
+
+/* Write both keys in a transaction, without waiting. Return the msgid. */
+static uint32_t send_pair(struct client *client, const char *bucket, const char *first, const char *last,
+                          unsigned number)
+{
+    return client_send(client, "txn.commit", "['%s', [], [['put', '%s', '%u'], ['put', '%s', '%u']]]", bucket, first,
+                       number, last, number);
+}
+
+/* To pack 12 MB takes many turns. Transactions in between change its first and its last key together. */
+START_TEST(a_large_answer_is_of_one_moment)
+{
+    enum { KEYS = 600, ROUNDS = 40, WRITES = 8 };
+    struct client *reader = client_open_shared(), *writer = client_open_shared();
+    const char *bucket = client_new_bucket(writer, "'storage': 'memory'"), *first = "k000000", *last = "k000599";
+    msgpack_sbuffer request;
+    unsigned changes = 0;
+
+    put_many(writer, bucket, "k", 0, KEYS, 20000);
+    assert_ok(client_wait(writer, send_pair(writer, bucket, first, last, 0)));
+    wait_until_cached(reader, bucket, first);
+    const char *keys = "";
+    for (unsigned i = 0; i < KEYS; i++)
+        keys = format_text("%s%s'k%06u'", keys, i > 0 ? ", " : "", i);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint32_t writes[WRITES];
+        msgpack_sbuffer_init(&request);
+        pack_request(&request, 1000000 + round, "bulk.get", "['%s', [%s]]", bucket, keys);
+        client_write(reader, request.data, request.size);
+        msgpack_sbuffer_destroy(&request);
+        for (unsigned i = 0; i < WRITES; i++)
+            writes[i] = send_pair(writer, bucket, first, last, round * WRITES + i + 1);
+        const struct answer *answer = client_wait(reader, 1000000 + round);
+        assert_ok(answer);
+        ck_assert_uint_eq(count_at(&answer->result, ""), KEYS);
+        const char *one = text_at(&answer->result, "k000000.value"), *other = text_at(&answer->result, "k000599.value");
+        ck_assert_str_eq(one, other);
+        changes += strcmp(one, format_text("%u", round * WRITES)) != 0;
+        for (unsigned i = 0; i < WRITES; i++)
+            assert_ok(client_wait(writer, writes[i]));
+        client_forget(reader);
+    }
+    printf("a large answer: %u of %u were not of the moment of the call\n", changes, (unsigned)ROUNDS);
 }
 END_TEST
 
@@ -284,6 +330,7 @@ Suite *cached_read_suite(void)
 
     tcase_add_test(tests, cached_reads_are_answered_from_memory_and_counted);
     tcase_add_test(tests, a_cached_read_is_never_older_than_what_was_acknowledged);
+    tcase_add_test(tests, a_large_answer_is_of_one_moment);
     tcase_add_test(tests, what_is_purged_is_never_read_again);
     tcase_add_test(tests, a_purge_by_another_client_is_noticed);
     tcase_add_test(tests, a_value_is_not_returned_after_its_ttl);

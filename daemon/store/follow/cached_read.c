@@ -172,7 +172,7 @@ static void on_snapshot_loaded(void *arg, bool has_come)
     struct cached_read_snapshot *snapshot = arg;
 
     arena_end_task(&snapshot->task);
-    snapshot->waits_for_load = false;
+    snapshot->keys = 0;
     if (has_come)
         cached_read_await_snapshot(snapshot->store, snapshot->arena, snapshot);
     else
@@ -187,6 +187,7 @@ static void cached_read_wait(struct cached_read_snapshot *snapshot, struct local
 
     snapshot->wait.ready = is_load ? on_snapshot_loaded : on_snapshot_reached;
     snapshot->wait.arg = snapshot;
+    snapshot->wait.keys = snapshot->keys;
     arena_begin_task(snapshot->arena, &snapshot->task, cancel_snapshot);
     local_copy_wait_start(copy, &snapshot->wait, event, is_load ? 0 : snapshot->revision, until_ms);
 }
@@ -197,7 +198,7 @@ void cached_read_await_snapshot(struct store *store, struct arena *arena, struct
 
     snapshot->store = store;
     snapshot->arena = arena;
-    if (snapshot->waits_for_load && copy != NULL && local_copy_load_is_worth_waiting(copy)) {
+    if (copy != NULL && local_copy_load_is_worth_waiting(copy, snapshot->keys)) {
         cached_read_wait(snapshot, copy, LOCAL_COPY_IS_LOADED);
         return;
     }
@@ -364,7 +365,7 @@ static void on_keys_snapshot(void *arg, bool has_come)
 static void cached_read_keys_await(struct cached_read_keys *keys)
 {
     keys->snapshot.bucket_name = keys->keys.bucket_name;
-    keys->snapshot.waits_for_load = true;
+    keys->snapshot.keys = SIZE_MAX;
     keys->snapshot.deadline_ms = keys->keys.deadline_ms;
     keys->snapshot.ready = on_keys_snapshot;
     keys->snapshot.arg = keys;

@@ -59,7 +59,7 @@ struct cached_read_snapshot {
     /* Set by the caller; borrowed until ready was called. */
     const char *bucket_name;
     uint64_t deadline_ms;
-    bool waits_for_load; /* wait also for a copy that is being loaded: for reads of all keys */
+    size_t keys; /* that the call reads, SIZE_MAX: all. If they are many, wait also for a copy that is being loaded */
     /* If has_come, cached_read_try_now may be called until this callback returns. Otherwise NATS must be asked. */
     void (*ready)(void *arg, bool has_come);
     void *arg;

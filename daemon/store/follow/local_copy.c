@@ -36,8 +36,8 @@ static void on_feed_begin(void *arg, bool is_recreated)
         local_copy_note_recreated(copy);
     if (contents_are_too_large(copy))
         contents_give_up(copy);
-    else if (!local_copy_load_is_worth_waiting(copy))
-        local_copy_fail_waits(copy);
+    else
+        local_copy_fail_vain_waits(copy);
     if (is_recreated || contents_have_values(&copy->contents))
         reconcile_load(copy);
     else

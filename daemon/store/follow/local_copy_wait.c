@@ -10,6 +10,10 @@
 /* Waits for one copy; further reads ask NATS. The list is searched from its end. */
 #define WAITS_MAX 4096u
 
+/* A reading of several keys waits for a load if it reads so many of them, and one in so many of the bucket. */
+#define MANY_KEYS  64u
+#define LARGE_PART 4u
+
 bool local_copy_has_reached(const struct local_copy *copy, uint64_t revision, enum local_copy_event event)
 {
     uint64_t batch_from = copy->feed.position.batch.from;
@@ -24,13 +28,16 @@ bool local_copy_may_wait(const struct local_copy *copy)
     return feed_is_live(&copy->feed) && copy->waits.count < WAITS_MAX;
 }
 
-bool local_copy_load_is_worth_waiting(const struct local_copy *copy)
+bool local_copy_load_is_worth_waiting(const struct local_copy *copy, size_t keys)
 {
     const struct feed_info *info = &copy->feed.info;
     bool is_begun = copy->state == LOCAL_COPY_OPENING || copy->feed.phase != FEED_STOPPED;
     bool is_loading = contents_have_values(&copy->contents) && copy->contents.state != CONTENTS_COMPLETE;
 
-    return is_loading && is_begun && copy->waits.count < WAITS_MAX && info->bytes <= info->subjects * SMALL_VALUE_BYTES;
+    bool is_cheap = keys == SIZE_MAX ? info->bytes <= info->subjects * SMALL_VALUE_BYTES
+                                     : keys >= MANY_KEYS && keys >= info->subjects / LARGE_PART;
+
+    return is_loading && is_begun && copy->waits.count < WAITS_MAX && is_cheap;
 }
 
 static void local_copy_wait_remove(struct local_copy_wait *wait)
@@ -125,17 +132,31 @@ void local_copy_wake_waits(struct local_copy *copy)
     struct local_copy_waits *waits = &copy->waits;
 
     if (waits->first != NULL && waits->first->revision <= feed_position(&copy->feed))
-        jobs_add(copy->store->jobs, &waits->waking, run_waking);
+        jobs_add_shared(copy->store->jobs, &waits->waking, run_waking);
+}
+
+static void local_copy_wait_fail(struct local_copy_wait *wait)
+{
+    struct store *store = wait->copy->store;
+
+    local_copy_wait_remove(wait);
+    timer_start(store->timers, &wait->timer, uv_now(store->loop), on_wait_timeout);
+}
+
+void local_copy_fail_vain_waits(struct local_copy *copy)
+{
+    struct local_copy_wait *wait, *next;
+
+    DL_FOREACH_SAFE2(copy->waits.first, wait, next, next)
+    {
+        if (wait->event == LOCAL_COPY_IS_LOADED && !local_copy_load_is_worth_waiting(copy, wait->keys))
+            local_copy_wait_fail(wait);
+    }
 }
 
 void local_copy_fail_waits(struct local_copy *copy)
 {
-    struct timers *timers = copy->store->timers;
-    struct local_copy_wait *wait;
-
     jobs_remove(copy->store->jobs, &copy->waits.waking);
-    while ((wait = copy->waits.first) != NULL) {
-        local_copy_wait_remove(wait);
-        timer_start(timers, &wait->timer, uv_now(copy->store->loop), on_wait_timeout);
-    }
+    while (copy->waits.first != NULL)
+        local_copy_wait_fail(copy->waits.first);
 }

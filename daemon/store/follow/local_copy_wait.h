@@ -10,6 +10,7 @@
 #include "daemon/base/timers.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct local_copy;
@@ -27,6 +28,7 @@ struct local_copy_wait {
     /* Set by the owner. Called once, from the loop. has_come: the event has come; otherwise it took too long. */
     void (*ready)(void *arg, bool has_come);
     void *arg;
+    size_t keys; /* for LOCAL_COPY_IS_LOADED: the keys that are to be read, SIZE_MAX: all */
 
     /* private */
     struct local_copy_wait *next, *previous;
@@ -51,10 +53,10 @@ bool local_copy_has_reached(const struct local_copy *copy, uint64_t revision, en
 bool local_copy_may_wait(const struct local_copy *copy);
 
 /*
- * Return whether the copy is being loaded, and a reading of the keys from NATS would not be much quicker: then a
- * listing waits for the copy.
+ * Return whether the copy is being loaded, and reading this number of keys from NATS would not be much quicker. For
+ * SIZE_MAX, a listing, that depends on the size of the values, which a listing does not need.
  */
-bool local_copy_load_is_worth_waiting(const struct local_copy *copy);
+bool local_copy_load_is_worth_waiting(const struct local_copy *copy, size_t keys);
 
 /* Wait for an event until until_ms (loop time). revision: 0 for LOCAL_COPY_IS_LOADED. */
 void local_copy_wait_start(struct local_copy *copy, struct local_copy_wait *wait, enum local_copy_event event,
@@ -65,6 +67,9 @@ void local_copy_wait_cancel(struct local_copy_wait *wait);
 
 /* The copy has changed: waits whose event has come end at the end of the turn. */
 void local_copy_wake_waits(struct local_copy *copy);
+
+/* The size of the bucket is known: the waits for which the load is not worth waiting fail, from the loop. */
+void local_copy_fail_vain_waits(struct local_copy *copy);
 
 /* The copy ends: all waits fail, from the loop. */
 void local_copy_fail_waits(struct local_copy *copy);
