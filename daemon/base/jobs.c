@@ -63,6 +63,11 @@ void jobs_remove(struct jobs *jobs, struct job *job)
 
 /* --- Sessions -------------------------------------------------------------------------------------- */
 
+void jobs_admit_session(struct job *job)
+{
+    job->paid_ns = uv_hrtime() + (uint64_t)JOBS_SLICE_NS * JOBS_LIGHT_PART;
+}
+
 void jobs_charge(const struct jobs *jobs, struct job *job)
 {
     uint64_t now_ns = uv_hrtime(), took_ns = now_ns - (jobs->slice_ends_ns - JOBS_SLICE_NS);
@@ -82,13 +87,14 @@ void jobs_add_session(struct jobs *jobs, struct job *job, bool (*run)(struct job
 /* --- The end of a turn ----------------------------------------------------------------------------- */
 
 /*
- * Run the jobs of a line while the turn has time, at least one, each at most once. Jobs that are added meanwhile stand
- * behind the sentinel, for the next turn.
+ * Run the jobs of a line while the turn has time, at least for a slice, each at most once. Jobs that are added
+ * meanwhile stand behind the sentinel, for the next turn.
  */
 static void jobs_run_line(struct jobs *jobs, enum job_line line)
 {
     struct job_queue *queue = &jobs->lines[line];
     struct job sentinel = {0};
+    uint64_t slice_ends_ns = 0;
     bool has_time;
 
     if (queue->first == NULL)
@@ -100,9 +106,11 @@ static void jobs_run_line(struct jobs *jobs, enum job_line line)
         if (job == &sentinel)
             return;
         has_time = jobs_begin_slice(jobs);
+        if (slice_ends_ns == 0)
+            slice_ends_ns = jobs->slice_ends_ns;
         if (job->run(job))
             jobs_add_to(jobs, job, job->run, line);
-    } while (has_time);
+    } while (has_time || uv_hrtime() < slice_ends_ns);
     jobs_remove(jobs, &sentinel);
 }
 

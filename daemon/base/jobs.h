@@ -14,8 +14,8 @@
 #include <stdint.h>
 #include <uv.h>
 
-#define JOBS_TURN_NS  4000000u
-#define JOBS_SLICE_NS 1000000u
+#define JOBS_TURN_NS  2000000u
+#define JOBS_SLICE_NS 500000u
 
 /* A session stays light while it takes less than this part of the time, apart from one slice. */
 #define JOBS_LIGHT_PART 20u
@@ -61,16 +61,16 @@ static inline bool jobs_slice_is_over(const struct jobs *jobs)
     return uv_hrtime() >= jobs->slice_ends_ns;
 }
 
-/* Return whether the turn takes twice JOBS_TURN_NS: then even work that makes room for others must wait. */
-static inline bool jobs_turn_is_long(const struct jobs *jobs)
-{
-    return jobs->turn_began_ns != 0 && uv_hrtime() >= jobs->turn_began_ns + 2u * JOBS_TURN_NS;
-}
-
 /* Queue a job of the ordinary line. These functions do nothing when the job is queued already. */
 void jobs_add(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
 
 void jobs_add_shared(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
+
+/*
+ * A session begins. At first it stands in the ordinary line, as if it had taken a slice: clients that connect again and
+ * again do not overtake those that stay.
+ */
+void jobs_admit_session(struct job *job);
 
 /* Queue a session's job, by what jobs_charge has noted for it in the light or in the ordinary line. */
 void jobs_add_session(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
@@ -86,7 +86,7 @@ static inline bool jobs_is_queued(const struct job *job)
     return job->previous_link != NULL;
 }
 
-/* At the end of a turn: run jobs for the rest of its time, and of each line at least one. */
+/* At the end of a turn: run jobs for the rest of its time, and each line for at least a slice. */
 void jobs_run(struct jobs *jobs);
 
 /* After everything else of a turn. Return its duration in ns, 0 if nothing happened in it. */

@@ -358,6 +358,7 @@ void session_accept(struct session_list *list, int descriptor)
         return;
     }
     log_debug("session of pid %d uid %u began", (int)session->pid, (unsigned)session->uid);
+    jobs_admit_session(&session->inbox.receiving);
     inbox_start(session);
 }
 

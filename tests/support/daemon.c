@@ -14,7 +14,7 @@
 #ifdef __SANITIZE_ADDRESS__
 #define LOG_SECTION ""
 #else
-#define LOG_SECTION "log:\n  slow_turn: 0.05\n"
+#define LOG_SECTION "log:\n  slow_turn: 0.02\n"
 #endif
 
 struct daemon shared_daemon;

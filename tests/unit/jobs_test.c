@@ -114,7 +114,7 @@ START_TEST(a_session_that_takes_little_overtakes_those_that_take_much)
         heavy[i] = (struct work){.jobs = &jobs, .wanted = UINT_MAX, .takes_slice = true};
         jobs_add_session(&jobs, &heavy[i].job, run_session);
     }
-    /* Each is light until it has had its first slices. */
+    /* Each is light until it has had its first slice. */
     for (unsigned light = HEAVY; light > 0;) {
         jobs_run(&jobs);
         jobs_end_turn(&jobs);
