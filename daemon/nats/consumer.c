@@ -50,9 +50,11 @@ static void remove_consumer(struct consumer_reading *reading, bool is_over)
     struct request *request = &reading->request;
 
     reading->attempt = 0;
-    if (reading->name[0] != '\0')
-        consumer_removal_start(reading->jetstream, reading->scope.stream, reading->name, request,
-                               is_over || reading->scope.leaves_place ? request->limit : NULL, is_over);
+    if (reading->name[0] == '\0')
+        return;
+    consumer_removal_start(reading->jetstream, reading->scope.stream, reading->name, request,
+                           is_over || reading->scope.leaves_place ? request->limit : NULL, is_over);
+    request_release_budget(request); /* the server delivers nothing after that */
     reading->name[0] = '\0';
 }
 

@@ -43,6 +43,12 @@ static void move_to_state(struct request *request, enum request_state state)
     log_transition(request);
 }
 
+void request_release_budget(struct request *request)
+{
+    reply_budget_refund(&request->requests->budget, request->charged_bytes);
+    request->charged_bytes = 0;
+}
+
 /* Whatever the request waits for, it waits no longer. */
 static void enter_state(struct request *request, enum request_state state)
 {
@@ -50,8 +56,7 @@ static void enter_state(struct request *request, enum request_state state)
 
     fair_queue_remove(&request->turn);
     published_forget(&request->published);
-    reply_budget_refund(&requests->budget, request->charged_bytes);
-    request->charged_bytes = 0;
+    request_release_budget(request);
     timer_stop(requests->timers, &request->timer);
     move_to_state(request, state);
 }

@@ -175,6 +175,9 @@ static inline void request_set_caller(struct request *request, const struct aren
 /* Give up its place in the limit, although the request continues: what took the server long is over. */
 void request_release_place(struct request *request);
 
+/* Give up its share of the reply budget: the rest of its reply will not come. */
+void request_release_budget(struct request *request);
+
 /* Transfer the place to a request with the same limit that has not been started. Does nothing if there is none. */
 void request_transfer_place(struct request *from, struct request *to);
 
