@@ -3,6 +3,7 @@
 #include "daemon/store/observe.h"
 #include "daemon/store/read/multi_last.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,9 @@
 
 /* Single gets of one call in flight at a time. */
 #define BULK_GET_WINDOW 256u
+
+/* The bytes of a page. A reply behind it waits some milliseconds. */
+#define PAGE_BYTES (1024u * 1024u)
 
 struct bulk_key {
     const char *name;
@@ -88,10 +92,10 @@ static bool bulk_get_deliver(struct bulk_get *bulk, size_t index, const struct k
 
 static void bulk_get_start_chunk(struct bulk_get *bulk);
 
-/* The most that the server may send: just more than what makes the call too_large. */
-static size_t bulk_get_answer_max(const struct bulk_get *bulk)
+/* The most that the server may send at once: a page, or just more than what makes the call too_large. */
+static size_t bulk_get_reply_max(const struct bulk_get *bulk)
 {
-    return bulk->bytes_max + bulk->bytes_max / 2 + 1024 * 1024;
+    return !bulk->pages.is_off ? PAGE_BYTES : bulk->bytes_max + bulk->bytes_max / 2 + 1024 * 1024;
 }
 
 /* Measure the next chunk: as many keys as the server allows in one request and in one message. */
@@ -113,10 +117,13 @@ static void bulk_get_measure_chunk(struct bulk_get *bulk)
 /* Make the chunk's JSON. False: out of memory. */
 static bool bulk_get_make_body(struct bulk_get *bulk)
 {
-    char options[40];
+    const struct bulk_get_pages *pages = &bulk->pages;
+    char options[112], next[72] = "";
 
     free(bulk->body);
-    snprintf(options, sizeof(options), "\"max_bytes\":%zu,", bulk_get_answer_max(bulk));
+    if (pages->up_to > 0)
+        snprintf(next, sizeof(next), "\"up_to_seq\":%" PRIu64 ",\"seq\":%" PRIu64 ",", pages->up_to, pages->last + 1);
+    snprintf(options, sizeof(options), "\"max_bytes\":%zu,%s", bulk_get_reply_max(bulk), next);
     bulk->body = multi_last_body(options, bulk->request.bucket->prefix, &bulk->keys[bulk->chunk_start],
                                  bulk->chunk_count, &bulk->body_bytes);
     return bulk->body != NULL;
@@ -207,18 +214,63 @@ static void bulk_get_end_verifying(struct bulk_get *bulk)
 static enum connection_publish_result bulk_get_send_chunk(struct request *request, unsigned attempt)
 {
     struct bulk_get *bulk = bulk_get_of(request);
+    bool is_next_page = bulk->pages.is_next;
 
     /* A chunk that is read again would deliver its keys twice, so everything is read again. */
-    if (attempt > 1) {
+    if (attempt > 1 && !is_next_page) {
         bulk->chunk_start = 0;
+        bulk->pages.up_to = bulk->pages.last = bulk->pages.left = 0;
         bulk_get_measure_chunk(bulk);
         if (!bulk_get_make_body(bulk))
             return CONNECTION_NO_MEMORY;
     }
-    if (bulk->chunk_start == 0)
+    if (bulk->chunk_start == 0 && !is_next_page)
         bulk_get_restart(bulk);
-    bulk_get_note_known(bulk);
+    if (!is_next_page)
+        bulk_get_note_known(bulk);
+    bulk->pages.is_next = false;
     return multi_last_publish(request, bulk->store, bulk->request.bucket, bulk->body, bulk->body_bytes);
+}
+
+/* More has to come than fits into a page: ask for the next one. Return false if the call has ended. */
+static bool bulk_get_continue(struct bulk_get *bulk, struct message *message)
+{
+    struct bulk_get_pages *pages = &bulk->pages;
+
+    if (pages->up_to == 0) {
+        pages->up_to = kv_header_number(message, KV_HEADER_UPTO);
+        pages->left = kv_header_number(message, KV_HEADER_PENDING);
+    }
+    pages->is_next = true;
+    if (!bulk_get_make_body(bulk)) {
+        bulk_get_fail(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        return false;
+    }
+    request_continue(&bulk->request.base);
+    return true;
+}
+
+/* Between two pages a value may have been overwritten, and the server has no more of its former one. */
+static void bulk_get_end_pages(struct bulk_get *bulk)
+{
+    struct bulk_get_pages *pages = &bulk->pages;
+
+    if (pages->up_to == 0 || pages->left == 0) {
+        bulk_get_end_chunk(bulk);
+        return;
+    }
+    pages->is_off = true;
+    bucket_request_stop(&bulk->request);
+    bulk->chunk_start = 0;
+    bulk_get_start_chunk(bulk);
+}
+
+static void bulk_get_count(struct bulk_get_pages *pages, uint64_t revision)
+{
+    if (revision > pages->last)
+        pages->last = revision;
+    if (pages->up_to > 0 && pages->left > 0)
+        pages->left--;
 }
 
 static enum request_verdict bulk_get_receive(struct request *request, unsigned attempt, struct message *message)
@@ -234,12 +286,14 @@ static enum request_verdict bulk_get_receive(struct request *request, unsigned a
     case KV_READ_CONTINUES:
         break;
     case KV_READ_ENDED:
-        bulk_get_end_chunk(bulk);
+        bulk_get_end_pages(bulk);
         return REQUEST_DONE;
     case KV_READ_DISTURBED:
         request_set_trouble(request, REQUEST_NO_ANSWER);
         return REQUEST_RETRY;
     case KV_READ_CUT:
+        if (!bulk->pages.is_off)
+            return bulk_get_continue(bulk, message) ? REQUEST_MORE : REQUEST_DONE;
         bulk_get_fail(bulk, ERROR_TOO_LARGE,
                       "the values and their headers exceed limits.frame_bytes; request fewer keys at a time");
         return REQUEST_DONE;
@@ -254,6 +308,7 @@ static enum request_verdict bulk_get_receive(struct request *request, unsigned a
         return REQUEST_RETRY;
     }
     bulk->has_answer = true;
+    bulk_get_count(&bulk->pages, entry.revision);
     requests_note_reply(&bulk->store->requests, message->payload_bytes);
     observe_revision(bulk->store, bulk->bucket_name, entry.key, entry.revision, false);
     uint32_t index = key_index_find(&bulk->by_name, entry.key);
@@ -287,7 +342,7 @@ static void bulk_get_read_chunk(struct bulk_get *bulk)
         return;
     }
     bulk->request.base.expected_values = bulk->chunk_count;
-    bulk->request.base.expected_bytes_max = bulk_get_answer_max(bulk);
+    bulk->request.base.expected_bytes_max = bulk_get_reply_max(bulk);
     bucket_request_start(&bulk->request, &bulk_get_ops);
 }
 
@@ -297,6 +352,7 @@ static void bulk_get_start_chunk(struct bulk_get *bulk)
         bulk_get_finish(bulk, NULL);
         return;
     }
+    bulk->pages.up_to = bulk->pages.last = bulk->pages.left = 0;
     bulk_get_measure_chunk(bulk);
     bulk_get_read_chunk(bulk);
 }

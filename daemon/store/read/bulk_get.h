@@ -17,6 +17,15 @@ enum bulk_get_phase {
     BULK_GET_READS_SINGLY /* single gets of all keys */
 };
 
+/* A chunk with much to read is read in pages, so that others' replies come between them. */
+struct bulk_get_pages {
+    bool is_off;    /* a value went between two pages: read the chunk at once */
+    bool is_next;   /* the request continues with the next page, and is no retry */
+    uint64_t up_to; /* of which sequence the pages are; 0: the first one has not come */
+    uint64_t last;  /* revision that has come */
+    uint64_t left;  /* messages that must still come */
+};
+
 struct bulk_get {
     /* Set by the caller; borrowed until done was called. */
     const char *bucket_name;
@@ -47,7 +56,8 @@ struct bulk_get {
     size_t body_bytes;
     struct bulk_get_slot *spare;
     size_t chunk_start, chunk_count; /* keys of the multi_last in flight */
-    unsigned misses;                 /* readings that missed a key */
+    struct bulk_get_pages pages;
+    unsigned misses; /* readings that missed a key */
     enum bulk_get_phase phase;
     bool has_answer; /* the stream itself has answered the chunk: a message came, and not from a mirror */
     bool has_missed; /* single gets have found a key that the chunk did not bring */
