@@ -301,21 +301,26 @@ static bool inbox_client_has_left(const struct session *session)
 }
 
 /*
- * A session whose client has left, with answers that nobody will read, waits in the ordinary line for its end:
- * thousands may leave at once, and to close a socket takes the kernel long if there is much in it.
+ * A light session reads in this turn, so its socket stays in the loop. In the ordinary line it may take many turns. If
+ * its client has left, nobody will read the answers, and the session waits for its end only. Thousands may leave at
+ * once, and to close a socket takes the kernel long if there is much in it.
  */
 static void inbox_get_in_line(struct session *session)
 {
     struct session_list *list = session->list;
+    struct job *job = &session->inbox.receiving;
 
+    if (jobs_is_queued(job))
+        return;
     if (inbox_client_has_left(session)) {
         session->inbox.is_abandoned = true;
         list->abandoned++;
-        jobs_add(list->jobs, &session->inbox.receiving, inbox_run);
+        jobs_add(list->jobs, job, inbox_run);
     } else {
-        jobs_add_session(list->jobs, &session->inbox.receiving, inbox_run);
+        jobs_add_session(list->jobs, job, inbox_run);
     }
-    inbox_pause(session);
+    if (job->line == JOB_ORDINARY)
+        inbox_pause(session);
 }
 
 static void inbox_on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
@@ -382,7 +387,7 @@ static void inbox_read_slice(struct session *session)
 {
     struct session_list *list = session->list;
 
-    while (inbox_may_receive(session) && session->inbox.state == INBOX_PAUSED) {
+    while (inbox_may_receive(session) && session->inbox.state != INBOX_AT_END) {
         ssize_t length = recv(session_socket(session), list->read_buffer, INBOX_READ_BYTES, MSG_DONTWAIT);
         if (length > 0)
             inbox_receive(session, (const uint8_t *)list->read_buffer, (size_t)length);
