@@ -14,7 +14,7 @@
 /* Single gets of one call in flight at a time. */
 #define BULK_GET_WINDOW 256u
 
-/* The bytes of a page. A reply behind it waits some milliseconds. */
+/* The bytes of a page. The reply after it waits some milliseconds. */
 #define PAGE_BYTES (1024u * 1024u)
 
 struct bulk_key {
@@ -96,6 +96,11 @@ static void bulk_get_start_chunk(struct bulk_get *bulk);
 static size_t bulk_get_reply_max(const struct bulk_get *bulk)
 {
     return !bulk->pages.is_off ? PAGE_BYTES : bulk->bytes_max + bulk->bytes_max / 2 + 1024 * 1024;
+}
+
+static void bulk_get_begin_pages(struct bulk_get *bulk)
+{
+    bulk->pages = (struct bulk_get_pages){.is_off = bulk->pages.is_off};
 }
 
 /* Measure the next chunk: as many keys as the server allows in one request and in one message. */
@@ -219,7 +224,7 @@ static enum connection_publish_result bulk_get_send_chunk(struct request *reques
     /* A chunk that is read again would deliver its keys twice, so everything is read again. */
     if (attempt > 1 && !is_next_page) {
         bulk->chunk_start = 0;
-        bulk->pages.up_to = bulk->pages.last = bulk->pages.left = 0;
+        bulk_get_begin_pages(bulk);
         bulk_get_measure_chunk(bulk);
         if (!bulk_get_make_body(bulk))
             return CONNECTION_NO_MEMORY;
@@ -232,37 +237,45 @@ static enum connection_publish_result bulk_get_send_chunk(struct request *reques
     return multi_last_publish(request, bulk->store, bulk->request.bucket, bulk->body, bulk->body_bytes);
 }
 
-/* More has to come than fits into a page: ask for the next one. Return false if the call has ended. */
-static bool bulk_get_continue(struct bulk_get *bulk, struct message *message)
+/* Without pages there is one moment for certain. */
+static void bulk_get_read_at_once(struct bulk_get *bulk)
+{
+    bulk->pages.is_off = true;
+    bucket_request_stop(&bulk->request);
+    bulk->chunk_start = 0;
+    bulk_get_start_chunk(bulk);
+}
+
+/* More has to come than fits into a page: ask for the next one. */
+static enum request_verdict bulk_get_continue(struct bulk_get *bulk, struct message *message)
 {
     struct bulk_get_pages *pages = &bulk->pages;
 
+    if (pages->last == pages->before) { /* no value fits into a page */
+        bulk_get_read_at_once(bulk);
+        return REQUEST_DONE;
+    }
     if (pages->up_to == 0) {
         pages->up_to = kv_header_number(message, KV_HEADER_UPTO);
         pages->left = kv_header_number(message, KV_HEADER_PENDING);
     }
+    pages->before = pages->last;
     pages->is_next = true;
     if (!bulk_get_make_body(bulk)) {
         bulk_get_fail(bulk, ERROR_RESOURCE_EXHAUSTED, "out of memory");
-        return false;
+        return REQUEST_DONE;
     }
     request_continue(&bulk->request.base);
-    return true;
+    return REQUEST_MORE;
 }
 
 /* Between two pages a value may have been overwritten, and the server has no more of its former one. */
 static void bulk_get_end_pages(struct bulk_get *bulk)
 {
-    struct bulk_get_pages *pages = &bulk->pages;
-
-    if (pages->up_to == 0 || pages->left == 0) {
+    if (bulk->pages.up_to > 0 && bulk->pages.left > 0)
+        bulk_get_read_at_once(bulk);
+    else
         bulk_get_end_chunk(bulk);
-        return;
-    }
-    pages->is_off = true;
-    bucket_request_stop(&bulk->request);
-    bulk->chunk_start = 0;
-    bulk_get_start_chunk(bulk);
 }
 
 static void bulk_get_count(struct bulk_get_pages *pages, uint64_t revision)
@@ -293,7 +306,7 @@ static enum request_verdict bulk_get_receive(struct request *request, unsigned a
         return REQUEST_RETRY;
     case KV_READ_CUT:
         if (!bulk->pages.is_off)
-            return bulk_get_continue(bulk, message) ? REQUEST_MORE : REQUEST_DONE;
+            return bulk_get_continue(bulk, message);
         bulk_get_fail(bulk, ERROR_TOO_LARGE,
                       "the values and their headers exceed limits.frame_bytes; request fewer keys at a time");
         return REQUEST_DONE;
@@ -352,7 +365,7 @@ static void bulk_get_start_chunk(struct bulk_get *bulk)
         bulk_get_finish(bulk, NULL);
         return;
     }
-    bulk->pages.up_to = bulk->pages.last = bulk->pages.left = 0;
+    bulk_get_begin_pages(bulk);
     bulk_get_measure_chunk(bulk);
     bulk_get_read_chunk(bulk);
 }

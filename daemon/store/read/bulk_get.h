@@ -19,11 +19,12 @@ enum bulk_get_phase {
 
 /* A chunk with much to read is read in pages, so that others' replies come between them. */
 struct bulk_get_pages {
-    bool is_off;    /* a value went between two pages: read the chunk at once */
-    bool is_next;   /* the request continues with the next page, and is no retry */
-    uint64_t up_to; /* of which sequence the pages are; 0: the first one has not come */
-    uint64_t last;  /* revision that has come */
-    uint64_t left;  /* messages that must still come */
+    bool is_off;     /* a value went between two pages, or fits into none: read the chunk at once */
+    bool is_next;    /* the request continues with the next page, and is no retry */
+    uint64_t up_to;  /* all pages are of the time of this sequence; 0: the first page has not come */
+    uint64_t before; /* revision that came last before this page */
+    uint64_t last;   /* revision that came last */
+    uint64_t left;   /* messages that must still come */
 };
 
 struct bulk_get {
