@@ -149,12 +149,21 @@ static void lose_connection(struct connection *connection, const char *why)
 
 /* --- Reading --------------------------------------------------------------------------------------- */
 
+static void connection_end_ping(struct connection *connection)
+{
+    struct connection_status *status = &connection->status;
+
+    ping_end(&connection->ping, &status->rtt_us);
+    if (status->rtt_min_us == 0 || status->rtt_us < status->rtt_min_us)
+        status->rtt_min_us = status->rtt_us;
+}
+
 static void on_wire_message(void *arg, struct message *message)
 {
     struct connection *connection = arg;
 
     if (ping_is_subject(&connection->ping, message->subject))
-        ping_end(&connection->ping, &connection->status.rtt_us);
+        connection_end_ping(connection);
     else
         connection->events.message(connection->events.arg, message);
 }
@@ -170,7 +179,7 @@ static void on_wire_error(void *arg, const char *text)
     if (connection->state != CONNECTION_UP || !denial_parse(text, &kind, subject))
         return;
     if (kind == DENIAL_PUBLISH && ping_is_subject(&connection->ping, subject)) {
-        ping_end(&connection->ping, &connection->status.rtt_us); /* the denial is a reply, too */
+        connection_end_ping(connection); /* the denial is a reply, too */
         return;
     }
     connection->is_inbox_denied = connection->is_inbox_denied || kind == DENIAL_SUBSCRIPTION;
@@ -387,6 +396,7 @@ static void note_connected(struct connection *connection, const struct libnats_c
     connection->failures = 0;
     connection->is_inbox_denied = false;
     ping_reset(&connection->ping);
+    status->rtt_min_us = 0;
     if (status->was_connected)
         status->reconnects++;
     status->connected = true;

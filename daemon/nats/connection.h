@@ -48,9 +48,10 @@ struct connection_target {
 
 struct connection_status {
     bool connected;
-    bool was_connected; /* since the start */
-    uint64_t lost_ms;   /* loop time of the last loss or, before the first connection, of the start */
-    uint64_t rtt_us;    /* of the last ping; 0 before the first */
+    bool was_connected;  /* since the start */
+    uint64_t lost_ms;    /* loop time of the last loss or, before the first connection, of the start */
+    uint64_t rtt_us;     /* of the last ping; 0 before the first */
+    uint64_t rtt_min_us; /* the shortest of this connection; 0 before the first */
     unsigned reconnects;
     uint64_t reads; /* number of times that the socket was readable */
     size_t max_payload_bytes;

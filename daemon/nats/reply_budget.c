@@ -1,15 +1,17 @@
 #include "daemon/nats/reply_budget.h"
 
-/*
- * The budget: a small reply waits for at most that much, some tens of milliseconds; and an eighth of what the server
- * buffers for a connection by default.
- */
-#define BUDGET_BYTES (8u * 1024u * 1024u)
+/* The budget is at most an eighth of what the server buffers for a connection by default. */
+#define BUDGET_BYTES_MAX (8u * 1024u * 1024u)
+#define BUDGET_BYTES_MIN (2u * 1024u * 1024u)
+
+/* What a server sends in a microsecond, about. */
+#define BYTES_PER_US 100u
 
 /* Expected of the first replies: the server's default max_payload. */
 #define FIRST_REPLY_BYTES (1024u * 1024u)
 
-/* Added to each reply for the server's work, far more than its headers take. It allows 2,048 replies in flight. */
+/* Added to each reply for the server's work, far more than its headers take. It allows 512 to 2,048 replies in flight.
+ */
 #define OVERHEAD_BYTES 4096u
 
 /* The largest reply of this period and the one before counts. */
@@ -26,8 +28,15 @@ static void assume_size(struct reply_budget *budget, size_t bytes)
 
 void reply_budget_init(struct reply_budget *budget, uint64_t now_ms)
 {
-    *budget = (struct reply_budget){.period_began_ms = now_ms};
+    *budget = (struct reply_budget){.period_began_ms = now_ms, .max_bytes = BUDGET_BYTES_MAX};
     assume_size(budget, FIRST_REPLY_BYTES);
+}
+
+void reply_budget_set_rtt(struct reply_budget *budget, uint64_t rtt_us)
+{
+    uint64_t bytes = BUDGET_BYTES_MIN + rtt_us * BYTES_PER_US;
+
+    budget->max_bytes = rtt_us == 0 || bytes > BUDGET_BYTES_MAX ? BUDGET_BYTES_MAX : (size_t)bytes;
 }
 
 void reply_budget_note_loss(struct reply_budget *budget, size_t max_payload_bytes)
@@ -69,7 +78,7 @@ size_t reply_budget_expect(const struct reply_budget *budget, size_t values, siz
 
 bool reply_budget_fits(const struct reply_budget *budget, size_t bytes)
 {
-    return budget->in_flight_bytes == 0 || budget->in_flight_bytes + bytes <= BUDGET_BYTES;
+    return budget->in_flight_bytes == 0 || budget->in_flight_bytes + bytes <= budget->max_bytes;
 }
 
 void reply_budget_charge(struct reply_budget *budget, size_t bytes)

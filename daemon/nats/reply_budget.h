@@ -20,6 +20,7 @@
 
 struct reply_budget {
     struct fair_queue waiting; /* requests whose replies do not fit into the budget yet */
+    size_t max_bytes;          /* the budget: see reply_budget_set_rtt */
 
     /* private */
     size_t in_flight_bytes;   /* expected bytes of the replies in flight */
@@ -31,6 +32,12 @@ struct reply_budget {
 };
 
 void reply_budget_init(struct reply_budget *budget, uint64_t now_ms);
+
+/*
+ * Set the budget for a connection whose shortest round trip takes this time, 0: unknown. It is what the server can send
+ * meanwhile, and some milliseconds more: a reply behind others waits no longer than these.
+ */
+void reply_budget_set_rtt(struct reply_budget *budget, uint64_t rtt_us);
 
 /*
  * The connection was lost. If replies were in flight, the server may have closed it because they were larger than
