@@ -149,21 +149,12 @@ static void lose_connection(struct connection *connection, const char *why)
 
 /* --- Reading --------------------------------------------------------------------------------------- */
 
-static void connection_end_ping(struct connection *connection)
-{
-    struct connection_status *status = &connection->status;
-
-    ping_end(&connection->ping, &status->rtt_us);
-    if (status->rtt_min_us == 0 || status->rtt_us < status->rtt_min_us)
-        status->rtt_min_us = status->rtt_us;
-}
-
 static void on_wire_message(void *arg, struct message *message)
 {
     struct connection *connection = arg;
 
     if (ping_is_subject(&connection->ping, message->subject))
-        connection_end_ping(connection);
+        ping_end(&connection->ping, &connection->status.rtt_us, &connection->status.rtt_min_us);
     else
         connection->events.message(connection->events.arg, message);
 }
@@ -179,7 +170,8 @@ static void on_wire_error(void *arg, const char *text)
     if (connection->state != CONNECTION_UP || !denial_parse(text, &kind, subject))
         return;
     if (kind == DENIAL_PUBLISH && ping_is_subject(&connection->ping, subject)) {
-        connection_end_ping(connection); /* the denial is a reply, too */
+        /* The denial is a reply, too. */
+        ping_end(&connection->ping, &connection->status.rtt_us, &connection->status.rtt_min_us);
         return;
     }
     connection->is_inbox_denied = connection->is_inbox_denied || kind == DENIAL_SUBSCRIPTION;

@@ -20,10 +20,13 @@ bool ping_begin(struct ping *ping)
     return true;
 }
 
-void ping_end(struct ping *ping, uint64_t *rtt_us)
+void ping_end(struct ping *ping, uint64_t *rtt_us, uint64_t *min_us)
 {
-    if (ping->sent_ns != 0)
+    if (ping->sent_ns != 0) {
         *rtt_us = (uv_hrtime() - ping->sent_ns) / 1000;
+        if (*min_us == 0 || *rtt_us < *min_us)
+            *min_us = *rtt_us;
+    }
     ping_reset(ping);
 }
 

@@ -22,8 +22,11 @@ void ping_reset(struct ping *ping);
 /* The interval is over: return whether a ping may be sent. False: there was no reply for two intervals. */
 bool ping_begin(struct ping *ping);
 
-/* A reply came: set *rtt_us, the time of the round trip in microseconds, unless no ping was in flight. */
-void ping_end(struct ping *ping, uint64_t *rtt_us);
+/*
+ * A reply came: set *rtt_us, the time of the round trip in microseconds, unless no ping was in flight; and *min_us, if
+ * it is shorter than that, or that is 0.
+ */
+void ping_end(struct ping *ping, uint64_t *rtt_us, uint64_t *min_us);
 
 bool ping_is_subject(const struct ping *ping, const char *subject);
 

@@ -143,6 +143,19 @@ void requests_set_connection(struct requests *requests, struct connection *conne
     requests->connection = connection;
 }
 
+void requests_forget_limit(struct requests *requests, const struct request_limit *limit)
+{
+    struct request *request;
+
+    for (enum request_state state = REQUEST_IDLE; state < REQUEST_STATES; state++) {
+        DL_FOREACH(requests->in_state[state], request)
+        {
+            if (request->place.limit == limit)
+                request->place.limit = NULL;
+        }
+    }
+}
+
 void requests_fail_waiting(struct requests *requests, const struct error *error)
 {
     size_t count = requests->counts[REQUEST_WAITING_FOR_CONNECTION];

@@ -52,6 +52,9 @@ void requests_on_publish_denied(struct requests *requests, const char *subject);
 /* The server denies our inbox: fail all requests in flight, and those started before the next connection. */
 void requests_on_inbox_denied(struct requests *requests, const char *inbox);
 
+/* A limit of the owner's is about to be freed: requests that ended before their answers came give up their places. */
+void requests_forget_limit(struct requests *requests, const struct request_limit *limit);
+
 /* At the end of each turn: send the requests for which the budget has room by now. */
 void requests_flush(struct requests *requests);
 

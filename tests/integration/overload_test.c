@@ -161,6 +161,32 @@ START_TEST(requests_that_are_cancelled_keep_their_places_until_they_are_answered
 }
 END_TEST
 
+/* A request that is cancelled outlives its bucket, and what the daemon knows of it. */
+START_TEST(a_bucket_may_go_while_cancelled_writes_are_not_answered)
+{
+    struct nats_server server = {0};
+
+    nats_server_start(&server, NULL);
+    daemon_start(&daemon_of_test, nats_server_section(&server), "calls:\n  attempt_timeout: 1\n");
+    struct client *client = client_open(&daemon_of_test), *leaving = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+
+    put_text(leaving, bucket, "k", "v");
+    nats_server_freeze(&server);
+    for (unsigned i = 0; i < 50; i++)
+        client_send(leaving, "kv.put", "['%s', 'k%u', 'v']", bucket, i);
+    wait_for_stat(client, "calls_in_flight", 51);
+    client_close(leaving);
+    wait_for_stat(client, "sessions.open", 1);
+    uint32_t deletion = client_send(client, "bucket.delete", "['%s']", bucket);
+    nats_server_thaw(&server);
+    assert_ok(client_wait(client, deletion));
+    wait_for_stat(client, "requests_in_flight", 0);
+    daemon_stop(&daemon_of_test);
+    nats_server_stop(&server);
+}
+END_TEST
+
 /* A mirror is read from the server in embedded mode, too. */
 static const char *new_mirror(struct client *client)
 {
@@ -223,6 +249,7 @@ Suite *overload_suite(void)
     tcase_add_test(tests, unexpectedly_large_values_lose_the_connection_at_most_once);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, too_many_histories_at_a_time_wait_for_their_turn);
+    tcase_add_test(own, a_bucket_may_go_while_cancelled_writes_are_not_answered);
     tcase_add_test(own, requests_that_are_cancelled_keep_their_places_until_they_are_answered);
     tcase_add_test(own, listings_that_get_no_turn_in_time_fail_and_leave_no_consumer);
     suite_add_tcase(suite, own);

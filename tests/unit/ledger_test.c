@@ -1,16 +1,18 @@
 /* Which write is next at a key whose last write is in doubt. */
+#include "daemon/nats/requests.h"
 #include "daemon/store/write/ledger.h"
 #include "tests/unit/suites.h"
 
 #include <stddef.h>
 
 static struct jobs jobs;
+static struct requests requests; /* none is in flight */
 static struct ledger *ledger;
 
 static void begin(void)
 {
     jobs_init(&jobs);
-    ledger = ledger_new(&jobs);
+    ledger = ledger_new(&jobs, &requests);
     ck_assert_ptr_nonnull(ledger);
 }
 

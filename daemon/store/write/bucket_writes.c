@@ -23,7 +23,7 @@ static void *bucket_writes_make(struct store *store)
     if (writes == NULL)
         return NULL;
     writes->group = group_commit_new(store);
-    writes->ledger = ledger_new(store->jobs);
+    writes->ledger = ledger_new(store->jobs, &store->requests);
     if (writes->group != NULL && writes->ledger != NULL)
         return writes;
     bucket_writes_release(writes);

@@ -133,8 +133,11 @@ static void group_commit_mark_dirty(struct group_commit *group)
 
 void group_commit_release(struct group_commit *group)
 {
-    if (group != NULL && --group->references == 0)
-        free(group);
+    if (group == NULL || --group->references > 0)
+        return;
+    requests_forget_limit(&group->store->requests, &group->writes);
+    requests_forget_limit(&group->store->requests, &group->batches);
+    free(group);
 }
 
 /* --- Deciding -------------------------------------------------------------------------------------- */

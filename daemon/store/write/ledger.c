@@ -1,6 +1,7 @@
 #include "daemon/store/write/ledger.h"
 
 #include "daemon/base/table.h"
+#include "daemon/nats/requests.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@ struct ledger_key {
 struct ledger {
     unsigned references;
     struct jobs *jobs;
+    struct requests *requests;
     uint64_t shortest_ttl_ms;
     struct request_limit readings;
     struct ledger_key *keys; /* uthash */
@@ -27,7 +29,7 @@ struct ledger {
     struct job waking;
 };
 
-struct ledger *ledger_new(struct jobs *jobs)
+struct ledger *ledger_new(struct jobs *jobs, struct requests *requests)
 {
     struct ledger *ledger = calloc(1, sizeof(*ledger));
 
@@ -35,6 +37,7 @@ struct ledger *ledger_new(struct jobs *jobs)
         return NULL;
     ledger->references = 1;
     ledger->jobs = jobs;
+    ledger->requests = requests;
     ledger->readings.max = READINGS_MAX;
     return ledger;
 }
@@ -51,6 +54,7 @@ void ledger_release(struct ledger *ledger)
         return;
     assert(ledger->keys == NULL && ledger->woken == NULL);
     jobs_remove(ledger->jobs, &ledger->waking);
+    requests_forget_limit(ledger->requests, &ledger->readings);
     free(ledger);
 }
 

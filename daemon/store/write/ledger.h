@@ -17,7 +17,7 @@
 struct ledger;
 
 /* Return a new ledger; NULL if memory ran out. */
-struct ledger *ledger_new(struct jobs *jobs);
+struct ledger *ledger_new(struct jobs *jobs, struct requests *requests);
 struct ledger *ledger_retain(struct ledger *ledger);
 void ledger_release(struct ledger *ledger);
 
