@@ -139,8 +139,7 @@ void conf_apply_live(struct conf *running, struct conf *fresh, void (*changed_fi
         else if (!setting_is_equal(setting, running, fresh))
             changed_fixed(arg, setting->name);
     }
-    if (running->nats.tls.enabled != fresh->nats.tls.enabled)
-        changed_fixed(arg, "nats.tls");
+    running->nats.tls.enabled = fresh->nats.tls.enabled;
 
     struct conf_access_rule *rules = running->access.rules;
     size_t count = running->access.count;

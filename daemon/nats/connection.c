@@ -1,14 +1,7 @@
-#include "daemon/nats/connection.h"
-
 #include "daemon/base/backoff.h"
-#include "daemon/base/log.h"
-#include "daemon/nats/credentials.h"
+#include "daemon/nats/connection_parts.h"
 #include "daemon/nats/denial.h"
-#include "daemon/nats/dialer.h"
-#include "daemon/nats/former.h"
-#include "daemon/nats/ping.h"
 #include "daemon/nats/tls.h"
-#include "daemon/nats/wire.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -28,51 +21,6 @@
 
 /* The wire's one subscription. */
 #define INBOX_SID 1u
-
-enum connection_state {
-    CONNECTION_STOPPED,     /* not wanted */
-    CONNECTION_CONNECTING,  /* the dialer makes an attempt */
-    CONNECTION_RETARGETING, /* the same, but to a former target: it was cancelled, and the next one follows */
-    CONNECTION_UP,
-    CONNECTION_BACKING_OFF, /* after a failure or a loss; the timer runs */
-    CONNECTION_STOPPING,    /* connection_stop was called during an attempt, which was cancelled */
-    CONNECTION_ABANDONED    /* and the attempt did not end in time */
-};
-
-struct connection {
-    uv_loop_t *loop;
-    struct jobs *jobs;
-    struct job reading; /* of the wire, if a slice was too short for what came */
-    const struct conf *conf;
-    struct connection_events events;
-    struct connection_target target;
-    enum connection_state state;
-    struct connection_status status;
-    char inbox[64];
-    char unique_id[32];
-
-    struct dialer dialer;
-    unsigned failures; /* attempts to connect since the last connection */
-    bool has_warned;   /* that credentials are not encrypted */
-
-    /* Of the present connection, or of the last one. */
-    struct wire wire;
-    uv_poll_t *poll;
-    int poll_events;
-    uint64_t number; /* counts from 1 */
-    char server_id[LIBNATS_SERVER_ID_BYTES];
-    size_t unwritten_bytes; /* published since the last write, about */
-    bool is_inbox_denied;   /* the server denies the subscription of the inbox */
-    struct log_limit error_log;
-
-    struct former former; /* connections before it that the server has not closed yet */
-
-    struct ping ping;
-    uv_timer_t timer; /* of the ping while up, of the backoff */
-    unsigned open_handles;
-    void (*stopped)(void *arg);
-    void *stopped_arg;
-};
 
 static void start_connecting(struct connection *connection);
 
@@ -143,7 +91,10 @@ static void lose_connection(struct connection *connection, const char *why)
     snprintf(connection->status.last_error, sizeof(connection->status.last_error), "connection lost: %s", why);
     drop_connection(connection);
     connection->failures = 1;
-    connection_back_off(connection);
+    if (dialer_is_busy(&connection->dialer)) /* with the changed credentials: see connection_reload_credentials */
+        connection->state = CONNECTION_CONNECTING;
+    else
+        connection_back_off(connection);
     connection->events.down(connection->events.arg);
 }
 
@@ -315,18 +266,43 @@ static void on_ping_timer(uv_timer_t *timer)
 
 /* --- Connecting ------------------------------------------------------------------------------------ */
 
-static void on_connect_failed(void *arg, const char *why)
+static void note_failed_attempt(struct connection *connection, const char *why)
 {
-    struct connection *connection = arg;
-
+    if (connection->state == CONNECTION_UP) {
+        log_error("nats: cannot connect with the changed credentials: %s; keeping the connection to %s, which was made "
+                  "with the former ones; correct them and reload",
+                  why, connection->status.url);
+        return;
+    }
     connection->failures++;
+    /* The former credentials alternate with those that matter. */
+    if (dialer_uses_former_secrets(&connection->dialer))
+        return;
     /* Log the first failure in a row, a new reason, and one in a while. */
     if (connection->failures == 1 || strcmp(why, connection->status.last_error) != 0 || connection->failures % 30 == 0)
         log_warning("nats: cannot connect to %s%s: %s; retrying", connection->target.urls[0],
                     connection->target.url_count > 1 ? " and the others" : "", why);
     snprintf(connection->status.last_error, sizeof(connection->status.last_error), "%s", why);
+}
+
+static void on_connect_failed(void *arg, const char *why)
+{
+    struct connection *connection = arg;
+
+    note_failed_attempt(connection, why);
+    if (connection->state == CONNECTION_UP)
+        return;
     connection_back_off(connection);
     connection->events.unreachable(connection->events.arg);
+}
+
+/* The connection that has these credentials may have been lost meanwhile. */
+static void on_dialer_unchanged(void *arg)
+{
+    struct connection *connection = arg;
+
+    if (connection->state == CONNECTION_CONNECTING)
+        start_connecting(connection);
 }
 
 static void start_connecting(struct connection *connection)
@@ -334,19 +310,6 @@ static void start_connecting(struct connection *connection)
     connection->state = CONNECTION_CONNECTING;
     if (!dialer_start(&connection->dialer, &connection->target))
         on_connect_failed(connection, dialer_error(&connection->dialer));
-}
-
-/* Warn once in the daemon's life, when a server gets credentials over a network without TLS. */
-static void warn_unencrypted(struct connection *connection, const struct libnats_connection *opened)
-{
-    const char *setting = credentials_in_clear_text(connection->conf, &connection->target);
-
-    if (setting == NULL || opened->tls != NULL || connection->has_warned || credentials_peer_is_local(opened->socket))
-        return;
-    connection->has_warned = true;
-    log_warning("nats: the connection to %s is not encrypted: %s and all data cross the network in clear text; use "
-                "tls:// if the server has TLS",
-                opened->url, setting);
 }
 
 /* Put the new connection into the loop, and subscribe to the inbox. Return false with the reason. */
@@ -403,6 +366,12 @@ static void on_dialer_connected(void *arg, struct libnats_connection *opened)
     struct connection *connection = arg;
     const char *error;
 
+    if (connection->state == CONNECTION_UP) {
+        log_info("nats: the credentials have changed; replacing the connection to %s", connection->status.url);
+        drop_connection(connection);
+        connection->state = CONNECTION_CONNECTING;
+        connection->events.down(connection->events.arg);
+    }
     if (!connection_take_over(connection, opened, &error)) {
         drop_connection(connection);
         on_connect_failed(connection, error);
@@ -410,7 +379,10 @@ static void on_dialer_connected(void *arg, struct libnats_connection *opened)
     }
     note_connected(connection, opened);
     log_info("nats: connected to %s%s", opened->url, opened->tls != NULL ? " (encrypted)" : "");
-    warn_unencrypted(connection, opened);
+    if (dialer_uses_former_secrets(&connection->dialer))
+        log_warning("nats: this connection has the former credentials, because the present ones were refused; correct "
+                    "them and reload");
+    connection_warn_unencrypted(connection, opened);
     uv_timer_start(&connection->timer, on_ping_timer, 0, connection->conf->nats.ping_interval_ms);
     connection->events.up(connection->events.arg);
 }
@@ -423,6 +395,8 @@ static void on_dialer_cancelled(void *arg)
 
     if (connection->state == CONNECTION_STOPPING)
         connection_finish_stop(connection);
+    else if (connection->state == CONNECTION_UP)
+        connection_reload_credentials(connection);
     else
         start_connecting(connection);
 }
@@ -461,8 +435,8 @@ struct connection *connection_new(uv_loop_t *loop, struct jobs *jobs, const stru
     snprintf(connection->unique_id, sizeof(connection->unique_id), "%s", inbox + strlen("_INBOX."));
     snprintf(connection->inbox, sizeof(connection->inbox), "_INBOX.%s.", connection->unique_id);
     snprintf(connection->ping.subject, sizeof(connection->ping.subject), "%sping", connection->inbox);
-    const struct dialer_events dialed = {on_dialer_connected, on_connect_failed, on_dialer_cancelled,
-                                         on_dialer_abandoned, connection};
+    const struct dialer_events dialed = {on_dialer_connected, on_connect_failed,   on_dialer_unchanged,
+                                         on_dialer_cancelled, on_dialer_abandoned, connection};
     dialer_init(&connection->dialer, loop, conf, &dialed);
     uv_timer_init(loop, &connection->timer);
     connection->timer.data = connection;
@@ -485,11 +459,42 @@ void connection_start(struct connection *connection, const struct connection_tar
         break;
     case CONNECTION_UP:
         lose_connection(connection, "the server's address has changed");
+        if (connection->state == CONNECTION_CONNECTING) {
+            connection->state = CONNECTION_RETARGETING;
+            dialer_cancel(&connection->dialer, 0);
+            break;
+        }
         /* fallthrough */
     case CONNECTION_BACKING_OFF:
         uv_timer_stop(&connection->timer);
         start_connecting(connection);
         break;
+    case CONNECTION_RETARGETING:
+    case CONNECTION_STOPPING:
+    case CONNECTION_ABANDONED:
+        break;
+    }
+}
+
+void connection_reload_credentials(struct connection *connection)
+{
+    switch (connection->state) {
+    case CONNECTION_UP:
+        /* An attempt that already runs has read other ones. Its next event would be lost: see on_dialer_cancelled. */
+        if (dialer_is_busy(&connection->dialer))
+            dialer_cancel(&connection->dialer, 0);
+        else if (!dialer_start_changed(&connection->dialer, &connection->target))
+            note_failed_attempt(connection, dialer_error(&connection->dialer));
+        break;
+    case CONNECTION_CONNECTING:
+        connection->state = CONNECTION_RETARGETING;
+        dialer_cancel(&connection->dialer, 0);
+        break;
+    case CONNECTION_BACKING_OFF:
+        uv_timer_stop(&connection->timer);
+        start_connecting(connection);
+        break;
+    case CONNECTION_STOPPED:
     case CONNECTION_RETARGETING:
     case CONNECTION_STOPPING:
     case CONNECTION_ABANDONED:
@@ -523,6 +528,11 @@ void connection_stop(struct connection *connection, void (*stopped)(void *arg), 
     case CONNECTION_UP:
         wire_write(&connection->wire);
         drop_connection(connection);
+        if (dialer_is_busy(&connection->dialer)) {
+            connection->state = CONNECTION_STOPPING;
+            dialer_cancel(&connection->dialer, STOP_MAX_MS);
+            return;
+        }
         break;
     case CONNECTION_BACKING_OFF:
         uv_timer_stop(&connection->timer);
@@ -533,11 +543,6 @@ void connection_stop(struct connection *connection, void (*stopped)(void *arg), 
         break;
     }
     connection_finish_stop(connection);
-}
-
-bool connection_is_abandoned(const struct connection *connection)
-{
-    return connection->state == CONNECTION_ABANDONED;
 }
 
 void connection_free(struct connection *connection)
@@ -553,44 +558,4 @@ void connection_set_ping_interval(struct connection *connection)
     if (connection->state == CONNECTION_UP)
         uv_timer_start(&connection->timer, on_ping_timer, connection->conf->nats.ping_interval_ms,
                        connection->conf->nats.ping_interval_ms);
-}
-
-void connection_set_trouble(struct connection *connection, const char *text)
-{
-    snprintf(connection->status.trouble, sizeof(connection->status.trouble), "%s", text);
-}
-
-bool connection_is_up(const struct connection *connection)
-{
-    return connection->state == CONNECTION_UP;
-}
-
-uint64_t connection_number(const struct connection *connection)
-{
-    return connection->number;
-}
-
-bool connection_earlier_are_closed(const struct connection *connection, uint64_t first)
-{
-    return former_are_closed(&connection->former, first);
-}
-
-const char *connection_server_id(const struct connection *connection)
-{
-    return connection->server_id;
-}
-
-const struct connection_status *connection_get_status(const struct connection *connection)
-{
-    return &connection->status;
-}
-
-const char *connection_inbox(const struct connection *connection)
-{
-    return connection->inbox;
-}
-
-const char *connection_unique_id(const struct connection *connection)
-{
-    return connection->unique_id;
 }

@@ -70,6 +70,12 @@ void connection_start(struct connection *connection, const struct connection_tar
 /* Set what is wrong with the server, for connection_get_status; "": nothing. For the owner of an embedded server. */
 void connection_set_trouble(struct connection *connection, const char *text);
 
+/*
+ * After a reload: read the credentials and certificates of the configuration again. If they have changed, connect with
+ * them at once, and then close the present connection. If that fails, the present connection stays.
+ */
+void connection_reload_credentials(struct connection *connection);
+
 /* Apply nats.ping_interval after a reload. */
 void connection_set_ping_interval(struct connection *connection);
 

@@ -52,30 +52,36 @@ static natsStatus set_token(natsOptions *options, const char *token)
     return status;
 }
 
-static natsStatus set_credentials(natsOptions *options, const struct conf *conf)
-{
-    if (conf->nats.credentials != NULL)
-        return natsOptions_SetUserCredentialsFromFiles(options, conf->nats.credentials, NULL);
-    if (conf->nats.user != NULL)
-        return set_user(options, conf->nats.user, conf->nats.password);
-    if (conf->nats.token != NULL)
-        return set_token(options, conf->nats.token);
-    return NATS_OK;
-}
-
 /* The library wants an nkey's public half beside the file of its seed. */
-static natsStatus set_nkey(natsOptions *options, const char *seed_path, char *error, size_t error_bytes)
+static natsStatus set_nkey(natsOptions *options, struct secrets *secrets, char *error, size_t error_bytes)
 {
-    char public_key[NKEY_PUBLIC_BYTES];
+    char public_key[NKEY_PUBLIC_BYTES], path[SECRETS_PATH_BYTES];
+    const char *wrong = nkey_find_public(secrets->files[SECRETS_NKEY_SEED].bytes, public_key);
 
-    if (seed_path == NULL)
-        return NATS_OK;
-    const char *wrong = nkey_read_public(seed_path, public_key);
     if (wrong != NULL) {
-        snprintf(error, error_bytes, "nkey_seed %s: %s", seed_path, wrong);
+        snprintf(error, error_bytes, "nats.nkey_seed %s: %s", secrets->settings[SECRETS_NKEY_SEED], wrong);
         return NATS_INVALID_ARG;
     }
-    return natsOptions_SetNKeyFromSeed(options, public_key, seed_path);
+    if (secrets_open_file(secrets, SECRETS_NKEY_SEED, path) == NULL)
+        return NATS_NO_MEMORY;
+    return natsOptions_SetNKeyFromSeed(options, public_key, path);
+}
+
+natsStatus credentials_set(natsOptions *options, struct secrets *secrets, char *error, size_t error_bytes)
+{
+    char path[SECRETS_PATH_BYTES];
+
+    if (secrets->settings[SECRETS_NKEY_SEED] != NULL)
+        return set_nkey(options, secrets, error, error_bytes);
+    if (secrets->settings[SECRETS_CREDENTIALS] != NULL)
+        return secrets_open_file(secrets, SECRETS_CREDENTIALS, path) != NULL
+                   ? natsOptions_SetUserCredentialsFromFiles(options, path, NULL)
+                   : NATS_NO_MEMORY;
+    if (secrets->settings[SECRETS_USER] != NULL)
+        return set_user(options, secrets->settings[SECRETS_USER], secrets->settings[SECRETS_PASSWORD]);
+    if (secrets->settings[SECRETS_TOKEN] != NULL)
+        return set_token(options, secrets->settings[SECRETS_TOKEN]);
+    return NATS_OK;
 }
 
 bool credentials_want_tls(const struct conf *conf, const struct connection_target *target)
@@ -88,29 +94,29 @@ bool credentials_want_tls(const struct conf *conf, const struct connection_targe
     return wants && target->user == NULL;
 }
 
-natsStatus credentials_set_tls(natsOptions *options, const struct conf *conf)
+static natsStatus set_own_certificate(natsOptions *options, struct secrets *secrets)
 {
-    natsStatus status = natsOptions_SetSecure(options, true);
+    char path[SECRETS_PATH_BYTES], key_path[SECRETS_PATH_BYTES];
 
-    if (status == NATS_OK && conf->nats.tls.ca != NULL)
-        status = natsOptions_LoadCATrustedCertificates(options, conf->nats.tls.ca);
-    if (status == NATS_OK && conf->nats.tls.certificate != NULL)
-        status = natsOptions_LoadCertificatesChain(options, conf->nats.tls.certificate, conf->nats.tls.key);
-    if (status == NATS_OK && conf->nats.tls.server_name != NULL)
-        status = natsOptions_SetExpectedHostname(options, conf->nats.tls.server_name);
-    return status;
+    if (secrets_open_file(secrets, SECRETS_CERTIFICATE, path) == NULL ||
+        secrets_open_file(secrets, SECRETS_KEY, key_path) == NULL)
+        return NATS_NO_MEMORY;
+    return natsOptions_LoadCertificatesChain(options, path, key_path);
 }
 
-natsStatus credentials_set(natsOptions *options, const struct conf *conf, const struct connection_target *target,
-                           char *error, size_t error_bytes)
+natsStatus credentials_set_tls(natsOptions *options, struct secrets *secrets)
 {
-    natsStatus status;
+    natsStatus status = natsOptions_SetSecure(options, true);
+    char path[SECRETS_PATH_BYTES];
 
-    if (target->user != NULL)
-        return natsOptions_SetUserInfo(options, target->user, target->password);
-    status = set_credentials(options, conf);
-    if (status == NATS_OK)
-        status = set_nkey(options, conf->nats.nkey_seed, error, error_bytes);
+    if (status == NATS_OK && secrets->settings[SECRETS_CA] != NULL)
+        status = secrets_open_file(secrets, SECRETS_CA, path) != NULL
+                     ? natsOptions_LoadCATrustedCertificates(options, path)
+                     : NATS_NO_MEMORY;
+    if (status == NATS_OK && secrets->settings[SECRETS_CERTIFICATE] != NULL)
+        status = set_own_certificate(options, secrets);
+    if (status == NATS_OK && secrets->settings[SECRETS_SERVER_NAME] != NULL)
+        status = natsOptions_SetExpectedHostname(options, secrets->settings[SECRETS_SERVER_NAME]);
     return status;
 }
 

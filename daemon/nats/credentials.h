@@ -9,26 +9,26 @@
 
 #include "conf/conf.h"
 #include "daemon/nats/connection.h"
+#include "daemon/nats/secrets.h"
 
 #include <nats/nats.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 
 /*
- * Set all of them except TLS in the library's options. If the library refuses one (a missing file), its status is
- * returned. error is set only if the library does not report the reason.
+ * Set all of them except TLS in the library's options. If the library refuses one, its status is returned. error is set
+ * only if the library does not report the reason. The secrets must outlive the library's attempt to connect.
  */
-natsStatus credentials_set(natsOptions *options, const struct conf *conf, const struct connection_target *target,
-                           char *error, size_t error_bytes);
+natsStatus credentials_set(natsOptions *options, struct secrets *secrets, char *error, size_t error_bytes);
 
 /* Return whether the connection is to be encrypted, because of the section nats.tls or a tls:// URL. */
 bool credentials_want_tls(const struct conf *conf, const struct connection_target *target);
 
 /*
  * Set the options of TLS. Creating the context and parsing the authorities takes 20 ms, and 50 with a system's: so call
- * it on the thread that connects. No reload changes the settings that it reads.
+ * it on the thread that connects.
  */
-natsStatus credentials_set_tls(natsOptions *options, const struct conf *conf);
+natsStatus credentials_set_tls(natsOptions *options, struct secrets *secrets);
 
 /* Return the setting whose content a connection without TLS would expose to the network; NULL: there is none. */
 const char *credentials_in_clear_text(const struct conf *conf, const struct connection_target *target);

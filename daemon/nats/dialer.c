@@ -24,12 +24,12 @@ void dialer_init(struct dialer *dialer, uv_loop_t *loop, const struct conf *conf
     dialer->work.data = dialer;
 }
 
-/* On a worker thread: of the dialer only attempt and is_connected are touched. */
+/* On a worker thread: of the dialer only attempt and result are written. */
 static void connect_on_thread(uv_work_t *work)
 {
     struct dialer *dialer = work->data;
 
-    dialer->is_connected = libnats_connect(&dialer->attempt);
+    dialer->result = libnats_connect(&dialer->attempt);
 }
 
 static void report_failure(struct dialer *dialer)
@@ -42,6 +42,24 @@ static void report_failure(struct dialer *dialer)
                           dialer->was_slow || dialer->attempt.has_timed_out ? slow : dialer->attempt.error);
 }
 
+/* The thread has ended: keep the secrets of a connection, and decide with which ones the next attempt is made. */
+static void keep_secrets(struct dialer *dialer)
+{
+    struct libnats_attempt *attempt = &dialer->attempt;
+
+    if (dialer->result == LIBNATS_CONNECTED) {
+        secrets_clear(&dialer->accepted);
+        dialer->accepted = attempt->secrets;
+        dialer->has_accepted = true;
+        attempt->secrets = (struct secrets){0};
+    }
+    bool try_former = dialer->result == LIBNATS_FAILED && attempt->blames_secrets && dialer->has_accepted &&
+                      attempt->purpose != LIBNATS_CONNECT_AGAIN &&
+                      !secrets_are_equal(&attempt->secrets, &dialer->accepted);
+    dialer->next = try_former ? LIBNATS_CONNECT_AGAIN : LIBNATS_CONNECT;
+    secrets_clear(&attempt->secrets);
+}
+
 static void on_thread_done(uv_work_t *work, int status)
 {
     struct dialer *dialer = work->data;
@@ -52,12 +70,15 @@ static void on_thread_done(uv_work_t *work, int status)
         return;
     uv_timer_stop(&dialer->check);
     dialer->state = DIALER_IDLE;
+    keep_secrets(dialer);
     if (state == DIALER_CANCELLED) {
-        if (dialer->is_connected)
+        if (dialer->result == LIBNATS_CONNECTED)
             libnats_close(&dialer->attempt.connection);
         dialer->events.cancelled(dialer->events.arg);
-    } else if (dialer->is_connected) {
+    } else if (dialer->result == LIBNATS_CONNECTED) {
         dialer->events.connected(dialer->events.arg, &dialer->attempt.connection);
+    } else if (dialer->result == LIBNATS_UNCHANGED) {
+        dialer->events.unchanged(dialer->events.arg);
     } else {
         report_failure(dialer);
     }
@@ -78,11 +99,11 @@ static void on_dialer_check(uv_timer_t *timer)
     }
 }
 
-bool dialer_start(struct dialer *dialer, const struct connection_target *target)
+static bool start_attempt(struct dialer *dialer, const struct connection_target *target, enum libnats_purpose purpose)
 {
     uint64_t interval_ms = dialer->conf->nats.connect_timeout_ms / CHECKS_PER_TIMEOUT + 1;
 
-    if (!libnats_prepare(&dialer->attempt, dialer->conf, target))
+    if (!libnats_prepare(&dialer->attempt, dialer->conf, target, purpose, &dialer->accepted))
         return false;
     dialer->state = DIALER_CONNECTING;
     dialer->was_slow = false;
@@ -90,6 +111,26 @@ bool dialer_start(struct dialer *dialer, const struct connection_target *target)
     uv_timer_start(&dialer->check, on_dialer_check, interval_ms, interval_ms);
     uv_queue_work(dialer->loop, &dialer->work, connect_on_thread, on_thread_done);
     return true;
+}
+
+bool dialer_start(struct dialer *dialer, const struct connection_target *target)
+{
+    return start_attempt(dialer, target, dialer->next);
+}
+
+bool dialer_start_changed(struct dialer *dialer, const struct connection_target *target)
+{
+    return start_attempt(dialer, target, LIBNATS_CONNECT_CHANGED);
+}
+
+bool dialer_is_busy(const struct dialer *dialer)
+{
+    return dialer->state != DIALER_IDLE;
+}
+
+bool dialer_uses_former_secrets(const struct dialer *dialer)
+{
+    return dialer->attempt.purpose == LIBNATS_CONNECT_AGAIN;
 }
 
 const char *dialer_error(const struct dialer *dialer)
@@ -107,5 +148,6 @@ void dialer_cancel(struct dialer *dialer, unsigned max_ms)
 
 void dialer_close(struct dialer *dialer, uv_close_cb closed)
 {
+    secrets_clear(&dialer->accepted);
     uv_close((uv_handle_t *)&dialer->check, closed);
 }

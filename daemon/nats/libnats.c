@@ -120,12 +120,28 @@ static void note_last_error(struct libnats_attempt *attempt, natsStatus status)
              text != NULL && text[0] != '\0' ? text : natsStatus_GetText(status));
 }
 
-bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct connection_target *target)
+/* The embedded server's secret is the target's. Others are copied: a reload may change them while the thread runs. */
+static natsStatus prepare_secrets(struct libnats_attempt *attempt, const struct conf *conf,
+                                  const struct connection_target *target, natsOptions *options)
+{
+    attempt->has_own_secrets = target->user == NULL;
+    attempt->wants_tls = credentials_want_tls(conf, target);
+    if (!attempt->has_own_secrets)
+        return natsOptions_SetUserInfo(options, target->user, target->password);
+    bool is_complete = attempt->purpose == LIBNATS_CONNECT_AGAIN ? secrets_copy(&attempt->secrets, attempt->accepted)
+                                                                 : secrets_copy_settings(&attempt->secrets, conf);
+    return is_complete ? NATS_OK : NATS_NO_MEMORY;
+}
+
+bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct connection_target *target,
+                     enum libnats_purpose purpose, const struct secrets *accepted)
 {
     natsOptions *options = NULL;
     natsStatus status = natsOptions_Create(&options);
 
     memset(attempt, 0, sizeof(*attempt));
+    attempt->purpose = purpose;
+    attempt->accepted = accepted;
     if (status == NATS_OK)
         status = natsOptions_SetServers(options, (const char **)target->urls, (int)target->url_count);
     if (status == NATS_OK)
@@ -144,15 +160,14 @@ bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, c
         status =
             natsOptions_SetEventLoop(options, attempt, adapter_attach, adapter_read, adapter_write, adapter_detach);
     if (status == NATS_OK)
-        status = credentials_set(options, conf, target, attempt->error, sizeof(attempt->error));
+        status = prepare_secrets(attempt, conf, target, options);
     if (status == NATS_OK) {
         attempt->options = options;
         each_internet_socket(attempt, note_other);
-        attempt->tls_conf = credentials_want_tls(conf, target) ? conf : NULL;
         return true;
     }
-    if (attempt->error[0] == '\0')
-        note_last_error(attempt, status);
+    note_last_error(attempt, status);
+    secrets_clear(&attempt->secrets);
     natsOptions_Destroy(options);
     return false;
 }
@@ -215,29 +230,60 @@ failed:
     return false;
 }
 
-bool libnats_connect(struct libnats_attempt *attempt)
+/* Return false if the connection need not be made, or cannot: then there is an error. */
+static bool load_secrets(struct libnats_attempt *attempt, natsStatus *status)
+{
+    if (attempt->purpose != LIBNATS_CONNECT_AGAIN &&
+        !secrets_read_files(&attempt->secrets, attempt->error, sizeof(attempt->error))) {
+        attempt->blames_secrets = true;
+        return false;
+    }
+    if (attempt->purpose == LIBNATS_CONNECT_CHANGED && secrets_are_equal(&attempt->secrets, attempt->accepted))
+        return false;
+    *status = credentials_set(attempt->options, &attempt->secrets, attempt->error, sizeof(attempt->error));
+    if (*status == NATS_OK && attempt->wants_tls)
+        *status = credentials_set_tls(attempt->options, &attempt->secrets);
+    attempt->blames_secrets = *status != NATS_OK;
+    return true;
+}
+
+static bool connect_with_library(struct libnats_attempt *attempt)
 {
     struct tls_observer tls = {0};
     natsConnection *connection = NULL;
-    natsStatus status = attempt->tls_conf != NULL ? credentials_set_tls(attempt->options, attempt->tls_conf) : NATS_OK;
+    natsStatus status = NATS_OK;
 
+    if (attempt->has_own_secrets && !load_secrets(attempt, &status))
+        return false;
     tls_observe(&tls);
     if (status == NATS_OK)
         status = natsConnection_Connect(&connection, attempt->options);
     tls_observe(NULL);
     bool is_connected = status == NATS_OK && libnats_take_out(attempt, connection, tls.session);
     attempt->has_timed_out = status == NATS_TIMEOUT;
+    attempt->blames_secrets =
+        attempt->blames_secrets || tls.alert != 0 || status == NATS_CONNECTION_AUTH_FAILED || status == NATS_SSL_ERROR;
     if (status != NATS_OK && tls.alert != 0)
         snprintf(attempt->error, sizeof(attempt->error), "the server ended the TLS handshake: %s",
                  tls_alert_text(tls.alert));
-    else if (status != NATS_OK)
+    else if (status != NATS_OK && attempt->error[0] == '\0')
         note_last_error(attempt, status);
     natsConnection_Destroy(connection);
+    return is_connected;
+}
+
+enum libnats_result libnats_connect(struct libnats_attempt *attempt)
+{
+    bool is_connected = connect_with_library(attempt);
+
     /* On this thread, because freeing a context with many authorities takes time. */
     natsOptions_Destroy(attempt->options);
     attempt->options = NULL;
+    secrets_close_files(&attempt->secrets);
     nats_ReleaseThreadMemory();
-    return is_connected;
+    if (is_connected)
+        return LIBNATS_CONNECTED;
+    return attempt->error[0] != '\0' || attempt->has_timed_out ? LIBNATS_FAILED : LIBNATS_UNCHANGED;
 }
 
 void libnats_close(struct libnats_connection *connection)

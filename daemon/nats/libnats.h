@@ -9,6 +9,7 @@
 #define DAEMON_NATS_LIBNATS_H
 
 #include "daemon/nats/connection.h"
+#include "daemon/nats/secrets.h"
 
 #include <nats/nats.h>
 #include <openssl/ssl.h>
@@ -30,14 +31,27 @@ struct libnats_connection {
 #define LIBNATS_SOCKETS_MAX 4u
 #define LIBNATS_OTHERS_MAX  64u
 
-/* One attempt to connect. Zeroed: none. All members but the first three are private. */
+/* Where an attempt gets its secrets from, and whether it connects with them. */
+enum libnats_purpose {
+    LIBNATS_CONNECT,        /* read the files of the configuration */
+    LIBNATS_CONNECT_AGAIN,  /* take the secrets that the last connection was made with */
+    LIBNATS_CONNECT_CHANGED /* read the files, but connect only if anything differs from those secrets */
+};
+
+enum libnats_result { LIBNATS_CONNECTED, LIBNATS_FAILED, LIBNATS_UNCHANGED };
+
+/* One attempt to connect. Zeroed: none. All members but the first five are private. */
 struct libnats_attempt {
-    struct libnats_connection connection; /* after libnats_connect has returned true */
-    char error[LIBNATS_ERROR_BYTES];      /* after it, or libnats_prepare, has returned false */
-    bool has_timed_out;                   /* after it has returned false: a limit of the library was reached */
+    struct libnats_connection connection; /* after libnats_connect has returned CONNECTED */
+    struct secrets secrets;               /* of the attempt, whatever its result */
+    char error[LIBNATS_ERROR_BYTES];      /* after FAILED, or after libnats_prepare has returned false */
+    bool has_timed_out;                   /* after FAILED: a limit of the library was reached */
+    bool blames_secrets;                  /* after FAILED: other secrets might have helped */
 
     natsOptions *options;
-    const struct conf *tls_conf; /* its TLS settings are loaded by the thread; NULL: no encryption */
+    enum libnats_purpose purpose;
+    const struct secrets *accepted;
+    bool wants_tls, has_own_secrets; /* which is not so with the target's user and password */
     /* Of the thread that connects. */
     natsConnection *attached;
     natsSock socket;
@@ -55,12 +69,15 @@ struct libnats_attempt {
     bool has_ended_one;
 };
 
-/* Prepare an attempt. Afterwards target is not used, and of conf only the settings of TLS. Return false with an error.
+/*
+ * Prepare an attempt. accepted: the secrets that the last connection was made with, borrowed until the attempt is over;
+ * zeroed if there was none. Afterwards target and conf are not used. Return false with an error.
  */
-bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct connection_target *target);
+bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct connection_target *target,
+                     enum libnats_purpose purpose, const struct secrets *accepted);
 
-/* Connect. This blocks, so call it on a worker thread, once after libnats_prepare. Return false with an error. */
-bool libnats_connect(struct libnats_attempt *attempt);
+/* Do it. This blocks, so call it on a worker thread, once after libnats_prepare. */
+enum libnats_result libnats_connect(struct libnats_attempt *attempt);
 
 /*
  * Shut down each socket of the attempt that is older than limit_ms, so that the library tries the next server, or gives

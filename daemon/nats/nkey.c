@@ -3,7 +3,6 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #define SEED_CHARACTERS 58
@@ -86,24 +85,17 @@ static const char *derive_public(const uint8_t seed[SEED_BYTES], char public_key
     return NULL;
 }
 
-const char *nkey_read_public(const char *path, char public_key[NKEY_PUBLIC_BYTES])
+const char *nkey_find_public(const char *text, char public_key[NKEY_PUBLIC_BYTES])
 {
     const char *wrong = "no line of it is an nkey seed of a user (SU...)";
-    char line[256];
     uint8_t seed[SEED_BYTES + 1];
-    FILE *file = fopen(path, "re");
 
-    if (file == NULL)
-        return "it cannot be opened";
-    while (fgets(line, sizeof(line), file) != NULL) {
-        size_t length = strspn(line, alphabet);
-        if (length != SEED_CHARACTERS || line[0] != 'S')
+    for (const char *line = text; *line != '\0'; line += strcspn(line, "\n"), line += *line == '\n') {
+        if (line[0] != 'S' || strspn(line, alphabet) != SEED_CHARACTERS)
             continue;
         wrong = decode(line, SEED_CHARACTERS, seed) == 0 ? derive_public(seed, public_key) : "it is not base32";
         break;
     }
-    fclose(file);
     OPENSSL_cleanse(seed, sizeof(seed));
-    OPENSSL_cleanse(line, sizeof(line));
     return wrong;
 }

@@ -10,9 +10,9 @@
 #define NKEY_PUBLIC_BYTES 57 /* 56 characters and the NUL */
 
 /*
- * Read the first line of the file at path that is a user's seed ("SU…"), and write its public key ("U…"). Return NULL,
- * or a sentence that says what is wrong.
+ * Find the first line of a text that is a user's seed ("SU…"), and write its public key ("U…"). Return NULL, or a
+ * sentence that says what is wrong.
  */
-const char *nkey_read_public(const char *path, char public_key[NKEY_PUBLIC_BYTES]);
+const char *nkey_find_public(const char *text, char public_key[NKEY_PUBLIC_BYTES]);
 
 #endif

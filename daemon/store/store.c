@@ -189,6 +189,8 @@ bool store_is_available(const struct store *store, struct error *error)
 void store_reload(struct store *store)
 {
     connection_set_ping_interval(store->connection);
+    if (store->conf->nats.mode == CONF_NATS_EXTERNAL)
+        connection_reload_credentials(store->connection);
     follow_reload(store);
 }
 

@@ -5,9 +5,8 @@
 #include "tests/support/client.h"
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
+#include "tests/support/nkey.h"
 
-#include <openssl/evp.h>
-#include <openssl/rand.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -111,56 +110,14 @@ START_TEST(users_passwords_and_tokens_may_have_any_character)
 }
 END_TEST
 
-/* --- NKeys: base32 of prefix, key and CRC-16 ------------------------------------------------------- */
-
-static char *encode_nkey(const unsigned char *raw, size_t length)
-{
-    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    unsigned char bytes[64];
-    unsigned crc = 0, bits = 0, held = 0;
-    char *text = keep(calloc(1, 128)), *at = text;
-
-    memcpy(bytes, raw, length);
-    for (size_t i = 0; i < length; i++) {
-        crc ^= (unsigned)raw[i] << 8;
-        for (unsigned bit = 0; bit < 8; bit++)
-            crc = crc & 0x8000 ? (crc << 1 ^ 0x1021) & 0xffff : crc << 1 & 0xffff;
-    }
-    bytes[length++] = (unsigned char)(crc & 0xff);
-    bytes[length++] = (unsigned char)(crc >> 8);
-    for (size_t i = 0; i < length; i++) {
-        held = held << 8 | bytes[i];
-        for (bits += 8; bits >= 5; bits -= 5)
-            *at++ = alphabet[held >> (bits - 5) & 31];
-    }
-    if (bits > 0)
-        *at++ = alphabet[held << (5 - bits) & 31];
-    return text;
-}
-
-static void make_nkey(char **seed, char **public_key)
-{
-    enum { PREFIX_SEED = 18 << 3, PREFIX_USER = 20 << 3 };
-    unsigned char raw[34], public_raw[33];
-    size_t length = 32;
-
-    raw[0] = PREFIX_SEED | PREFIX_USER >> 5;
-    raw[1] = (PREFIX_USER & 31) << 3;
-    ck_assert_int_eq(RAND_bytes(raw + 2, 32), 1);
-    EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, raw + 2, 32);
-    public_raw[0] = PREFIX_USER;
-    ck_assert_int_eq(EVP_PKEY_get_raw_public_key(key, public_raw + 1, &length), 1);
-    EVP_PKEY_free(key);
-    *seed = encode_nkey(raw, sizeof(raw));
-    *public_key = encode_nkey(public_raw, sizeof(public_raw));
-}
+/* --- NKeys ----------------------------------------------------------------------------------------- */
 
 START_TEST(an_nkey_signs_what_the_server_asks)
 {
     char *seed, *public_key, *other_seed, *other_key, directory[PATH_BYTES];
 
-    make_nkey(&seed, &public_key);
-    make_nkey(&other_seed, &other_key);
+    nkey_make('U', &seed, &public_key);
+    nkey_make('U', &other_seed, &other_key);
     ck_assert_int_eq(strncmp(seed, "SU", 2), 0);
     ck_assert_int_eq(public_key[0], 'U');
     test_run_make_directory(directory);

@@ -31,6 +31,7 @@ Suite *memory_suite(void);
 Suite *neighbour_suite(void);
 Suite *outage_suite(void);
 Suite *overload_suite(void);
+Suite *renewal_suite(void);
 Suite *room_suite(void);
 Suite *session_suite(void);
 Suite *tls_suite(void);

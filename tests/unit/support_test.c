@@ -193,26 +193,13 @@ START_TEST(an_outlier_beyond_the_histogram_is_the_maximum)
 }
 END_TEST
 
-static const char *read_seed(const char *text, char public_key[NKEY_PUBLIC_BYTES])
-{
-    char path[] = "/tmp/kvstored-nkey-XXXXXX";
-    int descriptor = mkstemp(path);
-
-    ck_assert_int_ge(descriptor, 0);
-    ck_assert_int_eq(dprintf(descriptor, "%s", text), (int)strlen(text));
-    close(descriptor);
-    const char *wrong = nkey_read_public(path, public_key);
-    unlink(path);
-    return wrong;
-}
-
 /* The pair is the example of the nkeys project's README for users. */
 START_TEST(an_nkeys_public_half_is_derived_from_its_seed)
 {
     char public_key[NKEY_PUBLIC_BYTES];
 
     const char *wrong =
-        read_seed("-- a comment --\nSUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY\n", public_key);
+        nkey_find_public("-- a comment --\nSUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY\n", public_key);
     ck_assert_msg(wrong == NULL, "%s", wrong);
     ck_assert_uint_eq(strlen(public_key), 56);
     ck_assert_int_eq(public_key[0], 'U');
@@ -224,10 +211,9 @@ START_TEST(a_seed_that_was_changed_is_refused)
 {
     char public_key[NKEY_PUBLIC_BYTES];
 
-    ck_assert(read_seed("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZA\n", public_key) != NULL);
-    ck_assert(read_seed("UD466L6EBCM3YY5HEGHJANNTN4LSKTSUXTH7RILHCKEQMQHTBNLHJJXT\n", public_key) != NULL);
-    ck_assert(read_seed("", public_key) != NULL);
-    ck_assert(nkey_read_public("/nowhere/seed", public_key) != NULL);
+    ck_assert(nkey_find_public("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZA\n", public_key) != NULL);
+    ck_assert(nkey_find_public("UD466L6EBCM3YY5HEGHJANNTN4LSKTSUXTH7RILHCKEQMQHTBNLHJJXT\n", public_key) != NULL);
+    ck_assert(nkey_find_public("", public_key) != NULL);
 }
 END_TEST
 
