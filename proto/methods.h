@@ -54,7 +54,7 @@ enum method_flag {
     METHOD(bulk, delete,    2, 2, METHOD_WRITES, "timeout")                                                            \
     METHOD(txn, commit,     3, 3, METHOD_WRITES, "timeout")                                                            \
     METHOD(bucket, create,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS)                                          \
-    METHOD(bucket, update,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS)                                          \
+    METHOD(bucket, update,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS " force")                                      \
     METHOD(bucket, delete,  1, 1, METHOD_ADMINISTERS, "timeout")                                                       \
     METHOD(bucket, purge,   1, 1, METHOD_ADMINISTERS, "timeout")                                                       \
     METHOD(bucket, compact, 1, 1, METHOD_ADMINISTERS, "older_than timeout")                                            \

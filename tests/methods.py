@@ -13,7 +13,7 @@ import sys
 ANY_METHOD = {"timeout"}
 # The access that a flag of proto/methods.h means.
 ACCESS = {"READS": "read", "WRITES": "write", "ADMINISTERS": "admin", "NEEDS_ADMIN": "admin"}
-ROW = re.compile(r'METHOD\((\w+), (\w+),\s*(\d+), (\d+), ([^",]*),\s*("[^"]*"|METHODS_BUCKET_OPTIONS)\)')
+ROW = re.compile(r'METHOD\((\w+), (\w+),\s*(\d+), (\d+), ([^",]*),\s*(METHODS_BUCKET_OPTIONS)?\s*("[^"]*")?\)')
 
 
 def read_table(text):
@@ -21,8 +21,8 @@ def read_table(text):
     table = text[text.index("#define METHODS(METHOD)"):text.index("/* clang-format on */")]
     table = re.sub(r"\s*\\\n\s*", " ", table)
     rows = {}
-    for family, verb, fewest, most, flags, options in ROW.findall(table):
-        names = {"settings"} if options == "METHODS_BUCKET_OPTIONS" else set(options.strip('"').split()) - ANY_METHOD
+    for family, verb, fewest, most, flags, settings, options in ROW.findall(table):
+        names = set(options.strip('"').split()) - ANY_METHOD | ({"settings"} if settings else set())
         access = [ACCESS[flag] for flag in re.findall(r"METHOD_(\w+)", flags) if flag in ACCESS]
         rows[f"{family}.{verb}"] = (int(fewest), int(most), names, " ".join(access))
     if len(rows) != table.count("METHOD("):

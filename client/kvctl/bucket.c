@@ -124,6 +124,7 @@ static bool bucket_settings_read(struct settings *settings, const struct invocat
     options->placement_cluster = arguments_value(invocation, "cluster");
     options->republish_source = arguments_value(invocation, "republish-from");
     options->republish_destination = arguments_value(invocation, "republish-to");
+    options->force = arguments_flag(invocation, "force");
     options->republish_headers_only = arguments_flag(invocation, "republish-headers-only");
     if (!bucket_read_unsigned(invocation, "history", &options->history) ||
         !bucket_read_unsigned(invocation, "replicas", &options->replicas) ||

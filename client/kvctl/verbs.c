@@ -86,7 +86,8 @@ static const struct verb_option dump_options[] = {{"limit", "N", "number of item
 static const struct verb_option ping_options[] = {{"count", "N", "number of round trips (100)"}, {0}};
 
 /* Named like the members of the protocol's settings, so that the daemon's messages name the option. */
-static const struct verb_option bucket_options[] = {
+static const struct verb_option edit_options[] = {
+    {"force", NULL, "apply also what removes stored values at once"},
     {"description", "TEXT", "description of the bucket"},
     {"history", "N", "values kept per key, 1 to 64"},
     {"ttl", "TIME", "values expire after this time (1h, 7d); none: never"},
@@ -112,6 +113,9 @@ static const struct verb_option bucket_options[] = {
     {0},
 };
 
+/* All but the first. */
+#define add_options (&edit_options[1])
+
 static const struct verb_option compact_options[] = {
     {"older-than", "TIME",
      "only markers older than this; none: of any age. Default: the\nbucket's --marker-ttl, or 30 minutes if it has "
@@ -126,13 +130,15 @@ const struct verb verbs[] = {
      "defaults. It is an error if the bucket exists with other settings.",
      "  kvctl add config\n"
      "  kvctl add sessions --ttl 1h --max-bytes 100M --storage memory\n",
-     bucket_options, bucket_add},
+     add_options, bucket_add},
     {"edit", "BUCKET", 1, 1, "change a bucket's settings",
      "Changes the given settings, keeps the others, and prints the result. It also upgrades a\n"
-     "bucket that another client created, so that it takes transactions and values with a TTL.",
+     "bucket that another client created, so that it takes transactions and values with a TTL.\n"
+     "A smaller --history, --ttl or --max-bytes that would remove stored values at once is refused\n"
+     "with status 4, unless --force is given.",
      "  kvctl edit config --history 10\n"
      "  kvctl edit config\n",
-     bucket_options, bucket_edit},
+     edit_options, bucket_edit},
     {"ls", "[FILTER]", 0, 1, "list the buckets",
      "Prints a table of the buckets on a terminal, otherwise their names, one per line. FILTER\n"
      "is a pattern for the names: * matches any characters, ? one.",

@@ -2,6 +2,8 @@
 #include "client/lib/blocking.h"
 #include "client/lib/deliver.h"
 
+#include <string.h>
+
 static struct kvs_request *bucket_begin(struct kvs *kvs, const char *method, const char *bucket)
 {
     struct kvs_request *request = call_begin(kvs, method, 1);
@@ -115,6 +117,8 @@ static void bucket_build_settings(struct kvs *kvs, const char *method, const cha
     bucket_add_republish(request, &own);
     bucket_add_mirror_and_sources(request, &own);
     request_option_headers(request, "metadata", own.metadata, own.metadata_count);
+    if (own.force && strcmp(method, "bucket.update") == 0)
+        request_option_boolean(request, "force", true);
     request->timeout_s = own.timeout_s;
 }
 

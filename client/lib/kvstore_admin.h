@@ -56,6 +56,8 @@ struct kvs_bucket_options {
     size_t metadata_count;
 
     double timeout_s; /* of this call */
+
+    bool force; /* of kvs_bucket_update: apply settings that remove stored values at once; otherwise KVS_UNSUPPORTED */
 };
 #define KVS_BUCKET_OPTIONS(...) KVS_SIZED_(kvs_bucket_options, __VA_ARGS__)
 

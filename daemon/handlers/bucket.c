@@ -32,7 +32,8 @@ static void bucket_answer_info(void *arg, const struct bucket_info *info, const 
 
 typedef void bucket_admin_fn(struct store *store, struct arena *arena, struct admin *admin);
 
-static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const struct bucket_config *config)
+static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const struct bucket_config *config,
+                               bool is_forced)
 {
     struct admin *admin = arena_zalloc(&call->arena, sizeof(*admin));
 
@@ -42,6 +43,7 @@ static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const 
     }
     admin->bucket_name = call->bucket;
     admin->config = config;
+    admin->is_forced = is_forced;
     admin->deadline_ms = call->deadline_ms;
     admin->done = bucket_answer_info;
     admin->arg = call;
@@ -53,25 +55,26 @@ void handle_bucket_create(struct call *call)
     const struct bucket_config *config = bucket_settings_read(call);
 
     if (config != NULL)
-        bucket_start_admin(call, admin_create, config);
+        bucket_start_admin(call, admin_create, config, false);
 }
 
 void handle_bucket_update(struct call *call)
 {
     const struct bucket_config *config = bucket_settings_read(call);
+    bool is_forced;
 
-    if (config != NULL)
-        bucket_start_admin(call, admin_update, config);
+    if (config != NULL && option_bool(call, "force", &is_forced))
+        bucket_start_admin(call, admin_update, config, is_forced);
 }
 
 void handle_bucket_delete(struct call *call)
 {
-    bucket_start_admin(call, admin_delete, NULL);
+    bucket_start_admin(call, admin_delete, NULL, false);
 }
 
 void handle_bucket_purge(struct call *call)
 {
-    bucket_start_admin(call, admin_purge, NULL);
+    bucket_start_admin(call, admin_purge, NULL, false);
 }
 
 static void bucket_answer_removed(void *arg, uint64_t removed, const struct error *error)
@@ -105,7 +108,7 @@ void handle_bucket_compact(struct call *call)
 
 void handle_bucket_info(struct call *call)
 {
-    bucket_start_admin(call, admin_info, NULL);
+    bucket_start_admin(call, admin_info, NULL, false);
 }
 
 static void bucket_answer_names(void *arg, const char *const *names, size_t count, const struct error *error)

@@ -497,7 +497,7 @@ START_TEST(a_write_that_expired_by_new_settings_is_not_stored_again)
 {
     uint32_t msgid = send_put_and_lose_ack("a", false);
 
-    assert_ok(client_call(deployment.client, "bucket.update", "['short', {'ttl': 1}]"));
+    assert_ok(client_call(deployment.client, "bucket.update", "['short', {'ttl': 1, 'force': true}]"));
     proxy_hold(deployment.proxy);
     expect_not_stored_again("a", msgid);
 }

@@ -96,6 +96,75 @@ START_TEST(an_update_changes_what_is_given_and_nothing_else)
 }
 END_TEST
 
+/* The call must be refused, name the setting and what is at stake, and change nothing; with force it is done. */
+static void expect_force(struct client *client, const char *bucket, const char *setting, const char *why)
+{
+    const char *before = object_text(&client_call(client, "bucket.info", "['%s']", bucket)->result);
+    struct answer *answer = client_call(client, "bucket.update", "['%s', {'description': 'new', %s}]", bucket, setting);
+
+    assert_code_says(answer, "unsupported", why);
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+    ck_assert(!bool_at(&answer->error, "retryable"));
+    ck_assert(strstr(text_at(&answer->error, "message"), "force") != NULL);
+    ck_assert_str_eq(object_text(&client_call(client, "bucket.info", "['%s']", bucket)->result), before);
+    assert_ok(client_call(client, "bucket.update", "['%s', {%s, 'force': true}]", bucket, setting));
+}
+
+START_TEST(a_smaller_history_that_would_remove_values_needs_force)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 10");
+
+    /* As long as no key can have more, nothing is lost. */
+    for (unsigned i = 0; i < 3; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', 'n', '%u']", bucket, i));
+    assert_ok(client_call(client, "kv.put", "['%s', 'other', '1']", bucket));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'history': 3}]", bucket));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'history': 5}]", bucket));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'history': 5, 'force': false}]", bucket));
+    expect_force(client, bucket, "'history': 2", "history 2 would remove older values at once: the bucket has 2 ");
+    struct answer *answer = client_call(client, "kv.history", "['%s', 'n']", bucket);
+    ck_assert_uint_eq(count_at(&answer->result, ""), 2);
+    /* The newest value of each key stays, whatever the history. */
+    assert_ok(client_call(client, "bucket.purge", "['%s']", bucket));
+    for (unsigned i = 0; i < 5; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', 'k%u', '1']", bucket, i));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'history': 1}]", bucket));
+}
+END_TEST
+
+START_TEST(max_bytes_below_what_is_stored_needs_force)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'max_bytes': 1000000");
+
+    assert_ok(client_put(client, bucket, "k", keep(calloc(1, 50000)), 50000));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'max_bytes': 60000}]", bucket));
+    expect_force(client, bucket, "'max_bytes': 10000", "it would refuse every further value");
+    assert_code(client_call(client, "kv.put", "['%s', 'other', 'v']", bucket), "resource_exhausted");
+    assert_ok(client_call(client, "bucket.update", "['%s', {'max_bytes': -1}]", bucket));
+    assert_ok(client_call(client, "kv.put", "['%s', 'other', 'v']", bucket));
+}
+END_TEST
+
+START_TEST(a_ttl_below_the_age_of_a_value_needs_force)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'");
+
+    assert_ok(client_call(client, "bucket.update", "['%s', {'ttl': 1}]", bucket));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'ttl': 0}]", bucket));
+    uint64_t start_ms = now_ms();
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'ttl': 3600}]", bucket));
+    wait_until(now_ms() - start_ms > 1100, "a value that is older than a second");
+    expect_force(client, bucket, "'ttl': 1", "ttl 1 would remove all older values at once: the oldest is ");
+    wait_until(number_at(&client_call(client, "bucket.info", "['%s']", bucket)->result, "values") == 0, "the expiry");
+    /* A longer one removes nothing. */
+    assert_ok(client_call(client, "bucket.update", "['%s', {'ttl': 60}]", bucket));
+}
+END_TEST
+
 START_TEST(an_update_of_max_value_size_applies_at_once)
 {
     struct client *client = client_open_shared();
@@ -443,6 +512,9 @@ Suite *bucket_suite(void)
     tcase_add_test(tests, every_setting_comes_back_in_the_info);
     tcase_add_test(tests, creating_a_bucket_again_with_the_same_settings_succeeds);
     tcase_add_test(tests, an_update_changes_what_is_given_and_nothing_else);
+    tcase_add_test(tests, a_smaller_history_that_would_remove_values_needs_force);
+    tcase_add_test(tests, max_bytes_below_what_is_stored_needs_force);
+    tcase_add_test(tests, a_ttl_below_the_age_of_a_value_needs_force);
     tcase_add_test(tests, an_update_of_max_value_size_applies_at_once);
     tcase_add_test(tests, a_setting_that_cannot_change_is_unsupported);
     tcase_add_test(tests, replicas_on_a_single_server_are_unsupported);

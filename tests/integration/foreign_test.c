@@ -67,6 +67,24 @@ START_TEST(a_bucket_without_direct_reads_is_read_and_written)
 }
 END_TEST
 
+/* A bucket of kvstored refuses values when it is full. This one makes room. */
+START_TEST(a_smaller_max_bytes_of_a_bucket_that_discards_old_values_needs_force)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = make_bucket(connect_nats(), ", 'discard': 'old'");
+
+    for (unsigned i = 0; i < 3; i++)
+        assert_ok(client_put(client, bucket, format_text("k%u", i), keep(calloc(1, 10000)), 10000));
+    struct answer *answer = client_call(client, "bucket.update", "['%s', {'max_bytes': 15000}]", bucket);
+    assert_code_says(answer, "unsupported", "the oldest values would be removed at once");
+    answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "values"), 3);
+    answer = client_call(client, "bucket.update", "['%s', {'max_bytes': 15000, 'force': true}]", bucket);
+    assert_ok(answer);
+    ck_assert_uint_eq(number_at(&answer->result, "values"), 1);
+}
+END_TEST
+
 START_TEST(a_ttl_is_unsupported_until_the_bucket_is_updated)
 {
     struct client *client = client_open_shared();
@@ -378,6 +396,7 @@ Suite *foreign_suite(void)
     TCase *tests = shared_daemon_case(suite, "others");
 
     tcase_add_test(tests, a_bucket_without_direct_reads_is_read_and_written);
+    tcase_add_test(tests, a_smaller_max_bytes_of_a_bucket_that_discards_old_values_needs_force);
     tcase_add_test(tests, a_ttl_is_unsupported_until_the_bucket_is_updated);
     tcase_add_test(tests, markers_of_other_clients_are_understood);
     tcase_add_test(tests, other_clients_understand_what_the_daemon_writes);

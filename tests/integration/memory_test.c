@@ -360,7 +360,7 @@ START_TEST(settings_that_remove_values_affect_reads)
     uint64_t end = now_ms() + 1100;
     while (now_ms() < end)
         pause_shortly();
-    assert_ok(client_call(client, "bucket.update", "['%s', {'ttl': 1}]", bucket));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'ttl': 1, 'force': true}]", bucket));
     end = now_ms() + PATIENCE_MS;
     while (text_of(client, bucket, "a") != NULL)
         ck_assert_msg(now_ms() < end, "the value does not end");
@@ -378,7 +378,7 @@ START_TEST(values_expire_by_later_settings)
     const char *bucket = client_new_bucket(client, "'limit_marker_ttl': 0");
     put_text(client, bucket, "a", "1");
     wait_until_loaded(client, bucket, "a");
-    assert_ok(client_call(client, "bucket.update", "['%s', {'ttl': 1}]", bucket));
+    assert_ok(client_call(client, "bucket.update", "['%s', {'ttl': 1, 'force': true}]", bucket));
     wait_until_loaded(client, bucket, "missing");
     uint64_t end = now_ms() + 4000;
     while (text_of(client, bucket, "a") != NULL)

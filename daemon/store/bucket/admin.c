@@ -5,6 +5,7 @@
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/bucket/removed.h"
+#include "daemon/store/bucket/shrink.h"
 #include "daemon/store/observe.h"
 
 #include <stdio.h>
@@ -395,7 +396,8 @@ static void on_admin_update_info(void *arg, json_t *answer, unsigned err_code, c
         return;
     }
     admin->stream = json_incref(json_object_get(answer, "config"));
-    if (!bucket_config_update_stream(admin->stream, admin->config, admin->level, admin_window_ms(admin), &wrong)) {
+    if ((!admin->is_forced && !shrink_check(answer, admin->config, &wrong)) ||
+        !bucket_config_update_stream(admin->stream, admin->config, admin->level, admin_window_ms(admin), &wrong)) {
         admin_fail(admin, &wrong);
         return;
     }

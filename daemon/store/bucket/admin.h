@@ -23,6 +23,7 @@ struct admin {
     /* Set by the caller, zeroed otherwise; borrowed until done was called. */
     const char *bucket_name;
     const struct bucket_config *config; /* of create and update */
+    bool is_forced;                     /* update: even if it removes values */
     const char *filter;                 /* of list: a shell pattern, NULL for all */
     uint64_t deadline_ms;
     admin_info_fn *done;

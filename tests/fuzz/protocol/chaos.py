@@ -135,7 +135,7 @@ class Chaos:
         for name, settings in pools.BUCKETS.items():
             calls.append(("bucket.create", [name, settings]))
             if "mirror" not in settings:
-                calls.append(("bucket.update", [name, {**DEFAULT_SETTINGS, **settings}]))
+                calls.append(("bucket.update", [name, {**DEFAULT_SETTINGS, **settings, "force": True}]))
         calls.append(("bulk.put", [pools.FULL_BUCKET, dict.fromkeys(pools.numbered_keys(FULL_KEYS), "v" * 100)]))
         return calls
 

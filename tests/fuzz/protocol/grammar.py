@@ -182,7 +182,10 @@ def bucket_update(context):
     bucket = context.rng.choice(pools.PASSING_BUCKETS) if context.maybe(0.8) else context.bucket()
     if bucket == pools.OLD_BUCKET and context.maybe(0.9):
         bucket = pools.MISSING_BUCKET  # an update gives the old bucket the features that it should lack
-    return [bucket], bucket_settings(context, bucket)
+    settings = bucket_settings(context, bucket)
+    if context.maybe(0.5):
+        settings["force"] = context.maybe(0.8)
+    return [bucket], settings
 
 
 def bucket_delete(context):

@@ -1,0 +1,18 @@
+/*
+ * shrink: finds out whether new settings of a bucket would remove what it stores.
+ *
+ * Used by admin before an update. The server applies a smaller history, ttl or max_bytes at once, and cannot undo it.
+ */
+#ifndef DAEMON_STORE_SHRINK_H
+#define DAEMON_STORE_SHRINK_H
+
+#include "daemon/store/bucket/settings.h"
+
+/*
+ * Return false with an error if the given settings would remove values of the bucket, or leave no room for any. info:
+ * an answer of STREAM.INFO. The check is on the safe side: without a count for each key, which would take long, it
+ * knows only how many values a smaller history can remove at most.
+ */
+bool shrink_check(json_t *info, const struct bucket_config *config, struct error *error);
+
+#endif
