@@ -45,7 +45,7 @@ enum method_flag {
     METHOD(kv, put,         3, 3, METHOD_WRITES, "ttl headers timeout")                                                \
     METHOD(kv, create,      3, 3, METHOD_WRITES, "ttl headers timeout")                                                \
     METHOD(kv, update,      4, 4, METHOD_WRITES, "ttl headers timeout")                                                \
-    METHOD(kv, delete,      2, 2, METHOD_WRITES, "revision timeout")                                                   \
+    METHOD(kv, delete,      2, 2, METHOD_WRITES, "revision if_exists timeout")                                                   \
     METHOD(kv, purge,       2, 2, METHOD_WRITES, "revision ttl timeout")                                               \
     METHOD(kv, history,     2, 2, METHOD_READS | METHOD_NEEDS_NATS, "timeout")                                         \
     METHOD(kv, keys,        1, 1, METHOD_READS, "filter limit after consistency timeout")                              \

@@ -183,7 +183,7 @@ enum kvs_code kvs_async_update(struct kvs *kvs, const char *bucket, const char *
     return call_submit(kvs, deliver_revision(done, context));
 }
 
-/* kv.delete has no option ttl: the daemon refuses it as unknown. */
+/* kv.delete has no option ttl, and kv.purge no if_exists: the daemon refuses them as unknown. */
 static void kv_build_delete(struct kvs *kvs, const char *method, const char *bucket, const char *key,
                             const struct kvs_delete_options *options)
 {
@@ -193,6 +193,8 @@ static void kv_build_delete(struct kvs *kvs, const char *method, const char *buc
     request_copy_options(request, &own, sizeof(own), options);
     request_option_unsigned(request, "revision", own.revision);
     request_option_integer(request, "ttl", own.ttl_s);
+    if (own.if_exists)
+        request_option_boolean(request, "if_exists", true);
     request->timeout_s = own.timeout_s;
 }
 

@@ -254,6 +254,7 @@ struct kvs_delete_options {
     uint64_t revision; /* delete only if the key still has this revision, otherwise KVS_CONFLICT; 0: any */
     int64_t ttl_s;     /* kvs_purge: the delete marker itself expires after this time; kvs_delete: must be 0 */
     double timeout_s;
+    bool if_exists; /* kvs_delete: write no marker if the key does not exist; *revision is 0 then */
 };
 #define KVS_DELETE_OPTIONS(...) KVS_SIZED_(kvs_delete_options, __VA_ARGS__)
 

@@ -288,7 +288,11 @@ static void kv_answer_revision(void *arg, uint64_t revision, const struct error 
         call_fail(call, &complete);
         return;
     }
-    msgpack_pack_uint64(call_begin_result(call), revision);
+    msgpack_packer *packer = call_begin_result(call);
+    if (revision > 0)
+        msgpack_pack_uint64(packer, revision);
+    else
+        msgpack_pack_nil(packer);
     call_end_result(call);
 }
 
@@ -359,9 +363,18 @@ static void kv_start_removal(struct call *call, struct write *write)
 void handle_kv_delete(struct call *call)
 {
     struct write *write = kv_new_write(call, KV_DELETE);
+    bool if_exists;
 
-    if (write != NULL)
-        kv_start_removal(call, write);
+    if (write == NULL || !option_bool(call, "if_exists", &if_exists))
+        return;
+    if (if_exists && option_find(call, "revision") != NULL) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                       "if_exists and revision exclude each other: a revision implies it");
+        return;
+    }
+    if (if_exists)
+        write->operation.condition = OPERATION_IF_PRESENT;
+    kv_start_removal(call, write);
 }
 
 void handle_kv_purge(struct call *call)

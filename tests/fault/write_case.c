@@ -22,6 +22,7 @@ static const struct kind kinds[WRITE_CASE_KINDS] = {
     [WRITE_CASE_CREATE_OVER_MARKER] = {"kv.create over a marker", 1, 1, "a", "already_exists", {{"a", "put", "mine"}}},
     [WRITE_CASE_UPDATE] = {"kv.update", 1, 1, "a", "conflict", {{"a", "put", "mine"}}},
     [WRITE_CASE_DELETE] = {"kv.delete", 1, 1, "a", NULL, {{"a", "DEL", ""}}},
+    [WRITE_CASE_DELETE_IF_EXISTS] = {"kv.delete if it exists", 1, 1, "a", NULL, {{"a", "DEL", ""}}},
     [WRITE_CASE_DELETE_AT_REVISION] = {"kv.delete at a revision", 1, 1, "a", "conflict", {{"a", "DEL", ""}}},
     [WRITE_CASE_PURGE] = {"kv.purge", 1, 1, "a", NULL, {{"a", "PURGE", ""}}},
     [WRITE_CASE_PURGE_AT_REVISION] = {"kv.purge at a revision", 1, 1, "a", "conflict", {{"a", "PURGE", ""}}},
@@ -104,6 +105,9 @@ void write_case_send(struct write_case *write_case)
         break;
     case WRITE_CASE_DELETE:
         write_case->msgid = client_send(client, "kv.delete", "['%s', '%s.a']", bucket, key);
+        break;
+    case WRITE_CASE_DELETE_IF_EXISTS:
+        write_case->msgid = client_send(client, "kv.delete", "['%s', '%s.a', {'if_exists': true}]", bucket, key);
         break;
     case WRITE_CASE_DELETE_AT_REVISION:
         write_case->msgid = client_send(client, "kv.delete", "['%s', '%s.a', {'revision': %llu}]", bucket, key, before);

@@ -760,11 +760,94 @@ START_TEST(a_notification_is_executed_and_not_answered)
 }
 END_TEST
 
+/* --- Deletes of keys that do not exist ------------------------------------------------------------- */
+
+static uint64_t values_in(struct client *client, const char *bucket)
+{
+    return number_at(&client_call(client, "bucket.info", "['%s']", bucket)->result, "values");
+}
+
+static bool removes_if_exists(struct client *client, const char *bucket, const char *key)
+{
+    struct answer *answer = client_call(client, "kv.delete", "['%s', '%s', {'if_exists': true}]", bucket, key);
+
+    assert_ok(answer);
+    return answer->result.type != MSGPACK_OBJECT_NIL;
+}
+
+START_TEST(a_delete_if_the_key_exists_writes_a_marker_only_then)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, "'history': 5");
+
+    ck_assert(!removes_if_exists(client, bucket, "never"));
+    ck_assert_uint_eq(values_in(client, bucket), 0);
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.delete", "['%s', 'k', {'if_exists': true}]", bucket)), 2);
+    ck_assert_int_eq(client_call(client, "kv.get", "['%s', 'k']", bucket)->result.type, MSGPACK_OBJECT_NIL);
+    ck_assert(!removes_if_exists(client, bucket, "k"));
+    assert_ok(client_call(client, "kv.purge", "['%s', 'k']", bucket));
+    ck_assert(!removes_if_exists(client, bucket, "k"));
+    ck_assert_uint_eq(values_in(client, bucket), 1);
+    assert_ok(client_call(client, "kv.create", "['%s', 'k', 'v', {'ttl': 100}]", bucket));
+    ck_assert(removes_if_exists(client, bucket, "k"));
+
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.delete", "['%s', 'never', {'if_exists': false}]", bucket)),
+                      6);
+    assert_code_says(client_call(client, "kv.delete", "['%s', 'k', {'if_exists': true, 'revision': 1}]", bucket),
+                     "invalid_argument", "if_exists");
+    assert_code(client_call(client, "kv.purge", "['%s', 'k', {'if_exists': true}]", bucket), "invalid_argument");
+    assert_code(client_call(client, "kv.delete", "['no-such-bucket', 'k', {'if_exists': true}]"), "bucket_not_found");
+}
+END_TEST
+
+#define RACE_ROUNDS 200u
+
+/* Each marker deletes a value, however many clients write and delete at once. */
+START_TEST(racing_deletes_if_the_key_exists_leave_one_marker_for_each_value)
+{
+    enum { CLIENTS = 4 };
+    struct client *clients[CLIENTS];
+    uint32_t calls[CLIENTS];
+    uint64_t puts = 0, markers = 0;
+
+    for (unsigned i = 0; i < CLIENTS; i++)
+        clients[i] = client_open_shared();
+    const char *bucket = client_new_bucket(clients[0], "'history': 64");
+    for (unsigned round = 0; round < RACE_ROUNDS; round++) {
+        for (unsigned i = 0; i < CLIENTS; i++)
+            calls[i] = i == round % CLIENTS
+                           ? client_send(clients[i], "kv.put", "['%s', 'k', 'v']", bucket)
+                           : client_send(clients[i], "kv.delete", "['%s', 'k', {'if_exists': true}]", bucket);
+        for (unsigned i = 0; i < CLIENTS; i++) {
+            struct answer *answer = client_wait(clients[i], calls[i]);
+            assert_ok(answer);
+            bool is_put = i == round % CLIENTS;
+            puts += is_put;
+            markers += !is_put && answer->result.type != MSGPACK_OBJECT_NIL;
+        }
+    }
+    ck_assert_uint_le(markers, puts);
+    struct answer *answer = client_call(clients[0], "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "last_revision"), puts + markers);
+    answer = client_call(clients[0], "kv.history", "['%s', 'k']", bucket);
+    assert_ok(answer);
+    for (uint32_t i = 1; i < answer->result.via.array.size; i++) {
+        const msgpack_object *entries = answer->result.via.array.ptr;
+        ck_assert_msg(strcmp(text_at(&entries[i], "operation"), "put") == 0 ||
+                          strcmp(text_at(&entries[i - 1], "operation"), "put") == 0,
+                      "two markers in a row: %s", object_text(&answer->result));
+    }
+}
+END_TEST
+
 Suite *kv_suite(void)
 {
     Suite *suite = suite_create("kv");
     TCase *tests = shared_daemon_case(suite, "one key");
 
+    tcase_add_test(tests, a_delete_if_the_key_exists_writes_a_marker_only_then);
+    tcase_add_test(tests, racing_deletes_if_the_key_exists_leave_one_marker_for_each_value);
     tcase_add_test(tests, a_put_is_read_back_with_its_revision);
     tcase_add_test(tests, a_missing_key_is_nil);
     tcase_add_test(tests, every_byte_of_a_binary_value_comes_back);

@@ -132,6 +132,8 @@ bool operation_condition_holds(const struct operation *operation, const struct k
     switch (operation->condition) {
     case OPERATION_IF_ABSENT:
         return last == NULL || last->operation != KV_PUT;
+    case OPERATION_IF_PRESENT:
+        return last != NULL && last->operation == KV_PUT;
     case OPERATION_IF_AT_REVISION:
         if (operation->revision == 0)
             return last == NULL || last->operation != KV_PUT;

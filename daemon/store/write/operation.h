@@ -14,6 +14,7 @@
 enum operation_condition {
     OPERATION_ALWAYS,
     OPERATION_IF_ABSENT,      /* the key is absent: never written, deleted or expired */
+    OPERATION_IF_PRESENT,     /* the key has a value; otherwise the operation does nothing, and succeeds */
     OPERATION_IF_AT_REVISION, /* the key's last message has the revision given; 0: as IF_ABSENT */
     OPERATION_IF_LAST         /* the key's last message, value or marker, has the revision given; 0: there is none */
 };

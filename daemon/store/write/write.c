@@ -52,12 +52,12 @@ void write_finish(struct write *write, uint64_t revision, const struct error *er
     room_end(write->store, write->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     if (write->group != NULL)
         group_commit_write_ended(write);
-    if (error == NULL) {
+    if (error == NULL && revision > 0) {
         bucket_note_sequence(write->store, bucket, revision);
         write_note_revision(write, revision, true);
         if (write->operation.kind != KV_PUT)
             observe_marker(write->store, bucket->name, bucket->marker_ttl_s);
-    } else if (error->has_revision) {
+    } else if (error != NULL && error->has_revision) {
         write_note_revision(write, error->revision, false);
     }
     write->done(write->arg, revision, error);
@@ -175,6 +175,10 @@ static void write_read_condition(struct write *write, get_done_fn *seen)
 
 static void write_answer_condition_failed(struct write *write, uint64_t current)
 {
+    if (write->operation.condition == OPERATION_IF_PRESENT) {
+        write_finish(write, 0, NULL);
+        return;
+    }
     operation_set_condition_error(&write->operation, current, &write->error);
     write_finish(write, 0, &write->error);
 }
@@ -448,7 +452,11 @@ static void on_write_opened(struct bucket_request *request)
         return;
     }
     write->expected = write->operation.revision;
-    group_commit_submit(write);
+    /* Its condition is a sequence that only a read can tell. */
+    if (write->operation.condition == OPERATION_IF_PRESENT)
+        write_read_condition(write, on_write_condition_read);
+    else
+        group_commit_submit(write);
 }
 
 static bool on_write_refreshed(struct bucket_request *request)

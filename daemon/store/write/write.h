@@ -17,7 +17,7 @@
 #include "daemon/store/write/ledger.h"
 #include "daemon/store/write/operation.h"
 
-/* The revision that was written, or an error (then 0). */
+/* The revision that was written, or an error (then 0). 0 without an error: see OPERATION_IF_PRESENT. */
 typedef void write_done_fn(void *arg, uint64_t revision, const struct error *error);
 
 /* What the server has answered to the copy that was sent last. */

@@ -114,6 +114,11 @@ def _revision(result, _params):
     expect(is_integer(result, 1), "the result is {} and no revision", result)
 
 
+def _marker(result, params):
+    if not (result is None and len(params) > 2 and params[2].get("if_exists")):
+        _revision(result, params)
+
+
 def _entries(result, _params):
     expect(type(result) is list, "the result is {} and no array of entries", result)
     for entry in result:
@@ -195,7 +200,7 @@ RESULTS = {
     "kv.put": _revision,
     "kv.create": _revision,
     "kv.update": _revision,
-    "kv.delete": _revision,
+    "kv.delete": _marker,
     "kv.purge": _revision,
     "kv.history": _entries,
     "kv.keys": _names,

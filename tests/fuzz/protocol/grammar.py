@@ -80,6 +80,13 @@ def kv_remove(context):
     return [bucket, key], {"revision": context.revision(bucket, key) or 1} if context.maybe(0.4) else {}
 
 
+def kv_delete(context):
+    arguments, options = kv_remove(context)
+    if not options and context.maybe(0.4):
+        options["if_exists"] = context.maybe(0.8)
+    return arguments, options
+
+
 def kv_purge(context):
     arguments, options = kv_remove(context)
     if context.maybe(0.3):
@@ -248,7 +255,7 @@ METHODS = {
     "kv.put": (kv_put, 8),
     "kv.create": (kv_put, 4),
     "kv.update": (kv_update, 5),
-    "kv.delete": (kv_remove, 4),
+    "kv.delete": (kv_delete, 4),
     "kv.purge": (kv_purge, 3),
     "kv.history": (kv_history, 3),
     "kv.keys": (kv_keys, 3),
