@@ -328,6 +328,7 @@ static enum status bucket_print_buckets(char **names, const struct bucket_row *r
     struct table table;
 
     table_begin(&table, sizeof(titles) / sizeof(*titles));
+    table.cuts_last = true;
     for (size_t i = 0; i < sizeof(titles) / sizeof(*titles); i++)
         table_add(&table, "%s", titles[i]);
     for (size_t i = 0; i < count; i++)
@@ -383,7 +384,7 @@ enum status bucket_ls(struct invocation *invocation)
         status = bucket_print_infos(invocation, names, count);
     } else {
         for (size_t i = 0; i < count; i++)
-            puts(names[i]);
+            print_line(invocation, names[i]);
     }
     kvs_free(names);
     return status;

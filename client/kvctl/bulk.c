@@ -12,10 +12,16 @@
 
 /* --- mget ---------------------------------------------------------------------------------- */
 
-static void bulk_print_entry(const char *key, const struct kvs_entry *entry)
+static void bulk_print_entry(const struct invocation *invocation, const char *key, const struct kvs_entry *entry)
 {
-    printf("%s\t", key);
-    fwrite(entry->value, 1, entry->value_size, stdout);
+    if (invocation->terminal) {
+        print_safely(key, strlen(key), SIZE_MAX);
+        putchar('\t');
+        print_safely(entry->value, entry->value_size, SIZE_MAX);
+    } else {
+        printf("%s\t", key);
+        fwrite(entry->value, 1, entry->value_size, stdout);
+    }
     putchar('\n');
 }
 
@@ -71,7 +77,7 @@ enum status bulk_mget(struct invocation *invocation)
         return report_error(kvs_last_error(invocation->kvs));
     for (size_t i = 0; i < count; i++) {
         if (entries[i] != NULL) {
-            bulk_print_entry(keys[i], entries[i]);
+            bulk_print_entry(invocation, keys[i], entries[i]);
             continue;
         }
         status = report_absent("key %s does not exist in bucket %s", keys[i], invocation->arguments[0]);

@@ -18,11 +18,12 @@ struct listing {
 
 static void keys_print(struct listing *listing, const char *key)
 {
-    if (listing->invocation->json)
-        /* Keys have only letters, digits and -/_=. : nothing in them needs an escape. */
-        printf("%s\"%s\"", listing->has_printed ? "," : "[", key);
-    else
-        puts(key);
+    if (listing->invocation->json) {
+        putchar(listing->has_printed ? ',' : '[');
+        print_json_string(key);
+    } else {
+        print_line(listing->invocation, key);
+    }
     listing->has_printed = true;
     listing->left--;
 }

@@ -1,5 +1,6 @@
 /* The verbs about single keys. */
 #include "client/kvctl/kvctl.h"
+#include "client/kvctl/safe_text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -75,11 +76,23 @@ static enum status kv_print_history_json(const struct kvs_entry *entries, size_t
     return STATUS_OK;
 }
 
+/* The table cuts the values further, to what is left of the terminal's width. */
+static void kv_add_value(struct table *table, const struct kvs_entry *entry)
+{
+    size_t columns = safe_text_terminal_columns();
+    char *value =
+        safe_text_of_bytes(entry->value, entry->value_size, columns < SIZE_MAX ? columns : SHORT_TEXT_COLUMNS);
+
+    table_add(table, "%s", value != NULL ? value : "?");
+    free(value);
+}
+
 static enum status kv_print_history(const struct kvs_entry *entries, size_t count)
 {
     struct table table;
 
     table_begin(&table, 4);
+    table.cuts_last = true;
     table_add(&table, "REVISION");
     table_add(&table, "CREATED");
     table_add(&table, "OPERATION");
@@ -88,7 +101,7 @@ static enum status kv_print_history(const struct kvs_entry *entries, size_t coun
         table_add(&table, "%" PRIu64, entries[i].revision);
         table_add(&table, "%s", text_of_time(entries[i].created_us).text);
         table_add(&table, "%s", text_of_operation(entries[i].operation));
-        table_add(&table, "%s", text_of_bytes(entries[i].value, entries[i].value_size).text);
+        kv_add_value(&table, &entries[i]);
     }
     return table_print(&table);
 }
@@ -202,10 +215,14 @@ enum status kv_del(struct invocation *invocation)
 
     if (!arguments_revision(invocation, "revision", &options.revision))
         return STATUS_FAILED;
-    return kv_print_revision(
-        invocation,
-        kvs_delete(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &revision),
-        &revision);
+    options.if_exists = options.revision == 0 && !arguments_flag(invocation, "marker");
+    enum kvs_code code =
+        kvs_delete(invocation->kvs, invocation->arguments[0], invocation->arguments[1], &options, &revision);
+    if (code != KVS_OK || revision > 0)
+        return kv_print_revision(invocation, code, &revision);
+    if (invocation->json)
+        puts("null");
+    return kv_absent(invocation);
 }
 
 static enum status kv_purge_bucket(struct invocation *invocation)

@@ -180,21 +180,23 @@ struct table {
     size_t capacity;
     char **texts;
     bool no_memory;
+    bool cuts_last; /* on a terminal the last column is cut to fit its width */
 };
 void table_begin(struct table *table, size_t columns);
 void table_add(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 enum status table_print(struct table *table); /* and frees it */
 
 /* Text for people, in buffers of fixed size. */
+#define SHORT_TEXT_COLUMNS 76u
 struct short_text {
-    char text[80];
+    char text[SHORT_TEXT_COLUMNS * 4 + 4];
 };
 struct short_text text_of_size(uint64_t size_bytes);
 struct short_text text_of_duration(int64_t duration_s);
 struct short_text text_of_time(int64_t time_us);
 struct short_text text_of_count(uint64_t count);                 /* "12,345" */
 struct short_text text_of_microseconds(double us);               /* "1.5 ms" */
-struct short_text text_of_bytes(const char *bytes, size_t size); /* cut, with '.' for what cannot be printed */
+struct short_text text_of_bytes(const char *bytes, size_t size); /* cut, with escapes for what cannot be printed */
 struct short_text text_of_value(const struct kvs_value *value);  /* the same of a string or binary value */
 const char *text_of_operation(enum kvs_operation operation);     /* "put" */
 
@@ -206,6 +208,9 @@ typedef bool text_of_member_fn(const char *name, const struct kvs_value *value, 
  * as escapes. Text that does not fit is cut, with "..." at the end.
  */
 void print_safely(const char *bytes, size_t size, size_t columns);
+
+/* Print a name on a line of its own: on a terminal with escapes, otherwise as it is. */
+void print_line(const struct invocation *invocation, const char *name);
 
 /* Print a map as aligned lines "name: value", nested members as "name.member". text_of_member may be NULL. */
 void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member);

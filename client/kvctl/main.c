@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -233,6 +234,7 @@ static void main_open_standard_descriptors(void)
 int main(int argc, char **argv)
 {
     main_open_standard_descriptors();
+    setlocale(LC_CTYPE, "C.UTF-8"); /* for the width of characters; everything else is UTF-8 in any case */
     struct command_line line = {.options = calloc((size_t)argc + 1, sizeof(struct argument_option))};
 
     if (line.options == NULL)

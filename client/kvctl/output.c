@@ -1,6 +1,6 @@
 #include "client/kvctl/kvctl.h"
+#include "client/kvctl/safe_text.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -56,21 +56,11 @@ struct short_text text_of_time(int64_t time_us)
 
 struct short_text text_of_bytes(const char *bytes, size_t size)
 {
+    char *safe = safe_text_of_bytes(bytes, size, SHORT_TEXT_COLUMNS);
     struct short_text text;
-    size_t length = 0, room = sizeof(text.text) - 4;
 
-    for (; length < size && length < room; length++) {
-        unsigned char byte = (unsigned char)bytes[length];
-        text.text[length] = byte < 0x20 || byte == 0x7f ? '.' : (char)byte;
-    }
-    if (length < size) {
-        /* Do not cut a UTF-8 character: the first byte that is left out must begin one. */
-        while (length > room - 3 && ((unsigned char)bytes[length] & 0xc0) == 0x80)
-            length--;
-        strcpy(text.text + length, "...");
-    } else {
-        text.text[length] = '\0';
-    }
+    snprintf(text.text, sizeof(text.text), "%s", safe != NULL ? safe : "?");
+    free(safe);
     return text;
 }
 
@@ -118,97 +108,6 @@ struct short_text text_of_microseconds(double us)
     return text;
 }
 
-/* --- Bytes on a terminal ---------------------------------------------------------------------- */
-
-/* Read the UTF-8 character at bytes. Returns its size, or 0 if there is none. */
-static size_t output_read_character(const unsigned char *bytes, size_t left, uint32_t *character)
-{
-    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned char first = bytes[0];
-    size_t size = first < 0x80 ? 1 : first >= 0xf0 && first < 0xf8 ? 4 : first >= 0xe0 ? 3 : 2;
-
-    if (size > left || (first >= 0x80 && first < 0xc0) || first >= 0xf8)
-        return 0;
-    *character = size == 1 ? first : first & (0x7fu >> size);
-    for (size_t i = 1; i < size; i++) {
-        if ((bytes[i] & 0xc0) != 0x80)
-            return 0;
-        *character = *character << 6 | (bytes[i] & 0x3f);
-    }
-    bool is_surrogate = *character >= 0xd800 && *character <= 0xdfff;
-    return *character >= smallest[size] && *character <= 0x10ffff && !is_surrogate ? size : 0;
-}
-
-/* Whether a character controls the terminal: control characters, and marks that change the direction of the text. */
-static bool output_is_active(uint32_t character)
-{
-    return character < 0x20 || (character >= 0x7f && character < 0xa0) || character == 0x200e || character == 0x200f ||
-           (character >= 0x2028 && character <= 0x202e) || (character >= 0x2066 && character <= 0x2069);
-}
-
-/* Write the text that stands for the first *size bytes. Returns how many columns it takes. */
-static size_t output_write_safely(const char *bytes, size_t left, char text[8], size_t *size)
-{
-    static const char letters[] = "\n\r\t\\", names[] = "nrt\\";
-    uint32_t character;
-
-    *size = output_read_character((const unsigned char *)bytes, left, &character);
-    const char *letter = *bytes != '\0' ? strchr(letters, *bytes) : NULL;
-    if (letter != NULL)
-        return (size_t)snprintf(text, 8, "\\%c", names[letter - letters]);
-    if (*size > 0 && !output_is_active(character)) {
-        memcpy(text, bytes, *size);
-        text[*size] = '\0';
-        return 1;
-    }
-    *size = 1;
-    return (size_t)snprintf(text, 8, "\\x%02x", (unsigned)(unsigned char)*bytes);
-}
-
-void print_safely(const char *bytes, size_t size, size_t columns)
-{
-    size_t taken, width = 0, end = 0;
-    char text[8];
-
-    /* Find where to cut: end is the last place at which the text fits together with the dots. */
-    for (size_t i = 0; i < size && width <= columns; i += taken) {
-        if (width + 3 <= columns)
-            end = i;
-        width += output_write_safely(bytes + i, size - i, text, &taken);
-    }
-    bool cut = width > columns;
-    for (size_t i = 0; i < (cut ? end : size); i += taken) {
-        output_write_safely(bytes + i, size - i, text, &taken);
-        fputs(text, stdout);
-    }
-    if (cut)
-        fputs("...", stdout);
-}
-
-static void output_write_json_string(FILE *file, const char *text)
-{
-    uint32_t character;
-
-    putc('"', file);
-    for (size_t left = strlen(text), size; left > 0; text += size, left -= size) {
-        size = output_read_character((const unsigned char *)text, left, &character);
-        if (size == 0) {
-            fputs("\\ufffd", file);
-            size = 1;
-        } else if (character < 0x20 || character == '"' || character == '\\') {
-            fprintf(file, "\\u%04x", (unsigned)character);
-        } else {
-            fwrite(text, 1, size, file);
-        }
-    }
-    putc('"', file);
-}
-
-void print_json_string(const char *text)
-{
-    output_write_json_string(stdout, text);
-}
-
 /* --- Errors -------------------------------------------------------------------------------- */
 
 /* A line on standard error is cut at this length. */
@@ -231,7 +130,7 @@ static void output_print_error(const struct kvs_error *error, const char *code, 
         kvs_free(json);
     } else if (is_json) {
         fprintf(stderr, "{\"code\":\"%s\",\"message\":", code);
-        output_write_json_string(stderr, line);
+        safe_text_write_json(stderr, line);
         fputs("}\n", stderr);
     } else {
         fprintf(stderr, "kvctl: %s\n", line);
@@ -242,10 +141,10 @@ static void output_print_error(const struct kvs_error *error, const char *code, 
 static void output_format_line(char line[LINE_BYTES], const char *format, va_list args)
 {
     vsnprintf(line, LINE_BYTES, format, args);
-    for (char *c = line; *c != '\0'; c++) {
-        if (iscntrl((unsigned char)*c))
-            *c = ' ';
-    }
+    char *safe = safe_text_of_text(line, LINE_BYTES);
+    if (safe != NULL)
+        snprintf(line, LINE_BYTES, "%s", safe);
+    free(safe);
 }
 
 static void output_print_line(const struct kvs_error *error, const char *code, const char *format, va_list args)
@@ -332,7 +231,7 @@ void report_note(const char *format, ...)
         return;
     }
     fputs("{\"note\":", stderr);
-    output_write_json_string(stderr, line);
+    safe_text_write_json(stderr, line);
     fputs("}\n", stderr);
 }
 
@@ -364,7 +263,30 @@ enum status report_error(const struct kvs_error *error)
     return status_of_error(error);
 }
 
+void print_line(const struct invocation *invocation, const char *name)
+{
+    if (invocation->terminal) {
+        print_safely(name, strlen(name), SIZE_MAX);
+        putchar('\n');
+    } else {
+        puts(name);
+    }
+}
+
+void print_safely(const char *bytes, size_t size, size_t columns)
+{
+    char *text = safe_text_of_bytes(bytes, size, columns);
+
+    fputs(text != NULL ? text : "?", stdout);
+    free(text);
+}
+
 /* --- JSON ---------------------------------------------------------------------------------- */
+
+void print_json_string(const char *text)
+{
+    safe_text_write_json(stdout, text);
+}
 
 enum status print_and_free(char *json)
 {
@@ -398,21 +320,15 @@ void table_add(struct table *table, const char *format, ...)
         table->capacity = capacity;
     }
     va_start(args, format);
-    if (vasprintf(&text, format, args) < 0)
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    char *safe = length >= 0 ? safe_text_of_text(text, SIZE_MAX) : NULL;
+    if (length >= 0)
+        free(text);
+    if (safe == NULL)
         table->no_memory = true;
     else
-        table->texts[table->cells++] = text;
-    va_end(args);
-}
-
-/* Count characters: continuation bytes of UTF-8 take no column. */
-static size_t output_width_of(const char *text)
-{
-    size_t width = 0;
-
-    for (; *text != '\0'; text++)
-        width += ((unsigned char)*text & 0xc0) != 0x80;
-    return width;
+        table->texts[table->cells++] = safe;
 }
 
 static size_t output_column_width(const struct table *table, size_t column)
@@ -420,11 +336,26 @@ static size_t output_column_width(const struct table *table, size_t column)
     size_t widest = 0;
 
     for (size_t cell = column; cell < table->cells; cell += table->columns) {
-        size_t width = output_width_of(table->texts[cell]);
+        size_t width = safe_text_columns(table->texts[cell]);
         if (width > widest)
             widest = width;
     }
     return widest;
+}
+
+/* A row of the terminal has at least so much of the last column. */
+#define NARROWEST_COLUMN 8u
+
+static void output_print_last_cell(const struct table *table, const size_t widths[], const char *text)
+{
+    size_t columns = safe_text_terminal_columns(), used = 0;
+
+    for (size_t column = 0; column + 1 < table->columns; column++)
+        used += widths[column] + 2;
+    columns = columns > used + NARROWEST_COLUMN ? columns - used : NARROWEST_COLUMN;
+    char *cut = safe_text_of_text(text, columns);
+    puts(cut != NULL ? cut : "?");
+    free(cut);
 }
 
 enum status table_print(struct table *table)
@@ -436,10 +367,12 @@ enum status table_print(struct table *table)
     for (size_t cell = 0; cell < table->cells && !table->no_memory; cell++) {
         size_t column = cell % table->columns;
         const char *text = table->texts[cell];
-        if (column + 1 == table->columns)
-            printf("%s\n", text);
+        if (column + 1 < table->columns)
+            printf("%s%*s", text, (int)(widths[column] - safe_text_columns(text) + 2), "");
+        else if (table->cuts_last)
+            output_print_last_cell(table, widths, text);
         else
-            printf("%s%*s", text, (int)(widths[column] - output_width_of(text) + 2), "");
+            puts(text);
     }
     for (size_t cell = 0; cell < table->cells; cell++)
         free(table->texts[cell]);

@@ -39,6 +39,7 @@ static const struct verb_option put_options[] = {
     TTL_OPTION, {"header", "NAME=VALUE", "store a header with the value; may be repeated"}, {0}};
 static const struct verb_option del_options[] = {
     {"revision", "N", "delete only if the key still has this revision"},
+    {"marker", NULL, "write a marker even if the key does not exist"},
     {0},
 };
 static const struct verb_option purge_options[] = {
@@ -189,7 +190,8 @@ const struct verb verbs[] = {
      put_options, kv_update},
     {"del", "BUCKET KEY", 2, 2, "delete a key, keep its history",
      "Writes a marker that says that the key is deleted, and prints the marker's revision. The\n"
-     "older values stay in the history.",
+     "older values stay in the history. If the key does not exist, writes nothing, and the exit\n"
+     "status is 1.",
      "  kvctl del config port\n"
      "  kvctl del config port --revision 17\n",
      del_options, kv_del},

@@ -1,5 +1,6 @@
 /* The verb watch: prints changes as they happen, until it is interrupted. */
 #include "client/kvctl/kvctl.h"
+#include "client/kvctl/safe_text.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -7,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,15 +32,6 @@ struct watching {
 };
 
 /* --- Printing ------------------------------------------------------------------------------ */
-
-static size_t watch_terminal_columns(void)
-{
-    struct winsize size;
-
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
-        return size.ws_col;
-    return 80;
-}
 
 static const char *watch_color(const struct watching *watching, const char *code)
 {
@@ -69,7 +60,7 @@ static void watch_print_line(struct watching *watching, const struct kvs_entry *
     if (entry->operation == KVS_OPERATION_PUT) {
         size_t key_columns = key_length > watching->key_columns ? key_length : watching->key_columns;
         size_t before = sizeof("2026-01-01 00:00:00.000") - 1 + 2 + (size_t)used + 2 + 6 + 2 + key_columns + 2;
-        size_t columns = watching->invocation->terminal ? watch_terminal_columns() : SIZE_MAX;
+        size_t columns = safe_text_terminal_columns();
         printf("%*s", (int)(key_columns - key_length) + 2, "");
         if (entry->value == NULL)
             fputs(text_of_size(entry->value_size).text, stdout);

@@ -86,6 +86,15 @@ static bool json_write_string(struct buffer *json, const char *bytes, size_t len
         return false;
     for (size_t i = 0; i < length; i++) {
         unsigned char character = (unsigned char)bytes[i];
+        /* U+0080 to U+009F have two bytes. Some terminals take them for the beginning of a command. */
+        if (character == 0xc2 && i + 1 < length && (unsigned char)bytes[i + 1] < 0xa0) {
+            if (!buffer_append(json, bytes + i - plain, plain) ||
+                !json_write_escaped(json, (unsigned char)bytes[i + 1]))
+                return false;
+            plain = 0;
+            i++;
+            continue;
+        }
         if (character >= 0x20 && character != '"' && character != '\\' && character != 0x7f) {
             plain++;
             continue;
