@@ -52,16 +52,6 @@ bool arguments_number(const struct invocation *invocation, const char *name, uin
     return arguments_read_number(text, what, number);
 }
 
-bool arguments_revision(const struct invocation *invocation, const char *name, uint64_t *revision)
-{
-    if (!arguments_number(invocation, name, revision))
-        return false;
-    /* For the library 0 means "not given": the condition would be lost. */
-    if (*revision > 0 || arguments_value(invocation, name) == NULL)
-        return true;
-    return report("--%s must be at least 1: there is no revision 0", name) == STATUS_OK;
-}
-
 bool arguments_consistency(const struct invocation *invocation, enum kvs_consistency *consistency)
 {
     const char *text = arguments_value(invocation, "consistency");

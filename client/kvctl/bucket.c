@@ -139,15 +139,8 @@ static bool bucket_settings_read(struct settings *settings, const struct invocat
         !bucket_read_mirror_and_sources(invocation, settings) ||
         !arguments_pairs(invocation, "metadata", &settings->metadata, &options->metadata_count))
         return false;
-    if (arguments_value(invocation, "history") != NULL && options->history == 0) {
-        report("--history must be an integer from 1 to 64, not 0");
-        return false;
-    }
     options->placement_tags = settings->tags;
     options->metadata = settings->metadata;
-    if (options->republish_destination == NULL &&
-        (arguments_flag(invocation, "republish-from") || arguments_flag(invocation, "republish-headers-only")))
-        return report("--republish-from and --republish-headers-only need --republish-to") == STATUS_OK;
     return true;
 }
 

@@ -43,7 +43,7 @@ enum status kv_get(struct invocation *invocation)
     enum status status = STATUS_OK;
     struct kvs_entry *entry;
 
-    if (!arguments_revision(invocation, "revision", &options.revision) ||
+    if (!arguments_number(invocation, "revision", &options.revision) ||
         !arguments_consistency(invocation, &options.consistency))
         return STATUS_FAILED;
     if (arguments_flag(invocation, "as-json"))
@@ -213,7 +213,7 @@ enum status kv_del(struct invocation *invocation)
     struct kvs_delete_options options = KVS_DELETE_OPTIONS(.timeout_s = invocation->timeout_s);
     uint64_t revision = 0;
 
-    if (!arguments_revision(invocation, "revision", &options.revision))
+    if (!arguments_number(invocation, "revision", &options.revision))
         return STATUS_FAILED;
     options.if_exists = options.revision == 0 && !arguments_flag(invocation, "marker");
     enum kvs_code code =
@@ -231,8 +231,6 @@ static enum status kv_purge_bucket(struct invocation *invocation)
 
     if (!arguments_flag(invocation, "all"))
         return report("name a KEY, or give --all to remove all keys of the bucket");
-    if (invocation->option_count > 1)
-        return report("--all excludes the other options of purge");
     if (kvs_bucket_purge(invocation->kvs, invocation->arguments[0], &options) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     if (invocation->json)
@@ -249,7 +247,7 @@ enum status kv_purge(struct invocation *invocation)
         return kv_purge_bucket(invocation);
     if (arguments_flag(invocation, "all"))
         return report("--all removes all keys of the bucket: give no KEY with it");
-    if (!arguments_revision(invocation, "revision", &options.revision) ||
+    if (!arguments_number(invocation, "revision", &options.revision) ||
         !arguments_duration(invocation, "ttl", &options.ttl_s))
         return STATUS_FAILED;
     if (options.ttl_s < 0)

@@ -28,7 +28,7 @@ enum status {
 
 struct verb_option {
     const char *name;
-    const char *argument; /* as the help shows it; NULL for an option without one */
+    const char *argument; /* as the help shows it; NULL for an option without one. "N" is a number from 1 on */
     const char *help;
 };
 
@@ -70,8 +70,23 @@ struct invocation {
 extern const struct verb verbs[]; /* in the order of the help */
 extern const size_t verb_count;
 
+/* What the options of a verb have to do with each other. */
+enum option_rule_kind { OPTION_EXCLUDES, OPTION_NEEDS, OPTION_MAY_REPEAT };
+struct option_rule {
+    const char *verb; /* NULL: every verb that has the option */
+    const char *option;
+    enum option_rule_kind kind;
+    const char *other; /* NULL with OPTION_MAY_REPEAT */
+};
+extern const struct option_rule option_rules[]; /* the last has no option */
+
 /* Return the verb of this name, or NULL. */
 const struct verb *verb_find(const char *name);
+
+/* --- option_rules.c ------------------------------------------------------------------------- */
+
+/* Check the options of an invocation by its verb's row and the rules. False after a message. */
+bool option_rules_check(const struct invocation *invocation);
 
 /* --- arguments.c: options and values from the command line ------------------------------------- */
 
@@ -84,7 +99,6 @@ bool arguments_flag(const struct invocation *invocation, const char *name);
  * ("10M", "2GiB", "none" for -1) or duration ("90", "1h30m", "7d", "none" for -1).
  */
 bool arguments_number(const struct invocation *invocation, const char *name, uint64_t *number);
-bool arguments_revision(const struct invocation *invocation, const char *name, uint64_t *revision); /* at least 1 */
 bool arguments_size(const struct invocation *invocation, const char *name, int64_t *size_bytes);
 bool arguments_duration(const struct invocation *invocation, const char *name, int64_t *duration_s);
 

@@ -175,6 +175,8 @@ static enum status main_run_verb(const struct verb *verb, const struct command_l
         return report("%s %s arguments: kvctl %s %s (see kvctl %s --help)", verb->name,
                       argc < verb->arguments_min ? "needs more" : "has too many", verb->name, verb->arguments,
                       verb->name);
+    if (!option_rules_check(&invocation))
+        return STATUS_FAILED;
     invocation.kvs = kvs_connect(line->socket, &options, &error);
     if (invocation.kvs == NULL)
         return report_error(&error);

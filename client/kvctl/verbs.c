@@ -124,6 +124,26 @@ static const struct verb_option compact_options[] = {
     {0},
 };
 
+/* An option that is not here may be given once, and goes with every other one. */
+const struct option_rule option_rules[] = {
+    {NULL, "header", OPTION_MAY_REPEAT, NULL},
+    {NULL, "tag", OPTION_MAY_REPEAT, NULL},
+    {NULL, "source", OPTION_MAY_REPEAT, NULL},
+    {NULL, "metadata", OPTION_MAY_REPEAT, NULL},
+    {NULL, "mirror", OPTION_EXCLUDES, "source"},
+    {NULL, "republish-from", OPTION_NEEDS, "republish-to"},
+    {NULL, "republish-headers-only", OPTION_NEEDS, "republish-to"},
+    {"bench", "seconds", OPTION_EXCLUDES, "operations"},
+    {"del", "marker", OPTION_EXCLUDES, "revision"},
+    {"ls", "names", OPTION_EXCLUDES, "long"},
+    {"purge", "all", OPTION_EXCLUDES, "revision"},
+    {"purge", "all", OPTION_EXCLUDES, "ttl"},
+    {"watch", "history", OPTION_EXCLUDES, "updates-only"},
+    {"watch", "history", OPTION_EXCLUDES, "from-revision"},
+    {"watch", "updates-only", OPTION_EXCLUDES, "from-revision"},
+    {0},
+};
+
 /* In the order of the help. A new verb is one row here and one function. */
 const struct verb verbs[] = {
     {"add", "BUCKET", 1, 1, "create a bucket",

@@ -238,10 +238,8 @@ enum status watch_run(struct invocation *invocation)
         .left = UINT64_MAX,
     };
 
-    if (!arguments_revision(invocation, "from-revision", &watching.options.from_revision) ||
+    if (!arguments_number(invocation, "from-revision", &watching.options.from_revision) ||
         !arguments_number(invocation, "count", &watching.left))
         return STATUS_FAILED;
-    if (watching.left == 0)
-        return report("--count must be at least 1");
     return watch_until_end(&watching);
 }
