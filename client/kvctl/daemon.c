@@ -1,31 +1,55 @@
 /* The verbs about the daemon. */
+#include "client/kvctl/advice.h"
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define PINGS_DEFAULT 100u
 #define PINGS_MAX     1000000u
+
+/* Write why something is not healthy, in kvctl's words. */
+static void daemon_translate_reason(const struct kvs_value *reason, const char *bucket, char text[KVS_MESSAGE_BYTES])
+{
+    char copy[KVS_MESSAGE_BYTES];
+    size_t size;
+    const char *bytes = kvs_value_bytes(reason, &size);
+
+    snprintf(copy, sizeof(copy), "%.*s", bytes != NULL ? (int)size : 0, bytes != NULL ? bytes : "");
+    advice_translate(copy, bucket != NULL ? bucket : "", text, KVS_MESSAGE_BYTES);
+}
+
+static bool daemon_text_of_health(const char *name, const struct kvs_value *value, struct short_text *text)
+{
+    char reason[KVS_MESSAGE_BYTES];
+
+    if (strcmp(name, "error") != 0)
+        return false;
+    daemon_translate_reason(value, NULL, reason);
+    *text = text_of_bytes(reason, strlen(reason));
+    return true;
+}
 
 enum status daemon_health(struct invocation *invocation)
 {
     struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
     const char *bucket = invocation->argument_count > 0 ? invocation->arguments[0] : NULL;
     enum status status = STATUS_OK;
+    char reason[KVS_MESSAGE_BYTES];
     struct kvs_value *health;
-    size_t size;
 
     if (kvs_health(invocation->kvs, bucket, &options, &health) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     if (invocation->json)
         status = print_and_free(kvs_value_json(health));
     else
-        print_map(health, NULL);
-    const char *why = kvs_value_bytes(kvs_value_member(health, "error"), &size);
+        print_map(health, daemon_text_of_health);
     if (!kvs_value_boolean(kvs_value_member(health, "healthy"))) {
-        report("not healthy%s%.*s", why != NULL ? ": " : "", why != NULL ? (int)size : 0, why != NULL ? why : "");
+        daemon_translate_reason(kvs_value_member(health, "error"), bucket, reason);
+        report("not healthy%s%s", reason[0] != '\0' ? ": " : "", reason);
         status = STATUS_UNAVAILABLE;
     }
     kvs_free(health);

@@ -1,3 +1,4 @@
+#include "client/kvctl/advice.h"
 #include "client/kvctl/kvctl.h"
 #include "client/kvctl/safe_text.h"
 
@@ -147,12 +148,12 @@ static void output_format_line(char line[LINE_BYTES], const char *format, va_lis
     free(safe);
 }
 
-static void output_print_line(const struct kvs_error *error, const char *code, const char *format, va_list args)
+static void output_print_line(const char *code, const char *format, va_list args)
 {
     char line[LINE_BYTES];
 
     output_format_line(line, format, args);
-    output_print_error(error, code, line);
+    output_print_error(NULL, code, line);
 }
 
 enum status report(const char *format, ...)
@@ -160,7 +161,7 @@ enum status report(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    output_print_line(NULL, "failed", format, args);
+    output_print_line("failed", format, args);
     va_end(args);
     return STATUS_FAILED;
 }
@@ -170,18 +171,22 @@ enum status report_absent(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    output_print_line(NULL, "absent", format, args);
+    output_print_line("absent", format, args);
     va_end(args);
     return STATUS_ABSENT;
 }
 
-static void __attribute__((format(printf, 2, 3))) output_advise(const struct kvs_error *error, const char *format, ...)
+/* Print an error of a call, with kvctl's words, a beginning and an end. */
+static void output_advise(const struct kvs_error *error, const char *before, const char *after)
 {
-    va_list args;
+    struct kvs_error translated = *error;
+    char line[LINE_BYTES + KVS_KEY_MAX + KVS_MESSAGE_BYTES];
 
-    va_start(args, format);
-    output_print_line(error, "failed", format, args);
-    va_end(args);
+    advice_translate(error->message, error->bucket, translated.message, sizeof(translated.message));
+    snprintf(line, sizeof(line), "%s%s%s", before, translated.message, after);
+    char *safe = safe_text_of_text(line, LINE_BYTES);
+    output_print_error(&translated, "failed", safe != NULL ? safe : "out of memory");
+    free(safe);
 }
 
 enum status status_of_error(const struct kvs_error *error)
@@ -214,7 +219,10 @@ enum status status_of_error(const struct kvs_error *error)
 
 enum status report_key_error(const char *key, const struct kvs_error *error)
 {
-    output_advise(error, "%s: %s%s", key, error->message, error->outcome == KVS_OUTCOME_UNKNOWN ? UNKNOWN_OUTCOME : "");
+    char before[KVS_KEY_MAX + 4];
+
+    snprintf(before, sizeof(before), "%s: ", key);
+    output_advise(error, before, error->outcome == KVS_OUTCOME_UNKNOWN ? UNKNOWN_OUTCOME : "");
     return status_of_error(error);
 }
 
@@ -240,28 +248,18 @@ enum status status_add(enum status status, enum status next)
     return status == STATUS_OK || next == STATUS_UNKNOWN ? next : status;
 }
 
-/* The daemon's sentences advise methods of the protocol; for these codes kvctl advises its verbs. */
 enum status report_error(const struct kvs_error *error)
 {
-    const char *bucket = error->bucket;
-    bool is_of_key = *error->key != '\0';
-
     if (error->outcome == KVS_OUTCOME_UNKNOWN)
-        output_advise(error, "%s%s", error->message, UNKNOWN_OUTCOME);
-    else if (error->code == KVS_BUCKET_NOT_FOUND)
-        output_advise(error, "bucket %s does not exist: create it with kvctl add %s", bucket, bucket);
-    else if (error->code == KVS_ALREADY_EXISTS && !is_of_key)
-        output_advise(error, "bucket %s exists with other settings: see kvctl info %s, or change them with kvctl edit",
-                      bucket, bucket);
-    else if (error->code == KVS_UNSUPPORTED && *bucket != '\0')
-        output_advise(error, "%s (if another client created the bucket, kvctl edit %s upgrades it)", error->message,
-                      bucket);
+        output_advise(error, "", UNKNOWN_OUTCOME);
     else if (error->code == KVS_PERMISSION_DENIED)
-        output_advise(error, "%s (see access in kvstored.yaml(5))", error->message);
+        output_advise(error, "", " (see access in kvstored.yaml(5))");
     else
-        output_advise(error, "%s", error->message);
+        output_advise(error, "", "");
     return status_of_error(error);
 }
+
+/* --- Lines ----------------------------------------------------------------------------------- */
 
 void print_line(const struct invocation *invocation, const char *name)
 {

@@ -281,6 +281,6 @@ void connection_wait(struct connection *connection, int timeout_ms)
     if (poll(&waited, 1, timeout_ms) >= 0 || errno == EINTR)
         return;
     struct kvs_error reason;
-    client_error_set(&reason, KVS_IO, "poll: %s", strerror(errno));
+    client_error_set(&reason, KVS_IO, "cannot wait for the daemon: %s", strerror(errno));
     connection_lose(connection, &reason);
 }
