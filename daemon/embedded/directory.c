@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,134 @@ void embedded_directory_close(struct embedded_directory *directory)
     if (directory->lock >= 0)
         close(directory->lock);
     directory->lock = -1;
+}
+
+/* --- The data ------------------------------------------------------------------------------------- */
+
+/*
+ * The record of the version is among the data, so that a copy or a backup of them has its own. The server removes files
+ * and empty directories that are there beside its accounts (nats-server 2.15), hence the directory.
+ */
+#define VERSION_DIRECTORY "jetstream/kvstored"
+#define VERSION_FILE      VERSION_DIRECTORY "/nats-server.version"
+
+/* The server must be able to write in each directory of the data. What root has copied often belongs to root. */
+static bool check_data_directory(const char *path, char error[EMBEDDED_ERROR_BYTES])
+{
+    struct stat status;
+
+    if (access(path, R_OK | W_OK | X_OK) == 0 || errno == ENOENT)
+        return true;
+    int reason = errno;
+    snprintf(error, EMBEDDED_ERROR_BYTES,
+             "%.300s belongs to uid %d, and kvstored runs as uid %d and cannot write in it (%s); give it with all its "
+             "files to that user (chown -R)",
+             path, stat(path, &status) == 0 ? (int)status.st_uid : -1, (int)geteuid(), strerror(reason));
+    return false;
+}
+
+/* The server keeps the streams of its one account in $G. Check the directory of each stream. */
+static bool check_streams(const char *path, char error[EMBEDDED_ERROR_BYTES])
+{
+    const struct dirent *entry;
+    char stream[PATH_MAX + 256];
+    bool is_good = true;
+    DIR *streams = opendir(path);
+
+    while (streams != NULL && is_good && (entry = readdir(streams)) != NULL) {
+        snprintf(stream, sizeof(stream), "%s/%s", path, entry->d_name);
+        is_good = entry->d_name[0] == '.' || entry->d_type != DT_DIR || check_data_directory(stream, error);
+    }
+    if (streams != NULL)
+        closedir(streams);
+    return is_good;
+}
+
+static bool check_data_owner(const struct embedded_directory *directory, char error[EMBEDDED_ERROR_BYTES])
+{
+    static const char *const names[] = {"jetstream", "jetstream/$G", "jetstream/$G/streams"};
+    char path[PATH_MAX];
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        embedded_directory_path(directory, names[i], path);
+        if (!check_data_directory(path, error))
+            return false;
+    }
+    return check_streams(path, error);
+}
+
+static int compare_versions(const struct embedded_version *a, const struct embedded_version *b)
+{
+    if (a->major != b->major)
+        return a->major < b->major ? -1 : 1;
+    if (a->minor != b->minor)
+        return a->minor < b->minor ? -1 : 1;
+    return a->patch < b->patch ? -1 : a->patch > b->patch;
+}
+
+/* Return false if no version is recorded: the data are new, or older than this record. */
+static bool read_version(const struct embedded_directory *directory, struct embedded_version *version)
+{
+    char path[PATH_MAX], text[64] = "";
+
+    embedded_directory_path(directory, VERSION_FILE, path);
+    FILE *file = fopen(path, "re");
+    bool is_read = file != NULL && fgets(text, sizeof(text), file) != NULL;
+    if (file != NULL)
+        fclose(file);
+    return is_read && sscanf(text, "%u.%u.%u", &version->major, &version->minor, &version->patch) == 3;
+}
+
+bool embedded_directory_check_data(const struct embedded_directory *directory, const struct embedded_version *version,
+                                   char error[EMBEDDED_ERROR_BYTES])
+{
+    struct embedded_version newest;
+
+    if (!check_data_owner(directory, error))
+        return false;
+    if (!read_version(directory, &newest) || compare_versions(version, &newest) >= 0)
+        return true;
+    snprintf(error, EMBEDDED_ERROR_BYTES,
+             "nats.data_dir %.200s was opened by nats-server %u.%u.%u, and nats.server_binary is the older %u.%u.%u, "
+             "which may misread the data; install %u.%u.%u or later, or restore a backup from before the upgrade",
+             directory->path, newest.major, newest.minor, newest.patch, version->major, version->minor, version->patch,
+             newest.major, newest.minor, newest.patch);
+    return false;
+}
+
+/* The record must be on the disk before the server changes anything. */
+static bool write_version(const char *path, const struct embedded_version *version)
+{
+    char name[PATH_MAX + 8];
+    bool is_written = false;
+
+    snprintf(name, sizeof(name), "%s.new", path);
+    unlink(name); /* it may be a symbolic link */
+    int descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (descriptor >= 0) {
+        is_written = dprintf(descriptor, "%u.%u.%u\n", version->major, version->minor, version->patch) > 0 &&
+                     fsync(descriptor) == 0;
+        close(descriptor);
+    }
+    return is_written && rename(name, path) == 0;
+}
+
+bool embedded_directory_record_version(const struct embedded_directory *directory,
+                                       const struct embedded_version *version, char error[EMBEDDED_ERROR_BYTES])
+{
+    struct embedded_version newest;
+    char path[PATH_MAX];
+
+    if (read_version(directory, &newest) && compare_versions(version, &newest) == 0)
+        return true;
+    embedded_directory_path(directory, VERSION_DIRECTORY, path);
+    if (!create_directory(path, error))
+        return false;
+    embedded_directory_path(directory, VERSION_FILE, path);
+    if (write_version(path, version))
+        return true;
+    snprintf(error, EMBEDDED_ERROR_BYTES, "cannot write %.400s: %s", path, strerror(errno));
+    return false;
 }
 
 /* --- Files of the server --------------------------------------------------------------------------- */

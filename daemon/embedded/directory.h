@@ -1,8 +1,9 @@
 /*
  * directory: nats.data_dir, in which the embedded nats-server keeps its files.
  *
- * Used by the other modules of embedded. The directory holds the server's configuration, its data, its pid file and the
- * file in which it writes its port. A lock refuses a second daemon.
+ * Used by the other modules of embedded. The directory holds the server's configuration, its data, the version of the
+ * newest server that has opened them, its pid file and the file in which it writes its port. A lock refuses a second
+ * daemon.
  */
 #ifndef DAEMON_EMBEDDED_DIRECTORY_H
 #define DAEMON_EMBEDDED_DIRECTORY_H
@@ -13,6 +14,11 @@
 /* Of every sentence about an error in this room. */
 #define EMBEDDED_ERROR_BYTES 512
 
+/* A version of nats-server. */
+struct embedded_version {
+    unsigned major, minor, patch;
+};
+
 struct embedded_directory {
     char path[PATH_MAX - 64]; /* absolute */
     int lock;                 /* -1: not locked */
@@ -22,6 +28,17 @@ struct embedded_directory {
  * error. */
 bool embedded_directory_open(struct embedded_directory *directory, const char *path, char error[EMBEDDED_ERROR_BYTES]);
 void embedded_directory_close(struct embedded_directory *directory);
+
+/*
+ * Check that the server can use the data, if there are any: their directories belong to the daemon's user, and no newer
+ * server has opened them. An older server may misread what a newer one has written. Return false with an error.
+ */
+bool embedded_directory_check_data(const struct embedded_directory *directory, const struct embedded_version *version,
+                                   char error[EMBEDDED_ERROR_BYTES]);
+
+/* Record that a server of this version opens the data. Return false with an error if it cannot be recorded. */
+bool embedded_directory_record_version(const struct embedded_directory *directory,
+                                       const struct embedded_version *version, char error[EMBEDDED_ERROR_BYTES]);
 
 /* Write the path of a file in the directory. */
 void embedded_directory_path(const struct embedded_directory *directory, const char *name, char path[PATH_MAX]);

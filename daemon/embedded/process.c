@@ -65,10 +65,11 @@ struct embedded_process {
     unsigned port; /* 0: unknown; the server takes a free one */
     char url[64];
     const char *urls[1];
-    pid_t pid;           /* 0: no server runs */
-    uint64_t started_ms; /* loop time */
-    unsigned failures;   /* in a row */
-    bool has_run;        /* a server has run since the daemon's start */
+    pid_t pid;                              /* 0: no server runs */
+    uint64_t started_ms;                    /* loop time */
+    unsigned failures;                      /* in a row */
+    bool has_run;                           /* a server has run since the daemon's start */
+    char start_error[EMBEDDED_ERROR_BYTES]; /* why the last start failed; "": it did not */
 
     uv_signal_t child_signal;
     uv_timer_t timer; /* of the present state */
@@ -167,7 +168,9 @@ static bool spawn_server(struct embedded_process *embedded, char error[EMBEDDED_
     embedded_directory_path(&embedded->directory, EMBEDDED_CONFIG_FILE, configuration);
     embedded_directory_clear(&embedded->directory); /* the server would follow symbolic links */
     close_log_relay(embedded);
-    if (!embedded_config_write(&embedded->directory, embedded->conf, embedded->port, embedded->secret, error))
+    if (!embedded_directory_check_data(&embedded->directory, &embedded->program.version, error) ||
+        !embedded_directory_record_version(&embedded->directory, &embedded->program.version, error) ||
+        !embedded_config_write(&embedded->directory, embedded->conf, embedded->port, embedded->secret, error))
         return false;
     if (pipe2(ends, O_CLOEXEC) != 0) {
         snprintf(error, EMBEDDED_ERROR_BYTES, "cannot make a pipe: %s", strerror(errno));
@@ -189,6 +192,7 @@ static bool spawn_server(struct embedded_process *embedded, char error[EMBEDDED_
         embedded->open_handles++;
     embedded->pid = pid;
     embedded->has_run = true;
+    embedded->start_error[0] = '\0';
     embedded->state = EMBEDDED_STARTING;
     embedded->events.broken(embedded->events.arg, false);
     embedded->started_ms = uv_now(embedded->loop);
@@ -355,13 +359,21 @@ static void start_ticking(struct embedded_process *embedded)
 
 static void wait_and_restart(struct embedded_process *embedded);
 
+/* Log a reason once; it is tried again until somebody removes it. */
+static void log_start_error(struct embedded_process *embedded, const char *error)
+{
+    if (strcmp(embedded->start_error, error) != 0)
+        log_error("nats-server: %s; trying again until this changes", error);
+    snprintf(embedded->start_error, sizeof(embedded->start_error), "%s", error);
+}
+
 static void on_restart(uv_timer_t *timer)
 {
     struct embedded_process *embedded = timer->data;
     char error[EMBEDDED_ERROR_BYTES] = "";
 
     if (!begin_start(embedded, error)) {
-        log_error("nats-server: %s", error);
+        log_start_error(embedded, error);
         report_trouble(embedded, "%s", error);
         wait_and_restart(embedded);
     }
@@ -401,6 +413,9 @@ static void on_version_checked(struct embedded_process *embedded, int status)
     if (embedded->state != EMBEDDED_CHECKING_VERSION)
         return;
     uv_timer_stop(&embedded->timer);
+    if (verdict == EMBEDDED_PROGRAM_USABLE &&
+        !embedded_directory_check_data(&embedded->directory, &embedded->program.version, error))
+        verdict = EMBEDDED_PROGRAM_UNUSABLE;
     if (verdict == EMBEDDED_PROGRAM_USABLE && spawn_server(embedded, error))
         return;
     report_trouble(embedded, "%s", error);
@@ -410,7 +425,7 @@ static void on_version_checked(struct embedded_process *embedded, int status)
         embedded->events.unusable(embedded->events.arg, error);
         return;
     }
-    log_error("nats-server: %s", error);
+    log_start_error(embedded, error);
     wait_and_restart(embedded);
 }
 

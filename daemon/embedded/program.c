@@ -126,7 +126,7 @@ enum embedded_program_verdict embedded_program_end_check(struct embedded_program
                                                          char error[EMBEDDED_ERROR_BYTES])
 {
     char text[256];
-    unsigned major, minor;
+    unsigned major, minor, patch = 0;
 
     ssize_t length = read(program->check_output, text, sizeof(text) - 1);
     text[length > 0 ? length : 0] = '\0';
@@ -135,9 +135,10 @@ enum embedded_program_verdict embedded_program_end_check(struct embedded_program
     program->check_pid = 0;
 
     const char *version = strstr(text, "nats-server: v");
-    if (version != NULL && sscanf(version, "nats-server: v%u.%u", &major, &minor) == 2) {
+    if (version != NULL && sscanf(version, "nats-server: v%u.%u.%u", &major, &minor, &patch) >= 2) {
         if (major > EMBEDDED_PROGRAM_MAJOR || (major == EMBEDDED_PROGRAM_MAJOR && minor >= EMBEDDED_PROGRAM_MINOR)) {
             program->passed = program->checked;
+            program->version = (struct embedded_version){major, minor, patch};
             return EMBEDDED_PROGRAM_USABLE;
         }
         snprintf(error, EMBEDDED_ERROR_BYTES,

@@ -20,10 +20,11 @@
 
 struct embedded_program {
     char path[PATH_MAX];
-    struct stat passed;  /* the file that has passed the check; st_ino 0: none has */
-    struct stat checked; /* the file that is being checked */
-    pid_t check_pid;     /* the process that runs with --version; 0: none */
-    int check_output;    /* the pipe to which it writes */
+    struct embedded_version version; /* of the file that has passed the check */
+    struct stat passed;              /* the file that has passed the check; st_ino 0: none has */
+    struct stat checked;             /* the file that is being checked */
+    pid_t check_pid;                 /* the process that runs with --version; 0: none */
+    int check_output;                /* the pipe to which it writes */
 };
 
 enum embedded_program_verdict {

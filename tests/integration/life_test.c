@@ -311,6 +311,125 @@ START_TEST(a_data_directory_that_others_can_write_in_is_refused)
 }
 END_TEST
 
+/* --- Data of another server or another user -------------------------------------------------------- */
+
+static unsigned lines_of_log(const char *text)
+{
+    const char *at = read_file(daemon_of_test.process.log_path);
+    unsigned count = 0;
+
+    for (; (at = strstr(at, text)) != NULL; at++)
+        count++;
+    return count;
+}
+
+START_TEST(data_of_a_newer_nats_server_are_refused_by_an_older_one)
+{
+    char *output, *arguments[] = {keep(strdup(test_run_nats_server())), "--version", NULL};
+    unsigned major, minor, patch;
+
+    ck_assert_int_eq(run_program(arguments, &output), 0);
+    ck_assert_int_eq(sscanf(output, "nats-server: v%u.%u.%u", &major, &minor, &patch), 3);
+    daemon_start(&daemon_of_test, NULL, NULL);
+    const char *path = format_text("%s/jetstream/kvstored/nats-server.version", daemon_of_test.data_dir);
+    ck_assert_str_eq(read_file(path), format_text("%u.%u.%u\n", major, minor, patch));
+    daemon_stop(&daemon_of_test);
+
+    /* Data of an older one, and data without a record, are opened. */
+    write_file(path, format_text("%u.%u.9\n", major, minor - 1));
+    daemon_restart(&daemon_of_test);
+    daemon_stop(&daemon_of_test);
+    daemon_restart(&daemon_of_test);
+    ck_assert_str_eq(read_file(path), format_text("%u.%u.%u\n", major, minor, patch)); /* the server leaves it alone */
+    daemon_stop(&daemon_of_test);
+    unlink(path);
+    daemon_restart(&daemon_of_test);
+    daemon_stop(&daemon_of_test);
+
+    const char *newer[] = {format_text("%u.%u.%u\n", major, minor, patch + 1),
+                           format_text("%u.%u.0\n", major, minor + 1), format_text("%u.0.0\n", major + 1)};
+    for (size_t i = 0; i < 3; i++) {
+        write_file(path, newer[i]);
+        daemon_mark_log(&daemon_of_test);
+        expect_no_start(format_text("was opened by nats-server %.*s, and nats.server_binary is the older %u.%u.%u",
+                                    (int)strlen(newer[i]) - 1, newer[i], major, minor, patch));
+        ck_assert_int_eq(WEXITSTATUS(daemon_of_test.process.status), 2); /* a restart would not help */
+        ck_assert_str_eq(read_file(path), newer[i]);
+    }
+}
+END_TEST
+
+/* The program is replaced by an older one while the daemon runs, and its server ends. */
+START_TEST(an_older_nats_server_that_replaces_a_newer_one_is_refused_once_in_the_log)
+{
+    static const char script[] = "#!/bin/sh\n[ \"$1\" = --version ] && echo nats-server: v%s && exit\nexec %s \"$@\"\n";
+
+    daemon_prepare(&daemon_of_test);
+    const char *program = format_text("%s/server", daemon_of_test.directory);
+    write_program(program, format_text(script, "2.97.0", test_run_nats_server()));
+    daemon_configure(
+        &daemon_of_test,
+        format_text("  data_dir: %s\n  server_binary: %s\n" DAEMON_SYNCS_SELDOM, daemon_of_test.data_dir, program),
+        NULL);
+    daemon_spawn(&daemon_of_test, NULL, -1);
+    daemon_wait_ready(&daemon_of_test);
+    struct client *client = client_open(&daemon_of_test);
+    unlink(program);
+    write_program(program, format_text(script, "2.96.0", test_run_nats_server()));
+    kill(daemon_nats_pid(&daemon_of_test), SIGKILL);
+    daemon_wait_log(&daemon_of_test, "was opened by nats-server 2.97.0, and nats.server_binary is the older 2.96.0");
+    wait_until(strstr(object_text(&client_call(client, "health.check", "[]")->result), "the older 2.96.0") != NULL,
+               "the reason in health.check");
+    unlink(program);
+    write_program(program, format_text(script, "2.98.0", test_run_nats_server()));
+    daemon_wait_log(&daemon_of_test, "nats-server: listens on");
+    ck_assert_uint_eq(lines_of_log("is the older 2.96.0"), 1);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+/*
+ * As after a copy that root has made. The daemon of another user needs its programs and files where that user may read
+ * them, which the directory of the tests does not allow.
+ */
+START_TEST(data_that_the_daemon_may_not_write_are_named_once)
+{
+    char directory[] = "/tmp/kvstored-owner-XXXXXX", *output;
+
+    if (geteuid() != 0) {
+        test_run_skip("data_that_the_daemon_may_not_write_are_named_once", "only root can start another user's daemon");
+        return;
+    }
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    write_file(format_text("%s/conf", directory),
+               format_text("listen:\n  path: %s/socket\nnats:\n  data_dir: %s/data\n  server_binary: %s/nats-server\n",
+                           directory, directory, directory));
+    char *prepare[] = {
+        "sh", "-c",
+        format_text("cp %s %s/kvstored && cp %s %s/nats-server && mkdir -p %s/data/jetstream && "
+                    "chown -R 65534 %s && chown root %s/data/jetstream && chmod 700 %s/data %s/data/jetstream",
+                    test_run_kvstored(), directory, test_run_nats_server(), directory, directory, directory, directory,
+                    directory, directory),
+        NULL};
+    ck_assert_int_eq(run_program(prepare, &output), 0);
+    char *daemon[] = {"setpriv",
+                      "--reuid=65534",
+                      "--regid=65534",
+                      "--clear-groups",
+                      format_text("%s/kvstored", directory),
+                      "--config",
+                      format_text("%s/conf", directory),
+                      NULL};
+    int status = run_program(daemon, &output);
+    char *log = keep(strdup(output)), *remove[] = {"rm", "-rf", directory, NULL};
+    run_program(remove, &output);
+    ck_assert_msg(status == 2, "status %d: %s", status, log);
+    const char *reason = strstr(log, "/jetstream belongs to uid 0, and kvstored runs as uid 65534");
+    ck_assert_msg(reason != NULL && strstr(reason + 1, "/jetstream belongs") == NULL, "%s", log);
+    ck_assert_ptr_null(strstr(log, "nats-server: pid"));
+}
+END_TEST
+
 START_TEST(a_lock_of_another_program_is_not_reported_as_a_daemons)
 {
     daemon_prepare(&daemon_of_test);
@@ -667,6 +786,9 @@ Suite *life_suite(void)
     tcase_add_test(tests, a_lock_file_that_is_a_link_is_not_followed);
     tcase_add_test(tests, files_of_the_embedded_server_that_are_links_are_not_followed);
     tcase_add_test(tests, a_data_directory_that_others_can_write_in_is_refused);
+    tcase_add_test(tests, data_of_a_newer_nats_server_are_refused_by_an_older_one);
+    tcase_add_test(tests, an_older_nats_server_that_replaces_a_newer_one_is_refused_once_in_the_log);
+    tcase_add_test(tests, data_that_the_daemon_may_not_write_are_named_once);
     tcase_add_test(tests, a_lock_of_another_program_is_not_reported_as_a_daemons);
     tcase_add_test(tests, a_socket_of_the_service_manager_is_served);
     tcase_add_test(tests, the_service_manager_gets_the_daemons_status);
