@@ -238,6 +238,11 @@ void admin_free_all(struct store *store)
 
 /* --- Create ---------------------------------------------------------------------------------------- */
 
+bool admin_has_deleted(const struct store *store, const char *bucket_name)
+{
+    return removed_is_recent(store->admin->removed, bucket_name, uv_now(store->loop));
+}
+
 static void on_admin_created_info(void *arg, json_t *answer, unsigned err_code, const struct error *error)
 {
     struct admin *admin = arg;
@@ -272,9 +277,8 @@ static uint64_t admin_last_leftover(const struct admin *admin, json_t *answer)
     json_t *state = json_object_get(answer, "state");
     const char *created = json_string_value(json_object_get(answer, "created"));
     const char *last = json_string_value(json_object_get(state, "last_ts"));
-    bool is_possible =
-        removed_is_recent(admin->store->admin->removed, admin->bucket_name, uv_now(admin->store->loop)) &&
-        !bucket_config_has_origin(json_object_get(answer, "config"));
+    bool is_possible = admin_has_deleted(admin->store, admin->bucket_name) &&
+                       !bucket_config_has_origin(json_object_get(answer, "config"));
 
     if (!is_possible || created == NULL || last == NULL ||
         json_integer_value(json_object_get(state, "messages")) == 0 ||

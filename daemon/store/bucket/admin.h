@@ -54,6 +54,9 @@ void admin_purge(struct store *store, struct arena *arena, struct admin *admin);
 void admin_info(struct store *store, struct arena *arena, struct admin *admin);
 void admin_list(struct store *store, struct arena *arena, struct admin *admin);
 
+/* Return whether this daemon has deleted the bucket within the last minute. */
+bool admin_has_deleted(const struct store *store, const char *bucket_name);
+
 /* --- For the facade --- */
 
 /* Return 0, or -1 if memory ran out. */

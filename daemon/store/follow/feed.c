@@ -2,6 +2,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/nats/consumer.h"
+#include "daemon/store/bucket/admin.h"
 #include "daemon/store/bucket/settings.h"
 #include "daemon/store/follow/state.h"
 
@@ -201,6 +202,16 @@ static enum request_verdict feed_read_position(struct feed *feed, json_t *answer
 
 /* --- The state of the stream ------------------------------------------------------------------------ */
 
+/* Who deletes a bucket and creates it again wants that. Others may have lost data. */
+static void feed_log_recreated(const struct feed *feed)
+{
+    if (admin_has_deleted(feed->store, feed->bucket->name))
+        log_info("bucket %s was created again, after this daemon had deleted it: reading all of it",
+                 feed->bucket->name);
+    else
+        log_warning("bucket %s was recreated: reading all of it", feed->bucket->name);
+}
+
 static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
 {
     const char *created = json_string_value(json_object_get(answer, "created"));
@@ -228,7 +239,7 @@ static enum request_verdict feed_read_stream(struct feed *feed, json_t *answer)
     }
     feed->keeper = feed_keeper_in(feed, answer);
     if (is_recreated)
-        log_warning("bucket %s was recreated: reading all of it", feed->bucket->name);
+        feed_log_recreated(feed);
     feed->is_placed = false;
     feed->question_us = 0;
     feed->position = (struct feed_place){0};
