@@ -9,12 +9,14 @@ VERSION := $(shell awk '/define KVS_VERSION_(MAJOR|MINOR|PATCH) / {printf "%s%s"
 SOVERSION := 0
 
 PREFIX ?= /usr/local
+# Below another prefix an ordinary user installs what needs no privilege: no units, and all files below the prefix.
+SYSTEM ?= $(if $(filter /usr /usr/local,$(PREFIX)),yes)
 BINDIR ?= $(PREFIX)/bin
 SBINDIR ?= $(PREFIX)/sbin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
-SYSCONFDIR ?= /etc
+SYSCONFDIR ?= $(if $(SYSTEM),/etc,$(PREFIX)/etc)
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
@@ -266,10 +268,18 @@ format:
 FILL = sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
     -e 's|@REQUIRES@|$(CLIENT_PKGS)|; s|@SBINDIR@|$(SBINDIR)|; s|@SYSCONFDIR@|$(SYSCONFDIR)|'
 
-.PHONY: install
-install: all
+# Set the paths of a user's own daemon.
+USER_PATHS = -e 's|^  \#path: .*|  path: $(PREFIX)/var/kvstored.sock|; s|^  \#data_dir: .*|  data_dir: $(PREFIX)/var/kvstored|'
+INSTALLED_CONFIG = $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml
+INSTALLED_DIRS = $(SYSCONFDIR)/kvstored $(DOCDIR) $(if $(SYSTEM),,$(SYSCONFDIR) $(PREFIX)/share/doc $(MANDIR)/man1 \
+    $(MANDIR)/man3 $(MANDIR)/man5 $(MANDIR)/man8 $(MANDIR) $(PREFIX)/share $(LIBDIR)/pkgconfig $(LIBDIR) $(INCLUDEDIR) \
+    $(BINDIR) $(SBINDIR) $(PREFIX)/var)
+
+.PHONY: install install-units
+install: all $(if $(SYSTEM),install-units)
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
-	    $(DESTDIR)$(SYSCONFDIR)/kvstored $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)
+	    $(DESTDIR)$(SYSCONFDIR)/kvstored
+	$(if $(SYSTEM),,install -d -m 700 $(DESTDIR)$(PREFIX)/var)
 	install -m 755 $(B)/kvstored $(DESTDIR)$(SBINDIR)/kvstored
 	install -m 755 $(B)/kvctl $(DESTDIR)$(BINDIR)/kvctl
 	install -m 644 $(B)/libkvstore.a $(DESTDIR)$(LIBDIR)/libkvstore.a
@@ -277,27 +287,32 @@ install: all
 	ln -sf libkvstore.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libkvstore.so
 	install -m 644 $(CLIENT_HEADERS) $(DESTDIR)$(INCLUDEDIR)
 	$(FILL) client/lib/kvstore.pc.in | install -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc
-	[ -e $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml ] || \
-	    install -m 640 conf/kvstored.yaml $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml
+	[ -e $(INSTALLED_CONFIG) ] || \
+	    sed -e '' $(if $(SYSTEM),,$(USER_PATHS)) conf/kvstored.yaml | install -m 640 /dev/stdin $(INSTALLED_CONFIG)
+	for page in $(wildcard docs/man/*.[1-8]); do \
+	    install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; done
+
+install-units:
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR)
 	$(FILL) systemd/kvstored.service.in | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/kvstored.service
 	install -m 644 systemd/kvstored.socket $(DESTDIR)$(UNITDIR)/kvstored.socket
 	install -D -m 644 systemd/private-network.conf $(DESTDIR)$(DOCDIR)/private-network.conf
 	install -m 644 systemd/kvstored.sysusers $(DESTDIR)$(SYSUSERSDIR)/kvstored.conf
 	$(FILL) systemd/kvstored.tmpfiles.in | install -m 644 /dev/stdin $(DESTDIR)$(TMPFILESDIR)/kvstored.conf
-	for page in $(wildcard docs/man/*.[1-8]); do \
-	    install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; done
 
-# Removes what `make install` with the same PREFIX has installed. The configuration and the data stay.
+# Removes what `make install` with the same PREFIX has installed. A changed configuration and the data stay.
 .PHONY: uninstall
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/kvstored $(DESTDIR)$(BINDIR)/kvctl $(DESTDIR)$(LIBDIR)/libkvstore.a \
 	    $(DESTDIR)$(LIBDIR)/libkvstore.so $(DESTDIR)$(LIBDIR)/libkvstore.so.$(SOVERSION) \
-	    $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(CLIENT_HEADERS))) $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc \
-	    $(DESTDIR)$(UNITDIR)/kvstored.service $(DESTDIR)$(UNITDIR)/kvstored.socket \
-	    $(DESTDIR)$(SYSUSERSDIR)/kvstored.conf $(DESTDIR)$(TMPFILESDIR)/kvstored.conf
+	    $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(CLIENT_HEADERS))) $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc
+	$(if $(SYSTEM),rm -f $(addprefix $(DESTDIR),$(UNITDIR)/kvstored.service $(UNITDIR)/kvstored.socket \
+	    $(SYSUSERSDIR)/kvstored.conf $(TMPFILESDIR)/kvstored.conf $(DOCDIR)/private-network.conf))
 	for page in $(wildcard docs/man/*.[1-8]); do \
 	    rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; done
-	rm -rf $(DESTDIR)$(DOCDIR)
+	! sed -e '' $(if $(SYSTEM),,$(USER_PATHS)) conf/kvstored.yaml | cmp -s - $(INSTALLED_CONFIG) || rm -f $(INSTALLED_CONFIG)
+	for directory in $(addprefix $(DESTDIR),$(INSTALLED_DIRS)); do \
+	    rmdir --ignore-fail-on-non-empty "$$directory" 2>/dev/null || true; done
 
 # Debian packages, in build/deb. The sources are what git knows: commit first what shall be in them.
 .PHONY: deb
@@ -337,7 +352,7 @@ help:
 	@echo 'make settings        generate the sample configuration and its manual page from conf/settings.md'
 	@echo 'make compile_commands.json   for clangd and other tools'
 	@echo 'make install         install below PREFIX (/usr/local); DESTDIR: stage the files there'
-	@echo 'make uninstall       remove what make install has installed; the configuration and the data stay'
+	@echo 'make uninstall       remove what make install has installed; a changed configuration and the data stay'
 	@echo 'make deb             Debian packages, in build/deb'
 	@echo 'make package-test    install, upgrade and purge them in a clean chroot, as root'
 	@echo 'make clean           remove the results of the build; distclean: also downloads and ./run'
