@@ -1,19 +1,16 @@
 #include "daemon/transport/server.h"
 
-#include "daemon/base/lock_file.h"
 #include "daemon/base/log.h"
-#include "daemon/base/usergroup.h"
+#include "daemon/base/unix_listener.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -24,114 +21,25 @@
 /* While so many sessions wait for their end because their clients have left, no connection is accepted. */
 #define ABANDONED_MAX 64u
 
-/* --- One daemon per path --------------------------------------------------------------------------- */
-
-/*
- * The lock decides which daemon owns the path. The socket could not: two daemons that start at the same moment could
- * both find a socket that nobody serves, and remove each other's.
- */
-static int server_lock_path(struct server *server, char error[SERVER_ERROR_BYTES])
-{
-    char path[sizeof(server->path) + 8], what[sizeof(server->path) + 16];
-
-    snprintf(path, sizeof(path), "%s.lock", server->path);
-    snprintf(what, sizeof(what), "listen.path %s", server->path);
-    server->lock = lock_file_take(path, what, error, SERVER_ERROR_BYTES);
-    return server->lock >= 0 ? 0 : -1;
-}
-
-/* Remove a socket that nobody serves. Another program may serve the path without the lock: if it accepts, it runs. */
-static int server_remove_stale(const struct server *server, const struct sockaddr_un *address,
-                               char error[SERVER_ERROR_BYTES])
-{
-    struct stat status;
-
-    if (lstat(server->path, &status) != 0)
-        return 0;
-    if (!S_ISSOCK(status.st_mode)) {
-        snprintf(error, SERVER_ERROR_BYTES, "listen.path %s exists and is no socket", server->path);
-        return -1;
-    }
-    int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool is_served = probe >= 0 && (connect(probe, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-                                    errno == EAGAIN); /* its backlog is full */
-    if (probe >= 0)
-        close(probe);
-    if (is_served) {
-        snprintf(error, SERVER_ERROR_BYTES, "listen.path %s is served by another program", server->path);
-        return -1;
-    }
-    if (unlink(server->path) != 0) {
-        snprintf(error, SERVER_ERROR_BYTES, "cannot replace %s: %s", server->path, strerror(errno));
-        return -1;
-    }
-    log_info("replaced the socket %s, which nobody served", server->path);
-    return 0;
-}
-
-/* --- Whose the socket is --------------------------------------------------------------------------- */
-
-static int server_set_owner(const struct server *server, char error[SERVER_ERROR_BYTES])
-{
-    unsigned owner = UINT_MAX, group = UINT_MAX; /* as it is: chown(2) */
-
-    if (server->conf->listen.owner != NULL && !usergroup_find_user(server->conf->listen.owner, &owner)) {
-        snprintf(error, SERVER_ERROR_BYTES, "listen.owner: unknown user \"%s\"", server->conf->listen.owner);
-        return -1;
-    }
-    if (server->conf->listen.group != NULL && !usergroup_find_group(server->conf->listen.group, &group)) {
-        snprintf(error, SERVER_ERROR_BYTES, "listen.group: unknown group \"%s\"", server->conf->listen.group);
-        return -1;
-    }
-    if ((owner != UINT_MAX || group != UINT_MAX) && chown(server->path, owner, group) != 0) {
-        snprintf(error, SERVER_ERROR_BYTES, "cannot set the owner and group of %s: %s", server->path, strerror(errno));
-        return -1;
-    }
-    return 0;
-}
+/* --- The socket ------------------------------------------------------------------------------------- */
 
 static int server_bind_path(struct server *server, char error[SERVER_ERROR_BYTES])
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const char *path = server->conf->listen.path;
+    const struct conf *conf = server->conf;
+    const struct unix_listener_options options = {.path = conf->listen.path,
+                                                  .path_setting = "listen.path",
+                                                  .mode = conf->listen.mode,
+                                                  .owner = conf->listen.owner,
+                                                  .owner_setting = "listen.owner",
+                                                  .group = conf->listen.group,
+                                                  .group_setting = "listen.group"};
 
-    if (strlen(path) >= sizeof(address.sun_path) || strlen(path) >= sizeof(server->path)) {
-        snprintf(error, SERVER_ERROR_BYTES, "listen.path %s is too long: a socket's path has up to %zu characters",
-                 path, sizeof(address.sun_path) - 1);
+    int listener = unix_listener_bind(&options, &server->lock, error, SERVER_ERROR_BYTES);
+    if (listener < 0)
         return -1;
-    }
-    strcpy(address.sun_path, path);
-    strcpy(server->path, path);
-    if (server_lock_path(server, error) != 0 || server_remove_stale(server, &address, error) != 0)
-        return -1;
-
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (listener < 0) {
-        snprintf(error, SERVER_ERROR_BYTES, "cannot create a socket: %s", strerror(errno));
-        return -1;
-    }
-    /* Nobody may connect before mode and owner are set: the socket is created without permissions. */
-    mode_t old_mask = umask(0777);
-    int bound = bind(listener, (struct sockaddr *)&address, sizeof(address));
-    umask(old_mask);
-    if (bound != 0) {
-        snprintf(error, SERVER_ERROR_BYTES, "cannot listen on %s: %s", path, strerror(errno));
-        close(listener);
-        return -1;
-    }
+    snprintf(server->path, sizeof(server->path), "%s", conf->listen.path);
     server->is_ours = true;
-    if (server_set_owner(server, error) != 0)
-        goto fail;
-    if (chmod(path, server->conf->listen.mode) != 0) {
-        snprintf(error, SERVER_ERROR_BYTES, "cannot set the mode of %s: %s", path, strerror(errno));
-        goto fail;
-    }
     return listener;
-
-fail:
-    close(listener);
-    unlink(path);
-    return -1;
 }
 
 /* Return the socket that systemd has opened for the daemon (sd_listen_fds(3)); -1: none; -2: *error says why. */
