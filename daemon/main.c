@@ -146,7 +146,10 @@ static void main_on_turn_end(uv_prepare_t *handle)
     heap_note(&daemon->heap, main_bytes_in_use(daemon), uv_hrtime());
     if (daemon->sessions.dirty != NULL || jobs_are_waiting(&daemon->jobs))
         uv_idle_start(&daemon->more, main_on_more);
-    main_check_turn(daemon, jobs_end_turn(&daemon->jobs));
+    uint64_t took_ns = jobs_end_turn(&daemon->jobs);
+    if (took_ns > 0)
+        metrics_note(&daemon->metrics.turns, took_ns / 1000);
+    main_check_turn(daemon, took_ns);
     uint64_t now_ns = uv_hrtime();
     metrics_settle(&daemon->metrics, now_ns);
     busy_poll_turn(&daemon->busy_poll, reads - daemon->reads, daemon->metrics.calls, now_ns);

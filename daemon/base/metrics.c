@@ -28,6 +28,7 @@ static uint64_t bucket_top(unsigned bucket)
 void metrics_note(struct metrics_histogram *histogram, uint64_t value)
 {
     histogram->count++;
+    histogram->sum += value;
     histogram->buckets[bucket_of(value)]++;
     if (value > histogram->max)
         histogram->max = value;
@@ -45,6 +46,25 @@ void metrics_end_call(struct metrics *metrics, struct metrics_method *method, ui
     if (metrics->ended_count == METRICS_ENDED_MAX)
         metrics_settle(metrics, uv_hrtime());
     metrics->ended[metrics->ended_count++] = (struct metrics_ended){method, started_ns};
+}
+
+uint64_t metrics_count_errors(const struct metrics_method *method)
+{
+    uint64_t errors = 0;
+
+    for (unsigned code = ERROR_NONE + 1; code < ERROR_CODE_COUNT; code++)
+        errors += method->ended[code];
+    return errors;
+}
+
+uint64_t metrics_count_below(const struct metrics_histogram *histogram, unsigned exponent)
+{
+    unsigned end = bucket_of((uint64_t)1 << exponent);
+    uint64_t below = 0;
+
+    for (unsigned bucket = 0; bucket < end; bucket++)
+        below += histogram->buckets[bucket];
+    return below;
 }
 
 uint64_t metrics_quantile(const struct metrics_histogram *histogram, double quantile)

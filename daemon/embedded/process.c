@@ -70,6 +70,7 @@ struct embedded_process {
     unsigned failures;                      /* in a row */
     bool has_run;                           /* a server has run since the daemon's start */
     char start_error[EMBEDDED_ERROR_BYTES]; /* why the last start failed; "": it did not */
+    uint64_t restarts;                      /* times that it has ended without being stopped */
 
     uv_signal_t child_signal;
     uv_timer_t timer; /* of the present state */
@@ -441,6 +442,7 @@ static void on_server_ended(struct embedded_process *embedded, int status)
         embedded_process_finish_stop(embedded);
         return;
     }
+    embedded->restarts++;
     if (WIFSIGNALED(status))
         snprintf(how, sizeof(how), "was ended by signal %d", WTERMSIG(status));
     else
@@ -464,6 +466,11 @@ static void on_child_signal(uv_signal_t *handle, int number)
         on_version_checked(embedded, status);
     if (embedded->pid != 0 && waitpid(embedded->pid, &status, WNOHANG) == embedded->pid)
         on_server_ended(embedded, status);
+}
+
+uint64_t embedded_process_restarts(const struct embedded_process *embedded)
+{
+    return embedded->restarts;
 }
 
 /* --- Life ------------------------------------------------------------------------------------------ */

@@ -51,6 +51,9 @@ bool embedded_process_restart(struct embedded_process *embedded, const char *why
 /* Return whether a server is being started that does not listen yet. */
 bool embedded_process_is_starting(const struct embedded_process *embedded);
 
+/* Return how often the server has ended without being stopped, and so was started again. */
+uint64_t embedded_process_restarts(const struct embedded_process *embedded);
+
 /* End the server with SIGTERM, and with SIGKILL if it takes too long. stopped is called from the loop; then call
  * embedded_process_free. */
 void embedded_process_stop(struct embedded_process *embedded, void (*stopped)(void *arg), void *arg);

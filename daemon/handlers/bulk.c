@@ -398,6 +398,7 @@ static void bulk_pack_result(msgpack_packer *packer, const struct call *call, co
         struct error complete = *result->error;
         complete.bucket = call->bucket;
         complete.key = key;
+        call->dispatcher->metrics->unknown_outcomes += complete.outcome == ERROR_OUTCOME_UNKNOWN;
         pack_str(packer, "error");
         error_pack(&complete, packer);
     } else {

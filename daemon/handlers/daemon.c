@@ -218,7 +218,7 @@ static void stats_pack_methods(msgpack_packer *packer, const struct metrics *met
         pack_str(packer, methods_ops.methods[row].name);
         msgpack_pack_map(packer, 6);
         daemon_pack_number(packer, "calls", method->calls);
-        daemon_pack_number(packer, "errors", method->errors);
+        daemon_pack_number(packer, "errors", metrics_count_errors(method));
         daemon_pack_number(packer, "p50_us", metrics_quantile(&method->latency, 0.5));
         daemon_pack_number(packer, "p99_us", metrics_quantile(&method->latency, 0.99));
         daemon_pack_number(packer, "p999_us", metrics_quantile(&method->latency, 0.999));

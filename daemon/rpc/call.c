@@ -175,8 +175,7 @@ static void call_note_end(struct call *call, enum error_code code)
         metrics->errors[code]++;
     if (call->metrics == NULL)
         return;
-    if (code != ERROR_NONE)
-        call->metrics->errors++;
+    call->metrics->ended[code]++;
     metrics_end_call(metrics, call->metrics, call->started_ns);
 }
 
@@ -284,6 +283,7 @@ void call_fail(struct call *call, const struct error *error)
      */
     if (!call_only_reads(call))
         error_set_default_outcome(&complete);
+    call->dispatcher->metrics->unknown_outcomes += complete.outcome == ERROR_OUTCOME_UNKNOWN;
     if (complete.code == ERROR_INTERNAL)
         log_limited(&call->dispatcher->internal_log, "internal errors", CONF_LOG_ERROR,
                     "call %" PRIu64 ": internal error in %s: %s", call->id, call_method_name(call), complete.message);

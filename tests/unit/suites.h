@@ -27,6 +27,7 @@ Suite *jetstream_suite(void);
 Suite *jobs_suite(void);
 Suite *json_suite(void);
 Suite *ledger_suite(void);
+Suite *metrics_suite(void);
 Suite *min_revision_suite(void);
 Suite *remains_suite(void);
 Suite *reply_budget_suite(void);

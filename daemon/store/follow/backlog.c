@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
+#include <uv.h>
 
 static void backlog_append(struct backlog *backlog, struct backlog_change *change, size_t bytes)
 {
@@ -30,7 +31,8 @@ struct backlog_change *backlog_add(struct backlog *backlog, const struct kv_entr
                                       .operation = entry->operation,
                                       .is_unrecorded = is_unrecorded,
                                       .epoch = backlog->epoch,
-                                      .begin = backlog->end};
+                                      .begin = backlog->end,
+                                      .added_ns = uv_hrtime()};
     char *at = change->key;
     memcpy(at, entry->key, key_bytes);
     at += key_bytes;

@@ -35,6 +35,7 @@ struct backlog_change {
     bool is_unrecorded; /* the stream has no message of it: a watch that is resumed is not delivered it */
     unsigned epoch;     /* of the backlog, when the change was added */
     uint64_t begin;     /* bytes of all changes that were added before it */
+    uint64_t added_ns;  /* uv_hrtime */
     struct watch_packed packed[WATCH_FORMS];
     char key[]; /* followed by the packed forms */
 };

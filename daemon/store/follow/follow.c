@@ -73,6 +73,17 @@ void follow_free(struct store *store)
     store->follow = NULL;
 }
 
+/* What the watches of a copy have not been delivered. */
+static void follow_add_backlog(const struct backlog *backlog, struct follow_totals *totals)
+{
+    if (backlog->first == NULL)
+        return;
+    totals->behind += backlog->reader_count;
+    totals->backlog_bytes += backlog->end - backlog->first->begin;
+    if (totals->oldest_change_ns == 0 || backlog->first->added_ns < totals->oldest_change_ns)
+        totals->oldest_change_ns = backlog->first->added_ns;
+}
+
 void follow_total(const struct store *store, struct follow_totals *totals)
 {
     const struct local_copy *copy, *next;
@@ -81,6 +92,7 @@ void follow_total(const struct store *store, struct follow_totals *totals)
     HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
         totals->buckets++;
+        follow_add_backlog(&copy->watches.backlog, totals);
         if (contents_have_values(&copy->contents)) {
             totals->cached_buckets++;
             totals->keys += copy->contents.cache.value_count;

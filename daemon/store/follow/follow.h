@@ -24,6 +24,9 @@ void follow_free(struct store *store);
 struct follow_totals {
     unsigned buckets, cached_buckets;
     uint64_t keys;
+    unsigned behind;           /* watches that have not been delivered all changes */
+    uint64_t backlog_bytes;    /* of the changes that are kept for them */
+    uint64_t oldest_change_ns; /* uv_hrtime when the oldest of these changes arrived; 0: there is none */
 };
 void follow_total(const struct store *store, struct follow_totals *totals);
 
