@@ -40,7 +40,7 @@ CC ?= cc
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-format-truncation -Werror
 # Expanded only when something is linked: on a bare system bootstrap installs pkg-config first.
 CLIENT_PKGS = $(shell pkg-config --exists msgpack-c && echo msgpack-c || echo msgpack)
-PKGS = libnats libuv $(CLIENT_PKGS) yaml-0.1 jansson libssl libcrypto libsystemd
+PKGS = libnats libuv $(CLIENT_PKGS) yaml-0.1 jansson libssl libcrypto libsystemd libmicrohttpd
 CFLAGS ?= -g
 CPPFLAGS += -I. -D_GNU_SOURCE -DKVSTORED_VERSION='"$(VERSION)"'
 COMPILE = $(CC) -std=gnu11 $(OPTIMISE) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP
@@ -297,6 +297,8 @@ install-units:
 	$(FILL) systemd/kvstored.service.in | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/kvstored.service
 	install -m 644 systemd/kvstored.socket $(DESTDIR)$(UNITDIR)/kvstored.socket
 	install -D -m 644 systemd/private-network.conf $(DESTDIR)$(DOCDIR)/private-network.conf
+	install -D -m 644 docs/monitoring/alerts.yml $(DESTDIR)$(DOCDIR)/alerts.yml
+	install -D -m 644 docs/monitoring/dashboard.json $(DESTDIR)$(DOCDIR)/dashboard.json
 	install -m 644 systemd/kvstored.sysusers $(DESTDIR)$(SYSUSERSDIR)/kvstored.conf
 	$(FILL) systemd/kvstored.tmpfiles.in | install -m 644 /dev/stdin $(DESTDIR)$(TMPFILESDIR)/kvstored.conf
 

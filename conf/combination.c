@@ -92,9 +92,25 @@ static int check_needs(const struct reader *reader, const struct conf *conf)
     return 0;
 }
 
+/* A group has no effect on an IP address. Two sockets cannot have one path. */
+static int check_metrics(const struct reader *reader, const struct conf *conf)
+{
+    if (conf->metrics.listen != NULL && strncmp(conf->metrics.listen, "unix:", 5) == 0) {
+        if (strcmp(conf->metrics.listen + 5, conf->listen.path) != 0)
+            return 0;
+        return reader_fail(reader, reader_place_of(reader, setting_find("metrics.listen")),
+                           "metrics.listen has the path of listen.path: expected another one");
+    }
+    if (conf->metrics.group != NULL)
+        return reader_fail(reader, reader_place_of(reader, setting_find("metrics.group")),
+                           "metrics.group is given, but metrics.listen is not a Unix socket: expected unix:/PATH");
+    return 0;
+}
+
 int combination_check(const struct reader *reader, const struct conf *conf)
 {
-    if (check_orders(reader, conf) != 0 || check_mode(reader, conf) != 0 || check_credentials(reader, conf) != 0)
+    if (check_orders(reader, conf) != 0 || check_mode(reader, conf) != 0 || check_credentials(reader, conf) != 0 ||
+        check_metrics(reader, conf) != 0)
         return -1;
     return check_needs(reader, conf);
 }

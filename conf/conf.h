@@ -140,6 +140,13 @@ struct conf {
     } access;
 
     struct {
+        char *listen; /* "unix:/PATH" or "ADDRESS:PORT"; NULL: no HTTP */
+        mode_t mode;  /* of the Unix socket */
+        char *group;
+        struct conf_strings buckets; /* names */
+    } metrics;
+
+    struct {
         enum conf_log_level level;
         unsigned slow_turn_ms; /* of processor time; 0: not measured */
     } log;

@@ -1,5 +1,6 @@
 #include "conf/setting.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -86,6 +87,44 @@ static bool is_consumer_name(const char *text)
             return false;
     }
     return true;
+}
+
+static bool is_port(const char *text)
+{
+    unsigned long port = 0;
+
+    if (!is_decimal(*text) || strlen(text) > 5)
+        return false;
+    for (; is_decimal(*text); text++)
+        port = 10 * port + (unsigned long)(*text - '0');
+    return *text == '\0' && port >= 1 && port <= 65535;
+}
+
+/* unix:/PATH, or an IP address (IPv6 in brackets) and a port. Names are not looked up: that could take long. */
+static bool is_metrics_address(const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    char host[INET6_ADDRSTRLEN];
+    struct in6_addr address;
+
+    if (strncmp(text, "unix:", 5) == 0)
+        return text[5] != '\0' && strlen(text + 5) <= SOCKET_PATH_BYTES_MAX;
+    if (colon == NULL || !is_port(colon + 1))
+        return false;
+    bool has_brackets = *text == '[' && colon > text + 1 && colon[-1] == ']';
+    const char *begin = has_brackets ? text + 1 : text;
+    size_t length = (size_t)(colon - begin) - (has_brackets ? 1 : 0);
+    if (length >= sizeof(host))
+        return false;
+    memcpy(host, begin, length);
+    host[length] = '\0';
+    return inet_pton(has_brackets ? AF_INET6 : AF_INET, host, &address) == 1;
+}
+
+/* As kv_check_bucket has it: a pattern is none. */
+static bool is_bucket_name(const char *text)
+{
+    return is_consumer_name(text);
 }
 
 #define MEMBER(member)      offsetof(struct conf, member), sizeof(((struct conf *)0)->member)

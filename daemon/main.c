@@ -13,6 +13,7 @@
 #include "daemon/base/timers.h"
 #include "daemon/embedded/process.h"
 #include "daemon/handlers/methods.h"
+#include "daemon/monitor/monitor.h"
 #include "daemon/reload.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/store.h"
@@ -64,6 +65,7 @@ struct daemon {
     struct log_limit slow_turn_log;
     struct store store;
     struct embedded_process *embedded; /* NULL in external mode */
+    struct monitor monitor;
     struct service service;
     struct dispatcher dispatcher;
     struct session_list sessions;
@@ -203,6 +205,7 @@ static void main_on_sessions_gone(void *arg)
         return;
     daemon->state = DAEMON_STOPPING;
     uv_timer_stop(&daemon->drain_limit);
+    monitor_stop(&daemon->monitor);
     store_stop(&daemon->store, main_on_store_stopped, daemon);
 }
 
@@ -232,8 +235,8 @@ static void main_drain(struct daemon *daemon)
 /* Before the daemon is ready, and while it ends, systemd waits for something else. */
 static void main_reload(struct daemon *daemon)
 {
-    const struct reload modules = {&daemon->conf,     daemon->conf_path, &daemon->dispatcher,
-                                   &daemon->sessions, &daemon->store,    &daemon->busy_poll};
+    const struct reload modules = {&daemon->conf,  daemon->conf_path,  &daemon->dispatcher, &daemon->sessions,
+                                   &daemon->store, &daemon->busy_poll, &daemon->monitor};
 
     if (daemon->state != DAEMON_RUNNING)
         return;
@@ -422,18 +425,25 @@ static int main_start(struct daemon *daemon)
         log_error("out of memory");
         return 1;
     }
-    service_init(&daemon->service, &daemon->store, &daemon->sessions);
+    service_init(&daemon->service, &daemon->store, &daemon->sessions, &daemon->monitor);
     if (dispatcher_init(&daemon->dispatcher, &methods_ops, &daemon->service, &daemon->loop, &daemon->conf,
                         &daemon->metrics, &daemon->sessions.usage, error) != 0 ||
         server_open(&daemon->server, &daemon->loop, &daemon->conf, &daemon->sessions, error) != 0) {
         log_error("%s", error);
         return 1;
     }
+    if (monitor_init(&daemon->monitor, &daemon->store, &daemon->metrics, &daemon->sessions.usage) != 0) {
+        log_error("out of memory");
+        server_close(&daemon->server);
+        return 1;
+    }
     status = main_start_nats(daemon);
     if (status != 0) {
+        monitor_stop(&daemon->monitor);
         server_close(&daemon->server);
         return status;
     }
+    monitor_set_embedded(&daemon->monitor, daemon->embedded);
     main_start_watchdog(daemon);
     uv_timer_start(&daemon->ready_check, main_on_ready_check, 0, READY_CHECK_MS);
     return 0;
@@ -450,6 +460,7 @@ static int main_run(struct daemon *daemon)
         _exit(daemon->exit_status);
     }
 
+    monitor_free(&daemon->monitor);
     store_free(&daemon->store);
     embedded_process_free(daemon->embedded);
     dispatcher_free(&daemon->dispatcher);

@@ -4,6 +4,7 @@
 #include "daemon/base/busy_poll.h"
 #include "daemon/base/log.h"
 #include "daemon/handlers/watch.h"
+#include "daemon/monitor/monitor.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/store.h"
 #include "daemon/transport/server.h"
@@ -46,5 +47,6 @@ void reload(const struct reload *modules)
     watches_reload(modules->dispatcher, modules->sessions);
     store_reload(modules->store);
     busy_poll_allow(modules->busy_poll, conf->calls.busy_poll == CONF_BUSY_POLL_AUTO);
+    monitor_reload(modules->monitor);
     log_info("reload: %s is in effect", modules->conf_path);
 }

@@ -11,6 +11,7 @@
 struct busy_poll;
 struct conf;
 struct dispatcher;
+struct monitor;
 struct session_list;
 struct store;
 
@@ -22,6 +23,7 @@ struct reload {
     struct session_list *sessions;
     struct store *store;
     struct busy_poll *busy_poll;
+    struct monitor *monitor;
 };
 
 void reload(const struct reload *modules);

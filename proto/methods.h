@@ -67,6 +67,7 @@ enum method_flag {
     METHOD(health, check,   0, 1, METHOD_READS, "timeout")                                                             \
     METHOD(daemon, info,    0, 0, METHOD_INSPECTS, "timeout")                                                          \
     METHOD(daemon, stats,   0, 0, METHOD_INSPECTS, "timeout")                                                          \
+    METHOD(daemon, metrics, 0, 0, METHOD_INSPECTS, "timeout")                                                          \
     METHOD(daemon, dump,    0, 0, METHOD_INSPECTS | METHOD_NEEDS_ADMIN, "limit timeout")
 /* clang-format on */
 

@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/operations.md", "docs/scaling.md",
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/operations.md", "docs/monitoring.md", "docs/scaling.md",
              "docs/performance.md", "docs/architecture.md", "proto/protocol.md"]
 
 # Constant, document, and a pattern whose groups are its number. Each pattern must match.

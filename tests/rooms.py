@@ -33,9 +33,12 @@ MAY_USE = {
     "daemon/store/follow": READ + ["daemon/store/follow"],
     "daemon/store/compact": READ + ["daemon/store/write", "daemon/store/follow", "daemon/store/compact"],
     "daemon/transport": GROUND,
+    "daemon/monitor": NATS
+    + ["daemon/embedded", "daemon/transport", "daemon/store", "daemon/store/bucket", "daemon/store/read"]
+    + ["daemon/store/write", "daemon/store/follow"],
     "daemon/rpc": GROUND + ["daemon/transport"],
     "daemon/handlers": NATS
-    + ["daemon/transport", "daemon/rpc", "daemon/store", "daemon/store/bucket", "daemon/store/read"]
+    + ["daemon/monitor", "daemon/transport", "daemon/rpc", "daemon/store", "daemon/store/bucket", "daemon/store/read"]
     + ["daemon/store/write", "daemon/store/follow", "daemon/store/compact"],
     "client/lib": ["proto"],
     "client/adapters": ["client/lib"],

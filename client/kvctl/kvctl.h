@@ -256,6 +256,7 @@ enum status daemon_health(struct invocation *invocation);
 enum status daemon_ping(struct invocation *invocation);
 enum status dump_run(struct invocation *invocation);
 enum status stats_run(struct invocation *invocation);
+enum status stats_run_metrics(struct invocation *invocation);
 enum status bench_run(struct invocation *invocation);
 
 #endif

@@ -1,4 +1,4 @@
-/* The verb stats: prints daemon.stats for people. */
+/* The verbs stats and metrics: print daemon.stats for people, and daemon.metrics for Prometheus. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
@@ -170,5 +170,25 @@ enum status stats_run(struct invocation *invocation)
         return report_error(kvs_last_error(invocation->kvs));
     enum status status = invocation->json ? print_and_free(kvs_value_json(stats)) : stats_print_stats(stats);
     kvs_free(stats);
+    return status;
+}
+
+/* --- metrics ------------------------------------------------------------------------------- */
+
+enum status stats_run_metrics(struct invocation *invocation)
+{
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = invocation->timeout_s);
+    enum status status = STATUS_OK;
+    struct kvs_value *text;
+    size_t size;
+
+    if (kvs_daemon_metrics(invocation->kvs, &options, &text) != KVS_OK)
+        return report_error(kvs_last_error(invocation->kvs));
+    const char *bytes = kvs_value_bytes(text, &size);
+    if (invocation->json)
+        status = print_and_free(kvs_value_json(text));
+    else if (bytes != NULL)
+        fwrite(bytes, 1, size, stdout);
+    kvs_free(text);
     return status;
 }

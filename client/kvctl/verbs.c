@@ -295,6 +295,11 @@ const struct verb verbs[] = {
      "  kvctl stats\n"
      "  kvctl --json stats | jq .watches\n",
      NULL, stats_run},
+    {"metrics", "", 0, 0, "print the daemon's metrics for Prometheus",
+     "Prints what the daemon serves over HTTP if metrics.listen is set: the counters since its start,\n"
+     "latencies, and the state of what it does, as a text in the format of OpenMetrics. With --json,\n"
+     "prints the text as one string.",
+     "  kvctl metrics | grep ^kvstored_calls_total\n", NULL, stats_run_metrics},
     {"dump", "", 0, 0, "show what the daemon is doing now",
      "Prints the sessions that are not idle, the calls in flight (the oldest first), the requests to\n"
      "NATS, the watches, the buckets that the daemon follows, and the writes that wait for a group\n"

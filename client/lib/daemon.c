@@ -1,4 +1,4 @@
-/* The methods health.* and daemon.*, whose results are trees. */
+/* The methods health.* and daemon.*, whose results are trees or a text. */
 #include "client/lib/blocking.h"
 #include "client/lib/deliver.h"
 
@@ -59,6 +59,19 @@ enum kvs_code kvs_async_daemon_stats(struct kvs *kvs, const struct kvs_call_opti
                                      void *context)
 {
     return daemon_submit(kvs, "daemon.stats", NULL, options, done, context);
+}
+
+enum kvs_code kvs_daemon_metrics(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **text)
+{
+    *text = NULL;
+    daemon_build(kvs, "daemon.metrics", NULL, options);
+    return blocking_run(kvs, reply_read_text, text);
+}
+
+enum kvs_code kvs_async_daemon_metrics(struct kvs *kvs, const struct kvs_call_options *options, kvs_value_fn *done,
+                                       void *context)
+{
+    return daemon_submit(kvs, "daemon.metrics", NULL, options, done, context);
 }
 
 static void daemon_build_dump(struct kvs *kvs, const struct kvs_dump_options *options)

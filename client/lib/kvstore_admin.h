@@ -153,6 +153,9 @@ enum kvs_code kvs_daemon_info(struct kvs *kvs, const struct kvs_call_options *op
 /* Return counters and latency quantiles. */
 enum kvs_code kvs_daemon_stats(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **stats);
 
+/* Return the daemon's metrics as a string, in the text format of OpenMetrics. */
+enum kvs_code kvs_daemon_metrics(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **text);
+
 struct kvs_dump_options {
     size_t size;
     unsigned limit; /* items of each list, at most 1,000; 0: 100 */
@@ -195,6 +198,8 @@ enum kvs_code kvs_async_daemon_info(struct kvs *kvs, const struct kvs_call_optio
                                     void *context);
 enum kvs_code kvs_async_daemon_stats(struct kvs *kvs, const struct kvs_call_options *options, kvs_value_fn *done,
                                      void *context);
+enum kvs_code kvs_async_daemon_metrics(struct kvs *kvs, const struct kvs_call_options *options, kvs_value_fn *done,
+                                       void *context);
 enum kvs_code kvs_async_daemon_dump(struct kvs *kvs, const struct kvs_dump_options *options, kvs_value_fn *done,
                                     void *context);
 

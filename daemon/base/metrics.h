@@ -1,7 +1,7 @@
 /*
  * metrics: counters and latencies of what the daemon has done.
  *
- * Filled by call, session and main, read by the handler of daemon.stats. Counting a call is a few additions, without an allocation.
+ * Filled by call, session and main, read by monitor. Counting a call is a few additions, without an allocation.
  */
 #ifndef DAEMON_METRICS_H
 #define DAEMON_METRICS_H

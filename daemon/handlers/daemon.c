@@ -1,12 +1,10 @@
 #include "daemon/base/redact.h"
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/methods.h"
+#include "daemon/handlers/stats.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/bucket/admin.h"
-#include "daemon/store/follow/follow.h"
-#include "daemon/store/follow/state.h"
-#include "daemon/store/write/group_commit.h"
 
 #include <inttypes.h>
 #include <nats/version.h>
@@ -37,45 +35,20 @@ static void daemon_pack_text(msgpack_packer *packer, const char *name, const cha
 
 /* --- health.check ---------------------------------------------------------------------------------- */
 
-static void health_pack_nats(msgpack_packer *packer, const struct store *store)
-{
-    const struct connection_status *status = connection_get_status(store->connection);
-
-    pack_str(packer, "nats");
-    msgpack_pack_map(packer, 5);
-    daemon_pack_flag(packer, "connected", status->connected);
-    daemon_pack_text(packer, "url", status->url);
-    daemon_pack_text(packer, "version", store->jetstream.server_version);
-    daemon_pack_number(packer, "rtt_us", status->rtt_us);
-    daemon_pack_number(packer, "reconnects", status->reconnects);
-}
-
-/* Of the embedded server, once it is known. */
-static void health_pack_room(msgpack_packer *packer, const struct store *store)
-{
-    const struct room *room = &store->room;
-
-    if (!room_is_known(room))
-        return;
-    pack_str(packer, "store");
-    msgpack_pack_map(packer, 4);
-    daemon_pack_number(packer, "used", room_used(room));
-    daemon_pack_number(packer, "limit", store->conf->nats.max_store_bytes);
-    daemon_pack_number(packer, "disk_free", room_free(room));
-    daemon_pack_number(packer, "disk_reserve", room_reserve(room));
-}
-
 /* Health is an answer, not an error: what is wrong is in it. */
 static void health_answer(struct call *call, const struct bucket_info *info, const char *wrong)
 {
     bool healthy = wrong == NULL;
+    struct figures figures;
+
+    figures_collect_health(&call_service(call)->monitor->sources, &figures);
     msgpack_packer *packer = call_begin_result(call);
 
     msgpack_pack_map(packer, 2u + room_is_known(&call_store(call)->room) + (call->bucket != NULL) +
                                  (info != NULL ? 5u : 0u) + !healthy);
     daemon_pack_flag(packer, "healthy", healthy);
-    health_pack_nats(packer, call_store(call));
-    health_pack_room(packer, call_store(call));
+    stats_pack_section(packer, &figures, "nats");
+    stats_pack_section(packer, &figures, "store");
     if (call->bucket != NULL)
         daemon_pack_text(packer, "bucket", call->bucket);
     if (info != NULL) {
@@ -198,125 +171,5 @@ void handle_daemon_info(struct call *call)
     msgpack_pack_array(packer, METHOD_COUNT);
     for (size_t row = 0; row < METHOD_COUNT; row++)
         pack_str(packer, methods_ops.methods[row].name);
-    call_end_result(call);
-}
-
-/* --- daemon.stats ---------------------------------------------------------------------------------- */
-
-static void stats_pack_methods(msgpack_packer *packer, const struct metrics *metrics)
-{
-    uint32_t used = 0;
-
-    for (size_t row = 0; row < METHOD_COUNT; row++)
-        used += metrics->methods[row].calls > 0;
-    pack_str(packer, "methods");
-    msgpack_pack_map(packer, used);
-    for (size_t row = 0; row < METHOD_COUNT; row++) {
-        const struct metrics_method *method = &metrics->methods[row];
-        if (method->calls == 0)
-            continue;
-        pack_str(packer, methods_ops.methods[row].name);
-        msgpack_pack_map(packer, 6);
-        daemon_pack_number(packer, "calls", method->calls);
-        daemon_pack_number(packer, "errors", metrics_count_errors(method));
-        daemon_pack_number(packer, "p50_us", metrics_quantile(&method->latency, 0.5));
-        daemon_pack_number(packer, "p99_us", metrics_quantile(&method->latency, 0.99));
-        daemon_pack_number(packer, "p999_us", metrics_quantile(&method->latency, 0.999));
-        daemon_pack_number(packer, "max_us", method->latency.max);
-    }
-}
-
-static void stats_pack_errors(msgpack_packer *packer, const struct metrics *metrics)
-{
-    uint32_t used = 0;
-
-    for (unsigned code = 1; code < ERROR_CODE_COUNT; code++)
-        used += metrics->errors[code] > 0;
-    pack_str(packer, "errors");
-    msgpack_pack_map(packer, used);
-    for (unsigned code = 1; code < ERROR_CODE_COUNT; code++) {
-        if (metrics->errors[code] > 0)
-            daemon_pack_number(packer, error_code_name((enum error_code)code), metrics->errors[code]);
-    }
-}
-
-static void stats_pack_watches(msgpack_packer *packer, const struct store *store, const struct follow_totals *totals)
-{
-    pack_str(packer, "watches");
-    msgpack_pack_map(packer, 7);
-    daemon_pack_number(packer, "open", store->follow->watch_stats.open);
-    daemon_pack_number(packer, "total", store->follow->watch_stats.total);
-    daemon_pack_number(packer, "ended", store->follow->watch_stats.ended);
-    daemon_pack_number(packer, "buckets", totals->buckets);
-    daemon_pack_number(packer, "entries", store->follow->watch_stats.entries);
-    daemon_pack_number(packer, "resyncs", store->follow->watch_stats.resyncs);
-    daemon_pack_number(packer, "vanished", store->follow->watch_stats.vanished);
-}
-
-static void stats_pack_cache(msgpack_packer *packer, const struct store *store, const struct follow_totals *totals)
-{
-    pack_str(packer, "cache");
-    msgpack_pack_map(packer, 6);
-    daemon_pack_number(packer, "buckets", totals->cached_buckets);
-    daemon_pack_number(packer, "keys", totals->keys);
-    daemon_pack_number(packer, "bytes", store->follow->cache_budget.bytes);
-    daemon_pack_number(packer, "hits", store->follow->cache_stats.hits);
-    daemon_pack_number(packer, "misses", store->follow->cache_stats.misses);
-    daemon_pack_number(packer, "evicted", store->follow->cache_budget.evicted);
-}
-
-static void stats_pack_group_commit(msgpack_packer *packer, const struct store *store)
-{
-    const struct group_commit_stats *stats = group_commit_statistics(store);
-    const struct metrics_histogram *sizes = &stats->sizes;
-
-    pack_str(packer, "group_commit");
-    msgpack_pack_map(packer, 6);
-    daemon_pack_number(packer, "batches", stats->batches);
-    daemon_pack_number(packer, "writes", stats->grouped);
-    daemon_pack_number(packer, "failed", stats->failed);
-    daemon_pack_number(packer, "size_p50", metrics_quantile(sizes, 0.5));
-    daemon_pack_number(packer, "size_p99", metrics_quantile(sizes, 0.99));
-    daemon_pack_number(packer, "size_max", sizes->max);
-}
-
-static void stats_pack_sessions(msgpack_packer *packer, const struct metrics *metrics)
-{
-    pack_str(packer, "sessions");
-    msgpack_pack_map(packer, 4);
-    daemon_pack_number(packer, "open", metrics->sessions);
-    daemon_pack_number(packer, "total", metrics->sessions_total);
-    daemon_pack_number(packer, "refused", metrics->sessions_refused);
-    daemon_pack_number(packer, "ended", metrics->sessions_ended);
-}
-
-void handle_daemon_stats(struct call *call)
-{
-    struct metrics *metrics = call->dispatcher->metrics;
-    struct store *store = call_store(call);
-    struct follow_totals totals;
-
-    metrics_settle(metrics, uv_hrtime());
-    msgpack_packer *packer = call_begin_result(call);
-
-    follow_total(store, &totals);
-    msgpack_pack_map(packer, 15u + room_is_known(&store->room));
-    pack_str(packer, "uptime");
-    msgpack_pack_double(packer, (double)(uv_now(store->loop) - call_service(call)->started_ms) / 1000.0);
-    daemon_pack_number(packer, "longest_turn_us", store->jobs->longest_turn_ns / 1000);
-    daemon_pack_number(packer, "calls_in_flight", metrics->calls);
-    daemon_pack_number(packer, "call_bytes", call->dispatcher->usage->taken[USAGE_CALL_BYTES]);
-    daemon_pack_number(packer, "bytes_in", metrics->bytes_in);
-    daemon_pack_number(packer, "bytes_out", metrics->bytes_out);
-    daemon_pack_number(packer, "retries", store->requests.retries);
-    daemon_pack_number(packer, "requests_in_flight", requests_in_flight(&store->requests));
-    stats_pack_group_commit(packer, store);
-    stats_pack_sessions(packer, metrics);
-    stats_pack_watches(packer, store, &totals);
-    stats_pack_cache(packer, store, &totals);
-    health_pack_nats(packer, store);
-    health_pack_room(packer, store);
-    stats_pack_methods(packer, metrics);
-    stats_pack_errors(packer, metrics);
     call_end_result(call);
 }

@@ -4,12 +4,12 @@
 
 #define FORM_COUNT (sizeof(((struct service *)NULL)->packed) / sizeof(((struct service *)NULL)->packed[0]))
 
-void service_init(struct service *service, struct store *store, struct session_list *sessions)
+void service_init(struct service *service, struct store *store, struct session_list *sessions, struct monitor *monitor)
 {
     memset(service, 0, sizeof(*service));
     service->store = store;
     service->sessions = sessions;
-    service->started_ms = uv_now(store->loop);
+    service->monitor = monitor;
     for (size_t form = 0; form < FORM_COUNT; form++)
         msgpack_sbuffer_init(&service->packed[form].bytes);
 }

@@ -7,6 +7,7 @@
 #ifndef DAEMON_HANDLERS_SERVICE_H
 #define DAEMON_HANDLERS_SERVICE_H
 
+#include "daemon/monitor/monitor.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/store.h"
 
@@ -22,13 +23,13 @@ struct service_entry {
 struct service {
     struct store *store;
     struct session_list *sessions;
-    uint64_t started_ms;            /* loop time */
+    struct monitor *monitor;
     uint64_t watch_ids;             /* the last one */
     struct service_entry packed[2]; /* by enum watch_form */
 };
 
-/* Both pointers are borrowed. */
-void service_init(struct service *service, struct store *store, struct session_list *sessions);
+/* All pointers are borrowed. monitor is made later. */
+void service_init(struct service *service, struct store *store, struct session_list *sessions, struct monitor *monitor);
 void service_free(struct service *service);
 
 static inline struct service *call_service(const struct call *call)

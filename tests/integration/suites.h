@@ -28,6 +28,8 @@ Suite *libuv_suite(void);
 Suite *life_suite(void);
 Suite *limit_suite(void);
 Suite *memory_suite(void);
+Suite *metrics_suite(void);
+Suite *endpoint_suite(void);
 Suite *neighbour_suite(void);
 Suite *outage_suite(void);
 Suite *overload_suite(void);

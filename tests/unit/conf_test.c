@@ -93,6 +93,10 @@ static void check_is_default(const struct conf *conf)
     ck_assert_uint_eq(conf->limits.out_buffer_bytes, 32u << 20);
     ck_assert_uint_eq(conf->limits.stall_timeout_ms, 30000);
     ck_assert_uint_eq(conf->access.count, 0);
+    ck_assert_ptr_null(conf->metrics.listen);
+    ck_assert_uint_eq(conf->metrics.mode, 0660);
+    ck_assert_ptr_null(conf->metrics.group);
+    ck_assert_uint_eq(conf->metrics.buckets.count, 0);
     ck_assert_int_eq(conf->log.level, CONF_LOG_INFO);
 }
 
@@ -178,6 +182,7 @@ START_TEST(every_embedded_setting_reaches_its_member)
                  "limits: {frame_bytes: 64K, frame_elements: 1000, frame_depth: 10, sessions: 5, calls: 50,\n"
                  "         calls_per_session: 10, call_bytes: 2m, call_bytes_per_session: 1048576,\n"
                  "         out_buffer_bytes: 131072, stall_timeout: 5}\n"
+                 "metrics: {listen: 'unix:/run/m', mode: '0600', group: prom, buckets: [a, b-c]}\n"
                  "log: {level: debug}\n");
     ck_assert_str_eq(conf.listen.path, "/tmp/s");
     ck_assert_uint_eq(conf.listen.mode, 0600);
@@ -213,6 +218,11 @@ START_TEST(every_embedded_setting_reaches_its_member)
     ck_assert_uint_eq(conf.limits.call_bytes_per_session, 1u << 20);
     ck_assert_uint_eq(conf.limits.out_buffer_bytes, 131072);
     ck_assert_uint_eq(conf.limits.stall_timeout_ms, 5000);
+    ck_assert_str_eq(conf.metrics.listen, "unix:/run/m");
+    ck_assert_uint_eq(conf.metrics.mode, 0600);
+    ck_assert_str_eq(conf.metrics.group, "prom");
+    ck_assert_uint_eq(conf.metrics.buckets.count, 2);
+    ck_assert_str_eq(conf.metrics.buckets.items[1], "b-c");
     ck_assert_int_eq(conf.log.level, CONF_LOG_DEBUG);
     conf_free(&conf);
 }
@@ -402,6 +412,33 @@ START_TEST(server_urls_are_a_host_and_maybe_a_port)
 }
 END_TEST
 
+START_TEST(metrics_addresses_are_a_socket_or_an_ip_address_with_a_port)
+{
+    static const char *const right[] = {"unix:/m",   "unix:run/m", "127.0.0.1:9464",
+                                        "0.0.0.0:1", "[::1]:9464", "[::]:65535"};
+    static const char *const wrong[] = {
+        "",           "unix:",      "/m",        "9464",        ":9464",         "127.0.0.1",
+        "::1:9464",   "[::1]",      "[]:1",      "[::1:1",      "1.2.3:9464",    "h:9464",
+        "1.2.3.4:",   "1.2.3.4:0",  "1.2.3.4:x", "[1.2.3.4]:1", "[fe80::1%1]:1", "1.2.3.4:65536",
+        "1.2.3.4:1 ", "1.2.3.4:+1", "[::1]x:1"};
+    const struct setting *listen = setting_find("metrics.listen");
+    struct conf conf = {0};
+
+    for (size_t i = 0; i < sizeof(right) / sizeof(right[0]); i++)
+        ck_assert_msg(setting_take(listen, &conf, right[i], strlen(right[i])) == SETTING_TAKEN, "%s", right[i]);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        ck_assert_msg(setting_take(listen, &conf, wrong[i], strlen(wrong[i])) == SETTING_WRONG, "%s", wrong[i]);
+    conf_free(&conf);
+    refuse("metrics: {listen: '127.0.0.1:1', group: g}",
+           "t.yaml:1:41: metrics.group is given, but metrics.listen is not a Unix socket: expected unix:/PATH");
+    refuse("listen: {path: /s}\nmetrics: {listen: 'unix:/s'}",
+           "t.yaml:2:19: metrics.listen has the path of listen.path: expected another one");
+    refuse(
+        "metrics: {buckets: ['app-*']}",
+        "t.yaml:1:21: metrics.buckets is \"app-*\": expected a list of buckets' names, such as [settings, app-cache]");
+}
+END_TEST
+
 START_TEST(the_greatest_frame_depth_is_what_frame_supports)
 {
     ck_assert_uint_eq(setting_find("limits.frame_depth")->max, FRAME_DEPTH_MAX);
@@ -486,15 +523,15 @@ START_TEST(an_unknown_key_gets_the_nearest_known_one)
     refuse("acess: []", "t.yaml:1:1: unknown setting acess: did you mean access?");
     refuse("retry-max: 3", "t.yaml:1:1: unknown setting retry-max: did you mean calls.retry_max?");
     refuse("zzz: 3", "t.yaml:1:1: unknown setting zzz: expected one of listen, nats, buckets, watches, cache, calls, "
-                     "limits, log, access");
+                     "limits, metrics, log, access");
     refuse("buckets: {zzz: 3}", "t.yaml:1:11: unknown setting buckets.zzz: expected one of metadata_ttl, group_commit");
     refuse(
         "listen.path: x",
         "t.yaml:1:1: unknown setting \"listen.path\": expected a section's name, and its settings indented below it");
     refuse("'': x", "t.yaml:1:1: unknown setting : expected one of listen, nats, buckets, watches, cache, calls, "
-                    "limits, log, access");
+                    "limits, metrics, log, access");
     refuse("<<: {listen: {}}", "t.yaml:1:1: unknown setting <<: expected one of listen, nats, buckets, watches, cache, "
-                               "calls, limits, log, access");
+                               "calls, limits, metrics, log, access");
 }
 END_TEST
 
@@ -678,10 +715,9 @@ START_TEST(a_strangers_text_stays_within_one_line_of_the_message)
 {
     refuse("log: {level: \"a\\nb\\e[31m\"}",
            "t.yaml:1:14: log.level is \"a?b?[31m\": expected error, warning, info or debug");
-    refuse(
-        "\"a\\nb\": 1",
-        "t.yaml:1:1: unknown setting a?b: expected one of listen, nats, buckets, watches, cache, calls, limits, log, "
-        "access");
+    refuse("\"a\\nb\": 1", "t.yaml:1:1: unknown setting a?b: expected one of listen, nats, buckets, watches, cache, "
+                           "calls, limits, metrics, log, "
+                           "access");
     /* 60 bytes would end within the last euro sign. */
     refuse(
         "log: {level: \xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac"
@@ -923,6 +959,7 @@ Suite *conf_suite(void)
     tcase_add_test(values, every_number_is_accepted_within_its_range_only);
     tcase_add_test(values, numbers_are_read_exactly_or_not_at_all);
     tcase_add_test(values, server_urls_are_a_host_and_maybe_a_port);
+    tcase_add_test(values, metrics_addresses_are_a_socket_or_an_ip_address_with_a_port);
     tcase_add_test(values, the_greatest_frame_depth_is_what_frame_supports);
     suite_add_tcase(suite, values);
     tcase_add_checked_fixture(refusals, set_up, NULL);

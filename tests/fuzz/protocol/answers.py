@@ -194,6 +194,10 @@ def _count(result, _params):
     expect(is_integer(result), "the result is {} and no number", result)
 
 
+def _metrics(result, _params):
+    expect(type(result) is str and result.endswith("\n# EOF\n"), "the metrics are {} and do not end with # EOF", result)
+
+
 RESULTS = {
     "kv.get": _entry_or_nil,
     "kv.get_json": _anything,
@@ -221,6 +225,7 @@ RESULTS = {
     "health.check": _map_with(healthy=bool, nats=dict),
     "daemon.info": _map_with(version=str, pid=int, methods=list, limits=dict, nats=dict),
     "daemon.stats": _map_with(uptime=float, calls_in_flight=int, sessions=dict, methods=dict, errors=dict),
+    "daemon.metrics": _metrics,
     "daemon.dump": _map_with(sessions=dict, calls=dict, watches=dict, requests=dict, followed_buckets=dict,
                              group_commits=dict),
 }

@@ -276,5 +276,6 @@ METHODS = {
     "health.check": (health_check, 1),
     "daemon.info": (nothing, 1),
     "daemon.stats": (nothing, 1),
+    "daemon.metrics": (nothing, 1),
     "daemon.dump": (nothing, 1),
 }
