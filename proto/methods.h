@@ -33,6 +33,8 @@ enum method_flag {
 #define METHOD_READS       (METHOD_ONLY_READS | METHOD_NAMES_BUCKET | METHOD_NEEDS_READ)
 #define METHOD_WRITES      (METHOD_NAMES_BUCKET | METHOD_NEEDS_WRITE | METHOD_NEEDS_NATS)
 #define METHOD_ADMINISTERS (METHOD_NAMES_BUCKET | METHOD_NEEDS_ADMIN | METHOD_NEEDS_NATS)
+/* Its handler checks the access: who may depends on whose session it is. */
+#define METHOD_ENDS_SESSION 0u
 
 #define METHODS_BUCKET_OPTIONS                                                                                         \
     "description history ttl max_value_size max_bytes storage replicas compression placement republish mirror "        \
@@ -68,7 +70,9 @@ enum method_flag {
     METHOD(daemon, info,    0, 0, METHOD_INSPECTS, "timeout")                                                          \
     METHOD(daemon, stats,   0, 0, METHOD_INSPECTS, "timeout")                                                          \
     METHOD(daemon, metrics, 0, 0, METHOD_INSPECTS, "timeout")                                                          \
-    METHOD(daemon, dump,    0, 0, METHOD_INSPECTS | METHOD_NEEDS_ADMIN, "limit timeout")
+    METHOD(daemon, dump,    0, 0, METHOD_INSPECTS | METHOD_NEEDS_ADMIN, "limit timeout")                               \
+    METHOD(daemon, sessions,     0, 0, METHOD_INSPECTS, "sort limit timeout")                                          \
+    METHOD(daemon, kill_session, 1, 1, METHOD_ENDS_SESSION, "timeout")
 /* clang-format on */
 
 #define METHOD_COUNT_ROW(...) +1

@@ -15,7 +15,7 @@ struct dump_list {
 };
 
 static const struct dump_list dump_lists[] = {
-    {"sessions", {"pid", "uid", "state", "calls", "call_bytes", "unread_bytes", "waiting_bytes", "watches"}},
+    {"sessions", {"id", "pid", "uid", "state", "calls", "call_bytes", "unread_bytes", "waiting_bytes", "watches"}},
     {"calls", {"id", "pid", "uid", "method", "bucket", "state", "age_ms", "bytes"}},
     {"requests", {"kind", "state", "age_ms", "attempts", "call", "trouble"}},
     {"watches", {"id", "pid", "uid", "bucket", "state", "filters"}},

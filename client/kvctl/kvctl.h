@@ -1,7 +1,7 @@
 /*
  * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, keys.c, watch.c, bulk.c, txn.c,
- * bucket.c, daemon.c, stats.c and bench.c. A verb gets an invocation (arguments and options are checked against its row
- * of the table, and the connection is open), prints its result and returns the exit status.
+ * bucket.c, daemon.c, stats.c, dump.c, sessions.c and bench.c. A verb gets an invocation (arguments and options are
+ * checked against its row of the table, and the connection is open), prints its result and returns the exit status.
  */
 #ifndef KVCTL_H
 #define KVCTL_H
@@ -185,7 +185,7 @@ enum status print_and_free(char *json);
 /* Print text as a string of JSON; what is not UTF-8 as U+FFFD. */
 void print_json_string(const char *text);
 
-#define TABLE_COLUMNS_MAX 8
+#define TABLE_COLUMNS_MAX 12
 
 /* A table with aligned columns that is printed once all its rows are known. */
 struct table {
@@ -213,6 +213,7 @@ struct short_text text_of_microseconds(double us);               /* "1.5 ms" */
 struct short_text text_of_bytes(const char *bytes, size_t size); /* cut, with escapes for what cannot be printed */
 struct short_text text_of_value(const struct kvs_value *value);  /* the same of a string or binary value */
 const char *text_of_operation(enum kvs_operation operation);     /* "put" */
+struct short_text text_of_user(uint64_t uid);                    /* the name, or the number if it has none */
 
 /* Format a member's value for people. False if it does not know the name. */
 typedef bool text_of_member_fn(const char *name, const struct kvs_value *value, struct short_text *text);
@@ -228,6 +229,9 @@ void print_line(const struct invocation *invocation, const char *name);
 
 /* Print a map as aligned lines "name: value", nested members as "name.member". text_of_member may be NULL. */
 void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member);
+
+/* Return the bytes that a session of daemon.sessions holds in the daemon. */
+uint64_t sessions_held_bytes(const struct kvs_value *session);
 
 /* --- The verbs ------------------------------------------------------------------------------- */
 
@@ -257,6 +261,8 @@ enum status daemon_ping(struct invocation *invocation);
 enum status dump_run(struct invocation *invocation);
 enum status stats_run(struct invocation *invocation);
 enum status stats_run_metrics(struct invocation *invocation);
+enum status sessions_run(struct invocation *invocation);
+enum status sessions_kill(struct invocation *invocation);
 enum status bench_run(struct invocation *invocation);
 
 #endif

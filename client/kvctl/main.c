@@ -46,7 +46,7 @@ static void main_print_help(void)
          "\n"
          "Verbs (for the help of one: kvctl VERB --help):");
     for (size_t i = 0; i < verb_count; i++)
-        printf("  %-7s %-28s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].summary);
+        printf("  %-8s %-27s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].summary);
     puts("\nOptions, before or after the verb and its arguments:");
     main_print_options(global_options);
     puts("\n"

@@ -84,6 +84,14 @@ static const struct verb_option ls_options[] = {
 };
 static const struct verb_option dump_options[] = {{"limit", "N", "number of items of each list (100), at most 1000"},
                                                   {0}};
+static const struct verb_option sessions_options[] = {
+    {"sort", "ORDER",
+     "rate (calls in the last second; the default), calls, in_flight,\nbytes (held), traffic (bytes received and "
+     "sent), "
+     "watches or age:\nthe largest first"},
+    {"limit", "N", "print at most N sessions, up to 1000 (100)"},
+    {0},
+};
 static const struct verb_option ping_options[] = {{"count", "N", "number of round trips (100)"}, {0}};
 
 /* Named like the members of the protocol's settings, so that the daemon's messages name the option. */
@@ -307,6 +315,23 @@ const struct verb verbs[] = {
      "  kvctl dump\n"
      "  kvctl --json dump --limit 1000 | jq '.calls.list[] | select(.age_ms > 1000)'\n",
      dump_options, dump_run},
+    {"sessions", "", 0, 0, "show who is connected",
+     "Prints the sessions: id (* is kvctl's own), process, program and user, age, calls so far and in\n"
+     "the last second, calls in flight, the bytes that the daemon holds for it, bytes received and\n"
+     "sent, and watches. If there are access rules, users without admin for all buckets see only\n"
+     "their own sessions. See kill.",
+     "  kvctl sessions\n"
+     "  kvctl sessions --sort bytes --limit 10\n"
+     "  kvctl --json sessions | jq '.list[] | select(.idle_ms > 3600000) | .id'\n",
+     sessions_options, sessions_run},
+    {"kill", "SESSION", 1, 1, "end a session",
+     "Ends the session with this id (see sessions), as if its client had disconnected: its watches\n"
+     "end, and writes that were sent to NATS are completed. Its client gets an error that says who\n"
+     "has done it, and may connect again. Users may end their own sessions; root, the daemon's\n"
+     "user, and who has admin for all buckets by an access rule may end any.",
+     "  kvctl kill 17\n"
+     "  kvctl sessions --sort in_flight --limit 1 && kvctl kill 17\n",
+     NULL, sessions_kill},
     {"ping", "", 0, 0, "measure the round trip time",
      "Measures calls that the daemon answers from memory, and prints beside them the round trip\n"
      "time of the daemon's last ping to the NATS server.",

@@ -97,3 +97,50 @@ enum kvs_code kvs_async_daemon_dump(struct kvs *kvs, const struct kvs_dump_optio
     daemon_build_dump(kvs, options);
     return call_submit(kvs, deliver_value(done, context));
 }
+
+static void daemon_build_sessions(struct kvs *kvs, const struct kvs_sessions_options *options)
+{
+    struct kvs_request *request = call_begin(kvs, "daemon.sessions", 0);
+    struct kvs_sessions_options own;
+
+    request_copy_options(request, &own, sizeof(own), options);
+    request_option_string(request, "sort", own.sort);
+    request_option_unsigned(request, "limit", own.limit);
+    request->timeout_s = own.timeout_s;
+}
+
+enum kvs_code kvs_daemon_sessions(struct kvs *kvs, const struct kvs_sessions_options *options,
+                                  struct kvs_value **sessions)
+{
+    *sessions = NULL;
+    daemon_build_sessions(kvs, options);
+    return blocking_run(kvs, reply_read_tree, sessions);
+}
+
+enum kvs_code kvs_async_daemon_sessions(struct kvs *kvs, const struct kvs_sessions_options *options, kvs_value_fn *done,
+                                        void *context)
+{
+    daemon_build_sessions(kvs, options);
+    return call_submit(kvs, deliver_value(done, context));
+}
+
+static void daemon_build_kill_session(struct kvs *kvs, uint64_t session, const struct kvs_call_options *options)
+{
+    struct kvs_request *request = call_begin(kvs, "daemon.kill_session", 1);
+
+    kvs_request_unsigned(request, session);
+    request_copy_call_options(request, options);
+}
+
+enum kvs_code kvs_daemon_kill_session(struct kvs *kvs, uint64_t session, const struct kvs_call_options *options)
+{
+    daemon_build_kill_session(kvs, session, options);
+    return blocking_run(kvs, NULL, NULL);
+}
+
+enum kvs_code kvs_async_daemon_kill_session(struct kvs *kvs, uint64_t session, const struct kvs_call_options *options,
+                                            kvs_finished_fn *done, void *context)
+{
+    daemon_build_kill_session(kvs, session, options);
+    return call_submit(kvs, deliver_nothing(done, context));
+}

@@ -166,6 +166,21 @@ struct kvs_dump_options {
 /* Return what the daemon is doing now: sessions, calls, requests, watches. Needs admin for all buckets. */
 enum kvs_code kvs_daemon_dump(struct kvs *kvs, const struct kvs_dump_options *options, struct kvs_value **dump);
 
+struct kvs_sessions_options {
+    size_t size;
+    const char *sort; /* "rate", "calls", "in_flight", "bytes", "traffic", "watches" or "age"; NULL: "rate" */
+    unsigned limit;   /* sessions, at most 1,000; 0: 100 */
+    double timeout_s;
+};
+#define KVS_SESSIONS_OPTIONS(...) KVS_SIZED_(kvs_sessions_options, __VA_ARGS__)
+
+/* Return who is connected. Without admin for all buckets: the sessions of this user. */
+enum kvs_code kvs_daemon_sessions(struct kvs *kvs, const struct kvs_sessions_options *options,
+                                  struct kvs_value **sessions);
+
+/* End the session with this id, of this user; of another one with admin for all buckets by an access rule. */
+enum kvs_code kvs_daemon_kill_session(struct kvs *kvs, uint64_t session, const struct kvs_call_options *options);
+
 /* --- Asynchronous forms -------------------------------------------------------------------- */
 
 /* The call has ended. */
@@ -202,6 +217,10 @@ enum kvs_code kvs_async_daemon_metrics(struct kvs *kvs, const struct kvs_call_op
                                        void *context);
 enum kvs_code kvs_async_daemon_dump(struct kvs *kvs, const struct kvs_dump_options *options, kvs_value_fn *done,
                                     void *context);
+enum kvs_code kvs_async_daemon_sessions(struct kvs *kvs, const struct kvs_sessions_options *options, kvs_value_fn *done,
+                                        void *context);
+enum kvs_code kvs_async_daemon_kill_session(struct kvs *kvs, uint64_t session, const struct kvs_call_options *options,
+                                            kvs_finished_fn *done, void *context);
 
 #ifdef __cplusplus
 }

@@ -139,8 +139,9 @@ static void dump_sessions(struct dump *dump)
             idle++;
             continue;
         }
-        if (!dump_begin_item(dump, 8))
+        if (!dump_begin_item(dump, 9))
             continue;
+        dump_number(dump, "id", session->id);
         dump_number(dump, "pid", (uint64_t)session->pid);
         dump_number(dump, "uid", session->uid);
         dump_text(dump, "state", dump_session_state(session));

@@ -173,6 +173,7 @@ static void dispatch_call(struct call *call, const struct rpc_message *message)
         return;
     }
     dispatcher->last_method = call->method;
+    session_count_call(call->session);
     call->metrics = &dispatcher->metrics->methods[call->method - dispatcher->ops->methods];
     call->metrics->calls++;
     if (!dispatch_check_limits(call) || !dispatch_divide_parameters(call, &message->params.via.array) ||

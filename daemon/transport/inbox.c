@@ -272,6 +272,7 @@ static void inbox_receive(struct session *session, const uint8_t *bytes, size_t 
     bool is_skipping = false;
 
     session->list->metrics->bytes_in += (uint64_t)length;
+    session->counted.bytes_in += (uint64_t)length;
     session->list->reads++;
     if (session->inbox.kept != NULL) {
         if (inbox_keep(session, NULL, false, bytes, length))

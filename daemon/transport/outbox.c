@@ -244,6 +244,7 @@ static bool outbox_write(struct session *session, msgpack_sbuffer *bytes)
         return false;
     }
     session->list->metrics->bytes_out += size;
+    session->counted.bytes_out += size;
     if (written < 0)
         written = 0;
     if ((size_t)written == size)

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
  * File descriptors that sessions must leave free. At one time these may be needed: by a reload the configuration and
  * what the lookup of users and groups opens (5), by a start of the embedded server its configuration, directory, ports
  * and pipe (5), its probe (1), by a connection to NATS its socket, the resolver's and a TLS file (4), to refuse a
- * session (1).
+ * session (1), to read the name of its program (1).
  */
 #define DESCRIPTOR_RESERVE 24u
 
@@ -73,6 +74,30 @@ static void session_wake_waiters(struct session *session)
         session_stop_waiting(session, waiter);
         waiter->on_room(waiter);
     }
+}
+
+#define SECOND_MS 1000u
+
+void session_count_call(struct session *session)
+{
+    struct session_counts *counted = &session->counted;
+    uint64_t now_ms = uv_now(session->list->loop), passed = now_ms / SECOND_MS - counted->called_ms / SECOND_MS;
+
+    counted->calls++;
+    if (passed > 0) {
+        counted->previous_calls = passed == 1 ? counted->second_calls : 0;
+        counted->second_calls = 0;
+    }
+    counted->second_calls++;
+    counted->called_ms = now_ms;
+}
+
+unsigned session_calls_per_second(const struct session *session)
+{
+    const struct session_counts *counted = &session->counted;
+    uint64_t passed = uv_now(session->list->loop) / SECOND_MS - counted->called_ms / SECOND_MS;
+
+    return passed == 0 ? counted->previous_calls : passed == 1 ? counted->second_calls : 0;
 }
 
 int session_socket(const struct session *session)
@@ -165,7 +190,8 @@ void session_end(struct session *session, enum conf_log_level level, const char 
     vsnprintf(reason, sizeof(reason), format, args);
     va_end(args);
     if (level == CONF_LOG_DEBUG || log_may(&session->list->ended_log, "sessions were ended"))
-        log_write(level, "session of pid %d uid %u ended: %s", (int)session->pid, (unsigned)session->uid, reason);
+        log_write(level, "session %" PRIu64 " of pid %d uid %u ended: %s", session->id, (int)session->pid,
+                  (unsigned)session->uid, reason);
     if (level != CONF_LOG_DEBUG)
         session->list->metrics->sessions_ended++;
     session_close(session);
@@ -306,6 +332,7 @@ static void session_read_peer(struct session *session)
     session->pid = peer.pid;
     session->uid = peer.uid;
     session->gid = peer.gid;
+    process_name_read(session->pid, session->program);
 }
 
 static struct session *session_new(struct session_list *list)
@@ -315,6 +342,8 @@ static struct session *session_new(struct session_list *list)
     if (session == NULL)
         return NULL;
     session->list = list;
+    session->id = ++list->ids;
+    session->counted.started_ms = uv_now(list->loop);
     uv_pipe_init(list->loop, &session->pipe, 0);
     session->pipe.data = session;
     outbox_init(&session->outbox);
@@ -357,7 +386,8 @@ void session_accept(struct session_list *list, int descriptor)
         session_refuse_accepted(session, &error);
         return;
     }
-    log_debug("session of pid %d uid %u began", (int)session->pid, (unsigned)session->uid);
+    log_debug("session %" PRIu64 " of pid %d uid %u began: %s", session->id, (int)session->pid, (unsigned)session->uid,
+              session->program);
     jobs_admit_session(&session->inbox.receiving);
     inbox_start(session);
 }
@@ -425,6 +455,22 @@ void session_list_drain(struct session_list *list, void (*on_empty)(void *arg), 
         session_finish(session);
         session_mark_dirty(session);
     }
+}
+
+struct session *session_list_find(const struct session_list *list, uint64_t id)
+{
+    struct session *session = list->first;
+
+    while (session != NULL && session->id != id)
+        session = session->next;
+    return session != NULL && session->user != NULL && session->state != SESSION_CLOSING ? session : NULL;
+}
+
+void session_kill(struct session *session, const struct error *error)
+{
+    outbox_pack_error(session, NULL, error);
+    outbox_flush(session);
+    session_end(session, CONF_LOG_INFO, "%s", error->message);
 }
 
 void session_list_end(struct session_list *list)

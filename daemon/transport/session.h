@@ -13,6 +13,7 @@
 #include "daemon/base/jobs.h"
 #include "daemon/base/log.h"
 #include "daemon/base/metrics.h"
+#include "daemon/base/process_name.h"
 #include "daemon/base/timers.h"
 #include "daemon/transport/garbage.h"
 #include "daemon/transport/inbox.h"
@@ -92,6 +93,7 @@ struct session_list {
     void *on_empty_arg;
     char *read_buffer; /* one for all: a message that is whole never waits in it */
     uint64_t reads;    /* of all sessions, since the start */
+    uint64_t ids;      /* the last one */
     struct log_limit refused_log, message_log, ended_log;
 };
 
@@ -100,6 +102,16 @@ enum session_state {
     SESSION_LAST_ANSWERS, /* reads no more; ends when its calls are answered and all is written */
     SESSION_LINGERING,    /* was refused; ends when the client has sent something or has gone */
     SESSION_CLOSING       /* waits for its handle to close, and for its resources to be released */
+};
+
+/* What a session has done, for daemon.sessions. Times are loop times in milliseconds. */
+struct session_counts {
+    uint64_t started_ms;
+    uint64_t calls;
+    uint64_t called_ms;      /* when the last call began; 0: none has */
+    unsigned second_calls;   /* in the second of called_ms */
+    unsigned previous_calls; /* in the second before it */
+    uint64_t bytes_in, bytes_out;
 };
 
 struct session {
@@ -120,9 +132,12 @@ struct session {
     struct timer linger;            /* SESSION_LINGERING: its end */
     struct user *user;              /* NULL until it is known, and of a refused session */
     void *context;                  /* of the owner, for what it keeps of each session; NULL at first */
+    uint64_t id;                    /* counts sessions from 1; none is used twice */
     pid_t pid;                      /* the peer, as it was when it connected */
     uid_t uid;
     gid_t gid;
+    char program[PROCESS_NAME_BYTES]; /* "": not known */
+    struct session_counts counted;
 };
 
 /* 0, or -1 when memory ran out. All pointers are borrowed. */
@@ -144,6 +159,15 @@ void session_list_flush(struct session_list *list);
 
 /* Accept no more messages. on_empty is called once, when all calls are answered and all sessions are gone. */
 void session_list_drain(struct session_list *list, void (*on_empty)(void *arg), void *arg);
+
+/*
+ * Return the session with this id; NULL if there is none that can be ended: it has ended, or it was refused. Takes time
+ * in proportion to the number of sessions.
+ */
+struct session *session_list_find(const struct session_list *list, uint64_t id);
+
+/* Tell the client of a session the error, as far as its socket has room, and end the session at once. */
+void session_kill(struct session *session, const struct error *error);
 
 /* End all sessions at once, answered or not. */
 void session_list_end(struct session_list *list);
@@ -167,6 +191,12 @@ void session_remove_resource(struct session *session, struct session_resource *r
 
 /* Call waiter->on_room once the client has read enough (outbox_has_room). */
 void session_await_room(struct session *session, struct session_waiter *waiter);
+
+/* Count a call that begins. */
+void session_count_call(struct session *session);
+
+/* Return the number of calls that began in the last whole second. */
+unsigned session_calls_per_second(const struct session *session);
 
 /* Does nothing if it does not wait. */
 void session_stop_waiting(struct session *session, struct session_waiter *waiter);

@@ -6,8 +6,6 @@
 
 #include <grp.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define NOBODY 65534u
@@ -150,22 +148,6 @@ START_TEST(a_reload_changes_the_rules_for_existing_sessions)
 }
 END_TEST
 
-/*
- * A listening socket without a file: every user can connect to it, whatever the permissions of the tree's directories.
- */
-static int listen_without_file(struct sockaddr_un *address, socklen_t *length)
-{
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    *length = sizeof(address->sun_family); /* the kernel chooses an abstract name */
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)address, *length), 0);
-    ck_assert_int_eq(listen(listener, 16), 0);
-    *length = sizeof(*address);
-    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)address, length), 0);
-    return listener;
-}
-
 START_TEST(users_and_groups_are_distinguished)
 {
     struct sockaddr_un address;
@@ -184,7 +166,7 @@ START_TEST(users_and_groups_are_distinguished)
                                  "  - {groups: [4002], buckets: [ours], allow: read}\n"
                                  "  - {buckets: [open], allow: read}\n",
                                  NOBODY));
-    int listener = listen_without_file(&address, &length);
+    int listener = daemon_listen_without_file(&address, &length);
     daemon_spawn(&daemon_of_test, NULL, listener);
     daemon_wait_ready(&daemon_of_test);
     struct client *root = client_open_address(&address, length);
@@ -250,7 +232,7 @@ START_TEST(a_group_counts_however_many_groups_the_peer_has)
                                  "  - {groups: [%u], buckets: [\"*\"], allow: none}\n"
                                  "  - {buckets: [\"*\"], allow: admin}\n",
                                  BASE + GROUPS - 1));
-    int listener = listen_without_file(&address, &length);
+    int listener = daemon_listen_without_file(&address, &length);
     daemon_spawn(&daemon_of_test, NULL, listener);
     daemon_wait_ready(&daemon_of_test);
     for (unsigned i = 0; i < GROUPS; i++)

@@ -733,7 +733,7 @@ START_TEST(a_reload_applies_some_settings_and_names_those_that_need_a_restart)
     ck_assert_double_eq(double_at(&answer->result, "limits.timeout"), 3);
     assert_code(client_put(client, bucket, "k", keep(calloc(1, 9000)), 9000), "too_large");
     client_open(&daemon_of_test);
-    daemon_wait_log(&daemon_of_test, "debug: session of pid");
+    daemon_wait_log(&daemon_of_test, format_text(" of pid %d uid %u began", (int)getpid(), (unsigned)getuid()));
 
     daemon_configure(&daemon_of_test, NULL, format_text("listen:\n  path: %s\n", other_path));
     process_signal(&daemon_of_test.process, SIGHUP);

@@ -36,6 +36,7 @@ Suite *overload_suite(void);
 Suite *renewal_suite(void);
 Suite *room_suite(void);
 Suite *session_suite(void);
+Suite *sessions_suite(void);
 Suite *tls_suite(void);
 Suite *ttl_suite(void);
 Suite *txn_suite(void);

@@ -91,6 +91,19 @@ unsigned daemon_conf_line(const struct daemon *daemon, const char *text)
     return line;
 }
 
+int daemon_listen_without_file(struct sockaddr_un *address, socklen_t *length)
+{
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    *length = sizeof(address->sun_family); /* the kernel chooses an abstract name */
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)address, *length), 0);
+    ck_assert_int_eq(listen(listener, 16), 0);
+    *length = sizeof(*address);
+    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)address, length), 0);
+    return listener;
+}
+
 void daemon_spawn(struct daemon *daemon, char *const *extra, int fd_3)
 {
     char *arguments[] = {keep(strdup(test_run_kvstored())), "--config", daemon->conf_path, NULL};

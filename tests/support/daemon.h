@@ -6,6 +6,9 @@
 
 #include "tests/support/process.h"
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
 /* A test that takes longer hangs. It may reach PATIENCE_MS before, whose message says more. */
 #define TEST_TIMEOUT_S 240
 
@@ -50,6 +53,12 @@ unsigned daemon_conf_line(const struct daemon *daemon, const char *text);
 
 /* Start the program. extra and fd_3: see process_start_with. */
 void daemon_spawn(struct daemon *daemon, char *const *extra, int fd_3);
+
+/*
+ * Return a listening socket without a file, for daemon_spawn: every user can connect to it, whatever the permissions of
+ * the tree's directories.
+ */
+int daemon_listen_without_file(struct sockaddr_un *address, socklen_t *length);
 
 /* Wait until its log says that it is ready. */
 void daemon_wait_ready(struct daemon *daemon);

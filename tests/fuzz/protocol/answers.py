@@ -34,7 +34,7 @@ def is_integer(value, least=0):
 
 CHANGING = frozenset((
     "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "bulk.put", "bulk.delete", "txn.commit", "bucket.create",
-    "bucket.update", "bucket.delete", "bucket.purge", "bucket.compact"))
+    "bucket.update", "bucket.delete", "bucket.purge", "bucket.compact", "daemon.kill_session"))
 
 ERROR_MEMBERS = {
     "code": lambda value: value in CODES,
@@ -228,6 +228,8 @@ RESULTS = {
     "daemon.metrics": _metrics,
     "daemon.dump": _map_with(sessions=dict, calls=dict, watches=dict, requests=dict, followed_buckets=dict,
                              group_commits=dict),
+    "daemon.sessions": _map_with(own=int, count=int, list=list),
+    "daemon.kill_session": _nil,
 }
 
 

@@ -244,6 +244,17 @@ def health_check(context):
     return [context.bucket()] if context.maybe(0.6) else [], {}
 
 
+def daemon_sessions(context):
+    orders = ("rate", "calls", "in_flight", "bytes", "traffic", "watches", "age")
+    offered = {"sort": context.rng.choice(orders), "limit": context.rng.choice((1, 2, 100, 1000))}
+    return [], {name: offered[name] for name in context.rng.sample(list(offered), context.rng.randint(0, 2))}
+
+
+def daemon_kill_session(context):
+    # Ids of no session: see mutation.kills_a_session.
+    return [context.rng.choice((0, 2**32, 2**53, 2**63, 2**64 - 1))], {}
+
+
 def nothing(_context):
     return [], {}
 
@@ -278,4 +289,6 @@ METHODS = {
     "daemon.stats": (nothing, 1),
     "daemon.metrics": (nothing, 1),
     "daemon.dump": (nothing, 1),
+    "daemon.sessions": (daemon_sessions, 1),
+    "daemon.kill_session": (daemon_kill_session, 0.5),
 }

@@ -265,6 +265,14 @@ def feeds_a_cycle(method, params):
     return False
 
 
+def kills_a_session(method, params):
+    """Tell whether the request may end a session: of this run, which would look like a fault, or the bystander's."""
+    if method != "daemon.kill_session" or not params:
+        return False
+    number = params[0].number if isinstance(params[0], Wide) else params[0]
+    return isinstance(number, (int, float)) and 0 < number < 2**32
+
+
 def texts_in(value):
     """Yield every text in a value."""
     data = text_bytes(value)

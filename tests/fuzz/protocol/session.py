@@ -144,7 +144,7 @@ class Session:
         params = arguments + ([options] if options or rng.random() < 0.05 else [])
         if rng.random() < 0.35:
             mutation.mutate(rng, params)
-        if mutation.feeds_a_cycle(method, params):
+        if mutation.feeds_a_cycle(method, params) or mutation.kills_a_session(method, params):
             return None
         return self.pack(method, params, is_notification=rng.random() < 0.04)
 
