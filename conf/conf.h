@@ -149,6 +149,7 @@ struct conf {
     struct {
         enum conf_log_level level;
         unsigned slow_turn_ms; /* of processor time; 0: not measured */
+        unsigned slow_call_ms; /* 0: slow calls are not logged */
     } log;
 };
 

@@ -36,8 +36,8 @@ uint64_t sessions_held_bytes(const struct kvs_value *session)
 
 static enum status sessions_print(const struct kvs_value *answer)
 {
-    static const char *const titles[] = {"ID",        "PID",  "PROGRAM", "USER", "AGE",     "CALLS",  "CALLS/S",
-                                         "IN FLIGHT", "HELD", "IN",      "OUT",  "WATCHES"};
+    static const char *const titles[] = {"ID",      "PID",       "PROGRAM", "USER", "AGE", "CALLS",
+                                         "CALLS/S", "IN FLIGHT", "HELD",    "IN",   "OUT", "WATCHES"};
     const struct kvs_value *list = kvs_value_member(answer, "list");
     uint64_t own = sessions_number(answer, "own"), all = sessions_number(answer, "count");
     size_t columns = sizeof(titles) / sizeof(titles[0]), count = kvs_value_count(list);

@@ -33,6 +33,10 @@ struct arena {
     size_t bytes;             /* that were allocated */
     const void *owner;        /* identity of the session that it serves; NULL: none. Never dereferenced */
     uint64_t call_id;         /* of the call that it serves, for the log; 0: none */
+    /* What of the call is at NATS now: requests, batches, look-ups of buckets. And how long something was, in all. */
+    unsigned sent_count;
+    uint64_t sent_since_ms; /* loop time at which sent_count left 0 */
+    uint64_t sent_ms;       /* without the time since then */
     /* Called for each allocation; NULL: allocations are not counted. */
     void (*charge)(void *arg, size_t bytes);
     void *charge_arg;
@@ -45,6 +49,8 @@ static inline bool arena_init(struct arena *arena, size_t chunk_bytes)
     arena->owner = NULL;
     arena->call_id = 0;
     arena->charge = NULL;
+    arena->sent_count = 0;
+    arena->sent_ms = 0;
     return msgpack_zone_init(&arena->zone, chunk_bytes);
 }
 
@@ -97,6 +103,27 @@ static inline void arena_clear(struct arena *arena)
     arena_cancel_tasks(arena);
     msgpack_zone_clear(&arena->zone);
     arena->bytes = 0;
+    arena->sent_count = 0;
+    arena->sent_ms = 0;
+}
+
+/* Something was sent to NATS for the call, and was answered or given up. now_ms is loop time. */
+static inline void arena_note_sent(struct arena *arena, uint64_t now_ms)
+{
+    if (arena->sent_count++ == 0)
+        arena->sent_since_ms = now_ms;
+}
+
+static inline void arena_note_answered(struct arena *arena, uint64_t now_ms)
+{
+    if (--arena->sent_count == 0)
+        arena->sent_ms += now_ms - arena->sent_since_ms;
+}
+
+/* Return for how long something of the call was at NATS, until now. */
+static inline uint64_t arena_sent_ms(const struct arena *arena, uint64_t now_ms)
+{
+    return arena->sent_ms + (arena->sent_count > 0 ? now_ms - arena->sent_since_ms : 0);
 }
 
 /* Cancel all tasks and free all memory. */

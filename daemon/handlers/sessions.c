@@ -23,8 +23,9 @@ static const struct {
     const char *name;
     enum sessions_order order;
 } sessions_orders[] = {
-    {"rate", ORDER_RATE},       {"calls", ORDER_CALLS},     {"in_flight", ORDER_IN_FLIGHT}, {"bytes", ORDER_BYTES},
-    {"traffic", ORDER_TRAFFIC}, {"watches", ORDER_WATCHES}, {"age", ORDER_AGE},
+    {"rate", ORDER_RATE},   {"calls", ORDER_CALLS},     {"in_flight", ORDER_IN_FLIGHT},
+    {"bytes", ORDER_BYTES}, {"traffic", ORDER_TRAFFIC}, {"watches", ORDER_WATCHES},
+    {"age", ORDER_AGE},
 };
 
 struct sessions_item {
@@ -262,8 +263,8 @@ void handle_daemon_kill_session(struct call *call)
         return;
     }
     error_set(&reason, ERROR_UNAVAILABLE, "ended by session %" PRIu64 " (pid %d uid %u%s%s), with daemon.kill_session",
-              call->session->id, (int)call->pid, (unsigned)call->user->uid, call->session->program[0] != '\0' ? " " : "",
-              call->session->program);
+              call->session->id, (int)call->pid, (unsigned)call->user->uid,
+              call->session->program[0] != '\0' ? " " : "", call->session->program);
     /* Of the calls in flight: what was sent to NATS continues. */
     reason.outcome = ERROR_OUTCOME_UNKNOWN;
     session_kill(session, &reason);

@@ -4,6 +4,7 @@
 #include "daemon/base/log.h"
 #include "daemon/nats/request_parts.h"
 #include "daemon/nats/request_text.h"
+#include "daemon/nats/request_time.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ static void move_to_state(struct request *request, enum request_state state)
 {
     struct requests *requests = request->requests;
 
+    request_time_note(request, state);
     if (request->state != REQUEST_IDLE) {
         DL_DELETE2(requests->in_state[request->state], request, previous, next);
         requests->counts[request->state]--;

@@ -124,6 +124,7 @@ struct request {
     unsigned weight;             /* in limit; 0 counts as 1 */
     const void *owner;           /* identity of the session for which it is; NULL: none. Never dereferenced */
     uint64_t call_id;            /* id of the call for which it is, for the log; 0: none */
+    struct arena *caller;        /* of that call: learns how long the request was at NATS; NULL: none */
     const char *label;           /* what it is about, for the log, such as a stream's name; borrowed; NULL: nothing */
     size_t expected_values;    /* in the reply; 0: it has no value; REQUEST_ALL: as many as expected_bytes_max allows */
     size_t expected_bytes_max; /* of the reply */
@@ -166,8 +167,9 @@ void request_start(struct requests *requests, struct request *request, const str
 void request_end(struct request *request);
 
 /* Before request_start: the request is for the call of the arena. Its session takes turns, and the log has its id. */
-static inline void request_set_caller(struct request *request, const struct arena *arena)
+static inline void request_set_caller(struct request *request, struct arena *arena)
 {
+    request->caller = arena;
     request->owner = arena->owner;
     request->call_id = arena->call_id;
 }

@@ -2,6 +2,7 @@
 
 #include "daemon/base/metrics.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/slow_log.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -75,6 +76,7 @@ struct call *call_new(struct dispatcher *dispatcher, struct session *session, si
     call->id = ++dispatcher->call_ids;
     call->dispatcher = dispatcher;
     call->session = session;
+    call->session_id = session->id;
     call->pid = session->pid;
     call->started_ns = dispatcher->arrived_ns;
     call->resource.ops = &call_resource_ops;
@@ -146,6 +148,7 @@ static bool call_only_reads(const struct call *call)
 void call_drop(struct call *call)
 {
     call_debug(call, "dropped");
+    slow_log_check(call, "its client has left");
     call_release(call);
 }
 
@@ -171,6 +174,7 @@ static void call_note_end(struct call *call, enum error_code code)
 {
     struct metrics *metrics = call->dispatcher->metrics;
 
+    slow_log_check(call, code == ERROR_NONE ? "it was answered" : error_code_name(code));
     if (code != ERROR_NONE)
         metrics->errors[code]++;
     if (call->metrics == NULL)

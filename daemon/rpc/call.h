@@ -29,6 +29,7 @@ struct call {
     struct call *next, *previous;     /* of all calls in flight, the oldest first; or of the spare ones */
     struct dispatcher *dispatcher;
     uint64_t id;                 /* grows with each call */
+    uint64_t session_id;         /* the session's, also after it has ended */
     pid_t pid;                   /* of the client */
     const struct method *method; /* NULL until it is known */
     struct metrics_method *metrics;

@@ -50,6 +50,7 @@ struct dispatcher {
     const struct method *last_method;
     struct log_limit refused_log;
     struct log_limit internal_log;
+    struct log_limit slow_log;
 };
 
 /* 0, or -1 with a sentence in error. All pointers are borrowed. */

@@ -164,7 +164,8 @@ START_TEST(a_session_cannot_kill_itself_or_none)
     struct client *client = client_open_shared();
     unsigned long long id = session_of(client);
 
-    assert_code_says(client_call(client, "daemon.kill_session", "[%llu]", id), "invalid_argument", "close its connection");
+    assert_code_says(client_call(client, "daemon.kill_session", "[%llu]", id), "invalid_argument",
+                     "close its connection");
     assert_code_says(client_call(client, "daemon.kill_session", "[0]"), "invalid_argument", "there is no session 0");
     assert_code_says(client_call(client, "daemon.kill_session", "[9223372036854775807]"), "invalid_argument",
                      "there is no session");

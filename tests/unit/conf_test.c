@@ -98,6 +98,8 @@ static void check_is_default(const struct conf *conf)
     ck_assert_ptr_null(conf->metrics.group);
     ck_assert_uint_eq(conf->metrics.buckets.count, 0);
     ck_assert_int_eq(conf->log.level, CONF_LOG_INFO);
+    ck_assert_uint_eq(conf->log.slow_turn_ms, 0);
+    ck_assert_uint_eq(conf->log.slow_call_ms, 0);
 }
 
 START_TEST(an_empty_file_means_all_defaults)
@@ -378,6 +380,8 @@ START_TEST(numbers_are_read_exactly_or_not_at_all)
         {"nats.sync_interval", "Always", false, 0},
         {"nats.sync_interval", "0", false, 0},
         {"log.level", "warning", true, CONF_LOG_WARNING},
+        {"log.slow_call", "300ms", true, 300},
+        {"log.slow_call", "3601", false, 0},
         {"log.level", "warn", false, 0},
     };
 

@@ -227,6 +227,8 @@ static void bucket_remove_wait(struct bucket_wait *wait)
     DL_DELETE2(wait->entry->waiting, wait, previous, next);
     wait->entry = NULL;
     timer_stop(wait->store->timers, &wait->timer);
+    if (wait->caller != NULL)
+        arena_note_answered(wait->caller, uv_now(wait->store->loop));
 }
 
 static void bucket_set_late_error(const struct bucket_wait *wait, struct error *error)
@@ -441,6 +443,8 @@ void bucket_open(struct store *store, struct bucket_wait *wait, const char *name
     wait->ready = ready;
     wait->arg = arg;
     wait->entry = entry;
+    if (wait->caller != NULL)
+        arena_note_sent(wait->caller, uv_now(store->loop));
     DL_APPEND2(entry->waiting, wait, previous, next);
     timer_start(store->timers, &wait->timer, deadline_ms, on_bucket_wait_over);
     if (entry->look_up == BUCKET_LOOK_UP_NONE)

@@ -46,6 +46,7 @@ struct bucket_wait {
     struct timer timer;
     struct store *store;
     const void *owner;
+    struct arena *caller;       /* set by the owner: learns how long it waited; NULL: none */
     struct bucket_entry *entry; /* NULL: waits for nothing */
     bucket_ready_fn *ready;
     void *arg;

@@ -21,10 +21,11 @@ static void bucket_request_prepare(struct bucket_request *request, struct store 
 }
 
 void bucket_request_open(struct bucket_request *request, struct store *store, const char *bucket_name,
-                         const struct arena *arena, uint64_t deadline_ms, const struct bucket_request_ops *ops)
+                         struct arena *arena, uint64_t deadline_ms, const struct bucket_request_ops *ops)
 {
     bucket_request_prepare(request, store, bucket_name, deadline_ms, ops);
     request_set_caller(&request->base, arena);
+    request->wait.caller = arena;
     bucket_open(store, &request->wait, bucket_name, arena->owner, deadline_ms, on_bucket_request_opened, request);
 }
 

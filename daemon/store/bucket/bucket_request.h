@@ -43,7 +43,7 @@ struct bucket_request {
 
 /* Open the bucket. The name is borrowed until the end. arena: that of the call for which the request is. */
 void bucket_request_open(struct bucket_request *request, struct store *store, const char *bucket_name,
-                         const struct arena *arena, uint64_t deadline_ms, const struct bucket_request_ops *ops);
+                         struct arena *arena, uint64_t deadline_ms, const struct bucket_request_ops *ops);
 
 /* The same for a bucket that is open, and an owner as in request: opened is not called. It must stay open until the
  * end. */

@@ -143,6 +143,7 @@ void scan_history(struct store *store, struct arena *arena, struct scan_history 
     history->store = store;
     history->arena = arena;
     arena_begin_task(arena, &history->task, scan_history_cancel);
+    history->wait.caller = history->arena;
     bucket_open(store, &history->wait, history->bucket_name, history->arena->owner, history->deadline_ms,
                 on_scan_history_bucket, history);
 }
@@ -451,6 +452,7 @@ void scan_keys_begin(struct store *store, struct arena *arena, struct scan_keys 
 void scan_keys_from_nats(struct scan_keys *keys)
 {
     scan_keys_drop_all(keys);
+    keys->wait.caller = keys->arena;
     bucket_open(keys->store, &keys->wait, keys->bucket_name, keys->arena->owner, keys->deadline_ms, on_scan_keys_bucket,
                 keys);
 }

@@ -218,6 +218,8 @@ static void on_group_commit_batch_done(void *arg, uint64_t first_sequence, unsig
     bool is_refused = error != NULL && err_code != 0;
 
     group->in_batch = 0;
+    for (size_t i = 0; i < count; i++)
+        arena_note_answered(batch->writes[i]->arena, uv_now(group->store->loop));
     if (is_refused) {
         /* Nothing was written, because of one of the writes. Sent singly, each gets its own answer. */
         group->store->group_commits->stats.failed++;
@@ -304,12 +306,15 @@ static void group_commit_send_batch(struct group_commit *group)
         group_commit_dequeue(group, write);
         bytes += write->operation.value_bytes;
         group_commit_add_to_batch(batch, write);
+        arena_note_sent(write->arena, uv_now(store->loop));
     }
     /* Send the head of the queue singly if it cannot join a batch or is its only member. */
     if (batch->batch.count < 2) {
         struct write *write = batch->batch.count == 1 ? batch->writes[0] : group->waiting;
         if (batch->batch.count == 0)
             group_commit_dequeue(group, write);
+        else
+            arena_note_answered(write->arena, uv_now(store->loop));
         free(batch);
         group_commit_send_singly(group, write);
         return;

@@ -157,7 +157,7 @@ static void txn_send(struct txn *txn)
     memset(&batch->request, 0, sizeof(batch->request));
     batch->bucket = txn->bucket;
     batch->owner = txn->arena->owner;
-    batch->request.base.call_id = txn->arena->call_id;
+    request_set_caller(&batch->request.base, txn->arena);
     batch->deadline_ms = txn->deadline_ms;
     batch->done = on_txn_committed;
     batch->arg = txn;
@@ -413,5 +413,6 @@ void txn_commit(struct store *store, struct arena *arena, struct txn *txn)
     txn->store = store;
     txn->arena = arena;
     arena_begin_task(arena, &txn->task, txn_cancel);
+    txn->wait.caller = txn->arena;
     bucket_open(store, &txn->wait, txn->bucket_name, txn->arena->owner, txn->deadline_ms, on_txn_bucket, txn);
 }
