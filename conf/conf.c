@@ -27,6 +27,7 @@ static enum setting_result take_runtime_directory(struct conf *conf)
     int length = snprintf(path, sizeof(path), "%.*s/kvstored.sock", (int)strcspn(directories, ":"), directories);
     if (length < 0 || (uint64_t)length > path_setting->max)
         return SETTING_TAKEN;
+    conf->origins[path_setting - conf_settings].kind = CONF_ORIGIN_ENVIRONMENT;
     return setting_take(path_setting, conf, path, (size_t)length);
 }
 
@@ -39,6 +40,9 @@ static void derive_members(struct conf *conf)
 int conf_set_defaults(struct conf *conf)
 {
     memset(conf, 0, sizeof(*conf));
+    conf->origins = calloc(conf_setting_count, sizeof(*conf->origins));
+    if (conf->origins == NULL)
+        goto no_memory;
     for (size_t i = 0; i < conf_setting_count; i++) {
         const struct setting *setting = &conf_settings[i];
 
@@ -57,6 +61,18 @@ no_memory:
     return -1;
 }
 
+/* Note which settings the file has, and in which lines. Return 0, or -1 if memory ran out. */
+static int note_origins(struct conf *conf, const struct reader *reader)
+{
+    for (size_t i = 0; i < conf_setting_count; i++) {
+        size_t line = reader_place_of(reader, &conf_settings[i]).line;
+        if (line > 0)
+            conf->origins[i] = (struct conf_origin){.kind = CONF_ORIGIN_FILE, .line = (unsigned)line};
+    }
+    conf->file = strdup(reader->name);
+    return conf->file != NULL ? 0 : reader_fail(reader, (struct reader_place){0, 0}, "out of memory");
+}
+
 int conf_parse(struct conf *conf, const char *name, const char *text, size_t length, char error[CONF_ERROR_BYTES])
 {
     struct reader reader;
@@ -68,7 +84,8 @@ int conf_parse(struct conf *conf, const char *name, const char *text, size_t len
         reader_fail(&reader, (struct reader_place){0, 0}, "out of memory");
         goto failed;
     }
-    if (reader_read(&reader, conf, text, length) != 0 || combination_check(&reader, conf) != 0)
+    if (reader_read(&reader, conf, text, length) != 0 || combination_check(&reader, conf) != 0 ||
+        note_origins(conf, &reader) != 0)
         goto failed;
     derive_members(conf);
     reader_free(&reader);
@@ -125,7 +142,27 @@ void conf_free(struct conf *conf)
     for (size_t i = 0; i < conf_setting_count; i++)
         setting_clear(&conf_settings[i], conf);
     free_access(conf);
+    free(conf->origins);
+    free(conf->file);
     memset(conf, 0, sizeof(*conf));
+}
+
+void conf_note_socket_unit(struct conf *conf)
+{
+    for (size_t i = 0; i < conf_setting_count; i++) {
+        if (strncmp(conf_settings[i].name, "listen.", 7) == 0)
+            conf->origins[i] = (struct conf_origin){.kind = CONF_ORIGIN_SOCKET_UNIT};
+    }
+}
+
+/* The origin of a setting after a reload, which has applied it or not. */
+static void renew_origin(struct conf_origin *running, const struct conf_origin *fresh, bool needs_restart)
+{
+    if (running->kind == CONF_ORIGIN_SOCKET_UNIT)
+        return;
+    if (!needs_restart)
+        *running = *fresh;
+    running->needs_restart = needs_restart;
 }
 
 void conf_apply_live(struct conf *running, struct conf *fresh, void (*changed_fixed)(void *arg, const char *name),
@@ -134,9 +171,13 @@ void conf_apply_live(struct conf *running, struct conf *fresh, void (*changed_fi
     for (size_t i = 0; i < conf_setting_count; i++) {
         const struct setting *setting = &conf_settings[i];
 
-        if ((setting->flags & SETTING_LIVE) != 0)
+        bool is_live = (setting->flags & SETTING_LIVE) != 0;
+        bool needs_restart = !is_live && !setting_is_equal(setting, running, fresh);
+
+        renew_origin(&running->origins[i], &fresh->origins[i], needs_restart);
+        if (is_live)
             setting_exchange(setting, running, fresh);
-        else if (!setting_is_equal(setting, running, fresh))
+        else if (needs_restart)
             changed_fixed(arg, setting->name);
     }
     running->nats.tls.enabled = fresh->nats.tls.enabled;

@@ -36,12 +36,30 @@ struct conf_access_rule {
     struct conf_strings groups;
     struct conf_strings buckets; /* shell patterns */
     enum conf_access allow;
+    unsigned line; /* of the file */
+};
+
+/* Where the value of a setting comes from. */
+enum conf_origin_kind {
+    CONF_ORIGIN_DEFAULT,
+    CONF_ORIGIN_ENVIRONMENT, /* $RUNTIME_DIRECTORY */
+    CONF_ORIGIN_FILE,
+    CONF_ORIGIN_SOCKET_UNIT /* systemd has opened the socket: the setting has no effect */
+};
+
+struct conf_origin {
+    enum conf_origin_kind kind;
+    unsigned line;      /* CONF_ORIGIN_FILE */
+    bool needs_restart; /* the file has another value, which a restart would apply */
 };
 
 /* The embedded server may store this much beyond nats.max_store: it is reserved for deletes and purges. */
 #define CONF_STORE_RESERVE_BYTES (256ull * 1024 * 1024)
 
 struct conf {
+    char *file;                  /* that was read; NULL: none */
+    struct conf_origin *origins; /* of each setting, in the order of conf_settings (setting.h) */
+
     struct {
         char *path;
         mode_t mode;
@@ -174,6 +192,9 @@ int conf_parse(struct conf *conf, const char *name, const char *text, size_t len
 
 /* Free what *conf owns and empty it. */
 void conf_free(struct conf *conf);
+
+/* The service manager has opened the socket: the settings of listen have no effect. */
+void conf_note_socket_unit(struct conf *conf);
 
 /*
  * Apply a reload: exchange the settings that can change at run time (SETTING_LIVE,

@@ -345,6 +345,7 @@ static int read_rule(struct walk *walk, const yaml_node_t *node, const char *pre
 {
     bool has_allow = false;
 
+    rule->line = (unsigned)place_of_node(node).line;
     if (node->type != YAML_MAPPING_NODE)
         return reader_fail(
             walk->reader, place_of_node(node),

@@ -437,6 +437,8 @@ static int main_start(struct daemon *daemon)
         server_close(&daemon->server);
         return 1;
     }
+    if (!daemon->server.is_ours)
+        conf_note_socket_unit(&daemon->conf);
     status = main_start_nats(daemon);
     if (status != 0) {
         monitor_stop(&daemon->monitor);

@@ -71,6 +71,7 @@ enum method_flag {
     METHOD(daemon, stats,   0, 0, METHOD_INSPECTS, "timeout")                                                          \
     METHOD(daemon, metrics, 0, 0, METHOD_INSPECTS, "timeout")                                                          \
     METHOD(daemon, dump,    0, 0, METHOD_INSPECTS | METHOD_NEEDS_ADMIN, "limit timeout")                               \
+    METHOD(daemon, config,  0, 0, METHOD_INSPECTS | METHOD_NEEDS_ADMIN, "timeout")                                     \
     METHOD(daemon, sessions,     0, 0, METHOD_INSPECTS, "sort limit timeout")                                          \
     METHOD(daemon, kill_session, 1, 1, METHOD_ENDS_SESSION, "timeout")
 /* clang-format on */

@@ -1,7 +1,8 @@
 /*
  * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, keys.c, watch.c, bulk.c, txn.c,
- * bucket.c, daemon.c, stats.c, dump.c, sessions.c and bench.c. A verb gets an invocation (arguments and options are
- * checked against its row of the table, and the connection is open), prints its result and returns the exit status.
+ * bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c and bench.c. A verb gets an invocation (arguments and
+ * options are checked against its row of the table, and the connection is open), prints its result and returns the exit
+ * status.
  */
 #ifndef KVCTL_H
 #define KVCTL_H
@@ -261,6 +262,7 @@ enum status daemon_ping(struct invocation *invocation);
 enum status dump_run(struct invocation *invocation);
 enum status stats_run(struct invocation *invocation);
 enum status stats_run_metrics(struct invocation *invocation);
+enum status config_run(struct invocation *invocation);
 enum status sessions_run(struct invocation *invocation);
 enum status sessions_kill(struct invocation *invocation);
 enum status bench_run(struct invocation *invocation);

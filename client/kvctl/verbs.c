@@ -84,6 +84,10 @@ static const struct verb_option ls_options[] = {
 };
 static const struct verb_option dump_options[] = {{"limit", "N", "number of items of each list (100), at most 1000"},
                                                   {0}};
+static const struct verb_option config_options[] = {
+    {"set", NULL, "only what is set: leave out the defaults"},
+    {0},
+};
 static const struct verb_option sessions_options[] = {
     {"sort", "ORDER",
      "rate (calls in the last second; the default), calls, in_flight,\nbytes (held), traffic (bytes received and "
@@ -315,6 +319,15 @@ const struct verb verbs[] = {
      "  kvctl dump\n"
      "  kvctl --json dump --limit 1000 | jq '.calls.list[] | select(.age_ms > 1000)'\n",
      dump_options, dump_run},
+    {"config", "[FILTER]", 0, 1, "show the daemon's configuration",
+     "Prints the settings in effect, and where each value comes from: the file and its line, the\n"
+     "environment, systemd's socket unit, or the default. FILTER is a pattern for their names: *\n"
+     "matches any characters. Secrets are not shown. If there are access rules, this needs admin\n"
+     "for all buckets.",
+     "  kvctl config --set\n"
+     "  kvctl config 'limits.*'\n"
+     "  kvctl --json config | jq -r '.settings[\"cache.max_bytes\"].value'\n",
+     config_options, config_run},
     {"sessions", "", 0, 0, "show who is connected",
      "Prints the sessions: id (* is kvctl's own), process, program and user, age, calls so far and in\n"
      "the last second, calls in flight, the bytes that the daemon holds for it, bytes received and\n"

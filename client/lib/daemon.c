@@ -74,6 +74,17 @@ enum kvs_code kvs_async_daemon_metrics(struct kvs *kvs, const struct kvs_call_op
     return daemon_submit(kvs, "daemon.metrics", NULL, options, done, context);
 }
 
+enum kvs_code kvs_daemon_config(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **config)
+{
+    return daemon_run(kvs, "daemon.config", NULL, options, config);
+}
+
+enum kvs_code kvs_async_daemon_config(struct kvs *kvs, const struct kvs_call_options *options, kvs_value_fn *done,
+                                      void *context)
+{
+    return daemon_submit(kvs, "daemon.config", NULL, options, done, context);
+}
+
 static void daemon_build_dump(struct kvs *kvs, const struct kvs_dump_options *options)
 {
     struct kvs_request *request = call_begin(kvs, "daemon.dump", 0);

@@ -166,6 +166,9 @@ struct kvs_dump_options {
 /* Return what the daemon is doing now: sessions, calls, requests, watches. Needs admin for all buckets. */
 enum kvs_code kvs_daemon_dump(struct kvs *kvs, const struct kvs_dump_options *options, struct kvs_value **dump);
 
+/* Return the configuration in effect, and where each value comes from. Needs admin for all buckets. */
+enum kvs_code kvs_daemon_config(struct kvs *kvs, const struct kvs_call_options *options, struct kvs_value **config);
+
 struct kvs_sessions_options {
     size_t size;
     const char *sort; /* "rate", "calls", "in_flight", "bytes", "traffic", "watches" or "age"; NULL: "rate" */
@@ -217,6 +220,8 @@ enum kvs_code kvs_async_daemon_metrics(struct kvs *kvs, const struct kvs_call_op
                                        void *context);
 enum kvs_code kvs_async_daemon_dump(struct kvs *kvs, const struct kvs_dump_options *options, kvs_value_fn *done,
                                     void *context);
+enum kvs_code kvs_async_daemon_config(struct kvs *kvs, const struct kvs_call_options *options, kvs_value_fn *done,
+                                      void *context);
 enum kvs_code kvs_async_daemon_sessions(struct kvs *kvs, const struct kvs_sessions_options *options, kvs_value_fn *done,
                                         void *context);
 enum kvs_code kvs_async_daemon_kill_session(struct kvs *kvs, uint64_t session, const struct kvs_call_options *options,

@@ -41,13 +41,14 @@ static void slow_log_write(const struct call *call, uint64_t now_ms, const char 
     char keys[KEY_SHOWN_BYTES + 16];
 
     slow_log_write_keys(call, keys);
-    log_write(CONF_LOG_WARNING,
-              "slow call: %s%s%s%s took %.3f s (log.slow_call is %.3g s), of that %.3f s in queues of the daemon and %.3f "
-              "s at NATS; %s; session %" PRIu64 " of pid %d uid %u%s%s%s",
-              call_method_name(call), has_bucket ? " of bucket " : "", has_bucket ? call->bucket : "", keys, took_s,
-              call->dispatcher->conf->log.slow_call_ms / 1000.0, took_s > sent_s ? took_s - sent_s : 0, sent_s, ending,
-              call->session_id, (int)call->pid, (unsigned)call->user->uid, program[0] != '\0' ? " (" : "", program,
-              program[0] != '\0' ? ")" : "");
+    log_write(
+        CONF_LOG_WARNING,
+        "slow call: %s%s%s%s took %.3f s (log.slow_call is %.3g s), of that %.3f s in queues of the daemon and %.3f "
+        "s at NATS; %s; session %" PRIu64 " of pid %d uid %u%s%s%s",
+        call_method_name(call), has_bucket ? " of bucket " : "", has_bucket ? call->bucket : "", keys, took_s,
+        call->dispatcher->conf->log.slow_call_ms / 1000.0, took_s > sent_s ? took_s - sent_s : 0, sent_s, ending,
+        call->session_id, (int)call->pid, (unsigned)call->user->uid, program[0] != '\0' ? " (" : "", program,
+        program[0] != '\0' ? ")" : "");
 }
 
 void slow_log_check(const struct call *call, const char *ending)

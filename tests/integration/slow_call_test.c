@@ -55,8 +55,10 @@ static struct times times_of(const char *call)
     struct times times;
 
     daemon_wait_log(&daemon_of_test, wanted); /* what is after it is in one write with it */
-    ck_assert_int_eq(sscanf(daemon_log(&daemon_of_test), "%lf s (log.slow_call is 0.3 s), of that %lf s in queues of the daemon "
-                            "and %lf s at NATS;", &times.took_s, &times.queued_s, &times.sent_s),
+    ck_assert_int_eq(sscanf(daemon_log(&daemon_of_test),
+                            "%lf s (log.slow_call is 0.3 s), of that %lf s in queues of the daemon "
+                            "and %lf s at NATS;",
+                            &times.took_s, &times.queued_s, &times.sent_s),
                      3);
     return times;
 }

@@ -15,6 +15,7 @@ Suite *bucket_suite(void);
 Suite *bulk_suite(void);
 Suite *cached_read_suite(void);
 Suite *compact_suite(void);
+Suite *config_suite(void);
 Suite *embedded_suite(void);
 Suite *external_suite(void);
 Suite *foreign_suite(void);

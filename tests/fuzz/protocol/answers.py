@@ -228,6 +228,7 @@ RESULTS = {
     "daemon.metrics": _metrics,
     "daemon.dump": _map_with(sessions=dict, calls=dict, watches=dict, requests=dict, followed_buckets=dict,
                              group_commits=dict),
+    "daemon.config": _map_with(settings=dict, access=list),
     "daemon.sessions": _map_with(own=int, count=int, list=list),
     "daemon.kill_session": _nil,
 }

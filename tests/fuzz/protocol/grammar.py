@@ -289,6 +289,7 @@ METHODS = {
     "daemon.stats": (nothing, 1),
     "daemon.metrics": (nothing, 1),
     "daemon.dump": (nothing, 1),
+    "daemon.config": (nothing, 1),
     "daemon.sessions": (daemon_sessions, 1),
     "daemon.kill_session": (daemon_kill_session, 0.5),
 }
