@@ -21,6 +21,9 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 DOCDIR ?= $(PREFIX)/share/doc/kvstored
+BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 
 # --- How to compile ----------------------------------------------------------------------------
 # VARIANT=asan builds the same targets below build/asan, with AddressSanitizer and UBSan. It is the default of
@@ -272,7 +275,8 @@ FILL = sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(IN
 USER_PATHS = -e 's|^  \#path: .*|  path: $(PREFIX)/var/kvstored.sock|; s|^  \#data_dir: .*|  data_dir: $(PREFIX)/var/kvstored|'
 INSTALLED_CONFIG = $(DESTDIR)$(SYSCONFDIR)/kvstored/kvstored.yaml
 INSTALLED_DIRS = $(SYSCONFDIR)/kvstored $(DOCDIR) $(if $(SYSTEM),,$(SYSCONFDIR) $(PREFIX)/share/doc $(MANDIR)/man1 \
-    $(MANDIR)/man3 $(MANDIR)/man5 $(MANDIR)/man8 $(MANDIR) $(PREFIX)/share $(LIBDIR)/pkgconfig $(LIBDIR) $(INCLUDEDIR) \
+    $(MANDIR)/man3 $(MANDIR)/man5 $(MANDIR)/man8 $(MANDIR) $(BASHCOMPDIR) $(PREFIX)/share/bash-completion $(ZSHCOMPDIR) \
+    $(PREFIX)/share/zsh $(FISHCOMPDIR) $(PREFIX)/share/fish $(PREFIX)/share $(LIBDIR)/pkgconfig $(LIBDIR) $(INCLUDEDIR) \
     $(BINDIR) $(SBINDIR) $(PREFIX)/var)
 
 .PHONY: install install-units
@@ -287,6 +291,9 @@ install: all $(if $(SYSTEM),install-units)
 	ln -sf libkvstore.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libkvstore.so
 	install -m 644 $(CLIENT_HEADERS) $(DESTDIR)$(INCLUDEDIR)
 	$(FILL) client/lib/kvstore.pc.in | install -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc
+	install -D -m 644 client/completion/kvctl.bash $(DESTDIR)$(BASHCOMPDIR)/kvctl
+	install -D -m 644 client/completion/_kvctl $(DESTDIR)$(ZSHCOMPDIR)/_kvctl
+	install -D -m 644 client/completion/kvctl.fish $(DESTDIR)$(FISHCOMPDIR)/kvctl.fish
 	[ -e $(INSTALLED_CONFIG) ] || \
 	    sed -e '' $(if $(SYSTEM),,$(USER_PATHS)) conf/kvstored.yaml | install -m 640 /dev/stdin $(INSTALLED_CONFIG)
 	for page in $(wildcard docs/man/*.[1-8]); do \
@@ -307,7 +314,8 @@ install-units:
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/kvstored $(DESTDIR)$(BINDIR)/kvctl $(DESTDIR)$(LIBDIR)/libkvstore.a \
 	    $(DESTDIR)$(LIBDIR)/libkvstore.so $(DESTDIR)$(LIBDIR)/libkvstore.so.$(SOVERSION) \
-	    $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(CLIENT_HEADERS))) $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc
+	    $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(CLIENT_HEADERS))) $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc \
+	    $(DESTDIR)$(BASHCOMPDIR)/kvctl $(DESTDIR)$(ZSHCOMPDIR)/_kvctl $(DESTDIR)$(FISHCOMPDIR)/kvctl.fish
 	$(if $(SYSTEM),rm -f $(addprefix $(DESTDIR),$(UNITDIR)/kvstored.service $(UNITDIR)/kvstored.socket \
 	    $(SYSUSERSDIR)/kvstored.conf $(TMPFILESDIR)/kvstored.conf $(DOCDIR)/private-network.conf))
 	for page in $(wildcard docs/man/*.[1-8]); do \

@@ -231,6 +231,11 @@ void print_line(const struct invocation *invocation, const char *name);
 /* Print a map as aligned lines "name: value", nested members as "name.member". text_of_member may be NULL. */
 void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member);
 
+/*
+ * Print the candidates for the last of the words, for the completion of a shell. globals are the options of all verbs.
+ */
+void complete_command_line(const struct verb_option *globals, char **words, size_t count);
+
 /* Return the bytes that a session of daemon.sessions holds in the daemon. */
 uint64_t sessions_held_bytes(const struct kvs_value *session);
 

@@ -200,6 +200,10 @@ static enum status main_run(struct command_line *line, int argc, char **argv)
         argc--;
         argv++;
     }
+    if (argc > 0 && strcmp(argv[0], "__complete") == 0) {
+        complete_command_line(global_options, argv + 1, (size_t)argc - 1);
+        return STATUS_OK;
+    }
     if (argc == 0 && !line->help)
         return report("name a verb, such as get or put: see kvctl --help");
     if (argc == 0) {
