@@ -1,8 +1,8 @@
 /*
  * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, keys.c, watch.c, bulk.c, txn.c,
- * bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c and bench.c. A verb gets an invocation (arguments and
- * options are checked against its row of the table, and the connection is open), prints its result and returns the exit
- * status.
+ * bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c, top.c and bench.c. A verb gets an invocation (arguments
+ * and options are checked against its row of the table, and the connection is open), prints its result and returns the
+ * exit status.
  */
 #ifndef KVCTL_H
 #define KVCTL_H
@@ -239,6 +239,31 @@ void complete_command_line(const struct verb_option *globals, char **words, size
 /* Return the bytes that a session of daemon.sessions holds in the daemon. */
 uint64_t sessions_held_bytes(const struct kvs_value *session);
 
+/* --- terminal.c ------------------------------------------------------------------------------- */
+
+enum terminal_event {
+    TERMINAL_TIME_OVER,
+    TERMINAL_KEY,
+    TERMINAL_RESIZED, /* or another signal */
+    TERMINAL_GONE     /* nobody is there */
+};
+
+struct terminal_size {
+    size_t rows, columns;
+};
+
+/*
+ * Show another screen on the terminal, without echo, until terminal_leave gives back what was there. Signals that end
+ * the program do that, too; SIGINT ends it with STATUS_OK.
+ */
+void terminal_enter(void);
+void terminal_leave(void);
+
+struct terminal_size terminal_size(void);
+
+/* Wait for a key, at most wait_ms. */
+enum terminal_event terminal_wait(int wait_ms, char *key);
+
 /* --- The verbs ------------------------------------------------------------------------------- */
 
 enum status kv_get(struct invocation *invocation);
@@ -271,5 +296,6 @@ enum status config_run(struct invocation *invocation);
 enum status sessions_run(struct invocation *invocation);
 enum status sessions_kill(struct invocation *invocation);
 enum status bench_run(struct invocation *invocation);
+enum status top_run(struct invocation *invocation);
 
 #endif

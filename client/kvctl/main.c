@@ -167,8 +167,9 @@ static enum status main_run_verb(const struct verb *verb, const struct command_l
                                     .argument_count = argc,
                                     .options = line->options,
                                     .option_count = line->option_count};
-    /* Only a watch has a use for a new connection. */
-    struct kvs_options options = KVS_OPTIONS(.connect_timeout_s = line->timeout_s, .reconnect = verb->run == watch_run);
+    /* Only what goes on has a use for a new connection. */
+    struct kvs_options options =
+        KVS_OPTIONS(.connect_timeout_s = line->timeout_s, .reconnect = verb->run == watch_run || verb->run == top_run);
     struct kvs_error error;
 
     if (argc < verb->arguments_min || argc > verb->arguments_max)

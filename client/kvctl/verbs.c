@@ -88,6 +88,12 @@ static const struct verb_option config_options[] = {
     {"set", NULL, "only what is set: leave out the defaults"},
     {0},
 };
+static const struct verb_option top_options[] = {
+    {"interval", "SECONDS", "time between two screens (1)"},
+    {"once", NULL, "measure one interval, print one screen, and exit"},
+    {"count", "N", "print N screens one after the other, and exit"},
+    {0},
+};
 static const struct verb_option sessions_options[] = {
     {"sort", "ORDER",
      "rate (calls in the last second; the default), calls, in_flight,\nbytes (held), traffic (bytes received and "
@@ -337,6 +343,15 @@ const struct verb verbs[] = {
      "  kvctl sessions --sort bytes --limit 10\n"
      "  kvctl --json sessions | jq '.list[] | select(.idle_ms > 3600000) | .id'\n",
      sessions_options, sessions_run},
+    {"top", "", 0, 0, "show what is busy, live",
+     "Shows once a second what the daemon is busy with: methods, buckets that it follows, sessions,\n"
+     "the connection to NATS and the cache. q or Ctrl-C ends it. If the output is no terminal,\n"
+     "prints one screen after the other, without limits of width. Percentiles are those since the\n"
+     "start of the daemon. Buckets are shown to users with admin for all buckets.",
+     "  kvctl top\n"
+     "  kvctl top --once | grep -A 3 METHOD\n"
+     "  kvctl --json top --interval 60 >>top.json\n",
+     top_options, top_run},
     {"kill", "SESSION", 1, 1, "end a session",
      "Ends the session with this id (see sessions), as if its client had disconnected: its watches\n"
      "end, and writes that were sent to NATS are completed. Its client gets an error that says who\n"
