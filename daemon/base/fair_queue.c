@@ -21,12 +21,33 @@ static struct fair_queue_owner *obtain_owner(struct fair_queue *queue, const voi
     return owner;
 }
 
+static void enter(struct fair_queue_owner *owner, bool is_newcomer)
+{
+    struct fair_queue *queue = owner->queue;
+
+    owner->is_newcomer = is_newcomer;
+    if (is_newcomer)
+        DL_APPEND2(queue->newcomers, owner, previous, next);
+    else
+        DL_APPEND2(queue->others, owner, previous, next);
+}
+
+static void leave(struct fair_queue_owner *owner)
+{
+    struct fair_queue *queue = owner->queue;
+
+    if (owner->is_newcomer)
+        DL_DELETE2(queue->newcomers, owner, previous, next);
+    else
+        DL_DELETE2(queue->others, owner, previous, next);
+}
+
 void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry, const void *identity)
 {
     struct fair_queue_owner *owner = obtain_owner(queue, identity);
 
     if (owner->first == NULL)
-        DL_APPEND2(queue->first, owner, previous, next);
+        enter(owner, true);
     DL_APPEND2(owner->first, entry, previous, next);
     entry->owner = owner;
 }
@@ -38,14 +59,16 @@ void fair_queue_remove(struct fair_queue_entry *entry)
     if (owner == NULL)
         return;
     struct fair_queue *queue = owner->queue;
-    bool was_first = queue->first == owner;
+    bool was_first = fair_queue_first_owner(queue) == owner;
 
     entry->owner = NULL;
     DL_DELETE2(owner->first, entry, previous, next);
+    if (was_first)
+        queue->newcomers_in_a_row = owner->is_newcomer ? queue->newcomers_in_a_row + 1 : 0;
     if (owner->first == NULL || was_first)
-        DL_DELETE2(queue->first, owner, previous, next);
+        leave(owner);
     if (owner->first != NULL && was_first)
-        DL_APPEND2(queue->first, owner, previous, next);
+        enter(owner, false);
     if (owner->first == NULL && owner != &queue->anonymous) {
         HASH_DEL(queue->by_identity, owner);
         free(owner);

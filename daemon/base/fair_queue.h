@@ -2,9 +2,10 @@
  * fair_queue: a queue in which owners take turns.
  *
  * Used for requests that wait for something scarce, so that an owner who asks for much does not keep the others
- * waiting. The entries of one owner keep their order. An owner is an identity, in general the address of a session; it
- * is compared and never dereferenced. The queue allocates a record for each owner that waits. If memory runs out, the
- * entry joins those without an owner.
+ * waiting. An owner that begins to wait is a newcomer and comes before those that have had a turn and wait on: one
+ * entry does not wait for an entry of each of a hundred greedy owners. The entries of one owner keep their order. An
+ * owner is an identity, in general the address of a session; it is compared and never dereferenced. The queue allocates
+ * a record for each owner that waits. If memory runs out, the entry joins those without an owner.
  */
 #ifndef DAEMON_FAIR_QUEUE_H
 #define DAEMON_FAIR_QUEUE_H
@@ -25,14 +26,17 @@ struct fair_queue_owner {
     struct fair_queue_owner *next, *previous;
     struct fair_queue *queue;
     const void *identity;
+    bool is_newcomer;
     struct fair_queue_entry *first;
 };
 
 /* Zeroed: empty. All members are private. */
 struct fair_queue {
     struct fair_queue_owner *by_identity; /* uthash */
-    struct fair_queue_owner *first;       /* the owner whose turn it is */
-    struct fair_queue_owner anonymous;    /* of entries without an owner */
+    struct fair_queue_owner *newcomers;   /* each list in the order of the owners' turns */
+    struct fair_queue_owner *others;
+    unsigned newcomers_in_a_row;       /* that have had their turns since one of the others */
+    struct fair_queue_owner anonymous; /* of entries without an owner */
 };
 
 /* Append an entry to those of its owner. identity NULL: it has none. */
@@ -40,14 +44,26 @@ void fair_queue_append(struct fair_queue *queue, struct fair_queue_entry *entry,
 
 /*
  * Remove an entry, because its turn came or because it gave up. If it was its owner's turn, the owner's next turn comes
- * after those of all others. Does nothing if the entry is not queued.
+ * after those of all who wait. Does nothing if the entry is not queued.
  */
 void fair_queue_remove(struct fair_queue_entry *entry);
+
+/* After this number of newcomers, one of the others has its turn. */
+#define FAIR_QUEUE_NEWCOMERS_MAX 8u
+
+static inline struct fair_queue_owner *fair_queue_first_owner(const struct fair_queue *queue)
+{
+    bool must_wait = queue->others != NULL && queue->newcomers_in_a_row >= FAIR_QUEUE_NEWCOMERS_MAX;
+
+    return queue->newcomers != NULL && !must_wait ? queue->newcomers : queue->others;
+}
 
 /* Return the entry whose turn it is; NULL: the queue is empty. */
 static inline struct fair_queue_entry *fair_queue_first(const struct fair_queue *queue)
 {
-    return queue->first != NULL ? queue->first->first : NULL;
+    const struct fair_queue_owner *owner = fair_queue_first_owner(queue);
+
+    return owner != NULL ? owner->first : NULL;
 }
 
 static inline bool fair_queue_has(const struct fair_queue_entry *entry)

@@ -37,6 +37,42 @@ START_TEST(owners_take_turns)
 }
 END_TEST
 
+START_TEST(a_newcomer_comes_before_owners_that_have_had_a_turn)
+{
+    fair_queue_append(&queue, &entries[0], &first_owner);
+    fair_queue_append(&queue, &entries[1], &first_owner);
+    fair_queue_append(&queue, &entries[2], NULL);
+    fair_queue_append(&queue, &entries[3], NULL);
+    expect_next(0);
+    expect_next(2);
+    fair_queue_append(&queue, &entries[4], &second_owner);
+    expect_next(4);
+    expect_next(1);
+    expect_next(3);
+    ck_assert_ptr_null(fair_queue_first(&queue));
+}
+END_TEST
+
+/* One that always waits again, with one entry at a time, is always a newcomer. */
+START_TEST(newcomers_do_not_keep_the_others_waiting_for_ever)
+{
+    unsigned newcomers = 0;
+
+    fair_queue_append(&queue, &entries[0], &first_owner);
+    fair_queue_append(&queue, &entries[1], &first_owner);
+    expect_next(0);
+    fair_queue_append(&queue, &entries[2], &second_owner);
+    while (fair_queue_first(&queue) == &entries[2]) {
+        fair_queue_remove(&entries[2]);
+        fair_queue_append(&queue, &entries[2], &second_owner);
+        newcomers++;
+        ck_assert_uint_le(newcomers, FAIR_QUEUE_NEWCOMERS_MAX);
+    }
+    expect_next(1);
+    expect_next(2);
+}
+END_TEST
+
 START_TEST(an_entry_that_gives_up_leaves_the_others_turns)
 {
     fair_queue_append(&queue, &entries[0], &first_owner);
@@ -58,6 +94,8 @@ Suite *fair_queue_suite(void)
 
     tcase_add_checked_fixture(tests, begin_test, NULL);
     tcase_add_test(tests, owners_take_turns);
+    tcase_add_test(tests, a_newcomer_comes_before_owners_that_have_had_a_turn);
+    tcase_add_test(tests, newcomers_do_not_keep_the_others_waiting_for_ever);
     tcase_add_test(tests, an_entry_that_gives_up_leaves_the_others_turns);
     suite_add_tcase(suite, tests);
     return suite;
