@@ -44,17 +44,17 @@ enum method_flag {
 #define METHODS(METHOD)                                                                                                \
     METHOD(kv, get,         2, 2, METHOD_READS, "revision consistency timeout")                                        \
     METHOD(kv, get_json,    2, 2, METHOD_READS, "revision consistency timeout")                                        \
-    METHOD(kv, put,         3, 3, METHOD_WRITES, "ttl headers timeout")                                                \
-    METHOD(kv, create,      3, 3, METHOD_WRITES, "ttl headers timeout")                                                \
-    METHOD(kv, update,      4, 4, METHOD_WRITES, "ttl headers timeout")                                                \
-    METHOD(kv, delete,      2, 2, METHOD_WRITES, "revision if_exists timeout")                                                   \
-    METHOD(kv, purge,       2, 2, METHOD_WRITES, "revision ttl timeout")                                               \
+    METHOD(kv, put,         3, 3, METHOD_WRITES, "ttl headers id first_sent timeout")                                                \
+    METHOD(kv, create,      3, 3, METHOD_WRITES, "ttl headers id first_sent timeout")                                                \
+    METHOD(kv, update,      4, 4, METHOD_WRITES, "ttl headers id first_sent timeout")                                                \
+    METHOD(kv, delete,      2, 2, METHOD_WRITES, "revision if_exists id first_sent timeout")                                                   \
+    METHOD(kv, purge,       2, 2, METHOD_WRITES, "revision ttl id first_sent timeout")                                               \
     METHOD(kv, history,     2, 2, METHOD_READS | METHOD_NEEDS_NATS, "timeout")                                         \
     METHOD(kv, keys,        1, 1, METHOD_READS, "filter limit after consistency timeout")                              \
     METHOD(bulk, get,       2, 2, METHOD_READS, "consistency timeout")                                                 \
-    METHOD(bulk, put,       2, 2, METHOD_WRITES, "ttl timeout")                                                        \
-    METHOD(bulk, delete,    2, 2, METHOD_WRITES, "timeout")                                                            \
-    METHOD(txn, commit,     3, 3, METHOD_WRITES, "timeout")                                                            \
+    METHOD(bulk, put,       2, 2, METHOD_WRITES, "ttl id first_sent timeout")                                          \
+    METHOD(bulk, delete,    2, 2, METHOD_WRITES, "id first_sent timeout")                                              \
+    METHOD(txn, commit,     3, 3, METHOD_WRITES, "id first_sent timeout")                                              \
     METHOD(bucket, create,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS)                                          \
     METHOD(bucket, update,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS " force")                                      \
     METHOD(bucket, delete,  1, 1, METHOD_ADMINISTERS, "timeout")                                                       \

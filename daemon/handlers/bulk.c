@@ -440,6 +440,8 @@ static struct bulk_write_call *bulk_write_new(struct call *call, size_t count)
     write->bulk.deadline_ms = call->deadline_ms;
     write->bulk.done = bulk_write_answer;
     write->bulk.arg = write;
+    if (!kv_option_id(call, &write->bulk.journal))
+        return NULL;
     return write;
 }
 

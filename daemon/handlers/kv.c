@@ -305,7 +305,7 @@ static struct write *kv_new_write(struct call *call, enum kv_operation kind)
         call_fail_out_of_memory(call);
         return NULL;
     }
-    if (!kv_argument_key(call, 1, &write->operation.key))
+    if (!kv_argument_key(call, 1, &write->operation.key) || !kv_option_id(call, &write->journal))
         return NULL;
     write->bucket_name = call->bucket;
     write->operation.kind = kind;

@@ -132,3 +132,24 @@ bool kv_option_consistency(struct call *call, enum read_consistency *consistency
         return argument_refuse(call, "consistency", "\"direct\", \"leader\" or \"cached\"", option);
     return true;
 }
+
+bool kv_option_id(struct call *call, struct journal_call *journal)
+{
+    const msgpack_object *id = option_find(call, "id");
+    int64_t first_sent;
+
+    if (!option_integer(call, "first_sent", 0, INT64_MAX, 0, &first_sent))
+        return false;
+    if (id == NULL && first_sent == 0)
+        return true;
+    if (id == NULL || !argument_is_text(id) || id->via.str.size < JOURNAL_ID_MIN || id->via.str.size > JOURNAL_ID_MAX) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "id must be a str or bin of %u to %u bytes", JOURNAL_ID_MIN,
+                       JOURNAL_ID_MAX);
+        return false;
+    }
+    journal->id = id->via.str.ptr;
+    journal->id_bytes = id->via.str.size;
+    journal->uid = call->user->uid;
+    journal->first_sent_us = (uint64_t)first_sent;
+    return true;
+}

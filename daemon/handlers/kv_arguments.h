@@ -9,6 +9,7 @@
 
 #include "daemon/nats/message.h"
 #include "daemon/rpc/call.h"
+#include "daemon/store/journal.h"
 #include "daemon/store/read/get.h"
 
 #include <stdbool.h>
@@ -27,6 +28,10 @@ bool kv_argument_value(struct call *call, uint32_t position, const char **value,
 const char *kv_argument_bytes(struct call *call, const msgpack_object *value, const char **bytes, size_t *count);
 
 bool kv_option_ttl(struct call *call, int64_t *ttl_s); /* standard 0: none */
+
+/* Read the options id and first_sent of a write that may be repeated. */
+bool kv_option_id(struct call *call, struct journal_call *journal);
+
 bool kv_option_consistency(struct call *call, enum read_consistency *consistency);
 bool kv_option_headers(struct call *call, const char *name, const struct message_header **headers, size_t *count);
 

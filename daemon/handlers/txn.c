@@ -230,7 +230,7 @@ void handle_txn_commit(struct call *call)
         call_fail_out_of_memory(call);
         return;
     }
-    if (!txn_read_checks(call, txn) || !txn_read_operations(call, txn))
+    if (!kv_option_id(call, &txn->journal) || !txn_read_checks(call, txn) || !txn_read_operations(call, txn))
         return;
     txn->bucket_name = call->bucket;
     txn->deadline_ms = call->deadline_ms;

@@ -15,6 +15,14 @@ static uint64_t number_in(json_t *object, const char *name)
     return (uint64_t)json_integer_value(json_object_get(object, name));
 }
 
+/* The server chooses these texts, and the daemon compares their hashes with those of an earlier run: see journal. */
+static uint64_t stable_hash(const char *text)
+{
+    static const uint64_t key[2] = {0, 0};
+
+    return hash_bytes_with(key, text, strlen(text));
+}
+
 /* Return the keeper of the message ids of a replicated stream: its leader, for as long as it leads. */
 static uint64_t leader_keeper(const char *leader, const char *since)
 {
@@ -23,7 +31,7 @@ static uint64_t leader_keeper(const char *leader, const char *since)
     if (since[0] == '\0')
         return 0;
     snprintf(text, sizeof(text), "%s %s", leader, since);
-    return hash_bytes(text, strlen(text));
+    return stable_hash(text);
 }
 
 uint64_t stream_info_keeper(const struct jetstream *jetstream, const char *leader)
@@ -32,7 +40,7 @@ uint64_t stream_info_keeper(const struct jetstream *jetstream, const char *leade
     bool is_connected = leader[0] != '\0' && strcmp(leader, jetstream->server_name) == 0;
     bool has_domain = jetstream->requests->conf->nats.domain != NULL;
 
-    return is_connected && server_id[0] != '\0' && !has_domain ? hash_bytes(server_id, strlen(server_id)) : 0;
+    return is_connected && server_id[0] != '\0' && !has_domain ? stable_hash(server_id) : 0;
 }
 
 void stream_info_read(const struct jetstream *jetstream, json_t *answer, struct stream_info *info)
@@ -46,7 +54,7 @@ void stream_info_read(const struct jetstream *jetstream, json_t *answer, struct 
 
     memset(info, 0, sizeof(*info));
     if (created[0] != '\0')
-        info->identity = hash_bytes(created, strlen(created));
+        info->identity = stable_hash(created);
     int length = snprintf(text, sizeof(text), "%s %s %s %s", created, leader, since,
                           connection_server_id(jetstream->requests->connection));
     info->incarnation = hash_bytes(text, length < (int)sizeof(text) ? (size_t)length : sizeof(text) - 1);

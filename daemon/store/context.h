@@ -31,6 +31,7 @@ struct store {
     struct room room; /* of the embedded server */
 
     struct observer *observers; /* a list: see observe */
+    struct journal *journal;    /* NULL: writes with an id are not remembered after the end of the daemon */
     uint64_t write_ids;         /* that were made */
 
     /* The states of the modules. */

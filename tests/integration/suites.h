@@ -35,6 +35,7 @@ Suite *neighbour_suite(void);
 Suite *outage_suite(void);
 Suite *overload_suite(void);
 Suite *renewal_suite(void);
+Suite *repeat_suite(void);
 Suite *room_suite(void);
 Suite *session_suite(void);
 Suite *sessions_suite(void);

@@ -13,6 +13,7 @@ static Suite *(*const suites[])(void) = {
     growth_suite,       hash_suite,        jetstream_suite,    jobs_suite,        json_suite,    kv_suite,
     ledger_suite,       metrics_suite,     min_revision_suite, key_order_suite,   outcome_suite, remains_suite,
     reply_budget_suite, reply_table_suite, room_gauge_suite,   rpc_suite,         stream_suite,  support_suite,
+    inherited_outcome_suite, journal_suite,
     wire_suite,
 };
 

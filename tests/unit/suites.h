@@ -25,6 +25,8 @@ Suite *growth_suite(void);
 Suite *hash_suite(void);
 Suite *jetstream_suite(void);
 Suite *jobs_suite(void);
+Suite *inherited_outcome_suite(void);
+Suite *journal_suite(void);
 Suite *json_suite(void);
 Suite *ledger_suite(void);
 Suite *metrics_suite(void);

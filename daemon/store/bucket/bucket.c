@@ -2,6 +2,7 @@
 
 #include "daemon/base/table.h"
 #include "daemon/store/bucket/settings.h"
+#include "daemon/store/journal.h"
 #include "daemon/store/observe.h"
 
 #include <assert.h>
@@ -120,6 +121,7 @@ uint64_t bucket_keeper(const struct store *store, const struct bucket *bucket)
 void bucket_note_removal(struct store *store, bool is_in_doubt)
 {
     store->buckets->removals++;
+    journal_note_removal(store->journal, store_boot_ms());
     if (is_in_doubt)
         store->buckets->doubtful_removal_on = connection_number(store->connection);
 }

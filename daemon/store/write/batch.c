@@ -128,13 +128,39 @@ static size_t batch_add_headers(const struct batch *batch, size_t index, struct 
     return count;
 }
 
+/* Return how long the first and the last message stay, which have the ids; 0: as long as nobody removes them. */
+static uint64_t batch_lives_ms(const struct batch *batch)
+{
+    int64_t first_s = batch->messages[0].operation->ttl_s, last_s = batch->messages[batch->count - 1].operation->ttl_s;
+
+    return 1000u * (uint64_t)(first_s > 0 && (last_s == 0 || first_s < last_s) ? first_s : last_s);
+}
+
+/* The id of the last message proves the whole batch. outcome: as it will be when the copy is sent. */
+static void batch_note_sent(const struct batch *batch, const struct outcome *outcome)
+{
+    struct journal_copy copy = inquiry_describe_copy(outcome, batch_lives_ms(batch));
+
+    copy.is_of_batch = true;
+    strcpy(copy.message_id, batch_id_of(batch, batch->count - 1));
+    for (size_t i = 0; batch->is_remembered && i < batch->count; i++) {
+        if (batch->messages[i].journal == NULL)
+            continue;
+        copy.messages_after = (uint32_t)(batch->count - 1 - i);
+        journal_note_sent(batch->store->journal, batch->messages[i].journal, &copy);
+    }
+}
+
 static enum connection_publish_result batch_send_copy(struct batch *batch, unsigned attempt)
 {
     struct request *request = &batch->request.base;
     struct stream_state stream = bucket_stream(batch->store, batch->bucket);
     struct connection *connection = batch->store->connection;
     struct batch_texts texts;
+    struct outcome outcome = batch->outcome;
 
+    outcome_sent(&outcome, store_boot_ms(), connection_number(connection), &stream);
+    batch_note_sent(batch, &outcome); /* before any byte of it can leave */
     /* The server must not take this copy for the rest of an unfinished one. */
     snprintf(texts.batch_id, sizeof(texts.batch_id), "%s-%u", batch->id, attempt);
     for (size_t i = 0; i < batch->count; i++) {
@@ -154,7 +180,7 @@ static enum connection_publish_result batch_send_copy(struct batch *batch, unsig
             return result; /* without its last message, nothing is stored */
     }
     batch->copy_attempt = attempt;
-    outcome_sent(&batch->outcome, store_boot_ms(), connection_number(connection), &stream);
+    batch->outcome = outcome;
     return CONNECTION_PUBLISHED;
 }
 
@@ -174,6 +200,9 @@ static void batch_start_inquiry(struct batch *batch, enum outcome_step step);
 static enum request_readiness batch_prepare(struct request *request)
 {
     struct batch *batch = batch_of(request);
+    if (batch->is_beginning_in_doubt)
+        request_set_doubt(request, true);
+    batch->is_beginning_in_doubt = false;
     enum outcome_step step = inquiry_prepare(batch->store, &batch->outcome, request);
 
     switch (step) {
@@ -185,10 +214,15 @@ static enum request_readiness batch_prepare(struct request *request)
         batch_start_inquiry(batch, step);
         return REQUEST_SUSPENDED_OR_OVER;
     case OUTCOME_SEND:
-        if (!batch_must_wait(batch))
+        if (batch->holds != NULL)
+            return REQUEST_READY; /* it waited for its place */
+        if (batch_must_wait(batch)) {
+            request_suspend(request);
+            return REQUEST_SUSPENDED_OR_OVER;
+        }
+        if (!batch->is_remembered || batch->store->conf->nats.mode != CONF_NATS_EMBEDDED)
             return REQUEST_READY;
-        request_suspend(request);
-        return REQUEST_SUSPENDED_OR_OVER;
+        break; /* as a write with an id: see write_prepare */
     case OUTCOME_ASK:
     case OUTCOME_ASK_FIRST:
         break;
@@ -362,7 +396,8 @@ static void batch_fail(struct request *request, const struct error *error)
     struct batch *batch = batch_of(request);
     struct error failure = *error;
 
-    failure.outcome = request_is_in_doubt(request) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+    failure.outcome =
+        request_is_in_doubt(request) || batch->is_beginning_in_doubt ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
     bool is_denied = failure.code == ERROR_PERMISSION_DENIED && failure.outcome == ERROR_OUTCOME_NONE;
     batch_finish(batch, 0, is_denied ? BATCH_DENIED : 0, &failure);
 }
@@ -385,7 +420,7 @@ static void on_batch_bucket_failed(struct bucket_request *request, const struct 
     struct batch *batch = (struct batch *)((char *)request - offsetof(struct batch, request));
 
     batch->error = *error;
-    if (request_is_in_doubt(&request->base)) {
+    if (request_is_in_doubt(&request->base) || batch->is_beginning_in_doubt) {
         operation_set_unread_error(&batch->error, error);
         batch_finish_in_doubt(batch);
     } else {
@@ -409,18 +444,44 @@ void batch_cancel(struct batch *batch)
     batch_stop(batch);
 }
 
-void batch_start(struct store *store, struct batch *batch)
+static void batch_init(struct store *store, struct batch *batch)
 {
     batch->store = store;
     batch->asks_each = false;
     batch->has_failed = false;
+    batch->is_beginning_in_doubt = false;
     batch->copy_attempt = 0;
     memset(&batch->outcome, 0, sizeof(batch->outcome));
     batch->outcome.is_batch = batch->count > 1;
     batch->request.base.limit = group_commit_batches_limit(bucket_writes_group(batch->bucket));
     batch->request.base.weight = BATCH_WEIGHT(batch->count);
+    bucket_request_use(&batch->request, store, batch->bucket, batch->owner, batch->deadline_ms, &batch_bucket_ops);
+}
+
+void batch_start(struct store *store, struct batch *batch)
+{
+    batch_init(store, batch);
     operation_make_id(store, batch->id);
     snprintf(batch->last_id, sizeof(batch->last_id), "%s-l", batch->id);
-    bucket_request_use(&batch->request, store, batch->bucket, batch->owner, batch->deadline_ms, &batch_bucket_ops);
+    bucket_request_start(&batch->request, &batch_ops);
+}
+
+void batch_start_in_doubt(struct store *store, struct batch *batch, const struct journal_copy *copy, unsigned err_code)
+{
+    size_t length = strlen(copy->message_id);
+
+    batch_init(store, batch);
+    inquiry_inherit_copy(store, &batch->outcome, copy);
+    batch->is_beginning_in_doubt = true;
+    strcpy(batch->last_id, copy->message_id);
+    if (batch->count > 1) /* without "-l" */
+        length -= 2;
+    memcpy(batch->id, copy->message_id, length);
+    batch->id[length] = '\0';
+    batch->has_failed = err_code != 0;
+    batch->err_code = err_code;
+    error_set(&batch->error, ERROR_UNAVAILABLE,
+              "whether this transaction is stored is unknown: the daemon was restarted before it answered; read the "
+              "keys");
     bucket_request_start(&batch->request, &batch_ops);
 }

@@ -9,6 +9,7 @@
 
 #include "daemon/store/bucket/bucket_request.h"
 #include "daemon/store/context.h"
+#include "daemon/store/journal.h"
 #include "daemon/store/write/inquiry.h"
 #include "daemon/store/write/ledger.h"
 #include "daemon/store/write/operation.h"
@@ -29,7 +30,8 @@ struct batch_message {
     /* A condition that the server checks at commit: the subject's last sequence is expected. */
     bool has_condition;
     uint64_t expected;
-    const char *condition_subject; /* NULL: the message's own */
+    const char *condition_subject;      /* NULL: the message's own */
+    const struct journal_call *journal; /* of the message alone; NULL: none */
 };
 
 /*
@@ -43,6 +45,7 @@ struct batch {
     struct bucket *bucket; /* the caller holds a reference */
     struct batch_message *messages;
     size_t count;           /* 1 to BATCH_MESSAGES_MAX */
+    bool is_remembered;     /* messages have a journal, so the keys are held from the first copy on */
     bool has_expected_last; /* the stream's last sequence is expected_last */
     uint64_t expected_last;
     uint64_t deadline_ms;
@@ -54,7 +57,8 @@ struct batch {
     struct store *store;
     struct bucket_request request;
     bool asks_each; /* each message asks for an answer, because the server found the batch incomplete */
-    char id[OPERATION_ID_BYTES], last_id[OPERATION_ID_BYTES + 2];
+    char id[JOURNAL_MESSAGE_ID_BYTES], last_id[JOURNAL_MESSAGE_ID_BYTES];
+    bool is_beginning_in_doubt; /* with a copy of another call, and the request does not know yet */
     /* While its outcome is in doubt: */
     struct outcome outcome;
     struct inquiry *inquiry;
@@ -68,6 +72,12 @@ struct batch {
 
 /* Send the batch. *batch is zeroed but for what the caller sets. done is called once, never from within. */
 void batch_start(struct store *store, struct batch *batch);
+
+/*
+ * The same for a batch of which an earlier call has sent a copy. err_code: if that copy is not stored, end with this
+ * code instead of sending another one; 0: send it.
+ */
+void batch_start_in_doubt(struct store *store, struct batch *batch, const struct journal_copy *copy, unsigned err_code);
 
 /* End it without calling done. Does nothing if it has ended, or never began. */
 void batch_cancel(struct batch *batch);

@@ -109,6 +109,8 @@ static void bulk_write_start_next(struct bulk_write *bulk)
     slot->write.deadline_ms = bulk->deadline_ms;
     slot->write.done = on_bulk_write_written;
     slot->write.arg = slot;
+    slot->write.journal = bulk->journal;
+    slot->write.journal.part = (uint32_t)index;
     bulk->in_flight++;
     bulk->window->in_flight++;
     bulk->store->bulk_writes->in_flight++;

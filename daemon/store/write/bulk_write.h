@@ -27,6 +27,7 @@ struct bulk_write {
     uint64_t deadline_ms;
     void (*done)(void *arg);
     void *arg;
+    struct journal_call journal; /* the client's id, if there is one; each operation is a part */
 
     /* private */
     struct store *store;

@@ -283,6 +283,8 @@ static void group_commit_add_to_batch(struct group_commit_batch *batch, struct w
     message->has_condition = write->operation.condition != OPERATION_ALWAYS;
     message->expected = write->expected;
     message->condition_subject = NULL;
+    message->journal = write->journal.place != 0 ? &write->journal : NULL;
+    batch->batch.is_remembered = batch->batch.is_remembered || message->journal != NULL;
     batch->writes[batch->batch.count++] = write;
     write->place = WRITE_IN_BATCH;
     if (batch->batch.count == 1 || write->deadline_ms < batch->batch.deadline_ms)

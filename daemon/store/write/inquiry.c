@@ -30,6 +30,30 @@ struct inquiry {
     struct outcome_reading reading;
 };
 
+/* --- Copies of other calls ------------------------------------------------------------------------- */
+
+struct journal_copy inquiry_describe_copy(const struct outcome *outcome, uint64_t lives_ms)
+{
+    return (struct journal_copy){.sent_ms = outcome->sent_ms,
+                                 .lives_ms = lives_ms,
+                                 .identity = outcome->stream.identity,
+                                 .last_sequence = outcome->stream.last_sequence,
+                                 .keeper = outcome->stream.keeper,
+                                 .window_ms = outcome->stream.window_ms};
+}
+
+void inquiry_inherit_copy(const struct store *store, struct outcome *outcome, const struct journal_copy *copy)
+{
+    outcome->sent_ms = copy->sent_ms;
+    outcome->lives_ms = copy->lives_ms;
+    outcome->stream = (struct stream_state){.identity = copy->identity,
+                                            .last_sequence = copy->last_sequence,
+                                            .keeper = copy->keeper,
+                                            .window_ms = copy->window_ms};
+    outcome->is_rebuilt = copy->is_of_last_run;
+    outcome_inherit(outcome, connection_number(store->connection));
+}
+
 /* --- Asking for the id ----------------------------------------------------------------------------- */
 
 enum outcome_step inquiry_step(const struct store *store, const struct outcome *outcome)
@@ -65,6 +89,9 @@ bool inquiry_receive_answer(const struct store *store, const struct bucket *buck
         request_set_trouble(request, jetstream_temporary_trouble(&failure));
         return false;
     }
+    /* Only the first server process of this run has its ids from what the last run left. */
+    outcome->is_rebuilt = outcome->is_rebuilt && connection_number(store->connection) == 1 &&
+                          store->conf->nats.mode == CONF_NATS_EMBEDDED;
     *verdict = outcome_answered(outcome, answer, store_boot_ms(), bucket_keeper(store, bucket));
     return true;
 }
@@ -127,10 +154,23 @@ static bool inquiry_nothing_can_have_left(const struct inquiry *inquiry)
     const struct outcome *outcome = subject->outcome;
     const struct store *store = inquiry->store;
 
-    return store->conf->nats.mode == CONF_NATS_EMBEDDED &&
+    return store->conf->nats.mode == CONF_NATS_EMBEDDED && !outcome->is_inherited &&
            !bucket_has_removed_since(store, outcome->stream.removals, outcome->connection) &&
            inquiry_is_young(inquiry, ledger_shortest_ttl_ms(bucket_writes_ledger(subject->bucket))) &&
            inquiry_is_young(inquiry, subject->bucket->max_age_ms);
+}
+
+/* See outcome_reading. What the writes of other keys did does not matter. */
+static bool inquiry_is_undisturbed(const struct inquiry *inquiry)
+{
+    const struct outcome *outcome = inquiry->subject.outcome;
+    const struct store *store = inquiry->store;
+    /* A removal may still have been in progress when the copy was sent. */
+    uint64_t lasts_ms = 2ull * store->conf->calls.max_timeout_ms;
+
+    return outcome->is_rebuilt && inquiry_is_young(inquiry, outcome->lives_ms) &&
+           inquiry_is_young(inquiry, inquiry->subject.bucket->max_age_ms) &&
+           journal_nothing_removed_since(store->journal, outcome->sent_ms > lasts_ms ? outcome->sent_ms - lasts_ms : 0);
 }
 
 /* Read one message after the other, up to the last one. If a sequence has no message, its message was removed. */
@@ -189,6 +229,7 @@ static void on_inquiry_stream(void *arg, json_t *answer, unsigned err_code, cons
         return;
     }
     stream_read_info(inquiry->store, answer, &inquiry->reading.stream);
+    inquiry->reading.is_undisturbed = inquiry_is_undisturbed(inquiry);
     if (inquiry->reading.is_there)
         inquiry_finish(inquiry, NULL);
     else

@@ -9,6 +9,7 @@
 #define DAEMON_STORE_INQUIRY_H
 
 #include "daemon/store/bucket/bucket.h"
+#include "daemon/store/journal.h"
 #include "daemon/store/write/outcome.h"
 
 /* What was read, or the error. The inquiry has ended. */
@@ -21,6 +22,14 @@ struct inquiry_subject {
     uint64_t deadline_ms;
     const void *owner; /* see request */
 };
+
+/* --- Copies of other calls ------------------------------------------------------------------------- */
+
+/* Return the facts about a copy that was sent; its message_id is still to be set. lives_ms: see journal_copy. */
+struct journal_copy inquiry_describe_copy(const struct outcome *outcome, uint64_t lives_ms);
+
+/* Begin in doubt, with a copy that another call has sent. */
+void inquiry_inherit_copy(const struct store *store, struct outcome *outcome, const struct journal_copy *copy);
 
 /* --- Asking for the id ----------------------------------------------------------------------------- */
 

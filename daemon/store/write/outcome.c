@@ -26,6 +26,14 @@ void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection,
     outcome_ask_anew(outcome);
 }
 
+void outcome_inherit(struct outcome *outcome, uint64_t connection)
+{
+    outcome->is_inherited = true;
+    outcome->copies = 1;
+    outcome->connection = connection;
+    outcome_ask_anew(outcome);
+}
+
 void outcome_refused(struct outcome *outcome)
 {
     if (outcome->copies == 1)
@@ -66,6 +74,12 @@ static bool outcome_is_same_keeper(const struct outcome *outcome, const struct o
     return keeper != 0 && keeper == outcome->stream.keeper && reading->stream.window_ms >= outcome->stream.window_ms;
 }
 
+/* Return whether the server would know the id if the first copy was stored. */
+static bool outcome_is_id_kept(const struct outcome *outcome, const struct outcome_reading *reading)
+{
+    return outcome_is_same_keeper(outcome, reading) || (outcome->is_rebuilt && reading->is_undisturbed);
+}
+
 /* Return whether no message of the key was stored above L0: neither ours nor one that replaced it. */
 static bool outcome_is_untouched(const struct outcome *outcome, const struct outcome_reading *reading)
 {
@@ -99,7 +113,7 @@ enum outcome_verdict outcome_read(struct outcome *outcome, const struct outcome_
         return is_first ? OUTCOME_PARTIAL : OUTCOME_STORED;
     if (!is_same_stream)
         return OUTCOME_UNKNOWN;
-    if (!is_first && outcome->is_id_unknown && outcome_is_same_keeper(outcome, reading))
+    if (!is_first && outcome->is_id_unknown && outcome_is_id_kept(outcome, reading))
         return outcome_conclude_not_stored(outcome);
     if (!outcome_is_untouched(outcome, reading))
         return OUTCOME_UNKNOWN;

@@ -55,6 +55,10 @@ struct outcome {
     uint64_t connection;
     struct stream_state stream;
 
+    bool is_inherited; /* an earlier daemon has sent the first copy, see journal: what it did besides is not known */
+    bool is_rebuilt;   /* the server has restarted since, and when it did, its stream had each id that it had stored */
+    uint64_t lives_ms; /* of an inherited write: its message may be gone after this time; 0: it stays */
+
     enum outcome_step step; /* while there are copies */
     bool is_id_unknown;     /* the server that was asked does not know the id, and would if the write had come to it */
     uint64_t asked_keeper;  /* which that was; 0: not known */
@@ -70,6 +74,12 @@ enum outcome_step outcome_next(const struct outcome *outcome, bool are_closed);
  * stream: as it was known before.
  */
 void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, const struct stream_state *stream);
+
+/*
+ * A copy was sent before, perhaps by an earlier daemon: outcome has its facts, and nothing else. It is in doubt on the
+ * present connection.
+ */
+void outcome_inherit(struct outcome *outcome, uint64_t connection);
 
 /*
  * The latest copy was refused, or never reached a stream. If it was the only copy, nothing counts as sent. Otherwise
@@ -96,6 +106,7 @@ struct outcome_reading {
     uint64_t our_sequence; /* of the message with the write's id */
     bool none_removed;     /* no message of the key above L0 can have been removed */
     bool reaches_back;     /* the oldest message of the key that is kept is not above L0 */
+    bool is_undisturbed; /* if is_rebuilt: no message that the first copy left can have been removed or have expired */
     struct stream_state stream;
 };
 

@@ -30,7 +30,13 @@ static void txn_finish(struct txn *txn, uint64_t first_revision, const struct er
 
     timer_stop(txn->store->timers, &txn->pause);
     arena_end_task(&txn->task);
-    room_end(txn->store, txn->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
+    bool is_unknown = error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN;
+    room_end(txn->store, txn->admitted_bytes, is_unknown);
+    journal_end(txn->store->journal, &txn->journal,
+                error == NULL ? JOURNAL_END_STORED
+                : is_unknown  ? JOURNAL_END_UNKNOWN
+                              : JOURNAL_END_NOT_STORED,
+                first_revision);
     for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
         observe_revision(txn->store, txn->bucket_name, txn->operations[i].key, first_revision + i, true);
         if (txn->operations[i].kind != KV_PUT)
@@ -149,11 +155,10 @@ static void on_txn_committed(void *arg, uint64_t first_sequence, unsigned err_co
         txn_finish(txn, first_sequence, error);
 }
 
-static void txn_send(struct txn *txn)
+static void txn_prepare_batch(struct txn *txn)
 {
     struct batch *batch = &txn->batch;
 
-    /* The batch has new conditions, so it gets a new id. */
     memset(&batch->request, 0, sizeof(batch->request));
     batch->bucket = txn->bucket;
     batch->owner = txn->arena->owner;
@@ -165,7 +170,16 @@ static void txn_send(struct txn *txn)
     batch->expected_last = txn->stream_sequence;
     if (!txn->is_on_stream)
         txn_assign_conditions(txn);
-    batch_start(txn->store, batch);
+    /* The last message has the id that proves the batch. */
+    batch->is_remembered = txn->journal.place != 0;
+    batch->messages[batch->count - 1].journal = batch->is_remembered ? &txn->journal : NULL;
+}
+
+/* The batch has new conditions, so it gets a new id. */
+static void txn_send(struct txn *txn)
+{
+    txn_prepare_batch(txn);
+    batch_start(txn->store, &txn->batch);
 }
 
 /* --- Verifying ------------------------------------------------------------------------------------- */
@@ -360,6 +374,76 @@ static bool txn_make_messages(struct txn *txn)
     return true;
 }
 
+/* --- Transactions with an id ------------------------------------------------------------------------ */
+
+#define EARLIER_CALL_CHECK_MS 20u
+
+static void txn_begin(struct txn *txn);
+
+static void on_txn_check_earlier_call(struct timer *timer)
+{
+    txn_begin((struct txn *)((char *)timer - offsetof(struct txn, pause)));
+}
+
+static void txn_finish_unknown(struct txn *txn, enum error_code code, const char *sentence)
+{
+    error_set(&txn->error, code, "%s", sentence);
+    txn->error.outcome = ERROR_OUTCOME_UNKNOWN;
+    txn_finish(txn, 0, &txn->error);
+}
+
+static void txn_await_earlier_call(struct txn *txn)
+{
+    uint64_t now_ms = uv_now(txn->store->loop), at_ms = now_ms + EARLIER_CALL_CHECK_MS;
+
+    if (now_ms >= txn->deadline_ms)
+        txn_finish_unknown(txn, ERROR_DEADLINE_EXCEEDED, "timed out waiting for the first call with this id");
+    else
+        timer_start(txn->store->timers, &txn->pause, at_ms < txn->deadline_ms ? at_ms : txn->deadline_ms,
+                    on_txn_check_earlier_call);
+}
+
+/*
+ * An earlier call has sent the batch. If it is not stored, a condition on the stream must be verified again, as if the
+ * server had refused it. Other conditions are in the messages.
+ */
+static void txn_continue_in_doubt(struct txn *txn, const struct journal_copy *copy)
+{
+    txn_prepare_batch(txn);
+    txn->batch.has_expected_last = false;
+    batch_start_in_doubt(txn->store, &txn->batch, copy, txn->is_on_stream ? JETSTREAM_WRONG_LAST_SEQUENCE : 0);
+}
+
+/* Commit a transaction that is checked. */
+static void txn_begin(struct txn *txn)
+{
+    struct journal_copy copy;
+    uint64_t revision;
+
+    switch (journal_begin(txn->store->journal, &txn->journal, &revision, &copy)) {
+    case JOURNAL_NEW:
+        if (txn->is_on_stream)
+            txn_verify(txn);
+        else
+            txn_send(txn);
+        break;
+    case JOURNAL_STORED:
+        txn_finish(txn, revision, NULL);
+        break;
+    case JOURNAL_IN_DOUBT:
+        txn_continue_in_doubt(txn, &copy);
+        break;
+    case JOURNAL_RUNNING:
+        txn_await_earlier_call(txn);
+        break;
+    case JOURNAL_FORGOTTEN:
+        txn_finish_unknown(txn, ERROR_UNAVAILABLE,
+                           "whether this transaction is stored is unknown: the daemon does not remember its id; read "
+                           "the keys");
+        break;
+    }
+}
+
 static void on_txn_bucket(void *arg, struct bucket *bucket, const struct error *error)
 {
     struct txn *txn = arg;
@@ -389,10 +473,8 @@ static void on_txn_bucket(void *arg, struct bucket *bucket, const struct error *
     if (txn->is_on_stream) {
         for (size_t i = 0; i < txn->batch.count; i++)
             txn->batch.messages[i].has_condition = false;
-        txn_verify(txn);
-    } else {
-        txn_send(txn);
     }
+    txn_begin(txn);
 }
 
 static void txn_cancel(struct arena_task *task)
@@ -400,6 +482,8 @@ static void txn_cancel(struct arena_task *task)
     struct txn *txn = ARENA_TASK_OWNER(task, struct txn, task);
 
     bucket_wait_cancel(&txn->wait);
+    /* If the batch was sent, or an earlier call has sent it, the outcome stays in doubt. */
+    journal_end(txn->store->journal, &txn->journal, JOURNAL_END_UNKNOWN, 0);
     room_end(txn->store, txn->admitted_bytes, txn->batch.request.base.was_sent);
     batch_cancel(&txn->batch);
     jetstream_cancel(&txn->info);

@@ -39,6 +39,7 @@ struct txn {
     /* The revision of the first operation, the others being consecutive; or an error, with the key that caused it. */
     void (*done)(void *arg, uint64_t first_revision, const struct error *error);
     void *arg;
+    struct journal_call journal; /* the client's id, if there is one */
 
     /* private */
     struct store *store;

@@ -4,6 +4,7 @@
 #include "daemon/store/observe.h"
 #include "daemon/store/write/bucket_writes.h"
 #include "daemon/store/write/group_commit.h"
+#include "daemon/store/write/repeat.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -48,6 +49,7 @@ void write_finish(struct write *write, uint64_t revision, const struct error *er
         error = &complete;
     }
     write_stop(write);
+    repeat_end(write, revision, error);
     arena_end_task(&write->task);
     room_end(write->store, write->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     if (write->group != NULL)
@@ -93,7 +95,10 @@ static enum connection_publish_result write_send_copy(struct write *write, unsig
     struct stream_state stream = bucket_stream(write->store, write->request.bucket);
     struct connection *connection = write->store->connection;
     char expected[24]; /* the connection's buffer has a copy */
+    struct outcome outcome = write->outcome;
 
+    outcome_sent(&outcome, store_boot_ms(), connection_number(connection), &stream);
+    repeat_note_sent(write, &outcome); /* before any byte of it can leave */
     ledger_note_ttl(bucket_writes_ledger(write->request.bucket), write->operation.ttl_s);
     operation_add_header(headers, &count, KV_HEADER_MSG_ID, write->id);
     if (write->has_condition) {
@@ -106,7 +111,7 @@ static enum connection_publish_result write_send_copy(struct write *write, unsig
     if (result != CONNECTION_PUBLISHED)
         return result;
     write->copy_attempt = attempt;
-    outcome_sent(&write->outcome, store_boot_ms(), connection_number(connection), &stream);
+    write->outcome = outcome;
     return result;
 }
 
@@ -126,11 +131,49 @@ static void on_write_turn(struct ledger_wait *wait)
     request_resume(&((struct write *)((char *)wait - offsetof(struct write, turn)))->request.base);
 }
 
+/* Return whether the write may be sent now, as far as other writes of its key are concerned. If not, it waits. */
+static bool write_takes_turn(struct write *write)
+{
+    struct ledger *ledger = bucket_writes_ledger(write->request.bucket);
+
+    write->turn.resume = on_write_turn;
+    if (!ledger_must_queue(ledger, &write->turn) && !ledger_must_wait(ledger, &write->turn, write->operation.key))
+        return true;
+    request_suspend(&write->request.base);
+    return false;
+}
+
+/*
+ * The write is in doubt with the copy of another call. Several writes of a key may be, and each may be sent again on
+ * the condition that the key has not changed. So they take turns.
+ */
+static bool write_take_over_doubt(struct write *write)
+{
+    if (!write_takes_turn(write))
+        return false;
+    ledger_hold(bucket_writes_ledger(write->request.bucket), &write->hold, write->operation.key);
+    request_set_doubt(&write->request.base, true);
+    write->is_beginning_in_doubt = false;
+    return true;
+}
+
+/* Return whether no other write of the key may be sent before this one has ended. */
+static bool write_needs_hold(const struct write *write)
+{
+    /* If the daemon is killed, the embedded server restarts, and a later write of the key would replace the evidence.
+     */
+    bool may_lose_evidence = write->store->conf->nats.mode == CONF_NATS_EMBEDDED;
+
+    return write->journal.place != 0 && (may_lose_evidence || write->journal.first_sent_us > 0);
+}
+
 static enum request_readiness write_prepare(struct request *request)
 {
     struct write *write = write_of(request);
     struct ledger *ledger = bucket_writes_ledger(write->request.bucket);
 
+    if (write->is_beginning_in_doubt && !write_take_over_doubt(write))
+        return REQUEST_SUSPENDED_OR_OVER;
     switch (inquiry_prepare(write->store, &write->outcome, request)) {
     case OUTCOME_WAIT:
         return REQUEST_NOT_READY;
@@ -139,11 +182,13 @@ static enum request_readiness write_prepare(struct request *request)
         write_start_inquiry(write);
         return REQUEST_SUSPENDED_OR_OVER;
     case OUTCOME_SEND:
-        write->turn.resume = on_write_turn;
-        if (!ledger_must_queue(ledger, &write->turn) && !ledger_must_wait(ledger, &write->turn, write->operation.key))
+        if (write->hold.key != NULL)
+            return REQUEST_READY; /* it waited for its place */
+        if (!write_takes_turn(write))
+            return REQUEST_SUSPENDED_OR_OVER;
+        if (!write_needs_hold(write))
             return REQUEST_READY;
-        request_suspend(request);
-        return REQUEST_SUSPENDED_OR_OVER;
+        break;
     default:
         break;
     }
@@ -255,6 +300,11 @@ static void write_conclude_not_stored(struct write *write, const struct outcome_
 {
     bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
 
+    if (!repeat_may_send(write)) {
+        operation_set_unknown_error(&write->error, write->operation.key, reading);
+        write_finish_in_doubt(write);
+        return;
+    }
     request_set_doubt(&write->request.base, false);
     ledger_release_key(&write->hold);
     if (write->copy_answer == WRITE_COPY_FAILED) {
@@ -286,7 +336,7 @@ static void on_write_inquiry_done(void *arg, const struct outcome_reading *readi
     }
     switch (outcome_read(&write->outcome, reading)) {
     case OUTCOME_STORED:
-        write_finish(write, reading->our_sequence, NULL);
+        write_finish(write, reading->our_sequence - write->inherited.messages_after, NULL);
         return;
     case OUTCOME_NOT_STORED:
         write_conclude_not_stored(write, reading);
@@ -385,7 +435,7 @@ static enum request_verdict write_receive_ack(struct request *request, unsigned 
     if (!kv_read_ack(message, &ack)) /* somebody else listens on the subject; wait for the stream's ack */
         return REQUEST_MORE;
     if (ack.err_code == 0) {
-        write_finish(write, ack.sequence, NULL);
+        write_finish(write, ack.sequence - write->inherited.messages_after, NULL);
         return REQUEST_DONE;
     }
     struct jetstream_error failure = {ack.code, ack.err_code, ack.description};
@@ -406,7 +456,8 @@ static void write_fail(struct request *request, const struct error *error)
     struct write *write = write_of(request);
 
     write->error = *error;
-    write->error.outcome = request_is_in_doubt(request) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+    write->error.outcome =
+        request_is_in_doubt(request) || write->is_beginning_in_doubt ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
     write_finish(write, 0, &write->error);
 }
 
@@ -433,6 +484,23 @@ void write_send_singly(struct write *write)
     bucket_request_start(&write->request, &write_ops);
 }
 
+void write_continue_in_doubt(struct write *write)
+{
+    write->has_condition = write->operation.condition != OPERATION_ALWAYS;
+    write->is_beginning_in_doubt = true;
+    write->request.base.limit = group_commit_writes_limit(bucket_writes_group(write->request.bucket));
+    bucket_request_start(&write->request, &write_ops);
+}
+
+void write_submit(struct write *write)
+{
+    /* The condition is a sequence that only a read can tell. */
+    if (write->operation.condition == OPERATION_IF_PRESENT)
+        write_read_condition(write, on_write_condition_read);
+    else
+        group_commit_submit(write);
+}
+
 static struct write *write_of_bucket_request(struct bucket_request *request)
 {
     return (struct write *)((char *)request - offsetof(struct write, request));
@@ -452,11 +520,7 @@ static void on_write_opened(struct bucket_request *request)
         return;
     }
     write->expected = write->operation.revision;
-    /* Its condition is a sequence that only a read can tell. */
-    if (write->operation.condition == OPERATION_IF_PRESENT)
-        write_read_condition(write, on_write_condition_read);
-    else
-        group_commit_submit(write);
+    repeat_begin(write);
 }
 
 static bool on_write_refreshed(struct bucket_request *request)
@@ -472,7 +536,7 @@ static void on_write_failed(struct bucket_request *request, const struct error *
     struct write *write = write_of_bucket_request(request);
 
     write->error = *error;
-    if (request_is_in_doubt(&request->base)) {
+    if (request_is_in_doubt(&request->base) || write->is_beginning_in_doubt) {
         operation_set_unread_error(&write->error, error);
         write_finish_in_doubt(write);
     } else {
@@ -496,6 +560,7 @@ static void write_cancel(struct arena_task *task)
     struct write *write = ARENA_TASK_OWNER(task, struct write, task);
 
     write_stop(write);
+    repeat_cancel(write);
     room_end(write->store, write->admitted_bytes, write->request.base.was_sent);
     if (write->group != NULL)
         group_commit_cancel(write);

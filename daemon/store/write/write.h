@@ -12,6 +12,7 @@
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket_request.h"
 #include "daemon/store/context.h"
+#include "daemon/store/journal.h"
 #include "daemon/store/read/get.h"
 #include "daemon/store/write/inquiry.h"
 #include "daemon/store/write/ledger.h"
@@ -42,6 +43,7 @@ struct write {
     uint64_t deadline_ms;
     write_done_fn *done;
     void *arg;
+    struct journal_call journal; /* the client's id, if there is one */
 
     /* private */
     struct store *store;
@@ -59,11 +61,13 @@ struct write {
     struct outcome outcome;
     struct inquiry *inquiry;
     struct ledger_hold hold;
-    struct ledger_wait turn; /* waits for other writes in doubt of its key */
-    unsigned copy_attempt;   /* the latest attempt that was a copy */
+    struct ledger_wait turn;    /* waits for other writes in doubt of its key */
+    bool is_beginning_in_doubt; /* with an inherited copy, and the request does not know yet */
+    unsigned copy_attempt;      /* the latest attempt that was a copy */
     enum write_copy_answer copy_answer;
-    uint64_t refused_at; /* of WRITE_COPY_REFUSED: the key's last sequence; 0: unknown */
-    char id[OPERATION_ID_BYTES];
+    uint64_t refused_at;           /* of WRITE_COPY_REFUSED: the key's last sequence; 0: unknown */
+    struct journal_copy inherited; /* the copy that an earlier call has sent, in doubt; without an id: there is none */
+    char id[JOURNAL_MESSAGE_ID_BYTES];
     /* of group_commit */
     enum write_place place;
     struct group_commit *group; /* NULL: WRITE_UNGROUPED */
@@ -74,12 +78,20 @@ struct write {
 /* Write. *write is zeroed but for what the caller sets. It and the arena live until done was called. */
 void write_start(struct store *store, struct arena *arena, struct write *write);
 
-/* --- For group_commit ------------------------------------------------------------------------------------- */
+/* --- For group_commit and repeat -------------------------------------------------------------------------- */
 
 /* Send the write as a single message. */
 void write_send_singly(struct write *write);
 
 /* End the write: it is stored at this revision, or it has failed. */
 void write_finish(struct write *write, uint64_t revision, const struct error *error);
+
+/* --- For repeat ------------------------------------------------------------------------------------------- */
+
+/* Start a write of which nothing was sent. */
+void write_submit(struct write *write);
+
+/* Start a write whose id and outcome are those of an earlier call, which is in doubt. */
+void write_continue_in_doubt(struct write *write);
 
 #endif

@@ -1,0 +1,87 @@
+/*
+ * journal: the writes that carry an id of their client, and what became of each.
+ *
+ * Used by write, group_commit and txn. A client that has lost its session sends such a write again with the same id.
+ * The journal then tells whether the write is stored, was never sent to NATS, or is in doubt. It is a file that is
+ * mapped into memory: it survives the process, also one that was killed, but not the machine. That is enough, because
+ * the clients do not survive the machine either.
+ *
+ * The file is a ring of entries. It promises that an id that is not in it was never sent, as long as the client began
+ * after the last entry was dropped.
+ */
+#ifndef DAEMON_STORE_JOURNAL_H
+#define DAEMON_STORE_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct journal;
+
+#define JOURNAL_ID_MIN 8u /* bytes of a client's id */
+#define JOURNAL_ID_MAX 36u
+
+#define JOURNAL_MESSAGE_ID_BYTES 52u
+
+/* A write with an id. Its owner embeds it, zeroed but for what it sets. */
+struct journal_call {
+    const char *id; /* NULL: the write has none, and all functions do nothing */
+    size_t id_bytes;
+    uint32_t part;          /* of a call that makes several writes: the number of this one */
+    uint32_t uid;           /* of the client */
+    uint64_t first_sent_us; /* of a repeated call: CLOCK_MONOTONIC before the first one was sent; otherwise 0 */
+
+    uint32_t place; /* private; 0: it has no entry */
+};
+
+/* A copy of a write that was sent to NATS. */
+struct journal_copy {
+    char message_id[JOURNAL_MESSAGE_ID_BYTES]; /* the Nats-Msg-Id that proves it */
+    uint32_t messages_after; /* the message with that id is stored this number of messages after the write's */
+    bool is_of_batch;        /* the id proves several writes */
+    bool is_of_last_run;     /* the daemon before this one has sent it; read only */
+    uint64_t sent_ms;        /* see store_boot_ms */
+    uint64_t lives_ms;       /* the message with the id expires after this time; 0: it stays */
+    /* Of the stream, before the copy was sent: see stream_state. */
+    uint64_t identity;
+    uint64_t last_sequence;
+    uint64_t keeper;
+    uint64_t window_ms;
+};
+
+enum journal_finding {
+    JOURNAL_NEW,      /* nothing of the write was sent; it has an entry from now on, unless the journal is full */
+    JOURNAL_STORED,   /* at the revision that is returned */
+    JOURNAL_IN_DOUBT, /* the copy that is returned was sent, and its answer is not known */
+    JOURNAL_RUNNING,  /* an earlier call of this daemon with the id has not ended */
+    JOURNAL_FORGOTTEN /* its entry may have been dropped */
+};
+
+/* Find out what is known of a call, which runs from now on if that is NEW or IN_DOUBT. */
+enum journal_finding journal_begin(struct journal *journal, struct journal_call *call, uint64_t *revision,
+                                   struct journal_copy *copy);
+
+/* A copy is about to be sent. */
+void journal_note_sent(struct journal *journal, const struct journal_call *call, const struct journal_copy *copy);
+
+enum journal_end { JOURNAL_END_STORED, JOURNAL_END_NOT_STORED, JOURNAL_END_UNKNOWN };
+
+/* The call has ended. The id stays known. */
+void journal_end(struct journal *journal, struct journal_call *call, enum journal_end end, uint64_t revision);
+
+/* This daemon begins or ends to remove messages without a trace. */
+void journal_note_removal(struct journal *journal, uint64_t now_ms);
+
+/* Return whether no daemon has removed messages without a trace since this time, by store_boot_ms. */
+bool journal_nothing_removed_since(const struct journal *journal, uint64_t since_ms);
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+/*
+ * Open the journal at path, or make it. NULL: it cannot be used, *reason says why. All functions accept NULL: then
+ * nothing is remembered, and every repeated call is FORGOTTEN.
+ */
+struct journal *journal_open(const char *path, const char **reason);
+void journal_close(struct journal *journal);
+
+#endif

@@ -1,0 +1,145 @@
+/* Writes with an id that their client sends again, because it has not received the answer. */
+#include "tests/integration/suites.h"
+#include "tests/support/client.h"
+#include "tests/support/daemon.h"
+
+#include <time.h>
+
+static struct daemon daemon_of_test;
+
+static unsigned long long clock_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (unsigned long long)now.tv_sec * 1000000u + (unsigned long long)now.tv_nsec / 1000u;
+}
+
+START_TEST(a_repeated_write_is_done_once_and_has_the_first_result)
+{
+    struct client *client = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    unsigned long long before = clock_us();
+
+    uint64_t first =
+        revision_of(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'put-0001'}]", bucket));
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'other']", bucket));
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.put",
+                                              "['%s', 'k', 'v', {'id': 'put-0001', 'first_sent': %llu}]", bucket,
+                                              before)),
+                      first);
+    /* Nobody has sent this one before. */
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.create",
+                                              "['%s', 'new', 'v', {'id': 'put-0002', 'first_sent': %llu}]", bucket,
+                                              before)),
+                      first + 2);
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.create",
+                                              "['%s', 'new', 'v', {'id': 'put-0002', 'first_sent': %llu}]", bucket,
+                                              before)),
+                      first + 2);
+    client_close(client);
+}
+END_TEST
+
+START_TEST(a_write_that_failed_is_tried_again_when_it_is_repeated)
+{
+    struct client *client = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    unsigned long long before = clock_us();
+
+    assert_code(client_call(client, "kv.update", "['%s', 'k', 'v', 7, {'id': 'update-1'}]", bucket), "conflict");
+    assert_code(client_call(client, "kv.update", "['%s', 'k', 'v', 7, {'id': 'update-1', 'first_sent': %llu}]", bucket,
+                            before),
+                "conflict");
+    client_close(client);
+}
+END_TEST
+
+START_TEST(transactions_and_bulk_calls_are_repeated_as_a_whole)
+{
+    struct client *client = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+    unsigned long long before = clock_us();
+    const char *commit = "['%s', [['a', 0]], [['put', 'a', '1'], ['put', 'b', '2']], {'id': 'commit-1', 'first_sent': %llu}]";
+    const char *put = "['%s', {'c': '3', 'd': '4'}, {'id': 'bulk-0001', 'first_sent': %llu}]";
+
+    for (unsigned i = 0; i < 2; i++) {
+        const struct answer *answer = client_call(client, "txn.commit", commit, bucket, before);
+        assert_ok(answer);
+        ck_assert_str_eq(object_text(&answer->result), "[1, 2]");
+        answer = client_call(client, "bulk.put", put, bucket, before);
+        assert_ok(answer);
+        ck_assert_uint_eq(number_at(&answer->result, "c.revision") + number_at(&answer->result, "d.revision"), 3 + 4);
+    }
+    client_close(client);
+}
+END_TEST
+
+START_TEST(a_repeated_write_has_the_first_result_also_after_a_restart)
+{
+    daemon_start(&daemon_of_test, NULL, NULL);
+    struct client *client = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, NULL);
+    unsigned long long before = clock_us();
+
+    uint64_t first =
+        revision_of(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'put-0001'}]", bucket));
+    client_close(client);
+    process_kill(&daemon_of_test.process);
+    daemon_restart(&daemon_of_test);
+    client = client_open(&daemon_of_test);
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.put",
+                                              "['%s', 'k', 'v', {'id': 'put-0001', 'first_sent': %llu}]", bucket,
+                                              before)),
+                      first);
+    client_close(client);
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
+START_TEST(the_outcome_of_an_id_that_may_be_forgotten_is_unknown)
+{
+    struct client *client = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+
+    const struct answer *answer =
+        client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'put-0003', 'first_sent': 1}]", bucket);
+    assert_code(answer, "unavailable");
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "unknown");
+    answer = client_call(client, "kv.get", "['%s', 'k']", bucket);
+    ck_assert_str_eq(object_text(&answer->result), "nil");
+    client_close(client);
+}
+END_TEST
+
+START_TEST(wrong_ids_are_refused)
+{
+    struct client *client = client_open(&shared_daemon);
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_code(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'short'}]", bucket), "invalid_argument");
+    assert_code(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 12345678}]", bucket), "invalid_argument");
+    assert_code(client_call(client, "kv.put", "['%s', 'k', 'v', {'first_sent': 5}]", bucket), "invalid_argument");
+    assert_code(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'long-enough', 'first_sent': -1}]", bucket),
+                "invalid_argument");
+    assert_code(client_call(client, "kv.delete", "['%s', 'k', {'id': 'more than thirty-six bytes: 1234567890'}]", bucket),
+                "invalid_argument");
+    client_close(client);
+}
+END_TEST
+
+Suite *repeat_suite(void)
+{
+    Suite *suite = suite_create("repeat");
+    TCase *shared = shared_daemon_case(suite, "repeat");
+    TCase *own = tcase_create("restart");
+
+    tcase_add_test(shared, a_repeated_write_is_done_once_and_has_the_first_result);
+    tcase_add_test(shared, a_write_that_failed_is_tried_again_when_it_is_repeated);
+    tcase_add_test(shared, transactions_and_bulk_calls_are_repeated_as_a_whole);
+    tcase_add_test(shared, the_outcome_of_an_id_that_may_be_forgotten_is_unknown);
+    tcase_add_test(shared, wrong_ids_are_refused);
+    tcase_add_test(own, a_repeated_write_has_the_first_result_also_after_a_restart);
+    suite_add_tcase(suite, own);
+    return suite;
+}

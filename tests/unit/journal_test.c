@@ -1,0 +1,222 @@
+/* The record of writes with an id: what it knows after the daemon was killed and started again. */
+#include "daemon/store/journal.h"
+#include "tests/unit/suites.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static char path[64];
+static struct journal *journal;
+static uint64_t revision;
+static struct journal_copy copy;
+
+static void begin(void)
+{
+    const char *reason;
+
+    snprintf(path, sizeof(path), "/tmp/journal-test-%d", (int)getpid());
+    unlink(path);
+    journal = journal_open(path, &reason);
+    ck_assert_msg(journal != NULL, "%s", reason);
+}
+
+static void end(void)
+{
+    journal_close(journal);
+    unlink(path);
+}
+
+/* As if the daemon was killed: nothing is written at its end that a kill would prevent. */
+static void start_anew(void)
+{
+    const char *reason;
+
+    journal_close(journal);
+    journal = journal_open(path, &reason);
+    ck_assert_msg(journal != NULL, "%s", reason);
+}
+
+static uint64_t clock_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+static struct journal_call first_call(const char *id)
+{
+    return (struct journal_call){.id = id, .id_bytes = strlen(id), .uid = 7};
+}
+
+static struct journal_call repeated_call(const char *id, uint64_t first_sent_us)
+{
+    struct journal_call call = first_call(id);
+
+    call.first_sent_us = first_sent_us;
+    return call;
+}
+
+static enum journal_finding find(struct journal_call *call)
+{
+    return journal_begin(journal, call, &revision, &copy);
+}
+
+START_TEST(a_stored_write_is_known_after_a_restart)
+{
+    uint64_t before = clock_us();
+    struct journal_call call = first_call("identity-1"), again = repeated_call("identity-1", before);
+
+    ck_assert_int_eq(find(&call), JOURNAL_NEW);
+    journal_note_sent(journal, &call, &(struct journal_copy){.message_id = "m"});
+    journal_end(journal, &call, JOURNAL_END_STORED, 17);
+    start_anew();
+    ck_assert_int_eq(find(&again), JOURNAL_STORED);
+    ck_assert_uint_eq(revision, 17);
+}
+END_TEST
+
+START_TEST(a_write_that_was_sent_is_in_doubt_after_a_restart)
+{
+    uint64_t before = clock_us();
+    struct journal_call call = first_call("identity-1"), again = repeated_call("identity-1", before);
+
+    ck_assert_int_eq(find(&call), JOURNAL_NEW);
+    journal_note_sent(journal, &call, &(struct journal_copy){.message_id = "m-1", .messages_after = 3, .sent_ms = 5});
+    start_anew();
+    ck_assert_int_eq(find(&again), JOURNAL_IN_DOUBT);
+    ck_assert_str_eq(copy.message_id, "m-1");
+    ck_assert_uint_eq(copy.messages_after, 3);
+    ck_assert(copy.is_of_last_run);
+    /* It is killed again before the write is decided. */
+    start_anew();
+    again = repeated_call("identity-1", before);
+    ck_assert_int_eq(find(&again), JOURNAL_IN_DOUBT);
+    ck_assert(!copy.is_of_last_run);
+}
+END_TEST
+
+START_TEST(a_write_that_was_not_sent_is_new_after_a_restart)
+{
+    uint64_t before = clock_us();
+    struct journal_call call = first_call("identity-1"), failed = first_call("identity-2");
+    struct journal_call again = repeated_call("identity-1", before), again_failed = repeated_call("identity-2", before);
+    struct journal_call never = repeated_call("identity-3", before);
+
+    ck_assert_int_eq(find(&call), JOURNAL_NEW);
+    ck_assert_int_eq(find(&failed), JOURNAL_NEW);
+    journal_note_sent(journal, &failed, &copy);
+    journal_end(journal, &failed, JOURNAL_END_NOT_STORED, 0);
+    start_anew();
+    ck_assert_int_eq(find(&again), JOURNAL_NEW);
+    ck_assert_int_eq(find(&again_failed), JOURNAL_NEW);
+    ck_assert_int_eq(find(&never), JOURNAL_NEW);
+}
+END_TEST
+
+START_TEST(a_repeated_call_waits_while_the_first_one_runs)
+{
+    uint64_t before = clock_us();
+    struct journal_call call = first_call("identity-1"), again = repeated_call("identity-1", before);
+
+    ck_assert_int_eq(find(&call), JOURNAL_NEW);
+    ck_assert_int_eq(find(&again), JOURNAL_RUNNING);
+    journal_note_sent(journal, &call, &copy);
+    journal_end(journal, &call, JOURNAL_END_UNKNOWN, 0);
+    ck_assert_int_eq(find(&again), JOURNAL_IN_DOUBT);
+}
+END_TEST
+
+START_TEST(users_and_parts_of_a_call_have_ids_of_their_own)
+{
+    uint64_t before = clock_us();
+    struct journal_call call = first_call("identity-1"), other = repeated_call("identity-1", before);
+    struct journal_call part = repeated_call("identity-1", before);
+
+    ck_assert_int_eq(find(&call), JOURNAL_NEW);
+    journal_end(journal, &call, JOURNAL_END_STORED, 17);
+    other.uid = 8;
+    ck_assert_int_eq(find(&other), JOURNAL_NEW);
+    part.part = 1;
+    ck_assert_int_eq(find(&part), JOURNAL_NEW);
+}
+END_TEST
+
+START_TEST(a_write_that_may_have_been_dropped_is_forgotten)
+{
+    uint64_t before = clock_us();
+    struct journal_call running = first_call("it-runs-on"), again = repeated_call("it-runs-on", before);
+    char id[16];
+
+    ck_assert_int_eq(find(&running), JOURNAL_NEW);
+    for (unsigned i = 0; i < 65536 + 10; i++) {
+        snprintf(id, sizeof(id), "write-%06u", i);
+        struct journal_call call = first_call(id);
+        ck_assert_int_eq(find(&call), JOURNAL_NEW);
+        journal_end(journal, &call, JOURNAL_END_STORED, i);
+    }
+    struct journal_call first = repeated_call("write-000000", before), last = repeated_call("write-065545", before);
+    ck_assert_int_eq(find(&first), JOURNAL_FORGOTTEN);
+    ck_assert_int_eq(find(&last), JOURNAL_STORED);
+    ck_assert_uint_eq(revision, 65545);
+    /* An entry in use is not dropped, and what begins later is known to be new. */
+    ck_assert_int_eq(find(&again), JOURNAL_RUNNING);
+    struct journal_call later = repeated_call("later-one", clock_us());
+    ck_assert_int_eq(find(&later), JOURNAL_NEW);
+}
+END_TEST
+
+START_TEST(a_file_that_is_missing_knows_that_it_knows_nothing)
+{
+    uint64_t before = clock_us();
+    struct journal_call call = first_call("identity-1"), again = repeated_call("identity-1", before);
+
+    ck_assert_int_eq(find(&call), JOURNAL_NEW);
+    journal_end(journal, &call, JOURNAL_END_STORED, 17);
+    unlink(path);
+    start_anew();
+    ck_assert_int_eq(find(&again), JOURNAL_FORGOTTEN);
+}
+END_TEST
+
+START_TEST(two_daemons_do_not_share_a_file)
+{
+    const char *reason;
+
+    ck_assert_ptr_null(journal_open(path, &reason));
+}
+END_TEST
+
+START_TEST(a_file_to_which_others_can_write_is_not_used)
+{
+    const char *reason;
+
+    journal_close(journal);
+    ck_assert_int_eq(chmod(path, 0666), 0);
+    journal = journal_open(path, &reason);
+    ck_assert_ptr_null(journal);
+}
+END_TEST
+
+Suite *journal_suite(void)
+{
+    Suite *suite = suite_create("journal");
+    TCase *tests = tcase_create("journal");
+
+    tcase_add_checked_fixture(tests, begin, end);
+    tcase_add_test(tests, a_stored_write_is_known_after_a_restart);
+    tcase_add_test(tests, a_write_that_was_sent_is_in_doubt_after_a_restart);
+    tcase_add_test(tests, a_write_that_was_not_sent_is_new_after_a_restart);
+    tcase_add_test(tests, a_repeated_call_waits_while_the_first_one_runs);
+    tcase_add_test(tests, users_and_parts_of_a_call_have_ids_of_their_own);
+    tcase_add_test(tests, a_write_that_may_have_been_dropped_is_forgotten);
+    tcase_add_test(tests, a_file_that_is_missing_knows_that_it_knows_nothing);
+    tcase_add_test(tests, two_daemons_do_not_share_a_file);
+    tcase_add_test(tests, a_file_to_which_others_can_write_is_not_used);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
