@@ -110,6 +110,7 @@ static const char *dump_session_state(const struct session *session)
     switch (session->state) {
     case SESSION_OPEN:
         return session->inbox.state == INBOX_PAUSED ? "paused" : "open";
+    case SESSION_DRAINING:
     case SESSION_LAST_ANSWERS:
         return "last answers";
     case SESSION_LINGERING:

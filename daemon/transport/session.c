@@ -205,8 +205,26 @@ void session_finish(struct session *session)
     session->state = SESSION_LAST_ANSWERS;
 }
 
+/*
+ * All calls that were begun are answered. So the client knows that the daemon has not begun those without an answer,
+ * and that it may send them again to the next daemon.
+ */
+static void session_dismiss(struct session *session)
+{
+    struct error error;
+
+    error_set(&error, ERROR_UNAVAILABLE, "the daemon shuts down, and has not begun the calls without an answer");
+    error.outcome = ERROR_OUTCOME_NONE;
+    outbox_refuse(session, NULL, &error);
+    session->state = SESSION_LAST_ANSWERS;
+}
+
 static void session_end_if_done(struct session *session)
 {
+    if (session->state == SESSION_DRAINING && session_count(session, SESSION_PENDING) == 0) {
+        session_dismiss(session);
+        return; /* packing has marked the session: it is flushed, and seen here again */
+    }
     if (session->state == SESSION_LAST_ANSWERS && session_count(session, SESSION_PENDING) == 0 &&
         outbox_unread_bytes(session) == 0)
         session_end(session, CONF_LOG_DEBUG, "the client is done");
@@ -452,7 +470,10 @@ void session_list_drain(struct session_list *list, void (*on_empty)(void *arg), 
     for (struct session *session = list->first; session != NULL; session = session->next) {
         if (session->state == SESSION_LINGERING)
             session_end_lingering(session);
-        session_finish(session);
+        if (session->state == SESSION_OPEN) {
+            session_finish(session);
+            session->state = SESSION_DRAINING;
+        }
         session_mark_dirty(session);
     }
 }

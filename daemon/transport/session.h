@@ -99,6 +99,7 @@ struct session_list {
 
 enum session_state {
     SESSION_OPEN,
+    SESSION_DRAINING,     /* the daemon ends: reads no more; is dismissed when its calls are answered */
     SESSION_LAST_ANSWERS, /* reads no more; ends when its calls are answered and all is written */
     SESSION_LINGERING,    /* was refused; ends when the client has sent something or has gone */
     SESSION_CLOSING       /* waits for its handle to close, and for its resources to be released */

@@ -642,7 +642,7 @@ START_TEST(sigterm_and_sigint_end_it_with_its_server)
         pid_t server = daemon_nats_pid(&daemon_of_test);
         struct client *idle = client_open(&daemon_of_test);
         process_signal(&daemon_of_test.process, signals[i]);
-        client_expect_end(idle);
+        client_expect_dismissal(idle);
         daemon_expect_good_end(&daemon_of_test);
         ck_assert(!pid_is_alive(server));
         ck_assert_int_ne(access(daemon_of_test.socket_path, F_OK), 0);
@@ -684,7 +684,7 @@ START_TEST(calls_in_flight_are_answered_before_the_daemon_ends)
     pid_resume(server);
     for (unsigned i = 0; i < 50; i++)
         assert_ok(client_receive(client));
-    client_expect_end(client);
+    client_expect_dismissal(client);
     daemon_expect_good_end(&daemon_of_test);
 
     daemon_restart(&daemon_of_test);

@@ -426,6 +426,16 @@ void client_expect_end(struct client *client)
     } while (client_read_more(client));
 }
 
+void client_expect_dismissal(struct client *client)
+{
+    const struct answer *answer = client_receive(client);
+
+    ck_assert_msg(!answer->has_msgid, "not a dismissal: %s", answer_text(answer));
+    ck_assert_str_eq(text_at(&answer->error, "code"), "unavailable");
+    ck_assert_str_eq(text_at(&answer->error, "outcome"), "none");
+    client_expect_end(client);
+}
+
 /* --- Calls ----------------------------------------------------------------------------------------- */
 
 struct answer *client_call(struct client *client, const char *method, const char *params, ...)

@@ -105,6 +105,9 @@ void client_expect_nothing(struct client *client);
 /* The daemon must close the connection, and send nothing before it does. */
 void client_expect_end(struct client *client);
 
+/* The daemon must say that it shuts down and that it has not begun what is not answered, and end the session. */
+void client_expect_dismissal(struct client *client);
+
 /*
  * Free the answers that have come, and the notifications that were returned. For tests that make calls for as long as
  * one says.
