@@ -167,9 +167,8 @@ static enum status main_run_verb(const struct verb *verb, const struct command_l
                                     .argument_count = argc,
                                     .options = line->options,
                                     .option_count = line->option_count};
-    /* Only what goes on has a use for a new connection. */
-    struct kvs_options options =
-        KVS_OPTIONS(.connect_timeout_s = line->timeout_s, .reconnect = verb->run == watch_run || verb->run == top_run);
+    /* A restart of the daemon is a pause and no error. */
+    struct kvs_options options = KVS_OPTIONS(.connect_timeout_s = line->timeout_s, .reconnect = true);
     struct kvs_error error;
 
     if (argc < verb->arguments_min || argc > verb->arguments_max)

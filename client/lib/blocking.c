@@ -111,6 +111,7 @@ enum kvs_code blocking_run(struct kvs *kvs, reply_reader *reader, void *out)
 {
     struct kvs_request *request = call_scratch(kvs); /* inside a callback only to be refused */
 
+    call_add_id(kvs, request);
     request_end(request, kvs->options.timeout_s);
     return blocking_run_request(kvs, request, request->timeout_s, reader, out);
 }

@@ -70,18 +70,80 @@ static int call_append(void *out, const char *bytes, size_t size)
 }
 
 /* Queue [0, msgid, method, params] on the connection. False when out of memory. */
-static bool call_queue_request(struct connection *connection, uint32_t msgid, const struct kvs_request *request)
+static bool call_queue_request(struct connection *connection, uint32_t msgid, const char *method, const char *params,
+                               size_t params_size)
 {
-    size_t before = buffer_size(&connection->out), params = buffer_size(&request->params);
+    size_t before = buffer_size(&connection->out);
     msgpack_packer packer;
 
-    if (!buffer_reserve(&connection->out, params + LARGEST_HEADER))
+    if (!buffer_reserve(&connection->out, params_size + LARGEST_HEADER))
         return false;
     msgpack_packer_init(&packer, &connection->out, call_append);
-    rpc_pack_request(&packer, msgid, request->method);
-    buffer_append(&connection->out, request->params.bytes + request->params.begin, params);
+    rpc_pack_request(&packer, msgid, method);
+    buffer_append(&connection->out, params, params_size);
     connection->queued_bytes += buffer_size(&connection->out) - before;
     return true;
+}
+
+/* --- Requests that may have to be sent again ------------------------------------------------ */
+
+static struct call_copy *call_copy_request(const struct kvs_request *request)
+{
+    size_t method_size = strlen(request->method) + 1, params_size = buffer_size(&request->params);
+    struct call_copy *copy = calloc(1, sizeof(*copy) + method_size + params_size);
+
+    if (copy == NULL)
+        return NULL;
+    copy->first_sent_at = request->first_sent_at;
+    copy->params_size = params_size;
+    copy->params = copy->method + method_size;
+    memcpy(copy->method, request->method, method_size);
+    memcpy(copy->params, request->params.bytes + request->params.begin, params_size);
+    return copy;
+}
+
+/* Whether the call may be sent on the next connection: nobody has executed it, or it does no harm twice. */
+static bool call_can_repeat(const struct kvs *kvs, const struct call *call, const struct kvs_error *reason)
+{
+    bool was_begun = call->sent_at <= kvs->connection.sent_bytes && reason->outcome != KVS_OUTCOME_NONE;
+
+    if (!kvs->options.reconnect || !reason->retryable || call->copy == NULL)
+        return false;
+    return !(was_begun || call->copy->was_sent) || call->only_reads || call->copy->first_sent_at > 0;
+}
+
+/* The daemon finds out by the id and the time whether the first call was executed. */
+static void call_mark_repeated(struct call_copy *copy)
+{
+    char *place = copy->params + copy->first_sent_at;
+
+    for (unsigned i = 0; copy->first_sent_at > 0 && i < sizeof(uint64_t); i++)
+        place[i] = (char)(copy->first_sent_us >> (8 * (sizeof(uint64_t) - 1 - i)));
+}
+
+static int call_compare_numbers(const void *a, const void *b)
+{
+    const struct call *one = a, *other = b;
+
+    return one->number < other->number ? -1 : one->number > other->number;
+}
+
+void call_send_held(struct kvs *kvs)
+{
+    struct call_table *table = &kvs->calls;
+
+    /* They are in the first slots, in their order: see call_hold_all. */
+    for (uint32_t msgid = 0; table->held > 0 && msgid < table->slot_count; msgid++) {
+        struct call *call = &table->calls[msgid];
+        if (call->state != CALL_HELD)
+            continue;
+        if (!call_queue_request(&kvs->connection, msgid, call->copy->method, call->copy->params,
+                                call->copy->params_size))
+            return; /* out of memory: the next turn tries again */
+        call->state = CALL_IN_FLIGHT;
+        call->sent_at = kvs->connection.queued_bytes;
+        table->held--;
+    }
 }
 
 enum kvs_code call_submit_request(struct kvs *kvs, const struct kvs_request *request, int64_t deadline_ms,
@@ -97,6 +159,7 @@ enum kvs_code call_submit_request(struct kvs *kvs, const struct kvs_request *req
         kvs->error = connection->error;
         return code;
     }
+    call_send_held(kvs);
     if (table->used_count >= kvs->options.max_in_flight)
         return client_error_set(&kvs->error, KVS_RESOURCE_EXHAUSTED,
                                 "%u calls are in flight, as many as max_in_flight allows: process answers first",
@@ -111,13 +174,25 @@ enum kvs_code call_submit_request(struct kvs *kvs, const struct kvs_request *req
 
     if (!call_table_reserve(table, kvs->options.max_in_flight))
         return client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory for one more call");
-    if (!call_queue_request(connection, table->first_free, request))
+    struct call_copy *copy = NULL;
+    if (kvs->options.reconnect && !method_is_of_session(request->method)) {
+        copy = call_copy_request(request);
+        if (copy == NULL)
+            return client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory for the request");
+        copy->first_sent_us = clock_now_us();
+    }
+    if (!call_queue_request(connection, table->first_free, request->method,
+                            request->params.bytes + request->params.begin, buffer_size(&request->params))) {
+        free(copy);
         return client_error_set(&kvs->error, KVS_NO_MEMORY, "out of memory for the request");
+    }
     call_table_take(table, &(struct call){.state = CALL_IN_FLIGHT,
                                           .receiver = *receiver,
                                           .only_reads = method_only_reads(request->method),
                                           .deadline_ms = deadline_ms,
-                                          .sent_at = connection->queued_bytes});
+                                          .sent_at = connection->queued_bytes,
+                                          .number = ++kvs->call_count,
+                                          .copy = copy});
     return KVS_OK;
 }
 
@@ -133,10 +208,19 @@ struct kvs_request *call_begin(struct kvs *kvs, const char *method, unsigned pos
     return call_scratch(kvs);
 }
 
+void call_add_id(struct kvs *kvs, struct kvs_request *request)
+{
+    const uint64_t id[2] = {kvs->identity, ++kvs->id_count};
+
+    if (kvs->options.reconnect && method_takes_id(request->method))
+        request_add_id(request, (const char *)id);
+}
+
 enum kvs_code call_submit(struct kvs *kvs, struct call_receiver receiver)
 {
     struct kvs_request *request = call_scratch(kvs);
 
+    call_add_id(kvs, request);
     request_end(request, kvs->options.timeout_s);
     return call_submit_request(kvs, request, clock_now_ms() + call_wait_ms(request->timeout_s), &receiver);
 }
@@ -158,11 +242,18 @@ const char *call_answer(struct kvs *kvs, const struct rpc_message *message)
     /* The slot is free before the function runs, which may submit the next call. */
     struct call call = table->calls[msgid];
     call_table_release(table, msgid);
+    free(call.copy);
     if (call.state == CALL_IN_FLIGHT) {
         table->in_flight--;
         call_deliver(kvs, &call, failed ? &error : NULL, &message->result);
     }
     return NULL;
+}
+
+/* A call that is held is not sent after its timeout: there would be no time for its answer. */
+static int64_t call_due_ms(const struct call *call)
+{
+    return call->deadline_ms - (call->state == CALL_HELD ? CALL_GRACE_MS : 0);
 }
 
 void call_expire(struct kvs *kvs, int64_t now_ms)
@@ -178,21 +269,61 @@ void call_expire(struct kvs *kvs, int64_t now_ms)
     /* Calls that the functions submit meanwhile lower next_deadline_ms by themselves. */
     table->next_deadline_ms = INT64_MAX;
     for (uint32_t msgid = 0; msgid < table->slot_count; msgid++) {
-        if (table->calls[msgid].state != CALL_IN_FLIGHT)
+        if (table->calls[msgid].state != CALL_IN_FLIGHT && table->calls[msgid].state != CALL_HELD)
             continue;
-        if (table->calls[msgid].deadline_ms > now_ms) {
-            if (table->calls[msgid].deadline_ms < next_ms)
-                next_ms = table->calls[msgid].deadline_ms;
+        int64_t due_ms = call_due_ms(&table->calls[msgid]);
+        if (due_ms > now_ms) {
+            if (due_ms < next_ms)
+                next_ms = due_ms;
             continue;
         }
         struct call call = table->calls[msgid];
+        bool was_held = call.state == CALL_HELD;
+        bool was_sent = !was_held || call.copy->was_sent;
+        free(call.copy);
+        table->calls[msgid].copy = NULL;
         table->calls[msgid].state = CALL_GIVEN_UP;
         table->in_flight--;
-        error.outcome = call.only_reads ? KVS_OUTCOME_ABSENT : KVS_OUTCOME_UNKNOWN;
-        call_deliver(kvs, &call, &error, NULL);
+        if (was_held) {
+            table->held--;
+            call_table_release(table, msgid);
+        }
+        struct kvs_error expired = was_held ? kvs->connection.lost : error;
+        expired.outcome = !was_sent ? KVS_OUTCOME_NONE : call.only_reads ? KVS_OUTCOME_ABSENT : KVS_OUTCOME_UNKNOWN;
+        call_deliver(kvs, &call, &expired, NULL);
     }
     if (next_ms < table->next_deadline_ms)
         table->next_deadline_ms = next_ms;
+}
+
+/* Move the calls that can be repeated to the new table, in the order in which they were submitted. */
+static void call_hold_all(struct kvs *kvs, struct call_table *ended, const struct kvs_error *reason)
+{
+    struct call_table *table = &kvs->calls;
+
+    if (ended->slot_count > 0)
+        qsort(ended->calls, ended->slot_count, sizeof(*ended->calls), call_compare_numbers);
+    for (uint32_t i = 0; i < ended->slot_count; i++) {
+        struct call *call = &ended->calls[i];
+        bool is_held = call->state == CALL_HELD;
+        if (call->state != CALL_IN_FLIGHT && !is_held)
+            continue;
+        if (!(is_held && kvs->options.reconnect) && !call_can_repeat(kvs, call, reason))
+            continue;
+        if (!call_table_reserve(table, kvs->options.max_in_flight))
+            return;
+        if (!is_held && call->sent_at <= kvs->connection.sent_bytes && reason->outcome != KVS_OUTCOME_NONE) {
+            call->copy->was_sent = true;
+            call_mark_repeated(call->copy);
+        }
+        call->state = CALL_HELD;
+        call_table_take(table, call);
+        if (call_due_ms(call) < table->next_deadline_ms)
+            table->next_deadline_ms = call_due_ms(call);
+        table->held++;
+        call->copy = NULL;
+        call->state = CALL_FREE;
+    }
 }
 
 void call_end_all(struct kvs *kvs, const struct kvs_error *reason)
@@ -202,16 +333,20 @@ void call_end_all(struct kvs *kvs, const struct kvs_error *reason)
 
     /* The functions may open a new connection and submit calls: these go to a new table. */
     call_table_init(&kvs->calls);
+    call_hold_all(kvs, &ended, reason);
     for (uint32_t i = 0; i < ended.slot_count; i++) {
         const struct call *call = &ended.calls[i];
-        if (call->state != CALL_IN_FLIGHT)
-            continue;
-        struct kvs_error error = *reason;
-        if (call->sent_at > sent_bytes || reason->outcome == KVS_OUTCOME_NONE)
-            error.outcome = KVS_OUTCOME_NONE;
-        else
-            error.outcome = call->only_reads ? KVS_OUTCOME_ABSENT : KVS_OUTCOME_UNKNOWN;
-        call_deliver(kvs, call, &error, NULL);
+        if (call->state == CALL_IN_FLIGHT || call->state == CALL_HELD) {
+            bool was_sent =
+                call->state == CALL_IN_FLIGHT && call->sent_at <= sent_bytes && reason->outcome != KVS_OUTCOME_NONE;
+            struct kvs_error error = *reason;
+            if (!was_sent && (call->copy == NULL || !call->copy->was_sent))
+                error.outcome = KVS_OUTCOME_NONE;
+            else
+                error.outcome = call->only_reads ? KVS_OUTCOME_ABSENT : KVS_OUTCOME_UNKNOWN;
+            call_deliver(kvs, call, &error, NULL);
+        }
+        free(call->copy);
     }
     free(ended.calls);
 }

@@ -18,6 +18,12 @@ struct kvs_request *call_begin(struct kvs *kvs, const char *method, unsigned pos
 /* Return the request that call_begin began. */
 struct kvs_request *call_scratch(struct kvs *kvs);
 
+/* Add an id to a request that can be repeated with it, if the handle reconnects. Before request_end. */
+void call_add_id(struct kvs *kvs, struct kvs_request *request);
+
+/* Send the calls that were held when the connection was lost. The connection is open. */
+void call_send_held(struct kvs *kvs);
+
 /* Submit what call_begin began. As the functions kvs_async_; a refused call leaves receiver's extra to the caller. */
 enum kvs_code call_submit(struct kvs *kvs, struct call_receiver receiver);
 
@@ -34,7 +40,10 @@ const char *call_answer(struct kvs *kvs, const struct rpc_message *message);
 /* End the calls whose deadline has passed. */
 void call_expire(struct kvs *kvs, int64_t now_ms);
 
-/* End all calls because the connection was lost; its sent_bytes tells which requests had left. */
+/*
+ * The connection was lost; its sent_bytes tells which requests had left. Hold the calls that can be sent again, and end
+ * the others.
+ */
 void call_end_all(struct kvs *kvs, const struct kvs_error *reason);
 
 #endif

@@ -31,7 +31,18 @@ struct call_receiver {
 enum call_state {
     CALL_FREE,
     CALL_IN_FLIGHT,
+    CALL_HELD,    /* the connection was lost; will be sent, or sent again, on the next one */
     CALL_GIVEN_UP /* timed out; the slot waits for the daemon's answer, which will be dropped */
+};
+
+/* A request that may have to be sent again. */
+struct call_copy {
+    size_t first_sent_at;   /* see kvs_request */
+    uint64_t first_sent_us; /* CLOCK_MONOTONIC before it was sent for the first time */
+    bool was_sent;          /* perhaps: the daemon may have executed it */
+    size_t params_size;
+    char *params; /* behind the method, in this block */
+    char method[];
 };
 
 struct call {
@@ -39,8 +50,10 @@ struct call {
     uint32_t next_free;
     struct call_receiver receiver;
     bool only_reads;
-    int64_t deadline_ms; /* see clock_now_ms */
-    uint64_t sent_at;    /* the connection's sent_bytes when the request's last byte has left */
+    int64_t deadline_ms;    /* see clock_now_ms */
+    uint64_t sent_at;       /* the connection's sent_bytes when the request's last byte has left */
+    uint64_t number;        /* calls are sent again in this order */
+    struct call_copy *copy; /* of its request; NULL: the handle does not reconnect, or the call is of its session */
 };
 
 struct call_table {
@@ -48,7 +61,8 @@ struct call_table {
     uint32_t slot_count;
     uint32_t first_free; /* slot_count: none */
     uint32_t used_count; /* in flight or given up */
-    uint32_t in_flight;
+    uint32_t in_flight;  /* or held */
+    uint32_t held;
     int64_t next_deadline_ms; /* no call's is earlier; INT64_MAX: no call */
 };
 

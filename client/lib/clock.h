@@ -11,6 +11,9 @@
 /* Return the present moment in milliseconds. */
 int64_t clock_now_ms(void);
 
+/* The same clock, CLOCK_MONOTONIC, in microseconds. */
+uint64_t clock_now_us(void);
+
 /* Return the moment after the given number of seconds. INT64_MAX (never) if it is negative or too large. */
 int64_t clock_moment_after(double seconds);
 

@@ -114,7 +114,10 @@ enum kvs_code connection_ensure(struct connection *connection)
     int reason = connection_open_socket(connection);
     if (reason == 0)
         return KVS_OK;
-    connection_delay_next_attempt(connection);
+    if (reason == EAGAIN)
+        connection->next_attempt_ms = clock_now_ms() + FULL_PAUSE_MS;
+    else
+        connection_delay_next_attempt(connection);
     return connection_report_failed_connect(connection, reason);
 }
 
@@ -245,12 +248,13 @@ static enum kvs_code connection_receive(struct connection *connection)
     return KVS_OK;
 }
 
-enum kvs_code connection_run(struct connection *connection)
+static enum kvs_code connection_run_once(struct connection *connection)
 {
     enum kvs_code code;
 
     if (connection->fd < 0 &&
         (!connection->ops->is_needed(connection->owner) || connection_ensure(connection) != KVS_OK)) {
+        connection->ops->on_turn_end(connection->owner);
         connection->error = connection->lost;
         return connection->lost.code;
     }
@@ -265,6 +269,17 @@ enum kvs_code connection_run(struct connection *connection)
         return code;
     connection->ops->on_turn_end(connection->owner);
     return KVS_OK;
+}
+
+enum kvs_code connection_run(struct connection *connection)
+{
+    bool was_open = connection->fd >= 0;
+    enum kvs_code code = connection_run_once(connection);
+
+    /* The daemon restarts, and its socket accepts connections meanwhile. */
+    if (code != KVS_OK && was_open && connection->reconnect)
+        code = connection_run_once(connection);
+    return code;
 }
 
 short connection_events(const struct connection *connection)

@@ -33,7 +33,7 @@ struct connection_ops {
     /* Whether the frames that have arrived are to wait for a later turn. */
     bool (*is_paused)(void *owner);
 
-    /* A turn ends with an open connection. */
+    /* A turn ends, with or without a connection. */
     void (*on_turn_end)(void *owner);
 
     /* The connection was lost. The function may open it again. */

@@ -25,6 +25,9 @@ struct kvs {
     msgpack_zone *zone; /* memory of the message that is being handled */
 
     struct call_table calls;    /* call.c */
+    uint64_t call_count;        /* that were submitted */
+    uint64_t identity;          /* random: the ids of its calls begin with it */
+    uint64_t id_count;          /* that were made */
     struct kvs_request scratch; /* the request that is being built */
     struct kvs_request inner;   /* the same inside a callback: a blocking call may still need scratch */
 

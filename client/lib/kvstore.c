@@ -9,8 +9,10 @@
 #include "proto/rpc.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define DEFAULT_CONNECT_TIMEOUT_S 5.0
 #define DEFAULT_MESSAGE_BYTES     (64u * 1024 * 1024)
@@ -30,11 +32,12 @@ static bool kvs_on_is_needed(void *owner)
 {
     const struct kvs *kvs = owner;
 
-    return clock_now_ms() >= kvs->watch_due_ms;
+    return kvs->calls.held > 0 || clock_now_ms() >= kvs->watch_due_ms;
 }
 
 static void kvs_on_turn_begin(void *owner)
 {
+    call_send_held(owner);
     watch_run(owner);
 }
 
@@ -78,7 +81,9 @@ static enum kvs_code kvs_lose_for_response(struct kvs *kvs, const struct rpc_mes
 
     if (!client_error_read(&error, &message->error))
         return connection_lose_for_message(&kvs->connection, "has no msgid and no error");
-    client_error_set(&reason, KVS_PROTOCOL, "the daemon ended the session: %.200s", error.message);
+    /* A daemon that shuts down is not different from one that has gone. */
+    client_error_set(&reason, error.code == KVS_UNAVAILABLE ? KVS_IO : KVS_PROTOCOL,
+                     "the daemon ended the session: %.200s", error.message);
     reason.retryable = error.retryable; /* there were too many sessions: watches reconnect */
     reason.outcome = error.outcome;     /* NONE: the daemon has read nothing of what was sent */
     return connection_lose(&kvs->connection, &reason);
@@ -102,7 +107,9 @@ static enum kvs_code kvs_handle_message(struct kvs *kvs, const struct rpc_messag
 {
     const char *wrong = NULL;
 
-    connection_mark_answered(&kvs->connection);
+    /* The daemon that refuses a session, or is about to end, has not answered. */
+    if (message->type != RPC_RESPONSE || message->has_msgid)
+        connection_mark_answered(&kvs->connection);
     switch (message->type) {
     case RPC_NOTIFICATION:
         if (!watch_receive(kvs, message, &wrong))
@@ -209,6 +216,11 @@ struct kvs *kvs_connect(const char *path, const struct kvs_options *options, str
     kvs->zone = zone;
     kvs->watch_due_ms = INT64_MAX;
     call_table_init(&kvs->calls);
+    if (getrandom(&kvs->identity, sizeof(kvs->identity), 0) != sizeof(kvs->identity)) {
+        client_error_set(error, KVS_IO, "getrandom: %s", strerror(errno));
+        kvs_release(kvs);
+        return NULL;
+    }
     if (kvs_set_options(kvs, options) != KVS_OK || kvs_open(kvs, path) != KVS_OK) {
         *error = kvs->error;
         kvs_release(kvs);

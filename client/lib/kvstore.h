@@ -131,11 +131,16 @@ struct kvs_options {
     /*
      * false: once the connection is lost, every call fails with the reason, usually KVS_IO; close the handle and
      * connect again.
-     * true: the next call reconnects, with pauses that grow from 50 ms to 2 s between attempts. A blocking call keeps
-     * trying until its timeout; an asynchronous call is refused with the reason until the daemon is back. Watches
-     * resume by themselves.
-     * In both cases calls in flight fail with KVS_IO, and the library never sends them again. Their outcome is
-     * KVS_OUTCOME_NONE if the request was not sent yet; otherwise, for a write, KVS_OUTCOME_UNKNOWN.
+     * Calls in flight fail, too. Their outcome is KVS_OUTCOME_NONE if the request was not sent yet; otherwise, for a
+     * write, KVS_OUTCOME_UNKNOWN.
+     * true: the library reconnects, with pauses that grow from 50 ms to 2 s between attempts, and calls in flight wait
+     * until their timeout. It sends them again, in their order, if that is safe: calls that only read, calls that the
+     * daemon has not begun, and writes of values, which are done at most once (protocol.md, "Repeating calls").
+     * Functions of kvstore_admin.h that change something fail as without the option if the daemon may have begun them.
+     * So do writes of kvstore_raw.h, unless the program adds the option id. A blocking call that is made while there is
+     * no connection keeps trying until its timeout; an asynchronous one is refused with the reason until the daemon is
+     * back. Watches resume by themselves. If systemd listens for the daemon, a restart is a pause and no error.
+     * The handle keeps a copy of each request in flight.
      */
     bool reconnect;
 

@@ -40,7 +40,7 @@ int loop_timeout_ms(const struct kvs *kvs)
 
     if (connection->has_unhandled)
         return 0;
-    if (connection->fd < 0 && due_ms < connection->next_attempt_ms)
+    if (connection->fd < 0 && (kvs->calls.held > 0 || due_ms < connection->next_attempt_ms))
         due_ms = connection->next_attempt_ms;
     if (kvs->calls.in_flight > 0 && kvs->calls.next_deadline_ms < due_ms)
         due_ms = kvs->calls.next_deadline_ms;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define MAP_16          0xdeu /* MessagePack's map with a count of two bytes, which can be filled in later */
+#define UINT_64         0xcfu /* an integer of eight bytes */
 #define FIXED_ARRAY     0x90u /* and its array of up to 15, with the count in the same byte */
 #define MAP_HEADER_SIZE 3u
 
@@ -33,6 +34,7 @@ static void request_reset(struct kvs_request *request, const char *method)
     request->options_at = 0;
     request->positions = 0;
     request->options = 0;
+    request->first_sent_at = 0;
 }
 
 void request_begin(struct kvs_request *request, const char *method, unsigned positions)
@@ -144,6 +146,17 @@ void request_copy_call_options(struct kvs_request *request, const struct kvs_cal
 
     request_copy_options(request, &own, sizeof(own), options);
     request->timeout_s = own.timeout_s;
+}
+
+void request_add_id(struct kvs_request *request, const char id[REQUEST_ID_BYTES])
+{
+    static const char zero[1 + sizeof(uint64_t)] = {(char)UINT_64};
+
+    request_option(request, "id");
+    kvs_request_binary(request, id, REQUEST_ID_BYTES);
+    request_option(request, "first_sent");
+    request->first_sent_at = buffer_size(&request->params) + 1;
+    request_append(request, zero, sizeof(zero));
 }
 
 void request_end(struct kvs_request *request, double default_s)

@@ -24,6 +24,7 @@ struct kvs_request {
     size_t options_at;  /* where in params the option map's header is; 0: there is no option yet */
     unsigned positions; /* positional parameters, in a request that request_begin began */
     unsigned options;
+    size_t first_sent_at; /* where in params the eight bytes of the option first_sent are; 0: it has none */
 };
 
 /* Begin a request, in the memory of an earlier one. Add its positional parameters, then options. */
@@ -55,6 +56,12 @@ void request_copy_options(struct kvs_request *request, void *own, size_t own_siz
 
 /* The same for a method whose only option is the timeout, which is set. */
 void request_copy_call_options(struct kvs_request *request, const struct kvs_call_options *options);
+
+/* The bytes of an id that request_add_id adds. */
+#define REQUEST_ID_BYTES 16u
+
+/* Add the options id and first_sent, with which the call can be repeated; first_sent is 0. */
+void request_add_id(struct kvs_request *request, const char id[REQUEST_ID_BYTES]);
 
 /* End the request: add the option timeout if timeout_s, or else default_s, is set. */
 void request_end(struct kvs_request *request, double default_s);
