@@ -330,10 +330,11 @@ deb:
 	@./bootstrap deb
 	@systemd/make-deb "$(VERSION)" "$(CURDIR)/build/deb"
 
-# Installs, upgrades and purges them in a clean chroot. Needs root.
+# Installs, upgrades and purges them in a clean chroot, and then under systemd. Needs root.
 .PHONY: package-test
 package-test: deb
 	@tests/packages
+	@tests/packages_systemd
 
 .PHONY: clean distclean
 clean:
@@ -364,7 +365,7 @@ help:
 	@echo 'make install         install below PREFIX (/usr/local); DESTDIR: stage the files there'
 	@echo 'make uninstall       remove what make install has installed; a changed configuration and the data stay'
 	@echo 'make deb             Debian packages, in build/deb'
-	@echo 'make package-test    install, upgrade and purge them in a clean chroot, as root'
+	@echo 'make package-test    install, upgrade and purge them in a clean system, as root'
 	@echo 'make clean           remove the results of the build; distclean: also downloads and ./run'
 	@echo
 	@echo 'The build prints one line per file; V=1 prints the full commands, make -s prints nothing.'
