@@ -18,6 +18,7 @@ Suite *group_suite(void);
 Suite *linear_suite(void);
 Suite *partition_suite(void);
 Suite *reading_fault_suite(void);
+Suite *restart_suite(void);
 Suite *set_back_suite(void);
 Suite *transaction_suite(void);
 Suite *ttl_fault_suite(void);
