@@ -21,22 +21,21 @@ START_TEST(a_repeated_write_is_done_once_and_has_the_first_result)
     const char *bucket = client_new_bucket(client, NULL);
     unsigned long long before = clock_us();
 
-    uint64_t first =
-        revision_of(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'put-0001'}]", bucket));
+    uint64_t first = revision_of(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'put-0001'}]", bucket));
     assert_ok(client_call(client, "kv.put", "['%s', 'k', 'other']", bucket));
-    ck_assert_uint_eq(revision_of(client_call(client, "kv.put",
-                                              "['%s', 'k', 'v', {'id': 'put-0001', 'first_sent': %llu}]", bucket,
-                                              before)),
-                      first);
+    ck_assert_uint_eq(
+        revision_of(
+            client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'put-0001', 'first_sent': %llu}]", bucket, before)),
+        first);
     /* Nobody has sent this one before. */
-    ck_assert_uint_eq(revision_of(client_call(client, "kv.create",
-                                              "['%s', 'new', 'v', {'id': 'put-0002', 'first_sent': %llu}]", bucket,
-                                              before)),
-                      first + 2);
-    ck_assert_uint_eq(revision_of(client_call(client, "kv.create",
-                                              "['%s', 'new', 'v', {'id': 'put-0002', 'first_sent': %llu}]", bucket,
-                                              before)),
-                      first + 2);
+    ck_assert_uint_eq(
+        revision_of(client_call(client, "kv.create", "['%s', 'new', 'v', {'id': 'put-0002', 'first_sent': %llu}]",
+                                bucket, before)),
+        first + 2);
+    ck_assert_uint_eq(
+        revision_of(client_call(client, "kv.create", "['%s', 'new', 'v', {'id': 'put-0002', 'first_sent': %llu}]",
+                                bucket, before)),
+        first + 2);
     client_close(client);
 }
 END_TEST
@@ -48,9 +47,9 @@ START_TEST(a_write_that_failed_is_tried_again_when_it_is_repeated)
     unsigned long long before = clock_us();
 
     assert_code(client_call(client, "kv.update", "['%s', 'k', 'v', 7, {'id': 'update-1'}]", bucket), "conflict");
-    assert_code(client_call(client, "kv.update", "['%s', 'k', 'v', 7, {'id': 'update-1', 'first_sent': %llu}]", bucket,
-                            before),
-                "conflict");
+    assert_code(
+        client_call(client, "kv.update", "['%s', 'k', 'v', 7, {'id': 'update-1', 'first_sent': %llu}]", bucket, before),
+        "conflict");
     client_close(client);
 }
 END_TEST
@@ -60,7 +59,8 @@ START_TEST(transactions_and_bulk_calls_are_repeated_as_a_whole)
     struct client *client = client_open(&shared_daemon);
     const char *bucket = client_new_bucket(client, NULL);
     unsigned long long before = clock_us();
-    const char *commit = "['%s', [['a', 0]], [['put', 'a', '1'], ['put', 'b', '2']], {'id': 'commit-1', 'first_sent': %llu}]";
+    const char *commit =
+        "['%s', [['a', 0]], [['put', 'a', '1'], ['put', 'b', '2']], {'id': 'commit-1', 'first_sent': %llu}]";
     const char *put = "['%s', {'c': '3', 'd': '4'}, {'id': 'bulk-0001', 'first_sent': %llu}]";
 
     for (unsigned i = 0; i < 2; i++) {
@@ -82,16 +82,15 @@ START_TEST(a_repeated_write_has_the_first_result_also_after_a_restart)
     const char *bucket = client_new_bucket(client, NULL);
     unsigned long long before = clock_us();
 
-    uint64_t first =
-        revision_of(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'put-0001'}]", bucket));
+    uint64_t first = revision_of(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'put-0001'}]", bucket));
     client_close(client);
     process_kill(&daemon_of_test.process);
     daemon_restart(&daemon_of_test);
     client = client_open(&daemon_of_test);
-    ck_assert_uint_eq(revision_of(client_call(client, "kv.put",
-                                              "['%s', 'k', 'v', {'id': 'put-0001', 'first_sent': %llu}]", bucket,
-                                              before)),
-                      first);
+    ck_assert_uint_eq(
+        revision_of(
+            client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'put-0001', 'first_sent': %llu}]", bucket, before)),
+        first);
     client_close(client);
     daemon_stop(&daemon_of_test);
 }
@@ -122,8 +121,9 @@ START_TEST(wrong_ids_are_refused)
     assert_code(client_call(client, "kv.put", "['%s', 'k', 'v', {'first_sent': 5}]", bucket), "invalid_argument");
     assert_code(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'long-enough', 'first_sent': -1}]", bucket),
                 "invalid_argument");
-    assert_code(client_call(client, "kv.delete", "['%s', 'k', {'id': 'more than thirty-six bytes: 1234567890'}]", bucket),
-                "invalid_argument");
+    assert_code(
+        client_call(client, "kv.delete", "['%s', 'k', {'id': 'more than thirty-six bytes: 1234567890'}]", bucket),
+        "invalid_argument");
     client_close(client);
 }
 END_TEST
