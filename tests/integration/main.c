@@ -18,8 +18,7 @@ static Suite *(*const suites[])(void) = {
     memory_suite,     metrics_suite,     neighbour_suite, outage_suite,        overload_suite,
     renewal_suite,    room_suite,        session_suite,   sessions_suite,      slow_call_suite,
     tls_suite,        ttl_suite,         txn_suite,       watch_library_suite, watch_limit_suite,
-    watch_loss_suite, watch_scale_suite, watch_suite,
-    repeat_suite,
+    watch_loss_suite, watch_scale_suite, watch_suite,     repeat_suite,
 };
 
 int main(int argc, char **argv)
