@@ -182,7 +182,7 @@ static void complete_value(const struct completion *completion, const struct ver
         const char *option, *words;
     } choices[] = {{"consistency", "direct leader cached"},
                    {"storage", "file memory"},
-                   {"sort", "rate calls in_flight bytes traffic watches age"}};
+                   {"sort", "rate calls in-flight bytes traffic watches age"}};
 
     for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
         if (strcmp(option->name, choices[i].option) == 0)

@@ -79,7 +79,8 @@ enum status sessions_run(struct invocation *invocation)
     if (arguments_value(invocation, "limit") != NULL && (limit == 0 || limit > LIMIT_MAX))
         return report("--limit must be from 1 to %u", LIMIT_MAX);
     options.limit = (unsigned)limit;
-    options.sort = arguments_value(invocation, "sort");
+    const char *sort = arguments_value(invocation, "sort");
+    options.sort = sort != NULL && strcmp(sort, "in-flight") == 0 ? "in_flight" : sort;
     if (kvs_daemon_sessions(invocation->kvs, &options, &answer) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     enum status status = invocation->json ? print_and_free(kvs_value_json(answer)) : sessions_print(answer);

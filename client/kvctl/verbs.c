@@ -96,7 +96,7 @@ static const struct verb_option top_options[] = {
 };
 static const struct verb_option sessions_options[] = {
     {"sort", "ORDER",
-     "rate (calls in the last second; the default), calls, in_flight,\nbytes (held), traffic (bytes received and "
+     "rate (calls in the last second; the default), calls, in-flight,\nbytes (held), traffic (bytes received and "
      "sent), "
      "watches or age:\nthe largest first"},
     {"limit", "N", "print at most N sessions, up to 1000 (100)"},
@@ -358,7 +358,7 @@ const struct verb verbs[] = {
      "has done it, and may connect again. Users may end their own sessions; root, the daemon's\n"
      "user, and who has admin for all buckets by an access rule may end any.",
      "  kvctl kill 17\n"
-     "  kvctl sessions --sort in_flight --limit 1 && kvctl kill 17\n",
+     "  kvctl sessions --sort in-flight --limit 1 && kvctl kill 17\n",
      NULL, sessions_kill},
     {"ping", "", 0, 0, "measure the round trip time",
      "Measures calls that the daemon answers from memory, and prints beside them the round trip\n"
