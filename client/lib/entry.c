@@ -16,7 +16,7 @@ const char *entry_operation_name(enum kvs_operation operation)
 
 /* The members of an entry's map; NULL if missing. */
 struct members {
-    const struct kvs_value *key, *value, *size, *revision, *created, *operation, *headers;
+    const struct kvs_value *key, *value, *size, *revision, *created, *operation, *headers, *ttl;
 };
 
 static bool entry_is_named(const char *name, size_t length, const char *wanted)
@@ -29,7 +29,9 @@ static const struct kvs_value **entry_find_member(struct members *members, const
 {
     switch (length) {
     case 3:
-        return entry_is_named(name, length, "key") ? &members->key : NULL;
+        if (entry_is_named(name, length, "key"))
+            return &members->key;
+        return entry_is_named(name, length, "ttl") ? &members->ttl : NULL;
     case 4:
         return entry_is_named(name, length, "size") ? &members->size : NULL;
     case 5:
@@ -153,6 +155,7 @@ struct kvs_entry *entry_read(const struct kvs_value *value, struct entry_places 
     entry->revision = kvs_value_unsigned(members.revision);
     entry->created_us = kvs_value_integer(members.created);
     entry_read_operation(members.operation, &entry->operation);
+    entry->ttl_s = kvs_value_integer(members.ttl);
     entry_read_headers(entry, members.headers, places);
     return entry;
 }

@@ -253,8 +253,13 @@ static bool json_write_entry(struct buffer *json, const struct kvs_entry *entry)
     }
     snprintf(numbers, sizeof(numbers), ",\"revision\":%" PRIu64 ",\"created\":%" PRId64, entry->revision,
              entry->created_us);
-    return json_write_text(json, numbers) && json_write_named(json, ",\"operation\":", operation, strlen(operation)) &&
-           json_write_headers(json, entry) && json_write_text(json, "}");
+    if (!json_write_text(json, numbers) || !json_write_named(json, ",\"operation\":", operation, strlen(operation)) ||
+        !json_write_headers(json, entry))
+        return false;
+    *numbers = '\0';
+    if (entry->ttl_s > 0)
+        snprintf(numbers, sizeof(numbers), ",\"ttl\":%" PRId64, entry->ttl_s);
+    return json_write_text(json, numbers) && json_write_text(json, "}");
 }
 
 char *kvs_entry_json(const struct kvs_entry *entry)

@@ -202,6 +202,7 @@ struct kvs_entry {
     enum kvs_operation operation;
     const struct kvs_header *headers; /* NULL if there are none */
     size_t header_count;
+    int64_t ttl_s; /* the value expires this time after created_us; 0: it has no TTL of its own */
 };
 
 enum kvs_consistency {

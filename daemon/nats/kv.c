@@ -216,6 +216,32 @@ bool kv_read_direct_entry(struct message *message, const char *prefix, struct kv
     return kv_read_entry(message, subject, prefix, strtoull(sequence, NULL, 10), kv_parse_time_us(time_stamp), entry);
 }
 
+/* Read a duration of hours, minutes and seconds, or seconds without a unit. -1: it is none. */
+static int64_t kv_parse_duration_s(const char *text)
+{
+    int64_t total_s = 0;
+
+    do {
+        char *end;
+        long long number = strtoll(text, &end, 10);
+        if (end == text || number < 0 || number > INT32_MAX || strchr("hms", *end) == NULL)
+            return -1;
+        total_s += number * (*end == 'h' ? 3600 : *end == 'm' ? 60 : 1);
+        text = *end != '\0' ? end + 1 : end;
+    } while (*text != '\0');
+    return total_s;
+}
+
+int64_t kv_read_ttl(struct message *message)
+{
+    const char *ttl = message_header(message, KV_HEADER_TTL);
+
+    if (ttl == NULL || strcmp(ttl, "never") == 0)
+        return 0;
+    int64_t ttl_s = kv_parse_duration_s(ttl);
+    return ttl_s > 0 ? ttl_s : -1;
+}
+
 uint64_t kv_header_number(struct message *message, const char *name)
 {
     const char *number = message_last_header(message, name);

@@ -112,6 +112,12 @@ enum kv_read_progress kv_read_progress(struct message *message);
 /* Return the number in a header of the server; 0: there is none. */
 uint64_t kv_header_number(struct message *message, const char *name);
 
+/*
+ * Return the TTL of a message's own in seconds; 0: it has none; -1: it is not understood. The header has whole seconds,
+ * or a duration in Go's notation, such as 1h30m (ADR-43).
+ */
+int64_t kv_read_ttl(struct message *message);
+
 /* The content of the reply subject of a message that a consumer delivered (ADR-15). */
 struct kv_delivery {
     const char *stream; /* within the message's reply subject, without a NUL */

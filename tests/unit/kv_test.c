@@ -50,6 +50,31 @@ START_TEST(a_bucket_has_letters_digits_dash_and_underscore)
 }
 END_TEST
 
+static int64_t ttl_of(const char *value)
+{
+    struct message_header header = {.name = "Nats-TTL", .value = value};
+    struct message message = {.headers = &header, .header_count = value != NULL};
+
+    return kv_read_ttl(&message);
+}
+
+START_TEST(a_ttl_is_a_number_of_seconds_or_a_duration)
+{
+    ck_assert_int_eq(ttl_of(NULL), 0);
+    ck_assert_int_eq(ttl_of("never"), 0);
+    ck_assert_int_eq(ttl_of("5"), 5);
+    ck_assert_int_eq(ttl_of("90s"), 90);
+    ck_assert_int_eq(ttl_of("1h30m0s"), 5400);
+    ck_assert_int_eq(ttl_of("2h"), 7200);
+    ck_assert_int_eq(ttl_of(""), -1);
+    ck_assert_int_eq(ttl_of("0s"), -1);
+    ck_assert_int_eq(ttl_of("1.5s"), -1);
+    ck_assert_int_eq(ttl_of("-1"), -1);
+    ck_assert_int_eq(ttl_of("1d"), -1);
+    ck_assert_int_eq(ttl_of("99999999999999999999"), -1);
+}
+END_TEST
+
 START_TEST(a_filter_has_stars_for_tokens_and_a_final_greater)
 {
     ck_assert(filter_is_well("a.*.b"));
@@ -261,6 +286,7 @@ Suite *kv_suite(void)
     Suite *suite = suite_create("kv");
     TCase *names = tcase_create("names"), *messages = tcase_create("messages");
 
+    tcase_add_test(names, a_ttl_is_a_number_of_seconds_or_a_duration);
     tcase_add_test(names, a_key_has_the_characters_and_dots_that_nats_kv_allows);
     tcase_add_test(names, a_key_has_up_to_1024_characters);
     tcase_add_test(names, a_bucket_has_letters_digits_dash_and_underscore);

@@ -3,6 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of the internal headers, only the TTL is of use to readers. */
+static bool cache_value_wants_header(const char *name)
+{
+    return !kv_is_internal_header(name) || strcmp(name, KV_HEADER_TTL) == 0;
+}
+
 struct cache_value_tally {
     size_t count, bytes;
 };
@@ -11,7 +17,7 @@ static bool cache_value_tally_header(void *arg, const char *name, const char *va
 {
     struct cache_value_tally *tally = arg;
 
-    if (!kv_is_internal_header(name)) {
+    if (cache_value_wants_header(name)) {
         tally->count++;
         tally->bytes += strlen(name) + strlen(value) + 2;
     }
@@ -22,7 +28,7 @@ static bool cache_value_copy_header(void *arg, const char *name, const char *val
 {
     char **at = arg;
 
-    if (!kv_is_internal_header(name)) {
+    if (cache_value_wants_header(name)) {
         *at = stpcpy(*at, name) + 1;
         *at = stpcpy(*at, value) + 1;
     }

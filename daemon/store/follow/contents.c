@@ -18,22 +18,19 @@
 /* --- Expiry ---------------------------------------------------------------------------------------- */
 
 /*
- * Return when an entry expires by the bucket's max_age or its own TTL, in us since the epoch; 0: never. A TTL is whole
- * seconds, or a duration in Go's notation (ADR-43). -1: the TTL is not understood, so the value must not be kept.
+ * Return when an entry expires by the bucket's max_age or its own TTL, in us since the epoch; 0: never. -1: the TTL is
+ * not understood, so the value must not be kept.
  */
 static int64_t contents_expiry_of(const struct local_copy *copy, const struct kv_entry *entry)
 {
     int64_t max_age_us = copy->feed.info.max_age_us;
     int64_t expires_us = max_age_us > 0 ? entry->created_us + max_age_us : 0;
-    const char *ttl = message_header(entry->message, KV_HEADER_TTL);
-    char *end;
+    const char *header = message_header(entry->message, KV_HEADER_TTL);
+    int64_t ttl_s = kv_read_ttl(entry->message);
 
-    if (ttl == NULL || strcmp(ttl, "never") == 0)
-        return ttl == NULL ? expires_us : 0;
-    long long seconds = strtoll(ttl, &end, 10);
-    if (end == ttl || seconds <= 0 || (*end != '\0' && strcmp(end, "s") != 0))
-        return -1;
-    int64_t own_us = entry->created_us + seconds * 1000000;
+    if (ttl_s <= 0)
+        return ttl_s < 0 ? -1 : header == NULL ? expires_us : 0;
+    int64_t own_us = entry->created_us + ttl_s * 1000000;
     return expires_us > 0 && expires_us < own_us ? expires_us : own_us;
 }
 
