@@ -467,6 +467,8 @@ struct kvs_watch_options {
     uint64_t from_revision; /* begin with the entry of this revision and all later ones */
     bool ignore_deletes;    /* no deletes and purges */
     bool meta_only;         /* entries without their value: it is NULL, and value_size is its size */
+    bool snapshot;          /* KVS_EVENT_READY comes when the entries amount to one point in time: the last entry of
+                             * each key is what the bucket held at the event's revision */
 
     /*
      * Of kvs_watch: bytes of entries that were received and not taken yet. More than one message waits only if the
@@ -491,6 +493,7 @@ struct kvs_event {
     const struct kvs_entry *entry; /* of KVS_EVENT_ENTRY, otherwise NULL */
     const struct kvs_error *error; /* of KVS_EVENT_ENDED, otherwise NULL. KVS_RESOURCE_EXHAUSTED: the program was too
                                     * slow; resume with its revision as from_revision */
+    uint64_t revision;             /* of KVS_EVENT_READY of a watch with snapshot, otherwise 0 */
 };
 
 /* Start a watch and wait until the daemon has accepted it. End it with kvs_watch_stop. *watch is NULL on failure. */

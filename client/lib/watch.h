@@ -30,6 +30,7 @@ struct watch_batch {
     struct watch_batch *next;
     size_t size_bytes;
     enum kvs_event_type type;
+    uint64_t revision;               /* of KVS_EVENT_READY */
     const struct kvs_entry *entries; /* of KVS_EVENT_ENTRY */
     size_t count;
     size_t taken; /* by the program so far */

@@ -88,13 +88,13 @@ static void watch_receive_entries(struct kvs_watch *watch, const struct kvs_valu
     }
 }
 
-static void watch_receive_ready(struct kvs_watch *watch)
+static void watch_receive_ready(struct kvs_watch *watch, uint64_t revision)
 {
     if (watch->is_ready)
         return; /* delivered before the connection was lost */
     watch->is_ready = true;
     if (watch->on_event != NULL) {
-        watch_deliver(watch, &(struct kvs_event){.type = KVS_EVENT_READY});
+        watch_deliver(watch, &(struct kvs_event){.type = KVS_EVENT_READY, .revision = revision});
         return;
     }
     struct watch_batch *batch = malloc(sizeof(*batch));
@@ -105,7 +105,7 @@ static void watch_receive_ready(struct kvs_watch *watch)
         watch_end_and_stop(watch, &error);
         return;
     }
-    *batch = (struct watch_batch){.type = KVS_EVENT_READY, .count = 1};
+    *batch = (struct watch_batch){.type = KVS_EVENT_READY, .revision = revision, .count = 1};
     watch_queue_add(watch, batch);
 }
 
@@ -139,7 +139,7 @@ static void watch_receive_one(struct kvs_watch *watch, enum watch_notification n
         break;
     case NOTIFICATION_READY:
         watch->pause_ms = 0;
-        watch_receive_ready(watch);
+        watch_receive_ready(watch, kvs_value_unsigned(content));
         break;
     default:
         if (kvs_value_error(content, &error))

@@ -54,6 +54,7 @@ static void watch_queue_take(struct kvs_watch *watch, struct kvs_event *event)
     if (batch != NULL) {
         event->type = batch->type;
         event->entry = batch->type == KVS_EVENT_ENTRY ? &batch->entries[batch->taken] : NULL;
+        event->revision = batch->revision;
         batch->taken++;
     } else if (watch->state == WATCH_ENDED) {
         event->type = KVS_EVENT_ENDED;

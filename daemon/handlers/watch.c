@@ -187,14 +187,16 @@ static void session_watch_await_room(void *arg)
     session_await_room(watch->session, &watch->waiter);
 }
 
-static void session_watch_on_ready(void *arg)
+static void session_watch_on_ready(void *arg, uint64_t revision)
 {
     struct session_watch *watch = session_watch_of(arg);
     msgpack_packer packer;
 
     if (session_is_closing(watch->session))
         return;
-    session_watch_begin_notification(watch, &packer, "watch.ready", 1);
+    session_watch_begin_notification(watch, &packer, "watch.ready", revision > 0 ? 2 : 1);
+    if (revision > 0)
+        msgpack_pack_uint64(&packer, revision);
     outbox_commit(watch->session);
 }
 
@@ -324,6 +326,7 @@ static bool session_watch_read_options(struct call *call, struct session_watch *
     if (!option_bool(call, "include_history", &with_history) || !option_bool(call, "updates_only", &updates_only) ||
         !option_bool(call, "ignore_deletes", &watch->watch.ignores_deletes) ||
         !option_bool(call, "meta_only", &watch->is_meta_only) ||
+        !option_bool(call, "snapshot", &watch->watch.is_snapshot) ||
         !option_integer(call, "from_revision", 1, INT64_MAX, 0, &revision))
         return false;
     if (with_history + updates_only + (revision > 0) > 1) {

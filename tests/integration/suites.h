@@ -40,6 +40,7 @@ Suite *room_suite(void);
 Suite *session_suite(void);
 Suite *sessions_suite(void);
 Suite *slow_call_suite(void);
+Suite *snapshot_suite(void);
 Suite *tls_suite(void);
 Suite *ttl_suite(void);
 Suite *txn_suite(void);

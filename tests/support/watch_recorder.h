@@ -27,6 +27,7 @@ struct watch_recorder {
     size_t at;
     const msgpack_object *object; /* the entry, or the error */
     uint64_t revision;            /* of an entry */
+    uint64_t snapshot_revision;   /* of ready, if the watch has the option snapshot; otherwise 0 */
 
     /* The record. Nothing is recorded of what watch_recorder_next and the functions before it return. */
     struct stored *told; /* in order of delivery; operations as in stream_log.h */

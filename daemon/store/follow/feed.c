@@ -264,6 +264,7 @@ void feed_look(struct feed *feed)
 
 void feed_go(struct feed *feed, const struct feed_place *place)
 {
+    feed->gaps++;
     feed->position = *place;
     feed->is_placed = true;
     if (feed->phase != FEED_HELD)
@@ -379,6 +380,7 @@ void feed_note_last(struct feed *feed, const struct feed_info *info)
 /* The last messages are gone, and maybe also the end of the last batch. */
 static void feed_move_on(struct feed *feed, uint64_t position, int64_t stored_us)
 {
+    feed->gaps++;
     feed->position.sequence = position;
     feed->position.stored_us = stored_us;
     feed->position.batch.from = 0;
@@ -521,6 +523,7 @@ static void feed_deliver(struct feed *feed, struct message *message, const struc
     feed->consumer_sequence++;
     request_note_heard(&feed->request, uv_now(feed->store->loop));
     feed->idle_heartbeats = 0;
+    feed->gaps += delivery->stream_sequence != feed->position.sequence + 1;
     feed->position.sequence = delivery->stream_sequence;
     /* With the missed message, the pull that requested heartbeats is over, and sends no more of them. */
     if (feed->request.silence_ms < feed_silence_ms(feed_heartbeat_ms(feed)) && !feed_misses_messages(feed) &&

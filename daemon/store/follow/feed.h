@@ -113,6 +113,7 @@ struct feed {
     unsigned thefts;    /* of the consumer, within a minute */
     uint64_t theft_ms;
     unsigned resyncs;   /* times that the consumer had to be recreated */
+    uint64_t gaps;      /* times that the position skipped messages, which were overwritten or removed */
     struct error error; /* why the bucket is not followed; code ERROR_NONE: not known */
     char consumer[96];
 };

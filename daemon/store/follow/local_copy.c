@@ -80,6 +80,7 @@ static void on_feed_entry(void *arg, const struct kv_entry *entry)
     min_revision_trust(&copy->min_revisions, entry->key);
     min_revision_drop_reached(&copy->min_revisions, feed_position(&copy->feed));
     local_copy_wake_waits(copy);
+    watch_set_note_progress(&copy->watches);
 }
 
 /* Count the times that the feed's consumer was recreated. Return whether it was since the last call. */

@@ -69,7 +69,10 @@ void watch_note_begun(struct watch *watch)
 {
     watch->copy->watches.beginning_count--;
     watch->state = WATCH_LIVE;
-    watch->ops->ready(watch->arg);
+    if (watch->is_snapshot)
+        watch_cut_start(watch);
+    else
+        watch->ops->ready(watch->arg, 0);
 }
 
 /* --- Turns ----------------------------------------------------------------------------------------- */
@@ -122,8 +125,10 @@ static void watch_return_to_live(struct watch *watch)
 
     watch->state = WATCH_LIVE;
     watch_enter_epoch(watch, set->backlog.epoch);
-    if (watch_set_move(set, &watch->member, NULL))
+    if (watch_set_move(set, &watch->member, NULL)) {
+        watch_cut_look(watch);
         return;
+    }
     error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
     watch_end(watch, &error);
 }
@@ -294,6 +299,11 @@ static void on_member_note_removal(struct watch_member *member, uint64_t revisio
         watch_beginning_note_removal(watch, revision);
 }
 
+static void on_member_progress(struct watch_member *member)
+{
+    watch_cut_look(watch_of_member(member));
+}
+
 static void on_member_leave_cache(struct watch_member *member)
 {
     struct watch *watch = watch_of_member(member);
@@ -316,6 +326,7 @@ static const struct watch_member_ops watch_member_ops = {.begin = on_member_begi
                                                          .recreate = on_member_recreate,
                                                          .note_removal = on_member_note_removal,
                                                          .leave_cache = on_member_leave_cache,
+                                                         .progress = on_member_progress,
                                                          .end = on_member_end};
 
 /* --- Life ------------------------------------------------------------------------------------------ */
@@ -376,6 +387,7 @@ void watch_stop(struct watch *watch)
         watch->copy->watches.beginning_count--;
     }
     watch_beginning_free(watch);
+    watch_cut_stop(watch);
     watch->state = WATCH_OVER;
     watch_set_remove(&watch->copy->watches, &watch->member);
     local_copy_note_use(watch->copy);

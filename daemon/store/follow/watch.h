@@ -10,6 +10,7 @@
 
 #include "daemon/store/context.h"
 #include "daemon/store/follow/watch_beginning.h"
+#include "daemon/store/follow/watch_cut.h"
 #include "daemon/store/follow/watch_set.h"
 
 enum watch_from {
@@ -39,8 +40,11 @@ struct watch_ops {
     bool (*has_room)(void *arg);
     /* has_room has returned false: call watch_continue once there is room. */
     void (*await_room)(void *arg);
-    /* Everything that was there at the beginning has been delivered. */
-    void (*ready)(void *arg);
+    /*
+     * Everything that was there at the beginning has been delivered. revision: of a snapshot, the revision of the
+     * bucket that the delivered entries amount to; 0: it is none.
+     */
+    void (*ready)(void *arg, uint64_t revision);
     /* The watch could not begin, or ends. The last call. error has the revision to resume from, if it is known. */
     void (*ended)(void *arg, const struct error *error);
 };
@@ -62,6 +66,7 @@ struct watch {
     enum watch_from from;
     uint64_t from_revision;
     bool ignores_deletes;
+    bool is_snapshot;  /* it is ready only at one point in time: see watch_cut */
     const void *owner; /* see request */
     const struct watch_ops *ops;
     void *arg;
@@ -78,6 +83,7 @@ struct watch {
     uint64_t resume_revision; /* of a lost watch: to resume from; 0: there is none */
     unsigned epoch;           /* of the backlog: delivered is a revision of this epoch */
     struct watch_beginning beginning;
+    struct watch_cut cut;
 };
 
 /*

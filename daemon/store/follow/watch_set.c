@@ -64,6 +64,7 @@ bool watch_set_add(struct watch_set *set, struct watch_member *member)
 
 void watch_set_remove(struct watch_set *set, struct watch_member *member)
 {
+    watch_set_stop_awaiting(set, member);
     if (set->next_to_begin == member)
         set->next_to_begin = member->next;
     DL_DELETE2(set->members, member, previous, next);
@@ -72,6 +73,29 @@ void watch_set_remove(struct watch_set *set, struct watch_member *member)
         backlog_move(&set->backlog, &member->backlog, NULL);
     set->filter_count -= member->filter_count;
     set->count--;
+}
+
+void watch_set_await_progress(struct watch_set *set, struct watch_member *member)
+{
+    if (member->previous_awaiting == NULL)
+        DL_APPEND2(set->awaiting, member, previous_awaiting, next_awaiting);
+}
+
+void watch_set_stop_awaiting(struct watch_set *set, struct watch_member *member)
+{
+    if (member->previous_awaiting != NULL)
+        DL_DELETE2(set->awaiting, member, previous_awaiting, next_awaiting);
+    member->previous_awaiting = NULL;
+}
+
+void watch_set_note_progress(struct watch_set *set)
+{
+    struct watch_member *member, *next;
+
+    DL_FOREACH_SAFE2(set->awaiting, member, next, next_awaiting)
+    {
+        member->ops->progress(member);
+    }
 }
 
 void watch_set_attach(struct watch_set *set, struct watch_member *member, struct backlog_change *change)

@@ -41,6 +41,8 @@ struct watch_member_ops {
     void (*note_removal)(struct watch_member *member, uint64_t revision);
     /* The cache is about to be cleared: continue from the stream. */
     void (*leave_cache)(struct watch_member *member);
+    /* The feed has moved on. Only for members that await it: see watch_set_await_progress. */
+    void (*progress)(struct watch_member *member);
     void (*end)(struct watch_member *member, const struct error *error);
 };
 
@@ -53,9 +55,10 @@ struct watch_member {
 
     /* private to watch_set */
     struct watch_member *next, *previous;
-    struct filter_ref *refs;       /* of filters, in the set's tree; NULL: it is behind */
-    uint64_t matched_serial;       /* of the last entry that a filter matched */
-    struct backlog_reader backlog; /* its change is not NULL while the watch is behind */
+    struct watch_member *next_awaiting, *previous_awaiting; /* previous_awaiting is NULL: it awaits nothing */
+    struct filter_ref *refs;                                /* of filters, in the set's tree; NULL: it is behind */
+    uint64_t matched_serial;                                /* of the last entry that a filter matched */
+    struct backlog_reader backlog;                          /* its change is not NULL while the watch is behind */
 };
 
 struct watch_set {
@@ -67,6 +70,7 @@ struct watch_set {
     struct watch_member **matches; /* scratch: the members that a key matches */
     size_t match_count, match_capacity;
     struct backlog backlog;
+    struct watch_member *awaiting; /* members that wait for a point in time: see watch_cut */
     struct job beginning;
     struct watch_member *next_to_begin; /* NULL: beginning is not in progress */
     unsigned
@@ -94,6 +98,11 @@ void watch_set_attach(struct watch_set *set, struct watch_member *member, struct
  * tree. False: out of memory for that.
  */
 bool watch_set_move(struct watch_set *set, struct watch_member *member, struct backlog_change *change);
+
+/* From now on, or no longer, call the member's progress after each message that the feed delivers. */
+void watch_set_await_progress(struct watch_set *set, struct watch_member *member);
+void watch_set_stop_awaiting(struct watch_set *set, struct watch_member *member);
+void watch_set_note_progress(struct watch_set *set);
 
 /* --- Delivery -------------------------------------------------------------------------------------- */
 
