@@ -109,7 +109,7 @@ $(B)/libkvstore.so: $(B)/libkvstore.so.$(SOVERSION)
 
 $(B)/kvctl: $(call objects,$(KVCTL)) $(B)/libkvstore.a
 	$(call print,LD,$@)
-	$(Q)$(LINK) -pie -o $@ $^ $(CLIENT_LIBS) -lm
+	$(Q)$(LINK) -pie -o $@ $^ $(CLIENT_LIBS) $(shell pkg-config --libs-only-L libcrypto) -l:libcrypto.a -lm
 
 .PHONY: examples
 examples: $(patsubst client/examples/%.c,$(B)/examples/%,$(EXAMPLES))

@@ -1,8 +1,8 @@
 /*
  * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, keys.c, watch.c, bulk.c, txn.c,
- * bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c, top.c and bench.c. A verb gets an invocation (arguments
- * and options are checked against its row of the table, and the connection is open), prints its result and returns the
- * exit status.
+ * export.c, import.c, backup.c, check.c, bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c, top.c and bench.c.
+ * A verb gets an invocation (arguments and options are checked against its row of the table, and the connection is
+ * open), prints its result and returns the exit status.
  */
 #ifndef KVCTL_H
 #define KVCTL_H
@@ -83,6 +83,9 @@ extern const struct option_rule option_rules[]; /* the last has no option */
 
 /* Return the verb of this name, or NULL. */
 const struct verb *verb_find(const char *name);
+
+/* Return whether a verb needs no daemon: then invocation->kvs is NULL. */
+bool verb_is_offline(const struct verb *verb);
 
 /* --- option_rules.c ------------------------------------------------------------------------- */
 
@@ -278,6 +281,11 @@ enum status watch_run(struct invocation *invocation);
 
 enum status bulk_mget(struct invocation *invocation);
 enum status bulk_mput(struct invocation *invocation);
+enum status export_run(struct invocation *invocation);
+enum status import_run(struct invocation *invocation);
+enum status backup_run(struct invocation *invocation);
+enum status restore_run(struct invocation *invocation);
+enum status check_run(struct invocation *invocation);
 enum status txn_run(struct invocation *invocation);
 
 enum status bucket_add(struct invocation *invocation);

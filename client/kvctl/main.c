@@ -177,9 +177,11 @@ static enum status main_run_verb(const struct verb *verb, const struct command_l
                       verb->name);
     if (!option_rules_check(&invocation))
         return STATUS_FAILED;
-    invocation.kvs = kvs_connect(line->socket, &options, &error);
-    if (invocation.kvs == NULL)
-        return report_error(&error);
+    if (!verb_is_offline(verb)) {
+        invocation.kvs = kvs_connect(line->socket, &options, &error);
+        if (invocation.kvs == NULL)
+            return report_error(&error);
+    }
     enum status status = verb->run(&invocation);
     kvs_close(invocation.kvs);
     return status;

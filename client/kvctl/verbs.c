@@ -67,6 +67,33 @@ static const struct verb_option watch_options[] = {
     {"count", "N", "exit after N entries"},
     {0},
 };
+#define WAIT_OPTION                                                                                                    \
+    {                                                                                                                  \
+        "wait", "TIME", "give up if the daemon or NATS is away for this long (60)"                                     \
+    }
+static const struct verb_option export_options[] = {
+    {"history", NULL, "write all entries that the bucket still has of the keys,\nnot only the newest of each"},
+    WAIT_OPTION,
+    {0},
+};
+static const struct verb_option import_options[] = {
+    {"into", NULL, "write into a bucket that has keys; imported values replace\nthe values of keys that exist"},
+    {"replicas", "N", "if the bucket is created: servers that hold it; default:\nas it was exported"},
+    WAIT_OPTION,
+    {0},
+};
+static const struct verb_option backup_options[] = {
+    {"history", NULL, "write all entries that the buckets still have"},
+    WAIT_OPTION,
+    {0},
+};
+static const struct verb_option restore_options[] = {
+    {"bucket", "BUCKET", "restore only this bucket; may be repeated"},
+    {"into", NULL, "write into buckets that have keys"},
+    {"replicas", "N", "servers that hold a bucket that is created; default: as it\nwas backed up"},
+    WAIT_OPTION,
+    {0},
+};
 static const struct verb_option bench_options[] = {
     {"clients", "N", "number of client processes in the rows with many (50)"},
     {"seconds", "N", "duration of each row (3)"},
@@ -156,6 +183,7 @@ const struct option_rule option_rules[] = {
     {"ls", "names", OPTION_EXCLUDES, "long"},
     {"purge", "all", OPTION_EXCLUDES, "revision"},
     {"purge", "all", OPTION_EXCLUDES, "ttl"},
+    {"restore", "bucket", OPTION_MAY_REPEAT, NULL},
     {"watch", "history", OPTION_EXCLUDES, "updates-only"},
     {"watch", "history", OPTION_EXCLUDES, "from-revision"},
     {"watch", "updates-only", OPTION_EXCLUDES, "from-revision"},
@@ -301,6 +329,50 @@ const struct verb verbs[] = {
      "      kvctl txn demo\n"
      "  kvctl txn demo changes.txt\n",
      NULL, txn_run},
+    {"export", "BUCKET [FILE|-]", 1, 2, "write a bucket to a file",
+     "Writes what BUCKET holds at one point in time: a line of JSON with the bucket's settings,\n"
+     "one for each key, and a last one with the revision, the number of entries and a SHA-256.\n"
+     "Without FILE, or with -, prints it. FILE appears under its name only when it is complete;\n"
+     "only its owner can read it. Clients may write meanwhile: a key that is written then may have\n"
+     "several lines, of which the last one counts. Delete markers are lines, too. Values that are\n"
+     "not UTF-8 are written as {\"base64\": \"...\"}. If the daemon restarts, kvctl reconnects and\n"
+     "continues.",
+     "  kvctl export config config.jsonl\n"
+     "  kvctl export config | zstd >config.jsonl.zst\n",
+     export_options, export_run},
+    {"import", "[BUCKET] FILE|-", 1, 2, "write an export into a bucket",
+     "Creates the bucket (default: of the name in FILE) with the settings in FILE, and writes the\n"
+     "entries of FILE, which kvctl export has written. A bucket that exists must be empty, unless\n"
+     "--into is given. Up to 999 entries are written in one transaction, which also notes in the\n"
+     "key _kvctl.import how far the import is; at the end that key is removed. So each entry is\n"
+     "written exactly once: if an import is interrupted, run the same command again, and it\n"
+     "continues after the last transaction. If the daemon restarts, kvctl reconnects and continues.\n"
+     "Revisions and times are new. A value with a TTL keeps the time at which it expires; if that\n"
+     "has passed, it is left out. FILE is checked completely before anything is written, unless it\n"
+     "is a pipe.",
+     "  kvctl import config.jsonl\n"
+     "  kvctl import settings config.jsonl\n"
+     "  zstd -dc config.jsonl.zst | kvctl import -\n",
+     import_options, import_run},
+    {"backup", "DIRECTORY", 1, 1, "write all buckets to a directory",
+     "Writes an export of each bucket, and a manifest with their checksums, to the new DIRECTORY.\n"
+     "Each bucket is at one point in time; different buckets are at different ones. DIRECTORY\n"
+     "appears under its name only when it is complete. The daemon runs on meanwhile.",
+     "  kvctl backup /var/backups/kvstored-$(date +%F)\n", backup_options, backup_run},
+    {"restore", "DIRECTORY", 1, 1, "write the buckets of a backup",
+     "Imports all buckets of a backup as kvctl import does, after all its checksums were verified.\n"
+     "Buckets that exist must be empty. If it is interrupted, run the same command again: it\n"
+     "continues.",
+     "  kvctl restore /var/backups/kvstored-2026-01-31\n"
+     "  kvctl restore /var/backups/kvstored-2026-01-31 --bucket config\n",
+     restore_options, restore_run},
+    {"check", "PATH", 1, 1, "check a backup, an export or a data directory",
+     "Checks without the daemon that PATH is complete and undamaged: the directory of a backup\n"
+     "(manifest, checksums, each line), the file of an export, or the data directory of an embedded\n"
+     "server, which must be stopped (permissions, lock, the checksum of each stored message).",
+     "  kvctl check /var/backups/kvstored-2026-01-31\n"
+     "  systemctl stop kvstored.socket kvstored && sudo -u kvstored kvctl check /var/lib/kvstored\n",
+     NULL, check_run},
     {"health", "[BUCKET]", 0, 1, "check the health",
      "Prints the state of the daemon and its NATS connection, and of BUCKET. The exit status\n"
      "is 0 if all of it is healthy, and 5 if not.",
@@ -386,4 +458,9 @@ const struct verb *verb_find(const char *name)
             return &verbs[i];
     }
     return NULL;
+}
+
+bool verb_is_offline(const struct verb *verb)
+{
+    return verb->run == check_run;
 }

@@ -1,0 +1,352 @@
+/* The verb export: writes what a bucket holds at one point in time. */
+#include "client/kvctl/transfer.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#define RESTARTS_MAX   10u
+#define WAIT_DEFAULT_S 60
+#define LATE_TIMES     10 /* of --wait, after which a bucket that gets no rest is given up */
+
+enum export_state {
+    EXPORT_STARTING, /* the watch has to be started (again) */
+    EXPORT_READING,
+    EXPORT_COMPLETE,
+    EXPORT_RESTARTING, /* what was read is void: begin again */
+    EXPORT_FAILED
+};
+
+struct exporting {
+    struct invocation *invocation;
+    const char *bucket;
+    const struct export_options *options;
+    struct export_writer writer;
+    struct progress progress;
+    struct kvs_watch_options watch_options;
+    struct kvs_watch *watch;
+    enum export_state state;
+    enum status status;
+    struct kvs_error error; /* why it was interrupted */
+    uint64_t last_revision; /* of a value */
+    uint64_t old_markers;   /* delete markers up to this revision have no earlier line, so they need none */
+    uint64_t revision;      /* that the entries amount to */
+    uint64_t entries, deletes;
+    uint64_t header_bytes;
+    int64_t heard_ms;    /* when the daemon last sent something */
+    uint64_t last_known; /* the bucket's last revision at the beginning */
+    int64_t late_ms;     /* when the first later entry came; 0: none has */
+    bool is_away;
+};
+
+static int64_t export_now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* --- The lines ------------------------------------------------------------------------------------ */
+
+/* Write the first line. The id tells this export from all others. */
+static bool export_write_header(struct exporting *exporting, const struct kvs_bucket_info *info)
+{
+    uint64_t id[2] = {0};
+    char *settings = kvs_value_json(info->raw), *line = NULL;
+    bool is_written = false;
+
+    if (getrandom(id, sizeof(id), 0) != sizeof(id))
+        id[0] = (uint64_t)export_now_us();
+    if (settings != NULL &&
+        asprintf(&line,
+                 "{\"format\":\"" EXPORT_FORMAT "\",\"version\":%d,\"bucket\":\"%s\",\"id\":\"%016" PRIx64 "%016" PRIx64
+                 "\",\"time\":%" PRId64 ",\"kvctl\":\"%s\",\"history\":%s,\"info\":%s}",
+                 EXPORT_VERSION, exporting->bucket, id[0], id[1], export_now_us(), kvs_version(),
+                 exporting->options->with_history ? "true" : "false", settings) >= 0)
+        is_written = export_writer_add(&exporting->writer, line);
+    else
+        report("out of memory");
+    exporting->header_bytes = exporting->writer.bytes;
+    free(line);
+    kvs_free(settings);
+    return is_written;
+}
+
+static bool export_write_end(struct exporting *exporting, int64_t time_us)
+{
+    char digest[DIGEST_TEXT_BYTES], line[256];
+
+    transfer_digest(&exporting->writer.digest, digest);
+    snprintf(line, sizeof(line),
+             "{\"end\":true,\"revision\":%" PRIu64 ",\"time\":%" PRId64 ",\"entries\":%" PRIu64 ",\"deletes\":%" PRIu64
+             ",\"sha256\":\"%s\"}",
+             exporting->revision, time_us, exporting->entries, exporting->deletes, digest);
+    return export_writer_add(&exporting->writer, line);
+}
+
+/* --- Events --------------------------------------------------------------------------------------- */
+
+static void export_fail(struct exporting *exporting, enum status status)
+{
+    exporting->state = EXPORT_FAILED;
+    exporting->status = status;
+}
+
+/*
+ * Values come in the order of revisions, unless the bucket was recreated, or its server lost messages. Then what was
+ * written before may be no longer in the bucket.
+ */
+static bool export_is_set_back(const struct exporting *exporting, const struct kvs_entry *entry)
+{
+    return entry->operation == KVS_OPERATION_PUT && entry->revision <= exporting->last_revision;
+}
+
+static void export_on_entry(struct exporting *exporting, const struct kvs_entry *entry)
+{
+    bool is_old_marker = entry->operation != KVS_OPERATION_PUT && entry->revision <= exporting->old_markers;
+
+    if (is_old_marker || strcmp(entry->key, IMPORT_KEY) == 0)
+        return;
+    if (export_is_set_back(exporting, entry)) {
+        report_note("bucket %s was recreated or set back: exporting it again", exporting->bucket);
+        exporting->state = EXPORT_RESTARTING;
+        return;
+    }
+    if (exporting->late_ms == 0 && entry->revision > exporting->last_known)
+        exporting->late_ms = transfer_now_ms();
+    char *line = kvs_entry_json(entry);
+    if (line == NULL)
+        export_fail(exporting, report("out of memory"));
+    else if (!export_writer_add(&exporting->writer, line))
+        export_fail(exporting, STATUS_FAILED);
+    kvs_free(line);
+    if (entry->operation == KVS_OPERATION_PUT) {
+        exporting->last_revision = entry->revision;
+        exporting->entries++;
+    } else {
+        exporting->deletes++;
+    }
+}
+
+static void export_on_end(struct exporting *exporting, const struct kvs_error *error)
+{
+    exporting->error = *error;
+    if (error->code == KVS_REVISION_GONE) {
+        exporting->state = EXPORT_RESTARTING;
+    } else if (error->code == KVS_RESOURCE_EXHAUSTED && error->has_revision) {
+        exporting->watch_options.include_history = false;
+        exporting->watch_options.from_revision = error->revision;
+        exporting->state = EXPORT_STARTING;
+    } else {
+        export_fail(exporting, report_error(error));
+    }
+}
+
+static void export_on_event(struct kvs *kvs, struct kvs_watch *watch, const struct kvs_event *event, void *context)
+{
+    struct exporting *exporting = context;
+
+    (void)kvs;
+    if (event->type == KVS_EVENT_ENTRY) {
+        export_on_entry(exporting, event->entry);
+    } else if (event->type == KVS_EVENT_READY) {
+        exporting->revision = event->revision;
+        exporting->state = EXPORT_COMPLETE;
+    } else {
+        export_on_end(exporting, event->error);
+    }
+    exporting->heard_ms = transfer_now_ms();
+    if (exporting->state != EXPORT_READING) {
+        kvs_watch_stop(watch);
+        exporting->watch = NULL;
+    }
+}
+
+/* --- The loop ------------------------------------------------------------------------------------- */
+
+/* Give up if nothing has happened for too long. */
+static void export_check_patience(struct exporting *exporting)
+{
+    struct kvs *kvs = exporting->invocation->kvs;
+
+    if (kvs_fd(kvs) < 0 && !exporting->is_away)
+        report_note("%s; reconnecting", kvs_last_error(kvs)->message);
+    exporting->is_away = kvs_fd(kvs) < 0;
+    int64_t now_ms = transfer_now_ms(), wait_ms = exporting->options->wait_s * 1000;
+    bool is_too_late = exporting->late_ms > 0 && now_ms - exporting->late_ms > LATE_TIMES * wait_ms;
+    if (now_ms - exporting->heard_ms < wait_ms && !is_too_late)
+        return;
+    if (is_too_late)
+        report("bucket %s was overwritten too fast for a consistent export during %" PRId64 " s; see --wait",
+               exporting->bucket, LATE_TIMES * exporting->options->wait_s);
+    else
+        report("nothing was received for %" PRId64 " s: the daemon or NATS is away; see --wait",
+               exporting->options->wait_s);
+    export_fail(exporting, STATUS_UNAVAILABLE);
+}
+
+static void export_wait(struct exporting *exporting)
+{
+    struct kvs *kvs = exporting->invocation->kvs;
+    struct pollfd waited = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
+    int timeout_ms = kvs_timeout_ms(kvs);
+
+    poll(&waited, 1, timeout_ms >= 0 && timeout_ms < 500 ? timeout_ms : 500);
+}
+
+/* Read until the entries amount to one point in time. False after a message. */
+static bool export_read(struct exporting *exporting)
+{
+    struct kvs *kvs = exporting->invocation->kvs;
+
+    exporting->state = EXPORT_STARTING;
+    exporting->heard_ms = transfer_now_ms();
+    while (exporting->state <= EXPORT_READING) {
+        if (exporting->state == EXPORT_STARTING) {
+            exporting->state = EXPORT_READING;
+            if (kvs_async_watch(kvs, exporting->bucket, &exporting->watch_options, export_on_event, exporting,
+                                &exporting->watch) != KVS_OK) {
+                export_fail(exporting, report_error(kvs_last_error(kvs)));
+                break;
+            }
+        }
+        kvs_process(kvs);
+        progress_show(&exporting->progress, exporting->entries, exporting->writer.bytes, 0);
+        if (exporting->state != EXPORT_READING)
+            continue;
+        export_wait(exporting);
+        export_check_patience(exporting);
+    }
+    kvs_watch_stop(exporting->watch);
+    exporting->watch = NULL;
+    return exporting->state != EXPORT_FAILED;
+}
+
+/* Begin with an empty file, and read everything. False after a message. */
+static bool export_attempt(struct exporting *exporting)
+{
+    struct kvs *kvs = exporting->invocation->kvs;
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = exporting->invocation->timeout_s);
+    struct kvs_bucket_info *info;
+
+    exporting->watch_options =
+        (struct kvs_watch_options)KVS_WATCH_OPTIONS(.include_history = exporting->options->with_history,
+                                                    .snapshot = true, .timeout_s = exporting->invocation->timeout_s);
+    exporting->last_revision = exporting->entries = exporting->deletes = 0;
+    if (kvs_bucket_info(kvs, exporting->bucket, &options, &info) != KVS_OK) {
+        export_fail(exporting, report_error(kvs_last_error(kvs)));
+        return false;
+    }
+    /* A key has one line from before this revision, its last. Only a replica that is behind has earlier ones. */
+    exporting->old_markers = info->replicas <= 1 && !exporting->options->with_history ? info->last_revision : 0;
+    exporting->last_known = info->last_revision;
+    exporting->late_ms = 0;
+    bool is_begun = export_write_header(exporting, info);
+    kvs_free(info);
+    if (!is_begun)
+        export_fail(exporting, STATUS_FAILED);
+    return is_begun && export_read(exporting);
+}
+
+static bool export_restart(struct exporting *exporting)
+{
+    if (exporting->writer.bytes > exporting->header_bytes || exporting->writer.partial != NULL) {
+        if (!export_writer_restart(&exporting->writer)) {
+            export_fail(exporting, report("bucket %s has changed in a way that makes the export begin again, which a "
+                                          "pipe does not allow: run it again, or name a file",
+                                          exporting->bucket));
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool export_all(struct exporting *exporting)
+{
+    for (unsigned restarts = 0; export_attempt(exporting); restarts++) {
+        if (exporting->state == EXPORT_COMPLETE)
+            return true;
+        if (restarts == RESTARTS_MAX) {
+            export_fail(exporting, report("gave up after %u attempts: bucket %s is purged, compacted or recreated "
+                                          "while it is exported",
+                                          restarts, exporting->bucket));
+            return false;
+        }
+        if (!export_restart(exporting))
+            return false;
+    }
+    return false;
+}
+
+static void export_summarize(struct exporting *exporting, struct export_summary *summary)
+{
+    *summary = (struct export_summary){.revision = exporting->revision,
+                                       .entries = exporting->entries,
+                                       .deletes = exporting->deletes,
+                                       .time_us = export_now_us()};
+}
+
+enum status export_bucket(struct invocation *invocation, const char *bucket, const char *path,
+                          const struct export_options *options, struct export_summary *summary)
+{
+    struct exporting exporting = {
+        .invocation = invocation, .bucket = bucket, .options = options, .status = STATUS_FAILED};
+    char what[300];
+
+    snprintf(what, sizeof(what), "exporting %s", bucket);
+    progress_begin(&exporting.progress, what);
+    if (export_writer_open(&exporting.writer, path) && export_all(&exporting)) {
+        export_summarize(&exporting, summary);
+        if (export_write_end(&exporting, summary->time_us)) {
+            transfer_digest(&exporting.writer.digest, summary->digest);
+            summary->bytes = exporting.writer.bytes;
+            exporting.status = export_writer_finish(&exporting.writer) ? STATUS_OK : STATUS_FAILED;
+        }
+    }
+    progress_end(&exporting.progress);
+    export_writer_drop(&exporting.writer);
+    return exporting.status;
+}
+
+/* --- The verb --------------------------------------------------------------------------------------- */
+
+static enum status export_print_summary(const struct invocation *invocation, const struct export_summary *summary,
+                                        const char *path)
+{
+    if (strcmp(path, "-") == 0)
+        return STATUS_OK;
+    if (invocation->json)
+        printf("{\"revision\":%" PRIu64 ",\"entries\":%" PRIu64 ",\"deletes\":%" PRIu64 ",\"bytes\":%" PRIu64
+               ",\"sha256\":\"%s\"}\n",
+               summary->revision, summary->entries, summary->deletes, summary->bytes, summary->digest);
+    else
+        printf("%s entries of revision %" PRIu64 ", %s\n", text_of_count(summary->entries).text, summary->revision,
+               text_of_size(summary->bytes).text);
+    return STATUS_OK;
+}
+
+bool export_read_options(const struct invocation *invocation, struct export_options *options)
+{
+    *options = (struct export_options){.with_history = arguments_flag(invocation, "history"), .wait_s = WAIT_DEFAULT_S};
+    if (!arguments_duration(invocation, "wait", &options->wait_s))
+        return false;
+    if (options->wait_s < 0)
+        options->wait_s = INT32_MAX;
+    return true;
+}
+
+enum status export_run(struct invocation *invocation)
+{
+    struct export_options options;
+    const char *path = invocation->argument_count > 1 ? invocation->arguments[1] : "-";
+    struct export_summary summary;
+
+    if (!export_read_options(invocation, &options))
+        return STATUS_FAILED;
+    enum status status = export_bucket(invocation, invocation->arguments[0], path, &options, &summary);
+    return status == STATUS_OK ? export_print_summary(invocation, &summary, path) : status;
+}

@@ -1,0 +1,357 @@
+#include "client/kvctl/transfer.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define BUFFER_BYTES (1024u * 1024)
+
+static bool export_reader_fail(const struct export_reader *reader, const char *wrong)
+{
+    return report("%.200s, line %" PRIu64 ": %s", reader->path, reader->number, wrong) == STATUS_OK;
+}
+
+/* --- Lines ---------------------------------------------------------------------------------------- */
+
+bool export_reader_open(struct export_reader *reader, const char *path)
+{
+    struct stat state;
+    bool is_input = strcmp(path, "-") == 0;
+
+    *reader = (struct export_reader){.path = is_input ? "standard input" : path};
+    SHA256_Init(&reader->digest);
+    reader->file = is_input ? stdin : fopen(path, "re");
+    if (reader->file == NULL)
+        return report("cannot open %.200s: %s", path, strerror(errno)) == STATUS_OK;
+    setvbuf(reader->file, NULL, _IOFBF, BUFFER_BYTES);
+    if (fstat(fileno(reader->file), &state) == 0 && S_ISREG(state.st_mode))
+        reader->total_bytes = (uint64_t)state.st_size;
+    return true;
+}
+
+void export_reader_close(struct export_reader *reader)
+{
+    if (reader->file != NULL && reader->file != stdin)
+        fclose(reader->file);
+    free(reader->line);
+    *reader = (struct export_reader){0};
+}
+
+/* Read a line, and count the one before it into the digest. False after a message. */
+static bool export_reader_read_line(struct export_reader *reader)
+{
+    ssize_t size = getline(&reader->line, &reader->capacity, reader->file);
+
+    reader->number++;
+    if (size < 0 && ferror(reader->file))
+        return report("cannot read %.200s: %s", reader->path, strerror(errno)) == STATUS_OK;
+    if (size <= 0)
+        return export_reader_fail(reader, "the file ends here, without the last line of an export: it is truncated");
+    if (reader->line[size - 1] != '\n')
+        return export_reader_fail(reader, "the line has no end: the file is truncated");
+    reader->bytes += (size_t)size;
+    reader->size = (size_t)size - 1;
+    return true;
+}
+
+static void export_reader_digest_line(struct export_reader *reader)
+{
+    SHA256_Update(&reader->digest, reader->line, reader->size + 1);
+}
+
+/* End the line with NUL instead of its newline, once it is counted. */
+static void export_reader_end_line(struct export_reader *reader)
+{
+    reader->line[reader->size] = '\0';
+}
+
+/* --- Members -------------------------------------------------------------------------------------- */
+
+static int export_base64_digit(char digit)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *at = digit != '\0' ? strchr(digits, digit) : NULL;
+
+    return at != NULL ? (int)(at - digits) : -1;
+}
+
+/* Decode in place. False if it is not base64. */
+static bool export_decode_base64(char *text, size_t *size)
+{
+    size_t length = *size, out = 0;
+    unsigned bits = 0, group = 0;
+
+    if (length % 4 != 0)
+        return false;
+    while (length > 0 && text[length - 1] == '=' && length + 2 > *size)
+        length--;
+    for (size_t i = 0; i < length; i++) {
+        int digit = export_base64_digit(text[i]);
+        if (digit < 0)
+            return false;
+        group = group << 6 | (unsigned)digit;
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            text[out++] = (char)(group >> bits);
+            group &= (1u << bits) - 1;
+        }
+    }
+    *size = out;
+    return true;
+}
+
+bool export_read_bytes(struct json *json, const char **bytes, size_t *size)
+{
+    json->at += strspn(json->at, " \t");
+    if (*json->at == '"')
+        return json_read_member(json, bytes, size);
+    struct json inner = {.at = json->at};
+    size_t name_size;
+    char *name;
+    if (!json_begin_object(&inner) || !json_next_member(&inner, &name, &name_size) || strcmp(name, "base64") != 0 ||
+        !json_read_member(&inner, bytes, size) || !export_decode_base64((char *)*bytes, size) ||
+        json_next_member(&inner, &name, &name_size) || inner.wrong != NULL) {
+        json->wrong = "a text, or {\"base64\": \"...\"}, is missing";
+        return false;
+    }
+    ((char *)*bytes)[*size] = '\0';
+    json->at = inner.at;
+    return true;
+}
+
+static bool export_read_operation(const char *text, size_t size, enum kvs_operation *operation)
+{
+    for (enum kvs_operation each = KVS_OPERATION_PUT; each <= KVS_OPERATION_PURGE; each++) {
+        const char *name = text_of_operation(each);
+        if (strlen(name) == size && memcmp(name, text, size) == 0) {
+            *operation = each;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool export_is_named(const char *name, const char *wanted)
+{
+    return strcmp(name, wanted) == 0;
+}
+
+/* Read one member of an entry. False with the reason in json->wrong. */
+static bool export_read_member(struct json *json, const char *name, struct export_entry *entry)
+{
+    const char *bytes;
+    size_t size;
+
+    if (export_is_named(name, "key")) {
+        if (!export_read_bytes(json, &entry->key, &size))
+            return false;
+        if (strlen(entry->key) != size)
+            json->wrong = "the key contains a NUL byte";
+        return json->wrong == NULL;
+    }
+    if (export_is_named(name, "value"))
+        return export_read_bytes(json, &entry->value, &entry->value_size);
+    if (!json_read_member(json, &bytes, &size))
+        return false;
+    if (export_is_named(name, "revision"))
+        entry->revision = strtoull(bytes, NULL, 10);
+    else if (export_is_named(name, "created"))
+        entry->created_us = strtoll(bytes, NULL, 10);
+    else if (export_is_named(name, "ttl"))
+        entry->ttl_s = strtoll(bytes, NULL, 10);
+    else if (export_is_named(name, "headers"))
+        entry->headers = bytes;
+    else if (export_is_named(name, "operation") && !export_read_operation(bytes, size, &entry->operation))
+        json->wrong = "the operation must be put, delete or purge";
+    return json->wrong == NULL;
+}
+
+/* Read the entry of the present line. False after a message. */
+static bool export_reader_parse(struct export_reader *reader, struct export_entry *entry)
+{
+    struct json json = {.at = reader->line};
+    size_t name_size;
+    char *name;
+
+    *entry = (struct export_entry){.value = ""};
+    if (json_begin_object(&json)) {
+        while (json_next_member(&json, &name, &name_size) && export_read_member(&json, name, entry))
+            continue;
+        if (json.wrong == NULL && json_end(&json) && entry->key == NULL)
+            json.wrong = "the key is missing";
+    }
+    return json.wrong == NULL || export_reader_fail(reader, json.wrong);
+}
+
+bool export_read_headers(const struct export_reader *reader, const struct export_entry *entry,
+                         struct kvs_header **headers, size_t *count)
+{
+    struct json json = {.at = (char *)entry->headers};
+    size_t capacity = 0, size;
+    char *name;
+
+    *headers = NULL;
+    *count = 0;
+    if (entry->headers == NULL)
+        return true;
+    json_begin_object(&json);
+    while (json_next_member(&json, &name, &size)) {
+        if (*count == capacity) {
+            capacity = capacity > 0 ? capacity * 2 : 8;
+            struct kvs_header *larger = realloc(*headers, capacity * sizeof(*larger));
+            if (larger == NULL) {
+                free(*headers);
+                return report("out of memory") == STATUS_OK;
+            }
+            *headers = larger;
+        }
+        struct kvs_header *header = &(*headers)[(*count)++];
+        header->name = name;
+        if (!export_read_bytes(&json, &header->value, &size))
+            break;
+    }
+    if (json.wrong == NULL)
+        return true;
+    free(*headers);
+    return export_reader_fail(reader, json.wrong);
+}
+
+/* --- Header and end ------------------------------------------------------------------------------- */
+
+static bool export_read_header_members(struct json *json, struct export_header *header, const char **format,
+                                       long *version)
+{
+    const char *bytes;
+    size_t size;
+    char *name;
+
+    if (!json_begin_object(json))
+        return false;
+    while (json_next_member(json, &name, &size) && json_read_member(json, &bytes, &size)) {
+        if (export_is_named(name, "format"))
+            *format = bytes;
+        else if (export_is_named(name, "version"))
+            *version = strtol(bytes, NULL, 10);
+        else if (export_is_named(name, "bucket"))
+            header->bucket = bytes;
+        else if (export_is_named(name, "id"))
+            header->id = bytes;
+        else if (export_is_named(name, "history"))
+            header->has_history = *bytes == 't';
+        else if (export_is_named(name, "info"))
+            header->settings = bytes;
+    }
+    return json->wrong == NULL;
+}
+
+bool export_reader_header(struct export_reader *reader, struct export_header *header)
+{
+    const char *format = NULL;
+    long version = 0;
+
+    *header = (struct export_header){0};
+    if (!export_reader_read_line(reader))
+        return false;
+    export_reader_digest_line(reader);
+    export_reader_end_line(reader);
+    header->text = strdup(reader->line);
+    if (header->text == NULL)
+        return report("out of memory") == STATUS_OK;
+    struct json json = {.at = header->text};
+    bool is_read = export_read_header_members(&json, header, &format, &version);
+    if (!is_read || format == NULL || strcmp(format, EXPORT_FORMAT) != 0 || header->bucket == NULL ||
+        header->id == NULL || header->settings == NULL)
+        return export_reader_fail(reader, "this is not the first line of an export that kvctl export has written");
+    if (version != EXPORT_VERSION)
+        return export_reader_fail(reader, "the export has a format that this version of kvctl does not know");
+    return true;
+}
+
+/* Compare the last line with what was read. */
+static bool export_reader_check_end(struct export_reader *reader, struct json *json)
+{
+    char text[DIGEST_TEXT_BYTES];
+    uint64_t entries = 0, deletes = 0;
+    const char *bytes, *sum = "";
+    size_t size;
+    char *name;
+
+    while (json_next_member(json, &name, &size) && json_read_member(json, &bytes, &size)) {
+        if (export_is_named(name, "entries"))
+            entries = strtoull(bytes, NULL, 10);
+        else if (export_is_named(name, "deletes"))
+            deletes = strtoull(bytes, NULL, 10);
+        else if (export_is_named(name, "sha256"))
+            sum = bytes;
+    }
+    if (json->wrong != NULL)
+        return export_reader_fail(reader, json->wrong);
+    transfer_digest(&reader->before_end, text);
+    if (strcmp(sum, text) != 0)
+        return export_reader_fail(reader, "the SHA-256 of the lines before is another one: the file is damaged");
+    if (entries + deletes != reader->entries)
+        return export_reader_fail(reader, "the number of entries is another one: the file is damaged");
+    if (getc(reader->file) != EOF)
+        return export_reader_fail(reader, "text follows the last line of the export");
+    return true;
+}
+
+static const char end_beginning[] = "{\"end\":true";
+
+static bool export_reader_is_end(const struct export_reader *reader)
+{
+    return strncmp(reader->line, end_beginning, sizeof(end_beginning) - 1) == 0;
+}
+
+static enum export_line export_reader_read_end(struct export_reader *reader)
+{
+    struct json json = {.at = reader->line};
+
+    reader->before_end = reader->digest;
+    export_reader_digest_line(reader);
+    export_reader_end_line(reader);
+    return json_begin_object(&json) && export_reader_check_end(reader, &json) ? EXPORT_LINE_END : EXPORT_LINE_WRONG;
+}
+
+enum export_line export_reader_skip(struct export_reader *reader)
+{
+    if (!export_reader_read_line(reader))
+        return EXPORT_LINE_WRONG;
+    if (export_reader_is_end(reader))
+        return export_reader_read_end(reader);
+    export_reader_digest_line(reader);
+    reader->entries++;
+    return EXPORT_LINE_ENTRY;
+}
+
+enum export_line export_reader_next(struct export_reader *reader, struct export_entry *entry)
+{
+    enum export_line line = export_reader_skip(reader);
+
+    if (line != EXPORT_LINE_ENTRY)
+        return line;
+    export_reader_end_line(reader);
+    return export_reader_parse(reader, entry) ? EXPORT_LINE_ENTRY : EXPORT_LINE_WRONG;
+}
+
+bool export_verify(const char *path, bool parses_lines, uint64_t *entries, char digest[DIGEST_TEXT_BYTES])
+{
+    struct export_header header = {0};
+    struct export_reader reader;
+    struct export_entry entry;
+    enum export_line line = EXPORT_LINE_WRONG;
+
+    if (export_reader_open(&reader, path) && export_reader_header(&reader, &header)) {
+        do {
+            line = parses_lines ? export_reader_next(&reader, &entry) : export_reader_skip(&reader);
+        } while (line == EXPORT_LINE_ENTRY);
+    }
+    *entries = reader.entries;
+    transfer_digest(&reader.digest, digest);
+    free(header.text);
+    export_reader_close(&reader);
+    return line == EXPORT_LINE_END;
+}

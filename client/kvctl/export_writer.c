@@ -1,0 +1,142 @@
+#include "client/kvctl/transfer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BUFFER_BYTES (1024u * 1024)
+
+/* The file that a signal leaves incomplete: it is removed. */
+static char partial_path[PATH_MAX];
+
+static void on_ending_signal(int number)
+{
+    if (*partial_path != '\0')
+        unlink(partial_path);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void export_writer_catch_signals(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_ending_signal, .sa_flags = SA_NODEFER};
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+        sigaction(numbers[i], &action, NULL);
+}
+
+void transfer_digest(const SHA256_CTX *digest, char text[DIGEST_TEXT_BYTES])
+{
+    unsigned char bytes[SHA256_DIGEST_LENGTH];
+    SHA256_CTX copy = *digest;
+
+    SHA256_Final(bytes, &copy);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+}
+
+static bool export_writer_fail(const struct export_writer *writer, const char *what)
+{
+    return report("cannot %s %.200s: %s", what, writer->path, strerror(errno)) == STATUS_OK;
+}
+
+/* Make the file under a name that no other program uses. */
+static bool export_writer_make(struct export_writer *writer)
+{
+    size_t size = strlen(writer->path) + sizeof(".partial.XXXXXX");
+
+    writer->partial = malloc(size);
+    if (writer->partial == NULL || size > sizeof(partial_path))
+        return report("out of memory, or the name %.200s is too long", writer->path) == STATUS_OK;
+    snprintf(writer->partial, size, "%s.partial.XXXXXX", writer->path);
+    int descriptor = mkostemp(writer->partial, O_CLOEXEC);
+    if (descriptor < 0)
+        return export_writer_fail(writer, "create");
+    strcpy(partial_path, writer->partial);
+    export_writer_catch_signals();
+    writer->file = fdopen(descriptor, "w");
+    return writer->file != NULL || export_writer_fail(writer, "create");
+}
+
+bool export_writer_open(struct export_writer *writer, const char *path)
+{
+    *writer = (struct export_writer){.path = path};
+    SHA256_Init(&writer->digest);
+    if (strcmp(path, "-") == 0)
+        writer->file = stdout;
+    else if (!export_writer_make(writer))
+        return false;
+    setvbuf(writer->file, NULL, _IOFBF, BUFFER_BYTES);
+    return true;
+}
+
+bool export_writer_add(struct export_writer *writer, const char *line)
+{
+    size_t size = strlen(line);
+
+    SHA256_Update(&writer->digest, line, size);
+    SHA256_Update(&writer->digest, "\n", 1);
+    writer->bytes += size + 1;
+    if (fwrite(line, 1, size, writer->file) == size && putc('\n', writer->file) != EOF)
+        return true;
+    return export_writer_fail(writer, "write");
+}
+
+bool export_writer_restart(struct export_writer *writer)
+{
+    if (writer->partial == NULL)
+        return false;
+    if (fflush(writer->file) != 0 || fseeko(writer->file, 0, SEEK_SET) != 0 || ftruncate(fileno(writer->file), 0) != 0)
+        return export_writer_fail(writer, "write");
+    writer->bytes = 0;
+    return SHA256_Init(&writer->digest) == 1;
+}
+
+/* After a loss of power, the directory has the new name only if it was synced itself. */
+static bool export_writer_sync_directory(const struct export_writer *writer)
+{
+    char *copy = strdup(writer->path);
+    int descriptor = copy != NULL ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    bool is_synced = descriptor >= 0 && fsync(descriptor) == 0;
+
+    if (descriptor >= 0)
+        close(descriptor);
+    free(copy);
+    return is_synced || export_writer_fail(writer, "sync the directory of");
+}
+
+bool export_writer_finish(struct export_writer *writer)
+{
+    if (writer->partial == NULL)
+        return fflush(writer->file) == 0 || export_writer_fail(writer, "write");
+    FILE *file = writer->file;
+    if (fflush(file) != 0 || fsync(fileno(file)) != 0)
+        return export_writer_fail(writer, "write");
+    writer->file = NULL;
+    if (fclose(file) != 0 || rename(writer->partial, writer->path) != 0)
+        return export_writer_fail(writer, "write");
+    *partial_path = '\0';
+    free(writer->partial);
+    writer->partial = NULL;
+    return export_writer_sync_directory(writer);
+}
+
+void export_writer_drop(struct export_writer *writer)
+{
+    if (writer->partial != NULL) {
+        if (writer->file != NULL)
+            fclose(writer->file);
+        unlink(writer->partial);
+        *partial_path = '\0';
+        free(writer->partial);
+    }
+    *writer = (struct export_writer){0};
+}

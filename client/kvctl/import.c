@@ -1,0 +1,309 @@
+/* The verb import: writes an export into a bucket, exactly once. */
+#include "client/kvctl/import.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WAIT_DEFAULT_S 60
+#define PAUSE_FIRST_MS 50u
+#define PAUSE_LAST_MS  1000u
+
+/* --- Patience ------------------------------------------------------------------------------------- */
+
+bool import_may_heal(const struct kvs_error *error)
+{
+    return error->code == KVS_IO || error->code == KVS_UNAVAILABLE || error->code == KVS_DEADLINE_EXCEEDED ||
+           error->code == KVS_RESOURCE_EXHAUSTED || error->outcome == KVS_OUTCOME_UNKNOWN;
+}
+
+bool import_wait_out(struct importing *importing, const struct kvs_error *error, unsigned *pause_ms,
+                     enum status *status)
+{
+    if (!import_may_heal(error) || transfer_now_ms() - importing->progress_ms > importing->options->wait_s * 1000) {
+        *status = report_error(error);
+        return false;
+    }
+    if (!importing->is_away && transfer_now_ms() - importing->progress_ms > 1000) {
+        report_note("%s; trying again", error->message);
+        importing->is_away = true;
+    }
+    usleep(*pause_ms * 1000);
+    if (*pause_ms < PAUSE_LAST_MS)
+        *pause_ms *= 2;
+    return true;
+}
+
+void import_note_progress(struct importing *importing)
+{
+    importing->progress_ms = transfer_now_ms();
+    importing->is_away = false;
+}
+
+/* --- The checkpoint ------------------------------------------------------------------------------- */
+
+/* Read the checkpoint's value. False after a message. */
+static bool import_parse_checkpoint(struct importing *importing, const struct kvs_entry *entry, enum status *status)
+{
+    char *text = strdup(entry->value);
+    struct json json = {.at = text};
+    const char *bytes, *id = "";
+    uint64_t line = 0;
+    size_t size;
+    char *name;
+
+    *status = STATUS_FAILED;
+    if (text == NULL)
+        return report("out of memory") == STATUS_OK;
+    if (json_begin_object(&json)) {
+        while (json_next_member(&json, &name, &size) && json_read_member(&json, &bytes, &size)) {
+            if (strcmp(name, "id") == 0)
+                id = bytes;
+            else if (strcmp(name, "line") == 0)
+                line = strtoull(bytes, NULL, 10);
+        }
+    }
+    bool is_ours = json.wrong == NULL && line > 0 && strcmp(id, importing->header.id) == 0;
+    free(text);
+    if (!is_ours) {
+        *status = STATUS_CONFLICT;
+        report("an import of another file into bucket %s is not complete: run it again, or delete the bucket or its "
+               "key %s",
+               importing->bucket, IMPORT_KEY);
+        return false;
+    }
+    importing->checkpoint_line = line;
+    importing->checkpoint_revision = entry->revision;
+    return true;
+}
+
+bool import_read_checkpoint(struct importing *importing, enum status *status)
+{
+    struct kvs *kvs = importing->invocation->kvs;
+    struct kvs_get_options options =
+        KVS_GET_OPTIONS(.consistency = KVS_CONSISTENCY_LEADER, .timeout_s = importing->invocation->timeout_s);
+    unsigned pause_ms = PAUSE_FIRST_MS;
+    struct kvs_entry *entry;
+
+    while (kvs_get(kvs, importing->bucket, IMPORT_KEY, &options, &entry) != KVS_OK) {
+        if (!import_wait_out(importing, kvs_last_error(kvs), &pause_ms, status))
+            return false;
+    }
+    importing->checkpoint_line = 1; /* the header */
+    importing->checkpoint_revision = 0;
+    bool is_read = entry == NULL || import_parse_checkpoint(importing, entry, status);
+    kvs_free(entry);
+    return is_read;
+}
+
+/* Remove the checkpoint. Its marker expires by itself if the bucket allows that. False after a message. */
+static bool import_remove_checkpoint(struct importing *importing, enum status *status)
+{
+    struct kvs *kvs = importing->invocation->kvs;
+    struct kvs_delete_options options = KVS_DELETE_OPTIONS(.revision = importing->checkpoint_revision, .ttl_s = 1,
+                                                           .timeout_s = importing->invocation->timeout_s);
+    unsigned pause_ms = PAUSE_FIRST_MS;
+
+    if (importing->checkpoint_revision == 0)
+        return true;
+    while (kvs_purge(kvs, importing->bucket, IMPORT_KEY, &options, NULL) != KVS_OK) {
+        if (kvs_last_error(kvs)->code == KVS_CONFLICT) /* an attempt without an answer has removed it */
+            return true;
+        if (kvs_last_error(kvs)->code == KVS_UNSUPPORTED && options.ttl_s > 0) {
+            options.ttl_s = 0; /* the bucket does not allow it */
+            continue;
+        }
+        if (!import_wait_out(importing, kvs_last_error(kvs), &pause_ms, status))
+            return false;
+    }
+    return true;
+}
+
+/* --- The bucket ----------------------------------------------------------------------------------- */
+
+/* Refuse a bucket that has keys. False after a message. */
+static bool import_check_empty(struct importing *importing, const struct kvs_bucket_info *info, enum status *status)
+{
+    struct kvs *kvs = importing->invocation->kvs;
+    struct kvs_keys_options options = KVS_KEYS_OPTIONS(.limit = 1, .timeout_s = importing->invocation->timeout_s);
+    char **keys;
+    size_t count;
+
+    if (importing->options->into || info->values == 0 || importing->checkpoint_revision > 0)
+        return true;
+    if (kvs_keys(kvs, importing->bucket, &options, &keys, &count) != KVS_OK) {
+        *status = report_error(kvs_last_error(kvs));
+        return false;
+    }
+    kvs_free(keys);
+    if (count == 0)
+        return true;
+    *status = STATUS_CONFLICT;
+    report("bucket %s has keys: import into another bucket, or replace the values of its keys with --into",
+           importing->bucket);
+    return false;
+}
+
+/* Open the bucket, or create it. *info is freed by the caller. False after a message. */
+static bool import_open_bucket(struct importing *importing, struct kvs_bucket_info **info, enum status *status)
+{
+    struct kvs *kvs = importing->invocation->kvs;
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = importing->invocation->timeout_s);
+    unsigned pause_ms = PAUSE_FIRST_MS;
+
+    *info = NULL;
+    for (;;) {
+        enum kvs_code code = kvs_bucket_info(kvs, importing->bucket, &options, info);
+        if (code == KVS_BUCKET_NOT_FOUND)
+            code = kvs_bucket_create(kvs, importing->bucket, &importing->settings.options, info);
+        if (code == KVS_OK)
+            return true;
+        if (code != KVS_ALREADY_EXISTS && !import_wait_out(importing, kvs_last_error(kvs), &pause_ms, status))
+            return false;
+    }
+}
+
+static bool import_begin(struct importing *importing, enum status *status)
+{
+    struct kvs_bucket_info *info;
+
+    if (!import_open_bucket(importing, &info, status))
+        return false;
+    /* With a history, a value with a TTL of its own would replace the earlier ones: see protocol.md. */
+    importing->can_expire = info->allows_ttl && info->history <= 1;
+    bool is_begun = import_read_checkpoint(importing, status) && import_check_empty(importing, info, status);
+    kvs_free(info);
+    importing->summary->resumed_at = importing->checkpoint_revision > 0 ? importing->checkpoint_line + 1 : 0;
+    return is_begun;
+}
+
+/* --- The lines ------------------------------------------------------------------------------------ */
+
+/* Read the lines that are written already. False after a message. */
+static bool import_skip_written(struct importing *importing)
+{
+    while (importing->reader.number < importing->checkpoint_line) {
+        enum export_line line = export_reader_skip(&importing->reader);
+        if (line == EXPORT_LINE_END)
+            return report("%s: the bucket has more lines of this export than the file", importing->reader.path) ==
+                   STATUS_OK;
+        if (line == EXPORT_LINE_WRONG)
+            return false;
+    }
+    return true;
+}
+
+static enum status import_all(struct importing *importing)
+{
+    enum status status = STATUS_FAILED;
+
+    if (!import_begin(importing, &status) || !import_skip_written(importing) || !import_commit_all(importing, &status))
+        return status;
+    if (!importing->options->keeps_checkpoint && !import_remove_checkpoint(importing, &status))
+        return status;
+    return STATUS_OK;
+}
+
+/* Read all of a file before anything is written. Pipes cannot be read twice. False after a message. */
+static bool import_verify(const char *path)
+{
+    char digest[DIGEST_TEXT_BYTES];
+    struct stat state;
+    uint64_t entries;
+
+    if (strcmp(path, "-") == 0 || stat(path, &state) != 0 || !S_ISREG(state.st_mode))
+        return true;
+    return export_verify(path, false, &entries, digest);
+}
+
+enum status import_file(struct invocation *invocation, const char *path, const struct import_options *options,
+                        struct import_summary *summary)
+{
+    struct importing importing = {.invocation = invocation, .options = options, .summary = summary};
+    enum status status = STATUS_FAILED;
+    char what[300];
+
+    *summary = (struct import_summary){0};
+    import_note_progress(&importing);
+    if (import_verify(path) && export_reader_open(&importing.reader, path) &&
+        export_reader_header(&importing.reader, &importing.header) &&
+        import_settings_read(&importing.settings, &importing.header)) {
+        importing.bucket = options->bucket != NULL ? options->bucket : importing.header.bucket;
+        importing.settings.options.timeout_s = invocation->timeout_s;
+        if (options->replicas > 0)
+            importing.settings.options.replicas = (unsigned)options->replicas;
+        snprintf(what, sizeof(what), "importing %s", importing.bucket);
+        progress_begin(&importing.progress, what);
+        import_note_progress(&importing);
+        status = import_all(&importing);
+        progress_end(&importing.progress);
+    }
+    import_commit_free(&importing);
+    import_settings_free(&importing.settings);
+    free(importing.header.text);
+    export_reader_close(&importing.reader);
+    return status;
+}
+
+enum status import_finish(struct invocation *invocation, const char *bucket, int64_t wait_s)
+{
+    struct import_options options = {.wait_s = wait_s};
+    struct importing importing = {.invocation = invocation, .options = &options, .bucket = bucket};
+    struct kvs_get_options get_options =
+        KVS_GET_OPTIONS(.consistency = KVS_CONSISTENCY_LEADER, .timeout_s = invocation->timeout_s);
+    struct kvs_entry *entry = NULL;
+    unsigned pause_ms = PAUSE_FIRST_MS;
+    enum status status = STATUS_OK;
+
+    import_note_progress(&importing);
+    while (kvs_get(invocation->kvs, bucket, IMPORT_KEY, &get_options, &entry) != KVS_OK) {
+        if (!import_wait_out(&importing, kvs_last_error(invocation->kvs), &pause_ms, &status))
+            return status;
+    }
+    importing.checkpoint_revision = entry != NULL ? entry->revision : 0;
+    kvs_free(entry);
+    import_remove_checkpoint(&importing, &status);
+    return status;
+}
+
+/* --- The verb ------------------------------------------------------------------------------------- */
+
+bool import_read_options(const struct invocation *invocation, struct import_options *options)
+{
+    options->wait_s = WAIT_DEFAULT_S;
+    options->into = arguments_flag(invocation, "into");
+    if (!arguments_duration(invocation, "wait", &options->wait_s) ||
+        !arguments_number(invocation, "replicas", &options->replicas))
+        return false;
+    if (options->wait_s < 0)
+        options->wait_s = INT32_MAX;
+    return options->replicas <= 5 || report("--replicas must be from 1 to 5") == STATUS_OK;
+}
+
+enum status import_run(struct invocation *invocation)
+{
+    bool names_bucket = invocation->argument_count > 1;
+    struct import_options options = {.bucket = names_bucket ? invocation->arguments[0] : NULL};
+    const char *path = invocation->arguments[names_bucket ? 1 : 0];
+    struct import_summary summary;
+
+    if (!import_read_options(invocation, &options))
+        return STATUS_FAILED;
+    enum status status = import_file(invocation, path, &options, &summary);
+    if (status != STATUS_OK)
+        return status;
+    if (invocation->json) {
+        printf("{\"written\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"resumed_at\":%" PRIu64 "}\n", summary.written,
+               summary.expired, summary.resumed_at);
+    } else {
+        printf("%s entries written", text_of_count(summary.written).text);
+        if (summary.resumed_at > 0)
+            printf(", from line %" PRIu64 " on", summary.resumed_at);
+        if (summary.expired > 0)
+            printf("; %s had expired", text_of_count(summary.expired).text);
+        putchar('\n');
+    }
+    return STATUS_OK;
+}

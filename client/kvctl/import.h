@@ -1,0 +1,116 @@
+/*
+ * import: what the files import*.c share.
+ *
+ * Entries are written in transactions. Each also writes the number of its last line to IMPORT_KEY, on condition that
+ * the key still has the revision that the transaction before gave it. So a transaction is never committed twice, and
+ * the key says which lines are written: after an unknown outcome, after a crash, or on another host.
+ *
+ * import_settings is the settings of the bucket in the file's header, import_chunk the entries of one transaction, and
+ * import_commit the transactions that are in flight.
+ */
+#ifndef KVCTL_IMPORT_H
+#define KVCTL_IMPORT_H
+
+#include "client/kvctl/transfer.h"
+
+/* --- import_settings.c ---------------------------------------------------------------------------- */
+
+/* Texts point into the header. */
+struct import_settings {
+    struct kvs_bucket_options options;
+    const char **tags;
+    struct kvs_header *metadata;
+    uint64_t last_revision; /* of the bucket before it was exported: later lines may be about keys of earlier lines */
+    bool has_origin;        /* it was a mirror, or had sources */
+    bool has_history;       /* of the export */
+};
+
+/* Read the settings, in place. False after a message. */
+bool import_settings_read(struct import_settings *settings, const struct export_header *header);
+void import_settings_free(struct import_settings *settings);
+
+/* --- import_chunk.c ------------------------------------------------------------------------------- */
+
+/* A transaction has 1,000 operations at most; one is the checkpoint. */
+#define CHUNK_ENTRIES_MAX 999u
+#define CHUNK_SLOTS       2048u /* of the hash table of keys: a power of two */
+
+struct import_item {
+    char *line; /* owns the entry's texts */
+    uint64_t number;
+    struct export_entry entry;
+    struct kvs_header *headers;
+    size_t header_count;
+    int64_t ttl_s;
+};
+
+struct import_chunk {
+    struct import_item items[CHUNK_ENTRIES_MAX];
+    size_t count;
+    size_t bytes;
+    uint64_t last_line;          /* that was read; lines that need no operation are included */
+    uint64_t expired;            /* lines that were left out */
+    uint16_t slots[CHUNK_SLOTS]; /* place of an item by its key, from 1; 0: none */
+
+    /* Of its transaction. */
+    enum import_chunk_state { CHUNK_WAITS, CHUNK_IN_FLIGHT, CHUNK_WRITTEN, CHUNK_FAILED } state;
+    uint64_t revision; /* of the checkpoint, once it is written */
+    struct kvs_error error;
+};
+
+/*
+ * Read the next lines, as many as fit into a transaction. *next: an item that was read and did not fit; its line is
+ * NULL if there is none. Returns END if all lines were read, or WRONG after a message.
+ */
+enum export_line import_chunk_fill(struct import_chunk *chunk, struct import_item *next, struct export_reader *reader,
+                                   const struct import_settings *settings, bool can_expire);
+
+void import_chunk_add_to_txn(const struct import_chunk *chunk, struct kvs_txn *txn);
+
+/* Return the line of a key; 0: the chunk does not have it. */
+uint64_t import_chunk_find_line(const struct import_chunk *chunk, const char *key);
+void import_chunk_clear(struct import_chunk *chunk);
+void import_item_free(struct import_item *item);
+
+/* --- import.c ------------------------------------------------------------------------------------- */
+
+struct importing {
+    struct invocation *invocation;
+    const struct import_options *options;
+    struct import_summary *summary;
+    struct export_reader reader;
+    struct export_header header;
+    struct import_settings settings;
+    struct progress progress;
+    const char *bucket;
+    bool can_expire;              /* values may get a TTL of their own for that of the bucket */
+    uint64_t checkpoint_line;     /* everything up to this line is written */
+    uint64_t checkpoint_revision; /* of IMPORT_KEY; 0: it does not exist */
+    int64_t progress_ms;          /* when the import last got on */
+    bool is_away;
+
+    /* import_commit */
+    struct import_chunk *chunks; /* a ring */
+    size_t first, count;         /* the chunks that were read and are not known to be written */
+    struct import_item next;
+    enum export_line line; /* what was read last */
+    unsigned conflicts;    /* transactions that others disturbed */
+};
+
+bool import_may_heal(const struct kvs_error *error);
+
+/* Wait a little after an error that may heal. False, after a message, if it is another one, or has lasted too long. */
+bool import_wait_out(struct importing *importing, const struct kvs_error *error, unsigned *pause_ms,
+                     enum status *status);
+void import_note_progress(struct importing *importing);
+
+/* Read which lines are written. False after a message. */
+bool import_read_checkpoint(struct importing *importing, enum status *status);
+
+/* --- import_commit.c ------------------------------------------------------------------------------ */
+
+/* Write all lines that follow. False after a message. */
+bool import_commit_all(struct importing *importing, enum status *status);
+void import_commit_free(struct importing *importing);
+
+#endif

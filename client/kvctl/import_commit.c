@@ -1,0 +1,220 @@
+#include "client/kvctl/import.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAUSE_FIRST_MS 50u
+
+/*
+ * Transactions in flight. The condition of each is on the revision that the checkpoint will have: revisions are
+ * consecutive if nobody else writes to the bucket. If somebody does, the transaction is refused, and sent again with
+ * the right revision.
+ */
+#define CHUNKS_IN_FLIGHT 3u
+#define CONFLICTS_MAX    3u /* with more, one is in flight at a time */
+
+static struct import_chunk *import_chunk_at(struct importing *importing, size_t place)
+{
+    return &importing->chunks[(importing->first + place) % CHUNKS_IN_FLIGHT];
+}
+
+static enum status import_report(struct importing *importing, const struct import_chunk *chunk)
+{
+    struct kvs_error named = chunk->error;
+    uint64_t line = import_chunk_find_line(chunk, named.key);
+
+    if (line > 0)
+        snprintf(named.message, sizeof(named.message), "%.100s, line %" PRIu64 ": %.140s", importing->reader.path, line,
+                 chunk->error.message);
+    enum status status = report_error(&named);
+    if (importing->checkpoint_line > 1)
+        report_note("lines 2 to %" PRIu64 " of %s are written; run the same command again to continue after them",
+                    importing->checkpoint_line, importing->reader.path);
+    else
+        report_note("nothing of %s is written", importing->reader.path);
+    return status;
+}
+
+/* --- Sending -------------------------------------------------------------------------------------- */
+
+static void import_on_commit(struct kvs *kvs, const struct kvs_error *error, const uint64_t *revisions, size_t count,
+                             void *context)
+{
+    struct import_chunk *chunk = context;
+
+    (void)kvs;
+    chunk->state = error != NULL ? CHUNK_FAILED : CHUNK_WRITTEN;
+    if (error != NULL)
+        chunk->error = *error;
+    else
+        chunk->revision = revisions[count - 1];
+}
+
+/* Send the transaction of a chunk. revision: that its checkpoint must have; 0: it must not exist. */
+static void import_send(struct importing *importing, struct import_chunk *chunk, uint64_t revision)
+{
+    struct kvs *kvs = importing->invocation->kvs;
+    struct kvs_call_options options = KVS_CALL_OPTIONS(.timeout_s = importing->invocation->timeout_s);
+    struct kvs_txn *txn = kvs_txn_begin(kvs, importing->bucket);
+    char checkpoint[128];
+    int length = snprintf(checkpoint, sizeof(checkpoint), "{\"id\":\"%.64s\",\"line\":%" PRIu64 "}",
+                          importing->header.id, chunk->last_line);
+
+    import_chunk_add_to_txn(chunk, txn);
+    if (revision == 0)
+        kvs_txn_create(txn, IMPORT_KEY, checkpoint, (size_t)length, NULL);
+    else
+        kvs_txn_update(txn, IMPORT_KEY, checkpoint, (size_t)length, revision, NULL);
+    chunk->state = CHUNK_IN_FLIGHT;
+    if (kvs_async_txn_commit(txn, &options, import_on_commit, chunk) != KVS_OK) {
+        chunk->state = CHUNK_FAILED;
+        chunk->error = *kvs_last_error(kvs);
+    }
+    kvs_txn_free(txn);
+}
+
+/* Send what may be sent. The revision of the first checkpoint cannot be foreseen. */
+static void import_send_all(struct importing *importing)
+{
+    size_t most = importing->checkpoint_revision == 0 || importing->conflicts > CONFLICTS_MAX ? 1 : importing->count;
+    uint64_t revision = importing->checkpoint_revision;
+
+    for (size_t i = 0; i < importing->count && i < most; i++) {
+        struct import_chunk *chunk = import_chunk_at(importing, i);
+        if (chunk->state == CHUNK_WAITS)
+            import_send(importing, chunk, revision);
+        revision += chunk->count + 1;
+    }
+}
+
+static bool import_is_in_flight(struct importing *importing, bool any)
+{
+    for (size_t i = 0; i < importing->count; i++) {
+        if (import_chunk_at(importing, i)->state == CHUNK_IN_FLIGHT)
+            return true;
+        if (!any)
+            return false;
+    }
+    return false;
+}
+
+/* Wait until the first transaction, or all of them, are answered. */
+static void import_wait_for_answers(struct importing *importing, bool all)
+{
+    struct kvs *kvs = importing->invocation->kvs;
+
+    while (import_is_in_flight(importing, all)) {
+        kvs_process(kvs);
+        if (!import_is_in_flight(importing, all))
+            return;
+        struct pollfd waited = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
+        poll(&waited, 1, kvs_timeout_ms(kvs));
+    }
+}
+
+/* --- Answers -------------------------------------------------------------------------------------- */
+
+/* The first chunk is written. */
+static void import_drop_first(struct importing *importing)
+{
+    struct import_chunk *chunk = import_chunk_at(importing, 0);
+
+    importing->summary->written += chunk->count;
+    import_chunk_clear(chunk);
+    importing->first = (importing->first + 1) % CHUNKS_IN_FLIGHT;
+    importing->count--;
+    import_note_progress(importing);
+    progress_show(&importing->progress, importing->summary->written, importing->reader.bytes,
+                  importing->reader.total_bytes);
+}
+
+/* Read which of the chunks are written in spite of an error, and drop them. False after a message. */
+static bool import_resolve(struct importing *importing, enum status *status)
+{
+    uint64_t line = importing->checkpoint_line;
+
+    if (!import_read_checkpoint(importing, status))
+        return false;
+    while (line != importing->checkpoint_line && importing->count > 0 &&
+           import_chunk_at(importing, 0)->last_line <= importing->checkpoint_line) {
+        line = import_chunk_at(importing, 0)->last_line;
+        import_drop_first(importing);
+    }
+    for (size_t i = 0; i < importing->count; i++)
+        import_chunk_at(importing, i)->state = CHUNK_WAITS;
+    if (line == importing->checkpoint_line)
+        return true;
+    *status = STATUS_CONFLICT;
+    report("another kvctl imports the same file into bucket %s", importing->bucket);
+    return false;
+}
+
+/* The first transaction has failed. Find out what is written, and try again. False after a message. */
+static bool import_recover(struct importing *importing, enum status *status)
+{
+    const struct kvs_error *error = &import_chunk_at(importing, 0)->error;
+    bool is_checkpoint =
+        (error->code == KVS_CONFLICT || error->code == KVS_ALREADY_EXISTS) && strcmp(error->key, IMPORT_KEY) == 0;
+    unsigned pause_ms = PAUSE_FIRST_MS;
+
+    import_wait_for_answers(importing, true);
+    importing->conflicts += is_checkpoint;
+    if (!is_checkpoint && !import_may_heal(error)) {
+        *status = import_report(importing, import_chunk_at(importing, 0));
+        return false;
+    }
+    return (is_checkpoint || import_wait_out(importing, error, &pause_ms, status)) && import_resolve(importing, status);
+}
+
+/* --- All lines ------------------------------------------------------------------------------------ */
+
+/* Read chunks ahead, as many as may be in flight. */
+static void import_read_ahead(struct importing *importing)
+{
+    while (importing->line == EXPORT_LINE_ENTRY && importing->count < CHUNKS_IN_FLIGHT) {
+        struct import_chunk *chunk = import_chunk_at(importing, importing->count);
+        importing->line =
+            import_chunk_fill(chunk, &importing->next, &importing->reader, &importing->settings, importing->can_expire);
+        importing->summary->expired += chunk->expired;
+        if (importing->line != EXPORT_LINE_WRONG && chunk->count > 0)
+            importing->count++;
+        import_send_all(importing);
+    }
+}
+
+bool import_commit_all(struct importing *importing, enum status *status)
+{
+    importing->chunks = calloc(CHUNKS_IN_FLIGHT, sizeof(*importing->chunks));
+    importing->line = EXPORT_LINE_ENTRY;
+    if (importing->chunks == NULL)
+        return report("out of memory") == STATUS_OK;
+    for (;;) {
+        import_read_ahead(importing);
+        if (importing->count == 0)
+            break;
+        import_send_all(importing);
+        import_wait_for_answers(importing, false);
+        const struct import_chunk *chunk = import_chunk_at(importing, 0);
+        if (chunk->state == CHUNK_WRITTEN) {
+            importing->checkpoint_line = chunk->last_line;
+            importing->checkpoint_revision = chunk->revision;
+            import_drop_first(importing);
+        } else if (!import_recover(importing, status)) {
+            import_wait_for_answers(importing, true);
+            return false;
+        }
+    }
+    if (importing->line == EXPORT_LINE_WRONG)
+        *status = STATUS_FAILED;
+    return importing->line == EXPORT_LINE_END;
+}
+
+void import_commit_free(struct importing *importing)
+{
+    for (size_t i = 0; importing->chunks != NULL && i < CHUNKS_IN_FLIGHT; i++)
+        import_chunk_clear(&importing->chunks[i]);
+    free(importing->chunks);
+    import_item_free(&importing->next);
+}

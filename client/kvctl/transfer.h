@@ -1,0 +1,215 @@
+/*
+ * transfer: the files of export, and how far a transfer is.
+ *
+ * Used by export, import, backup and check. An export file has lines of JSON: first a header, then an entry each, then
+ * the end. The end has the number of entries and the SHA-256 of all bytes before it, so a damaged or truncated file is
+ * recognised. A file is written beside its final name and renamed when it is complete.
+ */
+#ifndef KVCTL_TRANSFER_H
+#define KVCTL_TRANSFER_H
+
+#include "client/kvctl/kvctl.h"
+
+/*
+ * The basic functions, which are linked statically: the whole of libcrypto would double the time that each kvctl takes
+ * to start.
+ */
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
+#include <stdio.h>
+
+#define EXPORT_FORMAT  "kvstored-export"
+#define EXPORT_VERSION 1
+
+/* While an import is not complete, this key of its bucket says how far it is. It is no part of an export. */
+#define IMPORT_KEY "_kvctl.import"
+
+#define DIGEST_TEXT_BYTES 65 /* SHA-256 in hexadecimal digits, and NUL */
+
+/* --- Progress ------------------------------------------------------------------------------------- */
+
+/* One line on standard error, if that is a terminal. Zeroed, then begun. */
+struct progress {
+    bool is_shown;
+    const char *what; /* "exporting config" */
+    int64_t begun_ms;
+    int64_t shown_ms;
+};
+
+int64_t transfer_now_ms(void);
+void progress_begin(struct progress *progress, const char *what);
+
+/* done of total (0: not known) bytes; total 0 or less: only the count is shown. Shown twice per second. */
+void progress_show(struct progress *progress, uint64_t count, uint64_t done_bytes, uint64_t total_bytes);
+void progress_end(struct progress *progress);
+
+/* --- Writing -------------------------------------------------------------------------------------- */
+
+struct export_writer {
+    FILE *file;
+    const char *path; /* "-": standard output */
+    char *partial;    /* the file's name until it is complete; NULL: standard output */
+    SHA256_CTX digest;
+    uint64_t bytes;
+};
+
+/* Begin a file. False after a message. */
+bool export_writer_open(struct export_writer *writer, const char *path);
+
+/* Write a line without its newline. False after a message. */
+bool export_writer_add(struct export_writer *writer, const char *line);
+
+/* Forget what was written. False: it cannot be, because it is a pipe. */
+bool export_writer_restart(struct export_writer *writer);
+
+/* Complete the file: it is on the disk under its name. False after a message. */
+bool export_writer_finish(struct export_writer *writer);
+
+/* Drop a file that is not complete. Does nothing after finish. */
+void export_writer_drop(struct export_writer *writer);
+
+/* --- Reading -------------------------------------------------------------------------------------- */
+
+struct export_reader {
+    FILE *file;
+    const char *path; /* for messages */
+    char *line;
+    size_t capacity;
+    size_t size;     /* of the line, without its newline */
+    uint64_t number; /* of the line, from 1 */
+    uint64_t bytes;
+    uint64_t total_bytes;  /* of a file; 0: not known */
+    SHA256_CTX digest;     /* of the lines so far */
+    SHA256_CTX before_end; /* the same without the last one */
+    uint64_t entries;      /* delete markers included */
+};
+
+/* The header of an export. Texts are in the block that header_line owns. */
+struct export_header {
+    char *text; /* owns all */
+    const char *bucket;
+    const char *id;
+    const char *settings; /* JSON of bucket.info */
+    bool has_history;
+};
+
+/* A line of an export. Texts point into the line. */
+struct export_entry {
+    const char *key;
+    const char *value;
+    size_t value_size;
+    uint64_t revision;
+    int64_t created_us;
+    int64_t ttl_s;
+    enum kvs_operation operation;
+    const char *headers; /* JSON; NULL: none */
+};
+
+enum export_line { EXPORT_LINE_ENTRY, EXPORT_LINE_END, EXPORT_LINE_WRONG };
+
+/* Open a file, "-" for standard input. False after a message. */
+bool export_reader_open(struct export_reader *reader, const char *path);
+void export_reader_close(struct export_reader *reader);
+
+/* Read the first line. False after a message. Free header->text. */
+bool export_reader_header(struct export_reader *reader, struct export_header *header);
+
+/*
+ * Read the next line. WRONG after a message, also if the file ends too early. END: it is complete, and its bytes and
+ * its number of entries are what the end says. The entry's texts live until the next line is read.
+ */
+enum export_line export_reader_next(struct export_reader *reader, struct export_entry *entry);
+
+/* The same, but only the digest and the form of the line are looked at. */
+enum export_line export_reader_skip(struct export_reader *reader);
+
+/* Read the headers of an entry. Free *headers. False after a message. */
+bool export_read_headers(const struct export_reader *reader, const struct export_entry *entry,
+                         struct kvs_header **headers, size_t *count);
+
+/* Read a JSON member whose bytes are a string or {"base64": "..."}. False with the reason in json->wrong. */
+bool export_read_bytes(struct json *json, const char **bytes, size_t *size);
+
+/* Print a digest, which can be continued. */
+void transfer_digest(const SHA256_CTX *digest, char text[DIGEST_TEXT_BYTES]);
+
+/* --- export.c ------------------------------------------------------------------------------------- */
+
+struct export_options {
+    bool with_history;
+    int64_t wait_s; /* give up after this time without progress */
+};
+
+struct export_summary {
+    uint64_t revision;
+    uint64_t entries;
+    uint64_t deletes;
+    uint64_t bytes;
+    int64_t time_us;
+    char digest[DIGEST_TEXT_BYTES]; /* of the whole file */
+};
+
+/* Read the options of export and backup. False after a message. */
+bool export_read_options(const struct invocation *invocation, struct export_options *options);
+
+/* Write an export of a bucket to a file. */
+enum status export_bucket(struct invocation *invocation, const char *bucket, const char *path,
+                          const struct export_options *options, struct export_summary *summary);
+
+/* --- import.c ------------------------------------------------------------------------------------- */
+
+struct import_options {
+    const char *bucket;    /* NULL: the file's */
+    bool into;             /* the bucket may have keys */
+    bool keeps_checkpoint; /* restore removes it when all buckets are written */
+    uint64_t replicas;     /* of a bucket that is created; 0: the file's */
+    int64_t wait_s;
+};
+
+struct import_summary {
+    uint64_t written;
+    uint64_t expired;
+    uint64_t resumed_at; /* line; 0: it began at the first */
+};
+
+/* Read the options of import and restore. False after a message. */
+bool import_read_options(const struct invocation *invocation, struct import_options *options);
+
+/* Import a file. path: "-" for standard input. */
+enum status import_file(struct invocation *invocation, const char *path, const struct import_options *options,
+                        struct import_summary *summary);
+
+/* Remove the checkpoint that import_file has kept. */
+enum status import_finish(struct invocation *invocation, const char *bucket, int64_t wait_s);
+
+/* --- backup.c and check.c ------------------------------------------------------------------------- */
+
+#define MANIFEST_NAME    "manifest.json"
+#define MANIFEST_FORMAT  "kvstored-backup"
+#define MANIFEST_VERSION 1
+
+struct manifest_item {
+    const char *bucket;
+    const char *file;
+    const char *digest; /* of the whole file */
+    uint64_t entries;
+};
+
+/* Texts are in one block. */
+struct manifest {
+    char *text;
+    struct manifest_item *items;
+    size_t count;
+};
+
+/* Read the manifest of a backup. False after a message. */
+bool manifest_read(struct manifest *manifest, const char *directory);
+void manifest_free(struct manifest *manifest);
+
+/* Read a file of a backup completely, and compare it with the manifest. False after a message. */
+bool manifest_check_file(const char *directory, const struct manifest_item *item, bool parses_lines);
+
+/* Read an export completely. *digest is that of the whole file. False after a message. */
+bool export_verify(const char *path, bool parses_lines, uint64_t *entries, char digest[DIGEST_TEXT_BYTES]);
+
+#endif
