@@ -1,5 +1,5 @@
 /* The verbs about many keys. */
-#include "client/kvctl/kvctl.h"
+#include "client/kvctl/transfer.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -91,21 +91,34 @@ enum status bulk_mget(struct invocation *invocation)
 /* The pairs point into the arguments or into the input. */
 struct pairs {
     struct kvs_pair *pairs;
+    unsigned *lines; /* of the pairs; 0: an argument, or a member of JSON */
     size_t count;
     size_t capacity;
     struct content input;
+    uint64_t first_line; /* earlier lines are left out */
 };
 
-static bool bulk_add_pair(struct pairs *pairs, const char *key, const void *value, size_t value_size)
+static bool bulk_grow_pairs(struct pairs *pairs)
 {
-    if (pairs->count == pairs->capacity) {
-        size_t capacity = pairs->capacity > 0 ? pairs->capacity * 2 : 64;
-        struct kvs_pair *larger = realloc(pairs->pairs, capacity * sizeof(*larger));
-        if (larger == NULL)
-            return report("out of memory") == STATUS_OK;
+    size_t capacity = pairs->capacity > 0 ? pairs->capacity * 2 : 64;
+    struct kvs_pair *larger = realloc(pairs->pairs, capacity * sizeof(*larger));
+
+    if (larger != NULL)
         pairs->pairs = larger;
-        pairs->capacity = capacity;
-    }
+    unsigned *lines = realloc(pairs->lines, capacity * sizeof(*lines));
+    if (lines != NULL)
+        pairs->lines = lines;
+    if (larger == NULL || lines == NULL)
+        return report("out of memory") == STATUS_OK;
+    pairs->capacity = capacity;
+    return true;
+}
+
+static bool bulk_add_pair(struct pairs *pairs, const char *key, const void *value, size_t value_size, unsigned line)
+{
+    if (pairs->count == pairs->capacity && !bulk_grow_pairs(pairs))
+        return false;
+    pairs->lines[pairs->count] = line;
     pairs->pairs[pairs->count++] = (struct kvs_pair){.key = key, .value = value, .value_size = value_size};
     return true;
 }
@@ -125,7 +138,7 @@ static bool bulk_add_text(struct pairs *pairs, char *text, size_t size, unsigned
     *equals = '\0';
     if (text + strlen(text) < equals)
         return report("a key contains a NUL byte") == STATUS_OK;
-    return bulk_add_pair(pairs, text, equals + 1, size - (size_t)(equals + 1 - text));
+    return bulk_add_pair(pairs, text, equals + 1, size - (size_t)(equals + 1 - text), line);
 }
 
 static bool bulk_add_lines(struct pairs *pairs)
@@ -139,7 +152,7 @@ static bool bulk_add_lines(struct pairs *pairs)
         next = stop + 1;
         *stop = '\0';
         size_t size = line_trim(text, (size_t)(stop - text));
-        if (size > 0 && *text != '#' && !bulk_add_text(pairs, text, size, line))
+        if (line >= pairs->first_line && size > 0 && *text != '#' && !bulk_add_text(pairs, text, size, line))
             return false;
     }
     return true;
@@ -156,7 +169,7 @@ static bool bulk_add_object(struct pairs *pairs)
         while (json_next_member(&json, &key, &key_size) && json_read_member(&json, &value, &value_size)) {
             if (strlen(key) != key_size)
                 return report("a key contains a NUL byte") == STATUS_OK;
-            if (!bulk_add_pair(pairs, key, value, value_size))
+            if (!bulk_add_pair(pairs, key, value, value_size, 0))
                 return false;
         }
         if (json.wrong == NULL && json_end(&json) && json.at == pairs->input.bytes + pairs->input.size)
@@ -196,11 +209,18 @@ static bool bulk_check_twins(const struct pairs *pairs)
 
 static bool bulk_pairs_read(struct pairs *pairs, const struct invocation *invocation)
 {
-    if (invocation->argument_count == 2 && strcmp(invocation->arguments[1], "-") == 0) {
+    bool is_input = invocation->argument_count == 2 && strcmp(invocation->arguments[1], "-") == 0;
+
+    if (is_input) {
         if (!content_read_file(&pairs->input, "-"))
             return false;
         const char *first = pairs->input.bytes + strspn(pairs->input.bytes, " \t\r\n");
-        return (*first == '{' ? bulk_add_object(pairs) : bulk_add_lines(pairs)) && bulk_check_twins(pairs);
+        is_input = *first != '{';
+    }
+    if (pairs->first_line > 0 && !is_input)
+        return report("--from-line needs lines KEY=VALUE on standard input") == STATUS_OK;
+    if (pairs->input.bytes != NULL) {
+        return (!is_input ? bulk_add_object(pairs) : bulk_add_lines(pairs)) && bulk_check_twins(pairs);
     }
     for (int i = 1; i < invocation->argument_count; i++) {
         char *text = invocation->arguments[i];
@@ -243,25 +263,69 @@ static enum status bulk_print_result(const struct invocation *invocation, const 
     return status;
 }
 
-/* Write the pairs of one call. *has_printed: whether a result was printed, before or now. *answered: whether the call
- * succeeded as a whole.
- */
-static enum status bulk_write_pairs(struct invocation *invocation, const struct kvs_pair *pairs, size_t count,
-                                    const struct kvs_bulk_put_options *options, bool *has_printed, bool *answered)
-{
-    struct kvs_bulk_result *results;
-    enum status status = STATUS_OK;
+/* What mput has done so far. */
+struct writing {
+    struct invocation *invocation;
+    const struct pairs *pairs;
+    struct progress progress;
+    enum status status;
+    bool has_printed; /* a result */
+    bool must_stop;   /* the next call would fail, too */
+    bool is_unknown;  /* whether some pairs of the last call are written */
+    size_t written;
+    size_t bytes;
+};
 
-    *answered =
-        kvs_bulk_put(invocation->kvs, invocation->arguments[0], pairs, count, options, &results, NULL) == KVS_OK;
-    if (!*answered)
-        return report_error(kvs_last_error(invocation->kvs));
+/* Errors after which more calls make no sense: the daemon or NATS is away, or the store is full. */
+static bool bulk_is_lasting(const struct kvs_error *error)
+{
+    return error != NULL && (error->code == KVS_UNAVAILABLE || error->code == KVS_IO ||
+                             error->code == KVS_DEADLINE_EXCEEDED || error->code == KVS_RESOURCE_EXHAUSTED);
+}
+
+/* Write the pairs of one call. */
+static void bulk_write_pairs(struct writing *writing, size_t begin, size_t count,
+                             const struct kvs_bulk_put_options *options)
+{
+    struct invocation *invocation = writing->invocation;
+    const struct kvs_pair *pairs = writing->pairs->pairs + begin;
+    struct kvs_bulk_result *results;
+
+    if (kvs_bulk_put(invocation->kvs, invocation->arguments[0], pairs, count, options, &results, NULL) != KVS_OK) {
+        const struct kvs_error *error = kvs_last_error(invocation->kvs);
+        writing->is_unknown = error->outcome == KVS_OUTCOME_UNKNOWN;
+        writing->must_stop = true;
+        writing->status = status_add(writing->status, report_error(error));
+        return;
+    }
     for (size_t i = 0; i < count; i++) {
-        status = status_add(status, bulk_print_result(invocation, pairs[i].key, &results[i], !*has_printed));
-        *has_printed = true;
+        writing->status = status_add(writing->status,
+                                     bulk_print_result(invocation, pairs[i].key, &results[i], !writing->has_printed));
+        writing->has_printed = true;
+        writing->written += results[i].error == NULL;
+        writing->bytes += pairs[i].value_size;
+        writing->must_stop |= bulk_is_lasting(results[i].error);
+        writing->is_unknown |= results[i].error != NULL && results[i].error->outcome == KVS_OUTCOME_UNKNOWN;
     }
     kvs_free(results);
-    return status;
+    progress_show(&writing->progress, writing->written, writing->bytes, 0);
+}
+
+/* Say how far mput came before it stopped, and how to continue. begin to end: the pairs of the last call. */
+static void bulk_report_stop(const struct writing *writing, size_t begin, size_t end)
+{
+    const struct pairs *pairs = writing->pairs;
+    const char *state = writing->is_unknown ? "may be written" : "are not all written";
+
+    if (begin == 0 && end == pairs->count)
+        return; /* all was tried at once: the errors say everything */
+    if (pairs->lines[begin] == 0)
+        report_note("%zu keys are written; the %zu keys from %.200s on %s; %zu later ones were not tried",
+                    writing->written, end - begin, pairs->pairs[begin].key, state, pairs->count - end);
+    else
+        report_note("%zu keys are written; lines %u to %u %s, and later ones were not tried; to continue, give the "
+                    "same input and --from-line %u",
+                    writing->written, pairs->lines[begin], pairs->lines[end - 1], state, pairs->lines[begin]);
 }
 
 static size_t bulk_count_for_call(const struct pairs *pairs, size_t begin)
@@ -277,29 +341,42 @@ static size_t bulk_count_for_call(const struct pairs *pairs, size_t begin)
     return count;
 }
 
+static void bulk_write_all(struct writing *writing, const struct kvs_bulk_put_options *options)
+{
+    const struct pairs *pairs = writing->pairs;
+
+    progress_begin(&writing->progress, "writing");
+    writing->progress.is_shown &= !writing->invocation->terminal; /* the results are enough */
+    for (size_t begin = 0, count; begin < pairs->count && !writing->must_stop; begin += count) {
+        count = bulk_count_for_call(pairs, begin);
+        bulk_write_pairs(writing, begin, count, options);
+        if (writing->must_stop) {
+            progress_end(&writing->progress);
+            bulk_report_stop(writing, begin, begin + count);
+        }
+    }
+    progress_end(&writing->progress);
+}
+
 enum status bulk_mput(struct invocation *invocation)
 {
     struct kvs_bulk_put_options options = KVS_BULK_PUT_OPTIONS(.timeout_s = invocation->timeout_s);
     struct pairs pairs = {0};
-    enum status status = STATUS_FAILED;
-    bool has_printed = false, answered = true;
+    struct writing writing = {.invocation = invocation, .pairs = &pairs, .status = STATUS_FAILED};
 
-    if (!arguments_duration(invocation, "ttl", &options.ttl_s) || !bulk_pairs_read(&pairs, invocation))
+    if (!arguments_duration(invocation, "ttl", &options.ttl_s) ||
+        !arguments_number(invocation, "from-line", &pairs.first_line) || !bulk_pairs_read(&pairs, invocation))
         goto done;
     if (options.ttl_s < 0)
         options.ttl_s = 0;
-    status = STATUS_OK;
-    /* If a call failed as a whole, the next one would fail too. */
-    for (size_t begin = 0, count; begin < pairs.count && answered; begin += count) {
-        count = bulk_count_for_call(&pairs, begin);
-        status = status_add(
-            status, bulk_write_pairs(invocation, pairs.pairs + begin, count, &options, &has_printed, &answered));
-    }
-    if (invocation->json && (has_printed || status == STATUS_OK))
-        puts(has_printed ? "}" : "{}");
+    writing.status = STATUS_OK;
+    bulk_write_all(&writing, &options);
+    if (invocation->json && (writing.has_printed || writing.status == STATUS_OK))
+        puts(writing.has_printed ? "}" : "{}");
 
 done:
     free(pairs.pairs);
+    free(pairs.lines);
     free(pairs.input.bytes);
-    return status;
+    return writing.status;
 }

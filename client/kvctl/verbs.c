@@ -34,7 +34,11 @@ static const struct verb_option get_options[] = {
     {"as-json", NULL, "the value is JSON: parse and reformat it"},
     {0}};
 static const struct verb_option mget_options[] = {CONSISTENCY_OPTION, CACHED_OPTION, {0}};
-static const struct verb_option mput_options[] = {TTL_OPTION, {0}};
+static const struct verb_option mput_options[] = {
+    TTL_OPTION,
+    {"from-line", "N", "leave out the lines before this one, to continue after an error"},
+    {0},
+};
 static const struct verb_option put_options[] = {
     TTL_OPTION, {"header", "NAME=VALUE", "store a header with the value; may be repeated"}, {0}};
 static const struct verb_option del_options[] = {
@@ -305,7 +309,9 @@ const struct verb verbs[] = {
      "or one JSON object of keys and values. Strings are written as their text, other values as\n"
      "JSON. A KEY that contains = needs the JSON form. Keys are independent of each other: for\n"
      "each key that fails there is a line on standard error, the others are written, and the exit\n"
-     "status is 2. To write all or nothing, use txn.",
+     "status is that of the errors. Up to 4,096 keys are written at a time. If the daemon or NATS is\n"
+     "away, or the store is full, mput stops, and says which lines are written and how to continue.\n"
+     "To write all or nothing, use txn; to write each line once, even after interruptions, import.",
      "  kvctl mput config host=db1 port=5432\n"
      "  kvctl mput config - <defaults.env\n"
      "  echo '{\"host\": \"db1\", \"limits\": {\"memory\": 512}}' | kvctl mput config -\n",
