@@ -105,7 +105,9 @@ void requests_on_publish_denied(struct requests *requests, const char *subject)
     error_set(&error, ERROR_PERMISSION_DENIED,
               "the NATS server denies kvstored's user to publish to \"%s\"; grant it that permission", subject);
     request_clear_latest_doubt(request);
+    requests->replied = request; /* no other answer comes */
     request_end(request);
+    requests->replied = NULL;
     request->ops->fail(request, &error);
 }
 
