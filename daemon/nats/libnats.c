@@ -70,15 +70,16 @@ static natsStatus adapter_detach(void *user_data)
 
 /* --- The process's sockets ------------------------------------------------------------------------- */
 
-/* Read the inode of a TCP socket. Return false if the descriptor is something else. */
+/* Read the inode of a TCP socket. Return false if the descriptor is something else, or listens. */
 static bool is_internet_socket(int descriptor, uint64_t *inode)
 {
-    int domain = 0, type = 0;
+    int domain = 0, type = 0, listens = 0;
     struct stat status;
 
     if (getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof(domain)}) != 0 ||
         (domain != AF_INET && domain != AF_INET6) ||
         getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof(type)}) != 0 || type != SOCK_STREAM ||
+        getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &(socklen_t){sizeof(listens)}) != 0 || listens ||
         fstat(descriptor, &status) != 0)
         return false;
     *inode = status.st_ino;
@@ -296,7 +297,8 @@ void libnats_close(struct libnats_connection *connection)
 
 /*
  * Return whether a socket is of the attempt. The library does not report its socket before it is connected. But any TCP
- * socket that did not exist before the attempt is the attempt's: the daemon opens no others meanwhile.
+ * socket that did not exist before the attempt is the attempt's: the daemon opens no others meanwhile. It may accept
+ * one for its metrics; if that is open for longer than an attempt may take, its client has to connect again.
  */
 static bool is_of_attempt(const struct libnats_attempt *attempt, uint64_t inode)
 {
