@@ -294,6 +294,8 @@ install: all $(if $(SYSTEM),install-units)
 	install -D -m 644 client/completion/kvctl.bash $(DESTDIR)$(BASHCOMPDIR)/kvctl
 	install -D -m 644 client/completion/_kvctl $(DESTDIR)$(ZSHCOMPDIR)/_kvctl
 	install -D -m 644 client/completion/kvctl.fish $(DESTDIR)$(FISHCOMPDIR)/kvctl.fish
+	install -D -m 644 docs/monitoring/alerts.yml $(DESTDIR)$(DOCDIR)/alerts.yml
+	install -D -m 644 docs/monitoring/dashboard.json $(DESTDIR)$(DOCDIR)/dashboard.json
 	[ -e $(INSTALLED_CONFIG) ] || \
 	    sed -e '' $(if $(SYSTEM),,$(USER_PATHS)) conf/kvstored.yaml | install -m 640 /dev/stdin $(INSTALLED_CONFIG)
 	for page in $(wildcard docs/man/*.[1-8]); do \
@@ -304,8 +306,6 @@ install-units:
 	$(FILL) systemd/kvstored.service.in | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/kvstored.service
 	install -m 644 systemd/kvstored.socket $(DESTDIR)$(UNITDIR)/kvstored.socket
 	install -D -m 644 systemd/private-network.conf $(DESTDIR)$(DOCDIR)/private-network.conf
-	install -D -m 644 docs/monitoring/alerts.yml $(DESTDIR)$(DOCDIR)/alerts.yml
-	install -D -m 644 docs/monitoring/dashboard.json $(DESTDIR)$(DOCDIR)/dashboard.json
 	install -m 644 systemd/kvstored.sysusers $(DESTDIR)$(SYSUSERSDIR)/kvstored.conf
 	$(FILL) systemd/kvstored.tmpfiles.in | install -m 644 /dev/stdin $(DESTDIR)$(TMPFILESDIR)/kvstored.conf
 
@@ -315,7 +315,8 @@ uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/kvstored $(DESTDIR)$(BINDIR)/kvctl $(DESTDIR)$(LIBDIR)/libkvstore.a \
 	    $(DESTDIR)$(LIBDIR)/libkvstore.so $(DESTDIR)$(LIBDIR)/libkvstore.so.$(SOVERSION) \
 	    $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(CLIENT_HEADERS))) $(DESTDIR)$(LIBDIR)/pkgconfig/kvstore.pc \
-	    $(DESTDIR)$(BASHCOMPDIR)/kvctl $(DESTDIR)$(ZSHCOMPDIR)/_kvctl $(DESTDIR)$(FISHCOMPDIR)/kvctl.fish
+	    $(DESTDIR)$(BASHCOMPDIR)/kvctl $(DESTDIR)$(ZSHCOMPDIR)/_kvctl $(DESTDIR)$(FISHCOMPDIR)/kvctl.fish \
+	    $(DESTDIR)$(DOCDIR)/alerts.yml $(DESTDIR)$(DOCDIR)/dashboard.json
 	$(if $(SYSTEM),rm -f $(addprefix $(DESTDIR),$(UNITDIR)/kvstored.service $(UNITDIR)/kvstored.socket \
 	    $(SYSUSERSDIR)/kvstored.conf $(TMPFILESDIR)/kvstored.conf $(DOCDIR)/private-network.conf))
 	for page in $(wildcard docs/man/*.[1-8]); do \
