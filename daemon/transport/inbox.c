@@ -324,6 +324,17 @@ static void inbox_get_in_line(struct session *session)
         inbox_pause(session);
 }
 
+/*
+ * After reading: a session that must wait does not read until inbox_resume, which does nothing for one that reads. Nor
+ * does one that has more to deliver.
+ */
+static void inbox_settle(struct session *session)
+{
+    if (session->state == SESSION_OPEN && (inbox_must_wait(session) || jobs_is_queued(&session->inbox.receiving)))
+        inbox_pause(session);
+    inbox_update_timer(session);
+}
+
 static void inbox_on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
     struct session *session = stream->data;
@@ -344,9 +355,7 @@ static void inbox_on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *b
     }
     inbox_receive(session, (const uint8_t *)buffer->base, (size_t)length);
     jobs_charge(session->list->jobs, &session->inbox.receiving);
-    if (session->state == SESSION_OPEN && (inbox_must_wait(session) || jobs_is_queued(&session->inbox.receiving)))
-        inbox_pause(session);
-    inbox_update_timer(session);
+    inbox_settle(session);
 }
 
 void inbox_start(struct session *session)
@@ -420,6 +429,7 @@ static bool inbox_run(struct job *job)
         inbox_deliver_kept(session);
     inbox_read_slice(session);
     jobs_charge(session->list->jobs, job);
+    inbox_settle(session);
     /* If there is more, the job is queued again. A session that was closed is still in memory. */
     if (!jobs_is_queued(job)) {
         inbox_read_on(session);

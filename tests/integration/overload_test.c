@@ -161,6 +161,44 @@ START_TEST(requests_that_are_cancelled_keep_their_places_until_they_are_answered
 }
 END_TEST
 
+/* While others are busy, what a client sends is read in its turn, and what exceeds its limit waits there. */
+START_TEST(more_calls_than_the_limit_are_all_answered_while_others_are_busy)
+{
+    enum { ROUNDS = 150, CALLS = 20, LARGE = 200 };
+    daemon_start(&daemon_of_test, NULL, "limits:\n  calls_per_session: 4\n");
+    struct client *client = client_open(&daemon_of_test), *greedy = client_open(&daemon_of_test);
+    const char *bucket = client_new_bucket(client, "'storage': 'memory'"), *keys = "";
+    unsigned greedy_answers = 0;
+
+    put_many(greedy, bucket, "k", 0, LARGE, 20000);
+    wait_until_cached(greedy, bucket, "k000000");
+    for (unsigned i = 0; i < LARGE; i++)
+        keys = format_text("%s%s'k%06u'", keys, i > 0 ? ", " : "", i);
+    uint32_t large = client_send(greedy, "bulk.get", "['%s', [%s]]", bucket, keys);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        msgpack_sbuffer buffer;
+        msgpack_sbuffer_init(&buffer);
+        for (unsigned i = 0; i < CALLS; i++)
+            pack_request(&buffer, 1000 + i, "kv.put", "['%s', 'p', 'v']", bucket);
+        client_write(client, buffer.data, buffer.size);
+        msgpack_sbuffer_destroy(&buffer);
+        for (unsigned i = 0; i < CALLS; i++) {
+            assert_ok(client_wait(client, 1000 + i));
+            while (client_has(greedy, large)) {
+                assert_ok(client_wait(greedy, large));
+                client_forget(greedy);
+                large = client_send(greedy, "bulk.get", "['%s', [%s]]", bucket, keys);
+                greedy_answers++;
+            }
+        }
+        client_forget(client);
+    }
+    ck_assert_uint_gt(greedy_answers, 0);
+    assert_ok(client_wait(greedy, large)); /* or the daemon would wait until it is read */
+    daemon_stop(&daemon_of_test);
+}
+END_TEST
+
 /* A request that is cancelled outlives its bucket, and what the daemon knows of it. */
 START_TEST(a_bucket_may_go_while_cancelled_writes_are_not_answered)
 {
@@ -249,6 +287,7 @@ Suite *overload_suite(void)
     tcase_add_test(tests, unexpectedly_large_values_lose_the_connection_at_most_once);
     tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, too_many_histories_at_a_time_wait_for_their_turn);
+    tcase_add_test(own, more_calls_than_the_limit_are_all_answered_while_others_are_busy);
     tcase_add_test(own, a_bucket_may_go_while_cancelled_writes_are_not_answered);
     tcase_add_test(own, requests_that_are_cancelled_keep_their_places_until_they_are_answered);
     tcase_add_test(own, listings_that_get_no_turn_in_time_fail_and_leave_no_consumer);

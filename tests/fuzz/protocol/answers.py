@@ -1,7 +1,7 @@
 """The form of answers that proto/protocol.md promises, whatever is stored."""
 import re
 
-from wire import map_items, text_bytes
+from wire import map_items, option_of, text_bytes
 
 CODES = frozenset((
     "invalid_argument", "bucket_not_found", "already_exists", "conflict", "too_large", "permission_denied",
@@ -86,13 +86,14 @@ ENTRY_MEMBERS = {
     "operation": lambda value: value in OPERATIONS,
     "headers": lambda value: type(value) is dict and value and all(
         type(name) is str and type(text) is str for name, text in value.items()),
+    "ttl": is_integer,
 }
 
 
 def check_entry(entry, is_meta_only=False):
     expect(type(entry) is dict, "an entry is no map: {}", entry)
     needed = {"key", "size" if is_meta_only else "value", "revision", "created", "operation"}
-    expect(needed <= entry.keys() <= needed | {"headers"}, "an entry's members are not those of an entry: {}", entry)
+    expect(needed <= entry.keys() <= needed | {"headers", "ttl"}, "an entry's members are not those of an entry: {}", entry)
     for member, value in entry.items():
         expect(ENTRY_MEMBERS[member](value), "an entry's {} cannot be {}: {}", member, value, entry)
 
@@ -115,7 +116,7 @@ def _revision(result, _params):
 
 
 def _marker(result, params):
-    if not (result is None and len(params) > 2 and params[2].get("if_exists")):
+    if not (result is None and option_of(params, "if_exists") is True):
         _revision(result, params)
 
 

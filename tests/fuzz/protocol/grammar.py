@@ -222,7 +222,7 @@ def watch_start(context):
     beginning = rng.choice((None, "include_history", "updates_only", "from_revision"))
     if beginning:
         options[beginning] = rng.choice((1, 1, 5, 1000, 2**62)) if beginning == "from_revision" else True
-    for name in ("ignore_deletes", "meta_only"):
+    for name in ("ignore_deletes", "meta_only", "snapshot"):
         if context.maybe(0.3):
             options[name] = context.maybe(0.8)
     return [context.bucket()], options
@@ -293,3 +293,21 @@ METHODS = {
     "daemon.sessions": (daemon_sessions, 1),
     "daemon.kill_session": (daemon_kill_session, 0.5),
 }
+
+# Writes that may be repeated. No two calls have the same id: that is the client's duty.
+WRITES_WITH_ID = {"kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "bulk.put", "bulk.delete", "txn.commit"}
+
+
+def add_id(context, options):
+    rng = context.rng
+    options["id"] = rng.choice((rng.randbytes(16), rng.randbytes(16).hex(), rng.randbytes(36), rng.randbytes(8)))
+    if context.maybe(0.5):
+        options["first_sent"] = rng.choice((0, 1, 10**6, 2**62, 2**63 - 1))
+
+
+def arguments_of(method, context):
+    """Draw the arguments and the options of a call."""
+    arguments, options = METHODS[method][0](context)
+    if method in WRITES_WITH_ID and context.maybe(0.2):
+        add_id(context, options)
+    return arguments, options

@@ -76,14 +76,6 @@ def timeout_of(params):
     return longest
 
 
-def option_of(params, name):
-    """Return an option's value as the daemon finds it: the first of that name."""
-    for key, value in wire.map_items(params[-1]) or () if params else ():
-        if wire.text_bytes(key) == name.encode():
-            return value
-    return None
-
-
 class Session:
     def __init__(self, run, name, script=None, on_answer=None):
         """Connect. With a script, a list of (method, params), send these instead of random requests.
@@ -152,7 +144,7 @@ class Session:
         rng = self.rng
         method = rng.choices(self.run.method_names, self.run.method_weights)[0]
         if method in grammar.METHODS and rng.random() > self.run.generic_share:
-            arguments, options = grammar.METHODS[method][0](self.context)
+            arguments, options = grammar.arguments_of(method, self.context)
         else:
             arguments, options = self.run.learned[method].request(self.context)
         if rng.random() < 0.15:
@@ -413,7 +405,8 @@ class Session:
         params = request.params
         if request.method == "watch.start":
             expect(result not in self.watches, "two watches have the id {}", result)
-            self.watches[result] = {"is_ready": False, "is_meta_only": option_of(params, "meta_only") is True}
+            self.watches[result] = {"is_ready": False, "is_meta_only": wire.option_of(params, "meta_only") is True,
+                                    "is_snapshot": wire.option_of(params, "snapshot") is True}
             self.context.watch_ids.append(result)
         elif request.method == "session.configure" and self.errors is not None:
             self.errors = result["errors"]
@@ -434,7 +427,8 @@ class Session:
             for entry in params[1]:
                 answers.check_entry(entry, watch["is_meta_only"])
         elif method == "watch.ready":
-            expect(len(params) == 1 and not watch["is_ready"], "watch.ready comes twice, or with {}", params)
+            expect(len(params) == 1 + watch["is_snapshot"] and not watch["is_ready"] and type(params[-1]) is int,
+                   "watch.ready comes twice, or with {}", params)
             watch["is_ready"] = True
         else:
             expect(method == "watch.ended" and len(params) == 2, "a notification is {}", message)

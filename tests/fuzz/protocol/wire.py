@@ -141,6 +141,14 @@ def map_items(value):
     return value.items if type(value) is Pairs else None
 
 
+def option_of(params, name):
+    """Return an option's value as the daemon finds it: the first of that name."""
+    for key, value in map_items(params[-1]) or () if params else ():
+        if text_bytes(key) == name.encode():
+            return value
+    return None
+
+
 class StrictUnpacker(msgpack.Unpacker):
     """A decoder for answers that is as strict as any client's may be."""
 
