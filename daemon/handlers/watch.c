@@ -187,16 +187,16 @@ static void session_watch_await_room(void *arg)
     session_await_room(watch->session, &watch->waiter);
 }
 
-static void session_watch_on_ready(void *arg, uint64_t revision)
+static void session_watch_on_ready(void *arg, const uint64_t *revision)
 {
     struct session_watch *watch = session_watch_of(arg);
     msgpack_packer packer;
 
     if (session_is_closing(watch->session))
         return;
-    session_watch_begin_notification(watch, &packer, "watch.ready", revision > 0 ? 2 : 1);
-    if (revision > 0)
-        msgpack_pack_uint64(&packer, revision);
+    session_watch_begin_notification(watch, &packer, "watch.ready", revision != NULL ? 2 : 1);
+    if (revision != NULL)
+        msgpack_pack_uint64(&packer, *revision);
     outbox_commit(watch->session);
 }
 

@@ -231,6 +231,20 @@ START_TEST(a_snapshot_of_a_quiet_bucket_is_at_its_last_revision)
 }
 END_TEST
 
+START_TEST(a_snapshot_of_an_empty_bucket_is_at_revision_0)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    const struct answer *answer = client_call(client, "watch.start", "['%s', {'snapshot': true}]", bucket);
+
+    assert_ok(answer);
+    const struct notification *ready = client_wait_notification(client, answer->result.via.u64);
+    ck_assert_str_eq(ready->method, "watch.ready");
+    ck_assert_uint_eq(count_at(&ready->params, ""), 2);
+    ck_assert_uint_eq(number_at(&ready->params, "1"), 0);
+}
+END_TEST
+
 START_TEST(a_snapshot_of_a_bucket_whose_last_messages_are_gone_is_ready)
 {
     struct client *client = client_open_shared();
@@ -281,6 +295,7 @@ Suite *snapshot_suite(void)
     tcase_add_test(tests, a_snapshot_has_all_of_a_transaction_or_none_of_it);
     tcase_add_test(tests, a_snapshot_has_the_last_value_of_each_key_at_its_revision);
     tcase_add_test(tests, a_snapshot_of_a_quiet_bucket_is_at_its_last_revision);
+    tcase_add_test(tests, a_snapshot_of_an_empty_bucket_is_at_revision_0);
     tcase_add_test(tests, a_snapshot_of_a_bucket_whose_last_messages_are_gone_is_ready);
     tcase_add_test(tests, an_entry_has_the_ttl_of_its_value);
     tests = tcase_create("snapshot in external mode");

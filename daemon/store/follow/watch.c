@@ -72,7 +72,7 @@ void watch_note_begun(struct watch *watch)
     if (watch->is_snapshot)
         watch_cut_start(watch);
     else
-        watch->ops->ready(watch->arg, 0);
+        watch->ops->ready(watch->arg, NULL);
 }
 
 /* --- Turns ----------------------------------------------------------------------------------------- */

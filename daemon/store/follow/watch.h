@@ -42,9 +42,9 @@ struct watch_ops {
     void (*await_room)(void *arg);
     /*
      * Everything that was there at the beginning has been delivered. revision: of a snapshot, the revision of the
-     * bucket that the delivered entries amount to; 0: it is none.
+     * bucket that the delivered entries amount to; NULL: it is none.
      */
-    void (*ready)(void *arg, uint64_t revision);
+    void (*ready)(void *arg, const uint64_t *revision);
     /* The watch could not begin, or ends. The last call. error has the revision to resume from, if it is known. */
     void (*ended)(void *arg, const struct error *error);
 };

@@ -106,7 +106,8 @@ void watch_cut_look(struct watch *watch)
         return;
     watch_cut_stop(watch);
     watch->is_snapshot = false;
-    watch->ops->ready(watch->arg, feed_position(feed));
+    uint64_t revision = feed_position(feed); /* 0: the bucket has never been written to */
+    watch->ops->ready(watch->arg, &revision);
 }
 
 void watch_cut_stop(struct watch *watch)
