@@ -4,6 +4,7 @@
 #include "daemon/handlers/stats.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
+#include "daemon/rpc/pack.h"
 #include "daemon/store/bucket/admin.h"
 
 #include <inttypes.h>
@@ -11,27 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
-
-static void daemon_pack_number(msgpack_packer *packer, const char *name, uint64_t number)
-{
-    pack_str(packer, name);
-    msgpack_pack_uint64(packer, number);
-}
-
-static void daemon_pack_flag(msgpack_packer *packer, const char *name, bool flag)
-{
-    pack_str(packer, name);
-    if (flag)
-        msgpack_pack_true(packer);
-    else
-        msgpack_pack_false(packer);
-}
-
-static void daemon_pack_text(msgpack_packer *packer, const char *name, const char *text)
-{
-    pack_str(packer, name);
-    pack_str(packer, text);
-}
 
 /* --- health.check ---------------------------------------------------------------------------------- */
 
@@ -46,21 +26,20 @@ static void health_answer(struct call *call, const struct bucket_info *info, con
 
     msgpack_pack_map(packer, 2u + room_is_known(&call_store(call)->room) + (call->bucket != NULL) +
                                  (info != NULL ? 5u : 0u) + !healthy);
-    daemon_pack_flag(packer, "healthy", healthy);
+    pack_named_bool(packer, "healthy", healthy);
     stats_pack_section(packer, &figures, "nats");
     stats_pack_section(packer, &figures, "store");
     if (call->bucket != NULL)
-        daemon_pack_text(packer, "bucket", call->bucket);
+        pack_named_str(packer, "bucket", call->bucket);
     if (info != NULL) {
-        daemon_pack_number(packer, "values", info->values);
-        daemon_pack_number(packer, "history", (uint64_t)info->config.history);
-        daemon_pack_number(packer, "ttl", (uint64_t)info->config.ttl_s);
-        pack_str(packer, "max_value_size");
-        msgpack_pack_int64(packer, info->config.max_value_size);
-        daemon_pack_number(packer, "replicas", (uint64_t)info->config.replicas);
+        pack_named_unsigned(packer, "values", info->values);
+        pack_named_unsigned(packer, "history", (uint64_t)info->config.history);
+        pack_named_unsigned(packer, "ttl", (uint64_t)info->config.ttl_s);
+        pack_named_integer(packer, "max_value_size", info->config.max_value_size);
+        pack_named_unsigned(packer, "replicas", (uint64_t)info->config.replicas);
     }
     if (!healthy)
-        daemon_pack_text(packer, "error", wrong);
+        pack_named_str(packer, "error", wrong);
     call_end_result(call);
 }
 
@@ -117,19 +96,19 @@ static void daemon_pack_limits(msgpack_packer *packer, const struct conf *conf)
 {
     pack_str(packer, "limits");
     msgpack_pack_map(packer, 15);
-    daemon_pack_number(packer, "out_bytes", conf->limits.out_bytes);
-    daemon_pack_number(packer, "user_percent", conf->limits.user_percent);
+    pack_named_unsigned(packer, "out_bytes", conf->limits.out_bytes);
+    pack_named_unsigned(packer, "user_percent", conf->limits.user_percent);
     pack_str(packer, "message_timeout");
     msgpack_pack_double(packer, conf->limits.message_timeout_ms / 1000.0);
-    daemon_pack_number(packer, "frame_bytes", conf->limits.frame_bytes);
-    daemon_pack_number(packer, "frame_elements", conf->limits.frame_elements);
-    daemon_pack_number(packer, "frame_depth", conf->limits.frame_depth);
-    daemon_pack_number(packer, "sessions", conf->limits.sessions);
-    daemon_pack_number(packer, "calls", conf->limits.calls);
-    daemon_pack_number(packer, "calls_per_session", conf->limits.calls_per_session);
-    daemon_pack_number(packer, "call_bytes", conf->limits.call_bytes);
-    daemon_pack_number(packer, "call_bytes_per_session", conf->limits.call_bytes_per_session);
-    daemon_pack_number(packer, "out_buffer_bytes", conf->limits.out_buffer_bytes);
+    pack_named_unsigned(packer, "frame_bytes", conf->limits.frame_bytes);
+    pack_named_unsigned(packer, "frame_elements", conf->limits.frame_elements);
+    pack_named_unsigned(packer, "frame_depth", conf->limits.frame_depth);
+    pack_named_unsigned(packer, "sessions", conf->limits.sessions);
+    pack_named_unsigned(packer, "calls", conf->limits.calls);
+    pack_named_unsigned(packer, "calls_per_session", conf->limits.calls_per_session);
+    pack_named_unsigned(packer, "call_bytes", conf->limits.call_bytes);
+    pack_named_unsigned(packer, "call_bytes_per_session", conf->limits.call_bytes_per_session);
+    pack_named_unsigned(packer, "out_buffer_bytes", conf->limits.out_buffer_bytes);
     pack_str(packer, "stall_timeout");
     msgpack_pack_double(packer, conf->limits.stall_timeout_ms / 1000.0);
     pack_str(packer, "timeout");
@@ -145,17 +124,17 @@ static void daemon_pack_server(msgpack_packer *packer, const struct store *store
 
     pack_str(packer, "nats");
     msgpack_pack_map(packer, 7);
-    daemon_pack_text(packer, "mode", store->conf->nats.mode == CONF_NATS_EMBEDDED ? "embedded" : "external");
-    daemon_pack_flag(packer, "connected", status->connected);
-    daemon_pack_text(packer, "url", status->url);
-    daemon_pack_text(packer, "version", jetstream->server_version);
-    daemon_pack_text(packer, "cluster", jetstream->cluster);
-    daemon_pack_number(packer, "max_payload", status->max_payload_bytes);
+    pack_named_str(packer, "mode", store->conf->nats.mode == CONF_NATS_EMBEDDED ? "embedded" : "external");
+    pack_named_bool(packer, "connected", status->connected);
+    pack_named_str(packer, "url", status->url);
+    pack_named_str(packer, "version", jetstream->server_version);
+    pack_named_str(packer, "cluster", jetstream->cluster);
+    pack_named_unsigned(packer, "max_payload", status->max_payload_bytes);
     pack_str(packer, "features");
     msgpack_pack_map(packer, 3);
-    daemon_pack_number(packer, "api_level", jetstream->level);
-    daemon_pack_flag(packer, "ttl", jetstream->level >= JETSTREAM_LEVEL_TTL);
-    daemon_pack_flag(packer, "atomic_batches", jetstream->level >= JETSTREAM_LEVEL_ATOMIC);
+    pack_named_unsigned(packer, "api_level", jetstream->level);
+    pack_named_bool(packer, "ttl", jetstream->level >= JETSTREAM_LEVEL_TTL);
+    pack_named_bool(packer, "atomic_batches", jetstream->level >= JETSTREAM_LEVEL_ATOMIC);
 }
 
 void handle_daemon_info(struct call *call)
@@ -163,8 +142,8 @@ void handle_daemon_info(struct call *call)
     msgpack_packer *packer = call_begin_result(call);
 
     msgpack_pack_map(packer, 5);
-    daemon_pack_text(packer, "version", KVSTORED_VERSION);
-    daemon_pack_number(packer, "pid", (uint64_t)uv_os_getpid());
+    pack_named_str(packer, "version", KVSTORED_VERSION);
+    pack_named_unsigned(packer, "pid", (uint64_t)uv_os_getpid());
     daemon_pack_limits(packer, call->dispatcher->conf);
     daemon_pack_server(packer, call_store(call));
     pack_str(packer, "methods");

@@ -147,34 +147,27 @@ static void sessions_sort(struct sessions_list *list)
 
 /* --- daemon.sessions ------------------------------------------------------------------------------- */
 
-static void sessions_pack_number(msgpack_packer *packer, const char *name, uint64_t number)
-{
-    pack_str(packer, name);
-    msgpack_pack_uint64(packer, number);
-}
-
 static void sessions_pack(msgpack_packer *packer, const struct session *session, uint64_t now_ms)
 {
     const struct session_counts *counted = &session->counted;
     uint64_t heard_ms = counted->called_ms > 0 ? counted->called_ms : counted->started_ms;
 
     msgpack_pack_map(packer, 15);
-    sessions_pack_number(packer, "id", session->id);
-    sessions_pack_number(packer, "pid", (uint64_t)session->pid);
-    sessions_pack_number(packer, "uid", session->uid);
-    pack_str(packer, "program");
-    pack_str(packer, session->program);
-    sessions_pack_number(packer, "age_ms", now_ms - counted->started_ms);
-    sessions_pack_number(packer, "idle_ms", now_ms - heard_ms);
-    sessions_pack_number(packer, "calls", counted->calls);
-    sessions_pack_number(packer, "calls_per_second", session_calls_per_second(session));
-    sessions_pack_number(packer, "calls_in_flight", session_count(session, SESSION_PENDING));
-    sessions_pack_number(packer, "call_bytes", session->pending_bytes);
-    sessions_pack_number(packer, "unread_bytes", outbox_unread_bytes(session));
-    sessions_pack_number(packer, "waiting_bytes", inbox_kept_bytes(session));
-    sessions_pack_number(packer, "bytes_in", counted->bytes_in);
-    sessions_pack_number(packer, "bytes_out", counted->bytes_out);
-    sessions_pack_number(packer, "watches", session_count(session, SESSION_LASTING));
+    pack_named_unsigned(packer, "id", session->id);
+    pack_named_unsigned(packer, "pid", (uint64_t)session->pid);
+    pack_named_unsigned(packer, "uid", session->uid);
+    pack_named_str(packer, "program", session->program);
+    pack_named_unsigned(packer, "age_ms", now_ms - counted->started_ms);
+    pack_named_unsigned(packer, "idle_ms", now_ms - heard_ms);
+    pack_named_unsigned(packer, "calls", counted->calls);
+    pack_named_unsigned(packer, "calls_per_second", session_calls_per_second(session));
+    pack_named_unsigned(packer, "calls_in_flight", session_count(session, SESSION_PENDING));
+    pack_named_unsigned(packer, "call_bytes", session->pending_bytes);
+    pack_named_unsigned(packer, "unread_bytes", outbox_unread_bytes(session));
+    pack_named_unsigned(packer, "waiting_bytes", inbox_kept_bytes(session));
+    pack_named_unsigned(packer, "bytes_in", counted->bytes_in);
+    pack_named_unsigned(packer, "bytes_out", counted->bytes_out);
+    pack_named_unsigned(packer, "watches", session_count(session, SESSION_LASTING));
 }
 
 /* False: the call is answered. */
@@ -221,8 +214,8 @@ void handle_daemon_sessions(struct call *call)
     uint64_t now_ms = uv_now(call->dispatcher->loop);
     msgpack_packer *packer = call_begin_result(call);
     msgpack_pack_map(packer, 3);
-    sessions_pack_number(packer, "own", call->session->id);
-    sessions_pack_number(packer, "count", list.seen);
+    pack_named_unsigned(packer, "own", call->session->id);
+    pack_named_unsigned(packer, "count", list.seen);
     pack_str(packer, "list");
     msgpack_pack_array(packer, list.count);
     for (uint32_t i = 0; i < list.count; i++)

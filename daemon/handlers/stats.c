@@ -11,12 +11,6 @@
 
 /* --- daemon.stats ---------------------------------------------------------------------------------- */
 
-static void stats_pack_number(msgpack_packer *packer, const char *name, uint64_t number)
-{
-    pack_str(packer, name);
-    msgpack_pack_uint64(packer, number);
-}
-
 static void stats_pack_figure(msgpack_packer *packer, const struct figure *figure, const struct figures *figures)
 {
     pack_str(packer, figure->member);
@@ -108,12 +102,12 @@ static void stats_pack_methods(msgpack_packer *packer, const struct metrics *met
             continue;
         pack_str(packer, methods_ops.methods[row].name);
         msgpack_pack_map(packer, 6);
-        stats_pack_number(packer, "calls", method->calls);
-        stats_pack_number(packer, "errors", metrics_count_errors(method));
-        stats_pack_number(packer, "p50_us", metrics_quantile(&method->latency, 0.5));
-        stats_pack_number(packer, "p99_us", metrics_quantile(&method->latency, 0.99));
-        stats_pack_number(packer, "p999_us", metrics_quantile(&method->latency, 0.999));
-        stats_pack_number(packer, "max_us", method->latency.max);
+        pack_named_unsigned(packer, "calls", method->calls);
+        pack_named_unsigned(packer, "errors", metrics_count_errors(method));
+        pack_named_unsigned(packer, "p50_us", metrics_quantile(&method->latency, 0.5));
+        pack_named_unsigned(packer, "p99_us", metrics_quantile(&method->latency, 0.99));
+        pack_named_unsigned(packer, "p999_us", metrics_quantile(&method->latency, 0.999));
+        pack_named_unsigned(packer, "max_us", method->latency.max);
     }
 }
 
@@ -127,7 +121,7 @@ static void stats_pack_errors(msgpack_packer *packer, const struct metrics *metr
     msgpack_pack_map(packer, used);
     for (unsigned code = 1; code < ERROR_CODE_COUNT; code++) {
         if (metrics->errors[code] > 0)
-            stats_pack_number(packer, error_code_name((enum error_code)code), metrics->errors[code]);
+            pack_named_unsigned(packer, error_code_name((enum error_code)code), metrics->errors[code]);
     }
 }
 

@@ -18,6 +18,12 @@ void pack_named_integer(msgpack_packer *packer, const char *name, int64_t number
     msgpack_pack_int64(packer, number);
 }
 
+void pack_named_unsigned(msgpack_packer *packer, const char *name, uint64_t number)
+{
+    pack_str(packer, name);
+    msgpack_pack_uint64(packer, number);
+}
+
 void pack_named_str(msgpack_packer *packer, const char *name, const char *text)
 {
     pack_str(packer, name);

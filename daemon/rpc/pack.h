@@ -22,6 +22,7 @@ void pack_foreign_text(msgpack_packer *packer, const char *text);
 
 /* Pack a member of a map: its name and its value. */
 void pack_named_integer(msgpack_packer *packer, const char *name, int64_t number);
+void pack_named_unsigned(msgpack_packer *packer, const char *name, uint64_t number);
 void pack_named_str(msgpack_packer *packer, const char *name, const char *text);
 void pack_named_bool(msgpack_packer *packer, const char *name, bool flag);
 
