@@ -237,23 +237,25 @@ void journal_note_sent(struct journal *journal, const struct journal_call *call,
     journal_set_state(entry, ENTRY_SENT);
 }
 
-void journal_end(struct journal *journal, struct journal_call *call, enum journal_end end, uint64_t revision)
+void journal_end(struct journal *journal, struct journal_call *call, uint64_t revision, const struct error *error)
 {
     if (journal == NULL || call->place == 0)
         return;
     struct journal_entry *entry = journal_entry_at(journal, call->place);
-    switch (end) {
-    case JOURNAL_END_STORED:
+    if (error == NULL) {
         entry->revision = revision;
         journal_set_state(entry, ENTRY_STORED);
-        break;
-    case JOURNAL_END_NOT_STORED:
+    } else if (error->outcome != ERROR_OUTCOME_UNKNOWN) {
         journal_set_state(entry, ENTRY_QUEUED);
-        break;
-    case JOURNAL_END_UNKNOWN:
-        break;
     }
-    entry->caller_run = 0;
+    journal_cancel(journal, call);
+}
+
+void journal_cancel(struct journal *journal, struct journal_call *call)
+{
+    if (journal == NULL || call->place == 0)
+        return;
+    journal_entry_at(journal, call->place)->caller_run = 0;
     call->place = 0;
 }
 

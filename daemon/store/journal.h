@@ -12,6 +12,8 @@
 #ifndef DAEMON_STORE_JOURNAL_H
 #define DAEMON_STORE_JOURNAL_H
 
+#include "proto/error.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -64,10 +66,11 @@ enum journal_finding journal_begin(struct journal *journal, struct journal_call 
 /* A copy is about to be sent. */
 void journal_note_sent(struct journal *journal, const struct journal_call *call, const struct journal_copy *copy);
 
-enum journal_end { JOURNAL_END_STORED, JOURNAL_END_NOT_STORED, JOURNAL_END_UNKNOWN };
+/* The call has ended: it is stored at this revision, or has failed. The id stays known. */
+void journal_end(struct journal *journal, struct journal_call *call, uint64_t revision, const struct error *error);
 
-/* The call has ended. The id stays known. */
-void journal_end(struct journal *journal, struct journal_call *call, enum journal_end end, uint64_t revision);
+/* The call ends without an answer: if a copy was sent, now or by an earlier call, it may be stored. */
+void journal_cancel(struct journal *journal, struct journal_call *call);
 
 /* This daemon begins or ends to remove messages without a trace. */
 void journal_note_removal(struct journal *journal, uint64_t now_ms);

@@ -73,7 +73,7 @@ START_TEST(a_stored_write_is_known_after_a_restart)
 
     ck_assert_int_eq(find(&call), JOURNAL_NEW);
     journal_note_sent(journal, &call, &(struct journal_copy){.message_id = "m"});
-    journal_end(journal, &call, JOURNAL_END_STORED, 17);
+    journal_end(journal, &call, 17, NULL);
     start_anew();
     ck_assert_int_eq(find(&again), JOURNAL_STORED);
     ck_assert_uint_eq(revision, 17);
@@ -110,7 +110,7 @@ START_TEST(a_write_that_was_not_sent_is_new_after_a_restart)
     ck_assert_int_eq(find(&call), JOURNAL_NEW);
     ck_assert_int_eq(find(&failed), JOURNAL_NEW);
     journal_note_sent(journal, &failed, &copy);
-    journal_end(journal, &failed, JOURNAL_END_NOT_STORED, 0);
+    journal_end(journal, &failed, 0, &(struct error){.outcome = ERROR_OUTCOME_NONE});
     start_anew();
     ck_assert_int_eq(find(&again), JOURNAL_NEW);
     ck_assert_int_eq(find(&again_failed), JOURNAL_NEW);
@@ -126,7 +126,7 @@ START_TEST(a_repeated_call_waits_while_the_first_one_runs)
     ck_assert_int_eq(find(&call), JOURNAL_NEW);
     ck_assert_int_eq(find(&again), JOURNAL_RUNNING);
     journal_note_sent(journal, &call, &copy);
-    journal_end(journal, &call, JOURNAL_END_UNKNOWN, 0);
+    journal_end(journal, &call, 0, &(struct error){.outcome = ERROR_OUTCOME_UNKNOWN});
     ck_assert_int_eq(find(&again), JOURNAL_IN_DOUBT);
 }
 END_TEST
@@ -138,7 +138,7 @@ START_TEST(users_and_parts_of_a_call_have_ids_of_their_own)
     struct journal_call part = repeated_call("identity-1", before);
 
     ck_assert_int_eq(find(&call), JOURNAL_NEW);
-    journal_end(journal, &call, JOURNAL_END_STORED, 17);
+    journal_end(journal, &call, 17, NULL);
     other.uid = 8;
     ck_assert_int_eq(find(&other), JOURNAL_NEW);
     part.part = 1;
@@ -157,7 +157,7 @@ START_TEST(a_write_that_may_have_been_dropped_is_forgotten)
         snprintf(id, sizeof(id), "write-%06u", i);
         struct journal_call call = first_call(id);
         ck_assert_int_eq(find(&call), JOURNAL_NEW);
-        journal_end(journal, &call, JOURNAL_END_STORED, i);
+        journal_end(journal, &call, i, NULL);
     }
     struct journal_call first = repeated_call("write-000000", before), last = repeated_call("write-065545", before);
     ck_assert_int_eq(find(&first), JOURNAL_FORGOTTEN);
@@ -176,7 +176,7 @@ START_TEST(a_file_that_is_missing_knows_that_it_knows_nothing)
     struct journal_call call = first_call("identity-1"), again = repeated_call("identity-1", before);
 
     ck_assert_int_eq(find(&call), JOURNAL_NEW);
-    journal_end(journal, &call, JOURNAL_END_STORED, 17);
+    journal_end(journal, &call, 17, NULL);
     unlink(path);
     start_anew();
     ck_assert_int_eq(find(&again), JOURNAL_FORGOTTEN);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* How often a repeated call checks whether the first one has ended. */
+/* How often a repeated call checks whether the earlier one has ended. */
 #define EARLIER_CALL_CHECK_MS 20u
 
 static void on_repeat_check(struct timer *timer)
@@ -10,24 +10,26 @@ static void on_repeat_check(struct timer *timer)
     repeat_begin((struct write *)((char *)timer - offsetof(struct write, try_timer)));
 }
 
-static void repeat_finish_unknown(struct write *write)
+/* The client has lost its session, and the call that it made there has not ended. */
+bool repeat_await_earlier_call(struct store *store, struct timer *timer, void (*again)(struct timer *timer),
+                               uint64_t deadline_ms, struct error *error)
 {
-    write->error.outcome = ERROR_OUTCOME_UNKNOWN;
-    write_finish(write, 0, &write->error);
+    uint64_t now_ms = uv_now(store->loop), at_ms = now_ms + EARLIER_CALL_CHECK_MS;
+
+    if (now_ms >= deadline_ms) {
+        error_set(error, ERROR_DEADLINE_EXCEEDED, "timed out waiting for the first call with this id");
+        error->outcome = ERROR_OUTCOME_UNKNOWN;
+        return false;
+    }
+    timer_start(store->timers, timer, at_ms < deadline_ms ? at_ms : deadline_ms, again);
+    return true;
 }
 
-/* The client has lost its session, and the call that it made there has not ended. */
-static void repeat_await_earlier_call(struct write *write)
+void repeat_set_forgotten_error(struct error *error, const char *what, const char *keys)
 {
-    uint64_t now_ms = uv_now(write->store->loop), at_ms = now_ms + EARLIER_CALL_CHECK_MS;
-
-    if (now_ms >= write->deadline_ms) {
-        error_set(&write->error, ERROR_DEADLINE_EXCEEDED, "timed out waiting for the first call with this id");
-        repeat_finish_unknown(write);
-        return;
-    }
-    timer_start(write->store->timers, &write->try_timer, at_ms < write->deadline_ms ? at_ms : write->deadline_ms,
-                on_repeat_check);
+    error_set(error, ERROR_UNAVAILABLE,
+              "whether this %s is stored is unknown: the daemon does not remember its id; read the %s", what, keys);
+    error->outcome = ERROR_OUTCOME_UNKNOWN;
 }
 
 static void repeat_continue_in_doubt(struct write *write)
@@ -53,12 +55,13 @@ void repeat_begin(struct write *write)
         repeat_continue_in_doubt(write);
         break;
     case JOURNAL_RUNNING:
-        repeat_await_earlier_call(write);
+        if (!repeat_await_earlier_call(write->store, &write->try_timer, on_repeat_check, write->deadline_ms,
+                                       &write->error))
+            write_finish(write, 0, &write->error);
         break;
     case JOURNAL_FORGOTTEN:
-        error_set(&write->error, ERROR_UNAVAILABLE,
-                  "whether this write is stored is unknown: the daemon does not remember its id; read the key");
-        repeat_finish_unknown(write);
+        repeat_set_forgotten_error(&write->error, "write", "key");
+        write_finish(write, 0, &write->error);
         break;
     }
 }
@@ -88,18 +91,4 @@ bool repeat_may_send(struct write *write)
     }
     memset(&write->inherited, 0, sizeof(write->inherited));
     return true;
-}
-
-void repeat_end(struct write *write, uint64_t revision, const struct error *error)
-{
-    enum journal_end end = JOURNAL_END_STORED;
-
-    if (error != NULL)
-        end = error->outcome == ERROR_OUTCOME_UNKNOWN ? JOURNAL_END_UNKNOWN : JOURNAL_END_NOT_STORED;
-    journal_end(write->store->journal, &write->journal, end, revision);
-}
-
-void repeat_cancel(struct write *write)
-{
-    journal_end(write->store->journal, &write->journal, JOURNAL_END_UNKNOWN, 0);
 }

@@ -1,8 +1,8 @@
 /*
  * repeat: a write that its client may have sent before, with the same id.
  *
- * Used by write. The journal knows what became of the earlier call. If that is in doubt, this write continues as if it
- * had sent the copy itself.
+ * Used by write, and in part by txn. The journal knows what became of the earlier call. If that is in doubt, this write
+ * continues as if it had sent the copy itself.
  */
 #ifndef DAEMON_STORE_REPEAT_H
 #define DAEMON_STORE_REPEAT_H
@@ -18,8 +18,16 @@ void repeat_note_sent(struct write *write, const struct outcome *outcome);
 /* No copy is stored. Return whether another one may be sent. */
 bool repeat_may_send(struct write *write);
 
-/* The write has ended, or is cancelled: what was sent of it, if anything, may be stored. */
-void repeat_end(struct write *write, uint64_t revision, const struct error *error);
-void repeat_cancel(struct write *write);
+/* --- Also for txn ----------------------------------------------------------------------------------------- */
+
+/*
+ * An earlier call with the id has not ended: call again after a moment. Return false, with an error, if the deadline
+ * has passed.
+ */
+bool repeat_await_earlier_call(struct store *store, struct timer *timer, void (*again)(struct timer *timer),
+                               uint64_t deadline_ms, struct error *error);
+
+/* The journal has forgotten the id. what: "write", and keys: "key", or the plural, for the message. */
+void repeat_set_forgotten_error(struct error *error, const char *what, const char *keys);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "daemon/base/backoff.h"
 #include "daemon/store/observe.h"
+#include "daemon/store/write/repeat.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -30,13 +31,8 @@ static void txn_finish(struct txn *txn, uint64_t first_revision, const struct er
 
     timer_stop(txn->store->timers, &txn->pause);
     arena_end_task(&txn->task);
-    bool is_unknown = error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN;
-    room_end(txn->store, txn->admitted_bytes, is_unknown);
-    journal_end(txn->store->journal, &txn->journal,
-                error == NULL ? JOURNAL_END_STORED
-                : is_unknown  ? JOURNAL_END_UNKNOWN
-                              : JOURNAL_END_NOT_STORED,
-                first_revision);
+    room_end(txn->store, txn->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
+    journal_end(txn->store->journal, &txn->journal, first_revision, error);
     for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
         observe_revision(txn->store, txn->bucket_name, txn->operations[i].key, first_revision + i, true);
         if (txn->operations[i].kind != KV_PUT)
@@ -376,31 +372,11 @@ static bool txn_make_messages(struct txn *txn)
 
 /* --- Transactions with an id ------------------------------------------------------------------------ */
 
-#define EARLIER_CALL_CHECK_MS 20u
-
 static void txn_begin(struct txn *txn);
 
-static void on_txn_check_earlier_call(struct timer *timer)
+static void on_txn_earlier_call_check(struct timer *timer)
 {
     txn_begin((struct txn *)((char *)timer - offsetof(struct txn, pause)));
-}
-
-static void txn_finish_unknown(struct txn *txn, enum error_code code, const char *sentence)
-{
-    error_set(&txn->error, code, "%s", sentence);
-    txn->error.outcome = ERROR_OUTCOME_UNKNOWN;
-    txn_finish(txn, 0, &txn->error);
-}
-
-static void txn_await_earlier_call(struct txn *txn)
-{
-    uint64_t now_ms = uv_now(txn->store->loop), at_ms = now_ms + EARLIER_CALL_CHECK_MS;
-
-    if (now_ms >= txn->deadline_ms)
-        txn_finish_unknown(txn, ERROR_DEADLINE_EXCEEDED, "timed out waiting for the first call with this id");
-    else
-        timer_start(txn->store->timers, &txn->pause, at_ms < txn->deadline_ms ? at_ms : txn->deadline_ms,
-                    on_txn_check_earlier_call);
 }
 
 /*
@@ -434,12 +410,13 @@ static void txn_begin(struct txn *txn)
         txn_continue_in_doubt(txn, &copy);
         break;
     case JOURNAL_RUNNING:
-        txn_await_earlier_call(txn);
+        if (!repeat_await_earlier_call(txn->store, &txn->pause, on_txn_earlier_call_check, txn->deadline_ms,
+                                       &txn->error))
+            txn_finish(txn, 0, &txn->error);
         break;
     case JOURNAL_FORGOTTEN:
-        txn_finish_unknown(txn, ERROR_UNAVAILABLE,
-                           "whether this transaction is stored is unknown: the daemon does not remember its id; read "
-                           "the keys");
+        repeat_set_forgotten_error(&txn->error, "transaction", "keys");
+        txn_finish(txn, 0, &txn->error);
         break;
     }
 }
@@ -482,8 +459,7 @@ static void txn_cancel(struct arena_task *task)
     struct txn *txn = ARENA_TASK_OWNER(task, struct txn, task);
 
     bucket_wait_cancel(&txn->wait);
-    /* If the batch was sent, or an earlier call has sent it, the outcome stays in doubt. */
-    journal_end(txn->store->journal, &txn->journal, JOURNAL_END_UNKNOWN, 0);
+    journal_cancel(txn->store->journal, &txn->journal);
     room_end(txn->store, txn->admitted_bytes, txn->batch.request.base.was_sent);
     batch_cancel(&txn->batch);
     jetstream_cancel(&txn->info);

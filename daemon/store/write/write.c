@@ -49,7 +49,7 @@ void write_finish(struct write *write, uint64_t revision, const struct error *er
         error = &complete;
     }
     write_stop(write);
-    repeat_end(write, revision, error);
+    journal_end(write->store->journal, &write->journal, revision, error);
     arena_end_task(&write->task);
     room_end(write->store, write->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     if (write->group != NULL)
@@ -560,7 +560,7 @@ static void write_cancel(struct arena_task *task)
     struct write *write = ARENA_TASK_OWNER(task, struct write, task);
 
     write_stop(write);
-    repeat_cancel(write);
+    journal_cancel(write->store->journal, &write->journal);
     room_end(write->store, write->admitted_bytes, write->request.base.was_sent);
     if (write->group != NULL)
         group_commit_cancel(write);
