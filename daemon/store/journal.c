@@ -24,7 +24,7 @@
 
 enum journal_state {
     ENTRY_FREE,
-    ENTRY_QUEUED, /* nothing was sent */
+    ENTRY_QUEUED, /* no copy was sent, or none is stored */
     ENTRY_SENT,   /* a copy was sent */
     ENTRY_STORED
 };
@@ -48,7 +48,7 @@ struct journal_file {
     uint32_t run;     /* counts the daemons that have opened the file */
     uint32_t next;    /* the place of the newest entry */
     uint32_t used;    /* places up to this one have been used: the pages after them are not touched */
-    /* Calls that were first sent before this time may have been dropped. */
+    /* Of calls that were first sent before this time, the entries may have been dropped. */
     uint64_t complete_since_us;
     uint64_t last_removal_ms; /* 0: there was none */
     struct journal_entry entries[JOURNAL_ENTRIES];

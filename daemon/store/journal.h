@@ -1,13 +1,13 @@
 /*
- * journal: the writes that carry an id of their client, and what became of each.
+ * journal: the writes that have an id of their client, and what became of each.
  *
- * Used by write, group_commit and txn. A client that has lost its session sends such a write again with the same id.
- * The journal then tells whether the write is stored, was never sent to NATS, or is in doubt. It is a file that is
+ * Used by write, batch, group_commit and txn. A client that has lost its session sends such a write again with the same
+ * id. The journal then tells whether the write is stored, was never sent to NATS, or is in doubt. It is a file that is
  * mapped into memory: it survives the process, also one that was killed, but not the machine. That is enough, because
  * the clients do not survive the machine either.
  *
- * The file is a ring of entries. It promises that an id that is not in it was never sent, as long as the client began
- * after the last entry was dropped.
+ * The file is a ring of entries. When it is full, a new entry replaces the oldest one that has ended, and the file
+ * notes when that one had begun. A repeated call that was first sent later, and has no entry, was never sent to NATS.
  */
 #ifndef DAEMON_STORE_JOURNAL_H
 #define DAEMON_STORE_JOURNAL_H
@@ -33,7 +33,7 @@ struct journal_call {
     uint32_t uid;           /* of the client */
     uint64_t first_sent_us; /* of a repeated call: CLOCK_MONOTONIC before the first one was sent; otherwise 0 */
 
-    uint32_t place; /* private; 0: it has no entry */
+    uint32_t place; /* of its entry; private to journal, but for: 0, it has none */
 };
 
 /* A copy of a write that was sent to NATS. */
@@ -56,10 +56,10 @@ enum journal_finding {
     JOURNAL_STORED,   /* at the revision that is returned */
     JOURNAL_IN_DOUBT, /* the copy that is returned was sent, and its answer is not known */
     JOURNAL_RUNNING,  /* an earlier call of this daemon with the id has not ended */
-    JOURNAL_FORGOTTEN /* its entry may have been dropped */
+    JOURNAL_FORGOTTEN /* its entry may have been replaced, or the journal cannot be used */
 };
 
-/* Find out what is known of a call, which runs from now on if that is NEW or IN_DOUBT. */
+/* Return what is known of a call. If that is NEW or IN_DOUBT, the call runs until journal_end or journal_cancel. */
 enum journal_finding journal_begin(struct journal *journal, struct journal_call *call, uint64_t *revision,
                                    struct journal_copy *copy);
 
@@ -72,16 +72,16 @@ void journal_end(struct journal *journal, struct journal_call *call, uint64_t re
 /* The call ends without an answer: if a copy was sent, now or by an earlier call, it may be stored. */
 void journal_cancel(struct journal *journal, struct journal_call *call);
 
-/* This daemon begins or ends to remove messages without a trace. */
+/* This daemon begins, or has ended, a removal that the stream does not show, such as a purge of the bucket. */
 void journal_note_removal(struct journal *journal, uint64_t now_ms);
 
-/* Return whether no daemon has removed messages without a trace since this time, by store_boot_ms. */
+/* Return whether no daemon has made such a removal since this time, by store_boot_ms. */
 bool journal_nothing_removed_since(const struct journal *journal, uint64_t since_ms);
 
 /* --- Life ------------------------------------------------------------------------------------------ */
 
 /*
- * Open the journal at path, or make it. NULL: it cannot be used, *reason says why. All functions accept NULL: then
+ * Open the journal at path, or create it. NULL: it cannot be used, *reason says why. All functions accept NULL: then
  * nothing is remembered, and every repeated call is FORGOTTEN.
  */
 struct journal *journal_open(const char *path, const char **reason);

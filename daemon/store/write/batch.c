@@ -19,6 +19,12 @@ static struct batch *batch_of(struct request *request)
     return (struct batch *)((char *)request - offsetof(struct batch, request.base));
 }
 
+/* Return whether a copy of the batch may be stored, of this call or of an earlier one. */
+static bool batch_is_in_doubt(const struct batch *batch)
+{
+    return request_is_in_doubt(&batch->request.base) || batch->is_beginning_in_doubt;
+}
+
 /* --- Its keys -------------------------------------------------------------------------------------- */
 
 /* Hold all keys: no other write may overwrite what the batch may have stored. Without memory, keys are not held. */
@@ -222,7 +228,7 @@ static enum request_readiness batch_prepare(struct request *request)
         }
         if (!batch->is_remembered || batch->store->conf->nats.mode != CONF_NATS_EMBEDDED)
             return REQUEST_READY;
-        break; /* as a write with an id: see write_prepare */
+        break; /* hold the keys, as a single write with an id does: see write_needs_hold */
     case OUTCOME_ASK:
     case OUTCOME_ASK_FIRST:
         break;
@@ -396,8 +402,7 @@ static void batch_fail(struct request *request, const struct error *error)
     struct batch *batch = batch_of(request);
     struct error failure = *error;
 
-    failure.outcome =
-        request_is_in_doubt(request) || batch->is_beginning_in_doubt ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+    failure.outcome = batch_is_in_doubt(batch) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
     bool is_denied = failure.code == ERROR_PERMISSION_DENIED && failure.outcome == ERROR_OUTCOME_NONE;
     batch_finish(batch, 0, is_denied ? BATCH_DENIED : 0, &failure);
 }
@@ -420,7 +425,7 @@ static void on_batch_bucket_failed(struct bucket_request *request, const struct 
     struct batch *batch = (struct batch *)((char *)request - offsetof(struct batch, request));
 
     batch->error = *error;
-    if (request_is_in_doubt(&request->base) || batch->is_beginning_in_doubt) {
+    if (batch_is_in_doubt(batch)) {
         operation_set_unread_error(&batch->error, error);
         batch_finish_in_doubt(batch);
     } else {

@@ -45,7 +45,7 @@ struct batch {
     struct bucket *bucket; /* the caller holds a reference */
     struct batch_message *messages;
     size_t count;           /* 1 to BATCH_MESSAGES_MAX */
-    bool is_remembered;     /* messages have a journal, so the keys are held from the first copy on */
+    bool is_remembered;     /* the journal has some of its writes: an embedded server may need the keys held */
     bool has_expected_last; /* the stream's last sequence is expected_last */
     uint64_t expected_last;
     uint64_t deadline_ms;
@@ -58,7 +58,7 @@ struct batch {
     struct bucket_request request;
     bool asks_each; /* each message asks for an answer, because the server found the batch incomplete */
     char id[JOURNAL_MESSAGE_ID_BYTES], last_id[JOURNAL_MESSAGE_ID_BYTES];
-    bool is_beginning_in_doubt; /* with a copy of another call, and the request does not know yet */
+    bool is_beginning_in_doubt; /* because of a copy of an earlier call: request_set_doubt is still to be called */
     /* While its outcome is in doubt: */
     struct outcome outcome;
     struct inquiry *inquiry;

@@ -30,7 +30,7 @@ struct inquiry {
     struct outcome_reading reading;
 };
 
-/* --- Copies of other calls ------------------------------------------------------------------------- */
+/* --- Copies of earlier calls ----------------------------------------------------------------------- */
 
 struct journal_copy inquiry_describe_copy(const struct outcome *outcome, uint64_t lives_ms)
 {
@@ -89,7 +89,7 @@ bool inquiry_receive_answer(const struct store *store, const struct bucket *buck
         request_set_trouble(request, jetstream_temporary_trouble(&failure));
         return false;
     }
-    /* Only the first server process of this run has its ids from what the last run left. */
+    /* Only the first server process of this run has rebuilt its table from what the last run left in the stream. */
     outcome->is_rebuilt = outcome->is_rebuilt && connection_number(store->connection) == 1 &&
                           store->conf->nats.mode == CONF_NATS_EMBEDDED;
     *verdict = outcome_answered(outcome, answer, store_boot_ms(), bucket_keeper(store, bucket));
@@ -160,7 +160,7 @@ static bool inquiry_nothing_can_have_left(const struct inquiry *inquiry)
            inquiry_is_young(inquiry, subject->bucket->max_age_ms);
 }
 
-/* See outcome_reading. What the writes of other keys did does not matter. */
+/* See outcome_reading. Writes of other keys do not matter, unlike in inquiry_nothing_can_have_left. */
 static bool inquiry_is_undisturbed(const struct inquiry *inquiry)
 {
     const struct outcome *outcome = inquiry->subject.outcome;

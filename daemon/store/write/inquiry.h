@@ -23,12 +23,12 @@ struct inquiry_subject {
     const void *owner; /* see request */
 };
 
-/* --- Copies of other calls ------------------------------------------------------------------------- */
+/* --- Copies of earlier calls ----------------------------------------------------------------------- */
 
 /* Return the facts about a copy that was sent; its message_id is still to be set. lives_ms: see journal_copy. */
 struct journal_copy inquiry_describe_copy(const struct outcome *outcome, uint64_t lives_ms);
 
-/* Begin in doubt, with a copy that another call has sent. */
+/* Set the outcome, which is zeroed, to be in doubt because of a copy that an earlier call has sent. */
 void inquiry_inherit_copy(const struct store *store, struct outcome *outcome, const struct journal_copy *copy);
 
 /* --- Asking for the id ----------------------------------------------------------------------------- */

@@ -3,7 +3,8 @@
  *
  * Used by write and batch, one ledger per bucket. If an ack is lost, the messages of the key may be the only evidence
  * of what became of the write. Another write could overwrite them. So until the outcome is determined, this daemon
- * sends no other write of the key. Writes that wait continue in their order.
+ * sends no other write of the key. Writes that wait continue in their order. With the embedded server, a write with an
+ * id of its client holds its key from the first copy on: the daemon may be killed before the ack comes.
  */
 #ifndef DAEMON_STORE_LEDGER_H
 #define DAEMON_STORE_LEDGER_H

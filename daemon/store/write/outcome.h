@@ -55,8 +55,8 @@ struct outcome {
     uint64_t connection;
     struct stream_state stream;
 
-    bool is_inherited; /* an earlier daemon has sent the first copy, see journal: what it did besides is not known */
-    bool is_rebuilt;   /* the server has restarted since, and when it did, its stream had each id that it had stored */
+    bool is_inherited; /* an earlier call has sent the first copy (see journal), maybe of a daemon that was killed */
+    bool is_rebuilt;   /* the server has restarted since, and has rebuilt its table of ids without losing one */
     uint64_t lives_ms; /* of an inherited write: its message may be gone after this time; 0: it stays */
 
     enum outcome_step step; /* while there are copies */
@@ -75,10 +75,7 @@ enum outcome_step outcome_next(const struct outcome *outcome, bool are_closed);
  */
 void outcome_sent(struct outcome *outcome, uint64_t now_ms, uint64_t connection, const struct stream_state *stream);
 
-/*
- * A copy was sent before, perhaps by an earlier daemon: outcome has its facts, and nothing else. It is in doubt on the
- * present connection.
- */
+/* An earlier call has sent the first copy. outcome has the facts about it, and is otherwise zeroed. */
 void outcome_inherit(struct outcome *outcome, uint64_t connection);
 
 /*
@@ -106,7 +103,7 @@ struct outcome_reading {
     uint64_t our_sequence; /* of the message with the write's id */
     bool none_removed;     /* no message of the key above L0 can have been removed */
     bool reaches_back;     /* the oldest message of the key that is kept is not above L0 */
-    bool is_undisturbed; /* if is_rebuilt: no message that the first copy left can have been removed or have expired */
+    bool is_undisturbed;   /* if is_rebuilt: no message of the first copy can have been removed or have expired */
     struct stream_state stream;
 };
 

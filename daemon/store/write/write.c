@@ -88,6 +88,12 @@ static struct write *write_of(struct request *request)
     return (struct write *)((char *)request - offsetof(struct write, request.base));
 }
 
+/* Return whether a copy of the write may be stored, of this call or of an earlier one. */
+static bool write_is_in_doubt(const struct write *write)
+{
+    return request_is_in_doubt(&write->request.base) || write->is_beginning_in_doubt;
+}
+
 static enum connection_publish_result write_send_copy(struct write *write, unsigned attempt)
 {
     struct message_header *headers = write->message.headers;
@@ -131,7 +137,8 @@ static void on_write_turn(struct ledger_wait *wait)
     request_resume(&((struct write *)((char *)wait - offsetof(struct write, turn)))->request.base);
 }
 
-/* Return whether the write may be sent now, as far as other writes of its key are concerned. If not, it waits. */
+/* Return whether no other write of the key is in doubt, so that this one may be sent. Otherwise it waits for its turn.
+ */
 static bool write_takes_turn(struct write *write)
 {
     struct ledger *ledger = bucket_writes_ledger(write->request.bucket);
@@ -144,8 +151,8 @@ static bool write_takes_turn(struct write *write)
 }
 
 /*
- * The write is in doubt with the copy of another call. Several writes of a key may be, and each may be sent again on
- * the condition that the key has not changed. So they take turns.
+ * The write is in doubt because of a copy that an earlier call has sent. If several writes of a key are, they take
+ * turns: each may be sent again, on the condition that the key has not changed. Return whether it is this one's turn.
  */
 static bool write_take_over_doubt(struct write *write)
 {
@@ -160,8 +167,7 @@ static bool write_take_over_doubt(struct write *write)
 /* Return whether no other write of the key may be sent before this one has ended. */
 static bool write_needs_hold(const struct write *write)
 {
-    /* If the daemon is killed, the embedded server restarts, and a later write of the key would replace the evidence.
-     */
+    /* If the daemon is killed, its server restarts too, and a later write of the key would replace the evidence. */
     bool may_lose_evidence = write->store->conf->nats.mode == CONF_NATS_EMBEDDED;
 
     return write->journal.place != 0 && (may_lose_evidence || write->journal.first_sent_us > 0);
@@ -456,8 +462,7 @@ static void write_fail(struct request *request, const struct error *error)
     struct write *write = write_of(request);
 
     write->error = *error;
-    write->error.outcome =
-        request_is_in_doubt(request) || write->is_beginning_in_doubt ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
+    write->error.outcome = write_is_in_doubt(write) ? ERROR_OUTCOME_UNKNOWN : ERROR_OUTCOME_NONE;
     write_finish(write, 0, &write->error);
 }
 
@@ -536,7 +541,7 @@ static void on_write_failed(struct bucket_request *request, const struct error *
     struct write *write = write_of_bucket_request(request);
 
     write->error = *error;
-    if (request_is_in_doubt(&request->base) || write->is_beginning_in_doubt) {
+    if (write_is_in_doubt(write)) {
         operation_set_unread_error(&write->error, error);
         write_finish_in_doubt(write);
     } else {

@@ -62,7 +62,7 @@ struct write {
     struct inquiry *inquiry;
     struct ledger_hold hold;
     struct ledger_wait turn;    /* waits for other writes in doubt of its key */
-    bool is_beginning_in_doubt; /* with an inherited copy, and the request does not know yet */
+    bool is_beginning_in_doubt; /* because of an inherited copy: request_set_doubt is still to be called */
     unsigned copy_attempt;      /* the latest attempt that was a copy */
     enum write_copy_answer copy_answer;
     uint64_t refused_at;           /* of WRITE_COPY_REFUSED: the key's last sequence; 0: unknown */
