@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -140,13 +139,7 @@ static bool backup_finish(struct backup *backup)
     if (renameat2(AT_FDCWD, backup->partial, AT_FDCWD, backup->directory, RENAME_NOREPLACE) != 0)
         return report("cannot rename %.200s to %.200s: %s", backup->partial, backup->directory, strerror(errno)) ==
                STATUS_OK;
-    char *copy = strdup(backup->directory);
-    int parent = copy != NULL ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (parent >= 0) {
-        fsync(parent);
-        close(parent);
-    }
-    free(copy);
+    transfer_sync_directory(backup->directory);
     return true;
 }
 
@@ -273,20 +266,20 @@ void manifest_free(struct manifest *manifest)
     *manifest = (struct manifest){0};
 }
 
-bool manifest_check_file(const char *directory, const struct manifest_item *item, bool parses_lines)
+bool manifest_check_file(const char *directory, const struct manifest_item *item)
 {
     char *path = backup_path(directory, item->file), digest[DIGEST_TEXT_BYTES];
     uint64_t entries;
 
     if (path == NULL)
         return false;
-    bool is_well = export_verify(path, parses_lines, &entries, digest);
-    if (is_well && (strcmp(digest, item->digest) != 0 || entries != item->entries)) {
+    bool is_undamaged = export_verify(path, true, &entries, digest);
+    if (is_undamaged && (strcmp(digest, item->digest) != 0 || entries != item->entries)) {
         report("%.200s is not the file that the manifest describes: another SHA-256 or number of entries", path);
-        is_well = false;
+        is_undamaged = false;
     }
     free(path);
-    return is_well;
+    return is_undamaged;
 }
 
 /* --- Restoring ------------------------------------------------------------------------------------ */
@@ -310,7 +303,7 @@ static bool restore_check(const char *directory, const struct manifest *manifest
         if (!restore_is_wanted(&manifest->items[i], buckets, count))
             continue;
         wanted++;
-        if (!manifest_check_file(directory, &manifest->items[i], true))
+        if (!manifest_check_file(directory, &manifest->items[i]))
             return false;
     }
     return count == 0 || wanted == count || report("the backup does not have all of these buckets") == STATUS_OK;

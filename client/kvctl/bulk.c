@@ -1,4 +1,5 @@
 /* The verbs about many keys. */
+#include "client/kvctl/safe_text.h"
 #include "client/kvctl/transfer.h"
 
 #include <inttypes.h>
@@ -239,7 +240,7 @@ static enum status bulk_print_result_json(const char *key, const struct kvs_bulk
     if (result->error != NULL && error == NULL)
         return report("out of memory for the output");
     printf("%s", is_first ? "{" : ",");
-    print_json_string(key);
+    safe_text_write_json(stdout, key);
     if (error != NULL)
         printf(":{\"error\":%s}", error);
     else

@@ -35,7 +35,7 @@ static enum status check_backup(const struct invocation *invocation, const char 
     }
     for (size_t i = 0; i < manifest.count; i++) {
         entries += manifest.items[i].entries;
-        if (!manifest_check_file(directory, &manifest.items[i], true))
+        if (!manifest_check_file(directory, &manifest.items[i]))
             status = STATUS_FAILED;
     }
     if (status == STATUS_OK && invocation->json)

@@ -8,9 +8,8 @@
 #include <sys/random.h>
 #include <time.h>
 
-#define RESTARTS_MAX   10u
-#define WAIT_DEFAULT_S 60
-#define LATE_TIMES     10 /* of --wait, after which a bucket that gets no rest is given up */
+#define RESTARTS_MAX 10u
+#define LATE_TIMES   10 /* of --wait, after which a bucket that gets no rest is given up */
 
 enum export_state {
     EXPORT_STARTING, /* the watch has to be started (again) */
@@ -331,12 +330,8 @@ static enum status export_print_summary(const struct invocation *invocation, con
 
 bool export_read_options(const struct invocation *invocation, struct export_options *options)
 {
-    *options = (struct export_options){.with_history = arguments_flag(invocation, "history"), .wait_s = WAIT_DEFAULT_S};
-    if (!arguments_duration(invocation, "wait", &options->wait_s))
-        return false;
-    if (options->wait_s < 0)
-        options->wait_s = INT32_MAX;
-    return true;
+    *options = (struct export_options){.with_history = arguments_flag(invocation, "history")};
+    return transfer_read_wait(invocation, &options->wait_s);
 }
 
 enum status export_run(struct invocation *invocation)

@@ -103,7 +103,8 @@ static bool export_decode_base64(char *text, size_t *size)
     return true;
 }
 
-bool export_read_bytes(struct json *json, const char **bytes, size_t *size)
+/* Read a JSON member whose bytes are a string or {"base64": "..."}. False with the reason in json->wrong. */
+static bool export_read_bytes(struct json *json, const char **bytes, size_t *size)
 {
     json->at += strspn(json->at, " \t");
     if (*json->at == '"')
@@ -134,37 +135,32 @@ static bool export_read_operation(const char *text, size_t size, enum kvs_operat
     return false;
 }
 
-static bool export_is_named(const char *name, const char *wanted)
-{
-    return strcmp(name, wanted) == 0;
-}
-
 /* Read one member of an entry. False with the reason in json->wrong. */
 static bool export_read_member(struct json *json, const char *name, struct export_entry *entry)
 {
     const char *bytes;
     size_t size;
 
-    if (export_is_named(name, "key")) {
+    if (strcmp(name, "key") == 0) {
         if (!export_read_bytes(json, &entry->key, &size))
             return false;
         if (strlen(entry->key) != size)
             json->wrong = "the key contains a NUL byte";
         return json->wrong == NULL;
     }
-    if (export_is_named(name, "value"))
+    if (strcmp(name, "value") == 0)
         return export_read_bytes(json, &entry->value, &entry->value_size);
     if (!json_read_member(json, &bytes, &size))
         return false;
-    if (export_is_named(name, "revision"))
+    if (strcmp(name, "revision") == 0)
         entry->revision = strtoull(bytes, NULL, 10);
-    else if (export_is_named(name, "created"))
+    else if (strcmp(name, "created") == 0)
         entry->created_us = strtoll(bytes, NULL, 10);
-    else if (export_is_named(name, "ttl"))
+    else if (strcmp(name, "ttl") == 0)
         entry->ttl_s = strtoll(bytes, NULL, 10);
-    else if (export_is_named(name, "headers"))
+    else if (strcmp(name, "headers") == 0)
         entry->headers = bytes;
-    else if (export_is_named(name, "operation") && !export_read_operation(bytes, size, &entry->operation))
+    else if (strcmp(name, "operation") == 0 && !export_read_operation(bytes, size, &entry->operation))
         json->wrong = "the operation must be put, delete or purge";
     return json->wrong == NULL;
 }
@@ -231,17 +227,17 @@ static bool export_read_header_members(struct json *json, struct export_header *
     if (!json_begin_object(json))
         return false;
     while (json_next_member(json, &name, &size) && json_read_member(json, &bytes, &size)) {
-        if (export_is_named(name, "format"))
+        if (strcmp(name, "format") == 0)
             *format = bytes;
-        else if (export_is_named(name, "version"))
+        else if (strcmp(name, "version") == 0)
             *version = strtol(bytes, NULL, 10);
-        else if (export_is_named(name, "bucket"))
+        else if (strcmp(name, "bucket") == 0)
             header->bucket = bytes;
-        else if (export_is_named(name, "id"))
+        else if (strcmp(name, "id") == 0)
             header->id = bytes;
-        else if (export_is_named(name, "history"))
+        else if (strcmp(name, "history") == 0)
             header->has_history = *bytes == 't';
-        else if (export_is_named(name, "info"))
+        else if (strcmp(name, "info") == 0)
             header->settings = bytes;
     }
     return json->wrong == NULL;
@@ -280,11 +276,11 @@ static bool export_reader_check_end(struct export_reader *reader, struct json *j
     char *name;
 
     while (json_next_member(json, &name, &size) && json_read_member(json, &bytes, &size)) {
-        if (export_is_named(name, "entries"))
+        if (strcmp(name, "entries") == 0)
             entries = strtoull(bytes, NULL, 10);
-        else if (export_is_named(name, "deletes"))
+        else if (strcmp(name, "deletes") == 0)
             deletes = strtoull(bytes, NULL, 10);
-        else if (export_is_named(name, "sha256"))
+        else if (strcmp(name, "sha256") == 0)
             sum = bytes;
     }
     if (json->wrong != NULL)

@@ -100,17 +100,18 @@ bool export_writer_restart(struct export_writer *writer)
     return SHA256_Init(&writer->digest) == 1;
 }
 
-/* After a loss of power, the directory has the new name only if it was synced itself. */
-static bool export_writer_sync_directory(const struct export_writer *writer)
+bool transfer_sync_directory(const char *path)
 {
-    char *copy = strdup(writer->path);
+    char *copy = strdup(path);
     int descriptor = copy != NULL ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     bool is_synced = descriptor >= 0 && fsync(descriptor) == 0;
+    int reason = errno;
 
     if (descriptor >= 0)
         close(descriptor);
     free(copy);
-    return is_synced || export_writer_fail(writer, "sync the directory of");
+    errno = reason;
+    return is_synced;
 }
 
 bool export_writer_finish(struct export_writer *writer)
@@ -126,7 +127,7 @@ bool export_writer_finish(struct export_writer *writer)
     *partial_path = '\0';
     free(writer->partial);
     writer->partial = NULL;
-    return export_writer_sync_directory(writer);
+    return transfer_sync_directory(writer->path) || export_writer_fail(writer, "sync the directory of");
 }
 
 void export_writer_drop(struct export_writer *writer)

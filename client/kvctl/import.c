@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WAIT_DEFAULT_S 60
 #define PAUSE_FIRST_MS 50u
 #define PAUSE_LAST_MS  1000u
 
@@ -79,18 +78,27 @@ static bool import_parse_checkpoint(struct importing *importing, const struct kv
     return true;
 }
 
-bool import_read_checkpoint(struct importing *importing, enum status *status)
+/* Get the checkpoint; *entry is NULL if there is none. False after a message. */
+static bool import_get_checkpoint(struct importing *importing, struct kvs_entry **entry, enum status *status)
 {
     struct kvs *kvs = importing->invocation->kvs;
     struct kvs_get_options options =
         KVS_GET_OPTIONS(.consistency = KVS_CONSISTENCY_LEADER, .timeout_s = importing->invocation->timeout_s);
     unsigned pause_ms = PAUSE_FIRST_MS;
-    struct kvs_entry *entry;
 
-    while (kvs_get(kvs, importing->bucket, IMPORT_KEY, &options, &entry) != KVS_OK) {
+    while (kvs_get(kvs, importing->bucket, IMPORT_KEY, &options, entry) != KVS_OK) {
         if (!import_wait_out(importing, kvs_last_error(kvs), &pause_ms, status))
             return false;
     }
+    return true;
+}
+
+bool import_read_checkpoint(struct importing *importing, enum status *status)
+{
+    struct kvs_entry *entry;
+
+    if (!import_get_checkpoint(importing, &entry, status))
+        return false;
     importing->checkpoint_line = 1; /* the header */
     importing->checkpoint_revision = 0;
     bool is_read = entry == NULL || import_parse_checkpoint(importing, entry, status);
@@ -251,17 +259,12 @@ enum status import_finish(struct invocation *invocation, const char *bucket, int
 {
     struct import_options options = {.wait_s = wait_s};
     struct importing importing = {.invocation = invocation, .options = &options, .bucket = bucket};
-    struct kvs_get_options get_options =
-        KVS_GET_OPTIONS(.consistency = KVS_CONSISTENCY_LEADER, .timeout_s = invocation->timeout_s);
-    struct kvs_entry *entry = NULL;
-    unsigned pause_ms = PAUSE_FIRST_MS;
+    struct kvs_entry *entry;
     enum status status = STATUS_OK;
 
     import_note_progress(&importing);
-    while (kvs_get(invocation->kvs, bucket, IMPORT_KEY, &get_options, &entry) != KVS_OK) {
-        if (!import_wait_out(&importing, kvs_last_error(invocation->kvs), &pause_ms, &status))
-            return status;
-    }
+    if (!import_get_checkpoint(&importing, &entry, &status))
+        return status;
     importing.checkpoint_revision = entry != NULL ? entry->revision : 0;
     kvs_free(entry);
     import_remove_checkpoint(&importing, &status);
@@ -272,13 +275,10 @@ enum status import_finish(struct invocation *invocation, const char *bucket, int
 
 bool import_read_options(const struct invocation *invocation, struct import_options *options)
 {
-    options->wait_s = WAIT_DEFAULT_S;
     options->into = arguments_flag(invocation, "into");
-    if (!arguments_duration(invocation, "wait", &options->wait_s) ||
+    if (!transfer_read_wait(invocation, &options->wait_s) ||
         !arguments_number(invocation, "replicas", &options->replicas))
         return false;
-    if (options->wait_s < 0)
-        options->wait_s = INT32_MAX;
     return options->replicas <= 5 || report("--replicas must be from 1 to 5") == STATUS_OK;
 }
 

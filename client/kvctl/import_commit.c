@@ -89,25 +89,24 @@ static void import_send_all(struct importing *importing)
     }
 }
 
-static bool import_is_in_flight(struct importing *importing, bool any)
+/* Return whether one of the first chunks is in flight. */
+static bool import_is_in_flight(struct importing *importing, size_t chunks)
 {
-    for (size_t i = 0; i < importing->count; i++) {
+    for (size_t i = 0; i < importing->count && i < chunks; i++) {
         if (import_chunk_at(importing, i)->state == CHUNK_IN_FLIGHT)
             return true;
-        if (!any)
-            return false;
     }
     return false;
 }
 
-/* Wait until the first transaction, or all of them, are answered. */
-static void import_wait_for_answers(struct importing *importing, bool all)
+/* Wait until the transactions of the first chunks are answered. */
+static void import_wait_for_answers(struct importing *importing, size_t chunks)
 {
     struct kvs *kvs = importing->invocation->kvs;
 
-    while (import_is_in_flight(importing, all)) {
+    while (import_is_in_flight(importing, chunks)) {
         kvs_process(kvs);
-        if (!import_is_in_flight(importing, all))
+        if (!import_is_in_flight(importing, chunks))
             return;
         struct pollfd waited = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
         poll(&waited, 1, kvs_timeout_ms(kvs));
@@ -159,7 +158,7 @@ static bool import_recover(struct importing *importing, enum status *status)
         (error->code == KVS_CONFLICT || error->code == KVS_ALREADY_EXISTS) && strcmp(error->key, IMPORT_KEY) == 0;
     unsigned pause_ms = PAUSE_FIRST_MS;
 
-    import_wait_for_answers(importing, true);
+    import_wait_for_answers(importing, importing->count);
     importing->conflicts += is_checkpoint;
     if (!is_checkpoint && !import_may_heal(error)) {
         *status = import_report(importing, import_chunk_at(importing, 0));
@@ -195,14 +194,14 @@ bool import_commit_all(struct importing *importing, enum status *status)
         if (importing->count == 0)
             break;
         import_send_all(importing);
-        import_wait_for_answers(importing, false);
+        import_wait_for_answers(importing, 1);
         const struct import_chunk *chunk = import_chunk_at(importing, 0);
         if (chunk->state == CHUNK_WRITTEN) {
             importing->checkpoint_line = chunk->last_line;
             importing->checkpoint_revision = chunk->revision;
             import_drop_first(importing);
         } else if (!import_recover(importing, status)) {
-            import_wait_for_answers(importing, true);
+            import_wait_for_answers(importing, importing->count);
             return false;
         }
     }

@@ -1,5 +1,6 @@
 /* The verb keys: reads pages from the daemon's cache, or all keys in one pass of a watch. */
 #include "client/kvctl/kvctl.h"
+#include "client/kvctl/safe_text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ static void keys_print(struct listing *listing, const char *key)
 {
     if (listing->invocation->json) {
         putchar(listing->has_printed ? ',' : '[');
-        print_json_string(key);
+        safe_text_write_json(stdout, key);
     } else {
         print_line(listing->invocation, key);
     }

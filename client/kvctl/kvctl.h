@@ -186,9 +186,6 @@ enum status status_add(enum status status, enum status next);
 /* Print a line of JSON that the library made, and free it; NULL: out of memory. */
 enum status print_and_free(char *json);
 
-/* Print text as a string of JSON; what is not UTF-8 as U+FFFD. */
-void print_json_string(const char *text);
-
 #define TABLE_COLUMNS_MAX 12
 
 /* A table with aligned columns that is printed once all its rows are known. */

@@ -281,11 +281,6 @@ void print_safely(const char *bytes, size_t size, size_t columns)
 
 /* --- JSON ---------------------------------------------------------------------------------- */
 
-void print_json_string(const char *text)
-{
-    safe_text_write_json(stdout, text);
-}
-
 enum status print_and_free(char *json)
 {
     if (json == NULL)

@@ -3,7 +3,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SHOW_EVERY_MS 500
+#define SHOW_EVERY_MS  500
+#define WAIT_DEFAULT_S 60
 
 int64_t transfer_now_ms(void)
 {
@@ -11,6 +12,16 @@ int64_t transfer_now_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+bool transfer_read_wait(const struct invocation *invocation, int64_t *wait_s)
+{
+    *wait_s = WAIT_DEFAULT_S;
+    if (!arguments_duration(invocation, "wait", wait_s))
+        return false;
+    if (*wait_s < 0) /* "none" */
+        *wait_s = INT32_MAX;
+    return true;
 }
 
 void progress_begin(struct progress *progress, const char *what)

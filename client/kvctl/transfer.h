@@ -28,7 +28,7 @@
 
 /* --- Progress ------------------------------------------------------------------------------------- */
 
-/* One line on standard error, if that is a terminal. Zeroed, then begun. */
+/* One line on standard error, if that is a terminal. Call progress_begin first. */
 struct progress {
     bool is_shown;
     const char *what; /* "exporting config" */
@@ -39,7 +39,7 @@ struct progress {
 int64_t transfer_now_ms(void);
 void progress_begin(struct progress *progress, const char *what);
 
-/* done of total (0: not known) bytes; total 0 or less: only the count is shown. Shown twice per second. */
+/* Show the count and the bytes so far, and the share of total_bytes (0: not known), twice a second at most. */
 void progress_show(struct progress *progress, uint64_t count, uint64_t done_bytes, uint64_t total_bytes);
 void progress_end(struct progress *progress);
 
@@ -59,7 +59,7 @@ bool export_writer_open(struct export_writer *writer, const char *path);
 /* Write a line without its newline. False after a message. */
 bool export_writer_add(struct export_writer *writer, const char *line);
 
-/* Forget what was written. False: it cannot be, because it is a pipe. */
+/* Begin the file again, without what was written. False if it is a pipe; or, after a message, if that fails. */
 bool export_writer_restart(struct export_writer *writer);
 
 /* Complete the file: it is on the disk under its name. False after a message. */
@@ -67,6 +67,9 @@ bool export_writer_finish(struct export_writer *writer);
 
 /* Drop a file that is not complete. Does nothing after finish. */
 void export_writer_drop(struct export_writer *writer);
+
+/* Sync the directory of a path, so that a new name in it survives a loss of power. Return false with errno. */
+bool transfer_sync_directory(const char *path);
 
 /* --- Reading -------------------------------------------------------------------------------------- */
 
@@ -127,13 +130,13 @@ enum export_line export_reader_skip(struct export_reader *reader);
 bool export_read_headers(const struct export_reader *reader, const struct export_entry *entry,
                          struct kvs_header **headers, size_t *count);
 
-/* Read a JSON member whose bytes are a string or {"base64": "..."}. False with the reason in json->wrong. */
-bool export_read_bytes(struct json *json, const char **bytes, size_t *size);
-
 /* Print a digest, which can be continued. */
 void transfer_digest(const SHA256_CTX *digest, char text[DIGEST_TEXT_BYTES]);
 
 /* --- export.c ------------------------------------------------------------------------------------- */
+
+/* Read --wait, in seconds, or the default. False after a message. */
+bool transfer_read_wait(const struct invocation *invocation, int64_t *wait_s);
 
 struct export_options {
     bool with_history;
@@ -207,9 +210,10 @@ bool manifest_read(struct manifest *manifest, const char *directory);
 void manifest_free(struct manifest *manifest);
 
 /* Read a file of a backup completely, and compare it with the manifest. False after a message. */
-bool manifest_check_file(const char *directory, const struct manifest_item *item, bool parses_lines);
+bool manifest_check_file(const char *directory, const struct manifest_item *item);
 
-/* Read an export completely. *digest is that of the whole file. False after a message. */
+/* Read an export completely, and each entry if parses_lines. *digest is that of the whole file. False after a message.
+ */
 bool export_verify(const char *path, bool parses_lines, uint64_t *entries, char digest[DIGEST_TEXT_BYTES]);
 
 #endif
