@@ -67,7 +67,4 @@ void bench_catch_signals(void);
 /* Run a row in client processes. STATUS_FAILED after a message. */
 enum status bench_run_row(const struct bench_plan *plan, const struct bench_row *row, struct bench_result *result);
 
-/* Return the nanoseconds of a monotonic clock. */
-int64_t bench_now_ns(void);
-
 #endif

@@ -53,14 +53,6 @@ struct client {
 
 static volatile sig_atomic_t is_interrupted;
 
-int64_t bench_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* --- A client's process ------------------------------------------------------------------------ */
 
 static void bench_client_fail(struct client *client, enum kvs_code code, const char *message)
@@ -112,7 +104,7 @@ static bool bench_client_end_call(struct slot *slot, const struct kvs_error *err
         bench_client_fail(client, error->code, error->message);
         return false;
     }
-    slot->end_ns = bench_now_ns();
+    slot->end_ns = clock_monotonic_ns();
     latency_add(&client->result->latency, (uint64_t)(slot->end_ns - slot->begin_ns));
     client->result->end_ns = slot->end_ns;
     return true;
@@ -164,7 +156,7 @@ static void bench_client_submit_next(struct slot *slot)
         return;
     client->left--;
     slot->key = bench_client_choose_key(client);
-    slot->begin_ns = bench_now_ns();
+    slot->begin_ns = clock_monotonic_ns();
     if (client->row->operation == BENCH_CACHED_GET)
         get.consistency = KVS_CONSISTENCY_CACHED;
     if (client->row->operation == BENCH_PUT)
@@ -214,11 +206,11 @@ static void bench_client_run(struct shared *shared, struct client *client, uint6
     /* All clients begin at the same moment. They sleep until then, because busy loops would take the processor. */
     while (atomic_load(&shared->begin_ns) == 0)
         poll(NULL, 0, 1);
-    int64_t begin_ns = atomic_load(&shared->begin_ns), early_ns = begin_ns - bench_now_ns();
+    int64_t begin_ns = atomic_load(&shared->begin_ns), early_ns = begin_ns - clock_monotonic_ns();
     if (early_ns > 0)
         nanosleep(&(struct timespec){.tv_sec = early_ns / 1000000000, .tv_nsec = early_ns % 1000000000}, NULL);
     client->end_ns = row->operations > 0 ? INT64_MAX : begin_ns + (int64_t)(row->seconds * 1e9);
-    client->result->begin_ns = bench_now_ns();
+    client->result->begin_ns = clock_monotonic_ns();
     for (uint64_t i = 0; i < row->in_flight; i++) {
         client->slots[i].client = client;
         bench_client_submit_next(&client->slots[i]);
@@ -333,7 +325,7 @@ enum status bench_run_row(const struct bench_plan *plan, const struct bench_row 
     }
     while (atomic_load(&shared->connected) < started && !is_interrupted)
         poll(NULL, 0, 1);
-    atomic_store(&shared->begin_ns, bench_now_ns() + 5000000);
+    atomic_store(&shared->begin_ns, clock_monotonic_ns() + 5000000);
     for (uint64_t i = 0; i < started; i++)
         bench_client_wait_for_client(pids[i]);
     if (started == row->clients)

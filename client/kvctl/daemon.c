@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define PINGS_DEFAULT 100u
 #define PINGS_MAX     1000000u
@@ -58,14 +57,6 @@ enum status daemon_health(struct invocation *invocation)
 
 /* --- ping ---------------------------------------------------------------------------------- */
 
-static int64_t ping_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static int ping_compare(const void *left, const void *right)
 {
     int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
@@ -81,10 +72,10 @@ static enum status ping_measure(struct invocation *invocation, int64_t *times_ns
 
     for (uint64_t i = 0; i < count; i++) {
         struct kvs_value *health;
-        int64_t begin_ns = ping_now_ns();
+        int64_t begin_ns = clock_monotonic_ns();
         if (kvs_health(invocation->kvs, NULL, &options, &health) != KVS_OK)
             return report_error(kvs_last_error(invocation->kvs));
-        times_ns[i] = ping_now_ns() - begin_ns;
+        times_ns[i] = clock_monotonic_ns() - begin_ns;
         const struct kvs_value *nats = kvs_value_member(health, "nats");
         *nats_us = kvs_value_boolean(kvs_value_member(nats, "connected"))
                        ? kvs_value_unsigned(kvs_value_member(nats, "rtt_us"))

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #define RESTARTS_MAX 10u
 #define LATE_TIMES   10 /* of --wait, after which a bucket that gets no rest is given up */
@@ -41,14 +40,6 @@ struct exporting {
     bool is_away;
 };
 
-static int64_t export_now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 /* --- The lines ------------------------------------------------------------------------------------ */
 
 /* Write the first line. The id tells this export from all others. */
@@ -59,12 +50,12 @@ static bool export_write_header(struct exporting *exporting, const struct kvs_bu
     bool is_written = false;
 
     if (getrandom(id, sizeof(id), 0) != sizeof(id))
-        id[0] = (uint64_t)export_now_us();
+        id[0] = (uint64_t)clock_epoch_us();
     if (settings != NULL &&
         asprintf(&line,
                  "{\"format\":\"" EXPORT_FORMAT "\",\"version\":%d,\"bucket\":\"%s\",\"id\":\"%016" PRIx64 "%016" PRIx64
                  "\",\"time\":%" PRId64 ",\"kvctl\":\"%s\",\"history\":%s,\"info\":%s}",
-                 EXPORT_VERSION, exporting->bucket, id[0], id[1], export_now_us(), kvs_version(),
+                 EXPORT_VERSION, exporting->bucket, id[0], id[1], clock_epoch_us(), kvs_version(),
                  exporting->options->with_history ? "true" : "false", settings) >= 0)
         is_written = export_writer_add(&exporting->writer, line);
     else
@@ -116,7 +107,7 @@ static void export_on_entry(struct exporting *exporting, const struct kvs_entry 
         return;
     }
     if (exporting->late_ms == 0 && entry->revision > exporting->last_known)
-        exporting->late_ms = transfer_now_ms();
+        exporting->late_ms = clock_monotonic_ms();
     char *line = kvs_entry_json(entry);
     if (line == NULL)
         export_fail(exporting, report("out of memory"));
@@ -158,7 +149,7 @@ static void export_on_event(struct kvs *kvs, struct kvs_watch *watch, const stru
     } else {
         export_on_end(exporting, event->error);
     }
-    exporting->heard_ms = transfer_now_ms();
+    exporting->heard_ms = clock_monotonic_ms();
     if (exporting->state != EXPORT_READING) {
         kvs_watch_stop(watch);
         exporting->watch = NULL;
@@ -175,7 +166,7 @@ static void export_check_patience(struct exporting *exporting)
     if (kvs_fd(kvs) < 0 && !exporting->is_away)
         report_note("%s; reconnecting", kvs_last_error(kvs)->message);
     exporting->is_away = kvs_fd(kvs) < 0;
-    int64_t now_ms = transfer_now_ms(), wait_ms = exporting->options->wait_s * 1000;
+    int64_t now_ms = clock_monotonic_ms(), wait_ms = exporting->options->wait_s * 1000;
     bool is_too_late = exporting->late_ms > 0 && now_ms - exporting->late_ms > LATE_TIMES * wait_ms;
     if (now_ms - exporting->heard_ms < wait_ms && !is_too_late)
         return;
@@ -203,7 +194,7 @@ static bool export_read(struct exporting *exporting)
     struct kvs *kvs = exporting->invocation->kvs;
 
     exporting->state = EXPORT_STARTING;
-    exporting->heard_ms = transfer_now_ms();
+    exporting->heard_ms = clock_monotonic_ms();
     while (exporting->state <= EXPORT_READING) {
         if (exporting->state == EXPORT_STARTING) {
             exporting->state = EXPORT_READING;
@@ -286,7 +277,7 @@ static void export_summarize(struct exporting *exporting, struct export_summary 
     *summary = (struct export_summary){.revision = exporting->revision,
                                        .entries = exporting->entries,
                                        .deletes = exporting->deletes,
-                                       .time_us = export_now_us()};
+                                       .time_us = clock_epoch_us()};
 }
 
 enum status export_bucket(struct invocation *invocation, const char *bucket, const char *path,

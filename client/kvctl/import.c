@@ -21,11 +21,11 @@ bool import_may_heal(const struct kvs_error *error)
 bool import_wait_out(struct importing *importing, const struct kvs_error *error, unsigned *pause_ms,
                      enum status *status)
 {
-    if (!import_may_heal(error) || transfer_now_ms() - importing->progress_ms > importing->options->wait_s * 1000) {
+    if (!import_may_heal(error) || clock_monotonic_ms() - importing->progress_ms > importing->options->wait_s * 1000) {
         *status = report_error(error);
         return false;
     }
-    if (!importing->is_away && transfer_now_ms() - importing->progress_ms > 1000) {
+    if (!importing->is_away && clock_monotonic_ms() - importing->progress_ms > 1000) {
         report_note("%s; trying again", error->message);
         importing->is_away = true;
     }
@@ -37,7 +37,7 @@ bool import_wait_out(struct importing *importing, const struct kvs_error *error,
 
 void import_note_progress(struct importing *importing)
 {
-    importing->progress_ms = transfer_now_ms();
+    importing->progress_ms = clock_monotonic_ms();
     importing->is_away = false;
 }
 

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define CHUNK_BYTES_MAX (2u * 1024 * 1024)
 
@@ -56,14 +55,12 @@ static void import_item_set_ttl(struct import_item *item, const struct import_se
                                 bool *is_expired)
 {
     int64_t expires_us = import_expiry_of(&item->entry, settings);
-    struct timespec now;
 
     *is_expired = false;
     item->ttl_s = 0;
     if (expires_us == 0)
         return;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t left_us = expires_us - ((int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    int64_t left_us = expires_us - clock_epoch_us();
     *is_expired = left_us <= 0;
     if (can_expire || item->entry.ttl_s > 0)
         item->ttl_s = (left_us + 999999) / 1000000;

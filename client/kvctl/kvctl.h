@@ -87,6 +87,15 @@ const struct verb *verb_find(const char *name);
 /* Return whether a verb needs no daemon: then invocation->kvs is NULL. */
 bool verb_is_offline(const struct verb *verb);
 
+/* --- clock.c -------------------------------------------------------------------------------- */
+
+/* Return the time of a clock that never jumps. */
+int64_t clock_monotonic_ns(void);
+int64_t clock_monotonic_ms(void);
+
+/* Return the time since the epoch. */
+int64_t clock_epoch_us(void);
+
 /* --- option_rules.c ------------------------------------------------------------------------- */
 
 /* Check the options of an invocation by its verb's row and the rules. False after a message. */
@@ -214,7 +223,6 @@ struct short_text text_of_microseconds(double us);               /* "1.5 ms" */
 struct short_text text_of_bytes(const char *bytes, size_t size); /* cut, with escapes for what cannot be printed */
 struct short_text text_of_value(const struct kvs_value *value);  /* the same of a string or binary value */
 const char *text_of_operation(enum kvs_operation operation);     /* "put" */
-struct short_text text_of_user(uint64_t uid);                    /* the name, or the number if it has none */
 
 /* Format a member's value for people. False if it does not know the name. */
 typedef bool text_of_member_fn(const char *name, const struct kvs_value *value, struct short_text *text);
@@ -231,13 +239,18 @@ void print_line(const struct invocation *invocation, const char *name);
 /* Print a map as aligned lines "name: value", nested members as "name.member". text_of_member may be NULL. */
 void print_map(const struct kvs_value *map, text_of_member_fn *text_of_member);
 
+/* --- complete.c ------------------------------------------------------------------------------- */
+
 /*
  * Print the candidates for the last of the words, for the completion of a shell. globals are the options of all verbs.
  */
 void complete_command_line(const struct verb_option *globals, char **words, size_t count);
 
+/* --- sessions.c ------------------------------------------------------------------------------- */
+
 /* Return the bytes that a session of daemon.sessions holds in the daemon. */
 uint64_t sessions_held_bytes(const struct kvs_value *session);
+struct short_text text_of_user(uint64_t uid); /* the name, or the number if it has none */
 
 /* --- terminal.c ------------------------------------------------------------------------------- */
 

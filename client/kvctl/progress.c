@@ -1,18 +1,9 @@
 #include "client/kvctl/transfer.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #define SHOW_EVERY_MS  500
 #define WAIT_DEFAULT_S 60
-
-int64_t transfer_now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 bool transfer_read_wait(const struct invocation *invocation, int64_t *wait_s)
 {
@@ -28,14 +19,14 @@ void progress_begin(struct progress *progress, const char *what)
 {
     progress->is_shown = isatty(STDERR_FILENO) == 1;
     progress->what = what;
-    progress->begun_ms = progress->shown_ms = transfer_now_ms();
+    progress->begun_ms = progress->shown_ms = clock_monotonic_ms();
 }
 
 void progress_show(struct progress *progress, uint64_t count, uint64_t done_bytes, uint64_t total_bytes)
 {
     if (!progress->is_shown)
         return;
-    int64_t now_ms = transfer_now_ms(), age_ms = now_ms - progress->begun_ms;
+    int64_t now_ms = clock_monotonic_ms(), age_ms = now_ms - progress->begun_ms;
     if (now_ms - progress->shown_ms < SHOW_EVERY_MS)
         return;
     progress->shown_ms = now_ms;

@@ -42,10 +42,7 @@ struct screen {
 
 static double top_time_s(void)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    return (double)clock_monotonic_ns() / 1e9;
 }
 
 /* --- Samples -------------------------------------------------------------------------------------- */

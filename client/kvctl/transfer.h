@@ -36,7 +36,6 @@ struct progress {
     int64_t shown_ms;
 };
 
-int64_t transfer_now_ms(void);
 void progress_begin(struct progress *progress, const char *what);
 
 /* Show the count and the bytes so far, and the share of total_bytes (0: not known), twice a second at most. */
