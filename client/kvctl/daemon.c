@@ -92,7 +92,7 @@ enum status daemon_ping(struct invocation *invocation)
 
     if (!arguments_number(invocation, "count", &count))
         return STATUS_FAILED;
-    if (count == 0 || count > PINGS_MAX)
+    if (count > PINGS_MAX)
         return report("--count must be from 1 to %u", PINGS_MAX);
     int64_t *times_ns = calloc(count, sizeof(*times_ns));
     if (times_ns == NULL)

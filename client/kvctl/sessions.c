@@ -76,7 +76,7 @@ enum status sessions_run(struct invocation *invocation)
 
     if (!arguments_number(invocation, "limit", &limit))
         return STATUS_FAILED;
-    if (arguments_value(invocation, "limit") != NULL && (limit == 0 || limit > LIMIT_MAX))
+    if (limit > LIMIT_MAX)
         return report("--limit must be from 1 to %u", LIMIT_MAX);
     options.limit = (unsigned)limit;
     const char *sort = arguments_value(invocation, "sort");

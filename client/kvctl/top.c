@@ -434,10 +434,6 @@ enum status top_run(struct invocation *invocation)
         return STATUS_FAILED;
     if (interval_s == 0 || interval_s > INTERVAL_MAX)
         return report("--interval must be from 1 to %u seconds", INTERVAL_MAX);
-    if (count == 0)
-        return report("--count must be at least 1");
-    if (is_once && has_count)
-        return report("--once excludes --count: give one of them");
     screen.is_live = invocation->terminal && !invocation->json && !is_once && !has_count;
     screen.lines = calloc(LINES_MAX, sizeof(*screen.lines));
     if (screen.lines == NULL)

@@ -188,6 +188,7 @@ const struct option_rule option_rules[] = {
     {"purge", "all", OPTION_EXCLUDES, "revision"},
     {"purge", "all", OPTION_EXCLUDES, "ttl"},
     {"restore", "bucket", OPTION_MAY_REPEAT, NULL},
+    {"top", "once", OPTION_EXCLUDES, "count"},
     {"watch", "history", OPTION_EXCLUDES, "updates-only"},
     {"watch", "history", OPTION_EXCLUDES, "from-revision"},
     {"watch", "updates-only", OPTION_EXCLUDES, "from-revision"},
