@@ -17,6 +17,12 @@
 
 static volatile sig_atomic_t is_interrupted;
 
+enum watching_state {
+    WATCHING_STARTS, /* the watch has to be started, or started again at options.from_revision */
+    WATCHING_RUNS,
+    WATCHING_ENDED
+};
+
 struct watching {
     struct invocation *invocation;
     struct kvs_watch_options options;
@@ -25,9 +31,8 @@ struct watching {
     size_t key_columns; /* grows with the keys, so that most values are aligned */
     bool until_ready;
     uint64_t left; /* entries that are still to be printed */
-    bool is_done;
-    bool begins_again; /* at options.from_revision */
-    bool has_begun_again;
+    enum watching_state state;
+    bool was_restarted; /* by kvctl: options.from_revision is no longer the user's */
     enum status status;
 };
 
@@ -90,8 +95,15 @@ static enum status watch_print_entry(struct watching *watching, const struct kvs
 
 static void watch_finish(struct watching *watching, enum status status)
 {
-    watching->is_done = true;
+    watching->state = WATCHING_ENDED;
     watching->status = status;
+}
+
+static void watch_restart(struct watching *watching, uint64_t from_revision)
+{
+    watching->options.from_revision = from_revision;
+    watching->was_restarted = true;
+    watching->state = WATCHING_STARTS;
 }
 
 /*
@@ -100,20 +112,18 @@ static void watch_finish(struct watching *watching, enum status status)
  */
 static void watch_on_end(struct watching *watching, const struct kvs_error *error)
 {
-    bool was_asked_for = watching->options.from_revision > 0 && !watching->has_begun_again;
+    bool was_asked_for = watching->options.from_revision > 0 && !watching->was_restarted;
 
     if (error->code == KVS_REVISION_GONE && !was_asked_for) {
         report_note("the output is read too slowly, and deletions were missed: printing all entries again");
-        watching->options.from_revision = 0;
-        watching->begins_again = watching->has_begun_again = true;
+        watch_restart(watching, 0);
         return;
     }
     if (error->code == KVS_RESOURCE_EXHAUSTED && error->has_revision) {
         report_note("the output is read too slowly: resuming at revision %" PRIu64, error->revision);
         watching->options.include_history = false;
         watching->options.updates_only = false;
-        watching->options.from_revision = error->revision;
-        watching->begins_again = watching->has_begun_again = true;
+        watch_restart(watching, error->revision);
         return;
     }
     watch_finish(watching, report_error(error));
@@ -141,7 +151,7 @@ static void watch_on_event(struct kvs *kvs, struct kvs_watch *watch, const struc
     } else {
         watch_on_end(watching, event->error);
     }
-    if (watching->is_done || watching->begins_again)
+    if (watching->state != WATCHING_RUNS)
         watch_stop(watching);
 }
 
@@ -204,14 +214,15 @@ static enum status watch_until_end(struct watching *watching)
     sigset_t waiting;
 
     watch_catch_signals(&waiting);
-    watching->begins_again = true;
-    while (!watching->is_done && !is_interrupted && is_read) {
-        if (watching->begins_again && kvs_async_watch(kvs, watching->invocation->arguments[0], &watching->options,
-                                                      watch_on_event, watching, &watching->watch) != KVS_OK)
-            return report_error(kvs_last_error(kvs));
-        watching->begins_again = false;
+    while (watching->state != WATCHING_ENDED && !is_interrupted && is_read) {
+        if (watching->state == WATCHING_STARTS) {
+            watching->state = WATCHING_RUNS;
+            if (kvs_async_watch(kvs, watching->invocation->arguments[0], &watching->options, watch_on_event, watching,
+                                &watching->watch) != KVS_OK)
+                return report_error(kvs_last_error(kvs));
+        }
         kvs_process(kvs);
-        if (watching->is_done || watching->begins_again)
+        if (watching->state != WATCHING_RUNS)
             continue;
         watch_report_connection(kvs, &is_away);
         is_read = watch_wait_for_events(kvs, &waiting);
