@@ -102,14 +102,13 @@ static struct call_copy *call_copy_request(const struct kvs_request *request)
     return copy;
 }
 
-/* Whether the call may be sent on the next connection: nobody has executed it, or it does no harm twice. */
+/* Return whether the call may be sent on the next connection: the daemon has not begun it, or it does no harm twice. */
 static bool call_can_repeat(const struct kvs *kvs, const struct call *call, const struct kvs_error *reason)
 {
-    bool was_begun = call->sent_at <= kvs->connection.sent_bytes && reason->outcome != KVS_OUTCOME_NONE;
-
-    if (!kvs->options.reconnect || !reason->retryable || call->copy == NULL)
+    if (!kvs->options.reconnect || call->copy == NULL)
         return false;
-    return !(was_begun || call->copy->was_sent) || call->only_reads || call->copy->first_sent_at > 0;
+    return call->state == CALL_HELD ||
+           (reason->retryable && (!call->may_be_begun || call->only_reads || call->copy->first_sent_at > 0));
 }
 
 /* The daemon finds out by the id and the time whether the first call was executed. */
@@ -250,26 +249,57 @@ const char *call_answer(struct kvs *kvs, const struct rpc_message *message)
     return NULL;
 }
 
+static bool call_is_unanswered(const struct call *call)
+{
+    return call->state == CALL_IN_FLIGHT || call->state == CALL_HELD;
+}
+
 /* A call that is held is not sent after its timeout: there would be no time for its answer. */
 static int64_t call_due_ms(const struct call *call)
 {
     return call->deadline_ms - (call->state == CALL_HELD ? CALL_GRACE_MS : 0);
 }
 
+static enum kvs_outcome call_unanswered_outcome(const struct call *call)
+{
+    if (!call->may_be_begun)
+        return KVS_OUTCOME_NONE;
+    return call->only_reads ? KVS_OUTCOME_ABSENT : KVS_OUTCOME_UNKNOWN;
+}
+
+/* End a call whose time is over. The slot of one that is in flight waits for the answer. */
+static void call_expire_one(struct kvs *kvs, uint32_t msgid)
+{
+    struct call_table *table = &kvs->calls;
+    struct call call = table->calls[msgid];
+    struct kvs_error error = kvs->connection.lost;
+
+    free(call.copy);
+    table->calls[msgid].copy = NULL;
+    table->calls[msgid].state = CALL_GIVEN_UP;
+    table->in_flight--;
+    if (call.state == CALL_HELD) {
+        table->held--;
+        call_table_release(table, msgid);
+    } else {
+        call.may_be_begun = true;
+        client_error_set(&error, KVS_DEADLINE_EXCEEDED, "the daemon did not answer in time: is it running?");
+    }
+    error.outcome = call_unanswered_outcome(&call);
+    call_deliver(kvs, &call, &error, NULL);
+}
+
 void call_expire(struct kvs *kvs, int64_t now_ms)
 {
     struct call_table *table = &kvs->calls;
-    struct kvs_error error;
     int64_t next_ms = INT64_MAX;
 
     if (table->in_flight == 0 || now_ms < table->next_deadline_ms)
         return;
-    client_error_set(&error, KVS_DEADLINE_EXCEEDED, "the daemon did not answer in time: is it running?");
-
     /* Calls that the functions submit meanwhile lower next_deadline_ms by themselves. */
     table->next_deadline_ms = INT64_MAX;
     for (uint32_t msgid = 0; msgid < table->slot_count; msgid++) {
-        if (table->calls[msgid].state != CALL_IN_FLIGHT && table->calls[msgid].state != CALL_HELD)
+        if (!call_is_unanswered(&table->calls[msgid]))
             continue;
         int64_t due_ms = call_due_ms(&table->calls[msgid]);
         if (due_ms > now_ms) {
@@ -277,23 +307,20 @@ void call_expire(struct kvs *kvs, int64_t now_ms)
                 next_ms = due_ms;
             continue;
         }
-        struct call call = table->calls[msgid];
-        bool was_held = call.state == CALL_HELD;
-        bool was_sent = !was_held || call.copy->was_sent;
-        free(call.copy);
-        table->calls[msgid].copy = NULL;
-        table->calls[msgid].state = CALL_GIVEN_UP;
-        table->in_flight--;
-        if (was_held) {
-            table->held--;
-            call_table_release(table, msgid);
-        }
-        struct kvs_error expired = was_held ? kvs->connection.lost : error;
-        expired.outcome = !was_sent ? KVS_OUTCOME_NONE : call.only_reads ? KVS_OUTCOME_ABSENT : KVS_OUTCOME_UNKNOWN;
-        call_deliver(kvs, &call, &expired, NULL);
+        call_expire_one(kvs, msgid);
     }
     if (next_ms < table->next_deadline_ms)
         table->next_deadline_ms = next_ms;
+}
+
+/* Note which calls have left for the daemon, which may have begun them unless it says otherwise. */
+static void call_note_begun(const struct kvs *kvs, struct call_table *ended, const struct kvs_error *reason)
+{
+    for (uint32_t i = 0; i < ended->slot_count && reason->outcome != KVS_OUTCOME_NONE; i++) {
+        struct call *call = &ended->calls[i];
+        if (call->state == CALL_IN_FLIGHT && call->sent_at <= kvs->connection.sent_bytes)
+            call->may_be_begun = true;
+    }
 }
 
 /* Move the calls that can be repeated to the new table, in the order in which they were submitted. */
@@ -305,17 +332,12 @@ static void call_hold_all(struct kvs *kvs, struct call_table *ended, const struc
         qsort(ended->calls, ended->slot_count, sizeof(*ended->calls), call_compare_numbers);
     for (uint32_t i = 0; i < ended->slot_count; i++) {
         struct call *call = &ended->calls[i];
-        bool is_held = call->state == CALL_HELD;
-        if (call->state != CALL_IN_FLIGHT && !is_held)
-            continue;
-        if (!(is_held && kvs->options.reconnect) && !call_can_repeat(kvs, call, reason))
+        if (!call_is_unanswered(call) || !call_can_repeat(kvs, call, reason))
             continue;
         if (!call_table_reserve(table, kvs->options.max_in_flight))
-            return;
-        if (!is_held && call->sent_at <= kvs->connection.sent_bytes && reason->outcome != KVS_OUTCOME_NONE) {
-            call->copy->was_sent = true;
+            return; /* they end */
+        if (call->may_be_begun)
             call_mark_repeated(call->copy);
-        }
         call->state = CALL_HELD;
         call_table_take(table, call);
         if (call_due_ms(call) < table->next_deadline_ms)
@@ -329,21 +351,16 @@ static void call_hold_all(struct kvs *kvs, struct call_table *ended, const struc
 void call_end_all(struct kvs *kvs, const struct kvs_error *reason)
 {
     struct call_table ended = kvs->calls;
-    uint64_t sent_bytes = kvs->connection.sent_bytes;
 
     /* The functions may open a new connection and submit calls: these go to a new table. */
     call_table_init(&kvs->calls);
+    call_note_begun(kvs, &ended, reason);
     call_hold_all(kvs, &ended, reason);
     for (uint32_t i = 0; i < ended.slot_count; i++) {
         const struct call *call = &ended.calls[i];
-        if (call->state == CALL_IN_FLIGHT || call->state == CALL_HELD) {
-            bool was_sent =
-                call->state == CALL_IN_FLIGHT && call->sent_at <= sent_bytes && reason->outcome != KVS_OUTCOME_NONE;
+        if (call_is_unanswered(call)) {
             struct kvs_error error = *reason;
-            if (!was_sent && (call->copy == NULL || !call->copy->was_sent))
-                error.outcome = KVS_OUTCOME_NONE;
-            else
-                error.outcome = call->only_reads ? KVS_OUTCOME_ABSENT : KVS_OUTCOME_UNKNOWN;
+            error.outcome = call_unanswered_outcome(call);
             call_deliver(kvs, call, &error, NULL);
         }
         free(call->copy);

@@ -39,9 +39,8 @@ enum call_state {
 struct call_copy {
     size_t first_sent_at;   /* see kvs_request */
     uint64_t first_sent_us; /* CLOCK_MONOTONIC before it was sent for the first time */
-    bool was_sent;          /* perhaps: the daemon may have executed it */
     size_t params_size;
-    char *params; /* behind the method, in this block */
+    char *params; /* after the method, in this block */
     char method[];
 };
 
@@ -50,6 +49,7 @@ struct call {
     uint32_t next_free;
     struct call_receiver receiver;
     bool only_reads;
+    bool may_be_begun;      /* by the daemon: it was sent on a connection that was lost */
     int64_t deadline_ms;    /* see clock_now_ms */
     uint64_t sent_at;       /* the connection's sent_bytes when the request's last byte has left */
     uint64_t number;        /* calls are sent again in this order */
