@@ -49,7 +49,7 @@ static const struct {
     {"meta_only", "--meta-only"},
     {"older_than", "--older-than"},
     {"updates_only", "--updates-only"},
-    /* These would be ambiguous alone. */
+    /* A shorter text would be ambiguous. %N stands for a number. */
     {"sort must be", "--sort must be"},
     {"\"in_flight\"", "\"in-flight\""},
     {"set force", "give --force"},

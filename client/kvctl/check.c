@@ -1,4 +1,4 @@
-/* The verb check: looks over a backup, an export or a data directory, without the daemon. */
+/* The verb check: verifies a backup, an export or a data directory, without the daemon. */
 #include "client/kvctl/check_store.h"
 #include "client/kvctl/transfer.h"
 

@@ -35,7 +35,7 @@ struct check_file {
     size_t size;
 };
 
-/* Whether the daemon's user can read a file: all must belong to the owner of the directory. */
+/* Check that the daemon's user, who is the owner of the directory, can read a file, and nobody else can write it. */
 static void check_owner(struct check_store *check, const char *path, const struct stat *state)
 {
     struct stat directory;
@@ -117,7 +117,7 @@ static size_t check_record(const struct highway_hash *begun, const unsigned char
     return highway_hash_end(&hash) == check_read_u64(at + size - RECORD_CHECKSUM_BYTES) ? size : 0;
 }
 
-/* Whether a record with its checksum follows somewhere: then what is before it is damage, and not a cut end. */
+/* Return whether a whole record follows somewhere: then the bytes before it are damaged, and not the end of a write. */
 static bool check_has_record(const struct highway_hash *begun, const unsigned char *at, size_t left)
 {
     for (; left >= RECORD_HEADER_BYTES + RECORD_CHECKSUM_BYTES; at++, left--) {
@@ -203,7 +203,7 @@ static unsigned long *check_list_blocks(struct check_store *check, const char *p
 
 /* --- Streams -------------------------------------------------------------------------------------- */
 
-/* The stream's settings have a checksum in a file of its own. A stream in memory has only these. */
+/* The checksum of a stream's settings is in a file of its own. A stream in memory has only these two files. */
 static void check_settings(struct check_store *check, const char *path, const char *stream)
 {
     char name[PATH_MAX], text[17];

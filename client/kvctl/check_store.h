@@ -1,8 +1,8 @@
 /*
- * check_store: looks over the data directory of an embedded server that does not run.
+ * check_store: verifies the data directory of an embedded server that does not run.
  *
- * Used by check. It reads every stored message and compares its checksum. It sees what the disk or a copy has damaged.
- * It does not see messages or blocks that are missing as a whole, and it does not open compressed blocks.
+ * Used by check. It reads every stored message and compares its checksum, so it finds what a disk or a copy has
+ * damaged. It does not find messages or blocks that are missing as a whole, and does not read compressed blocks.
  */
 #ifndef KVCTL_CHECK_STORE_H
 #define KVCTL_CHECK_STORE_H

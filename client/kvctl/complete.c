@@ -2,10 +2,10 @@
  * Completion of command lines, for the shells: kvctl __complete WORD...
  *
  * The words are those of the command line after kvctl; the last one is being completed, and may be empty. Prints a line
- * for each candidate: a whole word, a tab, and what it is. ":files" means that the shell completes names of files. All
- * of it comes from the table of verbs, so that a new verb or option cannot be forgotten: what a word stands for is read
- * from the arguments that the help shows. Buckets, keys and sessions are asked of the daemon, for a moment. Errors are
- * silent.
+ * for each candidate: a whole word, a tab, and a description. ":files" means that the shell completes names of files.
+ * All of this comes from the table of verbs, so a new verb or option cannot be forgotten. The arguments that the help
+ * shows say whether a word is a bucket, a key, a session or a file. The daemon is asked for the names, with a short
+ * timeout. Errors are silent.
  */
 #include "client/kvctl/kvctl.h"
 
@@ -15,11 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long a key press may take if the daemon does not answer, and how many candidates help anybody. */
+/* How long completion may take if the daemon does not answer. More candidates than these help nobody. */
 #define TIMEOUT_S      1.0
 #define CANDIDATES_MAX 200u
 
-/* A key has no more, so that a longer word is none. */
+/* A longer word cannot be a key. */
 #define WORD_BYTES 1100u
 
 struct completion {
@@ -40,7 +40,7 @@ static bool complete_fits(const char *current, const char *word)
     return strncmp(word, current, strlen(current)) == 0;
 }
 
-/* Print a candidate, with the first line of what it is. prefix is "--option=" or "". */
+/* Print a candidate, with the first line of its description. prefix is "--option=" or "". */
 static void complete_print(const char *prefix, const char *word, const char *about)
 {
     printf("%s%s\t%.*s\n", prefix, word, (int)strcspn(about, "\n"), about);
@@ -118,7 +118,7 @@ static void complete_buckets(const struct completion *completion, const char *pr
     kvs_close(kvs);
 }
 
-/* Print the keys of the first bucket on the command line that begin with current. They are neighbours in byte order. */
+/* Print the keys of the bucket on the command line that begin with current. In byte order they follow each other. */
 static void complete_keys(const struct completion *completion, const char *current, const char *end)
 {
     struct kvs_keys_options options =
@@ -198,8 +198,7 @@ static void complete_value(const struct completion *completion, const struct ver
         complete_words(prefix, current, option->argument);
 }
 
-/* Find the argument at a place in the arguments that the help shows, such as "BUCKET [FILTER...]". The last may repeat.
- */
+/* Find the argument at a place in what the help shows, such as "BUCKET [FILTER...]". The last one may repeat. */
 static void complete_find_argument(const char *arguments, size_t place, char argument[64])
 {
     argument[0] = '\0';
@@ -277,7 +276,7 @@ static void complete_take_word(struct completion *completion, const char *word)
 void complete_command_line(const struct verb_option *globals, char **words, size_t count)
 {
     struct completion completion = {.globals = globals, .current = count > 0 ? words[count - 1] : ""};
-    const struct verb_option *option = NULL; /* whose value is the next word */
+    const struct verb_option *option = NULL; /* the next word is its value */
 
     for (size_t i = 0; i + 1 < count; i++) {
         const struct verb_option *owner = option;

@@ -8,13 +8,13 @@
 #include <sys/random.h>
 
 #define RESTARTS_MAX 10u
-#define LATE_TIMES   10 /* of --wait, after which a bucket that gets no rest is given up */
+#define LATE_TIMES   10 /* give up if later entries come for this many times --wait, without a point in time */
 
 enum export_state {
     EXPORT_STARTING, /* the watch has to be started (again) */
     EXPORT_READING,
     EXPORT_COMPLETE,
-    EXPORT_RESTARTING, /* what was read is void: begin again */
+    EXPORT_RESTARTING, /* what was written is no longer valid: begin again */
     EXPORT_FAILED
 };
 
@@ -30,19 +30,19 @@ struct exporting {
     enum status status;
     struct kvs_error error; /* why it was interrupted */
     uint64_t last_revision; /* of a value */
-    uint64_t old_markers;   /* delete markers up to this revision have no earlier line, so they need none */
-    uint64_t revision;      /* that the entries amount to */
+    uint64_t old_markers;   /* delete markers up to this revision delete nothing of the export: they get no line */
+    uint64_t revision;      /* of the point in time */
     uint64_t entries, deletes;
     uint64_t header_bytes;
     int64_t heard_ms;    /* when the daemon last sent something */
     uint64_t last_known; /* the bucket's last revision at the beginning */
     int64_t late_ms;     /* when the first later entry came; 0: none has */
-    bool is_away;
+    bool is_away;        /* the connection is lost, and the user was notified */
 };
 
 /* --- The lines ------------------------------------------------------------------------------------ */
 
-/* Write the first line. The id tells this export from all others. */
+/* Write the first line. Its id is unique. */
 static bool export_write_header(struct exporting *exporting, const struct kvs_bucket_info *info)
 {
     uint64_t id[2] = {0};
@@ -87,8 +87,8 @@ static void export_fail(struct exporting *exporting, enum status status)
 }
 
 /*
- * Values come in the order of revisions, unless the bucket was recreated, or its server lost messages. Then what was
- * written before may be no longer in the bucket.
+ * Return whether the revisions went back: the bucket was recreated, or its server has lost messages. Then the bucket
+ * may no longer have what was exported before.
  */
 static bool export_is_set_back(const struct exporting *exporting, const struct kvs_entry *entry)
 {

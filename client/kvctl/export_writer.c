@@ -13,7 +13,7 @@
 
 #define BUFFER_BYTES (1024u * 1024)
 
-/* The file that a signal leaves incomplete: it is removed. */
+/* The incomplete file, which a signal that ends kvctl removes; "": none. */
 static char partial_path[PATH_MAX];
 
 static void on_ending_signal(int number)
@@ -48,7 +48,7 @@ static bool export_writer_fail(const struct export_writer *writer, const char *w
     return report("cannot %s %.200s: %s", what, writer->path, strerror(errno)) == STATUS_OK;
 }
 
-/* Make the file under a name that no other program uses. */
+/* Create the file under a name that no other program uses. */
 static bool export_writer_make(struct export_writer *writer)
 {
     size_t size = strlen(writer->path) + sizeof(".partial.XXXXXX");

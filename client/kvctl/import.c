@@ -12,16 +12,16 @@
 
 /* --- Patience ------------------------------------------------------------------------------------- */
 
-bool import_may_heal(const struct kvs_error *error)
+bool import_is_temporary(const struct kvs_error *error)
 {
     return error->code == KVS_IO || error->code == KVS_UNAVAILABLE || error->code == KVS_DEADLINE_EXCEEDED ||
            error->code == KVS_RESOURCE_EXHAUSTED || error->outcome == KVS_OUTCOME_UNKNOWN;
 }
 
-bool import_wait_out(struct importing *importing, const struct kvs_error *error, unsigned *pause_ms,
-                     enum status *status)
+bool import_pause(struct importing *importing, const struct kvs_error *error, unsigned *pause_ms, enum status *status)
 {
-    if (!import_may_heal(error) || clock_monotonic_ms() - importing->progress_ms > importing->options->wait_s * 1000) {
+    if (!import_is_temporary(error) ||
+        clock_monotonic_ms() - importing->progress_ms > importing->options->wait_s * 1000) {
         *status = report_error(error);
         return false;
     }
@@ -87,7 +87,7 @@ static bool import_get_checkpoint(struct importing *importing, struct kvs_entry 
     unsigned pause_ms = PAUSE_FIRST_MS;
 
     while (kvs_get(kvs, importing->bucket, IMPORT_KEY, &options, entry) != KVS_OK) {
-        if (!import_wait_out(importing, kvs_last_error(kvs), &pause_ms, status))
+        if (!import_pause(importing, kvs_last_error(kvs), &pause_ms, status))
             return false;
     }
     return true;
@@ -123,7 +123,7 @@ static bool import_remove_checkpoint(struct importing *importing, enum status *s
             options.ttl_s = 0; /* the bucket does not allow it */
             continue;
         }
-        if (!import_wait_out(importing, kvs_last_error(kvs), &pause_ms, status))
+        if (!import_pause(importing, kvs_last_error(kvs), &pause_ms, status))
             return false;
     }
     return true;
@@ -168,7 +168,7 @@ static bool import_open_bucket(struct importing *importing, struct kvs_bucket_in
             code = kvs_bucket_create(kvs, importing->bucket, &importing->settings.options, info);
         if (code == KVS_OK)
             return true;
-        if (code != KVS_ALREADY_EXISTS && !import_wait_out(importing, kvs_last_error(kvs), &pause_ms, status))
+        if (code != KVS_ALREADY_EXISTS && !import_pause(importing, kvs_last_error(kvs), &pause_ms, status))
             return false;
     }
 }

@@ -1,12 +1,13 @@
 /*
  * import: what the files import*.c share.
  *
- * Entries are written in transactions. Each also writes the number of its last line to IMPORT_KEY, on condition that
- * the key still has the revision that the transaction before gave it. So a transaction is never committed twice, and
- * the key says which lines are written: after an unknown outcome, after a crash, or on another host.
+ * Entries are written in transactions. Each also writes the number of its last line to the key IMPORT_KEY, the
+ * checkpoint. Its condition is that the checkpoint still has the revision of the transaction before. So a transaction
+ * is never committed twice. After an unknown outcome or a crash, also on another host, the checkpoint says which lines
+ * are written.
  *
- * import_settings is the settings of the bucket in the file's header, import_chunk the entries of one transaction, and
- * import_commit the transactions that are in flight.
+ * import.c prepares the bucket and reads the checkpoint, import_settings.c the settings in the file's header. A chunk
+ * is the entries of one transaction (import_chunk.c); import_commit.c keeps a few transactions in flight.
  */
 #ifndef KVCTL_IMPORT_H
 #define KVCTL_IMPORT_H
@@ -20,7 +21,7 @@ struct import_settings {
     struct kvs_bucket_options options;
     const char **tags;
     struct kvs_header *metadata;
-    uint64_t last_revision; /* of the bucket before it was exported: later lines may be about keys of earlier lines */
+    uint64_t last_revision; /* of the bucket when the export began: lines above it may repeat a key of earlier lines */
     bool has_origin;        /* it was a mirror, or had sources */
     bool has_history;       /* of the export */
 };
@@ -83,25 +84,26 @@ struct importing {
     struct import_settings settings;
     struct progress progress;
     const char *bucket;
-    bool can_expire;              /* values may get a TTL of their own for that of the bucket */
+    bool can_expire;              /* a value may get the rest of the bucket's TTL as a TTL of its own */
     uint64_t checkpoint_line;     /* everything up to this line is written */
     uint64_t checkpoint_revision; /* of IMPORT_KEY; 0: it does not exist */
-    int64_t progress_ms;          /* when the import last got on */
-    bool is_away;
+    int64_t progress_ms;          /* when a transaction was last written */
+    bool is_away;                 /* the user was notified that the daemon or NATS does not answer */
 
     /* import_commit */
     struct import_chunk *chunks; /* a ring */
     size_t first, count;         /* the chunks that were read and are not known to be written */
-    struct import_item next;
-    enum export_line line; /* what was read last */
-    unsigned conflicts;    /* transactions that others disturbed */
+    struct import_item next;     /* was read, and did not fit into the last chunk */
+    enum export_line line;       /* what was read last */
+    unsigned conflicts;          /* transactions that others disturbed */
 };
 
-bool import_may_heal(const struct kvs_error *error);
+/* Return whether the same call may succeed later. */
+bool import_is_temporary(const struct kvs_error *error);
 
-/* Wait a little after an error that may heal. False, after a message, if it is another one, or has lasted too long. */
-bool import_wait_out(struct importing *importing, const struct kvs_error *error, unsigned *pause_ms,
-                     enum status *status);
+/* Wait a little after a temporary error. False, after a message, if it is another one, or has lasted too long. */
+bool import_pause(struct importing *importing, const struct kvs_error *error, unsigned *pause_ms, enum status *status);
+/* Something was written, or answered: the patience for errors begins again. */
 void import_note_progress(struct importing *importing);
 
 /* Read which lines are written. False after a message. */

@@ -48,8 +48,8 @@ static int64_t import_expiry_of(const struct export_entry *entry, const struct i
 }
 
 /*
- * Set the remaining time of an entry. can_expire: also if it has no TTL of its own and the bucket has one. Otherwise
- * such a value lives for the whole TTL of the bucket again.
+ * Set the TTL of an entry to its remaining time. can_expire: also if only the bucket has a TTL. Otherwise such a value
+ * lives for the whole TTL of the bucket again.
  */
 static void import_item_set_ttl(struct import_item *item, const struct import_settings *settings, bool can_expire,
                                 bool *is_expired)
@@ -69,8 +69,8 @@ static void import_item_set_ttl(struct import_item *item, const struct import_se
 /* --- Filling -------------------------------------------------------------------------------------- */
 
 /*
- * Read a line into *item. Lines of expired values need no operation, unless an earlier line may have written the
- * key: then they delete it.
+ * Read a line into *item. The line of an expired value deletes its key if an earlier line may have written that.
+ * Otherwise it is skipped.
  */
 static enum export_line import_chunk_read(struct import_chunk *chunk, struct import_item *item,
                                           struct export_reader *reader, const struct import_settings *settings,
@@ -104,8 +104,8 @@ static enum export_line import_chunk_read(struct import_chunk *chunk, struct imp
 }
 
 /*
- * Whether the item must be in another transaction than the items before. Of several operations on a key, only the first
- * may be a purge, or have a TTL.
+ * Return whether the item must be in another transaction than the items before it. Of several operations on a key, only
+ * the first may be a purge, or have a TTL.
  */
 static bool import_chunk_has_no_room(struct import_chunk *chunk, const struct import_item *item)
 {

@@ -13,7 +13,7 @@
  * the right revision.
  */
 #define CHUNKS_IN_FLIGHT 3u
-#define CONFLICTS_MAX    3u /* with more, one is in flight at a time */
+#define CONFLICTS_MAX    3u /* after more of them, one transaction is in flight at a time */
 
 static struct import_chunk *import_chunk_at(struct importing *importing, size_t place)
 {
@@ -75,7 +75,7 @@ static void import_send(struct importing *importing, struct import_chunk *chunk,
     kvs_txn_free(txn);
 }
 
-/* Send what may be sent. The revision of the first checkpoint cannot be foreseen. */
+/* Send what may be sent. Until the first checkpoint is written, the revisions of later ones are not known. */
 static void import_send_all(struct importing *importing)
 {
     size_t most = importing->checkpoint_revision == 0 || importing->conflicts > CONFLICTS_MAX ? 1 : importing->count;
@@ -160,11 +160,11 @@ static bool import_recover(struct importing *importing, enum status *status)
 
     import_wait_for_answers(importing, importing->count);
     importing->conflicts += is_checkpoint;
-    if (!is_checkpoint && !import_may_heal(error)) {
+    if (!is_checkpoint && !import_is_temporary(error)) {
         *status = import_report(importing, import_chunk_at(importing, 0));
         return false;
     }
-    return (is_checkpoint || import_wait_out(importing, error, &pause_ms, status)) && import_resolve(importing, status);
+    return (is_checkpoint || import_pause(importing, error, &pause_ms, status)) && import_resolve(importing, status);
 }
 
 /* --- All lines ------------------------------------------------------------------------------------ */

@@ -1,8 +1,8 @@
 /*
  * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, keys.c, watch.c, bulk.c, txn.c,
  * export.c, import.c, backup.c, check.c, bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c, top.c and bench.c.
- * A verb gets an invocation (arguments and options are checked against its row of the table, and the connection is
- * open), prints its result and returns the exit status.
+ * A verb gets an invocation, prints its result and returns the exit status. The arguments and options of the invocation
+ * were checked against the verb's row of the table, and the connection is open.
  */
 #ifndef KVCTL_H
 #define KVCTL_H
@@ -258,7 +258,7 @@ enum terminal_event {
     TERMINAL_TIME_OVER,
     TERMINAL_KEY,
     TERMINAL_RESIZED, /* or another signal */
-    TERMINAL_GONE     /* nobody is there */
+    TERMINAL_GONE     /* the terminal was closed, or its input has ended */
 };
 
 struct terminal_size {

@@ -26,7 +26,8 @@ static bool option_rules_may_repeat(const struct invocation *invocation, const c
     return false;
 }
 
-/* Given twice with the same value, as by a script that adds options to those of its caller, it is no contradiction. */
+/* An option may be given twice with the same value, for example by a script that adds options to those of its caller.
+ */
 static bool option_rules_check_repeated(const struct invocation *invocation, const struct argument_option *option)
 {
     for (const struct argument_option *other = invocation->options; other < option; other++) {
@@ -40,7 +41,7 @@ static bool option_rules_check_repeated(const struct invocation *invocation, con
     return true;
 }
 
-/* Every number N counts or names something: there is none of 0. For the library 0 would mean "not given". */
+/* A number N counts or names something, so it is at least 1. To the library, 0 means "not given". */
 static bool option_rules_check_number(const struct invocation *invocation, const struct argument_option *option)
 {
     const char *argument = option_rules_find(invocation->verb, option->name)->argument;

@@ -7,7 +7,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
-#define COLUMNS_UNKNOWN 80u /* of a terminal that does not tell */
+#define COLUMNS_UNKNOWN 80u /* of a terminal that does not report its size */
 
 /* The longest text of one character or byte, with its NUL. */
 #define CHARACTER_BYTES 5u
@@ -21,7 +21,7 @@ size_t safe_text_terminal_columns(void)
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : COLUMNS_UNKNOWN;
 }
 
-/* Read the UTF-8 character at bytes. Returns its size, or 0 if there is none. */
+/* Read the UTF-8 character at bytes. Return its size, or 0 if there is none. */
 static size_t safe_text_read(const unsigned char *bytes, size_t left, uint32_t *character)
 {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -48,7 +48,7 @@ static bool safe_text_is_active(uint32_t character)
            (character >= 0x2066 && character <= 0x2069);
 }
 
-/* Write what stands for the first *taken bytes, with a NUL. Return its columns. */
+/* Write the text of the first character, or byte, with a NUL. Return its columns; *taken is the bytes that it shows. */
 static size_t safe_text_write(const char *bytes, size_t left, bool is_text, char written[CHARACTER_BYTES],
                               size_t *taken)
 {

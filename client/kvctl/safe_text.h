@@ -1,6 +1,8 @@
 /*
- * safe_text: bytes of others on a terminal. Control characters and what is not UTF-8 are written as escapes, so that a
- * value or a name cannot control the terminal, and widths are counted in columns.
+ * safe_text: shows bytes of other clients on a terminal. Control characters and bytes that are not UTF-8 are written as
+ * escapes, so that a value or a name cannot control the terminal. Widths are counted in columns.
+ *
+ * Used by all verbs that print.
  */
 #ifndef KVCTL_SAFE_TEXT_H
 #define KVCTL_SAFE_TEXT_H
@@ -9,19 +11,19 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* Return the columns of the terminal on standard output; SIZE_MAX: it is none. */
+/* Return the columns of the terminal on standard output; SIZE_MAX: standard output is not a terminal. */
 size_t safe_text_terminal_columns(void);
 
 /*
- * Return any bytes as text of one line that takes at most so many columns; text that does not fit is cut, with "..." at
- * the end. Backslashes are doubled, so that the bytes can be told from the text. Free it. NULL: out of memory.
+ * Return any bytes as one line of text of at most this number of columns. Text that does not fit is cut, with "..." at
+ * the end. Backslashes are doubled, so that each text stands for one sequence of bytes. Free it. NULL: out of memory.
  */
 char *safe_text_of_bytes(const char *bytes, size_t size, size_t columns);
 
-/* The same of a text that is for people already: its backslashes stay. It may be the result of this function. */
+/* The same for a message or a cell of a table: backslashes stay, so its own results do not change. */
 char *safe_text_of_text(const char *text, size_t columns);
 
-/* Return how many columns a text takes that one of these functions has made. */
+/* Return the number of columns of a result of these functions. */
 size_t safe_text_columns(const char *text);
 
 /* Print a text as a string of JSON; what is not UTF-8 as U+FFFD. */

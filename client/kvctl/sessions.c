@@ -1,4 +1,4 @@
-/* The verbs sessions and kill: who is connected to the daemon, and the end of one of them. */
+/* The verbs sessions and kill: list the sessions of the daemon, and end one of them. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* The terminal while a verb shows a screen: other contents, no echo, and all of it given back at the end. */
+/* The terminal while a verb shows a screen: without echo, and with its former contents restored at the end. */
 #include "client/kvctl/kvctl.h"
 
 #include <errno.h>

@@ -1,8 +1,8 @@
 /*
- * The verb top: what is busy, once a second: methods, buckets, sessions, the connection to NATS and the cache.
+ * The verb top: shows once a second what is busy: methods, buckets, sessions, the connection to NATS and the cache.
  *
- * Rates are differences between two answers of daemon.stats. If the caller may see daemon.dump, buckets are shown: how
- * often a new revision arrives, and the calls in flight at this moment.
+ * Rates are differences between two answers of daemon.stats. Buckets come from daemon.dump, if the user may call it:
+ * the revisions that arrive per second, and the calls in flight at this moment.
  */
 #include "client/kvctl/kvctl.h"
 
@@ -142,7 +142,7 @@ static void top_add(struct screen *screen, bool is_heading, const char *format, 
     line->is_heading = is_heading;
 }
 
-/* Print the lines; on a terminal over those of before, as many as fit. Whatever names they have, it stays text. */
+/* Print the lines: on a terminal as many as fit, over the former ones. Names in them cannot control the terminal. */
 static void top_print(const struct screen *screen)
 {
     bool has_colors = screen->is_live && getenv("NO_COLOR") == NULL;
@@ -310,7 +310,7 @@ static void top_add_sessions(struct screen *screen, size_t max)
     }
 }
 
-/* Compose all lines. What one section leaves of a terminal's rows, the next has. */
+/* Compose all lines. Rows of a terminal that one section leaves free go to the last one. */
 static void top_compose(struct screen *screen, const char *trouble)
 {
     bool has_limit = screen->rows > 0, has_buckets = screen->now.dump != NULL;
