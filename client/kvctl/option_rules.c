@@ -26,8 +26,7 @@ static bool option_rules_may_repeat(const struct invocation *invocation, const c
     return false;
 }
 
-/* An option may be given twice with the same value, for example by a script that adds options to those of its caller.
- */
+/* An option may be given twice with the same value, as by a script that adds options to those of its caller. */
 static bool option_rules_check_repeated(const struct invocation *invocation, const struct argument_option *option)
 {
     for (const struct argument_option *other = invocation->options; other < option; other++) {

@@ -211,8 +211,7 @@ void manifest_free(struct manifest *manifest);
 /* Read a file of a backup completely, and compare it with the manifest. False after a message. */
 bool manifest_check_file(const char *directory, const struct manifest_item *item);
 
-/* Read an export completely, and each entry if parses_lines. *digest is that of the whole file. False after a message.
- */
+/* Read an export completely; parses_lines: each entry too. *digest is of the whole file. False after a message. */
 bool export_verify(const char *path, bool parses_lines, uint64_t *entries, char digest[DIGEST_TEXT_BYTES]);
 
 #endif

@@ -133,14 +133,15 @@ struct kvs_options {
      * connect again.
      * Calls in flight fail, too. Their outcome is KVS_OUTCOME_NONE if the request was not sent yet; otherwise, for a
      * write, KVS_OUTCOME_UNKNOWN.
-     * true: the library reconnects, with pauses that grow from 50 ms to 2 s between attempts, and calls in flight wait
-     * until their timeout. It sends them again, in their order, if that is safe: calls that only read, calls that the
-     * daemon has not begun, and writes of values, which are done at most once (protocol.md, "Repeating calls").
-     * Functions of kvstore_admin.h that change something fail as without the option if the daemon may have begun them.
-     * So do writes of kvstore_raw.h, unless the program adds the option id. A blocking call that is made while there is
-     * no connection keeps trying until its timeout; an asynchronous one is refused with the reason until the daemon is
-     * back. Watches resume by themselves. If systemd listens for the daemon, a restart is a pause and no error.
-     * The handle keeps a copy of each request in flight.
+     *
+     * true: the library reconnects, with pauses that grow from 50 ms to 2 s between attempts. Calls in flight wait
+     * until their timeout, and watches resume by themselves. If systemd listens for the daemon, a restart is a pause
+     * and no error. The library sends calls again, in their order, if that is safe. It is safe for calls that only
+     * read, calls that the daemon has not begun, and writes of values, which are done at most once (protocol.md,
+     * "Repeating calls"). Functions of kvstore_admin.h that change something fail as without the option if the daemon
+     * may have begun them. So do writes of kvstore_raw.h, unless the program adds the option id. A blocking call that
+     * is made while there is no connection keeps trying until its timeout. An asynchronous one is refused, with the
+     * reason, until there is a connection. The handle keeps a copy of each request in flight.
      */
     bool reconnect;
 
@@ -467,8 +468,8 @@ struct kvs_watch_options {
     uint64_t from_revision; /* begin with the entry of this revision and all later ones */
     bool ignore_deletes;    /* no deletes and purges */
     bool meta_only;         /* entries without their value: it is NULL, and value_size is its size */
-    bool snapshot;          /* KVS_EVENT_READY comes when the entries amount to one point in time: the last entry of
-                             * each key is what the bucket held at the event's revision */
+    bool snapshot;          /* KVS_EVENT_READY comes at one point in time: the last entry of each key is what the bucket
+                             * held at the revision of the event */
 
     /*
      * Of kvs_watch: bytes of entries that were received and not taken yet. More than one message waits only if the

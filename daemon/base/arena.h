@@ -33,7 +33,7 @@ struct arena {
     size_t bytes;             /* that were allocated */
     const void *owner;        /* identity of the session that it serves; NULL: none. Never dereferenced */
     uint64_t call_id;         /* of the call that it serves, for the log; 0: none */
-    /* What of the call is at NATS now: requests, batches, look-ups of buckets. And how long something was, in all. */
+    /* What the call waits for at NATS (requests, batches, look-ups of buckets), and how long it has waited in all. */
     unsigned sent_count;
     uint64_t sent_since_ms; /* loop time at which sent_count left 0 */
     uint64_t sent_ms;       /* without the time since then */
@@ -107,7 +107,7 @@ static inline void arena_clear(struct arena *arena)
     arena->sent_ms = 0;
 }
 
-/* Something was sent to NATS for the call, and was answered or given up. now_ms is loop time. */
+/* Something was sent to NATS for the call; it was answered, or is given up. now_ms is loop time. */
 static inline void arena_note_sent(struct arena *arena, uint64_t now_ms)
 {
     if (arena->sent_count++ == 0)

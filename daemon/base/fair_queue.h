@@ -2,10 +2,10 @@
  * fair_queue: a queue in which owners take turns.
  *
  * Used for requests that wait for something scarce, so that an owner who asks for much does not keep the others
- * waiting. An owner that begins to wait is a newcomer and comes before those that have had a turn and wait on: one
- * entry does not wait for an entry of each of a hundred greedy owners. The entries of one owner keep their order. An
- * owner is an identity, in general the address of a session; it is compared and never dereferenced. The queue allocates
- * a record for each owner that waits. If memory runs out, the entry joins those without an owner.
+ * waiting. An owner that begins to wait is a newcomer. It comes before owners that have had a turn and still wait, so a
+ * single entry need not wait for an entry of each of a hundred greedy owners. The entries of one owner keep their
+ * order. An owner is an identity, in general the address of a session; it is compared and never dereferenced. The queue
+ * allocates a record for each owner that waits. If memory runs out, the entry joins those without an owner.
  */
 #ifndef DAEMON_FAIR_QUEUE_H
 #define DAEMON_FAIR_QUEUE_H
@@ -35,7 +35,7 @@ struct fair_queue {
     struct fair_queue_owner *by_identity; /* uthash */
     struct fair_queue_owner *newcomers;   /* each list in the order of the owners' turns */
     struct fair_queue_owner *others;
-    unsigned newcomers_in_a_row;       /* that have had their turns since one of the others */
+    unsigned newcomers_in_a_row;       /* newcomers that have had a turn since one of the others had */
     struct fair_queue_owner anonymous; /* of entries without an owner */
 };
 

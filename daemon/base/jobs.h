@@ -1,11 +1,11 @@
 /*
  * jobs: work that is cut into slices, so that no turn of the loop is long, and shared out, so that nobody waits long.
  *
- * Used for all work that a client can make large: the requests of a session, requests that waited for the connection to
- * NATS, deadlines that come together, watches that a change is delivered to. A turn begins with the first event after
- * the loop slept. Its events may use JOBS_TURN_NS, and each of them JOBS_SLICE_NS; what is not finished then becomes a
- * job. At the end of a turn jobs run, a slice each, in three lines. A job that has more to do goes to the end of its
- * line, and each line gets at least a slice of each turn. While a job waits, the loop does not sleep.
+ * Used for all work that a client can make large. Examples are the requests of a session, requests that waited for the
+ * connection to NATS, deadlines that pass together, and the watches that receive a change. A turn begins with the first
+ * event after the loop slept. Its events may use JOBS_TURN_NS, and each of them JOBS_SLICE_NS; what is not finished
+ * then becomes a job. At the end of a turn jobs run, a slice each, in three lines. A job that has more to do goes to
+ * the end of its line, and each line gets at least a slice of each turn. While a job waits, the loop does not sleep.
  */
 #ifndef DAEMON_JOBS_H
 #define DAEMON_JOBS_H
@@ -22,7 +22,7 @@
 
 /* In the order in which they run in a turn. */
 enum job_line {
-    JOB_SHARED,   /* work for many sessions at once, as the replies of NATS */
+    JOB_SHARED,   /* work for many sessions at once, such as the replies of NATS */
     JOB_LIGHT,    /* of sessions that take little of the daemon's time: their calls overtake those of the others */
     JOB_ORDINARY, /* of sessions that take much of it, and of single calls */
     JOB_LINES
@@ -35,7 +35,7 @@ struct job {
     /* Work until jobs_slice_is_over. Return whether there is more to do. May remove or free its own job. */
     bool (*run)(struct job *job);
     enum job_line line;
-    uint64_t paid_ns; /* when the time that it has taken amounts to less than its part; see jobs_charge */
+    uint64_t paid_ns; /* uv_hrtime from which on the time that it has taken is less than its part: see jobs_charge */
 };
 
 struct job_queue {
@@ -67,15 +67,15 @@ void jobs_add(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
 void jobs_add_shared(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
 
 /*
- * A session begins. At first it stands in the ordinary line, as if it had taken a slice: clients that connect again and
- * again do not overtake those that stay.
+ * A session begins, in the ordinary line, as if it had taken a slice. So clients that connect again and again do not
+ * overtake those that stay.
  */
 void jobs_admit_session(struct job *job);
 
-/* Queue a session's job, by what jobs_charge has noted for it in the light or in the ordinary line. */
+/* Queue a session's job, in the light or the ordinary line, by the time that jobs_charge has noted. */
 void jobs_add_session(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
 
-/* Note that the slice until now was for this job, queued or not. */
+/* Note that the slice, up to now, was used by this job. It need not be queued. */
 void jobs_charge(const struct jobs *jobs, struct job *job);
 
 /* Does nothing when the job is not queued. */

@@ -1,8 +1,8 @@
 /*
- * process_name: the name of the program that a process runs, for people.
+ * process_name: the name of the program that a process runs, to be shown.
  *
- * Used by session. The name is what the kernel calls comm: at most 15 bytes, which the process may choose itself. It is
- * never a reason to allow something.
+ * Used by session. The name is what the kernel calls comm: at most 15 bytes. The process may choose it, so it grants no
+ * permission.
  */
 #ifndef DAEMON_PROCESS_NAME_H
 #define DAEMON_PROCESS_NAME_H

@@ -1,9 +1,9 @@
 /*
  * directory: nats.data_dir, in which the embedded nats-server keeps its files.
  *
- * Used by the other modules of embedded. The directory holds the server's configuration, its data, the version of the
- * newest server that has opened them, its pid file and the file in which it writes its port. A lock refuses a second
- * daemon.
+ * Used by the other modules of embedded. The directory holds the server's configuration, its data, its pid file and the
+ * file in which it writes its port. It also has the version of the newest server that has opened the data. A lock
+ * refuses a second daemon.
  */
 #ifndef DAEMON_EMBEDDED_DIRECTORY_H
 #define DAEMON_EMBEDDED_DIRECTORY_H
@@ -30,8 +30,9 @@ bool embedded_directory_open(struct embedded_directory *directory, const char *p
 void embedded_directory_close(struct embedded_directory *directory);
 
 /*
- * Check that the server can use the data, if there are any: their directories belong to the daemon's user, and no newer
- * server has opened them. An older server may misread what a newer one has written. Return false with an error.
+ * Check that the server can use the data, if there are any. The daemon's user must be able to write in their
+ * directories, and no newer server may have opened them: an older one may misread what it wrote. Return false with an
+ * error.
  */
 bool embedded_directory_check_data(const struct embedded_directory *directory, const struct embedded_version *version,
                                    char error[EMBEDDED_ERROR_BYTES]);

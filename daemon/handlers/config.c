@@ -34,7 +34,7 @@ static void config_pack_strings(msgpack_packer *packer, const struct conf_string
         pack_foreign_text(packer, strings->items[i]);
 }
 
-/* Pack a number as the file has it, but for the quotes of an octal one. */
+/* Pack a number in the form of the file, without the quotes of an octal one. */
 static void config_pack_number(msgpack_packer *packer, const struct setting *setting, const struct conf *conf)
 {
     char text[NUMBER_BYTES];

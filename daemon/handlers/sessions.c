@@ -1,8 +1,8 @@
 /*
- * daemon.sessions and daemon.kill_session: who is connected, and the end of one of them.
+ * daemon.sessions and daemon.kill_session: list the sessions, and end one of them.
  *
- * A list visits every session once and keeps the first `limit` of the order that was asked for, in a heap. With 10,000
- * sessions an answer of 100 takes some 0.3 ms, and one of 1,000 some 1 ms.
+ * A list visits every session once, and keeps the first ones of its order in a heap. With 10,000 sessions an answer of
+ * 100 takes some 0.3 ms, and one of 1,000 some 1 ms.
  */
 #include "daemon/handlers/methods.h"
 #include "daemon/rpc/arguments.h"
@@ -13,8 +13,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define LIMIT_STANDARD 100
-#define LIMIT_MAX      1000
+#define LIMIT_DEFAULT 100
+#define LIMIT_MAX     1000
 
 /* What a session is sorted by: the largest comes first. */
 enum sessions_order { ORDER_RATE, ORDER_CALLS, ORDER_IN_FLIGHT, ORDER_BYTES, ORDER_TRAFFIC, ORDER_WATCHES, ORDER_AGE };
@@ -41,20 +41,20 @@ struct sessions_list {
     struct sessions_item *items;
 };
 
-/* --- Who may do it --------------------------------------------------------------------------------- */
+/* --- Permissions ----------------------------------------------------------------------------------- */
 
 static bool sessions_caller_is_operator(const struct call *call)
 {
     return call->user->uid == 0 || call->user->uid == geteuid();
 }
 
-/* Without access rules everybody may see everything, as in daemon.dump. */
+/* Without access rules every user may see all sessions, as in daemon.dump. */
 static bool sessions_may_see_all(const struct call *call)
 {
     return sessions_caller_is_operator(call) || call_access(call, NULL) >= CONF_ACCESS_ADMIN;
 }
 
-/* Without access rules users share the daemon, and none may take it from another one. */
+/* Without access rules no user may end the sessions of another one. */
 static bool sessions_may_kill(const struct call *call, const struct session *session)
 {
     return sessions_caller_is_operator(call) || session->uid == call->user->uid ||
@@ -176,7 +176,7 @@ static bool sessions_read_options(struct call *call, struct sessions_list *list)
     const msgpack_object *sort = option_find(call, "sort");
     int64_t limit;
 
-    if (!option_integer(call, "limit", 1, LIMIT_MAX, LIMIT_STANDARD, &limit))
+    if (!option_integer(call, "limit", 1, LIMIT_MAX, LIMIT_DEFAULT, &limit))
         return false;
     list->limit = (uint32_t)limit;
     list->order = ORDER_RATE;
@@ -241,7 +241,7 @@ void handle_daemon_kill_session(struct call *call)
         return;
     }
     session = session_list_find(call_service(call)->sessions, id);
-    /* Whether the session of another user exists is not said to whom may not see it. */
+    /* A caller that may not see the sessions of others does not learn which exist. */
     if (session == NULL || (session->uid != call->user->uid && !sessions_may_see_all(call))) {
         call_fail_with(call, ERROR_INVALID_ARGUMENT,
                        "there is no session %" PRIu64 ": it has ended, or it is not yours; daemon.sessions lists them",

@@ -20,7 +20,7 @@ static void endpoint_close_server(struct endpoint *endpoint)
     endpoint->server = NULL;
 }
 
-/* The store is worth more than its figures: the daemon goes on without the endpoint. Log each reason once. */
+/* The daemon runs without the endpoint: its metrics must not keep it from its work. Log each reason once. */
 static void endpoint_retry_later(struct endpoint *endpoint, const char *error)
 {
     if (strcmp(endpoint->trouble, error) != 0)

@@ -1,10 +1,10 @@
 /*
  * endpoint: serves the figures over HTTP, at metrics.listen.
  *
- * Made by monitor. libmicrohttpd speaks HTTP. It has no thread of its own: it runs when its epoll descriptor is
- * readable, or a timer fires, for a tenth of the loop's time at most. A connection carries one request, ends after
- * ENDPOINT_CONNECTION_MS whatever it does, and is the first to go if there are more than ENDPOINT_CONNECTIONS_MAX. So
- * clients of the endpoint that are slow, silent or many harm each other at most.
+ * Created by monitor. libmicrohttpd speaks HTTP. It has no thread of its own: it runs when its epoll descriptor is
+ * readable, or a timer fires. It takes a tenth of the loop's time at most. A connection carries one request and ends
+ * after ENDPOINT_CONNECTION_MS, whatever it does. The oldest is closed if there are more than ENDPOINT_CONNECTIONS_MAX.
+ * So clients of the endpoint that are slow, silent or many can only harm each other.
  */
 #ifndef DAEMON_MONITOR_ENDPOINT_H
 #define DAEMON_MONITOR_ENDPOINT_H

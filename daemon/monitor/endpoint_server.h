@@ -1,5 +1,5 @@
 /*
- * endpoint_server: one listening socket, with the HTTP that is spoken on it.
+ * endpoint_server: serves HTTP on one listening socket.
  *
  * Used by endpoint, which makes a new one when the address changes. See endpoint for what it promises.
  */

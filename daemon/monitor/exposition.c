@@ -175,7 +175,7 @@ static bool exposition_write_errors(struct exposition *exposition)
     return false;
 }
 
-/* Methods that were never called have no samples, and codes that they never had neither. */
+/* Methods that were never called have no samples. Codes that a method never had have none either. */
 static bool exposition_write_calls(struct exposition *exposition)
 {
     const struct metrics_method *method = &exposition->sources->metrics->methods[exposition->index];
@@ -208,7 +208,7 @@ static bool exposition_write_durations(struct exposition *exposition)
     return ++exposition->index < METHOD_COUNT;
 }
 
-/* Copy what all users have now, so that users who come and go meanwhile do not matter. */
+/* Copy the figures of all users at once: users may come and go while the text is written. */
 static bool exposition_collect_users(struct exposition *exposition)
 {
     const struct usage *usage = exposition->sources->usage;
@@ -358,7 +358,7 @@ static void exposition_leave_list(struct exposition_waiter *waiter)
     waiter->list = NULL;
 }
 
-/* A waiter may copy the whole text, so each of them is looked at as a piece of work. */
+/* A waiter may copy the whole text, so the slice is checked after each of them. */
 static void exposition_deliver_some(struct exposition *exposition)
 {
     while (exposition->waiting != NULL) {
@@ -425,7 +425,7 @@ int exposition_init(struct exposition *exposition, const struct figures_sources 
     return bucket_figures_init(&exposition->buckets, sources->store, exposition_on_buckets_known, exposition);
 }
 
-/* A text that is being written is begun again: its buckets are others. */
+/* A text that is being written is begun again, with the new buckets. */
 void exposition_reload(struct exposition *exposition)
 {
     bucket_figures_reload(&exposition->buckets);

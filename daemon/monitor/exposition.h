@@ -1,8 +1,9 @@
 /*
  * exposition: the figures of the daemon as a text for Prometheus, in the format of OpenMetrics 1.0.
  *
- * Used by endpoint and by the handler of daemon.metrics. One text is written at a time, in slices. All who ask before
- * it is begun get it, so however many ask, the loop writes one text at a time. A text is as new as its request.
+ * Used by endpoint and by the handler of daemon.metrics. One text is written at a time, in slices, for all requests
+ * that came before it was begun. So a text is never older than its request, and many requests cost little more than
+ * one.
  */
 #ifndef DAEMON_MONITOR_EXPOSITION_H
 #define DAEMON_MONITOR_EXPOSITION_H

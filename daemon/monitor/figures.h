@@ -1,10 +1,11 @@
 /*
  * figures: the one table of what the daemon counts and measures.
  *
- * daemon.stats and the text for Prometheus are both written from it. figures_collect reads the figures of all modules
- * at one moment into a struct, and each row of the table describes one member of it: its name in daemon.stats, its
- * family in the text, or both. Figures that exist once for each user or bucket have tables of their own. Counts by
- * method and by code, and histograms, are in metrics (daemon/base) and have no rows.
+ * Used by exposition and by the handlers of daemon.stats and health.check: the answers and the text for Prometheus are
+ * written from one table. figures_collect reads the figures of all modules at one moment into a struct. A row of the
+ * table describes one member of that struct: its name in daemon.stats, its family in the text, or both. Figures that
+ * exist once for each user or bucket have tables of their own. Counts by method and by code, and histograms, are in
+ * metrics (daemon/base) and have no rows.
  */
 #ifndef DAEMON_MONITOR_FIGURES_H
 #define DAEMON_MONITOR_FIGURES_H

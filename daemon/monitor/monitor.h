@@ -1,8 +1,8 @@
 /*
- * monitor: what an operator sees of the daemon in numbers.
+ * monitor: the metrics of the daemon.
  *
- * Made by main. It has the table of figures, the text that is written from it, and the HTTP endpoint. The handlers of
- * daemon.stats and daemon.metrics use it.
+ * Created by main, and used by the handlers of daemon.stats and daemon.metrics. It has the sources of the figures, the
+ * text that is written from them, and the HTTP endpoint.
  */
 #ifndef DAEMON_MONITOR_MONITOR_H
 #define DAEMON_MONITOR_MONITOR_H
@@ -20,7 +20,7 @@ struct monitor {
 /* Begin to serve. All pointers are borrowed. Return 0, or -1 if memory ran out. */
 int monitor_init(struct monitor *monitor, struct store *store, struct metrics *metrics, const struct usage *usage);
 
-/* The embedded server was started, which is counted from now on. */
+/* The embedded server was started: from now on its restarts are counted. */
 void monitor_set_embedded(struct monitor *monitor, const struct embedded_process *embedded);
 
 /* The configuration was read again. */

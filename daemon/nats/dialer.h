@@ -69,8 +69,8 @@ bool dialer_start_changed(struct dialer *dialer, const struct connection_target 
 bool dialer_is_busy(const struct dialer *dialer);
 
 /*
- * Return whether the present attempt, or the last one, uses the secrets of the last connection, because a server or the
- * library has refused the present ones.
+ * Return whether the present attempt, or the last one, uses the secrets of the last connection: a server or the library
+ * has refused those of the configuration.
  */
 bool dialer_uses_former_secrets(const struct dialer *dialer);
 

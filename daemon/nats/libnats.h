@@ -51,7 +51,8 @@ struct libnats_attempt {
     natsOptions *options;
     enum libnats_purpose purpose;
     const struct secrets *accepted;
-    bool wants_tls, has_own_secrets; /* which is not so with the target's user and password */
+    bool wants_tls;
+    bool has_own_secrets; /* false: the target has a user and a password */
     /* Of the thread that connects. */
     natsConnection *attached;
     natsSock socket;
@@ -76,7 +77,7 @@ struct libnats_attempt {
 bool libnats_prepare(struct libnats_attempt *attempt, const struct conf *conf, const struct connection_target *target,
                      enum libnats_purpose purpose, const struct secrets *accepted);
 
-/* Do it. This blocks, so call it on a worker thread, once after libnats_prepare. */
+/* Make the attempt. This blocks, so call it on a worker thread, once after libnats_prepare. */
 enum libnats_result libnats_connect(struct libnats_attempt *attempt);
 
 /*

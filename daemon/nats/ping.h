@@ -23,8 +23,8 @@ void ping_reset(struct ping *ping);
 bool ping_begin(struct ping *ping);
 
 /*
- * A reply came: set *rtt_us, the time of the round trip in microseconds, unless no ping was in flight; and *min_us, if
- * it is shorter than that, or that is 0.
+ * A reply came. If a ping was in flight, set *rtt_us to the time of the round trip in microseconds, and *min_us to the
+ * shortest so far; 0: there was none.
  */
 void ping_end(struct ping *ping, uint64_t *rtt_us, uint64_t *min_us);
 

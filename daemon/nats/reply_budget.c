@@ -10,8 +10,7 @@
 /* Expected of the first replies: the server's default max_payload. */
 #define FIRST_REPLY_BYTES (1024u * 1024u)
 
-/* Added to each reply for the server's work, far more than its headers take. It allows 512 to 2,048 replies in flight.
- */
+/* Added to each reply for the server's work, far more than its headers take: 512 to 2,048 replies fit in flight. */
 #define OVERHEAD_BYTES 4096u
 
 /* The largest reply of this period and the one before counts. */

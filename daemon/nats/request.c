@@ -359,9 +359,9 @@ void request_on_reply(struct request *request, unsigned attempt, struct message 
 /* --- Stragglers ------------------------------------------------------------------------------------ */
 
 /*
- * A straggler stands in for a request that ended before its answer came. The server still works on it, so the straggler
- * keeps its place in the limit and its share of the budget, until the answer comes or the time of an attempt is over.
- * Otherwise clients that start and cancel calls could give the server any amount of work.
+ * A straggler replaces a request that ended before its answer came. The server still works on that request. So the
+ * straggler keeps the place in the limit and the share of the budget, until the answer comes or calls.attempt_timeout
+ * is over. Otherwise clients that start and cancel calls could give the server any amount of work.
  */
 
 static void straggler_free(struct request *straggler)
@@ -412,7 +412,7 @@ static const struct request_ops straggler_ops = {
     .no_responders = straggler_no_responders,
 };
 
-/* Without memory, the place and the share are free too early. */
+/* If memory runs out, the place and the share are free too early. */
 static void request_leave_straggler(struct request *request)
 {
     struct requests *requests = request->requests;

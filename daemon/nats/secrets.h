@@ -1,6 +1,6 @@
 /*
- * secrets: everything that a login at a NATS server needs, in memory: settings of the section nats, and the contents of
- * the files that they name.
+ * secrets: what a login at a NATS server needs, in memory. It is settings of the section nats, and the contents of the
+ * files that they name.
  *
  * Used by dialer and credentials. The contents stay valid if a file is replaced or removed, so a connection can be made
  * with the secrets of an earlier one.
@@ -55,8 +55,7 @@ bool secrets_read_files(struct secrets *secrets, char *error, size_t error_bytes
 
 bool secrets_are_equal(const struct secrets *a, const struct secrets *b);
 
-/* Return a path from which the library can read a file's content until secrets_close_files. NULL: the system refuses.
- */
+/* Return a path at which the library can read the content until secrets_close_files. NULL: the system refuses. */
 #define SECRETS_PATH_BYTES 32
 const char *secrets_open_file(struct secrets *secrets, enum secrets_member file, char path[SECRETS_PATH_BYTES]);
 

@@ -12,7 +12,7 @@
 /* A key is shown up to this length. */
 #define KEY_SHOWN_BYTES 128
 
-/* " key K", " 3 keys" or "". Only a key, or the keys, come after a bucket's name. */
+/* Write " key K", " 3 keys" or "". In all methods kv.* and bulk.*, the key or the keys come after the bucket. */
 static void slow_log_write_keys(const struct call *call, char text[KEY_SHOWN_BYTES + 16])
 {
     const char *name = call_method_name(call);

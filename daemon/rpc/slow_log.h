@@ -10,8 +10,8 @@
 #include "daemon/rpc/call.h"
 
 /*
- * A call ends. ending says how, as the end of a sentence, such as "it was answered". Reads no clock: the loop's time
- * is exact enough.
+ * Log the call, which ends now, if it was slow. ending says how it ends, such as "it was answered". No clock is read:
+ * the loop's time is exact enough.
  */
 void slow_log_check(const struct call *call, const char *ending);
 

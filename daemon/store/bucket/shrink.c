@@ -12,7 +12,7 @@ static int64_t shrink_integer(json_t *object, const char *name)
     return (int64_t)json_integer_value(json_object_get(object, name));
 }
 
-/* A key with one value more than the new history has as many older values as that history. */
+/* A smaller history removes a value only if a key has more values than it, and so at least as many older ones. */
 static bool shrink_check_history(json_t *stream, json_t *state, int64_t history, struct error *error)
 {
     int64_t old = shrink_integer(stream, "max_msgs_per_subject");

@@ -1,5 +1,5 @@
 /*
- * shrink: finds out whether new settings of a bucket would remove what it stores.
+ * shrink: checks whether new settings of a bucket would remove what it stores.
  *
  * Used by admin before an update. The server applies a smaller history, ttl or max_bytes at once, and cannot undo it.
  */
@@ -9,9 +9,9 @@
 #include "daemon/store/bucket/settings.h"
 
 /*
- * Return false with an error if the given settings would remove values of the bucket, or leave no room for any. info:
- * an answer of STREAM.INFO. The check is on the safe side: without a count for each key, which would take long, it
- * knows only how many values a smaller history can remove at most.
+ * Return false with an error if the given settings would remove values of the bucket, or leave no room for any. info is
+ * an answer of STREAM.INFO. It has no count for each key, which would take long. So the check refuses a smaller history
+ * if it could remove values, even if it would not.
  */
 bool shrink_check(json_t *info, const struct bucket_config *config, struct error *error);
 

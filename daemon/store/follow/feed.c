@@ -202,7 +202,7 @@ static enum request_verdict feed_read_position(struct feed *feed, json_t *answer
 
 /* --- The state of the stream ------------------------------------------------------------------------ */
 
-/* Who deletes a bucket and creates it again wants that. Others may have lost data. */
+/* After a delete by this daemon, that is no surprise. Otherwise data may be lost. */
 static void feed_log_recreated(const struct feed *feed)
 {
     if (admin_has_deleted(feed->store, feed->bucket->name))

@@ -10,7 +10,7 @@
 /* Waits for one copy; further reads ask NATS. The list is searched from its end. */
 #define WAITS_MAX 4096u
 
-/* A reading of several keys waits for a load if it reads so many of them, and one in so many of the bucket. */
+/* A read of several keys waits for a load if it reads at least MANY_KEYS, and one key in LARGE_PART of the bucket. */
 #define MANY_KEYS  64u
 #define LARGE_PART 4u
 

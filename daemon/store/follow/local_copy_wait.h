@@ -53,8 +53,8 @@ bool local_copy_has_reached(const struct local_copy *copy, uint64_t revision, en
 bool local_copy_may_wait(const struct local_copy *copy);
 
 /*
- * Return whether the copy is being loaded, and reading this number of keys from NATS would not be much quicker. For
- * SIZE_MAX, a listing, that depends on the size of the values, which a listing does not need.
+ * Return whether the copy is being loaded, and reading this number of keys from NATS would not be much quicker.
+ * SIZE_MAX is a listing of all keys: it needs no values, so it waits only if these are small.
  */
 bool local_copy_load_is_worth_waiting(const struct local_copy *copy, size_t keys);
 
@@ -68,7 +68,7 @@ void local_copy_wait_cancel(struct local_copy_wait *wait);
 /* The copy has changed: waits whose event has come end at the end of the turn. */
 void local_copy_wake_waits(struct local_copy *copy);
 
-/* The size of the bucket is known: the waits for which the load is not worth waiting fail, from the loop. */
+/* The size of the bucket is now known. Fail the waits for a load that is not worth waiting for, from the loop. */
 void local_copy_fail_vain_waits(struct local_copy *copy);
 
 /* The copy ends: all waits fail, from the loop. */

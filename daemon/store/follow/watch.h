@@ -41,8 +41,8 @@ struct watch_ops {
     /* has_room has returned false: call watch_continue once there is room. */
     void (*await_room)(void *arg);
     /*
-     * Everything that was there at the beginning has been delivered. revision: of a snapshot, the revision of the
-     * bucket that the delivered entries amount to; NULL: it is none.
+     * Everything that was there at the beginning has been delivered. revision: the point in time of a snapshot; NULL:
+     * the watch is not a snapshot.
      */
     void (*ready)(void *arg, const uint64_t *revision);
     /* The watch could not begin, or ends. The last call. error has the revision to resume from, if it is known. */
@@ -66,7 +66,7 @@ struct watch {
     enum watch_from from;
     uint64_t from_revision;
     bool ignores_deletes;
-    bool is_snapshot;  /* it is ready only at one point in time: see watch_cut */
+    bool is_snapshot;  /* ready is called at one point in time: see watch_cut */
     const void *owner; /* see request */
     const struct watch_ops *ops;
     void *arg;

@@ -1,17 +1,18 @@
 /*
- * watch_cut: finds a revision at which what a watch was delivered is exactly what the bucket holds.
+ * watch_cut: finds a revision at which the entries that a watch has delivered are exactly what the bucket held.
  *
- * Used by watch, for watches with the option snapshot. What a watch is delivered first was read over some time, and of
- * a key that was overwritten meanwhile only a later value came. So the entries amount to no point in time yet. They do
- * at a revision R if everything up to R was delivered, and if each message that was skipped has been replaced by one up
- * to R. A message is skipped because another one replaced it, which the stream had by then. So:
+ * Used by watch, for watches with the option snapshot. The first entries of a watch are read over some time. If a key
+ * is overwritten meanwhile, only the later value is delivered. So at first the entries are not those of one point in
+ * time. They are those of a revision R under two conditions. Everything up to R was delivered, except skipped messages;
+ * and each skipped message was replaced by one up to R. A message is skipped only after the stream has stored the one
+ * that replaces it. So:
  *
- *     1. ask the leader for the stream's last sequence, L, after the watch has become live;
- *     2. wait until the feed has reached L, without skipping a message since the question;
+ *     1. Ask the leader for the stream's last sequence, L, after the watch has become live.
+ *     2. Wait until the feed has reached L, without skipping a message since the question.
  *     3. R is the feed's position then, unless it is within an atomic batch.
  *
- * If the feed has skipped a message, begin again. The question takes a fraction of a millisecond, so a bucket must be
- * overwritten faster than the feed delivers, all the time, to prevent that.
+ * If the feed has skipped a message, begin again. The question takes a fraction of a millisecond. So only a bucket that
+ * is overwritten all the time, faster than the feed delivers, delays the snapshot.
  */
 #ifndef DAEMON_STORE_WATCH_CUT_H
 #define DAEMON_STORE_WATCH_CUT_H
@@ -38,7 +39,7 @@ struct watch_cut {
     uint64_t target; /* the leader's last sequence */
 };
 
-/* The watch is live: find a revision, then call its ready. */
+/* The watch is live: find a revision, then call ready of the watch. */
 void watch_cut_start(struct watch *watch);
 
 /* The feed has moved on, or the watch has caught up with it: look whether the watch is ready. */

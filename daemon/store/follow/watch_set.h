@@ -70,7 +70,7 @@ struct watch_set {
     struct watch_member **matches; /* scratch: the members that a key matches */
     size_t match_count, match_capacity;
     struct backlog backlog;
-    struct watch_member *awaiting; /* members that wait for a point in time: see watch_cut */
+    struct watch_member *awaiting; /* members whose progress is called: see watch_cut */
     struct job beginning;
     struct watch_member *next_to_begin; /* NULL: beginning is not in progress */
     unsigned

@@ -14,7 +14,7 @@
 /* Single gets of one call in flight at a time. */
 #define BULK_GET_WINDOW 256u
 
-/* The bytes of a page. The reply after it waits some milliseconds. */
+/* The bytes of a page. Another reply waits for it some milliseconds. */
 #define PAGE_BYTES (1024u * 1024u)
 
 struct bulk_key {
@@ -237,7 +237,7 @@ static enum connection_publish_result bulk_get_send_chunk(struct request *reques
     return multi_last_publish(request, bulk->store, bulk->request.bucket, bulk->body, bulk->body_bytes);
 }
 
-/* Without pages there is one moment for certain. */
+/* One answer of the server is always of one point in time. */
 static void bulk_get_read_at_once(struct bulk_get *bulk)
 {
     bulk->pages.is_off = true;
@@ -269,7 +269,7 @@ static enum request_verdict bulk_get_continue(struct bulk_get *bulk, struct mess
     return REQUEST_MORE;
 }
 
-/* Between two pages a value may have been overwritten, and the server has no more of its former one. */
+/* If a message is missing, its value was overwritten between two pages, and the former one is gone. */
 static void bulk_get_end_pages(struct bulk_get *bulk)
 {
     if (bulk->pages.up_to > 0 && bulk->pages.left > 0)

@@ -17,13 +17,13 @@ enum bulk_get_phase {
     BULK_GET_READS_SINGLY /* single gets of all keys */
 };
 
-/* A chunk with much to read is read in pages, so that others' replies come between them. */
+/* A large chunk is read in pages, so that other replies can come between them. */
 struct bulk_get_pages {
-    bool is_off;     /* a value went between two pages, or fits into none: read the chunk at once */
-    bool is_next;    /* the request continues with the next page, and is no retry */
-    uint64_t up_to;  /* all pages are of the time of this sequence; 0: the first page has not come */
-    uint64_t before; /* revision that came last before this page */
-    uint64_t last;   /* revision that came last */
+    bool is_off;     /* a value was overwritten between two pages, or is larger than a page: read without pages */
+    bool is_next;    /* the request is sent again for the next page, and not as a retry */
+    uint64_t up_to;  /* all pages are of the point in time of this sequence; 0: the first page has not come */
+    uint64_t before; /* last revision of the page before this one */
+    uint64_t last;   /* last revision so far */
     uint64_t left;   /* messages that must still come */
 };
 

@@ -137,8 +137,7 @@ static void on_write_turn(struct ledger_wait *wait)
     request_resume(&((struct write *)((char *)wait - offsetof(struct write, turn)))->request.base);
 }
 
-/* Return whether no other write of the key is in doubt, so that this one may be sent. Otherwise it waits for its turn.
- */
+/* Return whether no other write of the key is in doubt, so this one may be sent. Otherwise it waits for its turn. */
 static bool write_takes_turn(struct write *write)
 {
     struct ledger *ledger = bucket_writes_ledger(write->request.bucket);
