@@ -31,11 +31,21 @@ static bool is_ipv6_char(char c)
     return is_decimal(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == ':' || c == '.' || c == '%';
 }
 
+static bool is_port(const char *text)
+{
+    unsigned long port = 0;
+
+    if (!is_decimal(*text) || strlen(text) > 5)
+        return false;
+    for (; is_decimal(*text); text++)
+        port = 10 * port + (unsigned long)(*text - '0');
+    return *text == '\0' && port >= 1 && port <= 65535;
+}
+
 /* nats:// or tls://, a host name or an address (IPv6 in brackets), and an optional port. */
 static bool is_server_url(const char *text)
 {
     const char *host;
-    unsigned long port = 0;
 
     if (strncmp(text, "nats://", 7) == 0)
         text += 7;
@@ -57,16 +67,7 @@ static bool is_server_url(const char *text)
         if (text == host)
             return false;
     }
-    if (*text == '\0')
-        return true;
-    if (*text++ != ':')
-        return false;
-    for (unsigned digits = 0; is_decimal(*text); text++) {
-        if (++digits > 5)
-            return false;
-        port = 10 * port + (unsigned long)(*text - '0');
-    }
-    return *text == '\0' && port >= 1 && port <= 65535;
+    return *text == '\0' || (*text == ':' && is_port(text + 1));
 }
 
 /* The domain becomes one token of the subjects of the JetStream API. */
@@ -87,17 +88,6 @@ static bool is_consumer_name(const char *text)
             return false;
     }
     return true;
-}
-
-static bool is_port(const char *text)
-{
-    unsigned long port = 0;
-
-    if (!is_decimal(*text) || strlen(text) > 5)
-        return false;
-    for (; is_decimal(*text); text++)
-        port = 10 * port + (unsigned long)(*text - '0');
-    return *text == '\0' && port >= 1 && port <= 65535;
 }
 
 /* unix:/PATH, or an IP address (IPv6 in brackets) and a port. Names are not looked up: that could take long. */
@@ -121,7 +111,7 @@ static bool is_metrics_address(const char *text)
     return inet_pton(has_brackets ? AF_INET6 : AF_INET, host, &address) == 1;
 }
 
-/* As kv_check_bucket has it: a pattern is none. */
+/* The same rule as kv_check_bucket. A pattern is not a name. */
 static bool is_bucket_name(const char *text)
 {
     return is_consumer_name(text);
