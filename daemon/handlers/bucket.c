@@ -32,8 +32,7 @@ static void bucket_answer_info(void *arg, const struct bucket_info *info, const 
 
 typedef void bucket_admin_fn(struct store *store, struct arena *arena, struct admin *admin);
 
-static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const struct bucket_config *config,
-                               bool is_forced)
+static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const struct bucket_config *config)
 {
     struct admin *admin = arena_zalloc(&call->arena, sizeof(*admin));
 
@@ -43,7 +42,8 @@ static void bucket_start_admin(struct call *call, bucket_admin_fn *start, const 
     }
     admin->bucket_name = call->bucket;
     admin->config = config;
-    admin->is_forced = is_forced;
+    if (!option_bool(call, "force", &admin->is_forced)) /* only bucket.update has the option */
+        return;
     admin->deadline_ms = call->deadline_ms;
     admin->done = bucket_answer_info;
     admin->arg = call;
@@ -55,26 +55,25 @@ void handle_bucket_create(struct call *call)
     const struct bucket_config *config = bucket_settings_read(call);
 
     if (config != NULL)
-        bucket_start_admin(call, admin_create, config, false);
+        bucket_start_admin(call, admin_create, config);
 }
 
 void handle_bucket_update(struct call *call)
 {
     const struct bucket_config *config = bucket_settings_read(call);
-    bool is_forced;
 
-    if (config != NULL && option_bool(call, "force", &is_forced))
-        bucket_start_admin(call, admin_update, config, is_forced);
+    if (config != NULL)
+        bucket_start_admin(call, admin_update, config);
 }
 
 void handle_bucket_delete(struct call *call)
 {
-    bucket_start_admin(call, admin_delete, NULL, false);
+    bucket_start_admin(call, admin_delete, NULL);
 }
 
 void handle_bucket_purge(struct call *call)
 {
-    bucket_start_admin(call, admin_purge, NULL, false);
+    bucket_start_admin(call, admin_purge, NULL);
 }
 
 static void bucket_answer_removed(void *arg, uint64_t removed, const struct error *error)
@@ -108,7 +107,7 @@ void handle_bucket_compact(struct call *call)
 
 void handle_bucket_info(struct call *call)
 {
-    bucket_start_admin(call, admin_info, NULL, false);
+    bucket_start_admin(call, admin_info, NULL);
 }
 
 static void bucket_answer_names(void *arg, const char *const *names, size_t count, const struct error *error)
