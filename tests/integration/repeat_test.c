@@ -46,10 +46,13 @@ START_TEST(a_write_that_failed_is_tried_again_when_it_is_repeated)
     const char *bucket = client_new_bucket(client, NULL);
     unsigned long long before = clock_us();
 
-    assert_code(client_call(client, "kv.update", "['%s', 'k', 'v', 7, {'id': 'update-1'}]", bucket), "conflict");
-    assert_code(
-        client_call(client, "kv.update", "['%s', 'k', 'v', 7, {'id': 'update-1', 'first_sent': %llu}]", bucket, before),
-        "conflict");
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', '1']", bucket));
+    assert_code(client_call(client, "kv.update", "['%s', 'k', 'v', 2, {'id': 'update-1'}]", bucket), "conflict");
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', '2']", bucket));
+    ck_assert_uint_eq(
+        revision_of(client_call(client, "kv.update", "['%s', 'k', 'v', 2, {'id': 'update-1', 'first_sent': %llu}]",
+                                bucket, before)),
+        3);
     client_close(client);
 }
 END_TEST
