@@ -2,7 +2,6 @@
 #include "client/kvctl/transfer.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -179,15 +178,6 @@ static void export_check_patience(struct exporting *exporting)
     export_fail(exporting, STATUS_UNAVAILABLE);
 }
 
-static void export_wait(struct exporting *exporting)
-{
-    struct kvs *kvs = exporting->invocation->kvs;
-    struct pollfd waited = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
-    int timeout_ms = kvs_timeout_ms(kvs);
-
-    poll(&waited, 1, timeout_ms >= 0 && timeout_ms < 500 ? timeout_ms : 500);
-}
-
 /* Read until the entries amount to one point in time. False after a message. */
 static bool export_read(struct exporting *exporting)
 {
@@ -208,7 +198,7 @@ static bool export_read(struct exporting *exporting)
         progress_show(&exporting->progress, exporting->entries, exporting->writer.bytes, 0);
         if (exporting->state != EXPORT_READING)
             continue;
-        export_wait(exporting);
+        transfer_wait(kvs, 500);
         export_check_patience(exporting);
     }
     kvs_watch_stop(exporting->watch);

@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <libgen.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -31,16 +29,6 @@ static void export_writer_catch_signals(void)
 
     for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
         sigaction(numbers[i], &action, NULL);
-}
-
-void transfer_digest(const SHA256_CTX *digest, char text[DIGEST_TEXT_BYTES])
-{
-    unsigned char bytes[SHA256_DIGEST_LENGTH];
-    SHA256_CTX copy = *digest;
-
-    SHA256_Final(bytes, &copy);
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
 }
 
 static bool export_writer_fail(const struct export_writer *writer, const char *what)
@@ -98,20 +86,6 @@ bool export_writer_restart(struct export_writer *writer)
         return export_writer_fail(writer, "write");
     writer->bytes = 0;
     return SHA256_Init(&writer->digest) == 1;
-}
-
-bool transfer_sync_directory(const char *path)
-{
-    char *copy = strdup(path);
-    int descriptor = copy != NULL ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    bool is_synced = descriptor >= 0 && fsync(descriptor) == 0;
-    int reason = errno;
-
-    if (descriptor >= 0)
-        close(descriptor);
-    free(copy);
-    errno = reason;
-    return is_synced;
 }
 
 bool export_writer_finish(struct export_writer *writer)

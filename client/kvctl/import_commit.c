@@ -1,7 +1,7 @@
 #include "client/kvctl/import.h"
 
 #include <inttypes.h>
-#include <poll.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,10 +106,8 @@ static void import_wait_for_answers(struct importing *importing, size_t chunks)
 
     while (import_is_in_flight(importing, chunks)) {
         kvs_process(kvs);
-        if (!import_is_in_flight(importing, chunks))
-            return;
-        struct pollfd waited = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
-        poll(&waited, 1, kvs_timeout_ms(kvs));
+        if (import_is_in_flight(importing, chunks))
+            transfer_wait(kvs, INT_MAX);
     }
 }
 

@@ -1,5 +1,5 @@
 /*
- * transfer: the files of export, and how far a transfer is.
+ * transfer: the files of export, and what the verbs that read and write them share.
  *
  * Used by export, import, backup and check. An export file has lines of JSON: first a header, then an entry each, then
  * the end. The end has the number of entries and the SHA-256 of all bytes before it, so a damaged or truncated file is
@@ -42,6 +42,22 @@ void progress_begin(struct progress *progress, const char *what);
 void progress_show(struct progress *progress, uint64_t count, uint64_t done_bytes, uint64_t total_bytes);
 void progress_end(struct progress *progress);
 
+/* --- Waiting -------------------------------------------------------------------------------------- */
+
+/* Read --wait, in seconds, or the default. False after a message. */
+bool transfer_read_wait(const struct invocation *invocation, int64_t *wait_s);
+
+/* Wait until the library has something to do, at most max_ms. */
+void transfer_wait(struct kvs *kvs, int max_ms);
+
+/* --- Files ---------------------------------------------------------------------------------------- */
+
+/* Print a digest, which can be continued. */
+void transfer_digest(const SHA256_CTX *digest, char text[DIGEST_TEXT_BYTES]);
+
+/* Sync the directory of a path, so that a new name in it survives a loss of power. Return false with errno. */
+bool transfer_sync_directory(const char *path);
+
 /* --- Writing -------------------------------------------------------------------------------------- */
 
 struct export_writer {
@@ -66,9 +82,6 @@ bool export_writer_finish(struct export_writer *writer);
 
 /* Drop a file that is not complete. Does nothing after finish. */
 void export_writer_drop(struct export_writer *writer);
-
-/* Sync the directory of a path, so that a new name in it survives a loss of power. Return false with errno. */
-bool transfer_sync_directory(const char *path);
 
 /* --- Reading -------------------------------------------------------------------------------------- */
 
@@ -129,13 +142,7 @@ enum export_line export_reader_skip(struct export_reader *reader);
 bool export_read_headers(const struct export_reader *reader, const struct export_entry *entry,
                          struct kvs_header **headers, size_t *count);
 
-/* Print a digest, which can be continued. */
-void transfer_digest(const SHA256_CTX *digest, char text[DIGEST_TEXT_BYTES]);
-
 /* --- export.c ------------------------------------------------------------------------------------- */
-
-/* Read --wait, in seconds, or the default. False after a message. */
-bool transfer_read_wait(const struct invocation *invocation, int64_t *wait_s);
 
 struct export_options {
     bool with_history;

@@ -1,0 +1,90 @@
+#include "client/kvctl/transfer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SHOW_EVERY_MS  500
+#define WAIT_DEFAULT_S 60
+
+/* --- Progress ------------------------------------------------------------------------------------- */
+
+void progress_begin(struct progress *progress, const char *what)
+{
+    progress->is_shown = isatty(STDERR_FILENO) == 1;
+    progress->what = what;
+    progress->begun_ms = progress->shown_ms = clock_monotonic_ms();
+}
+
+void progress_show(struct progress *progress, uint64_t count, uint64_t done_bytes, uint64_t total_bytes)
+{
+    if (!progress->is_shown)
+        return;
+    int64_t now_ms = clock_monotonic_ms(), age_ms = now_ms - progress->begun_ms;
+    if (now_ms - progress->shown_ms < SHOW_EVERY_MS)
+        return;
+    progress->shown_ms = now_ms;
+    fprintf(stderr, "\r%s: %s entries, %s, %s entries/s", progress->what, text_of_count(count).text,
+            text_of_size(done_bytes).text, text_of_count(count * 1000 / (uint64_t)(age_ms > 0 ? age_ms : 1)).text);
+    if (total_bytes > 0)
+        fprintf(stderr, ", %.0f %%", 100.0 * (double)done_bytes / (double)total_bytes);
+    fputs("\033[K", stderr);
+    fflush(stderr);
+}
+
+void progress_end(struct progress *progress)
+{
+    if (progress->is_shown && progress->shown_ms != progress->begun_ms)
+        fputs("\r\033[K", stderr);
+    progress->is_shown = false;
+}
+
+/* --- Waiting -------------------------------------------------------------------------------------- */
+
+bool transfer_read_wait(const struct invocation *invocation, int64_t *wait_s)
+{
+    *wait_s = WAIT_DEFAULT_S;
+    if (!arguments_duration(invocation, "wait", wait_s))
+        return false;
+    if (*wait_s < 0) /* "none" */
+        *wait_s = INT32_MAX;
+    return true;
+}
+
+void transfer_wait(struct kvs *kvs, int max_ms)
+{
+    struct pollfd waited = {.fd = kvs_fd(kvs), .events = kvs_events(kvs)};
+    int timeout_ms = kvs_timeout_ms(kvs);
+
+    poll(&waited, 1, timeout_ms >= 0 && timeout_ms < max_ms ? timeout_ms : max_ms);
+}
+
+/* --- Files ---------------------------------------------------------------------------------------- */
+
+void transfer_digest(const SHA256_CTX *digest, char text[DIGEST_TEXT_BYTES])
+{
+    unsigned char bytes[SHA256_DIGEST_LENGTH];
+    SHA256_CTX copy = *digest;
+
+    SHA256_Final(bytes, &copy);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+}
+
+bool transfer_sync_directory(const char *path)
+{
+    char *copy = strdup(path);
+    int descriptor = copy != NULL ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    bool is_synced = descriptor >= 0 && fsync(descriptor) == 0;
+    int reason = errno;
+
+    if (descriptor >= 0)
+        close(descriptor);
+    free(copy);
+    errno = reason;
+    return is_synced;
+}
