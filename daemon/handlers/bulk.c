@@ -43,17 +43,17 @@ static char *bulk_copy_key(struct call *call, const msgpack_object *key)
 
 /* --- bulk.get -------------------------------------------------------------------------------------- */
 
-/* The bytes that are packed before the slice is looked at. */
+/* After this number of packed bytes, check whether the slice is over. */
 #define PACK_BYTES 65536u
 
-/* Keys that are read from memory at one point in time. */
+/* Keys that are read from memory at one point in time: when the packing of the part begins. */
 struct bulk_get_part {
     size_t begin, end;
     size_t next;            /* to be packed */
     size_t begin_size;      /* of entries, when the part began */
-    size_t checked_size;    /* when the slice was last looked at */
-    uint64_t *revisions;    /* those from next on had at that time, beginning with begin; 0: absent. NULL: all packed */
-    bool is_packed_at_once; /* a key changed meanwhile: do not let the loop go on before all are packed */
+    size_t checked_size;    /* of entries, when the slice was last checked */
+    uint64_t *revisions;    /* since the first pause: of the keys from next on, indexed from begin; 0: absent */
+    bool is_packed_at_once; /* a key changed during a pause: now pack without pauses */
 };
 
 struct bulk_get_call {
@@ -166,7 +166,7 @@ static void bulk_get_ask_nats(struct bulk_get_call *get)
         bulk_get(call_store(call), &call->arena, &get->bulk);
 }
 
-/* Return whether memory has all of a key that the answer needs. *entry: NULL if there is no such key. */
+/* Return whether memory can answer for a key. *entry: NULL if the key does not exist. */
 static bool bulk_get_find(struct bulk_get_call *get, size_t index, struct cache_view *view,
                           const struct kv_entry **entry)
 {
@@ -199,7 +199,7 @@ static bool bulk_get_must_pause(struct bulk_get_call *get)
     return part->next < part->end && jobs_slice_is_over(call_store(get->call)->jobs);
 }
 
-/* Note which revisions the rest of the part has now. False: one must come from NATS. */
+/* Note the revisions of the rest of the part. False: NATS must be asked for a key, or memory ran out. */
 static bool bulk_get_note_revisions(struct bulk_get_call *get)
 {
     struct bulk_get_part *part = &get->part;
