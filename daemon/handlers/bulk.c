@@ -186,13 +186,11 @@ static bool bulk_get_find(struct bulk_get_call *get, size_t index, struct cache_
     return false;
 }
 
-/* Return whether packing should wait for the next turn. An answer that is too large is refused before it is packed. */
+/* Return whether packing should wait for the next turn. */
 static bool bulk_get_must_pause(struct bulk_get_call *get)
 {
     struct bulk_get_part *part = &get->part;
 
-    if (get->entries.size > get->bulk.bytes_max)
-        part->next = part->end = get->bulk.count;
     if (part->is_packed_at_once || get->entries.size < part->checked_size + PACK_BYTES)
         return false;
     part->checked_size = get->entries.size;
@@ -238,6 +236,10 @@ static enum bulk_get_verdict bulk_get_pack_part(struct bulk_get_call *get)
                 bulk_get_keep_entry(get, index, entry);
         }
         part->next++;
+        if (get->entries.size > get->bulk.bytes_max) { /* the answer will be refused: pack no more */
+            part->next = part->end = get->bulk.count;
+            break;
+        }
         if (!bulk_get_must_pause(get))
             continue;
         return part->revisions != NULL || bulk_get_note_revisions(get) ? BULK_GET_PAUSED : BULK_GET_LACKS;
