@@ -162,6 +162,9 @@ void daemon_restart(struct daemon *daemon)
     daemon_wait_ready(daemon);
 }
 
+/* Check ends a test program without a word if a message is longer than 4 KB. */
+#define MESSAGE_BYTES_MAX 3000
+
 /* Return what is wrong with an ended daemon; NULL: nothing. */
 static const char *daemon_find_trouble(const struct daemon *daemon)
 {
@@ -172,10 +175,11 @@ static const char *daemon_find_trouble(const struct daemon *daemon)
     for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
         const char *found = strstr(log, reports[i]);
         if (found != NULL)
-            return format_text("its log has \"%s\":\n%.6000s", reports[i], found);
+            return format_text("its log has \"%s\":\n%.*s", reports[i], MESSAGE_BYTES_MAX, found);
     }
     if (!WIFEXITED(daemon->process.status) || WEXITSTATUS(daemon->process.status) != 0)
-        return format_text("its wait status is 0x%x; its log:\n%s", (unsigned)daemon->process.status, log);
+        return format_text("its wait status is 0x%x; the end of its log:\n%s", (unsigned)daemon->process.status,
+                           strlen(log) > MESSAGE_BYTES_MAX ? log + strlen(log) - MESSAGE_BYTES_MAX : log);
     return NULL;
 }
 
