@@ -56,20 +56,22 @@ uint64_t hash_bytes_with(const uint64_t key[2], const void *bytes, size_t length
 }
 
 /* Before the kernel's pool is ready (early at boot) the clock and the pid have to do. */
-static void set_process_key(void)
+void hash_make_key(uint64_t key[2])
 {
-    if (getrandom(process_key.words, sizeof(process_key.words), GRND_NONBLOCK) != (ssize_t)sizeof(process_key.words)) {
-        struct timespec now;
-        clock_gettime(CLOCK_REALTIME, &now);
-        process_key.words[0] = (uint64_t)now.tv_nsec ^ (uint64_t)getpid() << 32;
-        process_key.words[1] = (uint64_t)(uintptr_t)&now;
-    }
-    process_key.is_set = true;
+    struct timespec now;
+
+    if (getrandom(key, 2 * sizeof(*key), GRND_NONBLOCK) == (ssize_t)(2 * sizeof(*key)))
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    key[0] = (uint64_t)now.tv_nsec ^ (uint64_t)getpid() << 32;
+    key[1] = (uint64_t)(uintptr_t)key;
 }
 
 uint64_t hash_bytes(const void *bytes, size_t length)
 {
-    if (!process_key.is_set)
-        set_process_key();
+    if (!process_key.is_set) {
+        hash_make_key(process_key.words);
+        process_key.is_set = true;
+    }
     return hash_bytes_with(process_key.words, bytes, length);
 }

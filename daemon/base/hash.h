@@ -12,7 +12,10 @@
 
 uint64_t hash_bytes(const void *bytes, size_t length);
 
-/* The same with a given key, for the unit test. */
+/* Make a random key. */
+void hash_make_key(uint64_t key[2]);
+
+/* The same as hash_bytes with a given key. */
 uint64_t hash_bytes_with(const uint64_t key[2], const void *bytes, size_t length);
 
 #endif

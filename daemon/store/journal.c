@@ -20,7 +20,7 @@
 #define JOURNAL_ENTRIES 65536u
 
 /* Changes with the layout of the file. */
-#define JOURNAL_MAGIC UINT64_C(0x31306c6e726a766b)
+#define JOURNAL_MAGIC UINT64_C(0x32306c6e726a766b)
 
 enum journal_state {
     ENTRY_FREE,
@@ -37,6 +37,7 @@ struct journal_entry {
     uint32_t part;
     uint32_t id_bytes;
     char id[JOURNAL_ID_MAX];
+    uint64_t digest;
     uint64_t began_us;
     uint64_t revision;
     struct journal_copy copy;
@@ -51,6 +52,7 @@ struct journal_file {
     /* Of calls that were first sent before this time, the entries may have been dropped. */
     uint64_t complete_since_us;
     uint64_t last_removal_ms; /* 0: there was none */
+    uint64_t digest_key[2];   /* random: no client can make two calls with one digest */
     struct journal_entry entries[JOURNAL_ENTRIES];
 };
 
@@ -134,6 +136,12 @@ static void journal_set_state(struct journal_entry *entry, enum journal_state st
     __atomic_store_n(&entry->state, state, __ATOMIC_RELEASE);
 }
 
+static void journal_free_entry(struct journal *journal, uint32_t place)
+{
+    journal_unlink(journal, place);
+    journal_set_state(journal_entry_at(journal, place), ENTRY_FREE);
+}
+
 static void journal_drop(struct journal *journal, uint32_t place)
 {
     struct journal_entry *entry = journal_entry_at(journal, place);
@@ -142,8 +150,7 @@ static void journal_drop(struct journal *journal, uint32_t place)
         return;
     if (journal->file->complete_since_us <= entry->began_us)
         __atomic_store_n(&journal->file->complete_since_us, entry->began_us + 1, __ATOMIC_RELEASE);
-    journal_unlink(journal, place);
-    journal_set_state(entry, ENTRY_FREE);
+    journal_free_entry(journal, place);
 }
 
 /* Return a free place, of the oldest entry that is not in use; 0: all are in use. */
@@ -179,6 +186,7 @@ static void journal_add(struct journal *journal, struct journal_call *call)
     entry->uid = call->uid;
     entry->id_bytes = (uint32_t)call->id_bytes;
     memcpy(entry->id, call->id, call->id_bytes);
+    entry->digest = call->digest;
     entry->began_us = journal_now_us();
     entry->revision = 0;
     journal_set_state(entry, ENTRY_QUEUED);
@@ -194,21 +202,50 @@ static void journal_run_call(struct journal *journal, struct journal_call *call,
     call->place = place;
 }
 
+void journal_describe(const struct journal *journal, struct journal_call *call, const void *bytes, size_t length)
+{
+    if (journal == NULL || call->id == NULL)
+        return;
+    const uint64_t key[2] = {journal->file->digest_key[0] ^ call->digest, journal->file->digest_key[1]};
+    call->digest = hash_bytes_with(key, bytes, length);
+}
+
+/*
+ * The call is not a repetition. If an earlier one had the id, that one is forgotten: entries with one id would be in
+ * one chain.
+ */
+static enum journal_finding journal_begin_first(struct journal *journal, struct journal_call *call)
+{
+    uint32_t place = journal_find(journal, call);
+
+    if (place != 0 && journal_is_running(journal, journal_entry_at(journal, place)))
+        return JOURNAL_OTHER_CALL;
+    if (place != 0)
+        journal_free_entry(journal, place);
+    journal_add(journal, call);
+    return JOURNAL_NEW;
+}
+
 enum journal_finding journal_begin(struct journal *journal, struct journal_call *call, uint64_t *revision,
                                    struct journal_copy *copy)
 {
-    uint32_t place = journal != NULL && call->first_sent_us > 0 ? journal_find(journal, call) : 0;
-
     if (call->id == NULL || (journal == NULL && call->first_sent_us == 0))
         return JOURNAL_NEW;
+    if (journal == NULL)
+        return JOURNAL_FORGOTTEN;
+    if (call->first_sent_us == 0)
+        return journal_begin_first(journal, call);
+    uint32_t place = journal_find(journal, call);
     if (place == 0) {
-        if (call->first_sent_us > 0 && (journal == NULL || call->first_sent_us < journal->file->complete_since_us))
+        if (call->first_sent_us < journal->file->complete_since_us)
             return JOURNAL_FORGOTTEN;
         journal_add(journal, call);
         return JOURNAL_NEW;
     }
 
     struct journal_entry *entry = journal_entry_at(journal, place);
+    if (entry->digest != call->digest)
+        return JOURNAL_OTHER_CALL;
     if (journal_is_running(journal, entry))
         return JOURNAL_RUNNING;
     switch (entry->state) {
@@ -320,6 +357,7 @@ static void journal_prepare_file(struct journal *journal)
         if (file->magic != 0)
             memset(file, 0, sizeof(*file));
         memcpy(file->boot_id, boot_id, sizeof(boot_id));
+        hash_make_key(file->digest_key);
         file->complete_since_us = journal_now_us() + 1;
         file->magic = JOURNAL_MAGIC;
     }

@@ -33,7 +33,9 @@ struct journal_call {
     uint32_t uid;           /* of the client */
     uint64_t first_sent_us; /* of a repeated call: CLOCK_MONOTONIC before the first one was sent; otherwise 0 */
 
-    uint32_t place; /* of its entry; private to journal, but for: 0, it has none */
+    /* private */
+    uint64_t digest; /* of what the call writes, see journal_describe */
+    uint32_t place;  /* of its entry; others may read that it is not 0: it has one */
 };
 
 /* A copy of a write that was sent to NATS. */
@@ -52,12 +54,17 @@ struct journal_copy {
 };
 
 enum journal_finding {
-    JOURNAL_NEW,      /* nothing of the write was sent; it has an entry from now on, unless the journal is full */
-    JOURNAL_STORED,   /* at the revision that is returned */
-    JOURNAL_IN_DOUBT, /* the copy that is returned was sent, and its answer is not known */
-    JOURNAL_RUNNING,  /* an earlier call of this daemon with the id has not ended */
-    JOURNAL_FORGOTTEN /* its entry may have been replaced, or the journal cannot be used */
+    JOURNAL_NEW,       /* nothing of the write was sent; it has an entry from now on, unless the journal is full */
+    JOURNAL_STORED,    /* at the revision that is returned */
+    JOURNAL_IN_DOUBT,  /* the copy that is returned was sent, and its answer is not known */
+    JOURNAL_RUNNING,   /* an earlier call of this daemon with the id has not ended */
+    JOURNAL_FORGOTTEN, /* its entry may have been replaced, or the journal cannot be used */
+    JOURNAL_OTHER_CALL /* the id is that of a call which writes something else, or of one in flight if it is the first
+                        */
 };
+
+/* Add what the call writes to its digest: calls with one id are the same call if their digests are. */
+void journal_describe(const struct journal *journal, struct journal_call *call, const void *bytes, size_t length);
 
 /* Return what is known of a call. If that is NEW or IN_DOUBT, the call runs until journal_end or journal_cancel. */
 enum journal_finding journal_begin(struct journal *journal, struct journal_call *call, uint64_t *revision,

@@ -99,6 +99,31 @@ START_TEST(a_repeated_write_has_the_first_result_also_after_a_restart)
 }
 END_TEST
 
+START_TEST(an_id_of_another_call_is_refused)
+{
+    struct client *client = client_open(&shared_daemon);
+    char *bucket = strdup(client_new_bucket(client, NULL)), *other = strdup(client_new_bucket(client, NULL));
+    const char *first = "['%s', 'k', 'v', {'id': 'shared-1'}]",
+               *put = "['%s', '%s', '%s', {'id': 'shared-1', 'first_sent': 1}]";
+
+    for (unsigned i = 0; i < 50; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    assert_ok(client_call(client, "kv.put", first, bucket));
+    assert_code(client_call(client, "kv.put", put, bucket, "other", "v"), "invalid_argument");
+    assert_code(client_call(client, "kv.put", put, bucket, "k", "w"), "invalid_argument");
+    assert_code(client_call(client, "kv.put", put, other, "k", "v"), "invalid_argument");
+    assert_code(client_call(client, "kv.purge", "['%s', 'k', {'id': 'shared-1', 'first_sent': 1}]", bucket),
+                "invalid_argument");
+    assert_code(client_call(client, "txn.commit",
+                            "['%s', [], [['put', 'k', 'v']], {'id': 'shared-1', 'first_sent': 1}]", bucket),
+                "invalid_argument");
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.put", put, bucket, "k", "v")), 51);
+    free(bucket);
+    free(other);
+    client_close(client);
+}
+END_TEST
+
 START_TEST(the_outcome_of_an_id_that_may_be_forgotten_is_unknown)
 {
     struct client *client = client_open(&shared_daemon);
@@ -140,6 +165,7 @@ Suite *repeat_suite(void)
     tcase_add_test(shared, a_repeated_write_is_done_once_and_has_the_first_result);
     tcase_add_test(shared, a_write_that_failed_is_tried_again_when_it_is_repeated);
     tcase_add_test(shared, transactions_and_bulk_calls_are_repeated_as_a_whole);
+    tcase_add_test(shared, an_id_of_another_call_is_refused);
     tcase_add_test(shared, the_outcome_of_an_id_that_may_be_forgotten_is_unknown);
     tcase_add_test(shared, wrong_ids_are_refused);
     tcase_add_test(own, a_repeated_write_has_the_first_result_also_after_a_restart);

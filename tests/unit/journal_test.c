@@ -183,6 +183,53 @@ START_TEST(a_file_that_is_missing_knows_that_it_knows_nothing)
 }
 END_TEST
 
+START_TEST(an_id_of_another_call_is_refused)
+{
+    uint64_t before = clock_us();
+    struct journal_call call = first_call("identity-1"), other = first_call("identity-1");
+    struct journal_call again = repeated_call("identity-1", before);
+
+    journal_describe(journal, &call, "key", 3);
+    journal_describe(journal, &again, "kez", 3);
+    ck_assert_int_eq(find(&call), JOURNAL_NEW);
+    ck_assert_int_eq(find(&other), JOURNAL_OTHER_CALL);
+    ck_assert_int_eq(find(&again), JOURNAL_OTHER_CALL);
+    journal_end(journal, &call, JOURNAL_END_STORED, 17);
+    start_anew();
+    ck_assert_int_eq(find(&again), JOURNAL_OTHER_CALL);
+    again = repeated_call("identity-1", before);
+    journal_describe(journal, &again, "key", 3);
+    ck_assert_int_eq(find(&again), JOURNAL_STORED);
+    /* The first call of an id that was used replaces the earlier one. */
+    ck_assert_int_eq(find(&other), JOURNAL_NEW);
+    journal_end(journal, &other, JOURNAL_END_STORED, 18);
+    again = repeated_call("identity-1", before);
+    ck_assert_int_eq(find(&again), JOURNAL_STORED);
+    ck_assert_uint_eq(revision, 18);
+}
+END_TEST
+
+/* The calls of a client that gives all of them one id must not make the others' dearer. */
+START_TEST(one_id_for_all_calls_costs_as_little_as_one_for_each)
+{
+    const unsigned calls = 65536 + 30000;
+    uint64_t took_us[2], begin_us;
+    char id[16];
+
+    for (unsigned round = 0; round < 2; round++) {
+        begin_us = clock_us();
+        for (unsigned i = 0; i < calls; i++) {
+            snprintf(id, sizeof(id), "write-%06u", round == 0 ? i : 0);
+            struct journal_call call = first_call(id);
+            ck_assert_int_eq(find(&call), JOURNAL_NEW);
+            journal_end(journal, &call, JOURNAL_END_STORED, i);
+        }
+        took_us[round] = clock_us() - begin_us;
+    }
+    ck_assert_uint_lt(took_us[1], 8 * took_us[0]);
+}
+END_TEST
+
 START_TEST(two_daemons_do_not_share_a_file)
 {
     const char *reason;
@@ -215,6 +262,8 @@ Suite *journal_suite(void)
     tcase_add_test(tests, users_and_parts_of_a_call_have_ids_of_their_own);
     tcase_add_test(tests, a_write_that_may_have_been_dropped_is_forgotten);
     tcase_add_test(tests, a_file_that_is_missing_knows_that_it_knows_nothing);
+    tcase_add_test(tests, an_id_of_another_call_is_refused);
+    tcase_add_test(tests, one_id_for_all_calls_costs_as_little_as_one_for_each);
     tcase_add_test(tests, two_daemons_do_not_share_a_file);
     tcase_add_test(tests, a_file_to_which_others_can_write_is_not_used);
     suite_add_tcase(suite, tests);

@@ -25,13 +25,6 @@ bool repeat_await_earlier_call(struct store *store, struct timer *timer, void (*
     return true;
 }
 
-void repeat_set_forgotten_error(struct error *error, const char *what, const char *keys)
-{
-    error_set(error, ERROR_UNAVAILABLE,
-              "whether this %s is stored is unknown: the daemon does not remember its id; read the %s", what, keys);
-    error->outcome = ERROR_OUTCOME_UNKNOWN;
-}
-
 static void repeat_continue_in_doubt(struct write *write)
 {
     memset(&write->outcome, 0, sizeof(write->outcome));
@@ -40,11 +33,49 @@ static void repeat_continue_in_doubt(struct write *write)
     write_continue_in_doubt(write);
 }
 
+/* A call that was repeated has the same values: their beginnings and sizes tell it from another one. */
+#define DESCRIBED_VALUE_BYTES 1024u
+
+void repeat_describe_operation(const struct journal *journal, struct journal_call *call,
+                               const struct operation *operation)
+{
+    const uint64_t numbers[] = {operation->kind, operation->condition, operation->revision, operation->value_bytes,
+                                (uint64_t)operation->ttl_s};
+    size_t described = operation->value_bytes < DESCRIBED_VALUE_BYTES ? operation->value_bytes : DESCRIBED_VALUE_BYTES;
+
+    if (call->id == NULL)
+        return;
+    journal_describe(journal, call, numbers, sizeof(numbers));
+    journal_describe(journal, call, operation->key, strlen(operation->key));
+    journal_describe(journal, call, operation->value, described);
+}
+
+void repeat_set_error(enum journal_finding finding, struct error *error)
+{
+    switch (finding) {
+    case JOURNAL_FORGOTTEN:
+        error_set(error, ERROR_UNAVAILABLE,
+                  "whether this call is stored is unknown: the daemon does not remember its id; read the keys");
+        error->outcome = ERROR_OUTCOME_UNKNOWN;
+        break;
+    case JOURNAL_OTHER_CALL:
+        error_set(error, ERROR_INVALID_ARGUMENT,
+                  "another call has used this id; each call needs an id of its own, and a repeated one is unchanged");
+        break;
+    case JOURNAL_NEW:
+    case JOURNAL_STORED:
+    case JOURNAL_IN_DOUBT:
+    case JOURNAL_RUNNING:
+        break;
+    }
+}
+
 void repeat_begin(struct write *write)
 {
     uint64_t revision;
 
-    switch (journal_begin(write->store->journal, &write->journal, &revision, &write->inherited)) {
+    enum journal_finding finding = journal_begin(write->store->journal, &write->journal, &revision, &write->inherited);
+    switch (finding) {
     case JOURNAL_NEW:
         write_submit(write);
         break;
@@ -60,7 +91,8 @@ void repeat_begin(struct write *write)
             write_finish(write, 0, &write->error);
         break;
     case JOURNAL_FORGOTTEN:
-        repeat_set_forgotten_error(&write->error, "write", "key");
+    case JOURNAL_OTHER_CALL:
+        repeat_set_error(finding, &write->error);
         write_finish(write, 0, &write->error);
         break;
     }

@@ -390,13 +390,29 @@ static void txn_continue_in_doubt(struct txn *txn, const struct journal_copy *co
     batch_start_in_doubt(txn->store, &txn->batch, copy, txn->is_on_stream ? JETSTREAM_WRONG_LAST_SEQUENCE : 0);
 }
 
+static void txn_describe(struct txn *txn)
+{
+    const struct journal *journal = txn->store->journal;
+    const uint64_t counts[] = {txn->check_count, txn->operation_count};
+
+    journal_describe(journal, &txn->journal, counts, sizeof(counts));
+    journal_describe(journal, &txn->journal, txn->bucket_name, strlen(txn->bucket_name));
+    for (size_t i = 0; i < txn->check_count; i++) {
+        journal_describe(journal, &txn->journal, txn->checks[i].key, strlen(txn->checks[i].key));
+        journal_describe(journal, &txn->journal, &txn->checks[i].revision, sizeof(txn->checks[i].revision));
+    }
+    for (size_t i = 0; i < txn->operation_count; i++)
+        repeat_describe_operation(journal, &txn->journal, &txn->operations[i]);
+}
+
 /* Commit a transaction that is checked. */
 static void txn_begin(struct txn *txn)
 {
     struct journal_copy copy;
     uint64_t revision;
 
-    switch (journal_begin(txn->store->journal, &txn->journal, &revision, &copy)) {
+    enum journal_finding finding = journal_begin(txn->store->journal, &txn->journal, &revision, &copy);
+    switch (finding) {
     case JOURNAL_NEW:
         if (txn->is_on_stream)
             txn_verify(txn);
@@ -415,7 +431,8 @@ static void txn_begin(struct txn *txn)
             txn_finish(txn, 0, &txn->error);
         break;
     case JOURNAL_FORGOTTEN:
-        repeat_set_forgotten_error(&txn->error, "transaction", "keys");
+    case JOURNAL_OTHER_CALL:
+        repeat_set_error(finding, &txn->error);
         txn_finish(txn, 0, &txn->error);
         break;
     }
@@ -451,6 +468,7 @@ static void on_txn_bucket(void *arg, struct bucket *bucket, const struct error *
         for (size_t i = 0; i < txn->batch.count; i++)
             txn->batch.messages[i].has_condition = false;
     }
+    txn_describe(txn);
     txn_begin(txn);
 }
 

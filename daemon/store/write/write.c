@@ -524,6 +524,10 @@ static void on_write_opened(struct bucket_request *request)
         return;
     }
     write->expected = write->operation.revision;
+    if (write->journal.id != NULL) {
+        journal_describe(write->store->journal, &write->journal, write->bucket_name, strlen(write->bucket_name));
+        repeat_describe_operation(write->store->journal, &write->journal, &write->operation);
+    }
     repeat_begin(write);
 }
 
