@@ -124,6 +124,40 @@ START_TEST(an_id_of_another_call_is_refused)
 }
 END_TEST
 
+/* Read keys from memory. The copy of the bucket is read in the background: until then the reads come from NATS. */
+static void await_read_from_memory(struct client *client, const char *bucket)
+{
+    uint64_t hits = number_at(&client_call(client, "daemon.stats", "[]")->result, "cache.hits"),
+             end = now_ms() + PATIENCE_MS;
+
+    do {
+        ck_assert_uint_lt(now_ms(), end);
+        assert_ok(client_call(client, "bulk.get", "['%s', ['k'], {'consistency': 'cached'}]", bucket));
+    } while (number_at(&client_call(client, "daemon.stats", "[]")->result, "cache.hits") == hits);
+}
+
+/* A revision of the former bucket is one that the present one does not reach: reads would wait for it. */
+START_TEST(a_repeated_write_to_a_bucket_that_was_recreated_holds_up_no_read)
+{
+    struct client *client = client_open(&shared_daemon);
+    char *bucket = strdup(client_new_bucket(client, NULL));
+
+    for (unsigned i = 0; i < 50; i++)
+        assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'former-1'}]", bucket));
+    assert_ok(client_call(client, "bucket.delete", "['%s']", bucket));
+    assert_ok(client_call(client, "bucket.create", "['%s']", bucket));
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    await_read_from_memory(client, bucket);
+    ck_assert_uint_eq(
+        revision_of(client_call(client, "kv.put", "['%s', 'k', 'v', {'id': 'former-1', 'first_sent': 1}]", bucket)),
+        51);
+    await_read_from_memory(client, bucket);
+    free(bucket);
+    client_close(client);
+}
+END_TEST
+
 START_TEST(the_outcome_of_an_id_that_may_be_forgotten_is_unknown)
 {
     struct client *client = client_open(&shared_daemon);
@@ -166,6 +200,7 @@ Suite *repeat_suite(void)
     tcase_add_test(shared, a_write_that_failed_is_tried_again_when_it_is_repeated);
     tcase_add_test(shared, transactions_and_bulk_calls_are_repeated_as_a_whole);
     tcase_add_test(shared, an_id_of_another_call_is_refused);
+    tcase_add_test(shared, a_repeated_write_to_a_bucket_that_was_recreated_holds_up_no_read);
     tcase_add_test(shared, the_outcome_of_an_id_that_may_be_forgotten_is_unknown);
     tcase_add_test(shared, wrong_ids_are_refused);
     tcase_add_test(own, a_repeated_write_has_the_first_result_also_after_a_restart);

@@ -80,6 +80,7 @@ void repeat_begin(struct write *write)
         write_submit(write);
         break;
     case JOURNAL_STORED:
+        write->is_of_former_stream = revision > bucket_stream(write->store, write->request.bucket).last_sequence;
         write_finish(write, revision, NULL);
         break;
     case JOURNAL_IN_DOUBT:

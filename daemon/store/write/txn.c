@@ -33,7 +33,7 @@ static void txn_finish(struct txn *txn, uint64_t first_revision, const struct er
     arena_end_task(&txn->task);
     room_end(txn->store, txn->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     journal_end(txn->store->journal, &txn->journal, first_revision, error);
-    for (size_t i = 0; error == NULL && i < txn->operation_count; i++) {
+    for (size_t i = 0; error == NULL && !txn->is_of_former_stream && i < txn->operation_count; i++) {
         observe_revision(txn->store, txn->bucket_name, txn->operations[i].key, first_revision + i, true);
         if (txn->operations[i].kind != KV_PUT)
             observe_marker(txn->store, bucket->name, bucket->marker_ttl_s);
@@ -420,6 +420,7 @@ static void txn_begin(struct txn *txn)
             txn_send(txn);
         break;
     case JOURNAL_STORED:
+        txn->is_of_former_stream = revision > bucket_stream(txn->store, txn->bucket).last_sequence;
         txn_finish(txn, revision, NULL);
         break;
     case JOURNAL_IN_DOUBT:

@@ -52,8 +52,9 @@ struct txn {
     struct txn_condition *conditions; /* one per key */
     size_t condition_count;
     struct key_index by_key;
-    bool is_on_stream; /* the condition is on the stream's last sequence */
-    bool contradicts;  /* two conditions on one key cannot both hold */
+    bool is_of_former_stream; /* an earlier call wrote it to a stream that has been recreated or set back */
+    bool is_on_stream;        /* the condition is on the stream's last sequence */
+    bool contradicts;         /* two conditions on one key cannot both hold */
     unsigned tries;
     struct timer pause;
     struct jetstream_call info;

@@ -54,7 +54,7 @@ void write_finish(struct write *write, uint64_t revision, const struct error *er
     room_end(write->store, write->admitted_bytes, error != NULL && error->outcome == ERROR_OUTCOME_UNKNOWN);
     if (write->group != NULL)
         group_commit_write_ended(write);
-    if (error == NULL && revision > 0) {
+    if (error == NULL && revision > 0 && !write->is_of_former_stream) {
         bucket_note_sequence(write->store, bucket, revision);
         write_note_revision(write, revision, true);
         if (write->operation.kind != KV_PUT)

@@ -66,6 +66,7 @@ struct write {
     unsigned copy_attempt;      /* the latest attempt that was a copy */
     enum write_copy_answer copy_answer;
     uint64_t refused_at;           /* of WRITE_COPY_REFUSED: the key's last sequence; 0: unknown */
+    bool is_of_former_stream;      /* an earlier call wrote it to a stream that has been recreated or set back */
     struct journal_copy inherited; /* the copy that an earlier call has sent, in doubt; without an id: there is none */
     char id[JOURNAL_MESSAGE_ID_BYTES];
     /* of group_commit */
