@@ -161,8 +161,11 @@ static uint32_t journal_take_place(struct journal *journal)
     for (unsigned tries = 0; tries < JOURNAL_ENTRIES; tries++) {
         uint32_t place = file->next % JOURNAL_ENTRIES + 1;
         file->next = place;
-        if (place > file->used)
+        if (place > file->used) {
             file->used = place;
+            journal_set_state(journal_entry_at(journal, place), ENTRY_FREE); /* unless the file is damaged, it is */
+            return place;
+        }
         if (!journal_is_running(journal, journal_entry_at(journal, place))) {
             journal_drop(journal, place);
             return place;
@@ -347,6 +350,17 @@ static struct journal_file *journal_map(int descriptor)
     return mapped != MAP_FAILED ? mapped : NULL;
 }
 
+/* Another program may have written to the file, or the disk has damaged it. */
+static bool journal_is_sound(const struct journal *journal, const struct journal_entry *entry)
+{
+    size_t length = strnlen(entry->copy.message_id, sizeof(entry->copy.message_id));
+    bool has_copy = length > 0 && length < sizeof(entry->copy.message_id);
+
+    return entry->state <= ENTRY_STORED && entry->caller_run < journal->file->run &&
+           entry->id_bytes >= JOURNAL_ID_MIN && entry->id_bytes <= JOURNAL_ID_MAX &&
+           (entry->state != ENTRY_SENT || has_copy);
+}
+
 static void journal_prepare_file(struct journal *journal)
 {
     struct journal_file *file = journal->file;
@@ -364,8 +378,14 @@ static void journal_prepare_file(struct journal *journal)
     file->run++;
     for (uint32_t place = 1; place <= file->used && place <= JOURNAL_ENTRIES; place++) {
         struct journal_entry *entry = journal_entry_at(journal, place);
-        if (entry->state != ENTRY_FREE)
+        if (entry->state == ENTRY_FREE)
+            continue;
+        if (journal_is_sound(journal, entry)) {
             journal_link(journal, place);
+        } else {
+            journal_set_state(entry, ENTRY_FREE);
+            file->complete_since_us = journal_now_us() + 1;
+        }
     }
 }
 

@@ -230,6 +230,66 @@ START_TEST(one_id_for_all_calls_costs_as_little_as_one_for_each)
 }
 END_TEST
 
+/* Overwrite the bytes before an id in the file. */
+static void damage_before(const char *id, size_t bytes, const void *with)
+{
+    size_t length = 64u << 20;
+    FILE *file = fopen(path, "r+");
+    char *content = malloc(length);
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_ptr_nonnull(content);
+    length = fread(content, 1, length, file);
+    const char *at = memmem(content, length, id, strlen(id));
+    ck_assert_ptr_nonnull(at);
+    ck_assert_int_eq(fseek(file, at - content - (long)bytes, SEEK_SET), 0);
+    ck_assert_uint_eq(fwrite(with, 1, bytes, file), bytes);
+    fclose(file);
+    free(content);
+}
+
+START_TEST(a_damaged_entry_is_forgotten)
+{
+    const uint32_t huge = UINT32_MAX;
+    uint64_t before = clock_us();
+    struct journal_call call = first_call("identity-1"), whole = first_call("identity-2");
+    struct journal_call again = repeated_call("identity-1", before), again_whole = repeated_call("identity-2", before);
+
+    ck_assert_int_eq(find(&call), JOURNAL_NEW);
+    ck_assert_int_eq(find(&whole), JOURNAL_NEW);
+    journal_end(journal, &call, JOURNAL_END_STORED, 17);
+    journal_end(journal, &whole, JOURNAL_END_STORED, 18);
+    damage_before("identity-1", sizeof(huge), &huge); /* the length of the id */
+    start_anew();
+    ck_assert_int_eq(find(&again), JOURNAL_FORGOTTEN);
+    ck_assert_int_eq(find(&again_whole), JOURNAL_STORED);
+}
+END_TEST
+
+START_TEST(a_damaged_file_is_used_again)
+{
+    char id[16], damage[4096];
+
+    ck_assert_int_eq(find(&(struct journal_call){.id = "identity-1", .id_bytes = 10}), JOURNAL_NEW);
+    FILE *file = fopen(path, "r+");
+    ck_assert_ptr_nonnull(file);
+    memset(damage, 0xff, sizeof(damage));
+    ck_assert_int_eq(fseek(file, 64, SEEK_SET), 0); /* after the name of the format, the boot and what is in use */
+    for (unsigned i = 0; i < 3000; i++)
+        ck_assert_uint_eq(fwrite(damage, 1, sizeof(damage), file), sizeof(damage));
+    fclose(file);
+    start_anew();
+    for (unsigned i = 0; i < 65536 + 10; i++) {
+        snprintf(id, sizeof(id), "write-%06u", i);
+        struct journal_call call = first_call(id);
+        ck_assert_int_eq(find(&call), JOURNAL_NEW);
+        journal_end(journal, &call, JOURNAL_END_STORED, i);
+    }
+    struct journal_call again = repeated_call(id, 1);
+    ck_assert_int_eq(find(&again), JOURNAL_STORED);
+}
+END_TEST
+
 START_TEST(two_daemons_do_not_share_a_file)
 {
     const char *reason;
@@ -264,6 +324,8 @@ Suite *journal_suite(void)
     tcase_add_test(tests, a_file_that_is_missing_knows_that_it_knows_nothing);
     tcase_add_test(tests, an_id_of_another_call_is_refused);
     tcase_add_test(tests, one_id_for_all_calls_costs_as_little_as_one_for_each);
+    tcase_add_test(tests, a_damaged_entry_is_forgotten);
+    tcase_add_test(tests, a_damaged_file_is_used_again);
     tcase_add_test(tests, two_daemons_do_not_share_a_file);
     tcase_add_test(tests, a_file_to_which_others_can_write_is_not_used);
     suite_add_tcase(suite, tests);
