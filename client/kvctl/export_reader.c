@@ -8,6 +8,10 @@
 
 #define BUFFER_BYTES (1024u * 1024)
 
+/* NATS has values of up to 64 MiB, and a byte has six characters at most. */
+#define LINE_FIRST_BYTES 256u
+#define LINE_BYTES_MAX   (512u * 1024 * 1024)
+
 static bool export_reader_fail(const struct export_reader *reader, const char *wrong)
 {
     return report("%.200s, line %" PRIu64 ": %s", reader->path, reader->number, wrong) == STATUS_OK;
@@ -39,20 +43,51 @@ void export_reader_close(struct export_reader *reader)
     *reader = (struct export_reader){0};
 }
 
+/* Make room for more bytes of the line. False after a message. */
+static bool export_reader_grow(struct export_reader *reader)
+{
+    size_t capacity = reader->capacity > 0 ? 2 * reader->capacity : LINE_FIRST_BYTES;
+
+    if (capacity > LINE_BYTES_MAX)
+        return export_reader_fail(reader, "the line is longer than any that kvctl export writes");
+    char *larger = realloc(reader->line, capacity);
+    if (larger == NULL)
+        return report("out of memory") == STATUS_OK;
+    reader->line = larger;
+    reader->capacity = capacity;
+    return true;
+}
+
+/* Read a line with its newline, which is missing only at the end of the file. False after a message. */
+static bool export_reader_read_bytes(struct export_reader *reader, size_t *size)
+{
+    int byte;
+
+    *size = 0;
+    while ((byte = getc_unlocked(reader->file)) != EOF) {
+        if (*size == reader->capacity && !export_reader_grow(reader))
+            return false;
+        reader->line[(*size)++] = (char)byte;
+        if (byte == '\n')
+            return true;
+    }
+    return !ferror(reader->file) || report("cannot read %.200s: %s", reader->path, strerror(errno)) == STATUS_OK;
+}
+
 /* Read a line, and count the one before it into the digest. False after a message. */
 static bool export_reader_read_line(struct export_reader *reader)
 {
-    ssize_t size = getline(&reader->line, &reader->capacity, reader->file);
+    size_t size;
 
     reader->number++;
-    if (size < 0 && ferror(reader->file))
-        return report("cannot read %.200s: %s", reader->path, strerror(errno)) == STATUS_OK;
-    if (size <= 0)
+    if (!export_reader_read_bytes(reader, &size))
+        return false;
+    if (size == 0)
         return export_reader_fail(reader, "the file ends here, without the last line of an export: it is truncated");
     if (reader->line[size - 1] != '\n')
         return export_reader_fail(reader, "the line has no end: the file is truncated");
-    reader->bytes += (size_t)size;
-    reader->size = (size_t)size - 1;
+    reader->bytes += size;
+    reader->size = size - 1;
     return true;
 }
 
@@ -200,6 +235,7 @@ bool export_read_headers(const struct export_reader *reader, const struct export
             struct kvs_header *larger = realloc(*headers, capacity * sizeof(*larger));
             if (larger == NULL) {
                 free(*headers);
+                *headers = NULL;
                 return report("out of memory") == STATUS_OK;
             }
             *headers = larger;
@@ -212,6 +248,7 @@ bool export_read_headers(const struct export_reader *reader, const struct export
     if (json.wrong == NULL)
         return true;
     free(*headers);
+    *headers = NULL; /* the caller frees them, too */
     return export_reader_fail(reader, json.wrong);
 }
 
@@ -333,16 +370,29 @@ enum export_line export_reader_next(struct export_reader *reader, struct export_
     return export_reader_parse(reader, entry) ? EXPORT_LINE_ENTRY : EXPORT_LINE_WRONG;
 }
 
+/* Read a line as an import does, and drop it. */
+static enum export_line export_reader_check(struct export_reader *reader)
+{
+    struct kvs_header *headers = NULL;
+    struct export_entry entry;
+    size_t count;
+
+    enum export_line line = export_reader_next(reader, &entry);
+    if (line == EXPORT_LINE_ENTRY && !export_read_headers(reader, &entry, &headers, &count))
+        line = EXPORT_LINE_WRONG;
+    free(headers);
+    return line;
+}
+
 bool export_verify(const char *path, bool parses_lines, uint64_t *entries, char digest[DIGEST_TEXT_BYTES])
 {
     struct export_header header = {0};
     struct export_reader reader;
-    struct export_entry entry;
     enum export_line line = EXPORT_LINE_WRONG;
 
     if (export_reader_open(&reader, path) && export_reader_header(&reader, &header)) {
         do {
-            line = parses_lines ? export_reader_next(&reader, &entry) : export_reader_skip(&reader);
+            line = parses_lines ? export_reader_check(&reader) : export_reader_skip(&reader);
         } while (line == EXPORT_LINE_ENTRY);
     }
     *entries = reader.entries;

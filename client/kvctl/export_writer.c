@@ -54,12 +54,24 @@ static bool export_writer_make(struct export_writer *writer)
     return writer->file != NULL || export_writer_fail(writer, "create");
 }
 
+/* A device or a pipe is written to: another file must not take its place. */
+static bool export_writer_is_special(const char *path)
+{
+    struct stat state;
+
+    return stat(path, &state) == 0 && !S_ISREG(state.st_mode) && !S_ISDIR(state.st_mode);
+}
+
 bool export_writer_open(struct export_writer *writer, const char *path)
 {
     *writer = (struct export_writer){.path = path};
     SHA256_Init(&writer->digest);
     if (strcmp(path, "-") == 0)
         writer->file = stdout;
+    else if (export_writer_is_special(path) && (writer->file = fopen(path, "we")) == NULL)
+        return export_writer_fail(writer, "open");
+    else if (writer->file != NULL)
+        writer->is_special = true;
     else if (!export_writer_make(writer))
         return false;
     setvbuf(writer->file, NULL, _IOFBF, BUFFER_BYTES);
@@ -90,9 +102,13 @@ bool export_writer_restart(struct export_writer *writer)
 
 bool export_writer_finish(struct export_writer *writer)
 {
-    if (writer->partial == NULL)
-        return fflush(writer->file) == 0 || export_writer_fail(writer, "write");
     FILE *file = writer->file;
+    if (writer->is_special) {
+        writer->is_special = false;
+        return fclose(file) == 0 || export_writer_fail(writer, "write");
+    }
+    if (writer->partial == NULL)
+        return fflush(file) == 0 || export_writer_fail(writer, "write");
     if (fflush(file) != 0 || fsync(fileno(file)) != 0)
         return export_writer_fail(writer, "write");
     writer->file = NULL;
@@ -113,5 +129,7 @@ void export_writer_drop(struct export_writer *writer)
         *partial_path = '\0';
         free(writer->partial);
     }
+    if (writer->is_special)
+        fclose(writer->file);
     *writer = (struct export_writer){0};
 }

@@ -35,16 +35,19 @@ static uint16_t *import_chunk_slot(struct import_chunk *chunk, const char *key)
 
 /* --- Time ----------------------------------------------------------------------------------------- */
 
-/* Return when an entry expires, in us since the epoch; 0: never. */
+/* Return when an entry expires, in us since the epoch; 0: never, or later than the clock goes. */
 static int64_t import_expiry_of(const struct export_entry *entry, const struct import_settings *settings)
 {
-    int64_t ttl_s = settings->options.ttl_s > 0 ? settings->options.ttl_s : 0;
+    int64_t ttl_s = settings->options.ttl_s > 0 ? settings->options.ttl_s : 0, lives_us, expires_us;
 
     if (entry->operation != KVS_OPERATION_PUT)
         return 0;
     if (entry->ttl_s > 0 && (ttl_s == 0 || entry->ttl_s < ttl_s))
         ttl_s = entry->ttl_s;
-    return ttl_s > 0 ? entry->created_us + ttl_s * 1000000 : 0;
+    if (ttl_s == 0 || __builtin_mul_overflow(ttl_s, 1000000, &lives_us) ||
+        __builtin_add_overflow(entry->created_us > 0 ? entry->created_us : 0, lives_us, &expires_us))
+        return 0;
+    return expires_us;
 }
 
 /*

@@ -63,7 +63,8 @@ bool transfer_sync_directory(const char *path);
 struct export_writer {
     FILE *file;
     const char *path; /* "-": standard output */
-    char *partial;    /* the file's name until it is complete; NULL: standard output */
+    char *partial;    /* the file's name until it is complete; NULL: standard output, or a special file */
+    bool is_special;  /* a device or a pipe, which is written in place */
     SHA256_CTX digest;
     uint64_t bytes;
 };
