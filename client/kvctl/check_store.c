@@ -49,7 +49,7 @@ static void check_owner(struct check_store *check, const char *path, const struc
 /* Read a file. False, with a finding, if that is impossible. */
 static bool check_read_file(struct check_store *check, const char *path, struct check_file *file)
 {
-    int descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); /* a pipe would wait for a writer */
     struct stat state;
     ssize_t part = 0;
 
@@ -245,8 +245,10 @@ static void check_stream(struct check_store *check, const char *path, const char
         check_block(check, name, stream, numbers[i], i + 1 == count);
     }
     free(numbers);
-    if (!check->is_quiet && check->damaged == damaged)
-        printf("%s: %s messages\n", stream, text_of_count(check->messages - messages).text);
+    if (!check->is_quiet && check->damaged == damaged) {
+        print_safely(stream, strlen(stream), SIZE_MAX);
+        printf(": %s messages\n", text_of_count(check->messages - messages).text);
+    }
 }
 
 /* Call visit for each directory in a directory. False after a message. */
