@@ -251,7 +251,7 @@ const struct verb verbs[] = {
      put_options, kv_put},
     {"create", "BUCKET KEY VALUE|-", 3, 3, "write a key that does not exist yet",
      "Writes KEY only if it does not exist (or is deleted) and prints the new revision. The exit\n"
-     "status is 2 if the key exists. If several processes try at once, one succeeds.\n" VALUE_TEXT,
+     "status is 3 if the key exists. If several processes try at once, one succeeds.\n" VALUE_TEXT,
      "  kvctl create locks backup \"$HOSTNAME\" --ttl 10m && run-backup\n", put_options, kv_create},
     {"update", "BUCKET KEY VALUE|- REVISION", 4, 4, "write a key if it is unchanged",
      "Writes KEY only if it still has REVISION (0: it does not exist, or is deleted or expired)\n"
