@@ -5,19 +5,23 @@
 
 1. A default of a setting, as `section.name` (VALUE) or as the second column of a table, is that of conf/settings.md.
 2. A limit that is a constant in C, where a document gives its number, is that constant. LIMITS lists them.
-3. A log message in docs/operations.md exists in the code.
+3. A log message in docs/operations.md or docs/guides/troubleshooting.md exists in the code.
 4. A file or a function that docs/architecture.md or CONTRIBUTING.md names exists.
-5. CHANGELOG.md begins with the version of client/lib/kvstore.h.
+5. A link to a file of the project, and to a section of it, leads somewhere.
+6. CHANGELOG.md begins with the version of client/lib/kvstore.h.
 
 Run by tests/lint.
 """
+import glob
 import os
 import re
 import subprocess
 import sys
 
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/operations.md", "docs/monitoring.md", "docs/scaling.md",
-             "docs/performance.md", "docs/architecture.md", "proto/protocol.md"]
+             "docs/performance.md", "docs/architecture.md", "proto/protocol.md",
+             *sorted(os.path.relpath(path, ROOT) for path in glob.glob(os.path.join(ROOT, "docs/guides/*.md")))]
 
 # Constant, document, and a pattern whose groups are its number. Each pattern must match.
 LIMITS = [
@@ -119,6 +123,16 @@ def read_strings():
     return "\n".join(strings)
 
 
+def check_message(path, message, strings):
+    # Messages of nats-server itself are not in the code.
+    if re.match(r"nats-server: ADDRESS|TTL state", message):
+        return []
+    # The code puts some messages together from parts.
+    pieces = [piece.strip() for piece in re.split(PLACEHOLDER + r"|[:;,()\"/]|\d[\d.]*", message)]
+    return [f"{path}: no message of the daemon contains \"{piece}\"" for piece in pieces
+            if len(piece) > 3 and piece not in strings]
+
+
 def check_messages(strings):
     text = read("docs/operations.md")
     section = text[text.index("\n## Log messages"):]
@@ -126,13 +140,14 @@ def check_messages(strings):
     findings = []
     for row in re.findall(r"^\| (`[^|]*) \|", section, re.M):
         for message in re.findall(r"`([^`]+)`", row):
-            # Messages of nats-server itself are not in the code.
-            if re.match(r"nats-server: ADDRESS|TTL state", message):
-                continue
-            # The code puts some messages together from parts.
-            for piece in re.split(PLACEHOLDER + r"|[:;,()\"/]|\d[\d.]*", message):
-                if len(piece.strip()) > 3 and piece.strip() not in strings:
-                    findings.append(f"docs/operations.md: no message of the daemon contains \"{piece.strip()}\"")
+            findings += check_message("docs/operations.md", message, strings)
+    # There a line of the log follows the word log.
+    path = "docs/guides/troubleshooting.md"
+    lines = re.findall(r"[lL]og(?:, with `[^`]*`)?: ((?:`[^`]+`(?:, )?)+)", read(path))
+    if len(lines) < 5:
+        findings.append(f"{path}: has only {len(lines)} lines of the log: update it or tests/facts.py")
+    for message in re.findall(r"`([^`]+)`", " ".join(lines)):
+        findings += check_message(path, message, strings)
     return findings
 
 
@@ -162,6 +177,29 @@ def check_names():
     return findings
 
 
+# --- Links ------------------------------------------------------------------------------------------------
+
+def anchor_of(heading):
+    """Return the anchor that GitHub and others make of a heading."""
+    return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def check_links():
+    findings = []
+    for path in list_files("*.md"):
+        text = re.sub(r"```.*?```", "", read(path), flags=re.S)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"\w+:", target):
+                continue
+            file, _, anchor = target.partition("#")
+            file = os.path.normpath(os.path.join(os.path.dirname(path), file)) if file else path
+            if not os.path.exists(file):
+                findings.append(f"{path}: links to {target}, which does not exist")
+            elif anchor and anchor not in map(anchor_of, re.findall(r"^#+ (.*)$", read(file), re.M)):
+                findings.append(f"{path}: links to {target}, and {file} has no such section")
+    return findings
+
+
 # --- Version ----------------------------------------------------------------------------------------------
 
 def check_version():
@@ -173,7 +211,7 @@ def check_version():
 def main():
     os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
     findings = check_defaults(read_defaults()) + check_limits(read_constants()) + check_messages(read_strings())
-    findings += check_names() + check_version()
+    findings += check_names() + check_links() + check_version()
     for finding in findings:
         print(finding)
     return 1 if findings else 0
