@@ -15,6 +15,12 @@
 /* An answer of this size is not copied behind those before it. */
 #define PART_BYTES 65536u
 
+/*
+ * What one call of the kernel is given. A client on another processor may read as fast as the daemon writes: then the
+ * call takes as long as there is something to write.
+ */
+#define WRITE_BYTES 131072u
+
 /* A client with more unread bytes is a slow reader, if its user's unread bytes, or all, take half of their limit. */
 #define SLOW_READER_BYTES 65536u
 
@@ -72,10 +78,12 @@ static void outbox_put_away(struct session *session)
 size_t outbox_unread_bytes(const struct session *session)
 {
     const struct outbox *outbox = &session->outbox;
-    bool is_writing = outbox->state == OUTBOX_WRITING;
+    size_t bytes = outbox->packed.size + outbox->part_bytes;
 
-    return outbox->packed.size + outbox->part_bytes +
-           (is_writing ? uv_stream_get_write_queue_size((const uv_stream_t *)&session->pipe) : 0);
+    if (outbox->state == OUTBOX_WRITING)
+        bytes += outbox->writing.size - outbox->handed_bytes +
+                 uv_stream_get_write_queue_size((const uv_stream_t *)&session->pipe);
+    return bytes;
 }
 
 void outbox_count(struct session *session)
@@ -195,35 +203,24 @@ static void outbox_on_stall(struct timer *timer)
         return;
     if (unwritten == session->outbox.stalled_bytes)
         session_end(session, CONF_LOG_WARNING, "it read nothing for %.3g s, and %zu bytes of answers waited",
-                    session->list->conf->limits.stall_timeout_ms / 1000.0, unwritten);
+                    session->list->conf->limits.stall_timeout_ms / 1000.0, outbox_unread_bytes(session));
     else
         outbox_start_stall(session, unwritten);
 }
 
-static void outbox_on_written(uv_write_t *write, int status)
-{
-    struct session *session = write->data;
+static void outbox_on_written(uv_write_t *write, int status);
 
-    session->outbox.state = OUTBOX_OPEN;
-    timer_stop(session->list->timers, &session->outbox.stall);
-    outbox_free_buffer(session->list, &session->outbox.writing);
-    if (status < 0)
-        outbox_break(session, status);
-    else
-        session_mark_dirty(session);
-}
-
-/* Let libuv write what the socket did not accept. Until it is written, the next turns' answers are packed elsewhere. */
-static void outbox_write_rest(struct session *session, msgpack_sbuffer *bytes, size_t written)
+/* Let libuv write the next piece of what the socket did not accept. */
+static void outbox_hand_over(struct session *session)
 {
     struct outbox *outbox = &session->outbox;
+    size_t left = outbox->writing.size - outbox->handed_bytes, size = left < WRITE_BYTES ? left : WRITE_BYTES;
+    uv_buf_t piece = uv_buf_init(outbox->writing.data + outbox->handed_bytes, (unsigned)size);
 
-    outbox->writing = *bytes;
-    msgpack_sbuffer_init(bytes);
-    uv_buf_t rest = uv_buf_init(outbox->writing.data + written, (unsigned)(outbox->writing.size - written));
     outbox->write.data = session;
     outbox->state = OUTBOX_WRITING;
-    int failed = uv_write(&outbox->write, (uv_stream_t *)&session->pipe, &rest, 1, outbox_on_written);
+    outbox->handed_bytes += size;
+    int failed = uv_write(&outbox->write, (uv_stream_t *)&session->pipe, &piece, 1, outbox_on_written);
     if (failed != 0) {
         outbox->state = OUTBOX_OPEN;
         session_end(session, CONF_LOG_DEBUG, "%s", uv_strerror(failed));
@@ -232,12 +229,43 @@ static void outbox_write_rest(struct session *session, msgpack_sbuffer *bytes, s
     outbox_start_stall(session, uv_stream_get_write_queue_size((uv_stream_t *)&session->pipe));
 }
 
+static void outbox_on_written(uv_write_t *write, int status)
+{
+    struct session *session = write->data;
+    struct outbox *outbox = &session->outbox;
+    bool has_more = outbox->handed_bytes < outbox->writing.size;
+
+    outbox->state = OUTBOX_OPEN;
+    timer_stop(session->list->timers, &outbox->stall);
+    if (status == 0 && has_more && session->state != SESSION_CLOSING) {
+        outbox_hand_over(session);
+        return;
+    }
+    outbox_free_buffer(session->list, &outbox->writing);
+    if (status < 0)
+        outbox_break(session, status);
+    else
+        session_mark_dirty(session);
+}
+
+/* Until the rest is written, the next turns' answers are packed elsewhere. */
+static void outbox_write_rest(struct session *session, msgpack_sbuffer *bytes, size_t written)
+{
+    struct outbox *outbox = &session->outbox;
+
+    outbox->writing = *bytes;
+    outbox->handed_bytes = written;
+    msgpack_sbuffer_init(bytes);
+    outbox_hand_over(session);
+}
+
 /* Return whether the socket has accepted all bytes. If not, libuv has the buffer, or the session is about to end. */
 static bool outbox_write(struct session *session, msgpack_sbuffer *bytes)
 {
     size_t size = bytes->size;
     /* Not uv_try_write: write(2) has more layers to go through than send(2), about 3 % of a cached get. */
-    ssize_t written = send(session_socket(session), bytes->data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t written = send(session_socket(session), bytes->data, size < WRITE_BYTES ? size : WRITE_BYTES,
+                           MSG_DONTWAIT | MSG_NOSIGNAL);
 
     if (written < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
         outbox_break(session, -errno);

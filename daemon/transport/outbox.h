@@ -34,7 +34,8 @@ struct outbox {
     struct outbox_part *parts; /* large answers, and what was packed before them; a list */
     size_t part_bytes;         /* of them all */
     msgpack_sbuffer packed;    /* in this turn, after the parts */
-    msgpack_sbuffer writing;   /* OUTBOX_WRITING: what libuv writes */
+    msgpack_sbuffer writing;   /* OUTBOX_WRITING: what libuv writes, */
+    size_t handed_bytes;       /* and how much of it libuv has been given */
     size_t stalled_bytes;      /* unwritten bytes when the stall timer was set */
     size_t counted_bytes;      /* unread bytes, as usage knows them */
     uv_write_t write;
