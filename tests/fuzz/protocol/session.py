@@ -381,14 +381,22 @@ class Session:
         """Check that no map of the message had a key twice. The JSON that clients store may have such maps."""
         expect(self.unpacker.repeated is None, "an answer has a map with a key twice: {}", self.unpacker.repeated)
 
+    def is_dismissal(self, msgid, error):
+        """Return whether the daemon, which ends, has sent that it did not begin the calls without an answer."""
+        if msgid is not None or not self.run.is_stopping:
+            return False
+        if type(error) is str:
+            error = answers.read_text_error(error)
+        return type(error) is dict and error.get("code") == "unavailable" and error.get("outcome") == "none"
+
     def take_pending(self, msgid, message):
+        if self.is_dismissal(msgid, message[2]):
+            return None
         if msgid is None:
             request = self.nil_pending.popleft() if self.nil_pending else None
         else:
             request = self.pending.pop(msgid, None)
-        is_dismissal = msgid is None and self.run.is_stopping  # what is not answered was not begun
-        expect(request is not None or self.is_noisy or is_dismissal, "an answer without a request, or a second one: {}",
-               message)
+        expect(request is not None or self.is_noisy, "an answer without a request, or a second one: {}", message)
         return request
 
     def check_answer(self, request, error, result):
