@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Items of a list of the daemon: the limit of daemon.dump and daemon.sessions. */
+#define LIST_LIMIT_MAX 1000u
+
 #define LARGEST_INPUT_BYTES (64u * 1024 * 1024) /* the largest request that the library sends */
 
 const char *arguments_value(const struct invocation *invocation, const char *name)
@@ -50,6 +53,18 @@ bool arguments_number(const struct invocation *invocation, const char *name, uin
         return true;
     snprintf(what, sizeof(what), "--%s", name);
     return arguments_read_number(text, what, number);
+}
+
+bool arguments_limit(const struct invocation *invocation, unsigned *limit)
+{
+    uint64_t number = *limit;
+
+    if (!arguments_number(invocation, "limit", &number))
+        return false;
+    if (number > LIST_LIMIT_MAX)
+        return report("--limit must be from 1 to %u", LIST_LIMIT_MAX) == STATUS_OK;
+    *limit = (unsigned)number;
+    return true;
 }
 
 bool arguments_consistency(const struct invocation *invocation, enum kvs_consistency *consistency)

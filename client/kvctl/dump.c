@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LIMIT_MAX 1000u
-
 /* A list of daemon.dump: its members that are shown, which end with NULL. */
 struct dump_list {
     const char *name;
@@ -96,8 +94,8 @@ static enum status dump_print_list(const struct dump_list *form, const struct kv
     }
     enum status status = table_print(&table);
     uint64_t all = kvs_value_unsigned(kvs_value_member(list, "count"));
-    if (status == STATUS_OK && all > count)
-        printf("... and %" PRIu64 " more: see --limit\n", all - count);
+    if (status == STATUS_OK)
+        print_omitted(count, all);
     return status;
 }
 
@@ -117,13 +115,9 @@ enum status dump_run(struct invocation *invocation)
 {
     struct kvs_dump_options options = KVS_DUMP_OPTIONS(.timeout_s = invocation->timeout_s);
     struct kvs_value *dump;
-    uint64_t limit = 0;
 
-    if (!arguments_number(invocation, "limit", &limit))
+    if (!arguments_limit(invocation, &options.limit))
         return STATUS_FAILED;
-    if (limit > LIMIT_MAX)
-        return report("--limit must be from 1 to %u", LIMIT_MAX);
-    options.limit = (unsigned)limit;
     if (kvs_daemon_dump(invocation->kvs, &options, &dump) != KVS_OK)
         return report_error(kvs_last_error(invocation->kvs));
     enum status status = invocation->json ? print_and_free(kvs_value_json(dump)) : dump_print(dump);

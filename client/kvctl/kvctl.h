@@ -112,6 +112,7 @@ bool arguments_flag(const struct invocation *invocation, const char *name);
  * ("10M", "2GiB", "none" for -1) or duration ("90", "1h30m", "7d", "none" for -1).
  */
 bool arguments_number(const struct invocation *invocation, const char *name, uint64_t *number);
+bool arguments_limit(const struct invocation *invocation, unsigned *limit); /* of what the daemon lists: 1 to 1000 */
 bool arguments_size(const struct invocation *invocation, const char *name, int64_t *size_bytes);
 bool arguments_duration(const struct invocation *invocation, const char *name, int64_t *duration_s);
 
@@ -194,6 +195,9 @@ enum status status_add(enum status status, enum status next);
 
 /* Print a line of JSON that the library made, and free it; NULL: out of memory. */
 enum status print_and_free(char *json);
+
+/* After a list with --limit: print how many of all are left out, if any are. */
+void print_omitted(uint64_t shown, uint64_t all);
 
 #define TABLE_COLUMNS_MAX 12
 

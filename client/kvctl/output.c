@@ -279,6 +279,12 @@ void print_safely(const char *bytes, size_t size, size_t columns)
     free(text);
 }
 
+void print_omitted(uint64_t shown, uint64_t all)
+{
+    if (all > shown)
+        printf("... and %" PRIu64 " more: see --limit\n", all - shown);
+}
+
 /* --- JSON ---------------------------------------------------------------------------------- */
 
 enum status print_and_free(char *json)

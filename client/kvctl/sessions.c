@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LIMIT_MAX 1000u
-
 /* --- Text, also for top -------------------------------------------------------------------------- */
 
 static uint64_t sessions_number(const struct kvs_value *session, const char *name)
@@ -63,8 +61,8 @@ static enum status sessions_print(const struct kvs_value *answer)
         table_add(&table, "%s", text_of_count(sessions_number(session, "watches")).text);
     }
     enum status status = table_print(&table);
-    if (status == STATUS_OK && all > count)
-        printf("... and %" PRIu64 " more: see --limit\n", all - count);
+    if (status == STATUS_OK)
+        print_omitted(count, all);
     return status;
 }
 
@@ -72,13 +70,9 @@ enum status sessions_run(struct invocation *invocation)
 {
     struct kvs_sessions_options options = KVS_SESSIONS_OPTIONS(.timeout_s = invocation->timeout_s);
     struct kvs_value *answer;
-    uint64_t limit = 0;
 
-    if (!arguments_number(invocation, "limit", &limit))
+    if (!arguments_limit(invocation, &options.limit))
         return STATUS_FAILED;
-    if (limit > LIMIT_MAX)
-        return report("--limit must be from 1 to %u", LIMIT_MAX);
-    options.limit = (unsigned)limit;
     const char *sort = arguments_value(invocation, "sort");
     options.sort = sort != NULL && strcmp(sort, "in-flight") == 0 ? "in_flight" : sort;
     if (kvs_daemon_sessions(invocation->kvs, &options, &answer) != KVS_OK)
