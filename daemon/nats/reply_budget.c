@@ -27,15 +27,8 @@ static void assume_size(struct reply_budget *budget, size_t bytes)
 
 void reply_budget_init(struct reply_budget *budget, uint64_t now_ms)
 {
-    *budget = (struct reply_budget){.period_began_ms = now_ms, .max_bytes = BUDGET_BYTES_MAX};
+    *budget = (struct reply_budget){.period_began_ms = now_ms};
     assume_size(budget, FIRST_REPLY_BYTES);
-}
-
-void reply_budget_set_rtt(struct reply_budget *budget, uint64_t rtt_us)
-{
-    uint64_t bytes = BUDGET_BYTES_MIN + rtt_us * BYTES_PER_US;
-
-    budget->max_bytes = rtt_us == 0 || bytes > BUDGET_BYTES_MAX ? BUDGET_BYTES_MAX : (size_t)bytes;
 }
 
 void reply_budget_note_loss(struct reply_budget *budget, size_t max_payload_bytes)
@@ -75,9 +68,16 @@ size_t reply_budget_expect(const struct reply_budget *budget, size_t values, siz
     return each * values;
 }
 
-bool reply_budget_fits(const struct reply_budget *budget, size_t bytes)
+static size_t budget_bytes(uint64_t rtt_us)
 {
-    return budget->in_flight_bytes == 0 || budget->in_flight_bytes + bytes <= budget->max_bytes;
+    uint64_t bytes = BUDGET_BYTES_MIN + rtt_us * BYTES_PER_US;
+
+    return rtt_us == 0 || bytes > BUDGET_BYTES_MAX ? BUDGET_BYTES_MAX : (size_t)bytes;
+}
+
+bool reply_budget_fits(const struct reply_budget *budget, size_t bytes, uint64_t rtt_us)
+{
+    return budget->in_flight_bytes == 0 || budget->in_flight_bytes + bytes <= budget_bytes(rtt_us);
 }
 
 void reply_budget_charge(struct reply_budget *budget, size_t bytes)

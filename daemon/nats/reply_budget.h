@@ -20,7 +20,6 @@
 
 struct reply_budget {
     struct fair_queue waiting; /* requests whose replies do not fit into the budget yet */
-    size_t max_bytes;          /* the budget: see reply_budget_set_rtt */
 
     /* private */
     size_t in_flight_bytes;   /* expected bytes of the replies in flight */
@@ -32,12 +31,6 @@ struct reply_budget {
 };
 
 void reply_budget_init(struct reply_budget *budget, uint64_t now_ms);
-
-/*
- * Set the budget for a connection whose shortest round trip takes this time, 0: unknown. It is what the server can send
- * meanwhile, and some milliseconds more: a reply behind others waits no longer than these.
- */
-void reply_budget_set_rtt(struct reply_budget *budget, uint64_t rtt_us);
 
 /*
  * The connection was lost. If replies were in flight, the server may have closed it because they were larger than
@@ -54,8 +47,11 @@ void reply_budget_note_reply(struct reply_budget *budget, uint64_t now_ms, size_
  */
 size_t reply_budget_expect(const struct reply_budget *budget, size_t values, size_t bytes_max);
 
-/* Return whether a reply of this size fits. A single one always does, however large. */
-bool reply_budget_fits(const struct reply_budget *budget, size_t bytes);
+/*
+ * Return whether a reply of this size fits. A single one always does, however large. The budget is what the server can
+ * send in the shortest round trip of the connection (0: unknown), and in some milliseconds more.
+ */
+bool reply_budget_fits(const struct reply_budget *budget, size_t bytes, uint64_t rtt_us);
 
 /* Charge the bytes of a reply that is asked for; refund them when it has come or is given up. */
 void reply_budget_charge(struct reply_budget *budget, size_t bytes);

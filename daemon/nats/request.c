@@ -5,9 +5,9 @@
 #include "daemon/nats/request_parts.h"
 #include "daemon/nats/request_text.h"
 #include "daemon/nats/request_time.h"
+#include "daemon/nats/straggler.h"
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
@@ -116,7 +116,10 @@ static size_t expected_bytes(const struct request *request)
 
 bool request_fits_budget(const struct request *request)
 {
-    return reply_budget_fits(&request->requests->budget, expected_bytes(request));
+    const struct requests *requests = request->requests;
+
+    return reply_budget_fits(&requests->budget, expected_bytes(request),
+                             connection_get_status(requests->connection)->rtt_min_us);
 }
 
 static void wait_for_budget(struct request *request)
@@ -356,81 +359,17 @@ void request_on_reply(struct request *request, unsigned attempt, struct message 
     }
 }
 
-/* --- Stragglers ------------------------------------------------------------------------------------ */
+/* --- The end before the answer ---------------------------------------------------------------------- */
 
-/*
- * A straggler replaces a request that ended before its answer came. The server still works on that request. So the
- * straggler keeps the place in the limit and the share of the budget, until the answer comes or calls.attempt_timeout
- * is over. Otherwise clients that start and cancel calls could give the server any amount of work.
- */
-
-static void straggler_free(struct request *straggler)
-{
-    request_end(straggler);
-    free(straggler);
-}
-
-static enum request_readiness straggler_prepare(struct request *straggler)
-{
-    straggler_free(straggler); /* the connection was lost: no answer comes */
-    return REQUEST_SUSPENDED_OR_OVER;
-}
-
-static enum connection_publish_result straggler_send(struct request *straggler, unsigned attempt)
-{
-    (void)straggler;
-    (void)attempt;
-    return CONNECTION_NOT_UP; /* never called: it is never ready */
-}
-
-static enum request_verdict straggler_reply(struct request *straggler, unsigned attempt, struct message *message)
-{
-    (void)attempt;
-    (void)message;
-    straggler_free(straggler);
-    return REQUEST_DONE;
-}
-
-static void straggler_fail(struct request *straggler, const struct error *error)
-{
-    (void)error;
-    free(straggler);
-}
-
-static bool straggler_no_responders(struct request *straggler)
-{
-    straggler_free(straggler);
-    return false;
-}
-
-static const struct request_ops straggler_ops = {
-    .kind = "abandoned",
-    .prepare = straggler_prepare,
-    .send = straggler_send,
-    .reply = straggler_reply,
-    .fail = straggler_fail,
-    .no_responders = straggler_no_responders,
-};
-
-/* If memory runs out, the place and the share are free too early. */
+/* Without memory, the place and the share are free too early. */
 static void request_leave_straggler(struct request *request)
 {
     struct requests *requests = request->requests;
-    struct request *straggler = calloc(1, sizeof(*straggler));
+    struct request *straggler = straggler_new(request);
 
     if (straggler == NULL)
         return;
-    straggler->requests = requests;
-    straggler->ops = &straggler_ops;
-    straggler->call_id = request->call_id;
-    straggler->answers_once = request->answers_once;
-    straggler->attempts = request->attempts;
-    straggler->started_ms = request->started_ms;
-    straggler->deadline_ms = uv_now(requests->loop) + requests->conf->calls.attempt_timeout_ms;
-    straggler->was_sent = true;
-    straggler->charged_bytes = request->charged_bytes;
     request->charged_bytes = 0;
-    straggler->slot = request->slot;
     request->slot = REPLY_NO_SLOT;
     reply_table_replace(&requests->replies, straggler->slot, straggler);
     request_transfer_place(request, straggler);
@@ -444,8 +383,8 @@ static bool request_must_leave_straggler(const struct request *request)
     const struct requests *requests = request->requests;
     bool is_taking = request->place.limit != NULL || request->charged_bytes > 0;
 
-    return request->state == REQUEST_SENT && is_taking && request->ops != &straggler_ops &&
-           requests->replied != request && !requests->is_stopping;
+    return request->state == REQUEST_SENT && is_taking && !straggler_is(request) && requests->replied != request &&
+           !requests->is_stopping;
 }
 
 /* --- One request ----------------------------------------------------------------------------------- */

@@ -39,7 +39,6 @@ static bool run_sending(struct job *job)
 
 void requests_flush(struct requests *requests)
 {
-    reply_budget_set_rtt(&requests->budget, connection_get_status(requests->connection)->rtt_min_us);
     if (can_send_held(requests))
         jobs_add_shared(requests->jobs, &requests->sending, run_sending);
 }

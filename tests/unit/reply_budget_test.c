@@ -61,12 +61,12 @@ END_TEST
 
 START_TEST(one_reply_always_fits)
 {
-    ck_assert(reply_budget_fits(&budget, 100 * MIB));
+    ck_assert(reply_budget_fits(&budget, 100 * MIB, 0));
     reply_budget_charge(&budget, 7 * MIB);
-    ck_assert(reply_budget_fits(&budget, MIB));
-    ck_assert(!reply_budget_fits(&budget, MIB + 1));
+    ck_assert(reply_budget_fits(&budget, MIB, 0));
+    ck_assert(!reply_budget_fits(&budget, MIB + 1, 0));
     reply_budget_refund(&budget, 7 * MIB);
-    ck_assert(reply_budget_fits(&budget, 100 * MIB));
+    ck_assert(reply_budget_fits(&budget, 100 * MIB, 0));
 }
 END_TEST
 
