@@ -281,17 +281,23 @@ static bool outbox_write(struct session *session, msgpack_sbuffer *bytes)
     return false;
 }
 
+static void outbox_free_first_part(struct session *session)
+{
+    struct outbox_part *part = session->outbox.parts;
+
+    LL_DELETE(session->outbox.parts, part);
+    outbox_free_buffer(session->list, &part->bytes);
+    free(part);
+}
+
 /* Return whether the socket has accepted the first part. */
 static bool outbox_write_part(struct session *session)
 {
     struct outbox *outbox = &session->outbox;
-    struct outbox_part *part = outbox->parts;
 
-    LL_DELETE(outbox->parts, part);
-    outbox->part_bytes -= part->bytes.size;
-    bool is_written = outbox_write(session, &part->bytes);
-    outbox_free_buffer(session->list, &part->bytes);
-    free(part);
+    outbox->part_bytes -= outbox->parts->bytes.size;
+    bool is_written = outbox_write(session, &outbox->parts->bytes);
+    outbox_free_first_part(session);
     return is_written;
 }
 
@@ -324,12 +330,8 @@ void outbox_close(struct session *session)
 
 void outbox_free(struct session *session)
 {
-    while (session->outbox.parts != NULL) {
-        struct outbox_part *part = session->outbox.parts;
-        LL_DELETE(session->outbox.parts, part);
-        outbox_free_buffer(session->list, &part->bytes);
-        free(part);
-    }
+    while (session->outbox.parts != NULL)
+        outbox_free_first_part(session);
     outbox_free_buffer(session->list, &session->outbox.packed);
     outbox_free_buffer(session->list, &session->outbox.writing);
     if (session->user != NULL)
