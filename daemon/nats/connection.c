@@ -275,7 +275,7 @@ static void note_failed_attempt(struct connection *connection, const char *why)
         return;
     }
     connection->failures++;
-    /* The former credentials alternate with those that matter. */
+    /* Attempts with the former and the new credentials alternate. Only failures with the new ones are logged. */
     if (dialer_uses_former_secrets(&connection->dialer))
         return;
     /* Log the first failure in a row, a new reason, and one in a while. */
@@ -445,6 +445,18 @@ struct connection *connection_new(uv_loop_t *loop, struct jobs *jobs, const stru
     return connection;
 }
 
+/* The attempt that runs, or waits for its time, is made again from the beginning. */
+static void restart_attempt(struct connection *connection)
+{
+    if (connection->state == CONNECTION_CONNECTING) {
+        connection->state = CONNECTION_RETARGETING;
+        dialer_cancel(&connection->dialer, 0);
+    } else if (connection->state == CONNECTION_BACKING_OFF) {
+        uv_timer_stop(&connection->timer);
+        start_connecting(connection);
+    }
+}
+
 void connection_start(struct connection *connection, const struct connection_target *target)
 {
     connection->target = *target;
@@ -453,21 +465,13 @@ void connection_start(struct connection *connection, const struct connection_tar
         connection->status.lost_ms = uv_now(connection->loop);
         start_connecting(connection);
         break;
-    case CONNECTION_CONNECTING:
-        connection->state = CONNECTION_RETARGETING;
-        dialer_cancel(&connection->dialer, 0);
-        break;
     case CONNECTION_UP:
         lose_connection(connection, "the server's address has changed");
-        if (connection->state == CONNECTION_CONNECTING) {
-            connection->state = CONNECTION_RETARGETING;
-            dialer_cancel(&connection->dialer, 0);
-            break;
-        }
-        /* fallthrough */
+        restart_attempt(connection);
+        break;
+    case CONNECTION_CONNECTING:
     case CONNECTION_BACKING_OFF:
-        uv_timer_stop(&connection->timer);
-        start_connecting(connection);
+        restart_attempt(connection);
         break;
     case CONNECTION_RETARGETING:
     case CONNECTION_STOPPING:
@@ -487,12 +491,8 @@ void connection_reload_credentials(struct connection *connection)
             note_failed_attempt(connection, dialer_error(&connection->dialer));
         break;
     case CONNECTION_CONNECTING:
-        connection->state = CONNECTION_RETARGETING;
-        dialer_cancel(&connection->dialer, 0);
-        break;
     case CONNECTION_BACKING_OFF:
-        uv_timer_stop(&connection->timer);
-        start_connecting(connection);
+        restart_attempt(connection);
         break;
     case CONNECTION_STOPPED:
     case CONNECTION_RETARGETING:
