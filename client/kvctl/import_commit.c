@@ -8,9 +8,9 @@
 #define PAUSE_FIRST_MS 50u
 
 /*
- * Transactions in flight. The condition of each is on the revision that the checkpoint will have: revisions are
- * consecutive if nobody else writes to the bucket. If somebody does, the transaction is refused, and sent again with
- * the right revision.
+ * Transactions in flight. Each has a condition: the revision that the checkpoint will have by then. It can be foreseen,
+ * because revisions are consecutive while no other client writes to the bucket. If another client does write, the
+ * server refuses the transaction, and the import sends it again with the right revision.
  */
 #define CHUNKS_IN_FLIGHT 3u
 #define CONFLICTS_MAX    3u /* after more of them, one transaction is in flight at a time */

@@ -310,7 +310,7 @@ static void top_add_sessions(struct screen *screen, size_t max)
     }
 }
 
-/* Compose all lines. Rows of a terminal that one section leaves free go to the last one. */
+/* Compose all lines. The last section gets the rows of the terminal that the other sections do not need. */
 static void top_compose(struct screen *screen, const char *trouble)
 {
     bool has_limit = screen->rows > 0, has_buckets = screen->now.dump != NULL;

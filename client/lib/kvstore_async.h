@@ -128,8 +128,8 @@ int kvs_timeout_ms(const struct kvs *kvs);
 /*
  * Send and receive what is possible without waiting, and call the callbacks of calls that were answered or timed out,
  * and of watches. KVS_OK, also if single calls failed. KVS_IO or KVS_PROTOCOL if the connection was lost, before or
- * now: all calls in flight have ended, except those that wait to be sent again. If there are any, or a watch is to
- * resume, the function reconnects after kvs_timeout_ms.
+ * now. Then the calls in flight have ended, except calls that the library will send again (option reconnect). If there
+ * are such calls, or watches that resume, a later kvs_process reconnects: call it after kvs_timeout_ms.
  */
 enum kvs_code kvs_process(struct kvs *kvs);
 

@@ -67,8 +67,8 @@ void jobs_add(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
 void jobs_add_shared(struct jobs *jobs, struct job *job, bool (*run)(struct job *job));
 
 /*
- * A session begins, in the ordinary line, as if it had taken a slice. So clients that connect again and again do not
- * overtake those that stay.
+ * A session begins. It starts in the ordinary line, as if it had taken a slice. Otherwise a client that connects again
+ * and again would always be in the light line.
  */
 void jobs_admit_session(struct job *job);
 

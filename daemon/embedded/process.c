@@ -360,7 +360,7 @@ static void start_ticking(struct embedded_process *embedded)
 
 static void wait_and_restart(struct embedded_process *embedded);
 
-/* Log a reason once; it is tried again until somebody removes it. */
+/* Log why the server cannot start, once for each reason. The daemon tries again until the reason is gone. */
 static void log_start_error(struct embedded_process *embedded, const char *error)
 {
     if (strcmp(embedded->start_error, error) != 0)

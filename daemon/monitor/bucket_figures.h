@@ -1,8 +1,9 @@
 /*
  * bucket_figures: the figures of the buckets that metrics.buckets names.
  *
- * Used by exposition. NATS is asked for a bucket only while somebody asks for the figures, and at most every
- * BUCKET_FIGURES_AGE_MS. Few requests are in flight at a time, and all of them end after BUCKET_FIGURES_WAIT_MS.
+ * Used by exposition. A request for the metrics starts a request to NATS for each bucket, unless the figures are
+ * younger than BUCKET_FIGURES_AGE_MS. Few requests are in flight at a time, and all of them end after
+ * BUCKET_FIGURES_WAIT_MS.
  */
 #ifndef DAEMON_MONITOR_BUCKET_FIGURES_H
 #define DAEMON_MONITOR_BUCKET_FIGURES_H

@@ -44,7 +44,7 @@ const struct figure figures_of_daemon[] = {
     {"sessions", "open", FIGURE_NUMBER, "kvstored_sessions_open", FIGURE_GAUGE, NULL, 1,
      "Open sessions of clients.", OF_DAEMON(sessions_open)},
     {"sessions", "total", FIGURE_NUMBER, "kvstored_sessions", FIGURE_COUNTER, NULL, 1,
-     "Sessions of clients since the start, with those that were refused.", OF_DAEMON(sessions_total)},
+     "Sessions of clients since the start, refused ones included.", OF_DAEMON(sessions_total)},
     {"sessions", "refused", FIGURE_NUMBER, "kvstored_sessions_refused", FIGURE_COUNTER, NULL, 1,
      "Sessions that were refused at a limit.", OF_DAEMON(sessions_refused)},
     {"sessions", "ended", FIGURE_NUMBER, "kvstored_sessions_ended", FIGURE_COUNTER, NULL, 1,

@@ -214,8 +214,8 @@ void journal_describe(const struct journal *journal, struct journal_call *call, 
 }
 
 /*
- * The call is not a repetition. If an earlier one had the id, that one is forgotten: entries with one id would be in
- * one chain.
+ * Begin a call that is not a repetition. It replaces the entry of an earlier call with the same id. Otherwise many
+ * entries with one id would make one long chain of the hash table.
  */
 static enum journal_finding journal_begin_first(struct journal *journal, struct journal_call *call)
 {

@@ -6,8 +6,9 @@
  * mapped into memory: it survives the process, also one that was killed, but not the machine. That is enough, because
  * the clients do not survive the machine either.
  *
- * The file is a ring of entries. When it is full, a new entry replaces the oldest one that has ended, and the file
- * notes when that one had begun. A repeated call that was first sent later, and has no entry, was never sent to NATS.
+ * The file is a ring of entries. When it is full, a new entry replaces the oldest entry whose call has ended. The file
+ * notes when the replaced call had begun. So a repeated call without an entry, if it was first sent after that time,
+ * was never sent to NATS.
  */
 #ifndef DAEMON_STORE_JOURNAL_H
 #define DAEMON_STORE_JOURNAL_H

@@ -18,7 +18,7 @@
 /* The pause before connections are accepted again, after there was no file descriptor at all. */
 #define RETRY_MS 100u
 
-/* While so many sessions wait for their end because their clients have left, no connection is accepted. */
+/* The daemon accepts no connection while this number of sessions is abandoned: their clients have left. */
 #define ABANDONED_MAX 64u
 
 /* --- The socket ------------------------------------------------------------------------------------- */
