@@ -120,6 +120,12 @@ struct conf {
     } watches;
 
     struct {
+        unsigned lease_ttl_ms;
+        unsigned max;
+        unsigned max_per_session;
+    } locks;
+
+    struct {
         struct conf_strings buckets; /* shell patterns; loaded from the start */
         size_t max_bytes;
         unsigned max_staleness_ms;

@@ -17,6 +17,7 @@
 #include "daemon/reload.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/store/journal.h"
+#include "daemon/store/lease/leases.h"
 #include "daemon/store/store.h"
 #include "daemon/transport/server.h"
 #include "daemon/transport/session.h"
@@ -197,8 +198,8 @@ static void main_on_store_stopped(void *arg)
         main_close_own_handles(daemon);
 }
 
-/* All sessions are gone: end the store, then the embedded server, then the handles of the loop. */
-static void main_on_sessions_gone(void *arg)
+/* All sessions are gone, and their keys: end the store, then the embedded server, then the handles of the loop. */
+static void main_on_leases_idle(void *arg)
 {
     struct daemon *daemon = arg;
 
@@ -210,12 +211,28 @@ static void main_on_sessions_gone(void *arg)
     store_stop(&daemon->store, main_on_store_stopped, daemon);
 }
 
+/* The keys that lived with the sessions are being deleted. */
+static void main_on_sessions_gone(void *arg)
+{
+    struct daemon *daemon = arg;
+
+    if (daemon->state != DAEMON_STOPPING)
+        leases_await_idle(&daemon->store, main_on_leases_idle, daemon);
+}
+
 static void main_on_drain_limit(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
 
+    if (daemon->sessions.first == NULL) {
+        log_warning("locks and ephemeral keys of sessions are not deleted after %.3g s (calls.drain_timeout)",
+                    daemon->conf.calls.drain_timeout_ms / 1000.0);
+        main_on_leases_idle(daemon);
+        return;
+    }
     log_warning("%u calls are not answered after %.3g s (calls.drain_timeout)", daemon->metrics.calls,
                 daemon->conf.calls.drain_timeout_ms / 1000.0);
+    uv_timer_start(timer, main_on_drain_limit, daemon->conf.calls.drain_timeout_ms, 0);
     session_list_end(&daemon->sessions);
 }
 
@@ -228,6 +245,7 @@ static void main_drain(struct daemon *daemon)
     log_info("ending: %u sessions, %u calls in flight", daemon->metrics.sessions, daemon->metrics.calls);
     server_close(&daemon->server);
     uv_timer_start(&daemon->drain_limit, main_on_drain_limit, daemon->conf.calls.drain_timeout_ms, 0);
+    leases_drain(&daemon->store);
     session_list_drain(&daemon->sessions, main_on_sessions_gone, daemon);
 }
 
@@ -410,7 +428,7 @@ static int main_init_loop(struct daemon *daemon)
 }
 
 /* The directory of the socket is in memory, and lives as long as the clients' sessions can. */
-static void main_open_journal(struct daemon *daemon)
+static void main_open_files_of_sessions(struct daemon *daemon)
 {
     char path[sizeof(daemon->server.path) + 8];
     const char *reason;
@@ -422,6 +440,8 @@ static void main_open_journal(struct daemon *daemon)
     if (daemon->store.journal == NULL)
         log_warning("cannot use %s: %s; after a restart, clients cannot repeat writes that were in flight", path,
                     reason);
+    snprintf(path, sizeof(path), "%s.leases", daemon->server.path);
+    leases_open_file(&daemon->store, path);
 }
 
 /* Return as main_start_nats does. */
@@ -455,7 +475,7 @@ static int main_start(struct daemon *daemon)
     }
     if (!daemon->server.is_ours)
         conf_note_socket_unit(&daemon->conf);
-    main_open_journal(daemon);
+    main_open_files_of_sessions(daemon);
     status = main_start_nats(daemon);
     if (status != 0) {
         monitor_stop(&daemon->monitor);

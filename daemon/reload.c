@@ -3,6 +3,7 @@
 #include "conf/conf.h"
 #include "daemon/base/busy_poll.h"
 #include "daemon/base/log.h"
+#include "daemon/handlers/session_holding.h"
 #include "daemon/handlers/watch.h"
 #include "daemon/monitor/monitor.h"
 #include "daemon/rpc/dispatch.h"
@@ -45,6 +46,7 @@ void reload(const struct reload *modules)
     session_list_reload(modules->sessions);
     dispatcher_reload(modules->dispatcher, &fresh_access);
     watches_reload(modules->dispatcher, modules->sessions);
+    session_holdings_reload(modules->dispatcher, modules->sessions);
     store_reload(modules->store);
     busy_poll_allow(modules->busy_poll, conf->calls.busy_poll == CONF_BUSY_POLL_AUTO);
     monitor_reload(modules->monitor);

@@ -19,6 +19,8 @@ static const char *const error_names[ERROR_CODE_COUNT] = {
     [ERROR_UNAVAILABLE] = "unavailable",
     [ERROR_DEADLINE_EXCEEDED] = "deadline_exceeded",
     [ERROR_REVISION_GONE] = "revision_gone",
+    [ERROR_LOCKED] = "locked",
+    [ERROR_NOT_HELD] = "not_held",
     [ERROR_INTERNAL] = "internal",
 };
 
@@ -71,7 +73,7 @@ static void error_pack_str(msgpack_packer *packer, const char *text)
 
 void error_pack(const struct error *error, msgpack_packer *packer)
 {
-    size_t members = 3u + (error->bucket != NULL) + (error->key != NULL) + error->has_revision +
+    size_t members = 3u + (error->bucket != NULL) + (error->key != NULL) + error->has_revision + (error->value != NULL) +
                      (error->outcome != ERROR_OUTCOME_ABSENT);
 
     msgpack_pack_map(packer, members);
@@ -95,6 +97,10 @@ void error_pack(const struct error *error, msgpack_packer *packer)
     if (error->has_revision) {
         error_pack_str(packer, "revision");
         msgpack_pack_uint64(packer, error->revision);
+    }
+    if (error->value != NULL) {
+        error_pack_str(packer, "value");
+        msgpack_pack_bin_with_body(packer, error->value, error->value_bytes);
     }
     if (error->outcome != ERROR_OUTCOME_ABSENT) {
         error_pack_str(packer, "outcome");
@@ -157,6 +163,9 @@ bool error_unpack(const msgpack_object *object, struct error *error, size_t *buc
             error->key = error_str_text(value);
             if (key_length != NULL)
                 *key_length = value->via.str.size;
+        } else if (value->type == MSGPACK_OBJECT_BIN && error_is_name(name, "value")) {
+            error->value = value->via.bin.size > 0 ? value->via.bin.ptr : "";
+            error->value_bytes = value->via.bin.size;
         } else if (is_str && error_is_name(name, "outcome")) {
             error->outcome = error_is_name(value, "none") ? ERROR_OUTCOME_NONE : ERROR_OUTCOME_UNKNOWN;
         } else if (value->type == MSGPACK_OBJECT_BOOLEAN && error_is_name(name, "retryable")) {

@@ -25,6 +25,8 @@ enum error_code {
     ERROR_UNAVAILABLE,
     ERROR_DEADLINE_EXCEEDED,
     ERROR_REVISION_GONE,
+    ERROR_LOCKED,
+    ERROR_NOT_HELD,
     ERROR_INTERNAL,
     ERROR_CODE_COUNT
 };
@@ -46,6 +48,8 @@ struct error {
     uint64_t revision;  /* the key's current revision, on conflict */
     const char *bucket; /* borrowed, may be NULL */
     const char *key;    /* borrowed, may be NULL */
+    const char *value;  /* of a lock, on locked: what its holder says of itself; borrowed, may be NULL */
+    size_t value_bytes;
     char message[ERROR_MESSAGE_BYTES];
 };
 
@@ -77,8 +81,8 @@ void error_pack(const struct error *error, msgpack_packer *packer);
 void error_pack_text(const struct error *error, msgpack_packer *packer);
 
 /*
- * Read an error map. Return false if object is none. bucket and key point into the object, and need not end in a NUL:
- * their lengths are stored if the pointers for them are not NULL. A long message is cut.
+ * Read an error map. Return false if object is none. bucket, key and value point into the object. bucket and key need
+ * not end in a NUL: their lengths are stored if the pointers for them are not NULL. A long message is cut.
  */
 bool error_unpack(const msgpack_object *object, struct error *error, size_t *bucket_length, size_t *key_length);
 

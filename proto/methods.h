@@ -32,6 +32,8 @@ enum method_flag {
 #define METHOD_INSPECTS    METHOD_ONLY_READS
 #define METHOD_READS       (METHOD_ONLY_READS | METHOD_NAMES_BUCKET | METHOD_NEEDS_READ)
 #define METHOD_WRITES      (METHOD_NAMES_BUCKET | METHOD_NEEDS_WRITE | METHOD_NEEDS_NATS)
+/* About what the session holds. Its handler finds that without NATS. */
+#define METHOD_HOLDS       (METHOD_NAMES_BUCKET | METHOD_NEEDS_WRITE)
 #define METHOD_ADMINISTERS (METHOD_NAMES_BUCKET | METHOD_NEEDS_ADMIN | METHOD_NEEDS_NATS)
 /* Its handler checks the access: who may depends on whose session it is. */
 #define METHOD_ENDS_SESSION 0u
@@ -44,8 +46,8 @@ enum method_flag {
 #define METHODS(METHOD)                                                                                                \
     METHOD(kv, get,         2, 2, METHOD_READS, "revision consistency timeout")                                        \
     METHOD(kv, get_json,    2, 2, METHOD_READS, "revision consistency timeout")                                        \
-    METHOD(kv, put,         3, 3, METHOD_WRITES, "ttl headers id first_sent timeout")                                                \
-    METHOD(kv, create,      3, 3, METHOD_WRITES, "ttl headers id first_sent timeout")                                                \
+    METHOD(kv, put,         3, 3, METHOD_WRITES, "ttl headers ephemeral id first_sent timeout")                                                \
+    METHOD(kv, create,      3, 3, METHOD_WRITES, "ttl headers ephemeral id first_sent timeout")                                                \
     METHOD(kv, update,      4, 4, METHOD_WRITES, "ttl headers id first_sent timeout")                                                \
     METHOD(kv, delete,      2, 2, METHOD_WRITES, "revision if_exists id first_sent timeout")                                                   \
     METHOD(kv, purge,       2, 2, METHOD_WRITES, "revision ttl id first_sent timeout")                                               \
@@ -55,6 +57,9 @@ enum method_flag {
     METHOD(bulk, put,       2, 2, METHOD_WRITES, "ttl id first_sent timeout")                                          \
     METHOD(bulk, delete,    2, 2, METHOD_WRITES, "id first_sent timeout")                                              \
     METHOD(txn, commit,     3, 3, METHOD_WRITES, "id first_sent timeout")                                              \
+    METHOD(lock, acquire,   2, 2, METHOD_WRITES, "wait value owner timeout")                                           \
+    METHOD(lock, check,     3, 3, METHOD_HOLDS, "timeout")                                                             \
+    METHOD(lock, release,   3, 3, METHOD_HOLDS, "timeout")                                                             \
     METHOD(bucket, create,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS)                                          \
     METHOD(bucket, update,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS " force")                                      \
     METHOD(bucket, delete,  1, 1, METHOD_ADMINISTERS, "timeout")                                                       \

@@ -32,14 +32,15 @@ MAY_USE = {
     "daemon/store/write": READ + ["daemon/store/write"],
     "daemon/store/follow": READ + ["daemon/store/follow"],
     "daemon/store/compact": READ + ["daemon/store/write", "daemon/store/follow", "daemon/store/compact"],
+    "daemon/store/lease": READ + ["daemon/store/write", "daemon/store/follow", "daemon/store/lease"],
     "daemon/transport": GROUND,
     "daemon/monitor": NATS
     + ["daemon/embedded", "daemon/transport", "daemon/store", "daemon/store/bucket", "daemon/store/read"]
-    + ["daemon/store/write", "daemon/store/follow"],
+    + ["daemon/store/write", "daemon/store/follow", "daemon/store/lease"],
     "daemon/rpc": GROUND + ["daemon/transport"],
     "daemon/handlers": NATS
     + ["daemon/monitor", "daemon/transport", "daemon/rpc", "daemon/store", "daemon/store/bucket", "daemon/store/read"]
-    + ["daemon/store/write", "daemon/store/follow", "daemon/store/compact"],
+    + ["daemon/store/write", "daemon/store/follow", "daemon/store/compact", "daemon/store/lease"],
     "client/lib": ["proto"],
     "client/adapters": ["client/lib"],
     "client/kvctl": ["proto", "client/lib"],

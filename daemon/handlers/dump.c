@@ -124,7 +124,7 @@ static const char *dump_session_state(const struct session *session)
 static bool dump_is_idle(const struct session *session)
 {
     return session->state == SESSION_OPEN && session_count(session, SESSION_PENDING) == 0 &&
-           session_count(session, SESSION_LASTING) == 0 && outbox_unread_bytes(session) == 0 &&
+           session_count(session, SESSION_WATCH) == 0 && outbox_unread_bytes(session) == 0 &&
            inbox_kept_bytes(session) == 0;
 }
 
@@ -150,7 +150,7 @@ static void dump_sessions(struct dump *dump)
         dump_number(dump, "call_bytes", session->pending_bytes);
         dump_number(dump, "unread_bytes", outbox_unread_bytes(session));
         dump_number(dump, "waiting_bytes", inbox_kept_bytes(session));
-        dump_number(dump, "watches", session_count(session, SESSION_LASTING));
+        dump_number(dump, "watches", session_count(session, SESSION_WATCH));
     }
     dump_end_list(dump);
     dump_number(dump, "idle", idle);
@@ -201,7 +201,7 @@ static void dump_watches(struct dump *dump)
          session = session->next) {
         dump->session = session;
         if (dump_list_is_full(dump))
-            dump->count += session_count(session, SESSION_LASTING);
+            dump->count += session_count(session, SESSION_WATCH);
         else
             watches_each(session, dump_watch, dump);
     }

@@ -1,11 +1,13 @@
 #include "daemon/handlers/entry.h"
 #include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/methods.h"
+#include "daemon/handlers/session_holding.h"
 #include "daemon/rpc/call.h"
 #include "daemon/rpc/dispatch.h"
 #include "daemon/rpc/json.h"
 #include "daemon/rpc/options.h"
 #include "daemon/store/follow/cached_read.h"
+#include "daemon/store/lease/held_write.h"
 #include "daemon/store/read/get.h"
 #include "daemon/store/read/scan.h"
 #include "daemon/store/write/write.h"
@@ -316,19 +318,77 @@ static struct write *kv_new_write(struct call *call, enum kv_operation kind)
     return write;
 }
 
+/* --- Ephemeral keys --- */
+
+struct kv_ephemeral_call {
+    struct call *call;
+    struct session_holding_place place;
+    struct held_write held;
+};
+
+static void kv_answer_ephemeral(void *arg, struct holding *holding, const struct error *error)
+{
+    struct kv_ephemeral_call *ephemeral = arg;
+    struct call *call = ephemeral->call;
+    uint64_t revision = holding != NULL ? holding->revision : 0;
+
+    if (error != NULL || session_holding_give(call, &ephemeral->place, holding))
+        kv_answer_revision(call, revision, error);
+    else if (call->session == NULL)
+        call_drop(call);
+    else
+        call_fail_out_of_memory(call);
+}
+
+/* Write a key that lives as long as the session. */
+static void kv_start_ephemeral(struct call *call, const struct write *write)
+{
+    struct kv_ephemeral_call *ephemeral = arena_zalloc(&call->arena, sizeof(*ephemeral));
+
+    if (write->journal.id != NULL || write->operation.ttl_s > 0 || call->is_notification) {
+        call_fail_with(call, ERROR_INVALID_ARGUMENT,
+                       "an ephemeral key has no ttl, its write has no id, and it is no notification");
+        return;
+    }
+    if (ephemeral == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!session_holding_take_place(call, &ephemeral->place))
+        return;
+    ephemeral->call = call;
+    struct held_write *held = &ephemeral->held;
+    held->in = lease_bucket_obtain(call_store(call), call->bucket);
+    if (held->in == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    held->kind = HOLDING_EPHEMERAL;
+    held->operation = write->operation;
+    held->deadline_ms = call->deadline_ms;
+    held->done = kv_answer_ephemeral;
+    held->arg = ephemeral;
+    held_write_start(&call->arena, held);
+}
+
 /* Start a put, create or update: they share the value, the TTL and the headers. */
 static void kv_start_put(struct call *call, enum operation_condition condition)
 {
     struct write *write = kv_new_write(call, KV_PUT);
+    bool is_ephemeral = false;
 
     if (write == NULL || !kv_argument_value(call, 2, &write->operation.value, &write->operation.value_bytes) ||
         !kv_option_ttl(call, &write->operation.ttl_s) ||
-        !kv_option_headers(call, "headers", &write->operation.headers, &write->operation.header_count))
+        !kv_option_headers(call, "headers", &write->operation.headers, &write->operation.header_count) ||
+        !option_bool(call, "ephemeral", &is_ephemeral))
         return;
     write->operation.condition = condition;
     if (condition == OPERATION_IF_AT_REVISION && !argument_revision(call, 3, &write->operation.revision))
         return;
-    write_start(call_store(call), &call->arena, write);
+    if (is_ephemeral)
+        kv_start_ephemeral(call, write);
+    else
+        write_start(call_store(call), &call->arena, write);
 }
 
 void handle_kv_put(struct call *call)

@@ -82,7 +82,7 @@ static uint64_t sessions_size(const struct session *session, enum sessions_order
     case ORDER_TRAFFIC:
         return session->counted.bytes_in + session->counted.bytes_out;
     case ORDER_WATCHES:
-        return session_count(session, SESSION_LASTING);
+        return session_count(session, SESSION_WATCH);
     case ORDER_AGE:
         break;
     }
@@ -167,7 +167,7 @@ static void sessions_pack(msgpack_packer *packer, const struct session *session,
     pack_named_unsigned(packer, "waiting_bytes", inbox_kept_bytes(session));
     pack_named_unsigned(packer, "bytes_in", counted->bytes_in);
     pack_named_unsigned(packer, "bytes_out", counted->bytes_out);
-    pack_named_unsigned(packer, "watches", session_count(session, SESSION_LASTING));
+    pack_named_unsigned(packer, "watches", session_count(session, SESSION_WATCH));
 }
 
 /* False: the call is answered. */

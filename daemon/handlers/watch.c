@@ -354,7 +354,7 @@ static bool session_watch_check_count(struct call *call)
 {
     const struct conf *conf = call->dispatcher->conf;
 
-    unsigned count = session_count(call->session, SESSION_LASTING);
+    unsigned count = session_count(call->session, SESSION_WATCH);
 
     if (count >= conf->watches.max_per_session) {
         call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
@@ -406,7 +406,7 @@ void handle_watch_start(struct call *call)
     watch->watch.arg = watch;
     watch->watch.owner = call->session;
     watch->resource.ops = &watch_resource_ops;
-    watch->resource.kind = SESSION_LASTING;
+    watch->resource.kind = SESSION_WATCH;
     watch->waiter.on_room = session_watch_on_room;
     session_add_resource(call->session, &watch->resource);
     watch_start(call_store(call), &watch->watch, call->bucket, call->deadline_ms);
@@ -417,7 +417,7 @@ void handle_watch_start(struct call *call)
 void handle_watch_stop(struct call *call)
 {
     uint64_t id;
-    struct session_resource *resource = call->session != NULL ? call->session->resources[SESSION_LASTING] : NULL;
+    struct session_resource *resource = call->session != NULL ? call->session->resources[SESSION_WATCH] : NULL;
 
     if (!argument_to_uint64(&call->arguments[0], &id)) {
         argument_refuse(call, "argument 1", "a watch id, as watch.start returned it", &call->arguments[0]);
@@ -442,7 +442,7 @@ void handle_watch_stop(struct call *call)
 
 static void watches_reload_session(struct dispatcher *dispatcher, struct session *session)
 {
-    struct session_resource *resource = session->resources[SESSION_LASTING], *next;
+    struct session_resource *resource = session->resources[SESSION_WATCH], *next;
 
     for (; resource != NULL; resource = next) {
         struct session_watch *watch = session_watch_of_resource(resource);
@@ -475,7 +475,7 @@ static const char *session_watch_state_text(const struct session_watch *watch)
 
 void watches_each(const struct session *session, bool (*visit)(void *arg, const struct watch_info *info), void *arg)
 {
-    for (struct session_resource *resource = session->resources[SESSION_LASTING]; resource != NULL;
+    for (struct session_resource *resource = session->resources[SESSION_WATCH]; resource != NULL;
          resource = resource->next) {
         const struct session_watch *watch = session_watch_of_resource(resource);
         const struct watch_info info = {watch->id, watch->bucket, watch->watch.filters, watch->watch.filter_count,

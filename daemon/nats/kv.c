@@ -78,6 +78,11 @@ const char *kv_check_key(const char *key, size_t length)
     return check_tokens(key, length, false);
 }
 
+bool kv_is_reserved(const char *key)
+{
+    return key[0] == KV_RESERVED_PREFIX[0] && strncmp(key, KV_RESERVED_PREFIX, strlen(KV_RESERVED_PREFIX)) == 0;
+}
+
 const char *kv_check_filter(const char *filter, size_t length)
 {
     return check_tokens(filter, length, true);
@@ -85,7 +90,8 @@ const char *kv_check_filter(const char *filter, size_t length)
 
 bool kv_is_internal_header(const char *name)
 {
-    return strncasecmp(name, "Nats-", 5) == 0 || strncasecmp(name, "KV-", 3) == 0;
+    return strncasecmp(name, "Nats-", 5) == 0 || strncasecmp(name, "KV-", 3) == 0 ||
+           strncasecmp(name, "Kvstored-", 9) == 0;
 }
 
 const char *kv_check_header(const char *name, const char *value)
@@ -93,7 +99,7 @@ const char *kv_check_header(const char *name, const char *value)
     if (name[0] == '\0')
         return "a header's name must not be empty";
     if (kv_is_internal_header(name))
-        return "headers that begin with Nats- or KV- are the server's";
+        return "headers that begin with Nats-, KV- or Kvstored- are those of the server and of the daemon";
     if (strcasecmp(name, "Status") == 0 || strcasecmp(name, "Description") == 0)
         return "the headers Status and Description are the server's";
     for (const char *c = name; *c != '\0'; c++) {

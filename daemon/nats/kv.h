@@ -65,8 +65,12 @@
  * so other clients of NATS see a deleted key.
  */
 #define KV_RESERVED_PREFIX  "_kvstored."
+/* Before the id of a lease: see lease. */
+#define KV_LEASE_PREFIX     KV_RESERVED_PREFIX "lease."
 #define KV_COMPACTED_KEY    KV_RESERVED_PREFIX "compacted"
 #define KV_HEADER_COMPACTED "Kvstored-Compacted"
+#define KV_HEADER_LEASE     "Kvstored-Lease" /* id of the lease with which the key lives */
+#define KV_HEADER_OWNER     "Kvstored-Owner" /* uid/owner: who may take the key back after its session has ended */
 
 enum kv_operation { KV_PUT, KV_DELETE, KV_PURGE };
 
@@ -83,12 +87,16 @@ struct kv_entry {
 /* Return NULL for a valid name, otherwise a sentence that says what is wrong with it. */
 const char *kv_check_bucket(const char *name, size_t length);
 const char *kv_check_key(const char *key, size_t length);
+
+/* Return whether only the daemon uses the key. Clients neither see nor write it. */
+bool kv_is_reserved(const char *key);
+
 /* Like a key, but the tokens * and a final > are allowed. */
 const char *kv_check_filter(const char *filter, size_t length);
 /* For a header of a caller: the server's own names are invalid, and what would break the protocol's lines. */
 const char *kv_check_header(const char *name, const char *value);
 
-/* Return whether a header is one of the server or of KV, which callers do not see. */
+/* Return whether a header is one of the server, of KV or of the daemon, which callers do not see. */
 bool kv_is_internal_header(const char *name);
 
 /*

@@ -42,6 +42,7 @@ struct store {
     struct bulk_writes *bulk_writes;
     struct follow_state *follow;
     struct compact_state *compact;
+    struct leases *leases;
 };
 
 /*

@@ -10,6 +10,7 @@
 #include "daemon/store/follow/follow.h"
 #include "daemon/store/follow/state.h"
 #include "daemon/store/follow/watch.h"
+#include "daemon/store/lease/leases.h"
 #include "daemon/store/read/scan.h"
 #include "daemon/store/write/bucket_writes.h"
 #include "daemon/store/write/bulk_write.h"
@@ -96,7 +97,7 @@ static int store_init_modules(struct store *store)
 {
     if (bucket_init_table(store) != 0 || admin_init_all(store) != 0 || scan_init_all(store) != 0 ||
         group_commit_init_all(store) != 0 || bulk_write_init_all(store) != 0 || follow_init(store) != 0 ||
-        compact_init_all(store) != 0)
+        compact_init_all(store) != 0 || leases_init(store) != 0)
         return -1;
     bucket_writes_init(store);
     return 0;
@@ -130,6 +131,7 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
 {
     room_stop(store);
+    leases_end(store);
     compact_schedule_end_all(store);
     group_commit_close_all(store);
     follow_end(store);
@@ -151,6 +153,7 @@ static void store_fail_everything(struct store *store)
 void store_free(struct store *store)
 {
     store_fail_everything(store);
+    leases_free(store);
     bucket_free_table(store);
     admin_free_all(store);
     compact_free_all(store);

@@ -132,16 +132,24 @@ static void session_free(struct session *session)
         list->on_empty(list->on_empty_arg);
 }
 
+/* Return the next resource to release; NULL: there is none. What others wait for comes first. */
+static struct session_resource *session_next_to_release(const struct session *session)
+{
+    struct session_resource *holding = session->resources[SESSION_HOLDING];
+
+    return holding != NULL ? holding : session->resources[SESSION_WATCH];
+}
+
 /* Release the lasting resources in slices: a session may have a thousand watches of 64 filters each. */
 static bool session_run_releasing(struct job *job)
 {
     struct session *session = (struct session *)((char *)job - offsetof(struct session, releasing));
+    struct session_resource *resource;
 
-    while (session->resources[SESSION_LASTING] != NULL) {
-        struct session_resource *resource = session->resources[SESSION_LASTING];
+    while ((resource = session_next_to_release(session)) != NULL) {
         session_remove_resource(session, resource);
         resource->ops->on_release(resource);
-        if (jobs_slice_is_over(session->list->jobs) && session->resources[SESSION_LASTING] != NULL)
+        if (jobs_slice_is_over(session->list->jobs) && session_next_to_release(session) != NULL)
             return true;
     }
     session_free(session);
@@ -163,9 +171,10 @@ static void session_close(struct session *session)
         return;
     list->lingering -= session->state == SESSION_LINGERING;
     session->state = SESSION_CLOSING;
-    for (struct session_resource *resource = session->resources[SESSION_LASTING]; resource != NULL;
-         resource = resource->next)
-        resource->ops->on_close(resource);
+    for (enum session_kind kind = SESSION_WATCH; kind < SESSION_KINDS; kind++) {
+        for (struct session_resource *resource = session->resources[kind]; resource != NULL; resource = resource->next)
+            resource->ops->on_close(resource);
+    }
     while (session->resources[SESSION_PENDING] != NULL)
         session->resources[SESSION_PENDING]->ops->on_close(session->resources[SESSION_PENDING]);
     list->ops->on_close(list->ops_arg, session);

@@ -43,7 +43,9 @@ struct session_ops {
 
 enum session_kind {
     SESSION_PENDING, /* will be answered: counts for backpressure, and the session waits for it before it ends */
-    SESSION_LASTING, /* lives until the session ends, or is removed before */
+    /* These live until the session ends, or are removed before. */
+    SESSION_WATCH,
+    SESSION_HOLDING, /* a lock or an ephemeral key */
     SESSION_KINDS
 };
 

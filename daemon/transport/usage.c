@@ -13,6 +13,7 @@ static const struct {
     [USAGE_INPUT_BYTES] = {"bytes of messages that have arrived in part", "limits.call_bytes"},
     [USAGE_OUT_BYTES] = {"bytes of unread answers", "limits.out_bytes"},
     [USAGE_FILTERS] = {"filters of watches", "watches.max_filters"},
+    [USAGE_LOCKS] = {"locks, ephemeral keys and waits for locks", "locks.max"},
 };
 
 static size_t usage_limit(const struct conf *conf, enum usage_kind kind)
@@ -29,6 +30,8 @@ static size_t usage_limit(const struct conf *conf, enum usage_kind kind)
         return conf->limits.out_bytes;
     case USAGE_FILTERS:
         return conf->watches.max_filters;
+    case USAGE_LOCKS:
+        return conf->locks.max;
     case USAGE_KINDS:
         break;
     }

@@ -22,6 +22,7 @@ enum usage_kind {
     USAGE_INPUT_BYTES, /* messages that have arrived in part, or wait for backpressure to ease */
     USAGE_OUT_BYTES,   /* answers that clients have not read */
     USAGE_FILTERS,     /* of watches */
+    USAGE_LOCKS,       /* locks and ephemeral keys, and waits for a lock */
     USAGE_KINDS
 };
 

@@ -275,7 +275,7 @@ static enum keys_verdict cached_read_keys_add(struct cached_read_keys *keys, con
 
     if (strncmp(name, keys->prefix, strlen(keys->prefix)) != 0)
         return KEYS_DONE;
-    if (keys->keys.filter != NULL && !kv_filter_matches(keys->keys.filter, name))
+    if (kv_is_reserved(name) || (keys->keys.filter != NULL && !kv_filter_matches(keys->keys.filter, name)))
         return KEYS_CONTINUE;
     /* The bucket has no markers of expired values: only the server knows whether the key is still there. */
     if (copy->feed.info.expires_silently && local_copy_has_expired(copy, key))

@@ -27,13 +27,21 @@ static void local_copy_note_recreated(struct local_copy *copy)
     watch_set_recreate(&copy->watches);
 }
 
+static void local_copy_tell_doubt(struct local_copy *copy)
+{
+    if (copy->listener != NULL)
+        copy->listener->doubt(copy->listener);
+}
+
 static void on_feed_begin(void *arg, bool is_recreated)
 {
     struct local_copy *copy = arg;
 
     reconcile_begin(copy, is_recreated);
-    if (is_recreated)
+    if (is_recreated) {
         local_copy_note_recreated(copy);
+        local_copy_tell_doubt(copy);
+    }
     if (contents_are_too_large(copy))
         contents_give_up(copy);
     else
@@ -71,6 +79,7 @@ static void on_feed_entry(void *arg, const struct kv_entry *entry)
     struct local_copy *copy = arg;
     bool is_wanted = watch_set_deliver(&copy->watches, entry);
 
+    local_copy_tell_listener(copy, entry);
     if (strcmp(entry->key, KV_COMPACTED_KEY) == 0)
         local_copy_receive_horizon(copy, horizon_read(entry));
     if (is_wanted || contents_have_values(&copy->contents))
@@ -100,6 +109,7 @@ static void on_feed_caught_up(void *arg, int64_t question_us)
     if (question_us != 0) {
         log_warning("bucket %s: its server may have lost messages: comparing all keys", copy->name);
         reconcile_compare(copy, question_us);
+        local_copy_tell_doubt(copy);
     }
     min_revision_drop_reached(&copy->min_revisions, feed_position(&copy->feed));
     contents_complete(copy);
@@ -166,7 +176,12 @@ struct local_copy *local_copy_find(struct store *store, const char *bucket)
 static void local_copy_close(struct local_copy *copy)
 {
     struct follow_state *follow = copy->store->follow;
+    struct local_copy_listener *listener = copy->listener;
 
+    if (listener != NULL) {
+        local_copy_stop_listening(listener);
+        listener->ended(listener);
+    }
     feed_stop(&copy->feed);
     reconcile_stop(copy);
     bucket_wait_cancel(&copy->wait);
@@ -247,12 +262,18 @@ void local_copy_note_use(struct local_copy *copy)
 
 /* --- The tick -------------------------------------------------------------------------------------- */
 
+/* Return whether the copy is kept, although nobody reads it. */
+static bool local_copy_is_wanted(const struct local_copy *copy)
+{
+    return copy->watches.count > 0 || copy->is_configured || copy->listener != NULL;
+}
+
 static bool local_copy_is_idle(const struct local_copy *copy)
 {
     const struct conf *conf = copy->store->conf;
     uint64_t idle_ms = uv_now(copy->store->loop) - copy->used_ms;
 
-    if (copy->watches.count > 0 || copy->is_configured)
+    if (local_copy_is_wanted(copy))
         return false;
     return idle_ms >= (contents_have_values(&copy->contents) ? conf->cache.idle_timeout_ms : KEEP_UNUSED_MS);
 }
@@ -374,7 +395,7 @@ static struct local_copy *local_copy_find_least_used(struct store *store)
 
     HASH_ITER(hh, store->follow->local_copies, copy, next)
     {
-        bool is_wanted = copy->watches.count > 0 || copy->is_configured || copy->state == LOCAL_COPY_OPENING;
+        bool is_wanted = local_copy_is_wanted(copy) || copy->state == LOCAL_COPY_OPENING;
         if (!is_wanted && (found == NULL || copy->used_ms < found->used_ms))
             found = copy;
     }
@@ -435,6 +456,27 @@ struct local_copy *local_copy_obtain(struct store *store, const char *bucket, en
     if (is_new)
         local_copy_open(copy);
     return copy;
+}
+
+bool local_copy_listen(struct store *store, const char *bucket, struct local_copy_listener *listener,
+                       struct error *error)
+{
+    struct local_copy *copy = local_copy_obtain(store, bucket, LOCAL_COPY_FOR_WATCH, error);
+
+    if (copy == NULL)
+        return false;
+    copy->listener = listener;
+    listener->copy = copy;
+    return true;
+}
+
+void local_copy_stop_listening(struct local_copy_listener *listener)
+{
+    if (listener->copy == NULL)
+        return;
+    listener->copy->listener = NULL;
+    local_copy_note_use(listener->copy);
+    listener->copy = NULL;
 }
 
 void local_copy_end_all(struct store *store)

@@ -39,6 +39,20 @@ enum local_copy_state {
     LOCAL_COPY_OVER      /* there is no such bucket: its watches end, then the copy is freed */
 };
 
+/*
+ * A room above that hears of every change of a bucket, at once and beside the watches. It has a copy of the bucket kept.
+ * The owner embeds it, zeroed but for the functions. None of them may end the copy, or stop listening, from within.
+ */
+struct local_copy_listener {
+    struct local_copy *copy; /* NULL: it does not listen */
+    /* A message of the bucket, or a change of which the stream has no message. */
+    void (*entry)(struct local_copy_listener *listener, const struct kv_entry *entry);
+    /* The bucket was recreated, or its stream may have lost messages. */
+    void (*doubt)(struct local_copy_listener *listener);
+    /* The copy has ended, and the listener hears no more. */
+    void (*ended)(struct local_copy_listener *listener);
+};
+
 struct local_copy {
     UT_hash_handle hh; /* by its name */
     char name[KV_BUCKET_LENGTH_MAX + 1];
@@ -55,6 +69,7 @@ struct local_copy {
     unsigned seen_resyncs; /* of the feed */
     struct contents contents;
     struct watch_set watches;
+    struct local_copy_listener *listener; /* NULL: there is none */
     struct min_revisions min_revisions;
     struct local_copy_waits waits;
     struct reconcile reconcile;
@@ -108,6 +123,22 @@ static inline bool local_copy_is_exclusive(const struct local_copy *copy)
 static inline const struct error *local_copy_error(const struct local_copy *copy)
 {
     return &copy->feed.error;
+}
+
+/* --- For lease ------------------------------------------------------------------------------------- */
+
+/* Begin to listen to a bucket, to which nobody else listens. False: *error says why that is impossible. */
+bool local_copy_listen(struct store *store, const char *bucket, struct local_copy_listener *listener,
+                       struct error *error);
+
+/* Does nothing if it does not listen. */
+void local_copy_stop_listening(struct local_copy_listener *listener);
+
+/* Tell the listener of a change. For the files of this room. */
+static inline void local_copy_tell_listener(struct local_copy *copy, const struct kv_entry *entry)
+{
+    if (copy->listener != NULL)
+        copy->listener->entry(copy->listener, entry);
 }
 
 /* --- For compact ----------------------------------------------------------------------------------- */

@@ -60,6 +60,7 @@ static void reconcile_receive_entry(struct local_copy *copy, const struct kv_ent
 
     if (reconcile->purpose == RECONCILE_TO_COMPARE && !is_same && reconcile_is_set_back(reconcile, key, entry)) {
         copy->watches.vanished_at = reconcile->begin_position; /* a watch that is resumed at a revision would miss it */
+        local_copy_tell_listener(copy, entry);
         if (watch_set_deliver_unrecorded(&copy->watches, entry) || have_values)
             contents_keep(copy, entry);
         return;
@@ -121,6 +122,7 @@ void reconcile_remove_vanished(struct local_copy *copy, struct cache_key *key)
                              .created_us = store_now_us(),
                              .operation = KV_DELETE,
                              .message = &message};
+    local_copy_tell_listener(copy, &entry);
     watch_set_deliver_unrecorded(&copy->watches, &entry);
     free(name);
 }

@@ -18,9 +18,7 @@ bool watch_matches(const struct watch *watch, const char *key)
 /* Return whether the watch is delivered such a change. What the daemon writes for itself is delivered to nobody. */
 static bool watch_wants(const struct watch *watch, const char *key, enum kv_operation operation)
 {
-    if (operation == KV_PUT)
-        return true;
-    return !watch->ignores_deletes && strcmp(key, KV_COMPACTED_KEY) != 0;
+    return (operation == KV_PUT || !watch->ignores_deletes) && !kv_is_reserved(key);
 }
 
 void watch_deliver_first(struct watch *watch, const struct kv_entry *entry)

@@ -368,7 +368,7 @@ static enum consumer_verdict scan_keys_receive(void *arg, struct message *messag
                        &entry))
         return CONSUMER_MORE;
     observe_revision(keys->store, keys->bucket_name, entry.key, entry.revision, false);
-    if (keys->after != NULL && strcmp(entry.key, keys->after) <= 0)
+    if (kv_is_reserved(entry.key) || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
         return CONSUMER_MORE;
     if (entry.operation != KV_PUT) {
         scan_keys_remove(keys, entry.key);

@@ -85,6 +85,10 @@ bool operation_make_message(struct arena *arena, const struct operation *operati
         snprintf(ttl, 24, "%" PRId64, operation->ttl_s);
         operation_add_header(headers, &count, KV_HEADER_TTL, ttl);
     }
+    if (operation->lease != NULL)
+        operation_add_header(headers, &count, KV_HEADER_LEASE, operation->lease);
+    if (operation->owner != NULL)
+        operation_add_header(headers, &count, KV_HEADER_OWNER, operation->owner);
     message->subject = subject;
     message->headers = headers;
     message->header_count = count;

@@ -27,12 +27,14 @@ struct operation {
     const char *value;
     size_t value_bytes;
     int64_t ttl_s;                        /* 0: none of its own */
+    const char *lease;                    /* id of the lease with which the key lives; NULL: none */
+    const char *owner;                    /* of a key with a lease: see KV_HEADER_OWNER; NULL: none */
     const struct message_header *headers; /* the caller's own */
     size_t header_count;
 };
 
 /* The most headers that are added: those of operation_make_message, an id, a condition and those of a batch. */
-#define OPERATION_OWN_HEADERS 12u
+#define OPERATION_OWN_HEADERS 14u
 
 /* An id for a write or a batch: the Nats-Msg-Id that it is sent with. */
 #define OPERATION_ID_BYTES 48

@@ -1,0 +1,176 @@
+#include "daemon/handlers/session_holding.h"
+
+#include "daemon/handlers/service.h"
+#include "daemon/rpc/pack.h"
+#include "daemon/transport/session.h"
+
+#include <stdlib.h>
+
+struct session_holding {
+    struct session_resource resource;
+    struct session *session;
+    struct holding *holding;
+};
+
+static struct session_holding *session_holding_of(struct session_resource *resource)
+{
+    return (struct session_holding *)((char *)resource - offsetof(struct session_holding, resource));
+}
+
+/* --- Places ---------------------------------------------------------------------------------------- */
+
+static void session_holding_give_back(struct arena_task *task)
+{
+    struct call *call = ARENA_TASK_OWNER(task, struct session_holding_place, task)->call;
+
+    usage_subtract(call->dispatcher->usage, call->user, USAGE_LOCKS, 1);
+}
+
+static bool session_holding_place_is_unsent(const struct arena_task *task)
+{
+    (void)task;
+    return true;
+}
+
+bool session_holding_take_place(struct call *call, struct session_holding_place *place)
+{
+    unsigned count = session_count(call->session, SESSION_HOLDING);
+    unsigned max = call->dispatcher->conf->locks.max_per_session;
+    struct error error;
+
+    if (count >= max) {
+        call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
+                       "this session has %u locks and ephemeral keys, which is the limit (locks.max_per_session)", count);
+        return false;
+    }
+    if (!usage_check(call->dispatcher->usage, call->user, USAGE_LOCKS, 1, &error)) {
+        call_fail(call, &error);
+        return false;
+    }
+    usage_add(call->dispatcher->usage, call->user, USAGE_LOCKS, 1);
+    place->call = call;
+    arena_begin_task(&call->arena, &place->task, session_holding_give_back);
+    place->task.is_unsent = session_holding_place_is_unsent;
+    return true;
+}
+
+/* --- The end --------------------------------------------------------------------------------------- */
+
+/* The session is another's business from now on. */
+static void session_holding_free(struct session_holding *held)
+{
+    usage_subtract(&held->session->list->usage, held->session->user, USAGE_LOCKS, 1);
+    free(held);
+}
+
+static void session_holding_on_close(struct session_resource *resource)
+{
+    (void)resource; /* nothing of it is packed without a look at the session's state */
+}
+
+static void session_holding_on_release(struct session_resource *resource)
+{
+    struct session_holding *held = session_holding_of(resource);
+
+    holding_leave(held->holding);
+    session_holding_free(held);
+}
+
+static const struct session_resource_ops session_holding_ops = {session_holding_on_close, session_holding_on_release};
+
+static void session_holding_notify(const struct session_holding *held, const struct error *error)
+{
+    const struct holding *holding = held->holding;
+    struct error complete = *error;
+    msgpack_packer packer;
+
+    complete.bucket = holding->lease->in->name;
+    complete.key = holding->key;
+    msgpack_packer_init(&packer, outbox_buffer(held->session), msgpack_sbuffer_write);
+    rpc_pack_notification(&packer, "lock.lost");
+    msgpack_pack_array(&packer, 4);
+    pack_str(&packer, complete.bucket);
+    pack_str(&packer, holding->key);
+    msgpack_pack_uint64(&packer, holding->revision);
+    error_pack(&complete, &packer);
+    outbox_commit(held->session);
+}
+
+/* An ephemeral key that somebody has written is an ordinary one: its session is not told. */
+static void session_holding_on_lost(void *arg, const struct error *error)
+{
+    struct session_holding *held = arg;
+    bool is_ordinary_now = held->holding->kind == HOLDING_EPHEMERAL && error->has_revision;
+
+    if (!session_is_closing(held->session)) {
+        if (!is_ordinary_now)
+            session_holding_notify(held, error);
+    }
+    session_remove_resource(held->session, &held->resource);
+    session_holding_free(held);
+}
+
+/* --- Holdings of a session ------------------------------------------------------------------------- */
+
+bool session_holding_give(struct call *call, struct session_holding_place *place, struct holding *holding)
+{
+    struct session_holding *held = call->session != NULL ? calloc(1, sizeof(*held)) : NULL;
+
+    if (held == NULL) {
+        holding_leave(holding);
+        return false;
+    }
+    arena_end_task(&place->task);
+    held->session = call->session;
+    held->holding = holding;
+    held->resource.ops = &session_holding_ops;
+    held->resource.kind = SESSION_HOLDING;
+    session_add_resource(call->session, &held->resource);
+    holding_attach(holding, session_holding_on_lost, held);
+    return true;
+}
+
+struct holding *session_holding_find(struct call *call, const char *key)
+{
+    struct lease_bucket *in = lease_bucket_find(call_store(call), call->bucket);
+    struct holding *holding = in != NULL ? holding_find(in, key) : NULL;
+    bool is_held = holding != NULL && holding->state == HOLDING_HELD && holding->lost == session_holding_on_lost;
+
+    return is_held && ((struct session_holding *)holding->arg)->session == call->session ? holding : NULL;
+}
+
+void session_holding_remove(struct holding *holding)
+{
+    struct session_holding *held = holding->arg;
+
+    session_remove_resource(held->session, &held->resource);
+    session_holding_free(held);
+}
+
+/* --- Changed access rules -------------------------------------------------------------------------- */
+
+static void session_holdings_reload_session(struct dispatcher *dispatcher, struct session *session)
+{
+    struct session_resource *resource = session->resources[SESSION_HOLDING], *next;
+
+    for (; resource != NULL; resource = next) {
+        struct session_holding *held = session_holding_of(resource);
+        struct holding *holding = held->holding;
+        struct error error;
+        next = resource->next;
+        if (dispatcher_session_access(dispatcher, session, holding->lease->in->name) >= CONF_ACCESS_WRITE)
+            continue;
+        error_set(&error, ERROR_PERMISSION_DENIED,
+                  "the access rules have changed and no longer allow to write to this bucket");
+        session_holding_on_lost(held, &error);
+        holding_discard(holding);
+    }
+}
+
+void session_holdings_reload(struct dispatcher *dispatcher, struct session_list *sessions)
+{
+    for (struct session *session = sessions->first; session != NULL; session = session->next) {
+        if (!session_is_closing(session))
+            session_holdings_reload_session(dispatcher, session);
+    }
+}

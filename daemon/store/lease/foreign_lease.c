@@ -1,0 +1,284 @@
+#include "daemon/store/lease/foreign_lease.h"
+
+#include "daemon/base/log.h"
+#include "daemon/store/lease/lease.h"
+#include "daemon/store/read/get.h"
+#include "daemon/store/write/write.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#define ARENA_BYTES 2048u
+
+/* For which reads and writes of a lease's key may take. Waiters have their own deadlines. */
+#define ASKING_MS 5000u
+
+/* A lease for which nobody waits is declared dead after this number of its TTLs, by the daemon that is first. */
+#define ABANDONED_AFTER 2u
+
+/* A lease that nobody has asked for is forgotten after this number of TTLs. */
+#define FORGOTTEN_AFTER 4u
+
+static struct foreign_lease *foreign_lease_obtain(struct lease_bucket *in, const char *id)
+{
+    struct foreign_lease *lease = NULL;
+
+    if (in->others != NULL)
+        HASH_FIND_STR(in->others, id, lease);
+    if (lease != NULL)
+        return lease;
+    lease = calloc(1, sizeof(*lease));
+    if (lease == NULL || !arena_init(&lease->arena, ARENA_BYTES)) {
+        free(lease);
+        return NULL;
+    }
+    lease->in = in;
+    lease->ttl_ms = in->store->conf->locks.lease_ttl_ms;
+    lease->used_ms = uv_now(in->store->loop);
+    snprintf(lease->id, sizeof(lease->id), "%s", id);
+    snprintf(lease->key, sizeof(lease->key), "%s%s", KV_LEASE_PREFIX, id);
+    HASH_ADD_STR(in->others, id, lease);
+    return lease;
+}
+
+static void foreign_lease_free(struct foreign_lease *lease)
+{
+    arena_destroy(&lease->arena);
+    HASH_DEL(lease->in->others, lease);
+    free(lease);
+}
+
+static uint64_t foreign_lease_expires_ms(const struct foreign_lease *lease)
+{
+    return lease->seen_ms + lease->ttl_ms;
+}
+
+/* --- Answers --------------------------------------------------------------------------------------- */
+
+void foreign_lease_cancel_wait(struct foreign_lease_wait *wait)
+{
+    if (wait->lease == NULL)
+        return;
+    DL_DELETE2(wait->lease->waits, wait, previous, next);
+    wait->lease = NULL;
+}
+
+static void foreign_lease_answer(struct foreign_lease *lease, const struct error *error)
+{
+    struct foreign_lease_wait *waits = lease->waits;
+    uint64_t now_ms = store_boot_ms(), expires_ms = foreign_lease_expires_ms(lease);
+
+    lease->waits = NULL;
+    while (waits != NULL) {
+        struct foreign_lease_wait *wait = waits;
+        DL_DELETE2(waits, wait, previous, next);
+        wait->lease = NULL;
+        wait->answered(wait->arg, lease->state == FOREIGN_LEASE_DEAD, expires_ms > now_ms ? expires_ms - now_ms : 0,
+                       error);
+    }
+}
+
+/* --- What is seen of a lease ----------------------------------------------------------------------- */
+
+/* Note the last message of the lease's key. entry NULL: the key is absent. */
+static void foreign_lease_note(struct foreign_lease *lease, const struct kv_entry *entry)
+{
+    struct lease_text text;
+
+    if (lease->state == FOREIGN_LEASE_DEAD) {
+        lease->is_removed |= entry == NULL || entry->operation != KV_PUT;
+        return;
+    }
+    if (entry != NULL && entry->revision <= lease->revision)
+        return;
+    lease->seen_ms = store_boot_ms();
+    lease->is_removed = entry == NULL || entry->operation != KV_PUT;
+    lease->revision = entry != NULL ? entry->revision : 0;
+    bool is_well = !lease->is_removed && lease_text_read(entry, &text);
+    lease->state = is_well && text.is_alive ? FOREIGN_LEASE_ALIVE : FOREIGN_LEASE_DEAD;
+    if (is_well)
+        lease->ttl_ms = text.ttl_ms;
+}
+
+void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const struct kv_entry *entry)
+{
+    struct foreign_lease *lease = foreign_lease_obtain(in, id);
+
+    if (lease == NULL)
+        return;
+    foreign_lease_note(lease, entry);
+    if (lease->state == FOREIGN_LEASE_DEAD && !lease->is_asking)
+        foreign_lease_answer(lease, NULL);
+}
+
+/* --- Asking ---------------------------------------------------------------------------------------- */
+
+static void foreign_lease_declare_dead(struct foreign_lease *lease);
+
+static void on_foreign_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct foreign_lease *lease = arg;
+
+    lease->is_asking = false;
+    if (error == NULL)
+        foreign_lease_note(lease, entry);
+    arena_clear(&lease->arena);
+    foreign_lease_answer(lease, error);
+}
+
+static void foreign_lease_fail(struct foreign_lease *lease)
+{
+    struct error error;
+
+    error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    foreign_lease_answer(lease, &error);
+}
+
+static void foreign_lease_read(struct foreign_lease *lease)
+{
+    struct store *store = lease->in->store;
+    struct get *get = arena_zalloc(&lease->arena, sizeof(*get));
+
+    if (get == NULL) {
+        foreign_lease_fail(lease);
+        return;
+    }
+    get->bucket_name = lease->in->name;
+    get->key = lease->key;
+    get->consistency = READ_LEADER;
+    get->deadline_ms = uv_now(store->loop) + ASKING_MS;
+    get->done = on_foreign_lease_read;
+    get->arg = lease;
+    lease->is_asking = true;
+    get_start(store, &lease->arena, get);
+}
+
+/* --- Declaring dead -------------------------------------------------------------------------------- */
+
+static void on_foreign_lease_declared(void *arg, uint64_t revision, const struct error *error)
+{
+    struct foreign_lease *lease = arg;
+
+    lease->is_asking = false;
+    arena_clear(&lease->arena);
+    if (error != NULL) {
+        foreign_lease_read(lease); /* it was renewed, or another daemon was faster, or the outcome is not known */
+        return;
+    }
+    log_info("bucket %s: the lease %s was not renewed for its TTL of %.3g s, and is declared dead", lease->in->name,
+             lease->id, (double)lease->ttl_ms / 1000.0);
+    lease->state = FOREIGN_LEASE_DEAD;
+    lease->revision = revision;
+    lease->in->store->leases->counts.taken_over++;
+    lease_end_foreign(lease->in, lease->id);
+    foreign_lease_answer(lease, NULL);
+}
+
+static void foreign_lease_declare_dead(struct foreign_lease *lease)
+{
+    struct store *store = lease->in->store;
+    struct write *write = arena_zalloc(&lease->arena, sizeof(*write));
+    struct lease_text text = {.is_alive = false, .ttl_ms = lease->ttl_ms};
+
+    snprintf(text.run, sizeof(text.run), "%s", connection_unique_id(store->connection));
+    if (write == NULL || (write->operation.value = lease_text_write(&lease->arena, store, &text)) == NULL) {
+        foreign_lease_fail(lease);
+        return;
+    }
+    write->bucket_name = lease->in->name;
+    write->operation.key = lease->key;
+    write->operation.kind = KV_PUT;
+    write->operation.condition = OPERATION_IF_AT_REVISION;
+    write->operation.revision = lease->revision;
+    write->operation.value_bytes = strlen(write->operation.value);
+    write->deadline_ms = uv_now(store->loop) + ASKING_MS;
+    write->done = on_foreign_lease_declared;
+    write->arg = lease;
+    lease->is_asking = true;
+    write_start(store, &lease->arena, write);
+}
+
+static bool foreign_lease_is_expired(const struct foreign_lease *lease)
+{
+    return lease->state == FOREIGN_LEASE_ALIVE && store_boot_ms() >= foreign_lease_expires_ms(lease);
+}
+
+void foreign_lease_ask(struct lease_bucket *in, const char *id, bool is_heard, struct foreign_lease_wait *wait)
+{
+    struct foreign_lease *lease = foreign_lease_obtain(in, id);
+    struct error error;
+
+    if (lease == NULL) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        wait->answered(wait->arg, false, 0, &error);
+        return;
+    }
+    lease->used_ms = uv_now(in->store->loop);
+    wait->lease = lease;
+    DL_APPEND2(lease->waits, wait, previous, next);
+    if (lease->is_asking)
+        return;
+    if (lease->state == FOREIGN_LEASE_DEAD)
+        foreign_lease_answer(lease, NULL);
+    else if (foreign_lease_is_expired(lease))
+        foreign_lease_declare_dead(lease);
+    else if (lease->state == FOREIGN_LEASE_ALIVE && is_heard)
+        foreign_lease_answer(lease, NULL);
+    else
+        foreign_lease_read(lease);
+}
+
+/* --- The tick -------------------------------------------------------------------------------------- */
+
+/* A random part of a TTL, which differs between daemons: not all of them declare a lease dead together. */
+static uint64_t foreign_lease_jitter_ms(const struct foreign_lease *lease)
+{
+    uint64_t mixed = lease->revision * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)lease->in->store;
+
+    return (mixed >> 32) % (lease->ttl_ms + 1);
+}
+
+static void foreign_lease_tick_one(struct foreign_lease *lease)
+{
+    uint64_t now_ms = store_boot_ms(), age_ms = now_ms - lease->seen_ms;
+    uint64_t unused_ms = uv_now(lease->in->store->loop) - lease->used_ms;
+
+    if (lease->is_asking)
+        return;
+    if (lease->waits == NULL && unused_ms > FORGOTTEN_AFTER * lease->ttl_ms &&
+        (lease->state != FOREIGN_LEASE_ALIVE || lease->in->listener.copy == NULL)) {
+        foreign_lease_free(lease);
+        return;
+    }
+    if (age_ms < ABANDONED_AFTER * lease->ttl_ms + foreign_lease_jitter_ms(lease))
+        return;
+    if (lease->state == FOREIGN_LEASE_ALIVE) {
+        foreign_lease_declare_dead(lease);
+    } else if (lease->state == FOREIGN_LEASE_DEAD && !lease->is_removed) {
+        lease->seen_ms = now_ms; /* the daemon that declared it dead has not removed it: it may be dead, too */
+        lease_end_foreign(lease->in, lease->id);
+    }
+}
+
+void foreign_lease_tick(struct lease_bucket *in)
+{
+    struct foreign_lease *lease, *next;
+
+    HASH_ITER(hh, in->others, lease, next)
+    {
+        foreign_lease_tick_one(lease);
+    }
+}
+
+void foreign_lease_free_all(struct lease_bucket *in)
+{
+    struct foreign_lease *lease, *next;
+
+    HASH_ITER(hh, in->others, lease, next)
+    {
+        foreign_lease_free(lease);
+    }
+}

@@ -1,0 +1,67 @@
+/*
+ * foreign_lease: the leases of other daemons in a bucket, and which of them are dead.
+ *
+ * Used by lock, which waits for them, and by lease_bucket. A lease is dead if its key says so, or is gone: no id is used
+ * twice. A lease whose key this daemon has seen unchanged for the lease's TTL is declared dead by a conditional update
+ * of that key: from then on its daemon cannot renew it. That is safe because the daemon vouches for the lease for a
+ * shorter time: it counts the TTL from before it sent the renewal that is seen here.
+ */
+#ifndef DAEMON_STORE_FOREIGN_LEASE_H
+#define DAEMON_STORE_FOREIGN_LEASE_H
+
+#include "daemon/base/arena.h"
+#include "daemon/base/table.h"
+#include "daemon/store/lease/lease_bucket.h"
+#include "daemon/store/lease/lease_text.h"
+#include "proto/error.h"
+
+enum foreign_lease_state {
+    FOREIGN_LEASE_UNKNOWN,
+    FOREIGN_LEASE_ALIVE, /* as far as is known */
+    FOREIGN_LEASE_DEAD
+};
+
+struct foreign_lease {
+    UT_hash_handle hh; /* by its id */
+    struct lease_bucket *in;
+    enum foreign_lease_state state;
+    bool is_asking;    /* its key is being read or written */
+    bool is_removed;   /* dead, and its key is gone */
+    uint64_t revision; /* of its key */
+    uint64_t seen_ms;  /* store_boot_ms when this revision was seen first */
+    uint64_t ttl_ms;
+    uint64_t used_ms; /* loop time of the last question */
+    struct foreign_lease_wait *waits;
+    struct arena arena;
+    char id[LEASE_ID_BYTES];
+    char key[LEASE_KEY_BYTES];
+};
+
+/* A question whether a lease is dead. The owner embeds it, zeroed. */
+struct foreign_lease_wait {
+    struct foreign_lease_wait *next, *previous;
+    struct foreign_lease *lease; /* NULL: it does not wait */
+    /*
+     * is_dead: it will never be renewed again. Otherwise it may be alive, and after expires_in_ms it can be declared
+     * dead, if it is not renewed: then ask again.
+     */
+    void (*answered)(void *arg, bool is_dead, uint64_t expires_in_ms, const struct error *error);
+    void *arg;
+};
+
+/*
+ * Ask. answered is called once, maybe from within. A lease whose time is up is declared dead. is_heard: the daemon hears
+ * of renewals, so that a lease that it knows need not be read.
+ */
+void foreign_lease_ask(struct lease_bucket *in, const char *id, bool is_heard, struct foreign_lease_wait *wait);
+void foreign_lease_cancel_wait(struct foreign_lease_wait *wait);
+
+/* A message of a lease's key was delivered. */
+void foreign_lease_note_entry(struct lease_bucket *in, const char *id, const struct kv_entry *entry);
+
+/* Declare leases dead that nobody has renewed for long, and delete their keys. */
+void foreign_lease_tick(struct lease_bucket *in);
+
+void foreign_lease_free_all(struct lease_bucket *in);
+
+#endif

@@ -1,0 +1,102 @@
+#include "daemon/store/lease/held_write.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void held_write_finish(struct held_write *held, struct holding *holding, const struct error *error)
+{
+    struct lease *lease = held->lease;
+
+    arena_end_task(&held->task);
+    held->lease = NULL;
+    held->done(held->arg, holding, error);
+    if (lease != NULL)
+        lease_release(lease);
+}
+
+/* The write is stored, but nobody vouches for its lease any more, or there is no memory for the holding. */
+static void held_write_take_back(struct held_write *held, uint64_t revision, struct error *error)
+{
+    struct holding *holding =
+        holding_add(held->lease, held->kind, held->operation.key, revision, held->owner, NULL, NULL);
+
+    error->outcome = ERROR_OUTCOME_NONE;
+    if (holding != NULL)
+        holding_discard(holding);
+    else
+        lease_want_scan(held->lease);
+}
+
+static void on_held_write_done(void *arg, uint64_t revision, const struct error *error)
+{
+    struct held_write *held = arg;
+    struct error failed;
+
+    if (error != NULL) {
+        failed = *error;
+        if (error->outcome == ERROR_OUTCOME_UNKNOWN)
+            holding_add_doubtful(held->lease, held->operation.key);
+        held_write_finish(held, NULL, &failed);
+        return;
+    }
+    struct holding *holding = NULL;
+    if (lease_valid_for_ms(held->lease) == 0)
+        error_set(&failed, ERROR_UNAVAILABLE,
+                  "the lease of this daemon was lost before the write was acknowledged; the key is being deleted");
+    else if ((holding = holding_add(held->lease, held->kind, held->operation.key, revision, held->owner, NULL, NULL)) ==
+             NULL)
+        error_set(&failed, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    if (holding == NULL)
+        held_write_take_back(held, revision, &failed);
+    held_write_finish(held, holding, holding == NULL ? &failed : NULL);
+}
+
+static void on_held_write_lease(void *arg, struct lease *lease, const struct error *error)
+{
+    struct held_write *held = arg;
+    struct write *write = &held->write;
+
+    if (error != NULL) {
+        held_write_finish(held, NULL, error);
+        return;
+    }
+    held->lease = lease;
+    lease_retain(lease);
+    memset(write, 0, sizeof(*write));
+    write->bucket_name = held->in->name;
+    write->operation = held->operation;
+    write->operation.lease = lease->id;
+    write->operation.owner = held->owner;
+    write->deadline_ms = held->deadline_ms;
+    write->done = on_held_write_done;
+    write->arg = held;
+    write_start(held->in->store, held->arena, write);
+}
+
+/* If the write was sent, its call is not dropped: see is_unsent of the write's own task. */
+static bool held_write_is_unsent(const struct arena_task *task)
+{
+    (void)task;
+    return true;
+}
+
+static void held_write_cancel(struct arena_task *task)
+{
+    struct held_write *held = ARENA_TASK_OWNER(task, struct held_write, task);
+
+    lease_cancel_wait(&held->wait);
+    if (held->lease != NULL) {
+        if (held->write.request.base.was_sent)
+            holding_add_doubtful(held->lease, held->operation.key);
+        lease_release(held->lease);
+    }
+}
+
+void held_write_start(struct arena *arena, struct held_write *held)
+{
+    held->arena = arena;
+    held->lease = NULL;
+    arena_begin_task(arena, &held->task, held_write_cancel);
+    held->task.is_unsent = held_write_is_unsent;
+    lease_obtain(held->in, &held->wait, held->deadline_ms, on_held_write_lease, held);
+}

@@ -1,0 +1,35 @@
+/*
+ * held_write: writes a key that lives with the daemon's lease, and makes a holding of it.
+ *
+ * Used by lock, and by the handlers for ephemeral keys. It obtains the bucket's lease first. If the lease is lost
+ * before the write is acknowledged, the key is deleted, and the write has failed.
+ */
+#ifndef DAEMON_STORE_HELD_WRITE_H
+#define DAEMON_STORE_HELD_WRITE_H
+
+#include "daemon/store/lease/holding.h"
+#include "daemon/store/write/write.h"
+
+struct held_write {
+    /* Set by the caller; borrowed until done was called. */
+    struct lease_bucket *in;
+    enum holding_kind kind;
+    const char *owner; /* NULL: none */
+    struct operation operation;
+    uint64_t deadline_ms;
+    /* The holding, whose lost and arg are still to be set by holding_attach; or an error. */
+    void (*done)(void *arg, struct holding *holding, const struct error *error);
+    void *arg;
+
+    /* private */
+    struct arena *arena;
+    struct arena_task task;
+    struct lease *lease;
+    struct lease_wait wait;
+    struct write write;
+};
+
+/* Write. *held is zeroed but for what the caller sets. It and the arena live until done was called. */
+void held_write_start(struct arena *arena, struct held_write *held);
+
+#endif

@@ -1,0 +1,439 @@
+#include "daemon/store/lease/holding.h"
+
+#include "daemon/store/lease/leases.h"
+#include "daemon/store/lease/lock.h"
+#include "daemon/store/read/get.h"
+#include "daemon/store/write/write.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/* Deletions of one bucket in progress at a time: a session may end with ten thousand keys. */
+#define DELETING_MAX 128u
+
+#define DELETION_MS 10000u
+
+#define ARENA_BYTES 2048u
+
+/* A key whose write is in doubt is looked at this number of times: the write may still arrive. */
+#define LOOKS_MAX 3u
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct holding *holding_find(const struct lease_bucket *in, const char *key)
+{
+    struct holding *holding = NULL;
+
+    if (in->holdings != NULL)
+        HASH_FIND_STR(in->holdings, key, holding);
+    return holding;
+}
+
+static struct leases *holding_room(const struct holding *holding)
+{
+    return holding->lease->in->store->leases;
+}
+
+static struct timers *holding_timers(const struct holding *holding)
+{
+    return holding->lease->in->store->timers;
+}
+
+/* Another holding replaces it in the table. */
+static void holding_leave_table(struct holding *holding)
+{
+    if (holding->is_known)
+        HASH_DEL(holding->lease->in->holdings, holding);
+    holding->is_known = false;
+}
+
+static void holding_count(struct holding *holding, int more)
+{
+    holding_room(holding)->counts.held += (unsigned)more;
+}
+
+static void holding_tell_lost(struct holding *holding, const struct error *error)
+{
+    holding_lost_fn *lost = holding->lost;
+
+    holding->lost = NULL;
+    if (lost == NULL)
+        return;
+    lost(holding->arg, error);
+}
+
+static void holding_finish(struct holding *holding, uint64_t marker_revision);
+
+/* Somebody has changed the key since: the holding has no more to do with it. */
+static void holding_give_up(struct holding *holding, uint64_t revision, const char *what)
+{
+    struct error error;
+
+    error_set(&error, ERROR_CONFLICT, "the key was %s, at revision %" PRIu64, what, revision);
+    error.has_revision = true;
+    error.revision = revision;
+    if (holding->kind == HOLDING_LOCK && holding->lost != NULL)
+        holding_room(holding)->counts.lost++;
+    if (holding->state == HOLDING_HELD)
+        holding_count(holding, -1);
+    holding->state = HOLDING_ENDING;
+    holding_tell_lost(holding, &error);
+    holding_finish(holding, 0);
+}
+
+/* Make room in the table for a newer holding of the key. */
+static void holding_replace(struct holding *holding, uint64_t revision)
+{
+    holding_leave_table(holding);
+    if (holding->state != HOLDING_ENDING)
+        holding_give_up(holding, revision, "written again");
+}
+
+static struct holding *holding_new(struct lease *lease, enum holding_kind kind, const char *key, uint64_t revision,
+                                   const char *owner)
+{
+    struct holding *earlier = holding_find(lease->in, key);
+    size_t length = strlen(key);
+    struct holding *holding = calloc(1, sizeof(*holding) + length + 1);
+
+    if (holding == NULL)
+        return NULL;
+    if (earlier != NULL)
+        holding_replace(earlier, revision);
+    memcpy(holding->key, key, length + 1);
+    holding->lease = lease;
+    holding->kind = kind;
+    holding->revision = revision;
+    if (owner != NULL)
+        snprintf(holding->owner, sizeof(holding->owner), "%s", owner);
+    HASH_ADD_KEYPTR(hh, lease->in->holdings, holding->key, length, holding);
+    holding->is_known = true;
+    lease_retain(lease);
+    return holding;
+}
+
+void holding_cancel_release(struct holding_release *release)
+{
+    if (release->holding == NULL)
+        return;
+    DL_DELETE2(release->holding->releases, release, previous, next);
+    release->holding = NULL;
+}
+
+/* The key is gone, with a marker at this revision; 0: the key is no longer the holding's, or is not known to be. */
+static void holding_finish(struct holding *holding, uint64_t marker_revision)
+{
+    struct lease_bucket *in = holding->lease->in;
+    bool was_known = holding->is_known;
+    char key[KV_KEY_LENGTH_MAX + 1];
+
+    snprintf(key, sizeof(key), "%s", holding->key);
+    timer_stop(holding_timers(holding), &holding->orphan_timer);
+    holding_leave_table(holding);
+    if (holding->previous_in_line != NULL)
+        DL_DELETE2(in->deletions, holding, previous_in_line, next_in_line);
+    while (holding->releases != NULL) {
+        struct holding_release *release = holding->releases;
+        holding_cancel_release(release);
+        release->done(release->arg);
+    }
+    lease_release(holding->lease);
+    lease_bucket_note_use(in);
+    leases_check_idle(in->store->leases);
+    free(holding);
+    if (was_known)
+        lock_wake(in, key, marker_revision);
+}
+
+/* --- Deletion -------------------------------------------------------------------------------------- */
+
+static void holding_start_some(struct lease_bucket *in);
+
+static void holding_stop_deleting(struct holding *holding)
+{
+    holding->lease->in->deleting--;
+    arena_destroy(&holding->arena);
+}
+
+/* At the end of the line; the next tick continues. */
+static void holding_try_again(struct holding *holding)
+{
+    holding_stop_deleting(holding);
+    DL_APPEND2(holding->lease->in->deletions, holding, previous_in_line, next_in_line);
+}
+
+static void on_holding_deleted(void *arg, uint64_t revision, const struct error *error)
+{
+    struct holding *holding = arg;
+    struct lease_bucket *in = holding->lease->in;
+    bool is_over = error == NULL || error->code == ERROR_CONFLICT || error->code == ERROR_BUCKET_NOT_FOUND ||
+                   error->code == ERROR_PERMISSION_DENIED || error->code == ERROR_UNSUPPORTED;
+
+    if (!is_over) {
+        holding_try_again(holding);
+        return;
+    }
+    holding_stop_deleting(holding);
+    holding_finish(holding, revision);
+    holding_start_some(in);
+}
+
+static bool holding_delete(struct holding *holding)
+{
+    struct store *store = holding->lease->in->store;
+    struct write *write = arena_zalloc(&holding->arena, sizeof(*write));
+
+    if (write == NULL)
+        return false;
+    write->bucket_name = holding->lease->in->name;
+    write->operation.key = holding->key;
+    write->operation.kind = KV_DELETE;
+    write->operation.condition = OPERATION_IF_AT_REVISION;
+    write->operation.revision = holding->revision;
+    write->operation.value = "";
+    write->deadline_ms = uv_now(store->loop) + DELETION_MS;
+    write->done = on_holding_deleted;
+    write->arg = holding;
+    write_start(store, &holding->arena, write);
+    return true;
+}
+
+/* The key whose write was in doubt. If it names the lease, it is the holding's. */
+static void on_holding_looked(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct holding *holding = arg;
+    struct lease_bucket *in = holding->lease->in;
+    const char *id = entry != NULL ? lease_text_lease_of(entry) : NULL;
+    bool is_ours = id != NULL && strcmp(id, holding->lease->id) == 0;
+    bool is_gone = error != NULL && error->code == ERROR_BUCKET_NOT_FOUND;
+
+    if (is_ours)
+        holding->revision = entry->revision;
+    holding->looks += error == NULL;
+    if (is_ours || (!is_gone && holding->looks < LOOKS_MAX)) {
+        holding_try_again(holding);
+        return;
+    }
+    holding_stop_deleting(holding);
+    holding_finish(holding, 0);
+    holding_start_some(in);
+}
+
+static bool holding_look(struct holding *holding)
+{
+    struct store *store = holding->lease->in->store;
+    struct get *get = arena_zalloc(&holding->arena, sizeof(*get));
+
+    if (get == NULL)
+        return false;
+    get->bucket_name = holding->lease->in->name;
+    get->key = holding->key;
+    get->consistency = READ_LEADER;
+    get->deadline_ms = uv_now(store->loop) + DELETION_MS;
+    get->done = on_holding_looked;
+    get->arg = holding;
+    get_start(store, &holding->arena, get);
+    return true;
+}
+
+/* Start deletions, as many as may be in progress. Those that fail get in line again, and wait for the next tick. */
+static void holding_start_some(struct lease_bucket *in)
+{
+    if (in->store->leases->is_ended)
+        return;
+    while (in->deletions != NULL && in->deleting < DELETING_MAX) {
+        struct holding *holding = in->deletions;
+        if (!arena_init(&holding->arena, ARENA_BYTES))
+            return;
+        DL_DELETE2(in->deletions, holding, previous_in_line, next_in_line);
+        holding->previous_in_line = NULL;
+        in->deleting++;
+        if (!(holding->revision > 0 ? holding_delete(holding) : holding_look(holding))) {
+            holding_try_again(holding);
+            return;
+        }
+    }
+}
+
+static void holding_get_in_line(struct holding *holding)
+{
+    holding->state = HOLDING_ENDING;
+    holding->lost = NULL;
+    timer_stop(holding_timers(holding), &holding->orphan_timer);
+    if (holding->lease->is_given_up)
+        holding_finish(holding, 0);
+    else
+        DL_APPEND2(holding->lease->in->deletions, holding, previous_in_line, next_in_line);
+}
+
+static void holding_begin_ending(struct holding *holding)
+{
+    struct lease_bucket *in = holding->lease->in;
+
+    if (holding->state == HOLDING_ENDING)
+        return;
+    if (holding->state == HOLDING_HELD)
+        holding_count(holding, -1);
+    holding_get_in_line(holding);
+    holding_start_some(in);
+}
+
+void holding_tick(struct lease_bucket *in)
+{
+    holding_start_some(in);
+}
+
+bool holding_is_idle(const struct lease_bucket *in)
+{
+    return in->deletions == NULL && in->deleting == 0;
+}
+
+/* --- Making one ------------------------------------------------------------------------------------ */
+
+struct holding *holding_add(struct lease *lease, enum holding_kind kind, const char *key, uint64_t revision,
+                            const char *owner, holding_lost_fn *lost, void *arg)
+{
+    struct holding *holding = holding_new(lease, kind, key, revision, owner);
+
+    if (holding == NULL)
+        return NULL;
+    holding->state = HOLDING_HELD;
+    holding->lost = lost;
+    holding->arg = arg;
+    holding_count(holding, 1);
+    return holding;
+}
+
+static void on_holding_orphaned_too_long(struct timer *timer)
+{
+    holding_begin_ending((struct holding *)((char *)timer - offsetof(struct holding, orphan_timer)));
+}
+
+static void holding_orphan(struct holding *holding)
+{
+    struct store *store = holding->lease->in->store;
+
+    holding->state = HOLDING_ORPHANED;
+    holding->lost = NULL;
+    timer_start(store->timers, &holding->orphan_timer, uv_now(store->loop) + holding->lease->ttl_ms,
+                on_holding_orphaned_too_long);
+}
+
+void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool awaits_owner)
+{
+    struct holding *holding =
+        holding_new(lease, HOLDING_LOCK, entry->key, entry->revision, lease_text_owner_of(entry));
+
+    if (holding == NULL)
+        return; /* it is found again when somebody wants the lock, or at the end of the lease */
+    if (awaits_owner)
+        holding_orphan(holding);
+    else
+        holding_get_in_line(holding); /* the tick starts */
+}
+
+void holding_add_doubtful(struct lease *lease, const char *key)
+{
+    struct holding *holding = holding_new(lease, HOLDING_LOCK, key, 0, NULL);
+
+    if (holding != NULL)
+        holding_get_in_line(holding);
+    else
+        lease_want_scan(lease);
+}
+
+void holding_attach(struct holding *holding, holding_lost_fn *lost, void *arg)
+{
+    holding_lost_fn *former = holding->lost;
+    void *former_arg = holding->arg;
+    struct error error;
+
+    timer_stop(holding_timers(holding), &holding->orphan_timer);
+    if (holding->state != HOLDING_HELD)
+        holding_count(holding, 1);
+    holding->state = HOLDING_HELD;
+    holding->lost = lost;
+    holding->arg = arg;
+    if (former == NULL)
+        return;
+    error_set(&error, ERROR_NOT_HELD, "the owner of the lock has acquired it in another session");
+    former(former_arg, &error);
+}
+
+void holding_leave(struct holding *holding)
+{
+    if (holding->owner[0] != '\0' && holding->lease->state == LEASE_ALIVE) {
+        holding_count(holding, -1);
+        holding_orphan(holding);
+    } else {
+        holding_begin_ending(holding);
+    }
+}
+
+void holding_discard(struct holding *holding)
+{
+    holding_begin_ending(holding);
+}
+
+void holding_end(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg)
+{
+    release->holding = holding;
+    release->done = done;
+    release->arg = arg;
+    DL_APPEND2(holding->releases, release, previous, next);
+    holding_begin_ending(holding);
+}
+
+/* --- Loss ------------------------------------------------------------------------------------------ */
+
+void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry)
+{
+    struct holding *holding = holding_find(in, entry->key);
+
+    if (holding != NULL && holding->state != HOLDING_ENDING && entry->revision > holding->revision)
+        holding_give_up(holding, entry->revision, entry->operation == KV_PUT ? "written" : "deleted");
+}
+
+bool holding_lose_some(struct lease *lease, const struct error *error)
+{
+    struct lease_bucket *in = lease->in;
+    struct holding *holding, *next;
+
+    HASH_ITER(hh, in->holdings, holding, next)
+    {
+        if (holding->lease != lease || holding->state == HOLDING_ENDING)
+            continue;
+        if (holding->state == HOLDING_HELD)
+            holding_count(holding, -1);
+        if (holding->lost != NULL)
+            holding_room(holding)->counts.lost++;
+        holding->state = HOLDING_ENDING;
+        holding_tell_lost(holding, error);
+        holding_get_in_line(holding);
+        if (jobs_slice_is_over(in->store->jobs))
+            return true;
+    }
+    holding_start_some(in);
+    return false;
+}
+
+void holding_free_all(struct lease_bucket *in)
+{
+    struct holding *holding, *next;
+
+    DL_FOREACH_SAFE2(in->deletions, holding, next, next_in_line)
+    {
+        if (!holding->is_known)
+            free(holding);
+    }
+    in->deletions = NULL;
+    HASH_ITER(hh, in->holdings, holding, next)
+    {
+        timer_stop(in->store->timers, &holding->orphan_timer);
+        HASH_DEL(in->holdings, holding);
+        free(holding);
+    }
+}

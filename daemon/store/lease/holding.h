@@ -1,0 +1,99 @@
+/*
+ * holding: a key that lives as long as the session that wrote it: a lock, or an ephemeral key.
+ *
+ * Used by held_write, which makes them, and by the handlers. A holding ends with its session: its key is deleted, on the
+ * condition that it is still at the revision that the holding knows. A holding with an owner stays for the lease's TTL,
+ * until the same owner comes back. The revision of a lock is its token.
+ */
+#ifndef DAEMON_STORE_HOLDING_H
+#define DAEMON_STORE_HOLDING_H
+
+#include "daemon/base/arena.h"
+#include "daemon/base/table.h"
+#include "daemon/base/timers.h"
+#include "daemon/nats/kv.h"
+#include "daemon/store/lease/lease.h"
+#include "proto/error.h"
+
+enum holding_kind { HOLDING_LOCK, HOLDING_EPHEMERAL };
+
+enum holding_state {
+    HOLDING_HELD,
+    HOLDING_ORPHANED, /* its session has ended, and its owner may come back */
+    HOLDING_ENDING    /* its key is being deleted */
+};
+
+/*
+ * The holding is lost: a lock's lease can no longer be vouched for, or somebody else has changed the key. The holding is
+ * gone after the call.
+ */
+typedef void holding_lost_fn(void *arg, const struct error *error);
+
+struct holding {
+    UT_hash_handle hh; /* by its key */
+    struct lease *lease;
+    enum holding_state state;
+    enum holding_kind kind;
+    bool is_known; /* in the table; not if another holding of the key has replaced it */
+    uint64_t revision; /* 0: not known, whether the key was written is in doubt */
+    char owner[LEASE_OWNER_BYTES]; /* "": none */
+    holding_lost_fn *lost;         /* of HOLDING_HELD */
+    void *arg;
+    struct timer orphan_timer;
+    struct holding_release *releases; /* those who wait for the deletion */
+    struct holding *next_in_line, *previous_in_line; /* of deletions; previous_in_line is NULL: it is not in it */
+    struct arena arena;                              /* of the deletion that is in progress */
+    unsigned looks;                                  /* at a key that was in doubt */
+    char key[];
+};
+
+/* A wait for the deletion of a key. The owner embeds it, zeroed. */
+struct holding_release {
+    struct holding_release *next, *previous;
+    struct holding *holding; /* NULL: it does not wait */
+    void (*done)(void *arg);
+    void *arg;
+};
+
+/* Return the holding of a key; NULL: this daemon has none. */
+struct holding *holding_find(const struct lease_bucket *in, const char *key);
+
+/* Make a holding of a key that was written with the lease. It replaces an earlier one. NULL: out of memory. */
+struct holding *holding_add(struct lease *lease, enum holding_kind kind, const char *key, uint64_t revision,
+                            const char *owner, holding_lost_fn *lost, void *arg);
+
+/* A key was found that names the lease: delete it, or keep it for a while for its owner. */
+void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool awaits_owner);
+
+/* A write of the key has ended, and it is not known whether the key names the lease: find out, and delete it then. */
+void holding_add_doubtful(struct lease *lease, const char *key);
+
+/* The owner has come back, in another session. The former session is told that the holding is lost for it. */
+void holding_attach(struct holding *holding, holding_lost_fn *lost, void *arg);
+
+/* The session has ended: the key is deleted, or waits for its owner. lost is not called any more. */
+void holding_leave(struct holding *holding);
+
+/* Delete the key, whoever owns it. lost is not called any more. */
+void holding_discard(struct holding *holding);
+
+/* The same, and call done when the key is gone. */
+void holding_end(struct holding *holding, struct holding_release *release, void (*done)(void *arg), void *arg);
+void holding_cancel_release(struct holding_release *release);
+
+/* A change of the bucket was delivered. */
+void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry);
+
+/* Tell the sessions of a lease's holdings that they are lost, until the slice is over. Return whether there are more. */
+bool holding_lose_some(struct lease *lease, const struct error *error);
+
+/* Begin or continue deletions. */
+void holding_tick(struct lease_bucket *in);
+
+/* Return whether all deletions are done. */
+bool holding_is_idle(const struct lease_bucket *in);
+
+/* Free all, when the daemon ends. */
+void holding_free_all(struct lease_bucket *in);
+
+#endif

@@ -1,0 +1,651 @@
+#include "daemon/store/lease/lease.h"
+
+#include "daemon/base/log.h"
+#include "daemon/store/lease/holding.h"
+#include "daemon/store/lease/lease_file.h"
+#include "daemon/store/lease/lease_scan.h"
+#include "daemon/store/read/get.h"
+#include "daemon/store/write/write.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#define ARENA_BYTES 2048u
+
+/* The server removes a lease that nobody renews any more after this number of its TTLs. */
+#define EXPIRES_AFTER 3u
+
+/* A lease is lost this part of its TTL before its time is up, so that the sessions hear of it in time. */
+#define LOST_BEFORE 8u
+
+/* The pause between two attempts, as a part of the TTL. */
+#define RETRY_AFTER 12u
+
+/* --- Small things ---------------------------------------------------------------------------------- */
+
+static uint64_t lease_now(const struct lease *lease)
+{
+    return uv_now(lease->in->store->loop);
+}
+
+static struct leases *lease_room(const struct lease *lease)
+{
+    return lease->in->store->leases;
+}
+
+uint64_t lease_valid_for_ms(const struct lease *lease)
+{
+    uint64_t now_ms = store_boot_ms();
+
+    return lease->state == LEASE_ALIVE && lease->valid_until_ms > now_ms ? lease->valid_until_ms - now_ms : 0;
+}
+
+struct lease *lease_find(const struct lease_bucket *in, const char *id)
+{
+    struct lease *lease;
+
+    if (in->lease != NULL && strcmp(in->lease->id, id) == 0)
+        return in->lease;
+    DL_FOREACH2(in->ending, lease, next)
+    {
+        if (strcmp(lease->id, id) == 0)
+            return lease;
+    }
+    return NULL;
+}
+
+void lease_retain(struct lease *lease)
+{
+    lease->references++;
+    lease->unused_ms = 0;
+}
+
+void lease_release(struct lease *lease)
+{
+    if (--lease->references == 0)
+        lease->unused_ms = lease_now(lease);
+}
+
+static struct lease *lease_new(struct lease_bucket *in, const char *id)
+{
+    struct lease *lease = calloc(1, sizeof(*lease));
+
+    if (lease == NULL || !arena_init(&lease->arena, ARENA_BYTES)) {
+        free(lease);
+        return NULL;
+    }
+    lease->in = in;
+    lease->ttl_ms = in->store->conf->locks.lease_ttl_ms;
+    lease->unused_ms = lease_now(lease);
+    if (id != NULL)
+        snprintf(lease->id, sizeof(lease->id), "%s", id);
+    else
+        operation_make_id(in->store, lease->id);
+    snprintf(lease->key, sizeof(lease->key), "%s%s", KV_LEASE_PREFIX, lease->id);
+    return lease;
+}
+
+static void lease_stop_work(struct lease *lease)
+{
+    bucket_wait_cancel(&lease->wait);
+    lease_scan_stop(lease);
+    lease_file_cancel(lease->in->store, lease);
+    arena_clear(&lease->arena);
+    lease->work = LEASE_IDLE;
+}
+
+/* Nothing refers to it any more. */
+static void lease_free(struct lease *lease)
+{
+    lease_stop_work(lease);
+    jobs_remove(lease->in->store->jobs, &lease->losing);
+    arena_destroy(&lease->arena);
+    free(lease);
+}
+
+static void lease_retry_later(struct lease *lease)
+{
+    lease->renew_ms = lease_now(lease) + lease->ttl_ms / RETRY_AFTER;
+}
+
+/* --- Waits ----------------------------------------------------------------------------------------- */
+
+void lease_cancel_wait(struct lease_wait *wait)
+{
+    struct lease *lease = wait->lease;
+
+    if (lease == NULL)
+        return;
+    wait->lease = NULL;
+    timer_stop(lease->in->store->timers, &wait->timer);
+    DL_DELETE2(lease->waits, wait, previous, next);
+}
+
+static void on_lease_wait_over(struct timer *timer)
+{
+    struct lease_wait *wait = (struct lease_wait *)((char *)timer - offsetof(struct lease_wait, timer));
+    struct error error;
+
+    error_set(&error, ERROR_DEADLINE_EXCEEDED, "timed out while the daemon's lease in the bucket was being written");
+    lease_cancel_wait(wait);
+    wait->ready(wait->arg, NULL, &error);
+}
+
+static void lease_answer_waits(struct lease *lease, const struct error *error)
+{
+    while (lease->waits != NULL) {
+        struct lease_wait *wait = lease->waits;
+        lease_cancel_wait(wait);
+        wait->ready(wait->arg, error == NULL ? lease : NULL, error);
+    }
+}
+
+/* --- The end --------------------------------------------------------------------------------------- */
+
+/* Tell the sessions, a slice at a time. The holdings then delete their keys. */
+static bool run_losing(struct job *job)
+{
+    struct lease *lease = (struct lease *)((char *)job - offsetof(struct lease, losing));
+
+    return holding_lose_some(lease, &lease->lost);
+}
+
+/* Let the lease end: no key gets it any more. */
+static void lease_begin_ending(struct lease *lease)
+{
+    if (lease->in->lease == lease)
+        lease->in->lease = NULL;
+    lease->state = LEASE_ENDING;
+    lease->renew_ms = 0;
+    DL_APPEND2(lease->in->ending, lease, previous, next);
+}
+
+/* The lease is lost: nobody may rely on it any more. */
+static void lease_lose(struct lease *lease, const struct error *error)
+{
+    if (lease->state != LEASE_ALIVE)
+        return;
+    lease->lost = *error;
+    lease->lost.bucket = lease->lost.key = NULL;
+    log_warning("bucket %s: the lease of this daemon is lost, with %u locks and ephemeral keys: %s", lease->in->name,
+                lease->references, error->message);
+    lease_stop_work(lease);
+    lease_begin_ending(lease);
+    jobs_add_shared(lease->in->store->jobs, &lease->losing, run_losing);
+}
+
+/*
+ * A lease that was not opened fails; nothing refers to it. The adoption of one is tried again, as long as there is the
+ * bucket.
+ */
+static void lease_fail(struct lease *lease, const struct error *error)
+{
+    struct lease_bucket *in = lease->in;
+    struct error copy = *error;
+
+    if (lease->is_adopted && error->code != ERROR_BUCKET_NOT_FOUND) {
+        lease_retry_later(lease);
+        arena_clear(&lease->arena);
+        return;
+    }
+    in->lease = NULL;
+    lease_file_remove(in->store, in->name, lease->id);
+    copy.bucket = copy.key = NULL;
+    lease_answer_waits(lease, &copy);
+    lease_free(lease);
+}
+
+static void lease_finish(struct lease *lease)
+{
+    DL_DELETE2(lease->in->ending, lease, previous, next);
+    lease_file_remove(lease->in->store, lease->in->name, lease->id);
+    lease_free(lease);
+}
+
+/* --- Writing --------------------------------------------------------------------------------------- */
+
+/* Write the lease's key. False: out of memory. */
+static bool lease_write(struct lease *lease, enum kv_operation kind, enum operation_condition condition,
+                        uint64_t deadline_ms, write_done_fn *done)
+{
+    struct store *store = lease->in->store;
+    struct write *write = arena_zalloc(&lease->arena, sizeof(*write));
+    struct lease_text text = {.is_alive = true, .renewal = ++lease->renewal, .ttl_ms = lease->ttl_ms};
+
+    if (write == NULL)
+        return false;
+    snprintf(text.run, sizeof(text.run), "%s", connection_unique_id(store->connection));
+    write->operation.value = kind == KV_PUT ? lease_text_write(&lease->arena, store, &text) : "";
+    if (write->operation.value == NULL)
+        return false;
+    write->bucket_name = lease->in->name;
+    write->operation.key = lease->key;
+    write->operation.kind = kind;
+    write->operation.condition = condition;
+    write->operation.revision = lease->revision;
+    write->operation.value_bytes = strlen(write->operation.value);
+    if (lease->allows_ttl)
+        write->operation.ttl_s = (int64_t)(lease->ttl_ms * EXPIRES_AFTER + 999) / 1000;
+    write->deadline_ms = deadline_ms;
+    write->done = done;
+    write->arg = lease;
+    lease->work = LEASE_WRITING;
+    lease->sent_ms = store_boot_ms();
+    write_start(store, &lease->arena, write);
+    return true;
+}
+
+static void lease_note_renewed(struct lease *lease, uint64_t revision)
+{
+    lease->revision = revision;
+    lease->valid_until_ms = lease->sent_ms + lease->ttl_ms;
+    lease->renew_ms = lease_now(lease) + lease->ttl_ms / 3;
+    lease_room(lease)->counts.renewals++;
+}
+
+/* --- Reading its own key --------------------------------------------------------------------------- */
+
+/* Read the lease's key from the stream's leader. */
+static void lease_read(struct lease *lease, uint64_t deadline_ms, get_done_fn *done)
+{
+    struct get *get = arena_zalloc(&lease->arena, sizeof(*get));
+
+    if (get == NULL) {
+        lease_retry_later(lease);
+        return;
+    }
+    get->bucket_name = lease->in->name;
+    get->key = lease->key;
+    get->consistency = READ_LEADER;
+    get->deadline_ms = deadline_ms;
+    get->done = done;
+    get->arg = lease;
+    lease->work = LEASE_READING;
+    get_start(lease->in->store, &lease->arena, get);
+}
+
+/* Return the end of the lease's time by the loop's clock: until then an attempt to renew it makes sense. */
+static uint64_t lease_deadline_ms(const struct lease *lease)
+{
+    return lease_now(lease) + lease_valid_for_ms(lease);
+}
+
+/* Return whether the entry is a renewal by this process. */
+static bool lease_is_own(const struct lease *lease, const struct kv_entry *entry, struct lease_text *text)
+{
+    return entry != NULL && lease_text_read(entry, text) && text->is_alive &&
+           strcmp(text->run, connection_unique_id(lease->in->store->connection)) == 0;
+}
+
+/* Lose the lease because its key is not as this process has left it. entry: the key's last message, NULL: none. */
+static void lease_lose_to(struct lease *lease, const struct kv_entry *entry)
+{
+    struct lease_text text;
+    struct error error;
+
+    if (entry != NULL && lease_text_read(entry, &text) && text.is_alive) {
+        error_set(&error, ERROR_CONFLICT, "another process of this daemon has taken over its lease in the bucket");
+        lease->is_given_up = true;
+    } else if (entry != NULL) {
+        error_set(&error, ERROR_CONFLICT,
+                  "the lease was not renewed in time, and another daemon has declared it dead; acquire again");
+    } else {
+        error_set(&error, ERROR_CONFLICT, "the lease was removed from the bucket; acquire again");
+    }
+    lease_lose(lease, &error);
+}
+
+/* A renewal was refused, or its outcome is not known: the key tells. */
+static void on_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct lease *lease = arg;
+    struct lease_text text;
+
+    lease->work = LEASE_IDLE;
+    if (error != NULL && error->code == ERROR_BUCKET_NOT_FOUND) {
+        lease_lose(lease, error);
+    } else if (error != NULL) {
+        lease_retry_later(lease);
+        arena_clear(&lease->arena);
+    } else if (lease_is_own(lease, entry, &text)) {
+        lease->revision = entry->revision;
+        if (text.renewal == lease->renewal)
+            lease_note_renewed(lease, entry->revision);
+        else
+            lease->renew_ms = lease_now(lease);
+        arena_clear(&lease->arena);
+    } else {
+        lease_lose_to(lease, entry);
+    }
+}
+
+static void lease_look(struct lease *lease)
+{
+    lease_read(lease, lease_deadline_ms(lease), on_lease_read);
+}
+
+void lease_note_entry(struct lease *lease, const struct kv_entry *entry)
+{
+    struct lease_text text;
+
+    if (lease->state == LEASE_ALIVE && entry->revision > lease->revision && !lease_is_own(lease, entry, &text))
+        lease_doubt(lease);
+}
+
+void lease_doubt(struct lease *lease)
+{
+    if (lease->state != LEASE_ALIVE || lease->work == LEASE_READING)
+        return;
+    if (lease->work == LEASE_IDLE)
+        lease_look(lease);
+    else
+        lease->renew_ms = lease_now(lease); /* a renewal tells, too */
+}
+
+/* --- Renewing -------------------------------------------------------------------------------------- */
+
+static void on_lease_renewed(void *arg, uint64_t revision, const struct error *error)
+{
+    struct lease *lease = arg;
+    bool is_unclear = error != NULL && (error->code == ERROR_CONFLICT || error->outcome == ERROR_OUTCOME_UNKNOWN);
+
+    lease->work = LEASE_IDLE;
+    if (error == NULL) {
+        lease_note_renewed(lease, revision);
+        arena_clear(&lease->arena);
+    } else if (error->code == ERROR_BUCKET_NOT_FOUND) {
+        lease_lose(lease, error);
+    } else if (is_unclear) {
+        arena_clear(&lease->arena);
+        lease_look(lease);
+    } else {
+        lease_retry_later(lease);
+        arena_clear(&lease->arena);
+    }
+}
+
+static void lease_renew(struct lease *lease)
+{
+    if (!lease_write(lease, KV_PUT, OPERATION_IF_AT_REVISION, lease_deadline_ms(lease), on_lease_renewed))
+        lease_retry_later(lease);
+}
+
+/* Return whether the sessions must be told now that the lease is lost. */
+static bool lease_is_overdue(const struct lease *lease)
+{
+    return lease_valid_for_ms(lease) <= lease->ttl_ms / LOST_BEFORE;
+}
+
+static void lease_tick_alive(struct lease *lease)
+{
+    uint64_t now_ms = lease_now(lease);
+    struct error error;
+
+    if (lease_is_overdue(lease)) {
+        error_set(&error, ERROR_UNAVAILABLE, "the lease could not be renewed within its TTL (locks.lease_ttl, %.3g s)",
+                  (double)lease->ttl_ms / 1000.0);
+        lease_want_scan(lease);
+        lease_lose(lease, &error);
+        return;
+    }
+    if (lease->scan == LEASE_SCAN_WANTED)
+        lease_scan_start(lease);
+    bool is_used = lease->references > 0 || lease->scan != LEASE_SCAN_NEEDLESS;
+    if (lease->work != LEASE_IDLE)
+        return;
+    if (!is_used && now_ms - lease->unused_ms > lease->ttl_ms)
+        lease_begin_ending(lease);
+    else if (now_ms >= lease->renew_ms)
+        lease_renew(lease);
+}
+
+/* --- Opening --------------------------------------------------------------------------------------- */
+
+static void on_lease_opened(void *arg, uint64_t revision, const struct error *error)
+{
+    struct lease *lease = arg;
+
+    lease->work = LEASE_IDLE;
+    if (error != NULL) {
+        lease_fail(lease, error);
+        return;
+    }
+    lease->state = LEASE_ALIVE;
+    lease_bucket_listen(lease->in);
+    lease_note_renewed(lease, revision);
+    arena_clear(&lease->arena);
+    if (lease->is_adopted)
+        log_info("bucket %s: adopted the lease of the daemon's last run", lease->in->name);
+    lease_answer_waits(lease, NULL);
+}
+
+static void lease_fail_out_of_memory(struct lease *lease)
+{
+    struct error error;
+
+    error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+    lease_fail(lease, &error);
+}
+
+static uint64_t lease_opening_deadline_ms(const struct lease *lease)
+{
+    return lease_now(lease) + lease->in->store->conf->calls.timeout_ms;
+}
+
+/* The file has the lease, or cannot have it: then a later run cannot adopt it. */
+static void on_lease_noted(void *arg)
+{
+    struct lease *lease = arg;
+
+    if (!lease_write(lease, KV_PUT, OPERATION_IF_ABSENT, lease_opening_deadline_ms(lease), on_lease_opened))
+        lease_fail_out_of_memory(lease);
+}
+
+/* The lease of the last run is adopted if it is alive. Otherwise its keys are deleted. */
+static void on_adopted_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct lease *lease = arg;
+    struct lease_bucket *in = lease->in;
+    struct lease_text text;
+
+    lease->work = LEASE_IDLE;
+    if (error != NULL) {
+        lease_fail(lease, error);
+        return;
+    }
+    if (entry != NULL && lease_text_read(entry, &text) && text.is_alive) {
+        lease->revision = entry->revision;
+        lease->ttl_ms = text.ttl_ms;
+        lease->renewal = text.renewal;
+        arena_clear(&lease->arena);
+        if (!lease_write(lease, KV_PUT, OPERATION_IF_AT_REVISION, lease_opening_deadline_ms(lease), on_lease_opened))
+            lease_fail_out_of_memory(lease);
+        return;
+    }
+    /* It is dead: others may have its locks by now. Those who wait get another lease. */
+    struct lease_wait *waits = lease->waits;
+    lease->waits = NULL;
+    lease_begin_ending(lease);
+    while (waits != NULL) {
+        struct lease_wait *wait = waits;
+        DL_DELETE2(waits, wait, previous, next);
+        wait->lease = NULL;
+        timer_stop(in->store->timers, &wait->timer);
+        lease_obtain(in, wait, lease_opening_deadline_ms(lease), wait->ready, wait->arg);
+    }
+}
+
+static void on_lease_bucket(void *arg, struct bucket *bucket, const struct error *error)
+{
+    struct lease *lease = arg;
+
+    lease->work = LEASE_IDLE;
+    if (error != NULL) {
+        lease_fail(lease, error);
+        return;
+    }
+    lease->allows_ttl = bucket->allows_ttl;
+    bucket_release(bucket);
+    if (lease->is_adopted) {
+        lease_read(lease, lease_opening_deadline_ms(lease), on_adopted_lease_read);
+        return;
+    }
+    lease->work = LEASE_NOTING;
+    lease_file_add(lease->in->store, lease->in->name, lease->id, on_lease_noted, lease);
+}
+
+static void lease_open(struct lease *lease)
+{
+    lease->work = LEASE_LOOKING_UP;
+    bucket_open(lease->in->store, &lease->wait, lease->in->name, NULL, lease_opening_deadline_ms(lease),
+                on_lease_bucket, lease);
+}
+
+void lease_obtain(struct lease_bucket *in, struct lease_wait *wait, uint64_t deadline_ms,
+                  void (*ready)(void *arg, struct lease *lease, const struct error *error), void *arg)
+{
+    struct lease *lease = in->lease;
+    bool is_new = lease == NULL;
+    struct error error;
+
+    if (lease != NULL && lease->state == LEASE_ALIVE && !lease_is_overdue(lease)) {
+        ready(arg, lease, NULL);
+        return;
+    }
+    if (lease != NULL && lease->state == LEASE_ALIVE) {
+        lease_tick_alive(lease); /* loses it */
+        is_new = true;
+    }
+    if (is_new)
+        lease = lease_new(in, NULL);
+    if (lease == NULL) {
+        error_set(&error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        ready(arg, NULL, &error);
+        return;
+    }
+    wait->lease = lease;
+    wait->ready = ready;
+    wait->arg = arg;
+    DL_APPEND2(lease->waits, wait, previous, next);
+    timer_start(in->store->timers, &wait->timer, deadline_ms, on_lease_wait_over);
+    if (is_new) {
+        in->lease = lease;
+        lease_open(lease);
+    }
+}
+
+void lease_adopt(struct lease_bucket *in, const char *id)
+{
+    struct lease *lease = lease_new(in, id);
+
+    if (lease == NULL)
+        return;
+    lease->is_adopted = true;
+    lease_want_scan(lease);
+    if (in->lease == NULL) {
+        in->lease = lease;
+        lease_open(lease);
+    } else {
+        lease_begin_ending(lease); /* it was ending in the last run already, because the bucket has a newer one */
+    }
+}
+
+void lease_end_foreign(struct lease_bucket *in, const char *id)
+{
+    struct lease *lease = lease_find(in, id) == NULL ? lease_new(in, id) : NULL;
+
+    if (lease == NULL)
+        return;
+    lease->is_foreign = true;
+    lease_want_scan(lease);
+    lease_begin_ending(lease);
+}
+
+/* --- Ending ---------------------------------------------------------------------------------------- */
+
+static void on_lease_purged(void *arg, uint64_t revision, const struct error *error)
+{
+    struct lease *lease = arg;
+
+    (void)revision;
+    lease->work = LEASE_IDLE;
+    if (error == NULL || error->code == ERROR_CONFLICT || error->code == ERROR_BUCKET_NOT_FOUND ||
+        error->code == ERROR_PERMISSION_DENIED || error->code == ERROR_UNSUPPORTED) {
+        lease_finish(lease);
+        return;
+    }
+    lease_retry_later(lease);
+    arena_clear(&lease->arena);
+}
+
+/* Purge the key, unless another process of this daemon has it. */
+static void on_ending_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct lease *lease = arg;
+    struct lease_text text;
+
+    lease->work = LEASE_IDLE;
+    bool is_gone = error == NULL ? entry == NULL : error->code == ERROR_BUCKET_NOT_FOUND;
+    bool is_others =
+        error == NULL && entry != NULL && !lease_is_own(lease, entry, &text) && text.is_alive && !lease->is_adopted;
+    if (is_gone || is_others) {
+        lease_finish(lease);
+        return;
+    }
+    uint64_t revision = error == NULL ? entry->revision : 0;
+    arena_clear(&lease->arena);
+    lease->revision = revision;
+    if (error != NULL || !lease_write(lease, KV_PURGE, OPERATION_IF_AT_REVISION,
+                                      lease_opening_deadline_ms(lease), on_lease_purged))
+        lease_retry_later(lease);
+}
+
+static void lease_tick_ending(struct lease *lease)
+{
+    bool may_try = lease->work == LEASE_IDLE && lease_now(lease) >= lease->renew_ms;
+
+    if (!may_try || jobs_is_queued(&lease->losing))
+        return;
+    if (lease->is_given_up)
+        lease->scan = LEASE_SCAN_NEEDLESS;
+    if (lease->scan == LEASE_SCAN_WANTED)
+        lease_scan_start(lease);
+    if (lease->scan != LEASE_SCAN_NEEDLESS || lease->references > 0)
+        return;
+    if (lease->is_given_up)
+        lease_finish(lease);
+    else
+        lease_read(lease, lease_opening_deadline_ms(lease), on_ending_lease_read);
+}
+
+void lease_tick(struct lease_bucket *in)
+{
+    struct lease *lease, *next;
+
+    if (in->lease != NULL && in->lease->state == LEASE_ALIVE)
+        lease_tick_alive(in->lease);
+    else if (in->lease != NULL && in->lease->work == LEASE_IDLE && in->lease->is_adopted &&
+             lease_now(in->lease) >= in->lease->renew_ms)
+        lease_open(in->lease);
+    DL_FOREACH_SAFE2(in->ending, lease, next, next)
+    {
+        lease_tick_ending(lease);
+    }
+}
+
+void lease_free_all(struct lease_bucket *in)
+{
+    struct lease *lease, *next;
+
+    if (in->lease != NULL)
+        lease_free(in->lease);
+    in->lease = NULL;
+    DL_FOREACH_SAFE2(in->ending, lease, next, next)
+    {
+        DL_DELETE2(in->ending, lease, previous, next);
+        lease_free(lease);
+    }
+}

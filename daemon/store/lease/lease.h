@@ -1,0 +1,137 @@
+/*
+ * lease: with which the keys of this daemon's sessions live, as in etcd and Consul.
+ *
+ * Used by held_write and holding. The daemon has one lease in each bucket in which a session holds a lock or an
+ * ephemeral key. It is a key of the bucket with an id that is used once. The keys of the sessions name it in a header.
+ * The daemon renews it every third of locks.lease_ttl, with a conditional update, so that a lease that another daemon
+ * has declared dead is never renewed again.
+ *
+ * The lease is vouched for until valid_until_ms: its TTL, counted from before the last renewal was sent. Nobody declares
+ * it dead before that, because others count the same TTL from when they first saw that renewal (foreign_lease). Both
+ * count by CLOCK_BOOTTIME, which goes on while the machine is suspended. A lease that could not be renewed is lost
+ * before that time: the sessions are told, and its keys are deleted.
+ *
+ * A daemon that restarts adopts the leases of its last run (lease_file), and deletes their keys, save those that have an
+ * owner, who may come back.
+ */
+#ifndef DAEMON_STORE_LEASE_H
+#define DAEMON_STORE_LEASE_H
+
+#include "daemon/base/arena.h"
+#include "daemon/nats/consumer.h"
+#include "daemon/store/bucket/bucket.h"
+#include "daemon/store/lease/lease_bucket.h"
+#include "daemon/store/lease/lease_text.h"
+#include "proto/error.h"
+
+enum lease_state {
+    LEASE_OPENING,
+    LEASE_ALIVE,
+    LEASE_ENDING /* its keys are deleted, then its own key */
+};
+
+/* What a lease is doing at NATS. One thing at a time. */
+enum lease_work {
+    LEASE_IDLE,
+    LEASE_LOOKING_UP, /* the bucket */
+    LEASE_NOTING,     /* in the file */
+    LEASE_READING,    /* its own key */
+    LEASE_WRITING     /* its own key */
+};
+
+/* Whether the bucket is read for keys that name the lease and are not among the holdings. */
+enum lease_scan {
+    LEASE_SCAN_NEEDLESS,
+    LEASE_SCAN_WANTED,
+    LEASE_SCAN_RUNNING
+};
+
+struct lease {
+    struct lease *next, *previous; /* in ending */
+    struct lease_bucket *in;
+    enum lease_state state;
+    enum lease_work work;
+    char id[LEASE_ID_BYTES];
+    char key[LEASE_KEY_BYTES];
+    uint64_t revision; /* of its key; 0: not known */
+    uint64_t ttl_ms;
+    uint64_t renewal;        /* number of the last one that was sent */
+    uint64_t sent_ms;        /* store_boot_ms before it was sent */
+    uint64_t valid_until_ms; /* by store_boot_ms */
+    uint64_t renew_ms;       /* loop time of the next attempt to renew it, or to end it */
+    uint64_t unused_ms;      /* loop time since which no key refers to it; 0: one does */
+    unsigned references;     /* holdings, and writes that may become some */
+    bool is_adopted;         /* of the last run */
+    bool is_foreign;         /* another daemon's, which is dead */
+    bool is_given_up;        /* another process of this daemon has adopted it: its keys are not touched */
+    enum lease_scan scan;
+    bool allows_ttl;         /* the bucket does */
+    struct bucket_wait wait;
+    struct bucket_wait scan_wait;
+    struct bucket *scan_bucket; /* NULL: no scan is reading */
+    struct consumer_reading scan_reading;
+    char *scan_subject;
+    struct job losing;  /* tells the sessions, a slice at a time */
+    struct error lost;  /* why */
+    struct arena arena; /* of the present work */
+    struct lease_wait *waits;
+};
+
+/* A wait for the lease of a bucket. The owner embeds it, zeroed. */
+struct lease_wait {
+    struct lease_wait *next, *previous;
+    struct lease *lease; /* NULL: it does not wait */
+    struct timer timer;
+    void (*ready)(void *arg, struct lease *lease, const struct error *error);
+    void *arg;
+};
+
+/* Call ready once, maybe from within, with the bucket's lease, which is vouched for, or with an error. */
+void lease_obtain(struct lease_bucket *in, struct lease_wait *wait, uint64_t deadline_ms,
+                  void (*ready)(void *arg, struct lease *lease, const struct error *error), void *arg);
+
+/* Does nothing if ready was called. */
+void lease_cancel_wait(struct lease_wait *wait);
+
+/* Something refers to the lease, or no longer does. */
+void lease_retain(struct lease *lease);
+void lease_release(struct lease *lease);
+
+/* Return for how long the lease is still vouched for, in ms; 0: it is not. */
+uint64_t lease_valid_for_ms(const struct lease *lease);
+
+/* Return whether an id is that of one of this daemon's leases in the bucket, and which; NULL: it is not. */
+struct lease *lease_find(const struct lease_bucket *in, const char *id);
+
+/* A message of the lease's key was delivered: if this daemon has not written it, look at the key at once. */
+void lease_note_entry(struct lease *lease, const struct kv_entry *entry);
+
+/* The bucket may have lost the lease without a message: look at its key at once. */
+void lease_doubt(struct lease *lease);
+
+/* Adopt a lease of the daemon's last run. */
+void lease_adopt(struct lease_bucket *in, const char *id);
+
+/* Delete the keys of another daemon's lease, which is dead, and then its own. */
+void lease_end_foreign(struct lease_bucket *in, const char *id);
+
+/* Do the periodic work of the bucket's leases. */
+void lease_tick(struct lease_bucket *in);
+
+/* A key may name the lease that is not among the holdings. */
+static inline void lease_want_scan(struct lease *lease)
+{
+    if (lease->scan == LEASE_SCAN_NEEDLESS)
+        lease->scan = LEASE_SCAN_WANTED;
+}
+
+/* Return whether the bucket has leases that are still to be looked after. */
+static inline bool lease_any(const struct lease_bucket *in)
+{
+    return in->lease != NULL || in->ending != NULL;
+}
+
+/* Free all leases of the bucket, when the daemon ends. */
+void lease_free_all(struct lease_bucket *in);
+
+#endif

@@ -1,0 +1,149 @@
+#include "daemon/store/lease/lease_bucket.h"
+
+#include "daemon/store/lease/foreign_lease.h"
+#include "daemon/store/lease/holding.h"
+#include "daemon/store/lease/lease.h"
+#include "daemon/store/lease/lock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Ticks in the time of a lease. */
+#define TICKS_PER_TTL 12u
+
+/* What is known of other daemons' leases is kept for this number of TTLs. */
+#define KEPT_FOR 3u
+
+/* --- What the bucket is told ----------------------------------------------------------------------- */
+
+static struct lease_bucket *lease_bucket_of(struct local_copy_listener *listener)
+{
+    return (struct lease_bucket *)((char *)listener - offsetof(struct lease_bucket, listener));
+}
+
+static void lease_bucket_on_entry(struct local_copy_listener *listener, const struct kv_entry *entry)
+{
+    struct lease_bucket *in = lease_bucket_of(listener);
+    const char *id = lease_text_id(entry->key);
+
+    if (id == NULL) {
+        holding_note_entry(in, entry);
+        if (entry->operation != KV_PUT)
+            lock_wake(in, entry->key, entry->revision);
+        return;
+    }
+    struct lease *own = lease_find(in, id);
+    if (own != NULL)
+        lease_note_entry(own, entry);
+    else
+        foreign_lease_note_entry(in, id, entry);
+}
+
+static void lease_bucket_on_doubt(struct local_copy_listener *listener)
+{
+    struct lease_bucket *in = lease_bucket_of(listener);
+
+    if (in->lease != NULL)
+        lease_doubt(in->lease);
+}
+
+static void lease_bucket_on_ended(struct local_copy_listener *listener)
+{
+    lease_bucket_on_doubt(listener);
+}
+
+void lease_bucket_listen(struct lease_bucket *in)
+{
+    struct error ignored; /* too many buckets are followed: the lock's key is looked at from time to time */
+
+    in->was_opened = true;
+    if (in->listener.copy == NULL && !in->store->leases->is_ended)
+        local_copy_listen(in->store, in->name, &in->listener, &ignored);
+}
+
+/* --- The tick -------------------------------------------------------------------------------------- */
+
+static bool lease_bucket_is_unused(const struct lease_bucket *in)
+{
+    const struct store *store = in->store;
+    uint64_t kept_ms = in->was_opened ? KEPT_FOR * (uint64_t)store->conf->locks.lease_ttl_ms : 0;
+
+    return !lease_any(in) && in->holdings == NULL && in->deletions == NULL && in->deleting == 0 && in->locks == NULL &&
+           uv_now(store->loop) - in->used_ms >= kept_ms;
+}
+
+static void on_lease_bucket_tick(struct timer *timer);
+
+static void lease_bucket_start_tick(struct lease_bucket *in)
+{
+    struct store *store = in->store;
+
+    timer_start(store->timers, &in->tick, uv_now(store->loop) + store->conf->locks.lease_ttl_ms / TICKS_PER_TTL,
+                on_lease_bucket_tick);
+}
+
+static void on_lease_bucket_tick(struct timer *timer)
+{
+    struct lease_bucket *in = (struct lease_bucket *)((char *)timer - offsetof(struct lease_bucket, tick));
+
+    if (in->store->leases->is_ended)
+        return;
+    if (lease_bucket_is_unused(in)) {
+        lease_bucket_free(in);
+        return;
+    }
+    lease_bucket_start_tick(in);
+    if (in->lease != NULL && in->was_opened)
+        lease_bucket_listen(in);
+    lease_tick(in);
+    holding_tick(in);
+    foreign_lease_tick(in);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+struct lease_bucket *lease_bucket_find(struct store *store, const char *bucket)
+{
+    struct lease_bucket *in = NULL;
+
+    if (store->leases->buckets != NULL)
+        HASH_FIND_STR(store->leases->buckets, bucket, in);
+    return in;
+}
+
+void lease_bucket_note_use(struct lease_bucket *in)
+{
+    in->used_ms = uv_now(in->store->loop);
+}
+
+struct lease_bucket *lease_bucket_obtain(struct store *store, const char *bucket)
+{
+    struct lease_bucket *in = lease_bucket_find(store, bucket);
+
+    if (in == NULL) {
+        in = calloc(1, sizeof(*in));
+        if (in == NULL)
+            return NULL;
+        in->store = store;
+        in->listener.entry = lease_bucket_on_entry;
+        in->listener.doubt = lease_bucket_on_doubt;
+        in->listener.ended = lease_bucket_on_ended;
+        snprintf(in->name, sizeof(in->name), "%s", bucket);
+        HASH_ADD_STR(store->leases->buckets, name, in);
+        lease_bucket_start_tick(in);
+    }
+    lease_bucket_note_use(in);
+    return in;
+}
+
+void lease_bucket_free(struct lease_bucket *in)
+{
+    timer_stop(in->store->timers, &in->tick);
+    local_copy_stop_listening(&in->listener);
+    foreign_lease_free_all(in);
+    holding_free_all(in);
+    lease_free_all(in);
+    HASH_DEL(in->store->leases->buckets, in);
+    free(in);
+}

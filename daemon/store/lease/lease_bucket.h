@@ -1,0 +1,78 @@
+/*
+ * lease_bucket: what this daemon knows of the leases and locks of one bucket.
+ *
+ * Used by the files of this room. It exists while the daemon has a lease in the bucket, or has to do with another
+ * daemon's, and for some time after that. Its tick renews and ends leases; its listener hears of every change of the
+ * bucket.
+ */
+#ifndef DAEMON_STORE_LEASE_BUCKET_H
+#define DAEMON_STORE_LEASE_BUCKET_H
+
+#include "daemon/base/jobs.h"
+#include "daemon/base/table.h"
+#include "daemon/base/timers.h"
+#include "daemon/nats/kv.h"
+#include "daemon/nats/request.h"
+#include "daemon/store/context.h"
+#include "daemon/store/follow/local_copy.h"
+#include "daemon/store/observe.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lease;
+struct holding;
+struct lock;
+struct foreign_lease;
+
+struct lease_bucket {
+    UT_hash_handle hh; /* by its name */
+    char name[KV_BUCKET_LENGTH_MAX + 1];
+    struct store *store;
+    struct lease *lease;          /* that new keys get; NULL: there is none yet */
+    struct lease *ending;         /* leases whose keys are being deleted */
+    struct holding *holdings;     /* by key */
+    struct holding *deletions;    /* holdings whose keys are to be deleted, in line */
+    unsigned deleting;            /* of them, in progress */
+    struct lock *locks;           /* by name: those for which somebody waits */
+    struct foreign_lease *others; /* by id */
+    struct local_copy_listener listener;
+    struct timer tick;
+    bool was_opened;  /* it had a lease */
+    uint64_t used_ms; /* loop time of the last use */
+};
+
+/* What the room keeps for the whole daemon. */
+struct leases {
+    struct store *store;
+    struct lease_bucket *buckets; /* uthash */
+    struct request_limit scans;   /* for the keys of ended leases */
+    struct lease_file *file;
+    struct observer observer;
+    bool is_draining; /* the daemon ends: nobody waits for a lock any more */
+    bool is_ended;    /* nothing is begun any more */
+    void (*idle)(void *arg); /* see leases_await_idle; NULL: not wanted */
+    void *idle_arg;
+    struct job checking_idle;
+    struct {
+        unsigned held, waiting;
+        uint64_t acquired, lost, taken_over, renewals;
+    } counts;
+};
+
+/* Return the state of a bucket; create it if there is none. NULL: out of memory. */
+struct lease_bucket *lease_bucket_obtain(struct store *store, const char *bucket);
+
+/* Return the state of a bucket; NULL: there is none. */
+struct lease_bucket *lease_bucket_find(struct store *store, const char *bucket);
+
+/* The bucket has a lease: hear of its changes from now on. */
+void lease_bucket_listen(struct lease_bucket *in);
+
+/* Keep the state for a while. */
+void lease_bucket_note_use(struct lease_bucket *in);
+
+/* End the bucket's business at once, when the daemon ends. Nothing is deleted. */
+void lease_bucket_free(struct lease_bucket *in);
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * lease_file: the leases that this daemon has, in a file beside its socket.
+ *
+ * Used by lease. A daemon that was killed finds there in which buckets its last run had leases, and adopts them. The
+ * file has a line "bucket id" for each. It is written by a worker thread, as a whole, and replaced. It need not survive
+ * the machine: the sessions do not, and after some time others delete the keys of the lease.
+ */
+#ifndef DAEMON_STORE_LEASE_FILE_H
+#define DAEMON_STORE_LEASE_FILE_H
+
+#include "daemon/store/context.h"
+
+/* Read the file, if there is one, and keep its path. NULL: out of memory. path NULL: the leases are not kept. */
+struct lease_file *lease_file_open(struct store *store, const char *path);
+
+/* Call found for each lease that the file had when it was opened, once, the newest first. */
+void lease_file_each(struct store *store, void (*found)(struct store *store, const char *bucket, const char *id));
+
+/* Add a lease, and call noted from the loop, or from within, when the file has it or cannot have it. */
+void lease_file_add(struct store *store, const char *bucket, const char *id, void (*noted)(void *arg), void *arg);
+
+/* Remove it, if it is there. */
+void lease_file_remove(struct store *store, const char *bucket, const char *id);
+
+/* noted is not called with this argument any more. */
+void lease_file_cancel(struct store *store, const void *arg);
+
+/* Free it. The worker thread must have ended. */
+void lease_file_free(struct lease_file *file);
+
+#endif

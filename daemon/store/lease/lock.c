@@ -1,0 +1,454 @@
+#include "daemon/store/lease/lock.h"
+
+#include "daemon/base/backoff.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+/* The pause after an attempt that failed, with full jitter. */
+#define PAUSE_MIN_MS 50u
+#define PAUSE_MAX_MS 2000u
+
+struct lock {
+    UT_hash_handle hh; /* by its name */
+    struct lease_bucket *in;
+    struct lock_wait *line; /* the first came first */
+    struct job trying;      /* the first may try now */
+    uint64_t marker_revision; /* of the marker that the last holder has left; 0: not known */
+    char name[];
+};
+
+/* Keys that others hold, of which the daemon hears nothing, are looked at this often nevertheless. */
+#define POLL_MS 30000u
+
+/* Attempts at once after the holder has left between a write and a read. */
+#define TRIES_AT_ONCE 3u
+
+static void lock_try(struct lock_wait *wait);
+static bool run_trying(struct job *job);
+
+/* --- The line -------------------------------------------------------------------------------------- */
+
+static struct lock *lock_find(struct lease_bucket *in, const char *name)
+{
+    struct lock *lock = NULL;
+
+    if (in->locks != NULL)
+        HASH_FIND_STR(in->locks, name, lock);
+    return lock;
+}
+
+static struct lock *lock_obtain(struct lease_bucket *in, const char *name)
+{
+    struct lock *lock = lock_find(in, name);
+    size_t length = strlen(name);
+
+    if (lock != NULL)
+        return lock;
+    lock = calloc(1, sizeof(*lock) + length + 1);
+    if (lock == NULL)
+        return NULL;
+    lock->in = in;
+    memcpy(lock->name, name, length + 1);
+    HASH_ADD_KEYPTR(hh, in->locks, lock->name, length, lock);
+    return lock;
+}
+
+/* The first in line tries in a turn of its own: a thousand may leave one after the other. */
+static void lock_schedule(struct lock *lock)
+{
+    jobs_add_shared(lock->in->store->jobs, &lock->trying, run_trying);
+}
+
+/* The wait leaves the line; the next one tries. */
+static void lock_leave_line(struct lock_wait *wait)
+{
+    struct lock *lock = wait->lock;
+    bool was_first = lock->line == wait;
+
+    timer_stop(wait->store->timers, &wait->timer);
+    foreign_lease_cancel_wait(&wait->asking);
+    wait->lock = NULL;
+    DL_DELETE2(lock->line, wait, previous, next);
+    wait->store->leases->counts.waiting--;
+    lease_bucket_note_use(lock->in);
+    if (lock->line == NULL) {
+        jobs_remove(wait->store->jobs, &lock->trying);
+        HASH_DEL(lock->in->locks, lock);
+        free(lock);
+    } else if (was_first) {
+        lock_schedule(lock);
+    }
+}
+
+static void lock_finish(struct lock_wait *wait, struct holding *holding, const struct error *error)
+{
+    arena_end_task(&wait->task);
+    if (holding != NULL)
+        wait->store->leases->counts.acquired++;
+    lock_leave_line(wait);
+    wait->done(wait->arg, holding, error);
+}
+
+static void lock_fail(struct lock_wait *wait, enum error_code code, const char *sentence)
+{
+    error_set(&wait->error, code, "%s", sentence);
+    wait->error.outcome = ERROR_OUTCOME_NONE;
+    lock_finish(wait, NULL, &wait->error);
+}
+
+/* --- Waiting for the holder ------------------------------------------------------------------------ */
+
+static void lock_fail_locked(struct lock_wait *wait)
+{
+    error_set(&wait->error, ERROR_LOCKED, "somebody else holds the lock");
+    wait->error.outcome = ERROR_OUTCOME_NONE;
+    wait->error.key = wait->name;
+    if (wait->has_holder) {
+        wait->error.value = wait->holder;
+        wait->error.value_bytes = wait->holder_bytes;
+    }
+    lock_finish(wait, NULL, &wait->error);
+}
+
+static void lock_ask(struct lock_wait *wait);
+
+static void on_lock_timer(struct timer *timer)
+{
+    struct lock_wait *wait = (struct lock_wait *)((char *)timer - offsetof(struct lock_wait, timer));
+    bool is_over = uv_now(wait->store->loop) >= wait->until_ms;
+
+    if (wait->step == LOCK_IN_LINE && !is_over)
+        timer_start(wait->store->timers, &wait->timer, wait->until_ms, on_lock_timer);
+    else if (is_over)
+        lock_fail_locked(wait);
+    else if (wait->dead_revision > 0)
+        lock_ask(wait);
+    else
+        lock_try(wait);
+}
+
+/* Return whether a change of the key is heard of at once. */
+static bool lock_is_heard(const struct lock_wait *wait)
+{
+    const struct local_copy *copy = wait->lock->in->listener.copy;
+
+    return copy != NULL && local_copy_is_following(copy);
+}
+
+/* Wait until the key changes, for so long at most. */
+static void lock_listen(struct lock_wait *wait, uint64_t ms)
+{
+    uint64_t now_ms = uv_now(wait->store->loop);
+    uint64_t poll_ms = lock_is_heard(wait) ? POLL_MS : wait->store->conf->locks.lease_ttl_ms / 3;
+
+    if (now_ms >= wait->until_ms) {
+        lock_fail_locked(wait);
+        return;
+    }
+    if (ms > poll_ms)
+        ms = poll_ms;
+    wait->step = LOCK_LISTENING;
+    timer_start(wait->store->timers, &wait->timer, now_ms + ms < wait->until_ms ? now_ms + ms : wait->until_ms,
+                on_lock_timer);
+}
+
+/* An attempt has failed in another way. It is made again if there is time, and if that may help. */
+static void lock_pause(struct lock_wait *wait, const struct error *error)
+{
+    uint64_t now_ms = uv_now(wait->store->loop);
+
+    wait->failures++;
+    if (!error->retryable || now_ms >= wait->until_ms || wait->store->leases->is_draining) {
+        wait->error = *error;
+        wait->error.bucket = NULL;
+        wait->error.key = wait->name;
+        wait->error.outcome = ERROR_OUTCOME_NONE; /* a key that is stored nevertheless is deleted */
+        lock_finish(wait, NULL, &wait->error);
+        return;
+    }
+    lock_listen(wait, backoff_ms(wait->failures, PAUSE_MIN_MS, PAUSE_MAX_MS) + 1);
+}
+
+/* --- Who holds it? --------------------------------------------------------------------------------- */
+
+static void on_lock_asked(void *arg, bool is_dead, uint64_t expires_in_ms, const struct error *error)
+{
+    struct lock_wait *wait = arg;
+
+    if (error != NULL) {
+        lock_pause(wait, error);
+    } else if (is_dead) {
+        lock_try(wait);
+    } else {
+        wait->failures = 0;
+        lock_listen(wait, expires_in_ms + 1);
+    }
+}
+
+static void lock_ask(struct lock_wait *wait)
+{
+    wait->step = LOCK_ASKING;
+    wait->asking.answered = on_lock_asked;
+    wait->asking.arg = wait;
+    foreign_lease_ask(wait->lock->in, wait->lease, lock_is_heard(wait), &wait->asking);
+}
+
+static void lock_note_holder(struct lock_wait *wait, const struct kv_entry *entry)
+{
+    wait->has_holder = entry->value_bytes <= sizeof(wait->holder);
+    wait->holder_bytes = wait->has_holder ? entry->value_bytes : 0;
+    if (wait->holder_bytes > 0)
+        memcpy(wait->holder, entry->value, wait->holder_bytes);
+}
+
+static void lock_read(struct lock_wait *wait);
+
+/* The lock is being released here: whoever does not want to wait waits for that nevertheless, for the time of a call. */
+static void lock_await_deletion(struct lock_wait *wait)
+{
+    if (!wait->is_prolonged && wait->until_ms < wait->deadline_ms)
+        wait->until_ms = wait->deadline_ms;
+    wait->is_prolonged = true;
+    lock_listen(wait, UINT64_MAX);
+}
+
+/* Return whether a session of this daemon holds the lock, or held it a moment ago; the wait goes on, or is over. */
+static bool lock_is_held_here(struct lock_wait *wait)
+{
+    struct holding *holding = holding_find(wait->lock->in, wait->name);
+
+    if (holding == NULL)
+        return false;
+    bool is_owners = holding->state != HOLDING_ENDING && wait->owner != NULL && holding->owner[0] != '\0' &&
+                     strcmp(holding->owner, wait->owner) == 0 && lease_valid_for_ms(holding->lease) > 0;
+    if (is_owners) {
+        lock_finish(wait, holding, NULL);
+    } else if (holding->state == HOLDING_ENDING) {
+        lock_await_deletion(wait);
+    } else if (!wait->has_holder) {
+        lock_read(wait); /* for its value */
+    } else {
+        lock_listen(wait, UINT64_MAX);
+    }
+    return true;
+}
+
+/* The key names a lease of this daemon. */
+static void lock_meet_own(struct lock_wait *wait, struct lease *lease, const struct kv_entry *entry)
+{
+    const char *owner = lease_text_owner_of(entry);
+    bool is_owners = owner != NULL && wait->owner != NULL && strcmp(owner, wait->owner) == 0;
+
+    if (lock_is_held_here(wait))
+        return;
+    if (is_owners && lease_valid_for_ms(lease) > 0) {
+        struct holding *holding = holding_add(lease, HOLDING_LOCK, wait->name, entry->revision, owner, NULL, NULL);
+        if (holding != NULL) {
+            lock_finish(wait, holding, NULL);
+            return;
+        }
+    }
+    holding_add_found(lease, entry, false); /* the write of a session that has left came late */
+    lock_await_deletion(wait);
+}
+
+static void on_lock_read(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct lock_wait *wait = arg;
+
+    if (error != NULL) {
+        lock_pause(wait, error);
+        return;
+    }
+    wait->dead_revision = 0;
+    if (entry == NULL && wait->failures < TRIES_AT_ONCE) {
+        wait->failures++;
+        lock_try(wait);
+        return;
+    }
+    if (entry == NULL) {
+        struct error busy;
+        error_set(&busy, ERROR_UNAVAILABLE, "the lock changed hands at each attempt to acquire it; try again");
+        lock_pause(wait, &busy);
+        return;
+    }
+    lock_note_holder(wait, entry);
+    const char *id = lease_text_lease_of(entry);
+    if (id == NULL) {
+        lock_listen(wait, UINT64_MAX); /* an ordinary key, which stays until somebody deletes it */
+        return;
+    }
+    struct lease *own = lease_find(wait->lock->in, id);
+    if (own != NULL && !own->is_foreign && !own->is_given_up) {
+        lock_meet_own(wait, own, entry);
+        return;
+    }
+    wait->dead_revision = entry->revision;
+    snprintf(wait->lease, sizeof(wait->lease), "%s", id);
+    lock_ask(wait);
+}
+
+static void lock_read(struct lock_wait *wait)
+{
+    struct get *get = &wait->get;
+
+    memset(get, 0, sizeof(*get));
+    get->bucket_name = wait->bucket_name;
+    get->key = wait->name;
+    get->consistency = READ_LEADER;
+    get->deadline_ms = wait->deadline_ms;
+    get->done = on_lock_read;
+    get->arg = wait;
+    wait->step = LOCK_READING;
+    get_start(wait->store, wait->arena, get);
+}
+
+/* --- Trying ---------------------------------------------------------------------------------------- */
+
+static void on_lock_written(void *arg, struct holding *holding, const struct error *error)
+{
+    struct lock_wait *wait = arg;
+
+    if (error == NULL) {
+        lock_finish(wait, holding, NULL);
+    } else if (error->code == ERROR_ALREADY_EXISTS || error->code == ERROR_CONFLICT) {
+        lock_read(wait);
+    } else {
+        lock_pause(wait, error);
+    }
+}
+
+/* Each attempt has the time of a call, however long the wait is. */
+static void lock_set_deadline(struct lock_wait *wait)
+{
+    uint64_t deadline_ms = uv_now(wait->store->loop) + wait->store->conf->calls.timeout_ms;
+
+    if (deadline_ms > wait->deadline_ms)
+        wait->deadline_ms = deadline_ms;
+}
+
+/* The key is absent, its last message is the marker that was seen, or it is still what a dead lease has left. */
+static void lock_set_condition(struct lock_wait *wait, struct operation *operation)
+{
+    operation->condition = OPERATION_IF_ABSENT;
+    if (wait->dead_revision > 0) {
+        operation->condition = OPERATION_IF_AT_REVISION;
+        operation->revision = wait->dead_revision;
+    } else if (wait->marker_revision > 0) {
+        operation->condition = OPERATION_IF_LAST;
+        operation->revision = wait->marker_revision;
+    }
+    wait->marker_revision = 0;
+}
+
+/* Make an attempt. The wait is the first in line. */
+static void lock_try(struct lock_wait *wait)
+{
+    struct held_write *held = &wait->held;
+
+    timer_stop(wait->store->timers, &wait->timer);
+    lock_set_deadline(wait);
+    if (wait->store->leases->is_draining) {
+        lock_fail(wait, ERROR_UNAVAILABLE, "the daemon shuts down; acquire the lock again");
+        return;
+    }
+    if (lock_is_held_here(wait))
+        return;
+    memset(held, 0, sizeof(*held));
+    held->in = wait->lock->in;
+    held->kind = HOLDING_LOCK;
+    held->owner = wait->owner;
+    held->operation.key = wait->name;
+    held->operation.kind = KV_PUT;
+    lock_set_condition(wait, &held->operation);
+    held->operation.value = wait->value;
+    held->operation.value_bytes = wait->value_bytes;
+    held->deadline_ms = wait->deadline_ms;
+    held->done = on_lock_written;
+    held->arg = wait;
+    wait->step = LOCK_WRITING;
+    held_write_start(wait->arena, held);
+}
+
+static bool lock_may_try(const struct lock_wait *wait)
+{
+    return wait->step == LOCK_LISTENING || wait->step == LOCK_IN_LINE;
+}
+
+static bool run_trying(struct job *job)
+{
+    struct lock *lock = (struct lock *)((char *)job - offsetof(struct lock, trying));
+    struct lock_wait *wait = lock->line;
+    bool is_last = wait->next == NULL;
+
+    if (!lock_may_try(wait))
+        return false;
+    wait->dead_revision = 0;
+    wait->marker_revision = lock->marker_revision;
+    lock->marker_revision = 0;
+    lock_try(wait); /* the lock may be gone */
+    return !is_last && lock->in->store->leases->is_draining;
+}
+
+void lock_wake(struct lease_bucket *in, const char *name, uint64_t marker_revision)
+{
+    struct lock *lock = lock_find(in, name);
+
+    if (lock == NULL || lock->line->step != LOCK_LISTENING)
+        return;
+    if (marker_revision > lock->marker_revision)
+        lock->marker_revision = marker_revision;
+    lock_schedule(lock);
+}
+
+void lock_drain(struct lease_bucket *in)
+{
+    struct lock *lock, *next;
+
+    HASH_ITER(hh, in->locks, lock, next)
+    {
+        lock_schedule(lock);
+    }
+}
+
+/* --- Life ------------------------------------------------------------------------------------------ */
+
+/* What the wait has sent is a task of its own, which says whether it can be cancelled. */
+static bool lock_is_unsent(const struct arena_task *task)
+{
+    (void)task;
+    return true;
+}
+
+static void lock_cancel(struct arena_task *task)
+{
+    lock_leave_line(ARENA_TASK_OWNER(task, struct lock_wait, task));
+}
+
+void lock_acquire(struct store *store, struct arena *arena, struct lock_wait *wait)
+{
+    struct lease_bucket *in = lease_bucket_obtain(store, wait->bucket_name);
+
+    wait->store = store;
+    wait->arena = arena;
+    wait->lock = in != NULL ? lock_obtain(in, wait->name) : NULL;
+    if (wait->lock == NULL) {
+        error_set(&wait->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        wait->done(wait->arg, NULL, &wait->error);
+        return;
+    }
+    arena_begin_task(arena, &wait->task, lock_cancel);
+    wait->task.is_unsent = lock_is_unsent;
+    DL_APPEND2(wait->lock->line, wait, previous, next);
+    store->leases->counts.waiting++;
+    wait->step = LOCK_IN_LINE;
+    if (wait->lock->line == wait)
+        lock_try(wait);
+    else if (uv_now(store->loop) >= wait->until_ms)
+        lock_fail_locked(wait);
+    else
+        timer_start(store->timers, &wait->timer, wait->until_ms, on_lock_timer);
+}

@@ -1,0 +1,71 @@
+/*
+ * lock: waits until a lock is free, and acquires it.
+ *
+ * Used by the handlers. A lock is a key of a bucket that exists while somebody holds it. It is written on the condition
+ * that it is absent, or that it is still at the revision that a dead lease has left. Those who wait in this daemon get
+ * the lock in the order in which they came: only the first of them tries. It tries when it hears that the key was
+ * deleted, when the holder's lease may have died, and every third of locks.lease_ttl.
+ */
+#ifndef DAEMON_STORE_LOCK_H
+#define DAEMON_STORE_LOCK_H
+
+#include "daemon/base/arena.h"
+#include "daemon/store/lease/foreign_lease.h"
+#include "daemon/store/lease/held_write.h"
+#include "daemon/store/read/get.h"
+
+#define LOCK_VALUE_MAX 1024u
+
+enum lock_step {
+    LOCK_IN_LINE,  /* others of this daemon came before */
+    LOCK_WRITING,  /* the lock's key */
+    LOCK_READING,  /* the lock's key: who holds it? */
+    LOCK_ASKING,   /* whether the holder's lease is dead */
+    LOCK_LISTENING /* somebody holds it */
+};
+
+struct lock_wait {
+    /* Set by the caller; borrowed until done was called. */
+    const char *bucket_name;
+    const char *name;
+    const char *value;
+    size_t value_bytes;
+    const char *owner;    /* as the header has it; NULL: none */
+    uint64_t until_ms;    /* loop time until which it waits for the holder */
+    uint64_t deadline_ms; /* loop time, of what NATS is asked for beyond that */
+    /* The holding, whose lost and arg are still to be set by holding_attach; or an error. */
+    void (*done)(void *arg, struct holding *holding, const struct error *error);
+    void *arg;
+
+    /* private */
+    struct store *store;
+    struct arena *arena;
+    struct arena_task task;
+    struct lock *lock;
+    struct lock_wait *next, *previous; /* in line */
+    enum lock_step step;
+    char lease[LEASE_ID_BYTES]; /* of the holder, if it is another daemon's */
+    uint64_t dead_revision;     /* of the key that names that lease; 0: the key must be absent */
+    uint64_t marker_revision;   /* of the marker that the last holder has left; 0: not known */
+    bool is_prolonged;          /* it waits longer than it was to, for a deletion */
+    unsigned failures;      /* attempts in a row that failed in another way */
+    struct held_write held;
+    struct get get;
+    struct foreign_lease_wait asking;
+    struct timer timer;
+    char holder[LOCK_VALUE_MAX]; /* the value of the lock, when it was read */
+    size_t holder_bytes;
+    bool has_holder;
+    struct error error; /* of the last attempt that failed */
+};
+
+/* Get in line for a lock. *wait is zeroed but for what the caller sets. done is called once, maybe from within. */
+void lock_acquire(struct store *store, struct arena *arena, struct lock_wait *wait);
+
+/* A lock's key was deleted, by a marker at this revision; 0: it may have been. The first in line tries now. */
+void lock_wake(struct lease_bucket *in, const char *name, uint64_t marker_revision);
+
+/* Answer all who wait with unavailable: the daemon ends. */
+void lock_drain(struct lease_bucket *in);
+
+#endif
