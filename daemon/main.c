@@ -16,7 +16,6 @@
 #include "daemon/monitor/monitor.h"
 #include "daemon/reload.h"
 #include "daemon/rpc/dispatch.h"
-#include "daemon/store/journal.h"
 #include "daemon/store/lease/leases.h"
 #include "daemon/store/store.h"
 #include "daemon/transport/server.h"
@@ -427,23 +426,6 @@ static int main_init_loop(struct daemon *daemon)
     return 0;
 }
 
-/* The directory of the socket is in memory, and lives as long as the clients' sessions can. */
-static void main_open_files_of_sessions(struct daemon *daemon)
-{
-    char path[sizeof(daemon->server.path) + 8];
-    const char *reason;
-
-    if (daemon->server.path[0] == '\0')
-        return; /* the socket that was handed over has no path */
-    snprintf(path, sizeof(path), "%s.writes", daemon->server.path);
-    daemon->store.journal = journal_open(path, &reason);
-    if (daemon->store.journal == NULL)
-        log_warning("cannot use %s: %s; after a restart, clients cannot repeat writes that were in flight", path,
-                    reason);
-    snprintf(path, sizeof(path), "%s.leases", daemon->server.path);
-    leases_open_file(&daemon->store, path);
-}
-
 /* Return as main_start_nats does. */
 static int main_start(struct daemon *daemon)
 {
@@ -475,7 +457,8 @@ static int main_start(struct daemon *daemon)
     }
     if (!daemon->server.is_ours)
         conf_note_socket_unit(&daemon->conf);
-    main_open_files_of_sessions(daemon);
+    if (daemon->server.path[0] != '\0') /* otherwise the socket that was handed over has none */
+        store_open_files(&daemon->store, daemon->server.path);
     status = main_start_nats(daemon);
     if (status != 0) {
         monitor_stop(&daemon->monitor);
@@ -501,7 +484,6 @@ static int main_run(struct daemon *daemon)
 
     monitor_free(&daemon->monitor);
     store_free(&daemon->store);
-    journal_close(daemon->store.journal);
     embedded_process_free(daemon->embedded);
     dispatcher_free(&daemon->dispatcher);
     service_free(&daemon->service);

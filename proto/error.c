@@ -73,8 +73,8 @@ static void error_pack_str(msgpack_packer *packer, const char *text)
 
 void error_pack(const struct error *error, msgpack_packer *packer)
 {
-    size_t members = 3u + (error->bucket != NULL) + (error->key != NULL) + error->has_revision + (error->value != NULL) +
-                     (error->outcome != ERROR_OUTCOME_ABSENT);
+    size_t members = 3u + (error->bucket != NULL) + (error->key != NULL) + error->has_revision +
+                     (error->value != NULL) + (error->outcome != ERROR_OUTCOME_ABSENT);
 
     msgpack_pack_map(packer, members);
     error_pack_str(packer, "code");

@@ -29,11 +29,11 @@ enum method_flag {
 };
 
 /* The usual combinations. A method that READS may be answered from memory while NATS is away; others need NATS. */
-#define METHOD_INSPECTS    METHOD_ONLY_READS
-#define METHOD_READS       (METHOD_ONLY_READS | METHOD_NAMES_BUCKET | METHOD_NEEDS_READ)
-#define METHOD_WRITES      (METHOD_NAMES_BUCKET | METHOD_NEEDS_WRITE | METHOD_NEEDS_NATS)
+#define METHOD_INSPECTS METHOD_ONLY_READS
+#define METHOD_READS    (METHOD_ONLY_READS | METHOD_NAMES_BUCKET | METHOD_NEEDS_READ)
+#define METHOD_WRITES   (METHOD_NAMES_BUCKET | METHOD_NEEDS_WRITE | METHOD_NEEDS_NATS)
 /* About what the session holds. Its handler finds that without NATS. */
-#define METHOD_HOLDS       (METHOD_NAMES_BUCKET | METHOD_NEEDS_WRITE)
+#define METHOD_HOLDS       METHOD_NAMES_BUCKET
 #define METHOD_ADMINISTERS (METHOD_NAMES_BUCKET | METHOD_NEEDS_ADMIN | METHOD_NEEDS_NATS)
 /* Its handler checks the access: who may depends on whose session it is. */
 #define METHOD_ENDS_SESSION 0u
@@ -58,8 +58,8 @@ enum method_flag {
     METHOD(bulk, delete,    2, 2, METHOD_WRITES, "id first_sent timeout")                                              \
     METHOD(txn, commit,     3, 3, METHOD_WRITES, "id first_sent timeout")                                              \
     METHOD(lock, acquire,   2, 2, METHOD_WRITES, "wait value owner timeout")                                           \
-    METHOD(lock, check,     3, 3, METHOD_HOLDS, "timeout")                                                             \
-    METHOD(lock, release,   3, 3, METHOD_HOLDS, "timeout")                                                             \
+    METHOD(lock, check,     3, 3, METHOD_HOLDS | METHOD_NEEDS_WRITE, "timeout")                                        \
+    METHOD(lock, release,   3, 3, METHOD_HOLDS | METHOD_NEEDS_WRITE, "timeout")                                        \
     METHOD(bucket, create,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS)                                          \
     METHOD(bucket, update,  1, 1, METHOD_ADMINISTERS, METHODS_BUCKET_OPTIONS " force")                                      \
     METHOD(bucket, delete,  1, 1, METHOD_ADMINISTERS, "timeout")                                                       \

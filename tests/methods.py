@@ -12,7 +12,7 @@ import sys
 # The option of every method: the table of the protocol does not repeat it.
 ANY_METHOD = {"timeout"}
 # The access that a flag of proto/methods.h means.
-ACCESS = {"READS": "read", "WRITES": "write", "ADMINISTERS": "admin", "NEEDS_ADMIN": "admin"}
+ACCESS = {"READS": "read", "WRITES": "write", "ADMINISTERS": "admin", "NEEDS_WRITE": "write", "NEEDS_ADMIN": "admin"}
 ROW = re.compile(r'METHOD\((\w+), (\w+),\s*(\d+), (\d+), ([^",]*),\s*(METHODS_BUCKET_OPTIONS)?\s*("[^"]*")?\)')
 
 

@@ -1,3 +1,4 @@
+#include "daemon/store/lease/lock.h"
 #include "daemon/handlers/kv_arguments.h"
 #include "daemon/handlers/methods.h"
 #include "daemon/handlers/session_holding.h"
@@ -5,7 +6,6 @@
 #include "daemon/rpc/options.h"
 #include "daemon/rpc/pack.h"
 #include "daemon/store/journal.h"
-#include "daemon/store/lease/lock.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -92,8 +92,8 @@ static bool lock_read_value(struct call *call, struct lock_wait *wait)
         return false;
     }
     if (wait->value == NULL || wait->value_bytes > LOCK_VALUE_MAX) {
-        call_fail_with(call, ERROR_TOO_LARGE, "the value of a lock has up to %u bytes; this one has %zu", LOCK_VALUE_MAX,
-                       wait->value_bytes);
+        call_fail_with(call, ERROR_TOO_LARGE, "the value of a lock has up to %u bytes; this one has %zu",
+                       LOCK_VALUE_MAX, wait->value_bytes);
         return false;
     }
     return true;
@@ -141,7 +141,8 @@ static bool lock_read_wait(struct call *call, struct lock_wait *wait)
     if (!option_number(call, "wait", 0, &wait_s))
         return false;
     if (!(wait_s >= 0 && wait_s <= WAIT_MAX_S)) {
-        call_fail_with(call, ERROR_INVALID_ARGUMENT, "wait must be seconds, from 0 to %.0f, not %.3g", WAIT_MAX_S, wait_s);
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "wait must be seconds, from 0 to %.0f, not %.3g", WAIT_MAX_S,
+                       wait_s);
         return false;
     }
     wait->until_ms = uv_now(call->dispatcher->loop) + (uint64_t)ceil(wait_s * 1000);

@@ -40,7 +40,8 @@ bool session_holding_take_place(struct call *call, struct session_holding_place 
 
     if (count >= max) {
         call_fail_with(call, ERROR_RESOURCE_EXHAUSTED,
-                       "this session has %u locks and ephemeral keys, which is the limit (locks.max_per_session)", count);
+                       "this session has %u locks and ephemeral keys, which is the limit (locks.max_per_session)",
+                       count);
         return false;
     }
     if (!usage_check(call->dispatcher->usage, call->user, USAGE_LOCKS, 1, &error)) {

@@ -2,6 +2,7 @@
 
 #include "daemon/store/follow/follow.h"
 #include "daemon/store/follow/state.h"
+#include "daemon/store/lease/leases.h"
 #include "daemon/store/write/group_commit.h"
 
 #include <sys/resource.h>
@@ -50,6 +51,8 @@ static void figures_collect_clients(const struct figures_sources *sources, struc
     figures->sessions_limit = conf->limits.sessions;
     figures->filters = taken[USAGE_FILTERS];
     figures->filters_limit = conf->watches.max_filters;
+    figures->locks_used = taken[USAGE_LOCKS];
+    figures->locks_limit = conf->locks.max;
 }
 
 static void figures_collect_group_commit(const struct store *store, struct figures *figures)
@@ -88,6 +91,20 @@ static void figures_collect_follow(const struct store *store, struct figures *fi
     figures->hits = follow->cache_stats.hits;
     figures->misses = follow->cache_stats.misses;
     figures->evicted = follow->cache_budget.evicted;
+}
+
+static void figures_collect_leases(const struct store *store, struct figures *figures)
+{
+    struct leases_totals totals;
+
+    leases_total(store, &totals);
+    figures->locks_held = totals.held;
+    figures->locks_waiting = totals.waiting;
+    figures->locks_acquired = totals.acquired;
+    figures->locks_lost = totals.lost;
+    figures->leases = totals.leases;
+    figures->leases_declared_dead = totals.declared_dead;
+    figures->lease_renewals = totals.renewals;
 }
 
 static void figures_collect_nats(const struct store *store, struct figures *figures)
@@ -130,5 +147,6 @@ void figures_collect(const struct figures_sources *sources, struct figures *figu
     figures_collect_clients(sources, figures);
     figures_collect_group_commit(sources->store, figures);
     figures_collect_follow(sources->store, figures);
+    figures_collect_leases(sources->store, figures);
     figures_collect_health(sources, figures);
 }

@@ -63,6 +63,8 @@ struct figures {
     uint64_t sessions_open, sessions_total, sessions_refused, sessions_ended, sessions_limit;
     uint64_t watches_open, watches_total, watches_ended, followed_buckets, watch_entries, resyncs, vanished;
     uint64_t watches_behind, backlog_bytes, lag_us, filters, filters_limit;
+    uint64_t locks_held, locks_waiting, locks_acquired, locks_lost, leases, leases_declared_dead, lease_renewals;
+    uint64_t locks_used, locks_limit;
     uint64_t cached_buckets, cached_keys, cache_bytes, cache_limit, hits, misses, evicted;
     uint64_t is_connected, rtt_us, reconnects;
     const char *nats_url, *nats_version;

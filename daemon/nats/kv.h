@@ -64,7 +64,7 @@
  * KV_COMPACTED_KEY says up to which revision delete markers may have been removed: see compact. It is a marker itself,
  * so other clients of NATS see a deleted key.
  */
-#define KV_RESERVED_PREFIX  "_kvstored."
+#define KV_RESERVED_PREFIX "_kvstored."
 /* Before the id of a lease: see lease. */
 #define KV_LEASE_PREFIX     KV_RESERVED_PREFIX "lease."
 #define KV_COMPACTED_KEY    KV_RESERVED_PREFIX "compacted"

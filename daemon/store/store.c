@@ -1,5 +1,6 @@
 #include "daemon/store/store.h"
 
+#include "daemon/base/log.h"
 #include "daemon/base/redact.h"
 #include "daemon/nats/consumer_removal.h"
 #include "daemon/store/bucket/admin.h"
@@ -10,6 +11,7 @@
 #include "daemon/store/follow/follow.h"
 #include "daemon/store/follow/state.h"
 #include "daemon/store/follow/watch.h"
+#include "daemon/store/journal.h"
 #include "daemon/store/lease/leases.h"
 #include "daemon/store/read/scan.h"
 #include "daemon/store/write/bucket_writes.h"
@@ -19,6 +21,7 @@
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -128,6 +131,24 @@ int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct t
     return 0;
 }
 
+void store_open_files(struct store *store, const char *socket_path)
+{
+    size_t bytes = strlen(socket_path) + sizeof(".leases");
+    char *path = malloc(bytes);
+    const char *reason;
+
+    if (path == NULL)
+        return;
+    snprintf(path, bytes, "%s.writes", socket_path);
+    store->journal = journal_open(path, &reason);
+    if (store->journal == NULL)
+        log_warning("cannot use %s: %s; after a restart, clients cannot repeat writes that were in flight", path,
+                    reason);
+    snprintf(path, bytes, "%s.leases", socket_path);
+    leases_open_file(store, path);
+    free(path);
+}
+
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg)
 {
     room_stop(store);
@@ -165,6 +186,7 @@ void store_free(struct store *store)
     jetstream_free(&store->jetstream);
     requests_free(&store->requests);
     connection_free(store->connection);
+    journal_close(store->journal);
 }
 
 bool store_is_available(const struct store *store, struct error *error)

@@ -15,6 +15,12 @@
 /* Return 0, or -1 if memory ran out: then the process must end. All pointers are borrowed. */
 int store_init(struct store *store, uv_loop_t *loop, struct jobs *jobs, struct timers *timers, const struct conf *conf);
 
+/*
+ * Open the files beside the socket: what a daemon that was killed leaves to the next one. The directory of the socket
+ * is in memory, and lives as long as the clients' sessions can.
+ */
+void store_open_files(struct store *store, const char *socket_path);
+
 /* Stop the connection to NATS. stopped is called from the loop; call store_free after the loop has ended. */
 void store_stop(struct store *store, void (*stopped)(void *arg), void *arg);
 void store_free(struct store *store);

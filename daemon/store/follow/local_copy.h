@@ -40,8 +40,9 @@ enum local_copy_state {
 };
 
 /*
- * A room above that hears of every change of a bucket, at once and beside the watches. It has a copy of the bucket kept.
- * The owner embeds it, zeroed but for the functions. None of them may end the copy, or stop listening, from within.
+ * A room above that is notified of every change of a bucket, at once and beside the watches. It has a copy of the
+ * bucket kept. The owner embeds it, zeroed but for the functions. None of them may end the copy, or stop listening,
+ * from within.
  */
 struct local_copy_listener {
     struct local_copy *copy; /* NULL: it does not listen */

@@ -172,7 +172,7 @@ static void on_foreign_lease_declared(void *arg, uint64_t revision, const struct
              lease->id, (double)lease->ttl_ms / 1000.0);
     lease->state = FOREIGN_LEASE_DEAD;
     lease->revision = revision;
-    lease->in->store->leases->counts.taken_over++;
+    lease->in->store->leases->counts.declared_dead++;
     lease_end_foreign(lease->in, lease->id);
     foreign_lease_answer(lease, NULL);
 }

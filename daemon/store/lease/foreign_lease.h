@@ -1,10 +1,10 @@
 /*
  * foreign_lease: the leases of other daemons in a bucket, and which of them are dead.
  *
- * Used by lock, which waits for them, and by lease_bucket. A lease is dead if its key says so, or is gone: no id is used
- * twice. A lease whose key this daemon has seen unchanged for the lease's TTL is declared dead by a conditional update
- * of that key: from then on its daemon cannot renew it. That is safe because the daemon vouches for the lease for a
- * shorter time: it counts the TTL from before it sent the renewal that is seen here.
+ * Used by lock, which waits for them, and by lease_bucket. A lease is dead if its key says so, or is gone: no id is
+ * used twice. A lease whose key this daemon has seen unchanged for the lease's TTL is declared dead by a conditional
+ * update of that key: from then on its daemon cannot renew it. That is safe because the daemon vouches for the lease
+ * for a shorter time: it counts the TTL from before it sent the renewal that is seen here.
  */
 #ifndef DAEMON_STORE_FOREIGN_LEASE_H
 #define DAEMON_STORE_FOREIGN_LEASE_H
@@ -50,8 +50,8 @@ struct foreign_lease_wait {
 };
 
 /*
- * Ask. answered is called once, maybe from within. A lease whose time is up is declared dead. is_heard: the daemon hears
- * of renewals, so that a lease that it knows need not be read.
+ * Ask. answered is called once, maybe from within. A lease whose time is up is declared dead. is_heard: the daemon is
+ * notified of renewals, so that a lease that it knows need not be read.
  */
 void foreign_lease_ask(struct lease_bucket *in, const char *id, bool is_heard, struct foreign_lease_wait *wait);
 void foreign_lease_cancel_wait(struct foreign_lease_wait *wait);

@@ -14,7 +14,7 @@ static void held_write_finish(struct held_write *held, struct holding *holding, 
         lease_release(lease);
 }
 
-/* The write is stored, but nobody vouches for its lease any more, or there is no memory for the holding. */
+/* The write is stored, but nobody vouches for its lease now, or there is no memory for the holding. */
 static void held_write_take_back(struct held_write *held, uint64_t revision, struct error *error)
 {
     struct holding *holding =

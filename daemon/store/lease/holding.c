@@ -324,8 +324,7 @@ static void holding_orphan(struct holding *holding)
 
 void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool awaits_owner)
 {
-    struct holding *holding =
-        holding_new(lease, HOLDING_LOCK, entry->key, entry->revision, lease_text_owner_of(entry));
+    struct holding *holding = holding_new(lease, HOLDING_LOCK, entry->key, entry->revision, lease_text_owner_of(entry));
 
     if (holding == NULL)
         return; /* it is found again when somebody wants the lock, or at the end of the lease */

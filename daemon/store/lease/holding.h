@@ -1,9 +1,9 @@
 /*
  * holding: a key that lives as long as the session that wrote it: a lock, or an ephemeral key.
  *
- * Used by held_write, which makes them, and by the handlers. A holding ends with its session: its key is deleted, on the
- * condition that it is still at the revision that the holding knows. A holding with an owner stays for the lease's TTL,
- * until the same owner comes back. The revision of a lock is its token.
+ * Used by held_write, which makes them, and by the handlers. A holding ends with its session: its key is deleted, on
+ * the condition that it is still at the revision that the holding knows. A holding with an owner stays for the lease's
+ * TTL, until the same owner comes back. The revision of a lock is its token.
  */
 #ifndef DAEMON_STORE_HOLDING_H
 #define DAEMON_STORE_HOLDING_H
@@ -24,8 +24,8 @@ enum holding_state {
 };
 
 /*
- * The holding is lost: a lock's lease can no longer be vouched for, or somebody else has changed the key. The holding is
- * gone after the call.
+ * The holding is lost: a lock's lease can no longer be vouched for, or somebody else has changed the key. The holding
+ * is gone after the call.
  */
 typedef void holding_lost_fn(void *arg, const struct error *error);
 
@@ -34,13 +34,13 @@ struct holding {
     struct lease *lease;
     enum holding_state state;
     enum holding_kind kind;
-    bool is_known; /* in the table; not if another holding of the key has replaced it */
-    uint64_t revision; /* 0: not known, whether the key was written is in doubt */
+    bool is_known;                 /* in the table; not if another holding of the key has replaced it */
+    uint64_t revision;             /* 0: not known, whether the key was written is in doubt */
     char owner[LEASE_OWNER_BYTES]; /* "": none */
     holding_lost_fn *lost;         /* of HOLDING_HELD */
     void *arg;
     struct timer orphan_timer;
-    struct holding_release *releases; /* those who wait for the deletion */
+    struct holding_release *releases;                /* those who wait for the deletion */
     struct holding *next_in_line, *previous_in_line; /* of deletions; previous_in_line is NULL: it is not in it */
     struct arena arena;                              /* of the deletion that is in progress */
     unsigned looks;                                  /* at a key that was in doubt */
@@ -68,13 +68,13 @@ void holding_add_found(struct lease *lease, const struct kv_entry *entry, bool a
 /* A write of the key has ended, and it is not known whether the key names the lease: find out, and delete it then. */
 void holding_add_doubtful(struct lease *lease, const char *key);
 
-/* The owner has come back, in another session. The former session is told that the holding is lost for it. */
+/* The owner has come back, in another session. The former session has lost it, and is notified. */
 void holding_attach(struct holding *holding, holding_lost_fn *lost, void *arg);
 
-/* The session has ended: the key is deleted, or waits for its owner. lost is not called any more. */
+/* The session has ended: the key is deleted, or waits for its owner. lost is no longer called. */
 void holding_leave(struct holding *holding);
 
-/* Delete the key, whoever owns it. lost is not called any more. */
+/* Delete the key, whoever owns it. lost is no longer called. */
 void holding_discard(struct holding *holding);
 
 /* The same, and call done when the key is gone. */
@@ -84,7 +84,8 @@ void holding_cancel_release(struct holding_release *release);
 /* A change of the bucket was delivered. */
 void holding_note_entry(struct lease_bucket *in, const struct kv_entry *entry);
 
-/* Tell the sessions of a lease's holdings that they are lost, until the slice is over. Return whether there are more. */
+/* Tell the sessions of a lease's holdings that they are lost, until the slice is over. Return whether there are more.
+ */
 bool holding_lose_some(struct lease *lease, const struct error *error);
 
 /* Begin or continue deletions. */

@@ -1,11 +1,10 @@
 #include "daemon/store/lease/lease.h"
 
 #include "daemon/base/log.h"
-#include "daemon/store/lease/holding.h"
+#include "daemon/store/lease/lease_end.h"
 #include "daemon/store/lease/lease_file.h"
+#include "daemon/store/lease/lease_key.h"
 #include "daemon/store/lease/lease_scan.h"
-#include "daemon/store/read/get.h"
-#include "daemon/store/write/write.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,10 +14,10 @@
 
 #define ARENA_BYTES 2048u
 
-/* The server removes a lease that nobody renews any more after this number of its TTLs. */
-#define EXPIRES_AFTER 3u
+/* The clocks of two hosts may go at rates that differ by this part. */
+#define CLOCK_DRIFT 50u
 
-/* A lease is lost this part of its TTL before its time is up, so that the sessions hear of it in time. */
+/* A lease is lost this part of its TTL before its time is up, so that the sessions are notified in time. */
 #define LOST_BEFORE 8u
 
 /* The pause between two attempts, as a part of the TTL. */
@@ -26,7 +25,7 @@
 
 /* --- Small things ---------------------------------------------------------------------------------- */
 
-static uint64_t lease_now(const struct lease *lease)
+uint64_t lease_now(const struct lease *lease)
 {
     return uv_now(lease->in->store->loop);
 }
@@ -97,8 +96,7 @@ static void lease_stop_work(struct lease *lease)
     lease->work = LEASE_IDLE;
 }
 
-/* Nothing refers to it any more. */
-static void lease_free(struct lease *lease)
+void lease_free(struct lease *lease)
 {
     lease_stop_work(lease);
     jobs_remove(lease->in->store->jobs, &lease->losing);
@@ -106,7 +104,7 @@ static void lease_free(struct lease *lease)
     free(lease);
 }
 
-static void lease_retry_later(struct lease *lease)
+void lease_retry_later(struct lease *lease)
 {
     lease->renew_ms = lease_now(lease) + lease->ttl_ms / RETRY_AFTER;
 }
@@ -145,36 +143,16 @@ static void lease_answer_waits(struct lease *lease, const struct error *error)
 
 /* --- The end --------------------------------------------------------------------------------------- */
 
-/* Tell the sessions, a slice at a time. The holdings then delete their keys. */
-static bool run_losing(struct job *job)
-{
-    struct lease *lease = (struct lease *)((char *)job - offsetof(struct lease, losing));
-
-    return holding_lose_some(lease, &lease->lost);
-}
-
-/* Let the lease end: no key gets it any more. */
-static void lease_begin_ending(struct lease *lease)
-{
-    if (lease->in->lease == lease)
-        lease->in->lease = NULL;
-    lease->state = LEASE_ENDING;
-    lease->renew_ms = 0;
-    DL_APPEND2(lease->in->ending, lease, previous, next);
-}
-
-/* The lease is lost: nobody may rely on it any more. */
+/* The lease is lost: nobody may rely on it. */
 static void lease_lose(struct lease *lease, const struct error *error)
 {
     if (lease->state != LEASE_ALIVE)
         return;
-    lease->lost = *error;
-    lease->lost.bucket = lease->lost.key = NULL;
     log_warning("bucket %s: the lease of this daemon is lost, with %u locks and ephemeral keys: %s", lease->in->name,
                 lease->references, error->message);
     lease_stop_work(lease);
-    lease_begin_ending(lease);
-    jobs_add_shared(lease->in->store->jobs, &lease->losing, run_losing);
+    lease_end_begin(lease);
+    lease_end_notify(lease, error);
 }
 
 /*
@@ -198,86 +176,20 @@ static void lease_fail(struct lease *lease, const struct error *error)
     lease_free(lease);
 }
 
-static void lease_finish(struct lease *lease)
-{
-    DL_DELETE2(lease->in->ending, lease, previous, next);
-    lease_file_remove(lease->in->store, lease->in->name, lease->id);
-    lease_free(lease);
-}
-
-/* --- Writing --------------------------------------------------------------------------------------- */
-
-/* Write the lease's key. False: out of memory. */
-static bool lease_write(struct lease *lease, enum kv_operation kind, enum operation_condition condition,
-                        uint64_t deadline_ms, write_done_fn *done)
-{
-    struct store *store = lease->in->store;
-    struct write *write = arena_zalloc(&lease->arena, sizeof(*write));
-    struct lease_text text = {.is_alive = true, .renewal = ++lease->renewal, .ttl_ms = lease->ttl_ms};
-
-    if (write == NULL)
-        return false;
-    snprintf(text.run, sizeof(text.run), "%s", connection_unique_id(store->connection));
-    write->operation.value = kind == KV_PUT ? lease_text_write(&lease->arena, store, &text) : "";
-    if (write->operation.value == NULL)
-        return false;
-    write->bucket_name = lease->in->name;
-    write->operation.key = lease->key;
-    write->operation.kind = kind;
-    write->operation.condition = condition;
-    write->operation.revision = lease->revision;
-    write->operation.value_bytes = strlen(write->operation.value);
-    if (lease->allows_ttl)
-        write->operation.ttl_s = (int64_t)(lease->ttl_ms * EXPIRES_AFTER + 999) / 1000;
-    write->deadline_ms = deadline_ms;
-    write->done = done;
-    write->arg = lease;
-    lease->work = LEASE_WRITING;
-    lease->sent_ms = store_boot_ms();
-    write_start(store, &lease->arena, write);
-    return true;
-}
-
 static void lease_note_renewed(struct lease *lease, uint64_t revision)
 {
     lease->revision = revision;
-    lease->valid_until_ms = lease->sent_ms + lease->ttl_ms;
+    lease->valid_until_ms = lease->sent_ms + lease->ttl_ms - lease->ttl_ms / CLOCK_DRIFT;
     lease->renew_ms = lease_now(lease) + lease->ttl_ms / 3;
     lease_room(lease)->counts.renewals++;
 }
 
-/* --- Reading its own key --------------------------------------------------------------------------- */
-
-/* Read the lease's key from the stream's leader. */
-static void lease_read(struct lease *lease, uint64_t deadline_ms, get_done_fn *done)
-{
-    struct get *get = arena_zalloc(&lease->arena, sizeof(*get));
-
-    if (get == NULL) {
-        lease_retry_later(lease);
-        return;
-    }
-    get->bucket_name = lease->in->name;
-    get->key = lease->key;
-    get->consistency = READ_LEADER;
-    get->deadline_ms = deadline_ms;
-    get->done = done;
-    get->arg = lease;
-    lease->work = LEASE_READING;
-    get_start(lease->in->store, &lease->arena, get);
-}
+/* --- Looking at its key ---------------------------------------------------------------------------- */
 
 /* Return the end of the lease's time by the loop's clock: until then an attempt to renew it makes sense. */
 static uint64_t lease_deadline_ms(const struct lease *lease)
 {
     return lease_now(lease) + lease_valid_for_ms(lease);
-}
-
-/* Return whether the entry is a renewal by this process. */
-static bool lease_is_own(const struct lease *lease, const struct kv_entry *entry, struct lease_text *text)
-{
-    return entry != NULL && lease_text_read(entry, text) && text->is_alive &&
-           strcmp(text->run, connection_unique_id(lease->in->store->connection)) == 0;
 }
 
 /* Lose the lease because its key is not as this process has left it. entry: the key's last message, NULL: none. */
@@ -310,7 +222,7 @@ static void on_lease_read(void *arg, const struct kv_entry *entry, const struct 
     } else if (error != NULL) {
         lease_retry_later(lease);
         arena_clear(&lease->arena);
-    } else if (lease_is_own(lease, entry, &text)) {
+    } else if (lease_key_is_own(lease, entry, &text)) {
         lease->revision = entry->revision;
         if (text.renewal == lease->renewal)
             lease_note_renewed(lease, entry->revision);
@@ -324,14 +236,15 @@ static void on_lease_read(void *arg, const struct kv_entry *entry, const struct 
 
 static void lease_look(struct lease *lease)
 {
-    lease_read(lease, lease_deadline_ms(lease), on_lease_read);
+    if (!lease_key_read(lease, lease_deadline_ms(lease), on_lease_read))
+        lease_retry_later(lease);
 }
 
 void lease_note_entry(struct lease *lease, const struct kv_entry *entry)
 {
     struct lease_text text;
 
-    if (lease->state == LEASE_ALIVE && entry->revision > lease->revision && !lease_is_own(lease, entry, &text))
+    if (lease->state == LEASE_ALIVE && entry->revision > lease->revision && !lease_key_is_own(lease, entry, &text))
         lease_doubt(lease);
 }
 
@@ -369,7 +282,7 @@ static void on_lease_renewed(void *arg, uint64_t revision, const struct error *e
 
 static void lease_renew(struct lease *lease)
 {
-    if (!lease_write(lease, KV_PUT, OPERATION_IF_AT_REVISION, lease_deadline_ms(lease), on_lease_renewed))
+    if (!lease_key_write(lease, KV_PUT, OPERATION_IF_AT_REVISION, lease_deadline_ms(lease), on_lease_renewed))
         lease_retry_later(lease);
 }
 
@@ -397,7 +310,7 @@ static void lease_tick_alive(struct lease *lease)
     if (lease->work != LEASE_IDLE)
         return;
     if (!is_used && now_ms - lease->unused_ms > lease->ttl_ms)
-        lease_begin_ending(lease);
+        lease_end_begin(lease);
     else if (now_ms >= lease->renew_ms)
         lease_renew(lease);
 }
@@ -430,7 +343,7 @@ static void lease_fail_out_of_memory(struct lease *lease)
     lease_fail(lease, &error);
 }
 
-static uint64_t lease_opening_deadline_ms(const struct lease *lease)
+uint64_t lease_opening_deadline_ms(const struct lease *lease)
 {
     return lease_now(lease) + lease->in->store->conf->calls.timeout_ms;
 }
@@ -440,7 +353,7 @@ static void on_lease_noted(void *arg)
 {
     struct lease *lease = arg;
 
-    if (!lease_write(lease, KV_PUT, OPERATION_IF_ABSENT, lease_opening_deadline_ms(lease), on_lease_opened))
+    if (!lease_key_write(lease, KV_PUT, OPERATION_IF_ABSENT, lease_opening_deadline_ms(lease), on_lease_opened))
         lease_fail_out_of_memory(lease);
 }
 
@@ -461,14 +374,15 @@ static void on_adopted_lease_read(void *arg, const struct kv_entry *entry, const
         lease->ttl_ms = text.ttl_ms;
         lease->renewal = text.renewal;
         arena_clear(&lease->arena);
-        if (!lease_write(lease, KV_PUT, OPERATION_IF_AT_REVISION, lease_opening_deadline_ms(lease), on_lease_opened))
+        if (!lease_key_write(lease, KV_PUT, OPERATION_IF_AT_REVISION, lease_opening_deadline_ms(lease),
+                             on_lease_opened))
             lease_fail_out_of_memory(lease);
         return;
     }
     /* It is dead: others may have its locks by now. Those who wait get another lease. */
     struct lease_wait *waits = lease->waits;
     lease->waits = NULL;
-    lease_begin_ending(lease);
+    lease_end_begin(lease);
     while (waits != NULL) {
         struct lease_wait *wait = waits;
         DL_DELETE2(waits, wait, previous, next);
@@ -490,7 +404,8 @@ static void on_lease_bucket(void *arg, struct bucket *bucket, const struct error
     lease->allows_ttl = bucket->allows_ttl;
     bucket_release(bucket);
     if (lease->is_adopted) {
-        lease_read(lease, lease_opening_deadline_ms(lease), on_adopted_lease_read);
+        if (!lease_key_read(lease, lease_opening_deadline_ms(lease), on_adopted_lease_read))
+            lease_retry_later(lease);
         return;
     }
     lease->work = LEASE_NOTING;
@@ -549,7 +464,7 @@ void lease_adopt(struct lease_bucket *in, const char *id)
         in->lease = lease;
         lease_open(lease);
     } else {
-        lease_begin_ending(lease); /* it was ending in the last run already, because the bucket has a newer one */
+        lease_end_begin(lease); /* it was ending in the last run already, because the bucket has a newer one */
     }
 }
 
@@ -561,64 +476,7 @@ void lease_end_foreign(struct lease_bucket *in, const char *id)
         return;
     lease->is_foreign = true;
     lease_want_scan(lease);
-    lease_begin_ending(lease);
-}
-
-/* --- Ending ---------------------------------------------------------------------------------------- */
-
-static void on_lease_purged(void *arg, uint64_t revision, const struct error *error)
-{
-    struct lease *lease = arg;
-
-    (void)revision;
-    lease->work = LEASE_IDLE;
-    if (error == NULL || error->code == ERROR_CONFLICT || error->code == ERROR_BUCKET_NOT_FOUND ||
-        error->code == ERROR_PERMISSION_DENIED || error->code == ERROR_UNSUPPORTED) {
-        lease_finish(lease);
-        return;
-    }
-    lease_retry_later(lease);
-    arena_clear(&lease->arena);
-}
-
-/* Purge the key, unless another process of this daemon has it. */
-static void on_ending_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
-{
-    struct lease *lease = arg;
-    struct lease_text text;
-
-    lease->work = LEASE_IDLE;
-    bool is_gone = error == NULL ? entry == NULL : error->code == ERROR_BUCKET_NOT_FOUND;
-    bool is_others =
-        error == NULL && entry != NULL && !lease_is_own(lease, entry, &text) && text.is_alive && !lease->is_adopted;
-    if (is_gone || is_others) {
-        lease_finish(lease);
-        return;
-    }
-    uint64_t revision = error == NULL ? entry->revision : 0;
-    arena_clear(&lease->arena);
-    lease->revision = revision;
-    if (error != NULL || !lease_write(lease, KV_PURGE, OPERATION_IF_AT_REVISION,
-                                      lease_opening_deadline_ms(lease), on_lease_purged))
-        lease_retry_later(lease);
-}
-
-static void lease_tick_ending(struct lease *lease)
-{
-    bool may_try = lease->work == LEASE_IDLE && lease_now(lease) >= lease->renew_ms;
-
-    if (!may_try || jobs_is_queued(&lease->losing))
-        return;
-    if (lease->is_given_up)
-        lease->scan = LEASE_SCAN_NEEDLESS;
-    if (lease->scan == LEASE_SCAN_WANTED)
-        lease_scan_start(lease);
-    if (lease->scan != LEASE_SCAN_NEEDLESS || lease->references > 0)
-        return;
-    if (lease->is_given_up)
-        lease_finish(lease);
-    else
-        lease_read(lease, lease_opening_deadline_ms(lease), on_ending_lease_read);
+    lease_end_begin(lease);
 }
 
 void lease_tick(struct lease_bucket *in)
@@ -632,7 +490,7 @@ void lease_tick(struct lease_bucket *in)
         lease_open(in->lease);
     DL_FOREACH_SAFE2(in->ending, lease, next, next)
     {
-        lease_tick_ending(lease);
+        lease_end_tick(lease);
     }
 }
 

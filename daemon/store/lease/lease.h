@@ -6,13 +6,13 @@
  * The daemon renews it every third of locks.lease_ttl, with a conditional update, so that a lease that another daemon
  * has declared dead is never renewed again.
  *
- * The lease is vouched for until valid_until_ms: its TTL, counted from before the last renewal was sent. Nobody declares
- * it dead before that, because others count the same TTL from when they first saw that renewal (foreign_lease). Both
- * count by CLOCK_BOOTTIME, which goes on while the machine is suspended. A lease that could not be renewed is lost
- * before that time: the sessions are told, and its keys are deleted.
+ * The lease is vouched for until valid_until_ms: its TTL, counted from before the last renewal was sent. Nobody
+ * declares it dead before that, because others count the same TTL from when they first saw that renewal
+ * (foreign_lease). Both count by CLOCK_BOOTTIME, which goes on while the machine is suspended. A lease that could not
+ * be renewed is lost before that time: the sessions are notified, and its keys are deleted.
  *
- * A daemon that restarts adopts the leases of its last run (lease_file), and deletes their keys, save those that have an
- * owner, who may come back.
+ * A daemon that restarts adopts the leases of its last run (lease_file), and deletes their keys, save those that have
+ * an owner, who may come back.
  */
 #ifndef DAEMON_STORE_LEASE_H
 #define DAEMON_STORE_LEASE_H
@@ -40,11 +40,7 @@ enum lease_work {
 };
 
 /* Whether the bucket is read for keys that name the lease and are not among the holdings. */
-enum lease_scan {
-    LEASE_SCAN_NEEDLESS,
-    LEASE_SCAN_WANTED,
-    LEASE_SCAN_RUNNING
-};
+enum lease_scan { LEASE_SCAN_NEEDLESS, LEASE_SCAN_WANTED, LEASE_SCAN_RUNNING };
 
 struct lease {
     struct lease *next, *previous; /* in ending */
@@ -65,7 +61,7 @@ struct lease {
     bool is_foreign;         /* another daemon's, which is dead */
     bool is_given_up;        /* another process of this daemon has adopted it: its keys are not touched */
     enum lease_scan scan;
-    bool allows_ttl;         /* the bucket does */
+    bool allows_ttl; /* the bucket does */
     struct bucket_wait wait;
     struct bucket_wait scan_wait;
     struct bucket *scan_bucket; /* NULL: no scan is reading */
@@ -130,6 +126,20 @@ static inline bool lease_any(const struct lease_bucket *in)
 {
     return in->lease != NULL || in->ending != NULL;
 }
+
+/* --- For lease_key and lease_end ------------------------------------------------------------------- */
+
+/* Return the loop's time. */
+uint64_t lease_now(const struct lease *lease);
+
+/* Return when the work on a lease that is not alive should be over. */
+uint64_t lease_opening_deadline_ms(const struct lease *lease);
+
+/* Try again after a pause. */
+void lease_retry_later(struct lease *lease);
+
+/* Free it. Nothing may refer to it. */
+void lease_free(struct lease *lease);
 
 /* Free all leases of the bucket, when the daemon ends. */
 void lease_free_all(struct lease_bucket *in);

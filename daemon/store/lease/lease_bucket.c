@@ -15,7 +15,7 @@
 /* What is known of other daemons' leases is kept for this number of TTLs. */
 #define KEPT_FOR 3u
 
-/* --- What the bucket is told ----------------------------------------------------------------------- */
+/* --- Changes of the bucket ----------------------------------------------------------------------- */
 
 static struct lease_bucket *lease_bucket_of(struct local_copy_listener *listener)
 {

@@ -2,8 +2,8 @@
  * lease_bucket: what this daemon knows of the leases and locks of one bucket.
  *
  * Used by the files of this room. It exists while the daemon has a lease in the bucket, or has to do with another
- * daemon's, and for some time after that. Its tick renews and ends leases; its listener hears of every change of the
- * bucket.
+ * daemon's, and for some time after that. Its tick renews and ends leases; its listener is notified of every change of
+ * the bucket.
  */
 #ifndef DAEMON_STORE_LEASE_BUCKET_H
 #define DAEMON_STORE_LEASE_BUCKET_H
@@ -49,14 +49,14 @@ struct leases {
     struct request_limit scans;   /* for the keys of ended leases */
     struct lease_file *file;
     struct observer observer;
-    bool is_draining; /* the daemon ends: nobody waits for a lock any more */
-    bool is_ended;    /* nothing is begun any more */
+    bool is_draining;        /* the daemon ends: waits for locks are refused */
+    bool is_ended;           /* nothing new is begun */
     void (*idle)(void *arg); /* see leases_await_idle; NULL: not wanted */
     void *idle_arg;
     struct job checking_idle;
     struct {
         unsigned held, waiting;
-        uint64_t acquired, lost, taken_over, renewals;
+        uint64_t acquired, lost, declared_dead, renewals;
     } counts;
 };
 
@@ -66,7 +66,7 @@ struct lease_bucket *lease_bucket_obtain(struct store *store, const char *bucket
 /* Return the state of a bucket; NULL: there is none. */
 struct lease_bucket *lease_bucket_find(struct store *store, const char *bucket);
 
-/* The bucket has a lease: hear of its changes from now on. */
+/* The bucket has a lease: follow its changes from now on. */
 void lease_bucket_listen(struct lease_bucket *in);
 
 /* Keep the state for a while. */

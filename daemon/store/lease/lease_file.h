@@ -22,7 +22,7 @@ void lease_file_add(struct store *store, const char *bucket, const char *id, voi
 /* Remove it, if it is there. */
 void lease_file_remove(struct store *store, const char *bucket, const char *id);
 
-/* noted is not called with this argument any more. */
+/* noted is no longer called with this argument. */
 void lease_file_cancel(struct store *store, const void *arg);
 
 /* Free it. The worker thread must have ended. */

@@ -107,6 +107,23 @@ void leases_await_idle(struct store *store, void (*idle)(void *arg), void *arg)
     leases_check_idle(store->leases);
 }
 
+void leases_total(const struct store *store, struct leases_totals *totals)
+{
+    const struct leases *leases = store->leases;
+    const struct lease_bucket *in, *next;
+
+    *totals = (struct leases_totals){.held = leases->counts.held,
+                                     .waiting = leases->counts.waiting,
+                                     .acquired = leases->counts.acquired,
+                                     .lost = leases->counts.lost,
+                                     .declared_dead = leases->counts.declared_dead,
+                                     .renewals = leases->counts.renewals};
+    HASH_ITER(hh, leases->buckets, in, next)
+    {
+        totals->leases += in->lease != NULL;
+    }
+}
+
 void leases_end(struct store *store)
 {
     struct lease_bucket *in, *next;

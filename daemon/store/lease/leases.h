@@ -8,7 +8,7 @@
 
 #include "daemon/store/context.h"
 
-#include <stdbool.h>
+#include <stdint.h>
 
 /* Return 0, or -1 if memory ran out. */
 int leases_init(struct store *store);
@@ -22,10 +22,17 @@ void leases_drain(struct store *store);
 /* Call idle from the loop, once, when all keys are deleted whose sessions have ended. */
 void leases_await_idle(struct store *store, void (*idle)(void *arg), void *arg);
 
+struct leases_totals {
+    unsigned held, waiting; /* of sessions */
+    unsigned leases;
+    uint64_t acquired, lost, declared_dead, renewals;
+};
+void leases_total(const struct store *store, struct leases_totals *totals);
+
 /* A deletion has ended. For holding. */
 void leases_check_idle(struct leases *leases);
 
-/* Begin nothing any more. */
+/* Begin nothing new. */
 void leases_end(struct store *store);
 void leases_free(struct store *store);
 

@@ -14,8 +14,8 @@
 struct lock {
     UT_hash_handle hh; /* by its name */
     struct lease_bucket *in;
-    struct lock_wait *line; /* the first came first */
-    struct job trying;      /* the first may try now */
+    struct lock_wait *line;   /* the first came first */
+    struct job trying;        /* the first may try now */
     uint64_t marker_revision; /* of the marker that the last holder has left; 0: not known */
     char name[];
 };
@@ -206,7 +206,8 @@ static void lock_note_holder(struct lock_wait *wait, const struct kv_entry *entr
 
 static void lock_read(struct lock_wait *wait);
 
-/* The lock is being released here: whoever does not want to wait waits for that nevertheless, for the time of a call. */
+/* The lock is being released here: whoever does not want to wait waits for that nevertheless, for the time of a call.
+ */
 static void lock_await_deletion(struct lock_wait *wait)
 {
     if (!wait->is_prolonged && wait->until_ms < wait->deadline_ms)

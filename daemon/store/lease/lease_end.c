@@ -1,0 +1,96 @@
+#include "daemon/store/lease/lease_end.h"
+
+#include "daemon/store/lease/holding.h"
+#include "daemon/store/lease/lease_file.h"
+#include "daemon/store/lease/lease_key.h"
+#include "daemon/store/lease/lease_scan.h"
+
+#include <utlist.h>
+
+/* Tell the sessions, a slice at a time. The holdings then delete their keys. */
+static bool run_losing(struct job *job)
+{
+    struct lease *lease = (struct lease *)((char *)job - offsetof(struct lease, losing));
+
+    return holding_lose_some(lease, &lease->lost);
+}
+
+void lease_end_begin(struct lease *lease)
+{
+    if (lease->in->lease == lease)
+        lease->in->lease = NULL;
+    lease->state = LEASE_ENDING;
+    lease->renew_ms = 0;
+    DL_APPEND2(lease->in->ending, lease, previous, next);
+}
+
+void lease_end_notify(struct lease *lease, const struct error *why)
+{
+    lease->lost = *why;
+    lease->lost.bucket = lease->lost.key = NULL;
+    jobs_add_shared(lease->in->store->jobs, &lease->losing, run_losing);
+}
+
+/* --- Its own key ----------------------------------------------------------------------------------- */
+
+static void lease_end_finish(struct lease *lease)
+{
+    DL_DELETE2(lease->in->ending, lease, previous, next);
+    lease_file_remove(lease->in->store, lease->in->name, lease->id);
+    lease_free(lease);
+}
+
+static void on_lease_purged(void *arg, uint64_t revision, const struct error *error)
+{
+    struct lease *lease = arg;
+
+    (void)revision;
+    lease->work = LEASE_IDLE;
+    if (error == NULL || error->code == ERROR_CONFLICT || error->code == ERROR_BUCKET_NOT_FOUND ||
+        error->code == ERROR_PERMISSION_DENIED || error->code == ERROR_UNSUPPORTED) {
+        lease_end_finish(lease);
+        return;
+    }
+    lease_retry_later(lease);
+    arena_clear(&lease->arena);
+}
+
+/* Purge the key, unless another process of this daemon has it. */
+static void on_ending_lease_read(void *arg, const struct kv_entry *entry, const struct error *error)
+{
+    struct lease *lease = arg;
+    struct lease_text text;
+
+    lease->work = LEASE_IDLE;
+    bool is_gone = error == NULL ? entry == NULL : error->code == ERROR_BUCKET_NOT_FOUND;
+    bool is_others =
+        error == NULL && entry != NULL && !lease_key_is_own(lease, entry, &text) && text.is_alive && !lease->is_adopted;
+    if (is_gone || is_others) {
+        lease_end_finish(lease);
+        return;
+    }
+    uint64_t revision = error == NULL ? entry->revision : 0;
+    arena_clear(&lease->arena);
+    lease->revision = revision;
+    if (error != NULL ||
+        !lease_key_write(lease, KV_PURGE, OPERATION_IF_AT_REVISION, lease_opening_deadline_ms(lease), on_lease_purged))
+        lease_retry_later(lease);
+}
+
+void lease_end_tick(struct lease *lease)
+{
+    bool may_try = lease->work == LEASE_IDLE && lease_now(lease) >= lease->renew_ms;
+
+    if (!may_try || jobs_is_queued(&lease->losing))
+        return;
+    if (lease->is_given_up)
+        lease->scan = LEASE_SCAN_NEEDLESS;
+    if (lease->scan == LEASE_SCAN_WANTED)
+        lease_scan_start(lease);
+    if (lease->scan != LEASE_SCAN_NEEDLESS || lease->references > 0)
+        return;
+    if (lease->is_given_up)
+        lease_end_finish(lease);
+    else if (!lease_key_read(lease, lease_opening_deadline_ms(lease), on_ending_lease_read))
+        lease_retry_later(lease);
+}

@@ -1,0 +1,60 @@
+#include "daemon/store/lease/lease_key.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The server removes a lease that is not renewed after this number of its TTLs. */
+#define EXPIRES_AFTER 3u
+
+bool lease_key_write(struct lease *lease, enum kv_operation kind, enum operation_condition condition,
+                     uint64_t deadline_ms, write_done_fn *done)
+{
+    struct store *store = lease->in->store;
+    struct write *write = arena_zalloc(&lease->arena, sizeof(*write));
+    struct lease_text text = {.is_alive = true, .renewal = ++lease->renewal, .ttl_ms = lease->ttl_ms};
+
+    if (write == NULL)
+        return false;
+    snprintf(text.run, sizeof(text.run), "%s", connection_unique_id(store->connection));
+    write->operation.value = kind == KV_PUT ? lease_text_write(&lease->arena, store, &text) : "";
+    if (write->operation.value == NULL)
+        return false;
+    write->bucket_name = lease->in->name;
+    write->operation.key = lease->key;
+    write->operation.kind = kind;
+    write->operation.condition = condition;
+    write->operation.revision = lease->revision;
+    write->operation.value_bytes = strlen(write->operation.value);
+    if (lease->allows_ttl)
+        write->operation.ttl_s = (int64_t)(lease->ttl_ms * EXPIRES_AFTER + 999) / 1000;
+    write->deadline_ms = deadline_ms;
+    write->done = done;
+    write->arg = lease;
+    lease->work = LEASE_WRITING;
+    lease->sent_ms = store_boot_ms();
+    write_start(store, &lease->arena, write);
+    return true;
+}
+
+bool lease_key_read(struct lease *lease, uint64_t deadline_ms, get_done_fn *done)
+{
+    struct get *get = arena_zalloc(&lease->arena, sizeof(*get));
+
+    if (get == NULL)
+        return false;
+    get->bucket_name = lease->in->name;
+    get->key = lease->key;
+    get->consistency = READ_LEADER;
+    get->deadline_ms = deadline_ms;
+    get->done = done;
+    get->arg = lease;
+    lease->work = LEASE_READING;
+    get_start(lease->in->store, &lease->arena, get);
+    return true;
+}
+
+bool lease_key_is_own(const struct lease *lease, const struct kv_entry *entry, struct lease_text *text)
+{
+    return entry != NULL && lease_text_read(entry, text) && text->is_alive &&
+           strcmp(text->run, connection_unique_id(lease->in->store->connection)) == 0;
+}
