@@ -74,6 +74,8 @@ enum kvs_code {
     KVS_UNAVAILABLE,        /* the daemon cannot reach NATS; of a write see the outcome */
     KVS_DEADLINE_EXCEEDED,
     KVS_REVISION_GONE, /* a watch cannot report all changes since a revision: start it without from_revision */
+    KVS_LOCKED,        /* somebody else holds the lock */
+    KVS_NOT_HELD,      /* the session does not hold the lock, or no longer does */
     KVS_INTERNAL,
 
     /* From the library. */

@@ -28,6 +28,7 @@ Suite *library_suite(void);
 Suite *libuv_suite(void);
 Suite *life_suite(void);
 Suite *limit_suite(void);
+Suite *lock_suite(void);
 Suite *memory_suite(void);
 Suite *metrics_suite(void);
 Suite *endpoint_suite(void);

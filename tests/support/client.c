@@ -226,7 +226,9 @@ static void client_keep_notification(struct client *client, msgpack_unpacked *me
 
     ck_assert_ptr_nonnull(notification);
     notification->method = text_at(&message->data, "1");
-    notification->watch = number_at(&message->data, "2.0");
+    const msgpack_object *first = find_at(&message->data, "2.0");
+    bool is_of_watch = first != NULL && first->type == MSGPACK_OBJECT_POSITIVE_INTEGER;
+    notification->watch = is_of_watch ? first->via.u64 : 0;
     notification->params = *find_at(&message->data, "2");
     notification->zone = msgpack_unpacked_release_zone(message);
     *client->end_of_notifications = notification;

@@ -26,12 +26,12 @@ struct answer {
     msgpack_object result;
 };
 
-/* A notification of a watch: watch.entries, watch.ready or watch.ended. */
+/* A notification: watch.entries, watch.ready or watch.ended of a watch, or lock.lost. */
 struct notification {
     struct notification *next;
     const char *method;
-    uint64_t watch;
-    msgpack_object params; /* the watch's id is the first */
+    uint64_t watch;        /* its id; 0: the notification is of no watch */
+    msgpack_object params; /* of a watch, its id is the first */
     msgpack_zone *zone;
 };
 
