@@ -37,6 +37,11 @@ static void lock_answer_holding(struct call *call, const struct holding *holding
     call_end_result(call);
 }
 
+static bool lock_has_client(void *arg)
+{
+    return ((const struct lock_call *)arg)->call->session != NULL;
+}
+
 static void lock_answer_acquired(void *arg, struct holding *holding, const struct error *error)
 {
     struct lock_call *lock = arg;
@@ -180,8 +185,10 @@ void handle_lock_acquire(struct call *call)
     lock->call = call;
     wait->bucket_name = call->bucket;
     wait->deadline_ms = call->deadline_ms;
+    wait->is_wanted = lock_has_client;
     wait->done = lock_answer_acquired;
     wait->arg = lock;
+    call_begin_waiting(call);
     lock_acquire(call_store(call), &call->arena, wait);
 }
 

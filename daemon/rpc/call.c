@@ -34,7 +34,7 @@ static void call_charge(void *arg, size_t bytes)
 
     call->bytes += bytes;
     usage_add(call->dispatcher->usage, call->user, USAGE_CALL_BYTES, bytes);
-    if (call->session != NULL)
+    if (call->session != NULL && call->resource.kind == SESSION_PENDING)
         call->session->pending_bytes += bytes;
 }
 
@@ -97,9 +97,21 @@ struct call *call_new(struct dispatcher *dispatcher, struct session *session, si
 
 static void call_leave_session(struct call *call)
 {
-    call->session->pending_bytes -= call->bytes;
+    if (call->resource.kind == SESSION_PENDING)
+        call->session->pending_bytes -= call->bytes;
     session_remove_resource(call->session, &call->resource);
     call->session = NULL;
+}
+
+void call_begin_waiting(struct call *call)
+{
+    struct session *session = call->session;
+
+    call_leave_session(call);
+    call->resource.kind = SESSION_WAITING;
+    call->session = session;
+    session_add_resource(session, &call->resource);
+    session_mark_dirty(session); /* backpressure may have eased */
 }
 
 static void call_release(struct call *call)

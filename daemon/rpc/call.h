@@ -85,6 +85,12 @@ void call_fail_out_of_memory(struct call *call);
  */
 bool call_charge_memory(void *call, size_t bytes);
 
+/*
+ * The call may wait for very long from now on, for something that other clients do. It no longer counts for the
+ * session's backpressure, and ends if its client leaves. The session must be there.
+ */
+void call_begin_waiting(struct call *call);
+
 /* End a call without an answer. What it started is cancelled. */
 void call_drop(struct call *call);
 

@@ -293,8 +293,7 @@ static void inbox_receive_end(struct session *session)
     session_mark_dirty(session);
 }
 
-/* Return whether the client has closed its socket, and not only the sending half of it. */
-static bool inbox_client_has_left(const struct session *session)
+bool inbox_client_has_left(const struct session *session)
 {
     struct pollfd socket = {.fd = session_socket(session), .events = 0};
 

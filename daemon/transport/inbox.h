@@ -56,4 +56,7 @@ void inbox_break(struct session *session);
 void inbox_close(struct session *session);
 void inbox_free(struct session *session);
 
+/* Return whether the client has closed its socket, and not only the sending half of it. */
+bool inbox_client_has_left(const struct session *session);
+
 #endif

@@ -47,7 +47,7 @@ void session_remove_resource(struct session *session, struct session_resource *r
 {
     DL_DELETE2(session->resources[resource->kind], resource, previous, next);
     session->counts[resource->kind]--;
-    if (resource->kind == SESSION_PENDING)
+    if (resource->kind == SESSION_PENDING || resource->kind == SESSION_WAITING)
         session_mark_dirty(session); /* backpressure may ease, and a session that ends may have waited for it */
 }
 
@@ -163,6 +163,13 @@ static void session_on_closed(uv_handle_t *handle)
     jobs_add(session->list->jobs, &session->releasing, session_run_releasing);
 }
 
+/* Close the resources of a kind that will be answered: each of them leaves the session. */
+static void session_close_all(struct session *session, enum session_kind kind)
+{
+    while (session->resources[kind] != NULL)
+        session->resources[kind]->ops->on_close(session->resources[kind]);
+}
+
 static void session_close(struct session *session)
 {
     struct session_list *list = session->list;
@@ -175,8 +182,8 @@ static void session_close(struct session *session)
         for (struct session_resource *resource = session->resources[kind]; resource != NULL; resource = resource->next)
             resource->ops->on_close(resource);
     }
-    while (session->resources[SESSION_PENDING] != NULL)
-        session->resources[SESSION_PENDING]->ops->on_close(session->resources[SESSION_PENDING]);
+    session_close_all(session, SESSION_PENDING);
+    session_close_all(session, SESSION_WAITING);
     list->ops->on_close(list->ops_arg, session);
     inbox_close(session);
     outbox_close(session);
@@ -212,6 +219,8 @@ void session_finish(struct session *session)
         return;
     inbox_pause(session);
     session->state = SESSION_LAST_ANSWERS;
+    if (inbox_client_has_left(session))
+        session_close_all(session, SESSION_WAITING);
 }
 
 /*
@@ -230,12 +239,13 @@ static void session_dismiss(struct session *session)
 
 static void session_end_if_done(struct session *session)
 {
-    if (session->state == SESSION_DRAINING && session_count(session, SESSION_PENDING) == 0) {
+    bool is_answered = session_count(session, SESSION_PENDING) == 0 && session_count(session, SESSION_WAITING) == 0;
+
+    if (session->state == SESSION_DRAINING && is_answered) {
         session_dismiss(session);
         return; /* packing has marked the session: it is flushed, and seen here again */
     }
-    if (session->state == SESSION_LAST_ANSWERS && session_count(session, SESSION_PENDING) == 0 &&
-        outbox_unread_bytes(session) == 0)
+    if (session->state == SESSION_LAST_ANSWERS && is_answered && outbox_unread_bytes(session) == 0)
         session_end(session, CONF_LOG_DEBUG, "the client is done");
 }
 

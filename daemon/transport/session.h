@@ -43,6 +43,7 @@ struct session_ops {
 
 enum session_kind {
     SESSION_PENDING, /* will be answered: counts for backpressure, and the session waits for it before it ends */
+    SESSION_WAITING, /* will be answered, maybe much later: the session waits for it only if its client is there */
     /* These live until the session ends, or are removed before. */
     SESSION_WATCH,
     SESSION_HOLDING, /* a lock or an ephemeral key */

@@ -114,7 +114,8 @@ START_TEST(a_lease_is_renewed_without_the_watchers)
 {
     struct client *holder = client_open(&shared_daemon), *watcher = client_open(&shared_daemon);
     const char *bucket = client_new_bucket(holder, NULL);
-    uint64_t watch = number_at(&client_call(watcher, "watch.start", "['%s', {'updates_only': true}]", bucket)->result, "");
+    uint64_t watch =
+        number_at(&client_call(watcher, "watch.start", "['%s', {'updates_only': true}]", bucket)->result, "");
 
     ck_assert_str_eq(client_wait_notification(watcher, watch)->method, "watch.ready");
     uint64_t token = acquire(holder, bucket, "job"), renewals = stat_of(holder, "locks.renewals");
@@ -182,7 +183,8 @@ START_TEST(those_who_wait_get_the_lock_in_their_order)
         if (i % 2 == 0)
             client_close(waiting[i]);
         else
-            assert_ok(client_call(waiting[i], "lock.release", "['%s', 'job', %llu]", bucket, (unsigned long long)token));
+            assert_ok(
+                client_call(waiting[i], "lock.release", "['%s', 'job', %llu]", bucket, (unsigned long long)token));
     }
 }
 END_TEST
@@ -388,7 +390,8 @@ START_TEST(an_owner_comes_back_to_its_lock)
     const char *bucket = client_new_bucket(client, NULL);
     const char *acquire_it = "['%s', 'job', {'owner': '%s', 'wait': %u}]";
 
-    uint64_t token = number_at(&client_call(owner, "lock.acquire", acquire_it, bucket, "owner-0001", 0)->result, "token");
+    uint64_t token =
+        number_at(&client_call(owner, "lock.acquire", acquire_it, bucket, "owner-0001", 0)->result, "token");
     client_close(owner);
     assert_code(client_call(client, "lock.acquire", "['%s', 'job']", bucket), "locked");
     assert_code(client_call(client, "lock.acquire", acquire_it, bucket, "owner-0002", 0), "locked");
@@ -404,9 +407,8 @@ START_TEST(an_owner_comes_back_to_its_lock)
     assert_ok(client_call(again, "lock.check", "['%s', 'job', %llu]", bucket, (unsigned long long)token));
     /* An owner that does not come back is waited for, but not for longer than a lease. */
     client_close(again);
-    ck_assert_uint_gt(number_at(&client_call(client, "lock.acquire", acquire_it, bucket, "owner-0002", 100)->result,
-                                "token"),
-                      token);
+    ck_assert_uint_gt(
+        number_at(&client_call(client, "lock.acquire", acquire_it, bucket, "owner-0002", 100)->result, "token"), token);
 }
 END_TEST
 
@@ -586,7 +588,8 @@ START_TEST(locks_and_waits_are_limited)
     for (unsigned i = 0; i < 4; i++)
         assert_ok(client_call(client, "lock.acquire", "['%s', 'job.%u']", bucket, i));
     assert_code(client_call(client, "lock.acquire", "['%s', 'job.4']", bucket), "resource_exhausted");
-    assert_code(client_call(client, "kv.put", "['%s', 'host', 'x', {'ephemeral': true}]", bucket), "resource_exhausted");
+    assert_code(client_call(client, "kv.put", "['%s', 'host', 'x', {'ephemeral': true}]", bucket),
+                "resource_exhausted");
     for (unsigned i = 0; i < 6; i++)
         client_send(other, "lock.acquire", "['%s', 'job.0', {'wait': 1000}]", bucket);
     wait_for_stat(client, "locks.waiting", 6);

@@ -24,7 +24,7 @@ static void held_write_take_back(struct held_write *held, uint64_t revision, str
     if (holding != NULL)
         holding_discard(holding);
     else
-        lease_want_scan(held->lease);
+        held->lease->needs_scan = true;
 }
 
 static void on_held_write_done(void *arg, uint64_t revision, const struct error *error)

@@ -341,7 +341,7 @@ void holding_add_doubtful(struct lease *lease, const char *key)
     if (holding != NULL)
         holding_get_in_line(holding);
     else
-        lease_want_scan(lease);
+        lease->needs_scan = true;
 }
 
 void holding_attach(struct holding *holding, holding_lost_fn *lost, void *arg)

@@ -1,10 +1,10 @@
 #include "daemon/store/lease/lease.h"
 
 #include "daemon/base/log.h"
+#include "daemon/store/lease/holding.h"
 #include "daemon/store/lease/lease_end.h"
 #include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/lease_key.h"
-#include "daemon/store/lease/lease_scan.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -90,7 +90,7 @@ static struct lease *lease_new(struct lease_bucket *in, const char *id)
 static void lease_stop_work(struct lease *lease)
 {
     bucket_wait_cancel(&lease->wait);
-    lease_scan_stop(lease);
+    lease_scan_stop(&lease->scan);
     lease_file_cancel(lease->in->store, lease);
     arena_clear(&lease->arena);
     lease->work = LEASE_IDLE;
@@ -139,6 +139,38 @@ static void lease_answer_waits(struct lease *lease, const struct error *error)
         lease_cancel_wait(wait);
         wait->ready(wait->arg, error == NULL ? lease : NULL, error);
     }
+}
+
+/* --- Its keys -------------------------------------------------------------------------------------- */
+
+/* Each key becomes a holding: it waits for its owner, who may come back, or is deleted. */
+static void on_lease_key_found(void *arg, const struct kv_entry *entry)
+{
+    struct lease *lease = arg;
+    const char *id = lease_text_lease_of(entry);
+
+    if (id == NULL || strcmp(id, lease->id) != 0)
+        return;
+    const struct holding *known = holding_find(lease->in, entry->key);
+    if (known == NULL || known->revision < entry->revision)
+        holding_add_found(lease, entry, lease->state == LEASE_ALIVE && lease_text_owner_of(entry) != NULL);
+}
+
+static void on_lease_keys_found(void *arg, const struct error *error)
+{
+    struct lease *lease = arg;
+
+    lease->needs_scan = error != NULL && error->code != ERROR_BUCKET_NOT_FOUND;
+    holding_tick(lease->in);
+}
+
+void lease_find_keys(struct lease *lease)
+{
+    if (!lease->needs_scan || lease->scan.is_running)
+        return;
+    lease->scan = (struct lease_scan){
+        .in = lease->in, .filter = ">", .found = on_lease_key_found, .done = on_lease_keys_found, .arg = lease};
+    lease_scan_start(&lease->scan);
 }
 
 /* --- The end --------------------------------------------------------------------------------------- */
@@ -300,13 +332,12 @@ static void lease_tick_alive(struct lease *lease)
     if (lease_is_overdue(lease)) {
         error_set(&error, ERROR_UNAVAILABLE, "the lease could not be renewed within its TTL (locks.lease_ttl, %.3g s)",
                   (double)lease->ttl_ms / 1000.0);
-        lease_want_scan(lease);
+        lease->needs_scan = true;
         lease_lose(lease, &error);
         return;
     }
-    if (lease->scan == LEASE_SCAN_WANTED)
-        lease_scan_start(lease);
-    bool is_used = lease->references > 0 || lease->scan != LEASE_SCAN_NEEDLESS;
+    lease_find_keys(lease);
+    bool is_used = lease->references > 0 || lease->needs_scan;
     if (lease->work != LEASE_IDLE)
         return;
     if (!is_used && now_ms - lease->unused_ms > lease->ttl_ms)
@@ -459,7 +490,7 @@ void lease_adopt(struct lease_bucket *in, const char *id)
     if (lease == NULL)
         return;
     lease->is_adopted = true;
-    lease_want_scan(lease);
+    lease->needs_scan = true;
     if (in->lease == NULL) {
         in->lease = lease;
         lease_open(lease);
@@ -475,7 +506,7 @@ void lease_end_foreign(struct lease_bucket *in, const char *id)
     if (lease == NULL)
         return;
     lease->is_foreign = true;
-    lease_want_scan(lease);
+    lease->needs_scan = true;
     lease_end_begin(lease);
 }
 

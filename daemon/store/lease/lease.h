@@ -18,9 +18,9 @@
 #define DAEMON_STORE_LEASE_H
 
 #include "daemon/base/arena.h"
-#include "daemon/nats/consumer.h"
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/lease/lease_bucket.h"
+#include "daemon/store/lease/lease_scan.h"
 #include "daemon/store/lease/lease_text.h"
 #include "proto/error.h"
 
@@ -38,9 +38,6 @@ enum lease_work {
     LEASE_READING,    /* its own key */
     LEASE_WRITING     /* its own key */
 };
-
-/* Whether the bucket is read for keys that name the lease and are not among the holdings. */
-enum lease_scan { LEASE_SCAN_NEEDLESS, LEASE_SCAN_WANTED, LEASE_SCAN_RUNNING };
 
 struct lease {
     struct lease *next, *previous; /* in ending */
@@ -60,13 +57,10 @@ struct lease {
     bool is_adopted;         /* of the last run */
     bool is_foreign;         /* another daemon's, which is dead */
     bool is_given_up;        /* another process of this daemon has adopted it: its keys are not touched */
-    enum lease_scan scan;
-    bool allows_ttl; /* the bucket does */
+    bool needs_scan;         /* keys may name it that are not among the holdings */
+    bool allows_ttl;         /* the bucket does */
     struct bucket_wait wait;
-    struct bucket_wait scan_wait;
-    struct bucket *scan_bucket; /* NULL: no scan is reading */
-    struct consumer_reading scan_reading;
-    char *scan_subject;
+    struct lease_scan scan;
     struct job losing;  /* tells the sessions, a slice at a time */
     struct error lost;  /* why */
     struct arena arena; /* of the present work */
@@ -114,18 +108,14 @@ void lease_end_foreign(struct lease_bucket *in, const char *id);
 /* Do the periodic work of the bucket's leases. */
 void lease_tick(struct lease_bucket *in);
 
-/* A key may name the lease that is not among the holdings. */
-static inline void lease_want_scan(struct lease *lease)
-{
-    if (lease->scan == LEASE_SCAN_NEEDLESS)
-        lease->scan = LEASE_SCAN_WANTED;
-}
-
 /* Return whether the bucket has leases that are still to be looked after. */
 static inline bool lease_any(const struct lease_bucket *in)
 {
     return in->lease != NULL || in->ending != NULL;
 }
+
+/* Find the keys that name the lease and are not among the holdings, if that is needed. Does nothing meanwhile. */
+void lease_find_keys(struct lease *lease);
 
 /* --- For lease_key and lease_end ------------------------------------------------------------------- */
 

@@ -3,6 +3,7 @@
 #include "daemon/store/lease/foreign_lease.h"
 #include "daemon/store/lease/holding.h"
 #include "daemon/store/lease/lease.h"
+#include "daemon/store/lease/lease_scan.h"
 #include "daemon/store/lease/lock.h"
 
 #include <stdio.h>
@@ -53,13 +54,54 @@ static void lease_bucket_on_ended(struct local_copy_listener *listener)
     lease_bucket_on_doubt(listener);
 }
 
+static void on_lease_listed(void *arg, const struct kv_entry *entry)
+{
+    struct lease_bucket *in = arg;
+    const char *id = lease_text_id(entry->key);
+
+    if (id != NULL && lease_find(in, id) == NULL)
+        foreign_lease_note_entry(in, id, entry);
+}
+
+static void lease_bucket_stop_listing(struct lease_bucket *in)
+{
+    if (in->listing != NULL)
+        lease_scan_stop(in->listing);
+    free(in->listing);
+    in->listing = NULL;
+}
+
+/* If it failed, the leases that are renewed become known nevertheless. */
+static void on_leases_listed(void *arg, const struct error *error)
+{
+    (void)error;
+    lease_bucket_stop_listing(arg);
+}
+
+/* Find the leases that nobody renews: their daemons may be dead. */
+static void lease_bucket_list(struct lease_bucket *in)
+{
+    in->listing = calloc(1, sizeof(*in->listing));
+    if (in->listing == NULL)
+        return;
+    *in->listing = (struct lease_scan){.in = in,
+                                       .filter = KV_LEASE_PREFIX ">",
+                                       .with_values = true,
+                                       .found = on_lease_listed,
+                                       .done = on_leases_listed,
+                                       .arg = in};
+    lease_scan_start(in->listing);
+}
+
 void lease_bucket_listen(struct lease_bucket *in)
 {
     struct error ignored; /* too many buckets are followed: the lock's key is looked at from time to time */
 
     in->was_opened = true;
-    if (in->listener.copy == NULL && !in->store->leases->is_ended)
-        local_copy_listen(in->store, in->name, &in->listener, &ignored);
+    if (in->listener.copy != NULL || in->store->leases->is_ended)
+        return;
+    if (local_copy_listen(in->store, in->name, &in->listener, &ignored) && in->listing == NULL)
+        lease_bucket_list(in);
 }
 
 /* --- The tick -------------------------------------------------------------------------------------- */
@@ -141,6 +183,7 @@ void lease_bucket_free(struct lease_bucket *in)
 {
     timer_stop(in->store->timers, &in->tick);
     local_copy_stop_listening(&in->listener);
+    lease_bucket_stop_listing(in);
     foreign_lease_free_all(in);
     holding_free_all(in);
     lease_free_all(in);

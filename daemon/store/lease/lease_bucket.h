@@ -24,6 +24,7 @@ struct lease;
 struct holding;
 struct lock;
 struct foreign_lease;
+struct lease_scan;
 
 struct lease_bucket {
     UT_hash_handle hh; /* by its name */
@@ -37,6 +38,7 @@ struct lease_bucket {
     struct lock *locks;           /* by name: those for which somebody waits */
     struct foreign_lease *others; /* by id */
     struct local_copy_listener listener;
+    struct lease_scan *listing; /* of the leases of other daemons; NULL: it is not running */
     struct timer tick;
     bool was_opened;  /* it had a lease */
     uint64_t used_ms; /* loop time of the last use */

@@ -3,7 +3,6 @@
 #include "daemon/store/lease/holding.h"
 #include "daemon/store/lease/lease_file.h"
 #include "daemon/store/lease/lease_key.h"
-#include "daemon/store/lease/lease_scan.h"
 
 #include <utlist.h>
 
@@ -84,10 +83,9 @@ void lease_end_tick(struct lease *lease)
     if (!may_try || jobs_is_queued(&lease->losing))
         return;
     if (lease->is_given_up)
-        lease->scan = LEASE_SCAN_NEEDLESS;
-    if (lease->scan == LEASE_SCAN_WANTED)
-        lease_scan_start(lease);
-    if (lease->scan != LEASE_SCAN_NEEDLESS || lease->references > 0)
+        lease->needs_scan = false;
+    lease_find_keys(lease);
+    if (lease->needs_scan || lease->references > 0)
         return;
     if (lease->is_given_up)
         lease_end_finish(lease);

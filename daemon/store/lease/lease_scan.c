@@ -1,114 +1,90 @@
 #include "daemon/store/lease/lease_scan.h"
 
-#include "daemon/base/log.h"
-#include "daemon/store/lease/holding.h"
-#include "daemon/store/lease/lease.h"
-
 #include <stdlib.h>
 #include <string.h>
 
 /* A bucket of many keys takes long to read. */
 #define SCAN_DEADLINE_MS 300000u
 
-static void lease_scan_close(struct lease *lease)
+static void lease_scan_close(struct lease_scan *scan)
 {
-    if (lease->scan_bucket != NULL)
-        bucket_release(lease->scan_bucket);
-    lease->scan_bucket = NULL;
-    free(lease->scan_subject);
-    lease->scan_subject = NULL;
+    if (scan->bucket != NULL)
+        bucket_release(scan->bucket);
+    scan->bucket = NULL;
+    free(scan->subject);
+    scan->subject = NULL;
+    scan->is_running = false;
 }
 
-static void lease_scan_end(struct lease *lease, const struct error *error)
+static void lease_scan_end(void *arg, const struct error *error)
 {
-    bool is_over = error == NULL || error->code == ERROR_BUCKET_NOT_FOUND;
+    struct lease_scan *scan = arg;
 
-    lease->scan = is_over ? LEASE_SCAN_NEEDLESS : LEASE_SCAN_WANTED;
-    lease_scan_close(lease);
-    holding_tick(lease->in);
+    lease_scan_close(scan);
+    scan->done(scan->arg, error);
 }
 
 static void lease_scan_restart(void *arg)
 {
-    (void)arg; /* what was found before is a holding already */
-}
-
-/* Return whether the holding's key waits for its owner, who may come back. */
-static bool lease_scan_awaits_owner(const struct lease *lease, const struct kv_entry *entry)
-{
-    return lease->state == LEASE_ALIVE && lease_text_owner_of(entry) != NULL;
+    (void)arg; /* entries may come twice */
 }
 
 static enum consumer_verdict lease_scan_receive(void *arg, struct message *message, const struct kv_delivery *delivery)
 {
-    struct lease *lease = arg;
+    struct lease_scan *scan = arg;
     struct kv_entry entry;
 
-    if (!kv_read_entry(message, message->subject, lease->scan_bucket->prefix, delivery->stream_sequence,
-                       delivery->created_us, &entry))
-        return CONSUMER_MORE;
-    const char *id = lease_text_lease_of(&entry);
-    if (id == NULL || strcmp(id, lease->id) != 0)
-        return CONSUMER_MORE;
-    const struct holding *known = holding_find(lease->in, entry.key);
-    if (known == NULL || known->revision < entry.revision)
-        holding_add_found(lease, &entry, lease_scan_awaits_owner(lease, &entry));
+    if (kv_read_entry(message, message->subject, scan->bucket->prefix, delivery->stream_sequence, delivery->created_us,
+                      &entry))
+        scan->found(scan->arg, &entry);
     return CONSUMER_MORE;
 }
 
-static void lease_scan_done(void *arg, const struct error *error)
-{
-    lease_scan_end(arg, error);
-}
-
-static const struct consumer_ops lease_scan_ops = {lease_scan_restart, lease_scan_receive, lease_scan_done};
+static const struct consumer_ops lease_scan_ops = {lease_scan_restart, lease_scan_receive, lease_scan_end};
 
 static void on_lease_scan_bucket(void *arg, struct bucket *bucket, const struct error *error)
 {
-    struct lease *lease = arg;
-    struct store *store = lease->in->store;
+    struct lease_scan *scan = arg;
+    struct store *store = scan->in->store;
+    struct error memory;
 
+    scan->bucket = bucket;
+    if (error == NULL && (scan->subject = malloc(strlen(bucket->prefix) + strlen(scan->filter) + 1)) == NULL) {
+        error_set(&memory, ERROR_RESOURCE_EXHAUSTED, "out of memory");
+        error = &memory;
+    }
     if (error != NULL) {
-        lease_scan_end(lease, error);
+        lease_scan_end(scan, error);
         return;
     }
-    lease->scan_bucket = bucket;
-    size_t bytes = strlen(bucket->prefix) + 2;
-    lease->scan_subject = malloc(bytes);
-    if (lease->scan_subject == NULL) {
-        lease->scan = LEASE_SCAN_WANTED;
-        lease_scan_close(lease);
-        return;
-    }
-    strcpy(stpcpy(lease->scan_subject, bucket->prefix), ">");
+    strcpy(stpcpy(scan->subject, bucket->prefix), scan->filter);
     struct consumer_scope scope = {.stream = bucket->stream,
-                                   .filters = (const char *const *)&lease->scan_subject,
+                                   .filters = (const char *const *)&scan->subject,
                                    .filter_count = 1,
                                    .last_per_subject = true,
-                                   .headers_only = true,
+                                   .headers_only = !scan->with_values,
                                    .leaves_place = true};
-    memset(&lease->scan_reading, 0, sizeof(lease->scan_reading));
-    lease->scan_reading.request.limit = &store->leases->scans;
-    consumer_read(&store->jetstream, &lease->scan_reading, &scope, uv_now(store->loop) + SCAN_DEADLINE_MS,
-                  &lease_scan_ops, lease);
+    memset(&scan->reading, 0, sizeof(scan->reading));
+    scan->reading.request.limit = &store->leases->scans;
+    consumer_read(&store->jetstream, &scan->reading, &scope, uv_now(store->loop) + SCAN_DEADLINE_MS, &lease_scan_ops,
+                  scan);
 }
 
-void lease_scan_start(struct lease *lease)
+void lease_scan_start(struct lease_scan *scan)
 {
-    struct store *store = lease->in->store;
+    struct store *store = scan->in->store;
 
-    lease->scan = LEASE_SCAN_RUNNING;
-    bucket_open(store, &lease->scan_wait, lease->in->name, NULL, uv_now(store->loop) + store->conf->calls.timeout_ms,
-                on_lease_scan_bucket, lease);
+    scan->is_running = true;
+    bucket_open(store, &scan->wait, scan->in->name, NULL, uv_now(store->loop) + store->conf->calls.timeout_ms,
+                on_lease_scan_bucket, scan);
 }
 
-void lease_scan_stop(struct lease *lease)
+void lease_scan_stop(struct lease_scan *scan)
 {
-    if (lease->scan != LEASE_SCAN_RUNNING)
+    if (!scan->is_running)
         return;
-    bucket_wait_cancel(&lease->scan_wait);
-    if (lease->scan_bucket != NULL)
-        consumer_stop(&lease->scan_reading);
-    lease_scan_close(lease);
-    lease->scan = LEASE_SCAN_WANTED;
+    bucket_wait_cancel(&scan->wait);
+    if (scan->subject != NULL)
+        consumer_stop(&scan->reading);
+    lease_scan_close(scan);
 }

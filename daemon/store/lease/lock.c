@@ -144,7 +144,7 @@ static void lock_listen(struct lock_wait *wait, uint64_t ms)
     uint64_t now_ms = uv_now(wait->store->loop);
     uint64_t poll_ms = lock_is_heard(wait) ? POLL_MS : wait->store->conf->locks.lease_ttl_ms / 3;
 
-    if (now_ms >= wait->until_ms) {
+    if (now_ms >= wait->until_ms || !wait->is_wanted(wait->arg)) {
         lock_fail_locked(wait);
         return;
     }

@@ -33,6 +33,8 @@ struct lock_wait {
     const char *owner;    /* as the header has it; NULL: none */
     uint64_t until_ms;    /* loop time until which it waits for the holder */
     uint64_t deadline_ms; /* loop time, of what NATS is asked for beyond that */
+    /* Return whether the lock is still wanted. The wait fails otherwise. */
+    bool (*is_wanted)(void *arg);
     /* The holding, whose lost and arg are still to be set by holding_attach; or an error. */
     void (*done)(void *arg, struct holding *holding, const struct error *error);
     void *arg;
