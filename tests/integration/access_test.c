@@ -259,7 +259,6 @@ Suite *access_suite(void)
     tcase_add_test(tests, the_first_matching_rule_decides);
     tcase_add_test(tests, a_list_has_only_readable_buckets);
     tcase_add_test(tests, access_is_checked_before_the_bucket_is_looked_up);
-    tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_reload_changes_the_rules_for_existing_sessions);
     tcase_add_test(own, users_and_groups_are_distinguished);
     tcase_add_test(own, a_group_counts_however_many_groups_the_peer_has);

@@ -362,7 +362,6 @@ Suite *cached_read_suite(void)
     tcase_add_test(tests, a_purge_by_another_client_is_noticed);
     tcase_add_test(tests, a_value_is_not_returned_after_its_ttl);
     tcase_add_test(tests, cached_reads_see_what_other_clients_write);
-    tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_large_answer_from_nats_is_of_one_moment);
     tcase_add_test(own, beyond_max_bytes_values_are_read_through_and_stay_right);
     tcase_add_test(own, without_nats_cached_reads_are_answered_up_to_max_staleness);

@@ -598,7 +598,6 @@ Suite *compact_suite(void)
     tcase_add_test(tests, a_watch_that_is_slow_to_begin_does_not_miss_a_deletion);
     tcase_add_test(tests, compactions_of_several_sessions_take_turns);
     tcase_add_test(tests, marker_ttl_is_a_setting_of_the_bucket);
-    tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_deleted_value_does_not_come_back_when_the_server_is_killed);
     tcase_add_test(own, a_removed_history_does_not_reappear);
     tcase_add_test(own, markers_are_removed_after_the_old_values_have_left_the_files);

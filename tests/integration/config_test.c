@@ -137,7 +137,6 @@ Suite *config_suite(void)
     Suite *suite = suite_create("config");
     TCase *own = tcase_create("config");
 
-    tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, each_value_has_its_origin);
     tcase_add_test(own, a_reload_changes_values_and_lines_and_says_what_needs_a_restart);
     tcase_add_test(own, secrets_are_never_shown);

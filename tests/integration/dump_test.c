@@ -206,7 +206,6 @@ Suite *dump_suite(void)
 
     tcase_add_test(shared, a_dump_lists_sessions_calls_watches_and_followed_buckets);
     tcase_add_test(shared, a_list_has_at_most_limit_items_and_counts_all);
-    tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, calls_that_a_silent_server_holds_up_are_listed_with_their_clients);
     tcase_add_test(own, a_list_of_large_items_has_some_of_them_and_counts_all);
     tcase_add_test(own, a_dump_takes_admin_for_all_buckets);

@@ -516,7 +516,6 @@ Suite *embedded_suite(void)
     Suite *suite = suite_create("embedded");
     TCase *tests = tcase_create("embedded");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, writes_survive_a_restart);
     tcase_add_test(tests, sixteen_waiting_writes_are_one_batch_and_fewer_are_not);
     tcase_add_test(tests, a_killed_daemon_leaves_no_server_and_loses_no_write);

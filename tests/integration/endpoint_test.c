@@ -342,7 +342,6 @@ Suite *endpoint_suite(void)
     Suite *suite = suite_create("endpoint");
     TCase *tests = tcase_create("endpoint");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_metrics_are_served_over_http);
     tcase_add_test(tests, other_requests_are_refused);
     tcase_add_test(tests, nothing_is_served_without_the_setting);

@@ -543,7 +543,6 @@ Suite *external_suite(void)
     Suite *suite = suite_create("external");
     TCase *tests = tcase_create("external");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, an_open_server_needs_no_credentials);
     tcase_add_test(tests, a_user_and_a_password_are_sent);
     tcase_add_test(tests, a_token_is_sent);

@@ -119,7 +119,6 @@ Suite *idle_suite(void)
     Suite *suite = suite_create("idle");
     TCase *tests = tcase_create("idle");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, buckets_that_are_followed_do_not_wake_the_daemon);
 #ifndef __SANITIZE_ADDRESS__
     tcase_add_test(tests, memory_of_evicted_keys_is_returned_to_the_system);

@@ -798,7 +798,6 @@ Suite *library_suite(void)
     tcase_add_test(tests, one_call_too_many_is_refused_by_the_handle);
     tcase_add_test(tests, a_transaction_may_take_longer_than_a_call);
     tcase_add_test(tests, settings_that_would_be_lost_are_refused);
-    tcase_set_timeout(loss, TEST_TIMEOUT_S);
     tcase_add_test(loss, without_reconnect_a_lost_connection_stays_lost);
     tcase_add_test(loss, with_reconnect_the_next_call_finds_the_daemon_again);
     tcase_add_test(loss, with_reconnect_a_call_waits_for_a_session);

@@ -216,7 +216,6 @@ Suite *libuv_suite(void)
 
     tcase_add_test(calls, a_libuv_loop_sends_calls_and_delivers_their_answers);
     tcase_add_test(calls, a_callback_on_a_libuv_loop_makes_the_next_call);
-    tcase_set_timeout(loss, TEST_TIMEOUT_S);
     tcase_add_test(loss, a_call_on_a_libuv_loop_times_out_without_an_answer);
     tcase_add_test(loss, a_watch_on_a_libuv_loop_resumes_after_the_daemon_restarts);
     tcase_add_test(loss, a_lost_connection_ends_the_calls_on_a_libuv_loop);

@@ -771,7 +771,6 @@ Suite *life_suite(void)
     Suite *suite = suite_create("life");
     TCase *tests = tcase_create("life");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_command_line_says_what_it_is);
     tcase_add_test(tests, check_config_accepts_a_good_file_and_refuses_a_bad_one);
     tcase_add_test(tests, a_bad_file_stops_the_start);

@@ -816,7 +816,6 @@ Suite *limit_suite(void)
     tcase_add_test(frames, an_answer_that_would_be_too_large_is_an_error);
     tcase_add_test(frames, daemon_info_lists_the_limits);
 
-    tcase_set_timeout(calls, TEST_TIMEOUT_S);
     tcase_add_test(calls, at_calls_per_session_the_daemon_stops_reading_and_loses_nothing);
     tcase_add_test(calls, at_the_limit_of_all_calls_more_are_refused);
     tcase_add_test(calls, an_unfinished_message_ends_its_session_after_a_timeout);

@@ -626,7 +626,6 @@ Suite *lock_suite(void)
     tcase_add_test(shared, the_end_of_the_bucket_is_the_end_of_its_locks);
     tcase_add_test(shared, an_owner_comes_back_to_its_lock);
     tcase_add_test(shared, wrong_arguments_are_refused);
-    tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_lease_that_cannot_be_renewed_is_lost_in_time);
     tcase_add_test(own, a_killed_daemon_leaves_nothing_but_what_waits_for_its_owner);
     tcase_add_test(own, a_daemon_that_ends_deletes_first_what_its_sessions_held);

@@ -5,6 +5,7 @@
  * Each test is a process of its own (CK_FORK=no is overruled): what it starts ends with it.
  */
 #include "tests/integration/suites.h"
+#include "tests/support/daemon.h"
 #include "tests/support/test_run.h"
 
 #include <signal.h>
@@ -24,6 +25,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     signal(SIGPIPE, SIG_IGN);
+    setenv("CK_DEFAULT_TIMEOUT", TEST_TIMEOUT_TEXT, 0); /* Check's own is 4 s */
     SRunner *runner = selection_create_runner(suites, sizeof(suites) / sizeof(suites[0]));
     if (runner == NULL)
         return EXIT_FAILURE;

@@ -643,7 +643,6 @@ Suite *memory_suite(void)
     tcase_add_test(tests, a_mirror_does_not_answer_for_its_origin);
     tcase_add_test(tests, the_first_list_waits_for_the_copy);
     tcase_add_test(tests, pages_and_filters_agree_with_one_list_of_all_keys);
-    tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, values_expire_by_later_settings);
     tcase_add_test(own, values_beyond_the_limit_of_memory_are_read_through);
     tcase_add_test(own, a_bucket_with_too_many_keys_leaves_memory_to_others);

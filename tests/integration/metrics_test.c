@@ -302,7 +302,6 @@ Suite *metrics_suite(void)
     Suite *suite = suite_create("metrics");
     TCase *tests = tcase_create("metrics");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_text_is_valid_openmetrics);
     tcase_add_test(tests, calls_are_counted_by_method_and_code_with_their_durations);
     tcase_add_test(tests, daemon_stats_and_the_text_agree);

@@ -135,7 +135,6 @@ Suite *neighbour_suite(void)
     Suite *suite = suite_create("neighbour");
     TCase *tests = tcase_create("neighbour");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, messages_that_never_end_cost_others_neither_their_sessions_nor_time);
     tcase_add_test(tests, answers_that_nobody_reads_do_not_delay_others);
     tcase_add_test(tests, arrays_that_are_large_once_decoded_do_not_delay_others);

@@ -469,7 +469,6 @@ Suite *outage_suite(void)
     Suite *suite = suite_create("outage");
     TCase *tests = tcase_create("outage");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_daemon_starts_without_nats_and_connects_when_it_appears);
     tcase_add_test(tests, an_inherited_socket_is_not_removed);
     tcase_add_test(tests, an_attempt_to_connect_does_not_delay_the_shutdown);

@@ -285,7 +285,6 @@ Suite *overload_suite(void)
 
     tcase_add_test(tests, reading_many_large_values_does_not_lose_the_connection);
     tcase_add_test(tests, unexpectedly_large_values_lose_the_connection_at_most_once);
-    tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, too_many_histories_at_a_time_wait_for_their_turn);
     tcase_add_test(own, more_calls_than_the_limit_are_all_answered_while_others_are_busy);
     tcase_add_test(own, a_bucket_may_go_while_cancelled_writes_are_not_answered);

@@ -356,7 +356,6 @@ Suite *renewal_suite(void)
     Suite *suite = suite_create("renewal");
     TCase *tests = tcase_create("renewal");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, a_password_that_the_server_has_changed_is_used_after_a_reload);
     tcase_add_test(tests, a_changed_user_takes_over_at_once_and_calls_in_flight_succeed);
     tcase_add_test(tests, a_refused_password_leaves_the_connection_and_later_ones_have_the_former);

@@ -398,7 +398,6 @@ Suite *room_suite(void)
     Suite *suite = suite_create("room");
     TCase *tests = tcase_create("embedded");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, a_full_store_refuses_values_and_accepts_deletes);
     tcase_add_test(tests, after_all_writes_the_usage_is_what_the_server_stores);
     tcase_add_test(tests, the_reserve_of_the_disk_is_for_deletes);

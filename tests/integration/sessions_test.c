@@ -317,7 +317,6 @@ Suite *sessions_suite(void)
     tcase_add_test(shared, a_list_has_each_session_with_its_program_and_its_counts);
     tcase_add_test(shared, the_rate_of_a_session_is_that_of_the_last_second);
     tcase_add_test(shared, a_session_cannot_kill_itself_or_none);
-    tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_list_is_sorted_and_limited_and_counts_all);
     tcase_add_test(own, a_killed_session_is_told_why_and_closed);
     tcase_add_test(own, calls_in_flight_of_a_killed_session_end_as_when_it_disconnects);

@@ -170,7 +170,6 @@ Suite *slow_call_suite(void)
     Suite *suite = suite_create("slow_call");
     TCase *own = tcase_create("slow_call");
 
-    tcase_set_timeout(own, TEST_TIMEOUT_S);
     tcase_add_test(own, a_call_that_nats_holds_up_is_logged_with_its_key_and_client);
     tcase_add_test(own, time_without_a_connection_is_time_in_a_queue);
     tcase_add_test(own, slow_calls_of_clients_that_left_and_that_failed_are_logged);

@@ -299,7 +299,6 @@ Suite *snapshot_suite(void)
     tcase_add_test(tests, a_snapshot_of_a_bucket_whose_last_messages_are_gone_is_ready);
     tcase_add_test(tests, an_entry_has_the_ttl_of_its_value);
     tests = tcase_create("snapshot in external mode");
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, in_external_mode_a_snapshot_has_the_last_value_of_each_key_at_its_revision);
     tcase_add_test(tests, in_external_mode_a_snapshot_has_all_of_a_transaction_or_none_of_it);
     suite_add_tcase(suite, tests);

@@ -444,7 +444,6 @@ Suite *tls_suite(void)
     Suite *suite = suite_create("tls");
     TCase *tests = tcase_create("tls");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_loop_test(tests, entries_of_other_clients_are_the_same_with_and_without_tls, 0, 2);
     tcase_add_loop_test(tests, the_daemon_answers_while_the_server_reads_nothing, 0, 2);
     tcase_add_loop_test(tests, a_silent_handshake_times_out_and_is_retried, 0, 2 * STEPS);

@@ -304,7 +304,6 @@ Suite *watch_limit_suite(void)
     Suite *suite = suite_create("watch_limit");
     TCase *tests = tcase_create("own daemon");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, the_number_of_watches_is_limited);
     tcase_add_test(tests, a_thousand_watches_share_one_consumer);
     tcase_add_test(tests, a_client_that_does_not_read_gets_the_revision_to_resume_from_and_delays_nobody);

@@ -328,7 +328,6 @@ Suite *watch_loss_suite(void)
     Suite *suite = suite_create("watch_loss");
     TCase *loss = tcase_create("loss");
 
-    tcase_set_timeout(loss, TEST_TIMEOUT_S);
     tcase_add_test(loss, without_reconnect_a_watch_ends_with_its_connection);
     tcase_add_test(loss, with_reconnect_a_watch_resumes_after_its_last_entry);
     tcase_add_test(loss, a_loss_of_the_connection_among_the_first_entries_omits_none);

@@ -321,7 +321,6 @@ Suite *watch_scale_suite(void)
     Suite *suite = suite_create("watch_scale");
     TCase *tests = tcase_create("watch_scale");
 
-    tcase_set_timeout(tests, TEST_TIMEOUT_S);
     tcase_add_test(tests, each_of_many_watches_delivers_every_change_once_and_in_order);
     tcase_add_test(tests, watches_of_one_session_do_not_end_each_other);
     tcase_add_test(tests, many_watches_that_are_not_read_end_with_the_revision_to_resume_from);

@@ -10,7 +10,8 @@
 #include <sys/un.h>
 
 /* A test that takes longer hangs. It may reach PATIENCE_MS before, whose message says more. */
-#define TEST_TIMEOUT_S 240
+#define TEST_TIMEOUT_S    240
+#define TEST_TIMEOUT_TEXT "240"
 
 /* calls.timeout in seconds, unless a test sets it. The daemon answers before a test's patience ends. */
 #define DAEMON_CALL_TIMEOUT_S    50
