@@ -81,7 +81,7 @@ static enum status backup_bucket(struct backup *backup, const char *bucket, size
             summary.bytes, summary.digest);
     *is_first = false;
     if (!backup->invocation->json)
-        printf("%s: %s entries of revision %" PRIu64 ", %s\n", bucket, text_of_count(summary.entries).text,
+        printf("%s: %s of revision %" PRIu64 ", %s\n", bucket, text_of_things(summary.entries, "entry", "entries").text,
                summary.revision, text_of_size(summary.bytes).text);
     fflush(stdout);
     return STATUS_OK;
@@ -321,7 +321,7 @@ static enum status restore_bucket(struct invocation *invocation, const char *dir
     enum status status = import_file(invocation, path, options, &summary);
     free(path);
     if (status == STATUS_OK && !invocation->json)
-        printf("%s: %s entries written\n", item->bucket, text_of_count(summary.written).text);
+        printf("%s: %s written\n", item->bucket, text_of_things(summary.written, "entry", "entries").text);
     fflush(stdout);
     return status;
 }

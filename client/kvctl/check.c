@@ -19,7 +19,7 @@ static enum status check_export(const struct invocation *invocation, const char 
     if (invocation->json)
         printf("{\"entries\":%" PRIu64 ",\"sha256\":\"%s\"}\n", entries, digest);
     else
-        printf("%s entries, undamaged\n", text_of_count(entries).text);
+        printf("%s, undamaged\n", text_of_things(entries, "entry", "entries").text);
     return STATUS_OK;
 }
 
@@ -41,7 +41,8 @@ static enum status check_backup(const struct invocation *invocation, const char 
     if (status == STATUS_OK && invocation->json)
         printf("{\"buckets\":%zu,\"entries\":%" PRIu64 "}\n", manifest.count, entries);
     else if (status == STATUS_OK)
-        printf("%zu buckets, %s entries, undamaged\n", manifest.count, text_of_count(entries).text);
+        printf("%s, %s, undamaged\n", text_of_things(manifest.count, "bucket", "buckets").text,
+               text_of_things(entries, "entry", "entries").text);
     manifest_free(&manifest);
     return status;
 }
@@ -64,10 +65,11 @@ static enum status check_data_directory(const struct invocation *invocation, con
                ",\"findings\":%" PRIu64 "}\n",
                check.streams, check.blocks, check.messages, check.unread, check.damaged);
     else
-        printf("%" PRIu64 " streams, %s messages in %" PRIu64 " blocks: %s\n", check.streams,
-               text_of_count(check.messages).text, check.blocks, check.damaged == 0 ? "undamaged" : "DAMAGED");
+        printf("%s, %s in %s: %s\n", text_of_things(check.streams, "stream", "streams").text,
+               text_of_things(check.messages, "message", "messages").text,
+               text_of_things(check.blocks, "block", "blocks").text, check.damaged == 0 ? "undamaged" : "DAMAGED");
     if (check.unread > 0)
-        report_note("%" PRIu64 " blocks are compressed: they were not checked", check.unread);
+        report_note("compressed, and not checked: %s", text_of_things(check.unread, "block", "blocks").text);
     return status;
 }
 

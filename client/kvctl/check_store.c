@@ -247,7 +247,7 @@ static void check_stream(struct check_store *check, const char *path, const char
     free(numbers);
     if (!check->is_quiet && check->damaged == damaged) {
         print_safely(stream, strlen(stream), SIZE_MAX);
-        printf(": %s messages\n", text_of_count(check->messages - messages).text);
+        printf(": %s\n", text_of_things(check->messages - messages, "message", "messages").text);
     }
 }
 

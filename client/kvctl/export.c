@@ -304,8 +304,8 @@ static enum status export_print_summary(const struct invocation *invocation, con
                ",\"sha256\":\"%s\"}\n",
                summary->revision, summary->entries, summary->deletes, summary->bytes, summary->digest);
     else
-        printf("%s entries of revision %" PRIu64 ", %s\n", text_of_count(summary->entries).text, summary->revision,
-               text_of_size(summary->bytes).text);
+        printf("%s of revision %" PRIu64 ", %s\n", text_of_things(summary->entries, "entry", "entries").text,
+               summary->revision, text_of_size(summary->bytes).text);
     return STATUS_OK;
 }
 

@@ -298,7 +298,7 @@ enum status import_run(struct invocation *invocation)
         printf("{\"written\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"resumed_at\":%" PRIu64 "}\n", summary.written,
                summary.expired, summary.resumed_at);
     } else {
-        printf("%s entries written", text_of_count(summary.written).text);
+        printf("%s written", text_of_things(summary.written, "entry", "entries").text);
         if (summary.resumed_at > 0)
             printf(", from line %" PRIu64 " on", summary.resumed_at);
         if (summary.expired > 0)

@@ -222,8 +222,9 @@ struct short_text {
 struct short_text text_of_size(uint64_t size_bytes);
 struct short_text text_of_duration(int64_t duration_s);
 struct short_text text_of_time(int64_t time_us);
-struct short_text text_of_count(uint64_t count);                 /* "12,345" */
-struct short_text text_of_microseconds(double us);               /* "1.5 ms" */
+struct short_text text_of_count(uint64_t count);                                     /* "12,345" */
+struct short_text text_of_things(uint64_t count, const char *one, const char *many); /* "1 key", "12,345 keys" */
+struct short_text text_of_microseconds(double us);                                   /* "1.5 ms" */
 struct short_text text_of_bytes(const char *bytes, size_t size); /* cut, with escapes for what cannot be printed */
 struct short_text text_of_value(const struct kvs_value *value);  /* the same of a string or binary value */
 const char *text_of_operation(enum kvs_operation operation);     /* "put" */

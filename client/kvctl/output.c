@@ -96,6 +96,14 @@ struct short_text text_of_count(uint64_t count)
     return text;
 }
 
+struct short_text text_of_things(uint64_t count, const char *one, const char *many)
+{
+    struct short_text text, number = text_of_count(count);
+
+    snprintf(text.text, sizeof(text.text), "%s %s", number.text, count == 1 ? one : many);
+    return text;
+}
+
 struct short_text text_of_microseconds(double us)
 {
     struct short_text text;
