@@ -139,8 +139,10 @@ static bool backup_finish(struct backup *backup)
     if (renameat2(AT_FDCWD, backup->partial, AT_FDCWD, backup->directory, RENAME_NOREPLACE) != 0)
         return report("cannot rename %.200s to %.200s: %s", backup->partial, backup->directory, strerror(errno)) ==
                STATUS_OK;
-    transfer_sync_directory(backup->directory);
-    return true;
+    free(backup->partial);
+    backup->partial = NULL; /* it is complete, unless the machine loses power */
+    return transfer_sync_directory(backup->directory) ||
+           report("cannot sync the directory of %.200s: %s", backup->directory, strerror(errno)) == STATUS_OK;
 }
 
 enum status backup_run(struct invocation *invocation)
@@ -154,7 +156,7 @@ enum status backup_run(struct invocation *invocation)
             status = STATUS_FAILED;
         if (status == STATUS_OK && invocation->json)
             fwrite(backup.manifest, 1, backup.manifest_size, stdout);
-        if (status != STATUS_OK)
+        if (status != STATUS_OK && backup.partial != NULL)
             report_note("the incomplete backup is in %s", backup.partial);
     }
     if (backup.manifest_stream != NULL)
