@@ -247,8 +247,7 @@ bool arguments_pairs(const struct invocation *invocation, const char *name, stru
 
 /* --- Values ------------------------------------------------------------------------------------- */
 
-/* Read all of file; name is for messages. */
-static bool arguments_read_file(struct content *content, FILE *file, const char *name)
+bool content_read_stream(struct content *content, FILE *file, const char *name)
 {
     size_t capacity = 64 * 1024;
 
@@ -284,13 +283,13 @@ static bool arguments_read_file(struct content *content, FILE *file, const char 
 bool content_read_file(struct content *content, const char *path)
 {
     if (strcmp(path, "-") == 0)
-        return arguments_read_file(content, stdin, "standard input");
+        return content_read_stream(content, stdin, "standard input");
 
     FILE *file = fopen(path, "re");
     *content = (struct content){0};
     if (file == NULL)
         return report("cannot open %.200s: %s", path, strerror(errno)) == STATUS_OK;
-    bool read = arguments_read_file(content, file, path);
+    bool read = content_read_stream(content, file, path);
     fclose(file);
     return read;
 }

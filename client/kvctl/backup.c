@@ -251,7 +251,10 @@ bool manifest_read(struct manifest *manifest, const char *directory)
     *manifest = (struct manifest){0};
     if (path == NULL)
         return false;
-    bool is_read = content_read_file(&content, path);
+    FILE *file = transfer_open_plain_file(path);
+    bool is_read = file != NULL && content_read_stream(&content, file, path);
+    if (file != NULL)
+        fclose(file);
     manifest->text = content.bytes;
     if (is_read && !manifest_parse(manifest, &wrong)) {
         report("the manifest %.200s is damaged: %s", path, wrong);

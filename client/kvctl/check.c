@@ -87,7 +87,7 @@ enum status check_run(struct invocation *invocation)
 
     if (stat(path, &state) != 0)
         return report("cannot open %.600s: %s", path, strerror(errno));
-    if (S_ISREG(state.st_mode))
+    if (!S_ISDIR(state.st_mode))
         return check_export(invocation, path);
     if (check_has(path, MANIFEST_NAME))
         return check_backup(invocation, path);

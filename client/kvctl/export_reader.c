@@ -19,20 +19,30 @@ static bool export_reader_fail(const struct export_reader *reader, const char *w
 
 /* --- Lines ---------------------------------------------------------------------------------------- */
 
-bool export_reader_open(struct export_reader *reader, const char *path)
+/* file: NULL after a message. False then. */
+static bool export_reader_begin(struct export_reader *reader, FILE *file, const char *path)
 {
     struct stat state;
-    bool is_input = strcmp(path, "-") == 0;
 
-    *reader = (struct export_reader){.path = is_input ? "standard input" : path};
+    *reader = (struct export_reader){.file = file, .path = path};
     SHA256_Init(&reader->digest);
-    reader->file = is_input ? stdin : fopen(path, "re");
-    if (reader->file == NULL)
-        return report("cannot open %.200s: %s", path, strerror(errno)) == STATUS_OK;
+    if (file == NULL)
+        return false;
     setvbuf(reader->file, NULL, _IOFBF, BUFFER_BYTES);
     if (fstat(fileno(reader->file), &state) == 0 && S_ISREG(state.st_mode))
         reader->total_bytes = (uint64_t)state.st_size;
     return true;
+}
+
+bool export_reader_open(struct export_reader *reader, const char *path)
+{
+    if (strcmp(path, "-") == 0)
+        return export_reader_begin(reader, stdin, "standard input");
+
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        report("cannot open %.200s: %s", path, strerror(errno));
+    return export_reader_begin(reader, file, path);
 }
 
 void export_reader_close(struct export_reader *reader)
@@ -390,7 +400,7 @@ bool export_verify(const char *path, bool parses_lines, uint64_t *entries, char 
     struct export_reader reader;
     enum export_line line = EXPORT_LINE_WRONG;
 
-    if (export_reader_open(&reader, path) && export_reader_header(&reader, &header)) {
+    if (export_reader_begin(&reader, transfer_open_plain_file(path), path) && export_reader_header(&reader, &header)) {
         do {
             line = parses_lines ? export_reader_check(&reader) : export_reader_skip(&reader);
         } while (line == EXPORT_LINE_ENTRY);

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum status {
     STATUS_OK = 0,
@@ -137,6 +138,9 @@ struct content {
 /* Read the value that an argument stands for: its text, or for "-" all of standard input. False after a message.
  */
 bool content_read(struct content *content, const char *argument);
+
+/* Read the rest of an open file; name is for messages. False after a message. */
+bool content_read_stream(struct content *content, FILE *file, const char *name);
 
 /* Read all of a file; "-" stands for standard input. False after a message. */
 bool content_read_file(struct content *content, const char *path);

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SHOW_EVERY_MS  500
@@ -73,6 +74,23 @@ void transfer_digest(const SHA256_CTX *digest, char text[DIGEST_TEXT_BYTES])
     SHA256_Final(bytes, &copy);
     for (size_t i = 0; i < sizeof(bytes); i++)
         snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+}
+
+FILE *transfer_open_plain_file(const char *path)
+{
+    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    struct stat state;
+
+    if (descriptor < 0) {
+        report("cannot open %.600s: %s", path, strerror(errno));
+        return NULL;
+    }
+    FILE *file = fstat(descriptor, &state) == 0 && S_ISREG(state.st_mode) ? fdopen(descriptor, "r") : NULL;
+    if (file == NULL) {
+        close(descriptor);
+        report("%.600s is not a plain file", path);
+    }
+    return file;
 }
 
 bool transfer_sync_directory(const char *path)

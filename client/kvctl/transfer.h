@@ -55,6 +55,9 @@ void transfer_wait(struct kvs *kvs, int max_ms);
 /* Print a digest, which can be continued. */
 void transfer_digest(const SHA256_CTX *digest, char text[DIGEST_TEXT_BYTES]);
 
+/* Open a file for reading. NULL after a message, also if it is a pipe, which would wait for a writer. */
+FILE *transfer_open_plain_file(const char *path);
+
 /* Sync the directory of a path, so that a new name in it survives a loss of power. Return false with errno. */
 bool transfer_sync_directory(const char *path);
 
