@@ -511,9 +511,9 @@ void setting_describe(const struct setting *setting, char *text, size_t size)
         break;
     case SETTING_MILLISECONDS:
         if (setting->zero_word != NULL)
-            snprintf(text, size, "%s, or seconds from %s to %s", setting->zero_word, min, max);
+            snprintf(text, size, "%s, or seconds from %s to %s in steps of 0.001", setting->zero_word, min, max);
         else
-            snprintf(text, size, "seconds from %s to %s, such as %s", min, max, example);
+            snprintf(text, size, "seconds from %s to %s in steps of 0.001, such as %s", min, max, example);
         break;
     case SETTING_BYTES:
         parse_bytes(example, &number);

@@ -244,7 +244,7 @@ def c_row(setting, is_rule):
     if setting.get("default"):
         fields.append(".initial = " + c_string(setting.get("default")))
     example = setting.get("message example", setting.get("example"))
-    if example and (not setting.get("default") or setting.get("example")):
+    if example:
         fields.append(".example = " + c_string(example))
     if setting.get("expects"):
         fields.append(".expects = " + c_string(setting.get("expects")))

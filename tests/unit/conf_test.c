@@ -461,11 +461,14 @@ START_TEST(a_wrong_value_is_reported_with_its_place_and_what_was_expected)
     refuse("listen: {mode: 660}", "t.yaml:1:16: listen.mode is \"660\": expected an octal number in quotes from "
                                   "\"0000\" to \"0777\", such as \"0660\"");
     refuse("calls: {timeout: soon}",
-           "t.yaml:1:18: calls.timeout is \"soon\": expected seconds from 0.01 to 3600, such as 5");
+           "t.yaml:1:18: calls.timeout is \"soon\": expected seconds from 0.01 to 3600 in steps of 0.001, such as 5");
+    refuse("log: {slow_call: 0.0001}",
+           "t.yaml:1:18: log.slow_call is \"0.0001\": expected seconds from 0 to 3600 in steps of 0.001, such as 0.5");
     refuse("buckets: {metadata_ttl: 0.5}",
            "t.yaml:1:25: buckets.metadata_ttl is \"0.5\": expected whole seconds from 1 to 86400, such as 300");
-    refuse("nats: {sync_interval: never}",
-           "t.yaml:1:23: nats.sync_interval is \"never\": expected always, or seconds from 0.1 to 3600");
+    refuse(
+        "nats: {sync_interval: never}",
+        "t.yaml:1:23: nats.sync_interval is \"never\": expected always, or seconds from 0.1 to 3600 in steps of 0.001");
     refuse("log: {level: loud}", "t.yaml:1:14: log.level is \"loud\": expected error, warning, info or debug");
     refuse("nats: {mode: cluster}", "t.yaml:1:14: nats.mode is \"cluster\": expected embedded or external");
 }
