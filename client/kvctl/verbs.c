@@ -289,8 +289,8 @@ const struct verb verbs[] = {
      "one per line. Bytes that cannot be printed are shown as \\xHH, and long values are cut on a\n"
      "terminal; with --json each line is a whole entry. With FILTERs, prints only keys that match\n"
      "one of them: * matches one token, > at the end all remaining ones. If the connection to the\n"
-     "daemon is lost, kvctl says so on standard error, reconnects, and resumes after the last\n"
-     "revision that it printed. Ctrl-C ends it with status 0.",
+     "daemon is lost, kvctl reconnects, and resumes after the last revision that it printed. It\n"
+     "says so on standard error if the daemon is not there at once. Ctrl-C ends it with status 0.",
      "  kvctl watch config\n"
      "  kvctl watch users 'eu.*.name' 'us.>' --updates-only\n"
      "  kvctl --json watch config --until-ready | jq -r .key\n"
