@@ -265,10 +265,10 @@ static bool session_leaves_descriptors(const struct session *session, unsigned c
     return (rlim_t)session_socket(session) + count < session_descriptor_limit();
 }
 
-/* Return whether no limit forbids the session. False: *error says which one does. */
+/* Return whether no limit forbids one more session, which does not count yet. False: *error says which one does. */
 static bool session_check_limits(const struct session *session, struct error *error)
 {
-    if (!usage_check(&session->list->usage, session->user, USAGE_SESSIONS, 0, error))
+    if (!usage_check(&session->list->usage, session->user, USAGE_SESSIONS, 1, error))
         return false;
     if (session_leaves_descriptors(session, DESCRIPTOR_RESERVE + LINGERING_MAX))
         return true;
@@ -326,7 +326,6 @@ static void session_refuse_accepted(struct session *session, struct error *error
     list->metrics->sessions_refused++;
     log_limited(&list->refused_log, "sessions were refused", CONF_LOG_WARNING, "session of pid %d uid %u refused: %s",
                 (int)session->pid, (unsigned)session->uid, error->message);
-    usage_subtract(&list->usage, session->user, USAGE_SESSIONS, 1);
     usage_release(&list->usage, session->user);
     session->user = NULL;
     outbox_refuse(session, NULL, error);
@@ -418,11 +417,11 @@ void session_accept(struct session_list *list, int descriptor)
         session_close(session);
         return;
     }
-    usage_add(&list->usage, session->user, USAGE_SESSIONS, 1);
     if (!session_check_limits(session, &error)) {
         session_refuse_accepted(session, &error);
         return;
     }
+    usage_add(&list->usage, session->user, USAGE_SESSIONS, 1);
     log_debug("session %" PRIu64 " of pid %d uid %u began: %s", session->id, (int)session->pid, (unsigned)session->uid,
               session->program);
     jobs_admit_session(&session->inbox.receiving);

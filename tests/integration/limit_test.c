@@ -515,7 +515,7 @@ START_TEST(one_session_too_many_gets_an_error_and_is_closed)
     }
     struct client *more = client_open(&daemon_of_test);
     struct answer *answer = client_receive(more);
-    assert_code_says(answer, "resource_exhausted", "limits.sessions");
+    assert_code_says(answer, "resource_exhausted", "the daemon has 3 sessions, and its limit is 3 (limits.sessions)");
     ck_assert(!answer->has_msgid);
     client_expect_end(more);
     client_close(more);
@@ -791,7 +791,8 @@ START_TEST(one_user_cannot_hold_all_sessions)
     for (unsigned i = 1; i < 4; i++)
         assert_ok(client_call(client_open(&daemon_of_test), "daemon.info", "[]"));
     struct client *refused = client_open(&daemon_of_test);
-    assert_code_says(client_receive(refused), "resource_exhausted", "limits.user_percent of limits.sessions");
+    assert_code_says(client_receive(refused), "resource_exhausted",
+                     "has 4 sessions, and the limit of one user is 4 (limits.user_percent of limits.sessions)");
     client_expect_end(refused);
     assert_ok(client_call(first, "daemon.info", "[]"));
     daemon_stop(&daemon_of_test);
