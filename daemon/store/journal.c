@@ -340,8 +340,12 @@ static bool journal_is_ours(int descriptor)
 static struct journal_file *journal_map(int descriptor)
 {
     const size_t bytes = sizeof(struct journal_file);
-    int failure = posix_fallocate(descriptor, 0, (off_t)bytes);
+    struct stat status;
 
+    /* If a part of it was cut off, nobody knows which entries were in that part: begin again. */
+    if (fstat(descriptor, &status) != 0 || (status.st_size != (off_t)bytes && ftruncate(descriptor, 0) != 0))
+        return NULL;
+    int failure = posix_fallocate(descriptor, 0, (off_t)bytes);
     if (failure != 0) {
         errno = failure;
         return NULL;

@@ -299,6 +299,32 @@ START_TEST(a_damaged_file_is_used_again)
 }
 END_TEST
 
+START_TEST(a_file_that_was_cut_off_knows_that_it_knows_nothing)
+{
+    struct stat state;
+    const char *reason;
+    char id[16];
+
+    uint64_t before = clock_us();
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(id, sizeof(id), "write-%04u", i);
+        struct journal_call call = first_call(id);
+        ck_assert_int_eq(find(&call), JOURNAL_NEW);
+        journal_end(journal, &call, i + 1, NULL);
+    }
+    journal_close(journal);
+    ck_assert_int_eq(stat(path, &state), 0);
+    ck_assert_int_eq(truncate(path, 4096), 0);
+    journal = journal_open(path, &reason);
+    ck_assert_ptr_nonnull(journal);
+    struct journal_call again = repeated_call(id, before);
+    ck_assert_int_eq(find(&again), JOURNAL_FORGOTTEN);
+    struct stat now;
+    ck_assert_int_eq(stat(path, &now), 0);
+    ck_assert_int_eq(now.st_size, state.st_size);
+}
+END_TEST
+
 START_TEST(two_daemons_do_not_share_a_file)
 {
     const char *reason;
@@ -335,6 +361,7 @@ Suite *journal_suite(void)
     tcase_add_test(tests, one_id_for_all_calls_costs_as_little_as_one_for_each);
     tcase_add_test(tests, a_damaged_entry_is_forgotten);
     tcase_add_test(tests, a_damaged_file_is_used_again);
+    tcase_add_test(tests, a_file_that_was_cut_off_knows_that_it_knows_nothing);
     tcase_add_test(tests, two_daemons_do_not_share_a_file);
     tcase_add_test(tests, a_file_to_which_others_can_write_is_not_used);
     suite_add_tcase(suite, tests);
