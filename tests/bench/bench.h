@@ -71,6 +71,8 @@ bench_row_fn tls_put_us, tls_get_us, tls_one_us;
 bench_row_fn idle_memory_kb, idle_client_kb, first_answer_ms;
 /* memory_reads.c: gets that the daemon answers from memory, and watches */
 bench_row_fn embedded_redis_per_s, embedded_redis_pipelined_per_s, cached_many_per_s, cached_key_bytes, fan_out_p99_ms;
+/* restarts.c: the longest pause of 64 programs; 'peer' is a restart of nats-server alone. */
+bench_row_fn restart_pause_ms, kill_pause_ms;
 /*
  * neighbour.c: p99 of a well-behaved client during an attack of tests/support/attack.h; 'peer' is without the attack.
  */
@@ -92,6 +94,14 @@ void bench_start_external(const struct bench *bench, struct bench_servers *serve
 /* Start a daemon with an embedded server, and create the bucket. group_commit: NULL for the default. */
 void bench_start_embedded(const struct bench *bench, struct bench_servers *servers, const char *name,
                           const char *group_commit);
+
+/* Only write the configuration of such a daemon, NAME.yaml. */
+void bench_configure_embedded(const struct bench *bench, struct bench_servers *servers, const char *name,
+                              const char *group_commit);
+
+/* Start a server, servers->name. Start one that has ended, with the same configuration. */
+void bench_start_nats(const struct bench *bench, struct bench_servers *servers);
+void bench_restart_nats(const struct bench *bench, struct bench_servers *servers);
 
 /* Start one more daemon in front of the same server, and one more Redis, each under a name of its own. */
 void bench_start_daemon(const struct bench *bench, struct bench_servers *servers, const char *name);

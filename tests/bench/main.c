@@ -15,11 +15,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NEIGHBOUR_P99_MS 30 /* what an attack may cost another client */
+#define NEIGHBOUR_P99_MS 30   /* what an attack may cost another client */
+#define RESTART_PAUSE_MS 1000 /* what a restart may cost a program */
 
 static const char embedded[] = "Embedded mode, the default", external[] = "External mode",
                   neighbour[] = "Beside a bad neighbour; the peer is without it", size[] = "Size",
-                  tls[] = "Over TLS; the peer is without it";
+                  tls[] = "Over TLS; the peer is without it", restart[] = "A restart of the daemon, embedded mode";
 
 static const struct table_row rows[] = {
     {embedded, "put, 64 clients vs libnats, durable server", "ops/s", true, 1.6, 2.5, 0, embedded_put_per_s},
@@ -49,6 +50,8 @@ static const struct table_row rows[] = {
     {external, "txn.commit 100 vs raw atomic batch", "us", false, 1.15, 1.0, 0, txn_us},
     {external, "cached get, 50 clients vs Redis GET", "ops/s", true, 0, 1.0, 0, cached_many_per_s},
     {external, "watch fan-out 1000, p99", "ms", false, 0, 0, 0, fan_out_p99_ms},
+    {restart, "pause by a restart vs nats-server alone", "ms", false, 0, 0, RESTART_PAUSE_MS, restart_pause_ms},
+    {restart, "pause by a kill vs nats-server alone", "ms", false, 0, 0, RESTART_PAUSE_MS, kill_pause_ms},
     {size, "idle memory", "KB", false, 0, 0, 8192, idle_memory_kb},
     {size, "memory per idle client", "KB", false, 0, 0, 1, idle_client_kb},
     {size, "memory per key beside key and value", "bytes", false, 0, 0, 128, cached_key_bytes},

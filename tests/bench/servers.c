@@ -35,11 +35,19 @@ static void start_nats_with(const struct bench *bench, struct bench_servers *ser
     fprintf(file, "listen: \"127.0.0.1:%d\"\njetstream { store_dir: \"%s\"%s }\n%s", servers->port, servers->name,
             jetstream, more);
     fclose(file);
+    bench_restart_nats(bench, servers);
+}
+
+void bench_restart_nats(const struct bench *bench, struct bench_servers *servers)
+{
+    char conf[256];
+
+    snprintf(conf, sizeof(conf), "%s.conf", servers->name);
     char *argv[] = {(char *)bench->nats_server, "-c", conf, NULL};
     servers->server = bench_spawn(servers->name, argv);
 }
 
-static void start_nats(const struct bench *bench, struct bench_servers *servers)
+void bench_start_nats(const struct bench *bench, struct bench_servers *servers)
 {
     start_nats_with(bench, servers, servers->is_durable ? ", sync_interval: always" : "", "");
 }
@@ -105,7 +113,7 @@ static void make_bucket(const struct bench_servers *servers)
 
 void bench_start_external(const struct bench *bench, struct bench_servers *servers, const char *daemon_name)
 {
-    start_nats(bench, servers);
+    bench_start_nats(bench, servers);
     bench_start_daemon(bench, servers, daemon_name);
     make_bucket(servers);
 }
@@ -157,8 +165,8 @@ static void await_redis(const struct bench_redis *redis)
 
 /* --- Embedded mode --------------------------------------------------------------------------------- */
 
-void bench_start_embedded(const struct bench *bench, struct bench_servers *servers, const char *name,
-                          const char *group_commit)
+void bench_configure_embedded(const struct bench *bench, struct bench_servers *servers, const char *name,
+                              const char *group_commit)
 {
     char directory[PATH_MAX];
 
@@ -170,7 +178,14 @@ void bench_start_embedded(const struct bench *bench, struct bench_servers *serve
             servers->syncs_seldom ? ", sync_interval: 60" : "");
     if (group_commit != NULL)
         fprintf(file, "buckets: {group_commit: %s}\n", group_commit);
-    end_conf(bench, servers, name, file);
+    fclose(file);
+}
+
+void bench_start_embedded(const struct bench *bench, struct bench_servers *servers, const char *name,
+                          const char *group_commit)
+{
+    bench_configure_embedded(bench, servers, name, group_commit);
+    bench_restart_daemon(bench, servers, name);
     make_bucket(servers);
 }
 
