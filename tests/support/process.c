@@ -157,6 +157,35 @@ void pid_resume(pid_t pid)
     ck_assert_int_eq(kill(pid, SIGCONT), 0);
 }
 
+/* schedstat's second number: nanoseconds on a run queue (the kernel's Documentation/scheduler/sched-stats). */
+static uint64_t pid_thread_run_delay_ns(pid_t pid, const char *thread)
+{
+    FILE *file = fopen(format_text("/proc/%d/task/%s/schedstat", (int)pid, thread), "re");
+    unsigned long long delay_ns = 0;
+
+    if (file == NULL) /* the thread has ended */
+        return 0;
+    if (fscanf(file, "%*u %llu", &delay_ns) != 1)
+        delay_ns = 0;
+    fclose(file);
+    return delay_ns;
+}
+
+uint64_t pid_run_delay_ms(pid_t pid)
+{
+    DIR *threads = opendir(format_text("/proc/%d/task", (int)pid));
+    struct dirent *thread;
+    uint64_t delay_ns = 0;
+
+    while (threads != NULL && (thread = readdir(threads)) != NULL) {
+        if (thread->d_name[0] != '.')
+            delay_ns += pid_thread_run_delay_ns(pid, thread->d_name);
+    }
+    if (threads != NULL)
+        closedir(threads);
+    return delay_ns / 1000000;
+}
+
 static uint64_t pid_status_number(pid_t pid, const char *name)
 {
     const char *text = read_file(format_text("/proc/%d/status", (int)pid));

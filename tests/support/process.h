@@ -51,6 +51,12 @@ bool pid_is_alive(pid_t pid);
 void pid_suspend(pid_t pid);
 void pid_resume(pid_t pid);
 
+/*
+ * Return how long the threads of a process have waited for a processor that others used. The threads of an idle machine
+ * do not wait. 0 if the kernel does not count it, or the process has ended.
+ */
+uint64_t pid_run_delay_ms(pid_t pid);
+
 /* Return the kilobytes of memory that a process has resident (VmRSS), and its highest value so far (VmHWM). */
 uint64_t resident_kb(pid_t pid);
 uint64_t peak_resident_kb(pid_t pid);
