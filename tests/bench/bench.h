@@ -73,6 +73,8 @@ bench_row_fn idle_memory_kb, idle_client_kb, first_answer_ms;
 bench_row_fn embedded_redis_per_s, embedded_redis_pipelined_per_s, cached_many_per_s, cached_key_bytes, fan_out_p99_ms;
 /* restarts.c: the longest pause of 64 programs; 'peer' is a restart of nats-server alone. */
 bench_row_fn restart_pause_ms, kill_pause_ms;
+/* scrape.c: latency of gets beside a scrape of the metrics each second; 'peer' is without it. */
+bench_row_fn scrape_p50_us, scrape_p99_us, scrape_longest_us;
 /*
  * neighbour.c: p99 of a well-behaved client during an attack of tests/support/attack.h; 'peer' is without the attack.
  */

@@ -20,7 +20,8 @@
 
 static const char embedded[] = "Embedded mode, the default", external[] = "External mode",
                   neighbour[] = "Beside a bad neighbour; the peer is without it", size[] = "Size",
-                  tls[] = "Over TLS; the peer is without it", restart[] = "A restart of the daemon, embedded mode";
+                  tls[] = "Over TLS; the peer is without it", restart[] = "A restart of the daemon, embedded mode",
+                  scrape[] = "Beside a scrape of the metrics; the peer is without it";
 
 static const struct table_row rows[] = {
     {embedded, "put, 64 clients vs libnats, durable server", "ops/s", true, 1.6, 2.5, 0, embedded_put_per_s},
@@ -52,6 +53,9 @@ static const struct table_row rows[] = {
     {external, "watch fan-out 1000, p99", "ms", false, 0, 0, 0, fan_out_p99_ms},
     {restart, "pause by a restart vs nats-server alone", "ms", false, 0, 0, RESTART_PAUSE_MS, restart_pause_ms},
     {restart, "pause by a kill vs nats-server alone", "ms", false, 0, 0, RESTART_PAUSE_MS, kill_pause_ms},
+    {scrape, "get beside a scrape a second, p50", "us", false, 1.1, 1.0, 0, scrape_p50_us},
+    {scrape, "get beside a scrape a second, p99", "us", false, 0, 1.0, 0, scrape_p99_us},
+    {scrape, "get beside a scrape a second, longest", "us", false, 0, 0, 0, scrape_longest_us},
     {size, "idle memory", "KB", false, 0, 0, 8192, idle_memory_kb},
     {size, "memory per idle client", "KB", false, 0, 0, 1, idle_client_kb},
     {size, "memory per key beside key and value", "bytes", false, 0, 0, 128, cached_key_bytes},

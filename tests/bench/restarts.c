@@ -150,11 +150,11 @@ static bool restarts_probe(const char *url, bool makes_bucket)
 
     config.Bucket = BENCH_BUCKET;
     config.StorageType = js_FileStorage;
-    bool is_written = natsConnection_ConnectTo(&connection, url) == NATS_OK &&
-                      natsConnection_JetStream(&js, connection, NULL) == NATS_OK &&
-                      (makes_bucket ? js_CreateKeyValue(&bucket, js, &config) : js_KeyValue(&bucket, js, BENCH_BUCKET)) ==
-                          NATS_OK &&
-                      kvStore_PutString(&revision, bucket, "probe", "value") == NATS_OK;
+    bool is_written =
+        natsConnection_ConnectTo(&connection, url) == NATS_OK &&
+        natsConnection_JetStream(&js, connection, NULL) == NATS_OK &&
+        (makes_bucket ? js_CreateKeyValue(&bucket, js, &config) : js_KeyValue(&bucket, js, BENCH_BUCKET)) == NATS_OK &&
+        kvStore_PutString(&revision, bucket, "probe", "value") == NATS_OK;
     kvStore_Destroy(bucket);
     jsCtx_Destroy(js);
     natsConnection_Destroy(connection);
