@@ -522,11 +522,10 @@ static unsigned restart_under_load(struct daemon *daemon, int listener, struct l
         ck_assert_int_eq(daemon->process.status, 0);
     }
     daemon_spawn(daemon, NULL, listener);
-    load_wait_progress(load, 1);
+    load_wait_progress(load, ROUND_WRITES);
     pid_t nats_pid = server != NULL ? server->process.pid : daemon_nats_pid(daemon);
     delay_ms =
         pid_run_delay_ms(getpid()) + pid_run_delay_ms(daemon->process.pid) + pid_run_delay_ms(nats_pid) - delay_ms;
-    load_wait_progress(load, ROUND_WRITES);
     unsigned pause_ms = atomic_load(&load->longest_pause_ms);
     return delay_ms < pause_ms ? pause_ms - (unsigned)delay_ms : 0;
 }
