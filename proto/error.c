@@ -21,6 +21,8 @@ static const char *const error_names[ERROR_CODE_COUNT] = {
     [ERROR_REVISION_GONE] = "revision_gone",
     [ERROR_LOCKED] = "locked",
     [ERROR_NOT_HELD] = "not_held",
+    [ERROR_NOT_AN_INTEGER] = "not_an_integer",
+    [ERROR_OUT_OF_RANGE] = "out_of_range",
     [ERROR_INTERNAL] = "internal",
 };
 

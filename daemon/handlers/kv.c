@@ -284,10 +284,7 @@ static void kv_answer_revision(void *arg, uint64_t revision, const struct error 
     struct call *call = arg;
 
     if (error != NULL) {
-        struct error complete = *error;
-        if (call->argument_count > 1) /* it was checked to be a key when the write was made */
-            complete.key = arena_strndup(&call->arena, call->arguments[1].via.str.ptr, call->arguments[1].via.str.size);
-        call_fail(call, &complete);
+        kv_fail(call, error);
         return;
     }
     msgpack_packer *packer = call_begin_result(call);

@@ -16,6 +16,15 @@
 
 /* --- Positional arguments -------------------------------------------------------------------------- */
 
+void kv_fail(struct call *call, const struct error *error)
+{
+    struct error complete = *error;
+
+    if (call->argument_count > 1) /* it was checked to be a key */
+        complete.key = arena_strndup(&call->arena, call->arguments[1].via.str.ptr, call->arguments[1].via.str.size);
+    call_fail(call, &complete);
+}
+
 bool kv_argument_key(struct call *call, uint32_t position, const char **key)
 {
     return argument_name(call, position, "a key", kv_check_key, key);

@@ -16,6 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Answer with an error about the key of the call, its second argument. */
+void kv_fail(struct call *call, const struct error *error);
+
 bool kv_argument_key(struct call *call, uint32_t position, const char **key);
 
 /* Read a value: the bytes of a str or bin as they are, or the JSON text of anything else. */

@@ -99,7 +99,7 @@ const char *kv_check_header(const char *name, const char *value)
     if (name[0] == '\0')
         return "a header's name must not be empty";
     if (kv_is_internal_header(name))
-        return "headers that begin with Nats-, KV- or Kvstored- are those of the server and of the daemon";
+        return "headers that begin with Nats-, KV- or Kvstored- are reserved";
     if (strcasecmp(name, "Status") == 0 || strcasecmp(name, "Description") == 0)
         return "the headers Status and Description are the server's";
     for (const char *c = name; *c != '\0'; c++) {
@@ -246,6 +246,18 @@ int64_t kv_read_ttl(struct message *message)
         return 0;
     int64_t ttl_s = kv_parse_duration_s(ttl);
     return ttl_s > 0 ? ttl_s : -1;
+}
+
+int64_t kv_read_expiry_us(const struct kv_entry *entry)
+{
+    int64_t ttl_s = entry->message->header_count > 0 ? kv_read_ttl(entry->message) : 0;
+
+    if (ttl_s <= 0)
+        return 0;
+    int64_t removed_us = entry->created_us + ttl_s * 1000000;
+    const char *header = message_header(entry->message, KV_HEADER_EXPIRES);
+    int64_t expires_us = header != NULL ? strtoll(header, NULL, 10) : 0;
+    return expires_us > 0 && expires_us < removed_us ? expires_us : removed_us;
 }
 
 uint64_t kv_header_number(struct message *message, const char *name)

@@ -72,6 +72,12 @@
 #define KV_HEADER_LEASE     "Kvstored-Lease" /* id of the lease with which the key lives */
 #define KV_HEADER_OWNER     "Kvstored-Owner" /* uid/owner: who may take the key back after its session has ended */
 
+/*
+ * When the value expires, in microseconds since the epoch, if its TTL is what was left of an earlier one. A TTL has
+ * whole seconds: without this header, each write that keeps the TTL would move the time by a part of a second.
+ */
+#define KV_HEADER_EXPIRES "Kvstored-Expires"
+
 enum kv_operation { KV_PUT, KV_DELETE, KV_PURGE };
 
 struct kv_entry {
@@ -125,6 +131,12 @@ uint64_t kv_header_number(struct message *message, const char *name);
  * or a duration in Go's notation, such as 1h30m (ADR-43).
  */
 int64_t kv_read_ttl(struct message *message);
+
+/*
+ * Return when an entry expires by a TTL of its own, in microseconds since the epoch; 0: it has none, or it is not
+ * understood. The server removes the entry at this time, or within a second after it.
+ */
+int64_t kv_read_expiry_us(const struct kv_entry *entry);
 
 /* The content of the reply subject of a message that a consumer delivered (ADR-15). */
 struct kv_delivery {

@@ -215,3 +215,12 @@ bool argument_revision(struct call *call, uint32_t position, uint64_t *revision)
     return argument_to_uint64(argument, revision) ||
            argument_refuse(call, argument_label(position, label), "a revision, an integer of at least 0", argument);
 }
+
+bool argument_integer(struct call *call, uint32_t position, int64_t *number)
+{
+    const msgpack_object *argument = &call->arguments[position];
+    char label[32];
+
+    return argument_to_int64(argument, number) ||
+           argument_refuse(call, argument_label(position, label), "an integer from -2^63 to 2^63 - 1", argument);
+}

@@ -30,6 +30,7 @@ typedef const char *argument_check_fn(const char *text, size_t length);
 bool argument_name(struct call *call, uint32_t position, const char *what, argument_check_fn *check, const char **name);
 
 bool argument_revision(struct call *call, uint32_t position, uint64_t *revision);
+bool argument_integer(struct call *call, uint32_t position, int64_t *number);
 
 /* --- Values anywhere in the arguments: these functions answer nothing --- */
 

@@ -40,6 +40,7 @@ struct store {
     struct scan_state *scan;
     struct group_commits *group_commits;
     struct bulk_writes *bulk_writes;
+    struct counters *counters;
     struct follow_state *follow;
     struct compact_state *compact;
     struct leases *leases;

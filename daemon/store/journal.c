@@ -20,7 +20,7 @@
 #define JOURNAL_ENTRIES 65536u
 
 /* Changes with the layout of the file. */
-#define JOURNAL_MAGIC UINT64_C(0x32306c6e726a766b)
+#define JOURNAL_MAGIC UINT64_C(0x33306c6e726a766b)
 
 enum journal_state {
     ENTRY_FREE,
@@ -254,6 +254,7 @@ enum journal_finding journal_begin(struct journal *journal, struct journal_call 
     switch (entry->state) {
     case ENTRY_STORED:
         *revision = entry->revision;
+        *copy = entry->copy;
         return JOURNAL_STORED;
     case ENTRY_SENT:
         journal_run_call(journal, call, place);

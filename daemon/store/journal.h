@@ -47,6 +47,9 @@ struct journal_copy {
     bool is_of_last_run;     /* the daemon before this one has sent it; read only */
     uint64_t sent_ms;        /* see store_boot_ms */
     uint64_t lives_ms;       /* the message with the id expires after this time; 0: it stays */
+    bool has_condition;      /* the key's last sequence was expected */
+    uint64_t expected;
+    int64_t value; /* that the call returns beside the revision */
     /* Of the stream, before the copy was sent: see stream_state. */
     uint64_t identity;
     uint64_t last_sequence;
@@ -56,7 +59,7 @@ struct journal_copy {
 
 enum journal_finding {
     JOURNAL_NEW,       /* nothing of the write was sent; it has an entry from now on, unless the journal is full */
-    JOURNAL_STORED,    /* at the revision that is returned */
+    JOURNAL_STORED,    /* at the revision that is returned, by the copy that is returned */
     JOURNAL_IN_DOUBT,  /* the copy that is returned was sent, and its answer is not known */
     JOURNAL_RUNNING,   /* an earlier call of this daemon with the id has not ended */
     JOURNAL_FORGOTTEN, /* its entry may have been replaced, or the journal cannot be used */
@@ -67,7 +70,10 @@ enum journal_finding {
 /* Add what the call writes to its digest: calls with one id are the same call if their digests are. */
 void journal_describe(const struct journal *journal, struct journal_call *call, const void *bytes, size_t length);
 
-/* Return what is known of a call. If that is NEW or IN_DOUBT, the call runs until journal_end or journal_cancel. */
+/*
+ * Return what is known of a call. If that is NEW or IN_DOUBT, the call runs until journal_end or journal_cancel. The
+ * copy is set with STORED, too.
+ */
 enum journal_finding journal_begin(struct journal *journal, struct journal_call *call, uint64_t *revision,
                                    struct journal_copy *copy);
 

@@ -16,6 +16,7 @@
 #include "daemon/store/read/scan.h"
 #include "daemon/store/write/bucket_writes.h"
 #include "daemon/store/write/bulk_write.h"
+#include "daemon/store/write/counter.h"
 #include "daemon/store/write/group_commit.h"
 
 #include <ctype.h>
@@ -99,8 +100,8 @@ static void store_set_name(struct store *store)
 static int store_init_modules(struct store *store)
 {
     if (bucket_init_table(store) != 0 || admin_init_all(store) != 0 || scan_init_all(store) != 0 ||
-        group_commit_init_all(store) != 0 || bulk_write_init_all(store) != 0 || follow_init(store) != 0 ||
-        compact_init_all(store) != 0 || leases_init(store) != 0)
+        group_commit_init_all(store) != 0 || bulk_write_init_all(store) != 0 || counter_init_all(store) != 0 ||
+        follow_init(store) != 0 || compact_init_all(store) != 0 || leases_init(store) != 0)
         return -1;
     bucket_writes_init(store);
     return 0;
@@ -166,6 +167,7 @@ static void store_fail_everything(struct store *store)
 
     do {
         timers_expire_all(store->timers);
+        counter_flush_all(store);
         group_commit_flush_all(store);
         failed = requests_fail_all(&store->requests) + bucket_fail_waiting(store);
     } while (failed > 0);
@@ -180,6 +182,7 @@ void store_free(struct store *store)
     compact_free_all(store);
     follow_free(store);
     scan_free_all(store);
+    counter_free_all(store);
     bulk_write_free_all(store);
     group_commit_free_all(store);
     consumer_removal_cancel_all(&store->jetstream);

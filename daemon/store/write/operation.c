@@ -54,6 +54,14 @@ void operation_make_id(struct store *store, char id[OPERATION_ID_BYTES])
         at[--digits] = "0123456789abcdef"[number & 15u];
 }
 
+void operation_keep_ttl(struct operation *operation, int64_t expires_us)
+{
+    int64_t left_us = expires_us - store_now_us();
+
+    operation->expires_us = expires_us;
+    operation->ttl_s = expires_us == 0 ? 0 : left_us > 0 ? (left_us + 999999) / 1000000 : 1;
+}
+
 bool operation_rolls_up(const struct operation *operation, const struct bucket *bucket)
 {
     return operation->kind == KV_PURGE || (operation->ttl_s > 0 && bucket->history > 1);
@@ -89,6 +97,13 @@ bool operation_make_message(struct arena *arena, const struct operation *operati
         operation_add_header(headers, &count, KV_HEADER_LEASE, operation->lease);
     if (operation->owner != NULL)
         operation_add_header(headers, &count, KV_HEADER_OWNER, operation->owner);
+    if (operation->ttl_s > 0 && operation->expires_us > 0) {
+        char *expires = arena_alloc(arena, 24);
+        if (expires == NULL)
+            return false;
+        snprintf(expires, 24, "%" PRId64, operation->expires_us);
+        operation_add_header(headers, &count, KV_HEADER_EXPIRES, expires);
+    }
     message->subject = subject;
     message->headers = headers;
     message->header_count = count;

@@ -26,15 +26,16 @@ struct operation {
     uint64_t revision; /* of OPERATION_IF_AT_REVISION and IF_LAST */
     const char *value;
     size_t value_bytes;
-    int64_t ttl_s;                        /* 0: none of its own */
-    const char *lease;                    /* id of the lease with which the key lives; NULL: none */
-    const char *owner;                    /* of a key with a lease: see KV_HEADER_OWNER; NULL: none */
+    int64_t ttl_s;      /* 0: none of its own */
+    int64_t expires_us; /* with ttl_s, if that is what is left of an earlier TTL: see KV_HEADER_EXPIRES */
+    const char *lease;  /* id of the lease with which the key lives; NULL: none */
+    const char *owner;  /* of a key with a lease: see KV_HEADER_OWNER; NULL: none */
     const struct message_header *headers; /* the caller's own */
     size_t header_count;
 };
 
 /* The most headers that are added: those of operation_make_message, an id, a condition and those of a batch. */
-#define OPERATION_OWN_HEADERS 14u
+#define OPERATION_OWN_HEADERS 15u
 
 /* An id for a write or a batch: the Nats-Msg-Id that it is sent with. */
 #define OPERATION_ID_BYTES 48
@@ -63,6 +64,12 @@ bool operation_check(const struct operation *operation, struct store *store, con
  */
 bool operation_make_message(struct arena *arena, const struct operation *operation, const struct bucket *bucket,
                             struct operation_message *message);
+
+/*
+ * Set the TTL of the operation to what is left of one that ends at expires_us (microseconds since the epoch; 0: there
+ * is none), rounded up to whole seconds.
+ */
+void operation_keep_ttl(struct operation *operation, int64_t expires_us);
 
 /*
  * Return whether the operation's message removes what its key had before (Nats-Rollup). In an atomic batch such a

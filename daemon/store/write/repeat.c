@@ -74,6 +74,10 @@ void repeat_begin(struct write *write)
 {
     uint64_t revision;
 
+    if (write->only_asks) {
+        repeat_continue_in_doubt(write);
+        return;
+    }
     enum journal_finding finding = journal_begin(write->store->journal, &write->journal, &revision, &write->inherited);
     switch (finding) {
     case JOURNAL_NEW:
@@ -101,11 +105,16 @@ void repeat_begin(struct write *write)
 
 void repeat_note_sent(struct write *write, const struct outcome *outcome)
 {
-    if (write->journal.place == 0)
+    if (write->journal.place == 0 && !write->is_remembered)
         return;
     struct journal_copy copy = inquiry_describe_copy(outcome, (uint64_t)write->operation.ttl_s * 1000u);
     strcpy(copy.message_id, write->id);
-    journal_note_sent(write->store->journal, &write->journal, &copy);
+    copy.has_condition = write->has_condition;
+    copy.expected = write->expected;
+    if (write->note_sent != NULL)
+        write->note_sent(write, &copy);
+    else
+        journal_note_sent(write->store->journal, &write->journal, &copy);
 }
 
 /*

@@ -57,7 +57,7 @@ void write_finish(struct write *write, uint64_t revision, const struct error *er
     if (error == NULL && revision > 0 && !write->is_of_former_stream) {
         bucket_note_sequence(write->store, bucket, revision);
         write_note_revision(write, revision, true);
-        if (write->operation.kind != KV_PUT)
+        if (write->operation.kind != KV_PUT && !write->only_asks)
             observe_marker(write->store, bucket->name, bucket->marker_ttl_s);
     } else if (error != NULL && error->has_revision) {
         write_note_revision(write, error->revision, false);
@@ -169,7 +169,8 @@ static bool write_needs_hold(const struct write *write)
     /* If the daemon is killed, its server restarts too, and a later write of the key would replace the evidence. */
     bool may_lose_evidence = write->store->conf->nats.mode == CONF_NATS_EMBEDDED;
 
-    return write->journal.place != 0 && (may_lose_evidence || write->journal.first_sent_us > 0);
+    return (write->journal.place != 0 || write->is_remembered) &&
+           (may_lose_evidence || write->journal.first_sent_us > 0);
 }
 
 static enum request_readiness write_prepare(struct request *request)
@@ -305,6 +306,11 @@ static void write_conclude_not_stored(struct write *write, const struct outcome_
 {
     bool is_conditional = write->operation.condition != OPERATION_ALWAYS;
 
+    if (write->only_asks) {
+        write->expected = reading->sequence;
+        write_finish(write, 0, NULL);
+        return;
+    }
     if (!repeat_may_send(write)) {
         operation_set_unknown_error(&write->error, write->operation.key, reading);
         write_finish_in_doubt(write);
@@ -501,6 +507,8 @@ void write_submit(struct write *write)
     /* The condition is a sequence that only a read can tell. */
     if (write->operation.condition == OPERATION_IF_PRESENT)
         write_read_condition(write, on_write_condition_read);
+    else if (write->note_sent != NULL)
+        write_send_singly(write);
     else
         group_commit_submit(write);
 }

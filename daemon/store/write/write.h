@@ -44,6 +44,18 @@ struct write {
     write_done_fn *done;
     void *arg;
     struct journal_call journal; /* the client's id, if there is one */
+    /*
+     * For a write that is of several calls: a copy is about to be sent, which the journal must know for each of them.
+     * NULL: it is of one call. Such a write is never sent in a batch.
+     */
+    void (*note_sent)(struct write *write, const struct journal_copy *copy);
+    bool is_remembered; /* with note_sent: the journal has some of those calls */
+    /*
+     * Only determine whether the inherited copy is stored. done gets its revision. If it is not stored, done gets
+     * revision 0 without an error, and expected is the key's last sequence at that time.
+     */
+    bool only_asks;
+    struct journal_copy inherited; /* the copy that an earlier call has sent, in doubt; without an id: there is none */
 
     /* private */
     struct store *store;
@@ -65,9 +77,8 @@ struct write {
     bool is_beginning_in_doubt; /* because of an inherited copy: request_set_doubt is still to be called */
     unsigned copy_attempt;      /* the latest attempt that was a copy */
     enum write_copy_answer copy_answer;
-    uint64_t refused_at;           /* of WRITE_COPY_REFUSED: the key's last sequence; 0: unknown */
-    bool is_of_former_stream;      /* an earlier call wrote it to a stream that has been recreated or set back */
-    struct journal_copy inherited; /* the copy that an earlier call has sent, in doubt; without an id: there is none */
+    uint64_t refused_at;      /* of WRITE_COPY_REFUSED: the key's last sequence; 0: unknown */
+    bool is_of_former_stream; /* an earlier call wrote it to a stream that has been recreated or set back */
     char id[JOURNAL_MESSAGE_ID_BYTES];
     /* of group_commit */
     enum write_place place;
