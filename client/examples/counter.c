@@ -1,6 +1,6 @@
 /*
- * Increments a counter that many programs may increment at once: read it, and write it only if it is unchanged;
- * otherwise start again. Before: kvctl add demo
+ * Changes a value that many programs may change at once: read it, and write it only if it is unchanged; otherwise start
+ * again. Here the change is an increment, for which kvs_increment is faster. Before: kvctl add demo
  */
 #include <kvstore.h>
 

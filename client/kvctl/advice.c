@@ -32,6 +32,7 @@ static const struct {
     {"kv.delete", "kvctl del"},
     {"kv.get", "kvctl get"},
     {"kv.history", "kvctl history"},
+    {"kv.increment", "kvctl incr"},
     {"kv.keys", "kvctl keys"},
     {"kv.purge", "kvctl purge"},
     {"kv.put", "kvctl put"},

@@ -1,8 +1,8 @@
 /*
- * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, keys.c, watch.c, bulk.c, txn.c,
- * export.c, import.c, backup.c, check.c, bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c, top.c and bench.c.
- * A verb gets an invocation, prints its result and returns the exit status. The arguments and options of the invocation
- * were checked against the verb's row of the table, and the connection is open.
+ * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, increment.c, keys.c, watch.c, bulk.c,
+ * txn.c, export.c, import.c, backup.c, check.c, bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c, top.c and
+ * bench.c. A verb gets an invocation, prints its result and returns the exit status. The arguments and options of the
+ * invocation were checked against the verb's row of the table, and the connection is open.
  */
 #ifndef KVCTL_H
 #define KVCTL_H
@@ -323,6 +323,7 @@ enum status config_run(struct invocation *invocation);
 enum status sessions_run(struct invocation *invocation);
 enum status sessions_kill(struct invocation *invocation);
 enum status bench_run(struct invocation *invocation);
+enum status increment_run(struct invocation *invocation);
 enum status top_run(struct invocation *invocation);
 
 #endif

@@ -209,6 +209,8 @@ enum status status_of_error(const struct kvs_error *error)
         return STATUS_CONFLICT;
     case KVS_PERMISSION_DENIED:
     case KVS_RESOURCE_EXHAUSTED:
+    case KVS_NOT_AN_INTEGER:
+    case KVS_OUT_OF_RANGE:
     case KVS_TOO_LARGE:
     case KVS_UNSUPPORTED:
         return STATUS_REFUSED;

@@ -41,6 +41,12 @@ static const struct verb_option mput_options[] = {
 };
 static const struct verb_option put_options[] = {
     TTL_OPTION, {"header", "NAME=VALUE", "store a header with the value; may be repeated"}, {0}};
+static const struct verb_option incr_options[] = {
+    {"initial", "NUMBER", "what KEY counts as if it does not exist (0)"},
+    {"ttl", "TIME", "the new value expires after this time (30, 90s, 1h30m, 7d);\ndefault: a TTL that KEY has goes on"},
+    {"keep-ttl", NULL, "with --ttl: a TTL that KEY has goes on"},
+    {0},
+};
 static const struct verb_option del_options[] = {
     {"revision", "N", "delete only if the key still has this revision"},
     {"marker", NULL, "write a marker even if the key does not exist"},
@@ -185,6 +191,7 @@ const struct option_rule option_rules[] = {
     {"bench", "seconds", OPTION_EXCLUDES, "operations"},
     {"del", "marker", OPTION_EXCLUDES, "revision"},
     {"ls", "names", OPTION_EXCLUDES, "long"},
+    {"incr", "keep-ttl", OPTION_NEEDS, "ttl"},
     {"purge", "all", OPTION_EXCLUDES, "revision"},
     {"purge", "all", OPTION_EXCLUDES, "ttl"},
     {"restore", "bucket", OPTION_MAY_REPEAT, NULL},
@@ -259,6 +266,14 @@ const struct verb verbs[] = {
      "  revision=$(kvctl --json get config port | jq .revision)\n"
      "  kvctl update config port 8081 \"$revision\"\n",
      put_options, kv_update},
+    {"incr", "BUCKET KEY [DELTA]", 2, 3, "add to a number",
+     "Adds DELTA (default 1) to the number that KEY has as its value, and prints the new value. A\n"
+     "KEY that does not exist counts as 0. Any number of processes may do so at once: each of them\n"
+     "gets another value. Write a negative DELTA after --.",
+     "  kvctl incr stats visits\n"
+     "  kvctl incr stock apples -- -3\n"
+     "  test \"$(kvctl incr limits \"login.$user\" --ttl 60s --keep-ttl)\" -le 5 || echo 'too many'\n",
+     incr_options, increment_run},
     {"del", "BUCKET KEY", 2, 2, "delete a key, keep its history",
      "Writes a marker that says that the key is deleted, and prints the marker's revision. The\n"
      "older values stay in the history. If the key does not exist, writes nothing, and the exit\n"

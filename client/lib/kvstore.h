@@ -260,6 +260,24 @@ enum kvs_code kvs_create(struct kvs *kvs, const char *bucket, const char *key, c
 enum kvs_code kvs_update(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                          uint64_t expected, const struct kvs_put_options *options, uint64_t *revision);
 
+struct kvs_increment_options {
+    size_t size;
+    int64_t initial; /* what a key that does not exist counts as */
+    int64_t ttl_s;   /* the new value expires after this time; 0: a TTL that the key has goes on */
+    double timeout_s;
+    bool keep_ttl; /* with ttl_s: only if the key does not exist or has no TTL */
+};
+#define KVS_INCREMENT_OPTIONS(...) KVS_SIZED_(kvs_increment_options, __VA_ARGS__)
+
+/*
+ * Add delta to the number that a key has as its value, a decimal integer of 64 bits as text. *value (may be NULL) is
+ * the new value, *revision (may be NULL) its revision. Increments of one key that meet in the daemon are written
+ * together: they have one revision, and each the value that it would have got alone. KVS_NOT_AN_INTEGER,
+ * KVS_OUT_OF_RANGE: nothing was added.
+ */
+enum kvs_code kvs_increment(struct kvs *kvs, const char *bucket, const char *key, int64_t delta,
+                            const struct kvs_increment_options *options, int64_t *value, uint64_t *revision);
+
 struct kvs_delete_options {
     size_t size;
     uint64_t revision; /* delete only if the key still has this revision, otherwise KVS_CONFLICT; 0: any */

@@ -25,6 +25,10 @@ extern "C" {
 /* The new revision of a key. */
 typedef void kvs_revision_fn(struct kvs *kvs, const struct kvs_error *error, uint64_t revision, void *context);
 
+/* The new value of a number, and its revision. */
+typedef void kvs_increment_fn(struct kvs *kvs, const struct kvs_error *error, int64_t value, uint64_t revision,
+                              void *context);
+
 /* An entry; NULL if the key does not exist. */
 typedef void kvs_entry_fn(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *entry, void *context);
 
@@ -69,6 +73,8 @@ enum kvs_code kvs_async_create(struct kvs *kvs, const char *bucket, const char *
 enum kvs_code kvs_async_update(struct kvs *kvs, const char *bucket, const char *key, const void *value,
                                size_t value_size, uint64_t expected, const struct kvs_put_options *options,
                                kvs_revision_fn *done, void *context);
+enum kvs_code kvs_async_increment(struct kvs *kvs, const char *bucket, const char *key, int64_t delta,
+                                  const struct kvs_increment_options *options, kvs_increment_fn *done, void *context);
 enum kvs_code kvs_async_delete(struct kvs *kvs, const char *bucket, const char *key,
                                const struct kvs_delete_options *options, kvs_revision_fn *done, void *context);
 enum kvs_code kvs_async_purge(struct kvs *kvs, const char *bucket, const char *key,

@@ -3,6 +3,7 @@
 #include "daemon/store/follow/follow.h"
 #include "daemon/store/follow/state.h"
 #include "daemon/store/lease/leases.h"
+#include "daemon/store/write/counter.h"
 #include "daemon/store/write/group_commit.h"
 
 #include <sys/resource.h>
@@ -65,6 +66,15 @@ static void figures_collect_group_commit(const struct store *store, struct figur
     figures->batch_size_p50 = metrics_quantile(&stats->sizes, 0.5);
     figures->batch_size_p99 = metrics_quantile(&stats->sizes, 0.99);
     figures->batch_size_max = stats->sizes.max;
+}
+
+static void figures_collect_increments(const struct store *store, struct figures *figures)
+{
+    const struct counter_stats *stats = counter_statistics(store);
+
+    figures->increments = stats->increments;
+    figures->increment_writes = stats->writes;
+    figures->increment_conflicts = stats->conflicts;
 }
 
 static void figures_collect_follow(const struct store *store, struct figures *figures)
@@ -146,6 +156,7 @@ void figures_collect(const struct figures_sources *sources, struct figures *figu
     figures_collect_process(sources, figures);
     figures_collect_clients(sources, figures);
     figures_collect_group_commit(sources->store, figures);
+    figures_collect_increments(sources->store, figures);
     figures_collect_follow(sources->store, figures);
     figures_collect_leases(sources->store, figures);
     figures_collect_health(sources, figures);

@@ -60,6 +60,7 @@ struct figures {
     uint64_t calls_in_flight, calls_limit, call_bytes, call_bytes_limit, input_bytes, unread_bytes, unread_bytes_limit;
     uint64_t bytes_in, bytes_out, retries, requests_in_flight, unknown_outcomes, server_restarts;
     uint64_t batches, batch_writes, batches_failed, batch_size_p50, batch_size_p99, batch_size_max;
+    uint64_t increments, increment_writes, increment_conflicts;
     uint64_t sessions_open, sessions_total, sessions_refused, sessions_ended, sessions_limit;
     uint64_t watches_open, watches_total, watches_ended, followed_buckets, watch_entries, resyncs, vanished;
     uint64_t watches_behind, backlog_bytes, lag_us, filters, filters_limit;

@@ -41,6 +41,13 @@ const struct figure figures_of_daemon[] = {
     {"group_commit", "size_p99", FIGURE_NUMBER, NULL, FIGURE_GAUGE, NULL, 1, NULL, OF_DAEMON(batch_size_p99)},
     {"group_commit", "size_max", FIGURE_NUMBER, NULL, FIGURE_GAUGE, NULL, 1, NULL, OF_DAEMON(batch_size_max)},
 
+    {"increments", "increments", FIGURE_NUMBER, "kvstored_increments", FIGURE_COUNTER, NULL, 1,
+     "Increments that were sent to NATS, in combined writes.", OF_DAEMON(increments)},
+    {"increments", "writes", FIGURE_NUMBER, "kvstored_increment_writes", FIGURE_COUNTER, NULL, 1,
+     "Writes into which increments were combined.", OF_DAEMON(increment_writes)},
+    {"increments", "conflicts", FIGURE_NUMBER, "kvstored_increment_conflicts", FIGURE_COUNTER, NULL, 1,
+     "Combined writes that were refused because somebody else has written to the key.", OF_DAEMON(increment_conflicts)},
+
     {"sessions", "open", FIGURE_NUMBER, "kvstored_sessions_open", FIGURE_GAUGE, NULL, 1,
      "Open sessions of clients.", OF_DAEMON(sessions_open)},
     {"sessions", "total", FIGURE_NUMBER, "kvstored_sessions", FIGURE_COUNTER, NULL, 1,

@@ -58,6 +58,8 @@ typedef double bench_row_fn(const struct bench *bench, bool is_ours);
 bench_row_fn one_put_us, one_get_us, many_clients_per_s, durable_clients_per_s;
 bench_row_fn embedded_get_us, embedded_put_per_s, embedded_both_per_s;
 bench_row_fn auto_1_per_s, auto_4_per_s, auto_16_per_s, auto_64_per_s, auto_256_per_s;
+/* counters.c: many programs that increment one key */
+bench_row_fn embedded_increment_per_s, increment_per_s;
 /* bulk.c: many keys in one call */
 bench_row_fn bulk_put_per_s, bulk_get_per_s, bulk_get_new_per_s, embedded_bulk_get_per_s, txn_us;
 /* listing.c: all keys of a bucket in pages */

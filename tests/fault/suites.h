@@ -15,6 +15,7 @@ Suite *compact_fault_suite(void);
 Suite *doubt_suite(void);
 Suite *exactly_once_suite(void);
 Suite *group_suite(void);
+Suite *increment_fault_suite(void);
 Suite *linear_suite(void);
 Suite *partition_suite(void);
 Suite *reading_fault_suite(void);

@@ -26,6 +26,7 @@ static const struct kind kinds[WRITE_CASE_KINDS] = {
     [WRITE_CASE_DELETE_AT_REVISION] = {"kv.delete at a revision", 1, 1, "a", "conflict", {{"a", "DEL", ""}}},
     [WRITE_CASE_PURGE] = {"kv.purge", 1, 1, "a", NULL, {{"a", "PURGE", ""}}},
     [WRITE_CASE_PURGE_AT_REVISION] = {"kv.purge at a revision", 1, 1, "a", "conflict", {{"a", "PURGE", ""}}},
+    [WRITE_CASE_INCREMENT] = {"kv.increment", 1, 1, "a", "not_an_integer", {{"a", "put", "42"}}},
     [WRITE_CASE_BULK_PUT] =
         {"bulk.put", 3, 3, "a", NULL, {{"a", "put", "mine"}, {"b", "put", "mine"}, {"f", "put", "mine"}}},
     [WRITE_CASE_TRANSACTION] =
@@ -59,8 +60,10 @@ unsigned write_case_skip(enum write_case_kind kind)
 
 static uint64_t write_case_put_base(const struct write_case *write_case, const char *key)
 {
-    return revision_of(client_call(write_case->deployment->client, "kv.put", "['%s', '%s.%s', 'base']",
-                                   write_case->bucket, write_case->prefix, key));
+    const char *value = write_case->kind == WRITE_CASE_INCREMENT ? "41" : "base";
+
+    return revision_of(client_call(write_case->deployment->client, "kv.put", "['%s', '%s.%s', '%s']",
+                                   write_case->bucket, write_case->prefix, key, value));
 }
 
 void write_case_prepare(struct write_case *write_case, struct deployment *deployment, const char *bucket,
@@ -117,6 +120,9 @@ void write_case_send(struct write_case *write_case)
         break;
     case WRITE_CASE_PURGE_AT_REVISION:
         write_case->msgid = client_send(client, "kv.purge", "['%s', '%s.a', {'revision': %llu}]", bucket, key, before);
+        break;
+    case WRITE_CASE_INCREMENT:
+        write_case->msgid = client_send(client, "kv.increment", "['%s', '%s.a', 1]", bucket, key);
         break;
     case WRITE_CASE_BULK_PUT:
         write_case->msgid = client_send(client, "bulk.put", "['%s', {'%s.a': 'mine', '%s.b': 'mine', '%s.f': 'mine'}]",
@@ -182,6 +188,8 @@ static uint64_t write_case_answered_revision(const struct write_case *write_case
 
     if (write_case->kind == WRITE_CASE_TRANSACTION || write_case->kind == WRITE_CASE_TRANSACTION_OF_MANY_CHECKS)
         return number_at(&write_case->answer->result, format_text("%u", index));
+    if (write_case->kind == WRITE_CASE_INCREMENT)
+        return number_at(&write_case->answer->result, "1");
     if (write_case->kind != WRITE_CASE_BULK_PUT)
         return number_at(&write_case->answer->result, "");
     const char *name = format_text("%s.%s", write_case->prefix, key);

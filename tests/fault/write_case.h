@@ -16,6 +16,7 @@ enum write_case_kind {
     WRITE_CASE_DELETE_AT_REVISION,
     WRITE_CASE_PURGE,
     WRITE_CASE_PURGE_AT_REVISION,
+    WRITE_CASE_INCREMENT,
     WRITE_CASE_BULK_PUT,
     WRITE_CASE_TRANSACTION,
     /* More checks than its messages can carry: it is committed if the stream has not changed. */

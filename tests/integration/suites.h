@@ -22,6 +22,7 @@ Suite *foreign_suite(void);
 Suite *dump_suite(void);
 Suite *health_suite(void);
 Suite *idle_suite(void);
+Suite *increment_suite(void);
 Suite *keys_suite(void);
 Suite *kv_suite(void);
 Suite *library_suite(void);

@@ -81,11 +81,12 @@ START_TEST(a_stored_write_is_known_after_a_restart)
     struct journal_call call = first_call("identity-1"), again = repeated_call("identity-1", before);
 
     ck_assert_int_eq(find(&call), JOURNAL_NEW);
-    journal_note_sent(journal, &call, &(struct journal_copy){.message_id = "m"});
+    journal_note_sent(journal, &call, &(struct journal_copy){.message_id = "m", .value = -5});
     journal_end(journal, &call, 17, NULL);
     start_anew();
     ck_assert_int_eq(find(&again), JOURNAL_STORED);
     ck_assert_uint_eq(revision, 17);
+    ck_assert_int_eq(copy.value, -5);
 }
 END_TEST
 

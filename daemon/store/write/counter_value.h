@@ -15,7 +15,7 @@ enum counter_value_kind {
     COUNTER_VALUE_UNKNOWN, /* it must be read */
     COUNTER_VALUE_ABSENT,  /* there is no message, or it is a marker, or it has expired */
     COUNTER_VALUE_NUMBER,
-    COUNTER_VALUE_TEXT /* a value that is no number */
+    COUNTER_VALUE_TEXT /* a value that is not a number */
 };
 
 struct counter_value {

@@ -6,7 +6,7 @@ from wire import map_items, option_of, text_bytes
 CODES = frozenset((
     "invalid_argument", "bucket_not_found", "already_exists", "conflict", "too_large", "permission_denied",
     "unsupported", "resource_exhausted", "unavailable", "deadline_exceeded", "revision_gone",
-    "internal"))
+    "not_an_integer", "out_of_range", "internal"))
 RETRYABLE_CODES = frozenset(("resource_exhausted", "unavailable", "deadline_exceeded"))
 MESSAGE_BYTES_MAX = 255
 OPERATIONS = ("put", "delete", "purge")
@@ -33,8 +33,8 @@ def is_integer(value, least=0):
 # --- Errors ------------------------------------------------------------------------------------------
 
 CHANGING = frozenset((
-    "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "bulk.put", "bulk.delete", "txn.commit", "bucket.create",
-    "bucket.update", "bucket.delete", "bucket.purge", "bucket.compact", "daemon.kill_session"))
+    "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "bulk.put", "bulk.delete",
+    "txn.commit", "bucket.create", "bucket.update", "bucket.delete", "bucket.purge", "bucket.compact", "daemon.kill_session"))
 
 ERROR_MEMBERS = {
     "code": lambda value: value in CODES,
@@ -199,6 +199,11 @@ def _metrics(result, _params):
     expect(type(result) is str and result.endswith("\n# EOF\n"), "the metrics are {} and do not end with # EOF", result)
 
 
+def _increment(result, _params):
+    expect(type(result) is list and len(result) == 2 and type(result[0]) is int and is_integer(result[1], 1),
+           "the result is {} and no array of a value and a revision", result)
+
+
 RESULTS = {
     "kv.get": _entry_or_nil,
     "kv.get_json": _anything,
@@ -207,6 +212,7 @@ RESULTS = {
     "kv.update": _revision,
     "kv.delete": _marker,
     "kv.purge": _revision,
+    "kv.increment": _increment,
     "kv.history": _entries,
     "kv.keys": _names,
     "bulk.get": _map_of_entries,

@@ -75,6 +75,15 @@ def kv_update(context):
     return [bucket, key, context.value(), context.revision(bucket, key)], put_options(context)
 
 
+def kv_increment(context):
+    options = {"ttl": context.rng.choice((1, 2, 100))} if context.maybe(0.3) else {}
+    if context.maybe(0.3):
+        options["keep_ttl"] = context.maybe(0.5)
+    if context.maybe(0.3):
+        options["initial"] = context.rng.choice((0, -1, 2**63 - 1, -2**63))
+    return [context.bucket(), context.key(), context.rng.choice((1, 1, -3, 0, 2**62, -2**63))], options
+
+
 def kv_remove(context):
     bucket, key = context.bucket(), context.key()
     return [bucket, key], {"revision": context.revision(bucket, key) or 1} if context.maybe(0.4) else {}
@@ -266,6 +275,7 @@ METHODS = {
     "kv.put": (kv_put, 8),
     "kv.create": (kv_put, 4),
     "kv.update": (kv_update, 5),
+    "kv.increment": (kv_increment, 6),
     "kv.delete": (kv_delete, 4),
     "kv.purge": (kv_purge, 3),
     "kv.history": (kv_history, 3),
@@ -295,7 +305,8 @@ METHODS = {
 }
 
 # Writes that may be repeated. No two calls have the same id: that is the client's duty.
-WRITES_WITH_ID = {"kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "bulk.put", "bulk.delete", "txn.commit"}
+WRITES_WITH_ID = {"kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "bulk.put",
+                  "bulk.delete", "txn.commit"}
 
 
 def add_id(context, options):
