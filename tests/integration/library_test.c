@@ -329,6 +329,34 @@ START_TEST(every_failure_has_a_message)
 }
 END_TEST
 
+START_TEST(a_number_is_incremented)
+{
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
+    struct kvs_increment_options initial = KVS_INCREMENT_OPTIONS(.initial = 10),
+                                 ttl = KVS_INCREMENT_OPTIONS(.ttl_s = 1000, .keep_ttl = true);
+    uint64_t revision;
+    int64_t value;
+    struct kvs_entry *entry;
+
+    assert_done(kvs_increment(kvs, bucket, "n", -13, &initial, &value, &revision));
+    ck_assert_int_eq(value, -3);
+    ck_assert_uint_eq(revision, 1);
+    assert_done(kvs_increment(kvs, bucket, "n", 5, &ttl, &value, NULL));
+    ck_assert_int_eq(value, 2);
+    assert_done(kvs_increment(kvs, bucket, "n", 1, NULL, NULL, NULL));
+    assert_done(kvs_get(kvs, bucket, "n", NULL, &entry));
+    ck_assert_str_eq(entry->value, "3");
+    ck_assert_int_gt(entry->ttl_s, 0);
+    kvs_free(entry);
+    ck_assert_int_eq(kvs_increment(kvs, bucket, "n", INT64_MAX, NULL, &value, NULL), KVS_OUT_OF_RANGE);
+    ck_assert_int_eq(kvs_last_error(kvs)->outcome, KVS_OUTCOME_NONE);
+    library_put(kvs, bucket, "n", "text");
+    ck_assert_int_eq(kvs_increment(kvs, bucket, "n", 1, NULL, &value, NULL), KVS_NOT_AN_INTEGER);
+    kvs_close(kvs);
+}
+END_TEST
+
 START_TEST(an_error_has_the_whole_key_and_bucket)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
@@ -384,6 +412,13 @@ static void on_revision(struct kvs *kvs, const struct kvs_error *error, uint64_t
 {
     (void)kvs;
     count_json(context, error, strdup(format_text("%lu", (unsigned long)revision)));
+}
+
+static void on_increment(struct kvs *kvs, const struct kvs_error *error, int64_t value, uint64_t revision,
+                         void *context)
+{
+    (void)kvs;
+    count_json(context, error, strdup(format_text("%ld at %lu", (long)value, (unsigned long)revision)));
 }
 
 static void on_entry(struct kvs *kvs, const struct kvs_error *error, const struct kvs_entry *entry, void *context)
@@ -527,8 +562,9 @@ START_TEST(every_call_has_its_asynchronous_form)
     kvs_txn_put(txn, "l", "10", 2, NULL);
     expect_json(kvs_async_txn_commit(txn, NULL, on_commit, &outcome), "2 revisions from 9");
     kvs_txn_free(txn);
+    expect_json(kvs_async_increment(kvs, "async", "l", -14, NULL, on_increment, &outcome), "-4 at 11");
     expect_json(kvs_async_bucket_update(kvs, "async", &change, on_bucket, &outcome), "\"history\":4");
-    expect_json(kvs_async_bucket_info(kvs, "async", NULL, on_bucket, &outcome), "\"last_revision\":10");
+    expect_json(kvs_async_bucket_info(kvs, "async", NULL, on_bucket, &outcome), "\"last_revision\":11");
     expect_json(kvs_async_bucket_list(kvs, &list, on_names, &outcome), "async,");
     expect_json(kvs_async_bucket_purge(kvs, "async", NULL, on_finished, &outcome), "finished");
     expect_json(kvs_async_bucket_compact(kvs, "async", NULL, on_count, &outcome), "0");
@@ -538,7 +574,7 @@ START_TEST(every_call_has_its_asynchronous_form)
     expect_json(kvs_async_bucket_delete(kvs, "async", NULL, on_finished, &outcome), "finished");
     struct kvs_request *request = kvs_request_new("daemon.info", 0);
     expect_json(kvs_submit(kvs, request, 0, on_value, &outcome), "\"methods\"");
-    ck_assert_uint_eq(outcome.ok, 25);
+    ck_assert_uint_eq(outcome.ok, 26);
     kvs_request_free(request);
     kvs_free(outcome.json);
     kvs_close(kvs);
@@ -786,6 +822,7 @@ Suite *library_suite(void)
     tcase_add_test(tests, keys_are_put_got_created_updated_and_removed);
     tcase_add_test(tests, answers_for_many_keys_have_the_order_of_the_request);
     tcase_add_test(tests, json_and_keys_are_read);
+    tcase_add_test(tests, a_number_is_incremented);
     tcase_add_test(tests, a_value_can_expire);
     tcase_add_test(tests, buckets_are_made_changed_listed_and_removed);
     tcase_add_test(tests, daemon_info_health_and_stats_are_available);
