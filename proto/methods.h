@@ -46,12 +46,13 @@ enum method_flag {
 #define METHODS(METHOD)                                                                                                \
     METHOD(kv, get,         2, 2, METHOD_READS, "revision consistency timeout")                                        \
     METHOD(kv, get_json,    2, 2, METHOD_READS, "revision consistency timeout")                                        \
-    METHOD(kv, put,         3, 3, METHOD_WRITES, "ttl headers ephemeral id first_sent timeout")                                                \
-    METHOD(kv, create,      3, 3, METHOD_WRITES, "ttl headers ephemeral id first_sent timeout")                                                \
-    METHOD(kv, update,      4, 4, METHOD_WRITES, "ttl headers id first_sent timeout")                                                \
+    METHOD(kv, put,         3, 3, METHOD_WRITES, "ttl keep_ttl headers ephemeral id first_sent timeout")               \
+    METHOD(kv, create,      3, 3, METHOD_WRITES, "ttl headers ephemeral id first_sent timeout")                        \
+    METHOD(kv, update,      4, 4, METHOD_WRITES, "ttl keep_ttl headers id first_sent timeout")                         \
     METHOD(kv, delete,      2, 2, METHOD_WRITES, "revision if_exists id first_sent timeout")                                                   \
     METHOD(kv, purge,       2, 2, METHOD_WRITES, "revision ttl id first_sent timeout")                                               \
     METHOD(kv, increment,   3, 3, METHOD_WRITES, "initial ttl keep_ttl id first_sent timeout")                         \
+    METHOD(kv, touch,       3, 3, METHOD_WRITES, "revision id first_sent timeout")                                     \
     METHOD(kv, history,     2, 2, METHOD_READS | METHOD_NEEDS_NATS, "timeout")                                         \
     METHOD(kv, keys,        1, 1, METHOD_READS, "filter limit after consistency timeout")                              \
     METHOD(bulk, get,       2, 2, METHOD_READS, "consistency timeout")                                                 \

@@ -36,6 +36,7 @@ static const struct {
     {"kv.keys", "kvctl keys"},
     {"kv.purge", "kvctl purge"},
     {"kv.put", "kvctl put"},
+    {"kv.touch", "kvctl touch"},
     {"kv.update", "kvctl update"},
     {"txn.commit", "kvctl txn"},
     {"watch.start", "kvctl watch"},

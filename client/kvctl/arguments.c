@@ -163,13 +163,11 @@ bool arguments_size(const struct invocation *invocation, const char *name, int64
     return false;
 }
 
-bool arguments_duration(const struct invocation *invocation, const char *name, int64_t *duration_s)
+bool arguments_read_duration(const char *text, const char *what, int64_t *duration_s)
 {
-    const char *text = arguments_value(invocation, name), *rest = text;
+    const char *rest = text;
     int64_t total = 0, part;
 
-    if (text == NULL)
-        return true;
     if (strcmp(text, "none") == 0) {
         *duration_s = -1;
         return true;
@@ -185,11 +183,20 @@ bool arguments_duration(const struct invocation *invocation, const char *name, i
     if (total > 0 && isdigit((unsigned char)rest[-1]) && strspn(text, "0123456789") < strlen(text))
         total = 0;
     if (total <= 0) {
-        report("--%s must be a time of at least 1 s such as 30, 90s, 1h30m, 7d or none, not '%.100s'", name, text);
+        report("%s must be a time of at least 1 s such as 30, 90s, 1h30m, 7d or none, not '%.100s'", what, text);
         return false;
     }
     *duration_s = total;
     return true;
+}
+
+bool arguments_duration(const struct invocation *invocation, const char *name, int64_t *duration_s)
+{
+    const char *text = arguments_value(invocation, name);
+    char what[64];
+
+    snprintf(what, sizeof(what), "--%s", name);
+    return text == NULL || arguments_read_duration(text, what, duration_s);
 }
 
 /* --- Options that may be repeated --------------------------------------------------------------- */

@@ -87,19 +87,27 @@ static void kv_add_value(struct table *table, const struct kvs_entry *entry)
     free(value);
 }
 
+/* Only values with a TTL expire: without any, the table has no such column. */
 static enum status kv_print_history(const struct kvs_entry *entries, size_t count)
 {
+    bool has_expiry = false;
     struct table table;
 
-    table_begin(&table, 4);
+    for (size_t i = 0; i < count; i++)
+        has_expiry = has_expiry || entries[i].expires_us > 0;
+    table_begin(&table, has_expiry ? 5 : 4);
     table.cuts_last = true;
     table_add(&table, "REVISION");
     table_add(&table, "CREATED");
+    if (has_expiry)
+        table_add(&table, "EXPIRES");
     table_add(&table, "OPERATION");
     table_add(&table, "VALUE");
     for (size_t i = 0; i < count; i++) {
         table_add(&table, "%" PRIu64, entries[i].revision);
         table_add(&table, "%s", text_of_time(entries[i].created_us).text);
+        if (has_expiry)
+            table_add(&table, "%s", entries[i].expires_us > 0 ? text_of_time(entries[i].expires_us).text : "-");
         table_add(&table, "%s", text_of_operation(entries[i].operation));
         kv_add_value(&table, &entries[i]);
     }
@@ -145,7 +153,8 @@ struct write {
 
 static bool kv_write_begin(struct write *write, const struct invocation *invocation)
 {
-    *write = (struct write){.options = KVS_PUT_OPTIONS(.timeout_s = invocation->timeout_s)};
+    *write = (struct write){.options = KVS_PUT_OPTIONS(.timeout_s = invocation->timeout_s,
+                                                       .keep_ttl = arguments_flag(invocation, "keep-ttl"))};
     if (!arguments_duration(invocation, "ttl", &write->options.ttl_s) ||
         !arguments_pairs(invocation, "header", &write->headers, &write->options.header_count))
         return false;

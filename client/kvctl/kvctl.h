@@ -1,8 +1,8 @@
 /*
- * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, increment.c, keys.c, watch.c, bulk.c,
- * txn.c, export.c, import.c, backup.c, check.c, bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c, top.c and
- * bench.c. A verb gets an invocation, prints its result and returns the exit status. The arguments and options of the
- * invocation were checked against the verb's row of the table, and the connection is open.
+ * kvctl: the command. The table of verbs is in verbs.c; the verbs are in kv.c, touch.c, increment.c, keys.c, watch.c,
+ * bulk.c, txn.c, export.c, import.c, backup.c, check.c, bucket.c, daemon.c, stats.c, dump.c, config.c, sessions.c,
+ * top.c and bench.c. A verb gets an invocation, prints its result and returns the exit status. The arguments and
+ * options of the invocation were checked against the verb's row of the table, and the connection is open.
  */
 #ifndef KVCTL_H
 #define KVCTL_H
@@ -119,6 +119,9 @@ bool arguments_duration(const struct invocation *invocation, const char *name, i
 
 /* Read text as a number from 0 to 2^64-1. False after a message, which calls it what. */
 bool arguments_read_number(const char *text, const char *what, uint64_t *number);
+
+/* Read text as a duration, as arguments_duration does. */
+bool arguments_read_duration(const char *text, const char *what, int64_t *duration_s);
 
 /* Return all values of an option; free the array *values. False after a message. */
 bool arguments_list(const struct invocation *invocation, const char *name, const char ***values, size_t *count);
@@ -323,6 +326,7 @@ enum status config_run(struct invocation *invocation);
 enum status sessions_run(struct invocation *invocation);
 enum status sessions_kill(struct invocation *invocation);
 enum status bench_run(struct invocation *invocation);
+enum status touch_run(struct invocation *invocation);
 enum status increment_run(struct invocation *invocation);
 enum status top_run(struct invocation *invocation);
 

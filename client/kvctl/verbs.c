@@ -39,8 +39,17 @@ static const struct verb_option mput_options[] = {
     {"from-line", "N", "leave out the lines before this one, to continue after an error"},
     {0},
 };
-static const struct verb_option put_options[] = {
+static const struct verb_option create_options[] = {
     TTL_OPTION, {"header", "NAME=VALUE", "store a header with the value; may be repeated"}, {0}};
+static const struct verb_option touch_options[] = {
+    {"revision", "N", "only if the key still has this revision"},
+    {0},
+};
+static const struct verb_option put_options[] = {
+    TTL_OPTION,
+    {"keep-ttl", NULL, "a TTL that the key has goes on; --ttl is for a key without one"},
+    {"header", "NAME=VALUE", "store a header with the value; may be repeated"},
+    {0}};
 static const struct verb_option incr_options[] = {
     {"initial", "NUMBER", "what KEY counts as if it does not exist (0)"},
     {"ttl", "TIME", "the new value expires after this time (30, 90s, 1h30m, 7d);\ndefault: a TTL that KEY has goes on"},
@@ -243,8 +252,8 @@ const struct verb verbs[] = {
      compact_options, bucket_compact},
     {"get", "BUCKET KEY", 2, 2, "print a key's value",
      "Prints the value byte for byte, followed by a newline only on a terminal. With --json,\n"
-     "prints the whole entry: key, value, revision, created (microseconds since 1970), operation\n"
-     "and headers. The exit status is 1 if the key does not exist.",
+     "prints the whole entry: key, value, revision, created (microseconds since 1970), operation,\n"
+     "headers, and if it has a TTL, when it expires. The exit status is 1 if the key does not exist.",
      "  kvctl get config port\n"
      "  kvctl get config logo >logo.png\n"
      "  kvctl get config limits --as-json | jq .memory\n"
@@ -259,13 +268,20 @@ const struct verb verbs[] = {
     {"create", "BUCKET KEY VALUE|-", 3, 3, "write a key that does not exist yet",
      "Writes KEY only if it does not exist (or is deleted) and prints the new revision. The exit\n"
      "status is 3 if the key exists. If several processes try at once, one succeeds.\n" VALUE_TEXT,
-     "  kvctl create locks backup \"$HOSTNAME\" --ttl 10m && run-backup\n", put_options, kv_create},
+     "  kvctl create locks backup \"$HOSTNAME\" --ttl 10m && run-backup\n", create_options, kv_create},
     {"update", "BUCKET KEY VALUE|- REVISION", 4, 4, "write a key if it is unchanged",
      "Writes KEY only if it still has REVISION (0: it does not exist, or is deleted or expired)\n"
      "and prints the new revision. The exit status is 3 if the key has changed.\n" VALUE_TEXT,
      "  revision=$(kvctl --json get config port | jq .revision)\n"
      "  kvctl update config port 8081 \"$revision\"\n",
      put_options, kv_update},
+    {"touch", "BUCKET KEY TIME", 3, 3, "change when a value expires",
+     "Lets the value of KEY expire after TIME (30, 90s, 1h30m, 7d) from now, or never (none), and\n"
+     "prints the new revision. The value stays. If the key does not exist, writes nothing, and the\n"
+     "exit status is 1.",
+     "  kvctl touch sessions 4711 30m\n"
+     "  kvctl touch sessions 4711 none\n",
+     touch_options, touch_run},
     {"incr", "BUCKET KEY [DELTA]", 2, 3, "add to a number",
      "Adds DELTA (default 1) to the number that KEY has as its value, and prints the new value. A\n"
      "KEY that does not exist counts as 0. Any number of processes may do so at once: each of them\n"

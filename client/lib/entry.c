@@ -16,7 +16,7 @@ const char *entry_operation_name(enum kvs_operation operation)
 
 /* The members of an entry's map; NULL if missing. */
 struct members {
-    const struct kvs_value *key, *value, *size, *revision, *created, *operation, *headers, *ttl;
+    const struct kvs_value *key, *value, *size, *revision, *created, *operation, *headers, *ttl, *expires;
 };
 
 static bool entry_is_named(const char *name, size_t length, const char *wanted)
@@ -39,6 +39,8 @@ static const struct kvs_value **entry_find_member(struct members *members, const
     case 7:
         if (entry_is_named(name, length, "created"))
             return &members->created;
+        if (entry_is_named(name, length, "expires"))
+            return &members->expires;
         return entry_is_named(name, length, "headers") ? &members->headers : NULL;
     case 8:
         return entry_is_named(name, length, "revision") ? &members->revision : NULL;
@@ -156,6 +158,7 @@ struct kvs_entry *entry_read(const struct kvs_value *value, struct entry_places 
     entry->created_us = kvs_value_integer(members.created);
     entry_read_operation(members.operation, &entry->operation);
     entry->ttl_s = kvs_value_integer(members.ttl);
+    entry->expires_us = kvs_value_integer(members.expires);
     entry_read_headers(entry, members.headers, places);
     return entry;
 }

@@ -258,7 +258,8 @@ static bool json_write_entry(struct buffer *json, const struct kvs_entry *entry)
         return false;
     *numbers = '\0';
     if (entry->ttl_s > 0)
-        snprintf(numbers, sizeof(numbers), ",\"ttl\":%" PRId64, entry->ttl_s);
+        snprintf(numbers, sizeof(numbers), ",\"ttl\":%" PRId64 ",\"expires\":%" PRId64, entry->ttl_s,
+                 entry->expires_us);
     return json_write_text(json, numbers) && json_write_text(json, "}");
 }
 

@@ -116,6 +116,7 @@ static void kv_add_put_options(struct kvs_request *request, const struct kvs_put
 
     request_copy_options(request, &own, sizeof(own), options);
     request_option_integer(request, "ttl", own.ttl_s);
+    request_option_boolean(request, "keep_ttl", own.keep_ttl); /* kv.create has none: the daemon refuses it */
     request_option_headers(request, "headers", own.headers, own.header_count);
     request->timeout_s = own.timeout_s;
 }

@@ -207,7 +207,8 @@ struct kvs_entry {
     enum kvs_operation operation;
     const struct kvs_header *headers; /* NULL if there are none */
     size_t header_count;
-    int64_t ttl_s; /* the value expires this time after created_us; 0: it has no TTL of its own */
+    int64_t ttl_s;      /* the value expires this time after created_us; 0: it has no TTL of its own */
+    int64_t expires_us; /* if it has: when it expires, in microseconds since the Unix epoch */
 };
 
 enum kvs_consistency {
@@ -242,6 +243,7 @@ struct kvs_put_options {
     const struct kvs_header *headers; /* no name twice */
     size_t header_count;              /* at most 1,000 */
     double timeout_s;
+    bool keep_ttl; /* kvs_put, kvs_update: a TTL that the key has goes on; ttl_s is for a key that has none */
 };
 #define KVS_PUT_OPTIONS(...) KVS_SIZED_(kvs_put_options, __VA_ARGS__)
 
@@ -259,6 +261,20 @@ enum kvs_code kvs_create(struct kvs *kvs, const char *bucket, const char *key, c
  */
 enum kvs_code kvs_update(struct kvs *kvs, const char *bucket, const char *key, const void *value, size_t value_size,
                          uint64_t expected, const struct kvs_put_options *options, uint64_t *revision);
+
+struct kvs_touch_options {
+    size_t size;
+    uint64_t revision; /* only if the key still has this revision, otherwise KVS_CONFLICT; 0: any */
+    double timeout_s;
+};
+#define KVS_TOUCH_OPTIONS(...) KVS_SIZED_(kvs_touch_options, __VA_ARGS__)
+
+/*
+ * Let the value of a key expire ttl_s seconds from now; 0: never. The value and its headers stay. *revision (may be
+ * NULL) is the new revision; 0 if the key does not exist.
+ */
+enum kvs_code kvs_touch(struct kvs *kvs, const char *bucket, const char *key, int64_t ttl_s,
+                        const struct kvs_touch_options *options, uint64_t *revision);
 
 struct kvs_increment_options {
     size_t size;

@@ -73,6 +73,8 @@ enum kvs_code kvs_async_create(struct kvs *kvs, const char *bucket, const char *
 enum kvs_code kvs_async_update(struct kvs *kvs, const char *bucket, const char *key, const void *value,
                                size_t value_size, uint64_t expected, const struct kvs_put_options *options,
                                kvs_revision_fn *done, void *context);
+enum kvs_code kvs_async_touch(struct kvs *kvs, const char *bucket, const char *key, int64_t ttl_s,
+                              const struct kvs_touch_options *options, kvs_revision_fn *done, void *context);
 enum kvs_code kvs_async_increment(struct kvs *kvs, const char *bucket, const char *key, int64_t delta,
                                   const struct kvs_increment_options *options, kvs_increment_fn *done, void *context);
 enum kvs_code kvs_async_delete(struct kvs *kvs, const char *bucket, const char *key,

@@ -24,7 +24,7 @@ enum kvs_code reply_read_revision(const struct kvs_value *result, void *out)
 {
     uint64_t revision = kvs_value_unsigned(result);
 
-    /* nil: a delete with if_exists had nothing to do. */
+    /* nil: a delete with if_exists, or a touch, had nothing to do. */
     if (revision == 0 && kvs_value_type(result) != KVS_NIL)
         return KVS_PROTOCOL;
     if (out != NULL)

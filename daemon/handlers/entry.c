@@ -9,7 +9,7 @@
  * buffer and written at once, not one by one through the packer. The bytes are those of the MessagePack specification.
  */
 #define BEFORE_BYTES (KV_KEY_LENGTH_MAX + 32u)
-#define BEHIND_BYTES 80u
+#define BEHIND_BYTES 112u
 
 #define ENTRY_PUT_LITERAL(at, text) entry_put_bytes(at, text, sizeof(text) - 1)
 
@@ -98,7 +98,7 @@ static void entry_pack_form(const struct kv_entry *entry, bool with_value, msgpa
     char *at = before;
 
     message_each_header(entry->message, entry_count_header, &headers);
-    *at++ = (char)(0x85 + (headers > 0) + (ttl_s > 0));
+    *at++ = (char)(0x85 + (headers > 0) + 2 * (ttl_s > 0));
     at = ENTRY_PUT_LITERAL(at, "\xa3key");
     if (key_length <= KV_KEY_LENGTH_MAX && utf8_is_valid(entry->key, key_length)) {
         at = entry_put_key(at, entry->key, key_length);
@@ -122,8 +122,12 @@ static void entry_pack_form(const struct kv_entry *entry, bool with_value, msgpa
     at = entry->created_us >= 0 ? ENTRY_PUT_LITERAL(at, "\xcf") : ENTRY_PUT_LITERAL(at, "\xd3");
     at = entry_put_big_endian(at, (uint64_t)entry->created_us, 8);
     at = entry_put_operation(ENTRY_PUT_LITERAL(at, "\xa9operation"), entry->operation);
-    if (ttl_s > 0)
+    if (ttl_s > 0) {
         at = entry_put_unsigned(ENTRY_PUT_LITERAL(at, "\xa3ttl"), (uint64_t)ttl_s);
+        at = entry_put_unsigned(ENTRY_PUT_LITERAL(at, "\xa7"
+                                                      "expires"),
+                                (uint64_t)kv_read_expiry_us(entry));
+    }
     packer->callback(packer->data, behind, (size_t)(at - behind));
     if (headers > 0) {
         pack_str(packer, "headers");

@@ -6,11 +6,12 @@
 #include "daemon/rpc/dispatch.h"
 #include "daemon/rpc/json.h"
 #include "daemon/rpc/options.h"
+#include "daemon/store/bucket/settings.h"
 #include "daemon/store/follow/cached_read.h"
 #include "daemon/store/lease/held_write.h"
 #include "daemon/store/read/get.h"
 #include "daemon/store/read/scan.h"
-#include "daemon/store/write/write.h"
+#include "daemon/store/write/rewrite.h"
 
 #include <string.h>
 
@@ -368,11 +369,40 @@ static void kv_start_ephemeral(struct call *call, const struct write *write)
     held_write_start(&call->arena, held);
 }
 
+/* --- Keeping a TTL --- */
+
+/* Start a put or an update that keeps the TTL of the present entry. */
+static void kv_start_put_with_kept_ttl(struct call *call, const struct write *write)
+{
+    const struct operation *operation = &write->operation;
+    struct rewrite *rewrite = arena_zalloc(&call->arena, sizeof(*rewrite));
+
+    if (rewrite == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    rewrite->modify.bucket_name = write->bucket_name;
+    rewrite->modify.key = operation->key;
+    rewrite->modify.deadline_ms = write->deadline_ms;
+    rewrite->modify.journal = write->journal;
+    rewrite->kind = REWRITE_KEEP_TTL;
+    rewrite->ttl_s = operation->ttl_s;
+    rewrite->has_condition = operation->condition == OPERATION_IF_AT_REVISION;
+    rewrite->revision = operation->revision;
+    rewrite->value = operation->value;
+    rewrite->value_bytes = operation->value_bytes;
+    rewrite->headers = operation->headers;
+    rewrite->header_count = operation->header_count;
+    rewrite->done = kv_answer_revision;
+    rewrite->arg = call;
+    rewrite_start(call_store(call), &call->arena, rewrite);
+}
+
 /* Start a put, create or update: they share the value, the TTL and the headers. */
 static void kv_start_put(struct call *call, enum operation_condition condition)
 {
     struct write *write = kv_new_write(call, KV_PUT);
-    bool is_ephemeral = false;
+    bool is_ephemeral = false, keeps_ttl = false;
 
     if (write == NULL || !kv_argument_value(call, 2, &write->operation.value, &write->operation.value_bytes) ||
         !kv_option_ttl(call, &write->operation.ttl_s) ||
@@ -382,8 +412,14 @@ static void kv_start_put(struct call *call, enum operation_condition condition)
     write->operation.condition = condition;
     if (condition == OPERATION_IF_AT_REVISION && !argument_revision(call, 3, &write->operation.revision))
         return;
-    if (is_ephemeral)
+    if (condition != OPERATION_IF_ABSENT && !option_bool(call, "keep_ttl", &keeps_ttl))
+        return;
+    if (is_ephemeral && keeps_ttl)
+        call_fail_with(call, ERROR_INVALID_ARGUMENT, "ephemeral and keep_ttl exclude each other");
+    else if (is_ephemeral)
         kv_start_ephemeral(call, write);
+    else if (keeps_ttl)
+        kv_start_put_with_kept_ttl(call, write);
     else
         write_start(call_store(call), &call->arena, write);
 }
@@ -440,4 +476,31 @@ void handle_kv_purge(struct call *call)
 
     if (write != NULL && kv_option_ttl(call, &write->operation.ttl_s))
         kv_start_removal(call, write);
+}
+
+void handle_kv_touch(struct call *call)
+{
+    struct rewrite *rewrite = arena_zalloc(&call->arena, sizeof(*rewrite));
+    const msgpack_object *ttl = &call->arguments[2];
+    int64_t revision;
+
+    if (rewrite == NULL) {
+        call_fail_out_of_memory(call);
+        return;
+    }
+    if (!kv_argument_key(call, 1, &rewrite->modify.key) || !kv_option_id(call, &rewrite->modify.journal) ||
+        !option_integer(call, "revision", 1, INT64_MAX, 0, &revision))
+        return;
+    if (!argument_to_int64(ttl, &rewrite->ttl_s) || rewrite->ttl_s < 0 || rewrite->ttl_s > BUCKET_TTL_MAX_S) {
+        argument_refuse(call, "ttl", "a whole number of seconds, or 0 for none", ttl);
+        return;
+    }
+    rewrite->modify.bucket_name = call->bucket;
+    rewrite->modify.deadline_ms = call->deadline_ms;
+    rewrite->kind = REWRITE_TOUCH;
+    rewrite->has_condition = revision > 0;
+    rewrite->revision = (uint64_t)revision;
+    rewrite->done = kv_answer_revision;
+    rewrite->arg = call;
+    rewrite_start(call_store(call), &call->arena, rewrite);
 }

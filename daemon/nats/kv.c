@@ -94,6 +94,11 @@ bool kv_is_internal_header(const char *name)
            strncasecmp(name, "Kvstored-", 9) == 0;
 }
 
+bool kv_is_expiry_header(const char *name)
+{
+    return strcmp(name, KV_HEADER_TTL) == 0 || strcmp(name, KV_HEADER_EXPIRES) == 0;
+}
+
 const char *kv_check_header(const char *name, const char *value)
 {
     if (name[0] == '\0')

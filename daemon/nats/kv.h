@@ -105,6 +105,9 @@ const char *kv_check_header(const char *name, const char *value);
 /* Return whether a header is one of the server, of KV or of the daemon, which callers do not see. */
 bool kv_is_internal_header(const char *name);
 
+/* Return whether it is one of those that say when an entry expires: readers need them. */
+bool kv_is_expiry_header(const char *name);
+
 /*
  * Parse a message as an entry. subject is the one under which it was stored, and prefix the part before the key
  * ("$KV.b."). Return false if it is no message of that bucket.

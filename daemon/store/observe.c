@@ -33,6 +33,15 @@ uint64_t observe_known_revision(struct store *store, const char *bucket_name, co
     return known;
 }
 
+bool observe_find(struct store *store, const char *bucket_name, const char *key, observe_found_fn *found, void *arg)
+{
+    for (const struct observer *observer = store->observers; observer != NULL; observer = observer->next) {
+        if (observer->ops->find != NULL)
+            return observer->ops->find(store, bucket_name, key, found, arg);
+    }
+    return false;
+}
+
 void observe_absent(struct store *store, const char *bucket_name, const char *key, uint64_t known_revision,
                     bool is_certain)
 {

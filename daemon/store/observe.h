@@ -13,11 +13,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Given an entry of memory, which lives until it returns. Returns whether the entry is of use. */
+typedef bool observe_found_fn(void *arg, const struct kv_entry *entry);
+
 /* What may happen. An observer leaves out what it does not need. */
 struct observer_ops {
     void (*revision)(struct store *store, const char *bucket_name, const char *key, uint64_t revision, bool is_write);
     void (*entry)(struct store *store, const char *bucket_name, const struct kv_entry *entry);
     uint64_t (*known_revision)(struct store *store, const char *bucket_name, const char *key);
+    bool (*find)(struct store *store, const char *bucket_name, const char *key, observe_found_fn *found, void *arg);
     void (*absent)(struct store *store, const char *bucket_name, const char *key, uint64_t known_revision,
                    bool is_certain);
     void (*marker)(struct store *store, const char *bucket_name, int64_t marker_ttl_s);
@@ -49,6 +53,12 @@ void observe_entry(struct store *store, const char *bucket_name, const struct kv
  * NATS, and gives it to observe_absent.
  */
 uint64_t observe_known_revision(struct store *store, const char *bucket_name, const char *key);
+
+/*
+ * Look for the value of a key in memory. It may be older than the server's: for a write on the condition that the key
+ * is unchanged. Return false if memory lacks it, or found returned false. found is called at most once.
+ */
+bool observe_find(struct store *store, const char *bucket_name, const char *key, observe_found_fn *found, void *arg);
 
 /* NATS answered that the key is absent. is_certain: the answer is not of a replica that may be behind. */
 void observe_absent(struct store *store, const char *bucket_name, const char *key, uint64_t known_revision,

@@ -18,6 +18,7 @@ struct kind {
 
 static const struct kind kinds[WRITE_CASE_KINDS] = {
     [WRITE_CASE_PUT] = {"kv.put", 1, 1, "a", NULL, {{"a", "put", "mine"}}},
+    [WRITE_CASE_PUT_KEEPING_TTL] = {"kv.put with keep_ttl", 1, 1, "a", NULL, {{"a", "put", "mine"}}},
     [WRITE_CASE_CREATE] = {"kv.create", 1, 1, "a", "already_exists", {{"a", "put", "mine"}}},
     [WRITE_CASE_CREATE_OVER_MARKER] = {"kv.create over a marker", 1, 1, "a", "already_exists", {{"a", "put", "mine"}}},
     [WRITE_CASE_UPDATE] = {"kv.update", 1, 1, "a", "conflict", {{"a", "put", "mine"}}},
@@ -98,6 +99,9 @@ void write_case_send(struct write_case *write_case)
     switch (write_case->kind) {
     case WRITE_CASE_PUT:
         write_case->msgid = client_send(client, "kv.put", "['%s', '%s.a', 'mine']", bucket, key);
+        break;
+    case WRITE_CASE_PUT_KEEPING_TTL:
+        write_case->msgid = client_send(client, "kv.put", "['%s', '%s.a', 'mine', {'keep_ttl': true}]", bucket, key);
         break;
     case WRITE_CASE_CREATE:
     case WRITE_CASE_CREATE_OVER_MARKER:

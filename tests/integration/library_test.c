@@ -531,6 +531,42 @@ static enum kvs_code run_loop(struct kvs *kvs)
         ck_assert_msg(strstr(outcome.json, text) != NULL, "%s: %s instead of %s", #call, outcome.json, text);          \
     } while (0)
 
+START_TEST(a_key_is_touched_and_its_ttl_is_kept)
+{
+    struct kvs *kvs = library_connect(&shared_daemon, NULL);
+    const char *bucket = library_new_bucket(kvs, 1);
+    struct kvs_put_options keep = KVS_PUT_OPTIONS(.keep_ttl = true);
+    struct kvs_touch_options former = KVS_TOUCH_OPTIONS(.revision = 1);
+    struct kvs_txn *txn = kvs_txn_begin(kvs, bucket);
+    uint64_t revision = 7;
+    struct kvs_entry *entry;
+
+    assert_done(kvs_touch(kvs, bucket, "k", 10, NULL, &revision));
+    ck_assert_uint_eq(revision, 0);
+    library_put(kvs, bucket, "k", "v");
+    assert_done(kvs_touch(kvs, bucket, "k", 1000, NULL, &revision));
+    ck_assert_uint_eq(revision, 2);
+    ck_assert_int_eq(kvs_touch(kvs, bucket, "k", 10, &former, NULL), KVS_CONFLICT);
+    assert_done(kvs_put(kvs, bucket, "k", "w", 1, &keep, NULL));
+    assert_done(kvs_update(kvs, bucket, "k", "x", 1, 3, &keep, NULL));
+    assert_done(kvs_get(kvs, bucket, "k", NULL, &entry));
+    ck_assert_str_eq(entry->value, "x");
+    ck_assert_int_gt(entry->ttl_s, 900);
+    ck_assert_int_gt(entry->expires_us, entry->created_us);
+    kvs_free(entry);
+    ck_assert_int_eq(kvs_create(kvs, bucket, "new", "x", 1, &keep, NULL), KVS_INVALID_ARGUMENT);
+    kvs_txn_put(txn, "k", "y", 1, &keep);
+    ck_assert_int_eq(kvs_txn_commit(txn, NULL, NULL, NULL), KVS_INVALID_ARGUMENT);
+    kvs_txn_free(txn);
+    assert_done(kvs_async_touch(kvs, bucket, "k", 0, NULL, NULL, NULL));
+    ck_assert_int_eq(run_loop(kvs), KVS_OK);
+    assert_done(kvs_get(kvs, bucket, "k", NULL, &entry));
+    ck_assert_int_eq(entry->ttl_s, 0);
+    kvs_free(entry);
+    kvs_close(kvs);
+}
+END_TEST
+
 START_TEST(every_call_has_its_asynchronous_form)
 {
     struct kvs *kvs = library_connect(&shared_daemon, NULL);
@@ -823,6 +859,7 @@ Suite *library_suite(void)
     tcase_add_test(tests, answers_for_many_keys_have_the_order_of_the_request);
     tcase_add_test(tests, json_and_keys_are_read);
     tcase_add_test(tests, a_number_is_incremented);
+    tcase_add_test(tests, a_key_is_touched_and_its_ttl_is_kept);
     tcase_add_test(tests, a_value_can_expire);
     tcase_add_test(tests, buckets_are_made_changed_listed_and_removed);
     tcase_add_test(tests, daemon_info_health_and_stats_are_available);

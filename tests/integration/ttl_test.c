@@ -4,6 +4,7 @@
 #include "tests/support/nats.h"
 #include "tests/support/nats_server.h"
 
+#include <time.h>
 #include <unistd.h>
 
 /* Wait until a get answers nil. Before that it must answer the value. */
@@ -153,6 +154,157 @@ START_TEST(values_expire_after_the_buckets_ttl)
 }
 END_TEST
 
+/* --- Touching and keeping -------------------------------------------------------------------------- */
+
+static const msgpack_object *entry_of(struct client *client, const char *bucket, const char *key)
+{
+    const struct answer *answer = client_call(client, "kv.get", "['%s', '%s']", bucket, key);
+
+    assert_ok(answer);
+    return &answer->result;
+}
+
+START_TEST(an_entry_with_a_ttl_tells_when_it_expires)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', {'ttl': 1000}]", bucket));
+    assert_ok(client_call(client, "kv.put", "['%s', 'ever', 'v']", bucket));
+    const msgpack_object *entry = entry_of(client, bucket, "k");
+    uint64_t expires = number_at(entry, "expires");
+    ck_assert_uint_eq(expires, number_at(entry, "created") + 1000000000u);
+    ck_assert_ptr_null(find_at(entry_of(client, bucket, "ever"), "expires"));
+    struct answer *answer = client_call(client, "kv.history", "['%s', 'k']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "0.expires"), expires);
+    answer = client_call(client, "bulk.get", "['%s', ['k']]", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "k.expires"), expires);
+    answer = client_call(client, "watch.start", "['%s', {'filter': 'k'}]", bucket);
+    assert_ok(answer);
+    struct notification *entries = client_wait_notification(client, number_at(&answer->result, ""));
+    ck_assert_uint_eq(number_at(&entries->params, "1.0.expires"), expires);
+}
+END_TEST
+
+START_TEST(a_touch_starts_the_ttl_anew_and_keeps_value_and_headers)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    ck_assert_str_eq(object_text(&client_call(client, "kv.touch", "['%s', 'k', 10]", bucket)->result), "nil");
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', {'headers': {'Color': 'blue'}}]", bucket));
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.touch", "['%s', 'k', 500]", bucket)), 2);
+    const msgpack_object *entry = entry_of(client, bucket, "k");
+    ck_assert_str_eq(text_at(entry, "value"), "v");
+    ck_assert_str_eq(text_at(entry, "headers.Color"), "blue");
+    ck_assert_uint_eq(number_at(entry, "ttl"), 500);
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.touch", "['%s', 'k', 1, {'revision': 2}]", bucket)), 3);
+    struct answer *answer = client_call(client, "kv.touch", "['%s', 'k', 1, {'revision': 2}]", bucket);
+    assert_code(answer, "conflict");
+    ck_assert_uint_eq(number_at(&answer->error, "revision"), 3);
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.touch", "['%s', 'k', 0]", bucket)), 4);
+    entry = entry_of(client, bucket, "k");
+    ck_assert_ptr_null(find_at(entry, "ttl"));
+    ck_assert_str_eq(text_at(entry, "headers.Color"), "blue");
+    assert_ok(client_call(client, "kv.touch", "['%s', 'k', 1]", bucket));
+    expect_expiry(client, bucket, "k", "v");
+    assert_code(client_call(client, "kv.touch", "['%s', 'k', -1]", bucket), "invalid_argument");
+    assert_code(client_call(client, "kv.touch", "['%s', 'k', null]", bucket), "invalid_argument");
+}
+END_TEST
+
+START_TEST(a_ttl_that_is_kept_has_the_same_end)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    uint64_t start = now_ms();
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', {'ttl': 3}]", bucket));
+    uint64_t expires = number_at(entry_of(client, bucket, "k"), "expires");
+    unsigned long long revision = 1;
+    for (unsigned i = 0; i < 20; i++) {
+        revision = revision_of(client_call(client, "kv.put", "['%s', 'k', 'w', {'keep_ttl': true}]", bucket));
+        const msgpack_object *entry = entry_of(client, bucket, "k");
+        ck_assert_uint_eq(number_at(entry, "expires"), expires);
+        ck_assert_ptr_null(find_at(entry, "headers"));
+        revision = revision_of(
+            client_call(client, "kv.update", "['%s', 'k', 'x', %llu, {'keep_ttl': true, 'ttl': 9}]", bucket, revision));
+        entry = entry_of(client, bucket, "k");
+        ck_assert_uint_eq(number_at(entry, "expires"), expires);
+        ck_assert_str_eq(text_at(entry, "value"), "x");
+        struct answer *answer = client_call(client, "kv.get", "['%s', 'k', {'consistency': 'leader'}]", bucket);
+        ck_assert_uint_eq(number_at(&answer->result, "expires"), expires);
+    }
+    expect_expiry(client, bucket, "k", "x");
+    ck_assert_uint_ge(now_ms() - start, 2950);
+}
+END_TEST
+
+START_TEST(keep_ttl_of_a_key_without_one)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'a', 'v', {'keep_ttl': true}]", bucket));
+    ck_assert_ptr_null(find_at(entry_of(client, bucket, "a"), "ttl"));
+    assert_ok(client_call(client, "kv.put", "['%s', 'a', 'w', {'keep_ttl': true, 'ttl': 50}]", bucket));
+    ck_assert_uint_eq(number_at(entry_of(client, bucket, "a"), "ttl"), 50);
+    assert_ok(client_call(client, "kv.update", "['%s', 'b', 'v', 0, {'keep_ttl': true, 'ttl': 60}]", bucket));
+    ck_assert_uint_eq(number_at(entry_of(client, bucket, "b"), "ttl"), 60);
+    assert_code(client_call(client, "kv.update", "['%s', 'b', 'v', 0, {'keep_ttl': true}]", bucket), "conflict");
+    assert_code(client_call(client, "kv.update", "['%s', 'c', 'v', 7, {'keep_ttl': true}]", bucket), "conflict");
+    assert_ok(client_call(client, "kv.delete", "['%s', 'b']", bucket));
+    assert_ok(client_call(client, "kv.put", "['%s', 'b', 'v', {'keep_ttl': true}]", bucket));
+    ck_assert_ptr_null(find_at(entry_of(client, bucket, "b"), "ttl"));
+    assert_code(client_call(client, "kv.create", "['%s', 'd', 'v', {'keep_ttl': true}]", bucket), "invalid_argument");
+}
+END_TEST
+
+/* Each of the others makes the reading of the TTL too old. */
+START_TEST(touches_and_puts_beside_other_writes_succeed)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    uint32_t sent[60];
+
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v', {'ttl': 1000}]", bucket));
+    for (unsigned i = 0; i < 60; i += 3) {
+        sent[i] = client_send(client, "kv.touch", "['%s', 'k', 2000]", bucket);
+        sent[i + 1] = client_send(client, "kv.put", "['%s', 'k', '%u', {'keep_ttl': true}]", bucket, i);
+        sent[i + 2] = client_send(client, "kv.put", "['%s', 'k', '%u', {'ttl': 3000}]", bucket, i);
+    }
+    for (unsigned i = 0; i < 60; i++)
+        assert_ok(client_wait(client, sent[i]));
+    struct answer *answer = client_call(client, "bucket.info", "['%s']", bucket);
+    ck_assert_uint_eq(number_at(&answer->result, "last_revision"), 61);
+}
+END_TEST
+
+START_TEST(a_repeated_touch_is_done_once)
+{
+    struct client *client = client_open_shared();
+    const char *bucket = client_new_bucket(client, NULL);
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    unsigned long long before = (unsigned long long)now.tv_sec * 1000000u;
+    const char *touch = "['%s', 'k', 500, {'id': 'touch-0001', 'first_sent': %llu}]";
+    const char *put = "['%s', 'k', 'w', {'keep_ttl': true, 'id': 'keep-0001', 'first_sent': %llu}]";
+    before -= 1000000;
+    assert_ok(client_call(client, "kv.put", "['%s', 'k', 'v']", bucket));
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.touch", "['%s', 'k', 500, {'id': 'touch-0001'}]", bucket)),
+                      2);
+    ck_assert_uint_eq(
+        revision_of(client_call(client, "kv.put", "['%s', 'k', 'w', {'keep_ttl': true, 'id': 'keep-0001'}]", bucket)),
+        3);
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.touch", touch, bucket, before)), 2);
+    ck_assert_uint_eq(revision_of(client_call(client, "kv.put", put, bucket, before)), 3);
+    assert_code(
+        client_call(client, "kv.touch", "['%s', 'k', 501, {'id': 'touch-0001', 'first_sent': %llu}]", bucket, before),
+        "invalid_argument");
+}
+END_TEST
+
 Suite *ttl_suite(void)
 {
     Suite *suite = suite_create("ttl");
@@ -165,5 +317,11 @@ Suite *ttl_suite(void)
     tcase_add_test(tests, a_purge_marker_with_a_ttl_expires);
     tcase_add_test(tests, a_create_succeeds_over_the_marker_of_an_expired_value);
     tcase_add_test(tests, values_expire_after_the_buckets_ttl);
+    tcase_add_test(tests, an_entry_with_a_ttl_tells_when_it_expires);
+    tcase_add_test(tests, a_touch_starts_the_ttl_anew_and_keeps_value_and_headers);
+    tcase_add_test(tests, a_ttl_that_is_kept_has_the_same_end);
+    tcase_add_test(tests, keep_ttl_of_a_key_without_one);
+    tcase_add_test(tests, touches_and_puts_beside_other_writes_succeed);
+    tcase_add_test(tests, a_repeated_touch_is_done_once);
     return suite;
 }

@@ -6,7 +6,7 @@
 /* Of the internal headers, only those about the TTL are of use to readers. */
 static bool cache_value_wants_header(const char *name)
 {
-    return !kv_is_internal_header(name) || strcmp(name, KV_HEADER_TTL) == 0 || strcmp(name, KV_HEADER_EXPIRES) == 0;
+    return !kv_is_internal_header(name) || kv_is_expiry_header(name);
 }
 
 struct cache_value_tally {

@@ -19,6 +19,7 @@ static void on_bucket_created(struct store *store, const char *bucket)
 
 static const struct observer_ops follow_observer_ops = {.revision = local_copy_note_revision,
                                                         .entry = local_copy_note_read,
+                                                        .find = local_copy_find_value,
                                                         .known_revision = local_copy_revision_of,
                                                         .absent = local_copy_note_absent,
                                                         .begin_change = local_copy_begin_change,

@@ -142,3 +142,13 @@ uint64_t local_copy_revision_of(struct store *store, const char *bucket, const c
 
     return known != NULL ? known->revision : 0;
 }
+
+bool local_copy_find_value(struct store *store, const char *bucket, const char *key, observe_found_fn *found, void *arg)
+{
+    struct local_copy *copy = local_copy_find(store, bucket);
+    struct cache_view view;
+    uint64_t revision;
+
+    return copy != NULL && local_copy_get(copy, key, strlen(key), &view, &revision) == LOCAL_COPY_HAS &&
+           found(arg, &view.entry);
+}

@@ -8,6 +8,7 @@
 #define DAEMON_STORE_LOCAL_COPY_READ_H
 
 #include "daemon/store/follow/local_copy.h"
+#include "daemon/store/observe.h"
 
 enum local_copy_answer {
     LOCAL_COPY_HAS,   /* the entry is in the view */
@@ -47,6 +48,10 @@ void local_copy_note_revision(struct store *store, const char *bucket, const cha
 
 /* Return the revision of the key's entry in memory; 0: there is none. */
 uint64_t local_copy_revision_of(struct store *store, const char *bucket, const char *key);
+
+/* Give the key's value to found, if it is in memory and as new as a read would want it. */
+bool local_copy_find_value(struct store *store, const char *bucket, const char *key, observe_found_fn *found,
+                           void *arg);
 
 /*
  * NATS has answered that the key is absent. When it was asked, the copy had the key at revision_before. is_certain: the

@@ -272,7 +272,7 @@ static bool get_copy_header(void *arg, const char *name, const char *value)
     struct header_copy *copy = arg;
     struct message *message = copy->message;
 
-    if (kv_is_internal_header(name))
+    if (kv_is_internal_header(name) && !kv_is_expiry_header(name))
         return true;
     if (message->header_count == copy->capacity) {
         size_t capacity = copy->capacity > 0 ? copy->capacity * 2 : 4;

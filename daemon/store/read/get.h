@@ -50,7 +50,8 @@ struct get {
  */
 void get_start(struct store *store, struct arena *arena, struct get *get);
 
-/* Copy an entry into an arena, its headers included: entries live as long as the message that they came with. */
+/* Copy an entry into an arena, with its headers and what says when it expires: entries live as long as the message that
+ * they came with. */
 bool get_copy_entry(struct arena *arena, const struct kv_entry *entry, struct kv_entry *copy);
 
 /* Set the error of a call whose take_memory returned false. ask_for: what needs less memory, such as "fewer keys". */

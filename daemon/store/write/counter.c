@@ -2,6 +2,7 @@
 
 #include "daemon/base/backoff.h"
 #include "daemon/base/table.h"
+#include "daemon/store/observe.h"
 #include "daemon/store/read/get.h"
 #include "daemon/store/write/counter_value.h"
 
@@ -301,18 +302,6 @@ static enum counter_verdict counter_judge(struct counter *counter, struct increm
     return first != NULL ? COUNTER_LEAVES : COUNTER_REFUSES;
 }
 
-static void counter_set_refusal(const struct counter *counter, struct error *error)
-{
-    if (counter->value.kind == COUNTER_VALUE_TEXT)
-        error_set(error, ERROR_NOT_AN_INTEGER,
-                  "the value is not a decimal integer of 64 bits, so nothing can be added to it; put a number first");
-    else
-        error_set(error, ERROR_OUT_OF_RANGE,
-                  "the new value would exceed 64 bits (-2^63 to 2^63 - 1); nothing was added");
-    error->has_revision = true;
-    error->revision = counter->value.revision;
-}
-
 /*
  * Choose increments for the next write, in their order. Return whether a value that was not read would refuse one: then
  * it must be read first.
@@ -466,6 +455,22 @@ static void counter_end_refused(struct counter *counter, const struct error *err
     }
 }
 
+static bool on_counter_found(void *arg, const struct kv_entry *entry)
+{
+    struct counter *counter = arg;
+
+    counter_value_read(&counter->value, counter->store, counter->bucket_name, entry);
+    return counter_value_is_usable(&counter->value, counter->store, counter->bucket_name);
+}
+
+/* Return whether the next write may be based on the value that is known, or that memory has. */
+static bool counter_knows_value(struct counter *counter)
+{
+    return counter_value_is_usable(&counter->value, counter->store, counter->bucket_name) ||
+           (counter->conflicts == 0 && counter->waiting != NULL &&
+            observe_find(counter->store, counter->bucket_name, counter->key, on_counter_found, counter));
+}
+
 /* Take the next step for those that wait. */
 static void counter_continue(struct counter *counter)
 {
@@ -475,10 +480,10 @@ static void counter_continue(struct counter *counter)
     counter->state = COUNTER_DECIDING;
     if (counter->waiting != NULL && !counter_begin_arena(counter))
         return;
-    bool is_known = counter_value_is_usable(&counter->value, counter->store, counter->bucket_name);
+    bool is_known = counter_knows_value(counter);
     bool must_read = counter->waiting != NULL && (!is_known || counter_choose(counter));
     counter->read_for = 0;
-    counter_set_refusal(counter, &refusal);
+    counter_value_set_refusal(&counter->value, &refusal);
     if (must_read)
         counter_read(counter);
     else if (counter->written != NULL)

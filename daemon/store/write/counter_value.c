@@ -80,3 +80,15 @@ bool counter_value_is_usable(struct counter_value *value, const struct store *st
     }
     return true;
 }
+
+void counter_value_set_refusal(const struct counter_value *value, struct error *error)
+{
+    if (value->kind == COUNTER_VALUE_TEXT)
+        error_set(error, ERROR_NOT_AN_INTEGER,
+                  "the value is not a decimal integer of 64 bits, so nothing can be added to it; put a number first");
+    else
+        error_set(error, ERROR_OUT_OF_RANGE,
+                  "the new value would exceed 64 bits (-2^63 to 2^63 - 1); nothing was added");
+    error->has_revision = true;
+    error->revision = value->revision;
+}

@@ -39,6 +39,9 @@ void counter_value_write(struct counter_value *value, const struct store *store,
 /* Return whether the next write may be based on it. A value that has expired meanwhile becomes absent. */
 bool counter_value_is_usable(struct counter_value *value, const struct store *store, const char *bucket_name);
 
+/* Set the error of an increment that the value does not allow. */
+void counter_value_set_refusal(const struct counter_value *value, struct error *error);
+
 /* Read a decimal integer of 64 bits, in its only form: no blanks, no plus, no leading zeros. False: it is none. */
 bool counter_value_parse(const char *text, size_t length, int64_t *number);
 

@@ -33,8 +33,8 @@ def is_integer(value, least=0):
 # --- Errors ------------------------------------------------------------------------------------------
 
 CHANGING = frozenset((
-    "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "bulk.put", "bulk.delete",
-    "txn.commit", "bucket.create", "bucket.update", "bucket.delete", "bucket.purge", "bucket.compact", "daemon.kill_session"))
+    "kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "kv.touch", "bulk.put",
+    "bulk.delete", "txn.commit", "bucket.create", "bucket.update", "bucket.delete", "bucket.purge", "bucket.compact", "daemon.kill_session"))
 
 ERROR_MEMBERS = {
     "code": lambda value: value in CODES,
@@ -87,13 +87,14 @@ ENTRY_MEMBERS = {
     "headers": lambda value: type(value) is dict and value and all(
         type(name) is str and type(text) is str for name, text in value.items()),
     "ttl": is_integer,
+    "expires": is_integer,
 }
 
 
 def check_entry(entry, is_meta_only=False):
     expect(type(entry) is dict, "an entry is no map: {}", entry)
     needed = {"key", "size" if is_meta_only else "value", "revision", "created", "operation"}
-    expect(needed <= entry.keys() <= needed | {"headers", "ttl"}, "an entry's members are not those of an entry: {}", entry)
+    expect(needed <= entry.keys() <= needed | {"headers", "ttl", "expires"}, "an entry's members are not those of an entry: {}", entry)
     for member, value in entry.items():
         expect(ENTRY_MEMBERS[member](value), "an entry's {} cannot be {}: {}", member, value, entry)
 
@@ -199,6 +200,11 @@ def _metrics(result, _params):
     expect(type(result) is str and result.endswith("\n# EOF\n"), "the metrics are {} and do not end with # EOF", result)
 
 
+def _touched(result, params):
+    if result is not None:
+        _revision(result, params)
+
+
 def _increment(result, _params):
     expect(type(result) is list and len(result) == 2 and type(result[0]) is int and is_integer(result[1], 1),
            "the result is {} and no array of a value and a revision", result)
@@ -213,6 +219,7 @@ RESULTS = {
     "kv.delete": _marker,
     "kv.purge": _revision,
     "kv.increment": _increment,
+    "kv.touch": _touched,
     "kv.history": _entries,
     "kv.keys": _names,
     "bulk.get": _map_of_entries,

@@ -75,6 +75,19 @@ def kv_update(context):
     return [bucket, key, context.value(), context.revision(bucket, key)], put_options(context)
 
 
+def kv_put_keeping_ttl(context):
+    arguments, options = kv_put(context)
+    if context.maybe(0.2):
+        options["keep_ttl"] = context.maybe(0.8)
+    return arguments, options
+
+
+def kv_touch(context):
+    bucket, key = context.bucket(), context.key()
+    options = {"revision": context.revision(bucket, key) or 1} if context.maybe(0.3) else {}
+    return [bucket, key, context.rng.choice((0, 1, 2, 100, 10**9))], options
+
+
 def kv_increment(context):
     options = {"ttl": context.rng.choice((1, 2, 100))} if context.maybe(0.3) else {}
     if context.maybe(0.3):
@@ -272,10 +285,11 @@ def nothing(_context):
 METHODS = {
     "kv.get": (kv_get, 6),
     "kv.get_json": (kv_get, 3),
-    "kv.put": (kv_put, 8),
+    "kv.put": (kv_put_keeping_ttl, 8),
     "kv.create": (kv_put, 4),
     "kv.update": (kv_update, 5),
     "kv.increment": (kv_increment, 6),
+    "kv.touch": (kv_touch, 4),
     "kv.delete": (kv_delete, 4),
     "kv.purge": (kv_purge, 3),
     "kv.history": (kv_history, 3),
@@ -305,7 +319,7 @@ METHODS = {
 }
 
 # Writes that may be repeated. No two calls have the same id: that is the client's duty.
-WRITES_WITH_ID = {"kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "bulk.put",
+WRITES_WITH_ID = {"kv.put", "kv.create", "kv.update", "kv.delete", "kv.purge", "kv.increment", "kv.touch", "bulk.put",
                   "bulk.delete", "txn.commit"}
 
 
