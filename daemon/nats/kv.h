@@ -58,6 +58,7 @@
 #define KV_HEADER_PENDING          "Nats-Num-Pending"
 #define KV_HEADER_LAST             "Nats-Last-Sequence"
 #define KV_HEADER_UPTO             "Nats-UpTo-Sequence"
+#define KV_HEADER_SIZE             "Nats-Msg-Size" /* of a payload that a consumer leaves out */
 
 /*
  * Keys with this prefix are reserved for the daemon: clients cannot read or write them. The last message of

@@ -1,6 +1,5 @@
 #include "daemon/store/read/scan.h"
 
-#include "daemon/base/block.h"
 #include "daemon/store/observe.h"
 #include "daemon/store/read/get.h"
 
@@ -13,7 +12,7 @@
 /* The names of a listing that is over. */
 struct listed_names {
     struct listed_names *next;
-    struct key_order names;
+    struct key_page page;
 };
 
 struct scan_state {
@@ -153,27 +152,6 @@ void scan_history(struct store *store, struct arena *arena, struct scan_history 
 /* Up to this number of names are freed at once, more in slices. */
 #define NAMES_AT_ONCE 1000u
 
-/* Return the most that a key takes in the answer: its bytes and a str 16 header. */
-static size_t scan_packed_bytes(const char *key)
-{
-    return strlen(key) + 3;
-}
-
-/* Return what a name takes in memory, with its place in the order. */
-static size_t scan_name_bytes(char *name)
-{
-    return block_bytes(name) + 2 * sizeof(name);
-}
-
-static void scan_free_names(struct key_order *names)
-{
-    struct key_order_place place = {0};
-
-    for (const char *name; (name = key_order_next(names, &place)) != NULL;)
-        free((char *)name);
-    key_order_clear(names);
-}
-
 /* --- Freeing: a million names take longer than a turn may --- */
 
 static bool scan_run_freeing(struct job *job)
@@ -182,10 +160,7 @@ static bool scan_run_freeing(struct job *job)
 
     while (scan->listed_names != NULL) {
         struct listed_names *listed = scan->listed_names;
-        for (unsigned i = 0; i < KEY_ORDER_LEAF_NAMES; i++)
-            free((char *)key_order_remove_last(&listed->names));
-        if (listed->names.leaf_count == 0) {
-            key_order_clear(&listed->names);
+        if (!key_page_clear_some(&listed->page, KEY_ORDER_LEAF_NAMES)) {
             scan->listed_names = listed->next;
             free(listed);
         }
@@ -213,7 +188,7 @@ void scan_free_all(struct store *store)
     jobs_remove(store->jobs, &store->scan->freeing);
     while ((listed = store->scan->listed_names) != NULL) {
         store->scan->listed_names = listed->next;
-        scan_free_names(&listed->names);
+        key_page_clear(&listed->page);
         free(listed);
     }
     free(store->scan);
@@ -224,20 +199,17 @@ void scan_free_all(struct store *store)
 static void scan_keys_drop_all(struct scan_keys *keys)
 {
     struct store *store = keys->store;
-    struct listed_names *listed = keys->count > NAMES_AT_ONCE ? malloc(sizeof(*listed)) : NULL;
+    struct listed_names *listed = keys->page.count > NAMES_AT_ONCE ? malloc(sizeof(*listed)) : NULL;
 
     if (listed == NULL) {
-        scan_free_names(&keys->names);
+        key_page_clear(&keys->page);
     } else {
-        listed->names = keys->names;
+        listed->page = keys->page;
         listed->next = store->scan->listed_names;
         store->scan->listed_names = listed;
         jobs_add(store->jobs, &store->scan->freeing, scan_run_freeing);
     }
-    memset(&keys->names, 0, sizeof(keys->names));
-    keys->count = 0;
-    keys->bytes = 0;
-    keys->memory_bytes = 0;
+    keys->page = (struct key_page){.limit = keys->limit, .has_revisions = keys->has_revisions};
 }
 
 /* --- Gathering --- */
@@ -261,57 +233,13 @@ void scan_keys_finish(struct scan_keys *keys, const struct error *error)
 
 static void scan_keys_restart(void *arg)
 {
-    struct scan_keys *keys = arg;
-
-    scan_keys_drop_all(keys);
-    keys->has_dropped = false;
-}
-
-static void scan_keys_drop_last(struct scan_keys *keys)
-{
-    char *name = (char *)key_order_remove_last(&keys->names);
-
-    keys->bytes -= scan_packed_bytes(name);
-    keys->memory_bytes -= scan_name_bytes(name);
-    keys->count--;
-    free(name);
-    keys->has_dropped = true;
-}
-
-/* A key that was read as present is deleted: its marker is newer, because messages are read in their order. */
-static void scan_keys_remove(struct scan_keys *keys, const char *key)
-{
-    struct key_order_place place = key_order_find(&keys->names, key, false);
-    const char *name = key_order_next(&keys->names, &place);
-
-    if (name == NULL || strcmp(name, key) != 0)
-        return;
-    key_order_remove(&keys->names, key);
-    keys->bytes -= scan_packed_bytes(key);
-    keys->memory_bytes -= scan_name_bytes((char *)name);
-    keys->count--;
-    free((char *)name);
-}
-
-static enum key_order_added scan_keys_keep(struct scan_keys *keys, const char *key)
-{
-    char *name = strdup(key);
-    enum key_order_added added = name != NULL ? key_order_add(&keys->names, name) : KEY_ORDER_NO_MEMORY;
-
-    if (added == KEY_ORDER_ADDED) {
-        keys->count++;
-        keys->bytes += scan_packed_bytes(name);
-        keys->memory_bytes += scan_name_bytes(name);
-    } else {
-        free(name);
-    }
-    return added;
+    scan_keys_drop_all(arg);
 }
 
 /* Charge the names. What was charged for a name that was dropped since is used for the next ones. */
 static bool scan_keys_charge_memory(struct scan_keys *keys)
 {
-    size_t more = keys->memory_bytes > keys->taken_bytes ? keys->memory_bytes - keys->taken_bytes : 0;
+    size_t bytes = keys->page.memory_bytes, more = bytes > keys->taken_bytes ? bytes - keys->taken_bytes : 0;
 
     if (more == 0)
         return true;
@@ -323,30 +251,17 @@ static bool scan_keys_charge_memory(struct scan_keys *keys)
  * Keep a key; with a limit, only the lowest ones so far. A key that is written during the scan may come several times.
  * False: keys->error says what is wrong.
  */
-static bool scan_keys_keep_lowest(struct scan_keys *keys, const char *key)
+static bool scan_keys_keep_lowest(struct scan_keys *keys, const char *key, uint64_t revision, uint64_t value_bytes)
 {
-    bool is_full = keys->limit > 0 && keys->count >= keys->limit;
-
-    if (is_full && strcmp(key, key_order_last(&keys->names)) >= 0) {
-        keys->has_dropped = true;
-        return true;
-    }
-    switch (scan_keys_keep(keys, key)) {
-    case KEY_ORDER_ADDED:
-        break;
-    case KEY_ORDER_HAD_IT:
-        return true;
-    case KEY_ORDER_NO_MEMORY:
+    if (key_page_add(&keys->page, key, revision, value_bytes) == KEY_PAGE_NO_MEMORY) {
         error_set(&keys->error, ERROR_RESOURCE_EXHAUSTED, "out of memory");
         return false;
     }
-    if (is_full)
-        scan_keys_drop_last(keys);
     if (!scan_keys_charge_memory(keys)) {
         get_set_memory_error(&keys->error, "less");
         return false;
     }
-    if (keys->bytes <= keys->bytes_max)
+    if (keys->page.packed_bytes <= keys->bytes_max)
         return true;
     error_set(&keys->error, ERROR_TOO_LARGE,
               "the keys exceed %zu bytes (limits.frame_bytes); list them in pages with limit and after",
@@ -356,7 +271,7 @@ static bool scan_keys_keep_lowest(struct scan_keys *keys, const char *key)
 
 bool scan_keys_add(struct scan_keys *keys, const char *key)
 {
-    return scan_keys_keep_lowest(keys, key) && (keys->limit == 0 || keys->count < keys->limit);
+    return scan_keys_keep_lowest(keys, key, 0, 0) && !key_page_is_full(&keys->page);
 }
 
 static enum consumer_verdict scan_keys_receive(void *arg, struct message *message, const struct kv_delivery *delivery)
@@ -368,13 +283,16 @@ static enum consumer_verdict scan_keys_receive(void *arg, struct message *messag
                        &entry))
         return CONSUMER_MORE;
     observe_revision(keys->store, keys->bucket_name, entry.key, entry.revision, false);
-    if (kv_is_reserved(entry.key) || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0))
+    if (kv_is_reserved(entry.key) || (keys->after != NULL && strcmp(entry.key, keys->after) <= 0) ||
+        (keys->before != NULL && strcmp(entry.key, keys->before) >= 0))
         return CONSUMER_MORE;
-    if (entry.operation != KV_PUT) {
-        scan_keys_remove(keys, entry.key);
+    if (entry.operation != KV_PUT &&
+        keys->from_sequence == 0) { /* its marker is newer than its value, because messages are read in their order */
+        key_page_remove(&keys->page, entry.key);
         return CONSUMER_MORE;
     }
-    return scan_keys_keep_lowest(keys, entry.key) ? CONSUMER_MORE : CONSUMER_ENOUGH;
+    uint64_t value_bytes = keys->has_revisions ? kv_header_number(message, KV_HEADER_SIZE) : 0;
+    return scan_keys_keep_lowest(keys, entry.key, entry.revision, value_bytes) ? CONSUMER_MORE : CONSUMER_ENOUGH;
 }
 
 static void scan_keys_start_reading(struct scan_keys *keys);
@@ -382,7 +300,7 @@ static void scan_keys_start_reading(struct scan_keys *keys);
 static void scan_keys_end(void *arg, const struct error *error)
 {
     struct scan_keys *keys = arg;
-    bool is_short = keys->has_dropped && keys->count < keys->limit;
+    bool is_short = key_page_is_short(&keys->page) && !(keys->may_be_short && keys->page.count > 0);
 
     /* Keys of the page were deleted while it was read. Those that would fill it were dropped before: read again. */
     if (error == NULL && keys->error.code == ERROR_NONE && is_short)
@@ -398,7 +316,8 @@ static void scan_keys_start_reading(struct scan_keys *keys)
     struct consumer_scope scope = {.stream = keys->bucket->stream,
                                    .filters = &keys->subject,
                                    .filter_count = 1,
-                                   .last_per_subject = true,
+                                   .last_per_subject = keys->from_sequence == 0,
+                                   .start_sequence = keys->from_sequence,
                                    .headers_only = true};
 
     memset(&keys->reading, 0, sizeof(keys->reading));
@@ -446,6 +365,7 @@ void scan_keys_begin(struct store *store, struct arena *arena, struct scan_keys 
 {
     keys->store = store;
     keys->arena = arena;
+    keys->page = (struct key_page){.limit = keys->limit, .has_revisions = keys->has_revisions};
     arena_begin_task(arena, &keys->task, scan_keys_cancel);
 }
 

@@ -13,7 +13,7 @@
 #include "daemon/nats/kv.h"
 #include "daemon/store/bucket/bucket.h"
 #include "daemon/store/context.h"
-#include "daemon/store/read/key_order.h"
+#include "daemon/store/read/key_page.h"
 
 struct scan_history {
     const char *bucket_name;
@@ -43,9 +43,13 @@ void scan_history(struct store *store, struct arena *arena, struct scan_history 
 
 struct scan_keys {
     const char *bucket_name;
-    const char *filter; /* NULL: all */
-    const char *after;  /* only keys after this one in byte order; NULL: from the beginning */
-    size_t limit;       /* 0: all that bytes_max allows */
+    const char *filter;     /* NULL: all */
+    const char *after;      /* only keys after this one in byte order; NULL: from the beginning */
+    size_t limit;           /* 0: all that bytes_max allows */
+    bool has_revisions;     /* note the revision of each key, and the size of its value; only with a limit */
+    uint64_t from_sequence; /* above 0: list the keys with a message from this sequence on, also if it is a marker */
+    const char *before;     /* only keys before this one in byte order; NULL: to the end */
+    bool may_be_short;      /* a page may have fewer keys than the limit, if some were deleted while it was read */
     uint64_t deadline_ms;
     size_t bytes_max;                             /* of keys; above it fails as too_large */
     bool (*take_memory)(void *arg, size_t bytes); /* charges what is gathered; false: the limit is reached */
@@ -62,11 +66,8 @@ struct scan_keys {
     struct bucket_wait wait;
     struct consumer_reading reading;
     const char *subject;
-    struct key_order names;
-    bool has_dropped; /* a key was left out because the limit was reached */
-    size_t count, bytes;
-    size_t memory_bytes; /* of the names */
-    size_t taken_bytes;  /* that take_memory has charged */
+    struct key_page page;
+    size_t taken_bytes; /* that take_memory has charged */
     struct error error;
 };
 
@@ -76,19 +77,25 @@ void scan_keys(struct store *store, struct arena *arena, struct scan_keys *keys)
 
 static inline size_t scan_keys_count(const struct scan_keys *keys)
 {
-    return keys->count;
+    return keys->page.count;
 }
 
 /* Return the bytes that the names take in an answer, at most. */
 static inline size_t scan_keys_bytes(const struct scan_keys *keys)
 {
-    return keys->bytes;
+    return keys->page.packed_bytes;
 }
 
 /* Return the next name in byte order; NULL at the end. *place is zeroed at first. */
 static inline const char *scan_keys_next(const struct scan_keys *keys, struct key_order_place *place)
 {
-    return key_order_next(&keys->names, place);
+    return key_order_next(&keys->page.names, place);
+}
+
+/* Return the sequence up to which the listing has read: it has all messages of its keys up to there. */
+static inline uint64_t scan_keys_position(const struct scan_keys *keys)
+{
+    return keys->reading.position;
 }
 
 /* --- For cached_read: the steps of a listing whose keys come from memory --- */
